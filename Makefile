@@ -1,0 +1,60 @@
+# The only task runner: people and CI call the same targets. `make` lists them.
+#
+# Built as the user; only what makes network namespaces runs as root, through sudo where needed.
+
+# The user's PATH goes along: rustup's programs are in the user's home, and sudo would forget it.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH="$(PATH)")
+# The user builds, root executes: these two files tell nextest what was built, so that root never runs the compiler.
+BUILT := target/nextest
+RUN_TESTS := $(AS_ROOT) OVERLAY_LAB=required cargo-nextest nextest run \
+	--binaries-metadata $(BUILT)/binaries.json --cargo-metadata $(BUILT)/workspace.json
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: build
+build: ## the optimised binary: target/release/overlay
+	cargo build --release --locked --bin overlay
+
+.PHONY: demo
+demo: ## two clouds on this machine, and ordinary programs over the tunnel between them (sudo)
+	scripts/setup demo
+	cargo build --release --locked --bin overlay
+	$(AS_ROOT) scripts/demo target/release/overlay
+
+.PHONY: test
+test: ## every test: unit, simulation, and the real binary in network namespaces (sudo)
+	scripts/setup test
+	@$(MAKE) --no-print-directory built
+	$(RUN_TESTS)
+
+.PHONY: check
+check: ## format, lints, documentation, licences and sources of dependencies
+	scripts/setup check
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+	cargo deny --log-level error check bans licenses sources
+
+.PHONY: soak
+soak: ## tests that take longer than five minutes each (sudo)
+	scripts/setup test
+	@$(MAKE) --no-print-directory built
+	$(RUN_TESTS) --profile soak
+
+.PHONY: built
+built:
+	@mkdir -p $(BUILT)
+	cargo metadata --format-version 1 --locked >$(BUILT)/workspace.json
+	cargo nextest list --workspace --locked --list-type binaries-only --message-format json >$(BUILT)/binaries.json
+
+.PHONY: install
+install: build ## binary, unit, manual pages, completions and an example config; DESTDIR and PREFIX obeyed
+	scripts/install
+
+.PHONY: clean
+clean: ## what cargo has built
+	cargo clean

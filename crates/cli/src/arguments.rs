@@ -1,0 +1,223 @@
+//! The command line: verbs, arguments, what `--help` says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use overlay_daemon::Failure;
+use overlay_daemon::client::RUNTIME_DIR;
+use overlay_daemon::failure::ExitKind;
+
+/// The network for AI agents: one stable virtual IP each, over WireGuard.
+#[derive(Debug, Parser)]
+#[command(name = "overlay", version, subcommand_required = true, arg_required_else_help = false)]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Print JSON with a `schema` field on stdout, errors included
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Where daemons keep their sockets, locks and logs
+    #[arg(long, global = true, value_name = "DIR", default_value = RUNTIME_DIR)]
+    pub(crate) runtime_dir: PathBuf,
+
+    /// Log decisions; twice: follow packets
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Bring an interface up and carry its traffic until Ctrl-C
+    Up(Up),
+    /// Take an interface down, and whatever a killed daemon left behind
+    Down(Daemon),
+    /// Apply a changed config without touching peers that did not change
+    Reload(Daemon),
+    /// Show an interface and its peers
+    Status(Status),
+    /// Measure the round trip to a peer
+    Ping(Ping),
+    /// Make keys
+    #[command(subcommand, subcommand_required = true)]
+    Key(Key),
+    /// Write, check or describe a config
+    #[command(subcommand, subcommand_required = true)]
+    Config(Config),
+    /// Turn a wg-quick config into one of ours
+    Import(Import),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the manual page, or write all of them into a folder
+    Man(Man),
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// A config file, or the NAME of /etc/overlay/NAME.toml; without it the only config in /etc/overlay
+    #[arg(value_name = "CONFIG|NAME")]
+    pub(crate) config: Option<String>,
+
+    /// Return when the interface is ready and go on in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+
+    /// This process is the background half of `--detach`
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub(crate) detached_child: bool,
+}
+
+/// Which daemon.
+#[derive(Debug, Args)]
+pub(crate) struct Daemon {
+    /// Name of the interface, or its config file; without it the only one that is running
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+
+    /// Show it again every SECONDS, one second if left out
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+    pub(crate) watch: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ping {
+    /// Name or public key of a peer, or a virtual IP
+    #[arg(value_name = "PEER|IP")]
+    pub(crate) target: String,
+
+    /// Name of the interface; without it the only one that is running
+    #[arg(short = 'I', long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
+
+    /// Stop after N probes
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: Option<u32>,
+
+    /// Time between probes
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) interval: Duration,
+
+    /// How long to wait for each answer
+    #[arg(short = 'W', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) wait: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Make a private key
+    Gen {
+        /// Write it to a new FILE with mode 0600 and print the public key instead
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Read a private key from stdin and print its public key
+    Pub,
+    /// Make a preshared key
+    Psk {
+        /// Write it to a new FILE with mode 0600
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Print a commented config
+    Init {
+        /// Write it to a new FILE, and a private key beside it if there is none
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Say whether a config is right, and what is wrong with it where it is not
+    Check {
+        /// A config file, or the NAME of /etc/overlay/NAME.toml
+        #[arg(value_name = "CONFIG|NAME")]
+        config: Option<String>,
+    },
+    /// Print the JSON schema of a config
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// A config of wg-quick; its file name becomes the name of the interface
+    #[arg(value_name = "WG.conf")]
+    pub(crate) file: PathBuf,
+
+    /// Where the config and the key files go
+    #[arg(short, long, value_name = "DIR", default_value = overlay_daemon::config::CONFIG_FOLDER)]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// For which shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Write one page for each verb into DIR
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// The command line as `clap` describes it, for completions and manual pages.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Seconds, possibly a fraction, from one millisecond to a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.001..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("give seconds between 0.001 and 86400".to_owned()),
+    }
+}
+
+/// What was wrong with a command line, in our three lines.
+pub(crate) fn failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // The first paragraph says what; tip and usage follow.
+    let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let what = match error.kind() {
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no verb was given".into(),
+        _ => what.join(" ").replace('\'', "`"),
+    };
+    let suggestion = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
+        .into_iter()
+        .find_map(|kind| match error.get(kind)? {
+            ContextValue::String(word) => Some(word.clone()),
+            ContextValue::Strings(words) => words.first().cloned(),
+            _ => None,
+        });
+    let hint = match suggestion {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => "overlay --help".to_owned(),
+    };
+    Failure::new(ExitKind::Usage, what).with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The program `overlay` as a library: its command line, one file for each verb, rendering and exit codes.
+//!
+//! A verb reads its arguments, asks the daemon's library, and hands what it learned to [`output`]. Data goes to stdout,
+//! talk to stderr; with `--json` stdout carries JSON with a `schema` field and stderr stays empty. What can go wrong
+//! ends as a [`Failure`]: three lines, or one JSON object, and its exit code.
+
+// A program reads the clock and its environment; the purity lints guard `core`, `wire` and `sim`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod arguments;
+mod figures;
+mod logging;
+mod output;
+mod session;
+mod table;
+mod verbs;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use overlay_daemon::Failure;
+use overlay_daemon::failure::ExitKind;
+
+use arguments::{Arguments, Verb};
+use output::Output;
+use session::Session;
+
+pub use arguments::command;
+
+/// Runs the program on the arguments of this process.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match Arguments::try_parse_from(&arguments) {
+        Ok(arguments) => run(arguments),
+        Err(error) => refuse(&error, &arguments),
+    }
+}
+
+fn run(arguments: Arguments) -> ExitCode {
+    let session = Session::new(&arguments.global);
+    logging::start(&arguments.global, &arguments.verb);
+    let success = |()| ExitCode::SUCCESS;
+    let ended = match arguments.verb {
+        Verb::Up(arguments) => verbs::up::run(&session, &arguments).map(success),
+        Verb::Down(arguments) => verbs::down::run(&session, &arguments).map(success),
+        Verb::Reload(arguments) => verbs::reload::run(&session, &arguments).map(success),
+        Verb::Status(arguments) => verbs::status::run(&session, &arguments).map(success),
+        Verb::Ping(arguments) => verbs::ping::run(&session, &arguments),
+        Verb::Key(verb) => verbs::key::run(&session, &verb).map(success),
+        Verb::Config(verb) => verbs::config::run(&session, &verb),
+        Verb::Import(arguments) => verbs::import::run(&session, &arguments).map(success),
+        Verb::Completions(arguments) => verbs::completions::run(&session, &arguments).map(success),
+        Verb::Man(arguments) => verbs::man::run(&session, &arguments).map(success),
+        Verb::Version => verbs::version::run(&session).map(success),
+    };
+    ended.unwrap_or_else(|failure| fail(&session.output, failure))
+}
+
+/// A command line that was not understood, or one that only asks for help.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let output = Output::new(arguments.iter().any(|argument| argument == "--json"));
+    fail(&output, arguments::failure(error))
+}
+
+fn fail(output: &Output, failure: Failure) -> ExitCode {
+    let code = failure.code.exit_code();
+    output.failure(failure);
+    ExitCode::from(code)
+}
+
+/// A failure to read or write a file that the user named.
+fn file_failure(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
+    let code = match error.kind() {
+        std::io::ErrorKind::NotFound => ExitKind::NotFound,
+        std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
+        std::io::ErrorKind::AlreadyExists => ExitKind::Conflict,
+        _ => ExitKind::Other,
+    };
+    let failure = Failure::new(code, format!("cannot {what} `{}`", path.display()));
+    match code {
+        ExitKind::Permission => failure.with_cause("permission denied").with_hint("run the same command with sudo"),
+        ExitKind::Conflict => failure.with_cause("it exists already").with_hint("name another file"),
+        ExitKind::NotFound => failure.with_cause("no such file or directory"),
+        _ => failure.with_cause(error),
+    }
+}

@@ -1,0 +1,58 @@
+//! The log of a daemon: stderr, which systemd carries into the journal.
+//!
+//! INFO and above unless `-v` or `OVERLAY_LOG` (a filter such as `debug` or `overlay_daemon=trace`) say otherwise.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::arguments::{Global, Verb};
+use crate::output::Output;
+
+/// Libraries that speak where we count: the session engine warns at every timeout, and the netlink parser at every
+/// attribute that is newer than it.
+const QUIET: &str = "boringtun=off,netlink_packet_route=error,netlink_packet_core=error,netlink_proto=error";
+
+/// Starts logging. Verbs other than `up` say what they have to say themselves, and log only when asked to.
+pub(crate) fn start(global: &Global, verb: &Verb) {
+    let wanted = std::env::var("OVERLAY_LOG").ok();
+    let filter = filter(wanted.as_deref(), global.verbose, matches!(verb, Verb::Up(_)));
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(self::filter(None, 0, true)));
+    let color = Output::new(global.json).color && io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(color).with_target(global.verbose > 0);
+    let log = tracing_subscriber::registry().with(filter);
+    // The journal stamps every line itself.
+    let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.with(lines.without_time()).try_init()
+    } else {
+        log.with(lines).try_init()
+    };
+}
+
+fn filter(wanted: Option<&str>, verbose: u8, is_daemon: bool) -> String {
+    let level = match (wanted, verbose) {
+        (_, 2..) => "trace",
+        (_, 1) => "debug",
+        (Some(wanted), 0) if !wanted.is_empty() => wanted,
+        _ if is_daemon => "info",
+        _ => "off",
+    };
+    // What comes later wins: the user may ask for a quiet library by name.
+    if wanted == Some(level) { format!("{QUIET},{level}") } else { format!("{level},{QUIET}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_wins_over_the_environment_and_noisy_libraries_stay_quiet() {
+        assert_eq!(filter(None, 0, true), format!("info,{QUIET}"));
+        assert_eq!(filter(None, 0, false), format!("off,{QUIET}"));
+        assert_eq!(filter(Some("warn"), 1, true), format!("debug,{QUIET}"));
+        assert_eq!(filter(Some("boringtun=debug"), 0, true), format!("{QUIET},boringtun=debug"));
+        assert!(EnvFilter::try_new(filter(None, 2, true)).is_ok());
+    }
+}

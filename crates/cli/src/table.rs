@@ -1,0 +1,113 @@
+//! `overlay status` for people: the interface in a few lines, its peers as a table.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use overlay_daemon::view::{PeerState, PeerStatus, Status};
+
+use crate::figures::{ago, bytes, span};
+
+/// Prefixes of a peer that are shown; more are counted.
+const SHOWN_PREFIXES: usize = 3;
+
+/// The whole text, without a newline at its end.
+pub(crate) fn status(status: &Status) -> String {
+    let mut text = heading(status);
+    text.push('\n');
+    if status.peers.is_empty() {
+        text.push_str("\nno peers");
+    } else {
+        text.push_str(&peers(&status.peers));
+    }
+    text
+}
+
+fn heading(status: &Status) -> String {
+    let interface = &status.interface;
+    let mut lines = vec![
+        ("interface", interface.name.clone()),
+        ("public key", interface.public_key.clone()),
+        ("addresses", joined(&interface.addresses, usize::MAX)),
+        ("port, MTU", format!("{}, {}", interface.listen_port, interface.mtu)),
+        ("running for", span(interface.uptime_seconds)),
+        ("config", interface.config.display().to_string()),
+    ];
+    if let Some(drops) = drops(status) {
+        lines.push(("dropped", drops));
+    }
+    let lines: Vec<String> = lines.into_iter().map(|(label, value)| format!("{label:<12} {value}")).collect();
+    lines.join("\n")
+}
+
+/// Reasons that were met, the most frequent first; `None` when nothing was dropped.
+fn drops(status: &Status) -> Option<String> {
+    let mut met: Vec<(&str, u64)> =
+        status.drops.iter().map(|(reason, count)| (reason.as_str(), *count)).filter(|(_, count)| *count > 0).collect();
+    if met.is_empty() {
+        return None;
+    }
+    met.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let met: Vec<String> = met.into_iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    Some(met.join(", "))
+}
+
+fn peers(peers: &[PeerStatus]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).force_no_tty();
+    table.set_header(["peer", "endpoint", "state", "handshake", "received", "sent", "allowed IPs"]);
+    for peer in peers {
+        table.add_row([
+            label(peer),
+            endpoint(peer),
+            state(peer.state).to_owned(),
+            peer.latest_handshake_age_seconds.map_or_else(|| "never".to_owned(), ago),
+            bytes(peer.received_bytes),
+            bytes(peer.sent_bytes),
+            joined(&peer.allowed_ips, SHOWN_PREFIXES),
+        ]);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if matches!(index, 4 | 5) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().map(|line| format!("\n{}", line.trim_end())).collect()
+}
+
+/// Its name, or enough of its key to tell it apart.
+pub(crate) fn label(peer: &PeerStatus) -> String {
+    match &peer.name {
+        Some(name) => name.clone(),
+        None => format!("{}…", peer.public_key.chars().take(8).collect::<String>()),
+    }
+}
+
+fn endpoint(peer: &PeerStatus) -> String {
+    match (peer.endpoint, &peer.endpoint_name) {
+        (Some(address), _) => address.to_string(),
+        (None, Some(name)) => format!("{name} (not resolved)"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+fn state(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Connected => "connected",
+        PeerState::Handshaking => "handshaking",
+        PeerState::Idle => "idle",
+        PeerState::Unreachable => "unreachable",
+        PeerState::NoEndpoint => "no endpoint",
+    }
+}
+
+fn joined(prefixes: &[impl ToString], shown: usize) -> String {
+    let texts: Vec<String> = prefixes.iter().take(shown).map(ToString::to_string).collect();
+    match prefixes.len().saturating_sub(shown) {
+        0 if texts.is_empty() => "-".to_owned(),
+        0 => texts.join(", "),
+        more => format!("{} and {more} more", texts.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,13 @@
+//! One file for each verb. Each has `run`: arguments in, a result printed, or a [`overlay_daemon::Failure`].
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod down;
+pub(crate) mod import;
+pub(crate) mod key;
+pub(crate) mod man;
+pub(crate) mod ping;
+pub(crate) mod reload;
+pub(crate) mod status;
+pub(crate) mod up;
+pub(crate) mod version;

@@ -1,0 +1,100 @@
+//! `overlay down`: a running daemon takes everything away and ends; what a killed one left behind is cleaned up.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use overlay_daemon::Failure;
+use overlay_daemon::api::Down;
+use overlay_daemon::client::{self, Client};
+use overlay_daemon::failure::ExitKind;
+use overlay_daemon::host::{self, Cleaned};
+use serde::Serialize;
+
+use crate::arguments::Daemon;
+use crate::session::{Session, interface_named};
+
+/// How long a daemon may take to remove what it added.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often we look whether it is gone.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A [`Down`] that also says what a killed daemon had left.
+#[derive(Serialize)]
+struct CleanedUp<'a> {
+    schema: Cow<'static, str>,
+    status: Cow<'static, str>,
+    interfaces: &'a [String],
+    removed: &'a [String],
+    warnings: &'a [String],
+}
+
+pub(crate) fn run(session: &Session, arguments: &Daemon) -> Result<(), Failure> {
+    match session.client(arguments.name.as_deref()) {
+        Ok(client) => stop(session, &client),
+        Err(failure) if failure.code == ExitKind::NoDaemon => clean(session, arguments, failure),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn stop(session: &Session, client: &Client) -> Result<(), Failure> {
+    let down = session.block_on(async {
+        let down = client.down().await?;
+        wait_until_gone(client).await?;
+        Ok(down)
+    })?;
+    session.output.result(&down, || format!("{} is down", down.interface));
+    Ok(())
+}
+
+/// The socket is the last thing a daemon removes.
+async fn wait_until_gone(client: &Client) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    while client.socket().exists() {
+        if Instant::now() >= deadline {
+            return Err(Failure::new(ExitKind::Timeout, format!("the daemon of `{}` does not end", client.name()))
+                .with_cause(format!("{} is still there", client.socket().display()))
+                .with_hint(format!("its log says what it waits for; overlay down {} again after that", client.name())));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// Nobody runs: take away what a killed daemon of this name, or of any name, left behind.
+fn clean(session: &Session, arguments: &Daemon, no_daemon: Failure) -> Result<(), Failure> {
+    let names = match &arguments.name {
+        Some(argument) => vec![interface_named(argument)?],
+        None => client::leftovers(&session.runtime_dir)?,
+    };
+    let mut all = Cleaned::default();
+    let mut interfaces = Vec::new();
+    for name in names.iter().filter(|name| client::has_leftovers(&session.runtime_dir, name)) {
+        let cleaned = session.block_on(host::clean_leftovers(&session.runtime_dir, name))?;
+        interfaces.push(name.clone());
+        all.removed.extend(cleaned.removed);
+        all.warnings.extend(cleaned.warnings);
+    }
+    if interfaces.is_empty() {
+        return Err(no_daemon);
+    }
+    let down = CleanedUp {
+        schema: "overlay.down.v1".into(),
+        status: "ok".into(),
+        interfaces: &interfaces,
+        removed: &all.removed,
+        warnings: &all.warnings,
+    };
+    session.output.result(&down, || {
+        let names = interfaces.join(", ");
+        format!("no daemon was running; cleaned up after {names}: {}", removed(&all))
+    });
+    for warning in &all.warnings {
+        session.output.say(&format!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+fn removed(cleaned: &Cleaned) -> String {
+    if cleaned.removed.is_empty() { "nothing to remove".to_owned() } else { cleaned.removed.join(", ") }
+}

@@ -1,0 +1,71 @@
+//! `overlay import WG.conf`: a wg-quick config becomes one of ours, its keys files of their own.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use overlay_daemon::Failure;
+use overlay_daemon::failure::ExitKind;
+use overlay_daemon::{import, keys};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::arguments::Import;
+use crate::file_failure;
+use crate::session::Session;
+
+#[derive(Serialize)]
+struct Imported<'a> {
+    schema: &'static str,
+    config: &'a Path,
+    key_files: &'a [PathBuf],
+    warnings: &'a [String],
+}
+
+pub(crate) fn run(session: &Session, arguments: &Import) -> Result<(), Failure> {
+    let source = &arguments.file;
+    let text = fs::read_to_string(source).map(Zeroizing::new).map_err(|error| unreadable(source, &error))?;
+    let name = source.file_stem().and_then(|stem| stem.to_str()).unwrap_or("overlay0");
+    let imported = import::import(&text, name).map_err(|error| {
+        Failure::new(ExitKind::Config, format!("`{}` cannot be imported", source.display())).with_cause(error)
+    })?;
+
+    let config = arguments.output.join(format!("{name}.toml"));
+    let key_files: Vec<PathBuf> = imported.files.iter().map(|(file, _)| arguments.output.join(file)).collect();
+    // All or nothing: what exists already is found before anything is written.
+    for path in key_files.iter().chain([&config]) {
+        if path.exists() {
+            return Err(file_failure("write", path, &io::ErrorKind::AlreadyExists.into()));
+        }
+    }
+    fs::create_dir_all(&arguments.output).map_err(|error| file_failure("make the folder", &arguments.output, &error))?;
+    for ((_, secret), path) in imported.files.iter().zip(&key_files) {
+        keys::write_secret(path, secret).map_err(|error| file_failure("write", path, &error))?;
+    }
+    write_new(&config, &imported.toml).map_err(|error| file_failure("write", &config, &error))?;
+
+    let result = Imported {
+        schema: "overlay.import.v1",
+        config: &config,
+        key_files: &key_files,
+        warnings: &imported.warnings,
+    };
+    session.output.result(&result, || config.display().to_string());
+    for warning in &imported.warnings {
+        session.output.say(&format!("warning: {warning}"));
+    }
+    session.output.say(&format!("hint: sudo overlay up {}", config.display()));
+    Ok(())
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let failure = file_failure("read", path, error);
+    match error.kind() {
+        io::ErrorKind::NotFound => Failure { code: ExitKind::Config, ..failure }.with_hint("ls /etc/wireguard"),
+        _ => failure,
+    }
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+}

@@ -1,0 +1,59 @@
+//! `overlay man`: manual pages, made from the same description as `--help`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use clap::CommandFactory as _;
+use overlay_daemon::Failure;
+use overlay_daemon::failure::ExitKind;
+use serde::Serialize;
+
+use crate::arguments::{Arguments, Man};
+use crate::file_failure;
+use crate::session::Session;
+
+#[derive(Serialize)]
+struct Page {
+    schema: &'static str,
+    page: String,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    schema: &'static str,
+    folder: &'a Path,
+    pages: usize,
+}
+
+pub(crate) fn run(session: &Session, arguments: &Man) -> Result<(), Failure> {
+    match &arguments.output {
+        None => print(session),
+        Some(folder) => write(session, folder),
+    }
+}
+
+fn print(session: &Session) -> Result<(), Failure> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command())
+        .render(&mut page)
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot make the manual page").with_cause(error))?;
+    let page = Page { schema: "overlay.man.v1", page: String::from_utf8_lossy(&page).into_owned() };
+    session.output.result(&page, || page.page.clone());
+    Ok(())
+}
+
+fn write(session: &Session, folder: &Path) -> Result<(), Failure> {
+    let pages = write_pages(folder).map_err(|error| file_failure("write manual pages to", folder, &error))?;
+    let written = Written { schema: "overlay.man.v1", folder, pages };
+    session.output.result(&written, || format!("{pages} pages in {}", folder.display()));
+    Ok(())
+}
+
+/// One page for the program and one for each verb that is not hidden.
+fn write_pages(folder: &Path) -> io::Result<usize> {
+    fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(Arguments::command(), folder)?;
+    let pages = fs::read_dir(folder)?.flatten();
+    Ok(pages.filter(|page| page.file_name().to_string_lossy().starts_with("overlay")).count())
+}

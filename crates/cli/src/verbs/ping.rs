@@ -1,0 +1,198 @@
+//! `overlay ping`: the round trip to a peer, by its name, its public key or a virtual IP.
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use overlay_daemon::Failure;
+use overlay_daemon::failure::ExitKind;
+use overlay_daemon::ping::{self, Options, Probe, Summary};
+use overlay_daemon::view::{PeerStatus, Status};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::arguments::Ping;
+use crate::figures::milliseconds;
+use crate::session::Session;
+use crate::table;
+
+/// Whom an argument means.
+#[derive(Debug, PartialEq)]
+struct Target {
+    ip: IpAddr,
+    /// What to call it: the peer that the address belongs to.
+    peer: Option<String>,
+}
+
+/// One line of JSON for each probe, and a last one with `event` = `summary`.
+#[derive(Default, Serialize)]
+struct Line {
+    schema: &'static str,
+    event: &'static str,
+    ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u8>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    totals: Option<Totals>,
+}
+
+#[derive(Serialize)]
+struct Totals {
+    sent: u32,
+    received: u32,
+    loss_percent: f64,
+    shortest_ms: f64,
+    mean_ms: f64,
+    longest_ms: f64,
+}
+
+pub(crate) fn run(session: &Session, arguments: &Ping) -> Result<ExitCode, Failure> {
+    let client = session.client(arguments.interface.as_deref())?;
+    let status = session.block_on(client.status())?;
+    let target = target(&arguments.target, &status)?;
+    let options = Options {
+        target: target.ip,
+        device: Some(status.interface.name.clone()),
+        count: arguments.count,
+        interval: arguments.interval,
+        wait: arguments.wait,
+    };
+    let summary = session.block_on(probe(session, &target, options))?;
+    conclude(session, &target, &summary)
+}
+
+/// Whom the argument means: a peer's name or public key stands for its first single address.
+fn target(argument: &str, status: &Status) -> Result<Target, Failure> {
+    if let Ok(ip) = argument.parse::<IpAddr>() {
+        let owner = status.peers.iter().filter_map(|peer| Some((prefix_length(peer, ip)?, peer)));
+        let owner = owner.max_by_key(|(length, _)| *length).map(|(_, peer)| table::label(peer));
+        return Ok(Target { ip, peer: owner });
+    }
+    let named = |peer: &&PeerStatus| peer.name.as_deref() == Some(argument) || peer.public_key == argument;
+    let peer = status.peers.iter().find(named).ok_or_else(|| unknown(argument, status))?;
+    let single = peer.allowed_ips.iter().find(|prefix| prefix.prefix_len() == prefix.max_prefix_len());
+    let single = single.ok_or_else(|| {
+        Failure::new(ExitKind::NotFound, format!("peer `{argument}` has no single address to ask"))
+            .with_cause("its allowed_ips hold no /32 and no /128")
+            .with_hint("overlay ping IP, with an address behind it")
+    })?;
+    Ok(Target { ip: single.addr(), peer: Some(table::label(peer)) })
+}
+
+/// How specifically an address is this peer's.
+fn prefix_length(peer: &PeerStatus, ip: IpAddr) -> Option<u8> {
+    peer.allowed_ips.iter().filter(|prefix| prefix.contains(&ip)).map(|prefix| prefix.prefix_len()).max()
+}
+
+fn unknown(argument: &str, status: &Status) -> Failure {
+    let names: Vec<&str> = status.peers.iter().filter_map(|peer| peer.name.as_deref()).collect();
+    let failure = Failure::new(ExitKind::NotFound, format!("`{}` has no peer `{argument}`", status.interface.name));
+    match names.as_slice() {
+        [] => failure.with_hint("overlay status shows the peers and their addresses; overlay ping IP asks one"),
+        names => failure.with_cause(format!("its peers are {}", names.join(", "))).with_hint("overlay status"),
+    }
+}
+
+/// Prints each probe as it is decided, until the count is reached or Ctrl-C.
+async fn probe(session: &Session, target: &Target, options: Options) -> Result<Summary, Failure> {
+    session.output.say(&format!("asking {}", name(target)));
+    let (decided, mut probes) = mpsc::channel(16);
+    let (ended, end) = oneshot::channel();
+    // A thread of its own and not one of the runtime's: Ctrl-C waits for no answer.
+    std::thread::spawn(move || {
+        let asked = ping::run(&options, |probe| match decided.blocking_send(probe) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        });
+        let _ = ended.send(asked);
+    });
+    let mut summary = Summary::default();
+    loop {
+        tokio::select! {
+            probe = probes.recv() => match probe {
+                Some(probe) => {
+                    summary.add(&probe);
+                    session.output.result(&line(target, &probe), || text(target, &probe));
+                }
+                None => break,
+            },
+            _ = tokio::signal::ctrl_c() => return Ok(summary),
+        }
+    }
+    end.await.unwrap_or(Ok(()))?;
+    Ok(summary)
+}
+
+/// Without a single answer the exit code says so.
+fn conclude(session: &Session, target: &Target, summary: &Summary) -> Result<ExitCode, Failure> {
+    let totals = Totals {
+        sent: summary.sent,
+        received: summary.received,
+        loss_percent: summary.loss_percent(),
+        shortest_ms: summary.shortest.as_secs_f64() * 1e3,
+        mean_ms: summary.mean().as_secs_f64() * 1e3,
+        longest_ms: summary.longest.as_secs_f64() * 1e3,
+    };
+    let line = Line { event: "summary", totals: Some(totals), ..Line::about(target) };
+    session.output.result(&line, || summary_text(summary));
+    Ok(match summary.received {
+        0 if summary.sent > 0 => ExitCode::from(ExitKind::Timeout.exit_code()),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+impl Line {
+    fn about(target: &Target) -> Self {
+        Self { schema: "overlay.ping.v1", ip: Some(target.ip), peer: target.peer.clone(), ..Self::default() }
+    }
+}
+
+fn line(target: &Target, probe: &Probe) -> Line {
+    let about = Line { sequence: Some(probe.sequence), ..Line::about(target) };
+    match probe.answer {
+        Some(answer) => Line {
+            event: "answer",
+            round_trip_ms: Some(answer.round_trip.as_secs_f64() * 1e3),
+            ttl: answer.ttl,
+            ..about
+        },
+        None => Line { event: "loss", ..about },
+    }
+}
+
+fn text(target: &Target, probe: &Probe) -> String {
+    match probe.answer {
+        Some(answer) => {
+            let ttl = answer.ttl.map(|ttl| format!("ttl={ttl} ")).unwrap_or_default();
+            let time = milliseconds(answer.round_trip);
+            format!("answer from {}: seq={} {ttl}time={time}", name(target), probe.sequence)
+        }
+        None => format!("no answer from {}: seq={}", name(target), probe.sequence),
+    }
+}
+
+fn summary_text(summary: &Summary) -> String {
+    let Summary { sent, received, .. } = summary;
+    let counts = format!("{sent} sent, {received} answered, {:.0}% lost", summary.loss_percent());
+    if *received == 0 {
+        return counts;
+    }
+    let [shortest, mean, longest] = [summary.shortest, summary.mean(), summary.longest].map(milliseconds);
+    format!("{counts}; round trip {shortest} at least, {mean} on average, {longest} at most")
+}
+
+fn name(target: &Target) -> String {
+    match &target.peer {
+        Some(peer) => format!("{peer} ({})", target.ip),
+        None => target.ip.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

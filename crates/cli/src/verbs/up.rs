@@ -1,0 +1,183 @@
+//! `overlay up`: the daemon, in the foreground; with `-d` started in the background, and back when it is ready.
+//!
+//! The background half is this program once more, in a session of its own and with `--json`: the one line it prints on
+//! stdout says that it is ready, or why it failed. Its stderr is the log. Nothing secret passes between the two.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf, absolute};
+use std::process::{Child, Command, Stdio};
+
+use overlay_daemon::Failure;
+use overlay_daemon::config::{self, CONFIG_FOLDER, Config};
+use overlay_daemon::detach;
+use overlay_daemon::failure::{ExitKind, FailureBody};
+use overlay_daemon::up::{self, Options};
+use serde::{Deserialize, Serialize};
+
+use crate::arguments::Up;
+use crate::file_failure;
+use crate::output::Output;
+use crate::session::Session;
+
+/// What is printed, with `--json`, when the interface is ready.
+#[derive(Serialize, Deserialize)]
+struct Ready {
+    schema: String,
+    status: String,
+    pid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    interface: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<PathBuf>,
+}
+
+impl Ready {
+    const SCHEMA: &'static str = "overlay.up.v1";
+
+    fn now() -> Self {
+        Self {
+            schema: Self::SCHEMA.to_owned(),
+            status: "ready".to_owned(),
+            pid: std::process::id(),
+            interface: None,
+            log: None,
+        }
+    }
+}
+
+pub(crate) fn run(session: &Session, arguments: &Up) -> Result<(), Failure> {
+    let path = config_path(arguments.config.as_deref(), "up")?;
+    if arguments.detach { run_detached(session, &path) } else { run_here(session, path) }
+}
+
+/// The config that an argument means; without one the only config there is. `verb` is what the hint repeats.
+pub(crate) fn config_path(argument: Option<&str>, verb: &str) -> Result<PathBuf, Failure> {
+    let Some(argument) = argument else { return only_config(Path::new(CONFIG_FOLDER), verb) };
+    let path = config::resolve_path(argument);
+    // `up lab` in the folder of lab.toml is a slip that deserves better than "no such file".
+    let beside = PathBuf::from(format!("{argument}.toml"));
+    if !path.exists() && !argument.contains('/') && beside.exists() {
+        return Err(Failure::new(ExitKind::Config, format!("no config file `{}`", path.display()))
+            .with_cause("a bare name stands for a file in /etc/overlay")
+            .with_hint(format!("overlay {verb} {}", beside.display())));
+    }
+    Ok(path)
+}
+
+fn only_config(folder: &Path, verb: &str) -> Result<PathBuf, Failure> {
+    let mut configs: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    configs.sort_unstable();
+    let names: Vec<String> =
+        configs.iter().filter_map(|path| Some(format!("`{}`", path.file_stem()?.to_str()?))).collect();
+    match configs.len() {
+        1 => Ok(configs.remove(0)),
+        0 => Err(Failure::new(ExitKind::Usage, "no config was named")
+            .with_cause(format!("there is none in {} to fall back on", folder.display()))
+            .with_hint(format!("overlay {verb} config.toml; overlay config init -o config.toml writes one"))),
+        _ => Err(Failure::new(ExitKind::Usage, "no config was named")
+            .with_cause(format!("there are several in {}: {}", folder.display(), names.join(", ")))
+            .with_hint(format!("overlay {verb} {}", names[0].trim_matches('`')))),
+    }
+}
+
+fn run_here(session: &Session, config: PathBuf) -> Result<(), Failure> {
+    let output = session.output;
+    let ready: Box<dyn FnOnce() + Send> = Box::new(move || {
+        if output.json {
+            output.json_line(&Ready::now());
+        }
+    });
+    up::run(Options { config, runtime_dir: session.runtime_dir.clone(), ready: Some(ready) })
+}
+
+fn run_detached(session: &Session, config: &Path) -> Result<(), Failure> {
+    // What is wrong with the config is said here, in colour, before a process is started for it.
+    let interface = Config::load(config).map_err(|error| in_color(&error, &session.output))?.interface.name;
+    let runtime_dir = path_from_root(&session.runtime_dir)?;
+    let log_path = runtime_dir.join(format!("{interface}.log"));
+    let log = open_log(&log_path)?;
+
+    let child = spawn(session, &path_from_root(config)?, &runtime_dir, log)?;
+    let ready = Ready { interface: Some(interface), log: Some(log_path.clone()), ..await_ready(child, &log_path)? };
+    session.output.result(&ready, || {
+        format!("{} is up, process {}", ready.interface.as_deref().unwrap_or_default(), ready.pid)
+    });
+    session.output.say(&format!("its log is {}", log_path.display()));
+    Ok(())
+}
+
+fn in_color(error: &config::ConfigError, output: &Output) -> Failure {
+    let failure = Failure::from(error);
+    let details = failure.details.as_ref().map(|_| error.render(output.color));
+    Failure { details, ..failure }
+}
+
+/// The background half changes to `/`.
+fn path_from_root(path: &Path) -> Result<PathBuf, Failure> {
+    absolute(path).map_err(|error| file_failure("find", path, &error))
+}
+
+fn open_log(path: &Path) -> Result<File, Failure> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).map_err(|error| file_failure("make the folder", folder, &error))?;
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
+        .map_err(|error| file_failure("write", path, &error))
+}
+
+fn spawn(session: &Session, config: &Path, runtime_dir: &Path, log: File) -> Result<Child, Failure> {
+    let cannot = |error: std::io::Error| {
+        Failure::new(ExitKind::Other, "cannot start the background process").with_cause(error)
+    };
+    let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+    command
+        .args(["--json", "--runtime-dir"])
+        .arg(runtime_dir)
+        .args((0..session.verbose).map(|_| "-v"))
+        .args(["up", "--detached-child"])
+        .arg(config)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log);
+    detach::spawn(&mut command).map_err(cannot)
+}
+
+/// Waits for the one line of the background half. It either says something or ends.
+fn await_ready(mut child: Child, log: &Path) -> Result<Ready, Failure> {
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        // A line that cannot be read is a line that did not come.
+        let _ = BufReader::new(stdout).read_line(&mut line);
+    }
+    if let Ok(ready) = serde_json::from_str::<Ready>(&line)
+        && ready.schema == Ready::SCHEMA
+    {
+        return Ok(ready);
+    }
+    if let Ok(failure) = serde_json::from_str::<FailureBody>(&line) {
+        let _ = child.wait();
+        return Err(failure.into());
+    }
+    let cause = match child.wait() {
+        Ok(status) => format!("the background process ended before it was ready: {status}"),
+        Err(error) => error.to_string(),
+    };
+    Err(Failure::new(ExitKind::Other, "the interface did not come up")
+        .with_cause(cause)
+        .with_hint(format!("tail {}", log.display())))
+}
+
+#[cfg(test)]
+mod tests;

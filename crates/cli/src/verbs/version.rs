@@ -1,0 +1,12 @@
+//! `overlay version`: what this program is.
+
+use overlay_daemon::Failure;
+use overlay_daemon::api::Version;
+
+use crate::session::Session;
+
+pub(crate) fn run(session: &Session) -> Result<(), Failure> {
+    let version = Version::current();
+    session.output.result(&version, || format!("overlay {}", version.version));
+    Ok(())
+}

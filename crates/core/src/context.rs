@@ -1,0 +1,141 @@
+//! What everything that acts for one peer needs beside the peer, and what is done for a peer when its time comes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use overlay_wire::wireguard::INITIATION_LEN;
+use rand_chacha::ChaCha8Rng;
+
+use crate::data::session::{Due, LocalKey, Session};
+use crate::output::Outbox;
+use crate::path::endpoint::Endpoint;
+use crate::peer::Peer;
+use crate::{DropReason, Event, Instant, NodeStats, Via};
+
+pub(crate) struct Context {
+    pub(crate) local: Local,
+    pub(crate) outbox: Outbox,
+    pub(crate) stats: Arc<NodeStats>,
+    pub(crate) rng: ChaCha8Rng,
+}
+
+/// This host's side of every session.
+pub(crate) struct Local {
+    pub(crate) key: LocalKey,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) forward: bool,
+    /// Of inner packets, in bytes.
+    pub(crate) mtu: usize,
+    pub(crate) wall_anchor: Option<Instant>,
+}
+
+impl Local {
+    /// Whether an inner address is ours. Without addresses of its own the node cannot tell, as in WireGuard.
+    pub(crate) fn owns(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// Whether packets with this inner source may go out.
+    pub(crate) fn may_send_from(&self, source: IpAddr) -> bool {
+        self.addresses.is_empty() || self.forward || self.owns(source)
+    }
+
+    /// Whether packets to this inner destination may come in.
+    pub(crate) fn may_deliver_to(&self, destination: IpAddr) -> bool {
+        self.addresses.is_empty() || self.forward || self.owns(destination)
+    }
+}
+
+/// The longest message that is due by itself.
+const DUE_LEN: usize = INITIATION_LEN;
+
+impl Context {
+    /// Moves the peer's time to `now` and sends what is due: before each train, at its deadline, and when it was changed.
+    pub(crate) fn advance(&mut self, peer: &mut Peer, now: Instant) {
+        let retry_after = peer.retry_after(now, &mut self.rng);
+        if let Some(session) = &mut peer.session {
+            match session.advance(now, retry_after, self.outbox.room(DUE_LEN)) {
+                Due::Nothing => {}
+                Due::Initiation(len) => self.transmit_initiation(peer, len, now),
+                Due::Keepalive(len) => self.transmit_sealed(peer, len, now),
+                Due::Expired { unanswered } => self.on_expired(peer, unanswered),
+            }
+        }
+        if peer.next_attempt(now).is_some_and(|at| at <= now) {
+            self.initiate(peer, now);
+        }
+        if peer.keepalive_due(now).is_some_and(|at| at <= now)
+            && let Some(session) = &mut peer.session
+        {
+            let len = session.seal(&[], now, self.outbox.room(DUE_LEN));
+            self.transmit_sealed(peer, len, now);
+        }
+    }
+
+    /// Makes the peer's session if it has none yet.
+    pub(crate) fn make_session(&self, peer: &mut Peer, now: Instant) {
+        if peer.session.is_none() {
+            let preshared_key = peer.preshared_key.as_deref();
+            let anchor = self.local.wall_anchor.unwrap_or(now);
+            let session = Session::new(&self.local.key, peer.key, preshared_key, peer.index, anchor, now);
+            peer.session = Some(Box::new(session));
+        }
+    }
+
+    /// A message of the peer opened: it is there, and this is where.
+    pub(crate) fn on_authenticated(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
+        peer.on_authenticated(now);
+        let endpoint = Endpoint { address: source, via };
+        if peer.endpoint == Some(endpoint) {
+            return;
+        }
+        if peer.endpoint.is_none_or(|old| old.address != source) {
+            self.outbox.event(Event::EndpointChanged(peer.key, source));
+        }
+        peer.endpoint = Some(endpoint);
+    }
+
+    pub(crate) fn on_handshake_completed(&mut self, peer: &mut Peer, now: Instant) {
+        peer.on_connected();
+        peer.stats.handshakes.add(1);
+        self.stats.handshakes_completed.add(1);
+        self.outbox.event(Event::HandshakeCompleted(peer.key, now));
+    }
+
+    /// Sends a data message without a packet in it: the first `len` bytes of the outbox's room.
+    pub(crate) fn transmit_sealed(&mut self, peer: &mut Peer, len: usize, now: Instant) {
+        self.transmit(peer, len);
+        peer.on_sent(now);
+    }
+
+    fn initiate(&mut self, peer: &mut Peer, now: Instant) {
+        let retry_after = peer.retry_after(now, &mut self.rng);
+        self.make_session(peer, now);
+        let Some(session) = &mut peer.session else { return };
+        if let Some(len) = session.initiate(now, retry_after, self.outbox.room(DUE_LEN)) {
+            self.transmit_initiation(peer, len, now);
+        }
+    }
+
+    fn transmit_initiation(&mut self, peer: &mut Peer, len: usize, now: Instant) {
+        self.transmit(peer, len);
+        self.stats.initiations_sent.add(1);
+        peer.on_initiated(now);
+    }
+
+    fn transmit(&mut self, peer: &Peer, len: usize) {
+        if let Some(endpoint) = peer.endpoint {
+            self.outbox.transmit(endpoint.address, endpoint.via, len, len, 0);
+            peer.stats.sent_wire_bytes.add(len as u64);
+        }
+    }
+
+    fn on_expired(&mut self, peer: &mut Peer, unanswered: bool) {
+        let dropped = peer.staged.clear();
+        self.stats.count_drops(DropReason::StagedExpired, dropped);
+        peer.stats.drops.add(dropped);
+        if unanswered {
+            self.outbox.event(Event::HandshakeFailed(peer.key));
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The data plane: touched by every packet, in the order packets meet it.
+
+pub(crate) mod allowed_ips;
+pub(crate) mod allowlist;
+pub(crate) mod drop_reason;
+pub(crate) mod ecn;
+pub(crate) mod handshake;
+pub(crate) mod inbound;
+pub(crate) mod outbound;
+pub(crate) mod session;
+pub(crate) mod source_limit;
+pub(crate) mod staged;

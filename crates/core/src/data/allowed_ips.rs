@@ -1,0 +1,148 @@
+//! Cryptokey routing: which peer an inner address belongs to.
+//!
+//! One table for all peers, asked for the destination outbound and for the source inbound, so that a prefix has exactly
+//! one owner and the most specific one wins on both ways. Single addresses (/32 and /128), which most entries are, live
+//! in a hash table in front of the trie that holds the shorter prefixes: a single address is always the most specific.
+//!
+//! The families do not mix: an IPv4-mapped IPv6 address inside the tunnel is an IPv6 address like any other.
+//!
+//! Bounded by the configuration: only `insert` grows it, and only commands call that.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::{Prefix, PrefixMap};
+
+/// Prefixes and their owners; the longest prefix that holds an address decides.
+pub(crate) struct AllowedIps<P> {
+    v4: Family<Ipv4Net, Ipv4Addr, P>,
+    v6: Family<Ipv6Net, Ipv6Addr, P>,
+}
+
+impl<P: Copy + Eq> AllowedIps<P> {
+    /// A table without entries, which owns no memory.
+    pub(crate) fn new() -> Self {
+        Self { v4: Family::new(), v6: Family::new() }
+    }
+
+    /// Gives `prefix` to `owner` and returns who had exactly this prefix before: as in WireGuard, ownership moves. Bits
+    /// behind the prefix length are ignored.
+    pub(crate) fn insert(&mut self, prefix: IpNet, owner: P) -> Option<P> {
+        match prefix {
+            IpNet::V4(net) if net.prefix_len() == 32 => self.v4.hosts.insert(net.addr(), owner),
+            IpNet::V4(net) => self.v4.prefixes.insert(net.trunc(), owner),
+            IpNet::V6(net) if net.prefix_len() == 128 => self.v6.hosts.insert(net.addr(), owner),
+            IpNet::V6(net) => self.v6.prefixes.insert(net.trunc(), owner),
+        }
+    }
+
+    /// Takes `prefix` away from `owner`; false, and nothing changed, when it is not theirs.
+    pub(crate) fn remove(&mut self, prefix: &IpNet, owner: P) -> bool {
+        match prefix {
+            IpNet::V4(net) if net.prefix_len() == 32 => self.v4.remove_host(&net.addr(), owner),
+            IpNet::V4(net) => self.v4.remove_prefix(&net.trunc(), owner),
+            IpNet::V6(net) if net.prefix_len() == 128 => self.v6.remove_host(&net.addr(), owner),
+            IpNet::V6(net) => self.v6.remove_prefix(&net.trunc(), owner),
+        }
+    }
+
+    /// Takes every prefix of `owner` away. Walks the whole table: for a peer that goes, not for a packet.
+    pub(crate) fn remove_all(&mut self, owner: P) {
+        self.v4.remove_all(owner);
+        self.v6.remove_all(owner);
+    }
+
+    /// Whose `address` is, or `None` when no prefix holds it. Allocates nothing.
+    pub(crate) fn lookup(&self, address: IpAddr) -> Option<P> {
+        match address {
+            IpAddr::V4(address) => self.v4.lookup(address, || Ipv4Net::from(address)),
+            IpAddr::V6(address) => self.v6.lookup(address, || Ipv6Net::from(address)),
+        }
+    }
+
+    /// All entries, in no promised order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (IpNet, P)> + '_ {
+        let v4_hosts = self.v4.hosts.iter().map(|(&address, &owner)| (IpNet::V4(address.into()), owner));
+        let v4 = self.v4.prefixes.iter().map(|(net, &owner)| (IpNet::V4(net), owner));
+        let v6_hosts = self.v6.hosts.iter().map(|(&address, &owner)| (IpNet::V6(address.into()), owner));
+        let v6 = self.v6.prefixes.iter().map(|(net, &owner)| (IpNet::V6(net), owner));
+        v4_hosts.chain(v4).chain(v6_hosts).chain(v6)
+    }
+}
+
+/// The entries of one address family: `N` its prefix, `A` its address.
+struct Family<N, A, P> {
+    hosts: HashMap<A, P, BuildHasherDefault<AddressHasher>>,
+    prefixes: PrefixMap<N, P>,
+}
+
+impl<N: Prefix, A: Copy + Eq + Hash, P: Copy + Eq> Family<N, A, P> {
+    fn new() -> Self {
+        Self { hosts: HashMap::default(), prefixes: PrefixMap::new() }
+    }
+
+    fn lookup(&self, address: A, as_prefix: impl FnOnce() -> N) -> Option<P> {
+        if let Some(&owner) = self.hosts.get(&address) {
+            return Some(owner);
+        }
+        self.prefixes.get_lpm(&as_prefix()).map(|(_, &owner)| owner)
+    }
+
+    fn remove_host(&mut self, address: &A, owner: P) -> bool {
+        self.hosts.get(address) == Some(&owner) && self.hosts.remove(address).is_some()
+    }
+
+    fn remove_prefix(&mut self, net: &N, owner: P) -> bool {
+        self.prefixes.get(net) == Some(&owner) && self.prefixes.remove(net).is_some()
+    }
+
+    fn remove_all(&mut self, owner: P) {
+        self.hosts.retain(|_, o| *o != owner);
+        self.prefixes.retain(|_, o| *o != owner);
+    }
+}
+
+/// A multiplication and a fold for every word: a few cycles for an address.
+///
+/// It has no key, and needs none. The keys in the table come from the configuration alone, so nobody outside can fill
+/// it with colliding ones; a packet's address is only looked up, and how far that probes depends on what is stored.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl AddressHasher {
+    /// 2^64 divided by the golden ratio: odd, and without a pattern in its bits.
+    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    fn mix(&mut self, word: u64) {
+        // Both halves of the product are kept: the table takes its bucket from the low bits, its tag from the high.
+        let product = u128::from(self.0.rotate_left(32) ^ word ^ Self::MULTIPLIER) * u128::from(Self::MULTIPLIER);
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.mix(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.mix(word);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.mix(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

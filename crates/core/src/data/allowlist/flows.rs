@@ -1,0 +1,389 @@
+//! The flows between us and one peer, and who opened each of them.
+//!
+//! A TCP flow is born `TcpOpening` with a SYN, becomes `TcpEstablished` with the first packet that carries none (or is
+//! born so, picked up in its middle) and `TcpClosing` with a RST or a FIN from both sides. The others know one state.
+//! Each state has an idle timeout; a flow that was silent for that long, both ways, is dead, wherever it still lies.
+//! TCP is believed without looking at sequence numbers: whoever could forge a packet of the flow is the peer itself.
+//!
+//! Flows opened by us and flows opened by the peer are two halves with a bound each, so that neither side can push the
+//! other's flows out. Nothing here scans: each half keeps one list for each state, ordered by the last packet and thus
+//! by expiry as well, and a full half looks at the ends of these few lists only.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use overlay_wire::ip;
+
+use crate::Instant;
+
+/// Flows kept for each half; 4,096 for a peer.
+pub(super) const MAX_FLOWS_PER_HALF: usize = 2048;
+
+/// Silence after which an established TCP flow is dead.
+pub(super) const TCP_ESTABLISHED_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
+/// The same before the handshake is through: longer than a SYN is repeated over (63 s by default on Linux).
+pub(super) const TCP_OPENING_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same after a RST or both FINs: time for the last retransmissions.
+pub(super) const TCP_CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for UDP and every protocol whose flows have no visible end.
+pub(super) const UDP_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same for ICMP echo.
+pub(super) const ICMP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What names a flow: the protocol and both ends, seen from us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlowKey {
+    /// The upper protocol's number.
+    pub(super) protocol: u8,
+    /// Our end.
+    pub(super) ours: End,
+    /// The peer's end: the peer itself or a host behind it.
+    pub(super) theirs: End,
+}
+
+impl FlowKey {
+    /// The flow as the other side sees it.
+    pub(super) fn reversed(self) -> Self {
+        Self { ours: self.theirs, theirs: self.ours, ..self }
+    }
+}
+
+/// One end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) address: IpAddr,
+    /// The port, for protocols that have ports. ICMP echo has its identifier here at the end that asks and nothing at
+    /// the end that answers: pings in opposite directions are different flows even if their identifiers are equal.
+    pub(super) port: Option<u16>,
+}
+
+/// Whose first packet made a flow; and, of a packet, who sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opener {
+    Us,
+    Peer,
+}
+
+/// How far a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Icmp,
+    Udp,
+    TcpOpening,
+    TcpEstablished,
+    TcpClosing,
+}
+
+impl State {
+    const COUNT: usize = 5;
+
+    pub(super) const fn timeout(self) -> Duration {
+        match self {
+            Self::Icmp => ICMP_TIMEOUT,
+            Self::Udp => UDP_TIMEOUT,
+            Self::TcpOpening => TCP_OPENING_TIMEOUT,
+            Self::TcpEstablished => TCP_ESTABLISHED_TIMEOUT,
+            Self::TcpClosing => TCP_CLOSING_TIMEOUT,
+        }
+    }
+}
+
+pub(super) const FIN: u8 = 0x01;
+pub(super) const SYN: u8 = 0x02;
+pub(super) const RST: u8 = 0x04;
+pub(super) const ACK: u8 = 0x10;
+
+/// What is known of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flow {
+    pub(super) opener: Opener,
+    pub(super) state: State,
+    /// Who has sent a FIN: we, the peer.
+    finished: [bool; 2],
+    /// When the last packet of it passed, in either direction.
+    last: Instant,
+}
+
+impl Flow {
+    /// A flow before its first packet.
+    pub(super) fn new(protocol: u8, opener: Opener, now: Instant) -> Self {
+        let state = match protocol {
+            ip::TCP => State::TcpOpening,
+            ip::ICMP | ip::ICMPV6 => State::Icmp,
+            _ => State::Udp,
+        };
+        Self { opener, state, finished: [false; 2], last: now }
+    }
+
+    /// A packet of the flow passed. `flags` are those of TCP, 0 for other protocols.
+    pub(super) fn on_packet(&mut self, from: Opener, flags: u8, now: Instant) {
+        self.last = now;
+        if matches!(self.state, State::Icmp | State::Udp) {
+            return;
+        }
+        if flags & RST != 0 {
+            self.state = State::TcpClosing;
+        } else if flags & SYN != 0 {
+            // The ports of a closed connection are used again. Any other SYN is a repeated one.
+            if flags & ACK == 0 && self.state == State::TcpClosing {
+                self.state = State::TcpOpening;
+                self.finished = [false; 2];
+            }
+        } else if self.state != State::TcpClosing {
+            self.finished[from as usize] |= flags & FIN != 0;
+            self.state = if self.finished == [true; 2] { State::TcpClosing } else { State::TcpEstablished };
+        }
+    }
+
+    pub(super) fn is_live(&self, now: Instant) -> bool {
+        now.since(self.last) < self.state.timeout()
+    }
+}
+
+/// Where a flow lies, until the next flow is opened or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FlowId(u32);
+
+/// All flows with one peer.
+///
+/// Flows lie in `slots`, which grows up to both bounds and is used again from then on. Indices link them three ways:
+/// the chain of a hash bucket, the list of a half and state, and the free slots (through `chain`).
+#[derive(Debug)]
+pub(super) struct Flows {
+    /// Keeps the buckets secret from the peer, who chooses what is hashed.
+    hash_keys: [u64; 2],
+    slots: Vec<Slot>,
+    /// The first slot of each chain; a power of two of them, at least as many as slots.
+    buckets: Vec<u32>,
+    free: u32,
+    halves: [Half; 2],
+}
+
+#[derive(Debug)]
+struct Slot {
+    key: FlowKey,
+    flow: Flow,
+    chain: u32,
+    newer: u32,
+    older: u32,
+}
+
+/// The flows that one side opened.
+#[derive(Clone, Copy, Debug)]
+struct Half {
+    len: usize,
+    /// One list for each state.
+    ages: [Ages; State::COUNT],
+}
+
+/// A list from the flow with the latest packet to the one with the earliest.
+#[derive(Clone, Copy, Debug)]
+struct Ages {
+    newest: u32,
+    oldest: u32,
+}
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+impl Flows {
+    /// A table without flows, which owns no memory.
+    pub(super) fn new(seed: u64) -> Self {
+        let half = Half { len: 0, ages: [Ages { newest: NONE, oldest: NONE }; State::COUNT] };
+        // The second key is the multiplier: it differs from the first and is odd.
+        let hash_keys = [seed, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ 0xd6e8_feb8_6659_fd93 | 1];
+        Self { hash_keys, slots: Vec::new(), buckets: Vec::new(), free: NONE, halves: [half; 2] }
+    }
+
+    /// The live flow of this name.
+    pub(super) fn find(&self, key: &FlowKey, now: Instant) -> Option<(FlowId, Flow)> {
+        let id = self.find_slot(key)?;
+        let flow = self.slots[id as usize].flow;
+        flow.is_live(now).then_some((FlowId(id), flow))
+    }
+
+    /// A packet of the flow `id` passed, see [`Flow::on_packet`].
+    pub(super) fn on_packet(&mut self, FlowId(id): FlowId, from: Opener, flags: u8, now: Instant) {
+        let mut flow = self.slots[id as usize].flow;
+        flow.on_packet(from, flags, now);
+        if flow != self.slots[id as usize].flow {
+            self.unlink_age(id);
+            self.slots[id as usize].flow = flow;
+            self.link_age(id);
+        }
+    }
+
+    /// Adds a flow in place of any of the same name.
+    ///
+    /// A full half makes room by its dead flows. When there is none, ours gives up the one that was silent for longest,
+    /// and the peer's takes no more: the answer is false.
+    pub(super) fn open(&mut self, key: FlowKey, flow: Flow, now: Instant) -> bool {
+        if let Some(id) = self.find_slot(&key) {
+            self.remove(FlowId(id));
+        }
+        // One out for each one in keeps the table from growing while there are dead flows in it.
+        if let Some(dead) = self.first_dead(flow.opener, now) {
+            self.remove(dead);
+        }
+        if self.halves[flow.opener as usize].len >= MAX_FLOWS_PER_HALF {
+            match (flow.opener, self.most_silent(flow.opener)) {
+                (Opener::Us, Some(id)) => self.remove(id),
+                _ => return false,
+            }
+        }
+        self.link(key, flow);
+        true
+    }
+
+    pub(super) fn remove(&mut self, FlowId(id): FlowId) {
+        self.unlink_age(id);
+        self.halves[self.slots[id as usize].flow.opener as usize].len -= 1;
+
+        let bucket = self.bucket(&self.slots[id as usize].key);
+        let after = self.slots[id as usize].chain;
+        let mut at = self.buckets[bucket];
+        if at == id {
+            self.buckets[bucket] = after;
+        } else {
+            while self.slots[at as usize].chain != id {
+                at = self.slots[at as usize].chain;
+            }
+            self.slots[at as usize].chain = after;
+        }
+
+        self.slots[id as usize].chain = self.free;
+        self.free = id;
+    }
+
+    /// A dead flow of this half, found at the end of a list.
+    fn first_dead(&self, opener: Opener, now: Instant) -> Option<FlowId> {
+        self.oldest(opener).find(|&id| !self.slots[id as usize].flow.is_live(now)).map(FlowId)
+    }
+
+    /// The flow of this half whose last packet is the longest ago.
+    fn most_silent(&self, opener: Opener) -> Option<FlowId> {
+        self.oldest(opener).min_by_key(|&id| self.slots[id as usize].flow.last).map(FlowId)
+    }
+
+    /// The oldest flow in each state.
+    fn oldest(&self, opener: Opener) -> impl Iterator<Item = u32> + '_ {
+        self.halves[opener as usize].ages.iter().map(|ages| ages.oldest).filter(|&id| id != NONE)
+    }
+
+    fn find_slot(&self, key: &FlowKey) -> Option<u32> {
+        if self.buckets.is_empty() {
+            return None;
+        }
+        let mut at = self.buckets[self.bucket(key)];
+        while at != NONE {
+            let slot = &self.slots[at as usize];
+            if slot.key == *key {
+                return Some(at);
+            }
+            at = slot.chain;
+        }
+        None
+    }
+
+    fn link(&mut self, key: FlowKey, flow: Flow) {
+        let slot = Slot { key, flow, chain: NONE, newer: NONE, older: NONE };
+        let id = if self.free == NONE {
+            self.slots.push(slot);
+            self.grow_buckets();
+            (self.slots.len() - 1) as u32
+        } else {
+            let id = self.free;
+            self.free = self.slots[id as usize].chain;
+            self.slots[id as usize] = slot;
+            id
+        };
+        let bucket = self.bucket(&key);
+        self.slots[id as usize].chain = self.buckets[bucket];
+        self.buckets[bucket] = id;
+        self.link_age(id);
+        self.halves[flow.opener as usize].len += 1;
+    }
+
+    /// Called with a slot at the end that is in no chain yet, and no slot free.
+    fn grow_buckets(&mut self) {
+        if self.slots.len() <= self.buckets.len() {
+            return;
+        }
+        let len = self.slots.len().next_power_of_two().max(16);
+        self.buckets.clear();
+        self.buckets.resize(len, NONE);
+        for id in 0..self.slots.len() - 1 {
+            let bucket = self.bucket(&self.slots[id].key);
+            self.slots[id].chain = self.buckets[bucket];
+            self.buckets[bucket] = id as u32;
+        }
+    }
+
+    /// Puts a slot at the new end of its list.
+    fn link_age(&mut self, id: u32) {
+        let Flow { opener, state, .. } = self.slots[id as usize].flow;
+        let ages = &mut self.halves[opener as usize].ages[state as usize];
+        let older = ages.newest;
+        ages.newest = id;
+        match older {
+            NONE => ages.oldest = id,
+            _ => self.slots[older as usize].newer = id,
+        }
+        self.slots[id as usize].older = older;
+        self.slots[id as usize].newer = NONE;
+    }
+
+    fn unlink_age(&mut self, id: u32) {
+        let Slot { flow: Flow { opener, state, .. }, newer, older, .. } = self.slots[id as usize];
+        let ages = &mut self.halves[opener as usize].ages[state as usize];
+        match newer {
+            NONE => ages.newest = older,
+            _ => self.slots[newer as usize].older = older,
+        }
+        match older {
+            NONE => ages.oldest = newer,
+            _ => self.slots[older as usize].newer = newer,
+        }
+    }
+
+    /// Which chain a flow hangs in. There must be buckets.
+    fn bucket(&self, key: &FlowKey) -> usize {
+        let [mut hash, multiplier] = self.hash_keys;
+        let mut mix = |word: u64| {
+            let product = u128::from(hash ^ word) * u128::from(multiplier);
+            hash = product as u64 ^ (product >> 64) as u64;
+        };
+        for address in [key.ours.address, key.theirs.address] {
+            match address {
+                IpAddr::V4(address) => mix(u64::from(address.to_bits())),
+                IpAddr::V6(address) => {
+                    mix((address.to_bits() >> 64) as u64);
+                    mix(address.to_bits() as u64);
+                }
+            }
+        }
+        let port = |end: End| end.port.map_or(0, |port| u64::from(port) | 1 << 16);
+        mix(port(key.ours) | port(key.theirs) << 17 | u64::from(key.protocol) << 34);
+        hash as usize & (self.buckets.len() - 1)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self, opener: Opener) -> usize {
+        self.halves[opener as usize].len
+    }
+
+    /// Slots that were ever made, used or free: the memory.
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn longest_chain(&self) -> usize {
+        let chain = |&head: &u32| {
+            let link = |&id: &u32| Some(self.slots[id as usize].chain).filter(|&id| id != NONE);
+            std::iter::successors(Some(head).filter(|&id| id != NONE), link).count()
+        };
+        self.buckets.iter().map(chain).max().unwrap_or(0)
+    }
+}

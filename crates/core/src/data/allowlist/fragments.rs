@@ -1,0 +1,122 @@
+//! What was decided about first fragments, for the later ones, which carry no ports.
+//!
+//! Verdicts lie in the order they came, and are searched from the newest: later fragments follow their first closely,
+//! and a verdict is void after two seconds, where the search ends. At most 256 lie there, so that the longest search
+//! costs less than the decryption before it.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use overlay_wire::ip::{Fragment, IPV6_HEADER_LEN, Packet, Upper, Version};
+
+use crate::{DropReason, Instant};
+
+/// Verdicts kept for a peer; the oldest gives way.
+pub(super) const MAX_VERDICTS: usize = 256;
+
+/// How long later fragments follow a verdict.
+pub(super) const VERDICT_LIFETIME: Duration = Duration::from_secs(2);
+
+/// The protocol number of the IPv6 fragment header, and that header's length in bytes.
+const FRAGMENT_HEADER: u8 = 44;
+const FRAGMENT_HEADER_LEN: usize = 8;
+
+/// Verdicts on first fragments.
+#[derive(Debug, Default)]
+pub(super) struct Fragments {
+    verdicts: VecDeque<Verdict>,
+}
+
+/// One packet in the eyes of the host that puts it together again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name {
+    source: IpAddr,
+    destination: IpAddr,
+    id: u32,
+    /// `None` for IPv6, where it is no part of the name and later fragments may say anything (RFC 8200 section 4.5).
+    protocol: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    name: Name,
+    result: Result<(), DropReason>,
+    /// Where the first fragment ends, in units of 8 bytes.
+    end: u16,
+    made: Instant,
+}
+
+impl Fragments {
+    /// Remembers what became of a first fragment. A later verdict on the same packet replaces an earlier one.
+    pub(super) fn on_first(
+        &mut self,
+        packet: &Packet<'_>,
+        upper: &Upper,
+        fragment: Fragment,
+        result: Result<(), DropReason>,
+        now: Instant,
+    ) {
+        while self.verdicts.front().is_some_and(|oldest| !oldest.is_valid(now)) {
+            self.verdicts.pop_front();
+        }
+        if self.verdicts.len() >= MAX_VERDICTS {
+            self.verdicts.pop_front();
+        }
+        let end = (packet.len().saturating_sub(payload_start(packet, upper)) / 8) as u16;
+        self.verdicts.push_back(Verdict { name: Name::of(packet, upper, fragment), result, end, made: now });
+    }
+
+    /// What becomes of a later fragment; `None` without a verdict on its first.
+    ///
+    /// One that reaches back into an admitted first fragment is evasion: it could replace the header that was judged.
+    pub(super) fn on_later(
+        &self,
+        packet: &Packet<'_>,
+        upper: &Upper,
+        fragment: Fragment,
+        now: Instant,
+    ) -> Option<Result<(), DropReason>> {
+        let name = Name::of(packet, upper, fragment);
+        let mut valid = self.verdicts.iter().rev().take_while(|verdict| verdict.is_valid(now));
+        valid.find(|verdict| verdict.name == name).map(|verdict| {
+            verdict.result?;
+            if fragment.offset < verdict.end { Err(DropReason::FragmentEvasion) } else { Ok(()) }
+        })
+    }
+
+    /// Forgets every verdict: the rules behind them changed.
+    pub(super) fn clear(&mut self) {
+        self.verdicts.clear();
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.verdicts.len()
+    }
+}
+
+impl Verdict {
+    fn is_valid(&self, now: Instant) -> bool {
+        now.since(self.made) < VERDICT_LIFETIME
+    }
+}
+
+impl Name {
+    fn of(packet: &Packet<'_>, upper: &Upper, fragment: Fragment) -> Self {
+        let protocol = (packet.version() == Version::V4).then_some(upper.protocol);
+        Self { source: packet.source(), destination: packet.destination(), id: fragment.id, protocol }
+    }
+}
+
+/// Where the part of a first fragment begins that offsets count from.
+fn payload_start(packet: &Packet<'_>, upper: &Upper) -> usize {
+    if packet.version() == Version::V6 && packet.protocol() == FRAGMENT_HEADER {
+        // Destination options may follow the fragment header: they belong to the payload.
+        IPV6_HEADER_LEN + FRAGMENT_HEADER_LEN
+    } else {
+        // Exact for IPv4. Behind other extension headers of IPv6 it may count too little, never too much, and the
+        // receiver's own rule against overlapping fragments (RFC 5722) has to do.
+        upper.offset
+    }
+}

@@ -1,0 +1,142 @@
+//! Handshake messages, cheapest check first: mac1, load and cookie, source limit; only then Diffie-Hellman.
+//!
+//! Nothing that a message says is believed before its session engine has authenticated it. Silence is the answer to
+//! everything that fails; the one exception is a cookie reply, which is shorter than what it answers.
+
+use std::time::Duration;
+
+use overlay_wire::wireguard::{COOKIE_REPLY_LEN, Message, RESPONSE_LEN};
+
+use crate::data::outbound;
+use crate::data::session::Gate;
+use crate::data::source_limit::SourceLimit;
+use crate::node::Node;
+use crate::{DropReason, Instant, UdpTrain};
+
+/// Handshake messages a second above which senders must prove their address.
+pub(crate) const LOAD_LIMIT: u64 = 256;
+/// The count starts anew after this long.
+const LOAD_PERIOD: Duration = Duration::from_secs(1);
+/// A peer's initiations are at least this far apart (the kernel's INITIATIONS_PER_SECOND is 50).
+const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How many handshake messages came lately, and from whom.
+pub(crate) struct HandshakeGate {
+    count: u64,
+    counting_since: Instant,
+    sources: SourceLimit,
+}
+
+impl HandshakeGate {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { count: 0, counting_since: now, sources: SourceLimit::default() }
+    }
+}
+
+impl Node {
+    /// Takes a handshake message or a cookie reply.
+    pub(crate) fn handshake(
+        &mut self,
+        message: Message<'_>,
+        bytes: &[u8],
+        train: &UdpTrain<'_>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        match message {
+            Message::Initiation(_) => {
+                self.pass_gate(bytes, train, now)?;
+                self.initiation(bytes, train, now)
+            }
+            Message::Response { receiver, .. } => {
+                self.pass_gate(bytes, train, now)?;
+                self.response(receiver, bytes, train, now)
+            }
+            Message::CookieReply { receiver, .. } => self.cookie_reply(receiver, bytes, now),
+            Message::Data { .. } => Err(DropReason::InboundUnknown),
+        }
+    }
+
+    fn pass_gate(&mut self, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
+        let (gate, context) = (&mut self.gate, &mut self.context);
+        if now.since(gate.counting_since) >= LOAD_PERIOD {
+            gate.counting_since = now;
+            gate.count = 0;
+            context.local.key.reset_count(now);
+        }
+        let room = context.outbox.room(COOKIE_REPLY_LEN);
+        match context.local.key.verify(train.source.ip(), bytes, room, now) {
+            Gate::Refuse => Err(DropReason::HandshakeMac),
+            Gate::Cookie(len) => {
+                gate.count += 1;
+                context.outbox.transmit(train.source, train.via, len, len, 0);
+                context.stats.cookies_sent.add(1);
+                Err(DropReason::HandshakeCookie)
+            }
+            Gate::Pass => {
+                gate.count += 1;
+                let is_under_load = gate.count > LOAD_LIMIT;
+                if is_under_load && !gate.sources.allows(train.source.ip(), now) {
+                    return Err(DropReason::HandshakeRate);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn initiation(&mut self, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
+        let context = &mut self.context;
+        let key = context.local.key.initiator(bytes).ok_or(DropReason::HandshakeForged)?;
+        let id = self.peers.find(key).ok_or(DropReason::HandshakeUnknownPeer)?;
+        let peer = self.peers.peer(id).ok_or(DropReason::HandshakeUnknownPeer)?;
+        if peer.initiation_received.is_some_and(|at| now.since(at) < INITIATION_INTERVAL) {
+            return Err(DropReason::HandshakeFlood);
+        }
+        context.make_session(peer, now);
+        context.advance(peer, now);
+        let session = peer.session.as_mut().ok_or(DropReason::HandshakeUnknownPeer)?;
+        let len = session.handle_initiation(bytes, now, context.outbox.room(RESPONSE_LEN))?;
+
+        // From here on the message is authentic.
+        peer.initiation_received = Some(now);
+        context.stats.initiations_received.add(1);
+        peer.stats.received_wire_bytes.add(bytes.len() as u64);
+        context.on_authenticated(peer, train.source, train.via, now);
+        context.transmit_sealed(peer, len, now);
+        self.deadlines.arm_next(peer, now);
+        Ok(())
+    }
+
+    fn response(
+        &mut self,
+        receiver: u32,
+        bytes: &[u8],
+        train: &UdpTrain<'_>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let context = &mut self.context;
+        let id = self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?;
+        let peer = self.peers.peer(id).ok_or(DropReason::UnknownReceiver)?;
+        let session = peer.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
+        let len = session.handle_response(receiver, bytes, now, context.outbox.room(RESPONSE_LEN))?;
+
+        // From here on the message is authentic.
+        peer.stats.received_wire_bytes.add(bytes.len() as u64);
+        context.on_authenticated(peer, train.source, train.via, now);
+        context.on_handshake_completed(peer, now);
+        if peer.staged.is_empty() {
+            // The keepalive tells the responder that we hold the keys; what was staged would tell it as well.
+            context.transmit_sealed(peer, len, now);
+        }
+        outbound::flush(peer, &mut self.scratch, context, now);
+        self.deadlines.arm_next(peer, now);
+        Ok(())
+    }
+
+    fn cookie_reply(&mut self, receiver: u32, bytes: &[u8], now: Instant) -> Result<(), DropReason> {
+        let id = self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?;
+        let peer = self.peers.peer(id).ok_or(DropReason::UnknownReceiver)?;
+        let session = peer.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
+        // It proves no address: neither endpoint nor timers move on it.
+        session.handle_cookie(bytes, now, self.context.outbox.room(COOKIE_REPLY_LEN))
+    }
+}

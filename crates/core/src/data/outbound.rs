@@ -1,0 +1,262 @@
+//! TUN to network: source, peer, allowlist, MSS, MTU, session, one datagram train.
+//!
+//! A super-packet is one flow: everything up to the session is decided once for it.
+
+use std::time::Duration;
+
+use overlay_wire::icmp;
+use overlay_wire::ip::{self, Packet};
+use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
+use overlay_wire::tcp;
+use overlay_wire::wireguard::{DATA_OVERHEAD, padded_len};
+
+use crate::context::Context;
+use crate::data::session::Session;
+use crate::node::Node;
+use crate::path::endpoint::Endpoint;
+use crate::peer::Peer;
+use crate::{DropReason, Instant};
+
+/// The largest IP packet, and its padding.
+const SCRATCH_LEN: usize = 65_536 + 16;
+
+/// Memory for one packet at a time: the plaintext that is sealed next, and the ICMP error that goes back into TUN.
+pub(crate) struct Scratch {
+    plaintext: Box<[u8]>,
+    icmp: Vec<u8>,
+    icmp_limit: IcmpLimit,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            plaintext: vec![0; SCRATCH_LEN].into(),
+            icmp: Vec::with_capacity(1_280),
+            icmp_limit: IcmpLimit::default(),
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn outbound(&mut self, header: &VirtioHeader, packet: &mut [u8], now: Instant) {
+        if let Err(reason) = self.route(header, packet, now) {
+            self.context.stats.count_drop(reason);
+        }
+    }
+
+    /// To the peer whose allowed IPs hold the destination.
+    fn route(&mut self, header: &VirtioHeader, bytes: &mut [u8], now: Instant) -> Result<(), DropReason> {
+        let packet = Packet::parse(bytes).map_err(|_| DropReason::OutboundMalformed)?;
+        if !self.context.local.may_send_from(packet.source()) {
+            return Err(DropReason::OutboundSource);
+        }
+        let Some(id) = self.peers.allowed_ips.lookup(packet.destination()) else {
+            self.scratch.answer_unreachable(&packet, &mut self.context, now);
+            return Err(DropReason::OutboundNoPeer);
+        };
+        let peer = self.peers.peer(id).ok_or(DropReason::OutboundNoPeer)?;
+        if peer.endpoint.is_none() {
+            self.scratch.answer_unreachable(&packet, &mut self.context, now);
+            peer.stats.drops.add(1);
+            return Err(DropReason::OutboundNoEndpoint);
+        }
+        if let Some(allowlist) = &mut peer.allowlist {
+            allowlist.on_outbound(&packet, now);
+        }
+        let len = packet.len();
+        let bytes = &mut bytes[..len];
+
+        self.context.advance(peer, now);
+        let sent = if peer.is_alive(now) {
+            send(peer, header, bytes, &mut self.scratch, &mut self.context, now)
+        } else {
+            stage(peer, header, bytes, &mut self.context, now);
+            Ok(())
+        };
+        if sent.is_err() {
+            peer.stats.drops.add(1);
+        }
+        self.deadlines.arm_next(peer, now);
+        sent
+    }
+}
+
+/// Sends everything that waited for a session.
+pub(crate) fn flush(peer: &mut Peer, scratch: &mut Scratch, context: &mut Context, now: Instant) {
+    while peer.is_alive(now)
+        && let Some((header, mut packet)) = peer.staged.pop()
+    {
+        if let Err(reason) = send(peer, &header, &mut packet, scratch, context, now) {
+            context.stats.count_drop(reason);
+            peer.stats.drops.add(1);
+        }
+    }
+}
+
+/// Keeps the packet until there is a session, and sees to it that there will be one.
+fn stage(peer: &mut Peer, header: &VirtioHeader, bytes: &[u8], context: &mut Context, now: Instant) {
+    let dropped = peer.staged.push(*header, bytes);
+    context.stats.count_drops(DropReason::StagedOverflow, dropped);
+    peer.stats.drops.add(dropped);
+    peer.on_wanted(now);
+    context.advance(peer, now);
+}
+
+/// Clamps, fits and seals a packet or super-packet for a peer whose session is alive.
+fn send(
+    peer: &mut Peer,
+    header: &VirtioHeader,
+    bytes: &mut [u8],
+    scratch: &mut Scratch,
+    context: &mut Context,
+    now: Instant,
+) -> Result<(), DropReason> {
+    let mtu = context.local.mtu;
+    if header.segmentation != Segmentation::None {
+        let mut train = SuperPacket::parse(header, bytes).map_err(|_| DropReason::OutboundMalformed)?;
+        if train.limit_segment(mtu) {
+            // Sent all the same, in smaller segments; the sender learns for the next ones.
+            scratch.answer_too_big(bytes, mtu, context, now);
+        }
+        let count = train.segments();
+        let plain = |index, plaintext: &mut [u8]| train.write_segment(index, plaintext);
+        return seal_train(peer, count, train.segment_len(0), ecn(bytes), plain, scratch, context, now);
+    }
+
+    offload::complete_checksum(header, bytes).map_err(|_| DropReason::OutboundMalformed)?;
+    tcp::clamp_mss(bytes, mtu);
+    if bytes.len() <= mtu {
+        return seal_one(peer, bytes, scratch, context, now);
+    }
+    let packet = Packet::parse(bytes).map_err(|_| DropReason::OutboundMalformed)?;
+    if packet.dont_fragment() {
+        scratch.answer_too_big(bytes, mtu, context, now);
+        return Err(DropReason::OutboundTooBig);
+    }
+    let mut sealed = Ok(());
+    ip::fragment_v4(&packet, mtu, &mut |fragment| {
+        sealed = sealed.and(seal_one(peer, fragment, scratch, context, now));
+    })
+    .map_err(|_| DropReason::OutboundMalformed)?;
+    sealed
+}
+
+fn seal_one(
+    peer: &mut Peer,
+    packet: &[u8],
+    scratch: &mut Scratch,
+    context: &mut Context,
+    now: Instant,
+) -> Result<(), DropReason> {
+    let plain = |_, plaintext: &mut [u8]| {
+        plaintext[..packet.len()].copy_from_slice(packet);
+        packet.len()
+    };
+    seal_train(peer, 1, packet.len(), ecn(packet), plain, scratch, context, now)
+}
+
+/// Seals `count` packets, all but the last `full` bytes long, into one datagram train.
+#[expect(clippy::too_many_arguments, reason = "the packet path passes its parts, not a bag of them")]
+fn seal_train(
+    peer: &mut Peer,
+    count: usize,
+    full: usize,
+    ecn: u8,
+    plain: impl Fn(usize, &mut [u8]) -> usize,
+    scratch: &mut Scratch,
+    context: &mut Context,
+    now: Instant,
+) -> Result<(), DropReason> {
+    let (Some(session), Some(Endpoint { address, via })) = (&mut peer.session, peer.endpoint) else {
+        return Err(DropReason::OutboundNoEndpoint);
+    };
+    let mtu = context.local.mtu;
+    let stride = padded_len(full, mtu) + DATA_OVERHEAD;
+    let room = context.outbox.room(count * stride);
+    let (mut used, mut inner) = (0, 0);
+    for index in 0..count {
+        let len = plain(index, &mut scratch.plaintext);
+        used += seal(session, len, mtu, &mut scratch.plaintext, now, &mut room[used..]);
+        inner += len;
+    }
+    context.outbox.transmit(address, via, used, stride, ecn);
+    peer.stats.sent_packets.add(count as u64);
+    peer.stats.sent_bytes.add(inner as u64);
+    peer.stats.sent_wire_bytes.add(used as u64);
+    peer.on_sent(now);
+    Ok(())
+}
+
+/// Seals the first `len` bytes of `plaintext`, padded with zeros.
+fn seal(session: &mut Session, len: usize, mtu: usize, plaintext: &mut [u8], now: Instant, out: &mut [u8]) -> usize {
+    let padded = padded_len(len, mtu);
+    plaintext[len..padded].fill(0);
+    session.seal(&plaintext[..padded], now, out)
+}
+
+fn ecn(packet: &[u8]) -> u8 {
+    Packet::parse(packet).map_or(0, |packet| packet.ecn())
+}
+
+impl Scratch {
+    fn answer_unreachable(&mut self, refused: &Packet<'_>, context: &mut Context, now: Instant) {
+        if self.icmp_limit.allows(now) && icmp::unreachable(refused, &mut self.icmp) {
+            self.deliver(context);
+        }
+    }
+
+    fn answer_too_big(&mut self, refused: &[u8], mtu: usize, context: &mut Context, now: Instant) {
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        if let Ok(refused) = Packet::parse(refused)
+            && self.icmp_limit.allows(now)
+            && icmp::too_big(&refused, mtu, &mut self.icmp)
+        {
+            self.deliver(context);
+        }
+    }
+
+    fn deliver(&mut self, context: &mut Context) {
+        context.outbox.room(self.icmp.len()).copy_from_slice(&self.icmp);
+        context.outbox.packet(VirtioHeader::NONE, self.icmp.len());
+    }
+}
+
+/// ICMP errors into TUN: 100 a second, 50 at once. The kernel's own limits are of this order.
+struct IcmpLimit {
+    tokens: Duration,
+    last: Instant,
+}
+
+impl IcmpLimit {
+    const COST: Duration = Duration::from_millis(10);
+    const BURST: u32 = 50;
+
+    fn allows(&mut self, now: Instant) -> bool {
+        self.tokens = (self.tokens + now.since(self.last)).min(Self::COST * Self::BURST);
+        self.last = now;
+        let allowed = self.tokens >= Self::COST;
+        if allowed {
+            self.tokens -= Self::COST;
+        }
+        allowed
+    }
+}
+
+impl Default for IcmpLimit {
+    fn default() -> Self {
+        Self { tokens: Self::COST * Self::BURST, last: Instant::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn icmp_errors_are_limited_to_a_burst_of_50_and_100_a_second() {
+        let mut limit = IcmpLimit::default();
+        let at = |millis| Instant::from_start(Duration::from_millis(millis));
+        assert_eq!((0..1_000).filter(|_| limit.allows(at(5_000))).count(), 50);
+        assert_eq!((1..=1_000).filter(|ms| limit.allows(at(5_000 + ms))).count(), 100);
+    }
+}

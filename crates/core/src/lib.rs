@@ -1,0 +1,40 @@
+//! The node: a pure state machine that turns packets, datagrams, commands and time into datagrams, packets, events and
+//! a next deadline.
+//!
+//! There is no socket, clock, thread or global random source here. Whoever runs a [`Node`] (the daemon on Linux, `sim`
+//! in memory) lends it the time with every call and carries its [`Output`] away:
+//!
+//! ```text
+//! loop {
+//!     node.handle_tun(packet, now) | node.handle_udp(train, now) | node.handle_command(command, now)
+//!         | node.handle_timeout(now)
+//!     loop {
+//!         match node.poll_output() {
+//!             Output::Transmit(t) => send it,   Output::Packet(p) => write it to TUN,
+//!             Output::Event(e)    => tell control,   Output::Timeout(at) => break and wait until then,
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! The folders are the architecture: `data` is touched by every packet and allocates nothing, `path` knows outer
+//! addresses, and the files beside them hold what both read.
+
+mod config;
+mod context;
+mod data;
+mod instant;
+mod node;
+mod output;
+mod path;
+mod peer;
+mod peers;
+mod stats;
+mod timer;
+
+pub use config::{Command, CommandError, NodeConfig, PeerConfig, PeerKey, Protocol, Rule};
+pub use data::drop_reason::DropReason;
+pub use instant::Instant;
+pub use node::Node;
+pub use output::{Event, Output, PacketOut, Transmit, UdpTrain, Via};
+pub use stats::{Counter, NodeStats, PeerStats};

@@ -1,0 +1,157 @@
+//! The front door: dispatches, decides nothing.
+
+use std::sync::Arc;
+
+use overlay_wire::offload::VirtioHeader;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
+
+use crate::context::{Context, Local};
+use crate::data::allowlist::Allowlist;
+use crate::data::handshake::{HandshakeGate, LOAD_LIMIT};
+use crate::data::outbound::Scratch;
+use crate::data::session::LocalKey;
+use crate::output::Outbox;
+use crate::path::endpoint::Endpoint;
+use crate::peers::{PeerId, Peers};
+use crate::timer::Deadlines;
+use crate::{
+    Command, CommandError, Instant, NodeConfig, NodeStats, Output, PeerConfig, PeerKey, PeerStats, UdpTrain,
+};
+
+/// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, drain
+/// [`Node::poll_output`] until it answers [`Output::Timeout`].
+pub struct Node {
+    pub(crate) peers: Peers,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) gate: HandshakeGate,
+    pub(crate) scratch: Scratch,
+    pub(crate) context: Context,
+}
+
+impl Node {
+    /// The most peers a node takes: receiver indices stay sparse, a guess finds none.
+    pub const MAX_PEERS: usize = 1 << 20;
+
+    /// A node without peers.
+    pub fn new(config: NodeConfig, now: Instant) -> Self {
+        let rng = ChaCha8Rng::from_seed(config.seed);
+        let local = Local {
+            key: LocalKey::new(&config.private_key, LOAD_LIMIT, now),
+            addresses: config.addresses,
+            forward: config.forward,
+            mtu: usize::from(config.mtu),
+            wall_anchor: config.wall_anchor,
+        };
+        Self {
+            peers: Peers::new(),
+            deadlines: Deadlines::default(),
+            gate: HandshakeGate::new(now),
+            scratch: Scratch::default(),
+            context: Context { local, outbox: Outbox::default(), stats: Arc::default(), rng },
+        }
+    }
+
+    /// Our own public key.
+    pub fn public_key(&self) -> PeerKey {
+        self.context.local.key.public()
+    }
+
+    /// The node's counters, to be read from anywhere.
+    pub fn stats(&self) -> Arc<NodeStats> {
+        Arc::clone(&self.context.stats)
+    }
+
+    /// Takes one packet or super-packet from TUN. It may be changed in place.
+    pub fn handle_tun(&mut self, header: &VirtioHeader, packet: &mut [u8], now: Instant) {
+        self.outbound(header, packet, now);
+    }
+
+    /// Takes a datagram train from the network.
+    pub fn handle_udp(&mut self, train: &UdpTrain<'_>, now: Instant) {
+        self.inbound(train, now);
+    }
+
+    /// Applies a change from control, whole or not at all.
+    pub fn handle_command(&mut self, command: Command, now: Instant) -> Result<(), CommandError> {
+        match command {
+            Command::SetPeer { config, stats } => self.set_peer(*config, stats, now),
+            Command::RemovePeer(key) => self.peers.remove(key).map(drop).ok_or(CommandError::UnknownPeer),
+            Command::SetEndpoint(key, address) => {
+                let id = self.peers.find(key).ok_or(CommandError::UnknownPeer)?;
+                if let Some(peer) = self.peers.peer(id)
+                    && !peer.is_alive(now)
+                {
+                    peer.endpoint = Some(Endpoint::configured(address));
+                }
+                self.attend(id, now);
+                Ok(())
+            }
+            Command::SetAddresses { addresses, forward } => {
+                self.context.local.addresses = addresses;
+                self.context.local.forward = forward;
+                Ok(())
+            }
+            Command::SetMtu(mtu) => {
+                self.context.local.mtu = usize::from(mtu);
+                Ok(())
+            }
+        }
+    }
+
+    /// Does what is due by `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, id)) = self.deadlines.pop_due(now) {
+            if let Some(peer) = self.peers.peer(id)
+                && peer.armed.take_if(|armed| *armed == at).is_some()
+            {
+                self.attend(id, now);
+            }
+        }
+    }
+
+    /// The next thing to carry away.
+    pub fn poll_output(&mut self) -> Output<'_> {
+        let timeout = self.deadlines.next();
+        self.context.outbox.poll().unwrap_or(Output::Timeout(timeout))
+    }
+
+    /// Brings one peer up to now and arms its next deadline.
+    pub(crate) fn attend(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.peer(id) else { return };
+        self.context.advance(peer, now);
+        self.deadlines.arm_next(peer, now);
+    }
+
+    fn set_peer(&mut self, config: PeerConfig, stats: Arc<PeerStats>, now: Instant) -> Result<(), CommandError> {
+        let key = config.public_key;
+        if key == self.public_key() {
+            return Err(CommandError::OwnKey);
+        }
+        if self.context.local.key.is_low_order(key) {
+            return Err(CommandError::LowOrderKey);
+        }
+        let id = match self.peers.find(key) {
+            Some(id) => id,
+            None if self.peers.len() >= Self::MAX_PEERS => return Err(CommandError::TooManyPeers),
+            None => self.peers.insert(key, now, &mut self.context.rng),
+        };
+        self.peers.set_allowed_ips(id, config.allowed_ips);
+        let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
+        if peer.preshared_key != config.preshared_key {
+            peer.preshared_key = config.preshared_key;
+            peer.session = None;
+        }
+        if let Some(address) = config.endpoint {
+            peer.endpoint = Some(Endpoint::configured(address));
+        }
+        peer.stats = stats;
+        peer.persistent_keepalive = config.persistent_keepalive;
+        match (&mut peer.allowlist, config.allow) {
+            (Some(allowlist), Some(rules)) => allowlist.set_rules(rules),
+            (slot, rules) => *slot = rules.map(|rules| Allowlist::new(rules, self.context.rng.next_u64())),
+        }
+        self.attend(id, now);
+        Ok(())
+    }
+}

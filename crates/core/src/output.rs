@@ -1,0 +1,157 @@
+//! What goes into the node from the network, and what comes out of it.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use overlay_wire::offload::VirtioHeader;
+
+use crate::{Instant, PeerKey};
+
+/// The local end of an outer path: which of our addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// The address the datagram came to, with the index of the interface it came in by: answers leave from there
+    /// (sticky source). `None`: the kernel chooses.
+    pub local: Option<(IpAddr, u32)>,
+}
+
+impl Via {
+    /// The kernel chooses the source.
+    pub const ANY: Self = Self { local: None };
+}
+
+/// A datagram train as UDP GRO delivers it: one source, one buffer, equal datagrams of `stride` bytes, the last one
+/// possibly shorter.
+pub struct UdpTrain<'a> {
+    /// All datagrams, back to back.
+    pub contents: &'a [u8],
+    /// Length of each datagram but the last; at least 1. At or above `contents.len()`: a single one.
+    pub stride: usize,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Where it came to.
+    pub via: Via,
+    /// The two ECN bits of the outer header.
+    pub ecn: u8,
+}
+
+/// What the shell carries away, in order. Drained until [`Output::Timeout`].
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// Send to the network.
+    Transmit(Transmit<'a>),
+    /// Write to TUN.
+    Packet(PacketOut<'a>),
+    /// Tell control.
+    Event(Event),
+    /// Nothing more. Call [`crate::Node::handle_timeout`] at this instant, or never for `None`.
+    Timeout(Option<Instant>),
+}
+
+/// A datagram train to send with UDP_SEGMENT.
+#[derive(Debug)]
+pub struct Transmit<'a> {
+    /// The peer's endpoint.
+    pub destination: SocketAddr,
+    /// From which local address.
+    pub via: Via,
+    /// All datagrams, back to back.
+    pub contents: &'a [u8],
+    /// Length of each datagram but the last.
+    pub segment_size: usize,
+    /// The two ECN bits for the outer header.
+    pub ecn: u8,
+}
+
+/// A packet to write to TUN behind its virtio header, in pieces for one `writev`.
+#[derive(Debug)]
+pub struct PacketOut<'a> {
+    /// Says whether the packet is a super-packet and whose checksum is missing.
+    pub header: VirtioHeader,
+    arena: &'a [u8],
+    range: Range<usize>,
+}
+
+impl<'a> PacketOut<'a> {
+    /// The most pieces a packet comes in.
+    pub const MAX_PARTS: usize = 1;
+
+    /// The packet, piece by piece.
+    pub fn parts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        std::iter::once(&self.arena[self.range.clone()])
+    }
+}
+
+/// A fact for control. Events about one peer may be merged by the shell: only the last one of a kind counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A handshake with the peer was completed at this instant.
+    HandshakeCompleted(PeerKey, Instant),
+    /// The peer was authenticated from a new outer address.
+    EndpointChanged(PeerKey, SocketAddr),
+    /// Handshakes with the peer went unanswered for 90 s; its endpoint may be stale.
+    HandshakeFailed(PeerKey),
+}
+
+/// Everything that waits to be carried away. Bytes lie in one arena that is reused once it was drained.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    arena: Vec<u8>,
+    used: usize,
+    entries: VecDeque<Entry>,
+}
+
+enum Entry {
+    Transmit { destination: SocketAddr, via: Via, range: Range<usize>, segment_size: usize, ecn: u8 },
+    Packet { header: VirtioHeader, range: Range<usize> },
+    Event(Event),
+}
+
+impl Outbox {
+    /// Room for `len` bytes after those in use. It is kept only by [`Outbox::transmit`] or [`Outbox::packet`].
+    pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
+        let end = self.used + len;
+        if self.arena.len() < end {
+            self.arena.resize(end, 0);
+        }
+        &mut self.arena[self.used..end]
+    }
+
+    /// Sends the first `len` bytes of the room as datagrams of `segment_size` bytes.
+    pub(crate) fn transmit(&mut self, destination: SocketAddr, via: Via, len: usize, segment_size: usize, ecn: u8) {
+        let range = self.take(len);
+        self.entries.push_back(Entry::Transmit { destination, via, range, segment_size, ecn });
+    }
+
+    /// Writes the first `len` bytes of the room to TUN.
+    pub(crate) fn packet(&mut self, header: VirtioHeader, len: usize) {
+        let range = self.take(len);
+        self.entries.push_back(Entry::Packet { header, range });
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.entries.push_back(Entry::Event(event));
+    }
+
+    /// The next output; once there is none the arena is empty again.
+    pub(crate) fn poll(&mut self) -> Option<Output<'_>> {
+        let Some(entry) = self.entries.pop_front() else {
+            self.used = 0;
+            return None;
+        };
+        Some(match entry {
+            Entry::Transmit { destination, via, range, segment_size, ecn } => {
+                Output::Transmit(Transmit { destination, via, contents: &self.arena[range], segment_size, ecn })
+            }
+            Entry::Packet { header, range } => Output::Packet(PacketOut { header, arena: &self.arena, range }),
+            Entry::Event(event) => Output::Event(event),
+        })
+    }
+
+    fn take(&mut self, len: usize) -> Range<usize> {
+        let start = self.used;
+        self.used = start + len;
+        start..self.used
+    }
+}

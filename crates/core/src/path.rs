@@ -1,0 +1,3 @@
+//! The path plane: where a peer's datagrams go outside.
+
+pub(crate) mod endpoint;

@@ -1,0 +1,158 @@
+//! One peer: what it was configured with, what was learned of it, and what is due for it.
+//!
+//! Its life: *idle* until a packet wants out or persistent keepalive is set; *initiating*, one initiation every five
+//! seconds; *connected* while a session is alive, with a new handshake every two minutes of traffic; after 90 s without
+//! an answer it is *given up*. What happens then depends on who wants it ([`Peer::next_attempt`]): traffic tries again
+//! every five seconds, persistent keepalive alone backs off to 25 s, nobody leaves it idle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rand_chacha::ChaCha8Rng;
+use rand_core::RngCore;
+use zeroize::Zeroizing;
+
+use crate::data::allowlist::Allowlist;
+use crate::data::session::{MAX_JITTER, REKEY_TIMEOUT, Session};
+use crate::data::staged::Staged;
+use crate::path::endpoint::Endpoint;
+use crate::peers::PeerId;
+use crate::{Instant, PeerKey, PeerStats};
+
+/// Nobody asked for the peer for this long: attempts end (the paper's REKEY_ATTEMPT_TIME).
+pub(crate) const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
+/// Persistent keepalive alone tries a silent peer this often at last.
+const MAX_BACK_OFF: Duration = Duration::from_secs(25);
+
+pub(crate) struct Peer {
+    pub(crate) id: PeerId,
+    pub(crate) key: PeerKey,
+    pub(crate) preshared_key: Option<Zeroizing<[u8; 32]>>,
+    pub(crate) endpoint: Option<Endpoint>,
+    /// What this peer was given in the table of all peers; another may own some of it since.
+    pub(crate) allowed_ips: Vec<IpNet>,
+    pub(crate) persistent_keepalive: Option<Duration>,
+    pub(crate) allowlist: Option<Allowlist>,
+    pub(crate) stats: Arc<PeerStats>,
+    /// Made when first needed: a session is 11 KB.
+    pub(crate) session: Option<Box<Session>>,
+    /// The upper 24 bits of its receiver indices.
+    pub(crate) index: u32,
+    pub(crate) staged: Staged,
+    /// The entry of the deadlines that counts.
+    pub(crate) armed: Option<Instant>,
+    /// When the last initiation was sent, and the last good one received.
+    pub(crate) initiated: Option<Instant>,
+    pub(crate) initiation_received: Option<Instant>,
+    /// When a packet last wanted out and found no session.
+    wanted: Option<Instant>,
+    /// Initiations since anything was heard, while only persistent keepalive wants the peer.
+    attempts: u32,
+    /// When anything authenticated last went either way: persistent keepalive counts from here.
+    traversed: Instant,
+}
+
+impl Peer {
+    pub(crate) fn new(id: PeerId, key: PeerKey, index: u32, now: Instant) -> Self {
+        Self {
+            id,
+            key,
+            preshared_key: None,
+            endpoint: None,
+            allowed_ips: Vec::new(),
+            persistent_keepalive: None,
+            allowlist: None,
+            stats: Arc::default(),
+            session: None,
+            index,
+            staged: Staged::default(),
+            armed: None,
+            initiated: None,
+            initiation_received: None,
+            wanted: None,
+            attempts: 0,
+            traversed: now,
+        }
+    }
+
+    pub(crate) fn is_alive(&self, now: Instant) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_alive(now))
+    }
+
+    fn is_initiating(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_initiating())
+    }
+
+    /// A packet wanted out and there was no session.
+    pub(crate) fn on_wanted(&mut self, now: Instant) {
+        self.wanted = Some(now);
+    }
+
+    /// Something was sent inside a session.
+    pub(crate) fn on_sent(&mut self, now: Instant) {
+        self.traversed = now;
+    }
+
+    /// Something was authenticated: the peer is there.
+    pub(crate) fn on_authenticated(&mut self, now: Instant) {
+        self.traversed = now;
+        self.attempts = 0;
+    }
+
+    pub(crate) fn on_initiated(&mut self, now: Instant) {
+        self.initiated = Some(now);
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    /// A session is there: what waited for it no longer does.
+    pub(crate) fn on_connected(&mut self) {
+        self.wanted = None;
+        self.attempts = 0;
+    }
+
+    /// When the next initiation may be sent for a peer that has no session and none under way. `None`: nobody wants it,
+    /// or it has no endpoint.
+    pub(crate) fn next_attempt(&self, now: Instant) -> Option<Instant> {
+        self.endpoint?;
+        if self.is_alive(now) || self.is_initiating() {
+            return None;
+        }
+        let earliest = |pause| self.initiated.map_or(now, |at| at + pause);
+        if self.is_wanted_by_traffic(now) {
+            Some(earliest(REKEY_TIMEOUT))
+        } else {
+            self.persistent_keepalive.map(|_| earliest(self.back_off()))
+        }
+    }
+
+    /// When an empty packet has to be sent to keep mappings and session alive.
+    pub(crate) fn keepalive_due(&self, now: Instant) -> Option<Instant> {
+        let interval = self.persistent_keepalive?;
+        self.is_alive(now).then(|| self.traversed + interval)
+    }
+
+    /// How long to wait for the answer to an initiation sent now.
+    pub(crate) fn retry_after(&self, now: Instant, rng: &mut ChaCha8Rng) -> Duration {
+        let jitter = Duration::from_millis(u64::from(rng.next_u32()) % (MAX_JITTER.as_millis() as u64 + 1));
+        let kept_only = self.persistent_keepalive.is_some() && !self.is_wanted_by_traffic(now);
+        let pause = if kept_only && !self.is_alive(now) { self.back_off() } else { REKEY_TIMEOUT };
+        pause + jitter
+    }
+
+    /// The earliest moment at which something is due.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let session = self.session.as_ref().and_then(|session| session.deadline());
+        [session, self.next_attempt(now), self.keepalive_due(now)].into_iter().flatten().min()
+    }
+
+    fn is_wanted_by_traffic(&self, now: Instant) -> bool {
+        self.wanted.is_some_and(|at| now.since(at) < REKEY_ATTEMPT_TIME)
+    }
+
+    /// Five seconds for the first 90 s, then five more each time, 25 s at last.
+    fn back_off(&self) -> Duration {
+        let quick = (REKEY_ATTEMPT_TIME.as_secs() / REKEY_TIMEOUT.as_secs()) as u32;
+        (REKEY_TIMEOUT * (1 + self.attempts.saturating_sub(quick).min(4))).min(MAX_BACK_OFF)
+    }
+}

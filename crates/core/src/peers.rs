@@ -1,0 +1,105 @@
+//! All peers of the node, found by key, by receiver index and by inner address.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use rand_core::RngCore;
+
+use crate::data::allowed_ips::AllowedIps;
+use crate::peer::Peer;
+use crate::{Instant, PeerKey};
+
+/// A peer's place in the table. Reused only after the peer was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PeerId(pub(crate) u32);
+
+/// Receiver indices are this many bits wide above boringtun's eight.
+const INDEX_BITS: u32 = 24;
+
+pub(crate) struct Peers {
+    slots: Vec<Option<Peer>>,
+    free: Vec<PeerId>,
+    by_key: BTreeMap<PeerKey, PeerId>,
+    by_index: BTreeMap<u32, PeerId>,
+    pub(crate) allowed_ips: AllowedIps<PeerId>,
+}
+
+impl Peers {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_key: BTreeMap::new(),
+            by_index: BTreeMap::new(),
+            allowed_ips: AllowedIps::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(crate) fn find(&self, key: PeerKey) -> Option<PeerId> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// The peer that a receiver index on the wire belongs to.
+    pub(crate) fn find_receiver(&self, receiver_index: u32) -> Option<PeerId> {
+        self.by_index.get(&(receiver_index >> 8)).copied()
+    }
+
+    pub(crate) fn peer(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// A peer, and the table that says whose an inner source is.
+    pub(crate) fn peer_and_allowed_ips(&mut self, id: PeerId) -> Option<(&mut Peer, &AllowedIps<PeerId>)> {
+        let peer = self.slots.get_mut(id.0 as usize)?.as_mut()?;
+        Some((peer, &self.allowed_ips))
+    }
+
+    pub(crate) fn insert(&mut self, key: PeerKey, now: Instant, rng: &mut impl RngCore) -> PeerId {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            PeerId(self.slots.len() as u32 - 1)
+        });
+        let index = self.unused_index(rng);
+        self.by_key.insert(key, id);
+        self.by_index.insert(index, id);
+        self.slots[id.0 as usize] = Some(Peer::new(id, key, index, now));
+        id
+    }
+
+    pub(crate) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
+        let id = self.by_key.remove(&key)?;
+        let peer = self.slots[id.0 as usize].take()?;
+        self.by_index.remove(&peer.index);
+        for prefix in &peer.allowed_ips {
+            self.allowed_ips.remove(prefix, id);
+        }
+        self.free.push(id);
+        Some(peer)
+    }
+
+    /// Makes these, and no others, the peer's prefixes. A prefix that was another peer's moves, as in WireGuard.
+    pub(crate) fn set_allowed_ips(&mut self, id: PeerId, prefixes: Vec<IpNet>) {
+        let Some(Some(peer)) = self.slots.get_mut(id.0 as usize) else { return };
+        for prefix in &peer.allowed_ips {
+            self.allowed_ips.remove(prefix, id);
+        }
+        for prefix in &prefixes {
+            self.allowed_ips.insert(*prefix, id);
+        }
+        peer.allowed_ips = prefixes;
+    }
+
+    /// Random, so that it says nothing of how many there are.
+    fn unused_index(&self, rng: &mut impl RngCore) -> u32 {
+        loop {
+            let index = rng.next_u32() >> (u32::BITS - INDEX_BITS);
+            if !self.by_index.contains_key(&index) {
+                return index;
+            }
+        }
+    }
+}

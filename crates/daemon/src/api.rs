@@ -1,0 +1,246 @@
+//! The local API: HTTP over a unix socket, for the program's own verbs and for whoever else runs on this host.
+//!
+//! Reading is for root, for the user the daemon runs as and for members of the group `overlay`; what changes the daemon
+//! is for root and that user alone. The kernel names the caller (SO_PEERCRED), no token is involved. What is asked of
+//! the daemon goes to its supervisor as a [`ControlRequest`]; what is only looked at comes from the [`View`].
+//!
+//! ```text
+//! GET  /v1/status    Status, overlay.status.v1        POST /v1/reload   ReloadReport, overlay.reload.v1
+//! GET  /v1/version   Version, overlay.version.v1      POST /v1/down     Down, overlay.down.v1
+//! GET  /metrics      OpenMetrics text                 any error         FailureBody, overlay.error.v1
+//! ```
+
+pub(crate) mod access;
+pub(crate) mod connection;
+pub(crate) mod socket;
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::failure::{ExitKind, Failure, FailureBody};
+use crate::metrics;
+use crate::view::{Status, View};
+use access::Caller;
+
+pub use access::GROUP;
+
+/// Connections served at once; further ones wait in the socket's backlog.
+const MAX_CONNECTIONS: usize = 16;
+
+/// What the supervisor is asked to do. A dropped sender of the answer means that the daemon is on its way out.
+#[derive(Debug)]
+pub enum ControlRequest {
+    /// Read the config again and apply what changed.
+    Reload(oneshot::Sender<Result<ReloadReport, ReloadError>>),
+    /// Take everything away and end. Answered when that has begun or is done.
+    Down(oneshot::Sender<()>),
+}
+
+/// What a reload changed. Peers are named as in the config, or by their public key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Peers that were not there before.
+    pub added: Vec<String>,
+    /// Peers that are no longer there.
+    pub removed: Vec<String>,
+    /// Peers whose configuration is another one.
+    pub changed: Vec<String>,
+    /// How many peers were not touched.
+    pub unchanged: usize,
+    /// Keys of the config whose new value is taken at the next `up`.
+    pub needs_restart: Vec<String>,
+}
+
+/// Why a reload changed nothing: the config in force before is in force still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadError {
+    /// Which exit code `overlay reload` ends with.
+    pub code: ExitKind,
+    /// What went wrong, one line.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The places of the config file that are wrong, drawn for a terminal without colour.
+    pub rendered: Option<String>,
+}
+
+impl From<ReloadError> for Failure {
+    fn from(error: ReloadError) -> Self {
+        Self {
+            code: error.code,
+            error: error.message,
+            cause: Some("the config in force before stays in force".to_owned()),
+            hint: error.hint,
+            details: error.rendered,
+        }
+    }
+}
+
+impl From<Failure> for ReloadError {
+    fn from(failure: Failure) -> Self {
+        let message = failure.to_string();
+        Self { code: failure.code, message, hint: failure.hint, rendered: failure.details }
+    }
+}
+
+/// The answer to `GET /v1/version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// `overlay.version.v1`.
+    pub schema: Cow<'static, str>,
+    /// Version of the daemon, or of the program.
+    pub version: Cow<'static, str>,
+}
+
+impl Version {
+    /// The version this code was built as.
+    pub fn current() -> Self {
+        Self { schema: "overlay.version.v1".into(), version: env!("CARGO_PKG_VERSION").into() }
+    }
+}
+
+/// The answer to `POST /v1/reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// `overlay.reload.v1`.
+    pub schema: Cow<'static, str>,
+    /// `ok`.
+    pub status: Cow<'static, str>,
+    /// What changed.
+    #[serde(flatten)]
+    pub report: ReloadReport,
+}
+
+/// The answer to `POST /v1/down`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Down {
+    /// `overlay.down.v1`.
+    pub schema: Cow<'static, str>,
+    /// `ok`.
+    pub status: Cow<'static, str>,
+    /// Name of the interface that goes away.
+    pub interface: String,
+}
+
+/// Binds the socket: mode 0660, group [`GROUP`] where this host has it, in place of whatever stale socket is there. Makes
+/// the folder if it is missing. Must be called on a tokio runtime, by whoever holds the daemon's lock.
+///
+/// # Errors
+///
+/// Those of the file system; a path of more than 107 bytes is `InvalidInput`.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    socket::bind(path, 0o660, overlay_os::process::group_id(GROUP))
+}
+
+/// Serves the API until the future is dropped.
+///
+/// # Errors
+///
+/// None at present: a connection that fails concerns only itself, and accepting is tried again.
+pub async fn serve(
+    listener: UnixListener,
+    view: Arc<View>,
+    control: mpsc::Sender<ControlRequest>,
+) -> anyhow::Result<()> {
+    let routes = routes(view, control);
+    connection::serve(listener, MAX_CONNECTIONS, |stream| {
+        let caller = Caller::of(stream);
+        routes.clone().layer(Extension(caller))
+    })
+    .await
+}
+
+#[derive(Clone)]
+struct Daemon {
+    view: Arc<View>,
+    control: mpsc::Sender<ControlRequest>,
+}
+
+fn routes(view: Arc<View>, control: mpsc::Sender<ControlRequest>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/version", get(version))
+        .route("/v1/reload", post(reload))
+        .route("/v1/down", post(down))
+        .route("/metrics", get(scrape))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(Daemon { view, control })
+}
+
+async fn status(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Status>, Failure> {
+    caller.may_read()?;
+    Ok(Json(daemon.view.status()))
+}
+
+async fn version(caller: Extension<Caller>) -> Result<Json<Version>, Failure> {
+    caller.may_read()?;
+    Ok(Json(Version::current()))
+}
+
+async fn scrape(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Response, Failure> {
+    caller.may_read()?;
+    let headers = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    Ok((headers, metrics::text(&daemon.view)).into_response())
+}
+
+async fn reload(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Reloaded>, Failure> {
+    caller.may_change()?;
+    let (answer, answered) = oneshot::channel();
+    daemon.control.send(ControlRequest::Reload(answer)).await.map_err(|_| stopping())?;
+    let report = answered.await.map_err(|_| stopping())??;
+    Ok(Json(Reloaded { schema: "overlay.reload.v1".into(), status: "ok".into(), report }))
+}
+
+async fn down(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Down>, Failure> {
+    caller.may_change()?;
+    let interface = daemon.view.interface_name();
+    let (answer, answered) = oneshot::channel();
+    // Both ways of not being answered mean that the daemon is stopping already, which is what was asked for.
+    if daemon.control.send(ControlRequest::Down(answer)).await.is_ok() {
+        let _ = answered.await;
+    }
+    Ok(Json(Down { schema: "overlay.down.v1".into(), status: "ok".into(), interface }))
+}
+
+async fn unknown_path() -> Failure {
+    Failure::new(ExitKind::NotFound, "the local API has no such path").with_hint("GET /v1/status")
+}
+
+async fn wrong_method() -> Failure {
+    Failure::new(ExitKind::Usage, "the path does not take this method").with_hint("GET to look, POST to change")
+}
+
+fn stopping() -> Failure {
+    Failure::new(ExitKind::NoDaemon, "the daemon is stopping")
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match self.code {
+            ExitKind::Usage => StatusCode::BAD_REQUEST,
+            ExitKind::Permission | ExitKind::Refused => StatusCode::FORBIDDEN,
+            ExitKind::Config => StatusCode::UNPROCESSABLE_ENTITY,
+            ExitKind::NotFound => StatusCode::NOT_FOUND,
+            ExitKind::Conflict => StatusCode::CONFLICT,
+            ExitKind::NoDaemon => StatusCode::SERVICE_UNAVAILABLE,
+            ExitKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            ExitKind::Other | ExitKind::Degraded => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(FailureBody::from(self))).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! Unix sockets whose mode is right from the first moment.
+//!
+//! Between `bind` and `chmod` a socket has the mode that the umask gives it, and the umask belongs to the whole process.
+//! So the socket is made in a folder that nobody else may enter, and moved to its place when it is ready. The move
+//! replaces a socket that a killed daemon left there; whoever calls holds the daemon's lock.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::Path;
+
+use tokio::net::UnixListener;
+
+/// Binds a listening socket at `path` with this mode, and this group if one is given and the process may give it.
+/// Makes the folder (0755) if there is none. Must be called on a tokio runtime.
+///
+/// # Errors
+///
+/// Those of the file system; a path of more than 107 bytes is `InvalidInput`.
+pub(crate) fn bind(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_stem()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket needs a folder and a name"));
+    };
+    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    // The way through here is no longer than `path` itself, so that the limit of 107 bytes is met once.
+    let workshop = folder.join(format!(".{}", name.to_string_lossy()));
+    let _ = fs::remove_dir_all(&workshop);
+    DirBuilder::new().mode(0o700).create(&workshop)?;
+    let listener = bind_in(&workshop, path, mode, group);
+    let _ = fs::remove_dir_all(&workshop);
+    listener
+}
+
+fn bind_in(workshop: &Path, path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
+    let made = workshop.join("s");
+    let listener = UnixListener::bind(&made)?;
+    fs::set_permissions(&made, Permissions::from_mode(mode))?;
+    if let Some(group) = group {
+        match chown(&made, None, Some(group)) {
+            // Without the privilege the group stays our own: fewer may connect, never more.
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(&made, path)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_has_its_mode_replaces_a_stale_one_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("run/ov0.sock");
+        drop(bind(&path, 0o660, None).expect("a fresh socket"));
+        let _listener = bind(&path, 0o600, None).expect("a socket in place of the stale one");
+        let mode = fs::metadata(&path).expect("the socket").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        let names: Vec<_> = fs::read_dir(folder.path().join("run")).expect("the folder").flatten().collect();
+        assert_eq!(names.len(), 1);
+    }
+}

@@ -1,0 +1,112 @@
+//! The API as a caller without our client sees it: exact paths, methods, status codes and bodies.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::view::tests::{bob, view};
+
+/// A served API. Who runs the tests owns the daemon, so everything is allowed.
+struct World {
+    _folder: TempDir,
+    socket: PathBuf,
+    control: mpsc::Receiver<ControlRequest>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("overlay0.sock");
+        let listener = bind(&socket).expect("a socket");
+        let (sender, control) = mpsc::channel(1);
+        tokio::spawn(serve(listener, view([bob()]), sender));
+        Self { _folder: folder, socket, control }
+    }
+
+    /// Status code and body.
+    async fn ask(&self, request: &str) -> (u16, String) {
+        let mut stream = UnixStream::connect(&self.socket).await.expect("a connection");
+        let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer and its end");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head[9..12].parse().expect("a status code"), body.to_owned())
+    }
+
+    async fn ask_json(&self, request: &str) -> (u16, Value) {
+        let (status, body) = self.ask(request).await;
+        (status, serde_json::from_str(&body).expect("JSON"))
+    }
+}
+
+#[tokio::test]
+async fn status_version_and_metrics_are_read_without_the_supervisor() {
+    let world = World::new();
+    let (code, status) = world.ask_json("GET /v1/status").await;
+    assert_eq!((code, &status["schema"], &status["peers"][0]["name"]), (200, &json!("overlay.status.v1"), &json!("bob")));
+    let (code, version) = world.ask_json("GET /v1/version").await;
+    assert_eq!((code, version), (200, json!({"schema": "overlay.version.v1", "version": env!("CARGO_PKG_VERSION")})));
+    let (code, text) = world.ask("GET /metrics").await;
+    assert!(code == 200 && text.ends_with("# EOF\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_reload_is_answered_with_what_the_supervisor_reports() {
+    let mut world = World::new();
+    let report = ReloadReport { added: vec!["carol".to_owned()], unchanged: 1, ..ReloadReport::default() };
+    let supervisor = async {
+        let Some(ControlRequest::Reload(answer)) = world.control.recv().await else { panic!("no reload was asked") };
+        answer.send(Ok(report)).expect("somebody waits");
+    };
+    // The request borrows nothing of the receiver.
+    let socket = world.socket.clone();
+    let asker = async move {
+        let mut stream = UnixStream::connect(socket).await.expect("a connection");
+        stream.write_all(b"POST /v1/reload HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer and its end");
+        answer
+    };
+    let (answer, ()) = tokio::join!(asker, supervisor);
+    let body = answer.split_once("\r\n\r\n").expect("a head and a body").1;
+    assert_eq!(
+        body,
+        r#"{"schema":"overlay.reload.v1","status":"ok","added":["carol"],"removed":[],"changed":[],"unchanged":1,"needs_restart":[]}"#
+    );
+}
+
+#[tokio::test]
+async fn what_the_api_does_not_know_is_refused_in_json() {
+    let world = World::new();
+    let (code, body) = world.ask_json("GET /v2/status").await;
+    assert_eq!((code, &body["schema"], &body["code"]), (404, &json!("overlay.error.v1"), &json!("not_found")));
+    let (code, body) = world.ask_json("GET /v1/down").await;
+    assert_eq!((code, &body["code"], &body["exit"]), (400, &json!("usage"), &json!(2)));
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_stopping_already_counts_as_stopped() {
+    let mut world = World::new();
+    world.control.close();
+    let (code, body) = world.ask_json("POST /v1/down").await;
+    assert_eq!((code, body), (200, json!({"schema": "overlay.down.v1", "status": "ok", "interface": "overlay0"})));
+    let (code, body) = world.ask_json("POST /v1/reload").await;
+    assert_eq!((code, &body["code"]), (503, &json!("no_daemon")));
+}
+
+#[tokio::test]
+async fn further_connections_wait_while_all_slots_are_taken() {
+    let world = World::new();
+    let idle: Vec<_> = (0..MAX_CONNECTIONS)
+        .map(|_| std::os::unix::net::UnixStream::connect(&world.socket).expect("a connection"))
+        .collect();
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(300), world.ask("GET /v1/version")).await;
+    assert!(waits.is_err());
+    drop(idle);
+    assert_eq!(world.ask("GET /v1/version").await.0, 200);
+}

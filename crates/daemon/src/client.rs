@@ -1,0 +1,244 @@
+//! The other end of the local API: what the program's verbs use to find a daemon and to ask it something.
+
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream as Probe;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::api::{Down, Reloaded, Version};
+use crate::failure::{ExitKind, Failure, FailureBody};
+use crate::view::Status;
+
+/// Where daemons keep their sockets unless told otherwise.
+pub const RUNTIME_DIR: &str = "/run/overlay";
+
+/// Largest answer read: status of 10,000 peers takes about 6 MB.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// How long a daemon may take to answer what it only has to look up.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it may take to change something.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(90);
+
+/// A daemon on this host.
+#[derive(Clone, Debug)]
+pub struct Client {
+    name: String,
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The daemon of this name; without a name the only one that is running.
+    ///
+    /// # Errors
+    ///
+    /// [`ExitKind::NoDaemon`] when there is none, [`ExitKind::Usage`] when there are several to choose from.
+    pub fn find(runtime_dir: &Path, name: Option<&str>) -> Result<Self, Failure> {
+        if let Some(name) = name {
+            let client = Self::new(runtime_dir, name);
+            return match client.is_alive() {
+                true => Ok(client),
+                false => Err(no_daemon(&format!("no daemon is running for `{name}`"), runtime_dir, Some(name))),
+            };
+        }
+        let mut alive: Vec<Self> = names(runtime_dir)?
+            .into_iter()
+            .map(|name| Self::new(runtime_dir, &name))
+            .filter(Self::is_alive)
+            .collect();
+        if alive.len() > 1 {
+            let names: Vec<_> = alive.iter().map(|client| format!("`{}`", client.name)).collect();
+            return Err(Failure::new(ExitKind::Usage, "several daemons are running")
+                .with_cause(format!("they are {}", names.join(", ")))
+                .with_hint(format!("name one: overlay status {}", alive[0].name)));
+        }
+        alive.pop().ok_or_else(|| no_daemon("no daemon is running", runtime_dir, None))
+    }
+
+    /// The daemon of this name, whether it runs or not.
+    pub fn new(runtime_dir: &Path, name: &str) -> Self {
+        Self { name: name.to_owned(), socket: runtime_dir.join(format!("{name}.sock")) }
+    }
+
+    /// Name of its interface.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its local API is served.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Whether somebody listens on its socket. One that we may not open counts as alive.
+    pub fn is_alive(&self) -> bool {
+        match Probe::connect(&self.socket) {
+            Ok(_) => true,
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+
+    /// What `overlay status` shows.
+    ///
+    /// # Errors
+    ///
+    /// Those of every request: no daemon, no permission, no answer in time, and what the daemon itself answers.
+    pub async fn status(&self) -> Result<Status, Failure> {
+        self.ask(Method::GET, "/v1/status", LOOK_PATIENCE).await
+    }
+
+    /// Which version the daemon is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::status`].
+    pub async fn version(&self) -> Result<Version, Failure> {
+        self.ask(Method::GET, "/v1/version", LOOK_PATIENCE).await
+    }
+
+    /// Makes the daemon read its config again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::status`], and [`ExitKind::Config`] when the config is bad; the old one stays in force.
+    pub async fn reload(&self) -> Result<Reloaded, Failure> {
+        self.ask(Method::POST, "/v1/reload", CHANGE_PATIENCE).await
+    }
+
+    /// Makes the daemon take everything away and end. Returns when it said that it will.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::status`].
+    pub async fn down(&self) -> Result<Down, Failure> {
+        match self.ask(Method::POST, "/v1/down", CHANGE_PATIENCE).await {
+            // It was faster gone than it could say so.
+            Err(failure) if failure.code == ExitKind::Timeout && !self.is_alive() => {
+                Ok(Down { schema: "overlay.down.v1".into(), status: "ok".into(), interface: self.name.clone() })
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, patience: Duration) -> Result<T, Failure> {
+        let asked = tokio::time::timeout(patience, self.exchange(method, path)).await;
+        let (status, body) = asked.map_err(|_| self.no_answer("it did not answer in time"))??;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| self.strange_answer(&error));
+        }
+        Err(match serde_json::from_slice::<FailureBody>(&body) {
+            Ok(failure) => failure.into(),
+            Err(error) => self.strange_answer(&error),
+        })
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.not_connected(&error))?;
+        let broken = |error: hyper::Error| self.no_answer(&error.to_string());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends with the exchange: the daemon closes after its answer.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .body(Empty::<Bytes>::new())
+            .expect("method, path and header are valid by construction");
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| self.no_answer(&error.to_string()))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn not_connected(&self, error: &io::Error) -> Failure {
+        let folder = self.socket.parent().unwrap_or(Path::new("/"));
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                Failure::new(ExitKind::Permission, format!("the daemon of `{}` may not be asked by you", self.name))
+                    .with_cause(format!("{} is for root and the group overlay", self.socket.display()))
+                    .with_hint("run the same command with sudo")
+            }
+            _ => no_daemon(&format!("no daemon is running for `{}`", self.name), folder, Some(&self.name)),
+        }
+    }
+
+    fn no_answer(&self, cause: &str) -> Failure {
+        Failure::new(ExitKind::Timeout, format!("the daemon of `{}` gave no answer", self.name)).with_cause(cause)
+    }
+
+    fn strange_answer(&self, error: &serde_json::Error) -> Failure {
+        Failure::new(ExitKind::Other, format!("the answer of the daemon of `{}` makes no sense", self.name))
+            .with_cause(error)
+            .with_hint("the daemon may be of another version: overlay version")
+    }
+}
+
+/// Names of the daemons that have a socket in this folder, in alphabetical order. Whether they are alive is not asked.
+///
+/// # Errors
+///
+/// [`ExitKind::Permission`] when the folder may not be read. A missing one holds no daemons.
+pub fn names(runtime_dir: &Path) -> Result<Vec<String>, Failure> {
+    names_of(runtime_dir, &["sock"])
+}
+
+/// Names that a daemon has run under and left something behind, in alphabetical order; that of a daemon that runs is
+/// among them.
+///
+/// # Errors
+///
+/// As for [`names`].
+pub fn leftovers(runtime_dir: &Path) -> Result<Vec<String>, Failure> {
+    names_of(runtime_dir, &["sock", "state"])
+}
+
+/// Whether a daemon of this name has left something behind, or runs.
+pub fn has_leftovers(runtime_dir: &Path, name: &str) -> bool {
+    ["sock", "state"].iter().any(|extension| runtime_dir.join(format!("{name}.{extension}")).exists())
+}
+
+fn names_of(runtime_dir: &Path, extensions: &[&str]) -> Result<Vec<String>, Failure> {
+    let entries = match fs::read_dir(runtime_dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(Failure::new(ExitKind::Permission, format!("cannot look into {}", runtime_dir.display()))
+                .with_cause(error)
+                .with_hint("run the same command with sudo"));
+        }
+        Err(_) => return Ok(Vec::new()),
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let file = entry.file_name();
+            let (name, extension) = file.to_str()?.rsplit_once('.')?;
+            (!name.is_empty() && extensions.contains(&extension)).then(|| name.to_owned())
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+fn no_daemon(error: &str, runtime_dir: &Path, name: Option<&str>) -> Failure {
+    let cause = match name {
+        Some(name) => format!("nobody listens on {}", runtime_dir.join(format!("{name}.sock")).display()),
+        None => format!("nobody listens in {}", runtime_dir.display()),
+    };
+    let config = name.unwrap_or("config.toml");
+    Failure::new(ExitKind::NoDaemon, error).with_cause(cause).with_hint(format!("sudo overlay up {config}"))
+}
+
+#[cfg(test)]
+mod tests;

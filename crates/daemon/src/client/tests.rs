@@ -1,0 +1,125 @@
+//! The client against a served API, and what it says where there is none.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::api::{self, ControlRequest, ReloadError, ReloadReport};
+use crate::view::tests::{bob, view};
+
+struct World {
+    folder: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Serves a daemon of this name; its supervisor answers with this.
+    fn serve(&self, name: &str, reload: Result<ReloadReport, ReloadError>) {
+        let listener = api::bind(&self.path().join(format!("{name}.sock"))).expect("a socket");
+        let (sender, mut control) = mpsc::channel(1);
+        tokio::spawn(api::serve(listener, view([bob()]), sender));
+        tokio::spawn(async move {
+            while let Some(request) = control.recv().await {
+                match request {
+                    ControlRequest::Reload(answer) => drop(answer.send(reload.clone())),
+                    ControlRequest::Down(answer) => drop(answer.send(())),
+                }
+            }
+        });
+    }
+
+    /// What a killed daemon leaves: a socket that nobody listens on.
+    fn leave_stale(&self, name: &str) {
+        drop(std::os::unix::net::UnixListener::bind(self.path().join(format!("{name}.sock"))).expect("a socket"));
+    }
+}
+
+#[tokio::test]
+async fn the_only_daemon_needs_no_name_and_a_stale_socket_is_no_daemon() {
+    let world = World::new();
+    world.leave_stale("dead0");
+    world.serve("overlay0", Ok(ReloadReport::default()));
+    let client = Client::find(world.path(), None).expect("the only one");
+    assert_eq!(client.name(), "overlay0");
+    let status = client.status().await.expect("an answer");
+    assert_eq!((status.interface.name.as_str(), status.peers.len()), ("overlay0", 1));
+    assert_eq!(status, view_status());
+    assert_eq!(client.version().await.expect("an answer"), Version::current());
+}
+
+/// What the served view shows, before a second has passed.
+fn view_status() -> Status {
+    let view: Arc<_> = view([bob()]);
+    view.status()
+}
+
+#[tokio::test]
+async fn several_daemons_have_to_be_named() {
+    let world = World::new();
+    world.serve("a0", Ok(ReloadReport::default()));
+    world.serve("b0", Ok(ReloadReport::default()));
+    let failure = Client::find(world.path(), None).expect_err("two to choose from");
+    assert_eq!(failure.code, ExitKind::Usage);
+    assert_eq!(failure.error, "several daemons are running");
+    assert_eq!(failure.cause.as_deref(), Some("they are `a0`, `b0`"));
+    assert_eq!(failure.hint.as_deref(), Some("name one: overlay status a0"));
+    assert_eq!(Client::find(world.path(), Some("b0")).expect("named").name(), "b0");
+}
+
+#[tokio::test]
+async fn without_a_daemon_the_way_to_start_one_is_named() {
+    let world = World::new();
+    let folder = world.path().display().to_string();
+    let failure = Client::find(world.path(), None).expect_err("none");
+    assert_eq!(failure.code, ExitKind::NoDaemon);
+    assert_eq!(failure.error, "no daemon is running");
+    assert_eq!(failure.cause, Some(format!("nobody listens in {folder}")));
+    assert_eq!(failure.hint.as_deref(), Some("sudo overlay up config.toml"));
+
+    world.leave_stale("overlay0");
+    let failure = Client::find(world.path(), Some("overlay0")).expect_err("nobody listens");
+    assert_eq!(failure.error, "no daemon is running for `overlay0`");
+    assert_eq!(failure.cause, Some(format!("nobody listens on {folder}/overlay0.sock")));
+    assert_eq!(failure.hint.as_deref(), Some("sudo overlay up overlay0"));
+    assert_eq!(Client::find(&world.path().join("missing"), None).expect_err("none").code, ExitKind::NoDaemon);
+}
+
+#[tokio::test]
+async fn a_refused_reload_arrives_whole() {
+    let world = World::new();
+    let refusal = ReloadError {
+        code: ExitKind::Config,
+        message: "`lab.toml` is not a valid config".to_owned(),
+        hint: Some("overlay config check lab.toml".to_owned()),
+        rendered: Some("  1 | x".to_owned()),
+    };
+    world.serve("overlay0", Err(refusal));
+    let client = Client::find(world.path(), None).expect("the only one");
+    let failure = client.reload().await.expect_err("refused");
+    assert_eq!(failure.code, ExitKind::Config);
+    assert_eq!(failure.error, "`lab.toml` is not a valid config");
+    assert_eq!(failure.cause.as_deref(), Some("the config in force before stays in force"));
+    assert_eq!(failure.details.as_deref(), Some("  1 | x"));
+    assert_eq!(client.down().await.expect("an answer").interface, "overlay0");
+}
+
+#[test]
+fn leftovers_are_sockets_and_journals_each_name_once() {
+    let world = World::new();
+    world.leave_stale("a0");
+    for file in ["a0.state", "b0.state", "c0.log", "d0.lock", ".state"] {
+        std::fs::write(world.path().join(file), "").expect("a file");
+    }
+    assert_eq!(leftovers(world.path()).expect("readable"), ["a0", "b0"]);
+    assert_eq!(names(world.path()).expect("readable"), ["a0"]);
+    assert!(has_leftovers(world.path(), "b0") && !has_leftovers(world.path(), "c0"));
+}

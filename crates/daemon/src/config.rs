@@ -1,0 +1,287 @@
+//! The config of one interface: what a TOML file says, checked to the last value.
+//!
+//! [`Config::load`] is the only way in: a value of these types has passed every check, so that nothing behind it asks
+//! again. A file with mistakes yields a [`ConfigError`] that holds *all* of them, each with its place and its fix.
+//! Keys are read from the files the config names; they are never written in the config itself.
+//!
+//! Left out: whether the host can carry it (`host` asks the kernel), and looking up host names (`resolve`).
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use overlay_core::{NodeConfig, PeerConfig, PeerKey, Rule};
+use zeroize::Zeroizing;
+
+mod check;
+mod document;
+mod key_file;
+mod problem;
+mod schema;
+mod secret;
+mod sections;
+mod template;
+mod value;
+
+pub use crate::keys::PrivateKey;
+pub(crate) use key_file::KeyFiles;
+pub use problem::{ConfigError, Problem, Warning};
+pub use schema::schema;
+pub use template::{Template, template};
+pub(crate) use value::{interface_name_of, is_peer_name, parse_endpoint, parse_net};
+
+/// Where a bare NAME is looked for.
+pub const CONFIG_FOLDER: &str = "/etc/overlay";
+
+/// UDP port when the config names none, as most WireGuard guides have it.
+pub const DEFAULT_LISTEN_PORT: u16 = 51820;
+
+/// One interface with its peers.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This host's side.
+    pub interface: Interface,
+    /// In the order of the file.
+    pub peers: Vec<Peer>,
+    /// Where Prometheus may ask; `None` is nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Switches nobody should need.
+    pub tuning: Tuning,
+    /// The file this was read from, as it was given.
+    pub path: PathBuf,
+    warnings: Vec<Warning>,
+}
+
+/// This host's side of the tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's name for it: 1 to 15 of `A-Z a-z 0-9 _ = + . -`. Without a `name` in the file, the file's own.
+    pub name: String,
+    /// The tunnel key.
+    pub private_key: PrivateKey,
+    /// The virtual IPs with the prefix each is connected to. Host bits are kept: `10.77.0.1/24`. At least one.
+    pub addresses: Vec<IpNet>,
+    /// UDP port; 0 lets the kernel choose.
+    pub listen_port: u16,
+    /// MTU of the inner packets.
+    pub mtu: Mtu,
+    /// Whether peers may reach destinations that are not this host's own addresses.
+    pub forward: bool,
+    /// Mark of the outer packets, never 0.
+    pub fwmark: Option<u32>,
+    /// Where the routes to `allowed_ips` go.
+    pub table: Table,
+    /// Whether names of peers are made known to this host.
+    pub dns: Dns,
+}
+
+/// MTU of the inner packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mtu {
+    /// That of the route to the endpoint minus 80, as wg-quick computes it.
+    #[default]
+    Auto,
+    /// Bytes, 576..=65535.
+    Fixed(u16),
+}
+
+/// The routing table for the peers' prefixes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Table {
+    /// The main table; a /0 gets a table and policy rules of its own, as with wg-quick.
+    #[default]
+    Auto,
+    /// No routes are added.
+    Off,
+    /// This table, never 0, and no policy rules.
+    Number(u32),
+}
+
+/// Whether names of peers are made known to this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dns {
+    /// Whatever this host offers.
+    #[default]
+    Auto,
+    /// Not at all.
+    Off,
+}
+
+/// A remote node and what it may do.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// For people; one per peer and no peer key.
+    pub name: Option<String>,
+    /// The X25519 public key, never a low-order point.
+    pub public_key: PeerKey,
+    /// Mixed into every handshake.
+    pub preshared_key: Option<Zeroizing<[u8; 32]>>,
+    /// Where it is reached; `None`: it calls us.
+    pub endpoint: Option<Endpoint>,
+    /// Inner prefixes that are this peer's, host bits zero, no prefix twice in one config.
+    pub allowed_ips: Vec<IpNet>,
+    /// Seconds, 1..=65535.
+    pub persistent_keepalive: Option<u16>,
+    /// What it may open towards us. `None`: everything it is routed for. Empty: only answers.
+    pub allow: Option<Vec<Rule>>,
+}
+
+/// Where a peer is reached before it was heard from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A literal address.
+    Address(SocketAddr),
+    /// A name that is looked up, and again whenever the peer stays silent.
+    Name {
+        /// Without a trailing dot, at most 253 bytes.
+        host: String,
+        /// 1..=65535.
+        port: u16,
+    },
+}
+
+/// Switches that exist because kernels and drivers have faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// UDP segmentation offload on the way out.
+    pub udp_gso: Switch,
+    /// Super-packets between the kernel and the daemon.
+    pub tun_offload: Switch,
+    /// How the engine thread is scheduled.
+    pub scheduling: Scheduling,
+}
+
+/// Whether an offload is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// When the kernel has it, until it fails.
+    #[default]
+    Auto,
+    /// It is an error when the kernel lacks it.
+    On,
+    /// Never.
+    Off,
+}
+
+/// How the engine thread is scheduled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheduling {
+    /// As any other thread.
+    #[default]
+    Default,
+    /// A better nice value.
+    High,
+    /// SCHED_RR: the lowest latency under load, at the cost of everything else on the machine.
+    Realtime,
+}
+
+impl Config {
+    /// Reads the file at `path`, and the key files it names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, see [`ConfigError::problems`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = document::read_file(path)?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a config from `text`. `path` is the file it came from: named in every message, and relative key files
+    /// are looked for in its folder.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::parse_with(text, path, &KeyFiles::Disk)
+    }
+
+    /// As [`Config::parse`], with key files from elsewhere than the disk.
+    pub(crate) fn parse_with(text: &str, path: &Path, key_files: &KeyFiles<'_>) -> Result<Self, ConfigError> {
+        sections::read(text, path, key_files)
+    }
+
+    /// What is allowed and still deserves a look, in the order of the file. `render` draws it like an error.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// This host's virtual IPs without their prefixes.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.interface.addresses.iter().map(IpNet::addr).collect()
+    }
+
+    /// The node of this config. `mtu` is the inner MTU after [`Mtu::Auto`] was worked out, `seed` is random.
+    pub fn to_node(&self, mtu: u16, seed: [u8; 32]) -> NodeConfig {
+        NodeConfig {
+            private_key: self.interface.private_key.to_bytes(),
+            addresses: self.addresses(),
+            forward: self.interface.forward,
+            mtu,
+            seed,
+            wall_anchor: None,
+        }
+    }
+}
+
+impl Peer {
+    /// The node's view of this peer. `resolved` is what its host name was last resolved to; a literal endpoint needs
+    /// none.
+    pub fn to_core(&self, resolved: Option<SocketAddr>) -> PeerConfig {
+        let literal = match &self.endpoint {
+            Some(Endpoint::Address(address)) => Some(*address),
+            _ => None,
+        };
+        PeerConfig {
+            public_key: self.public_key,
+            preshared_key: self.preshared_key.clone(),
+            endpoint: literal.or(resolved),
+            allowed_ips: self.allowed_ips.clone(),
+            persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
+            allow: self.allow.clone(),
+        }
+    }
+
+    /// What people call it: its name, else its public key in base64.
+    pub fn label(&self) -> String {
+        self.name.clone().unwrap_or_else(|| crate::keys::encode_public(&self.public_key))
+    }
+}
+
+impl fmt::Debug for Peer {
+    /// Everything but the preshared key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("name", &self.name)
+            .field("public_key", &self.public_key)
+            .field("preshared_key", &self.preshared_key.as_ref().map(|_| "redacted"))
+            .field("endpoint", &self.endpoint)
+            .field("allowed_ips", &self.allowed_ips)
+            .field("persistent_keepalive", &self.persistent_keepalive)
+            .field("allow", &self.allow)
+            .finish()
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// As it is written in the config: `203.0.113.7:51820`, `[2001:db8::7]:51820`, `host.example.net:51820`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// The file meant by an argument: a bare NAME (no `/`, no `.toml` at its end) is `/etc/overlay/NAME.toml`, everything
+/// else is a path.
+pub fn resolve_path(argument: &str) -> PathBuf {
+    if argument.contains('/') || argument.ends_with(".toml") {
+        PathBuf::from(argument)
+    } else {
+        Path::new(CONFIG_FOLDER).join(format!("{argument}.toml"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! What can only be judged with the whole file in view: keys, names and prefixes that meet, and routes that would
+//! lead a tunnel's own packets into it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use ipnet::IpNet;
+
+use super::problem::{Problem, Report, quoted};
+use super::sections::{InterfaceDraft, PeerDraft};
+use super::{Endpoint, Table};
+
+/// Everything below.
+pub(super) fn together(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Report) {
+    own_addresses(interface, report);
+    peer_keys(interface, peers, report);
+    peer_names(peers, report);
+    allowed_ips(interface, peers, report);
+    if interface.fwmark.is_none() && interface.table != Table::Off {
+        endpoints_outside_routes(peers, report);
+    }
+    if interface.fwmark.is_none() {
+        endpoints_outside_own_networks(interface, peers, report);
+    }
+    if peers.is_empty() {
+        report.warn(Problem::new("no_peers", "there is no [[peer]]: nobody can be reached"));
+    }
+}
+
+fn own_addresses(interface: &InterfaceDraft, report: &mut Report) {
+    let mut seen: HashMap<IpAddr, &Range<usize>> = HashMap::new();
+    for (net, span) in &interface.addresses {
+        if let Some(first) = seen.insert(net.addr(), span) {
+            let message = format!("the address {} stands twice in `addresses`", net.addr());
+            report.error(Problem::new("duplicate_address", message).at(span).related(first, "first here").hint("remove one"));
+        }
+        if let IpNet::V4(v4) = net
+            && v4.prefix_len() < 31
+            && v4.addr() == v4.network()
+        {
+            report.warn(
+                Problem::new("network_address", format!("{net} is the network itself, not an address in it"))
+                    .at(span)
+                    .hint(format!("write this host's own address, as \"{}/{}\"", v4.hosts().next().unwrap_or(v4.addr()), v4.prefix_len())),
+            );
+        }
+    }
+}
+
+fn peer_keys(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Report) {
+    let own = interface.private_key.as_ref().map(|key| key.public());
+    let mut seen: HashMap<[u8; 32], &PeerDraft> = HashMap::new();
+    for peer in peers {
+        let Some((key, span)) = &peer.public_key else { continue };
+        if own.as_ref() == Some(key) {
+            report.error(
+                Problem::new("own_key", format!("the public key of peer {} is this host's own", peer.label()))
+                    .at(span)
+                    .hint("write the peer's key: `overlay key pub` on the peer shows it"),
+            );
+        }
+        if let Some(first) = seen.insert(key.0, peer) {
+            let message = format!("peers {} and {} have the same public key", first.label(), peer.label());
+            let problem = Problem::new("duplicate_key", message).at(span);
+            let problem = match &first.public_key {
+                Some((_, first)) => problem.related(first, "first here"),
+                None => problem,
+            };
+            report.error(problem.hint("every peer has a key of its own; merge the two or correct one key"));
+        }
+    }
+}
+
+fn peer_names(peers: &[PeerDraft], report: &mut Report) {
+    let mut seen: HashMap<String, &Range<usize>> = HashMap::new();
+    for peer in peers {
+        let Some((name, span)) = &peer.name else { continue };
+        // Names become DNS names, which do not tell case apart.
+        if let Some(first) = seen.insert(name.to_ascii_lowercase(), span) {
+            report.error(
+                Problem::new("duplicate_name", format!("two peers are named {}", quoted(name)))
+                    .at(span)
+                    .related(first, "first here")
+                    .hint("give each peer a name of its own"),
+            );
+        }
+    }
+}
+
+fn allowed_ips(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Report) {
+    let mut seen: HashMap<IpNet, (&PeerDraft, &Range<usize>)> = HashMap::new();
+    for peer in peers {
+        for (prefix, span) in &peer.allowed_ips {
+            match seen.insert(*prefix, (peer, span)) {
+                Some((first, first_span)) => {
+                    let message = match std::ptr::eq(first, peer) {
+                        true => format!("{prefix} stands twice in the `allowed_ips` of peer {}", peer.label()),
+                        false => format!("{prefix} belongs to both peers {} and {}", first.label(), peer.label()),
+                    };
+                    report.error(
+                        Problem::new("duplicate_allowed_ip", message)
+                            .at(span)
+                            .related(first_span, "first here")
+                            .hint("a prefix has one owner: remove it from one; a longer prefix inside a shorter one is fine"),
+                    );
+                }
+                None => own_address_given_away(interface, peer, *prefix, span, report),
+            }
+        }
+    }
+}
+
+fn own_address_given_away(
+    interface: &InterfaceDraft,
+    peer: &PeerDraft,
+    prefix: IpNet,
+    span: &Range<usize>,
+    report: &mut Report,
+) {
+    let is_host = prefix.prefix_len() == prefix.max_prefix_len();
+    if is_host && interface.addresses.iter().any(|(own, _)| own.addr() == prefix.addr()) {
+        report.warn(
+            Problem::new("own_address", format!("{prefix} is this host's own address, not one of peer {}", peer.label()))
+                .at(span)
+                .hint("write the peer's virtual IP"),
+        );
+    }
+}
+
+/// A route into the tunnel that covers a peer's endpoint sends the tunnel's own packets into it, for ever. A /0 has
+/// policy rules against that, and whoever set a mark or wants no routes looks after it.
+fn endpoints_outside_routes(peers: &[PeerDraft], report: &mut Report) {
+    let mut routes: HashMap<IpNet, &Range<usize>> = HashMap::new();
+    for (prefix, span) in peers.iter().flat_map(|peer| &peer.allowed_ips).filter(|(prefix, _)| prefix.prefix_len() > 0) {
+        routes.entry(*prefix).or_insert(span);
+    }
+    for (peer, address, endpoint_span) in literal_endpoints(peers) {
+        let host = IpNet::from(address);
+        for length in (1..=host.max_prefix_len()).rev() {
+            let Ok(prefix) = IpNet::new(address, length).map(|net| net.trunc()) else { continue };
+            let Some(span) = routes.remove(&prefix) else { continue };
+            let message = format!(
+                "the route to {prefix} swallows the endpoint {address} of peer {}: its packets would be sent into the tunnel",
+                peer.label()
+            );
+            report.error(
+                Problem::new("endpoint_in_route", message)
+                    .at(span)
+                    .related(endpoint_span, "the endpoint")
+                    .hint(format!(
+                        "take {address} out of `allowed_ips`, or set `fwmark` or table = \"off\" in [interface] and route it yourself"
+                    )),
+            );
+        }
+    }
+}
+
+/// The same for the network an own address is connected to; only a hint, since a more specific route of the host may
+/// lead to the endpoint.
+fn endpoints_outside_own_networks(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Report) {
+    for (net, span) in &interface.addresses {
+        if let Some((peer, address, _)) = literal_endpoints(peers).find(|(_, address, _)| net.contains(address)) {
+            let message = format!(
+                "the endpoint {address} of peer {} lies in {}, which this address connects to the tunnel",
+                peer.label(),
+                net.trunc()
+            );
+            report.warn(Problem::new("endpoint_in_network", message).at(span).hint("use a longer prefix or another range"));
+        }
+    }
+}
+
+fn literal_endpoints(peers: &[PeerDraft]) -> impl Iterator<Item = (&PeerDraft, IpAddr, &Range<usize>)> {
+    peers.iter().filter_map(|peer| match &peer.endpoint {
+        Some((Endpoint::Address(address), span)) => Some((peer, address.ip(), span)),
+        _ => None,
+    })
+}

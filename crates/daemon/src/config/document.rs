@@ -1,0 +1,299 @@
+//! The file as tables, keys and values, each with its place: the grammar of TOML, and nothing of what it means.
+//!
+//! A [`Section`] hands out the keys it is asked for and reports all others, so that a key which nobody reads cannot
+//! exist in silence.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{ConfigError, Problem, Report, quoted};
+use super::schema::{TABLES, TableKeys};
+use super::secret::is_secret_name;
+use crate::keys::describe;
+
+/// Bytes of a config file, at most: ten thousand peers take two million.
+const MAX_FILE: u64 = 16 << 20;
+
+/// The text of the config file.
+pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
+    let shown = path.display();
+    let mut bytes = Vec::new();
+    let outcome = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    let problem = match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Problem::new("missing_file", format!("there is no config `{shown}`"))
+            .hint(format!("`overlay config init -o {shown}` writes a commented one to start from")),
+        Err(error) => {
+            let problem = Problem::new("unreadable_file", format!("the config `{shown}` cannot be read: {}", describe(&error)));
+            match error.kind() {
+                io::ErrorKind::PermissionDenied => problem.hint("run it as root, with `sudo`"),
+                io::ErrorKind::IsADirectory => problem.hint("name a file in this folder"),
+                _ => problem,
+            }
+        }
+        Ok(read) if read as u64 > MAX_FILE => Problem::new("unreadable_file", format!("the config `{shown}` is larger than 16 MiB")),
+        Ok(_) => match String::from_utf8(bytes) {
+            Ok(text) => return Ok(text),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+                Problem::new("bad_encoding", format!("the config `{shown}` is not UTF-8: see line {line}"))
+                    .hint("save it as UTF-8")
+            }
+        },
+    };
+    Err(ConfigError::of_file(path, problem))
+}
+
+/// The tables of `text`; `None` after errors of syntax, which are all reported.
+pub(super) fn parse<'a>(text: &'a str, path: &Path, report: &mut Report) -> Option<DeTable<'a>> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Some(document.into_inner());
+    }
+    if let Some(header) = wireguard_header(text) {
+        report.error(
+            Problem::new("wireguard_config", "this is a config of wg-quick, not one of overlay")
+                .at(&header)
+                .hint(format!("`overlay import {}` converts it", path.display())),
+        );
+        return None;
+    }
+    let mut last_line = None;
+    for error in &errors {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        let line = text[..span.start.min(text.len())].matches('\n').count();
+        // A second complaint about one line is a consequence of the first.
+        if last_line.replace(line) != Some(line) {
+            report.error(syntax_problem(error.message(), text, span));
+        }
+    }
+    None
+}
+
+fn syntax_problem(message: &str, text: &str, span: Range<usize>) -> Problem {
+    let problem = Problem::new("bad_toml", message.replace(", expected", "; expected")).at(&span);
+    match message {
+        _ if message.starts_with("string values must be quoted") => problem.hint("put the value into double quotes"),
+        _ if message.contains("duplicate key") => {
+            let key = quoted(text.get(span).unwrap_or_default());
+            problem.hint(format!("{key} stands twice in this table; every peer has a `[[peer]]` of its own"))
+        }
+        _ => problem,
+    }
+}
+
+/// Where the `[Interface]` of a wg-quick config stands, when it is one.
+fn wireguard_header(text: &str) -> Option<Range<usize>> {
+    let lines = || text.lines().map(str::trim);
+    let header = lines().find(|line| line.eq_ignore_ascii_case("[interface]"))?;
+    let speaks_wireguard = lines().any(|line| {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        ["privatekey", "allowedips", "publickey"].iter().any(|known| key.eq_ignore_ascii_case(known))
+    });
+    let start = header.as_ptr() as usize - text.as_ptr() as usize;
+    speaks_wireguard.then(|| start..start + header.len())
+}
+
+/// One table of the file.
+pub(super) struct Section<'a> {
+    keys: &'static TableKeys,
+    table: &'a DeTable<'a>,
+    /// Of its header, for what is missing in it.
+    pub(super) span: Range<usize>,
+}
+
+/// A value with its key.
+pub(super) struct Field<'a> {
+    pub(super) key: &'static str,
+    value: &'a DeValue<'a>,
+    pub(super) span: Range<usize>,
+}
+
+/// One string of a list.
+pub(super) struct Item<'a> {
+    pub(super) text: &'a str,
+    pub(super) span: Range<usize>,
+}
+
+impl<'a> Section<'a> {
+    /// Takes `table`, and reports every key that `keys` does not have.
+    pub(super) fn new(
+        keys: &'static TableKeys,
+        table: &'a DeTable<'a>,
+        span: Range<usize>,
+        report: &mut Report,
+    ) -> Self {
+        for (key, value) in table {
+            if !keys.has(key.get_ref()) {
+                report.error(unknown_key(keys, key, value.get_ref()));
+            }
+        }
+        Self { keys, table, span }
+    }
+
+    /// The value of `key`, which is one that the table knows.
+    pub(super) fn field(&self, key: &'static str) -> Option<Field<'a>> {
+        debug_assert!(self.keys.has(key), "{key} is not declared");
+        let value = self.table.get(key)?;
+        Some(Field { key, value: value.get_ref(), span: value.span() })
+    }
+
+    /// Reports that `key` is missing.
+    pub(super) fn missing(&self, key: &str, hint: impl Into<String>, report: &mut Report) {
+        let message = format!("{} has no `{key}`", self.keys.header);
+        report.error(Problem::new("missing_key", message).at(&self.span).hint(hint));
+    }
+}
+
+impl<'a> Field<'a> {
+    pub(super) fn string(&self, report: &mut Report) -> Option<&'a str> {
+        let text = self.value.as_str();
+        if text.is_none() {
+            self.wrong_type("a string", self.as_string_hint(), report);
+        }
+        text
+    }
+
+    /// A string, or nothing and no complaint.
+    pub(super) fn maybe_string(&self) -> Option<&'a str> {
+        self.value.as_str()
+    }
+
+    pub(super) fn boolean(&self, report: &mut Report) -> Option<bool> {
+        let value = self.value.as_bool();
+        if value.is_none() {
+            let hint = match self.value.as_str().map(str::to_ascii_lowercase).as_deref() {
+                Some("true" | "yes" | "on" | "1") => format!("write it without quotes: {} = true", self.key),
+                _ => format!("write {key} = true or {key} = false", key = self.key),
+            };
+            self.wrong_type("true or false", hint, report);
+        }
+        value
+    }
+
+    /// A number of `range`; `what` says what it counts: "a port", "an MTU".
+    pub(super) fn integer(
+        &self,
+        range: RangeInclusive<u32>,
+        kind: &'static str,
+        what: &str,
+        report: &mut Report,
+    ) -> Option<u32> {
+        let DeValue::Integer(integer) = self.value else {
+            let example = match self.value.as_str().map(str::trim).and_then(|text| text.parse::<u32>().ok()) {
+                Some(number) => format!("write it without quotes: {} = {number}", self.key),
+                None => format!("{what} is a number from {} to {}", range.start(), range.end()),
+            };
+            self.wrong_type("a number", example, report);
+            return None;
+        };
+        let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number));
+        if number.is_none() {
+            report.error(
+                Problem::new(kind, format!("`{}` is {integer}, which is not {what}", self.key))
+                    .at(&self.span)
+                    .hint(format!("{what} is a number from {} to {}", range.start(), range.end())),
+            );
+        }
+        number
+    }
+
+    /// The strings of a list; one that is none is reported and left out. `example` is an entry.
+    pub(super) fn strings(&self, example: &str, report: &mut Report) -> Option<Vec<Item<'a>>> {
+        let Some(list) = self.value.as_array() else {
+            let hint = match self.value.as_str() {
+                Some(one) if !one.contains(',') => format!("write it in brackets: {} = [\"{one}\"]", self.key),
+                Some(several) => {
+                    let entries: Vec<_> = several.split(',').map(|entry| format!("\"{}\"", entry.trim())).collect();
+                    format!("write each in quotes of its own: {} = [{}]", self.key, entries.join(", "))
+                }
+                None => format!("write a list: {} = [\"{example}\"]", self.key),
+            };
+            self.wrong_type("a list of strings", hint, report);
+            return None;
+        };
+        let mut items = Vec::with_capacity(list.len());
+        for entry in list {
+            match entry.get_ref().as_str() {
+                Some(text) => items.push(Item { text, span: entry.span() }),
+                None => report.error(
+                    Problem::new(
+                        "wrong_type",
+                        format!("`{}` is a list of strings; this is {}", self.key, describe_type(entry.get_ref())),
+                    )
+                    .at(&entry.span())
+                    .hint(format!("write each entry in quotes, as \"{example}\"")),
+                ),
+            }
+        }
+        Some(items)
+    }
+
+    fn wrong_type(&self, wanted: &str, hint: String, report: &mut Report) {
+        let message = format!("`{}` must be {wanted}, not {}", self.key, describe_type(self.value));
+        report.error(Problem::new("wrong_type", message).at(&self.span).hint(hint));
+    }
+
+    fn as_string_hint(&self) -> String {
+        match self.value {
+            DeValue::Integer(number) => format!("write it in quotes: {} = \"{number}\"", self.key),
+            DeValue::Array(list) if list.len() == 1 => format!("write it without brackets: {} = \"...\"", self.key),
+            _ => format!("write {} = \"...\"", self.key),
+        }
+    }
+}
+
+/// With its article.
+pub(super) fn describe_type(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn unknown_key(
+    keys: &TableKeys,
+    key: &Spanned<Cow<'_, str>>,
+    value: &DeValue<'_>,
+) -> Problem {
+    let name = key.get_ref().as_ref();
+    let plain = name.to_ascii_lowercase().replace(['_', '-'], "");
+    let problem = |message: String| Problem::new("unknown_key", message).at(&key.span());
+    let in_table = if keys.header.is_empty() { String::new() } else { format!(" in {}", keys.header) };
+    let unknown = problem(format!("unknown key {}{in_table}", quoted(name)));
+
+    if is_secret_name(&plain) && !value.is_table() {
+        let file_key = if plain.contains("priv") { "private_key_file" } else { "preshared_key_file" };
+        return Problem::new("inline_secret", format!("{} stands in the config itself; a secret belongs in a file", quoted(name)))
+            .at(&key.span())
+            .hint(format!("put it into a file with mode 0600 and write {file_key} = \"PATH\""));
+    }
+    let foreign = match plain.as_str() {
+        "postup" | "preup" | "postdown" | "predown" => Some("overlay runs no commands; a systemd unit can, with `ExecStartPost=`"),
+        "saveconfig" => Some("overlay never rewrites its config; leave it out"),
+        _ => None,
+    };
+    if let Some(hint) = foreign {
+        return unknown.hint(hint);
+    }
+    if let Some(known) = keys.alias(&plain).or_else(|| keys.nearest(&plain)) {
+        return problem(format!("unknown key {}{in_table}, did you mean `{known}`?", quoted(name)))
+            .hint(format!("write `{known}`"));
+    }
+    if let Some(elsewhere) = TABLES.iter().find(|other| other.has(name) || other.alias(&plain).is_some()) {
+        let known = elsewhere.alias(&plain).unwrap_or(name);
+        return unknown.hint(format!("`{known}` belongs in {}", elsewhere.header));
+    }
+    unknown.hint(format!("the keys{in_table} are {}", keys.listed()))
+}

@@ -1,0 +1,87 @@
+//! The files that hold the keys a config names.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::document::Field;
+use super::problem::{Problem, Report};
+use super::secret::looks_like_key;
+use crate::keys::describe;
+
+/// Bytes read of a key file; more is not a key.
+const MAX_KEY_FILE: usize = 4096;
+
+/// Where key files are looked for.
+pub(crate) enum KeyFiles<'a> {
+    /// On disk, relative to the folder of the config.
+    Disk,
+    /// Among these, by the name that stands in the config: for a config that is not written yet.
+    Memory(&'a [(String, Zeroizing<String>)]),
+}
+
+impl KeyFiles<'_> {
+    /// The content of the file `name`, which `field` of the config at `config` names. `maker` is the command that
+    /// makes such a file.
+    pub(super) fn read(
+        &self,
+        config: &Path,
+        name: &str,
+        field: &Field<'_>,
+        maker: &str,
+        report: &mut Report,
+    ) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        if looks_like_key(name) {
+            let message = format!("`{}` is a key, not the name of a file", field.key);
+            return Err(Problem::new("inline_secret", message)
+                .hint(format!("put the key into a file with mode 0600 and write {} = \"PATH\"", field.key)));
+        }
+        match self {
+            Self::Disk => {
+                let path = config.parent().unwrap_or(Path::new("")).join(name);
+                let (text, mode) = read(&path).map_err(|error| unreadable(&path, name, maker, &error))?;
+                if mode & 0o077 != 0 {
+                    let shown = path.display();
+                    let message = format!("the key file `{shown}` can be read by others than its owner");
+                    report.warn(Problem::new("key_file_mode", message).at(&field.span).hint(format!("`chmod 600 {shown}`")));
+                }
+                Ok(text)
+            }
+            Self::Memory(files) => match files.iter().find(|(known, _)| known == name) {
+                Some((_, text)) => Ok(Zeroizing::new(text.as_bytes().to_vec())),
+                None => Err(unreadable(Path::new(name), name, maker, &io::ErrorKind::NotFound.into())),
+            },
+        }
+    }
+}
+
+/// The content and the mode; that of a pipe is nobody's business.
+fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    // Never grows, so that no copy of the key stays behind in freed memory.
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE));
+    file.take(MAX_KEY_FILE as u64).read_to_end(&mut text)?;
+    Ok((text, if metadata.is_file() { metadata.permissions().mode() } else { 0 }))
+}
+
+fn unreadable(path: &Path, name: &str, maker: &str, error: &io::Error) -> Problem {
+    let shown = path.display();
+    let message = match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no key file `{shown}`"),
+        _ => format!("the key file `{shown}` cannot be read: {}", describe(error)),
+    };
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound if name.starts_with("~/") => "write the whole path: `~` means nothing here".to_owned(),
+        io::ErrorKind::NotFound if maker.ends_with("psk") => {
+            format!("`{maker} -o {shown}` makes one; the peer needs a copy of it")
+        }
+        io::ErrorKind::NotFound => format!("`{maker} -o {shown}` makes one"),
+        io::ErrorKind::PermissionDenied => "run it as root, with `sudo`".to_owned(),
+        _ => "name a file that holds one key".to_owned(),
+    };
+    Problem::new("key_file", message).hint(hint)
+}

@@ -1,0 +1,234 @@
+//! What is wrong with a config, and how it is shown: what, where, and what to write instead.
+//!
+//! The text of the file is kept with the problems so that they can be drawn into it, without what may be a secret.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use super::secret::conceal;
+pub(super) use super::secret::quoted;
+
+/// Everything that is wrong with one config file; at least one problem.
+#[derive(Clone)]
+pub struct ConfigError {
+    file: Arc<SourceFile>,
+    problems: Vec<Problem>,
+}
+
+/// One thing that is wrong, or deserves a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// A stable code such as `unknown_key`, for programs.
+    pub kind: &'static str,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+    /// Line in the file, from 1; 0 when the problem is not in one place.
+    pub line: usize,
+    /// Column in characters, from 1; 0 when the problem is not in one place.
+    pub column: usize,
+    span: Option<Range<usize>>,
+    related: Option<Box<Related>>,
+}
+
+/// A second place that belongs to a problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Related {
+    span: Range<usize>,
+    label: &'static str,
+}
+
+/// Something that is allowed and still deserves a look.
+#[derive(Clone)]
+pub struct Warning {
+    file: Arc<SourceFile>,
+    problem: Problem,
+}
+
+/// The file the problems are drawn into.
+pub(super) struct SourceFile {
+    path: PathBuf,
+    /// Secrets overwritten, byte for byte, so that spans still fit.
+    text: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(file: Arc<SourceFile>, problems: Vec<Problem>) -> Self {
+        Self { file, problems }
+    }
+
+    /// A problem of the file as a whole.
+    pub(super) fn of_file(path: &Path, problem: Problem) -> Self {
+        Self::new(Arc::new(SourceFile { path: path.to_owned(), text: String::new() }), vec![problem])
+    }
+
+    /// In the order of the file.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The file, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// All problems drawn into the file's text, for a terminal. No newline at the end.
+    pub fn render(&self, color: bool) -> String {
+        let drawn: Vec<_> = self.problems.iter().map(|problem| draw(Level::ERROR, &self.file, problem, color)).collect();
+        drawn.join("\n\n")
+    }
+}
+
+impl fmt::Display for ConfigError {
+    /// The first problem in one line: `path:line:column: message`, or the message alone when it is about the whole file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.first() {
+            Some(problem) => one_line(f, &self.file, problem),
+            None => write!(f, "{}", self.file.path.display()),
+        }
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigError").field("path", &self.file.path).field("problems", &self.problems).finish()
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Warning {
+    pub(super) fn new(file: Arc<SourceFile>, problem: Problem) -> Self {
+        Self { file, problem }
+    }
+
+    /// What deserves a look, and where.
+    pub fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
+    /// Drawn into the file's text, for a terminal. No newline at the end.
+    pub fn render(&self, color: bool) -> String {
+        draw(Level::WARNING, &self.file, &self.problem, color)
+    }
+}
+
+impl fmt::Display for Warning {
+    /// In one line: `path:line:column: message`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        one_line(f, &self.file, &self.problem)
+    }
+}
+
+impl fmt::Debug for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem.fmt(f)
+    }
+}
+
+impl Problem {
+    pub(super) fn new(kind: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, line: 0, column: 0, span: None, related: None }
+    }
+
+    pub(super) fn at(mut self, span: &Range<usize>) -> Self {
+        self.span = Some(span.clone());
+        self
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A second place that belongs to it.
+    pub(super) fn related(mut self, span: &Range<usize>, label: &'static str) -> Self {
+        self.related = Some(Box::new(Related { span: span.clone(), label }));
+        self
+    }
+}
+
+/// Collects the problems of one file while it is read.
+pub(super) struct Report {
+    file: Arc<SourceFile>,
+    line_starts: Vec<usize>,
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Report {
+    pub(super) fn new(path: &Path, text: &str) -> Self {
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let file = SourceFile { path: path.to_owned(), text: conceal(text) };
+        Self { file: Arc::new(file), line_starts, errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    pub(super) fn error(&mut self, problem: Problem) {
+        let problem = self.locate(problem);
+        self.errors.push(problem);
+    }
+
+    pub(super) fn warn(&mut self, problem: Problem) {
+        let problem = self.locate(problem);
+        self.warnings.push(problem);
+    }
+
+    /// The warnings when there was no error, else all errors; both in the order of the file.
+    pub(super) fn finish(mut self) -> Result<Vec<Warning>, ConfigError> {
+        self.errors.sort_by_key(|problem| (problem.line, problem.column));
+        self.warnings.sort_by_key(|problem| (problem.line, problem.column));
+        if self.errors.is_empty() {
+            Ok(self.warnings.into_iter().map(|problem| Warning::new(self.file.clone(), problem)).collect())
+        } else {
+            Err(ConfigError::new(self.file, self.errors))
+        }
+    }
+
+    fn locate(&self, mut problem: Problem) -> Problem {
+        if let Some(span) = &mut problem.span {
+            span.start = span.start.min(self.file.text.len());
+            span.end = span.end.clamp(span.start, self.file.text.len());
+            let line = self.line_starts.partition_point(|start| *start <= span.start);
+            let start = self.line_starts[line - 1];
+            problem.line = line;
+            problem.column = self.file.text.get(start..span.start).map_or(0, |before| before.chars().count()) + 1;
+        }
+        problem
+    }
+}
+
+fn one_line(f: &mut fmt::Formatter<'_>, file: &SourceFile, problem: &Problem) -> fmt::Result {
+    match problem.line {
+        // A problem of the file as a whole names the file itself.
+        0 => f.write_str(&problem.message),
+        line => write!(f, "{}:{line}:{}: {}", file.path.display(), problem.column, problem.message),
+    }
+}
+
+fn draw(level: Level<'static>, file: &SourceFile, problem: &Problem, color: bool) -> String {
+    let path = file.path.to_string_lossy();
+    let mut group = Group::with_title(level.primary_title(problem.message.as_str()).id(problem.kind));
+    match &problem.span {
+        Some(span) => {
+            let related = problem.related.as_ref();
+            let related = related.map(|it| AnnotationKind::Context.span(it.span.clone()).label(it.label));
+            group = group.element(
+                Snippet::source(file.text.as_str())
+                    .path(path.as_ref())
+                    .annotation(AnnotationKind::Primary.span(span.clone()))
+                    .annotations(related),
+            );
+        }
+        None => group = group.element(Origin::path(path.as_ref())),
+    }
+    if let Some(hint) = &problem.hint {
+        group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
+    }
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    renderer.render(&[group])
+}

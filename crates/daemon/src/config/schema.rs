@@ -1,0 +1,249 @@
+//! The keys a config may have: once as tables that the reader asks, once as a JSON schema that editors ask.
+//!
+//! A test holds the two together, and another holds `configs/schema.json` to what [`schema`] says.
+
+use schemars::{JsonSchema, schema_for};
+
+/// The keys of one table.
+pub(super) struct TableKeys {
+    /// As people write it; empty for the top of the file.
+    pub(super) header: &'static str,
+    pub(super) keys: &'static [&'static str],
+    /// Other people's words for them, in lower case and without `_` and `-`.
+    aliases: &'static [(&'static str, &'static str)],
+}
+
+pub(super) static TOP: TableKeys = TableKeys {
+    header: "",
+    keys: &["interface", "peer", "metrics", "tuning", "agent"],
+    aliases: &[("peers", "peer"), ("iface", "interface"), ("prometheus", "metrics")],
+};
+
+pub(super) static INTERFACE: TableKeys = TableKeys {
+    header: "[interface]",
+    keys: &["name", "private_key_file", "addresses", "listen_port", "mtu", "forward", "fwmark", "table", "dns"],
+    aliases: &[
+        ("address", "addresses"),
+        ("ip", "addresses"),
+        ("ips", "addresses"),
+        ("port", "listen_port"),
+        ("keyfile", "private_key_file"),
+        ("forwarding", "forward"),
+        ("mark", "fwmark"),
+    ],
+};
+
+pub(super) static PEER: TableKeys = TableKeys {
+    header: "[[peer]]",
+    keys: &[
+        "name",
+        "public_key",
+        "preshared_key_file",
+        "endpoint",
+        "allowed_ips",
+        "persistent_keepalive",
+        "allow",
+    ],
+    aliases: &[
+        ("key", "public_key"),
+        ("keepalive", "persistent_keepalive"),
+        ("persistentkeepaliveinterval", "persistent_keepalive"),
+        ("pskfile", "preshared_key_file"),
+        ("routes", "allowed_ips"),
+        ("ports", "allow"),
+        ("rules", "allow"),
+    ],
+};
+
+pub(super) static METRICS: TableKeys = TableKeys {
+    header: "[metrics]",
+    keys: &["listen"],
+    aliases: &[("address", "listen"), ("listenaddress", "listen"), ("port", "listen")],
+};
+
+pub(super) static TUNING: TableKeys =
+    TableKeys { header: "[tuning]", keys: &["udp_gso", "tun_offload", "scheduling"], aliases: &[("gso", "udp_gso")] };
+
+/// The tables below the top.
+pub(super) static TABLES: [&TableKeys; 4] = [&INTERFACE, &PEER, &METRICS, &TUNING];
+
+impl TableKeys {
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.contains(&key)
+    }
+
+    /// The key meant by another word for it, or by another way to write it: `AllowedIPs`, `allowed-ips`.
+    pub(super) fn alias(&self, plain: &str) -> Option<&'static str> {
+        let spelled = self.keys.iter().find(|key| key.replace('_', "") == plain).copied();
+        spelled.or_else(|| self.aliases.iter().find(|(word, _)| *word == plain).map(|(_, key)| *key))
+    }
+
+    /// The key that differs by a slip or two of the keyboard.
+    pub(super) fn nearest(&self, plain: &str) -> Option<&'static str> {
+        let distance = |key: &&str| strsim::damerau_levenshtein(&key.replace('_', ""), plain);
+        let nearest = self.keys.iter().min_by_key(|key| distance(key)).copied()?;
+        (distance(&nearest) <= (nearest.len() / 4).clamp(1, 3)).then_some(nearest)
+    }
+
+    pub(super) fn listed(&self) -> String {
+        self.keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The JSON schema of the config file, for editors that complete and check TOML. Ends in a newline.
+pub fn schema() -> String {
+    let schema = schema_for!(ConfigFile);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
+    text.push('\n');
+    text
+}
+
+/// The config of one overlay interface.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "overlay config")]
+#[expect(dead_code, reason = "only its shape is used")]
+struct ConfigFile {
+    /// This host's side of the tunnel.
+    interface: InterfaceTable,
+    /// The remote nodes.
+    peer: Option<Vec<PeerTable>>,
+    /// Where Prometheus may ask. Without it, nowhere.
+    metrics: Option<MetricsTable>,
+    /// Switches that exist because kernels and drivers have faults.
+    tuning: Option<TuningTable>,
+}
+
+/// This host's side of the tunnel.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct InterfaceTable {
+    /// The kernel's name for the interface. Without it, the name of the file.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_=+.-]{1,15}$"))]
+    name: Option<String>,
+    /// The file that holds the private key in base64, mode 0600. A relative path starts in the config's folder.
+    private_key_file: String,
+    /// The virtual IPs of this host with the prefix each is connected to, as "10.77.0.1/24".
+    #[schemars(length(min = 1))]
+    addresses: Vec<String>,
+    /// UDP port; 0 lets the kernel choose. Without it, 51820.
+    listen_port: Option<u16>,
+    /// MTU of the inner packets in bytes. Without it or "auto": computed from the route to the endpoint.
+    mtu: Option<MtuValue>,
+    /// true: peers may reach destinations that are not this host's own addresses.
+    forward: Option<bool>,
+    /// Mark of the outer packets; 0 is none.
+    fwmark: Option<u32>,
+    /// The routing table for the peers' prefixes.
+    table: Option<TableValue>,
+    /// Whether names of peers are made known to this host.
+    dns: Option<DnsValue>,
+}
+
+/// A remote node and what it may do.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct PeerTable {
+    /// For people, and for `overlay ping NAME`.
+    name: Option<String>,
+    /// The peer's public key in base64.
+    #[schemars(length(equal = 44))]
+    public_key: String,
+    /// The file that holds the preshared key in base64, mode 0600.
+    preshared_key_file: Option<String>,
+    /// Where the peer is reached: "203.0.113.7:51820", "[2001:db8::7]:51820" or "host.example.net:51820".
+    /// Without it, the peer calls us.
+    endpoint: Option<String>,
+    /// The virtual prefixes that are the peer's: routed out to it, accepted in from it.
+    allowed_ips: Vec<String>,
+    /// Seconds between empty packets that keep a NAT's mapping open; 0 is off.
+    persistent_keepalive: Option<u16>,
+    /// What the peer may open towards us: "icmp", "tcp", "udp", "tcp/22", "udp/8000-8010", or an IP protocol number.
+    /// Without it everything, [] only answers.
+    allow: Option<Vec<AllowEntry>>,
+}
+
+/// Where Prometheus may ask.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct MetricsTable {
+    /// Address and TCP port, as "127.0.0.1:9586".
+    listen: String,
+}
+
+/// Switches that exist because kernels and drivers have faults.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct TuningTable {
+    /// UDP segmentation offload on the way out.
+    udp_gso: Option<SwitchValue>,
+    /// Super-packets between the kernel and the daemon.
+    tun_offload: Option<SwitchValue>,
+    /// How the engine thread is scheduled.
+    scheduling: Option<SchedulingValue>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, transparent)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct AllowEntry(#[schemars(regex(pattern = r"^(icmp|(tcp|udp)(/[0-9]{1,5}(-[0-9]{1,5})?)?|[0-9]{1,3})$"))] String);
+
+#[derive(JsonSchema)]
+#[schemars(inline, untagged)]
+#[expect(dead_code, reason = "only its shape is used")]
+enum MtuValue {
+    Word(AutoValue),
+    Bytes(#[schemars(range(min = 576, max = 65535))] u16),
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, untagged)]
+#[expect(dead_code, reason = "only its shape is used")]
+enum TableValue {
+    Word(AutoOffValue),
+    Number(#[schemars(range(min = 1))] u32),
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its shape is used")]
+enum AutoValue {
+    Auto,
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its shape is used")]
+enum AutoOffValue {
+    Auto,
+    Off,
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its shape is used")]
+enum DnsValue {
+    Auto,
+    Off,
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its shape is used")]
+enum SwitchValue {
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its shape is used")]
+enum SchedulingValue {
+    Default,
+    High,
+    Realtime,
+}

@@ -1,0 +1,470 @@
+//! The tables of the file become drafts, the drafts are checked against each other, and a Config comes out.
+//!
+//! A draft holds what could be read and remembers where it stood. A value that is wrong is reported and left empty,
+//! so that one mistake does not hide the next; a Config is made only when nothing was reported.
+
+use std::net::SocketAddr;
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+
+use ipnet::IpNet;
+use overlay_core::{PeerKey, Rule};
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+use zeroize::Zeroizing;
+
+use super::document::{self, Field, Section, describe_type};
+use super::problem::{ConfigError, Problem, Report, Warning, quoted};
+use super::key_file::KeyFiles;
+use super::{
+    Config, DEFAULT_LISTEN_PORT, Dns, Endpoint, Interface, Mtu, Peer, Scheduling, Switch, Table, Tuning, check, schema,
+    value,
+};
+use crate::keys::{self, KeyError, PrivateKey};
+
+/// Stands for the content of a key file that is not UTF-8: no alphabet has it.
+const NOT_TEXT: &str = "\u{fffd}";
+
+/// A value and where it stands.
+pub(super) type Placed<T> = (T, Range<usize>);
+
+/// `[interface]` as far as it could be read.
+pub(super) struct InterfaceDraft {
+    pub(super) name: Option<String>,
+    pub(super) private_key: Option<PrivateKey>,
+    pub(super) addresses: Vec<Placed<IpNet>>,
+    pub(super) listen_port: u16,
+    pub(super) mtu: Mtu,
+    pub(super) forward: bool,
+    pub(super) fwmark: Option<u32>,
+    pub(super) table: Table,
+    pub(super) dns: Dns,
+}
+
+/// A `[[peer]]` as far as it could be read.
+pub(super) struct PeerDraft {
+    pub(super) name: Option<Placed<String>>,
+    pub(super) public_key: Option<Placed<PeerKey>>,
+    pub(super) preshared_key: Option<Zeroizing<[u8; 32]>>,
+    pub(super) endpoint: Option<Placed<Endpoint>>,
+    pub(super) allowed_ips: Vec<Placed<IpNet>>,
+    pub(super) persistent_keepalive: Option<u16>,
+    pub(super) allow: Option<Vec<Rule>>,
+    /// Its place among the peers, from 1.
+    pub(super) number: usize,
+}
+
+/// Everything that [`Config::parse`] does.
+pub(super) fn read(text: &str, path: &Path, key_files: &KeyFiles<'_>) -> Result<Config, ConfigError> {
+    let mut report = Report::new(path, text);
+    let parts = document::parse(text, path, &mut report).map(|top| {
+        let mut reader = Reader { path, key_files, report: &mut report };
+        reader.top(&top)
+    });
+    if let Some(Parts { interface: Some(interface), peers, .. }) = &parts {
+        check::together(interface, peers, &mut report);
+    }
+    let warnings = report.finish()?;
+    let parts = parts.expect("a file without tables was reported");
+    Ok(parts.into_config(path, warnings))
+}
+
+struct Parts {
+    interface: Option<InterfaceDraft>,
+    peers: Vec<PeerDraft>,
+    metrics: Option<SocketAddr>,
+    tuning: Tuning,
+}
+
+impl Parts {
+    /// Only after nothing was reported: then every part that must be there is there.
+    fn into_config(self, path: &Path, warnings: Vec<Warning>) -> Config {
+        let interface = self.interface.expect("a missing [interface] was reported");
+        Config {
+            interface: Interface {
+                name: interface.name.expect("a missing name was reported"),
+                private_key: interface.private_key.expect("a missing key was reported"),
+                addresses: interface.addresses.into_iter().map(|(address, _)| address).collect(),
+                listen_port: interface.listen_port,
+                mtu: interface.mtu,
+                forward: interface.forward,
+                fwmark: interface.fwmark,
+                table: interface.table,
+                dns: interface.dns,
+            },
+            peers: self.peers.into_iter().map(PeerDraft::into_peer).collect(),
+            metrics: self.metrics,
+            tuning: self.tuning,
+            path: path.to_owned(),
+            warnings,
+        }
+    }
+}
+
+impl PeerDraft {
+    /// How messages call it.
+    pub(super) fn label(&self) -> String {
+        match &self.name {
+            Some((name, _)) => format!("`{name}`"),
+            None => format!("number {}", self.number),
+        }
+    }
+
+    fn into_peer(self) -> Peer {
+        Peer {
+            name: self.name.map(|(name, _)| name),
+            public_key: self.public_key.expect("a missing key was reported").0,
+            preshared_key: self.preshared_key,
+            endpoint: self.endpoint.map(|(endpoint, _)| endpoint),
+            allowed_ips: self.allowed_ips.into_iter().map(|(prefix, _)| prefix).collect(),
+            persistent_keepalive: self.persistent_keepalive,
+            allow: self.allow,
+        }
+    }
+}
+
+struct Reader<'r> {
+    path: &'r Path,
+    key_files: &'r KeyFiles<'r>,
+    report: &'r mut Report,
+}
+
+impl Reader<'_> {
+    fn top<'a>(&mut self, top: &'a DeTable<'a>) -> Parts {
+        let file = Section::new(&schema::TOP, top, 0..0, self.report);
+        if let Some(agent) = file.field("agent") {
+            self.report.error(
+                Problem::new("unsupported", "agent mode is not available yet")
+                    .at(&agent.span)
+                    .hint("remove [agent] and write the peers as [[peer]]"),
+            );
+        }
+        let interface = match top.get("interface") {
+            Some(value) => self.table(value, &schema::INTERFACE).map(|section| self.interface(&section)),
+            None => {
+                self.report.error(
+                    Problem::new("missing_table", "there is no [interface]")
+                        .at(&(0..0))
+                        .hint("`overlay config init` writes a config to start from"),
+                );
+                None
+            }
+        };
+        let peers = top.get("peer").map(|value| self.peers(value)).unwrap_or_default();
+        let metrics = top.get("metrics").and_then(|value| self.table(value, &schema::METRICS));
+        let metrics = metrics.and_then(|section| self.metrics(&section));
+        let tuning = top.get("tuning").and_then(|value| self.table(value, &schema::TUNING));
+        let tuning = tuning.map(|section| self.tuning(&section)).unwrap_or_default();
+        Parts { interface, peers, metrics, tuning }
+    }
+
+    /// A table of which there is one.
+    fn table<'a>(
+        &mut self,
+        value: &'a Spanned<DeValue<'a>>,
+        keys: &'static schema::TableKeys,
+    ) -> Option<Section<'a>> {
+        if let DeValue::Table(table) = value.get_ref() {
+            return Some(Section::new(keys, table, value.span(), self.report));
+        }
+        let name = keys.header.trim_matches(['[', ']']);
+        let (message, hint) = match value.get_ref() {
+            DeValue::Array(_) => {
+                (format!("there is only one {}", keys.header), format!("write {} with one bracket, once", keys.header))
+            }
+            other => (
+                format!("`{name}` must be a table, not {}", describe_type(other)),
+                format!("write {} on a line of its own, and its keys below", keys.header),
+            ),
+        };
+        self.report.error(Problem::new("wrong_type", message).at(&value.span()).hint(hint));
+        None
+    }
+
+    fn peers<'a>(&mut self, value: &'a Spanned<DeValue<'a>>) -> Vec<PeerDraft> {
+        let empty = DeArray::new();
+        let list = match value.get_ref() {
+            DeValue::Array(list) => list,
+            other => {
+                let (message, hint) = match other {
+                    DeValue::Table(_) => ("[peer] is one table; peers are a list of them", "write [[peer]], with two brackets"),
+                    _ => ("`peer` must be a list of tables", "write [[peer]] on a line of its own, and its keys below"),
+                };
+                self.report.error(Problem::new("wrong_type", message).at(&value.span()).hint(hint));
+                &empty
+            }
+        };
+        let mut peers = Vec::with_capacity(list.len());
+        for (index, entry) in list.iter().enumerate() {
+            match entry.get_ref() {
+                DeValue::Table(table) => {
+                    let section = Section::new(&schema::PEER, table, entry.span(), self.report);
+                    peers.push(self.peer(&section, index + 1));
+                }
+                other => self.report.error(
+                    Problem::new("wrong_type", format!("a peer must be a table, not {}", describe_type(other)))
+                        .at(&entry.span())
+                        .hint("write [[peer]] on a line of its own, and its keys below"),
+                ),
+            }
+        }
+        peers
+    }
+
+    fn interface(&mut self, section: &Section<'_>) -> InterfaceDraft {
+        InterfaceDraft {
+            name: self.interface_name(section),
+            private_key: self.private_key(section),
+            addresses: self.addresses(section),
+            listen_port: self
+                .integer(section, "listen_port", 0..=65535, "bad_port", "a port")
+                .map_or(DEFAULT_LISTEN_PORT, |port| port as u16),
+            mtu: self.mtu(section),
+            forward: section.field("forward").and_then(|field| field.boolean(self.report)).unwrap_or(false),
+            fwmark: self
+                .integer(section, "fwmark", 0..=u32::MAX, "bad_fwmark", "a mark")
+                .filter(|mark| *mark != 0),
+            table: self.routing_table(section),
+            dns: self.dns(section),
+        }
+    }
+
+    fn interface_name(&mut self, section: &Section<'_>) -> Option<String> {
+        match section.field("name") {
+            Some(field) => {
+                let name = field.string(self.report)?;
+                self.accept(value::check_interface_name(name), &field.span)?;
+                Some(name.to_owned())
+            }
+            None => {
+                let name = value::interface_name_of(self.path);
+                if name.is_none() {
+                    section.missing("name", "write name = \"overlay0\"; the file's own name cannot be one", self.report);
+                }
+                name
+            }
+        }
+    }
+
+    fn private_key(&mut self, section: &Section<'_>) -> Option<PrivateKey> {
+        let Some(field) = section.field("private_key_file") else {
+            section.missing(
+                "private_key_file",
+                "write private_key_file = \"/etc/overlay/overlay0.key\"; `overlay key gen -o FILE` makes the file",
+                self.report,
+            );
+            return None;
+        };
+        self.key_file(&field, "overlay key gen", PrivateKey::from_base64)
+    }
+
+    fn addresses(&mut self, section: &Section<'_>) -> Vec<Placed<IpNet>> {
+        let Some(field) = section.field("addresses") else {
+            section.missing("addresses", "write addresses = [\"10.77.0.1/24\"], this host's virtual IP", self.report);
+            return Vec::new();
+        };
+        let Some(items) = field.strings("10.77.0.1/24", self.report) else { return Vec::new() };
+        if items.is_empty() {
+            self.report.error(
+                Problem::new("missing_value", "`addresses` is empty")
+                    .at(&field.span)
+                    .hint("write this host's virtual IP, as addresses = [\"10.77.0.1/24\"]"),
+            );
+        }
+        let parsed = items.iter().filter_map(|item| {
+            let address = self.accept(value::parse_address(item.text), &item.span)?;
+            Some((address, item.span.clone()))
+        });
+        parsed.collect()
+    }
+
+    fn mtu(&mut self, section: &Section<'_>) -> Mtu {
+        let Some(field) = section.field("mtu") else { return Mtu::Auto };
+        if field.maybe_string() == Some("auto") {
+            return Mtu::Auto;
+        }
+        match field.integer(576..=65535, "bad_mtu", "an MTU", self.report) {
+            Some(bytes) => Mtu::Fixed(bytes as u16),
+            None => Mtu::Auto,
+        }
+    }
+
+    fn routing_table(&mut self, section: &Section<'_>) -> Table {
+        let Some(field) = section.field("table") else { return Table::Auto };
+        match field.maybe_string() {
+            Some(word) if word.parse::<u32>().is_err() => {
+                let words = [("auto", Table::Auto), ("off", Table::Off)];
+                let parsed = value::parse_word("table", word, &words)
+                    .map_err(|problem| problem.hint("write \"auto\", \"off\" or the number of a routing table"));
+                self.accept(parsed, &field.span).unwrap_or_default()
+            }
+            _ => field
+                .integer(1..=u32::MAX, "bad_table", "a routing table", self.report)
+                .map_or(Table::Auto, Table::Number),
+        }
+    }
+
+    fn dns(&mut self, section: &Section<'_>) -> Dns {
+        let Some(field) = section.field("dns") else { return Dns::Auto };
+        let Some(word) = field.string(self.report) else { return Dns::Auto };
+        let parsed = match word {
+            "resolved" | "hosts" => {
+                Err(Problem::new("unsupported", format!("dns = \"{word}\" is not available yet"))
+                    .hint("write \"auto\" or \"off\""))
+            }
+            _ => value::parse_word("dns", word, &[("auto", Dns::Auto), ("off", Dns::Off)]),
+        };
+        self.accept(parsed, &field.span).unwrap_or_default()
+    }
+
+    fn peer(&mut self, section: &Section<'_>, number: usize) -> PeerDraft {
+        PeerDraft {
+            name: section.field("name").and_then(|field| {
+                let name = field.string(self.report)?;
+                self.accept(value::check_peer_name(name), &field.span)?;
+                Some((name.to_owned(), field.span))
+            }),
+            public_key: self.public_key(section),
+            preshared_key: self.preshared_key(section),
+            endpoint: section.field("endpoint").and_then(|field| {
+                let text = field.string(self.report)?;
+                let endpoint = self.accept(value::parse_endpoint(text), &field.span)?;
+                Some((endpoint, field.span))
+            }),
+            allowed_ips: self.allowed_ips(section),
+            persistent_keepalive: self
+                .integer(section, "persistent_keepalive", 0..=65535, "bad_keepalive", "a time in seconds")
+                .filter(|seconds| *seconds != 0)
+                .map(|seconds| seconds as u16),
+            allow: section.field("allow").and_then(|field| {
+                let items = field.strings("tcp/22", self.report)?;
+                let rules = items.iter().filter_map(|item| self.accept(value::parse_rule(item.text), &item.span));
+                Some(rules.collect())
+            }),
+            number,
+        }
+    }
+
+    fn public_key(&mut self, section: &Section<'_>) -> Option<Placed<PeerKey>> {
+        let Some(field) = section.field("public_key") else {
+            section.missing("public_key", "write public_key = \"...\"; `overlay key pub` on the peer shows it", self.report);
+            return None;
+        };
+        let text = field.string(self.report)?;
+        let parsed = keys::decode_public(text).map_err(|error| {
+            let kind = if error == KeyError::LowOrder { "low_order_key" } else { "bad_key" };
+            let hint = match error {
+                KeyError::LowOrder => "nobody has such a key by chance: ask whoever gave it to you for the right one",
+                _ => "copy the whole key again; `overlay key pub` on the peer shows it",
+            };
+            Problem::new(kind, format!("this public key {error}")).hint(hint)
+        });
+        let key = self.accept(parsed, &field.span)?;
+        Some((key, field.span))
+    }
+
+    fn preshared_key(&mut self, section: &Section<'_>) -> Option<Zeroizing<[u8; 32]>> {
+        let field = section.field("preshared_key_file")?;
+        let key = self.key_file(&field, "overlay key psk", keys::decode_preshared)?;
+        if *key == [0; 32] {
+            self.report.warn(
+                Problem::new("empty_preshared_key", "this preshared key is all zero, which means none")
+                    .at(&field.span)
+                    .hint("`overlay key psk` makes one, the same for both sides"),
+            );
+            return None;
+        }
+        Some(key)
+    }
+
+    fn allowed_ips(&mut self, section: &Section<'_>) -> Vec<Placed<IpNet>> {
+        let Some(field) = section.field("allowed_ips") else {
+            section.missing("allowed_ips", "write the peer's virtual IP, as allowed_ips = [\"10.77.0.2/32\"]", self.report);
+            return Vec::new();
+        };
+        let Some(items) = field.strings("10.77.0.2/32", self.report) else { return Vec::new() };
+        if items.is_empty() {
+            self.report.warn(
+                Problem::new("no_allowed_ips", "`allowed_ips` is empty: nothing is sent to this peer or taken from it")
+                    .at(&field.span)
+                    .hint("write the peer's virtual IP, as allowed_ips = [\"10.77.0.2/32\"]"),
+            );
+        }
+        let parsed = items.iter().filter_map(|item| {
+            let prefix = self.accept(value::parse_allowed_ip(item.text), &item.span)?;
+            Some((prefix, item.span.clone()))
+        });
+        parsed.collect()
+    }
+
+    fn metrics(&mut self, section: &Section<'_>) -> Option<SocketAddr> {
+        let Some(field) = section.field("listen") else {
+            section.missing("listen", "write listen = \"127.0.0.1:9586\", or remove [metrics]", self.report);
+            return None;
+        };
+        let text = field.string(self.report)?;
+        self.accept(value::parse_listen(text), &field.span)
+    }
+
+    fn tuning(&mut self, section: &Section<'_>) -> Tuning {
+        let switches = [("auto", Switch::Auto), ("on", Switch::On), ("off", Switch::Off)];
+        let schedulings = [
+            ("default", Scheduling::Default),
+            ("high", Scheduling::High),
+            ("realtime", Scheduling::Realtime),
+        ];
+        Tuning {
+            udp_gso: self.word(section, "udp_gso", &switches),
+            tun_offload: self.word(section, "tun_offload", &switches),
+            scheduling: self.word(section, "scheduling", &schedulings),
+        }
+    }
+
+    fn word<T: Copy + Default>(&mut self, section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> T {
+        let word = section.field(key).and_then(|field| {
+            let text = field.string(self.report)?;
+            self.accept(value::parse_word(key, text, words), &field.span)
+        });
+        word.unwrap_or_default()
+    }
+
+    fn integer(
+        &mut self,
+        section: &Section<'_>,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+        kind: &'static str,
+        what: &str,
+    ) -> Option<u32> {
+        section.field(key)?.integer(range, kind, what, self.report)
+    }
+
+    /// The value, or its problem at its place in the report.
+    fn accept<T>(&mut self, parsed: Result<T, Problem>, span: &Range<usize>) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.report.error(problem.at(span));
+                None
+            }
+        }
+    }
+
+    /// The key in the file that `field` names. `maker` is the command that makes such a file.
+    fn key_file<T>(
+        &mut self,
+        field: &Field<'_>,
+        maker: &str,
+        decode: impl FnOnce(&str) -> Result<T, KeyError>,
+    ) -> Option<T> {
+        let name = field.string(self.report)?;
+        let read = self.key_files.read(self.path, name, field, maker, self.report).and_then(|text| {
+            let text = std::str::from_utf8(&text).unwrap_or(NOT_TEXT);
+            decode(text).map_err(|error| {
+                Problem::new("bad_key", format!("the key in {} {error}", quoted(name)))
+                    .hint(format!("the file holds one key and nothing else; `{maker}` makes one"))
+            })
+        });
+        self.accept(read, &field.span)
+    }
+}

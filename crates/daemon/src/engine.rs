@@ -1,0 +1,422 @@
+//! The engine thread: carries packets between the node and Linux, and nothing else.
+//!
+//! It waits, reads a batch, runs it to completion, writes what came of it, and waits again. There is no lock around the
+//! node and no channel between reading and writing. Control speaks to it through a bounded queue and an eventfd: a
+//! command waits for room and is never dropped, since it may be a revocation; an event that control is too slow to take
+//! is merged with the next one of its kind about the same peer.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, JoinHandle};
+
+use overlay_core::{Command, CommandError, Event, Instant, Node, Output, PacketOut, PeerKey, Transmit, UdpTrain, Via};
+use overlay_os::poll::{Poller, Timer, Waker};
+use overlay_os::schedule::{self, Scheduling};
+use overlay_os::tun::Tun;
+use overlay_os::udp::{self, ReceiveBatch, SendError, UdpSocket};
+use overlay_wire::offload::{VIRTIO_HEADER_LEN, VirtioHeader};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::shell::{ShellStats, add};
+
+/// Commands that wait for the engine; more wait for room.
+const MAX_COMMANDS: usize = 64;
+/// Events that wait for control; more are merged.
+const MAX_EVENTS: usize = 256;
+/// Datagram trains received with one system call: with GRO eight are enough.
+const RECEIVE_SLOTS: usize = 8;
+/// Receive calls on one socket before others get their turn.
+const RECEIVES_A_TURN: usize = 4;
+/// Super-packets read from TUN before others get their turn.
+const TUN_READS_A_TURN: usize = 8;
+/// The largest frame that TUN delivers.
+const TUN_FRAME_LEN: usize = VIRTIO_HEADER_LEN + 65_535;
+
+/// What the engine thread owns from its start to its end.
+pub struct Parts {
+    /// With its first peers.
+    pub node: Node,
+    /// Where inner packets come from and go to.
+    pub tun: Tun,
+    /// The outer sockets.
+    pub sockets: Sockets,
+    /// Where the engine counts.
+    pub stats: Arc<ShellStats>,
+    /// How the thread is scheduled.
+    pub scheduling: Scheduling,
+}
+
+/// One UDP socket for each address family that the host has.
+pub struct Sockets {
+    /// IPv4.
+    pub v4: Option<UdpSocket>,
+    /// IPv6.
+    pub v6: Option<UdpSocket>,
+}
+
+impl Sockets {
+    fn each(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.v4.iter().chain(&self.v6)
+    }
+
+    /// Marks everything that is sent from now on.
+    ///
+    /// # Errors
+    /// The kernel refused the mark.
+    pub fn set_fwmark(&self, mark: Option<u32>) -> io::Result<()> {
+        self.each().try_for_each(|socket| socket.set_fwmark(mark))
+    }
+}
+
+/// A running engine, as control sees it.
+pub struct Engine {
+    requests: mpsc::Sender<Request>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+enum Request {
+    Command(Command, oneshot::Sender<Result<(), CommandError>>),
+    SetFwmark(Option<u32>, oneshot::Sender<io::Result<()>>),
+    Stop,
+}
+
+impl Engine {
+    /// Starts the thread. Its events come by the receiver.
+    ///
+    /// # Errors
+    /// The process has no file descriptors or threads left.
+    pub fn spawn(parts: Parts) -> io::Result<(Self, mpsc::Receiver<Event>)> {
+        let (requests, inbox) = mpsc::channel(MAX_COMMANDS);
+        let (events, outbox) = mpsc::channel(MAX_EVENTS);
+        let (end, ended) = oneshot::channel();
+        let waker = Waker::new()?;
+        let mut run = Run::new(parts, waker.clone(), inbox, Events { sender: events, merged: BTreeMap::new() })?;
+        let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || {
+            // Nobody listens only when control is gone, and then the end has no reader.
+            let _ = end.send(run.run());
+        })?;
+        Ok((Self { requests, waker, thread: Some(thread), ended }, outbox))
+    }
+
+    /// Gives the node a command and waits until it was applied.
+    ///
+    /// # Errors
+    /// What the node says; also [`CommandError::UnknownPeer`] when the engine has ended.
+    pub async fn command(&self, command: Command) -> Result<(), CommandError> {
+        self.ask(|reply| Request::Command(command, reply)).await.unwrap_or(Err(CommandError::UnknownPeer))
+    }
+
+    /// Marks outer datagrams from now on.
+    ///
+    /// # Errors
+    /// The kernel refused the mark, or the engine has ended.
+    pub async fn set_fwmark(&self, mark: Option<u32>) -> io::Result<()> {
+        let gone = || Err(io::ErrorKind::BrokenPipe.into());
+        self.ask(|reply| Request::SetFwmark(mark, reply)).await.unwrap_or_else(gone)
+    }
+
+    /// Why the engine ended by itself. Never resolves while it runs.
+    pub async fn ended(&mut self) -> io::Error {
+        match (&mut self.ended).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => io::Error::other("the engine thread has ended"),
+        }
+    }
+
+    /// Ends the thread and waits for it; TUN and sockets are closed then.
+    pub async fn stop(mut self) {
+        let _ = self.requests.send(Request::Stop).await;
+        self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.ok()?;
+        self.waker.wake();
+        answer.await.ok()
+    }
+}
+
+/// What a ready file descriptor stands for.
+const TOKEN_TUN: u64 = 0;
+const TOKEN_TIMER: u64 = 1;
+const TOKEN_WAKER: u64 = 2;
+const TOKEN_V4: u64 = 3;
+const TOKEN_V6: u64 = 4;
+
+/// The engine on its own thread.
+struct Run {
+    node: Node,
+    io: Io,
+    poller: Poller,
+    waker: Waker,
+    requests: mpsc::Receiver<Request>,
+    events: Events,
+    frame: Box<[u8]>,
+    batch: ReceiveBatch,
+    scheduling: Scheduling,
+}
+
+/// Where the node's outputs go.
+struct Io {
+    tun: Tun,
+    sockets: Sockets,
+    timer: Timer,
+    stats: Arc<ShellStats>,
+}
+
+impl Run {
+    fn new(parts: Parts, waker: Waker, requests: mpsc::Receiver<Request>, events: Events) -> io::Result<Self> {
+        let Parts { node, tun, sockets, stats, scheduling } = parts;
+        let (poller, timer) = (Poller::new()?, Timer::new()?);
+        poller.add(&tun, TOKEN_TUN)?;
+        poller.add(&timer, TOKEN_TIMER)?;
+        poller.add(&waker, TOKEN_WAKER)?;
+        if let Some(socket) = &sockets.v4 {
+            poller.add(socket, TOKEN_V4)?;
+        }
+        if let Some(socket) = &sockets.v6 {
+            poller.add(socket, TOKEN_V6)?;
+        }
+        Ok(Self {
+            node,
+            io: Io { tun, sockets, timer, stats },
+            poller,
+            waker,
+            requests,
+            events,
+            frame: vec![0; TUN_FRAME_LEN].into(),
+            batch: ReceiveBatch::new(RECEIVE_SLOTS),
+            scheduling,
+        })
+    }
+
+    /// Until control says stop, or TUN is gone.
+    fn run(&mut self) -> io::Result<()> {
+        if let Err(error) = schedule::apply_to_current_thread(self.scheduling) {
+            tracing::warn!(%error, scheduling = ?self.scheduling, "the engine thread keeps the default scheduling");
+        }
+        // What the first peers made due.
+        self.carry()?;
+        loop {
+            for token in self.poller.wait(None)? {
+                match token {
+                    TOKEN_V4 | TOKEN_V6 => self.receive(token)?,
+                    TOKEN_TUN => self.read_tun()?,
+                    TOKEN_TIMER => {
+                        self.io.timer.clear()?;
+                        add(&self.io.stats.timeouts, 1);
+                        self.node.handle_timeout(now());
+                        self.carry()?;
+                    }
+                    _ => {
+                        self.waker.clear();
+                        if self.obey()? {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            self.events.flush();
+        }
+    }
+
+    fn receive(&mut self, token: u64) -> io::Result<()> {
+        for _ in 0..RECEIVES_A_TURN {
+            let socket = if token == TOKEN_V4 { &self.io.sockets.v4 } else { &self.io.sockets.v6 };
+            let Some(socket) = socket else { return Ok(()) };
+            // An error here is one that a datagram of ours has met (an ICMP answer); it was taken by this call.
+            let received = socket.receive(&mut self.batch).unwrap_or(0);
+            if received == 0 {
+                return Ok(());
+            }
+            let stats = &self.io.stats;
+            add(&stats.udp_receives, 1);
+            add(&stats.udp_received_trains, received as u64);
+            stats.udp_receive_overflow.store(self.io.sockets.each().map(UdpSocket::overflowed).sum(), Relaxed);
+            let now = now();
+            for train in self.batch.iter_mut() {
+                if train.truncated {
+                    add(&stats.udp_truncated, 1);
+                    continue;
+                }
+                let via = Via { local: train.local };
+                let udp::Received { contents, stride, source, ecn, .. } = train;
+                self.node.handle_udp(&UdpTrain { contents, stride, source, via, ecn }, now);
+                self.io.carry(&mut self.node, &mut self.events)?;
+            }
+            if received < RECEIVE_SLOTS {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn read_tun(&mut self) -> io::Result<()> {
+        for _ in 0..TUN_READS_A_TURN {
+            let len = match self.io.tun.read(&mut self.frame) {
+                Ok(len) => len,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => break,
+                Err(error) => return Err(error),
+            };
+            add(&self.io.stats.tun_reads, 1);
+            add(&self.io.stats.tun_read_bytes, len as u64);
+            let frame = &mut self.frame[..len];
+            let (header, packet) = if self.io.tun.has_offload() {
+                let Some((header, packet)) = frame.split_at_mut_checked(VIRTIO_HEADER_LEN) else { continue };
+                // What the kernel writes here is its own; one it does not know is passed on as a plain packet.
+                (VirtioHeader::decode(header).unwrap_or(VirtioHeader::NONE), packet)
+            } else {
+                (VirtioHeader::NONE, frame)
+            };
+            self.node.handle_tun(&header, packet, now());
+            self.carry()?;
+        }
+        Ok(())
+    }
+
+    /// Does what control asks; true when that is to stop.
+    fn obey(&mut self) -> io::Result<bool> {
+        while let Ok(request) = self.requests.try_recv() {
+            match request {
+                Request::Command(command, reply) => {
+                    add(&self.io.stats.commands, 1);
+                    let result = self.node.handle_command(command, now());
+                    self.carry()?;
+                    let _ = reply.send(result);
+                }
+                Request::SetFwmark(mark, reply) => {
+                    let _ = reply.send(self.io.sockets.set_fwmark(mark));
+                }
+                Request::Stop => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn carry(&mut self) -> io::Result<()> {
+        self.io.carry(&mut self.node, &mut self.events)
+    }
+}
+
+impl Io {
+    /// Carries everything away that the node has to give.
+    fn carry(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
+        loop {
+            match node.poll_output() {
+                Output::Transmit(transmit) => self.transmit(&transmit),
+                Output::Packet(packet) => self.deliver(&packet),
+                Output::Event(event) => {
+                    if !events.push(event) {
+                        add(&self.stats.events_merged, 1);
+                    }
+                }
+                Output::Timeout(at) => return self.timer.set(at.map(Instant::since_start)),
+            }
+        }
+    }
+
+    fn transmit(&self, transmit: &Transmit<'_>) {
+        let &Transmit { destination, via, contents, segment_size, ecn } = transmit;
+        let socket = if destination.is_ipv4() { &self.sockets.v4 } else { &self.sockets.v6 };
+        let Some(socket) = socket else {
+            add(&self.stats.udp_send_no_socket, 1);
+            return;
+        };
+        add(&self.stats.udp_sends, 1);
+        match socket.send(&udp::Transmit { destination, source: via.local, contents, segment_size, ecn }) {
+            Ok(()) => {}
+            Err(SendError::WouldBlock) => add(&self.stats.udp_send_would_block, 1),
+            Err(SendError::MessageTooLong) => add(&self.stats.udp_too_long, 1),
+            Err(error) => {
+                tracing::debug!(%error, %destination, "not sent");
+                add(&self.stats.udp_send_errors, 1);
+            }
+        }
+    }
+
+    fn deliver(&self, packet: &PacketOut<'_>) {
+        let header = packet.header.encode();
+        let skipped = if self.tun.has_offload() { 0 } else { 1 };
+        let mut parts = [IoSlice::new(&[]); PacketOut::MAX_PARTS + 1];
+        let mut count = 0;
+        for part in std::iter::once(&header[..]).chain(packet.parts()).skip(skipped) {
+            parts[count] = IoSlice::new(part);
+            count += 1;
+        }
+        add(&self.stats.tun_writes, 1);
+        if let Err(error) = self.tun.write(&parts[..count]) {
+            tracing::debug!(%error, "not written to TUN");
+            add(&self.stats.tun_write_errors, 1);
+        }
+    }
+}
+
+/// Events on their way to control. What does not fit the queue waits here, one event of a kind for each peer.
+struct Events {
+    sender: mpsc::Sender<Event>,
+    merged: BTreeMap<(PeerKey, u8), Event>,
+}
+
+impl Events {
+    /// False when an older event of the kind was replaced.
+    fn push(&mut self, event: Event) -> bool {
+        if self.merged.is_empty() {
+            let Err(error) = self.sender.try_send(event) else { return true };
+            return self.merge(error.into_inner());
+        }
+        self.merge(event)
+    }
+
+    fn merge(&mut self, event: Event) -> bool {
+        let key = match &event {
+            Event::HandshakeCompleted(peer, _) => (*peer, 0),
+            Event::EndpointChanged(peer, _) => (*peer, 1),
+            Event::HandshakeFailed(peer) => (*peer, 2),
+        };
+        self.merged.insert(key, event).is_none()
+    }
+
+    fn flush(&mut self) {
+        while let Some((key, event)) = self.merged.pop_first() {
+            if let Err(error) = self.sender.try_send(event) {
+                self.merged.insert(key, error.into_inner());
+                return;
+            }
+        }
+    }
+}
+
+fn now() -> Instant {
+    Instant::from_start(overlay_os::clock::boottime())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_control_does_not_take_are_merged_by_peer_and_kind() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let mut events = Events { sender, merged: BTreeMap::new() };
+        let completed = |seconds| {
+            Event::HandshakeCompleted(PeerKey([1; 32]), Instant::from_start(std::time::Duration::from_secs(seconds)))
+        };
+        assert!(events.push(completed(1)));
+        assert!(events.push(completed(2)));
+        assert!(!events.push(completed(3)), "replaces the one that waits");
+        assert!(events.push(Event::HandshakeFailed(PeerKey([1; 32]))));
+        assert_eq!(receiver.try_recv(), Ok(completed(1)));
+        events.flush();
+        assert_eq!(receiver.try_recv(), Ok(completed(3)), "the last one counts");
+        events.flush();
+        assert_eq!(receiver.try_recv(), Ok(Event::HandshakeFailed(PeerKey([1; 32]))));
+    }
+}

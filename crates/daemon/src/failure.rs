@@ -1,0 +1,260 @@
+//! Why a verb of the program could not do what it was asked, in the words that the user reads.
+//!
+//! An error is three lines: `error:` what went wrong, `cause:` why, `hint:` the exact next command. The exit code says
+//! which kind it is, so that scripts can act on it. The same content travels as JSON ([`FailureBody`]) over the local
+//! API and out of `--json`. Drawing it on a terminal is left to the program.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::ConfigError;
+
+/// What kind of failure it is: the exit code of the program, and a stable name in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ExitKind {
+    /// None of the others, such as a host without `/dev/net/tun`.
+    Other = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// No daemon runs here, or none of that name.
+    NoDaemon = 3,
+    /// The caller lacks a privilege.
+    Permission = 4,
+    /// The config file is missing or wrong.
+    Config = 5,
+    /// The thing that was named does not exist.
+    NotFound = 6,
+    /// Trust or policy forbids it.
+    Refused = 7,
+    /// No answer in time.
+    Timeout = 8,
+    /// Already running, or an interface, port or address is taken.
+    Conflict = 9,
+    /// It works, but not all of it.
+    Degraded = 10,
+}
+
+impl ExitKind {
+    /// All kinds, by exit code.
+    pub const ALL: [Self; 10] = [
+        Self::Other,
+        Self::Usage,
+        Self::NoDaemon,
+        Self::Permission,
+        Self::Config,
+        Self::NotFound,
+        Self::Refused,
+        Self::Timeout,
+        Self::Conflict,
+        Self::Degraded,
+    ];
+
+    /// The exit code of the program, 1..=10.
+    pub const fn exit_code(self) -> u8 {
+        self as u8
+    }
+
+    /// The stable name in JSON.
+    pub const fn code_name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Usage => "usage",
+            Self::NoDaemon => "no_daemon",
+            Self::Permission => "permission",
+            Self::Config => "config",
+            Self::NotFound => "not_found",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Conflict => "conflict",
+            Self::Degraded => "degraded",
+        }
+    }
+
+    /// The kind with this exit code; `None` for 0 and everything above 10.
+    pub fn from_exit_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.exit_code() == code)
+    }
+}
+
+/// A failure as the user is told of it. No field ever holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which exit code.
+    pub code: ExitKind,
+    /// What went wrong, one line, lower case, no full stop.
+    pub error: String,
+    /// Why, one line.
+    pub cause: Option<String>,
+    /// What to do about it, one line: the exact command where there is one.
+    pub hint: Option<String>,
+    /// Shown before the three lines, as it is: the places of a config file that are wrong, for example.
+    pub details: Option<String>,
+}
+
+impl Failure {
+    /// A failure that says only what went wrong.
+    pub fn new(code: ExitKind, error: impl Into<String>) -> Self {
+        Self { code, error: error.into(), cause: None, hint: None, details: None }
+    }
+
+    /// Adds why.
+    pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// Adds what to do about it.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds text that is shown before the three lines.
+    pub fn with_details(mut self, details: impl Into<String>) -> Self {
+        self.details = Some(details.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    /// One line, for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)?;
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<&ConfigError> for Failure {
+    /// A bad config: what is wrong with it is drawn in the details, without colour.
+    fn from(error: &ConfigError) -> Self {
+        let path = error.path().display();
+        let (first, others) = match error.problems() {
+            [first, others @ ..] => (first, others.len()),
+            [] => return Self::new(ExitKind::Config, format!("`{path}` is not a valid config")),
+        };
+        if first.line == 0 && others == 0 {
+            // The file as a whole: there is nothing to draw.
+            let failure = Self::new(ExitKind::Config, first.message.clone());
+            return Self { hint: first.hint.clone(), ..failure };
+        }
+        let count = match others {
+            0 => String::new(),
+            1 => ", and 1 more".to_owned(),
+            n => format!(", and {n} more"),
+        };
+        let hint = first.hint.clone().unwrap_or_else(|| format!("overlay config check {path}"));
+        Self::new(ExitKind::Config, format!("`{path}` is not a valid config"))
+            .with_cause(format!("line {}: {}{count}", first.line, first.message))
+            .with_hint(hint)
+            .with_details(error.render(false))
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// A [`Failure`] as JSON, schema `overlay.error.v1`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureBody {
+    /// Always [`FailureBody::SCHEMA`].
+    pub schema: Cow<'static, str>,
+    /// Always `error`.
+    pub status: Cow<'static, str>,
+    /// [`ExitKind::code_name`].
+    pub code: Cow<'static, str>,
+    /// [`ExitKind::exit_code`].
+    pub exit: u8,
+    /// [`Failure::error`].
+    pub message: String,
+    /// [`Failure::cause`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// [`Failure::hint`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// [`Failure::details`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+}
+
+impl FailureBody {
+    /// Names this shape of JSON.
+    pub const SCHEMA: &'static str = "overlay.error.v1";
+}
+
+impl From<Failure> for FailureBody {
+    fn from(failure: Failure) -> Self {
+        Self {
+            schema: Self::SCHEMA.into(),
+            status: "error".into(),
+            code: failure.code.code_name().into(),
+            exit: failure.code.exit_code(),
+            message: failure.error,
+            cause: failure.cause,
+            hint: failure.hint,
+            details: failure.details,
+        }
+    }
+}
+
+impl From<FailureBody> for Failure {
+    /// A kind that this build does not know becomes [`ExitKind::Other`].
+    fn from(body: FailureBody) -> Self {
+        Self {
+            code: ExitKind::from_exit_code(body.exit).unwrap_or(ExitKind::Other),
+            error: body.message,
+            cause: body.cause,
+            hint: body.hint,
+            details: body.details,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_the_documented_numbers() {
+        let documented: Vec<(u8, &str)> =
+            ExitKind::ALL.into_iter().map(|kind| (kind.exit_code(), kind.code_name())).collect();
+        assert_eq!(
+            documented,
+            [
+                (1, "other"),
+                (2, "usage"),
+                (3, "no_daemon"),
+                (4, "permission"),
+                (5, "config"),
+                (6, "not_found"),
+                (7, "refused"),
+                (8, "timeout"),
+                (9, "conflict"),
+                (10, "degraded"),
+            ]
+        );
+        assert_eq!(ExitKind::from_exit_code(0), None);
+        assert_eq!(ExitKind::from_exit_code(11), None);
+    }
+
+    #[test]
+    fn a_failure_has_the_documented_json_and_leaves_out_what_it_does_not_know() {
+        let failure = Failure::new(ExitKind::NoDaemon, "no daemon is running").with_hint("sudo overlay up config.toml");
+        let json = serde_json::to_string(&FailureBody::from(failure)).expect("plain data");
+        assert_eq!(
+            json,
+            r#"{"schema":"overlay.error.v1","status":"error","code":"no_daemon","exit":3,"message":"no daemon is running","hint":"sudo overlay up config.toml"}"#
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! The footprint on this Linux host, and how it is taken away again.
+//!
+//! Everything that a running daemon adds to the system is either tied to its TUN interface, which vanishes with the
+//! process, or is written to a [`Journal`] *before* it is added. So whatever ends the process, the next `overlay up` or
+//! `overlay down` takes away all of it and nothing else.
+//!
+//! In the order of a start:
+//!
+//! 1. [`require_net_admin`]: without the privilege nothing else is worth saying.
+//! 2. [`Runtime::acquire`]: one daemon of a name; its files in the runtime folder.
+//! 3. [`Runtime::clean_leftovers`]: what an earlier daemon of this name left behind.
+//! 4. [`preflight`]: what would collide is refused while the system is still unchanged.
+//! 5. [`Journal::begin`], the sockets, the TUN.
+//! 6. [`auto_mtu`] and [`Host::bring_up`]: addresses, MTU, routes, rules, the table against packets from elsewhere.
+//! 7. [`Host::apply`] on each reload, [`Host::take_down`] at the end.
+//!
+//! What is wanted is computed by [`Footprint::plan`], a pure function of the config; what stands is brought to what is
+//! wanted by one procedure, in a start, a reload and an undo alike.
+//!
+//! Left out: DNS of the host, forwarding sysctls (they are the user's), MTU per path.
+
+mod footprint;
+mod interface;
+mod journal;
+mod leftovers;
+mod mtu;
+#[cfg(test)]
+mod own_namespace;
+mod preflight;
+mod runtime;
+
+pub use footprint::{Footprint, MarkedTable, PlannedRoute};
+pub use interface::Host;
+pub use journal::Journal;
+pub use leftovers::{Cleaned, clean_leftovers};
+pub use mtu::auto_mtu;
+pub use preflight::{preflight, require_net_admin};
+pub use runtime::Runtime;
+
+use overlay_os::netlink::NetlinkError;
+
+use crate::failure::{ExitKind, Failure};
+
+/// A netlink request that failed, in the user's words: `what` is the step, such as "cannot add the route 10.0.0.0/8".
+fn netlink_failure(what: impl Into<String>, error: &NetlinkError) -> Failure {
+    match error {
+        NetlinkError::Permission => Failure::new(ExitKind::Permission, what)
+            .with_cause("the kernel refused it: this needs CAP_NET_ADMIN")
+            .with_hint("run it with sudo"),
+        NetlinkError::Exists => Failure::new(ExitKind::Conflict, what).with_cause("it exists already"),
+        other => Failure::new(ExitKind::Other, what).with_cause(other),
+    }
+}

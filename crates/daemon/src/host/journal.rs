@@ -1,0 +1,235 @@
+//! What was added to the system, on disk before it is added.
+//!
+//! The kernel takes a TUN away when its process ends, and with it its addresses and its routes in whatever table. It
+//! does not take away policy rules, nft tables and socket files: those are written here first, so that after `kill -9`
+//! the next clean-up knows them. Written whole each time: a temporary file, fsync, rename, fsync of the folder.
+//!
+//! Rules are recorded with a priority that nobody else used, so that a clean-up never takes a like one of another
+//! program.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use overlay_os::netlink::{Family, Rule};
+use serde::{Deserialize, Serialize};
+
+use super::runtime::Runtime;
+use crate::failure::{ExitKind, Failure};
+
+/// Names the shape of the file.
+const SCHEMA: &str = "overlay.state.v1";
+
+/// The journal of a running daemon. Dropped without [`Journal::finish`] it stays on disk.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    record: Record,
+}
+
+/// The content of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) schema: String,
+    /// Inode of the network namespace that everything but the sockets belongs to.
+    pub(super) namespace: u64,
+    /// Name of the interface; the nft table is named after it.
+    pub(super) interface: String,
+    /// Its index, once it is known.
+    pub(super) index: Option<u32>,
+    /// Policy rules.
+    pub(super) rules: Vec<RecordedRule>,
+    /// Whether the nft table was installed.
+    pub(super) nft_table: bool,
+    /// Socket files outside the runtime folder.
+    pub(super) sockets: Vec<PathBuf>,
+}
+
+/// A policy rule, with everything by which it is found again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RecordedRule {
+    ipv6: bool,
+    priority: Option<u32>,
+    fwmark: Option<u32>,
+    invert: bool,
+    table: u32,
+    suppress_prefix_length: Option<u32>,
+}
+
+impl Journal {
+    /// Opens the journal of a daemon whose leftovers were cleaned, and writes it for the first time.
+    pub fn begin(runtime: &Runtime) -> Result<Self, Failure> {
+        let namespace = overlay_os::netns::current().map_err(|error| {
+            Failure::new(ExitKind::Other, "cannot tell which network namespace this is").with_cause(error)
+        })?;
+        let record = Record {
+            schema: SCHEMA.to_owned(),
+            namespace,
+            interface: runtime.name().to_owned(),
+            index: None,
+            rules: Vec::new(),
+            nft_table: false,
+            sockets: Vec::new(),
+        };
+        let journal = Self { path: runtime.state(), record };
+        journal.write()?;
+        Ok(journal)
+    }
+
+    /// The interface has this index.
+    pub fn record_interface(&mut self, index: u32) -> Result<(), Failure> {
+        self.note(|record| record.index = Some(index))
+    }
+
+    /// A socket file outside the runtime folder is about to be made.
+    pub fn record_socket(&mut self, path: &Path) -> Result<(), Failure> {
+        self.note(|record| record.sockets.push(path.to_owned()))
+    }
+
+    pub(super) fn record_rules(&mut self, rules: &[Rule]) -> Result<(), Failure> {
+        self.note(|record| record.rules = rules.iter().map(RecordedRule::from).collect())
+    }
+
+    pub(super) fn record_nft_table(&mut self, stands: bool) -> Result<(), Failure> {
+        self.note(|record| record.nft_table = stands)
+    }
+
+    /// Nothing is left of what was recorded but the socket files, which are removed here with the journal.
+    pub fn finish(self) {
+        for socket in &self.record.sockets {
+            let _ = fs::remove_file(socket);
+        }
+        let _ = fs::remove_file(&self.path);
+    }
+
+    fn note(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {
+        let before = self.record.clone();
+        change(&mut self.record);
+        if self.record == before { Ok(()) } else { self.write() }
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        write_whole(&self.path, &self.record).map_err(|error| {
+            Failure::new(ExitKind::Other, format!("cannot write {}", self.path.display())).with_cause(error)
+        })
+    }
+}
+
+/// The record that an earlier daemon left; `None` without one. One that cannot be understood is an error: it may name
+/// things that are still there.
+pub(super) fn read(path: &Path) -> Result<Option<Record>, Failure> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Failure::new(ExitKind::Other, format!("cannot read {}", path.display())).with_cause(error));
+        }
+    };
+    let unreadable = |cause: String| {
+        Failure::new(ExitKind::Other, format!("cannot understand {}", path.display()))
+            .with_cause(cause)
+            .with_hint(format!("look at what it names, then: sudo rm {}", path.display()))
+    };
+    let record: Record = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    if record.schema != SCHEMA {
+        return Err(unreadable(format!("its schema is `{}`, this program writes `{SCHEMA}`", record.schema)));
+    }
+    Ok(Some(record))
+}
+
+fn write_whole(path: &Path, record: &Record) -> io::Result<()> {
+    let temporary = path.with_extension("state.tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec_pretty(record)?)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+impl From<&Rule> for RecordedRule {
+    fn from(rule: &Rule) -> Self {
+        Self {
+            ipv6: rule.family == Family::V6,
+            priority: rule.priority,
+            fwmark: rule.fwmark,
+            invert: rule.invert,
+            table: rule.table,
+            suppress_prefix_length: rule.suppress_prefix_length,
+        }
+    }
+}
+
+impl From<&RecordedRule> for Rule {
+    fn from(recorded: &RecordedRule) -> Self {
+        Self {
+            family: if recorded.ipv6 { Family::V6 } else { Family::V4 },
+            priority: recorded.priority,
+            fwmark: recorded.fwmark,
+            invert: recorded.invert,
+            table: recorded.table,
+            suppress_prefix_length: recorded.suppress_prefix_length,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_is_on_disk_at_once_and_gone_after_the_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let runtime = Runtime::acquire(folder.path(), "ov0").expect("free");
+        let socket = folder.path().join("uapi.sock");
+        fs::write(&socket, "").expect("writable");
+
+        let mut journal = Journal::begin(&runtime).expect("writable");
+        journal.record_interface(17).expect("writable");
+        journal.record_socket(&socket).expect("writable");
+        journal.record_nft_table(true).expect("writable");
+
+        let record = read(&runtime.state()).expect("readable").expect("there");
+        assert_eq!(record, journal.record);
+        assert_eq!(
+            (record.index, record.nft_table, record.sockets.as_slice()),
+            (Some(17), true, &[socket.clone()][..])
+        );
+        assert_eq!(record.namespace, overlay_os::netns::current().expect("known"));
+
+        journal.finish();
+        assert!(!socket.exists());
+        assert_eq!(read(&runtime.state()).expect("readable"), None);
+    }
+
+    #[test]
+    fn a_rule_is_written_with_all_that_finds_it_again() {
+        let rows = [
+            (
+                Rule { priority: Some(32765), ..Rule::unless_marked(Family::V6, 51820, 51821) },
+                r#"{"ipv6":true,"priority":32765,"fwmark":51820,"invert":true,"table":51821,"suppress_prefix_length":null}"#,
+            ),
+            (
+                Rule { priority: Some(32764), ..Rule::without_default_route(Family::V4, 254) },
+                r#"{"ipv6":false,"priority":32764,"fwmark":null,"invert":false,"table":254,"suppress_prefix_length":0}"#,
+            ),
+        ];
+        for (rule, json) in rows {
+            let recorded = RecordedRule::from(&rule);
+            assert_eq!(serde_json::to_string(&recorded).expect("plain data"), json);
+            assert_eq!(Rule::from(&recorded), rule);
+        }
+    }
+
+    #[test]
+    fn a_journal_of_another_kind_is_refused_with_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ov0.state");
+        fs::write(&path, "{}").expect("writable");
+        let refused = read(&path).expect_err("no journal");
+        assert_eq!(refused.error, format!("cannot understand {}", path.display()));
+        assert_eq!(refused.hint, Some(format!("look at what it names, then: sudo rm {}", path.display())));
+    }
+}

@@ -1,0 +1,162 @@
+//! What a daemon that was killed left behind is taken away: what its journal names, and only that.
+//!
+//! Everything but socket files belongs to the network namespace that the journal names. From another one nothing of it
+//! can be reached, and a like-named thing there is somebody else's: such a journal is left alone with a warning.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use overlay_os::netlink::{Family, Netlink, NetlinkError, Rule};
+
+use super::journal::{self, Record};
+use super::netlink_failure;
+use super::runtime::Runtime;
+use crate::failure::{ExitKind, Failure};
+
+/// How long the kernel is given to take down the TUN of a process that is just being killed.
+const TUN_LINGERS: Duration = Duration::from_secs(2);
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a clean-up found and removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// One line each, for the user: `IPv4 rule 32765 to table 51820`, `nft table inet overlay_ov0`.
+    pub removed: Vec<String>,
+    /// One line each: what was left alone, and why.
+    pub warnings: Vec<String>,
+}
+
+impl Cleaned {
+    /// Whether there was nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.warnings.is_empty()
+    }
+}
+
+impl fmt::Display for Cleaned {
+    /// One line, for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<&str> = self.removed.iter().chain(&self.warnings).map(String::as_str).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
+/// Cleans up after the daemon `name` from outside, for `overlay down`.
+///
+/// Errors: [`ExitKind::Conflict`] when that daemon is alive, [`ExitKind::Permission`] without the right to.
+pub async fn clean_leftovers(runtime_dir: &Path, name: &str) -> Result<Cleaned, Failure> {
+    if !runtime_dir.is_dir() {
+        return Ok(Cleaned::default());
+    }
+    Runtime::acquire(runtime_dir, name)?.clean_leftovers().await
+}
+
+impl Runtime {
+    /// Takes away what an earlier daemon of this name left behind. Its journal goes with it, unless some of it could
+    /// not be removed or belongs to another network namespace.
+    pub async fn clean_leftovers(&self) -> Result<Cleaned, Failure> {
+        let mut cleaned = Cleaned::default();
+        remove_stale_socket(&self.socket(), &mut cleaned);
+        let Some(record) = journal::read(&self.state())? else { return Ok(cleaned) };
+        for socket in &record.sockets {
+            remove_stale_socket(socket, &mut cleaned);
+        }
+        let here = overlay_os::netns::current().map_err(|error| {
+            Failure::new(ExitKind::Other, "cannot tell which network namespace this is").with_cause(error)
+        })?;
+        if record.namespace != here {
+            cleaned.warnings.push(format!(
+                "`{}` last ran in the network namespace {}, this is {here}: what it left there was not touched",
+                record.interface, record.namespace
+            ));
+            return Ok(cleaned);
+        }
+        remove_from_namespace(&record, &mut cleaned).await?;
+        let path = self.state();
+        fs::remove_file(&path).map_err(|error| {
+            Failure::new(ExitKind::Other, format!("cannot remove {}", path.display())).with_cause(error)
+        })?;
+        Ok(cleaned)
+    }
+}
+
+/// In the reverse order of a start.
+async fn remove_from_namespace(record: &Record, cleaned: &mut Cleaned) -> Result<(), Failure> {
+    let netlink = Netlink::connect()
+        .await
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot speak netlink").with_cause(error))?;
+    for rule in record.rules.iter().map(Rule::from) {
+        let name = describe_rule(&rule);
+        match netlink.delete_rule(&rule).await {
+            Ok(()) => cleaned.removed.push(name),
+            Err(NetlinkError::NotFound | NetlinkError::Unsupported) => {}
+            Err(error) => return Err(netlink_failure(format!("cannot remove {name}"), &error)),
+        }
+    }
+    if record.nft_table {
+        let name = format!("nft table inet overlay_{}", record.interface);
+        match overlay_os::nft::remove(&record.interface).await {
+            Ok(()) => cleaned.removed.push(name),
+            Err(error) => {
+                return Err(Failure::new(ExitKind::Other, format!("cannot remove {name}")).with_cause(error));
+            }
+        }
+    }
+    if let Some(index) = record.index {
+        remove_link(&netlink, &record.interface, index, cleaned).await?;
+    }
+    Ok(())
+}
+
+/// The TUN goes with its process, which may take the kernel a moment. One that stays is held by a process that
+/// inherited it.
+async fn remove_link(netlink: &Netlink, name: &str, index: u32, cleaned: &mut Cleaned) -> Result<(), Failure> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let link = netlink.link(name).await.map_err(|error| netlink_failure("cannot list the interfaces", &error))?;
+        if link.is_none_or(|link| link.index != index) {
+            return Ok(());
+        }
+        if waited >= TUN_LINGERS {
+            break;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        waited += LOOK_AGAIN;
+    }
+    match netlink.delete_link(index).await {
+        Ok(()) => {
+            cleaned.removed.push(format!("interface {name}"));
+            Ok(())
+        }
+        Err(NetlinkError::NotFound) => Ok(()),
+        Err(error) => Err(netlink_failure(format!("cannot remove the interface {name}"), &error)),
+    }
+}
+
+/// Removes the socket file unless somebody listens on it: the folder of UAPI sockets is shared with every other
+/// implementation of WireGuard on this host.
+fn remove_stale_socket(path: &Path, cleaned: &mut Cleaned) {
+    match UnixStream::connect(path) {
+        Ok(_) => cleaned.warnings.push(format!("another process listens on {}: left alone", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(_) => match fs::remove_file(path) {
+            Ok(()) => cleaned.removed.push(format!("socket {}", path.display())),
+            Err(error) => cleaned.warnings.push(format!("cannot remove {}: {error}", path.display())),
+        },
+    }
+}
+
+/// A policy rule in a few words.
+pub(super) fn describe_rule(rule: &Rule) -> String {
+    let family = if rule.family == Family::V4 { "IPv4" } else { "IPv6" };
+    let number = rule.priority.map_or_else(String::new, |priority| format!(" {priority}"));
+    match rule.suppress_prefix_length {
+        Some(_) => format!("{family} rule{number} to table {} but for its default route", rule.table),
+        None => format!("{family} rule{number} to table {}", rule.table),
+    }
+}

@@ -1,0 +1,24 @@
+//! The daemon as a library: config, the engine thread, control tasks, local API, stores.
+// The daemon is where the machine's clock and sockets are used; the purity lints guard `core`, `wire` and `sim`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod api;
+pub mod client;
+pub mod config;
+pub mod detach;
+pub mod engine;
+pub mod failure;
+pub mod host;
+pub mod import;
+pub mod keys;
+pub mod metrics;
+pub mod notify;
+pub mod ping;
+pub mod resolve;
+pub mod shell;
+mod supervisor;
+pub mod uapi;
+pub mod up;
+pub mod view;
+
+pub use failure::Failure;

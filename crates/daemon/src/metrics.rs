@@ -1,0 +1,141 @@
+//! The Prometheus endpoint: counters as they stand when somebody scrapes, in OpenMetrics text.
+//!
+//! Nothing is counted twice: the collector reads the atomics that the engine writes. Every reason for a drop is there
+//! from the first scrape on, also with zero, so that an alert on a rate never misses the first packet.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use overlay_core::{DropReason, PeerStats};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::api::connection;
+use crate::keys::encode_public;
+use crate::view::{PeerView, View, node_counters};
+
+/// The media type of [`text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Scrapes served at once.
+const MAX_CONNECTIONS: usize = 8;
+
+/// Serves `GET /metrics` until the future is dropped. Whoever reaches the listener may read: it belongs on loopback or
+/// on an address of a management network.
+///
+/// # Errors
+///
+/// None at present: a connection that fails concerns only itself, and accepting is tried again.
+pub async fn serve_tcp(listener: TcpListener, view: Arc<View>) -> anyhow::Result<()> {
+    let scrape = move || {
+        let text = text(&view);
+        async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], text) }
+    };
+    let routes = Router::new().route("/metrics", get(scrape));
+    connection::serve(listener, MAX_CONNECTIONS, |_| routes.clone()).await
+}
+
+/// Everything there is to scrape.
+pub fn text(view: &Arc<View>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(view.clone())));
+    let mut out = String::new();
+    // Writing to a string does not fail; what was written is shown in any case.
+    let _ = text::encode(&mut out, &registry);
+    out
+}
+
+struct Scrape(Arc<View>);
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scrape")
+    }
+}
+
+/// A family of counters with one member for each peer: name, help, where the value comes from.
+type PeerCounter = (&'static str, &'static str, fn(&PeerStats) -> u64);
+
+const PEER_COUNTERS: &[PeerCounter] = &[
+    ("overlay_received_bytes", "Bytes of inner packets received from the peer.", |s| s.received_bytes.value()),
+    ("overlay_sent_bytes", "Bytes of inner packets sent to the peer.", |s| s.sent_bytes.value()),
+    ("overlay_received_packets", "Inner packets received from the peer.", |s| s.received_packets.value()),
+    ("overlay_sent_packets", "Inner packets sent to the peer.", |s| s.sent_packets.value()),
+    ("overlay_received_wire_bytes", "Outer bytes received from the peer and authenticated.", |s| {
+        s.received_wire_bytes.value()
+    }),
+    ("overlay_sent_wire_bytes", "Outer bytes sent to the peer.", |s| s.sent_wire_bytes.value()),
+    ("overlay_handshakes", "Handshakes completed with the peer.", |s| s.handshakes.value()),
+    ("overlay_peer_dropped_packets", "Packets dropped on behalf of the peer, either direction.", |s| s.drops.value()),
+];
+
+impl Collector for Scrape {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(view) = self;
+        let state = view.read();
+        let interface = &state.interface;
+
+        let mut info = out.encode_descriptor("overlay_build", "What was built.", None, MetricType::Info)?;
+        info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        let mut info = out.encode_descriptor("overlay_interface", "Our own end.", None, MetricType::Info)?;
+        let key = encode_public(&interface.public_key);
+        info.encode_info(&[("interface", interface.name.as_str()), ("public_key", key.as_str())])?;
+        let started = interface.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        gauge(&mut out, "overlay_start_time_seconds", "When the daemon was started, seconds since 1970.", started)?;
+        gauge(&mut out, "overlay_mtu_bytes", "MTU of the inner packets.", u32::from(interface.mtu))?;
+
+        let help = "Packets dropped, by reason.";
+        let mut family = out.encode_descriptor("overlay_dropped_packets", help, None, MetricType::Counter)?;
+        for reason in DropReason::ALL {
+            let labels = [("reason", reason.name())];
+            let value = view.node_stats().drops(*reason);
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        for (name, help, value) in node_counters(view.node_stats()).chain(view.shell_stats().list()) {
+            let name = format!("overlay_{name}");
+            let mut counter = out.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            counter.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        encode_peers(&mut out, &state.peers())
+    }
+}
+
+fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView]) -> fmt::Result {
+    gauge(out, "overlay_peers", "Peers configured.", peers.len() as u64)?;
+    let keys: Vec<String> = peers.iter().map(|peer| encode_public(&peer.public_key)).collect();
+    let labelled = || {
+        peers.iter().zip(&keys).map(|(peer, key)| {
+            let name = peer.name.as_deref().unwrap_or_default();
+            ([("peer", name), ("public_key", key.as_str())], *peer)
+        })
+    };
+    for (name, help, value) in PEER_COUNTERS {
+        let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, peer) in labelled() {
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value(&peer.stats), None)?;
+        }
+    }
+    let help = "When the last handshake with the peer was completed, seconds since 1970; absent before the first.";
+    let mut family = out.encode_descriptor("overlay_latest_handshake_seconds", help, None, MetricType::Gauge)?;
+    for (labels, peer) in labelled() {
+        if let Some(handshake) = peer.handshake {
+            let at = handshake.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            family.encode_family(&labels)?.encode_gauge(&at)?;
+        }
+    }
+    Ok(())
+}
+
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
+    out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! The text a scraper reads.
+
+use overlay_core::Instant;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::view::tests::{bob, nameless, shake_hands, view};
+
+#[test]
+fn every_reason_for_a_drop_is_there_with_zero() {
+    let text = text(&view([]));
+    for reason in DropReason::ALL {
+        let line = format!("\noverlay_dropped_packets_total{{reason=\"{}\"}} 0\n", reason.name());
+        assert!(text.contains(&line), "{line} is missing in {text}");
+    }
+}
+
+#[test]
+fn peers_carry_their_name_and_key_and_the_handshake_is_absent_before_the_first() {
+    let view = view([bob(), nameless()]);
+    shake_hands(&view, 0xbb, Instant::default(), 1_700_000_123);
+    let text = text(&view);
+    let bob = r#"{peer="bob",public_key="u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s="}"#;
+    let nameless = r#"{peer="",public_key="zMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMw="}"#;
+    for (name, _, _) in PEER_COUNTERS {
+        assert!(text.contains(&format!("\n{name}_total{bob} 0\n{name}_total{nameless} 0\n")), "{name} in {text}");
+    }
+    assert!(text.contains(&format!("\noverlay_latest_handshake_seconds{bob} 1700000123.000005")), "{text}");
+    assert!(!text.contains(&format!("overlay_latest_handshake_seconds{nameless}")), "{text}");
+}
+
+#[test]
+fn each_family_stands_once_and_the_text_ends_as_openmetrics_asks() {
+    let text = text(&view([bob()]));
+    let mut families: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let count = families.len();
+    families.sort_unstable();
+    families.dedup();
+    assert_eq!(families.len(), count);
+    assert!(families.contains(&"overlay_udp_send_errors counter") && families.contains(&"overlay_build info"));
+    assert!(text.contains("overlay_peers 1\n") && text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn no_secret_is_in_the_text() {
+    let text = text(&view([nameless()]));
+    for secret in ["ERERERER", "11111111", "3d3d3d3d", "dddddddd"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_served_over_tcp_with_its_media_type_and_nothing_else_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
+    let address = listener.local_addr().expect("bound");
+    let server = tokio::spawn(serve_tcp(listener, view([bob()])));
+    for (request, status, holds) in [
+        ("GET /metrics", "HTTP/1.1 200 OK", "\noverlay_peers 1\n"),
+        ("GET /v1/status", "HTTP/1.1 404 Not Found", ""),
+        ("POST /metrics", "HTTP/1.1 405 Method Not Allowed", ""),
+    ] {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer and its end");
+        assert!(answer.starts_with(status) && answer.contains(holds), "{answer}");
+        if holds.is_empty() {
+            continue;
+        }
+        assert!(answer.contains(&format!("content-type: {CONTENT_TYPE}\r\n")), "{answer}");
+    }
+    server.abort();
+}

@@ -1,0 +1,179 @@
+//! Measuring round trips to a virtual IP: ICMP echoes, one after the other, with a verdict on each.
+//!
+//! It is `ping` as users know it, but it goes out by our interface and nowhere else, so that an answer proves the
+//! tunnel. Late answers count as lost. It blocks: it wants a thread of its own.
+
+use std::io;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use overlay_os::ping::Ping;
+
+use crate::failure::{ExitKind, Failure};
+
+/// Bytes of payload in each echo, as `ping` has it.
+const PAYLOAD_LEN: usize = 56;
+
+/// What to ask, and how patiently.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whom to ask.
+    pub target: IpAddr,
+    /// The interface to go out by; `None`: wherever the routes lead.
+    pub device: Option<String>,
+    /// Stop after this many probes; `None`: go on.
+    pub count: Option<u32>,
+    /// From one probe to the next. A probe that is still being waited for delays the next one.
+    pub interval: Duration,
+    /// How long to wait for each answer.
+    pub wait: Duration,
+}
+
+/// What became of one probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Counts from 1.
+    pub sequence: u32,
+    /// The answer; `None` when none came in time.
+    pub answer: Option<Answer>,
+}
+
+/// An answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// From the moment before sending to the moment after receiving.
+    pub round_trip: Duration,
+    /// Hops the answer had left, where the kernel tells.
+    pub ttl: Option<u8>,
+}
+
+/// What all probes together say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Probes sent and decided.
+    pub sent: u32,
+    /// Answers in time.
+    pub received: u32,
+    /// The shortest round trip; zero without answers, as the following.
+    pub shortest: Duration,
+    /// The longest.
+    pub longest: Duration,
+    total: Duration,
+}
+
+impl Summary {
+    /// Takes in one more probe.
+    pub fn add(&mut self, probe: &Probe) {
+        self.sent += 1;
+        let Some(Answer { round_trip, .. }) = probe.answer else { return };
+        self.shortest = if self.received == 0 { round_trip } else { self.shortest.min(round_trip) };
+        self.longest = self.longest.max(round_trip);
+        self.total += round_trip;
+        self.received += 1;
+    }
+
+    /// The mean round trip.
+    pub fn mean(&self) -> Duration {
+        self.total.checked_div(self.received).unwrap_or_default()
+    }
+
+    /// Probes without an answer, per cent.
+    pub fn loss_percent(&self) -> f64 {
+        if self.sent == 0 { 0.0 } else { f64::from(self.sent - self.received) * 100.0 / f64::from(self.sent) }
+    }
+}
+
+/// Asks until the count is reached or `on_probe` says stop.
+///
+/// # Errors
+///
+/// [`ExitKind::Permission`] where ICMP sockets are forbidden, [`ExitKind::Other`] for what else the kernel says when
+/// the socket is opened. A probe that cannot be sent is a probe that is lost.
+pub fn run(options: &Options, mut on_probe: impl FnMut(Probe) -> ControlFlow<()>) -> Result<(), Failure> {
+    let socket = Ping::connect(options.target, options.device.as_deref()).map_err(|error| no_socket(&error))?;
+    let mut sequence = 0;
+    while options.count.is_none_or(|count| sequence < count) {
+        sequence += 1;
+        let sent = Instant::now();
+        let answer = ask(&socket, sequence, options.wait);
+        if on_probe(Probe { sequence, answer }).is_break() {
+            break;
+        }
+        if options.count != Some(sequence) {
+            std::thread::sleep(options.interval.saturating_sub(sent.elapsed()));
+        }
+    }
+    Ok(())
+}
+
+/// One probe. The wire carries the lower half of its number.
+fn ask(socket: &Ping, sequence: u32, wait: Duration) -> Option<Answer> {
+    let on_wire = sequence as u16;
+    let sent = Instant::now();
+    socket.send(on_wire, &[0x5a; PAYLOAD_LEN]).ok()?;
+    loop {
+        let left = wait.checked_sub(sent.elapsed()).filter(|left| !left.is_zero())?;
+        match socket.receive(left) {
+            // An answer to an earlier probe came too late.
+            Ok(Some(reply)) if reply.sequence != on_wire => {}
+            Ok(Some(reply)) => return Some(Answer { round_trip: sent.elapsed(), ttl: reply.ttl }),
+            // An ICMP error such as "host unreachable" settles it as well as silence does.
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+fn no_socket(error: &io::Error) -> Failure {
+    let failure = Failure::new(ExitKind::Other, "cannot open an ICMP socket").with_cause(error);
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Failure { code: ExitKind::Permission, ..failure }.with_hint("run the same command with sudo")
+        }
+        _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_summary_counts_losses_and_keeps_extremes_and_mean() {
+        let mut summary = Summary::default();
+        assert_eq!(summary.loss_percent(), 0.0);
+        for (sequence, micros) in [(1, Some(400)), (2, None), (3, Some(200)), (4, Some(600))] {
+            let answer = micros.map(|micros| Answer { round_trip: Duration::from_micros(micros), ttl: None });
+            summary.add(&Probe { sequence, answer });
+        }
+        assert_eq!((summary.sent, summary.received), (4, 3));
+        assert_eq!(summary.loss_percent(), 25.0);
+        assert_eq!(summary.shortest, Duration::from_micros(200));
+        assert_eq!(summary.longest, Duration::from_micros(600));
+        assert_eq!(summary.mean(), Duration::from_micros(400));
+    }
+
+    #[test]
+    fn loopback_answers_every_probe_and_the_callback_ends_it() {
+        let options = Options {
+            target: Ipv4Addr::LOCALHOST.into(),
+            device: None,
+            count: Some(5),
+            interval: Duration::from_millis(1),
+            wait: Duration::from_secs(2),
+        };
+        let mut seen = Vec::new();
+        let done = run(&options, |probe| {
+            seen.push(probe);
+            if seen.len() == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if let Err(failure) = done {
+            println!("skipped: {failure}");
+            return;
+        }
+        assert_eq!(seen.iter().map(|probe| probe.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(seen.iter().all(|probe| probe.answer.is_some()), "{seen:?}");
+    }
+}

@@ -1,0 +1,262 @@
+//! Endpoints that are configured by host name: looked up with patience.
+//!
+//! A name that cannot be resolved never stops `overlay up`: it is asked again after 1 s, 2 s, 4 s and so on up to every
+//! 30 s. A name that was resolved is asked again after 30 s without a handshake, for as long as there is none, because
+//! the address behind it may have moved (what WireGuard's reresolve-dns.sh does from cron). A handshake ends that, and
+//! handshakes that begin to fail start it anew.
+//!
+//! Names go through getaddrinfo, so `/etc/hosts`, mDNS and the order of RFC 6724 hold here as everywhere on the host. Of
+//! its answers the first one counts for which this host has a socket.
+//!
+//! One task does it all, with a bounded number of look-ups at once. A look-up occupies a thread of the runtime's blocking
+//! pool and cannot be called off: shut the runtime down in the background.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use overlay_core::PeerKey;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::config::{Endpoint, Peer};
+
+/// After the first look-up that failed; doubles with each further one.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest wait between two look-ups of one name, and the wait for a handshake.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Look-ups under way at once. Each takes a thread; getaddrinfo may need many seconds.
+const MAX_LOOKUPS: usize = 8;
+
+/// An endpoint by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedEndpoint {
+    /// Whose endpoint it is.
+    pub peer: PeerKey,
+    /// The host name.
+    pub host: String,
+    /// The UDP port.
+    pub port: u16,
+}
+
+impl NamedEndpoint {
+    /// The peers of a config that are reached by name.
+    pub fn of(peers: &[Peer]) -> Vec<Self> {
+        let named = |peer: &Peer| match &peer.endpoint {
+            Some(Endpoint::Name { host, port }) => {
+                Some(Self { peer: peer.public_key, host: host.clone(), port: *port })
+            }
+            _ => None,
+        };
+        peers.iter().filter_map(named).collect()
+    }
+}
+
+/// The address families that this host has a UDP socket for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Families {
+    fn contains(self, address: &SocketAddr) -> bool {
+        if address.is_ipv4() { self.v4 } else { self.v6 }
+    }
+}
+
+/// The handle of the task. Dropped, it ends the task.
+#[derive(Debug)]
+pub struct Resolver {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+/// Starts to look up `peers` on the current runtime. Answers go to `answers`, each new one and, while the peer is
+/// without a handshake, repeated ones too. The task ends when nobody receives them any more.
+pub fn spawn(peers: Vec<NamedEndpoint>, families: Families, answers: mpsc::Sender<(PeerKey, SocketAddr)>) -> Resolver {
+    spawn_with(peers, families, answers, getaddrinfo)
+}
+
+async fn getaddrinfo(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+fn spawn_with<L, F>(
+    peers: Vec<NamedEndpoint>,
+    families: Families,
+    answers: mpsc::Sender<(PeerKey, SocketAddr)>,
+    look_up: L,
+) -> Resolver
+where
+    L: Fn(String, u16) -> F + Send + 'static,
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
+    let shared = Arc::new(Shared::default());
+    shared.names().replace(peers, Instant::now());
+    let task = tokio::spawn(run(Arc::clone(&shared), families, answers, look_up));
+    Resolver { shared, task }
+}
+
+impl Resolver {
+    /// The peers that have an endpoint by name from now on. Those that did not change are not asked again for it.
+    pub fn set_peers(&self, peers: Vec<NamedEndpoint>) {
+        self.shared.names().replace(peers, Instant::now());
+        self.shared.changed.notify_one();
+    }
+
+    /// A handshake with the peer was completed: its address is right. Other peers' keys are ignored.
+    pub fn on_handshake_completed(&self, peer: PeerKey) {
+        if let Some(name) = self.shared.names().0.get_mut(&peer) {
+            name.due = None;
+            name.wants_handshake = false;
+        }
+    }
+
+    /// Handshakes with the peer go unanswered: its address may have moved. Other peers' keys are ignored.
+    pub fn on_handshake_failed(&self, peer: PeerKey) {
+        if let Some(name) = self.shared.names().0.get_mut(&peer) {
+            // One that is waiting for its retry keeps its back-off.
+            if !name.wants_handshake {
+                name.wants_handshake = true;
+                name.due = Some(Instant::now());
+            }
+        }
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    names: Mutex<Names>,
+    changed: Notify,
+}
+
+impl Shared {
+    /// Never held across an await. Nothing in it can be left half done by a panic.
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run<L, F>(shared: Arc<Shared>, families: Families, answers: mpsc::Sender<(PeerKey, SocketAddr)>, look_up: L)
+where
+    L: Fn(String, u16) -> F,
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
+    let mut lookups = JoinSet::new();
+    loop {
+        let room = MAX_LOOKUPS - lookups.len();
+        let (due, next) = shared.names().take_due(room, Instant::now());
+        for endpoint in due {
+            let answer = look_up(endpoint.host.clone(), endpoint.port);
+            lookups.spawn(async move { (endpoint, answer.await) });
+        }
+        // With every place taken, the end of a look-up is what to wait for.
+        let alarm = next.filter(|_| lookups.len() < MAX_LOOKUPS);
+        let answered = tokio::select! {
+            () = shared.changed.notified() => None,
+            () = tokio::time::sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => None,
+            Some(answered) = lookups.join_next() => Some(answered),
+            () = answers.closed() => return,
+        };
+        // A look-up that panicked leaves its name with the retry that was set when it was taken.
+        let Some(Ok((endpoint, result))) = answered else { continue };
+        let address = shared.names().on_answer(&endpoint, result, families, Instant::now());
+        if let Some(address) = address
+            && answers.send((endpoint.peer, address)).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// What is known of each name; as many as peers are configured with one.
+#[derive(Debug, Default)]
+struct Names(HashMap<PeerKey, Name>);
+
+#[derive(Debug)]
+struct Name {
+    endpoint: NamedEndpoint,
+    /// When it is to be asked next; `None`: when a handshake fails.
+    due: Option<Instant>,
+    /// Look-ups that failed since the last one that did not.
+    failures: u32,
+    wants_handshake: bool,
+}
+
+impl Names {
+    fn replace(&mut self, endpoints: Vec<NamedEndpoint>, now: Instant) {
+        let mut old = std::mem::take(&mut self.0);
+        for endpoint in endpoints {
+            let name = match old.remove(&endpoint.peer) {
+                Some(name) if name.endpoint == endpoint => name,
+                _ => Name { endpoint, due: Some(now), failures: 0, wants_handshake: true },
+            };
+            self.0.insert(name.endpoint.peer, name);
+        }
+    }
+
+    /// Up to `room` names to ask now, and when the next one after them is due.
+    fn take_due(&mut self, room: usize, now: Instant) -> (Vec<NamedEndpoint>, Option<Instant>) {
+        let mut due = Vec::new();
+        let mut next: Option<Instant> = None;
+        for name in self.0.values_mut() {
+            let Some(at) = name.due else { continue };
+            if at <= now && due.len() < room {
+                due.push(name.endpoint.clone());
+                // Overwritten by the answer. Long enough that no name is asked twice at once in practice.
+                name.due = Some(now + 4 * LONGEST_WAIT);
+            }
+            next = [next, name.due].into_iter().flatten().min();
+        }
+        (due, next)
+    }
+
+    /// Takes in what a look-up brought; returns what control is to be told.
+    fn on_answer(
+        &mut self,
+        asked: &NamedEndpoint,
+        result: io::Result<Vec<SocketAddr>>,
+        families: Families,
+        now: Instant,
+    ) -> Option<SocketAddr> {
+        // The config may have changed meanwhile.
+        let name = self.0.get_mut(&asked.peer).filter(|name| name.endpoint == *asked)?;
+        let address = match result {
+            Ok(addresses) => addresses.into_iter().find(|address| families.contains(address)),
+            Err(error) => {
+                tracing::debug!(peer = ?asked.peer, host = asked.host, %error, "the name cannot be resolved");
+                None
+            }
+        };
+        let Some(address) = address else {
+            if name.failures == 0 {
+                tracing::info!("an endpoint's host name has no usable address yet; it is asked again");
+            }
+            let wait = FIRST_RETRY.saturating_mul(1 << name.failures.min(5)).min(LONGEST_WAIT);
+            name.failures = name.failures.saturating_add(1);
+            name.due = name.wants_handshake.then_some(now + wait);
+            return None;
+        };
+        tracing::debug!(peer = ?asked.peer, host = asked.host, %address, "resolved");
+        name.failures = 0;
+        name.due = name.wants_handshake.then_some(now + LONGEST_WAIT);
+        Some(address)
+    }
+}
+
+#[cfg(test)]
+mod tests;

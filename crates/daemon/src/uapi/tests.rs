@@ -1,0 +1,107 @@
+//! The exact text that `wg` reads, and what becomes of callers who say something else.
+
+use overlay_core::Instant;
+use tokio::io::AsyncReadExt as _;
+
+use super::*;
+use crate::view::tests::{bob, interface, nameless, shake_hands, view};
+
+/// Sends this to a served socket, hangs up its own end, and returns all that comes back.
+async fn exchange(view: Arc<View>, question: &[u8]) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("ov0.sock");
+    let listener = socket::bind(&path, 0o600, None).expect("a socket");
+    let server = tokio::spawn(serve(listener, view));
+    let mut stream = UnixStream::connect(&path).await.expect("a connection");
+    // The other end may have hung up already, which is an answer too.
+    let _ = stream.write_all(question).await;
+    let _ = stream.shutdown().await;
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    server.abort();
+    answer
+}
+
+#[tokio::test]
+async fn get_lists_the_interface_and_every_peer() {
+    let view = view([bob(), nameless()]);
+    shake_hands(&view, 0xbb, Instant::default(), 1_700_000_123);
+    let mut marked = interface();
+    marked.fwmark = Some(51820);
+    view.set_interface(marked);
+    let hex = |byte: &str| byte.repeat(32);
+    let expected = [
+        &format!("private_key={}", hex("11")),
+        "listen_port=51820",
+        "fwmark=51820",
+        &format!("public_key={}", hex("bb")),
+        &format!("preshared_key={}", hex("00")),
+        "protocol_version=1",
+        "endpoint=203.0.113.7:51820",
+        "last_handshake_time_sec=1700000123",
+        "last_handshake_time_nsec=5000",
+        "tx_bytes=0",
+        "rx_bytes=0",
+        "persistent_keepalive_interval=0",
+        "allowed_ip=10.77.0.2/32",
+        &format!("public_key={}", hex("cc")),
+        &format!("preshared_key={}", hex("dd")),
+        "protocol_version=1",
+        "last_handshake_time_sec=0",
+        "last_handshake_time_nsec=0",
+        "tx_bytes=0",
+        "rx_bytes=0",
+        "persistent_keepalive_interval=25",
+        "allowed_ip=10.77.0.3/32",
+        "allowed_ip=fd00::/64",
+        "errno=0",
+        "\n",
+    ];
+    assert_eq!(exchange(view, b"get=1\n\n").await, expected.join("\n"));
+}
+
+#[test]
+fn what_was_received_is_rx_and_what_was_sent_is_tx() {
+    let view = view([bob()]);
+    let state = view.read();
+    let mut out = String::new();
+    print_peer(&mut out, state.peers()[0], 1_000, 2_000);
+    assert!(out.contains("tx_bytes=2000\nrx_bytes=1000\n"), "{out}");
+}
+
+#[tokio::test]
+async fn several_operations_fit_one_connection_and_set_is_refused_after_its_last_line() {
+    let set = b"set=1\nprivate_key=00\npublic_key=11\nallowed_ip=10.0.0.0/8\n\nget=1\n\n";
+    let answer = exchange(view([]), set).await;
+    assert!(answer.starts_with("errno=95\n\nprivate_key="), "{answer}");
+    assert!(answer.ends_with("\nerrno=0\n\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_no_operation_ends_the_conversation() {
+    for question in [&b"\n"[..], b"hello\n\n", b"get=2\n\n", b"get=1\nlisten_port=1\n\n", b"get=1"] {
+        assert_eq!(exchange(view([]), question).await, "errno=71\n\n", "{question:?}");
+    }
+    assert_eq!(exchange(view([]), b"").await, "");
+}
+
+#[tokio::test]
+async fn a_line_and_an_operation_have_their_bounds() {
+    let mut long = b"set=1\n".to_vec();
+    long.resize(6 + MAX_LINE, b'x');
+    long.extend(b"\n\n");
+    let read = read_operation(&mut &long[..]).await.expect("reading from memory");
+    assert_eq!(read, Some(Operation::Unknown));
+
+    let mut fits = b"set=1\n".to_vec();
+    fits.resize(6 + MAX_LINE - 1, b'x');
+    fits.extend(b"\n\n");
+    let read = read_operation(&mut &fits[..]).await.expect("reading from memory");
+    assert_eq!(read, Some(Operation::Set));
+
+    let lines = |count: usize| [&b"set=1\n"[..], &b"a=b\n".repeat(count), b"\n"].concat();
+    let read = read_operation(&mut &lines(MAX_LINES - 2)[..]).await.expect("reading from memory");
+    assert_eq!(read, Some(Operation::Set));
+    let read = read_operation(&mut &lines(MAX_LINES - 1)[..]).await.expect("reading from memory");
+    assert_eq!(read, Some(Operation::Unknown));
+}

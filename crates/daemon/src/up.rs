@@ -1,0 +1,281 @@
+//! `overlay up`: from a config file to a running daemon, and back to the system as it was.
+//!
+//! Everything that can be refused is refused before the system is touched; from [`Journal::begin`] on, whatever fails
+//! is followed by the same clean-up that follows a crash.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use overlay_core::{Command, Node, PeerStats};
+use overlay_os::netlink::Netlink;
+use overlay_os::schedule::Scheduling;
+use overlay_os::tun::{Tun, TunError};
+use overlay_os::udp::{BindError, BindOptions, Family, UdpSocket};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use crate::config::{self, Config, Endpoint, Mtu, Switch};
+use crate::engine::{Engine, Parts, Sockets};
+use crate::failure::{ExitKind, Failure};
+use crate::host::{self, Host, Journal, Runtime};
+use crate::resolve::Families;
+use crate::shell::ShellStats;
+use crate::supervisor::Supervisor;
+use crate::view::{InterfaceView, View};
+use crate::{api, metrics, uapi};
+
+/// Bytes that the kernel keeps for each UDP socket in each direction: 40 ms of 10 Gbit/s.
+const SOCKET_BUFFER: usize = 7 << 20;
+
+/// What `overlay up` was asked.
+pub struct Options {
+    /// The config file.
+    pub config: PathBuf,
+    /// Where sockets, locks and journals of running daemons lie.
+    pub runtime_dir: PathBuf,
+    /// Called once when traffic can flow.
+    pub ready: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Runs the daemon in the foreground until SIGINT, SIGTERM or `overlay down`.
+///
+/// # Errors
+/// Why it did not come up, or had to end. The system is as it was before.
+pub fn run(options: Options) -> Result<(), Failure> {
+    let config = Config::load(&options.config)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    host::require_net_admin(&options.config.display().to_string())?;
+    if let Err(error) = overlay_os::privileges::harden() {
+        tracing::warn!(%error, "core dumps of this process could not be switched off");
+    }
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?
+        .block_on(run_config(config, options))
+}
+
+async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
+    let runtime = Runtime::acquire(&options.runtime_dir, &config.interface.name)?;
+    let cleaned = runtime.clean_leftovers().await?;
+    for line in &cleaned.removed {
+        tracing::info!("an earlier daemon left this behind, now removed: {line}");
+    }
+    for line in &cleaned.warnings {
+        tracing::warn!("{line}");
+    }
+    let netlink = Netlink::connect()
+        .await
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
+    host::preflight(&netlink, &config).await?;
+    let listening = Listening::bind(&config, &runtime).await?;
+
+    let result = match start(config, &runtime, netlink, listening).await {
+        Ok(supervisor) => supervisor.run(options.ready).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = runtime.clean_leftovers().await {
+        tracing::error!(error = %failure, "not everything could be taken away");
+    }
+    result
+}
+
+/// What a second daemon could hold already: bound before the system is changed.
+struct Listening {
+    sockets: Sockets,
+    api: UnixListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Listening {
+    async fn bind(config: &Config, runtime: &Runtime) -> Result<Self, Failure> {
+        let sockets = bind_udp(config)?;
+        let metrics = match config.metrics {
+            Some(address) => Some(bind_metrics(address).await?),
+            None => None,
+        };
+        let path = runtime.socket();
+        let api = api::bind(&path).map_err(|error| cannot_listen(&path, error))?;
+        Ok(Self { sockets, api, metrics })
+    }
+}
+
+async fn start(
+    config: Config,
+    runtime: &Runtime,
+    netlink: Netlink,
+    listening: Listening,
+) -> Result<Supervisor, Failure> {
+    let name = &config.interface.name;
+    let mut journal = Journal::begin(runtime)?;
+    let uapi_path = uapi::socket_path(name);
+    let uapi = match UnixStream::connect(&uapi_path).await {
+        // The folder is one for the whole host, also for other namespaces and other WireGuards.
+        Ok(_) => {
+            tracing::warn!("`wg show {name}` will not work: {} belongs to another process", uapi_path.display());
+            None
+        }
+        Err(_) => {
+            journal.record_socket(&uapi_path)?;
+            Some(uapi::bind(name).map_err(|error| cannot_listen(&uapi_path, error))?)
+        }
+    };
+
+    let tun = open_tun(&config)?;
+    let mtu = match config.interface.mtu {
+        Mtu::Fixed(mtu) => mtu,
+        Mtu::Auto => host::auto_mtu(&netlink, &config, &literal_endpoints(&config)).await,
+    };
+    let host = Host::bring_up(&netlink, &mut journal, &tun, &config, mtu).await?;
+    listening.sockets.set_fwmark(host.fwmark()).map_err(|error| {
+        Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
+    })?;
+
+    let (node, peers) = make_node(&config, mtu)?;
+    let shell = Arc::new(ShellStats::default());
+    let view = View::new(interface_view(&config, &host, mtu, &listening.sockets), node.stats(), Arc::clone(&shell));
+    view.set_peers(peers);
+    let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
+    let scheduling = match config.tuning.scheduling {
+        config::Scheduling::Default => Scheduling::Default,
+        config::Scheduling::High => Scheduling::High,
+        config::Scheduling::Realtime => Scheduling::Realtime,
+    };
+    let parts = Parts { node, tun, sockets: listening.sockets, stats: shell, scheduling };
+    let (engine, events) = Engine::spawn(parts)
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the engine thread").with_cause(error))?;
+
+    if let Some(listener) = uapi {
+        tokio::spawn(uapi::serve(listener, Arc::clone(&view)));
+    }
+    if let Some(listener) = listening.metrics {
+        tokio::spawn(metrics::serve_tcp(listener, Arc::clone(&view)));
+    }
+    Ok(Supervisor::new(config, mtu, netlink, journal, host, engine, events, view, listening.api, families))
+}
+
+fn make_node(config: &Config, mtu: u16) -> Result<(Node, Vec<(config::Peer, Arc<PeerStats>)>), Failure> {
+    let mut seed = [0; 32];
+    overlay_os::random::fill(&mut seed)
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error))?;
+    let now = overlay_core::Instant::from_start(overlay_os::clock::boottime());
+    let mut node = Node::new(config.to_node(mtu, seed), now);
+    let mut peers = Vec::with_capacity(config.peers.len());
+    for peer in &config.peers {
+        let stats = Arc::<PeerStats>::default();
+        let command = Command::SetPeer { config: Box::new(peer.to_core(None)), stats: Arc::clone(&stats) };
+        node.handle_command(command, now).map_err(|error| {
+            Failure::new(ExitKind::Config, format!("peer `{}` is not possible", peer.label())).with_cause(error)
+        })?;
+        peers.push((peer.clone(), stats));
+    }
+    Ok((node, peers))
+}
+
+/// What the view shows of our own end.
+pub(crate) fn interface_view(config: &Config, host: &Host, mtu: u16, sockets: &Sockets) -> InterfaceView {
+    let listen_port = sockets.v4.as_ref().or(sockets.v6.as_ref()).map_or(0, UdpSocket::local_port);
+    InterfaceView {
+        name: config.interface.name.clone(),
+        index: host.index(),
+        public_key: config.interface.private_key.public(),
+        private_key: config.interface.private_key.to_bytes(),
+        addresses: config.interface.addresses.clone(),
+        mtu,
+        listen_port,
+        fwmark: host.fwmark(),
+        config_path: config.path.clone(),
+        forward: config.interface.forward,
+        started: SystemTime::now(),
+    }
+}
+
+/// The endpoints that are known without asking anyone.
+pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
+    let literal = |peer: &config::Peer| match peer.endpoint {
+        Some(Endpoint::Address(address)) => Some(address),
+        _ => None,
+    };
+    config.peers.iter().filter_map(literal).collect()
+}
+
+fn open_tun(config: &Config) -> Result<Tun, Failure> {
+    let name = &config.interface.name;
+    let offload = config.tuning.tun_offload != Switch::Off;
+    Tun::create(name, offload).map_err(|error| {
+        let code = match error {
+            TunError::Busy => ExitKind::Conflict,
+            TunError::Permission => ExitKind::Permission,
+            _ => ExitKind::Other,
+        };
+        Failure::new(code, format!("cannot create the interface `{name}`")).with_cause(error)
+    })
+}
+
+/// One socket for each family that the host has, on one port.
+fn bind_udp(config: &Config) -> Result<Sockets, Failure> {
+    let bind = |family, port| {
+        UdpSocket::bind(
+            family,
+            &BindOptions {
+                port,
+                fwmark: config.interface.fwmark,
+                receive_buffer: SOCKET_BUFFER,
+                send_buffer: SOCKET_BUFFER,
+                segmentation: config.tuning.udp_gso != Switch::Off,
+                coalescing: true,
+            },
+        )
+    };
+    let wanted = config.interface.listen_port;
+    let v4 = available(bind(Family::V4, wanted), wanted)?;
+    // A port that the kernel chose for IPv4 is asked for by number on IPv6.
+    let port = v4.as_ref().map_or(wanted, UdpSocket::local_port);
+    let v6 = available(bind(Family::V6, port), port)?;
+    if v4.is_none() && v6.is_none() {
+        return Err(Failure::new(ExitKind::Other, "this host has neither IPv4 nor IPv6"));
+    }
+    Ok(Sockets { v4, v6 })
+}
+
+fn available(bound: Result<UdpSocket, BindError>, port: u16) -> Result<Option<UdpSocket>, Failure> {
+    match bound {
+        Ok(socket) => Ok(Some(socket)),
+        Err(BindError::FamilyUnavailable) => Ok(None),
+        Err(BindError::PortInUse) => {
+            Err(Failure::new(ExitKind::Conflict, format!("UDP port {port} is already in use"))
+                .with_cause("another process listens on it, perhaps another WireGuard")
+                .with_hint("set another `listen_port` under [interface], or 0 to let the kernel choose"))
+        }
+        Err(BindError::Permission) => {
+            Err(Failure::new(ExitKind::Permission, format!("UDP port {port} may not be used by this process")))
+        }
+        Err(error) => Err(Failure::new(ExitKind::Other, format!("cannot use UDP port {port}")).with_cause(error)),
+    }
+}
+
+async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::AddrInUse => ExitKind::Conflict,
+            std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
+            _ => ExitKind::Other,
+        };
+        Failure::new(code, format!("cannot listen for metrics on {address}"))
+            .with_cause(error)
+            .with_hint("set another `listen` under [metrics]")
+    })
+}
+
+fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
+    let code = match error.kind() {
+        std::io::ErrorKind::AddrInUse => ExitKind::Conflict,
+        std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
+        _ => ExitKind::Other,
+    };
+    Failure::new(code, format!("cannot listen on {}", path.display())).with_cause(error)
+}
+

@@ -1,0 +1,212 @@
+//! What is shown of facts, and what is kept of them when the config changes. The fixtures serve the tests of API, UAPI
+//! and metrics too.
+
+use std::time::UNIX_EPOCH;
+
+use overlay_core::{DropReason, Protocol};
+use serde_json::json;
+
+use super::*;
+
+/// Interface `overlay0` with the private key 11.. and the public key aa..
+pub(crate) fn interface() -> InterfaceView {
+    InterfaceView {
+        name: "overlay0".to_owned(),
+        index: 7,
+        public_key: PeerKey([0xaa; 32]),
+        private_key: Zeroizing::new([0x11; 32]),
+        addresses: vec!["10.77.0.1/24".parse().expect("a prefix")],
+        mtu: 1420,
+        listen_port: 51820,
+        fwmark: None,
+        config_path: PathBuf::from("/etc/overlay/overlay0.toml"),
+        forward: false,
+        started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+    }
+}
+
+/// A peer called bob with the key bb.., at 203.0.113.7:51820, for 10.77.0.2/32.
+pub(crate) fn bob() -> config::Peer {
+    config::Peer {
+        name: Some("bob".to_owned()),
+        public_key: PeerKey([0xbb; 32]),
+        preshared_key: None,
+        endpoint: Some(Endpoint::Address(endpoint("203.0.113.7:51820"))),
+        allowed_ips: vec!["10.77.0.2/32".parse().expect("a prefix")],
+        persistent_keepalive: None,
+        allow: None,
+    }
+}
+
+/// A peer without a name, with the key cc.. and a preshared key dd.., that calls us.
+pub(crate) fn nameless() -> config::Peer {
+    config::Peer {
+        name: None,
+        public_key: PeerKey([0xcc; 32]),
+        preshared_key: Some(Zeroizing::new([0xdd; 32])),
+        endpoint: None,
+        allowed_ips: vec!["10.77.0.3/32".parse().expect("a prefix"), "fd00::/64".parse().expect("a prefix")],
+        persistent_keepalive: Some(25),
+        allow: Some(vec![
+            Rule { protocol: Protocol::Icmp, ports: None },
+            Rule { protocol: Protocol::Tcp, ports: Some(22..=22) },
+            Rule { protocol: Protocol::Udp, ports: Some(8000..=8010) },
+            Rule { protocol: Protocol::Number(47), ports: None },
+        ]),
+    }
+}
+
+/// The view of a daemon with these peers.
+pub(crate) fn view(peers: impl IntoIterator<Item = config::Peer>) -> Arc<View> {
+    let view = View::new(interface(), Arc::default(), Arc::default());
+    view.set_peers(peers.into_iter().map(|peer| (peer, Arc::default())));
+    view
+}
+
+/// A handshake with this peer, completed now on one clock and at this second since 1970 on the other.
+pub(crate) fn shake_hands(view: &View, peer: u8, at: Instant, wall: u64) {
+    let event = Event::HandshakeCompleted(PeerKey([peer; 32]), at);
+    view.on_event(event, |_| UNIX_EPOCH + Duration::new(wall, 5_000));
+}
+
+fn endpoint(text: &str) -> SocketAddr {
+    text.parse().expect("an address and a port")
+}
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_start(Duration::from_secs(seconds))
+}
+
+/// State of the peer bb.. at this second, after this many outer bytes were sent.
+fn state(view: &View, seconds: u64, sent: u64) -> PeerState {
+    view.read().peers[&PeerKey([0xbb; 32])].state(at(seconds), sent)
+}
+
+#[test]
+fn a_peer_goes_from_idle_over_handshaking_to_connected_and_back() {
+    let view = view([bob()]);
+    assert_eq!(state(&view, 0, 0), PeerState::Idle);
+    assert_eq!(state(&view, 1, 148), PeerState::Handshaking);
+    shake_hands(&view, 0xbb, at(2), 1);
+    assert_eq!(state(&view, 2, 148), PeerState::Connected);
+    assert_eq!(state(&view, 181, 5_000), PeerState::Connected);
+    // The session is over; what was sent so far was its traffic.
+    assert_eq!(state(&view, 182, 5_000), PeerState::Idle);
+    assert_eq!(state(&view, 190, 5_148), PeerState::Handshaking);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_unreachable_until_we_try_again() {
+    let view = view([bob()]);
+    assert_eq!(state(&view, 5, 0), PeerState::Idle);
+    view.on_event(Event::HandshakeFailed(PeerKey([0xbb; 32])), |_| UNIX_EPOCH);
+    assert_eq!(state(&view, 90, 0), PeerState::Unreachable);
+    assert_eq!(state(&view, 95, 148), PeerState::Handshaking);
+    shake_hands(&view, 0xbb, at(96), 1);
+    assert_eq!(state(&view, 96, 148), PeerState::Connected);
+    assert_eq!(state(&view, 400, 148), PeerState::Idle);
+}
+
+#[test]
+fn a_peer_without_an_endpoint_waits_for_a_call_and_shows_where_it_came_from() {
+    let view = view([nameless()]);
+    let shown = view.status_at(at(0));
+    assert_eq!((shown.peers[0].state, shown.peers[0].endpoint), (PeerState::NoEndpoint, None));
+    let caller = endpoint("[2001:db8::7]:4000");
+    view.on_event(Event::EndpointChanged(PeerKey([0xcc; 32]), caller), |_| UNIX_EPOCH);
+    shake_hands(&view, 0xcc, at(1), 1_700_000_001);
+    let shown = view.status_at(at(13));
+    assert_eq!((shown.peers[0].state, shown.peers[0].endpoint), (PeerState::Connected, Some(caller)));
+    assert_eq!(shown.peers[0].latest_handshake, Some(1_700_000_001));
+    assert_eq!(shown.peers[0].latest_handshake_age_seconds, Some(12));
+}
+
+#[test]
+fn a_wall_clock_that_is_set_changes_neither_state_nor_age() {
+    let view = view([bob()]);
+    shake_hands(&view, 0xbb, at(100), 9_999_999_999);
+    let shown = view.status_at(at(130));
+    assert_eq!((shown.peers[0].state, shown.peers[0].latest_handshake_age_seconds), (PeerState::Connected, Some(30)));
+}
+
+#[test]
+fn an_event_about_a_peer_that_is_gone_is_forgotten() {
+    let view = view([bob()]);
+    view.remove_peer(PeerKey([0xbb; 32]));
+    shake_hands(&view, 0xbb, at(1), 1);
+    assert_eq!(view.status_at(at(1)).peers, []);
+}
+
+#[test]
+fn a_new_config_keeps_what_was_learned_and_the_order_of_the_file() {
+    let view = view([bob(), nameless()]);
+    shake_hands(&view, 0xbb, at(1), 1);
+    let roamed = endpoint("198.51.100.9:7");
+    view.on_event(Event::EndpointChanged(PeerKey([0xbb; 32]), roamed), |_| UNIX_EPOCH);
+
+    view.upsert_peer(config::Peer { name: Some("robert".to_owned()), ..bob() }, Arc::default());
+    let shown = view.status_at(at(2)).peers;
+    assert_eq!(shown.iter().map(|peer| peer.name.as_deref()).collect::<Vec<_>>(), [Some("robert"), None]);
+    assert_eq!((shown[0].endpoint, shown[0].state), (Some(roamed), PeerState::Connected));
+
+    view.set_peers([(nameless(), Arc::default()), (bob(), Arc::default())]);
+    let shown = view.status_at(at(2)).peers;
+    assert_eq!(shown.iter().map(|peer| peer.name.as_deref()).collect::<Vec<_>>(), [None, Some("bob")]);
+    assert_eq!((shown[1].endpoint, shown[1].state), (Some(roamed), PeerState::Connected));
+
+    let moved = endpoint("192.0.2.1:51820");
+    view.upsert_peer(config::Peer { endpoint: Some(Endpoint::Address(moved)), ..bob() }, Arc::default());
+    assert_eq!(view.status_at(at(2)).peers[1].endpoint, Some(moved));
+}
+
+#[test]
+fn a_resolved_name_fills_an_empty_endpoint_and_never_moves_a_live_session() {
+    let by_name = Endpoint::Name { host: "bob.example.net".to_owned(), port: 51820 };
+    let view = view([config::Peer { endpoint: Some(by_name), ..bob() }]);
+    let shown = &view.status().peers[0];
+    assert_eq!((shown.state, shown.endpoint_name.as_deref()), (PeerState::NoEndpoint, Some("bob.example.net:51820")));
+
+    view.on_endpoint_resolved(PeerKey([0xbb; 32]), endpoint("192.0.2.1:51820"));
+    assert_eq!(view.status().peers[0].endpoint, Some(endpoint("192.0.2.1:51820")));
+    shake_hands(&view, 0xbb, now(), 1);
+    view.on_endpoint_resolved(PeerKey([0xbb; 32]), endpoint("192.0.2.2:51820"));
+    assert_eq!(view.status().peers[0].endpoint, Some(endpoint("192.0.2.1:51820")));
+}
+
+#[test]
+fn the_json_of_status_has_its_documented_fields() {
+    let view = view([nameless()]);
+    let status = serde_json::to_value(view.status()).expect("plain data");
+    assert_eq!(status["schema"], "overlay.status.v1");
+    let key = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqo=";
+    assert_eq!(
+        status["interface"],
+        json!({
+            "name": "overlay0", "public_key": key, "addresses": ["10.77.0.1/24"], "mtu": 1420, "listen_port": 51820,
+            "forward": false, "config": "/etc/overlay/overlay0.toml", "uptime_seconds": 0,
+        })
+    );
+    assert_eq!(
+        status["peers"][0],
+        json!({
+            "public_key": "zMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMw=", "allowed_ips": ["10.77.0.3/32", "fd00::/64"],
+            "state": "no_endpoint", "received_bytes": 0, "sent_bytes": 0, "received_packets": 0, "sent_packets": 0,
+            "received_wire_bytes": 0, "sent_wire_bytes": 0, "handshakes": 0, "persistent_keepalive": 25,
+            "allow": ["icmp", "tcp/22", "udp/8000-8010", "47"], "drops": 0,
+        })
+    );
+    let drops = status["drops"].as_object().expect("a map");
+    assert_eq!(drops.len(), DropReason::ALL.len());
+    assert_eq!(drops["spoofed_source"], 0);
+    assert_eq!(status["counters"]["handshakes_completed"], 0);
+    assert_eq!(status["counters"]["udp_send_errors"], 0);
+}
+
+#[test]
+fn no_secret_is_in_the_json_of_status() {
+    let text = serde_json::to_string(&view([nameless()]).status()).expect("plain data");
+    // 0x11 and 0xdd repeated, in base64 and in hexadecimal.
+    for secret in ["ERERERER", "11111111", "3d3d3d3d", "dddddddd"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Names of network interfaces.
+
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+/// The longest name that the kernel takes, in bytes.
+const NAME_MAX: usize = libc::IFNAMSIZ - 1;
+
+/// Whether the kernel takes this as the name of a new interface: 1 to 15 bytes, no white space, no slash, no colon, no
+/// percent sign (a pattern to the kernel), not `.` or `..`.
+pub(crate) fn is_valid_name(name: &str) -> bool {
+    (1..=NAME_MAX).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%'))
+}
+
+/// The index of the interface of that name in the calling thread's network namespace.
+///
+/// Asked of a socket, not of `/sys`: that shows the namespace it was mounted in.
+pub(crate) fn index_of(name: &str) -> std::io::Result<Option<u32>> {
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    match name_to_index(&socket, name) {
+        Ok(index) => Ok(Some(index)),
+        Err(rustix::io::Errno::NODEV) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_the_kernel_refuses_are_refused() {
+        for good in ["overlay0", "wg-1", "a.b_c", "a", "exactly15bytes_"] {
+            assert!(is_valid_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            "sixteen_bytes_xx",
+            "a b",
+            "a/b",
+            "a:b",
+            "tun%d",
+            ".",
+            "..",
+            "naïf",
+        ] {
+            assert!(!is_valid_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn loopback_has_an_index_and_a_name_in_nobodys_use_has_none() {
+        assert!(index_of("lo").unwrap().is_some());
+        assert_eq!(index_of("nobody-has-this").unwrap(), None);
+    }
+}

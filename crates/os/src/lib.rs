@@ -1,0 +1,27 @@
+//! Linux, and nothing else: the TUN device, UDP sockets, netlink, the clock, privileges.
+//!
+//! What the rest of the workspace needs from the kernel is here behind safe functions that know nothing of nodes, peers
+//! or configuration. Two kinds of code call it: the engine thread, which reads and writes packets through [`tun`],
+//! [`udp`] and [`poll`] without ever blocking or allocating, and the slow control tasks, which use the rest.
+//!
+//! This is the only crate with `unsafe`: one block for each system call that no safe library offers, mostly in
+//! `socket`. Whatever [`rustix`] offers safely is taken from there.
+
+// This crate is where the clock, the sockets and the randomness of the machine live.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod clock;
+pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod ping;
+pub mod poll;
+pub mod privileges;
+pub mod process;
+pub mod random;
+pub mod schedule;
+pub mod tun;
+pub mod udp;
+
+mod interface;
+mod socket;

@@ -1,0 +1,132 @@
+//! Links, addresses, routes and policy rules, asked and set over netlink.
+//!
+//! The only place that knows `rtnetlink` and its messages: what comes out is this module's own plain types. A kernel
+//! that is newer than those crates sends attributes they do not know; these are passed over. Everything works on the
+//! network namespace of the thread that called [`Netlink::connect`].
+
+mod address;
+mod link;
+mod route;
+mod rule;
+
+pub use address::Address;
+pub use link::Link;
+pub use route::{MAIN_TABLE, Route, RouteTo};
+pub use rule::Rule;
+
+pub use crate::udp::Family;
+
+use std::io;
+
+use futures_util::{Stream, StreamExt};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+/// Targets of the `log` crate under which the netlink crates report attributes they do not know. A subscriber keeps
+/// them off, or every look-up on a new kernel writes warnings that nobody can act on.
+pub const NOISY_LOG_TARGETS: [&str; 3] = [
+    "netlink_packet_route",
+    "netlink_packet_core",
+    "netlink_proto",
+];
+
+/// Why the kernel did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// CAP_NET_ADMIN is missing.
+    #[error("not permitted")]
+    Permission,
+    /// It is there already.
+    #[error("it exists")]
+    Exists,
+    /// The link, address, route or rule is not there.
+    #[error("not found")]
+    NotFound,
+    /// The kernel lacks the family or the feature.
+    #[error("the kernel does not support it")]
+    Unsupported,
+    /// Anything else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A connection to the kernel's routing tables.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: rtnetlink::Handle,
+}
+
+impl Netlink {
+    /// Connects, and spawns the task that carries the messages on the current tokio runtime. It ends when the last
+    /// clone is dropped.
+    ///
+    /// # Errors
+    /// The kernel has no netlink, or a filter forbids it.
+    pub async fn connect() -> io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Sends a request that the kernel answers with an acknowledgement or an error. `flags` are added to those two.
+    async fn request(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), NetlinkError> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let mut answers = self.handle.clone().request(request)?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                return Err(classify(error.to_io()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All answers of a dump.
+async fn collect<T>(
+    answers: impl Stream<Item = Result<T, rtnetlink::Error>>,
+) -> Result<Vec<T>, NetlinkError> {
+    let mut answers = std::pin::pin!(answers);
+    let mut all = Vec::new();
+    while let Some(answer) = answers.next().await {
+        all.push(answer?);
+    }
+    Ok(all)
+}
+
+impl From<rtnetlink::Error> for NetlinkError {
+    fn from(error: rtnetlink::Error) -> Self {
+        match error {
+            rtnetlink::Error::NetlinkError(message) => classify(message.to_io()),
+            other => Self::Io(io::Error::other(other)),
+        }
+    }
+}
+
+/// What an errno of the kernel means here.
+fn classify(error: io::Error) -> NetlinkError {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => NetlinkError::Permission,
+        Some(libc::EEXIST) => NetlinkError::Exists,
+        // ESRCH: no such route; EADDRNOTAVAIL: no such address; ENOENT: no such rule.
+        Some(libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENOENT) => {
+            NetlinkError::NotFound
+        }
+        Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPFNOSUPPORT) => {
+            NetlinkError::Unsupported
+        }
+        _ => NetlinkError::Io(error),
+    }
+}
+
+fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+#[cfg(test)]
+mod tests;

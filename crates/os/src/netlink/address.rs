@@ -1,0 +1,104 @@
+//! Addresses of links.
+
+use std::net::IpAddr;
+
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+
+use super::{Family, Netlink, NetlinkError, address_family, collect};
+
+/// An address of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The link.
+    pub index: u32,
+    /// The address.
+    pub ip: IpAddr,
+    /// Length in bits of the prefix that is on the link.
+    pub prefix: u8,
+}
+
+impl Netlink {
+    /// All addresses of all links.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+        let messages = collect(self.handle.address().get().execute()).await?;
+        Ok(messages.iter().filter_map(decode).collect())
+    }
+
+    /// Gives a link an address, and with it, once the link is up, the route to its prefix. An IPv6 address can be used
+    /// at once: in a tunnel nobody can hold a duplicate to detect.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `Exists` when this link has it, `Unsupported` for IPv6 where that is switched off.
+    pub async fn add_address(
+        &self,
+        index: u32,
+        ip: IpAddr,
+        prefix: u8,
+    ) -> Result<(), NetlinkError> {
+        let mut message = encode(index, ip, prefix);
+        if ip.is_ipv6() {
+            message.header.flags = AddressHeaderFlags::Nodad;
+        }
+        let result = self
+            .request(
+                RouteNetlinkMessage::NewAddress(message),
+                NLM_F_CREATE | NLM_F_EXCL,
+            )
+            .await;
+        match result {
+            // The sysctl disable_ipv6 is set.
+            Err(NetlinkError::Permission) if ip.is_ipv6() && crate::privileges::has_net_admin() => {
+                Err(NetlinkError::Unsupported)
+            }
+            result => result,
+        }
+    }
+
+    /// Takes an address from a link.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `NotFound` when the link does not have it.
+    pub async fn delete_address(
+        &self,
+        index: u32,
+        ip: IpAddr,
+        prefix: u8,
+    ) -> Result<(), NetlinkError> {
+        self.request(
+            RouteNetlinkMessage::DelAddress(encode(index, ip, prefix)),
+            0,
+        )
+        .await
+    }
+}
+
+fn encode(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = address_family(if ip.is_ipv4() { Family::V4 } else { Family::V6 });
+    message.header.index = index;
+    message.header.prefix_len = prefix;
+    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    message
+}
+
+fn decode(message: &AddressMessage) -> Option<Address> {
+    // Of a point-to-point link "address" is the other end; "local", where given, is ours.
+    let mut ip = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(local) => ip = Some(*local),
+            AddressAttribute::Address(address) => ip = ip.or(Some(*address)),
+            _ => {}
+        }
+    }
+    Some(Address {
+        index: message.header.index,
+        ip: ip?,
+        prefix: message.header.prefix_len,
+    })
+}

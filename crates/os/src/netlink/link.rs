@@ -1,0 +1,130 @@
+//! Links: the interfaces of this network namespace.
+
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+
+use super::{Netlink, NetlinkError, collect};
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number, never reused while the namespace lives.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What made it, for a virtual one: `tun`, `veth`, `wireguard`, `bridge`.
+    pub kind: Option<String>,
+    /// The longest packet in bytes.
+    pub mtu: u32,
+    /// Whether it was brought up.
+    pub up: bool,
+}
+
+impl Netlink {
+    /// All links.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let messages = collect(self.handle.link().get().execute()).await?;
+        Ok(messages.iter().filter_map(decode).collect())
+    }
+
+    /// The link of that name, if there is one.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        if !crate::interface::is_valid_name(name) {
+            return Ok(None); // The kernel answers with "invalid argument".
+        }
+        match collect(self.handle.link().get().match_name(name).execute()).await {
+            Ok(messages) => Ok(messages.iter().find_map(decode)),
+            Err(NetlinkError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Brings a link up.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn set_up(&self, index: u32) -> Result<(), NetlinkError> {
+        let mut message = of(index);
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::NewLink(message), 0).await
+    }
+
+    /// Sets the longest packet in bytes. Below 1,280 the kernel takes the link's IPv6 addresses away.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `Io` with EINVAL for a size that the link cannot have.
+    pub async fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
+        let mut message = of(index);
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.request(RouteNetlinkMessage::NewLink(message), 0).await
+    }
+
+    /// Deletes a link.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `Unsupported` for a physical one.
+    pub async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
+        self.request(RouteNetlinkMessage::DelLink(of(index)), 0)
+            .await
+    }
+
+    /// Keeps the kernel from giving a link an IPv6 link-local address of its own, which would announce itself into the
+    /// tunnel. To be called before the link comes up.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `Unsupported` where IPv6 is switched off.
+    pub async fn set_addr_gen_mode_none(&self, index: u32) -> Result<(), NetlinkError> {
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let mut message = of(index);
+        message
+            .attributes
+            .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+                vec![mode],
+            )]));
+        self.request(RouteNetlinkMessage::NewLink(message), 0).await
+    }
+}
+
+fn of(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message
+}
+
+fn decode(message: &LinkMessage) -> Option<Link> {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: None,
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind_name(kind)),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+fn kind_name(kind: &InfoKind) -> String {
+    kind.to_string()
+}

@@ -1,0 +1,318 @@
+//! Routes, and what the kernel would do with a packet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteScope,
+    RouteType, RouteVia,
+};
+
+use super::{Family, Netlink, NetlinkError, address_family, collect};
+
+/// The number of the routing table `main`.
+pub const MAIN_TABLE: u32 = 254;
+
+/// RTPROT_STATIC: a route that somebody set, not the kernel and not a daemon of routing.
+const PROTOCOL_STATIC: u8 = 4;
+
+/// A route that leads somewhere, or (without interface and gateway) one that refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// For which destinations.
+    pub destination: IpNet,
+    /// Out of which link. `None` in a route to set leaves it to the gateway.
+    pub interface: Option<u32>,
+    /// By which router; `None` for what is on the link.
+    pub gateway: Option<IpAddr>,
+    /// In which table; 254 is `main`.
+    pub table: u32,
+    /// The longest packet in bytes by this route, where it says so.
+    pub mtu: Option<u32>,
+    /// Among routes to the same destination the lowest wins. `None` is 0 for IPv4 and 1,024 for IPv6.
+    pub metric: Option<u32>,
+    /// Who set it (`/etc/iproute2/rt_protos`): 2 the kernel, 3 boot, 4 an administrator.
+    pub protocol: u8,
+}
+
+impl Route {
+    /// A route in table `main` to what lies behind a link.
+    pub fn to_interface(destination: IpNet, interface: u32) -> Self {
+        Self {
+            destination,
+            interface: Some(interface),
+            gateway: None,
+            table: MAIN_TABLE,
+            mtu: None,
+            metric: None,
+            protocol: PROTOCOL_STATIC,
+        }
+    }
+}
+
+/// Where the kernel would send a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteTo {
+    /// Out of which link.
+    pub interface: u32,
+    /// By which router.
+    pub gateway: Option<IpAddr>,
+    /// The longest packet in bytes as the route itself says, or as the path's routers have told. The link's own may be
+    /// smaller.
+    pub mtu: Option<u32>,
+    /// From which of our addresses.
+    pub source: Option<IpAddr>,
+    /// The table that decided. As long as a namespace has no rules of its own, the kernel takes IPv4's `local` (255) for
+    /// part of `main`.
+    pub table: u32,
+}
+
+impl Netlink {
+    /// The routes of all tables, one for each next hop. Left out is what the kernel keeps for its own addresses (local,
+    /// broadcast, multicast).
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+        let mut routes = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            let mut all = RouteMessage::default();
+            all.header.address_family = address_family(family);
+            match collect(self.handle.route().get(all).execute()).await {
+                Ok(messages) => messages
+                    .iter()
+                    .for_each(|message| decode(message, &mut routes)),
+                Err(NetlinkError::Unsupported) => {} // a kernel without this family has none of its routes
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(routes)
+    }
+
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `Exists` for one of the same destination, table and metric.
+    pub async fn add_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        self.request(
+            RouteNetlinkMessage::NewRoute(encode(route)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .await
+    }
+
+    /// Adds a route, in place of one of the same destination, table and metric.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        self.request(
+            RouteNetlinkMessage::NewRoute(encode(route)),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+        .await
+    }
+
+    /// Deletes the route of the same destination, table, link and gateway, and of the same metric where one is given.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `NotFound` when there is none.
+    pub async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        let mut message = encode(&Route {
+            mtu: None,
+            protocol: 0,
+            ..route.clone()
+        });
+        // To the kernel these two mean "whatever it is".
+        message.header.scope = RouteScope::NoWhere;
+        message.header.kind = RouteType::Unspec;
+        self.request(RouteNetlinkMessage::DelRoute(message), 0)
+            .await
+    }
+
+    /// Where a packet to `destination` would go that bears the mark `fwmark`; `None` if nowhere.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn route_to(
+        &self,
+        destination: IpAddr,
+        fwmark: Option<u32>,
+    ) -> Result<Option<RouteTo>, NetlinkError> {
+        let mut question = RouteMessage::default();
+        let header = &mut question.header;
+        (header.address_family, header.destination_prefix_length) = match destination {
+            IpAddr::V4(_) => (address_family(Family::V4), 32),
+            IpAddr::V6(_) => (address_family(Family::V6), 128),
+        };
+        header.flags = RouteFlags::LookupTable;
+        question
+            .attributes
+            .push(RouteAttribute::Destination(destination.into()));
+        question.attributes.extend(fwmark.map(RouteAttribute::Mark));
+        match collect(self.handle.route().get(question).execute()).await {
+            Ok(answers) => Ok(answers.first().and_then(decode_answer)),
+            Err(error) if leads_nowhere(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The kernel says so in as many ways as there are routes that refuse: unreachable, prohibit, blackhole, no such table.
+fn leads_nowhere(error: &NetlinkError) -> bool {
+    match error {
+        NetlinkError::Permission | NetlinkError::NotFound | NetlinkError::Unsupported => true,
+        NetlinkError::Exists => false,
+        NetlinkError::Io(error) => {
+            matches!(
+                error.raw_os_error(),
+                Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::ENETDOWN)
+            )
+        }
+    }
+}
+
+fn encode(route: &Route) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let header = &mut message.header;
+    let destination = route.destination.trunc();
+    header.address_family = address_family(if destination.addr().is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    });
+    header.destination_prefix_length = destination.prefix_len();
+    header.protocol = route.protocol.into();
+    header.kind = match (route.interface, route.gateway) {
+        (None, None) => RouteType::Unreachable,
+        _ => RouteType::Unicast,
+    };
+    header.scope = match (route.interface, route.gateway) {
+        (Some(_), None) => RouteScope::Link,
+        _ => RouteScope::Universe,
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(destination.addr().into()));
+    attributes.push(RouteAttribute::Table(route.table));
+    attributes.extend(route.interface.map(RouteAttribute::Oif));
+    attributes.extend(
+        route
+            .gateway
+            .map(|gateway| RouteAttribute::Gateway(gateway.into())),
+    );
+    attributes.extend(route.metric.map(RouteAttribute::Priority));
+    attributes.extend(
+        route
+            .mtu
+            .map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])),
+    );
+    message
+}
+
+fn decode(message: &RouteMessage, routes: &mut Vec<Route>) {
+    if matches!(
+        message.header.kind,
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast
+    ) {
+        return;
+    }
+    let hop = Hop::of(&message.attributes);
+    let address = hop
+        .destination
+        .unwrap_or(match message.header.address_family {
+            family if family == address_family(Family::V4) => Ipv4Addr::UNSPECIFIED.into(),
+            _ => Ipv6Addr::UNSPECIFIED.into(),
+        });
+    let Ok(destination) = IpNet::new(address, message.header.destination_prefix_length) else {
+        return;
+    };
+    let route = Route {
+        destination,
+        interface: hop.interface,
+        gateway: hop.gateway,
+        table: hop.table.unwrap_or(message.header.table.into()),
+        mtu: hop.mtu,
+        metric: hop.metric,
+        protocol: message.header.protocol.into(),
+    };
+    if hop.next_hops.is_empty() {
+        routes.push(route);
+        return;
+    }
+    for next in hop.next_hops {
+        let gateway = Hop::of(&next.attributes).gateway;
+        routes.push(Route {
+            interface: Some(next.interface_index),
+            gateway,
+            ..route.clone()
+        });
+    }
+}
+
+fn decode_answer(message: &RouteMessage) -> Option<RouteTo> {
+    let hop = Hop::of(&message.attributes);
+    if matches!(
+        message.header.kind,
+        RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole
+    ) {
+        return None;
+    }
+    Some(RouteTo {
+        interface: hop.interface?,
+        gateway: hop.gateway,
+        mtu: hop.mtu,
+        source: hop.source,
+        table: hop.table.unwrap_or(message.header.table.into()),
+    })
+}
+
+/// The attributes of a route that matter here.
+#[derive(Default)]
+struct Hop<'a> {
+    destination: Option<IpAddr>,
+    interface: Option<u32>,
+    gateway: Option<IpAddr>,
+    source: Option<IpAddr>,
+    table: Option<u32>,
+    metric: Option<u32>,
+    mtu: Option<u32>,
+    next_hops: &'a [RouteNextHop],
+}
+
+impl<'a> Hop<'a> {
+    fn of(attributes: &'a [RouteAttribute]) -> Self {
+        let mut hop = Self::default();
+        for attribute in attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => hop.destination = ip_of(address),
+                RouteAttribute::Oif(index) => hop.interface = Some(*index),
+                RouteAttribute::Gateway(address) => hop.gateway = ip_of(address),
+                // An IPv4 route by an IPv6 router.
+                RouteAttribute::Via(RouteVia::Inet(ip)) => hop.gateway = Some((*ip).into()),
+                RouteAttribute::Via(RouteVia::Inet6(ip)) => hop.gateway = Some((*ip).into()),
+                RouteAttribute::PrefSource(address) => hop.source = ip_of(address),
+                RouteAttribute::Table(table) => hop.table = Some(*table),
+                RouteAttribute::Priority(metric) => hop.metric = Some(*metric),
+                RouteAttribute::MultiPath(next_hops) => hop.next_hops = next_hops,
+                RouteAttribute::Metrics(metrics) => {
+                    hop.mtu = metrics.iter().find_map(|metric| match metric {
+                        RouteMetric::Mtu(mtu) => Some(*mtu),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        hop
+    }
+}
+
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! Policy rules: which table is asked for which packets.
+//!
+//! Covers the two kinds with which a default route through a tunnel is kept from swallowing the tunnel's own datagrams:
+//! `not fwmark M table T`, and `table main suppress_prefixlength 0`.
+
+use rtnetlink::IpVersion;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+
+use super::{Family, Netlink, NetlinkError, address_family, collect};
+
+/// A rule that leads to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// For packets of this family.
+    pub family: Family,
+    /// Lower is asked earlier. `None` in a rule to add puts it before all others but the first.
+    pub priority: Option<u32>,
+    /// For packets that bear this mark.
+    pub fwmark: Option<u32>,
+    /// For packets that do *not* match.
+    pub invert: bool,
+    /// The table to ask.
+    pub table: u32,
+    /// Pass over what the table finds with a prefix of this length or shorter; 0 passes over default routes.
+    pub suppress_prefix_length: Option<u32>,
+}
+
+impl Rule {
+    /// `not fwmark MARK table TABLE`: everything but our own datagrams goes by our table.
+    pub fn unless_marked(family: Family, fwmark: u32, table: u32) -> Self {
+        Self {
+            family,
+            priority: None,
+            fwmark: Some(fwmark),
+            invert: true,
+            table,
+            suppress_prefix_length: None,
+        }
+    }
+
+    /// `table TABLE suppress_prefixlength 0`: the table is asked first, for all but its default route.
+    pub fn without_default_route(family: Family, table: u32) -> Self {
+        Self {
+            family,
+            priority: None,
+            fwmark: None,
+            invert: false,
+            table,
+            suppress_prefix_length: Some(0),
+        }
+    }
+
+    /// Whether both do the same, whenever they are asked.
+    fn is_same_but_for_priority(&self, other: &Self) -> bool {
+        Self {
+            priority: None,
+            ..*self
+        } == Self {
+            priority: None,
+            ..*other
+        }
+    }
+}
+
+impl Netlink {
+    /// The rules of both families that lead to a table, in the order they are asked. Rules that look at more than a
+    /// [`Rule`] can say (addresses, ports, interfaces, users) are left out.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn rules(&self) -> Result<Vec<Rule>, NetlinkError> {
+        let mut rules = Vec::new();
+        for (family, version) in [(Family::V4, IpVersion::V4), (Family::V6, IpVersion::V6)] {
+            match collect(self.handle.rule().get(version).execute()).await {
+                Ok(messages) => rules.extend(
+                    messages
+                        .iter()
+                        .filter_map(|message| decode(family, message)),
+                ),
+                Err(NetlinkError::Unsupported) => {} // a kernel without this family, or without rules
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Adds a rule.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `Exists` when there is one that does the same at the same priority.
+    pub async fn add_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
+        self.request(
+            RouteNetlinkMessage::NewRule(encode(rule)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .await
+    }
+
+    /// Deletes a rule that does exactly this; without a priority, the first that does.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `NotFound` when there is none.
+    pub async fn delete_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
+        // The kernel's own search does not look at everything, and would delete a rule of somebody else's.
+        let rules = self.rules().await?;
+        let found = rules
+            .iter()
+            .find(|other| {
+                rule.is_same_but_for_priority(other)
+                    && rule.priority.is_none_or(|p| other.priority == Some(p))
+            })
+            .ok_or(NetlinkError::NotFound)?;
+        self.request(RouteNetlinkMessage::DelRule(encode(found)), 0)
+            .await
+    }
+}
+
+fn encode(rule: &Rule) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = address_family(rule.family);
+    message.header.action = RuleAction::ToTable;
+    if rule.invert {
+        message.header.flags = RuleFlags::Invert;
+    }
+    let attributes = &mut message.attributes;
+    attributes.push(RuleAttribute::Table(rule.table));
+    attributes.extend(rule.priority.map(RuleAttribute::Priority));
+    attributes.extend(rule.fwmark.map(RuleAttribute::FwMark));
+    attributes.extend(
+        rule.suppress_prefix_length
+            .map(RuleAttribute::SuppressPrefixLen),
+    );
+    message
+}
+
+fn decode(family: Family, message: &RuleMessage) -> Option<Rule> {
+    let header = &message.header;
+    if header.action != RuleAction::ToTable
+        || header.dst_len != 0
+        || header.src_len != 0
+        || header.tos != 0
+    {
+        return None;
+    }
+    let mut rule = Rule {
+        family,
+        priority: None,
+        fwmark: None,
+        invert: header.flags.contains(RuleFlags::Invert),
+        table: header.table.into(),
+        suppress_prefix_length: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Table(table) => rule.table = *table,
+            RuleAttribute::Priority(priority) => rule.priority = Some(*priority),
+            RuleAttribute::FwMark(mark) => rule.fwmark = Some(*mark),
+            // The kernel writes "no limit" as all ones.
+            RuleAttribute::SuppressPrefixLen(length) => {
+                rule.suppress_prefix_length = Some(*length).filter(|&length| length != u32::MAX);
+            }
+            RuleAttribute::FwMask(u32::MAX | 0)
+            | RuleAttribute::Protocol(_)
+            | RuleAttribute::Other(_) => {}
+            RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            _ => return None,
+        }
+    }
+    // The first rule of all has priority 0, which the kernel does not write.
+    rule.priority.get_or_insert(0);
+    Some(rule)
+}

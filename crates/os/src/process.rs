@@ -1,0 +1,142 @@
+//! Other processes: who is at the other end of a socket, who holds a lock, who is still alive; and processes that
+//! outlive their parent.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::ptr;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Pid, setsid, test_kill_process};
+
+/// The user and group that stand for none.
+const NOBODY: u32 = u32::MAX;
+
+/// Who connected a unix socket, as the kernel recorded it at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerCredentials {
+    /// Process.
+    pub pid: i32,
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+}
+
+/// Who is at the other end of a connected unix socket. The process is 0 when it lives in a process namespace that this
+/// one cannot see into.
+///
+/// # Errors
+/// `NotConnected` when nobody is, or it is no unix socket.
+pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
+    // Where nobody connected, the kernel fills in these.
+    let mut credentials = libc::ucred {
+        pid: 0,
+        uid: NOBODY,
+        gid: NOBODY,
+    };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, the size of `credentials`, and both live across the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut len,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if credentials.uid == NOBODY {
+        return Err(io::ErrorKind::NotConnected.into());
+    }
+    Ok(PeerCredentials {
+        pid: credentials.pid,
+        uid: credentials.uid,
+        gid: credentials.gid,
+    })
+}
+
+/// The number of the group of that name, from wherever the system keeps its groups.
+pub fn group_id(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    let mut entry = libc::group {
+        gr_name: ptr::null_mut(),
+        gr_passwd: ptr::null_mut(),
+        gr_gid: 0,
+        gr_mem: ptr::null_mut(),
+    };
+    let mut found = ptr::null_mut();
+    // The text of one entry; a group of thousands of members needs more.
+    let mut text = vec![0; 1024];
+    loop {
+        // SAFETY: every pointer is to a live local; `text` is given with its true length; `name` is NUL-terminated.
+        let error = unsafe {
+            libc::getgrnam_r(
+                name.as_ptr(),
+                &mut entry,
+                text.as_mut_ptr(),
+                text.len(),
+                &mut found,
+            )
+        };
+        if error != libc::ERANGE || text.len() >= 1 << 20 {
+            return (!found.is_null()).then_some(entry.gr_gid);
+        }
+        text.resize(text.len() * 2, 0);
+    }
+}
+
+/// Whether a process of that number exists, a zombie included.
+pub fn is_alive(pid: i32) -> bool {
+    let Some(pid) = Some(pid).filter(|&pid| pid > 0).and_then(Pid::from_raw) else {
+        return false;
+    };
+    match test_kill_process(pid) {
+        Ok(()) => true,
+        // It exists and belongs to somebody else.
+        Err(error) => error == Errno::PERM,
+    }
+}
+
+/// Takes the exclusive lock of an open file, which lasts until the file is closed in every process that inherited it.
+/// `false` when another holds it.
+///
+/// # Errors
+/// The file system knows no locks.
+pub fn try_lock_exclusive(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a file to a user and a group; `None` leaves that one as it is.
+///
+/// # Errors
+/// `NotFound`, or `PermissionDenied` without CAP_CHOWN.
+pub fn chown(path: &Path, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    std::os::unix::fs::chown(path, uid, gid)
+}
+
+/// Starts `command` in a session of its own: it has no terminal, and neither Ctrl-C nor the end of the caller's session
+/// reaches it. Where its input and output go is the caller's to say.
+///
+/// # Errors
+/// As [`Command::spawn`].
+pub fn spawn_detached(command: &mut Command) -> io::Result<Child> {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed: setsid is one, and it allocates nothing.
+    unsafe { command.pre_exec(|| setsid().map(drop).map_err(io::Error::from)) };
+    command.spawn()
+}
+
+#[cfg(test)]
+mod tests;

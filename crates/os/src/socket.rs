@@ -1,0 +1,14 @@
+//! What [`crate::udp`] and [`crate::ping`] share: addresses, control messages and options as the kernel lays them out,
+//! and the system calls that carry them.
+//!
+//! The layouts are written and read byte by byte, so that only the calls themselves are unsafe.
+
+mod address;
+mod control;
+mod message;
+mod option;
+
+pub(crate) use address::RawAddress;
+pub(crate) use control::{ControlBuffer, ControlMessage, control_messages};
+pub(crate) use message::{MESSAGES_MAX, Outcome, receive, receive_many, send, send_many};
+pub(crate) use option::{bind_to_device, option, set_option};

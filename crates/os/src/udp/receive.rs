@@ -1,0 +1,153 @@
+//! Receiving: many trains in one system call.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::UdpSocket;
+use crate::socket::{
+    ControlBuffer, ControlMessage, MESSAGES_MAX, Outcome, RawAddress, control_messages,
+    receive_many,
+};
+
+/// Length of one slot in bytes: no datagram and no train that the kernel joins is longer.
+const SLOT_LEN: usize = 65_536;
+
+/// The two bits of the traffic class that are ECN (RFC 3168).
+const ECN_MASK: u8 = 0b11;
+
+impl UdpSocket {
+    /// Receives what has arrived, as much as `batch` has slots for, in one system call, and says how many trains that
+    /// is: 0 when nothing has. [`ReceiveBatch::iter_mut`] yields them.
+    ///
+    /// # Errors
+    /// The system call failed for another reason than having nothing to report; the batch is empty then.
+    pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        batch.filled = 0;
+        let received = match receive_many(
+            self.as_fd(),
+            &mut batch.contents,
+            SLOT_LEN,
+            &mut batch.sources,
+            &mut batch.controls,
+            &mut batch.outcomes,
+        ) {
+            Ok(received) => received,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                0
+            }
+            Err(error) => return Err(error),
+        };
+        batch.filled = received;
+        for slot in 0..received {
+            let mut beside = Beside {
+                stride: batch.outcomes[slot].len,
+                ..Beside::default()
+            };
+            for message in control_messages(&batch.controls[slot]) {
+                match message {
+                    ControlMessage::Stride(stride) => beside.stride = stride,
+                    ControlMessage::Local(ip, interface) => beside.local = Some((ip, interface)),
+                    ControlMessage::TrafficClass(class) => beside.ecn = class & ECN_MASK,
+                    ControlMessage::Overflowed(total) => self.on_overflowed(total),
+                    ControlMessage::HopLimit(_) => {}
+                }
+            }
+            batch.beside[slot] = beside;
+        }
+        Ok(received)
+    }
+
+    /// The kernel's counter has 32 bits and wraps; ours continues it.
+    pub(super) fn on_overflowed(&self, total: u32) {
+        let known = self.overflowed.load(Relaxed);
+        let new = total.wrapping_sub(known as u32);
+        // More than half the range ahead is behind: reports of one socket may overtake each other.
+        if new < u32::MAX / 2 {
+            self.overflowed.store(known + u64::from(new), Relaxed);
+        }
+    }
+}
+
+/// Room for many trains, allocated once and used for every receive.
+#[derive(Debug)]
+pub struct ReceiveBatch {
+    contents: Box<[u8]>,
+    sources: Box<[RawAddress]>,
+    controls: Box<[ControlBuffer]>,
+    outcomes: Box<[Outcome]>,
+    beside: Box<[Beside]>,
+    /// How many slots the last receive filled.
+    filled: usize,
+}
+
+/// What the control messages of one train say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beside {
+    stride: usize,
+    local: Option<(IpAddr, u32)>,
+    ecn: u8,
+}
+
+/// A train that was received: datagrams of one source, back to back.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// All datagrams.
+    pub contents: &'a mut [u8],
+    /// Length of each datagram in bytes but the last, which may be shorter. `contents.len()` for a single one.
+    pub stride: usize,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Which of our addresses it came to, and the index of the interface it came in by.
+    pub local: Option<(IpAddr, u32)>,
+    /// The two ECN bits of the outer header.
+    pub ecn: u8,
+    /// The datagram was longer than a slot and is cut short.
+    pub truncated: bool,
+}
+
+impl ReceiveBatch {
+    /// Room for `slots` trains, 1 to 64, of 64 KiB each. Memory that is never written is never taken.
+    pub fn new(slots: usize) -> Self {
+        let slots = slots.clamp(1, MESSAGES_MAX);
+        Self {
+            contents: vec![0; slots * SLOT_LEN].into(),
+            sources: vec![RawAddress::default(); slots].into(),
+            controls: vec![ControlBuffer::default(); slots].into(),
+            outcomes: vec![Outcome::default(); slots].into(),
+            beside: vec![Beside::default(); slots].into(),
+            filled: 0,
+        }
+    }
+
+    /// How many trains one receive delivers at most.
+    pub fn slots(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// The trains of the last receive, in the order of their arrival.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = Received<'_>> {
+        let about = self.sources.iter().zip(&self.outcomes).zip(&self.beside);
+        self.contents
+            .chunks_exact_mut(SLOT_LEN)
+            .zip(about)
+            .take(self.filled)
+            .filter_map(|(slot, ((source, outcome), beside))| {
+                Some(Received {
+                    contents: &mut slot[..outcome.len],
+                    stride: beside.stride,
+                    // Every UDP datagram has one.
+                    source: source.decode()?,
+                    local: beside.local,
+                    ecn: beside.ecn,
+                    truncated: outcome.truncated,
+                })
+            })
+    }
+}

@@ -1,0 +1,177 @@
+//! ICMP and ICMPv6 error messages: the two that we answer with, and reading the flow out of those that pass.
+//!
+//! An answer goes into the TUN, to the local sender of a packet we refused. Its source is the refused packet's
+//! destination: Linux ignores an error that comes from one of its own addresses, and no other address is known to be
+//! reachable. The rules about when to stay silent are those of RFC 1122 section 3.2.2 and RFC 4443 section 2.4.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::checksum;
+use crate::ip::{Chain, Header, ICMP, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, Version};
+
+/// Length of the ICMP header in front of the quote, in bytes; the same in both families.
+const HEADER_LEN: usize = 8;
+
+/// The longest message over IPv4, in bytes: what every host takes (RFC 1812 section 4.3.2.3).
+const MAX_LEN_V4: usize = 576;
+/// The longest message over IPv6, in bytes: its minimum MTU (RFC 4443 section 2.4 c).
+const MAX_LEN_V6: usize = 1280;
+
+const HOP_LIMIT: u8 = 64;
+/// Type of service "internetwork control", as Linux and RFC 1812 section 4.3.2.5 have it for errors.
+const INTERNETWORK_CONTROL: u8 = 0xc0;
+
+const DESTINATION_UNREACHABLE_V4: u8 = 3;
+const HOST_UNREACHABLE: u8 = 1;
+const FRAGMENTATION_NEEDED: u8 = 4;
+const DESTINATION_UNREACHABLE_V6: u8 = 1;
+const NO_ROUTE: u8 = 0;
+const PACKET_TOO_BIG: u8 = 2;
+const REDIRECT_V6: u8 = 137;
+
+/// The flow that an ICMP error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted {
+    /// Who sent the quoted packet.
+    pub source: IpAddr,
+    /// To whom.
+    pub destination: IpAddr,
+    /// The last header's protocol number.
+    pub protocol: u8,
+    /// Its first fields. TCP flags are zero where the quote ends before them.
+    pub header: Header,
+}
+
+/// Writes ICMP "fragmentation needed" (RFC 1191) or ICMPv6 "packet too big" for a refused packet into `out`, as a
+/// whole IP packet. `mtu` is the inner MTU in bytes. `out` is cleared first.
+///
+/// Returns false, with `out` empty, where no error may be sent: for ICMP errors and redirects, for later fragments,
+/// for addresses that are multicast, broadcast or unspecified, and for packets that cannot be read.
+pub fn too_big(refused: &Packet<'_>, mtu: u16, out: &mut Vec<u8>) -> bool {
+    let [high, low] = mtu.to_be_bytes();
+    match refused.version() {
+        Version::V4 => answer(refused, [DESTINATION_UNREACHABLE_V4, FRAGMENTATION_NEEDED], [0, 0, high, low], out),
+        Version::V6 => answer(refused, [PACKET_TOO_BIG, 0], [0, 0, high, low], out),
+    }
+}
+
+/// Writes ICMP "host unreachable" or ICMPv6 "no route to destination" for a refused packet into `out`, by the same
+/// rules as [`too_big`].
+pub fn unreachable(refused: &Packet<'_>, out: &mut Vec<u8>) -> bool {
+    match refused.version() {
+        Version::V4 => answer(refused, [DESTINATION_UNREACHABLE_V4, HOST_UNREACHABLE], [0; 4], out),
+        Version::V6 => answer(refused, [DESTINATION_UNREACHABLE_V6, NO_ROUTE], [0; 4], out),
+    }
+}
+
+/// Whether an ICMP or ICMPv6 type is an error message, which quotes the packet it is about.
+pub fn is_error(version: Version, kind: u8) -> bool {
+    match version {
+        // Unreachable, source quench, redirect, time exceeded, parameter problem (RFC 1122 section 3.2.2).
+        Version::V4 => matches!(kind, 3 | 4 | 5 | 11 | 12),
+        // RFC 4443 section 2.1.
+        Version::V6 => kind < 128,
+    }
+}
+
+/// The flow that an ICMP error quotes.
+///
+/// None if `packet` is no error, if it quotes fewer than eight bytes above IP, or if the quoted chain of headers
+/// cannot be followed. The quoted packet itself may be cut short, as it usually is. Nothing says that the quoted
+/// packet was ever sent: the caller looks for the flow in his own table.
+pub fn quoted(packet: &Packet<'_>) -> Option<Quoted> {
+    let upper = packet.upper().ok()?;
+    match upper.header {
+        Header::Icmp { kind, .. } if is_error(packet.version(), kind) => {}
+        _ => return None,
+    }
+    let quote = Packet::parse_quote(packet.bytes().get(upper.offset + HEADER_LEN..)?).ok()?;
+    if quote.version() != packet.version() {
+        return None;
+    }
+    let chain = Chain::follow(&quote).ok()?;
+    let header = chain.quoted_header(&quote).ok()?;
+    Some(Quoted { source: quote.source(), destination: quote.destination(), protocol: chain.protocol, header })
+}
+
+/// Writes an error with its type and code, and the four bytes in front of the quote.
+fn answer(refused: &Packet<'_>, kind_and_code: [u8; 2], rest: [u8; 4], out: &mut Vec<u8>) -> bool {
+    out.clear();
+    if !may_be_answered(refused) {
+        return false;
+    }
+    match (refused.source(), refused.destination()) {
+        (IpAddr::V4(sender), IpAddr::V4(receiver)) => {
+            let quote = &refused.bytes()[..refused.len().min(MAX_LEN_V4 - IPV4_HEADER_LEN - HEADER_LEN)];
+            write_header_v4(receiver, sender, HEADER_LEN + quote.len(), out);
+            write_message(kind_and_code, rest, quote, 0, out);
+        }
+        (IpAddr::V6(sender), IpAddr::V6(receiver)) => {
+            let quote = &refused.bytes()[..refused.len().min(MAX_LEN_V6 - IPV6_HEADER_LEN - HEADER_LEN)];
+            let len = HEADER_LEN + quote.len();
+            write_header_v6(receiver, sender, len, out);
+            write_message(kind_and_code, rest, quote, checksum::pseudo_v6(receiver, sender, ICMPV6, len), out);
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn may_be_answered(refused: &Packet<'_>) -> bool {
+    let names_one_host = |address: IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_broadcast() && !v4.is_multicast() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified(),
+    };
+    if !names_one_host(refused.source()) || !names_one_host(refused.destination()) {
+        return false;
+    }
+    match refused.upper().map(|upper| upper.header) {
+        Ok(Header::Icmp { kind: REDIRECT_V6, .. }) if refused.version() == Version::V6 => false,
+        Ok(Header::Icmp { kind, .. }) => !is_error(refused.version(), kind),
+        Ok(Header::LaterFragment) => false,
+        Ok(_) => true,
+        // It might hide an error.
+        Err(_) => false,
+    }
+}
+
+/// Writes the IPv4 header; `len` is that of the message behind it.
+fn write_header_v4(source: Ipv4Addr, destination: Ipv4Addr, len: usize, out: &mut Vec<u8>) {
+    const DONT_FRAGMENT: u8 = 0x40;
+    let mut header = [0; IPV4_HEADER_LEN];
+    header[0] = 0x45;
+    header[1] = INTERNETWORK_CONTROL;
+    header[2..4].copy_from_slice(&((IPV4_HEADER_LEN + len) as u16).to_be_bytes());
+    header[6] = DONT_FRAGMENT;
+    header[8] = HOP_LIMIT;
+    header[9] = ICMP;
+    header[12..16].copy_from_slice(&source.octets());
+    header[16..20].copy_from_slice(&destination.octets());
+    let checksum = checksum::finish(checksum::sum(&header));
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    out.extend_from_slice(&header);
+}
+
+/// Writes the IPv6 header; `len` is that of the message behind it.
+fn write_header_v6(source: Ipv6Addr, destination: Ipv6Addr, len: usize, out: &mut Vec<u8>) {
+    let mut header = [0; IPV6_HEADER_LEN];
+    header[0] = 0x60;
+    header[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+    header[6] = ICMPV6;
+    header[7] = HOP_LIMIT;
+    header[8..24].copy_from_slice(&source.octets());
+    header[24..40].copy_from_slice(&destination.octets());
+    out.extend_from_slice(&header);
+}
+
+/// Writes the message, whose checksum counts `pseudo` in: nothing for ICMP, the pseudo header for ICMPv6.
+fn write_message(kind_and_code: [u8; 2], rest: [u8; 4], quote: &[u8], pseudo: u32, out: &mut Vec<u8>) {
+    let sum = pseudo + checksum::sum(&kind_and_code) + checksum::sum(&rest) + checksum::sum(quote);
+    out.extend_from_slice(&kind_and_code);
+    out.extend_from_slice(&checksum::finish(sum).to_be_bytes());
+    out.extend_from_slice(&rest);
+    out.extend_from_slice(quote);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! What lies above the IP header: the chain of IPv6 extension headers, fragments, and the first fields of TCP, UDP
+//! and ICMP.
+//!
+//! This is what an allowlist believes, so it is written for a sender who lies. It answers with ports only if every
+//! receiver would read the same ports from this packet; where it cannot be sure it says why ([`Opaque`]), and whoever
+//! asks fails closed. The three evasions of RFC 1858, RFC 3128 and RFC 7112 have a name each: a first fragment too
+//! short for its ports, TCP at fragment offset 1, and a chain that goes on in a later fragment.
+//!
+//! Left out: ESP, whose content nobody can see (it is an upper protocol here), and checks of checksums.
+
+use etherparse::{
+    IpAuthHeaderSlice, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
+    TcpHeaderSlice, UdpHeaderSlice,
+};
+
+use super::{ICMP, ICMPV6, IPV6_HEADER_LEN, Ip, Packet, TCP, UDP, Version};
+
+/// Extension headers followed in one packet. Hosts send one or two; RFC 8504 section 5.3 lets a receiver set a limit.
+const MAX_EXTENSIONS: usize = 8;
+
+/// What stands above IP, as far as it can be seen in this packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upper {
+    /// The last header's protocol number: that of TCP, not that of the extension header in front of it. For a later
+    /// fragment of IPv6 it is what the fragment header names.
+    pub protocol: u8,
+    /// Where that header begins, in bytes from the start of the packet; where the payload begins for a later fragment.
+    pub offset: usize,
+    /// Set if this packet is a part of another. A fragment header on an unfragmented packet (RFC 6946) sets nothing.
+    pub fragment: Option<Fragment>,
+    /// The header's first fields.
+    pub header: Header,
+}
+
+/// Which part of which packet a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Identification, the same in all fragments of a packet: 16 bits in IPv4, 32 in IPv6.
+    pub id: u32,
+    /// Where its payload belongs, in units of 8 bytes: 0 to 8,191.
+    pub offset: u16,
+    /// Whether others follow.
+    pub more: bool,
+}
+
+/// The first fields of the upper header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// TCP.
+    Tcp {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+        /// CWR, ECE, URG, ACK, PSH, RST, SYN, FIN, from the highest bit to the lowest.
+        flags: u8,
+    },
+    /// UDP.
+    Udp {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+    },
+    /// ICMP in IPv4 or ICMPv6 in IPv6. One inside the other's family is [`Header::Other`].
+    Icmp {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+        /// Identifier of an echo request or reply, 0 for everything else.
+        id: u16,
+    },
+    /// Another protocol, or none at all (59).
+    Other,
+    /// Not the first fragment: there is nothing above IP to see.
+    LaterFragment,
+}
+
+/// Why the chain cannot be followed. An allowlist fails closed on these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opaque {
+    /// An extension header that is known to be one, of unknown layout (253 and 254, the experimental numbers).
+    UnknownExtension,
+    /// More extension headers than anyone sends, or two fragment headers.
+    ChainTooLong,
+    /// The packet ends before its headers do, or a length in them says so.
+    Truncated,
+    /// A first fragment that leaves a part of the headers to later ones.
+    ShortFirstFragment,
+    /// A fragment that would overwrite the TCP flags of another (RFC 1858 section 3.1).
+    TcpAtOffsetOne,
+}
+
+impl Packet<'_> {
+    /// What stands above IP, seen through extension headers and fragmentation.
+    ///
+    /// # Errors
+    /// [`Opaque`] when that cannot be said with certainty.
+    #[inline]
+    pub fn upper(&self) -> Result<Upper, Opaque> {
+        let chain = Chain::follow(self)?;
+        let header = chain.header(self)?;
+        Ok(Upper { protocol: chain.protocol, offset: chain.offset, fragment: chain.fragment, header })
+    }
+}
+
+/// The way from the IP header to the upper one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    pub(crate) protocol: u8,
+    /// Never beyond the end of the packet.
+    pub(crate) offset: usize,
+    pub(crate) fragment: Option<Fragment>,
+    /// There is a routing header: the destination address may not be the final one.
+    pub(crate) is_routed: bool,
+}
+
+impl Chain {
+    #[inline]
+    pub(crate) fn follow(packet: &Packet<'_>) -> Result<Self, Opaque> {
+        match packet.ip() {
+            Ip::V4(header) => Ok(Self::of_v4(header)),
+            Ip::V6(header) => Self::of_v6(header, packet.bytes()),
+        }
+    }
+
+    #[inline]
+    fn of_v4(header: Ipv4HeaderSlice<'_>) -> Self {
+        let fragment = header.is_fragmenting_payload().then(|| Fragment {
+            id: u32::from(header.identification()),
+            offset: header.fragments_offset().value(),
+            more: header.more_fragments(),
+        });
+        Self { protocol: header.protocol().0, offset: header.slice().len(), fragment, is_routed: false }
+    }
+
+    #[inline]
+    fn of_v6(header: Ipv6HeaderSlice<'_>, bytes: &[u8]) -> Result<Self, Opaque> {
+        let chain =
+            Self { protocol: header.next_header().0, offset: IPV6_HEADER_LEN, fragment: None, is_routed: false };
+        match chain.protocol {
+            TCP | UDP | ICMPV6 => Ok(chain),
+            _ => chain.extended(bytes),
+        }
+    }
+
+    /// Steps over the extension headers that begin here.
+    fn extended(mut self, bytes: &[u8]) -> Result<Self, Opaque> {
+        let mut has_fragment_header = false;
+        for _ in 0..=MAX_EXTENSIONS {
+            let rest = &bytes[self.offset..];
+            let (next, len) = match self.protocol {
+                // Hop-by-hop options, routing, destination options, mobility, HIP, shim6: one layout.
+                0 | 43 | 60 | 135 | 139 | 140 => {
+                    let header = Ipv6RawExtHeaderSlice::from_slice(rest).map_err(|_| self.cut_short())?;
+                    self.is_routed |= self.protocol == 43;
+                    (header.next_header(), header.slice().len())
+                }
+                44 if has_fragment_header => return Err(Opaque::ChainTooLong),
+                44 => {
+                    let header = Ipv6FragmentHeaderSlice::from_slice(rest).map_err(|_| self.cut_short())?;
+                    has_fragment_header = true;
+                    if header.is_fragmenting_payload() {
+                        let offset = header.fragment_offset().value();
+                        self.fragment =
+                            Some(Fragment { id: header.identification(), offset, more: header.more_fragments() });
+                    }
+                    (header.next_header(), header.slice().len())
+                }
+                // The authentication header counts its length differently.
+                51 => {
+                    let header = IpAuthHeaderSlice::from_slice(rest).map_err(|_| self.cut_short())?;
+                    (header.next_header(), header.slice().len())
+                }
+                253 | 254 => return Err(Opaque::UnknownExtension),
+                _ => return Ok(self),
+            };
+            self.protocol = next.0;
+            self.offset += len;
+            if self.is_later_fragment() {
+                return Ok(self);
+            }
+        }
+        Err(Opaque::ChainTooLong)
+    }
+
+    /// The first fields of the upper header, if all of that header is there.
+    #[inline]
+    fn header(&self, packet: &Packet<'_>) -> Result<Header, Opaque> {
+        if self.is_later_fragment() {
+            return self.later_fragment();
+        }
+        let bytes = &packet.bytes()[self.offset..];
+        let header = match self.protocol {
+            TCP => {
+                let tcp = TcpHeaderSlice::from_slice(bytes).map_err(|_| self.cut_short())?;
+                Header::Tcp { source: tcp.source_port(), destination: tcp.destination_port(), flags: tcp.slice()[13] }
+            }
+            UDP => {
+                let udp = UdpHeaderSlice::from_slice(bytes).map_err(|_| self.cut_short())?;
+                let len = usize::from(udp.length());
+                // A first fragment's length counts what later fragments carry.
+                if len < udp.slice().len() || (self.fragment.is_none() && len > bytes.len()) {
+                    return Err(Opaque::Truncated);
+                }
+                Header::Udp { source: udp.source_port(), destination: udp.destination_port() }
+            }
+            protocol if protocol == icmp_of(packet.version()) => {
+                let header = bytes.first_chunk::<8>().ok_or(self.cut_short())?;
+                icmp_header(packet.version(), header)
+            }
+            _ => Header::Other,
+        };
+        Ok(header)
+    }
+
+    /// As [`Chain::header`], for the quote in an ICMP error: eight bytes are enough (RFC 792), lengths may point
+    /// beyond it, and TCP flags that were not quoted read as zero.
+    pub(crate) fn quoted_header(&self, packet: &Packet<'_>) -> Result<Header, Opaque> {
+        if self.is_later_fragment() {
+            return self.later_fragment();
+        }
+        let bytes = &packet.bytes()[self.offset..];
+        let header = bytes.first_chunk::<8>();
+        let source_and_destination =
+            |header: &[u8; 8]| (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
+        Ok(match self.protocol {
+            TCP => {
+                let (source, destination) = source_and_destination(header.ok_or(self.cut_short())?);
+                Header::Tcp { source, destination, flags: bytes.get(13).copied().unwrap_or(0) }
+            }
+            UDP => {
+                let (source, destination) = source_and_destination(header.ok_or(self.cut_short())?);
+                Header::Udp { source, destination }
+            }
+            protocol if protocol == icmp_of(packet.version()) => {
+                icmp_header(packet.version(), header.ok_or(self.cut_short())?)
+            }
+            _ => Header::Other,
+        })
+    }
+
+    fn later_fragment(&self) -> Result<Header, Opaque> {
+        match self.fragment {
+            Some(Fragment { offset: 1, .. }) if self.protocol == TCP => Err(Opaque::TcpAtOffsetOne),
+            _ => Ok(Header::LaterFragment),
+        }
+    }
+
+    fn is_later_fragment(&self) -> bool {
+        self.fragment.is_some_and(|fragment| fragment.offset > 0)
+    }
+
+    /// What it means that a header is not all there: in a first fragment somebody hides the rest in a later one.
+    fn cut_short(&self) -> Opaque {
+        if self.fragment.is_some() { Opaque::ShortFirstFragment } else { Opaque::Truncated }
+    }
+}
+
+fn icmp_of(version: Version) -> u8 {
+    match version {
+        Version::V4 => ICMP,
+        Version::V6 => ICMPV6,
+    }
+}
+
+fn icmp_header(version: Version, header: &[u8; 8]) -> Header {
+    let kind = header[0];
+    let is_echo = match version {
+        Version::V4 => matches!(kind, 8 | 0),
+        Version::V6 => matches!(kind, 128 | 129),
+    };
+    let id = if is_echo { u16::from_be_bytes([header[4], header[5]]) } else { 0 };
+    Header::Icmp { kind, code: header[1], id }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Clamping the MSS option of TCP, so that both ends of a connection send segments that fit the tunnel.
+//!
+//! The MTU of a route stops what this host sends; the option is the only way to reach what the other end sends, and
+//! it works where ICMP is filtered (RFC 4459 section 3.2).
+
+use crate::checksum;
+use crate::ip::{Header, Packet, Version};
+
+/// The flag of the two segments that may carry the option.
+const SYN: u8 = 0x02;
+const OPTION_END: u8 = 0;
+const OPTION_NOP: u8 = 1;
+const OPTION_MSS: u8 = 2;
+const OPTION_MSS_LEN: usize = 4;
+/// TCP header without options, in bytes.
+const HEADER_LEN: usize = 20;
+const CHECKSUM: usize = 16;
+
+/// Lowers the MSS option of a SYN or SYN-ACK to what fits `mtu`, the inner MTU in bytes: `mtu` less 40 for IPv4, less
+/// 60 for IPv6. It never raises it, and leaves a SYN without the option alone. Returns whether anything was changed.
+///
+/// The packet's checksum is updated, not computed, so it must be a finished one. A packet that cannot be read, a
+/// later fragment, and an `mtu` with no room for a single byte change nothing.
+pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
+    let Some((tcp_at, version)) = syn(packet) else { return false };
+    let headers_len = match version {
+        Version::V4 => 40,
+        Version::V6 => 60,
+    };
+    // An MTU beyond what the option can say limits nothing.
+    let Some(limit) = mtu.checked_sub(headers_len).and_then(|limit| u16::try_from(limit).ok()) else { return false };
+    limit > 0 && clamp_options(&mut packet[tcp_at..], limit)
+}
+
+/// Where the TCP header begins, if this is a packet with SYN.
+fn syn(packet: &[u8]) -> Option<(usize, Version)> {
+    let packet = Packet::parse(packet).ok()?;
+    let upper = packet.upper().ok()?;
+    match upper.header {
+        Header::Tcp { flags, .. } if flags & SYN != 0 => Some((upper.offset, packet.version())),
+        _ => None,
+    }
+}
+
+/// Lowers every MSS option in a checked TCP header: receivers differ in which of several they believe.
+fn clamp_options(tcp: &mut [u8], limit: u16) -> bool {
+    let header_len = usize::from(tcp[12] >> 4) * 4;
+    let mut changed = false;
+    let mut at = HEADER_LEN;
+    while let Some(len) = option_len(&tcp[at..header_len]) {
+        if tcp[at] == OPTION_MSS && len == OPTION_MSS_LEN {
+            changed |= lower(tcp, at + 2, limit);
+        }
+        at += len;
+    }
+    changed
+}
+
+/// Length of the option at the start of `options`. None at their end, and where no receiver would read on.
+fn option_len(options: &[u8]) -> Option<usize> {
+    match *options {
+        [] | [OPTION_END, ..] => None,
+        [OPTION_NOP, ..] => Some(1),
+        [_, len, ..] if (2..=options.len()).contains(&usize::from(len)) => Some(usize::from(len)),
+        _ => None,
+    }
+}
+
+/// Lowers the 16-bit number at `at` to `limit`.
+fn lower(tcp: &mut [u8], at: usize, limit: u16) -> bool {
+    let old = u16::from_be_bytes([tcp[at], tcp[at + 1]]);
+    if old <= limit {
+        return false;
+    }
+    tcp[at..at + 2].copy_from_slice(&limit.to_be_bytes());
+
+    let checksum = u16::from_be_bytes([tcp[CHECKSUM], tcp[CHECKSUM + 1]]);
+    // Behind a single NOP the number straddles two of the checksum's words: each byte counts in the other's place.
+    let checksum = if at.is_multiple_of(2) {
+        checksum::update(checksum, old, limit)
+    } else {
+        checksum::update(checksum, old.swap_bytes(), limit.swap_bytes())
+    };
+    tcp[CHECKSUM..CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! The rules of the code that a compiler does not know: which crate may use which, where unsafe and boringtun live, how files open
+//! and how long they get.
+#![allow(clippy::disallowed_methods, reason = "reads the source tree of the workspace")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Who may use whom. A crate that is not named here may use none of ours.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("overlay", &["overlay-cli"]),
+    ("overlay-cli", &["overlay-daemon", "overlay-rendezvous", "overlay-wire"]),
+    ("overlay-daemon", &["overlay-core", "overlay-os", "overlay-wire"]),
+    ("overlay-rendezvous", &["overlay-wire", "overlay-os"]),
+    ("overlay-core", &["overlay-wire"]),
+    ("overlay-os", &["overlay-wire"]),
+    ("overlay-sim", &["overlay-core", "overlay-rendezvous", "overlay-wire"]),
+    ("overlay-wire", &[]),
+];
+
+/// Beyond this a file holds a second noun that wants a file of its own. Tests apart.
+const LONGEST_FILE: usize = 600;
+
+#[test]
+fn every_arrow_between_crates_is_one_the_design_names() {
+    let mut wrong = Vec::new();
+    for manifest in manifests() {
+        let name = manifest["package"]["name"].as_str().expect("a package has a name").to_owned();
+        let allowed = ARROWS.iter().find(|(from, _)| *from == name).map_or(&[][..], |(_, to)| to);
+        // The root's tests and benches may use every crate.
+        let tables: &[&str] = match name.as_str() {
+            "overlay" => &["dependencies", "build-dependencies"],
+            _ => &["dependencies", "dev-dependencies", "build-dependencies"],
+        };
+        for table in tables {
+            let used = manifest.get(table).and_then(toml::Value::as_table).into_iter().flatten();
+            for (dependency, _) in used.filter(|(dependency, _)| dependency.starts_with("overlay")) {
+                if !allowed.contains(&dependency.as_str()) {
+                    wrong.push(format!("{name} -> {dependency} in [{table}]"));
+                }
+            }
+        }
+        assert!(manifest.get("target").is_none(), "{name}: a [target] table could hide an arrow from this test");
+    }
+    assert!(wrong.is_empty(), "arrows that the design does not allow: {wrong:#?}");
+}
+
+#[test]
+fn the_crates_are_those_of_the_design() {
+    let names: BTreeSet<_> =
+        manifests().iter().map(|manifest| manifest["package"]["name"].as_str().unwrap_or_default().to_owned()).collect();
+    let known: BTreeSet<_> = ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let strangers: Vec<_> = names.difference(&known).collect();
+    assert!(strangers.is_empty(), "crates without a rule of their own: {strangers:?}");
+}
+
+#[test]
+fn unsafe_code_is_forbidden_everywhere_but_in_os() {
+    let root = manifest(Path::new("Cargo.toml"));
+    assert_eq!(root["workspace"]["lints"]["rust"]["unsafe_code"].as_str(), Some("forbid"));
+    for manifest in manifests() {
+        let name = manifest["package"]["name"].as_str().expect("a package has a name");
+        let inherits = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool);
+        assert!(inherits == Some(true) || name == "overlay-os", "{name} does not take the workspace's lints");
+    }
+    for file in sources().iter().filter(|file| !file.path.starts_with("crates/os") && !file.is_this()) {
+        let found = file.code_lines().find(|(_, line)| words(line).any(|word| word == "unsafe"));
+        assert!(found.is_none(), "unsafe outside crates/os: {}:{}", file.path.display(), found.map_or(0, |(number, _)| number));
+    }
+}
+
+#[test]
+fn boringtun_is_named_in_one_file_only() {
+    let home = Path::new("crates/core/src/data/session.rs");
+    let folder = Path::new("crates/core/src/data/session");
+    for file in sources().iter().filter(|file| file.path != home && !file.path.starts_with(folder) && !file.is_this()) {
+        let found = file.code_lines().find(|(_, line)| line.contains("boringtun::") || line.contains("use boringtun"));
+        assert!(found.is_none(), "boringtun is used in {}:{}", file.path.display(), found.map_or(0, |(number, _)| number));
+    }
+    for manifest in manifests() {
+        let name = manifest["package"]["name"].as_str().expect("a package has a name");
+        let uses = manifest.get("dependencies").is_some_and(|table| table.get("boringtun").is_some());
+        assert!(!uses || name == "overlay-core", "{name} depends on boringtun");
+    }
+}
+
+#[test]
+fn the_pure_crates_cannot_name_the_clock_sockets_threads_or_global_randomness() {
+    let root = manifest(Path::new("Cargo.toml"));
+    for lint in ["disallowed_methods", "disallowed_types"] {
+        assert_eq!(root["workspace"]["lints"]["clippy"][lint].as_str(), Some("deny"), "{lint}");
+    }
+    let clippy = manifest(Path::new("clippy.toml"));
+    let listed = |list: &str| -> Vec<String> {
+        let entries = clippy[list].as_array().expect("a list");
+        entries.iter().filter_map(|entry| entry["path"].as_str()).map(str::to_owned).collect()
+    };
+    let (methods, types) = (listed("disallowed-methods"), listed("disallowed-types"));
+    for method in ["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn", "std::thread::sleep"] {
+        assert!(methods.iter().any(|listed| listed == method), "{method} is not disallowed");
+    }
+    for name in ["std::net::UdpSocket", "std::net::TcpStream", "std::net::TcpListener", "rand_core::OsRng"] {
+        assert!(types.iter().any(|listed| listed == name), "{name} is not disallowed");
+    }
+    // A pure crate takes no exception from them, tests apart.
+    let pure = ["crates/core/src", "crates/wire/src", "crates/sim/src"];
+    for file in sources().iter().filter(|file| pure.iter().any(|folder| file.path.starts_with(folder)) && !file.is_test()) {
+        let found = file.code_lines().find(|(_, line)| line.contains("clippy::disallowed"));
+        assert!(found.is_none(), "an exception in {}:{}", file.path.display(), found.map_or(0, |(number, _)| number));
+    }
+}
+
+#[test]
+fn every_source_file_says_first_what_it_is() {
+    for file in sources() {
+        assert!(file.text.starts_with("//!"), "{} does not open with `//!`", file.path.display());
+    }
+}
+
+#[test]
+fn no_source_file_grows_beyond_600_lines() {
+    for file in sources().iter().filter(|file| !file.is_test()) {
+        let length = file.text.lines().count();
+        assert!(length <= LONGEST_FILE, "{} has {length} lines", file.path.display());
+    }
+}
+
+/// A Rust file of the workspace.
+struct Source {
+    /// From the root of the repository.
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    fn is_test(&self) -> bool {
+        self.path.components().any(|part| part.as_os_str() == "tests") || self.path.ends_with("tests.rs")
+    }
+
+    /// The one file that has to write down what it looks for.
+    fn is_this(&self) -> bool {
+        self.path == Path::new("tests/architecture.rs")
+    }
+
+    /// Its lines that are no comments, numbered from 1.
+    fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        let numbered = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn manifest(path: &Path) -> toml::Value {
+    let text = fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The root's and every crate's.
+fn manifests() -> Vec<toml::Value> {
+    let crates = fs::read_dir(root().join("crates")).expect("the folder of the crates").flatten();
+    let folders = crates.map(|entry| Path::new("crates").join(entry.file_name()));
+    let all = folders.map(|folder| folder.join("Cargo.toml")).filter(|path| root().join(path).exists());
+    [PathBuf::from("Cargo.toml")].into_iter().chain(all).map(|path| manifest(&path)).collect()
+}
+
+/// Every Rust file under crates, tests and benches.
+fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders: Vec<_> = ["crates", "tests", "benches"].map(PathBuf::from).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).into_iter().flatten().flatten() {
+            let path = folder.join(entry.file_name());
+            if root().join(&path).is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(root().join(&path)).expect("a source file is UTF-8");
+                found.push(Source { path, text });
+            }
+        }
+    }
+    assert!(found.len() > 20, "found {} files: the test looks in the wrong place", found.len());
+    found
+}

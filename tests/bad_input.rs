@@ -1,0 +1,337 @@
+//! What is wrong is said in words that a user can act on, with the exit code that a script can, and the host stays as it was.
+//!
+//! The messages are compared whole: they are part of the product. The many ways in which a config can be wrong are tested one by
+//! one beside the parser; here stand those that a user meets first, and those that only a real system can show.
+
+mod lab;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
+
+use lab::footprint::Footprint;
+use lab::{A, B, Finished, Host, Outside, Pair, SHORTLY, within};
+
+const BOB: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+const CAROL: &str = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=";
+
+/// A config that would work, up to its peers. The key file is beside it.
+const GOOD: &str = "\
+[interface]
+name = \"ovbad\"
+private_key_file = \"private.key\"
+addresses = [\"10.77.0.1/24\"]
+";
+
+/// A config with one thing wrong, and the three lines that are said about it.
+struct Wrong {
+    what: &'static str,
+    config: String,
+    error: &'static str,
+    cause: &'static str,
+    hint: &'static str,
+    /// The place in the file, as it is drawn above the three lines.
+    place: &'static str,
+}
+
+#[test]
+fn a_wrong_config_is_refused_with_its_place_its_reason_and_what_to_write() {
+    let Some(pair) = Pair::new("wrong configs") else { return };
+    let host = &pair.a;
+    let before = Footprint::of(host);
+    for wrong in wrong_configs() {
+        host.write("overlay.toml", &wrong.config);
+        let said = in_its_folder(host, "up overlay.toml");
+        let Wrong { what, error, cause, hint, place, .. } = wrong;
+        assert_eq!(said.code, 5, "{what}: {said:?}");
+        assert_eq!(said.stdout, "", "{what}");
+        let expected = format!("\n\nerror: {error}\ncause: {cause}\nhint: {hint}\n");
+        assert!(said.stderr.ends_with(&expected), "{what}: expected{expected}--- said\n{}", said.stderr);
+        assert!(said.stderr.contains(&format!("--> overlay.toml:{place}\n")), "{what}: {}", said.stderr);
+        // `config check` runs the same code.
+        let checked = in_its_folder(host, "config check overlay.toml");
+        assert_eq!((checked.code, checked.stderr), (5, said.stderr), "{what}");
+        // `-d` says it before it detaches.
+        let detached = in_its_folder(host, "up -d overlay.toml");
+        assert_eq!((detached.code, detached.stderr), (5, checked_text(host)), "{what}");
+    }
+    before.assert_unchanged(host);
+}
+
+fn wrong_configs() -> Vec<Wrong> {
+    let peer = |keys: &str| format!("{GOOD}\n[[peer]]\nname = \"bob\"\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n{keys}");
+    let two = |second: &str| peer(&format!("\n[[peer]]\nname = \"carol\"\n{second}"));
+    let invalid = "`overlay.toml` is not a valid config";
+    vec![
+        Wrong {
+            what: "bad TOML",
+            config: GOOD.replace("\"private.key\"", "\"private.key"),
+            error: invalid,
+            cause: "line 3: invalid basic string",
+            hint: "overlay config check overlay.toml",
+            place: "3:1",
+        },
+        Wrong {
+            what: "unknown key",
+            config: GOOD.replace("addresses", "adresses"),
+            error: invalid,
+            cause: "line 4: unknown key `adresses` in [interface], did you mean `addresses`?",
+            hint: "write `addresses`",
+            place: "4:1",
+        },
+        Wrong {
+            what: "bad CIDR",
+            config: GOOD.replace("/24", "/33"),
+            error: invalid,
+            cause: "line 4: `10.77.0.1/33` is no prefix: an IPv4 prefix has a length from 0 to 32",
+            hint: "write \"10.77.0.1/32\" for this address alone",
+            place: "4:14",
+        },
+        Wrong {
+            what: "a key that is too short",
+            config: peer("").replace(BOB, "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8A=="),
+            error: invalid,
+            cause: "",
+            hint: "",
+            place: "8:14",
+        },
+        Wrong {
+            what: "a low-order key",
+            config: peer("").replace(BOB, "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            error: invalid,
+            cause: "",
+            hint: "",
+            place: "8:14",
+        },
+        Wrong {
+            what: "duplicate peer",
+            config: two(&format!("public_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.3/32\"]\n")),
+            error: invalid,
+            cause: "line 13: peers `bob` and `carol` have the same public key",
+            hint: "every peer has a key of its own; merge the two or correct one key",
+            place: "13:14",
+        },
+        Wrong {
+            what: "equal allowed IPs",
+            config: two(&format!("public_key = \"{CAROL}\"\nallowed_ips = [\"10.77.0.2/32\"]\n")),
+            error: invalid,
+            cause: "line 14: 10.77.0.2/32 belongs to both peers `bob` and `carol`",
+            hint: "a prefix has one owner: remove it from one; a longer prefix inside a shorter one is fine",
+            place: "14:16",
+        },
+        Wrong {
+            what: "port out of range",
+            config: GOOD.to_owned() + "listen_port = 70000\n",
+            error: invalid,
+            cause: "line 5: `listen_port` is 70000, which is not a UDP port",
+            hint: "a UDP port is a number from 0 to 65535",
+            place: "5:15",
+        },
+        Wrong {
+            what: "a route that swallows the endpoint",
+            config: peer("endpoint = \"192.0.2.7:51820\"\n").replace("10.77.0.2/32", "192.0.2.0/24"),
+            error: invalid,
+            cause: "line 9: the route to 192.0.2.0/24 swallows the endpoint 192.0.2.7 of peer `bob`: its packets would be sent into the tunnel",
+            hint: "take 192.0.2.7 out of `allowed_ips`, or set `fwmark` or table = \"off\" in [interface] and route it yourself",
+            place: "9:16",
+        },
+    ]
+}
+
+#[test]
+fn a_config_that_is_not_there_is_named() {
+    let Some(pair) = Pair::new("no config") else { return };
+    let said = in_its_folder(&pair.a, "up missing.toml");
+    refused(&said, 5, "there is no file `missing.toml`", None, "`overlay config init -o missing.toml` writes a commented one to start from");
+    let said = in_its_folder(&pair.a, "up nosuchname");
+    refused(
+        &said,
+        5,
+        "there is no file `/etc/overlay/nosuchname.toml`",
+        None,
+        "`overlay config init -o /etc/overlay/nosuchname.toml` writes a commented one to start from",
+    );
+}
+
+#[test]
+fn without_root_it_says_so_and_how_to_get_it() {
+    let Some(pair) = Pair::new("no root") else { return };
+    let host = &pair.a;
+    let before = Footprint::of(host);
+    // Readable by anybody: the binary, and a folder with config and key that belong to nobody.
+    let dir = pair.lab.dir().join("public");
+    fs::create_dir(&dir).expect("a folder of our own");
+    fs::copy(env!("CARGO_BIN_EXE_overlay"), dir.join("overlay")).expect("a copy of the binary");
+    fs::write(dir.join("overlay.toml"), GOOD).expect("a file of our own");
+    fs::copy(host.private_key_file(), dir.join("private.key")).expect("a copy of the key");
+    for path in [&dir, &dir.join("overlay.toml"), &dir.join("private.key")] {
+        chown(path, Some(65534), Some(65534)).expect("our own file");
+    }
+    for path in [pair.lab.dir(), &dir, &dir.join("overlay")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own file");
+    }
+    let mut command = host.command("setpriv --reuid 65534 --regid 65534 --clear-groups ./overlay --runtime-dir run up overlay.toml");
+    let said = finished(command.current_dir(&dir));
+    refused(
+        &said,
+        4,
+        "creating a network interface needs root",
+        Some("this process lacks the capability CAP_NET_ADMIN"),
+        "sudo overlay up overlay.toml",
+    );
+    before.assert_unchanged(host);
+}
+
+#[test]
+fn without_a_tun_device_it_says_what_is_missing() {
+    let Some(pair) = Pair::new("no /dev/net/tun") else { return };
+    let host = &pair.a;
+    host.write("overlay.toml", GOOD);
+    let before = Footprint::of(host);
+    // An empty folder over /dev/net, in the mounts of this one command.
+    let line = format!(
+        "mount -t tmpfs tmpfs /dev/net; exec {} --runtime-dir {} up overlay.toml",
+        env!("CARGO_BIN_EXE_overlay"),
+        host.runtime_dir().display()
+    );
+    let said = finished(host.command(["sh", "-ec", &line]).current_dir(host.dir()));
+    refused(
+        &said,
+        1,
+        "/dev/net/tun is missing",
+        Some("the kernel module `tun` is not loaded, or this container was not given the device"),
+        "sudo modprobe tun; in a container: docker run --cap-add NET_ADMIN --device /dev/net/tun ...",
+    );
+    before.assert_unchanged(host);
+}
+
+#[test]
+fn an_interface_that_exists_is_never_taken_over() {
+    let Some(pair) = Pair::new("interface exists") else { return };
+    let host = &pair.a;
+    host.write("overlay.toml", GOOD);
+    let kinds = [
+        ("tuntap add dev ovbad mode tun", "a `tun` device"),
+        ("link add ovbad type bridge", "a `bridge` device"),
+        ("link add ovbad type veth peer name ovbad2", "a `veth` device"),
+    ];
+    for (make, kind) in kinds {
+        host.ip(make);
+        let before = Footprint::of(host);
+        refused(
+            &in_its_folder(host, "up overlay.toml"),
+            9,
+            "interface `ovbad` already exists",
+            Some(&format!("it is {kind} that this daemon did not make, and none is ever taken over")),
+            "sudo ip link delete ovbad, or set another `name` in overlay.toml",
+        );
+        before.assert_unchanged(host);
+        host.ip("link delete ovbad");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let Some(pair) = Pair::new("port in use") else { return };
+    let host = &pair.a;
+    host.write("overlay.toml", GOOD);
+    for occupant in ["UDP4-RECV:51820", "UDP6-RECV:51820,ipv6only=1"] {
+        let socat = host.spawn(format!("socat -u {occupant} /dev/null"));
+        within(SHORTLY, "the port to be taken", || (!host.exec("ss -Hlun sport = :51820").is_empty()).then_some(()));
+        let before = Footprint::of(host);
+        refused(
+            &in_its_folder(host, "up overlay.toml"),
+            9,
+            "UDP port 51820 is already in use",
+            Some("another program, or another tunnel, listens on it"),
+            "set another `listen_port` in overlay.toml; to see who has it: sudo ss -lunp sport = :51820",
+        );
+        before.assert_unchanged(host);
+        drop(socat);
+        within(SHORTLY, "the port to be free", || host.exec("ss -Hlun sport = :51820").is_empty().then_some(()));
+    }
+}
+
+#[test]
+fn an_address_or_route_of_another_device_is_not_taken() {
+    let Some(pair) = Pair::new("address in use") else { return };
+    let host = &pair.a;
+    host.write("overlay.toml", GOOD);
+    host.ip("address add 10.77.0.1/32 dev to-b");
+    let before = Footprint::of(host);
+    refused(
+        &in_its_folder(host, "up overlay.toml"),
+        9,
+        "address 10.77.0.1 is already in use on `to-b`",
+        Some("a virtual IP answers on its own interface only"),
+        "give this host another address in overlay.toml, or: sudo ip address delete 10.77.0.1/32 dev to-b",
+    );
+    before.assert_unchanged(host);
+    host.ip("address delete 10.77.0.1/32 dev to-b");
+
+    host.ip("route add 10.77.0.0/24 via 10.1.0.2");
+    let before = Footprint::of(host);
+    refused(
+        &in_its_folder(host, "up overlay.toml"),
+        9,
+        "a route to 10.77.0.0/24 already exists, through `to-b`",
+        Some("the config sends the same prefix through the tunnel"),
+        "choose addresses from another prefix in overlay.toml",
+    );
+    before.assert_unchanged(host);
+}
+
+#[test]
+fn the_second_up_of_a_config_leaves_the_first_alone() {
+    let Some(pair) = Pair::new("second up") else { return };
+    let (on_a, _on_b) = pair.up(Outside::V4);
+    pair.a.reaches(B.v4);
+    let before = Footprint::of(&pair.a);
+    let name = pair.a.interface();
+    let said = in_its_folder(&pair.a, "up overlay.toml");
+    refused(
+        &said,
+        9,
+        &format!("`{name}` is already running"),
+        Some(&format!("process {} holds {}/{name}.lock", on_a.pid(), pair.a.runtime_dir().display())),
+        &format!("sudo overlay reload {name}, or sudo overlay down {name} first"),
+    );
+    before.assert_unchanged(&pair.a);
+    pair.b.reaches(A.v4);
+    on_a.stop();
+}
+
+#[test]
+fn with_json_an_error_is_one_object_on_stdout() {
+    let Some(pair) = Pair::new("json errors") else { return };
+    let said = in_its_folder(&pair.a, "--json up missing.toml");
+    assert_eq!((said.code, said.stderr.as_str()), (5, ""));
+    let object: serde_json::Value = serde_json::from_str(&said.stdout).expect("one object");
+    for (key, value) in [("schema", "overlay.error.v1"), ("status", "error"), ("code", "config")] {
+        assert_eq!(object[key], value, "{object:#}");
+    }
+    assert_eq!(object["message"], "there is no file `missing.toml`");
+    assert_eq!(in_its_folder(&pair.a, "--json status").code, 3);
+    assert_eq!(in_its_folder(&pair.a, "no-such-verb").code, 2);
+}
+
+/// A verb, run in the host's folder so that messages hold relative paths.
+fn in_its_folder(host: &Host, arguments: &str) -> Finished {
+    finished(host.overlay_command(arguments).current_dir(host.dir()))
+}
+
+fn finished(command: &mut Command) -> Finished {
+    command.output().expect("`ip` is installed").into()
+}
+
+fn checked_text(host: &Host) -> String {
+    in_its_folder(host, "config check overlay.toml").stderr
+}
+
+/// Requires this exit code and these lines, and nothing else on either stream.
+#[track_caller]
+fn refused(said: &Finished, code: i32, error: &str, cause: Option<&str>, hint: &str) {
+    let cause = cause.map(|cause| format!("cause: {cause}\n")).unwrap_or_default();
+    assert_eq!(said.stderr, format!("error: {error}\n{cause}hint: {hint}\n"));
+    assert_eq!((said.code, said.stdout.as_str()), (code, ""));
+}

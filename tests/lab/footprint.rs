@@ -1,0 +1,80 @@
+//! What a program has changed on a host: links, addresses, routes, rules, sockets, nft tables, files.
+//!
+//! Read with Debian's own tools, never with our netlink code: a bug there must not hide itself.
+
+use std::fs;
+use std::path::Path;
+
+use super::host::Host;
+
+/// What stands on a host, as text to compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    parts: Vec<(&'static str, String)>,
+}
+
+impl Footprint {
+    /// Looks at everything that `overlay up` touches.
+    #[track_caller]
+    pub fn of(host: &Host) -> Footprint {
+        let parts = vec![
+            ("links", host.ip("-o -d link show")),
+            ("addresses", host.ip("-o address show")),
+            ("routes", sorted(&(host.ip("-4 route show table all") + &host.ip("-6 route show table all")))),
+            ("rules", host.ip("-4 rule show") + &host.ip("-6 rule show")),
+            ("udp sockets", sorted(&host.exec("ss -Huanp"))),
+            ("tcp sockets", sorted(&host.exec("ss -Htlnp"))),
+            ("nft", host.exec("nft list ruleset")),
+            ("sysctls", sysctls(host)),
+            ("uapi sockets", listing(Path::new("/var/run/wireguard"), host.interface())),
+            ("runtime folder", listing(&host.runtime_dir(), "")),
+        ];
+        Footprint { parts }
+    }
+
+    /// Requires that a host is as it was.
+    ///
+    /// # Panics
+    /// If it is not, with each part that differs.
+    #[track_caller]
+    pub fn assert_unchanged(&self, host: &Host) {
+        let mut now = Footprint::of(host);
+        // The kernel may take a moment to forget the routes of a link that is gone.
+        for _ in 0..50 {
+            if now == *self {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            now = Footprint::of(host);
+        }
+        for ((part, before), (_, after)) in self.parts.iter().zip(&now.parts) {
+            if before != after {
+                eprintln!("--- {part} before\n{before}\n--- {part} now\n{after}");
+            }
+        }
+        panic!("host {} is not as it was", host.name());
+    }
+}
+
+fn sorted(lines: &str) -> String {
+    let mut lines: Vec<_> = lines.lines().map(str::trim_end).collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+/// Those that a VPN is tempted to set.
+fn sysctls(host: &Host) -> String {
+    host.exec(
+        "sysctl net.ipv4.ip_forward net.ipv4.conf.all.rp_filter net.ipv4.conf.all.src_valid_mark \
+         net.ipv4.conf.default.rp_filter net.ipv6.conf.all.forwarding net.ipv6.conf.all.disable_ipv6",
+    )
+}
+
+/// The names in a folder that begin so; nothing where there is no folder. A lock file may stay: only its lock has a meaning.
+fn listing(folder: &Path, prefix: &str) -> String {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with(prefix) && !name.ends_with(".lock")).collect();
+    names.sort_unstable();
+    names.join("\n")
+}

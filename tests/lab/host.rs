@@ -1,0 +1,240 @@
+//! A host: a network namespace, a folder of its own, a key pair.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::overlay::Overlay;
+use super::process::{CommandLine, Finished, Process};
+use super::wait::{SHORTLY, within};
+
+/// A namespace of a lab. Cloned, it is the same host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    namespace: String,
+    name: String,
+    interface: String,
+    dir: PathBuf,
+    public_key: String,
+    commands: AtomicU32,
+}
+
+impl Host {
+    pub(super) fn new(namespace: &str, name: &str, interface: &str, lab_dir: &Path) -> Host {
+        assert!(name.len() <= 12, "`to-{name}` must fit an interface's name");
+        assert!(interface.len() <= 15, "`{interface}` must fit an interface's name");
+        let dir = lab_dir.join(name);
+        fs::create_dir(&dir).expect("each host of a lab has a name of its own");
+        let private_key = finish(Command::new("wg").arg("genkey")).succeeded("wg genkey");
+        write_secret(&dir.join("private.key"), &private_key);
+        let public_key = finish(Command::new("sh").args(["-c", "wg pubkey < \"$1\"", "sh"]).arg(dir.join("private.key")));
+        finish(Command::new("ip").args(["netns", "add", namespace])).succeeded("ip netns add");
+        let host = Host {
+            inner: Arc::new(Inner {
+                namespace: namespace.into(),
+                name: name.into(),
+                interface: interface.into(),
+                dir,
+                public_key: public_key.succeeded("wg pubkey").trim().into(),
+                commands: AtomicU32::new(0),
+            }),
+        };
+        host.ip("link set lo up");
+        host
+    }
+
+    /// What the lab calls it.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The namespace's name, as `ip netns` lists it.
+    pub fn namespace(&self) -> &str {
+        &self.inner.namespace
+    }
+
+    /// The name for its tunnel interface: no other lab on this machine uses it.
+    pub fn interface(&self) -> &str {
+        &self.inner.interface
+    }
+
+    /// Its own folder.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// The folder for its daemon's socket, lock and state.
+    pub fn runtime_dir(&self) -> PathBuf {
+        self.inner.dir.join("run")
+    }
+
+    /// The file that holds its private key, in WireGuard's base64.
+    pub fn private_key_file(&self) -> PathBuf {
+        self.inner.dir.join("private.key")
+    }
+
+    /// Its public key, in WireGuard's base64.
+    pub fn public_key(&self) -> &str {
+        &self.inner.public_key
+    }
+
+    /// The name of its veth towards `other`.
+    pub fn link_to(&self, other: &Host) -> String {
+        format!("to-{}", other.name())
+    }
+
+    /// Writes a file into its folder.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.inner.dir.join(name);
+        fs::write(&path, content).expect("a file in the lab's folder");
+        path
+    }
+
+    /// Writes a file that only root can read into its folder.
+    pub fn write_secret(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.inner.dir.join(name);
+        write_secret(&path, content);
+        path
+    }
+
+    /// What programs on this host see as `/etc/hosts` from their start on. Written again, it changes for those that run.
+    pub fn write_etc_hosts(&self, content: &str) {
+        let folder = Path::new("/etc/netns").join(self.namespace());
+        fs::create_dir_all(&folder).expect("/etc/netns, which `ip netns exec` reads");
+        fs::write(folder.join("hosts"), content).expect("a file in our own folder");
+    }
+
+    /// A command that runs here, not started yet.
+    pub fn command(&self, command: impl CommandLine) -> Command {
+        let mut line = Command::new("ip");
+        line.args(["netns", "exec", self.namespace()]).args(command.words());
+        line
+    }
+
+    /// Runs a program to its end.
+    pub fn run(&self, command: impl CommandLine) -> Finished {
+        finish(&mut self.command(command))
+    }
+
+    /// Runs a program that must succeed and gives back its standard output.
+    #[track_caller]
+    pub fn exec(&self, command: impl CommandLine) -> String {
+        let words = command.words();
+        let line = words.join(" ");
+        self.run(&words.iter().map(String::as_str).collect::<Vec<_>>()[..]).succeeded(&line)
+    }
+
+    /// The same for a line of shell.
+    #[track_caller]
+    pub fn shell(&self, line: &str) -> String {
+        self.exec(["sh", "-ec", line])
+    }
+
+    /// Starts a program that runs until its value is dropped.
+    #[track_caller]
+    pub fn spawn(&self, command: impl CommandLine) -> Process {
+        let words = command.words();
+        let line = words.join(" ");
+        self.start(self.command(&words.iter().map(String::as_str).collect::<Vec<_>>()[..]), &line)
+    }
+
+    /// Starts a prepared command, with its output in this host's folder.
+    #[track_caller]
+    pub fn start(&self, command: Command, what: &str) -> Process {
+        let number = self.inner.commands.fetch_add(1, Ordering::Relaxed);
+        Process::start(command, what, &self.inner.dir.join(format!("command-{number}")))
+    }
+
+    /// Runs `ip` on this host: `address add 10.1.0.1/24 dev eth0`.
+    #[track_caller]
+    pub fn ip(&self, arguments: &str) -> String {
+        let line = format!("ip -n {} {arguments}", self.namespace());
+        finish(Command::new("ip").args(["-n", self.namespace()]).args(arguments.words())).succeeded(&line)
+    }
+
+    /// Makes its link to `other` a plain wire: packets cross it one by one at their real size, as on a network card without
+    /// offloads. Call it on both ends.
+    #[track_caller]
+    pub fn offloads_off(&self, other: &Host) {
+        let link = self.link_to(other);
+        self.exec(format!("ethtool -K {link} tso off gso off gro off tx off tx-udp-segmentation off"));
+    }
+
+    /// Waits until something listens on this TCP port here.
+    #[track_caller]
+    pub fn wait_for_listener(&self, port: u16) {
+        within(SHORTLY, &format!("a listener on tcp port {port}"), || {
+            (!self.exec(format!("ss -Hltn sport = :{port}")).is_empty()).then_some(())
+        });
+    }
+
+    /// Pings until an answer comes: the path is up.
+    #[track_caller]
+    pub fn reaches(&self, address: &str) {
+        self.reaches_within(SHORTLY, address);
+    }
+
+    /// The same with a limit of its own.
+    #[track_caller]
+    pub fn reaches_within(&self, limit: Duration, address: &str) {
+        within(limit, &format!("an answer from {address} to {}", self.name()), || {
+            (self.run(format!("ping -n -q -c 1 -W 1 {address}")).code == 0).then_some(())
+        });
+    }
+
+    /// The `[interface]` table of a config for this host, ready for more keys and for `[[peer]]` tables.
+    pub fn interface_toml(&self, addresses: &[&str]) -> String {
+        let key = self.private_key_file();
+        format!(
+            "[interface]\nname = \"{}\"\nprivate_key_file = \"{}\"\naddresses = {addresses:?}\n",
+            self.interface(),
+            key.display()
+        )
+    }
+
+    /// The `[[peer]]` table by which another host knows this one, ready for more keys.
+    pub fn peer_toml(&self, endpoint: Option<&str>, allowed_ips: &[&str]) -> String {
+        let endpoint = endpoint.map(|endpoint| format!("endpoint = \"{endpoint}\"\n")).unwrap_or_default();
+        format!(
+            "\n[[peer]]\nname = \"{}\"\npublic_key = \"{}\"\nallowed_ips = {allowed_ips:?}\n{endpoint}",
+            self.name(),
+            self.public_key()
+        )
+    }
+
+    /// A command line of `overlay` with this host's runtime folder, not started yet.
+    pub fn overlay_command(&self, arguments: impl CommandLine) -> Command {
+        let mut command = self.command([env!("CARGO_BIN_EXE_overlay")]);
+        command.arg("--runtime-dir").arg(self.runtime_dir()).args(arguments.words()).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs a verb of `overlay` to its end: `host.overlay("status --json")`.
+    pub fn overlay(&self, arguments: impl CommandLine) -> Finished {
+        finish(&mut self.overlay_command(arguments))
+    }
+
+    /// Starts `overlay up` with this config and waits until it answers.
+    #[track_caller]
+    pub fn overlay_up(&self, config: &str) -> Overlay {
+        Overlay::up(self, config)
+    }
+}
+
+fn finish(command: &mut Command) -> Finished {
+    command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}")).into()
+}
+
+fn write_secret(path: &Path, content: &str) {
+    fs::write(path, content).expect("a file in the lab's folder");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("our own file");
+}

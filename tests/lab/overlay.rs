@@ -1,0 +1,108 @@
+//! The real binary, up on a host.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::host::Host;
+use super::process::{Finished, Process};
+use super::wait::{SHORTLY, within};
+
+/// A daemon in the foreground. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Overlay {
+    host: Host,
+    process: Process,
+}
+
+impl Overlay {
+    /// Writes `config` to `overlay.toml` in the host's folder, starts `overlay up` on it and waits until it answers.
+    ///
+    /// # Panics
+    /// When it ends instead, with what it said.
+    #[track_caller]
+    pub fn up(host: &Host, config: &str) -> Overlay {
+        let path = host.write("overlay.toml", config);
+        Overlay::from_command(host, host.overlay_command(format!("up {}", path.display())))
+    }
+
+    /// The same for an `overlay up` prepared by the test: with other arguments, or in an environment of its own.
+    #[track_caller]
+    pub fn from_command(host: &Host, command: Command) -> Overlay {
+        let mut process = host.start(command, "overlay up");
+        within(SHORTLY, "`overlay up` to answer", || {
+            if let Some(ended) = process.ended() {
+                panic!("`overlay up` ended with {}\n{}{}", ended.code, ended.stdout, ended.stderr);
+            }
+            (host.overlay("status --json").code == 0).then_some(())
+        });
+        Overlay { host: host.clone(), process }
+    }
+
+    /// The config it was started with, to be rewritten before a reload.
+    pub fn config(&self) -> PathBuf {
+        self.host.dir().join("overlay.toml")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// `overlay status --json`.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        let json = self.host.overlay("status --json").succeeded("overlay status --json");
+        serde_json::from_str(&json).unwrap_or_else(|error| panic!("status is no JSON: {error}\n{json}"))
+    }
+
+    /// What the status says of the peer with this public key.
+    #[track_caller]
+    pub fn peer(&self, peer: &Host) -> Value {
+        let status = self.status();
+        let peers = status["peers"].as_array().expect("`peers` is a list");
+        let found = peers.iter().find(|entry| entry["public_key"] == peer.public_key());
+        found.unwrap_or_else(|| panic!("no peer {} in {status:#}", peer.name())).clone()
+    }
+
+    /// How many packets were dropped for this reason.
+    #[track_caller]
+    pub fn dropped(&self, reason: &str) -> u64 {
+        let status = self.status();
+        status["drops"][reason].as_u64().unwrap_or_else(|| panic!("no drop reason `{reason}` in {status:#}"))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Asks it to end (SIGTERM), waits until it has, and requires success.
+    #[track_caller]
+    pub fn stop(self) -> Finished {
+        self.signal(Signal::TERM);
+        let finished = self.process.finish_within(Duration::from_secs(10));
+        assert!(finished.code == 0, "`overlay up` ended with {} on SIGTERM\n{}", finished.code, finished.stderr);
+        finished
+    }
+
+    /// Waits for an end that something else brings about.
+    #[track_caller]
+    pub fn finish_within(self, limit: Duration) -> Finished {
+        self.process.finish_within(limit)
+    }
+
+    /// Kills it (SIGKILL): it cleans up nothing.
+    pub fn kill9(self) {
+        self.signal(Signal::KILL);
+        self.process.finish_within(SHORTLY);
+    }
+}
