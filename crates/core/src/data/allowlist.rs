@@ -123,7 +123,7 @@ impl Allowlist {
 
         if let Some((id, Flow { opener: Opener::Us, state, .. })) = found {
             // Somebody who opens does not answer, unless both open at once (RFC 9293 section 3.5): the rules decide.
-            if role == Role::Opens || role != Role::Opens || state == State::TcpOpening {
+            if role != Role::Opens || state == State::TcpOpening {
                 self.flows.on_packet(id, Opener::Peer, flags, now);
                 return Ok(());
             }

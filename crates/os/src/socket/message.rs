@@ -211,7 +211,7 @@ fn outcome(
     control: &mut ControlBuffer,
 ) -> Outcome {
     source.set_len(header.msg_namelen as usize);
-    control.set_len(header.msg_controllen as usize);
+    control.set_len(header.msg_controllen as _);
     Outcome {
         len,
         truncated: header.msg_flags & libc::MSG_TRUNC != 0,

@@ -83,8 +83,7 @@ fn receive_one<T>(socket: &UdpSocket, look: impl Fn(Received<'_>) -> T) -> T {
     assert!(is_readable(socket), "nothing arrived");
     let mut batch = ReceiveBatch::new(2);
     assert_eq!(socket.receive(&mut batch).unwrap(), 1);
-    let found = batch.iter_mut().map(look).next().unwrap();
-    found
+    batch.iter_mut().map(look).next().unwrap()
 }
 
 #[test]

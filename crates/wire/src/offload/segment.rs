@@ -114,19 +114,18 @@ impl<'a> SuperPacket<'a> {
     }
 
     /// Cuts smaller, so that no segment's packet is longer than `max_packet_len` bytes; never larger than the virtio
-    /// header asked for. Returns whether the segments fit now.
+    /// header asked for. Returns whether the segments became smaller by it.
     ///
-    /// False, and nothing is changed, where they cannot be made to fit: for UDP, whose datagrams are the sender's and
-    /// not ours to cut, and where the headers leave no room for a single byte.
+    /// What cannot be cut stays as it is: UDP, whose datagrams are the sender's and not ours to divide, and TCP whose
+    /// headers leave no room for a single byte. The caller sees it by the [`SuperPacket::segment_len`] of segment 0,
+    /// which is the longest.
     pub fn limit_segment(&mut self, max_packet_len: usize) -> bool {
-        let fits = max_packet_len.saturating_sub(self.headers.len());
-        if self.segment_size.min(self.payload.len()) <= fits {
-            return true;
-        }
-        if fits == 0 || matches!(self.transport, Transport::Udp) {
+        let room = max_packet_len.saturating_sub(self.headers.len());
+        let is_longer = self.segment_size.min(self.payload.len()) > room;
+        if !is_longer || room == 0 || matches!(self.transport, Transport::Udp) {
             return false;
         }
-        self.segment_size = fits;
+        self.segment_size = room;
         true
     }
 

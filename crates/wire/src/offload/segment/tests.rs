@@ -96,13 +96,14 @@ fn a_wrong_header_len_does_no_harm() {
 fn a_smaller_limit_cuts_tcp_smaller_and_a_larger_one_changes_nothing() {
     let packet = bytes(SUPER_V4);
     let mut super_packet = SuperPacket::parse(&TCP_V4, &packet).unwrap();
-    assert!(super_packet.limit_segment(1500));
+    assert!(!super_packet.limit_segment(1500));
+    assert!(!super_packet.limit_segment(44));
     assert_eq!(super_packet.segment_size(), 4);
     assert!(super_packet.limit_segment(43));
     assert_eq!((super_packet.segment_size(), super_packet.segments()), (3, 4));
     assert!(segments(&super_packet).iter().all(|segment| segment.len() <= 43));
     assert_eq!(segments(&super_packet)[1][24..28], [0, 0, 0, 1], "the sequence number follows the new size");
-    assert!(super_packet.limit_segment(44));
+    assert!(!super_packet.limit_segment(44));
     assert_eq!(super_packet.segment_size(), 3);
 }
 
@@ -116,9 +117,8 @@ fn a_limit_that_cannot_be_met_changes_nothing() {
 
     let packet = v4(17, 0, &bytes("12340035 000d0000 6162636465"));
     let mut udp = SuperPacket::parse(&UDP, &packet).unwrap();
-    assert!(udp.limit_segment(31));
     assert!(!udp.limit_segment(30), "datagrams are not ours to cut");
-    assert_eq!(udp.segment_size(), 3);
+    assert_eq!((udp.segment_size(), udp.segment_len(0)), (3, 31));
 }
 
 #[test]
@@ -213,7 +213,9 @@ proptest! {
         let virtio = VirtioHeader { segmentation, segment_size, ..TCP_V4 };
         let mut super_packet = SuperPacket::parse(&virtio, &packet).unwrap();
         prop_assert_eq!(super_packet.headers_len(), at + headers_len);
-        let fits = super_packet.limit_segment(limit);
+        let was_cut = super_packet.limit_segment(limit);
+        prop_assert_eq!(was_cut, super_packet.segment_size() < usize::from(segment_size));
+        let fits = is_tcp && limit > super_packet.headers_len();
 
         let mut put_together = Vec::new();
         for segment in segments(&super_packet) {
