@@ -47,8 +47,10 @@ fn every_arrow_between_crates_is_one_the_design_names() {
 
 #[test]
 fn the_crates_are_those_of_the_design() {
-    let names: BTreeSet<_> =
-        manifests().iter().map(|manifest| manifest["package"]["name"].as_str().unwrap_or_default().to_owned()).collect();
+    let names: BTreeSet<_> = manifests()
+        .iter()
+        .map(|manifest| manifest["package"]["name"].as_str().unwrap_or_default().to_owned())
+        .collect();
     let known: BTreeSet<_> = ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect();
     let strangers: Vec<_> = names.difference(&known).collect();
     assert!(strangers.is_empty(), "crates without a rule of their own: {strangers:?}");
@@ -65,7 +67,12 @@ fn unsafe_code_is_forbidden_everywhere_but_in_os() {
     }
     for file in sources().iter().filter(|file| !file.path.starts_with("crates/os") && !file.is_this()) {
         let found = file.code_lines().find(|(_, line)| words(line).any(|word| word == "unsafe"));
-        assert!(found.is_none(), "unsafe outside crates/os: {}:{}", file.path.display(), found.map_or(0, |(number, _)| number));
+        assert!(
+            found.is_none(),
+            "unsafe outside crates/os: {}:{}",
+            file.path.display(),
+            found.map_or(0, |(number, _)| number)
+        );
     }
 }
 
@@ -75,7 +82,12 @@ fn boringtun_is_named_in_one_file_only() {
     let folder = Path::new("crates/core/src/data/session");
     for file in sources().iter().filter(|file| file.path != home && !file.path.starts_with(folder) && !file.is_this()) {
         let found = file.code_lines().find(|(_, line)| line.contains("boringtun::") || line.contains("use boringtun"));
-        assert!(found.is_none(), "boringtun is used in {}:{}", file.path.display(), found.map_or(0, |(number, _)| number));
+        assert!(
+            found.is_none(),
+            "boringtun is used in {}:{}",
+            file.path.display(),
+            found.map_or(0, |(number, _)| number)
+        );
     }
     for manifest in manifests() {
         let name = manifest["package"]["name"].as_str().expect("a package has a name");
@@ -96,7 +108,8 @@ fn the_pure_crates_cannot_name_the_clock_sockets_threads_or_global_randomness() 
         entries.iter().filter_map(|entry| entry["path"].as_str()).map(str::to_owned).collect()
     };
     let (methods, types) = (listed("disallowed-methods"), listed("disallowed-types"));
-    for method in ["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn", "std::thread::sleep"] {
+    for method in ["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::spawn", "std::thread::sleep"]
+    {
         assert!(methods.iter().any(|listed| listed == method), "{method} is not disallowed");
     }
     for name in ["std::net::UdpSocket", "std::net::TcpStream", "std::net::TcpListener", "rand_core::OsRng"] {
@@ -104,7 +117,9 @@ fn the_pure_crates_cannot_name_the_clock_sockets_threads_or_global_randomness() 
     }
     // A pure crate takes no exception from them, tests apart.
     let pure = ["crates/core/src", "crates/wire/src", "crates/sim/src"];
-    for file in sources().iter().filter(|file| pure.iter().any(|folder| file.path.starts_with(folder)) && !file.is_test()) {
+    for file in
+        sources().iter().filter(|file| pure.iter().any(|folder| file.path.starts_with(folder)) && !file.is_test())
+    {
         let found = file.code_lines().find(|(_, line)| line.contains("clippy::disallowed"));
         assert!(found.is_none(), "an exception in {}:{}", file.path.display(), found.map_or(0, |(number, _)| number));
     }

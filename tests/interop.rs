@@ -68,7 +68,8 @@ fn no_ping_is_lost_in_260_s_across_two_rekeys_with_any_of_them() {
     };
     // Several at a time: making a world is mostly waiting for `ip` and for programs to come up.
     let standing: Vec<_> = std::thread::scope(|scope| {
-        let starting: Vec<_> = cases.chunks(4).map(|some| scope.spawn(|| some.iter().filter_map(start).collect())).collect();
+        let starting: Vec<_> =
+            cases.chunks(4).map(|some| scope.spawn(|| some.iter().filter_map(start).collect())).collect();
         starting.into_iter().flat_map(|thread| -> Vec<_> { thread.join().expect("every case comes up") }).collect()
     });
     if standing.is_empty() {
@@ -127,7 +128,8 @@ impl Case {
     fn up(self, name: &str) -> Option<Standing> {
         let pair = Pair::new(name)?;
         let (a, b) = (&pair.a, &pair.b);
-        let mut config = if self.first == First::We { pair.config_of_a(self.outside) } else { pair.config_of_a_waiting() };
+        let mut config =
+            if self.first == First::We { pair.config_of_a(self.outside) } else { pair.config_of_a_waiting() };
         let mut preshared_key_file = None;
         if self.preshared_key {
             let file = a.write_secret("psk", &a.exec("wg genpsk"));

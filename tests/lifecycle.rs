@@ -74,10 +74,12 @@ fn what_kill_9_leaves_is_taken_away_by_the_next_up() {
 fn a_killed_daemon_of_one_namespace_is_not_cleaned_up_in_another() {
     let Some(pair) = Pair::new("namespaces") else { return };
     pair.a.overlay_up(&everything_through_b(&pair)).kill9();
-    let (here, there) = (Footprint::of(&pair.a), Footprint::of(&pair.b));
+    let (here, there) = (Footprint::of_namespace(&pair.a), Footprint::of_namespace(&pair.b));
+    assert!(pair.a.ip("-4 rule show").lines().count() > 3, "there is something that must be left alone");
     // The same runtime folder, seen from another namespace.
     let folder = pair.a.runtime_dir();
-    let line = format!("{} --runtime-dir {} down {}", env!("CARGO_BIN_EXE_overlay"), folder.display(), pair.a.interface());
+    let line =
+        format!("{} --runtime-dir {} down {}", env!("CARGO_BIN_EXE_overlay"), folder.display(), pair.a.interface());
     pair.b.run(&line);
     there.assert_unchanged(&pair.b);
     here.assert_unchanged(&pair.a);
@@ -129,7 +131,11 @@ fn a_reload_adds_removes_and_changes_peers_while_another_one_does_not_notice() {
 
     fs::write(overlay.config(), star.config_of_a(&[(b, ""), (d, "")])).expect("our own file");
     let report = reload(a);
-    assert_eq!((&report["added"], &report["removed"]), (&Value::from(vec!["d"]), &Value::from(vec!["c"])), "{report:#}");
+    assert_eq!(
+        (&report["added"], &report["removed"]),
+        (&Value::from(vec!["d"]), &Value::from(vec!["c"])),
+        "{report:#}"
+    );
     assert_eq!((&report["changed"], &report["unchanged"]), (&Value::Array(vec![]), &Value::from(1)), "{report:#}");
     a.reaches(star.inner(d));
     assert_ne!(a.run(format!("ping -n -c 1 -W 1 {}", star.inner(c))).code, 0, "c is gone");
@@ -160,7 +166,9 @@ fn a_bad_config_is_refused_by_reload_and_the_old_one_stays_in_force() {
     pair.a.reaches(B.v4);
     let before = overlay.peer(&pair.b);
     let footprint = Footprint::of(&pair.a);
-    for bad in ["no toml at all [", "[interface]\nname = \"other\"\n", &pair.config_of_a(Outside::V4).replace("/32", "/33")] {
+    for bad in
+        ["no toml at all [", "[interface]\nname = \"other\"\n", &pair.config_of_a(Outside::V4).replace("/32", "/33")]
+    {
         fs::write(overlay.config(), bad).expect("our own file");
         let said = pair.a.overlay("reload");
         assert_eq!(said.code, 5, "{said:?}");
@@ -290,7 +298,8 @@ fn everything_can_be_routed_through_a_peer_while_its_endpoint_stays_outside() {
     let Some(pair) = Pair::new("default route") else { return };
     // An address that only the tunnel leads to, and that is not the tunnel interface's own.
     pair.b.ip("address add 192.0.2.77/32 dev lo");
-    let _on_b = pair.b.overlay_up(&pair.config_of_b(Outside::V4).replacen("\n[[peer]]", "forward = true\n\n[[peer]]", 1));
+    let _on_b =
+        pair.b.overlay_up(&pair.config_of_b(Outside::V4).replacen("\n[[peer]]", "forward = true\n\n[[peer]]", 1));
     let _on_a = pair.a.overlay_up(&everything_through_b(&pair));
     pair.a.reaches(B.v4);
     pair.a.reaches(B.v6);

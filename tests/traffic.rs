@@ -162,7 +162,10 @@ fn a_packet_too_big_for_the_tunnel_is_answered_with_the_size_that_fits() {
     pair.a.ip(&format!("link set {} mtu 9000", pair.a.interface()));
     let said = pair.a.run(format!("ping -n -M do -c 1 -W 5 -s 2000 {}", B.v4));
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.stdout.contains(&format!("From {}", B.v4)), "the source is the refused packet's destination: {said:?}");
+    assert!(
+        said.stdout.contains(&format!("From {}", B.v4)),
+        "the source is the refused packet's destination: {said:?}"
+    );
     assert!(said.stdout.contains("Frag needed and DF set (mtu = 1420)"), "{said:?}");
     let said = pair.a.run(format!("ping -n -M do -c 1 -W 5 -s 2000 {}", B.v6));
     assert!(said.stdout.contains("Packet too big: mtu=1420"), "{said:?}");

@@ -11,12 +11,22 @@ use super::host::Host;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Footprint {
     parts: Vec<(&'static str, String)>,
+    with_files: bool,
 }
 
 impl Footprint {
     /// Looks at everything that `overlay up` touches.
     #[track_caller]
     pub fn of(host: &Host) -> Footprint {
+        let mut footprint = Footprint::of_namespace(host);
+        footprint.parts.push(("uapi sockets", listing(Path::new("/var/run/wireguard"), host.interface())));
+        footprint.parts.push(("runtime folder", listing(&host.runtime_dir(), "")));
+        Footprint { with_files: true, ..footprint }
+    }
+
+    /// The same without files, which all namespaces share.
+    #[track_caller]
+    pub fn of_namespace(host: &Host) -> Footprint {
         let parts = vec![
             ("links", host.ip("-o -d link show")),
             ("addresses", host.ip("-o address show")),
@@ -26,10 +36,8 @@ impl Footprint {
             ("tcp sockets", sorted(&host.exec("ss -Htlnp"))),
             ("nft", host.exec("nft list ruleset")),
             ("sysctls", sysctls(host)),
-            ("uapi sockets", listing(Path::new("/var/run/wireguard"), host.interface())),
-            ("runtime folder", listing(&host.runtime_dir(), "")),
         ];
-        Footprint { parts }
+        Footprint { parts, with_files: false }
     }
 
     /// Requires that a host is as it was.
@@ -38,14 +46,15 @@ impl Footprint {
     /// If it is not, with each part that differs.
     #[track_caller]
     pub fn assert_unchanged(&self, host: &Host) {
-        let mut now = Footprint::of(host);
+        let look = if self.with_files { Footprint::of } else { Footprint::of_namespace };
+        let mut now = look(host);
         // The kernel may take a moment to forget the routes of a link that is gone.
         for _ in 0..50 {
             if now == *self {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
-            now = Footprint::of(host);
+            now = look(host);
         }
         for ((part, before), (_, after)) in self.parts.iter().zip(&now.parts) {
             if before != after {

@@ -36,7 +36,8 @@ impl Host {
         fs::create_dir(&dir).expect("each host of a lab has a name of its own");
         let private_key = finish(Command::new("wg").arg("genkey")).succeeded("wg genkey");
         write_secret(&dir.join("private.key"), &private_key);
-        let public_key = finish(Command::new("sh").args(["-c", "wg pubkey < \"$1\"", "sh"]).arg(dir.join("private.key")));
+        let public_key =
+            finish(Command::new("sh").args(["-c", "wg pubkey < \"$1\"", "sh"]).arg(dir.join("private.key")));
         finish(Command::new("ip").args(["netns", "add", namespace])).succeeded("ip netns add");
         let host = Host {
             inner: Arc::new(Inner {

@@ -31,7 +31,7 @@ pub use host::Host;
 pub use overlay::Overlay;
 pub use process::{Finished, Process};
 pub use stock::Stock;
-pub use wait::{within, SHORTLY};
+pub use wait::{SHORTLY, within};
 pub use world::{A, B, Outside, Pair, Star};
 
 use std::fs;
@@ -72,7 +72,10 @@ impl Lab {
         Some(Lab {
             prefix: format!("{PREFIX}-{}-{serial}", std::process::id()),
             serial,
-            dir: tempfile::Builder::new().prefix(&format!("{PREFIX}-{}-", std::process::id())).tempdir().expect("a temporary folder"),
+            dir: tempfile::Builder::new()
+                .prefix(&format!("{PREFIX}-{}-", std::process::id()))
+                .tempdir()
+                .expect("a temporary folder"),
             hosts: Mutex::new(Vec::new()),
         })
     }
@@ -98,13 +101,23 @@ impl Lab {
     pub fn link(&self, a: &Host, b: &Host, a_addresses: &[&str], b_addresses: &[&str]) {
         let (on_a, on_b) = (a.link_to(b), b.link_to(a));
         a.ip(&format!("link add {on_a} type veth peer name {on_b} netns {}", b.namespace()));
-        for (host, interface, addresses) in [(a, on_a, a_addresses), (b, on_b, b_addresses)] {
-            for address in addresses {
-                // Without duplicate detection an IPv6 address can be used at once.
-                let nodad = if address.contains(':') { "nodad" } else { "" };
-                host.ip(&format!("address add {address} dev {interface} {nodad}"));
+        let ends = [(a, on_a, a_addresses), (b, on_b, b_addresses)];
+        for (host, interface, addresses) in &ends {
+            // Without duplicate detection an IPv6 address, the link-local one too, can be used at once.
+            host.exec(format!("sysctl -qw net.ipv6.conf.{interface}.accept_dad=0"));
+            for address in *addresses {
+                host.ip(&format!("address add {address} dev {interface}"));
             }
             host.ip(&format!("link set {interface} up"));
+        }
+        // The carrier and what follows from it come a moment later; a test must not see them change.
+        for (host, interface, _) in &ends {
+            within(SHORTLY, &format!("{interface} to be ready"), || {
+                let is_up = host.ip(&format!("-o link show dev {interface}")).contains(" state UP ");
+                let without_ipv6 = host.exec(format!("sysctl -n net.ipv6.conf.{interface}.disable_ipv6")).trim() == "1";
+                let link_local = host.ip(&format!("-o -6 address show dev {interface} scope link"));
+                (is_up && (without_ipv6 || !link_local.is_empty())).then_some(())
+            });
         }
     }
 
@@ -178,7 +191,8 @@ fn sweep() {
 
 /// Whether it is called `ovl-PID-...` after a process that is gone.
 fn is_orphan(name: &str) -> bool {
-    let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| rest.split('-').next());
+    let owner =
+        name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| rest.split('-').next());
     owner.is_some_and(|owner| !is_running(owner))
 }
 

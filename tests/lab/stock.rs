@@ -68,7 +68,8 @@ impl Stock {
             Stock::WireGuardGo => format!("{program} --foreground {interface}"),
         });
         // Held from here on, so that a panic below takes the daemon away.
-        let peer = StockPeer { _process: process, socket: Path::new("/var/run/wireguard").join(format!("{interface}.sock")) };
+        let peer =
+            StockPeer { _process: process, socket: Path::new("/var/run/wireguard").join(format!("{interface}.sock")) };
         within(SHORTLY, &format!("{} to answer `wg`", self.program()), || {
             (host.run(["wg", "show", interface]).code == 0).then_some(())
         });

@@ -131,7 +131,9 @@ impl Node {
         if self.context.local.key.is_low_order(key) {
             return Err(CommandError::LowOrderKey);
         }
-        let id = match self.peers.find(key) {
+        let known = self.peers.find(key);
+        let is_new = known.is_none();
+        let id = match known {
             Some(id) => id,
             None if self.peers.len() >= Self::MAX_PEERS => return Err(CommandError::TooManyPeers),
             None => self.peers.insert(key, now, &mut self.context.rng),
@@ -148,8 +150,14 @@ impl Node {
         peer.stats = stats;
         peer.persistent_keepalive = config.persistent_keepalive;
         match (&mut peer.allowlist, config.allow) {
+            (_, None) => peer.allowlist = None,
             (Some(allowlist), Some(rules)) => allowlist.set_rules(rules),
-            (slot, rules) => *slot = rules.map(|rules| Allowlist::new(rules, self.context.rng.next_u64())),
+            (None, Some(rules)) if is_new => {
+                peer.allowlist = Some(Allowlist::new(rules, self.context.rng.next_u64()));
+            }
+            (None, Some(rules)) => {
+                peer.allowlist = Some(Allowlist::restricting(rules, self.context.rng.next_u64(), now));
+            }
         }
         self.attend(id, now);
         Ok(())

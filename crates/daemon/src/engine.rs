@@ -10,6 +10,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use overlay_core::{Command, CommandError, Event, Instant, Node, Output, PacketOut, PeerKey, Transmit, UdpTrain, Via};
 use overlay_os::poll::{Poller, Timer, Waker};
@@ -31,6 +32,8 @@ const RECEIVE_SLOTS: usize = 8;
 const RECEIVES_A_TURN: usize = 4;
 /// Super-packets read from TUN before others get their turn.
 const TUN_READS_A_TURN: usize = 8;
+/// Merged events are offered to control this often.
+const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// The largest frame that TUN delivers.
 const TUN_FRAME_LEN: usize = VIRTIO_HEADER_LEN + 65_535;
 
@@ -206,7 +209,7 @@ impl Run {
         // What the first peers made due.
         self.carry()?;
         loop {
-            for token in self.poller.wait(None)? {
+            for token in self.poller.wait(self.events.patience())? {
                 match token {
                     TOKEN_V4 | TOKEN_V6 => self.receive(token)?,
                     TOKEN_TUN => self.read_tun()?,
@@ -366,6 +369,11 @@ struct Events {
 }
 
 impl Events {
+    /// How long the engine may sleep: not for ever while control has not taken everything.
+    fn patience(&self) -> Option<Duration> {
+        (!self.merged.is_empty()).then_some(OFFER_AGAIN)
+    }
+
     /// False when an older event of the kind was replaced.
     fn push(&mut self, event: Event) -> bool {
         if self.merged.is_empty() {
@@ -407,7 +415,7 @@ mod tests {
         let (sender, mut receiver) = mpsc::channel(1);
         let mut events = Events { sender, merged: BTreeMap::new() };
         let completed = |seconds| {
-            Event::HandshakeCompleted(PeerKey([1; 32]), Instant::from_start(std::time::Duration::from_secs(seconds)))
+            Event::HandshakeCompleted(PeerKey([1; 32]), Instant::from_start(Duration::from_secs(seconds)))
         };
         assert!(events.push(completed(1)));
         assert!(events.push(completed(2)));

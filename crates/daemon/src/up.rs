@@ -51,11 +51,14 @@ pub fn run(options: Options) -> Result<(), Failure> {
     if let Err(error) = overlay_os::privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
-    tokio::runtime::Builder::new_current_thread()
+    let control = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?
-        .block_on(run_config(config, options))
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?;
+    let result = control.block_on(run_config(config, options));
+    // A name look-up that hangs must not keep us: getaddrinfo cannot be cancelled.
+    control.shutdown_background();
+    result
 }
 
 async fn run_config(config: Config, options: Options) -> Result<(), Failure> {

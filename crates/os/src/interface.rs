@@ -11,21 +11,14 @@ const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 pub(crate) fn is_valid_name(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len())
         && !matches!(name, "." | "..")
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%'))
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%'))
 }
 
 /// The index of the interface of that name in the calling thread's network namespace.
 ///
 /// Asked of a socket, not of `/sys`: that shows the namespace it was mounted in.
 pub(crate) fn index_of(name: &str) -> std::io::Result<Option<u32>> {
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match name_to_index(&socket, name) {
         Ok(index) => Ok(Some(index)),
         Err(rustix::io::Errno::NODEV) => Ok(None),
@@ -42,17 +35,7 @@ mod tests {
         for good in ["overlay0", "wg-1", "a.b_c", "a", "exactly15bytes_"] {
             assert!(is_valid_name(good), "{good}");
         }
-        for bad in [
-            "",
-            "sixteen_bytes_xx",
-            "a b",
-            "a/b",
-            "a:b",
-            "tun%d",
-            ".",
-            "..",
-            "naïf",
-        ] {
+        for bad in ["", "sixteen_bytes_xx", "a b", "a/b", "a:b", "tun%d", ".", "..", "naïf"] {
             assert!(!is_valid_name(bad), "{bad}");
         }
     }

@@ -24,11 +24,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 /// Targets of the `log` crate under which the netlink crates report attributes they do not know. A subscriber keeps
 /// them off, or every look-up on a new kernel writes warnings that nobody can act on.
-pub const NOISY_LOG_TARGETS: [&str; 3] = [
-    "netlink_packet_route",
-    "netlink_packet_core",
-    "netlink_proto",
-];
+pub const NOISY_LOG_TARGETS: [&str; 3] = ["netlink_packet_route", "netlink_packet_core", "netlink_proto"];
 
 /// Why the kernel did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +81,7 @@ impl Netlink {
 }
 
 /// All answers of a dump.
-async fn collect<T>(
-    answers: impl Stream<Item = Result<T, rtnetlink::Error>>,
-) -> Result<Vec<T>, NetlinkError> {
+async fn collect<T>(answers: impl Stream<Item = Result<T, rtnetlink::Error>>) -> Result<Vec<T>, NetlinkError> {
     let mut answers = std::pin::pin!(answers);
     let mut all = Vec::new();
     while let Some(answer) = answers.next().await {
@@ -111,12 +105,8 @@ fn classify(error: io::Error) -> NetlinkError {
         Some(libc::EPERM | libc::EACCES) => NetlinkError::Permission,
         Some(libc::EEXIST) => NetlinkError::Exists,
         // ESRCH: no such route; EADDRNOTAVAIL: no such address; ENOENT: no such rule.
-        Some(libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENOENT) => {
-            NetlinkError::NotFound
-        }
-        Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPFNOSUPPORT) => {
-            NetlinkError::Unsupported
-        }
+        Some(libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENOENT) => NetlinkError::NotFound,
+        Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPFNOSUPPORT) => NetlinkError::Unsupported,
         _ => NetlinkError::Io(error),
     }
 }

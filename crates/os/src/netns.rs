@@ -44,25 +44,25 @@ pub(crate) fn isolated(test: impl FnOnce() + Send) {
 
 /// As [`isolated`], with a runtime for the netlink tasks, a netlink connection, and the loopback device up.
 #[cfg(test)]
-pub(crate) fn isolated_async<F: Future<Output = ()>>(
-    test: impl FnOnce(crate::netlink::Netlink) -> F + Send,
-) {
+pub(crate) fn isolated_async<F: Future<Output = ()>>(test: impl FnOnce(crate::netlink::Netlink) -> F + Send) {
     isolated(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let netlink = crate::netlink::Netlink::connect().await.unwrap();
-            let loopback = netlink
-                .link("lo")
-                .await
-                .unwrap()
-                .expect("every namespace has a loopback device");
+            let loopback = netlink.link("lo").await.unwrap().expect("every namespace has a loopback device");
             netlink.set_up(loopback.index).await.unwrap();
             test(netlink).await;
         });
     });
+}
+
+/// Takes every privilege from the calling thread, for good.
+#[cfg(test)]
+pub(crate) fn drop_capabilities() {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none }).unwrap();
 }
 
 #[cfg(test)]

@@ -84,15 +84,8 @@ fn table(interface: &str, addresses: &[IpAddr]) -> Result<String, NftError> {
         text,
         "table inet {name} {{\n\tchain weak_host {{\n\t\ttype filter hook prerouting priority raw; policy accept;\n"
     );
-    for (family, of_family) in [
-        ("ip", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
-        ("ip6", IpAddr::is_ipv6),
-    ] {
-        let addresses: Vec<_> = addresses
-            .iter()
-            .filter(|ip| of_family(ip))
-            .map(IpAddr::to_string)
-            .collect();
+    for (family, of_family) in [("ip", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("ip6", IpAddr::is_ipv6)] {
+        let addresses: Vec<_> = addresses.iter().filter(|ip| of_family(ip)).map(IpAddr::to_string).collect();
         if !addresses.is_empty() {
             let addresses = addresses.join(", ");
             let _ = writeln!(
@@ -124,26 +117,18 @@ async fn run(script: &str) -> Result<(), NftError> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(NftError::Refused(
-        said.lines()
-            .next()
-            .unwrap_or("failed without a word")
-            .to_owned(),
-    ))
+    Err(NftError::Refused(said.lines().next().unwrap_or("failed without a word").to_owned()))
 }
 
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
     let folders = folders.chain(SYSTEM_FOLDERS.map(PathBuf::from));
-    folders
-        .map(|folder| folder.join(OsStr::new("nft")))
-        .find(|candidate| is_executable(candidate))
+    folders.map(|folder| folder.join(OsStr::new("nft"))).find(|candidate| is_executable(candidate))
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]

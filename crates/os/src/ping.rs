@@ -12,13 +12,10 @@ use std::time::Duration;
 use overlay_wire::checksum;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, connect, getsockname, ipproto, socket_with,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, getsockname, ipproto, socket_with};
 
 use crate::socket::{
-    ControlBuffer, ControlMessage, RawAddress, bind_to_device, control_messages, receive, send,
-    set_option,
+    ControlBuffer, ControlMessage, RawAddress, bind_to_device, control_messages, receive, send, set_option,
 };
 use crate::{clock, random};
 
@@ -75,12 +72,7 @@ impl Ping {
             // The kernel's choice shows as the local port.
             SocketAddr::try_from(getsockname(&socket)?)?.port()
         };
-        Ok(Self {
-            socket,
-            is_ipv4,
-            identifier,
-            is_raw,
-        })
+        Ok(Self { socket, is_ipv4, identifier, is_raw })
     }
 
     /// Sends an echo request.
@@ -117,11 +109,7 @@ impl Ping {
                             ControlMessage::HopLimit(ttl) => Some(ttl),
                             _ => None,
                         });
-                        return Ok(Some(Reply {
-                            sequence,
-                            ttl,
-                            payload_len,
-                        }));
+                        return Ok(Some(Reply { sequence, ttl, payload_len }));
                     }
                     // Somebody else's.
                 }
@@ -151,29 +139,13 @@ impl Ping {
 
     /// Sequence number and length of the payload, if it is a reply to us.
     fn decode(&self, message: &[u8]) -> Option<(u16, usize)> {
-        let message = if self.is_raw && self.is_ipv4 {
-            message.get(usize::from(message.first()? & 0xf) * 4..)?
-        } else {
-            message
-        };
+        let message =
+            if self.is_raw && self.is_ipv4 { message.get(usize::from(message.first()? & 0xf) * 4..)? } else { message };
         let header: &[u8; HEADER_LEN] = message.first_chunk()?;
-        let [
-            kind,
-            code,
-            _,
-            _,
-            id_high,
-            id_low,
-            sequence_high,
-            sequence_low,
-        ] = *header;
+        let [kind, code, _, _, id_high, id_low, sequence_high, sequence_low] = *header;
         let is_ours = u16::from_be_bytes([id_high, id_low]) == self.identifier;
-        (kind == self.reply_type() && code == 0 && is_ours).then(|| {
-            (
-                u16::from_be_bytes([sequence_high, sequence_low]),
-                message.len() - HEADER_LEN,
-            )
-        })
+        (kind == self.reply_type() && code == 0 && is_ours)
+            .then(|| (u16::from_be_bytes([sequence_high, sequence_low]), message.len() - HEADER_LEN))
     }
 
     fn request_type(&self) -> u8 {
@@ -200,10 +172,9 @@ fn open(is_ipv4: bool) -> io::Result<(OwnedFd, bool)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     match socket_with(domain, SocketType::DGRAM, flags, Some(protocol)) {
         Ok(socket) => Ok((socket, false)),
-        Err(Errno::ACCESS | Errno::PERM | Errno::PROTONOSUPPORT) => Ok((
-            socket_with(domain, SocketType::RAW, flags, Some(protocol))?,
-            true,
-        )),
+        Err(Errno::ACCESS | Errno::PERM | Errno::PROTONOSUPPORT) => {
+            Ok((socket_with(domain, SocketType::RAW, flags, Some(protocol))?, true))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -13,8 +13,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
 /// How many ready sources one [`Poller::wait`] reports at most; the rest follow with the next one.
@@ -32,9 +31,7 @@ impl Poller {
     /// # Errors
     /// The process or the machine has no file descriptors left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-        })
+        Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
     }
 
     /// Watches `source` for something to read and reports it as `token`. It is watched until it is closed or
@@ -43,12 +40,7 @@ impl Poller {
     /// # Errors
     /// `AlreadyExists` when it is being watched; `PermissionDenied` for what cannot be waited for, a plain file.
     pub fn add(&self, source: &impl AsFd, token: u64) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.epoll,
-            source,
-            epoll::EventData::new_u64(token),
-            epoll::EventFlags::IN,
-        )?)
+        Ok(epoll::add(&self.epoll, source, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?)
     }
 
     /// No longer watches `source`.
@@ -64,15 +56,10 @@ impl Poller {
     ///
     /// # Errors
     /// None that a correct caller meets.
-    pub fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-    ) -> io::Result<impl Iterator<Item = u64> + use<>> {
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = u64> + use<>> {
         let timeout = timeout.map(timespec);
-        let mut events = [epoll::Event {
-            flags: epoll::EventFlags::empty(),
-            data: epoll::EventData::new_u64(0),
-        }; EVENTS_MAX];
+        let mut events =
+            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; EVENTS_MAX];
         let ready = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
             Ok(ready) => ready,
             Err(Errno::INTR) => 0,
@@ -96,14 +83,8 @@ impl Timer {
     /// # Errors
     /// The process or the machine has no file descriptors left.
     pub fn new() -> io::Result<Self> {
-        let timer = timerfd_create(
-            TimerfdClockId::Boottime,
-            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-        )?;
-        Ok(Self {
-            timer,
-            armed: Cell::new(None),
-        })
+        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        Ok(Self { timer, armed: Cell::new(None) })
     }
 
     /// Becomes readable when the clock reaches `deadline`, at once if it has, never for `None`. Replaces the deadline
@@ -116,13 +97,8 @@ impl Timer {
             return Ok(());
         }
         // Zero would disarm it.
-        let value = deadline.map_or(Duration::ZERO, |deadline| {
-            deadline.max(Duration::from_nanos(1))
-        });
-        let setting = Itimerspec {
-            it_interval: timespec(Duration::ZERO),
-            it_value: timespec(value),
-        };
+        let value = deadline.map_or(Duration::ZERO, |deadline| deadline.max(Duration::from_nanos(1)));
+        let setting = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(value) };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &setting)?;
         self.armed.set(deadline);
         Ok(())
@@ -158,9 +134,7 @@ impl Waker {
     /// # Errors
     /// The process or the machine has no file descriptors left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            event: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?),
-        })
+        Ok(Self { event: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?) })
     }
 
     /// Becomes readable. Waking twice is waking once.

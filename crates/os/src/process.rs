@@ -35,11 +35,7 @@ pub struct PeerCredentials {
 /// `NotConnected` when nobody is, or it is no unix socket.
 pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     // Where nobody connected, the kernel fills in these.
-    let mut credentials = libc::ucred {
-        pid: 0,
-        uid: NOBODY,
-        gid: NOBODY,
-    };
+    let mut credentials = libc::ucred { pid: 0, uid: NOBODY, gid: NOBODY };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes, the size of `credentials`, and both live across the call.
     let result = unsafe {
@@ -57,36 +53,20 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     if credentials.uid == NOBODY {
         return Err(io::ErrorKind::NotConnected.into());
     }
-    Ok(PeerCredentials {
-        pid: credentials.pid,
-        uid: credentials.uid,
-        gid: credentials.gid,
-    })
+    Ok(PeerCredentials { pid: credentials.pid, uid: credentials.uid, gid: credentials.gid })
 }
 
 /// The number of the group of that name, from wherever the system keeps its groups.
 pub fn group_id(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
-    let mut entry = libc::group {
-        gr_name: ptr::null_mut(),
-        gr_passwd: ptr::null_mut(),
-        gr_gid: 0,
-        gr_mem: ptr::null_mut(),
-    };
+    let mut entry =
+        libc::group { gr_name: ptr::null_mut(), gr_passwd: ptr::null_mut(), gr_gid: 0, gr_mem: ptr::null_mut() };
     let mut found = ptr::null_mut();
     // The text of one entry; a group of thousands of members needs more.
     let mut text = vec![0; 1024];
     loop {
         // SAFETY: every pointer is to a live local; `text` is given with its true length; `name` is NUL-terminated.
-        let error = unsafe {
-            libc::getgrnam_r(
-                name.as_ptr(),
-                &mut entry,
-                text.as_mut_ptr(),
-                text.len(),
-                &mut found,
-            )
-        };
+        let error = unsafe { libc::getgrnam_r(name.as_ptr(), &mut entry, text.as_mut_ptr(), text.len(), &mut found) };
         if error != libc::ERANGE || text.len() >= 1 << 20 {
             return (!found.is_null()).then_some(entry.gr_gid);
         }

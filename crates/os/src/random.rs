@@ -32,10 +32,7 @@ mod tests {
         let mut buffer = vec![0; 4 << 20];
         fill(&mut buffer).unwrap();
         for chunk in buffer.chunks(32) {
-            assert_ne!(
-                chunk, [0; 32],
-                "32 zero bytes in a row have a probability of 2^-256"
-            );
+            assert_ne!(chunk, [0; 32], "32 zero bytes in a row have a probability of 2^-256");
         }
     }
 

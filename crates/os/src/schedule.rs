@@ -32,9 +32,7 @@ pub fn apply_to_current_thread(scheduling: Scheduling) -> io::Result<()> {
         // On Linux "this process" means the calling thread here.
         Scheduling::High => Ok(setpriority_process(None, -20)?),
         Scheduling::Realtime => {
-            let parameters = libc::sched_param {
-                sched_priority: REALTIME_PRIORITY,
-            };
+            let parameters = libc::sched_param { sched_priority: REALTIME_PRIORITY };
             let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
             // SAFETY: thread 0 is the calling one, and `parameters` lives across the call, which only reads it.
             match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
@@ -86,10 +84,7 @@ mod tests {
             }
             let (_, priority, policy) = of_this_thread();
             assert_eq!((priority, policy), (1, libc::SCHED_RR));
-            assert_eq!(
-                std::thread::spawn(of_this_thread).join().unwrap().2,
-                libc::SCHED_OTHER
-            );
+            assert_eq!(std::thread::spawn(of_this_thread).join().unwrap().2, libc::SCHED_OTHER);
         })
         .join()
         .unwrap();

@@ -73,14 +73,8 @@ impl Tun {
             .map_err(|error| classify(error, name))?;
         device.set_nonblocking(true)?;
         // Gone already: somebody deleted it between the two calls.
-        let index =
-            interface::index_of(name)?.ok_or(TunError::Io(io::ErrorKind::NotFound.into()))?;
-        Ok(Self {
-            device,
-            name: name.to_owned(),
-            index,
-            offload,
-        })
+        let index = interface::index_of(name)?.ok_or(TunError::Io(io::ErrorKind::NotFound.into()))?;
+        Ok(Self { device, name: name.to_owned(), index, offload })
     }
 
     /// The interface's name.

@@ -20,9 +20,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use rustix::net::sockopt::{
-    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
-    set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force,
-    set_socket_send_buffer_size, set_socket_send_buffer_size_force,
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover, set_ipv6_v6only,
+    set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_send_buffer_size,
+    set_socket_send_buffer_size_force,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
@@ -91,27 +91,18 @@ impl UdpSocket {
     /// See [`BindError`].
     pub fn bind(family: Family, options: &BindOptions) -> Result<Self, BindError> {
         let (domain, any): (_, SocketAddr) = match family {
-            Family::V4 => (
-                AddressFamily::INET,
-                (Ipv4Addr::UNSPECIFIED, options.port).into(),
-            ),
-            Family::V6 => (
-                AddressFamily::INET6,
-                (Ipv6Addr::UNSPECIFIED, options.port).into(),
-            ),
+            Family::V4 => (AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, options.port).into()),
+            Family::V6 => (AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, options.port).into()),
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(domain, SocketType::DGRAM, flags, None)
-            .map_err(|errno| classify(errno.into()))?;
+        let socket = socket_with(domain, SocketType::DGRAM, flags, None).map_err(|errno| classify(errno.into()))?;
         configure(&socket, family).map_err(classify)?;
         size_buffers(&socket, options);
         set_mark(socket.as_fd(), options.fwmark).map_err(classify)?;
         bind(&socket, &any).map_err(|errno| classify(errno.into()))?;
 
-        let local = SocketAddr::try_from(getsockname(&socket).map_err(io::Error::from)?)
-            .map_err(io::Error::from)?;
-        let segmentation = options.segmentation
-            && option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
+        let local = SocketAddr::try_from(getsockname(&socket).map_err(io::Error::from)?).map_err(io::Error::from)?;
+        let segmentation = options.segmentation && option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         if options.coalescing {
             // Without it every datagram comes by itself.
             let _ = set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
@@ -135,7 +126,8 @@ impl UdpSocket {
         self.family
     }
 
-    /// How many datagrams the kernel dropped because its receive buffer was full, as far as later datagrams have told.
+    /// How often the kernel dropped because its receive buffer was full, as far as later datagrams have told. A train that
+    /// was joined already counts once.
     pub fn overflowed(&self) -> u64 {
         self.overflowed.load(Relaxed)
     }
@@ -145,12 +137,7 @@ impl UdpSocket {
     /// # Errors
     /// `PermissionDenied` without CAP_NET_ADMIN.
     pub fn set_fwmark(&self, mark: Option<u32>) -> io::Result<()> {
-        set_option(
-            self.as_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MARK,
-            mark.unwrap_or(0) as i32,
-        )
+        set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark.unwrap_or(0) as i32)
     }
 }
 

@@ -1,0 +1,91 @@
+//! The exact text that people see.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use overlay_daemon::view::InterfaceStatus;
+
+use super::*;
+
+fn peer(name: Option<&str>, key: &str, allowed_ips: &[&str]) -> PeerStatus {
+    PeerStatus {
+        name: name.map(str::to_owned),
+        public_key: key.to_owned(),
+        endpoint: None,
+        endpoint_name: None,
+        allowed_ips: allowed_ips.iter().map(|prefix| prefix.parse().expect("a prefix")).collect(),
+        state: PeerState::NoEndpoint,
+        latest_handshake: None,
+        latest_handshake_age_seconds: None,
+        received_bytes: 0,
+        sent_bytes: 0,
+        received_packets: 0,
+        sent_packets: 0,
+        received_wire_bytes: 0,
+        sent_wire_bytes: 0,
+        handshakes: 0,
+        persistent_keepalive: None,
+        allow: None,
+        drops: 0,
+    }
+}
+
+fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
+    Status {
+        schema: Status::SCHEMA.into(),
+        version: "0.1.0".into(),
+        interface: InterfaceStatus {
+            name: "overlay0".to_owned(),
+            public_key: "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=".to_owned(),
+            addresses: vec!["10.77.0.1/24".parse().expect("a prefix"), "fd00::1/64".parse().expect("a prefix")],
+            mtu: 1420,
+            listen_port: 51820,
+            fwmark: None,
+            forward: false,
+            config: PathBuf::from("/etc/overlay/overlay0.toml"),
+            uptime_seconds: 192,
+        },
+        peers,
+        drops: drops.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+        counters: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn the_interface_stands_above_its_peers() {
+    let connected = PeerStatus {
+        endpoint: Some("203.0.113.7:51820".parse().expect("an address and a port")),
+        state: PeerState::Connected,
+        latest_handshake_age_seconds: Some(12),
+        received_bytes: 1_258_291,
+        sent_bytes: 3_500,
+        ..peer(Some("bob"), "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", &["10.77.0.2/32"])
+    };
+    let resolving = PeerStatus {
+        endpoint_name: Some("carol.example.net:51820".to_owned()),
+        ..peer(Some("carol"), "gN65BkIKy1eCE9pP1wdc8ROUtkHLF2PfAqYdyYBz6EA=", &["10.77.0.3/32", "fd00::3/128"])
+    };
+    let many = ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16", "10.5.0.0/16"];
+    let nameless = peer(None, "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=", &many);
+    let drops = [("forged", 2), ("outbound_no_peer", 31), ("replay", 0)];
+    let expected = "\
+interface    overlay0
+public key   HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=
+addresses    10.77.0.1/24, fd00::1/64
+port, MTU    51820, 1420
+running for  3 min 12 s
+config       /etc/overlay/overlay0.toml
+dropped      outbound_no_peer 31, forged 2
+
+peer       endpoint                                state        handshake  received     sent  allowed IPs
+bob        203.0.113.7:51820                       connected    12 s ago    1.2 MiB  3.4 KiB  10.77.0.2/32
+carol      carol.example.net:51820 (not resolved)  no endpoint  never           0 B      0 B  10.77.0.3/32, fd00::3/128
+TrMvSoP4…  -                                       no endpoint  never           0 B      0 B  10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16 and 2 more";
+    assert_eq!(status(&status_of(vec![connected, resolving, nameless], &drops)), expected);
+}
+
+#[test]
+fn without_peers_and_drops_it_says_so_or_nothing() {
+    let text = status(&status_of(vec![], &[("forged", 0)]));
+    assert!(text.ends_with("config       /etc/overlay/overlay0.toml\n\nno peers"), "{text}");
+}

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use overlay_daemon::Failure;
-use overlay_daemon::api::Down;
 use overlay_daemon::client::{self, Client};
 use overlay_daemon::failure::ExitKind;
 use overlay_daemon::host::{self, Cleaned};
@@ -19,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often we look whether it is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A [`Down`] that also says what a killed daemon had left.
+/// The schema of a daemon that was asked to end, with what a killed one had left.
 #[derive(Serialize)]
 struct CleanedUp<'a> {
     schema: Cow<'static, str>,

@@ -48,12 +48,6 @@ impl<P: Copy + Eq> AllowedIps<P> {
         }
     }
 
-    /// Takes every prefix of `owner` away. Walks the whole table: for a peer that goes, not for a packet.
-    pub(crate) fn remove_all(&mut self, owner: P) {
-        self.v4.remove_all(owner);
-        self.v6.remove_all(owner);
-    }
-
     /// Whose `address` is, or `None` when no prefix holds it. Allocates nothing.
     pub(crate) fn lookup(&self, address: IpAddr) -> Option<P> {
         match address {
@@ -63,6 +57,7 @@ impl<P: Copy + Eq> AllowedIps<P> {
     }
 
     /// All entries, in no promised order.
+    #[cfg(test)]
     pub(crate) fn entries(&self) -> impl Iterator<Item = (IpNet, P)> + '_ {
         let v4_hosts = self.v4.hosts.iter().map(|(&address, &owner)| (IpNet::V4(address.into()), owner));
         let v4 = self.v4.prefixes.iter().map(|(net, &owner)| (IpNet::V4(net), owner));
@@ -96,11 +91,6 @@ impl<N: Prefix, A: Copy + Eq + Hash, P: Copy + Eq> Family<N, A, P> {
 
     fn remove_prefix(&mut self, net: &N, owner: P) -> bool {
         self.prefixes.get(net) == Some(&owner) && self.prefixes.remove(net).is_some()
-    }
-
-    fn remove_all(&mut self, owner: P) {
-        self.hosts.retain(|_, o| *o != owner);
-        self.prefixes.retain(|_, o| *o != owner);
     }
 }
 

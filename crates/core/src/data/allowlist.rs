@@ -55,6 +55,17 @@ impl Allowlist {
         }
     }
 
+    /// An allowlist for a peer that had none and may have flows running: they count as the peer's, of whatever port,
+    /// until they prove to be ours.
+    pub(crate) fn restricting(rules: Vec<Rule>, seed: u64, now: Instant) -> Self {
+        let everything = [Protocol::Tcp, Protocol::Udp].map(|protocol| Rule { protocol, ports: None });
+        let mut allowlist = Self::new(everything.into(), seed);
+        allowlist.clock = now;
+        allowlist.unrecorded = Some(now);
+        allowlist.set_rules(rules);
+        allowlist
+    }
+
     /// Replaces the rules. Flows that we opened live on; those that the peer opened are judged by the new rules from
     /// their next packet. The same rules again change nothing.
     pub(crate) fn set_rules(&mut self, rules: Vec<Rule>) {

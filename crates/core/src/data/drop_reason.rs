@@ -78,7 +78,7 @@ drop_reasons! {
     NotAllowed = "not_allowed",
     /// A chain of IPv6 extension headers that is too long or holds an unknown one.
     ExtensionHeaders = "extension_headers",
-    /// A first fragment too short for its ports, or TCP at fragment offset 1.
+    /// A first fragment too short for its ports, TCP at fragment offset 1, or a fragment over an admitted first one.
     FragmentEvasion = "fragment_evasion",
     /// A later fragment without a verdict from its first.
     FragmentOrphan = "fragment_orphan",

@@ -3,6 +3,8 @@
 //! A train shares only its outer source. The peer chose every inner packet, so all of this is asked of every datagram;
 //! only one whose addresses, protocol and ports equal those of the one before it reuses its verdict.
 
+use std::net::IpAddr;
+
 use overlay_wire::ip::Packet;
 use overlay_wire::offload::VirtioHeader;
 use overlay_wire::tcp;
@@ -10,6 +12,7 @@ use overlay_wire::wireguard::{Kind, Message, kind};
 
 use crate::context::Local;
 use crate::data::allowed_ips::AllowedIps;
+use crate::data::allowlist::{FlowKey, flow_key};
 use crate::data::session::Opened;
 use crate::data::{ecn, outbound};
 use crate::node::Node;
@@ -22,8 +25,16 @@ use crate::{DropReason, Instant, UdpTrain};
 struct Course {
     /// The peer that was last brought up to the train's time.
     attended: Option<PeerId>,
-    /// The flow that was last admitted.
-    admitted: Option<(PeerId, FlowBytes)>,
+    /// The packet that was last admitted.
+    admitted: Option<Admitted>,
+}
+
+/// What a packet was admitted for: a next one that is equal in all of it needs not be asked again.
+#[derive(Clone, Copy)]
+struct Admitted {
+    ends: (PeerId, IpAddr, IpAddr),
+    /// `None` where the peer has no allowlist, or each packet is to be judged by itself.
+    flow: Option<FlowKey>,
 }
 
 impl Node {
@@ -119,71 +130,41 @@ fn admit(
     peer: &mut Peer,
     allowed_ips: &AllowedIps<PeerId>,
     local: &Local,
-    admitted: &mut Option<(PeerId, FlowBytes)>,
+    admitted: &mut Option<Admitted>,
     now: Instant,
 ) -> Result<usize, DropReason> {
     let packet = Packet::parse(bytes).map_err(|_| DropReason::InboundMalformed)?;
-    let flow = FlowBytes::of(&packet).map(|flow| (peer.id, flow));
-    if flow.is_some() && *admitted == flow {
-        return Ok(packet.len());
-    }
-    *admitted = None;
     let (source, destination) = (packet.source(), packet.destination());
+    let before = admitted.take().filter(|before| before.ends == (peer.id, source, destination));
+    if before.is_none() {
+        admit_ends(source, destination, peer.id, allowed_ips, local)?;
+    }
+    let mut flow = None;
+    if let Some(allowlist) = &mut peer.allowlist {
+        flow = flow_key(&packet);
+        if flow.is_none() || before.is_none_or(|before| before.flow != flow) {
+            allowlist.admit(&packet, now)?;
+        }
+    }
+    *admitted = Some(Admitted { ends: (peer.id, source, destination), flow });
+    Ok(packet.len())
+}
+
+fn admit_ends(
+    source: IpAddr,
+    destination: IpAddr,
+    peer: PeerId,
+    allowed_ips: &AllowedIps<PeerId>,
+    local: &Local,
+) -> Result<(), DropReason> {
     if source.is_loopback() || source.is_multicast() || source.is_unspecified() || local.owns(source) {
         return Err(DropReason::MartianSource);
     }
-    if allowed_ips.lookup(source) != Some(peer.id) {
+    if allowed_ips.lookup(source) != Some(peer) {
         return Err(DropReason::SpoofedSource);
     }
     if !local.may_deliver_to(destination) {
         return Err(DropReason::InboundDestination);
     }
-    if let Some(allowlist) = &mut peer.allowlist {
-        allowlist.admit(&packet, now)?;
-    }
-    *admitted = flow;
-    Ok(packet.len())
-}
-
-/// Addresses, protocol and ports of an unfragmented TCP or UDP packet without extension headers: two packets with equal
-/// ones get equal verdicts. TCP segments that begin or end a flow have none, because the allowlist wants to see them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FlowBytes {
-    addresses: [u8; 32],
-    ports: [u8; 4],
-    protocol: u8,
-}
-
-impl FlowBytes {
-    const TCP: u8 = 6;
-    const UDP: u8 = 17;
-    /// FIN, SYN, RST.
-    const TCP_EDGES: u8 = 0b111;
-
-    fn of(packet: &Packet<'_>) -> Option<Self> {
-        let bytes = packet.bytes();
-        let protocol = packet.protocol();
-        let mut addresses = [0; 32];
-        let upper = if bytes[0] >> 4 == 4 {
-            let is_fragment = (bytes[6] & 0x3f) | bytes[7] != 0;
-            if bytes[0] != 0x45 || is_fragment {
-                return None;
-            }
-            addresses[..8].copy_from_slice(&bytes[12..20]);
-            &bytes[20..]
-        } else {
-            addresses.copy_from_slice(&bytes[8..40]);
-            &bytes[40..]
-        };
-        let needed = match protocol {
-            Self::TCP => 20,
-            Self::UDP => 8,
-            _ => return None,
-        };
-        let header = upper.get(..needed)?;
-        if protocol == Self::TCP && header[13] & Self::TCP_EDGES != 0 {
-            return None;
-        }
-        Some(Self { addresses, ports: [header[0], header[1], header[2], header[3]], protocol })
-    }
+    Ok(())
 }

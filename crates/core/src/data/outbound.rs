@@ -118,6 +118,11 @@ fn send(
             // Sent all the same, in smaller segments; the sender learns for the next ones.
             scratch.answer_too_big(bytes, mtu, context, now);
         }
+        if train.segment_len(0) > mtu {
+            // Datagrams of an application, which nobody but the application may cut.
+            scratch.answer_too_big(bytes, mtu, context, now);
+            return Err(DropReason::OutboundTooBig);
+        }
         let count = train.segments();
         let plain = |index, plaintext: &mut [u8]| train.write_segment(index, plaintext);
         return seal_train(peer, count, train.segment_len(0), ecn(bytes), plain, scratch, context, now);

@@ -24,7 +24,11 @@ pub(super) fn together(interface: &InterfaceDraft, peers: &[PeerDraft], report: 
         endpoints_outside_own_networks(interface, peers, report);
     }
     if peers.is_empty() {
-        report.warn(Problem::new("no_peers", "there is no [[peer]]: nobody can be reached"));
+        report.warn(
+            Problem::new("no_peers", "there is no [[peer]]: nobody can be reached")
+                .at(&interface.span)
+                .hint("write a [[peer]] with its public_key and allowed_ips"),
+        );
     }
 }
 
@@ -57,7 +61,7 @@ fn peer_keys(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Repor
             report.error(
                 Problem::new("own_key", format!("the public key of peer {} is this host's own", peer.label()))
                     .at(span)
-                    .hint("write the peer's key: `overlay key pub` on the peer shows it"),
+                    .hint("write the peer's key: `overlay key pub < KEY_FILE` on the peer shows it"),
             );
         }
         if let Some(first) = seen.insert(key.0, peer) {

@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{ConfigError, Problem, Report, quoted};
-use super::schema::{TABLES, TableKeys};
+use super::schema::{PEER, TABLES, TOP, TableKeys};
 use super::secret::is_secret_name;
 use crate::keys::describe;
 
@@ -77,14 +77,24 @@ pub(super) fn parse<'a>(text: &'a str, path: &Path, report: &mut Report) -> Opti
 }
 
 fn syntax_problem(message: &str, text: &str, span: Range<usize>) -> Problem {
-    let problem = Problem::new("bad_toml", message.replace(", expected", "; expected")).at(&span);
+    let problem = |message: String| Problem::new("bad_toml", message).at(&span);
+    let found = text.get(span.clone()).unwrap_or_default();
     match message {
-        _ if message.starts_with("string values must be quoted") => problem.hint("put the value into double quotes"),
-        _ if message.contains("duplicate key") => {
-            let key = quoted(text.get(span).unwrap_or_default());
-            problem.hint(format!("{key} stands twice in this table; every peer has a `[[peer]]` of its own"))
+        _ if message.starts_with("string values must be quoted") => {
+            problem("a value must be a number, true, false, a list or a string in quotes".to_owned())
+                .hint("put a string into double quotes")
         }
-        _ => problem,
+        _ if message.starts_with("invalid basic string") || message.starts_with("invalid literal string") => {
+            problem("this string does not end where it should".to_owned()).hint("close it with the quote it began with")
+        }
+        _ if message.starts_with("duplicate key") && PEER.has(found) => {
+            problem(format!("{} stands twice in one table", quoted(found)))
+                .hint("remove one; a further peer begins with a [[peer]] of its own")
+        }
+        _ if message.starts_with("duplicate key") => {
+            problem(format!("{} stands twice in one table", quoted(found))).hint("remove one")
+        }
+        _ => problem(format!("this is not valid TOML: {message}")),
     }
 }
 
@@ -144,6 +154,11 @@ impl<'a> Section<'a> {
         Some(Field { key, value: value.get_ref(), span: value.span() })
     }
 
+    /// Whether it has a key that announces a secret, which was reported.
+    pub(super) fn has_inline_secret(&self) -> bool {
+        self.table.keys().any(|key| is_secret_name(&plain(key.get_ref())))
+    }
+
     /// Reports that `key` is missing.
     pub(super) fn missing(&self, key: &str, hint: impl Into<String>, report: &mut Report) {
         let message = format!("{} has no `{key}`", self.keys.header);
@@ -163,6 +178,30 @@ impl<'a> Field<'a> {
     /// A string, or nothing and no complaint.
     pub(super) fn maybe_string(&self) -> Option<&'a str> {
         self.value.as_str()
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], report: &mut Report) -> Option<T> {
+        let text = self.value.as_str();
+        let known = words.iter().find(|(word, _)| Some(*word) == text);
+        if known.is_none() {
+            let listed: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            let hint = match self.value.as_bool() {
+                Some(value) if listed.iter().any(|word| word == "\"on\"") => {
+                    format!("write {} = \"{}\"", self.key, if value { "on" } else { "off" })
+                }
+                _ => format!("write one of {}", listed.join(", ")),
+            };
+            match text {
+                Some(text) => report.error(
+                    Problem::new("bad_value", format!("`{}` cannot be {}", self.key, quoted(text)))
+                        .at(&self.span)
+                        .hint(hint),
+                ),
+                None => self.wrong_type("a string", hint, report),
+            }
+        }
+        known.map(|(_, value)| *value)
     }
 
     pub(super) fn boolean(&self, report: &mut Report) -> Option<bool> {
@@ -197,7 +236,7 @@ impl<'a> Field<'a> {
         let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number));
         if number.is_none() {
             report.error(
-                Problem::new(kind, format!("`{}` is {integer}, which is not {what}", self.key))
+                Problem::new(kind, format!("`{}` is {integer}, which is out of range", self.key))
                     .at(&self.span)
                     .hint(format!("{what} is a number from {} to {}", range.start(), range.end())),
             );
@@ -262,38 +301,52 @@ pub(super) fn describe_type(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-fn unknown_key(
-    keys: &TableKeys,
-    key: &Spanned<Cow<'_, str>>,
-    value: &DeValue<'_>,
-) -> Problem {
+/// The complaint about a key that its table does not have, with the best guess at what was meant.
+fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_>) -> Problem {
     let name = key.get_ref().as_ref();
-    let plain = name.to_ascii_lowercase().replace(['_', '-'], "");
-    let problem = |message: String| Problem::new("unknown_key", message).at(&key.span());
-    let in_table = if keys.header.is_empty() { String::new() } else { format!(" in {}", keys.header) };
-    let unknown = problem(format!("unknown key {}{in_table}", quoted(name)));
-
+    let plain = plain(name);
+    let problem = |kind: &'static str, message: String| Problem::new(kind, message).at(&key.span());
     if is_secret_name(&plain) && !value.is_table() {
         let file_key = if plain.contains("priv") { "private_key_file" } else { "preshared_key_file" };
-        return Problem::new("inline_secret", format!("{} stands in the config itself; a secret belongs in a file", quoted(name)))
-            .at(&key.span())
+        return problem("inline_secret", format!("{} stands in the config itself; a secret belongs in a file", quoted(name)))
             .hint(format!("put it into a file with mode 0600 and write {file_key} = \"PATH\""));
     }
-    let foreign = match plain.as_str() {
-        "postup" | "preup" | "postdown" | "predown" => Some("overlay runs no commands; a systemd unit can, with `ExecStartPost=`"),
-        "saveconfig" => Some("overlay never rewrites its config; leave it out"),
-        _ => None,
+    let what = match keys.header {
+        "" if value.is_table() || value.is_array() => format!("unknown table {}", quoted(name)),
+        "" => format!("unknown key {} before the first table", quoted(name)),
+        header => format!("unknown key {} in {header}", quoted(name)),
     };
-    if let Some(hint) = foreign {
-        return unknown.hint(hint);
+    let unknown = |hint: String| problem("unknown_key", what.clone()).hint(hint);
+    match plain.as_str() {
+        "postup" | "preup" | "postdown" | "predown" => {
+            return unknown("overlay runs no commands; a systemd unit can, with `ExecStartPost=`".to_owned());
+        }
+        "saveconfig" => return unknown("overlay never rewrites its config; leave it out".to_owned()),
+        _ => {}
     }
     if let Some(known) = keys.alias(&plain).or_else(|| keys.nearest(&plain)) {
-        return problem(format!("unknown key {}{in_table}, did you mean `{known}`?", quoted(name)))
-            .hint(format!("write `{known}`"));
+        let header = TABLES.iter().map(|table| table.header).find(|header| header.trim_matches(['[', ']']) == known);
+        let meant = match header {
+            Some(header) if keys.header.is_empty() => header.to_owned(),
+            _ => format!("`{known}`"),
+        };
+        return problem("unknown_key", format!("{what}, did you mean {meant}?")).hint(format!("write {meant}"));
     }
-    if let Some(elsewhere) = TABLES.iter().find(|other| other.has(name) || other.alias(&plain).is_some()) {
-        let known = elsewhere.alias(&plain).unwrap_or(name);
-        return unknown.hint(format!("`{known}` belongs in {}", elsewhere.header));
+    let home = TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| **key == name)?)));
+    let home = home.or_else(|| TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| Some(**key) == table.alias(&plain))?))));
+    if let Some((table, known)) = home {
+        return unknown(format!("`{known}` belongs in {}", table.header));
     }
-    unknown.hint(format!("the keys{in_table} are {}", keys.listed()))
+    if TOP.has(name) {
+        return unknown(format!("`{name}` is a table of its own: write its [header] on a line of its own"));
+    }
+    unknown(match keys.header {
+        "" => "the tables are [interface], [[peer]], [metrics] and [tuning]".to_owned(),
+        header => format!("the keys of {header} are {}", keys.listed()),
+    })
+}
+
+/// A key without what people vary: case, `_` and `-`.
+fn plain(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['_', '-'], "")
 }

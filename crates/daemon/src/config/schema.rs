@@ -3,6 +3,7 @@
 //! A test holds the two together, and another holds `configs/schema.json` to what [`schema`] says.
 
 use schemars::{JsonSchema, schema_for};
+use serde_json::{Map, Value, json};
 
 /// The keys of one table.
 pub(super) struct TableKeys {
@@ -78,11 +79,15 @@ impl TableKeys {
         spelled.or_else(|| self.aliases.iter().find(|(word, _)| *word == plain).map(|(_, key)| *key))
     }
 
-    /// The key that differs by a slip or two of the keyboard.
+    /// The key that differs, or whose alias does, by a slip or two of the keyboard.
     pub(super) fn nearest(&self, plain: &str) -> Option<&'static str> {
-        let distance = |key: &&str| strsim::damerau_levenshtein(&key.replace('_', ""), plain);
-        let nearest = self.keys.iter().min_by_key(|key| distance(key)).copied()?;
-        (distance(&nearest) <= (nearest.len() / 4).clamp(1, 3)).then_some(nearest)
+        let spelled = self.keys.iter().map(|key| (key.replace('_', ""), *key));
+        let words = spelled.chain(self.aliases.iter().map(|(word, key)| ((*word).to_owned(), *key)));
+        let near = words.filter_map(|(word, key)| {
+            let slips = strsim::damerau_levenshtein(&word, plain);
+            (slips <= (word.len() / 4).clamp(1, 3) && slips < plain.len()).then_some((slips, key))
+        });
+        near.min_by_key(|(slips, _)| *slips).map(|(_, key)| key)
     }
 
     pub(super) fn listed(&self) -> String {
@@ -92,10 +97,45 @@ impl TableKeys {
 
 /// The JSON schema of the config file, for editors that complete and check TOML. Ends in a newline.
 pub fn schema() -> String {
-    let schema = schema_for!(ConfigFile);
+    let mut schema = schema_for!(ConfigFile);
+    without_null(schema.ensure_object().values_mut());
     let mut text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
     text.push('\n');
     text
+}
+
+/// Takes away what stands for an absent key in JSON: TOML has no null.
+fn without_null<'a>(values: impl Iterator<Item = &'a mut Value>) {
+    for value in values {
+        match value {
+            Value::Array(entries) => {
+                entries.retain(|entry| !entry.is_null() && *entry != "null" && *entry != json!({ "type": "null" }));
+                without_null(entries.iter_mut());
+            }
+            Value::Object(members) => {
+                without_null(members.values_mut());
+                collapse(members);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One alternative is none: `{"anyOf": [X]}` is X, and `{"type": ["string"]}` is a string.
+fn collapse(members: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = members.get_mut("type")
+        && let [only] = types.as_mut_slice()
+    {
+        let only = only.take();
+        members.insert("type".to_owned(), only);
+    }
+    if let Some(Value::Array(choices)) = members.get_mut("anyOf")
+        && let [Value::Object(only)] = choices.as_mut_slice()
+    {
+        let only = std::mem::take(only);
+        members.remove("anyOf");
+        members.extend(only);
+    }
 }
 
 /// The config of one overlay interface.

@@ -30,6 +30,7 @@ pub(super) type Placed<T> = (T, Range<usize>);
 
 /// `[interface]` as far as it could be read.
 pub(super) struct InterfaceDraft {
+    pub(super) span: Range<usize>,
     pub(super) name: Option<String>,
     pub(super) private_key: Option<PrivateKey>,
     pub(super) addresses: Vec<Placed<IpNet>>,
@@ -213,6 +214,7 @@ impl Reader<'_> {
 
     fn interface(&mut self, section: &Section<'_>) -> InterfaceDraft {
         InterfaceDraft {
+            span: section.span.clone(),
             name: self.interface_name(section),
             private_key: self.private_key(section),
             addresses: self.addresses(section),
@@ -248,11 +250,10 @@ impl Reader<'_> {
 
     fn private_key(&mut self, section: &Section<'_>) -> Option<PrivateKey> {
         let Some(field) = section.field("private_key_file") else {
-            section.missing(
-                "private_key_file",
-                "write private_key_file = \"/etc/overlay/overlay0.key\"; `overlay key gen -o FILE` makes the file",
-                self.report,
-            );
+            if !section.has_inline_secret() {
+                let hint = "write private_key_file = \"/etc/overlay/overlay0.key\"; `overlay key gen -o FILE` makes the file";
+                section.missing("private_key_file", hint, self.report);
+            }
             return None;
         };
         self.key_file(&field, "overlay key gen", PrivateKey::from_base64)
@@ -292,11 +293,13 @@ impl Reader<'_> {
     fn routing_table(&mut self, section: &Section<'_>) -> Table {
         let Some(field) = section.field("table") else { return Table::Auto };
         match field.maybe_string() {
+            Some("auto") => Table::Auto,
+            Some("off") => Table::Off,
             Some(word) if word.parse::<u32>().is_err() => {
-                let words = [("auto", Table::Auto), ("off", Table::Off)];
-                let parsed = value::parse_word("table", word, &words)
-                    .map_err(|problem| problem.hint("write \"auto\", \"off\" or the number of a routing table"));
-                self.accept(parsed, &field.span).unwrap_or_default()
+                let problem = Problem::new("bad_value", format!("`table` cannot be {}", quoted(word)));
+                let hint = "write \"auto\", \"off\" or the number of a routing table";
+                self.report.error(problem.at(&field.span).hint(hint));
+                Table::Auto
             }
             _ => field
                 .integer(1..=u32::MAX, "bad_table", "a routing table", self.report)
@@ -306,15 +309,12 @@ impl Reader<'_> {
 
     fn dns(&mut self, section: &Section<'_>) -> Dns {
         let Some(field) = section.field("dns") else { return Dns::Auto };
-        let Some(word) = field.string(self.report) else { return Dns::Auto };
-        let parsed = match word {
-            "resolved" | "hosts" => {
-                Err(Problem::new("unsupported", format!("dns = \"{word}\" is not available yet"))
-                    .hint("write \"auto\" or \"off\""))
-            }
-            _ => value::parse_word("dns", word, &[("auto", Dns::Auto), ("off", Dns::Off)]),
-        };
-        self.accept(parsed, &field.span).unwrap_or_default()
+        if let Some(word @ ("resolved" | "hosts")) = field.maybe_string() {
+            let problem = Problem::new("unsupported", format!("dns = \"{word}\" is not available yet"));
+            self.report.error(problem.at(&field.span).hint("write \"auto\" or \"off\""));
+            return Dns::Auto;
+        }
+        field.word(&[("auto", Dns::Auto), ("off", Dns::Off)], self.report).unwrap_or_default()
     }
 
     fn peer(&mut self, section: &Section<'_>, number: usize) -> PeerDraft {
@@ -333,7 +333,7 @@ impl Reader<'_> {
             }),
             allowed_ips: self.allowed_ips(section),
             persistent_keepalive: self
-                .integer(section, "persistent_keepalive", 0..=65535, "bad_keepalive", "a time in seconds")
+                .integer(section, "persistent_keepalive", 0..=65535, "bad_keepalive", "a keepalive in seconds")
                 .filter(|seconds| *seconds != 0)
                 .map(|seconds| seconds as u16),
             allow: section.field("allow").and_then(|field| {
@@ -347,7 +347,7 @@ impl Reader<'_> {
 
     fn public_key(&mut self, section: &Section<'_>) -> Option<Placed<PeerKey>> {
         let Some(field) = section.field("public_key") else {
-            section.missing("public_key", "write public_key = \"...\"; `overlay key pub` on the peer shows it", self.report);
+            section.missing("public_key", "write public_key = \"...\"; `overlay key pub < KEY_FILE` on the peer shows it", self.report);
             return None;
         };
         let text = field.string(self.report)?;
@@ -355,7 +355,7 @@ impl Reader<'_> {
             let kind = if error == KeyError::LowOrder { "low_order_key" } else { "bad_key" };
             let hint = match error {
                 KeyError::LowOrder => "nobody has such a key by chance: ask whoever gave it to you for the right one",
-                _ => "copy the whole key again; `overlay key pub` on the peer shows it",
+                _ => "copy the whole key again; `overlay key pub < KEY_FILE` on the peer shows it",
             };
             Problem::new(kind, format!("this public key {error}")).hint(hint)
         });
@@ -421,11 +421,7 @@ impl Reader<'_> {
     }
 
     fn word<T: Copy + Default>(&mut self, section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> T {
-        let word = section.field(key).and_then(|field| {
-            let text = field.string(self.report)?;
-            self.accept(value::parse_word(key, text, words), &field.span)
-        });
-        word.unwrap_or_default()
+        section.field(key).and_then(|field| field.word(words, self.report)).unwrap_or_default()
     }
 
     fn integer(

@@ -82,16 +82,6 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, Problem> {
     })
 }
 
-/// One of a few words; `kind` is `bad_value`.
-pub(super) fn parse_word<T: Copy>(key: &str, text: &str, words: &[(&str, T)]) -> Result<T, Problem> {
-    let listed: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-    match words.iter().find(|(word, _)| *word == text) {
-        Some((_, value)) => Ok(*value),
-        None => Err(Problem::new("bad_value", format!("`{key}` cannot be {}", quoted(text)))
-            .hint(format!("write one of {}", listed.join(", ")))),
-    }
-}
-
 /// 1 to 65535, or why not.
 fn parse_port(text: &str) -> Result<u16, String> {
     let shown = quoted(text);

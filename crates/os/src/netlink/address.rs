@@ -34,22 +34,12 @@ impl Netlink {
     ///
     /// # Errors
     /// See [`NetlinkError`]; `Exists` when this link has it, `Unsupported` for IPv6 where that is switched off.
-    pub async fn add_address(
-        &self,
-        index: u32,
-        ip: IpAddr,
-        prefix: u8,
-    ) -> Result<(), NetlinkError> {
+    pub async fn add_address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<(), NetlinkError> {
         let mut message = encode(index, ip, prefix);
         if ip.is_ipv6() {
             message.header.flags = AddressHeaderFlags::Nodad;
         }
-        let result = self
-            .request(
-                RouteNetlinkMessage::NewAddress(message),
-                NLM_F_CREATE | NLM_F_EXCL,
-            )
-            .await;
+        let result = self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL).await;
         match result {
             // The sysctl disable_ipv6 is set.
             Err(NetlinkError::Permission) if ip.is_ipv6() && crate::privileges::has_net_admin() => {
@@ -63,17 +53,8 @@ impl Netlink {
     ///
     /// # Errors
     /// See [`NetlinkError`]; `NotFound` when the link does not have it.
-    pub async fn delete_address(
-        &self,
-        index: u32,
-        ip: IpAddr,
-        prefix: u8,
-    ) -> Result<(), NetlinkError> {
-        self.request(
-            RouteNetlinkMessage::DelAddress(encode(index, ip, prefix)),
-            0,
-        )
-        .await
+    pub async fn delete_address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<(), NetlinkError> {
+        self.request(RouteNetlinkMessage::DelAddress(encode(index, ip, prefix)), 0).await
     }
 }
 
@@ -96,9 +77,5 @@ fn decode(message: &AddressMessage) -> Option<Address> {
             _ => {}
         }
     }
-    Some(Address {
-        index: message.header.index,
-        ip: ip?,
-        prefix: message.header.prefix_len,
-    })
+    Some(Address { index: message.header.index, ip: ip?, prefix: message.header.prefix_len })
 }

@@ -2,8 +2,7 @@
 
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
 use super::{Netlink, NetlinkError, collect};
@@ -74,8 +73,7 @@ impl Netlink {
     /// # Errors
     /// See [`NetlinkError`]; `Unsupported` for a physical one.
     pub async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
-        self.request(RouteNetlinkMessage::DelLink(of(index)), 0)
-            .await
+        self.request(RouteNetlinkMessage::DelLink(of(index)), 0).await
     }
 
     /// Keeps the kernel from giving a link an IPv6 link-local address of its own, which would announce itself into the
@@ -86,11 +84,7 @@ impl Netlink {
     pub async fn set_addr_gen_mode_none(&self, index: u32) -> Result<(), NetlinkError> {
         let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         let mut message = of(index);
-        message
-            .attributes
-            .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
-                vec![mode],
-            )]));
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
         self.request(RouteNetlinkMessage::NewLink(message), 0).await
     }
 }
@@ -115,7 +109,7 @@ fn decode(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos.iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind_name(kind)),
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
                     _ => None,
                 });
             }
@@ -123,8 +117,4 @@ fn decode(message: &LinkMessage) -> Option<Link> {
         }
     }
     (!link.name.is_empty()).then_some(link)
-}
-
-fn kind_name(kind: &InfoKind) -> String {
-    kind.to_string()
 }

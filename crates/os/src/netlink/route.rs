@@ -6,8 +6,7 @@ use ipnet::IpNet;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteScope,
-    RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteScope, RouteType, RouteVia,
 };
 
 use super::{Family, Netlink, NetlinkError, address_family, collect};
@@ -81,9 +80,7 @@ impl Netlink {
             let mut all = RouteMessage::default();
             all.header.address_family = address_family(family);
             match collect(self.handle.route().get(all).execute()).await {
-                Ok(messages) => messages
-                    .iter()
-                    .for_each(|message| decode(message, &mut routes)),
+                Ok(messages) => messages.iter().for_each(|message| decode(message, &mut routes)),
                 Err(NetlinkError::Unsupported) => {} // a kernel without this family has none of its routes
                 Err(error) => return Err(error),
             }
@@ -96,11 +93,7 @@ impl Netlink {
     /// # Errors
     /// See [`NetlinkError`]; `Exists` for one of the same destination, table and metric.
     pub async fn add_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        self.request(
-            RouteNetlinkMessage::NewRoute(encode(route)),
-            NLM_F_CREATE | NLM_F_EXCL,
-        )
-        .await
+        self.request(RouteNetlinkMessage::NewRoute(encode(route)), NLM_F_CREATE | NLM_F_EXCL).await
     }
 
     /// Adds a route, in place of one of the same destination, table and metric.
@@ -108,11 +101,7 @@ impl Netlink {
     /// # Errors
     /// See [`NetlinkError`].
     pub async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        self.request(
-            RouteNetlinkMessage::NewRoute(encode(route)),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
-        .await
+        self.request(RouteNetlinkMessage::NewRoute(encode(route)), NLM_F_CREATE | NLM_F_REPLACE).await
     }
 
     /// Deletes the route of the same destination, table, link and gateway, and of the same metric where one is given.
@@ -120,27 +109,18 @@ impl Netlink {
     /// # Errors
     /// See [`NetlinkError`]; `NotFound` when there is none.
     pub async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        let mut message = encode(&Route {
-            mtu: None,
-            protocol: 0,
-            ..route.clone()
-        });
+        let mut message = encode(&Route { mtu: None, protocol: 0, ..route.clone() });
         // To the kernel these two mean "whatever it is".
         message.header.scope = RouteScope::NoWhere;
         message.header.kind = RouteType::Unspec;
-        self.request(RouteNetlinkMessage::DelRoute(message), 0)
-            .await
+        self.request(RouteNetlinkMessage::DelRoute(message), 0).await
     }
 
     /// Where a packet to `destination` would go that bears the mark `fwmark`; `None` if nowhere.
     ///
     /// # Errors
     /// See [`NetlinkError`].
-    pub async fn route_to(
-        &self,
-        destination: IpAddr,
-        fwmark: Option<u32>,
-    ) -> Result<Option<RouteTo>, NetlinkError> {
+    pub async fn route_to(&self, destination: IpAddr, fwmark: Option<u32>) -> Result<Option<RouteTo>, NetlinkError> {
         let mut question = RouteMessage::default();
         let header = &mut question.header;
         (header.address_family, header.destination_prefix_length) = match destination {
@@ -148,9 +128,7 @@ impl Netlink {
             IpAddr::V6(_) => (address_family(Family::V6), 128),
         };
         header.flags = RouteFlags::LookupTable;
-        question
-            .attributes
-            .push(RouteAttribute::Destination(destination.into()));
+        question.attributes.push(RouteAttribute::Destination(destination.into()));
         question.attributes.extend(fwmark.map(RouteAttribute::Mark));
         match collect(self.handle.route().get(question).execute()).await {
             Ok(answers) => Ok(answers.first().and_then(decode_answer)),
@@ -166,10 +144,7 @@ fn leads_nowhere(error: &NetlinkError) -> bool {
         NetlinkError::Permission | NetlinkError::NotFound | NetlinkError::Unsupported => true,
         NetlinkError::Exists => false,
         NetlinkError::Io(error) => {
-            matches!(
-                error.raw_os_error(),
-                Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::ENETDOWN)
-            )
+            matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::ENETDOWN))
         }
     }
 }
@@ -178,11 +153,7 @@ fn encode(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
     let header = &mut message.header;
     let destination = route.destination.trunc();
-    header.address_family = address_family(if destination.addr().is_ipv4() {
-        Family::V4
-    } else {
-        Family::V6
-    });
+    header.address_family = address_family(if destination.addr().is_ipv4() { Family::V4 } else { Family::V6 });
     header.destination_prefix_length = destination.prefix_len();
     header.protocol = route.protocol.into();
     header.kind = match (route.interface, route.gateway) {
@@ -197,17 +168,9 @@ fn encode(route: &Route) -> RouteMessage {
     attributes.push(RouteAttribute::Destination(destination.addr().into()));
     attributes.push(RouteAttribute::Table(route.table));
     attributes.extend(route.interface.map(RouteAttribute::Oif));
-    attributes.extend(
-        route
-            .gateway
-            .map(|gateway| RouteAttribute::Gateway(gateway.into())),
-    );
+    attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
     attributes.extend(route.metric.map(RouteAttribute::Priority));
-    attributes.extend(
-        route
-            .mtu
-            .map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])),
-    );
+    attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
     message
 }
 
@@ -219,12 +182,10 @@ fn decode(message: &RouteMessage, routes: &mut Vec<Route>) {
         return;
     }
     let hop = Hop::of(&message.attributes);
-    let address = hop
-        .destination
-        .unwrap_or(match message.header.address_family {
-            family if family == address_family(Family::V4) => Ipv4Addr::UNSPECIFIED.into(),
-            _ => Ipv6Addr::UNSPECIFIED.into(),
-        });
+    let address = hop.destination.unwrap_or(match message.header.address_family {
+        family if family == address_family(Family::V4) => Ipv4Addr::UNSPECIFIED.into(),
+        _ => Ipv6Addr::UNSPECIFIED.into(),
+    });
     let Ok(destination) = IpNet::new(address, message.header.destination_prefix_length) else {
         return;
     };
@@ -243,20 +204,13 @@ fn decode(message: &RouteMessage, routes: &mut Vec<Route>) {
     }
     for next in hop.next_hops {
         let gateway = Hop::of(&next.attributes).gateway;
-        routes.push(Route {
-            interface: Some(next.interface_index),
-            gateway,
-            ..route.clone()
-        });
+        routes.push(Route { interface: Some(next.interface_index), gateway, ..route.clone() });
     }
 }
 
 fn decode_answer(message: &RouteMessage) -> Option<RouteTo> {
     let hop = Hop::of(&message.attributes);
-    if matches!(
-        message.header.kind,
-        RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole
-    ) {
+    if matches!(message.header.kind, RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole) {
         return None;
     }
     Some(RouteTo {

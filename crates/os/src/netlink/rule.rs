@@ -30,37 +30,17 @@ pub struct Rule {
 impl Rule {
     /// `not fwmark MARK table TABLE`: everything but our own datagrams goes by our table.
     pub fn unless_marked(family: Family, fwmark: u32, table: u32) -> Self {
-        Self {
-            family,
-            priority: None,
-            fwmark: Some(fwmark),
-            invert: true,
-            table,
-            suppress_prefix_length: None,
-        }
+        Self { family, priority: None, fwmark: Some(fwmark), invert: true, table, suppress_prefix_length: None }
     }
 
     /// `table TABLE suppress_prefixlength 0`: the table is asked first, for all but its default route.
     pub fn without_default_route(family: Family, table: u32) -> Self {
-        Self {
-            family,
-            priority: None,
-            fwmark: None,
-            invert: false,
-            table,
-            suppress_prefix_length: Some(0),
-        }
+        Self { family, priority: None, fwmark: None, invert: false, table, suppress_prefix_length: Some(0) }
     }
 
     /// Whether both do the same, whenever they are asked.
     fn is_same_but_for_priority(&self, other: &Self) -> bool {
-        Self {
-            priority: None,
-            ..*self
-        } == Self {
-            priority: None,
-            ..*other
-        }
+        Self { priority: None, ..*self } == Self { priority: None, ..*other }
     }
 }
 
@@ -74,11 +54,7 @@ impl Netlink {
         let mut rules = Vec::new();
         for (family, version) in [(Family::V4, IpVersion::V4), (Family::V6, IpVersion::V6)] {
             match collect(self.handle.rule().get(version).execute()).await {
-                Ok(messages) => rules.extend(
-                    messages
-                        .iter()
-                        .filter_map(|message| decode(family, message)),
-                ),
+                Ok(messages) => rules.extend(messages.iter().filter_map(|message| decode(family, message))),
                 Err(NetlinkError::Unsupported) => {} // a kernel without this family, or without rules
                 Err(error) => return Err(error),
             }
@@ -91,11 +67,7 @@ impl Netlink {
     /// # Errors
     /// See [`NetlinkError`]; `Exists` when there is one that does the same at the same priority.
     pub async fn add_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
-        self.request(
-            RouteNetlinkMessage::NewRule(encode(rule)),
-            NLM_F_CREATE | NLM_F_EXCL,
-        )
-        .await
+        self.request(RouteNetlinkMessage::NewRule(encode(rule)), NLM_F_CREATE | NLM_F_EXCL).await
     }
 
     /// Deletes a rule that does exactly this; without a priority, the first that does.
@@ -108,12 +80,10 @@ impl Netlink {
         let found = rules
             .iter()
             .find(|other| {
-                rule.is_same_but_for_priority(other)
-                    && rule.priority.is_none_or(|p| other.priority == Some(p))
+                rule.is_same_but_for_priority(other) && rule.priority.is_none_or(|p| other.priority == Some(p))
             })
             .ok_or(NetlinkError::NotFound)?;
-        self.request(RouteNetlinkMessage::DelRule(encode(found)), 0)
-            .await
+        self.request(RouteNetlinkMessage::DelRule(encode(found)), 0).await
     }
 }
 
@@ -128,20 +98,13 @@ fn encode(rule: &Rule) -> RuleMessage {
     attributes.push(RuleAttribute::Table(rule.table));
     attributes.extend(rule.priority.map(RuleAttribute::Priority));
     attributes.extend(rule.fwmark.map(RuleAttribute::FwMark));
-    attributes.extend(
-        rule.suppress_prefix_length
-            .map(RuleAttribute::SuppressPrefixLen),
-    );
+    attributes.extend(rule.suppress_prefix_length.map(RuleAttribute::SuppressPrefixLen));
     message
 }
 
 fn decode(family: Family, message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
-    if header.action != RuleAction::ToTable
-        || header.dst_len != 0
-        || header.src_len != 0
-        || header.tos != 0
-    {
+    if header.action != RuleAction::ToTable || header.dst_len != 0 || header.src_len != 0 || header.tos != 0 {
         return None;
     }
     let mut rule = Rule {
@@ -161,9 +124,7 @@ fn decode(family: Family, message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::SuppressPrefixLen(length) => {
                 rule.suppress_prefix_length = Some(*length).filter(|&length| length != u32::MAX);
             }
-            RuleAttribute::FwMask(u32::MAX | 0)
-            | RuleAttribute::Protocol(_)
-            | RuleAttribute::Other(_) => {}
+            RuleAttribute::FwMask(u32::MAX | 0) | RuleAttribute::Protocol(_) | RuleAttribute::Other(_) => {}
             RuleAttribute::SuppressIfGroup(u32::MAX) => {}
             _ => return None,
         }

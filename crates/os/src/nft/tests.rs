@@ -47,10 +47,7 @@ fn installing_twice_and_removing_twice_are_no_errors() {
         install("ovtest0", &addresses[..1]).await.unwrap();
         let listed = ruleset();
         assert!(listed.contains("table inet overlay_ovtest0"), "{listed}");
-        assert!(
-            listed.contains("10.77.0.1") && !listed.contains("fd00::1"),
-            "{listed}"
-        );
+        assert!(listed.contains("10.77.0.1") && !listed.contains("fd00::1"), "{listed}");
         remove("ovtest0").await.unwrap();
         remove("ovtest0").await.unwrap();
         assert_eq!(ruleset(), "");
@@ -63,12 +60,8 @@ fn what_nft_refuses_is_reported_in_its_words() {
         return eprintln!("skipped: nft is not installed");
     }
     isolated_async(async |_| {
-        let error = run("add rule inet nowhere nothing drop\n")
-            .await
-            .unwrap_err();
-        let NftError::Refused(said) = error else {
-            panic!("{error}")
-        };
+        let error = run("add rule inet nowhere nothing drop\n").await.unwrap_err();
+        let NftError::Refused(said) = error else { panic!("{error}") };
         assert!(said.contains("No such file or directory"), "{said}");
     });
 }
@@ -82,45 +75,27 @@ fn a_virtual_ip_answers_on_our_interface_and_loopback_only() {
         // Two devices that we hold the other end of: ours, and one that stands for the local network.
         let ours = Tun::create("ovtest0", false).unwrap();
         let lan = Tun::create("lan0", false).unwrap();
-        netlink
-            .add_address(ours.index(), VIRTUAL.into(), 32)
-            .await
-            .unwrap();
-        netlink
-            .add_address(lan.index(), Ipv4Addr::new(192, 0, 2, 1).into(), 24)
-            .await
-            .unwrap();
+        netlink.add_address(ours.index(), VIRTUAL.into(), 32).await.unwrap();
+        netlink.add_address(lan.index(), Ipv4Addr::new(192, 0, 2, 1).into(), 24).await.unwrap();
         for tun in [&ours, &lan] {
             netlink.set_up(tun.index()).await.unwrap();
             // The reverse path filter would otherwise decide before we do.
-            std::fs::write(
-                format!("/proc/sys/net/ipv4/conf/{}/rp_filter", tun.name()),
-                "0",
-            )
-            .unwrap();
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{}/rp_filter", tun.name()), "0").unwrap();
         }
         std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").unwrap();
         let socket = UdpSocket::bind((VIRTUAL, 0)).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let port = socket.local_addr().unwrap().port();
         let arrives_by = |tun: &Tun| {
             tun.write(&[IoSlice::new(&packet(port))]).unwrap();
             socket.recv(&mut [0; 10]).is_ok()
         };
 
-        assert!(
-            arrives_by(&ours) && arrives_by(&lan),
-            "a weak host takes it from anywhere"
-        );
+        assert!(arrives_by(&ours) && arrives_by(&lan), "a weak host takes it from anywhere");
         install("ovtest0", &[VIRTUAL.into()]).await.unwrap();
         assert!(!arrives_by(&lan));
         assert!(arrives_by(&ours));
-        UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .send_to(b"x", (VIRTUAL, port))
-            .unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", (VIRTUAL, port)).unwrap();
         assert!(socket.recv(&mut [0; 10]).is_ok(), "loopback");
         remove("ovtest0").await.unwrap();
         assert!(arrives_by(&lan));
@@ -128,10 +103,7 @@ fn a_virtual_ip_answers_on_our_interface_and_loopback_only() {
 }
 
 fn ruleset() -> String {
-    let output = std::process::Command::new(program().unwrap())
-        .args(["list", "ruleset"])
-        .output()
-        .unwrap();
+    let output = std::process::Command::new(program().unwrap()).args(["list", "ruleset"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 

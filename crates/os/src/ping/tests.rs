@@ -13,24 +13,13 @@ fn loopback_answers_each_request_by_its_number() {
         for open_to_all in [false, true] {
             let groups = if open_to_all { "0 2147483647" } else { "1 0" };
             std::fs::write("/proc/sys/net/ipv4/ping_group_range", groups).unwrap();
-            for destination in [
-                IpAddr::from(Ipv4Addr::LOCALHOST),
-                Ipv6Addr::LOCALHOST.into(),
-            ] {
+            for destination in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
                 let ping = Ping::connect(destination, Some("lo")).unwrap();
                 assert_eq!(ping.is_raw, !open_to_all);
                 for (sequence, payload_len) in [(1, 0), (2, 56), (65_535, 1400)] {
                     ping.send(sequence, &vec![0xa5; payload_len]).unwrap();
                     let reply = ping.receive(SOON).unwrap();
-                    assert_eq!(
-                        reply,
-                        Some(Reply {
-                            sequence,
-                            ttl: Some(64),
-                            payload_len
-                        }),
-                        "{destination}"
-                    );
+                    assert_eq!(reply, Some(Reply { sequence, ttl: Some(64), payload_len }), "{destination}");
                 }
             }
         }
@@ -40,14 +29,10 @@ fn loopback_answers_each_request_by_its_number() {
 #[test]
 fn two_sockets_do_not_see_each_others_replies() {
     isolated_async(async |_| {
-        let [one, other] =
-            [(); 2].map(|()| Ping::connect(Ipv4Addr::LOCALHOST.into(), None).unwrap());
+        let [one, other] = [(); 2].map(|()| Ping::connect(Ipv4Addr::LOCALHOST.into(), None).unwrap());
         one.send(1, b"one").unwrap();
         assert_eq!(other.receive(Duration::from_millis(50)).unwrap(), None);
-        assert_eq!(
-            one.receive(SOON).unwrap().map(|reply| reply.sequence),
-            Some(1)
-        );
+        assert_eq!(one.receive(SOON).unwrap().map(|reply| reply.sequence), Some(1));
     });
 }
 
@@ -74,10 +59,7 @@ fn without_a_route_or_a_device_there_is_an_error() {
 #[test]
 fn only_whole_echo_replies_of_our_own_count() {
     isolated_async(async |_| {
-        let ping = Ping {
-            identifier: 0x1234,
-            ..Ping::connect(Ipv4Addr::LOCALHOST.into(), None).unwrap()
-        };
+        let ping = Ping { identifier: 0x1234, ..Ping::connect(Ipv4Addr::LOCALHOST.into(), None).unwrap() };
         assert!(ping.is_raw);
         let mut message = vec![0x45; 20];
         message.extend([0, 0, 0, 0, 0x12, 0x34, 0, 7, b'x']);

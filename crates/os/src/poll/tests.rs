@@ -18,9 +18,7 @@ fn what_is_ready_is_reported_by_its_token_until_it_is_read() {
     assert_eq!(poller.wait(AT_ONCE).unwrap().count(), 0);
 
     for socket in &sockets[1..] {
-        sockets[0]
-            .send_to(b"x", socket.local_addr().unwrap())
-            .unwrap();
+        sockets[0].send_to(b"x", socket.local_addr().unwrap()).unwrap();
     }
     for _ in 0..2 {
         let mut tokens: Vec<_> = poller.wait(SOON).unwrap().collect();
@@ -38,15 +36,9 @@ fn what_is_watched_cannot_be_added_twice() {
     let poller = Poller::new().unwrap();
     let waker = Waker::new().unwrap();
     poller.add(&waker, 1).unwrap();
-    assert_eq!(
-        poller.add(&waker, 2).unwrap_err().kind(),
-        io::ErrorKind::AlreadyExists
-    );
+    assert_eq!(poller.add(&waker, 2).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     poller.remove(&waker).unwrap();
-    assert_eq!(
-        poller.remove(&waker).unwrap_err().kind(),
-        io::ErrorKind::NotFound
-    );
+    assert_eq!(poller.remove(&waker).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
 
 #[test]
@@ -87,11 +79,7 @@ fn a_deadline_in_the_past_wakes_at_once_every_time_it_is_set() {
     let mut poller = Poller::new().unwrap();
     let timer = Timer::new().unwrap();
     poller.add(&timer, 7).unwrap();
-    for deadline in [
-        Duration::ZERO,
-        Duration::from_secs(1),
-        Duration::from_secs(1),
-    ] {
+    for deadline in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(1)] {
         timer.set(Some(deadline)).unwrap();
         assert_eq!(poller.wait(SOON).unwrap().count(), 1, "{deadline:?}");
         timer.clear().unwrap();
@@ -103,17 +91,9 @@ fn a_timer_without_a_deadline_never_wakes() {
     let mut poller = Poller::new().unwrap();
     let timer = Timer::new().unwrap();
     poller.add(&timer, 7).unwrap();
-    timer
-        .set(Some(boottime() + Duration::from_millis(10)))
-        .unwrap();
+    timer.set(Some(boottime() + Duration::from_millis(10))).unwrap();
     timer.set(None).unwrap();
-    assert_eq!(
-        poller
-            .wait(Some(Duration::from_millis(50)))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert_eq!(poller.wait(Some(Duration::from_millis(50))).unwrap().count(), 0);
     // A deadline that no clock reaches is accepted like any other.
     timer.set(Some(Duration::MAX)).unwrap();
     assert_eq!(poller.wait(AT_ONCE).unwrap().count(), 0);
@@ -124,12 +104,8 @@ fn a_nearer_deadline_replaces_a_farther_one() {
     let mut poller = Poller::new().unwrap();
     let timer = Timer::new().unwrap();
     poller.add(&timer, 7).unwrap();
-    timer
-        .set(Some(boottime() + Duration::from_secs(3600)))
-        .unwrap();
-    timer
-        .set(Some(boottime() + Duration::from_millis(10)))
-        .unwrap();
+    timer.set(Some(boottime() + Duration::from_secs(3600))).unwrap();
+    timer.set(Some(boottime() + Duration::from_millis(10))).unwrap();
     assert_eq!(poller.wait(SOON).unwrap().count(), 1);
 }
 

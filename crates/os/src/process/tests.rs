@@ -73,10 +73,7 @@ fn a_file_is_given_to_a_group() {
         eprintln!("skipped: giving files away needs CAP_CHOWN");
     }
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(
-        chown(&path, None, None).unwrap_err().kind(),
-        io::ErrorKind::NotFound
-    );
+    assert_eq!(chown(&path, None, None).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
 
 #[test]

@@ -18,10 +18,7 @@ pub(crate) struct ControlBuffer {
 
 impl Default for ControlBuffer {
     fn default() -> Self {
-        Self {
-            bytes: [0; Self::CAPACITY],
-            len: 0,
-        }
+        Self { bytes: [0; Self::CAPACITY], len: 0 }
     }
 }
 
@@ -135,10 +132,7 @@ fn decode(level: i32, kind: i32, data: &[u8]) -> Option<ControlMessage> {
         }
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
             let ip: [u8; 16] = *data.first_chunk()?;
-            ControlMessage::Local(
-                Ipv6Addr::from(ip).into(),
-                u32::from_ne_bytes(*data.get(16..)?.first_chunk()?),
-            )
+            ControlMessage::Local(Ipv6Addr::from(ip).into(), u32::from_ne_bytes(*data.get(16..)?.first_chunk()?))
         }
         // One byte; the others are ints.
         (libc::IPPROTO_IP, libc::IP_TOS) => ControlMessage::TrafficClass(*data.first()?),
@@ -164,9 +158,7 @@ mod tests {
     fn a_segment_size_is_18_bytes_padded_to_24() {
         let mut buffer = ControlBuffer::default();
         buffer.push_segment_size(1452);
-        let expected = [
-            18, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 103, 0, 0, 0, 0xac, 0x05, 0, 0, 0, 0, 0, 0,
-        ];
+        let expected = [18, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 103, 0, 0, 0, 0xac, 0x05, 0, 0, 0, 0, 0, 0];
         assert_eq!(buffer.bytes[..buffer.len], expected);
     }
 
@@ -194,29 +186,18 @@ mod tests {
     #[test]
     fn messages_are_read_in_order_and_unknown_ones_passed_over() {
         let buffer = received(&[
-            20, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 104, 0, 0, 0, 0xac, 0x05, 0, 0, 0, 0, 0,
-            0, // UDP_GRO 1452
-            20, 0, 0, 0, 0, 0, 0, 0, 99, 0, 0, 0, 99, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0,
-            0, // unknown
-            17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0,
-            0, // IP_TOS 3
+            20, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 104, 0, 0, 0, 0xac, 0x05, 0, 0, 0, 0, 0, 0, // UDP_GRO 1452
+            20, 0, 0, 0, 0, 0, 0, 0, 99, 0, 0, 0, 99, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, // unknown
+            17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, // IP_TOS 3
         ]);
         let messages: Vec<_> = control_messages(&buffer).collect();
-        assert_eq!(
-            messages,
-            [
-                ControlMessage::Stride(1452),
-                ControlMessage::TrafficClass(3)
-            ]
-        );
+        assert_eq!(messages, [ControlMessage::Stride(1452), ControlMessage::TrafficClass(3)]);
     }
 
     #[test]
     fn lengths_that_lie_end_the_reading() {
         for len in [0, 15, 21, 255] {
-            let buffer = received(&[
-                len, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 104, 0, 0, 0, 1, 0, 0, 0,
-            ]);
+            let buffer = received(&[len, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 104, 0, 0, 0, 1, 0, 0, 0]);
             assert_eq!(control_messages(&buffer).next(), None, "length {len}");
         }
         let buffer = received(&[20, 0, 0, 0, 0, 0, 0, 0, 17, 0]);

@@ -29,18 +29,8 @@ pub(crate) fn send(
     let header = outgoing(destination, &mut vector, control);
     // SAFETY: `header` points to an address, a vector, contents and control messages of the lengths it gives, all of
     // which live across the call; sendmsg only reads them.
-    let sent = unsafe {
-        libc::sendmsg(
-            socket.as_raw_fd(),
-            &header,
-            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-        )
-    };
-    if sent >= 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends the first [`MESSAGES_MAX`] of `messages`, each by itself, and says how many were taken: at least one unless
@@ -55,10 +45,7 @@ pub(crate) fn send_many<'a>(
     control: &ControlBuffer,
 ) -> io::Result<usize> {
     let mut vectors = [EMPTY_VECTOR; MESSAGES_MAX];
-    let mut headers = [libc::mmsghdr {
-        msg_hdr: empty_header(),
-        msg_len: 0,
-    }; MESSAGES_MAX];
+    let mut headers = [libc::mmsghdr { msg_hdr: empty_header(), msg_len: 0 }; MESSAGES_MAX];
     let mut count = 0;
     for ((header, vector), contents) in headers.iter_mut().zip(&mut vectors).zip(messages) {
         *vector = vector_of(contents);
@@ -68,8 +55,7 @@ pub(crate) fn send_many<'a>(
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the first `count` headers were filled above and point to what lives across the call; sendmmsg writes only
     // their `msg_len`.
-    let sent =
-        unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags as _) };
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags as _) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
@@ -112,43 +98,25 @@ pub(crate) fn receive_many(
     assert!(slots <= MESSAGES_MAX && contents.len() == slots * slot_len);
     assert!(sources.len() == slots && controls.len() == slots);
     let mut vectors = [EMPTY_VECTOR; MESSAGES_MAX];
-    let mut headers = [libc::mmsghdr {
-        msg_hdr: empty_header(),
-        msg_len: 0,
-    }; MESSAGES_MAX];
+    let mut headers = [libc::mmsghdr { msg_hdr: empty_header(), msg_len: 0 }; MESSAGES_MAX];
     for (slot, buffer) in contents.chunks_exact_mut(slot_len).enumerate() {
         vectors[slot] = vector_to(buffer);
-        headers[slot].msg_hdr =
-            incoming(&mut vectors[slot], &mut sources[slot], &mut controls[slot]);
+        headers[slot].msg_hdr = incoming(&mut vectors[slot], &mut sources[slot], &mut controls[slot]);
     }
     // SAFETY: the first `slots` headers were filled above with pointers to disjoint buffers of the lengths they give, all
     // borrowed mutably across the call; there is no timeout to read.
     let received = unsafe {
-        libc::recvmmsg(
-            socket.as_raw_fd(),
-            headers.as_mut_ptr(),
-            slots as _,
-            libc::MSG_DONTWAIT as _,
-            ptr::null_mut(),
-        )
+        libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), slots as _, libc::MSG_DONTWAIT as _, ptr::null_mut())
     };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
     for slot in 0..received {
         let header = &headers[slot];
-        outcomes[slot] = outcome(
-            &header.msg_hdr,
-            header.msg_len as usize,
-            &mut sources[slot],
-            &mut controls[slot],
-        );
+        outcomes[slot] = outcome(&header.msg_hdr, header.msg_len as usize, &mut sources[slot], &mut controls[slot]);
     }
     Ok(received)
 }
 
-const EMPTY_VECTOR: libc::iovec = libc::iovec {
-    iov_base: ptr::null_mut(),
-    iov_len: 0,
-};
+const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 fn empty_header() -> libc::msghdr {
     // SAFETY: a C struct of integers and pointers, some of them private padding, for which zero is a valid value.
@@ -156,25 +124,15 @@ fn empty_header() -> libc::msghdr {
 }
 
 fn vector_of(contents: &[u8]) -> libc::iovec {
-    libc::iovec {
-        iov_base: contents.as_ptr().cast_mut().cast(),
-        iov_len: contents.len(),
-    }
+    libc::iovec { iov_base: contents.as_ptr().cast_mut().cast(), iov_len: contents.len() }
 }
 
 fn vector_to(buffer: &mut [u8]) -> libc::iovec {
-    libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    }
+    libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }
 }
 
 /// A header for a send, which only reads through its pointers.
-fn outgoing(
-    destination: Option<&RawAddress>,
-    vector: &mut libc::iovec,
-    control: &ControlBuffer,
-) -> libc::msghdr {
+fn outgoing(destination: Option<&RawAddress>, vector: &mut libc::iovec, control: &ControlBuffer) -> libc::msghdr {
     let mut header = empty_header();
     if let Some(destination) = destination {
         header.msg_name = destination.as_ptr().cast_mut();
@@ -189,11 +147,7 @@ fn outgoing(
     header
 }
 
-fn incoming(
-    vector: &mut libc::iovec,
-    source: &mut RawAddress,
-    control: &mut ControlBuffer,
-) -> libc::msghdr {
+fn incoming(vector: &mut libc::iovec, source: &mut RawAddress, control: &mut ControlBuffer) -> libc::msghdr {
     let mut header = empty_header();
     header.msg_name = source.as_mut_ptr();
     header.msg_namelen = RawAddress::CAPACITY as libc::socklen_t;
@@ -204,18 +158,10 @@ fn incoming(
     header
 }
 
-fn outcome(
-    header: &libc::msghdr,
-    len: usize,
-    source: &mut RawAddress,
-    control: &mut ControlBuffer,
-) -> Outcome {
+fn outcome(header: &libc::msghdr, len: usize, source: &mut RawAddress, control: &mut ControlBuffer) -> Outcome {
     source.set_len(header.msg_namelen as usize);
     control.set_len(header.msg_controllen as _);
-    Outcome {
-        len,
-        truncated: header.msg_flags & libc::MSG_TRUNC != 0,
-    }
+    Outcome { len, truncated: header.msg_flags & libc::MSG_TRUNC != 0 }
 }
 
 #[cfg(test)]
@@ -226,10 +172,7 @@ mod tests {
     use super::*;
 
     fn pair() -> (UdpSocket, UdpSocket, RawAddress) {
-        let (a, b) = (
-            UdpSocket::bind("127.0.0.1:0").unwrap(),
-            UdpSocket::bind("127.0.0.1:0").unwrap(),
-        );
+        let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let to_b = RawAddress::new(b.local_addr().unwrap());
         (a, b, to_b)
     }
@@ -238,13 +181,9 @@ mod tests {
     fn one_message_arrives_with_its_source() {
         let (a, b, to_b) = pair();
         send(a.as_fd(), Some(&to_b), b"hello", &ControlBuffer::default()).unwrap();
-        let (mut source, mut control, mut buffer) =
-            (RawAddress::default(), ControlBuffer::default(), [0; 8]);
+        let (mut source, mut control, mut buffer) = (RawAddress::default(), ControlBuffer::default(), [0; 8]);
         let outcome = receive(b.as_fd(), &mut buffer, &mut source, &mut control).unwrap();
-        assert_eq!(
-            (&buffer[..outcome.len], outcome.truncated),
-            (&b"hello"[..], false)
-        );
+        assert_eq!((&buffer[..outcome.len], outcome.truncated), (&b"hello"[..], false));
         assert_eq!(source.decode(), Some(a.local_addr().unwrap()));
     }
 
@@ -252,26 +191,16 @@ mod tests {
     fn a_message_longer_than_the_buffer_is_truncated_and_says_so() {
         let (a, b, to_b) = pair();
         send(a.as_fd(), Some(&to_b), b"hello", &ControlBuffer::default()).unwrap();
-        let (mut source, mut control, mut buffer) =
-            (RawAddress::default(), ControlBuffer::default(), [0; 2]);
+        let (mut source, mut control, mut buffer) = (RawAddress::default(), ControlBuffer::default(), [0; 2]);
         let outcome = receive(b.as_fd(), &mut buffer, &mut source, &mut control).unwrap();
-        assert_eq!(
-            (&buffer[..], outcome.len, outcome.truncated),
-            (&b"he"[..], 2, true)
-        );
+        assert_eq!((&buffer[..], outcome.len, outcome.truncated), (&b"he"[..], 2, true));
     }
 
     #[test]
     fn many_messages_go_out_in_one_call_up_to_the_limit_and_come_in_likewise() {
         let (a, b, to_b) = pair();
         let messages: Vec<[u8; 2]> = (0..100).map(|n| [n, n + 1]).collect();
-        let taken = send_many(
-            a.as_fd(),
-            &to_b,
-            messages.iter().map(|m| &m[..]),
-            &ControlBuffer::default(),
-        )
-        .unwrap();
+        let taken = send_many(a.as_fd(), &to_b, messages.iter().map(|m| &m[..]), &ControlBuffer::default()).unwrap();
         assert_eq!(taken, MESSAGES_MAX);
 
         let mut contents = vec![0; 8 * 4];
@@ -279,34 +208,16 @@ mod tests {
         let mut controls = vec![ControlBuffer::default(); 8];
         let mut outcomes = vec![Outcome::default(); 8];
         for round in 0..8u8 {
-            let received = receive_many(
-                b.as_fd(),
-                &mut contents,
-                4,
-                &mut sources,
-                &mut controls,
-                &mut outcomes,
-            )
-            .unwrap();
+            let received =
+                receive_many(b.as_fd(), &mut contents, 4, &mut sources, &mut controls, &mut outcomes).unwrap();
             assert_eq!(received, 8);
             for slot in 0..8 {
                 let first = round * 8 + slot as u8;
-                assert_eq!(
-                    contents[slot * 4..][..outcomes[slot].len],
-                    [first, first + 1]
-                );
+                assert_eq!(contents[slot * 4..][..outcomes[slot].len], [first, first + 1]);
                 assert_eq!(sources[slot].decode(), Some(a.local_addr().unwrap()));
             }
         }
-        let error = receive_many(
-            b.as_fd(),
-            &mut contents,
-            4,
-            &mut sources,
-            &mut controls,
-            &mut outcomes,
-        )
-        .unwrap_err();
+        let error = receive_many(b.as_fd(), &mut contents, 4, &mut sources, &mut controls, &mut outcomes).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 }

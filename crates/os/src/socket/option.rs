@@ -4,12 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Sets an option whose value is an int.
-pub(crate) fn set_option(
-    socket: BorrowedFd<'_>,
-    level: i32,
-    name: i32,
-    value: i32,
-) -> io::Result<()> {
+pub(crate) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     set_bytes(socket, level, name, &value.to_ne_bytes())
 }
 
@@ -18,42 +13,20 @@ pub(crate) fn option(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Resul
     let mut value = 0i32;
     let mut len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes, the size of `value`, and both live across the call.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw mut value).cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 {
-        Ok(value)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends and receives by that interface only.
 pub(crate) fn bind_to_device(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    set_bytes(
-        socket,
-        libc::SOL_SOCKET,
-        libc::SO_BINDTODEVICE,
-        name.as_bytes(),
-    )
+    set_bytes(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name.as_bytes())
 }
 
 fn set_bytes(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let len = value.len() as libc::socklen_t;
     // SAFETY: the kernel reads `len` bytes from `value`, which has that many.
-    let result =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
@@ -65,15 +38,9 @@ mod tests {
     #[test]
     fn an_option_that_was_set_is_read_back() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(
-            option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL).unwrap(),
-            0
-        );
+        assert_eq!(option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL).unwrap(), 0);
         set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1).unwrap();
-        assert_eq!(
-            option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL).unwrap(),
-            1
-        );
+        assert_eq!(option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL).unwrap(), 1);
     }
 
     #[test]
@@ -82,9 +49,6 @@ mod tests {
         let error = set_option(socket.as_fd(), libc::SOL_UDP, 9999, 1).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT));
         let error = bind_to_device(socket.as_fd(), "nobody-has-this").unwrap_err();
-        assert!(
-            matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EPERM)),
-            "{error}"
-        );
+        assert!(matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{error}");
     }
 }

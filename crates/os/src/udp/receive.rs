@@ -6,10 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::UdpSocket;
-use crate::socket::{
-    ControlBuffer, ControlMessage, MESSAGES_MAX, Outcome, RawAddress, control_messages,
-    receive_many,
-};
+use crate::socket::{ControlBuffer, ControlMessage, MESSAGES_MAX, Outcome, RawAddress, control_messages, receive_many};
 
 /// Length of one slot in bytes: no datagram and no train that the kernel joins is longer.
 const SLOT_LEN: usize = 65_536;
@@ -34,22 +31,12 @@ impl UdpSocket {
             &mut batch.outcomes,
         ) {
             Ok(received) => received,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                0
-            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             Err(error) => return Err(error),
         };
         batch.filled = received;
         for slot in 0..received {
-            let mut beside = Beside {
-                stride: batch.outcomes[slot].len,
-                ..Beside::default()
-            };
+            let mut beside = Beside { stride: batch.outcomes[slot].len, ..Beside::default() };
             for message in control_messages(&batch.controls[slot]) {
                 match message {
                     ControlMessage::Stride(stride) => beside.stride = stride,
@@ -134,11 +121,8 @@ impl ReceiveBatch {
     /// The trains of the last receive, in the order of their arrival.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = Received<'_>> {
         let about = self.sources.iter().zip(&self.outcomes).zip(&self.beside);
-        self.contents
-            .chunks_exact_mut(SLOT_LEN)
-            .zip(about)
-            .take(self.filled)
-            .filter_map(|(slot, ((source, outcome), beside))| {
+        self.contents.chunks_exact_mut(SLOT_LEN).zip(about).take(self.filled).filter_map(
+            |(slot, ((source, outcome), beside))| {
                 Some(Received {
                     contents: &mut slot[..outcome.len],
                     stride: beside.stride,
@@ -148,6 +132,7 @@ impl ReceiveBatch {
                     ecn: beside.ecn,
                     truncated: outcome.truncated,
                 })
-            })
+            },
+        )
     }
 }

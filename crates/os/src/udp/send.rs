@@ -73,12 +73,9 @@ impl UdpSocket {
         }
         let destination = RawAddress::new(transmit.destination);
         let segment_size = transmit.segment_size.max(1);
-        let mut source = transmit
-            .source
-            .filter(|(ip, _)| ip.is_ipv4() == transmit.destination.is_ipv4());
+        let mut source = transmit.source.filter(|(ip, _)| ip.is_ipv4() == transmit.destination.is_ipv4());
         for train in transmit.contents.chunks(self.train_len(segment_size)) {
-            let attempt =
-                |source| self.send_train(&destination, train, segment_size, source, transmit);
+            let attempt = |source| self.send_train(&destination, train, segment_size, source, transmit);
             match attempt(source) {
                 Err(error) if source.is_some() && is_stale_source(&error) => {
                     source = None;
@@ -95,17 +92,11 @@ impl UdpSocket {
         static LIMIT: LazyLock<usize> = LazyLock::new(|| {
             let uname = rustix::system::uname();
             let release = uname.release().to_string_lossy();
-            let mut numbers = release
-                .split(|c: char| !c.is_ascii_digit())
-                .map(|n| n.parse().unwrap_or(0));
+            let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
             let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
             if version >= (6, 9) { 128 } else { 64 }
         });
-        if self.segmentation.load(Relaxed) {
-            *LIMIT
-        } else {
-            1
-        }
+        if self.segmentation.load(Relaxed) { *LIMIT } else { 1 }
     }
 
     /// How many bytes of whole datagrams one attempt takes.
@@ -134,13 +125,10 @@ impl UdpSocket {
         }
         if self.segmentation.load(Relaxed) {
             match self.send_segmented(destination, train, segment_size, &control) {
-                Err(error) if error.raw_os_error() == Some(libc::EIO) => {
-                    self.on_segmentation_broken()
-                }
+                Err(error) if error.raw_os_error() == Some(libc::EIO) => self.on_segmentation_broken(),
                 // A segment does not fit the route's MTU, and the kernel cuts trains but does not fragment them. One by
                 // one it does. This is no reason to give segmentation up: the next route may be wider.
-                Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE)) => {}
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE)) => {}
                 result => return result,
             }
         }
@@ -173,12 +161,7 @@ impl UdpSocket {
     ) -> io::Result<()> {
         let mut rest = train;
         while !rest.is_empty() {
-            let sent = send_many(
-                self.as_fd(),
-                destination,
-                rest.chunks(segment_size),
-                control,
-            )?;
+            let sent = send_many(self.as_fd(), destination, rest.chunks(segment_size), control)?;
             rest = rest.get(sent * segment_size..).unwrap_or_default();
         }
         Ok(())
@@ -187,10 +170,7 @@ impl UdpSocket {
     /// EIO: the device or a transformation on the way (IPsec) cannot finish the checksums of a train. Says so once.
     pub(super) fn on_segmentation_broken(&self) {
         if self.segmentation.swap(false, Relaxed) {
-            tracing::warn!(
-                port = self.local_port,
-                "UDP segmentation does not work here; sending datagrams one by one"
-            );
+            tracing::warn!(port = self.local_port, "UDP segmentation does not work here; sending datagrams one by one");
         }
     }
 }
@@ -200,12 +180,7 @@ fn is_stale_source(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(
-            libc::EINVAL
-                | libc::EADDRNOTAVAIL
-                | libc::ENETUNREACH
-                | libc::EHOSTUNREACH
-                | libc::ENODEV
-                | libc::ENETDOWN
+            libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENODEV | libc::ENETDOWN
         )
     )
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
-use crate::netns::{isolated, isolated_async};
+use crate::netns::{drop_capabilities, isolated, isolated_async};
 use crate::poll::Poller;
 
 fn options() -> BindOptions {
@@ -19,15 +19,8 @@ fn options() -> BindOptions {
 }
 
 /// Two sockets, and the address of the second.
-fn pair(
-    family: Family,
-    sender: &BindOptions,
-    receiver: &BindOptions,
-) -> (UdpSocket, UdpSocket, SocketAddr) {
-    let (a, b) = (
-        UdpSocket::bind(family, sender).unwrap(),
-        UdpSocket::bind(family, receiver).unwrap(),
-    );
+fn pair(family: Family, sender: &BindOptions, receiver: &BindOptions) -> (UdpSocket, UdpSocket, SocketAddr) {
+    let (a, b) = (UdpSocket::bind(family, sender).unwrap(), UdpSocket::bind(family, receiver).unwrap());
     let ip: IpAddr = match family {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
         Family::V6 => Ipv6Addr::LOCALHOST.into(),
@@ -37,20 +30,12 @@ fn pair(
 }
 
 fn train(destination: SocketAddr, contents: &[u8], segment_size: usize) -> Transmit<'_> {
-    Transmit {
-        destination,
-        source: None,
-        contents,
-        segment_size,
-        ecn: 0,
-    }
+    Transmit { destination, source: None, contents, segment_size, ecn: 0 }
 }
 
 /// `count` datagrams of `len` bytes, no two alike.
 fn datagrams(count: usize, len: usize) -> Vec<u8> {
-    (0..count)
-        .flat_map(|n| (0..len).map(move |at| (n * 31 + at) as u8))
-        .collect()
+    (0..count).flat_map(|n| (0..len).map(move |at| (n * 31 + at) as u8)).collect()
 }
 
 /// What arrives within a second, until it is `len` bytes in all: each train as `(stride, length)`, and the bytes.
@@ -71,11 +56,7 @@ fn receive_all(socket: &UdpSocket, len: usize) -> (Vec<(usize, usize)>, Vec<u8>)
 fn is_readable(socket: &UdpSocket) -> bool {
     let mut poller = Poller::new().unwrap();
     poller.add(socket, 0).unwrap();
-    poller
-        .wait(Some(Duration::from_secs(1)))
-        .unwrap()
-        .next()
-        .is_some()
+    poller.wait(Some(Duration::from_secs(1))).unwrap().next().is_some()
 }
 
 /// The one datagram or train that is there.
@@ -102,14 +83,7 @@ fn a_train_arrives_with_its_stride_and_a_shorter_last_datagram() {
 
 #[test]
 fn a_train_arrives_in_pieces_where_the_receiver_does_not_coalesce() {
-    let (a, b, to_b) = pair(
-        Family::V4,
-        &options(),
-        &BindOptions {
-            coalescing: false,
-            ..options()
-        },
-    );
+    let (a, b, to_b) = pair(Family::V4, &options(), &BindOptions { coalescing: false, ..options() });
     let contents = &datagrams(10, 1000)[..9_500];
     a.send(&train(to_b, contents, 1000)).unwrap();
     let (shapes, bytes) = receive_all(&b, contents.len());
@@ -120,18 +94,8 @@ fn a_train_arrives_in_pieces_where_the_receiver_does_not_coalesce() {
 
 #[test]
 fn a_train_goes_out_without_segmentation_too() {
-    let without = BindOptions {
-        segmentation: false,
-        ..options()
-    };
-    let (a, b, to_b) = pair(
-        Family::V6,
-        &without,
-        &BindOptions {
-            coalescing: false,
-            ..options()
-        },
-    );
+    let without = BindOptions { segmentation: false, ..options() };
+    let (a, b, to_b) = pair(Family::V6, &without, &BindOptions { coalescing: false, ..options() });
     assert_eq!(a.max_segments(), 1);
     // More than one sendmmsg carries.
     let contents = &datagrams(150, 100)[..14_901];
@@ -155,23 +119,12 @@ fn a_train_longer_than_one_send_is_cut_between_datagrams() {
     a.send(&train(to_b, &contents, 16)).unwrap();
     let (shapes, bytes) = receive_all(&b, contents.len());
     assert!(bytes == contents);
-    assert!(
-        shapes
-            .iter()
-            .all(|(stride, len)| *stride == 16 && len % 16 == 0 && *len <= 16 * a.max_segments())
-    );
+    assert!(shapes.iter().all(|(stride, len)| *stride == 16 && len % 16 == 0 && *len <= 16 * a.max_segments()));
 }
 
 #[test]
 fn a_socket_on_which_segmentation_broke_sends_one_by_one() {
-    let (a, b, to_b) = pair(
-        Family::V4,
-        &options(),
-        &BindOptions {
-            coalescing: false,
-            ..options()
-        },
-    );
+    let (a, b, to_b) = pair(Family::V4, &options(), &BindOptions { coalescing: false, ..options() });
     a.on_segmentation_broken();
     assert_eq!(a.max_segments(), 1);
     let contents = datagrams(10, 1000);
@@ -218,13 +171,8 @@ fn an_empty_datagram_is_no_train_and_an_empty_socket_no_error() {
     a.send(&train(to_b, &[], 1)).unwrap();
     assert_eq!(b.receive(&mut batch).unwrap(), 0);
     // Somebody else may send one.
-    std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .send_to(&[], to_b)
-        .unwrap();
-    receive_one(&b, |received| {
-        assert_eq!((received.contents.len(), received.stride), (0, 0))
-    });
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[], to_b).unwrap();
+    receive_one(&b, |received| assert_eq!((received.contents.len(), received.stride), (0, 0)));
 }
 
 #[test]
@@ -237,11 +185,7 @@ fn a_datagram_says_which_address_it_came_to_and_the_answer_leaves_from_there() {
     assert_eq!(local, Some((second.ip(), loopback)));
     assert_eq!(source.port(), a.local_port());
 
-    b.send(&Transmit {
-        source: local,
-        ..train(source, b"answer", 6)
-    })
-    .unwrap();
+    b.send(&Transmit { source: local, ..train(source, b"answer", 6) }).unwrap();
     assert_eq!(receive_one(&a, |received| received.source), second);
 }
 
@@ -250,11 +194,7 @@ fn an_ipv6_datagram_says_where_it_came_to() {
     let loopback = crate::interface::index_of("lo").unwrap().unwrap();
     let (a, b, to_b) = pair(Family::V6, &options(), &options());
     let source = Some((Ipv6Addr::LOCALHOST.into(), loopback));
-    a.send(&Transmit {
-        source,
-        ..train(to_b, b"question", 8)
-    })
-    .unwrap();
+    a.send(&Transmit { source, ..train(to_b, b"question", 8) }).unwrap();
     receive_one(&b, |received| {
         assert_eq!(received.local, Some((to_b.ip(), loopback)));
         assert_eq!(received.source, SocketAddr::new(to_b.ip(), a.local_port()));
@@ -268,11 +208,7 @@ fn a_source_that_is_no_longer_ours_is_forgotten() {
         for interface in [0, 9999] {
             let source = Some((gone.parse().unwrap(), interface));
             let contents = datagrams(3, 100);
-            a.send(&Transmit {
-                source,
-                ..train(to_b, &contents, 100)
-            })
-            .unwrap();
+            a.send(&Transmit { source, ..train(to_b, &contents, 100) }).unwrap();
             let (_, bytes) = receive_all(&b, contents.len());
             assert!(bytes == contents, "{gone} by {interface}");
         }
@@ -285,11 +221,7 @@ fn ecn_bits_are_carried_both_ways() {
     for family in [Family::V4, Family::V6] {
         let (a, b, to_b) = pair(family, &options(), &options());
         for ecn in 0..=3 {
-            a.send(&Transmit {
-                ecn,
-                ..train(to_b, &datagrams(4, 100), 100)
-            })
-            .unwrap();
+            a.send(&Transmit { ecn, ..train(to_b, &datagrams(4, 100), 100) }).unwrap();
             assert_eq!(receive_one(&b, |received| received.ecn), ecn, "{family:?}");
         }
     }
@@ -299,23 +231,13 @@ fn ecn_bits_are_carried_both_ways() {
 fn datagrams_never_carry_dont_fragment() {
     let a = UdpSocket::bind(Family::V4, &options()).unwrap();
     let b = UdpSocket::bind(Family::V6, &options()).unwrap();
-    assert_eq!(
-        option(a.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER).unwrap(),
-        libc::IP_PMTUDISC_DONT
-    );
-    assert_eq!(
-        option(b.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER).unwrap(),
-        libc::IPV6_PMTUDISC_DONT
-    );
+    assert_eq!(option(a.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER).unwrap(), libc::IP_PMTUDISC_DONT);
+    assert_eq!(option(b.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER).unwrap(), libc::IPV6_PMTUDISC_DONT);
 }
 
 #[test]
 fn what_overflows_the_receive_buffer_is_counted() {
-    let small = BindOptions {
-        receive_buffer: 8_192,
-        coalescing: false,
-        ..options()
-    };
+    let small = BindOptions { receive_buffer: 8_192, coalescing: false, ..options() };
     let (a, b, to_b) = pair(Family::V4, &options(), &small);
     for _ in 0..100 {
         a.send(&train(to_b, &[0; 1000], 1000)).unwrap();
@@ -347,19 +269,10 @@ fn the_overflow_counter_continues_past_32_bits() {
 #[test]
 fn a_port_in_use_says_so_and_the_families_do_not_share_one() {
     let first = UdpSocket::bind(Family::V4, &options()).unwrap();
-    let same = BindOptions {
-        port: first.local_port(),
-        ..options()
-    };
-    assert!(matches!(
-        UdpSocket::bind(Family::V4, &same),
-        Err(BindError::PortInUse)
-    ));
+    let same = BindOptions { port: first.local_port(), ..options() };
+    assert!(matches!(UdpSocket::bind(Family::V4, &same), Err(BindError::PortInUse)));
     let other = UdpSocket::bind(Family::V6, &same).unwrap();
-    assert_eq!(
-        (other.local_port(), other.family()),
-        (first.local_port(), Family::V6)
-    );
+    assert_eq!((other.local_port(), other.family()), (first.local_port(), Family::V6));
 }
 
 #[test]
@@ -367,22 +280,26 @@ fn a_mark_is_set_changed_and_taken_away() {
     if !crate::privileges::has_net_admin() {
         return eprintln!("skipped: marks need CAP_NET_ADMIN");
     }
-    let mark = |socket: &UdpSocket| {
-        option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_MARK).unwrap() as u32
-    };
-    let socket = UdpSocket::bind(
-        Family::V4,
-        &BindOptions {
-            fwmark: Some(0xca6c_0001),
-            ..options()
-        },
-    )
-    .unwrap();
+    let mark = |socket: &UdpSocket| option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_MARK).unwrap() as u32;
+    let socket = UdpSocket::bind(Family::V4, &BindOptions { fwmark: Some(0xca6c_0001), ..options() }).unwrap();
     assert_eq!(mark(&socket), 0xca6c_0001);
     socket.set_fwmark(Some(7)).unwrap();
     assert_eq!(mark(&socket), 7);
     socket.set_fwmark(None).unwrap();
     assert_eq!(mark(&socket), 0);
+}
+
+#[test]
+fn a_mark_and_a_low_port_need_privileges() {
+    isolated(|| {
+        drop_capabilities();
+        for refused in [BindOptions { fwmark: Some(1), ..options() }, BindOptions { port: 1, ..options() }] {
+            let result = UdpSocket::bind(Family::V4, &refused);
+            assert!(matches!(result, Err(BindError::Permission)), "{result:?}");
+        }
+        // Buffers are only as large as the administrator allows, and that is no error.
+        UdpSocket::bind(Family::V4, &BindOptions { receive_buffer: 1 << 30, ..options() }).unwrap();
+    });
 }
 
 #[test]
@@ -399,9 +316,7 @@ fn without_a_route_the_destination_is_unreachable() {
 #[test]
 fn the_other_family_is_unreachable() {
     let socket = UdpSocket::bind(Family::V4, &options()).unwrap();
-    let error = socket
-        .send(&train("[::1]:9".parse().unwrap(), b"x", 1))
-        .unwrap_err();
+    let error = socket.send(&train("[::1]:9".parse().unwrap(), b"x", 1)).unwrap_err();
     assert!(matches!(error, SendError::Unreachable(_)), "{error}");
 }
 

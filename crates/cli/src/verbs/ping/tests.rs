@@ -1,0 +1,87 @@
+//! Whom an argument means, and what is said of each probe.
+
+use std::time::Duration;
+
+use overlay_daemon::ping::Answer;
+
+use super::*;
+
+/// Two peers: bob with a network and a single address behind it, router with 10.0.0.0/8 alone.
+fn status() -> Status {
+    let peer = |name: &str, key: &str, allowed: [&str; 2]| {
+        serde_json::json!({
+            "name": name, "public_key": key, "allowed_ips": allowed, "state": "idle", "received_bytes": 0,
+            "sent_bytes": 0, "received_packets": 0, "sent_packets": 0, "received_wire_bytes": 0, "sent_wire_bytes": 0,
+            "handshakes": 0, "drops": 0,
+        })
+    };
+    let status = serde_json::json!({
+        "schema": "overlay.status.v1", "version": "0.1.0", "drops": {}, "counters": {},
+        "interface": {
+            "name": "overlay0", "public_key": "k", "addresses": ["10.77.0.1/24"], "mtu": 1420, "listen_port": 51820,
+            "forward": false, "config": "a.toml", "uptime_seconds": 1,
+        },
+        "peers": [
+            peer("bob", "bobs-key", ["192.168.7.0/24", "10.77.0.2/32"]),
+            peer("router", "routers-key", ["10.0.0.0/8", "172.16.0.0/12"]),
+        ],
+    });
+    serde_json::from_value(status).expect("a status")
+}
+
+fn at(ip: &str, peer: &str) -> Target {
+    Target { ip: ip.parse().expect("an address"), peer: Some(peer.to_owned()) }
+}
+
+#[test]
+fn a_name_and_a_key_stand_for_the_first_single_address() {
+    assert_eq!(target("bob", &status()).expect("known"), at("10.77.0.2", "bob"));
+    assert_eq!(target("bobs-key", &status()).expect("known"), at("10.77.0.2", "bob"));
+}
+
+#[test]
+fn an_address_belongs_to_the_most_specific_peer_and_may_belong_to_none() {
+    assert_eq!(target("10.77.0.2", &status()).expect("an address"), at("10.77.0.2", "bob"));
+    assert_eq!(target("10.77.0.3", &status()).expect("an address"), at("10.77.0.3", "router"));
+    let alone = Target { peer: None, ..at("192.0.2.1", "") };
+    assert_eq!(target("192.0.2.1", &status()).expect("an address"), alone);
+}
+
+#[test]
+fn a_peer_that_cannot_be_asked_is_not_found() {
+    let failure = target("bbo", &status()).expect_err("unknown");
+    assert_eq!(failure.code, ExitKind::NotFound);
+    assert_eq!(failure.error, "`overlay0` has no peer `bbo`");
+    assert_eq!(failure.cause.as_deref(), Some("its peers are bob, router"));
+
+    let failure = target("router", &status()).expect_err("networks only");
+    assert_eq!(failure.code, ExitKind::NotFound);
+    assert_eq!(failure.error, "peer `router` has no single address to ask");
+}
+
+#[test]
+fn each_probe_is_a_line_and_the_summary_another() {
+    let bob = at("10.77.0.2", "bob");
+    let answer = Answer { round_trip: Duration::from_micros(412), ttl: Some(64) };
+    let answered = Probe { sequence: 1, answer: Some(answer) };
+    let lost = Probe { sequence: 2, answer: None };
+    assert_eq!(text(&bob, &answered), "answer from bob (10.77.0.2): seq=1 ttl=64 time=0.412 ms");
+    assert_eq!(text(&bob, &lost), "no answer from bob (10.77.0.2): seq=2");
+    assert_eq!(
+        serde_json::to_string(&line(&bob, &answered)).expect("plain data"),
+        r#"{"schema":"overlay.ping.v1","event":"answer","ip":"10.77.0.2","peer":"bob","sequence":1,"round_trip_ms":0.412,"ttl":64}"#
+    );
+    assert_eq!(
+        serde_json::to_string(&line(&bob, &lost)).expect("plain data"),
+        r#"{"schema":"overlay.ping.v1","event":"loss","ip":"10.77.0.2","peer":"bob","sequence":2}"#
+    );
+
+    let mut summary = Summary::default();
+    summary.add(&lost);
+    assert_eq!(summary_text(&summary), "1 sent, 0 answered, 100% lost");
+    summary.add(&answered);
+    assert_eq!(
+        summary_text(&summary),
+        "2 sent, 1 answered, 50% lost; round trip 0.412 ms at least, 0.412 ms on average, 0.412 ms at most"
+    );
+}

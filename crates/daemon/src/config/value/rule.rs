@@ -25,6 +25,9 @@ pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
         }
     };
     let Some(ports) = ports else { return Ok(Rule { protocol, ports: None }) };
+    if word.starts_with(|c: char| c.is_ascii_digit()) && matches!(ports, "tcp" | "udp") {
+        return bad(format!("{shown} is no entry of `allow`: the protocol stands first"), correction(text));
+    }
     if !matches!(protocol, Protocol::Tcp | Protocol::Udp) {
         let what = if protocol == Protocol::Icmp { "icmp" } else { "this protocol" };
         return bad(format!("{shown}: {what} takes no port"), format!("write \"{word}\""));

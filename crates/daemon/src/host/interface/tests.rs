@@ -271,21 +271,26 @@ fn what_is_taken_is_refused_by_name_before_anything_is_touched() {
 #[test]
 fn a_start_that_fails_half_way_leaves_nothing() {
     run(|| async {
-        let world = World::new().await;
-        let before = everything();
-        // Passes no preflight here on purpose: the route turns out to be taken when it is added.
+        // Both pass no preflight here on purpose. The first is noticed among the routes, the second only after them and
+        // the nft table.
         other_device("192.0.2.1/24");
         ip("route add 10.79.0.0/16 dev eth7");
-        let with_device = everything();
-        let config = config(&["10.77.0.1/24"], &[&["0.0.0.0/0", "10.79.0.0/16"]], "");
-        let mut journal = Journal::begin(&world.runtime).expect("writable");
-        let tun = Tun::create("ovt0", false).expect("a TUN");
-        let refused = Host::bring_up(&world.netlink, &mut journal, &tun, &config, 1420).await.expect_err("taken");
-        assert_eq!(refused.error, "cannot add the route to 10.79.0.0/16 on `ovt0`");
-        drop(tun);
-        assert_eq!(everything(), with_device);
-        ip("link delete eth7");
-        assert_eq!(everything(), before);
+        ip("-6 rule add priority 1 table 99");
+        let rows = [
+            ("10.79.0.0/16", "cannot add the route to 10.79.0.0/16 on `ovt0`"),
+            ("::/0", "cannot add policy rules for the default route"),
+        ];
+        let before = everything();
+        for (allowed, error) in rows {
+            let world = World::new().await;
+            let config = config(&["10.77.0.1/24"], &[&["0.0.0.0/0", allowed]], "");
+            let mut journal = Journal::begin(&world.runtime).expect("writable");
+            let tun = Tun::create("ovt0", false).expect("a TUN");
+            let refused = Host::bring_up(&world.netlink, &mut journal, &tun, &config, 1420).await.expect_err("taken");
+            assert_eq!((refused.code, refused.error.as_str()), (ExitKind::Conflict, error));
+            drop(tun);
+            assert_eq!(everything(), before);
+        }
     });
 }
 
