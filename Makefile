@@ -36,7 +36,7 @@ check: ## format, lints, documentation, licences and sources of dependencies
 	scripts/setup check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	cargo deny --log-level error check bans licenses sources
 
 .PHONY: soak

@@ -70,8 +70,8 @@ fn wrong_configs() -> Vec<Wrong> {
         Wrong {
             what: "bad TOML",
             config: GOOD.replace("\"private.key\"", "\"private.key"),
-            cause: "line 3: this is not valid TOML: invalid basic string, expected `\"`",
-            hint: "overlay config check overlay.toml",
+            cause: "line 3: this string does not end where it should",
+            hint: "close it with the quote it began with",
             place: "3:32",
         },
         Wrong {

@@ -90,6 +90,48 @@ fn no_ping_is_lost_in_260_s_across_two_rekeys_with_any_of_them() {
     assert!(lossy.is_empty(), "{}", lossy.join("\n"));
 }
 
+/// Sessions of some engines were reported to go deaf one way after a while: pings and TCP both ways for ten minutes, five sessions long.
+#[test]
+fn soak_ten_minutes_both_ways_against_two_of_them() {
+    const SECONDS: u64 = 600;
+    let name = "soak";
+    let stocks = [Stock::GotaTun, Stock::WireGuardGo];
+    if !lab::installed(name, &stocks.map(Stock::program)) {
+        return;
+    }
+    let cases = stocks.into_iter().flat_map(Case::all);
+    let cases = cases.filter(|case| !case.preshared_key && case.outside == Outside::V4);
+    let mut running = Vec::new();
+    for case in cases {
+        let Some(standing) = case.up(name) else { return };
+        standing.start_the_session();
+        let Pair { a, b, .. } = &standing.pair;
+        let count = SECONDS * 10;
+        let pings =
+            [(a, B.v4), (b, A.v4)].map(|(from, to)| from.spawn(format!("ping -n -q -i 0.1 -c {count} -W 5 {to}")));
+        let server = b.spawn("iperf3 -s");
+        b.wait_for_listener(5201);
+        let stream = a.spawn(format!("iperf3 -J -i 1 -t {SECONDS} -b 8M --bidir -c {}", B.v4));
+        running.push((standing, pings, server, stream));
+    }
+    assert_eq!(running.len(), 4);
+    for (standing, pings, _server, stream) in running {
+        let case = standing.case;
+        for ping in pings {
+            let said = ping.succeed_within(Duration::from_secs(SECONDS + 60));
+            assert!(said.contains(" 0% packet loss"), "{case:?}\n{said}");
+        }
+        let report = stream.succeed_within(Duration::from_secs(60));
+        let report: serde_json::Value = serde_json::from_str(&report).expect("iperf3 -J writes JSON");
+        for direction in ["sum_received", "sum_received_bidir_reverse"] {
+            let bytes = report["end"][direction]["bytes"].as_u64().expect("a number");
+            assert!(bytes > SECONDS * 900_000, "{case:?}: {bytes} bytes in {SECONDS} s, {direction}");
+        }
+        let handshakes = standing.ours.peer(&standing.pair.b)["handshakes"].as_u64().expect("a number");
+        assert!(handshakes >= 5, "{case:?}: {handshakes} handshakes");
+    }
+}
+
 fn exchange(stock: Stock) {
     let name = format!("{stock:?}");
     if !lab::installed(&name, &[stock.program(), "socat"]) {

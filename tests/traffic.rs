@@ -19,6 +19,8 @@ fn ping_works_in_both_families_inside_over_both_families_outside() {
                 from.reaches(address);
                 let said = from.exec(format!("ping -n -c 5 -i 0.05 -W 2 {address}"));
                 assert!(said.contains(" 0% packet loss"), "{outside:?}\n{said}");
+                let said = from.exec(format!("ping -n -c 3 -i 0.05 -W 2 -s 5000 {address}"));
+                assert!(said.contains(" 0% packet loss"), "in fragments, {outside:?}\n{said}");
             }
         }
         let endpoint = on_a.peer(&pair.b)["endpoint"].clone();

@@ -202,7 +202,9 @@ pub(crate) fn failure(error: &clap::Error) -> Failure {
     // The first paragraph says what; tip and usage follow.
     let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let what = match error.kind() {
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no verb was given".into(),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "no verb was given".into()
+        }
         _ => what.join(" ").replace('\'', "`"),
     };
     let suggestion = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]

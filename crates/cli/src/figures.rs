@@ -43,7 +43,13 @@ pub(crate) fn ago(seconds: u64) -> String {
 /// A round trip in milliseconds with three digits that matter, `0.412 ms`.
 pub(crate) fn milliseconds(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
-    let digits = if ms < 10.0 { 3 } else if ms < 100.0 { 2 } else { 1 };
+    let digits = if ms < 10.0 {
+        3
+    } else if ms < 100.0 {
+        2
+    } else {
+        1
+    };
     format!("{ms:.digits$} ms")
 }
 

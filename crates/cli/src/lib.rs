@@ -1,8 +1,8 @@
 //! The program `overlay` as a library: its command line, one file for each verb, rendering and exit codes.
 //!
-//! A verb reads its arguments, asks the daemon's library, and hands what it learned to [`output`]. Data goes to stdout,
-//! talk to stderr; with `--json` stdout carries JSON with a `schema` field and stderr stays empty. What can go wrong
-//! ends as a [`Failure`]: three lines, or one JSON object, and its exit code.
+//! A verb reads its arguments, asks the daemon's library, and hands what it learned to `output`. Data goes to stdout,
+//! talk to stderr; with `--json` stdout carries JSON with a `schema` field and stderr nothing but the log. What can go
+//! wrong ends as a `Failure`: three lines, or one JSON object, and its exit code.
 
 // A program reads the clock and its environment; the purity lints guard `core`, `wire` and `sim`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]

@@ -21,7 +21,8 @@ pub(crate) fn start(global: &Global, verb: &Verb) {
     let filter = filter(wanted.as_deref(), global.verbose, matches!(verb, Verb::Up(_)));
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(self::filter(None, 0, true)));
     let color = Output::new(global.json).color && io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(color).with_target(global.verbose > 0);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(color).with_target(global.verbose > 0);
     let log = tracing_subscriber::registry().with(filter);
     // The journal stamps every line itself.
     let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {

@@ -1,4 +1,4 @@
-//! Printing: data to stdout, talk to stderr, or JSON to stdout and nothing to stderr.
+//! Printing: data to stdout, talk to stderr, or JSON to stdout and nothing else.
 
 use std::io::{self, IsTerminal as _};
 
@@ -39,12 +39,24 @@ impl Output {
         }
     }
 
-    /// Data on stdout, with a newline at its end.
+    /// One line of JSON to whoever still reads: for a daemon, which lives on when nobody does.
+    pub(crate) fn offer_json(&self, json: &impl Serialize) {
+        if let Ok(line) = serde_json::to_string(json) {
+            let _ = write_to(io::stdout().lock(), &format!("{line}\n"));
+        }
+    }
+
+    /// Data on stdout, with a newline at its end. Ends the program when it cannot be delivered.
     pub(crate) fn data(&self, text: &str) {
         let newline = if text.ends_with('\n') { "" } else { "\n" };
-        if write_to(io::stdout().lock(), &format!("{text}{newline}")).is_err() {
-            // Whoever was reading has had enough (`| head`): nothing else will be read either.
-            std::process::exit(0);
+        match write_to(io::stdout().lock(), &format!("{text}{newline}")) {
+            Ok(()) => {}
+            // Whoever was reading has had enough (`| head`), which is no failure.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(error) => {
+                self.say(&format!("error: cannot write to stdout\ncause: {error}"));
+                std::process::exit(1);
+            }
         }
     }
 

@@ -23,11 +23,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(global: &Global) -> Self {
-        Self {
-            runtime_dir: global.runtime_dir.clone(),
-            verbose: global.verbose,
-            output: Output::new(global.json),
-        }
+        Self { runtime_dir: global.runtime_dir.clone(), verbose: global.verbose, output: Output::new(global.json) }
     }
 
     /// The daemon that an argument names: by interface, by config file, or the only one that runs.
@@ -39,8 +35,8 @@ impl Session {
     /// Runs one asynchronous conversation to its end.
     pub(crate) fn block_on<T>(&self, talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime
-            .map_err(|error| Failure::new(ExitKind::Other, "cannot start the runtime").with_cause(error))?;
+        let runtime =
+            runtime.map_err(|error| Failure::new(ExitKind::Other, "cannot start the runtime").with_cause(error))?;
         runtime.block_on(talk)
     }
 }

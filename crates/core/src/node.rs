@@ -15,9 +15,7 @@ use crate::output::Outbox;
 use crate::path::endpoint::Endpoint;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
-use crate::{
-    Command, CommandError, Instant, NodeConfig, NodeStats, Output, PeerConfig, PeerKey, PeerStats, UdpTrain,
-};
+use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Output, PeerConfig, PeerKey, PeerStats, UdpTrain};
 
 /// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, drain
 /// [`Node::poll_output`] until it answers [`Output::Timeout`].

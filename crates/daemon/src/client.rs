@@ -50,16 +50,13 @@ impl Client {
                 false => Err(no_daemon(&format!("no daemon is running for `{name}`"), runtime_dir, Some(name))),
             };
         }
-        let mut alive: Vec<Self> = names(runtime_dir)?
-            .into_iter()
-            .map(|name| Self::new(runtime_dir, &name))
-            .filter(Self::is_alive)
-            .collect();
+        let mut alive: Vec<Self> =
+            names(runtime_dir)?.into_iter().map(|name| Self::new(runtime_dir, &name)).filter(Self::is_alive).collect();
         if alive.len() > 1 {
             let names: Vec<_> = alive.iter().map(|client| format!("`{}`", client.name)).collect();
             return Err(Failure::new(ExitKind::Usage, "several daemons are running")
                 .with_cause(format!("they are {}", names.join(", ")))
-                .with_hint(format!("name one: overlay status {}", alive[0].name)));
+                .with_hint(format!("name the one you mean, as in: overlay status {}", alive[0].name)));
         }
         alive.pop().ok_or_else(|| no_daemon("no daemon is running", runtime_dir, None))
     }

@@ -414,9 +414,8 @@ mod tests {
     fn events_that_control_does_not_take_are_merged_by_peer_and_kind() {
         let (sender, mut receiver) = mpsc::channel(1);
         let mut events = Events { sender, merged: BTreeMap::new() };
-        let completed = |seconds| {
-            Event::HandshakeCompleted(PeerKey([1; 32]), Instant::from_start(Duration::from_secs(seconds)))
-        };
+        let completed =
+            |seconds| Event::HandshakeCompleted(PeerKey([1; 32]), Instant::from_start(Duration::from_secs(seconds)));
         assert!(events.push(completed(1)));
         assert!(events.push(completed(2)));
         assert!(!events.push(completed(3)), "replaces the one that waits");

@@ -223,7 +223,10 @@ impl From<FailureBody> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn exit_codes_are_the_documented_numbers() {
@@ -246,6 +249,24 @@ mod tests {
         );
         assert_eq!(ExitKind::from_exit_code(0), None);
         assert_eq!(ExitKind::from_exit_code(11), None);
+    }
+
+    #[test]
+    fn a_config_that_is_missing_has_nothing_to_draw() {
+        let failure = Failure::from(Config::load(Path::new("/nonexistent/lab.toml")).expect_err("no such file"));
+        assert_eq!((failure.code, failure.details), (ExitKind::Config, None));
+        assert!(failure.error.contains("/nonexistent/lab.toml"), "{}", failure.error);
+    }
+
+    #[test]
+    fn a_bad_config_names_the_first_problem_counts_the_others_and_draws_all() {
+        let text = "[interface]\nlisten_port = 70000\naddresses = [\"10.77.0.1/33\"]\n";
+        let failure = Failure::from(Config::parse(text, Path::new("lab.toml")).expect_err("several problems"));
+        assert_eq!((failure.code, failure.error.as_str()), (ExitKind::Config, "`lab.toml` is not a valid config"));
+        let cause = failure.cause.unwrap_or_default();
+        assert!(cause.starts_with("line ") && cause.ends_with(" more"), "{cause}");
+        let details = failure.details.unwrap_or_default();
+        assert!(details.contains("70000") && details.contains("10.77.0.1/33"), "{details}");
     }
 
     #[test]

@@ -85,7 +85,8 @@ impl Import {
         match interface_name_of(&Path::new(name).with_added_extension("toml")) {
             Some(name) => name,
             None => {
-                self.warnings.push(format!("the interface is named overlay0, since {name:?} cannot be an interface's name"));
+                self.warnings
+                    .push(format!("the interface is named overlay0, since {name:?} cannot be an interface's name"));
                 "overlay0".to_owned()
             }
         }
@@ -100,7 +101,9 @@ impl Import {
             let value = entry.value;
             match entry.key.as_str() {
                 "privatekey" => key = Some(PrivateKey::from_base64(value).map_err(|error| bad_key(entry, error))?),
-                "address" => addresses.extend(entry.list().map(|address| entry.prefix(address)).collect::<Result<Vec<_>, _>>()?),
+                "address" => {
+                    addresses.extend(entry.list().map(|address| entry.prefix(address)).collect::<Result<Vec<_>, _>>()?)
+                }
                 "listenport" => port = entry.number(0..=65535)?,
                 "mtu" => match entry.number(0..=65535)? {
                     bytes @ 576.. => settings.push_str(&format!("mtu = {bytes}\n")),
@@ -126,7 +129,10 @@ impl Import {
         }
         let key = key.ok_or_else(|| ImportError::new(part.line, "[Interface] has no PrivateKey"))?;
         if addresses.is_empty() {
-            return Err(ImportError::new(part.line, "[Interface] has no Address; overlay needs this host's virtual IP"));
+            return Err(ImportError::new(
+                part.line,
+                "[Interface] has no Address; overlay needs this host's virtual IP",
+            ));
         }
         let key_file = format!("{name}.key");
         let _ = write!(
@@ -172,8 +178,12 @@ impl Import {
                     }
                 }
                 "endpoint" => {
-                    let endpoint = parse_endpoint(value)
-                        .map_err(|problem| ImportError::new(entry.line, format!("{}; {}", problem.message, problem.hint.unwrap_or_default())))?;
+                    let endpoint = parse_endpoint(value).map_err(|problem| {
+                        ImportError::new(
+                            entry.line,
+                            format!("{}; {}", problem.message, problem.hint.unwrap_or_default()),
+                        )
+                    })?;
                     settings.push_str(&format!("endpoint = \"{endpoint}\"\n"));
                 }
                 "allowedips" => {
@@ -181,7 +191,10 @@ impl Import {
                         let written = entry.prefix(text)?;
                         let prefix = written.trunc();
                         if prefix != written {
-                            self.warnings.push(format!("line {}: {written} became {prefix}, which is what it means", entry.line));
+                            self.warnings.push(format!(
+                                "line {}: {written} became {prefix}, which is what it means",
+                                entry.line
+                            ));
                         }
                         if owned.iter().any(|(known, owner)| *known == prefix && *owner != index) {
                             self.warnings.push(format!(

@@ -12,7 +12,8 @@ use axum::http::header;
 use axum::routing::get;
 use overlay_core::{DropReason, PeerStats};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, text};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -48,7 +49,7 @@ pub fn text(view: &Arc<View>) -> String {
     registry.register_collector(Box::new(Scrape(view.clone())));
     let mut out = String::new();
     // Writing to a string does not fail; what was written is shown in any case.
-    let _ = text::encode(&mut out, &registry);
+    let _ = encode(&mut out, &registry);
     out
 }
 

@@ -31,6 +31,8 @@ const MAX_ANSWERS: usize = 64;
 /// Everything that a running daemon consists of.
 pub(crate) struct Supervisor {
     config: Config,
+    /// What `up` began with: keys that only a start takes are compared with it.
+    started_with: Config,
     mtu: u16,
     netlink: Netlink,
     journal: Journal,
@@ -67,7 +69,8 @@ impl Supervisor {
         tokio::spawn(api::serve(listener, Arc::clone(&view), asking));
         let (answering, answers) = mpsc::channel(MAX_ANSWERS);
         let resolver = resolve::spawn(NamedEndpoint::of(&config.peers), families, answering);
-        Self { config, mtu, netlink, journal, host, engine, events, view, requests, resolver, answers }
+        let started_with = config.clone();
+        Self { config, started_with, mtu, netlink, journal, host, engine, events, view, requests, resolver, answers }
     }
 
     /// Serves until somebody ends the daemon, and takes everything away again.
@@ -161,7 +164,7 @@ impl Supervisor {
         for warning in new.warnings() {
             tracing::warn!("{warning}");
         }
-        let needs_restart = needs_restart(&self.config, &new);
+        let needs_restart = needs_restart(&self.started_with, &new);
         if new.interface.name != self.config.interface.name {
             return Err(Failure::new(ExitKind::Config, "a running interface cannot be renamed")
                 .with_cause(format!("it is `{}`, the config says `{}`", self.config.interface.name, new.interface.name))
@@ -244,7 +247,8 @@ impl Supervisor {
 
     fn summary(&self) -> String {
         let Config { interface, peers, .. } = &self.config;
-        format!("{} is up, {} peers, MTU {}", interface.name, peers.len(), self.mtu)
+        let plural = if peers.len() == 1 { "" } else { "s" };
+        format!("{} is up, {} peer{plural}, MTU {}", interface.name, peers.len(), self.mtu)
     }
 }
 

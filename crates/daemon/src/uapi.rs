@@ -80,10 +80,10 @@ async fn converse(stream: UnixStream, view: &View) -> io::Result<()> {
     loop {
         let Some(operation) = read_operation(&mut read).await? else { return Ok(()) };
         let (answer, goes_on) = match operation {
-            _ if !is_owner => (errno(EPERM), false),
+            _ if !is_owner => (refusal(operation, EPERM), false),
             Operation::Get => (get(view), true),
-            Operation::Set => (errno(EOPNOTSUPP), true),
-            Operation::Unknown => (errno(EPROTO), false),
+            Operation::Set => (refusal(operation, EOPNOTSUPP), true),
+            Operation::Unknown => (refusal(operation, EPROTO), false),
         };
         write.write_all(answer.as_bytes()).await?;
         if !goes_on {
@@ -182,7 +182,10 @@ fn line_hex(out: &mut String, key: &str, value: &[u8; 32]) {
     out.push('\n');
 }
 
-fn errno(number: i32) -> Zeroizing<String> {
+/// `wg` expects the number of an error to be negative after a `set`, as wireguard-go has it, and positive after a `get`:
+/// with the other sign it cannot name the error.
+fn refusal(operation: Operation, number: i32) -> Zeroizing<String> {
+    let number = if operation == Operation::Set { -number } else { number };
     Zeroizing::new(format!("errno={number}\n\n"))
 }
 

@@ -160,7 +160,10 @@ async fn start(
     Ok(Supervisor::new(config, mtu, netlink, journal, host, engine, events, view, listening.api, families))
 }
 
-fn make_node(config: &Config, mtu: u16) -> Result<(Node, Vec<(config::Peer, Arc<PeerStats>)>), Failure> {
+/// The peers of the config, and where each is counted.
+type CountedPeers = Vec<(config::Peer, Arc<PeerStats>)>;
+
+fn make_node(config: &Config, mtu: u16) -> Result<(Node, CountedPeers), Failure> {
     let mut seed = [0; 32];
     overlay_os::random::fill(&mut seed)
         .map_err(|error| Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error))?;
@@ -281,4 +284,3 @@ fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
     };
     Failure::new(code, format!("cannot listen on {}", path.display())).with_cause(error)
 }
-

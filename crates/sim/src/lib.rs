@@ -1,1 +1,3 @@
-//! sim
+//! A network in memory with virtual time, for the scenarios of the node.
+pub mod initiator;
+mod noise;

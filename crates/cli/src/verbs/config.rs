@@ -81,7 +81,9 @@ fn check(session: &Session, argument: Option<&str>) -> Result<ExitCode, Failure>
         session.output.say(&warning.render(session.output.color));
     }
     let peers = if checked.peers == 1 { "1 peer".to_owned() } else { format!("{} peers", checked.peers) };
-    session.output.result(&checked, || format!("{} is valid: interface {}, {peers}", path.display(), checked.interface));
+    session
+        .output
+        .result(&checked, || format!("{} is valid: interface {}, {peers}", path.display(), checked.interface));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -128,7 +130,8 @@ fn init(session: &Session, file: &Path) -> Result<(), Failure> {
         .open(file)
         .and_then(|mut out| out.write_all(config::template(&template).as_bytes()))
         .map_err(|error| file_failure("write", file, &error))?;
-    let made = Made { schema: "overlay.config-init.v1", config: file, private_key_file: &key_file, public_key: &public };
+    let made =
+        Made { schema: "overlay.config-init.v1", config: file, private_key_file: &key_file, public_key: &public };
     session.output.result(&made, || public.clone());
     session.output.say(&format!(
         "wrote {} and {}; the line above is this host's public key\nhint: add your peers, then: sudo overlay up {}",
@@ -158,6 +161,45 @@ fn existing_or_new_key(file: &Path) -> Result<String, Failure> {
 
 /// What the kernel and a file name both take.
 fn is_interface_name(name: &str) -> bool {
-    (1..=15).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    (1..=15).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::output::Output;
+
+    fn session() -> Session {
+        Session { runtime_dir: "/nonexistent".into(), verbose: 0, output: Output { json: true, color: false } }
+    }
+
+    #[test]
+    fn a_config_to_begin_with_is_valid_has_its_own_key_and_is_never_overwritten() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("lab.toml");
+        init(&session(), &file).expect("a new config");
+        let config = config::Config::load(&file).expect("a valid config");
+        assert_eq!(config.interface.name, "lab");
+        let key = folder.path().join("lab.key");
+        let mode = std::fs::metadata(&key).expect("a key file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let failure = init(&session(), &file).expect_err("it is there already");
+        assert_eq!(failure.code, ExitKind::Conflict);
+        std::fs::remove_file(&file).expect("it is there");
+        let before = std::fs::read(&key).expect("a key");
+        init(&session(), &file).expect("a new config");
+        assert_eq!(std::fs::read(&key).expect("a key"), before, "a key that exists is kept");
+    }
+
+    #[test]
+    fn a_file_name_that_is_no_interface_name_is_replaced() {
+        for (name, is_one) in
+            [("lab", true), ("a-b_c0", true), ("", false), ("sixteen-letters0", false), ("a b", false)]
+        {
+            assert_eq!(is_interface_name(name), is_one, "{name:?}");
+        }
+    }
 }

@@ -53,7 +53,10 @@ async fn wait_until_gone(client: &Client) -> Result<(), Failure> {
         if Instant::now() >= deadline {
             return Err(Failure::new(ExitKind::Timeout, format!("the daemon of `{}` does not end", client.name()))
                 .with_cause(format!("{} is still there", client.socket().display()))
-                .with_hint(format!("its log says what it waits for; overlay down {} again after that", client.name())));
+                .with_hint(format!(
+                    "its log says what it waits for; overlay down {} again after that",
+                    client.name()
+                )));
         }
         tokio::time::sleep(LOOK).await;
     }

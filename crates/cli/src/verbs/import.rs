@@ -38,18 +38,15 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<(), Failure> 
             return Err(file_failure("write", path, &io::ErrorKind::AlreadyExists.into()));
         }
     }
-    fs::create_dir_all(&arguments.output).map_err(|error| file_failure("make the folder", &arguments.output, &error))?;
+    fs::create_dir_all(&arguments.output)
+        .map_err(|error| file_failure("make the folder", &arguments.output, &error))?;
     for ((_, secret), path) in imported.files.iter().zip(&key_files) {
         keys::write_secret(path, secret).map_err(|error| file_failure("write", path, &error))?;
     }
     write_new(&config, &imported.toml).map_err(|error| file_failure("write", &config, &error))?;
 
-    let result = Imported {
-        schema: "overlay.import.v1",
-        config: &config,
-        key_files: &key_files,
-        warnings: &imported.warnings,
-    };
+    let result =
+        Imported { schema: "overlay.import.v1", config: &config, key_files: &key_files, warnings: &imported.warnings };
     session.output.result(&result, || config.display().to_string());
     for warning in &imported.warnings {
         session.output.say(&format!("warning: {warning}"));
@@ -68,4 +65,46 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use overlay_daemon::config::Config;
+
+    use super::*;
+    use crate::output::Output;
+
+    const WG: &str = "[Interface]\nPrivateKey = yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\n\
+                      Address = 10.77.0.1/24\nListenPort = 51820\n\n[Peer]\n\
+                      PublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\nAllowedIPs = 10.77.0.2/32\n";
+
+    fn session() -> Session {
+        Session { runtime_dir: "/nonexistent".into(), verbose: 0, output: Output { json: true, color: false } }
+    }
+
+    #[test]
+    fn a_wg_quick_config_becomes_ours_and_a_second_time_nothing_is_touched() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("wg0.conf");
+        fs::write(&file, WG).expect("a file");
+        let output = folder.path().join("new/overlay");
+        let arguments = Import { file, output: output.clone() };
+        run(&session(), &arguments).expect("imported");
+        let config = Config::load(&output.join("wg0.toml")).expect("a valid config");
+        assert_eq!((config.interface.name.as_str(), config.peers.len()), ("wg0", 1));
+        assert!(!fs::read_to_string(output.join("wg0.toml")).expect("text").contains("yAnz5TF"));
+
+        let before: Vec<_> = fs::read_dir(&output).expect("a folder").flatten().map(|entry| entry.path()).collect();
+        let failure = run(&session(), &arguments).expect_err("it is there already");
+        assert_eq!(failure.code, ExitKind::Conflict);
+        let after: Vec<_> = fs::read_dir(&output).expect("a folder").flatten().map(|entry| entry.path()).collect();
+        assert_eq!(after, before);
+    }
+
+    #[test]
+    fn a_missing_file_is_a_config_failure() {
+        let arguments = Import { file: "/nonexistent/wg0.conf".into(), output: "/nonexistent".into() };
+        let failure = run(&session(), &arguments).expect_err("no such file");
+        assert_eq!((failure.code, failure.error.as_str()), (ExitKind::Config, "cannot read `/nonexistent/wg0.conf`"));
+    }
 }

@@ -75,13 +75,16 @@ fn show_public(session: &Session) -> Result<(), Failure> {
         .take(MAX_INPUT)
         .read_to_end(&mut text)
         .map_err(|error| Failure::new(ExitKind::Other, "cannot read the private key from stdin").with_cause(error))?;
-    let key = std::str::from_utf8(&text).map_err(|_| KeyError::Padding).and_then(|text| PrivateKey::from_base64(text.trim()));
+    let key =
+        std::str::from_utf8(&text).map_err(|_| KeyError::Padding).and_then(|text| PrivateKey::from_base64(text.trim()));
     let key = key.map_err(|error| {
         Failure::new(ExitKind::Config, format!("the private key on stdin {error}"))
             .with_hint("overlay key gen -o FILE && overlay key pub < FILE")
     })?;
     let public = keys::encode_public(&key.public());
-    session.output.result(&Made { schema: Made::SCHEMA, public_key: Some(&public), ..Made::default() }, || public.clone());
+    session
+        .output
+        .result(&Made { schema: Made::SCHEMA, public_key: Some(&public), ..Made::default() }, || public.clone());
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use overlay_daemon::Failure;
 use overlay_daemon::config::{self, CONFIG_FOLDER, Config};
 use overlay_daemon::detach;
 use overlay_daemon::failure::{ExitKind, FailureBody};
+use overlay_daemon::host;
 use overlay_daemon::up::{self, Options};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,10 @@ impl Ready {
 
 pub(crate) fn run(session: &Session, arguments: &Up) -> Result<(), Failure> {
     let path = config_path(arguments.config.as_deref(), "up")?;
+    if path.exists() {
+        // Asked first: without the privilege the key files cannot be read either, and the config would be blamed.
+        host::require_net_admin(&path.display().to_string())?;
+    }
     if arguments.detach { run_detached(session, &path) } else { run_here(session, path) }
 }
 
@@ -92,7 +97,7 @@ fn run_here(session: &Session, config: PathBuf) -> Result<(), Failure> {
     let output = session.output;
     let ready: Box<dyn FnOnce() + Send> = Box::new(move || {
         if output.json {
-            output.json_line(&Ready::now());
+            output.offer_json(&Ready::now());
         }
     });
     up::run(Options { config, runtime_dir: session.runtime_dir.clone(), ready: Some(ready) })
@@ -100,16 +105,20 @@ fn run_here(session: &Session, config: PathBuf) -> Result<(), Failure> {
 
 fn run_detached(session: &Session, config: &Path) -> Result<(), Failure> {
     // What is wrong with the config is said here, in colour, before a process is started for it.
-    let interface = Config::load(config).map_err(|error| in_color(&error, &session.output))?.interface.name;
+    let loaded = Config::load(config).map_err(|error| in_color(&error, &session.output))?;
+    for warning in loaded.warnings() {
+        session.output.say(&warning.render(session.output.color));
+    }
+    let interface = loaded.interface.name;
     let runtime_dir = path_from_root(&session.runtime_dir)?;
     let log_path = runtime_dir.join(format!("{interface}.log"));
     let log = open_log(&log_path)?;
 
     let child = spawn(session, &path_from_root(config)?, &runtime_dir, log)?;
     let ready = Ready { interface: Some(interface), log: Some(log_path.clone()), ..await_ready(child, &log_path)? };
-    session.output.result(&ready, || {
-        format!("{} is up, process {}", ready.interface.as_deref().unwrap_or_default(), ready.pid)
-    });
+    session
+        .output
+        .result(&ready, || format!("{} is up, process {}", ready.interface.as_deref().unwrap_or_default(), ready.pid));
     session.output.say(&format!("its log is {}", log_path.display()));
     Ok(())
 }
@@ -137,9 +146,8 @@ fn open_log(path: &Path) -> Result<File, Failure> {
 }
 
 fn spawn(session: &Session, config: &Path, runtime_dir: &Path, log: File) -> Result<Child, Failure> {
-    let cannot = |error: std::io::Error| {
-        Failure::new(ExitKind::Other, "cannot start the background process").with_cause(error)
-    };
+    let cannot =
+        |error: std::io::Error| Failure::new(ExitKind::Other, "cannot start the background process").with_cause(error);
     let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
     command
         .args(["--json", "--runtime-dir"])

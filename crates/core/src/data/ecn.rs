@@ -39,9 +39,7 @@ mod tests {
 
     #[test]
     fn an_outer_mark_reaches_a_capable_ipv4_packet_and_its_checksum_stays_right() {
-        let mut packet = [
-            0x45, 0x02, 0x00, 0x14, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
-        ];
+        let mut packet = [0x45, 0x02, 0x00, 0x14, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
         let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
         let folded = !(((sum & 0xffff) + (sum >> 16)) as u16);
         packet[10..12].copy_from_slice(&folded.to_be_bytes());

@@ -106,13 +106,7 @@ impl Node {
         Ok(())
     }
 
-    fn response(
-        &mut self,
-        receiver: u32,
-        bytes: &[u8],
-        train: &UdpTrain<'_>,
-        now: Instant,
-    ) -> Result<(), DropReason> {
+    fn response(&mut self, receiver: u32, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
         let context = &mut self.context;
         let id = self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?;
         let peer = self.peers.peer(id).ok_or(DropReason::UnknownReceiver)?;

@@ -39,6 +39,9 @@ struct Admitted {
 
 impl Node {
     pub(crate) fn inbound(&mut self, train: &UdpTrain<'_>, now: Instant) {
+        if train.contents.is_empty() {
+            self.context.stats.count_drop(DropReason::InboundUnknown);
+        }
         let mut course = Course::default();
         for datagram in train.contents.chunks(train.stride.max(1)) {
             if let Err(reason) = self.datagram(datagram, train, &mut course, now) {

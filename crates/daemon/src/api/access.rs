@@ -63,11 +63,9 @@ impl Caller {
     pub(crate) fn may_change(self) -> Result<(), Failure> {
         match self {
             Self::Owner => Ok(()),
-            Self::Member | Self::Stranger => {
-                Err(Failure::new(ExitKind::Permission, "changing the daemon needs root")
-                    .with_cause(format!("the group {GROUP} may look and not change"))
-                    .with_hint("run the same command with sudo"))
-            }
+            Self::Member | Self::Stranger => Err(Failure::new(ExitKind::Permission, "changing the daemon needs root")
+                .with_cause(format!("the group {GROUP} may look and not change"))
+                .with_hint("run the same command with sudo")),
         }
     }
 }

@@ -93,4 +93,3 @@ where
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
         .await
 }
-

@@ -48,7 +48,10 @@ impl World {
 async fn status_version_and_metrics_are_read_without_the_supervisor() {
     let world = World::new();
     let (code, status) = world.ask_json("GET /v1/status").await;
-    assert_eq!((code, &status["schema"], &status["peers"][0]["name"]), (200, &json!("overlay.status.v1"), &json!("bob")));
+    assert_eq!(
+        (code, &status["schema"], &status["peers"][0]["name"]),
+        (200, &json!("overlay.status.v1"), &json!("bob"))
+    );
     let (code, version) = world.ask_json("GET /v1/version").await;
     assert_eq!((code, version), (200, json!({"schema": "overlay.version.v1", "version": env!("CARGO_PKG_VERSION")})));
     let (code, text) = world.ask("GET /metrics").await;

@@ -71,7 +71,7 @@ async fn several_daemons_have_to_be_named() {
     assert_eq!(failure.code, ExitKind::Usage);
     assert_eq!(failure.error, "several daemons are running");
     assert_eq!(failure.cause.as_deref(), Some("they are `a0`, `b0`"));
-    assert_eq!(failure.hint.as_deref(), Some("name one: overlay status a0"));
+    assert_eq!(failure.hint.as_deref(), Some("name the one you mean, as in: overlay status a0"));
     assert_eq!(Client::find(world.path(), Some("b0")).expect("named").name(), "b0");
 }
 

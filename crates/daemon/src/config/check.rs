@@ -37,7 +37,9 @@ fn own_addresses(interface: &InterfaceDraft, report: &mut Report) {
     for (net, span) in &interface.addresses {
         if let Some(first) = seen.insert(net.addr(), span) {
             let message = format!("the address {} stands twice in `addresses`", net.addr());
-            report.error(Problem::new("duplicate_address", message).at(span).related(first, "first here").hint("remove one"));
+            report.error(
+                Problem::new("duplicate_address", message).at(span).related(first, "first here").hint("remove one"),
+            );
         }
         if let IpNet::V4(v4) = net
             && v4.prefix_len() < 31
@@ -46,7 +48,11 @@ fn own_addresses(interface: &InterfaceDraft, report: &mut Report) {
             report.warn(
                 Problem::new("network_address", format!("{net} is the network itself, not an address in it"))
                     .at(span)
-                    .hint(format!("write this host's own address, as \"{}/{}\"", v4.hosts().next().unwrap_or(v4.addr()), v4.prefix_len())),
+                    .hint(format!(
+                        "write this host's own address, as \"{}/{}\"",
+                        v4.hosts().next().unwrap_or(v4.addr()),
+                        v4.prefix_len()
+                    )),
             );
         }
     }
@@ -103,10 +109,9 @@ fn allowed_ips(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Rep
                         false => format!("{prefix} belongs to both peers {} and {}", first.label(), peer.label()),
                     };
                     report.error(
-                        Problem::new("duplicate_allowed_ip", message)
-                            .at(span)
-                            .related(first_span, "first here")
-                            .hint("a prefix has one owner: remove it from one; a longer prefix inside a shorter one is fine"),
+                        Problem::new("duplicate_allowed_ip", message).at(span).related(first_span, "first here").hint(
+                            "a prefix has one owner: remove it from one; a longer prefix inside a shorter one is fine",
+                        ),
                     );
                 }
                 None => own_address_given_away(interface, peer, *prefix, span, report),
@@ -125,9 +130,12 @@ fn own_address_given_away(
     let is_host = prefix.prefix_len() == prefix.max_prefix_len();
     if is_host && interface.addresses.iter().any(|(own, _)| own.addr() == prefix.addr()) {
         report.warn(
-            Problem::new("own_address", format!("{prefix} is this host's own address, not one of peer {}", peer.label()))
-                .at(span)
-                .hint("write the peer's virtual IP"),
+            Problem::new(
+                "own_address",
+                format!("{prefix} is this host's own address, not one of peer {}", peer.label()),
+            )
+            .at(span)
+            .hint("write the peer's virtual IP"),
         );
     }
 }
@@ -136,7 +144,8 @@ fn own_address_given_away(
 /// policy rules against that, and whoever set a mark or wants no routes looks after it.
 fn endpoints_outside_routes(peers: &[PeerDraft], report: &mut Report) {
     let mut routes: HashMap<IpNet, &Range<usize>> = HashMap::new();
-    for (prefix, span) in peers.iter().flat_map(|peer| &peer.allowed_ips).filter(|(prefix, _)| prefix.prefix_len() > 0) {
+    for (prefix, span) in peers.iter().flat_map(|peer| &peer.allowed_ips).filter(|(prefix, _)| prefix.prefix_len() > 0)
+    {
         routes.entry(*prefix).or_insert(span);
     }
     for (peer, address, endpoint_span) in literal_endpoints(peers) {
@@ -170,7 +179,9 @@ fn endpoints_outside_own_networks(interface: &InterfaceDraft, peers: &[PeerDraft
                 peer.label(),
                 net.trunc()
             );
-            report.warn(Problem::new("endpoint_in_network", message).at(span).hint("use a longer prefix or another range"));
+            report.warn(
+                Problem::new("endpoint_in_network", message).at(span).hint("use a longer prefix or another range"),
+            );
         }
     }
 }

@@ -26,17 +26,22 @@ pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
     let mut bytes = Vec::new();
     let outcome = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
     let problem = match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Problem::new("missing_file", format!("there is no config `{shown}`"))
-            .hint(format!("`overlay config init -o {shown}` writes a commented one to start from")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Problem::new("missing_file", format!("there is no config `{shown}`"))
+                .hint(format!("`overlay config init -o {shown}` writes a commented one to start from"))
+        }
         Err(error) => {
-            let problem = Problem::new("unreadable_file", format!("the config `{shown}` cannot be read: {}", describe(&error)));
+            let problem =
+                Problem::new("unreadable_file", format!("the config `{shown}` cannot be read: {}", describe(&error)));
             match error.kind() {
                 io::ErrorKind::PermissionDenied => problem.hint("run it as root, with `sudo`"),
                 io::ErrorKind::IsADirectory => problem.hint("name a file in this folder"),
                 _ => problem,
             }
         }
-        Ok(read) if read as u64 > MAX_FILE => Problem::new("unreadable_file", format!("the config `{shown}` is larger than 16 MiB")),
+        Ok(read) if read as u64 > MAX_FILE => {
+            Problem::new("unreadable_file", format!("the config `{shown}` is larger than 16 MiB"))
+        }
         Ok(_) => match String::from_utf8(bytes) {
             Ok(text) => return Ok(text),
             Err(error) => {
@@ -308,8 +313,11 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
     let problem = |kind: &'static str, message: String| Problem::new(kind, message).at(&key.span());
     if is_secret_name(&plain) && !value.is_table() {
         let file_key = if plain.contains("priv") { "private_key_file" } else { "preshared_key_file" };
-        return problem("inline_secret", format!("{} stands in the config itself; a secret belongs in a file", quoted(name)))
-            .hint(format!("put it into a file with mode 0600 and write {file_key} = \"PATH\""));
+        return problem(
+            "inline_secret",
+            format!("{} stands in the config itself; a secret belongs in a file", quoted(name)),
+        )
+        .hint(format!("put it into a file with mode 0600 and write {file_key} = \"PATH\""));
     }
     let what = match keys.header {
         "" if value.is_table() || value.is_array() => format!("unknown table {}", quoted(name)),
@@ -333,7 +341,9 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
         return problem("unknown_key", format!("{what}, did you mean {meant}?")).hint(format!("write {meant}"));
     }
     let home = TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| **key == name)?)));
-    let home = home.or_else(|| TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| Some(**key) == table.alias(&plain))?))));
+    let home = home.or_else(|| {
+        TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| Some(**key) == table.alias(&plain))?)))
+    });
     if let Some((table, known)) = home {
         return unknown(format!("`{known}` belongs in {}", table.header));
     }

@@ -46,7 +46,9 @@ impl KeyFiles<'_> {
                 if mode & 0o077 != 0 {
                     let shown = path.display();
                     let message = format!("the key file `{shown}` can be read by others than its owner");
-                    report.warn(Problem::new("key_file_mode", message).at(&field.span).hint(format!("`chmod 600 {shown}`")));
+                    report.warn(
+                        Problem::new("key_file_mode", message).at(&field.span).hint(format!("`chmod 600 {shown}`")),
+                    );
                 }
                 Ok(text)
             }

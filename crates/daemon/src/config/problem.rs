@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::secret::conceal;
 pub(super) use super::secret::quoted;
@@ -79,7 +79,8 @@ impl ConfigError {
 
     /// All problems drawn into the file's text, for a terminal. No newline at the end.
     pub fn render(&self, color: bool) -> String {
-        let drawn: Vec<_> = self.problems.iter().map(|problem| draw(Level::ERROR, &self.file, problem, color)).collect();
+        let drawn: Vec<_> =
+            self.problems.iter().map(|problem| draw(Level::ERROR, &self.file, problem, color)).collect();
         drawn.join("\n\n")
     }
 }
@@ -224,7 +225,8 @@ fn draw(level: Level<'static>, file: &SourceFile, problem: &Problem, color: bool
                     .annotations(related),
             );
         }
-        None => group = group.element(Origin::path(path.as_ref())),
+        // It is about the file as a whole, and its message names the file.
+        None => {}
     }
     if let Some(hint) = &problem.hint {
         group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));

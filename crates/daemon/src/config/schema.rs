@@ -36,15 +36,7 @@ pub(super) static INTERFACE: TableKeys = TableKeys {
 
 pub(super) static PEER: TableKeys = TableKeys {
     header: "[[peer]]",
-    keys: &[
-        "name",
-        "public_key",
-        "preshared_key_file",
-        "endpoint",
-        "allowed_ips",
-        "persistent_keepalive",
-        "allow",
-    ],
+    keys: &["name", "public_key", "preshared_key_file", "endpoint", "allowed_ips", "persistent_keepalive", "allow"],
     aliases: &[
         ("key", "public_key"),
         ("keepalive", "persistent_keepalive"),

@@ -24,7 +24,10 @@ pub(super) fn conceal(text: &str) -> String {
     for line in text.split_inclusive('\n') {
         for range in secrets_of(line) {
             let found = &mut bytes[line_start + range.start..line_start + range.end];
-            found.iter_mut().filter(|byte| !byte.is_ascii_whitespace() && !b"\"'".contains(byte)).for_each(|byte| *byte = b'*');
+            found
+                .iter_mut()
+                .filter(|byte| !byte.is_ascii_whitespace() && !b"\"'".contains(byte))
+                .for_each(|byte| *byte = b'*');
         }
         line_start += line.len();
     }
@@ -46,7 +49,8 @@ fn secrets_of(line: &str) -> Vec<Range<usize>> {
         }
         if byte == b'=' {
             let name = line[..at].trim_end_matches([' ', '\t', '"', '\'']);
-            let name = name.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).next().unwrap_or(word);
+            let name =
+                name.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).next().unwrap_or(word);
             let name = name.to_ascii_lowercase().replace(['_', '-'], "");
             if is_secret_name(&name) {
                 secrets.push(at + 1..line.len());

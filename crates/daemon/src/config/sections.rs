@@ -14,8 +14,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::document::{self, Field, Section, describe_type};
-use super::problem::{ConfigError, Problem, Report, Warning, quoted};
 use super::key_file::KeyFiles;
+use super::problem::{ConfigError, Problem, Report, Warning, quoted};
 use super::{
     Config, DEFAULT_LISTEN_PORT, Dns, Endpoint, Interface, Mtu, Peer, Scheduling, Switch, Table, Tuning, check, schema,
     value,
@@ -160,11 +160,7 @@ impl Reader<'_> {
     }
 
     /// A table of which there is one.
-    fn table<'a>(
-        &mut self,
-        value: &'a Spanned<DeValue<'a>>,
-        keys: &'static schema::TableKeys,
-    ) -> Option<Section<'a>> {
+    fn table<'a>(&mut self, value: &'a Spanned<DeValue<'a>>, keys: &'static schema::TableKeys) -> Option<Section<'a>> {
         if let DeValue::Table(table) = value.get_ref() {
             return Some(Section::new(keys, table, value.span(), self.report));
         }
@@ -188,7 +184,9 @@ impl Reader<'_> {
             DeValue::Array(list) => list,
             other => {
                 let (message, hint) = match other {
-                    DeValue::Table(_) => ("[peer] is one table; peers are a list of them", "write [[peer]], with two brackets"),
+                    DeValue::Table(_) => {
+                        ("[peer] is one table; peers are a list of them", "write [[peer]], with two brackets")
+                    }
                     _ => ("`peer` must be a list of tables", "write [[peer]] on a line of its own, and its keys below"),
                 };
                 self.report.error(Problem::new("wrong_type", message).at(&value.span()).hint(hint));
@@ -223,9 +221,7 @@ impl Reader<'_> {
                 .map_or(DEFAULT_LISTEN_PORT, |port| port as u16),
             mtu: self.mtu(section),
             forward: section.field("forward").and_then(|field| field.boolean(self.report)).unwrap_or(false),
-            fwmark: self
-                .integer(section, "fwmark", 0..=u32::MAX, "bad_fwmark", "a mark")
-                .filter(|mark| *mark != 0),
+            fwmark: self.integer(section, "fwmark", 0..=u32::MAX, "bad_fwmark", "a mark").filter(|mark| *mark != 0),
             table: self.routing_table(section),
             dns: self.dns(section),
         }
@@ -241,7 +237,11 @@ impl Reader<'_> {
             None => {
                 let name = value::interface_name_of(self.path);
                 if name.is_none() {
-                    section.missing("name", "write name = \"overlay0\"; the file's own name cannot be one", self.report);
+                    section.missing(
+                        "name",
+                        "write name = \"overlay0\"; the file's own name cannot be one",
+                        self.report,
+                    );
                 }
                 name
             }
@@ -251,7 +251,8 @@ impl Reader<'_> {
     fn private_key(&mut self, section: &Section<'_>) -> Option<PrivateKey> {
         let Some(field) = section.field("private_key_file") else {
             if !section.has_inline_secret() {
-                let hint = "write private_key_file = \"/etc/overlay/overlay0.key\"; `overlay key gen -o FILE` makes the file";
+                let hint =
+                    "write private_key_file = \"/etc/overlay/overlay0.key\"; `overlay key gen -o FILE` makes the file";
                 section.missing("private_key_file", hint, self.report);
             }
             return None;
@@ -347,7 +348,11 @@ impl Reader<'_> {
 
     fn public_key(&mut self, section: &Section<'_>) -> Option<Placed<PeerKey>> {
         let Some(field) = section.field("public_key") else {
-            section.missing("public_key", "write public_key = \"...\"; `overlay key pub < KEY_FILE` on the peer shows it", self.report);
+            section.missing(
+                "public_key",
+                "write public_key = \"...\"; `overlay key pub < KEY_FILE` on the peer shows it",
+                self.report,
+            );
             return None;
         };
         let text = field.string(self.report)?;
@@ -379,7 +384,11 @@ impl Reader<'_> {
 
     fn allowed_ips(&mut self, section: &Section<'_>) -> Vec<Placed<IpNet>> {
         let Some(field) = section.field("allowed_ips") else {
-            section.missing("allowed_ips", "write the peer's virtual IP, as allowed_ips = [\"10.77.0.2/32\"]", self.report);
+            section.missing(
+                "allowed_ips",
+                "write the peer's virtual IP, as allowed_ips = [\"10.77.0.2/32\"]",
+                self.report,
+            );
             return Vec::new();
         };
         let Some(items) = field.strings("10.77.0.2/32", self.report) else { return Vec::new() };
@@ -408,11 +417,8 @@ impl Reader<'_> {
 
     fn tuning(&mut self, section: &Section<'_>) -> Tuning {
         let switches = [("auto", Switch::Auto), ("on", Switch::On), ("off", Switch::Off)];
-        let schedulings = [
-            ("default", Scheduling::Default),
-            ("high", Scheduling::High),
-            ("realtime", Scheduling::Realtime),
-        ];
+        let schedulings =
+            [("default", Scheduling::Default), ("high", Scheduling::High), ("realtime", Scheduling::Realtime)];
         Tuning {
             udp_gso: self.word(section, "udp_gso", &switches),
             tun_offload: self.word(section, "tun_offload", &switches),

@@ -1,1 +1,486 @@
+//! Configs that are right and what they mean; configs that are wrong, and the text that says so.
 
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use overlay_core::{Protocol, Rule};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::keys;
+
+mod check;
+mod document;
+mod sections;
+
+/// The private key whose public key, by `wg pubkey`, is [`OWN_PUBLIC`].
+const OWN: &str = "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=";
+const OWN_PUBLIC: &str = "R2iW4KAwjOrKGU3UKkqY5tSkxt8ai44r7GaojS2WBR4=";
+const BOB: &str = "bNrSytzU5EOh5CHtr+uWYWxNQ82KJv8OOKFMaZmVgTE=";
+const CAROL: &str = "9PQpFWCg1eXHotsh05eJDQFmOnkhjnwxF6NL87AugHs=";
+const PRESHARED: &str = "XLDg27A/60RZhnh2DjnlZ9FXgcQOV4iko8XKaOJWMxw=";
+
+const INTERFACE: &str = r#"[interface]
+name = "overlay0"
+private_key_file = "own.key"
+addresses = ["10.77.0.1/24"]
+"#;
+
+/// Reads `text` as the file `lab.toml` with three key files beside it.
+fn read(text: &str) -> Result<Config, ConfigError> {
+    let file = |name: &str, content: &str| (name.to_owned(), Zeroizing::new(format!("{content}\n")));
+    let files = [file("own.key", OWN), file("bob.psk", PRESHARED), file("bad.key", "shortsecret")];
+    Config::parse_with(text, Path::new("lab.toml"), &KeyFiles::Memory(&files))
+}
+
+fn accepted(text: &str) -> Config {
+    read(text).unwrap_or_else(|error| panic!("{}", error.render(false)))
+}
+
+#[track_caller]
+fn refuses(text: &str, expected: &str) {
+    let error = read(text).expect_err("the config is wrong");
+    let rendered = error.render(false);
+    assert_eq!(rendered, expected.trim_matches('\n'), "\n{rendered}");
+    assert!(!rendered.contains(OWN) && !rendered.contains(PRESHARED), "a secret is shown");
+}
+
+#[track_caller]
+fn warns(text: &str, expected: &str) {
+    let config = accepted(text);
+    let rendered: Vec<_> = config.warnings().iter().map(|warning| warning.render(false)).collect();
+    let rendered = rendered.join("\n\n");
+    assert_eq!(rendered, expected.trim_matches('\n'), "\n{rendered}");
+}
+
+/// A config that is right but for `lines` in [interface].
+fn with_interface(lines: &str) -> String {
+    format!(
+        "{INTERFACE}{lines}\n\n[[peer]]\nname = \"bob\"\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n"
+    )
+}
+
+/// A config with a peer of these `lines`.
+fn with_peer(lines: &str) -> String {
+    format!("{INTERFACE}\n[[peer]]\n{lines}\n")
+}
+
+#[test]
+fn every_key_is_read_as_it_is_meant() {
+    let config = accepted(&format!(
+        r#"
+[interface]
+name = "overlay0"
+private_key_file = "own.key"
+addresses = ["10.77.0.1/24", "fd00:77::1/64", "10.78.0.1"]
+listen_port = 0
+mtu = 1420
+forward = true
+fwmark = 0x77
+table = 1000
+dns = "off"
+
+[[peer]]
+name = "bob"
+public_key = "{BOB}"
+preshared_key_file = "bob.psk"
+endpoint = "[2001:db8::7]:51820"
+allowed_ips = ["10.77.0.2/32", "fd00:77::2", "0.0.0.0/0"]
+persistent_keepalive = 25
+allow = ["icmp", "tcp/22", "udp/8000-8010", "47", "58"]
+
+[[peer]]
+public_key = "{CAROL}"
+endpoint = "carol.example.net.:443"
+allowed_ips = []
+allow = []
+
+[metrics]
+listen = "127.0.0.1:9586"
+
+[tuning]
+udp_gso = "off"
+tun_offload = "on"
+scheduling = "realtime"
+"#
+    ));
+
+    let Interface { name, private_key, addresses, listen_port, mtu, forward, fwmark, table, dns } = &config.interface;
+    assert_eq!((name.as_str(), *listen_port, *forward), ("overlay0", 0, true));
+    assert_eq!(keys::encode_public(&private_key.public()), OWN_PUBLIC);
+    let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.77.0.1/24", "fd00:77::1/64", "10.78.0.1/32"]);
+    assert_eq!((*mtu, *fwmark, *table, *dns), (Mtu::Fixed(1420), Some(0x77), Table::Number(1000), Dns::Off));
+
+    let [bob, carol] = config.peers.as_slice() else { panic!("two peers") };
+    assert_eq!(bob.name.as_deref(), Some("bob"));
+    assert_eq!(keys::encode_public(&bob.public_key), BOB);
+    assert_eq!(bob.preshared_key.as_ref().map(|key| keys::encode_secret(key).to_string()).as_deref(), Some(PRESHARED));
+    assert_eq!(bob.endpoint, Some(Endpoint::Address("[2001:db8::7]:51820".parse::<SocketAddr>().unwrap())));
+    let shown: Vec<_> = bob.allowed_ips.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.77.0.2/32", "fd00:77::2/128", "0.0.0.0/0"]);
+    assert_eq!(bob.persistent_keepalive, Some(25));
+    let rule = |protocol, ports| Rule { protocol, ports };
+    let rules = [
+        rule(Protocol::Icmp, None),
+        rule(Protocol::Tcp, Some(22..=22)),
+        rule(Protocol::Udp, Some(8000..=8010)),
+        rule(Protocol::Number(47), None),
+        rule(Protocol::Icmp, None),
+    ];
+    assert_eq!(bob.allow.as_deref(), Some(rules.as_slice()));
+    assert_eq!(carol.name, None);
+    assert_eq!(carol.endpoint, Some(Endpoint::Name { host: "carol.example.net".to_owned(), port: 443 }));
+    assert_eq!(carol.allow.as_deref(), Some([].as_slice()));
+
+    assert_eq!(config.metrics, Some("127.0.0.1:9586".parse().unwrap()));
+    let tuning = Tuning { udp_gso: Switch::Off, tun_offload: Switch::On, scheduling: Scheduling::Realtime };
+    assert_eq!(config.tuning, tuning);
+}
+
+#[test]
+fn what_is_left_out_has_the_defaults_of_wireguard() {
+    let text = format!(
+        "[interface]\nprivate_key_file = \"own.key\"\naddresses = [\"10.77.0.1/24\"]\n[[peer]]\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n"
+    );
+    let config = accepted(&text);
+    assert_eq!(config.interface.name, "lab", "that of the file");
+    assert_eq!(config.interface.listen_port, 51820);
+    assert_eq!(
+        (config.interface.mtu, config.interface.table, config.interface.dns),
+        (Mtu::Auto, Table::Auto, Dns::Auto)
+    );
+    assert_eq!((config.interface.forward, config.interface.fwmark), (false, None));
+    assert_eq!((config.metrics, config.tuning), (None, Tuning::default()));
+    let peer = &config.peers[0];
+    assert_eq!((&peer.name, &peer.endpoint, peer.persistent_keepalive), (&None, &None, None));
+    assert!(peer.preshared_key.is_none() && peer.allow.is_none(), "no secret, and everything allowed");
+    assert!(config.warnings().is_empty());
+}
+
+#[test]
+fn zero_switches_a_number_off() {
+    let config = accepted(&format!(
+        "{INTERFACE}fwmark = 0\n[[peer]]\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\npersistent_keepalive = 0\n"
+    ));
+    assert_eq!((config.interface.fwmark, config.peers[0].persistent_keepalive), (None, None));
+}
+
+#[test]
+fn the_node_gets_what_the_config_says() {
+    let config = accepted(&format!(
+        "{INTERFACE}forward = true\n[[peer]]\npublic_key = \"{BOB}\"\npreshared_key_file = \"bob.psk\"\nendpoint = \"bob.example.net:51820\"\nallowed_ips = [\"10.77.0.2/32\"]\npersistent_keepalive = 25\nallow = [\"icmp\"]\n"
+    ));
+    let node = config.to_node(1400, [7; 32]);
+    assert_eq!(node.addresses, ["10.77.0.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!((node.mtu, node.forward, node.seed), (1400, true, [7; 32]));
+    assert_eq!(*keys::encode_secret(&node.private_key), OWN);
+
+    let resolved = "203.0.113.7:51820".parse().unwrap();
+    let peer = config.peers[0].to_core(Some(resolved));
+    assert_eq!(peer.endpoint, Some(resolved));
+    assert_eq!(peer.persistent_keepalive, Some(Duration::from_secs(25)));
+    assert_eq!(peer.preshared_key.map(|key| keys::encode_secret(&key).to_string()).as_deref(), Some(PRESHARED));
+    assert_eq!(peer.allow, Some(vec![Rule { protocol: Protocol::Icmp, ports: None }]));
+    assert_eq!(config.peers[0].to_core(None).endpoint, None, "a name is no address");
+}
+
+#[test]
+fn a_literal_endpoint_is_not_replaced_by_a_resolved_one() {
+    let config = accepted(&with_peer(&format!(
+        "public_key = \"{BOB}\"\nendpoint = \"203.0.113.7:51820\"\nallowed_ips = [\"10.77.0.2/32\"]"
+    )));
+    let other = "198.51.100.1:1".parse().unwrap();
+    assert_eq!(config.peers[0].to_core(Some(other)).endpoint, Some("203.0.113.7:51820".parse().unwrap()));
+}
+
+#[test]
+fn a_longer_prefix_inside_a_shorter_one_is_fine() {
+    let config = accepted(&with_peer(&format!(
+        "public_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.0/16\"]\n\n[[peer]]\npublic_key = \"{CAROL}\"\nallowed_ips = [\"10.77.3.0/24\"]"
+    )));
+    assert!(config.warnings().is_empty());
+}
+
+#[test]
+fn a_route_over_an_endpoint_is_left_to_whoever_marks_or_routes() {
+    let peer = format!(
+        "[[peer]]\npublic_key = \"{BOB}\"\nendpoint = \"203.0.113.7:51820\"\nallowed_ips = [\"203.0.113.0/24\"]\n"
+    );
+    assert!(read(&format!("{INTERFACE}{peer}")).is_err());
+    accepted(&format!("{INTERFACE}fwmark = 7\n{peer}"));
+    accepted(&format!("{INTERFACE}table = \"off\"\n{peer}"));
+    accepted(&with_peer(&format!(
+        "public_key = \"{BOB}\"\nendpoint = \"203.0.113.7:51820\"\nallowed_ips = [\"0.0.0.0/0\", \"::/0\"]"
+    )));
+}
+
+#[test]
+fn an_ipv4_address_in_ipv6_clothes_is_an_ipv4_endpoint() {
+    let config = accepted(&with_peer(&format!(
+        "public_key = \"{BOB}\"\nendpoint = \"[::ffff:203.0.113.7]:51820\"\nallowed_ips = [\"10.77.0.2/32\"]"
+    )));
+    assert_eq!(config.peers[0].endpoint, Some(Endpoint::Address("203.0.113.7:51820".parse().unwrap())));
+}
+
+#[test]
+fn an_error_in_one_line_names_file_line_and_column() {
+    let error = read(&with_interface("listen_port = 70000\nmtu = 1")).expect_err("two mistakes");
+    assert_eq!(error.to_string(), "lab.toml:5:15: `listen_port` is 70000, which is out of range");
+    let found: Vec<_> = error.problems().iter().map(|problem| (problem.kind, problem.line, problem.column)).collect();
+    assert_eq!(found, [("bad_port", 5, 15), ("bad_mtu", 6, 7)]);
+}
+
+#[test]
+fn columns_count_characters_and_not_bytes() {
+    let error = read("[interface]\n\"größe\" = 1\n").expect_err("an unknown key");
+    let error = error.problems().iter().find(|problem| problem.line == 2).expect("in line 2");
+    assert_eq!(error.column, 1);
+    let error =
+        read(&with_peer(&format!("public_key = \"{BOB}\"\nallowed_ips = [\"größe\", \"x\"]"))).expect_err("bad");
+    assert_eq!(error.problems()[1].column, 25);
+}
+
+#[test]
+fn a_terminal_gets_colour_and_a_pipe_none() {
+    let error = read(&with_interface("listen_port = 70000")).expect_err("a mistake");
+    assert!(error.render(true).contains("\u{1b}["));
+    assert!(!error.render(false).contains('\u{1b}'));
+}
+
+#[test]
+fn an_escape_sequence_in_the_file_does_not_reach_the_terminal() {
+    let error =
+        read("[interface]\nname = \"\\u001b[31mred\"\n# \u{1b}[31m\n\"\\u001b[31m\" = 1\n").expect_err("a mistake");
+    assert!(!error.render(false).contains('\u{1b}') && !error.to_string().contains('\u{1b}'));
+}
+
+#[test]
+fn no_debug_output_shows_a_secret() {
+    let config = accepted(&with_peer(&format!(
+        "public_key = \"{BOB}\"\npreshared_key_file = \"bob.psk\"\nallowed_ips = [\"10.77.0.2/32\"]"
+    )));
+    let shown = format!("{config:?}");
+    assert!(shown.contains("PrivateKey(redacted)") && shown.contains("preshared_key: Some(\"redacted\")"), "{shown}");
+    let key = format!("{:?}", &*config.interface.private_key.to_bytes());
+    assert!(!shown.contains(&key), "{shown}");
+}
+
+#[test]
+fn what_deserves_a_look_is_said_without_refusing() {
+    warns(
+        INTERFACE,
+        r#"
+warning[no_peers]: there is no [[peer]]: nobody can be reached
+ --> lab.toml:1:1
+  |
+1 | [interface]
+  | ^^^^^^^^^^^
+  |
+  = hint: write a [[peer]] with its public_key and allowed_ips
+"#,
+    );
+    warns(
+        &with_peer(&format!("name = \"bob\"\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.1/32\"]")),
+        r#"
+warning[own_address]: 10.77.0.1/32 is this host's own address, not one of peer `bob`
+ --> lab.toml:9:16
+  |
+9 | allowed_ips = ["10.77.0.1/32"]
+  |                ^^^^^^^^^^^^^^
+  |
+  = hint: write the peer's virtual IP
+"#,
+    );
+    warns(
+        &with_peer(&format!(
+            "public_key = \"{BOB}\"\nendpoint = \"10.77.0.9:51820\"\nallowed_ips = [\"10.77.0.2/32\"]"
+        )),
+        r#"
+warning[endpoint_in_network]: the endpoint 10.77.0.9 of peer number 1 lies in 10.77.0.0/24, which this address connects to the tunnel
+ --> lab.toml:4:14
+  |
+4 | addresses = ["10.77.0.1/24"]
+  |              ^^^^^^^^^^^^^^
+  |
+  = hint: use a longer prefix or another range
+"#,
+    );
+}
+
+#[test]
+fn a_missing_file_is_named_with_the_way_to_make_one() {
+    let error = Config::load(Path::new("/nonexistent/lab.toml")).expect_err("there is none");
+    assert_eq!(error.to_string(), "there is no config `/nonexistent/lab.toml`");
+    let expected = r#"
+error[missing_file]: there is no config `/nonexistent/lab.toml`
+  |
+  = hint: `overlay config init -o /nonexistent/lab.toml` writes a commented one to start from
+"#;
+    assert_eq!(error.render(false), expected.trim_matches('\n'));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Config::load(folder.path()).expect_err("a folder");
+    assert_eq!(error.to_string(), format!("the config `{}` cannot be read: is a directory", folder.path().display()));
+    assert_eq!(error.problems()[0].kind, "unreadable_file");
+
+    let binary = folder.path().join("lab.toml");
+    std::fs::write(&binary, b"[interface]\nname = \"\xff\"\n").unwrap();
+    let error = Config::load(&binary).expect_err("not text");
+    assert_eq!(error.to_string(), format!("the config `{}` is not UTF-8: see line 2", binary.display()));
+}
+
+#[test]
+fn key_files_are_looked_for_beside_the_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lab.toml");
+    std::fs::write(&path, with_interface("")).unwrap();
+    let error = Config::load(&path).expect_err("no key yet");
+    let key = folder.path().join("own.key");
+    assert_eq!(error.problems()[0].message, format!("there is no key file `{}`", key.display()));
+
+    keys::write_secret(&key, OWN).unwrap();
+    let config = Config::load(&path).unwrap();
+    assert_eq!(keys::encode_public(&config.interface.private_key.public()), OWN_PUBLIC);
+    assert!(config.warnings().is_empty());
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_accepted_with_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, key) = (folder.path().join("lab.toml"), folder.path().join("own.key"));
+    std::fs::write(&path, with_interface("")).unwrap();
+    std::fs::write(&key, OWN).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let config = Config::load(&path).unwrap();
+    let [warning] = config.warnings() else { panic!("one warning") };
+    let (path, key) = (path.display(), key.display());
+    assert_eq!(warning.to_string(), format!("{path}:3:20: the key file `{key}` can be read by others than its owner"));
+    assert_eq!(warning.problem().hint, Some(format!("`chmod 600 {key}`")));
+}
+
+#[test]
+fn a_key_file_that_is_a_folder_or_no_text_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lab.toml");
+    let key = folder.path().join("own.key");
+    std::fs::create_dir(&key).unwrap();
+    let error = Config::parse(&with_interface(""), &path).expect_err("a folder");
+    let message = format!("the key file `{}` cannot be read: is a directory", key.display());
+    assert_eq!(error.problems()[0].message, message);
+
+    std::fs::remove_dir(&key).unwrap();
+    std::fs::write(&key, [0xff; 44]).unwrap();
+    let error = Config::parse(&with_interface(""), &path).expect_err("no text");
+    let message = "the key in `own.key` has a character at position 1 that base64 does not have";
+    assert_eq!(error.problems()[0].message, message);
+}
+
+#[test]
+fn a_bare_name_is_a_config_of_the_system() {
+    assert_eq!(resolve_path("lab"), Path::new("/etc/overlay/lab.toml"));
+    assert_eq!(resolve_path("lab.toml"), Path::new("lab.toml"));
+    assert_eq!(resolve_path("./lab"), Path::new("./lab"));
+    assert_eq!(resolve_path("/srv/lab"), Path::new("/srv/lab"));
+}
+
+#[test]
+fn the_template_is_right_as_it_is_and_with_its_comments_removed() {
+    let key_file = "own.key".to_owned();
+    let text = template(&Template {
+        private_key_file: key_file,
+        public_key: Some(OWN_PUBLIC.to_owned()),
+        ..Template::default()
+    });
+    let config = accepted(&text);
+    assert_eq!(config.interface.name, "overlay0");
+    assert!(text.contains(OWN_PUBLIC));
+
+    let is_config = |line: &&str| {
+        line.starts_with("[[")
+            || line.starts_with("[m")
+            || line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    let uncommented: Vec<_> =
+        text.lines().map(|line| line.strip_prefix("# ").filter(is_config).unwrap_or(line)).collect();
+    let filled =
+        uncommented.join("\n").replace("\"...\"", &format!("{BOB:?}")).replace("/etc/overlay/bob.psk", "bob.psk");
+    let config = accepted(&filled);
+    assert_eq!((config.peers.len(), config.interface.fwmark), (1, Some(0x77)), "{filled}");
+    assert!(config.metrics.is_some());
+}
+
+#[test]
+fn ten_thousand_peers_are_read_in_a_moment() {
+    let mut text = INTERFACE.to_owned();
+    for number in 0..10_000u32 {
+        let mut key = [9; 32];
+        key[..4].copy_from_slice(&number.to_le_bytes());
+        let address = std::net::Ipv4Addr::from(0x0a80_0000 + number);
+        let key = keys::encode_public(&PeerKey(key));
+        text += &format!(
+            "[[peer]]\nname = \"p{number}\"\npublic_key = \"{key}\"\nendpoint = \"203.0.113.7:{}\"\nallowed_ips = [\"{address}/32\"]\n",
+            number + 1
+        );
+    }
+    let started = std::time::Instant::now();
+    assert_eq!(accepted(&text).peers.len(), 10_000);
+    // It takes a tenth of a second; comparing each with each would take minutes.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn the_schema_and_the_reader_know_the_same_keys() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
+    let keys_of = |table: &serde_json::Value| {
+        let mut keys: Vec<_> = table["properties"].as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    let sorted = |keys: &[&str]| {
+        let mut keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+        keys.sort();
+        keys
+    };
+    let tables = [
+        ("InterfaceTable", &super::schema::INTERFACE),
+        ("PeerTable", &super::schema::PEER),
+        ("MetricsTable", &super::schema::METRICS),
+        ("TuningTable", &super::schema::TUNING),
+    ];
+    for (definition, keys) in tables {
+        assert_eq!(keys_of(&schema["$defs"][definition]), sorted(keys.keys), "{definition}");
+    }
+    assert_eq!(keys_of(&schema), ["interface", "metrics", "peer", "tuning"], "and [agent] is not available yet");
+}
+
+#[test]
+fn the_committed_schema_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/schema.json");
+    let committed = std::fs::read_to_string(&path).unwrap();
+    assert!(committed == schema(), "run `overlay config schema > configs/schema.json`");
+}
+
+#[test]
+fn every_example_config_is_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            // Every key file there is; the examples name those under /etc/overlay.
+            let names = text.split('"').filter(|word| word.ends_with(".key") || word.ends_with(".psk"));
+            let files: Vec<_> = names.map(|name| (name.to_owned(), Zeroizing::new(OWN.to_owned()))).collect();
+            let config = Config::parse_with(&text, &path, &KeyFiles::Memory(&files));
+            let config = config.unwrap_or_else(|error| panic!("{}", error.render(false)));
+            assert!(config.warnings().is_empty(), "{path:?}: {:?}", config.warnings());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "{seen} examples");
+}

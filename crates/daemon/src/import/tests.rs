@@ -1,1 +1,198 @@
+//! What wg-quick configs become.
 
+use super::*;
+use crate::config::{Config, Endpoint, Table};
+
+const PRIVATE: &str = "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=";
+const PRESHARED: &str = "XLDg27A/60RZhnh2DjnlZ9FXgcQOV4iko8XKaOJWMxw=";
+const BOB: &str = "bNrSytzU5EOh5CHtr+uWYWxNQ82KJv8OOKFMaZmVgTE=";
+const CAROL: &str = "9PQpFWCg1eXHotsh05eJDQFmOnkhjnwxF6NL87AugHs=";
+
+/// The result as our own parser reads it.
+fn read(imported: &Imported) -> Config {
+    let config = Config::parse_with(&imported.toml, Path::new("wg0.toml"), &KeyFiles::Memory(&imported.files));
+    config.unwrap_or_else(|error| panic!("{}\n{}", error.render(false), imported.toml))
+}
+
+fn imported(text: &str) -> Imported {
+    import(text, "wg0").unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn a_whole_config_is_carried_over() {
+    let text = format!(
+        "[Interface]
+PrivateKey = {PRIVATE}
+Address = 10.77.0.1/24, fd00:77::1/64
+address=10.78.0.1
+ListenPort = 51821
+FwMark = 0xca6c
+MTU = 1380
+Table = off
+DNS = 1.1.1.1
+PostUp = iptables -A FORWARD -i %i -j ACCEPT; echo # a comment
+SaveConfig = true
+
+# bob
+[Peer]
+publickey = {BOB}   # his laptop
+PresharedKey={PRESHARED}
+AllowedIPs = 10.77.0.2/32, 10.79.0.0/16
+AllowedIPs = fd00:77::2
+Endpoint = bob.example.net:51820
+PersistentKeepalive = 25
+
+[Peer]
+# Name = carol
+PublicKey = {CAROL}
+AllowedIPs = 10.77.0.3/32
+PersistentKeepalive = off
+"
+    );
+    let imported = imported(&text);
+    let expected = format!(
+        r#"# Written by `overlay import` from a config of wg-quick.
+
+[interface]
+name = "wg0"
+private_key_file = "wg0.key"
+addresses = ["10.77.0.1/24", "fd00:77::1/64", "10.78.0.1/32"]
+listen_port = 51821
+fwmark = 0xca6c
+mtu = 1380
+table = "off"
+
+[[peer]]
+name = "bob"
+public_key = "{BOB}"
+preshared_key_file = "wg0-bob.psk"
+endpoint = "bob.example.net:51820"
+persistent_keepalive = 25
+allowed_ips = ["10.77.0.2/32", "10.79.0.0/16", "fd00:77::2/128"]
+
+[[peer]]
+name = "carol"
+public_key = "{CAROL}"
+allowed_ips = ["10.77.0.3/32"]
+"#
+    );
+    assert_eq!(imported.toml, expected);
+    let files: Vec<_> = imported.files.iter().map(|(name, secret)| (name.as_str(), secret.as_str())).collect();
+    assert_eq!(files, [("wg0.key", PRIVATE), ("wg0-bob.psk", PRESHARED)]);
+    assert_eq!(
+        imported.warnings,
+        [
+            "line 9: `DNS` is not carried over: overlay does not change this host's DNS servers",
+            "line 10: `PostUp` is not carried over: overlay runs no commands",
+            "line 11: `SaveConfig` is not carried over: overlay never rewrites its config",
+        ]
+    );
+    assert!(!imported.toml.contains(PRIVATE) && !imported.toml.contains(PRESHARED), "secrets live in files");
+
+    let config = read(&imported);
+    assert_eq!((config.interface.table, config.interface.fwmark), (Table::Off, Some(0xca6c)));
+    assert_eq!(config.peers[0].endpoint, Some(Endpoint::Name { host: "bob.example.net".to_owned(), port: 51820 }));
+    assert!(config.peers[0].preshared_key.is_some());
+}
+
+#[test]
+fn a_config_without_a_port_keeps_its_random_one() {
+    let imported = imported(&format!("[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1\n"));
+    assert!(imported.toml.contains("listen_port = 0   # 0: the kernel chooses, as there was no ListenPort\n"));
+    assert_eq!(read(&imported).interface.listen_port, 0);
+}
+
+#[test]
+fn names_are_taken_from_comments_of_one_word() {
+    let peer = |before: &str, header: &str, inside: &str| {
+        let text = format!(
+            "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1\n{before}[Peer]{header}\n{inside}PublicKey={BOB}\nAllowedIPs=10.77.0.2\n"
+        );
+        read(&imported(&text)).peers[0].name.clone()
+    };
+    let bob = Some("bob".to_owned());
+    assert_eq!(peer("# bob\n", "", ""), bob);
+    assert_eq!(peer("", " # bob", ""), bob);
+    assert_eq!(peer("", "", "# bob\n"), bob);
+    assert_eq!(peer("", "", "# Name = bob\n"), bob);
+    assert_eq!(peer("", "", "# friendly_name = bob\n"), bob);
+    assert_eq!(peer("", "", "# friendly_json = {}\n"), None);
+    assert_eq!(peer("# the laptop of bob\n", "", ""), None, "several words are no name");
+    assert_eq!(peer("# bob\n\n", "", ""), None, "a blank line parts them");
+    assert_eq!(peer("", "", "# Endpoint = 203.0.113.7:1\n"), None, "what is commented out is no name");
+}
+
+#[test]
+fn a_name_after_one_peer_and_right_before_the_next_is_the_next_ones() {
+    let text = format!(
+        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1\n[Peer]\nPublicKey={BOB}\nAllowedIPs=10.77.0.2\n# carol\n[Peer]\nPublicKey={CAROL}\nAllowedIPs=10.77.0.3\n"
+    );
+    let config = read(&imported(&text));
+    assert_eq!(config.peers[0].name, None);
+    assert_eq!(config.peers[1].name.as_deref(), Some("carol"));
+}
+
+#[test]
+fn host_bits_and_double_claims_are_settled_as_wireguard_does() {
+    let text = format!(
+        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\n[Peer]\nPublicKey={BOB}\nAllowedIPs=10.77.5.2/24, 10.77.9.0/24\n[Peer]\nPublicKey={CAROL}\nAllowedIPs=10.77.9.0/24\n"
+    );
+    let imported = imported(&text);
+    assert_eq!(
+        imported.warnings,
+        [
+            "line 6: 10.77.5.2/24 became 10.77.5.0/24, which is what it means",
+            "line 6: 10.77.9.0/24 is left out here, since a later [Peer] has it too and WireGuard gives it to that",
+        ]
+    );
+    let config = read(&imported);
+    let of = |peer: usize| config.peers[peer].allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((of(0), of(1)), (vec!["10.77.5.0/24".to_owned()], vec!["10.77.9.0/24".to_owned()]));
+}
+
+#[test]
+fn what_overlay_would_refuse_is_said_at_once() {
+    let text = format!(
+        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\n[Peer]\nPublicKey={BOB}\nEndpoint=203.0.113.7:1\nAllowedIPs=203.0.113.0/24\n"
+    );
+    let warnings = imported(&text).warnings;
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(
+        warning.starts_with("to be corrected in line 12 of wg0.toml: the route to 203.0.113.0/24 swallows"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn a_mistake_is_named_with_its_line_and_without_its_secret() {
+    let interface = format!("[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\n");
+    let refused = [
+        (String::new(), "there is no [Interface]: this is not a wg-quick config"),
+        ("PrivateKey=x\n".to_owned(), "line 1: `PrivateKey` stands before any [Section]"),
+        ("[Interface]\n[Pear]\n".to_owned(), "line 2: there is no section [Pear] in a wg-quick config"),
+        ("[Interface]\nPrivateKey\n".to_owned(), "line 2: this is neither `Key = Value` nor a [Section]"),
+        ("[Interface]\nPrivateKey = hush\n".to_owned(), "line 2: this PrivateKey has 4 characters; a key has 44"),
+        (
+            format!("[Interface]\nPrivateKey={PRIVATE}\n"),
+            "line 1: [Interface] has no Address; overlay needs this host's virtual IP",
+        ),
+        ("[Interface]\nAddress=10.77.0.1\n".to_owned(), "line 1: [Interface] has no PrivateKey"),
+        (format!("{interface}ListenPort = 70000\n"), "line 4: `ListenPort` must be a number from 0 to 65535"),
+        (format!("{interface}[Peer]\nAllowedIPs = 10.0.0.0/8\n"), "line 4: this [Peer] has no PublicKey"),
+        (
+            format!("{interface}[Peer]\nPublicKey={BOB}\nAllowedIPs = 10.0.0.0/99\n"),
+            "line 6: `10.0.0.0/99` is no prefix: an IPv4 prefix has a length from 0 to 32",
+        ),
+        (
+            format!("{interface}[Peer]\nPublicKey={BOB}\nEndpoint = bob\n"),
+            "line 6: `bob` has no port; write its UDP port after it: \"bob:51820\"",
+        ),
+        (
+            format!("{interface}[Peer]\nPublicKey={BOB}\n[Peer]\nPublicKey={BOB}\n"),
+            "line 7: an earlier [Peer] has the same PublicKey",
+        ),
+    ];
+    for (text, message) in refused {
+        assert_eq!(import(&text, "wg0").map(|_| ()).unwrap_err().to_string(), message, "{text}");
+    }
+}

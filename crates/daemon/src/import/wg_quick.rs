@@ -65,7 +65,9 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, ImportError> {
                     document.peers.push(Part { line, name: named.or(word.take()), entries: Vec::new() });
                     Section::Peer
                 }
-                _ => return Err(ImportError::new(line, format!("there is no section [{header}] in a wg-quick config"))),
+                _ => {
+                    return Err(ImportError::new(line, format!("there is no section [{header}] in a wg-quick config")));
+                }
             });
             word = None;
             continue;
@@ -105,7 +107,9 @@ fn settle<'a>(document: &mut Document<'a>, section: Option<Section>, word: Optio
 /// `bob`, `Name = bob`, `friendly_name = bob`: what people and other tools write.
 fn name_in(comment: &str) -> Option<&str> {
     let name = match comment.split_once(['=', ':']) {
-        Some((key, name)) if ["name", "friendly_name"].contains(&key.trim().to_ascii_lowercase().as_str()) => name.trim(),
+        Some((key, name)) if ["name", "friendly_name"].contains(&key.trim().to_ascii_lowercase().as_str()) => {
+            name.trim()
+        }
         Some(_) => return None,
         None => comment,
     };

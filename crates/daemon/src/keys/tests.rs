@@ -1,1 +1,100 @@
+//! Keys against the stock tool's, every reason to refuse one, and files that are written once.
 
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+/// Made by `wg genkey` and `wg pubkey`.
+const PRIVATE: &str = "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=";
+const PUBLIC: &str = "R2iW4KAwjOrKGU3UKkqY5tSkxt8ai44r7GaojS2WBR4=";
+
+#[test]
+fn the_public_key_is_the_one_that_wg_computes() {
+    let key = PrivateKey::from_base64(PRIVATE).unwrap();
+    assert_eq!(encode_public(&key.public()), PUBLIC);
+    assert_eq!(*key.to_base64(), PRIVATE);
+    assert_eq!(decode_public(PUBLIC), Ok(key.public()));
+}
+
+#[test]
+fn a_new_key_is_clamped_and_no_other_one() {
+    let (one, other) = (PrivateKey::generate(), PrivateKey::generate());
+    assert!(one != other);
+    let bytes = one.to_bytes();
+    assert_eq!((bytes[0] & 7, bytes[31] & 0xc0), (0, 0x40));
+    assert!(PrivateKey::from_base64(&one.to_base64()).unwrap() == one);
+    assert!(*generate_preshared() != *generate_preshared());
+}
+
+#[test]
+fn every_way_to_miswrite_a_key_has_its_reason() {
+    let hexadecimal = "60736".repeat(13)[..64].to_owned();
+    let reasons = [
+        ("", KeyError::Empty),
+        (" \n", KeyError::Empty),
+        (hexadecimal.as_str(), KeyError::Hexadecimal),
+        ("YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9V-=", KeyError::UrlAlphabet(43)),
+        ("YHNo_QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=", KeyError::UrlAlphabet(5)),
+        ("YHNo!QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=", KeyError::Alphabet(5)),
+        ("YHNo4QQ3GZLL7pYcGBRlXA1fPQ3z oVcPGsdfDYMM9VE=", KeyError::Alphabet(29)),
+        ("YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE", KeyError::Length(43)),
+        ("a", KeyError::Length(1)),
+        ("YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VEa", KeyError::Padding),
+        ("YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9V==", KeyError::Padding),
+        ("YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VF=", KeyError::TrailingBits),
+        ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", KeyError::AllZero),
+    ];
+    for (text, reason) in reasons {
+        assert_eq!(PrivateKey::from_base64(text), Err(reason), "{text}");
+    }
+    assert!(PrivateKey::from_base64(&format!(" {PRIVATE}\n")).is_ok(), "white space around a key is no mistake");
+}
+
+#[test]
+fn no_reason_holds_a_character_of_the_key() {
+    let error = PrivateKey::from_base64("§HNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=").unwrap_err();
+    assert_eq!(error.to_string(), "has a character at position 1 that base64 does not have");
+    assert_eq!(format!("{:?}", PrivateKey::from_base64(PRIVATE).unwrap()), "PrivateKey(redacted)");
+}
+
+/// The table against the multiplication itself: each point must give the all-zero secret, and a neighbour must not.
+#[test]
+fn low_order_points_are_those_that_give_an_all_zero_secret() {
+    let any_key = StaticSecret::from([0x42; 32]);
+    let is_zero = |point: [u8; 32]| !any_key.diffie_hellman(&PublicKey::from(point)).was_contributory();
+    for point in LOW_ORDER_POINTS {
+        for top_bit in [0, 0x80] {
+            let mut point = point;
+            point[31] |= top_bit;
+            assert!(is_zero(point) && is_low_order(&PeerKey(point)), "{point:02x?}");
+            assert_eq!(decode_public(&STANDARD.encode(point)), Err(KeyError::LowOrder));
+            point[1] ^= 4;
+            assert!(!is_zero(point) && !is_low_order(&PeerKey(point)), "{point:02x?}");
+        }
+    }
+    // Every value from 2^255 - 19 up, of which the first two are such points again.
+    for last in 0xed..=0xffu8 {
+        let mut point = [0xff; 32];
+        (point[0], point[31]) = (last, 0x7f);
+        assert_eq!(is_zero(point), is_low_order(&PeerKey(point)), "{last:02x}");
+    }
+}
+
+#[test]
+fn a_secret_is_written_for_its_owner_alone_and_never_over_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/own.key");
+    write_secret(&path, PRIVATE).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{PRIVATE}\n"));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+
+    let error = write_secret(&path, PUBLIC).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{PRIVATE}\n"), "untouched");
+
+    replace_secret(&path, PUBLIC).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{PUBLIC}\n"));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing temporary stays behind");
+}

@@ -135,10 +135,7 @@ impl View {
             version: env!("CARGO_PKG_VERSION").into(),
             interface: interface_status(&state.interface, now.since(self.started)),
             peers: state.peers().into_iter().map(|peer| peer_status(peer, now)).collect(),
-            drops: DropReason::ALL
-                .iter()
-                .map(|reason| (reason.name().to_owned(), self.node.drops(*reason)))
-                .collect(),
+            drops: DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), self.node.drops(*reason))).collect(),
             counters: node.map(|(name, _, value)| (name, value)).chain(shell).map(|(n, v)| (n.to_owned(), v)).collect(),
         }
     }
@@ -148,7 +145,11 @@ impl View {
 pub(crate) fn node_counters(node: &NodeStats) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
     [
         ("initiations_sent", "Handshake initiations sent.", node.initiations_sent.value()),
-        ("initiations_received", "Handshake initiations received and authenticated.", node.initiations_received.value()),
+        (
+            "initiations_received",
+            "Handshake initiations received and authenticated.",
+            node.initiations_received.value(),
+        ),
         ("handshakes_completed", "Handshakes completed, whoever began them.", node.handshakes_completed.value()),
         ("cookies_sent", "Cookie replies sent.", node.cookies_sent.value()),
     ]
@@ -171,9 +172,8 @@ fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceSta
 
 fn peer_status(peer: &PeerView, now: Instant) -> PeerStatus {
     let stats = &peer.stats;
-    let since_1970 = |handshake: super::Handshake| {
-        handshake.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-    };
+    let since_1970 =
+        |handshake: super::Handshake| handshake.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     PeerStatus {
         name: peer.name.clone(),
         public_key: encode_public(&peer.public_key),

@@ -24,7 +24,10 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, Problem> {
     if text.trim() != text || text.is_empty() {
         let trimmed = text.trim();
         let hint = if trimmed.is_empty() { "host.example.net:51820" } else { trimmed };
-        return bad(format!("{shown} is no endpoint: it is empty or has blanks around it"), format!("write \"{hint}\""));
+        return bad(
+            format!("{shown} is no endpoint: it is empty or has blanks around it"),
+            format!("write \"{hint}\""),
+        );
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         return match text.rsplit_once(':') {

@@ -39,6 +39,10 @@ pub(crate) fn parse_allowed_ip(text: &str) -> Result<IpNet, Problem> {
 fn parse_prefix(text: &str, example: &str) -> Result<IpNet, Problem> {
     let bad = |message: String, hint: String| Err(Problem::new("bad_cidr", message).hint(hint));
     let shown = quoted(text);
+    if text.contains(',') {
+        let hint = "write each in quotes of its own, with a comma between";
+        return bad(format!("{shown} is more than one prefix"), hint.to_owned());
+    }
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),
@@ -46,12 +50,6 @@ fn parse_prefix(text: &str, example: &str) -> Result<IpNet, Problem> {
     let Ok(ip) = address.parse::<IpAddr>() else {
         if text.trim() != text && parse_prefix(text.trim(), example).is_ok() {
             return bad(format!("{shown} has blanks around it"), format!("write \"{}\"", text.trim()));
-        }
-        if text.contains(',') {
-            return bad(
-                format!("{shown} is more than one prefix"),
-                "write each in quotes of its own, with a comma between".to_owned(),
-            );
         }
         return match address.parse::<SocketAddr>() {
             Ok(_) => bad(format!("{shown} has a port; a prefix has none"), format!("write it as \"{example}\"")),

@@ -21,7 +21,10 @@ pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
         "udp" => Protocol::Udp,
         _ if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()) => protocol_number(text, word)?,
         _ => {
-            return bad(format!("{shown} is no entry of `allow`: there is no protocol {}", quoted(word)), correction(text));
+            return bad(
+                format!("{shown} is no entry of `allow`: there is no protocol {}", quoted(word)),
+                correction(text),
+            );
         }
     };
     let Some(ports) = ports else { return Ok(Rule { protocol, ports: None }) };
@@ -48,7 +51,9 @@ pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
         ),
         Err(PortsError::Port(reason)) => bad(
             format!("{shown} is no entry of `allow`: {reason}"),
-            format!("write a port or a range of them, as \"{name}/22\" or \"{name}/8000-8010\"; \"{name}\" is all ports"),
+            format!(
+                "write a port or a range of them, as \"{name}/22\" or \"{name}/8000-8010\"; \"{name}\" is all ports"
+            ),
         ),
     }
 }

@@ -1,0 +1,137 @@
+//! A host: a node, its outer and inner addresses, and as much of a kernel as answers a ping.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use overlay_core::{Event, Instant, Node, NodeConfig, NodeStats, PeerConfig, PeerKey, PeerStats, Via};
+use rand_chacha::ChaCha8Rng;
+use rand_core::RngCore as _;
+use zeroize::Zeroizing;
+
+use crate::record::Received;
+
+/// WireGuard's usual port.
+const PORT: u16 = 51820;
+/// The index of every host's only interface.
+const INTERFACE: u32 = 1;
+
+/// Names a host of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(pub(crate) usize);
+
+/// What is particular to a host; everything else follows from its number.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// See [`NodeConfig::mtu`].
+    pub mtu: u16,
+    /// See [`NodeConfig::forward`].
+    pub forward: bool,
+    /// Whether the node knows the host's virtual IPs. If not, any inner address may come and go, as in WireGuard.
+    pub knows_addresses: bool,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self { mtu: 1420, forward: false, knows_addresses: true }
+    }
+}
+
+pub(crate) struct Host {
+    pub(crate) node: Node,
+    pub(crate) key: PeerKey,
+    private_key: Zeroizing<[u8; 32]>,
+    options: HostOptions,
+    /// Outer addresses; the first of a family is where datagrams leave from unless the node wants another.
+    pub(crate) outer: Vec<SocketAddr>,
+    pub(crate) inner_v4: Ipv4Addr,
+    pub(crate) inner_v6: Ipv6Addr,
+    /// What the node was told of its peers, to be told again after a restart.
+    pub(crate) peers: BTreeMap<PeerKey, (PeerConfig, Arc<PeerStats>)>,
+    pub(crate) stats: Arc<NodeStats>,
+    /// What the node asked for when it was last drained.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) wakeups: u64,
+    pub(crate) received: Vec<Received>,
+    pub(crate) events: Vec<(Instant, Event)>,
+}
+
+impl Host {
+    /// The `number`-th host, 1..=254, whose clock began at `start`.
+    pub(crate) fn new(number: u8, options: HostOptions, start: Instant, now: Instant, rng: &mut ChaCha8Rng) -> Self {
+        let mut private_key = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut *private_key);
+        let (inner_v4, inner_v6) = inner_addresses(number);
+        let node = make_node(&private_key, &options, (inner_v4, inner_v6), start, now, rng);
+        Self {
+            key: node.public_key(),
+            stats: node.stats(),
+            node,
+            private_key,
+            options,
+            outer: vec![
+                SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), PORT)),
+                SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()), PORT)),
+            ],
+            inner_v4,
+            inner_v6,
+            peers: BTreeMap::new(),
+            deadline: None,
+            wakeups: 0,
+            received: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// A new node with the old key, and with no memory of anything.
+    pub(crate) fn restart(&mut self, start: Instant, now: Instant, rng: &mut ChaCha8Rng) {
+        let inner = (self.inner_v4, self.inner_v6);
+        self.node = make_node(&self.private_key, &self.options, inner, start, now, rng);
+        self.stats = self.node.stats();
+        self.deadline = None;
+    }
+
+    pub(crate) fn owns_inner(&self, address: IpAddr) -> bool {
+        address == IpAddr::V4(self.inner_v4) || address == IpAddr::V6(self.inner_v6)
+    }
+
+    /// Where a datagram leaves from: the address that the node wants, or, if the host no longer has it, the kernel's
+    /// choice. `None`: the host has no address of that family.
+    pub(crate) fn source_for(&self, via: Via, destination: SocketAddr) -> Option<SocketAddr> {
+        let of_family = |address: &&SocketAddr| address.is_ipv4() == destination.is_ipv4();
+        let wanted = via.local.map(|(address, _)| address);
+        let sticky = self.outer.iter().filter(of_family).find(|address| Some(address.ip()) == wanted);
+        sticky.or_else(|| self.outer.iter().find(of_family)).copied()
+    }
+
+    /// The local end of a datagram that came to `address`.
+    pub(crate) fn via(address: SocketAddr) -> Via {
+        Via { local: Some((address.ip(), INTERFACE)) }
+    }
+}
+
+/// The virtual IPs of the `number`-th host or outsider.
+pub(crate) fn inner_addresses(number: u8) -> (Ipv4Addr, Ipv6Addr) {
+    (Ipv4Addr::new(10, 77, 0, number), Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()))
+}
+
+fn make_node(
+    private_key: &Zeroizing<[u8; 32]>,
+    options: &HostOptions,
+    (v4, v6): (Ipv4Addr, Ipv6Addr),
+    start: Instant,
+    now: Instant,
+    rng: &mut ChaCha8Rng,
+) -> Node {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    let config = NodeConfig {
+        private_key: private_key.clone(),
+        addresses: if options.knows_addresses { vec![v4.into(), v6.into()] } else { Vec::new() },
+        forward: options.forward,
+        mtu: options.mtu,
+        seed,
+        wall_anchor: Some(start),
+    };
+    Node::new(config, now)
+}
