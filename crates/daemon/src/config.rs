@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 mod check;
 mod document;
+mod draft;
 mod key_file;
 mod problem;
 mod schema;
@@ -273,10 +274,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The file meant by an argument: a bare NAME (no `/`, no `.toml` at its end) is `/etc/overlay/NAME.toml`, everything
-/// else is a path.
+/// The file meant by an argument: a bare NAME is `/etc/overlay/NAME.toml`. What has a `/` in it or ends in `.toml` is a
+/// path, and so is what ends in `.conf`: it is of wg-quick, and the file is there to be told so.
 pub fn resolve_path(argument: &str) -> PathBuf {
-    if argument.contains('/') || argument.ends_with(".toml") {
+    if argument.contains('/') || [".toml", ".conf"].iter().any(|suffix| argument.ends_with(suffix)) {
         PathBuf::from(argument)
     } else {
         Path::new(CONFIG_FOLDER).join(format!("{argument}.toml"))

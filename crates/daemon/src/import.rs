@@ -137,7 +137,8 @@ impl Import {
         let key_file = format!("{name}.key");
         let _ = write!(
             toml,
-            "\n[interface]\nname = \"{name}\"\nprivate_key_file = \"{key_file}\"\naddresses = [{}]\nlisten_port = {port}{}\n{settings}",
+            "\n[interface]\nname = \"{name}\"\nprivate_key_file = \"{key_file}\"\n\
+             addresses = [{}]\nlisten_port = {port}{}\n{settings}",
             quoted_list(&addresses),
             if port == 0 { "   # 0: the kernel chooses, as there was no ListenPort" } else { "" },
         );
@@ -198,7 +199,8 @@ impl Import {
                         }
                         if owned.iter().any(|(known, owner)| *known == prefix && *owner != index) {
                             self.warnings.push(format!(
-                                "line {}: {prefix} is left out here, since a later [Peer] has it too and WireGuard gives it to that",
+                                "line {}: {prefix} is left out here: \
+                                 a later [Peer] has it too, and WireGuard gives it to that",
                                 entry.line
                             ));
                         } else if !allowed_ips.contains(&prefix) {

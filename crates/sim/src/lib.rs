@@ -1,3 +1,56 @@
-//! A network in memory with virtual time, for the scenarios of the node.
+//! A network in memory with virtual time: many nodes, no socket, no clock, no thread. Never shipped.
+//!
+//! ```
+//! use overlay_sim::{World, minutes};
+//!
+//! let mut world = World::new(7);
+//! let (alice, bob) = world.pair();
+//! assert!(world.ping(alice, bob).is_some());
+//! world.run_for(minutes(10));
+//! assert!(world.ping(bob, alice).is_some());
+//! ```
+//!
+//! A [`World`] owns the hosts, the links between them and the time. It moves from one event to the next (a delivery, or
+//! a deadline that a node asked for), so ten minutes cost what happens in them. Everything that can go wrong on a link
+//! is rolled from the world's seed: the same seed makes the same run, datagram by datagram.
+//!
+//! [`initiator`] is the other half: WireGuard's handshake and data messages written by hand from the paper, to say to a
+//! node what no honest peer would. It knows nothing of worlds.
+//!
+//! One `World` belongs to one thread, because the session engine is lent its clock through the thread. Several in one
+//! thread do not disturb each other.
+//!
+//! Left out: NATs, which come with the path plane, and IP fragmentation outside the tunnel: a datagram above a link's
+//! MTU disappears.
+
+mod host;
 pub mod initiator;
+mod link;
 mod noise;
+mod outsider;
+pub mod packet;
+mod record;
+mod world;
+
+use std::time::Duration;
+
+pub use host::{HostId, HostOptions};
+pub use link::Link;
+pub use outsider::Outsider;
+pub use record::{Kind, Received, Sent};
+pub use world::World;
+
+/// So many milliseconds.
+pub const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// So many seconds.
+pub const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// So many minutes.
+pub const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(60 * count)
+}

@@ -41,7 +41,7 @@ impl Default for Link {
 }
 
 /// A link in use.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) link: Link,
     pub(crate) is_cut: bool,
@@ -59,6 +59,10 @@ pub(crate) struct Fate {
 }
 
 impl Line {
+    pub(crate) fn new(link: Link) -> Self {
+        Self { link, is_cut: false, last: Instant::default() }
+    }
+
     /// Decides for a datagram of `len` bytes that leaves now. Rolls the same number of dice for each, so that one fault
     /// more does not change all that comes after.
     pub(crate) fn carry(&mut self, len: usize, is_ipv4: bool, now: Instant, rng: &mut ChaCha8Rng) -> Fate {
@@ -103,9 +107,9 @@ mod tests {
     use super::*;
 
     fn line(edit: impl FnOnce(&mut Link)) -> Line {
-        let mut line = Line::default();
-        edit(&mut line.link);
-        line
+        let mut link = Link::default();
+        edit(&mut link);
+        Line::new(link)
     }
 
     fn fates(mut line: Line, count: u64) -> Vec<Fate> {
@@ -131,7 +135,7 @@ mod tests {
         assert!(fates(line(|link| link.loss = 1.0), 1_000).iter().all(|fate| fate.arrivals.is_empty()));
         assert_eq!(fates(line(|link| link.mtu = 127), 1)[0].arrivals, []);
         assert_eq!(fates(line(|link| link.mtu = 128), 1)[0].arrivals.len(), 1);
-        assert!(fates(Line { is_cut: true, ..Line::default() }, 10).iter().all(|fate| fate.arrivals.is_empty()));
+        assert!(fates(Line { is_cut: true, ..line(|_| {}) }, 10).iter().all(|fate| fate.arrivals.is_empty()));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use overlay_wire::checksum;
-use overlay_wire::ip::{Header, ICMP, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, TCP, UDP};
+use overlay_wire::ip::{Header, ICMP, ICMPV6, IPV4_HEADER_LEN, Packet, TCP, UDP};
 
 const UDP_HEADER_LEN: usize = 8;
 const ICMP_ECHO_LEN: usize = 8;

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
+use super::draft::{InterfaceDraft, PeerDraft};
 use super::problem::{Problem, Report, quoted};
-use super::sections::{InterfaceDraft, PeerDraft};
 use super::{Endpoint, Table};
 
 /// Everything below.
@@ -154,17 +154,16 @@ fn endpoints_outside_routes(peers: &[PeerDraft], report: &mut Report) {
             let Ok(prefix) = IpNet::new(address, length).map(|net| net.trunc()) else { continue };
             let Some(span) = routes.remove(&prefix) else { continue };
             let message = format!(
-                "the route to {prefix} swallows the endpoint {address} of peer {}: its packets would be sent into the tunnel",
+                "the route to {prefix} swallows the endpoint {address} of peer {}: \
+                 its packets would be sent into the tunnel",
                 peer.label()
             );
-            report.error(
-                Problem::new("endpoint_in_route", message)
-                    .at(span)
-                    .related(endpoint_span, "the endpoint")
-                    .hint(format!(
-                        "take {address} out of `allowed_ips`, or set `fwmark` or table = \"off\" in [interface] and route it yourself"
-                    )),
+            let hint = format!(
+                "take {address} out of `allowed_ips`, \
+                 or set `fwmark` or table = \"off\" in [interface] and route it yourself"
             );
+            let problem = Problem::new("endpoint_in_route", message).at(span);
+            report.error(problem.related(endpoint_span, "the endpoint").hint(hint));
         }
     }
 }

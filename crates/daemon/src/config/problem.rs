@@ -86,7 +86,7 @@ impl ConfigError {
 }
 
 impl fmt::Display for ConfigError {
-    /// The first problem in one line: `path:line:column: message`, or the message alone when it is about the whole file.
+    /// The first problem in one line: `path:line:column: message`, the message alone when it is about the whole file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.first() {
             Some(problem) => one_line(f, &self.file, problem),
@@ -134,7 +134,7 @@ impl fmt::Debug for Warning {
 
 impl Problem {
     pub(super) fn new(kind: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, line: 0, column: 0, span: None, related: None }
+        Self { kind, message: printable(message.into()), hint: None, line: 0, column: 0, span: None, related: None }
     }
 
     pub(super) fn at(mut self, span: &Range<usize>) -> Self {
@@ -143,7 +143,7 @@ impl Problem {
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(printable(hint.into()));
         self
     }
 
@@ -203,6 +203,11 @@ impl Report {
     }
 }
 
+/// Without what would steer a terminal: values of the file and names of files stand in messages.
+fn printable(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
+}
+
 fn one_line(f: &mut fmt::Formatter<'_>, file: &SourceFile, problem: &Problem) -> fmt::Result {
     match problem.line {
         // A problem of the file as a whole names the file itself.
@@ -214,19 +219,16 @@ fn one_line(f: &mut fmt::Formatter<'_>, file: &SourceFile, problem: &Problem) ->
 fn draw(level: Level<'static>, file: &SourceFile, problem: &Problem, color: bool) -> String {
     let path = file.path.to_string_lossy();
     let mut group = Group::with_title(level.primary_title(problem.message.as_str()).id(problem.kind));
-    match &problem.span {
-        Some(span) => {
-            let related = problem.related.as_ref();
-            let related = related.map(|it| AnnotationKind::Context.span(it.span.clone()).label(it.label));
-            group = group.element(
-                Snippet::source(file.text.as_str())
-                    .path(path.as_ref())
-                    .annotation(AnnotationKind::Primary.span(span.clone()))
-                    .annotations(related),
-            );
-        }
-        // It is about the file as a whole, and its message names the file.
-        None => {}
+    // Without a place it is about the file as a whole, and its message names the file.
+    if let Some(span) = &problem.span {
+        let related = problem.related.as_ref();
+        let related = related.map(|it| AnnotationKind::Context.span(it.span.clone()).label(it.label));
+        group = group.element(
+            Snippet::source(file.text.as_str())
+                .path(path.as_ref())
+                .annotation(AnnotationKind::Primary.span(span.clone()))
+                .annotations(related),
+        );
     }
     if let Some(hint) = &problem.hint {
         group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));

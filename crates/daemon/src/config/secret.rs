@@ -16,67 +16,110 @@ pub(super) fn quoted(value: &str) -> String {
     }
 }
 
-/// `text` with every byte overwritten that may belong to a secret: what follows `private_key =` and its like to the
-/// end of the line, and anything as long as a key that does not follow `public_key =`. Lengths stay, so that spans fit.
+/// `text` with every byte overwritten that may belong to a secret: what follows `private_key =` and its like, with
+/// the lines a pasted key was broken into, and anything as long as a key that does not follow `public_key =`. Lengths
+/// stay, so that spans fit.
 pub(super) fn conceal(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let mut line_start = 0;
+    let mut goes_on = false;
     for line in text.split_inclusive('\n') {
-        for range in secrets_of(line) {
-            let found = &mut bytes[line_start + range.start..line_start + range.end];
-            found
-                .iter_mut()
-                .filter(|byte| !byte.is_ascii_whitespace() && !b"\"'".contains(byte))
-                .for_each(|byte| *byte = b'*');
+        let (mut secrets, opens) = secrets_of(line);
+        if goes_on && !begins_anew(line) {
+            secrets.push(0..line.len());
+        } else {
+            goes_on = opens;
+        }
+        for range in secrets {
+            let found = bytes[line_start + range.start..line_start + range.end].iter_mut();
+            found.filter(|byte| !byte.is_ascii_whitespace() && !b"\"'".contains(byte)).for_each(|byte| *byte = b'*');
         }
         line_start += line.len();
     }
     String::from_utf8(bytes).expect("whole characters were overwritten by ASCII")
 }
 
-fn secrets_of(line: &str) -> Vec<Range<usize>> {
+/// A run of base64 of this length or more is taken for a key, even if the pasting lost some of it.
+const SHORTEST_SECRET: usize = 40;
+
+/// Characters of the longest name that a key of a config may have; what is longer is a piece of something else.
+const LONGEST_NAME: usize = 24;
+
+/// Where the secrets of a line are, and whether the last of them may go on in the next line.
+fn secrets_of(line: &str) -> (Vec<Range<usize>>, bool) {
     let mut secrets = Vec::new();
-    let mut is_public = false;
+    // A public key is no secret, and a long path is none either.
+    let mut is_shown = false;
     let mut run = 0;
     for (at, byte) in line.bytes().chain(std::iter::once(b'\n')).enumerate() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_') {
             run += 1;
             continue;
         }
-        let word = line.get(at - run..at).unwrap_or_default();
-        if run >= SHORTEST_SECRET && !is_public {
+        if run >= SHORTEST_SECRET && !is_shown {
             secrets.push(at - run..at);
         }
-        if byte == b'=' {
-            let name = line[..at].trim_end_matches([' ', '\t', '"', '\'']);
-            let name =
-                name.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).next().unwrap_or(word);
-            let name = name.to_ascii_lowercase().replace(['_', '-'], "");
-            if is_secret_name(&name) {
-                secrets.push(at + 1..line.len());
-                break;
-            }
-            // The `=` at the end of a key is no assignment.
-            is_public = if name.len() < SHORTEST_SECRET { name.contains("public") } else { is_public };
-        }
         run = 0;
+        if byte != b'=' {
+            continue;
+        }
+        let name = name_before(&line[..at]);
+        let value = &line[at + 1..];
+        let is_broken = value.matches('"').count() % 2 == 1;
+        let is_key = value.split(['"', '\'']).any(looks_like_key);
+        if is_secret_name(&name) || (is_secret_file(&name) && (is_broken || is_key)) {
+            secrets.push(at + 1..line.len());
+            return (secrets, true);
+        }
+        // The `=` at the end of a key is no assignment.
+        if name.len() <= LONGEST_NAME {
+            is_shown = name.contains("public") || is_secret_file(&name);
+        }
     }
-    secrets
+    (secrets, false)
 }
 
-/// A run of base64 of this length or more is taken for a key, even if the pasting lost some of it.
-const SHORTEST_SECRET: usize = 40;
+/// The name that a `=` after `text` gives a value to, in lower case and without `_` and `-`.
+fn name_before(text: &str) -> String {
+    let name = text.trim_end_matches([' ', '\t', '"', '\'']);
+    let start = name
+        .rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+        .map_or(0, |at| at + name[at..].chars().next().map_or(1, char::len_utf8));
+    name[start..].to_ascii_lowercase().replace(['_', '-'], "")
+}
+
+/// Whether a line is a header, a comment or another assignment, rather than the rest of a string begun before it.
+fn begins_anew(line: &str) -> bool {
+    let line = line.trim();
+    if line.starts_with('[') || line.starts_with('#') {
+        return true;
+    }
+    line.split_once('=').is_some_and(|(name, value)| {
+        let is_name = name.trim().chars().all(|c| c.is_ascii_alphanumeric() || "_-.\"'".contains(c));
+        is_name && name.len() <= LONGEST_NAME && !value.trim_matches([' ', '"', '\'', '=']).is_empty()
+    })
+}
 
 /// Whether a name of a key, in lower case and without `_` and `-`, announces a secret rather than the file of one.
 pub(super) fn is_secret_name(name: &str) -> bool {
-    let announces = ["privatekey", "presharedkey", "privkey", "secret", "psk"].iter().any(|word| name.contains(word));
-    announces && !name.ends_with("file")
+    announces_secret(name) && !name.ends_with("file")
 }
 
-/// Whether a value is a whole key in base64 rather than a name of something.
+fn is_secret_file(name: &str) -> bool {
+    announces_secret(name) && name.ends_with("file")
+}
+
+fn announces_secret(name: &str) -> bool {
+    ["privatekey", "presharedkey", "privkey", "secret", "psk"].iter().any(|word| name.contains(word))
+}
+
+/// Whether what stands for the name of a file is rather a key, if a damaged one: nearly as long as one, and either
+/// with its `=` at the end or as mixed as only chance makes it, without a folder before it or a suffix behind it.
 pub(super) fn looks_like_key(value: &str) -> bool {
     let value = value.trim();
-    value.len() == ENCODED_LENGTH
-        && value.ends_with('=')
-        && value[..ENCODED_LENGTH - 1].bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+    let has = |kind: fn(&char) -> bool| value.chars().any(|c| kind(&c));
+    let is_mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase) && has(char::is_ascii_digit);
+    let is_path = value.starts_with(['/', '.', '~']) || value.contains('.');
+    let is_near = value.chars().count().abs_diff(ENCODED_LENGTH) <= 6;
+    is_near && (value.ends_with('=') || (is_mixed && !is_path))
 }

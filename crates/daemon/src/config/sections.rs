@@ -8,52 +8,20 @@ use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
 use ipnet::IpNet;
-use overlay_core::{PeerKey, Rule};
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
-use zeroize::Zeroizing;
+use toml::de::{DeTable, DeValue};
 
 use super::document::{self, Field, Section, describe_type};
+use super::draft::{InterfaceDraft, Parts, Placed};
 use super::key_file::KeyFiles;
-use super::problem::{ConfigError, Problem, Report, Warning, quoted};
-use super::{
-    Config, DEFAULT_LISTEN_PORT, Dns, Endpoint, Interface, Mtu, Peer, Scheduling, Switch, Table, Tuning, check, schema,
-    value,
-};
-use crate::keys::{self, KeyError, PrivateKey};
+use super::problem::{ConfigError, Problem, Report, quoted};
+use super::{Config, DEFAULT_LISTEN_PORT, Dns, Mtu, Scheduling, Switch, Table, Tuning, check, schema, value};
+use crate::keys::{KeyError, PrivateKey};
+
+mod peers;
 
 /// Stands for the content of a key file that is not UTF-8: no alphabet has it.
 const NOT_TEXT: &str = "\u{fffd}";
-
-/// A value and where it stands.
-pub(super) type Placed<T> = (T, Range<usize>);
-
-/// `[interface]` as far as it could be read.
-pub(super) struct InterfaceDraft {
-    pub(super) span: Range<usize>,
-    pub(super) name: Option<String>,
-    pub(super) private_key: Option<PrivateKey>,
-    pub(super) addresses: Vec<Placed<IpNet>>,
-    pub(super) listen_port: u16,
-    pub(super) mtu: Mtu,
-    pub(super) forward: bool,
-    pub(super) fwmark: Option<u32>,
-    pub(super) table: Table,
-    pub(super) dns: Dns,
-}
-
-/// A `[[peer]]` as far as it could be read.
-pub(super) struct PeerDraft {
-    pub(super) name: Option<Placed<String>>,
-    pub(super) public_key: Option<Placed<PeerKey>>,
-    pub(super) preshared_key: Option<Zeroizing<[u8; 32]>>,
-    pub(super) endpoint: Option<Placed<Endpoint>>,
-    pub(super) allowed_ips: Vec<Placed<IpNet>>,
-    pub(super) persistent_keepalive: Option<u16>,
-    pub(super) allow: Option<Vec<Rule>>,
-    /// Its place among the peers, from 1.
-    pub(super) number: usize,
-}
 
 /// Everything that [`Config::parse`] does.
 pub(super) fn read(text: &str, path: &Path, key_files: &KeyFiles<'_>) -> Result<Config, ConfigError> {
@@ -68,60 +36,6 @@ pub(super) fn read(text: &str, path: &Path, key_files: &KeyFiles<'_>) -> Result<
     let warnings = report.finish()?;
     let parts = parts.expect("a file without tables was reported");
     Ok(parts.into_config(path, warnings))
-}
-
-struct Parts {
-    interface: Option<InterfaceDraft>,
-    peers: Vec<PeerDraft>,
-    metrics: Option<SocketAddr>,
-    tuning: Tuning,
-}
-
-impl Parts {
-    /// Only after nothing was reported: then every part that must be there is there.
-    fn into_config(self, path: &Path, warnings: Vec<Warning>) -> Config {
-        let interface = self.interface.expect("a missing [interface] was reported");
-        Config {
-            interface: Interface {
-                name: interface.name.expect("a missing name was reported"),
-                private_key: interface.private_key.expect("a missing key was reported"),
-                addresses: interface.addresses.into_iter().map(|(address, _)| address).collect(),
-                listen_port: interface.listen_port,
-                mtu: interface.mtu,
-                forward: interface.forward,
-                fwmark: interface.fwmark,
-                table: interface.table,
-                dns: interface.dns,
-            },
-            peers: self.peers.into_iter().map(PeerDraft::into_peer).collect(),
-            metrics: self.metrics,
-            tuning: self.tuning,
-            path: path.to_owned(),
-            warnings,
-        }
-    }
-}
-
-impl PeerDraft {
-    /// How messages call it.
-    pub(super) fn label(&self) -> String {
-        match &self.name {
-            Some((name, _)) => format!("`{name}`"),
-            None => format!("number {}", self.number),
-        }
-    }
-
-    fn into_peer(self) -> Peer {
-        Peer {
-            name: self.name.map(|(name, _)| name),
-            public_key: self.public_key.expect("a missing key was reported").0,
-            preshared_key: self.preshared_key,
-            endpoint: self.endpoint.map(|(endpoint, _)| endpoint),
-            allowed_ips: self.allowed_ips.into_iter().map(|(prefix, _)| prefix).collect(),
-            persistent_keepalive: self.persistent_keepalive,
-            allow: self.allow,
-        }
-    }
 }
 
 struct Reader<'r> {
@@ -176,38 +90,6 @@ impl Reader<'_> {
         };
         self.report.error(Problem::new("wrong_type", message).at(&value.span()).hint(hint));
         None
-    }
-
-    fn peers<'a>(&mut self, value: &'a Spanned<DeValue<'a>>) -> Vec<PeerDraft> {
-        let empty = DeArray::new();
-        let list = match value.get_ref() {
-            DeValue::Array(list) => list,
-            other => {
-                let (message, hint) = match other {
-                    DeValue::Table(_) => {
-                        ("[peer] is one table; peers are a list of them", "write [[peer]], with two brackets")
-                    }
-                    _ => ("`peer` must be a list of tables", "write [[peer]] on a line of its own, and its keys below"),
-                };
-                self.report.error(Problem::new("wrong_type", message).at(&value.span()).hint(hint));
-                &empty
-            }
-        };
-        let mut peers = Vec::with_capacity(list.len());
-        for (index, entry) in list.iter().enumerate() {
-            match entry.get_ref() {
-                DeValue::Table(table) => {
-                    let section = Section::new(&schema::PEER, table, entry.span(), self.report);
-                    peers.push(self.peer(&section, index + 1));
-                }
-                other => self.report.error(
-                    Problem::new("wrong_type", format!("a peer must be a table, not {}", describe_type(other)))
-                        .at(&entry.span())
-                        .hint("write [[peer]] on a line of its own, and its keys below"),
-                ),
-            }
-        }
-        peers
     }
 
     fn interface(&mut self, section: &Section<'_>) -> InterfaceDraft {
@@ -318,94 +200,6 @@ impl Reader<'_> {
         field.word(&[("auto", Dns::Auto), ("off", Dns::Off)], self.report).unwrap_or_default()
     }
 
-    fn peer(&mut self, section: &Section<'_>, number: usize) -> PeerDraft {
-        PeerDraft {
-            name: section.field("name").and_then(|field| {
-                let name = field.string(self.report)?;
-                self.accept(value::check_peer_name(name), &field.span)?;
-                Some((name.to_owned(), field.span))
-            }),
-            public_key: self.public_key(section),
-            preshared_key: self.preshared_key(section),
-            endpoint: section.field("endpoint").and_then(|field| {
-                let text = field.string(self.report)?;
-                let endpoint = self.accept(value::parse_endpoint(text), &field.span)?;
-                Some((endpoint, field.span))
-            }),
-            allowed_ips: self.allowed_ips(section),
-            persistent_keepalive: self
-                .integer(section, "persistent_keepalive", 0..=65535, "bad_keepalive", "a keepalive in seconds")
-                .filter(|seconds| *seconds != 0)
-                .map(|seconds| seconds as u16),
-            allow: section.field("allow").and_then(|field| {
-                let items = field.strings("tcp/22", self.report)?;
-                let rules = items.iter().filter_map(|item| self.accept(value::parse_rule(item.text), &item.span));
-                Some(rules.collect())
-            }),
-            number,
-        }
-    }
-
-    fn public_key(&mut self, section: &Section<'_>) -> Option<Placed<PeerKey>> {
-        let Some(field) = section.field("public_key") else {
-            section.missing(
-                "public_key",
-                "write public_key = \"...\"; `overlay key pub < KEY_FILE` on the peer shows it",
-                self.report,
-            );
-            return None;
-        };
-        let text = field.string(self.report)?;
-        let parsed = keys::decode_public(text).map_err(|error| {
-            let kind = if error == KeyError::LowOrder { "low_order_key" } else { "bad_key" };
-            let hint = match error {
-                KeyError::LowOrder => "nobody has such a key by chance: ask whoever gave it to you for the right one",
-                _ => "copy the whole key again; `overlay key pub < KEY_FILE` on the peer shows it",
-            };
-            Problem::new(kind, format!("this public key {error}")).hint(hint)
-        });
-        let key = self.accept(parsed, &field.span)?;
-        Some((key, field.span))
-    }
-
-    fn preshared_key(&mut self, section: &Section<'_>) -> Option<Zeroizing<[u8; 32]>> {
-        let field = section.field("preshared_key_file")?;
-        let key = self.key_file(&field, "overlay key psk", keys::decode_preshared)?;
-        if *key == [0; 32] {
-            self.report.warn(
-                Problem::new("empty_preshared_key", "this preshared key is all zero, which means none")
-                    .at(&field.span)
-                    .hint("`overlay key psk` makes one, the same for both sides"),
-            );
-            return None;
-        }
-        Some(key)
-    }
-
-    fn allowed_ips(&mut self, section: &Section<'_>) -> Vec<Placed<IpNet>> {
-        let Some(field) = section.field("allowed_ips") else {
-            section.missing(
-                "allowed_ips",
-                "write the peer's virtual IP, as allowed_ips = [\"10.77.0.2/32\"]",
-                self.report,
-            );
-            return Vec::new();
-        };
-        let Some(items) = field.strings("10.77.0.2/32", self.report) else { return Vec::new() };
-        if items.is_empty() {
-            self.report.warn(
-                Problem::new("no_allowed_ips", "`allowed_ips` is empty: nothing is sent to this peer or taken from it")
-                    .at(&field.span)
-                    .hint("write the peer's virtual IP, as allowed_ips = [\"10.77.0.2/32\"]"),
-            );
-        }
-        let parsed = items.iter().filter_map(|item| {
-            let prefix = self.accept(value::parse_allowed_ip(item.text), &item.span)?;
-            Some((prefix, item.span.clone()))
-        });
-        parsed.collect()
-    }
-
     fn metrics(&mut self, section: &Section<'_>) -> Option<SocketAddr> {
         let Some(field) = section.field("listen") else {
             section.missing("listen", "write listen = \"127.0.0.1:9586\", or remove [metrics]", self.report);
@@ -463,7 +257,7 @@ impl Reader<'_> {
         let read = self.key_files.read(self.path, name, field, maker, self.report).and_then(|text| {
             let text = std::str::from_utf8(&text).unwrap_or(NOT_TEXT);
             decode(text).map_err(|error| {
-                Problem::new("bad_key", format!("the key in {} {error}", quoted(name)))
+                Problem::new("bad_key", format!("the key in `{name}` {error}"))
                     .hint(format!("the file holds one key and nothing else; `{maker}` makes one"))
             })
         });

@@ -12,6 +12,7 @@ use crate::keys;
 
 mod check;
 mod document;
+mod peers;
 mod sections;
 
 /// The private key whose public key, by `wg pubkey`, is [`OWN_PUBLIC`].
@@ -142,7 +143,8 @@ scheduling = "realtime"
 #[test]
 fn what_is_left_out_has_the_defaults_of_wireguard() {
     let text = format!(
-        "[interface]\nprivate_key_file = \"own.key\"\naddresses = [\"10.77.0.1/24\"]\n[[peer]]\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n"
+        "[interface]\nprivate_key_file = \"own.key\"\naddresses = [\"10.77.0.1/24\"]\n\
+         [[peer]]\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n"
     );
     let config = accepted(&text);
     assert_eq!(config.interface.name, "lab", "that of the file");
@@ -162,7 +164,8 @@ fn what_is_left_out_has_the_defaults_of_wireguard() {
 #[test]
 fn zero_switches_a_number_off() {
     let config = accepted(&format!(
-        "{INTERFACE}fwmark = 0\n[[peer]]\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\npersistent_keepalive = 0\n"
+        "{INTERFACE}fwmark = 0\n\
+         [[peer]]\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\npersistent_keepalive = 0\n"
     ));
     assert_eq!((config.interface.fwmark, config.peers[0].persistent_keepalive), (None, None));
 }
@@ -170,7 +173,9 @@ fn zero_switches_a_number_off() {
 #[test]
 fn the_node_gets_what_the_config_says() {
     let config = accepted(&format!(
-        "{INTERFACE}forward = true\n[[peer]]\npublic_key = \"{BOB}\"\npreshared_key_file = \"bob.psk\"\nendpoint = \"bob.example.net:51820\"\nallowed_ips = [\"10.77.0.2/32\"]\npersistent_keepalive = 25\nallow = [\"icmp\"]\n"
+        "{INTERFACE}forward = true\n\
+         [[peer]]\npublic_key = \"{BOB}\"\npreshared_key_file = \"bob.psk\"\nendpoint = \"bob.example.net:51820\"\n\
+         allowed_ips = [\"10.77.0.2/32\"]\npersistent_keepalive = 25\nallow = [\"icmp\"]\n"
     ));
     let node = config.to_node(1400, [7; 32]);
     assert_eq!(node.addresses, ["10.77.0.1".parse::<IpAddr>().unwrap()]);
@@ -198,7 +203,8 @@ fn a_literal_endpoint_is_not_replaced_by_a_resolved_one() {
 #[test]
 fn a_longer_prefix_inside_a_shorter_one_is_fine() {
     let config = accepted(&with_peer(&format!(
-        "public_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.0/16\"]\n\n[[peer]]\npublic_key = \"{CAROL}\"\nallowed_ips = [\"10.77.3.0/24\"]"
+        "public_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.0/16\"]\n\n\
+         [[peer]]\npublic_key = \"{CAROL}\"\nallowed_ips = [\"10.77.3.0/24\"]"
     )));
     assert!(config.warnings().is_empty());
 }
@@ -251,9 +257,23 @@ fn a_terminal_gets_colour_and_a_pipe_none() {
 
 #[test]
 fn an_escape_sequence_in_the_file_does_not_reach_the_terminal() {
-    let error =
-        read("[interface]\nname = \"\\u001b[31mred\"\n# \u{1b}[31m\n\"\\u001b[31m\" = 1\n").expect_err("a mistake");
+    let escape = "\\u001b[31m";
+    let error = read(&format!(
+        "[interface]\nname = \"{escape}\"\nprivate_key_file = \"{escape}\"\naddresses = \"{escape}\"\n\
+         # \u{1b}[31m\n\"{escape}\" = 1\n[[peer]]\nendpoint = \"{escape}\"\n"
+    ));
+    let error = error.expect_err("nothing in it is right");
     assert!(!error.render(false).contains('\u{1b}') && !error.to_string().contains('\u{1b}'));
+    let hints: String = error.problems().iter().filter_map(|problem| problem.hint.as_deref()).collect();
+    assert!(!hints.contains(char::is_control), "{hints:?}");
+}
+
+#[test]
+fn the_long_path_of_a_key_file_is_no_secret() {
+    let path = "/home/somebody/projects/overlay/deployments/production/own.key";
+    let text = INTERFACE.replace("own.key", path);
+    let rendered = read(&text).expect_err("there is none").render(false);
+    assert_eq!(rendered.matches(path).count(), 3, "in the message, the line and the hint: {rendered}");
 }
 
 #[test]
@@ -265,6 +285,27 @@ fn no_debug_output_shows_a_secret() {
     assert!(shown.contains("PrivateKey(redacted)") && shown.contains("preshared_key: Some(\"redacted\")"), "{shown}");
     let key = format!("{:?}", &*config.interface.private_key.to_bytes());
     assert!(!shown.contains(&key), "{shown}");
+}
+
+#[test]
+fn no_damage_to_a_config_makes_the_reader_panic_or_tell_a_secret() {
+    let whole = format!(
+        "[interface]\nname = \"overlay0\"\nprivate_key = \"{OWN}\"\naddresses = [\"10.77.0.1/24\", \"fd00::1/64\"]\nmtu = 1420\n\
+         [[peer]]\nname = \"größe\"\npublic_key = \"{BOB}\"\npreshared_key_file = \"{PRESHARED}\"\n\
+         endpoint = \"[2001:db8::7]:51820\"\nallowed_ips = [\"10.77.0.2/32\", '::/0']\nallow = [\"tcp/8000-8010\", \"47\"]\n"
+    );
+    let at_each = whole.char_indices().flat_map(|(at, c)| {
+        let (before, after) = (&whole[..at], &whole[at + c.len_utf8()..]);
+        let replaced =
+            ["", "=", "\"", "\n", "[", "/", "-", "9", "ß", "\u{0}"].map(|with| format!("{before}{with}{after}"));
+        replaced.into_iter().chain([before.to_owned()])
+    });
+    for text in at_each {
+        let error = read(&text).expect_err("the private key stands in it, or nothing does");
+        let shown = format!("{}{error}{error:?}", error.render(false));
+        // A third of a key is enough to recognise it by.
+        assert!(!shown.contains(&OWN[15..30]) && !shown.contains(&PRESHARED[15..30]), "{text}\n{shown}");
+    }
 }
 
 #[test]
@@ -315,8 +356,8 @@ fn a_missing_file_is_named_with_the_way_to_make_one() {
     assert_eq!(error.to_string(), "there is no config `/nonexistent/lab.toml`");
     let expected = r#"
 error[missing_file]: there is no config `/nonexistent/lab.toml`
-  |
-  = hint: `overlay config init -o /nonexistent/lab.toml` writes a commented one to start from
+ |
+ = hint: `overlay config init -o /nonexistent/lab.toml` writes a commented one to start from
 "#;
     assert_eq!(error.render(false), expected.trim_matches('\n'));
 }
@@ -384,6 +425,8 @@ fn a_key_file_that_is_a_folder_or_no_text_is_refused() {
 fn a_bare_name_is_a_config_of_the_system() {
     assert_eq!(resolve_path("lab"), Path::new("/etc/overlay/lab.toml"));
     assert_eq!(resolve_path("lab.toml"), Path::new("lab.toml"));
+    assert_eq!(resolve_path("wg0.conf"), Path::new("wg0.conf"));
+    assert_eq!(resolve_path("lab.eu"), Path::new("/etc/overlay/lab.eu.toml"));
     assert_eq!(resolve_path("./lab"), Path::new("./lab"));
     assert_eq!(resolve_path("/srv/lab"), Path::new("/srv/lab"));
 }
@@ -423,7 +466,8 @@ fn ten_thousand_peers_are_read_in_a_moment() {
         let address = std::net::Ipv4Addr::from(0x0a80_0000 + number);
         let key = keys::encode_public(&PeerKey(key));
         text += &format!(
-            "[[peer]]\nname = \"p{number}\"\npublic_key = \"{key}\"\nendpoint = \"203.0.113.7:{}\"\nallowed_ips = [\"{address}/32\"]\n",
+            "[[peer]]\nname = \"p{number}\"\npublic_key = \"{key}\"\n\
+             endpoint = \"203.0.113.7:{}\"\nallowed_ips = [\"{address}/32\"]\n",
             number + 1
         );
     }

@@ -106,7 +106,8 @@ fn a_config_without_a_port_keeps_its_random_one() {
 fn names_are_taken_from_comments_of_one_word() {
     let peer = |before: &str, header: &str, inside: &str| {
         let text = format!(
-            "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1\n{before}[Peer]{header}\n{inside}PublicKey={BOB}\nAllowedIPs=10.77.0.2\n"
+            "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1\n\
+             {before}[Peer]{header}\n{inside}PublicKey={BOB}\nAllowedIPs=10.77.0.2\n"
         );
         read(&imported(&text)).peers[0].name.clone()
     };
@@ -125,7 +126,8 @@ fn names_are_taken_from_comments_of_one_word() {
 #[test]
 fn a_name_after_one_peer_and_right_before_the_next_is_the_next_ones() {
     let text = format!(
-        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1\n[Peer]\nPublicKey={BOB}\nAllowedIPs=10.77.0.2\n# carol\n[Peer]\nPublicKey={CAROL}\nAllowedIPs=10.77.0.3\n"
+        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1\n\
+         [Peer]\nPublicKey={BOB}\nAllowedIPs=10.77.0.2\n# carol\n[Peer]\nPublicKey={CAROL}\nAllowedIPs=10.77.0.3\n"
     );
     let config = read(&imported(&text));
     assert_eq!(config.peers[0].name, None);
@@ -135,14 +137,15 @@ fn a_name_after_one_peer_and_right_before_the_next_is_the_next_ones() {
 #[test]
 fn host_bits_and_double_claims_are_settled_as_wireguard_does() {
     let text = format!(
-        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\n[Peer]\nPublicKey={BOB}\nAllowedIPs=10.77.5.2/24, 10.77.9.0/24\n[Peer]\nPublicKey={CAROL}\nAllowedIPs=10.77.9.0/24\n"
+        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\n\
+         [Peer]\nPublicKey={BOB}\nAllowedIPs=10.77.5.2/24, 10.77.9.0/24\n[Peer]\nPublicKey={CAROL}\nAllowedIPs=10.77.9.0/24\n"
     );
     let imported = imported(&text);
     assert_eq!(
         imported.warnings,
         [
             "line 6: 10.77.5.2/24 became 10.77.5.0/24, which is what it means",
-            "line 6: 10.77.9.0/24 is left out here, since a later [Peer] has it too and WireGuard gives it to that",
+            "line 6: 10.77.9.0/24 is left out here: a later [Peer] has it too, and WireGuard gives it to that",
         ]
     );
     let config = read(&imported);
@@ -153,7 +156,8 @@ fn host_bits_and_double_claims_are_settled_as_wireguard_does() {
 #[test]
 fn what_overlay_would_refuse_is_said_at_once() {
     let text = format!(
-        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\n[Peer]\nPublicKey={BOB}\nEndpoint=203.0.113.7:1\nAllowedIPs=203.0.113.0/24\n"
+        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\n\
+         [Peer]\nPublicKey={BOB}\nEndpoint=203.0.113.7:1\nAllowedIPs=203.0.113.0/24\n"
     );
     let warnings = imported(&text).warnings;
     let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };

@@ -1,3 +1,5 @@
+//! What an allowlist admits: the life of a flow, every bound, and a model that it agrees with.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

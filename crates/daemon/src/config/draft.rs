@@ -1,0 +1,96 @@
+//! What could be read of a file, with the place of each value: half-way between its tables and a Config.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::Path;
+
+use ipnet::IpNet;
+use overlay_core::{PeerKey, Rule};
+use zeroize::Zeroizing;
+
+use super::{Config, Dns, Endpoint, Interface, Mtu, Peer, PrivateKey, Table, Tuning, Warning};
+
+/// A value and where it stands.
+pub(super) type Placed<T> = (T, Range<usize>);
+
+/// `[interface]` as far as it could be read.
+pub(super) struct InterfaceDraft {
+    pub(super) span: Range<usize>,
+    pub(super) name: Option<String>,
+    pub(super) private_key: Option<PrivateKey>,
+    pub(super) addresses: Vec<Placed<IpNet>>,
+    pub(super) listen_port: u16,
+    pub(super) mtu: Mtu,
+    pub(super) forward: bool,
+    pub(super) fwmark: Option<u32>,
+    pub(super) table: Table,
+    pub(super) dns: Dns,
+}
+
+/// A `[[peer]]` as far as it could be read.
+pub(super) struct PeerDraft {
+    pub(super) name: Option<Placed<String>>,
+    pub(super) public_key: Option<Placed<PeerKey>>,
+    pub(super) preshared_key: Option<Zeroizing<[u8; 32]>>,
+    pub(super) endpoint: Option<Placed<Endpoint>>,
+    pub(super) allowed_ips: Vec<Placed<IpNet>>,
+    pub(super) persistent_keepalive: Option<u16>,
+    pub(super) allow: Option<Vec<Rule>>,
+    /// Its place among the peers, from 1.
+    pub(super) number: usize,
+}
+
+/// The whole file as far as it could be read.
+pub(super) struct Parts {
+    pub(super) interface: Option<InterfaceDraft>,
+    pub(super) peers: Vec<PeerDraft>,
+    pub(super) metrics: Option<SocketAddr>,
+    pub(super) tuning: Tuning,
+}
+
+impl Parts {
+    /// Only after nothing was reported: then every part that must be there is there.
+    pub(super) fn into_config(self, path: &Path, warnings: Vec<Warning>) -> Config {
+        let interface = self.interface.expect("a missing [interface] was reported");
+        Config {
+            interface: Interface {
+                name: interface.name.expect("a missing name was reported"),
+                private_key: interface.private_key.expect("a missing key was reported"),
+                addresses: interface.addresses.into_iter().map(|(address, _)| address).collect(),
+                listen_port: interface.listen_port,
+                mtu: interface.mtu,
+                forward: interface.forward,
+                fwmark: interface.fwmark,
+                table: interface.table,
+                dns: interface.dns,
+            },
+            peers: self.peers.into_iter().map(PeerDraft::into_peer).collect(),
+            metrics: self.metrics,
+            tuning: self.tuning,
+            path: path.to_owned(),
+            warnings,
+        }
+    }
+}
+
+impl PeerDraft {
+    /// How messages call it.
+    pub(super) fn label(&self) -> String {
+        match &self.name {
+            Some((name, _)) => format!("`{name}`"),
+            None => format!("number {}", self.number),
+        }
+    }
+
+    fn into_peer(self) -> Peer {
+        Peer {
+            name: self.name.map(|(name, _)| name),
+            public_key: self.public_key.expect("a missing key was reported").0,
+            preshared_key: self.preshared_key,
+            endpoint: self.endpoint.map(|(endpoint, _)| endpoint),
+            allowed_ips: self.allowed_ips.into_iter().map(|(prefix, _)| prefix).collect(),
+            persistent_keepalive: self.persistent_keepalive,
+            allow: self.allow,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The tables `[[peer]]`.
+
+use ipnet::IpNet;
+use overlay_core::PeerKey;
+use toml::Spanned;
+use toml::de::{DeArray, DeValue};
+use zeroize::Zeroizing;
+
+use super::Reader;
+use crate::config::document::{Section, describe_type};
+use crate::config::draft::{PeerDraft, Placed};
+use crate::config::problem::Problem;
+use crate::config::{schema, value};
+use crate::keys::{self, KeyError};
+
+impl Reader<'_> {
+    pub(super) fn peers<'a>(&mut self, value: &'a Spanned<DeValue<'a>>) -> Vec<PeerDraft> {
+        let empty = DeArray::new();
+        let list = match value.get_ref() {
+            DeValue::Array(list) => list,
+            other => {
+                let (message, hint) = match other {
+                    DeValue::Table(_) => {
+                        ("[peer] is one table; peers are a list of them", "write [[peer]], with two brackets")
+                    }
+                    _ => ("`peer` must be a list of tables", "write [[peer]] on a line of its own, and its keys below"),
+                };
+                self.report.error(Problem::new("wrong_type", message).at(&value.span()).hint(hint));
+                &empty
+            }
+        };
+        let mut peers = Vec::with_capacity(list.len());
+        for (index, entry) in list.iter().enumerate() {
+            match entry.get_ref() {
+                DeValue::Table(table) => {
+                    let section = Section::new(&schema::PEER, table, entry.span(), self.report);
+                    peers.push(self.peer(&section, index + 1));
+                }
+                other => self.report.error(
+                    Problem::new("wrong_type", format!("a peer must be a table, not {}", describe_type(other)))
+                        .at(&entry.span())
+                        .hint("write [[peer]] on a line of its own, and its keys below"),
+                ),
+            }
+        }
+        peers
+    }
+
+    fn peer(&mut self, section: &Section<'_>, number: usize) -> PeerDraft {
+        PeerDraft {
+            name: section.field("name").and_then(|field| {
+                let name = field.string(self.report)?;
+                self.accept(value::check_peer_name(name), &field.span)?;
+                Some((name.to_owned(), field.span))
+            }),
+            public_key: self.public_key(section),
+            preshared_key: self.preshared_key(section),
+            endpoint: section.field("endpoint").and_then(|field| {
+                let text = field.string(self.report)?;
+                let endpoint = self.accept(value::parse_endpoint(text), &field.span)?;
+                Some((endpoint, field.span))
+            }),
+            allowed_ips: self.allowed_ips(section),
+            persistent_keepalive: self
+                .integer(section, "persistent_keepalive", 0..=65535, "bad_keepalive", "a keepalive in seconds")
+                .filter(|seconds| *seconds != 0)
+                .map(|seconds| seconds as u16),
+            allow: section.field("allow").and_then(|field| {
+                let items = field.strings("tcp/22", self.report)?;
+                let rules = items.iter().filter_map(|item| self.accept(value::parse_rule(item.text), &item.span));
+                Some(rules.collect())
+            }),
+            number,
+        }
+    }
+
+    fn public_key(&mut self, section: &Section<'_>) -> Option<Placed<PeerKey>> {
+        let Some(field) = section.field("public_key") else {
+            section.missing(
+                "public_key",
+                "write public_key = \"...\"; `overlay key pub < KEY_FILE` on the peer shows it",
+                self.report,
+            );
+            return None;
+        };
+        let text = field.string(self.report)?;
+        let parsed = keys::decode_public(text).map_err(|error| {
+            let kind = if error == KeyError::LowOrder { "low_order_key" } else { "bad_key" };
+            let hint = match error {
+                KeyError::LowOrder => "nobody has such a key by chance: ask whoever gave it to you for the right one",
+                _ => "copy the whole key again; `overlay key pub < KEY_FILE` on the peer shows it",
+            };
+            Problem::new(kind, format!("this public key {error}")).hint(hint)
+        });
+        let key = self.accept(parsed, &field.span)?;
+        Some((key, field.span))
+    }
+
+    fn preshared_key(&mut self, section: &Section<'_>) -> Option<Zeroizing<[u8; 32]>> {
+        let field = section.field("preshared_key_file")?;
+        let key = self.key_file(&field, "overlay key psk", keys::decode_preshared)?;
+        if *key == [0; 32] {
+            self.report.warn(
+                Problem::new("empty_preshared_key", "this preshared key is all zero, which means none")
+                    .at(&field.span)
+                    .hint("`overlay key psk` makes one, the same for both sides"),
+            );
+            return None;
+        }
+        Some(key)
+    }
+
+    fn allowed_ips(&mut self, section: &Section<'_>) -> Vec<Placed<IpNet>> {
+        let Some(field) = section.field("allowed_ips") else {
+            section.missing(
+                "allowed_ips",
+                "write the peer's virtual IP, as allowed_ips = [\"10.77.0.2/32\"]",
+                self.report,
+            );
+            return Vec::new();
+        };
+        let Some(items) = field.strings("10.77.0.2/32", self.report) else { return Vec::new() };
+        if items.is_empty() {
+            self.report.warn(
+                Problem::new("no_allowed_ips", "`allowed_ips` is empty: nothing is sent to this peer or taken from it")
+                    .at(&field.span)
+                    .hint("write the peer's virtual IP, as allowed_ips = [\"10.77.0.2/32\"]"),
+            );
+        }
+        let parsed = items.iter().filter_map(|item| {
+            let prefix = self.accept(value::parse_allowed_ip(item.text), &item.span)?;
+            Some((prefix, item.span.clone()))
+        });
+        parsed.collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! A peer of a node that is no node: the hand-written initiator, with an address and a clock of its own.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
+use overlay_core::{PeerConfig, PeerKey};
+use rand_core::RngCore as _;
+
+use crate::host::{HostId, inner_addresses};
+use crate::initiator::{Initiator, Pending, Session, Timestamp};
+use crate::packet::Ends;
+use crate::world::World;
+
+/// A peer that says what the test wants it to say.
+pub struct Outsider {
+    /// Its keys and handshakes.
+    pub initiator: Initiator,
+    /// Where it speaks from. Free to change.
+    pub address: SocketAddr,
+    /// Its virtual IPs.
+    pub inner: [IpAddr; 2],
+    /// The host that it is a peer of.
+    pub host: HostId,
+    /// Its clock: seconds that the next initiation says.
+    pub seconds: u64,
+    /// The sender index of the next initiation.
+    pub next_index: u32,
+}
+
+impl Outsider {
+    /// What the host knows it by.
+    pub fn key(&self) -> PeerKey {
+        PeerKey(self.initiator.public_key())
+    }
+
+    /// An initiation that is newer than all before.
+    pub fn initiate(&mut self) -> Pending {
+        self.seconds += 1;
+        self.next_index += 1;
+        self.initiator.initiate(Timestamp::from_unix_seconds(self.seconds), self.next_index)
+    }
+}
+
+impl World {
+    /// A peer of `host` with virtual IPs like any other, that lives at `203.0.113.n:51820`. The host has no endpoint for
+    /// it until it calls.
+    pub fn outsider(&mut self, host: HostId) -> Outsider {
+        self.outsider_with(host, |_| {})
+    }
+
+    /// The same, with another configuration at the host.
+    pub fn outsider_with(&mut self, host: HostId, edit: impl FnOnce(&mut PeerConfig)) -> Outsider {
+        self.numbered += 1;
+        let mut private = [0; 32];
+        self.rng.fill_bytes(&mut private);
+        let mut initiator = Initiator::new(private, self.key(host).0, self.rng.next_u64());
+        let (v4, v6) = inner_addresses(self.numbered);
+        let inner = [v4.into(), v6.into()];
+        let mut config = PeerConfig {
+            public_key: PeerKey(initiator.public_key()),
+            preshared_key: None,
+            endpoint: None,
+            allowed_ips: inner.map(IpNet::from).to_vec(),
+            persistent_keepalive: None,
+            allow: None,
+        };
+        edit(&mut config);
+        if let Some(preshared_key) = &config.preshared_key {
+            initiator = initiator.with_preshared_key(**preshared_key);
+        }
+        self.configure(host, config).expect("a random key is taken");
+        let address = SocketAddr::from((Ipv4Addr::new(203, 0, 113, self.numbered), 51820));
+        Outsider { initiator, address, inner, host, seconds: 1_700_000_000, next_index: 0 }
+    }
+
+    /// A handshake with the outsider's host, confirmed by a keepalive.
+    pub fn connect(&mut self, outsider: &mut Outsider) -> Session {
+        let pending = outsider.initiate();
+        let answers = self.ask(outsider.address, outsider.host, &pending.message);
+        let [response] = &answers[..] else { panic!("{} answers to an initiation", answers.len()) };
+        let mut session = outsider.initiator.complete(&pending, response).expect("a good response");
+        self.inject(outsider.address, outsider.host, &session.seal(&[]));
+        session
+    }
+
+    /// Inner IPv4 addresses from the outsider to its host.
+    pub fn from_outsider(&self, outsider: &Outsider) -> Ends {
+        Ends::new(outsider.inner[0], self.v4(outsider.host, outsider.host).source)
+    }
+}

@@ -1,0 +1,298 @@
+//! The world: hosts, links, time.
+//!
+//! Its life is a loop. The earliest of the next delivery and the next deadline of any node is *now*; whatever it is
+//! happens, all that the node has to say about it is carried away at once, and the loop goes on. Between two events
+//! nothing happens, so nothing costs anything. Deliveries go before deadlines of the same moment.
+//!
+//! Datagrams that arrive at one moment from one source are handed to the node as trains, as GRO does it. A datagram to
+//! an address that is no host's ends in a mailbox ([`World::take_mail`]), which is how the tests play the rest of the
+//! Internet.
+
+mod hosts;
+mod traffic;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use overlay_core::{Instant, Output, UdpTrain, Via};
+use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng as _;
+
+use crate::host::{Host, HostId};
+use crate::link::{Fate, Line, Link};
+use crate::packet;
+use crate::record::{Received, Sent};
+
+/// When a world's clock starts, unless told otherwise: a machine that is up for eleven days.
+const START: Instant = Instant::from_start(Duration::from_secs(1_000_000));
+/// The most datagrams that GRO makes one train of.
+const MAX_TRAIN: usize = 64;
+
+/// A network in memory with virtual time.
+pub struct World {
+    start: Instant,
+    now: Instant,
+    pub(crate) rng: ChaCha8Rng,
+    hosts: Vec<Host>,
+    /// Hosts and outsiders so far: their addresses follow from it.
+    pub(crate) numbered: u8,
+    default_link: Link,
+    lines: BTreeMap<(HostId, HostId), Line>,
+    flights: BinaryHeap<Reverse<Flight>>,
+    launched: u64,
+    mail: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
+    sent: Vec<Sent>,
+    echoes: u16,
+}
+
+/// A datagram under way, ordered by arrival and then by departure.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Flight {
+    at: Instant,
+    departure: u64,
+    source: SocketAddr,
+    destination: SocketAddr,
+    ecn: u8,
+    bytes: Vec<u8>,
+}
+
+impl World {
+    /// An empty world. All that is random in it follows from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self::starting_at(START, seed)
+    }
+
+    /// An empty world whose clock starts at `start`.
+    pub fn starting_at(start: Instant, seed: u64) -> Self {
+        Self {
+            start,
+            now: start,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            hosts: Vec::new(),
+            numbered: 0,
+            default_link: Link::default(),
+            lines: BTreeMap::new(),
+            flights: BinaryHeap::new(),
+            launched: 0,
+            mail: BTreeMap::new(),
+            sent: Vec::new(),
+            echoes: 0,
+        }
+    }
+
+    /// The moment at which the world stands.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// How long the world has run.
+    pub fn elapsed(&self) -> Duration {
+        self.now.since(self.start)
+    }
+
+    /// Lets `span` pass.
+    pub fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Lets time pass until `is_done` or for `limit` at most, and answers whether it came to be. Stops at the very event
+    /// that made it so.
+    pub fn run_until(&mut self, limit: Duration, is_done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        while !is_done(self) {
+            if !self.step(end) {
+                self.now = end;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Changes the links between all hosts.
+    pub fn all_links(&mut self, edit: impl Fn(&mut Link)) {
+        edit(&mut self.default_link);
+        self.lines.values_mut().for_each(|line| edit(&mut line.link));
+    }
+
+    /// Changes the link from one host to another, in this direction.
+    pub fn link(&mut self, from: HostId, to: HostId, edit: impl FnOnce(&mut Link)) {
+        edit(&mut self.line(from, to).link);
+    }
+
+    /// Nothing passes between two hosts any more.
+    pub fn cut(&mut self, one: HostId, other: HostId) {
+        self.line(one, other).is_cut = true;
+        self.line(other, one).is_cut = true;
+    }
+
+    /// The end of [`World::cut`].
+    pub fn mend(&mut self, one: HostId, other: HostId) {
+        self.line(one, other).is_cut = false;
+        self.line(other, one).is_cut = false;
+    }
+
+    /// Takes what was sent to an address that is no host's, oldest first.
+    pub fn take_mail(&mut self, address: SocketAddr) -> Vec<Vec<u8>> {
+        self.mail.remove(&address).unwrap_or_default()
+    }
+
+    fn line(&mut self, from: HostId, to: HostId) -> &mut Line {
+        let link = &self.default_link;
+        self.lines.entry((from, to)).or_insert_with(|| Line::new(link.clone()))
+    }
+
+    /// Lets the next event happen if it is due by `end`.
+    fn step(&mut self, end: Instant) -> bool {
+        let delivery = self.flights.peek().map(|Reverse(flight)| flight.at);
+        let deadline = self.hosts.iter().filter_map(|host| host.deadline).min();
+        let Some(next) = [delivery, deadline].into_iter().flatten().min().filter(|at| *at <= end) else {
+            return false;
+        };
+        self.now = self.now.max(next);
+        if delivery == Some(next) {
+            self.land();
+        } else {
+            self.wake();
+        }
+        true
+    }
+
+    /// Calls every node whose deadline has come.
+    fn wake(&mut self) {
+        for id in (0..self.hosts.len()).map(HostId) {
+            let host = &mut self.hosts[id.0];
+            if host.deadline.is_some_and(|at| at <= self.now) {
+                host.wakeups += 1;
+                host.node.handle_timeout(self.now);
+                self.drain(id);
+                let deadline = self.hosts[id.0].deadline;
+                assert!(
+                    deadline.is_none_or(|at| at > self.now),
+                    "a shell with this deadline never sleeps: {deadline:?}"
+                );
+            }
+        }
+    }
+
+    /// Delivers the next datagram, and all that GRO would put into one train with it.
+    fn land(&mut self) {
+        let Some(Reverse(first)) = self.flights.pop() else { return };
+        let (stride, mut last, mut count) = (first.bytes.len(), first.bytes.len(), 1);
+        let mut contents = first.bytes;
+        while let Some(Reverse(next)) = self.flights.peek()
+            && (next.at, next.source, next.destination, next.ecn)
+                == (first.at, first.source, first.destination, first.ecn)
+            && last == stride
+            && next.bytes.len() <= stride
+            && count < MAX_TRAIN
+            && let Some(Reverse(next)) = self.flights.pop()
+        {
+            last = next.bytes.len();
+            contents.extend(next.bytes);
+            count += 1;
+        }
+        self.arrive(&contents, stride, first.source, first.destination, first.ecn);
+    }
+
+    /// Hands a train to whoever has the address now.
+    fn arrive(&mut self, contents: &[u8], stride: usize, source: SocketAddr, destination: SocketAddr, ecn: u8) {
+        let Some(id) = self.owner(destination) else {
+            let letters = contents.chunks(stride.max(1)).map(<[u8]>::to_vec);
+            self.mail.entry(destination).or_default().extend(letters);
+            return;
+        };
+        let train = UdpTrain { contents, stride, source, via: Host::via(destination), ecn };
+        self.hosts[id.0].node.handle_udp(&train, self.now);
+        self.drain(id);
+    }
+
+    /// Hands a packet or super-packet to a node's TUN side.
+    fn enter(&mut self, id: HostId, header: &VirtioHeader, packet: &mut [u8]) {
+        self.hosts[id.0].node.handle_tun(header, packet, self.now);
+        self.drain(id);
+    }
+
+    /// Carries away all that a node has to say.
+    fn drain(&mut self, id: HostId) {
+        let mut answers = Vec::new();
+        loop {
+            let host = &mut self.hosts[id.0];
+            match host.node.poll_output() {
+                Output::Transmit(transmit) => {
+                    assert!(transmit.segment_size > 0 && !transmit.contents.is_empty(), "{transmit:?}");
+                    let (destination, via, ecn) = (transmit.destination, transmit.via, transmit.ecn);
+                    let datagrams: Vec<_> =
+                        transmit.contents.chunks(transmit.segment_size).map(<[u8]>::to_vec).collect();
+                    datagrams.into_iter().for_each(|bytes| self.launch(id, via, destination, ecn, bytes));
+                }
+                Output::Packet(packet) => {
+                    let bytes: Vec<u8> = packet.parts().flatten().copied().collect();
+                    for packet in cut(&packet.header, bytes) {
+                        answers.extend(packet::echo_reply(&packet));
+                        host.received.push(Received { at: self.now, packet });
+                    }
+                }
+                Output::Event(event) => host.events.push((self.now, event)),
+                Output::Timeout(at) => {
+                    host.deadline = at;
+                    break;
+                }
+            }
+        }
+        for mut answer in answers {
+            if packet::Echo::of(&answer).is_some_and(|echo| self.hosts[id.0].owns_inner(echo.ends.source)) {
+                self.enter(id, &VirtioHeader::NONE, &mut answer);
+            }
+        }
+    }
+
+    /// Puts one datagram on its way.
+    fn launch(&mut self, from: HostId, via: Via, destination: SocketAddr, ecn: u8, bytes: Vec<u8>) {
+        // A host without an address of that family: the kernel refuses, and the shell drops.
+        let Some(source) = self.hosts[from.0].source_for(via, destination) else { return };
+        let fate = match self.owner(destination) {
+            Some(to) => {
+                let (now, is_ipv4, mut rng) = (self.now, destination.is_ipv4(), self.rng.clone());
+                let fate = self.line(from, to).carry(bytes.len(), is_ipv4, now, &mut rng);
+                self.rng = rng;
+                fate
+            }
+            None => Fate { arrivals: vec![self.now], flipped: None },
+        };
+        let mut carried = bytes.clone();
+        if let Some(bit) = fate.flipped {
+            carried[bit / 8] ^= 1 << (bit % 8);
+        }
+        for at in &fate.arrivals {
+            self.launched += 1;
+            let bytes = carried.clone();
+            self.flights.push(Reverse(Flight { at: *at, departure: self.launched, source, destination, ecn, bytes }));
+        }
+        let Fate { arrivals, flipped } = fate;
+        self.sent.push(Sent { at: self.now, from, source, destination, ecn, bytes, arrivals, flipped });
+    }
+
+    fn owner(&self, address: SocketAddr) -> Option<HostId> {
+        self.hosts.iter().position(|host| host.outer.contains(&address)).map(HostId)
+    }
+}
+
+/// The packets that a kernel makes of what was written to TUN.
+fn cut(header: &VirtioHeader, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
+    if header.segmentation == Segmentation::None {
+        offload::complete_checksum(header, &mut bytes).expect("a node writes headers that fit their packets");
+        return vec![bytes];
+    }
+    let train = SuperPacket::parse(header, &bytes).expect("a node writes whole super-packets");
+    let segment = |index| {
+        let mut segment = vec![0; train.segment_len(index)];
+        train.write_segment(index, &mut segment);
+        segment
+    };
+    (0..train.segments()).map(segment).collect()
+}

@@ -1,0 +1,168 @@
+//! Who is in a world, and what each node was told of the others.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use overlay_core::{Command, CommandError, DropReason, Event, Instant, NodeStats, PeerConfig, PeerKey, PeerStats};
+
+use super::World;
+use crate::host::{Host, HostId, HostOptions};
+use crate::packet::Ends;
+
+impl World {
+    /// A host that knows nobody. The n-th has the outer addresses `192.0.2.n:51820` and `[2001:db8::n]:51820`, and the
+    /// virtual IPs `10.77.0.n` and `fd77::n`.
+    pub fn host(&mut self) -> HostId {
+        self.host_with(HostOptions::default())
+    }
+
+    /// A host that is not like the others.
+    pub fn host_with(&mut self, options: HostOptions) -> HostId {
+        self.numbered += 1;
+        self.hosts.push(Host::new(self.numbered, options, self.start, self.now, &mut self.rng));
+        HostId(self.hosts.len() - 1)
+    }
+
+    /// Two hosts that know each other's key and endpoint.
+    pub fn pair(&mut self) -> (HostId, HostId) {
+        let (one, other) = (self.host(), self.host());
+        self.introduce(one, other);
+        (one, other)
+    }
+
+    /// Makes two hosts peers of each other.
+    pub fn introduce(&mut self, one: HostId, other: HostId) {
+        self.set_peer(one, other, |_| {});
+        self.set_peer(other, one, |_| {});
+    }
+
+    /// Tells `host` of its peer, or of what changed in it: `edit` sees what `host` was told before, without the endpoint.
+    /// A new peer has its first IPv4 address as endpoint, both its virtual IPs, and nothing else.
+    pub fn set_peer(&mut self, host: HostId, peer: HostId, edit: impl FnOnce(&mut PeerConfig)) {
+        let mut config = match self.hosts[host.0].peers.get(&self.key(peer)) {
+            Some((config, _)) => PeerConfig { endpoint: None, ..config.clone() },
+            None => self.new_peer(peer),
+        };
+        edit(&mut config);
+        self.configure(host, config).expect("a host takes every other host as its peer");
+    }
+
+    /// Gives `host` this peer.
+    ///
+    /// # Errors
+    /// What the node answers.
+    pub fn configure(&mut self, host: HostId, config: PeerConfig) -> Result<(), CommandError> {
+        let known = self.hosts[host.0].peers.get(&config.public_key).cloned();
+        let (told, stats) = known.unwrap_or_else(|| (config.clone(), Arc::default()));
+        let command = Command::SetPeer { config: Box::new(config.clone()), stats: Arc::clone(&stats) };
+        self.command(host, command)?;
+        let config = PeerConfig { endpoint: config.endpoint.or(told.endpoint), ..config };
+        self.hosts[host.0].peers.insert(config.public_key, (config, stats));
+        Ok(())
+    }
+
+    /// Removes a peer.
+    pub fn remove_peer(&mut self, host: HostId, peer: PeerKey) {
+        self.command(host, Command::RemovePeer(peer)).expect("the peer is there");
+        self.hosts[host.0].peers.remove(&peer);
+    }
+
+    /// Gives the node a command.
+    ///
+    /// # Errors
+    /// What the node answers.
+    pub fn command(&mut self, host: HostId, command: Command) -> Result<(), CommandError> {
+        let result = self.hosts[host.0].node.handle_command(command, self.now);
+        self.drain(host);
+        result
+    }
+
+    /// The program ends and starts again with the same config. Counters begin anew, records stay.
+    pub fn restart(&mut self, host: HostId) {
+        self.hosts[host.0].restart(self.start, self.now, &mut self.rng);
+        let peers = std::mem::take(&mut self.hosts[host.0].peers);
+        for (config, _) in peers.into_values() {
+            self.configure(host, config).expect("it was taken before");
+        }
+    }
+
+    /// The host has these outer addresses from now on. What is under way to the old ones is lost.
+    pub fn roam(&mut self, host: HostId, outer: &[&str]) {
+        self.hosts[host.0].outer =
+            outer.iter().map(|address| address.parse().expect("an address and a port")).collect();
+    }
+
+    /// A host's outer addresses.
+    pub fn outer(&self, host: HostId) -> &[SocketAddr] {
+        &self.hosts[host.0].outer
+    }
+
+    /// Its public key.
+    pub fn key(&self, host: HostId) -> PeerKey {
+        self.hosts[host.0].key
+    }
+
+    /// The virtual IPv4 addresses of two hosts.
+    pub fn v4(&self, from: HostId, to: HostId) -> Ends {
+        Ends::new(self.hosts[from.0].inner_v4, self.hosts[to.0].inner_v4)
+    }
+
+    /// The virtual IPv6 addresses of two hosts.
+    pub fn v6(&self, from: HostId, to: HostId) -> Ends {
+        Ends::new(self.hosts[from.0].inner_v6, self.hosts[to.0].inner_v6)
+    }
+
+    /// The counters of a host since it started.
+    pub fn stats(&self, host: HostId) -> &NodeStats {
+        &self.hosts[host.0].stats
+    }
+
+    /// Its counters of one peer.
+    pub fn peer_stats(&self, host: HostId, peer: PeerKey) -> &PeerStats {
+        &self.hosts[host.0].peers[&peer].1
+    }
+
+    /// Handshakes that `host` has completed with `peer`.
+    pub fn handshakes(&self, host: HostId, peer: HostId) -> u64 {
+        self.peer_stats(host, self.key(peer)).handshakes.value()
+    }
+
+    /// Everything that a host has dropped so far, by reason: empty when nothing was.
+    pub fn drops(&self, host: HostId) -> BTreeMap<&'static str, u64> {
+        let count = |reason: &DropReason| (reason.name(), self.hosts[host.0].stats.drops(*reason));
+        DropReason::ALL.iter().map(count).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// What a node told control, and when.
+    pub fn events(&self, host: HostId) -> &[(Instant, Event)] {
+        &self.hosts[host.0].events
+    }
+
+    /// Where `host` was last told that its peer is.
+    pub fn last_endpoint(&self, host: HostId, peer: PeerKey) -> Option<SocketAddr> {
+        self.hosts[host.0].events.iter().rev().find_map(|(_, event)| match event {
+            Event::EndpointChanged(key, address) if *key == peer => Some(*address),
+            _ => None,
+        })
+    }
+
+    /// How often a node was called because its deadline had come.
+    pub fn wakeups(&self, host: HostId) -> u64 {
+        self.hosts[host.0].wakeups
+    }
+
+    fn new_peer(&self, peer: HostId) -> PeerConfig {
+        let peer = &self.hosts[peer.0];
+        let host_net = |address: IpAddr| IpNet::from(address);
+        PeerConfig {
+            public_key: peer.key,
+            preshared_key: None,
+            endpoint: peer.outer.first().copied(),
+            allowed_ips: vec![host_net(peer.inner_v4.into()), host_net(peer.inner_v6.into())],
+            persistent_keepalive: None,
+            allow: None,
+        }
+    }
+}
