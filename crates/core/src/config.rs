@@ -22,6 +22,8 @@ pub struct NodeConfig {
     pub forward: bool,
     /// MTU of the inner packets, 576..=65535 bytes.
     pub mtu: u16,
+    /// Whether TUN takes super-packets: received TCP segments are joined then.
+    pub joins_segments: bool,
     /// Seeds the node's own generator: jitter and receiver indices. From the operating system, or from the test.
     pub seed: [u8; 32],
     /// Handshake timestamps are the wall clock's. `None`: it runs beside the clock that the node is lent. `Some`: a

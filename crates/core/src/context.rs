@@ -26,6 +26,8 @@ pub(crate) struct Local {
     pub(crate) forward: bool,
     /// Of inner packets, in bytes.
     pub(crate) mtu: usize,
+    /// Whether TUN takes super-packets.
+    pub(crate) joins_segments: bool,
     pub(crate) wall_anchor: Option<Instant>,
 }
 

@@ -39,6 +39,7 @@ impl Node {
             addresses: config.addresses,
             forward: config.forward,
             mtu: usize::from(config.mtu),
+            joins_segments: config.joins_segments,
             wall_anchor: config.wall_anchor,
         };
         Self {

@@ -70,16 +70,17 @@ pub struct PacketOut<'a> {
     /// Says whether the packet is a super-packet and whose checksum is missing.
     pub header: VirtioHeader,
     arena: &'a [u8],
-    range: Range<usize>,
+    parts: &'a [Range<usize>],
 }
 
 impl<'a> PacketOut<'a> {
     /// The most pieces a packet comes in.
-    pub const MAX_PARTS: usize = 1;
+    pub const MAX_PARTS: usize = 128;
 
     /// The packet, piece by piece.
     pub fn parts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        std::iter::once(&self.arena[self.range.clone()])
+        let arena = self.arena;
+        self.parts.iter().map(|part| &arena[part.clone()])
     }
 }
 
@@ -99,12 +100,18 @@ pub enum Event {
 pub(crate) struct Outbox {
     arena: Vec<u8>,
     used: usize,
+    /// The pieces of all packets.
+    parts: Vec<Range<usize>>,
     entries: VecDeque<Entry>,
 }
 
+/// A packet that waits in the outbox; valid until the next output is taken.
+#[derive(Clone, Copy)]
+pub(crate) struct PacketId(usize);
+
 enum Entry {
     Transmit { destination: SocketAddr, via: Via, range: Range<usize>, segment_size: usize, ecn: u8 },
-    Packet { header: VirtioHeader, range: Range<usize> },
+    Packet { header: VirtioHeader, parts: Range<usize> },
     Event(Event),
 }
 
@@ -124,10 +131,45 @@ impl Outbox {
         self.entries.push_back(Entry::Transmit { destination, via, range, segment_size, ecn });
     }
 
-    /// Writes the first `len` bytes of the room to TUN.
-    pub(crate) fn packet(&mut self, header: VirtioHeader, len: usize) {
+    /// Writes the first `len` bytes of the room to TUN. The answer names the packet for [`Outbox::extend`].
+    pub(crate) fn packet(&mut self, header: VirtioHeader, len: usize) -> PacketId {
         let range = self.take(len);
-        self.entries.push_back(Entry::Packet { header, range });
+        let first = self.parts.len();
+        self.parts.push(range);
+        self.entries.push_back(Entry::Packet { header, parts: first..first + 1 });
+        PacketId(self.entries.len() - 1)
+    }
+
+    /// The first piece of a packet, and the first `len` bytes of the room.
+    pub(crate) fn packet_and_room(&mut self, id: PacketId, len: usize) -> Option<(&[u8], &[u8])> {
+        let Some(Entry::Packet { parts, .. }) = self.entries.get(id.0) else { return None };
+        let first = self.parts.get(parts.start)?.clone();
+        let room = self.used..self.used + len;
+        Some((&self.arena[first], &self.arena[room]))
+    }
+
+    /// Adds what the room holds from `skip` to `len` to a packet. False when that packet is full, or not the last one.
+    pub(crate) fn extend(&mut self, id: PacketId, skip: usize, len: usize) -> bool {
+        let start = self.used + skip;
+        let end = self.parts.len();
+        match self.entries.get_mut(id.0) {
+            Some(Entry::Packet { parts, .. }) if parts.end == end && parts.len() < PacketOut::MAX_PARTS => {
+                parts.end += 1;
+            }
+            _ => return false,
+        }
+        self.used += len;
+        self.parts.push(start..self.used);
+        true
+    }
+
+    /// Gives a packet its final headers: the virtio header, and whatever `finish` changes in its first piece.
+    pub(crate) fn complete(&mut self, id: PacketId, finish: impl FnOnce(&mut [u8]) -> VirtioHeader) {
+        if let Some(Entry::Packet { header, parts }) = self.entries.get_mut(id.0)
+            && let Some(first) = self.parts.get(parts.start)
+        {
+            *header = finish(&mut self.arena[first.clone()]);
+        }
     }
 
     pub(crate) fn event(&mut self, event: Event) {
@@ -138,13 +180,16 @@ impl Outbox {
     pub(crate) fn poll(&mut self) -> Option<Output<'_>> {
         let Some(entry) = self.entries.pop_front() else {
             self.used = 0;
+            self.parts.clear();
             return None;
         };
         Some(match entry {
             Entry::Transmit { destination, via, range, segment_size, ecn } => {
                 Output::Transmit(Transmit { destination, via, contents: &self.arena[range], segment_size, ecn })
             }
-            Entry::Packet { header, range } => Output::Packet(PacketOut { header, arena: &self.arena, range }),
+            Entry::Packet { header, parts } => {
+                Output::Packet(PacketOut { header, arena: &self.arena, parts: &self.parts[parts] })
+            }
             Entry::Event(event) => Output::Event(event),
         })
     }

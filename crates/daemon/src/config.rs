@@ -219,6 +219,7 @@ impl Config {
             addresses: self.addresses(),
             forward: self.interface.forward,
             mtu,
+            joins_segments: self.tuning.tun_offload != Switch::Off,
             seed,
             wall_anchor: None,
         }

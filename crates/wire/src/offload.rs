@@ -7,11 +7,12 @@
 //! The kernel is trusted to mean well but not to be exact: its `hdr_len` is a hint that may cover the whole first
 //! segment, so header lengths are always taken from the headers themselves.
 //!
-//! Left out: the other direction (joining a train into a super-packet), and tunnels inside tunnels, whose
-//! segmentation types are never offered to the kernel.
+//! Left out: tunnels inside tunnels, whose segmentation types are never offered to the kernel.
 
+mod join;
 mod segment;
 
+pub use join::Join;
 pub use segment::SuperPacket;
 
 use crate::{Malformed, checksum};

@@ -6,13 +6,13 @@
 use std::net::IpAddr;
 
 use overlay_wire::ip::Packet;
-use overlay_wire::offload::VirtioHeader;
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{Kind, Message, kind};
 
 use crate::context::Local;
 use crate::data::allowed_ips::AllowedIps;
 use crate::data::allowlist::{FlowKey, flow_key};
+use crate::data::coalesce::Coalescer;
 use crate::data::session::Opened;
 use crate::data::{ecn, outbound};
 use crate::node::Node;
@@ -27,6 +27,7 @@ struct Course {
     attended: Option<PeerId>,
     /// The packet that was last admitted.
     admitted: Option<Admitted>,
+    coalescer: Coalescer,
 }
 
 /// What a packet was admitted for: a next one that is equal in all of it needs not be asked again.
@@ -48,6 +49,7 @@ impl Node {
                 self.context.stats.count_drop(reason);
             }
         }
+        course.coalescer.finish(&mut self.context.outbox);
         self.arm_attended(&course, now);
     }
 
@@ -111,7 +113,7 @@ impl Node {
             }
         };
         if let Ok(len @ 1..) = delivered {
-            self.context.outbox.packet(VirtioHeader::NONE, len);
+            course.coalescer.deliver(&mut self.context.outbox, len, self.context.local.joins_segments);
             peer.stats.received_packets.add(1);
             peer.stats.received_bytes.add(len as u64);
         }

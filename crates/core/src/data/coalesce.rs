@@ -1,0 +1,42 @@
+//! What a train brought goes to TUN in as few writes as possible: TCP segments that follow each other become the
+//! super-packet that they were cut from.
+//!
+//! Only neighbours are joined. A train is what the sender cut from one super-packet, so its segments follow each other,
+//! and looking further would cost more than it finds.
+
+use overlay_wire::offload::{Join, VirtioHeader};
+
+use crate::output::{Outbox, PacketId};
+
+/// The packet that the next one may join.
+#[derive(Default)]
+pub(crate) struct Coalescer {
+    open: Option<(PacketId, Join)>,
+}
+
+impl Coalescer {
+    /// Delivers the packet of `len` bytes in the outbox's room. `join` is false where TUN takes no super-packets.
+    pub(crate) fn deliver(&mut self, outbox: &mut Outbox, len: usize, join: bool) {
+        if let Some((id, open)) = &mut self.open {
+            if let Some((first, next)) = outbox.packet_and_room(*id, len)
+                && let Some(skip) = open.append(first, next)
+                && outbox.extend(*id, skip, len)
+            {
+                return;
+            }
+            self.finish(outbox);
+        }
+        let began = if join { Join::begin(&outbox.room(len)[..]) } else { None };
+        let id = outbox.packet(VirtioHeader::NONE, len);
+        self.open = began.map(|join| (id, join));
+    }
+
+    /// Nothing joins any more: the headers can be written.
+    pub(crate) fn finish(&mut self, outbox: &mut Outbox) {
+        if let Some((id, join)) = self.open.take()
+            && join.segments() > 1
+        {
+            outbox.complete(id, |first| join.finish(first));
+        }
+    }
+}
