@@ -131,6 +131,7 @@ fn make_node(
         forward: options.forward,
         mtu: options.mtu,
         seed,
+        joins_segments: false,
         wall_anchor: Some(start),
     };
     Node::new(config, now)
