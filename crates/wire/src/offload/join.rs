@@ -156,3 +156,6 @@ impl Join {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
