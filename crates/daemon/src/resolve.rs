@@ -132,6 +132,24 @@ impl Resolver {
     }
 }
 
+/// Waits for an address of each of `peers`, for at most `patience`: what came by then. Later answers stay in the channel.
+pub async fn first_answers(
+    peers: &[NamedEndpoint],
+    answers: &mut mpsc::Receiver<(PeerKey, SocketAddr)>,
+    patience: Duration,
+) -> HashMap<PeerKey, SocketAddr> {
+    let mut found = HashMap::new();
+    let all = async {
+        while found.len() < peers.len() {
+            let Some((peer, address)) = answers.recv().await else { return };
+            found.insert(peer, address);
+        }
+    };
+    // Whether all came or the time was up, `found` holds what there is.
+    let _ = tokio::time::timeout(patience, all).await;
+    found
+}
+
 impl Drop for Resolver {
     fn drop(&mut self) {
         self.task.abort();
@@ -244,7 +262,10 @@ impl Names {
         };
         let Some(address) = address else {
             if name.failures == 0 {
-                tracing::info!("an endpoint's host name has no usable address yet; it is asked again");
+                let host = &asked.host;
+                tracing::info!(
+                    "the endpoint `{host}` has no usable address yet; it is asked again, see overlay status"
+                );
             }
             let wait = FIRST_RETRY.saturating_mul(1 << name.failures.min(5)).min(LONGEST_WAIT);
             name.failures = name.failures.saturating_add(1);

@@ -9,24 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use overlay_core::{Command, Event, Instant, PeerKey, PeerStats};
 use overlay_os::netlink::Netlink;
-use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::api::{self, ControlRequest, ReloadError, ReloadReport};
+use crate::api::{ControlRequest, ReloadError, ReloadReport};
 use crate::config::{Config, Mtu, Peer};
 use crate::engine::Engine;
 use crate::failure::{ExitKind, Failure};
 use crate::host::{Host, Journal};
 use crate::notify;
-use crate::resolve::{self, Families, NamedEndpoint, Resolver};
+use crate::resolve::{NamedEndpoint, Resolver};
 use crate::up::literal_endpoints;
 use crate::view::View;
-
-/// Requests of the local API that wait for the supervisor.
-const MAX_REQUESTS: usize = 16;
-/// Answers of the resolver that wait for the supervisor.
-const MAX_ANSWERS: usize = 64;
 
 /// Everything that a running daemon consists of.
 pub(crate) struct Supervisor {
@@ -62,13 +56,10 @@ impl Supervisor {
         engine: Engine,
         events: mpsc::Receiver<Event>,
         view: Arc<View>,
-        listener: UnixListener,
-        families: Families,
+        requests: mpsc::Receiver<ControlRequest>,
+        resolver: Resolver,
+        answers: mpsc::Receiver<(PeerKey, SocketAddr)>,
     ) -> Self {
-        let (asking, requests) = mpsc::channel(MAX_REQUESTS);
-        tokio::spawn(api::serve(listener, Arc::clone(&view), asking));
-        let (answering, answers) = mpsc::channel(MAX_ANSWERS);
-        let resolver = resolve::spawn(NamedEndpoint::of(&config.peers), families, answering);
         let started_with = config.clone();
         Self { config, started_with, mtu, netlink, journal, host, engine, events, view, requests, resolver, answers }
     }
@@ -181,6 +172,13 @@ impl Supervisor {
         self.show_interface(&new, mtu);
         self.mtu = mtu;
         self.config = new;
+        tracing::info!(
+            "reloaded: {} peers added, {} removed, {} changed, {} unchanged",
+            report.added.len(),
+            report.removed.len(),
+            report.changed.len(),
+            report.unchanged
+        );
         Ok(ReloadReport { needs_restart, ..report })
     }
 

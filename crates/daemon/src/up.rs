@@ -3,23 +3,26 @@
 //! Everything that can be refused is refused before the system is touched; from [`Journal::begin`] on, whatever fails
 //! is followed by the same clean-up that follows a crash.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use overlay_core::{Command, Node, PeerStats};
+use overlay_core::{Command, Node, PeerKey, PeerStats};
 use overlay_os::netlink::Netlink;
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::{Tun, TunError};
 use overlay_os::udp::{BindError, BindOptions, Family, UdpSocket};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::mpsc;
 
-use crate::config::{self, Config, Endpoint, Mtu, Switch};
+use crate::api::ControlRequest;
+use crate::config::{self, Config, Endpoint, Mtu, Switch, Table};
 use crate::engine::{Engine, Parts, Sockets};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
-use crate::resolve::Families;
+use crate::resolve::{self, Families, NamedEndpoint};
 use crate::shell::ShellStats;
 use crate::supervisor::Supervisor;
 use crate::view::{InterfaceView, View};
@@ -27,6 +30,13 @@ use crate::{api, metrics, uapi};
 
 /// Bytes that the kernel keeps for each UDP socket in each direction: 40 ms of 10 Gbit/s.
 const SOCKET_BUFFER: usize = 7 << 20;
+
+/// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
+const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
+/// Requests of the local API that wait for the supervisor.
+const MAX_REQUESTS: usize = 16;
+/// Answers of the resolver that wait for the supervisor.
+const MAX_ANSWERS: usize = 64;
 
 /// What `overlay up` was asked.
 pub struct Options {
@@ -127,21 +137,33 @@ async fn start(
         }
     };
 
+    let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
+    let names = NamedEndpoint::of(&config.peers);
+    let (answering, mut answers) = mpsc::channel(MAX_ANSWERS);
+    let resolver = resolve::spawn(names.clone(), families, answering);
+    let patience = if takes_default_route(&config) { PATIENCE_BEFORE_DEFAULT_ROUTE } else { Duration::ZERO };
+    let resolved = resolve::first_answers(&names, &mut answers, patience).await;
+
     let tun = open_tun(&config)?;
     let mtu = match config.interface.mtu {
         Mtu::Fixed(mtu) => mtu,
-        Mtu::Auto => host::auto_mtu(&netlink, &config, &literal_endpoints(&config)).await,
+        Mtu::Auto => {
+            let endpoints: Vec<_> = literal_endpoints(&config).into_iter().chain(resolved.values().copied()).collect();
+            host::auto_mtu(&netlink, &config, &endpoints).await
+        }
     };
     let host = Host::bring_up(&netlink, &mut journal, &tun, &config, mtu).await?;
     listening.sockets.set_fwmark(host.fwmark()).map_err(|error| {
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
     })?;
 
-    let (node, peers) = make_node(&config, mtu)?;
+    let (node, peers) = make_node(&config, mtu, &resolved)?;
     let shell = Arc::new(ShellStats::default());
     let view = View::new(interface_view(&config, &host, mtu, &listening.sockets), node.stats(), Arc::clone(&shell));
     view.set_peers(peers);
-    let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
+    for (peer, address) in resolved {
+        view.on_endpoint_resolved(peer, address);
+    }
     let scheduling = match config.tuning.scheduling {
         config::Scheduling::Default => Scheduling::Default,
         config::Scheduling::High => Scheduling::High,
@@ -157,13 +179,31 @@ async fn start(
     if let Some(listener) = listening.metrics {
         tokio::spawn(metrics::serve_tcp(listener, Arc::clone(&view)));
     }
-    Ok(Supervisor::new(config, mtu, netlink, journal, host, engine, events, view, listening.api, families))
+    let requests = api_requests(listening.api, &view);
+    Ok(Supervisor::new(config, mtu, netlink, journal, host, engine, events, view, requests, resolver, answers))
+}
+
+/// Starts the local API; what it asks of the daemon comes by the receiver.
+fn api_requests(listener: UnixListener, view: &Arc<View>) -> mpsc::Receiver<ControlRequest> {
+    let (asking, requests) = mpsc::channel(MAX_REQUESTS);
+    tokio::spawn(api::serve(listener, Arc::clone(view), asking));
+    requests
+}
+
+/// Whether the routes of the config will take the way to name servers as well.
+fn takes_default_route(config: &Config) -> bool {
+    let is_default = |peer: &config::Peer| peer.allowed_ips.iter().any(|prefix| prefix.prefix_len() == 0);
+    config.interface.table == Table::Auto && config.peers.iter().any(is_default)
 }
 
 /// The peers of the config, and where each is counted.
 type CountedPeers = Vec<(config::Peer, Arc<PeerStats>)>;
 
-fn make_node(config: &Config, mtu: u16) -> Result<(Node, CountedPeers), Failure> {
+fn make_node(
+    config: &Config,
+    mtu: u16,
+    resolved: &HashMap<PeerKey, SocketAddr>,
+) -> Result<(Node, CountedPeers), Failure> {
     let mut seed = [0; 32];
     overlay_os::random::fill(&mut seed)
         .map_err(|error| Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error))?;
@@ -172,7 +212,8 @@ fn make_node(config: &Config, mtu: u16) -> Result<(Node, CountedPeers), Failure>
     let mut peers = Vec::with_capacity(config.peers.len());
     for peer in &config.peers {
         let stats = Arc::<PeerStats>::default();
-        let command = Command::SetPeer { config: Box::new(peer.to_core(None)), stats: Arc::clone(&stats) };
+        let config = Box::new(peer.to_core(resolved.get(&peer.public_key).copied()));
+        let command = Command::SetPeer { config, stats: Arc::clone(&stats) };
         node.handle_command(command, now).map_err(|error| {
             Failure::new(ExitKind::Config, format!("peer `{}` is not possible", peer.label())).with_cause(error)
         })?;
@@ -210,8 +251,15 @@ pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
 
 fn open_tun(config: &Config) -> Result<Tun, Failure> {
     let name = &config.interface.name;
-    let offload = config.tuning.tun_offload != Switch::Off;
-    Tun::create(name, offload).map_err(|error| {
+    let offload = config.tuning.tun_offload;
+    let created = match Tun::create(name, offload != Switch::Off) {
+        Err(TunError::Io(error)) if offload == Switch::Auto => {
+            tracing::warn!(%error, "this kernel hands out no TUN with offloads: packets go one by one");
+            Tun::create(name, false)
+        }
+        created => created,
+    };
+    created.map_err(|error| {
         let code = match error {
             TunError::Busy => ExitKind::Conflict,
             TunError::Permission => ExitKind::Permission,
@@ -243,6 +291,11 @@ fn bind_udp(config: &Config) -> Result<Sockets, Failure> {
     let v6 = available(bind(Family::V6, port), port)?;
     if v4.is_none() && v6.is_none() {
         return Err(Failure::new(ExitKind::Other, "this host has neither IPv4 nor IPv6"));
+    }
+    if config.tuning.udp_gso == Switch::On && [&v4, &v6].into_iter().flatten().any(|it| it.max_segments() == 1) {
+        return Err(Failure::new(ExitKind::Other, "this kernel has no UDP segmentation offload")
+            .with_cause("`udp_gso = \"on\"` under [tuning] asks for it")
+            .with_hint("set `udp_gso = \"auto\"` to use it where there is one"));
     }
     Ok(Sockets { v4, v6 })
 }

@@ -31,7 +31,7 @@ fn ten_minutes_of_traffic_renew_the_session_every_two_minutes_and_lose_nothing()
 
     let renewals = times(&world, alice, Kind::Initiation, start);
     assert_eq!(renewals.len(), 6, "{renewals:?}");
-    for pair in renewals.windows(2).skip(1) {
+    for pair in renewals.windows(2) {
         let gap = pair[1] - pair[0];
         assert!((seconds(120)..=seconds(121)).contains(&gap), "the lent clock says {gap:?}: {renewals:?}");
     }
@@ -95,7 +95,7 @@ fn a_pause_costs_at_most_one_handshake_whoever_speaks_first() {
                 world.run_for(seconds(1));
             }
             world.run_for(seconds(60));
-            let most = if pause + 17 < 120 { 0 } else { 1 };
+            let most = if pause + 76 < 120 { 0 } else { 1 };
             assert!(initiations(&world) <= most, "after {pause} s: {} initiations", initiations(&world));
             assert!(world.drops(alice).is_empty() && world.drops(bob).is_empty());
         }
@@ -234,6 +234,7 @@ fn persistent_keepalive_can_be_set_and_taken_away_while_running() {
     world.run_for(seconds(95));
     assert!((9..=10).contains(&world.count(alice, Kind::Keepalive)));
     world.set_peer(alice, bob, |peer| peer.persistent_keepalive = None);
+    world.run_for(minutes(3));
     world.forget();
     world.run_for(minutes(20));
     assert_eq!(world.sent().iter().filter(|sent| sent.from == alice).count(), 0);

@@ -1,3 +1,5 @@
+//! Sums against RFC 1071 done slowly, and updates against sums.
+
 use proptest::prelude::*;
 
 use super::*;

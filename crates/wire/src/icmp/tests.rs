@@ -1,3 +1,5 @@
+//! ICMP errors byte by byte: what is answered, what is not, what a quote tells.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is an IP packet and what is not.
+
 use std::net::Ipv6Addr;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The virtio header's bytes, and partial checksums finished.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! MSS options wherever they stand.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Messages by type and length.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The table by example, and against a list that is searched from end to end.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Fragments byte by byte.
+
 use super::*;
 use crate::vectors::{bytes, slow_sum, v4, v6};
 

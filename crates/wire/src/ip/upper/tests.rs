@@ -1,3 +1,5 @@
+//! Chains of extension headers and fragments, honest and hostile.
+
 use super::*;
 use crate::vectors::{UDP_V4, UDP_V6, bytes, v4, v6};
 

@@ -1,3 +1,5 @@
+//! Cutting: the segments that a sender would have sent.
+
 use proptest::prelude::*;
 
 use super::*;

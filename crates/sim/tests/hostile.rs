@@ -1,0 +1,446 @@
+//! What anybody can throw at the port without a key that counts: damaged, forged, flooding. Nothing is answered that
+//! should not be, nothing is delivered, nothing moves, and all of it is counted.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use overlay_sim::initiator::{Initiator, Refused, Timestamp};
+use overlay_sim::{HostId, Kind, Outsider, World, millis, seconds};
+
+const RESPONSE: u8 = 2;
+const COOKIE_REPLY: u8 = 3;
+
+fn elsewhere() -> SocketAddr {
+    "198.51.100.66:666".parse().expect("an address")
+}
+
+/// A host and its peer with a session, and one genuine message of each type that was spoken between them.
+fn genuine() -> (World, HostId, HostId, Vec<Vec<u8>>) {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    world.ping(alice, bob);
+    world.ping(alice, bob);
+    let initiation = world.sent_by(alice, Kind::Initiation).next().expect("an initiation").bytes.clone();
+    let response = world.sent_by(bob, Kind::Response).next().expect("a response").bytes.clone();
+    let data = world.sent_by(alice, Kind::Data).next().expect("data").bytes.clone();
+    let mut cookie = initiation[..64].to_vec();
+    cookie[0] = COOKIE_REPLY;
+    world.forget();
+    (world, alice, bob, vec![initiation, response, cookie, data])
+}
+
+/// Nothing came of it: no packet, no event, no datagram, and the session works in both directions.
+fn assert_untouched(world: &mut World, alice: HostId, bob: HostId) {
+    assert!(world.received(alice).is_empty() && world.received(bob).is_empty());
+    assert!(world.events(alice).is_empty() && world.events(bob).is_empty());
+    assert!(world.sent().is_empty(), "{}", world.sent()[0]);
+    assert_eq!(world.ping(alice, bob), Some(millis(20)));
+    assert_eq!(world.ping(bob, alice), Some(millis(20)));
+    assert_eq!(world.handshakes(alice, bob), 1);
+}
+
+#[test]
+fn messages_cut_at_every_length_up_to_200_are_refused() {
+    let (mut world, alice, bob, messages) = genuine();
+    let mut injected = 0;
+    for message in &messages {
+        for len in 0..=200 {
+            let mut cut = message.clone();
+            cut.resize(len, 0xa5);
+            if len != message.len() {
+                world.inject(elsewhere(), bob, &cut);
+                injected += u64::from(len > 0);
+            }
+        }
+    }
+    let drops = world.drops(bob);
+    assert_eq!(drops.values().sum::<u64>(), injected);
+    // Fewer than four bytes have no type; data is at least 32 bytes long; beyond that its tag is wrong.
+    assert_eq!(drops["inbound_unknown"], 3 * 4);
+    let data_len = messages[3].len();
+    assert!(data_len <= 200);
+    assert_eq!(drops["forged"] + drops.get("replay").copied().unwrap_or_default(), 200 - 31 - 1);
+    assert_untouched(&mut world, alice, bob);
+}
+
+#[test]
+fn oversized_messages_are_refused() {
+    let (mut world, alice, bob, messages) = genuine();
+    let lengths = [201, 512, 1_420, 1_500, 1_501, 2_048, 9_000, 65_000, 65_507];
+    for message in &messages {
+        for len in lengths {
+            let mut long = message.clone();
+            long.resize(len, 0);
+            world.inject(elsewhere(), bob, &long);
+        }
+    }
+    let drops = world.drops(bob);
+    assert_eq!(drops["inbound_length"], 3 * lengths.len() as u64);
+    assert_eq!(drops.values().sum::<u64>(), 4 * lengths.len() as u64);
+    assert_untouched(&mut world, alice, bob);
+}
+
+#[test]
+fn every_first_byte_and_every_reserved_byte_is_survived() {
+    let (mut world, alice, bob, messages) = genuine();
+    let mut injected = 0;
+    for message in &messages {
+        for first in 0..=255 {
+            let mut changed = message.clone();
+            changed[0] = first;
+            if changed != *message {
+                world.inject(elsewhere(), bob, &changed);
+                injected += 1;
+            }
+        }
+        for at in 1..4 {
+            let mut changed = message.clone();
+            changed[at] = 1;
+            world.inject(elsewhere(), bob, &changed);
+            injected += 1;
+        }
+    }
+    let drops = world.drops(bob);
+    assert_eq!(drops.values().sum::<u64>(), injected);
+    assert!(drops["inbound_unknown"] >= 4 * (252 + 3), "{drops:?}");
+    assert_untouched(&mut world, alice, bob);
+}
+
+#[test]
+fn stun_and_other_protocols_are_unknown_for_now() {
+    let (mut world, alice, bob, _) = genuine();
+    let binding_request = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    world.inject(elsewhere(), bob, &binding_request);
+    world.inject(elsewhere(), bob, b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(world.drops(bob), BTreeMap::from([("inbound_unknown", 2)]));
+    assert_untouched(&mut world, alice, bob);
+}
+
+#[test]
+fn a_data_message_with_any_byte_changed_is_dropped() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    let mut session = world.connect(&mut carol);
+    let packet = world.from_outsider(&carol).udp(b"untouched");
+    world.forget();
+    let message = session.seal(&packet);
+    for at in 0..message.len() {
+        let mut forged = message.clone();
+        forged[at] ^= 0x40;
+        world.inject(elsewhere(), alice, &forged);
+    }
+    let drops = world.drops(alice);
+    assert_eq!(drops.values().sum::<u64>(), message.len() as u64, "{drops:?}");
+    // The four bytes of the type, those of the index, and the tag for all the rest; one byte of the counter is high.
+    assert_eq!(drops["inbound_unknown"], 4);
+    assert!(drops["forged"] >= message.len() as u64 - 4 - 4 - 1, "{drops:?}");
+    assert!(world.received(alice).is_empty() && world.events(alice).is_empty());
+    world.inject(carol.address, alice, &message);
+    assert_eq!(world.received(alice).len(), 1, "the counter was not used up by the forgeries");
+}
+
+#[test]
+fn an_initiation_with_any_byte_changed_is_refused_even_with_a_good_mac1() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    let good = carol.initiate();
+    // Index and mac2 may be anything; all else is protected.
+    for at in (0..148).filter(|at| !(4..8).contains(at) && *at < 132) {
+        world.run_for(millis(21));
+        let mut forged = good.message.clone();
+        forged[at] ^= 0x40;
+        assert!(world.ask(elsewhere(), alice, &forged).is_empty(), "byte {at}");
+        if (8..116).contains(&at) {
+            carol.initiator.sign(&mut forged, None);
+            assert!(world.ask(elsewhere(), alice, &forged).is_empty(), "byte {at}, signed again");
+        }
+    }
+    assert!(world.events(alice).is_empty());
+    assert_eq!(world.stats(alice).initiations_received.value(), 0);
+    let drops: Vec<_> = world.drops(alice).into_keys().collect();
+    assert_eq!(drops, ["handshake_forged", "handshake_mac", "inbound_unknown"]);
+    assert_eq!(world.ask(carol.address, alice, &good.message).len(), 1, "the timestamp was not used up");
+}
+
+#[test]
+fn a_response_with_any_byte_changed_is_refused_and_the_good_one_is_still_taken() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    let (mut session, initiation) = called_by_alice(&mut world, alice, &mut carol);
+    let (good, ..) = carol.initiator.answer(&initiation, 77).expect("an initiation for carol");
+    for at in 0..76 {
+        let mut forged = good.clone();
+        forged[at] ^= 0x40;
+        assert!(world.ask(elsewhere(), alice, &forged).is_empty(), "byte {at}");
+        if (4..60).contains(&at) {
+            carol.initiator.sign(&mut forged, None);
+            // The responder's index is the one field that nothing covers but mac1.
+            if !(4..8).contains(&at) {
+                assert!(world.ask(elsewhere(), alice, &forged).is_empty(), "byte {at}, signed again");
+            }
+        }
+    }
+    world.forget();
+    let answers = world.ask(carol.address, alice, &good);
+    assert_eq!(answers.len(), 1);
+    session.peer_index = u32::from_le_bytes([good[4], good[5], good[6], good[7]]);
+}
+
+/// Alice has something for carol: her initiation, and a session from an earlier handshake that carol began.
+fn called_by_alice(
+    world: &mut World,
+    alice: HostId,
+    carol: &mut Outsider,
+) -> (overlay_sim::initiator::Session, Vec<u8>) {
+    let session = world.connect(carol);
+    world.run_for(seconds(200));
+    world.take_mail(carol.address);
+    world.send(alice, world.from_outsider(carol).reversed().udp(b"for carol"));
+    world.run_for(seconds(0));
+    let mail = world.take_mail(carol.address);
+    assert_eq!(mail.len(), 1);
+    (session, mail[0].clone())
+}
+
+#[test]
+fn the_hand_written_responder_is_called_and_served_like_any_other() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    let (_, initiation) = called_by_alice(&mut world, alice, &mut carol);
+    let (response, session, _) = carol.initiator.answer(&initiation, 77).expect("an initiation for carol");
+    let answers = world.ask(carol.address, alice, &response);
+    let opened = session.open(&answers[0]).expect("what had waited");
+    let packet = world.from_outsider(&carol).reversed().udp(b"for carol");
+    assert_eq!((opened.counter, &opened.plaintext[..packet.len()]), (0, &packet[..]));
+}
+
+#[test]
+fn a_stranger_gets_no_answer() {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    let mut stranger = Initiator::new([9; 32], world.key(alice).0, 1);
+    let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    assert!(world.ask(elsewhere(), alice, &message).is_empty());
+    assert_eq!(world.drops(alice), BTreeMap::from([("handshake_unknown_peer", 1)]));
+    // One who knows the wrong key of ours does not even get that far.
+    let mut confused = Initiator::new([9; 32], world.key(bob).0, 1);
+    let message = confused.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    assert!(world.ask(elsewhere(), alice, &message).is_empty());
+    assert_eq!(world.drops(alice)["handshake_mac"], 1);
+}
+
+/// Fills this second's allowance of alice with initiations of strangers from many addresses.
+fn load(world: &mut World, alice: HostId) {
+    let mut stranger = Initiator::new([9; 32], world.key(alice).0, 1);
+    let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    for n in 0..256u16 {
+        let source = SocketAddr::from(([198, 18, (n >> 8) as u8, n as u8], 1_000));
+        assert!(world.ask(source, alice, &message).is_empty(), "the {n}th is within the allowance");
+    }
+}
+
+#[test]
+fn under_load_a_stranger_gets_a_cookie_that_is_not_longer_than_the_question() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    load(&mut world, alice);
+    let pending = carol.initiate();
+    let answers = world.ask(carol.address, alice, &pending.message);
+    let [reply] = &answers[..] else { panic!("{} answers", answers.len()) };
+    assert!(reply[0] == COOKIE_REPLY && reply.len() <= pending.message.len());
+    assert_eq!(world.drops(alice)["handshake_cookie"], 1);
+    assert_eq!(world.stats(alice).cookies_sent.value(), 1);
+
+    // The shortest handshake message is a response: also longer than the cookie.
+    let mut response = pending.message[..92].to_vec();
+    response[0] = RESPONSE;
+    carol.initiator.sign(&mut response, None);
+    let answers = world.ask(carol.address, alice, &response);
+    assert!(answers.len() == 1 && answers[0].len() <= 92);
+    // A wrong mac1 gets nothing, load or not.
+    response[90 - 30] ^= 1;
+    assert!(world.ask(carol.address, alice, &response).is_empty());
+
+    // With the cookie it passes.
+    let cookie = carol.initiator.cookie(&pending.message, reply).expect("a cookie for carol");
+    let mut again = carol.initiate();
+    carol.initiator.sign(&mut again.message, Some(&cookie));
+    let answers = world.ask(carol.address, alice, &again.message);
+    assert!(carol.initiator.complete(&again, &answers[0]).is_ok());
+}
+
+#[test]
+fn a_cookie_is_worth_nothing_from_another_address_or_to_another_message() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    load(&mut world, alice);
+    let pending = carol.initiate();
+    let reply = world.ask(carol.address, alice, &pending.message).remove(0);
+    let cookie = carol.initiator.cookie(&pending.message, &reply).expect("a cookie for carol");
+    let mut again = carol.initiate();
+    assert_eq!(carol.initiator.cookie(&again.message, &reply), Err(Refused::Index));
+    carol.initiator.sign(&mut again.message, Some(&cookie));
+    assert_eq!(world.ask(elsewhere(), alice, &again.message)[0][0], COOKIE_REPLY);
+    let mut damaged = again.message.clone();
+    damaged[147] ^= 1;
+    assert_eq!(world.ask(carol.address, alice, &damaged)[0][0], COOKIE_REPLY);
+    assert_eq!(world.ask(carol.address, alice, &again.message)[0][0], RESPONSE);
+}
+
+#[test]
+fn a_cookie_that_is_four_minutes_old_is_worth_nothing() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    load(&mut world, alice);
+    let pending = carol.initiate();
+    let reply = world.ask(carol.address, alice, &pending.message).remove(0);
+    let cookie = carol.initiator.cookie(&pending.message, &reply).expect("a cookie for carol");
+    world.run_for(seconds(240));
+    load(&mut world, alice);
+    let mut again = carol.initiate();
+    carol.initiator.sign(&mut again.message, Some(&cookie));
+    assert_eq!(world.ask(carol.address, alice, &again.message)[0][0], COOKIE_REPLY);
+}
+
+#[test]
+fn the_load_of_one_second_is_forgotten_in_the_next() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    for _ in 0..3 {
+        load(&mut world, alice);
+        let pending = carol.initiate();
+        assert_eq!(world.ask(carol.address, alice, &pending.message)[0][0], COOKIE_REPLY);
+        world.run_for(seconds(1));
+        let pending = carol.initiate();
+        assert_eq!(world.ask(carol.address, alice, &pending.message)[0][0], RESPONSE);
+        world.run_for(seconds(1));
+    }
+}
+
+#[test]
+fn under_load_one_source_with_a_cookie_gets_five_handshakes_at_once_and_twenty_a_second() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    load(&mut world, alice);
+    let source = elsewhere();
+    let mut stranger = Initiator::new([8; 32], world.key(alice).0, 1);
+    let mut message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    let reply = world.ask(source, alice, &message).remove(0);
+    let cookie = stranger.cookie(&message, &reply).expect("a cookie for the stranger");
+    stranger.sign(&mut message, Some(&cookie));
+    for _ in 0..20 {
+        assert!(world.ask(source, alice, &message).is_empty());
+    }
+    assert_eq!(world.drops(alice)["handshake_rate"], 15);
+    assert_eq!(world.drops(alice)["handshake_unknown_peer"], 256 + 5);
+
+    // Another port is the same source; another address is not.
+    let other_port = SocketAddr::new(source.ip(), 667);
+    assert!(world.ask(other_port, alice, &message).is_empty());
+    assert_eq!(world.drops(alice)["handshake_rate"], 16);
+
+    // Spread over the rest of the second: one every 50 ms.
+    let before = world.drops(alice)["handshake_unknown_peer"];
+    for _ in 0..90 {
+        world.run_for(millis(10));
+        world.ask(source, alice, &message);
+    }
+    let passed = world.drops(alice)["handshake_unknown_peer"] - before;
+    assert!((17..=18).contains(&passed), "{passed} within 0.9 s");
+}
+
+#[test]
+fn two_nodes_meet_while_one_of_them_is_flooded() {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    let mut stranger = Initiator::new([9; 32], world.key(bob).0, 1);
+    let flood = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    let began = world.now();
+    world.send(alice, world.v4(alice, bob).udp(b"hello"));
+    while world.received(bob).is_empty() && world.now().since(began) < seconds(20) {
+        for n in 0..50u8 {
+            world.inject(SocketAddr::from(([198, 18, 0, n], 1_000)), bob, &flood);
+        }
+        world.run_for(millis(10));
+    }
+    assert!(world.stats(bob).cookies_sent.value() > 1_000);
+    assert_eq!(world.received(bob).len(), 1, "after {:?}", world.now().since(began));
+    assert!(world.now().since(began) < seconds(11), "with a cookie, in the next attempt");
+}
+
+#[test]
+fn a_node_that_got_a_cookie_proves_its_address_in_the_next_attempt() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    let (_, initiation) = called_by_alice(&mut world, alice, &mut carol);
+    let cookie = [5; 16];
+    assert!(!carol.initiator.proves(&initiation, &cookie));
+    let reply = carol.initiator.cookie_reply(&initiation, cookie);
+    assert!(world.ask(carol.address, alice, &reply).is_empty(), "it waits for its next attempt");
+    world.run_for(seconds(6));
+    let again = world.take_mail(carol.address).remove(0);
+    assert!(carol.initiator.proves(&again, &cookie));
+}
+
+#[test]
+fn a_cookie_reply_never_moves_the_endpoint() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    let (_, initiation) = called_by_alice(&mut world, alice, &mut carol);
+    world.forget();
+    let reply = carol.initiator.cookie_reply(&initiation, [5; 16]);
+    world.inject(elsewhere(), alice, &reply);
+    assert!(world.events(alice).is_empty());
+    world.run_for(seconds(6));
+    assert!(world.take_mail(elsewhere()).is_empty());
+    assert_eq!(world.take_mail(carol.address).len(), 1);
+}
+
+#[test]
+fn a_forged_cookie_reply_is_dropped() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    let (_, initiation) = called_by_alice(&mut world, alice, &mut carol);
+    let good = carol.initiator.cookie_reply(&initiation, [5; 16]);
+    for at in 4..64 {
+        let mut forged = good.clone();
+        forged[at] ^= 1;
+        world.inject(elsewhere(), alice, &forged);
+    }
+    world.run_for(seconds(6));
+    let again = world.take_mail(carol.address).remove(0);
+    assert!(!carol.initiator.proves(&again, &[5; 16]));
+    assert_eq!(world.drops(alice).values().sum::<u64>(), 60, "{:?}", world.drops(alice));
+}
+
+#[test]
+fn a_forgery_moves_no_endpoint_and_wakes_nobody() {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    world.ping(alice, bob);
+    world.run_for(seconds(15));
+    let data = world.sent_by(bob, Kind::Data).next().expect("data").bytes.clone();
+    world.forget();
+    let (wakeups, stats) = (world.wakeups(alice), world.peer_stats(alice, world.key(bob)).received_wire_bytes.value());
+    for n in 0..1_000u16 {
+        let mut forged = data.clone();
+        forged[8..10].copy_from_slice(&(n + 1_000).to_le_bytes());
+        world.inject(elsewhere(), alice, &forged);
+        world.run_for(millis(10));
+    }
+    assert_eq!(world.drops(alice), BTreeMap::from([("forged", 1_000)]));
+    assert!(world.sent().is_empty() && world.events(alice).is_empty());
+    assert_eq!(world.wakeups(alice), wakeups);
+    assert_eq!(world.peer_stats(alice, world.key(bob)).received_wire_bytes.value(), stats);
+}
