@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use overlay_wire::wireguard::INITIATION_LEN;
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::session::{Due, LocalKey, Session};
+use crate::data::session::{Due, LocalKey, REKEY_AFTER_TIME, REKEY_TIMEOUT, Session};
 use crate::output::Outbox;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
@@ -58,29 +59,51 @@ impl Context {
         if let Some(session) = &mut peer.session {
             match session.advance(now, retry_after, self.outbox.room(DUE_LEN)) {
                 Due::Nothing => {}
-                Due::Initiation(len) => self.transmit_initiation(peer, len, now),
-                Due::Keepalive(len) => self.transmit_sealed(peer, len, now),
-                Due::Expired { unanswered } => self.on_expired(peer, unanswered),
+                Due::Initiation { len, is_repeated } => {
+                    if is_repeated {
+                        peer.on_silence();
+                    }
+                    self.transmit_initiation(peer, len, now);
+                }
+                Due::Keepalive(len) => self.transmit_keepalive(peer, len, now),
+                Due::Expired { unanswered } => self.on_expired(peer, unanswered, now),
             }
         }
         if peer.next_attempt(now).is_some_and(|at| at <= now) {
             self.initiate(peer, now);
         }
-        if peer.keepalive_due(now).is_some_and(|at| at <= now)
-            && let Some(session) = &mut peer.session
-        {
-            let len = session.seal(&[], now, self.outbox.room(DUE_LEN));
-            self.transmit_sealed(peer, len, now);
+        if peer.keepalive_due(now).is_some_and(|at| at <= now) {
+            self.send_keepalive(peer, now);
         }
     }
 
-    /// Makes the peer's session if it has none yet.
-    pub(crate) fn make_session(&self, peer: &mut Peer, now: Instant) {
-        if peer.session.is_none() {
-            let preshared_key = peer.preshared_key.as_deref();
-            let anchor = self.local.wall_anchor.unwrap_or(now);
-            let session = Session::new(&self.local.key, peer.key, preshared_key, peer.index, anchor, now);
-            peer.session = Some(Box::new(session));
+    /// Sends an empty packet through a session that is alive.
+    pub(crate) fn send_keepalive(&mut self, peer: &mut Peer, now: Instant) {
+        if let Some(session) = &mut peer.session {
+            let len = session.seal(&[], now, self.outbox.room(DUE_LEN));
+            self.transmit_keepalive(peer, len, now);
+        }
+    }
+
+    /// Begins the next session when the one in use is ours and older than `age`: after something was sent or received.
+    pub(crate) fn renew(&mut self, peer: &mut Peer, age: Duration, now: Instant) {
+        let is_due = peer.session.as_ref().is_some_and(|session| session.wants_renewal(age, now));
+        if is_due && peer.initiated.is_none_or(|at| now.since(at) >= REKEY_TIMEOUT) {
+            self.initiate(peer, now);
+        }
+    }
+
+    /// A session for a peer that has none yet.
+    pub(crate) fn new_session(&self, peer: &Peer, now: Instant) -> Session {
+        let preshared_key = peer.preshared_key.as_deref();
+        let anchor = self.local.wall_anchor.unwrap_or(now);
+        Session::new(&self.local.key, peer.key, preshared_key, peer.index, anchor, now)
+    }
+
+    /// The peer's preshared key changed: nothing is left of its sessions but the memory of replays.
+    pub(crate) fn replace_session(&self, peer: &mut Peer, now: Instant) {
+        if let Some(old) = peer.session.take() {
+            peer.session = Some(Box::new(self.new_session(peer, now).succeed(&old, now)));
         }
     }
 
@@ -104,17 +127,27 @@ impl Context {
         self.outbox.event(Event::HandshakeCompleted(peer.key, now));
     }
 
-    /// Sends a data message without a packet in it: the first `len` bytes of the outbox's room.
+    /// Sends the first `len` bytes of the outbox's room: something that proves us to the peer and holds no packet.
     pub(crate) fn transmit_sealed(&mut self, peer: &mut Peer, len: usize, now: Instant) {
         self.transmit(peer, len);
         peer.on_sent(now);
     }
 
-    fn initiate(&mut self, peer: &mut Peer, now: Instant) {
+    fn transmit_keepalive(&mut self, peer: &mut Peer, len: usize, now: Instant) {
+        self.transmit_sealed(peer, len, now);
+        self.renew(peer, REKEY_AFTER_TIME, now);
+    }
+
+    /// Calls the peer.
+    pub(crate) fn initiate(&mut self, peer: &mut Peer, now: Instant) {
+        if peer.is_silent() {
+            peer.on_silence();
+        }
         let retry_after = peer.retry_after(now, &mut self.rng);
-        self.make_session(peer, now);
-        let Some(session) = &mut peer.session else { return };
-        if let Some(len) = session.initiate(now, retry_after, self.outbox.room(DUE_LEN)) {
+        let mut session = peer.session.take().unwrap_or_else(|| Box::new(self.new_session(peer, now)));
+        let initiation = session.initiate(now, retry_after, self.outbox.room(DUE_LEN));
+        peer.session = Some(session);
+        if let Some(len) = initiation {
             self.transmit_initiation(peer, len, now);
         }
     }
@@ -132,10 +165,13 @@ impl Context {
         }
     }
 
-    fn on_expired(&mut self, peer: &mut Peer, unanswered: bool) {
-        let dropped = peer.staged.clear();
-        self.stats.count_drops(DropReason::StagedExpired, dropped);
-        peer.stats.drops.add(dropped);
+    fn on_expired(&mut self, peer: &mut Peer, unanswered: bool, now: Instant) {
+        // Packets that came while the peer was called already have not waited for long; attempts go on for them.
+        if !peer.is_wanted_by_traffic(now) {
+            let dropped = peer.staged.clear();
+            self.stats.count_drops(DropReason::StagedExpired, dropped);
+            peer.stats.drops.add(dropped);
+        }
         if unanswered {
             self.outbox.event(Event::HandshakeFailed(peer.key));
         }

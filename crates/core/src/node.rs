@@ -15,7 +15,9 @@ use crate::output::Outbox;
 use crate::path::endpoint::Endpoint;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
-use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Output, PeerConfig, PeerKey, PeerStats, UdpTrain};
+use crate::{
+    Command, CommandError, DropReason, Instant, NodeConfig, NodeStats, Output, PeerConfig, PeerKey, PeerStats, UdpTrain,
+};
 
 /// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, drain
 /// [`Node::poll_output`] until it answers [`Output::Timeout`].
@@ -75,13 +77,18 @@ impl Node {
     pub fn handle_command(&mut self, command: Command, now: Instant) -> Result<(), CommandError> {
         match command {
             Command::SetPeer { config, stats } => self.set_peer(*config, stats, now),
-            Command::RemovePeer(key) => self.peers.remove(key).map(drop).ok_or(CommandError::UnknownPeer),
+            Command::RemovePeer(key) => {
+                let mut peer = self.peers.remove(key).ok_or(CommandError::UnknownPeer)?;
+                self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
+                Ok(())
+            }
             Command::SetEndpoint(key, address) => {
                 let id = self.peers.find(key).ok_or(CommandError::UnknownPeer)?;
                 if let Some(peer) = self.peers.peer(id)
                     && !peer.is_alive(now)
                 {
                     peer.endpoint = Some(Endpoint::configured(address));
+                    peer.hasten(&mut self.context.rng);
                 }
                 self.attend(id, now);
                 Ok(())
@@ -102,7 +109,7 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((at, id)) = self.deadlines.pop_due(now) {
             if let Some(peer) = self.peers.peer(id)
-                && peer.armed.take_if(|armed| *armed == at).is_some()
+                && peer.armed.take(at)
             {
                 self.attend(id, now);
             }
@@ -139,12 +146,14 @@ impl Node {
         };
         self.peers.set_allowed_ips(id, config.allowed_ips);
         let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
-        if peer.preshared_key != config.preshared_key {
-            peer.preshared_key = config.preshared_key;
-            peer.session = None;
+        let preshared_key = config.preshared_key.filter(|key| **key != [0; 32]);
+        if peer.preshared_key != preshared_key {
+            peer.preshared_key = preshared_key;
+            self.context.replace_session(peer, now);
         }
         if let Some(address) = config.endpoint {
             peer.endpoint = Some(Endpoint::configured(address));
+            peer.hasten(&mut self.context.rng);
         }
         peer.stats = stats;
         peer.persistent_keepalive = config.persistent_keepalive;

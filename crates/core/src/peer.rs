@@ -14,14 +14,13 @@ use rand_core::RngCore;
 use zeroize::Zeroizing;
 
 use crate::data::allowlist::Allowlist;
-use crate::data::session::{MAX_JITTER, REKEY_TIMEOUT, Session};
+use crate::data::session::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Session};
 use crate::data::staged::Staged;
 use crate::path::endpoint::Endpoint;
 use crate::peers::PeerId;
-use crate::{Instant, PeerKey, PeerStats};
+use crate::timer::Armed;
+use crate::{Instant, PeerKey, PeerStats, Via};
 
-/// Nobody asked for the peer for this long: attempts end (the paper's REKEY_ATTEMPT_TIME).
-pub(crate) const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
 /// Persistent keepalive alone tries a silent peer this often at last.
 const MAX_BACK_OFF: Duration = Duration::from_secs(25);
 
@@ -40,8 +39,7 @@ pub(crate) struct Peer {
     /// The upper 24 bits of its receiver indices.
     pub(crate) index: u32,
     pub(crate) staged: Staged,
-    /// The entry of the deadlines that counts.
-    pub(crate) armed: Option<Instant>,
+    pub(crate) armed: Armed,
     /// When the last initiation was sent, and the last good one received.
     pub(crate) initiated: Option<Instant>,
     pub(crate) initiation_received: Option<Instant>,
@@ -67,7 +65,7 @@ impl Peer {
             session: None,
             index,
             staged: Staged::default(),
-            armed: None,
+            armed: Armed::default(),
             initiated: None,
             initiation_received: None,
             wanted: None,
@@ -84,9 +82,29 @@ impl Peer {
         self.session.as_ref().is_some_and(|session| session.is_initiating())
     }
 
-    /// A packet wanted out and there was no session.
-    pub(crate) fn on_wanted(&mut self, now: Instant) {
+    /// A packet wanted out and there was no session. Whoever was called at leisure so far is called in earnest.
+    pub(crate) fn on_wanted(&mut self, now: Instant, rng: &mut ChaCha8Rng) {
         self.wanted = Some(now);
+        self.hasten(rng);
+    }
+
+    /// There is a better reason to call the peer than there was when the last initiation was sent.
+    pub(crate) fn hasten(&mut self, rng: &mut ChaCha8Rng) {
+        if let Some(session) = &mut self.session {
+            session.hasten(REKEY_TIMEOUT + jitter(rng));
+        }
+    }
+
+    /// An initiation went unanswered: the local address it left from may be gone, so the kernel chooses again.
+    pub(crate) fn on_silence(&mut self) {
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.via = Via::ANY;
+        }
+    }
+
+    /// Whether the next initiation repeats one that was not answered.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.attempts > 0
     }
 
     /// Something was sent inside a session.
@@ -134,10 +152,9 @@ impl Peer {
 
     /// How long to wait for the answer to an initiation sent now.
     pub(crate) fn retry_after(&self, now: Instant, rng: &mut ChaCha8Rng) -> Duration {
-        let jitter = Duration::from_millis(u64::from(rng.next_u32()) % (MAX_JITTER.as_millis() as u64 + 1));
         let kept_only = self.persistent_keepalive.is_some() && !self.is_wanted_by_traffic(now);
         let pause = if kept_only && !self.is_alive(now) { self.back_off() } else { REKEY_TIMEOUT };
-        pause + jitter
+        pause + jitter(rng)
     }
 
     /// The earliest moment at which something is due.
@@ -146,7 +163,8 @@ impl Peer {
         [session, self.next_attempt(now), self.keepalive_due(now)].into_iter().flatten().min()
     }
 
-    fn is_wanted_by_traffic(&self, now: Instant) -> bool {
+    /// Whether a packet asked for the peer lately, and found no session.
+    pub(crate) fn is_wanted_by_traffic(&self, now: Instant) -> bool {
         self.wanted.is_some_and(|at| now.since(at) < REKEY_ATTEMPT_TIME)
     }
 
@@ -155,4 +173,8 @@ impl Peer {
         let quick = (REKEY_ATTEMPT_TIME.as_secs() / REKEY_TIMEOUT.as_secs()) as u32;
         (REKEY_TIMEOUT * (1 + self.attempts.saturating_sub(quick).min(4))).min(MAX_BACK_OFF)
     }
+}
+
+fn jitter(rng: &mut ChaCha8Rng) -> Duration {
+    Duration::from_millis(u64::from(rng.next_u32()) % (MAX_JITTER.as_millis() as u64 + 1))
 }

@@ -4,8 +4,8 @@
 //! facts and says when the next one is, so a packet that only pushes a deadline back costs nothing here. Arming earlier
 //! leaves the later entry behind; it is recognised as stale when its turn comes.
 //!
-//! DEVIATION: a binary heap, not a wheel: exact, and a peer has two or three live entries at most because deadlines
-//! mostly move back.
+//! DEVIATION: a binary heap, not a wheel: exact, and a peer has two or three entries at most, because one that is
+//! superseded is remembered and serves again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -23,13 +23,37 @@ pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<(Instant, PeerId)>>,
 }
 
+/// A peer's note of its entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Armed {
+    /// The entry that counts.
+    at: Option<Instant>,
+    /// A later one that waits behind it, and counts again when its turn comes.
+    parked: Option<Instant>,
+}
+
+impl Armed {
+    /// Whether the entry for `at` counts. It is gone then.
+    pub(crate) fn take(&mut self, at: Instant) -> bool {
+        self.at.take_if(|armed| *armed == at).is_some()
+    }
+}
+
 impl Deadlines {
-    /// Makes sure `peer` is due at `at` or earlier. `armed` is the peer's own note of the entry that counts.
-    pub(crate) fn arm(&mut self, peer: PeerId, armed: &mut Option<Instant>, at: Instant) {
-        if armed.is_none_or(|current| at < current) {
-            *armed = Some(at);
-            self.heap.push(Reverse((at, peer)));
+    /// Makes sure `peer` is due at `at` or earlier.
+    pub(crate) fn arm(&mut self, peer: PeerId, armed: &mut Armed, at: Instant) {
+        match armed.at {
+            Some(current) if current <= at => return,
+            Some(current) => armed.parked = Some(current),
+            None => {
+                if let Some(parked) = armed.parked.take_if(|parked| *parked <= at) {
+                    armed.at = Some(parked);
+                    return;
+                }
+            }
         }
+        armed.at = Some(at);
+        self.heap.push(Reverse((at, peer)));
     }
 
     /// Arms a peer for the next thing that may be due for it.
@@ -65,15 +89,31 @@ mod tests {
 
     #[test]
     fn an_earlier_deadline_replaces_a_later_one_and_a_later_one_changes_nothing() {
-        let (mut deadlines, mut armed) = (Deadlines::default(), None);
+        let (mut deadlines, mut armed) = (Deadlines::default(), Armed::default());
         deadlines.arm(PeerId(7), &mut armed, at(10));
         deadlines.arm(PeerId(7), &mut armed, at(20));
-        assert_eq!((armed, deadlines.next()), (Some(at(10)), Some(at(10))));
+        assert_eq!(deadlines.next(), Some(at(10)));
         deadlines.arm(PeerId(7), &mut armed, at(5));
-        assert_eq!((armed, deadlines.next()), (Some(at(5)), Some(at(5))));
+        assert_eq!(deadlines.next(), Some(at(5)));
         assert_eq!(deadlines.pop_due(at(4)), None);
         assert_eq!(deadlines.pop_due(at(5)), Some((at(5), PeerId(7))));
-        assert_eq!(deadlines.pop_due(at(10)), Some((at(10), PeerId(7))), "stale, and the caller can tell");
+        assert!(armed.take(at(5)));
+        assert_eq!(deadlines.pop_due(at(10)), Some((at(10), PeerId(7))));
+        assert!(!armed.take(at(10)), "stale");
         assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn deadlines_that_come_and_go_before_a_far_one_leave_no_entries_behind() {
+        let (mut deadlines, mut armed) = (Deadlines::default(), Armed::default());
+        for round in 0..100 {
+            deadlines.arm(PeerId(7), &mut armed, at(10_000 + round));
+            deadlines.arm(PeerId(7), &mut armed, at(round));
+            assert!(deadlines.heap.len() <= 2, "round {round}");
+            let (due, _) = deadlines.pop_due(at(round)).expect("it is due");
+            assert!(armed.take(due));
+        }
+        deadlines.arm(PeerId(7), &mut armed, at(20_000));
+        assert_eq!(deadlines.next(), Some(at(10_000)), "the entry that is there already serves");
     }
 }

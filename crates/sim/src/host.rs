@@ -27,13 +27,15 @@ pub struct HostOptions {
     pub mtu: u16,
     /// See [`NodeConfig::forward`].
     pub forward: bool,
+    /// See [`NodeConfig::joins_segments`].
+    pub joins_segments: bool,
     /// Whether the node knows the host's virtual IPs. If not, any inner address may come and go, as in WireGuard.
     pub knows_addresses: bool,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { mtu: 1420, forward: false, knows_addresses: true }
+        Self { mtu: 1420, forward: false, joins_segments: false, knows_addresses: true }
     }
 }
 
@@ -52,6 +54,8 @@ pub(crate) struct Host {
     /// What the node asked for when it was last drained.
     pub(crate) deadline: Option<Instant>,
     pub(crate) wakeups: u64,
+    /// Packets and super-packets written to TUN.
+    pub(crate) tun_writes: u64,
     pub(crate) received: Vec<Received>,
     pub(crate) events: Vec<(Instant, Event)>,
 }
@@ -78,6 +82,7 @@ impl Host {
             peers: BTreeMap::new(),
             deadline: None,
             wakeups: 0,
+            tun_writes: 0,
             received: Vec::new(),
             events: Vec::new(),
         }
@@ -131,7 +136,7 @@ fn make_node(
         forward: options.forward,
         mtu: options.mtu,
         seed,
-        joins_segments: false,
+        joins_segments: options.joins_segments,
         wall_anchor: Some(start),
     };
     Node::new(config, now)

@@ -232,6 +232,7 @@ impl World {
                 }
                 Output::Packet(packet) => {
                     let bytes: Vec<u8> = packet.parts().flatten().copied().collect();
+                    host.tun_writes += 1;
                     for packet in cut(&packet.header, bytes) {
                         answers.extend(packet::echo_reply(&packet));
                         host.received.push(Received { at: self.now, packet });

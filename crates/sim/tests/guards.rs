@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use overlay_core::{Protocol, Rule};
 use overlay_sim::initiator::{Session, Timestamp};
-use overlay_sim::packet::{self, Ends};
+use overlay_sim::packet::Ends;
 use overlay_sim::{HostId, HostOptions, Outsider, World, millis, minutes, seconds};
 
 /// From here on counters are refused: 2^64 - 2^13 - 1.
@@ -37,6 +37,12 @@ impl Scene {
     /// Carol's address inside, and alice's.
     fn ends(&self) -> Ends {
         self.world.from_outsider(&self.carol)
+    }
+
+    /// From carol to alice in both families.
+    fn ends_of_both(&self) -> [Ends; 2] {
+        let v6 = self.world.v6(self.alice, self.alice).source;
+        [self.ends(), Ends { source: self.carol.inner[1], destination: v6 }]
     }
 
     /// A sealed packet reaches alice.
@@ -72,6 +78,12 @@ impl Scene {
         let opened = self.session.open(mail.last().expect("data for carol")).expect("data of this session");
         assert_eq!(opened.plaintext[..packet.len()], packet);
     }
+}
+
+/// A TCP segment in the middle of a connection, without payload.
+fn tcp_segment(destination_port: u16) -> Vec<u8> {
+    let [high, low] = destination_port.to_be_bytes();
+    vec![0x03, 0xe8, high, low, 0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, 0x10, 0xff, 0xff, 0, 0, 0, 0]
 }
 
 #[test]
@@ -117,7 +129,6 @@ fn an_inner_source_that_nobody_can_have_is_a_martian() {
         Ipv4Addr::UNSPECIFIED.into(),
         Ipv4Addr::new(224, 0, 0, 1).into(),
         Ipv4Addr::new(239, 255, 255, 255).into(),
-        Ipv4Addr::BROADCAST.into(),
     ];
     let v6_sources = [
         v6.destination,
@@ -186,6 +197,60 @@ fn the_last_counters_in_range_are_taken_and_the_next_handshake_begins_at_zero() 
     scene.world.run_for(seconds(1));
     scene.session = scene.world.connect(&mut scene.carol);
     scene.assert_alive();
+}
+
+#[test]
+fn a_counter_behind_the_window_is_a_replay_and_one_inside_it_is_not() {
+    let mut scene = Scene::new();
+    let packet = scene.ends().udp(b"in any order");
+    for counter in [5_000, 4_000, 4_999, 5_001] {
+        scene.inject(&scene.session.seal_as_is(counter, &packet));
+    }
+    assert_eq!(scene.received().len(), 4);
+    for counter in [3_900, 1, 4_000, 4_999, 5_000, 5_001] {
+        scene.inject(&scene.session.seal_as_is(counter, &packet));
+    }
+    assert_eq!(scene.drops(), BTreeMap::from([("replay", 6)]));
+    scene.session.next_counter = 5_002;
+    scene.assert_alive();
+}
+
+#[test]
+fn fragments_and_extension_headers_do_not_get_round_what_is_allowed() {
+    let tcp_22 = Rule { protocol: Protocol::Tcp, ports: Some(22..=22) };
+    let mut scene = Scene::with(|peer| peer.allow = Some(vec![tcp_22]));
+    let [v4, v6] = scene.ends_of_both();
+    let tcp = tcp_segment(22);
+    let fragment = |payload: &[u8], flags_and_offset: u16| {
+        let mut packet = v4.ip(6, payload);
+        packet[6..8].copy_from_slice(&flags_and_offset.to_be_bytes());
+        packet
+    };
+    const MORE: u16 = 0x2000;
+    const DESTINATION_OPTIONS: u8 = 60;
+    let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+    let long_chain: Vec<u8> =
+        (0..20).flat_map(|_| options(DESTINATION_OPTIONS)).chain(options(6)).chain(tcp.clone()).collect();
+    let attacks = [
+        ("fragment_orphan", fragment(&tcp, 100)),
+        ("fragment_evasion", fragment(&tcp[..3], MORE)),
+        ("fragment_evasion", fragment(&tcp[..8], 1)),
+        ("extension_headers", v6.ip(DESTINATION_OPTIONS, &long_chain)),
+        ("extension_headers", v6.ip(DESTINATION_OPTIONS, &[&options(253)[..], &tcp].concat())),
+        ("not_allowed", v6.ip(DESTINATION_OPTIONS, &[&options(17)[..], &tcp].concat())),
+    ];
+    let mut expected = BTreeMap::new();
+    for (reason, packet) in attacks {
+        scene.say(&packet);
+        *expected.entry(reason).or_default() += 1;
+        assert_eq!(scene.drops(), expected);
+    }
+    assert!(scene.received().is_empty());
+    let allowed = [v4.ip(6, &tcp), v6.ip(DESTINATION_OPTIONS, &[&options(6)[..], &tcp].concat())];
+    for packet in &allowed {
+        scene.say(packet);
+    }
+    assert_eq!(scene.received(), allowed);
 }
 
 #[test]
@@ -303,7 +368,7 @@ fn a_packet_of_a_train_that_is_not_allowed_is_dropped_and_the_others_pass() {
         ends.udp_between(1_000, 53, b"allowed one"),
         ends.udp_between(1_000, 54, b"not allowed"),
         ends.udp_between(1_000, 53, b"allowed two"),
-        ends.ip(6, &packet_bytes_of_a_tcp_segment()),
+        ends.ip(6, &tcp_segment(53)),
         ends.udp_between(1_001, 53, b"allowed 3rd"),
         ends.udp_between(53, 1_000, b"not allowed"),
     ];
@@ -313,11 +378,6 @@ fn a_packet_of_a_train_that_is_not_allowed_is_dropped_and_the_others_pass() {
     scene.world.inject_train(scene.carol.address, scene.alice, &train);
     assert_eq!(scene.received(), [0, 2, 4].map(|n| packets[n].clone()));
     assert_eq!(scene.drops(), BTreeMap::from([("not_allowed", 3)]));
-}
-
-/// TCP to port 53, as long as the payloads around it.
-fn packet_bytes_of_a_tcp_segment() -> Vec<u8> {
-    vec![0x03, 0xe8, 0x00, 0x35, 0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, 0x10, 0xff, 0xff, 0, 0, 0, 0]
 }
 
 #[test]
@@ -343,13 +403,15 @@ fn initiations_of_one_peer_beyond_50_a_second_are_a_flood() {
     let mut scene = Scene::new();
     scene.world.run_for(seconds(1));
     let mut answered = 0;
-    for _ in 0..500 {
+    // Few enough a second that no cookie is asked for.
+    for _ in 0..200 {
         let message = scene.carol.initiate().message;
-        answered += scene.world.ask(scene.carol.address, scene.alice, &message).len();
-        scene.world.run_for(millis(2));
+        let answers = scene.world.ask(scene.carol.address, scene.alice, &message);
+        answered += answers.iter().filter(|answer| answer[0] == 2).count();
+        scene.world.run_for(millis(5));
     }
-    assert!((48..=50).contains(&answered), "{answered} of 500 within a second");
-    assert_eq!(scene.drops(), BTreeMap::from([("handshake_flood", 500 - answered as u64)]));
+    assert!((48..=50).contains(&answered), "{answered} of 200 within a second");
+    assert_eq!(scene.drops(), BTreeMap::from([("handshake_flood", 200 - answered as u64)]));
 }
 
 #[test]
@@ -362,6 +424,7 @@ fn unconfirmed_initiations_do_not_kill_the_session_that_is_in_use() {
             let answers = scene.world.ask(scene.carol.address, scene.alice, &message);
             let is_response = |answer: &Vec<u8>| answer[0] == 2;
             assert!(answers.iter().any(is_response), "a restarted peer has to get in");
+            assert!(answers.len() <= 2, "at most an initiation of alice's own besides");
         }
         scene.assert_alive();
     }
@@ -455,7 +518,7 @@ fn data_of_the_session_before_is_taken_while_it_is_not_too_old() {
     scene.session = scene.world.connect(&mut scene.carol);
     let packet = scene.ends().udp(b"was under way for long");
     scene.world.inject(scene.carol.address, scene.alice, &old.seal(&packet));
-    assert_eq!(scene.received(), [packet.clone()]);
+    assert_eq!(scene.received(), std::slice::from_ref(&packet));
     scene.world.run_for(seconds(81));
     scene.world.inject(scene.carol.address, scene.alice, &old.seal(&packet));
     assert_eq!(scene.received().len(), 1, "older than 180 s");
@@ -475,20 +538,4 @@ fn a_session_older_than_180_seconds_is_not_used_in_either_direction() {
     scene.world.run_for(seconds(0));
     let mail = scene.world.take_mail(scene.carol.address);
     assert_eq!(mail.iter().map(|message| message[0]).collect::<Vec<_>>(), [1], "an initiation and no data");
-}
-
-#[test]
-fn a_packet_that_came_through_the_tunnel_keeps_its_payload() {
-    let mut scene = Scene::new();
-    let packet = scene.ends().udp(b"payload");
-    scene.say(&packet);
-    assert_eq!(packet::udp_payload(&scene.received()[0]), Some(&b"payload"[..]));
-}
-
-impl Scene {
-    /// From carol to alice in both families.
-    fn ends_of_both(&self) -> [Ends; 2] {
-        let v6 = self.world.v6(self.alice, self.alice).source;
-        [self.ends(), Ends { source: self.carol.inner[1], destination: v6 }]
-    }
 }

@@ -163,6 +163,31 @@ fn a_super_packet_arrives_as_its_segments() {
 }
 
 #[test]
+fn segments_of_a_train_are_written_to_tun_as_one_and_are_the_same_segments() {
+    let payload: Vec<u8> = (0..30_000u32).map(|n| (n / 7) as u8).collect();
+    let mut runs = Vec::new();
+    for joins_segments in [false, true] {
+        let mut world = World::new(7);
+        let alice = world.host();
+        let bob = world.host_with(HostOptions { joins_segments, ..HostOptions::default() });
+        world.introduce(alice, bob);
+        world.ping(alice, bob);
+        world.forget();
+        let before = world.tun_writes(bob);
+        for ends in [world.v4(alice, bob), world.v6(alice, bob)] {
+            let (header, packet) = super_packet(ends, &payload, 1_360);
+            world.send_super(alice, &header, packet);
+            world.run_for(seconds(1));
+        }
+        let segments: Vec<_> = world.received(bob).iter().map(|received| received.packet.clone()).collect();
+        assert_eq!(segments.len(), 2 * payload.len().div_ceil(1_360));
+        assert_eq!(world.tun_writes(bob) - before, if joins_segments { 2 } else { segments.len() as u64 });
+        runs.push(segments);
+    }
+    assert_eq!(runs[0], runs[1]);
+}
+
+#[test]
 fn a_packet_that_is_too_big_is_answered_with_the_mtu_that_fits() {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();

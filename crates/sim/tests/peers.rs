@@ -109,6 +109,18 @@ fn a_name_that_resolves_anew_does_not_disturb_a_living_session() {
 }
 
 #[test]
+fn a_name_that_resolves_anew_is_where_the_next_attempt_goes() {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    world.roam(bob, &["198.51.100.7:4242"]);
+    world.send(alice, world.v4(alice, bob).udp(b"hello"));
+    world.run_for(seconds(12));
+    let resolved = world.outer(bob)[0];
+    world.command(alice, Command::SetEndpoint(world.key(bob), resolved)).expect("bob is a peer");
+    assert!(world.run_until(seconds(6), |world| !world.received(bob).is_empty()));
+}
+
+#[test]
 fn an_inner_address_moves_to_the_peer_that_was_given_it_last() {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();

@@ -30,7 +30,7 @@ fn ten_minutes_of_traffic_renew_the_session_every_two_minutes_and_lose_nothing()
     assert!(world.drops(alice).is_empty() && world.drops(bob).is_empty());
 
     let renewals = times(&world, alice, Kind::Initiation, start);
-    assert_eq!(renewals.len(), 6, "{renewals:?}");
+    assert_eq!(renewals.len(), 5, "{renewals:?}");
     for pair in renewals.windows(2) {
         let gap = pair[1] - pair[0];
         assert!((seconds(120)..=seconds(121)).contains(&gap), "the lent clock says {gap:?}: {renewals:?}");
@@ -95,7 +95,8 @@ fn a_pause_costs_at_most_one_handshake_whoever_speaks_first() {
                 world.run_for(seconds(1));
             }
             world.run_for(seconds(60));
-            let most = if pause + 76 < 120 { 0 } else { 1 };
+            // The session is renewed by use after 120 s; from 180 s on there is none.
+            let most = if pause + 16 < 120 { 0 } else { 1 };
             assert!(initiations(&world) <= most, "after {pause} s: {} initiations", initiations(&world));
             assert!(world.drops(alice).is_empty() && world.drops(bob).is_empty());
         }
@@ -191,8 +192,10 @@ fn persistent_keepalive_leaves_no_gap_longer_than_its_interval() {
     let sent: Vec<_> = world.sent().iter().filter(|sent| sent.from == alice).map(|sent| sent.at).collect();
     let gaps: Vec<_> = sent.windows(2).map(|pair| pair[1].since(pair[0])).collect();
     assert!(gaps.iter().all(|gap| *gap <= seconds(25) + millis(20)), "{gaps:?}");
-    // 72 keepalives; some of them are handshakes.
-    assert!((70..=100).contains(&sent.len()), "{}", sent.len());
+    // 72 keepalives, and two messages more for each of 14 renewals.
+    assert!((70..=102).contains(&sent.len()), "{}", sent.len());
+    // A keepalive renews the session as data does, so that the next one never finds it dead.
+    assert!((14..=15).contains(&world.handshakes(alice, bob)), "{}", world.handshakes(alice, bob));
     assert!(world.drops(alice).is_empty() && world.drops(bob).is_empty());
 }
 

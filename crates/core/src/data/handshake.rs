@@ -91,10 +91,15 @@ impl Node {
         if peer.initiation_received.is_some_and(|at| now.since(at) < INITIATION_INTERVAL) {
             return Err(DropReason::HandshakeFlood);
         }
-        context.make_session(peer, now);
         context.advance(peer, now);
-        let session = peer.session.as_mut().ok_or(DropReason::HandshakeUnknownPeer)?;
-        let len = session.handle_initiation(bytes, now, context.outbox.room(RESPONSE_LEN))?;
+        let had_session = peer.session.is_some();
+        // A session made for it is kept only if it is authentic: a stranger can name any peer.
+        let mut session = peer.session.take().unwrap_or_else(|| Box::new(context.new_session(peer, now)));
+        let answered = session.handle_initiation(bytes, now, context.outbox.room(RESPONSE_LEN));
+        if answered.is_ok() || had_session {
+            peer.session = Some(session);
+        }
+        let len = answered?;
 
         // From here on the message is authentic.
         peer.initiation_received = Some(now);
@@ -102,6 +107,9 @@ impl Node {
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
         context.on_authenticated(peer, train.source, train.via, now);
         context.transmit_sealed(peer, len, now);
+        if peer.session.as_ref().is_some_and(|session| session.must_initiate(now)) {
+            context.initiate(peer, now);
+        }
         self.deadlines.arm_next(peer, now);
         Ok(())
     }
@@ -111,17 +119,16 @@ impl Node {
         let id = self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?;
         let peer = self.peers.peer(id).ok_or(DropReason::UnknownReceiver)?;
         let session = peer.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
-        let len = session.handle_response(receiver, bytes, now, context.outbox.room(RESPONSE_LEN))?;
+        session.handle_response(receiver, bytes, now, context.outbox.room(RESPONSE_LEN))?;
 
         // From here on the message is authentic.
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
         context.on_authenticated(peer, train.source, train.via, now);
         context.on_handshake_completed(peer, now);
-        if peer.staged.is_empty() {
-            // The keepalive tells the responder that we hold the keys; what was staged would tell it as well.
-            context.transmit_sealed(peer, len, now);
+        if !outbound::flush(peer, &mut self.scratch, context, now) {
+            // Nothing else tells the responder that we hold the keys.
+            context.send_keepalive(peer, now);
         }
-        outbound::flush(peer, &mut self.scratch, context, now);
         self.deadlines.arm_next(peer, now);
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::context::Local;
 use crate::data::allowed_ips::AllowedIps;
 use crate::data::allowlist::{FlowKey, flow_key};
 use crate::data::coalesce::Coalescer;
-use crate::data::session::Opened;
+use crate::data::session::{Content, REKEY_ON_RECEIVE};
 use crate::data::{ecn, outbound};
 use crate::node::Node;
 use crate::peer::Peer;
@@ -23,6 +23,8 @@ use crate::{DropReason, Instant, UdpTrain};
 /// What holds from one datagram of a train to the next.
 #[derive(Default)]
 struct Course {
+    /// The receiver index that was last looked up, and whose it is.
+    receiver: Option<(u32, PeerId)>,
     /// The peer that was last brought up to the train's time.
     attended: Option<PeerId>,
     /// The packet that was last admitted.
@@ -85,7 +87,11 @@ impl Node {
         course: &mut Course,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let id = self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?;
+        let id = match course.receiver {
+            Some((known, id)) if known == receiver => id,
+            _ => self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?,
+        };
+        course.receiver = Some((receiver, id));
         let is_new = course.attended != Some(id);
         if is_new {
             self.arm_attended(course, now);
@@ -97,17 +103,16 @@ impl Node {
         }
         let session = peer.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         let room = self.context.outbox.room(message.len());
-        let opened = session.open(counter, message, now, room)?;
+        let opened = session.open(receiver, counter, message, now, room)?;
 
         // From here on the message is authentic.
-        let is_confirmed = session.confirms(receiver);
-        let delivered = match opened {
-            Opened::Keepalive => Ok(0),
-            Opened::Malformed => Err(DropReason::InboundMalformed),
-            Opened::Packet(len) => {
+        let delivered = match opened.content {
+            Content::Keepalive => Ok(0),
+            Content::Malformed => Err(DropReason::InboundMalformed),
+            Content::Packet(len) => {
                 let packet = &mut room[..len];
-                ecn::carry_in(train.ecn, packet);
                 admit(packet, peer, allowed_ips, &self.context.local, &mut course.admitted, now).inspect(|_| {
+                    ecn::carry_in(train.ecn, packet);
                     tcp::clamp_mss(packet, self.context.local.mtu);
                 })
             }
@@ -119,12 +124,13 @@ impl Node {
         }
         peer.stats.received_wire_bytes.add(message.len() as u64);
         self.context.on_authenticated(peer, train.source, train.via, now);
-        if is_confirmed {
+        if opened.confirms {
             self.context.on_handshake_completed(peer, now);
         }
         if !peer.staged.is_empty() {
             outbound::flush(peer, &mut self.scratch, &mut self.context, now);
         }
+        self.context.renew(peer, REKEY_ON_RECEIVE, now);
         delivered.map(drop).inspect_err(|_| peer.stats.drops.add(1))
     }
 }

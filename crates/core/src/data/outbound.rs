@@ -11,7 +11,7 @@ use overlay_wire::tcp;
 use overlay_wire::wireguard::{DATA_OVERHEAD, padded_len};
 
 use crate::context::Context;
-use crate::data::session::Session;
+use crate::data::session::{REKEY_AFTER_TIME, Session};
 use crate::node::Node;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
@@ -68,7 +68,9 @@ impl Node {
 
         self.context.advance(peer, now);
         let sent = if peer.is_alive(now) {
-            send(peer, header, bytes, &mut self.scratch, &mut self.context, now)
+            let sent = send(peer, header, bytes, &mut self.scratch, &mut self.context, now);
+            self.context.renew(peer, REKEY_AFTER_TIME, now);
+            sent
         } else {
             stage(peer, header, bytes, &mut self.context, now);
             Ok(())
@@ -81,16 +83,21 @@ impl Node {
     }
 }
 
-/// Sends everything that waited for a session.
-pub(crate) fn flush(peer: &mut Peer, scratch: &mut Scratch, context: &mut Context, now: Instant) {
+/// Sends everything that waited for a session. False when nothing left.
+pub(crate) fn flush(peer: &mut Peer, scratch: &mut Scratch, context: &mut Context, now: Instant) -> bool {
+    let mut has_sent = false;
     while peer.is_alive(now)
         && let Some((header, mut packet)) = peer.staged.pop()
     {
-        if let Err(reason) = send(peer, &header, &mut packet, scratch, context, now) {
-            context.stats.count_drop(reason);
-            peer.stats.drops.add(1);
+        match send(peer, &header, &mut packet, scratch, context, now) {
+            Ok(()) => has_sent = true,
+            Err(reason) => {
+                context.stats.count_drop(reason);
+                peer.stats.drops.add(1);
+            }
         }
     }
+    has_sent
 }
 
 /// Keeps the packet until there is a session, and sees to it that there will be one.
@@ -98,7 +105,7 @@ fn stage(peer: &mut Peer, header: &VirtioHeader, bytes: &[u8], context: &mut Con
     let dropped = peer.staged.push(*header, bytes);
     context.stats.count_drops(DropReason::StagedOverflow, dropped);
     peer.stats.drops.add(dropped);
-    peer.on_wanted(now);
+    peer.on_wanted(now, &mut context.rng);
     context.advance(peer, now);
 }
 

@@ -2,19 +2,24 @@
 //!
 //! boringtun's `Tunn` is a session engine, not a WireGuard device. What the seam adds, and why:
 //!
-//! * **Time is lent.** `Tunn` reads a thread-local clock that is set before every call; its own notion of the current
-//!   time moves only in `update_timers`, which therefore runs before every train.
-//! * **Retries get jitter and back-off** by lending a clock that stands just before `REKEY_TIMEOUT` until the retry may
-//!   go out. For one peer the lent clock never runs backwards, and it is never ahead.
-//! * **Timers as in the kernel.** `Tunn` measures "nothing heard for 15 s" from the last packet heard and "nothing sent
-//!   for 10 s" from the last packet sent, so the first packet after an idle quarter of a minute would start a handshake
-//!   at once. Both are kept here, from the first packet that waits for an answer; `Tunn`'s own are held off
-//!   ([`Session::must_hold`]) or dropped.
-//! * **A next deadline**, computed from the same facts that `Tunn` keeps.
+//! * **Time is lent**: `Tunn` reads a thread-local clock that is set before every call that looks at it.
+//! * **`Tunn`'s own timers are switched off.** Its idea of the current time moves only in `update_timers`, and its rules
+//!   compare what was stamped with that time. It is moved for handshakes alone ([`Session::catch_up`]), so that sessions are
+//!   stamped right and data is stamped like the session it went through: no rule ever sees data that is younger than its
+//!   session. They would start handshakes too early (it counts 15 s of silence from the last packet heard, not from the
+//!   first that waits for an answer), renew without anything sent, and know neither jitter nor back-off.
+//! * **The paper's timers** (section 6) stand here instead: renewal after 120 s by sending and 165 s by receiving,
+//!   keepalives included; an answer to data within 10 s; a handshake after 15 s without one, repeated with jitter and given
+//!   up after 90 s; keys zeroed after 540 s; and a next deadline for all of it.
+//! * **Which session sends**, and whether its keys are proven and young enough: a mirror of what `Tunn` holds ([`Ring`]).
+//!   The one index whose session would overwrite the one in use, after seven that the peer did not confirm, goes to an
+//!   initiation of our own ([`Session::must_initiate`]).
 //! * **Counters at the end of their range** are refused before `Tunn` sees them: it would overflow.
 //!
 //! What it leaves out: padding (the caller's plaintext is padded), allowed IPs, staging, persistent keepalive, and
-//! handshakes after `Tunn` has given up. All of these are the caller's.
+//! who wants a handshake after one was given up. All of these are the caller's.
+
+mod ring;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,18 +31,30 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use mock_instant::MockClock;
+use overlay_wire::wireguard::INITIATION_LEN;
 
+use self::ring::Ring;
 use crate::{DropReason, Instant, PeerKey};
 
 /// An initiation is repeated after this long without a response (WireGuard paper, section 6.1).
 pub(crate) const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Retries are spread over this much more (paper, section 6.1: up to a third of a second).
 pub(crate) const MAX_JITTER: Duration = Duration::from_millis(333);
-/// First byte of a handshake initiation.
-const INITIATION: u8 = 1;
-const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
+/// Attempts end after this long without an answer (paper, section 6.1).
+pub(crate) const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
+/// Whoever began a session older than this begins the next one when it sends (paper, section 6.2).
+pub(crate) const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
+/// The same when it receives: early enough that a handshake is done before the session ends (paper, section 6.2).
+pub(crate) const REKEY_ON_RECEIVE: Duration = Duration::from_secs(180 - 10 - 5);
+/// A session older than this carries nothing (paper, section 6.2).
 const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
+/// All keys are zeroed this long after the last session was made (paper, section 6.3).
+const ZEROED_AFTER: Duration = Duration::from_secs(3 * 180);
+/// First byte of a data message.
+const DATA: u8 = 4;
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Room for every handshake message.
+const SCRATCH_LEN: usize = 256;
 /// Counters from here on are refused (paper, section 6.5: REJECT_AFTER_MESSAGES).
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
@@ -114,30 +131,34 @@ impl LocalKey {
 /// The sessions with one peer, and the handshake that makes the next one.
 pub(crate) struct Session {
     tunn: Tunn,
-    /// What `Tunn` believes the time to be: every time below is in it, as every time inside `Tunn`.
+    ring: Ring,
+    /// What `Tunn` believes the time to be: that of the last handshake message.
     current: Instant,
     /// The clock it was last lent.
     lent: Instant,
-    /// The initiation that is out: when it was sent, its sender index, when it may be repeated.
     in_flight: Option<InFlight>,
-    /// The newest session, confirmed or not.
+    /// Since when `Tunn` believes a handshake of ours to be under way, also after we have given it up.
+    begun: Option<Instant>,
+    /// When our last initiation was sent, and its sender index.
+    sent: Instant,
+    last_initiation: Option<u32>,
+    /// When the newest session was made, confirmed or not.
     established: Option<Instant>,
-    is_initiator: bool,
-    last_received: Instant,
-    last_data_sent: Option<Instant>,
-    last_data_received: Option<Instant>,
-    /// Real time of the first data sent since we last heard, and of the first data heard since we last sent.
+    /// When the newest session was made of those that both sides are known to have.
+    completed: Option<Instant>,
+    /// The index of the last response that we sent.
+    last_answer: Option<u32>,
+    /// The newest initiation that was good: older ones are replays.
+    newest_initiation: Option<Box<[u8; INITIATION_LEN]>>,
+    /// The first data sent since we last heard, and the first data heard since we last sent.
     unanswered_since: Option<Instant>,
     owes_answer_since: Option<Instant>,
-    /// The receiver index of a session that we responded to and that carried nothing yet.
-    unconfirmed: Option<u32>,
-    /// Whether `Tunn` has given up, and the caller knows.
-    has_given_up: bool,
 }
 
+/// An initiation that is out.
 struct InFlight {
-    sent: Instant,
-    sender_index: u32,
+    /// When the first one of this handshake was sent.
+    began: Instant,
     retry_at: Instant,
 }
 
@@ -145,22 +166,35 @@ struct InFlight {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,
-    Initiation(usize),
+    Initiation {
+        len: usize,
+        /// Whether the peer has been silent when it should have answered.
+        is_repeated: bool,
+    },
     Keepalive(usize),
-    /// The handshake was given up after 90 s, or no session was made for 540 s. All keys are gone.
+    /// The handshake was given up after 90 s, or no session was made for 540 s. No key is left but that of a session
+    /// that is not too old to be used.
     Expired {
         /// Whether initiations went unanswered.
         unanswered: bool,
     },
 }
 
+/// A data message that was authentic.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) content: Content,
+    /// Whether it is the first of a session that we responded to: the initiator has proven that it holds the keys.
+    pub(crate) confirms: bool,
+}
+
 /// What a data message held.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Opened {
-    /// An IP packet of this many bytes at the start of the output.
+pub(crate) enum Content {
+    /// What claims to be an IP packet: this many bytes at the start of the output.
     Packet(usize),
     Keepalive,
-    /// Authenticated, but no whole IP packet.
+    /// No whole IP packet.
     Malformed,
 }
 
@@ -186,30 +220,38 @@ impl Session {
         );
         let mut session = Self {
             tunn,
+            ring: Ring::default(),
             current: now,
             lent: anchor,
             in_flight: None,
+            begun: None,
+            sent: anchor,
+            last_initiation: None,
             established: None,
-            is_initiator: false,
-            last_received: now,
-            last_data_sent: None,
-            last_data_received: None,
+            completed: None,
+            last_answer: None,
+            newest_initiation: None,
             unanswered_since: None,
             owes_answer_since: None,
-            unconfirmed: None,
-            // In a simulation `Tunn` is born long after its clock began and gives up at once: nobody need know.
-            has_given_up: true,
         };
-        session.advance(now, REKEY_TIMEOUT, &mut [0; 256]);
+        session.catch_up(now);
         session
+    }
+
+    /// The same with what `old` knows of replays: for a peer whose preshared key changed.
+    pub(crate) fn succeed(mut self, old: &Self, now: Instant) -> Self {
+        if let Some(initiation) = &old.newest_initiation {
+            // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer.
+            self.catch_up(now);
+            let _ = self.tunn.decapsulate(None, &initiation[..], &mut [0; SCRATCH_LEN]);
+            self.newest_initiation.clone_from(&old.newest_initiation);
+        }
+        self
     }
 
     /// Whether packets can be sealed now.
     pub(crate) fn is_alive(&self, now: Instant) -> bool {
-        // `Tunn` subtracts from the clock, which may stand earlier after another peer's call.
-        set_clock(now.max(self.lent));
-        self.tunn.time_since_last_handshake().is_some()
-            && self.established.is_some_and(|at| now.since(at) < REJECT_AFTER_TIME)
+        self.ring.sending(now).is_some()
     }
 
     /// Whether an initiation is out and may still be answered.
@@ -217,83 +259,98 @@ impl Session {
         self.in_flight.is_some()
     }
 
-    /// Moves the session's time to `now` and does what is due: at most one message, written to `out`. Call before every
-    /// train and at [`Session::deadline`]. `retry_after` is the pause after an initiation sent here.
+    /// Whether we began the session in use and it is older than `age`: time for the next one. The paper asks this
+    /// whenever something was sent ([`REKEY_AFTER_TIME`]) and received ([`REKEY_ON_RECEIVE`]), never by a timer.
+    pub(crate) fn wants_renewal(&self, age: Duration, now: Instant) -> bool {
+        self.in_flight.is_none()
+            && self.ring.sending(now).is_some_and(|held| held.is_initiator && now.since(held.made) >= age)
+    }
+
+    /// Does what is due by `now`: at most one message, written to `out`. Call before every train and at
+    /// [`Session::deadline`]. `retry_after` is the pause after an initiation sent here.
     pub(crate) fn advance(&mut self, now: Instant, retry_after: Duration, out: &mut [u8]) -> Due {
-        if !self.must_hold(now) {
-            self.current = self.lend(now);
-            match self.tunn.update_timers(out) {
-                TunnResult::WriteToNetwork(message) if message[0] == INITIATION => {
-                    let len = message.len();
-                    self.on_initiation_sent(now, retry_after, &out[..len]);
-                    return Due::Initiation(len);
-                }
-                // A keepalive by `Tunn`'s own rule: ours follows below when it is time. A counter is skipped.
-                TunnResult::WriteToNetwork(_) => {}
-                TunnResult::Err(WireGuardError::ConnectionExpired) if !self.has_given_up => {
-                    return self.give_up();
-                }
-                _ => {}
-            }
-        }
-        if has_passed(self.unanswered_since, KEEPALIVE_TIMEOUT + REKEY_TIMEOUT, now) {
-            self.unanswered_since = None;
-            if self.in_flight.is_none() {
-                return self.initiate(now, retry_after, out).map_or(Due::Nothing, Due::Initiation);
-            }
-        }
         if has_passed(self.owes_answer_since, KEEPALIVE_TIMEOUT, now) {
             self.owes_answer_since = None;
             if self.is_alive(now) {
                 return Due::Keepalive(self.seal(&[], now, out));
             }
         }
-        Due::Nothing
+        match &self.in_flight {
+            Some(in_flight) if now.since(in_flight.began) >= REKEY_ATTEMPT_TIME => {
+                self.in_flight = None;
+                self.catch_up(now);
+                Due::Expired { unanswered: true }
+            }
+            Some(in_flight) if now >= in_flight.retry_at => self.repeat(now, retry_after, out),
+            Some(_) => Due::Nothing,
+            None if has_passed(self.unanswered_since, KEEPALIVE_TIMEOUT + REKEY_TIMEOUT, now) => {
+                self.unanswered_since = None;
+                self.repeat(now, retry_after, out)
+            }
+            None if has_passed(self.established, ZEROED_AFTER, now) => {
+                self.catch_up(now);
+                self.forget(now);
+                Due::Expired { unanswered: false }
+            }
+            None => Due::Nothing,
+        }
     }
 
     /// When [`Session::advance`] has something to do next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        if let Some(in_flight) = &self.in_flight {
-            return Some(in_flight.retry_at);
-        }
-        let established = self.established?;
-        let sent_since = self.last_data_sent.is_some_and(|at| at > established);
-        let received_since = self.last_data_received.is_some_and(|at| at > established);
-        let lifetime = match (self.is_initiator, sent_since, received_since) {
-            (true, true, _) => REKEY_AFTER_TIME,
-            (true, false, true) => REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT,
-            _ => REJECT_AFTER_TIME * 3,
-        };
-        let unanswered = self.unanswered_since.map(|at| at + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT);
         let owed = self.owes_answer_since.map(|at| at + KEEPALIVE_TIMEOUT);
-        [Some(established + lifetime), unanswered, owed].into_iter().flatten().min()
+        let zeroed = self.established.map(|at| at + ZEROED_AFTER);
+        let unanswered = self.unanswered_since.map(|at| at + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT);
+        match &self.in_flight {
+            Some(in_flight) => [Some(in_flight.retry_at), owed].into_iter().flatten().min(),
+            None => [owed, unanswered, zeroed].into_iter().flatten().min(),
+        }
     }
 
-    /// Begins a handshake, also after `Tunn` has given up. `retry_after`: when it is repeated without an answer.
+    /// Begins a handshake, or repeats one. `retry_after`: when it is repeated without an answer.
     pub(crate) fn initiate(&mut self, now: Instant, retry_after: Duration, out: &mut [u8]) -> Option<usize> {
+        if self.begun.is_none() {
+            self.catch_up(now);
+        }
         self.lend(now);
         let TunnResult::WriteToNetwork(message) = self.tunn.format_handshake_initiation(out, true) else {
             return None;
         };
         let len = message.len();
-        self.has_given_up = false;
-        self.on_initiation_sent(now, retry_after, &out[..len]);
-        Some(len)
+        Some(self.on_initiation_made(len, now, retry_after, out))
     }
 
-    /// Seals one padded plaintext; `out` holds at least 32 bytes more. Only while [`Session::is_alive`].
+    fn repeat(&mut self, now: Instant, retry_after: Duration, out: &mut [u8]) -> Due {
+        let len = self.initiate(now, retry_after, out);
+        len.map_or(Due::Nothing, |len| Due::Initiation { len, is_repeated: true })
+    }
+
+    /// Somebody waits: an initiation that backed off is repeated `retry_after` after it was sent.
+    pub(crate) fn hasten(&mut self, retry_after: Duration) {
+        if let Some(in_flight) = &mut self.in_flight
+            && in_flight.retry_at > self.sent + REKEY_TIMEOUT + MAX_JITTER
+        {
+            in_flight.retry_at = self.sent + retry_after;
+        }
+    }
+
+    /// Seals one padded plaintext; `out` holds at least 32 bytes more. Only while [`Session::is_alive`]: answers 0
+    /// otherwise.
     pub(crate) fn seal(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
-        let TunnResult::WriteToNetwork(message) = self.tunn.encapsulate(plaintext, out) else {
-            return 0;
-        };
-        let len = message.len();
-        self.on_sent(now, !plaintext.is_empty());
-        len
+        match self.tunn.encapsulate(plaintext, out) {
+            TunnResult::WriteToNetwork(message) if message[0] == DATA => {
+                let len = message.len();
+                self.on_sent(now, !plaintext.is_empty());
+                len
+            }
+            _ => 0,
+        }
     }
 
     /// Opens a data message into `out`, which is at least as long as the message.
     pub(crate) fn open(
         &mut self,
+        receiver_index: u32,
         counter: u64,
         message: &[u8],
         now: Instant,
@@ -302,12 +359,14 @@ impl Session {
         if counter >= REJECT_AFTER_MESSAGES {
             return Err(DropReason::CounterExhausted);
         }
-        self.lend(now);
-        let opened = match self.tunn.decapsulate(None, message, out) {
-            TunnResult::WriteToTunnelV4(packet, _) => Opened::Packet(packet.len()),
-            TunnResult::WriteToTunnelV6(packet, _) => Opened::Packet(packet.len()),
-            TunnResult::Done => Opened::Keepalive,
-            TunnResult::Err(WireGuardError::InvalidPacket) => Opened::Malformed,
+        if !self.ring.accepts(receiver_index, now) {
+            return Err(DropReason::UnknownReceiver);
+        }
+        let content = match self.tunn.decapsulate(None, message, out) {
+            TunnResult::WriteToTunnelV4(packet, _) => Content::Packet(packet.len()),
+            TunnResult::WriteToTunnelV6(packet, _) => Content::Packet(packet.len()),
+            TunnResult::Done => Content::Keepalive,
+            TunnResult::Err(WireGuardError::InvalidPacket) => Content::Malformed,
             TunnResult::Err(WireGuardError::InvalidCounter | WireGuardError::DuplicateCounter) => {
                 return Err(DropReason::Replay);
             }
@@ -316,14 +375,16 @@ impl Session {
             }
             _ => return Err(DropReason::Forged),
         };
-        self.on_received(now, matches!(opened, Opened::Packet(_)));
-        Ok(opened)
+        self.on_received(now, matches!(content, Content::Packet(_)));
+        Ok(Opened { content, confirms: self.confirms(receiver_index) })
     }
 
-    /// Whether data through this receiver index is the first of a session that we responded to: it proves that the
-    /// initiator holds the keys.
-    pub(crate) fn confirms(&mut self, receiver_index: u32) -> bool {
-        self.unconfirmed.take_if(|index| *index == receiver_index).is_some()
+    fn confirms(&mut self, receiver_index: u32) -> bool {
+        let Some(made) = self.ring.on_opened(receiver_index) else { return false };
+        // Where both sides began at once each handshake makes a session; the second one is no news.
+        let is_news = self.completed.is_none_or(|at| made > at);
+        self.completed = self.completed.max(Some(made));
+        is_news
     }
 
     /// Answers an initiation: the response, `len` bytes of `out`.
@@ -333,15 +394,16 @@ impl Session {
         now: Instant,
         out: &mut [u8],
     ) -> Result<usize, DropReason> {
-        self.lend(now);
+        self.catch_up(now);
         match self.tunn.decapsulate(None, message, out) {
             TunnResult::WriteToNetwork(response) => {
                 let (len, index) = (response.len(), index_at(response, 4));
-                self.has_given_up = false;
-                self.unconfirmed = Some(index);
+                self.ring.on_made(index, false, self.current);
+                self.newest_initiation = message.try_into().ok().map(Box::new);
+                self.last_answer = Some(index);
                 // `Tunn` forgets an initiation of its own when it answers one: its response still counts.
                 self.in_flight = None;
-                self.is_initiator = false;
+                self.begun = None;
                 self.established = Some(self.current);
                 self.on_received(now, false);
                 self.on_sent(now, false);
@@ -352,24 +414,35 @@ impl Session {
         }
     }
 
-    /// Completes a handshake that we began: the keepalive that confirms it, `len` bytes of `out`.
+    /// Whether it is time to call a peer that has just been answered: the next response would overwrite the session in
+    /// use, because the peer calls and calls and does not confirm, and our own initiation takes that index; or `Tunn`'s
+    /// time stood still for a handshake of ours, and the session made just now seems too old.
+    pub(crate) fn must_initiate(&self, now: Instant) -> bool {
+        self.last_answer.is_some_and(|index| self.ring.is_threatened_after(index, now))
+            || now.since(self.current) > REKEY_TIMEOUT
+    }
+
+    /// Completes a handshake that we began. `Tunn` writes a keepalive to `out`; the caller has something better, or seals
+    /// its own.
     pub(crate) fn handle_response(
         &mut self,
         receiver_index: u32,
         message: &[u8],
         now: Instant,
         out: &mut [u8],
-    ) -> Result<usize, DropReason> {
-        self.lend(now);
+    ) -> Result<(), DropReason> {
+        self.catch_up(now);
         match self.tunn.decapsulate(None, message, out) {
-            TunnResult::WriteToNetwork(keepalive) => {
-                let len = keepalive.len();
-                self.in_flight.take_if(|in_flight| in_flight.sender_index == receiver_index);
-                self.is_initiator = true;
+            TunnResult::WriteToNetwork(_) => {
+                if self.last_initiation == Some(receiver_index) {
+                    self.in_flight = None;
+                    self.begun = None;
+                }
+                self.completed = Some(self.current);
+                self.ring.on_made(receiver_index, true, self.current);
                 self.established = Some(self.current);
-                self.unconfirmed = None;
                 self.on_received(now, false);
-                Ok(len)
+                Ok(())
             }
             _ => Err(DropReason::HandshakeForged),
         }
@@ -379,68 +452,79 @@ impl Session {
     pub(crate) fn handle_cookie(&mut self, message: &[u8], now: Instant, out: &mut [u8]) -> Result<(), DropReason> {
         self.lend(now);
         match self.tunn.decapsulate(None, message, out) {
-            TunnResult::Done => {
-                self.last_received = self.current;
-                Ok(())
-            }
+            TunnResult::Done => Ok(()),
             _ => Err(DropReason::HandshakeForged),
         }
     }
 
-    /// Whether `update_timers` would start a handshake too early: nothing was heard for 15 s, but the first packet that
-    /// asks for an answer is younger. Its clock stands still meanwhile, for at most those 15 s, and never over the
-    /// moment at which the session is renewed or rejected.
-    fn must_hold(&self, now: Instant) -> bool {
-        let limit = KEEPALIVE_TIMEOUT + REKEY_TIMEOUT;
-        let lifetime = if self.is_initiator { REKEY_AFTER_TIME } else { REJECT_AFTER_TIME };
-        self.in_flight.is_none()
-            && self.unanswered_since.is_some_and(|at| now.since(at) < limit)
-            && now.since(self.last_received) >= limit
-            && self.established.is_some_and(|at| now.since(at) < lifetime)
+    /// Brings `Tunn`'s own time up to `now`, so that the session made next is stamped with it.
+    fn catch_up(&mut self, now: Instant) {
+        let is_given_up = has_passed(self.begun, REKEY_ATTEMPT_TIME, now);
+        if is_given_up && self.is_alive(now) {
+            // `Tunn` would drop the session in use with the handshake that failed. What is made meanwhile seems older
+            // than it is: renewed early by whoever began it, or by us at once ([`Session::must_initiate`]).
+            return;
+        }
+        self.lend(now);
+        if self.begun.is_some() && !is_given_up {
+            // Just before `Tunn` would repeat the initiation on its own: that is not its to decide.
+            let limit = self.sent + (REKEY_TIMEOUT - Duration::from_nanos(1));
+            self.lent = now.min(limit).max(self.current);
+            set_clock(self.lent);
+        }
+        self.current = self.lent;
+        if let TunnResult::Err(WireGuardError::ConnectionExpired) = self.tunn.update_timers(&mut [0; SCRATCH_LEN]) {
+            self.forget(now);
+        }
     }
 
-    /// Sets `Tunn`'s clock to `now`, or to just before its retry while that has to wait.
-    fn lend(&mut self, now: Instant) -> Instant {
-        let lent = match &self.in_flight {
-            Some(in_flight) if now < in_flight.retry_at => {
-                now.min(in_flight.sent + (REKEY_TIMEOUT - Duration::from_nanos(1)))
-            }
-            _ => now,
-        };
-        self.lent = lent.max(self.lent);
+    /// `Tunn` has forgotten all keys, and the handshake that was under way. One that is wanted still begins again.
+    fn forget(&mut self, now: Instant) {
+        self.ring.clear();
+        self.begun = None;
+        self.established = None;
+        self.unanswered_since = None;
+        self.owes_answer_since = None;
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.retry_at = now;
+        }
+    }
+
+    /// Sets `Tunn`'s clock, which never runs backwards.
+    fn lend(&mut self, now: Instant) {
+        self.lent = now.max(self.lent);
         set_clock(self.lent);
-        self.lent
     }
 
-    fn on_initiation_sent(&mut self, now: Instant, retry_after: Duration, message: &[u8]) {
-        let sender_index = index_at(message, 4);
-        self.in_flight = Some(InFlight { sent: self.lent, sender_index, retry_at: now + retry_after });
+    /// Takes note of the initiation of `len` bytes in `out`, which becomes another one if the index after it would be
+    /// that of the session in use: a response is never given that one.
+    fn on_initiation_made(&mut self, len: usize, now: Instant, retry_after: Duration, out: &mut [u8]) -> usize {
+        let mut len = len;
+        if self.ring.is_threatened_after(index_at(out, 4), now)
+            && let TunnResult::WriteToNetwork(message) = self.tunn.format_handshake_initiation(out, true)
+        {
+            len = message.len();
+        }
+        let began = self.in_flight.as_ref().map_or(now, |in_flight| in_flight.began);
+        self.in_flight = Some(InFlight { began, retry_at: now + retry_after });
+        self.begun.get_or_insert(self.current);
+        self.sent = self.lent;
+        self.last_initiation = Some(index_at(out, 4));
+        len
     }
 
     fn on_sent(&mut self, now: Instant, is_data: bool) {
         self.owes_answer_since = None;
         if is_data {
-            self.last_data_sent = Some(self.current);
             self.unanswered_since.get_or_insert(now);
         }
     }
 
     fn on_received(&mut self, now: Instant, is_data: bool) {
-        self.last_received = self.current;
         self.unanswered_since = None;
         if is_data {
-            self.last_data_received = Some(self.current);
             self.owes_answer_since.get_or_insert(now);
         }
-    }
-
-    fn give_up(&mut self) -> Due {
-        self.has_given_up = true;
-        let unanswered = self.in_flight.take().is_some();
-        self.established = None;
-        self.unanswered_since = None;
-        self.owes_answer_since = None;
-        Due::Expired { unanswered }
     }
 }
 

@@ -153,6 +153,11 @@ impl World {
         self.hosts[host.0].wakeups
     }
 
+    /// How often a node wrote to TUN: less than packets were received where it joined some into super-packets.
+    pub fn tun_writes(&self, host: HostId) -> u64 {
+        self.hosts[host.0].tun_writes
+    }
+
     fn new_peer(&self, peer: HostId) -> PeerConfig {
         let peer = &self.hosts[peer.0];
         let host_net = |address: IpAddr| IpNet::from(address);

@@ -126,7 +126,7 @@ impl World {
             lines.extend(host.received.iter().map(line));
             lines.extend(host.events.iter().map(|(at, event)| (*at, format!("{at:?} host {number} {event:?}"))));
         }
-        lines.sort();
+        lines.sort_by_key(|(at, _)| *at);
         lines.into_iter().map(|(_, line)| line).collect()
     }
 }
