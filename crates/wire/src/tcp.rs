@@ -4,7 +4,7 @@
 //! it works where ICMP is filtered (RFC 4459 section 3.2).
 
 use crate::checksum;
-use crate::ip::{Header, Packet, Version};
+use crate::ip::{Header, ICMPV6, Packet, TCP, UDP, Version};
 
 /// The flag of the two segments that may carry the option.
 const SYN: u8 = 0x02;
@@ -14,6 +14,7 @@ const OPTION_MSS: u8 = 2;
 const OPTION_MSS_LEN: usize = 4;
 /// TCP header without options, in bytes.
 const HEADER_LEN: usize = 20;
+const FLAGS: usize = 13;
 const CHECKSUM: usize = 16;
 
 /// Lowers the MSS option of a SYN or SYN-ACK to what fits `mtu`, the inner MTU in bytes: `mtu` less 40 for IPv4, less
@@ -22,6 +23,9 @@ const CHECKSUM: usize = 16;
 /// The packet's checksum is updated, not computed, so it must be a finished one. A packet that cannot be read, a
 /// later fragment, and an `mtu` with no room for a single byte change nothing.
 pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
+    if is_plainly_no_syn(packet) {
+        return false;
+    }
     let Some((tcp_at, version)) = syn(packet) else { return false };
     let headers_len = match version {
         Version::V4 => 40,
@@ -30,6 +34,18 @@ pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
     // An MTU beyond what the option can say limits nothing.
     let Some(limit) = mtu.checked_sub(headers_len).and_then(|limit| u16::try_from(limit).ok()) else { return false };
     limit > 0 && clamp_options(&mut packet[tcp_at..], limit)
+}
+
+/// What a glance tells of nearly every packet: no options, no extension headers, and no SYN.
+#[inline]
+fn is_plainly_no_syn(packet: &[u8]) -> bool {
+    let lacks_syn = |flags_at: usize| packet.get(flags_at).is_some_and(|flags| flags & SYN == 0);
+    match packet {
+        [0x45, _, _, _, _, _, _, _, _, protocol, ..] => *protocol != TCP || lacks_syn(20 + FLAGS),
+        [0x60..=0x6f, _, _, _, _, _, TCP, ..] => lacks_syn(40 + FLAGS),
+        [0x60..=0x6f, _, _, _, _, _, UDP | ICMPV6, ..] => true,
+        _ => false,
+    }
 }
 
 /// Where the TCP header begins, if this is a packet with SYN.
