@@ -7,6 +7,7 @@ mod lab;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lab::footprint::Footprint;
@@ -166,29 +167,31 @@ fn without_root_it_says_so_and_how_to_get_it() {
     let Some(pair) = Pair::new("no root") else { return };
     let host = &pair.a;
     let before = Footprint::of(host);
-    // Readable by anybody: the binary, and a folder with config and key that belong to nobody.
-    let dir = pair.lab.dir().join("public");
-    fs::create_dir(&dir).expect("a folder of our own");
-    fs::copy(env!("CARGO_BIN_EXE_overlay"), dir.join("overlay")).expect("a copy of the binary");
-    fs::write(dir.join("overlay.toml"), GOOD).expect("a file of our own");
-    fs::copy(host.private_key_file(), dir.join("private.key")).expect("a copy of the key");
-    for path in [&dir, &dir.join("overlay.toml"), &dir.join("private.key")] {
-        chown(path, Some(65534), Some(65534)).expect("our own file");
+    let dir = folder_of_nobody(&pair);
+    for (arguments, again) in [("up overlay.toml", "overlay.toml"), ("up -d overlay.toml", "-d overlay.toml")] {
+        refused(
+            &as_nobody(host, &dir, arguments),
+            4,
+            "creating a network interface needs root",
+            Some("this process lacks the capability CAP_NET_ADMIN"),
+            &format!("sudo overlay up {again}"),
+        );
     }
-    for path in [pair.lab.dir(), &dir, &dir.join("overlay")] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own file");
-    }
-    let mut command =
-        host.command("setpriv --reuid 65534 --regid 65534 --clear-groups ./overlay --runtime-dir run up overlay.toml");
-    let said = finished(command.current_dir(&dir));
-    refused(
-        &said,
-        4,
-        "creating a network interface needs root",
-        Some("this process lacks the capability CAP_NET_ADMIN"),
-        "sudo overlay up overlay.toml",
-    );
     before.assert_unchanged(host);
+}
+
+#[test]
+fn files_of_root_are_a_matter_of_permission_and_not_of_the_config() {
+    let Some(pair) = Pair::new("files of root") else { return };
+    let dir = folder_of_nobody(&pair);
+    let shut = |file: &str| {
+        chown(dir.join(file), Some(0), Some(0)).expect("our own file");
+        fs::set_permissions(dir.join(file), fs::Permissions::from_mode(0o600)).expect("our own file");
+        as_nobody(&pair.a, &dir, "config check overlay.toml")
+    };
+    let sudo = "run the same command with sudo";
+    refused(&shut("private.key"), 4, "the key file `private.key` cannot be read: permission denied", None, sudo);
+    refused(&shut("overlay.toml"), 4, "the config `overlay.toml` cannot be read: permission denied", None, sudo);
 }
 
 #[test]
@@ -322,6 +325,123 @@ fn with_json_an_error_is_one_object_on_stdout() {
     assert_eq!(object["message"], "there is no config `missing.toml`");
     assert_eq!(in_its_folder(&pair.a, "--json status").code, 3);
     assert_eq!(in_its_folder(&pair.a, "no-such-verb").code, 2);
+}
+
+#[test]
+fn a_detached_daemon_that_loses_its_interface_says_so_once_and_in_its_log() {
+    let Some(pair) = Pair::new("interface deleted") else { return };
+    let host = &pair.a;
+    let name = host.interface();
+    host.write("overlay.toml", pair.config_of_a(Outside::V4));
+    let said = in_its_folder(host, "up -d overlay.toml");
+    assert_eq!(said.code, 0, "{said:?}");
+    host.ip(&format!("link delete {name}"));
+    let socket = host.runtime_dir().join(format!("{name}.sock"));
+    within(SHORTLY, "the daemon to end", || (!socket.exists()).then_some(()));
+    let log = fs::read_to_string(host.runtime_dir().join(format!("{name}.log"))).expect("a detached daemon has a log");
+    let told: Vec<_> = log.lines().filter(|line| line.contains("cannot be used any more")).collect();
+    assert!(matches!(told[..], [line] if line.contains("ERROR")), "{log}");
+}
+
+#[test]
+fn after_a_killed_daemon_the_way_to_clean_up_is_named() {
+    let Some(pair) = Pair::new("killed") else { return };
+    let host = &pair.a;
+    let name = host.interface();
+    host.overlay_up(&pair.config_of_a(Outside::V4)).kill9();
+    refused(
+        &in_its_folder(host, "status"),
+        3,
+        "no daemon is running",
+        Some(&format!("that of `{name}` was killed, and what it added to this host is still there")),
+        &format!("sudo overlay down {name}"),
+    );
+}
+
+#[test]
+fn a_config_that_broke_or_went_away_still_stands_for_its_daemon() {
+    let Some(pair) = Pair::new("config gone") else { return };
+    let host = &pair.a;
+    let overlay = host.overlay_up(&pair.config_of_a(Outside::V4));
+    fs::write(overlay.config(), "no toml at all [").expect("our own file");
+    let said = in_its_folder(host, "reload ./overlay.toml");
+    let lines: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(
+        (said.code, &lines[..]),
+        (5, &["error: nothing was reloaded: the config in force before stays in force"][..])
+    );
+    let path = overlay.config();
+    fs::remove_file(&path).expect("our own file");
+    refused(
+        &in_its_folder(host, "reload overlay.toml"),
+        5,
+        "nothing was reloaded: the config in force before stays in force",
+        Some(&format!("there is no config `{}`", path.display())),
+        &format!("`overlay config init -o {}` writes a commented one to start from", path.display()),
+    );
+    assert_eq!(overlay.status()["interface"]["config"], path.display().to_string());
+    assert_eq!(in_its_folder(host, "down overlay.toml").code, 0);
+    assert_eq!(overlay.finish_within(SHORTLY).code, 0);
+}
+
+#[test]
+fn a_ping_that_cannot_be_answered_says_why() {
+    let Some(pair) = Pair::new("ping") else { return };
+    let host = &pair.a;
+    let _overlay = host.overlay_up(&pair.config_of_a(Outside::V4));
+    let hint = "overlay status shows the addresses of each peer";
+    refused(&in_its_folder(host, "ping 10.77.0.9"), 6, "no peer has 10.77.0.9 in its allowed_ips", None, hint);
+    let own = "no peer has 10.77.0.1 in its allowed_ips";
+    refused(&in_its_folder(host, "ping 10.77.0.1"), 6, own, Some("it is this host's own address"), hint);
+
+    let said = in_its_folder(host, "ping b -c 1 -W 0.2");
+    let lines = "error: b (10.77.0.2) does not answer\n\
+                 cause: its state is \"handshaking\", and there was no handshake with it\nhint: overlay status\n";
+    assert!(said.code == 8 && said.stderr.ends_with(lines), "{said:?}");
+
+    // The same runtime folder, seen from another namespace.
+    let line = format!("{} --runtime-dir {} ping b -c 1", env!("CARGO_BIN_EXE_overlay"), host.runtime_dir().display());
+    let said = pair.b.run(&line);
+    let error = format!("error: interface `{}` is in another network namespace\n", host.interface());
+    assert!(said.code == 6 && said.stderr.contains(&error), "{said:?}");
+    let hint = said.stderr.lines().find_map(|line| line.strip_prefix("hint: sudo ")).expect("a command");
+    let words = hint.replace("overlay ping", &line.replace(" b -c 1", ""));
+    let said = pair.b.run(["sh", "-c", &format!("{words} -c 1 -W 0.2")]);
+    assert!(said.stderr.contains("b (10.77.0.2) does not answer"), "the hint leads to where the daemon is: {said:?}");
+}
+
+#[test]
+fn a_checked_config_as_json_lists_its_problems_once() {
+    let Some(pair) = Pair::new("check as json") else { return };
+    pair.a.write("overlay.toml", GOOD.replace("listen_port", "listen_prot").replace("/24", "/33"));
+    let said = in_its_folder(&pair.a, "--json config check overlay.toml");
+    let object: serde_json::Value = serde_json::from_str(&said.stdout).expect("one object");
+    let kinds: Vec<_> =
+        object["problems"].as_array().expect("a list").iter().filter_map(|it| it["kind"].as_str()).collect();
+    assert_eq!((said.code, kinds), (5, vec!["bad_cidr", "unknown_key"]));
+    assert!(object.get("details").is_none(), "{object:#}");
+}
+
+/// A folder with the binary, a config and its key that belongs to nobody.
+fn folder_of_nobody(pair: &Pair) -> PathBuf {
+    let dir = pair.lab.dir().join("public");
+    fs::create_dir(&dir).expect("a folder of our own");
+    fs::copy(env!("CARGO_BIN_EXE_overlay"), dir.join("overlay")).expect("a copy of the binary");
+    fs::write(dir.join("overlay.toml"), GOOD).expect("a file of our own");
+    fs::copy(pair.a.private_key_file(), dir.join("private.key")).expect("a copy of the key");
+    for path in [&dir, &dir.join("overlay.toml"), &dir.join("private.key")] {
+        chown(path, Some(65534), Some(65534)).expect("our own file");
+    }
+    for path in [pair.lab.dir(), &dir, &dir.join("overlay")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own file");
+    }
+    dir
+}
+
+/// A verb, run in that folder by the user nobody.
+fn as_nobody(host: &Host, dir: &Path, arguments: &str) -> Finished {
+    let line = "setpriv --reuid 65534 --regid 65534 --clear-groups ./overlay --runtime-dir run";
+    finished(host.command(format!("{line} {arguments}")).current_dir(dir))
 }
 
 /// A verb, run in the host's folder so that messages hold relative paths.

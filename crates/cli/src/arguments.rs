@@ -1,18 +1,21 @@
 //! The command line: verbs, arguments, what `--help` says.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use ipnet::IpNet;
 use overlay_daemon::Failure;
 use overlay_daemon::client::RUNTIME_DIR;
+use overlay_daemon::config::parse_address;
 use overlay_daemon::failure::ExitKind;
 
 /// The network for AI agents: one stable virtual IP each, over WireGuard.
 #[derive(Debug, Parser)]
 #[command(name = "overlay", version, subcommand_required = true, arg_required_else_help = false)]
-#[command(disable_help_subcommand = true, max_term_width = 100)]
+#[command(max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -50,10 +53,10 @@ pub(crate) enum Verb {
     /// Measure the round trip to a peer
     Ping(Ping),
     /// Make keys
-    #[command(subcommand, subcommand_required = true)]
+    #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Key(Key),
     /// Write, check or describe a config
-    #[command(subcommand, subcommand_required = true)]
+    #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Config(Config),
     /// Turn a wg-quick config into one of ours
     Import(Import),
@@ -146,6 +149,10 @@ pub(crate) enum Config {
         /// Write it to a new FILE, and a private key beside it if there is none
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+
+        /// A virtual IP of this host with its prefix, instead of 10.77.0.1/24; any number of times
+        #[arg(long = "address", value_name = "CIDR", value_parser = address)]
+        addresses: Vec<IpNet>,
     },
     /// Say whether a config is right, and what is wrong with it where it is not
     Check {
@@ -195,30 +202,68 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A virtual IP of this host.
+fn address(text: &str) -> Result<IpNet, String> {
+    parse_address(text).map_err(|problem| match problem.hint {
+        Some(hint) => format!("{}; {hint}", problem.message),
+        None => problem.message,
+    })
+}
+
 /// What was wrong with a command line, in our three lines.
-pub(crate) fn failure(error: &clap::Error) -> Failure {
+pub(crate) fn failure(error: &clap::Error, line: &[OsString]) -> Failure {
+    let (typed, command) = as_far_as_known(line);
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     // The first paragraph says what; tip and usage follow.
     let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let is_top = typed == command.get_name();
     let what = match error.kind() {
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            "no verb was given".into()
-        }
+        ErrorKind::MissingSubcommand if is_top => "no verb was given".to_owned(),
+        ErrorKind::MissingSubcommand => format!("no verb was given after `{typed}`"),
         _ => what.join(" ").replace('\'', "`"),
     };
-    let suggestion = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
-        .into_iter()
-        .find_map(|kind| match error.get(kind)? {
-            ContextValue::String(word) => Some(word.clone()),
-            ContextValue::Strings(words) => words.first().cloned(),
-            _ => None,
-        });
-    let hint = match suggestion {
-        Some(word) => format!("did you mean `{word}`?"),
-        None => "overlay --help".to_owned(),
+    let verbs: Vec<String> = command.get_subcommands().map(|verb| format!("{typed} {}", verb.get_name())).collect();
+    let hint = match (suggestion(error), verbs.as_slice()) {
+        (Some(word), _) => format!("did you mean `{word}`?"),
+        (None, [others @ .., last]) if !is_top => format!("{} or {last}", others.join(", ")),
+        (None, _) => format!("{typed} --help"),
     };
     Failure::new(ExitKind::Usage, what).with_hint(hint)
+}
+
+/// The verb that was typed, as `overlay key gen`, and its description.
+fn as_far_as_known(line: &[OsString]) -> (String, clap::Command) {
+    let mut command = Arguments::command();
+    let mut typed = command.get_name().to_owned();
+    for word in line.iter().skip(1).filter_map(|word| word.to_str()) {
+        if let Some(verb) = command.find_subcommand(word).cloned() {
+            typed = format!("{typed} {}", verb.get_name());
+            command = verb;
+        }
+    }
+    (typed, command)
+}
+
+/// The word that was most likely meant: what the parser thinks similar, where it differs by a slip of the keyboard or
+/// was not written to its end.
+fn suggestion(error: &clap::Error) -> Option<String> {
+    let pairs = [
+        (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
+        (ContextKind::InvalidArg, ContextKind::SuggestedArg),
+        (ContextKind::InvalidValue, ContextKind::SuggestedValue),
+    ];
+    pairs.into_iter().find_map(|(invalid, suggested)| {
+        let Some(ContextValue::String(typed)) = error.get(invalid) else { return None };
+        let words = match error.get(suggested)? {
+            ContextValue::String(word) => vec![word.clone()],
+            ContextValue::Strings(words) => words.clone(),
+            _ => Vec::new(),
+        };
+        words.into_iter().find(|word| {
+            word.starts_with(typed) || strsim::damerau_levenshtein(word, typed) <= (word.len() / 4).clamp(1, 3)
+        })
+    })
 }
 
 #[cfg(test)]

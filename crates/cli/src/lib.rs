@@ -46,7 +46,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Down(arguments) => verbs::down::run(&session, &arguments).map(success),
         Verb::Reload(arguments) => verbs::reload::run(&session, &arguments).map(success),
         Verb::Status(arguments) => verbs::status::run(&session, &arguments).map(success),
-        Verb::Ping(arguments) => verbs::ping::run(&session, &arguments),
+        Verb::Ping(arguments) => verbs::ping::run(&session, &arguments).map(success),
         Verb::Key(verb) => verbs::key::run(&session, &verb).map(success),
         Verb::Config(verb) => verbs::config::run(&session, &verb),
         Verb::Import(arguments) => verbs::import::run(&session, &arguments).map(success),
@@ -64,7 +64,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let output = Output::new(arguments.iter().any(|argument| argument == "--json"));
-    fail(&output, arguments::failure(error))
+    fail(&output, arguments::failure(error, arguments))
 }
 
 fn fail(output: &Output, failure: Failure) -> ExitCode {

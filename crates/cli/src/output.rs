@@ -70,7 +70,8 @@ impl Output {
     /// A failure: three lines on stderr, or an object on stdout.
     pub(crate) fn failure(&self, failure: Failure) {
         if self.json {
-            self.json_line(&FailureBody::from(failure));
+            // Whoever has stopped reading still gets the exit code.
+            self.offer_json(&FailureBody::from(failure));
         } else {
             self.say(&rendered(&failure, self.color));
         }

@@ -1,7 +1,7 @@
 //! What a verb is given: where daemons are looked for, how to print, and a runtime to ask them on.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf, absolute};
 
 use overlay_daemon::Failure;
 use overlay_daemon::client::Client;
@@ -26,10 +26,34 @@ impl Session {
         Self { runtime_dir: global.runtime_dir.clone(), verbose: global.verbose, output: Output::new(global.json) }
     }
 
-    /// The daemon that an argument names: by interface, by config file, or the only one that runs.
-    pub(crate) fn client(&self, argument: Option<&str>) -> Result<Client, Failure> {
-        let name = argument.map(interface_named).transpose()?;
-        Client::find(&self.runtime_dir, name.as_deref())
+    /// The daemon that an argument names: by interface, by config file, or the only one that runs. `command` is what
+    /// was typed, up to where the name belongs.
+    pub(crate) fn client(&self, argument: Option<&str>, command: &str) -> Result<Client, Failure> {
+        let name = argument.map(|argument| self.interface_named(argument));
+        Client::find(&self.runtime_dir, name.as_deref(), command)
+    }
+
+    /// The interface that an argument names. A config file stands for the daemon that was started with it, however it
+    /// reads by now; else for the interface in it; else, where it cannot be read, for its own name.
+    pub(crate) fn interface_named(&self, argument: &str) -> String {
+        if !config::is_path(argument) {
+            return argument.to_owned();
+        }
+        let path = Path::new(argument);
+        self.started_with(path)
+            .or_else(|| Config::load(path).ok().map(|config| config.interface.name))
+            .or_else(|| config::interface_name_of(path))
+            .unwrap_or_else(|| argument.to_owned())
+    }
+
+    /// The daemon whose config this file is. One that may not be asked is none.
+    fn started_with(&self, config: &Path) -> Option<String> {
+        let config = absolute(config).ok()?;
+        let daemons = Client::all(&self.runtime_dir).ok()?;
+        let found = daemons
+            .into_iter()
+            .find(|daemon| self.block_on(daemon.status()).is_ok_and(|status| status.interface.config == config));
+        found.map(|daemon| daemon.name().to_owned())
     }
 
     /// Runs one asynchronous conversation to its end.
@@ -41,10 +65,28 @@ impl Session {
     }
 }
 
-/// The interface an argument names: a config file stands for the interface in it.
-pub(crate) fn interface_named(argument: &str) -> Result<String, Failure> {
-    if !argument.contains('/') && !argument.ends_with(".toml") {
-        return Ok(argument.to_owned());
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_config_stands_for_the_interface_in_it_and_one_that_is_gone_or_broken_for_its_own_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let session =
+            Session { runtime_dir: folder.path().to_owned(), verbose: 0, output: Output { json: true, color: false } };
+        let file = folder.path().join("lab.toml");
+        let named = || session.interface_named(&file.display().to_string());
+        assert_eq!(named(), "lab");
+        fs::write(&file, "no toml at all [").expect("a file");
+        assert_eq!(named(), "lab");
+
+        let key = folder.path().join("own.key");
+        fs::write(&key, "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=\n").expect("a file");
+        let text = "[interface]\nname = \"other0\"\nprivate_key_file = \"own.key\"\naddresses = [\"10.77.0.1/24\"]\n";
+        fs::write(&file, text).expect("a file");
+        assert_eq!(named(), "other0");
+        assert_eq!(session.interface_named("lab"), "lab", "a bare name is nobody's file");
     }
-    Ok(Config::load(&config::resolve_path(argument))?.interface.name)
 }

@@ -6,8 +6,8 @@ use overlay_daemon::view::{PeerState, PeerStatus, Status};
 
 use crate::figures::{ago, bytes, span};
 
-/// Prefixes of a peer that are shown; more are counted.
-const SHOWN_PREFIXES: usize = 3;
+/// Prefixes and rules of a peer that are shown; more are counted.
+const SHOWN: usize = 3;
 
 /// The whole text, without a newline at its end.
 pub(crate) fn status(status: &Status) -> String {
@@ -53,7 +53,7 @@ fn drops(status: &Status) -> Option<String> {
 fn peers(peers: &[PeerStatus]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).force_no_tty();
-    table.set_header(["peer", "endpoint", "state", "handshake", "received", "sent", "allowed IPs"]);
+    table.set_header(["peer", "endpoint", "state", "handshake", "received", "sent", "allowed IPs", "may open"]);
     for peer in peers {
         table.add_row([
             label(peer),
@@ -62,7 +62,8 @@ fn peers(peers: &[PeerStatus]) -> String {
             peer.latest_handshake_age_seconds.map_or_else(|| "never".to_owned(), ago),
             bytes(peer.received_bytes),
             bytes(peer.sent_bytes),
-            joined(&peer.allowed_ips, SHOWN_PREFIXES),
+            joined(&peer.allowed_ips, SHOWN),
+            allow(peer),
         ]);
     }
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -90,7 +91,16 @@ fn endpoint(peer: &PeerStatus) -> String {
     }
 }
 
-fn state(state: PeerState) -> &'static str {
+fn allow(peer: &PeerStatus) -> String {
+    match peer.allow.as_deref() {
+        None => "everything".to_owned(),
+        Some([]) => "nothing".to_owned(),
+        Some(rules) => joined(rules, SHOWN),
+    }
+}
+
+/// Its state in a word or two.
+pub(crate) fn state(state: PeerState) -> &'static str {
     match state {
         PeerState::Connected => "connected",
         PeerState::Handshaking => "handshaking",

@@ -9,9 +9,12 @@
 //! GET  /v1/version   Version, overlay.version.v1      POST /v1/down     Down, overlay.down.v1
 //! GET  /metrics      OpenMetrics text                 any error         FailureBody, overlay.error.v1
 //! ```
+//!
+//! [`openapi::document`] says the same to machines.
 
 pub(crate) mod access;
 pub(crate) mod connection;
+pub mod openapi;
 pub(crate) mod socket;
 
 use std::borrow::Cow;
@@ -24,6 +27,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -48,7 +52,7 @@ pub enum ControlRequest {
 }
 
 /// What a reload changed. Peers are named as in the config, or by their public key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadReport {
     /// Peers that were not there before.
     pub added: Vec<String>,
@@ -79,8 +83,8 @@ impl From<ReloadError> for Failure {
     fn from(error: ReloadError) -> Self {
         Self {
             code: error.code,
-            error: error.message,
-            cause: Some("the config in force before stays in force".to_owned()),
+            error: "nothing was reloaded: the config in force before stays in force".to_owned(),
+            cause: Some(error.message),
             hint: error.hint,
             details: error.rendered,
         }
@@ -95,9 +99,10 @@ impl From<Failure> for ReloadError {
 }
 
 /// The answer to `GET /v1/version`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Version {
-    /// `overlay.version.v1`.
+    /// Names this shape of JSON.
+    #[schemars(extend("const" = "overlay.version.v1"))]
     pub schema: Cow<'static, str>,
     /// Version of the daemon, or of the program.
     pub version: Cow<'static, str>,
@@ -111,11 +116,12 @@ impl Version {
 }
 
 /// The answer to `POST /v1/reload`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
-    /// `overlay.reload.v1`.
+    /// Names this shape of JSON.
+    #[schemars(extend("const" = "overlay.reload.v1"))]
     pub schema: Cow<'static, str>,
-    /// `ok`.
+    /// `ok`: a failure has another shape.
     pub status: Cow<'static, str>,
     /// What changed.
     #[serde(flatten)]
@@ -123,11 +129,12 @@ pub struct Reloaded {
 }
 
 /// The answer to `POST /v1/down`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Down {
-    /// `overlay.down.v1`.
+    /// Names this shape of JSON.
+    #[schemars(extend("const" = "overlay.down.v1"))]
     pub schema: Cow<'static, str>,
-    /// `ok`.
+    /// `ok`: a failure has another shape.
     pub status: Cow<'static, str>,
     /// Name of the interface that goes away.
     pub interface: String,
@@ -228,17 +235,20 @@ fn stopping() -> Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status = match self.code {
-            ExitKind::Usage => StatusCode::BAD_REQUEST,
-            ExitKind::Permission | ExitKind::Refused => StatusCode::FORBIDDEN,
-            ExitKind::Config => StatusCode::UNPROCESSABLE_ENTITY,
-            ExitKind::NotFound => StatusCode::NOT_FOUND,
-            ExitKind::Conflict => StatusCode::CONFLICT,
-            ExitKind::NoDaemon => StatusCode::SERVICE_UNAVAILABLE,
-            ExitKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            ExitKind::Other | ExitKind::Degraded => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, Json(FailureBody::from(self))).into_response()
+        (status_code(self.code), Json(FailureBody::from(self))).into_response()
+    }
+}
+
+const fn status_code(kind: ExitKind) -> StatusCode {
+    match kind {
+        ExitKind::Usage => StatusCode::BAD_REQUEST,
+        ExitKind::Permission | ExitKind::Refused => StatusCode::FORBIDDEN,
+        ExitKind::Config => StatusCode::UNPROCESSABLE_ENTITY,
+        ExitKind::NotFound => StatusCode::NOT_FOUND,
+        ExitKind::Conflict => StatusCode::CONFLICT,
+        ExitKind::NoDaemon => StatusCode::SERVICE_UNAVAILABLE,
+        ExitKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ExitKind::Other | ExitKind::Degraded => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

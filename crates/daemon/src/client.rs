@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Down, Reloaded, Version};
+use crate::api::{Down, Reloaded, Version, access};
 use crate::failure::{ExitKind, Failure, FailureBody};
 use crate::view::Status;
 
@@ -37,12 +37,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// The daemon of this name; without a name the only one that is running.
+    /// The daemon of this name; without a name the only one that is running. `command` is what was typed, up to where a
+    /// name belongs: hints repeat it with one.
     ///
     /// # Errors
     ///
     /// [`ExitKind::NoDaemon`] when there is none, [`ExitKind::Usage`] when there are several to choose from.
-    pub fn find(runtime_dir: &Path, name: Option<&str>) -> Result<Self, Failure> {
+    pub fn find(runtime_dir: &Path, name: Option<&str>, command: &str) -> Result<Self, Failure> {
         if let Some(name) = name {
             let client = Self::new(runtime_dir, name);
             return match client.is_alive() {
@@ -50,15 +51,24 @@ impl Client {
                 false => Err(no_daemon(&format!("no daemon is running for `{name}`"), runtime_dir, Some(name))),
             };
         }
-        let mut alive: Vec<Self> =
-            names(runtime_dir)?.into_iter().map(|name| Self::new(runtime_dir, &name)).filter(Self::is_alive).collect();
+        let mut alive = Self::all(runtime_dir)?;
         if alive.len() > 1 {
             let names: Vec<_> = alive.iter().map(|client| format!("`{}`", client.name)).collect();
             return Err(Failure::new(ExitKind::Usage, "several daemons are running")
                 .with_cause(format!("they are {}", names.join(", ")))
-                .with_hint(format!("name the one you mean, as in: overlay status {}", alive[0].name)));
+                .with_hint(format!("name the one you mean, as in: {command} {}", alive[0].name)));
         }
         alive.pop().ok_or_else(|| no_daemon("no daemon is running", runtime_dir, None))
+    }
+
+    /// Every daemon that is running, in alphabetical order.
+    ///
+    /// # Errors
+    ///
+    /// As for [`names`].
+    pub fn all(runtime_dir: &Path) -> Result<Vec<Self>, Failure> {
+        let clients = names(runtime_dir)?.into_iter().map(|name| Self::new(runtime_dir, &name));
+        Ok(clients.filter(Self::is_alive).collect())
     }
 
     /// The daemon of this name, whether it runs or not.
@@ -139,7 +149,7 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), Failure> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.not_connected(&error))?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.not_connected(&error, &method))?;
         let broken = |error: hyper::Error| self.no_answer(&error.to_string());
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -158,13 +168,15 @@ impl Client {
         Ok((status, body.to_bytes()))
     }
 
-    fn not_connected(&self, error: &io::Error) -> Failure {
+    fn not_connected(&self, error: &io::Error, method: &Method) -> Failure {
         let folder = self.socket.parent().unwrap_or(Path::new("/"));
         match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                Failure::new(ExitKind::Permission, format!("the daemon of `{}` may not be asked by you", self.name))
-                    .with_cause(format!("{} is for root and the group overlay", self.socket.display()))
-                    .with_hint("run the same command with sudo")
+                let failure = match *method {
+                    Method::GET => access::may_not_read(),
+                    _ => access::may_not_change(),
+                };
+                failure.with_cause(format!("{} may not be opened by this user", self.socket.display()))
             }
             _ => no_daemon(&format!("no daemon is running for `{}`", self.name), folder, Some(&self.name)),
         }
@@ -229,12 +241,21 @@ fn names_of(runtime_dir: &Path, extensions: &[&str]) -> Result<Vec<String>, Fail
 }
 
 fn no_daemon(error: &str, runtime_dir: &Path, name: Option<&str>) -> Failure {
+    let failure = Failure::new(ExitKind::NoDaemon, error);
+    let killed = match name {
+        Some(name) => has_leftovers(runtime_dir, name).then(|| name.to_owned()),
+        None => leftovers(runtime_dir).ok().and_then(|names| names.into_iter().next()),
+    };
+    if let Some(killed) = killed {
+        return failure
+            .with_cause(format!("that of `{killed}` was killed, and what it added to this host is still there"))
+            .with_hint(format!("sudo overlay down {killed}"));
+    }
     let cause = match name {
         Some(name) => format!("nobody listens on {}", runtime_dir.join(format!("{name}.sock")).display()),
         None => format!("nobody listens in {}", runtime_dir.display()),
     };
-    let config = name.unwrap_or("config.toml");
-    Failure::new(ExitKind::NoDaemon, error).with_cause(cause).with_hint(format!("sudo overlay up {config}"))
+    failure.with_cause(cause).with_hint(format!("sudo overlay up {}", name.unwrap_or("config.toml")))
 }
 
 #[cfg(test)]

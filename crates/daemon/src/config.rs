@@ -30,8 +30,10 @@ pub use crate::keys::PrivateKey;
 pub(crate) use key_file::KeyFiles;
 pub use problem::{ConfigError, Problem, Warning};
 pub use schema::schema;
+pub(crate) use schema::without_null;
 pub use template::{Template, template};
-pub(crate) use value::{interface_name_of, is_peer_name, parse_endpoint, parse_net};
+pub use value::{interface_name_of, parse_address};
+pub(crate) use value::{is_peer_name, parse_endpoint, parse_net};
 
 /// Where a bare NAME is looked for.
 pub const CONFIG_FOLDER: &str = "/etc/overlay";
@@ -100,10 +102,10 @@ pub enum Table {
     Number(u32),
 }
 
-/// Whether names of peers are made known to this host.
+/// Whether names of peers are made known to this host. Neither does anything yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dns {
-    /// Whatever this host offers.
+    /// However this host takes them.
     #[default]
     Auto,
     /// Not at all.
@@ -157,10 +159,10 @@ pub struct Tuning {
 /// Whether an offload is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Switch {
-    /// When the kernel has it, until it fails.
+    /// When the kernel has it.
     #[default]
     Auto,
-    /// It is an error when the kernel lacks it.
+    /// As `Auto`, and `up` is refused where the kernel lacks it. A device that fails with it later is served without.
     On,
     /// Never.
     Off,
@@ -278,10 +280,22 @@ impl fmt::Display for Endpoint {
 /// The file meant by an argument: a bare NAME is `/etc/overlay/NAME.toml`. What has a `/` in it or ends in `.toml` is a
 /// path, and so is what ends in `.conf`: it is of wg-quick, and the file is there to be told so.
 pub fn resolve_path(argument: &str) -> PathBuf {
-    if argument.contains('/') || [".toml", ".conf"].iter().any(|suffix| argument.ends_with(suffix)) {
-        PathBuf::from(argument)
-    } else {
-        Path::new(CONFIG_FOLDER).join(format!("{argument}.toml"))
+    if is_path(argument) { PathBuf::from(argument) } else { Path::new(CONFIG_FOLDER).join(format!("{argument}.toml")) }
+}
+
+/// Whether an argument is a path, and no bare NAME.
+pub fn is_path(argument: &str) -> bool {
+    argument.contains('/') || [".toml", ".conf"].iter().any(|suffix| argument.ends_with(suffix))
+}
+
+/// The shortest argument that means this file: what [`resolve_path`] undoes.
+pub fn argument_for(path: &Path) -> String {
+    let written = path.display().to_string();
+    let name = path.file_stem().and_then(|stem| stem.to_str()).filter(|name| resolve_path(name) == path);
+    match name {
+        Some(name) => name.to_owned(),
+        None if is_path(&written) => written,
+        None => format!("./{written}"),
     }
 }
 

@@ -7,9 +7,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Problem, argument_for};
 
 /// What kind of failure it is: the exit code of the program, and a stable name in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,17 +141,18 @@ impl From<&ConfigError> for Failure {
             [first, others @ ..] => (first, others.len()),
             [] => return Self::new(ExitKind::Config, format!("`{path}` is not a valid config")),
         };
-        if first.line == 0 && others == 0 {
-            // The file as a whole: there is nothing to draw.
-            let failure = Self::new(ExitKind::Config, first.message.clone());
-            return Self { hint: first.hint.clone(), ..failure };
+        let is_forbidden = error.problems().iter().all(Problem::is_permission);
+        if is_forbidden || (first.line == 0 && others == 0) {
+            // Another user, or the file as a whole: there is nothing to draw.
+            let code = if is_forbidden { ExitKind::Permission } else { ExitKind::Config };
+            return Self { hint: first.hint.clone(), ..Self::new(code, first.message.clone()) };
         }
         let count = match others {
             0 => String::new(),
             1 => ", and 1 more".to_owned(),
             n => format!(", and {n} more"),
         };
-        let hint = first.hint.clone().unwrap_or_else(|| format!("overlay config check {path}"));
+        let hint = first.hint.clone().unwrap_or_else(|| format!("overlay config check {}", argument_for(error.path())));
         Self::new(ExitKind::Config, format!("`{path}` is not a valid config"))
             .with_cause(format!("line {}: {}{count}", first.line, first.message))
             .with_hint(hint)
@@ -164,26 +166,29 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// A [`Failure`] as JSON, schema `overlay.error.v1`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A failure as JSON, schema `overlay.error.v1`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureBody {
-    /// Always [`FailureBody::SCHEMA`].
+    /// Names this shape of JSON.
+    #[schemars(extend("const" = Self::SCHEMA))]
     pub schema: Cow<'static, str>,
     /// Always `error`.
     pub status: Cow<'static, str>,
-    /// [`ExitKind::code_name`].
+    /// Which kind of failure it is.
+    #[schemars(extend("enum" = ExitKind::ALL.map(ExitKind::code_name)))]
     pub code: Cow<'static, str>,
-    /// [`ExitKind::exit_code`].
+    /// The exit code of a program that fails with it.
+    #[schemars(range(min = 1, max = 10))]
     pub exit: u8,
-    /// [`Failure::error`].
+    /// What went wrong, one line.
     pub message: String,
-    /// [`Failure::cause`].
+    /// Why, one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// [`Failure::hint`].
+    /// What to do about it, one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// [`Failure::details`].
+    /// To be shown before the rest as it is: the places of a config file that are wrong, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<String>,
 }

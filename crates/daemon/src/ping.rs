@@ -12,6 +12,9 @@ use overlay_os::ping::Ping;
 
 use crate::failure::{ExitKind, Failure};
 
+/// ENODEV: the network namespace of this process has no such interface.
+const NO_SUCH_DEVICE: i32 = 19;
+
 /// Bytes of payload in each echo, as `ping` has it.
 const PAYLOAD_LEN: usize = 56;
 
@@ -88,10 +91,12 @@ impl Summary {
 ///
 /// # Errors
 ///
-/// [`ExitKind::Permission`] where ICMP sockets are forbidden, [`ExitKind::Other`] for what else the kernel says when
+/// [`ExitKind::Permission`] where ICMP sockets are forbidden, [`ExitKind::NotFound`] where the device is not in this
+/// network namespace, [`ExitKind::Other`] for what else the kernel says when
 /// the socket is opened. A probe that cannot be sent is a probe that is lost.
 pub fn run(options: &Options, mut on_probe: impl FnMut(Probe) -> ControlFlow<()>) -> Result<(), Failure> {
-    let socket = Ping::connect(options.target, options.device.as_deref()).map_err(|error| no_socket(&error))?;
+    let socket =
+        Ping::connect(options.target, options.device.as_deref()).map_err(|error| no_socket(options, &error))?;
     let mut sequence = 0;
     while options.count.is_none_or(|count| sequence < count) {
         sequence += 1;
@@ -124,7 +129,11 @@ fn ask(socket: &Ping, sequence: u32, wait: Duration) -> Option<Answer> {
     }
 }
 
-fn no_socket(error: &io::Error) -> Failure {
+fn no_socket(options: &Options, error: &io::Error) -> Failure {
+    if let (Some(device), Some(NO_SUCH_DEVICE)) = (&options.device, error.raw_os_error()) {
+        return Failure::new(ExitKind::NotFound, format!("interface `{device}` is in another network namespace"))
+            .with_cause("its daemon answers here, and its packets start there");
+    }
     let failure = Failure::new(ExitKind::Other, "cannot open an ICMP socket").with_cause(error);
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -153,6 +162,24 @@ mod tests {
         assert_eq!(summary.shortest, Duration::from_micros(200));
         assert_eq!(summary.longest, Duration::from_micros(600));
         assert_eq!(summary.mean(), Duration::from_micros(400));
+    }
+
+    #[test]
+    fn a_device_that_this_namespace_lacks_is_said_to_be_elsewhere() {
+        let options = Options {
+            target: Ipv4Addr::LOCALHOST.into(),
+            device: Some("nosuchdevice".to_owned()),
+            count: Some(1),
+            interval: Duration::ZERO,
+            wait: Duration::ZERO,
+        };
+        let failure = run(&options, |_| ControlFlow::Continue(())).expect_err("no such device");
+        if failure.code == ExitKind::Permission {
+            println!("skipped: {failure}");
+            return;
+        }
+        let expected = (ExitKind::NotFound, "interface `nosuchdevice` is in another network namespace");
+        assert_eq!((failure.code, failure.error.as_str()), expected);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api::{ControlRequest, ReloadError, ReloadReport};
-use crate::config::{Config, Mtu, Peer};
+use crate::config::{self, Config, Mtu, Peer};
 use crate::engine::Engine;
 use crate::failure::{ExitKind, Failure};
 use crate::host::{Host, Journal};
@@ -117,7 +117,7 @@ impl Supervisor {
                     return End::Failed(
                         Failure::new(ExitKind::Other, format!("the interface `{name}` cannot be used any more"))
                             .with_cause(error)
-                            .with_hint(format!("was it deleted? overlay up {}", self.config.path.display())),
+                            .with_hint(format!("was it deleted? sudo overlay up {}", config::argument_for(&self.config.path))),
                     );
                 }
                 _ = watchdog.tick() => notify::watchdog(),
@@ -159,7 +159,11 @@ impl Supervisor {
         if new.interface.name != self.config.interface.name {
             return Err(Failure::new(ExitKind::Config, "a running interface cannot be renamed")
                 .with_cause(format!("it is `{}`, the config says `{}`", self.config.interface.name, new.interface.name))
-                .with_hint(format!("overlay down {0} && overlay up", self.config.interface.name)));
+                .with_hint(format!(
+                    "sudo overlay down {} && sudo overlay up {}",
+                    self.config.interface.name,
+                    config::argument_for(&self.config.path)
+                )));
         }
         let mtu = match new.interface.mtu {
             Mtu::Fixed(mtu) => mtu,

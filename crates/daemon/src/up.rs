@@ -265,7 +265,13 @@ fn open_tun(config: &Config) -> Result<Tun, Failure> {
             TunError::Permission => ExitKind::Permission,
             _ => ExitKind::Other,
         };
-        Failure::new(code, format!("cannot create the interface `{name}`")).with_cause(error)
+        let failure = Failure::new(code, format!("cannot create the interface `{name}`")).with_cause(&error);
+        match error {
+            TunError::Io(_) if offload == Switch::On => {
+                failure.with_hint("set `tun_offload = \"auto\"` under [tuning] to do without where it is missing")
+            }
+            _ => failure,
+        }
     })
 }
 

@@ -129,6 +129,7 @@ fn an_inner_source_that_nobody_can_have_is_a_martian() {
         Ipv4Addr::UNSPECIFIED.into(),
         Ipv4Addr::new(224, 0, 0, 1).into(),
         Ipv4Addr::new(239, 255, 255, 255).into(),
+        Ipv4Addr::BROADCAST.into(),
     ];
     let v6_sources = [
         v6.destination,

@@ -3,7 +3,8 @@
 use super::*;
 
 fn refused(line: &[&str]) -> Failure {
-    failure(&Arguments::try_parse_from(line).expect_err("a command line that is wrong"))
+    let error = Arguments::try_parse_from(line).expect_err("a command line that is wrong");
+    failure(&error, &line.iter().map(OsString::from).collect::<Vec<_>>())
 }
 
 fn taken(line: &[&str]) -> Arguments {
@@ -17,27 +18,61 @@ fn the_description_is_consistent() {
 
 #[test]
 fn a_wrong_command_line_is_a_usage_failure_with_the_nearest_word() {
-    let cases: [(&[&str], &str, &str); 7] = [
+    let cases: [(&[&str], &str, &str); 11] = [
         (&["overlay"], "no verb was given", "overlay --help"),
-        (&["overlay", "key"], "no verb was given", "overlay --help"),
+        (
+            &["overlay", "key"],
+            "no verb was given after `overlay key`",
+            "overlay key gen, overlay key pub or overlay key psk",
+        ),
+        (
+            &["overlay", "--json", "config"],
+            "no verb was given after `overlay config`",
+            "overlay config init, overlay config check or overlay config schema",
+        ),
         (&["overlay", "statsu"], "unrecognized subcommand `statsu`", "did you mean `status`?"),
         (&["overlay", "status", "--jsno"], "unexpected argument `--jsno` found", "did you mean `--json`?"),
-        (&["overlay", "ping"], "the following required arguments were not provided: <PEER|IP>", "overlay --help"),
+        (&["overlay", "stat"], "unrecognized subcommand `stat`", "did you mean `status`?"),
+        (&["overlay", "ping"], "the following required arguments were not provided: <PEER|IP>", "overlay ping --help"),
         (
             &["overlay", "ping", "bob", "-i", "0"],
             "invalid value `0` for `--interval <SECONDS>`: give seconds between 0.001 and 86400",
-            "overlay --help",
+            "overlay ping --help",
+        ),
+        (
+            &["overlay", "config", "init", "--address", "10.77.0.2/33"],
+            "invalid value `10.77.0.2/33` for `--address <CIDR>`: `10.77.0.2/33` is no prefix: an IPv4 prefix has a \
+             length from 0 to 32; write \"10.77.0.2/32\" for this address alone",
+            "overlay config init --help",
         ),
         (
             &["overlay", "completions", "bsh"],
             "invalid value `bsh` for `<SHELL>` [possible values: bash, elvish, fish, powershell, zsh]",
             "did you mean `bash`?",
         ),
+        (
+            &["overlay", "completions", "tcsh"],
+            "invalid value `tcsh` for `<SHELL>` [possible values: bash, elvish, fish, powershell, zsh]",
+            "overlay completions --help",
+        ),
     ];
     for (line, error, hint) in cases {
         let failure = refused(line);
         assert_eq!(failure.code, ExitKind::Usage, "{line:?}");
         assert_eq!((failure.error.as_str(), failure.hint.as_deref()), (error, Some(hint)), "{line:?}");
+    }
+}
+
+#[test]
+fn help_can_be_asked_as_a_verb() {
+    for (line, shown) in [
+        (&["overlay", "help"][..], "Usage: overlay "),
+        (&["overlay", "help", "ping"], "Usage: overlay ping "),
+        (&["overlay", "help", "key", "gen"], "Usage: overlay key gen "),
+    ] {
+        let help = Arguments::try_parse_from(line).expect_err("help is no verb of ours");
+        assert!(!help.use_stderr(), "{line:?} is no mistake");
+        assert!(help.to_string().contains(shown), "{line:?}: {help}");
     }
 }
 

@@ -59,10 +59,12 @@ fn the_interface_stands_above_its_peers() {
         latest_handshake_age_seconds: Some(12),
         received_bytes: 1_258_291,
         sent_bytes: 3_500,
+        allow: Some(["icmp", "tcp/22", "tcp/8000-8010", "udp"].map(str::to_owned).into()),
         ..peer(Some("bob"), "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", &["10.77.0.2/32"])
     };
     let resolving = PeerStatus {
         endpoint_name: Some("carol.example.net:51820".to_owned()),
+        allow: Some(Vec::new()),
         ..peer(Some("carol"), "gN65BkIKy1eCE9pP1wdc8ROUtkHLF2PfAqYdyYBz6EA=", &["10.77.0.3/32", "fd00::3/128"])
     };
     let many = ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16", "10.5.0.0/16"];
@@ -77,10 +79,10 @@ running for  3 min 12 s
 config       /etc/overlay/overlay0.toml
 dropped      outbound_no_peer 31, forged 2
 
-peer       endpoint                                state        handshake  received     sent  allowed IPs
-bob        203.0.113.7:51820                       connected    12 s ago    1.2 MiB  3.4 KiB  10.77.0.2/32
-carol      carol.example.net:51820 (not resolved)  no endpoint  never           0 B      0 B  10.77.0.3/32, fd00::3/128
-TrMvSoP4…  -                                       no endpoint  never           0 B      0 B  10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16 and 2 more";
+peer       endpoint                                state        handshake  received     sent  allowed IPs                                       may open
+bob        203.0.113.7:51820                       connected    12 s ago    1.2 MiB  3.4 KiB  10.77.0.2/32                                      icmp, tcp/22, tcp/8000-8010 and 1 more
+carol      carol.example.net:51820 (not resolved)  no endpoint  never           0 B      0 B  10.77.0.3/32, fd00::3/128                         nothing
+TrMvSoP4…  -                                       no endpoint  never           0 B      0 B  10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16 and 2 more  everything";
     assert_eq!(status(&status_of(vec![connected, resolving, nameless], &drops)), expected);
 }
 

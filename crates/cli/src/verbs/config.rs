@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use ipnet::IpNet;
 use overlay_daemon::Failure;
 use overlay_daemon::config::{self, ConfigError, Problem, Template};
 use overlay_daemon::failure::{ExitKind, FailureBody};
@@ -49,14 +50,15 @@ struct Refused<'a> {
 struct Made<'a> {
     schema: &'static str,
     config: &'a Path,
+    interface: &'a str,
     private_key_file: &'a Path,
     public_key: &'a str,
 }
 
 pub(crate) fn run(session: &Session, verb: &Config) -> Result<ExitCode, Failure> {
     match verb {
-        Config::Init { output: None } => session.output.data(&config::template(&Template::default())),
-        Config::Init { output: Some(file) } => init(session, file)?,
+        Config::Init { output: None, addresses } => session.output.data(&config::template(&begun_with(addresses))),
+        Config::Init { output: Some(file), addresses } => init(session, file, addresses)?,
         Config::Check { config } => return check(session, config.as_deref()),
         Config::Schema => session.output.data(&config::schema()),
     }
@@ -87,7 +89,7 @@ fn check(session: &Session, argument: Option<&str>) -> Result<ExitCode, Failure>
     Ok(ExitCode::SUCCESS)
 }
 
-/// With `--json` every problem is listed beside what any failure says.
+/// With `--json` every problem is listed instead of drawn.
 fn refused(session: &Session, error: &ConfigError) -> Result<ExitCode, Failure> {
     let failure = Failure::from(error);
     if !session.output.json {
@@ -96,7 +98,8 @@ fn refused(session: &Session, error: &ConfigError) -> Result<ExitCode, Failure> 
     }
     let code = failure.code.exit_code();
     let problems = error.problems().iter().map(found).collect();
-    session.output.json_line(&Refused { failure: failure.into(), problems });
+    let failure = FailureBody { details: None, ..failure.into() };
+    session.output.offer_json(&Refused { failure, problems });
     Ok(ExitCode::from(code))
 }
 
@@ -110,19 +113,27 @@ fn found(problem: &Problem) -> Found<'_> {
     }
 }
 
+/// The config to begin with, for a host with these virtual IPs.
+fn begun_with(addresses: &[IpNet]) -> Template {
+    let template = Template::default();
+    if addresses.is_empty() { template } else { Template { addresses: addresses.to_vec(), ..template } }
+}
+
 /// A config that works as it is, and its key.
-fn init(session: &Session, file: &Path) -> Result<(), Failure> {
+fn init(session: &Session, file: &Path, addresses: &[IpNet]) -> Result<(), Failure> {
     if file.exists() {
         return Err(file_failure("write", file, &std::io::ErrorKind::AlreadyExists.into()));
     }
     let key_file = file.with_extension("key");
     let public = existing_or_new_key(&key_file)?;
-    let name = file.file_stem().and_then(|stem| stem.to_str()).filter(|name| is_interface_name(name));
     let template = Template {
-        name: name.unwrap_or("overlay0").to_owned(),
         private_key_file: key_file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         public_key: Some(public.clone()),
-        ..Template::default()
+        ..begun_with(addresses)
+    };
+    let template = match config::interface_name_of(file) {
+        Some(name) => Template { name, ..template },
+        None => template,
     };
     OpenOptions::new()
         .write(true)
@@ -130,16 +141,26 @@ fn init(session: &Session, file: &Path) -> Result<(), Failure> {
         .open(file)
         .and_then(|mut out| out.write_all(config::template(&template).as_bytes()))
         .map_err(|error| file_failure("write", file, &error))?;
-    let made =
-        Made { schema: "overlay.config-init.v1", config: file, private_key_file: &key_file, public_key: &public };
+    let made = Made {
+        schema: "overlay.config-init.v1",
+        config: file,
+        interface: &template.name,
+        private_key_file: &key_file,
+        public_key: &public,
+    };
     session.output.result(&made, || public.clone());
-    session.output.say(&format!(
-        "wrote {} and {}; the line above is this host's public key\nhint: add your peers, then: sudo overlay up {}",
-        file.display(),
-        key_file.display(),
-        file.display(),
-    ));
+    session.output.say(&next_steps(&made));
     Ok(())
+}
+
+fn next_steps(made: &Made<'_>) -> String {
+    let Made { config, interface, private_key_file, .. } = made;
+    let (config_file, key_file) = (config.display(), private_key_file.display());
+    let mut text = format!("wrote {config_file} and {key_file}; the line above is this host's public key\n");
+    if config::interface_name_of(config).is_none() {
+        text += &format!("the interface is named {interface}, since the file's own name cannot be an interface's\n");
+    }
+    text + &format!("hint: add your peers, then: sudo overlay up {}", config::argument_for(config))
 }
 
 /// The public key of the private key in this file, which is made if it is missing.
@@ -159,47 +180,5 @@ fn existing_or_new_key(file: &Path) -> Result<String, Failure> {
     Ok(keys::encode_public(&key.public()))
 }
 
-/// What the kernel and a file name both take.
-fn is_interface_name(name: &str) -> bool {
-    (1..=15).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
-}
-
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-    use crate::output::Output;
-
-    fn session() -> Session {
-        Session { runtime_dir: "/nonexistent".into(), verbose: 0, output: Output { json: true, color: false } }
-    }
-
-    #[test]
-    fn a_config_to_begin_with_is_valid_has_its_own_key_and_is_never_overwritten() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("lab.toml");
-        init(&session(), &file).expect("a new config");
-        let config = config::Config::load(&file).expect("a valid config");
-        assert_eq!(config.interface.name, "lab");
-        let key = folder.path().join("lab.key");
-        let mode = std::fs::metadata(&key).expect("a key file").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-
-        let failure = init(&session(), &file).expect_err("it is there already");
-        assert_eq!(failure.code, ExitKind::Conflict);
-        std::fs::remove_file(&file).expect("it is there");
-        let before = std::fs::read(&key).expect("a key");
-        init(&session(), &file).expect("a new config");
-        assert_eq!(std::fs::read(&key).expect("a key"), before, "a key that exists is kept");
-    }
-
-    #[test]
-    fn a_file_name_that_is_no_interface_name_is_replaced() {
-        for (name, is_one) in
-            [("lab", true), ("a-b_c0", true), ("", false), ("sixteen-letters0", false), ("a b", false)]
-        {
-            assert_eq!(is_interface_name(name), is_one, "{name:?}");
-        }
-    }
-}
+mod tests;

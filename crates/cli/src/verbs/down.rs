@@ -10,7 +10,7 @@ use overlay_daemon::host::{self, Cleaned};
 use serde::Serialize;
 
 use crate::arguments::Daemon;
-use crate::session::{Session, interface_named};
+use crate::session::Session;
 
 /// How long a daemon may take to remove what it added.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ struct CleanedUp<'a> {
 }
 
 pub(crate) fn run(session: &Session, arguments: &Daemon) -> Result<(), Failure> {
-    match session.client(arguments.name.as_deref()) {
+    match session.client(arguments.name.as_deref(), "sudo overlay down") {
         Ok(client) => stop(session, &client),
         Err(failure) if failure.code == ExitKind::NoDaemon => clean(session, arguments, failure),
         Err(failure) => Err(failure),
@@ -66,7 +66,7 @@ async fn wait_until_gone(client: &Client) -> Result<(), Failure> {
 /// Nobody runs: take away what a killed daemon of this name, or of any name, left behind.
 fn clean(session: &Session, arguments: &Daemon, no_daemon: Failure) -> Result<(), Failure> {
     let names = match &arguments.name {
-        Some(argument) => vec![interface_named(argument)?],
+        Some(argument) => vec![session.interface_named(argument)],
         None => client::leftovers(&session.runtime_dir)?,
     };
     let mut all = Cleaned::default();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
-use overlay_daemon::{import, keys};
+use overlay_daemon::{config, import, keys};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -30,28 +30,29 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<(), Failure> 
         Failure::new(ExitKind::Config, format!("`{}` cannot be imported", source.display())).with_cause(error)
     })?;
 
-    let config = arguments.output.join(format!("{name}.toml"));
+    let path = arguments.output.join(format!("{name}.toml"));
     let key_files: Vec<PathBuf> = imported.files.iter().map(|(file, _)| arguments.output.join(file)).collect();
     // All or nothing: what exists already is found before anything is written.
-    for path in key_files.iter().chain([&config]) {
-        if path.exists() {
-            return Err(file_failure("write", path, &io::ErrorKind::AlreadyExists.into()));
+    for file in key_files.iter().chain([&path]) {
+        if file.exists() {
+            return Err(file_failure("write", file, &io::ErrorKind::AlreadyExists.into())
+                .with_hint(format!("overlay import {} -o DIR writes into another folder", source.display())));
         }
     }
     fs::create_dir_all(&arguments.output)
         .map_err(|error| file_failure("make the folder", &arguments.output, &error))?;
-    for ((_, secret), path) in imported.files.iter().zip(&key_files) {
-        keys::write_secret(path, secret).map_err(|error| file_failure("write", path, &error))?;
+    for ((_, secret), file) in imported.files.iter().zip(&key_files) {
+        keys::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))?;
     }
-    write_new(&config, &imported.toml).map_err(|error| file_failure("write", &config, &error))?;
+    write_new(&path, &imported.toml).map_err(|error| file_failure("write", &path, &error))?;
 
     let result =
-        Imported { schema: "overlay.import.v1", config: &config, key_files: &key_files, warnings: &imported.warnings };
-    session.output.result(&result, || config.display().to_string());
+        Imported { schema: "overlay.import.v1", config: &path, key_files: &key_files, warnings: &imported.warnings };
+    session.output.result(&result, || path.display().to_string());
     for warning in &imported.warnings {
         session.output.say(&format!("warning: {warning}"));
     }
-    session.output.say(&format!("hint: sudo overlay up {}", config.display()));
+    session.output.say(&format!("hint: sudo overlay up {}", config::argument_for(&path)));
     Ok(())
 }
 
@@ -97,6 +98,8 @@ mod tests {
         let before: Vec<_> = fs::read_dir(&output).expect("a folder").flatten().map(|entry| entry.path()).collect();
         let failure = run(&session(), &arguments).expect_err("it is there already");
         assert_eq!(failure.code, ExitKind::Conflict);
+        let hint = format!("overlay import {} -o DIR writes into another folder", arguments.file.display());
+        assert_eq!(failure.hint, Some(hint));
         let after: Vec<_> = fs::read_dir(&output).expect("a folder").flatten().map(|entry| entry.path()).collect();
         assert_eq!(after, before);
     }

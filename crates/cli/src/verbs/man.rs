@@ -35,7 +35,8 @@ pub(crate) fn run(session: &Session, arguments: &Man) -> Result<(), Failure> {
 
 fn print(session: &Session) -> Result<(), Failure> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(Arguments::command())
+    // `help` is a verb without a page.
+    clap_mangen::Man::new(Arguments::command().disable_help_subcommand(true))
         .render(&mut page)
         .map_err(|error| Failure::new(ExitKind::Other, "cannot make the manual page").with_cause(error))?;
     let page = Page { schema: "overlay.man.v1", page: String::from_utf8_lossy(&page).into_owned() };

@@ -2,17 +2,16 @@
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::process::ExitCode;
 
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
 use overlay_daemon::ping::{self, Options, Probe, Summary};
-use overlay_daemon::view::{PeerStatus, Status};
+use overlay_daemon::view::{PeerState, PeerStatus, Status};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::arguments::Ping;
-use crate::figures::milliseconds;
+use crate::figures::{ago, milliseconds};
 use crate::session::Session;
 use crate::table;
 
@@ -21,10 +20,10 @@ use crate::table;
 struct Target {
     ip: IpAddr,
     /// What to call it: the peer that the address belongs to.
-    peer: Option<String>,
+    peer: String,
 }
 
-/// One line of JSON for each probe, and a last one with `event` = `summary`.
+/// One line of JSON for each probe, and one with `event` = `summary`; behind it, without any answer, the failure.
 #[derive(Default, Serialize)]
 struct Line {
     schema: &'static str,
@@ -52,8 +51,8 @@ struct Totals {
     longest_ms: f64,
 }
 
-pub(crate) fn run(session: &Session, arguments: &Ping) -> Result<ExitCode, Failure> {
-    let client = session.client(arguments.interface.as_deref())?;
+pub(crate) fn run(session: &Session, arguments: &Ping) -> Result<(), Failure> {
+    let client = session.client(arguments.interface.as_deref(), &format!("overlay ping {} -I", arguments.target))?;
     let status = session.block_on(client.status())?;
     let target = target(&arguments.target, &status)?;
     let options = Options {
@@ -63,16 +62,25 @@ pub(crate) fn run(session: &Session, arguments: &Ping) -> Result<ExitCode, Failu
         interval: arguments.interval,
         wait: arguments.wait,
     };
-    let summary = session.block_on(probe(session, &target, options))?;
-    conclude(session, &target, &summary)
+    let summary = session.block_on(probe(session, &target, options)).map_err(|failure| match failure.code {
+        ExitKind::NotFound => {
+            let lock = session.runtime_dir.join(format!("{}.lock", client.name()));
+            failure.with_hint(format!("sudo nsenter -n -t $(cat {}) overlay ping {}", lock.display(), arguments.target))
+        }
+        _ => failure,
+    })?;
+    session.output.result(&totals(&target, &summary), || summary_text(&summary));
+    if summary.sent > 0 && summary.received == 0 {
+        return Err(no_answer(&target, &session.block_on(client.status())?));
+    }
+    Ok(())
 }
 
 /// Whom the argument means: a peer's name or public key stands for its first single address.
 fn target(argument: &str, status: &Status) -> Result<Target, Failure> {
     if let Ok(ip) = argument.parse::<IpAddr>() {
-        let owner = status.peers.iter().filter_map(|peer| Some((prefix_length(peer, ip)?, peer)));
-        let owner = owner.max_by_key(|(length, _)| *length).map(|(_, peer)| table::label(peer));
-        return Ok(Target { ip, peer: owner });
+        let peer = owner(ip, status).ok_or_else(|| nobodys(ip, status))?;
+        return Ok(Target { ip, peer: table::label(peer) });
     }
     let named = |peer: &&PeerStatus| peer.name.as_deref() == Some(argument) || peer.public_key == argument;
     let peer = status.peers.iter().find(named).ok_or_else(|| unknown(argument, status))?;
@@ -82,12 +90,27 @@ fn target(argument: &str, status: &Status) -> Result<Target, Failure> {
             .with_cause("its allowed_ips hold no /32 and no /128")
             .with_hint("overlay ping IP, with an address behind it")
     })?;
-    Ok(Target { ip: single.addr(), peer: Some(table::label(peer)) })
+    Ok(Target { ip: single.addr(), peer: table::label(peer) })
+}
+
+/// The peer that an address is routed to.
+fn owner(ip: IpAddr, status: &Status) -> Option<&PeerStatus> {
+    let owners = status.peers.iter().filter_map(|peer| Some((prefix_length(peer, ip)?, peer)));
+    owners.max_by_key(|(length, _)| *length).map(|(_, peer)| peer)
 }
 
 /// How specifically an address is this peer's.
 fn prefix_length(peer: &PeerStatus, ip: IpAddr) -> Option<u8> {
     peer.allowed_ips.iter().filter(|prefix| prefix.contains(&ip)).map(|prefix| prefix.prefix_len()).max()
+}
+
+fn nobodys(ip: IpAddr, status: &Status) -> Failure {
+    let failure = Failure::new(ExitKind::NotFound, format!("no peer has {ip} in its allowed_ips"))
+        .with_hint("overlay status shows the addresses of each peer");
+    match status.interface.addresses.iter().any(|own| own.addr() == ip) {
+        true => failure.with_cause("it is this host's own address"),
+        false => failure,
+    }
 }
 
 fn unknown(argument: &str, status: &Status) -> Failure {
@@ -129,8 +152,22 @@ async fn probe(session: &Session, target: &Target, options: Options) -> Result<S
     Ok(summary)
 }
 
-/// Without a single answer the exit code says so.
-fn conclude(session: &Session, target: &Target, summary: &Summary) -> Result<ExitCode, Failure> {
+/// How things stand with the peer says more than the silence does.
+fn no_answer(target: &Target, status: &Status) -> Failure {
+    let failure = Failure::new(ExitKind::Timeout, format!("{} does not answer", name(target)));
+    // A reload may have taken the peer away meanwhile.
+    let Some(peer) = owner(target.ip, status) else { return nobodys(target.ip, status) };
+    let handshake = match peer.latest_handshake_age_seconds {
+        Some(age) => format!("its last handshake was {}", ago(age)),
+        None => "there was no handshake with it".to_owned(),
+    };
+    let guess = if peer.state == PeerState::Connected { "; it may not allow `icmp`" } else { "" };
+    failure
+        .with_cause(format!("its state is \"{}\", and {handshake}{guess}", table::state(peer.state)))
+        .with_hint("overlay status")
+}
+
+fn totals(target: &Target, summary: &Summary) -> Line {
     let totals = Totals {
         sent: summary.sent,
         received: summary.received,
@@ -139,17 +176,12 @@ fn conclude(session: &Session, target: &Target, summary: &Summary) -> Result<Exi
         mean_ms: summary.mean().as_secs_f64() * 1e3,
         longest_ms: summary.longest.as_secs_f64() * 1e3,
     };
-    let line = Line { event: "summary", totals: Some(totals), ..Line::about(target) };
-    session.output.result(&line, || summary_text(summary));
-    Ok(match summary.received {
-        0 if summary.sent > 0 => ExitCode::from(ExitKind::Timeout.exit_code()),
-        _ => ExitCode::SUCCESS,
-    })
+    Line { event: "summary", totals: Some(totals), ..Line::about(target) }
 }
 
 impl Line {
     fn about(target: &Target) -> Self {
-        Self { schema: "overlay.ping.v1", ip: Some(target.ip), peer: target.peer.clone(), ..Self::default() }
+        Self { schema: "overlay.ping.v1", ip: Some(target.ip), peer: Some(target.peer.clone()), ..Self::default() }
     }
 }
 
@@ -188,10 +220,7 @@ fn summary_text(summary: &Summary) -> String {
 }
 
 fn name(target: &Target) -> String {
-    match &target.peer {
-        Some(peer) => format!("{peer} ({})", target.ip),
-        None => target.ip.to_string(),
-    }
+    format!("{} ({})", target.peer, target.ip)
 }
 
 #[cfg(test)]

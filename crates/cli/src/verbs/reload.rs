@@ -7,7 +7,7 @@ use crate::arguments::Daemon;
 use crate::session::Session;
 
 pub(crate) fn run(session: &Session, arguments: &Daemon) -> Result<(), Failure> {
-    let client = session.client(arguments.name.as_deref())?;
+    let client = session.client(arguments.name.as_deref(), "sudo overlay reload")?;
     let reloaded = session.block_on(client.reload())?;
     session.output.result(&reloaded, || summary(client.name(), &reloaded.report));
     if !reloaded.report.needs_restart.is_empty() {

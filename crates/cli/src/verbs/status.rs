@@ -13,7 +13,7 @@ use crate::table;
 const REDRAW: &str = "\x1b[H\x1b[J";
 
 pub(crate) fn run(session: &Session, arguments: &arguments::Status) -> Result<(), Failure> {
-    let client = session.client(arguments.daemon.name.as_deref())?;
+    let client = session.client(arguments.daemon.name.as_deref(), "overlay status")?;
     session.block_on(async {
         let Some(period) = arguments.watch else {
             show(session, &client.status().await?, "");

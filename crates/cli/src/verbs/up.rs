@@ -4,7 +4,7 @@
 //! stdout says that it is ready, or why it failed. Its stderr is the log. Nothing secret passes between the two.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Child, Command, Stdio};
@@ -50,11 +50,22 @@ impl Ready {
 
 pub(crate) fn run(session: &Session, arguments: &Up) -> Result<(), Failure> {
     let path = config_path(arguments.config.as_deref(), "up")?;
-    if path.exists() {
-        // Asked first: without the privilege the key files cannot be read either, and the config would be blamed.
-        host::require_net_admin(&path.display().to_string())?;
+    // Asked first: without the privilege the files cannot be read either, or even be seen.
+    if !matches!(path.try_exists(), Ok(false)) {
+        let detach = if arguments.detach { "-d " } else { "" };
+        host::require_net_admin(&format!("{detach}{}", config::argument_for(&path)))?;
     }
-    if arguments.detach { run_detached(session, &path) } else { run_here(session, path) }
+    if arguments.detach {
+        return run_detached(session, &path);
+    }
+    let ended = run_here(session, path);
+    if arguments.detached_child
+        && let Err(failure) = &ended
+    {
+        // Whoever started it hears of a failure only while it waits for the interface.
+        tracing::error!(hint = failure.hint, "{failure}");
+    }
+    ended
 }
 
 /// The config that an argument means; without one the only config there is. `verb` is what the hint repeats.
@@ -63,7 +74,7 @@ pub(crate) fn config_path(argument: Option<&str>, verb: &str) -> Result<PathBuf,
     let path = config::resolve_path(argument);
     // `up lab` in the folder of lab.toml is a slip that deserves better than "no such file".
     let beside = PathBuf::from(format!("{argument}.toml"));
-    if !path.exists() && !argument.contains('/') && beside.exists() {
+    if matches!(path.try_exists(), Ok(false)) && !argument.contains('/') && beside.exists() {
         return Err(Failure::new(ExitKind::Config, format!("no config file `{}`", path.display()))
             .with_cause("a bare name stands for a file in /etc/overlay")
             .with_hint(format!("overlay {verb} {}", beside.display())));
@@ -72,10 +83,13 @@ pub(crate) fn config_path(argument: Option<&str>, verb: &str) -> Result<PathBuf,
 }
 
 fn only_config(folder: &Path, verb: &str) -> Result<PathBuf, Failure> {
-    let mut configs: Vec<PathBuf> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(file_failure("look into", folder, &error));
+        }
+        entries => entries.into_iter().flatten().flatten(),
+    };
+    let mut configs: Vec<PathBuf> = entries
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .collect();

@@ -70,7 +70,7 @@ drop_reasons! {
     InboundMalformed = "inbound_malformed",
     /// The inner source does not belong to the peer that sent it.
     SpoofedSource = "spoofed_source",
-    /// The inner source is ours, loopback, multicast or unspecified.
+    /// The inner source is ours, loopback, multicast, broadcast or unspecified.
     MartianSource = "martian_source",
     /// The inner destination is not ours and forwarding is off.
     InboundDestination = "inbound_destination",

@@ -3,7 +3,7 @@
 //! A train shares only its outer source. The peer chose every inner packet, so all of this is asked of every datagram;
 //! only one whose addresses, protocol and ports equal those of the one before it reuses its verdict.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use overlay_wire::ip::Packet;
 use overlay_wire::tcp;
@@ -168,7 +168,7 @@ fn admit_ends(
     allowed_ips: &AllowedIps<PeerId>,
     local: &Local,
 ) -> Result<(), DropReason> {
-    if source.is_loopback() || source.is_multicast() || source.is_unspecified() || local.owns(source) {
+    if is_martian(source) || local.owns(source) {
         return Err(DropReason::MartianSource);
     }
     if allowed_ips.lookup(source) != Some(peer) {
@@ -178,4 +178,10 @@ fn admit_ends(
         return Err(DropReason::InboundDestination);
     }
     Ok(())
+}
+
+/// Whether no packet can have come from this address.
+fn is_martian(source: IpAddr) -> bool {
+    let is_broadcast = source == IpAddr::V4(Ipv4Addr::BROADCAST);
+    source.is_loopback() || source.is_multicast() || source.is_unspecified() || is_broadcast
 }

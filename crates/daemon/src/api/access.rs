@@ -54,20 +54,34 @@ impl Caller {
     pub(crate) fn may_read(self) -> Result<(), Failure> {
         match self {
             Self::Owner | Self::Member => Ok(()),
-            Self::Stranger => Err(Failure::new(ExitKind::Permission, "reading the daemon's state is not yours to do")
-                .with_cause(format!("the caller is neither root nor a member of the group {GROUP}"))
-                .with_hint(format!("sudo usermod -aG {GROUP} USER, then log in again"))),
+            Self::Stranger => Err(may_not_read().with_cause("the caller is neither root nor the daemon's own user")),
         }
     }
 
     pub(crate) fn may_change(self) -> Result<(), Failure> {
         match self {
             Self::Owner => Ok(()),
-            Self::Member | Self::Stranger => Err(Failure::new(ExitKind::Permission, "changing the daemon needs root")
-                .with_cause(format!("the group {GROUP} may look and not change"))
-                .with_hint("run the same command with sudo")),
+            Self::Member | Self::Stranger => {
+                Err(may_not_change().with_cause("the caller is neither root nor the daemon's own user"))
+            }
         }
     }
+}
+
+/// What a stranger is told who asks how the daemon is. That a group may ask is said where there is such a group.
+pub(crate) fn may_not_read() -> Failure {
+    Failure::new(ExitKind::Permission, "looking at the daemon needs root")
+        .with_hint(hint_to_look(overlay_os::process::group_id(GROUP).is_some()))
+}
+
+fn hint_to_look(has_group: bool) -> String {
+    let by_group = format!("; or, from the next login on without sudo: sudo usermod -aG {GROUP} $USER");
+    format!("sudo overlay status{}", if has_group { by_group.as_str() } else { "" })
+}
+
+/// What a stranger is told who wants the daemon to do something.
+pub(crate) fn may_not_change() -> Failure {
+    Failure::new(ExitKind::Permission, "changing the daemon needs root").with_hint("run the same command with sudo")
 }
 
 /// The group ids in the `Groups:` line of `/proc/PID/status`.
@@ -96,5 +110,14 @@ mod tests {
         assert!(Caller::Owner.may_change().is_ok() && Caller::Owner.may_read().is_ok());
         assert!(Caller::Member.may_change().is_err() && Caller::Member.may_read().is_ok());
         assert!(Caller::Stranger.may_change().is_err() && Caller::Stranger.may_read().is_err());
+    }
+
+    #[test]
+    fn a_stranger_is_sent_to_sudo_and_to_the_group_only_where_there_is_one() {
+        assert_eq!(hint_to_look(false), "sudo overlay status");
+        assert_eq!(
+            hint_to_look(true),
+            "sudo overlay status; or, from the next login on without sudo: sudo usermod -aG overlay $USER"
+        );
     }
 }

@@ -59,6 +59,20 @@ async fn status_version_and_metrics_are_read_without_the_supervisor() {
 }
 
 #[tokio::test]
+async fn every_documented_operation_is_answered_as_documented() {
+    for operation in &openapi::OPERATIONS {
+        let mut world = World::new();
+        // A daemon that is stopping answers without a supervisor: reload with a failure, down as ever.
+        world.control.close();
+        let (code, body) = world.ask(&format!("{} {}", operation.method.to_uppercase(), operation.path)).await;
+        let expected = if operation.path == "/v1/reload" { 503 } else { 200 };
+        assert_eq!(code, expected, "{}: {body}", operation.path);
+        let is_json = serde_json::from_str::<Value>(&body).is_ok();
+        assert_eq!(is_json, matches!(operation.answer, openapi::Answer::Json(_)), "{}: {body}", operation.path);
+    }
+}
+
+#[tokio::test]
 async fn a_reload_is_answered_with_what_the_supervisor_reports() {
     let mut world = World::new();
     let report = ReloadReport { added: vec!["carol".to_owned()], unchanged: 1, ..ReloadReport::default() };

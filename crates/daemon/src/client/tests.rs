@@ -48,7 +48,7 @@ async fn the_only_daemon_needs_no_name_and_a_stale_socket_is_no_daemon() {
     let world = World::new();
     world.leave_stale("dead0");
     world.serve("overlay0", Ok(ReloadReport::default()));
-    let client = Client::find(world.path(), None).expect("the only one");
+    let client = Client::find(world.path(), None, "overlay status").expect("the only one");
     assert_eq!(client.name(), "overlay0");
     let status = client.status().await.expect("an answer");
     assert_eq!((status.interface.name.as_str(), status.peers.len()), ("overlay0", 1));
@@ -67,30 +67,44 @@ async fn several_daemons_have_to_be_named() {
     let world = World::new();
     world.serve("a0", Ok(ReloadReport::default()));
     world.serve("b0", Ok(ReloadReport::default()));
-    let failure = Client::find(world.path(), None).expect_err("two to choose from");
+    let failure = Client::find(world.path(), None, "sudo overlay down").expect_err("two to choose from");
     assert_eq!(failure.code, ExitKind::Usage);
     assert_eq!(failure.error, "several daemons are running");
     assert_eq!(failure.cause.as_deref(), Some("they are `a0`, `b0`"));
-    assert_eq!(failure.hint.as_deref(), Some("name the one you mean, as in: overlay status a0"));
-    assert_eq!(Client::find(world.path(), Some("b0")).expect("named").name(), "b0");
+    assert_eq!(failure.hint.as_deref(), Some("name the one you mean, as in: sudo overlay down a0"));
+    assert_eq!(Client::find(world.path(), Some("b0"), "").expect("named").name(), "b0");
 }
 
 #[tokio::test]
 async fn without_a_daemon_the_way_to_start_one_is_named() {
     let world = World::new();
     let folder = world.path().display().to_string();
-    let failure = Client::find(world.path(), None).expect_err("none");
+    let failure = Client::find(world.path(), None, "").expect_err("none");
     assert_eq!(failure.code, ExitKind::NoDaemon);
     assert_eq!(failure.error, "no daemon is running");
     assert_eq!(failure.cause, Some(format!("nobody listens in {folder}")));
     assert_eq!(failure.hint.as_deref(), Some("sudo overlay up config.toml"));
 
-    world.leave_stale("overlay0");
-    let failure = Client::find(world.path(), Some("overlay0")).expect_err("nobody listens");
+    let failure = Client::find(world.path(), Some("overlay0"), "").expect_err("nobody listens");
     assert_eq!(failure.error, "no daemon is running for `overlay0`");
     assert_eq!(failure.cause, Some(format!("nobody listens on {folder}/overlay0.sock")));
     assert_eq!(failure.hint.as_deref(), Some("sudo overlay up overlay0"));
-    assert_eq!(Client::find(&world.path().join("missing"), None).expect_err("none").code, ExitKind::NoDaemon);
+    assert_eq!(Client::find(&world.path().join("missing"), None, "").expect_err("none").code, ExitKind::NoDaemon);
+}
+
+#[tokio::test]
+async fn after_a_killed_daemon_the_way_to_clean_up_is_named() {
+    let world = World::new();
+    world.leave_stale("overlay0");
+    for name in [None, Some("overlay0")] {
+        let failure = Client::find(world.path(), name, "").expect_err("nobody listens");
+        assert_eq!(failure.code, ExitKind::NoDaemon);
+        let cause = "that of `overlay0` was killed, and what it added to this host is still there";
+        assert_eq!(failure.cause.as_deref(), Some(cause));
+        assert_eq!(failure.hint.as_deref(), Some("sudo overlay down overlay0"));
+    }
+    let failure = Client::find(world.path(), Some("other"), "").expect_err("nobody listens");
+    assert_eq!(failure.hint.as_deref(), Some("sudo overlay up other"));
 }
 
 #[tokio::test]
@@ -103,11 +117,12 @@ async fn a_refused_reload_arrives_whole() {
         rendered: Some("  1 | x".to_owned()),
     };
     world.serve("overlay0", Err(refusal));
-    let client = Client::find(world.path(), None).expect("the only one");
+    let client = Client::find(world.path(), None, "").expect("the only one");
     let failure = client.reload().await.expect_err("refused");
     assert_eq!(failure.code, ExitKind::Config);
-    assert_eq!(failure.error, "`lab.toml` is not a valid config");
-    assert_eq!(failure.cause.as_deref(), Some("the config in force before stays in force"));
+    assert_eq!(failure.error, "nothing was reloaded: the config in force before stays in force");
+    assert_eq!(failure.cause.as_deref(), Some("`lab.toml` is not a valid config"));
+    assert_eq!(failure.hint.as_deref(), Some("overlay config check lab.toml"));
     assert_eq!(failure.details.as_deref(), Some("  1 | x"));
     assert_eq!(client.down().await.expect("an answer").interface, "overlay0");
 }

@@ -31,12 +31,13 @@ pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
                 .hint(format!("`overlay config init -o {shown}` writes a commented one to start from"))
         }
         Err(error) => {
-            let problem =
-                Problem::new("unreadable_file", format!("the config `{shown}` cannot be read: {}", describe(&error)));
+            let message = format!("the config `{shown}` cannot be read: {}", describe(&error));
             match error.kind() {
-                io::ErrorKind::PermissionDenied => problem.hint("run it as root, with `sudo`"),
-                io::ErrorKind::IsADirectory => problem.hint("name a file in this folder"),
-                _ => problem,
+                io::ErrorKind::PermissionDenied => Problem::permission(message),
+                io::ErrorKind::IsADirectory => {
+                    Problem::new("unreadable_file", message).hint("name a file in this folder")
+                }
+                _ => Problem::new("unreadable_file", message),
             }
         }
         Ok(read) if read as u64 > MAX_FILE => {
@@ -159,15 +160,21 @@ impl<'a> Section<'a> {
         Some(Field { key, value: value.get_ref(), span: value.span() })
     }
 
-    /// Whether it has a key that announces a secret, which was reported.
-    pub(super) fn has_inline_secret(&self) -> bool {
-        self.table.keys().any(|key| is_secret_name(&plain(key.get_ref())))
+    /// Reports that `key` is missing, unless a key was reported that was meant to be it.
+    pub(super) fn missing(&self, key: &str, hint: impl Into<String>, report: &mut Report) {
+        if !self.has_misspelled(key) {
+            let message = format!("{} has no `{key}`", self.keys.header);
+            report.error(Problem::new("missing_key", message).at(&self.span).hint(hint));
+        }
     }
 
-    /// Reports that `key` is missing.
-    pub(super) fn missing(&self, key: &str, hint: impl Into<String>, report: &mut Report) {
-        let message = format!("{} has no `{key}`", self.keys.header);
-        report.error(Problem::new("missing_key", message).at(&self.span).hint(hint));
+    /// Whether it has a key that it does not know, and that is taken for `key`.
+    pub(super) fn has_misspelled(&self, key: &str) -> bool {
+        let mut unknown = self.table.iter().filter(|(written, _)| !self.keys.has(written.get_ref()));
+        unknown.any(|(written, value)| {
+            let plain = plain(written.get_ref());
+            self.keys.meant(&plain).or_else(|| announced_file(&plain, value.get_ref())) == Some(key)
+        })
     }
 }
 
@@ -311,8 +318,10 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
     let name = key.get_ref().as_ref();
     let plain = plain(name);
     let problem = |kind: &'static str, message: String| Problem::new(kind, message).at(&key.span());
-    if is_secret_name(&plain) && !value.is_table() {
-        let file_key = if plain.contains("priv") { "private_key_file" } else { "preshared_key_file" };
+    let meant = keys.meant(&plain);
+    if meant.is_none()
+        && let Some(file_key) = announced_file(&plain, value)
+    {
         return problem(
             "inline_secret",
             format!("{} stands in the config itself; a secret belongs in a file", quoted(name)),
@@ -332,7 +341,7 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
         "saveconfig" => return unknown("overlay never rewrites its config; leave it out".to_owned()),
         _ => {}
     }
-    if let Some(known) = keys.alias(&plain).or_else(|| keys.nearest(&plain)) {
+    if let Some(known) = meant {
         let header = TABLES.iter().map(|table| table.header).find(|header| header.trim_matches(['[', ']']) == known);
         let meant = match header {
             Some(header) if keys.header.is_empty() => header.to_owned(),
@@ -354,6 +363,12 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
         "" => "the tables are [interface], [[peer]], [metrics] and [tuning]".to_owned(),
         header => format!("the keys of {header} are {}", keys.listed()),
     })
+}
+
+/// The key for the file of a secret, where `plain` announces the secret itself.
+fn announced_file(plain: &str, value: &DeValue<'_>) -> Option<&'static str> {
+    let is_secret = is_secret_name(plain) && !value.is_table();
+    is_secret.then_some(if plain.contains("priv") { "private_key_file" } else { "preshared_key_file" })
 }
 
 /// A key without what people vary: case, `_` and `-`.

@@ -76,13 +76,15 @@ fn unreadable(path: &Path, name: &str, maker: &str, error: &io::Error) -> Proble
         io::ErrorKind::NotFound => format!("there is no key file `{shown}`"),
         _ => format!("the key file `{shown}` cannot be read: {}", describe(error)),
     };
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Problem::permission(message);
+    }
     let hint = match error.kind() {
         io::ErrorKind::NotFound if name.starts_with("~/") => "write the whole path: `~` means nothing here".to_owned(),
         io::ErrorKind::NotFound if maker.ends_with("psk") => {
             format!("`{maker} -o {shown}` makes one; the peer needs a copy of it")
         }
         io::ErrorKind::NotFound => format!("`{maker} -o {shown}` makes one"),
-        io::ErrorKind::PermissionDenied => "run it as root, with `sudo`".to_owned(),
         _ => "name a file that holds one key".to_owned(),
     };
     Problem::new("key_file", message).hint(hint)

@@ -12,6 +12,9 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use super::secret::conceal;
 pub(super) use super::secret::quoted;
 
+/// The [`Problem::kind`] of a file that may not be read.
+const PERMISSION: &str = "permission";
+
 /// Everything that is wrong with one config file; at least one problem.
 #[derive(Clone)]
 pub struct ConfigError {
@@ -120,9 +123,13 @@ impl Warning {
 }
 
 impl fmt::Display for Warning {
-    /// In one line: `path:line:column: message`.
+    /// In one line, for a log: `path:line:column: message; hint`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        one_line(f, &self.file, &self.problem)
+        one_line(f, &self.file, &self.problem)?;
+        match &self.problem.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -135,6 +142,16 @@ impl fmt::Debug for Warning {
 impl Problem {
     pub(super) fn new(kind: &'static str, message: impl Into<String>) -> Self {
         Self { kind, message: printable(message.into()), hint: None, line: 0, column: 0, span: None, related: None }
+    }
+
+    /// A file that only somebody else may read: no fault of the config's.
+    pub(super) fn permission(message: impl Into<String>) -> Self {
+        Self::new(PERMISSION, message).hint("run the same command with sudo")
+    }
+
+    /// Whether the file may be right, and only cannot be read by whoever asks.
+    pub(crate) fn is_permission(&self) -> bool {
+        self.kind == PERMISSION
     }
 
     pub(super) fn at(mut self, span: &Range<usize>) -> Self {

@@ -65,6 +65,11 @@ impl TableKeys {
         self.keys.contains(&key)
     }
 
+    /// The key that was most likely meant.
+    pub(super) fn meant(&self, plain: &str) -> Option<&'static str> {
+        self.alias(plain).or_else(|| self.nearest(plain))
+    }
+
     /// The key meant by another word for it, or by another way to write it: `AllowedIPs`, `allowed-ips`.
     pub(super) fn alias(&self, plain: &str) -> Option<&'static str> {
         let spelled = self.keys.iter().find(|key| key.replace('_', "") == plain).copied();
@@ -72,7 +77,7 @@ impl TableKeys {
     }
 
     /// The key that differs, or whose alias does, by a slip or two of the keyboard.
-    pub(super) fn nearest(&self, plain: &str) -> Option<&'static str> {
+    fn nearest(&self, plain: &str) -> Option<&'static str> {
         let spelled = self.keys.iter().map(|key| (key.replace('_', ""), *key));
         let words = spelled.chain(self.aliases.iter().map(|(word, key)| ((*word).to_owned(), *key)));
         let near = words.filter_map(|(word, key)| {
@@ -97,7 +102,7 @@ pub fn schema() -> String {
 }
 
 /// Takes away what stands for an absent key in JSON: TOML has no null.
-fn without_null<'a>(values: impl Iterator<Item = &'a mut Value>) {
+pub(crate) fn without_null<'a>(values: impl Iterator<Item = &'a mut Value>) {
     for value in values {
         match value {
             Value::Array(entries) => {
@@ -168,7 +173,7 @@ struct InterfaceTable {
     fwmark: Option<u32>,
     /// The routing table for the peers' prefixes.
     table: Option<TableValue>,
-    /// Whether names of peers are made known to this host.
+    /// Whether names of peers are made known to this host. Neither value has an effect yet.
     dns: Option<DnsValue>,
 }
 
@@ -210,9 +215,10 @@ struct MetricsTable {
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its shape is used")]
 struct TuningTable {
-    /// UDP segmentation offload on the way out.
+    /// UDP segmentation offload on the way out. "auto": where the kernel has it; "on": `up` is refused where it has not.
     udp_gso: Option<SwitchValue>,
-    /// Super-packets between the kernel and the daemon.
+    /// Super-packets between the kernel and the daemon. "auto": where the kernel has them; "on": `up` is refused where
+    /// it has not.
     tun_offload: Option<SwitchValue>,
     /// How the engine thread is scheduled.
     scheduling: Option<SchedulingValue>,

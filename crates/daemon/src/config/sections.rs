@@ -56,6 +56,7 @@ impl Reader<'_> {
         }
         let interface = match top.get("interface") {
             Some(value) => self.table(value, &schema::INTERFACE).map(|section| self.interface(&section)),
+            None if file.has_misspelled("interface") => None,
             None => {
                 self.report.error(
                     Problem::new("missing_table", "there is no [interface]")
@@ -132,11 +133,9 @@ impl Reader<'_> {
 
     fn private_key(&mut self, section: &Section<'_>) -> Option<PrivateKey> {
         let Some(field) = section.field("private_key_file") else {
-            if !section.has_inline_secret() {
-                let hint =
-                    "write private_key_file = \"/etc/overlay/overlay0.key\"; `overlay key gen -o FILE` makes the file";
-                section.missing("private_key_file", hint, self.report);
-            }
+            let hint =
+                "write private_key_file = \"/etc/overlay/overlay0.key\"; `overlay key gen -o FILE` makes the file";
+            section.missing("private_key_file", hint, self.report);
             return None;
         };
         self.key_file(&field, "overlay key gen", PrivateKey::from_base64)

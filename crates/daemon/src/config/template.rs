@@ -1,5 +1,12 @@
 //! The config that `overlay config init` writes.
 
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+/// The virtual IP where none is asked for.
+const EXAMPLE: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), 24);
+
 /// What goes into a [`template`].
 #[derive(Clone, Debug)]
 pub struct Template {
@@ -7,8 +14,8 @@ pub struct Template {
     pub name: String,
     /// The file of the private key, as it is to stand in the config.
     pub private_key_file: String,
-    /// This host's virtual IP with its prefix, as `10.77.0.1/24`.
-    pub address: String,
+    /// This host's virtual IPs with their prefixes, as `10.77.0.1/24`; at least one.
+    pub addresses: Vec<IpNet>,
     /// This host's public key in base64, when it is known: given in a comment, for the configs of its peers.
     pub public_key: Option<String>,
 }
@@ -18,7 +25,7 @@ impl Default for Template {
         Self {
             name: "overlay0".to_owned(),
             private_key_file: "/etc/overlay/overlay0.key".to_owned(),
-            address: "10.77.0.1/24".to_owned(),
+            addresses: vec![EXAMPLE],
             public_key: None,
         }
     }
@@ -26,11 +33,13 @@ impl Default for Template {
 
 /// A commented config that works once its key file is there. Its one peer stands in comments.
 pub fn template(with: &Template) -> String {
-    let Template { name, private_key_file, address, public_key } = with;
+    let Template { name, private_key_file, addresses, public_key } = with;
     let public_key = match public_key {
         Some(key) => key.clone(),
         None => format!("overlay key pub < {private_key_file}"),
     };
+    let addresses: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    let addresses = addresses.join(", ");
     // Quoted as TOML needs it: a path may have anything in it.
     let key_file = toml::Value::from(private_key_file.as_str());
     format!(
@@ -46,7 +55,7 @@ name = "{name}"
 private_key_file = {key_file}
 
 # The virtual IPs of this host.
-addresses = ["{address}"]
+addresses = [{addresses}]
 
 # UDP; to be open in the firewall. 0 lets the kernel choose.
 listen_port = 51820

@@ -8,6 +8,7 @@ use overlay_core::{Protocol, Rule};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::failure::{ExitKind, Failure};
 use crate::keys;
 
 mod check;
@@ -376,6 +377,15 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
 }
 
 #[test]
+fn a_file_of_another_user_is_a_matter_of_permission_and_not_of_the_config() {
+    let forbidden = Problem::permission("the key file `own.key` cannot be read: permission denied");
+    let failure = Failure::from(ConfigError::of_file(Path::new("lab.toml"), forbidden));
+    assert_eq!((failure.code, failure.cause, failure.details), (ExitKind::Permission, None, None));
+    assert_eq!(failure.error, "the key file `own.key` cannot be read: permission denied");
+    assert_eq!(failure.hint.as_deref(), Some("run the same command with sudo"));
+}
+
+#[test]
 fn key_files_are_looked_for_beside_the_config() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lab.toml");
@@ -400,7 +410,8 @@ fn a_key_file_that_others_can_read_is_accepted_with_a_warning() {
     let config = Config::load(&path).unwrap();
     let [warning] = config.warnings() else { panic!("one warning") };
     let (path, key) = (path.display(), key.display());
-    assert_eq!(warning.to_string(), format!("{path}:3:20: the key file `{key}` can be read by others than its owner"));
+    let expected = format!("{path}:3:20: the key file `{key}` can be read by others than its owner; `chmod 600 {key}`");
+    assert_eq!(warning.to_string(), expected);
     assert_eq!(warning.problem().hint, Some(format!("`chmod 600 {key}`")));
 }
 
@@ -429,6 +440,24 @@ fn a_bare_name_is_a_config_of_the_system() {
     assert_eq!(resolve_path("lab.eu"), Path::new("/etc/overlay/lab.eu.toml"));
     assert_eq!(resolve_path("./lab"), Path::new("./lab"));
     assert_eq!(resolve_path("/srv/lab"), Path::new("/srv/lab"));
+}
+
+#[test]
+fn an_argument_made_for_a_file_means_that_file() {
+    let rows = [
+        ("/etc/overlay/lab.toml", "lab"),
+        ("/etc/overlay/lab", "/etc/overlay/lab"),
+        ("/etc/overlay/a/lab.toml", "/etc/overlay/a/lab.toml"),
+        ("/etc/overlay/lab.toml.toml", "/etc/overlay/lab.toml.toml"),
+        ("lab.toml", "lab.toml"),
+        ("lab", "./lab"),
+        ("lab.eu", "./lab.eu"),
+        ("../lab", "../lab"),
+    ];
+    for (file, argument) in rows {
+        assert_eq!(argument_for(Path::new(file)), argument);
+        assert_eq!(std::path::absolute(resolve_path(argument)).unwrap(), std::path::absolute(file).unwrap());
+    }
 }
 
 #[test]

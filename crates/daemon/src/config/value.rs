@@ -10,8 +10,9 @@ mod prefix;
 mod rule;
 
 pub(crate) use endpoint::parse_endpoint;
+pub use prefix::parse_address;
+pub(super) use prefix::parse_allowed_ip;
 pub(crate) use prefix::parse_net;
-pub(super) use prefix::{parse_address, parse_allowed_ip};
 pub(super) use rule::parse_rule;
 
 /// Bytes of an interface's name that the kernel has room for.
@@ -20,8 +21,8 @@ const MAX_INTERFACE_NAME: usize = 15;
 /// Bytes of a DNS label, and of a peer's name, which is to become one.
 const MAX_LABEL: usize = 63;
 
-/// The interface's name that follows from the name of its config, as with wg-quick.
-pub(crate) fn interface_name_of(path: &Path) -> Option<String> {
+/// The interface's name that follows from the name of its config, as with wg-quick; `None` where that cannot be one.
+pub fn interface_name_of(path: &Path) -> Option<String> {
     let stem = path.file_stem()?.to_str()?;
     check_interface_name(stem).is_ok().then(|| stem.to_owned())
 }

@@ -5,20 +5,22 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 use std::time::{Duration, UNIX_EPOCH};
 
 use ipnet::IpNet;
 use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, InterfaceView, PeerView, View};
 use crate::keys::encode_public;
 
 /// The whole answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
-    /// Always [`Status::SCHEMA`].
+    /// Names this shape of JSON.
+    #[schemars(extend("const" = Self::SCHEMA))]
     pub schema: Cow<'static, str>,
     /// Version of the daemon.
     pub version: Cow<'static, str>,
@@ -33,13 +35,14 @@ pub struct Status {
 }
 
 /// Our own end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
     /// Name of the kernel interface.
     pub name: String,
     /// Our public key, base64.
     pub public_key: String,
     /// The virtual IPs with their prefixes.
+    #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
     /// MTU of the inner packets, bytes.
     pub mtu: u16,
@@ -50,14 +53,14 @@ pub struct InterfaceStatus {
     pub fwmark: Option<u32>,
     /// Whether peers may reach destinations beyond this host.
     pub forward: bool,
-    /// The config in force.
+    /// The config in force, an absolute path.
     pub config: PathBuf,
     /// How long the daemon has been running, suspend included.
     pub uptime_seconds: u64,
 }
 
 /// One peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerStatus {
     /// Its name in the config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +74,7 @@ pub struct PeerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_name: Option<String>,
     /// What is ours to route to it.
+    #[schemars(with = "Vec<String>")]
     pub allowed_ips: Vec<IpNet>,
     /// What follows from the facts.
     pub state: PeerState,
@@ -105,7 +109,7 @@ pub struct PeerStatus {
 }
 
 /// How things stand with a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerState {
     /// A session is alive.
@@ -165,7 +169,8 @@ fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceSta
         listen_port: interface.listen_port,
         fwmark: interface.fwmark,
         forward: interface.forward,
-        config: interface.config_path.clone(),
+        // Whoever reads it may be in another folder.
+        config: absolute(&interface.config_path).unwrap_or_else(|_| interface.config_path.clone()),
         uptime_seconds: uptime.as_secs(),
     }
 }

@@ -41,6 +41,9 @@ pub struct Fragment {
     pub offset: u16,
     /// Whether others follow.
     pub more: bool,
+    /// Where that payload begins, in bytes from the start of the packet: behind the fragment header in IPv6, in front of
+    /// the extension headers that are cut with the rest.
+    pub start: usize,
 }
 
 /// The first fields of the upper header.
@@ -131,6 +134,7 @@ impl Chain {
             id: u32::from(header.identification()),
             offset: header.fragments_offset().value(),
             more: header.more_fragments(),
+            start: header.slice().len(),
         });
         Self { protocol: header.protocol().0, offset: header.slice().len(), fragment, is_routed: false }
     }
@@ -162,9 +166,12 @@ impl Chain {
                     let header = Ipv6FragmentHeaderSlice::from_slice(rest).map_err(|_| self.cut_short())?;
                     has_fragment_header = true;
                     if header.is_fragmenting_payload() {
-                        let offset = header.fragment_offset().value();
-                        self.fragment =
-                            Some(Fragment { id: header.identification(), offset, more: header.more_fragments() });
+                        self.fragment = Some(Fragment {
+                            id: header.identification(),
+                            offset: header.fragment_offset().value(),
+                            more: header.more_fragments(),
+                            start: self.offset + header.slice().len(),
+                        });
                     }
                     (header.next_header(), header.slice().len())
                 }

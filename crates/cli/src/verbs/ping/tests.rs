@@ -30,7 +30,7 @@ fn status() -> Status {
 }
 
 fn at(ip: &str, peer: &str) -> Target {
-    Target { ip: ip.parse().expect("an address"), peer: Some(peer.to_owned()) }
+    Target { ip: ip.parse().expect("an address"), peer: peer.to_owned() }
 }
 
 #[test]
@@ -40,11 +40,41 @@ fn a_name_and_a_key_stand_for_the_first_single_address() {
 }
 
 #[test]
-fn an_address_belongs_to_the_most_specific_peer_and_may_belong_to_none() {
+fn an_address_belongs_to_the_most_specific_peer() {
     assert_eq!(target("10.77.0.2", &status()).expect("an address"), at("10.77.0.2", "bob"));
     assert_eq!(target("10.77.0.3", &status()).expect("an address"), at("10.77.0.3", "router"));
-    let alone = Target { peer: None, ..at("192.0.2.1", "") };
-    assert_eq!(target("192.0.2.1", &status()).expect("an address"), alone);
+}
+
+#[test]
+fn an_address_that_no_peer_owns_is_not_asked() {
+    let failure = target("192.0.2.1", &status()).expect_err("nobody's");
+    assert_eq!((failure.code, failure.cause), (ExitKind::NotFound, None));
+    assert_eq!(failure.error, "no peer has 192.0.2.1 in its allowed_ips");
+    assert_eq!(failure.hint.as_deref(), Some("overlay status shows the addresses of each peer"));
+
+    let mut status = status();
+    status.peers.truncate(1);
+    let failure = target("10.77.0.1", &status).expect_err("our own");
+    assert_eq!(failure.error, "no peer has 10.77.0.1 in its allowed_ips");
+    assert_eq!(failure.cause.as_deref(), Some("it is this host's own address"));
+}
+
+#[test]
+fn without_any_answer_it_says_how_things_stand_with_the_peer() {
+    let mut status = status();
+    let cause_of = |status: &Status| {
+        let failure = no_answer(&at("10.77.0.2", "bob"), status);
+        assert_eq!((failure.code, failure.hint.as_deref()), (ExitKind::Timeout, Some("overlay status")));
+        assert_eq!(failure.error, "bob (10.77.0.2) does not answer");
+        failure.cause.expect("a cause")
+    };
+    assert_eq!(cause_of(&status), "its state is \"idle\", and there was no handshake with it");
+    let bob = &mut status.peers[0];
+    (bob.state, bob.latest_handshake_age_seconds) = (PeerState::Unreachable, Some(192));
+    assert_eq!(cause_of(&status), "its state is \"unreachable\", and its last handshake was 3 min 12 s ago");
+    status.peers[0].state = PeerState::Connected;
+    let cause = "its state is \"connected\", and its last handshake was 3 min 12 s ago; it may not allow `icmp`";
+    assert_eq!(cause_of(&status), cause);
 }
 
 #[test]

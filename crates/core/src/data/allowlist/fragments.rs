@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use overlay_wire::ip::{Fragment, IPV6_HEADER_LEN, Packet, Upper, Version};
+use overlay_wire::ip::{Fragment, Packet, Upper, Version};
 
 use crate::{DropReason, Instant};
 
@@ -17,10 +17,6 @@ pub(super) const MAX_VERDICTS: usize = 256;
 
 /// How long later fragments follow a verdict.
 pub(super) const VERDICT_LIFETIME: Duration = Duration::from_secs(2);
-
-/// The protocol number of the IPv6 fragment header, and that header's length in bytes.
-const FRAGMENT_HEADER: u8 = 44;
-const FRAGMENT_HEADER_LEN: usize = 8;
 
 /// Verdicts on first fragments.
 #[derive(Debug, Default)]
@@ -49,6 +45,9 @@ struct Verdict {
 
 impl Fragments {
     /// Remembers what became of a first fragment. A later verdict on the same packet replaces an earlier one.
+    ///
+    /// In IPv6 the ports may lie further behind in another first fragment of the same packet that was admitted before:
+    /// what reaches back into either is evasion.
     pub(super) fn on_first(
         &mut self,
         packet: &Packet<'_>,
@@ -63,8 +62,14 @@ impl Fragments {
         if self.verdicts.len() >= MAX_VERDICTS {
             self.verdicts.pop_front();
         }
-        let end = (packet.len().saturating_sub(payload_start(packet, upper)) / 8) as u16;
-        self.verdicts.push_back(Verdict { name: Name::of(packet, upper, fragment), result, end, made: now });
+        let name = Name::of(packet, upper, fragment);
+        let mut end = (packet.len().saturating_sub(fragment.start) / 8) as u16;
+        if packet.version() == Version::V6
+            && let Some(Verdict { result: Ok(()), end: before, .. }) = self.find(name, now)
+        {
+            end = end.max(*before);
+        }
+        self.verdicts.push_back(Verdict { name, result, end, made: now });
     }
 
     /// What becomes of a later fragment; `None` without a verdict on its first.
@@ -77,12 +82,16 @@ impl Fragments {
         fragment: Fragment,
         now: Instant,
     ) -> Option<Result<(), DropReason>> {
-        let name = Name::of(packet, upper, fragment);
-        let mut valid = self.verdicts.iter().rev().take_while(|verdict| verdict.is_valid(now));
-        valid.find(|verdict| verdict.name == name).map(|verdict| {
+        self.find(Name::of(packet, upper, fragment), now).map(|verdict| {
             verdict.result?;
             if fragment.offset < verdict.end { Err(DropReason::FragmentEvasion) } else { Ok(()) }
         })
+    }
+
+    /// The last verdict on a packet, while it is valid.
+    fn find(&self, name: Name, now: Instant) -> Option<&Verdict> {
+        let mut valid = self.verdicts.iter().rev().take_while(|verdict| verdict.is_valid(now));
+        valid.find(|verdict| verdict.name == name)
     }
 
     /// Forgets every verdict: the rules behind them changed.
@@ -106,17 +115,5 @@ impl Name {
     fn of(packet: &Packet<'_>, upper: &Upper, fragment: Fragment) -> Self {
         let protocol = (packet.version() == Version::V4).then_some(upper.protocol);
         Self { source: packet.source(), destination: packet.destination(), id: fragment.id, protocol }
-    }
-}
-
-/// Where the part of a first fragment begins that offsets count from.
-fn payload_start(packet: &Packet<'_>, upper: &Upper) -> usize {
-    if packet.version() == Version::V6 && packet.protocol() == FRAGMENT_HEADER {
-        // Destination options may follow the fragment header: they belong to the payload.
-        IPV6_HEADER_LEN + FRAGMENT_HEADER_LEN
-    } else {
-        // Exact for IPv4. Behind other extension headers of IPv6 it may count too little, never too much, and the
-        // receiver's own rule against overlapping fragments (RFC 5722) has to do.
-        upper.offset
     }
 }

@@ -341,6 +341,46 @@ error[missing_key]: [[peer]] has no `allowed_ips`
 }
 
 #[test]
+fn a_misspelled_key_is_not_missing_as_well() {
+    refuses(
+        r#"[interface]
+name = "overlay0"
+private_key_fiel = "own.key"
+adress = ["10.77.0.1/24"]
+"#,
+        r#"
+error[unknown_key]: unknown key `private_key_fiel` in [interface], did you mean `private_key_file`?
+ --> lab.toml:3:1
+  |
+3 | private_key_fiel = "*******"
+  | ^^^^^^^^^^^^^^^^
+  |
+  = hint: write `private_key_file`
+
+error[unknown_key]: unknown key `adress` in [interface], did you mean `addresses`?
+ --> lab.toml:4:1
+  |
+4 | adress = ["10.77.0.1/24"]
+  | ^^^^^^
+  |
+  = hint: write `addresses`
+"#,
+    );
+    refuses(
+        "[interfaces]\nname = \"overlay0\"\n",
+        r#"
+error[unknown_key]: unknown table `interfaces`, did you mean [interface]?
+ --> lab.toml:1:2
+  |
+1 | [interfaces]
+  |  ^^^^^^^^^^
+  |
+  = hint: write [interface]
+"#,
+    );
+}
+
+#[test]
 fn a_number_in_quotes_is_refused() {
     refuses(
         &with_interface(r#"listen_port = "51820""#),

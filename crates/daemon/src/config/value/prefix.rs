@@ -6,8 +6,11 @@ use ipnet::IpNet;
 
 use crate::config::problem::{Problem, quoted};
 
-/// One of this host's virtual IPs; host bits stay, a bare address is a prefix of its own.
-pub(crate) fn parse_address(text: &str) -> Result<IpNet, Problem> {
+/// One of this host's virtual IPs, as "10.77.0.1/24"; host bits stay, a bare address is a prefix of its own.
+///
+/// # Errors
+/// What is wrong with the text, without a place.
+pub fn parse_address(text: &str) -> Result<IpNet, Problem> {
     let net = parse_prefix(text, "10.77.0.1/24")?;
     let address = net.addr();
     let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);

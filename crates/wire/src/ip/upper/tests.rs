@@ -126,7 +126,7 @@ fn lying_lengths_of_tcp_and_udp_are_truncated() {
 
 #[test]
 fn a_first_fragment_shows_its_ports_and_may_announce_more_than_it_holds() {
-    let fragment = Some(Fragment { id: 0xabcd, offset: 0, more: true });
+    let fragment = Some(Fragment { id: 0xabcd, offset: 0, more: true, start: 20 });
     assert_eq!(upper(&v4(6, MORE, &bytes(SYN))), Ok(Upper { protocol: 6, offset: 20, fragment, header: PORTS }));
     let udp = Header::Udp { source: 4660, destination: 53 };
     assert_eq!(
@@ -152,24 +152,24 @@ fn a_first_fragment_too_short_for_its_headers_is_named() {
 
 #[test]
 fn a_later_fragment_shows_nothing_above_ip() {
-    let fragment = Some(Fragment { id: 0xabcd, offset: 185, more: true });
+    let fragment = Some(Fragment { id: 0xabcd, offset: 185, more: true, start: 20 });
     let expected = Upper { protocol: 6, offset: 20, fragment, header: Header::LaterFragment };
     assert_eq!(upper(&v4(6, MORE | 185, &bytes(SYN))), Ok(expected));
-    let fragment = Some(Fragment { id: 0xabcd, offset: 0x1fff, more: false });
+    let fragment = Some(Fragment { id: 0xabcd, offset: 0x1fff, more: false, start: 20 });
     assert_eq!(upper(&v4(17, 0x1fff, &[0; 8])).unwrap().fragment, fragment);
 }
 
 #[test]
 fn the_bits_of_an_ipv6_fragment_header_are_where_rfc_8200_has_them() {
     // Offset 185 (1,480 bytes) is the upper 13 bits, 05c8; the lowest bit is "more".
-    let fragment = Some(Fragment { id: 0x12345678, offset: 185, more: true });
+    let fragment = Some(Fragment { id: 0x12345678, offset: 185, more: true, start: 48 });
     let expected = Upper { protocol: 6, offset: 48, fragment, header: Header::LaterFragment };
     assert_eq!(upper(&chain(44, "0600 05c9 12345678 0000000000000000")), Ok(expected));
 
-    let fragment = Some(Fragment { id: 0x12345678, offset: 185, more: false });
+    let fragment = Some(Fragment { id: 0x12345678, offset: 185, more: false, start: 48 });
     assert_eq!(upper(&chain(44, "0600 05c8 12345678 0000000000000000")).unwrap().fragment, fragment);
 
-    let fragment = Some(Fragment { id: 0x12345678, offset: 0, more: true });
+    let fragment = Some(Fragment { id: 0x12345678, offset: 0, more: true, start: 48 });
     let expected = Upper { protocol: 6, offset: 48, fragment, header: PORTS };
     assert_eq!(upper(&chain(44, &format!("0600 0001 12345678 {SYN}"))), Ok(expected));
 
@@ -188,10 +188,18 @@ fn tcp_at_fragment_offset_one_is_named_in_both_families() {
 #[test]
 fn a_later_fragment_is_not_read_as_extension_headers() {
     // The fragment header names destination options, but these bytes are the middle of them.
-    let fragment = Some(Fragment { id: 0x12345678, offset: 185, more: true });
+    let fragment = Some(Fragment { id: 0x12345678, offset: 185, more: true, start: 48 });
     let expected = Upper { protocol: 60, offset: 48, fragment, header: Header::LaterFragment };
     assert_eq!(upper(&chain(44, &format!("3c00 05c9 12345678 0600 0104 00000000 {SYN}"))), Ok(expected));
     assert_eq!(upper(&chain(44, "3c00 05c9 12345678 06ff 0104")), Ok(expected));
+}
+
+#[test]
+fn the_fragmented_part_begins_behind_the_fragment_header_wherever_that_stands() {
+    // Hop-by-hop options, the fragment header, destination options, TCP: only the last two are cut.
+    let packet = chain(0, &format!("2c00 0104 00000000 3c00 0001 12345678 0600 0104 00000000 {SYN}"));
+    let fragment = Some(Fragment { id: 0x12345678, offset: 0, more: true, start: 56 });
+    assert_eq!(upper(&packet), Ok(Upper { protocol: 6, offset: 64, fragment, header: PORTS }));
 }
 
 #[test]

@@ -107,6 +107,31 @@ fn a_fragment_that_reaches_back_into_the_first_is_evasion() {
 }
 
 #[test]
+fn headers_in_front_of_the_fragment_header_do_not_shorten_the_first_fragment() {
+    let mut list = allow(&["udp/53"]);
+    let chained = |offset, more, payload: &[u8]| {
+        let headers = [&options(44, 1)[..], &fragment_header(60, 7, offset, more), payload].concat();
+        packet(V6, PEER, US, 0, &headers)
+    };
+    let payload = [options(17, 4), udp_bytes(40000, 53, 8)].concat();
+    assert_eq!(list.asked(&chained(0, true, &payload), at(0)), ADMITTED);
+    for offset in 1..5 {
+        assert_eq!(list.asked(&chained(offset, false, &udp_bytes(40000, 54, 8)), at(0)), EVASION, "offset {offset}");
+    }
+    assert_eq!(list.asked(&chained(5, false, &[0; 8]), at(0)), ADMITTED);
+}
+
+#[test]
+fn a_shorter_first_fragment_does_not_uncover_the_ports_of_a_longer_one() {
+    let mut list = allow(&["udp/53"]);
+    let long = [options(17, 4), udp_bytes(40000, 53, 8)].concat();
+    assert_eq!(list.asked(&fragment(V6, PEER, US, 60, 7, 0, true, &long), at(0)), ADMITTED);
+    assert_eq!(list.asked(&fragment(V6, PEER, US, 17, 7, 0, true, &udp_bytes(40000, 53, 8)), at(0)), ADMITTED);
+    assert_eq!(list.asked(&fragment(V6, PEER, US, 60, 7, 4, false, &udp_bytes(40000, 54, 8)), at(0)), EVASION);
+    assert_eq!(list.asked(&fragment(V6, PEER, US, 60, 7, 5, false, &[0; 8]), at(0)), ADMITTED);
+}
+
+#[test]
 fn a_protocol_listed_by_number_is_admitted_in_fragments_too() {
     let mut list = allow(&["47"]);
     for v in [V4, V6] {

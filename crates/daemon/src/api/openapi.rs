@@ -1,0 +1,182 @@
+//! The local API as an OpenAPI 3.1 document, for whoever writes a client: `configs/openapi.json`.
+//!
+//! The shapes come from the types that are serialised. What no type says, which path answers with which of them and
+//! what it is for, stands in one table here; a test asks a served API for every row of it.
+
+use std::collections::BTreeMap;
+
+use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{Down, GROUP, Reloaded, Version, status_code};
+use crate::config::without_null;
+use crate::failure::{ExitKind, FailureBody};
+use crate::metrics;
+use crate::view::Status;
+
+/// What can be asked.
+pub(super) static OPERATIONS: [Operation; 5] = [
+    Operation {
+        path: "/v1/status",
+        method: "get",
+        id: "status",
+        summary: "The interface, its peers, every drop reason and every counter.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<Status>()),
+    },
+    Operation {
+        path: "/v1/version",
+        method: "get",
+        id: "version",
+        summary: "Which version the daemon is.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<Version>()),
+    },
+    Operation {
+        path: "/metrics",
+        method: "get",
+        id: "metrics",
+        summary: "What Prometheus scrapes.",
+        answer: Answer::Text(metrics::CONTENT_TYPE),
+    },
+    Operation {
+        path: "/v1/reload",
+        method: "post",
+        id: "reload",
+        summary: "Reads the config again and applies what changed; a config that is wrong changes nothing.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<Reloaded>()),
+    },
+    Operation {
+        path: "/v1/down",
+        method: "post",
+        id: "down",
+        summary: "Takes everything away and ends the daemon. Answered when that has begun.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<Down>()),
+    },
+];
+
+/// One method of one path. None takes a body or a parameter.
+pub(super) struct Operation {
+    pub(super) path: &'static str,
+    pub(super) method: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    pub(super) answer: Answer,
+}
+
+/// The body of a 200.
+pub(super) enum Answer {
+    /// A type of ours.
+    Json(fn(&mut SchemaGenerator) -> Schema),
+    /// Text of this media type.
+    Text(&'static str),
+}
+
+/// In the order in which people read it.
+#[derive(Serialize)]
+struct Document {
+    openapi: &'static str,
+    info: Value,
+    servers: Value,
+    paths: BTreeMap<&'static str, Map<String, Value>>,
+    components: Components,
+}
+
+#[derive(Serialize)]
+struct Components {
+    responses: Value,
+    schemas: BTreeMap<String, Schema>,
+}
+
+/// The document as JSON that ends in a newline.
+pub fn document() -> String {
+    // A component's shape is what is sent: a field that may be left out is not required.
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut schemas = settings.with(|it| it.definitions_path = "/components/schemas".into()).into_generator();
+    let mut paths: BTreeMap<_, Map<_, _>> = BTreeMap::new();
+    for operation in &OPERATIONS {
+        let described = operation.describe(&mut schemas);
+        paths.entry(operation.path).or_default().insert(operation.method.to_owned(), described);
+    }
+    let failure = schemas.subschema_for::<FailureBody>();
+    let codes = ExitKind::ALL.map(|kind| format!("{} {}", kind.code_name(), status_code(kind).as_u16()));
+    let mut shapes = schemas.take_definitions(true);
+    without_null(shapes.values_mut());
+    let shapes = shapes.into_iter().map(|(name, shape)| (name, Schema::try_from(shape).expect("a shape is an object")));
+    let document = Document {
+        openapi: "3.1.0",
+        info: json!({
+            "title": "overlay local API",
+            "version": "1",
+            "description": format!(
+                "HTTP over a unix socket. Looking is for root, the user that the daemon runs as and the group {GROUP}; \
+                 changing is for root and that user alone. The kernel names the caller, and there is no token. \
+                 Fields are only ever added."
+            ),
+        }),
+        servers: json!([{ "url": "http://localhost", "description": "the unix socket /run/overlay/NAME.sock" }]),
+        paths,
+        components: Components {
+            responses: json!({ "Failure": {
+                "description": format!("Why not. The status follows the `code`: {}.", codes.join(", ")),
+                "content": { "application/json": { "schema": failure } },
+            } }),
+            schemas: shapes.collect(),
+        },
+    };
+    let mut text = serde_json::to_string_pretty(&document).expect("the document is plain data");
+    text.push('\n');
+    text
+}
+
+impl Operation {
+    fn describe(&self, schemas: &mut SchemaGenerator) -> Value {
+        let (media, shape) = match self.answer {
+            Answer::Json(shape) => ("application/json", json!(shape(schemas))),
+            Answer::Text(media) => (media, json!({ "type": "string" })),
+        };
+        json!({
+            "operationId": self.id,
+            "summary": self.summary,
+            "responses": {
+                "200": { "description": "It was done.", "content": { media: { "schema": shape } } },
+                "default": { "$ref": "#/components/responses/Failure" },
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::view::tests::{bob, nameless, view};
+
+    #[test]
+    fn the_committed_document_is_current() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/openapi.json");
+        if std::env::var_os("OVERLAY_BLESS").is_some() {
+            std::fs::write(&path, document()).expect("our own file");
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == document(), "run `OVERLAY_BLESS=1 cargo test -p overlay-daemon openapi`");
+    }
+
+    #[test]
+    fn what_is_sent_has_every_field_that_is_promised_and_no_other() {
+        let document: Value = serde_json::from_str(&document()).expect("JSON");
+        let schemas = &document["components"]["schemas"];
+        let status = serde_json::to_value(view([bob(), nameless()]).status()).expect("plain data");
+        let mut sent = vec![("Status", &status), ("InterfaceStatus", &status["interface"])];
+        sent.extend(status["peers"].as_array().expect("peers").iter().map(|peer| ("PeerStatus", peer)));
+        for (name, value) in sent {
+            let fields: Vec<_> = value.as_object().expect("an object").keys().collect();
+            let properties = schemas[name]["properties"].as_object().expect("properties");
+            assert!(fields.iter().all(|field| properties.contains_key(*field)), "{name} sends {fields:?}");
+            let required = schemas[name]["required"].as_array().expect("required fields");
+            assert!(required.iter().all(|field| value.get(field.as_str().expect("a name")).is_some()), "{name}");
+        }
+        assert!(!document.to_string().contains("null"), "what is not known is left out");
+    }
+}

@@ -1,0 +1,109 @@
+//! The attacker's end of the outer wire: a real UDP socket in his namespace.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use overlay_os::udp::{BindOptions, Family, ReceiveBatch, Transmit, UdpSocket};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendFlags, sendto};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::lab::{Host, SHORTLY};
+
+/// A socket that talks to one victim.
+pub(crate) struct Wire {
+    socket: UdpSocket,
+    victim: SocketAddr,
+    batch: ReceiveBatch,
+    received: VecDeque<Vec<u8>>,
+}
+
+impl Wire {
+    /// Opens one on a host; port 0 lets the kernel choose.
+    pub(crate) fn open(host: &Host, port: u16, victim: SocketAddr) -> Wire {
+        let family = if victim.is_ipv4() { Family::V4 } else { Family::V6 };
+        let options = BindOptions {
+            port,
+            fwmark: None,
+            // An answer to each message of a flood.
+            receive_buffer: 8 << 20,
+            send_buffer: 1 << 20,
+            segmentation: true,
+            coalescing: false,
+        };
+        let socket = inside(host, || UdpSocket::bind(family, &options)).expect("a socket of our own");
+        assert!(socket.max_segments() > 1, "this kernel cannot send trains");
+        Wire { socket, victim, batch: ReceiveBatch::new(8), received: VecDeque::new() }
+    }
+
+    /// The local port.
+    pub(crate) fn port(&self) -> u16 {
+        self.socket.local_port()
+    }
+
+    /// Sends one datagram, of any length, none too.
+    #[track_caller]
+    pub(crate) fn send(&self, datagram: &[u8]) {
+        let sent = sendto(&self.socket, datagram, SendFlags::empty(), &self.victim);
+        assert_eq!(sent, Ok(datagram.len()), "a datagram of {} bytes", datagram.len());
+    }
+
+    /// Sends datagrams as one train, in one system call: all as long as the first, but the last may be shorter.
+    #[track_caller]
+    pub(crate) fn send_train(&self, datagrams: &[Vec<u8>]) {
+        let segment_size = datagrams[0].len();
+        let (last, full) = datagrams.split_last().expect("a train has datagrams");
+        assert!(full.iter().all(|one| one.len() == segment_size) && last.len() <= segment_size, "not a train");
+        let contents = datagrams.concat();
+        let transmit = Transmit { destination: self.victim, source: None, contents: &contents, segment_size, ecn: 0 };
+        self.socket.send(&transmit).expect("a train that fits");
+    }
+
+    /// The next datagram that comes back.
+    ///
+    /// # Panics
+    /// When none comes.
+    #[track_caller]
+    pub(crate) fn receive(&mut self) -> Vec<u8> {
+        self.receive_within(SHORTLY).unwrap_or_else(|| panic!("no answer from {}", self.victim))
+    }
+
+    /// The next one that has come already.
+    pub(crate) fn receive_now(&mut self) -> Option<Vec<u8>> {
+        self.receive_within(Duration::ZERO)
+    }
+
+    fn receive_within(&mut self, limit: Duration) -> Option<Vec<u8>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(datagram) = self.received.pop_front() {
+                return Some(datagram);
+            }
+            self.socket.receive(&mut self.batch).expect("our own socket");
+            self.received.extend(self.batch.iter_mut().map(|one| one.contents.to_vec()));
+            if !self.received.is_empty() {
+                continue;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+            poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)).expect("our own socket");
+        }
+    }
+}
+
+/// Does something in a host's namespace: what it opens stays there.
+pub(crate) fn inside<T: Send>(host: &Host, act: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(format!("/run/netns/{}", host.namespace())).expect("the host's namespace");
+    let enter_and_act = || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("we are root");
+        act()
+    };
+    thread::scope(|scope| scope.spawn(enter_and_act).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
