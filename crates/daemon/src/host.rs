@@ -9,7 +9,7 @@
 //! 1. [`require_net_admin`]: without the privilege nothing else is worth saying.
 //! 2. [`Runtime::acquire`]: one daemon of a name; its files in the runtime folder.
 //! 3. [`Runtime::clean_leftovers`]: what an earlier daemon of this name left behind.
-//! 4. [`preflight`]: what would collide is refused while the system is still unchanged.
+//! 4. [`preflight()`]: what would collide is refused while the system is still unchanged.
 //! 5. [`Journal::begin`], the sockets, the TUN.
 //! 6. [`auto_mtu`] and [`Host::bring_up`]: addresses, MTU, routes, rules, the table against packets from elsewhere.
 //! 7. [`Host::apply`] on each reload, [`Host::take_down`] at the end.

@@ -189,7 +189,7 @@ struct PeerTable {
     public_key: String,
     /// The file that holds the preshared key in base64, mode 0600.
     preshared_key_file: Option<String>,
-    /// Where the peer is reached: "203.0.113.7:51820", "[2001:db8::7]:51820" or "host.example.net:51820".
+    /// Where the peer is reached: `203.0.113.7:51820`, `[2001:db8::7]:51820` or `host.example.net:51820`.
     /// Without it, the peer calls us.
     endpoint: Option<String>,
     /// The virtual prefixes that are the peer's: routed out to it, accepted in from it.
