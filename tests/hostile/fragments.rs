@@ -204,6 +204,12 @@ fn ipv6_fragments_cannot_hide_ports_behind_their_own_headers() {
     attack(&mut siege, &mut mallory, "over the ports", &packets, &[0, 4], &[("fragment_evasion", 3)]);
     assert_eq!(open.receives(), [0x55; 24]);
 
+    // Two first fragments, both to an open port: the shorter one does not uncover the ports of the longer one.
+    let short = ends.fragment(UDP, 13, 0, true, &udp(OPEN)[..8]);
+    let long = ends.fragment(60, 13, 0, true, &behind[..48]);
+    let packets = [long, short, later(13, UDP, 4, &ports[..16]), later(13, UDP, 5, &ports[..16])];
+    attack(&mut siege, &mut mallory, "two firsts", &packets, &[0, 1], &[("fragment_evasion", 2)]);
+
     // Fragments that are whole packets are judged as those, and leave no verdict for others.
     let atomic = |id, port| ends.ip(FRAGMENT, &[&fragment_header(UDP, id, 0, false)[..], &udp(port)].concat());
     siege.delivers(&mut mallory, "atomic", &[atomic(7, OPEN)]);

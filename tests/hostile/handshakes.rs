@@ -103,7 +103,7 @@ fn an_initiation_that_is_sent_again_or_is_no_newer_is_dropped_in_silence() {
     let Some(mut siege) = Siege::of_two("old initiations") else { return };
     let mut mallory = siege.attacker(MALLORY);
     let pending = mallory.initiate();
-    let outcome = siege.strike(&mut mallory, &[pending.message.clone()]);
+    let outcome = siege.strike(&mut mallory, std::slice::from_ref(&pending.message));
     assert_eq!((outcome.answers.len(), outcome.dropped.len()), (1, 0));
     let session = mallory.noise.complete(&pending, &outcome.answers[0]).expect("a response");
 

@@ -22,7 +22,7 @@ fn an_inner_source_that_is_not_the_senders_is_dropped_in_both_families() {
         (CAROL.v4, "spoofed_source"),
         ("10.78.0.2", "spoofed_source"),
         ("10.1.0.2", "spoofed_source"),
-        ("255.255.255.255", "spoofed_source"),
+        ("255.255.255.255", "martian_source"),
         (A.v4, "martian_source"),
         ("127.0.0.1", "martian_source"),
         ("127.255.255.254", "martian_source"),

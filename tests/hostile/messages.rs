@@ -231,7 +231,7 @@ fn data_that_is_sent_again_is_dropped() {
     siege.is_alive(&mut mallory);
     siege.strike(&mut mallory, &messages).is("of the old session", &[], &[("replay", 64)]);
     let late = old.seal_as_is(old.next_counter, &packet(101));
-    siege.strike(&mut mallory, &[late.clone()]).is("late", &[packet(101)], &[]);
+    siege.strike(&mut mallory, std::slice::from_ref(&late)).is("late", &[packet(101)], &[]);
     siege.strike(&mut mallory, &[late]).is("late, and again", &[], &[("replay", 1)]);
 }
 
@@ -263,7 +263,7 @@ fn counters_at_the_end_of_their_range_are_refused_and_end_nothing() {
     let last = at(&mallory.session, REJECT_AFTER_MESSAGES - 1);
     let before = mallory.session.next_counter;
     mallory.session.next_counter = REJECT_AFTER_MESSAGES - 500;
-    siege.strike(&mut mallory, &[last.clone()]).is("the last", &[packet(0)], &[]);
+    siege.strike(&mut mallory, std::slice::from_ref(&last)).is("the last", &[packet(0)], &[]);
     let old = at(&mallory.session, before);
     siege.strike(&mut mallory, &[last, old]).is("behind the window", &[], &[("replay", 2)]);
     let first_beyond = at(&mallory.session, REJECT_AFTER_MESSAGES);
