@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use overlay_os::schedule::Scheduling;
+
 use overlay_core::{NodeConfig, PeerConfig, PeerKey, Rule};
 use zeroize::Zeroizing;
 
@@ -166,18 +168,6 @@ pub enum Switch {
     On,
     /// Never.
     Off,
-}
-
-/// How the engine thread is scheduled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scheduling {
-    /// As any other thread.
-    #[default]
-    Default,
-    /// A better nice value.
-    High,
-    /// SCHED_RR: the lowest latency under load, at the cost of everything else on the machine.
-    Realtime,
 }
 
 impl Config {

@@ -24,19 +24,19 @@ use crate::view::View;
 
 /// Everything that a running daemon consists of.
 pub(crate) struct Supervisor {
-    config: Config,
+    pub(crate) config: Config,
     /// What `up` began with: keys that only a start takes are compared with it.
-    started_with: Config,
-    mtu: u16,
-    netlink: Netlink,
-    journal: Journal,
-    host: Host,
-    engine: Engine,
-    events: mpsc::Receiver<Event>,
-    view: Arc<View>,
-    requests: mpsc::Receiver<ControlRequest>,
-    resolver: Resolver,
-    answers: mpsc::Receiver<(PeerKey, SocketAddr)>,
+    pub(crate) started_with: Config,
+    pub(crate) mtu: u16,
+    pub(crate) netlink: Netlink,
+    pub(crate) journal: Journal,
+    pub(crate) host: Host,
+    pub(crate) engine: Engine,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) view: Arc<View>,
+    pub(crate) requests: mpsc::Receiver<ControlRequest>,
+    pub(crate) resolver: Resolver,
+    pub(crate) answers: mpsc::Receiver<(PeerKey, SocketAddr)>,
 }
 
 /// Why the daemon ends.
@@ -46,24 +46,6 @@ enum End {
 }
 
 impl Supervisor {
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the daemon, and this is where they meet")]
-    pub(crate) fn new(
-        config: Config,
-        mtu: u16,
-        netlink: Netlink,
-        journal: Journal,
-        host: Host,
-        engine: Engine,
-        events: mpsc::Receiver<Event>,
-        view: Arc<View>,
-        requests: mpsc::Receiver<ControlRequest>,
-        resolver: Resolver,
-        answers: mpsc::Receiver<(PeerKey, SocketAddr)>,
-    ) -> Self {
-        let started_with = config.clone();
-        Self { config, started_with, mtu, netlink, journal, host, engine, events, view, requests, resolver, answers }
-    }
-
     /// Serves until somebody ends the daemon, and takes everything away again.
     pub(crate) async fn run(mut self, ready: Option<Box<dyn FnOnce() + Send>>) -> Result<(), Failure> {
         let signals = |kind| {

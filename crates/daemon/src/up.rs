@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use overlay_core::{Command, Node, PeerKey, PeerStats};
 use overlay_os::netlink::Netlink;
-use overlay_os::schedule::Scheduling;
 use overlay_os::tun::{Tun, TunError};
 use overlay_os::udp::{BindError, BindOptions, Family, UdpSocket};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -164,11 +163,7 @@ async fn start(
     for (peer, address) in resolved {
         view.on_endpoint_resolved(peer, address);
     }
-    let scheduling = match config.tuning.scheduling {
-        config::Scheduling::Default => Scheduling::Default,
-        config::Scheduling::High => Scheduling::High,
-        config::Scheduling::Realtime => Scheduling::Realtime,
-    };
+    let scheduling = config.tuning.scheduling;
     let parts = Parts { node, tun, sockets: listening.sockets, stats: shell, scheduling };
     let (engine, events) = Engine::spawn(parts)
         .map_err(|error| Failure::new(ExitKind::Other, "cannot start the engine thread").with_cause(error))?;
@@ -180,7 +175,20 @@ async fn start(
         tokio::spawn(metrics::serve_tcp(listener, Arc::clone(&view)));
     }
     let requests = api_requests(listening.api, &view);
-    Ok(Supervisor::new(config, mtu, netlink, journal, host, engine, events, view, requests, resolver, answers))
+    Ok(Supervisor {
+        started_with: config.clone(),
+        config,
+        mtu,
+        netlink,
+        journal,
+        host,
+        engine,
+        events,
+        view,
+        requests,
+        resolver,
+        answers,
+    })
 }
 
 /// Starts the local API; what it asks of the daemon comes by the receiver.
