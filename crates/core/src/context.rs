@@ -93,6 +93,16 @@ impl Context {
         }
     }
 
+    /// Calls a peer that has called us, now or as soon as our last initiation is old enough.
+    pub(crate) fn call_back(&mut self, peer: &mut Peer, now: Instant) {
+        match &mut peer.session {
+            Some(session) if peer.initiated.is_some_and(|at| now.since(at) < REKEY_TIMEOUT) => {
+                session.initiate_soon(now);
+            }
+            _ => self.initiate(peer, now),
+        }
+    }
+
     /// A session for a peer that has none yet.
     pub(crate) fn new_session(&self, peer: &Peer, now: Instant) -> Session {
         let preshared_key = peer.preshared_key.as_deref();
@@ -134,12 +144,15 @@ impl Context {
     }
 
     fn transmit_keepalive(&mut self, peer: &mut Peer, len: usize, now: Instant) {
+        if len == 0 {
+            return;
+        }
         self.transmit_sealed(peer, len, now);
         self.renew(peer, REKEY_AFTER_TIME, now);
     }
 
     /// Calls the peer.
-    pub(crate) fn initiate(&mut self, peer: &mut Peer, now: Instant) {
+    fn initiate(&mut self, peer: &mut Peer, now: Instant) {
         if peer.is_silent() {
             peer.on_silence();
         }

@@ -33,8 +33,9 @@ pub(crate) struct Armed {
 }
 
 impl Armed {
-    /// Whether the entry for `at` counts. It is gone then.
+    /// The entry for `at` is gone. Whether it counted.
     pub(crate) fn take(&mut self, at: Instant) -> bool {
+        self.parked.take_if(|parked| *parked <= at);
         self.at.take_if(|armed| *armed == at).is_some()
     }
 }
@@ -101,6 +102,18 @@ mod tests {
         assert_eq!(deadlines.pop_due(at(10)), Some((at(10), PeerId(7))));
         assert!(!armed.take(at(10)), "stale");
         assert_eq!(deadlines.next(), None);
+    }
+
+    #[test]
+    fn an_entry_that_went_by_unheeded_serves_no_more() {
+        let (mut deadlines, mut armed) = (Deadlines::default(), Armed::default());
+        deadlines.arm(PeerId(7), &mut armed, at(10));
+        deadlines.arm(PeerId(7), &mut armed, at(5));
+        while let Some((due, _)) = deadlines.pop_due(at(15)) {
+            armed.take(due);
+        }
+        deadlines.arm(PeerId(7), &mut armed, at(20));
+        assert_eq!(deadlines.next(), Some(at(20)));
     }
 
     #[test]

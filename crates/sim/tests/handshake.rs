@@ -273,3 +273,30 @@ fn an_old_initiation_is_a_replay_also_after_the_preshared_key_changed() {
     assert_eq!(world.drops(bob), BTreeMap::from([("handshake_replay", 1)]));
     assert_eq!(world.ping(bob, alice), Some(millis(40)), "the endpoint did not move");
 }
+
+#[test]
+fn a_stranger_who_repeats_an_old_initiation_does_not_end_a_session() {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    world.ping(alice, bob);
+    let old = world.sent_by(alice, Kind::Initiation).next().expect("an initiation").clone();
+    let elsewhere = "198.51.100.66:6".parse().expect("an address");
+    let start = world.now();
+    let mut talk_at = |world: &mut World, at: u64, stranger: bool| {
+        world.run_for((start + seconds(at)).since(world.now()));
+        if stranger {
+            assert!(world.ask(elsewhere, bob, &old.bytes).is_empty());
+        } else {
+            world.send(bob, world.v4(bob, alice).udp(b"no answer from inside"));
+        }
+    };
+    // Each refused initiation moves the session engine's time, and data after it seems to have waited since.
+    for (at, stranger) in [(12, true), (13, false), (17, true), (40, false), (60, true), (107, true), (108, true)] {
+        talk_at(&mut world, at, stranger);
+    }
+    world.forget();
+    world.send(alice, world.v4(alice, bob).udp(b"still there"));
+    world.run_for(seconds(1));
+    assert_eq!(world.received(bob).len(), 1, "the session alice uses still opens");
+    assert_eq!(world.drops(bob), BTreeMap::from([("handshake_replay", 5)]));
+}

@@ -99,6 +99,7 @@ impl Node {
         if answered.is_ok() || had_session {
             peer.session = Some(session);
         }
+        self.deadlines.arm_next(peer, now);
         let len = answered?;
 
         // From here on the message is authentic.
@@ -108,7 +109,7 @@ impl Node {
         context.on_authenticated(peer, train.source, train.via, now);
         context.transmit_sealed(peer, len, now);
         if peer.session.as_ref().is_some_and(|session| session.must_initiate(now)) {
-            context.initiate(peer, now);
+            context.call_back(peer, now);
         }
         self.deadlines.arm_next(peer, now);
         Ok(())
@@ -119,7 +120,9 @@ impl Node {
         let id = self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?;
         let peer = self.peers.peer(id).ok_or(DropReason::UnknownReceiver)?;
         let session = peer.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
-        session.handle_response(receiver, bytes, now, context.outbox.room(RESPONSE_LEN))?;
+        let completed = session.handle_response(receiver, bytes, now, context.outbox.room(RESPONSE_LEN));
+        self.deadlines.arm_next(peer, now);
+        completed?;
 
         // From here on the message is authentic.
         peer.stats.received_wire_bytes.add(bytes.len() as u64);

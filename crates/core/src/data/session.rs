@@ -5,8 +5,8 @@
 //! * **Time is lent**: `Tunn` reads a thread-local clock that is set before every call that looks at it.
 //! * **`Tunn`'s own timers are switched off.** Its idea of the current time moves only in `update_timers`, and its rules
 //!   compare what was stamped with that time. It is moved for handshakes alone ([`Session::catch_up`]), so that sessions are
-//!   stamped right and data is stamped like the session it went through: no rule ever sees data that is younger than its
-//!   session. They would start handshakes too early (it counts 15 s of silence from the last packet heard, not from the
+//!   stamped right and data is stamped like the session it went through, where no rule finds anything overdue. (A handshake
+//!   message that fails moves it too; what `Tunn` does then is taken note of.) They would start handshakes too early (it counts 15 s of silence from the last packet heard, not from the
 //!   first that waits for an answer), renew without anything sent, and know neither jitter nor back-off.
 //! * **The paper's timers** (section 6) stand here instead: renewal after 120 s by sending and 165 s by receiving,
 //!   keepalives included; an answer to data within 10 s; a handshake after 15 s without one, repeated with jitter and given
@@ -50,7 +50,8 @@ pub(crate) const REKEY_ON_RECEIVE: Duration = Duration::from_secs(180 - 10 - 5);
 const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
 /// All keys are zeroed this long after the last session was made (paper, section 6.3).
 const ZEROED_AFTER: Duration = Duration::from_secs(3 * 180);
-/// First byte of a data message.
+/// First byte of a handshake initiation, and of a data message.
+const INITIATION: u8 = 1;
 const DATA: u8 = 4;
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Room for every handshake message.
@@ -244,6 +245,8 @@ impl Session {
             // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer.
             self.catch_up(now);
             let _ = self.tunn.decapsulate(None, &initiation[..], &mut [0; SCRATCH_LEN]);
+            // That made a session which nobody knows and whose keys are to be zeroed one day.
+            self.established = Some(self.current);
             self.newest_initiation.clone_from(&old.newest_initiation);
         }
         self
@@ -275,6 +278,10 @@ impl Session {
                 return Due::Keepalive(self.seal(&[], now, out));
             }
         }
+        if has_passed(self.established, ZEROED_AFTER, now) {
+            self.zero(now);
+            return Due::Expired { unanswered: false };
+        }
         match &self.in_flight {
             Some(in_flight) if now.since(in_flight.began) >= REKEY_ATTEMPT_TIME => {
                 self.in_flight = None;
@@ -283,14 +290,9 @@ impl Session {
             }
             Some(in_flight) if now >= in_flight.retry_at => self.repeat(now, retry_after, out),
             Some(_) => Due::Nothing,
-            None if has_passed(self.unanswered_since, KEEPALIVE_TIMEOUT + REKEY_TIMEOUT, now) => {
+            None if self.silence_ends().is_some_and(|at| now >= at) => {
                 self.unanswered_since = None;
                 self.repeat(now, retry_after, out)
-            }
-            None if has_passed(self.established, ZEROED_AFTER, now) => {
-                self.catch_up(now);
-                self.forget(now);
-                Due::Expired { unanswered: false }
             }
             None => Due::Nothing,
         }
@@ -300,24 +302,42 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let owed = self.owes_answer_since.map(|at| at + KEEPALIVE_TIMEOUT);
         let zeroed = self.established.map(|at| at + ZEROED_AFTER);
-        let unanswered = self.unanswered_since.map(|at| at + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT);
-        match &self.in_flight {
-            Some(in_flight) => [Some(in_flight.retry_at), owed].into_iter().flatten().min(),
-            None => [owed, unanswered, zeroed].into_iter().flatten().min(),
-        }
+        let handshake = match &self.in_flight {
+            Some(in_flight) => Some(in_flight.retry_at),
+            None => self.silence_ends(),
+        };
+        [owed, zeroed, handshake].into_iter().flatten().min()
+    }
+
+    /// When data has waited too long for an answer and a handshake is due: 15 s, but 5 s after the last initiation.
+    fn silence_ends(&self) -> Option<Instant> {
+        let unanswered = self.unanswered_since? + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT;
+        Some(unanswered.max(self.sent + REKEY_TIMEOUT))
     }
 
     /// Begins a handshake, or repeats one. `retry_after`: when it is repeated without an answer.
     pub(crate) fn initiate(&mut self, now: Instant, retry_after: Duration, out: &mut [u8]) -> Option<usize> {
-        if self.begun.is_none() {
-            self.catch_up(now);
-        }
+        self.catch_up(now);
         self.lend(now);
         let TunnResult::WriteToNetwork(message) = self.tunn.format_handshake_initiation(out, true) else {
             return None;
         };
         let len = message.len();
         Some(self.on_initiation_made(len, now, retry_after, out))
+    }
+
+    /// Begins a handshake as soon as the last initiation is 5 s old.
+    pub(crate) fn initiate_soon(&mut self, now: Instant) {
+        let retry_at = now.max(self.sent + REKEY_TIMEOUT);
+        self.in_flight.get_or_insert(InFlight { began: now, retry_at });
+        if self.last_answer.is_some_and(|index| self.ring.is_threatened_after(index, now)) {
+            // The index cannot wait: an initiation takes it that nobody gets.
+            self.lend(now);
+            let mut out = [0; SCRATCH_LEN];
+            if let TunnResult::WriteToNetwork(_) = self.tunn.format_handshake_initiation(&mut out, true) {
+                self.on_initiation_wasted(&out);
+            }
+        }
     }
 
     fn repeat(&mut self, now: Instant, retry_after: Duration, out: &mut [u8]) -> Due {
@@ -337,6 +357,10 @@ impl Session {
     /// Seals one padded plaintext; `out` holds at least 32 bytes more. Only while [`Session::is_alive`]: answers 0
     /// otherwise.
     pub(crate) fn seal(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
+        if !self.is_alive(now) {
+            // `Tunn` would queue it, or send it in a session that was never confirmed.
+            return 0;
+        }
         match self.tunn.encapsulate(plaintext, out) {
             TunnResult::WriteToNetwork(message) if message[0] == DATA => {
                 let len = message.len();
@@ -459,23 +483,45 @@ impl Session {
 
     /// Brings `Tunn`'s own time up to `now`, so that the session made next is stamped with it.
     fn catch_up(&mut self, now: Instant) {
+        self.lend(now);
         let is_given_up = has_passed(self.begun, REKEY_ATTEMPT_TIME, now);
         if is_given_up && self.is_alive(now) {
             // `Tunn` would drop the session in use with the handshake that failed. What is made meanwhile seems older
             // than it is: renewed early by whoever began it, or by us at once ([`Session::must_initiate`]).
             return;
         }
-        self.lend(now);
         if self.begun.is_some() && !is_given_up {
             // Just before `Tunn` would repeat the initiation on its own: that is not its to decide.
             let limit = self.sent + (REKEY_TIMEOUT - Duration::from_nanos(1));
-            self.lent = now.min(limit).max(self.current);
+            self.lent = self.lent.min(limit).max(self.current);
             set_clock(self.lent);
         }
         self.current = self.lent;
-        if let TunnResult::Err(WireGuardError::ConnectionExpired) = self.tunn.update_timers(&mut [0; SCRATCH_LEN]) {
-            self.forget(now);
+        let mut out = [0; SCRATCH_LEN];
+        match self.tunn.update_timers(&mut out) {
+            TunnResult::Err(WireGuardError::ConnectionExpired) => self.forget(now),
+            TunnResult::WriteToNetwork(message) if message[0] == INITIATION => {
+                // A handshake message that failed has moved the time since the session was made, and `Tunn` finds data
+                // unanswered.
+                self.on_initiation_wasted(&out);
+            }
+            _ => {}
         }
+    }
+
+    /// Nobody gets this initiation, but `Tunn` counts 90 s from it.
+    fn on_initiation_wasted(&mut self, message: &[u8]) {
+        self.begun.get_or_insert(self.current);
+        self.sent = self.lent;
+        self.last_initiation = Some(index_at(message, 4));
+    }
+
+    /// Makes `Tunn` forget all keys, which are 540 s old.
+    fn zero(&mut self, now: Instant) {
+        self.lend(now);
+        self.current = self.lent;
+        let _ = self.tunn.update_timers(&mut [0; SCRATCH_LEN]);
+        self.forget(now);
     }
 
     /// `Tunn` has forgotten all keys, and the handshake that was under way. One that is wanted still begins again.
@@ -486,7 +532,7 @@ impl Session {
         self.unanswered_since = None;
         self.owes_answer_since = None;
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.retry_at = now;
+            in_flight.retry_at = now.max(self.sent + REKEY_TIMEOUT);
         }
     }
 
