@@ -282,7 +282,7 @@ fn a_stranger_who_repeats_an_old_initiation_does_not_end_a_session() {
     let old = world.sent_by(alice, Kind::Initiation).next().expect("an initiation").clone();
     let elsewhere = "198.51.100.66:6".parse().expect("an address");
     let start = world.now();
-    let mut talk_at = |world: &mut World, at: u64, stranger: bool| {
+    let talk_at = |world: &mut World, at: u64, stranger: bool| {
         world.run_for((start + seconds(at)).since(world.now()));
         if stranger {
             assert!(world.ask(elsewhere, bob, &old.bytes).is_empty());
