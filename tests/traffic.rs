@@ -84,9 +84,10 @@ fn http_grpc_ssh_and_scp_are_byte_exact_in_both_directions_at_once_and_in_both_f
 fn iperf3_runs_both_ways_over_tcp_and_udp() {
     let Some(pair) = Pair::new("iperf3") else { return };
     let (on_a, on_b) = pair.up(Outside::V4);
-    let _server = pair.b.spawn("iperf3 -s");
-    pair.b.wait_for_listener(5201);
     for how in ["", "-R", "--bidir", "-P 4", "-u -b 20M -l 1200", "-u -b 20M -l 1200 -R"] {
+        // One server for each: it closes its listener after a test, and resets who has connected to it meanwhile.
+        let _server = pair.b.spawn("iperf3 -s -1");
+        pair.b.wait_for_listener(5201);
         let json = pair.a.exec(format!("iperf3 -J -t 1 -c {} {how}", B.v4));
         let report: serde_json::Value = serde_json::from_str(&json).expect("iperf3 -J writes JSON");
         let received = report["end"]["sum_received"]["bytes"].as_u64().or(report["end"]["sum"]["bytes"].as_u64());
