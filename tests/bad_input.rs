@@ -338,7 +338,11 @@ fn a_detached_daemon_that_loses_its_interface_says_so_once_and_in_its_log() {
     host.ip(&format!("link delete {name}"));
     let socket = host.runtime_dir().join(format!("{name}.sock"));
     within(SHORTLY, "the daemon to end", || (!socket.exists()).then_some(()));
-    let log = fs::read_to_string(host.runtime_dir().join(format!("{name}.log"))).expect("a detached daemon has a log");
+    let log =
+        || fs::read_to_string(host.runtime_dir().join(format!("{name}.log"))).expect("a detached daemon has a log");
+    // The last thing the process does, after its socket is gone.
+    within(SHORTLY, "its log to say why", || log().contains("cannot be used any more").then_some(()));
+    let log = log();
     let told: Vec<_> = log.lines().filter(|line| line.contains("cannot be used any more")).collect();
     assert!(matches!(told[..], [line] if line.contains("ERROR")), "{log}");
 }
