@@ -24,4 +24,6 @@ pub mod tun;
 pub mod udp;
 
 mod interface;
+#[cfg(test)]
+mod refusal;
 mod socket;

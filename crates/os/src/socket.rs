@@ -10,5 +10,5 @@ mod option;
 
 pub(crate) use address::RawAddress;
 pub(crate) use control::{ControlBuffer, ControlMessage, control_messages};
-pub(crate) use message::{MESSAGES_MAX, Outcome, receive, receive_many, send, send_many};
+pub(crate) use message::{MESSAGES_MAX, Outcome, Outgoing, receive, receive_many, send, send_many};
 pub(crate) use option::{bind_to_device, option, set_option};

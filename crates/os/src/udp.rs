@@ -8,6 +8,7 @@
 //! (sticky source), the two ECN bits are read and written, and marks keep our own datagrams out of our own tunnel. What
 //! the kernel drops because nobody read in time is counted.
 
+mod batch;
 mod receive;
 mod send;
 

@@ -1,6 +1,7 @@
 //! sendmsg, sendmmsg, recvmsg and recvmmsg, none of which ever waits.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -33,29 +34,37 @@ pub(crate) fn send(
     if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// A message on its way out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    /// To where.
+    pub(crate) destination: &'a RawAddress,
+    /// What it says.
+    pub(crate) contents: &'a [u8],
+    /// What travels beside it.
+    pub(crate) control: &'a ControlBuffer,
+}
+
 /// Sends the first [`MESSAGES_MAX`] of `messages`, each by itself, and says how many were taken: at least one unless
-/// there are none.
+/// there are none. The kernel stops at the first that it refuses, and says why only when that one is sent again.
 ///
 /// # Errors
 /// The first one was refused.
-pub(crate) fn send_many<'a>(
-    socket: BorrowedFd<'_>,
-    destination: &RawAddress,
-    messages: impl Iterator<Item = &'a [u8]>,
-    control: &ControlBuffer,
-) -> io::Result<usize> {
-    let mut vectors = [EMPTY_VECTOR; MESSAGES_MAX];
-    let mut headers = [libc::mmsghdr { msg_hdr: empty_header(), msg_len: 0 }; MESSAGES_MAX];
+pub(crate) fn send_many<'a>(socket: BorrowedFd<'_>, messages: impl Iterator<Item = Outgoing<'a>>) -> io::Result<usize> {
+    // Left as they are where there is no message: most calls carry a few.
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MESSAGES_MAX];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MESSAGES_MAX];
     let mut count = 0;
-    for ((header, vector), contents) in headers.iter_mut().zip(&mut vectors).zip(messages) {
-        *vector = vector_of(contents);
-        header.msg_hdr = outgoing(Some(destination), vector, control);
+    for ((header, vector), message) in headers.iter_mut().zip(&mut vectors).zip(messages) {
+        let vector = vector.write(vector_of(message.contents));
+        header
+            .write(libc::mmsghdr { msg_hdr: outgoing(Some(message.destination), vector, message.control), msg_len: 0 });
         count += 1;
     }
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the first `count` headers were filled above and point to what lives across the call; sendmmsg writes only
-    // their `msg_len`.
-    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags as _) };
+    // SAFETY: the first `count` headers were written above and point to what lives across the call; sendmmsg looks at no
+    // more of them, and writes only their `msg_len`.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr().cast(), count, flags as _) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
@@ -200,7 +209,9 @@ mod tests {
     fn many_messages_go_out_in_one_call_up_to_the_limit_and_come_in_likewise() {
         let (a, b, to_b) = pair();
         let messages: Vec<[u8; 2]> = (0..100).map(|n| [n, n + 1]).collect();
-        let taken = send_many(a.as_fd(), &to_b, messages.iter().map(|m| &m[..]), &ControlBuffer::default()).unwrap();
+        let control = ControlBuffer::default();
+        let outgoing = messages.iter().map(|contents| Outgoing { destination: &to_b, contents, control: &control });
+        let taken = send_many(a.as_fd(), outgoing).unwrap();
         assert_eq!(taken, MESSAGES_MAX);
 
         let mut contents = vec![0; 8 * 4];

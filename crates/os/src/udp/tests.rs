@@ -7,7 +7,7 @@ use super::*;
 use crate::netns::{drop_capabilities, isolated, isolated_async};
 use crate::poll::Poller;
 
-fn options() -> BindOptions {
+pub(super) fn options() -> BindOptions {
     BindOptions {
         port: 0,
         fwmark: None,
@@ -19,7 +19,7 @@ fn options() -> BindOptions {
 }
 
 /// Two sockets, and the address of the second.
-fn pair(family: Family, sender: &BindOptions, receiver: &BindOptions) -> (UdpSocket, UdpSocket, SocketAddr) {
+pub(super) fn pair(family: Family, sender: &BindOptions, receiver: &BindOptions) -> (UdpSocket, UdpSocket, SocketAddr) {
     let (a, b) = (UdpSocket::bind(family, sender).unwrap(), UdpSocket::bind(family, receiver).unwrap());
     let ip: IpAddr = match family {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
@@ -29,17 +29,17 @@ fn pair(family: Family, sender: &BindOptions, receiver: &BindOptions) -> (UdpSoc
     (a, b, to_b)
 }
 
-fn train(destination: SocketAddr, contents: &[u8], segment_size: usize) -> Transmit<'_> {
+pub(super) fn train(destination: SocketAddr, contents: &[u8], segment_size: usize) -> Transmit<'_> {
     Transmit { destination, source: None, contents, segment_size, ecn: 0 }
 }
 
 /// `count` datagrams of `len` bytes, no two alike.
-fn datagrams(count: usize, len: usize) -> Vec<u8> {
+pub(super) fn datagrams(count: usize, len: usize) -> Vec<u8> {
     (0..count).flat_map(|n| (0..len).map(move |at| (n * 31 + at) as u8)).collect()
 }
 
 /// What arrives within a second, until it is `len` bytes in all: each train as `(stride, length)`, and the bytes.
-fn receive_all(socket: &UdpSocket, len: usize) -> (Vec<(usize, usize)>, Vec<u8>) {
+pub(super) fn receive_all(socket: &UdpSocket, len: usize) -> (Vec<(usize, usize)>, Vec<u8>) {
     let mut batch = ReceiveBatch::new(8);
     let (mut shapes, mut bytes) = (Vec::new(), Vec::new());
     while bytes.len() < len && is_readable(socket) {
@@ -120,18 +120,6 @@ fn a_train_longer_than_one_send_is_cut_between_datagrams() {
     let (shapes, bytes) = receive_all(&b, contents.len());
     assert!(bytes == contents);
     assert!(shapes.iter().all(|(stride, len)| *stride == 16 && len % 16 == 0 && *len <= 16 * a.max_segments()));
-}
-
-#[test]
-fn a_socket_on_which_segmentation_broke_sends_one_by_one() {
-    let (a, b, to_b) = pair(Family::V4, &options(), &BindOptions { coalescing: false, ..options() });
-    a.on_segmentation_broken();
-    assert_eq!(a.max_segments(), 1);
-    let contents = datagrams(10, 1000);
-    a.send(&train(to_b, &contents, 1000)).unwrap();
-    let (shapes, bytes) = receive_all(&b, contents.len());
-    assert!(bytes == contents);
-    assert_eq!(shapes.len(), 10);
 }
 
 #[test]

@@ -1,0 +1,217 @@
+//! Trains on their way out: many messages in one system call, and another way for each that the kernel refuses.
+//!
+//! A train is cut into messages: as many of its datagrams as UDP_SEGMENT takes at once, or each by itself where there is
+//! no segmentation. Messages of any trains, to anywhere, share a system call. The kernel stops at the first that it
+//! refuses; that one is sent in another way, or given up with the rest of its train, and the others go on.
+
+use std::array;
+use std::io;
+use std::iter;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use super::{Family, SendError, Transmit, UdpSocket};
+use crate::socket::{ControlBuffer, Outgoing, RawAddress, send_many};
+
+/// Messages that share a system call. Its own cost is a small part of theirs by then.
+const BATCH_MAX: usize = 32;
+
+/// The longest payload of one message over IPv4: 65,535 less the IP and UDP headers. IPv6 would take 20 bytes more.
+const PAYLOAD_MAX: usize = 65_507;
+
+impl UdpSocket {
+    /// Sends trains in their order, in as few system calls as the kernel allows, and says how many those were. Never
+    /// waits. A source address that is no longer ours is forgotten for its train and the routing table chooses.
+    ///
+    /// A train that does not go out is given to `on_failed`, once, and those after it are sent all the same. Datagrams of
+    /// it before the one that failed may have gone out.
+    pub fn send_batch<'a>(
+        &self,
+        transmits: impl IntoIterator<Item = Transmit<'a>>,
+        on_failed: impl FnMut(&Transmit<'a>, SendError),
+    ) -> usize {
+        let mut batch = Batch::new(self, on_failed);
+        for (number, transmit) in transmits.into_iter().enumerate() {
+            batch.add(number, &transmit);
+        }
+        batch.send();
+        batch.calls
+    }
+
+    /// How many bytes of a train make one message.
+    fn message_len(&self, transmit: &Transmit<'_>) -> usize {
+        let segment_size = transmit.segment_size.max(1);
+        (PAYLOAD_MAX / segment_size).clamp(1, self.max_segments()) * segment_size
+    }
+}
+
+/// Messages that wait for a system call.
+struct Batch<'a, 's, F> {
+    socket: &'s UdpSocket,
+    on_failed: F,
+    messages: [Option<Message<'a>>; BATCH_MAX],
+    count: usize,
+    /// The train that failed last: the rest of it is not sent.
+    failed: Option<usize>,
+    /// System calls so far.
+    calls: usize,
+}
+
+/// One message: a whole train or a part of one.
+#[derive(Debug)]
+struct Message<'a> {
+    transmit: Transmit<'a>,
+    /// Which train of the batch it belongs to.
+    number: usize,
+    contents: &'a [u8],
+    destination: RawAddress,
+    control: ControlBuffer,
+}
+
+impl<'a, F: FnMut(&Transmit<'a>, SendError)> Batch<'a, '_, F> {
+    fn new<'s>(socket: &'s UdpSocket, on_failed: F) -> Batch<'a, 's, F> {
+        let messages = array::from_fn(|_| None);
+        Batch { socket, on_failed, messages, count: 0, failed: None, calls: 0 }
+    }
+
+    /// Adds a train, and sends whenever there is no more room.
+    fn add(&mut self, number: usize, transmit: &Transmit<'a>) {
+        if transmit.destination.is_ipv4() != (self.socket.family == Family::V4) {
+            let error = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+            return (self.on_failed)(transmit, error.into());
+        }
+        for contents in transmit.contents.chunks(self.socket.message_len(transmit)) {
+            if self.count == BATCH_MAX {
+                self.send();
+            }
+            if self.failed == Some(number) {
+                return;
+            }
+            self.messages[self.count] = Some(Message::new(*transmit, number, contents));
+            self.count += 1;
+        }
+    }
+
+    /// Sends what waits.
+    fn send(&mut self) {
+        let mut next = 0;
+        while next < self.count {
+            self.calls += 1;
+            match send_many(
+                self.socket.as_fd(),
+                self.messages[next..self.count].iter().flatten().map(Message::outgoing),
+            ) {
+                Ok(sent) => next += sent,
+                Err(error) => next += self.on_refused(next, error),
+            }
+        }
+        self.count = 0;
+    }
+
+    /// The message at `at` was refused. Says how many are dealt with thereby: the rest of a train that is given up too.
+    fn on_refused(&mut self, at: usize, error: io::Error) -> usize {
+        let Some(message) = &self.messages[at] else { return 1 };
+        let number = message.number;
+        let Err(error) = self.socket.send_otherwise(message, error, &mut self.calls) else { return 1 };
+        (self.on_failed)(&message.transmit, error.into());
+        self.failed = Some(number);
+        self.messages[at..self.count].iter().flatten().take_while(|message| message.number == number).count()
+    }
+}
+
+impl UdpSocket {
+    /// Sends a message that was refused with `error` in whatever other way that error leaves.
+    fn send_otherwise(&self, message: &Message<'_>, error: io::Error, calls: &mut usize) -> io::Result<()> {
+        let error = match error.raw_os_error() {
+            Some(libc::EIO) if message.is_segmented() => {
+                self.on_segmentation_broken();
+                self.send_singly(message, calls)
+            }
+            // A segment does not fit the route's MTU, and the kernel cuts trains but does not fragment them. One by one it
+            // does. This is no reason to give segmentation up: the next route may be wider.
+            Some(libc::EINVAL | libc::EMSGSIZE) if message.is_segmented() => self.send_singly(message, calls),
+            _ => Err(error),
+        };
+        match error {
+            Err(error) if message.source().is_some() && is_stale_source(&error) => {
+                let transmit = Transmit { source: None, ..message.transmit };
+                let message = Message::new(transmit, message.number, message.contents);
+                *calls += 1;
+                match send_many(self.as_fd(), iter::once(message.outgoing())) {
+                    Ok(_) => Ok(()),
+                    Err(error) => self.send_otherwise(&message, error, calls),
+                }
+            }
+            result => result,
+        }
+    }
+
+    /// One datagram after the other, as many as possible in one system call.
+    fn send_singly(&self, message: &Message<'_>, calls: &mut usize) -> io::Result<()> {
+        let (segment_size, control) = (message.segment_size(), message.control_of_one());
+        let mut rest = message.contents;
+        while !rest.is_empty() {
+            let one = |contents| Outgoing { destination: &message.destination, contents, control: &control };
+            *calls += 1;
+            let sent = send_many(self.as_fd(), rest.chunks(segment_size).map(one))?;
+            rest = rest.get(sent * segment_size..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Message<'a> {
+    fn new(transmit: Transmit<'a>, number: usize, contents: &'a [u8]) -> Self {
+        let destination = RawAddress::new(transmit.destination);
+        let mut message = Self { transmit, number, contents, destination, control: ControlBuffer::default() };
+        message.control = message.control_of_one();
+        // A message of two datagrams or more is at most 65,507 bytes long, so that this always fits.
+        if message.is_segmented()
+            && let Ok(size) = u16::try_from(message.segment_size())
+        {
+            message.control.push_segment_size(size);
+        }
+        message
+    }
+
+    /// What travels beside each of its datagrams.
+    fn control_of_one(&self) -> ControlBuffer {
+        let mut control = ControlBuffer::default();
+        if let Some((ip, interface)) = self.source() {
+            control.push_source(ip, interface);
+        }
+        if self.transmit.ecn != 0 {
+            control.push_traffic_class(self.transmit.destination.is_ipv4(), self.transmit.ecn);
+        }
+        control
+    }
+
+    fn source(&self) -> Option<(IpAddr, u32)> {
+        self.transmit.source.filter(|(ip, _)| ip.is_ipv4() == self.transmit.destination.is_ipv4())
+    }
+
+    fn segment_size(&self) -> usize {
+        self.transmit.segment_size.max(1)
+    }
+
+    fn is_segmented(&self) -> bool {
+        self.contents.len() > self.segment_size()
+    }
+
+    fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing { destination: &self.destination, contents: self.contents, control: &self.control }
+    }
+}
+
+/// What the kernel says when a source address or its interface is gone.
+fn is_stale_source(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENODEV | libc::ENETDOWN
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests;
