@@ -11,6 +11,12 @@ fn udp(ends: Ends, port: u16) -> Vec<u8> {
     ends.udp(4660, port, b"8 bytes.")
 }
 
+/// The same with `more` bytes of data, up to 7: still a message of the same length, but datagrams of which each is longer
+/// than the one before are not joined.
+fn longer_udp(ends: Ends, port: u16, more: usize) -> Vec<u8> {
+    ends.udp(4660, port, &b"8 bytes. And so on"[..8 + more])
+}
+
 /// Segments of 100 bytes each that follow each other in one connection to this port.
 fn segments(ends: Ends, port: u16) -> Vec<Vec<u8>> {
     let segment = |number: u8| {
@@ -20,6 +26,15 @@ fn segments(ends: Ends, port: u16) -> Vec<Vec<u8>> {
         if ends.is_v4() { with(packet, 6, &[0x40]) } else { packet }
     };
     (0..3).map(segment).collect()
+}
+
+/// A datagram whose identification counts up from one to the next.
+fn datagram(ends: Ends, text: &[u8], id: u8) -> Vec<u8> {
+    let packet = ends.udp(4660, 7000, text);
+    if !ends.is_v4() {
+        return packet;
+    }
+    with(packet, 4, &[0x12, id])
 }
 
 fn from(source: &str) -> Ends {
@@ -39,6 +54,18 @@ fn what_crosses_the_wire_as_a_train_is_received_as_one() {
             let data = outcome.delivered[0].len() - 300;
             assert_eq!(outcome.delivered[0][data..], [[0; 100], [1; 100], [2; 100]].concat());
         }
+        for ends in MALLORY.both_families() {
+            // Datagrams are joined as well; an application receives each by itself.
+            let application = siege.application(7000);
+            let texts: Vec<_> = (0..9).map(|number| vec![number; 300 - usize::from(number / 8)]).collect();
+            let packets: Vec<_> = texts.iter().zip(0..).map(|(text, id)| datagram(ends, text, id)).collect();
+            let messages = mallory.seal(&packets);
+            let outcome = siege.strike_as_train(&mut mallory, &messages);
+            assert_eq!((outcome.delivered.len(), outcome.dropped.len()), (1, 0), "{outcome:?}");
+            for text in texts {
+                assert_eq!(application.receives(), text);
+            }
+        }
     }
 }
 
@@ -49,7 +76,7 @@ fn the_second_packet_of_a_train_is_dropped_for_itself_alone() {
         let Some(mut siege) = Siege::begin("second of a train", outside, "", &peers) else { return };
         let (mut mallory, mut carol) = (siege.attacker(MALLORY), siege.attacker(CAROL));
         for (own, carols) in [(MALLORY.v4, CAROL.v4), (MALLORY.v6, CAROL.v6)] {
-            let honest = [udp(from(own), 7000), udp(from(own), 7000)];
+            let honest = [udp(from(own), 7000), longer_udp(from(own), 7000, 1)];
             let (ours, elsewhere, loopback) =
                 if own.contains(':') { (A.v6, "fd77::9", "::1") } else { (A.v4, "10.77.0.9", "127.0.0.1") };
             for (what, second, reason) in [
@@ -70,7 +97,7 @@ fn the_second_packet_of_a_train_is_dropped_for_itself_alone() {
                 outcome.is(what, &honest, &[(reason, 1)]);
             }
 
-            let mut messages = mallory.seal(&[&honest[..], &honest[..1]].concat());
+            let mut messages = mallory.seal(&[&honest[..1], &honest[..]].concat());
             messages[1][20] ^= 1;
             siege.strike_as_train(&mut mallory, &messages).is("a forged one", &honest, &[("forged", 1)]);
             let mut messages = mallory.seal(&honest);
@@ -130,7 +157,8 @@ fn the_second_packet_of_a_train_is_asked_of_the_allowlist_by_itself() {
             siege.strike_as_train(&mut mallory, &messages).is(what, &honest, &[(reason, 1)]);
         }
         // The verdict on a packet is used for the next one of the same flow, and for no longer.
-        let packets = [7000, 7000, 22, 7000, 7011, 7000, 7011].map(|port| udp(ends, port));
+        let ports = [7000, 7000, 22, 7000, 7011, 7000, 7011];
+        let packets: Vec<_> = ports.iter().zip(0..).map(|(port, more)| longer_udp(ends, *port, more)).collect();
         let messages = mallory.seal(&packets);
         let delivered = [0, 1, 3, 5].map(|at| packets[at].clone());
         siege.strike_as_train(&mut mallory, &messages).is("in turn", &delivered, &[("not_allowed", 3)]);

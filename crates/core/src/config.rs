@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use overlay_wire::offload::Joins;
 use zeroize::Zeroizing;
 
 use crate::{Instant, PeerStats};
@@ -22,8 +23,8 @@ pub struct NodeConfig {
     pub forward: bool,
     /// MTU of the inner packets, 576..=65535 bytes.
     pub mtu: u16,
-    /// Whether TUN takes super-packets: received TCP segments are joined then.
-    pub joins_segments: bool,
+    /// Which received packets are joined: what TUN takes as super-packets.
+    pub joins: Joins,
     /// Seeds the node's own generator: jitter and receiver indices. From the operating system, or from the test.
     pub seed: [u8; 32],
     /// Handshake timestamps are the wall clock's. `None`: it runs beside the clock that the node is lent. `Some`: a
@@ -106,6 +107,8 @@ pub enum Command {
     },
     /// A new inner MTU.
     SetMtu(u16),
+    /// What TUN takes as super-packets from now on: see [`NodeConfig::joins`].
+    SetJoins(Joins),
 }
 
 /// Why a command was refused; nothing was changed.

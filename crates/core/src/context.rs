@@ -7,15 +7,17 @@ use std::time::Duration;
 use overlay_wire::wireguard::INITIATION_LEN;
 use rand_chacha::ChaCha8Rng;
 
+use crate::data::coalesce::Coalescer;
 use crate::data::session::{Due, LocalKey, REKEY_AFTER_TIME, REKEY_TIMEOUT, Session};
 use crate::output::Outbox;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
-use crate::{DropReason, Event, Instant, NodeStats, Via};
+use crate::{DropReason, Event, Instant, Joins, NodeStats, Via};
 
 pub(crate) struct Context {
     pub(crate) local: Local,
     pub(crate) outbox: Outbox,
+    pub(crate) coalescer: Coalescer,
     pub(crate) stats: Arc<NodeStats>,
     pub(crate) rng: ChaCha8Rng,
 }
@@ -27,8 +29,8 @@ pub(crate) struct Local {
     pub(crate) forward: bool,
     /// Of inner packets, in bytes.
     pub(crate) mtu: usize,
-    /// Whether TUN takes super-packets.
-    pub(crate) joins_segments: bool,
+    /// What TUN takes as super-packets.
+    pub(crate) joins: Joins,
     pub(crate) wall_anchor: Option<Instant>,
 }
 

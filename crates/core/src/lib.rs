@@ -8,10 +8,10 @@
 //! loop {
 //!     node.handle_tun(packet, now) | node.handle_udp(train, now) | node.handle_command(command, now)
 //!         | node.handle_timeout(now)
-//!     loop {
-//!         match node.poll_output() {
+//!     for output in node.poll_outputs() {
+//!         match output {
 //!             Output::Transmit(t) => send it,   Output::Packet(p) => write it to TUN,
-//!             Output::Event(e)    => tell control,   Output::Timeout(at) => break and wait until then,
+//!             Output::Event(e)    => tell control,   Output::Timeout(at) => the last one: wait until then,
 //!         }
 //!     }
 //! }
@@ -32,9 +32,9 @@ mod peers;
 mod stats;
 mod timer;
 
-pub use config::{Command, CommandError, NodeConfig, PeerConfig, PeerKey, Protocol, Rule};
+pub use config::{Command, CommandError, Joins, NodeConfig, PeerConfig, PeerKey, Protocol, Rule};
 pub use data::drop_reason::DropReason;
 pub use instant::Instant;
 pub use node::Node;
-pub use output::{Event, Output, PacketOut, Transmit, UdpTrain, Via};
+pub use output::{Event, Output, Outputs, PacketOut, Transmit, UdpTrain, Via};
 pub use stats::{Counter, NodeStats, PeerStats};

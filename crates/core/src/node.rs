@@ -8,6 +8,7 @@ use rand_core::{RngCore, SeedableRng};
 
 use crate::context::{Context, Local};
 use crate::data::allowlist::Allowlist;
+use crate::data::coalesce::Coalescer;
 use crate::data::handshake::{HandshakeGate, LOAD_LIMIT};
 use crate::data::outbound::Scratch;
 use crate::data::session::LocalKey;
@@ -16,11 +17,12 @@ use crate::path::endpoint::Endpoint;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
 use crate::{
-    Command, CommandError, DropReason, Instant, NodeConfig, NodeStats, Output, PeerConfig, PeerKey, PeerStats, UdpTrain,
+    Command, CommandError, DropReason, Instant, NodeConfig, NodeStats, Outputs, PeerConfig, PeerKey, PeerStats,
+    UdpTrain,
 };
 
-/// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, drain
-/// [`Node::poll_output`] until it answers [`Output::Timeout`].
+/// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, or after a few
+/// that came at once, carry [`Node::poll_outputs`] away.
 pub struct Node {
     pub(crate) peers: Peers,
     pub(crate) deadlines: Deadlines,
@@ -41,7 +43,7 @@ impl Node {
             addresses: config.addresses,
             forward: config.forward,
             mtu: usize::from(config.mtu),
-            joins_segments: config.joins_segments,
+            joins: config.joins,
             wall_anchor: config.wall_anchor,
         };
         Self {
@@ -49,7 +51,13 @@ impl Node {
             deadlines: Deadlines::default(),
             gate: HandshakeGate::new(now),
             scratch: Scratch::default(),
-            context: Context { local, outbox: Outbox::default(), stats: Arc::default(), rng },
+            context: Context {
+                local,
+                outbox: Outbox::default(),
+                coalescer: Coalescer::default(),
+                stats: Arc::default(),
+                rng,
+            },
         }
     }
 
@@ -98,6 +106,10 @@ impl Node {
                 self.context.local.forward = forward;
                 Ok(())
             }
+            Command::SetJoins(joins) => {
+                self.context.local.joins = joins;
+                Ok(())
+            }
             Command::SetMtu(mtu) => {
                 self.context.local.mtu = usize::from(mtu);
                 Ok(())
@@ -116,10 +128,10 @@ impl Node {
         }
     }
 
-    /// The next thing to carry away.
-    pub fn poll_output(&mut self) -> Output<'_> {
-        let timeout = self.deadlines.next();
-        self.context.outbox.poll().unwrap_or(Output::Timeout(timeout))
+    /// Everything to carry away, and when to call [`Node::handle_timeout`].
+    pub fn poll_outputs(&mut self) -> Outputs<'_> {
+        self.context.coalescer.finish(&mut self.context.outbox);
+        self.context.outbox.outputs(self.deadlines.next())
     }
 
     /// Brings one peer up to now and arms its next deadline.

@@ -1,8 +1,8 @@
 //! What goes into the node from the network, and what comes out of it.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::vec;
 
 use overlay_wire::offload::VirtioHeader;
 
@@ -36,7 +36,7 @@ pub struct UdpTrain<'a> {
     pub ecn: u8,
 }
 
-/// What the shell carries away, in order. Drained until [`Output::Timeout`].
+/// What the shell carries away.
 #[derive(Debug)]
 pub enum Output<'a> {
     /// Send to the network.
@@ -49,8 +49,34 @@ pub enum Output<'a> {
     Timeout(Option<Instant>),
 }
 
+/// All that waits to be carried away, in order; [`Output::Timeout`] is the last. Their bytes are lent together, so that
+/// many can go out with one system call. What is not taken is lost.
+pub struct Outputs<'a> {
+    arena: &'a [u8],
+    parts: &'a [Range<usize>],
+    entries: vec::Drain<'a, Entry>,
+    timeout: Option<Option<Instant>>,
+}
+
+impl<'a> Iterator for Outputs<'a> {
+    type Item = Output<'a>;
+
+    fn next(&mut self) -> Option<Output<'a>> {
+        let Some(entry) = self.entries.next() else { return self.timeout.take().map(Output::Timeout) };
+        Some(match entry {
+            Entry::Transmit { destination, via, range, segment_size, ecn } => {
+                Output::Transmit(Transmit { destination, via, contents: &self.arena[range], segment_size, ecn })
+            }
+            Entry::Packet { header, parts } => {
+                Output::Packet(PacketOut { header, arena: self.arena, parts: &self.parts[parts] })
+            }
+            Entry::Event(event) => Output::Event(event),
+        })
+    }
+}
+
 /// A datagram train to send with UDP_SEGMENT.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
     /// The peer's endpoint.
     pub destination: SocketAddr,
@@ -102,8 +128,12 @@ pub(crate) struct Outbox {
     used: usize,
     /// The pieces of all packets.
     parts: Vec<Range<usize>>,
-    entries: VecDeque<Entry>,
+    entries: Vec<Entry>,
 }
+
+/// The most datagrams that join one train, and the most bytes: what one UDP_SEGMENT send takes on every kernel.
+const TRAIN_DATAGRAMS: usize = 64;
+const TRAIN_LEN: usize = 65_507;
 
 /// A packet that waits in the outbox; valid until the next output is taken.
 #[derive(Clone, Copy)]
@@ -125,18 +155,33 @@ impl Outbox {
         &mut self.arena[self.used..end]
     }
 
-    /// Sends the first `len` bytes of the room as datagrams of `segment_size` bytes.
+    /// Sends the first `len` bytes of the room as datagrams of `segment_size` bytes. They join the train before them
+    /// where they are of its kind: packets too small or too few for a super-packet travel together all the same.
     pub(crate) fn transmit(&mut self, destination: SocketAddr, via: Via, len: usize, segment_size: usize, ecn: u8) {
         let range = self.take(len);
-        self.entries.push_back(Entry::Transmit { destination, via, range, segment_size, ecn });
+        if let Some(Entry::Transmit { destination: to, via: by, range: train, segment_size: stride, ecn: mark }) =
+            self.entries.last_mut()
+            && (*to, *by, *stride, *mark) == (destination, via, segment_size, ecn)
+            && train.end == range.start
+            && train.len() % segment_size == 0
+            && train.len() + len <= TRAIN_LEN.min(TRAIN_DATAGRAMS * segment_size)
+        {
+            train.end = range.end;
+            return;
+        }
+        self.entries.push(Entry::Transmit { destination, via, range, segment_size, ecn });
     }
 
     /// Writes the first `len` bytes of the room to TUN. The answer names the packet for [`Outbox::extend`].
     pub(crate) fn packet(&mut self, header: VirtioHeader, len: usize) -> PacketId {
+        if self.used == 0 {
+            // What was there was carried away with the arena.
+            self.parts.clear();
+        }
         let range = self.take(len);
         let first = self.parts.len();
         self.parts.push(range);
-        self.entries.push_back(Entry::Packet { header, parts: first..first + 1 });
+        self.entries.push(Entry::Packet { header, parts: first..first + 1 });
         PacketId(self.entries.len() - 1)
     }
 
@@ -173,25 +218,14 @@ impl Outbox {
     }
 
     pub(crate) fn event(&mut self, event: Event) {
-        self.entries.push_back(Entry::Event(event));
+        self.entries.push(Entry::Event(event));
     }
 
-    /// The next output; once there is none the arena is empty again.
-    pub(crate) fn poll(&mut self) -> Option<Output<'_>> {
-        let Some(entry) = self.entries.pop_front() else {
-            self.used = 0;
-            self.parts.clear();
-            return None;
-        };
-        Some(match entry {
-            Entry::Transmit { destination, via, range, segment_size, ecn } => {
-                Output::Transmit(Transmit { destination, via, contents: &self.arena[range], segment_size, ecn })
-            }
-            Entry::Packet { header, parts } => {
-                Output::Packet(PacketOut { header, arena: &self.arena, parts: &self.parts[parts] })
-            }
-            Entry::Event(event) => Output::Event(event),
-        })
+    /// All that waits, and `timeout`. The arena is empty again after it.
+    pub(crate) fn outputs(&mut self, timeout: Option<Instant>) -> Outputs<'_> {
+        self.used = 0;
+        let entries = self.entries.drain(..);
+        Outputs { arena: &self.arena, parts: &self.parts, entries, timeout: Some(timeout) }
     }
 
     fn take(&mut self, len: usize) -> Range<usize> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 pub use overlay_os::schedule::Scheduling;
 
-use overlay_core::{NodeConfig, PeerConfig, PeerKey, Rule};
+use overlay_core::{Joins, NodeConfig, PeerConfig, PeerKey, Rule};
 use zeroize::Zeroizing;
 
 mod check;
@@ -204,14 +204,15 @@ impl Config {
         self.interface.addresses.iter().map(IpNet::addr).collect()
     }
 
-    /// The node of this config. `mtu` is the inner MTU after [`Mtu::Auto`] was worked out, `seed` is random.
-    pub fn to_node(&self, mtu: u16, seed: [u8; 32]) -> NodeConfig {
+    /// The node of this config. `mtu` is the inner MTU after [`Mtu::Auto`] was worked out, `joins` what TUN takes as
+    /// super-packets, `seed` is random.
+    pub fn to_node(&self, mtu: u16, joins: Joins, seed: [u8; 32]) -> NodeConfig {
         NodeConfig {
             private_key: self.interface.private_key.to_bytes(),
             addresses: self.addresses(),
             forward: self.interface.forward,
             mtu,
-            joins_segments: self.tuning.tun_offload != Switch::Off,
+            joins,
             seed,
             wall_anchor: None,
         }

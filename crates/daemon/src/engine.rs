@@ -5,33 +5,40 @@
 //! command waits for room and is never dropped, since it may be a revocation; an event that control is too slow to take
 //! is merged with the next one of its kind about the same peer.
 
+mod carrier;
+
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use overlay_core::{Command, CommandError, Event, Instant, Node, Output, PacketOut, PeerKey, Transmit, UdpTrain, Via};
+use overlay_core::{Command, CommandError, Event, Instant, Node, PeerKey, UdpTrain, Via};
 use overlay_os::poll::{Poller, Timer, Waker};
 use overlay_os::schedule::{self, Scheduling};
 use overlay_os::tun::Tun;
-use overlay_os::udp::{self, ReceiveBatch, SendError, UdpSocket};
+use overlay_os::udp::{self, ReceiveBatch, UdpSocket};
 use overlay_wire::offload::{VIRTIO_HEADER_LEN, VirtioHeader};
 use tokio::sync::{mpsc, oneshot};
 
+use self::carrier::Carrier;
 use crate::shell::{ShellStats, add};
 
 /// Commands that wait for the engine; more wait for room.
 const MAX_COMMANDS: usize = 64;
 /// Events that wait for control; more are merged.
 const MAX_EVENTS: usize = 256;
-/// Datagram trains received with one system call: with GRO eight are enough.
-const RECEIVE_SLOTS: usize = 8;
+/// Datagram trains received with one system call: with GRO eight are enough, but a wire without it brings a train for
+/// each datagram.
+const RECEIVE_SLOTS: usize = 32;
 /// Receive calls on one socket before others get their turn.
 const RECEIVES_A_TURN: usize = 4;
-/// Super-packets read from TUN before others get their turn.
-const TUN_READS_A_TURN: usize = 8;
+/// Packets read from TUN before others get their turn, and their bytes: eight super-packets.
+const TUN_READS_A_TURN: usize = 64;
+const TUN_BYTES_A_TURN: usize = 8 * 65_536;
+/// What came in is carried away when it is this much: enough to fill one system call, and still in the cache.
+const CARRY_AT: usize = 32_768;
 /// Merged events are offered to control this often.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// The largest frame that TUN delivers.
@@ -157,7 +164,7 @@ const TOKEN_V6: u64 = 4;
 /// The engine on its own thread.
 struct Run {
     node: Node,
-    io: Io,
+    carrier: Carrier,
     poller: Poller,
     waker: Waker,
     requests: mpsc::Receiver<Request>,
@@ -165,14 +172,6 @@ struct Run {
     frame: Box<[u8]>,
     batch: ReceiveBatch,
     scheduling: Scheduling,
-}
-
-/// Where the node's outputs go.
-struct Io {
-    tun: Tun,
-    sockets: Sockets,
-    timer: Timer,
-    stats: Arc<ShellStats>,
 }
 
 impl Run {
@@ -190,7 +189,7 @@ impl Run {
         }
         Ok(Self {
             node,
-            io: Io { tun, sockets, timer, stats },
+            carrier: Carrier { tun, sockets, timer, stats },
             poller,
             waker,
             requests,
@@ -214,8 +213,8 @@ impl Run {
                     TOKEN_V4 | TOKEN_V6 => self.receive(token)?,
                     TOKEN_TUN => self.read_tun()?,
                     TOKEN_TIMER => {
-                        self.io.timer.clear()?;
-                        add(&self.io.stats.timeouts, 1);
+                        self.carrier.timer.clear()?;
+                        add(&self.carrier.stats.timeouts, 1);
                         self.node.handle_timeout(now());
                         self.carry()?;
                     }
@@ -233,18 +232,19 @@ impl Run {
 
     fn receive(&mut self, token: u64) -> io::Result<()> {
         for _ in 0..RECEIVES_A_TURN {
-            let socket = if token == TOKEN_V4 { &self.io.sockets.v4 } else { &self.io.sockets.v6 };
+            let socket = if token == TOKEN_V4 { &self.carrier.sockets.v4 } else { &self.carrier.sockets.v6 };
             let Some(socket) = socket else { return Ok(()) };
             // An error here is one that a datagram of ours has met (an ICMP answer); it was taken by this call.
             let received = socket.receive(&mut self.batch).unwrap_or(0);
             if received == 0 {
                 return Ok(());
             }
-            let stats = &self.io.stats;
+            let stats = &self.carrier.stats;
             add(&stats.udp_receives, 1);
             add(&stats.udp_received_trains, received as u64);
-            stats.udp_receive_overflow.store(self.io.sockets.each().map(UdpSocket::overflowed).sum(), Relaxed);
+            stats.udp_receive_overflow.store(self.carrier.sockets.each().map(UdpSocket::overflowed).sum(), Relaxed);
             let now = now();
+            let mut waiting = 0;
             for train in self.batch.iter_mut() {
                 if train.truncated {
                     add(&stats.udp_truncated, 1);
@@ -253,9 +253,14 @@ impl Run {
                 let via = Via { local: train.local };
                 let udp::Received { contents, stride, source, ecn, .. } = train;
                 self.node.handle_udp(&UdpTrain { contents, stride, source, via, ecn }, now);
-                self.io.carry(&mut self.node, &mut self.events)?;
+                waiting += contents.len();
+                if waiting >= CARRY_AT {
+                    waiting = 0;
+                    self.carrier.carry(&mut self.node, &mut self.events)?;
+                }
             }
-            if received < RECEIVE_SLOTS {
+            self.carry()?;
+            if received < self.batch.slots() {
                 return Ok(());
             }
         }
@@ -263,16 +268,17 @@ impl Run {
     }
 
     fn read_tun(&mut self) -> io::Result<()> {
+        let (mut bytes, mut waiting) = (0, 0);
         for _ in 0..TUN_READS_A_TURN {
-            let len = match self.io.tun.read(&mut self.frame) {
+            let len = match self.carrier.tun.read(&mut self.frame) {
                 Ok(len) => len,
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => break,
                 Err(error) => return Err(error),
             };
-            add(&self.io.stats.tun_reads, 1);
-            add(&self.io.stats.tun_read_bytes, len as u64);
+            add(&self.carrier.stats.tun_reads, 1);
+            add(&self.carrier.stats.tun_read_bytes, len as u64);
             let frame = &mut self.frame[..len];
-            let (header, packet) = if self.io.tun.has_offload() {
+            let (header, packet) = if self.carrier.tun.has_offload() {
                 let Some((header, packet)) = frame.split_at_mut_checked(VIRTIO_HEADER_LEN) else { continue };
                 // What the kernel writes here is its own; one it does not know is passed on as a plain packet.
                 (VirtioHeader::decode(header).unwrap_or(VirtioHeader::NONE), packet)
@@ -280,9 +286,16 @@ impl Run {
                 (VirtioHeader::NONE, frame)
             };
             self.node.handle_tun(&header, packet, now());
-            self.carry()?;
+            (bytes, waiting) = (bytes + len, waiting + len);
+            if bytes >= TUN_BYTES_A_TURN {
+                break;
+            }
+            if waiting >= CARRY_AT {
+                waiting = 0;
+                self.carry()?;
+            }
         }
-        Ok(())
+        self.carry()
     }
 
     /// Does what control asks; true when that is to stop.
@@ -290,13 +303,13 @@ impl Run {
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Command(command, reply) => {
-                    add(&self.io.stats.commands, 1);
+                    add(&self.carrier.stats.commands, 1);
                     let result = self.node.handle_command(command, now());
                     self.carry()?;
                     let _ = reply.send(result);
                 }
                 Request::SetFwmark(mark, reply) => {
-                    let _ = reply.send(self.io.sockets.set_fwmark(mark));
+                    let _ = reply.send(self.carrier.sockets.set_fwmark(mark));
                 }
                 Request::Stop => return Ok(true),
             }
@@ -305,60 +318,7 @@ impl Run {
     }
 
     fn carry(&mut self) -> io::Result<()> {
-        self.io.carry(&mut self.node, &mut self.events)
-    }
-}
-
-impl Io {
-    /// Carries everything away that the node has to give.
-    fn carry(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
-        loop {
-            match node.poll_output() {
-                Output::Transmit(transmit) => self.transmit(&transmit),
-                Output::Packet(packet) => self.deliver(&packet),
-                Output::Event(event) => {
-                    if !events.push(event) {
-                        add(&self.stats.events_merged, 1);
-                    }
-                }
-                Output::Timeout(at) => return self.timer.set(at.map(Instant::since_start)),
-            }
-        }
-    }
-
-    fn transmit(&self, transmit: &Transmit<'_>) {
-        let &Transmit { destination, via, contents, segment_size, ecn } = transmit;
-        let socket = if destination.is_ipv4() { &self.sockets.v4 } else { &self.sockets.v6 };
-        let Some(socket) = socket else {
-            add(&self.stats.udp_send_no_socket, 1);
-            return;
-        };
-        add(&self.stats.udp_sends, 1);
-        match socket.send(&udp::Transmit { destination, source: via.local, contents, segment_size, ecn }) {
-            Ok(()) => {}
-            Err(SendError::WouldBlock) => add(&self.stats.udp_send_would_block, 1),
-            Err(SendError::MessageTooLong) => add(&self.stats.udp_too_long, 1),
-            Err(error) => {
-                tracing::debug!(%error, %destination, "not sent");
-                add(&self.stats.udp_send_errors, 1);
-            }
-        }
-    }
-
-    fn deliver(&self, packet: &PacketOut<'_>) {
-        let header = packet.header.encode();
-        let skipped = if self.tun.has_offload() { 0 } else { 1 };
-        let mut parts = [IoSlice::new(&[]); PacketOut::MAX_PARTS + 1];
-        let mut count = 0;
-        for part in std::iter::once(&header[..]).chain(packet.parts()).skip(skipped) {
-            parts[count] = IoSlice::new(part);
-            count += 1;
-        }
-        add(&self.stats.tun_writes, 1);
-        if let Err(error) = self.tun.write(&parts[..count]) {
-            tracing::debug!(%error, "not written to TUN");
-            add(&self.stats.tun_write_errors, 1);
-        }
+        self.carrier.carry(&mut self.node, &mut self.events)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use overlay_core::{Command, Node, PeerKey, PeerStats};
+use overlay_core::{Command, Joins, Node, PeerKey, PeerStats};
 use overlay_os::netlink::Netlink;
 use overlay_os::tun::{Tun, TunError};
 use overlay_os::udp::{BindError, BindOptions, Family, UdpSocket};
@@ -156,7 +156,7 @@ async fn start(
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
     })?;
 
-    let (node, peers) = make_node(&config, mtu, &resolved)?;
+    let (node, peers) = make_node(&config, mtu, joins(&tun), &resolved)?;
     let shell = Arc::new(ShellStats::default());
     let view = View::new(interface_view(&config, &host, mtu, &listening.sockets), node.stats(), Arc::clone(&shell));
     view.set_peers(peers);
@@ -210,13 +210,14 @@ type CountedPeers = Vec<(config::Peer, Arc<PeerStats>)>;
 fn make_node(
     config: &Config,
     mtu: u16,
+    joins: Joins,
     resolved: &HashMap<PeerKey, SocketAddr>,
 ) -> Result<(Node, CountedPeers), Failure> {
     let mut seed = [0; 32];
     overlay_os::random::fill(&mut seed)
         .map_err(|error| Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error))?;
     let now = overlay_core::Instant::from_start(overlay_os::clock::boottime());
-    let mut node = Node::new(config.to_node(mtu, seed), now);
+    let mut node = Node::new(config.to_node(mtu, joins, seed), now);
     let mut peers = Vec::with_capacity(config.peers.len());
     for peer in &config.peers {
         let stats = Arc::<PeerStats>::default();
@@ -281,6 +282,11 @@ fn open_tun(config: &Config) -> Result<Tun, Failure> {
             _ => failure,
         }
     })
+}
+
+/// What this TUN takes as super-packets.
+fn joins(tun: &Tun) -> Joins {
+    Joins { tcp: tun.has_offload(), udp: tun.has_udp_offload() }
 }
 
 /// One socket for each family that the host has, on one port.

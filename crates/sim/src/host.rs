@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use overlay_core::{Event, Instant, Node, NodeConfig, NodeStats, PeerConfig, PeerKey, PeerStats, Via};
+use overlay_core::{Event, Instant, Joins, Node, NodeConfig, NodeStats, PeerConfig, PeerKey, PeerStats, Via};
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 use zeroize::Zeroizing;
@@ -27,15 +27,15 @@ pub struct HostOptions {
     pub mtu: u16,
     /// See [`NodeConfig::forward`].
     pub forward: bool,
-    /// See [`NodeConfig::joins_segments`].
-    pub joins_segments: bool,
+    /// See [`NodeConfig::joins`].
+    pub joins: Joins,
     /// Whether the node knows the host's virtual IPs. If not, any inner address may come and go, as in WireGuard.
     pub knows_addresses: bool,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { mtu: 1420, forward: false, joins_segments: false, knows_addresses: true }
+        Self { mtu: 1420, forward: false, joins: Joins::NOTHING, knows_addresses: true }
     }
 }
 
@@ -136,7 +136,7 @@ fn make_node(
         forward: options.forward,
         mtu: options.mtu,
         seed,
-        joins_segments: options.joins_segments,
+        joins: options.joins,
         wall_anchor: Some(start),
     };
     Node::new(config, now)

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use overlay_core::{Instant, Output, UdpTrain, Via};
+use overlay_core::{Instant, Output, Transmit, UdpTrain, Via};
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
@@ -219,16 +219,14 @@ impl World {
 
     /// Carries away all that a node has to say.
     fn drain(&mut self, id: HostId) {
-        let mut answers = Vec::new();
-        loop {
-            let host = &mut self.hosts[id.0];
-            match host.node.poll_output() {
-                Output::Transmit(transmit) => {
-                    assert!(transmit.segment_size > 0 && !transmit.contents.is_empty(), "{transmit:?}");
-                    let (destination, via, ecn) = (transmit.destination, transmit.via, transmit.ecn);
-                    let datagrams: Vec<_> =
-                        transmit.contents.chunks(transmit.segment_size).map(<[u8]>::to_vec).collect();
-                    datagrams.into_iter().for_each(|bytes| self.launch(id, via, destination, ecn, bytes));
+        let (mut answers, mut datagrams) = (Vec::new(), Vec::new());
+        let host = &mut self.hosts[id.0];
+        for output in host.node.poll_outputs() {
+            match output {
+                Output::Transmit(Transmit { destination, via, contents, segment_size, ecn }) => {
+                    assert!(segment_size > 0 && !contents.is_empty(), "{output:?}");
+                    datagrams
+                        .extend(contents.chunks(segment_size).map(|bytes| (via, destination, ecn, bytes.to_vec())));
                 }
                 Output::Packet(packet) => {
                     let bytes: Vec<u8> = packet.parts().flatten().copied().collect();
@@ -239,11 +237,11 @@ impl World {
                     }
                 }
                 Output::Event(event) => host.events.push((self.now, event)),
-                Output::Timeout(at) => {
-                    host.deadline = at;
-                    break;
-                }
+                Output::Timeout(at) => host.deadline = at,
             }
+        }
+        for (via, destination, ecn, bytes) in datagrams {
+            self.launch(id, via, destination, ecn, bytes);
         }
         for mut answer in answers {
             if packet::Echo::of(&answer).is_some_and(|echo| self.hosts[id.0].owns_inner(echo.ends.source)) {

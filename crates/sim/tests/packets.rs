@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use overlay_core::Command;
+use overlay_core::{Command, Joins};
 use overlay_sim::packet::{self, Ends};
 use overlay_sim::{HostOptions, Kind, World, millis, seconds};
 use overlay_wire::ip::{Packet, TCP};
@@ -166,10 +166,10 @@ fn a_super_packet_arrives_as_its_segments() {
 fn segments_of_a_train_are_written_to_tun_as_one_and_are_the_same_segments() {
     let payload: Vec<u8> = (0..30_000u32).map(|n| (n / 7) as u8).collect();
     let mut runs = Vec::new();
-    for joins_segments in [false, true] {
+    for joins in [Joins::NOTHING, Joins { tcp: true, udp: false }] {
         let mut world = World::new(7);
         let alice = world.host();
-        let bob = world.host_with(HostOptions { joins_segments, ..HostOptions::default() });
+        let bob = world.host_with(HostOptions { joins, ..HostOptions::default() });
         world.introduce(alice, bob);
         world.ping(alice, bob);
         world.forget();
@@ -181,7 +181,7 @@ fn segments_of_a_train_are_written_to_tun_as_one_and_are_the_same_segments() {
         }
         let segments: Vec<_> = world.received(bob).iter().map(|received| received.packet.clone()).collect();
         assert_eq!(segments.len(), 2 * payload.len().div_ceil(1_360));
-        assert_eq!(world.tun_writes(bob) - before, if joins_segments { 2 } else { segments.len() as u64 });
+        assert_eq!(world.tun_writes(bob) - before, if joins.tcp { 2 } else { segments.len() as u64 });
         runs.push(segments);
     }
     assert_eq!(runs[0], runs[1]);

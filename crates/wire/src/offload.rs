@@ -12,7 +12,7 @@
 mod join;
 mod segment;
 
-pub use join::Join;
+pub use join::{Join, Joins};
 pub use segment::SuperPacket;
 
 use crate::{Malformed, checksum};

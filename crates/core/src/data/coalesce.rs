@@ -1,10 +1,11 @@
-//! What a train brought goes to TUN in as few writes as possible: TCP segments that follow each other become the
-//! super-packet that they were cut from.
+//! What came in goes to TUN in as few writes as possible: packets of a flow that follow each other become the super-packet
+//! that they were cut from.
 //!
-//! Only neighbours are joined. A train is what the sender cut from one super-packet, so its segments follow each other,
-//! and looking further would cost more than it finds.
+//! Only neighbours are joined, within a train and across trains that are carried away together: with UDP_GRO a train is
+//! what the sender cut from one super-packet, and without it every datagram is a train of its own. Looking further than at
+//! the packet before would cost more than it finds.
 
-use overlay_wire::offload::{Join, VirtioHeader};
+use overlay_wire::offload::{Join, Joins, VirtioHeader};
 
 use crate::output::{Outbox, PacketId};
 
@@ -15,8 +16,8 @@ pub(crate) struct Coalescer {
 }
 
 impl Coalescer {
-    /// Delivers the packet of `len` bytes in the outbox's room. `join` is false where TUN takes no super-packets.
-    pub(crate) fn deliver(&mut self, outbox: &mut Outbox, len: usize, join: bool) {
+    /// Delivers the packet of `len` bytes in the outbox's room.
+    pub(crate) fn deliver(&mut self, outbox: &mut Outbox, len: usize, joins: Joins) {
         if let Some((id, open)) = &mut self.open {
             if let Some((first, next)) = outbox.packet_and_room(*id, len)
                 && let Some(skip) = open.append(first, next)
@@ -26,7 +27,7 @@ impl Coalescer {
             }
             self.finish(outbox);
         }
-        let began = if join { Join::begin(&outbox.room(len)[..]) } else { None };
+        let began = Join::begin(&outbox.room(len)[..], joins);
         let id = outbox.packet(VirtioHeader::NONE, len);
         self.open = began.map(|join| (id, join));
     }

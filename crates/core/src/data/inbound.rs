@@ -12,7 +12,6 @@ use overlay_wire::wireguard::{Kind, Message, kind};
 use crate::context::Local;
 use crate::data::allowed_ips::AllowedIps;
 use crate::data::allowlist::{FlowKey, flow_key};
-use crate::data::coalesce::Coalescer;
 use crate::data::session::{Content, REKEY_ON_RECEIVE};
 use crate::data::{ecn, outbound};
 use crate::node::Node;
@@ -25,11 +24,19 @@ use crate::{DropReason, Instant, UdpTrain};
 struct Course {
     /// The receiver index that was last looked up, and whose it is.
     receiver: Option<(u32, PeerId)>,
-    /// The peer that was last brought up to the train's time.
-    attended: Option<PeerId>,
+    /// The peer that the last data came from, and what there is to say of it once no more comes.
+    sender: Option<Sender>,
     /// The packet that was last admitted.
     admitted: Option<Admitted>,
-    coalescer: Coalescer,
+}
+
+/// A peer and its part of a train: timers and counters move once for all of it.
+struct Sender {
+    id: PeerId,
+    is_authentic: bool,
+    packets: u64,
+    bytes: u64,
+    wire_bytes: u64,
 }
 
 /// What a packet was admitted for: a next one that is equal in all of it needs not be asked again.
@@ -51,15 +58,20 @@ impl Node {
                 self.context.stats.count_drop(reason);
             }
         }
-        course.coalescer.finish(&mut self.context.outbox);
-        self.arm_attended(&course, now);
+        self.dismiss(&mut course, now);
     }
 
-    /// Arms what the datagrams so far made due for the peer they came from.
-    fn arm_attended(&mut self, course: &Course, now: Instant) {
-        if let Some(peer) = course.attended.and_then(|id| self.peers.peer(id)) {
-            self.deadlines.arm_next(peer, now);
+    /// The peer whose data came last has sent all that it has in this train, or another one is next.
+    fn dismiss(&mut self, course: &mut Course, now: Instant) {
+        let Some(sender) = course.sender.take() else { return };
+        let Some(peer) = self.peers.peer(sender.id) else { return };
+        peer.stats.received_packets.add(sender.packets);
+        peer.stats.received_bytes.add(sender.bytes);
+        peer.stats.received_wire_bytes.add(sender.wire_bytes);
+        if sender.is_authentic {
+            self.context.renew(peer, REKEY_ON_RECEIVE, now);
         }
+        self.deadlines.arm_next(peer, now);
     }
 
     fn datagram(
@@ -92,15 +104,16 @@ impl Node {
             _ => self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?,
         };
         course.receiver = Some((receiver, id));
-        let is_new = course.attended != Some(id);
+        let is_new = course.sender.as_ref().is_none_or(|sender| sender.id != id);
         if is_new {
-            self.arm_attended(course, now);
-            course.attended = Some(id);
+            self.dismiss(course, now);
         }
         let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(id).ok_or(DropReason::UnknownReceiver)?;
         if is_new {
             self.context.advance(peer, now);
         }
+        let sender =
+            course.sender.get_or_insert(Sender { id, is_authentic: false, packets: 0, bytes: 0, wire_bytes: 0 });
         let session = peer.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         let room = self.context.outbox.room(message.len());
         let opened = session.open(receiver, counter, message, now, room)?;
@@ -118,19 +131,21 @@ impl Node {
             }
         };
         if let Ok(len @ 1..) = delivered {
-            course.coalescer.deliver(&mut self.context.outbox, len, self.context.local.joins_segments);
-            peer.stats.received_packets.add(1);
-            peer.stats.received_bytes.add(len as u64);
+            self.context.coalescer.deliver(&mut self.context.outbox, len, self.context.local.joins);
+            sender.packets += 1;
+            sender.bytes += len as u64;
         }
-        peer.stats.received_wire_bytes.add(message.len() as u64);
-        self.context.on_authenticated(peer, train.source, train.via, now);
+        sender.wire_bytes += message.len() as u64;
+        if !sender.is_authentic {
+            sender.is_authentic = true;
+            self.context.on_authenticated(peer, train.source, train.via, now);
+        }
         if opened.confirms {
             self.context.on_handshake_completed(peer, now);
         }
         if !peer.staged.is_empty() {
             outbound::flush(peer, &mut self.scratch, &mut self.context, now);
         }
-        self.context.renew(peer, REKEY_ON_RECEIVE, now);
         delivered.map(drop).inspect_err(|_| peer.stats.drops.add(1))
     }
 }

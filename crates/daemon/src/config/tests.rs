@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use overlay_core::{Protocol, Rule};
+use overlay_core::{Joins, Protocol, Rule};
 use zeroize::Zeroizing;
 
 use super::*;
@@ -178,7 +178,7 @@ fn the_node_gets_what_the_config_says() {
          [[peer]]\npublic_key = \"{BOB}\"\npreshared_key_file = \"bob.psk\"\nendpoint = \"bob.example.net:51820\"\n\
          allowed_ips = [\"10.77.0.2/32\"]\npersistent_keepalive = 25\nallow = [\"icmp\"]\n"
     ));
-    let node = config.to_node(1400, [7; 32]);
+    let node = config.to_node(1400, Joins::NOTHING, [7; 32]);
     assert_eq!(node.addresses, ["10.77.0.1".parse::<IpAddr>().unwrap()]);
     assert_eq!((node.mtu, node.forward, node.seed), (1400, true, [7; 32]));
     assert_eq!(*keys::encode_secret(&node.private_key), OWN);

@@ -1,11 +1,12 @@
-//! Joining the segments of a TCP flow into the super-packet that they were cut from, as the kernel's GRO does.
+//! Joining the packets of a flow into the super-packet that they were cut from, as the kernel's GRO does.
 //!
-//! Segments join only when cutting the result again would give them back: same headers but for length, IPv4 id and
-//! sequence number, each the next in sequence, all but the last of one size, and only the last one pushed. Never across
-//! ECN marks, IP options, fragments, SYN, FIN, RST or URG. Their checksums are not looked at: they come out of a session
-//! that has authenticated them, and the kernel is told to make a new one.
+//! Packets join only when cutting the result again would give them back: same headers but for length, IPv4 id and what
+//! counts the payload, all but the last of one size. TCP segments follow each other in sequence, and only the last one is
+//! pushed. Never across ECN marks, IP options, fragments, SYN, FIN, RST or URG, or a UDP checksum that was left out. Other
+//! checksums are not looked at: they come out of a session that has authenticated them, and the kernel is told to make a
+//! new one.
 
-use crate::ip::{IPV6_HEADER_LEN, TCP};
+use crate::ip::{IPV6_HEADER_LEN, TCP, UDP};
 use crate::offload::{Segmentation, VirtioHeader};
 use crate::{checksum, ip};
 
@@ -14,59 +15,89 @@ const TCP_CHECKSUM: usize = 16;
 const TCP_FLAGS: usize = 13;
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
+const UDP_HEADER_LEN: usize = 8;
+const UDP_LEN: usize = 4;
+const UDP_CHECKSUM: usize = 6;
 /// The longest packet that IP can name.
 const MAX_LEN: usize = 65_535;
+/// The kernel cuts a UDP super-packet into at most this many datagrams (its UDP_MAX_SEGMENTS before Linux 6.9).
+const MAX_DATAGRAMS: usize = 64;
 
-/// A super-packet in the making. The caller keeps the bytes: the first segment whole, of each further one the payload.
+/// What may be joined: what the reader of the super-packets takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Joins {
+    /// TCP segments.
+    pub tcp: bool,
+    /// UDP datagrams.
+    pub udp: bool,
+}
+
+impl Joins {
+    /// Every packet stays by itself.
+    pub const NOTHING: Self = Self { tcp: false, udp: false };
+}
+
+/// A super-packet in the making. The caller keeps the bytes: the first packet whole, of each further one the payload.
 #[derive(Clone, Copy, Debug)]
 pub struct Join {
     version: ip::Version,
+    transport: Transport,
     transport_at: usize,
     headers_len: usize,
     segment_size: usize,
     len: usize,
     segments: usize,
-    next_sequence: u32,
     next_id: u16,
     /// Nothing may follow.
     is_complete: bool,
-    is_pushed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Transport {
+    Tcp { next_sequence: u32, is_pushed: bool },
+    Udp,
 }
 
 impl Join {
-    /// Begins with a whole packet; `None` when it is no plain TCP segment with payload.
+    /// Begins with a whole packet; `None` when it is nothing that `joins` names, or holds no payload.
     #[inline]
-    pub fn begin(packet: &[u8]) -> Option<Self> {
-        let (version, transport_at, id) = match packet {
-            [0x45, _, _, _, id0, id1, f0, f1, _, TCP, ..] if (f0 & 0x3f) | f1 == 0 => {
-                (ip::Version::V4, IPV4_HEADER_LEN, u16::from_be_bytes([*id0, *id1]))
+    pub fn begin(packet: &[u8], joins: Joins) -> Option<Self> {
+        let (version, transport_at, protocol, id) = match packet {
+            [0x45, _, _, _, id0, id1, f0, f1, _, protocol, ..] if (f0 & 0x3f) | f1 == 0 => {
+                (ip::Version::V4, IPV4_HEADER_LEN, *protocol, u16::from_be_bytes([*id0, *id1]))
             }
-            [0x60..=0x6f, _, _, _, _, _, TCP, ..] => (ip::Version::V6, IPV6_HEADER_LEN, 0),
+            [0x60..=0x6f, _, _, _, _, _, protocol, ..] => (ip::Version::V6, IPV6_HEADER_LEN, *protocol, 0),
             _ => return None,
         };
-        let tcp = packet.get(transport_at..)?;
-        let headers_len = transport_at + usize::from(tcp.get(12)? >> 4) * 4;
-        let flags = tcp.get(TCP_FLAGS)?;
-        if headers_len < transport_at + 20 || packet.len() <= headers_len || flags & !PSH != ACK {
-            return None;
-        }
-        let sequence = u32::from_be_bytes(tcp[4..8].try_into().ok()?);
-        let segment_size = packet.len() - headers_len;
+        let upper = packet.get(transport_at..)?;
+        let (transport, header_len, is_complete) = match protocol {
+            TCP if joins.tcp => {
+                let header_len = usize::from(upper.get(12)? >> 4) * 4;
+                let flags = upper.get(TCP_FLAGS)?;
+                if header_len < 20 || upper.len() <= header_len || flags & !PSH != ACK {
+                    return None;
+                }
+                let sequence = u32::from_be_bytes(upper[4..8].try_into().ok()?);
+                let next_sequence = sequence.wrapping_add((upper.len() - header_len) as u32);
+                (Transport::Tcp { next_sequence, is_pushed: false }, header_len, flags & PSH != 0)
+            }
+            UDP if joins.udp && is_plain_datagram(upper) => (Transport::Udp, UDP_HEADER_LEN, false),
+            _ => return None,
+        };
         Some(Self {
             version,
+            transport,
             transport_at,
-            headers_len,
-            segment_size,
+            headers_len: transport_at + header_len,
+            segment_size: upper.len() - header_len,
             len: packet.len(),
             segments: 1,
-            next_sequence: sequence.wrapping_add(segment_size as u32),
             next_id: id.wrapping_add(1),
-            is_complete: flags & PSH != 0,
-            is_pushed: false,
+            is_complete,
         })
     }
 
-    /// How many segments there are.
+    /// How many packets there are.
     #[inline]
     pub fn segments(&self) -> usize {
         self.segments
@@ -83,8 +114,43 @@ impl Join {
         if payload_len > self.segment_size || self.len + payload_len > MAX_LEN {
             return None;
         }
-        let (old, new) = (&first[..headers_len], &next[..headers_len]);
-        let same_network = match self.version {
+        if !self.continues_network(&first[..at], &next[..at]) {
+            return None;
+        }
+        let (old, new) = (&first[at..headers_len], &next[at..headers_len]);
+        let is_last = match &mut self.transport {
+            Transport::Tcp { next_sequence, is_pushed } => {
+                let sequence = u32::from_be_bytes([new[4], new[5], new[6], new[7]]);
+                let continues = old[..4] == new[..4]
+                    && sequence == *next_sequence
+                    && old[8..13] == new[8..13]
+                    && new[TCP_FLAGS] & !PSH == ACK
+                    && old[14..16] == new[14..16]
+                    && old[20..] == new[20..];
+                if !continues {
+                    return None;
+                }
+                *next_sequence = sequence.wrapping_add(payload_len as u32);
+                *is_pushed = new[TCP_FLAGS] & PSH != 0;
+                *is_pushed
+            }
+            Transport::Udp => {
+                if old[..4] != new[..4] || !is_plain_datagram(&next[at..]) {
+                    return None;
+                }
+                self.segments + 1 == MAX_DATAGRAMS
+            }
+        };
+        self.len += payload_len;
+        self.segments += 1;
+        self.next_id = self.next_id.wrapping_add(1);
+        self.is_complete = is_last || payload_len < self.segment_size;
+        Some(headers_len)
+    }
+
+    #[inline]
+    fn continues_network(&self, old: &[u8], new: &[u8]) -> bool {
+        match self.version {
             ip::Version::V4 => {
                 let id = u16::from_be_bytes([new[4], new[5]]);
                 // Either ids count up, or the packet may not be fragmented and its id means nothing (RFC 6864).
@@ -95,36 +161,18 @@ impl Join {
                     && (is_atomic || id == self.next_id)
             }
             ip::Version::V6 => old[..4] == new[..4] && old[6..40] == new[6..40],
-        };
-        let (old, new) = (&old[at..], &new[at..]);
-        let sequence = u32::from_be_bytes([new[4], new[5], new[6], new[7]]);
-        let same_transport = old[..4] == new[..4]
-            && sequence == self.next_sequence
-            && old[8..13] == new[8..13]
-            && new[TCP_FLAGS] & !PSH == ACK
-            && old[14..16] == new[14..16]
-            && old[20..] == new[20..];
-        if !same_network || !same_transport {
-            return None;
         }
-        self.len += payload_len;
-        self.segments += 1;
-        self.next_sequence = sequence.wrapping_add(payload_len as u32);
-        self.next_id = self.next_id.wrapping_add(1);
-        self.is_complete = payload_len < self.segment_size || new[TCP_FLAGS] & PSH != 0;
-        self.is_pushed |= new[TCP_FLAGS] & PSH != 0;
-        Some(headers_len)
     }
 
-    /// Rewrites the headers of the first segment for all of them, and says how the kernel is to read them.
+    /// Rewrites the headers of the first packet for all of them, and says how the kernel is to read them.
     #[inline]
     pub fn finish(&self, first: &mut [u8]) -> VirtioHeader {
         if self.segments == 1 {
             return VirtioHeader::NONE;
         }
-        let tcp_len = self.len - self.transport_at;
-        let (network, tcp) = first.split_at_mut(self.transport_at);
-        let pseudo = match self.version {
+        let upper_len = self.len - self.transport_at;
+        let (network, upper) = first.split_at_mut(self.transport_at);
+        let addresses = match self.version {
             ip::Version::V4 => {
                 network[2..4].copy_from_slice(&(self.len as u16).to_be_bytes());
                 network[10..12].fill(0);
@@ -133,28 +181,45 @@ impl Join {
                 checksum::sum(&network[12..20])
             }
             ip::Version::V6 => {
-                network[4..6].copy_from_slice(&(tcp_len as u16).to_be_bytes());
+                network[4..6].copy_from_slice(&(upper_len as u16).to_be_bytes());
                 checksum::sum(&network[8..40])
             }
         };
-        if self.is_pushed {
-            tcp[TCP_FLAGS] |= PSH;
-        }
-        let partial = checksum::fold(pseudo + u32::from(TCP) + tcp_len as u32);
-        tcp[TCP_CHECKSUM..][..2].copy_from_slice(&partial.to_be_bytes());
+        let (protocol, checksum_at, segmentation) = match self.transport {
+            Transport::Tcp { is_pushed, .. } => {
+                if is_pushed {
+                    upper[TCP_FLAGS] |= PSH;
+                }
+                let segmentation = match self.version {
+                    ip::Version::V4 => Segmentation::TcpV4,
+                    ip::Version::V6 => Segmentation::TcpV6,
+                };
+                (TCP, TCP_CHECKSUM, segmentation)
+            }
+            Transport::Udp => {
+                upper[UDP_LEN..][..2].copy_from_slice(&(upper_len as u16).to_be_bytes());
+                (UDP, UDP_CHECKSUM, Segmentation::Udp)
+            }
+        };
+        let partial = checksum::fold(addresses + u32::from(protocol) + upper_len as u32);
+        upper[checksum_at..][..2].copy_from_slice(&partial.to_be_bytes());
         VirtioHeader {
             needs_checksum: true,
-            segmentation: match self.version {
-                ip::Version::V4 => Segmentation::TcpV4,
-                ip::Version::V6 => Segmentation::TcpV6,
-            },
+            segmentation,
             header_len: self.headers_len as u16,
             segment_size: self.segment_size as u16,
             checksum_start: self.transport_at as u16,
-            checksum_offset: TCP_CHECKSUM as u16,
+            checksum_offset: checksum_at as u16,
             ..VirtioHeader::NONE
         }
     }
+}
+
+/// Whether these bytes are one whole UDP datagram with payload and a checksum.
+#[inline]
+fn is_plain_datagram(upper: &[u8]) -> bool {
+    let &[_, _, _, _, len0, len1, sum0, sum1, _, ..] = upper else { return false };
+    usize::from(u16::from_be_bytes([len0, len1])) == upper.len() && (sum0 | sum1) != 0
 }
 
 #[cfg(test)]

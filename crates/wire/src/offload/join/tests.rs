@@ -1,4 +1,4 @@
-//! Joining: what the kernel is handed, what never joins, and that cutting gives the segments back.
+//! Joining: what the kernel is handed, what never joins, and that cutting gives the packets back.
 
 use proptest::prelude::*;
 
@@ -19,9 +19,22 @@ const SEGMENTS: [&str; 3] = [
 const JOINED: &str = "45000032 12344000 40063c5b c0000201 c6336402
     03e801bb fffffffe 00000007 5018ffff ec5b0000  30313233 34353637 3839";
 
+const ALL: Joins = Joins { tcp: true, udp: true };
+
+/// Three datagrams of 192.0.2.1:1000 to 198.51.100.2:443.
+const DATAGRAMS: [&str; 3] = [
+    "45000020 12344000 40113c62 c0000201 c6336402 03e801bb 000cab97 30313233",
+    "45000020 12354000 40113c61 c0000201 c6336402 03e801bb 000ca38f 34353637",
+    "4500001e 12364000 40113c62 c0000201 c6336402 03e801bb 000ad5c6 3839",
+];
+
+/// What the same sender would have handed over with UDP_SEGMENT: total length 38, UDP length 18, and the folded sum of the
+/// pseudo header (192.0.2.1, 198.51.100.2, 17, 18).
+const JOINED_DATAGRAMS: &str = "45000026 12344000 40113c5c c0000201 c6336402 03e801bb 0012ec5a 30313233 34353637 3839";
+
 fn join(segments: &[Vec<u8>]) -> (usize, VirtioHeader, Vec<u8>) {
     let mut joined = segments[0].clone();
-    let mut join = Join::begin(&segments[0]).expect("the first segment begins a super-packet");
+    let mut join = Join::begin(&segments[0], ALL).expect("the first segment begins a super-packet");
     for segment in &segments[1..] {
         let Some(payload_at) = join.append(&joined[..segments[0].len()], segment) else { break };
         joined.extend_from_slice(&segment[payload_at..]);
@@ -106,16 +119,62 @@ fn what_is_no_plain_segment_with_payload_does_not_begin() {
     let begins = |change: fn(&mut Vec<u8>)| {
         let mut segment = bytes(SEGMENTS[0]);
         change(&mut segment);
-        Join::begin(&segment).is_some()
+        Join::begin(&segment, ALL).is_some()
     };
     assert!(begins(|_| {}));
     assert!(!begins(|segment| segment.truncate(40)), "no payload");
     assert!(!begins(|segment| segment[0] = 0x46), "IP options");
     assert!(!begins(|segment| segment[6] = 0x20), "a first fragment");
     assert!(!begins(|segment| segment[7] = 1), "a later fragment");
-    assert!(!begins(|segment| segment[9] = 17), "UDP");
+    assert!(!begins(|segment| segment[9] = 132), "SCTP");
     assert!(!begins(|segment| segment[32] = 0x40), "a header shorter than TCP's");
     assert!(!begins(|segment| segment[33] = 0x12), "SYN");
+}
+
+#[test]
+fn datagrams_become_the_super_packet_that_an_offloading_sender_would_hand_over() {
+    let (count, header, packet) = join(&DATAGRAMS.map(bytes));
+    assert_eq!(count, 3);
+    assert_eq!(packet, bytes(JOINED_DATAGRAMS));
+    // Flags NEEDS_CSUM, type UDP_L4, 28 bytes of headers, 4 a datagram, checksum from 20 on at 6: little endian.
+    assert_eq!(header.encode(), *bytes("0105 1c00 0400 1400 0600"));
+}
+
+#[test]
+fn a_datagram_of_another_flow_or_size_or_without_checksum_does_not_join() {
+    let joins = |change: fn(&mut Vec<u8>)| {
+        let [first, mut second, _] = DATAGRAMS.map(bytes);
+        change(&mut second);
+        join(&[first, second]).0 == 2
+    };
+    assert!(joins(|_| {}));
+    assert!(!joins(|datagram| datagram[21] = 9), "source port");
+    assert!(!joins(|datagram| datagram[23] = 9), "destination port");
+    assert!(!joins(|datagram| datagram[25] = 11), "a length that is not the datagram's");
+    assert!(!joins(|datagram| datagram[26..28].fill(0)), "no checksum");
+    assert!(!joins(|datagram| datagram[1] = 3), "ECN mark");
+    assert!(
+        !joins(|datagram| {
+            datagram.push(0);
+            datagram[25] = 13
+        }),
+        "longer than the first"
+    );
+    let [first, second, third] = DATAGRAMS.map(bytes);
+    assert_eq!(join(&[first, third, second]).0, 2, "nothing follows a shorter one");
+}
+
+#[test]
+fn a_super_packet_holds_64_datagrams() {
+    let datagrams: Vec<_> = (0..100).map(|_| bytes(DATAGRAMS[0])).collect();
+    assert_eq!(join(&datagrams).0, 64);
+}
+
+#[test]
+fn only_what_was_asked_for_is_joined() {
+    let begins = |packet: &str, tcp, udp| Join::begin(&bytes(packet), Joins { tcp, udp }).is_some();
+    assert!(begins(SEGMENTS[0], true, false) && !begins(SEGMENTS[0], false, true));
+    assert!(begins(DATAGRAMS[0], false, true) && !begins(DATAGRAMS[0], true, false));
 }
 
 #[test]
@@ -135,7 +194,7 @@ fn a_super_packet_ends_before_65_536_bytes() {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(first in hostile_packet(), next in hostile_packet()) {
-        if let Some(mut join) = Join::begin(&first) {
+        if let Some(mut join) = Join::begin(&first, ALL) {
             let _ = join.append(&first, &next);
             let mut first = first;
             let _ = join.finish(&mut first);
@@ -143,8 +202,9 @@ proptest! {
     }
 
     #[test]
-    fn cutting_what_was_joined_gives_the_segments_back(
+    fn cutting_what_was_joined_gives_the_packets_back(
         is_v6: bool,
+        is_udp: bool,
         options in 0usize..=10,
         size in 1usize..1_400,
         lens in prop::collection::vec(any::<prop::sample::Index>(), 1),
@@ -153,9 +213,16 @@ proptest! {
         pushed: bool,
     ) {
         let payload_len = size * (count - 1) + 1 + lens[0].index(size);
-        let segmentation = if is_v6 { Segmentation::TcpV6 } else { Segmentation::TcpV4 };
+        let segmentation = match (is_udp, is_v6) {
+            (true, _) => Segmentation::Udp,
+            (_, true) => Segmentation::TcpV6,
+            (_, false) => Segmentation::TcpV4,
+        };
         let virtio = VirtioHeader { segmentation, segment_size: size as u16, ..VirtioHeader::NONE };
-        let original = super_packet(is_v6, options, payload_len, sequence, pushed);
+        let original = match is_udp {
+            true => long_datagram(is_v6, payload_len),
+            false => super_packet(is_v6, options, payload_len, sequence, pushed),
+        };
         prop_assume!(original.len() <= MAX_LEN);
         let cut = SuperPacket::parse(&virtio, &original).expect("a super-packet");
         let segments: Vec<Vec<u8>> = (0..cut.segments())
@@ -187,4 +254,11 @@ fn super_packet(is_v6: bool, options: usize, payload_len: usize, sequence: u32, 
     tcp.extend(std::iter::repeat_n(1, options * 4));
     tcp.extend((0..payload_len).map(|at| (at % 251) as u8));
     if is_v6 { crate::vectors::v6(TCP, &tcp) } else { crate::vectors::v4(TCP, 0x4000, &tcp) }
+}
+
+fn long_datagram(is_v6: bool, payload_len: usize) -> Vec<u8> {
+    let mut udp = bytes("03e801bb 0000 0000");
+    udp[4..6].copy_from_slice(&((8 + payload_len) as u16).to_be_bytes());
+    udp.extend((0..payload_len).map(|at| (at % 251) as u8));
+    if is_v6 { crate::vectors::v6(UDP, &udp) } else { crate::vectors::v4(UDP, 0x4000, &udp) }
 }

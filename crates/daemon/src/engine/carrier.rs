@@ -1,0 +1,95 @@
+//! Where the node's outputs go: sockets, TUN, the timer, and control.
+
+use std::io::{self, IoSlice};
+use std::iter;
+use std::sync::Arc;
+
+use overlay_core::{Instant, Node, Output, PacketOut, Transmit};
+use overlay_os::poll::Timer;
+use overlay_os::tun::Tun;
+use overlay_os::udp::{self, SendError};
+
+use super::{Events, Sockets};
+use crate::shell::{ShellStats, add};
+
+/// Carries what the node has to give.
+pub(super) struct Carrier {
+    pub(super) tun: Tun,
+    pub(super) sockets: Sockets,
+    pub(super) timer: Timer,
+    pub(super) stats: Arc<ShellStats>,
+}
+
+impl Carrier {
+    /// Carries everything away. Datagrams that follow each other share a system call.
+    pub(super) fn carry(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
+        let mut outputs = node.poll_outputs().peekable();
+        while let Some(output) = outputs.next() {
+            match output {
+                Output::Transmit(first) => {
+                    let is_v4 = first.destination.is_ipv4();
+                    let next = || match outputs.next_if(|output| is_transmit(output, is_v4)) {
+                        Some(Output::Transmit(next)) => Some(next),
+                        _ => None,
+                    };
+                    self.transmit(is_v4, iter::once(first).chain(iter::from_fn(next)));
+                }
+                Output::Packet(packet) => self.deliver(&packet),
+                Output::Event(event) => {
+                    if !events.push(event) {
+                        add(&self.stats.events_merged, 1);
+                    }
+                }
+                Output::Timeout(at) => self.timer.set(at.map(Instant::since_start))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends trains to destinations of one address family.
+    fn transmit<'a>(&self, is_v4: bool, transmits: impl Iterator<Item = Transmit<'a>>) {
+        let Some(socket) = (if is_v4 { &self.sockets.v4 } else { &self.sockets.v6 }) else {
+            return add(&self.stats.udp_send_no_socket, transmits.count() as u64);
+        };
+        let mut trains = 0;
+        let trains_to_send = transmits.inspect(|_| trains += 1).map(|transmit| {
+            let Transmit { destination, via, contents, segment_size, ecn } = transmit;
+            udp::Transmit { destination, source: via.local, contents, segment_size, ecn }
+        });
+        let calls = socket.send_batch(trains_to_send, |transmit, error| self.on_failed(transmit, &error));
+        add(&self.stats.udp_sends, calls as u64);
+        add(&self.stats.udp_sent_trains, trains);
+    }
+
+    fn on_failed(&self, transmit: &udp::Transmit<'_>, error: &SendError) {
+        match error {
+            SendError::WouldBlock => add(&self.stats.udp_send_would_block, 1),
+            SendError::MessageTooLong => add(&self.stats.udp_too_long, 1),
+            error => {
+                tracing::debug!(%error, destination = %transmit.destination, "not sent");
+                add(&self.stats.udp_send_errors, 1);
+            }
+        }
+    }
+
+    fn deliver(&self, packet: &PacketOut<'_>) {
+        let header = packet.header.encode();
+        let skipped = if self.tun.has_offload() { 0 } else { 1 };
+        let mut parts = [IoSlice::new(&[]); PacketOut::MAX_PARTS + 1];
+        let mut count = 0;
+        for part in iter::once(&header[..]).chain(packet.parts()).skip(skipped) {
+            parts[count] = IoSlice::new(part);
+            count += 1;
+        }
+        add(&self.stats.tun_writes, 1);
+        if let Err(error) = self.tun.write(&parts[..count]) {
+            tracing::debug!(%error, "not written to TUN");
+            add(&self.stats.tun_write_errors, 1);
+        }
+    }
+}
+
+/// Whether the next output goes to the same socket.
+fn is_transmit(output: &Output<'_>, is_v4: bool) -> bool {
+    matches!(output, Output::Transmit(transmit) if transmit.destination.is_ipv4() == is_v4)
+}
