@@ -5,10 +5,14 @@
 //! `overlay_wire::offload`'s; cutting and joining super-packets is the node's.
 //!
 //! The device exists for as long as [`Tun`] lives, and with it its addresses and routes. Bringing it up and giving it
-//! addresses is [`crate::netlink`]'s.
+//! addresses is [`crate::netlink`]'s. Until it is read, a packet waits in the kernel's queue, whose length is netlink's too.
 //!
 //! The device is opened by `tun-rs`, which creates a missing `/dev/net/tun` and joins a device that already exists.
 //! Both would hide a mistake, so both are refused here beforehand.
+
+mod queue;
+
+pub use queue::dropped_packets;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};

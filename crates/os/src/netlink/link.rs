@@ -18,6 +18,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// The longest packet in bytes.
     pub mtu: u32,
+    /// How many packets wait to be sent at most.
+    pub tx_queue_len: u32,
     /// Whether it was brought up.
     pub up: bool,
 }
@@ -68,6 +70,16 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewLink(message), 0).await
     }
 
+    /// Sets how many packets wait to be sent at most; on a TUN device, how many wait to be read.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn set_tx_queue_len(&self, index: u32, packets: u32) -> Result<(), NetlinkError> {
+        let mut message = of(index);
+        message.attributes.push(LinkAttribute::TxQueueLen(packets));
+        self.request(RouteNetlinkMessage::NewLink(message), 0).await
+    }
+
     /// Deletes a link.
     ///
     /// # Errors
@@ -101,12 +113,14 @@ fn decode(message: &LinkMessage) -> Option<Link> {
         name: String::new(),
         kind: None,
         mtu: 0,
+        tx_queue_len: 0,
         up: message.header.flags.contains(LinkFlags::Up),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::TxQueueLen(len) => link.tx_queue_len = *len,
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),

@@ -154,6 +154,27 @@ fn the_interface_is_down_without_an_address_and_goes_with_the_value() {
 }
 
 #[test]
+fn as_many_packets_wait_to_be_read_as_the_queue_is_long_and_the_others_are_counted() {
+    isolated_async(async |netlink| {
+        let Some(tun) = device(&netlink, true).await else { return };
+        netlink.set_tx_queue_len(tun.index(), 20).await.unwrap();
+        assert_eq!(netlink.link(tun.name()).await.unwrap().unwrap().tx_queue_len, 20);
+        let socket = UdpSocket::bind((OURS, 0)).unwrap();
+        for number in 0..50u8 {
+            socket.send_to(&[number], (THEIRS, 2000)).unwrap();
+        }
+        assert_eq!(dropped_packets(tun.name()).unwrap(), Some(30));
+        let mut buffer = vec![0; VIRTIO_LEN + 65_535];
+        let waited: Vec<u8> = std::iter::from_fn(|| tun.read(&mut buffer).ok().map(|len| buffer[len - 1])).collect();
+        assert_eq!(waited, (0..20).collect::<Vec<_>>());
+        // There is room again.
+        socket.send_to(&[99], (THEIRS, 2000)).unwrap();
+        let len = tun.read(&mut buffer).unwrap();
+        assert_eq!((buffer[len - 1], dropped_packets(tun.name()).unwrap()), (99, Some(30)));
+    });
+}
+
+#[test]
 fn an_interface_that_exists_is_never_adopted() {
     isolated_async(async |_| {
         if !Path::new(CONTROL_DEVICE).exists() {
