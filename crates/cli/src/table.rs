@@ -2,6 +2,7 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use overlay_daemon::offload::OffloadState;
 use overlay_daemon::view::{PeerState, PeerStatus, Status};
 
 use crate::figures::{ago, bytes, span};
@@ -34,6 +35,12 @@ fn heading(status: &Status) -> String {
     if let Some(drops) = drops(status) {
         lines.push(("dropped", drops));
     }
+    if let Some(drops) = kernel_drops(status) {
+        lines.push(("kernel drops", drops));
+    }
+    if let Some(offloads) = missing_offloads(status) {
+        lines.push(("offloads", offloads));
+    }
     let lines: Vec<String> = lines.into_iter().map(|(label, value)| format!("{label:<12} {value}")).collect();
     lines.join("\n")
 }
@@ -48,6 +55,29 @@ fn drops(status: &Status) -> Option<String> {
     met.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let met: Vec<String> = met.into_iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     Some(met.join(", "))
+}
+
+/// What did not fit the kernel's queues for us; `None` when everything did.
+fn kernel_drops(status: &Status) -> Option<String> {
+    let queues = [("tun_queue_dropped", "from this host"), ("udp_receive_overflow", "from peers")];
+    let lost = queues.map(|(counter, whence)| (status.counters.get(counter).copied().unwrap_or_default(), whence));
+    let lost: Vec<_> = lost.into_iter().filter(|(count, _)| *count > 0).collect();
+    (!lost.is_empty()).then(|| {
+        let lost: Vec<String> = lost.into_iter().map(|(count, whence)| format!("{count} {whence}")).collect();
+        format!("{}: more than the daemon could read in time", lost.join(", "))
+    })
+}
+
+/// The offloads that are not in use, and why; `None` when all are.
+fn missing_offloads(status: &Status) -> Option<String> {
+    let missing = status.offloads.iter().filter(|(_, state)| **state != OffloadState::On);
+    let missing: Vec<String> = missing
+        .map(|(offload, state)| match state {
+            OffloadState::FallenBack => format!("{offload} refused by the kernel"),
+            state => format!("{offload} {}", state.name()),
+        })
+        .collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
 }
 
 fn peers(peers: &[PeerStatus]) -> String {

@@ -150,7 +150,7 @@ pub enum Endpoint {
 /// Switches that exist because kernels and drivers have faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
-    /// UDP segmentation offload on the way out.
+    /// Trains of outer datagrams: cut by the kernel on the way out (UDP_SEGMENT), joined on the way in (UDP_GRO).
     pub udp_gso: Switch,
     /// Super-packets between the kernel and the daemon.
     pub tun_offload: Switch,

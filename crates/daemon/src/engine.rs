@@ -10,7 +10,6 @@ mod carrier;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -67,7 +66,8 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    fn each(&self) -> impl Iterator<Item = &UdpSocket> {
+    /// Those that there are.
+    pub fn each(&self) -> impl Iterator<Item = &UdpSocket> {
         self.v4.iter().chain(&self.v6)
     }
 
@@ -242,7 +242,6 @@ impl Run {
             let stats = &self.carrier.stats;
             add(&stats.udp_receives, 1);
             add(&stats.udp_received_trains, received as u64);
-            stats.udp_receive_overflow.store(self.carrier.sockets.each().map(UdpSocket::overflowed).sum(), Relaxed);
             let now = now();
             let mut waiting = 0;
             for train in self.batch.iter_mut() {

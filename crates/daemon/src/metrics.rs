@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::api::connection;
 use crate::keys::encode_public;
+use crate::offload::{OffloadState, Offloads};
 use crate::view::{PeerView, View, node_counters};
 
 /// The media type of [`text`].
@@ -99,13 +100,32 @@ impl Collector for Scrape {
             let value = view.node_stats().drops(*reason);
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
-        for (name, help, value) in node_counters(view.node_stats()).chain(view.shell_stats().list()) {
+        let figures = view.queue_figures();
+        let counters = node_counters(view.node_stats()).chain(view.shell_stats().list()).chain(figures.drops());
+        for (name, help, value) in counters {
             let name = format!("overlay_{name}");
             let mut counter = out.encode_descriptor(&name, help, None, MetricType::Counter)?;
             counter.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
+        for (name, help, value) in figures.sizes() {
+            gauge(&mut out, &format!("overlay_{name}"), help, value)?;
+        }
+        encode_offloads(&mut out, view.offloads())?;
         encode_peers(&mut out, &state.peers())
     }
+}
+
+/// One sample for each state that an offload can be in, 1 for the one it is in.
+fn encode_offloads(out: &mut DescriptorEncoder<'_>, offloads: &Offloads) -> fmt::Result {
+    let help = "Offloads by state: 1 for the state each is in.";
+    let mut family = out.encode_descriptor("overlay_offload", help, None, MetricType::Gauge)?;
+    for (offload, state) in offloads.list() {
+        for possible in OffloadState::ALL {
+            let labels = [("offload", offload.name()), ("state", possible.name())];
+            family.encode_family(&labels)?.encode_gauge(&u64::from(possible == state))?;
+        }
+    }
+    Ok(())
 }
 
 fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView]) -> fmt::Result {

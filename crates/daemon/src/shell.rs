@@ -5,12 +5,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::offload::Offloads;
+
 macro_rules! shell_counters {
     ($($field:ident = $help:literal,)+) => {
         /// What the engine thread counts.
         #[derive(Debug, Default)]
         pub struct ShellStats {
             $(#[doc = $help] pub $field: AtomicU64,)+
+            /// Which offloads it uses.
+            pub offloads: Offloads,
         }
 
         impl ShellStats {
@@ -30,7 +34,6 @@ shell_counters! {
     tun_write_errors = "Writes to TUN that the kernel refused; the packet is lost.",
     udp_receives = "Receive calls on UDP sockets that brought something.",
     udp_received_trains = "Datagram trains received, of one or more datagrams.",
-    udp_receive_overflow = "Datagrams that the kernel dropped because our receive buffer was full.",
     udp_truncated = "Datagram trains that did not fit the receive buffer and were dropped.",
     udp_sends = "Send calls on UDP sockets, each for one train or several.",
     udp_sent_trains = "Datagram trains sent, of one or more datagrams.",

@@ -3,6 +3,8 @@
 //! Everything that can be refused is refused before the system is touched; from [`Journal::begin`] on, whatever fails
 //! is followed by the same clean-up that follows a crash.
 
+mod sockets;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use overlay_core::{Command, Joins, Node, PeerKey, PeerStats};
 use overlay_os::netlink::Netlink;
 use overlay_os::tun::{Tun, TunError};
-use overlay_os::udp::{BindError, BindOptions, Family, UdpSocket};
+use overlay_os::udp::UdpSocket;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
@@ -21,14 +23,13 @@ use crate::config::{self, Config, Endpoint, Mtu, Switch, Table};
 use crate::engine::{Engine, Parts, Sockets};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
+use crate::offload::{Offload, OffloadState, Offloads};
+use crate::queues::Queues;
 use crate::resolve::{self, Families, NamedEndpoint};
 use crate::shell::ShellStats;
 use crate::supervisor::Supervisor;
 use crate::view::{InterfaceView, View};
 use crate::{api, metrics, uapi};
-
-/// Bytes that the kernel keeps for each UDP socket in each direction: 40 ms of 10 Gbit/s.
-const SOCKET_BUFFER: usize = 7 << 20;
 
 /// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
 const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
@@ -104,7 +105,7 @@ struct Listening {
 
 impl Listening {
     async fn bind(config: &Config, runtime: &Runtime) -> Result<Self, Failure> {
-        let sockets = bind_udp(config)?;
+        let sockets = sockets::bind(config)?;
         let metrics = match config.metrics {
             Some(address) => Some(bind_metrics(address).await?),
             None => None,
@@ -158,7 +159,13 @@ async fn start(
 
     let (node, peers) = make_node(&config, mtu, joins(&tun), &resolved)?;
     let shell = Arc::new(ShellStats::default());
+    note_offloads(&shell.offloads, &config, &tun, &listening.sockets);
     let view = View::new(interface_view(&config, &host, mtu, &listening.sockets), node.stats(), Arc::clone(&shell));
+    view.watch(
+        Queues::of(tun.name(), &listening.sockets).map_err(|error| {
+            Failure::new(ExitKind::Other, "cannot watch the queues of the kernel").with_cause(error)
+        })?,
+    );
     view.set_peers(peers);
     for (peer, address) in resolved {
         view.on_endpoint_resolved(peer, address);
@@ -289,50 +296,16 @@ fn joins(tun: &Tun) -> Joins {
     Joins { tcp: tun.has_offload(), udp: tun.has_udp_offload() }
 }
 
-/// One socket for each family that the host has, on one port.
-fn bind_udp(config: &Config) -> Result<Sockets, Failure> {
-    let bind = |family, port| {
-        UdpSocket::bind(
-            family,
-            &BindOptions {
-                port,
-                fwmark: config.interface.fwmark,
-                receive_buffer: SOCKET_BUFFER,
-                send_buffer: SOCKET_BUFFER,
-                segmentation: config.tuning.udp_gso != Switch::Off,
-                coalescing: true,
-            },
-        )
-    };
-    let wanted = config.interface.listen_port;
-    let v4 = available(bind(Family::V4, wanted), wanted)?;
-    // A port that the kernel chose for IPv4 is asked for by number on IPv6.
-    let port = v4.as_ref().map_or(wanted, UdpSocket::local_port);
-    let v6 = available(bind(Family::V6, port), port)?;
-    if v4.is_none() && v6.is_none() {
-        return Err(Failure::new(ExitKind::Other, "this host has neither IPv4 nor IPv6"));
-    }
-    if config.tuning.udp_gso == Switch::On && [&v4, &v6].into_iter().flatten().any(|it| it.max_segments() == 1) {
-        return Err(Failure::new(ExitKind::Other, "this kernel has no UDP segmentation offload")
-            .with_cause("`udp_gso = \"on\"` under [tuning] asks for it")
-            .with_hint("set `udp_gso = \"auto\"` to use it where there is one"));
-    }
-    Ok(Sockets { v4, v6 })
-}
-
-fn available(bound: Result<UdpSocket, BindError>, port: u16) -> Result<Option<UdpSocket>, Failure> {
-    match bound {
-        Ok(socket) => Ok(Some(socket)),
-        Err(BindError::FamilyUnavailable) => Ok(None),
-        Err(BindError::PortInUse) => {
-            Err(Failure::new(ExitKind::Conflict, format!("UDP port {port} is already in use"))
-                .with_cause("another process listens on it, perhaps another WireGuard")
-                .with_hint("set another `listen_port` under [interface], or 0 to let the kernel choose"))
-        }
-        Err(BindError::Permission) => {
-            Err(Failure::new(ExitKind::Permission, format!("UDP port {port} may not be used by this process")))
-        }
-        Err(error) => Err(Failure::new(ExitKind::Other, format!("cannot use UDP port {port}")).with_cause(error)),
+/// Which offloads the engine begins with.
+fn note_offloads(offloads: &Offloads, config: &Config, tun: &Tun, sockets: &Sockets) {
+    let config::Tuning { tun_offload, udp_gso, .. } = config.tuning;
+    for (offload, switch, is_there) in [
+        (Offload::TunTcp, tun_offload, tun.has_offload()),
+        (Offload::TunUdp, tun_offload, tun.has_udp_offload()),
+        (Offload::UdpSegmentation, udp_gso, sockets.each().all(|socket| socket.max_segments() > 1)),
+        (Offload::UdpCoalescing, udp_gso, sockets.each().all(UdpSocket::coalesces)),
+    ] {
+        offloads.set(offload, OffloadState::at_start(switch, is_there));
     }
 }
 

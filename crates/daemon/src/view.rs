@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
@@ -20,6 +20,8 @@ use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats, Rule};
 use zeroize::Zeroizing;
 
 use crate::config::{self, Endpoint};
+use crate::offload::{Offload, Offloads};
+use crate::queues::{QueueFigures, Queues};
 use crate::shell::ShellStats;
 
 pub(crate) use status::node_counters;
@@ -32,6 +34,7 @@ const SESSION_LIFETIME: Duration = Duration::from_secs(180);
 pub struct View {
     node: Arc<NodeStats>,
     shell: Arc<ShellStats>,
+    queues: OnceLock<Queues>,
     started: Instant,
     state: RwLock<State>,
 }
@@ -110,9 +113,15 @@ impl View {
         Arc::new(Self {
             node,
             shell,
+            queues: OnceLock::new(),
             started: now(),
             state: RwLock::new(State { interface, peers: HashMap::new(), next_order: 0 }),
         })
+    }
+
+    /// Where the kernel is asked about queues. Once, before the engine has the sockets.
+    pub fn watch(&self, queues: Queues) {
+        let _ = self.queues.set(queues);
     }
 
     /// Our own end, after a reload.
@@ -207,6 +216,19 @@ impl View {
 
     pub(crate) fn shell_stats(&self) -> &ShellStats {
         &self.shell
+    }
+
+    /// What the kernel says of the queues now.
+    pub(crate) fn queue_figures(&self) -> QueueFigures {
+        self.queues.get().map(Queues::read).unwrap_or_default()
+    }
+
+    /// Which offloads are in use. Of segmentation only the sockets know.
+    pub(crate) fn offloads(&self) -> &Offloads {
+        if self.queues.get().is_some_and(|queues| !queues.all_segment()) {
+            self.shell.offloads.on_fallen_back(Offload::UdpSegmentation);
+        }
+        &self.shell.offloads
     }
 
     /// The facts themselves. Held while something is printed from them, never across an await.

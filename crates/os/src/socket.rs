@@ -11,4 +11,4 @@ mod option;
 pub(crate) use address::RawAddress;
 pub(crate) use control::{ControlBuffer, ControlMessage, control_messages};
 pub(crate) use message::{MESSAGES_MAX, Outcome, Outgoing, receive, receive_many, send, send_many};
-pub(crate) use option::{bind_to_device, option, set_option};
+pub(crate) use option::{bind_to_device, memory_of, option, set_option};

@@ -6,19 +6,22 @@
 //!
 //! The sockets behave as WireGuard's: they never set "don't fragment", answers leave from the address that was asked
 //! (sticky source), the two ECN bits are read and written, and marks keep our own datagrams out of our own tunnel. What
-//! the kernel drops because nobody read in time is counted.
+//! the kernel drops because nobody read in time is seen through a [`Watch`].
 
 mod batch;
 mod receive;
 mod send;
+mod watch;
 
 pub use receive::{ReceiveBatch, Received};
 pub use send::{SendError, Transmit};
+pub use watch::{Buffers, Watch};
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover, set_ipv6_v6only,
@@ -80,9 +83,9 @@ pub struct UdpSocket {
     family: Family,
     local_port: u16,
     /// UDP_SEGMENT works as far as is known.
-    segmentation: AtomicBool,
-    /// Datagrams that the kernel dropped for want of room.
-    overflowed: AtomicU64,
+    segmentation: Arc<AtomicBool>,
+    /// UDP_GRO was switched on.
+    coalescing: bool,
 }
 
 impl UdpSocket {
@@ -104,17 +107,10 @@ impl UdpSocket {
 
         let local = SocketAddr::try_from(getsockname(&socket).map_err(io::Error::from)?).map_err(io::Error::from)?;
         let segmentation = options.segmentation && option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
-        if options.coalescing {
-            // Without it every datagram comes by itself.
-            let _ = set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
-        }
-        Ok(Self {
-            socket,
-            family,
-            local_port: local.port(),
-            segmentation: AtomicBool::new(segmentation),
-            overflowed: AtomicU64::new(0),
-        })
+        // Without it every datagram comes by itself.
+        let coalescing = options.coalescing && set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        let segmentation = Arc::new(AtomicBool::new(segmentation));
+        Ok(Self { socket, family, local_port: local.port(), segmentation, coalescing })
     }
 
     /// The port it is bound to.
@@ -127,10 +123,9 @@ impl UdpSocket {
         self.family
     }
 
-    /// How often the kernel dropped because its receive buffer was full, as far as later datagrams have told. A train that
-    /// was joined already counts once.
-    pub fn overflowed(&self) -> u64 {
-        self.overflowed.load(Relaxed)
+    /// Whether the kernel joins datagrams into trains on the way in.
+    pub fn coalesces(&self) -> bool {
+        self.coalescing
     }
 
     /// Marks what is sent from now on; `None` takes the mark away.
@@ -164,7 +159,7 @@ fn configure(socket: &OwnedFd, family: Family) -> io::Result<()> {
             set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
         }
     }
-    set_option(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
+    Ok(())
 }
 
 /// As large as asked for with CAP_NET_ADMIN, otherwise as large as the administrator allows. Small buffers are no error.

@@ -48,6 +48,8 @@ fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
         peers,
         drops: drops.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
         counters: BTreeMap::new(),
+        queues: BTreeMap::new(),
+        offloads: BTreeMap::new(),
     }
 }
 
@@ -90,4 +92,28 @@ TrMvSoP4…  -                                       no endpoint  never         
 fn without_peers_and_drops_it_says_so_or_nothing() {
     let text = status(&status_of(vec![], &[("forged", 0)]));
     assert!(text.ends_with("config       /etc/overlay/overlay0.toml\n\nno peers"), "{text}");
+}
+
+#[test]
+fn what_the_kernel_dropped_and_which_offloads_are_missing_is_said_only_then() {
+    let mut shown = status_of(vec![], &[]);
+    let name = |name: &str| name.to_owned();
+    shown.counters = [("tun_queue_dropped", 0), ("udp_receive_overflow", 3)].map(|(n, v)| (name(n), v)).into();
+    let states = [
+        ("tun_tcp", OffloadState::FallenBack),
+        ("tun_udp", OffloadState::Unavailable),
+        ("udp_coalescing", OffloadState::On),
+        ("udp_segmentation", OffloadState::Off),
+    ];
+    shown.offloads = states.map(|(n, state)| (name(n), state)).into();
+    let expected = "\
+config       /etc/overlay/overlay0.toml
+kernel drops 3 from peers: more than the daemon could read in time
+offloads     tun_tcp refused by the kernel, tun_udp unavailable, udp_segmentation off
+
+no peers";
+    assert!(status(&shown).ends_with(expected), "{}", status(&shown));
+
+    shown.counters.insert(name("tun_queue_dropped"), 7);
+    assert!(status(&shown).contains("kernel drops 7 from this host, 3 from peers: "), "{}", status(&shown));
 }

@@ -215,7 +215,8 @@ struct MetricsTable {
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its shape is used")]
 struct TuningTable {
-    /// UDP segmentation offload on the way out. "auto": where the kernel has it; "on": `up` is refused where it has not.
+    /// Trains of outer datagrams, cut by the kernel on the way out and joined on the way in. "auto": where the kernel has
+    /// it; "on": `up` is refused where it has not.
     udp_gso: Option<SwitchValue>,
     /// Super-packets between the kernel and the daemon. "auto": where the kernel has them; "on": `up` is refused where
     /// it has not.

@@ -5,7 +5,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::view::tests::{bob, nameless, shake_hands, view};
+use crate::offload::Offload;
+use crate::view::tests::{bob, nameless, shake_hands, view, watch_loopback};
 
 #[test]
 fn every_reason_for_a_drop_is_there_with_zero() {
@@ -31,8 +32,41 @@ fn peers_carry_their_name_and_key_and_the_handshake_is_absent_before_the_first()
 }
 
 #[test]
+fn every_offload_has_a_sample_for_each_state_and_one_of_them_is_1() {
+    let view = view([]);
+    view.shell_stats().offloads.set(Offload::TunTcp, OffloadState::FallenBack);
+    let text = text(&view);
+    for (labels, value) in [
+        (r#"{offload="tun_tcp",state="fallen_back"}"#, 1),
+        (r#"{offload="tun_tcp",state="on"}"#, 0),
+        (r#"{offload="udp_coalescing",state="off"}"#, 1),
+    ] {
+        assert!(text.contains(&format!("\noverlay_offload{labels} {value}\n")), "{labels} in {text}");
+    }
+    assert_eq!(text.lines().filter(|line| line.starts_with("overlay_offload{") && line.ends_with(" 1")).count(), 4);
+}
+
+#[test]
+fn what_the_kernel_holds_and_drops_is_asked_at_scrape_time() {
+    let view = view([]);
+    assert!(!text(&view).contains("overlay_tun_queue_dropped"), "there is nobody to ask yet");
+    watch_loopback(&view);
+    let text = text(&view);
+    for line in [
+        "overlay_tun_queue_dropped_total 0",
+        "overlay_udp_receive_overflow_total 0",
+        "overlay_udp_receive_queued_bytes 0",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
+    }
+    assert!(text.contains("\noverlay_udp_receive_buffer_bytes "), "{text}");
+}
+
+#[test]
 fn each_family_stands_once_and_the_text_ends_as_openmetrics_asks() {
-    let text = text(&view([bob()]));
+    let view = view([bob()]);
+    watch_loopback(&view);
+    let text = text(&view);
     let mut families: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let count = families.len();
     families.sort_unstable();

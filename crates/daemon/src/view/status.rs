@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, InterfaceView, PeerView, View};
 use crate::keys::encode_public;
+use crate::offload::OffloadState;
 
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,8 +31,14 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Packets dropped, by reason. Every reason is there, also with zero.
     pub drops: BTreeMap<String, u64>,
-    /// What the node and the engine thread counted.
+    /// What the node and the engine thread counted, and what the kernel dropped for want of room.
     pub counters: BTreeMap<String, u64>,
+    /// Sizes of the kernel's buffers and what is in them, bytes.
+    #[serde(default)]
+    pub queues: BTreeMap<String, u64>,
+    /// Which offloads are in use.
+    #[serde(default)]
+    pub offloads: BTreeMap<String, OffloadState>,
 }
 
 /// Our own end.
@@ -133,16 +140,23 @@ impl View {
     pub(super) fn status_at(&self, now: Instant) -> Status {
         let state = self.read();
         let node = node_counters(&self.node);
-        let shell = self.shell.list().map(|(name, _, value)| (name, value));
+        let figures = self.queue_figures();
+        let counters = node.chain(self.shell.list()).chain(figures.drops());
         Status {
             schema: Status::SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             interface: interface_status(&state.interface, now.since(self.started)),
             peers: state.peers().into_iter().map(|peer| peer_status(peer, now)).collect(),
             drops: DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), self.node.drops(*reason))).collect(),
-            counters: node.map(|(name, _, value)| (name, value)).chain(shell).map(|(n, v)| (n.to_owned(), v)).collect(),
+            counters: counters.map(named).collect(),
+            queues: figures.sizes().map(named).collect(),
+            offloads: self.offloads().list().map(|(offload, state)| (offload.name().to_owned(), state)).collect(),
         }
     }
+}
+
+fn named((name, _, value): (&str, &str, u64)) -> (String, u64) {
+    (name.to_owned(), value)
 }
 
 /// The node's counters as (name, help, value).

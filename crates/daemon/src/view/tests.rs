@@ -4,9 +4,11 @@
 use std::time::UNIX_EPOCH;
 
 use overlay_core::{DropReason, Protocol};
+use overlay_os::udp::{BindOptions, Family, UdpSocket};
 use serde_json::json;
 
 use super::*;
+use crate::engine::Sockets;
 
 /// Interface `overlay0` with the private key 11.. and the public key aa..
 pub(crate) fn interface() -> InterfaceView {
@@ -61,6 +63,20 @@ pub(crate) fn view(peers: impl IntoIterator<Item = config::Peer>) -> Arc<View> {
     let view = View::new(interface(), Arc::default(), Arc::default());
     view.set_peers(peers.into_iter().map(|peer| (peer, Arc::default())));
     view
+}
+
+/// The view of a daemon whose interface is the loopback device, with one socket.
+pub(crate) fn watch_loopback(view: &View) {
+    let options = BindOptions {
+        port: 0,
+        fwmark: None,
+        receive_buffer: 100_000,
+        send_buffer: 100_000,
+        segmentation: true,
+        coalescing: true,
+    };
+    let sockets = Sockets { v4: Some(UdpSocket::bind(Family::V4, &options).expect("a port")), v6: None };
+    view.watch(Queues::of("lo", &sockets).expect("a file descriptor"));
 }
 
 /// A handshake with this peer, completed now on one clock and at this second since 1970 on the other.
@@ -200,6 +216,18 @@ fn the_json_of_status_has_its_documented_fields() {
     assert_eq!(drops["spoofed_source"], 0);
     assert_eq!(status["counters"]["handshakes_completed"], 0);
     assert_eq!(status["counters"]["udp_send_errors"], 0);
+    assert_eq!(status["offloads"]["udp_segmentation"], "off");
+}
+
+#[test]
+fn what_the_kernel_says_of_its_queues_is_shown_with_what_was_counted() {
+    let view = view([]);
+    assert_eq!(view.status().queues.len(), 0);
+    watch_loopback(&view);
+    let status = view.status();
+    // The kernel doubles what is asked for.
+    assert_eq!((status.queues["udp_receive_buffer_bytes"], status.queues["udp_receive_queued_bytes"]), (200_000, 0));
+    assert_eq!((status.counters["tun_queue_dropped"], status.counters["udp_receive_overflow"]), (0, 0));
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Default for ControlBuffer {
 }
 
 impl ControlBuffer {
-    /// Packet info, traffic class, segment size and overflow counter together are 112 bytes where pointers have 8.
+    /// Packet info, traffic class and segment size together are 88 bytes where pointers have 8.
     pub(crate) const CAPACITY: usize = 128;
 
     /// Appends one message.
@@ -103,8 +103,6 @@ pub(crate) enum ControlMessage {
     TrafficClass(u8),
     /// Remaining hops.
     HopLimit(u8),
-    /// SO_RXQ_OVFL: datagrams dropped for want of room since the socket was made, modulo 2^32.
-    Overflowed(u32),
 }
 
 /// The messages in `buffer` that are known here; the others are passed over.
@@ -125,7 +123,6 @@ fn decode(level: i32, kind: i32, data: &[u8]) -> Option<ControlMessage> {
     let int = || Some(u32::from_ne_bytes(*data.first_chunk()?));
     Some(match (level, kind) {
         (libc::SOL_UDP, libc::UDP_GRO) => ControlMessage::Stride(int()? as usize),
-        (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => ControlMessage::Overflowed(int()?),
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
             let ip: [u8; 4] = *data.get(4..)?.first_chunk()?;
             ControlMessage::Local(Ipv4Addr::from(ip).into(), int()?)

@@ -1,7 +1,10 @@
-//! Socket options that no safe library offers. All of them are an int, or the name of a device.
+//! Socket options that no safe library offers. Most of them are an int.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// How many figures of a socket's memory there are: `SK_MEMINFO_VARS`.
+const MEMORY_FIGURES: usize = libc::SK_MEMINFO_DROPS as usize + 1;
 
 /// Sets an option whose value is an int.
 pub(crate) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
@@ -15,6 +18,17 @@ pub(crate) fn option(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Resul
     // SAFETY: the kernel writes at most `len` bytes, the size of `value`, and both live across the call.
     let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What the kernel holds for a socket (SO_MEMINFO, Linux 4.12), by `libc::SK_MEMINFO_*`.
+pub(crate) fn memory_of(socket: BorrowedFd<'_>) -> io::Result<[u32; MEMORY_FIGURES]> {
+    let mut figures = [0u32; MEMORY_FIGURES];
+    let mut len = size_of_val(&figures) as libc::socklen_t;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_MEMINFO);
+    // SAFETY: the kernel writes at most `len` bytes, the size of `figures`, and both live across the call.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, figures.as_mut_ptr().cast(), &raw mut len) };
+    if result == 0 { Ok(figures) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends and receives by that interface only.
@@ -38,9 +52,9 @@ mod tests {
     #[test]
     fn an_option_that_was_set_is_read_back() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL).unwrap(), 0);
-        set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1).unwrap();
-        assert_eq!(option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL).unwrap(), 1);
+        assert_eq!(option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO).unwrap(), 0);
+        set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).unwrap();
+        assert_eq!(option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO).unwrap(), 1);
     }
 
     #[test]

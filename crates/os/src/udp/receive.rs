@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::UdpSocket;
 use crate::socket::{ControlBuffer, ControlMessage, MESSAGES_MAX, Outcome, RawAddress, control_messages, receive_many};
@@ -42,23 +41,12 @@ impl UdpSocket {
                     ControlMessage::Stride(stride) => beside.stride = stride,
                     ControlMessage::Local(ip, interface) => beside.local = Some((ip, interface)),
                     ControlMessage::TrafficClass(class) => beside.ecn = class & ECN_MASK,
-                    ControlMessage::Overflowed(total) => self.on_overflowed(total),
                     ControlMessage::HopLimit(_) => {}
                 }
             }
             batch.beside[slot] = beside;
         }
         Ok(received)
-    }
-
-    /// The kernel's counter has 32 bits and wraps; ours continues it.
-    pub(super) fn on_overflowed(&self, total: u32) {
-        let known = self.overflowed.load(Relaxed);
-        let new = total.wrapping_sub(known as u32);
-        // More than half the range ahead is behind: reports of one socket may overtake each other.
-        if new < u32::MAX / 2 {
-            self.overflowed.store(known + u64::from(new), Relaxed);
-        }
     }
 }
 

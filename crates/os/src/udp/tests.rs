@@ -224,37 +224,6 @@ fn datagrams_never_carry_dont_fragment() {
 }
 
 #[test]
-fn what_overflows_the_receive_buffer_is_counted() {
-    let small = BindOptions { receive_buffer: 8_192, coalescing: false, ..options() };
-    let (a, b, to_b) = pair(Family::V4, &options(), &small);
-    for _ in 0..100 {
-        a.send(&train(to_b, &[0; 1000], 1000)).unwrap();
-    }
-    let (shapes, _) = receive_all(&b, usize::MAX);
-    assert!(!shapes.is_empty() && shapes.len() < 100);
-    // The count travels with the next datagram that finds room.
-    a.send(&train(to_b, b"later", 5)).unwrap();
-    receive_one(&b, |_| ());
-    assert_eq!(b.overflowed(), 100 - shapes.len() as u64);
-}
-
-#[test]
-fn the_overflow_counter_continues_past_32_bits() {
-    let socket = UdpSocket::bind(Family::V4, &options()).unwrap();
-    for (told, total) in [
-        (0, 0),
-        (0x7fff_0000, 0x7fff_0000),
-        (0xfffe_0000, 0xfffe_0000),
-        (5, 0x1_0000_0005),
-        (3, 0x1_0000_0005), // an older report, overtaken
-        (6, 0x1_0000_0006),
-    ] {
-        socket.on_overflowed(told);
-        assert_eq!(socket.overflowed(), total, "told {told:#x}");
-    }
-}
-
-#[test]
 fn a_port_in_use_says_so_and_the_families_do_not_share_one() {
     let first = UdpSocket::bind(Family::V4, &options()).unwrap();
     let same = BindOptions { port: first.local_port(), ..options() };

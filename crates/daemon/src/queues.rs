@@ -1,0 +1,127 @@
+//! The queues that the kernel keeps for us: how large they are, how full, and what did not fit.
+//!
+//! A full queue is how overload shows: silently, at the one who reads too slowly. The kernel counts, and is asked only
+//! when somebody asks us: the engine knows nothing of it.
+
+use std::io;
+
+use overlay_os::tun;
+use overlay_os::udp::{Buffers, Watch};
+
+use crate::engine::Sockets;
+
+/// The queues of a running daemon.
+#[derive(Debug)]
+pub struct Queues {
+    interface: String,
+    sockets: Vec<Watch>,
+}
+
+/// What the kernel said. A figure that it does not tell is not listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueFigures {
+    tun_dropped: Option<u64>,
+    sockets: Option<Buffers>,
+}
+
+/// Name, help, value. The names are stable: they stand in metrics and in `overlay status --json`.
+type Figure = (&'static str, &'static str, u64);
+
+impl Queues {
+    /// Those of a TUN device and of sockets.
+    ///
+    /// # Errors
+    /// The process has no file descriptors left.
+    pub fn of(interface: &str, sockets: &Sockets) -> io::Result<Self> {
+        let sockets = sockets.each().map(|socket| socket.watch()).collect::<io::Result<_>>()?;
+        Ok(Self { interface: interface.to_owned(), sockets })
+    }
+
+    /// What the kernel says now.
+    pub fn read(&self) -> QueueFigures {
+        QueueFigures {
+            tun_dropped: tun::dropped_packets(&self.interface).ok().flatten(),
+            sockets: self.sockets.iter().filter_map(|socket| socket.buffers().ok()).reduce(together),
+        }
+    }
+
+    /// Whether every socket still has its trains cut by the kernel.
+    pub fn all_segment(&self) -> bool {
+        self.sockets.iter().all(Watch::segmentation)
+    }
+}
+
+impl QueueFigures {
+    /// What did not fit.
+    pub fn drops(&self) -> impl Iterator<Item = Figure> + use<> {
+        let before_tun = self.tun_dropped.map(|dropped| {
+            ("tun_queue_dropped", "Packets for peers that the kernel dropped because our TUN queue was full.", dropped)
+        });
+        let before_socket = self.sockets.map(|buffers| {
+            let help = "Datagrams that the kernel dropped because our receive buffer was full.";
+            ("udp_receive_overflow", help, buffers.dropped)
+        });
+        before_tun.into_iter().chain(before_socket)
+    }
+
+    /// How large the buffers are, and how full.
+    pub fn sizes(&self) -> impl Iterator<Item = Figure> + use<> {
+        let of_sockets = |buffers: Buffers| {
+            [
+                (
+                    "udp_receive_buffer_bytes",
+                    "Size of the receive buffer of each UDP socket, as the kernel counts it.",
+                    buffers.receive_size,
+                ),
+                ("udp_receive_queued_bytes", "Bytes in the receive buffers of the UDP sockets.", buffers.receive_used),
+                (
+                    "udp_send_buffer_bytes",
+                    "Size of the send buffer of each UDP socket, as the kernel counts it.",
+                    buffers.send_size,
+                ),
+                ("udp_send_queued_bytes", "Bytes in the send buffers of the UDP sockets.", buffers.send_used),
+            ]
+            .map(|(name, help, bytes)| (name, help, bytes.into()))
+        };
+        self.sockets.map(of_sockets).into_iter().flatten()
+    }
+}
+
+/// The figures of two sockets as those of one: the smaller buffer is the one that overflows.
+fn together(a: Buffers, b: Buffers) -> Buffers {
+    Buffers {
+        receive_size: a.receive_size.min(b.receive_size),
+        receive_used: a.receive_used.saturating_add(b.receive_used),
+        send_size: a.send_size.min(b.send_size),
+        send_used: a.send_used.saturating_add(b.send_used),
+        dropped: a.dropped + b.dropped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_sockets_are_as_small_as_the_smaller_and_hold_and_lose_what_both_do() {
+        let a = Buffers { receive_size: 10, receive_used: 1, send_size: 20, send_used: 2, dropped: 3 };
+        let b = Buffers { receive_size: 30, receive_used: 4, send_size: 5, send_used: 6, dropped: 7 };
+        let both = QueueFigures { tun_dropped: Some(9), sockets: Some(together(a, b)) };
+        let values =
+            |figures: Vec<Figure>| figures.into_iter().map(|(name, _, value)| (name, value)).collect::<Vec<_>>();
+        assert_eq!(values(both.drops().collect()), [("tun_queue_dropped", 9), ("udp_receive_overflow", 10)]);
+        let sizes = [
+            ("udp_receive_buffer_bytes", 10),
+            ("udp_receive_queued_bytes", 5),
+            ("udp_send_buffer_bytes", 5),
+            ("udp_send_queued_bytes", 8),
+        ];
+        assert_eq!(values(both.sizes().collect()), sizes);
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_tell_is_not_listed() {
+        let nothing = QueueFigures::default();
+        assert_eq!((nothing.drops().count(), nothing.sizes().count()), (0, 0));
+    }
+}

@@ -1,0 +1,97 @@
+//! The outer sockets: one for each address family, on one port, with room for a burst.
+
+use overlay_os::udp::{BindError, BindOptions, Buffers, Family, UdpSocket};
+
+use crate::config::{Config, Switch};
+use crate::engine::Sockets;
+use crate::failure::{ExitKind, Failure};
+
+/// Bytes asked for as buffer of each UDP socket in each direction. The kernel doubles it and counts its own bookkeeping:
+/// there is room for some 9 MB of full datagrams, 35 ms at 2 Gbit/s, which is how long the engine may be kept from a CPU.
+const SOCKET_BUFFER: usize = 7 << 20;
+
+/// One socket for each family that the host has, on one port.
+///
+/// Errors: [`ExitKind::Conflict`] where another process has the port.
+pub(super) fn bind(config: &Config) -> Result<Sockets, Failure> {
+    let one = |family, port| {
+        UdpSocket::bind(
+            family,
+            &BindOptions {
+                port,
+                fwmark: config.interface.fwmark,
+                receive_buffer: SOCKET_BUFFER,
+                send_buffer: SOCKET_BUFFER,
+                segmentation: config.tuning.udp_gso != Switch::Off,
+                coalescing: config.tuning.udp_gso != Switch::Off,
+            },
+        )
+    };
+    let wanted = config.interface.listen_port;
+    let v4 = available(one(Family::V4, wanted), wanted)?;
+    // A port that the kernel chose for IPv4 is asked for by number on IPv6.
+    let port = v4.as_ref().map_or(wanted, UdpSocket::local_port);
+    let v6 = available(one(Family::V6, port), port)?;
+    if v4.is_none() && v6.is_none() {
+        return Err(Failure::new(ExitKind::Other, "this host has neither IPv4 nor IPv6"));
+    }
+    let lacks_offload = |socket: &UdpSocket| socket.max_segments() == 1 || !socket.coalesces();
+    if config.tuning.udp_gso == Switch::On && [&v4, &v6].into_iter().flatten().any(lacks_offload) {
+        return Err(Failure::new(ExitKind::Other, "this kernel has no UDP segmentation offload")
+            .with_cause("`udp_gso = \"on\"` under [tuning] asks for it")
+            .with_hint("set `udp_gso = \"auto\"` to use it where there is one"));
+    }
+    let sockets = Sockets { v4, v6 };
+    warn_of_small_buffers(&sockets);
+    Ok(sockets)
+}
+
+fn available(bound: Result<UdpSocket, BindError>, port: u16) -> Result<Option<UdpSocket>, Failure> {
+    match bound {
+        Ok(socket) => Ok(Some(socket)),
+        Err(BindError::FamilyUnavailable) => Ok(None),
+        Err(BindError::PortInUse) => {
+            Err(Failure::new(ExitKind::Conflict, format!("UDP port {port} is already in use"))
+                .with_cause("another process listens on it, perhaps another WireGuard")
+                .with_hint("set another `listen_port` under [interface], or 0 to let the kernel choose"))
+        }
+        Err(BindError::Permission) => {
+            Err(Failure::new(ExitKind::Permission, format!("UDP port {port} may not be used by this process")))
+        }
+        Err(error) => Err(Failure::new(ExitKind::Other, format!("cannot use UDP port {port}")).with_cause(error)),
+    }
+}
+
+/// Says it once when the kernel gave clearly less than was asked for. That takes a kernel that does not let this process
+/// force it, as in a container whose administrator rights end at its own namespace.
+fn warn_of_small_buffers(sockets: &Sockets) {
+    let told = sockets.each().filter_map(|socket| socket.watch().ok()?.buffers().ok());
+    for (direction, size, sysctl) in told.flat_map(too_small).take(1) {
+        let (wanted, hint) = (2 * SOCKET_BUFFER, SOCKET_BUFFER);
+        tracing::warn!(
+            "the {direction} buffers of the UDP sockets have {size} bytes, not {wanted}: bursts will be lost; sysctl -w {sysctl}={hint}"
+        );
+    }
+}
+
+/// Which buffers are smaller than half of what was asked for: direction, size, and what limits it.
+fn too_small(buffers: Buffers) -> Vec<(&'static str, u32, &'static str)> {
+    let both =
+        [("receive", buffers.receive_size, "net.core.rmem_max"), ("send", buffers.send_size, "net.core.wmem_max")];
+    both.into_iter().filter(|(_, size, _)| (*size as usize) < SOCKET_BUFFER).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_at_the_usual_limit_are_too_small_and_forced_ones_are_not() {
+        let usual = Buffers { receive_size: 425_984, send_size: 425_984, ..Buffers::default() };
+        let expected = [("receive", 425_984, "net.core.rmem_max"), ("send", 425_984, "net.core.wmem_max")];
+        assert_eq!(too_small(usual), expected);
+        let forced = 2 * SOCKET_BUFFER as u32;
+        assert_eq!(too_small(Buffers { receive_size: forced, send_size: forced, ..Buffers::default() }), []);
+        assert_eq!(too_small(Buffers { receive_size: forced, ..usual }), expected[1..]);
+    }
+}

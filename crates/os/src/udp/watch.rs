@@ -1,0 +1,154 @@
+//! A socket as control sees it while the engine owns it: how large its buffers are, what waits in them, what was dropped
+//! for want of room, and whether segmentation still works. Everything is asked of the kernel when somebody wants to know;
+//! the engine counts nothing for it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use super::UdpSocket;
+use crate::socket::memory_of;
+
+/// Shares a socket with whoever owns it. The port stays taken until both are gone.
+#[derive(Debug)]
+pub struct Watch {
+    socket: OwnedFd,
+    segmentation: Arc<AtomicBool>,
+    /// Datagrams dropped, as far as is known.
+    dropped: AtomicU64,
+}
+
+/// The buffers of a socket. Sizes are the kernel's own figures, as in `ss -m`: its bookkeeping counts, and so they are
+/// twice what was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buffers {
+    /// Bytes that wait for us at most.
+    pub receive_size: u32,
+    /// Bytes that wait for us.
+    pub receive_used: u32,
+    /// Bytes that wait to be sent at most.
+    pub send_size: u32,
+    /// Bytes that wait to be sent.
+    pub send_used: u32,
+    /// How often the kernel dropped because the receive buffer was full. A train that was joined already counts once.
+    pub dropped: u64,
+}
+
+impl UdpSocket {
+    /// Lets somebody else look at this socket.
+    ///
+    /// # Errors
+    /// The process has no file descriptors left.
+    pub fn watch(&self) -> io::Result<Watch> {
+        let socket = self.as_fd().try_clone_to_owned()?;
+        Ok(Watch { socket, segmentation: Arc::clone(&self.segmentation), dropped: AtomicU64::new(0) })
+    }
+}
+
+impl Watch {
+    /// The buffers now.
+    ///
+    /// # Errors
+    /// The kernel does not tell (before Linux 4.12).
+    pub fn buffers(&self) -> io::Result<Buffers> {
+        let memory = memory_of(self.socket.as_fd())?;
+        let of = |index: i32| memory[index as usize];
+        Ok(Buffers {
+            receive_size: of(libc::SK_MEMINFO_RCVBUF),
+            receive_used: of(libc::SK_MEMINFO_RMEM_ALLOC),
+            send_size: of(libc::SK_MEMINFO_SNDBUF),
+            send_used: of(libc::SK_MEMINFO_WMEM_ALLOC),
+            dropped: self.on_dropped(of(libc::SK_MEMINFO_DROPS)),
+        })
+    }
+
+    /// Whether trains are cut by the kernel as far as is known: it can, it was asked to, and it has not failed.
+    pub fn segmentation(&self) -> bool {
+        self.segmentation.load(Relaxed)
+    }
+
+    /// The kernel's counter has 32 bits and wraps; ours continues it.
+    fn on_dropped(&self, total: u32) -> u64 {
+        let next = |known: u64| {
+            let new = total.wrapping_sub(known as u32);
+            // More than half the range ahead is behind: two who look at once may overtake each other.
+            known + u64::from(if new < u32::MAX / 2 { new } else { 0 })
+        };
+        let known = self.dropped.fetch_update(Relaxed, Relaxed, |known| Some(next(known)));
+        known.map_or(0, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netns::{drop_capabilities, isolated};
+    use crate::udp::tests::{options, pair, receive_all, train};
+    use crate::udp::{BindOptions, Family};
+
+    #[test]
+    fn buffers_are_as_large_as_asked_for_with_the_privilege() {
+        if !crate::privileges::has_net_admin() {
+            return eprintln!("skipped: forcing buffers past the limit needs CAP_NET_ADMIN");
+        }
+        // Larger than any administrator's default limit.
+        let large = BindOptions { receive_buffer: 9 << 20, send_buffer: 5 << 20, ..options() };
+        let buffers = UdpSocket::bind(Family::V4, &large).unwrap().watch().unwrap().buffers().unwrap();
+        assert_eq!((buffers.receive_size, buffers.send_size), (18 << 20, 10 << 20));
+        assert_eq!((buffers.receive_used, buffers.dropped), (0, 0));
+    }
+
+    #[test]
+    fn without_the_privilege_the_administrators_limit_is_told() {
+        isolated(|| {
+            let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse::<u32>().unwrap();
+            drop_capabilities();
+            let large = BindOptions { receive_buffer: 1 << 29, ..options() };
+            let buffers = UdpSocket::bind(Family::V4, &large).unwrap().watch().unwrap().buffers().unwrap();
+            assert_eq!(buffers.receive_size, 2 * limit);
+        });
+    }
+
+    #[test]
+    fn what_waits_is_told_and_what_did_not_fit_is_counted() {
+        let small = BindOptions { receive_buffer: 8_192, coalescing: false, ..options() };
+        let (a, b, to_b) = pair(Family::V4, &options(), &small);
+        let watch = b.watch().unwrap();
+        for _ in 0..100 {
+            a.send(&train(to_b, &[0; 1000], 1000)).unwrap();
+        }
+        let full = watch.buffers().unwrap();
+        assert!(full.receive_used > 8_192, "{full:?}");
+        let (shapes, _) = receive_all(&b, usize::MAX);
+        assert!(!shapes.is_empty() && shapes.len() < 100);
+        let empty = watch.buffers().unwrap();
+        assert_eq!((empty.receive_used, empty.dropped), (0, 100 - shapes.len() as u64));
+    }
+
+    #[test]
+    fn the_counter_continues_past_32_bits() {
+        let watch = UdpSocket::bind(Family::V4, &options()).unwrap().watch().unwrap();
+        for (told, total) in [
+            (0, 0),
+            (0x7fff_0000, 0x7fff_0000),
+            (0xfffe_0000, 0xfffe_0000),
+            (5, 0x1_0000_0005),
+            (3, 0x1_0000_0005), // an older answer, overtaken
+            (6, 0x1_0000_0006),
+        ] {
+            assert_eq!(watch.on_dropped(told), total, "told {told:#x}");
+        }
+    }
+
+    #[test]
+    fn it_sees_when_segmentation_breaks() {
+        let socket = UdpSocket::bind(Family::V6, &options()).unwrap();
+        let watch = socket.watch().unwrap();
+        assert!(watch.segmentation());
+        socket.on_segmentation_broken();
+        assert!(!watch.segmentation());
+        let without = UdpSocket::bind(Family::V6, &BindOptions { segmentation: false, ..options() }).unwrap();
+        assert!(!without.watch().unwrap().segmentation());
+    }
+}
