@@ -6,6 +6,7 @@
 //! is merged with the next one of its kind about the same peer.
 
 mod carrier;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use overlay_core::{Command, CommandError, Event, Instant, Node, PeerKey, UdpTrain, Via};
+use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerKey, UdpTrain, Via};
 use overlay_os::poll::{Poller, Timer, Waker};
 use overlay_os::schedule::{self, Scheduling};
 use overlay_os::tun::Tun;
@@ -22,6 +23,7 @@ use overlay_wire::offload::{VIRTIO_HEADER_LEN, VirtioHeader};
 use tokio::sync::{mpsc, oneshot};
 
 use self::carrier::Carrier;
+use self::refusals::Refusals;
 use crate::shell::{ShellStats, add};
 
 /// Commands that wait for the engine; more wait for room.
@@ -55,6 +57,11 @@ pub struct Parts {
     pub stats: Arc<ShellStats>,
     /// How the thread is scheduled.
     pub scheduling: Scheduling,
+}
+
+/// What a TUN takes as super-packets, as far as can be known before one was written.
+pub fn joins(tun: &Tun) -> Joins {
+    Joins { tcp: tun.has_offload(), udp: tun.has_udp_offload() }
 }
 
 /// One UDP socket for each address family that the host has.
@@ -189,7 +196,7 @@ impl Run {
         }
         Ok(Self {
             node,
-            carrier: Carrier { tun, sockets, timer, stats },
+            carrier: Carrier { refusals: Refusals::none(joins(&tun)), tun, sockets, timer, stats },
             poller,
             waker,
             requests,

@@ -25,7 +25,7 @@ mod journal;
 mod leftovers;
 mod mtu;
 #[cfg(test)]
-mod own_namespace;
+pub(crate) mod own_namespace;
 mod preflight;
 mod runtime;
 

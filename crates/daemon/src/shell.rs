@@ -32,6 +32,7 @@ shell_counters! {
     tun_read_bytes = "Bytes read from TUN, virtio headers included.",
     tun_writes = "Writes to TUN, each one packet or super-packet.",
     tun_write_errors = "Writes to TUN that the kernel refused; the packet is lost.",
+    tun_super_packets_refused = "Super-packets that TUN refused and that were written packet by packet.",
     udp_receives = "Receive calls on UDP sockets that brought something.",
     udp_received_trains = "Datagram trains received, of one or more datagrams.",
     udp_truncated = "Datagram trains that did not fit the receive buffer and were dropped.",

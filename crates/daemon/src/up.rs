@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::api::ControlRequest;
 use crate::config::{self, Config, Endpoint, Mtu, Switch, Table};
-use crate::engine::{Engine, Parts, Sockets};
+use crate::engine::{Engine, Parts, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
 use crate::offload::{Offload, OffloadState, Offloads};
@@ -289,11 +289,6 @@ fn open_tun(config: &Config) -> Result<Tun, Failure> {
             _ => failure,
         }
     })
-}
-
-/// What this TUN takes as super-packets.
-fn joins(tun: &Tun) -> Joins {
-    Joins { tcp: tun.has_offload(), udp: tun.has_udp_offload() }
 }
 
 /// Which offloads the engine begins with.

@@ -4,12 +4,13 @@ use std::io::{self, IoSlice};
 use std::iter;
 use std::sync::Arc;
 
-use overlay_core::{Instant, Node, Output, PacketOut, Transmit};
+use overlay_core::{Command, Instant, Node, Output, PacketOut, Transmit};
 use overlay_os::poll::Timer;
 use overlay_os::tun::Tun;
 use overlay_os::udp::{self, SendError};
 
-use super::{Events, Sockets};
+use super::refusals::Refusals;
+use super::{Events, Sockets, now};
 use crate::shell::{ShellStats, add};
 
 /// Carries what the node has to give.
@@ -18,6 +19,7 @@ pub(super) struct Carrier {
     pub(super) sockets: Sockets,
     pub(super) timer: Timer,
     pub(super) stats: Arc<ShellStats>,
+    pub(super) refusals: Refusals,
 }
 
 impl Carrier {
@@ -42,6 +44,11 @@ impl Carrier {
                 }
                 Output::Timeout(at) => self.timer.set(at.map(Instant::since_start))?,
             }
+        }
+        drop(outputs);
+        if let Some(joins) = self.refusals.take_news() {
+            // Of all commands it is one that cannot fail.
+            let _ = node.handle_command(Command::SetJoins(joins), now());
         }
         Ok(())
     }
@@ -82,9 +89,19 @@ impl Carrier {
             count += 1;
         }
         add(&self.stats.tun_writes, 1);
-        if let Err(error) = self.tun.write(&parts[..count]) {
-            tracing::debug!(%error, "not written to TUN");
-            add(&self.stats.tun_write_errors, 1);
+        match self.tun.write(&parts[..count]) {
+            Ok(_) => self.refusals.on_taken(&packet.header),
+            Err(error) => self.deliver_otherwise(packet, error),
+        }
+    }
+
+    fn deliver_otherwise(&self, packet: &PacketOut<'_>, error: io::Error) {
+        match self.refusals.on_refused(&self.tun, &packet.header, packet.parts(), error, &self.stats) {
+            Ok(segments) => add(&self.stats.tun_writes, segments as u64),
+            Err(error) => {
+                tracing::debug!(%error, "not written to TUN");
+                add(&self.stats.tun_write_errors, 1);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Runs `test` on a thread in a fresh namespace with loopback up. Without root or `/dev/net/tun` it says why not.
-pub(super) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     if !Path::new("/dev/net/tun").exists() {
         eprintln!("skipped: there is no /dev/net/tun");
         return;
@@ -29,7 +29,7 @@ pub(super) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
 }
 
 /// Runs the real `ip`, its words separated by blanks, and returns what it prints.
-pub(super) fn ip(words: &str) -> String {
+pub(crate) fn ip(words: &str) -> String {
     program("ip", words)
 }
 
