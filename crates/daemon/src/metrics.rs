@@ -101,7 +101,7 @@ impl Collector for Scrape {
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
         let figures = view.queue_figures();
-        let counters = node_counters(view.node_stats()).chain(view.shell_stats().list()).chain(figures.drops());
+        let counters = node_counters(view.node_stats()).chain(view.shell_stats().list()).chain(figures.counters());
         for (name, help, value) in counters {
             let name = format!("overlay_{name}");
             let mut counter = out.encode_descriptor(&name, help, None, MetricType::Counter)?;

@@ -22,6 +22,7 @@ pub struct Queues {
 pub struct QueueFigures {
     tun_dropped: Option<u64>,
     sockets: Option<Buffers>,
+    narrow_trains: Option<u64>,
 }
 
 /// Name, help, value. The names are stable: they stand in metrics and in `overlay status --json`.
@@ -42,6 +43,7 @@ impl Queues {
         QueueFigures {
             tun_dropped: tun::dropped_packets(&self.interface).ok().flatten(),
             sockets: self.sockets.iter().filter_map(|socket| socket.buffers().ok()).reduce(together),
+            narrow_trains: self.sockets.iter().map(Watch::narrow_trains).reduce(|a, b| a + b),
         }
     }
 
@@ -53,7 +55,7 @@ impl Queues {
 
 impl QueueFigures {
     /// What did not fit.
-    pub fn drops(&self) -> impl Iterator<Item = Figure> + use<> {
+    pub fn counters(&self) -> impl Iterator<Item = Figure> + use<> {
         let before_tun = self.tun_dropped.map(|dropped| {
             ("tun_queue_dropped", "Packets for peers that the kernel dropped because our TUN queue was full.", dropped)
         });
@@ -61,7 +63,11 @@ impl QueueFigures {
             let help = "Datagrams that the kernel dropped because our receive buffer was full.";
             ("udp_receive_overflow", help, buffers.dropped)
         });
-        before_tun.into_iter().chain(before_socket)
+        let narrow = self.narrow_trains.map(|trains| {
+            let help = "Trains that went datagram by datagram because the way to the peer is too narrow for them.";
+            ("udp_narrow_trains", help, trains)
+        });
+        before_tun.into_iter().chain(before_socket).chain(narrow)
     }
 
     /// How large the buffers are, and how full.
@@ -106,10 +112,13 @@ mod tests {
     fn two_sockets_are_as_small_as_the_smaller_and_hold_and_lose_what_both_do() {
         let a = Buffers { receive_size: 10, receive_used: 1, send_size: 20, send_used: 2, dropped: 3 };
         let b = Buffers { receive_size: 30, receive_used: 4, send_size: 5, send_used: 6, dropped: 7 };
-        let both = QueueFigures { tun_dropped: Some(9), sockets: Some(together(a, b)) };
+        let both = QueueFigures { tun_dropped: Some(9), sockets: Some(together(a, b)), narrow_trains: Some(1) };
         let values =
             |figures: Vec<Figure>| figures.into_iter().map(|(name, _, value)| (name, value)).collect::<Vec<_>>();
-        assert_eq!(values(both.drops().collect()), [("tun_queue_dropped", 9), ("udp_receive_overflow", 10)]);
+        assert_eq!(
+            values(both.counters().collect()),
+            [("tun_queue_dropped", 9), ("udp_receive_overflow", 10), ("udp_narrow_trains", 1)]
+        );
         let sizes = [
             ("udp_receive_buffer_bytes", 10),
             ("udp_receive_queued_bytes", 5),
@@ -122,6 +131,6 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_tell_is_not_listed() {
         let nothing = QueueFigures::default();
-        assert_eq!((nothing.drops().count(), nothing.sizes().count()), (0, 0));
+        assert_eq!((nothing.counters().count(), nothing.sizes().count()), (0, 0));
     }
 }

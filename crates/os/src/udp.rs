@@ -9,6 +9,7 @@
 //! the kernel drops because nobody read in time is seen through a [`Watch`].
 
 mod batch;
+mod narrow;
 mod receive;
 mod send;
 mod watch;
@@ -21,7 +22,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover, set_ipv6_v6only,
@@ -30,6 +31,7 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
+use self::narrow::NarrowWays;
 use crate::socket::{option, set_option};
 
 /// An address family.
@@ -76,14 +78,24 @@ pub enum BindError {
     Io(#[from] io::Error),
 }
 
+/// How a socket sends, as it has turned out. The socket writes it, others read it.
+#[derive(Debug, Default)]
+struct Sending {
+    /// UDP_SEGMENT works as far as is known.
+    segmentation: AtomicBool,
+    /// Trains that went datagram by datagram because their way is too narrow for them.
+    narrow_trains: AtomicU64,
+}
+
 /// A UDP socket on every address of one family. Never waits.
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: OwnedFd,
     family: Family,
     local_port: u16,
-    /// UDP_SEGMENT works as far as is known.
-    segmentation: Arc<AtomicBool>,
+    /// What a [`Watch`] sees of the way it sends.
+    sending: Arc<Sending>,
+    narrow: NarrowWays,
     /// UDP_GRO was switched on.
     coalescing: bool,
 }
@@ -109,8 +121,9 @@ impl UdpSocket {
         let segmentation = options.segmentation && option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         // Without it every datagram comes by itself.
         let coalescing = options.coalescing && set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
-        let segmentation = Arc::new(AtomicBool::new(segmentation));
-        Ok(Self { socket, family, local_port: local.port(), segmentation, coalescing })
+        let sending = Arc::new(Sending { segmentation: AtomicBool::new(segmentation), ..Sending::default() });
+        let narrow = NarrowWays::default();
+        Ok(Self { socket, family, local_port: local.port(), sending, narrow, coalescing })
     }
 
     /// The port it is bound to.

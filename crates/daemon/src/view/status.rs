@@ -141,7 +141,7 @@ impl View {
         let state = self.read();
         let node = node_counters(&self.node);
         let figures = self.queue_figures();
-        let counters = node.chain(self.shell.list()).chain(figures.drops());
+        let counters = node.chain(self.shell.list()).chain(figures.counters());
         Status {
             schema: Status::SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),

@@ -9,8 +9,10 @@ use std::io;
 use std::iter;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Family, SendError, Transmit, UdpSocket};
+use crate::clock::boottime;
 use crate::socket::{ControlBuffer, Outgoing, RawAddress, send_many};
 
 /// Messages that share a system call. Its own cost is a small part of theirs by then.
@@ -41,7 +43,15 @@ impl UdpSocket {
     /// How many bytes of a train make one message.
     fn message_len(&self, transmit: &Transmit<'_>) -> usize {
         let segment_size = transmit.segment_size.max(1);
-        (PAYLOAD_MAX / segment_size).clamp(1, self.max_segments()) * segment_size
+        let most = self.max_segments();
+        if most > 1
+            && transmit.contents.len() > segment_size
+            && !self.narrow.may_fit(transmit.destination.ip(), segment_size, boottime)
+        {
+            self.sending.narrow_trains.fetch_add(1, Relaxed);
+            return segment_size;
+        }
+        (PAYLOAD_MAX / segment_size).clamp(1, most) * segment_size
     }
 }
 
@@ -128,8 +138,14 @@ impl UdpSocket {
                 self.send_singly(message, calls)
             }
             // A segment does not fit the route's MTU, and the kernel cuts trains but does not fragment them. One by one it
-            // does. This is no reason to give segmentation up: the next route may be wider.
-            Some(libc::EINVAL | libc::EMSGSIZE) if message.is_segmented() => self.send_singly(message, calls),
+            // does. This is no reason to give segmentation up: the next route may be wider. Older kernels say EINVAL.
+            Some(libc::EINVAL | libc::EMSGSIZE) if message.is_segmented() => {
+                let sent = self.send_singly(message, calls);
+                if sent.is_ok() {
+                    self.on_narrow_way(message.transmit.destination.ip(), message.segment_size());
+                }
+                sent
+            }
             _ => Err(error),
         };
         match error {

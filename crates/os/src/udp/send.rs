@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::UdpSocket;
+use crate::clock::boottime;
 
 /// A train to send.
 #[derive(Clone, Copy, Debug)]
@@ -79,13 +80,26 @@ impl UdpSocket {
             let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
             if version >= (6, 9) { 128 } else { 64 }
         });
-        if self.segmentation.load(Relaxed) { *LIMIT } else { 1 }
+        if self.sending.segmentation.load(Relaxed) { *LIMIT } else { 1 }
     }
 
     /// EIO: the device or a transformation on the way (IPsec) cannot finish the checksums of a train. Says so once.
     pub(super) fn on_segmentation_broken(&self) {
-        if self.segmentation.swap(false, Relaxed) {
+        if self.sending.segmentation.swap(false, Relaxed) {
             tracing::warn!(port = self.local_port, "UDP segmentation does not work here; sending datagrams one by one");
+        }
+    }
+
+    /// A train did not fit its way, and went out datagram by datagram. Says so once for all ways: what to do about it is
+    /// the same.
+    pub(super) fn on_narrow_way(&self, to: IpAddr, segment_size: usize) {
+        self.narrow.on_too_long(to, segment_size, boottime());
+        if self.sending.narrow_trains.fetch_add(1, Relaxed) == 0 {
+            tracing::warn!(
+                port = self.local_port,
+                "the way to a peer is too narrow for datagrams of {segment_size} bytes: they go one by one, in fragments; \
+                 a smaller `mtu` under [interface] avoids both"
+            );
         }
     }
 }

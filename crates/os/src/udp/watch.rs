@@ -5,16 +5,16 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::UdpSocket;
+use super::{Sending, UdpSocket};
 use crate::socket::memory_of;
 
 /// Shares a socket with whoever owns it. The port stays taken until both are gone.
 #[derive(Debug)]
 pub struct Watch {
     socket: OwnedFd,
-    segmentation: Arc<AtomicBool>,
+    sending: Arc<Sending>,
     /// Datagrams dropped, as far as is known.
     dropped: AtomicU64,
 }
@@ -42,7 +42,7 @@ impl UdpSocket {
     /// The process has no file descriptors left.
     pub fn watch(&self) -> io::Result<Watch> {
         let socket = self.as_fd().try_clone_to_owned()?;
-        Ok(Watch { socket, segmentation: Arc::clone(&self.segmentation), dropped: AtomicU64::new(0) })
+        Ok(Watch { socket, sending: Arc::clone(&self.sending), dropped: AtomicU64::new(0) })
     }
 }
 
@@ -65,7 +65,12 @@ impl Watch {
 
     /// Whether trains are cut by the kernel as far as is known: it can, it was asked to, and it has not failed.
     pub fn segmentation(&self) -> bool {
-        self.segmentation.load(Relaxed)
+        self.sending.segmentation.load(Relaxed)
+    }
+
+    /// Trains that went datagram by datagram because the way to their peer is too narrow for them.
+    pub fn narrow_trains(&self) -> u64 {
+        self.sending.narrow_trains.load(Relaxed)
     }
 
     /// The kernel's counter has 32 bits and wraps; ours continues it.

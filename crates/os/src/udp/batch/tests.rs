@@ -158,6 +158,31 @@ fn a_train_that_the_kernel_cannot_segment_is_replayed_one_by_one_and_none_is_seg
 }
 
 #[test]
+fn a_way_too_narrow_for_a_train_costs_a_failed_call_once_and_no_other_way_suffers() {
+    isolated_async(async |netlink| {
+        let loopback = netlink.link("lo").await.unwrap().unwrap();
+        netlink.set_mtu(loopback.index, 1400).await.unwrap();
+        let (b, to_b) = receiver(true);
+        let a = UdpSocket::bind(Family::V4, &options()).unwrap();
+        let watch = a.watch().unwrap();
+        let (long, short) = (datagrams(5, 1452), datagrams(5, 1300));
+        // Refused, then one by one in one call; the second train is not even tried.
+        for (calls, trains) in [(2, 1), (1, 2)] {
+            assert_eq!(send_all(&a, &[train(to_b, &long, 1452)]).0, calls);
+            assert_eq!(watch.narrow_trains(), trains);
+            assert!(receive_all(&b, long.len()).1 == long);
+        }
+        // What fits goes as a train, also there, and a way that nothing is known of is tried.
+        assert_eq!(send_all(&a, &[train(to_b, &short, 1300)]).0, 1);
+        let (shapes, bytes) = receive_all(&b, short.len());
+        assert_eq!((shapes, bytes), (vec![(1300, short.len())], short));
+        let elsewhere = SocketAddr::from(([127, 0, 0, 2], to_b.port()));
+        assert_eq!(send_all(&a, &[train(elsewhere, &long, 1452)]).0, 2);
+        assert!(a.max_segments() > 1);
+    });
+}
+
+#[test]
 fn a_full_send_buffer_is_reported_for_every_train_it_refuses() {
     isolated(|| {
         let a = UdpSocket::bind(Family::V4, &options()).unwrap();
