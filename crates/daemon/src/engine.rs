@@ -275,6 +275,7 @@ impl Run {
 
     fn read_tun(&mut self) -> io::Result<()> {
         let (mut bytes, mut waiting) = (0, 0);
+        let mut now = now();
         for _ in 0..TUN_READS_A_TURN {
             let len = match self.carrier.tun.read(&mut self.frame) {
                 Ok(len) => len,
@@ -291,7 +292,7 @@ impl Run {
             } else {
                 (VirtioHeader::NONE, frame)
             };
-            self.node.handle_tun(&header, packet, now());
+            self.node.handle_tun(&header, packet, now);
             (bytes, waiting) = (bytes + len, waiting + len);
             if bytes >= TUN_BYTES_A_TURN {
                 break;
@@ -299,6 +300,7 @@ impl Run {
             if waiting >= CARRY_AT {
                 waiting = 0;
                 self.carry()?;
+                now = self::now();
             }
         }
         self.carry()

@@ -1,0 +1,259 @@
+//! The path of data between two bare nodes: what is carried away together travels together, and none of it allocates.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, UdpTrain, Via};
+use overlay_sim::packet::Ends;
+use overlay_wire::offload::{Segmentation, SuperPacket, VirtioHeader};
+use zeroize::Zeroizing;
+
+const ALICE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const BOB: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Header and tag of a data message.
+const OVERHEAD: usize = 32;
+
+#[test]
+fn small_packets_that_are_carried_away_together_leave_as_one_train() {
+    let mut pair = Pair::new(Joins::NOTHING);
+    let packets: Vec<_> = (0..100).map(|number| pair.out.udp(&[number; 64])).collect();
+    let trains = pair.send_together(&packets);
+    // 92 bytes of IP, padded to 96. The kernel takes at most 64 datagrams at once.
+    let shapes: Vec<_> = trains.iter().map(|train| (train.contents.len() / (96 + OVERHEAD), train.stride)).collect();
+    assert_eq!(shapes, [(64, 96 + OVERHEAD), (36, 96 + OVERHEAD)]);
+    assert_eq!(pair.receive(&trains), packets.into_iter().map(|packet| (1, packet)).collect::<Vec<_>>());
+}
+
+#[test]
+fn packets_of_another_size_or_congestion_mark_begin_a_new_train() {
+    let mut pair = Pair::new(Joins::NOTHING);
+    let mut marked = pair.out.udp(&[4; 64]);
+    marked[1] = 0b10;
+    let packets = [pair.out.udp(&[1; 64]), pair.out.udp(&[2; 640]), pair.out.udp(&[3; 64]), marked];
+    let trains = pair.send_together(&packets);
+    assert_eq!(trains.len(), 4);
+    assert_eq!(pair.receive(&trains).len(), 4);
+}
+
+#[test]
+fn datagrams_that_come_one_by_one_are_joined_if_they_are_carried_away_together() {
+    let mut pair = Pair::new(Joins { tcp: true, udp: true });
+    let packets: Vec<_> = (0..70).map(|number| pair.out.udp(&[number; 64])).collect();
+    let trains = pair.send_together(&packets);
+    let singles: Vec<_> = trains.iter().flat_map(Train::singly).collect();
+    assert_eq!(singles.len(), 70);
+    let received = pair.receive(&singles);
+    let counts: Vec<_> = received.iter().map(|(count, _)| *count).collect();
+    assert_eq!(counts, [64, 6], "a super-packet of UDP holds 64");
+    // Whatever lies between them: a packet that is joined to none.
+    let between = [pair.out.udp(&[1; 64]), pair.out.udp(&[2; 65]), pair.out.udp(&[3; 65])];
+    let trains = pair.send_together(&between);
+    let counts: Vec<_> = pair.receive(&trains).iter().map(|(count, _)| *count).collect();
+    assert_eq!(counts, [1, 2]);
+}
+
+#[test]
+fn datagrams_are_not_joined_where_tun_cannot_cut_them() {
+    let mut pair = Pair::new(Joins { tcp: true, udp: false });
+    let packets = vec![pair.out.udp(&[7; 64]); 3];
+    let trains = pair.send_together(&packets);
+    assert_eq!(pair.receive(&trains).len(), 3);
+    pair.bob.handle_command(Command::SetJoins(Joins { tcp: true, udp: true }), pair.now).expect("a change");
+    let trains = pair.send_together(&packets);
+    assert_eq!(pair.receive(&trains).len(), 1, "until it can");
+}
+
+#[test]
+fn no_packet_is_worth_an_allocation() {
+    let mut pair = Pair::new(Joins { tcp: true, udp: true });
+    let (header, super_packet) = pair.super_packet();
+    let small = pair.out.udp(&[7; 64]);
+    let round = |pair: &mut Pair| {
+        // Whatever is prepared here may allocate, the nodes may not.
+        let (mut large, mut small) = (super_packet.clone(), vec![small.clone(); 64]);
+        pair.now = pair.now + Duration::from_micros(100);
+        let (now, to_bob) = (pair.now, pair.to_bob());
+        let mut sent = Vec::with_capacity(100);
+        let sealing = allocation_counter::measure(|| {
+            pair.alice.handle_tun(&header, &mut large, now);
+            small.iter_mut().for_each(|packet| pair.alice.handle_tun(&VirtioHeader::NONE, packet, now));
+            for output in pair.alice.poll_outputs() {
+                if let Output::Transmit(transmit) = output {
+                    sent.push((transmit.contents.len(), transmit.segment_size));
+                }
+            }
+        });
+        assert!(!sent.is_empty());
+        // The same again, this time to be kept: what is measured must not keep it.
+        let trains = pair.send_as(&header, &super_packet);
+        let mut packets = 0;
+        let opening = allocation_counter::measure(|| {
+            trains.iter().for_each(|train| pair.bob.handle_udp(&train.lend(to_bob), now));
+            packets = pair.bob.poll_outputs().filter(|output| matches!(output, Output::Packet(_))).count();
+        });
+        assert_eq!(packets, 1);
+        (sealing.count_total, opening.count_total)
+    };
+    let (sealing, opening) = round(&mut pair);
+    assert!(sealing > 0 && opening > 0, "the first round makes the arenas");
+    for _ in 0..100 {
+        assert_eq!(round(&mut pair), (0, 0));
+    }
+}
+
+/// Alice and Bob, with a session between them.
+struct Pair {
+    alice: Node,
+    bob: Node,
+    now: Instant,
+    /// From Alice to Bob.
+    out: Ends,
+}
+
+/// A datagram train under way.
+struct Train {
+    contents: Vec<u8>,
+    stride: usize,
+    ecn: u8,
+}
+
+impl Train {
+    /// Its datagrams, each by itself.
+    fn singly(&self) -> impl Iterator<Item = Train> {
+        self.contents.chunks(self.stride).map(|datagram| Train {
+            contents: datagram.to_vec(),
+            stride: datagram.len(),
+            ecn: self.ecn,
+        })
+    }
+
+    fn lend(&self, source: SocketAddr) -> UdpTrain<'_> {
+        UdpTrain { contents: &self.contents, stride: self.stride, source, via: Via::ANY, ecn: self.ecn }
+    }
+}
+
+impl Pair {
+    /// `joins`: what Bob's TUN takes.
+    fn new(joins: Joins) -> Self {
+        let now = Instant::from_start(Duration::from_secs(1_000));
+        let (alice, bob) = (node(1, ALICE, Joins::NOTHING, now), node(2, BOB, joins, now));
+        let mut pair = Self { alice, bob, now, out: Ends::new(ALICE, BOB) };
+        let [alice, bob] = [pair.alice.public_key(), pair.bob.public_key()];
+        introduce(&mut pair.alice, bob, BOB, now);
+        introduce(&mut pair.bob, alice, ALICE, now);
+        let first = pair.out.udp(b"first");
+        pair.alice.handle_tun(&VirtioHeader::NONE, &mut first.clone(), now);
+        for _ in 0..2 {
+            let to_bob = trains(&mut pair.alice);
+            to_bob.iter().for_each(|train| pair.bob.handle_udp(&train.lend(outside(ALICE)), now));
+            let to_alice = trains(&mut pair.bob);
+            to_alice.iter().for_each(|train| pair.alice.handle_udp(&train.lend(outside(BOB)), now));
+        }
+        assert_eq!(pair.alice.stats().handshakes_completed.value(), 1);
+        pair
+    }
+
+    fn to_bob(&self) -> SocketAddr {
+        outside(ALICE)
+    }
+
+    /// What Alice sends when all of these wait in TUN.
+    fn send_together(&mut self, packets: &[Vec<u8>]) -> Vec<Train> {
+        for packet in packets {
+            self.alice.handle_tun(&VirtioHeader::NONE, &mut packet.clone(), self.now);
+        }
+        trains(&mut self.alice)
+    }
+
+    fn send_as(&mut self, header: &VirtioHeader, packet: &[u8]) -> Vec<Train> {
+        self.alice.handle_tun(header, &mut packet.to_vec(), self.now);
+        trains(&mut self.alice)
+    }
+
+    /// What Bob writes to TUN when these come at once: how many packets each stands for, and the first of them.
+    fn receive(&mut self, trains: &[Train]) -> Vec<(usize, Vec<u8>)> {
+        for train in trains {
+            self.bob.handle_udp(&train.lend(outside(ALICE)), self.now);
+        }
+        let mut packets = Vec::new();
+        for output in self.bob.poll_outputs() {
+            let Output::Packet(packet) = output else { continue };
+            let bytes: Vec<u8> = packet.parts().flatten().copied().collect();
+            if packet.header.segmentation == Segmentation::None {
+                packets.push((1, bytes));
+                continue;
+            }
+            let joined = SuperPacket::parse(&packet.header, &bytes).expect("the kernel could cut it");
+            let mut first = vec![0; joined.segment_len(0)];
+            joined.write_segment(0, &mut first);
+            packets.push((joined.segments(), first));
+        }
+        packets
+    }
+
+    /// Forty segments of TCP as the kernel hands them over.
+    fn super_packet(&self) -> (VirtioHeader, Vec<u8>) {
+        let mut segment = self.out.tcp_syn(1_000, 22, 1_000);
+        segment.truncate(20 + 20);
+        segment[20 + 12] = 5 << 4;
+        segment[20 + 13] = 0x10;
+        segment.resize(40 + 40 * 1_360, 0x55);
+        let packet = self.out.ip(6, &segment[20..]);
+        let header = VirtioHeader {
+            needs_checksum: true,
+            segmentation: Segmentation::TcpV4,
+            header_len: 40,
+            segment_size: 1_360,
+            checksum_start: 20,
+            checksum_offset: 16,
+            ..VirtioHeader::NONE
+        };
+        (header, packet)
+    }
+}
+
+fn node(number: u8, address: Ipv4Addr, joins: Joins, now: Instant) -> Node {
+    let config = NodeConfig {
+        private_key: Zeroizing::new([number; 32]),
+        addresses: vec![address.into()],
+        forward: false,
+        mtu: 1420,
+        joins,
+        seed: [number; 32],
+        wall_anchor: Some(now),
+    };
+    Node::new(config, now)
+}
+
+fn introduce(node: &mut Node, peer: PeerKey, address: Ipv4Addr, now: Instant) {
+    let config = Box::new(PeerConfig {
+        public_key: peer,
+        preshared_key: None,
+        endpoint: Some(outside(address)),
+        allowed_ips: vec![ipnet::IpNet::from(std::net::IpAddr::from(address))],
+        persistent_keepalive: None,
+        allow: None,
+    });
+    node.handle_command(Command::SetPeer { config, stats: Arc::<PeerStats>::default() }, now).expect("a good peer");
+}
+
+/// Where a node is reached outside.
+fn outside(inside: Ipv4Addr) -> SocketAddr {
+    (Ipv4Addr::new(192, 0, 2, inside.octets()[3]), 51_820).into()
+}
+
+/// What a node sends; its other outputs are of no concern.
+fn trains(node: &mut Node) -> Vec<Train> {
+    let transmits = node.poll_outputs().filter_map(|output| match output {
+        Output::Transmit(transmit) => Some(transmit),
+        _ => None,
+    });
+    transmits
+        .map(|transmit| Train {
+            contents: transmit.contents.to_vec(),
+            stride: transmit.segment_size,
+            ecn: transmit.ecn,
+        })
+        .collect()
+}
