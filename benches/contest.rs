@@ -12,15 +12,25 @@
 mod lab;
 
 mod contest {
+    pub(crate) mod aead;
+    pub(crate) mod asked;
+    pub(crate) mod attempt;
+    pub(crate) mod chapters;
     pub(crate) mod contestant;
+    pub(crate) mod copier;
     pub(crate) mod cpu;
+    pub(crate) mod fairness;
     pub(crate) mod iperf;
+    pub(crate) mod latency;
     pub(crate) mod machine;
+    pub(crate) mod markdown;
     pub(crate) mod memory;
     pub(crate) mod namespace;
     pub(crate) mod ping;
+    pub(crate) mod plot;
     pub(crate) mod report;
     pub(crate) mod rounds;
+    pub(crate) mod scale;
     pub(crate) mod series;
     pub(crate) mod settings;
     pub(crate) mod standing;
@@ -32,23 +42,30 @@ mod contest {
 
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use contest::contestant::Contestant;
 use contest::machine::Machine;
 use contest::report::Report;
 use contest::settings::Settings;
-use contest::{rounds, table};
+use contest::{attempt, chapters, latency, markdown, plot, rounds};
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(played) = latency::play(&arguments) {
+        return played.map_or_else(|error| fail(&error.to_string(), 1), |()| ExitCode::SUCCESS);
+    }
     match Settings::from_environment().and_then(run) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(reason) => {
-            eprintln!("error: {reason}");
-            ExitCode::from(2)
-        }
+        Ok(false) => fail("ours failed somewhere: see above", 1),
+        Err(reason) => fail(&reason, 2),
     }
+}
+
+fn fail(reason: &str, code: u8) -> ExitCode {
+    eprintln!("error: {reason}");
+    ExitCode::from(code)
 }
 
 /// Whether ours did everything.
@@ -61,24 +78,44 @@ fn run(settings: Settings) -> Result<bool, String> {
     }
     let contestants: Vec<_> =
         all.into_iter().filter(|contestant| settings.wants_contestant(&contestant.label, &labels)).collect();
+    attempt::panic_briefly();
 
-    let runs = rounds::measure(&settings, &contestants);
+    let began = Instant::now();
+    let mut runs = rounds::measure(&settings, &contestants);
+    let mut failures = std::mem::take(&mut runs.failures);
+    let chapters = chapters::measure(&settings, &mut failures);
     let report = Report {
         schema: Report::SCHEMA,
+        date: today(),
+        duration_minutes: began.elapsed().as_secs_f64() / 60.0,
         machine: Machine::this(),
         contestants: contestants.iter().map(Contestant::identity).collect(),
         settings,
         runs,
-    };
-    let markdown = table::markdown(&report);
-    println!("{markdown}");
-    write(&report, &markdown).map_err(|error| format!("target/bench: {error}"))?;
-    Ok(true)
+        chapters,
+        bound_gigabits_per_second: None,
+        asked: Vec::new(),
+        failures,
+    }
+    .conclude();
+
+    let document = markdown::document(&report);
+    println!("{document}");
+    let folder = Path::new("target/bench");
+    write(folder, &report, &document).map_err(|error| format!("{}: {error}", folder.display()))?;
+    eprintln!("written to {}: report.json, RESULTS.md, plot.svg", folder.display());
+    let is_ours = |label: &str| contestants.iter().any(|one| one.label == label && one.is_ours()) || label == "overlay";
+    Ok(!report.failures.iter().any(|failure| is_ours(&failure.contestant)))
 }
 
-fn write(report: &Report, markdown: &str) -> std::io::Result<()> {
-    let folder = Path::new("target/bench");
+fn today() -> String {
+    let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
+    date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn write(folder: &Path, report: &Report, document: &str) -> Result<(), Box<dyn std::error::Error>> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join("report.json"), serde_json::to_string_pretty(report)?)?;
-    fs::write(folder.join("RESULTS.md"), markdown)
+    fs::write(folder.join("RESULTS.md"), document)?;
+    plot::draw(&folder.join("plot.svg"), report)
 }

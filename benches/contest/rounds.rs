@@ -3,11 +3,12 @@
 //! What drifts on the machine meanwhile hits all alike, since between two contestants in one step lie seconds. Those that
 //! stand and are not measured only wait.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::aead::{self, AeadFigures};
+use super::attempt::{Failure, attempt};
 use super::contestant::{Contestant, Role};
 use super::memory::MemoryFigures;
 use super::ping::PingFigures;
@@ -26,7 +27,10 @@ pub(crate) struct Runs {
     pub(crate) udp: Vec<Run<UdpFigures>>,
     pub(crate) ping: Vec<Run<PingFigures>>,
     pub(crate) memory: Vec<Run<MemoryFigures>>,
-    pub(crate) failures: Vec<Run<Failure>>,
+    /// The AEAD alone, in each round.
+    pub(crate) aead: Vec<AeadFigures>,
+    #[serde(skip)]
+    pub(crate) failures: Vec<Failure>,
 }
 
 /// What one contestant did once.
@@ -45,13 +49,6 @@ pub(crate) struct Run<F> {
 pub(crate) struct StartFigures {
     /// From the start of the second daemon to the first answered ping.
     pub(crate) first_answer_milliseconds: f64,
-}
-
-/// What a contestant could not do.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Failure {
-    pub(crate) step: String,
-    pub(crate) reason: String,
 }
 
 /// One run of one measure.
@@ -86,6 +83,9 @@ struct Lap<'a> {
 pub(crate) fn measure(settings: &Settings, contestants: &[Contestant]) -> Runs {
     let mut runs = Runs::default();
     for round in 0..settings.rounds {
+        if settings.wants(Measure::Aead) {
+            runs.aead.push(aead::measure());
+        }
         for wire in Wire::ALL.into_iter().filter(|wire| settings.wants_wire(*wire)) {
             Lap { settings, round, wire, runs: &mut runs }.run(contestants);
         }
@@ -175,22 +175,20 @@ impl Lap<'_> {
         ended.is_none()
     }
 
-    /// What `act` gives, or nothing and a failure in its place: the run goes on.
+    /// What `act` gives, or nothing and a failure in its place.
     fn attempt<T>(&mut self, contestant: &Contestant, step: &str, act: impl FnOnce() -> T) -> Option<T> {
-        let panic = match catch_unwind(AssertUnwindSafe(act)) {
-            Ok(figures) => return Some(figures),
-            Err(panic) => panic,
-        };
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-        self.note_failure(contestant, step, text.unwrap_or_else(|| "it panicked".into()));
-        None
+        attempt(act).map_err(|reason| self.note_failure(contestant, step, reason)).ok()
     }
 
     fn note_failure(&mut self, contestant: &Contestant, step: &str, reason: String) {
         self.say(step, contestant, &format!("failed: {reason}"));
-        let failure = Failure { step: step.into(), reason };
-        self.runs.failures.push(self.run_of(contestant, failure));
+        self.runs.failures.push(Failure {
+            contestant: contestant.label.clone(),
+            step: step.into(),
+            round: Some(self.round),
+            wire: Some(self.wire),
+            reason,
+        });
     }
 
     fn run_of<F>(&self, contestant: &Contestant, figures: F) -> Run<F> {

@@ -19,14 +19,16 @@ impl Series {
         Self(rounds.into_iter().map(|(round, all)| (round, all.iter().sum::<f64>() / all.len() as f64)).collect())
     }
 
-    /// The same value in every round: what is measured once a run.
-    pub(crate) fn constant(rounds: u32, value: f64) -> Self {
-        Self((0..rounds).map(|round| (round, value)).collect())
-    }
-
     /// The middle of the rounds; `None` without any.
     pub(crate) fn median(&self) -> Option<f64> {
         median(self.0.values().copied().collect())
+    }
+
+    /// The least and the most of the rounds; `None` without any.
+    pub(crate) fn range(&self) -> Option<[f64; 2]> {
+        let mut values: Vec<f64> = self.0.values().copied().collect();
+        values.sort_by(f64::total_cmp);
+        Some([*values.first()?, *values.last()?])
     }
 
     /// Both figures of the rounds that have both.
