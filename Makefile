@@ -46,6 +46,15 @@ soak: ## tests that take longer than five minutes each (sudo)
 	@$(MAKE) --no-print-directory built
 	$(RUN_TESTS) --profile soak
 
+# `make bench BENCH_ONLY=tcp,overlay,gotatun BENCH_SECONDS=1`: benches/contest/settings.rs lists what may be set.
+.PHONY: bench
+bench: ## the data plane beside other WireGuards and nebula: table, report and plot in target/bench (sudo)
+	scripts/setup bench
+	@mkdir -p target/bench
+	cargo build --release --locked --bench contest --message-format json-render-diagnostics >target/bench/built.json
+	cargo build --release --locked --bin overlay
+	$(AS_ROOT) "$$(sed -nE 's/.*"name":"contest".*"executable":"([^"]+)".*/\1/p' target/bench/built.json)"
+
 .PHONY: built
 built:
 	@mkdir -p $(BUILT)

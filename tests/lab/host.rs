@@ -214,7 +214,7 @@ impl Host {
 
     /// A command line of `overlay` with this host's runtime folder, not started yet.
     pub fn overlay_command(&self, arguments: impl CommandLine) -> Command {
-        let mut command = self.command([env!("CARGO_BIN_EXE_overlay")]);
+        let mut command = self.command([&*overlay_program().to_string_lossy()]);
         command.arg("--runtime-dir").arg(self.runtime_dir()).args(arguments.words()).env("NO_COLOR", "1");
         command
     }
@@ -229,6 +229,11 @@ impl Host {
     pub fn overlay_up(&self, config: &str) -> Overlay {
         Overlay::up(self, config)
     }
+}
+
+/// The binary that labs run: `OVERLAY_BIN` where that is set, else the one that cargo has built beside this program.
+pub fn overlay_program() -> PathBuf {
+    std::env::var_os("OVERLAY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_overlay").into(), PathBuf::from)
 }
 
 fn finish(command: &mut Command) -> Finished {

@@ -24,6 +24,7 @@ pub mod overlay;
 pub mod process;
 pub mod services;
 pub mod stock;
+pub mod streams;
 pub mod wait;
 pub mod world;
 
@@ -31,6 +32,7 @@ pub use host::Host;
 pub use overlay::Overlay;
 pub use process::{Finished, Process};
 pub use stock::Stock;
+pub use streams::Streams;
 pub use wait::{SHORTLY, within};
 pub use world::{A, B, Outside, Pair, Star};
 

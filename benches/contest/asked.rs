@@ -1,0 +1,178 @@
+//! What is asked of the data plane, line by line: what was asked, what this run has seen, whether it is met.
+//!
+//! The bound that the rate is held against: the machine can do nothing cheaper than the plain TCP stream over the same veth
+//! plus one seal and one open for each byte, so `cores / (t_veth + t_aead)` is what a perfect tunnel would carry on it.
+
+use serde::Serialize;
+
+use super::aead::AeadFigures;
+use super::contestant::Role;
+use super::ping::PingFigures;
+use super::report::Report;
+use super::rounds::series;
+use super::series::Series;
+use super::settings::Wire;
+use super::tcp::{Direction, TcpFigures};
+use super::udp;
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Asked {
+    pub(crate) figure: String,
+    pub(crate) limit: Limit,
+    /// The unit of limit and seen, or what they are multiples of.
+    pub(crate) unit: String,
+    /// The median over the rounds; `None` where it was not measured.
+    pub(crate) seen: Option<f64>,
+    /// The least and the most of the rounds, where there is one for each.
+    pub(crate) range: Option<[f64; 2]>,
+    pub(crate) is_met: Option<bool>,
+}
+
+/// Which side is the good one.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Limit {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+use Limit::{AtLeast, AtMost};
+
+/// The bound of one stream on the veth as it is, in Gb/s, round by round.
+pub(crate) fn bound(report: &Report) -> Series {
+    let cores = report.machine.cores as f64;
+    let figures = Figures(report);
+    let veth = figures.tcp("veth", Wire::Veth, |run| run.machine_cpu_seconds_per_gb);
+    veth.with(&figures.aead(|aead| aead.chacha20_poly1305.cpu_seconds_per_gb), |veth, aead| 8.0 * cores / (veth + aead))
+}
+
+/// Every line, in the order of the design.
+pub(crate) fn lines(report: &Report) -> Vec<Asked> {
+    let figures = Figures(report);
+    let mut lines = figures.throughput();
+    lines.extend(figures.latency());
+    lines.extend(figures.memory_and_scale());
+    lines.extend(figures.fairness());
+    lines
+}
+
+/// The report, asked for its series.
+struct Figures<'a>(&'a Report);
+
+impl Figures<'_> {
+    fn throughput(&self) -> Vec<Asked> {
+        let rate =
+            |wire| self.against_best_peer(f64::max, |label| self.tcp(label, wire, |run| run.gigabits_per_second));
+        let cpu = |label: &str| self.tcp(label, Wire::Veth, |run| run.daemon_cpu_seconds_per_gb);
+        let rust = Series::best(self.labels(&[Role::RustPeer]).map(cpu), f64::min);
+        let aead = self.aead(|aead| aead.chacha20_poly1305.cpu_seconds_per_gb);
+        let small = |label: &str| {
+            series(&self.0.runs.udp, Wire::Veth, label, |run| {
+                (run.payload_bytes == udp::PAYLOADS[0]).then_some(run.kilopackets_per_second)
+            })
+        };
+        let share = self.tcp("overlay", Wire::Veth, |run| run.gigabits_per_second).over(&bound(self.0));
+        vec![
+            line("TCP, one stream, veth as it is", AtLeast(4.5), "x the best peer", &rate(Wire::Veth)),
+            line("the same, share of the bound", AtLeast(0.55), "of the bound", &share),
+            line("TCP, one stream, plain wire", AtLeast(2.2), "x the best peer", &rate(Wire::Plain)),
+            line("CPU for each GB, both daemons", AtMost(0.25), "x the best Rust peer", &cpu("overlay").over(&rust)),
+            line("the same", AtMost(3.0), "x the AEAD alone", &cpu("overlay").over(&aead)),
+            line("UDP, 64 bytes, one flow", AtLeast(1.5), "x the best peer", &self.against_best_peer(f64::max, small)),
+        ]
+    }
+
+    fn latency(&self) -> Vec<Asked> {
+        let p50 = |label: &str, is_loaded| self.ping(label, is_loaded, |run| run.p50_milliseconds);
+        let p99 = |label: &str, is_loaded| self.ping(label, is_loaded, |run| run.p99_milliseconds);
+        let above_veth = p50("overlay", false).with(&p50("veth", false), |mine, veth| mine - veth);
+        let against = |share: &dyn Fn(&str) -> Series| self.against_best_peer(f64::min, share);
+        let mut lines = vec![
+            line("ping, idle, p50 above the veth's", AtMost(0.3), "ms", &above_veth),
+            line("ping beside a TCP stream, p50", AtMost(1.0), "x the best peer", &against(&|label| p50(label, true))),
+            line("the same, p99", AtMost(1.0), "x the best peer", &against(&|label| p99(label, true))),
+            line("the same, p50", AtMost(4.0), "ms", &p50("overlay", true)),
+            line("the same, p99", AtMost(14.0), "ms", &p99("overlay", true)),
+            line("scheduling = \"realtime\", p50", AtMost(0.5), "ms", &p50("overlay-realtime", true)),
+            line("scheduling = \"realtime\", p99", AtMost(4.0), "ms", &p99("overlay-realtime", true)),
+        ];
+        if let Some(latency) = &self.0.chapters.latency {
+            for (protocol, figures) in [("UDP", &latency.udp), ("TCP", &latency.tcp)] {
+                let range = Some(figures.ratio_range);
+                let figure = format!("{} bytes there and back, {protocol}", latency.message_bytes);
+                let unit = "x a copier without cryptography";
+                lines.push(Asked::new(figure, AtMost(latency.asked_ratio), unit, Some(figures.ratio), range));
+            }
+        }
+        lines
+    }
+
+    fn memory_and_scale(&self) -> Vec<Asked> {
+        let peak = series(&self.0.runs.memory, Wire::Veth, "overlay", |run| Some(run.peak_bytes as f64 / 1e6));
+        let mut lines = vec![line("memory with one peer, at most ever", AtMost(20.0), "MB", &peak)];
+        if let Some(scale) = &self.0.chapters.scale {
+            for (kind, crowd) in [("waited for", &scale.waited_for), ("with endpoints", &scale.with_endpoints)] {
+                let mut push = |figure: &str, limit, unit, seen| {
+                    let figure = format!("{} peers {kind}: {figure}", scale.peers);
+                    lines.push(Asked::new(figure, limit, unit, Some(seen), None));
+                };
+                let further_kib = scale.asked_further_peer_bytes / 1024.0;
+                push("memory, each further one", AtMost(further_kib), "KiB", crowd.further_peer_bytes / 1024.0);
+                push("`up`", AtMost(scale.asked_up_seconds), "s", crowd.up_seconds);
+                push("idle", AtMost(scale.asked_idle_cores), "of a core", crowd.idle_cores);
+            }
+        }
+        lines
+    }
+
+    fn fairness(&self) -> Vec<Asked> {
+        let Some(fairness) = &self.0.chapters.fairness else { return Vec::new() };
+        let sharing = &fairness.overlay;
+        let line = |figure: &str, limit, unit, seen| {
+            Asked::new(format!("{} TCP streams: {figure}", fairness.streams), limit, unit, Some(seen), None)
+        };
+        vec![
+            line("Jain's index", AtLeast(fairness.asked_jain_index), "", sharing.jain_index),
+            line("longest stall", AtMost(fairness.asked_stall_seconds), "s", sharing.longest_stall_seconds),
+        ]
+    }
+
+    /// One stream forward.
+    fn tcp(&self, label: &str, wire: Wire, value: impl Fn(&TcpFigures) -> f64) -> Series {
+        let one = |run: &TcpFigures| (run.streams == 1 && run.direction == Direction::Forward).then(|| value(run));
+        series(&self.0.runs.tcp, wire, label, one)
+    }
+
+    fn ping(&self, label: &str, is_loaded: bool, value: impl Fn(&PingFigures) -> f64) -> Series {
+        series(&self.0.runs.ping, Wire::Veth, label, |run| (run.is_loaded == is_loaded).then(|| value(run)))
+    }
+
+    fn aead(&self, value: impl Fn(&AeadFigures) -> f64) -> Series {
+        Series::new((0..).zip(self.0.runs.aead.iter().map(value)))
+    }
+
+    /// Ours over the best of the peers, round by round.
+    fn against_best_peer(&self, better: fn(f64, f64) -> f64, of: impl Fn(&str) -> Series) -> Series {
+        of("overlay").over(&Series::best(self.labels(&[Role::Peer, Role::RustPeer]).map(&of), better))
+    }
+
+    fn labels<'a>(&'a self, roles: &'a [Role]) -> impl Iterator<Item = &'a str> {
+        let those = self.0.contestants.iter().filter(|contestant| roles.contains(&contestant.role));
+        those.map(|contestant| contestant.label.as_str())
+    }
+}
+
+fn line(figure: &str, limit: Limit, unit: &str, seen: &Series) -> Asked {
+    Asked::new(figure.into(), limit, unit, seen.median(), seen.range())
+}
+
+impl Asked {
+    fn new(figure: String, limit: Limit, unit: &str, seen: Option<f64>, range: Option<[f64; 2]>) -> Self {
+        let is_met = seen.map(|seen| match limit {
+            AtLeast(least) => seen >= least,
+            AtMost(most) => seen <= most,
+        });
+        Self { figure, limit, unit: unit.into(), seen, range, is_met }
+    }
+}

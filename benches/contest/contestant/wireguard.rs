@@ -1,0 +1,140 @@
+//! A WireGuard daemon in user space by other people: started with the name of its interface, configured through `wg`.
+//!
+//! Around it is done what wg-quick does, with fewer programs, so that its start is timed and not that of a shell script:
+//! one `wg set`, and one `ip -batch` for addresses, MTU and up.
+//!
+//! A guest from `PEER_BINS` is tried in each of the ways that such programs are started in, until `wg` has an answer from it.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::{MTU, Side, Start, Tunnel, version_of};
+use crate::lab::process::find;
+use crate::lab::{Host, Outside, Pair, Process};
+
+/// Arguments before the interface's name. boringtun and gotatun give up root otherwise, and then cannot be measured alike.
+const KNOWN: &[(&str, &[&str])] = &[
+    ("boringtun-cli", &["--foreground", "--disable-drop-privileges"]),
+    ("gotatun", &["--foreground", "--disable-drop-privileges", "--verbosity", "error"]),
+    ("wireguard-go", &["--foreground"]),
+];
+
+/// The ways to start an unknown one, the most telling first. The last is for those that always go to the background.
+const WAYS: &[&[&str]] = &[&["--foreground"], &["-f"], &["--foreground", "--disable-drop-privileges"], &[]];
+
+/// How long one way of starting it gets before the next is tried.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// One such program.
+#[derive(Debug)]
+pub(super) struct WireGuard {
+    /// A name to be found, or a path.
+    program: PathBuf,
+    ways: &'static [&'static [&'static str]],
+    is_guest: bool,
+}
+
+/// What one side's daemon is started and configured with.
+struct Prepared {
+    host: Host,
+    program: PathBuf,
+    ways: &'static [&'static [&'static str]],
+    wg_set: Vec<String>,
+    ip_batch: PathBuf,
+}
+
+impl WireGuard {
+    /// One of those that are installed by `scripts/setup`.
+    pub(super) fn known(program: &'static str) -> Rc<dyn Tunnel> {
+        let (_, arguments) = KNOWN.iter().find(|(name, _)| *name == program).expect("one of those we know");
+        Rc::new(Self { program: program.into(), ways: std::slice::from_ref(arguments), is_guest: false })
+    }
+
+    /// One that `PEER_BINS` brings.
+    pub(super) fn guest(path: &Path) -> Rc<dyn Tunnel> {
+        Rc::new(Self { program: path.to_owned(), ways: WAYS, is_guest: true })
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        if self.is_guest { Some(self.program.clone()) } else { find(self.program.to_str()?) }
+    }
+}
+
+impl Tunnel for WireGuard {
+    fn prepare(&self, pair: &Pair, side: Side) -> Start {
+        let program = self.path().unwrap_or_else(|| panic!("{} is not installed", self.program.display()));
+        let (host, peer) = (side.host(pair), side.other().host(pair));
+        let (inner, far) = (side.addresses().inner(), side.other().addresses());
+        let interface = host.interface();
+        let wg_set = format!(
+            "wg set {interface} listen-port 51820 private-key {} peer {} allowed-ips {} endpoint {}",
+            host.private_key_file().display(),
+            peer.public_key(),
+            far.allowed().join(","),
+            far.endpoint(Outside::V4, 51820),
+        );
+        let [v4, v6] = inner.map(|address| format!("address add {address} dev {interface}\n"));
+        let ip_batch = host.write("ip-batch", format!("{v4}{v6}link set {interface} mtu {MTU} up\n"));
+        let prepared = Prepared {
+            host: host.clone(),
+            program,
+            ways: self.ways,
+            wg_set: wg_set.split(' ').map(String::from).collect(),
+            ip_batch,
+        };
+        Box::new(move || prepared.start())
+    }
+
+    fn version(&self) -> Option<String> {
+        let path = self.path()?;
+        // An unknown program might take `--version` for an interface.
+        if self.is_guest { Some(path.display().to_string()) } else { version_of(&path, "--version") }
+    }
+}
+
+impl Prepared {
+    fn start(self) -> Process {
+        let mut said = String::new();
+        for way in self.ways {
+            match self.try_to_start(way) {
+                Ok(process) => {
+                    self.host.ip(&format!("-batch {}", self.ip_batch.display()));
+                    return process;
+                }
+                Err(reason) => said += &format!("; started with {way:?}: {reason}"),
+            }
+        }
+        panic!("{} does not answer `wg`{said}", self.program.display());
+    }
+
+    /// Starts it and configures it through its socket.
+    fn try_to_start(&self, arguments: &[&str]) -> Result<Process, String> {
+        let interface = self.host.interface();
+        let program = self.program.to_string_lossy();
+        let words: Vec<&str> = [&*program].into_iter().chain(arguments.iter().copied()).chain([interface]).collect();
+        let mut process = self.host.spawn(&words[..]);
+        let socket = Path::new("/var/run/wireguard").join(format!("{interface}.sock"));
+        let deadline = Instant::now() + PATIENCE;
+        let wg_set: Vec<&str> = self.wg_set.iter().map(String::as_str).collect();
+        let mut said = "no socket came".to_owned();
+        while Instant::now() < deadline {
+            if socket.exists() {
+                let finished = self.host.run(&wg_set[..]);
+                if finished.code == 0 {
+                    return Ok(process);
+                }
+                said = finished.stderr;
+            }
+            // Its end says nothing about one that goes to the background by itself.
+            if let Some(ended) = process.ended().filter(|ended| ended.code != 0) {
+                said = format!("it ended with {}: {}{}", ended.code, ended.stdout, ended.stderr);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // What a killed one leaves would be taken for the next one's.
+        let _ = std::fs::remove_file(&socket);
+        Err(said.trim().replace('\n', " "))
+    }
+}

@@ -1,0 +1,51 @@
+//! Which machine the figures are from.
+
+use std::fs;
+
+use serde::Serialize;
+
+/// What a reader needs to judge an absolute figure.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
+    /// Those that this process may use.
+    pub(crate) cores: usize,
+    /// What runs it, where it is virtual and says so.
+    pub(crate) is_virtual: bool,
+    pub(crate) memory_bytes: u64,
+    pub(crate) kernel: String,
+    pub(crate) distribution: String,
+    /// What a TCP stream takes on this machine unless it asks for another.
+    pub(crate) tcp_congestion_control: String,
+}
+
+impl Machine {
+    /// This one.
+    pub(crate) fn this() -> Self {
+        let cpuinfo = read("/proc/cpuinfo");
+        let cpu = line(&cpuinfo, "model name").unwrap_or("unknown").to_owned();
+        let memory_kib = read("/proc/meminfo");
+        let memory_kib = line(&memory_kib, "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+        let release = read("/etc/os-release");
+        let distribution = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+        Self {
+            cpu,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            is_virtual: cpuinfo.contains(" hypervisor"),
+            memory_bytes: memory_kib.unwrap_or_default() * 1024,
+            kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
+            distribution: distribution.unwrap_or("unknown").trim_matches('"').to_owned(),
+            tcp_congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// What stands behind `name:` in a table of /proc.
+fn line<'a>(table: &'a str, name: &str) -> Option<&'a str> {
+    let (_, value) = table.lines().find(|line| line.starts_with(name))?.split_once(':')?;
+    Some(value.trim())
+}

@@ -1,0 +1,125 @@
+//! The plot: bars for each tunnel, one panel for each figure that decides.
+//!
+//! Each panel has a scale of its own, from zero. The plain wire's bar stands below that of the veth as it is. The bare
+//! veth is left out: it would leave the others no room, and the tables have it.
+
+use std::error::Error;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::contestant::Role;
+use super::report::Report;
+use super::rounds::series;
+use super::settings::Wire;
+use super::table::number;
+use super::tcp::{Direction, TcpFigures};
+use super::udp;
+
+type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// The value of a contestant on a wire.
+type Value<'a> = Box<dyn Fn(Wire, &str) -> Option<f64> + 'a>;
+type Drawn = Result<(), Box<dyn Error>>;
+
+const WIDTH: u32 = 1200;
+const HEAD: u32 = 70;
+/// Of one contestant: two bars and what parts them from the next.
+const ROW: i32 = 34;
+const BAR: i32 = 13;
+/// Where bars begin, and what is left beside the longest for its figure.
+const LEFT: i32 = 130;
+const RIGHT: i32 = 70;
+/// What a panel's title takes.
+const TOP: i32 = 36;
+const PANELS_ACROSS: usize = 2;
+
+const INK: RGBColor = RGBColor(40, 40, 40);
+/// For the veth as it is, and for the plain wire; ours stands out.
+const BARS: [RGBColor; 2] = [RGBColor(120, 138, 160), RGBColor(190, 200, 212)];
+const OUR_BARS: [RGBColor; 2] = [RGBColor(200, 85, 45), RGBColor(236, 164, 130)];
+
+/// Draws it into an SVG file.
+pub(crate) fn draw(path: &Path, report: &Report) -> Drawn {
+    let figures = figures(report);
+    let tunnels = report.contestants.iter().filter(|contestant| contestant.role != Role::Veth).count();
+    let panels_down = figures.len().div_ceil(PANELS_ACROSS);
+    let panel_height = TOP.unsigned_abs() + ROW.unsigned_abs() * u32::try_from(tunnels)? + 14;
+    let root = SVGBackend::new(path, (WIDTH, HEAD + panel_height * u32::try_from(panels_down)?)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let (head, rest) = root.split_vertically(HEAD);
+    title(&head, report)?;
+    for (panel, (name, value)) in rest.split_evenly((panels_down, PANELS_ACROSS)).iter().zip(&figures) {
+        bars(panel, report, name, value)?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+fn figures(report: &Report) -> [(&'static str, Value<'_>); 6] {
+    let runs = &report.runs;
+    let tcp = |streams: u32, value: fn(&TcpFigures) -> f64| -> Value<'_> {
+        let its =
+            move |run: &TcpFigures| (run.streams == streams && run.direction == Direction::Forward).then(|| value(run));
+        Box::new(move |wire, label| series(&runs.tcp, wire, label, its).median())
+    };
+    let small: Value<'_> = Box::new(|wire, label| {
+        let [small, _] = udp::PAYLOADS;
+        series(&runs.udp, wire, label, |run| (run.payload_bytes == small).then_some(run.kilopackets_per_second))
+            .median()
+    });
+    let ping: Value<'_> = Box::new(|wire, label| {
+        series(&runs.ping, wire, label, |run| run.is_loaded.then_some(run.p99_milliseconds)).median()
+    });
+    let memory: Value<'_> =
+        Box::new(|wire, label| series(&runs.memory, wire, label, |run| Some(run.peak_bytes as f64 / 1e6)).median());
+    [
+        ("TCP, one stream, Gb/s", tcp(1, |run| run.gigabits_per_second)),
+        ("TCP, eight streams, Gb/s", tcp(8, |run| run.gigabits_per_second)),
+        ("CPU of both daemons, s/GB (less is better)", tcp(1, |run| run.daemon_cpu_seconds_per_gb)),
+        ("UDP, 64 bytes, one flow, kpps", small),
+        ("ping beside a TCP stream, p99, ms (less is better)", ping),
+        ("memory at most, MB (less is better)", memory),
+    ]
+}
+
+fn title(head: &Panel<'_>, report: &Report) -> Drawn {
+    let machine = &report.machine;
+    let text = format!("make bench, {}: {}, {} cores, {}", report.date, machine.cpu, machine.cores, machine.kernel);
+    write(head, &text, (20, 24), 18, HPos::Left)?;
+    let mut left = 20;
+    for (wire, color) in Wire::ALL.into_iter().zip(BARS) {
+        head.draw(&Rectangle::new([(left, 44), (left + 22, 44 + BAR)], color.filled()))?;
+        write(head, wire.title(), (left + 30, 44 + BAR / 2), 13, HPos::Left)?;
+        left += 180;
+    }
+    Ok(())
+}
+
+fn bars(panel: &Panel<'_>, report: &Report, name: &str, value: &Value<'_>) -> Drawn {
+    write(panel, name, (20, TOP / 2), 15, HPos::Left)?;
+    let tunnels: Vec<_> = report.contestants.iter().filter(|contestant| contestant.role != Role::Veth).collect();
+    let all = tunnels.iter().flat_map(|contestant| Wire::ALL.map(|wire| value(wire, &contestant.label)));
+    let longest = all.flatten().fold(f64::MIN_POSITIVE, f64::max);
+    let room = f64::from(i32::try_from(panel.dim_in_pixel().0)? - LEFT - RIGHT);
+    for (contestant, top) in tunnels.iter().zip((TOP..).step_by(ROW.unsigned_abs() as usize)) {
+        write(panel, &contestant.label, (LEFT - 8, top + BAR), 13, HPos::Right)?;
+        let is_ours = matches!(contestant.role, Role::Overlay | Role::OverlayVariant);
+        for (wire, (top, color)) in
+            Wire::ALL.into_iter().zip([top, top + BAR].into_iter().zip(if is_ours { OUR_BARS } else { BARS }))
+        {
+            let Some(value) = value(wire, &contestant.label) else { continue };
+            let end = LEFT + (value / longest * room).round() as i32;
+            panel.draw(&Rectangle::new([(LEFT, top), (end, top + BAR)], color.filled()))?;
+            write(panel, &number(Some(value)), (end + 6, top + BAR / 2 + 1), 11, HPos::Left)?;
+        }
+    }
+    Ok(())
+}
+
+/// Text whose middle line goes through this point.
+fn write(panel: &Panel<'_>, text: &str, at: (i32, i32), size: u32, from: HPos) -> Drawn {
+    let style = ("sans-serif", size).into_font().color(&INK).pos(Pos::new(from, VPos::Center));
+    Ok(panel.draw(&Text::new(text.to_owned(), at, style))?)
+}

@@ -1,0 +1,231 @@
+//! The rounds: on each wire all contestants stand at once, each does every step in turn, and who is first moves on.
+//!
+//! What drifts on the machine meanwhile hits all alike, since between two contestants in one step lie seconds. Those that
+//! stand and are not measured only wait.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::aead::{self, AeadFigures};
+use super::attempt::{Failure, attempt};
+use super::contestant::{Contestant, Role};
+use super::memory::MemoryFigures;
+use super::ping::PingFigures;
+use super::series::Series;
+use super::settings::{Measure, Settings, Wire};
+use super::standing::Standing;
+use super::tcp::{Direction, TcpFigures};
+use super::udp::UdpFigures;
+use super::{memory, ping, tcp, udp};
+
+/// Everything that the rounds brought.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Runs {
+    pub(crate) start: Vec<Run<StartFigures>>,
+    pub(crate) tcp: Vec<Run<TcpFigures>>,
+    pub(crate) udp: Vec<Run<UdpFigures>>,
+    pub(crate) ping: Vec<Run<PingFigures>>,
+    pub(crate) memory: Vec<Run<MemoryFigures>>,
+    /// The AEAD alone, in each round.
+    pub(crate) aead: Vec<AeadFigures>,
+    #[serde(skip)]
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// What one contestant did once.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Run<F> {
+    /// From 0.
+    pub(crate) round: u32,
+    pub(crate) wire: Wire,
+    pub(crate) contestant: String,
+    #[serde(flatten)]
+    pub(crate) figures: F,
+}
+
+/// How soon it carried.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct StartFigures {
+    /// From the start of the second daemon to the first answered ping.
+    pub(crate) first_answer_milliseconds: f64,
+}
+
+/// One run of one measure.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Tcp(u32, Direction),
+    Udp(u32),
+    PingIdle,
+    PingLoaded,
+}
+
+const STEPS: [Step; 8] = [
+    Step::Tcp(1, Direction::Forward),
+    Step::Tcp(1, Direction::Reverse),
+    Step::Tcp(8, Direction::Forward),
+    Step::Tcp(8, Direction::Reverse),
+    Step::Udp(udp::PAYLOADS[0]),
+    Step::Udp(udp::PAYLOADS[1]),
+    Step::PingIdle,
+    Step::PingLoaded,
+];
+
+/// One wire in one round.
+struct Lap<'a> {
+    settings: &'a Settings,
+    round: u32,
+    wire: Wire,
+    runs: &'a mut Runs,
+}
+
+/// Does all of it.
+pub(crate) fn measure(settings: &Settings, contestants: &[Contestant]) -> Runs {
+    let mut runs = Runs::default();
+    for round in 0..settings.rounds {
+        if settings.wants(Measure::Aead) {
+            runs.aead.push(aead::measure());
+        }
+        for wire in Wire::ALL.into_iter().filter(|wire| settings.wants_wire(*wire)) {
+            Lap { settings, round, wire, runs: &mut runs }.run(contestants);
+        }
+    }
+    runs
+}
+
+/// The figures of one contestant on one wire, where it has them.
+pub(crate) fn series<F>(runs: &[Run<F>], wire: Wire, contestant: &str, value: impl Fn(&F) -> Option<f64>) -> Series {
+    let its = runs.iter().filter(|run| run.wire == wire && run.contestant == contestant);
+    Series::new(its.filter_map(|run| Some((run.round, value(&run.figures)?))))
+}
+
+impl Lap<'_> {
+    fn run(&mut self, contestants: &[Contestant]) {
+        let mut order: Vec<&Contestant> = contestants.iter().collect();
+        let first = self.round as usize % order.len().max(1);
+        order.rotate_left(first);
+        let mut all: Vec<(&Contestant, Standing)> =
+            order.into_iter().filter_map(|contestant| Some((contestant, self.stand(contestant)?))).collect();
+        for step in STEPS.into_iter().filter(|step| self.settings.wants(step.measure())) {
+            let first = usize::from(!all.is_empty());
+            all.rotate_left(first);
+            all.retain(|(contestant, standing)| {
+                if contestant.role != Role::OverlayVariant || step.is_for_variants() {
+                    self.take(step, contestant, standing);
+                }
+                self.still_stands(contestant, standing)
+            });
+        }
+        if self.settings.wants(Measure::Memory) {
+            for (contestant, standing) in all.iter().filter(|(contestant, _)| contestant.role != Role::Veth) {
+                let figures = self.attempt(contestant, "memory", || memory::measure(standing));
+                self.runs.memory.extend(figures.map(|figures| self.run_of(contestant, figures)));
+            }
+        }
+    }
+
+    /// Brings it up and warms it up.
+    fn stand(&mut self, contestant: &Contestant) -> Option<Standing> {
+        let wire = self.wire;
+        let standing = self.attempt(contestant, "start", || {
+            let standing = contestant.stand(wire);
+            tcp::warm_up(&standing);
+            standing
+        })?;
+        if let Some(time) = standing.start.filter(|_| self.settings.wants(Measure::Start)) {
+            let figures = StartFigures { first_answer_milliseconds: time.as_secs_f64() * 1e3 };
+            self.runs.start.push(self.run_of(contestant, figures));
+            self.say("start", contestant, &format!("{:.0} ms", figures.first_answer_milliseconds));
+        }
+        Some(standing)
+    }
+
+    fn take(&mut self, step: Step, contestant: &Contestant, standing: &Standing) {
+        let (name, seconds) = (step.name(), self.settings.seconds);
+        match step {
+            Step::Tcp(streams, direction) => {
+                let figures = self.attempt(contestant, &name, || tcp::measure(standing, streams, direction, seconds));
+                let Some(figures) = figures else { return };
+                self.say(&name, contestant, &format!("{:.2} Gb/s", figures.gigabits_per_second));
+                self.runs.tcp.push(self.run_of(contestant, figures));
+            }
+            Step::Udp(payload) => {
+                let figures = self.attempt(contestant, &name, || udp::measure(standing, payload, seconds));
+                let Some(figures) = figures else { return };
+                self.say(&name, contestant, &format!("{:.1} kpps", figures.kilopackets_per_second));
+                self.runs.udp.push(self.run_of(contestant, figures));
+            }
+            Step::PingIdle | Step::PingLoaded => {
+                let measure = if matches!(step, Step::PingIdle) { ping::idle } else { ping::loaded };
+                let figures = self.attempt(contestant, &name, || measure(standing, seconds));
+                let Some(figures) = figures else { return };
+                let PingFigures { p50_milliseconds, p99_milliseconds, .. } = figures;
+                self.say(&name, contestant, &format!("p50 {p50_milliseconds:.2} ms, p99 {p99_milliseconds:.2} ms"));
+                self.runs.ping.push(self.run_of(contestant, figures));
+            }
+        }
+    }
+
+    /// Whether its daemons live. Those of one that does not are taken away, so that the rest of the round goes on without it.
+    fn still_stands(&mut self, contestant: &Contestant, standing: &Standing) -> bool {
+        let ended = standing.pids.iter().find(|pid| !Path::new("/proc").join(pid.to_string()).exists());
+        if ended.is_some() {
+            self.note_failure(contestant, "stand", "a daemon has ended".into());
+        }
+        ended.is_none()
+    }
+
+    /// What `act` gives, or nothing and a failure in its place.
+    fn attempt<T>(&mut self, contestant: &Contestant, step: &str, act: impl FnOnce() -> T) -> Option<T> {
+        attempt(act).map_err(|reason| self.note_failure(contestant, step, reason)).ok()
+    }
+
+    fn note_failure(&mut self, contestant: &Contestant, step: &str, reason: String) {
+        self.say(step, contestant, &format!("failed: {reason}"));
+        self.runs.failures.push(Failure {
+            contestant: contestant.label.clone(),
+            step: step.into(),
+            round: Some(self.round),
+            wire: Some(self.wire),
+            reason,
+        });
+    }
+
+    fn run_of<F>(&self, contestant: &Contestant, figures: F) -> Run<F> {
+        Run { round: self.round, wire: self.wire, contestant: contestant.label.clone(), figures }
+    }
+
+    /// A line of progress for whoever waits.
+    fn say(&self, step: &str, contestant: &Contestant, outcome: &str) {
+        let (round, rounds, wire) = (self.round + 1, self.settings.rounds, self.wire.title());
+        eprintln!("round {round} of {rounds}, {wire}: {step}, {}: {outcome}", contestant.label);
+    }
+}
+
+impl Step {
+    fn measure(self) -> Measure {
+        match self {
+            Step::Tcp(1, _) => Measure::Tcp,
+            Step::Tcp(..) => Measure::Tcp8,
+            Step::Udp(_) => Measure::Udp,
+            Step::PingIdle | Step::PingLoaded => Measure::Ping,
+        }
+    }
+
+    /// Ours in another scheduling class shows only what the class changes: latency, and its price.
+    fn is_for_variants(self) -> bool {
+        const SMALL: u32 = udp::PAYLOADS[0];
+        matches!(self, Step::Tcp(1, Direction::Forward) | Step::Udp(SMALL) | Step::PingIdle | Step::PingLoaded)
+    }
+
+    fn name(self) -> String {
+        let way = |direction| if direction == Direction::Forward { "forward" } else { "reverse" };
+        match self {
+            Step::Tcp(1, direction) => format!("TCP, one stream, {}", way(direction)),
+            Step::Tcp(streams, direction) => format!("TCP, {streams} streams, {}", way(direction)),
+            Step::Udp(payload) => format!("UDP, {payload} bytes"),
+            Step::PingIdle => "ping, idle".into(),
+            Step::PingLoaded => "ping beside a TCP stream".into(),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Ten thousand configured peers: how long `overlay up` takes, what waiting costs, and what each further peer weighs.
+//!
+//! Every peer has a key of its own and one address; the interface has none that covers them, so that each needs a route.
+//! Two kinds: peers that are waited for, and peers whose endpoint is known but whom nobody calls. Neither kind exchanges
+//! anything, which is what most of ten thousand peers do at any moment. What a session adds is seen with fewer of them, who
+//! all shake hands.
+#![allow(clippy::disallowed_types, reason = "the peers' end is a socket and keys, as anyone has them")]
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use overlay_sim::initiator::{Initiator, Timestamp};
+use rand_core::OsRng;
+use serde::Serialize;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use super::cpu::Spent;
+use super::memory;
+use super::namespace::inside;
+use super::series::median;
+use crate::lab::{Host, Lab, Process};
+
+const PEERS: u32 = 10_000;
+/// Peers that shake hands.
+const SESSIONS: u32 = 1_000;
+/// Between two handshakes: fewer than 256 a second are no reason to ask for cookies.
+const BETWEEN_HANDSHAKES: Duration = Duration::from_millis(5);
+/// How often each config is started; the median counts.
+const STARTS: usize = 3;
+/// From being up to being at rest.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long an idle daemon is watched.
+const IDLE: Duration = Duration::from_secs(10);
+/// Where the peers' endpoints are: TEST-NET-3, to which there is a route and no answer.
+const ENDPOINT: &str = "203.0.113.7:51820";
+
+/// Where the daemon listens, unless its config says otherwise.
+const LISTEN_PORT: u16 = 51820;
+
+/// What is asked.
+const ASKED_UP_SECONDS: f64 = 3.0;
+const ASKED_IDLE_CORES: f64 = 0.02;
+const ASKED_ONE_PEER_BYTES: u64 = 20_000_000;
+const ASKED_FURTHER_PEER_BYTES: f64 = 16.0 * 1024.0;
+
+/// What came of it, and what is asked.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ScaleFigures {
+    pub(crate) peers: u32,
+    /// What a daemon with one peer holds at rest.
+    pub(crate) one_peer_resident_bytes: u64,
+    /// Peers without an endpoint.
+    pub(crate) waited_for: Crowd,
+    /// Peers with an endpoint, persistent keepalive off.
+    pub(crate) with_endpoints: Crowd,
+    /// Peers that shook hands, and what the session of each adds to what a waiting one weighs.
+    pub(crate) sessions: u32,
+    pub(crate) session_bytes: f64,
+    pub(crate) asked_up_seconds: f64,
+    pub(crate) asked_idle_cores: f64,
+    pub(crate) asked_one_peer_bytes: u64,
+    pub(crate) asked_further_peer_bytes: f64,
+}
+
+/// What a daemon with all peers of one kind does.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Crowd {
+    /// From the start of `overlay up` until the interface is up and `overlay status` has answered.
+    pub(crate) up_seconds: f64,
+    /// Of that, what `overlay status` took, with all peers in its answer.
+    pub(crate) status_seconds: f64,
+    /// Share of one core that it uses while nothing happens.
+    pub(crate) idle_cores: f64,
+    /// What it holds at rest, before anyone asked for its status, and after.
+    pub(crate) resident_bytes: u64,
+    pub(crate) resident_after_status_bytes: u64,
+    /// What a peer adds, by the larger of the two.
+    pub(crate) further_peer_bytes: f64,
+}
+
+/// Measures all of it, in about two minutes.
+///
+/// # Panics
+/// If the lab or the daemon does not come up.
+pub(crate) fn measure() -> ScaleFigures {
+    let lab = Lab::new("scale").expect("`main` has asked whether this machine can run a lab");
+    let host = lab.host("hub");
+    host.ip("link add wire type veth peer name far");
+    host.ip("address add 10.1.0.1/24 dev wire");
+    host.ip("link set wire up");
+    host.ip("link set far up");
+    host.ip("route add 203.0.113.0/24 via 10.1.0.2");
+    let secrets: Vec<_> = (0..PEERS).map(|_| StaticSecret::random_from_rng(OsRng)).collect();
+    let keys: Vec<_> =
+        secrets.iter().map(|secret| BASE64_STANDARD.encode(PublicKey::from(secret).as_bytes())).collect();
+
+    let one_peer_resident_bytes = Up::start(&host, &config(&host, &keys[..1], None)).at_rest();
+    let crowd = |endpoint| Crowd::of(&host, &config(&host, &keys, endpoint), one_peer_resident_bytes);
+    ScaleFigures {
+        peers: PEERS,
+        one_peer_resident_bytes,
+        waited_for: crowd(None),
+        with_endpoints: crowd(Some(ENDPOINT)),
+        sessions: SESSIONS,
+        session_bytes: session_bytes(&host, &keys[..SESSIONS as usize], &secrets),
+        asked_up_seconds: ASKED_UP_SECONDS,
+        asked_idle_cores: ASKED_IDLE_CORES,
+        asked_one_peer_bytes: ASKED_ONE_PEER_BYTES,
+        asked_further_peer_bytes: ASKED_FURTHER_PEER_BYTES,
+    }
+}
+
+/// What it takes to be in session with a peer, beside what the peer takes anyway.
+fn session_bytes(host: &Host, keys: &[String], secrets: &[StaticSecret]) -> f64 {
+    let up = Up::start(host, &config(host, keys, None));
+    let before = up.at_rest();
+    thread::scope(|scope| inside(scope, host, || shake_hands(host, &secrets[..keys.len()])).join())
+        .expect("every peer is answered");
+    up.at_rest().saturating_sub(before) as f64 / f64::from(SESSIONS)
+}
+
+/// Every peer calls the daemon, from one socket, and proves the session with an empty message.
+fn shake_hands(host: &Host, secrets: &[StaticSecret]) {
+    let daemon = BASE64_STANDARD.decode(host.public_key()).expect("base64");
+    let daemon: [u8; 32] = daemon.try_into().expect("a key of 32 bytes");
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
+    socket.connect(("127.0.0.1", LISTEN_PORT)).expect("loopback is up");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    for (number, secret) in (1..).zip(secrets) {
+        let mut peer = Initiator::new(secret.to_bytes(), daemon, number.into());
+        let pending = peer.initiate(Timestamp::from_unix_seconds(1), number);
+        socket.send(&pending.message).expect("loopback takes it");
+        let mut response = [0; 256];
+        let len = socket.recv(&mut response).unwrap_or_else(|error| panic!("peer {number} has no answer: {error}"));
+        let mut session = peer.complete(&pending, &response[..len]).expect("a response");
+        socket.send(&session.seal(&[])).expect("loopback takes it");
+        thread::sleep(BETWEEN_HANDSHAKES);
+    }
+}
+
+fn config(host: &Host, keys: &[String], endpoint: Option<&str>) -> String {
+    let mut config = host.interface_toml(&["10.64.0.1/32"]);
+    let first = Ipv4Addr::new(10, 65, 0, 0).to_bits();
+    for (number, key) in (0..).zip(keys) {
+        let address = Ipv4Addr::from(first + number);
+        let _ = write!(config, "\n[[peer]]\nname = \"p{number}\"\npublic_key = \"{key}\"\n");
+        let _ = writeln!(config, "allowed_ips = [\"{address}/32\"]");
+        if let Some(endpoint) = endpoint {
+            let _ = writeln!(config, "endpoint = \"{endpoint}\"");
+        }
+    }
+    config
+}
+
+impl Crowd {
+    fn of(host: &Host, config: &str, one_peer: u64) -> Self {
+        let (mut ups, mut statuses) = (Vec::new(), Vec::new());
+        let mut last = None;
+        for _ in 0..STARTS {
+            drop(last.take());
+            let up = Up::start(host, config);
+            let resident = up.at_rest();
+            let idle_cores = up.idle_cores();
+            let status = up.status();
+            ups.push((up.ready + status).as_secs_f64());
+            statuses.push(status.as_secs_f64());
+            last = Some((up, resident, idle_cores));
+        }
+        let Some((up, resident_bytes, idle_cores)) = last else { unreachable!("it was started") };
+        let resident_after_status_bytes = up.at_rest();
+        let larger = resident_bytes.max(resident_after_status_bytes);
+        Self {
+            up_seconds: median(ups).unwrap_or(f64::NAN),
+            status_seconds: median(statuses).unwrap_or(f64::NAN),
+            idle_cores,
+            resident_bytes,
+            resident_after_status_bytes,
+            further_peer_bytes: larger.saturating_sub(one_peer) as f64 / f64::from(PEERS - 1),
+        }
+    }
+}
+
+/// A daemon that is up. Dropped, it is killed.
+struct Up<'a> {
+    host: &'a Host,
+    process: Process,
+    /// From its start until it told the service manager so.
+    ready: Duration,
+}
+
+impl<'a> Up<'a> {
+    fn start(host: &'a Host, config: &str) -> Self {
+        let path = host.write("overlay.toml", config);
+        let socket = host.dir().join("notify.sock");
+        let _ = std::fs::remove_file(&socket);
+        let notify = UnixDatagram::bind(&socket).expect("a socket in the lab's folder");
+        notify.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");
+        let mut command = host.overlay_command(format!("up {}", path.display()));
+        command.env("NOTIFY_SOCKET", &socket);
+        let began = Instant::now();
+        let process = host.start(command, "overlay up");
+        let mut message = [0; 1024];
+        let len = notify.recv(&mut message).unwrap_or_else(|error| panic!("not ready: {error}\n{}", process.stderr()));
+        let ready = began.elapsed();
+        assert!(message[..len].starts_with(b"READY=1"), "{}", String::from_utf8_lossy(&message[..len]));
+        let link = host.ip(&format!("-o link show dev {}", host.interface()));
+        assert!(link.contains(",UP"), "{link}");
+        let routes = host.ip(&format!("route show dev {}", host.interface())).lines().count();
+        assert_eq!(routes, config.matches("[[peer]]").count(), "every peer has a route");
+        Self { host, process, ready }
+    }
+
+    /// What it holds once it has come to rest.
+    fn at_rest(&self) -> u64 {
+        thread::sleep(SETTLE);
+        memory::resident(&[self.process.pid()])
+    }
+
+    fn idle_cores(&self) -> f64 {
+        let before = Spent::now(&[self.process.pid()]);
+        thread::sleep(IDLE);
+        before.until(Spent::now(&[self.process.pid()])).processes / IDLE.as_secs_f64()
+    }
+
+    /// How long `overlay status` takes.
+    fn status(&self) -> Duration {
+        let began = Instant::now();
+        self.host.overlay("status --json").succeeded("overlay status");
+        began.elapsed()
+    }
+}

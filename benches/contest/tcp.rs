@@ -1,0 +1,59 @@
+//! TCP as fast as it goes, and what it costs.
+
+use serde::Serialize;
+
+use super::cpu::Spent;
+use super::iperf::Load;
+use super::standing::Standing;
+
+/// Which way the streams run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Direction {
+    /// From host `a`, whose daemon was started last, to `b`.
+    Forward,
+    /// From `b` to `a`.
+    Reverse,
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct TcpFigures {
+    pub(crate) streams: u32,
+    pub(crate) direction: Direction,
+    /// Payload that arrived.
+    pub(crate) gigabits_per_second: f64,
+    /// Payload that arrived, 1 GB being 10^9 bytes.
+    pub(crate) gigabytes: f64,
+    pub(crate) retransmits: u64,
+    /// User and system time of both daemons for each GB.
+    pub(crate) daemon_cpu_seconds_per_gb: f64,
+    /// Busy time of the whole machine for each GB: daemons, both ends of the stream, and the kernel.
+    pub(crate) machine_cpu_seconds_per_gb: f64,
+    /// What the hypervisor gave to others meanwhile.
+    pub(crate) stolen_cpu_seconds: f64,
+}
+
+/// Runs that many streams that way.
+pub(crate) fn measure(standing: &Standing, streams: u32, direction: Direction, seconds: u32) -> TcpFigures {
+    let reverse = if direction == Direction::Reverse { "-R" } else { "" };
+    let before = Spent::now(&standing.pids);
+    let counted = Load::start(standing, seconds, &format!("-P {streams} {reverse}")).finish();
+    let cost = before.until(Spent::now(&standing.pids));
+    let gigabytes = counted.received.bytes as f64 / 1e9;
+    TcpFigures {
+        streams,
+        direction,
+        gigabits_per_second: gigabytes * 8.0 / counted.received.seconds,
+        gigabytes,
+        retransmits: counted.sent.retransmits,
+        daemon_cpu_seconds_per_gb: cost.processes / gigabytes,
+        machine_cpu_seconds_per_gb: cost.machine / gigabytes,
+        stolen_cpu_seconds: cost.stolen,
+    }
+}
+
+/// A short stream of which nothing is kept: caches, congestion control and the heap of the daemons settle.
+pub(crate) fn warm_up(standing: &Standing) {
+    Load::start(standing, 1, "").finish();
+}
