@@ -55,6 +55,12 @@ bench: ## the data plane beside other WireGuards and nebula: table, report and p
 	cargo build --release --locked --bin overlay
 	$(AS_ROOT) "$$(sed -nE 's/.*"name":"contest".*"executable":"([^"]+)".*/\1/p' target/bench/built.json)"
 
+.PHONY: profile
+profile: ## flame graphs of the engine thread in both directions, into benches/profile (sudo)
+	scripts/setup profile
+	cargo build --release --locked --bin overlay
+	$(AS_ROOT) scripts/profile target/release/overlay benches/profile
+
 .PHONY: built
 built:
 	@mkdir -p $(BUILT)
