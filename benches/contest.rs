@@ -30,6 +30,7 @@ mod contest {
     pub(crate) mod plot;
     pub(crate) mod report;
     pub(crate) mod rounds;
+    pub(crate) mod runs;
     pub(crate) mod scale;
     pub(crate) mod series;
     pub(crate) mod settings;
@@ -45,9 +46,9 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use contest::contestant::Contestant;
+use contest::contestant::{Contestant, Role};
 use contest::machine::Machine;
-use contest::report::Report;
+use contest::report::{Chapters, Report};
 use contest::settings::Settings;
 use contest::{attempt, chapters, latency, markdown, plot, rounds};
 
@@ -81,9 +82,10 @@ fn run(settings: Settings) -> Result<bool, String> {
     attempt::panic_briefly();
 
     let began = Instant::now();
-    let mut runs = rounds::measure(&settings, &contestants);
-    let mut failures = std::mem::take(&mut runs.failures);
-    let chapters = chapters::measure(&settings, &mut failures);
+    let mut failures = Vec::new();
+    let runs = rounds::measure(&settings, &contestants, &mut failures);
+    let with_chapters = contestants.iter().any(|contestant| contestant.role == Role::Overlay);
+    let chapters = if with_chapters { chapters::measure(&settings, &mut failures) } else { Chapters::default() };
     let report = Report {
         schema: Report::SCHEMA,
         date: today(),

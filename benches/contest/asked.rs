@@ -5,14 +5,11 @@
 
 use serde::Serialize;
 
-use super::aead::AeadFigures;
 use super::contestant::Role;
-use super::ping::PingFigures;
 use super::report::Report;
-use super::rounds::series;
+use super::runs::{Runs, Who};
 use super::series::Series;
 use super::settings::Wire;
-use super::tcp::{Direction, TcpFigures};
 use super::udp;
 
 /// One line.
@@ -42,14 +39,13 @@ use Limit::{AtLeast, AtMost};
 /// The bound of one stream on the veth as it is, in Gb/s, round by round.
 pub(crate) fn bound(report: &Report) -> Series {
     let cores = report.machine.cores as f64;
-    let figures = Figures(report);
-    let veth = figures.tcp("veth", Wire::Veth, |run| run.machine_cpu_seconds_per_gb);
-    veth.with(&figures.aead(|aead| aead.chacha20_poly1305.cpu_seconds_per_gb), |veth, aead| 8.0 * cores / (veth + aead))
+    let veth = report.runs.one_stream(on_veth("veth"), |run| run.machine_cpu_seconds_per_gb);
+    veth.with(&report.runs.aead(), |veth, aead| 8.0 * cores / (veth + aead))
 }
 
 /// Every line, in the order of the design.
 pub(crate) fn lines(report: &Report) -> Vec<Asked> {
-    let figures = Figures(report);
+    let figures = Figures { report, runs: &report.runs };
     let mut lines = figures.throughput();
     lines.extend(figures.latency());
     lines.extend(figures.memory_and_scale());
@@ -57,47 +53,48 @@ pub(crate) fn lines(report: &Report) -> Vec<Asked> {
     lines
 }
 
-/// The report, asked for its series.
-struct Figures<'a>(&'a Report);
+/// What the lines are made of.
+struct Figures<'a> {
+    report: &'a Report,
+    runs: &'a Runs,
+}
 
 impl Figures<'_> {
     fn throughput(&self) -> Vec<Asked> {
-        let rate =
-            |wire| self.against_best_peer(f64::max, |label| self.tcp(label, wire, |run| run.gigabits_per_second));
-        let cpu = |label: &str| self.tcp(label, Wire::Veth, |run| run.daemon_cpu_seconds_per_gb);
+        let rate = |who: Who<'_>| self.runs.one_stream(who, |run| run.gigabits_per_second);
+        let rate_on = |wire| self.against_best_peer(f64::max, |contestant| rate(Who { contestant, wire }));
+        let cpu = |label: &str| self.runs.one_stream(on_veth(label), |run| run.daemon_cpu_seconds_per_gb);
         let rust = Series::best(self.labels(&[Role::RustPeer]).map(cpu), f64::min);
-        let aead = self.aead(|aead| aead.chacha20_poly1305.cpu_seconds_per_gb);
-        let small = |label: &str| {
-            series(&self.0.runs.udp, Wire::Veth, label, |run| {
-                (run.payload_bytes == udp::PAYLOADS[0]).then_some(run.kilopackets_per_second)
-            })
-        };
-        let share = self.tcp("overlay", Wire::Veth, |run| run.gigabits_per_second).over(&bound(self.0));
+        let [small, _] = udp::PAYLOADS;
+        let small = |label: &str| self.runs.udp(on_veth(label), small, |run| run.kilopackets_per_second);
+        let share = rate(on_veth("overlay")).over(&bound(self.report));
+        let alone = cpu("overlay").over(&self.runs.aead());
         vec![
-            line("TCP, one stream, veth as it is", AtLeast(4.5), "x the best peer", &rate(Wire::Veth)),
+            line("TCP, one stream, veth as it is", AtLeast(4.5), "x the best peer", &rate_on(Wire::Veth)),
             line("the same, share of the bound", AtLeast(0.55), "of the bound", &share),
-            line("TCP, one stream, plain wire", AtLeast(2.2), "x the best peer", &rate(Wire::Plain)),
+            line("TCP, one stream, plain wire", AtLeast(2.2), "x the best peer", &rate_on(Wire::Plain)),
             line("CPU for each GB, both daemons", AtMost(0.25), "x the best Rust peer", &cpu("overlay").over(&rust)),
-            line("the same", AtMost(3.0), "x the AEAD alone", &cpu("overlay").over(&aead)),
+            line("the same", AtMost(3.0), "x the AEAD alone", &alone),
             line("UDP, 64 bytes, one flow", AtLeast(1.5), "x the best peer", &self.against_best_peer(f64::max, small)),
         ]
     }
 
     fn latency(&self) -> Vec<Asked> {
-        let p50 = |label: &str, is_loaded| self.ping(label, is_loaded, |run| run.p50_milliseconds);
-        let p99 = |label: &str, is_loaded| self.ping(label, is_loaded, |run| run.p99_milliseconds);
+        let p50 = |label: &str, is_loaded| self.runs.ping(on_veth(label), is_loaded, |run| run.p50_milliseconds);
+        let p99 = |label: &str, is_loaded| self.runs.ping(on_veth(label), is_loaded, |run| run.p99_milliseconds);
         let above_veth = p50("overlay", false).with(&p50("veth", false), |mine, veth| mine - veth);
-        let against = |share: &dyn Fn(&str) -> Series| self.against_best_peer(f64::min, share);
+        let p50_of_best = self.against_best_peer(f64::min, |label| p50(label, true));
+        let p99_of_best = self.against_best_peer(f64::min, |label| p99(label, true));
         let mut lines = vec![
             line("ping, idle, p50 above the veth's", AtMost(0.3), "ms", &above_veth),
-            line("ping beside a TCP stream, p50", AtMost(1.0), "x the best peer", &against(&|label| p50(label, true))),
-            line("the same, p99", AtMost(1.0), "x the best peer", &against(&|label| p99(label, true))),
+            line("ping beside a TCP stream, p50", AtMost(1.0), "x the best peer", &p50_of_best),
+            line("the same, p99", AtMost(1.0), "x the best peer", &p99_of_best),
             line("the same, p50", AtMost(4.0), "ms", &p50("overlay", true)),
             line("the same, p99", AtMost(14.0), "ms", &p99("overlay", true)),
             line("scheduling = \"realtime\", p50", AtMost(0.5), "ms", &p50("overlay-realtime", true)),
             line("scheduling = \"realtime\", p99", AtMost(4.0), "ms", &p99("overlay-realtime", true)),
         ];
-        if let Some(latency) = &self.0.chapters.latency {
+        if let Some(latency) = &self.report.chapters.latency {
             for (protocol, figures) in [("UDP", &latency.udp), ("TCP", &latency.tcp)] {
                 let range = Some(figures.ratio_range);
                 let figure = format!("{} bytes there and back, {protocol}", latency.message_bytes);
@@ -109,25 +106,25 @@ impl Figures<'_> {
     }
 
     fn memory_and_scale(&self) -> Vec<Asked> {
-        let peak = series(&self.0.runs.memory, Wire::Veth, "overlay", |run| Some(run.peak_bytes as f64 / 1e6));
+        let peak = self.runs.memory(on_veth("overlay"), |run| run.peak_bytes);
         let mut lines = vec![line("memory with one peer, at most ever", AtMost(20.0), "MB", &peak)];
-        if let Some(scale) = &self.0.chapters.scale {
-            for (kind, crowd) in [("waited for", &scale.waited_for), ("with endpoints", &scale.with_endpoints)] {
-                let mut push = |figure: &str, limit, unit, seen| {
-                    let figure = format!("{} peers {kind}: {figure}", scale.peers);
-                    lines.push(Asked::new(figure, limit, unit, Some(seen), None));
-                };
-                let further_kib = scale.asked_further_peer_bytes / 1024.0;
-                push("memory, each further one", AtMost(further_kib), "KiB", crowd.further_peer_bytes / 1024.0);
-                push("`up`", AtMost(scale.asked_up_seconds), "s", crowd.up_seconds);
-                push("idle", AtMost(scale.asked_idle_cores), "of a core", crowd.idle_cores);
-            }
+        let Some(scale) = &self.report.chapters.scale else { return lines };
+        let further_kib = scale.asked_further_peer_bytes / 1024.0;
+        for (kind, crowd) in [("waited for", &scale.waited_for), ("with endpoints", &scale.with_endpoints)] {
+            let figures = [
+                ("memory, each further one", further_kib, "KiB", crowd.further_peer_bytes / 1024.0),
+                ("`up`", scale.asked_up_seconds, "s", crowd.up_seconds),
+                ("idle", scale.asked_idle_cores, "of a core", crowd.idle_cores),
+            ];
+            lines.extend(figures.map(|(figure, most, unit, seen)| {
+                Asked::new(format!("{} peers {kind}: {figure}", scale.peers), AtMost(most), unit, Some(seen), None)
+            }));
         }
         lines
     }
 
     fn fairness(&self) -> Vec<Asked> {
-        let Some(fairness) = &self.0.chapters.fairness else { return Vec::new() };
+        let Some(fairness) = &self.report.chapters.fairness else { return Vec::new() };
         let sharing = &fairness.overlay;
         let line = |figure: &str, limit, unit, seen| {
             Asked::new(format!("{} TCP streams: {figure}", fairness.streams), limit, unit, Some(seen), None)
@@ -138,29 +135,19 @@ impl Figures<'_> {
         ]
     }
 
-    /// One stream forward.
-    fn tcp(&self, label: &str, wire: Wire, value: impl Fn(&TcpFigures) -> f64) -> Series {
-        let one = |run: &TcpFigures| (run.streams == 1 && run.direction == Direction::Forward).then(|| value(run));
-        series(&self.0.runs.tcp, wire, label, one)
-    }
-
-    fn ping(&self, label: &str, is_loaded: bool, value: impl Fn(&PingFigures) -> f64) -> Series {
-        series(&self.0.runs.ping, Wire::Veth, label, |run| (run.is_loaded == is_loaded).then(|| value(run)))
-    }
-
-    fn aead(&self, value: impl Fn(&AeadFigures) -> f64) -> Series {
-        Series::new((0..).zip(self.0.runs.aead.iter().map(value)))
-    }
-
     /// Ours over the best of the peers, round by round.
     fn against_best_peer(&self, better: fn(f64, f64) -> f64, of: impl Fn(&str) -> Series) -> Series {
         of("overlay").over(&Series::best(self.labels(&[Role::Peer, Role::RustPeer]).map(&of), better))
     }
 
     fn labels<'a>(&'a self, roles: &'a [Role]) -> impl Iterator<Item = &'a str> {
-        let those = self.0.contestants.iter().filter(|contestant| roles.contains(&contestant.role));
+        let those = self.report.contestants.iter().filter(|contestant| roles.contains(&contestant.role));
         those.map(|contestant| contestant.label.as_str())
     }
+}
+
+fn on_veth(contestant: &str) -> Who<'_> {
+    Who { contestant, wire: Wire::Veth }
 }
 
 fn line(figure: &str, limit: Limit, unit: &str, seen: &Series) -> Asked {

@@ -91,13 +91,18 @@ impl Contestant {
     pub(crate) fn all(guests: &[PathBuf]) -> Vec<Contestant> {
         let mut all = vec![
             Contestant::new("veth", Role::Veth, "no tunnel: the wire itself, MTU 1500", None),
-            Contestant::new("overlay", Role::Overlay, "as it comes", Some(Overlay::new("default"))),
-            Contestant::new("overlay-high", Role::OverlayVariant, "scheduling = \"high\"", Some(Overlay::new("high"))),
+            Contestant::new("overlay", Role::Overlay, "as it comes", Some(Overlay::with_scheduling("default"))),
+            Contestant::new(
+                "overlay-high",
+                Role::OverlayVariant,
+                "scheduling = \"high\"",
+                Some(Overlay::with_scheduling("high")),
+            ),
             Contestant::new(
                 "overlay-realtime",
                 Role::OverlayVariant,
                 "scheduling = \"realtime\"",
-                Some(Overlay::new("realtime")),
+                Some(Overlay::with_scheduling("realtime")),
             ),
             Contestant::new("boringtun", Role::RustPeer, "as it comes", Some(WireGuard::known("boringtun-cli"))),
             Contestant::new("gotatun", Role::RustPeer, "as it comes", Some(WireGuard::known("gotatun"))),

@@ -23,7 +23,10 @@ impl Machine {
     /// This one.
     pub(crate) fn this() -> Self {
         let cpuinfo = read("/proc/cpuinfo");
-        let cpu = line(&cpuinfo, "model name").unwrap_or("unknown").to_owned();
+        // The name alone says little where a hypervisor makes it up; aarch64 has none.
+        let [name, family, model] =
+            ["model name", "cpu family", "model\t"].map(|field| line(&cpuinfo, field).unwrap_or("unknown"));
+        let cpu = format!("{name} (family {family}, model {model})");
         let memory_kib = read("/proc/meminfo");
         let memory_kib = line(&memory_kib, "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
         let release = read("/etc/os-release");

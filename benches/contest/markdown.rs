@@ -1,25 +1,21 @@
 //! The report as a document: for the terminal, for `target/bench/RESULTS.md`, to be committed as `benches/RESULTS.md`.
 
+mod wire;
+
 use super::asked::Limit;
 use super::contestant::Identity;
 use super::latency::ProtocolFigures;
-use super::memory::MemoryFigures;
-use super::ping::PingFigures;
 use super::report::Report;
-use super::rounds::series;
 use super::scale::Crowd;
 use super::settings::Wire;
 use super::table::{Table, number, pair};
-use super::tcp::{Direction, TcpFigures};
-use super::udp::{self, UdpFigures};
 
 /// The whole report.
 pub(crate) fn document(report: &Report) -> String {
     let mut text = head(report);
     text += &format!("\n## What is asked\n\n{}", asked(report));
     for wire in Wire::ALL.into_iter().filter(|wire| report.settings.wants_wire(*wire)) {
-        let figures = Figures { report, wire };
-        text += &format!("\n## {}\n\n{}\n{}", wire.title(), figures.rates(), figures.waiting());
+        text += &wire::section(report, wire);
     }
     text + &cryptography(report) + &latency(report) + &scale(report) + &fairness(report) + &failures(report)
 }
@@ -71,112 +67,8 @@ fn asked(report: &Report) -> String {
     table.to_markdown()
 }
 
-/// The contestants on one wire.
-struct Figures<'a> {
-    report: &'a Report,
-    wire: Wire,
-}
-
-impl Figures<'_> {
-    fn rates(&self) -> String {
-        let mut table = Table::new(
-            1,
-            &[
-                "",
-                "TCP 1, Gb/s",
-                "reverse",
-                "TCP 8, Gb/s",
-                "reverse",
-                "UDP 64 B, kpps",
-                "lost, %",
-                "UDP 1372 B, Gb/s",
-                "lost, %",
-                "CPU s/GB, daemons",
-                "machine",
-            ],
-        );
-        for Identity { label, .. } in &self.report.contestants {
-            let rate = |streams, direction| number(self.tcp(label, streams, direction, |run| run.gigabits_per_second));
-            let cost = |value: fn(&TcpFigures) -> f64| number(self.tcp(label, 1, Direction::Forward, value));
-            let [small, large] = udp::PAYLOADS;
-            table.row(vec![
-                label.clone(),
-                rate(1, Direction::Forward),
-                rate(1, Direction::Reverse),
-                rate(8, Direction::Forward),
-                rate(8, Direction::Reverse),
-                number(self.udp(label, small, |run| run.kilopackets_per_second)),
-                number(self.udp(label, small, |run| run.lost_percent)),
-                number(self.udp(label, large, |run| run.gigabits_per_second)),
-                number(self.udp(label, large, |run| run.lost_percent)),
-                cost(|run| run.daemon_cpu_seconds_per_gb),
-                cost(|run| run.machine_cpu_seconds_per_gb),
-            ]);
-        }
-        "TCP with one stream and with eight, from the host whose daemon came last (forward) and towards it; UDP sent as\n\
-         fast as the sender can, payload and datagrams that arrived; CPU time during the one stream forward.\n\n"
-            .to_owned()
-            + &table.to_markdown()
-    }
-
-    fn waiting(&self) -> String {
-        let mut table = Table::new(
-            1,
-            &[
-                "",
-                "ping idle, ms p50 / p99",
-                "beside TCP, ms p50 / p99",
-                "that stream, Gb/s",
-                "memory at rest, MB",
-                "under load",
-                "at most",
-                "first answer, ms",
-            ],
-        );
-        for Identity { label, .. } in &self.report.contestants {
-            let ping = |is_loaded| {
-                pair(
-                    self.ping(label, is_loaded, |run| Some(run.p50_milliseconds)),
-                    self.ping(label, is_loaded, |run| Some(run.p99_milliseconds)),
-                )
-            };
-            let memory = |value: fn(&MemoryFigures) -> u64| {
-                let megabytes =
-                    |run: &MemoryFigures| Some(value(run)).filter(|bytes| *bytes > 0).map(|b| b as f64 / 1e6);
-                number(series(&self.report.runs.memory, self.wire, label, megabytes).median())
-            };
-            let start = series(&self.report.runs.start, self.wire, label, |run| Some(run.first_answer_milliseconds));
-            table.row(vec![
-                label.clone(),
-                ping(false),
-                ping(true),
-                number(self.ping(label, true, |run| run.stream_gigabits_per_second)),
-                memory(|run| run.at_rest_bytes),
-                memory(|run| run.under_load_bytes),
-                memory(|run| run.peak_bytes),
-                number(start.median()),
-            ]);
-        }
-        "Round trips, idle and beside one TCP stream in the same direction; what the larger daemon holds (VmRSS, VmHWM);\n\
-         from the start of the second daemon, all files being there, to the first answered ping.\n\n"
-            .to_owned()
-            + &table.to_markdown()
-    }
-
-    fn tcp(&self, label: &str, streams: u32, direction: Direction, value: impl Fn(&TcpFigures) -> f64) -> Option<f64> {
-        let its = |run: &TcpFigures| (run.streams == streams && run.direction == direction).then(|| value(run));
-        series(&self.report.runs.tcp, self.wire, label, its).median()
-    }
-
-    fn udp(&self, label: &str, payload: u32, value: impl Fn(&UdpFigures) -> f64) -> Option<f64> {
-        let its = |run: &UdpFigures| (run.payload_bytes == payload).then(|| value(run));
-        series(&self.report.runs.udp, self.wire, label, its).median()
-    }
-
-    fn ping(&self, label: &str, is_loaded: bool, value: impl Fn(&PingFigures) -> Option<f64>) -> Option<f64> {
-        let its = |run: &PingFigures| if run.is_loaded == is_loaded { value(run) } else { None };
-        series(&self.report.runs.ping, self.wire, label, its).median()
-    }
+fn row(name: &str, cells: impl IntoIterator<Item = String>) -> Vec<String> {
+    [name.to_owned()].into_iter().chain(cells).collect()
 }
 
 fn cryptography(report: &Report) -> String {
@@ -184,7 +76,7 @@ fn cryptography(report: &Report) -> String {
     let mut table = Table::new(1, &["", "seal, ns a packet", "open, ns a packet", "CPU s/GB"]);
     for (name, cost) in [("ChaCha20-Poly1305", aead.chacha20_poly1305), ("AES-256-GCM", aead.aes_256_gcm)] {
         let figures = [cost.seal_nanoseconds_per_packet, cost.open_nanoseconds_per_packet, cost.cpu_seconds_per_gb];
-        table.row([name.to_owned()].into_iter().chain(figures.map(|figure| number(Some(figure)))).collect());
+        table.row(row(name, figures.map(|figure| number(Some(figure)))));
     }
     let bound = report.bound_gigabits_per_second.map_or(String::new(), |bound| {
         let cores = report.machine.cores;
@@ -208,7 +100,7 @@ fn latency(report: &Report) -> String {
         let trips = [veth, copier, overlay];
         let cells = trips.map(|trip| pair(Some(trip.p50_microseconds), Some(trip.p99_microseconds)));
         let rest = [number(Some(*ratio)), format!("{least} to {most}"), overlay.lost.to_string()];
-        table.row([protocol.to_owned()].into_iter().chain(cells).chain(rest).collect());
+        table.row(row(protocol, cells.into_iter().chain(rest)));
     }
     format!(
         "\n## A request and its response\n\n{} bytes each, one under way at a time, {} in each of {} rounds; beside a copier\n\
@@ -237,7 +129,7 @@ fn scale(report: &Report) -> String {
             resident_after_status_bytes as f64 / 1e6,
             crowd.further_peer_bytes / 1024.0,
         ];
-        table.row([kind.to_owned()].into_iter().chain(figures.map(|figure| number(Some(figure)))).collect());
+        table.row(row(kind, figures.map(|figure| number(Some(figure)))));
     }
     format!(
         "\n## {} configured peers\n\nWith one peer a daemon holds {} MB.\n\n{}",
@@ -261,7 +153,7 @@ fn fairness(report: &Report) -> String {
             sharing.least_share_of_mean,
             sharing.gigabits_per_second,
         ];
-        table.row([name.to_owned()].into_iter().chain(figures.map(|figure| number(Some(figure)))).collect());
+        table.row(row(name, figures.map(|figure| number(Some(figure)))));
     }
     format!("\n## {} TCP streams at once, {} s\n\n{}", fairness.streams, fairness.seconds, table.to_markdown())
 }

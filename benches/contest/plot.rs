@@ -10,9 +10,9 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::contestant::Role;
+use super::contestant::{Identity, Role};
 use super::report::Report;
-use super::rounds::series;
+use super::runs::Who;
 use super::settings::Wire;
 use super::table::number;
 use super::tcp::{Direction, TcpFigures};
@@ -20,7 +20,7 @@ use super::udp;
 
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// The value of a contestant on a wire.
-type Value<'a> = Box<dyn Fn(Wire, &str) -> Option<f64> + 'a>;
+type Value<'a> = Box<dyn Fn(Who<'_>) -> Option<f64> + 'a>;
 type Drawn = Result<(), Box<dyn Error>>;
 
 const WIDTH: u32 = 1200;
@@ -43,9 +43,8 @@ const OUR_BARS: [RGBColor; 2] = [RGBColor(200, 85, 45), RGBColor(236, 164, 130)]
 /// Draws it into an SVG file.
 pub(crate) fn draw(path: &Path, report: &Report) -> Drawn {
     let figures = figures(report);
-    let tunnels = report.contestants.iter().filter(|contestant| contestant.role != Role::Veth).count();
     let panels_down = figures.len().div_ceil(PANELS_ACROSS);
-    let panel_height = TOP.unsigned_abs() + ROW.unsigned_abs() * u32::try_from(tunnels)? + 14;
+    let panel_height = TOP.unsigned_abs() + ROW.unsigned_abs() * u32::try_from(tunnels(report).count())? + 14;
     let root = SVGBackend::new(path, (WIDTH, HEAD + panel_height * u32::try_from(panels_down)?)).into_drawing_area();
     root.fill(&WHITE)?;
     let (head, rest) = root.split_vertically(HEAD);
@@ -57,8 +56,9 @@ pub(crate) fn draw(path: &Path, report: &Report) -> Drawn {
     Ok(())
 }
 
-fn figures(report: &Report) -> [(&'static str, Value<'_>); 6] {
+fn figures(report: &Report) -> Vec<(&'static str, Value<'_>)> {
     let runs = &report.runs;
+<<<<<<< HEAD
     let tcp = |streams: u32, value: fn(&TcpFigures) -> f64| -> Value<'_> {
         let its =
             move |run: &TcpFigures| (run.streams == streams && run.direction == Direction::Forward).then(|| value(run));
@@ -75,10 +75,20 @@ fn figures(report: &Report) -> [(&'static str, Value<'_>); 6] {
     let memory: Value<'_> =
         Box::new(|wire, label| series(&runs.memory, wire, label, |run| Some(run.peak_bytes as f64 / 1e6)).median());
     [
+=======
+    let [small, _] = udp::PAYLOADS;
+    let tcp = |streams, value: fn(&TcpFigures) -> f64| -> Value<'_> {
+        Box::new(move |who| runs.tcp(who, streams, Direction::Forward, value).median())
+    };
+    let udp: Value<'_> = Box::new(move |who| runs.udp(who, small, |run| run.kilopackets_per_second).median());
+    let ping: Value<'_> = Box::new(|who| runs.ping(who, true, |run| run.p99_milliseconds).median());
+    let memory: Value<'_> = Box::new(|who| runs.memory(who, |run| run.peak_bytes).median());
+    vec![
+>>>>>>> bench
         ("TCP, one stream, Gb/s", tcp(1, |run| run.gigabits_per_second)),
         ("TCP, eight streams, Gb/s", tcp(8, |run| run.gigabits_per_second)),
         ("CPU of both daemons, s/GB (less is better)", tcp(1, |run| run.daemon_cpu_seconds_per_gb)),
-        ("UDP, 64 bytes, one flow, kpps", small),
+        ("UDP, 64 bytes, one flow, kpps", udp),
         ("ping beside a TCP stream, p99, ms (less is better)", ping),
         ("memory at most, MB (less is better)", memory),
     ]
@@ -87,35 +97,40 @@ fn figures(report: &Report) -> [(&'static str, Value<'_>); 6] {
 fn title(head: &Panel<'_>, report: &Report) -> Drawn {
     let machine = &report.machine;
     let text = format!("make bench, {}: {}, {} cores, {}", report.date, machine.cpu, machine.cores, machine.kernel);
-    write(head, &text, (20, 24), 18, HPos::Left)?;
+    write(head, &text, (20, 24), 22, HPos::Left)?;
     let mut left = 20;
     for (wire, color) in Wire::ALL.into_iter().zip(BARS) {
         head.draw(&Rectangle::new([(left, 44), (left + 22, 44 + BAR)], color.filled()))?;
-        write(head, wire.title(), (left + 30, 44 + BAR / 2), 13, HPos::Left)?;
+        write(head, wire.title(), (left + 30, 44 + BAR / 2), 16, HPos::Left)?;
         left += 180;
     }
     Ok(())
 }
 
 fn bars(panel: &Panel<'_>, report: &Report, name: &str, value: &Value<'_>) -> Drawn {
-    write(panel, name, (20, TOP / 2), 15, HPos::Left)?;
-    let tunnels: Vec<_> = report.contestants.iter().filter(|contestant| contestant.role != Role::Veth).collect();
-    let all = tunnels.iter().flat_map(|contestant| Wire::ALL.map(|wire| value(wire, &contestant.label)));
-    let longest = all.flatten().fold(f64::MIN_POSITIVE, f64::max);
+    write(panel, name, (20, TOP / 2), 18, HPos::Left)?;
+    let values = |contestant: &str| Wire::ALL.map(|wire| value(Who { contestant, wire }));
+    let rows: Vec<_> = tunnels(report).map(|one| (one, values(&one.label))).collect();
+    let longest = rows.iter().flat_map(|(_, values)| values).flatten().copied().fold(f64::MIN_POSITIVE, f64::max);
     let room = f64::from(i32::try_from(panel.dim_in_pixel().0)? - LEFT - RIGHT);
-    for (contestant, top) in tunnels.iter().zip((TOP..).step_by(ROW.unsigned_abs() as usize)) {
-        write(panel, &contestant.label, (LEFT - 8, top + BAR), 13, HPos::Right)?;
+    let mut top = TOP;
+    for (contestant, values) in rows.iter().filter(|(_, values)| values.iter().any(Option::is_some)) {
+        write(panel, &contestant.label, (LEFT - 8, top + BAR), 16, HPos::Right)?;
         let is_ours = matches!(contestant.role, Role::Overlay | Role::OverlayVariant);
-        for (wire, (top, color)) in
-            Wire::ALL.into_iter().zip([top, top + BAR].into_iter().zip(if is_ours { OUR_BARS } else { BARS }))
-        {
-            let Some(value) = value(wire, &contestant.label) else { continue };
+        let colors = if is_ours { OUR_BARS } else { BARS };
+        for ((value, color), top) in values.iter().zip(colors).zip([top, top + BAR]) {
+            let Some(value) = value else { continue };
             let end = LEFT + (value / longest * room).round() as i32;
             panel.draw(&Rectangle::new([(LEFT, top), (end, top + BAR)], color.filled()))?;
-            write(panel, &number(Some(value)), (end + 6, top + BAR / 2 + 1), 11, HPos::Left)?;
+            write(panel, &number(Some(*value)), (end + 6, top + BAR / 2 + 1), 14, HPos::Left)?;
         }
+        top += ROW;
     }
     Ok(())
+}
+
+fn tunnels(report: &Report) -> impl Iterator<Item = &Identity> {
+    report.contestants.iter().filter(|contestant| contestant.role != Role::Veth)
 }
 
 /// Text whose middle line goes through this point.

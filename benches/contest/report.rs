@@ -8,7 +8,7 @@ use super::contestant::Identity;
 use super::fairness::FairnessFigures;
 use super::latency::LatencyFigures;
 use super::machine::Machine;
-use super::rounds::Runs;
+use super::runs::Runs;
 use super::scale::ScaleFigures;
 use super::settings::Settings;
 

@@ -5,51 +5,14 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
-use super::aead::{self, AeadFigures};
 use super::attempt::{Failure, attempt};
 use super::contestant::{Contestant, Role};
-use super::memory::MemoryFigures;
 use super::ping::PingFigures;
-use super::series::Series;
+use super::runs::{Run, Runs, StartFigures};
 use super::settings::{Measure, Settings, Wire};
 use super::standing::Standing;
-use super::tcp::{Direction, TcpFigures};
-use super::udp::UdpFigures;
-use super::{memory, ping, tcp, udp};
-
-/// Everything that the rounds brought.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Runs {
-    pub(crate) start: Vec<Run<StartFigures>>,
-    pub(crate) tcp: Vec<Run<TcpFigures>>,
-    pub(crate) udp: Vec<Run<UdpFigures>>,
-    pub(crate) ping: Vec<Run<PingFigures>>,
-    pub(crate) memory: Vec<Run<MemoryFigures>>,
-    /// The AEAD alone, in each round.
-    pub(crate) aead: Vec<AeadFigures>,
-    #[serde(skip)]
-    pub(crate) failures: Vec<Failure>,
-}
-
-/// What one contestant did once.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Run<F> {
-    /// From 0.
-    pub(crate) round: u32,
-    pub(crate) wire: Wire,
-    pub(crate) contestant: String,
-    #[serde(flatten)]
-    pub(crate) figures: F,
-}
-
-/// How soon it carried.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct StartFigures {
-    /// From the start of the second daemon to the first answered ping.
-    pub(crate) first_answer_milliseconds: f64,
-}
+use super::tcp::Direction;
+use super::{aead, memory, ping, tcp, udp};
 
 /// One run of one measure.
 #[derive(Clone, Copy, Debug)]
@@ -77,26 +40,21 @@ struct Lap<'a> {
     round: u32,
     wire: Wire,
     runs: &'a mut Runs,
+    failures: &'a mut Vec<Failure>,
 }
 
 /// Does all of it.
-pub(crate) fn measure(settings: &Settings, contestants: &[Contestant]) -> Runs {
+pub(crate) fn measure(settings: &Settings, contestants: &[Contestant], failures: &mut Vec<Failure>) -> Runs {
     let mut runs = Runs::default();
     for round in 0..settings.rounds {
         if settings.wants(Measure::Aead) {
             runs.aead.push(aead::measure());
         }
         for wire in Wire::ALL.into_iter().filter(|wire| settings.wants_wire(*wire)) {
-            Lap { settings, round, wire, runs: &mut runs }.run(contestants);
+            Lap { settings, round, wire, runs: &mut runs, failures }.run(contestants);
         }
     }
     runs
-}
-
-/// The figures of one contestant on one wire, where it has them.
-pub(crate) fn series<F>(runs: &[Run<F>], wire: Wire, contestant: &str, value: impl Fn(&F) -> Option<f64>) -> Series {
-    let its = runs.iter().filter(|run| run.wire == wire && run.contestant == contestant);
-    Series::new(its.filter_map(|run| Some((run.round, value(&run.figures)?))))
 }
 
 impl Lap<'_> {
@@ -170,7 +128,7 @@ impl Lap<'_> {
     fn still_stands(&mut self, contestant: &Contestant, standing: &Standing) -> bool {
         let ended = standing.pids.iter().find(|pid| !Path::new("/proc").join(pid.to_string()).exists());
         if ended.is_some() {
-            self.note_failure(contestant, "stand", "a daemon has ended".into());
+            self.note_failure(contestant, "stand", format!("a daemon has ended: {}", standing.last_words()));
         }
         ended.is_none()
     }
@@ -182,7 +140,7 @@ impl Lap<'_> {
 
     fn note_failure(&mut self, contestant: &Contestant, step: &str, reason: String) {
         self.say(step, contestant, &format!("failed: {reason}"));
-        self.runs.failures.push(Failure {
+        self.failures.push(Failure {
             contestant: contestant.label.clone(),
             step: step.into(),
             round: Some(self.round),

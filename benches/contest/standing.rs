@@ -9,7 +9,7 @@ use crate::lab::{Pair, Process};
 /// Two hosts that reach each other through a contestant. Dropped, it is taken away.
 pub(crate) struct Standing {
     /// Killed first.
-    _daemons: Vec<Process>,
+    daemons: Vec<Process>,
     /// Of both daemons, also of one that went to the background.
     pub(crate) pids: Vec<u32>,
     /// What host `a` sends to.
@@ -35,7 +35,17 @@ impl Standing {
         };
         let pids = [of(&pair.a), of(&pair.b)].concat();
         let memory_at_rest = memory::resident(&pids);
-        Self { _daemons: daemons, pids, far, start, memory_at_rest, memory_under_load: Cell::new(0), pair }
+        Self { daemons, pids, far, start, memory_at_rest, memory_under_load: Cell::new(0), pair }
+    }
+
+    /// What the daemons have said last.
+    pub(crate) fn last_words(&self) -> String {
+        let last = |daemon: &Process| {
+            let text = daemon.stdout() + &daemon.stderr();
+            let lines: Vec<_> = text.lines().collect();
+            lines[lines.len().saturating_sub(3)..].join(" ")
+        };
+        self.daemons.iter().map(last).collect::<Vec<_>>().join("; ")
     }
 
     /// Notes what the daemons hold at this moment of a load.

@@ -13,7 +13,7 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(scheduling: &'static str) -> Rc<dyn Tunnel> {
+    pub(super) fn with_scheduling(scheduling: &'static str) -> Rc<dyn Tunnel> {
         Rc::new(Self { scheduling })
     }
 }

@@ -1,0 +1,144 @@
+//! What all contestants did on one wire: how much they carry, how long one waits, what the scheduling classes change.
+
+use super::row;
+use crate::contest::contestant::{Identity, Role};
+use crate::contest::report::Report;
+use crate::contest::runs::Who;
+use crate::contest::series::Series;
+use crate::contest::settings::Wire;
+use crate::contest::table::{Table, number, pair};
+use crate::contest::tcp::Direction;
+use crate::contest::udp;
+
+/// Title and tables.
+pub(super) fn section(report: &Report, wire: Wire) -> String {
+    let figures = Figures { report, wire };
+    let (rates, waiting, scheduling) = (figures.rates(), figures.waiting(), figures.scheduling());
+    format!("\n## {}\n\n{rates}\n{waiting}{scheduling}", wire.title())
+}
+
+/// The contestants on one wire.
+struct Figures<'a> {
+    report: &'a Report,
+    wire: Wire,
+}
+
+impl Figures<'_> {
+    fn rates(&self) -> String {
+        let head = [
+            "",
+            "TCP 1, Gb/s",
+            "reverse",
+            "TCP 8, Gb/s",
+            "reverse",
+            "UDP 64 B, kpps",
+            "lost, %",
+            "UDP 1372 B, Gb/s",
+            "lost, %",
+            "CPU s/GB, daemons",
+            "machine",
+        ];
+        let mut table = Table::new(1, &head);
+        let [small, large] = udp::PAYLOADS;
+        for who in self.everyone() {
+            let runs = &self.report.runs;
+            let rate = |streams, direction| runs.tcp(who, streams, direction, |run| run.gigabits_per_second);
+            let figures = [
+                rate(1, Direction::Forward),
+                rate(1, Direction::Reverse),
+                rate(8, Direction::Forward),
+                rate(8, Direction::Reverse),
+                runs.udp(who, small, |run| run.kilopackets_per_second),
+                runs.udp(who, small, |run| run.lost_percent),
+                runs.udp(who, large, |run| run.gigabits_per_second),
+                runs.udp(who, large, |run| run.lost_percent),
+                runs.one_stream(who, |run| run.daemon_cpu_seconds_per_gb),
+                runs.one_stream(who, |run| run.machine_cpu_seconds_per_gb),
+            ];
+            table.row(row(who.contestant, figures.map(|figure| number(figure.median()))));
+        }
+        "TCP with one stream and with eight, from the host whose daemon came last (forward) and towards it; UDP sent as\n\
+         fast as the sender can, payload and datagrams that arrived; CPU time during the one stream forward.\n\n"
+            .to_owned()
+            + &table.to_markdown()
+    }
+
+    fn waiting(&self) -> String {
+        let head = [
+            "",
+            "ping idle, ms p50 / p99",
+            "beside TCP, ms p50 / p99",
+            "that stream, Gb/s",
+            "memory at rest, MB",
+            "under load",
+            "at most",
+            "first answer, ms",
+        ];
+        let mut table = Table::new(1, &head);
+        for who in self.everyone() {
+            let runs = &self.report.runs;
+            let ping = |is_loaded| {
+                let p50 = runs.ping(who, is_loaded, |run| run.p50_milliseconds);
+                pair(p50.median(), runs.ping(who, is_loaded, |run| run.p99_milliseconds).median())
+            };
+            let figures = [
+                runs.stream_beside_ping(who),
+                runs.memory(who, |run| run.at_rest_bytes),
+                runs.memory(who, |run| run.under_load_bytes),
+                runs.memory(who, |run| run.peak_bytes),
+                runs.first_answer(who),
+            ];
+            let figures = figures.map(|figure| number(figure.median()));
+            table.row(row(who.contestant, [ping(false), ping(true)].into_iter().chain(figures)));
+        }
+        "Round trips, idle and beside one TCP stream in the same direction; what the larger daemon holds (VmRSS, VmHWM);\n\
+         from the start of the second daemon, all files being there, to the first answered ping.\n\n"
+            .to_owned()
+            + &table.to_markdown()
+    }
+
+    /// What the scheduling classes bring and cost, against ours as it comes.
+    fn scheduling(&self) -> String {
+        let head = [
+            "",
+            "beside TCP, p50 / p99",
+            "that stream",
+            "TCP 1",
+            "UDP 64 B",
+            "CPU for each GB, daemons",
+            "CPU for each GB, machine",
+        ];
+        let mut table = Table::new(1, &head);
+        let variants = self.report.contestants.iter().filter(|one| one.role == Role::OverlayVariant);
+        for Identity { label, .. } in variants.clone() {
+            let runs = &self.report.runs;
+            let times = |of: &dyn Fn(Who<'_>) -> Series| {
+                let [variant, ours] =
+                    [label.as_str(), "overlay"].map(|contestant| of(Who { contestant, wire: self.wire }));
+                variant.over(&ours).median()
+            };
+            let [small, _] = udp::PAYLOADS;
+            let p50 = times(&|who| runs.ping(who, true, |run| run.p50_milliseconds));
+            let p99 = times(&|who| runs.ping(who, true, |run| run.p99_milliseconds));
+            let figures = [
+                times(&|who| runs.stream_beside_ping(who)),
+                times(&|who| runs.one_stream(who, |run| run.gigabits_per_second)),
+                times(&|who| runs.udp(who, small, |run| run.kilopackets_per_second)),
+                times(&|who| runs.one_stream(who, |run| run.daemon_cpu_seconds_per_gb)),
+                times(&|who| runs.one_stream(who, |run| run.machine_cpu_seconds_per_gb)),
+            ];
+            table.row(row(label, [pair(p50, p99)].into_iter().chain(figures.map(number))));
+        }
+        if variants.count() == 0 {
+            return String::new();
+        }
+        format!(
+            "\nWhat a scheduling class brings and costs, as multiples of ours without one.\n\n{}",
+            table.to_markdown()
+        )
+    }
+
+    fn everyone(&self) -> impl Iterator<Item = Who<'_>> {
+        self.report.contestants.iter().map(|contestant| Who { contestant: &contestant.label, wire: self.wire })
+    }
+}

@@ -1,0 +1,95 @@
+//! Every run of every round, and the figures that tables and comparisons take from them.
+
+use serde::Serialize;
+
+use super::aead::AeadFigures;
+use super::memory::MemoryFigures;
+use super::ping::PingFigures;
+use super::series::Series;
+use super::settings::Wire;
+use super::tcp::{Direction, TcpFigures};
+use super::udp::UdpFigures;
+
+/// Everything that the rounds brought.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Runs {
+    pub(crate) start: Vec<Run<StartFigures>>,
+    pub(crate) tcp: Vec<Run<TcpFigures>>,
+    pub(crate) udp: Vec<Run<UdpFigures>>,
+    pub(crate) ping: Vec<Run<PingFigures>>,
+    pub(crate) memory: Vec<Run<MemoryFigures>>,
+    /// The AEAD alone, once in each round.
+    pub(crate) aead: Vec<AeadFigures>,
+}
+
+/// What one contestant did once.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Run<F> {
+    /// From 0.
+    pub(crate) round: u32,
+    pub(crate) wire: Wire,
+    pub(crate) contestant: String,
+    #[serde(flatten)]
+    pub(crate) figures: F,
+}
+
+/// How soon it carried.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct StartFigures {
+    /// From the start of the second daemon to the first answered ping.
+    pub(crate) first_answer_milliseconds: f64,
+}
+
+/// A contestant on a wire: whose figures are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Who<'a> {
+    pub(crate) contestant: &'a str,
+    pub(crate) wire: Wire,
+}
+
+impl Runs {
+    /// Of runs with so many streams that way.
+    pub(crate) fn tcp(&self, who: Who<'_>, streams: u32, way: Direction, value: fn(&TcpFigures) -> f64) -> Series {
+        series(&self.tcp, who, |run| (run.streams == streams && run.direction == way).then(|| value(run)))
+    }
+
+    /// Of the run that most comparisons are about: one stream, forward.
+    pub(crate) fn one_stream(&self, who: Who<'_>, value: fn(&TcpFigures) -> f64) -> Series {
+        self.tcp(who, 1, Direction::Forward, value)
+    }
+
+    /// Of runs with this payload.
+    pub(crate) fn udp(&self, who: Who<'_>, payload_bytes: u32, value: fn(&UdpFigures) -> f64) -> Series {
+        series(&self.udp, who, |run| (run.payload_bytes == payload_bytes).then(|| value(run)))
+    }
+
+    /// Of echoes on an idle tunnel, or beside a stream.
+    pub(crate) fn ping(&self, who: Who<'_>, is_loaded: bool, value: fn(&PingFigures) -> f64) -> Series {
+        series(&self.ping, who, |run| (run.is_loaded == is_loaded).then(|| value(run)))
+    }
+
+    /// The rate of the stream beside which echoes were sent, in Gb/s.
+    pub(crate) fn stream_beside_ping(&self, who: Who<'_>) -> Series {
+        series(&self.ping, who, |run| run.stream_gigabits_per_second)
+    }
+
+    /// In MB; without those who hold nothing.
+    pub(crate) fn memory(&self, who: Who<'_>, value: fn(&MemoryFigures) -> u64) -> Series {
+        series(&self.memory, who, |run| Some(value(run)).filter(|bytes| *bytes > 0).map(|bytes| bytes as f64 / 1e6))
+    }
+
+    /// In milliseconds.
+    pub(crate) fn first_answer(&self, who: Who<'_>) -> Series {
+        series(&self.start, who, |run| Some(run.first_answer_milliseconds))
+    }
+
+    /// One seal and one open of WireGuard's AEAD, in CPU seconds for each GB.
+    pub(crate) fn aead(&self) -> Series {
+        Series::new((0..).zip(self.aead.iter().map(|aead| aead.chacha20_poly1305.cpu_seconds_per_gb)))
+    }
+}
+
+fn series<F>(runs: &[Run<F>], who: Who<'_>, value: impl Fn(&F) -> Option<f64>) -> Series {
+    let its = runs.iter().filter(|run| run.wire == who.wire && run.contestant == who.contestant);
+    Series::new(its.filter_map(|run| Some((run.round, value(&run.figures)?))))
+}
