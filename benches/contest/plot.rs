@@ -58,24 +58,6 @@ pub(crate) fn draw(path: &Path, report: &Report) -> Drawn {
 
 fn figures(report: &Report) -> Vec<(&'static str, Value<'_>)> {
     let runs = &report.runs;
-<<<<<<< HEAD
-    let tcp = |streams: u32, value: fn(&TcpFigures) -> f64| -> Value<'_> {
-        let its =
-            move |run: &TcpFigures| (run.streams == streams && run.direction == Direction::Forward).then(|| value(run));
-        Box::new(move |wire, label| series(&runs.tcp, wire, label, its).median())
-    };
-    let small: Value<'_> = Box::new(|wire, label| {
-        let [small, _] = udp::PAYLOADS;
-        series(&runs.udp, wire, label, |run| (run.payload_bytes == small).then_some(run.kilopackets_per_second))
-            .median()
-    });
-    let ping: Value<'_> = Box::new(|wire, label| {
-        series(&runs.ping, wire, label, |run| run.is_loaded.then_some(run.p99_milliseconds)).median()
-    });
-    let memory: Value<'_> =
-        Box::new(|wire, label| series(&runs.memory, wire, label, |run| Some(run.peak_bytes as f64 / 1e6)).median());
-    [
-=======
     let [small, _] = udp::PAYLOADS;
     let tcp = |streams, value: fn(&TcpFigures) -> f64| -> Value<'_> {
         Box::new(move |who| runs.tcp(who, streams, Direction::Forward, value).median())
@@ -84,7 +66,6 @@ fn figures(report: &Report) -> Vec<(&'static str, Value<'_>)> {
     let ping: Value<'_> = Box::new(|who| runs.ping(who, true, |run| run.p99_milliseconds).median());
     let memory: Value<'_> = Box::new(|who| runs.memory(who, |run| run.peak_bytes).median());
     vec![
->>>>>>> bench
         ("TCP, one stream, Gb/s", tcp(1, |run| run.gigabits_per_second)),
         ("TCP, eight streams, Gb/s", tcp(8, |run| run.gigabits_per_second)),
         ("CPU of both daemons, s/GB (less is better)", tcp(1, |run| run.daemon_cpu_seconds_per_gb)),
