@@ -25,6 +25,12 @@ use crate::failure::{ExitKind, Failure};
 /// Priority of the kernel's rule for the main table.
 const MAIN_RULE: u32 = 32766;
 
+/// Packets and super-packets that wait for the engine at most. At a TUN the kernel cannot hold a sender back: what does not
+/// fit is dropped. With 64 TCP streams at 5 Gbit/s a queue of 128 lost more than one in ten, for a loaded ping of 8 ms in
+/// place of 12; 256 lost 2 to 4 in 100 and gained nothing in the median; 500 lose next to nothing, as receive windows end
+/// before the queue does. 1,000 changed nothing more, and datagrams that no window holds back would wait twice as long.
+const TUN_QUEUE_LEN: u32 = 500;
+
 /// What this daemon has added to the host around its TUN.
 #[derive(Debug)]
 pub struct Host {
@@ -142,6 +148,9 @@ impl Host {
         {
             // The kernel gives it a link-local address then, which does no harm.
             tracing::debug!(%error, "addr_gen_mode");
+        }
+        if let Err(error) = netlink.set_tx_queue_len(self.index, TUN_QUEUE_LEN).await {
+            tracing::warn!(%error, "the queue of `{}` keeps the kernel's length", self.interface);
         }
         let wanted = self.plan(netlink, config, mtu).await?;
         self.converge(netlink, journal, wanted).await

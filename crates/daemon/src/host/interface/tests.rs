@@ -45,6 +45,20 @@ fn lines(text: &str) -> Vec<&str> {
 }
 
 #[test]
+fn the_queue_before_tun_has_our_length_whatever_this_kernel_begins_with() {
+    run(|| async {
+        let world = World::new().await;
+        let mut journal = Journal::begin(&world.runtime).expect("writable");
+        let tun = Tun::create("ovt0", false).expect("a TUN");
+        ip("link set ovt0 txqueuelen 7");
+        let config = config(&["10.77.0.1/24"], &[], "");
+        let _host = Host::bring_up(&world.netlink, &mut journal, &tun, &config, 1400).await.expect("it comes up");
+        let link = ip("link show dev ovt0");
+        assert!(link.contains("qlen 500"), "{link}");
+    });
+}
+
+#[test]
 fn what_was_brought_up_is_there_and_all_of_it_is_gone_afterwards() {
     run(|| async {
         let before = everything();
