@@ -38,9 +38,9 @@ const RECEIVES_A_TURN: usize = 4;
 /// Packets read from TUN before others get their turn, and their bytes: eight super-packets.
 const TUN_READS_A_TURN: usize = 64;
 const TUN_BYTES_A_TURN: usize = 8 * 65_536;
-/// What came in is carried away when it is this much: two super-packets, so that the datagrams of one that came in two trains
-/// go to TUN in one write, and little enough to lie in the cache still.
-const CARRY_AT: usize = 2 * 65_536;
+/// What came in is carried away when it is this much: some super-packets, so that the datagrams of one that came in two
+/// trains go to TUN in one write, and little enough to lie in the cache still.
+const CARRY_AT: usize = 4 * 65_536;
 /// Merged events are offered to control this often.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// The largest frame that TUN delivers.

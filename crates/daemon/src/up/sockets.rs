@@ -8,7 +8,7 @@ use crate::failure::{ExitKind, Failure};
 
 /// Bytes asked for as buffer of each UDP socket in each direction, in truth twice that: the kernel doubles it for its own
 /// bookkeeping. It is what arrives while the engine does not get a CPU. With 1 MiB every run lost datagrams, with 3.5 some
-/// did, with 7 none, at 8 and at 64 TCP streams and 5 Gbit/s; 16 changed nothing more, neither loss nor a loaded ping.
+/// did, with 7 hardly any, at 8 and at 64 TCP streams and 5 Gbit/s; 16 changed nothing more, neither loss nor a loaded ping.
 const SOCKET_BUFFER: usize = 7 << 20;
 
 /// One socket for each family that the host has, on one port.
