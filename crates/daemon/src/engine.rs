@@ -145,7 +145,7 @@ impl Engine {
         }
     }
 
-    /// Ends the thread and waits for it; TUN and sockets are closed then.
+    /// Ends the thread and waits for it; TUN is closed then, and so are the sockets that nobody watches.
     pub async fn stop(mut self) {
         let _ = self.requests.send(Request::Stop).await;
         self.waker.wake();
