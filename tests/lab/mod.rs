@@ -32,7 +32,6 @@ pub use host::Host;
 pub use overlay::Overlay;
 pub use process::{Finished, Process};
 pub use stock::Stock;
-pub use streams::Streams;
 pub use wait::{SHORTLY, within};
 pub use world::{A, B, Outside, Pair, Star};
 

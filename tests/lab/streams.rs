@@ -13,8 +13,26 @@ use super::process::Process;
 /// Beyond the time it was asked to run: connecting, and fetching the far end's results through a full tunnel.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where streams come from: the host that sends, the address at which it is reached, and a TCP port there.
-pub type Source<'a> = (&'a Host, &'a str, u16);
+/// Streams to be started.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'a> {
+    /// Who sends.
+    pub sender: &'a Host,
+    /// Where the receiver reaches the sender.
+    pub address: &'a str,
+    /// A TCP port of the sender.
+    pub port: u16,
+    /// Who receives.
+    pub receiver: &'a Host,
+    /// How many, at most 128.
+    pub streams: u32,
+    /// For how long.
+    pub seconds: u32,
+    /// From one look to the next, 100 ms or more.
+    pub interval: Duration,
+    /// `None`: what this machine does by default.
+    pub congestion_control: Option<&'a str>,
+}
 
 /// Streams under way.
 #[derive(Debug)]
@@ -40,18 +58,22 @@ pub struct Interval {
     pub bytes: Vec<u64>,
 }
 
-impl Streams {
-    /// Starts `count` streams, at most 128, towards `receiver`, which looks at them every `interval`, 100 ms or more.
+impl Load<'_> {
+    /// Starts them.
     #[track_caller]
-    pub fn start(source: Source<'_>, receiver: &Host, count: u32, seconds: u32, interval: Duration) -> Streams {
-        let (sender, address, port) = source;
+    pub fn start(self) -> Streams {
+        let Load { sender, address, port, receiver, streams, seconds, .. } = self;
         let server = sender.spawn(format!("iperf3 -s -1 -p {port}"));
         sender.wait_for_listener(port);
-        let every = interval.as_secs_f64();
-        let client = receiver.spawn(format!("iperf3 -J -R -c {address} -p {port} -P {count} -t {seconds} -i {every}"));
-        Streams { client, _server: server, limit: Duration::from_secs(seconds.into()) + PATIENCE }
+        let every = self.interval.as_secs_f64();
+        let how = self.congestion_control.map(|name| format!("-C {name}")).unwrap_or_default();
+        let line = format!("iperf3 -J -R -c {address} -p {port} -P {streams} -t {seconds} -i {every} {how}");
+        let limit = Duration::from_secs(seconds.into()) + PATIENCE;
+        Streams { client: receiver.spawn(line), _server: server, limit }
     }
+}
 
+impl Streams {
     /// Whether they have ended, one way or the other.
     pub fn have_ended(&mut self) -> bool {
         self.client.ended().is_some()
