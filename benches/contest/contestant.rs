@@ -18,7 +18,7 @@ use self::nebula::Nebula;
 use self::overlay::Overlay;
 use self::wireguard::WireGuard;
 use super::settings::Wire;
-use super::standing::Standing;
+use super::standing::{Standing, last_words};
 use super::start::answered_after;
 use crate::lab::world::Addresses;
 use crate::lab::{A, B, Host, Pair, Process};
@@ -151,8 +151,10 @@ impl Contestant {
         };
         let first = tunnel.prepare(&pair, Side::B)();
         let start = tunnel.prepare(&pair, Side::A);
-        let (second, time) = answered_after(&pair.a, B.v4, start);
-        Standing::new(pair, B.v4, vec![first, second], Some(time))
+        let (second, answered) = answered_after(&pair.a, B.v4, start);
+        let daemons = vec![first, second];
+        let time = answered.unwrap_or_else(|reason| panic!("{reason}; {}", last_words(&daemons)));
+        Standing::new(pair, B.v4, daemons, Some(time))
     }
 }
 

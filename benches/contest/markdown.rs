@@ -51,7 +51,8 @@ fn head(report: &Report) -> String {
 
 fn asked(report: &Report) -> String {
     let mut table = Table::new(2, &["figure", "asked", "seen", "least to most", "met"]);
-    for line in &report.asked {
+    // A run that was told to leave things out does not list what it left out.
+    for line in report.asked.iter().filter(|line| line.seen.is_some() || report.settings.only.is_empty()) {
         let limit = match line.limit {
             Limit::AtLeast(least) => format!("at least {least} {}", line.unit),
             Limit::AtMost(most) => format!("at most {most} {}", line.unit),

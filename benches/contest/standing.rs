@@ -40,16 +40,21 @@ impl Standing {
 
     /// What the daemons have said last.
     pub(crate) fn last_words(&self) -> String {
-        let last = |daemon: &Process| {
-            let text = daemon.stdout() + &daemon.stderr();
-            let lines: Vec<_> = text.lines().collect();
-            lines[lines.len().saturating_sub(3)..].join(" ")
-        };
-        self.daemons.iter().map(last).collect::<Vec<_>>().join("; ")
+        last_words(&self.daemons)
     }
 
     /// Notes what the daemons hold at this moment of a load.
     pub(crate) fn observe_memory(&self) {
         self.memory_under_load.set(self.memory_under_load.get().max(memory::resident(&self.pids)));
     }
+}
+
+/// What each of them has said last: three lines.
+pub(crate) fn last_words(daemons: &[Process]) -> String {
+    let last = |daemon: &Process| {
+        let text = daemon.stdout() + &daemon.stderr();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(3)..].join(" ")
+    };
+    daemons.iter().map(last).collect::<Vec<_>>().join("; ")
 }

@@ -19,11 +19,12 @@ const ECHO: Duration = Duration::from_millis(100);
 /// Who has not answered by then does not.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Does `start`, and says how long it took from then until `address` answered pings from `host`.
-///
-/// # Panics
-/// If `start` does, or if no answer comes.
-pub(crate) fn answered_after<T>(host: &Host, address: &str, start: impl FnOnce() -> T) -> (T, Duration) {
+/// Does `start`, and says how long it took from then until `address` answered pings from `host`, or why it did not.
+pub(crate) fn answered_after<T>(
+    host: &Host,
+    address: &str,
+    start: impl FnOnce() -> T,
+) -> (T, Result<Duration, String>) {
     let destination: IpAddr = address.parse().expect("an address");
     thread::scope(|scope| {
         let began = Instant::now();
@@ -45,10 +46,9 @@ pub(crate) fn answered_after<T>(host: &Host, address: &str, start: impl FnOnce()
             Err(last)
         });
         let started = start();
-        match answered.join().expect("it panics nowhere") {
-            Ok(time) => (started, time),
-            Err(reason) => panic!("no answer from {address} within {} s: {reason}", LIMIT.as_secs()),
-        }
+        let answered = answered.join().expect("it panics nowhere");
+        let why = |reason| format!("no answer from {address} within {} s: {reason}", LIMIT.as_secs());
+        (started, answered.map_err(why))
     })
 }
 

@@ -19,6 +19,21 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Without the columns in which nobody has a figure.
+    pub(crate) fn without_gaps(mut self) -> Self {
+        for column in (self.words..self.rows[0].len()).rev() {
+            if self.rows[1..].iter().all(|row| row[column] == NOTHING) {
+                self.rows.iter_mut().for_each(|row| drop(row.remove(column)));
+            }
+        }
+        self
+    }
+
+    /// Whether there are no figures.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.len() == 1 || self.rows[0].len() == self.words
+    }
+
     /// Words to the left, figures to the right.
     pub(crate) fn to_markdown(&self) -> String {
         let columns = self.rows[0].len();
@@ -38,9 +53,12 @@ impl Table {
     }
 }
 
+/// What stands for a figure that was not measured.
+const NOTHING: &str = "-";
+
 /// Three digits that matter; a dash for what was not measured.
 pub(crate) fn number(value: Option<f64>) -> String {
-    let Some(value) = value else { return "-".into() };
+    let Some(value) = value else { return NOTHING.into() };
     let digits = match value.abs() {
         99.95.. => 0,
         9.995.. => 1,
@@ -52,5 +70,5 @@ pub(crate) fn number(value: Option<f64>) -> String {
 
 /// Two figures in one cell, `0.07 / 0.30`.
 pub(crate) fn pair(first: Option<f64>, second: Option<f64>) -> String {
-    if first.is_none() && second.is_none() { "-".into() } else { format!("{} / {}", number(first), number(second)) }
+    if first.is_none() && second.is_none() { NOTHING.into() } else { format!("{} / {}", number(first), number(second)) }
 }

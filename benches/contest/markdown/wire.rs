@@ -13,8 +13,13 @@ use crate::contest::udp;
 /// Title and tables.
 pub(super) fn section(report: &Report, wire: Wire) -> String {
     let figures = Figures { report, wire };
-    let (rates, waiting, scheduling) = (figures.rates(), figures.waiting(), figures.scheduling());
-    format!("\n## {}\n\n{rates}\n{waiting}{scheduling}", wire.title())
+    format!("\n## {}\n{}{}{}", wire.title(), figures.rates(), figures.waiting(), figures.scheduling())
+}
+
+/// A table below what there is to know about it; nothing where it has no figures.
+fn explained(text: &str, table: Table) -> String {
+    let table = table.without_gaps();
+    if table.is_empty() { String::new() } else { format!("\n{text}\n\n{}", table.to_markdown()) }
 }
 
 /// The contestants on one wire.
@@ -57,10 +62,11 @@ impl Figures<'_> {
             ];
             table.row(row(who.contestant, figures.map(|figure| number(figure.median()))));
         }
-        "TCP with one stream and with eight, from the host whose daemon came last (forward) and towards it; UDP sent as\n\
-         fast as the sender can, payload and datagrams that arrived; CPU time during the one stream forward.\n\n"
-            .to_owned()
-            + &table.to_markdown()
+        explained(
+            "TCP with one stream and with eight, from the host whose daemon came last (forward) and towards it; UDP sent as\n\
+             fast as the sender can, payload and datagrams that arrived; CPU time during the one stream forward.",
+            table,
+        )
     }
 
     fn waiting(&self) -> String {
@@ -91,10 +97,11 @@ impl Figures<'_> {
             let figures = figures.map(|figure| number(figure.median()));
             table.row(row(who.contestant, [ping(false), ping(true)].into_iter().chain(figures)));
         }
-        "Round trips, idle and beside one TCP stream in the same direction; what the larger daemon holds (VmRSS, VmHWM);\n\
-         from the start of the second daemon, all files being there, to the first answered ping.\n\n"
-            .to_owned()
-            + &table.to_markdown()
+        explained(
+            "Round trips, idle and beside one TCP stream in the same direction; what the larger daemon holds (VmRSS, VmHWM);\n\
+             from the start of the second daemon, all files being there, to the first answered ping.",
+            table,
+        )
     }
 
     /// What the scheduling classes bring and cost, against ours as it comes.
@@ -110,7 +117,7 @@ impl Figures<'_> {
         ];
         let mut table = Table::new(1, &head);
         let variants = self.report.contestants.iter().filter(|one| one.role == Role::OverlayVariant);
-        for Identity { label, .. } in variants.clone() {
+        for Identity { label, .. } in variants {
             let runs = &self.report.runs;
             let times = |of: &dyn Fn(Who<'_>) -> Series| {
                 let [variant, ours] =
@@ -129,13 +136,7 @@ impl Figures<'_> {
             ];
             table.row(row(label, [pair(p50, p99)].into_iter().chain(figures.map(number))));
         }
-        if variants.count() == 0 {
-            return String::new();
-        }
-        format!(
-            "\nWhat a scheduling class brings and costs, as multiples of ours without one.\n\n{}",
-            table.to_markdown()
-        )
+        explained("What a scheduling class brings and costs, as multiples of ours without one.", table)
     }
 
     fn everyone(&self) -> impl Iterator<Item = Who<'_>> {
