@@ -24,6 +24,7 @@ pub mod tun;
 pub mod udp;
 
 mod interface;
+mod readable;
 #[cfg(test)]
 mod refusal;
 mod socket;

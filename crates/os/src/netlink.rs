@@ -6,6 +6,7 @@
 
 mod address;
 mod link;
+mod namespace;
 mod route;
 mod rule;
 
