@@ -19,6 +19,7 @@ pub mod poll;
 pub mod privileges;
 pub mod process;
 pub mod random;
+pub mod removal;
 pub mod schedule;
 pub mod tun;
 pub mod udp;
