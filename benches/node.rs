@@ -388,7 +388,7 @@ fn carry(node: &mut Node, mut send: impl FnMut(&Transmit<'_>)) {
 
 fn node(number: u8, clock: &Clock) -> Node {
     let config = NodeConfig {
-        private_key: Zeroizing::new([number; 32]),
+        private_key: Some(Zeroizing::new([number; 32])),
         addresses: vec![Ipv4Addr::new(10, 77, 0, number).into(), v6(number).into()],
         forward: false,
         mtu: MTU,

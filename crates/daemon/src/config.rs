@@ -208,7 +208,7 @@ impl Config {
     /// super-packets, `seed` is random.
     pub fn to_node(&self, mtu: u16, joins: Joins, seed: [u8; 32]) -> NodeConfig {
         NodeConfig {
-            private_key: self.interface.private_key.to_bytes(),
+            private_key: Some(self.interface.private_key.to_bytes()),
             addresses: self.addresses(),
             forward: self.interface.forward,
             mtu,

@@ -55,10 +55,10 @@ impl Node {
             return Err(DropReason::OutboundNoPeer);
         };
         let peer = self.peers.peer(id).ok_or(DropReason::OutboundNoPeer)?;
-        if peer.endpoint.is_none() {
+        if peer.endpoint.is_none() || peer.is_mute {
             self.scratch.answer_unreachable(&packet, &mut self.context, now);
             peer.stats.drops.add(1);
-            return Err(DropReason::OutboundNoEndpoint);
+            return Err(if peer.is_mute { DropReason::OutboundNoKey } else { DropReason::OutboundNoEndpoint });
         }
         if let Some(allowlist) = &mut peer.allowlist {
             allowlist.on_outbound(&packet, now);

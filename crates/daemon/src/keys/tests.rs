@@ -66,17 +66,17 @@ fn low_order_points_are_those_that_give_an_all_zero_secret() {
         for top_bit in [0, 0x80] {
             let mut point = point;
             point[31] |= top_bit;
-            assert!(is_zero(point) && is_low_order(&PeerKey(point)), "{point:02x?}");
+            assert!(is_zero(point) && PeerKey(point).is_low_order(), "{point:02x?}");
             assert_eq!(decode_public(&STANDARD.encode(point)), Err(KeyError::LowOrder));
             point[1] ^= 4;
-            assert!(!is_zero(point) && !is_low_order(&PeerKey(point)), "{point:02x?}");
+            assert!(!is_zero(point) && !PeerKey(point).is_low_order(), "{point:02x?}");
         }
     }
     // Every value from 2^255 - 19 up, of which the first two are such points again.
     for last in 0xed..=0xffu8 {
         let mut point = [0xff; 32];
         (point[0], point[31]) = (last, 0x7f);
-        assert_eq!(is_zero(point), is_low_order(&PeerKey(point)), "{last:02x}");
+        assert_eq!(is_zero(point), PeerKey(point).is_low_order(), "{last:02x}");
     }
 }
 
