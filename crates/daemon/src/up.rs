@@ -161,11 +161,7 @@ async fn start(
     let shell = Arc::new(ShellStats::default());
     note_offloads(&shell.offloads, &config, &tun, &listening.sockets);
     let view = View::new(interface_view(&config, &host, mtu, &listening.sockets), node.stats(), Arc::clone(&shell));
-    view.watch(
-        Queues::of(tun.name(), &listening.sockets).map_err(|error| {
-            Failure::new(ExitKind::Other, "cannot watch the queues of the kernel").with_cause(error)
-        })?,
-    );
+    view.watch(Queues::of(tun.name(), &listening.sockets));
     view.set_peers(peers);
     for (peer, address) in resolved {
         view.on_endpoint_resolved(peer, address);

@@ -20,6 +20,7 @@ use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats, Rule};
 use zeroize::Zeroizing;
 
 use crate::config::{self, Endpoint};
+use crate::engine::Sockets;
 use crate::offload::{Offload, Offloads};
 use crate::queues::{QueueFigures, Queues};
 use crate::shell::ShellStats;
@@ -122,6 +123,13 @@ impl View {
     /// Where the kernel is asked about queues. Once, before the engine has the sockets.
     pub fn watch(&self, queues: Queues) {
         let _ = self.queues.set(queues);
+    }
+
+    /// The engine is about to use these sockets instead of those it has.
+    pub fn follow(&self, sockets: &Sockets) {
+        if let Some(queues) = self.queues.get() {
+            queues.follow(sockets);
+        }
     }
 
     /// Our own end, after a reload.

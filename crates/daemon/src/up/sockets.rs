@@ -66,7 +66,7 @@ fn available(bound: Result<UdpSocket, BindError>, port: u16) -> Result<Option<Ud
 /// Says it once when the kernel gave clearly less than was asked for. That takes a kernel that does not let this process
 /// force it, as in a container whose administrator rights end at its own namespace.
 fn warn_of_small_buffers(sockets: &Sockets) {
-    let told = sockets.each().filter_map(|socket| socket.watch().ok()?.buffers().ok());
+    let told = sockets.each().filter_map(|socket| socket.watch().buffers().ok());
     for (direction, size, sysctl) in told.flat_map(too_small).take(1) {
         let (wanted, hint) = (2 * SOCKET_BUFFER, SOCKET_BUFFER);
         tracing::warn!(

@@ -66,7 +66,8 @@ pub(crate) fn view(peers: impl IntoIterator<Item = config::Peer>) -> Arc<View> {
 }
 
 /// The view of a daemon whose interface is the loopback device, with one socket.
-pub(crate) fn watch_loopback(view: &View) {
+#[must_use = "they are watched while they are open"]
+pub(crate) fn watch_loopback(view: &View) -> Sockets {
     let options = BindOptions {
         port: 0,
         fwmark: None,
@@ -76,7 +77,8 @@ pub(crate) fn watch_loopback(view: &View) {
         coalescing: true,
     };
     let sockets = Sockets { v4: Some(UdpSocket::bind(Family::V4, &options).expect("a port")), v6: None };
-    view.watch(Queues::of("lo", &sockets).expect("a file descriptor"));
+    view.watch(Queues::of("lo", &sockets));
+    sockets
 }
 
 /// A handshake with this peer, completed now on one clock and at this second since 1970 on the other.
@@ -223,7 +225,7 @@ fn the_json_of_status_has_its_documented_fields() {
 fn what_the_kernel_says_of_its_queues_is_shown_with_what_was_counted() {
     let view = view([]);
     assert_eq!(view.status().queues.len(), 0);
-    watch_loopback(&view);
+    let _sockets = watch_loopback(&view);
     let status = view.status();
     // The kernel doubles what is asked for.
     assert_eq!((status.queues["udp_receive_buffer_bytes"], status.queues["udp_receive_queued_bytes"]), (200_000, 0));
