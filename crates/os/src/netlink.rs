@@ -12,6 +12,7 @@ mod rule;
 
 pub use address::Address;
 pub use link::Link;
+pub(crate) use link::decode;
 pub use route::{MAIN_TABLE, Route, RouteTo};
 pub use rule::Rule;
 

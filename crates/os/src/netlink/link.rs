@@ -123,7 +123,7 @@ fn of(index: u32) -> LinkMessage {
     message
 }
 
-fn decode(message: &LinkMessage) -> Option<Link> {
+pub(crate) fn decode(message: &LinkMessage) -> Option<Link> {
     let mut link = Link {
         index: message.header.index,
         name: String::new(),

@@ -5,21 +5,24 @@
 //! kernel asked by that number answers about a link there. So nobody has to enter the other namespace, and nothing of
 //! ours keeps it in existence: a namespace that is deleted takes the device along, and that ends the watch.
 //!
-//! A notice is only ever a reason to look. What is true is asked of the device's descriptor (where, and under which name)
-//! and of netlink (the rest), so that a notice that was lost, or is told of the wrong link, does no harm.
+//! A notice is a reason to look. What is true is asked of the device's descriptor (where, and under which name) and of
+//! netlink (the rest), so that a notice that was lost, or tells of another link, does no harm. Only that the interface was
+//! down for a moment, and is up again when we look, is taken from a notice.
 //!
 //! Hearing another namespace takes CAP_NET_BROADCAST beside CAP_NET_ADMIN.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use tokio::io::unix::AsyncFd;
 
 use super::Tun;
 use super::whereabouts::{Namespace, name_of, namespace_of};
-use crate::netlink::{Link, Netlink, NetlinkError};
+use crate::netlink::{Link, Netlink, NetlinkError, decode};
 use crate::readable::wait_readable;
 use crate::socket::set_option;
 
@@ -51,8 +54,8 @@ pub struct LinkWatch {
     netlink: Netlink,
     home: u64,
     notices: AsyncFd<OwnedFd>,
-    /// What the notices call the link.
-    index: u32,
+    /// What the notices call the link: its index and name.
+    known: (u32, String),
 }
 
 impl LinkWatch {
@@ -69,7 +72,7 @@ impl LinkWatch {
             netlink,
             home,
             notices: wait_readable(notices)?,
-            index: tun.index(),
+            known: (tun.index(), tun.name().to_owned()),
         })
     }
 
@@ -81,27 +84,32 @@ impl LinkWatch {
         for _ in 0..MAX_LOOKS {
             let Some(found) = self.find().await? else { return Ok(None) };
             if let Some(found) = found {
-                self.index = found.link.index;
+                self.known = (found.link.index, found.link.name.clone());
                 return Ok(Some(found));
             }
         }
         Err(NetlinkError::NotFound)
     }
 
-    /// Waits until something may have changed: then [`LinkWatch::look`]. Cancelled, it loses nothing but what the next
-    /// look sees.
+    /// Waits until something may have changed: then [`LinkWatch::look`]. Answers whether it was down in the meantime. Can
+    /// be cancelled.
     ///
     /// # Errors
     /// None that Linux is known to give.
-    pub async fn changed(&mut self) -> io::Result<()> {
+    pub async fn changed(&mut self) -> io::Result<bool> {
         let mut buffer = vec![0; BUFFER_LEN];
-        let mut is_ours = false;
+        let (mut is_ours, mut was_down) = (false, false);
         loop {
             let mut ready = self.notices.readable().await?;
             // Everything that waits is one reason to look.
             loop {
                 match ready.try_io(|notices| Ok(recv(notices.get_ref(), &mut buffer, RecvFlags::empty())?.0)) {
-                    Ok(Ok(len)) => is_ours |= names(&buffer[..len], self.index),
+                    Ok(Ok(len)) => {
+                        for notice in notices(&buffer[..len]).filter(|notice| index_in(notice) == self.known.0) {
+                            is_ours = true;
+                            was_down |= says_down(notice, &self.known.1);
+                        }
+                    }
                     Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => is_ours = true,
                     Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                     Ok(Err(error)) => return Err(error),
@@ -109,7 +117,7 @@ impl LinkWatch {
                 }
             }
             if is_ours {
-                return Ok(());
+                return Ok(was_down);
             }
         }
     }
@@ -158,17 +166,29 @@ fn listen() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Whether one of the notices is about the link of this index, in whatever namespace.
-fn names(mut notices: &[u8], index: u32) -> bool {
-    while let Some(notice) = notices.get(..NOTICE_LEN) {
-        let word = |at: usize| u32::from_ne_bytes([notice[at], notice[at + 1], notice[at + 2], notice[at + 3]]);
-        if word(NOTICE_INDEX) == index {
-            return true;
+/// The notices of one datagram.
+fn notices(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let len = datagram.first_chunk().map(|len| u32::from_ne_bytes(*len) as usize)?;
+        let notice = datagram.get(..len).filter(|notice| notice.len() >= NOTICE_LEN)?;
+        datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(notice)
+    })
+}
+
+/// The index of the link, in whatever namespace, that a notice tells of.
+fn index_in(notice: &[u8]) -> u32 {
+    notice[NOTICE_INDEX..].first_chunk().map_or(0, |index| u32::from_ne_bytes(*index))
+}
+
+/// Whether a notice tells of a link of that name that is down.
+fn says_down(notice: &[u8], name: &str) -> bool {
+    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(notice).map(|message| message.payload) {
+        Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message))) => {
+            decode(&message).is_some_and(|link| link.name == name && !link.up)
         }
-        let len = (word(0) as usize).next_multiple_of(4).max(NOTICE_LEN);
-        notices = notices.get(len..).unwrap_or_default();
+        _ => false,
     }
-    false
 }
 
 #[cfg(test)]

@@ -176,15 +176,32 @@ fn a_namespace_that_goes_away_takes_the_interface_along() {
         let inode = elsewhere.inode();
         until(&mut watch, "the move", |seen| seen.is_some_and(|seen| seen.namespace == inode)).await;
         drop(elsewhere);
-        // The kernel takes its time, and tells whoever waits for packets.
+        // The kernel takes its time, and tells whoever watches the device, also without wanting packets.
         let mut poller = Poller::new().unwrap();
         poller.add(&tun, 0).unwrap();
+        poller.set_reading(&tun, 0, false).unwrap();
         let deadline = crate::clock::boottime() + PATIENCE;
         while !matches!(tun.read(&mut [0; 2000]), Err(error) if error.raw_os_error() == Some(libc::EBADFD)) {
             assert!(crate::clock::boottime() < deadline, "the interface stays");
             poller.wait(Some(PATIENCE)).unwrap().for_each(drop);
         }
         assert_eq!(watch.look().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_moment_of_being_down_is_told_though_it_is_up_again() {
+    isolated_async(async |netlink| {
+        let Some((_tun, mut watch)) = device(&netlink) else { return };
+        ip("link set ovwatch0 up");
+        until(&mut watch, "up", is_up).await;
+        while tokio::time::timeout(Duration::from_millis(1), watch.changed()).await.is_ok() {}
+        ip("link set ovwatch0 mtu 1300");
+        assert!(!watch.changed().await.unwrap(), "it was up all the time");
+        ip("link set ovwatch0 down");
+        ip("link set ovwatch0 up");
+        assert!(watch.changed().await.unwrap());
+        assert!(is_up(watch.look().await.unwrap().as_ref()));
     });
 }
 
@@ -196,9 +213,11 @@ fn a_notice_is_found_among_others_and_a_broken_one_ends_the_search() {
         bytes[NOTICE_INDEX..][..4].copy_from_slice(&index.to_ne_bytes());
         bytes
     };
+    let indices = |datagram: &[u8]| notices(datagram).map(index_in).collect::<Vec<_>>();
     let two = [notice(52, 3), notice(32, 7)].concat();
-    assert!(names(&two, 3) && names(&two, 7) && !names(&two, 8));
-    assert!(!names(&two[..60], 7), "cut short");
-    assert!(!names(&notice(0, 3), 7), "a length of nothing does not go round in circles");
-    assert!(!names(&[], 0));
+    assert_eq!(indices(&two), [3, 7]);
+    assert_eq!(indices(&two[..83]), [3], "cut short");
+    assert_eq!(indices(&notice(0, 3)), [], "a length of nothing does not go round in circles");
+    assert_eq!(indices(&notice(31, 3)), []);
+    assert_eq!(indices(&[]), []);
 }
