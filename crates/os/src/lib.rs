@@ -23,7 +23,7 @@ pub mod schedule;
 pub mod tun;
 pub mod udp;
 
-mod interface;
+pub mod interface;
 #[cfg(test)]
 mod refusal;
 mod socket;
