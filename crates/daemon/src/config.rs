@@ -237,6 +237,19 @@ impl Peer {
         }
     }
 
+    /// A peer that is configured with nothing but its key.
+    pub fn nameless(public_key: PeerKey) -> Self {
+        Self {
+            name: None,
+            public_key,
+            preshared_key: None,
+            endpoint: None,
+            allowed_ips: Vec::new(),
+            persistent_keepalive: None,
+            allow: None,
+        }
+    }
+
     /// What people call it: its name, else its public key in base64.
     pub fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| crate::keys::encode_public(&self.public_key))

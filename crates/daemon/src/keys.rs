@@ -28,8 +28,7 @@ impl PrivateKey {
     /// A new key from the operating system's generator, clamped as the `wg` tool does.
     pub fn generate() -> Self {
         let mut bytes = random_bytes();
-        bytes[0] &= 248;
-        bytes[31] = (bytes[31] & 127) | 64;
+        clamp(&mut bytes);
         Self(bytes)
     }
 
@@ -43,6 +42,20 @@ impl PrivateKey {
             return Err(KeyError::AllZero);
         }
         Ok(Self(bytes))
+    }
+
+    /// The key of these bytes, clamped as the kernel does; `None` for all zero, which means none everywhere in WireGuard.
+    pub fn from_bytes(mut bytes: Zeroizing<[u8; 32]>) -> Option<Self> {
+        if *bytes == [0; 32] {
+            return None;
+        }
+        clamp(&mut bytes);
+        Some(Self(bytes))
+    }
+
+    /// The same, with the bits as they are: a key file may hold one that is not clamped, and is shown as it is.
+    pub(crate) fn from_unclamped(bytes: Zeroizing<[u8; 32]>) -> Option<Self> {
+        (*bytes != [0; 32]).then_some(Self(bytes))
     }
 
     /// The key in base64.
@@ -59,6 +72,11 @@ impl PrivateKey {
     pub fn public(&self) -> PeerKey {
         PeerKey(PublicKey::from(&StaticSecret::from(*self.0)).to_bytes())
     }
+}
+
+fn clamp(key: &mut [u8; 32]) {
+    key[0] &= 248;
+    key[31] = (key[31] & 127) | 64;
 }
 
 impl fmt::Debug for PrivateKey {

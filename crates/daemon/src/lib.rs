@@ -6,6 +6,7 @@ pub mod api;
 pub mod client;
 pub mod config;
 pub mod detach;
+pub mod device;
 pub mod engine;
 pub mod failure;
 pub mod host;

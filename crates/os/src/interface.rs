@@ -17,7 +17,10 @@ pub(crate) fn is_valid_name(name: &str) -> bool {
 /// The index of the interface of that name in the calling thread's network namespace.
 ///
 /// Asked of a socket, not of `/sys`: that shows the namespace it was mounted in.
-pub(crate) fn index_of(name: &str) -> std::io::Result<Option<u32>> {
+///
+/// # Errors
+/// The process has no file descriptors left.
+pub fn index_of(name: &str) -> std::io::Result<Option<u32>> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match name_to_index(&socket, name) {
         Ok(index) => Ok(Some(index)),

@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod clock;
+pub mod interface;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
@@ -24,7 +25,6 @@ pub mod schedule;
 pub mod tun;
 pub mod udp;
 
-mod interface;
 mod readable;
 #[cfg(test)]
 mod refusal;
