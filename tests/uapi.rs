@@ -405,5 +405,12 @@ fn lost_none(pings: Process) {
     pings.signal(rustix::process::Signal::INT);
     let summary = pings.finish_within(SHORTLY).stdout;
     eprintln!("{}", summary.lines().filter(|line| line.contains("packet") || line.contains("rtt")).collect::<String>());
-    assert!(summary.contains(" 0% packet loss"), "{summary}");
+    let count = |what: &str| {
+        let before =
+            summary.split(what).next().and_then(|text| text.split([' ', '\n']).rev().find(|word| !word.is_empty()));
+        before.and_then(|number| number.parse::<u32>().ok()).unwrap_or_else(|| panic!("`{what}` in {summary}"))
+    };
+    let (sent, received) = (count("packets transmitted"), count("received"));
+    // The last one may have been on its way.
+    assert!(sent >= 10 && received + 1 >= sent, "{summary}");
 }
