@@ -107,18 +107,37 @@ impl Node {
             return;
         }
         self.context.local.key = key;
+        let can_speak = self.context.local.can_speak();
         if let Some(own) = public {
             // Most often it is not there.
             let _ = self.remove_peer(own);
         }
         for id in self.peers.ids() {
             let Some(peer) = self.peers.peer(id) else { continue };
-            peer.on_local_key(public.is_some(), now);
+            peer.on_local_end(can_speak, now);
             if public.is_none() {
                 let dropped = peer.staged.clear();
                 self.context.stats.count_drops(DropReason::OutboundNoKey, dropped);
                 peer.stats.drops.add(dropped);
             }
+            self.attend(id, now);
+        }
+    }
+
+    /// The interface came up or went down.
+    pub(crate) fn set_up(&mut self, is_up: bool, now: Instant) {
+        if self.context.local.is_up == is_up {
+            return;
+        }
+        self.context.local.is_up = is_up;
+        let can_speak = self.context.local.can_speak();
+        for id in self.peers.ids() {
+            let Some(peer) = self.peers.peer(id) else { continue };
+            let dropped = peer.staged.clear();
+            self.context.stats.count_drops(DropReason::InterfaceDown, dropped);
+            peer.stats.drops.add(dropped);
+            peer.on_local_end(can_speak, now);
+            peer.on_unwanted();
             self.attend(id, now);
         }
     }
@@ -132,7 +151,7 @@ impl Node {
         }
         let id = self.peers.insert(key, now, &mut self.context.rng);
         if let Some(peer) = self.peers.peer(id) {
-            peer.on_local_key(self.context.local.key.is_some(), now);
+            peer.on_local_end(self.context.local.can_speak(), now);
         }
         Ok(id)
     }

@@ -129,6 +129,10 @@ pub enum Command {
     /// what they were configured with and where they are, and are called again when there is a reason to. A peer whose
     /// key is our own from now on is removed.
     SetPrivateKey(Option<Zeroizing<[u8; 32]>>),
+    /// The interface came up, or went down: as it is at first, up. While it is down nothing is sent and nothing taken.
+    /// All sessions and handshakes are over when it goes down, and packets that wait are dropped; peers keep what they
+    /// were configured with and where they are, and when it comes up those with persistent keepalive are called.
+    SetUp(bool),
     /// A new endpoint for a peer, from a name look-up. Ignored while a session is alive.
     SetEndpoint(PeerKey, SocketAddr),
     /// The addresses and forwarding of [`NodeConfig`].

@@ -26,6 +26,8 @@ pub(crate) struct Context {
 pub(crate) struct Local {
     /// `None`: there is nobody to speak as.
     pub(crate) key: Option<LocalKey>,
+    /// Whether the interface is up.
+    pub(crate) is_up: bool,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) forward: bool,
     /// Of inner packets, in bytes.
@@ -36,6 +38,11 @@ pub(crate) struct Local {
 }
 
 impl Local {
+    /// Whether there can be handshakes at all.
+    pub(crate) fn can_speak(&self) -> bool {
+        self.is_up && self.key.is_some()
+    }
+
     /// Whether an inner address is ours. Without addresses of its own the node cannot tell, as in WireGuard.
     pub(crate) fn owns(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)

@@ -36,6 +36,7 @@ impl Node {
         let rng = ChaCha8Rng::from_seed(config.seed);
         let local = Local {
             key: config.private_key.map(|key| LocalKey::new(&key, LOAD_LIMIT, now)),
+            is_up: true,
             addresses: config.addresses,
             forward: config.forward,
             mtu: usize::from(config.mtu),
@@ -85,6 +86,10 @@ impl Node {
             Command::RemovePeer(key) => self.remove_peer(key),
             Command::SetPrivateKey(key) => {
                 self.set_private_key(key, now);
+                Ok(())
+            }
+            Command::SetUp(is_up) => {
+                self.set_up(is_up, now);
                 Ok(())
             }
             Command::SetEndpoint(key, address) => {

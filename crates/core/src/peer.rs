@@ -40,7 +40,7 @@ pub(crate) struct Peer {
     pub(crate) session: Option<Box<Session>>,
     /// The newest good initiation of sessions that were forgotten: it is a replay still.
     pub(crate) remembered: Option<Box<[u8; INITIATION_LEN]>>,
-    /// No handshake is possible: we have no key, or the peer's is of low order.
+    /// No handshake is possible: we have no key, the peer's is of low order, or the interface is down.
     pub(crate) is_mute: bool,
     /// The upper 24 bits of its receiver indices.
     pub(crate) index: u32,
@@ -90,11 +90,11 @@ impl Peer {
         self.session.as_ref().is_some_and(|session| session.is_initiating())
     }
 
-    /// Our own key is another one, or there is none.
-    pub(crate) fn on_local_key(&mut self, is_there: bool, now: Instant) {
-        self.is_mute = !is_there || self.key.is_low_order();
+    /// Our own key is another one, or there is none, or the interface came up or went down.
+    pub(crate) fn on_local_end(&mut self, can_speak: bool, now: Instant) {
+        self.is_mute = !can_speak || self.key.is_low_order();
         self.forget_sessions(now);
-        // A handshake with the new key owes nothing to those with the old one.
+        // The next handshake owes nothing to those of before.
         self.initiated = None;
         self.attempts = 0;
     }
@@ -114,6 +114,11 @@ impl Peer {
     pub(crate) fn on_wanted(&mut self, now: Instant, rng: &mut ChaCha8Rng) {
         self.wanted = Some(now);
         self.hasten(rng);
+    }
+
+    /// No packet wants out any more.
+    pub(crate) fn on_unwanted(&mut self) {
+        self.wanted = None;
     }
 
     /// There is a better reason to call the peer than there was when the last initiation was sent.

@@ -5,6 +5,7 @@
 
 mod change;
 pub mod sockets;
+mod tun;
 
 use std::collections::HashSet;
 use std::io;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 
 pub use self::change::{Change, ChangeError, PeerEdit};
 use self::sockets::{Outer, bind, port_of};
+pub use self::tun::open_tun;
 use crate::api::ReloadReport;
 use crate::config::{Peer, Switch};
 use crate::engine::{Engine, Parts, Sockets};

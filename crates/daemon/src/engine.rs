@@ -317,22 +317,7 @@ impl Run {
         let (mut bytes, mut waiting) = (0, 0);
         let mut now = now();
         for _ in 0..TUN_READS_A_TURN {
-            let len = match self.carrier.tun.read(&mut self.frame) {
-                Ok(len) => len,
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => break,
-                Err(error) => return Err(error),
-            };
-            add(&self.carrier.stats.tun_reads, 1);
-            add(&self.carrier.stats.tun_read_bytes, len as u64);
-            let frame = &mut self.frame[..len];
-            let (header, packet) = if self.carrier.tun.has_offload() {
-                let Some((header, packet)) = frame.split_at_mut_checked(VIRTIO_HEADER_LEN) else { continue };
-                // What the kernel writes here is its own; one it does not know is passed on as a plain packet.
-                (VirtioHeader::decode(header).unwrap_or(VirtioHeader::NONE), packet)
-            } else {
-                (VirtioHeader::NONE, frame)
-            };
-            self.node.handle_tun(&header, packet, now);
+            let Some(len) = self.take_from_tun(now)? else { break };
             (bytes, waiting) = (bytes + len, waiting + len);
             if bytes >= TUN_BYTES_A_TURN {
                 break;
@@ -346,6 +331,37 @@ impl Run {
         self.carry()
     }
 
+    /// Reads one packet and gives it to the node. Its length; `None` where there is none.
+    fn take_from_tun(&mut self, now: Instant) -> io::Result<Option<usize>> {
+        let len = match self.carrier.tun.read(&mut self.frame) {
+            Ok(len) => len,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        add(&self.carrier.stats.tun_reads, 1);
+        add(&self.carrier.stats.tun_read_bytes, len as u64);
+        let frame = &mut self.frame[..len];
+        let (header, packet) = if self.carrier.tun.has_offload() {
+            let Some((header, packet)) = frame.split_at_mut_checked(VIRTIO_HEADER_LEN) else { return Ok(Some(len)) };
+            // What the kernel writes here is its own; one it does not know is passed on as a plain packet.
+            (VirtioHeader::decode(header).unwrap_or(VirtioHeader::NONE), packet)
+        } else {
+            (VirtioHeader::NONE, frame)
+        };
+        self.node.handle_tun(&header, packet, now);
+        Ok(Some(len))
+    }
+
+    /// The node knows that the interface came up or went down. While it is down TUN is not read: what is sent between its
+    /// coming up and the node's hearing of it waits there, and is not taken for something sent while it was down.
+    fn follow_interface(&mut self, is_up: bool) -> io::Result<()> {
+        // The node drops what was sent before.
+        while !is_up && self.take_from_tun(now())?.is_some() {}
+        self.poller.set_reading(&self.carrier.tun, TOKEN_TUN, is_up)
+    }
+
     /// Does what control asks, for a while; true when that is to stop.
     fn obey(&mut self) -> io::Result<bool> {
         let began = now();
@@ -353,7 +369,9 @@ impl Run {
             match request {
                 Request::Command(command, reply) => {
                     add(&self.carrier.stats.commands, 1);
+                    let is_up = if let Command::SetUp(is_up) = command { Some(is_up) } else { None };
                     let result = self.node.handle_command(command, now());
+                    is_up.map_or(Ok(()), |is_up| self.follow_interface(is_up))?;
                     self.carry()?;
                     let _ = reply.send(result);
                 }

@@ -23,5 +23,6 @@ mod supervisor;
 pub mod uapi;
 pub mod up;
 pub mod view;
+pub mod wg;
 
 pub use failure::Failure;

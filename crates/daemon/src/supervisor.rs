@@ -219,7 +219,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The date of an instant of the engine's clock.
-fn wall_clock_of(at: Instant) -> SystemTime {
+pub(crate) fn wall_clock_of(at: Instant) -> SystemTime {
     let age = Instant::from_start(overlay_os::clock::boottime()).since(at);
     SystemTime::now() - age
 }

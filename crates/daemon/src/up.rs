@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use overlay_os::netlink::Netlink;
-use overlay_os::tun::{Tun, TunError};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::api::ControlRequest;
-use crate::config::{self, Config, Endpoint, Mtu, Switch, Table};
+use crate::config::{self, Config, Endpoint, Mtu, Table};
 use crate::device::sockets::Outer;
-use crate::device::{self, Device, Start};
+use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
@@ -51,7 +50,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    host::require_net_admin(&options.config.display().to_string())?;
+    host::require_net_admin(&format!("up {}", options.config.display()))?;
     if let Err(error) = overlay_os::privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
@@ -138,7 +137,7 @@ async fn start(
     let patience = if takes_default_route(&config) { PATIENCE_BEFORE_DEFAULT_ROUTE } else { Duration::ZERO };
     let resolved = resolve::first_answers(&names, &mut answers, patience).await;
 
-    let tun = open_tun(&config)?;
+    let tun = open_tun(&config.interface.name, config.tuning.tun_offload)?;
     let mtu = match config.interface.mtu {
         Mtu::Fixed(mtu) => mtu,
         Mtu::Auto => {
@@ -187,7 +186,7 @@ async fn start(
 }
 
 /// Starts the local API; what it asks of the daemon comes by the receiver.
-fn api_requests(listener: UnixListener, view: &Arc<View>) -> mpsc::Receiver<ControlRequest> {
+pub(crate) fn api_requests(listener: UnixListener, view: &Arc<View>) -> mpsc::Receiver<ControlRequest> {
     let (asking, requests) = mpsc::channel(MAX_REQUESTS);
     tokio::spawn(api::serve(listener, Arc::clone(view), asking));
     requests
@@ -232,32 +231,6 @@ pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
     config.peers.iter().filter_map(literal).collect()
 }
 
-fn open_tun(config: &Config) -> Result<Tun, Failure> {
-    let name = &config.interface.name;
-    let offload = config.tuning.tun_offload;
-    let created = match Tun::create(name, offload != Switch::Off) {
-        Err(TunError::Io(error)) if offload == Switch::Auto => {
-            tracing::warn!(%error, "this kernel hands out no TUN with offloads: packets go one by one");
-            Tun::create(name, false)
-        }
-        created => created,
-    };
-    created.map_err(|error| {
-        let code = match error {
-            TunError::Busy => ExitKind::Conflict,
-            TunError::Permission => ExitKind::Permission,
-            _ => ExitKind::Other,
-        };
-        let failure = Failure::new(code, format!("cannot create the interface `{name}`")).with_cause(&error);
-        match error {
-            TunError::Io(_) if offload == Switch::On => {
-                failure.with_hint("set `tun_offload = \"auto\"` under [tuning] to do without where it is missing")
-            }
-            _ => failure,
-        }
-    })
-}
-
 async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         let code = match error.kind() {
@@ -271,7 +244,7 @@ async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
+pub(crate) fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
     let code = match error.kind() {
         std::io::ErrorKind::AddrInUse => ExitKind::Conflict,
         std::io::ErrorKind::PermissionDenied => ExitKind::Permission,

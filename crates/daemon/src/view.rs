@@ -126,6 +126,11 @@ impl View {
         state.peers.values_mut().for_each(PeerView::on_sessions_over);
     }
 
+    /// Every session is over, whatever the reason.
+    pub fn on_sessions_over(&self) {
+        self.write().peers.values_mut().for_each(PeerView::on_sessions_over);
+    }
+
     /// Changes our own end.
     pub fn edit_interface(&self, edit: impl FnOnce(&mut InterfaceView)) {
         edit(&mut self.write().interface);

@@ -8,7 +8,7 @@ const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 
 /// Whether the kernel takes this as the name of a new interface: 1 to 15 bytes, no white space, no slash, no colon, no
 /// percent sign (a pattern to the kernel), not `.` or `..`.
-pub(crate) fn is_valid_name(name: &str) -> bool {
+pub fn is_valid_name(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len())
         && !matches!(name, "." | "..")
         && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%'))

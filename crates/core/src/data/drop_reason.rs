@@ -23,6 +23,10 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
+    // Both directions.
+    /// The interface is down, or went down while the packet waited.
+    InterfaceDown = "interface_down",
+
     // Outbound: TUN to network, in the order a packet meets them.
     /// Not a whole IP packet, or a virtio header that contradicts it.
     OutboundMalformed = "outbound_malformed",

@@ -46,6 +46,9 @@ impl Node {
 
     /// To the peer whose allowed IPs hold the destination.
     fn route(&mut self, header: &VirtioHeader, bytes: &mut [u8], now: Instant) -> Result<(), DropReason> {
+        if !self.context.local.is_up {
+            return Err(DropReason::InterfaceDown);
+        }
         let packet = Packet::parse(bytes).map_err(|_| DropReason::OutboundMalformed)?;
         if !self.context.local.may_send_from(packet.source()) {
             return Err(DropReason::OutboundSource);
