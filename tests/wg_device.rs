@@ -138,19 +138,18 @@ fn it_ends_with_the_link_with_the_socket_and_on_a_signal_and_leaves_nothing() {
     fs::create_dir_all(host.runtime_dir()).expect("a folder");
     let before = Footprint::of(host);
     for is_up in [false, true] {
-        let ends: [(&str, &dyn Fn(&Process)); 4] = [
-            ("deletion", &|_| drop(host.ip(&format!("link delete {}", host.interface())))),
-            ("the socket", &|_| fs::remove_file(socket(host)).expect("the socket")),
-            ("SIGTERM", &|process| process.signal(Signal::TERM)),
-            ("SIGINT", &|process| process.signal(Signal::INT)),
-        ];
-        for (what, end) in ends {
+        for what in ["link", "socket", "SIGTERM", "SIGINT"] {
             let process = foreground(host);
             if is_up {
                 host.ip(&format!("link set {} up", host.interface()));
                 within(SHORTLY, "a port", || (!ports(host).is_empty()).then_some(()));
             }
-            end(&process);
+            match what {
+                "link" => drop(host.ip(&format!("link delete {}", host.interface()))),
+                "socket" => fs::remove_file(socket(host)).expect("the socket"),
+                "SIGTERM" => process.signal(Signal::TERM),
+                _ => process.signal(Signal::INT),
+            }
             let finished = process.finish_within(SHORTLY);
             assert_eq!(finished.code, 0, "{what}, up: {is_up}: {finished:?}");
             assert!(!has_interface(host), "{what}");
@@ -235,6 +234,20 @@ fn down_and_up_again_its_port_was_free_and_the_session_is_made_anew() {
     a.exec(format!("ping -n -c 1 -W 5 {}", B.v4));
     assert!(latest_handshake(a) > second, "a new handshake");
     assert!(ports(a).contains(":51820"));
+}
+
+#[test]
+fn a_port_that_is_taken_keeps_it_from_carrying_until_wg_sets_another() {
+    let Some(pair) = Pair::new("overlay-wg, port taken") else { return };
+    let (host, name) = (&pair.a, pair.a.interface());
+    let _occupant = host.spawn("socat -u UDP4-RECV:51820 /dev/null");
+    within(SHORTLY, "the port to be taken", || (!ports(host).is_empty()).then_some(()));
+    let process = foreground(host);
+    host.exec(format!("wg set {name} listen-port 51820"));
+    host.ip(&format!("link set {name} up"));
+    within(SHORTLY, "word of it", || process.stderr().contains("UDP port 51820 is already in use").then_some(()));
+    host.exec(format!("wg set {name} listen-port 51821"));
+    within(SHORTLY, "the other port", || ports(host).contains(":51821").then_some(()));
 }
 
 #[test]
