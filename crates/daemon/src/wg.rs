@@ -22,7 +22,7 @@ use overlay_os::tun::{LinkWatch, Tun};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
-use self::control::Control;
+use self::control::{Control, Signals};
 use crate::config::Switch;
 use crate::device::sockets::Outer;
 use crate::device::{self, Device, Start, open_tun};
@@ -86,6 +86,8 @@ pub fn run(options: Options) -> Result<(), Failure> {
 
 async fn run_interface(options: Options) -> Result<(), Failure> {
     let name = &options.interface;
+    // Before there is anything that a signal could leave behind.
+    let signals = Signals::catch()?;
     // Dropped last: who waits for the name may have it then.
     let runtime = match Runtime::acquire(&options.runtime_dir, name) {
         Ok(runtime) => Some(runtime),
@@ -102,7 +104,7 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
     let netlink = Netlink::connect()
         .await
         .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
-    let control = start(name, netlink, runtime.as_ref()).await?;
+    let control = start(name, netlink, runtime.as_ref(), signals).await?;
     control.run(options.ready).await
 }
 
@@ -122,7 +124,7 @@ async fn require_free_socket(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>) -> Result<Control, Failure> {
+async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals: Signals) -> Result<Control, Failure> {
     let tun = open_tun(name, Switch::Auto)?;
     let link = watch_link(&tun, &netlink)?;
     prepare(&tun, &netlink).await?;
@@ -156,7 +158,7 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>) -> Resul
         }
     });
     let (name, mtu) = (name.to_owned(), DEFAULT_MTU);
-    Ok(Control { name, mtu, link, device, events, socket, settings, requests, is_up: false, is_open: false })
+    Ok(Control { name, mtu, link, device, events, socket, settings, requests, signals, is_up: false, is_open: false })
 }
 
 fn watch_link(tun: &Tun, netlink: &Netlink) -> Result<LinkWatch, Failure> {

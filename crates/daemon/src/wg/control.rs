@@ -9,7 +9,7 @@
 use overlay_core::{Command, Event};
 use overlay_os::removal::NameWatch;
 use overlay_os::tun::{LinkWatch, TunLink};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api::{ControlRequest, ReloadError};
@@ -34,10 +34,34 @@ pub(super) struct Control {
     pub(super) settings: mpsc::Receiver<Setting>,
     /// What the local API asks; it may be missing.
     pub(super) requests: Option<mpsc::Receiver<ControlRequest>>,
+    pub(super) signals: Signals,
     /// The interface is up.
     pub(super) is_up: bool,
     /// So is the device: it could bind its sockets.
     pub(super) is_open: bool,
+}
+
+/// The signals that end it.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on they end it in peace.
+    pub(super) fn catch() -> Result<Self, Failure> {
+        let caught = |kind| {
+            signal(kind).map_err(|error| Failure::new(ExitKind::Other, "cannot wait for signals").with_cause(error))
+        };
+        Ok(Self { interrupt: caught(SignalKind::interrupt())?, terminate: caught(SignalKind::terminate())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Why it ends.
@@ -83,10 +107,6 @@ impl Control {
     }
 
     async fn serve(&mut self) -> End {
-        let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
-        let [Ok(mut interrupt), Ok(mut terminate)] = signals else {
-            return End::Failed(Failure::new(ExitKind::Other, "cannot wait for signals"));
-        };
         let mut was_down = false;
         loop {
             if let Some(end) = self.follow(was_down).await {
@@ -98,8 +118,7 @@ impl Control {
                         Ok(was_down) => break was_down,
                         Err(error) => return End::Failed(self.lost(error)),
                     },
-                    _ = interrupt.recv() => return End::Asked,
-                    _ = terminate.recv() => return End::Asked,
+                    () = self.signals.received() => return End::Asked,
                     lost = self.socket.lost() => {
                         if let Err(error) = lost {
                             return End::Failed(self.lost(error));
