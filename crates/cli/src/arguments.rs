@@ -220,7 +220,7 @@ const WG_PROGRAM: &str = "overlay-wg";
 /// The command line as it is meant: under the name `overlay-wg` the verb is `wg`.
 pub(crate) fn by_program_name(mut line: Vec<OsString>) -> Vec<OsString> {
     if line.first().and_then(|program| Path::new(program).file_name()).is_some_and(|name| name == WG_PROGRAM) {
-        line.insert(1, "wg".into());
+        line.splice(..1, ["overlay".into(), "wg".into()]);
     }
     line
 }

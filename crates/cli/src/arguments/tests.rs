@@ -104,8 +104,8 @@ fn watching_has_a_period_that_may_be_left_out() {
 #[test]
 fn under_the_name_overlay_wg_the_verb_is_wg() {
     let meant = |line: &[&str]| by_program_name(line.iter().map(OsString::from).collect());
-    assert_eq!(meant(&["/usr/local/bin/overlay-wg", "wg0"]), ["/usr/local/bin/overlay-wg", "wg", "wg0"]);
-    assert_eq!(meant(&["overlay-wg", "-f", "wg0"]), ["overlay-wg", "wg", "-f", "wg0"]);
+    assert_eq!(meant(&["/usr/local/bin/overlay-wg", "wg0"]), ["overlay", "wg", "wg0"]);
+    assert_eq!(meant(&["overlay-wg", "-f", "wg0"]), ["overlay", "wg", "-f", "wg0"]);
     assert_eq!(meant(&["overlay", "wg", "wg0"]), ["overlay", "wg", "wg0"]);
     assert_eq!(meant(&["./overlay-wg/overlay", "status"]), ["./overlay-wg/overlay", "status"]);
     assert_eq!(meant(&[]), Vec::<OsString>::new());
