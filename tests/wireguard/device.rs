@@ -134,11 +134,6 @@ impl Device {
         &self.at
     }
 
-    /// Its program's process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// Whether its program still runs.
     pub(crate) fn is_alive(&self) -> bool {
         is_daemon_of(self.pid, &self.name)

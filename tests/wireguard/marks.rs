@@ -6,8 +6,14 @@ use crate::lab::{A, B, Host, Outside, SHORTLY, within};
 
 /// Counts what arrives at `b`: outside by the mark, inside by the mark.
 const COUNTERS: &str = "table inet marks {
-    counter out_not { } counter out_ect0 { } counter out_ect1 { } counter out_ce { }
-    counter in_not { } counter in_ect0 { } counter in_ect1 { } counter in_ce { }
+    counter out_not { }
+    counter out_ect0 { }
+    counter out_ect1 { }
+    counter out_ce { }
+    counter in_not { }
+    counter in_ect0 { }
+    counter in_ect1 { }
+    counter in_ce { }
     chain in { type filter hook input priority 0;
         udp dport PORT ip ecn not-ect counter name out_not
         udp dport PORT ip ecn ect0 counter name out_ect0
@@ -143,9 +149,15 @@ fn every_datagram_of_a_marked_device_is_marked() {
         let Some(world) = Wire::new("marked") else { return };
         let (a, b) = (&world.two.a, &world.two.b);
         a.device.set("fwmark 0x77");
-        let rules = "table inet marked { counter marked { } counter others { }
-            chain out { type filter hook output priority 0; udp sport PORT meta mark 0x77 counter name marked
-            udp sport PORT meta mark != 0x77 counter name others } }";
+        let rules = "table inet marked {
+            counter marked { }
+            counter others { }
+            chain out {
+                type filter hook output priority 0;
+                udp sport PORT meta mark 0x77 counter name marked
+                udp sport PORT meta mark != 0x77 counter name others
+            }
+        }";
         let file = a.host.write("marked.nft", rules.replace("PORT", &A_PORT.to_string()));
         a.host.exec(format!("nft -f {}", file.display()));
         world.join(outside);

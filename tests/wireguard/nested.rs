@@ -7,6 +7,9 @@ use super::traffic::exchange;
 use super::worlds::{A_PORT, Apart, Side, Two, Wire};
 use crate::lab::{A, B, Host, Outside, SHORTLY, within};
 
+/// Why the reference is not asked to survive a loop.
+const LOOPS: &str = "it seals its own datagrams again and again, as fast as it can, until the keys expire";
+
 /// An outer tunnel with addresses of its own, and in it one with the usual ones.
 struct Nested {
     inner: Two,
@@ -74,6 +77,9 @@ fn a_peer_is_reached_through_another_peer_of_the_same_device() {
     inner.delete();
 
     // Now its endpoint is its own inside.
+    if Program::under_test().is_excused(LOOPS) {
+        return;
+    }
     a.device.set(&format!("peer {} endpoint 192.168.242.2:5", key.public));
     bounded(&a.device, || no_ping(&a.host, "192.168.242.2"));
     one_ping(&a.host, B.v4);
@@ -82,9 +88,7 @@ fn a_peer_is_reached_through_another_peer_of_the_same_device() {
 /// The wire's route is replaced by one into the tunnel while a session stands: what is sealed comes back to be sealed again.
 #[test]
 fn an_endpoint_inside_its_own_tunnel_stays_bounded() {
-    if Program::under_test()
-        .is_excused("it seals its own datagrams again and again, as fast as it can, until the keys expire")
-    {
+    if Program::under_test().is_excused(LOOPS) {
         return;
     }
     for outside in [Outside::V4, Outside::V6] {
@@ -143,7 +147,7 @@ fn sent_by(device: &Device) -> Sent {
 /// `netns.sh`'s loop: the outer tunnel's peer is to be found inside the inner one, and both far ends are gone.
 #[test]
 fn two_tunnels_that_lead_into_each_other_stay_bounded() {
-    if Program::under_test().is_excused("what each of the two seals is sealed by the other, without end") {
+    if Program::under_test().is_excused(LOOPS) {
         return;
     }
     let Some(world) = Apart::new("mutual loop") else { return };

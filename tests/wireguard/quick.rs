@@ -92,7 +92,7 @@ fn up_and_down_do_what_the_config_says_and_leave_nothing() {
     let log = host.dir().join("hooks");
     let hook = |what: &str| format!("{what} = echo {what} %i >>{}\n", log.display());
     let interface = format!(
-        "ListenPort = 41820\nMTU = 1380\n{}{}{}{}PostUp = ip route add 192.0.2.0/24 dev %i\n",
+        "ListenPort = 41820\nMTU = 1380\n{}{}{}{}PostUp = ip route add 198.51.100.0/24 dev %i\n",
         hook("PreUp"),
         hook("PostUp"),
         hook("PreDown"),
@@ -106,6 +106,7 @@ fn up_and_down_do_what_the_config_says_and_leave_nothing() {
         one_ping(host, B.v6);
         one_ping(host, "192.0.2.1");
         assert_eq!(device.show("listen-port"), "41820");
+        assert!(host.ip("route show 198.51.100.0/24").contains(device.name()), "a hook of its own added it");
         assert!(host.ip(&format!("link show {}", device.name())).contains("mtu 1380"));
         let again = quick.run("up");
         assert_ne!(again.code, 0, "it is up already: {again:?}");

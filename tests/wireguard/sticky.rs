@@ -26,6 +26,10 @@ impl Bare {
     }
 }
 
+/// Why the reference is not asked over IPv4.
+const NO_LONGER: &str =
+    "a source that is gone was EINVAL when it was written, which it waits for; this kernel says ENETUNREACH";
+
 fn add(host: &Host, address: &str, link: &str) {
     let nodad = if address.contains(':') { "nodad" } else { "" };
     host.ip(&format!("address add {address} dev {link} {nodad}"));
@@ -39,6 +43,9 @@ fn an_address_that_disappears_is_replaced_by_the_next_one() {
         ("v4", "10.0.0.1/24", "10.0.0.10/24", "10.0.0.2/24"),
         ("v6", "fd00:aa::1/96", "fd00:aa::10/96", "fd00:aa::2/96"),
     ] {
+        if family == "v4" && Program::under_test().is_excused(NO_LONGER) {
+            continue;
+        }
         let bare = |address: &str| address.split('/').next().expect("an address").to_owned();
         let endpoint = |address: &str, port: u16| match family {
             "v4" => format!("{}:{port}", bare(address)),
@@ -141,9 +148,6 @@ fn a_route_that_takes_precedence_takes_its_source_along() {
 #[test]
 fn an_interface_that_goes_down_takes_its_source_along() {
     let Some(Bare { two, lab: _lab }) = Bare::new("sticky, down") else { return };
-    if Program::under_test() == Program::Reference {
-        eprintln!("the reference passes this step too");
-    }
     let (a, b) = (&two.a, &two.b);
     a.host.ip(&format!("link add other type veth peer name other netns {}", b.host.namespace()));
     for host in [&a.host, &b.host] {

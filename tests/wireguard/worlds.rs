@@ -1,7 +1,6 @@
 //! The worlds most scenarios begin in: two devices that know each other, on two hosts and a wire, or apart from their sockets.
 
 use super::device::{Device, Key};
-use crate::lab::world::Addresses;
 use crate::lab::{A, B, Host, Lab, Outside, Pair};
 
 /// The UDP port of the first device.
@@ -115,11 +114,6 @@ impl Two {
     pub(crate) fn endpoints(&self, of_a: &str, of_b: &str) {
         self.b.knows_at(&self.a.key, of_a);
         self.a.knows_at(&self.b.key, of_b);
-    }
-
-    /// Each with what the other is called.
-    pub(crate) fn each(&self) -> [(&Side, Addresses); 2] {
-        [(&self.a, A), (&self.b, B)]
     }
 }
 
