@@ -26,6 +26,7 @@ mod wireguard {
     mod marks;
     mod nat;
     mod nested;
+    mod one_way;
     mod outages;
     mod quick;
     mod roaming;

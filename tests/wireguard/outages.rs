@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::device::one_ping;
-use super::worlds::{Apart, Side};
+use super::worlds::Apart;
 use crate::lab::{A, B, Host, Outside, Process, within};
 
 /// A handshake is tried every 5 s with up to 334 ms of jitter.
@@ -93,17 +93,14 @@ fn find_again(speaker: Speaker, length: Duration) -> Option<Duration> {
         Speaker::BThroughout => Some(pings(&b.host, A.v4)),
         _ => None,
     };
+    // Bytes that each has from the other.
+    let received = || [a.device.transfer(&b.key).0, b.device.transfer(&a.key).0];
     let began = Instant::now();
-    world
-        .middle
-        .exec(["nft", "table inet outage { chain in { type filter hook input priority 0; meta l4proto udp drop; } }"]);
+    world.middle.exec("iptables -A INPUT -p udp -j DROP");
     thread::sleep(length);
-    let (heard, received) = (
-        answers(throughout.as_ref()),
-        [a, b].map(|side| received(side, if side.key.public == a.key.public { b } else { a })),
-    );
+    let (heard, before) = (answers(throughout.as_ref()), received());
     assert!(began.elapsed() < length + Duration::from_secs(10), "this machine stood still");
-    world.middle.exec("nft delete table inet outage");
+    world.middle.exec("iptables -D INPUT -p udp -j DROP");
     let back = Instant::now();
     let afterwards = match speaker {
         Speaker::AAfterwards => Some(pings(&a.host, B.v4)),
@@ -114,8 +111,8 @@ fn find_again(speaker: Speaker, length: Duration) -> Option<Duration> {
     within(limit, &format!("{speaker:?} to find the peer again after {length:?}"), || match &speaker {
         Speaker::Nobody | Speaker::NobodyOfTwo => {
             // Both have heard the other.
-            let now = [a, b].map(|side| self::received(side, if side.key.public == a.key.public { b } else { a }));
-            (now[0] > received[0] && now[1] > received[1]).then_some(())
+            let now = received();
+            (now[0] > before[0] && now[1] > before[1]).then_some(())
         }
         Speaker::AThroughout | Speaker::BThroughout => (answers(throughout.as_ref()) > heard).then_some(()),
         _ => (answers(afterwards.as_ref()) > 0).then_some(()),
@@ -142,9 +139,4 @@ fn pings(from: &Host, to: &str) -> Process {
 
 fn answers(ping: Option<&Process>) -> usize {
     ping.map_or(0, |ping| ping.stdout().matches("bytes from").count())
-}
-
-/// Bytes that one has received from the other.
-fn received(side: &Side, from: &Side) -> u64 {
-    side.device.transfer(&from.key).0
 }
