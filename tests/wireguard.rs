@@ -23,6 +23,7 @@ mod wireguard {
     mod configuration;
     mod cryptokey_routing;
     mod keys;
+    mod lifecycle;
     mod marks;
     mod nat;
     mod nested;

@@ -134,9 +134,18 @@ impl Device {
         &self.at
     }
 
+    /// Its program's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Whether its program still runs.
     pub(crate) fn is_alive(&self) -> bool {
-        is_daemon_of(self.pid, &self.name)
+        // One that is ending has no command line any more, but files still, of which the interface is one.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        let line = command_line(self.pid);
+        state.is_some_and(|state| !"ZX".contains(state)) && (line.is_empty() || is_given(&line, &self.name))
     }
 
     /// Moves its interface to another host; its UDP sockets stay where they are.
@@ -249,7 +258,7 @@ impl Drop for Device {
     fn drop(&mut self) {
         if self.is_alive() {
             kill(&self.pid.to_string(), Signal::KILL);
-            // Its interface goes a moment later: who makes the next one of this name must not meet it.
+            // Its interface goes with its files: who makes the next one of this name must not meet it.
             for _ in 0..200 {
                 if !self.is_alive() {
                     break;
@@ -269,12 +278,15 @@ pub(crate) fn second_name(host: &Host) -> String {
 /// The process on this host that was given this name: what started it has ended.
 fn daemon_of(host: &Host, name: &str) -> Option<u32> {
     let pids = host.run(["ip", "netns", "pids", host.namespace()]).stdout;
-    pids.lines().filter_map(|pid| pid.trim().parse().ok()).find(|pid| is_daemon_of(*pid, name))
+    pids.lines().filter_map(|pid| pid.trim().parse().ok()).find(|pid| is_given(&command_line(*pid), name))
 }
 
-fn is_daemon_of(pid: u32, name: &str) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    // A process that has ended and was not waited for yet has no command line any more.
+fn command_line(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+/// Whether this name is an argument of this command line.
+fn is_given(line: &[u8], name: &str) -> bool {
     line.split(|byte| *byte == 0).any(|word| word == name.as_bytes())
 }
 
