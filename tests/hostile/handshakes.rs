@@ -10,7 +10,7 @@ use overlay_sim::initiator::{Initiator, Refused, Timestamp};
 
 use super::bytes::ends;
 use super::siege::{Attacker, BETWEEN_INITIATIONS, CAROL, MALLORY, STRANGER, Siege};
-use super::wire::Wire;
+use super::wire::{Wire, inside};
 use crate::lab::{A, B, Outside, SHORTLY, within};
 
 const COOKIE_REPLY_LEN: usize = 64;
@@ -265,7 +265,7 @@ fn a_daemon_that_began_the_handshake_takes_one_response_and_only_a_good_one() {
     let mut carol = siege.attacker(CAROL);
     let mut wire = siege.wire_on(4000);
     let mut noise = MALLORY.noise(siege.key());
-    let program = siege.pair.a.inside(|| UdpSocket::bind("0.0.0.0:0")).expect("a port of the victim");
+    let program = inside(&siege.pair.a, || UdpSocket::bind("0.0.0.0:0")).expect("a port of the victim");
     program.send_to(b"8 bytes.", (MALLORY.v4, 9)).expect("a route into the tunnel");
 
     let initiation = wire.receive();

@@ -16,7 +16,7 @@ use overlay_sim::initiator::{Initiator, Pending, Session, Timestamp};
 
 use super::bytes::{ACK, Ends, ICMP, ICMPV6, RST, SYN, TCP, ends};
 use super::capture::{Capture, kept};
-use super::wire::Wire;
+use super::wire::{Wire, inside};
 use crate::lab::{A, B, Outside, Overlay, Pair, SHORTLY, installed, within};
 
 /// Longer than two initiations of a peer have to be apart: the node takes 50 a second.
@@ -138,7 +138,7 @@ impl Siege {
     /// A program on the victim sends something to the attacker, and it comes to his socket: there is his endpoint.
     #[track_caller]
     pub(crate) fn talks_to(&self, attacker: &mut Attacker) {
-        let program = self.pair.a.inside(|| UdpSocket::bind("0.0.0.0:0")).expect("a port of the victim");
+        let program = inside(&self.pair.a, || UdpSocket::bind("0.0.0.0:0")).expect("a port of the victim");
         program.send_to(b"who is there", (attacker.person.v4, 9)).expect("a route into the tunnel");
         // Before that the kernel may have answered something else.
         while attacker.hear().get(28..40) != Some(&b"who is there"[..]) {}
@@ -227,7 +227,7 @@ impl Siege {
 
     /// A UDP socket of an application on the victim.
     pub(crate) fn application(&self, port: u16) -> Application {
-        let socket = self.pair.a.inside(|| UdpSocket::bind(("::", port))).expect("a port of the victim");
+        let socket = inside(&self.pair.a, || UdpSocket::bind(("::", port))).expect("a port of the victim");
         socket.set_read_timeout(Some(SHORTLY)).expect("a time is set");
         Application { socket }
     }

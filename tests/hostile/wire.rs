@@ -8,6 +8,7 @@ use overlay_os::udp::{BindOptions, Family, ReceiveBatch, Transmit, UdpSocket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, sendto};
 
+pub(crate) use crate::lab::inside;
 use crate::lab::{Host, SHORTLY};
 
 /// A socket that talks to one victim.
@@ -31,7 +32,7 @@ impl Wire {
             segmentation: true,
             coalescing: false,
         };
-        let socket = host.inside(|| UdpSocket::bind(family, &options)).expect("a socket of our own");
+        let socket = inside(host, || UdpSocket::bind(family, &options)).expect("a socket of our own");
         assert!(socket.max_segments() > 1, "this kernel cannot send trains");
         Wire { socket, victim, batch: ReceiveBatch::new(8), received: VecDeque::new() }
     }
@@ -55,7 +56,8 @@ impl Wire {
         let (last, full) = datagrams.split_last().expect("a train has datagrams");
         assert!(full.iter().all(|one| one.len() == segment_size) && last.len() <= segment_size, "not a train");
         let contents = datagrams.concat();
-        let transmit = Transmit { destination: self.victim, source: None, contents: &contents, segment_size, ecn: 0 };
+        let transmit =
+            Transmit { destination: self.victim, source: None, contents: &contents, segment_size, traffic_class: 0 };
         self.socket.send(&transmit).expect("a train that fits");
     }
 

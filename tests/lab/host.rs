@@ -1,16 +1,12 @@
 //! A host: a network namespace, a folder of its own, a key pair.
 
-use std::fs::{self, File};
-use std::os::fd::AsFd as _;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::Duration;
-
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::overlay::Overlay;
 use super::process::{CommandLine, Finished, Process};
@@ -157,17 +153,6 @@ impl Host {
     pub fn start(&self, command: Command, what: &str) -> Process {
         let number = self.inner.commands.fetch_add(1, Ordering::Relaxed);
         Process::start(command, what, &self.inner.dir.join(format!("command-{number}")))
-    }
-
-    /// Does something in this host's namespace: what it opens stays there.
-    pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(format!("/run/netns/{}", self.namespace())).expect("the host's namespace");
-        let enter_and_act = || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("we are root");
-            act()
-        };
-        thread::scope(|scope| scope.spawn(enter_and_act).join())
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Runs `ip` on this host: `address add 10.1.0.1/24 dev eth0`.

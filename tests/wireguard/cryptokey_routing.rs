@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::device::{Key, Program, no_ping, one_ping};
 use super::worlds::{A_PORT, Apart, B_PORT, Wire};
-use crate::lab::{A, B, Host, Outside, SHORTLY, within};
+use crate::lab::{A, B, Host, Outside, SHORTLY, inside, within};
 
 /// Whether a datagram that `from` sends inside arrives at `to`, which is `address`.
 fn arrives(from: &Host, to: &Host, address: &str) -> bool {
-    let receiver = to.inside(|| UdpSocket::bind("[::]:1111")).expect("a port of the receiver");
+    let receiver = inside(to, || UdpSocket::bind("[::]:1111")).expect("a port of the receiver");
     receiver.set_read_timeout(Some(Duration::from_secs(1))).expect("our own socket");
-    let sender = from.inside(|| UdpSocket::bind("[::]:0")).expect("a port of the sender");
+    let sender = inside(from, || UdpSocket::bind("[::]:0")).expect("a port of the sender");
     let address = if address.contains(':') { address.to_owned() } else { format!("::ffff:{address}") };
     sender.send_to(b"X", format!("[{address}]:1111")).expect("a datagram");
     matches!(receiver.recv(&mut [0; 2]), Ok(1))

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -258,12 +260,10 @@ impl Drop for Device {
     fn drop(&mut self) {
         if self.is_alive() {
             kill(&self.pid.to_string(), Signal::KILL);
-            // Its interface goes with its files: who makes the next one of this name must not meet it.
-            for _ in 0..200 {
-                if !self.is_alive() {
-                    break;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(10));
+            // Its interface goes with the last of its threads: who makes the next one of this name must not meet it.
+            let deadline = Instant::now() + SHORTLY;
+            while self.at.run(["ip", "link", "show", &self.name]).code == 0 && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(10));
             }
         }
         let _ = fs::remove_file(Path::new("/var/run/wireguard").join(format!("{}.sock", self.name)));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::device::{Device, Key};
 use crate::lab::stock::StockConfig;
-use crate::lab::{A, B, Host, Outside, Pair, Stock, installed};
+use crate::lab::{A, B, Host, Outside, Pair, Stock, inside, installed};
 
 const LENGTH: Duration = Duration::from_secs(600);
 /// A port of the receiver, inside the tunnel.
@@ -109,9 +109,9 @@ impl Flow {
 
     fn send(self, from: &Host, to: &Host, address: &str) -> Outcome {
         // Nothing is answered: not even that nobody listens any more.
-        let receiver = to.inside(|| UdpSocket::bind(("0.0.0.0", PORT))).expect("a port of the receiver");
+        let receiver = inside(to, || UdpSocket::bind(("0.0.0.0", PORT))).expect("a port of the receiver");
         receiver.set_read_timeout(Some(Duration::from_millis(200))).expect("our own socket");
-        let sender = from.inside(|| UdpSocket::bind("0.0.0.0:0")).expect("a port of the sender");
+        let sender = inside(from, || UdpSocket::bind("0.0.0.0:0")).expect("a port of the sender");
         let is_over = AtomicBool::new(false);
         let mut sent: usize = 0;
         let received = thread::scope(|scope| {

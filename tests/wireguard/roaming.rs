@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::capture;
 use super::device::one_ping;
 use super::worlds::{A_PORT, Apart, B_PORT, Wire};
-use crate::lab::{A, B, Outside, SHORTLY, within};
+use crate::lab::{A, B, Outside, SHORTLY, inside, within};
 
 #[test]
 fn an_endpoint_follows_address_and_port_over_both_families() {
@@ -55,7 +55,7 @@ fn an_endpoint_follows_nothing_but_an_authenticated_packet() {
         assert!(seen.iter().any(|datagram| datagram[0] == 4), "there is data among it");
 
         // From an address `b` can answer, and a port that is not `a`'s.
-        let thief = world.pair.a.inside(|| UdpSocket::bind(("::".parse::<std::net::IpAddr>().expect("one"), 40_000)));
+        let thief = inside(&world.pair.a, || UdpSocket::bind(("::".parse::<std::net::IpAddr>().expect("one"), 40_000)));
         let thief = thief.expect("a socket of our own");
         let victim: SocketAddr = B.endpoint(outside, B_PORT).parse().expect("an endpoint");
         let victim = mapped(victim);
