@@ -209,7 +209,7 @@ impl Pair {
         let config = pair.config_of_far(pair.allow.clone());
         add_peer(&mut pair.near, config, &pair.clock);
         let known =
-            PeerConfig { endpoint: Some(outside(1)), allowed_ips: inside(1), ..stranger(pair.near.public_key()) };
+            PeerConfig { endpoint: Some(outside(1)), allowed_ips: inside(1), ..stranger(public_key(&pair.near)) };
         add_peer(&mut pair.far, known, &pair.clock);
         pair.shake_hands();
         pair
@@ -217,7 +217,7 @@ impl Pair {
 
     /// What `near` knows of `far`.
     fn config_of_far(&self, allow: Option<Vec<Rule>>) -> PeerConfig {
-        PeerConfig { endpoint: Some(outside(2)), allowed_ips: inside(2), allow, ..stranger(self.far.public_key()) }
+        PeerConfig { endpoint: Some(outside(2)), allowed_ips: inside(2), allow, ..stranger(public_key(&self.far)) }
     }
 
     fn shake_hands(&mut self) {
@@ -386,9 +386,13 @@ fn carry(node: &mut Node, mut send: impl FnMut(&Transmit<'_>)) {
     }
 }
 
+fn public_key(node: &Node) -> PeerKey {
+    node.public_key().expect("every node here has a key")
+}
+
 fn node(number: u8, clock: &Clock) -> Node {
     let config = NodeConfig {
-        private_key: Zeroizing::new([number; 32]),
+        private_key: Some(Zeroizing::new([number; 32])),
         addresses: vec![Ipv4Addr::new(10, 77, 0, number).into(), v6(number).into()],
         forward: false,
         mtu: MTU,

@@ -1,7 +1,7 @@
 //! The command line: verbs, arguments, what `--help` says.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -46,6 +46,16 @@ pub(crate) enum Verb {
     Up(Up),
     /// Take an interface down, and whatever a killed daemon left behind
     Down(Daemon),
+    /// Make an interface that `wg` and `wg-quick` drive, in place of wireguard-go
+    ///
+    /// Creates a TUN interface, down and without key, peers, addresses or routes, and the socket that `wg` talks to, and
+    /// returns when both are there. It ends when the interface is deleted, the socket is removed, or on SIGTERM. With
+    /// `WG_QUICK_USERSPACE_IMPLEMENTATION=overlay-wg` wg-quick does the rest.
+    ///
+    /// `overlay-wg IFACE` is the same. LOG_LEVEL is `verbose`, `error` or `silent`; when it is set, the log of the
+    /// background process goes to stderr.
+    #[command(version)]
+    Wg(Wg),
     /// Apply a changed config without touching peers that did not change
     Reload(Daemon),
     /// Show an interface and its peers
@@ -80,6 +90,21 @@ pub(crate) struct Up {
 
     /// This process is the background half of `--detach`
     #[arg(long, hide = true, conflicts_with = "detach")]
+    pub(crate) detached_child: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Wg {
+    /// Name of the interface to make
+    #[arg(value_name = "IFACE")]
+    pub(crate) interface: String,
+
+    /// Stay in the foreground, and log to stderr
+    #[arg(short, long)]
+    pub(crate) foreground: bool,
+
+    /// This process is the background half
+    #[arg(long, hide = true, conflicts_with = "foreground")]
     pub(crate) detached_child: bool,
 }
 
@@ -187,6 +212,17 @@ pub(crate) struct Man {
     /// Write one page for each verb into DIR
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// The name of the program that stands for the verb `wg`: a link to this one.
+const WG_PROGRAM: &str = "overlay-wg";
+
+/// The command line as it is meant: under the name `overlay-wg` the verb is `wg`.
+pub(crate) fn by_program_name(mut line: Vec<OsString>) -> Vec<OsString> {
+    if line.first().and_then(|program| Path::new(program).file_name()).is_some_and(|name| name == WG_PROGRAM) {
+        line.insert(1, "wg".into());
+    }
+    line
 }
 
 /// The command line as `clap` describes it, for completions and manual pages.

@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod arguments;
+mod background;
 mod figures;
 mod logging;
 mod output;
@@ -30,7 +31,7 @@ pub use arguments::command;
 
 /// Runs the program on the arguments of this process.
 pub fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let arguments = arguments::by_program_name(std::env::args_os().collect());
     match Arguments::try_parse_from(&arguments) {
         Ok(arguments) => run(arguments),
         Err(error) => refuse(&error, &arguments),
@@ -44,6 +45,7 @@ fn run(arguments: Arguments) -> ExitCode {
     let ended = match arguments.verb {
         Verb::Up(arguments) => verbs::up::run(&session, &arguments).map(success),
         Verb::Down(arguments) => verbs::down::run(&session, &arguments).map(success),
+        Verb::Wg(arguments) => verbs::wg::run(&session, &arguments).map(success),
         Verb::Reload(arguments) => verbs::reload::run(&session, &arguments).map(success),
         Verb::Status(arguments) => verbs::status::run(&session, &arguments).map(success),
         Verb::Ping(arguments) => verbs::ping::run(&session, &arguments).map(success),

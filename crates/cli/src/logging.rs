@@ -15,10 +15,28 @@ use crate::output::Output;
 /// attribute that is newer than it.
 const QUIET: &str = "boringtun=off,netlink_packet_route=error,netlink_packet_core=error,netlink_proto=error";
 
-/// Starts logging. Verbs other than `up` say what they have to say themselves, and log only when asked to.
+/// What wireguard-go's environment asks of the log of `overlay wg`: `verbose`, `debug`, `error` or `silent`.
+pub(crate) fn wg_level() -> Option<&'static str> {
+    level_of(&std::env::var("LOG_LEVEL").ok()?)
+}
+
+fn level_of(word: &str) -> Option<&'static str> {
+    match word {
+        "verbose" | "debug" => Some("debug"),
+        "error" => Some("error"),
+        "silent" => Some("off"),
+        _ => None,
+    }
+}
+
+/// Starts logging. Verbs that are no daemon say what they have to say themselves, and log only when asked to.
 pub(crate) fn start(global: &Global, verb: &Verb) {
     let wanted = std::env::var("OVERLAY_LOG").ok();
-    let filter = filter(wanted.as_deref(), global.verbose, matches!(verb, Verb::Up(_)));
+    let wanted = match verb {
+        Verb::Wg(_) => wanted.or_else(|| wg_level().map(str::to_owned)),
+        _ => wanted,
+    };
+    let filter = filter(wanted.as_deref(), global.verbose, matches!(verb, Verb::Up(_) | Verb::Wg(_)));
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(self::filter(None, 0, true)));
     let color = Output::new(global.json).color && io::stderr().is_terminal();
     let lines =
@@ -55,5 +73,11 @@ mod tests {
         assert_eq!(filter(Some("warn"), 1, true), format!("debug,{QUIET}"));
         assert_eq!(filter(Some("boringtun=debug"), 0, true), format!("{QUIET},boringtun=debug"));
         assert!(EnvFilter::try_new(filter(None, 2, true)).is_ok());
+    }
+
+    #[test]
+    fn the_words_of_wireguard_go_are_understood() {
+        let words = ["verbose", "debug", "error", "silent", "info", ""];
+        assert_eq!(words.map(level_of), [Some("debug"), Some("debug"), Some("error"), Some("off"), None, None]);
     }
 }

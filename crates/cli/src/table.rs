@@ -26,7 +26,7 @@ fn heading(status: &Status) -> String {
     let interface = &status.interface;
     let mut lines = vec![
         ("interface", interface.name.clone()),
-        ("public key", interface.public_key.clone()),
+        ("public key", interface.public_key.clone().unwrap_or_else(|| "none: there is no private key".to_owned())),
         ("addresses", joined(&interface.addresses, usize::MAX)),
         ("port, MTU", format!("{}, {}", interface.listen_port, interface.mtu)),
         ("running for", span(interface.uptime_seconds)),

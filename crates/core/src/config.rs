@@ -10,12 +10,12 @@ use ipnet::IpNet;
 pub use overlay_wire::offload::Joins;
 use zeroize::Zeroizing;
 
-use crate::{Instant, PeerStats};
+use crate::{Instant, PeerKey, PeerStats};
 
 /// What a node is made from.
 pub struct NodeConfig {
-    /// The X25519 tunnel key, clamped or not.
-    pub private_key: Zeroizing<[u8; 32]>,
+    /// The X25519 tunnel key, clamped or not. `None`: nothing is sent and nothing understood until there is one.
+    pub private_key: Option<Zeroizing<[u8; 32]>>,
     /// The virtual IPs of this host. Empty: any inner source may go out and any inner destination may come in, as in
     /// WireGuard.
     pub addresses: Vec<IpAddr>,
@@ -32,22 +32,10 @@ pub struct NodeConfig {
     pub wall_anchor: Option<Instant>,
 }
 
-/// A peer's X25519 public key: what names a peer, here and on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerKey(pub [u8; 32]);
-
-impl fmt::Debug for PeerKey {
-    /// The first four bytes in hexadecimal: enough to tell peers of one node apart in a trace.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = self.0;
-        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}..")
-    }
-}
-
 /// Everything a peer is configured with.
 #[derive(Clone)]
 pub struct PeerConfig {
-    /// Names the peer. A low-order point is refused with [`CommandError::LowOrderKey`].
+    /// Names the peer. With a low-order point there is no secret to share: such a peer is neither called nor answered.
     pub public_key: PeerKey,
     /// Mixed into every handshake; all zero means none, as in WireGuard.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
@@ -60,6 +48,45 @@ pub struct PeerConfig {
     pub persistent_keepalive: Option<Duration>,
     /// What the peer may open towards us. `None`: everything, and no flow state is kept. Empty: only answers.
     pub allow: Option<Vec<Rule>>,
+}
+
+/// What is to change in a peer, and nothing else.
+pub struct PeerChange {
+    /// Names the peer.
+    pub public_key: PeerKey,
+    /// `Some`: the peer is added if it is not there, and then counted here. `None`: it has to be there.
+    pub add: Option<Arc<PeerStats>>,
+    /// See [`PeerConfig::preshared_key`]; all zero takes it away.
+    pub preshared_key: Option<Zeroizing<[u8; 32]>>,
+    /// Where to send from now on, also in a session that is alive.
+    pub endpoint: Option<SocketAddr>,
+    /// See [`PeerConfig::persistent_keepalive`]. One that is switched on begins with an empty packet at once.
+    pub persistent_keepalive: Option<Option<Duration>>,
+    /// Applied in order. Each costs the logarithm of how many there are.
+    pub allowed_ips: Vec<AllowedIpChange>,
+}
+
+/// A prefix that becomes a peer's, or is no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowedIpChange {
+    /// It is this peer's; if it was another's it moves.
+    Add(IpNet),
+    /// It is this peer's no longer; if it is another's it stays there.
+    Remove(IpNet),
+}
+
+impl PeerChange {
+    /// A change of nothing in a peer that is there.
+    pub fn of(public_key: PeerKey) -> Self {
+        Self {
+            public_key,
+            add: None,
+            preshared_key: None,
+            endpoint: None,
+            persistent_keepalive: None,
+            allowed_ips: Vec::new(),
+        }
+    }
 }
 
 /// One entry of an allowlist.
@@ -94,8 +121,18 @@ pub enum Command {
         /// Where the peer is counted from now on.
         stats: Arc<PeerStats>,
     },
+    /// Changes parts of a peer, or adds it. What the change does not name stays.
+    ChangePeer(Box<PeerChange>),
     /// Removes a peer, its session and its flows.
     RemovePeer(PeerKey),
+    /// Our own tunnel key, all zero not allowed. All sessions and handshakes of the old one are over at once; peers keep
+    /// what they were configured with and where they are, and are called again when there is a reason to. A peer whose
+    /// key is our own from now on is removed.
+    SetPrivateKey(Option<Zeroizing<[u8; 32]>>),
+    /// The interface came up, or went down: as it is at first, up. While it is down nothing is sent and nothing taken.
+    /// All sessions and handshakes are over when it goes down, and packets that wait are dropped; peers keep what they
+    /// were configured with and where they are, and when it comes up those with persistent keepalive are called.
+    SetUp(bool),
     /// A new endpoint for a peer, from a name look-up. Ignored while a session is alive.
     SetEndpoint(PeerKey, SocketAddr),
     /// The addresses and forwarding of [`NodeConfig`].
@@ -114,8 +151,6 @@ pub enum Command {
 /// Why a command was refused; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandError {
-    /// The public key is a low-order point: every secret derived from it is known to all.
-    LowOrderKey,
     /// The public key is our own.
     OwnKey,
     /// No peer has this key.
@@ -127,7 +162,6 @@ pub enum CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::LowOrderKey => "the public key is a low-order point",
             Self::OwnKey => "the public key is our own",
             Self::UnknownPeer => "no peer has this public key",
             Self::TooManyPeers => "too many peers",

@@ -24,7 +24,10 @@ pub(crate) struct Context {
 
 /// This host's side of every session.
 pub(crate) struct Local {
-    pub(crate) key: LocalKey,
+    /// `None`: there is nobody to speak as.
+    pub(crate) key: Option<LocalKey>,
+    /// Whether the interface is up.
+    pub(crate) is_up: bool,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) forward: bool,
     /// Of inner packets, in bytes.
@@ -35,6 +38,11 @@ pub(crate) struct Local {
 }
 
 impl Local {
+    /// Whether there can be handshakes at all.
+    pub(crate) fn can_speak(&self) -> bool {
+        self.is_up && self.key.is_some()
+    }
+
     /// Whether an inner address is ours. Without addresses of its own the node cannot tell, as in WireGuard.
     pub(crate) fn owns(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
@@ -105,18 +113,16 @@ impl Context {
         }
     }
 
-    /// A session for a peer that has none yet.
-    pub(crate) fn new_session(&self, peer: &Peer, now: Instant) -> Session {
+    /// A session for a peer that has none yet, with what is remembered of replays. `None`: without a key of our own.
+    pub(crate) fn new_session(&self, peer: &Peer, now: Instant) -> Option<Box<Session>> {
         let preshared_key = peer.preshared_key.as_deref();
         let anchor = self.local.wall_anchor.unwrap_or(now);
-        Session::new(&self.local.key, peer.key, preshared_key, peer.index, anchor, now)
-    }
-
-    /// The peer's preshared key changed: nothing is left of its sessions but the memory of replays.
-    pub(crate) fn replace_session(&self, peer: &mut Peer, now: Instant) {
-        if let Some(old) = peer.session.take() {
-            peer.session = Some(Box::new(self.new_session(peer, now).succeed(&old, now)));
+        let key = self.local.key.as_ref()?;
+        let mut session = Box::new(Session::new(key, peer.key, preshared_key, peer.index, anchor, now));
+        if let Some(initiation) = &peer.remembered {
+            session.remember(initiation, now);
         }
+        Some(session)
     }
 
     /// A message of the peer opened: it is there, and this is where.
@@ -159,7 +165,7 @@ impl Context {
             peer.on_silence();
         }
         let retry_after = peer.retry_after(now, &mut self.rng);
-        let mut session = peer.session.take().unwrap_or_else(|| Box::new(self.new_session(peer, now)));
+        let Some(mut session) = peer.session.take().or_else(|| self.new_session(peer, now)) else { return };
         let initiation = session.initiate(now, retry_after, self.outbox.room(DUE_LEN));
         peer.session = Some(session);
         if let Some(len) = initiation {

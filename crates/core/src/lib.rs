@@ -20,6 +20,7 @@
 //! The folders are the architecture: `data` is touched by every packet and allocates nothing, `path` knows outer
 //! addresses, and the files beside them hold what both read.
 
+mod change;
 mod config;
 mod context;
 mod data;
@@ -28,13 +29,15 @@ mod node;
 mod output;
 mod path;
 mod peer;
+mod peer_key;
 mod peers;
 mod stats;
 mod timer;
 
-pub use config::{Command, CommandError, Joins, NodeConfig, PeerConfig, PeerKey, Protocol, Rule};
+pub use config::{AllowedIpChange, Command, CommandError, Joins, NodeConfig, PeerChange, PeerConfig, Protocol, Rule};
 pub use data::drop_reason::DropReason;
 pub use instant::Instant;
 pub use node::Node;
 pub use output::{Event, Output, Outputs, PacketOut, Transmit, UdpTrain, Via};
+pub use peer_key::PeerKey;
 pub use stats::{Counter, NodeStats, PeerStats};

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use overlay_wire::offload::VirtioHeader;
 use rand_chacha::ChaCha8Rng;
-use rand_core::{RngCore, SeedableRng};
+use rand_core::SeedableRng;
 
 use crate::context::{Context, Local};
-use crate::data::allowlist::Allowlist;
 use crate::data::coalesce::Coalescer;
 use crate::data::handshake::{HandshakeGate, LOAD_LIMIT};
 use crate::data::outbound::Scratch;
@@ -16,10 +15,7 @@ use crate::output::Outbox;
 use crate::path::endpoint::Endpoint;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
-use crate::{
-    Command, CommandError, DropReason, Instant, NodeConfig, NodeStats, Outputs, PeerConfig, PeerKey, PeerStats,
-    UdpTrain,
-};
+use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PeerKey, UdpTrain};
 
 /// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, or after a few
 /// that came at once, carry [`Node::poll_outputs`] away.
@@ -39,7 +35,8 @@ impl Node {
     pub fn new(config: NodeConfig, now: Instant) -> Self {
         let rng = ChaCha8Rng::from_seed(config.seed);
         let local = Local {
-            key: LocalKey::new(&config.private_key, LOAD_LIMIT, now),
+            key: config.private_key.map(|key| LocalKey::new(&key, LOAD_LIMIT, now)),
+            is_up: true,
             addresses: config.addresses,
             forward: config.forward,
             mtu: usize::from(config.mtu),
@@ -61,9 +58,9 @@ impl Node {
         }
     }
 
-    /// Our own public key.
-    pub fn public_key(&self) -> PeerKey {
-        self.context.local.key.public()
+    /// Our own public key, if we have a private one.
+    pub fn public_key(&self) -> Option<PeerKey> {
+        self.context.local.key.as_ref().map(LocalKey::public)
     }
 
     /// The node's counters, to be read from anywhere.
@@ -85,9 +82,14 @@ impl Node {
     pub fn handle_command(&mut self, command: Command, now: Instant) -> Result<(), CommandError> {
         match command {
             Command::SetPeer { config, stats } => self.set_peer(*config, stats, now),
-            Command::RemovePeer(key) => {
-                let mut peer = self.peers.remove(key).ok_or(CommandError::UnknownPeer)?;
-                self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
+            Command::ChangePeer(change) => self.change_peer(*change, now),
+            Command::RemovePeer(key) => self.remove_peer(key),
+            Command::SetPrivateKey(key) => {
+                self.set_private_key(key, now);
+                Ok(())
+            }
+            Command::SetUp(is_up) => {
+                self.set_up(is_up, now);
                 Ok(())
             }
             Command::SetEndpoint(key, address) => {
@@ -139,47 +141,5 @@ impl Node {
         let Some(peer) = self.peers.peer(id) else { return };
         self.context.advance(peer, now);
         self.deadlines.arm_next(peer, now);
-    }
-
-    fn set_peer(&mut self, config: PeerConfig, stats: Arc<PeerStats>, now: Instant) -> Result<(), CommandError> {
-        let key = config.public_key;
-        if key == self.public_key() {
-            return Err(CommandError::OwnKey);
-        }
-        if self.context.local.key.is_low_order(key) {
-            return Err(CommandError::LowOrderKey);
-        }
-        let known = self.peers.find(key);
-        let is_new = known.is_none();
-        let id = match known {
-            Some(id) => id,
-            None if self.peers.len() >= Self::MAX_PEERS => return Err(CommandError::TooManyPeers),
-            None => self.peers.insert(key, now, &mut self.context.rng),
-        };
-        self.peers.set_allowed_ips(id, config.allowed_ips);
-        let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
-        let preshared_key = config.preshared_key.filter(|key| **key != [0; 32]);
-        if peer.preshared_key != preshared_key {
-            peer.preshared_key = preshared_key;
-            self.context.replace_session(peer, now);
-        }
-        if let Some(address) = config.endpoint {
-            peer.endpoint = Some(Endpoint::configured(address));
-            peer.hasten(&mut self.context.rng);
-        }
-        peer.stats = stats;
-        peer.persistent_keepalive = config.persistent_keepalive;
-        match (&mut peer.allowlist, config.allow) {
-            (_, None) => peer.allowlist = None,
-            (Some(allowlist), Some(rules)) => allowlist.set_rules(rules),
-            (None, Some(rules)) if is_new => {
-                peer.allowlist = Some(Allowlist::new(rules, self.context.rng.next_u64()));
-            }
-            (None, Some(rules)) => {
-                peer.allowlist = Some(Allowlist::restricting(rules, self.context.rng.next_u64(), now));
-            }
-        }
-        self.attend(id, now);
-        Ok(())
     }
 }

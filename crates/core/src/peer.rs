@@ -5,10 +5,12 @@
 //! an answer it is *given up*. What happens then depends on who wants it ([`Peer::next_attempt`]): traffic tries again
 //! every five seconds, persistent keepalive alone backs off to 25 s, nobody leaves it idle.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use overlay_wire::wireguard::INITIATION_LEN;
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
 use zeroize::Zeroizing;
@@ -29,13 +31,17 @@ pub(crate) struct Peer {
     pub(crate) key: PeerKey,
     pub(crate) preshared_key: Option<Zeroizing<[u8; 32]>>,
     pub(crate) endpoint: Option<Endpoint>,
-    /// What this peer was given in the table of all peers; another may own some of it since.
-    pub(crate) allowed_ips: Vec<IpNet>,
+    /// What this peer owns in the table of all peers.
+    pub(crate) allowed_ips: BTreeSet<IpNet>,
     pub(crate) persistent_keepalive: Option<Duration>,
     pub(crate) allowlist: Option<Allowlist>,
     pub(crate) stats: Arc<PeerStats>,
     /// Made when first needed: a session is 11 KB.
     pub(crate) session: Option<Box<Session>>,
+    /// The newest good initiation of sessions that were forgotten: it is a replay still.
+    pub(crate) remembered: Option<Box<[u8; INITIATION_LEN]>>,
+    /// No handshake is possible: we have no key, the peer's is of low order, or the interface is down.
+    pub(crate) is_mute: bool,
     /// The upper 24 bits of its receiver indices.
     pub(crate) index: u32,
     pub(crate) staged: Staged,
@@ -58,11 +64,13 @@ impl Peer {
             key,
             preshared_key: None,
             endpoint: None,
-            allowed_ips: Vec::new(),
+            allowed_ips: BTreeSet::new(),
             persistent_keepalive: None,
             allowlist: None,
             stats: Arc::default(),
             session: None,
+            remembered: None,
+            is_mute: true,
             index,
             staged: Staged::default(),
             armed: Armed::default(),
@@ -82,10 +90,35 @@ impl Peer {
         self.session.as_ref().is_some_and(|session| session.is_initiating())
     }
 
+    /// Our own key is another one, or there is none, or the interface came up or went down.
+    pub(crate) fn on_local_end(&mut self, can_speak: bool, now: Instant) {
+        self.is_mute = !can_speak || self.key.is_low_order();
+        self.forget_sessions(now);
+        // The next handshake owes nothing to those of before.
+        self.initiated = None;
+        self.attempts = 0;
+    }
+
+    /// A key of the sessions changed: nothing is left of them but the memory of replays. What is staged waits for the next
+    /// one.
+    pub(crate) fn forget_sessions(&mut self, now: Instant) {
+        if let Some(session) = self.session.take() {
+            self.remembered = session.into_newest_initiation();
+        }
+        if !self.staged.is_empty() {
+            self.wanted = Some(now);
+        }
+    }
+
     /// A packet wanted out and there was no session. Whoever was called at leisure so far is called in earnest.
     pub(crate) fn on_wanted(&mut self, now: Instant, rng: &mut ChaCha8Rng) {
         self.wanted = Some(now);
         self.hasten(rng);
+    }
+
+    /// No packet wants out any more.
+    pub(crate) fn on_unwanted(&mut self) {
+        self.wanted = None;
     }
 
     /// There is a better reason to call the peer than there was when the last initiation was sent.
@@ -130,10 +163,10 @@ impl Peer {
     }
 
     /// When the next initiation may be sent for a peer that has no session and none under way. `None`: nobody wants it,
-    /// or it has no endpoint.
+    /// or it has no endpoint, or no handshake is possible.
     pub(crate) fn next_attempt(&self, now: Instant) -> Option<Instant> {
         self.endpoint?;
-        if self.is_alive(now) || self.is_initiating() {
+        if self.is_mute || self.is_alive(now) || self.is_initiating() {
             return None;
         }
         let earliest = |pause| self.initiated.map_or(now, |at| at + pause);

@@ -58,6 +58,11 @@ impl Peers {
         Some((peer, &self.allowed_ips))
     }
 
+    /// All that there are.
+    pub(crate) fn ids(&self) -> Vec<PeerId> {
+        self.by_key.values().copied().collect()
+    }
+
     pub(crate) fn insert(&mut self, key: PeerKey, now: Instant, rng: &mut impl RngCore) -> PeerId {
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -83,14 +88,35 @@ impl Peers {
 
     /// Makes these, and no others, the peer's prefixes. A prefix that was another peer's moves, as in WireGuard.
     pub(crate) fn set_allowed_ips(&mut self, id: PeerId, prefixes: Vec<IpNet>) {
-        let Some(Some(peer)) = self.slots.get_mut(id.0 as usize) else { return };
-        for prefix in &peer.allowed_ips {
-            self.allowed_ips.remove(prefix, id);
+        let Some(peer) = self.peer(id) else { return };
+        for prefix in std::mem::take(&mut peer.allowed_ips) {
+            self.allowed_ips.remove(&prefix, id);
         }
-        for prefix in &prefixes {
-            self.allowed_ips.insert(*prefix, id);
+        for prefix in prefixes {
+            self.add_allowed_ip(id, prefix);
         }
-        peer.allowed_ips = prefixes;
+    }
+
+    /// Makes `prefix` the peer's, whoever had it.
+    pub(crate) fn add_allowed_ip(&mut self, id: PeerId, prefix: IpNet) {
+        let prefix = prefix.trunc();
+        let before = self.allowed_ips.insert(prefix, id);
+        if let Some(other) = before.filter(|other| *other != id).and_then(|other| self.peer(other)) {
+            other.allowed_ips.remove(&prefix);
+        }
+        if let Some(peer) = self.peer(id) {
+            peer.allowed_ips.insert(prefix);
+        }
+    }
+
+    /// Takes `prefix` away from the peer, if it is the peer's.
+    pub(crate) fn remove_allowed_ip(&mut self, id: PeerId, prefix: IpNet) {
+        let prefix = prefix.trunc();
+        if let Some(peer) = self.peer(id)
+            && peer.allowed_ips.remove(&prefix)
+        {
+            self.allowed_ips.remove(&prefix, id);
+        }
     }
 
     /// Random, so that it says nothing of how many there are.

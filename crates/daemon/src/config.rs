@@ -208,7 +208,7 @@ impl Config {
     /// super-packets, `seed` is random.
     pub fn to_node(&self, mtu: u16, joins: Joins, seed: [u8; 32]) -> NodeConfig {
         NodeConfig {
-            private_key: self.interface.private_key.to_bytes(),
+            private_key: Some(self.interface.private_key.to_bytes()),
             addresses: self.addresses(),
             forward: self.interface.forward,
             mtu,
@@ -234,6 +234,19 @@ impl Peer {
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
             allow: self.allow.clone(),
+        }
+    }
+
+    /// A peer that is configured with nothing but its key.
+    pub fn nameless(public_key: PeerKey) -> Self {
+        Self {
+            name: None,
+            public_key,
+            preshared_key: None,
+            endpoint: None,
+            allowed_ips: Vec::new(),
+            persistent_keepalive: None,
+            allow: None,
         }
     }
 

@@ -8,11 +8,11 @@
 mod carrier;
 mod refusals;
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{io, mem};
 
 use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerKey, UdpTrain, Via};
 use overlay_os::poll::{Poller, Timer, Waker};
@@ -30,6 +30,8 @@ use crate::shell::{ShellStats, add};
 const MAX_COMMANDS: usize = 64;
 /// Events that wait for control; more are merged.
 const MAX_EVENTS: usize = 256;
+/// How long commands are obeyed before packets get their turn, but for the one that is being obeyed then.
+const OBEY_A_TURN: Duration = Duration::from_millis(1);
 /// Datagram trains received with one system call: with GRO eight are enough, but a wire without it brings a train for
 /// each datagram.
 const RECEIVE_SLOTS: usize = 32;
@@ -65,7 +67,8 @@ pub fn joins(tun: &Tun) -> Joins {
     Joins { tcp: tun.has_offload(), udp: tun.has_udp_offload() }
 }
 
-/// One UDP socket for each address family that the host has.
+/// One UDP socket for each address family that the host has; none while the interface is down.
+#[derive(Default)]
 pub struct Sockets {
     /// IPv4.
     pub v4: Option<UdpSocket>,
@@ -99,6 +102,7 @@ pub struct Engine {
 enum Request {
     Command(Command, oneshot::Sender<Result<(), CommandError>>),
     SetFwmark(Option<u32>, oneshot::Sender<io::Result<()>>),
+    SetSockets(Sockets, oneshot::Sender<io::Result<()>>),
     Stop,
 }
 
@@ -128,6 +132,42 @@ impl Engine {
         self.ask(|reply| Request::Command(command, reply)).await.unwrap_or(Err(CommandError::UnknownPeer))
     }
 
+    /// Gives the node commands, one after the other, and waits until all were applied. What comes after one that was
+    /// refused is applied all the same.
+    ///
+    /// # Errors
+    /// The first refusal; also [`CommandError::UnknownPeer`] when the engine has ended.
+    pub async fn commands(&self, commands: impl IntoIterator<Item = Command>) -> Result<(), CommandError> {
+        let mut answers = VecDeque::with_capacity(MAX_COMMANDS);
+        let mut result = Ok(());
+        for command in commands {
+            if answers.len() == MAX_COMMANDS
+                && let Some(answer) = answers.pop_front()
+            {
+                result = result.and(applied(answer).await);
+            }
+            let (reply, answer) = oneshot::channel();
+            if self.requests.send(Request::Command(command, reply)).await.is_err() {
+                return result.and(Err(CommandError::UnknownPeer));
+            }
+            self.waker.wake();
+            answers.push_back(answer);
+        }
+        for answer in answers {
+            result = result.and(applied(answer).await);
+        }
+        result
+    }
+
+    /// Sends and receives by these sockets from now on. The old ones are closed when this returns.
+    ///
+    /// # Errors
+    /// They cannot be waited for, and the old ones stay; or the engine has ended.
+    pub async fn set_sockets(&self, sockets: Sockets) -> io::Result<()> {
+        let gone = || Err(io::ErrorKind::BrokenPipe.into());
+        self.ask(|reply| Request::SetSockets(sockets, reply)).await.unwrap_or_else(gone)
+    }
+
     /// Marks outer datagrams from now on.
     ///
     /// # Errors
@@ -145,7 +185,7 @@ impl Engine {
         }
     }
 
-    /// Ends the thread and waits for it; TUN is closed then, and so are the sockets that nobody watches.
+    /// Ends the thread and waits for it; TUN and sockets are closed then.
     pub async fn stop(mut self) {
         let _ = self.requests.send(Request::Stop).await;
         self.waker.wake();
@@ -160,6 +200,10 @@ impl Engine {
         self.waker.wake();
         answer.await.ok()
     }
+}
+
+async fn applied(answer: oneshot::Receiver<Result<(), CommandError>>) -> Result<(), CommandError> {
+    answer.await.unwrap_or(Err(CommandError::UnknownPeer))
 }
 
 /// What a ready file descriptor stands for.
@@ -189,12 +233,7 @@ impl Run {
         poller.add(&tun, TOKEN_TUN)?;
         poller.add(&timer, TOKEN_TIMER)?;
         poller.add(&waker, TOKEN_WAKER)?;
-        if let Some(socket) = &sockets.v4 {
-            poller.add(socket, TOKEN_V4)?;
-        }
-        if let Some(socket) = &sockets.v6 {
-            poller.add(socket, TOKEN_V6)?;
-        }
+        wait_for(&poller, &sockets)?;
         Ok(Self {
             node,
             carrier: Carrier { refusals: Refusals::none(joins(&tun)), tun, sockets, timer, stats },
@@ -278,22 +317,7 @@ impl Run {
         let (mut bytes, mut waiting) = (0, 0);
         let mut now = now();
         for _ in 0..TUN_READS_A_TURN {
-            let len = match self.carrier.tun.read(&mut self.frame) {
-                Ok(len) => len,
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => break,
-                Err(error) => return Err(error),
-            };
-            add(&self.carrier.stats.tun_reads, 1);
-            add(&self.carrier.stats.tun_read_bytes, len as u64);
-            let frame = &mut self.frame[..len];
-            let (header, packet) = if self.carrier.tun.has_offload() {
-                let Some((header, packet)) = frame.split_at_mut_checked(VIRTIO_HEADER_LEN) else { continue };
-                // What the kernel writes here is its own; one it does not know is passed on as a plain packet.
-                (VirtioHeader::decode(header).unwrap_or(VirtioHeader::NONE), packet)
-            } else {
-                (VirtioHeader::NONE, frame)
-            };
-            self.node.handle_tun(&header, packet, now);
+            let Some(len) = self.take_from_tun(now)? else { break };
             (bytes, waiting) = (bytes + len, waiting + len);
             if bytes >= TUN_BYTES_A_TURN {
                 break;
@@ -307,28 +331,86 @@ impl Run {
         self.carry()
     }
 
-    /// Does what control asks; true when that is to stop.
+    /// Reads one packet and gives it to the node. Its length; `None` where there is none.
+    fn take_from_tun(&mut self, now: Instant) -> io::Result<Option<usize>> {
+        let len = match self.carrier.tun.read(&mut self.frame) {
+            Ok(len) => len,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        add(&self.carrier.stats.tun_reads, 1);
+        add(&self.carrier.stats.tun_read_bytes, len as u64);
+        let frame = &mut self.frame[..len];
+        let (header, packet) = if self.carrier.tun.has_offload() {
+            let Some((header, packet)) = frame.split_at_mut_checked(VIRTIO_HEADER_LEN) else { return Ok(Some(len)) };
+            // What the kernel writes here is its own; one it does not know is passed on as a plain packet.
+            (VirtioHeader::decode(header).unwrap_or(VirtioHeader::NONE), packet)
+        } else {
+            (VirtioHeader::NONE, frame)
+        };
+        self.node.handle_tun(&header, packet, now);
+        Ok(Some(len))
+    }
+
+    /// The node knows that the interface came up or went down. While it is down TUN is not read: what is sent between its
+    /// coming up and the node's hearing of it waits there, and is not taken for something sent while it was down.
+    fn follow_interface(&mut self, is_up: bool) -> io::Result<()> {
+        // The node drops what was sent before.
+        while !is_up && self.take_from_tun(now())?.is_some() {}
+        self.poller.set_reading(&self.carrier.tun, TOKEN_TUN, is_up)
+    }
+
+    /// Does what control asks, for a while; true when that is to stop.
     fn obey(&mut self) -> io::Result<bool> {
+        let began = now();
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Command(command, reply) => {
                     add(&self.carrier.stats.commands, 1);
+                    let is_up = if let Command::SetUp(is_up) = command { Some(is_up) } else { None };
                     let result = self.node.handle_command(command, now());
+                    is_up.map_or(Ok(()), |is_up| self.follow_interface(is_up))?;
                     self.carry()?;
                     let _ = reply.send(result);
                 }
                 Request::SetFwmark(mark, reply) => {
                     let _ = reply.send(self.carrier.sockets.set_fwmark(mark));
                 }
+                Request::SetSockets(sockets, reply) => {
+                    let _ = reply.send(self.set_sockets(sockets));
+                }
                 Request::Stop => return Ok(true),
+            }
+            if now().since(began) >= OBEY_A_TURN {
+                // Packets first; then the rest.
+                self.waker.wake();
+                break;
             }
         }
         Ok(false)
     }
 
+    fn set_sockets(&mut self, sockets: Sockets) -> io::Result<()> {
+        wait_for(&self.poller, &sockets)?;
+        let old = mem::replace(&mut self.carrier.sockets, sockets);
+        old.each().try_for_each(|socket| self.poller.remove(socket))
+    }
+
     fn carry(&mut self) -> io::Result<()> {
         self.carrier.carry(&mut self.node, &mut self.events)
     }
+}
+
+/// Watches sockets. When that fails, the caller closes them, which ends it.
+fn wait_for(poller: &Poller, sockets: &Sockets) -> io::Result<()> {
+    for (socket, token) in [(&sockets.v4, TOKEN_V4), (&sockets.v6, TOKEN_V6)] {
+        if let Some(socket) = socket {
+            poller.add(socket, token)?;
+        }
+    }
+    Ok(())
 }
 
 /// Events on their way to control. What does not fit the queue waits here, one event of a kind for each peer.

@@ -31,10 +31,11 @@ mod runtime;
 
 pub use footprint::{Footprint, MarkedTable, PlannedRoute};
 pub use interface::Host;
+pub(crate) use interface::TUN_QUEUE_LEN;
 pub use journal::Journal;
 pub use leftovers::{Cleaned, clean_leftovers};
 pub use mtu::auto_mtu;
-pub use preflight::{preflight, require_net_admin};
+pub use preflight::{preflight, require_net_admin, require_tun_device};
 pub use runtime::Runtime;
 
 use overlay_os::netlink::NetlinkError;

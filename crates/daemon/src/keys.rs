@@ -28,8 +28,7 @@ impl PrivateKey {
     /// A new key from the operating system's generator, clamped as the `wg` tool does.
     pub fn generate() -> Self {
         let mut bytes = random_bytes();
-        bytes[0] &= 248;
-        bytes[31] = (bytes[31] & 127) | 64;
+        clamp(&mut bytes);
         Self(bytes)
     }
 
@@ -43,6 +42,20 @@ impl PrivateKey {
             return Err(KeyError::AllZero);
         }
         Ok(Self(bytes))
+    }
+
+    /// The key of these bytes, clamped as the kernel does; `None` for all zero, which means none everywhere in WireGuard.
+    pub fn from_bytes(mut bytes: Zeroizing<[u8; 32]>) -> Option<Self> {
+        if *bytes == [0; 32] {
+            return None;
+        }
+        clamp(&mut bytes);
+        Some(Self(bytes))
+    }
+
+    /// The same, with the bits as they are: a key file may hold one that is not clamped, and is shown as it is.
+    pub(crate) fn from_unclamped(bytes: Zeroizing<[u8; 32]>) -> Option<Self> {
+        (*bytes != [0; 32]).then_some(Self(bytes))
     }
 
     /// The key in base64.
@@ -59,6 +72,11 @@ impl PrivateKey {
     pub fn public(&self) -> PeerKey {
         PeerKey(PublicKey::from(&StaticSecret::from(*self.0)).to_bytes())
     }
+}
+
+fn clamp(key: &mut [u8; 32]) {
+    key[0] &= 248;
+    key[31] = (key[31] & 127) | 64;
 }
 
 impl fmt::Debug for PrivateKey {
@@ -97,40 +115,7 @@ pub fn decode_preshared(text: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
 /// secret would be zero and known to all.
 pub fn decode_public(text: &str) -> Result<PeerKey, KeyError> {
     let key = PeerKey(*decode(text)?);
-    if is_low_order(&key) { Err(KeyError::LowOrder) } else { Ok(key) }
-}
-
-/// Whether a public key is a point of small order, in any of its encodings. X25519 ignores the topmost bit.
-pub fn is_low_order(key: &PeerKey) -> bool {
-    let mut point = key.0;
-    point[31] &= 0x7f;
-    LOW_ORDER_POINTS.contains(&point)
-}
-
-/// The points of order 1, 2, 4 and 8 of Curve25519 and its twist, and the values from 2^255 - 19 up that are the same
-/// after reduction. A table, since ten thousand peers would take half a second of multiplications otherwise.
-const LOW_ORDER_POINTS: [[u8; 32]; 7] = [
-    ends([0, 0]),
-    ends([1, 0]),
-    [
-        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09,
-        0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
-    ],
-    [
-        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44,
-        0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
-    ],
-    ends([0xec, 0x7f]),
-    ends([0xed, 0x7f]),
-    ends([0xee, 0x7f]),
-];
-
-/// A little-endian number by its first and last byte. Below a top byte of 0x7f the bytes between are 0xff, else 0.
-const fn ends([first, last]: [u8; 2]) -> [u8; 32] {
-    let mut bytes = [if last == 0 { 0 } else { 0xff }; 32];
-    bytes[0] = first;
-    bytes[31] = last;
-    bytes
+    if key.is_low_order() { Err(KeyError::LowOrder) } else { Ok(key) }
 }
 
 /// Why a text is no key. Positions count characters from 1.

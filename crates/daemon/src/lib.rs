@@ -6,6 +6,7 @@ pub mod api;
 pub mod client;
 pub mod config;
 pub mod detach;
+pub mod device;
 pub mod engine;
 pub mod failure;
 pub mod host;
@@ -22,5 +23,6 @@ mod supervisor;
 pub mod uapi;
 pub mod up;
 pub mod view;
+pub mod wg;
 
 pub use failure::Failure;

@@ -87,7 +87,7 @@ impl Collector for Scrape {
         let mut info = out.encode_descriptor("overlay_build", "What was built.", None, MetricType::Info)?;
         info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         let mut info = out.encode_descriptor("overlay_interface", "Our own end.", None, MetricType::Info)?;
-        let key = encode_public(&interface.public_key);
+        let key = interface.public_key.as_ref().map(encode_public).unwrap_or_default();
         info.encode_info(&[("interface", interface.name.as_str()), ("public_key", key.as_str())])?;
         let started = interface.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         gauge(&mut out, "overlay_start_time_seconds", "When the daemon was started, seconds since 1970.", started)?;

@@ -3,7 +3,7 @@
 //! A full queue is how overload shows: silently, at the one who reads too slowly. The kernel counts, and is asked only
 //! when somebody asks us: the engine knows nothing of it.
 
-use std::io;
+use std::sync::{PoisonError, RwLock};
 
 use overlay_os::tun;
 use overlay_os::udp::{Buffers, Watch};
@@ -14,7 +14,15 @@ use crate::engine::Sockets;
 #[derive(Debug)]
 pub struct Queues {
     interface: String,
+    watched: RwLock<Watched>,
+}
+
+/// The sockets in use, and what is known of those before them.
+#[derive(Debug, Default)]
+struct Watched {
     sockets: Vec<Watch>,
+    dropped_before: u64,
+    narrow_trains_before: u64,
 }
 
 /// What the kernel said. A figure that it does not tell is not listed.
@@ -30,26 +38,50 @@ type Figure = (&'static str, &'static str, u64);
 
 impl Queues {
     /// Those of a TUN device and of sockets.
-    ///
-    /// # Errors
-    /// The process has no file descriptors left.
-    pub fn of(interface: &str, sockets: &Sockets) -> io::Result<Self> {
-        let sockets = sockets.each().map(|socket| socket.watch()).collect::<io::Result<_>>()?;
-        Ok(Self { interface: interface.to_owned(), sockets })
+    pub fn of(interface: &str, sockets: &Sockets) -> Self {
+        let queues = Self { interface: interface.to_owned(), watched: RwLock::default() };
+        queues.follow(sockets);
+        queues
+    }
+
+    /// These sockets take the place of those before them, which are still open. What was counted there counts on.
+    pub fn follow(&self, sockets: &Sockets) {
+        let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
+        let (buffers, narrow_trains) = (watched.buffers(), watched.narrow_trains());
+        *watched = Watched {
+            sockets: sockets.each().map(|socket| socket.watch()).collect(),
+            dropped_before: buffers.map_or(watched.dropped_before, |buffers| buffers.dropped),
+            narrow_trains_before: narrow_trains.unwrap_or(watched.narrow_trains_before),
+        };
     }
 
     /// What the kernel says now.
     pub fn read(&self) -> QueueFigures {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
         QueueFigures {
             tun_dropped: tun::dropped_packets(&self.interface).ok().flatten(),
-            sockets: self.sockets.iter().filter_map(|socket| socket.buffers().ok()).reduce(together),
-            narrow_trains: self.sockets.iter().map(Watch::narrow_trains).reduce(|a, b| a + b),
+            sockets: watched.buffers(),
+            narrow_trains: watched.narrow_trains(),
         }
     }
 
     /// Whether every socket still has its trains cut by the kernel.
     pub fn all_segment(&self) -> bool {
-        self.sockets.iter().all(Watch::segmentation)
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        watched.sockets.iter().all(Watch::segmentation)
+    }
+}
+
+impl Watched {
+    /// `None` where no socket is open.
+    fn buffers(&self) -> Option<Buffers> {
+        let both = self.sockets.iter().filter_map(|socket| socket.buffers().ok()).reduce(together)?;
+        Some(Buffers { dropped: self.dropped_before + both.dropped, ..both })
+    }
+
+    fn narrow_trains(&self) -> Option<u64> {
+        let both = self.sockets.iter().map(Watch::narrow_trains).reduce(|a, b| a + b)?;
+        Some(self.narrow_trains_before + both)
     }
 }
 

@@ -44,15 +44,17 @@ pub struct NamedEndpoint {
 }
 
 impl NamedEndpoint {
+    /// That of a peer; `None` for an address.
+    pub fn new(peer: PeerKey, endpoint: &Endpoint) -> Option<Self> {
+        match endpoint {
+            Endpoint::Name { host, port } => Some(Self { peer, host: host.clone(), port: *port }),
+            Endpoint::Address(_) => None,
+        }
+    }
+
     /// The peers of a config that are reached by name.
     pub fn of(peers: &[Peer]) -> Vec<Self> {
-        let named = |peer: &Peer| match &peer.endpoint {
-            Some(Endpoint::Name { host, port }) => {
-                Some(Self { peer: peer.public_key, host: host.clone(), port: *port })
-            }
-            _ => None,
-        };
-        peers.iter().filter_map(named).collect()
+        peers.iter().filter_map(|peer| Self::new(peer.public_key, peer.endpoint.as_ref()?)).collect()
     }
 }
 

@@ -2,25 +2,23 @@
 //!
 //! One task, one thing at a time, so that a reload is never half overtaken by another.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use overlay_core::{Command, Event, Instant, PeerKey, PeerStats};
+use overlay_core::{Command, Event, Instant, PeerKey};
 use overlay_os::netlink::Netlink;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api::{ControlRequest, ReloadError, ReloadReport};
-use crate::config::{self, Config, Mtu, Peer};
-use crate::engine::Engine;
+use crate::config::{self, Config, Mtu};
+use crate::device::{ChangeError, Device};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{Host, Journal};
 use crate::notify;
 use crate::resolve::{NamedEndpoint, Resolver};
+use crate::uapi;
 use crate::up::literal_endpoints;
-use crate::view::View;
 
 /// Everything that a running daemon consists of.
 pub(crate) struct Supervisor {
@@ -31,10 +29,10 @@ pub(crate) struct Supervisor {
     pub(crate) netlink: Netlink,
     pub(crate) journal: Journal,
     pub(crate) host: Host,
-    pub(crate) engine: Engine,
+    pub(crate) device: Device,
     pub(crate) events: mpsc::Receiver<Event>,
-    pub(crate) view: Arc<View>,
     pub(crate) requests: mpsc::Receiver<ControlRequest>,
+    pub(crate) settings: mpsc::Receiver<uapi::Setting>,
     pub(crate) resolver: Resolver,
     pub(crate) answers: mpsc::Receiver<(PeerKey, SocketAddr)>,
 }
@@ -61,7 +59,7 @@ impl Supervisor {
         }
         let end = self.serve(ends, hangup).await;
         notify::stopping();
-        self.engine.stop().await;
+        self.device.stop().await;
         for line in self.host.take_down(&self.netlink, self.journal).await {
             tracing::error!("left behind: {line}");
         }
@@ -83,7 +81,7 @@ impl Supervisor {
                     }
                 }
                 Some(event) = self.events.recv() => self.on_event(event),
-                Some((peer, address)) = self.answers.recv() => self.on_resolved(peer, address).await,
+                Some((peer, address)) = self.answers.recv() => self.device.on_resolved(peer, address).await,
                 Some(request) = self.requests.recv() => match request {
                     ControlRequest::Reload(reply) => {
                         let result = self.reload().await;
@@ -94,7 +92,13 @@ impl Supervisor {
                         return End::Asked;
                     }
                 },
-                error = self.engine.ended() => {
+                Some(setting) = self.settings.recv() => {
+                    let result = self.device.apply(setting.changes).await;
+                    // An endpoint that was set is no name any more.
+                    self.resolver.set_peers(self.device.named_endpoints());
+                    let _ = setting.reply.send(result);
+                }
+                error = self.device.ended() => {
                     let name = &self.config.interface.name;
                     return End::Failed(
                         Failure::new(ExitKind::Other, format!("the interface `{name}` cannot be used any more"))
@@ -114,14 +118,7 @@ impl Supervisor {
             Event::EndpointChanged(..) => {}
         }
         tracing::debug!(?event);
-        self.view.on_event(event, wall_clock_of);
-    }
-
-    async fn on_resolved(&mut self, peer: PeerKey, address: SocketAddr) {
-        // A peer that was removed in the meantime needs no endpoint.
-        if self.engine.command(Command::SetEndpoint(peer, address)).await.is_ok() {
-            self.view.on_endpoint_resolved(peer, address);
-        }
+        self.device.view().on_event(event, wall_clock_of);
     }
 
     /// Reads the config again and applies what changed. What did not change is not touched.
@@ -151,9 +148,14 @@ impl Supervisor {
             Mtu::Fixed(mtu) => mtu,
             Mtu::Auto => self.host.auto_mtu(&self.netlink, &new, &literal_endpoints(&new)).await,
         };
-        self.host.apply(&self.netlink, &mut self.journal, &new, mtu).await?;
+        let port_before = self.device.view().interface().listen_port;
+        self.apply_port(new.interface.listen_port).await?;
+        if let Err(failure) = self.host.apply(&self.netlink, &mut self.journal, &new, mtu).await {
+            self.apply_port(port_before).await?;
+            return Err(failure);
+        }
         self.apply_interface(&new, mtu).await?;
-        let report = self.apply_peers(&new).await?;
+        let report = self.device.set_peers(&new.peers).await?;
         self.resolver.set_peers(NamedEndpoint::of(&new.peers));
         self.show_interface(&new, mtu);
         self.mtu = mtu;
@@ -171,62 +173,36 @@ impl Supervisor {
     async fn apply_interface(&mut self, new: &Config, mtu: u16) -> Result<(), Failure> {
         let impossible = |error| Failure::new(ExitKind::Other, "the engine refused the config").with_cause(error);
         let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
-        self.engine.command(addresses).await.map_err(impossible)?;
+        self.device.engine().command(addresses).await.map_err(impossible)?;
         if mtu != self.mtu {
-            self.engine.command(Command::SetMtu(mtu)).await.map_err(impossible)?;
+            self.device.engine().command(Command::SetMtu(mtu)).await.map_err(impossible)?;
         }
-        self.engine
+        self.device.set_private_key(Some(new.interface.private_key.clone())).await;
+        self.device
             .set_fwmark(self.host.fwmark())
             .await
             .map_err(|error| Failure::new(ExitKind::Other, "cannot mark outer datagrams").with_cause(error))
     }
 
-    async fn apply_peers(&mut self, new: &Config) -> Result<ReloadReport, Failure> {
-        let old: HashMap<PeerKey, &Peer> = self.config.peers.iter().map(|peer| (peer.public_key, peer)).collect();
-        let mut report = ReloadReport::default();
-        // What goes makes room for what comes: a prefix may move from one peer to another.
-        for peer in &self.config.peers {
-            if !new.peers.iter().any(|kept| kept.public_key == peer.public_key) {
-                let _ = self.engine.command(Command::RemovePeer(peer.public_key)).await;
-                report.removed.push(peer.label());
-            }
+    /// Port 0 in the file is content with any.
+    async fn apply_port(&mut self, port: u16) -> Result<(), Failure> {
+        if port == 0 {
+            return Ok(());
         }
-        let mut shown = Vec::with_capacity(new.peers.len());
-        for peer in &new.peers {
-            let before = old.get(&peer.public_key).copied();
-            let stats = before.and_then(|_| self.view.peer_stats(peer.public_key)).unwrap_or_default();
-            match before {
-                Some(before) if before == peer => report.unchanged += 1,
-                _ => {
-                    self.set_peer(peer, before, Arc::clone(&stats)).await?;
-                    let list = if before.is_some() { &mut report.changed } else { &mut report.added };
-                    list.push(peer.label());
-                }
-            }
-            shown.push((peer.clone(), stats));
-        }
-        self.view.set_peers(shown);
-        Ok(report)
-    }
-
-    async fn set_peer(&self, peer: &Peer, before: Option<&Peer>, stats: Arc<PeerStats>) -> Result<(), Failure> {
-        let mut config = peer.to_core(None);
-        if before.is_some_and(|before| before.endpoint == peer.endpoint) {
-            // It may have roamed since: where it is now is better than what the config still says.
-            config.endpoint = None;
-        }
-        self.engine.command(Command::SetPeer { config: Box::new(config), stats }).await.map_err(|error| {
-            Failure::new(ExitKind::Config, format!("peer `{}` is not possible", peer.label())).with_cause(error)
+        self.device.set_listen_port(port).await.map_err(|error| {
+            let code = if matches!(error, ChangeError::PortInUse) { ExitKind::Conflict } else { ExitKind::Other };
+            Failure::new(code, format!("UDP port {port} cannot be used"))
+                .with_cause(error)
+                .with_hint("set another `listen_port` under [interface], or 0 to let the kernel choose")
         })
     }
 
     fn show_interface(&self, new: &Config, mtu: u16) {
-        let mut interface = self.view.interface();
-        interface.addresses.clone_from(&new.interface.addresses);
-        interface.mtu = mtu;
-        interface.fwmark = self.host.fwmark();
-        interface.forward = new.interface.forward;
-        self.view.set_interface(interface);
+        self.device.view().edit_interface(|interface| {
+            interface.addresses.clone_from(&new.interface.addresses);
+            interface.mtu = mtu;
+            interface.forward = new.interface.forward;
+        });
     }
 
     fn summary(&self) -> String {
@@ -238,17 +214,12 @@ impl Supervisor {
 
 /// Keys whose new value is taken at the next `up`.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let changed = [
-        ("interface.private_key_file", old.interface.private_key != new.interface.private_key),
-        ("interface.listen_port", old.interface.listen_port != new.interface.listen_port),
-        ("metrics.listen", old.metrics != new.metrics),
-        ("tuning", old.tuning != new.tuning),
-    ];
+    let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != new.tuning)];
     changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
 }
 
 /// The date of an instant of the engine's clock.
-fn wall_clock_of(at: Instant) -> SystemTime {
+pub(crate) fn wall_clock_of(at: Instant) -> SystemTime {
     let age = Instant::from_start(overlay_os::clock::boottime()).since(at);
     SystemTime::now() - age
 }

@@ -3,30 +3,23 @@
 //! Everything that can be refused is refused before the system is touched; from [`Journal::begin`] on, whatever fails
 //! is followed by the same clean-up that follows a crash.
 
-mod sockets;
-
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use overlay_core::{Command, Joins, Node, PeerKey, PeerStats};
 use overlay_os::netlink::Netlink;
-use overlay_os::tun::{Tun, TunError};
-use overlay_os::udp::UdpSocket;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::api::ControlRequest;
-use crate::config::{self, Config, Endpoint, Mtu, Switch, Table};
-use crate::engine::{Engine, Parts, Sockets, joins};
+use crate::config::{self, Config, Endpoint, Mtu, Table};
+use crate::device::sockets::Outer;
+use crate::device::{self, Device, Start, open_tun};
+use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
-use crate::offload::{Offload, OffloadState, Offloads};
-use crate::queues::Queues;
 use crate::resolve::{self, Families, NamedEndpoint};
-use crate::shell::ShellStats;
 use crate::supervisor::Supervisor;
 use crate::view::{InterfaceView, View};
 use crate::{api, metrics, uapi};
@@ -57,7 +50,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    host::require_net_admin(&options.config.display().to_string())?;
+    host::require_net_admin(&format!("up {}", options.config.display()))?;
     if let Err(error) = overlay_os::privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
@@ -105,7 +98,7 @@ struct Listening {
 
 impl Listening {
     async fn bind(config: &Config, runtime: &Runtime) -> Result<Self, Failure> {
-        let sockets = sockets::bind(config)?;
+        let sockets = device::sockets::bind(outer_of(config))?;
         let metrics = match config.metrics {
             Some(address) => Some(bind_metrics(address).await?),
             None => None,
@@ -144,7 +137,7 @@ async fn start(
     let patience = if takes_default_route(&config) { PATIENCE_BEFORE_DEFAULT_ROUTE } else { Duration::ZERO };
     let resolved = resolve::first_answers(&names, &mut answers, patience).await;
 
-    let tun = open_tun(&config)?;
+    let tun = open_tun(&config.interface.name, config.tuning.tun_offload)?;
     let mtu = match config.interface.mtu {
         Mtu::Fixed(mtu) => mtu,
         Mtu::Auto => {
@@ -157,26 +150,20 @@ async fn start(
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
     })?;
 
-    let (node, peers) = make_node(&config, mtu, joins(&tun), &resolved)?;
-    let shell = Arc::new(ShellStats::default());
-    note_offloads(&shell.offloads, &config, &tun, &listening.sockets);
-    let view = View::new(interface_view(&config, &host, mtu, &listening.sockets), node.stats(), Arc::clone(&shell));
-    view.watch(
-        Queues::of(tun.name(), &listening.sockets).map_err(|error| {
-            Failure::new(ExitKind::Other, "cannot watch the queues of the kernel").with_cause(error)
-        })?,
-    );
-    view.set_peers(peers);
-    for (peer, address) in resolved {
-        view.on_endpoint_resolved(peer, address);
-    }
-    let scheduling = config.tuning.scheduling;
-    let parts = Parts { node, tun, sockets: listening.sockets, stats: shell, scheduling };
-    let (engine, events) = Engine::spawn(parts)
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the engine thread").with_cause(error))?;
-
+    let (device, events) = Device::start(Start {
+        node: config.to_node(mtu, joins(&tun), device::seed()?),
+        interface: interface_view(&config, &host, mtu),
+        tun,
+        tun_offload: config.tuning.tun_offload,
+        outer: Outer { fwmark: host.fwmark(), ..outer_of(&config) },
+        sockets: listening.sockets,
+        peers: config.peers.iter().map(|peer| (peer.clone(), resolved.get(&peer.public_key).copied())).collect(),
+        scheduling: config.tuning.scheduling,
+    })?;
+    let view = Arc::clone(device.view());
+    let (setting, settings) = mpsc::channel(MAX_REQUESTS);
     if let Some(listener) = uapi {
-        tokio::spawn(uapi::serve(listener, Arc::clone(&view)));
+        tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting));
     }
     if let Some(listener) = listening.metrics {
         tokio::spawn(metrics::serve_tcp(listener, Arc::clone(&view)));
@@ -189,17 +176,17 @@ async fn start(
         netlink,
         journal,
         host,
-        engine,
+        device,
         events,
-        view,
         requests,
+        settings,
         resolver,
         answers,
     })
 }
 
 /// Starts the local API; what it asks of the daemon comes by the receiver.
-fn api_requests(listener: UnixListener, view: &Arc<View>) -> mpsc::Receiver<ControlRequest> {
+pub(crate) fn api_requests(listener: UnixListener, view: &Arc<View>) -> mpsc::Receiver<ControlRequest> {
     let (asking, requests) = mpsc::channel(MAX_REQUESTS);
     tokio::spawn(api::serve(listener, Arc::clone(view), asking));
     requests
@@ -211,48 +198,27 @@ fn takes_default_route(config: &Config) -> bool {
     config.interface.table == Table::Auto && config.peers.iter().any(is_default)
 }
 
-/// The peers of the config, and where each is counted.
-type CountedPeers = Vec<(config::Peer, Arc<PeerStats>)>;
-
-fn make_node(
-    config: &Config,
-    mtu: u16,
-    joins: Joins,
-    resolved: &HashMap<PeerKey, SocketAddr>,
-) -> Result<(Node, CountedPeers), Failure> {
-    let mut seed = [0; 32];
-    overlay_os::random::fill(&mut seed)
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error))?;
-    let now = overlay_core::Instant::from_start(overlay_os::clock::boottime());
-    let mut node = Node::new(config.to_node(mtu, joins, seed), now);
-    let mut peers = Vec::with_capacity(config.peers.len());
-    for peer in &config.peers {
-        let stats = Arc::<PeerStats>::default();
-        let config = Box::new(peer.to_core(resolved.get(&peer.public_key).copied()));
-        let command = Command::SetPeer { config, stats: Arc::clone(&stats) };
-        node.handle_command(command, now).map_err(|error| {
-            Failure::new(ExitKind::Config, format!("peer `{}` is not possible", peer.label())).with_cause(error)
-        })?;
-        peers.push((peer.clone(), stats));
-    }
-    Ok((node, peers))
+/// How the config wants the outer sockets.
+fn outer_of(config: &Config) -> Outer {
+    let config::Interface { listen_port, fwmark, .. } = config.interface;
+    Outer { port: listen_port, fwmark, udp_gso: config.tuning.udp_gso }
 }
 
 /// What the view shows of our own end.
-pub(crate) fn interface_view(config: &Config, host: &Host, mtu: u16, sockets: &Sockets) -> InterfaceView {
-    let listen_port = sockets.v4.as_ref().or(sockets.v6.as_ref()).map_or(0, UdpSocket::local_port);
+fn interface_view(config: &Config, host: &Host, mtu: u16) -> InterfaceView {
     InterfaceView {
         name: config.interface.name.clone(),
         index: host.index(),
-        public_key: config.interface.private_key.public(),
-        private_key: config.interface.private_key.to_bytes(),
         addresses: config.interface.addresses.clone(),
         mtu,
-        listen_port,
-        fwmark: host.fwmark(),
         config_path: config.path.clone(),
         forward: config.interface.forward,
         started: SystemTime::now(),
+        // The device knows these.
+        public_key: None,
+        private_key: None,
+        listen_port: 0,
+        fwmark: None,
     }
 }
 
@@ -263,45 +229,6 @@ pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
         _ => None,
     };
     config.peers.iter().filter_map(literal).collect()
-}
-
-fn open_tun(config: &Config) -> Result<Tun, Failure> {
-    let name = &config.interface.name;
-    let offload = config.tuning.tun_offload;
-    let created = match Tun::create(name, offload != Switch::Off) {
-        Err(TunError::Io(error)) if offload == Switch::Auto => {
-            tracing::warn!(%error, "this kernel hands out no TUN with offloads: packets go one by one");
-            Tun::create(name, false)
-        }
-        created => created,
-    };
-    created.map_err(|error| {
-        let code = match error {
-            TunError::Busy => ExitKind::Conflict,
-            TunError::Permission => ExitKind::Permission,
-            _ => ExitKind::Other,
-        };
-        let failure = Failure::new(code, format!("cannot create the interface `{name}`")).with_cause(&error);
-        match error {
-            TunError::Io(_) if offload == Switch::On => {
-                failure.with_hint("set `tun_offload = \"auto\"` under [tuning] to do without where it is missing")
-            }
-            _ => failure,
-        }
-    })
-}
-
-/// Which offloads the engine begins with.
-fn note_offloads(offloads: &Offloads, config: &Config, tun: &Tun, sockets: &Sockets) {
-    let config::Tuning { tun_offload, udp_gso, .. } = config.tuning;
-    for (offload, switch, is_there) in [
-        (Offload::TunTcp, tun_offload, tun.has_offload()),
-        (Offload::TunUdp, tun_offload, tun.has_udp_offload()),
-        (Offload::UdpSegmentation, udp_gso, sockets.each().all(|socket| socket.max_segments() > 1)),
-        (Offload::UdpCoalescing, udp_gso, sockets.each().all(UdpSocket::coalesces)),
-    ] {
-        offloads.set(offload, OffloadState::at_start(switch, is_there));
-    }
 }
 
 async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -317,7 +244,7 @@ async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
+pub(crate) fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
     let code = match error.kind() {
         std::io::ErrorKind::AddrInUse => ExitKind::Conflict,
         std::io::ErrorKind::PermissionDenied => ExitKind::Permission,

@@ -6,29 +6,28 @@
 //!
 //! It repeats no decision of the node: what it says about a peer's state follows from facts that were reported.
 
+mod peer;
 mod status;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ipnet::IpNet;
-use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats, Rule};
-use zeroize::Zeroizing;
+use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats};
 
-use crate::config::{self, Endpoint};
+use crate::config;
+use crate::engine::Sockets;
+use crate::keys::PrivateKey;
 use crate::offload::{Offload, Offloads};
 use crate::queues::{QueueFigures, Queues};
 use crate::shell::ShellStats;
 
+pub(crate) use peer::PeerView;
 pub(crate) use status::node_counters;
 pub use status::{InterfaceStatus, PeerState, PeerStatus, Status, rule_text};
-
-/// WireGuard's REJECT_AFTER_TIME: a session older than this carries nothing.
-const SESSION_LIFETIME: Duration = Duration::from_secs(180);
 
 /// What control knows of the running daemon.
 pub struct View {
@@ -46,15 +45,15 @@ pub struct InterfaceView {
     pub name: String,
     /// Its index.
     pub index: u32,
-    /// Our public key.
-    pub public_key: PeerKey,
+    /// Our public key, if there is a private one.
+    pub public_key: Option<PeerKey>,
     /// For `get=1` over the UAPI alone; shown nowhere else.
-    pub private_key: Zeroizing<[u8; 32]>,
+    pub private_key: Option<PrivateKey>,
     /// The virtual IPs with the prefix they were configured with.
     pub addresses: Vec<IpNet>,
     /// MTU of the inner packets, bytes.
     pub mtu: u16,
-    /// The UDP port that is really bound.
+    /// The UDP port that is really bound, or is to be while none is.
     pub listen_port: u16,
     /// Mark on our own datagrams.
     pub fwmark: Option<u32>,
@@ -70,41 +69,9 @@ pub struct InterfaceView {
 pub(crate) struct State {
     pub(crate) interface: InterfaceView,
     peers: HashMap<PeerKey, PeerView>,
+    /// Whose each allowed IP is: it moves to whoever it is given to last.
+    owners: HashMap<IpNet, PeerKey>,
     next_order: u64,
-}
-
-/// One peer: what it was configured with, and the facts since.
-pub(crate) struct PeerView {
-    order: u64,
-    pub(crate) public_key: PeerKey,
-    pub(crate) name: Option<String>,
-    pub(crate) preshared_key: Option<Zeroizing<[u8; 32]>>,
-    /// As configured; an address here is also the first `endpoint`.
-    configured_endpoint: Option<Endpoint>,
-    /// Where the node sends now.
-    pub(crate) endpoint: Option<SocketAddr>,
-    pub(crate) allowed_ips: Vec<IpNet>,
-    /// Seconds; never zero.
-    pub(crate) persistent_keepalive: Option<u16>,
-    allow: Option<Vec<Rule>>,
-    pub(crate) stats: Arc<PeerStats>,
-    pub(crate) handshake: Option<Handshake>,
-    /// Handshakes went unanswered until the node gave up, and none was completed since.
-    gave_up: bool,
-    /// Outer bytes sent when the peer was last seen to be neither connected nor handshaking: more than that since means
-    /// that initiations are under way. [`UNSEEN`] from a handshake on until somebody looks after its session ended.
-    sent_at_rest: AtomicU64,
-}
-
-/// Of [`PeerView::sent_at_rest`]: not seen at rest since the last handshake.
-const UNSEEN: u64 = u64::MAX;
-
-/// When the last handshake was completed, on both clocks: the age of a session must not follow a wall clock that is
-/// set, and people want a date.
-#[derive(Clone, Copy)]
-pub(crate) struct Handshake {
-    pub(crate) at: Instant,
-    pub(crate) wall: SystemTime,
 }
 
 impl View {
@@ -115,13 +82,20 @@ impl View {
             shell,
             queues: OnceLock::new(),
             started: now(),
-            state: RwLock::new(State { interface, peers: HashMap::new(), next_order: 0 }),
+            state: RwLock::new(State { interface, peers: HashMap::new(), owners: HashMap::new(), next_order: 0 }),
         })
     }
 
     /// Where the kernel is asked about queues. Once, before the engine has the sockets.
     pub fn watch(&self, queues: Queues) {
         let _ = self.queues.set(queues);
+    }
+
+    /// The engine is about to use these sockets instead of those it has.
+    pub fn follow(&self, sockets: &Sockets) {
+        if let Some(queues) = self.queues.get() {
+            queues.follow(sockets);
+        }
     }
 
     /// Our own end, after a reload.
@@ -133,25 +107,38 @@ impl View {
     pub fn set_peers(&self, peers: impl IntoIterator<Item = (config::Peer, Arc<PeerStats>)>) {
         let mut state = self.write();
         let mut before = std::mem::take(&mut state.peers);
+        state.owners.clear();
         for (peer, stats) in peers {
             let known = before.remove(&peer.public_key);
             let order = state.take_order();
-            state.peers.insert(peer.public_key, PeerView::new(order, peer, stats, known));
+            state.insert(order, peer, stats, known);
         }
     }
 
-    /// Adds a peer behind the others, or gives a known one this configuration where it stands. What was learned of it
-    /// stays.
-    pub fn upsert_peer(&self, peer: config::Peer, stats: Arc<PeerStats>) {
+    /// Our own key is another one, or none: every session is over. A peer that has it now is gone.
+    pub fn set_private_key(&self, key: Option<PrivateKey>) {
         let mut state = self.write();
-        let known = state.peers.remove(&peer.public_key);
-        let order = known.as_ref().map_or_else(|| state.take_order(), |known| known.order);
-        state.peers.insert(peer.public_key, PeerView::new(order, peer, stats, known));
+        state.interface.public_key = key.as_ref().map(PrivateKey::public);
+        state.interface.private_key = key;
+        if let Some(own) = state.interface.public_key {
+            state.remove(own);
+        }
+        state.peers.values_mut().for_each(PeerView::on_sessions_over);
     }
 
-    /// Forgets a peer.
-    pub fn remove_peer(&self, key: PeerKey) {
-        self.write().peers.remove(&key);
+    /// Every session is over, whatever the reason.
+    pub fn on_sessions_over(&self) {
+        self.write().peers.values_mut().for_each(PeerView::on_sessions_over);
+    }
+
+    /// Changes our own end.
+    pub fn edit_interface(&self, edit: impl FnOnce(&mut InterfaceView)) {
+        edit(&mut self.write().interface);
+    }
+
+    /// Changes what is known; `edit` sees all of it.
+    pub(crate) fn edit<T>(&self, edit: impl FnOnce(&mut State) -> T) -> T {
+        edit(&mut self.write())
     }
 
     /// A fact from the engine. About a peer that is gone: nothing.
@@ -160,9 +147,7 @@ impl View {
         match event {
             Event::HandshakeCompleted(key, at) => {
                 if let Some(peer) = state.peers.get_mut(&key) {
-                    peer.handshake = Some(Handshake { at, wall: wall_clock_of(at) });
-                    peer.gave_up = false;
-                    peer.sent_at_rest.store(UNSEEN, Relaxed);
+                    peer.on_handshake(at, wall_clock_of(at));
                 }
             }
             Event::EndpointChanged(key, endpoint) => {
@@ -172,8 +157,7 @@ impl View {
             }
             Event::HandshakeFailed(key) => {
                 if let Some(peer) = state.peers.get_mut(&key) {
-                    peer.gave_up = true;
-                    peer.sent_at_rest.store(peer.stats.sent_wire_bytes.value(), Relaxed);
+                    peer.on_handshake_failed();
                 }
             }
         }
@@ -250,58 +234,71 @@ impl State {
         peers
     }
 
+    /// One of them.
+    pub(crate) fn peer(&self, key: PeerKey) -> Option<&PeerView> {
+        self.peers.get(&key)
+    }
+
+    /// One of them, to be changed in all but its allowed IPs.
+    pub(crate) fn peer_mut(&mut self, key: PeerKey) -> Option<&mut PeerView> {
+        self.peers.get_mut(&key)
+    }
+
+    /// How many there are.
+    pub(crate) fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Adds a peer behind the others, with nothing but its key.
+    pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) {
+        let order = self.take_order();
+        self.insert(order, config::Peer::nameless(key), stats, None);
+    }
+
+    /// Forgets a peer, and returns it.
+    pub(crate) fn remove(&mut self, key: PeerKey) -> Option<PeerView> {
+        let peer = self.peers.remove(&key)?;
+        for prefix in &peer.allowed_ips {
+            self.owners.remove(prefix);
+        }
+        Some(peer)
+    }
+
+    /// Makes `prefix` the peer's. False when it is already.
+    pub(crate) fn add_allowed_ip(&mut self, key: PeerKey, prefix: IpNet) -> bool {
+        match self.owners.insert(prefix, key) {
+            Some(owner) if owner == key => return false,
+            Some(owner) => {
+                if let Some(other) = self.peers.get_mut(&owner) {
+                    other.allowed_ips.remove(&prefix);
+                }
+            }
+            None => {}
+        }
+        self.peers.get_mut(&key).is_some_and(|peer| peer.allowed_ips.insert(prefix))
+    }
+
+    /// Takes `prefix` away from the peer. False when it is not the peer's.
+    pub(crate) fn remove_allowed_ip(&mut self, key: PeerKey, prefix: IpNet) -> bool {
+        let is_gone = self.peers.get_mut(&key).is_some_and(|peer| peer.allowed_ips.remove(&prefix));
+        if is_gone {
+            self.owners.remove(&prefix);
+        }
+        is_gone
+    }
+
+    fn insert(&mut self, order: u64, peer: config::Peer, stats: Arc<PeerStats>, known: Option<PeerView>) {
+        let key = peer.public_key;
+        let prefixes = peer.allowed_ips.clone();
+        self.peers.insert(key, PeerView::new(order, peer, stats, known));
+        for prefix in prefixes {
+            self.add_allowed_ip(key, prefix);
+        }
+    }
+
     fn take_order(&mut self) -> u64 {
         self.next_order += 1;
         self.next_order
-    }
-}
-
-impl PeerView {
-    fn new(order: u64, peer: config::Peer, stats: Arc<PeerStats>, known: Option<Self>) -> Self {
-        let configured = match &peer.endpoint {
-            Some(Endpoint::Address(address)) => Some(*address),
-            _ => None,
-        };
-        let endpoint = match &known {
-            Some(known) if known.configured_endpoint == peer.endpoint || configured.is_none() => known.endpoint,
-            _ => configured,
-        };
-        let rest = stats.sent_wire_bytes.value();
-        Self {
-            order,
-            public_key: peer.public_key,
-            name: peer.name,
-            preshared_key: peer.preshared_key,
-            configured_endpoint: peer.endpoint,
-            endpoint,
-            allowed_ips: peer.allowed_ips,
-            persistent_keepalive: peer.persistent_keepalive.filter(|seconds| *seconds != 0),
-            allow: peer.allow,
-            handshake: known.as_ref().and_then(|known| known.handshake),
-            gave_up: known.as_ref().is_some_and(|known| known.gave_up),
-            sent_at_rest: known.map_or(AtomicU64::new(rest), |known| known.sent_at_rest),
-            stats,
-        }
-    }
-
-    fn is_connected(&self, now: Instant) -> bool {
-        self.handshake.is_some_and(|handshake| now.since(handshake.at) < SESSION_LIFETIME)
-    }
-
-    /// `sent` is the present count of outer bytes sent.
-    fn state(&self, now: Instant, sent: u64) -> PeerState {
-        if self.is_connected(now) {
-            return PeerState::Connected;
-        }
-        if self.endpoint.is_none() {
-            return PeerState::NoEndpoint;
-        }
-        let _ = self.sent_at_rest.compare_exchange(UNSEEN, sent, Relaxed, Relaxed);
-        match (sent > self.sent_at_rest.load(Relaxed), self.gave_up) {
-            (true, _) => PeerState::Handshaking,
-            (false, true) => PeerState::Unreachable,
-            (false, false) => PeerState::Idle,
-        }
     }
 }
 

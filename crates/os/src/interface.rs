@@ -8,7 +8,7 @@ const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 
 /// Whether the kernel takes this as the name of a new interface: 1 to 15 bytes, no white space, no slash, no colon, no
 /// percent sign (a pattern to the kernel), not `.` or `..`.
-pub(crate) fn is_valid_name(name: &str) -> bool {
+pub fn is_valid_name(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len())
         && !matches!(name, "." | "..")
         && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%'))
@@ -17,7 +17,10 @@ pub(crate) fn is_valid_name(name: &str) -> bool {
 /// The index of the interface of that name in the calling thread's network namespace.
 ///
 /// Asked of a socket, not of `/sys`: that shows the namespace it was mounted in.
-pub(crate) fn index_of(name: &str) -> std::io::Result<Option<u32>> {
+///
+/// # Errors
+/// The process has no file descriptors left.
+pub fn index_of(name: &str) -> std::io::Result<Option<u32>> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match name_to_index(&socket, name) {
         Ok(index) => Ok(Some(index)),

@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod clock;
+pub mod interface;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
@@ -19,11 +20,12 @@ pub mod poll;
 pub mod privileges;
 pub mod process;
 pub mod random;
+pub mod removal;
 pub mod schedule;
 pub mod tun;
 pub mod udp;
 
-mod interface;
+mod readable;
 #[cfg(test)]
 mod refusal;
 mod socket;

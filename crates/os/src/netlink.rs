@@ -6,11 +6,13 @@
 
 mod address;
 mod link;
+mod namespace;
 mod route;
 mod rule;
 
 pub use address::Address;
 pub use link::Link;
+pub(crate) use link::decode;
 pub use route::{MAIN_TABLE, Route, RouteTo};
 pub use rule::Rule;
 

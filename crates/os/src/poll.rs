@@ -51,6 +51,16 @@ impl Poller {
         Ok(epoll::delete(&self.epoll, source)?)
     }
 
+    /// From now on reports `source` when there is something to read, as it did since [`Poller::add`], or no longer: then
+    /// only when it is broken, as a TUN device whose interface was deleted.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not being watched.
+    pub fn set_reading(&self, source: &impl AsFd, token: u64, is_reading: bool) -> io::Result<()> {
+        let flags = if is_reading { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
+        Ok(epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), flags)?)
+    }
+
     /// Waits until something can be read, for at most `timeout`, or for ever. Yields the tokens of what is ready;
     /// none after the timeout or after a signal. Deadlines belong into a [`Timer`]: this timeout does not count suspend.
     ///

@@ -8,11 +8,15 @@
 //! addresses is [`crate::netlink`]'s. Until it is read, a packet waits in the kernel's queue, whose length is netlink's too.
 //!
 //! The device is opened by `tun-rs`, which creates a missing `/dev/net/tun` and joins a device that already exists.
-//! Both would hide a mistake, so both are refused here beforehand.
+//! Both would hide a mistake, so both are refused here beforehand. What others do to the interface afterwards, a
+//! [`LinkWatch`] tells.
 
 mod queue;
+mod watch;
+mod whereabouts;
 
 pub use queue::dropped_packets;
+pub use watch::{LinkWatch, TunLink};
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};

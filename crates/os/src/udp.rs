@@ -90,7 +90,8 @@ struct Sending {
 /// A UDP socket on every address of one family. Never waits.
 #[derive(Debug)]
 pub struct UdpSocket {
-    socket: OwnedFd,
+    /// Ours alone but for the moment in which a [`Watch`] looks at it.
+    socket: Arc<OwnedFd>,
     family: Family,
     local_port: u16,
     /// What a [`Watch`] sees of the way it sends.
@@ -123,7 +124,7 @@ impl UdpSocket {
         let coalescing = options.coalescing && set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         let sending = Arc::new(Sending { segmentation: AtomicBool::new(segmentation), ..Sending::default() });
         let narrow = NarrowWays::default();
-        Ok(Self { socket, family, local_port: local.port(), sending, narrow, coalescing })
+        Ok(Self { socket: Arc::new(socket), family, local_port: local.port(), sending, narrow, coalescing })
     }
 
     /// The port it is bound to.

@@ -42,7 +42,7 @@ impl Default for HostOptions {
 pub(crate) struct Host {
     pub(crate) node: Node,
     pub(crate) key: PeerKey,
-    private_key: Zeroizing<[u8; 32]>,
+    pub(crate) private_key: Option<Zeroizing<[u8; 32]>>,
     options: HostOptions,
     /// Outer addresses; the first of a family is where datagrams leave from unless the node wants another.
     pub(crate) outer: Vec<SocketAddr>,
@@ -66,12 +66,12 @@ impl Host {
         let mut private_key = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *private_key);
         let (inner_v4, inner_v6) = inner_addresses(number);
-        let node = make_node(&private_key, &options, (inner_v4, inner_v6), start, now, rng);
+        let node = make_node(Some(&private_key), &options, (inner_v4, inner_v6), start, now, rng);
         Self {
-            key: node.public_key(),
+            key: node.public_key().expect("a host has a key"),
             stats: node.stats(),
             node,
-            private_key,
+            private_key: Some(private_key),
             options,
             outer: vec![
                 SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), PORT)),
@@ -91,7 +91,7 @@ impl Host {
     /// A new node with the old key, and with no memory of anything.
     pub(crate) fn restart(&mut self, start: Instant, now: Instant, rng: &mut ChaCha8Rng) {
         let inner = (self.inner_v4, self.inner_v6);
-        self.node = make_node(&self.private_key, &self.options, inner, start, now, rng);
+        self.node = make_node(self.private_key.as_ref(), &self.options, inner, start, now, rng);
         self.stats = self.node.stats();
         self.deadline = None;
     }
@@ -121,7 +121,7 @@ pub(crate) fn inner_addresses(number: u8) -> (Ipv4Addr, Ipv6Addr) {
 }
 
 fn make_node(
-    private_key: &Zeroizing<[u8; 32]>,
+    private_key: Option<&Zeroizing<[u8; 32]>>,
     options: &HostOptions,
     (v4, v6): (Ipv4Addr, Ipv6Addr),
     start: Instant,
@@ -131,7 +131,7 @@ fn make_node(
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
     let config = NodeConfig {
-        private_key: private_key.clone(),
+        private_key: private_key.cloned(),
         addresses: if options.knows_addresses { vec![v4.into(), v6.into()] } else { Vec::new() },
         forward: options.forward,
         mtu: options.mtu,

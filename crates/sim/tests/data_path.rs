@@ -139,7 +139,7 @@ impl Pair {
         let now = Instant::from_start(Duration::from_secs(1_000));
         let (alice, bob) = (node(1, ALICE, Joins::NOTHING, now), node(2, BOB, joins, now));
         let mut pair = Self { alice, bob, now, out: Ends::new(ALICE, BOB) };
-        let [alice, bob] = [pair.alice.public_key(), pair.bob.public_key()];
+        let [alice, bob] = [pair.alice.public_key(), pair.bob.public_key()].map(|key| key.expect("they have one"));
         introduce(&mut pair.alice, bob, BOB, now);
         introduce(&mut pair.bob, alice, ALICE, now);
         let first = pair.out.udp(b"first");
@@ -215,7 +215,7 @@ impl Pair {
 
 fn node(number: u8, address: Ipv4Addr, joins: Joins, now: Instant) -> Node {
     let config = NodeConfig {
-        private_key: Zeroizing::new([number; 32]),
+        private_key: Some(Zeroizing::new([number; 32])),
         addresses: vec![address.into()],
         forward: false,
         mtu: 1420,

@@ -100,3 +100,18 @@ fn watching_has_a_period_that_may_be_left_out() {
     assert_eq!(watch(&["overlay", "status", "--watch", "0.5"]), Some(Duration::from_millis(500)));
     assert_eq!(watch(&["overlay", "status", "overlay0", "-w"]), Some(Duration::from_secs(1)));
 }
+
+#[test]
+fn under_the_name_overlay_wg_the_verb_is_wg() {
+    let meant = |line: &[&str]| by_program_name(line.iter().map(OsString::from).collect());
+    assert_eq!(meant(&["/usr/local/bin/overlay-wg", "wg0"]), ["/usr/local/bin/overlay-wg", "wg", "wg0"]);
+    assert_eq!(meant(&["overlay-wg", "-f", "wg0"]), ["overlay-wg", "wg", "-f", "wg0"]);
+    assert_eq!(meant(&["overlay", "wg", "wg0"]), ["overlay", "wg", "wg0"]);
+    assert_eq!(meant(&["./overlay-wg/overlay", "status"]), ["./overlay-wg/overlay", "status"]);
+    assert_eq!(meant(&[]), Vec::<OsString>::new());
+
+    let Verb::Wg(wg) = taken(&["overlay-wg", "wg", "-f", "wg0"]).verb else { panic!("another verb") };
+    assert!(wg.foreground && wg.interface == "wg0");
+    let asked = Arguments::try_parse_from(["overlay-wg", "wg", "--version"]).expect_err("it only answers");
+    assert!(!asked.use_stderr() && asked.to_string().contains(env!("CARGO_PKG_VERSION")), "{asked}");
+}

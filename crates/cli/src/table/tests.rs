@@ -36,7 +36,7 @@ fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
         version: "0.1.0".into(),
         interface: InterfaceStatus {
             name: "overlay0".to_owned(),
-            public_key: "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=".to_owned(),
+            public_key: Some("HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=".to_owned()),
             addresses: vec!["10.77.0.1/24".parse().expect("a prefix"), "fd00::1/64".parse().expect("a prefix")],
             mtu: 1420,
             listen_port: 51820,

@@ -1,59 +1,27 @@
 //! `overlay up`: the daemon, in the foreground; with `-d` started in the background, and back when it is ready.
-//!
-//! The background half is this program once more, in a session of its own and with `--json`: the one line it prints on
-//! stdout says that it is ready, or why it failed. Its stderr is the log. Nothing secret passes between the two.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf, absolute};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use overlay_daemon::Failure;
 use overlay_daemon::config::{self, CONFIG_FOLDER, Config};
-use overlay_daemon::detach;
-use overlay_daemon::failure::{ExitKind, FailureBody};
+use overlay_daemon::failure::ExitKind;
 use overlay_daemon::host;
 use overlay_daemon::up::{self, Options};
-use serde::{Deserialize, Serialize};
 
 use crate::arguments::Up;
+use crate::background::{self, Ready, await_ready, open_log, path_from_root};
 use crate::file_failure;
 use crate::output::Output;
 use crate::session::Session;
-
-/// What is printed, with `--json`, when the interface is ready.
-#[derive(Serialize, Deserialize)]
-struct Ready {
-    schema: String,
-    status: String,
-    pid: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    interface: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    log: Option<PathBuf>,
-}
-
-impl Ready {
-    const SCHEMA: &'static str = "overlay.up.v1";
-
-    fn now() -> Self {
-        Self {
-            schema: Self::SCHEMA.to_owned(),
-            status: "ready".to_owned(),
-            pid: std::process::id(),
-            interface: None,
-            log: None,
-        }
-    }
-}
 
 pub(crate) fn run(session: &Session, arguments: &Up) -> Result<(), Failure> {
     let path = config_path(arguments.config.as_deref(), "up")?;
     // Asked first: without the privilege the files cannot be read either, or even be seen.
     if !matches!(path.try_exists(), Ok(false)) {
         let detach = if arguments.detach { "-d " } else { "" };
-        host::require_net_admin(&format!("{detach}{}", config::argument_for(&path)))?;
+        host::require_net_admin(&format!("up {detach}{}", config::argument_for(&path)))?;
     }
     if arguments.detach {
         return run_detached(session, &path);
@@ -127,9 +95,11 @@ fn run_detached(session: &Session, config: &Path) -> Result<(), Failure> {
     let runtime_dir = path_from_root(&session.runtime_dir)?;
     let log_path = runtime_dir.join(format!("{interface}.log"));
     let log = open_log(&log_path)?;
-
-    let child = spawn(session, &path_from_root(config)?, &runtime_dir, log)?;
-    let ready = Ready { interface: Some(interface), log: Some(log_path.clone()), ..await_ready(child, &log_path)? };
+    let config = path_from_root(config)?;
+    let verb = ["up".as_ref(), "--detached-child".as_ref(), config.as_os_str()];
+    let child = background::spawn(session, &runtime_dir, &verb, log.into())?;
+    let ready = await_ready(child, Some(&log_path))?;
+    let ready = Ready { interface: Some(interface), log: Some(log_path.clone()), ..ready };
     session
         .output
         .result(&ready, || format!("{} is up, process {}", ready.interface.as_deref().unwrap_or_default(), ready.pid));
@@ -141,64 +111,6 @@ fn in_color(error: &config::ConfigError, output: &Output) -> Failure {
     let failure = Failure::from(error);
     let details = failure.details.as_ref().map(|_| error.render(output.color));
     Failure { details, ..failure }
-}
-
-/// The background half changes to `/`.
-fn path_from_root(path: &Path) -> Result<PathBuf, Failure> {
-    absolute(path).map_err(|error| file_failure("find", path, &error))
-}
-
-fn open_log(path: &Path) -> Result<File, Failure> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).map_err(|error| file_failure("make the folder", folder, &error))?;
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(path)
-        .map_err(|error| file_failure("write", path, &error))
-}
-
-fn spawn(session: &Session, config: &Path, runtime_dir: &Path, log: File) -> Result<Child, Failure> {
-    let cannot =
-        |error: std::io::Error| Failure::new(ExitKind::Other, "cannot start the background process").with_cause(error);
-    let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
-    command
-        .args(["--json", "--runtime-dir"])
-        .arg(runtime_dir)
-        .args((0..session.verbose).map(|_| "-v"))
-        .args(["up", "--detached-child"])
-        .arg(config)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log);
-    detach::spawn(&mut command).map_err(cannot)
-}
-
-/// Waits for the one line of the background half. It either says something or ends.
-fn await_ready(mut child: Child, log: &Path) -> Result<Ready, Failure> {
-    let mut line = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        // A line that cannot be read is a line that did not come.
-        let _ = BufReader::new(stdout).read_line(&mut line);
-    }
-    if let Ok(ready) = serde_json::from_str::<Ready>(&line)
-        && ready.schema == Ready::SCHEMA
-    {
-        return Ok(ready);
-    }
-    if let Ok(failure) = serde_json::from_str::<FailureBody>(&line) {
-        let _ = child.wait();
-        return Err(failure.into());
-    }
-    let cause = match child.wait() {
-        Ok(status) => format!("the background process ended before it was ready: {status}"),
-        Err(error) => error.to_string(),
-    };
-    Err(Failure::new(ExitKind::Other, "the interface did not come up")
-        .with_cause(cause)
-        .with_hint(format!("tail {}", log.display())))
 }
 
 #[cfg(test)]

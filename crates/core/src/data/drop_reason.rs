@@ -23,6 +23,10 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
+    // Both directions.
+    /// The interface is down, or went down while the packet waited.
+    InterfaceDown = "interface_down",
+
     // Outbound: TUN to network, in the order a packet meets them.
     /// Not a whole IP packet, or a virtio header that contradicts it.
     OutboundMalformed = "outbound_malformed",
@@ -30,6 +34,8 @@ drop_reasons! {
     OutboundSource = "outbound_source",
     /// No peer has the destination in its allowed_ips.
     OutboundNoPeer = "outbound_no_peer",
+    /// No handshake is possible: we have no private key, or the peer's public key is of low order.
+    OutboundNoKey = "outbound_no_key",
     /// Larger than the path's MTU and not to be fragmented: answered with ICMP "too big".
     OutboundTooBig = "outbound_too_big",
     /// The peer has no endpoint yet.
@@ -44,6 +50,8 @@ drop_reasons! {
     InboundUnknown = "inbound_unknown",
     /// A WireGuard message of a length its type does not have.
     InboundLength = "inbound_length",
+    /// A handshake message, and we have no private key.
+    HandshakeNoKey = "handshake_no_key",
     /// A handshake message whose mac1 was not made for our key.
     HandshakeMac = "handshake_mac",
     /// Under load, and the message proved no address: answered with a cookie.
@@ -56,6 +64,8 @@ drop_reasons! {
     HandshakeReplay = "handshake_replay",
     /// An initiation from a key that is no peer's.
     HandshakeUnknownPeer = "handshake_unknown_peer",
+    /// An initiation from a peer whose public key is of low order: anyone could have made it.
+    HandshakeLowOrder = "handshake_low_order",
     /// A peer's initiations came faster than 50 a second.
     HandshakeFlood = "handshake_flood",
     /// A receiver index that names no session.

@@ -58,13 +58,14 @@ impl Node {
 
     fn pass_gate(&mut self, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
         let (gate, context) = (&mut self.gate, &mut self.context);
+        let key = context.local.key.as_ref().ok_or(DropReason::HandshakeNoKey)?;
         if now.since(gate.counting_since) >= LOAD_PERIOD {
             gate.counting_since = now;
             gate.count = 0;
-            context.local.key.reset_count(now);
+            key.reset_count(now);
         }
         let room = context.outbox.room(COOKIE_REPLY_LEN);
-        match context.local.key.verify(train.source.ip(), bytes, room, now) {
+        match key.verify(train.source.ip(), bytes, room, now) {
             Gate::Refuse => Err(DropReason::HandshakeMac),
             Gate::Cookie(len) => {
                 gate.count += 1;
@@ -85,16 +86,21 @@ impl Node {
 
     fn initiation(&mut self, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
         let context = &mut self.context;
-        let key = context.local.key.initiator(bytes).ok_or(DropReason::HandshakeForged)?;
+        let own = context.local.key.as_ref().ok_or(DropReason::HandshakeNoKey)?;
+        let key = own.initiator(bytes).ok_or(DropReason::HandshakeForged)?;
         let id = self.peers.find(key).ok_or(DropReason::HandshakeUnknownPeer)?;
         let peer = self.peers.peer(id).ok_or(DropReason::HandshakeUnknownPeer)?;
+        if peer.is_mute {
+            return Err(DropReason::HandshakeLowOrder);
+        }
         if peer.initiation_received.is_some_and(|at| now.since(at) < INITIATION_INTERVAL) {
             return Err(DropReason::HandshakeFlood);
         }
         context.advance(peer, now);
         let had_session = peer.session.is_some();
         // A session made for it is kept only if it is authentic: a stranger can name any peer.
-        let mut session = peer.session.take().unwrap_or_else(|| Box::new(context.new_session(peer, now)));
+        let session = peer.session.take().or_else(|| context.new_session(peer, now));
+        let mut session = session.ok_or(DropReason::HandshakeNoKey)?;
         let answered = session.handle_initiation(bytes, now, context.outbox.room(RESPONSE_LEN));
         if answered.is_ok() || had_session {
             peer.session = Some(session);

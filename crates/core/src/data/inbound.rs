@@ -52,6 +52,10 @@ impl Node {
         if train.contents.is_empty() {
             self.context.stats.count_drop(DropReason::InboundUnknown);
         }
+        if !self.context.local.is_up {
+            let datagrams = train.contents.len().div_ceil(train.stride.max(1));
+            return self.context.stats.count_drops(DropReason::InterfaceDown, datagrams as u64);
+        }
         let mut course = Course::default();
         for datagram in train.contents.chunks(train.stride.max(1)) {
             if let Err(reason) = self.datagram(datagram, train, &mut course, now) {

@@ -46,6 +46,9 @@ impl Node {
 
     /// To the peer whose allowed IPs hold the destination.
     fn route(&mut self, header: &VirtioHeader, bytes: &mut [u8], now: Instant) -> Result<(), DropReason> {
+        if !self.context.local.is_up {
+            return Err(DropReason::InterfaceDown);
+        }
         let packet = Packet::parse(bytes).map_err(|_| DropReason::OutboundMalformed)?;
         if !self.context.local.may_send_from(packet.source()) {
             return Err(DropReason::OutboundSource);
@@ -55,10 +58,10 @@ impl Node {
             return Err(DropReason::OutboundNoPeer);
         };
         let peer = self.peers.peer(id).ok_or(DropReason::OutboundNoPeer)?;
-        if peer.endpoint.is_none() {
+        if peer.endpoint.is_none() || peer.is_mute {
             self.scratch.answer_unreachable(&packet, &mut self.context, now);
             peer.stats.drops.add(1);
-            return Err(DropReason::OutboundNoEndpoint);
+            return Err(if peer.is_mute { DropReason::OutboundNoKey } else { DropReason::OutboundNoEndpoint });
         }
         if let Some(allowlist) = &mut peer.allowlist {
             allowlist.on_outbound(&packet, now);

@@ -97,11 +97,6 @@ impl LocalKey {
         PeerKey(self.public.to_bytes())
     }
 
-    /// Whether every secret shared with this key is zero.
-    pub(crate) fn is_low_order(&self, key: PeerKey) -> bool {
-        !self.private.diffie_hellman(&PublicKey::from(key.0)).was_contributory()
-    }
-
     /// Starts a new second of counting.
     pub(crate) fn reset_count(&self, now: Instant) {
         set_clock(now);
@@ -239,17 +234,21 @@ impl Session {
         session
     }
 
-    /// The same with what `old` knows of replays: for a peer whose preshared key changed.
-    pub(crate) fn succeed(mut self, old: &Self, now: Instant) -> Self {
-        if let Some(initiation) = &old.newest_initiation {
-            // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer.
-            self.catch_up(now);
-            let _ = self.tunn.decapsulate(None, &initiation[..], &mut [0; SCRATCH_LEN]);
+    /// Takes in the newest initiation of sessions that were forgotten: it, and older ones, are replays.
+    pub(crate) fn remember(&mut self, initiation: &[u8; INITIATION_LEN], now: Instant) {
+        // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer. One
+        // that was made for another key of ours is good for nothing until that key comes back.
+        self.catch_up(now);
+        if let TunnResult::WriteToNetwork(_) = self.tunn.decapsulate(None, initiation, &mut [0; SCRATCH_LEN]) {
             // That made a session which nobody knows and whose keys are to be zeroed one day.
             self.established = Some(self.current);
-            self.newest_initiation.clone_from(&old.newest_initiation);
         }
-        self
+        self.newest_initiation = Some(Box::new(*initiation));
+    }
+
+    /// What [`Session::remember`] needs of this one, which is over.
+    pub(crate) fn into_newest_initiation(self) -> Option<Box<[u8; INITIATION_LEN]>> {
+        self.newest_initiation
     }
 
     /// Whether packets can be sealed now.

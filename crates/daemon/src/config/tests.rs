@@ -181,7 +181,7 @@ fn the_node_gets_what_the_config_says() {
     let node = config.to_node(1400, Joins::NOTHING, [7; 32]);
     assert_eq!(node.addresses, ["10.77.0.1".parse::<IpAddr>().unwrap()]);
     assert_eq!((node.mtu, node.forward, node.seed), (1400, true, [7; 32]));
-    assert_eq!(*keys::encode_secret(&node.private_key), OWN);
+    assert_eq!(*keys::encode_secret(&node.private_key.expect("a key")), OWN);
 
     let resolved = "203.0.113.7:51820".parse().unwrap();
     let peer = config.peers[0].to_core(Some(resolved));

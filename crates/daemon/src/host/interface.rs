@@ -29,7 +29,7 @@ const MAIN_RULE: u32 = 32766;
 /// fit is dropped. With 64 TCP streams at 5 Gbit/s a queue of 128 lost more than one in ten, for a loaded ping of 8 ms in
 /// place of 12; 256 lost 2 to 4 in 100 and gained nothing in the median; 500 lose next to nothing, as receive windows end
 /// before the queue does. 1,000 changed nothing more, and datagrams that no window holds back would wait twice as long.
-const TUN_QUEUE_LEN: u32 = 500;
+pub(crate) const TUN_QUEUE_LEN: u32 = 500;
 
 /// What this daemon has added to the host around its TUN.
 #[derive(Debug)]

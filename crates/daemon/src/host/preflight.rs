@@ -18,14 +18,14 @@ use crate::failure::{ExitKind, Failure};
 /// Where Linux hands out TUN interfaces.
 const TUN_DEVICE: &str = "/dev/net/tun";
 
-/// Refuses with [`ExitKind::Permission`] without CAP_NET_ADMIN. `argument` is what `overlay up` was given.
-pub fn require_net_admin(argument: &str) -> Result<(), Failure> {
+/// Refuses with [`ExitKind::Permission`] without CAP_NET_ADMIN. `command` is what `overlay` was given: `up lab`.
+pub fn require_net_admin(command: &str) -> Result<(), Failure> {
     if overlay_os::privileges::has_net_admin() {
         return Ok(());
     }
     Err(Failure::new(ExitKind::Permission, "creating a network interface needs root")
         .with_cause("this process lacks the capability CAP_NET_ADMIN")
-        .with_hint(format!("sudo overlay up {argument}")))
+        .with_hint(format!("sudo overlay {command}")))
 }
 
 /// Everything that can be known to fail while the system is still unchanged.
@@ -33,14 +33,19 @@ pub fn require_net_admin(argument: &str) -> Result<(), Failure> {
 /// Errors: [`ExitKind::Permission`] without CAP_NET_ADMIN; [`ExitKind::Other`] without `/dev/net/tun`;
 /// [`ExitKind::Conflict`] where the interface's name, an address or a route is taken.
 pub async fn preflight(netlink: &Netlink, config: &Config) -> Result<(), Failure> {
-    require_net_admin(&config.path.display().to_string())?;
-    require_tun_device(Path::new(TUN_DEVICE))?;
+    require_net_admin(&format!("up {}", config.path.display()))?;
+    require_tun_device()?;
     require_free_name(netlink, config).await?;
     let wanted = Footprint::plan(config, u16::MAX, ipv6_usable("default"), FIRST_MARKED_TABLE);
     require_no_collision(netlink, config, &wanted, None).await
 }
 
-fn require_tun_device(path: &Path) -> Result<(), Failure> {
+/// Refuses with [`ExitKind::Other`] where this host hands out no TUN interfaces.
+pub fn require_tun_device() -> Result<(), Failure> {
+    require_device(Path::new(TUN_DEVICE))
+}
+
+fn require_device(path: &Path) -> Result<(), Failure> {
     if path.exists() {
         return Ok(());
     }
@@ -156,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_missing_tun_device_is_told_with_its_reason() {
-        let failure = require_tun_device(Path::new("/nonexistent/net/tun")).expect_err("missing");
+        let failure = require_device(Path::new("/nonexistent/net/tun")).expect_err("missing");
         assert_eq!(failure.code, ExitKind::Other);
         assert_eq!(failure.error, "/nonexistent/net/tun is missing");
     }

@@ -50,7 +50,7 @@ fn every_offload_has_a_sample_for_each_state_and_one_of_them_is_1() {
 fn what_the_kernel_holds_and_drops_is_asked_at_scrape_time() {
     let view = view([]);
     assert!(!text(&view).contains("overlay_tun_queue_dropped"), "there is nobody to ask yet");
-    watch_loopback(&view);
+    let _sockets = watch_loopback(&view);
     let text = text(&view);
     for line in [
         "overlay_tun_queue_dropped_total 0",
@@ -65,7 +65,7 @@ fn what_the_kernel_holds_and_drops_is_asked_at_scrape_time() {
 #[test]
 fn each_family_stands_once_and_the_text_ends_as_openmetrics_asks() {
     let view = view([bob()]);
-    watch_loopback(&view);
+    let _sockets = watch_loopback(&view);
     let text = text(&view);
     let mut families: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let count = families.len();

@@ -4,14 +4,30 @@ use overlay_core::Instant;
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
+use crate::uapi::set::tests::text;
 use crate::view::tests::{bob, interface, nameless, shake_hands, view};
 
-/// Sends this to a served socket, hangs up its own end, and returns all that comes back.
+/// Sends this to a served socket, hangs up its own end, and returns all that comes back. The device takes every change.
 async fn exchange(view: Arc<View>, question: &[u8]) -> String {
+    exchange_with(view, question, |_| Ok(())).await
+}
+
+/// The same with a device of its own mind.
+async fn exchange_with(
+    view: Arc<View>,
+    question: &[u8],
+    mut device: impl FnMut(Vec<Change>) -> Result<(), ChangeError> + Send + 'static,
+) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("ov0.sock");
     let listener = socket::bind(&path, 0o600, None).expect("a socket");
-    let server = tokio::spawn(serve(listener, view));
+    let (settings, mut asked) = mpsc::channel::<Setting>(1);
+    let server = tokio::spawn(serve(listener, view, settings));
+    let device = tokio::spawn(async move {
+        while let Some(setting) = asked.recv().await {
+            let _ = setting.reply.send(device(setting.changes));
+        }
+    });
     let mut stream = UnixStream::connect(&path).await.expect("a connection");
     // The other end may have hung up already, which is an answer too.
     let _ = stream.write_all(question).await;
@@ -19,6 +35,7 @@ async fn exchange(view: Arc<View>, question: &[u8]) -> String {
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer).await;
     server.abort();
+    device.abort();
     answer
 }
 
@@ -31,7 +48,7 @@ async fn get_lists_the_interface_and_every_peer() {
     view.set_interface(marked);
     let hex = |byte: &str| byte.repeat(32);
     let expected = [
-        &format!("private_key={}", hex("11")),
+        &format!("private_key=10{}51", "11".repeat(30)),
         "listen_port=51820",
         "fwmark=51820",
         &format!("public_key={}", hex("bb")),
@@ -65,16 +82,50 @@ fn what_was_received_is_rx_and_what_was_sent_is_tx() {
     let view = view([bob()]);
     let state = view.read();
     let mut out = String::new();
-    print_peer(&mut out, state.peers()[0], 1_000, 2_000);
+    get::print_peer(&mut out, state.peers()[0], 1_000, 2_000);
     assert!(out.contains("tx_bytes=2000\nrx_bytes=1000\n"), "{out}");
 }
 
 #[tokio::test]
-async fn several_operations_fit_one_connection_and_set_is_refused_after_its_last_line() {
-    let set = b"set=1\nprivate_key=00\npublic_key=11\nallowed_ip=10.0.0.0/8\n\nget=1\n\n";
-    let answer = exchange(view([]), set).await;
-    assert!(answer.starts_with("errno=-95\n\nprivate_key="), "{answer}");
+async fn without_a_private_key_get_shows_none() {
+    let view = view([]);
+    view.set_private_key(None);
+    assert_eq!(exchange(view, b"get=1\n\n").await, "listen_port=51820\nerrno=0\n\n");
+}
+
+#[tokio::test]
+async fn several_operations_fit_one_connection() {
+    let answer = exchange(view([]), b"set=1\nlisten_port=7\n\nset=1\nhello=1\n\nget=1\n\n").await;
+    assert!(answer.starts_with("errno=0\n\nerrno=-22\n\nprivate_key="), "{answer}");
     assert!(answer.ends_with("\nerrno=0\n\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_the_device_says_is_answered_with_a_number_that_wg_can_name() {
+    let refused = |kind| ChangeError::Refused(kind);
+    for (error, number) in [
+        (ChangeError::PortInUse, -98),
+        (ChangeError::TooManyPeers, -22),
+        (refused(io::ErrorKind::PermissionDenied), -13),
+        (refused(io::ErrorKind::Other), -5),
+    ] {
+        let mut error = Some(error);
+        let device = move |_| error.take().map_or(Ok(()), Err);
+        let answer = exchange_with(view([]), b"set=1\nlisten_port=7\n\n", device).await;
+        assert_eq!(answer, format!("errno={number}\n\n"));
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_a_mistake_is_made_and_what_comes_after_is_not() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let device = move |changes: Vec<Change>| {
+        let _ = sender.send(changes.iter().map(text).collect::<Vec<_>>());
+        Ok(())
+    };
+    let question = b"set=1\nlisten_port=7\nfwmark=x\nlisten_port=8\n\n";
+    assert_eq!(exchange_with(view([]), question, device).await, "errno=-22\n\n");
+    assert_eq!(receiver.recv().expect("the device was asked"), ["port 7"]);
 }
 
 #[tokio::test]
@@ -87,21 +138,27 @@ async fn what_is_no_operation_ends_the_conversation() {
 
 #[tokio::test]
 async fn a_line_and_an_operation_have_their_bounds() {
+    let shape = |operation: Option<Operation>| match operation {
+        Some(Operation::Set(_)) => "set",
+        Some(Operation::Get) => "get",
+        Some(Operation::Unknown) => "unknown",
+        None => "none",
+    };
     let mut long = b"set=1\n".to_vec();
     long.resize(6 + MAX_LINE, b'x');
     long.extend(b"\n\n");
     let read = read_operation(&mut &long[..]).await.expect("reading from memory");
-    assert_eq!(read, Some(Operation::Unknown));
+    assert_eq!(shape(read), "unknown");
 
     let mut fits = b"set=1\n".to_vec();
     fits.resize(6 + MAX_LINE - 1, b'x');
     fits.extend(b"\n\n");
     let read = read_operation(&mut &fits[..]).await.expect("reading from memory");
-    assert_eq!(read, Some(Operation::Set));
+    assert_eq!(shape(read), "set");
 
     let lines = |count: usize| [&b"set=1\n"[..], &b"a=b\n".repeat(count), b"\n"].concat();
     let read = read_operation(&mut &lines(MAX_LINES - 2)[..]).await.expect("reading from memory");
-    assert_eq!(read, Some(Operation::Set));
+    assert_eq!(shape(read), "set");
     let read = read_operation(&mut &lines(MAX_LINES - 1)[..]).await.expect("reading from memory");
-    assert_eq!(read, Some(Operation::Unknown));
+    assert_eq!(shape(read), "unknown");
 }

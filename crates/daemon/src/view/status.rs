@@ -13,7 +13,8 @@ use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Endpoint, InterfaceView, PeerView, View};
+use super::{InterfaceView, PeerView, View};
+use crate::config::Endpoint;
 use crate::keys::encode_public;
 use crate::offload::OffloadState;
 
@@ -46,8 +47,9 @@ pub struct Status {
 pub struct InterfaceStatus {
     /// Name of the kernel interface.
     pub name: String,
-    /// Our public key, base64.
-    pub public_key: String,
+    /// Our public key, base64; absent without a private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
     /// The virtual IPs with their prefixes.
     #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
@@ -177,7 +179,7 @@ pub(crate) fn node_counters(node: &NodeStats) -> impl Iterator<Item = (&'static 
 fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceStatus {
     InterfaceStatus {
         name: interface.name.clone(),
-        public_key: encode_public(&interface.public_key),
+        public_key: interface.public_key.as_ref().map(encode_public),
         addresses: interface.addresses.clone(),
         mtu: interface.mtu,
         listen_port: interface.listen_port,
@@ -192,7 +194,7 @@ fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceSta
 fn peer_status(peer: &PeerView, now: Instant) -> PeerStatus {
     let stats = &peer.stats;
     let since_1970 =
-        |handshake: super::Handshake| handshake.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        |handshake: super::peer::Handshake| handshake.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     PeerStatus {
         name: peer.name.clone(),
         public_key: encode_public(&peer.public_key),
@@ -201,7 +203,7 @@ fn peer_status(peer: &PeerView, now: Instant) -> PeerStatus {
             Some(name @ Endpoint::Name { .. }) => Some(name.to_string()),
             _ => None,
         },
-        allowed_ips: peer.allowed_ips.clone(),
+        allowed_ips: peer.allowed_ips.iter().copied().collect(),
         state: peer.state(now, stats.sent_wire_bytes.value()),
         latest_handshake: peer.handshake.map(since_1970),
         latest_handshake_age_seconds: peer.handshake.map(|handshake| now.since(handshake.at).as_secs()),

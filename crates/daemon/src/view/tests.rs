@@ -1,22 +1,24 @@
 //! What is shown of facts, and what is kept of them when the config changes. The fixtures serve the tests of API, UAPI
 //! and metrics too.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
-use overlay_core::{DropReason, Protocol};
+use overlay_core::{DropReason, Protocol, Rule};
 use overlay_os::udp::{BindOptions, Family, UdpSocket};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::*;
+use crate::config::Endpoint;
 use crate::engine::Sockets;
 
-/// Interface `overlay0` with the private key 11.. and the public key aa..
+/// Interface `overlay0` with the private key 10 11.. 51 and the public key aa..
 pub(crate) fn interface() -> InterfaceView {
     InterfaceView {
         name: "overlay0".to_owned(),
         index: 7,
-        public_key: PeerKey([0xaa; 32]),
-        private_key: Zeroizing::new([0x11; 32]),
+        public_key: Some(PeerKey([0xaa; 32])),
+        private_key: PrivateKey::from_bytes(Zeroizing::new([0x11; 32])),
         addresses: vec!["10.77.0.1/24".parse().expect("a prefix")],
         mtu: 1420,
         listen_port: 51820,
@@ -66,7 +68,8 @@ pub(crate) fn view(peers: impl IntoIterator<Item = config::Peer>) -> Arc<View> {
 }
 
 /// The view of a daemon whose interface is the loopback device, with one socket.
-pub(crate) fn watch_loopback(view: &View) {
+#[must_use = "they are watched while they are open"]
+pub(crate) fn watch_loopback(view: &View) -> Sockets {
     let options = BindOptions {
         port: 0,
         fwmark: None,
@@ -76,7 +79,8 @@ pub(crate) fn watch_loopback(view: &View) {
         coalescing: true,
     };
     let sockets = Sockets { v4: Some(UdpSocket::bind(Family::V4, &options).expect("a port")), v6: None };
-    view.watch(Queues::of("lo", &sockets).expect("a file descriptor"));
+    view.watch(Queues::of("lo", &sockets));
+    sockets
 }
 
 /// A handshake with this peer, completed now on one clock and at this second since 1970 on the other.
@@ -148,7 +152,7 @@ fn a_wall_clock_that_is_set_changes_neither_state_nor_age() {
 #[test]
 fn an_event_about_a_peer_that_is_gone_is_forgotten() {
     let view = view([bob()]);
-    view.remove_peer(PeerKey([0xbb; 32]));
+    view.edit(|state| state.remove(PeerKey([0xbb; 32])));
     shake_hands(&view, 0xbb, at(1), 1);
     assert_eq!(view.status_at(at(1)).peers, []);
 }
@@ -160,7 +164,8 @@ fn a_new_config_keeps_what_was_learned_and_the_order_of_the_file() {
     let roamed = endpoint("198.51.100.9:7");
     view.on_event(Event::EndpointChanged(PeerKey([0xbb; 32]), roamed), |_| UNIX_EPOCH);
 
-    view.upsert_peer(config::Peer { name: Some("robert".to_owned()), ..bob() }, Arc::default());
+    let robert = config::Peer { name: Some("robert".to_owned()), ..bob() };
+    view.set_peers([(robert, Arc::default()), (nameless(), Arc::default())]);
     let shown = view.status_at(at(2)).peers;
     assert_eq!(shown.iter().map(|peer| peer.name.as_deref()).collect::<Vec<_>>(), [Some("robert"), None]);
     assert_eq!((shown[0].endpoint, shown[0].state), (Some(roamed), PeerState::Connected));
@@ -171,8 +176,8 @@ fn a_new_config_keeps_what_was_learned_and_the_order_of_the_file() {
     assert_eq!((shown[1].endpoint, shown[1].state), (Some(roamed), PeerState::Connected));
 
     let moved = endpoint("192.0.2.1:51820");
-    view.upsert_peer(config::Peer { endpoint: Some(Endpoint::Address(moved)), ..bob() }, Arc::default());
-    assert_eq!(view.status_at(at(2)).peers[1].endpoint, Some(moved));
+    view.set_peers([(config::Peer { endpoint: Some(Endpoint::Address(moved)), ..bob() }, Arc::default())]);
+    assert_eq!(view.status_at(at(2)).peers[0].endpoint, Some(moved));
 }
 
 #[test]
@@ -223,7 +228,7 @@ fn the_json_of_status_has_its_documented_fields() {
 fn what_the_kernel_says_of_its_queues_is_shown_with_what_was_counted() {
     let view = view([]);
     assert_eq!(view.status().queues.len(), 0);
-    watch_loopback(&view);
+    let _sockets = watch_loopback(&view);
     let status = view.status();
     // The kernel doubles what is asked for.
     assert_eq!((status.queues["udp_receive_buffer_bytes"], status.queues["udp_receive_queued_bytes"]), (200_000, 0));

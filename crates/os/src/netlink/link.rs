@@ -42,11 +42,18 @@ impl Netlink {
         if !crate::interface::is_valid_name(name) {
             return Ok(None); // The kernel answers with "invalid argument".
         }
-        match collect(self.handle.link().get().match_name(name).execute()).await {
-            Ok(messages) => Ok(messages.iter().find_map(decode)),
-            Err(NetlinkError::NotFound) => Ok(None),
-            Err(error) => Err(error),
-        }
+        found(collect(self.handle.link().get().match_name(name).execute()).await)
+    }
+
+    /// The link of that name in another network namespace, which has this number here; `None`: in this one.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `Permission` without CAP_NET_ADMIN there.
+    pub async fn link_in(&self, namespace: Option<i32>, name: &str) -> Result<Option<Link>, NetlinkError> {
+        let Some(number) = namespace else { return self.link(name).await };
+        let mut request = self.handle.link().get().match_name(name.to_owned());
+        request.message_mut().attributes.push(LinkAttribute::IfNetnsId(number));
+        found(collect(request.execute()).await)
     }
 
     /// Brings a link up.
@@ -101,13 +108,22 @@ impl Netlink {
     }
 }
 
+/// That there is none is no error.
+fn found(answers: Result<Vec<LinkMessage>, NetlinkError>) -> Result<Option<Link>, NetlinkError> {
+    match answers {
+        Ok(messages) => Ok(messages.iter().find_map(decode)),
+        Err(NetlinkError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn of(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message
 }
 
-fn decode(message: &LinkMessage) -> Option<Link> {
+pub(crate) fn decode(message: &LinkMessage) -> Option<Link> {
     let mut link = Link {
         index: message.header.index,
         name: String::new(),

@@ -32,6 +32,18 @@ fn what_is_ready_is_reported_by_its_token_until_it_is_read() {
 }
 
 #[test]
+fn what_is_not_to_be_read_waits_without_being_reported() {
+    let mut poller = Poller::new().unwrap();
+    let waker = Waker::new().unwrap();
+    poller.add(&waker, 1).unwrap();
+    poller.set_reading(&waker, 1, false).unwrap();
+    waker.wake();
+    assert_eq!(poller.wait(AT_ONCE).unwrap().count(), 0);
+    poller.set_reading(&waker, 1, true).unwrap();
+    assert_eq!(poller.wait(AT_ONCE).unwrap().collect::<Vec<_>>(), [1]);
+}
+
+#[test]
 fn what_is_watched_cannot_be_added_twice() {
     let poller = Poller::new().unwrap();
     let waker = Waker::new().unwrap();

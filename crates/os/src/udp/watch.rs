@@ -4,16 +4,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
 use super::{Sending, UdpSocket};
 use crate::socket::memory_of;
 
-/// Shares a socket with whoever owns it. The port stays taken until both are gone.
+/// Looks at a socket that somebody else owns. It keeps nothing open: the port is free as soon as the owner is gone.
 #[derive(Debug)]
 pub struct Watch {
-    socket: OwnedFd,
+    socket: Weak<OwnedFd>,
     sending: Arc<Sending>,
     /// Datagrams dropped, as far as is known.
     dropped: AtomicU64,
@@ -37,12 +37,9 @@ pub struct Buffers {
 
 impl UdpSocket {
     /// Lets somebody else look at this socket.
-    ///
-    /// # Errors
-    /// The process has no file descriptors left.
-    pub fn watch(&self) -> io::Result<Watch> {
-        let socket = self.as_fd().try_clone_to_owned()?;
-        Ok(Watch { socket, sending: Arc::clone(&self.sending), dropped: AtomicU64::new(0) })
+    pub fn watch(&self) -> Watch {
+        let socket = Arc::downgrade(&self.socket);
+        Watch { socket, sending: Arc::clone(&self.sending), dropped: AtomicU64::new(0) }
     }
 }
 
@@ -50,9 +47,10 @@ impl Watch {
     /// The buffers now.
     ///
     /// # Errors
-    /// The kernel does not tell (before Linux 4.12).
+    /// The socket is closed (`NotConnected`), or the kernel does not tell (before Linux 4.12).
     pub fn buffers(&self) -> io::Result<Buffers> {
-        let memory = memory_of(self.socket.as_fd())?;
+        let socket = self.socket.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        let memory = memory_of(socket.as_fd())?;
         let of = |index: i32| memory[index as usize];
         Ok(Buffers {
             receive_size: of(libc::SK_MEMINFO_RCVBUF),
@@ -99,7 +97,8 @@ mod tests {
         }
         // Larger than any administrator's default limit.
         let large = BindOptions { receive_buffer: 9 << 20, send_buffer: 5 << 20, ..options() };
-        let buffers = UdpSocket::bind(Family::V4, &large).unwrap().watch().unwrap().buffers().unwrap();
+        let socket = UdpSocket::bind(Family::V4, &large).unwrap();
+        let buffers = socket.watch().buffers().unwrap();
         assert_eq!((buffers.receive_size, buffers.send_size), (18 << 20, 10 << 20));
         assert_eq!((buffers.receive_used, buffers.dropped), (0, 0));
     }
@@ -110,7 +109,8 @@ mod tests {
             let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse::<u32>().unwrap();
             drop_capabilities();
             let large = BindOptions { receive_buffer: 1 << 29, ..options() };
-            let buffers = UdpSocket::bind(Family::V4, &large).unwrap().watch().unwrap().buffers().unwrap();
+            let socket = UdpSocket::bind(Family::V4, &large).unwrap();
+            let buffers = socket.watch().buffers().unwrap();
             assert_eq!(buffers.receive_size, 2 * limit);
         });
     }
@@ -119,7 +119,7 @@ mod tests {
     fn what_waits_is_told_and_what_did_not_fit_is_counted() {
         let small = BindOptions { receive_buffer: 8_192, coalescing: false, ..options() };
         let (a, b, to_b) = pair(Family::V4, &options(), &small);
-        let watch = b.watch().unwrap();
+        let watch = b.watch();
         for _ in 0..100 {
             a.send(&train(to_b, &[0; 1000], 1000)).unwrap();
         }
@@ -132,8 +132,17 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_keeps_no_port() {
+        let socket = UdpSocket::bind(Family::V4, &options()).unwrap();
+        let (port, watch) = (socket.local_port(), socket.watch());
+        drop(socket);
+        assert_eq!(watch.buffers().unwrap_err().kind(), io::ErrorKind::NotConnected);
+        UdpSocket::bind(Family::V4, &BindOptions { port, ..options() }).expect("the port is free");
+    }
+
+    #[test]
     fn the_counter_continues_past_32_bits() {
-        let watch = UdpSocket::bind(Family::V4, &options()).unwrap().watch().unwrap();
+        let watch = UdpSocket::bind(Family::V4, &options()).unwrap().watch();
         for (told, total) in [
             (0, 0),
             (0x7fff_0000, 0x7fff_0000),
@@ -149,11 +158,11 @@ mod tests {
     #[test]
     fn it_sees_when_segmentation_breaks() {
         let socket = UdpSocket::bind(Family::V6, &options()).unwrap();
-        let watch = socket.watch().unwrap();
+        let watch = socket.watch();
         assert!(watch.segmentation());
         socket.on_segmentation_broken();
         assert!(!watch.segmentation());
         let without = UdpSocket::bind(Family::V6, &BindOptions { segmentation: false, ..options() }).unwrap();
-        assert!(!without.watch().unwrap().segmentation());
+        assert!(!without.watch().segmentation());
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use overlay_core::{Command, CommandError, DropReason, Event, Instant, NodeStats, PeerConfig, PeerKey, PeerStats};
 
+use zeroize::Zeroizing;
+
 use super::World;
 use crate::host::{Host, HostId, HostOptions};
 use crate::packet::Ends;
@@ -67,6 +69,15 @@ impl World {
     pub fn remove_peer(&mut self, host: HostId, peer: PeerKey) {
         self.command(host, Command::RemovePeer(peer)).expect("the peer is there");
         self.hosts[host.0].peers.remove(&peer);
+    }
+
+    /// Gives a host another private key, or takes it away. Nobody else is told.
+    pub fn set_private_key(&mut self, host: HostId, key: Option<[u8; 32]>) {
+        let key = key.map(Zeroizing::new);
+        self.command(host, Command::SetPrivateKey(key.clone())).expect("any key is taken");
+        let host = &mut self.hosts[host.0];
+        host.key = host.node.public_key().unwrap_or(host.key);
+        host.private_key = key;
     }
 
     /// Gives the node a command.

@@ -1,17 +1,8 @@
-//! Which config is meant, and what is made of the words of the background half.
+//! Which config is meant.
 
 use std::fs;
 
 use super::*;
-
-/// A process that says this on its stdout and ends with this code.
-fn child(says: &str, code: u8) -> Child {
-    Command::new("sh")
-        .args(["-c", "printf '%s' \"$0\"; exit $1", says, &code.to_string()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a shell")
-}
 
 #[test]
 fn an_argument_is_a_path_or_a_name() {
@@ -35,29 +26,4 @@ fn without_an_argument_the_only_config_is_meant() {
     let failure = only_config(folder.path(), "up").expect_err("two there");
     assert_eq!(failure.cause, Some(format!("there are several in {place}: `home`, `lab`")));
     assert_eq!(failure.hint.as_deref(), Some("overlay up home"));
-}
-
-#[test]
-fn a_background_half_that_is_ready_is_left_running() {
-    let line = serde_json::to_string(&Ready { pid: 4711, ..Ready::now() }).expect("plain data");
-    let ready = await_ready(child(&line, 0), Path::new("x.log")).expect("ready");
-    assert_eq!((ready.pid, ready.status.as_str()), (4711, "ready"));
-}
-
-#[test]
-fn its_failure_becomes_ours() {
-    let failure = Failure::new(ExitKind::Conflict, "already running").with_hint("overlay down lab");
-    let line = serde_json::to_string(&FailureBody::from(failure.clone())).expect("plain data");
-    assert_eq!(await_ready(child(&line, 9), Path::new("x.log")).err(), Some(failure));
-}
-
-#[test]
-fn one_that_ends_without_a_word_points_to_its_log() {
-    for words in ["", "{}", "Segmentation fault"] {
-        let failure = await_ready(child(words, 101), Path::new("/run/overlay/lab.log")).err().expect("no success");
-        assert_eq!(failure.error, "the interface did not come up");
-        let cause = "the background process ended before it was ready: exit status: 101";
-        assert_eq!(failure.cause.as_deref(), Some(cause));
-        assert_eq!(failure.hint.as_deref(), Some("tail /run/overlay/lab.log"));
-    }
 }

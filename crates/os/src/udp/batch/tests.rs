@@ -164,7 +164,7 @@ fn a_way_too_narrow_for_a_train_costs_a_failed_call_once_and_no_other_way_suffer
         netlink.set_mtu(loopback.index, 1400).await.unwrap();
         let (b, to_b) = receiver(true);
         let a = UdpSocket::bind(Family::V4, &options()).unwrap();
-        let watch = a.watch().unwrap();
+        let watch = a.watch();
         let (long, short) = (datagrams(5, 1452), datagrams(5, 1300));
         // Refused, then one by one in one call; the second train is not even tried.
         for (calls, trains) in [(2, 1), (1, 2)] {

@@ -2,7 +2,7 @@
 
 use overlay_os::udp::{BindError, BindOptions, Buffers, Family, UdpSocket};
 
-use crate::config::{Config, Switch};
+use crate::config::Switch;
 use crate::engine::Sockets;
 use crate::failure::{ExitKind, Failure};
 
@@ -11,33 +11,54 @@ use crate::failure::{ExitKind, Failure};
 /// did, with 7 hardly any, at 8 and at 64 TCP streams and 5 Gbit/s; 16 changed nothing more, neither loss nor a loaded ping.
 const SOCKET_BUFFER: usize = 7 << 20;
 
+/// Ports that the kernel may choose until one is free in both families.
+const PORT_TRIES: u32 = 16;
+
+/// How the outer sockets are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// UDP port; 0 lets the kernel choose.
+    pub port: u16,
+    /// Mark of the outer packets, never 0.
+    pub fwmark: Option<u32>,
+    /// Trains of outer datagrams.
+    pub udp_gso: Switch,
+}
+
 /// One socket for each family that the host has, on one port.
 ///
-/// Errors: [`ExitKind::Conflict`] where another process has the port.
-pub(super) fn bind(config: &Config) -> Result<Sockets, Failure> {
+/// # Errors
+/// [`ExitKind::Conflict`] where another process has the port, [`ExitKind::Permission`] where this one may not have it.
+pub fn bind(outer: Outer) -> Result<Sockets, Failure> {
     let one = |family, port| {
         UdpSocket::bind(
             family,
             &BindOptions {
                 port,
-                fwmark: config.interface.fwmark,
+                fwmark: outer.fwmark,
                 receive_buffer: SOCKET_BUFFER,
                 send_buffer: SOCKET_BUFFER,
-                segmentation: config.tuning.udp_gso != Switch::Off,
-                coalescing: config.tuning.udp_gso != Switch::Off,
+                segmentation: outer.udp_gso != Switch::Off,
+                coalescing: outer.udp_gso != Switch::Off,
             },
         )
     };
-    let wanted = config.interface.listen_port;
-    let v4 = available(one(Family::V4, wanted), wanted)?;
-    // A port that the kernel chose for IPv4 is asked for by number on IPv6.
-    let port = v4.as_ref().map_or(wanted, UdpSocket::local_port);
-    let v6 = available(one(Family::V6, port), port)?;
+    let mut tries = if outer.port == 0 { PORT_TRIES } else { 1 };
+    let (v4, v6) = loop {
+        tries -= 1;
+        let v4 = available(one(Family::V4, outer.port), outer.port)?;
+        // A port that the kernel chose for IPv4 is asked for by number on IPv6, where somebody else may have it.
+        let port = v4.as_ref().map_or(outer.port, UdpSocket::local_port);
+        match one(Family::V6, port) {
+            Err(BindError::PortInUse) if tries > 0 => {}
+            v6 => break (v4, available(v6, port)?),
+        }
+    };
     if v4.is_none() && v6.is_none() {
         return Err(Failure::new(ExitKind::Other, "this host has neither IPv4 nor IPv6"));
     }
     let lacks_offload = |socket: &UdpSocket| socket.max_segments() == 1 || !socket.coalesces();
-    if config.tuning.udp_gso == Switch::On && [&v4, &v6].into_iter().flatten().any(lacks_offload) {
+    if outer.udp_gso == Switch::On && [&v4, &v6].into_iter().flatten().any(lacks_offload) {
         return Err(Failure::new(ExitKind::Other, "this kernel has no UDP segmentation offload")
             .with_cause("`udp_gso = \"on\"` under [tuning] asks for it")
             .with_hint("set `udp_gso = \"auto\"` to use it where there is one"));
@@ -45,6 +66,11 @@ pub(super) fn bind(config: &Config) -> Result<Sockets, Failure> {
     let sockets = Sockets { v4, v6 };
     warn_of_small_buffers(&sockets);
     Ok(sockets)
+}
+
+/// The port that these are bound to; `None` where there are none.
+pub fn port_of(sockets: &Sockets) -> Option<u16> {
+    sockets.each().next().map(UdpSocket::local_port)
 }
 
 fn available(bound: Result<UdpSocket, BindError>, port: u16) -> Result<Option<UdpSocket>, Failure> {
@@ -66,7 +92,7 @@ fn available(bound: Result<UdpSocket, BindError>, port: u16) -> Result<Option<Ud
 /// Says it once when the kernel gave clearly less than was asked for. That takes a kernel that does not let this process
 /// force it, as in a container whose administrator rights end at its own namespace.
 fn warn_of_small_buffers(sockets: &Sockets) {
-    let told = sockets.each().filter_map(|socket| socket.watch().ok()?.buffers().ok());
+    let told = sockets.each().filter_map(|socket| socket.watch().buffers().ok());
     for (direction, size, sysctl) in told.flat_map(too_small).take(1) {
         let (wanted, hint) = (2 * SOCKET_BUFFER, SOCKET_BUFFER);
         tracing::warn!(

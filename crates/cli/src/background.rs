@@ -1,0 +1,108 @@
+//! A daemon in the background, and word from it when it is ready.
+//!
+//! The background half is this program once more, in a session of its own and with `--json`: the one line it prints on
+//! stdout says that it is ready, or why it failed. Its stderr is the log. Nothing secret passes between the two.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf, absolute};
+use std::process::{Child, Command, Stdio};
+
+use overlay_daemon::Failure;
+use overlay_daemon::detach;
+use overlay_daemon::failure::{ExitKind, FailureBody};
+use serde::{Deserialize, Serialize};
+
+use crate::file_failure;
+use crate::session::Session;
+
+/// What is printed, with `--json`, when the interface is ready.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Ready {
+    pub(crate) schema: String,
+    pub(crate) status: String,
+    pub(crate) pid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) interface: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<PathBuf>,
+}
+
+impl Ready {
+    pub(crate) const SCHEMA: &'static str = "overlay.up.v1";
+
+    pub(crate) fn now() -> Self {
+        Self {
+            schema: Self::SCHEMA.to_owned(),
+            status: "ready".to_owned(),
+            pid: std::process::id(),
+            interface: None,
+            log: None,
+        }
+    }
+}
+
+/// The background half changes to `/`.
+pub(crate) fn path_from_root(path: &Path) -> Result<PathBuf, Failure> {
+    absolute(path).map_err(|error| file_failure("find", path, &error))
+}
+
+pub(crate) fn open_log(path: &Path) -> Result<File, Failure> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).map_err(|error| file_failure("make the folder", folder, &error))?;
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
+        .map_err(|error| file_failure("write", path, &error))
+}
+
+/// Starts the background half of a verb, which is given with its arguments.
+pub(crate) fn spawn(session: &Session, runtime_dir: &Path, verb: &[&OsStr], log: Stdio) -> Result<Child, Failure> {
+    let cannot =
+        |error: std::io::Error| Failure::new(ExitKind::Other, "cannot start the background process").with_cause(error);
+    let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+    command
+        .args(["--json", "--runtime-dir"])
+        .arg(runtime_dir)
+        .args((0..session.verbose).map(|_| "-v"))
+        .args(verb)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log);
+    detach::spawn(&mut command).map_err(cannot)
+}
+
+/// Waits for the one line of the background half. It either says something or ends.
+pub(crate) fn await_ready(mut child: Child, log: Option<&Path>) -> Result<Ready, Failure> {
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        // A line that cannot be read is a line that did not come.
+        let _ = BufReader::new(stdout).read_line(&mut line);
+    }
+    if let Ok(ready) = serde_json::from_str::<Ready>(&line)
+        && ready.schema == Ready::SCHEMA
+    {
+        return Ok(ready);
+    }
+    if let Ok(failure) = serde_json::from_str::<FailureBody>(&line) {
+        let _ = child.wait();
+        return Err(failure.into());
+    }
+    let cause = match child.wait() {
+        Ok(status) => format!("the background process ended before it was ready: {status}"),
+        Err(error) => error.to_string(),
+    };
+    let failure = Failure::new(ExitKind::Other, "the interface did not come up").with_cause(cause);
+    Err(match log {
+        Some(log) => failure.with_hint(format!("tail {}", log.display())),
+        None => failure,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! The running device: our own key, the outer sockets, the peers; and how each of them changes.
+//!
+//! Whoever configures it, a file by `reload` or `wg` over the UAPI, does so here, so that engine and [`View`] never
+//! disagree. It knows nothing of files, addresses and routes: those are `host`'s.
+
+mod change;
+pub mod sockets;
+mod tun;
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use overlay_core::{Command, Event, Instant, Node, NodeConfig, PeerKey, PeerStats};
+use overlay_os::schedule::Scheduling;
+use overlay_os::tun::Tun;
+use overlay_os::udp::UdpSocket;
+use tokio::sync::mpsc;
+
+pub use self::change::{Change, ChangeError, PeerEdit};
+use self::sockets::{Outer, bind, port_of};
+pub use self::tun::open_tun;
+use crate::api::ReloadReport;
+use crate::config::{Peer, Switch};
+use crate::engine::{Engine, Parts, Sockets};
+use crate::failure::{ExitKind, Failure};
+use crate::keys::PrivateKey;
+use crate::offload::{Offload, OffloadState, Offloads};
+use crate::queues::Queues;
+use crate::resolve::NamedEndpoint;
+use crate::shell::ShellStats;
+use crate::view::{InterfaceView, View};
+
+/// What a device is made from.
+pub struct Start {
+    /// The node; [`crate::engine::joins`] says what the TUN takes as super-packets, [`seed`] makes it random.
+    pub node: NodeConfig,
+    /// What is shown of it. Key, port and mark are overwritten by the other parts.
+    pub interface: InterfaceView,
+    /// Where inner packets come from and go to.
+    pub tun: Tun,
+    /// Whether super-packets were asked of the TUN.
+    pub tun_offload: Switch,
+    /// How the outer sockets are made.
+    pub outer: Outer,
+    /// Those that are open already, from [`sockets::bind`]; none: the device is closed until [`Device::open`].
+    pub sockets: Sockets,
+    /// The first peers, each with what its host name was resolved to.
+    pub peers: Vec<(Peer, Option<SocketAddr>)>,
+    /// How the engine thread is scheduled.
+    pub scheduling: Scheduling,
+}
+
+/// A running device.
+pub struct Device {
+    engine: Engine,
+    view: Arc<View>,
+    outer: Outer,
+    is_open: bool,
+}
+
+/// 32 random bytes for [`NodeConfig::seed`].
+///
+/// # Errors
+/// The kernel has none.
+pub fn seed() -> Result<[u8; 32], Failure> {
+    let mut seed = [0; 32];
+    overlay_os::random::fill(&mut seed)
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error))?;
+    Ok(seed)
+}
+
+impl Device {
+    /// Starts the engine. What it reports comes by the receiver, and is for [`View::on_event`] too.
+    ///
+    /// # Errors
+    /// A peer that is not possible, or a process without file descriptors or threads.
+    pub fn start(start: Start) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
+        let Start { node, interface, tun, tun_offload, mut outer, sockets, peers, scheduling } = start;
+        let private_key = node.private_key.clone();
+        let now = Instant::from_start(overlay_os::clock::boottime());
+        let mut node = Node::new(node, now);
+        let is_open = sockets.each().next().is_some();
+        outer.port = port_of(&sockets).unwrap_or(outer.port);
+        let shell = Arc::new(ShellStats::default());
+        note_offloads(&shell.offloads, &outer, tun_offload, &tun, &sockets);
+        let interface = InterfaceView {
+            public_key: node.public_key(),
+            private_key: private_key.and_then(PrivateKey::from_unclamped),
+            listen_port: outer.port,
+            fwmark: outer.fwmark,
+            ..interface
+        };
+        let view = View::new(interface, node.stats(), Arc::clone(&shell));
+        view.watch(Queues::of(tun.name(), &sockets));
+
+        let mut shown = Vec::with_capacity(peers.len());
+        for (peer, resolved) in &peers {
+            let stats = Arc::<PeerStats>::default();
+            let command = Command::SetPeer { config: Box::new(peer.to_core(*resolved)), stats: Arc::clone(&stats) };
+            node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
+            shown.push((peer.clone(), stats));
+        }
+        view.set_peers(shown);
+        for (peer, resolved) in &peers {
+            if let Some(address) = resolved {
+                view.on_endpoint_resolved(peer.public_key, *address);
+            }
+        }
+        let parts = Parts { node, tun, sockets, stats: shell, scheduling };
+        let (engine, events) = Engine::spawn(parts)
+            .map_err(|error| Failure::new(ExitKind::Other, "cannot start the engine thread").with_cause(error))?;
+        Ok((Self { engine, view, outer, is_open }, events))
+    }
+
+    /// What is known of it.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Where its packets are carried, for commands that concern neither key, sockets nor peers.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Why the engine ended by itself. Never resolves while it runs.
+    pub async fn ended(&mut self) -> io::Error {
+        self.engine.ended().await
+    }
+
+    /// Ends the engine. TUN and sockets are closed then.
+    pub async fn stop(self) {
+        self.engine.stop().await;
+    }
+
+    /// Makes changes, one after the other. What came before one that fails stays made.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn apply(&mut self, changes: Vec<Change>) -> Result<(), ChangeError> {
+        let mut edits = Vec::new();
+        for change in changes {
+            if let Change::Peer(edit) = change {
+                edits.push(edit);
+                continue;
+            }
+            self.edit_peers(std::mem::take(&mut edits)).await?;
+            match change {
+                Change::PrivateKey(key) => self.set_private_key(key).await,
+                Change::ListenPort(port) => self.set_listen_port(port).await?,
+                Change::Fwmark(mark) => {
+                    self.set_fwmark(mark).await.map_err(|error| ChangeError::Refused(error.kind()))?;
+                }
+                Change::RemoveAllPeers => self.remove_peers(|_| true).await,
+                Change::Peer(_) => {}
+            }
+        }
+        self.edit_peers(edits).await
+    }
+
+    /// Our own key. With another one all sessions are over; a peer that has it is removed.
+    pub async fn set_private_key(&mut self, key: Option<PrivateKey>) {
+        let public = key.as_ref().map(PrivateKey::public);
+        if self.view.interface().public_key == public {
+            return;
+        }
+        let command = Command::SetPrivateKey(key.as_ref().map(PrivateKey::to_bytes));
+        self.view.set_private_key(key);
+        // Of all commands it is one that is never refused.
+        let _ = self.engine.command(command).await;
+    }
+
+    /// Another UDP port, at once; 0 lets the kernel choose one. While the device is closed it is noted for later.
+    ///
+    /// # Errors
+    /// [`ChangeError::PortInUse`] and others; the old port stays then.
+    pub async fn set_listen_port(&mut self, port: u16) -> Result<(), ChangeError> {
+        if self.is_open && port == self.outer.port {
+            return Ok(());
+        }
+        let outer = Outer { port, ..self.outer };
+        if self.is_open {
+            let sockets = bind(outer).map_err(|failure| match failure.code {
+                ExitKind::Conflict => ChangeError::PortInUse,
+                ExitKind::Permission => ChangeError::Refused(io::ErrorKind::PermissionDenied),
+                _ => ChangeError::Refused(io::ErrorKind::Other),
+            })?;
+            self.use_sockets(sockets).await.map_err(|error| ChangeError::Refused(error.kind()))
+        } else {
+            self.outer = outer;
+            self.view.edit_interface(|interface| interface.listen_port = port);
+            Ok(())
+        }
+    }
+
+    /// Marks outer datagrams from now on.
+    ///
+    /// # Errors
+    /// The kernel refused the mark; nothing changed.
+    pub async fn set_fwmark(&mut self, mark: Option<u32>) -> io::Result<()> {
+        self.engine.set_fwmark(mark).await?;
+        self.outer.fwmark = mark;
+        self.view.edit_interface(|interface| interface.fwmark = mark);
+        Ok(())
+    }
+
+    /// Opens the sockets of a device that is closed.
+    ///
+    /// # Errors
+    /// Those of [`sockets::bind`]; it stays closed.
+    pub async fn open(&mut self) -> Result<(), Failure> {
+        if self.is_open {
+            return Ok(());
+        }
+        let sockets = bind(self.outer)?;
+        self.use_sockets(sockets)
+            .await
+            .map_err(|error| Failure::new(ExitKind::Other, "cannot use the UDP sockets").with_cause(error))
+    }
+
+    /// Closes the sockets: nothing is sent or received until [`Device::open`]. The port is free.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn close(&mut self) -> io::Result<()> {
+        self.view.follow(&Sockets::default());
+        self.engine.set_sockets(Sockets::default()).await?;
+        self.is_open = false;
+        Ok(())
+    }
+
+    /// Makes these, and no others, the peers. What did not change is not touched.
+    ///
+    /// # Errors
+    /// A peer that is not possible.
+    pub async fn set_peers(&mut self, new: &[Peer]) -> Result<ReloadReport, Failure> {
+        let mut report = ReloadReport::default();
+        let kept: HashSet<PeerKey> = new.iter().map(|peer| peer.public_key).collect();
+        report.removed = self
+            .view
+            .read()
+            .peers()
+            .into_iter()
+            .filter(|peer| !kept.contains(&peer.public_key))
+            .map(|peer| peer.label())
+            .collect();
+        // What goes makes room for what comes: a prefix may move from one peer to another.
+        self.remove_peers(|key| !kept.contains(&key)).await;
+
+        let mut shown = Vec::with_capacity(new.len());
+        let mut changed = Vec::new();
+        {
+            let state = self.view.read();
+            for peer in new {
+                let before = state.peer(peer.public_key);
+                let stats = before.map_or_else(Arc::default, |before| Arc::clone(&before.stats));
+                shown.push((peer.clone(), Arc::clone(&stats)));
+                let list = match before {
+                    Some(before) if before.is_as(peer) => {
+                        report.unchanged += 1;
+                        continue;
+                    }
+                    Some(_) => &mut report.changed,
+                    None => &mut report.added,
+                };
+                list.push(peer.label());
+                let mut config = peer.to_core(None);
+                if before.is_some_and(|before| before.configured_endpoint() == peer.endpoint.as_ref()) {
+                    // It may have roamed since: where it is now is better than what the config still says.
+                    config.endpoint = None;
+                }
+                changed.push((peer, config, stats));
+            }
+        }
+        for (peer, config, stats) in changed {
+            let command = Command::SetPeer { config: Box::new(config), stats };
+            self.engine.command(command).await.map_err(|error| impossible(peer, error))?;
+        }
+        self.view.set_peers(shown);
+        Ok(report)
+    }
+
+    /// The peers that are reached by a host name.
+    pub fn named_endpoints(&self) -> Vec<NamedEndpoint> {
+        let state = self.view.read();
+        state
+            .peers()
+            .into_iter()
+            .filter_map(|peer| NamedEndpoint::new(peer.public_key, peer.configured_endpoint()?))
+            .collect()
+    }
+
+    /// A peer's host name was resolved. Ignored while a session is alive.
+    pub async fn on_resolved(&self, peer: PeerKey, address: SocketAddr) {
+        // A peer that was removed in the meantime needs no endpoint.
+        if self.engine.command(Command::SetEndpoint(peer, address)).await.is_ok() {
+            self.view.on_endpoint_resolved(peer, address);
+        }
+    }
+
+    async fn edit_peers(&self, edits: Vec<PeerEdit>) -> Result<(), ChangeError> {
+        let mut result = Ok(());
+        // One at a time: who looks at the view meanwhile does not wait for all of them.
+        let commands = edits
+            .into_iter()
+            .map_while(|edit| self.view.edit(|state| edit.apply(state)).map_err(|error| result = Err(error)).ok());
+        let told = self.engine.commands(commands.flatten()).await;
+        if let Err(error) = told {
+            tracing::error!(%error, "the engine refused a change");
+        }
+        result
+    }
+
+    async fn remove_peers(&self, is_to_go: impl Fn(PeerKey) -> bool) {
+        let keys: Vec<_> =
+            self.view.read().peers().into_iter().map(|peer| peer.public_key).filter(|key| is_to_go(*key)).collect();
+        let commands = keys.into_iter().flat_map(|key| self.view.edit(|state| change::remove(key, state)));
+        if let Err(error) = self.engine.commands(commands).await {
+            tracing::error!(%error, "the engine refused to remove a peer");
+        }
+    }
+
+    async fn use_sockets(&mut self, sockets: Sockets) -> io::Result<()> {
+        let port = port_of(&sockets).unwrap_or(self.outer.port);
+        self.view.follow(&sockets);
+        self.engine.set_sockets(sockets).await?;
+        self.is_open = true;
+        self.outer.port = port;
+        self.view.edit_interface(|interface| interface.listen_port = port);
+        Ok(())
+    }
+}
+
+fn impossible(peer: &Peer, error: impl std::fmt::Display) -> Failure {
+    Failure::new(ExitKind::Config, format!("peer `{}` is not possible", peer.label())).with_cause(error)
+}
+
+/// Which offloads the engine begins with.
+fn note_offloads(offloads: &Offloads, outer: &Outer, tun_offload: Switch, tun: &Tun, sockets: &Sockets) {
+    for (offload, switch, is_there) in [
+        (Offload::TunTcp, tun_offload, tun.has_offload()),
+        (Offload::TunUdp, tun_offload, tun.has_udp_offload()),
+        (Offload::UdpSegmentation, outer.udp_gso, sockets.each().all(|socket| socket.max_segments() > 1)),
+        (Offload::UdpCoalescing, outer.udp_gso, sockets.each().all(UdpSocket::coalesces)),
+    ] {
+        offloads.set(offload, OffloadState::at_start(switch, is_there));
+    }
+}

@@ -1,0 +1,36 @@
+//! The TUN interface of a device.
+
+use overlay_os::tun::{Tun, TunError};
+
+use crate::config::Switch;
+use crate::failure::{ExitKind, Failure};
+
+/// Creates the TUN interface `name`, down and without addresses. With [`Switch::Auto`] one without offloads will do.
+///
+/// # Errors
+/// [`ExitKind::Conflict`] where the name is taken, [`ExitKind::Permission`] without the privilege.
+pub fn open_tun(name: &str, offload: Switch) -> Result<Tun, Failure> {
+    let created = match Tun::create(name, offload != Switch::Off) {
+        Err(TunError::Io(error)) if offload == Switch::Auto => {
+            tracing::warn!(%error, "this kernel hands out no TUN with offloads: packets go one by one");
+            Tun::create(name, false)
+        }
+        created => created,
+    };
+    created.map_err(|error| {
+        let code = match error {
+            TunError::Busy => ExitKind::Conflict,
+            TunError::Permission => ExitKind::Permission,
+            _ => ExitKind::Other,
+        };
+        let failure = Failure::new(code, format!("cannot create the interface `{name}`")).with_cause(&error);
+        match error {
+            TunError::Io(_) if offload == Switch::On => {
+                failure.with_hint("set `tun_offload = \"auto\"` under [tuning] to do without where it is missing")
+            }
+            TunError::Busy => failure.with_hint(format!("ip link show {name} tells what it is")),
+            TunError::Permission => failure.with_hint("run it with sudo"),
+            _ => failure,
+        }
+    })
+}

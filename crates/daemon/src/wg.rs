@@ -1,0 +1,233 @@
+//! `overlay wg`: an interface as WireGuard's own tools expect it, in place of wireguard-go.
+//!
+//! It begins with a TUN interface that is down, has MTU 1420 and neither key, peers, addresses nor routes, and with the
+//! socket that `wg` talks to. Everything else is done by others, most often by wg-quick: `wg` configures the device,
+//! `ip` the interface. So nothing on the host is touched here, nothing but the socket file outlives the process, and no
+//! virtual IPs are known: any inner source and destination is the peers' allowed IPs' business, as in WireGuard.
+//!
+//! The local API is a bonus: where its folder cannot be written the interface works all the same.
+
+mod control;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use overlay_core::NodeConfig;
+use overlay_os::netlink::{Netlink, NetlinkError};
+use overlay_os::privileges;
+use overlay_os::removal::NameWatch;
+use overlay_os::schedule::Scheduling;
+use overlay_os::tun::{LinkWatch, Tun};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use self::control::Control;
+use crate::config::Switch;
+use crate::device::sockets::Outer;
+use crate::device::{self, Device, Start, open_tun};
+use crate::engine::{Sockets, joins};
+use crate::failure::{ExitKind, Failure};
+use crate::host::{self, Runtime, TUN_QUEUE_LEN};
+use crate::up::{api_requests, cannot_listen};
+use crate::view::InterfaceView;
+use crate::{api, uapi};
+
+/// The MTU of a new interface, as wireguard-go has it: 1500 less an IPv6 and a UDP header and our own, rounded down.
+const DEFAULT_MTU: u16 = 1420;
+/// How long the socket of an earlier process of the same name is waited for: one whose interface was deleted just now
+/// takes a moment to end.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const SOCKET_RETRY: Duration = Duration::from_millis(10);
+/// Operations of `wg` that wait for the device.
+const MAX_SETTINGS: usize = 16;
+
+/// What `overlay wg` was asked.
+pub struct Options {
+    /// Name of the interface to make.
+    pub interface: String,
+    /// Where sockets and locks of running daemons lie.
+    pub runtime_dir: PathBuf,
+    /// Called once when interface and socket are there.
+    pub ready: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Refuses what no interface can be called. What is not refused is safe as part of a file name.
+///
+/// # Errors
+/// [`ExitKind::Usage`].
+pub fn require_valid_name(interface: &str) -> Result<(), Failure> {
+    if overlay_os::interface::is_valid_name(interface) {
+        return Ok(());
+    }
+    Err(Failure::new(ExitKind::Usage, format!("`{interface}` cannot be the name of an interface"))
+        .with_cause("a name has 1 to 15 bytes, without blanks, `/`, `:` and `%`")
+        .with_hint("overlay wg wg0"))
+}
+
+/// Makes the interface and serves it in the foreground until it is deleted, the socket is removed, or SIGINT, SIGTERM or
+/// `overlay down` ends it.
+///
+/// # Errors
+/// Why it could not be made, or had to end. Nothing is left behind.
+pub fn run(options: Options) -> Result<(), Failure> {
+    require_valid_name(&options.interface)?;
+    host::require_net_admin(&format!("wg {}", options.interface))?;
+    if let Err(error) = privileges::harden() {
+        tracing::warn!(%error, "core dumps of this process could not be switched off");
+    }
+    let control = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?;
+    control.block_on(run_interface(options))
+}
+
+async fn run_interface(options: Options) -> Result<(), Failure> {
+    let name = &options.interface;
+    // Dropped last: who waits for the name may have it then.
+    let runtime = match Runtime::acquire(&options.runtime_dir, name) {
+        Ok(runtime) => Some(runtime),
+        Err(failure) if failure.code == ExitKind::Conflict => {
+            return Err(failure.with_hint(format!("sudo overlay down {name} first")));
+        }
+        Err(failure) => {
+            tracing::warn!("`overlay status {name}` will not work: {failure}");
+            None
+        }
+    };
+    host::require_tun_device()?;
+    require_free_socket(name).await?;
+    let netlink = Netlink::connect()
+        .await
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
+    let control = start(name, netlink, runtime.as_ref()).await?;
+    control.run(options.ready).await
+}
+
+/// The folder is one for the whole host, also for other namespaces and other WireGuards.
+async fn require_free_socket(name: &str) -> Result<(), Failure> {
+    let path = uapi::socket_path(name);
+    let mut waited = Duration::ZERO;
+    while UnixStream::connect(&path).await.is_ok() {
+        if waited >= SOCKET_PATIENCE {
+            return Err(Failure::new(ExitKind::Conflict, format!("{} belongs to another process", path.display()))
+                .with_cause(format!("an interface `{name}` is served already, perhaps in another network namespace"))
+                .with_hint("choose another name; wg show interfaces lists those that are taken"));
+        }
+        tokio::time::sleep(SOCKET_RETRY).await;
+        waited += SOCKET_RETRY;
+    }
+    Ok(())
+}
+
+async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>) -> Result<Control, Failure> {
+    let tun = open_tun(name, Switch::Auto)?;
+    let link = watch_link(&tun, &netlink)?;
+    prepare(&tun, &netlink).await?;
+    let index = tun.index();
+    let (device, events) = Device::start(Start {
+        node: NodeConfig {
+            private_key: None,
+            addresses: Vec::new(),
+            forward: true,
+            mtu: DEFAULT_MTU,
+            joins: joins(&tun),
+            seed: device::seed()?,
+            wall_anchor: None,
+        },
+        interface: interface_view(name, index),
+        tun,
+        tun_offload: Switch::Auto,
+        outer: Outer { port: 0, fwmark: None, udp_gso: Switch::Auto },
+        sockets: Sockets::default(),
+        peers: Vec::new(),
+        scheduling: Scheduling::Default,
+    })?;
+    let (uapi, socket) = listen(name)?;
+    let (setting, settings) = mpsc::channel(MAX_SETTINGS);
+    tokio::spawn(uapi::serve(uapi, device.view().clone(), setting));
+    let requests = runtime.and_then(|runtime| match api::bind(&runtime.socket()) {
+        Ok(listener) => Some(api_requests(listener, device.view())),
+        Err(error) => {
+            tracing::warn!("`overlay status {name}` will not work: {}", cannot_listen(&runtime.socket(), error));
+            None
+        }
+    });
+    let (name, mtu) = (name.to_owned(), DEFAULT_MTU);
+    Ok(Control { name, mtu, link, device, events, socket, settings, requests, is_up: false, is_open: false })
+}
+
+fn watch_link(tun: &Tun, netlink: &Netlink) -> Result<LinkWatch, Failure> {
+    LinkWatch::new(tun, netlink.clone()).map_err(|error| {
+        let failure = Failure::new(ExitKind::Other, format!("cannot follow what becomes of `{}`", tun.name()));
+        match error.kind() {
+            io::ErrorKind::Unsupported => failure.with_cause("this takes Linux 5.2 or newer"),
+            _ => failure.with_cause(error),
+        }
+    })
+}
+
+/// What a new WireGuard interface looks like.
+async fn prepare(tun: &Tun, netlink: &Netlink) -> Result<(), Failure> {
+    match netlink.set_mtu(tun.index(), DEFAULT_MTU.into()).await {
+        // Deleted already: that is noticed soon enough.
+        Ok(()) | Err(NetlinkError::NotFound) => {}
+        Err(error) => {
+            return Err(
+                Failure::new(ExitKind::Other, format!("cannot set the MTU of `{}`", tun.name())).with_cause(error)
+            );
+        }
+    }
+    if let Err(error) = netlink.set_tx_queue_len(tun.index(), TUN_QUEUE_LEN).await {
+        tracing::warn!(%error, "the queue of `{}` keeps the kernel's length", tun.name());
+    }
+    if let Err(error) = netlink.set_addr_gen_mode_none(tun.index()).await {
+        // No IPv6 here, and no link-local address to keep away.
+        tracing::debug!(%error, "addr_gen_mode");
+    }
+    Ok(())
+}
+
+/// The socket of `wg`, and the watch on its name.
+fn listen(name: &str) -> Result<(UnixListener, NameWatch), Failure> {
+    let path = uapi::socket_path(name);
+    let listener = uapi::bind(name).map_err(|error| cannot_listen(&path, error))?;
+    let watch = NameWatch::new(&path).map_err(|error| {
+        let _ = std::fs::remove_file(&path);
+        Failure::new(ExitKind::Other, format!("cannot watch {}", path.display())).with_cause(error)
+    })?;
+    Ok((listener, watch))
+}
+
+fn interface_view(name: &str, index: u32) -> InterfaceView {
+    InterfaceView {
+        name: name.to_owned(),
+        index,
+        public_key: None,
+        private_key: None,
+        addresses: Vec::new(),
+        mtu: DEFAULT_MTU,
+        listen_port: 0,
+        fwmark: None,
+        // It is configured through this.
+        config_path: uapi::socket_path(name),
+        forward: true,
+        started: SystemTime::now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_lead_elsewhere_or_that_the_kernel_refuses_is_a_usage_error() {
+        for name in ["", "../etc/x", "a b", "sixteen_bytes_xx", "wg%d", ".."] {
+            let failure = require_valid_name(name).expect_err(name);
+            assert_eq!(failure.code, ExitKind::Usage);
+        }
+        assert_eq!(require_valid_name("wg0"), Ok(()));
+    }
+}

@@ -1,0 +1,195 @@
+//! What others do to the interface of a TUN device: up, down, another MTU, another name, another namespace, deletion.
+//!
+//! A TUN device may be moved into another network namespace while the process and its UDP sockets stay. The watch stays
+//! too: its one socket hears the links of every namespace that has a number here (NETLINK_LISTEN_ALL_NSID), and the
+//! kernel asked by that number answers about a link there. So nobody has to enter the other namespace, and nothing of
+//! ours keeps it in existence: a namespace that is deleted takes the device along, and that ends the watch.
+//!
+//! A notice is a reason to look. What is true is asked of the device's descriptor (where, and under which name) and of
+//! netlink (the rest), so that a notice that was lost, or tells of another link, does no harm. Only that the interface was
+//! down for a moment, and is up again when we look, is taken from a notice.
+//!
+//! Hearing another namespace takes CAP_NET_BROADCAST beside CAP_NET_ADMIN.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use tokio::io::unix::AsyncFd;
+
+use super::Tun;
+use super::whereabouts::{Namespace, name_of, namespace_of};
+use crate::netlink::{Link, Netlink, NetlinkError, decode};
+use crate::readable::wait_readable;
+use crate::socket::set_option;
+
+/// The group of notices about links.
+const RTNLGRP_LINK: i32 = 1;
+/// Socket options of level SOL_NETLINK.
+const NETLINK_ADD_MEMBERSHIP: i32 = 1;
+const NETLINK_LISTEN_ALL_NSID: i32 = 8;
+/// Of a notice: `nlmsghdr` and `ifinfomsg`, and where the index stands in it.
+const NOTICE_LEN: usize = 32;
+const NOTICE_INDEX: usize = 20;
+/// One datagram of notices; what is cut off is not needed.
+const BUFFER_LEN: usize = 32 * 1024;
+/// How often the interface may be renamed or moved between two questions before we give up.
+const MAX_LOOKS: usize = 16;
+
+/// The interface of a TUN device as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunLink {
+    /// Index, name, MTU, and whether it is up.
+    pub link: Link,
+    /// The inode of the network namespace it is in.
+    pub namespace: u64,
+}
+
+/// Tells when somebody changes the interface of a [`Tun`]. The device exists until the watch is dropped too.
+pub struct LinkWatch {
+    tun: OwnedFd,
+    netlink: Netlink,
+    home: u64,
+    notices: AsyncFd<OwnedFd>,
+    /// What the notices call the link: its index and name.
+    known: (u32, String),
+}
+
+impl LinkWatch {
+    /// Watches from now on. The device has to be in the network namespace of the calling thread, and `netlink` connected
+    /// there. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// The process has no file descriptors left, or the kernel is older than 5.2 (`Unsupported`).
+    pub fn new(tun: &Tun, netlink: Netlink) -> io::Result<Self> {
+        let notices = listen()?;
+        let home = namespace_of(tun.as_fd())?.ok_or(io::ErrorKind::NotFound)?.inode;
+        Ok(Self {
+            tun: tun.as_fd().try_clone_to_owned()?,
+            netlink,
+            home,
+            notices: wait_readable(notices)?,
+            known: (tun.index(), tun.name().to_owned()),
+        })
+    }
+
+    /// The interface as it is now; `None` when it was deleted.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub async fn look(&mut self) -> Result<Option<TunLink>, NetlinkError> {
+        for _ in 0..MAX_LOOKS {
+            let Some(found) = self.find().await? else { return Ok(None) };
+            if let Some(found) = found {
+                self.known = (found.link.index, found.link.name.clone());
+                return Ok(Some(found));
+            }
+        }
+        Err(NetlinkError::NotFound)
+    }
+
+    /// Waits until something may have changed: then [`LinkWatch::look`]. Answers whether it was down in the meantime. Can
+    /// be cancelled.
+    ///
+    /// # Errors
+    /// None that Linux is known to give.
+    pub async fn changed(&mut self) -> io::Result<bool> {
+        let mut buffer = vec![0; BUFFER_LEN];
+        let (mut is_ours, mut was_down) = (false, false);
+        loop {
+            let mut ready = self.notices.readable().await?;
+            // Everything that waits is one reason to look.
+            loop {
+                match ready.try_io(|notices| Ok(recv(notices.get_ref(), &mut buffer, RecvFlags::empty())?.0)) {
+                    Ok(Ok(len)) => {
+                        for notice in notices(&buffer[..len]).filter(|notice| index_in(notice) == self.known.0) {
+                            is_ours = true;
+                            was_down |= says_down(notice, &self.known.1);
+                        }
+                    }
+                    Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => is_ours = true,
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(Err(error)) => return Err(error),
+                    Err(_would_block) => break,
+                }
+            }
+            if is_ours {
+                return Ok(was_down);
+            }
+        }
+    }
+
+    /// One look. `Some(None)`: it was renamed or moved while we were asking.
+    async fn find(&self) -> Result<Option<Option<TunLink>>, NetlinkError> {
+        let Some((name, namespace)) = self.whereabouts()? else { return Ok(None) };
+        let inode = namespace.inode;
+        let number = if inode == self.home {
+            None
+        } else {
+            match self.netlink.number_namespace(namespace.file.as_fd()).await {
+                Ok(number) => Some(number),
+                Err(NetlinkError::NotFound) => return Ok(Some(None)),
+                Err(error) => return Err(error),
+            }
+        };
+        drop(namespace);
+        let link = self.netlink.link_in(number, &name).await?;
+        let Some((name_now, namespace_now)) = self.whereabouts()? else { return Ok(None) };
+        let is_still = name_now == name && namespace_now.inode == inode;
+        Ok(Some(link.filter(|_| is_still).map(|link| TunLink { link, namespace: inode })))
+    }
+
+    /// Name and namespace; `None` when it was deleted.
+    fn whereabouts(&self) -> io::Result<Option<(String, Namespace)>> {
+        let tun = self.tun.as_fd();
+        let namespace = match namespace_of(tun) {
+            // The kernel knew the question once: the namespace is going away, and takes the device along.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
+            namespace => namespace?,
+        };
+        let name = name_of(tun)?;
+        Ok(name.zip(namespace))
+    }
+}
+
+/// A socket that hears of the links of this namespace, and of those that have a number here.
+fn listen() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    // NETLINK_ROUTE is protocol 0.
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+    bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+    set_option(socket.as_fd(), libc::SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)?;
+    set_option(socket.as_fd(), libc::SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK)?;
+    Ok(socket)
+}
+
+/// The notices of one datagram.
+fn notices(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let len = datagram.first_chunk().map(|len| u32::from_ne_bytes(*len) as usize)?;
+        let notice = datagram.get(..len).filter(|notice| notice.len() >= NOTICE_LEN)?;
+        datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(notice)
+    })
+}
+
+/// The index of the link, in whatever namespace, that a notice tells of.
+fn index_in(notice: &[u8]) -> u32 {
+    notice[NOTICE_INDEX..].first_chunk().map_or(0, |index| u32::from_ne_bytes(*index))
+}
+
+/// Whether a notice tells of a link of that name that is down.
+fn says_down(notice: &[u8], name: &str) -> bool {
+    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(notice).map(|message| message.payload) {
+        Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message))) => {
+            decode(&message).is_some_and(|link| link.name == name && !link.up)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! Against the kernel and `ip`, in network namespaces of their own.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::*;
+use crate::netns::{current, isolated, isolated_async};
+use crate::poll::Poller;
+
+/// How long a notice may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Another network namespace, which exists as long as this does.
+struct Elsewhere {
+    file: File,
+}
+
+impl Elsewhere {
+    fn new() -> Self {
+        let mut file = None;
+        isolated(|| file = Some(File::open("/proc/thread-self/ns/net").unwrap()));
+        Self { file: file.expect("the caller is in a namespace that was made in the same way") }
+    }
+
+    /// What stands for it on a command line of `ip`, for children of this process.
+    fn path(&self) -> String {
+        use std::os::fd::AsRawFd;
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
+    }
+
+    fn inode(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        self.file.metadata().unwrap().ino()
+    }
+
+    /// Runs `ip` in it.
+    fn ip(&self, arguments: &str) {
+        let path = self.path();
+        let line = format!("--net={path} ip {arguments}");
+        run("nsenter", &line);
+    }
+}
+
+fn run(program: &str, arguments: &str) {
+    let status = Command::new(program).args(arguments.split(' ')).stdin(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{program} {arguments}");
+}
+
+fn ip(arguments: &str) {
+    run("ip", arguments);
+}
+
+fn device(netlink: &Netlink) -> Option<(Tun, LinkWatch)> {
+    if !Path::new(super::super::CONTROL_DEVICE).exists() {
+        eprintln!("skipped: there is no {}", super::super::CONTROL_DEVICE);
+        return None;
+    }
+    let tun = Tun::create("ovwatch0", true).unwrap();
+    let watch = match LinkWatch::new(&tun, netlink.clone()) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            eprintln!("skipped: the kernel does not tell where a TUN device is (Linux 5.2)");
+            return None;
+        }
+        watch => watch.unwrap(),
+    };
+    Some((tun, watch))
+}
+
+/// Waits for notices until the interface looks as `wanted` says; `None` for one that was deleted.
+async fn until(watch: &mut LinkWatch, what: &str, wanted: impl Fn(Option<&TunLink>) -> bool) -> Option<TunLink> {
+    let waiting = async {
+        loop {
+            watch.changed().await.unwrap();
+            let seen = watch.look().await.unwrap();
+            if wanted(seen.as_ref()) {
+                return seen;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("no notice of {what}"))
+}
+
+fn is_up(seen: Option<&TunLink>) -> bool {
+    seen.is_some_and(|seen| seen.link.up)
+}
+
+fn has_mtu(mtu: u32) -> impl Fn(Option<&TunLink>) -> bool {
+    move |seen| seen.is_some_and(|seen| seen.link.mtu == mtu)
+}
+
+#[test]
+fn it_tells_of_up_down_mtu_and_a_new_name() {
+    isolated_async(async |netlink| {
+        let Some((tun, mut watch)) = device(&netlink) else { return };
+        let first = watch.look().await.unwrap().unwrap();
+        assert_eq!((first.link.index, first.link.up, first.namespace), (tun.index(), false, current().unwrap()));
+        ip("link set ovwatch0 up");
+        until(&mut watch, "up", is_up).await;
+        ip("link set ovwatch0 mtu 8000");
+        until(&mut watch, "the MTU", has_mtu(8000)).await;
+        ip("link set ovwatch0 down");
+        until(&mut watch, "down", |seen| !is_up(seen)).await;
+        ip("link set ovwatch0 name ovother0");
+        until(&mut watch, "the name", |seen| seen.is_some_and(|seen| seen.link.name == "ovother0")).await;
+        ip("link set ovother0 up");
+        until(&mut watch, "up under the new name", is_up).await;
+    });
+}
+
+#[test]
+fn it_tells_of_a_deletion() {
+    isolated_async(async |netlink| {
+        let Some((_tun, mut watch)) = device(&netlink) else { return };
+        ip("link delete ovwatch0");
+        assert_eq!(until(&mut watch, "the deletion", |seen| seen.is_none()).await, None);
+    });
+}
+
+#[test]
+fn other_links_do_not_wake_it() {
+    isolated_async(async |netlink| {
+        let Some((_tun, mut watch)) = device(&netlink) else { return };
+        // What the creation itself has caused.
+        while tokio::time::timeout(Duration::from_millis(1), watch.changed()).await.is_ok() {}
+        ip("link add near type veth peer name far");
+        ip("link set near up");
+        assert!(tokio::time::timeout(Duration::from_millis(50), watch.changed()).await.is_err());
+    });
+}
+
+#[test]
+fn it_follows_the_interface_into_other_namespaces_and_back() {
+    isolated_async(async |netlink| {
+        let Some((_tun, mut watch)) = device(&netlink) else { return };
+        let home = current().unwrap();
+        let home_path =
+            format!("/proc/{}/task/{}/ns/net", std::process::id(), rustix::thread::gettid().as_raw_nonzero());
+        let (first, second) = (Elsewhere::new(), Elsewhere::new());
+        // The index of ours is taken there, so that it gets another one.
+        first.ip("link add taken2 type veth peer name taken3");
+        let is_in = |inode: u64| move |seen: Option<&TunLink>| seen.is_some_and(|seen| seen.namespace == inode);
+
+        ip(&format!("link set ovwatch0 netns {}", first.path()));
+        until(&mut watch, "the move", is_in(first.inode())).await;
+        first.ip("link set ovwatch0 mtu 9000 up");
+        until(&mut watch, "up there", |seen| is_up(seen) && has_mtu(9000)(seen)).await;
+        first.ip("link set ovwatch0 down");
+        until(&mut watch, "down there", |seen| !is_up(seen)).await;
+        first.ip("link set ovwatch0 name ovother0");
+
+        first.ip(&format!("link set ovother0 netns {}", second.path()));
+        until(&mut watch, "the second move", is_in(second.inode())).await;
+        second.ip("link set ovother0 mtu 1300 up");
+        until(&mut watch, "up in the second", |seen| is_up(seen) && has_mtu(1300)(seen)).await;
+
+        second.ip(&format!("link set ovother0 netns {home_path}"));
+        until(&mut watch, "the way home", is_in(home)).await;
+        ip("link set ovother0 mtu 1420");
+        until(&mut watch, "the MTU at home", has_mtu(1420)).await;
+
+        ip(&format!("link set ovother0 netns {}", first.path()));
+        until(&mut watch, "the third move", is_in(first.inode())).await;
+        first.ip("link delete ovother0");
+        assert_eq!(until(&mut watch, "the deletion there", |seen| seen.is_none()).await, None);
+    });
+}
+
+#[test]
+fn a_namespace_that_goes_away_takes_the_interface_along() {
+    isolated_async(async |netlink| {
+        let Some((tun, mut watch)) = device(&netlink) else { return };
+        let elsewhere = Elsewhere::new();
+        ip(&format!("link set ovwatch0 netns {}", elsewhere.path()));
+        let inode = elsewhere.inode();
+        until(&mut watch, "the move", |seen| seen.is_some_and(|seen| seen.namespace == inode)).await;
+        drop(elsewhere);
+        // The kernel takes its time, and tells whoever watches the device, also without wanting packets.
+        let mut poller = Poller::new().unwrap();
+        poller.add(&tun, 0).unwrap();
+        poller.set_reading(&tun, 0, false).unwrap();
+        let deadline = crate::clock::boottime() + PATIENCE;
+        while !matches!(tun.read(&mut [0; 2000]), Err(error) if error.raw_os_error() == Some(libc::EBADFD)) {
+            assert!(crate::clock::boottime() < deadline, "the interface stays");
+            poller.wait(Some(PATIENCE)).unwrap().for_each(drop);
+        }
+        assert_eq!(watch.look().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_moment_of_being_down_is_told_though_it_is_up_again() {
+    isolated_async(async |netlink| {
+        let Some((_tun, mut watch)) = device(&netlink) else { return };
+        ip("link set ovwatch0 up");
+        until(&mut watch, "up", is_up).await;
+        while tokio::time::timeout(Duration::from_millis(1), watch.changed()).await.is_ok() {}
+        ip("link set ovwatch0 mtu 1300");
+        assert!(!watch.changed().await.unwrap(), "it was up all the time");
+        ip("link set ovwatch0 down");
+        ip("link set ovwatch0 up");
+        assert!(watch.changed().await.unwrap());
+        assert!(is_up(watch.look().await.unwrap().as_ref()));
+    });
+}
+
+#[test]
+fn a_notice_is_found_among_others_and_a_broken_one_ends_the_search() {
+    let notice = |len: u32, index: u32| {
+        let mut bytes = vec![0; len.max(32) as usize];
+        bytes[..4].copy_from_slice(&len.to_ne_bytes());
+        bytes[NOTICE_INDEX..][..4].copy_from_slice(&index.to_ne_bytes());
+        bytes
+    };
+    let indices = |datagram: &[u8]| notices(datagram).map(index_in).collect::<Vec<_>>();
+    let two = [notice(52, 3), notice(32, 7)].concat();
+    assert_eq!(indices(&two), [3, 7]);
+    assert_eq!(indices(&two[..83]), [3], "cut short");
+    assert_eq!(indices(&notice(0, 3)), [], "a length of nothing does not go round in circles");
+    assert_eq!(indices(&notice(31, 3)), []);
+    assert_eq!(indices(&[]), []);
+}

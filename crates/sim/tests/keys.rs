@@ -1,0 +1,146 @@
+//! Our own key: changed while peers talk, taken away, given back; and the peer that turns out to be ourselves.
+
+use std::collections::BTreeMap;
+
+use overlay_core::{Command, CommandError, PeerChange, PeerKey};
+use overlay_sim::{HostId, Kind, World, millis, minutes, seconds};
+
+/// A private key, and the public one that belongs to it.
+fn key_pair(byte: u8) -> ([u8; 32], PeerKey) {
+    let public = overlay_sim::initiator::Initiator::new([byte; 32], [0; 32], 0).public_key();
+    ([byte; 32], PeerKey(public))
+}
+
+/// Two hosts with a session between them.
+fn connected() -> (World, HostId, HostId) {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    assert!(world.ping(alice, bob).is_some());
+    (world, alice, bob)
+}
+
+#[test]
+fn a_new_key_ends_what_was_agreed_with_the_old_one_at_once() {
+    let (mut world, alice, bob) = connected();
+    world.set_private_key(alice, Some(key_pair(9).0));
+    world.send(bob, world.v4(bob, alice).udp(b"in the session of the old key"));
+    world.run_for(seconds(1));
+    assert!(world.received(alice).iter().all(|received| !received.packet.ends_with(b"old key")));
+    assert_eq!(world.drops(alice), BTreeMap::from([("unknown_receiver", 1)]));
+    assert_eq!(world.ping(alice, bob), None);
+    let drops: Vec<_> = world.drops(bob).into_keys().collect();
+    assert_eq!(drops, ["handshake_unknown_peer"], "called with the new key");
+}
+
+#[test]
+fn with_a_new_key_a_peer_that_knows_it_is_called_where_it_was_last_seen() {
+    let (mut world, alice, bob) = connected();
+    world.roam(bob, &["198.51.100.7:4242"]);
+    assert!(world.ping(bob, alice).is_some());
+    world.set_private_key(alice, Some(key_pair(9).0));
+    world.set_peer(bob, alice, |_| {});
+    assert_eq!(world.ping(alice, bob), Some(millis(40)), "one handshake, at once");
+    assert_eq!(world.ping(bob, alice), Some(millis(20)));
+}
+
+#[test]
+fn persistent_keepalive_calls_with_the_new_key_without_being_asked() {
+    let (mut world, alice, bob) = connected();
+    world.set_peer(alice, bob, |peer| peer.persistent_keepalive = Some(seconds(25)));
+    world.forget();
+    world.set_private_key(alice, Some(key_pair(9).0));
+    world.set_peer(bob, alice, |_| {});
+    world.run_for(seconds(6));
+    assert_eq!(world.handshakes(alice, bob), 2);
+    assert_eq!(world.ping(bob, alice), Some(millis(20)));
+}
+
+#[test]
+fn packets_that_wait_leave_with_the_new_key() {
+    let mut world = World::new(7);
+    let (alice, bob) = (world.host(), world.host());
+    world.set_peer(alice, bob, |_| {});
+    let (private, public) = key_pair(9);
+    world.send(alice, world.v4(alice, bob).udp(b"early"));
+    world.run_for(seconds(2));
+    assert_eq!(world.drops(bob), BTreeMap::from([("handshake_unknown_peer", 1)]));
+    world.set_private_key(alice, Some(private));
+    assert_eq!(world.key(alice), public);
+    world.set_peer(bob, alice, |_| {});
+    // The first call with the new key came too early for bob.
+    world.run_for(seconds(6));
+    assert_eq!(world.received(bob).len(), 1);
+}
+
+#[test]
+fn a_key_that_we_have_already_changes_nothing() {
+    let (mut world, alice, bob) = connected();
+    world.set_private_key(alice, Some(key_pair(9).0));
+    world.set_peer(bob, alice, |_| {});
+    assert!(world.ping(alice, bob).is_some());
+    world.set_private_key(alice, Some(key_pair(9).0));
+    assert_eq!(world.ping(alice, bob), Some(millis(20)));
+    assert_eq!(world.handshakes(alice, bob), 2);
+}
+
+#[test]
+fn a_peer_whose_key_becomes_our_own_is_removed() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let (private, public) = key_pair(9);
+    let twin = PeerChange { add: Some(Default::default()), ..PeerChange::of(public) };
+    world.command(alice, Command::ChangePeer(Box::new(twin))).expect("it is nobody's key yet");
+    world.set_private_key(alice, Some(private));
+    let change = || Command::ChangePeer(Box::new(PeerChange::of(public)));
+    assert_eq!(world.command(alice, change()), Err(CommandError::UnknownPeer));
+    let again = PeerChange { add: Some(Default::default()), ..PeerChange::of(public) };
+    assert_eq!(world.command(alice, Command::ChangePeer(Box::new(again))), Err(CommandError::OwnKey));
+}
+
+#[test]
+fn without_a_key_nothing_is_sent_and_nothing_understood() {
+    let (mut world, alice, bob) = connected();
+    world.set_peer(alice, bob, |peer| peer.persistent_keepalive = Some(seconds(5)));
+    world.set_private_key(alice, None);
+    world.forget();
+    world.send(alice, world.v4(alice, bob).udp(b"to bob"));
+    world.send(bob, world.v4(bob, alice).udp(b"to alice"));
+    world.run_for(minutes(1));
+    let sent = [Kind::Initiation, Kind::Response, Kind::CookieReply, Kind::Data].map(|kind| world.count(alice, kind));
+    assert_eq!(sent, [0; 4]);
+    let drops = world.drops(alice);
+    assert_eq!(drops["outbound_no_key"], 1);
+    assert_eq!(drops["unknown_receiver"], 1);
+    assert!(drops["handshake_no_key"] >= 9, "{drops:?}");
+    assert_eq!(drops.len(), 3, "{drops:?}");
+    assert!(world.wakeups(alice) < 10, "{} wake-ups for nothing", world.wakeups(alice));
+}
+
+#[test]
+fn packets_that_wait_are_dropped_with_the_key() {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    world.cut(alice, bob);
+    world.send(alice, world.v4(alice, bob).udp(b"hello"));
+    world.set_private_key(alice, None);
+    assert_eq!(world.drops(alice), BTreeMap::from([("outbound_no_key", 1)]));
+}
+
+#[test]
+fn an_initiation_stays_a_replay_while_the_key_is_away() {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    let (private, _) = key_pair(9);
+    world.set_private_key(alice, Some(private));
+    world.set_peer(bob, alice, |_| {});
+    assert!(world.ping(bob, alice).is_some());
+    let old = world.sent_by(bob, Kind::Initiation).last().expect("an initiation").clone();
+    world.set_private_key(alice, None);
+    world.set_private_key(alice, Some(key_pair(10).0));
+    world.set_private_key(alice, Some(private));
+    world.run_for(seconds(1));
+    let elsewhere = "198.51.100.66:6".parse().expect("an address");
+    assert!(world.ask(elsewhere, alice, &old.bytes).is_empty(), "an answer to a replayed initiation");
+    assert_eq!(world.drops(alice), BTreeMap::from([("handshake_replay", 1)]));
+    assert_eq!(world.ping(bob, alice), None, "bob's session is over");
+}
