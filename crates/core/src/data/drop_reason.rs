@@ -30,6 +30,8 @@ drop_reasons! {
     OutboundSource = "outbound_source",
     /// No peer has the destination in its allowed_ips.
     OutboundNoPeer = "outbound_no_peer",
+    /// A datagram of our own: the way to the peer's endpoint leads into the tunnel.
+    OutboundLoop = "outbound_loop",
     /// Larger than the path's MTU and not to be fragmented: answered with ICMP "too big".
     OutboundTooBig = "outbound_too_big",
     /// The peer has no endpoint yet.
@@ -82,4 +84,6 @@ drop_reasons! {
     FragmentEvasion = "fragment_evasion",
     /// A later fragment without a verdict from its first.
     FragmentOrphan = "fragment_orphan",
+    /// A router marked the datagram as congested, and the sender of the packet inside knows no such marks (RFC 6040).
+    InboundCongestion = "inbound_congestion",
 }
