@@ -18,6 +18,7 @@
     reason = "the lab is a program: it waits for real processes on the real clock"
 )]
 
+pub mod crowd;
 pub mod footprint;
 pub mod host;
 pub mod namespace;

@@ -196,8 +196,8 @@ impl<'a> Message<'a> {
         if let Some((ip, interface)) = self.source() {
             control.push_source(ip, interface);
         }
-        if self.transmit.ecn != 0 {
-            control.push_traffic_class(self.transmit.destination.is_ipv4(), self.transmit.ecn);
+        if self.transmit.traffic_class != 0 {
+            control.push_traffic_class(self.transmit.destination.is_ipv4(), self.transmit.traffic_class);
         }
         control
     }

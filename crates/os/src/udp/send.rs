@@ -21,8 +21,8 @@ pub struct Transmit<'a> {
     pub contents: &'a [u8],
     /// Length of each datagram in bytes but the last, which may be shorter; at least 1.
     pub segment_size: usize,
-    /// The two ECN bits for the outer header.
-    pub ecn: u8,
+    /// The traffic class of the outer header, whose lower two bits are ECN.
+    pub traffic_class: u8,
 }
 
 /// Why a train, or what was left of it, did not go out.

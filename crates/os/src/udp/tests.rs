@@ -30,7 +30,7 @@ pub(super) fn pair(family: Family, sender: &BindOptions, receiver: &BindOptions)
 }
 
 pub(super) fn train(destination: SocketAddr, contents: &[u8], segment_size: usize) -> Transmit<'_> {
-    Transmit { destination, source: None, contents, segment_size, ecn: 0 }
+    Transmit { destination, source: None, contents, segment_size, traffic_class: 0 }
 }
 
 /// `count` datagrams of `len` bytes, no two alike.
@@ -209,7 +209,7 @@ fn ecn_bits_are_carried_both_ways() {
     for family in [Family::V4, Family::V6] {
         let (a, b, to_b) = pair(family, &options(), &options());
         for ecn in 0..=3 {
-            a.send(&Transmit { ecn, ..train(to_b, &datagrams(4, 100), 100) }).unwrap();
+            a.send(&Transmit { traffic_class: ecn, ..train(to_b, &datagrams(4, 100), 100) }).unwrap();
             assert_eq!(receive_one(&b, |received| received.ecn), ecn, "{family:?}");
         }
     }

@@ -51,7 +51,7 @@ fn each_train_has_its_own_ecn_bits_and_source() {
     let contents = datagrams(1, 100);
     let trains: Vec<_> = (0..4u8)
         .map(|ecn| Transmit {
-            ecn,
+            traffic_class: ecn,
             source: Some(([127, 0, 0, 1 + ecn].into(), loopback)),
             ..train(to_b, &contents, 100)
         })
