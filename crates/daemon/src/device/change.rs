@@ -182,3 +182,6 @@ fn in_pieces(first: PeerChange, prefixes: Vec<AllowedIpChange>) -> Vec<Command> 
     let rest = pieces.map(|piece| PeerChange { allowed_ips: piece.to_vec(), ..PeerChange::of(key) });
     std::iter::once(first).chain(rest).map(|change| Command::ChangePeer(Box::new(change))).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! What the engine is told for an edit, and what the view shows of it. Each edit costs what changed.
+
+use super::*;
+use crate::view::View;
+use crate::view::tests::{bob, nameless, view};
+
+const BOB: PeerKey = PeerKey([0xbb; 32]);
+const NAMELESS: PeerKey = PeerKey([0xcc; 32]);
+const STRANGER: PeerKey = PeerKey([0x77; 32]);
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix")
+}
+
+fn add(text: &str) -> AllowedIpChange {
+    AllowedIpChange::Add(net(text))
+}
+
+/// What the engine is told, in words.
+fn told(view: &View, edit: PeerEdit) -> Vec<String> {
+    let commands = view.edit(|state| edit.apply(state)).expect("a change that is possible");
+    let words = |command: Command| match command {
+        Command::RemovePeer(key) => format!("remove {key:?}"),
+        Command::ChangePeer(change) => {
+            let mut words = vec![format!("change {:?}", change.public_key)];
+            words.extend(change.add.map(|_| "new".to_owned()));
+            words.extend(change.preshared_key.map(|key| format!("psk {:02x}", key[0])));
+            words.extend(change.endpoint.map(|endpoint| format!("at {endpoint}")));
+            words.extend(change.persistent_keepalive.map(|interval| format!("every {interval:?}")));
+            words.extend(match &change.allowed_ips[..] {
+                [] => None,
+                few if few.len() < 5 => Some(format!("{few:?}")),
+                many => Some(format!("{} prefixes", many.len())),
+            });
+            words.join(" ")
+        }
+        _ => "something else".to_owned(),
+    };
+    commands.into_iter().map(words).collect()
+}
+
+fn shown(view: &View, key: PeerKey) -> Vec<String> {
+    let state = view.read();
+    let peer = state.peer(key);
+    peer.into_iter().flat_map(|peer| &peer.allowed_ips).map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_stranger_becomes_a_peer_unless_only_known_ones_are_meant() {
+    let view = view([bob()]);
+    let only_known = PeerEdit { update_only: true, allowed_ips: vec![add("10.9.0.0/16")], ..PeerEdit::of(STRANGER) };
+    assert_eq!(told(&view, only_known), Vec::<String>::new());
+    assert_eq!(view.status().peers.len(), 1);
+    assert_eq!(told(&view, PeerEdit::of(STRANGER)), ["change 77777777.. new"]);
+    let status = view.status();
+    assert_eq!((status.peers.len(), status.peers[1].name.as_deref()), (2, None), "behind the others");
+    assert_eq!(told(&view, PeerEdit { remove: true, ..PeerEdit::of(STRANGER) }), ["remove 77777777.."]);
+    assert_eq!(told(&view, PeerEdit { remove: true, ..PeerEdit::of(STRANGER) }), Vec::<String>::new());
+    assert_eq!(view.status().peers.len(), 1);
+}
+
+#[test]
+fn our_own_key_is_passed_over() {
+    let view = view([]);
+    assert_eq!(told(&view, PeerEdit::of(PeerKey([0xaa; 32]))), Vec::<String>::new());
+    assert_eq!(view.status().peers.len(), 0);
+}
+
+#[test]
+fn everything_else_is_told_as_it_is_and_shown() {
+    let view = view([bob()]);
+    let edit = PeerEdit {
+        preshared_key: Some(Zeroizing::new([9; 32])),
+        endpoint: Some("192.0.2.9:9".parse().expect("an address")),
+        persistent_keepalive: Some(25),
+        ..PeerEdit::of(BOB)
+    };
+    assert_eq!(told(&view, edit.clone()), ["change bbbbbbbb.. psk 09 at 192.0.2.9:9 every Some(25s)"]);
+    let status = view.status();
+    let peer = &status.peers[0];
+    assert_eq!((peer.name.as_deref(), peer.persistent_keepalive), (Some("bob"), Some(25)));
+    assert_eq!(peer.endpoint, edit.endpoint);
+    let off =
+        PeerEdit { preshared_key: Some(Zeroizing::new([0; 32])), persistent_keepalive: Some(0), ..PeerEdit::of(BOB) };
+    assert_eq!(told(&view, off), ["change bbbbbbbb.. psk 00 every None"]);
+    assert_eq!(view.status().peers[0].persistent_keepalive, None);
+    assert!(view.read().peer(BOB).is_some_and(|peer| peer.preshared_key.is_none()));
+}
+
+#[test]
+fn a_prefix_has_one_owner() {
+    let view = view([bob(), nameless()]);
+    let taken = PeerEdit { allowed_ips: vec![add("10.77.0.2/32")], ..PeerEdit::of(NAMELESS) };
+    assert_eq!(told(&view, taken.clone()), ["change cccccccc.. [Add(10.77.0.2/32)]"]);
+    assert_eq!(shown(&view, BOB), Vec::<String>::new());
+    assert_eq!(told(&view, taken), ["change cccccccc.."], "no news");
+    let not_theirs = vec![AllowedIpChange::Remove(net("10.77.0.2/32"))];
+    assert_eq!(told(&view, PeerEdit { allowed_ips: not_theirs.clone(), ..PeerEdit::of(BOB) }), ["change bbbbbbbb.."]);
+    assert_eq!(shown(&view, NAMELESS), ["10.77.0.2/32", "10.77.0.3/32", "fd00::/64"]);
+    told(&view, PeerEdit { allowed_ips: not_theirs, ..PeerEdit::of(NAMELESS) });
+    assert_eq!(shown(&view, NAMELESS), ["10.77.0.3/32", "fd00::/64"]);
+    // With its owner the prefix goes, and another may have it.
+    told(&view, PeerEdit { remove: true, ..PeerEdit::of(NAMELESS) });
+    told(&view, PeerEdit { allowed_ips: vec![add("fd00::/64")], ..PeerEdit::of(BOB) });
+    assert_eq!(shown(&view, BOB), ["fd00::/64"]);
+}
+
+#[test]
+fn a_replacement_tells_only_the_difference() {
+    let view = view([nameless()]);
+    let replaced = PeerEdit {
+        replace_allowed_ips: true,
+        allowed_ips: vec![
+            add("fd00::/64"),
+            add("10.1.0.0/16"),
+            add("10.2.0.0/16"),
+            AllowedIpChange::Remove(net("10.2.0.0/16")),
+        ],
+        ..PeerEdit::of(NAMELESS)
+    };
+    assert_eq!(told(&view, replaced.clone()), ["change cccccccc.. [Remove(10.77.0.3/32), Add(10.1.0.0/16)]"]);
+    assert_eq!(told(&view, replaced), ["change cccccccc.."]);
+    assert_eq!(shown(&view, NAMELESS), ["10.1.0.0/16", "fd00::/64"]);
+    told(&view, PeerEdit { replace_allowed_ips: true, ..PeerEdit::of(NAMELESS) });
+    assert_eq!(shown(&view, NAMELESS), Vec::<String>::new());
+}
+
+#[test]
+fn many_prefixes_come_and_go_in_pieces() {
+    let view = view([bob()]);
+    let prefix = |n: u32| IpNet::from(std::net::IpAddr::from((0x0b00_0000 + n).to_be_bytes()));
+    let many = (0..1_100).map(|n| AllowedIpChange::Add(prefix(n))).collect();
+    let edit = PeerEdit { allowed_ips: many, persistent_keepalive: Some(7), ..PeerEdit::of(BOB) };
+    let pieces = ["every Some(7s) 512 prefixes", "512 prefixes", "76 prefixes"];
+    assert_eq!(told(&view, edit), pieces.map(|piece| format!("change bbbbbbbb.. {piece}")));
+    let gone = told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
+    assert_eq!(gone.len(), 4, "{gone:?}");
+    assert_eq!(gone[3], "remove bbbbbbbb..");
+}
