@@ -73,7 +73,10 @@ fn rate_ten_thousand_peers_come_up_idle_and_shake_hands_all_at_once() {
     within(SHORTLY, "the last keepalives", || (completed()? >= u64::from(PEERS)).then_some(()));
     assert!(ready <= UP, "`overlay up` took {ready:?}");
     assert!(idle <= IDLE, "{idle:.3} of a core while nothing happens");
-    assert!(weight.max(weight_in_session) <= PEER_BYTES, "{weight} bytes for each peer, {weight_in_session} in session");
+    assert!(
+        weight.max(weight_in_session) <= PEER_BYTES,
+        "{weight} bytes for each peer, {weight_in_session} in session"
+    );
 }
 
 /// Starts a daemon, and says after how long it told the service manager that it is ready.
