@@ -15,7 +15,8 @@ use crate::clock::boottime;
 pub struct Transmit<'a> {
     /// To where.
     pub destination: SocketAddr,
-    /// From which of our addresses, by which interface; `None` leaves both to the routing table.
+    /// From which of our addresses, and by which interface its question came; `None` leaves both to the routing table, which
+    /// decides too where an IPv4 source and its route have parted.
     pub source: Option<(IpAddr, u32)>,
     /// All datagrams, back to back.
     pub contents: &'a [u8],
