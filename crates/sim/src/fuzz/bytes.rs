@@ -86,7 +86,7 @@ pub fn join(data: &[u8]) {
     let mut packet = Vec::new();
     let mut open: Option<(Join, Vec<Vec<u8>>)> = None;
     while !input.is_empty() {
-        if input.byte() % 2 == 0 {
+        if input.byte().is_multiple_of(2) {
             packet = input.part().to_vec();
         } else {
             advance(&mut packet);

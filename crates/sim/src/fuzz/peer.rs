@@ -29,7 +29,7 @@ pub fn node_peer(data: &[u8]) {
         let message = scene.session.seal_as_is(scene.session.next_counter, &plaintext);
         scene.session.next_counter += 1;
         // Datagrams of one length travel together if the input says so.
-        if then % 4 == 0 || train.last().is_some_and(|last| last.len() != message.len()) {
+        if then.is_multiple_of(4) || train.last().is_some_and(|last| last.len() != message.len()) {
             arrive(&mut scene, &mut train);
         }
         train.push(message);

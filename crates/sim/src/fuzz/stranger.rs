@@ -70,7 +70,7 @@ fn message(kind: u8, input: &mut Input<'_>, scene: &Scene, stranger: &mut Initia
         6 => of_type(3, 64, 8),
         _ => of_type(4, 32 + usize::from(input.byte()), 4),
     };
-    let is_signed = input.byte() % 2 == 0;
+    let is_signed = input.byte().is_multiple_of(2);
     input.edit(&mut message);
     if is_signed && matches!(message.len(), 148 | 92) {
         stranger.sign(&mut message, None);
