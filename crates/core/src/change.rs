@@ -3,6 +3,7 @@
 //! Each is whole or not at all, and leaves alone what it does not name: a session lives on unless a key of it changed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand_core::RngCore;
 use zeroize::Zeroizing;
@@ -14,6 +15,9 @@ use crate::node::Node;
 use crate::path::endpoint::Endpoint;
 use crate::peers::PeerId;
 use crate::{AllowedIpChange, CommandError, DropReason, Instant, PeerChange, PeerConfig, PeerKey, PeerStats};
+
+/// From one peer to the next where all are called anew: a handshake takes a fraction of it to begin.
+const CALL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Node {
     /// Makes `config` all that a peer is configured with.
@@ -112,6 +116,7 @@ impl Node {
             // Most often it is not there.
             let _ = self.remove_peer(own);
         }
+        let mut at = now;
         for id in self.peers.ids() {
             let Some(peer) = self.peers.peer(id) else { continue };
             peer.on_local_end(can_speak, now);
@@ -120,7 +125,7 @@ impl Node {
                 self.context.stats.count_drops(DropReason::OutboundNoKey, dropped);
                 peer.stats.drops.add(dropped);
             }
-            self.attend(id, now);
+            self.attend_in_turn(id, &mut at, now);
         }
     }
 
@@ -131,6 +136,7 @@ impl Node {
         }
         self.context.local.is_up = is_up;
         let can_speak = self.context.local.can_speak();
+        let mut at = now;
         for id in self.peers.ids() {
             let Some(peer) = self.peers.peer(id) else { continue };
             let dropped = peer.staged.clear();
@@ -138,7 +144,20 @@ impl Node {
             peer.stats.drops.add(dropped);
             peer.on_local_end(can_speak, now);
             peer.on_unwanted();
-            self.attend(id, now);
+            self.attend_in_turn(id, &mut at, now);
+        }
+    }
+
+    /// Calls one of many peers that are all to be called: now if packets wait for it, else at `at`, which is later for the
+    /// next one. Ten thousand handshakes at once would keep packets waiting for seconds.
+    fn attend_in_turn(&mut self, id: PeerId, at: &mut Instant, now: Instant) {
+        let Some(peer) = self.peers.peer(id) else { return };
+        if !peer.staged.is_empty() {
+            return self.attend(id, now);
+        }
+        if peer.deadline(now).is_some() {
+            self.deadlines.arm(id, &mut peer.armed, *at);
+            *at = *at + CALL_INTERVAL;
         }
     }
 

@@ -56,6 +56,36 @@ fn persistent_keepalive_calls_with_the_new_key_without_being_asked() {
 }
 
 #[test]
+fn a_thousand_peers_are_called_one_after_the_other_and_one_that_is_waited_for_first() {
+    let (mut world, alice, bob) = connected();
+    for n in 0..1_000u16 {
+        let mut public_key = [9; 32];
+        public_key[..2].copy_from_slice(&n.to_be_bytes());
+        let config = PeerChange {
+            add: Some(Default::default()),
+            endpoint: Some(([203, 0, 113, 1], 1_000 + n).into()),
+            ..PeerChange::of(PeerKey(public_key))
+        };
+        world.command(alice, Command::ChangePeer(Box::new(config))).expect("a new peer");
+        let kept = PeerChange { persistent_keepalive: Some(Some(seconds(25))), ..PeerChange::of(PeerKey(public_key)) };
+        world.command(alice, Command::ChangePeer(Box::new(kept))).expect("it is there");
+    }
+    world.run_for(seconds(120));
+    world.forget();
+    let start = world.now();
+    world.set_private_key(alice, Some(key_pair(9).0));
+    world.set_peer(bob, alice, |_| {});
+    assert_eq!(world.ping(alice, bob), Some(millis(40)), "who is wanted does not wait for its turn");
+    world.run_for(millis(1_500));
+    let mut called: Vec<_> = world.sent_by(alice, Kind::Initiation).map(|sent| sent.at.since(start)).collect();
+    called.truncate(1_001);
+    assert_eq!(called.len(), 1_001);
+    for burst in called.chunk_by(|a, b| a == b) {
+        assert!(burst.len() <= 2, "{} at {:?}", burst.len(), burst[0]);
+    }
+}
+
+#[test]
 fn packets_that_wait_leave_with_the_new_key() {
     let mut world = World::new(7);
     let (alice, bob) = (world.host(), world.host());
