@@ -15,6 +15,9 @@ use crate::output::Output;
 /// attribute that is newer than it.
 const QUIET: &str = "boringtun=off,netlink_packet_route=error,netlink_packet_core=error,netlink_proto=error";
 
+/// The level at which nothing is said.
+pub(crate) const SILENT: &str = "off";
+
 /// What wireguard-go's environment asks of the log of `overlay wg`: `verbose`, `debug`, `error` or `silent`.
 pub(crate) fn wg_level() -> Option<&'static str> {
     level_of(&std::env::var("LOG_LEVEL").ok()?)
@@ -24,7 +27,7 @@ fn level_of(word: &str) -> Option<&'static str> {
     match word {
         "verbose" | "debug" => Some("debug"),
         "error" => Some("error"),
-        "silent" => Some("off"),
+        "silent" => Some(SILENT),
         _ => None,
     }
 }

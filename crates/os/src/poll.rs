@@ -52,7 +52,7 @@ impl Poller {
     }
 
     /// From now on reports `source` when there is something to read, as it did since [`Poller::add`], or no longer: then
-    /// only when it is broken, as a TUN device whose interface was deleted.
+    /// only when it is broken, and not every source tells of that by itself.
     ///
     /// # Errors
     /// `NotFound` when it is not being watched.

@@ -49,6 +49,7 @@ fn run_detached(session: &Session, interface: &str) -> Result<(), Failure> {
     // A log that cannot be written is no reason to do without the interface.
     let log_path = runtime_dir.join(format!("{interface}.log"));
     let (log, log_path) = match logging::wg_level() {
+        Some(logging::SILENT) => (Stdio::null(), None),
         Some(_) => (Stdio::inherit(), None),
         None => match open_log(&log_path) {
             Ok(log) => (log.into(), Some(log_path)),

@@ -26,14 +26,17 @@ use crate::netlink::{Link, Netlink, NetlinkError, decode};
 use crate::readable::wait_readable;
 use crate::socket::set_option;
 
-/// The group of notices about links.
-const RTNLGRP_LINK: i32 = 1;
+/// The groups of notices about links, and about numbers of namespaces.
+const GROUPS: [i32; 2] = [1, 28];
 /// Socket options of level SOL_NETLINK.
 const NETLINK_ADD_MEMBERSHIP: i32 = 1;
 const NETLINK_LISTEN_ALL_NSID: i32 = 8;
-/// Of a notice: `nlmsghdr` and `ifinfomsg`, and where the index stands in it.
-const NOTICE_LEN: usize = 32;
-const NOTICE_INDEX: usize = 20;
+/// Length of `nlmsghdr`, where the type stands in it, and the index in an `ifinfomsg` behind it.
+const HEADER_LEN: usize = 16;
+const TYPE: usize = 4;
+const INDEX: usize = HEADER_LEN + 4;
+/// The type of a notice that a namespace lost its number: it is going away, without a word about its links.
+const RTM_DELNSID: u16 = 89;
 /// One datagram of notices; what is cut off is not needed.
 const BUFFER_LEN: usize = 32 * 1024;
 /// How often the interface may be renamed or moved between two questions before we give up.
@@ -54,6 +57,7 @@ pub struct LinkWatch {
     netlink: Netlink,
     home: u64,
     notices: AsyncFd<OwnedFd>,
+    buffer: Box<[u8]>,
     /// What the notices call the link: its index and name.
     known: (u32, String),
 }
@@ -72,6 +76,7 @@ impl LinkWatch {
             netlink,
             home,
             notices: wait_readable(notices)?,
+            buffer: vec![0; BUFFER_LEN].into(),
             known: (tun.index(), tun.name().to_owned()),
         })
     }
@@ -97,15 +102,15 @@ impl LinkWatch {
     /// # Errors
     /// None that Linux is known to give.
     pub async fn changed(&mut self) -> io::Result<bool> {
-        let mut buffer = vec![0; BUFFER_LEN];
         let (mut is_ours, mut was_down) = (false, false);
         loop {
             let mut ready = self.notices.readable().await?;
             // Everything that waits is one reason to look.
             loop {
-                match ready.try_io(|notices| Ok(recv(notices.get_ref(), &mut buffer, RecvFlags::empty())?.0)) {
+                match ready.try_io(|notices| Ok(recv(notices.get_ref(), &mut self.buffer[..], RecvFlags::empty())?.0)) {
                     Ok(Ok(len)) => {
-                        for notice in notices(&buffer[..len]).filter(|notice| index_in(notice) == self.known.0) {
+                        let known = self.known.0;
+                        for notice in notices(&self.buffer[..len]).filter(|notice| may_concern(notice, known)) {
                             is_ours = true;
                             was_down |= says_down(notice, &self.known.1);
                         }
@@ -162,7 +167,9 @@ fn listen() -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     bind(&socket, &SocketAddrNetlink::new(0, 0))?;
     set_option(socket.as_fd(), libc::SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)?;
-    set_option(socket.as_fd(), libc::SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK)?;
+    for group in GROUPS {
+        set_option(socket.as_fd(), libc::SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)?;
+    }
     Ok(socket)
 }
 
@@ -170,15 +177,17 @@ fn listen() -> io::Result<OwnedFd> {
 fn notices(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let len = datagram.first_chunk().map(|len| u32::from_ne_bytes(*len) as usize)?;
-        let notice = datagram.get(..len).filter(|notice| notice.len() >= NOTICE_LEN)?;
+        let notice = datagram.get(..len).filter(|notice| notice.len() >= HEADER_LEN)?;
         datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
         Some(notice)
     })
 }
 
-/// The index of the link, in whatever namespace, that a notice tells of.
-fn index_in(notice: &[u8]) -> u32 {
-    notice[NOTICE_INDEX..].first_chunk().map_or(0, |index| u32::from_ne_bytes(*index))
+/// Whether a notice tells of a link of that index, in whatever namespace, or of a namespace that is going away.
+fn may_concern(notice: &[u8], index: u32) -> bool {
+    let kind = notice[TYPE..].first_chunk().map(|kind| u16::from_ne_bytes(*kind));
+    let told = notice.get(INDEX..).and_then(|rest| rest.first_chunk()).map(|index| u32::from_ne_bytes(*index));
+    kind == Some(RTM_DELNSID) || told == Some(index)
 }
 
 /// Whether a notice tells of a link of that name that is down.

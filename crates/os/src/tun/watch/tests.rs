@@ -175,17 +175,16 @@ fn a_namespace_that_goes_away_takes_the_interface_along() {
         ip(&format!("link set ovwatch0 netns {}", elsewhere.path()));
         let inode = elsewhere.inode();
         until(&mut watch, "the move", |seen| seen.is_some_and(|seen| seen.namespace == inode)).await;
-        drop(elsewhere);
-        // The kernel takes its time, and tells whoever watches the device, also without wanting packets.
         let mut poller = Poller::new().unwrap();
         poller.add(&tun, 0).unwrap();
-        poller.set_reading(&tun, 0, false).unwrap();
+        drop(elsewhere);
+        assert_eq!(until(&mut watch, "the end", |seen| seen.is_none()).await, None);
+        // The kernel takes its time, and tells whoever waits for packets.
         let deadline = crate::clock::boottime() + PATIENCE;
         while !matches!(tun.read(&mut [0; 2000]), Err(error) if error.raw_os_error() == Some(libc::EBADFD)) {
             assert!(crate::clock::boottime() < deadline, "the interface stays");
             poller.wait(Some(PATIENCE)).unwrap().for_each(drop);
         }
-        assert_eq!(watch.look().await.unwrap(), None);
     });
 }
 
@@ -207,17 +206,19 @@ fn a_moment_of_being_down_is_told_though_it_is_up_again() {
 
 #[test]
 fn a_notice_is_found_among_others_and_a_broken_one_ends_the_search() {
-    let notice = |len: u32, index: u32| {
+    let notice = |len: u32, kind: u16, index: u32| {
         let mut bytes = vec![0; len.max(32) as usize];
         bytes[..4].copy_from_slice(&len.to_ne_bytes());
-        bytes[NOTICE_INDEX..][..4].copy_from_slice(&index.to_ne_bytes());
+        bytes[TYPE..][..2].copy_from_slice(&kind.to_ne_bytes());
+        bytes[INDEX..][..4].copy_from_slice(&index.to_ne_bytes());
+        bytes.truncate(len.max(16) as usize);
         bytes
     };
-    let indices = |datagram: &[u8]| notices(datagram).map(index_in).collect::<Vec<_>>();
-    let two = [notice(52, 3), notice(32, 7)].concat();
-    assert_eq!(indices(&two), [3, 7]);
-    assert_eq!(indices(&two[..83]), [3], "cut short");
-    assert_eq!(indices(&notice(0, 3)), [], "a length of nothing does not go round in circles");
-    assert_eq!(indices(&notice(31, 3)), []);
-    assert_eq!(indices(&[]), []);
+    let concern = |datagram: &[u8]| notices(datagram).map(|notice| may_concern(notice, 7)).collect::<Vec<_>>();
+    let some = [notice(52, 16, 3), notice(32, 16, 7), notice(28, RTM_DELNSID, 0), notice(20, 16, 7)].concat();
+    assert_eq!(concern(&some), [false, true, true, false]);
+    assert_eq!(concern(&some[..83]), [false], "cut short");
+    assert_eq!(concern(&notice(0, 16, 7)), [], "a length of nothing does not go round in circles");
+    assert_eq!(concern(&notice(15, 16, 7)), []);
+    assert_eq!(concern(&[]), []);
 }
