@@ -135,8 +135,9 @@ fn a_route_that_takes_precedence_takes_its_source_along() {
         one_ping(&a.host, B.v4);
         (b.device.endpoint_of(&a.key) == format!("10.0.0.3:{A_PORT}")).then_some(())
     });
-    // And back when it is withdrawn.
+    // And back when it is withdrawn, with the address: what `b` writes to stays the source as long as it is there.
     a.host.ip("route delete 10.0.0.0/24 dev other src 10.0.0.3 metric 1");
+    a.host.ip("address delete 10.0.0.3/24 dev other");
     crate::lab::within(crate::lab::SHORTLY, "the old source to be used again", || {
         one_ping(&a.host, B.v4);
         (b.device.endpoint_of(&a.key) == format!("10.0.0.1:{A_PORT}")).then_some(())
