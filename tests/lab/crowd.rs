@@ -123,7 +123,7 @@ impl Crowd {
             let next = calls.peek().map_or(limit, |call| call.0.0.saturating_duration_since(Instant::now()));
             let next = Timespec { tv_sec: next.as_secs() as i64, tv_nsec: i64::from(next.subsec_nanos()) };
             poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&next)).expect("our own socket");
-            socket.receive(&mut batch).expect("our own socket");
+            socket.receive(&mut batch, usize::MAX).expect("our own socket");
             let answers: Vec<_> = batch.iter_mut().map(|one| one.contents.to_vec()).collect();
             for answer in answers {
                 waiting -= usize::from(self.hear(&socket, &answer));
