@@ -17,6 +17,7 @@ mod lab;
 mod hostile {
     mod bytes;
     mod capture;
+    mod flood;
     mod siege;
     mod wire;
 

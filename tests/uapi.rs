@@ -5,6 +5,7 @@
 mod lab;
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown};
 use std::os::unix::net::UnixStream;
@@ -281,11 +282,14 @@ fn ten_thousand_peers_come_and_go_without_disturbing_another() {
         assert_eq!(set(a, operation), "errno=0");
         began.elapsed()
     };
+    let before = resident(overlay.pid());
     let (added, again) = (time(&conf), time(&conf));
+    let each = (resident(overlay.pid()) - before) / 10_000;
+    assert!(each < 16 << 10, "{each} bytes for each peer");
     let shown = a.exec(format!("wg show {} allowed-ips", a.interface()));
     assert_eq!(shown.lines().count(), 10_001);
     let removed = time(&gone);
-    eprintln!("10,000 peers: added {added:?}, set again {again:?}, removed {removed:?}");
+    eprintln!("10,000 peers: added {added:?}, set again {again:?}, removed {removed:?}, {each} bytes for each");
     assert_eq!(overlay.status()["peers"].as_array().map(Vec::len), Some(1));
     assert!(added < Duration::from_secs(10), "{added:?}");
     lost_none(pings);
@@ -394,6 +398,13 @@ fn udp_ports(host: &Host) -> Vec<String> {
     let listed = host.exec("ss -Hlun");
     let port = |line: &str| Some(line.split_whitespace().nth(3)?.rsplit_once(':')?.1.to_owned());
     listed.lines().filter_map(port).collect()
+}
+
+/// Bytes of memory that a process has.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it is running");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
+    line.trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
 }
 
 /// A ping every 20 ms until it is told to end.

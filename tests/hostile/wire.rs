@@ -1,17 +1,14 @@
 //! The attacker's end of the outer wire: a real UDP socket in his namespace.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use overlay_os::udp::{BindOptions, Family, ReceiveBatch, Transmit, UdpSocket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, sendto};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+pub(crate) use crate::lab::inside;
 use crate::lab::{Host, SHORTLY};
 
 /// A socket that talks to one victim.
@@ -59,7 +56,8 @@ impl Wire {
         let (last, full) = datagrams.split_last().expect("a train has datagrams");
         assert!(full.iter().all(|one| one.len() == segment_size) && last.len() <= segment_size, "not a train");
         let contents = datagrams.concat();
-        let transmit = Transmit { destination: self.victim, source: None, contents: &contents, segment_size, ecn: 0 };
+        let transmit =
+            Transmit { destination: self.victim, source: None, contents: &contents, segment_size, traffic_class: 0 };
         self.socket.send(&transmit).expect("a train that fits");
     }
 
@@ -96,14 +94,4 @@ impl Wire {
             poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)).expect("our own socket");
         }
     }
-}
-
-/// Does something in a host's namespace: what it opens stays there.
-pub(crate) fn inside<T: Send>(host: &Host, act: impl FnOnce() -> T + Send) -> T {
-    let namespace = File::open(format!("/run/netns/{}", host.namespace())).expect("the host's namespace");
-    let enter_and_act = || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("we are root");
-        act()
-    };
-    thread::scope(|scope| scope.spawn(enter_and_act).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

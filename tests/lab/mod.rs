@@ -18,8 +18,10 @@
     reason = "the lab is a program: it waits for real processes on the real clock"
 )]
 
+pub mod crowd;
 pub mod footprint;
 pub mod host;
+pub mod namespace;
 pub mod overlay;
 pub mod process;
 pub mod services;
@@ -29,6 +31,7 @@ pub mod wait;
 pub mod world;
 
 pub use host::Host;
+pub use namespace::inside;
 pub use overlay::Overlay;
 pub use process::{Finished, Process};
 pub use stock::Stock;

@@ -11,7 +11,7 @@ use crate::data::coalesce::Coalescer;
 use crate::data::session::{Due, LocalKey, REKEY_AFTER_TIME, REKEY_TIMEOUT, Session};
 use crate::output::Outbox;
 use crate::path::endpoint::Endpoint;
-use crate::peer::Peer;
+use crate::peer::{Peer, jitter};
 use crate::{DropReason, Event, Instant, Joins, NodeStats, Via};
 
 pub(crate) struct Context {
@@ -59,15 +59,20 @@ impl Local {
     }
 }
 
+/// The traffic class of initiations and responses, as the kernel has it: AF41, and not ECN-capable.
+const HANDSHAKE_CLASS: u8 = 0x88;
+/// That of what holds no packet.
+const KEEPALIVE_CLASS: u8 = 0;
+
 /// The longest message that is due by itself.
 const DUE_LEN: usize = INITIATION_LEN;
 
 impl Context {
     /// Moves the peer's time to `now` and sends what is due: before each train, at its deadline, and when it was changed.
     pub(crate) fn advance(&mut self, peer: &mut Peer, now: Instant) {
-        let retry_after = peer.retry_after(now, &mut self.rng);
+        let (pause, jitter) = (peer.pause(now), jitter(&mut self.rng));
         if let Some(session) = &mut peer.session {
-            match session.advance(now, retry_after, self.outbox.room(DUE_LEN)) {
+            match session.advance(now, pause, jitter, self.outbox.room(DUE_LEN)) {
                 Due::Nothing => {}
                 Due::Initiation { len, is_repeated } => {
                     if is_repeated {
@@ -145,9 +150,9 @@ impl Context {
         self.outbox.event(Event::HandshakeCompleted(peer.key, now));
     }
 
-    /// Sends the first `len` bytes of the outbox's room: something that proves us to the peer and holds no packet.
-    pub(crate) fn transmit_sealed(&mut self, peer: &mut Peer, len: usize, now: Instant) {
-        self.transmit(peer, len);
+    /// Sends the first `len` bytes of the outbox's room: a response, which proves us to the peer.
+    pub(crate) fn transmit_response(&mut self, peer: &mut Peer, len: usize, now: Instant) {
+        self.transmit(peer, len, HANDSHAKE_CLASS);
         peer.on_sent(now);
     }
 
@@ -155,7 +160,9 @@ impl Context {
         if len == 0 {
             return;
         }
-        self.transmit_sealed(peer, len, now);
+        peer.on_sealed(self.outbox.room(len));
+        self.transmit(peer, len, KEEPALIVE_CLASS);
+        peer.on_sent(now);
         self.renew(peer, REKEY_AFTER_TIME, now);
     }
 
@@ -164,7 +171,7 @@ impl Context {
         if peer.is_silent() {
             peer.on_silence();
         }
-        let retry_after = peer.retry_after(now, &mut self.rng);
+        let retry_after = peer.pause(now) + jitter(&mut self.rng);
         let Some(mut session) = peer.session.take().or_else(|| self.new_session(peer, now)) else { return };
         let initiation = session.initiate(now, retry_after, self.outbox.room(DUE_LEN));
         peer.session = Some(session);
@@ -174,14 +181,14 @@ impl Context {
     }
 
     fn transmit_initiation(&mut self, peer: &mut Peer, len: usize, now: Instant) {
-        self.transmit(peer, len);
+        self.transmit(peer, len, HANDSHAKE_CLASS);
         self.stats.initiations_sent.add(1);
         peer.on_initiated(now);
     }
 
-    fn transmit(&mut self, peer: &Peer, len: usize) {
+    fn transmit(&mut self, peer: &Peer, len: usize, traffic_class: u8) {
         if let Some(endpoint) = peer.endpoint {
-            self.outbox.transmit(endpoint.address, endpoint.via, len, len, 0);
+            self.outbox.transmit(endpoint.address, endpoint.via, len, len, traffic_class);
             peer.stats.sent_wire_bytes.add(len as u64);
         }
     }

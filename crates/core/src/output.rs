@@ -64,9 +64,13 @@ impl<'a> Iterator for Outputs<'a> {
     fn next(&mut self) -> Option<Output<'a>> {
         let Some(entry) = self.entries.next() else { return self.timeout.take().map(Output::Timeout) };
         Some(match entry {
-            Entry::Transmit { destination, via, range, segment_size, ecn } => {
-                Output::Transmit(Transmit { destination, via, contents: &self.arena[range], segment_size, ecn })
-            }
+            Entry::Transmit { destination, via, range, segment_size, traffic_class } => Output::Transmit(Transmit {
+                destination,
+                via,
+                contents: &self.arena[range],
+                segment_size,
+                traffic_class,
+            }),
             Entry::Packet { header, parts } => {
                 Output::Packet(PacketOut { header, arena: self.arena, parts: &self.parts[parts] })
             }
@@ -86,8 +90,8 @@ pub struct Transmit<'a> {
     pub contents: &'a [u8],
     /// Length of each datagram but the last.
     pub segment_size: usize,
-    /// The two ECN bits for the outer header.
-    pub ecn: u8,
+    /// The traffic class of the outer header, whose lower two bits are ECN.
+    pub traffic_class: u8,
 }
 
 /// A packet to write to TUN behind its virtio header, in pieces for one `writev`.
@@ -140,7 +144,7 @@ const TRAIN_LEN: usize = 65_507;
 pub(crate) struct PacketId(usize);
 
 enum Entry {
-    Transmit { destination: SocketAddr, via: Via, range: Range<usize>, segment_size: usize, ecn: u8 },
+    Transmit { destination: SocketAddr, via: Via, range: Range<usize>, segment_size: usize, traffic_class: u8 },
     Packet { header: VirtioHeader, parts: Range<usize> },
     Event(Event),
 }
@@ -157,11 +161,23 @@ impl Outbox {
 
     /// Sends the first `len` bytes of the room as datagrams of `segment_size` bytes. They join the train before them
     /// where they are of its kind: packets too small or too few for a super-packet travel together all the same.
-    pub(crate) fn transmit(&mut self, destination: SocketAddr, via: Via, len: usize, segment_size: usize, ecn: u8) {
+    pub(crate) fn transmit(
+        &mut self,
+        destination: SocketAddr,
+        via: Via,
+        len: usize,
+        segment_size: usize,
+        traffic_class: u8,
+    ) {
         let range = self.take(len);
-        if let Some(Entry::Transmit { destination: to, via: by, range: train, segment_size: stride, ecn: mark }) =
-            self.entries.last_mut()
-            && (*to, *by, *stride, *mark) == (destination, via, segment_size, ecn)
+        if let Some(Entry::Transmit {
+            destination: to,
+            via: by,
+            range: train,
+            segment_size: stride,
+            traffic_class: class,
+        }) = self.entries.last_mut()
+            && (*to, *by, *stride, *class) == (destination, via, segment_size, traffic_class)
             && train.end == range.start
             && train.len() % segment_size == 0
             && train.len() + len <= TRAIN_LEN.min(TRAIN_DATAGRAMS * segment_size)
@@ -169,7 +185,7 @@ impl Outbox {
             train.end = range.end;
             return;
         }
-        self.entries.push(Entry::Transmit { destination, via, range, segment_size, ecn });
+        self.entries.push(Entry::Transmit { destination, via, range, segment_size, traffic_class });
     }
 
     /// Writes the first `len` bytes of the room to TUN. The answer names the packet for [`Outbox::extend`].

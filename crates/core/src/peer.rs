@@ -44,6 +44,8 @@ pub(crate) struct Peer {
     pub(crate) is_mute: bool,
     /// The upper 24 bits of its receiver indices.
     pub(crate) index: u32,
+    /// The receiver index that the last data to it bore.
+    pub(crate) peer_index: Option<u32>,
     pub(crate) staged: Staged,
     pub(crate) armed: Armed,
     /// When the last initiation was sent, and the last good one received.
@@ -72,6 +74,7 @@ impl Peer {
             remembered: None,
             is_mute: true,
             index,
+            peer_index: None,
             staged: Staged::default(),
             armed: Armed::default(),
             initiated: None,
@@ -140,6 +143,11 @@ impl Peer {
         self.attempts > 0
     }
 
+    /// A data message for the peer was made.
+    pub(crate) fn on_sealed(&mut self, message: &[u8]) {
+        self.peer_index = message.get(4..8).and_then(|index| Some(u32::from_le_bytes(index.try_into().ok()?)));
+    }
+
     /// Something was sent inside a session.
     pub(crate) fn on_sent(&mut self, now: Instant) {
         self.traversed = now;
@@ -183,11 +191,10 @@ impl Peer {
         self.is_alive(now).then(|| self.traversed + interval)
     }
 
-    /// How long to wait for the answer to an initiation sent now.
-    pub(crate) fn retry_after(&self, now: Instant, rng: &mut ChaCha8Rng) -> Duration {
+    /// How long to wait, and jitter more, for the answer to an initiation sent now.
+    pub(crate) fn pause(&self, now: Instant) -> Duration {
         let kept_only = self.persistent_keepalive.is_some() && !self.is_wanted_by_traffic(now);
-        let pause = if kept_only && !self.is_alive(now) { self.back_off() } else { REKEY_TIMEOUT };
-        pause + jitter(rng)
+        if kept_only && !self.is_alive(now) { self.back_off() } else { REKEY_TIMEOUT }
     }
 
     /// The earliest moment at which something is due.
@@ -208,6 +215,7 @@ impl Peer {
     }
 }
 
-fn jitter(rng: &mut ChaCha8Rng) -> Duration {
+/// What spreads repetitions.
+pub(crate) fn jitter(rng: &mut ChaCha8Rng) -> Duration {
     Duration::from_millis(u64::from(rng.next_u32()) % (MAX_JITTER.as_millis() as u64 + 1))
 }

@@ -32,17 +32,16 @@ const MAX_COMMANDS: usize = 64;
 const MAX_EVENTS: usize = 256;
 /// How long commands are obeyed before packets get their turn, but for the one that is being obeyed then.
 const OBEY_A_TURN: Duration = Duration::from_millis(1);
-/// Datagram trains received with one system call: with GRO eight are enough, but a wire without it brings a train for
-/// each datagram.
-const RECEIVE_SLOTS: usize = 32;
-/// Receive calls on one socket before others get their turn.
-const RECEIVES_A_TURN: usize = 4;
-/// Packets read from TUN before others get their turn, and their bytes: eight super-packets.
+/// Bytes that one side brings before the other gets its turn, and that are carried away at once: some super-packets, so that
+/// the datagrams of one that came in two trains go to TUN in one write; little enough to lie in the cache still, and to
+/// keep short what waits on the other side. The last train or packet goes beyond it.
+const TURN_LEN: usize = 4 * 65_536;
+/// Packets read from TUN in a turn.
 const TUN_READS_A_TURN: usize = 64;
-const TUN_BYTES_A_TURN: usize = 8 * 65_536;
-/// What came in is carried away when it is this much: some super-packets, so that the datagrams of one that came in two
-/// trains go to TUN in one write, and little enough to lie in the cache still.
-const CARRY_AT: usize = 4 * 65_536;
+/// Receive calls in a turn.
+const RECEIVES_A_TURN: usize = 4;
+/// Trains received with one call. With GRO a few fill the turn, but a wire without it brings one for each datagram.
+const RECEIVE_SLOTS: usize = 32;
 /// Merged events are offered to control this often.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 /// The largest frame that TUN delivers.
@@ -102,7 +101,7 @@ pub struct Engine {
 enum Request {
     Command(Command, oneshot::Sender<Result<(), CommandError>>),
     SetFwmark(Option<u32>, oneshot::Sender<io::Result<()>>),
-    SetSockets(Sockets, oneshot::Sender<io::Result<()>>),
+    SetSockets(Box<Sockets>, oneshot::Sender<io::Result<()>>),
     Stop,
 }
 
@@ -165,7 +164,7 @@ impl Engine {
     /// They cannot be waited for, and the old ones stay; or the engine has ended.
     pub async fn set_sockets(&self, sockets: Sockets) -> io::Result<()> {
         let gone = || Err(io::ErrorKind::BrokenPipe.into());
-        self.ask(|reply| Request::SetSockets(sockets, reply)).await.unwrap_or_else(gone)
+        self.ask(|reply| Request::SetSockets(Box::new(sockets), reply)).await.unwrap_or_else(gone)
     }
 
     /// Marks outer datagrams from now on.
@@ -278,19 +277,20 @@ impl Run {
     }
 
     fn receive(&mut self, token: u64) -> io::Result<()> {
+        let mut waiting = 0;
         for _ in 0..RECEIVES_A_TURN {
             let socket = if token == TOKEN_V4 { &self.carrier.sockets.v4 } else { &self.carrier.sockets.v6 };
-            let Some(socket) = socket else { return Ok(()) };
+            let Some(socket) = socket else { break };
+            let slots = self.batch.slots_for(TURN_LEN - waiting);
             // An error here is one that a datagram of ours has met (an ICMP answer); it was taken by this call.
-            let received = socket.receive(&mut self.batch).unwrap_or(0);
+            let received = socket.receive(&mut self.batch, slots).unwrap_or(0);
             if received == 0 {
-                return Ok(());
+                break;
             }
             let stats = &self.carrier.stats;
             add(&stats.udp_receives, 1);
             add(&stats.udp_received_trains, received as u64);
             let now = now();
-            let mut waiting = 0;
             for train in self.batch.iter_mut() {
                 if train.truncated {
                     add(&stats.udp_truncated, 1);
@@ -300,32 +300,22 @@ impl Run {
                 let udp::Received { contents, stride, source, ecn, .. } = train;
                 self.node.handle_udp(&UdpTrain { contents, stride, source, via, ecn }, now);
                 waiting += contents.len();
-                if waiting >= CARRY_AT {
-                    waiting = 0;
-                    self.carrier.carry(&mut self.node, &mut self.events)?;
-                }
             }
-            self.carry()?;
-            if received < self.batch.slots() {
-                return Ok(());
+            if received < slots || waiting >= TURN_LEN {
+                break;
             }
         }
-        Ok(())
+        self.carry()
     }
 
     fn read_tun(&mut self) -> io::Result<()> {
-        let (mut bytes, mut waiting) = (0, 0);
-        let mut now = now();
+        let now = now();
+        let mut waiting = 0;
         for _ in 0..TUN_READS_A_TURN {
             let Some(len) = self.take_from_tun(now)? else { break };
-            (bytes, waiting) = (bytes + len, waiting + len);
-            if bytes >= TUN_BYTES_A_TURN {
+            waiting += len;
+            if waiting >= TURN_LEN {
                 break;
-            }
-            if waiting >= CARRY_AT {
-                waiting = 0;
-                self.carry()?;
-                now = self::now();
             }
         }
         self.carry()
@@ -379,7 +369,7 @@ impl Run {
                     let _ = reply.send(self.carrier.sockets.set_fwmark(mark));
                 }
                 Request::SetSockets(sockets, reply) => {
-                    let _ = reply.send(self.set_sockets(sockets));
+                    let _ = reply.send(self.set_sockets(*sockets));
                 }
                 Request::Stop => return Ok(true),
             }

@@ -12,6 +12,7 @@ mod batch;
 mod narrow;
 mod receive;
 mod send;
+mod source;
 mod watch;
 
 pub use receive::{ReceiveBatch, Received};
@@ -22,7 +23,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover, set_ipv6_v6only,
@@ -32,6 +33,7 @@ use rustix::net::sockopt::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
 use self::narrow::NarrowWays;
+use self::source::Sources;
 use crate::socket::{option, set_option};
 
 /// An address family.
@@ -97,6 +99,9 @@ pub struct UdpSocket {
     /// What a [`Watch`] sees of the way it sends.
     sending: Arc<Sending>,
     narrow: NarrowWays,
+    sources: Sources,
+    /// SO_MARK.
+    mark: AtomicU32,
     /// UDP_GRO was switched on.
     coalescing: bool,
 }
@@ -123,8 +128,16 @@ impl UdpSocket {
         // Without it every datagram comes by itself.
         let coalescing = options.coalescing && set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         let sending = Arc::new(Sending { segmentation: AtomicBool::new(segmentation), ..Sending::default() });
-        let narrow = NarrowWays::default();
-        Ok(Self { socket: Arc::new(socket), family, local_port: local.port(), sending, narrow, coalescing })
+        Ok(Self {
+            socket: Arc::new(socket),
+            family,
+            local_port: local.port(),
+            sending,
+            narrow: NarrowWays::default(),
+            sources: Sources::new(),
+            mark: AtomicU32::new(options.fwmark.unwrap_or(0)),
+            coalescing,
+        })
     }
 
     /// The port it is bound to.
@@ -147,7 +160,10 @@ impl UdpSocket {
     /// # Errors
     /// `PermissionDenied` without CAP_NET_ADMIN.
     pub fn set_fwmark(&self, mark: Option<u32>) -> io::Result<()> {
-        set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark.unwrap_or(0) as i32)
+        let mark = mark.unwrap_or(0);
+        set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark as i32)?;
+        self.mark.store(mark, Relaxed);
+        Ok(())
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Initiator {
     public: Bytes32,
     peer: Bytes32,
     preshared_key: Bytes32,
+    /// Stands for the secret of both static keys where anybody can know it.
+    static_secret: Option<Bytes32>,
     rng: ChaCha8Rng,
 }
 
@@ -130,7 +132,12 @@ impl Initiator {
     /// `seed` chooses the ephemeral keys and the nonces of cookie replies.
     pub fn new(private: [u8; 32], peer: [u8; 32], seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Self { public: noise::public_key(&private), private, peer, preshared_key: [0; 32], rng }
+        Self { public: noise::public_key(&private), private, peer, preshared_key: [0; 32], static_secret: None, rng }
+    }
+
+    /// Whoever calls itself by a public key of low order: its secret with everybody is zero, and no private key is needed.
+    pub fn of_low_order(public: [u8; 32], peer: [u8; 32], seed: u64) -> Self {
+        Self { public, static_secret: Some([0; 32]), ..Self::new([1; 32], peer, seed) }
     }
 
     /// The same with a preshared key.
@@ -166,7 +173,8 @@ impl Initiator {
         hash = noise::hash(&[&hash, &sealed_static]);
         message.extend(&sealed_static);
 
-        let [chaining_key, key] = noise::kdf(&next, &noise::dh(&self.private, &self.peer));
+        let static_secret = self.static_secret.unwrap_or_else(|| noise::dh(&self.private, &self.peer));
+        let [chaining_key, key] = noise::kdf(&next, &static_secret);
         let sealed_timestamp = noise::seal(&key, 0, &timestamp.0, &hash);
         hash = noise::hash(&[&hash, &sealed_timestamp]);
         message.extend(&sealed_timestamp);

@@ -17,12 +17,15 @@
 //! [`initiator`] is the other half: WireGuard's handshake and data messages written by hand from the paper, to say to a
 //! node what no honest peer would. It knows nothing of worlds.
 //!
+//! [`fuzz`] is what a fuzzer calls.
+//!
 //! One `World` belongs to one thread, because the session engine is lent its clock through the thread. Several in one
 //! thread do not disturb each other.
 //!
 //! Left out: NATs, which come with the path plane, and IP fragmentation outside the tunnel: a datagram above a link's
 //! MTU disappears.
 
+pub mod fuzz;
 mod host;
 pub mod initiator;
 mod link;

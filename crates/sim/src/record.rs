@@ -23,8 +23,8 @@ pub struct Sent {
     pub source: SocketAddr,
     /// The outer address it was sent to.
     pub destination: SocketAddr,
-    /// The two ECN bits of its outer header.
-    pub ecn: u8,
+    /// The traffic class of its outer header, whose lower two bits are ECN.
+    pub traffic_class: u8,
     /// What was sent, before the network touched it.
     pub bytes: Vec<u8>,
     /// When it arrives: never, once, or twice where the network doubled it.
@@ -82,7 +82,7 @@ impl fmt::Display for Sent {
             Ok(Message::Data { receiver, counter, .. }) => write!(f, " to index {receiver:08x} counter {counter}")?,
             Err(_) => {}
         }
-        write!(f, ", {} bytes, ecn {}, arrives {:?}", self.bytes.len(), self.ecn, self.arrivals)?;
+        write!(f, ", {} bytes, class {:02x}, arrives {:?}", self.bytes.len(), self.traffic_class, self.arrivals)?;
         match self.flipped {
             Some(bit) => write!(f, " with bit {bit} flipped"),
             None => Ok(()),

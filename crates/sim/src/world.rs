@@ -28,6 +28,8 @@ use crate::record::{Received, Sent};
 
 /// When a world's clock starts, unless told otherwise: a machine that is up for eleven days.
 const START: Instant = Instant::from_start(Duration::from_secs(1_000_000));
+/// The part of a traffic class that routers mark.
+const ECN_MASK: u8 = 0b11;
 /// The most datagrams that GRO makes one train of.
 const MAX_TRAIN: usize = 64;
 
@@ -55,7 +57,7 @@ struct Flight {
     departure: u64,
     source: SocketAddr,
     destination: SocketAddr,
-    ecn: u8,
+    traffic_class: u8,
     bytes: Vec<u8>,
 }
 
@@ -185,8 +187,8 @@ impl World {
         let (stride, mut last, mut count) = (first.bytes.len(), first.bytes.len(), 1);
         let mut contents = first.bytes;
         while let Some(Reverse(next)) = self.flights.peek()
-            && (next.at, next.source, next.destination, next.ecn)
-                == (first.at, first.source, first.destination, first.ecn)
+            && (next.at, next.source, next.destination, next.traffic_class)
+                == (first.at, first.source, first.destination, first.traffic_class)
             && last == stride
             && next.bytes.len() <= stride
             && count < MAX_TRAIN
@@ -196,17 +198,24 @@ impl World {
             contents.extend(next.bytes);
             count += 1;
         }
-        self.arrive(&contents, stride, first.source, first.destination, first.ecn);
+        self.arrive(&contents, stride, first.source, first.destination, first.traffic_class);
     }
 
     /// Hands a train to whoever has the address now.
-    fn arrive(&mut self, contents: &[u8], stride: usize, source: SocketAddr, destination: SocketAddr, ecn: u8) {
+    fn arrive(
+        &mut self,
+        contents: &[u8],
+        stride: usize,
+        source: SocketAddr,
+        destination: SocketAddr,
+        traffic_class: u8,
+    ) {
         let Some(id) = self.owner(destination) else {
             let letters = contents.chunks(stride.max(1)).map(<[u8]>::to_vec);
             self.mail.entry(destination).or_default().extend(letters);
             return;
         };
-        let train = UdpTrain { contents, stride, source, via: Host::via(destination), ecn };
+        let train = UdpTrain { contents, stride, source, via: Host::via(destination), ecn: traffic_class & ECN_MASK };
         self.hosts[id.0].node.handle_udp(&train, self.now);
         self.drain(id);
     }
@@ -223,10 +232,11 @@ impl World {
         let host = &mut self.hosts[id.0];
         for output in host.node.poll_outputs() {
             match output {
-                Output::Transmit(Transmit { destination, via, contents, segment_size, ecn }) => {
+                Output::Transmit(Transmit { destination, via, contents, segment_size, traffic_class }) => {
                     assert!(segment_size > 0 && !contents.is_empty(), "{output:?}");
-                    datagrams
-                        .extend(contents.chunks(segment_size).map(|bytes| (via, destination, ecn, bytes.to_vec())));
+                    datagrams.extend(
+                        contents.chunks(segment_size).map(|bytes| (via, destination, traffic_class, bytes.to_vec())),
+                    );
                 }
                 Output::Packet(packet) => {
                     let bytes: Vec<u8> = packet.parts().flatten().copied().collect();
@@ -240,8 +250,8 @@ impl World {
                 Output::Timeout(at) => host.deadline = at,
             }
         }
-        for (via, destination, ecn, bytes) in datagrams {
-            self.launch(id, via, destination, ecn, bytes);
+        for (via, destination, traffic_class, bytes) in datagrams {
+            self.launch(id, via, destination, traffic_class, bytes);
         }
         for mut answer in answers {
             if packet::Echo::of(&answer).is_some_and(|echo| self.hosts[id.0].owns_inner(echo.ends.source)) {
@@ -251,7 +261,7 @@ impl World {
     }
 
     /// Puts one datagram on its way.
-    fn launch(&mut self, from: HostId, via: Via, destination: SocketAddr, ecn: u8, bytes: Vec<u8>) {
+    fn launch(&mut self, from: HostId, via: Via, destination: SocketAddr, traffic_class: u8, bytes: Vec<u8>) {
         // A host without an address of that family: the kernel refuses, and the shell drops.
         let Some(source) = self.hosts[from.0].source_for(via, destination) else { return };
         let fate = match self.owner(destination) {
@@ -270,10 +280,17 @@ impl World {
         for at in &fate.arrivals {
             self.launched += 1;
             let bytes = carried.clone();
-            self.flights.push(Reverse(Flight { at: *at, departure: self.launched, source, destination, ecn, bytes }));
+            self.flights.push(Reverse(Flight {
+                at: *at,
+                departure: self.launched,
+                source,
+                destination,
+                traffic_class,
+                bytes,
+            }));
         }
         let Fate { arrivals, flipped } = fate;
-        self.sent.push(Sent { at: self.now, from, source, destination, ecn, bytes, arrivals, flipped });
+        self.sent.push(Sent { at: self.now, from, source, destination, traffic_class, bytes, arrivals, flipped });
     }
 
     fn owner(&self, address: SocketAddr) -> Option<HostId> {

@@ -253,7 +253,7 @@ fn trains(node: &mut Node) -> Vec<Train> {
         .map(|transmit| Train {
             contents: transmit.contents.to_vec(),
             stride: transmit.segment_size,
-            ecn: transmit.ecn,
+            ecn: transmit.traffic_class,
         })
         .collect()
 }

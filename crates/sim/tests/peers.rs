@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use overlay_core::{Command, CommandError, PeerConfig, PeerKey, Protocol, Rule};
+use overlay_sim::initiator::{Initiator, Timestamp};
 use overlay_sim::packet::Ends;
 use overlay_sim::{HostOptions, Kind, World, millis, minutes, seconds};
 
@@ -168,6 +169,22 @@ fn a_peer_with_a_low_order_public_key_is_never_called() {
     }
     assert!(world.sent().is_empty());
     assert_eq!(world.drops(alice), BTreeMap::from([("outbound_no_key", 14)]));
+}
+
+#[test]
+fn who_calls_with_a_low_order_public_key_gets_no_answer() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let elsewhere = "198.51.100.66:6".parse().expect("an address");
+    for first in [0, 1] {
+        let mut key = [0; 32];
+        key[0] = first;
+        world.configure(alice, peer(PeerKey(key))).expect("it is taken, as in WireGuard");
+        let mut anybody = Initiator::of_low_order(key, world.key(alice).0, 7);
+        let pending = anybody.initiate(Timestamp::from_unix_seconds(1_700_000_000), 1);
+        assert!(world.ask(elsewhere, alice, &pending.message).is_empty(), "an answer to anybody");
+    }
+    assert_eq!(world.drops(alice), BTreeMap::from([("handshake_low_order", 2)]));
 }
 
 #[test]

@@ -25,7 +25,7 @@ const DESTINATION_UNREACHABLE_V4: u8 = 3;
 const HOST_UNREACHABLE: u8 = 1;
 const FRAGMENTATION_NEEDED: u8 = 4;
 const DESTINATION_UNREACHABLE_V6: u8 = 1;
-const NO_ROUTE: u8 = 0;
+const ADDRESS_UNREACHABLE: u8 = 3;
 const PACKET_TOO_BIG: u8 = 2;
 const REDIRECT_V6: u8 = 137;
 
@@ -55,12 +55,12 @@ pub fn too_big(refused: &Packet<'_>, mtu: u16, out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Writes ICMP "host unreachable" or ICMPv6 "no route to destination" for a refused packet into `out`, by the same
-/// rules as [`too_big`].
+/// Writes ICMP "host unreachable" or ICMPv6 "address unreachable", as WireGuard in the kernel does, for a refused packet
+/// into `out`, by the same rules as [`too_big`].
 pub fn unreachable(refused: &Packet<'_>, out: &mut Vec<u8>) -> bool {
     match refused.version() {
         Version::V4 => answer(refused, [DESTINATION_UNREACHABLE_V4, HOST_UNREACHABLE], [0; 4], out),
-        Version::V6 => answer(refused, [DESTINATION_UNREACHABLE_V6, NO_ROUTE], [0; 4], out),
+        Version::V6 => answer(refused, [DESTINATION_UNREACHABLE_V6, ADDRESS_UNREACHABLE], [0; 4], out),
     }
 }
 

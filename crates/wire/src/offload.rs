@@ -15,6 +15,7 @@ mod segment;
 pub use join::{Join, Joins};
 pub use segment::SuperPacket;
 
+use crate::ip::Packet;
 use crate::{Malformed, checksum};
 
 /// Length of a virtio header in bytes, as TUN uses it: without the count of merged buffers.
@@ -135,12 +136,18 @@ impl VirtioHeader {
 /// Finishes the checksum of a plain packet in place, if its header says that it is unfinished.
 ///
 /// # Errors
-/// [`Malformed`] when the checksum would stand outside the packet; the packet is then untouched.
+/// [`Malformed`] when the checksum would stand outside the packet or in its IP header, or when there is no whole packet; what
+/// is there is then untouched.
 pub fn complete_checksum(header: &VirtioHeader, packet: &mut [u8]) -> Result<(), Malformed> {
     if !header.needs_checksum {
         return Ok(());
     }
-    let covered = packet.get_mut(usize::from(header.checksum_start)..).ok_or(Malformed)?;
+    let start = usize::from(header.checksum_start);
+    // By what stands in the IP header the packet was routed already.
+    if start < Packet::parse(packet)?.header_len() {
+        return Err(Malformed);
+    }
+    let covered = packet.get_mut(start..).ok_or(Malformed)?;
     // The field holds the sum over the pseudo header, so counting it in with the rest is all there is to do.
     let finished = checksum::finish_nonzero(checksum::sum(covered));
     let field = usize::from(header.checksum_offset);

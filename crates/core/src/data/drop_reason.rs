@@ -36,6 +36,8 @@ drop_reasons! {
     OutboundNoPeer = "outbound_no_peer",
     /// No handshake is possible: we have no private key, or the peer's public key is of low order.
     OutboundNoKey = "outbound_no_key",
+    /// A datagram of our own: the way to the peer's endpoint leads into the tunnel.
+    OutboundLoop = "outbound_loop",
     /// Larger than the path's MTU and not to be fragmented: answered with ICMP "too big".
     OutboundTooBig = "outbound_too_big",
     /// The peer has no endpoint yet.
@@ -92,4 +94,6 @@ drop_reasons! {
     FragmentEvasion = "fragment_evasion",
     /// A later fragment without a verdict from its first.
     FragmentOrphan = "fragment_orphan",
+    /// A router marked the datagram as congested, and the sender of the packet inside knows no such marks (RFC 6040).
+    InboundCongestion = "inbound_congestion",
 }

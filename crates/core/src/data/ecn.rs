@@ -1,29 +1,50 @@
-//! Congestion marks across the tunnel (RFC 6040): the inner mark goes out with the datagram, and a mark that a router
-//! set on the datagram reaches the inner packet.
+//! Congestion marks across the tunnel (RFC 6040, normal mode): the inner mark goes out with the datagram, and a mark that
+//! a router set on the datagram reaches the inner packet.
+//!
+//! A packet whose sender does not know congestion marks can only be told by losing it: RFC 6040 section 4.2 drops it when
+//! the datagram around it was marked. All else of the datagram's traffic class stays outside.
 
 use overlay_wire::checksum;
 
-/// ECN codepoint "congestion experienced".
-const CE: u8 = 0b11;
-/// ECN codepoint "not ECN-capable".
-const NOT_ECT: u8 = 0b00;
+use crate::DropReason;
 
-/// Marks the inner packet when the outer one was marked and the inner one can carry it.
-pub(crate) fn carry_in(outer: u8, packet: &mut [u8]) {
-    if outer & CE != CE {
-        return;
-    }
-    match packet[0] >> 4 {
-        4 if packet[1] & CE != NOT_ECT && packet[1] & CE != CE => {
-            let old = u16::from_be_bytes([packet[0], packet[1]]);
-            packet[1] |= CE;
-            let new = u16::from_be_bytes([packet[0], packet[1]]);
-            let sum = u16::from_be_bytes([packet[10], packet[11]]);
-            packet[10..12].copy_from_slice(&checksum::update(sum, old, new).to_be_bytes());
-        }
+/// ECN codepoints.
+const NOT_ECT: u8 = 0b00;
+const ECT_1: u8 = 0b01;
+const ECT_0: u8 = 0b10;
+/// "Congestion experienced".
+const CE: u8 = 0b11;
+
+/// Carries the mark of the outer header into the inner packet, which was parsed before.
+///
+/// # Errors
+/// The packet has to be dropped: it was marked, and its sender would not understand the mark.
+pub(crate) fn carry_in(outer: u8, packet: &mut [u8]) -> Result<(), DropReason> {
+    let mark = match (of(packet), outer & CE) {
+        (NOT_ECT, CE) => return Err(DropReason::InboundCongestion),
+        (ECT_0 | ECT_1, CE) => CE,
+        (ECT_0, ECT_1) => ECT_1,
+        _ => return Ok(()),
+    };
+    if packet[0] >> 4 == 4 {
+        let old = u16::from_be_bytes([packet[0], packet[1]]);
+        packet[1] = packet[1] & !CE | mark;
+        let new = u16::from_be_bytes([packet[0], packet[1]]);
+        let sum = u16::from_be_bytes([packet[10], packet[11]]);
+        packet[10..12].copy_from_slice(&checksum::update(sum, old, new).to_be_bytes());
+    } else {
         // The traffic class lies across the first two bytes; ECN is bits 4 and 5 of the second.
-        6 if (packet[1] >> 4) & CE != NOT_ECT => packet[1] |= CE << 4,
-        _ => {}
+        packet[1] = packet[1] & !(CE << 4) | mark << 4;
+    }
+    Ok(())
+}
+
+/// The mark of a packet that was parsed before.
+pub(crate) fn of(packet: &[u8]) -> u8 {
+    match packet {
+        [0x40..=0x4f, traffic_class, ..] => traffic_class & CE,
+        [_, low_bits, ..] => low_bits >> 4 & CE,
+        _ => NOT_ECT,
     }
 }
 
@@ -37,35 +58,49 @@ mod tests {
         (sum & 0xffff) + (sum >> 16) == 0xffff
     }
 
-    #[test]
-    fn an_outer_mark_reaches_a_capable_ipv4_packet_and_its_checksum_stays_right() {
-        let mut packet = [0x45, 0x02, 0x00, 0x14, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    /// A header with this mark beside a traffic class of ones.
+    fn v4(mark: u8) -> [u8; 20] {
+        let mut packet = [0x45, 0xfc | mark, 0x00, 0x14, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
         let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
         let folded = !(((sum & 0xffff) + (sum >> 16)) as u16);
         packet[10..12].copy_from_slice(&folded.to_be_bytes());
-        assert!(is_right(&packet));
-        carry_in(0b11, &mut packet);
-        assert_eq!(packet[1], 0x03);
-        assert!(is_right(&packet));
+        packet
     }
 
-    #[test]
-    fn a_packet_that_is_not_capable_is_left_alone() {
-        let mut packet = [0x45, 0x00, 0, 20, 0, 1, 0, 0, 64, 17, 0x12, 0x34, 10, 0, 0, 1, 10, 0, 0, 2];
-        let before = packet;
-        carry_in(0b11, &mut packet);
-        assert_eq!(packet, before);
-    }
-
-    #[test]
-    fn an_outer_mark_reaches_a_capable_ipv6_packet() {
+    fn v6(mark: u8) -> [u8; 40] {
         let mut packet = [0; 40];
-        packet[0] = 0x60;
-        packet[1] = 0x10;
-        carry_in(0b11, &mut packet);
-        assert_eq!(packet[1], 0x30);
-        packet[1] = 0x20;
-        carry_in(0b10, &mut packet);
-        assert_eq!(packet[1], 0x20, "the datagram was not marked");
+        (packet[0], packet[1]) = (0x6f, 0xcf | mark << 4);
+        packet
+    }
+
+    /// Figure 4 of RFC 6040: the rows are inner marks, the columns outer ones; both in the order Not-ECT, ECT(0), ECT(1), CE.
+    #[test]
+    fn marks_are_joined_as_the_table_of_rfc_6040_has_it() {
+        const ORDER: [u8; 4] = [NOT_ECT, ECT_0, ECT_1, CE];
+        let table = [
+            [Some(NOT_ECT), Some(NOT_ECT), Some(NOT_ECT), None],
+            [Some(ECT_0), Some(ECT_0), Some(ECT_1), Some(CE)],
+            [Some(ECT_1), Some(ECT_1), Some(ECT_1), Some(CE)],
+            [Some(CE); 4],
+        ];
+        for (inner, row) in ORDER.into_iter().zip(table) {
+            for (outer, expected) in ORDER.into_iter().zip(row) {
+                let (mut packet_v4, mut packet_v6) = (v4(inner), v6(inner));
+                // What else the outer traffic class says is no concern of the inner packet.
+                let carried = [carry_in(0x88 | outer, &mut packet_v4), carry_in(0x88 | outer, &mut packet_v6)];
+                match expected {
+                    Some(mark) => {
+                        assert_eq!(carried, [Ok(()); 2]);
+                        assert!(is_right(&packet_v4), "inner {inner:02b}, outer {outer:02b}");
+                        assert_eq!(
+                            (packet_v4, packet_v6),
+                            (v4(mark), v6(mark)),
+                            "inner {inner:02b}, outer {outer:02b}"
+                        );
+                    }
+                    None => assert_eq!(carried, [Err(DropReason::InboundCongestion); 2]),
+                }
+            }
+        }
     }
 }

@@ -5,17 +5,20 @@
 use std::time::Duration;
 
 use overlay_wire::icmp;
-use overlay_wire::ip::{self, Packet};
+use overlay_wire::ip::{self, Header, Packet, Upper};
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{DATA_OVERHEAD, padded_len};
 
 use crate::context::Context;
+use crate::data::ecn;
 use crate::data::session::{REKEY_AFTER_TIME, Session};
 use crate::node::Node;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
 use crate::{DropReason, Instant};
+
+const UDP_HEADER_LEN: usize = 8;
 
 /// The largest IP packet, and its padding.
 const SCRATCH_LEN: usize = 65_536 + 16;
@@ -63,6 +66,9 @@ impl Node {
             peer.stats.drops.add(1);
             return Err(if peer.is_mute { DropReason::OutboundNoKey } else { DropReason::OutboundNoEndpoint });
         }
+        if is_our_own(&packet, peer) {
+            return Err(DropReason::OutboundLoop);
+        }
         if let Some(allowlist) = &mut peer.allowlist {
             allowlist.on_outbound(&packet, now);
         }
@@ -84,6 +90,23 @@ impl Node {
         self.deadlines.arm_next(peer, now);
         sent
     }
+}
+
+/// Whether the packet is a datagram that we sent to this very peer: its endpoint lies inside the tunnel, and each round
+/// would make the packet longer. Of all that may be on its way to the endpoint only ours bears our receiver index, or the
+/// one that the peer gave us.
+fn is_our_own(packet: &Packet<'_>, peer: &Peer) -> bool {
+    let Some(Endpoint { address, .. }) = peer.endpoint else { return false };
+    if packet.destination() != address.ip() {
+        return false;
+    }
+    let Ok(Upper { offset, header: Header::Udp { destination, .. }, .. }) = packet.upper() else { return false };
+    destination == address.port()
+        && match packet.bytes().get(offset + UDP_HEADER_LEN..).and_then(<[u8]>::first_chunk::<8>) {
+            Some([1 | 2, 0, 0, 0, index @ ..]) => u32::from_le_bytes(*index) >> 8 == peer.index,
+            Some([4, 0, 0, 0, index @ ..]) => Some(u32::from_le_bytes(*index)) == peer.peer_index,
+            _ => false,
+        }
 }
 
 /// Sends everything that waited for a session. False when nothing left.
@@ -135,7 +158,7 @@ fn send(
         }
         let count = train.segments();
         let plain = |index, plaintext: &mut [u8]| train.write_segment(index, plaintext);
-        return seal_train(peer, count, train.segment_len(0), ecn(bytes), plain, scratch, context, now);
+        return seal_train(peer, count, train.segment_len(0), ecn::of(bytes), plain, scratch, context, now);
     }
 
     offload::complete_checksum(header, bytes).map_err(|_| DropReason::OutboundMalformed)?;
@@ -167,7 +190,7 @@ fn seal_one(
         plaintext[..packet.len()].copy_from_slice(packet);
         packet.len()
     };
-    seal_train(peer, 1, packet.len(), ecn(packet), plain, scratch, context, now)
+    seal_train(peer, 1, packet.len(), ecn::of(packet), plain, scratch, context, now)
 }
 
 /// Seals `count` packets, all but the last `full` bytes long, into one datagram train.
@@ -194,6 +217,7 @@ fn seal_train(
         used += seal(session, len, mtu, &mut scratch.plaintext, now, &mut room[used..]);
         inner += len;
     }
+    peer.on_sealed(room);
     context.outbox.transmit(address, via, used, stride, ecn);
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);
@@ -207,15 +231,6 @@ fn seal(session: &mut Session, len: usize, mtu: usize, plaintext: &mut [u8], now
     let padded = padded_len(len, mtu);
     plaintext[len..padded].fill(0);
     session.seal(&plaintext[..padded], now, out)
-}
-
-/// The mark of a packet that was parsed before.
-fn ecn(packet: &[u8]) -> u8 {
-    match packet {
-        [0x40..=0x4f, traffic_class, ..] => traffic_class & 0b11,
-        [_, low_bits, ..] => low_bits >> 4 & 0b11,
-        _ => 0,
-    }
 }
 
 impl Scratch {

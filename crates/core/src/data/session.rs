@@ -149,6 +149,8 @@ pub(crate) struct Session {
     /// The first data sent since we last heard, and the first data heard since we last sent.
     unanswered_since: Option<Instant>,
     owes_answer_since: Option<Instant>,
+    /// How much longer than 15 s to wait for an answer: drawn anew each time.
+    jitter: Duration,
 }
 
 /// An initiation that is out.
@@ -229,6 +231,7 @@ impl Session {
             newest_initiation: None,
             unanswered_since: None,
             owes_answer_since: None,
+            jitter: Duration::ZERO,
         };
         session.catch_up(now);
         session
@@ -269,8 +272,11 @@ impl Session {
     }
 
     /// Does what is due by `now`: at most one message, written to `out`. Call before every train and at
-    /// [`Session::deadline`]. `retry_after` is the pause after an initiation sent here.
-    pub(crate) fn advance(&mut self, now: Instant, retry_after: Duration, out: &mut [u8]) -> Due {
+    /// [`Session::deadline`]. `pause` and `jitter` together follow an initiation sent here.
+    pub(crate) fn advance(&mut self, now: Instant, pause: Duration, jitter: Duration, out: &mut [u8]) -> Due {
+        if self.unanswered_since.is_none() {
+            self.jitter = jitter;
+        }
         if has_passed(self.owes_answer_since, KEEPALIVE_TIMEOUT, now) {
             self.owes_answer_since = None;
             if self.is_alive(now) {
@@ -287,11 +293,11 @@ impl Session {
                 self.catch_up(now);
                 Due::Expired { unanswered: true }
             }
-            Some(in_flight) if now >= in_flight.retry_at => self.repeat(now, retry_after, out),
+            Some(in_flight) if now >= in_flight.retry_at => self.repeat(now, pause + jitter, out),
             Some(_) => Due::Nothing,
             None if self.silence_ends().is_some_and(|at| now >= at) => {
                 self.unanswered_since = None;
-                self.repeat(now, retry_after, out)
+                self.repeat(now, pause + jitter, out)
             }
             None => Due::Nothing,
         }
@@ -308,9 +314,10 @@ impl Session {
         [owed, zeroed, handshake].into_iter().flatten().min()
     }
 
-    /// When data has waited too long for an answer and a handshake is due: 15 s, but 5 s after the last initiation.
+    /// When data has waited too long for an answer and a handshake is due: 15 s and jitter, but 5 s after the last
+    /// initiation.
     fn silence_ends(&self) -> Option<Instant> {
-        let unanswered = self.unanswered_since? + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT;
+        let unanswered = self.unanswered_since? + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self.jitter;
         Some(unanswered.max(self.sent + REKEY_TIMEOUT))
     }
 

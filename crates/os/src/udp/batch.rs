@@ -40,6 +40,14 @@ impl UdpSocket {
         batch.calls
     }
 
+    /// The same from a source that the routing table agrees with, or from none.
+    fn with_living_source<'a>(&self, transmit: &Transmit<'a>) -> Transmit<'a> {
+        let source = transmit.source.and_then(|source| {
+            self.sources.choose(source, transmit.destination.ip(), self.mark.load(Relaxed), boottime)
+        });
+        Transmit { source, ..*transmit }
+    }
+
     /// How many bytes of a train make one message.
     fn message_len(&self, transmit: &Transmit<'_>) -> usize {
         let segment_size = transmit.segment_size.max(1);
@@ -90,6 +98,7 @@ impl<'a, F: FnMut(&Transmit<'a>, SendError)> Batch<'a, '_, F> {
             let error = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
             return (self.on_failed)(transmit, error.into());
         }
+        let transmit = &self.socket.with_living_source(transmit);
         for contents in transmit.contents.chunks(self.socket.message_len(transmit)) {
             if self.count == BATCH_MAX {
                 self.send();
@@ -196,8 +205,8 @@ impl<'a> Message<'a> {
         if let Some((ip, interface)) = self.source() {
             control.push_source(ip, interface);
         }
-        if self.transmit.ecn != 0 {
-            control.push_traffic_class(self.transmit.destination.is_ipv4(), self.transmit.ecn);
+        if self.transmit.traffic_class != 0 {
+            control.push_traffic_class(self.transmit.destination.is_ipv4(), self.transmit.traffic_class);
         }
         control
     }

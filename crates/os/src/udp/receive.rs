@@ -14,20 +14,21 @@ const SLOT_LEN: usize = 65_536;
 const ECN_MASK: u8 = 0b11;
 
 impl UdpSocket {
-    /// Receives what has arrived, as much as `batch` has slots for, in one system call, and says how many trains that
-    /// is: 0 when nothing has. [`ReceiveBatch::iter_mut`] yields them.
+    /// Receives what has arrived, at most `slots` trains and no more than `batch` has room for, in one system call, and
+    /// says how many trains that is: 0 when nothing has. [`ReceiveBatch::iter_mut`] yields them.
     ///
     /// # Errors
     /// The system call failed for another reason than having nothing to report; the batch is empty then.
-    pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+    pub fn receive(&self, batch: &mut ReceiveBatch, slots: usize) -> io::Result<usize> {
         batch.filled = 0;
+        let slots = slots.min(batch.slots());
         let received = match receive_many(
             self.as_fd(),
-            &mut batch.contents,
+            &mut batch.contents[..slots * SLOT_LEN],
             SLOT_LEN,
-            &mut batch.sources,
-            &mut batch.controls,
-            &mut batch.outcomes,
+            &mut batch.sources[..slots],
+            &mut batch.controls[..slots],
+            &mut batch.outcomes[..slots],
         ) {
             Ok(received) => received,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
@@ -46,6 +47,8 @@ impl UdpSocket {
             }
             batch.beside[slot] = beside;
         }
+        let len: usize = batch.outcomes[..received].iter().map(|outcome| outcome.len).sum();
+        batch.usual_len = len.checked_div(received).unwrap_or(batch.usual_len);
         Ok(received)
     }
 }
@@ -60,6 +63,8 @@ pub struct ReceiveBatch {
     beside: Box<[Beside]>,
     /// How many slots the last receive filled.
     filled: usize,
+    /// How long the trains of the last receive were that brought any, in the mean.
+    usual_len: usize,
 }
 
 /// What the control messages of one train say.
@@ -98,12 +103,18 @@ impl ReceiveBatch {
             outcomes: vec![Outcome::default(); slots].into(),
             beside: vec![Beside::default(); slots].into(),
             filled: 0,
+            usual_len: 0,
         }
     }
 
     /// How many trains one receive delivers at most.
     pub fn slots(&self) -> usize {
         self.outcomes.len()
+    }
+
+    /// How many trains to receive for about `len` bytes, 1 to all slots, if they are as long as the last ones were.
+    pub fn slots_for(&self, len: usize) -> usize {
+        len.checked_div(self.usual_len).unwrap_or(usize::MAX).clamp(1, self.slots())
     }
 
     /// The trains of the last receive, in the order of their arrival.

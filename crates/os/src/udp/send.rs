@@ -15,14 +15,15 @@ use crate::clock::boottime;
 pub struct Transmit<'a> {
     /// To where.
     pub destination: SocketAddr,
-    /// From which of our addresses, by which interface; `None` leaves both to the routing table.
+    /// From which of our addresses, and by which interface its question came; `None` leaves both to the routing table, which
+    /// decides too where an IPv4 source and its route have parted.
     pub source: Option<(IpAddr, u32)>,
     /// All datagrams, back to back.
     pub contents: &'a [u8],
     /// Length of each datagram in bytes but the last, which may be shorter; at least 1.
     pub segment_size: usize,
-    /// The two ECN bits for the outer header.
-    pub ecn: u8,
+    /// The traffic class of the outer header, whose lower two bits are ECN.
+    pub traffic_class: u8,
 }
 
 /// Why a train, or what was left of it, did not go out.

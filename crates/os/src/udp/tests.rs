@@ -30,7 +30,7 @@ pub(super) fn pair(family: Family, sender: &BindOptions, receiver: &BindOptions)
 }
 
 pub(super) fn train(destination: SocketAddr, contents: &[u8], segment_size: usize) -> Transmit<'_> {
-    Transmit { destination, source: None, contents, segment_size, ecn: 0 }
+    Transmit { destination, source: None, contents, segment_size, traffic_class: 0 }
 }
 
 /// `count` datagrams of `len` bytes, no two alike.
@@ -43,7 +43,7 @@ pub(super) fn receive_all(socket: &UdpSocket, len: usize) -> (Vec<(usize, usize)
     let mut batch = ReceiveBatch::new(8);
     let (mut shapes, mut bytes) = (Vec::new(), Vec::new());
     while bytes.len() < len && is_readable(socket) {
-        socket.receive(&mut batch).unwrap();
+        socket.receive(&mut batch, usize::MAX).unwrap();
         for received in batch.iter_mut() {
             assert!(!received.truncated);
             shapes.push((received.stride, received.contents.len()));
@@ -63,8 +63,34 @@ fn is_readable(socket: &UdpSocket) -> bool {
 fn receive_one<T>(socket: &UdpSocket, look: impl Fn(Received<'_>) -> T) -> T {
     assert!(is_readable(socket), "nothing arrived");
     let mut batch = ReceiveBatch::new(2);
-    assert_eq!(socket.receive(&mut batch).unwrap(), 1);
+    assert_eq!(socket.receive(&mut batch, usize::MAX).unwrap(), 1);
     batch.iter_mut().map(look).next().unwrap()
+}
+
+#[test]
+fn a_batch_asks_for_as_many_trains_as_would_bring_the_bytes_that_are_wanted() {
+    let (a, b, to_b) = pair(Family::V4, &options(), &options());
+    let mut batch = ReceiveBatch::new(8);
+    assert_eq!(batch.slots_for(1), 8, "nothing is known of their length yet");
+    for len in [1_000, 3_000] {
+        a.send(&train(to_b, &datagrams(1, len), len)).unwrap();
+    }
+    assert!(is_readable(&b));
+    assert_eq!(b.receive(&mut batch, 8).unwrap(), 2);
+    assert_eq!([0, 1_999, 4_000, 100_000].map(|len| batch.slots_for(len)), [1, 1, 2, 8]);
+    assert_eq!(b.receive(&mut batch, 8).unwrap(), 0);
+    assert_eq!(batch.slots_for(4_000), 2, "an empty receive says nothing of it");
+}
+
+#[test]
+fn no_more_trains_are_received_than_asked_for() {
+    let (a, b, to_b) = pair(Family::V4, &options(), &options());
+    for _ in 0..3 {
+        a.send(&train(to_b, &datagrams(1, 100), 100)).unwrap();
+    }
+    assert!(is_readable(&b));
+    let mut batch = ReceiveBatch::new(8);
+    assert_eq!([2, 8].map(|slots| b.receive(&mut batch, slots).unwrap()), [2, 1]);
 }
 
 #[test]
@@ -154,10 +180,10 @@ fn the_longest_datagram_goes_through_and_a_longer_one_is_an_error() {
 fn an_empty_datagram_is_no_train_and_an_empty_socket_no_error() {
     let (a, b, to_b) = pair(Family::V4, &options(), &options());
     let mut batch = ReceiveBatch::new(4);
-    assert_eq!(b.receive(&mut batch).unwrap(), 0);
+    assert_eq!(b.receive(&mut batch, usize::MAX).unwrap(), 0);
     assert_eq!(batch.iter_mut().count(), 0);
     a.send(&train(to_b, &[], 1)).unwrap();
-    assert_eq!(b.receive(&mut batch).unwrap(), 0);
+    assert_eq!(b.receive(&mut batch, usize::MAX).unwrap(), 0);
     // Somebody else may send one.
     std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[], to_b).unwrap();
     receive_one(&b, |received| assert_eq!((received.contents.len(), received.stride), (0, 0)));
@@ -209,7 +235,7 @@ fn ecn_bits_are_carried_both_ways() {
     for family in [Family::V4, Family::V6] {
         let (a, b, to_b) = pair(family, &options(), &options());
         for ecn in 0..=3 {
-            a.send(&Transmit { ecn, ..train(to_b, &datagrams(4, 100), 100) }).unwrap();
+            a.send(&Transmit { traffic_class: ecn, ..train(to_b, &datagrams(4, 100), 100) }).unwrap();
             assert_eq!(receive_one(&b, |received| received.ecn), ecn, "{family:?}");
         }
     }

@@ -66,6 +66,13 @@ impl World {
         self.inject_train(source, host, &[datagram]);
     }
 
+    /// A datagram from anywhere with these ECN bits in its outer header.
+    pub fn inject_marked(&mut self, source: SocketAddr, host: HostId, datagram: &[u8], ecn: u8) {
+        let destination = self.hosts[host.0].outer.iter().find(|address| address.is_ipv4() == source.is_ipv4());
+        let destination = *destination.expect("the host has an address of that family");
+        self.arrive(datagram, datagram.len(), source, destination, ecn);
+    }
+
     /// A train from anywhere: all datagrams but the last are as long as the first.
     pub fn inject_train(&mut self, source: SocketAddr, host: HostId, datagrams: &[&[u8]]) {
         let of_family = |address: &&SocketAddr| address.is_ipv4() == source.is_ipv4();

@@ -31,11 +31,11 @@ fn packet_too_big_names_the_mtu_and_comes_from_the_destination() {
 }
 
 #[test]
-fn unreachable_is_host_unreachable_or_no_route() {
+fn unreachable_is_host_unreachable_or_address_unreachable() {
     let expected = format!("45c0003b 00004000 40014dcb c6336402 c0000201  0301e952 00000000 {UDP_V4}");
     assert_eq!(answer_to(&bytes(UDP_V4), unreachable), Some(bytes(&expected)));
     let expected = format!(
-        "60000000 003b3a40 20010db8000000000000000000000002 20010db8000000000000000000000001 010031e6 00000000 {UDP_V6}"
+        "60000000 003b3a40 20010db8000000000000000000000002 20010db8000000000000000000000001 010331e3 00000000 {UDP_V6}"
     );
     assert_eq!(answer_to(&bytes(UDP_V6), unreachable), Some(bytes(&expected)));
 }

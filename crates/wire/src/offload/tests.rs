@@ -66,10 +66,11 @@ fn an_unfinished_checksum_is_finished_in_place() {
 
 #[test]
 fn a_finished_checksum_of_zero_becomes_all_ones() {
-    let header = VirtioHeader { checksum_start: 0, checksum_offset: 2, ..UNFINISHED };
-    let mut packet = bytes("fffe 0001");
+    const IP: &str = "45000018 00004000 40110000 c0000201 c6336402";
+    let header = VirtioHeader { checksum_start: 20, checksum_offset: 2, ..UNFINISHED };
+    let mut packet = bytes(&format!("{IP} fffe 0001"));
     assert_eq!(complete_checksum(&header, &mut packet), Ok(()));
-    assert_eq!(packet, bytes("fffe ffff"));
+    assert_eq!(packet, bytes(&format!("{IP} fffe ffff")));
 }
 
 #[test]
@@ -81,8 +82,9 @@ fn a_finished_packet_is_left_alone() {
 }
 
 #[test]
-fn a_checksum_outside_the_packet_is_malformed_and_nothing_is_touched() {
-    for (start, offset) in [(20, 10), (20, 0xffff), (30, 0), (31, 0), (32, 0), (0xffff, 0xffff)] {
+fn a_checksum_outside_the_packet_or_in_its_ip_header_is_malformed_and_nothing_is_touched() {
+    let outside = [(20, 10), (20, 0xffff), (30, 0), (31, 0), (32, 0), (0xffff, 0xffff)];
+    for (start, offset) in outside.into_iter().chain([(0, 0), (0, 26), (12, 4), (19, 2)]) {
         let mut packet = bytes(UDP_V4);
         let header = VirtioHeader { checksum_start: start, checksum_offset: offset, ..UNFINISHED };
         assert_eq!(complete_checksum(&header, &mut packet), Err(Malformed), "{start} + {offset}");

@@ -51,14 +51,14 @@ fn each_train_has_its_own_ecn_bits_and_source() {
     let contents = datagrams(1, 100);
     let trains: Vec<_> = (0..4u8)
         .map(|ecn| Transmit {
-            ecn,
+            traffic_class: ecn,
             source: Some(([127, 0, 0, 1 + ecn].into(), loopback)),
             ..train(to_b, &contents, 100)
         })
         .collect();
     assert_eq!(send_all(&a, &trains).0, 1);
     let mut batch = crate::udp::ReceiveBatch::new(8);
-    assert_eq!(b.receive(&mut batch).unwrap(), 4);
+    assert_eq!(b.receive(&mut batch, usize::MAX).unwrap(), 4);
     let seen: Vec<_> = batch.iter_mut().map(|received| (received.ecn, received.source.ip().to_string())).collect();
     let expected = [(0, "127.0.0.1"), (1, "127.0.0.2"), (2, "127.0.0.3"), (3, "127.0.0.4")];
     assert_eq!(seen, expected.map(|(ecn, ip)| (ecn, ip.to_owned())));
@@ -129,7 +129,7 @@ fn a_stale_source_is_forgotten_for_its_train_alone() {
     let (_, failed) = send_all(&a, &[from([127, 0, 0, 5]), from([192, 0, 2, 77]), from([127, 0, 0, 6])]);
     assert!(failed.is_empty(), "{failed:?}");
     let mut batch = crate::udp::ReceiveBatch::new(8);
-    assert_eq!(b.receive(&mut batch).unwrap(), 3);
+    assert_eq!(b.receive(&mut batch, usize::MAX).unwrap(), 3);
     let sources: Vec<_> = batch.iter_mut().map(|received| received.source.ip().to_string()).collect();
     assert_eq!(sources, ["127.0.0.5", "127.0.0.1", "127.0.0.6"]);
 }

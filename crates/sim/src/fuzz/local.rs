@@ -1,0 +1,43 @@
+//! A node, and a kernel that hands it any packet under any virtio header.
+
+use overlay_core::{Joins, Protocol, Rule};
+use overlay_wire::ip::Packet;
+use overlay_wire::offload::{VIRTIO_HEADER_LEN, VirtioHeader};
+
+use super::Input;
+use super::node::{OURS, Options, Scene, THEIRS, home, kernel_takes, packet_from};
+use crate::packet::Ends;
+
+/// Any packets from TUN: each datagram opens and holds one whole packet that fits, padded with zeros; what comes back is
+/// whole too; and the session lives on.
+pub fn node_tun(data: &[u8]) {
+    let mut input = Input::new(data);
+    let how = input.byte();
+    let mtu = [576, 1_280, 1_420, 65_535][usize::from(how % 4)];
+    let mut scene = Scene::new(Options {
+        mtu,
+        joins: Joins::NOTHING,
+        knows_addresses: how & 4 != 0,
+        allow: (how & 8 != 0).then(|| vec![Rule { protocol: Protocol::Udp, ports: Some(53..=53) }]),
+    });
+    let ends = [Ends::new(OURS.0, THEIRS.0), Ends::new(OURS.1, THEIRS.1)];
+    while !input.is_empty() {
+        let header = VirtioHeader::decode(input.take(VIRTIO_HEADER_LEN)).unwrap_or(VirtioHeader::NONE);
+        let mut packet = packet_from(&mut input, ends);
+        let now = scene.now;
+        scene.node.handle_tun(&header, &mut packet, now);
+        let (sent, delivered) = scene.drain();
+        for (destination, message) in &sent {
+            assert_eq!(*destination, home());
+            let plaintext = scene.session.open(message).expect("data of this session").plaintext;
+            let packet = Packet::parse(&plaintext).expect("a whole packet");
+            assert!(packet.len() <= usize::from(mtu), "{} bytes", packet.len());
+            assert_eq!(plaintext.len(), packet.len().next_multiple_of(16).min(usize::from(mtu)));
+            assert!(plaintext[packet.len()..].iter().all(|byte| *byte == 0));
+        }
+        for answer in delivered.iter().flat_map(kernel_takes) {
+            assert!(answer.len() <= 1_280, "an ICMP error");
+        }
+    }
+    scene.is_alive();
+}

@@ -1,0 +1,194 @@
+//! Many prefixes and many peers: what they weigh, what a change costs, and that nobody else notices it.
+//!
+//! Costs are counted in allocations and bytes, which are the same on every machine.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, UdpTrain, Via};
+use overlay_sim::initiator::{Initiator, Session, Timestamp};
+use overlay_sim::packet::Ends;
+use overlay_wire::offload::VirtioHeader;
+use zeroize::Zeroizing;
+
+const PREFIXES: u32 = 130_000;
+const PEERS: u32 = 10_000;
+const NOW: Instant = Instant::from_start(Duration::from_secs(1_000));
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
+
+fn node() -> Node {
+    let config = NodeConfig {
+        private_key: Zeroizing::new([1; 32]),
+        // As WireGuard has it: anything may come and go.
+        addresses: Vec::new(),
+        forward: false,
+        mtu: 1420,
+        joins: Joins::NOTHING,
+        seed: [7; 32],
+        wall_anchor: Some(NOW),
+    };
+    Node::new(config, NOW)
+}
+
+/// A peer that is no low-order point, known by a number.
+fn key(number: u32) -> PeerKey {
+    let mut key = [9; 32];
+    key[4..8].copy_from_slice(&number.to_le_bytes());
+    PeerKey(key)
+}
+
+fn set(node: &mut Node, public_key: PeerKey, allowed_ips: Vec<IpNet>, endpoint: Option<SocketAddr>) {
+    let config = Box::new(PeerConfig {
+        public_key,
+        preshared_key: None,
+        endpoint,
+        allowed_ips,
+        persistent_keepalive: None,
+        allow: None,
+    });
+    node.handle_command(Command::SetPeer { config, stats: Arc::default() }, NOW).expect("a good peer");
+}
+
+/// Prefixes as a table of the Internet's routes has them: of all lengths, many inside others, both families.
+fn prefixes() -> Vec<IpNet> {
+    let scatter = |number: u32| number.wrapping_mul(0x9e37_79b9) ^ number.wrapping_mul(0x85eb_ca6b).rotate_left(13);
+    let v4 = |number: u32| {
+        IpNet::V4(Ipv4Net::new(scatter(number).into(), 8 + (number % 25) as u8).expect("a length").trunc())
+    };
+    let v6 = |number: u32| {
+        let address = Ipv6Addr::from(0x2001_u128 << 112 | u128::from(scatter(number)) << 64);
+        IpNet::V6(Ipv6Net::new(address, 20 + (number % 109) as u8).expect("a length").trunc())
+    };
+    (0..PREFIXES).map(|number| if number % 4 == 0 { v6(number) } else { v4(number) }).collect()
+}
+
+/// A peer with a session.
+struct Friend {
+    noise: Initiator,
+    session: Session,
+    address: SocketAddr,
+    inner: Ipv4Addr,
+}
+
+impl Friend {
+    fn of(node: &mut Node) -> Self {
+        let inner = Ipv4Addr::new(198, 18, 0, 1);
+        let mut noise = Initiator::new([0x77; 32], node.public_key().0, 5);
+        set(node, PeerKey(noise.public_key()), vec![IpAddr::from(inner).into()], None);
+        let address = (Ipv4Addr::new(203, 0, 113, 9), 51_820).into();
+        let pending = noise.initiate(Timestamp::from_unix_seconds(1), 77);
+        hear(node, address, &pending.message);
+        let response = sent(node).pop().expect("a response");
+        let session = noise.complete(&pending, &response).expect("a good response");
+        let mut friend = Self { noise, session, address, inner };
+        friend.is_undisturbed(node);
+        friend
+    }
+
+    /// Data passes both ways in the session that there was.
+    fn is_undisturbed(&mut self, node: &mut Node) {
+        let ends = Ends::new(self.inner, OURS);
+        hear(node, self.address, &self.session.seal(&ends.udp(b"in")));
+        let delivered = node.poll_outputs().filter(|output| matches!(output, Output::Packet(_))).count();
+        assert_eq!(delivered, 1);
+        node.handle_tun(&VirtioHeader::NONE, &mut ends.reversed().udp(b"out"), NOW);
+        let out = sent(node).pop().expect("data");
+        assert!(self.session.open(&out).is_ok(), "a session of before");
+    }
+}
+
+fn hear(node: &mut Node, source: SocketAddr, message: &[u8]) {
+    node.handle_udp(&UdpTrain { contents: message, stride: message.len(), source, via: Via::ANY, ecn: 0 }, NOW);
+}
+
+fn sent(node: &mut Node) -> Vec<Vec<u8>> {
+    let transmits = node.poll_outputs().filter_map(|output| match output {
+        Output::Transmit(transmit) => Some(transmit.contents.to_vec()),
+        _ => None,
+    });
+    transmits.collect()
+}
+
+#[test]
+fn a_peer_may_have_130000_prefixes_and_be_given_them_again() {
+    let mut node = node();
+    let mut friend = Friend::of(&mut node);
+    let (prefixes, endpoint) = (prefixes(), (Ipv4Addr::new(203, 0, 113, 1), 51_820).into());
+    let given = prefixes.clone();
+    let cost = measure(|| set(&mut node, key(1), given, Some(endpoint)));
+    assert!(cost.bytes_max < u64::from(PREFIXES) * 300, "{} bytes", cost.bytes_max);
+    let held = cost.bytes_current.unsigned_abs();
+    eprintln!("{} bytes held, {} at most, {} allocations", held, cost.bytes_max, cost.count_total);
+    friend.is_undisturbed(&mut node);
+
+    // An address in the n-th prefix is somebody's: of one packet to it an initiation comes, and of more none.
+    for prefix in prefixes.iter().step_by(1_009) {
+        let ends = match prefix.addr() {
+            IpAddr::V4(address) => Ends::new(OURS, address),
+            IpAddr::V6(address) => Ends::new(Ipv6Addr::LOCALHOST, address),
+        };
+        let before = node.stats().drops(overlay_core::DropReason::OutboundNoPeer);
+        node.handle_tun(&VirtioHeader::NONE, &mut ends.udp(b"whose is it"), NOW);
+        assert_eq!(node.stats().drops(overlay_core::DropReason::OutboundNoPeer), before, "{prefix}");
+    }
+    sent(&mut node);
+
+    // Again, one more, half of them, none: nothing is left behind.
+    let mut more = prefixes.clone();
+    more.push("100.64.0.0/10".parse().expect("a prefix"));
+    let again = measure(|| set(&mut node, key(1), more, Some(endpoint)));
+    assert!(again.bytes_current.unsigned_abs() < held / 10 + 100_000, "{} bytes more", again.bytes_current);
+    set(&mut node, key(1), prefixes[..PREFIXES as usize / 2].to_vec(), Some(endpoint));
+    friend.is_undisturbed(&mut node);
+    set(&mut node, key(1), Vec::new(), Some(endpoint));
+    node.handle_command(Command::RemovePeer(key(1)), NOW).expect("it is there");
+    friend.is_undisturbed(&mut node);
+    for prefix in prefixes.iter().step_by(1_009) {
+        let IpAddr::V4(address) = prefix.addr() else { continue };
+        let before = node.stats().drops(overlay_core::DropReason::OutboundNoPeer);
+        node.handle_tun(&VirtioHeader::NONE, &mut Ends::new(OURS, address).udp(b"nobody's"), NOW);
+        assert_eq!(node.stats().drops(overlay_core::DropReason::OutboundNoPeer), before + 1, "{prefix}");
+    }
+}
+
+#[test]
+fn ten_thousand_peers_weigh_little_and_a_change_of_one_costs_no_more_than_with_ten() {
+    let inner = |number: u32| vec![IpAddr::from(Ipv4Addr::from(0x0a41_0000 + number)).into()];
+    let endpoint = |number: u32| Some((Ipv4Addr::from(0xcb00_7100 + number % 256), 51_820).into());
+    let mut changes = Vec::new();
+    for peers in [10, PEERS] {
+        let mut node = node();
+        let mut friend = Friend::of(&mut node);
+        let all =
+            measure(|| (0..peers).for_each(|number| set(&mut node, key(number), inner(number), endpoint(number))));
+        let each = all.bytes_current.unsigned_abs() / u64::from(peers);
+        eprintln!("{peers} peers: {each} bytes each");
+        assert!(each < 2_048, "{each} bytes for a peer that waits");
+        friend.is_undisturbed(&mut node);
+
+        // A new one, another prefix for an old one, and one less, again and again.
+        let mut most = (0, 0);
+        for round in 0..500 {
+            let number = round % peers;
+            let change = measure(|| {
+                set(&mut node, key(PEERS + round), inner(PEERS + round), endpoint(round));
+                set(&mut node, key(number), inner(2 * PEERS + round), endpoint(number));
+                node.handle_command(Command::RemovePeer(key(PEERS + round)), NOW).expect("it is there");
+            });
+            // Tables double now and then; that is not the change's.
+            if change.bytes_max < 20_000 {
+                most = (most.0.max(change.count_total), most.1.max(change.bytes_max));
+            }
+            if round % 50 == 0 {
+                friend.is_undisturbed(&mut node);
+            }
+        }
+        changes.push(most);
+        assert_eq!(node.stats().handshakes_completed.value(), 1, "the friend's, and no second one");
+        assert_eq!(friend.noise.peer_key(), node.public_key().0);
+    }
+    assert!(changes[1].0 <= changes[0].0 + 8 && changes[1].1 <= 2 * changes[0].1 + 4_096, "{changes:?}");
+}

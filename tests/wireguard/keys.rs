@@ -1,0 +1,163 @@
+//! Keys that change while the device runs, and keys that are none.
+
+use std::time::{Duration, Instant};
+
+use super::capture;
+use super::device::{Device, Key, no_ping, one_ping};
+use super::worlds::{A_PORT, B_PORT, Wire};
+use crate::lab::{A, B, Lab, Outside, Pair};
+
+/// X25519 maps them all to zero, whatever the private key: whoever used one would agree on a key that everybody knows.
+const LOW_ORDER: [&str; 7] = [
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    "4Ot6fDtBuK4WVuP68Z/EatoJjeucMrH9hmIFFl9JuAA=",
+    "X5yVvKNQjCSx0LFVnIPvWwREXMRYHI6G2CJO3dCfEVc=",
+    "7P///////////////////////////////////////38=",
+    "7f///////////////////////////////////////38=",
+    "7v///////////////////////////////////////38=",
+];
+
+#[test]
+fn a_new_private_key_is_used_for_the_very_next_packet() {
+    let Some(world) = Wire::new("key change") else { return };
+    world.join(Outside::V4);
+    let (a, b) = (&world.two.a, &world.two.b);
+    one_ping(&a.host, B.v4);
+
+    // First one side, whose peer is told.
+    let new_a = Key::new(&a.host, "new-a");
+    a.device.set(&format!("private-key {}", new_a.file.display()));
+    let psk = a.host.dir().join("psk");
+    b.device.set(&format!(
+        "peer {} preshared-key {} allowed-ips {} peer {} remove",
+        new_a.public,
+        psk.display(),
+        A.allowed().join(","),
+        a.key.public
+    ));
+    one_ping(&a.host, B.v4);
+    assert_eq!(a.device.show("public-key"), new_a.public);
+
+    // Then the other, and it begins.
+    let new_b = Key::new(&b.host, "new-b");
+    let endpoint = B.endpoint(Outside::V4, B_PORT);
+    a.device.set(&format!(
+        "peer {} preshared-key {} allowed-ips {} endpoint {endpoint} peer {} remove",
+        new_b.public,
+        psk.display(),
+        B.allowed().join(","),
+        b.key.public
+    ));
+    b.device.set(&format!("private-key {}", new_b.file.display()));
+    one_ping(&b.host, A.v4);
+
+    // And without a key it is mute.
+    b.device.set(&format!("private-key {}", Key::NONE));
+    no_ping(&a.host, B.v4);
+    no_ping(&b.host, A.v4);
+    b.device.set(&format!("private-key {}", new_b.file.display()));
+    one_ping(&b.host, A.v4);
+}
+
+/// A session outlives a change of the preshared key; the next handshake needs both to know it.
+#[test]
+fn a_peer_with_another_preshared_key_gets_no_session() {
+    let Some(world) = Wire::new("preshared key") else { return };
+    world.join(Outside::V4);
+    let (a, b) = (&world.two.a, &world.two.b);
+    one_ping(&a.host, B.v4);
+    let other = a.host.write_secret("other-psk", &a.host.exec("wg genpsk"));
+    // A private key that is set again, though the same, ends what was agreed on with the old one.
+    a.device.set(&format!("peer {} preshared-key {}", b.key.public, other.display()));
+    renew(&a.device, &a.key);
+    no_ping(&a.host, B.v4);
+    b.device.set(&format!("peer {} preshared-key {}", a.key.public, other.display()));
+    a.host.reaches(B.v4);
+    for (side, peer) in [(a, b), (b, a)] {
+        side.device.set(&format!("peer {} preshared-key {}", peer.key.public, Key::NONE));
+    }
+    renew(&a.device, &a.key);
+    a.host.reaches(B.v4);
+}
+
+/// Makes a device forget its sessions: it takes another key and its own again.
+fn renew(device: &Device, key: &Key) {
+    let passing = Key::new(device.host(), "passing");
+    device.set(&format!("private-key {}", passing.file.display()));
+    device.set(&format!("private-key {}", key.file.display()));
+}
+
+/// Peers of such keys may be configured, as `wg` allows it, and nothing is ever sent to them.
+#[test]
+fn peers_with_low_order_keys_are_met_with_silence() {
+    let Some(pair) = Pair::new("low order") else { return };
+    let device = Device::start(&pair.a);
+    let honest = Key::of(&pair.b);
+    let capture = capture::start(&pair.b, &pair.b.link_to(&pair.a), "udp");
+    device.address("10.77.0.1/24");
+    device.set(&format!("private-key {} listen-port {A_PORT}", pair.a.private_key_file().display()));
+    for (number, key) in LOW_ORDER.iter().enumerate() {
+        device.set(&format!(
+            "peer {key} persistent-keepalive 1 endpoint 10.1.0.2:1111 allowed-ips 10.77.0.{}/32",
+            100 + number
+        ));
+    }
+    device.up();
+    assert_eq!(device.show("peers").lines().count(), LOW_ORDER.len(), "{}", device.show("peers"));
+    for number in 0..LOW_ORDER.len() {
+        no_ping(&pair.a, &format!("10.77.0.{}", 100 + number));
+    }
+    // Two keepalive intervals and a retry later there is still nothing, and an honest peer beside them is tried at once.
+    let quiet_until = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < quiet_until {
+        assert_eq!(capture.datagrams_from(A_PORT), Vec::<Vec<u8>>::new());
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    device.set(&format!("peer {} persistent-keepalive 1 endpoint 10.1.0.2:1111", honest.public));
+    crate::lab::within(crate::lab::SHORTLY, "an initiation to the honest one", || {
+        capture.datagrams_from(A_PORT).iter().any(|datagram| datagram[0] == 1).then_some(())
+    });
+    assert!(device.is_alive());
+}
+
+/// Fifty devices' worth of work for one: a peer is told from another by its key alone.
+#[test]
+fn peers_behind_one_address_are_told_apart_by_their_keys() {
+    let Some(lab) = Lab::new("by keys") else { return };
+    let [hub, spokes] = ["hub", "spokes"].map(|name| lab.host(name));
+    lab.link(&hub, &spokes, &["10.1.0.1/24"], &["10.1.0.2/24"]);
+    let device = Device::start(&hub);
+    device.address("10.77.0.1/24");
+    device.set(&format!("private-key {} listen-port {A_PORT}", hub.private_key_file().display()));
+    device.up();
+    let homes: Vec<_> = (2..5).map(|number| lab.host(&format!("home{number}"))).collect();
+    let devices: Vec<_> = homes
+        .iter()
+        .zip(2..)
+        .map(|(home, number)| {
+            let psk = home.write_secret("psk", &home.exec("wg genpsk"));
+            let key = Key::of(home);
+            let mut spoke = Device::named(super::device::Program::under_test(), &spokes, home.interface());
+            spoke.move_to(home);
+            spoke.address(&format!("10.77.0.{number}/24"));
+            spoke.set(&format!(
+                "private-key {} peer {} preshared-key {} allowed-ips 10.77.0.0/24 endpoint 10.1.0.1:{A_PORT}",
+                key.file.display(),
+                hub.public_key(),
+                psk.display()
+            ));
+            spoke.up();
+            device.set(&format!("peer {} preshared-key {} allowed-ips 10.77.0.{number}/32", key.public, psk.display()));
+            spoke
+        })
+        .collect();
+    for (home, number) in homes.iter().zip(2..) {
+        one_ping(home, "10.77.0.1");
+        one_ping(&hub, &format!("10.77.0.{number}"));
+    }
+    // From one to another through the hub.
+    hub.exec("sysctl -qw net.ipv4.ip_forward=1");
+    one_ping(&homes[0], "10.77.0.4");
+    assert!(devices.iter().all(Device::is_alive));
+}
