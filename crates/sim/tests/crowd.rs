@@ -86,7 +86,7 @@ impl Crowd {
     fn new(keepalive: Option<Duration>) -> Self {
         let now = Instant::from_start(Duration::from_secs(1_000));
         let config = NodeConfig {
-            private_key: Zeroizing::new([1; 32]),
+            private_key: Some(Zeroizing::new([1; 32])),
             addresses: vec![Ipv4Addr::new(10, 64, 0, 1).into()],
             forward: false,
             mtu: 1420,
@@ -95,7 +95,7 @@ impl Crowd {
             wall_anchor: Some(now),
         };
         let mut node = Node::new(config, now);
-        let key = node.public_key().0;
+        let key = node.public_key().expect("it has a key").0;
         let peer = |number: u32| {
             let mut private = [9; 32];
             // Not the first byte, whose lower bits mean nothing.
