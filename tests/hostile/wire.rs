@@ -81,7 +81,7 @@ impl Wire {
             if let Some(datagram) = self.received.pop_front() {
                 return Some(datagram);
             }
-            self.socket.receive(&mut self.batch).expect("our own socket");
+            self.socket.receive(&mut self.batch, usize::MAX).expect("our own socket");
             self.received.extend(self.batch.iter_mut().map(|one| one.contents.to_vec()));
             if !self.received.is_empty() {
                 continue;

@@ -99,7 +99,8 @@ pub struct UdpSocket {
     /// What a [`Watch`] sees of the way it sends.
     sending: Arc<Sending>,
     narrow: NarrowWays,
-    sources: Sources,
+    /// By itself, so that a socket stays small enough to be handed around.
+    sources: Box<Sources>,
     /// SO_MARK.
     mark: AtomicU32,
     /// UDP_GRO was switched on.
@@ -134,7 +135,7 @@ impl UdpSocket {
             local_port: local.port(),
             sending,
             narrow: NarrowWays::default(),
-            sources: Sources::new(),
+            sources: Box::new(Sources::new()),
             mark: AtomicU32::new(options.fwmark.unwrap_or(0)),
             coalescing,
         })

@@ -95,7 +95,7 @@ impl Crowd {
             wall_anchor: Some(now),
         };
         let mut node = Node::new(config, now);
-        let key = node.public_key().expect("a private key was given").0;
+        let key = node.public_key().expect("it has a key").0;
         let peer = |number: u32| {
             let mut private = [9; 32];
             // Not the first byte, whose lower bits mean nothing.
