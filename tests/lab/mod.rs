@@ -49,8 +49,9 @@ use tempfile::TempDir;
 /// What every namespace of every lab is called by: `ovl-PID-NUMBER-HOST`.
 const PREFIX: &str = "ovl";
 
-/// Where WireGuard programs, ours too, put the sockets that `wg` talks to.
-const UAPI_SOCKETS: &str = "/var/run/wireguard";
+/// Where WireGuard programs, ours too, put the sockets that `wg` talks to; where ours has its own socket, lock and log unless
+/// it is told otherwise. A program that was killed leaves them.
+const SHARED_FOLDERS: [&str; 2] = ["/var/run/wireguard", "/run/overlay"];
 
 /// A network of this test's own. Dropped, it takes everything away.
 pub struct Lab {
@@ -136,9 +137,12 @@ impl Drop for Lab {
         if let Ok(hosts) = self.hosts.get_mut() {
             for host in hosts.drain(..) {
                 remove_namespace(host.namespace());
-                // A daemon that was killed leaves it.
-                let _ = fs::remove_file(Path::new(UAPI_SOCKETS).join(format!("{}.sock", host.interface())));
             }
+            // A host's second device is called after it too, with a digit behind the host's letter.
+            let prefix = format!("{}{}", interface_prefix(std::process::id()), self.serial);
+            remove_files(|name| {
+                name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with(|next: char| next.is_ascii_lowercase()))
+            });
         }
     }
 }
@@ -185,10 +189,17 @@ fn sweep() {
     for name in names_in(std::env::temp_dir()).filter(|name| is_orphan(name)) {
         let _ = fs::remove_dir_all(std::env::temp_dir().join(name));
     }
-    for name in names_in(UAPI_SOCKETS) {
+    remove_files(|name| {
         let owner = name.strip_prefix("ov").and_then(|rest| rest.split_once('x')).map(|(owner, _)| owner);
-        if owner.is_some_and(|owner| !is_running(owner)) {
-            let _ = fs::remove_file(Path::new(UAPI_SOCKETS).join(name));
+        owner.is_some_and(|owner| !is_running(owner))
+    });
+}
+
+/// Removes the files in the shared folders whose names these are.
+fn remove_files(is_one: impl Fn(&str) -> bool) {
+    for folder in SHARED_FOLDERS {
+        for name in names_in(folder).filter(|name| is_one(name)) {
+            let _ = fs::remove_file(Path::new(folder).join(name));
         }
     }
 }

@@ -83,7 +83,7 @@ fn what_a_killed_one_leaves_is_in_nobodys_way() {
         within(SHORTLY, "its end", || (!device.is_alive()).then_some(()));
         let gone = || (host.run(format!("ip link show {}", device.name())).code != 0).then_some(());
         within(SHORTLY, "its interface to go", gone);
-        assert!(socket_of(&device).exists());
+        // Its socket may still be there: `wg show all`, whoever runs it, takes away what nobody answers on.
         let again = Device::start(&host);
         again.set("listen-port 41000");
         assert_eq!(again.show("listen-port"), "41000");

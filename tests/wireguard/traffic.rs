@@ -150,6 +150,30 @@ fn a_changed_mtu_is_noticed_on_an_interface_that_was_moved() {
     }
 }
 
+/// Neither a packet nor the session is lost over it, in both namespaces that an interface can be in.
+#[test]
+fn a_changed_mtu_loses_nothing() {
+    let (Some(wire), Some(apart)) = (Wire::new("MTU, wire"), Apart::new("MTU, moved")) else { return };
+    wire.join(Outside::V4);
+    apart.join(Outside::V6);
+    for two in [&wire.two, &apart.two] {
+        let (a, b) = (&two.a, &two.b);
+        one_ping(&a.host, B.v4);
+        let handshake = b.device.latest_handshake(&a.key);
+        let pings =
+            [(a, B.v4), (b, A.v6)].map(|(from, to)| from.host.spawn(format!("ping -n -q -c 300 -i 0.01 -W 4 {to}")));
+        for mtu in [JUMBO, USUAL, 1300, JUMBO, 1281].into_iter().cycle().take(40) {
+            a.device.mtu(mtu);
+            b.device.mtu(mtu);
+        }
+        for ping in pings {
+            let said = ping.succeed_within(SHORTLY);
+            assert!(said.contains(" 0% packet loss"), "{said}");
+        }
+        assert_eq!(b.device.latest_handshake(&a.key), handshake);
+    }
+}
+
 /// A ping of so many bytes, IP header included, not to be cut into pieces: whether it was answered.
 fn ping_of(from: &Host, size: u32, patience: &str) -> bool {
     from.run(format!("ping -n -q -c 1 -W {patience} -M do -s {} {}", size - 28, B.v4)).code == 0
