@@ -60,7 +60,8 @@ fn a_new_private_key_is_used_for_the_very_next_packet() {
     one_ping(&b.host, A.v4);
 }
 
-/// A session outlives a change of the preshared key; the next handshake needs both to know it.
+/// What becomes of the session that there is differs: ours ends, the reference's runs on. The next handshake needs both to
+/// know the key.
 #[test]
 fn a_peer_with_another_preshared_key_gets_no_session() {
     let Some(world) = Wire::new("preshared key") else { return };

@@ -11,14 +11,21 @@ use crate::{Instant, PeerKey};
 /// The local end of an outer path: which of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via {
-    /// The address the datagram came to, with the index of the interface it came in by: answers leave from there
-    /// (sticky source). `None`: the kernel chooses.
+    /// The address the datagram came to, with the index of the interface it came in by, 0 for whichever: answers leave from
+    /// there (sticky source). `None`: the kernel chooses.
     pub local: Option<(IpAddr, u32)>,
 }
 
 impl Via {
     /// The kernel chooses the source.
     pub const ANY: Self = Self { local: None };
+
+    /// For an answer at once, and to anybody. Where it leaves from is not compared with the routing table, which a crowd
+    /// of strangers could keep busy; a link-local address means nothing without its interface.
+    pub(crate) fn at_once(self) -> Self {
+        let local = self.local.map(|(address, interface)| (address, if address.is_ipv4() { 0 } else { interface }));
+        Self { local }
+    }
 }
 
 /// A datagram train as UDP GRO delivers it: one source, one buffer, equal datagrams of `stride` bytes, the last one

@@ -105,8 +105,8 @@ impl Peer {
     /// A key of the sessions changed: nothing is left of them but the memory of replays. What is staged waits for the next
     /// one.
     pub(crate) fn forget_sessions(&mut self, now: Instant) {
-        if let Some(session) = self.session.take() {
-            self.remembered = session.into_newest_initiation();
+        if let Some(mut session) = self.session.take() {
+            self.remembered = session.take_newest_initiation();
         }
         if !self.staged.is_empty() {
             self.wanted = Some(now);

@@ -162,13 +162,20 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
 }
 
 fn watch_link(tun: &Tun, netlink: &Netlink) -> Result<LinkWatch, Failure> {
-    LinkWatch::new(tun, netlink.clone()).map_err(|error| {
+    let watch = LinkWatch::new(tun, netlink.clone()).map_err(|error| {
         let failure = Failure::new(ExitKind::Other, format!("cannot follow what becomes of `{}`", tun.name()));
         match error.kind() {
             io::ErrorKind::Unsupported => failure.with_cause("this takes Linux 5.2 or newer"),
             _ => failure.with_cause(error),
         }
-    })
+    })?;
+    if !watch.hears_everywhere() {
+        tracing::info!(
+            "without CAP_NET_BROADCAST, up, down and MTU of `{}` are not followed once it is in another network namespace",
+            tun.name()
+        );
+    }
+    Ok(watch)
 }
 
 /// What a new WireGuard interface looks like.

@@ -135,7 +135,7 @@ impl UdpSocket {
             local_port: local.port(),
             sending,
             narrow: NarrowWays::default(),
-            sources: Box::new(Sources::new()),
+            sources: Box::new(Sources::new(local.port())),
             mark: AtomicU32::new(options.fwmark.unwrap_or(0)),
             coalescing,
         })

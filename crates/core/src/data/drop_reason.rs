@@ -94,6 +94,4 @@ drop_reasons! {
     FragmentEvasion = "fragment_evasion",
     /// A later fragment without a verdict from its first.
     FragmentOrphan = "fragment_orphan",
-    /// A router marked the datagram as congested, and the sender of the packet inside knows no such marks (RFC 6040).
-    InboundCongestion = "inbound_congestion",
 }

@@ -1,12 +1,13 @@
 //! Congestion marks across the tunnel (RFC 6040, normal mode): the inner mark goes out with the datagram, and a mark that
 //! a router set on the datagram reaches the inner packet.
 //!
-//! A packet whose sender does not know congestion marks can only be told by losing it: RFC 6040 section 4.2 drops it when
-//! the datagram around it was marked. All else of the datagram's traffic class stays outside.
+//! All else of the datagram's traffic class stays outside.
+//!
+//! `DEVIATION:` a packet whose sender does not know congestion marks could be told by losing it, as RFC 6040 section 4.2
+//! has it when the datagram around it was marked. It is delivered, as WireGuard in the kernel does: there are networks that
+//! write into these bits whatever they like.
 
 use overlay_wire::checksum;
-
-use crate::DropReason;
 
 /// ECN codepoints.
 const NOT_ECT: u8 = 0b00;
@@ -16,15 +17,11 @@ const ECT_0: u8 = 0b10;
 const CE: u8 = 0b11;
 
 /// Carries the mark of the outer header into the inner packet, which was parsed before.
-///
-/// # Errors
-/// The packet has to be dropped: it was marked, and its sender would not understand the mark.
-pub(crate) fn carry_in(outer: u8, packet: &mut [u8]) -> Result<(), DropReason> {
+pub(crate) fn carry_in(outer: u8, packet: &mut [u8]) {
     let mark = match (of(packet), outer & CE) {
-        (NOT_ECT, CE) => return Err(DropReason::InboundCongestion),
         (ECT_0 | ECT_1, CE) => CE,
         (ECT_0, ECT_1) => ECT_1,
-        _ => return Ok(()),
+        _ => return,
     };
     if packet[0] >> 4 == 4 {
         let old = u16::from_be_bytes([packet[0], packet[1]]);
@@ -36,7 +33,6 @@ pub(crate) fn carry_in(outer: u8, packet: &mut [u8]) -> Result<(), DropReason> {
         // The traffic class lies across the first two bytes; ECN is bits 4 and 5 of the second.
         packet[1] = packet[1] & !(CE << 4) | mark << 4;
     }
-    Ok(())
 }
 
 /// The mark of a packet that was parsed before.
@@ -73,33 +69,24 @@ mod tests {
         packet
     }
 
-    /// Figure 4 of RFC 6040: the rows are inner marks, the columns outer ones; both in the order Not-ECT, ECT(0), ECT(1), CE.
+    /// Figure 4 of RFC 6040, but for its corner: the rows are inner marks, the columns outer ones; both in the order Not-ECT,
+    /// ECT(0), ECT(1), CE.
     #[test]
     fn marks_are_joined_as_the_table_of_rfc_6040_has_it() {
         const ORDER: [u8; 4] = [NOT_ECT, ECT_0, ECT_1, CE];
-        let table = [
-            [Some(NOT_ECT), Some(NOT_ECT), Some(NOT_ECT), None],
-            [Some(ECT_0), Some(ECT_0), Some(ECT_1), Some(CE)],
-            [Some(ECT_1), Some(ECT_1), Some(ECT_1), Some(CE)],
-            [Some(CE); 4],
-        ];
+        let table = [[NOT_ECT; 4], [ECT_0, ECT_0, ECT_1, CE], [ECT_1, ECT_1, ECT_1, CE], [CE; 4]];
         for (inner, row) in ORDER.into_iter().zip(table) {
             for (outer, expected) in ORDER.into_iter().zip(row) {
                 let (mut packet_v4, mut packet_v6) = (v4(inner), v6(inner));
                 // What else the outer traffic class says is no concern of the inner packet.
-                let carried = [carry_in(0x88 | outer, &mut packet_v4), carry_in(0x88 | outer, &mut packet_v6)];
-                match expected {
-                    Some(mark) => {
-                        assert_eq!(carried, [Ok(()); 2]);
-                        assert!(is_right(&packet_v4), "inner {inner:02b}, outer {outer:02b}");
-                        assert_eq!(
-                            (packet_v4, packet_v6),
-                            (v4(mark), v6(mark)),
-                            "inner {inner:02b}, outer {outer:02b}"
-                        );
-                    }
-                    None => assert_eq!(carried, [Err(DropReason::InboundCongestion); 2]),
-                }
+                carry_in(0x88 | outer, &mut packet_v4);
+                carry_in(0x88 | outer, &mut packet_v6);
+                assert!(is_right(&packet_v4), "inner {inner:02b}, outer {outer:02b}");
+                assert_eq!(
+                    (packet_v4, packet_v6),
+                    (v4(expected), v6(expected)),
+                    "inner {inner:02b}, outer {outer:02b}"
+                );
             }
         }
     }

@@ -69,7 +69,7 @@ impl Node {
             Gate::Refuse => Err(DropReason::HandshakeMac),
             Gate::Cookie(len) => {
                 gate.count += 1;
-                context.outbox.transmit(train.source, train.via, len, len, 0);
+                context.outbox.transmit(train.source, train.via.at_once(), len, len, 0);
                 context.stats.cookies_sent.add(1);
                 Err(DropReason::HandshakeCookie)
             }
@@ -102,7 +102,8 @@ impl Node {
         let session = peer.session.take().or_else(|| context.new_session(peer, now));
         let mut session = session.ok_or(DropReason::HandshakeNoKey)?;
         let answered = session.handle_initiation(bytes, now, context.outbox.room(RESPONSE_LEN));
-        if answered.is_ok() || had_session {
+        // It is kept too where replays are remembered, which is costly to do: such a peer had one before.
+        if answered.is_ok() || had_session || peer.remembered.is_some() {
             peer.session = Some(session);
         }
         self.deadlines.arm_next(peer, now);

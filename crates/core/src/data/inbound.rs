@@ -128,10 +128,9 @@ impl Node {
             Content::Malformed => Err(DropReason::InboundMalformed),
             Content::Packet(len) => {
                 let packet = &mut room[..len];
-                admit(packet, peer, allowed_ips, &self.context.local, &mut course.admitted, now).and_then(|len| {
-                    ecn::carry_in(train.ecn, packet)?;
+                admit(packet, peer, allowed_ips, &self.context.local, &mut course.admitted, now).inspect(|_| {
+                    ecn::carry_in(train.ecn, packet);
                     tcp::clamp_mss(packet, self.context.local.mtu);
-                    Ok(len)
                 })
             }
         };

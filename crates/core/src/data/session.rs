@@ -249,9 +249,10 @@ impl Session {
         self.newest_initiation = Some(Box::new(*initiation));
     }
 
-    /// What [`Session::remember`] needs of this one, which is over.
-    pub(crate) fn into_newest_initiation(self) -> Option<Box<[u8; INITIATION_LEN]>> {
-        self.newest_initiation
+    /// What [`Session::remember`] needs of this one, which is over. Taken out of it where it lies: moved, it would leave a
+    /// copy of its keys behind.
+    pub(crate) fn take_newest_initiation(&mut self) -> Option<Box<[u8; INITIATION_LEN]>> {
+        self.newest_initiation.take()
     }
 
     /// Whether packets can be sealed now.

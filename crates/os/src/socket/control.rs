@@ -103,6 +103,8 @@ pub(crate) enum ControlMessage {
     TrafficClass(u8),
     /// Remaining hops.
     HopLimit(u8),
+    /// NETLINK_LISTEN_ALL_NSID: the number of the network namespace that a notice is about; of our own there is none.
+    Namespace(i32),
 }
 
 /// The messages in `buffer` that are known here; the others are passed over.
@@ -136,6 +138,7 @@ fn decode(level: i32, kind: i32, data: &[u8]) -> Option<ControlMessage> {
         (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => ControlMessage::TrafficClass(int()? as u8),
         (libc::IPPROTO_IP, libc::IP_TTL) => ControlMessage::HopLimit(int()? as u8),
         (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => ControlMessage::HopLimit(int()? as u8),
+        (libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID) => ControlMessage::Namespace(int()? as i32),
         _ => return None,
     })
 }

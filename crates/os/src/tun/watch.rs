@@ -7,9 +7,11 @@
 //!
 //! A notice is a reason to look. What is true is asked of the device's descriptor (where, and under which name) and of
 //! netlink (the rest), so that a notice that was lost, or tells of another link, does no harm. Only that the interface was
-//! down for a moment, and is up again when we look, is taken from a notice.
+//! down for a moment, and is up again when we look, is taken from a notice; it has to come from the namespace that the
+//! interface was last seen in, since another one may have an interface of that index and name.
 //!
-//! Hearing another namespace takes CAP_NET_BROADCAST beside CAP_NET_ADMIN.
+//! Hearing another namespace takes CAP_NET_BROADCAST beside CAP_NET_ADMIN. Without it what happens there goes unheard, but
+//! for the deletion, which the device's descriptor tells.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,20 +19,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use tokio::io::unix::AsyncFd;
 
 use super::Tun;
 use super::whereabouts::{Namespace, name_of, namespace_of};
 use crate::netlink::{Link, Netlink, NetlinkError, decode};
 use crate::readable::wait_readable;
-use crate::socket::set_option;
+use crate::socket::{ControlBuffer, ControlMessage, RawAddress, control_messages, receive, set_option};
 
 /// The groups of notices about links, and about numbers of namespaces.
 const GROUPS: [i32; 2] = [1, 28];
 /// Socket options of level SOL_NETLINK.
 const NETLINK_ADD_MEMBERSHIP: i32 = 1;
-const NETLINK_LISTEN_ALL_NSID: i32 = 8;
 /// Length of `nlmsghdr`, where the type stands in it, and the index in an `ifinfomsg` behind it.
 const HEADER_LEN: usize = 16;
 const TYPE: usize = 4;
@@ -57,9 +58,17 @@ pub struct LinkWatch {
     netlink: Netlink,
     home: u64,
     notices: AsyncFd<OwnedFd>,
+    hears_everywhere: bool,
     buffer: Box<[u8]>,
-    /// What the notices call the link: its index and name.
-    known: (u32, String),
+    known: Known,
+}
+
+/// What the notices call the link.
+struct Known {
+    index: u32,
+    name: String,
+    /// Of the namespace that it is in; `None` at home.
+    namespace: Option<i32>,
 }
 
 impl LinkWatch {
@@ -69,16 +78,22 @@ impl LinkWatch {
     /// # Errors
     /// The process has no file descriptors left, or the kernel is older than 5.2 (`Unsupported`).
     pub fn new(tun: &Tun, netlink: Netlink) -> io::Result<Self> {
-        let notices = listen()?;
+        let (notices, hears_everywhere) = listen()?;
         let home = namespace_of(tun.as_fd())?.ok_or(io::ErrorKind::NotFound)?.inode;
         Ok(Self {
             tun: tun.as_fd().try_clone_to_owned()?,
             netlink,
             home,
             notices: wait_readable(notices)?,
+            hears_everywhere,
             buffer: vec![0; BUFFER_LEN].into(),
-            known: (tun.index(), tun.name().to_owned()),
+            known: Known { index: tun.index(), name: tun.name().to_owned(), namespace: None },
         })
+    }
+
+    /// Whether it hears what others do to the interface after it was moved into another namespace.
+    pub fn hears_everywhere(&self) -> bool {
+        self.hears_everywhere
     }
 
     /// The interface as it is now; `None` when it was deleted.
@@ -88,8 +103,8 @@ impl LinkWatch {
     pub async fn look(&mut self) -> Result<Option<TunLink>, NetlinkError> {
         for _ in 0..MAX_LOOKS {
             let Some(found) = self.find().await? else { return Ok(None) };
-            if let Some(found) = found {
-                self.known = (found.link.index, found.link.name.clone());
+            if let Some((found, namespace)) = found {
+                self.known = Known { index: found.link.index, name: found.link.name.clone(), namespace };
                 return Ok(Some(found));
             }
         }
@@ -107,12 +122,18 @@ impl LinkWatch {
             let mut ready = self.notices.readable().await?;
             // Everything that waits is one reason to look.
             loop {
-                match ready.try_io(|notices| Ok(recv(notices.get_ref(), &mut self.buffer[..], RecvFlags::empty())?.0)) {
-                    Ok(Ok(len)) => {
-                        let known = self.known.0;
-                        for notice in notices(&self.buffer[..len]).filter(|notice| may_concern(notice, known)) {
+                let (mut source, mut control) = (RawAddress::default(), ControlBuffer::default());
+                match ready.try_io(|notices| receive(notices.as_fd(), &mut self.buffer, &mut source, &mut control)) {
+                    Ok(Ok(received)) => {
+                        let namespace = control_messages(&control).find_map(|message| match message {
+                            ControlMessage::Namespace(number) => Some(number),
+                            _ => None,
+                        });
+                        let known = &self.known;
+                        let concerning = notices(&self.buffer[..received.len]);
+                        for notice in concerning.filter(|notice| may_concern(notice, known.index)) {
                             is_ours = true;
-                            was_down |= says_down(notice, &self.known.1);
+                            was_down |= namespace == known.namespace && says_down(notice, &known.name);
                         }
                     }
                     Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => is_ours = true,
@@ -127,8 +148,8 @@ impl LinkWatch {
         }
     }
 
-    /// One look. `Some(None)`: it was renamed or moved while we were asking.
-    async fn find(&self) -> Result<Option<Option<TunLink>>, NetlinkError> {
+    /// One look, and the number of the namespace. `Some(None)`: it was renamed or moved while we were asking.
+    async fn find(&self) -> Result<Option<Option<(TunLink, Option<i32>)>>, NetlinkError> {
         let Some((name, namespace)) = self.whereabouts()? else { return Ok(None) };
         let inode = namespace.inode;
         let number = if inode == self.home {
@@ -144,7 +165,7 @@ impl LinkWatch {
         let link = self.netlink.link_in(number, &name).await?;
         let Some((name_now, namespace_now)) = self.whereabouts()? else { return Ok(None) };
         let is_still = name_now == name && namespace_now.inode == inode;
-        Ok(Some(link.filter(|_| is_still).map(|link| TunLink { link, namespace: inode })))
+        Ok(Some(link.filter(|_| is_still).map(|link| (TunLink { link, namespace: inode }, number))))
     }
 
     /// Name and namespace; `None` when it was deleted.
@@ -160,17 +181,21 @@ impl LinkWatch {
     }
 }
 
-/// A socket that hears of the links of this namespace, and of those that have a number here.
-fn listen() -> io::Result<OwnedFd> {
+/// A socket that hears of the links of this namespace; and whether it hears of those that have a number here.
+fn listen() -> io::Result<(OwnedFd, bool)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // NETLINK_ROUTE is protocol 0.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-    set_option(socket.as_fd(), libc::SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)?;
+    let hears_everywhere = match set_option(socket.as_fd(), libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID, 1) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => false,
+        Err(error) => return Err(error),
+    };
     for group in GROUPS {
         set_option(socket.as_fd(), libc::SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)?;
     }
-    Ok(socket)
+    Ok((socket, hears_everywhere))
 }
 
 /// The notices of one datagram.

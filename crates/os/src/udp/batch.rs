@@ -42,9 +42,9 @@ impl UdpSocket {
 
     /// The same from a source that the routing table agrees with, or from none.
     fn with_living_source<'a>(&self, transmit: &Transmit<'a>) -> Transmit<'a> {
-        let source = transmit.source.and_then(|source| {
-            self.sources.choose(source, transmit.destination.ip(), self.mark.load(Relaxed), boottime)
-        });
+        let source = transmit
+            .source
+            .and_then(|source| self.sources.choose(source, transmit.destination, self.mark.load(Relaxed), boottime));
         Transmit { source, ..*transmit }
     }
 

@@ -42,7 +42,7 @@ impl UdpSocket {
                     ControlMessage::Stride(stride) => beside.stride = stride,
                     ControlMessage::Local(ip, interface) => beside.local = Some((ip, interface)),
                     ControlMessage::TrafficClass(class) => beside.ecn = class & ECN_MASK,
-                    ControlMessage::HopLimit(_) => {}
+                    ControlMessage::HopLimit(_) | ControlMessage::Namespace(_) => {}
                 }
             }
             batch.beside[slot] = beside;

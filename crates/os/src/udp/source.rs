@@ -6,12 +6,12 @@
 //! destination for a neighbour. An IPv6 source is kept while the address is ours, which the kernel says when it refuses it.
 //!
 //! The routing table is asked through a netlink socket of our own, which answers before its system call returns. What it
-//! said counts for a tenth of a second, and it is not asked more than a thousand times in one: a crowd of peers costs no
+//! said counts for a tenth of a second, and in that time it is asked a hundred times at most: a crowd of peers costs no
 //! more than that, and learns of a change a little later.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -25,13 +25,15 @@ const QUESTIONS_MAX: u32 = 100;
 const ANSWERS_MAX: usize = 4_096;
 
 /// From where, to where, by which interface.
-type Way = (Ipv4Addr, Ipv4Addr, u32);
+type Way = (Ipv4Addr, SocketAddrV4, u32);
 
 /// What the routing table said of late.
 #[derive(Debug)]
 pub(super) struct Sources {
     /// `None`: it cannot be asked, and every source is kept until the kernel refuses it.
     netlink: Option<OwnedFd>,
+    /// Ours: rules may ask for it.
+    port: u16,
     known: RefCell<Known>,
 }
 
@@ -50,26 +52,28 @@ struct Answer {
 }
 
 impl Sources {
-    /// Asks in the network namespace of the calling thread.
-    pub(super) fn new() -> Self {
+    /// For datagrams from our `port`. Asks in the network namespace of the calling thread.
+    pub(super) fn new(port: u16) -> Self {
         let netlink = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None);
-        Self { netlink: netlink.ok(), known: RefCell::default() }
+        Self { netlink: netlink.ok(), port, known: RefCell::default() }
     }
 
     /// The source to name for a datagram to `to`, by an interface only where its address means nothing without one.
     pub(super) fn choose(
         &self,
         source: (IpAddr, u32),
-        to: IpAddr,
+        to: SocketAddr,
         mark: u32,
         now: impl FnOnce() -> Duration,
     ) -> Option<(IpAddr, u32)> {
         match (source, to) {
-            ((IpAddr::V4(from), interface), IpAddr::V4(to)) => {
+            // Nothing to compare with.
+            ((IpAddr::V4(from), 0), SocketAddr::V4(_)) => Some((from.into(), 0)),
+            ((IpAddr::V4(from), interface), SocketAddr::V4(to)) => {
                 self.is_kept((from, to, interface), mark, now()).then_some((from.into(), 0))
             }
-            ((IpAddr::V6(from), interface), IpAddr::V6(to)) => {
-                let is_scoped = from.is_unicast_link_local() || to.is_unicast_link_local();
+            ((IpAddr::V6(from), interface), SocketAddr::V6(to)) => {
+                let is_scoped = from.is_unicast_link_local() || to.ip().is_unicast_link_local();
                 Some((from.into(), if is_scoped { interface } else { 0 }))
             }
             _ => None,
@@ -78,9 +82,6 @@ impl Sources {
 
     fn is_kept(&self, way: Way, mark: u32, now: Duration) -> bool {
         let (Some(netlink), (from, to, interface)) = (&self.netlink, way) else { return true };
-        if interface == 0 {
-            return true;
-        }
         let mut known = self.known.borrow_mut();
         let known = &mut *known;
         let answer = known.answers.get(&way).copied();
@@ -94,7 +95,7 @@ impl Sources {
             return answer.is_none_or(|answer| answer.is_kept);
         }
         known.asked += 1;
-        let is_kept = match ask(netlink, from, to, mark) {
+        let is_kept = match ask(netlink, &question(from, self.port, to, mark)) {
             Route::By(found) => found == interface,
             Route::None => false,
             // The table was not understood, or has no time: no reason to change anything.
@@ -120,39 +121,58 @@ enum Route {
 
 const HEADER_LEN: usize = 16;
 const ROUTE_LEN: usize = 12;
+/// Attributes, each with its four bytes in front.
+const ATTRIBUTES_LEN: usize = 6 * 8;
+const QUESTION_LEN: usize = HEADER_LEN + ROUTE_LEN + ATTRIBUTES_LEN;
 
-/// RTM_GETROUTE, and the answer to it.
-fn ask(netlink: &OwnedFd, from: Ipv4Addr, to: Ipv4Addr, mark: u32) -> Route {
+/// Attributes of a route that a rule may ask for, Linux 4.17.
+const RTA_IP_PROTO: u16 = 27;
+const RTA_SPORT: u16 = 28;
+const RTA_DPORT: u16 = 29;
+
+/// Asks, and hears the answer.
+fn ask(netlink: &OwnedFd, question: &[u8; QUESTION_LEN]) -> Route {
     let mut answer = [0; 1024];
     // An answer to an earlier question that came late.
     while recv(netlink, &mut answer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC).is_ok() {}
-    let asked = send(netlink, &question(from, to, mark), SendFlags::DONTWAIT);
+    let asked = send(netlink, question, SendFlags::DONTWAIT);
     let heard = asked.and_then(|_| recv(netlink, &mut answer[..], RecvFlags::DONTWAIT));
     heard.map_or(Route::Unknown, |(_, len)| read(&answer[..len.min(answer.len())]))
 }
 
-fn question(from: Ipv4Addr, to: Ipv4Addr, mark: u32) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER_LEN + ROUTE_LEN];
-    let attributes =
-        [(libc::RTA_DST, to.octets()), (libc::RTA_SRC, from.octets()), (libc::RTA_MARK, mark.to_ne_bytes())];
-    for (kind, value) in attributes {
-        bytes.extend(8u16.to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-    }
-    let len = bytes.len() as u32;
-    bytes[..4].copy_from_slice(&len.to_ne_bytes());
+/// RTM_GETROUTE for a datagram of ours as the kernel will route it.
+fn question(from: Ipv4Addr, port: u16, to: SocketAddrV4, mark: u32) -> [u8; QUESTION_LEN] {
+    let mut bytes = [0; QUESTION_LEN];
+    bytes[..4].copy_from_slice(&(QUESTION_LEN as u32).to_ne_bytes());
     bytes[4..6].copy_from_slice(&libc::RTM_GETROUTE.to_ne_bytes());
     bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
     // The family, and that both addresses are whole.
     bytes[HEADER_LEN..HEADER_LEN + 3].copy_from_slice(&[libc::AF_INET as u8, 32, 32]);
+    let attributes: [(u16, &[u8]); 6] = [
+        (libc::RTA_DST, &to.ip().octets()),
+        (libc::RTA_SRC, &from.octets()),
+        (libc::RTA_MARK, &mark.to_ne_bytes()),
+        (RTA_IP_PROTO, &[libc::IPPROTO_UDP as u8]),
+        (RTA_SPORT, &port.to_be_bytes()),
+        (RTA_DPORT, &to.port().to_be_bytes()),
+    ];
+    for (room, (kind, value)) in bytes[HEADER_LEN + ROUTE_LEN..].chunks_exact_mut(8).zip(attributes) {
+        room[..2].copy_from_slice(&(4 + value.len() as u16).to_ne_bytes());
+        room[2..4].copy_from_slice(&kind.to_ne_bytes());
+        room[4..4 + value.len()].copy_from_slice(value);
+    }
     bytes
 }
 
 fn read(answer: &[u8]) -> Route {
     let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
     if kind == Some(libc::NLMSG_ERROR as u16) {
-        return Route::None;
+        let number =
+            answer.get(HEADER_LEN..).and_then(|rest| rest.first_chunk()).map(|number| i32::from_ne_bytes(*number));
+        // What the routing table says, and not that it had no memory, or that we may not ask.
+        let says_none =
+            matches!(number.map(i32::wrapping_neg), Some(libc::EINVAL | libc::ENETUNREACH | libc::EHOSTUNREACH));
+        return if says_none { Route::None } else { Route::Unknown };
     }
     if kind != Some(libc::RTM_NEWROUTE) {
         return Route::Unknown;
@@ -178,6 +198,10 @@ mod tests {
 
     const LOOPBACK: (IpAddr, u32) = (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 5)), 1);
 
+    fn to(address: impl Into<IpAddr>) -> SocketAddr {
+        SocketAddr::new(address.into(), 7)
+    }
+
     fn at(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
     }
@@ -185,13 +209,13 @@ mod tests {
     #[test]
     fn a_source_is_kept_while_the_route_leads_by_its_interface() {
         isolated_async(|_| async {
-            let sources = Sources::new();
-            let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            let sources = Sources::new(51820);
+            let here = to([127, 0, 0, 1]);
             assert_eq!(sources.choose(LOOPBACK, here, 0, || at(0)), Some((LOOPBACK.0, 0)));
             assert_eq!(sources.choose((LOOPBACK.0, 7), here, 0, || at(0)), None, "another interface");
             let gone = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77));
             assert_eq!(sources.choose((gone, 1), here, 0, || at(0)), None, "not ours");
-            let nowhere = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+            let nowhere = to([198, 51, 100, 1]);
             assert_eq!(sources.choose(LOOPBACK, nowhere, 0, || at(0)), None, "no route");
             assert_eq!(sources.choose((gone, 0), here, 0, || at(0)), Some((gone, 0)), "nothing to compare with");
         });
@@ -200,9 +224,9 @@ mod tests {
     #[test]
     fn a_change_of_the_routes_is_noticed_after_a_tenth_of_a_second() {
         isolated_async(|netlink| async move {
-            let sources = Sources::new();
+            let sources = Sources::new(51820);
             let ours: IpAddr = [192, 0, 2, 1].into();
-            let there: IpAddr = [192, 0, 2, 9].into();
+            let there = to([192, 0, 2, 9]);
             netlink.add_address(1, ours, 24).await.unwrap();
             assert_eq!(sources.choose((ours, 1), there, 0, || at(1_000)), Some((ours, 0)));
             netlink.delete_address(1, ours, 24).await.unwrap();
@@ -214,8 +238,8 @@ mod tests {
     #[test]
     fn the_table_is_asked_a_hundred_times_in_a_tenth_of_a_second_and_remembers_4096_answers() {
         isolated_async(|_| async {
-            let sources = Sources::new();
-            let to = |number: u32| IpAddr::V4(Ipv4Addr::from(0x7f00_0000 + number));
+            let sources = Sources::new(51820);
+            let to = |number: u32| to(Ipv4Addr::from(0x7f00_0000 + number));
             for number in 1..=200 {
                 // Beyond the limit nothing is known, and nothing changes.
                 let wrong_interface = sources.choose((LOOPBACK.0, 7), to(number), 0, || at(0));
@@ -230,12 +254,12 @@ mod tests {
 
     #[test]
     fn an_ipv6_source_names_an_interface_only_where_addresses_are_scoped() {
-        let sources = Sources::new();
+        let sources = Sources::new(51820);
         let global: IpAddr = "2001:db8::1".parse().unwrap();
         let local: IpAddr = "fe80::1".parse().unwrap();
         let never = || unreachable!("nobody asks the time");
-        assert_eq!(sources.choose((global, 3), global, 0, never), Some((global, 0)));
-        assert_eq!(sources.choose((local, 3), local, 0, never), Some((local, 3)));
-        assert_eq!(sources.choose((global, 3), [192, 0, 2, 1].into(), 0, never), None, "of two families");
+        assert_eq!(sources.choose((global, 3), to(global), 0, never), Some((global, 0)));
+        assert_eq!(sources.choose((local, 3), to(local), 0, never), Some((local, 3)));
+        assert_eq!(sources.choose((global, 3), to([192, 0, 2, 1]), 0, never), None, "of two families");
     }
 }
