@@ -132,6 +132,19 @@ fn it_returns_when_interface_and_socket_are_there_and_has_touched_nothing_else()
 }
 
 #[test]
+fn a_hard_link_or_a_copy_called_overlay_wg_is_as_good_as_a_symbolic_link() {
+    let Some(pair) = Pair::new("overlay-wg, hard link") else { return };
+    let host = &pair.a;
+    let (program, own) = (lab::host::overlay_program(), host.dir().join("overlay-wg"));
+    // Across file systems there are only copies; to the program both look the same.
+    fs::hard_link(&program, &own).or_else(|_| fs::copy(&program, &own).map(drop)).expect("a file of that name");
+    make(host);
+    assert!(has_interface(host));
+    host.exec(format!("wg show {}", host.interface()));
+    host.overlay(format!("down {}", host.interface())).succeeded("overlay down");
+}
+
+#[test]
 fn it_ends_with_the_link_with_the_socket_and_on_a_signal_and_leaves_nothing() {
     let Some(pair) = Pair::new("overlay-wg ends") else { return };
     let host = &pair.a;
