@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use overlay_core::{AllowedIpChange, Command, Node, PeerChange, PeerKey};
 use zeroize::Zeroizing;
 
+use crate::config::Endpoint;
 use crate::keys::PrivateKey;
 use crate::view::State;
 
@@ -160,6 +161,13 @@ pub(super) fn remove(key: PeerKey, state: &mut State) -> Vec<Command> {
     }
     commands.push(Command::RemovePeer(key));
     commands
+}
+
+/// What the engine is told when the host name of a peer's endpoint was resolved. Nothing where the peer is gone or was given
+/// an address since the question was asked.
+pub(super) fn resolved(key: PeerKey, address: SocketAddr, state: &State) -> Option<Command> {
+    let is_name = matches!(state.peer(key)?.configured_endpoint(), Some(Endpoint::Name { .. }));
+    is_name.then_some(Command::SetEndpoint(key, address))
 }
 
 /// What makes the prefixes that a peer has into those it is to have.

@@ -99,6 +99,26 @@ fn a_peer_of_the_file_that_is_added_again_has_its_name_and_may_open_no_more_than
 }
 
 #[test]
+fn an_answer_of_dns_counts_while_the_endpoint_is_a_name() {
+    let address = "192.0.2.7:51820".parse().expect("an address");
+    let name = Endpoint::Name { host: "bob.example".to_owned(), port: 51820 };
+    let view = view([config::Peer { endpoint: Some(name), ..bob() }, nameless()]);
+    let is_taken = |key| match resolved(key, address, &view.read()) {
+        Some(Command::SetEndpoint(peer, to)) => {
+            assert_eq!((peer, to), (key, address));
+            true
+        }
+        Some(_) => panic!("another command"),
+        None => false,
+    };
+    assert!(is_taken(BOB));
+    assert!(!is_taken(NAMELESS), "it has no endpoint");
+    assert!(!is_taken(STRANGER), "it is gone");
+    told(&view, PeerEdit { endpoint: Some("198.51.100.1:7".parse().expect("an address")), ..PeerEdit::of(BOB) });
+    assert!(!is_taken(BOB), "`wg set` was later than the question");
+}
+
+#[test]
 fn our_own_key_is_passed_over() {
     let view = view([]);
     assert_eq!(told(&view, PeerEdit::of(PeerKey([0xaa; 32]))), Vec::<String>::new());
