@@ -173,6 +173,31 @@ fn it_ends_with_the_link_with_the_socket_and_on_a_signal_and_leaves_nothing() {
 }
 
 #[test]
+fn a_process_that_is_just_ending_is_waited_for_and_a_living_one_is_not_disturbed() {
+    let Some(pair) = Pair::new("overlay-wg, down and up at once") else { return };
+    let (host, name) = (&pair.a, pair.a.interface());
+    if !lab::installed("overlay-wg, down and up at once", &["flock"]) {
+        return;
+    }
+    fs::create_dir_all(host.runtime_dir()).expect("a folder");
+    // What a process looks like whose interface is gone already, for longer than the lock itself is waited for.
+    let lock = host.runtime_dir().join(format!("{name}.lock"));
+    let ending = host.spawn(["flock", &lock.to_string_lossy(), "sh", "-c", "echo held; sleep 0.5"]);
+    within(SHORTLY, "the lock to be held", || ending.stdout().contains("held").then_some(()));
+    make(host);
+    ending.succeed_within(SHORTLY);
+    let again = run(host, name);
+    assert!(again.code == 9 && again.stderr.contains("already running"), "{again:?}");
+    host.exec(format!("wg show {name}"));
+    // Deleted and made anew without a pause.
+    let program = overlay_wg(host);
+    let line = format!("{} --runtime-dir {} {name}", program.display(), host.runtime_dir().display());
+    for _ in 0..5 {
+        host.shell(&format!("ip link delete {name} && {line} && wg show {name}"));
+    }
+}
+
+#[test]
 fn what_cannot_be_is_said_with_its_exit_code() {
     let Some(pair) = Pair::new("overlay-wg errors") else { return };
     let host = &pair.a;
