@@ -173,6 +173,35 @@ fn it_ends_with_the_link_with_the_socket_and_on_a_signal_and_leaves_nothing() {
 }
 
 #[test]
+fn what_a_killed_process_leaves_goes_with_down_or_with_the_next_one_of_its_name() {
+    let Some(pair) = Pair::new("overlay-wg, killed") else { return };
+    let host = &pair.a;
+    fs::create_dir_all(host.runtime_dir()).expect("a folder");
+    let before = Footprint::of(host);
+    let name = host.interface();
+    let killed = || {
+        let process = foreground(host);
+        host.exec(format!("wg show {name}"));
+        process.signal(Signal::KILL);
+        process.finish_within(SHORTLY);
+        within(SHORTLY, "the kernel to take the interface", || (!has_interface(host)).then_some(()));
+        // The socket is left too, unless some `wg show` on this machine has looked at it since: that removes dead ones.
+        let journal = fs::read_to_string(host.runtime_dir().join(format!("{name}.state"))).expect("a journal");
+        assert!(journal.contains(&*socket(host).to_string_lossy()), "{journal}");
+    };
+    killed();
+    let said = host.overlay(format!("down {name}")).succeeded("overlay down");
+    assert!(!socket(host).exists(), "{said}");
+    before.assert_unchanged(host);
+
+    killed();
+    make(host);
+    host.exec(format!("wg show {name}"));
+    host.overlay(format!("down {name}")).succeeded("overlay down");
+    within(SHORTLY, "the end", || (!has_interface(host) && !socket(host).exists()).then_some(()));
+}
+
+#[test]
 fn a_process_that_is_just_ending_is_waited_for_and_a_living_one_is_not_disturbed() {
     let Some(pair) = Pair::new("overlay-wg, down and up at once") else { return };
     let (host, name) = (&pair.a, pair.a.interface());

@@ -2,10 +2,11 @@
 //!
 //! It begins with a TUN interface that is down, has MTU 1420 and neither key, peers, addresses nor routes, and with the
 //! socket that `wg` talks to. Everything else is done by others, most often by wg-quick: `wg` configures the device,
-//! `ip` the interface. So nothing on the host is touched here, nothing but the socket file outlives the process, and no
-//! virtual IPs are known: any inner source and destination is the peers' allowed IPs' business, as in WireGuard.
+//! `ip` the interface. So nothing on the host is touched here, nothing but the socket file outlives a process that is
+//! killed, and no virtual IPs are known: any inner source and destination is the peers' allowed IPs' business, as in
+//! WireGuard.
 //!
-//! The local API is a bonus: where its folder cannot be written the interface works all the same.
+//! The local API and the journal are a bonus: where their folder cannot be written the interface works all the same.
 
 mod control;
 
@@ -28,7 +29,7 @@ use crate::device::sockets::Outer;
 use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Runtime, TUN_QUEUE_LEN};
+use crate::host::{self, Journal, Runtime, TUN_QUEUE_LEN};
 use crate::up::{api_requests, cannot_listen};
 use crate::view::InterfaceView;
 use crate::{api, uapi};
@@ -109,8 +110,23 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
     };
     host::require_tun_device()?;
     require_free_socket(name).await?;
-    let control = start(name, netlink, runtime.as_ref(), signals).await?;
-    control.run(options.ready).await
+    let journalled = match &runtime {
+        Some(runtime) => journal(runtime, name)
+            .await
+            .map_err(|failure| tracing::warn!("after `kill -9` the socket of {name} would stay: {failure}"))
+            .ok(),
+        None => None,
+    };
+    let ended = match start(name, netlink, runtime.as_ref(), signals).await {
+        Ok(control) => control.run(options.ready).await,
+        Err(failure) => Err(failure),
+    };
+    if let (Some(runtime), Some(())) = (&runtime, journalled)
+        && let Err(failure) = runtime.clean_leftovers().await
+    {
+        tracing::error!(error = %failure, "not everything could be taken away");
+    }
+    ended
 }
 
 /// Takes the name. While there is no interface of it the process that holds the name is on its way out, as that of `wg-quick
@@ -128,6 +144,18 @@ async fn acquire(directory: &Path, name: &str, mut is_there: impl AsyncFnMut() -
             acquired => return acquired,
         }
     }
+}
+
+/// Takes away what an earlier process of this name left, and writes down what this one would leave if it was killed.
+async fn journal(runtime: &Runtime, name: &str) -> Result<(), Failure> {
+    let cleaned = runtime.clean_leftovers().await?;
+    for line in &cleaned.removed {
+        tracing::info!("an earlier process left this behind, now removed: {line}");
+    }
+    for line in &cleaned.warnings {
+        tracing::warn!("{line}");
+    }
+    Journal::begin(runtime)?.record_socket(&uapi::socket_path(name))
 }
 
 /// The folder is one for the whole host, also for other namespaces and other WireGuards.
