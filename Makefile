@@ -55,11 +55,12 @@ bench: ## the data plane beside other WireGuards and nebula: table, report and p
 	cargo build --release --locked --bin overlay
 	$(AS_ROOT) "$$(sed -nE 's/.*"name":"contest".*"executable":"([^"]+)".*/\1/p' target/bench/built.json)"
 
-# Each target for so many seconds. Needs a nightly toolchain and cargo-fuzz; see fuzz/README.md.
+# Each target for so many seconds. Needs a nightly toolchain; see fuzz/README.md.
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
-fuzz: ## look for inputs that no parser expects (nightly, cargo-fuzz)
-	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+fuzz: ## look for inputs that no parser expects (a nightly toolchain)
+	scripts/setup fuzz
+	cd fuzz && targets=$$(cargo +nightly fuzz list) && test -n "$$targets" && for target in $$targets; do \
 		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 .PHONY: profile

@@ -173,6 +173,32 @@ fn a_key_that_is_set_takes_effect_at_once() {
 }
 
 #[test]
+fn a_peer_of_the_file_that_wg_removes_and_adds_again_may_open_no_more_than_before() {
+    let Some(pair) = Pair::new("setconf of showconf") else { return };
+    let (a, b) = (&pair.a, &pair.b);
+    let on_a = a.overlay_up(&(pair.config_of_a(Outside::V4) + "allow = [\"icmp\"]\n"));
+    let _on_b = b.overlay_up(&pair.config_of_b(Outside::V4));
+    b.reaches(A.v4);
+    let saved = wg(a, "showconf IF", "").1;
+    let (key, endpoint, allowed) = (b.public_key(), B.endpoint(Outside::V4, 51820), B.allowed().join(","));
+    let (remove, add) =
+        (format!("set IF peer {key} remove"), format!("set IF peer {key} endpoint {endpoint} allowed-ips {allowed}"));
+    for steps in [&[Step("setconf IF /dev/stdin", &saved)][..], &[Step(&remove, ""), Step(&add, "")]] {
+        for Step(line, input) in steps {
+            assert_eq!(wg(a, line, input), (0, String::new(), String::new()), "wg {line}");
+        }
+        let peer = on_a.peer(b);
+        assert_eq!((&peer["name"], &peer["allow"]), (&b.name().into(), &vec!["icmp"].into()), "{peer}");
+        // What `b` held of the session before is nothing to `a`.
+        a.reaches(B.v4);
+        b.reaches(A.v4);
+        let before = on_a.dropped("not_allowed");
+        b.shell(&format!("echo hello | socat -u STDIN UDP4:{}:7000", A.v4));
+        within(SHORTLY, "the datagram to be refused", || (on_a.dropped("not_allowed") > before).then_some(()));
+    }
+}
+
+#[test]
 fn an_allowed_ip_moves_to_the_peer_that_is_given_it_and_goes_from_the_one_it_is_taken_from() {
     let Some(star) = Star::new("moving prefixes") else { return };
     let (a, b, c) = (&star.a, &star.b, &star.c);

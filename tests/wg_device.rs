@@ -132,6 +132,19 @@ fn it_returns_when_interface_and_socket_are_there_and_has_touched_nothing_else()
 }
 
 #[test]
+fn a_hard_link_or_a_copy_called_overlay_wg_is_as_good_as_a_symbolic_link() {
+    let Some(pair) = Pair::new("overlay-wg, hard link") else { return };
+    let host = &pair.a;
+    let (program, own) = (lab::host::overlay_program(), host.dir().join("overlay-wg"));
+    // Across file systems there are only copies; to the program both look the same.
+    fs::hard_link(&program, &own).or_else(|_| fs::copy(&program, &own).map(drop)).expect("a file of that name");
+    make(host);
+    assert!(has_interface(host));
+    host.exec(format!("wg show {}", host.interface()));
+    host.overlay(format!("down {}", host.interface())).succeeded("overlay down");
+}
+
+#[test]
 fn it_ends_with_the_link_with_the_socket_and_on_a_signal_and_leaves_nothing() {
     let Some(pair) = Pair::new("overlay-wg ends") else { return };
     let host = &pair.a;
@@ -156,6 +169,60 @@ fn it_ends_with_the_link_with_the_socket_and_on_a_signal_and_leaves_nothing() {
             assert!(!socket(host).exists(), "{what}");
             before.assert_unchanged(host);
         }
+    }
+}
+
+#[test]
+fn what_a_killed_process_leaves_goes_with_down_or_with_the_next_one_of_its_name() {
+    let Some(pair) = Pair::new("overlay-wg, killed") else { return };
+    let host = &pair.a;
+    fs::create_dir_all(host.runtime_dir()).expect("a folder");
+    let before = Footprint::of(host);
+    let name = host.interface();
+    let killed = || {
+        let process = foreground(host);
+        host.exec(format!("wg show {name}"));
+        process.signal(Signal::KILL);
+        process.finish_within(SHORTLY);
+        within(SHORTLY, "the kernel to take the interface", || (!has_interface(host)).then_some(()));
+        // The socket is left too, unless some `wg show` on this machine has looked at it since: that removes dead ones.
+        let journal = fs::read_to_string(host.runtime_dir().join(format!("{name}.state"))).expect("a journal");
+        assert!(journal.contains(&*socket(host).to_string_lossy()), "{journal}");
+    };
+    killed();
+    let said = host.overlay(format!("down {name}")).succeeded("overlay down");
+    assert!(!socket(host).exists(), "{said}");
+    before.assert_unchanged(host);
+
+    killed();
+    make(host);
+    host.exec(format!("wg show {name}"));
+    host.overlay(format!("down {name}")).succeeded("overlay down");
+    within(SHORTLY, "the end", || (!has_interface(host) && !socket(host).exists()).then_some(()));
+}
+
+#[test]
+fn a_process_that_is_just_ending_is_waited_for_and_a_living_one_is_not_disturbed() {
+    let Some(pair) = Pair::new("overlay-wg, down and up at once") else { return };
+    let (host, name) = (&pair.a, pair.a.interface());
+    if !lab::installed("overlay-wg, down and up at once", &["flock"]) {
+        return;
+    }
+    fs::create_dir_all(host.runtime_dir()).expect("a folder");
+    // What a process looks like whose interface is gone already, for longer than the lock itself is waited for.
+    let lock = host.runtime_dir().join(format!("{name}.lock"));
+    let ending = host.spawn(["flock", &lock.to_string_lossy(), "sh", "-c", "echo held; sleep 0.5"]);
+    within(SHORTLY, "the lock to be held", || ending.stdout().contains("held").then_some(()));
+    make(host);
+    ending.succeed_within(SHORTLY);
+    let again = run(host, name);
+    assert!(again.code == 9 && again.stderr.contains("already running"), "{again:?}");
+    host.exec(format!("wg show {name}"));
+    // Deleted and made anew without a pause.
+    let program = overlay_wg(host);
+    let line = format!("{} --runtime-dir {} {name}", program.display(), host.runtime_dir().display());
+    for _ in 0..5 {
+        host.shell(&format!("ip link delete {name} && {line} && wg show {name}"));
     }
 }
 
@@ -433,7 +500,7 @@ fn can_wg_quick(pair: &Pair) -> bool {
     }
     let kernel = pair.a.run("ip link add ovlprobe type wireguard");
     if kernel.code == 0 {
-        lab::skip(name, "this kernel has WireGuard, which wg-quick prefers");
+        lab::not_applicable(name, "this kernel has WireGuard, which wg-quick prefers to any program");
     }
     kernel.code != 0
 }

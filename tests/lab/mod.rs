@@ -156,7 +156,7 @@ pub fn installed(test: &str, programs: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// Says why `test` does not run here.
+/// Says why `test` does not run here: a program or a privilege is missing, which could be there.
 ///
 /// # Panics
 /// Where skipping is a failure.
@@ -165,6 +165,12 @@ pub fn skip(test: &str, reason: &str) {
         || std::env::var("OVERLAY_LAB").is_ok_and(|value| value == "required");
     assert!(!strict, "{test} cannot run here: {reason}");
     eprintln!("skipped {test}: {reason}");
+}
+
+/// Says why `test` has nothing to look at here: what it is about cannot happen on this kernel, which has an ability or lacks
+/// one. Unlike what [`skip`] names, nobody can install that, so it is no failure anywhere.
+pub fn not_applicable(test: &str, reason: &str) {
+    eprintln!("not applicable {test}: {reason}");
 }
 
 /// Whether namespaces and TUN devices can be made here, else why not.

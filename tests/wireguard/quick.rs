@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::device::{Device, Key, Program, one_ping};
 use crate::lab::footprint::Footprint;
-use crate::lab::{A, B, Finished, Host, Outside, Pair, SHORTLY, installed, skip};
+use crate::lab::{A, B, Finished, Host, Outside, Pair, SHORTLY, installed, not_applicable};
 
 /// A config of wg-quick on a host.
 struct Quick {
@@ -51,7 +51,7 @@ fn world(name: &str) -> Option<(Pair, Device)> {
     }
     let pair = Pair::new(name)?;
     if pair.a.run("ip link add probe type wireguard").code == 0 {
-        skip(name, "this kernel has WireGuard itself, and wg-quick prefers it to any program");
+        not_applicable(name, "this kernel has WireGuard, which wg-quick prefers to any program");
         return None;
     }
     // wg-quick sets it for a default route and leaves it.

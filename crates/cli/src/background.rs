@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Child, Command, Stdio};
 
@@ -65,7 +66,9 @@ pub(crate) fn spawn(session: &Session, runtime_dir: &Path, verb: &[&OsStr], log:
     let cannot =
         |error: std::io::Error| Failure::new(ExitKind::Other, "cannot start the background process").with_cause(error);
     let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
+    // Under the name `overlay-wg`, as the file may be called, these words would mean something else.
     command
+        .arg0("overlay")
         .args(["--json", "--runtime-dir"])
         .arg(runtime_dir)
         .args((0..session.verbose).map(|_| "-v"))

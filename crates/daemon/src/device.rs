@@ -291,10 +291,13 @@ impl Device {
             .collect()
     }
 
-    /// A peer's host name was resolved. Ignored while a session is alive.
+    /// A peer's host name was resolved. Ignored while a session is alive, and where the endpoint is no name any more: the
+    /// answer may have waited while `wg set` gave the peer an address.
     pub async fn on_resolved(&self, peer: PeerKey, address: SocketAddr) {
+        let command = change::resolved(peer, address, &self.view.read());
+        let Some(command) = command else { return };
         // A peer that was removed in the meantime needs no endpoint.
-        if self.engine.command(Command::SetEndpoint(peer, address)).await.is_ok() {
+        if self.engine.command(command).await.is_ok() {
             self.view.on_endpoint_resolved(peer, address);
         }
     }

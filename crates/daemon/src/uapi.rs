@@ -39,11 +39,12 @@ const MAX_LINES: usize = 500_000;
 /// Callers served at once.
 const MAX_CONNECTIONS: usize = 8;
 
-/// How long a caller may stay.
+/// How long an operation may take, and how long a caller may be silent before one.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const EPERM: i32 = 1;
 const EIO: i32 = 5;
+const E2BIG: i32 = 7;
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
 const EPROTO: i32 = 71;
@@ -85,32 +86,33 @@ pub async fn serve(listener: UnixListener, view: Arc<View>, settings: mpsc::Send
         tokio::spawn(async move {
             let _slot = slot;
             // A caller that hangs up or stalls concerns nobody else.
-            let _ = tokio::time::timeout(PATIENCE, converse(stream, &view, &settings)).await;
+            let _ = converse(stream, &view, &settings).await;
         });
     }
 }
 
-/// One caller's operations, one after the other, until it hangs up or says something that is none.
+/// One caller's operations, one after the other, until it hangs up, stalls or says something that is none.
 async fn converse(stream: UnixStream, view: &View, settings: &mpsc::Sender<Setting>) -> io::Result<()> {
     let is_owner = Caller::of(&stream).is_owner();
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    loop {
-        let Some(operation) = read_operation(&mut read).await? else { return Ok(()) };
+    let mut operation = async || {
+        let Some(operation) = read_operation(&mut read).await? else { return Ok(false) };
         let (answer, goes_on) = match operation {
             Operation::Get if is_owner => (get(view), true),
             Operation::Get => (errno(EPERM), false),
             // `wg` expects the number of an error to be negative after a `set`, as wireguard-go has it, and positive after
             // a `get`: with the other sign it cannot name the error.
             Operation::Set(wanted) if is_owner => (errno(-set(wanted, settings).await), true),
-            Operation::Set(_) => (errno(-EPERM), false),
+            Operation::SetBeyondBounds if is_owner => (errno(-E2BIG), false),
+            Operation::Set(_) | Operation::SetBeyondBounds => (errno(-EPERM), false),
             Operation::Unknown => (errno(if is_owner { EPROTO } else { EPERM }), false),
         };
         write.write_all(answer.as_bytes()).await?;
-        if !goes_on {
-            return Ok(());
-        }
-    }
+        io::Result::Ok(goes_on)
+    };
+    while tokio::time::timeout(PATIENCE, operation()).await?? {}
+    Ok(())
 }
 
 /// Has the device changed. Answers with the number of the error, 0 for none.
@@ -132,11 +134,14 @@ async fn set(wanted: Settings, settings: &mpsc::Sender<Setting>) -> i32 {
 enum Operation {
     Get,
     Set(Settings),
-    /// Another first line, or one beyond the bounds.
+    /// One with a line too long or one too many: nothing of it is made.
+    SetBeyondBounds,
+    /// Another first line, or what has no end.
     Unknown,
 }
 
-/// Reads an operation up to and including its empty line; `None` when the caller hung up before one began.
+/// Reads an operation up to and including its empty line; `None` when the caller hung up before one began. One that is beyond
+/// the bounds is read to its end too, and forgotten: `wg` takes no answer before it has said everything.
 async fn read_operation(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Operation>> {
     let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE));
     let mut operation = None;
@@ -144,7 +149,11 @@ async fn read_operation(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Op
         line.clear();
         (&mut *read).take(MAX_LINE as u64).read_until(b'\n', &mut line).await?;
         let Some(text) = line.strip_suffix(b"\n") else {
-            // Too long, or cut off by the end of the stream.
+            if line.len() == MAX_LINE {
+                discard(read, false).await?;
+                return Ok(Some(beyond_bounds(operation)));
+            }
+            // Cut off by the end of the stream.
             return Ok(if line.is_empty() && operation.is_none() { None } else { Some(Operation::Unknown) });
         };
         match (text, &mut operation) {
@@ -158,7 +167,32 @@ async fn read_operation(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Op
             (_, Some(_)) => operation = Some(Operation::Unknown),
         }
     }
-    Ok(Some(Operation::Unknown))
+    discard(read, true).await?;
+    Ok(Some(beyond_bounds(operation)))
+}
+
+fn beyond_bounds(operation: Option<Operation>) -> Operation {
+    match operation {
+        Some(Operation::Set(_)) => Operation::SetBeyondBounds,
+        _ => Operation::Unknown,
+    }
+}
+
+/// Reads up to and including the next empty line, and keeps nothing.
+async fn discard(read: &mut (impl AsyncBufRead + Unpin), mut is_line_start: bool) -> io::Result<()> {
+    loop {
+        let bytes = read.fill_buf().await?;
+        let end = bytes.iter().position(|byte| {
+            let was_line_start = std::mem::replace(&mut is_line_start, *byte == b'\n');
+            was_line_start && is_line_start
+        });
+        let count = end.map_or(bytes.len(), |end| end + 1);
+        let is_over = end.is_some() || bytes.is_empty();
+        read.consume(count);
+        if is_over {
+            return Ok(());
+        }
+    }
 }
 
 fn errno(number: i32) -> Zeroizing<String> {

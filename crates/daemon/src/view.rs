@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 use std::time::SystemTime;
 
 use ipnet::IpNet;
-use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats};
+use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats, Rule};
 
 use crate::config;
 use crate::engine::Sockets;
@@ -71,7 +71,15 @@ pub(crate) struct State {
     peers: HashMap<PeerKey, PeerView>,
     /// Whose each allowed IP is: it moves to whoever it is given to last.
     owners: HashMap<IpNet, PeerKey>,
+    /// What the config file in force says of a peer and `wg` cannot say, whether the peer is there or not.
+    declared: HashMap<PeerKey, Declared>,
     next_order: u64,
+}
+
+/// Name and allow list of a peer, as the config file has them; of peers that have either.
+struct Declared {
+    name: Option<String>,
+    allow: Option<Vec<Rule>>,
 }
 
 impl View {
@@ -82,7 +90,13 @@ impl View {
             shell,
             queues: OnceLock::new(),
             started: now(),
-            state: RwLock::new(State { interface, peers: HashMap::new(), owners: HashMap::new(), next_order: 0 }),
+            state: RwLock::new(State {
+                interface,
+                peers: HashMap::new(),
+                owners: HashMap::new(),
+                declared: HashMap::new(),
+                next_order: 0,
+            }),
         })
     }
 
@@ -103,12 +117,15 @@ impl View {
         self.write().interface = interface;
     }
 
-    /// All peers, in the order they are shown in. A peer that is already known keeps what was learned of it.
+    /// All peers of the config file in force, in the order they are shown in. A peer that is already known keeps what was
+    /// learned of it.
     pub fn set_peers(&self, peers: impl IntoIterator<Item = (config::Peer, Arc<PeerStats>)>) {
         let mut state = self.write();
         let mut before = std::mem::take(&mut state.peers);
         state.owners.clear();
+        state.declared.clear();
         for (peer, stats) in peers {
+            state.declare(&peer);
             let known = before.remove(&peer.public_key);
             let order = state.take_order();
             state.insert(order, peer, stats, known);
@@ -249,10 +266,17 @@ impl State {
         self.peers.len()
     }
 
-    /// Adds a peer behind the others, with nothing but its key.
-    pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) {
+    /// Adds a peer behind the others, and returns it: with nothing but its key, and where the config file names that, with
+    /// the name and the allow list it has there.
+    pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) -> config::Peer {
         let order = self.take_order();
-        self.insert(order, config::Peer::nameless(key), stats, None);
+        let mut peer = config::Peer::nameless(key);
+        if let Some(declared) = self.declared.get(&key) {
+            peer.name.clone_from(&declared.name);
+            peer.allow.clone_from(&declared.allow);
+        }
+        self.insert(order, peer.clone(), stats, None);
+        peer
     }
 
     /// Forgets a peer, and returns it.
@@ -293,6 +317,13 @@ impl State {
         self.peers.insert(key, PeerView::new(order, peer, stats, known));
         for prefix in prefixes {
             self.add_allowed_ip(key, prefix);
+        }
+    }
+
+    fn declare(&mut self, peer: &config::Peer) {
+        if peer.name.is_some() || peer.allow.is_some() {
+            let declared = Declared { name: peer.name.clone(), allow: peer.allow.clone() };
+            self.declared.insert(peer.public_key, declared);
         }
     }
 

@@ -2,15 +2,16 @@
 //!
 //! It begins with a TUN interface that is down, has MTU 1420 and neither key, peers, addresses nor routes, and with the
 //! socket that `wg` talks to. Everything else is done by others, most often by wg-quick: `wg` configures the device,
-//! `ip` the interface. So nothing on the host is touched here, nothing but the socket file outlives the process, and no
-//! virtual IPs are known: any inner source and destination is the peers' allowed IPs' business, as in WireGuard.
+//! `ip` the interface. So nothing on the host is touched here, nothing but the socket file outlives a process that is
+//! killed, and no virtual IPs are known: any inner source and destination is the peers' allowed IPs' business, as in
+//! WireGuard.
 //!
-//! The local API is a bonus: where its folder cannot be written the interface works all the same.
+//! The local API and the journal are a bonus: where their folder cannot be written the interface works all the same.
 
 mod control;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use overlay_core::NodeConfig;
@@ -28,7 +29,7 @@ use crate::device::sockets::Outer;
 use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Runtime, TUN_QUEUE_LEN};
+use crate::host::{self, Journal, Runtime, TUN_QUEUE_LEN};
 use crate::up::{api_requests, cannot_listen};
 use crate::view::InterfaceView;
 use crate::{api, uapi};
@@ -40,6 +41,9 @@ const DEFAULT_MTU: u16 = 1420;
 const SOCKET_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks at it.
 const SOCKET_RETRY: Duration = Duration::from_millis(10);
+/// How often the lock is asked for when there is no interface of the name, each time for as long as [`Runtime::acquire`] waits:
+/// a second in all.
+const LOCK_ATTEMPTS: usize = 4;
 /// Operations of `wg` that wait for the device.
 const MAX_SETTINGS: usize = 16;
 
@@ -88,8 +92,13 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
     let name = &options.interface;
     // Before there is anything that a signal could leave behind.
     let signals = Signals::catch()?;
+    let netlink = Netlink::connect()
+        .await
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
+    // One that cannot be asked for is no reason to wait.
+    let is_there = async || netlink.link(name).await.map_or(true, |link| link.is_some());
     // Dropped last: who waits for the name may have it then.
-    let runtime = match Runtime::acquire(&options.runtime_dir, name) {
+    let runtime = match acquire(&options.runtime_dir, name, is_there).await {
         Ok(runtime) => Some(runtime),
         Err(failure) if failure.code == ExitKind::Conflict => {
             return Err(failure.with_hint(format!("sudo overlay down {name} first")));
@@ -101,11 +110,52 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
     };
     host::require_tun_device()?;
     require_free_socket(name).await?;
-    let netlink = Netlink::connect()
-        .await
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
-    let control = start(name, netlink, runtime.as_ref(), signals).await?;
-    control.run(options.ready).await
+    let journalled = match &runtime {
+        Some(runtime) => journal(runtime, name)
+            .await
+            .map_err(|failure| tracing::warn!("after `kill -9` the socket of {name} would stay: {failure}"))
+            .ok(),
+        None => None,
+    };
+    let ended = match start(name, netlink, runtime.as_ref(), signals).await {
+        Ok(control) => control.run(options.ready).await,
+        Err(failure) => Err(failure),
+    };
+    if let (Some(runtime), Some(())) = (&runtime, journalled)
+        && let Err(failure) = runtime.clean_leftovers().await
+    {
+        tracing::error!(error = %failure, "not everything could be taken away");
+    }
+    ended
+}
+
+/// Takes the name. While there is no interface of it the process that holds the name is on its way out, as that of `wg-quick
+/// down` is, and is waited for a little longer; a living one is refused.
+async fn acquire(directory: &Path, name: &str, mut is_there: impl AsyncFnMut() -> bool) -> Result<Runtime, Failure> {
+    let mut attempts = 1;
+    loop {
+        match Runtime::acquire(directory, name) {
+            Err(failure) if failure.code == ExitKind::Conflict => {
+                if attempts == LOCK_ATTEMPTS || is_there().await {
+                    return Err(failure);
+                }
+                attempts += 1;
+            }
+            acquired => return acquired,
+        }
+    }
+}
+
+/// Takes away what an earlier process of this name left, and writes down what this one would leave if it was killed.
+async fn journal(runtime: &Runtime, name: &str) -> Result<(), Failure> {
+    let cleaned = runtime.clean_leftovers().await?;
+    for line in &cleaned.removed {
+        tracing::info!("an earlier process left this behind, now removed: {line}");
+    }
+    for line in &cleaned.warnings {
+        tracing::warn!("{line}");
+    }
+    Journal::begin(runtime)?.record_socket(&uapi::socket_path(name))
 }
 
 /// The folder is one for the whole host, also for other namespaces and other WireGuards.
@@ -238,5 +288,33 @@ mod tests {
             assert_eq!(failure.code, ExitKind::Usage);
         }
         assert_eq!(require_valid_name("wg0"), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_name_is_waited_for_while_its_interface_is_gone_and_refused_at_once_while_it_is_there() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let first = Runtime::acquire(directory.path(), "wg0").expect("free");
+        let mut looks = 0;
+        let refused = acquire(directory.path(), "wg0", async || {
+            looks += 1;
+            true
+        });
+        assert_eq!(refused.await.expect_err("it lives").code, ExitKind::Conflict);
+        assert_eq!(looks, 1, "one look is enough");
+
+        let refused = acquire(directory.path(), "wg0", async || {
+            looks += 1;
+            false
+        });
+        assert_eq!(refused.await.expect_err("it does not end").code, ExitKind::Conflict);
+        assert_eq!(looks, LOCK_ATTEMPTS, "not for ever");
+
+        // It ends while it is waited for, later than the lock itself is patient.
+        let mut first = Some(first);
+        let taken = acquire(directory.path(), "wg0", async || {
+            first = None;
+            false
+        });
+        assert_eq!(taken.await.expect("free").name(), "wg0");
     }
 }

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use overlay_core::{AllowedIpChange, Command, Node, PeerChange, PeerKey};
 use zeroize::Zeroizing;
 
+use crate::config::Endpoint;
 use crate::keys::PrivateKey;
 use crate::view::State;
 
@@ -34,7 +35,9 @@ pub enum Change {
     Peer(PeerEdit),
 }
 
-/// What is to be otherwise with a peer. The peer is added if it is not there.
+/// What is to be otherwise with a peer. The peer is added if it is not there, with the name and the allow list that the config
+/// file in force has for its key: over the UAPI neither can be said, and who removes a peer and adds it again, as `wg
+/// setconf` does, must not have opened everything to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerEdit {
     /// Names the peer. With our own key nothing happens, as in the kernel.
@@ -102,16 +105,24 @@ impl PeerEdit {
         if self.remove {
             return Ok(remove(key, state));
         }
-        let add = match state.peer(key) {
-            Some(_) => None,
-            None if self.update_only => return Ok(Vec::new()),
-            None if state.peer_count() >= Node::MAX_PEERS => return Err(ChangeError::TooManyPeers),
-            None => {
-                let stats = Arc::default();
-                state.add(key, Arc::clone(&stats));
-                Some(stats)
+        let mut commands = Vec::new();
+        let mut add = None;
+        if state.peer(key).is_none() {
+            if self.update_only {
+                return Ok(Vec::new());
             }
-        };
+            if state.peer_count() >= Node::MAX_PEERS {
+                return Err(ChangeError::TooManyPeers);
+            }
+            let stats = Arc::default();
+            let added = state.add(key, Arc::clone(&stats));
+            if added.allow.is_some() {
+                // Not for a moment without it.
+                commands.push(Command::SetPeer { config: Box::new(added.to_core(None)), stats });
+            } else {
+                add = Some(stats);
+            }
+        }
         let allowed_ips =
             if self.replace_allowed_ips { difference(key, &self.allowed_ips, state) } else { self.allowed_ips };
         let allowed_ips = allowed_ips.into_iter().filter(|change| is_news(key, change, state)).collect();
@@ -135,7 +146,8 @@ impl PeerEdit {
             persistent_keepalive: self.persistent_keepalive.map(keepalive),
             allowed_ips: Vec::new(),
         };
-        Ok(in_pieces(change, allowed_ips))
+        commands.extend(in_pieces(change, allowed_ips));
+        Ok(commands)
     }
 }
 
@@ -149,6 +161,13 @@ pub(super) fn remove(key: PeerKey, state: &mut State) -> Vec<Command> {
     }
     commands.push(Command::RemovePeer(key));
     commands
+}
+
+/// What the engine is told when the host name of a peer's endpoint was resolved. Nothing where the peer is gone or was given
+/// an address since the question was asked.
+pub(super) fn resolved(key: PeerKey, address: SocketAddr, state: &State) -> Option<Command> {
+    let is_name = matches!(state.peer(key)?.configured_endpoint(), Some(Endpoint::Name { .. }));
+    is_name.then_some(Command::SetEndpoint(key, address))
 }
 
 /// What makes the prefixes that a peer has into those it is to have.

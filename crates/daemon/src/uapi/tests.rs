@@ -141,14 +141,18 @@ async fn a_line_and_an_operation_have_their_bounds() {
     let shape = |operation: Option<Operation>| match operation {
         Some(Operation::Set(_)) => "set",
         Some(Operation::Get) => "get",
+        Some(Operation::SetBeyondBounds) => "beyond",
         Some(Operation::Unknown) => "unknown",
         None => "none",
     };
     let mut long = b"set=1\n".to_vec();
     long.resize(6 + MAX_LINE, b'x');
-    long.extend(b"\n\n");
-    let read = read_operation(&mut &long[..]).await.expect("reading from memory");
-    assert_eq!(shape(read), "unknown");
+    long.extend(b"\n\nnext");
+    let mut rest = &long[..];
+    let read = read_operation(&mut rest).await.expect("reading from memory");
+    assert_eq!((shape(read), rest), ("beyond", &b"next"[..]), "it is read to its end");
+    let endless = read_operation(&mut &[b'x'; 2 * MAX_LINE][..]).await.expect("reading from memory");
+    assert_eq!(shape(endless), "unknown");
 
     let mut fits = b"set=1\n".to_vec();
     fits.resize(6 + MAX_LINE - 1, b'x');
@@ -159,6 +163,38 @@ async fn a_line_and_an_operation_have_their_bounds() {
     let lines = |count: usize| [&b"set=1\n"[..], &b"a=b\n".repeat(count), b"\n"].concat();
     let read = read_operation(&mut &lines(MAX_LINES - 2)[..]).await.expect("reading from memory");
     assert_eq!(shape(read), "set");
-    let read = read_operation(&mut &lines(MAX_LINES - 1)[..]).await.expect("reading from memory");
-    assert_eq!(shape(read), "unknown");
+    for too_many in [MAX_LINES - 1, MAX_LINES, MAX_LINES + 1000] {
+        let lines = [&lines(too_many)[..], b"get=1\n\n"].concat();
+        let mut rest = &lines[..];
+        let read = read_operation(&mut rest).await.expect("reading from memory");
+        assert_eq!((shape(read), rest), ("beyond", &b"get=1\n\n"[..]), "it is read to its end");
+    }
+}
+
+#[tokio::test]
+async fn an_operation_beyond_the_bounds_is_answered_after_its_last_line_and_not_made() {
+    let device = |_| panic!("nothing of it is made");
+    let question = [&b"set=1\n"[..], &b"fwmark=1\n".repeat(MAX_LINES + 1000), b"\n"].concat();
+    assert_eq!(exchange_with(view([]), &question, device).await, "errno=-7\n\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_is_for_each_operation_and_ends() {
+    let (mut stream, served) = UnixStream::pair().expect("two ends");
+    let (settings, _nobody) = mpsc::channel(1);
+    let view = view([]);
+    let conversation = tokio::spawn(async move { converse(served, &view, &settings).await });
+    for _ in 0..3 {
+        tokio::time::sleep(PATIENCE * 2 / 3).await;
+        stream.write_all(b"get=1\n\n").await.expect("it is still listening");
+        let mut answer = [0; 512];
+        let length = stream.read(&mut answer).await.expect("an answer");
+        assert!(answer[..length].ends_with(b"errno=0\n\n"));
+    }
+    stream.write_all(b"set=1\n").await.expect("it is still listening");
+    let began = tokio::time::Instant::now();
+    assert_eq!(stream.read(&mut [0; 8]).await.expect("the end"), 0);
+    assert!(began.elapsed() <= PATIENCE);
+    let ended = conversation.await.expect("no panic").expect_err("it stalled");
+    assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
 }

@@ -1,6 +1,9 @@
 //! What the engine is told for an edit, and what the view shows of it. Each edit costs what changed.
 
+use overlay_core::{Protocol, Rule};
+
 use super::*;
+use crate::config;
 use crate::view::View;
 use crate::view::tests::{bob, nameless, view};
 
@@ -21,6 +24,11 @@ fn told(view: &View, edit: PeerEdit) -> Vec<String> {
     let commands = view.edit(|state| edit.apply(state)).expect("a change that is possible");
     let words = |command: Command| match command {
         Command::RemovePeer(key) => format!("remove {key:?}"),
+        Command::SetPeer { config, .. } => {
+            let nothing_else = config.allowed_ips.is_empty() && config.preshared_key.is_none();
+            assert!(nothing_else && config.endpoint.is_none() && config.persistent_keepalive.is_none());
+            format!("set {:?} which may open {:?}", config.public_key, config.allow)
+        }
         Command::ChangePeer(change) => {
             let mut words = vec![format!("change {:?}", change.public_key)];
             words.extend(change.add.map(|_| "new".to_owned()));
@@ -57,6 +65,57 @@ fn a_stranger_becomes_a_peer_unless_only_known_ones_are_meant() {
     assert_eq!(told(&view, PeerEdit { remove: true, ..PeerEdit::of(STRANGER) }), ["remove 77777777.."]);
     assert_eq!(told(&view, PeerEdit { remove: true, ..PeerEdit::of(STRANGER) }), Vec::<String>::new());
     assert_eq!(view.status().peers.len(), 1);
+}
+
+#[test]
+fn a_peer_of_the_file_that_is_added_again_has_its_name_and_may_open_no_more_than_before() {
+    let allow = Some(vec![Rule { protocol: Protocol::Icmp, ports: None }]);
+    let restricted = config::Peer { allow: allow.clone(), ..bob() };
+    let view = view([restricted.clone(), nameless()]);
+    let edit = PeerEdit { allowed_ips: vec![add("10.77.0.2/32")], ..PeerEdit::of(BOB) };
+    for _ in 0..2 {
+        told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
+        let words = told(&view, edit.clone());
+        let set = "set bbbbbbbb.. which may open Some([Rule { protocol: Icmp, ports: None }])";
+        assert_eq!(words, [set, "change bbbbbbbb.. [Add(10.77.0.2/32)]"], "the list first");
+        let shown = view.status().peers.remove(1);
+        assert_eq!((shown.name.as_deref(), shown.allow), (Some("bob"), Some(vec!["icmp".to_owned()])));
+    }
+    // All else is what `wg` says.
+    assert_eq!(view.status().peers[1].endpoint, None);
+
+    // A list that was emptied is none that was left out.
+    view.set_peers([(config::Peer { allow: Some(Vec::new()), ..bob() }, Arc::default())]);
+    told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
+    assert_eq!(told(&view, PeerEdit::of(BOB))[0], "set bbbbbbbb.. which may open Some([])");
+    // The file in force is what counts.
+    view.set_peers([(bob(), Arc::default())]);
+    told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
+    assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"]);
+    assert_eq!(view.status().peers[0].name.as_deref(), Some("bob"));
+    view.set_peers([]);
+    assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"]);
+    assert_eq!(view.status().peers[0].name, None);
+}
+
+#[test]
+fn an_answer_of_dns_counts_while_the_endpoint_is_a_name() {
+    let address = "192.0.2.7:51820".parse().expect("an address");
+    let name = Endpoint::Name { host: "bob.example".to_owned(), port: 51820 };
+    let view = view([config::Peer { endpoint: Some(name), ..bob() }, nameless()]);
+    let is_taken = |key| match resolved(key, address, &view.read()) {
+        Some(Command::SetEndpoint(peer, to)) => {
+            assert_eq!((peer, to), (key, address));
+            true
+        }
+        Some(_) => panic!("another command"),
+        None => false,
+    };
+    assert!(is_taken(BOB));
+    assert!(!is_taken(NAMELESS), "it has no endpoint");
+    assert!(!is_taken(STRANGER), "it is gone");
+    told(&view, PeerEdit { endpoint: Some("198.51.100.1:7".parse().expect("an address")), ..PeerEdit::of(BOB) });
+    assert!(!is_taken(BOB), "`wg set` was later than the question");
 }
 
 #[test]
