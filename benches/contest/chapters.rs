@@ -13,7 +13,7 @@ pub(crate) fn measure(settings: &Settings, failures: &mut Vec<Failure>) -> Chapt
     let mut chapter = Chapter { settings, failures };
     Chapters {
         latency: chapter.attempt(Measure::Latency, "latency", || latency::measure(LATENCY_ROUNDS * settings.rounds)),
-        fairness: chapter.attempt(Measure::Fairness, "fairness", || fairness::measure(2 * settings.seconds)),
+        fairness: chapter.attempt(Measure::Fairness, "fairness", fairness::measure),
         scale: chapter.attempt(Measure::Scale, "scale", scale::measure),
     }
 }

@@ -146,7 +146,13 @@ fn fairness(report: &Report) -> String {
         1,
         &["", "Jain's index", "longest stall, s", "longest of one stream, s", "least / mean", "together, Gb/s"],
     );
-    for (name, sharing) in [("veth", fairness.veth), ("overlay", fairness.overlay)] {
+    let others = fairness.others.iter().map(|other| {
+        let name = format!("overlay, {}, {}", other.congestion_control, other.wire.title());
+        (name, other.sharing)
+    });
+    let own =
+        [("veth", fairness.veth), ("overlay", fairness.overlay)].map(|(name, sharing)| (name.to_owned(), sharing));
+    for (name, sharing) in own.into_iter().chain(others) {
         let figures = [
             sharing.jain_index,
             sharing.longest_stall_seconds,
@@ -154,7 +160,7 @@ fn fairness(report: &Report) -> String {
             sharing.least_share_of_mean,
             sharing.gigabits_per_second,
         ];
-        table.row(row(name, figures.map(|figure| number(Some(figure)))));
+        table.row(row(&name, figures.map(|figure| number(Some(figure)))));
     }
     format!("\n## {} TCP streams at once, {} s\n\n{}", fairness.streams, fairness.seconds, table.to_markdown())
 }
