@@ -1,6 +1,7 @@
 //! The life of a footprint in a namespace of its own, looked at with the real `ip` and `nft`.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use overlay_os::tun::Tun;
 
@@ -38,6 +39,13 @@ fn other_device(address: &str) {
     ip("link set eth8 up");
     ip("link set eth7 up");
     ip(&format!("address add {address} dev eth7"));
+    // The kernel tells of carriers once a second at most, for all namespaces together.
+    let settled = || lines(&ip("-br link show type veth")).iter().all(|line| line.contains(" UP "));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !settled() {
+        assert!(Instant::now() < deadline, "the wire does not come up: {}", ip("-br link"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn lines(text: &str) -> Vec<&str> {
