@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 use super::process::{Process, find};
@@ -36,10 +37,13 @@ pub struct StockConfig<'a> {
     pub preshared_key_file: Option<&'a Path>,
 }
 
+/// Every stock daemon has made its socket by then.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A stock daemon, up on a host. Dropped, it is killed.
 #[derive(Debug)]
 pub struct StockPeer {
-    _process: Process,
+    process: Option<Process>,
     socket: PathBuf,
 }
 
@@ -62,15 +66,22 @@ impl Stock {
         let interface = host.interface();
         let program = find(self.program()).unwrap_or_else(|| panic!("{} is not installed", self.program()));
         let program = program.display();
-        let process = host.spawn(match self {
+        let line = match self {
             Stock::BoringTun => format!("{program} --foreground --disable-drop-privileges {interface}"),
             Stock::GotaTun => format!("{program} --foreground --disable-drop-privileges --verbosity error {interface}"),
             Stock::WireGuardGo => format!("{program} --foreground {interface}"),
-        });
+        };
+        let socket = Path::new("/var/run/wireguard").join(format!("{interface}.sock"));
         // Held from here on, so that a panic below takes the daemon away.
-        let peer =
-            StockPeer { _process: process, socket: Path::new("/var/run/wireguard").join(format!("{interface}.sock")) };
+        let mut peer = StockPeer { process: Some(host.spawn(&line)), socket };
+        let mut started = Instant::now();
         within(SHORTLY, &format!("{} to answer `wg`", self.program()), || {
+            // `wg show all`, whoever runs it, takes away a socket that is not listened on yet: then it starts once more.
+            if started.elapsed() > SOCKET_PATIENCE && !peer.socket.exists() {
+                drop(peer.process.take());
+                peer.process = Some(host.spawn(&line));
+                started = Instant::now();
+            }
             (host.run(["wg", "show", interface]).code == 0).then_some(())
         });
         host.exec(config.wg_set(host));

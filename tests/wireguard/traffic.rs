@@ -168,7 +168,8 @@ fn a_changed_mtu_loses_nothing() {
         }
         for ping in pings {
             let said = ping.succeed_within(SHORTLY);
-            assert!(said.contains(" 0% packet loss"), "{said}");
+            let alive = [a, b].map(|side| side.device.is_alive());
+            assert!(said.contains(" 0% packet loss"), "{said}\nthe programs run: {alive:?}");
         }
         assert_eq!(b.device.latest_handshake(&a.key), handshake);
     }
