@@ -142,7 +142,10 @@ fn in_order(said: &str) -> String {
     let blocks: Vec<_> = if is_config || is_report { said.split("\n\n").collect() } else { said.lines().collect() };
     let mut blocks: Vec<_> = blocks
         .into_iter()
-        .map(|block| block.trim_end().lines().map(line_in_order).collect::<Vec<_>>().join("\n"))
+        .map(|block| {
+            let lines = block.trim_end().lines().filter(|line| !line.starts_with("  transfer: "));
+            lines.map(line_in_order).collect::<Vec<_>>().join("\n")
+        })
         .collect();
     blocks.sort();
     blocks.join("\n\n")
@@ -162,7 +165,15 @@ fn line_in_order(line: &str) -> String {
     if !line.contains('\t') {
         return line.into();
     }
-    let fields = line.split('\t');
+    // How many initiations went out until now is a matter of time: `transfer`, `dump` of a peer, the same with the interface.
+    let all: Vec<_> = line.split('\t').collect();
+    let counted = match all.len() {
+        3 if all[1..].iter().all(|field| field.parse::<u64>().is_ok()) => 1..3,
+        8 => 5..7,
+        9 => 6..8,
+        _ => 0..0,
+    };
+    let fields = all.iter().enumerate().filter(|(number, _)| !counted.contains(number)).map(|(_, field)| *field);
     let fields: Vec<_> = fields
         .map(|field| {
             let between = if field.contains(", ") {
