@@ -188,7 +188,7 @@ impl Context {
 
     fn transmit(&mut self, peer: &Peer, len: usize, traffic_class: u8) {
         if let Some(endpoint) = peer.endpoint {
-            self.outbox.transmit(endpoint.address, endpoint.via, len, len, traffic_class);
+            self.outbox.transmit(endpoint.address, endpoint.via, len, len, traffic_class, false);
             peer.stats.sent_wire_bytes.add(len as u64);
         }
     }
