@@ -21,8 +21,10 @@ pub struct NodeConfig {
     pub addresses: Vec<IpAddr>,
     /// Whether what comes out of the tunnel may go to other destinations than `addresses`.
     pub forward: bool,
-    /// MTU of the inner packets, 576..=65535 bytes.
+    /// MTU of the inner packets to a peer of whose path nothing is known, 576..=65535 bytes.
     pub mtu: u16,
+    /// The most that is tried to find out, `mtu`..=65535 bytes: what TUN takes.
+    pub max_mtu: u16,
     /// Which received packets are joined: what TUN takes as super-packets.
     pub joins: Joins,
     /// Seeds the node's own generator: jitter and receiver indices. From the operating system, or from the test.
@@ -48,6 +50,9 @@ pub struct PeerConfig {
     pub persistent_keepalive: Option<Duration>,
     /// What the peer may open towards us. `None`: everything, and no flow state is kept. Empty: only answers.
     pub allow: Option<Vec<Rule>>,
+    /// Whether the MTU of the path is searched for, by control frames or echoes inside the session. If not, the peer keeps
+    /// the one of [`NodeConfig::mtu`], and gets nothing that WireGuard does not send.
+    pub mtu_discovery: bool,
 }
 
 /// What is to change in a peer, and nothing else.
@@ -142,8 +147,13 @@ pub enum Command {
         /// See [`NodeConfig::forward`].
         forward: bool,
     },
-    /// A new inner MTU.
-    SetMtu(u16),
+    /// New inner MTUs.
+    SetMtu {
+        /// See [`NodeConfig::mtu`].
+        mtu: u16,
+        /// See [`NodeConfig::max_mtu`].
+        max: u16,
+    },
     /// What TUN takes as super-packets from now on: see [`NodeConfig::joins`].
     SetJoins(Joins),
 }

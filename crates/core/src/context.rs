@@ -30,8 +30,10 @@ pub(crate) struct Local {
     pub(crate) is_up: bool,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) forward: bool,
-    /// Of inner packets, in bytes.
+    /// Of inner packets to a peer of whose path nothing is known, in bytes.
     pub(crate) mtu: usize,
+    /// The most that a path is searched for.
+    pub(crate) max_mtu: usize,
     /// What TUN takes as super-packets.
     pub(crate) joins: Joins,
     pub(crate) wall_anchor: Option<Instant>,

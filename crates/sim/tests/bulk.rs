@@ -48,6 +48,7 @@ fn set(node: &mut Node, public_key: PeerKey, allowed_ips: Vec<IpNet>, endpoint: 
         allowed_ips,
         persistent_keepalive: None,
         allow: None,
+        mtu_discovery: false,
     });
     node.handle_command(Command::SetPeer { config, stats: Arc::default() }, NOW).expect("a good peer");
 }

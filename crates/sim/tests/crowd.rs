@@ -121,6 +121,7 @@ impl Crowd {
                 allowed_ips: vec![IpAddr::from(inner(number)).into()],
                 persistent_keepalive: keepalive,
                 allow: None,
+                mtu_discovery: false,
             });
             node.handle_command(Command::SetPeer { config, stats: Arc::default() }, now).expect("a good peer");
         }
