@@ -1,9 +1,12 @@
 //! Parsers by themselves.
 
+use std::net::IpAddr;
+
+use overlay_wire::control::{self, Frame};
 use overlay_wire::ip::{Header, Packet};
 use overlay_wire::offload::{self, Join, Joins, Segmentation, SuperPacket, VIRTIO_HEADER_LEN, VirtioHeader};
 use overlay_wire::wireguard::{self, Message};
-use overlay_wire::{icmp, ip, tcp};
+use overlay_wire::{checksum, icmp, ip, tcp};
 
 use super::Input;
 
@@ -167,4 +170,25 @@ pub fn wireguard(data: &[u8]) {
         Message::Data { .. } => data.len().max(32),
     };
     assert_eq!(data.len(), expected);
+}
+
+/// An inner packet: whether it is a control frame, and which. What is written again says the same.
+pub fn control(data: &[u8]) {
+    let Ok(frame) = Frame::parse(data) else { return };
+    assert!(control::is_control(data));
+    let packet = Packet::parse(data).expect("a frame is a packet");
+    let mut written = vec![0xee; frame.len() + 1];
+    let len = frame.write(&mut written);
+    assert_eq!((len, written.pop()), (written.len(), Some(0xee)), "nothing is written behind a frame");
+    assert_eq!(Frame::parse(&written), Ok(frame));
+    let again = Packet::parse(&written).expect("a frame is a packet");
+    assert!(again.len() <= packet.len(), "what was parsed had at most padding in addition");
+    let is_probe = matches!(frame, Frame::Probe { .. });
+    assert!(!is_probe || again.len() == packet.len());
+    // As every receiver of UDP would, who has no session to trust.
+    let offset = again.upper().expect("UDP").offset;
+    let len = again.len() - offset;
+    let (IpAddr::V6(source), IpAddr::V6(destination)) = (again.source(), again.destination()) else { unreachable!() };
+    let sum = checksum::pseudo_v6(source, destination, ip::UDP, len) + checksum::sum(&written[offset..]);
+    assert_eq!(checksum::fold(sum), 0xffff, "a wrong checksum");
 }
