@@ -396,6 +396,7 @@ fn node(number: u8, clock: &Clock) -> Node {
         addresses: vec![Ipv4Addr::new(10, 77, 0, number).into(), v6(number).into()],
         forward: false,
         mtu: MTU,
+        max_mtu: MTU,
         joins: Joins { tcp: true, udp: true },
         seed: [number; 32],
         wall_anchor: Some(Clock::START),
@@ -406,7 +407,15 @@ fn node(number: u8, clock: &Clock) -> Node {
 /// A peer of whom nothing but the key is known.
 fn stranger(public_key: PeerKey) -> PeerConfig {
     let (endpoint, allowed_ips) = (None, Vec::new());
-    PeerConfig { public_key, preshared_key: None, endpoint, allowed_ips, persistent_keepalive: None, allow: None }
+    PeerConfig {
+        public_key,
+        preshared_key: None,
+        endpoint,
+        allowed_ips,
+        persistent_keepalive: None,
+        allow: None,
+        mtu_discovery: false,
+    }
 }
 
 fn add_peer(node: &mut Node, config: PeerConfig, clock: &Clock) {

@@ -21,8 +21,10 @@ pub struct NodeConfig {
     pub addresses: Vec<IpAddr>,
     /// Whether what comes out of the tunnel may go to other destinations than `addresses`.
     pub forward: bool,
-    /// MTU of the inner packets, 576..=65535 bytes.
+    /// MTU of the inner packets to a peer of whose path nothing is known, 576..=65535 bytes.
     pub mtu: u16,
+    /// The most that is tried to find out, `mtu`..=65535 bytes: what TUN takes.
+    pub max_mtu: u16,
     /// Which received packets are joined: what TUN takes as super-packets.
     pub joins: Joins,
     /// Seeds the node's own generator: jitter and receiver indices. From the operating system, or from the test.
@@ -37,7 +39,7 @@ pub struct NodeConfig {
 pub struct PeerConfig {
     /// Names the peer. With a low-order point there is no secret to share: such a peer is neither called nor answered.
     pub public_key: PeerKey,
-    /// Mixed into every handshake; all zero means none, as in WireGuard.
+    /// Mixed into every handshake; all zero means none, as in WireGuard. Sessions that there are go on when it changes.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
     /// Where to send until the peer is heard from somewhere else. `None`: wait until it calls. On a change of an
     /// existing peer `None` keeps the endpoint it has.
@@ -48,6 +50,9 @@ pub struct PeerConfig {
     pub persistent_keepalive: Option<Duration>,
     /// What the peer may open towards us. `None`: everything, and no flow state is kept. Empty: only answers.
     pub allow: Option<Vec<Rule>>,
+    /// Whether the MTU of the path is searched for, by control frames or echoes inside the session. If not, the peer keeps
+    /// the one of [`NodeConfig::mtu`], and gets nothing that WireGuard does not send.
+    pub mtu_discovery: bool,
 }
 
 /// What is to change in a peer, and nothing else.
@@ -114,7 +119,7 @@ pub enum Protocol {
 /// A change from control. Applied in order, each one whole or not at all.
 pub enum Command {
     /// Adds a peer, or gives a known one this configuration. What did not change is not disturbed: the session lives
-    /// on unless the preshared key changed.
+    /// on, and another preshared key counts from the next handshake on.
     SetPeer {
         /// All of it; nothing is kept of what was configured before.
         config: Box<PeerConfig>,
@@ -142,8 +147,13 @@ pub enum Command {
         /// See [`NodeConfig::forward`].
         forward: bool,
     },
-    /// A new inner MTU.
-    SetMtu(u16),
+    /// New inner MTUs.
+    SetMtu {
+        /// See [`NodeConfig::mtu`].
+        mtu: u16,
+        /// See [`NodeConfig::max_mtu`].
+        max: u16,
+    },
     /// What TUN takes as super-packets from now on: see [`NodeConfig::joins`].
     SetJoins(Joins),
 }

@@ -30,8 +30,10 @@ pub(crate) struct Local {
     pub(crate) is_up: bool,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) forward: bool,
-    /// Of inner packets, in bytes.
+    /// Of inner packets to a peer of whose path nothing is known, in bytes.
     pub(crate) mtu: usize,
+    /// The most that a path is searched for.
+    pub(crate) max_mtu: usize,
     /// What TUN takes as super-packets.
     pub(crate) joins: Joins,
     pub(crate) wall_anchor: Option<Instant>,
@@ -115,6 +117,14 @@ impl Context {
                 session.initiate_soon(now);
             }
             _ => self.initiate(peer, now),
+        }
+    }
+
+    /// The peer's preshared key and its index are other ones: its next handshake goes by them.
+    pub(crate) fn renew_preshared_key(&self, peer: &mut Peer, now: Instant) {
+        let anchor = self.local.wall_anchor.unwrap_or(now);
+        if let (Some(session), Some(key)) = (&mut peer.session, &self.local.key) {
+            session.set_preshared_key(key, peer.key, peer.preshared_key.as_deref(), peer.index, anchor, now);
         }
     }
 

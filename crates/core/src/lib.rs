@@ -39,5 +39,6 @@ pub use data::drop_reason::DropReason;
 pub use instant::Instant;
 pub use node::Node;
 pub use output::{Event, Output, Outputs, PacketOut, Transmit, UdpTrain, Via};
+pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
 pub use peer_key::PeerKey;
 pub use stats::{Counter, NodeStats, PeerStats};

@@ -40,6 +40,7 @@ impl Node {
             addresses: config.addresses,
             forward: config.forward,
             mtu: usize::from(config.mtu),
+            max_mtu: usize::from(config.max_mtu),
             joins: config.joins,
             wall_anchor: config.wall_anchor,
         };
@@ -112,8 +113,9 @@ impl Node {
                 self.context.local.joins = joins;
                 Ok(())
             }
-            Command::SetMtu(mtu) => {
+            Command::SetMtu { mtu, max } => {
                 self.context.local.mtu = usize::from(mtu);
+                self.context.local.max_mtu = usize::from(max);
                 Ok(())
             }
         }

@@ -6,7 +6,7 @@ use std::vec;
 
 use overlay_wire::offload::VirtioHeader;
 
-use crate::{Instant, PeerKey};
+use crate::{Instant, PathMtu, PeerKey};
 
 /// The local end of an outer path: which of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,8 @@ pub enum Event {
     EndpointChanged(PeerKey, SocketAddr),
     /// Handshakes with the peer went unanswered for 90 s; its endpoint may be stale.
     HandshakeFailed(PeerKey),
+    /// What is known of the path's MTU changed.
+    PathMtu(PeerKey, PathMtu),
 }
 
 /// Everything that waits to be carried away. Bytes lie in one arena that is reused once it was drained.

@@ -1,3 +1,4 @@
 //! The path plane: where a peer's datagrams go outside.
 
 pub(crate) mod endpoint;
+pub(crate) mod path_mtu;

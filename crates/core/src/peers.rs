@@ -78,12 +78,30 @@ impl Peers {
     pub(crate) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
         let id = self.by_key.remove(&key)?;
         let peer = self.slots[id.0 as usize].take()?;
-        self.by_index.remove(&peer.index);
+        for index in peer.former_indices.iter().chain([&peer.index]) {
+            self.by_index.remove(index);
+        }
         for prefix in &peer.allowed_ips {
             self.allowed_ips.remove(prefix, id);
         }
         self.free.push(id);
         Some(peer)
+    }
+
+    /// Gives a peer another index for its next sessions. The ones before find it as long as a session bears them.
+    pub(crate) fn renew_index(&mut self, id: PeerId, now: Instant, rng: &mut impl RngCore) {
+        let index = self.unused_index(rng);
+        let Some(peer) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        peer.former_indices.push(std::mem::replace(&mut peer.index, index));
+        let session = peer.session.as_ref();
+        peer.former_indices.retain(|former| {
+            let is_used = session.is_some_and(|session| session.uses(*former, now));
+            if !is_used {
+                self.by_index.remove(former);
+            }
+            is_used
+        });
+        self.by_index.insert(index, id);
     }
 
     /// Makes these, and no others, the peer's prefixes. A prefix that was another peer's moves, as in WireGuard.

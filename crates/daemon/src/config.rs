@@ -212,6 +212,7 @@ impl Config {
             addresses: self.addresses(),
             forward: self.interface.forward,
             mtu,
+            max_mtu: mtu,
             joins,
             seed,
             wall_anchor: None,
@@ -234,6 +235,7 @@ impl Peer {
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
             allow: self.allow.clone(),
+            mtu_discovery: false,
         }
     }
 

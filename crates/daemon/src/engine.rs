@@ -429,6 +429,7 @@ impl Events {
             Event::HandshakeCompleted(peer, _) => (*peer, 0),
             Event::EndpointChanged(peer, _) => (*peer, 1),
             Event::HandshakeFailed(peer) => (*peer, 2),
+            Event::PathMtu(peer, _) => (*peer, 3),
         };
         self.merged.insert(key, event).is_none()
     }

@@ -115,7 +115,7 @@ impl Supervisor {
         match &event {
             Event::HandshakeCompleted(peer, _) => self.resolver.on_handshake_completed(*peer),
             Event::HandshakeFailed(peer) => self.resolver.on_handshake_failed(*peer),
-            Event::EndpointChanged(..) => {}
+            Event::EndpointChanged(..) | Event::PathMtu(..) => {}
         }
         tracing::debug!(?event);
         self.device.view().on_event(event, wall_clock_of);
@@ -175,7 +175,7 @@ impl Supervisor {
         let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
         self.device.engine().command(addresses).await.map_err(impossible)?;
         if mtu != self.mtu {
-            self.device.engine().command(Command::SetMtu(mtu)).await.map_err(impossible)?;
+            self.device.engine().command(Command::SetMtu { mtu, max: mtu }).await.map_err(impossible)?;
         }
         self.device.set_private_key(Some(new.interface.private_key.clone())).await;
         self.device

@@ -177,6 +177,7 @@ impl View {
                     peer.on_handshake_failed();
                 }
             }
+            Event::PathMtu(..) => {}
         }
     }
 

@@ -185,6 +185,7 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
             addresses: Vec::new(),
             forward: true,
             mtu: DEFAULT_MTU,
+            max_mtu: DEFAULT_MTU,
             joins: joins(&tun),
             seed: device::seed()?,
             wall_anchor: None,

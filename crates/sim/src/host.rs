@@ -25,6 +25,8 @@ pub struct HostId(pub(crate) usize);
 pub struct HostOptions {
     /// See [`NodeConfig::mtu`].
     pub mtu: u16,
+    /// See [`NodeConfig::max_mtu`].
+    pub max_mtu: u16,
     /// See [`NodeConfig::forward`].
     pub forward: bool,
     /// See [`NodeConfig::joins`].
@@ -35,7 +37,7 @@ pub struct HostOptions {
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { mtu: 1420, forward: false, joins: Joins::NOTHING, knows_addresses: true }
+        Self { mtu: 1420, max_mtu: 1420, forward: false, joins: Joins::NOTHING, knows_addresses: true }
     }
 }
 
@@ -135,6 +137,7 @@ fn make_node(
         addresses: if options.knows_addresses { vec![v4.into(), v6.into()] } else { Vec::new() },
         forward: options.forward,
         mtu: options.mtu,
+        max_mtu: options.max_mtu,
         seed,
         joins: options.joins,
         wall_anchor: Some(start),

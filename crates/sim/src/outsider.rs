@@ -63,6 +63,7 @@ impl World {
             allowed_ips: inner.map(IpNet::from).to_vec(),
             persistent_keepalive: None,
             allow: None,
+            mtu_discovery: false,
         };
         edit(&mut config);
         if let Some(preshared_key) = &config.preshared_key {

@@ -26,6 +26,7 @@ fn node() -> Node {
         addresses: Vec::new(),
         forward: false,
         mtu: 1420,
+        max_mtu: 1420,
         joins: Joins::NOTHING,
         seed: [7; 32],
         wall_anchor: Some(NOW),
@@ -48,6 +49,7 @@ fn set(node: &mut Node, public_key: PeerKey, allowed_ips: Vec<IpNet>, endpoint: 
         allowed_ips,
         persistent_keepalive: None,
         allow: None,
+        mtu_discovery: false,
     });
     node.handle_command(Command::SetPeer { config, stats: Arc::default() }, NOW).expect("a good peer");
 }

@@ -219,6 +219,7 @@ fn node(number: u8, address: Ipv4Addr, joins: Joins, now: Instant) -> Node {
         addresses: vec![address.into()],
         forward: false,
         mtu: 1420,
+        max_mtu: 1420,
         joins,
         seed: [number; 32],
         wall_anchor: Some(now),
@@ -234,6 +235,7 @@ fn introduce(node: &mut Node, peer: PeerKey, address: Ipv4Addr, now: Instant) {
         allowed_ips: vec![ipnet::IpNet::from(std::net::IpAddr::from(address))],
         persistent_keepalive: None,
         allow: None,
+        mtu_discovery: false,
     });
     node.handle_command(Command::SetPeer { config, stats: Arc::<PeerStats>::default() }, now).expect("a good peer");
 }

@@ -192,7 +192,7 @@ fn a_packet_that_is_too_big_is_answered_with_the_mtu_that_fits() {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();
     world.ping(alice, bob);
-    world.command(alice, Command::SetMtu(1_300)).expect("an MTU");
+    world.command(alice, Command::SetMtu { mtu: 1_300, max: 1_300 }).expect("an MTU");
     world.forget();
     for ends in [world.v4(alice, bob), world.v6(alice, bob)] {
         world.send(alice, ends.udp(&[0; 1_300]));

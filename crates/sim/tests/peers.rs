@@ -16,6 +16,7 @@ fn peer(public_key: PeerKey) -> PeerConfig {
         allowed_ips: Vec::new(),
         persistent_keepalive: None,
         allow: None,
+        mtu_discovery: false,
     }
 }
 

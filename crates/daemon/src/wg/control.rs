@@ -183,7 +183,8 @@ impl Control {
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         self.mtu = mtu;
         tracing::debug!(mtu, "the interface has another MTU");
-        self.tell(Command::SetMtu(mtu.max(MINIMUM_MTU))).await;
+        let mtu = mtu.max(MINIMUM_MTU);
+        self.tell(Command::SetMtu { mtu, max: mtu }).await;
         self.device.view().edit_interface(|interface| interface.mtu = mtu);
     }
 

@@ -54,6 +54,7 @@ impl Scene {
             addresses: if options.knows_addresses { vec![OURS.0.into(), OURS.1.into()] } else { Vec::new() },
             forward: false,
             mtu: options.mtu,
+            max_mtu: options.mtu,
             joins: options.joins,
             seed: [7; 32],
             wall_anchor: Some(now),
@@ -67,6 +68,7 @@ impl Scene {
             allowed_ips: vec![IpAddr::from(THEIRS.0).into(), IpAddr::from(THEIRS.1).into()],
             persistent_keepalive: None,
             allow: options.allow,
+            mtu_discovery: false,
         });
         node.handle_command(Command::SetPeer { config, stats: Arc::default() }, now).expect("a good peer");
 

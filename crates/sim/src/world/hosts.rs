@@ -179,6 +179,7 @@ impl World {
             allowed_ips: vec![host_net(peer.inner_v4.into()), host_net(peer.inner_v6.into())],
             persistent_keepalive: None,
             allow: None,
+            mtu_discovery: false,
         }
     }
 }
