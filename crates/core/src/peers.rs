@@ -147,3 +147,30 @@ impl Peers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn an_index_that_no_session_bears_names_nobody() {
+        let (mut peers, mut rng, now) = (Peers::new(), ChaCha8Rng::seed_from_u64(7), Instant::default());
+        let key = PeerKey([7; 32]);
+        let id = peers.insert(key, now, &mut rng);
+        for _ in 0..10 {
+            let before = peers.peer(id).expect("it is there").index;
+            peers.renew_index(id, now, &mut rng);
+            let index = peers.peer(id).expect("it is there").index;
+            assert_eq!(
+                [before << 8, index << 8 | 0xff].map(|receiver| peers.find_receiver(receiver)),
+                [None, Some(id)]
+            );
+            assert_eq!(peers.by_index.len(), 1);
+        }
+        peers.remove(key);
+        assert!(peers.by_index.is_empty());
+    }
+}

@@ -9,6 +9,9 @@ use overlay_sim::initiator::Session;
 use overlay_sim::{HostId, Kind, Outsider, World, millis, minutes, seconds};
 use zeroize::Zeroizing;
 
+/// From which key to which.
+const CHANGES: [[u8; 2]; 3] = [[0, 9], [8, 9], [8, 0]];
+
 /// `host` mixes this key into handshakes with `peer` from now on; 0 is none.
 fn set(world: &mut World, host: HostId, peer: HostId, key: u8) {
     world.set_peer(host, peer, |peer| peer.preshared_key = Some(Zeroizing::new([key; 32])));
@@ -68,31 +71,24 @@ fn another_key_makes_no_session_and_lets_nothing_out() {
 
 #[test]
 fn a_key_counts_from_the_next_handshake_on_whoever_learns_it_first() {
-    for alice_is_first in [true, false] {
-        for key in [9, 0] {
-            let mut world = World::new(7);
-            let (alice, bob) = world.pair();
-            let sides = if alice_is_first { [(alice, bob), (bob, alice)] } else { [(bob, alice), (alice, bob)] };
-            if key == 0 {
-                set(&mut world, alice, bob, 8);
-                set(&mut world, bob, alice, 8);
-            }
-            assert!(world.ping(alice, bob).is_some());
-            let (sent, answered) = talk(&mut world, [alice, bob], minutes(5), |world, round| {
-                if let Some((host, peer)) =
-                    [(300, sides[0]), (350, sides[1])].iter().find(|it| it.0 == round).map(|it| it.1)
-                {
-                    set(world, host, peer, key);
-                }
-                if round == 1_100 {
-                    assert_eq!(world.handshakes(alice, bob), 1, "the session goes on for its two minutes");
-                }
-            });
-            assert_eq!(answered, [sent, sent], "alice first: {alice_is_first}, key {key}");
-            assert_eq!(world.handshakes(alice, bob), 3);
-            assert_eq!(world.count(alice, Kind::Initiation), 3, "none was refused");
-            assert!(world.drops(alice).is_empty() && world.drops(bob).is_empty());
-        }
+    // Alice first or bob; from none to one, from one to another, from one to none.
+    for (alice_is_first, [before, after]) in [true, false].into_iter().flat_map(|first| CHANGES.map(|it| (first, it))) {
+        let mut world = World::new(7);
+        let (alice, bob) = world.pair();
+        set(&mut world, alice, bob, before);
+        set(&mut world, bob, alice, before);
+        assert!(world.ping(alice, bob).is_some());
+        let (one, other) = if alice_is_first { (alice, bob) } else { (bob, alice) };
+        let (sent, answered) = talk(&mut world, [alice, bob], minutes(5), |world, round| match round {
+            300 => set(world, one, other, after),
+            350 => set(world, other, one, after),
+            1_100 => assert_eq!(world.handshakes(alice, bob), 1, "the session goes on for its two minutes"),
+            _ => {}
+        });
+        assert_eq!(answered, [sent, sent], "alice first: {alice_is_first}, from {before} to {after}");
+        assert_eq!(world.handshakes(alice, bob), 3);
+        assert_eq!(world.count(alice, Kind::Initiation), 3, "none was refused");
+        assert!(world.drops(alice).is_empty() && world.drops(bob).is_empty());
     }
 }
 
@@ -174,6 +170,24 @@ fn a_key_that_changes_without_a_session_counts_at_once() {
     set(&mut world, bob, alice, 9);
     assert!(world.ping(alice, bob).is_some());
     assert!(world.ping(bob, alice).is_some());
+}
+
+#[test]
+fn a_key_that_changes_while_the_first_handshake_is_under_way_counts_for_its_repetition() {
+    for (first_delay, second_delay) in [(5, 5), (5, 15), (15, 2)] {
+        let mut world = World::new(7);
+        let (alice, bob) = world.pair();
+        world.send(alice, world.v4(alice, bob).udp(b"waits"));
+        world.run_for(millis(first_delay));
+        set(&mut world, alice, bob, 9);
+        world.run_for(millis(second_delay));
+        set(&mut world, bob, alice, 9);
+        world.run_for(seconds(6));
+        assert_eq!(world.received(bob).len(), 1, "after {first_delay} and {second_delay} ms");
+        assert_eq!(world.handshakes(alice, bob), 1);
+        assert_eq!(world.count(alice, Kind::Initiation), 2);
+        assert_eq!(world.ping(bob, alice), Some(millis(20)));
+    }
 }
 
 #[test]
