@@ -124,7 +124,8 @@ pub(crate) struct Search {
     /// What a router said last, and how many such words this search still follows.
     word: Option<usize>,
     words_left: u8,
-    /// A router's word that was answered: then the truth is most likely exactly that.
+    /// What the truth most likely is: a router's word, or what it was at the last search. Once it is proven, a failure
+    /// a little above it ends the search.
     likely: Option<usize>,
 
     under_way: Option<Sent>,
@@ -292,7 +293,7 @@ impl Search {
 
     /// A router said that no more than `mtu` bytes inside get through, or somebody forged that.
     pub(crate) fn on_too_big(&mut self, mtu: usize, _now: Instant) {
-        if mtu > BASE && mtu <= self.ceiling {
+        if mtu >= BASE && mtu <= self.ceiling {
             self.word = Some(mtu);
         }
         if self.proven.is_some_and(|proven| mtu < proven) {
@@ -306,6 +307,7 @@ impl Search {
         if self.raise_at.is_some_and(|at| now >= at) {
             self.raise_at = None;
             self.failed = None;
+            self.likely = self.proven;
             self.words_left = WORDS;
             self.settle(now);
         }
@@ -349,14 +351,14 @@ impl Search {
     /// The next size of the search, above `proven`.
     fn size_to_try(&mut self, proven: usize) -> usize {
         let top = self.failed.map_or(self.ceiling + 1, |failed| failed.size);
-        if let Some(word) = self.word.take_if(|word| *word > proven)
+        if let Some(word) = self.word.take_if(|word| *word >= proven)
             && word < top
             && self.words_left > 0
-            && self.trial.is_none_or(|trial| trial.size != word)
+            && self.likely != Some(word)
         {
             self.words_left -= 1;
             self.likely = Some(word);
-            self.trial = Some(Trial { size: word, losses: 0 });
+            self.trial = (word > proven).then_some(Trial { size: word, losses: 0 });
         }
         if let Some(trial) = self.trial {
             return trial.size;
