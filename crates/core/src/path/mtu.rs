@@ -11,7 +11,9 @@
 //! the size falls to BASE, to be searched upwards at once, when so many were lost in a row as are no chance at the loss
 //! that this path is seen to have (see `loss`), while BASE was answered after each. When BASE is not answered either, the
 //! path is dead or the peer gone: that is no verdict about a size, it is kept, and BASE is tried with back-off until it
-//! is answered. So every loss is worth something only once a smaller probe was answered after it.
+//! is answered. So every loss is worth something only once a smaller probe was answered after it. For BASE itself that
+//! smaller one is a probe of [`SMALL`], which takes turns with it while it is not answered: a path that carries little
+//! but not BASE any more is no dead path, and then nothing is proven.
 //!
 //! Whose word counts: an answer that names the random id and the size of a probe is a proof, also when it comes late (the
 //! probe under way and the last one that expired are known; older ones are forgotten). Our own kernel's refusal is a
@@ -22,8 +24,8 @@
 //! least 1 s, because a transport's probe competes with its own retransmissions; here a probe too early costs one
 //! packet, and a second per loss would leave a black hole for many seconds.
 //!
-//! Left out: sizes below BASE (the caller then keeps its start value and sets no DF), probing with data, and telling
-//! anybody: the caller compares [`Search::mtu`] before and after.
+//! Left out: the size of a path that carries less than BASE (the caller then keeps its start value and sets no DF),
+//! probing with data, and telling anybody: the caller compares [`Search::mtu`] before and after.
 
 mod loss;
 mod plateau;
@@ -40,6 +42,8 @@ use loss::Loss;
 
 /// Proven first, in bytes; below it nothing is searched (RFC 8899 section 5.1.2, BASE_PLPMTU).
 pub(crate) const BASE: usize = 1200;
+/// Any path carries this, and any probe fits in it.
+const SMALL: usize = 128;
 /// The search ends when the proven size and the smallest failed one are this close, in bytes.
 const GAP: usize = 8;
 /// Losses after which the search goes on with another size (RFC 8899 section 5.1.2, MAX_PROBES).
@@ -94,7 +98,7 @@ pub(crate) enum Phase {
     Searching,
     /// There is no larger one.
     Found,
-    /// Probes of the present size were lost; whether that is chance is being found out.
+    /// Probes of the present size, or all of them, were lost; whether that is chance is being found out.
     Doubted,
 }
 
@@ -137,6 +141,9 @@ pub(crate) struct Search {
     silent: u8,
     /// Something was lost, and nothing answered since.
     is_unsure: bool,
+    /// The next one is of SMALL, and how many of those were answered more than lost, while BASE was not.
+    is_small_next: bool,
+    small_answered: u8,
     /// What watching saw since the current size was last answered.
     doubt: Doubt,
     /// Large packets went out after the last watch probe.
@@ -192,13 +199,15 @@ impl Search {
             loss: Loss::new(),
             silent: 0,
             is_unsure: false,
+            is_small_next: false,
+            small_answered: 0,
             doubt: Doubt { missed: 0, base_lost: 0, base_answered: 0 },
             is_large_sent: false,
             watch_at: now,
         }
     }
 
-    /// The largest size that was answered, in bytes; None until BASE was.
+    /// The largest size that was answered, in bytes; None until BASE was, and when BASE no longer is though less is.
     pub(crate) const fn mtu(&self) -> Option<usize> {
         self.proven
     }
@@ -207,7 +216,7 @@ impl Search {
     pub(crate) fn state(&self) -> State {
         let phase = match self.proven {
             None => Phase::Unanswered,
-            Some(_) if self.doubt.missed > 0 => Phase::Doubted,
+            Some(_) if self.doubt.missed > 0 || self.silent >= PROMPT => Phase::Doubted,
             Some(_) if self.raise_at.is_some() => Phase::Found,
             Some(_) => Phase::Searching,
         };
@@ -245,6 +254,7 @@ impl Search {
         let size = self.next_size(now);
         let probe = Probe { id: rng.next_u32(), size };
         self.under_way = Some(Sent { probe, at: now, until: now + self.patience(size) });
+        self.is_small_next = false;
         if self.proven == Some(size) {
             self.watch_at = now + WATCH_INTERVAL;
             self.is_large_sent = false;
@@ -321,7 +331,6 @@ impl Search {
     /// When the next probe is due if none is under way; the clock's start means at once.
     fn due(&self) -> Option<Instant> {
         let at_once = Some(Instant::default());
-        let proven = self.proven.unwrap_or(BASE);
         if self.ceiling < BASE {
             None
         } else if self.proven.is_none() || self.is_unsure {
@@ -329,7 +338,7 @@ impl Search {
         } else if self.doubt.missed > 0 || self.raise_at.is_none() {
             at_once
         } else {
-            (self.is_large_sent && proven > BASE).then_some(self.watch_at)
+            self.is_large_sent.then_some(self.watch_at)
         }
     }
 
@@ -340,10 +349,11 @@ impl Search {
     fn next_size(&mut self, now: Instant) -> usize {
         match self.proven {
             None => BASE,
+            Some(_) if self.is_small_next => SMALL,
             Some(_) if self.is_unsure => BASE,
             Some(proven) if self.doubt.missed > 0 => proven,
             // A silent fall is noticed during a search as well.
-            Some(proven) if proven > BASE && self.is_large_sent && now >= self.watch_at => proven,
+            Some(proven) if self.is_large_sent && now >= self.watch_at => proven,
             Some(proven) => self.size_to_try(proven),
         }
     }
@@ -379,7 +389,7 @@ impl Search {
 
     /// How long an answer to a probe of `size` is waited for.
     fn patience(&self, size: usize) -> Duration {
-        if size == BASE && self.silent >= PROMPT {
+        if size == BASE && self.silent >= PROMPT && self.small_answered == 0 {
             let longest = if self.proven.is_some() { LONGEST_KNOWN } else { LONGEST_UNKNOWN };
             let doublings = u32::from(self.silent - PROMPT).min(6);
             return (Duration::from_secs(1) * (1 << doublings)).min(longest);
@@ -391,6 +401,10 @@ impl Search {
         if size == BASE {
             self.silent = self.silent.saturating_add(1);
             self.doubt.base_lost = self.doubt.base_lost.saturating_add(1);
+            self.is_unsure = self.proven.is_some();
+            self.is_small_next = self.is_unsure && self.silent >= PROMPT;
+        } else if size == SMALL {
+            self.small_answered = self.small_answered.saturating_sub(1);
         } else if self.proven == Some(size) {
             self.doubt.missed = self.doubt.missed.saturating_add(1);
             self.is_unsure = true;
@@ -407,7 +421,10 @@ impl Search {
     }
 
     fn on_answered(&mut self, size: usize, now: Instant) {
-        self.is_unsure = false;
+        if size == SMALL {
+            return self.on_small_answered(now);
+        }
+        (self.is_unsure, self.is_small_next, self.small_answered) = (false, false, 0);
         let silent = std::mem::take(&mut self.silent);
         if size == BASE {
             // A dead path is not a lossy one.
@@ -423,6 +440,16 @@ impl Search {
             self.word.take_if(|word| *word <= size);
         }
         self.settle(now);
+    }
+
+    /// A probe smaller than BASE was answered, after one of BASE was not.
+    fn on_small_answered(&mut self, now: Instant) {
+        self.small_answered = self.small_answered.saturating_add(1);
+        if self.proven.is_some() && self.small_answered >= self.loss.too_many(0, 0) {
+            self.failed = Some(Failed { size: BASE, losses: self.silent, is_refused: false });
+            self.hold(None, now);
+            self.silent = PROMPT;
+        }
     }
 
     /// A size above the current one was answered.
@@ -474,7 +501,7 @@ impl Search {
         self.trial = None;
         self.likely = None;
         self.words_left = WORDS;
-        self.is_unsure = false;
+        (self.is_unsure, self.is_small_next, self.small_answered) = (false, false, 0);
         self.doubt = Doubt::default();
     }
 }

@@ -12,7 +12,7 @@ const ASSUMED: Loss = Loss { share: 1.0 / 8.0, seen: 8.0 };
 const CHANCE: f32 = 1e-8;
 /// Fewer losses in a row than this are never a verdict.
 pub(super) const LEAST: u8 = 6;
-/// And more are not asked for, however lossy the path is: a black hole must end. Reached at 32 % lost.
+/// And more are not asked for, however lossy the path is: a black hole must end. Reached at 30 % lost.
 pub(super) const MOST: u8 = 16;
 
 #[derive(Debug)]
@@ -35,10 +35,12 @@ impl Loss {
     }
 
     /// So many losses in a row are no chance on this path, of whose last small probes `lost` were lost and `answered`
-    /// answered. They are asked too, because congestion begins faster than an average follows.
+    /// answered. They are asked too, because congestion begins faster than an average follows; and the average is taken
+    /// one standard deviation worse than it looks, because what was seen of a new path may have been luck.
     pub(super) fn too_many(&self, lost: u8, answered: u8) -> u8 {
         let lately = f32::from(lost) / f32::from(lost.saturating_add(answered).max(1));
-        let share = self.share.max(lately);
+        let doubtful = (self.share * (1.0 - self.share) / self.seen).sqrt();
+        let share = (self.share + doubtful).max(lately);
         (LEAST..MOST).find(|losses| share.powi(i32::from(*losses)) < CHANCE).unwrap_or(MOST)
     }
 

@@ -433,7 +433,7 @@ fn a_dead_path_says_nothing_about_a_size() {
         world.is_dead = true;
         world.sent.clear();
         world.run(60 * SECOND);
-        assert!(world.sent.len() < 50, "it backs off: {}", world.sent.len());
+        assert!(world.sent.len() < 80, "it backs off: {}", world.sent.len());
         world.is_dead = false;
         world.run(5 * SECOND);
         assert_eq!((world.search.mtu(), world.falls.len()), (Some(1440), 0));
@@ -550,8 +550,28 @@ fn a_ceiling_below_base_is_not_searched() {
     world.busy = 10 * MS;
     world.run(10 * SECOND);
     assert_eq!((world.sent.len(), world.search.mtu()), (0, None));
+    world.busy = Duration::ZERO;
     world.search.on_path_change(BASE, world.now);
     world.run(10 * SECOND);
     assert_eq!((world.sent.len(), world.search.mtu()), (1, Some(BASE)));
     assert_eq!(world.search.state().limit, Limit::Ceiling(BASE));
+}
+
+#[test]
+fn a_path_that_carries_less_than_base_any_more_is_told_from_a_dead_one() {
+    for (truth, loss) in [(1440, 0), (1340, 10), (BASE, 0), (BASE, 10)] {
+        let mut world = World::found(truth);
+        (world.loss, world.busy) = (loss, 10 * MS);
+        world.run(30 * SECOND);
+        assert_eq!(world.falls, []);
+        world.truth = 1000;
+        let changed = world.now;
+        world.run(30 * SECOND);
+        let took = world.falls[0].since(changed);
+        assert!(took < Duration::from_millis(3500) * (1 + loss / 5), "{took:?} from {truth} at {loss} %");
+        assert_eq!(world.search.mtu(), None);
+        world.truth = 1300;
+        world.run(300 * SECOND);
+        world.assert_true();
+    }
 }
