@@ -15,10 +15,14 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
 use zeroize::Zeroizing;
 
+use crate::context::Local;
 use crate::data::allowlist::Allowlist;
+use crate::data::reassembly::Reassembly;
 use crate::data::session::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Session};
 use crate::data::staged::Staged;
+use crate::path::discovery::{Discovery, Way};
 use crate::path::endpoint::Endpoint;
+use crate::path::mtu::BASE;
 use crate::peers::PeerId;
 use crate::timer::Armed;
 use crate::{Instant, PeerKey, PeerStats, Via};
@@ -48,6 +52,11 @@ pub(crate) struct Peer {
     /// The receiver index that the last data to it bore.
     pub(crate) peer_index: Option<u32>,
     pub(crate) staged: Staged,
+    /// Packets of the peer that came in pieces; made for the first one.
+    pub(crate) reassembly: Option<Box<Reassembly>>,
+    /// Whether its path is searched, and what is known of it since the first session.
+    pub(crate) discovers: bool,
+    pub(crate) discovery: Option<Box<Discovery>>,
     pub(crate) armed: Armed,
     /// When the last initiation was sent, and the last good one received.
     pub(crate) initiated: Option<Instant>,
@@ -78,6 +87,9 @@ impl Peer {
             former_indices: Vec::new(),
             peer_index: None,
             staged: Staged::default(),
+            reassembly: None,
+            discovers: false,
+            discovery: None,
             armed: Armed::default(),
             initiated: None,
             initiation_received: None,
@@ -91,6 +103,12 @@ impl Peer {
         self.session.as_ref().is_some_and(|session| session.is_alive(now))
     }
 
+    /// How long packets to it may be.
+    pub(crate) fn way(&self, local: &Local) -> Way {
+        let discovery = self.discovery.as_ref();
+        discovery.map_or(Way { mtu: local.mtu, is_proven: false, may_cut: false }, |discovery| discovery.way(local.mtu))
+    }
+
     fn is_initiating(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_initiating())
     }
@@ -98,6 +116,9 @@ impl Peer {
     /// Our own key is another one, or there is none, or the interface came up or went down.
     pub(crate) fn on_local_end(&mut self, can_speak: bool, now: Instant) {
         self.is_mute = !can_speak || self.key.is_low_order();
+        if let Some(discovery) = &mut self.discovery {
+            discovery.on_change();
+        }
         self.forget_sessions(now);
         // The next handshake owes nothing to those of before.
         self.initiated = None;
@@ -143,6 +164,16 @@ impl Peer {
     /// Whether the next initiation repeats one that was not answered.
     pub(crate) fn is_silent(&self) -> bool {
         self.attempts > 0
+    }
+
+    /// A packet `len` bytes long, or in segments as long, goes to the peer.
+    pub(crate) fn on_large(&mut self, packet: &[u8], len: usize, now: Instant) {
+        if len >= BASE
+            && let Some(discovery) = &mut self.discovery
+        {
+            discovery.recent.keep(packet, len);
+            discovery.on_large_sent(now);
+        }
     }
 
     /// A data message for the peer was made.
@@ -202,7 +233,8 @@ impl Peer {
     /// The earliest moment at which something is due.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let session = self.session.as_ref().and_then(|session| session.deadline());
-        [session, self.next_attempt(now), self.keepalive_due(now)].into_iter().flatten().min()
+        let discovery = self.discovery.as_ref().filter(|_| self.is_alive(now)).and_then(|known| known.deadline());
+        [session, self.next_attempt(now), self.keepalive_due(now), discovery].into_iter().flatten().min()
     }
 
     /// Whether a packet asked for the peer lately, and found no session.

@@ -349,6 +349,15 @@ impl Session {
     /// Seals one padded plaintext; `out` holds at least 32 bytes more. Only while [`Session::is_alive`]: answers 0
     /// otherwise.
     pub(crate) fn seal(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
+        let len = self.seal_aside(plaintext, now, out);
+        if len > 0 && !plaintext.is_empty() {
+            self.unanswered_since.get_or_insert(now);
+        }
+        len
+    }
+
+    /// As [`Session::seal`], for what says nothing about the peer when it is not answered.
+    pub(crate) fn seal_aside(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
         let Some(generation) = self.generations_mut().find(|generation| generation.ring.sending(now).is_some()) else {
             // `Tunn` would queue it, or send it in a session that was never confirmed.
             return 0;
@@ -356,7 +365,7 @@ impl Session {
         match generation.tunn.encapsulate(plaintext, out) {
             TunnResult::WriteToNetwork(message) if message[0] == DATA => {
                 let len = message.len();
-                self.on_sent(now, !plaintext.is_empty());
+                self.owes_answer_since = None;
                 len
             }
             _ => 0,
@@ -426,7 +435,7 @@ impl Session {
                 self.begun = None;
                 self.established = Some(self.current);
                 self.on_received(now, false);
-                self.on_sent(now, false);
+                self.owes_answer_since = None;
                 Ok(len)
             }
             TunnResult::Err(WireGuardError::WrongTai64nTimestamp) => Err(DropReason::HandshakeReplay),
@@ -555,13 +564,6 @@ impl Session {
         self.sent = self.lent;
         self.last_initiation = Some(index_at(out, 4));
         len
-    }
-
-    fn on_sent(&mut self, now: Instant, is_data: bool) {
-        self.owes_answer_since = None;
-        if is_data {
-            self.unanswered_since.get_or_insert(now);
-        }
     }
 
     fn on_received(&mut self, now: Instant, is_data: bool) {
