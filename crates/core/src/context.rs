@@ -129,14 +129,12 @@ impl Context {
     }
 
     /// A session for a peer that has none yet, with what is remembered of replays. `None`: without a key of our own.
-    pub(crate) fn new_session(&self, peer: &Peer, now: Instant) -> Option<Box<Session>> {
+    pub(crate) fn new_session(&self, peer: &mut Peer, now: Instant) -> Option<Box<Session>> {
         let preshared_key = peer.preshared_key.as_deref();
         let anchor = self.local.wall_anchor.unwrap_or(now);
         let key = self.local.key.as_ref()?;
         let mut session = Box::new(Session::new(key, peer.key, preshared_key, peer.index, anchor, now));
-        if let Some(initiation) = &peer.remembered {
-            session.remember(initiation, now);
-        }
+        peer.remind(&mut session, now);
         Some(session)
     }
 
