@@ -12,7 +12,6 @@ use crate::data::handshake::{HandshakeGate, LOAD_LIMIT};
 use crate::data::outbound::Scratch;
 use crate::data::session::LocalKey;
 use crate::output::Outbox;
-use crate::path::endpoint::Endpoint;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
 use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PeerKey, UdpTrain};
@@ -98,8 +97,7 @@ impl Node {
                 if let Some(peer) = self.peers.peer(id)
                     && !peer.is_alive(now)
                 {
-                    peer.endpoint = Some(Endpoint::configured(address));
-                    peer.hasten(&mut self.context.rng);
+                    peer.set_endpoint(address, &mut self.context.rng);
                 }
                 self.attend(id, now);
                 Ok(())

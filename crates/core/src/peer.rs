@@ -6,6 +6,7 @@
 //! every five seconds, persistent keepalive alone backs off to 25 s, nobody leaves it idle.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,8 +109,8 @@ impl Peer {
         self.attempts = 0;
     }
 
-    /// Our key changed, or nothing comes of the sessions any more: nothing is left of them but the memory of replays. What is staged waits for the next
-    /// one.
+    /// Our key changed, or nothing comes of the sessions any more: nothing is left of them but the memory of replays. What
+    /// is staged waits for the next one.
     pub(crate) fn forget_sessions(&mut self, now: Instant) {
         if let Some(mut session) = self.session.take() {
             self.remembered.extend(session.take_newest_initiation().map(|initiation| *initiation));
@@ -137,8 +138,14 @@ impl Peer {
         self.wanted = None;
     }
 
+    /// It is to be reached here from now on, until it is heard from somewhere else.
+    pub(crate) fn set_endpoint(&mut self, address: SocketAddr, rng: &mut ChaCha8Rng) {
+        self.endpoint = Some(Endpoint::configured(address));
+        self.hasten(rng);
+    }
+
     /// There is a better reason to call the peer than there was when the last initiation was sent.
-    pub(crate) fn hasten(&mut self, rng: &mut ChaCha8Rng) {
+    fn hasten(&mut self, rng: &mut ChaCha8Rng) {
         if let Some(session) = &mut self.session {
             session.hasten(REKEY_TIMEOUT + jitter(rng));
         }

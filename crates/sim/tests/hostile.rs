@@ -428,8 +428,8 @@ fn a_forged_cookie_reply_is_dropped() {
     assert_eq!(world.drops(alice).values().sum::<u64>(), 60, "{:?}", world.drops(alice));
 }
 
-/// Anybody can name a peer. One that was never there costs nothing afterwards; with one that was, replays are remembered, and
-/// the work of that is done once: what it is done in stays, for the nine minutes after which keys are zeroed.
+/// Anybody can name a peer. Where replays of one are remembered the work of that is done once: what it is done in stays, for the
+/// nine minutes after which keys are zeroed.
 #[test]
 fn a_forged_initiation_leaves_nothing_but_the_memory_of_replays() {
     for was_there in [false, true] {

@@ -136,8 +136,7 @@ fn without_a_key_nothing_is_sent_and_nothing_understood() {
     world.send(alice, world.v4(alice, bob).udp(b"to bob"));
     world.send(bob, world.v4(bob, alice).udp(b"to alice"));
     world.run_for(minutes(1));
-    let sent = [Kind::Initiation, Kind::Response, Kind::CookieReply, Kind::Data].map(|kind| world.count(alice, kind));
-    assert_eq!(sent, [0; 4]);
+    assert!(world.sent().iter().all(|sent| sent.from != alice));
     let drops = world.drops(alice);
     assert_eq!(drops["outbound_no_key"], 1);
     assert_eq!(drops["unknown_receiver"], 1);
