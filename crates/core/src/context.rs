@@ -134,14 +134,12 @@ impl Context {
     }
 
     /// A session for a peer that has none yet, with what is remembered of replays. `None`: without a key of our own.
-    pub(crate) fn new_session(&self, peer: &Peer, now: Instant) -> Option<Box<Session>> {
+    pub(crate) fn new_session(&self, peer: &mut Peer, now: Instant) -> Option<Box<Session>> {
         let preshared_key = peer.preshared_key.as_deref();
         let anchor = self.local.wall_anchor.unwrap_or(now);
         let key = self.local.key.as_ref()?;
         let mut session = Box::new(Session::new(key, peer.key, preshared_key, peer.index, anchor, now));
-        if let Some(initiation) = &peer.remembered {
-            session.remember(initiation, now);
-        }
+        peer.remind(&mut session, now);
         Some(session)
     }
 
@@ -165,8 +163,7 @@ impl Context {
     /// The peer is to be reached at another address, says control.
     pub(crate) fn move_to(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
         let is_elsewhere = peer.endpoint.is_none_or(|old| old.address.ip() != address.ip());
-        peer.endpoint = Some(Endpoint::configured(address));
-        peer.hasten(&mut self.rng);
+        peer.set_endpoint(address, &mut self.rng);
         if is_elsewhere {
             self.on_path_change(peer, now);
         }

@@ -6,6 +6,7 @@
 //! every five seconds, persistent keepalive alone backs off to 25 s, nobody leaves it idle.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ use crate::{Instant, PeerKey, PeerStats, Via};
 /// Persistent keepalive alone tries a silent peer this often at last.
 const MAX_BACK_OFF: Duration = Duration::from_secs(25);
 
+/// Of this many keys of our own replays are remembered.
+const MAX_REMEMBERED: usize = 4;
+
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) key: PeerKey,
@@ -42,8 +46,9 @@ pub(crate) struct Peer {
     pub(crate) stats: Arc<PeerStats>,
     /// Made when first needed: a session is 11 KB.
     pub(crate) session: Option<Box<Session>>,
-    /// The newest good initiation of sessions that were forgotten: it is a replay still.
-    pub(crate) remembered: Option<Box<[u8; INITIATION_LEN]>>,
+    /// The newest good initiations of sessions that were forgotten, one for each of our last keys: they are replays still
+    /// when such a key comes back.
+    remembered: Vec<[u8; INITIATION_LEN]>,
     /// No handshake is possible: we have no key, the peer's is of low order, or the interface is down.
     pub(crate) is_mute: bool,
     /// The upper 24 bits of its receiver indices, and those of sessions under preshared keys of before.
@@ -81,7 +86,7 @@ impl Peer {
             allowlist: None,
             stats: Arc::default(),
             session: None,
-            remembered: None,
+            remembered: Vec::new(),
             is_mute: true,
             index,
             former_indices: Vec::new(),
@@ -125,15 +130,22 @@ impl Peer {
         self.attempts = 0;
     }
 
-    /// Our key changed, or nothing comes of the sessions any more: nothing is left of them but the memory of replays. What is staged waits for the next
-    /// one.
+    /// Our key changed, or nothing comes of the sessions any more: nothing is left of them but the memory of replays. What
+    /// is staged waits for the next one.
     pub(crate) fn forget_sessions(&mut self, now: Instant) {
         if let Some(mut session) = self.session.take() {
-            self.remembered = session.take_newest_initiation();
+            self.remembered.extend(session.take_newest_initiation().map(|initiation| *initiation));
+            let surplus = self.remembered.len().saturating_sub(MAX_REMEMBERED);
+            self.remembered.drain(..surplus);
         }
         if !self.staged.is_empty() {
             self.wanted = Some(now);
         }
+    }
+
+    /// A session that begins now takes over what there is to remember under our present key.
+    pub(crate) fn remind(&mut self, session: &mut Session, now: Instant) {
+        self.remembered.retain(|initiation| !session.remember(initiation, now));
     }
 
     /// A packet wanted out and there was no session. Whoever was called at leisure so far is called in earnest.
@@ -147,8 +159,14 @@ impl Peer {
         self.wanted = None;
     }
 
+    /// It is to be reached here from now on, until it is heard from somewhere else.
+    pub(crate) fn set_endpoint(&mut self, address: SocketAddr, rng: &mut ChaCha8Rng) {
+        self.endpoint = Some(Endpoint::configured(address));
+        self.hasten(rng);
+    }
+
     /// There is a better reason to call the peer than there was when the last initiation was sent.
-    pub(crate) fn hasten(&mut self, rng: &mut ChaCha8Rng) {
+    fn hasten(&mut self, rng: &mut ChaCha8Rng) {
         if let Some(session) = &mut self.session {
             session.hasten(REKEY_TIMEOUT + jitter(rng));
         }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use overlay_core::Command;
 use overlay_sim::initiator::{Initiator, Refused, Timestamp};
-use overlay_sim::{HostId, Kind, Outsider, World, millis, seconds};
+use overlay_sim::{HostId, Kind, Outsider, World, millis, minutes, seconds};
 
 const RESPONSE: u8 = 2;
 const COOKIE_REPLY: u8 = 3;
@@ -425,6 +426,44 @@ fn a_forged_cookie_reply_is_dropped() {
     let again = world.take_mail(carol.address).remove(0);
     assert!(!carol.initiator.proves(&again, &[5; 16]));
     assert_eq!(world.drops(alice).values().sum::<u64>(), 60, "{:?}", world.drops(alice));
+}
+
+/// Anybody can name a peer. Where replays of one are remembered the work of that is done once: what it is done in stays, for the
+/// nine minutes after which keys are zeroed.
+#[test]
+fn a_forged_initiation_leaves_nothing_but_the_memory_of_replays() {
+    for was_there in [false, true] {
+        let mut world = World::new(7);
+        let alice = world.host();
+        let mut carol = world.outsider(alice);
+        let mut old = carol.initiate();
+        if was_there {
+            world.connect(&mut carol);
+            world.run_for(seconds(1));
+            old = carol.initiate();
+            assert_eq!(world.ask(carol.address, alice, &old.message).len(), 1);
+            // Sessions are forgotten.
+            for is_up in [false, true] {
+                world.command(alice, Command::SetUp(is_up)).expect("always possible");
+            }
+        }
+        world.run_for(minutes(20));
+        let before = world.wakeups(alice);
+        for _ in 0..100 {
+            let mut forged = carol.initiate().message;
+            forged[100] ^= 0x40;
+            carol.initiator.sign(&mut forged, None);
+            world.inject(elsewhere(), alice, &forged);
+        }
+        world.run_for(minutes(20));
+        assert_eq!(world.drops(alice), BTreeMap::from([("handshake_forged", 100)]));
+        assert_eq!(world.wakeups(alice) - before, u64::from(was_there), "was there: {was_there}");
+        assert_eq!(
+            world.ask(elsewhere(), alice, &old.message).len(),
+            usize::from(!was_there),
+            "was there: {was_there}"
+        );
+    }
 }
 
 #[test]

@@ -102,8 +102,8 @@ impl Node {
         let session = peer.session.take().or_else(|| context.new_session(peer, now));
         let mut session = session.ok_or(DropReason::HandshakeNoKey)?;
         let answered = session.handle_initiation(bytes, now, context.outbox.room(RESPONSE_LEN));
-        // It is kept too where replays are remembered, which is costly to do: such a peer had one before.
-        if answered.is_ok() || had_session || peer.remembered.is_some() {
+        // It is kept too where it remembers replays, which is costly to do: such a peer had one before.
+        if answered.is_ok() || had_session || session.remembers() {
             peer.session = Some(session);
         }
         self.deadlines.arm_next(peer, now);

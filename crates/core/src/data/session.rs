@@ -190,22 +190,30 @@ impl Session {
         self.begun = None;
         self.last_initiation = None;
         self.last_answer = None;
-        match self.newest_initiation.take() {
-            Some(initiation) => self.remember(&initiation, now),
-            None => self.catch_up(now),
+        self.catch_up(now);
+        if let Some(initiation) = self.newest_initiation.take() {
+            self.remember(&initiation, now);
         }
     }
 
-    /// Takes in the newest initiation of sessions that were forgotten: it, and older ones, are replays.
-    pub(crate) fn remember(&mut self, initiation: &[u8; INITIATION_LEN], now: Instant) {
-        // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer. One
-        // that was made for another key of ours is good for nothing until that key comes back.
+    /// Takes in the newest initiation of sessions that were forgotten: it, and older ones, are replays. False: it was made
+    /// for another key of ours, which mac1 tells at once.
+    pub(crate) fn remember(&mut self, initiation: &[u8; INITIATION_LEN], now: Instant) -> bool {
+        // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer.
         self.catch_up(now);
-        if let TunnResult::WriteToNetwork(_) = self.newest.tunn.decapsulate(None, initiation, &mut [0; SCRATCH_LEN]) {
+        let mut out = [0; SCRATCH_LEN];
+        let is_good = matches!(self.newest.tunn.decapsulate(None, initiation, &mut out), TunnResult::WriteToNetwork(_));
+        if is_good {
             // That made a session which nobody knows and whose keys are to be zeroed one day.
             self.established = Some(self.current);
+            self.newest_initiation = Some(Box::new(*initiation));
         }
-        self.newest_initiation = Some(Box::new(*initiation));
+        is_good
+    }
+
+    /// Whether there is an initiation older than which all are replays.
+    pub(crate) fn remembers(&self) -> bool {
+        self.newest_initiation.is_some()
     }
 
     /// What [`Session::remember`] needs of this one, which is over. Taken out of it where it lies: moved, it would leave a
