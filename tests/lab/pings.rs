@@ -151,9 +151,10 @@ impl Answers {
     }
 
     fn slowest(&self) -> String {
-        let slowest = self.requests.iter().enumerate().max_by_key(|(_, (_, took))| *took);
-        slowest.map_or_else(String::new, |(number, (_, took))| {
-            format!("number {} took longest, {:.1} ms", number + 1, took.unwrap_or_default().as_secs_f64() * 1e3)
+        let answered =
+            self.requests.iter().enumerate().filter_map(|(number, (_, took))| took.map(|took| (took, number)));
+        answered.max().map_or("none was answered".into(), |(took, number)| {
+            format!("number {} took longest, {:.1} ms", number + 1, took.as_secs_f64() * 1e3)
         })
     }
 

@@ -1,6 +1,6 @@
 //! Pings and streams over both families inside and outside, at the MTU a tunnel has and at a jumbo one, and what is counted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -166,14 +166,16 @@ fn a_changed_mtu_loses_nothing() {
         one_ping(&a.host, B.v4);
         let handshake = b.device.latest_handshake(&a.key);
         let pings = [(a, B.v4), (b, A.v6)].map(|(from, to)| Pings::new(300, PAUSE).start(&from.host, to));
+        let began = Instant::now();
         for mtu in [JUMBO, USUAL, 1300, JUMBO, 1281].into_iter().cycle().take(40) {
             a.device.mtu(mtu);
             b.device.mtu(mtu);
         }
-        for ping in pings {
-            let answered = ping.finish();
-            let alive = [a, b].map(|side| side.device.is_alive());
-            assert!(answered.is_ok(), "{answered:?}\nthe programs run: {alive:?}");
+        let took = began.elapsed();
+        for pings in pings {
+            let answered = pings.finish();
+            let state = || [a, b].map(|side| (side.device.is_alive(), side.device.counts()));
+            assert!(answered.is_ok(), "{answered:?}\nthe changes took {took:?}; the programs: {:#?}", state());
         }
         assert_eq!(b.device.latest_handshake(&a.key), handshake);
     }
