@@ -2,8 +2,8 @@
 //!
 //! `ping` cannot tell: once it has sent the last one it waits for twice its longest round trip, however short that was, and takes
 //! what comes later for lost (`-W` counts only where nothing was answered at all). On a busy machine a program that stands
-//! still for a moment loses nothing, but would seem to if it did so in the end. Here every request has [`SHORTLY`], and those
-//! without an answer are told by their numbers.
+//! still for a moment loses nothing, but would seem to if it did so in the end. Here every request has [`PATIENCE`], the last too,
+//! and those without an answer are told by their numbers.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 
 use overlay_os::ping::Ping;
 
-use super::{Host, SHORTLY, inside};
+use super::{Host, inside};
+
+/// How long an answer may take: less than the 5 s after which a handshake that was lost is tried again.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What `ping` sends by itself, in bytes: packets of 84 over IPv4 and of 104 over IPv6.
 const PAYLOAD_LEN: usize = 56;
@@ -85,7 +88,7 @@ impl Pings {
             let until = match last {
                 None => now,
                 Some(last) if is_sending => last + self.interval,
-                Some(last) => last + SHORTLY,
+                Some(last) => last + PATIENCE,
             };
             if is_sending && now >= until {
                 // Not faster for having been late: a burst would be another test.
@@ -100,7 +103,8 @@ impl Pings {
             match ping.receive(until - now) {
                 Ok(Some(reply)) => {
                     if let Some((at, took)) = answers.requests.get_mut(usize::from(reply.sequence)) {
-                        took.get_or_insert(began.elapsed() - *at);
+                        let after = began.elapsed() - *at;
+                        *took = took.or((after < PATIENCE).then_some(after));
                     }
                 }
                 Ok(None) => {}
@@ -124,7 +128,7 @@ impl Underway {
     /// Waits until all were answered; else what there is to say about those that were not.
     ///
     /// # Errors
-    /// Which were not, [`SHORTLY`] after the last was sent.
+    /// Which were not, or took longer than [`PATIENCE`].
     pub fn finish(self) -> Result<(), String> {
         let answers = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         eprintln!("{}: {}", self.what, answers.slowest());
@@ -134,7 +138,7 @@ impl Underway {
     /// Waits until all were answered.
     ///
     /// # Panics
-    /// When one was not, [`SHORTLY`] after the last was sent.
+    /// When one was not, or took longer than [`PATIENCE`].
     #[track_caller]
     pub fn are_answered(self) {
         if let Err(lost) = self.finish() {
