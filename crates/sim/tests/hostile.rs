@@ -286,6 +286,7 @@ fn a_cookie_leaves_from_where_it_was_asked_for_and_names_no_interface_of_ipv4() 
         addresses: vec!["10.64.0.1".parse().expect("an address")],
         forward: false,
         mtu: 1420,
+        max_mtu: 1420,
         joins: Joins::NOTHING,
         seed: [7; 32],
         wall_anchor: None,
