@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use overlay_core::Command;
+use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, UdpTrain, Via};
 use overlay_sim::initiator::{Initiator, Refused, Timestamp};
 use overlay_sim::{HostId, Kind, Outsider, World, millis, minutes, seconds};
+use zeroize::Zeroizing;
 
 const RESPONSE: u8 = 2;
 const COOKIE_REPLY: u8 = 3;
@@ -273,6 +274,49 @@ fn under_load_a_stranger_gets_a_cookie_that_is_not_longer_than_the_question() {
     carol.initiator.sign(&mut again.message, Some(&cookie));
     let answers = world.ask(carol.address, alice, &again.message);
     assert!(carol.initiator.complete(&again, &answers[0]).is_ok());
+}
+
+/// Whom it is for is not known yet, and the routing table is not asked for strangers: the sender of an IPv4 question is answered
+/// from where it was asked, by whatever interface leads there. A link-local address means nothing without its interface.
+#[test]
+fn a_cookie_leaves_from_where_it_was_asked_for_and_names_no_interface_of_ipv4() {
+    let now = Instant::from_start(seconds(1));
+    let config = NodeConfig {
+        private_key: Some(Zeroizing::new([1; 32])),
+        addresses: vec!["10.64.0.1".parse().expect("an address")],
+        forward: false,
+        mtu: 1420,
+        max_mtu: 1420,
+        joins: Joins::NOTHING,
+        seed: [7; 32],
+        wall_anchor: None,
+    };
+    let mut node = Node::new(config, now);
+    let mut stranger = Initiator::new([9; 32], node.public_key().expect("it has a key").0, 1);
+    let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    let mut ask = |source: &str, local: Option<(&str, u32)>| {
+        let local = local.map(|(address, interface)| (address.parse().expect("an address"), interface));
+        let source = source.parse().expect("an endpoint");
+        let train = UdpTrain { contents: &message, stride: message.len(), source, via: Via { local }, ecn: 0 };
+        node.handle_udp(&train, now);
+        let sent = node.poll_outputs().filter_map(|output| match output {
+            Output::Transmit(transmit) => Some((transmit.contents[0], transmit.via.local)),
+            _ => None,
+        });
+        sent.collect::<Vec<_>>()
+    };
+    for number in 0..256 {
+        assert!(ask(&format!("198.18.0.{number}:1000"), None).is_empty(), "the {number}th is within the allowance");
+    }
+    for (source, to, from) in [
+        ("198.18.1.1:1000", Some(("192.0.2.1", 3)), Some(("192.0.2.1", 0))),
+        ("198.18.1.1:1000", Some(("192.0.2.1", 0)), Some(("192.0.2.1", 0))),
+        ("[fe80::9%3]:1000", Some(("fe80::1", 3)), Some(("fe80::1", 3))),
+        ("198.18.1.1:1000", None, None),
+    ] {
+        let from = from.map(|(address, interface): (&str, u32)| (address.parse().expect("an address"), interface));
+        assert_eq!(ask(source, to), [(COOKIE_REPLY, from)], "asked at {to:?}");
+    }
 }
 
 #[test]
