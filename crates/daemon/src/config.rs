@@ -85,11 +85,28 @@ pub struct Interface {
 /// MTU of the inner packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mtu {
-    /// That of the route to the endpoint minus 80, as wg-quick computes it.
+    /// That of the route to the endpoint minus 80, as wg-quick computes it, and for a path that carries more up to what
+    /// that route carries.
     #[default]
     Auto,
     /// Bytes, 576..=65535.
     Fixed(u16),
+}
+
+/// The MTUs of inner packets, bytes: what [`Mtu`] comes to on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MtuRange {
+    /// For a peer of whose path nothing is known, 576..=65535.
+    pub start: u16,
+    /// The most that a path may turn out to carry, `start`..=65535: what the interface takes.
+    pub max: u16,
+}
+
+impl MtuRange {
+    /// One that the config names: no more, and no less until a path is found to carry less.
+    pub fn fixed(mtu: u16) -> Self {
+        Self { start: mtu, max: mtu }
+    }
 }
 
 /// The routing table for the peers' prefixes.
@@ -204,15 +221,15 @@ impl Config {
         self.interface.addresses.iter().map(IpNet::addr).collect()
     }
 
-    /// The node of this config. `mtu` is the inner MTU after [`Mtu::Auto`] was worked out, `joins` what TUN takes as
+    /// The node of this config. `mtu` are the inner MTUs after [`Mtu::Auto`] was worked out, `joins` what TUN takes as
     /// super-packets, `seed` is random.
-    pub fn to_node(&self, mtu: u16, joins: Joins, seed: [u8; 32]) -> NodeConfig {
+    pub fn to_node(&self, mtu: MtuRange, joins: Joins, seed: [u8; 32]) -> NodeConfig {
         NodeConfig {
             private_key: Some(self.interface.private_key.to_bytes()),
             addresses: self.addresses(),
             forward: self.interface.forward,
-            mtu,
-            max_mtu: mtu,
+            mtu: mtu.start,
+            max_mtu: mtu.max,
             joins,
             seed,
             wall_anchor: None,

@@ -178,9 +178,9 @@ fn the_node_gets_what_the_config_says() {
          [[peer]]\npublic_key = \"{BOB}\"\npreshared_key_file = \"bob.psk\"\nendpoint = \"bob.example.net:51820\"\n\
          allowed_ips = [\"10.77.0.2/32\"]\npersistent_keepalive = 25\nallow = [\"icmp\"]\n"
     ));
-    let node = config.to_node(1400, Joins::NOTHING, [7; 32]);
+    let node = config.to_node(MtuRange { start: 1400, max: 1440 }, Joins::NOTHING, [7; 32]);
     assert_eq!(node.addresses, ["10.77.0.1".parse::<IpAddr>().unwrap()]);
-    assert_eq!((node.mtu, node.forward, node.seed), (1400, true, [7; 32]));
+    assert_eq!((node.mtu, node.max_mtu, node.forward, node.seed), (1400, 1440, true, [7; 32]));
     assert_eq!(*keys::encode_secret(&node.private_key.expect("a key")), OWN);
 
     let resolved = "203.0.113.7:51820".parse().unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use overlay_core::{Instant, PeerKey, PeerStats, Rule};
+use overlay_core::{Instant, PathMtu, PathMtuState, PeerKey, PeerStats, Rule};
 use zeroize::Zeroizing;
 
 use super::PeerState;
@@ -33,6 +33,8 @@ pub(crate) struct PeerView {
     pub(super) allow: Option<Vec<Rule>>,
     pub(crate) stats: Arc<PeerStats>,
     pub(crate) handshake: Option<Handshake>,
+    /// What the engine told of the path's MTU; `None` until then.
+    pub(crate) path_mtu: Option<KnownPathMtu>,
     /// Handshakes went unanswered until the node gave up, and none was completed since.
     gave_up: bool,
     /// Outer bytes sent when the peer was last seen to be neither connected nor handshaking: more than that since means
@@ -51,6 +53,13 @@ pub(crate) struct Handshake {
     pub(crate) wall: SystemTime,
     /// What it made ended before its time.
     is_over: bool,
+}
+
+/// What is known of a path's MTU, with a date for people.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownPathMtu {
+    pub(crate) told: PathMtu,
+    pub(crate) since: SystemTime,
 }
 
 impl PeerView {
@@ -76,6 +85,7 @@ impl PeerView {
             persistent_keepalive: peer.persistent_keepalive.filter(|seconds| *seconds != 0),
             allow: peer.allow,
             handshake: known.as_ref().and_then(|known| known.handshake),
+            path_mtu: known.as_ref().and_then(|known| known.path_mtu),
             gave_up: known.as_ref().is_some_and(|known| known.gave_up),
             sent_at_rest: known.map_or(AtomicU64::new(rest), |known| known.sent_at_rest),
             stats,
@@ -101,6 +111,12 @@ impl PeerView {
     /// Where it was configured to be.
     pub(crate) fn configured_endpoint(&self) -> Option<&Endpoint> {
         self.configured_endpoint.as_ref()
+    }
+
+    /// What the routes to its prefixes are to say, where that is not what all begin with.
+    pub(crate) fn found_mtu(&self) -> Option<u16> {
+        let known = self.path_mtu.filter(|known| known.told.state != PathMtuState::Assumed);
+        known.map(|known| known.told.mtu)
     }
 
     /// It is to be reached here from now on.

@@ -21,6 +21,7 @@ pub(crate) fn interface() -> InterfaceView {
         private_key: PrivateKey::from_bytes(Zeroizing::new([0x11; 32])),
         addresses: vec!["10.77.0.1/24".parse().expect("a prefix")],
         mtu: 1420,
+        max_mtu: 1440,
         listen_port: 51820,
         fwmark: None,
         config_path: PathBuf::from("/etc/overlay/overlay0.toml"),
