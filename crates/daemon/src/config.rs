@@ -148,6 +148,8 @@ pub struct Peer {
     pub persistent_keepalive: Option<u16>,
     /// What it may open towards us. `None`: everything it is routed for. Empty: only answers.
     pub allow: Option<Vec<Rule>>,
+    /// Whether the MTU of its path is searched for: see [`Tuning::mtu_discovery`]. Never for one that `wg` has added.
+    pub mtu_discovery: bool,
 }
 
 /// Where a peer is reached before it was heard from.
@@ -173,6 +175,18 @@ pub struct Tuning {
     pub tun_offload: Switch,
     /// How the engine thread is scheduled.
     pub scheduling: Scheduling,
+    /// Whether it is searched for how long packets may be to reach each peer.
+    pub mtu_discovery: MtuDiscovery,
+}
+
+/// Whether the MTU of paths is searched for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MtuDiscovery {
+    /// By probes inside the sessions of the config's peers.
+    #[default]
+    Auto,
+    /// Not at all: every peer keeps the MTU it starts with, and gets nothing that WireGuard does not send.
+    Off,
 }
 
 /// Whether an offload is used.
@@ -252,7 +266,7 @@ impl Peer {
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
             allow: self.allow.clone(),
-            mtu_discovery: false,
+            mtu_discovery: self.mtu_discovery,
         }
     }
 
@@ -266,6 +280,7 @@ impl Peer {
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
             allow: None,
+            mtu_discovery: false,
         }
     }
 
@@ -286,6 +301,7 @@ impl fmt::Debug for Peer {
             .field("allowed_ips", &self.allowed_ips)
             .field("persistent_keepalive", &self.persistent_keepalive)
             .field("allow", &self.allow)
+            .field("mtu_discovery", &self.mtu_discovery)
             .finish()
     }
 }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api::{ControlRequest, ReloadError, ReloadReport};
-use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table};
+use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
 use crate::device::{Change, ChangeError, Device, PeerEdit};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{Host, Journal};
@@ -315,7 +315,9 @@ fn refused(error: impl std::fmt::Display) -> Failure {
 
 /// Keys whose new value is taken at the next `up`.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != new.tuning)];
+    // That one key is of the peers, and they change live.
+    let tuning = Tuning { mtu_discovery: old.tuning.mtu_discovery, ..new.tuning };
+    let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != tuning)];
     changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
 }
 

@@ -6,6 +6,7 @@
 //!
 //! It repeats no decision of the node: what it says about a peer's state follows from facts that were reported.
 
+mod path_mtu;
 mod peer;
 mod status;
 
@@ -25,7 +26,9 @@ use crate::offload::{Offload, Offloads};
 use crate::queues::{QueueFigures, Queues};
 use crate::shell::ShellStats;
 
-pub(crate) use peer::{KnownPathMtu, PeerView};
+pub(crate) use path_mtu::KnownPathMtu;
+pub use path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
+pub(crate) use peer::PeerView;
 pub(crate) use status::node_counters;
 pub use status::{InterfaceStatus, PeerState, PeerStatus, Status, rule_text};
 

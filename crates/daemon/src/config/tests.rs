@@ -105,6 +105,7 @@ listen = "127.0.0.1:9586"
 udp_gso = "off"
 tun_offload = "on"
 scheduling = "realtime"
+mtu_discovery = "off"
 "#
     ));
 
@@ -137,8 +138,14 @@ scheduling = "realtime"
     assert_eq!(carol.allow.as_deref(), Some([].as_slice()));
 
     assert_eq!(config.metrics, Some("127.0.0.1:9586".parse().unwrap()));
-    let tuning = Tuning { udp_gso: Switch::Off, tun_offload: Switch::On, scheduling: Scheduling::Realtime };
+    let tuning = Tuning {
+        udp_gso: Switch::Off,
+        tun_offload: Switch::On,
+        scheduling: Scheduling::Realtime,
+        mtu_discovery: MtuDiscovery::Off,
+    };
     assert_eq!(config.tuning, tuning);
+    assert!(!bob.mtu_discovery && !bob.to_core(None).mtu_discovery);
 }
 
 #[test]
@@ -157,6 +164,7 @@ fn what_is_left_out_has_the_defaults_of_wireguard() {
     assert_eq!((config.interface.forward, config.interface.fwmark), (false, None));
     assert_eq!((config.metrics, config.tuning), (None, Tuning::default()));
     let peer = &config.peers[0];
+    assert!(peer.mtu_discovery && peer.to_core(None).mtu_discovery);
     assert_eq!((&peer.name, &peer.endpoint, peer.persistent_keepalive), (&None, &None, None));
     assert!(peer.preshared_key.is_none() && peer.allow.is_none(), "no secret, and everything allowed");
     assert!(config.warnings().is_empty());

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use overlay_core::{Instant, PathMtu, PathMtuState, PeerKey, PeerStats, Rule};
+use overlay_core::{Instant, PathMtuState, PeerKey, PeerStats, Rule};
 use zeroize::Zeroizing;
 
-use super::PeerState;
+use super::{KnownPathMtu, PeerState};
 use crate::config::{self, Endpoint};
 use crate::keys::encode_public;
 
@@ -31,6 +31,7 @@ pub(crate) struct PeerView {
     /// Seconds; never zero.
     pub(crate) persistent_keepalive: Option<u16>,
     pub(super) allow: Option<Vec<Rule>>,
+    mtu_discovery: bool,
     pub(crate) stats: Arc<PeerStats>,
     pub(crate) handshake: Option<Handshake>,
     /// What the engine told of the path's MTU; `None` until then.
@@ -53,13 +54,6 @@ pub(crate) struct Handshake {
     pub(crate) wall: SystemTime,
     /// What it made ended before its time.
     is_over: bool,
-}
-
-/// What is known of a path's MTU, with a date for people.
-#[derive(Clone, Copy)]
-pub(crate) struct KnownPathMtu {
-    pub(crate) told: PathMtu,
-    pub(crate) since: SystemTime,
 }
 
 impl PeerView {
@@ -85,7 +79,9 @@ impl PeerView {
             persistent_keepalive: peer.persistent_keepalive.filter(|seconds| *seconds != 0),
             allow: peer.allow,
             handshake: known.as_ref().and_then(|known| known.handshake),
-            path_mtu: known.as_ref().and_then(|known| known.path_mtu),
+            mtu_discovery: peer.mtu_discovery,
+            // What was found is no longer in force where nothing is searched for.
+            path_mtu: known.as_ref().filter(|_| peer.mtu_discovery).and_then(|known| known.path_mtu),
             gave_up: known.as_ref().is_some_and(|known| known.gave_up),
             sent_at_rest: known.map_or(AtomicU64::new(rest), |known| known.sent_at_rest),
             stats,
@@ -101,6 +97,7 @@ impl PeerView {
             && peer.allowed_ips.iter().all(|prefix| self.allowed_ips.contains(prefix))
             && self.persistent_keepalive == peer.persistent_keepalive.filter(|seconds| *seconds != 0)
             && self.allow == peer.allow
+            && self.mtu_discovery == peer.mtu_discovery
     }
 
     /// What people call it: its name, else its public key in base64.
