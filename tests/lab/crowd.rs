@@ -169,5 +169,6 @@ fn send(socket: &UdpSocket, destination: SocketAddr, source: Ipv4Addr, message: 
         contents: message,
         segment_size: message.len(),
         traffic_class: 0,
+        dont_fragment: false,
     });
 }

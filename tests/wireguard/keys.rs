@@ -1,11 +1,13 @@
 //! Keys that change while the device runs, and keys that are none.
 
+use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::capture;
-use super::device::{Device, Key, no_ping, one_ping};
-use super::worlds::{A_PORT, B_PORT, Wire};
-use crate::lab::{A, B, Lab, Outside, Pair};
+use super::device::{Device, Key, Program, no_ping, one_ping};
+use super::worlds::{A_PORT, B_PORT, Two, Wire};
+use crate::lab::{A, B, Host, Lab, Outside, Pair, SHORTLY, installed};
 
 /// X25519 maps them all to zero, whatever the private key: whoever used one would agree on a key that everybody knows.
 const LOW_ORDER: [&str; 7] = [
@@ -60,8 +62,7 @@ fn a_new_private_key_is_used_for_the_very_next_packet() {
     one_ping(&b.host, A.v4);
 }
 
-/// What becomes of the session that there is differs: ours ends, the reference's runs on. The next handshake needs both to
-/// know the key.
+/// The session that there is runs on; the next handshake needs both to know the key.
 #[test]
 fn a_peer_with_another_preshared_key_gets_no_session() {
     let Some(world) = Wire::new("preshared key") else { return };
@@ -69,8 +70,12 @@ fn a_peer_with_another_preshared_key_gets_no_session() {
     let (a, b) = (&world.two.a, &world.two.b);
     one_ping(&a.host, B.v4);
     let other = a.host.write_secret("other-psk", &a.host.exec("wg genpsk"));
-    // A private key that is set again, though the same, ends what was agreed on with the old one.
+    let handshake = a.device.latest_handshake(&b.key);
     a.device.set(&format!("peer {} preshared-key {}", b.key.public, other.display()));
+    one_ping(&a.host, B.v4);
+    one_ping(&b.host, A.v4);
+    assert_eq!(a.device.latest_handshake(&b.key), handshake);
+    // A private key that is set again, though the same, ends what was agreed on with the old one.
     renew(&a.device, &a.key);
     no_ping(&a.host, B.v4);
     b.device.set(&format!("peer {} preshared-key {}", a.key.public, other.display()));
@@ -80,6 +85,91 @@ fn a_peer_with_another_preshared_key_gets_no_session() {
     }
     renew(&a.device, &a.key);
     a.host.reaches(B.v4);
+}
+
+/// As fast as `wg` can, now one side first and now the other.
+#[test]
+fn a_preshared_key_that_changes_loses_nothing_and_no_session() {
+    let Some(world) = Wire::new("changing psk") else { return };
+    world.join(Outside::V4);
+    let (a, b) = (&world.two.a, &world.two.b);
+    one_ping(&a.host, B.v4);
+    let handshake = b.device.latest_handshake(&a.key);
+    let pings =
+        [(a, B.v4), (b, A.v6)].map(|(from, to)| from.host.spawn(format!("ping -n -q -c 300 -i 0.005 -W 4 {to}")));
+    let keys = Keys::new(&a.host);
+    for round in 0..60 {
+        keys.set(&world.two, round, round % 2 == 0);
+    }
+    for ping in pings {
+        let said = ping.succeed_within(SHORTLY);
+        assert!(said.contains(" 0% packet loss"), "{said}");
+    }
+    assert_eq!(b.device.latest_handshake(&a.key), handshake);
+}
+
+/// As Rosenpass does it, but more often; with a peer of our own kind and with a stock one.
+#[test]
+fn pings_over_a_rekey_while_preshared_keys_change_all_the_time_are_all_answered() {
+    let name = "psk and rekey";
+    if !installed(name, &["wireguard-go"]) {
+        return;
+    }
+    thread::scope(|scope| {
+        for (far, outside) in [(Program::under_test(), Outside::V4), (Program::Reference, Outside::V6)] {
+            for a_begins in [true, false] {
+                scope.spawn(move || over_a_rekey(name, far, outside, a_begins));
+            }
+        }
+    });
+}
+
+fn over_a_rekey(name: &str, far: Program, outside: Outside, a_begins: bool) {
+    let Some(pair) = Pair::new(name) else { return };
+    let devices = (Device::start(&pair.a), Device::named(far, &pair.b, pair.b.interface()));
+    let two = Two::configure(devices.0, Key::of(&pair.a), devices.1, Key::of(&pair.b));
+    two.endpoints(&A.endpoint(outside, A_PORT), &B.endpoint(outside, B_PORT));
+    let (a, b) = (&two.a, &two.b);
+    let (first, address) = if a_begins { (a, B.v4) } else { (b, A.v4) };
+    one_ping(&first.host, address);
+    let handshake = a.device.latest_handshake(&b.key);
+    // 135 s: whoever began renews after 120 s, and once more 5 s later if that fell between the two sides' changes.
+    let pings =
+        [(a, B.v4), (b, A.v6)].map(|(from, to)| from.host.spawn(format!("ping -n -q -c 4500 -i 0.03 -W 4 {to}")));
+    let keys = Keys::new(&a.host);
+    let began = Instant::now();
+    for round in 0.. {
+        keys.set(&two, round, round % 2 == 0);
+        if began.elapsed() > Duration::from_secs(135) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(700));
+    }
+    for ping in pings {
+        let said = ping.succeed_within(Duration::from_secs(60));
+        assert!(said.contains(" 0% packet loss"), "{far:?}, {outside:?}, a begins: {a_begins}: {said}");
+    }
+    assert!(a.device.latest_handshake(&b.key) >= handshake + 120, "{far:?}, {outside:?}, a begins: {a_begins}");
+}
+
+/// Preshared keys that take turns.
+struct Keys(Vec<PathBuf>);
+
+impl Keys {
+    fn new(host: &Host) -> Keys {
+        Keys((0..3).map(|number| host.write_secret(&format!("psk-{number}"), &host.exec("wg genpsk"))).collect())
+    }
+
+    /// Gives both sides the key of this round.
+    #[track_caller]
+    fn set(&self, two: &Two, round: usize, a_is_first: bool) {
+        let file = self.0[round % self.0.len()].display();
+        let (a, b) = (&two.a, &two.b);
+        let sides = if a_is_first { [(a, b), (b, a)] } else { [(b, a), (a, b)] };
+        for (side, peer) in sides {
+            side.device.set(&format!("peer {} preshared-key {file}", peer.key.public));
+        }
+    }
 }
 
 /// Makes a device forget its sessions: it takes another key and its own again.
@@ -113,7 +203,7 @@ fn peers_with_low_order_keys_are_met_with_silence() {
     let quiet_until = Instant::now() + Duration::from_secs(6);
     while Instant::now() < quiet_until {
         assert_eq!(capture.datagrams_from(A_PORT), Vec::<Vec<u8>>::new());
-        std::thread::sleep(Duration::from_millis(250));
+        thread::sleep(Duration::from_millis(250));
     }
     device.set(&format!("peer {} persistent-keepalive 1 endpoint 10.1.0.2:1111", honest.public));
     crate::lab::within(crate::lab::SHORTLY, "an initiation to the honest one", || {
@@ -139,7 +229,7 @@ fn peers_behind_one_address_are_told_apart_by_their_keys() {
         .map(|(home, number)| {
             let psk = home.write_secret("psk", &home.exec("wg genpsk"));
             let key = Key::of(home);
-            let mut spoke = Device::named(super::device::Program::under_test(), &spokes, home.interface());
+            let mut spoke = Device::named(Program::under_test(), &spokes, home.interface());
             spoke.move_to(home);
             spoke.address(&format!("10.77.0.{number}/24"));
             spoke.set(&format!(

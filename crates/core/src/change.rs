@@ -1,6 +1,6 @@
 //! Changes from control: what becomes of peers, and of our own key, while the node runs.
 //!
-//! Each is whole or not at all, and leaves alone what it does not name: a session lives on unless a key of it changed.
+//! Each is whole or not at all, and leaves alone what it does not name: a session lives on unless our own key changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,13 +175,20 @@ impl Node {
         Ok(id)
     }
 
-    /// All zero means none.
+    /// All zero means none. It counts from the next handshake on, as in the kernel.
     fn set_preshared_key(&mut self, id: PeerId, key: Zeroizing<[u8; 32]>, now: Instant) {
         let Some(peer) = self.peers.peer(id) else { return };
         let key = Some(key).filter(|key| **key != [0; 32]);
-        if peer.preshared_key != key {
-            peer.preshared_key = key;
-            peer.forget_sessions(now);
+        if peer.preshared_key == key {
+            return;
+        }
+        peer.preshared_key = key;
+        if !peer.session.as_ref().is_some_and(|session| session.is_in_use(now)) {
+            return peer.forget_sessions(now);
+        }
+        self.peers.renew_index(id, now, &mut self.context.rng);
+        if let Some(peer) = self.peers.peer(id) {
+            self.context.renew_preshared_key(peer, now);
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct NodeConfig {
 pub struct PeerConfig {
     /// Names the peer. With a low-order point there is no secret to share: such a peer is neither called nor answered.
     pub public_key: PeerKey,
-    /// Mixed into every handshake; all zero means none, as in WireGuard.
+    /// Mixed into every handshake; all zero means none, as in WireGuard. Sessions that there are go on when it changes.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
     /// Where to send until the peer is heard from somewhere else. `None`: wait until it calls. On a change of an
     /// existing peer `None` keeps the endpoint it has.
@@ -119,7 +119,7 @@ pub enum Protocol {
 /// A change from control. Applied in order, each one whole or not at all.
 pub enum Command {
     /// Adds a peer, or gives a known one this configuration. What did not change is not disturbed: the session lives
-    /// on unless the preshared key changed.
+    /// on, and another preshared key counts from the next handshake on.
     SetPeer {
         /// All of it; nothing is kept of what was configured before.
         config: Box<PeerConfig>,

@@ -120,6 +120,14 @@ impl Context {
         }
     }
 
+    /// The peer's preshared key and its index are other ones: its next handshake goes by them.
+    pub(crate) fn renew_preshared_key(&self, peer: &mut Peer, now: Instant) {
+        let anchor = self.local.wall_anchor.unwrap_or(now);
+        if let (Some(session), Some(key)) = (&mut peer.session, &self.local.key) {
+            session.set_preshared_key(key, peer.key, peer.preshared_key.as_deref(), peer.index, anchor, now);
+        }
+    }
+
     /// A session for a peer that has none yet, with what is remembered of replays. `None`: without a key of our own.
     pub(crate) fn new_session(&self, peer: &Peer, now: Instant) -> Option<Box<Session>> {
         let preshared_key = peer.preshared_key.as_deref();
@@ -190,7 +198,7 @@ impl Context {
 
     fn transmit(&mut self, peer: &Peer, len: usize, traffic_class: u8) {
         if let Some(endpoint) = peer.endpoint {
-            self.outbox.transmit(endpoint.address, endpoint.via, len, len, traffic_class);
+            self.outbox.transmit(endpoint.address, endpoint.via, len, len, traffic_class, false);
             peer.stats.sent_wire_bytes.add(len as u64);
         }
     }

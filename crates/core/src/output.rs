@@ -71,13 +71,16 @@ impl<'a> Iterator for Outputs<'a> {
     fn next(&mut self) -> Option<Output<'a>> {
         let Some(entry) = self.entries.next() else { return self.timeout.take().map(Output::Timeout) };
         Some(match entry {
-            Entry::Transmit { destination, via, range, segment_size, traffic_class } => Output::Transmit(Transmit {
-                destination,
-                via,
-                contents: &self.arena[range],
-                segment_size,
-                traffic_class,
-            }),
+            Entry::Transmit { destination, via, range, segment_size, traffic_class, dont_fragment } => {
+                Output::Transmit(Transmit {
+                    destination,
+                    via,
+                    contents: &self.arena[range],
+                    segment_size,
+                    traffic_class,
+                    dont_fragment,
+                })
+            }
             Entry::Packet { header, parts } => {
                 Output::Packet(PacketOut { header, arena: self.arena, parts: &self.parts[parts] })
             }
@@ -99,6 +102,8 @@ pub struct Transmit<'a> {
     pub segment_size: usize,
     /// The traffic class of the outer header, whose lower two bits are ECN.
     pub traffic_class: u8,
+    /// Nobody may fragment it, and no path MTU that the kernel has heard of counts.
+    pub dont_fragment: bool,
 }
 
 /// A packet to write to TUN behind its virtio header, in pieces for one `writev`.
@@ -153,8 +158,18 @@ const TRAIN_LEN: usize = 65_507;
 pub(crate) struct PacketId(usize);
 
 enum Entry {
-    Transmit { destination: SocketAddr, via: Via, range: Range<usize>, segment_size: usize, traffic_class: u8 },
-    Packet { header: VirtioHeader, parts: Range<usize> },
+    Transmit {
+        destination: SocketAddr,
+        via: Via,
+        range: Range<usize>,
+        segment_size: usize,
+        traffic_class: u8,
+        dont_fragment: bool,
+    },
+    Packet {
+        header: VirtioHeader,
+        parts: Range<usize>,
+    },
     Event(Event),
 }
 
@@ -177,6 +192,7 @@ impl Outbox {
         len: usize,
         segment_size: usize,
         traffic_class: u8,
+        dont_fragment: bool,
     ) {
         let range = self.take(len);
         if let Some(Entry::Transmit {
@@ -185,8 +201,9 @@ impl Outbox {
             range: train,
             segment_size: stride,
             traffic_class: class,
+            dont_fragment: whole,
         }) = self.entries.last_mut()
-            && (*to, *by, *stride, *class) == (destination, via, segment_size, traffic_class)
+            && (*to, *by, *stride, *class, *whole) == (destination, via, segment_size, traffic_class, dont_fragment)
             && train.end == range.start
             && train.len() % segment_size == 0
             && train.len() + len <= TRAIN_LEN.min(TRAIN_DATAGRAMS * segment_size)
@@ -194,7 +211,7 @@ impl Outbox {
             train.end = range.end;
             return;
         }
-        self.entries.push(Entry::Transmit { destination, via, range, segment_size, traffic_class });
+        self.entries.push(Entry::Transmit { destination, via, range, segment_size, traffic_class, dont_fragment });
     }
 
     /// Writes the first `len` bytes of the room to TUN. The answer names the packet for [`Outbox::extend`].
@@ -259,3 +276,6 @@ impl Outbox {
         start..self.used
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,8 +42,9 @@ pub(crate) struct Peer {
     pub(crate) remembered: Option<Box<[u8; INITIATION_LEN]>>,
     /// No handshake is possible: we have no key, the peer's is of low order, or the interface is down.
     pub(crate) is_mute: bool,
-    /// The upper 24 bits of its receiver indices.
+    /// The upper 24 bits of its receiver indices, and those of sessions under preshared keys of before.
     pub(crate) index: u32,
+    pub(crate) former_indices: Vec<u32>,
     /// The receiver index that the last data to it bore.
     pub(crate) peer_index: Option<u32>,
     pub(crate) staged: Staged,
@@ -74,6 +75,7 @@ impl Peer {
             remembered: None,
             is_mute: true,
             index,
+            former_indices: Vec::new(),
             peer_index: None,
             staged: Staged::default(),
             armed: Armed::default(),
@@ -102,7 +104,7 @@ impl Peer {
         self.attempts = 0;
     }
 
-    /// A key of the sessions changed: nothing is left of them but the memory of replays. What is staged waits for the next
+    /// Our key changed, or nothing comes of the sessions any more: nothing is left of them but the memory of replays. What is staged waits for the next
     /// one.
     pub(crate) fn forget_sessions(&mut self, now: Instant) {
         if let Some(mut session) = self.session.take() {

@@ -78,12 +78,30 @@ impl Peers {
     pub(crate) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
         let id = self.by_key.remove(&key)?;
         let peer = self.slots[id.0 as usize].take()?;
-        self.by_index.remove(&peer.index);
+        for index in peer.former_indices.iter().chain([&peer.index]) {
+            self.by_index.remove(index);
+        }
         for prefix in &peer.allowed_ips {
             self.allowed_ips.remove(prefix, id);
         }
         self.free.push(id);
         Some(peer)
+    }
+
+    /// Gives a peer another index for its next sessions. The ones before find it as long as a session bears them.
+    pub(crate) fn renew_index(&mut self, id: PeerId, now: Instant, rng: &mut impl RngCore) {
+        let index = self.unused_index(rng);
+        let Some(peer) = self.slots.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        peer.former_indices.push(std::mem::replace(&mut peer.index, index));
+        let session = peer.session.as_ref();
+        peer.former_indices.retain(|former| {
+            let is_used = session.is_some_and(|session| session.uses(*former, now));
+            if !is_used {
+                self.by_index.remove(former);
+            }
+            is_used
+        });
+        self.by_index.insert(index, id);
     }
 
     /// Makes these, and no others, the peer's prefixes. A prefix that was another peer's moves, as in WireGuard.
@@ -127,5 +145,32 @@ impl Peers {
                 return index;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn an_index_that_no_session_bears_names_nobody() {
+        let (mut peers, mut rng, now) = (Peers::new(), ChaCha8Rng::seed_from_u64(7), Instant::default());
+        let key = PeerKey([7; 32]);
+        let id = peers.insert(key, now, &mut rng);
+        for _ in 0..10 {
+            let before = peers.peer(id).expect("it is there").index;
+            peers.renew_index(id, now, &mut rng);
+            let index = peers.peer(id).expect("it is there").index;
+            assert_eq!(
+                [before << 8, index << 8 | 0xff].map(|receiver| peers.find_receiver(receiver)),
+                [None, Some(id)]
+            );
+            assert_eq!(peers.by_index.len(), 1);
+        }
+        peers.remove(key);
+        assert!(peers.by_index.is_empty());
     }
 }

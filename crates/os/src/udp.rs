@@ -4,9 +4,9 @@
 //! belongs together on the way in (UDP_GRO), and the cost of a system call is paid once. Where the kernel cannot, the
 //! same calls work datagram by datagram.
 //!
-//! The sockets behave as WireGuard's: they never set "don't fragment", answers leave from the address that was asked
-//! (sticky source), the two ECN bits are read and written, and marks keep our own datagrams out of our own tunnel. What
-//! the kernel drops because nobody read in time is seen through a [`Watch`].
+//! The sockets behave as WireGuard's: they do not set "don't fragment" unless a train asks for it, answers leave from the
+//! address that was asked (sticky source), the two ECN bits are read and written, and marks keep our own datagrams out of
+//! our own tunnel. What the kernel drops because nobody read in time is seen through a [`Watch`].
 
 mod batch;
 mod narrow;
@@ -19,6 +19,7 @@ pub use receive::{ReceiveBatch, Received};
 pub use send::{SendError, Transmit};
 pub use watch::{Buffers, Watch};
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -99,6 +100,8 @@ pub struct UdpSocket {
     /// What a [`Watch`] sees of the way it sends.
     sending: Arc<Sending>,
     narrow: NarrowWays,
+    /// What it sends now may not be fragmented. Changed only when a train wants the other: see [`Transmit`].
+    dont_fragment: Cell<bool>,
     /// By itself, so that a socket stays small enough to be handed around.
     sources: Box<Sources>,
     /// SO_MARK.
@@ -135,6 +138,7 @@ impl UdpSocket {
             local_port: local.port(),
             sending,
             narrow: NarrowWays::default(),
+            dont_fragment: Cell::new(false),
             sources: Box::new(Sources::new(local.port())),
             mark: AtomicU32::new(options.fwmark.unwrap_or(0)),
             coalescing,
@@ -166,6 +170,15 @@ impl UdpSocket {
         self.mark.store(mark, Relaxed);
         Ok(())
     }
+
+    /// Whether what is sent from now on may be fragmented. A system call only where that changes.
+    fn set_dont_fragment(&self, dont_fragment: bool) -> io::Result<()> {
+        if self.dont_fragment.get() != dont_fragment {
+            discover_mtu(&self.socket, self.family, dont_fragment)?;
+            self.dont_fragment.set(dont_fragment);
+        }
+        Ok(())
+    }
 }
 
 impl AsFd for UdpSocket {
@@ -177,18 +190,29 @@ impl AsFd for UdpSocket {
 /// What every socket of ours has.
 fn configure(socket: &OwnedFd, family: Family) -> io::Result<()> {
     let fd = socket.as_fd();
+    discover_mtu(socket, family, false)?;
     match family {
         Family::V4 => {
-            set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT)?;
             set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
             set_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
         }
         Family::V6 => {
             set_ipv6_v6only(socket, true)?;
-            set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DONT)?;
             set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
             set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
         }
+    }
+    Ok(())
+}
+
+/// Either never DF, and fragments where the kernel knows of a narrower path; or always DF, and an error for what the
+/// device does not carry, whatever anybody has told the kernel of the path.
+fn discover_mtu(socket: &OwnedFd, family: Family, dont_fragment: bool) -> io::Result<()> {
+    match (family, dont_fragment) {
+        (Family::V4, false) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT)?,
+        (Family::V4, true) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE)?,
+        (Family::V6, false) => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DONT)?,
+        (Family::V6, true) => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE)?,
     }
     Ok(())
 }

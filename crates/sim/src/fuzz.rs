@@ -14,7 +14,7 @@ mod node;
 mod peer;
 mod stranger;
 
-pub use bytes::{ip_packet, join, segment, wireguard};
+pub use bytes::{control, ip_packet, join, segment, wireguard};
 pub use local::node_tun;
 pub use peer::node_peer;
 pub use stranger::node_stranger;
@@ -23,7 +23,8 @@ pub use stranger::node_stranger;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
+    ("control", control),
     ("ip_packet", ip_packet),
     ("join", join),
     ("node_peer", node_peer),

@@ -146,6 +146,11 @@ impl Initiator {
         self
     }
 
+    /// Mixes this preshared key into handshakes from now on.
+    pub fn set_preshared_key(&mut self, preshared_key: [u8; 32]) {
+        self.preshared_key = preshared_key;
+    }
+
     /// What the other side knows us by.
     pub fn public_key(&self) -> [u8; 32] {
         self.public

@@ -232,7 +232,14 @@ impl World {
         let host = &mut self.hosts[id.0];
         for output in host.node.poll_outputs() {
             match output {
-                Output::Transmit(Transmit { destination, via, contents, segment_size, traffic_class }) => {
+                Output::Transmit(Transmit {
+                    destination,
+                    via,
+                    contents,
+                    segment_size,
+                    traffic_class,
+                    dont_fragment: _,
+                }) => {
                     assert!(segment_size > 0 && !contents.is_empty(), "{output:?}");
                     datagrams.extend(
                         contents.chunks(segment_size).map(|bytes| (via, destination, traffic_class, bytes.to_vec())),

@@ -26,6 +26,7 @@ fn node() -> Node {
         addresses: Vec::new(),
         forward: false,
         mtu: 1420,
+        max_mtu: 1420,
         joins: Joins::NOTHING,
         seed: [7; 32],
         wall_anchor: Some(NOW),

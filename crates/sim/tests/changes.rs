@@ -7,7 +7,6 @@ use ipnet::IpNet;
 use overlay_core::{AllowedIpChange, Command, CommandError, PeerChange, PeerKey};
 use overlay_sim::packet::Ends;
 use overlay_sim::{HostId, Kind, World, millis, minutes, seconds};
-use zeroize::Zeroizing;
 
 fn connected() -> (World, HostId, HostId) {
     let mut world = World::new(7);
@@ -135,24 +134,6 @@ fn persistent_keepalive_calls_a_peer_without_a_session() {
     change(&mut world, alice, bob, |change| change.persistent_keepalive = Some(Some(seconds(30))));
     world.run_for(seconds(1));
     assert_eq!(world.handshakes(alice, bob), 1);
-}
-
-#[test]
-fn a_preshared_key_ends_the_session_and_zeros_take_it_away() {
-    let (mut world, alice, bob) = connected();
-    let key = |byte| Some(Zeroizing::new([byte; 32]));
-    change(&mut world, alice, bob, |change| change.preshared_key = key(9));
-    assert_eq!(world.ping(alice, bob), None, "bob has none");
-    change(&mut world, bob, alice, |change| change.preshared_key = key(9));
-    assert!(world.ping(alice, bob).is_some());
-    for (host, peer) in [(alice, bob), (bob, alice)] {
-        change(&mut world, host, peer, |change| change.preshared_key = key(0));
-    }
-    assert!(world.ping(alice, bob).is_some());
-    let handshakes = world.handshakes(alice, bob);
-    change(&mut world, alice, bob, |change| change.preshared_key = key(0));
-    assert_eq!(world.ping(alice, bob), Some(millis(20)), "no news, no new session");
-    assert_eq!(world.handshakes(alice, bob), handshakes);
 }
 
 #[test]

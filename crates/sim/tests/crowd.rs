@@ -90,6 +90,7 @@ impl Crowd {
             addresses: vec![Ipv4Addr::new(10, 64, 0, 1).into()],
             forward: false,
             mtu: 1420,
+            max_mtu: 1420,
             joins: Joins::NOTHING,
             seed: [7; 32],
             wall_anchor: Some(now),

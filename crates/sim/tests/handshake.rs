@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use overlay_core::{Event, PeerKey};
 use overlay_sim::{Kind, World, millis, minutes, seconds};
-use zeroize::Zeroizing;
 
 /// The events that say that handshakes were completed.
 fn completed(world: &World, host: overlay_sim::HostId, peer: PeerKey) -> usize {
@@ -214,64 +213,6 @@ fn an_initiation_from_an_earlier_life_is_a_replay() {
     assert_eq!(world.drops(bob), BTreeMap::from([("handshake_replay", 1)]));
     assert_eq!(world.handshakes(bob, alice), handshakes);
     assert_eq!(world.ping(bob, alice), Some(millis(20)), "the endpoint did not move");
-}
-
-#[test]
-fn equal_preshared_keys_make_a_session() {
-    let mut world = World::new(7);
-    let (alice, bob) = world.pair();
-    for (host, peer) in [(alice, bob), (bob, alice)] {
-        world.set_peer(host, peer, |peer| peer.preshared_key = Some(Zeroizing::new([9; 32])));
-    }
-    assert_eq!(world.ping(alice, bob), Some(millis(40)));
-}
-
-#[test]
-fn another_preshared_key_makes_no_session_and_lets_nothing_out() {
-    let mut world = World::new(7);
-    let (alice, bob) = world.pair();
-    world.set_peer(alice, bob, |peer| peer.preshared_key = Some(Zeroizing::new([9; 32])));
-    world.set_peer(bob, alice, |peer| peer.preshared_key = Some(Zeroizing::new([8; 32])));
-    for _ in 0..300 {
-        world.send_ping(alice, world.v4(alice, bob));
-        world.send_ping(bob, world.v4(bob, alice));
-        world.run_for(seconds(1));
-    }
-    assert!(world.received(alice).is_empty() && world.received(bob).is_empty());
-    assert_eq!((world.handshakes(alice, bob), world.handshakes(bob, alice)), (0, 0));
-    for host in [alice, bob] {
-        assert_eq!(world.count(host, Kind::Data), 0, "data was sealed for somebody who did not prove the key");
-        assert!(world.drops(host).contains_key("handshake_forged"), "{:?}", world.drops(host));
-    }
-}
-
-#[test]
-fn a_preshared_key_that_changes_on_both_sides_makes_a_new_session() {
-    let mut world = World::new(7);
-    let (alice, bob) = world.pair();
-    world.ping(alice, bob);
-    world.set_peer(alice, bob, |peer| peer.preshared_key = Some(Zeroizing::new([9; 32])));
-    assert_eq!(world.ping(alice, bob), None, "bob has the old one");
-    world.set_peer(bob, alice, |peer| peer.preshared_key = Some(Zeroizing::new([9; 32])));
-    assert!(world.ping(alice, bob).is_some());
-    assert!(world.ping(bob, alice).is_some());
-    assert_eq!(world.handshakes(alice, bob), 2);
-}
-
-#[test]
-fn an_old_initiation_is_a_replay_also_after_the_preshared_key_changed() {
-    let mut world = World::new(7);
-    let (alice, bob) = world.pair();
-    world.ping(alice, bob);
-    let old = world.sent_by(alice, Kind::Initiation).next().expect("an initiation").clone();
-    for (host, peer) in [(alice, bob), (bob, alice)] {
-        world.set_peer(host, peer, |peer| peer.preshared_key = Some(Zeroizing::new([9; 32])));
-    }
-    world.run_for(seconds(1));
-    let elsewhere = "198.51.100.66:6".parse().expect("an address");
-    assert!(world.ask(elsewhere, bob, &old.bytes).is_empty(), "an answer to a replayed initiation");
-    assert_eq!(world.drops(bob), BTreeMap::from([("handshake_replay", 1)]));
-    assert_eq!(world.ping(bob, alice), Some(millis(40)), "the endpoint did not move");
 }
 
 #[test]

@@ -1,10 +1,14 @@
-//! ICMP and ICMPv6 error messages: the two that we answer with, and reading the flow out of those that pass.
+//! ICMP and ICMPv6 error messages: the two that we answer with, and reading the flow out of those that pass; and echoes.
 //!
 //! An answer goes into the TUN, to the local sender of a packet we refused. Its source is the refused packet's
 //! destination: Linux ignores an error that comes from one of its own addresses, and no other address is known to be
 //! reachable. The rules about when to stay silent are those of RFC 1122 section 3.2.2 and RFC 4443 section 2.4.
 
+mod echo;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub use echo::{EchoReply, echo_reply, write_echo_request};
 
 use crate::checksum;
 use crate::ip::{Chain, Header, ICMP, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, Version};
@@ -103,13 +107,13 @@ fn answer(refused: &Packet<'_>, kind_and_code: [u8; 2], rest: [u8; 4], out: &mut
     match (refused.source(), refused.destination()) {
         (IpAddr::V4(sender), IpAddr::V4(receiver)) => {
             let quote = &refused.bytes()[..refused.len().min(MAX_LEN_V4 - IPV4_HEADER_LEN - HEADER_LEN)];
-            write_header_v4(receiver, sender, HEADER_LEN + quote.len(), out);
+            out.extend_from_slice(&header_v4(receiver, sender, INTERNETWORK_CONTROL, HEADER_LEN + quote.len()));
             write_message(kind_and_code, rest, quote, 0, out);
         }
         (IpAddr::V6(sender), IpAddr::V6(receiver)) => {
             let quote = &refused.bytes()[..refused.len().min(MAX_LEN_V6 - IPV6_HEADER_LEN - HEADER_LEN)];
             let len = HEADER_LEN + quote.len();
-            write_header_v6(receiver, sender, len, out);
+            out.extend_from_slice(&header_v6(receiver, sender, len));
             write_message(kind_and_code, rest, quote, checksum::pseudo_v6(receiver, sender, ICMPV6, len), out);
         }
         _ => return false,
@@ -135,12 +139,12 @@ fn may_be_answered(refused: &Packet<'_>) -> bool {
     }
 }
 
-/// Writes the IPv4 header; `len` is that of the message behind it.
-fn write_header_v4(source: Ipv4Addr, destination: Ipv4Addr, len: usize, out: &mut Vec<u8>) {
+/// The IPv4 header of a packet that nobody may fragment; `len` is that of the message behind it.
+fn header_v4(source: Ipv4Addr, destination: Ipv4Addr, class: u8, len: usize) -> [u8; IPV4_HEADER_LEN] {
     const DONT_FRAGMENT: u8 = 0x40;
     let mut header = [0; IPV4_HEADER_LEN];
     header[0] = 0x45;
-    header[1] = INTERNETWORK_CONTROL;
+    header[1] = class;
     header[2..4].copy_from_slice(&((IPV4_HEADER_LEN + len) as u16).to_be_bytes());
     header[6] = DONT_FRAGMENT;
     header[8] = HOP_LIMIT;
@@ -149,11 +153,11 @@ fn write_header_v4(source: Ipv4Addr, destination: Ipv4Addr, len: usize, out: &mu
     header[16..20].copy_from_slice(&destination.octets());
     let checksum = checksum::finish(checksum::sum(&header));
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    out.extend_from_slice(&header);
+    header
 }
 
-/// Writes the IPv6 header; `len` is that of the message behind it.
-fn write_header_v6(source: Ipv6Addr, destination: Ipv6Addr, len: usize, out: &mut Vec<u8>) {
+/// The IPv6 header; `len` is that of the message behind it.
+fn header_v6(source: Ipv6Addr, destination: Ipv6Addr, len: usize) -> [u8; IPV6_HEADER_LEN] {
     let mut header = [0; IPV6_HEADER_LEN];
     header[0] = 0x60;
     header[4..6].copy_from_slice(&(len as u16).to_be_bytes());
@@ -161,7 +165,7 @@ fn write_header_v6(source: Ipv6Addr, destination: Ipv6Addr, len: usize, out: &mu
     header[7] = HOP_LIMIT;
     header[8..24].copy_from_slice(&source.octets());
     header[24..40].copy_from_slice(&destination.octets());
-    out.extend_from_slice(&header);
+    header
 }
 
 /// Writes the message, whose checksum counts `pseudo` in: nothing for ICMP, the pseudo header for ICMPv6.

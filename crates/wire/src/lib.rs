@@ -1,4 +1,5 @@
-//! What bytes mean: IP packets, WireGuard messages, and the header with which Linux hands us packets not yet cut.
+//! What bytes mean: IP packets, WireGuard messages, control frames between overlay nodes, and the header with which Linux
+//! hands us packets not yet cut.
 //!
 //! Everything here looks at bytes that somebody else wrote. A view is checked when it is made (`parse`) and trusted
 //! from then on; what cannot be parsed is [`Malformed`], a unit, because nobody downstream may act on the difference.
@@ -7,6 +8,7 @@
 //! Left out on purpose: everything that needs a key, and what a packet is allowed to do. Both belong to the node.
 
 pub mod checksum;
+pub mod control;
 pub mod icmp;
 pub mod ip;
 pub mod offload;

@@ -69,7 +69,7 @@ impl Node {
             Gate::Refuse => Err(DropReason::HandshakeMac),
             Gate::Cookie(len) => {
                 gate.count += 1;
-                context.outbox.transmit(train.source, train.via.at_once(), len, len, 0);
+                context.outbox.transmit(train.source, train.via.at_once(), len, len, 0, false);
                 context.stats.cookies_sent.add(1);
                 Err(DropReason::HandshakeCookie)
             }

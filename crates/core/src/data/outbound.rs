@@ -218,7 +218,7 @@ fn seal_train(
         inner += len;
     }
     peer.on_sealed(room);
-    context.outbox.transmit(address, via, used, stride, ecn);
+    context.outbox.transmit(address, via, used, stride, ecn, false);
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);
     peer.stats.sent_wire_bytes.add(used as u64);

@@ -1,4 +1,4 @@
-//! The seam around boringtun: the only file that knows its name.
+//! The seam around boringtun: the only place that knows its name.
 //!
 //! boringtun's `Tunn` is a session engine, not a WireGuard device. What the seam adds, and why:
 //!
@@ -14,26 +14,26 @@
 //! * **Which session sends**, and whether its keys are proven and young enough: a mirror of what `Tunn` holds ([`Ring`]).
 //!   The one index whose session would overwrite the one in use, after seven that the peer did not confirm, goes to an
 //!   initiation of our own ([`Session::must_initiate`]).
+//! * **Another preshared key** takes another `Tunn`: the sessions of the one before go on beside it ([`Generation`]).
 //! * **Counters at the end of their range** are refused before `Tunn` sees them: it would overflow.
 //!
 //! What it leaves out: padding (the caller's plaintext is padded), allowed IPs, staging, persistent keepalive, and
 //! who wants a handshake after one was given up. All of these are the caller's.
 
+mod generation;
+mod local_key;
 mod ring;
 
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use boringtun::noise::TunnResult;
 use boringtun::noise::errors::WireGuardError;
-use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::noise::{Packet, Tunn, TunnResult};
-use boringtun::x25519::{PublicKey, StaticSecret};
 use mock_instant::MockClock;
 use overlay_wire::wireguard::INITIATION_LEN;
 
-use self::ring::Ring;
+use self::generation::Generation;
+pub(crate) use self::local_key::{Gate, LocalKey};
+use self::ring::Held;
 use crate::{DropReason, Instant, PeerKey};
 
 /// An initiation is repeated after this long without a response (WireGuard paper, section 6.1).
@@ -56,78 +56,18 @@ const DATA: u8 = 4;
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Room for every handshake message.
 const SCRATCH_LEN: usize = 256;
+/// Of this many preshared keys of before, at most, sessions go on.
+const MAX_RETIRED: usize = 3;
 /// Counters from here on are refused (paper, section 6.5: REJECT_AFTER_MESSAGES).
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
-/// Our tunnel key, and what is derived from it once for all peers.
-pub(crate) struct LocalKey {
-    private: StaticSecret,
-    public: PublicKey,
-    /// Checks mac1 of every handshake message, and mac2 when there are many.
-    gate: RateLimiter,
-    /// What each `Tunn` is given: never limits, since `gate` has counted already.
-    never_limits: Arc<RateLimiter>,
-}
-
-/// What the gate says of a handshake message.
-pub(crate) enum Gate {
-    /// mac1 is right, and mac2 where it was asked for.
-    Pass,
-    /// Under load and without a valid mac2: this many bytes of cookie reply were written.
-    Cookie(usize),
-    /// mac1 was not made for our key.
-    Refuse,
-}
-
-impl LocalKey {
-    /// `limit`: handshake messages a second above which senders must prove their address.
-    pub(crate) fn new(private: &[u8; 32], limit: u64, now: Instant) -> Self {
-        set_clock(now);
-        let private = StaticSecret::from(*private);
-        let public = PublicKey::from(&private);
-        Self {
-            gate: RateLimiter::new(&public, limit),
-            never_limits: Arc::new(RateLimiter::new(&public, u64::MAX)),
-            private,
-            public,
-        }
-    }
-
-    pub(crate) fn public(&self) -> PeerKey {
-        PeerKey(self.public.to_bytes())
-    }
-
-    /// Starts a new second of counting.
-    pub(crate) fn reset_count(&self, now: Instant) {
-        set_clock(now);
-        self.gate.reset_count();
-    }
-
-    /// Checks the MACs of a handshake message that came from `source`.
-    pub(crate) fn verify(&self, source: IpAddr, message: &[u8], cookie: &mut [u8], now: Instant) -> Gate {
-        set_clock(now);
-        match self.gate.verify_packet(Some(source), message, cookie) {
-            Ok(_) => Gate::Pass,
-            Err(TunnResult::WriteToNetwork(reply)) => Gate::Cookie(reply.len()),
-            Err(_) => Gate::Refuse,
-        }
-    }
-
-    /// The static key inside an initiation. One Diffie-Hellman: ask only after [`LocalKey::verify`]. Anyone can name
-    /// anyone here; only [`Session::handle_initiation`] authenticates.
-    pub(crate) fn initiator(&self, message: &[u8]) -> Option<PeerKey> {
-        let Ok(Packet::HandshakeInit(initiation)) = Tunn::parse_incoming_packet(message) else {
-            return None;
-        };
-        let half = parse_handshake_anon(&self.private, &self.public, &initiation).ok()?;
-        Some(PeerKey(half.peer_static_public))
-    }
-}
-
 /// The sessions with one peer, and the handshake that makes the next one.
 pub(crate) struct Session {
-    tunn: Tunn,
-    ring: Ring,
+    /// Those under the preshared key of now, where all handshakes are made.
+    newest: Box<Generation>,
+    /// Those under keys of before, oldest first: what is on its way in them is opened still, and packets are sealed in
+    /// them until there is a newer one. Boxed: moved, they would leave copies of their keys behind.
+    retired: Vec<Box<Generation>>,
     /// What `Tunn` believes the time to be: that of the last handshake message.
     current: Instant,
     /// The clock it was last lent.
@@ -206,19 +146,9 @@ impl Session {
         anchor: Instant,
         now: Instant,
     ) -> Self {
-        // `Tunn` counts its handshake timestamps from the wall clock at this moment plus the clock it is lent.
-        set_clock(anchor);
-        let tunn = Tunn::new(
-            local.private.clone(),
-            PublicKey::from(peer.0),
-            preshared_key.copied(),
-            None,
-            index,
-            Some(Arc::clone(&local.never_limits)),
-        );
         let mut session = Self {
-            tunn,
-            ring: Ring::default(),
+            newest: Generation::new(local, peer, preshared_key, index, anchor),
+            retired: Vec::new(),
             current: now,
             lent: anchor,
             in_flight: None,
@@ -237,12 +167,41 @@ impl Session {
         session
     }
 
+    /// Mixes another preshared key into all handshakes from now on; the others are as in [`Session::new`]. What sessions
+    /// there are go on until they end. An initiation that is out was for another key: the next one counts.
+    pub(crate) fn set_preshared_key(
+        &mut self,
+        local: &LocalKey,
+        peer: PeerKey,
+        preshared_key: Option<&[u8; 32]>,
+        index: u32,
+        anchor: Instant,
+        now: Instant,
+    ) {
+        let newest = Generation::new(local, peer, preshared_key, index, anchor);
+        self.retired.push(std::mem::replace(&mut self.newest, newest));
+        self.retired.retain(|retired| retired.ring.is_held(now));
+        if self.retired.len() > MAX_RETIRED {
+            // The oldest, but not the one that carries everything because no handshake succeeds.
+            let sending = self.retired.iter().rposition(|retired| retired.ring.sending(now).is_some());
+            self.retired.remove(usize::from(sending == Some(0)));
+        }
+        self.lent = anchor;
+        self.begun = None;
+        self.last_initiation = None;
+        self.last_answer = None;
+        match self.newest_initiation.take() {
+            Some(initiation) => self.remember(&initiation, now),
+            None => self.catch_up(now),
+        }
+    }
+
     /// Takes in the newest initiation of sessions that were forgotten: it, and older ones, are replays.
     pub(crate) fn remember(&mut self, initiation: &[u8; INITIATION_LEN], now: Instant) {
         // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer. One
         // that was made for another key of ours is good for nothing until that key comes back.
         self.catch_up(now);
-        if let TunnResult::WriteToNetwork(_) = self.tunn.decapsulate(None, initiation, &mut [0; SCRATCH_LEN]) {
+        if let TunnResult::WriteToNetwork(_) = self.newest.tunn.decapsulate(None, initiation, &mut [0; SCRATCH_LEN]) {
             // That made a session which nobody knows and whose keys are to be zeroed one day.
             self.established = Some(self.current);
         }
@@ -257,7 +216,31 @@ impl Session {
 
     /// Whether packets can be sealed now.
     pub(crate) fn is_alive(&self, now: Instant) -> bool {
-        self.ring.sending(now).is_some()
+        self.sending(now).is_some()
+    }
+
+    /// Whether something may still come of it without another handshake being begun.
+    pub(crate) fn is_in_use(&self, now: Instant) -> bool {
+        self.in_flight.is_some() || self.generations().any(|generation| generation.ring.is_held(now))
+    }
+
+    /// Whether messages may still be opened whose receiver index has these upper 24 bits.
+    pub(crate) fn uses(&self, index: u32, now: Instant) -> bool {
+        self.generations().any(|generation| generation.ring.uses(index, now))
+    }
+
+    /// The session that packets are sealed in: of the newest key that there is one of.
+    fn sending(&self, now: Instant) -> Option<Held> {
+        self.generations().find_map(|generation| generation.ring.sending(now))
+    }
+
+    /// From the newest to the oldest.
+    fn generations(&self) -> impl Iterator<Item = &Generation> {
+        std::iter::once(&*self.newest).chain(self.retired.iter().rev().map(|retired| &**retired))
+    }
+
+    fn generations_mut(&mut self) -> impl Iterator<Item = &mut Generation> {
+        std::iter::once(&mut *self.newest).chain(self.retired.iter_mut().rev().map(|retired| &mut **retired))
     }
 
     /// Whether an initiation is out and may still be answered.
@@ -269,12 +252,13 @@ impl Session {
     /// whenever something was sent ([`REKEY_AFTER_TIME`]) and received ([`REKEY_ON_RECEIVE`]), never by a timer.
     pub(crate) fn wants_renewal(&self, age: Duration, now: Instant) -> bool {
         self.in_flight.is_none()
-            && self.ring.sending(now).is_some_and(|held| held.is_initiator && now.since(held.made) >= age)
+            && self.sending(now).is_some_and(|held| held.is_initiator && now.since(held.made) >= age)
     }
 
     /// Does what is due by `now`: at most one message, written to `out`. Call before every train and at
     /// [`Session::deadline`]. `pause` and `jitter` together follow an initiation sent here.
     pub(crate) fn advance(&mut self, now: Instant, pause: Duration, jitter: Duration, out: &mut [u8]) -> Due {
+        self.retired.retain(|retired| retired.ring.is_held(now));
         if self.unanswered_since.is_none() {
             self.jitter = jitter;
         }
@@ -308,11 +292,12 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let owed = self.owes_answer_since.map(|at| at + KEEPALIVE_TIMEOUT);
         let zeroed = self.established.map(|at| at + ZEROED_AFTER);
+        let retired = self.retired.iter().filter_map(|retired| retired.ring.ends()).min();
         let handshake = match &self.in_flight {
             Some(in_flight) => Some(in_flight.retry_at),
             None => self.silence_ends(),
         };
-        [owed, zeroed, handshake].into_iter().flatten().min()
+        [owed, zeroed, retired, handshake].into_iter().flatten().min()
     }
 
     /// When data has waited too long for an answer and a handshake is due: 15 s and jitter, but 5 s after the last
@@ -326,7 +311,7 @@ impl Session {
     pub(crate) fn initiate(&mut self, now: Instant, retry_after: Duration, out: &mut [u8]) -> Option<usize> {
         self.catch_up(now);
         self.lend(now);
-        let TunnResult::WriteToNetwork(message) = self.tunn.format_handshake_initiation(out, true) else {
+        let TunnResult::WriteToNetwork(message) = self.newest.tunn.format_handshake_initiation(out, true) else {
             return None;
         };
         let len = message.len();
@@ -337,11 +322,11 @@ impl Session {
     pub(crate) fn initiate_soon(&mut self, now: Instant) {
         let retry_at = now.max(self.sent + REKEY_TIMEOUT);
         self.in_flight.get_or_insert(InFlight { began: now, retry_at });
-        if self.last_answer.is_some_and(|index| self.ring.is_threatened_after(index, now)) {
+        if self.last_answer.is_some_and(|index| self.newest.ring.is_threatened_after(index, now)) {
             // The index cannot wait: an initiation takes it that nobody gets.
             self.lend(now);
             let mut out = [0; SCRATCH_LEN];
-            if let TunnResult::WriteToNetwork(_) = self.tunn.format_handshake_initiation(&mut out, true) {
+            if let TunnResult::WriteToNetwork(_) = self.newest.tunn.format_handshake_initiation(&mut out, true) {
                 self.on_initiation_wasted(&out);
             }
         }
@@ -364,11 +349,11 @@ impl Session {
     /// Seals one padded plaintext; `out` holds at least 32 bytes more. Only while [`Session::is_alive`]: answers 0
     /// otherwise.
     pub(crate) fn seal(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
-        if !self.is_alive(now) {
+        let Some(generation) = self.generations_mut().find(|generation| generation.ring.sending(now).is_some()) else {
             // `Tunn` would queue it, or send it in a session that was never confirmed.
             return 0;
-        }
-        match self.tunn.encapsulate(plaintext, out) {
+        };
+        match generation.tunn.encapsulate(plaintext, out) {
             TunnResult::WriteToNetwork(message) if message[0] == DATA => {
                 let len = message.len();
                 self.on_sent(now, !plaintext.is_empty());
@@ -390,10 +375,11 @@ impl Session {
         if counter >= REJECT_AFTER_MESSAGES {
             return Err(DropReason::CounterExhausted);
         }
-        if !self.ring.accepts(receiver_index, now) {
+        let mut generations = self.generations_mut();
+        let Some(generation) = generations.find(|generation| generation.ring.accepts(receiver_index, now)) else {
             return Err(DropReason::UnknownReceiver);
-        }
-        let content = match self.tunn.decapsulate(None, message, out) {
+        };
+        let content = match generation.tunn.decapsulate(None, message, out) {
             TunnResult::WriteToTunnelV4(packet, _) => Content::Packet(packet.len()),
             TunnResult::WriteToTunnelV6(packet, _) => Content::Packet(packet.len()),
             TunnResult::Done => Content::Keepalive,
@@ -406,12 +392,15 @@ impl Session {
             }
             _ => return Err(DropReason::Forged),
         };
+        let confirmed = generation.ring.on_opened(receiver_index);
+        drop(generations);
         self.on_received(now, matches!(content, Content::Packet(_)));
-        Ok(Opened { content, confirms: self.confirms(receiver_index) })
+        Ok(Opened { content, confirms: self.confirms(confirmed) })
     }
 
-    fn confirms(&mut self, receiver_index: u32) -> bool {
-        let Some(made) = self.ring.on_opened(receiver_index) else { return false };
+    /// Whether a session that was confirmed is news, `made` then.
+    fn confirms(&mut self, made: Option<Instant>) -> bool {
+        let Some(made) = made else { return false };
         // Where both sides began at once each handshake makes a session; the second one is no news.
         let is_news = self.completed.is_none_or(|at| made > at);
         self.completed = self.completed.max(Some(made));
@@ -426,10 +415,10 @@ impl Session {
         out: &mut [u8],
     ) -> Result<usize, DropReason> {
         self.catch_up(now);
-        match self.tunn.decapsulate(None, message, out) {
+        match self.newest.tunn.decapsulate(None, message, out) {
             TunnResult::WriteToNetwork(response) => {
                 let (len, index) = (response.len(), index_at(response, 4));
-                self.ring.on_made(index, false, self.current);
+                self.newest.ring.on_made(index, false, self.current);
                 self.newest_initiation = message.try_into().ok().map(Box::new);
                 self.last_answer = Some(index);
                 // `Tunn` forgets an initiation of its own when it answers one: its response still counts.
@@ -449,7 +438,7 @@ impl Session {
     /// use, because the peer calls and calls and does not confirm, and our own initiation takes that index; or `Tunn`'s
     /// time stood still for a handshake of ours, and the session made just now seems too old.
     pub(crate) fn must_initiate(&self, now: Instant) -> bool {
-        self.last_answer.is_some_and(|index| self.ring.is_threatened_after(index, now))
+        self.last_answer.is_some_and(|index| self.newest.ring.is_threatened_after(index, now))
             || now.since(self.current) > REKEY_TIMEOUT
     }
 
@@ -463,14 +452,14 @@ impl Session {
         out: &mut [u8],
     ) -> Result<(), DropReason> {
         self.catch_up(now);
-        match self.tunn.decapsulate(None, message, out) {
+        match self.newest.tunn.decapsulate(None, message, out) {
             TunnResult::WriteToNetwork(_) => {
                 if self.last_initiation == Some(receiver_index) {
                     self.in_flight = None;
                     self.begun = None;
                 }
                 self.completed = Some(self.current);
-                self.ring.on_made(receiver_index, true, self.current);
+                self.newest.ring.on_made(receiver_index, true, self.current);
                 self.established = Some(self.current);
                 self.on_received(now, false);
                 Ok(())
@@ -482,7 +471,7 @@ impl Session {
     /// Keeps a cookie for the next initiation.
     pub(crate) fn handle_cookie(&mut self, message: &[u8], now: Instant, out: &mut [u8]) -> Result<(), DropReason> {
         self.lend(now);
-        match self.tunn.decapsulate(None, message, out) {
+        match self.newest.tunn.decapsulate(None, message, out) {
             TunnResult::Done => Ok(()),
             _ => Err(DropReason::HandshakeForged),
         }
@@ -492,7 +481,7 @@ impl Session {
     fn catch_up(&mut self, now: Instant) {
         self.lend(now);
         let is_given_up = has_passed(self.begun, REKEY_ATTEMPT_TIME, now);
-        if is_given_up && self.is_alive(now) {
+        if is_given_up && self.newest.ring.sending(now).is_some() {
             // `Tunn` would drop the session in use with the handshake that failed. What is made meanwhile seems older
             // than it is: renewed early by whoever began it, or by us at once ([`Session::must_initiate`]).
             return;
@@ -505,7 +494,7 @@ impl Session {
         }
         self.current = self.lent;
         let mut out = [0; SCRATCH_LEN];
-        match self.tunn.update_timers(&mut out) {
+        match self.newest.tunn.update_timers(&mut out) {
             TunnResult::Err(WireGuardError::ConnectionExpired) => self.forget(now),
             TunnResult::WriteToNetwork(message) if message[0] == INITIATION => {
                 // A handshake message that failed has moved the time since the session was made, and `Tunn` finds data
@@ -527,17 +516,19 @@ impl Session {
     fn zero(&mut self, now: Instant) {
         self.lend(now);
         self.current = self.lent;
-        let _ = self.tunn.update_timers(&mut [0; SCRATCH_LEN]);
+        let _ = self.newest.tunn.update_timers(&mut [0; SCRATCH_LEN]);
         self.forget(now);
     }
 
     /// `Tunn` has forgotten all keys, and the handshake that was under way. One that is wanted still begins again.
     fn forget(&mut self, now: Instant) {
-        self.ring.clear();
+        self.newest.ring.clear();
         self.begun = None;
         self.established = None;
-        self.unanswered_since = None;
-        self.owes_answer_since = None;
+        if !self.is_alive(now) {
+            self.unanswered_since = None;
+            self.owes_answer_since = None;
+        }
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.retry_at = now.max(self.sent + REKEY_TIMEOUT);
         }
@@ -553,8 +544,8 @@ impl Session {
     /// that of the session in use: a response is never given that one.
     fn on_initiation_made(&mut self, len: usize, now: Instant, retry_after: Duration, out: &mut [u8]) -> usize {
         let mut len = len;
-        if self.ring.is_threatened_after(index_at(out, 4), now)
-            && let TunnResult::WriteToNetwork(message) = self.tunn.format_handshake_initiation(out, true)
+        if self.newest.ring.is_threatened_after(index_at(out, 4), now)
+            && let TunnResult::WriteToNetwork(message) = self.newest.tunn.format_handshake_initiation(out, true)
         {
             len = message.len();
         }

@@ -60,8 +60,8 @@ impl Carrier {
         };
         let mut trains = 0;
         let trains_to_send = transmits.inspect(|_| trains += 1).map(|transmit| {
-            let Transmit { destination, via, contents, segment_size, traffic_class } = transmit;
-            udp::Transmit { destination, source: via.local, contents, segment_size, traffic_class }
+            let Transmit { destination, via, contents, segment_size, traffic_class, dont_fragment } = transmit;
+            udp::Transmit { destination, source: via.local, contents, segment_size, traffic_class, dont_fragment }
         });
         let calls = socket.send_batch(trains_to_send, |transmit, error| self.on_failed(transmit, &error));
         add(&self.stats.udp_sends, calls as u64);

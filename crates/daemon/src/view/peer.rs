@@ -124,11 +124,7 @@ impl PeerView {
 
     /// All zero means none.
     pub(crate) fn set_preshared_key(&mut self, key: Zeroizing<[u8; 32]>) {
-        let key = Some(key).filter(|key| **key != [0; 32]);
-        if self.preshared_key != key {
-            self.preshared_key = key;
-            self.on_sessions_over();
-        }
+        self.preshared_key = Some(key).filter(|key| **key != [0; 32]);
     }
 
     pub(super) fn on_handshake(&mut self, at: Instant, wall: SystemTime) {
@@ -142,7 +138,7 @@ impl PeerView {
         self.sent_at_rest.store(self.stats.sent_wire_bytes.value(), Relaxed);
     }
 
-    /// A key of its sessions changed.
+    /// Our own key changed, or the interface went down.
     pub(super) fn on_sessions_over(&mut self) {
         if let Some(handshake) = &mut self.handshake {
             handshake.is_over = true;

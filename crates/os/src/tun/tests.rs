@@ -116,6 +116,7 @@ fn with_offload_a_train_is_handed_over_whole() {
             contents: &[7; 10_000],
             segment_size: 1000,
             traffic_class: 0,
+            dont_fragment: false,
         };
         socket.send(&train).unwrap();
         let (header, packet) = next_ipv4(&tun, VIRTIO_LEN);

@@ -2,7 +2,8 @@
 //!
 //! A train is cut into messages: as many of its datagrams as UDP_SEGMENT takes at once, or each by itself where there is
 //! no segmentation. Messages of any trains, to anywhere, share a system call. The kernel stops at the first that it
-//! refuses; that one is sent in another way, or given up with the rest of its train, and the others go on.
+//! refuses; that one is sent in another way, or given up with the rest of its train, and the others go on. Whether datagrams
+//! may be fragmented is a setting of the socket, so that a system call carries trains of one kind.
 
 use std::array;
 use std::io;
@@ -22,7 +23,7 @@ const BATCH_MAX: usize = 32;
 const PAYLOAD_MAX: usize = 65_507;
 
 impl UdpSocket {
-    /// Sends trains in their order, in as few system calls as the kernel allows, and says how many those were. Never
+    /// Sends trains in their order, in as few system calls as the kernel allows, and says how many of them sent. Never
     /// waits. A source address that is no longer ours is forgotten for its train and the routing table chooses.
     ///
     /// A train that does not go out is given to `on_failed`, once, and those after it are sent all the same. Datagrams of
@@ -53,6 +54,7 @@ impl UdpSocket {
         let segment_size = transmit.segment_size.max(1);
         let most = self.max_segments();
         if most > 1
+            && !transmit.dont_fragment
             && transmit.contents.len() > segment_size
             && !self.narrow.may_fit(transmit.destination.ip(), segment_size, boottime)
         {
@@ -98,6 +100,12 @@ impl<'a, F: FnMut(&Transmit<'a>, SendError)> Batch<'a, '_, F> {
             let error = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
             return (self.on_failed)(transmit, error.into());
         }
+        if transmit.dont_fragment != self.socket.dont_fragment.get() {
+            self.send();
+            if let Err(error) = self.socket.set_dont_fragment(transmit.dont_fragment) {
+                return (self.on_failed)(transmit, error.into());
+            }
+        }
         let transmit = &self.socket.with_living_source(transmit);
         for contents in transmit.contents.chunks(self.socket.message_len(transmit)) {
             if self.count == BATCH_MAX {
@@ -132,6 +140,9 @@ impl<'a, F: FnMut(&Transmit<'a>, SendError)> Batch<'a, '_, F> {
         let Some(message) = &self.messages[at] else { return 1 };
         let number = message.number;
         let Err(error) = self.socket.send_otherwise(message, error, &mut self.calls) else { return 1 };
+        if error.raw_os_error() == Some(libc::EMSGSIZE) && message.transmit.dont_fragment {
+            self.socket.send_last(message, &mut self.calls);
+        }
         (self.on_failed)(&message.transmit, error.into());
         self.failed = Some(number);
         self.messages[at..self.count].iter().flatten().take_while(|message| message.number == number).count()
@@ -147,10 +158,11 @@ impl UdpSocket {
                 self.send_singly(message, calls)
             }
             // A segment does not fit the route's MTU, and the kernel cuts trains but does not fragment them. One by one it
-            // does. This is no reason to give segmentation up: the next route may be wider. Older kernels say EINVAL.
+            // does, unless it must not. This is no reason to give segmentation up: the next route may be wider. Older kernels
+            // say EINVAL.
             Some(libc::EINVAL | libc::EMSGSIZE) if message.is_segmented() => {
                 let sent = self.send_singly(message, calls);
-                if sent.is_ok() {
+                if sent.is_ok() && !message.transmit.dont_fragment {
                     self.on_narrow_way(message.transmit.destination.ip(), message.segment_size());
                 }
                 sent
@@ -182,6 +194,23 @@ impl UdpSocket {
             rest = rest.get(sent * segment_size..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// The datagrams of a train are too long. The last may be shorter, and fit.
+    fn send_last(&self, refused: &Message<'_>, calls: &mut usize) {
+        let (contents, segment_size) = (refused.transmit.contents, refused.segment_size());
+        let last = &contents[contents.len() - contents.len() % segment_size..];
+        // It was the last itself that was refused.
+        if last.is_empty() || refused.contents.len() < segment_size {
+            return;
+        }
+        *calls += 1;
+        let control = refused.control_of_one();
+        // What is lost here was reported with its train.
+        let _ = send_many(
+            self.as_fd(),
+            iter::once(Outgoing { destination: &refused.destination, contents: last, control: &control }),
+        );
     }
 }
 

@@ -24,6 +24,12 @@ pub struct Transmit<'a> {
     pub segment_size: usize,
     /// The traffic class of the outer header, whose lower two bits are ECN.
     pub traffic_class: u8,
+    /// Nobody may fragment these datagrams: neither this host nor, by DF over IPv4, any router. What does not fit the device
+    /// is [`SendError::MessageTooLong`] at once. A path MTU that the kernel has learned from ICMP is ignored: who sends so
+    /// searches by himself, and believes no stranger.
+    ///
+    /// It is a setting of the socket: trains of both kinds in turn cost a system call for each change.
+    pub dont_fragment: bool,
 }
 
 /// Why a train, or what was left of it, did not go out.
@@ -32,7 +38,8 @@ pub enum SendError {
     /// The kernel has no room. Datagrams are not worth waiting for: drop.
     #[error("the kernel has no room for more datagrams")]
     WouldBlock,
-    /// A single datagram is longer than the path carries or UDP allows.
+    /// A single datagram is longer than UDP allows, or than the device carries where it may not be fragmented. A shorter
+    /// last one of its train may have gone out.
     #[error("a datagram is too long")]
     MessageTooLong,
     /// There is no way to that destination now, or the host's own rules refuse it. It may come back.

@@ -1,5 +1,7 @@
 //! Trains over loopback, as the kernel really carries them.
 
+mod fragmentation;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ pub(super) fn pair(family: Family, sender: &BindOptions, receiver: &BindOptions)
 }
 
 pub(super) fn train(destination: SocketAddr, contents: &[u8], segment_size: usize) -> Transmit<'_> {
-    Transmit { destination, source: None, contents, segment_size, traffic_class: 0 }
+    Transmit { destination, source: None, contents, segment_size, traffic_class: 0, dont_fragment: false }
 }
 
 /// `count` datagrams of `len` bytes, no two alike.
@@ -242,7 +244,7 @@ fn ecn_bits_are_carried_both_ways() {
 }
 
 #[test]
-fn datagrams_never_carry_dont_fragment() {
+fn a_socket_begins_without_dont_fragment() {
     let a = UdpSocket::bind(Family::V4, &options()).unwrap();
     let b = UdpSocket::bind(Family::V6, &options()).unwrap();
     assert_eq!(option(a.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER).unwrap(), libc::IP_PMTUDISC_DONT);

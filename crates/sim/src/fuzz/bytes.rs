@@ -1,16 +1,20 @@
 //! Parsers by themselves.
 
+use std::net::IpAddr;
+
+use overlay_wire::control::{self, Frame};
+use overlay_wire::icmp::EchoReply;
 use overlay_wire::ip::{Header, Packet};
 use overlay_wire::offload::{self, Join, Joins, Segmentation, SuperPacket, VIRTIO_HEADER_LEN, VirtioHeader};
 use overlay_wire::wireguard::{self, Message};
-use overlay_wire::{icmp, ip, tcp};
+use overlay_wire::{checksum, icmp, ip, tcp};
 
 use super::Input;
 
 const MTUS: [usize; 6] = [0, 67, 576, 1_280, 1_420, 65_535];
 
-/// An IP packet: its headers up to the last, what is quoted in it, what is answered to it, how it is fragmented, and the
-/// clamp of what a TCP SYN offers.
+/// An IP packet: its headers up to the last, what is quoted in it, what is answered to it, whether it answers an echo, how
+/// it is fragmented, and the clamp of what a TCP SYN offers.
 pub fn ip_packet(data: &[u8]) {
     for mtu in MTUS {
         let mut clamped = data.to_vec();
@@ -28,6 +32,12 @@ pub fn ip_packet(data: &[u8]) {
     }
     if let Some(quoted) = icmp::quoted(&packet) {
         assert_eq!(quoted.source.is_ipv4(), packet.source().is_ipv4());
+    }
+
+    if let Some(reply) = icmp::echo_reply(&packet) {
+        let upper = upper.expect("a reply that can be read");
+        assert!(upper.fragment.is_none_or(|fragment| fragment.offset == 0) && packet.len() >= upper.offset + 8);
+        is_echoed(&packet, reply);
     }
 
     let mut answer = Vec::new();
@@ -55,6 +65,26 @@ pub fn ip_packet(data: &[u8]) {
         let whole = packet.len() - packet.header_len();
         assert_eq!(payload, if fragmented.is_ok() { whole } else { 0 });
     }
+}
+
+/// The request that a reply of this length would answer, and the reply that a host makes of it.
+fn is_echoed(packet: &Packet<'_>, reply: EchoReply) {
+    let (asker, len) = (packet.destination(), packet.len());
+    let mut bytes = vec![0xee; len];
+    let is_written = icmp::write_echo_request(asker, reply.source, reply.id, reply.sequence, len, &mut bytes);
+    assert_eq!(is_written, len <= usize::from(u16::MAX), "the reply has room for as much as the request");
+    if !is_written {
+        return;
+    }
+    let request = Packet::parse(&bytes).expect("a whole packet");
+    assert!(request.len() == len && request.dont_fragment() && icmp::echo_reply(&request).is_none());
+    assert_eq!((request.source(), request.destination()), (asker, reply.source));
+    let at = request.header_len();
+    let (addresses, size) = if at == 20 { (12, 4) } else { (8, 16) };
+    let (first, second) = bytes[addresses..addresses + 2 * size].split_at_mut(size);
+    first.swap_with_slice(second);
+    bytes[at] = if size == 4 { 0 } else { 129 };
+    assert_eq!(icmp::echo_reply(&Packet::parse(&bytes).expect("a whole packet")), Some(reply));
 }
 
 /// A virtio header and a packet: its checksum, and what a super-packet is cut into.
@@ -167,4 +197,25 @@ pub fn wireguard(data: &[u8]) {
         Message::Data { .. } => data.len().max(32),
     };
     assert_eq!(data.len(), expected);
+}
+
+/// An inner packet: whether it is a control frame, and which. What is written again says the same.
+pub fn control(data: &[u8]) {
+    let Ok(frame) = Frame::parse(data) else { return };
+    assert!(control::is_control(data));
+    let packet = Packet::parse(data).expect("a frame is a packet");
+    let mut written = vec![0xee; frame.len() + 1];
+    let len = frame.write(&mut written);
+    assert_eq!((len, written.pop()), (written.len(), Some(0xee)), "nothing is written behind a frame");
+    assert_eq!(Frame::parse(&written), Ok(frame));
+    let again = Packet::parse(&written).expect("a frame is a packet");
+    assert!(again.len() <= packet.len(), "what was parsed had at most padding in addition");
+    let is_probe = matches!(frame, Frame::Probe { .. });
+    assert!(!is_probe || again.len() == packet.len());
+    // As every receiver of UDP would, who has no session to trust.
+    let offset = again.upper().expect("UDP").offset;
+    let len = again.len() - offset;
+    let (IpAddr::V6(source), IpAddr::V6(destination)) = (again.source(), again.destination()) else { unreachable!() };
+    let sum = checksum::pseudo_v6(source, destination, ip::UDP, len) + checksum::sum(&written[offset..]);
+    assert_eq!(checksum::fold(sum), 0xffff, "a wrong checksum");
 }

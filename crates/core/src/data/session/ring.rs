@@ -54,6 +54,21 @@ impl Ring {
         self.places[place(index)].is_some_and(|held| held.index == index && is_young(&held, now))
     }
 
+    /// When the last of them ends.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        self.places.iter().flatten().map(|held| held.made + REJECT_AFTER_TIME).max()
+    }
+
+    /// Whether any has not ended.
+    pub(super) fn is_held(&self, now: Instant) -> bool {
+        self.ends().is_some_and(|at| now < at)
+    }
+
+    /// Whether any has not ended whose index has these upper 24 bits.
+    pub(super) fn uses(&self, index: u32, now: Instant) -> bool {
+        self.places.iter().flatten().any(|held| held.index >> 8 == index && is_young(held, now))
+    }
+
     /// The session that packets are sealed in, unless it is too old or unproven.
     pub(super) fn sending(&self, now: Instant) -> Option<Held> {
         // What leaves now arrives later, where the session is older by a way.

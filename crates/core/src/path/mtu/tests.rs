@@ -1,0 +1,577 @@
+//! The search against a path that exists only as numbers: a true size, a round trip, a loss each way and a router that
+//! talks or does not. The clock jumps from deadline to deadline.
+
+use std::collections::VecDeque;
+
+use rand_core::SeedableRng;
+
+use super::*;
+
+/// What a middle hop does with a packet that is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Router {
+    Silent,
+    Announces,
+}
+
+struct World {
+    search: Search,
+    rng: ChaCha8Rng,
+    now: Instant,
+    truth: usize,
+    round_trip: Duration,
+    /// Each way, in percent.
+    loss: u32,
+    router: Router,
+    /// What our own kernel refuses from.
+    refuses: usize,
+    is_dead: bool,
+    /// Large packets are sent so often; zero: none are.
+    busy: Duration,
+    busy_at: Instant,
+    replies: VecDeque<(Instant, Probe)>,
+    /// When each probe went out, and its size.
+    sent: Vec<(Instant, usize)>,
+    mtu: Option<usize>,
+    /// When the size became smaller.
+    falls: Vec<Instant>,
+}
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const CEILING: usize = 8940;
+
+impl World {
+    fn new(truth: usize) -> Self {
+        let now = Instant::from_start(1000 * SECOND);
+        Self {
+            search: Search::new(CEILING, now),
+            rng: ChaCha8Rng::seed_from_u64(1),
+            now,
+            truth,
+            round_trip: 2 * MS,
+            loss: 0,
+            router: Router::Silent,
+            refuses: usize::MAX,
+            is_dead: false,
+            busy: Duration::ZERO,
+            busy_at: now,
+            replies: VecDeque::new(),
+            sent: Vec::new(),
+            mtu: None,
+            falls: Vec::new(),
+        }
+    }
+
+    /// A path that carries `truth`, found.
+    fn found(truth: usize) -> Self {
+        let mut world = Self::new(truth);
+        world.run_until_found(20 * SECOND);
+        world.sent.clear();
+        world
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.loss > 0 && self.rng.next_u32() % 100 < self.loss
+    }
+
+    /// What is to be sent now goes out.
+    fn pump(&mut self) {
+        while let Some(probe) = self.search.poll(self.now, &mut self.rng) {
+            self.sent.push((self.now, probe.size));
+            if probe.size >= self.refuses {
+                self.search.on_refused(probe.size, self.now);
+                continue;
+            }
+            if probe.size > self.truth && self.router == Router::Announces && !self.is_dead {
+                self.search.on_too_big(self.truth, self.now);
+            }
+            let (there, back) = (self.is_lost(), self.is_lost());
+            if probe.size <= self.truth && !self.is_dead && !there && !back {
+                self.replies.push_back((self.now + self.round_trip, probe));
+            }
+        }
+        let before = std::mem::replace(&mut self.mtu, self.search.mtu());
+        if self.mtu < before {
+            self.falls.push(self.now);
+        }
+    }
+
+    fn run_until(&mut self, end: Instant, stop: impl Fn(&Search) -> bool) {
+        self.pump();
+        while !stop(&self.search) {
+            let reply = self.replies.front().map(|(at, _)| *at);
+            let busy = (!self.busy.is_zero()).then_some(self.busy_at.max(self.now));
+            let next = [self.search.deadline(), reply, busy].into_iter().flatten().min().unwrap_or(end).min(end);
+            if next >= end && self.now >= end {
+                break;
+            }
+            self.now = self.now.max(next);
+            if self.now >= end {
+                break;
+            }
+            if let Some((_, probe)) = self.replies.pop_front_if(|(at, _)| *at <= self.now)
+                && !self.is_dead
+            {
+                self.search.on_reply(probe.id, probe.size, self.now);
+            }
+            if !self.busy.is_zero() && self.busy_at <= self.now {
+                self.search.on_large_sent(self.now);
+                self.busy_at = self.now + self.busy;
+            }
+            self.pump();
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        self.run_until(self.now + time, |_| false);
+    }
+
+    /// How long it took.
+    fn run_until_found(&mut self, limit: Duration) -> Duration {
+        let start = self.now;
+        self.run_until(start + limit, |search| search.state().phase == Phase::Found);
+        assert_eq!(self.search.state().phase, Phase::Found, "{:?}", self.search);
+        self.now.since(start)
+    }
+
+    fn assert_true(&self) {
+        let mtu = self.search.mtu().expect("there is one");
+        assert!(mtu <= self.truth && mtu + 16 >= self.truth, "{mtu} for {}: {:?}", self.truth, self.search);
+    }
+}
+
+/// Where a search can be, with a probe under way unless it is idle. Truth 1440, ceiling 8940.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// BASE is under way.
+    New,
+    /// BASE was answered, the ceiling is under way.
+    Ceiling,
+    /// 1432 is proven, 1440 failed, and is tried until that is certain.
+    Confirming,
+    /// 1440 is proven, nothing is under way.
+    Found,
+    /// Large packets are sent, 1440 is under way.
+    Watching,
+    /// That was lost, BASE is under way.
+    Unsure,
+    /// BASE was answered, 1440 is under way again.
+    Doubting,
+}
+
+/// What happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fact {
+    Answered,
+    Lost,
+    Refused(usize),
+    TooBig(usize),
+    LargeSent,
+    PathChange,
+}
+
+impl At {
+    fn reach(self) -> World {
+        let mut world = match self {
+            At::New | At::Ceiling => World::new(1440),
+            At::Confirming => World::new(1432),
+            _ => World::found(1440),
+        };
+        match self {
+            At::New => world.pump(),
+            At::Ceiling => world.run(3 * MS),
+            At::Confirming => {
+                let end = world.now + 20 * SECOND;
+                world.run_until(end, |search| {
+                    search.failed.is_some_and(|failed| failed.size == 1440 && failed.losses == CERTAIN - 1)
+                        && !search.is_unsure
+                        && search.under_way.is_some()
+                });
+            }
+            At::Found => world.now = world.now + 2 * SECOND,
+            At::Watching | At::Unsure | At::Doubting => {
+                world.now = world.now + 2 * SECOND;
+                world.search.on_large_sent(world.now);
+                world.truth = 1300;
+                world.pump();
+            }
+        }
+        if matches!(self, At::Unsure | At::Doubting) {
+            world.run(151 * MS);
+        }
+        if self == At::Doubting {
+            world.run(3 * MS);
+        }
+        world
+    }
+}
+
+#[test]
+fn the_transition_table() {
+    use At::*;
+    use Fact::*;
+    use Phase as P;
+    const FOUND: Limit = Limit::Unanswered(1448);
+    const TOP: Limit = Limit::Ceiling(8940);
+    const UNKNOWN: Limit = Limit::Unanswered(BASE);
+    // Where, what happens; then: phase, proven size, limit, and the probe that is under way.
+    #[rustfmt::skip]
+    let table = [
+        (New,        Answered,      P::Searching,  Some(1200), TOP,                     Some(8940)),
+        (New,        Lost,          P::Unanswered, None,       UNKNOWN,                 Some(1200)),
+        (New,        Refused(1440), P::Unanswered, None,       Limit::Refused(1440),    Some(1200)),
+        (New,        Refused(1200), P::Unanswered, None,       Limit::Refused(1200),    Some(1200)),
+        (New,        TooBig(1300),  P::Unanswered, None,       UNKNOWN,                 Some(1200)),
+        (New,        LargeSent,     P::Unanswered, None,       UNKNOWN,                 Some(1200)),
+        (New,        PathChange,    P::Unanswered, None,       UNKNOWN,                 Some(1200)),
+        (Ceiling,    Answered,      P::Found,      Some(8940), TOP,                     None),
+        (Ceiling,    Lost,          P::Searching,  Some(1200), TOP,                     Some(8940)),
+        (Ceiling,    Refused(8940), P::Searching,  Some(1200), Limit::Refused(8940),    Some(1380)),
+        (Ceiling,    Refused(1200), P::Unanswered, None,       Limit::Refused(1200),    Some(1200)),
+        (Ceiling,    TooBig(1300),  P::Searching,  Some(1200), TOP,                     Some(8940)),
+        (Ceiling,    LargeSent,     P::Searching,  Some(1200), TOP,                     Some(8940)),
+        (Ceiling,    PathChange,    P::Unanswered, None,       UNKNOWN,                 Some(1200)),
+        (Confirming, Answered,      P::Searching,  Some(1440), TOP,                     Some(8940)),
+        (Confirming, Lost,          P::Searching,  Some(1432), Limit::Unanswered(1440), Some(1200)),
+        (Confirming, Refused(1440), P::Found,      Some(1432), Limit::Refused(1440),    None),
+        (Confirming, Refused(1400), P::Searching,  Some(1200), Limit::Refused(1400),    Some(1308)),
+        (Confirming, TooBig(1300),  P::Searching,  Some(1432), Limit::Unanswered(1440), Some(1440)),
+        (Confirming, LargeSent,     P::Searching,  Some(1432), Limit::Unanswered(1440), Some(1440)),
+        (Confirming, PathChange,    P::Unanswered, None,       UNKNOWN,                 Some(1200)),
+        (Found,      Refused(1440), P::Searching,  Some(1200), Limit::Refused(1440),    Some(1340)),
+        (Found,      Refused(1448), P::Found,      Some(1440), Limit::Refused(1448),    None),
+        (Found,      TooBig(1300),  P::Found,      Some(1440), FOUND,                   Some(1440)),
+        (Found,      TooBig(2000),  P::Found,      Some(1440), FOUND,                   None),
+        (Found,      LargeSent,     P::Found,      Some(1440), FOUND,                   Some(1440)),
+        (Found,      PathChange,    P::Unanswered, None,       UNKNOWN,                 Some(1200)),
+        (Watching,   Answered,      P::Found,      Some(1440), FOUND,                   None),
+        (Watching,   Lost,          P::Doubted,    Some(1440), FOUND,                   Some(1200)),
+        (Watching,   TooBig(1300),  P::Found,      Some(1440), FOUND,                   Some(1440)),
+        (Watching,   LargeSent,     P::Found,      Some(1440), FOUND,                   Some(1440)),
+        (Unsure,     Answered,      P::Doubted,    Some(1440), FOUND,                   Some(1440)),
+        (Unsure,     Lost,          P::Doubted,    Some(1440), FOUND,                   Some(1200)),
+        (Unsure,     Refused(1440), P::Searching,  Some(1200), Limit::Refused(1440),    Some(1200)),
+        (Unsure,     PathChange,    P::Unanswered, None,       UNKNOWN,                 Some(1200)),
+        (Doubting,   Answered,      P::Found,      Some(1440), FOUND,                   None),
+        (Doubting,   Lost,          P::Doubted,    Some(1440), FOUND,                   Some(1200)),
+        (Doubting,   TooBig(1300),  P::Doubted,    Some(1440), FOUND,                   Some(1440)),
+    ];
+    for (at, fact, phase, mtu, limit, next) in table {
+        let mut world = at.reach();
+        let sent = world.search.under_way;
+        let search = &mut world.search;
+        match (fact, sent) {
+            (Answered, Some(Sent { probe, .. })) => assert!(search.on_reply(probe.id, probe.size, world.now)),
+            (Lost, Some(Sent { until, .. })) => world.now = until,
+            (Refused(size), _) => search.on_refused(size, world.now),
+            (TooBig(size), _) => search.on_too_big(size, world.now),
+            (LargeSent, _) => search.on_large_sent(world.now),
+            (PathChange, _) => search.on_path_change(CEILING, world.now),
+            _ => panic!("nothing is under way at {at:?}"),
+        }
+        world.truth = 0;
+        world.pump();
+        let state = world.search.state();
+        let under_way = world.search.under_way.map(|sent| sent.probe.size);
+        assert_eq!(
+            (state.phase, world.search.mtu(), state.limit, under_way),
+            (phase, mtu, limit, next),
+            "{fact:?} at {at:?}"
+        );
+    }
+}
+
+const OUTER: [usize; 9] = [1280, 1296, 1368, 1400, 1420, 1480, 1492, 1500, 9000];
+
+#[test]
+fn every_underlay_is_found_in_time_though_no_router_says_a_word() {
+    for outer in OUTER {
+        for overhead in [60, 80] {
+            for (round_trip, limit) in [(2, 6), (20, 6), (100, 15)] {
+                let mut world = World::new(outer - overhead);
+                world.round_trip = round_trip * MS;
+                let took = world.run_until_found(30 * SECOND);
+                world.assert_true();
+                assert!(took < limit as u32 * SECOND, "{outer} - {overhead} at {round_trip} ms: {took:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_truth_is_found_and_a_router_that_announces_it_makes_it_quick() {
+    for truth in (1200..1460).chain((1460..CEILING).step_by(37)) {
+        let mut world = World::new(truth);
+        assert!(world.run_until_found(30 * SECOND) < 12 * SECOND, "{truth}");
+        world.assert_true();
+        let mut world = World::new(truth);
+        world.router = Router::Announces;
+        let took = world.run_until_found(30 * SECOND);
+        assert!(took < 2 * SECOND, "{truth}: {took:?}");
+        world.assert_true();
+    }
+}
+
+#[test]
+fn what_the_own_kernel_refuses_is_not_waited_for() {
+    let mut world = World::new(1440);
+    world.refuses = 1421;
+    let took = world.run_until_found(SECOND);
+    assert!(took < 30 * MS, "{took:?}");
+    assert_eq!(world.search.mtu(), Some(1420));
+    world.refuses = 1301;
+    world.search.on_refused(1420, world.now);
+    assert_eq!(world.search.mtu(), Some(BASE), "at once");
+    let took = world.run_until_found(SECOND);
+    assert!(took < 30 * MS, "{took:?}");
+    assert_eq!(world.search.mtu(), Some(1300));
+    assert_eq!(world.search.state().limit, Limit::Refused(1308));
+}
+
+#[test]
+fn a_silent_fall_is_noticed_within_three_and_a_half_seconds() {
+    for offset in 0..40 {
+        let mut world = World::found(1440);
+        world.busy = 10 * MS;
+        world.run(20 * SECOND + 50 * offset * MS);
+        for truth in [1340, 1220] {
+            world.truth = truth;
+            world.falls.clear();
+            let changed = world.now;
+            world.run(10 * SECOND);
+            assert_eq!(world.falls.len(), 1, "{:?}", world.search);
+            let took = world.falls[0].since(changed);
+            assert!(took < Duration::from_millis(3500), "{took:?} to {truth}");
+            world.assert_true();
+            assert_eq!(world.search.state().phase, Phase::Found);
+        }
+    }
+}
+
+#[test]
+fn a_silent_fall_during_a_search_is_noticed_as_well() {
+    for offset in 0..100 {
+        let mut world = World::found(1440);
+        world.busy = 10 * MS;
+        world.run(599 * SECOND + 50 * offset * MS);
+        world.truth = 1340;
+        let changed = world.now;
+        world.run(20 * SECOND);
+        let took = world.falls.first().expect("it falls").since(changed);
+        assert!(took < Duration::from_millis(3500), "{took:?} at {offset}");
+        world.assert_true();
+    }
+}
+
+#[test]
+fn it_rises_ten_minutes_later_or_when_the_path_changes() {
+    let mut world = World::found(1340);
+    world.busy = 10 * MS;
+    world.truth = 1440;
+    world.run(590 * SECOND);
+    assert_eq!(world.search.mtu(), Some(1340), "not before");
+    world.run(16 * SECOND);
+    world.assert_true();
+    assert_eq!(world.falls, [], "and no packet was held smaller for it");
+
+    world.truth = 8940;
+    world.search.on_path_change(CEILING, world.now);
+    assert_eq!(world.search.mtu(), None, "what was proven is no longer");
+    assert!(world.run_until_found(SECOND) < 10 * MS);
+    assert_eq!(world.search.mtu(), Some(8940));
+}
+
+#[test]
+fn a_raise_that_fails_costs_nothing_and_waits_for_traffic() {
+    let mut world = World::found(1440);
+    let (since, found) = (world.search.state().since, world.now);
+    world.run(2000 * SECOND);
+    assert_eq!(world.sent, [], "nobody sends, nothing is probed");
+    world.busy = 10 * MS;
+    world.run(20 * SECOND);
+    assert!(world.sent.iter().any(|(_, size)| *size > 1440), "now it is");
+    assert_eq!((world.search.mtu(), world.falls.len()), (Some(1440), 0));
+    assert_eq!(world.search.state().since, since, "the size is as old as it was");
+    assert!(world.now.since(found) > 2000 * SECOND);
+}
+
+#[test]
+fn ten_percent_lost_each_way_is_no_reason_to_lower_in_two_hundred_runs_of_eleven_minutes() {
+    for seed in 0..200 {
+        let mut world = World::new([1440, 1340, 1220, 8920][seed as usize % 4]);
+        world.rng = ChaCha8Rng::seed_from_u64(seed);
+        (world.loss, world.round_trip, world.busy) = (10, 20 * MS, 50 * MS);
+        world.run(590 * SECOND);
+        world.assert_true();
+        world.run(70 * SECOND);
+        world.assert_true();
+        assert_eq!(world.falls, [], "seed {seed}: {:?}", world.search);
+    }
+}
+
+#[test]
+fn a_fall_on_a_lossy_path_is_still_noticed() {
+    for seed in 0..50 {
+        let mut world = World::new(1440);
+        world.rng = ChaCha8Rng::seed_from_u64(seed);
+        (world.loss, world.busy) = (10, 10 * MS);
+        world.run(100 * SECOND);
+        world.truth = 1340;
+        world.run(20 * SECOND);
+        assert_eq!(world.falls.len(), 1, "seed {seed}");
+        world.assert_true();
+    }
+}
+
+#[test]
+fn a_dead_path_says_nothing_about_a_size() {
+    for offset in 0..20 {
+        let mut world = World::found(1440);
+        world.busy = 10 * MS;
+        world.run(5 * SECOND + 70 * offset * MS);
+        world.is_dead = true;
+        world.sent.clear();
+        world.run(60 * SECOND);
+        assert!(world.sent.len() < 80, "it backs off: {}", world.sent.len());
+        world.is_dead = false;
+        world.run(5 * SECOND);
+        assert_eq!((world.search.mtu(), world.falls.len()), (Some(1440), 0));
+        assert_eq!(world.search.state().phase, Phase::Found);
+        // And it came back smaller: noticed as quickly as ever once it lives.
+        world.is_dead = true;
+        world.run(60 * SECOND);
+        (world.is_dead, world.truth) = (false, 1340);
+        let changed = world.now;
+        world.run(20 * SECOND);
+        assert!(world.falls[0].since(changed) < 5 * SECOND);
+        world.assert_true();
+    }
+}
+
+#[test]
+fn a_path_that_dies_while_it_is_searched_is_searched_on_when_it_lives() {
+    for dies_after in 0..30 {
+        let mut world = World::new(1440);
+        world.run(dies_after * 100 * MS);
+        world.is_dead = true;
+        world.run(30 * SECOND);
+        world.is_dead = false;
+        world.busy = 10 * MS;
+        world.run(70 * SECOND);
+        world.assert_true();
+        assert_eq!(world.search.state().phase, Phase::Found, "{dies_after}: {:?}", world.search);
+    }
+}
+
+#[test]
+fn a_peer_that_answers_nothing_is_left_in_peace() {
+    let mut world = World::new(0);
+    world.run(3600 * SECOND);
+    assert_eq!(world.sent.len(), usize::from(QUIET));
+    assert_eq!(world.search.mtu(), None);
+    assert_eq!(world.search.deadline(), None);
+    let quiet = world.sent.len();
+    world.busy = 10 * MS;
+    world.run(600 * SECOND);
+    assert!((9..=11).contains(&(world.sent.len() - quiet)), "one a minute while there is traffic");
+    world.truth = 1440;
+    world.run(70 * SECOND);
+    world.assert_true();
+}
+
+#[test]
+fn in_the_steady_state_there_is_one_probe_a_second_at_most_and_none_when_idle() {
+    let mut world = World::found(1440);
+    assert_eq!(world.search.deadline(), None);
+    world.busy = MS;
+    world.run(100 * SECOND);
+    assert!((98..=101).contains(&world.sent.len()), "{}", world.sent.len());
+    assert!(world.sent.iter().all(|(_, size)| *size == 1440));
+    assert!(world.sent.is_sorted_by(|(a, _), (b, _)| b.since(*a) >= SECOND));
+    world.busy = Duration::ZERO;
+    world.run(2 * SECOND);
+    world.sent.clear();
+    world.run(1000 * SECOND);
+    assert_eq!(world.sent, []);
+}
+
+#[test]
+fn a_forged_too_big_never_lowers_anything_nor_makes_a_flood() {
+    for forged in (0..=1500).chain([1501, 8939, 8940, 8941, 65_535, usize::MAX]) {
+        let mut world = World::found(1440);
+        world.search.on_too_big(forged, world.now);
+        world.run(5 * SECOND);
+        assert_eq!((world.search.mtu(), world.falls.len()), (Some(1440), 0), "{forged}");
+    }
+    // All of them all the time, through a whole search and after.
+    let mut world = World::new(1440);
+    let mut forged = 0;
+    while world.now < Instant::from_start(1060 * SECOND) {
+        forged = (forged + 7919) % 10_000;
+        world.search.on_too_big(forged, world.now);
+        world.run(MS);
+    }
+    world.assert_true();
+    assert_eq!((world.search.state().phase, world.falls.len()), (Phase::Found, 0));
+    assert!(world.sent.len() < 60 + 100, "{}", world.sent.len());
+}
+
+#[test]
+fn a_liar_is_not_heard() {
+    let mut world = World::new(1440);
+    world.pump();
+    let Probe { id, size } = world.search.under_way.expect("BASE is").probe;
+    assert!(!world.search.on_reply(id ^ 1, size, world.now));
+    assert!(!world.search.on_reply(id, size + 1, world.now));
+    assert!(!world.search.on_reply(id, 8940, world.now));
+    assert_eq!(world.search.mtu(), None);
+    assert!(world.search.on_reply(id, size, world.now));
+    assert!(!world.search.on_reply(id, size, world.now), "once");
+    assert_eq!(world.search.mtu(), Some(BASE));
+}
+
+#[test]
+fn an_answer_later_than_the_timer_is_a_proof_all_the_same() {
+    // A satellite: slower than the first timer and than the longest one.
+    for round_trip in [600, 900, 1400] {
+        let mut world = World::new(1440);
+        world.round_trip = round_trip * MS;
+        world.run(60 * SECOND);
+        world.assert_true();
+        assert_eq!(world.search.state().phase, Phase::Found);
+    }
+}
+
+#[test]
+fn a_ceiling_below_base_is_not_searched() {
+    let mut world = World::new(1440);
+    world.search.on_path_change(BASE - 1, world.now);
+    world.busy = 10 * MS;
+    world.run(10 * SECOND);
+    assert_eq!((world.sent.len(), world.search.mtu()), (0, None));
+    world.busy = Duration::ZERO;
+    world.search.on_path_change(BASE, world.now);
+    world.run(10 * SECOND);
+    assert_eq!((world.sent.len(), world.search.mtu()), (1, Some(BASE)));
+    assert_eq!(world.search.state().limit, Limit::Ceiling(BASE));
+}
+
+#[test]
+fn a_path_that_carries_less_than_base_any_more_is_told_from_a_dead_one() {
+    for (truth, loss) in [(1440, 0), (1340, 10), (BASE, 0), (BASE, 10)] {
+        let mut world = World::found(truth);
+        (world.loss, world.busy) = (loss, 10 * MS);
+        world.run(30 * SECOND);
+        assert_eq!(world.falls, []);
+        world.truth = 1000;
+        let changed = world.now;
+        world.run(30 * SECOND);
+        let took = world.falls[0].since(changed);
+        assert!(took < Duration::from_millis(3500) * (1 + loss / 5), "{took:?} from {truth} at {loss} %");
+        assert_eq!(world.search.mtu(), None);
+        world.truth = 1300;
+        world.run(300 * SECOND);
+        world.assert_true();
+    }
+}
