@@ -132,6 +132,27 @@ fn wrong_configs() -> Vec<Wrong> {
             place: "5:15",
         },
         Wrong {
+            what: "an MTU that no IPv4 host has to take",
+            config: GOOD.replace("listen_port = 51820", "mtu = 575"),
+            cause: "line 5: `mtu` is 575, which is out of range",
+            hint: "an MTU is a number from 576 to 65535",
+            place: "5:7",
+        },
+        Wrong {
+            what: "an MTU that no packet has",
+            config: GOOD.replace("listen_port = 51820", "mtu = 65536"),
+            cause: "line 5: `mtu` is 65536, which is out of range",
+            hint: "an MTU is a number from 576 to 65535",
+            place: "5:7",
+        },
+        Wrong {
+            what: "a word for the search of MTUs that is none",
+            config: format!("{GOOD}\n[tuning]\nmtu_discovery = \"on?\"\n"),
+            cause: "line 13: `mtu_discovery` cannot be `on?`",
+            hint: "write one of \"auto\", \"off\"",
+            place: "13:17",
+        },
+        Wrong {
             what: "a route that swallows the endpoint",
             config: (GOOD.to_owned() + "endpoint = \"192.0.2.7:51820\"\n").replace("10.77.0.2/32", "192.0.2.0/24"),
             cause: "line 10: the route to 192.0.2.0/24 swallows the endpoint 192.0.2.7 of peer `bob`: its packets would be sent into the tunnel",
@@ -412,6 +433,21 @@ fn a_ping_that_cannot_be_answered_says_why() {
     let words = hint.replace("overlay ping", &line.replace(" b -c 1", ""));
     let said = pair.b.run(["sh", "-c", &format!("{words} -c 1 -W 0.2")]);
     assert!(said.stderr.contains("b (10.77.0.2) does not answer"), "the hint leads to where the daemon is: {said:?}");
+}
+
+#[test]
+fn the_mtu_of_a_path_to_nobody_is_not_shown() {
+    let Some(pair) = Pair::new("mtu of nobody") else { return };
+    let host = &pair.a;
+    let said = in_its_folder(host, "mtu");
+    assert_eq!((said.code, said.stdout.as_str()), (3, ""), "no daemon: {said:?}");
+    let _overlay = host.overlay_up(&pair.config_of_a(Outside::V4));
+    let name = host.interface();
+    let (peers, hint) = ("its peers are b", "overlay status");
+    refused(&in_its_folder(host, "mtu eve"), 6, &format!("`{name}` has no peer `eve`"), Some(peers), hint);
+    let hint = "overlay status shows the addresses of each peer";
+    refused(&in_its_folder(host, "mtu 10.77.0.9"), 6, "no peer has 10.77.0.9 in its allowed_ips", None, hint);
+    assert_eq!(in_its_folder(host, "mtu b -I nowhere").code, 3);
 }
 
 #[test]

@@ -159,6 +159,39 @@ fn a_reload_adds_removes_and_changes_peers_while_another_one_does_not_notice() {
 }
 
 #[test]
+fn the_interface_takes_what_a_path_may_carry_and_the_search_for_it_is_switched_live() {
+    let Some(pair) = Pair::new("mtu") else { return };
+    let off = |config: String| format!("{config}\n[tuning]\nmtu_discovery = \"off\"\n");
+    let overlay = pair.a.overlay_up(&off(pair.config_of_a(Outside::V4)));
+    let _on_b = pair.b.overlay_up(&pair.config_of_b(Outside::V4));
+    pair.a.reaches(B.v4);
+    let link = pair.a.ip(&format!("link show dev {}", pair.a.interface()));
+    assert!(link.contains("mtu 1440"), "a wire of 1500, less 60: {link}");
+    for to in [B.v4, B.v6] {
+        let route = pair.a.ip(&format!("route get {to}"));
+        assert!(route.contains("mtu 1420"), "less 80, as long as nothing is known: {route}");
+    }
+    let status = overlay.status();
+    assert_eq!((&status["interface"]["mtu"], &status["interface"]["max_mtu"]), (&1420.into(), &1440.into()));
+
+    let said = pair.a.overlay("mtu").succeeded("overlay mtu");
+    let line = said.lines().nth(1).expect("a line for b");
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["b", "1420", "assumed", "-", "-", "1420"], "{said}");
+    let said = pair.a.overlay(&format!("mtu {} --json", B.v6)).succeeded("overlay mtu");
+    let answer: Value = serde_json::from_str(&said).expect("JSON on stdout");
+    assert_eq!((&answer["schema"], &answer["peers"][0]["mtu"]), (&"overlay.mtu.v1".into(), &1420.into()), "{said}");
+
+    let before = overlay.peer(&pair.b);
+    fs::write(overlay.config(), pair.config_of_a(Outside::V4)).expect("our own file");
+    let report = reload(&pair.a);
+    assert_eq!(report["changed"], Value::from(vec!["b"]), "{report:#}");
+    assert!(report.get("needs_restart").is_none_or(|keys| *keys == Value::Array(vec![])), "{report:#}");
+    pair.a.reaches(B.v4);
+    assert_eq!(overlay.peer(&pair.b)["latest_handshake"], before["latest_handshake"], "the session goes on");
+    overlay.stop();
+}
+
+#[test]
 fn a_bad_config_is_refused_by_reload_and_the_old_one_stays_in_force() {
     let Some(pair) = Pair::new("bad reload") else { return };
     let (overlay, _far) = pair.up(Outside::V4);

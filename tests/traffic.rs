@@ -163,8 +163,12 @@ fn a_packet_too_big_for_the_tunnel_is_answered_with_the_size_that_fits() {
     pair.a.reaches(B.v4);
     let mtu = on_a.status()["interface"]["mtu"].as_u64().expect("a number");
     assert_eq!(mtu, 1420, "a wire of 1500, less 80");
-    // Somebody raises the interface's MTU: the kernel lets large packets into it, and the daemon has to answer them.
+    // Somebody raises the MTU of interface and routes: the kernel lets large packets into it, and the daemon has to answer
+    // them.
     pair.a.ip(&format!("link set {} mtu 9000", pair.a.interface()));
+    for peer in [format!("{}/32", B.v4), format!("{}/128", B.v6)] {
+        pair.a.ip(&format!("route replace {peer} dev {} mtu 9000", pair.a.interface()));
+    }
     let said = pair.a.run(format!("ping -n -M do -c 1 -W 5 -s 2000 {}", B.v4));
     assert_eq!(said.code, 1, "{said:?}");
     assert!(

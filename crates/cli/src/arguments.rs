@@ -62,6 +62,8 @@ pub(crate) enum Verb {
     Status(Status),
     /// Measure the round trip to a peer
     Ping(Ping),
+    /// Show the longest packet to each peer, how it was found and what limits it
+    Mtu(Mtu),
     /// Make keys
     #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Key(Key),
@@ -147,6 +149,17 @@ pub(crate) struct Ping {
     /// How long to wait for each answer
     #[arg(short = 'W', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) wait: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mtu {
+    /// Name, public key or virtual IP of a peer; without it, all
+    #[arg(value_name = "PEER")]
+    pub(crate) peer: Option<String>,
+
+    /// Name of the interface; without it the only one that is running
+    #[arg(short = 'I', long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,6 +12,7 @@ mod background;
 mod figures;
 mod logging;
 mod output;
+mod peers;
 mod session;
 mod table;
 mod verbs;
@@ -49,6 +50,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Reload(arguments) => verbs::reload::run(&session, &arguments).map(success),
         Verb::Status(arguments) => verbs::status::run(&session, &arguments).map(success),
         Verb::Ping(arguments) => verbs::ping::run(&session, &arguments).map(success),
+        Verb::Mtu(arguments) => verbs::mtu::run(&session, &arguments).map(success),
         Verb::Key(verb) => verbs::key::run(&session, &verb).map(success),
         Verb::Config(verb) => verbs::config::run(&session, &verb),
         Verb::Import(arguments) => verbs::import::run(&session, &arguments).map(success),

@@ -3,7 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use overlay_daemon::offload::OffloadState;
-use overlay_daemon::view::{PeerState, PeerStatus, Status};
+use overlay_daemon::view::{InterfaceStatus, PeerState, PeerStatus, Status};
 
 use crate::figures::{ago, bytes, span};
 
@@ -28,10 +28,13 @@ fn heading(status: &Status) -> String {
         ("interface", interface.name.clone()),
         ("public key", interface.public_key.clone().unwrap_or_else(|| "none: there is no private key".to_owned())),
         ("addresses", joined(&interface.addresses, usize::MAX)),
-        ("port, MTU", format!("{}, {}", interface.listen_port, interface.mtu)),
+        ("port, MTU", format!("{}, {}", interface.listen_port, mtu(interface))),
         ("running for", span(interface.uptime_seconds)),
         ("config", interface.config.display().to_string()),
     ];
+    if let Some(narrow) = narrow_paths(status) {
+        lines.push(("warning", narrow));
+    }
     if let Some(drops) = drops(status) {
         lines.push(("dropped", drops));
     }
@@ -43,6 +46,27 @@ fn heading(status: &Status) -> String {
     }
     let lines: Vec<String> = lines.into_iter().map(|(label, value)| format!("{label:<12} {value}")).collect();
     lines.join("\n")
+}
+
+/// What packets to a peer begin with, and what the kernel interface takes where that is more.
+fn mtu(interface: &InterfaceStatus) -> String {
+    match interface.most() {
+        most if most == interface.mtu => most.to_string(),
+        most => format!("{} (interface {most})", interface.mtu),
+    }
+}
+
+/// The paths that carry less than the interface promises; `None` when there are none.
+fn narrow_paths(status: &Status) -> Option<String> {
+    let narrow = status.peers.iter().filter_map(|peer| Some((peer, peer.path_mtu.filter(|path| path.is_narrow)?)));
+    let narrow: Vec<String> = narrow
+        .map(|(peer, path)| format!("path to {} carries {} of {} bytes", label(peer), path.mtu, path.configured))
+        .collect();
+    match narrow.len().saturating_sub(SHOWN) {
+        0 if narrow.is_empty() => None,
+        0 => Some(narrow.join("; ")),
+        more => Some(format!("{}; {more} more: overlay mtu", narrow[..SHOWN].join("; "))),
+    }
 }
 
 /// Reasons that were met, the most frequent first; `None` when nothing was dropped.

@@ -6,6 +6,7 @@ pub(crate) mod down;
 pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod man;
+pub(crate) mod mtu;
 pub(crate) mod ping;
 pub(crate) mod reload;
 pub(crate) mod status;

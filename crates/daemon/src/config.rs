@@ -85,11 +85,28 @@ pub struct Interface {
 /// MTU of the inner packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mtu {
-    /// That of the route to the endpoint minus 80, as wg-quick computes it.
+    /// That of the route to the endpoint minus 80, as wg-quick computes it, and for a path that carries more up to what
+    /// that route carries.
     #[default]
     Auto,
     /// Bytes, 576..=65535.
     Fixed(u16),
+}
+
+/// The MTUs of inner packets, bytes: what [`Mtu`] comes to on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MtuRange {
+    /// For a peer of whose path nothing is known, 576..=65535.
+    pub start: u16,
+    /// The most that a path may turn out to carry, `start`..=65535: what the interface takes.
+    pub max: u16,
+}
+
+impl MtuRange {
+    /// One that the config names: no more, and no less until a path is found to carry less.
+    pub fn fixed(mtu: u16) -> Self {
+        Self { start: mtu, max: mtu }
+    }
 }
 
 /// The routing table for the peers' prefixes.
@@ -131,6 +148,8 @@ pub struct Peer {
     pub persistent_keepalive: Option<u16>,
     /// What it may open towards us. `None`: everything it is routed for. Empty: only answers.
     pub allow: Option<Vec<Rule>>,
+    /// Whether the MTU of its path is searched for: see [`Tuning::mtu_discovery`]. Never for one that `wg` has added.
+    pub mtu_discovery: bool,
 }
 
 /// Where a peer is reached before it was heard from.
@@ -156,6 +175,18 @@ pub struct Tuning {
     pub tun_offload: Switch,
     /// How the engine thread is scheduled.
     pub scheduling: Scheduling,
+    /// Whether it is searched for how long packets may be to reach each peer.
+    pub mtu_discovery: MtuDiscovery,
+}
+
+/// Whether the MTU of paths is searched for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MtuDiscovery {
+    /// By probes inside the sessions of the config's peers.
+    #[default]
+    Auto,
+    /// Not at all: every peer keeps the MTU it starts with, and gets nothing that WireGuard does not send.
+    Off,
 }
 
 /// Whether an offload is used.
@@ -204,15 +235,15 @@ impl Config {
         self.interface.addresses.iter().map(IpNet::addr).collect()
     }
 
-    /// The node of this config. `mtu` is the inner MTU after [`Mtu::Auto`] was worked out, `joins` what TUN takes as
+    /// The node of this config. `mtu` are the inner MTUs after [`Mtu::Auto`] was worked out, `joins` what TUN takes as
     /// super-packets, `seed` is random.
-    pub fn to_node(&self, mtu: u16, joins: Joins, seed: [u8; 32]) -> NodeConfig {
+    pub fn to_node(&self, mtu: MtuRange, joins: Joins, seed: [u8; 32]) -> NodeConfig {
         NodeConfig {
             private_key: Some(self.interface.private_key.to_bytes()),
             addresses: self.addresses(),
             forward: self.interface.forward,
-            mtu,
-            max_mtu: mtu,
+            mtu: mtu.start,
+            max_mtu: mtu.max,
             joins,
             seed,
             wall_anchor: None,
@@ -235,7 +266,7 @@ impl Peer {
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
             allow: self.allow.clone(),
-            mtu_discovery: false,
+            mtu_discovery: self.mtu_discovery,
         }
     }
 
@@ -249,6 +280,7 @@ impl Peer {
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
             allow: None,
+            mtu_discovery: false,
         }
     }
 
@@ -269,6 +301,7 @@ impl fmt::Debug for Peer {
             .field("allowed_ips", &self.allowed_ips)
             .field("persistent_keepalive", &self.persistent_keepalive)
             .field("allow", &self.allow)
+            .field("mtu_discovery", &self.mtu_discovery)
             .finish()
     }
 }

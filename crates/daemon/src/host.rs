@@ -11,13 +11,14 @@
 //! 3. [`Runtime::clean_leftovers`]: what an earlier daemon of this name left behind.
 //! 4. [`preflight()`]: what would collide is refused while the system is still unchanged.
 //! 5. [`Journal::begin`], the sockets, the TUN.
-//! 6. [`auto_mtu`] and [`Host::bring_up`]: addresses, MTU, routes, rules, the table against packets from elsewhere.
-//! 7. [`Host::apply`] on each reload, [`Host::take_down`] at the end.
+//! 6. [`mtu_range()`] and [`Host::bring_up`]: addresses, MTU, routes, rules, the table against packets from elsewhere.
+//! 7. [`Host::apply`] on each reload, [`Host::set_path_mtu`] when something was found of a path, [`Host::take_down`] at
+//!    the end.
 //!
 //! What is wanted is computed by [`Footprint::plan`], a pure function of the config; what stands is brought to what is
 //! wanted by one procedure, in a start, a reload and an undo alike.
 //!
-//! Left out: DNS of the host, forwarding sysctls (they are the user's), MTU per path.
+//! Left out: DNS of the host, forwarding sysctls (they are the user's).
 
 mod footprint;
 mod interface;
@@ -34,7 +35,7 @@ pub use interface::Host;
 pub(crate) use interface::TUN_QUEUE_LEN;
 pub use journal::Journal;
 pub use leftovers::{Cleaned, clean_leftovers};
-pub use mtu::auto_mtu;
+pub use mtu::mtu_range;
 pub use preflight::{preflight, require_net_admin, require_tun_device};
 pub use runtime::Runtime;
 

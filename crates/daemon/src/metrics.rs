@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use crate::api::connection;
 use crate::keys::encode_public;
 use crate::offload::{OffloadState, Offloads};
-use crate::view::{PeerView, View, node_counters};
+use crate::view::{PathMtuState, PeerView, View, node_counters};
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -91,7 +91,10 @@ impl Collector for Scrape {
         info.encode_info(&[("interface", interface.name.as_str()), ("public_key", key.as_str())])?;
         let started = interface.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         gauge(&mut out, "overlay_start_time_seconds", "When the daemon was started, seconds since 1970.", started)?;
-        gauge(&mut out, "overlay_mtu_bytes", "MTU of the inner packets.", u32::from(interface.mtu))?;
+        let help = "MTU of inner packets to a peer of whose path nothing is known.";
+        gauge(&mut out, "overlay_mtu_bytes", help, u32::from(interface.mtu))?;
+        let help = "MTU of the kernel interface: the most that a path may turn out to carry.";
+        gauge(&mut out, "overlay_max_mtu_bytes", help, u32::from(interface.max_mtu))?;
 
         let help = "Packets dropped, by reason.";
         let mut family = out.encode_descriptor("overlay_dropped_packets", help, None, MetricType::Counter)?;
@@ -149,6 +152,21 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView]) -> fmt::Re
         if let Some(handshake) = peer.handshake {
             let at = handshake.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
             family.encode_family(&labels)?.encode_gauge(&at)?;
+        }
+    }
+    let known = || labelled().filter_map(|(labels, peer)| Some((labels, peer.path_mtu?)));
+    let help = "The longest inner packet that is sent to the peer whole; absent while nothing is known of the path.";
+    let mut family = out.encode_descriptor("overlay_peer_path_mtu_bytes", help, None, MetricType::Gauge)?;
+    for (labels, path) in known() {
+        family.encode_family(&labels)?.encode_gauge(&u32::from(path.told.mtu))?;
+    }
+    let help = "How well the MTU of the path to the peer is known: 1 for the state it is in.";
+    let mut family = out.encode_descriptor("overlay_peer_path_mtu_state", help, None, MetricType::Gauge)?;
+    for ([name, key], path) in known() {
+        for possible in PathMtuState::ALL {
+            let labels = [name, key, ("state", possible.name())];
+            let is_in = possible == PathMtuState::from(path.told.state);
+            family.encode_family(&labels)?.encode_gauge(&u64::from(is_in))?;
         }
     }
     Ok(())

@@ -5,27 +5,29 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use overlay_core::{Command, Event, Instant, PeerKey};
+use ipnet::IpNet;
+use overlay_core::{AllowedIpChange, Command, Event, Instant, PeerKey};
 use overlay_os::netlink::Netlink;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api::{ControlRequest, ReloadError, ReloadReport};
-use crate::config::{self, Config, Mtu};
-use crate::device::{ChangeError, Device};
+use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
+use crate::device::{Change, ChangeError, Device, PeerEdit};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{Host, Journal};
 use crate::notify;
 use crate::resolve::{NamedEndpoint, Resolver};
 use crate::uapi;
 use crate::up::literal_endpoints;
+use crate::view::PeerView;
 
 /// Everything that a running daemon consists of.
 pub(crate) struct Supervisor {
     pub(crate) config: Config,
     /// What `up` began with: keys that only a start takes are compared with it.
     pub(crate) started_with: Config,
-    pub(crate) mtu: u16,
+    pub(crate) mtu: MtuRange,
     pub(crate) netlink: Netlink,
     pub(crate) journal: Journal,
     pub(crate) host: Host,
@@ -80,8 +82,11 @@ impl Supervisor {
                         tracing::error!(hint = error.hint, "reload refused, the old config stays: {}", error.message);
                     }
                 }
-                Some(event) = self.events.recv() => self.on_event(event),
-                Some((peer, address)) = self.answers.recv() => self.device.on_resolved(peer, address).await,
+                Some(event) = self.events.recv() => self.on_event(event).await,
+                Some((peer, address)) = self.answers.recv() => {
+                    self.device.on_resolved(peer, address).await;
+                    self.widen_mtu(address).await;
+                }
                 Some(request) = self.requests.recv() => match request {
                     ControlRequest::Reload(reply) => {
                         let result = self.reload().await;
@@ -93,11 +98,15 @@ impl Supervisor {
                     }
                 },
                 Some(setting) = self.settings.recv() => {
+                    let touched = self.prefixes_of(&setting.changes);
                     let result = self.device.apply(setting.changes).await;
+                    self.host.on_paths_changed(touched);
                     // An endpoint that was set is no name any more.
                     self.resolver.set_peers(self.device.named_endpoints());
                     let _ = setting.reply.send(result);
                 }
+                // Ready at once, so that all others have their turns in between.
+                () = std::future::ready(()), if self.host.has_changed_paths() => self.settle_paths().await,
                 error = self.device.ended() => {
                     let name = &self.config.interface.name;
                     return End::Failed(
@@ -111,14 +120,83 @@ impl Supervisor {
         }
     }
 
-    fn on_event(&mut self, event: Event) {
+    async fn on_event(&mut self, event: Event) {
         match &event {
             Event::HandshakeCompleted(peer, _) => self.resolver.on_handshake_completed(*peer),
             Event::HandshakeFailed(peer) => self.resolver.on_handshake_failed(*peer),
             Event::EndpointChanged(..) | Event::PathMtu(..) => {}
         }
         tracing::debug!(?event);
-        self.device.view().on_event(event, wall_clock_of);
+        self.device.view().on_event(event.clone(), wall_clock_of);
+        match event {
+            Event::EndpointChanged(_, endpoint) => self.widen_mtu(endpoint).await,
+            Event::PathMtu(peer, _) => {
+                let prefixes = self.device.view().allowed_ips(peer);
+                self.host.on_paths_changed(prefixes);
+            }
+            Event::HandshakeCompleted(..) | Event::HandshakeFailed(_) => {}
+        }
+    }
+
+    /// Some of the routes that are to follow what is known of the paths behind them.
+    async fn settle_paths(&mut self) {
+        let prefixes = self.host.take_changed_paths();
+        let settled: Vec<_> = {
+            let state = self.device.view().read();
+            prefixes.into_iter().map(|prefix| (prefix, state.owner(&prefix).and_then(PeerView::found_mtu))).collect()
+        };
+        for (prefix, mtu) in settled {
+            self.host.set_path_mtu(&self.netlink, prefix, mtu).await;
+        }
+    }
+
+    /// The prefixes that may go to another peer, or to none, when these changes are made.
+    fn prefixes_of(&self, changes: &[Change]) -> Vec<IpNet> {
+        let state = self.device.view().read();
+        let of_peer = |edit: &PeerEdit| {
+            let is_all = edit.remove || edit.replace_allowed_ips;
+            let had = state.peer(edit.public_key).filter(|_| is_all).map(|peer| peer.allowed_ips.iter().copied());
+            let named = edit.allowed_ips.iter().map(|change| match change {
+                AllowedIpChange::Add(prefix) | AllowedIpChange::Remove(prefix) => *prefix,
+            });
+            had.into_iter().flatten().chain(named).collect::<Vec<_>>()
+        };
+        let of_change = |change: &Change| match change {
+            Change::Peer(edit) => of_peer(edit),
+            // A peer that has our own key from now on is removed, too.
+            Change::RemoveAllPeers | Change::PrivateKey(_) => self.host.routed_paths(),
+            Change::ListenPort(_) | Change::Fwmark(_) => Vec::new(),
+        };
+        changes.iter().flat_map(of_change).collect()
+    }
+
+    /// A peer is reached there: more may fit that way than any that was known so far.
+    async fn widen_mtu(&mut self, endpoint: SocketAddr) {
+        if self.config.interface.mtu != Mtu::Auto || self.config.interface.table == Table::Off {
+            return;
+        }
+        let mtu = self.host.widened(&self.netlink, self.mtu, &[endpoint]).await;
+        if mtu == self.mtu {
+            return;
+        }
+        let config = self.config.clone();
+        let widened = match self.host.apply(&self.netlink, &mut self.journal, &config, mtu).await {
+            Ok(()) => self.tell_mtu(mtu).await,
+            Err(failure) => Err(failure),
+        };
+        match widened {
+            Ok(()) => self.show_interface(&config, mtu),
+            Err(failure) => tracing::warn!(error = %failure, "the interface keeps its MTU"),
+        }
+    }
+
+    async fn tell_mtu(&mut self, mtu: MtuRange) -> Result<(), Failure> {
+        if mtu != self.mtu {
+            let command = Command::SetMtu { mtu: mtu.start, max: mtu.max };
+            self.device.engine().command(command).await.map_err(refused)?;
+            self.mtu = mtu;
+        }
+        Ok(())
     }
 
     /// Reads the config again and applies what changed. What did not change is not touched.
@@ -144,10 +222,7 @@ impl Supervisor {
                     config::argument_for(&self.config.path)
                 )));
         }
-        let mtu = match new.interface.mtu {
-            Mtu::Fixed(mtu) => mtu,
-            Mtu::Auto => self.host.auto_mtu(&self.netlink, &new, &literal_endpoints(&new)).await,
-        };
+        let mtu = self.mtu_range(&new).await;
         let port_before = self.device.view().interface().listen_port;
         self.apply_port(new.interface.listen_port).await?;
         if let Err(failure) = self.host.apply(&self.netlink, &mut self.journal, &new, mtu).await {
@@ -158,8 +233,12 @@ impl Supervisor {
         let report = self.device.set_peers(&new.peers).await?;
         self.resolver.set_peers(NamedEndpoint::of(&new.peers));
         self.show_interface(&new, mtu);
-        self.mtu = mtu;
         self.config = new;
+        // Peers and prefixes have come and gone, and peers that stay may be in other places.
+        let paths = self.host.routed_paths();
+        self.host.on_paths_changed(paths);
+        let found = self.device.view().prefixes_of_found_paths();
+        self.host.on_paths_changed(found);
         tracing::info!(
             "reloaded: {} peers added, {} removed, {} changed, {} unchanged",
             report.added.len(),
@@ -170,13 +249,29 @@ impl Supervisor {
         Ok(ReloadReport { needs_restart, ..report })
     }
 
-    async fn apply_interface(&mut self, new: &Config, mtu: u16) -> Result<(), Failure> {
-        let impossible = |error| Failure::new(ExitKind::Other, "the engine refused the config").with_cause(error);
-        let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
-        self.device.engine().command(addresses).await.map_err(impossible)?;
-        if mtu != self.mtu {
-            self.device.engine().command(Command::SetMtu { mtu, max: mtu }).await.map_err(impossible)?;
+    /// The inner MTUs of a config that is to take the place of the one in force.
+    async fn mtu_range(&self, new: &Config) -> MtuRange {
+        let mut endpoints = literal_endpoints(new);
+        let mut learned = Vec::new();
+        if new.interface.mtu == Mtu::Auto {
+            let state = self.device.view().read();
+            for peer in &new.peers {
+                let Some(endpoint) = state.peer(peer.public_key).and_then(|peer| peer.endpoint) else { continue };
+                let is_by_name = matches!(peer.endpoint, Some(Endpoint::Name { .. }));
+                if is_by_name { endpoints.push(endpoint) } else { learned.push(endpoint) }
+            }
         }
+        let range = self.host.mtu_range(&self.netlink, new, &endpoints).await;
+        match new.interface.table {
+            Table::Off => range,
+            _ => self.host.widened(&self.netlink, range, &learned).await,
+        }
+    }
+
+    async fn apply_interface(&mut self, new: &Config, mtu: MtuRange) -> Result<(), Failure> {
+        let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
+        self.device.engine().command(addresses).await.map_err(refused)?;
+        self.tell_mtu(mtu).await?;
         self.device.set_private_key(Some(new.interface.private_key.clone())).await;
         self.device
             .set_fwmark(self.host.fwmark())
@@ -197,10 +292,12 @@ impl Supervisor {
         })
     }
 
-    fn show_interface(&self, new: &Config, mtu: u16) {
+    fn show_interface(&self, new: &Config, mtu: MtuRange) {
+        let max_mtu = self.host.footprint().mtu;
         self.device.view().edit_interface(|interface| {
             interface.addresses.clone_from(&new.interface.addresses);
-            interface.mtu = mtu;
+            interface.mtu = mtu.start;
+            interface.max_mtu = max_mtu;
             interface.forward = new.interface.forward;
         });
     }
@@ -208,13 +305,19 @@ impl Supervisor {
     fn summary(&self) -> String {
         let Config { interface, peers, .. } = &self.config;
         let plural = if peers.len() == 1 { "" } else { "s" };
-        format!("{} is up, {} peer{plural}, MTU {}", interface.name, peers.len(), self.mtu)
+        format!("{} is up, {} peer{plural}, MTU {}", interface.name, peers.len(), self.mtu.start)
     }
+}
+
+fn refused(error: impl std::fmt::Display) -> Failure {
+    Failure::new(ExitKind::Other, "the engine refused the config").with_cause(error)
 }
 
 /// Keys whose new value is taken at the next `up`.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != new.tuning)];
+    // That one key is of the peers, and they change live.
+    let tuning = Tuning { mtu_discovery: old.tuning.mtu_discovery, ..new.tuning };
+    let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != tuning)];
     changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
 }
 

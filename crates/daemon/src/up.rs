@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::api::ControlRequest;
-use crate::config::{self, Config, Endpoint, Mtu, Table};
+use crate::config::{self, Config, Endpoint, MtuRange, Table};
 use crate::device::sockets::Outer;
 use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Sockets, joins};
@@ -138,13 +138,8 @@ async fn start(
     let resolved = resolve::first_answers(&names, &mut answers, patience).await;
 
     let tun = open_tun(&config.interface.name, config.tuning.tun_offload)?;
-    let mtu = match config.interface.mtu {
-        Mtu::Fixed(mtu) => mtu,
-        Mtu::Auto => {
-            let endpoints: Vec<_> = literal_endpoints(&config).into_iter().chain(resolved.values().copied()).collect();
-            host::auto_mtu(&netlink, &config, &endpoints).await
-        }
-    };
+    let endpoints: Vec<_> = literal_endpoints(&config).into_iter().chain(resolved.values().copied()).collect();
+    let mtu = host::mtu_range(&netlink, &config, &endpoints).await;
     let host = Host::bring_up(&netlink, &mut journal, &tun, &config, mtu).await?;
     listening.sockets.set_fwmark(host.fwmark()).map_err(|error| {
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
@@ -205,12 +200,13 @@ fn outer_of(config: &Config) -> Outer {
 }
 
 /// What the view shows of our own end.
-fn interface_view(config: &Config, host: &Host, mtu: u16) -> InterfaceView {
+fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceView {
     InterfaceView {
         name: config.interface.name.clone(),
         index: host.index(),
         addresses: config.interface.addresses.clone(),
-        mtu,
+        mtu: mtu.start,
+        max_mtu: host.footprint().mtu,
         config_path: config.path.clone(),
         forward: config.interface.forward,
         started: SystemTime::now(),

@@ -6,6 +6,7 @@
 //!
 //! It repeats no decision of the node: what it says about a peer's state follows from facts that were reported.
 
+mod path_mtu;
 mod peer;
 mod status;
 
@@ -25,6 +26,8 @@ use crate::offload::{Offload, Offloads};
 use crate::queues::{QueueFigures, Queues};
 use crate::shell::ShellStats;
 
+pub(crate) use path_mtu::KnownPathMtu;
+pub use path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub(crate) use peer::PeerView;
 pub(crate) use status::node_counters;
 pub use status::{InterfaceStatus, PeerState, PeerStatus, Status, rule_text};
@@ -51,8 +54,10 @@ pub struct InterfaceView {
     pub private_key: Option<PrivateKey>,
     /// The virtual IPs with the prefix they were configured with.
     pub addresses: Vec<IpNet>,
-    /// MTU of the inner packets, bytes.
+    /// MTU of inner packets to a peer of whose path nothing is known, bytes.
     pub mtu: u16,
+    /// MTU of the kernel interface, bytes: no path is found to carry more.
+    pub max_mtu: u16,
     /// The UDP port that is really bound, or is to be while none is.
     pub listen_port: u16,
     /// Mark on our own datagrams.
@@ -177,7 +182,11 @@ impl View {
                     peer.on_handshake_failed();
                 }
             }
-            Event::PathMtu(..) => {}
+            Event::PathMtu(key, path_mtu) => {
+                if let Some(peer) = state.peers.get_mut(&key) {
+                    peer.path_mtu = Some(KnownPathMtu { told: path_mtu, since: wall_clock_of(path_mtu.since) });
+                }
+            }
         }
     }
 
@@ -205,6 +214,18 @@ impl View {
     /// The counters of a peer; `None` when there is no such peer.
     pub fn peer_stats(&self, key: PeerKey) -> Option<Arc<PeerStats>> {
         self.read().peers.get(&key).map(|peer| Arc::clone(&peer.stats))
+    }
+
+    /// The allowed IPs of a peer, none where there is no such peer.
+    pub fn allowed_ips(&self, key: PeerKey) -> Vec<IpNet> {
+        self.read().peers.get(&key).map(|peer| peer.allowed_ips.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The allowed IPs of all peers of whose paths something was found.
+    pub fn prefixes_of_found_paths(&self) -> Vec<IpNet> {
+        let state = self.read();
+        let found = state.peers.values().filter(|peer| peer.found_mtu().is_some());
+        found.flat_map(|peer| peer.allowed_ips.iter().copied()).collect()
     }
 
     /// Name of the kernel interface.
@@ -260,6 +281,11 @@ impl State {
     /// One of them, to be changed in all but its allowed IPs.
     pub(crate) fn peer_mut(&mut self, key: PeerKey) -> Option<&mut PeerView> {
         self.peers.get_mut(&key)
+    }
+
+    /// The peer whose allowed IP this is.
+    pub(crate) fn owner(&self, prefix: &IpNet) -> Option<&PeerView> {
+        self.peers.get(self.owners.get(prefix)?)
     }
 
     /// How many there are.

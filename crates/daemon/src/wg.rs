@@ -269,6 +269,7 @@ fn interface_view(name: &str, index: u32) -> InterfaceView {
         private_key: None,
         addresses: Vec::new(),
         mtu: DEFAULT_MTU,
+        max_mtu: DEFAULT_MTU,
         listen_port: 0,
         fwmark: None,
         // It is configured through this.

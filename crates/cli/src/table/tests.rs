@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use overlay_daemon::view::InterfaceStatus;
+use overlay_daemon::view::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 
 use super::*;
 
@@ -27,6 +27,7 @@ fn peer(name: Option<&str>, key: &str, allowed_ips: &[&str]) -> PeerStatus {
         persistent_keepalive: None,
         allow: None,
         drops: 0,
+        path_mtu: None,
     }
 }
 
@@ -39,6 +40,7 @@ fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
             public_key: Some("HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=".to_owned()),
             addresses: vec!["10.77.0.1/24".parse().expect("a prefix"), "fd00::1/64".parse().expect("a prefix")],
             mtu: 1420,
+            max_mtu: 1440,
             listen_port: 51820,
             fwmark: None,
             forward: false,
@@ -76,7 +78,7 @@ fn the_interface_stands_above_its_peers() {
 interface    overlay0
 public key   HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=
 addresses    10.77.0.1/24, fd00::1/64
-port, MTU    51820, 1420
+port, MTU    51820, 1420 (interface 1440)
 running for  3 min 12 s
 config       /etc/overlay/overlay0.toml
 dropped      outbound_no_peer 31, forged 2
@@ -116,4 +118,29 @@ no peers";
 
     shown.counters.insert(name("tun_queue_dropped"), 7);
     assert!(status(&shown).contains("kernel drops 7 from this host, 3 from peers: "), "{}", status(&shown));
+}
+
+#[test]
+fn paths_that_carry_less_than_the_interface_promises_are_a_warning() {
+    let narrow = |name: &str, mtu: u16, is_narrow: bool| PeerStatus {
+        path_mtu: Some(PathMtuStatus {
+            mtu,
+            state: PathMtuState::Found,
+            probed_by: ProbedBy::ControlFrames,
+            limit: MtuLimit::Path,
+            since: 1_700_000_000,
+            configured: 1420,
+            is_narrow,
+        }),
+        ..peer(Some(name), "k", &[])
+    };
+    let line = |peers: Vec<PeerStatus>| {
+        let text = status(&status_of(peers, &[]));
+        text.lines().find_map(|line| line.strip_prefix("warning      ")).map(str::to_owned)
+    };
+    assert_eq!(line(vec![narrow("bob", 1440, false)]), None);
+    assert_eq!(line(vec![narrow("bob", 1228, true)]).as_deref(), Some("path to bob carries 1228 of 1420 bytes"));
+    let many = ["bob", "carol", "dave", "erin", "frank"].map(|name| narrow(name, 1228, true));
+    let line = line(many.into()).expect("a warning");
+    assert!(line.ends_with("; path to dave carries 1228 of 1420 bytes; 2 more: overlay mtu"), "{line}");
 }

@@ -6,12 +6,13 @@ use std::ops::ControlFlow;
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
 use overlay_daemon::ping::{self, Options, Probe, Summary};
-use overlay_daemon::view::{PeerState, PeerStatus, Status};
+use overlay_daemon::view::{PeerState, Status};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::arguments::Ping;
 use crate::figures::{ago, milliseconds};
+use crate::peers::{self, nobodys, owner};
 use crate::session::Session;
 use crate::table;
 
@@ -82,8 +83,7 @@ fn target(argument: &str, status: &Status) -> Result<Target, Failure> {
         let peer = owner(ip, status).ok_or_else(|| nobodys(ip, status))?;
         return Ok(Target { ip, peer: table::label(peer) });
     }
-    let named = |peer: &&PeerStatus| peer.name.as_deref() == Some(argument) || peer.public_key == argument;
-    let peer = status.peers.iter().find(named).ok_or_else(|| unknown(argument, status))?;
+    let peer = peers::named(argument, status)?;
     let single = peer.allowed_ips.iter().find(|prefix| prefix.prefix_len() == prefix.max_prefix_len());
     let single = single.ok_or_else(|| {
         Failure::new(ExitKind::NotFound, format!("peer `{argument}` has no single address to ask"))
@@ -91,35 +91,6 @@ fn target(argument: &str, status: &Status) -> Result<Target, Failure> {
             .with_hint("overlay ping IP, with an address behind it")
     })?;
     Ok(Target { ip: single.addr(), peer: table::label(peer) })
-}
-
-/// The peer that an address is routed to.
-fn owner(ip: IpAddr, status: &Status) -> Option<&PeerStatus> {
-    let owners = status.peers.iter().filter_map(|peer| Some((prefix_length(peer, ip)?, peer)));
-    owners.max_by_key(|(length, _)| *length).map(|(_, peer)| peer)
-}
-
-/// How specifically an address is this peer's.
-fn prefix_length(peer: &PeerStatus, ip: IpAddr) -> Option<u8> {
-    peer.allowed_ips.iter().filter(|prefix| prefix.contains(&ip)).map(|prefix| prefix.prefix_len()).max()
-}
-
-fn nobodys(ip: IpAddr, status: &Status) -> Failure {
-    let failure = Failure::new(ExitKind::NotFound, format!("no peer has {ip} in its allowed_ips"))
-        .with_hint("overlay status shows the addresses of each peer");
-    match status.interface.addresses.iter().any(|own| own.addr() == ip) {
-        true => failure.with_cause("it is this host's own address"),
-        false => failure,
-    }
-}
-
-fn unknown(argument: &str, status: &Status) -> Failure {
-    let names: Vec<&str> = status.peers.iter().filter_map(|peer| peer.name.as_deref()).collect();
-    let failure = Failure::new(ExitKind::NotFound, format!("`{}` has no peer `{argument}`", status.interface.name));
-    match names.as_slice() {
-        [] => failure.with_hint("overlay status shows the peers and their addresses; overlay ping IP asks one"),
-        names => failure.with_cause(format!("its peers are {}", names.join(", "))).with_hint("overlay status"),
-    }
 }
 
 /// Prints each probe as it is decided, until the count is reached or Ctrl-C.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use overlay_core::{PeerKey, Rule};
 use zeroize::Zeroizing;
 
-use super::{Config, Dns, Endpoint, Interface, Mtu, Peer, PrivateKey, Table, Tuning, Warning};
+use super::{Config, Dns, Endpoint, Interface, Mtu, MtuDiscovery, Peer, PrivateKey, Table, Tuning, Warning};
 
 /// A value and where it stands.
 pub(super) type Placed<T> = (T, Range<usize>);
@@ -64,7 +64,7 @@ impl Parts {
                 table: interface.table,
                 dns: interface.dns,
             },
-            peers: self.peers.into_iter().map(PeerDraft::into_peer).collect(),
+            peers: self.peers.into_iter().map(|peer| peer.into_peer(&self.tuning)).collect(),
             metrics: self.metrics,
             tuning: self.tuning,
             path: path.to_owned(),
@@ -82,7 +82,7 @@ impl PeerDraft {
         }
     }
 
-    fn into_peer(self) -> Peer {
+    fn into_peer(self, tuning: &Tuning) -> Peer {
         Peer {
             name: self.name.map(|(name, _)| name),
             public_key: self.public_key.expect("a missing key was reported").0,
@@ -91,6 +91,7 @@ impl PeerDraft {
             allowed_ips: self.allowed_ips.into_iter().map(|(prefix, _)| prefix).collect(),
             persistent_keepalive: self.persistent_keepalive,
             allow: self.allow,
+            mtu_discovery: tuning.mtu_discovery == MtuDiscovery::Auto,
         }
     }
 }

@@ -54,8 +54,11 @@ pub(super) static METRICS: TableKeys = TableKeys {
     aliases: &[("address", "listen"), ("listenaddress", "listen"), ("port", "listen")],
 };
 
-pub(super) static TUNING: TableKeys =
-    TableKeys { header: "[tuning]", keys: &["udp_gso", "tun_offload", "scheduling"], aliases: &[("gso", "udp_gso")] };
+pub(super) static TUNING: TableKeys = TableKeys {
+    header: "[tuning]",
+    keys: &["udp_gso", "tun_offload", "scheduling", "mtu_discovery"],
+    aliases: &[("gso", "udp_gso"), ("pmtud", "mtu_discovery")],
+};
 
 /// The tables below the top.
 pub(super) static TABLES: [&TableKeys; 4] = [&INTERFACE, &PEER, &METRICS, &TUNING];
@@ -165,7 +168,8 @@ struct InterfaceTable {
     addresses: Vec<String>,
     /// UDP port; 0 lets the kernel choose. Without it, 51820.
     listen_port: Option<u16>,
-    /// MTU of the inner packets in bytes. Without it or "auto": computed from the route to the endpoint.
+    /// MTU of the inner packets in bytes. Without it or "auto": computed from the route to the endpoint, and where a path is
+    /// found to carry more, more.
     mtu: Option<MtuValue>,
     /// true: peers may reach destinations that are not this host's own addresses.
     forward: Option<bool>,
@@ -223,6 +227,8 @@ struct TuningTable {
     tun_offload: Option<SwitchValue>,
     /// How the engine thread is scheduled.
     scheduling: Option<SchedulingValue>,
+    /// Whether it is searched for how long packets may be to reach each peer. "off": every peer keeps the MTU it starts with.
+    mtu_discovery: Option<AutoOffValue>,
 }
 
 #[derive(JsonSchema)]

@@ -15,7 +15,9 @@ use super::document::{self, Field, Section, describe_type};
 use super::draft::{InterfaceDraft, Parts, Placed};
 use super::key_file::KeyFiles;
 use super::problem::{ConfigError, Problem, Report, quoted};
-use super::{Config, DEFAULT_LISTEN_PORT, Dns, Mtu, Scheduling, Switch, Table, Tuning, check, schema, value};
+use super::{
+    Config, DEFAULT_LISTEN_PORT, Dns, Mtu, MtuDiscovery, Scheduling, Switch, Table, Tuning, check, schema, value,
+};
 use crate::keys::{KeyError, PrivateKey};
 
 mod peers;
@@ -212,10 +214,12 @@ impl Reader<'_> {
         let switches = [("auto", Switch::Auto), ("on", Switch::On), ("off", Switch::Off)];
         let schedulings =
             [("default", Scheduling::Default), ("high", Scheduling::High), ("realtime", Scheduling::Realtime)];
+        let discoveries = [("auto", MtuDiscovery::Auto), ("off", MtuDiscovery::Off)];
         Tuning {
             udp_gso: self.word(section, "udp_gso", &switches),
             tun_offload: self.word(section, "tun_offload", &switches),
             scheduling: self.word(section, "scheduling", &schedulings),
+            mtu_discovery: self.word(section, "mtu_discovery", &discoveries),
         }
     }
 

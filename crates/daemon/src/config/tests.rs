@@ -105,6 +105,7 @@ listen = "127.0.0.1:9586"
 udp_gso = "off"
 tun_offload = "on"
 scheduling = "realtime"
+mtu_discovery = "off"
 "#
     ));
 
@@ -137,8 +138,14 @@ scheduling = "realtime"
     assert_eq!(carol.allow.as_deref(), Some([].as_slice()));
 
     assert_eq!(config.metrics, Some("127.0.0.1:9586".parse().unwrap()));
-    let tuning = Tuning { udp_gso: Switch::Off, tun_offload: Switch::On, scheduling: Scheduling::Realtime };
+    let tuning = Tuning {
+        udp_gso: Switch::Off,
+        tun_offload: Switch::On,
+        scheduling: Scheduling::Realtime,
+        mtu_discovery: MtuDiscovery::Off,
+    };
     assert_eq!(config.tuning, tuning);
+    assert!(!bob.mtu_discovery && !bob.to_core(None).mtu_discovery);
 }
 
 #[test]
@@ -157,6 +164,7 @@ fn what_is_left_out_has_the_defaults_of_wireguard() {
     assert_eq!((config.interface.forward, config.interface.fwmark), (false, None));
     assert_eq!((config.metrics, config.tuning), (None, Tuning::default()));
     let peer = &config.peers[0];
+    assert!(peer.mtu_discovery && peer.to_core(None).mtu_discovery);
     assert_eq!((&peer.name, &peer.endpoint, peer.persistent_keepalive), (&None, &None, None));
     assert!(peer.preshared_key.is_none() && peer.allow.is_none(), "no secret, and everything allowed");
     assert!(config.warnings().is_empty());
@@ -178,9 +186,9 @@ fn the_node_gets_what_the_config_says() {
          [[peer]]\npublic_key = \"{BOB}\"\npreshared_key_file = \"bob.psk\"\nendpoint = \"bob.example.net:51820\"\n\
          allowed_ips = [\"10.77.0.2/32\"]\npersistent_keepalive = 25\nallow = [\"icmp\"]\n"
     ));
-    let node = config.to_node(1400, Joins::NOTHING, [7; 32]);
+    let node = config.to_node(MtuRange { start: 1400, max: 1440 }, Joins::NOTHING, [7; 32]);
     assert_eq!(node.addresses, ["10.77.0.1".parse::<IpAddr>().unwrap()]);
-    assert_eq!((node.mtu, node.forward, node.seed), (1400, true, [7; 32]));
+    assert_eq!((node.mtu, node.max_mtu, node.forward, node.seed), (1400, 1440, true, [7; 32]));
     assert_eq!(*keys::encode_secret(&node.private_key.expect("a key")), OWN);
 
     let resolved = "203.0.113.7:51820".parse().unwrap();

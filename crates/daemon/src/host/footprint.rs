@@ -3,13 +3,17 @@
 //! It follows wg-quick, so that a config moved here routes as it did there: a prefix inside the connected prefix of one
 //! of our addresses needs no route of its own; a /0 goes to a table of its own, which everything but our own marked
 //! datagrams is sent to unless the main table knows something more specific than its default.
+//!
+//! The interface takes the longest packets that any path may carry; routes hold packets to less. So the kernel never
+//! stands in the way of a path that was found to be wide, and one of which nothing is known gets the start value.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use overlay_os::netlink::MAIN_TABLE;
 
-use crate::config::{Config, Table};
+use crate::config::{Config, MtuRange, Table};
 
 /// Where wg-quick begins to look for a free table for the default routes; also their mark.
 pub(super) const FIRST_MARKED_TABLE: u32 = 51820;
@@ -24,10 +28,25 @@ pub struct Footprint {
     pub addresses: Vec<IpNet>,
     /// MTU of the interface, 1280 or more.
     pub mtu: u16,
-    /// Routes through the interface, besides the connected ones.
+    /// What routes hold packets to where nothing is known of the path.
+    pub start: u16,
+    /// Routes through the interface, besides the connected ones. Longest first, then by destination.
     pub routes: Vec<PlannedRoute>,
     /// The table for default routes, where there are any.
     pub marked: Option<MarkedTable>,
+    /// Whether routes are ours to make at all: not with `table = "off"`.
+    pub is_routed: bool,
+}
+
+/// Where the route of a peer's prefix is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is among [`Footprint::routes`], in this table.
+    Planned(u32),
+    /// It is the connected route itself.
+    Connected,
+    /// It has none, and one of its own belongs into this table, beside the one that covers it.
+    Beside(u32),
 }
 
 /// A route through the interface.
@@ -37,7 +56,7 @@ pub struct PlannedRoute {
     pub destination: IpNet,
     /// The routing table.
     pub table: u32,
-    /// MTU of the route where it is below that of the interface.
+    /// MTU of the route where it is below that of the interface; see [`Footprint::route_mtu`].
     pub mtu: Option<u32>,
 }
 
@@ -55,28 +74,96 @@ pub struct MarkedTable {
 }
 
 impl Footprint {
-    /// What `config` wants with this inner MTU. Without `ipv6` everything of that family is left out. `free_table` is
+    /// What `config` wants with these inner MTUs. Without `ipv6` everything of that family is left out. `free_table` is
     /// for default routes where the config names no mark.
-    pub fn plan(config: &Config, mtu: u16, ipv6: bool, free_table: u32) -> Self {
+    pub fn plan(config: &Config, mtu: MtuRange, ipv6: bool, free_table: u32) -> Self {
         let usable = |net: &IpNet| ipv6 || is_ipv4(net);
         let addresses: Vec<IpNet> = config.interface.addresses.iter().copied().filter(usable).collect();
         let allowed: Vec<IpNet> =
             config.peers.iter().flat_map(|peer| &peer.allowed_ips).copied().filter(usable).collect();
 
         let marked = marked_table(config, &allowed, free_table);
-        let mut routes: Vec<PlannedRoute> = allowed
-            .into_iter()
-            .filter_map(|destination| planned_route(config, destination, &addresses, mtu, marked.as_ref()))
-            .collect();
+        let nested = nested(&allowed, &addresses);
+        let mut plan = Self {
+            addresses,
+            mtu: mtu.max.max(MINIMUM_INTERFACE_MTU),
+            start: mtu.start,
+            routes: Vec::new(),
+            marked,
+            is_routed: config.interface.table != Table::Off,
+        };
+        let routed = |destination: IpNet| {
+            let table = match config.interface.table {
+                Table::Off => return None,
+                Table::Number(number) => number,
+                Table::Auto if is_default(&destination) => marked?.table,
+                Table::Auto if plan.is_inside_connected(&destination) && !nested.contains(&destination) => return None,
+                Table::Auto => MAIN_TABLE,
+            };
+            Some(PlannedRoute { destination, table, mtu: plan.route_mtu(&destination, mtu.start) })
+        };
+        let mut routes: Vec<PlannedRoute> = allowed.into_iter().filter_map(routed).collect();
         // Longest first, as wg-quick adds them: while they are being added, nothing leaves by the wrong peer.
-        routes.sort_by_key(|route| (std::cmp::Reverse(route.destination.prefix_len()), route.destination));
+        routes.sort_by_key(order_of);
         routes.dedup();
-        Self { addresses, mtu: mtu.max(MINIMUM_INTERFACE_MTU), routes, marked }
+        plan.routes = routes;
+        plan
     }
 
     /// Nothing at all: what stands before a start and after an end.
     pub fn none() -> Self {
-        Self { addresses: Vec::new(), mtu: MINIMUM_INTERFACE_MTU, routes: Vec::new(), marked: None }
+        Self {
+            addresses: Vec::new(),
+            mtu: MINIMUM_INTERFACE_MTU,
+            start: MINIMUM_INTERFACE_MTU,
+            routes: Vec::new(),
+            marked: None,
+            is_routed: false,
+        }
+    }
+
+    /// What a route is to say so that packets by it are `mtu` bytes at most. `None`: nothing, as the interface takes no
+    /// more. IPv6 has no packets below 1280 to speak of; the node answers what does not fit.
+    pub(super) fn route_mtu(&self, destination: &IpNet, mtu: u16) -> Option<u32> {
+        let least = if is_ipv4(destination) { 0 } else { MINIMUM_INTERFACE_MTU };
+        Some(mtu.max(least)).filter(|mtu| *mtu < self.mtu).map(u32::from)
+    }
+
+    /// What the connected route of this prefix is to say while nothing is known of paths.
+    pub(super) fn connected_mtu(&self, prefix: &IpNet) -> Option<u32> {
+        self.route_mtu(prefix, self.start).filter(|_| self.is_routed)
+    }
+
+    /// Where the route of a peer's prefix is, which may have been given to it after the plan was made. `None` where
+    /// nothing of ours leads there: with `table = "off"`, or for a prefix that `wg` has set and somebody else routes.
+    pub(super) fn place_of(&self, prefix: &IpNet) -> Option<Place> {
+        if !self.is_routed {
+            return None;
+        }
+        self.exact(prefix).or_else(|| match self.covering(prefix)?.1 {
+            Place::Planned(table) | Place::Beside(table) => Some(Place::Beside(table)),
+            Place::Connected => Some(Place::Beside(MAIN_TABLE)),
+        })
+    }
+
+    /// The most specific prefix that covers this one and has a route, and where that is.
+    pub(super) fn covering(&self, prefix: &IpNet) -> Option<(IpNet, Place)> {
+        let shorter = std::iter::successors(prefix.supernet(), IpNet::supernet);
+        shorter.filter_map(|net| Some((net, self.exact(&net)?))).next()
+    }
+
+    fn exact(&self, prefix: &IpNet) -> Option<Place> {
+        let planned = self.planned(prefix).map(|route| Place::Planned(route.table));
+        planned.or_else(|| self.connected().any(|net| net == *prefix).then_some(Place::Connected))
+    }
+
+    fn planned(&self, destination: &IpNet) -> Option<&PlannedRoute> {
+        let wanted = (std::cmp::Reverse(destination.prefix_len()), *destination);
+        self.routes.binary_search_by_key(&wanted, order_of).ok().and_then(|index| self.routes.get(index))
+    }
+
+    fn is_inside_connected(&self, prefix: &IpNet) -> bool {
+        self.addresses.iter().any(|net| net.contains(prefix))
     }
 
     /// The virtual IPs, for the table that drops packets to them from elsewhere.
@@ -101,24 +188,25 @@ fn marked_table(config: &Config, allowed: &[IpNet], free_table: u32) -> Option<M
     (v4 || v6).then_some(MarkedTable { table: number, mark: number, v4, v6 })
 }
 
-fn planned_route(
-    config: &Config,
-    destination: IpNet,
-    addresses: &[IpNet],
-    mtu: u16,
-    marked: Option<&MarkedTable>,
-) -> Option<PlannedRoute> {
-    // IPv6 has no packets below 1280 to speak of; the node answers what does not fit.
-    let small = (mtu < MINIMUM_INTERFACE_MTU && is_ipv4(&destination)).then_some(u32::from(mtu));
-    let table = match config.interface.table {
-        Table::Off => return None,
-        Table::Number(number) => number,
-        Table::Auto if is_default(&destination) => marked?.table,
-        // A connected route carries no MTU of its own, so a small one needs routes beside it.
-        Table::Auto if small.is_none() && addresses.iter().any(|net| net.contains(&destination)) => return None,
-        Table::Auto => MAIN_TABLE,
-    };
-    Some(PlannedRoute { destination, table, mtu: small })
+/// Prefixes inside a connected one that lie in a larger prefix of a peer's there. They get routes of their own: what is
+/// found of the larger one's path must not hold for them.
+fn nested(allowed: &[IpNet], addresses: &[IpNet]) -> HashSet<IpNet> {
+    let mut inside: Vec<IpNet> =
+        allowed.iter().filter(|prefix| addresses.iter().any(|net| net.contains(*prefix))).copied().collect();
+    inside.sort_unstable();
+    let mut outermost: Option<IpNet> = None;
+    let mut nested = HashSet::new();
+    for prefix in inside {
+        match outermost {
+            Some(outer) if outer.contains(&prefix) && outer != prefix => _ = nested.insert(prefix),
+            _ => outermost = Some(prefix),
+        }
+    }
+    nested
+}
+
+fn order_of(route: &PlannedRoute) -> (std::cmp::Reverse<u8>, IpNet) {
+    (std::cmp::Reverse(route.destination.prefix_len()), route.destination)
 }
 
 fn is_default(net: &IpNet) -> bool {

@@ -4,6 +4,8 @@
 //! what is there rather than trusting its memory, because the kernel takes more away than it is told to: the last IPv4
 //! address of an interface takes all its IPv4 routes along, and a primary address its secondaries.
 
+mod paths;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -13,13 +15,14 @@ use overlay_os::netlink::{Address, Family, MAIN_TABLE, Netlink, NetlinkError, Ro
 use overlay_os::nft;
 use overlay_os::tun::Tun;
 
+use self::paths::Paths;
 use super::footprint::{FIRST_MARKED_TABLE, Footprint, MarkedTable, PlannedRoute};
 use super::journal::Journal;
 use super::leftovers::describe_rule;
-use super::mtu::{auto_mtu_past, default_routes};
+use super::mtu::{default_routes, mtu_range_past, widened};
 use super::netlink_failure;
 use super::preflight::{ipv6_usable, require_no_collision};
-use crate::config::Config;
+use crate::config::{Config, MtuRange};
 use crate::failure::{ExitKind, Failure};
 
 /// Priority of the kernel's rule for the main table.
@@ -45,11 +48,15 @@ pub struct Host {
     guarded: Option<Vec<IpAddr>>,
     /// The mark that the config names.
     configured_mark: Option<u32>,
+    /// The kernel's own routes of our addresses, as it made them or we changed them.
+    connected: Vec<Route>,
+    /// What is known of the paths behind the routes.
+    paths: Paths,
 }
 
 impl Host {
-    /// Gives the interface its addresses, MTU and routes, brings it up, and adds rules and the nft table. `mtu` is the
-    /// inner MTU; the interface itself gets 1280 or more. On an error everything is taken away again.
+    /// Gives the interface its addresses, MTU and routes, brings it up, and adds rules and the nft table. Of `mtu` the
+    /// interface gets the most, 1280 or more, and the routes the start. On an error everything is taken away again.
     ///
     /// Afterwards the UDP sockets get the mark that [`Host::fwmark`] tells, before the first datagram is sent.
     pub async fn bring_up(
@@ -57,7 +64,7 @@ impl Host {
         journal: &mut Journal,
         tun: &Tun,
         config: &Config,
-        mtu: u16,
+        mtu: MtuRange,
     ) -> Result<Self, Failure> {
         let mut host = Self {
             interface: tun.name().to_owned(),
@@ -67,6 +74,8 @@ impl Host {
             rules: Vec::new(),
             guarded: None,
             configured_mark: config.interface.fwmark,
+            connected: Vec::new(),
+            paths: Paths::default(),
         };
         journal.record_interface(host.index)?;
         if !host.ipv6 && config.interface.addresses.iter().any(|net| matches!(net, IpNet::V6(_))) {
@@ -90,7 +99,7 @@ impl Host {
         netlink: &Netlink,
         journal: &mut Journal,
         new: &Config,
-        mtu: u16,
+        mtu: MtuRange,
     ) -> Result<(), Failure> {
         let wanted = self.plan(netlink, new, mtu).await?;
         require_no_collision(netlink, new, &wanted, Some(self.index)).await?;
@@ -121,9 +130,14 @@ impl Host {
         self.configured_mark.or(self.standing.marked.map(|marked| marked.mark))
     }
 
-    /// [`super::auto_mtu`] for a reload: our own default routes are not taken for the way to an endpoint.
-    pub async fn auto_mtu(&self, netlink: &Netlink, config: &Config, endpoints: &[SocketAddr]) -> u16 {
-        auto_mtu_past(netlink, config, endpoints, self.fwmark()).await
+    /// [`super::mtu_range`] for a reload: our own default routes are not taken for the way to an endpoint.
+    pub async fn mtu_range(&self, netlink: &Netlink, config: &Config, endpoints: &[SocketAddr]) -> MtuRange {
+        mtu_range_past(netlink, config, endpoints, self.fwmark()).await
+    }
+
+    /// `range`, with room for what the ways to endpoints carry that were learned since it was computed. The start stays.
+    pub async fn widened(&self, netlink: &Netlink, range: MtuRange, endpoints: &[SocketAddr]) -> MtuRange {
+        widened(netlink, range, endpoints, self.fwmark()).await
     }
 
     /// Index of the interface.
@@ -141,7 +155,7 @@ impl Host {
         netlink: &Netlink,
         journal: &mut Journal,
         config: &Config,
-        mtu: u16,
+        mtu: MtuRange,
     ) -> Result<(), Failure> {
         if self.ipv6
             && let Err(error) = netlink.set_addr_gen_mode_none(self.index).await
@@ -156,7 +170,7 @@ impl Host {
         self.converge(netlink, journal, wanted).await
     }
 
-    async fn plan(&self, netlink: &Netlink, config: &Config, mtu: u16) -> Result<Footprint, Failure> {
+    async fn plan(&self, netlink: &Netlink, config: &Config, mtu: MtuRange) -> Result<Footprint, Failure> {
         let table = match self.standing.marked {
             Some(marked) => marked.table,
             None => {
@@ -187,13 +201,19 @@ impl Host {
             self.add_rules(netlink, journal, marked).await?;
         }
         self.standing = wanted;
+        self.forget_unrouted_paths();
         Ok(())
     }
 
     async fn remove_routes(&self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
-        let keep: HashSet<(IpNet, u32)> = wanted.routes.iter().map(|route| (route.destination, route.table)).collect();
-        for gone in self.standing.routes.iter().filter(|route| !keep.contains(&(route.destination, route.table))) {
-            match netlink.delete_route(&self.route(gone)).await {
+        let all = |(planned, beside): (Vec<PlannedRoute>, Vec<PlannedRoute>)| planned.into_iter().chain(beside);
+        let keep: HashSet<(IpNet, u32)> =
+            all(self.routes_with(wanted)).map(|route| (route.destination, route.table)).collect();
+        for gone in all(self.routes_with(&self.standing)) {
+            if keep.contains(&(gone.destination, gone.table)) {
+                continue;
+            }
+            match netlink.delete_route(&self.route(&gone)).await {
                 Ok(()) | Err(NetlinkError::NotFound) => {}
                 Err(error) => return Err(self.failure(&format!("remove the route to {}", gone.destination), &error)),
             }
@@ -234,23 +254,45 @@ impl Host {
         Ok(())
     }
 
-    async fn add_routes(&self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
-        if wanted.routes.is_empty() {
-            return Ok(());
-        }
-        let present = netlink.routes().await.map_err(|error| self.failure("list routes", &error))?;
-        let present: HashMap<(IpNet, u32), Option<u32>> = present
-            .iter()
-            .filter(|route| route.interface == Some(self.index))
-            .map(|route| ((route.destination.trunc(), route.table), route.mtu))
-            .collect();
-        for route in &wanted.routes {
+    async fn add_routes(&mut self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
+        let (planned, beside) = self.routes_with(wanted);
+        let routes = netlink.routes().await.map_err(|error| self.failure("list routes", &error))?;
+        let ours = || routes.iter().filter(|route| route.interface == Some(self.index));
+        let present: HashMap<(IpNet, u32), Option<u32>> =
+            ours().map(|route| ((route.destination.trunc(), route.table), route.mtu)).collect();
+        for route in &planned {
             let added = match present.get(&(route.destination, route.table)) {
                 Some(mtu) if *mtu == route.mtu => continue,
                 Some(_) => netlink.replace_route(&self.route(route)).await,
                 None => netlink.add_route(&self.route(route)).await,
             };
             added.map_err(|error| self.failure(&format!("add the route to {}", route.destination), &error))?;
+        }
+
+        let is_connected = |route: &&Route| route.is_connected() && route.table == MAIN_TABLE;
+        let connected: HashSet<IpNet> = wanted.connected().collect();
+        let mut standing = Vec::with_capacity(connected.len());
+        for route in ours().filter(is_connected).filter(|route| connected.contains(&route.destination)) {
+            let wanted = Route { mtu: self.connected_mtu(wanted, &route.destination), ..route.clone() };
+            if wanted != *route {
+                netlink.replace_route(&wanted).await.map_err(|error| {
+                    self.failure(&format!("set the MTU of the route to {}", route.destination), &error)
+                })?;
+            }
+            standing.push(wanted);
+        }
+        self.connected = standing;
+
+        for route in &beside {
+            let added = match present.get(&(route.destination, route.table)) {
+                Some(mtu) if *mtu == route.mtu => continue,
+                Some(_) => netlink.replace_route(&self.route(route)).await,
+                None => netlink.add_route(&self.route(route)).await,
+            };
+            if let Err(error) = added {
+                tracing::warn!(%error, "a route through `{}` does not follow the MTU of its path", self.interface);
+                self.forget_path(&route.destination);
+            }
         }
         Ok(())
     }

@@ -1,10 +1,13 @@
-//! `mtu = "auto"`: what wg-quick would compute.
+//! `mtu = "auto"`: what wg-quick would compute, and how much more a path may turn out to carry.
 //!
 //! wg-quick's `set_mtu_up`: for each endpoint the MTU of the route to it, else that of the route's device; the largest
 //! of them; without any, that of the IPv4 default route or its device; else 1500. Minus 80, which is WireGuard's
 //! overhead over IPv6. Two differences, both of need: our mark is given to the look-up, so that on a reload a default
 //! route through ourselves is not taken for the way to the endpoint; and an interface with IPv6 addresses gets no less
 //! than 1280.
+//!
+//! That is where every path starts. The most is what fits the same routes without a byte to spare: over IPv4 the overhead
+//! is 60 bytes. A path may be held to more than the start once probes have proven it.
 
 use std::net::SocketAddr;
 
@@ -12,48 +15,93 @@ use ipnet::IpNet;
 use overlay_os::netlink::{Link, MAIN_TABLE, Netlink, Route};
 
 use super::footprint::{MINIMUM_INTERFACE_MTU, is_ipv4};
-use crate::config::Config;
+use crate::config::{Config, Mtu, MtuRange, Table};
 
 /// WireGuard over IPv6: 40 bytes IPv6, 8 UDP, 16 header, 16 tag.
 const OVERHEAD: u32 = 80;
+/// The same over IPv4.
+const OVERHEAD_IPV4: u32 = 60;
 /// When nothing on this host says otherwise: Ethernet.
 const ETHERNET: u32 = 1500;
 /// The least a config may ask for: what every IPv4 host takes in (RFC 791).
 const LEAST: u32 = 576;
 
-/// The inner MTU for `mtu = "auto"`, 576..=65535; 1280 or more with an IPv6 address in the config. `endpoints` are
-/// those that are known by now: a host name that was not resolved yet does not count. Never fails: what the kernel
-/// does not answer is left out, as wg-quick does.
-pub async fn auto_mtu(netlink: &Netlink, config: &Config, endpoints: &[SocketAddr]) -> u16 {
-    auto_mtu_past(netlink, config, endpoints, config.interface.fwmark).await
+/// The inner MTUs of a config. `endpoints` are those that are known by now: a host name that was not resolved yet does not
+/// count. Never fails: what the kernel does not answer is left out, as wg-quick does. `start` is 1280 or more with an
+/// IPv6 address in the config; with `table = "off"` no route of ours could hold packets to less than the interface takes,
+/// so there is no room above it.
+pub async fn mtu_range(netlink: &Netlink, config: &Config, endpoints: &[SocketAddr]) -> MtuRange {
+    mtu_range_past(netlink, config, endpoints, config.interface.fwmark).await
 }
 
-/// [`auto_mtu`] with the mark that keeps outer datagrams out of our own default route.
-pub(super) async fn auto_mtu_past(
+/// [`mtu_range`] with the mark that keeps outer datagrams out of our own default route.
+pub(super) async fn mtu_range_past(
     netlink: &Netlink,
     config: &Config,
     endpoints: &[SocketAddr],
     mark: Option<u32>,
-) -> u16 {
+) -> MtuRange {
+    if let Mtu::Fixed(mtu) = config.interface.mtu {
+        return MtuRange::fixed(mtu);
+    }
     let links = netlink.links().await.unwrap_or_default();
-    let mut outer = 0;
+    let mut routed = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
-        if let Ok(Some(route)) = netlink.route_to(endpoint.ip(), mark).await {
-            let mtu = route.mtu.or_else(|| mtu_of(&links, route.interface));
-            outer = outer.max(mtu.unwrap_or(0));
+        routed.extend(outer_mtu(netlink, &links, endpoint, mark).await.map(|mtu| (*endpoint, mtu)));
+    }
+    if routed.is_empty() {
+        let outer = mtu_of_default_route(netlink, &links).await.unwrap_or(ETHERNET);
+        routed.push((SocketAddr::from(([0, 0, 0, 0], 0)), outer));
+    }
+    range_of(&routed, config)
+}
+
+/// `range`, with room for the ways to endpoints that were learned since. The start stays.
+pub(super) async fn widened(
+    netlink: &Netlink,
+    range: MtuRange,
+    endpoints: &[SocketAddr],
+    mark: Option<u32>,
+) -> MtuRange {
+    let links = netlink.links().await.unwrap_or_default();
+    let mut range = range;
+    for endpoint in endpoints {
+        if let Some(outer) = outer_mtu(netlink, &links, endpoint, mark).await {
+            range.max = range.max.max(carried(endpoint, outer));
         }
     }
-    if outer == 0 {
-        outer = mtu_of_default_route(netlink, &links).await.unwrap_or(ETHERNET);
-    }
+    range
+}
+
+/// The largest of the outer MTUs makes the start, the largest of what they carry the most.
+fn range_of(routed: &[(SocketAddr, u32)], config: &Config) -> MtuRange {
     let has_ipv6 = config.interface.addresses.iter().any(|net| !is_ipv4(net));
-    inner_mtu(outer, has_ipv6)
+    let outer = routed.iter().map(|(_, outer)| *outer).max().unwrap_or(ETHERNET);
+    let start = inner_mtu(outer, has_ipv6);
+    if config.interface.table == Table::Off {
+        return MtuRange::fixed(start);
+    }
+    let most = routed.iter().map(|(endpoint, outer)| carried(endpoint, *outer)).max();
+    MtuRange { start, max: most.unwrap_or(start).max(start) }
+}
+
+/// The longest inner packet that fits `outer` bytes on the way to this endpoint.
+fn carried(endpoint: &SocketAddr, outer: u32) -> u16 {
+    at_most(outer.saturating_sub(if endpoint.is_ipv4() { OVERHEAD_IPV4 } else { OVERHEAD }))
 }
 
 fn inner_mtu(outer: u32, has_ipv6: bool) -> u16 {
     let least = if has_ipv6 { MINIMUM_INTERFACE_MTU.into() } else { LEAST };
-    let inner = outer.saturating_sub(OVERHEAD).clamp(least, u16::MAX.into());
-    inner.try_into().expect("clamped to 16 bits")
+    at_most(outer.saturating_sub(OVERHEAD).max(least))
+}
+
+fn at_most(mtu: u32) -> u16 {
+    mtu.try_into().unwrap_or(u16::MAX)
+}
+
+async fn outer_mtu(netlink: &Netlink, links: &[Link], endpoint: &SocketAddr, mark: Option<u32>) -> Option<u32> {
+    let route = netlink.route_to(endpoint.ip(), mark).await.ok()??;
+    route.mtu.or_else(|| mtu_of(links, route.interface)).filter(|mtu| *mtu > 0)
 }
 
 async fn mtu_of_default_route(netlink: &Netlink, links: &[Link]) -> Option<u32> {

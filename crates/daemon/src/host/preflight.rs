@@ -12,7 +12,7 @@ use overlay_os::netlink::{Link, MAIN_TABLE, Netlink, Route};
 
 use super::footprint::{FIRST_MARKED_TABLE, Footprint};
 use super::netlink_failure;
-use crate::config::Config;
+use crate::config::{Config, MtuRange};
 use crate::failure::{ExitKind, Failure};
 
 /// Where Linux hands out TUN interfaces.
@@ -36,7 +36,7 @@ pub async fn preflight(netlink: &Netlink, config: &Config) -> Result<(), Failure
     require_net_admin(&format!("up {}", config.path.display()))?;
     require_tun_device()?;
     require_free_name(netlink, config).await?;
-    let wanted = Footprint::plan(config, u16::MAX, ipv6_usable("default"), FIRST_MARKED_TABLE);
+    let wanted = Footprint::plan(config, MtuRange::fixed(u16::MAX), ipv6_usable("default"), FIRST_MARKED_TABLE);
     require_no_collision(netlink, config, &wanted, None).await
 }
 

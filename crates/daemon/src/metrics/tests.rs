@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::offload::Offload;
-use crate::view::tests::{bob, nameless, shake_hands, view, watch_loopback};
+use crate::view::tests::{bob, find_path_mtu, nameless, shake_hands, view, watch_loopback};
 
 #[test]
 fn every_reason_for_a_drop_is_there_with_zero() {
@@ -29,6 +29,24 @@ fn peers_carry_their_name_and_key_and_the_handshake_is_absent_before_the_first()
     }
     assert!(text.contains(&format!("\noverlay_latest_handshake_seconds{bob} 1700000123.000005")), "{text}");
     assert!(!text.contains(&format!("overlay_latest_handshake_seconds{nameless}")), "{text}");
+}
+
+#[test]
+fn the_mtu_of_a_path_is_there_once_something_is_known_of_it() {
+    let view = view([bob(), nameless()]);
+    find_path_mtu(&view, 0xbb, 1228, overlay_core::PathMtuState::Found, 1);
+    let text = text(&view);
+    let bob = r#"peer="bob",public_key="u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s=""#;
+    for line in [
+        format!("overlay_peer_path_mtu_bytes{{{bob}}} 1228"),
+        format!("overlay_peer_path_mtu_state{{{bob},state=\"found\"}} 1"),
+        format!("overlay_peer_path_mtu_state{{{bob},state=\"searching\"}} 0"),
+        "overlay_mtu_bytes 1420".to_owned(),
+        "overlay_max_mtu_bytes 1440".to_owned(),
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
+    }
+    assert_eq!(text.matches("\noverlay_peer_path_mtu_bytes{").count(), 1);
 }
 
 #[test]

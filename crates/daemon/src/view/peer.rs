@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use overlay_core::{Instant, PeerKey, PeerStats, Rule};
+use overlay_core::{Instant, PathMtuState, PeerKey, PeerStats, Rule};
 use zeroize::Zeroizing;
 
-use super::PeerState;
+use super::{KnownPathMtu, PeerState};
 use crate::config::{self, Endpoint};
 use crate::keys::encode_public;
 
@@ -31,8 +31,11 @@ pub(crate) struct PeerView {
     /// Seconds; never zero.
     pub(crate) persistent_keepalive: Option<u16>,
     pub(super) allow: Option<Vec<Rule>>,
+    mtu_discovery: bool,
     pub(crate) stats: Arc<PeerStats>,
     pub(crate) handshake: Option<Handshake>,
+    /// What the engine told of the path's MTU; `None` until then.
+    pub(crate) path_mtu: Option<KnownPathMtu>,
     /// Handshakes went unanswered until the node gave up, and none was completed since.
     gave_up: bool,
     /// Outer bytes sent when the peer was last seen to be neither connected nor handshaking: more than that since means
@@ -76,6 +79,9 @@ impl PeerView {
             persistent_keepalive: peer.persistent_keepalive.filter(|seconds| *seconds != 0),
             allow: peer.allow,
             handshake: known.as_ref().and_then(|known| known.handshake),
+            mtu_discovery: peer.mtu_discovery,
+            // What was found is no longer in force where nothing is searched for.
+            path_mtu: known.as_ref().filter(|_| peer.mtu_discovery).and_then(|known| known.path_mtu),
             gave_up: known.as_ref().is_some_and(|known| known.gave_up),
             sent_at_rest: known.map_or(AtomicU64::new(rest), |known| known.sent_at_rest),
             stats,
@@ -91,6 +97,7 @@ impl PeerView {
             && peer.allowed_ips.iter().all(|prefix| self.allowed_ips.contains(prefix))
             && self.persistent_keepalive == peer.persistent_keepalive.filter(|seconds| *seconds != 0)
             && self.allow == peer.allow
+            && self.mtu_discovery == peer.mtu_discovery
     }
 
     /// What people call it: its name, else its public key in base64.
@@ -101,6 +108,12 @@ impl PeerView {
     /// Where it was configured to be.
     pub(crate) fn configured_endpoint(&self) -> Option<&Endpoint> {
         self.configured_endpoint.as_ref()
+    }
+
+    /// What the routes to its prefixes are to say, where that is not what all begin with.
+    pub(crate) fn found_mtu(&self) -> Option<u16> {
+        let known = self.path_mtu.filter(|known| known.told.state != PathMtuState::Assumed);
+        known.map(|known| known.told.mtu)
     }
 
     /// It is to be reached here from now on.

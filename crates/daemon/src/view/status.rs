@@ -13,7 +13,7 @@ use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InterfaceView, PeerView, View};
+use super::{InterfaceView, PathMtuStatus, PeerView, View};
 use crate::config::Endpoint;
 use crate::keys::encode_public;
 use crate::offload::OffloadState;
@@ -53,8 +53,11 @@ pub struct InterfaceStatus {
     /// The virtual IPs with their prefixes.
     #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
-    /// MTU of the inner packets, bytes.
+    /// MTU of inner packets to a peer of whose path nothing is known, bytes.
     pub mtu: u16,
+    /// MTU of the kernel interface, bytes: a path may turn out to carry this much.
+    #[serde(default)]
+    pub max_mtu: u16,
     /// The UDP port that is bound.
     pub listen_port: u16,
     /// Mark on our own datagrams.
@@ -115,6 +118,9 @@ pub struct PeerStatus {
     pub allow: Option<Vec<String>>,
     /// Packets dropped on its behalf, either direction.
     pub drops: u64,
+    /// What is known of the longest packet that reaches it; absent while nothing was told: then it is the interface's `mtu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<PathMtuStatus>,
 }
 
 /// How things stand with a peer.
@@ -133,6 +139,13 @@ pub enum PeerState {
     NoEndpoint,
 }
 
+impl InterfaceStatus {
+    /// [`InterfaceStatus::max_mtu`]; of a daemon that does not tell it, its `mtu`.
+    pub fn most(&self) -> u16 {
+        self.max_mtu.max(self.mtu)
+    }
+}
+
 impl Status {
     /// Names this shape of JSON.
     pub const SCHEMA: &'static str = "overlay.status.v1";
@@ -148,7 +161,7 @@ impl View {
             schema: Status::SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             interface: interface_status(&state.interface, now.since(self.started)),
-            peers: state.peers().into_iter().map(|peer| peer_status(peer, now)).collect(),
+            peers: state.peers().into_iter().map(|peer| peer_status(peer, now, state.interface.mtu)).collect(),
             drops: DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), self.node.drops(*reason))).collect(),
             counters: counters.map(named).collect(),
             queues: figures.sizes().map(named).collect(),
@@ -182,6 +195,7 @@ fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceSta
         public_key: interface.public_key.as_ref().map(encode_public),
         addresses: interface.addresses.clone(),
         mtu: interface.mtu,
+        max_mtu: interface.max_mtu,
         listen_port: interface.listen_port,
         fwmark: interface.fwmark,
         forward: interface.forward,
@@ -191,7 +205,7 @@ fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceSta
     }
 }
 
-fn peer_status(peer: &PeerView, now: Instant) -> PeerStatus {
+fn peer_status(peer: &PeerView, now: Instant, configured_mtu: u16) -> PeerStatus {
     let stats = &peer.stats;
     let since_1970 =
         |handshake: super::peer::Handshake| handshake.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -217,6 +231,7 @@ fn peer_status(peer: &PeerView, now: Instant) -> PeerStatus {
         persistent_keepalive: peer.persistent_keepalive,
         allow: peer.allow.as_ref().map(|rules| rules.iter().map(rule_text).collect()),
         drops: stats.drops.value(),
+        path_mtu: peer.path_mtu.map(|known| known.status(configured_mtu)),
     }
 }
 

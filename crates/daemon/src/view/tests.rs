@@ -3,7 +3,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use overlay_core::{DropReason, Protocol, Rule};
+use overlay_core::{self as core, DropReason, PathMtu, Protocol, Rule};
 use overlay_os::udp::{BindOptions, Family, UdpSocket};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -21,6 +21,7 @@ pub(crate) fn interface() -> InterfaceView {
         private_key: PrivateKey::from_bytes(Zeroizing::new([0x11; 32])),
         addresses: vec!["10.77.0.1/24".parse().expect("a prefix")],
         mtu: 1420,
+        max_mtu: 1440,
         listen_port: 51820,
         fwmark: None,
         config_path: PathBuf::from("/etc/overlay/overlay0.toml"),
@@ -39,6 +40,7 @@ pub(crate) fn bob() -> config::Peer {
         allowed_ips: vec!["10.77.0.2/32".parse().expect("a prefix")],
         persistent_keepalive: None,
         allow: None,
+        mtu_discovery: true,
     }
 }
 
@@ -57,6 +59,7 @@ pub(crate) fn nameless() -> config::Peer {
             Rule { protocol: Protocol::Udp, ports: Some(8000..=8010) },
             Rule { protocol: Protocol::Number(47), ports: None },
         ]),
+        mtu_discovery: true,
     }
 }
 
@@ -87,6 +90,12 @@ pub(crate) fn watch_loopback(view: &View) -> Sockets {
 pub(crate) fn shake_hands(view: &View, peer: u8, at: Instant, wall: u64) {
     let event = Event::HandshakeCompleted(PeerKey([peer; 32]), at);
     view.on_event(event, |_| UNIX_EPOCH + Duration::new(wall, 5_000));
+}
+
+/// The engine found this of the path to a peer, at this second since 1970.
+pub(crate) fn find_path_mtu(view: &View, peer: u8, mtu: u16, state: overlay_core::PathMtuState, wall: u64) {
+    let told = PathMtu { mtu, state, probed_by: core::ProbedBy::Echoes, limit: core::MtuLimit::Path, since: at(7) };
+    view.on_event(Event::PathMtu(PeerKey([peer; 32]), told), |_| UNIX_EPOCH + Duration::from_secs(wall));
 }
 
 fn endpoint(text: &str) -> SocketAddr {
@@ -203,8 +212,8 @@ fn the_json_of_status_has_its_documented_fields() {
     assert_eq!(
         status["interface"],
         json!({
-            "name": "overlay0", "public_key": key, "addresses": ["10.77.0.1/24"], "mtu": 1420, "listen_port": 51820,
-            "forward": false, "config": "/etc/overlay/overlay0.toml", "uptime_seconds": 0,
+            "name": "overlay0", "public_key": key, "addresses": ["10.77.0.1/24"], "mtu": 1420, "max_mtu": 1440,
+            "listen_port": 51820, "forward": false, "config": "/etc/overlay/overlay0.toml", "uptime_seconds": 0,
         })
     );
     assert_eq!(
@@ -242,4 +251,41 @@ fn no_secret_is_in_the_json_of_status() {
     for secret in ["ERERERER", "11111111", "3d3d3d3d", "dddddddd"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
+}
+
+#[test]
+fn what_was_found_of_a_path_is_shown_until_its_peer_is_gone() {
+    use core::PathMtuState::{Assumed, Found, Searching};
+    let view = view([bob(), nameless()]);
+    let of_bob = |view: &View| view.status().peers.iter().find(|peer| peer.name.is_some()).map(|peer| peer.path_mtu);
+    assert_eq!(of_bob(&view), Some(None), "nothing was told yet");
+    find_path_mtu(&view, 0xbb, 1228, Found, 1_700_000_000);
+    find_path_mtu(&view, 0xee, 1228, Found, 1_700_000_000);
+    let shown = serde_json::to_value(of_bob(&view)).expect("plain data");
+    assert_eq!(
+        shown,
+        json!({
+            "mtu": 1228, "state": "found", "probed_by": "echoes", "limit": "path", "since": 1_700_000_000,
+            "configured": 1420, "is_narrow": true,
+        })
+    );
+    assert_eq!(view.prefixes_of_found_paths(), bob().allowed_ips);
+    let is_narrow = |mtu, state| {
+        find_path_mtu(&view, 0xbb, mtu, state, 1);
+        of_bob(&view).flatten().is_some_and(|path| path.is_narrow)
+    };
+    assert!(
+        !is_narrow(1420, Found) && !is_narrow(1200, Searching) && !is_narrow(1420, Assumed) && is_narrow(1419, Found)
+    );
+    assert_eq!(view.read().owner(&bob().allowed_ips[0]).and_then(PeerView::found_mtu), Some(1419));
+
+    view.set_peers([(bob(), Arc::default())]);
+    assert_eq!(of_bob(&view).flatten().map(|path| path.mtu), Some(1419), "a reload keeps it");
+    view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
+    assert_eq!(of_bob(&view), Some(None), "nothing is searched for any more");
+    find_path_mtu(&view, 0xbb, 1420, Assumed, 1);
+    assert_eq!(view.read().owner(&bob().allowed_ips[0]).and_then(PeerView::found_mtu), None, "as all begin");
+    view.edit(|state| state.remove(PeerKey([0xbb; 32])));
+    view.edit(|state| state.add(PeerKey([0xbb; 32]), Arc::default()));
+    assert!(view.status().peers.iter().all(|peer| peer.path_mtu.is_none()));
 }

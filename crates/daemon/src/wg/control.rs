@@ -185,7 +185,7 @@ impl Control {
         tracing::debug!(mtu, "the interface has another MTU");
         let mtu = mtu.max(MINIMUM_MTU);
         self.tell(Command::SetMtu { mtu, max: mtu }).await;
-        self.device.view().edit_interface(|interface| interface.mtu = mtu);
+        self.device.view().edit_interface(|interface| (interface.mtu, interface.max_mtu) = (mtu, mtu));
     }
 
     async fn go_up(&mut self) {

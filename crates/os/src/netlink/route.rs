@@ -17,6 +17,9 @@ pub const MAIN_TABLE: u32 = 254;
 /// RTPROT_STATIC: a route that somebody set, not the kernel and not a daemon of routing.
 const PROTOCOL_STATIC: u8 = 4;
 
+/// RTPROT_KERNEL: a route that the kernel made of an address.
+const PROTOCOL_KERNEL: u8 = 2;
+
 /// A route that leads somewhere, or (without interface and gateway) one that refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -32,6 +35,8 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// Among routes to the same destination the lowest wins. `None` is 0 for IPv4 and 1,024 for IPv6.
     pub metric: Option<u32>,
+    /// From which of our addresses what names none is sent, where the route says so. IPv6 chooses by itself mostly.
+    pub source: Option<IpAddr>,
     /// Who set it (`/etc/iproute2/rt_protos`): 2 the kernel, 3 boot, 4 an administrator.
     pub protocol: u8,
 }
@@ -46,8 +51,14 @@ impl Route {
             table: MAIN_TABLE,
             mtu: None,
             metric: None,
+            source: None,
             protocol: PROTOCOL_STATIC,
         }
+    }
+
+    /// Whether the kernel made it of an address: a connected route.
+    pub fn is_connected(&self) -> bool {
+        self.protocol == PROTOCOL_KERNEL && self.gateway.is_none()
     }
 }
 
@@ -170,6 +181,7 @@ fn encode(route: &Route) -> RouteMessage {
     attributes.extend(route.interface.map(RouteAttribute::Oif));
     attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
     attributes.extend(route.metric.map(RouteAttribute::Priority));
+    attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
     attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
     message
 }
@@ -196,6 +208,7 @@ fn decode(message: &RouteMessage, routes: &mut Vec<Route>) {
         table: hop.table.unwrap_or(message.header.table.into()),
         mtu: hop.mtu,
         metric: hop.metric,
+        source: hop.source,
         protocol: message.header.protocol.into(),
     };
     if hop.next_hops.is_empty() {

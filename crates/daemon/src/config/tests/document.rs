@@ -481,3 +481,35 @@ error[bad_value]: `scheduling` cannot be `fast`
 "#,
     );
 }
+
+#[test]
+fn an_mtu_out_of_range_and_a_discovery_that_is_neither_are_refused() {
+    refuses(
+        r#"[interface]
+name = "overlay0"
+private_key_file = "own.key"
+addresses = ["10.77.0.1/24"]
+mtu = 575
+
+[tuning]
+mtu_discovery = "on?"
+"#,
+        r#"
+error[bad_mtu]: `mtu` is 575, which is out of range
+ --> lab.toml:5:7
+  |
+5 | mtu = 575
+  |       ^^^
+  |
+  = hint: an MTU is a number from 576 to 65535
+
+error[bad_value]: `mtu_discovery` cannot be `on?`
+ --> lab.toml:8:17
+  |
+8 | mtu_discovery = "on?"
+  |                 ^^^^^
+  |
+  = hint: write one of "auto", "off"
+"#,
+    );
+}

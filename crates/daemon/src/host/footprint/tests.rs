@@ -31,7 +31,7 @@ fn a_prefix_inside_a_connected_one_needs_no_route() {
         &[&["10.77.0.2/32", "fd77::2/128"], &["10.77.1.0/24", "10.0.0.0/8"]],
         "",
     );
-    let footprint = Footprint::plan(&config, 1420, true, 1);
+    let footprint = Footprint::plan(&config, MtuRange::fixed(1420), true, 1);
     assert_eq!(routes(&footprint), [("10.77.1.0/24".into(), 254, None), ("10.0.0.0/8".into(), 254, None)]);
     assert_eq!(footprint.connected().map(|net| net.to_string()).collect::<Vec<_>>(), ["10.77.0.0/24", "fd77::/64"]);
     assert_eq!(footprint.marked, None);
@@ -40,7 +40,7 @@ fn a_prefix_inside_a_connected_one_needs_no_route() {
 #[test]
 fn a_host_address_connects_nothing() {
     let config = config(&["10.77.0.1/32"], &[&["10.77.0.2/32"]], "");
-    let footprint = Footprint::plan(&config, 1420, true, 1);
+    let footprint = Footprint::plan(&config, MtuRange::fixed(1420), true, 1);
     assert_eq!(routes(&footprint), [("10.77.0.2/32".into(), 254, None)]);
     assert_eq!(footprint.connected().count(), 0);
 }
@@ -48,7 +48,7 @@ fn a_host_address_connects_nothing() {
 #[test]
 fn a_default_route_gets_the_free_table_and_its_mark() {
     let config = config(&["10.77.0.1/24"], &[&["0.0.0.0/0", "::/0"], &["10.1.0.0/16"]], "");
-    let footprint = Footprint::plan(&config, 1420, true, 51821);
+    let footprint = Footprint::plan(&config, MtuRange::fixed(1420), true, 51821);
     assert_eq!(
         routes(&footprint),
         [("10.1.0.0/16".into(), 254, None), ("0.0.0.0/0".into(), 51821, None), ("::/0".into(), 51821, None)]
@@ -59,7 +59,7 @@ fn a_default_route_gets_the_free_table_and_its_mark() {
 #[test]
 fn a_configured_mark_names_the_table_too() {
     let config = config(&["10.77.0.1/24"], &[&["0.0.0.0/0"]], "fwmark = 99");
-    let footprint = Footprint::plan(&config, 1420, true, 51820);
+    let footprint = Footprint::plan(&config, MtuRange::fixed(1420), true, 51820);
     assert_eq!(footprint.marked, Some(MarkedTable { table: 99, mark: 99, v4: true, v6: false }));
     assert_eq!(routes(&footprint), [("0.0.0.0/0".into(), 99, None)]);
 }
@@ -67,7 +67,7 @@ fn a_configured_mark_names_the_table_too() {
 #[test]
 fn a_table_of_the_users_takes_every_prefix_and_no_rules() {
     let config = config(&["10.77.0.1/24"], &[&["10.77.0.2/32", "0.0.0.0/0"]], "table = 7");
-    let footprint = Footprint::plan(&config, 1420, true, 51820);
+    let footprint = Footprint::plan(&config, MtuRange::fixed(1420), true, 51820);
     assert_eq!(routes(&footprint), [("10.77.0.2/32".into(), 7, None), ("0.0.0.0/0".into(), 7, None)]);
     assert_eq!(footprint.marked, None);
 }
@@ -75,23 +75,72 @@ fn a_table_of_the_users_takes_every_prefix_and_no_rules() {
 #[test]
 fn table_off_wants_no_routes() {
     let config = config(&["10.77.0.1/24"], &[&["10.1.0.0/16", "0.0.0.0/0"]], "table = \"off\"");
-    let footprint = Footprint::plan(&config, 1420, true, 51820);
+    let footprint = Footprint::plan(&config, MtuRange::fixed(1420), true, 51820);
     assert_eq!((routes(&footprint), footprint.marked), (vec![], None));
 }
 
 #[test]
 fn a_small_mtu_goes_to_ipv4_routes_and_never_to_the_interface() {
     let config = config(&["10.77.0.1/24", "fd77::1/64"], &[&["10.77.0.2/32", "fd88::/64"]], "");
-    let footprint = Footprint::plan(&config, 1000, true, 1);
+    let footprint = Footprint::plan(&config, MtuRange::fixed(1000), true, 1);
     assert_eq!(footprint.mtu, 1280);
-    assert_eq!(routes(&footprint), [("fd88::/64".into(), 254, None), ("10.77.0.2/32".into(), 254, Some(1000))]);
+    assert_eq!(routes(&footprint), [("fd88::/64".into(), 254, None)]);
+    let said = |text: &str| footprint.connected_mtu(&text.parse().unwrap());
+    assert_eq!((said("10.77.0.0/24"), said("fd77::/64")), (Some(1000), None));
 }
 
 #[test]
 fn on_a_host_without_ipv6_only_ipv4_is_wanted() {
     let config = config(&["10.77.0.1/24", "fd77::1/64"], &[&["0.0.0.0/0", "::/0", "fd88::/64"]], "");
-    let footprint = Footprint::plan(&config, 1420, false, 51820);
+    let footprint = Footprint::plan(&config, MtuRange::fixed(1420), false, 51820);
     assert_eq!(footprint.addresses, ["10.77.0.1/24".parse().unwrap()]);
     assert_eq!(routes(&footprint), [("0.0.0.0/0".into(), 51820, None)]);
     assert_eq!(footprint.marked, Some(MarkedTable { table: 51820, mark: 51820, v4: true, v6: false }));
+}
+
+#[test]
+fn between_start_and_most_the_routes_say_the_start() {
+    let config = config(&["10.77.0.1/24", "fd77::1/64"], &[&["10.78.0.0/16", "fd78::/48", "0.0.0.0/0"]], "");
+    let footprint = Footprint::plan(&config, MtuRange { start: 1200, max: 1300 }, true, 7);
+    assert_eq!(footprint.mtu, 1300);
+    assert_eq!(
+        routes(&footprint),
+        [
+            ("fd78::/48".into(), 254, Some(1280)),
+            ("10.78.0.0/16".into(), 254, Some(1200)),
+            ("0.0.0.0/0".into(), 7, Some(1200))
+        ]
+    );
+}
+
+#[test]
+fn of_prefixes_inside_a_connected_one_only_those_inside_anothers_get_a_route() {
+    let allowed: &[&[&str]] = &[&["10.77.0.128/25"], &["10.77.0.129/32"], &["10.77.0.2/32"], &["10.0.0.0/8"]];
+    let footprint = Footprint::plan(&config(&["10.77.0.1/24"], allowed, ""), MtuRange::fixed(1420), true, 1);
+    assert_eq!(routes(&footprint), [("10.77.0.129/32".into(), 254, None), ("10.0.0.0/8".into(), 254, None)]);
+}
+
+#[test]
+fn the_place_of_a_prefix_is_where_the_route_is_that_leads_to_it() {
+    let plan = |more: &str| {
+        let allowed: &[&[&str]] = &[&["10.77.0.2/32", "10.78.0.0/16"], &["0.0.0.0/0"]];
+        Footprint::plan(&config(&["10.77.0.1/24", "fd77::1/64"], allowed, more), MtuRange::fixed(1420), true, 99)
+    };
+    let rows = [
+        ("10.77.0.0/24", Some(Place::Connected), Some(Place::Connected)),
+        ("10.77.0.2/32", Some(Place::Beside(254)), Some(Place::Planned(7))),
+        ("10.77.0.9/32", Some(Place::Beside(254)), Some(Place::Beside(254))),
+        ("10.78.0.0/16", Some(Place::Planned(254)), Some(Place::Planned(7))),
+        ("10.78.9.0/24", Some(Place::Beside(254)), Some(Place::Beside(7))),
+        ("192.0.2.0/24", Some(Place::Beside(99)), Some(Place::Beside(7))),
+        ("0.0.0.0/0", Some(Place::Planned(99)), Some(Place::Planned(7))),
+        ("fd77::2/128", Some(Place::Beside(254)), Some(Place::Beside(254))),
+        ("2001:db8::/32", None, None),
+    ];
+    let (auto, seven, off) = (plan(""), plan("table = 7"), plan("table = \"off\""));
+    for (prefix, in_auto, in_seven) in rows {
+        let prefix = prefix.parse().unwrap();
+        let places = (auto.place_of(&prefix), seven.place_of(&prefix), off.place_of(&prefix));
+        assert_eq!(places, (in_auto, in_seven, None), "{prefix}");
+    }
 }

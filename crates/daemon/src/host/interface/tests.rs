@@ -7,24 +7,24 @@ use overlay_os::tun::Tun;
 
 use super::super::footprint::tests::config;
 use super::super::own_namespace::{everything, ip, nft, run};
-use super::super::{Runtime, auto_mtu, preflight};
+use super::super::{Runtime, mtu_range, preflight};
 use super::*;
 
 /// A daemon's start up to the TUN, without its packets.
-struct World {
+pub(super) struct World {
     _folder: tempfile::TempDir,
     runtime: Runtime,
-    netlink: Netlink,
+    pub(super) netlink: Netlink,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let runtime = Runtime::acquire(folder.path(), "ovt0").expect("free");
         Self { runtime, netlink: Netlink::connect().await.expect("netlink"), _folder: folder }
     }
 
-    async fn up(&self, config: &Config, mtu: u16) -> (Host, Journal, Tun) {
+    pub(super) async fn up(&self, config: &Config, mtu: MtuRange) -> (Host, Journal, Tun) {
         preflight(&self.netlink, config).await.expect("nothing in the way");
         let mut journal = Journal::begin(&self.runtime).expect("writable");
         let tun = Tun::create("ovt0", false).expect("a TUN");
@@ -34,7 +34,7 @@ impl World {
 }
 
 /// A device that nothing is sent through: one end of a pair.
-fn other_device(address: &str) {
+pub(super) fn other_device(address: &str) {
     ip("link add eth7 type veth peer name eth8");
     ip("link set eth8 up");
     ip("link set eth7 up");
@@ -46,6 +46,10 @@ fn other_device(address: &str) {
         assert!(Instant::now() < deadline, "the wire does not come up: {}", ip("-br link"));
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+fn range(start: u16, max: u16) -> MtuRange {
+    MtuRange { start, max }
 }
 
 fn lines(text: &str) -> Vec<&str> {
@@ -60,7 +64,9 @@ fn the_queue_before_tun_has_our_length_whatever_this_kernel_begins_with() {
         let tun = Tun::create("ovt0", false).expect("a TUN");
         ip("link set ovt0 txqueuelen 7");
         let config = config(&["10.77.0.1/24"], &[], "");
-        let _host = Host::bring_up(&world.netlink, &mut journal, &tun, &config, 1400).await.expect("it comes up");
+        let _host = Host::bring_up(&world.netlink, &mut journal, &tun, &config, MtuRange::fixed(1400))
+            .await
+            .expect("it comes up");
         let link = ip("link show dev ovt0");
         assert!(link.contains("qlen 500"), "{link}");
     });
@@ -76,7 +82,7 @@ fn what_was_brought_up_is_there_and_all_of_it_is_gone_afterwards() {
             &[&["10.77.0.2/32", "fd77::2/128"], &["10.78.0.0/16", "fd78::/48"]],
             "",
         );
-        let (host, journal, tun) = world.up(&config, 1400).await;
+        let (host, journal, tun) = world.up(&config, MtuRange::fixed(1400)).await;
 
         let link = ip("link show dev ovt0");
         assert!(link.contains("mtu 1400") && link.contains("UP"), "{link}");
@@ -112,7 +118,7 @@ fn a_default_route_goes_into_the_tunnel_but_for_what_is_marked_or_known_better()
         let before = everything();
         let world = World::new().await;
         let config = config(&["10.77.0.1/24", "fd77::1/64"], &[&["0.0.0.0/0", "::/0"]], "");
-        let (host, journal, tun) = world.up(&config, 1420).await;
+        let (host, journal, tun) = world.up(&config, MtuRange::fixed(1420)).await;
 
         assert_eq!(host.fwmark(), Some(51821), "the table of wg-quick's first choice is taken");
         let way = |to: &str| ip(&format!("route get {to}"));
@@ -124,8 +130,12 @@ fn a_default_route_goes_into_the_tunnel_but_for_what_is_marked_or_known_better()
             lines(&ip("-4 rule"))[1..3],
             ["32764:\tfrom all lookup main suppress_prefixlength 0", "32765:\tnot from all fwmark 0xca6d lookup 51821"]
         );
-        assert_eq!(auto_mtu(&world.netlink, &config, &["8.8.8.8:1".parse().unwrap()]).await, 1340, "through ourselves");
-        assert_eq!(host.auto_mtu(&world.netlink, &config, &["8.8.8.8:1".parse().unwrap()]).await, 1420);
+        assert_eq!(
+            mtu_range(&world.netlink, &config, &["8.8.8.8:1".parse().unwrap()]).await,
+            range(1340, 1360),
+            "through ourselves"
+        );
+        assert_eq!(host.mtu_range(&world.netlink, &config, &["8.8.8.8:1".parse().unwrap()]).await, range(1420, 1440));
 
         assert_eq!(host.take_down(&world.netlink, journal).await, Vec::<String>::new());
         drop(tun);
@@ -151,7 +161,9 @@ fn after_a_kill_the_next_start_takes_everything_away_and_nothing_else() {
             // A listener that was killed: its file stays.
             drop(std::os::unix::net::UnixListener::bind(&uapi).expect("a socket"));
             let tun = Tun::create("ovt0", false).expect("a TUN");
-            let host = Host::bring_up(&netlink, &mut journal, &tun, &config, 1420).await.expect("it comes up");
+            let host = Host::bring_up(&netlink, &mut journal, &tun, &config, MtuRange::fixed(1420))
+                .await
+                .expect("it comes up");
             assert_eq!(ip("-4 rule").lines().count(), 3 + 2 + 2);
             // A killed process runs no destructor: only the kernel lets go.
             std::mem::forget((host, journal));
@@ -197,11 +209,11 @@ fn a_reload_changes_what_changed_and_keeps_the_rest() {
         let before = everything();
         let world = World::new().await;
         let first = config(&["10.77.0.1/24", "10.77.0.9/24"], &[&["10.78.0.0/16", "10.79.0.0/16"]], "");
-        let (mut host, mut journal, tun) = world.up(&first, 1420).await;
+        let (mut host, mut journal, tun) = world.up(&first, MtuRange::fixed(1420)).await;
 
         // The primary address goes, which makes the kernel drop its secondary; a route goes; defaults come.
         let second = config(&["10.77.0.9/24", "fd77::1/64"], &[&["10.79.0.0/16", "0.0.0.0/0"]], "");
-        host.apply(&world.netlink, &mut journal, &second, 1300).await.expect("it applies");
+        host.apply(&world.netlink, &mut journal, &second, MtuRange::fixed(1300)).await.expect("it applies");
         let addresses = ip("-br address show dev ovt0");
         assert!(addresses.contains("10.77.0.9/24") && addresses.contains("fd77::1/64"), "{addresses}");
         assert!(!addresses.contains("10.77.0.1/24"), "{addresses}");
@@ -214,7 +226,7 @@ fn a_reload_changes_what_changed_and_keeps_the_rest() {
 
         // Every IPv4 address is replaced: the kernel takes all IPv4 routes along, and they come back.
         let third = config(&["10.80.0.1/24"], &[&["10.79.0.0/16"]], "");
-        host.apply(&world.netlink, &mut journal, &third, 1300).await.expect("it applies");
+        host.apply(&world.netlink, &mut journal, &third, MtuRange::fixed(1300)).await.expect("it applies");
         let routes = ip("-4 route show dev ovt0");
         assert!(routes.contains("10.79.0.0/16") && routes.contains("10.80.0.0/24"), "{routes}");
         assert!(!ip("-4 rule").contains("51820") && !ip("-4 rule").contains("suppress"));
@@ -231,10 +243,12 @@ fn a_reload_that_collides_changes_nothing() {
     run(|| async {
         other_device("192.0.2.1/24");
         let world = World::new().await;
-        let (mut host, mut journal, _tun) = world.up(&config(&["10.77.0.1/24"], &[&["10.78.0.0/16"]], ""), 1420).await;
+        let (mut host, mut journal, _tun) =
+            world.up(&config(&["10.77.0.1/24"], &[&["10.78.0.0/16"]], ""), MtuRange::fixed(1420)).await;
         let standing = everything();
         let bad = config(&["10.77.0.1/24"], &[&["192.0.2.0/24"]], "");
-        let refused = host.apply(&world.netlink, &mut journal, &bad, 1420).await.expect_err("eth7 has it");
+        let refused =
+            host.apply(&world.netlink, &mut journal, &bad, MtuRange::fixed(1420)).await.expect_err("eth7 has it");
         assert_eq!(refused.code, ExitKind::Conflict);
         assert_eq!(refused.error, "a route to 192.0.2.0/24 already exists, through `eth7`");
         assert_eq!(everything(), standing);
@@ -308,7 +322,9 @@ fn a_start_that_fails_half_way_leaves_nothing() {
             let config = config(&["10.77.0.1/24"], &[&["0.0.0.0/0", allowed]], "");
             let mut journal = Journal::begin(&world.runtime).expect("writable");
             let tun = Tun::create("ovt0", false).expect("a TUN");
-            let refused = Host::bring_up(&world.netlink, &mut journal, &tun, &config, 1420).await.expect_err("taken");
+            let refused = Host::bring_up(&world.netlink, &mut journal, &tun, &config, MtuRange::fixed(1420))
+                .await
+                .expect_err("taken");
             assert_eq!((refused.code, refused.error.as_str()), (ExitKind::Conflict, error));
             drop(tun);
             assert_eq!(everything(), before);
@@ -325,7 +341,7 @@ fn on_a_host_with_ipv6_switched_off_ipv4_comes_up_alone() {
         let world = World::new().await;
         let config =
             config(&["10.77.0.1/24", "fd77::1/64"], &[&["10.78.0.0/16", "fd78::/48", "0.0.0.0/0", "::/0"]], "");
-        let (host, journal, _tun) = world.up(&config, 1420).await;
+        let (host, journal, _tun) = world.up(&config, MtuRange::fixed(1420)).await;
         assert!(ip("-4 route show dev ovt0").contains("10.78.0.0/16"));
         assert!(!ip("-br address show dev ovt0").contains(':'));
         assert_eq!(host.take_down(&world.netlink, journal).await, Vec::<String>::new());
@@ -337,7 +353,7 @@ fn a_small_mtu_is_set_on_routes_while_the_interface_keeps_1280() {
     run(|| async {
         let world = World::new().await;
         let config = config(&["10.77.0.1/24", "fd77::1/64"], &[&["10.77.0.0/24", "10.78.0.2/32"]], "");
-        let (_host, _journal, _tun) = world.up(&config, 1000).await;
+        let (_host, _journal, _tun) = world.up(&config, MtuRange::fixed(1000)).await;
         assert!(ip("link show dev ovt0").contains("mtu 1280"));
         let routes = ip("-4 route show dev ovt0");
         let small: Vec<_> = routes.lines().filter(|line| line.contains("mtu 1000")).collect();
@@ -351,22 +367,30 @@ fn the_automatic_mtu_is_wg_quicks() {
     run(|| async {
         let netlink = Netlink::connect().await.expect("netlink");
         let plain = config(&["10.77.0.1/24"], &[], "");
-        assert_eq!(auto_mtu(&netlink, &plain, &[]).await, 1420, "no route at all");
+        assert_eq!(mtu_range(&netlink, &plain, &[]).await, range(1420, 1440), "no route at all");
         other_device("192.0.2.1/24");
         ip("link set eth7 mtu 1460");
         let near = "192.0.2.9:51820".parse().unwrap();
-        assert_eq!(auto_mtu(&netlink, &plain, &[]).await, 1420, "no default route");
-        assert_eq!(auto_mtu(&netlink, &plain, &[near]).await, 1380, "the device of the route");
+        assert_eq!(mtu_range(&netlink, &plain, &[]).await, range(1420, 1440), "no default route");
+        assert_eq!(mtu_range(&netlink, &plain, &[near]).await, range(1380, 1400), "the device of the route");
         ip("route add default via 192.0.2.254");
-        assert_eq!(auto_mtu(&netlink, &plain, &[]).await, 1380, "the device of the default route");
+        assert_eq!(mtu_range(&netlink, &plain, &[]).await, range(1380, 1400), "the device of the default route");
         ip("route add 198.51.100.0/24 via 192.0.2.254 mtu lock 1400");
         let routed = "198.51.100.7:51820".parse().unwrap();
-        assert_eq!(auto_mtu(&netlink, &plain, &[routed]).await, 1320, "the route's own");
-        assert_eq!(auto_mtu(&netlink, &plain, &[routed, near]).await, 1380, "the largest");
+        assert_eq!(mtu_range(&netlink, &plain, &[routed]).await, range(1320, 1340), "the route's own");
+        assert_eq!(mtu_range(&netlink, &plain, &[routed, near]).await, range(1380, 1400), "the largest");
         ip("route change default via 192.0.2.254 mtu 1300");
-        assert_eq!(auto_mtu(&netlink, &plain, &[]).await, 1220, "the default route's own");
+        assert_eq!(mtu_range(&netlink, &plain, &[]).await, range(1220, 1240), "the default route's own");
+        let over_ipv6 = "[2001:db8::7]:51820".parse().unwrap();
+        ip("-6 route add 2001:db8::/64 dev eth7 mtu 1450");
+        assert_eq!(mtu_range(&netlink, &plain, &[over_ipv6]).await, range(1370, 1370), "no room above it over IPv6");
+        assert_eq!(mtu_range(&netlink, &plain, &[routed, over_ipv6]).await, range(1370, 1370), "the most of all");
+        let unrouted = config(&["10.77.0.1/24"], &[], "table = \"off\"");
+        assert_eq!(mtu_range(&netlink, &unrouted, &[near]).await, range(1380, 1380), "no route holds packets to less");
+        let fixed = config(&["10.77.0.1/24"], &[], "mtu = 1300");
+        assert_eq!(mtu_range(&netlink, &fixed, &[near]).await, range(1300, 1300), "as the config says");
         let with_ipv6 = config(&["fd77::1/64"], &[], "");
-        assert_eq!(auto_mtu(&netlink, &with_ipv6, &[]).await, 1280, "IPv6 needs this much");
+        assert_eq!(mtu_range(&netlink, &with_ipv6, &[]).await, range(1280, 1280), "IPv6 needs this much");
     });
 }
 
@@ -378,9 +402,9 @@ fn ten_thousand_routes_come_up_and_reload_within_seconds() {
         let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
         let config = config(&["10.77.0.1/24"], &[&prefixes], "");
         let start = std::time::Instant::now();
-        let (mut host, mut journal, _tun) = world.up(&config, 1420).await;
+        let (mut host, mut journal, _tun) = world.up(&config, MtuRange::fixed(1420)).await;
         let up = start.elapsed();
-        host.apply(&world.netlink, &mut journal, &config, 1420).await.expect("it applies");
+        host.apply(&world.netlink, &mut journal, &config, MtuRange::fixed(1420)).await.expect("it applies");
         eprintln!("up {up:?}, up and reload {:?}", start.elapsed());
         assert_eq!(ip("-4 route show dev ovt0").lines().count(), 10_001);
     });

@@ -1,0 +1,131 @@
+//! `overlay mtu`: the longest packet to each peer, or to one: what it is, how it was found, since when, and what limits it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use overlay_daemon::Failure;
+use overlay_daemon::view::{MtuLimit, PathMtuState, PathMtuStatus, PeerStatus, ProbedBy, Status};
+use serde::Serialize;
+
+use crate::arguments::Mtu;
+use crate::figures::ago;
+use crate::session::Session;
+use crate::{peers, table};
+
+/// The answer as JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    schema: &'static str,
+    interface: Interface<'a>,
+    peers: Vec<Peer<'a>>,
+}
+
+/// Our own end: what paths begin with, and what the kernel interface takes.
+#[derive(Serialize)]
+struct Interface<'a> {
+    name: &'a str,
+    mtu: u16,
+    max_mtu: u16,
+}
+
+#[derive(Serialize)]
+struct Peer<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    public_key: &'a str,
+    /// What packets are held to.
+    mtu: u16,
+    /// Absent: nothing was found out yet, or nothing is searched for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_mtu: Option<PathMtuStatus>,
+}
+
+pub(crate) fn run(session: &Session, arguments: &Mtu) -> Result<(), Failure> {
+    let command = match &arguments.peer {
+        Some(peer) => format!("overlay mtu {peer} -I"),
+        None => "overlay mtu -I".to_owned(),
+    };
+    let client = session.client(arguments.interface.as_deref(), &command)?;
+    let status = session.block_on(client.status())?;
+    let shown: Vec<&PeerStatus> = match &arguments.peer {
+        Some(peer) => vec![peers::find(peer, &status)?],
+        None => status.peers.iter().collect(),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    session.output.result(&answer(&status, &shown), || text(&status, &shown, now));
+    Ok(())
+}
+
+fn answer<'a>(status: &'a Status, shown: &[&'a PeerStatus]) -> Answer<'a> {
+    let interface = &status.interface;
+    let peer = |peer: &&'a PeerStatus| Peer {
+        name: peer.name.as_deref(),
+        public_key: &peer.public_key,
+        mtu: in_force(status, peer),
+        path_mtu: peer.path_mtu,
+    };
+    Answer {
+        schema: "overlay.mtu.v1",
+        interface: Interface { name: &interface.name, mtu: interface.mtu, max_mtu: interface.most() },
+        peers: shown.iter().map(peer).collect(),
+    }
+}
+
+fn in_force(status: &Status, peer: &PeerStatus) -> u16 {
+    peer.path_mtu.map_or(status.interface.mtu, |path| path.mtu)
+}
+
+/// `now` in seconds since 1970.
+fn text(status: &Status, shown: &[&PeerStatus], now: u64) -> String {
+    if shown.is_empty() {
+        return "no peers".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).force_no_tty();
+    table.set_header(["peer", "MTU", "known", "limited by", "since", "configured"]);
+    for peer in shown {
+        let path = peer.path_mtu;
+        table.add_row([
+            table::label(peer),
+            in_force(status, peer).to_string(),
+            path.map_or("assumed", |path| known(&path)).to_owned(),
+            path.map_or("-", |path| limit(&path)).to_owned(),
+            path.map_or_else(|| "-".to_owned(), |path| ago(now.saturating_sub(path.since))),
+            status.interface.mtu.to_string(),
+        ]);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if matches!(index, 1 | 5) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// How well it is known, and by what.
+fn known(path: &PathMtuStatus) -> &'static str {
+    match (path.state, path.probed_by) {
+        (PathMtuState::Assumed, _) => "assumed",
+        (PathMtuState::Searching, ProbedBy::ControlFrames) => "searching by control frames",
+        (PathMtuState::Searching, ProbedBy::Echoes) => "searching by echoes",
+        (PathMtuState::Searching, ProbedBy::Nothing) => "searching",
+        (PathMtuState::Found, ProbedBy::ControlFrames) => "found by control frames",
+        (PathMtuState::Found, ProbedBy::Echoes) => "found by echoes",
+        (PathMtuState::Found, ProbedBy::Nothing) => "found",
+    }
+}
+
+fn limit(path: &PathMtuStatus) -> &'static str {
+    match (path.state, path.limit) {
+        // What nobody has tried is limited by nothing that is known.
+        (PathMtuState::Assumed, _) => "-",
+        (_, MtuLimit::Interface) => "our interface",
+        (_, MtuLimit::Host) => "this host's device",
+        (_, MtuLimit::Path) => "the path",
+    }
+}
+
+#[cfg(test)]
+mod tests;

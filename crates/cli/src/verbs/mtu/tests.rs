@@ -1,0 +1,98 @@
+//! The exact text that people see, and the JSON.
+
+use serde_json::json;
+
+use super::*;
+
+/// bob is narrow, carol wide, dave was told nothing of, and a nameless one has only what it began with.
+fn status() -> Status {
+    let path = |mtu: u16, state: &str, probed_by: &str, limit: &str, since: u64| {
+        json!({
+            "mtu": mtu, "state": state, "probed_by": probed_by, "limit": limit, "since": since, "configured": 1420,
+            "is_narrow": mtu < 1420,
+        })
+    };
+    let peer = |name: Option<&str>, key: &str, path_mtu: Option<serde_json::Value>| {
+        let mut peer = json!({
+            "public_key": key, "allowed_ips": ["10.77.0.2/32"], "state": "idle", "received_bytes": 0, "sent_bytes": 0,
+            "received_packets": 0, "sent_packets": 0, "received_wire_bytes": 0, "sent_wire_bytes": 0, "handshakes": 0,
+            "drops": 0,
+        });
+        if let Some(name) = name {
+            peer["name"] = name.into();
+        }
+        if let Some(path_mtu) = path_mtu {
+            peer["path_mtu"] = path_mtu;
+        }
+        peer
+    };
+    let status = json!({
+        "schema": "overlay.status.v1", "version": "0.1.0", "drops": {}, "counters": {},
+        "interface": {
+            "name": "overlay0", "public_key": "k", "addresses": ["10.77.0.1/24"], "mtu": 1420, "max_mtu": 1440,
+            "listen_port": 51820, "forward": false, "config": "a.toml", "uptime_seconds": 1,
+        },
+        "peers": [
+            peer(Some("bob"), "bobs-key", Some(path(1228, "found", "control_frames", "path", 988))),
+            peer(Some("carol"), "carols-key", Some(path(1440, "searching", "echoes", "interface", 1000))),
+            peer(Some("dave"), "daves-key", None),
+            peer(None, "nobodys-key", Some(path(1420, "assumed", "nothing", "path", 880))),
+        ],
+    });
+    serde_json::from_value(status).expect("a status")
+}
+
+#[test]
+fn every_peer_has_a_line() {
+    let status = status();
+    let expected = "\
+peer       MTU  known                    limited by     since          configured
+bob       1228  found by control frames  the path       12 s ago             1420
+carol     1440  searching by echoes      our interface  now                  1420
+dave      1420  assumed                  -              -                    1420
+nobodys-… 1420  assumed                  -              2 min ago            1420";
+    let text = text(&status, &status.peers.iter().collect::<Vec<_>>(), 1000);
+    let words = |text: &str| {
+        text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect::<Vec<Vec<_>>>()
+    };
+    assert_eq!(words(&text), words(expected), "{text}");
+}
+
+#[test]
+fn without_peers_it_says_so() {
+    assert_eq!(text(&status(), &[], 0), "no peers");
+}
+
+#[test]
+fn json_has_what_is_in_force_and_what_was_told() {
+    let status = status();
+    let all: Vec<_> = status.peers.iter().collect();
+    let answer = serde_json::to_value(answer(&status, &all)).expect("plain data");
+    assert_eq!(answer["schema"], "overlay.mtu.v1");
+    assert_eq!(answer["interface"], json!({ "name": "overlay0", "mtu": 1420, "max_mtu": 1440 }));
+    assert_eq!(
+        answer["peers"][0],
+        json!({
+            "name": "bob", "public_key": "bobs-key", "mtu": 1228,
+            "path_mtu": {
+                "mtu": 1228, "state": "found", "probed_by": "control_frames", "limit": "path", "since": 988,
+                "configured": 1420, "is_narrow": true,
+            },
+        })
+    );
+    assert_eq!(answer["peers"][2], json!({ "name": "dave", "public_key": "daves-key", "mtu": 1420 }));
+}
+
+#[test]
+fn a_peer_goes_by_its_name_its_key_and_its_addresses() {
+    let status = status();
+    for argument in ["bob", "bobs-key"] {
+        assert_eq!(peers::find(argument, &status).expect("known").public_key, "bobs-key", "{argument}");
+    }
+    assert!(peers::find("10.77.0.2", &status).is_ok());
+    let failure = peers::find("eve", &status).expect_err("unknown");
+    assert_eq!(failure.code.exit_code(), 6);
+    assert_eq!(failure.error, "`overlay0` has no peer `eve`");
+    assert_eq!(failure.cause.as_deref(), Some("its peers are bob, carol, dave"));
+    assert_eq!(failure.hint.as_deref(), Some("overlay status"));
+}

@@ -1,0 +1,183 @@
+//! Routes that say what was found of the paths behind them.
+//!
+//! While nothing is known of a path, the route that leads into it says the start value. When the engine finds that a peer's
+//! path carries more or less, the routes to that peer's prefixes are to say so: the planned one, the connected one, or one
+//! of its own beside the connected one. So the kernel never makes packets that do not fit, and makes use of those that do.
+//!
+//! A prefix is *dirty* when something happened that its route may have to follow: its path was found to be different, or
+//! it went from one peer to another. Dirty prefixes wait in a queue, each once, and are settled a few at a time by what is
+//! true then: a flood of news about one path costs no more than the last of them.
+//!
+//! What the kernel has learned from ICMP ("too big", kept for ten minutes) hangs on the route it learned it by, and goes when
+//! that route is replaced by one that says something else. It would come back with the covering route if a route of its own
+//! were deleted. So one that was made once stays for as long as its prefix is a peer's whose path is known, also
+//! when it says what the covering route says.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::{Footprint, Host, IpNet, Netlink, NetlinkError, PlannedRoute, Route};
+use crate::host::footprint::Place;
+
+/// Prefixes that are settled in one go: each costs a request to the kernel, and who waits for an answer of ours waits for
+/// all of them.
+const AT_ONCE: usize = 64;
+
+/// What is known of the paths behind prefixes, and which of them are dirty.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    /// Prefixes whose routes follow a path, and its MTU.
+    known: HashMap<IpNet, u16>,
+    dirty: VecDeque<IpNet>,
+    /// Those in `dirty`: as many as there are prefixes at most.
+    queued: HashSet<IpNet>,
+    /// The last route was refused: whoever reads the log has been told.
+    is_failing: bool,
+}
+
+impl Host {
+    /// What is known of the paths to these prefixes may have changed, or whose they are.
+    pub fn on_paths_changed(&mut self, prefixes: impl IntoIterator<Item = IpNet>) {
+        for prefix in prefixes {
+            if self.paths.queued.insert(prefix) {
+                self.paths.dirty.push_back(prefix);
+            }
+        }
+    }
+
+    /// Whether [`Host::take_changed_paths`] has something to give.
+    pub fn has_changed_paths(&self) -> bool {
+        !self.paths.dirty.is_empty()
+    }
+
+    /// Some of the prefixes that are to be settled, each by [`Host::set_path_mtu`].
+    pub fn take_changed_paths(&mut self) -> Vec<IpNet> {
+        let Paths { dirty, queued, .. } = &mut self.paths;
+        let taken: Vec<_> = dirty.drain(..dirty.len().min(AT_ONCE)).collect();
+        for prefix in &taken {
+            queued.remove(prefix);
+        }
+        taken
+    }
+
+    /// Every prefix whose route follows a path.
+    pub fn routed_paths(&self) -> Vec<IpNet> {
+        self.paths.known.keys().copied().collect()
+    }
+
+    /// The path to this prefix carries inner packets of `mtu` bytes; `None`: nothing is known, or it is nobody's prefix
+    /// any more. The route that leads there says so before this returns, where it is ours to say. What the kernel refuses
+    /// is a warning: packets that are too long then are answered by the node, as before.
+    pub async fn set_path_mtu(&mut self, netlink: &Netlink, prefix: IpNet, mtu: Option<u16>) {
+        let before = self.paths.known.get(&prefix).copied();
+        let Some(place) = self.standing.place_of(&prefix) else {
+            self.paths.known.remove(&prefix);
+            return;
+        };
+        let says = |known: Option<u16>| match known {
+            None if matches!(place, Place::Beside(_)) => None,
+            known => Some(self.standing.route_mtu(&prefix, known.unwrap_or(self.standing.start))),
+        };
+        let is_as_covered = mtu.is_some_and(|mtu| self.is_as_covered(&prefix, mtu));
+        let wanted = match before {
+            // Nothing to say that is not said already.
+            None if matches!(place, Place::Beside(_)) && is_as_covered => None,
+            _ => says(mtu),
+        };
+        let done = match (says(before), wanted) {
+            (stands, wanted) if stands == wanted => Ok(()),
+            (_, Some(mtu)) => self.say(netlink, prefix, place, mtu, before.is_none()).await,
+            (_, None) => match netlink.delete_route(&self.route(&self.planned(prefix, place, None))).await {
+                Err(NetlinkError::NotFound) => Ok(()),
+                done => done,
+            },
+        };
+        match done {
+            Ok(()) => {
+                self.paths.is_failing = false;
+                match mtu.filter(|_| wanted.is_some()) {
+                    Some(mtu) => _ = self.paths.known.insert(prefix, mtu),
+                    None => _ = self.paths.known.remove(&prefix),
+                }
+            }
+            Err(error) if !std::mem::replace(&mut self.paths.is_failing, true) => {
+                tracing::warn!(%error, "a route through `{}` does not follow the MTU of its path", self.interface);
+            }
+            Err(error) => tracing::debug!(%error, %prefix, "the route does not follow the MTU of its path"),
+        }
+    }
+
+    /// The routes that are to stand with this footprint, planned ones and those beside them, by what is known of paths.
+    pub(super) fn routes_with(&self, footprint: &Footprint) -> (Vec<PlannedRoute>, Vec<PlannedRoute>) {
+        let said = |route: &PlannedRoute| match self.paths.known.get(&route.destination) {
+            Some(path) => PlannedRoute { mtu: footprint.route_mtu(&route.destination, *path), ..*route },
+            None => *route,
+        };
+        let planned = footprint.routes.iter().map(said).collect();
+        let beside = |(prefix, path): (&IpNet, &u16)| match footprint.place_of(prefix)? {
+            place @ Place::Beside(_) => Some(self.planned(*prefix, place, footprint.route_mtu(prefix, *path))),
+            Place::Planned(_) | Place::Connected => None,
+        };
+        (planned, self.paths.known.iter().filter_map(beside).collect())
+    }
+
+    /// What the connected route of this prefix is to say.
+    pub(super) fn connected_mtu(&self, footprint: &Footprint, prefix: &IpNet) -> Option<u32> {
+        match self.paths.known.get(prefix) {
+            Some(path) if footprint.place_of(prefix) == Some(Place::Connected) => footprint.route_mtu(prefix, *path),
+            _ => footprint.connected_mtu(prefix),
+        }
+    }
+
+    /// Somebody else has a route to exactly this prefix: it is left alone.
+    pub(super) fn forget_path(&mut self, prefix: &IpNet) {
+        self.paths.known.remove(prefix);
+    }
+
+    /// What stands is what was wanted: paths whose prefixes nothing leads to any more are forgotten.
+    pub(super) fn forget_unrouted_paths(&mut self) {
+        let standing = &self.standing;
+        self.paths.known.retain(|prefix, _| standing.place_of(prefix).is_some());
+    }
+
+    async fn say(
+        &self,
+        netlink: &Netlink,
+        prefix: IpNet,
+        place: Place,
+        mtu: Option<u32>,
+        is_first: bool,
+    ) -> Result<(), NetlinkError> {
+        let planned = self.planned(prefix, place, mtu);
+        match place {
+            Place::Connected => {
+                let Some(connected) = self.connected.iter().find(|route| route.destination == prefix) else {
+                    return Ok(());
+                };
+                netlink.replace_route(&Route { mtu, ..connected.clone() }).await
+            }
+            // Not in the place of another's.
+            Place::Beside(_) if is_first => netlink.add_route(&self.route(&planned)).await,
+            // At once: no packet meets a moment without a route.
+            Place::Beside(_) | Place::Planned(_) => netlink.replace_route(&self.route(&planned)).await,
+        }
+    }
+
+    fn planned(&self, destination: IpNet, place: Place, mtu: Option<u32>) -> PlannedRoute {
+        let table = match place {
+            Place::Planned(table) | Place::Beside(table) => table,
+            Place::Connected => super::MAIN_TABLE,
+        };
+        PlannedRoute { destination, table, mtu }
+    }
+
+    /// Whether the route that covers this prefix says this MTU.
+    fn is_as_covered(&self, prefix: &IpNet, mtu: u16) -> bool {
+        self.standing.covering(prefix).is_some_and(|(net, _)| {
+            let path = self.paths.known.get(&net).copied().unwrap_or(self.standing.start);
+            self.standing.route_mtu(&net, path) == self.standing.route_mtu(prefix, mtu)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
