@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use lab::footprint::Footprint;
-use lab::{A, B, Host, Lab, Outside, Overlay, Pair, SHORTLY, Star, within};
+use lab::{A, B, Host, Lab, Outside, Overlay, Pair, Pings, SHORTLY, Star, within};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -127,7 +127,7 @@ fn a_reload_adds_removes_and_changes_peers_while_another_one_does_not_notice() {
     a.reaches(star.inner(b));
     a.reaches(star.inner(c));
     let before = overlay.peer(b);
-    let pings = a.spawn(format!("ping -n -i 0.02 -c 200 -W 2 {}", star.inner(b)));
+    let pings = Pings::new(200, Duration::from_millis(20)).start(a, star.inner(b));
 
     fs::write(overlay.config(), star.config_of_a(&[(b, ""), (d, "")])).expect("our own file");
     let report = reload(a);
@@ -148,8 +148,7 @@ fn a_reload_adds_removes_and_changes_peers_while_another_one_does_not_notice() {
     assert_eq!(overlay.peer(d)["persistent_keepalive"], 7);
     a.reaches(star.inner(d));
 
-    let said = pings.succeed_within(SHORTLY);
-    assert!(said.contains(" 200 received, 0% packet loss"), "{said}");
+    pings.are_answered();
     let after = overlay.peer(b);
     for unchanged in ["handshakes", "latest_handshake", "endpoint"] {
         assert_eq!(after[unchanged], before[unchanged], "{unchanged}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lab::services::{self, random_file, sha256, tcp_transfer};
 use lab::stock::StockConfig;
-use lab::{A, B, Host, Outside, Overlay, Pair, SHORTLY, Stock, within};
+use lab::{A, B, Host, Outside, Overlay, Pair, Pings, SHORTLY, Stock, within};
 use rustix::process::Signal;
 
 /// What a config may switch off.
@@ -56,8 +56,7 @@ fn traffic_is_whole(a: &Host, b: &Host) {
     for (from, to, addresses) in [(a, b, [B.v4, B.v6]), (b, a, [A.v4, A.v6])] {
         for address in addresses {
             from.reaches(address);
-            let said = from.exec(format!("ping -n -c 3 -i 0.05 -W 2 -s 5000 {address}"));
-            assert!(said.contains(" 0% packet loss"), "{said}");
+            Pings::new(3, Duration::from_millis(50)).of(5_000).are_answered(from, address);
             assert_eq!(tcp_transfer(from, to, address, &file), sha256(&file), "tcp to {address}");
             datagrams_arrive(from, to, address, 200, 1000, 1);
             datagrams_arrive(from, to, address, 400, 1000, 20);

@@ -12,22 +12,36 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lab::{A, B, Host, Outside, Pair, Process, SHORTLY, Star, installed, within};
+use lab::{A, B, Host, Outside, Overlay, Pair, Process, SHORTLY, Star, installed, within};
 
 /// A command of `wg` with this host's interface in the place of `IF`, and its standard input.
 #[derive(Clone, Copy)]
 struct Step<'a>(&'a str, &'a str);
 
+/// Our daemon on `a` and Debian's wireguard-go on `b`, to be asked the same.
+struct Both {
+    _overlay: Overlay,
+    _reference: Process,
+    /// Dropped last.
+    pair: Pair,
+}
+
+impl Both {
+    /// `None` where this machine cannot.
+    fn new(name: &str) -> Option<Both> {
+        if !installed(name, &["wireguard-go"]) {
+            return None;
+        }
+        let pair = Pair::new(name)?;
+        let overlay = pair.a.overlay_up(&pair.config_of_a(Outside::V4));
+        Some(Both { _overlay: overlay, _reference: wireguard_go(&pair.b), pair })
+    }
+}
+
 #[test]
 fn wg_sets_it_as_it_sets_wireguard_go() {
-    let name = "wg as against wireguard-go";
-    if !installed(name, &["wireguard-go"]) {
-        return;
-    }
-    let Some(pair) = Pair::new(name) else { return };
-    let (ours, reference) = (&pair.a, &pair.b);
-    let _overlay = ours.overlay_up(&pair.config_of_a(Outside::V4));
-    let _reference = wireguard_go(reference);
+    let Some(both) = Both::new("wg as against wireguard-go") else { return };
+    let (ours, reference) = (&both.pair.a, &both.pair.b);
 
     let [one, two, three] = ["wg genkey"; 3].map(|_| ours.exec("wg genkey").trim().to_owned());
     let [bob, carol, dave] = ["wg genkey"; 3].map(|_| public_key(ours, &ours.exec("wg genkey")));
@@ -68,14 +82,8 @@ fn wg_sets_it_as_it_sets_wireguard_go() {
 
 #[test]
 fn operations_are_answered_with_the_numbers_of_wireguard_go() {
-    let name = "errors as against wireguard-go";
-    if !installed(name, &["wireguard-go"]) {
-        return;
-    }
-    let Some(pair) = Pair::new(name) else { return };
-    let (ours, reference) = (&pair.a, &pair.b);
-    let _overlay = ours.overlay_up(&pair.config_of_a(Outside::V4));
-    let _reference = wireguard_go(reference);
+    let Some(both) = Both::new("errors as against wireguard-go") else { return };
+    let (ours, reference) = (&both.pair.a, &both.pair.b);
     wg(reference, "set IF listen-port 51820 private-key /dev/stdin", &ours.exec("wg genkey"));
     let bob = format!("public_key={}\n", "bb".repeat(32));
     let carol = format!("public_key={}\n", "cc".repeat(32));
@@ -99,7 +107,7 @@ fn operations_are_answered_with_the_numbers_of_wireguard_go() {
         let [answer, expected] = [ours, reference].map(|host| set(host, operation));
         assert_eq!(answer, expected, "{operation}");
         let ends = [ours, reference].map(|host| wg(host, "show IF allowed-ips", "").1);
-        assert_eq!(lines_of(&ends[0], &pair.b), lines_of(&ends[1], &pair.b), "after {operation}");
+        assert_eq!(lines_of(&ends[0], reference), lines_of(&ends[1], reference), "after {operation}");
     }
 }
 
@@ -321,7 +329,7 @@ fn ten_thousand_peers_come_and_go_without_disturbing_another() {
     lost_none(pings);
 }
 
-/// Debian's wireguard-go on this host, to be asked the same. Without addresses, and up, as our daemon is.
+/// Debian's wireguard-go on this host, without addresses, and up, as our daemon is.
 fn wireguard_go(host: &Host) -> Process {
     let process = host.spawn(format!("wireguard-go --foreground {}", host.interface()));
     within(SHORTLY, "wireguard-go to answer `wg`", || {

@@ -63,6 +63,7 @@ impl Wire {
             segment_size,
             traffic_class: 0,
             dont_fragment: false,
+            tag: 0,
         };
         self.socket.send(&transmit).expect("a train that fits");
     }

@@ -170,5 +170,6 @@ fn send(socket: &UdpSocket, destination: SocketAddr, source: Ipv4Addr, message: 
         segment_size: message.len(),
         traffic_class: 0,
         dont_fragment: false,
+        tag: 0,
     });
 }

@@ -150,6 +150,12 @@ impl Device {
         state.is_some_and(|state| !"ZX".contains(state)) && (line.is_empty() || is_given(&line, &self.name))
     }
 
+    /// What its program counts, as `overlay status --json` has it; an error where it has ended or is not ours.
+    pub(crate) fn counts(&self) -> String {
+        let said = self.sockets_at.run([&*overlay_program().to_string_lossy(), "status", &self.name, "--json"]);
+        said.stdout + &said.stderr
+    }
+
     /// Moves its interface to another host; its UDP sockets stay where they are.
     #[track_caller]
     pub(crate) fn move_to(&mut self, host: &Host) {

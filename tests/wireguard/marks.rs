@@ -1,8 +1,10 @@
 //! Marks on packets: congestion inside and outside, the firewall mark that keeps a tunnel's own datagrams out of the tunnel.
 
+use std::time::Duration;
+
 use super::device::{Program, no_ping, one_ping};
 use super::worlds::{A_PORT, B_PORT, Wire};
-use crate::lab::{A, B, Host, Outside, SHORTLY, within};
+use crate::lab::{A, B, Host, Outside, Pings, SHORTLY, within};
 
 /// Counts what arrives at `b`: outside by the mark, inside by the mark.
 const COUNTERS: &str = "table inet marks {
@@ -113,8 +115,7 @@ fn a_firewall_mark_keeps_the_tunnel_out_of_the_tunnel() {
     a.host.ip("-4 route delete 10.1.0.0/24 dev to-b");
     a.host.ip("-4 rule add fwmark 51820 table 200");
     for address in ["192.168.99.7", "abab::1111", B.v4, B.v6] {
-        let said = a.host.exec(format!("ping -n -q -c 50 -i 0.005 -W 4 {address}"));
-        assert!(said.contains(" 0% packet loss"), "{address}: {said}");
+        Pings::new(50, Duration::from_millis(5)).are_answered(&a.host, address);
     }
     // Another mark, live: the rule does not know it, and the way out leads into the tunnel. Then the first again.
     a.device.set("fwmark 51821");

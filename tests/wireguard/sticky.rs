@@ -1,8 +1,8 @@
 //! Which of its own addresses a device answers from: the one that was written to, for as long as it has it and the way is the same.
 
 use super::device::{Device, Key, Program, one_ping};
-use super::worlds::{A_PORT, B_PORT, Two};
-use crate::lab::{A, B, Host, Lab};
+use super::worlds::{A_PORT, B_PORT, Side, Two};
+use crate::lab::{A, B, Host, Lab, SHORTLY, within};
 
 /// Two hosts whose wire has no addresses yet, and devices on both.
 struct Bare {
@@ -33,6 +33,15 @@ const NO_LONGER: &str =
 fn add(host: &Host, address: &str, link: &str) {
     let nodad = if address.contains(':') { "nodad" } else { "" };
     host.ip(&format!("address add {address} dev {link} {nodad}"));
+}
+
+/// Joins the two hosts once more: `other` on both, without addresses.
+fn second_wire(a: &Host, b: &Host) {
+    a.ip(&format!("link add other type veth peer name other netns {}", b.namespace()));
+    for host in [a, b] {
+        host.exec("sysctl -qw net.ipv4.conf.other.rp_filter=0");
+        host.ip("link set other up");
+    }
 }
 
 #[test]
@@ -114,12 +123,7 @@ fn an_answer_comes_from_an_address_of_another_interface() {
 fn a_route_that_takes_precedence_takes_its_source_along() {
     let Some(Bare { two, lab }) = Bare::new("sticky, route") else { return };
     let (a, b) = (&two.a, &two.b);
-    // A second wire between the two.
-    a.host.ip(&format!("link add other type veth peer name other netns {}", b.host.namespace()));
-    for host in [&a.host, &b.host] {
-        host.exec("sysctl -qw net.ipv4.conf.other.rp_filter=0");
-        host.ip("link set other up");
-    }
+    second_wire(&a.host, &b.host);
     add(&a.host, "10.0.0.1/24", "to-b");
     add(&b.host, "10.0.0.2/24", "to-a");
     add(&a.host, "10.0.0.3/24", "other");
@@ -131,17 +135,11 @@ fn a_route_that_takes_precedence_takes_its_source_along() {
     assert_eq!(b.device.endpoint_of(&a.key), format!("10.0.0.1:{A_PORT}"));
     a.host.ip("route add 10.0.0.0/24 dev other src 10.0.0.3 metric 1");
     // A program hears of a route a moment later; a packet before that goes the old way and is answered too.
-    crate::lab::within(crate::lab::SHORTLY, "the new source to be used", || {
-        one_ping(&a.host, B.v4);
-        (b.device.endpoint_of(&a.key) == format!("10.0.0.3:{A_PORT}")).then_some(())
-    });
+    is_soon_seen_at(a, b, "10.0.0.3");
     // And back when it is withdrawn, with the address: what `b` writes to stays the source as long as it is there.
     a.host.ip("route delete 10.0.0.0/24 dev other src 10.0.0.3 metric 1");
     a.host.ip("address delete 10.0.0.3/24 dev other");
-    crate::lab::within(crate::lab::SHORTLY, "the old source to be used again", || {
-        one_ping(&a.host, B.v4);
-        (b.device.endpoint_of(&a.key) == format!("10.0.0.1:{A_PORT}")).then_some(())
-    });
+    is_soon_seen_at(a, b, "10.0.0.1");
     drop(lab);
 }
 
@@ -150,11 +148,7 @@ fn a_route_that_takes_precedence_takes_its_source_along() {
 fn an_interface_that_goes_down_takes_its_source_along() {
     let Some(Bare { two, lab: _lab }) = Bare::new("sticky, down") else { return };
     let (a, b) = (&two.a, &two.b);
-    a.host.ip(&format!("link add other type veth peer name other netns {}", b.host.namespace()));
-    for host in [&a.host, &b.host] {
-        host.exec("sysctl -qw net.ipv4.conf.other.rp_filter=0");
-        host.ip("link set other up");
-    }
+    second_wire(&a.host, &b.host);
     b.host.ip("link set lo up");
     add(&b.host, "10.9.9.9/32", "lo");
     add(&a.host, "10.0.1.1/24", "to-b");
@@ -168,12 +162,14 @@ fn an_interface_that_goes_down_takes_its_source_along() {
     assert_eq!(b.device.endpoint_of(&a.key), format!("10.0.1.1:{A_PORT}"));
     a.host.ip("link set to-b down");
     a.host.reaches(B.v4);
-    within_the_new_source(a, b);
+    is_soon_seen_at(a, b, "10.0.2.1");
 }
 
-fn within_the_new_source(a: &super::worlds::Side, b: &super::worlds::Side) {
-    crate::lab::within(crate::lab::SHORTLY, "the other wire's source to be used", || {
+/// Waits until `a` sends from this address. Every ping before that is answered too.
+#[track_caller]
+fn is_soon_seen_at(a: &Side, b: &Side, source: &str) {
+    within(SHORTLY, &format!("{source} to be used"), || {
         one_ping(&a.host, B.v4);
-        (b.device.endpoint_of(&a.key) == format!("10.0.2.1:{A_PORT}")).then_some(())
+        (b.device.endpoint_of(&a.key) == format!("{source}:{A_PORT}")).then_some(())
     });
 }

@@ -1,15 +1,21 @@
 //! Pings and streams over both families inside and outside, at the MTU a tunnel has and at a jumbo one, and what is counted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use super::device::{Program, one_ping};
 use super::worlds::{A_PORT, Apart, B_PORT, Two, Wire};
-use crate::lab::{A, B, Host, Outside, SHORTLY, installed, within};
+use crate::lab::pings::Underway;
+use crate::lab::process::kill;
+use crate::lab::{A, B, Host, Outside, Pings, SHORTLY, installed, within};
 
 /// As long as a wire of 65,536 bytes and two offloads make a packet at most, and more than any buffer for 9,000.
 const JUMBO: u32 = 34_736;
 /// What a tunnel has on a wire of 1,500 bytes.
 const USUAL: u32 = 1_420;
+/// From one ping to the next.
+const PAUSE: Duration = Duration::from_millis(10);
 
 #[test]
 fn pings_and_streams_pass_at_both_mtus_over_ipv4() {
@@ -41,8 +47,7 @@ pub(super) fn exchange(two: &Two) {
     // The first may have to wait for a handshake, which gets lost by nobody.
     one_ping(b, A.v4);
     for (from, to) in [(b, A.v4), (a, B.v4), (b, A.v6), (a, B.v6)] {
-        let said = from.exec(format!("ping -n -q -c 10 -i 0.01 -W 2 {to}"));
-        assert!(said.contains(" 0% packet loss"), "{} to {to}: {said}", from.name());
+        Pings::new(10, PAUSE).are_answered(from, to);
     }
     for (from, to, address) in [(a, b, B.v4), (b, a, A.v6)] {
         let bytes = stream(from, to, address, "");
@@ -160,19 +165,39 @@ fn a_changed_mtu_loses_nothing() {
         let (a, b) = (&two.a, &two.b);
         one_ping(&a.host, B.v4);
         let handshake = b.device.latest_handshake(&a.key);
-        let pings =
-            [(a, B.v4), (b, A.v6)].map(|(from, to)| from.host.spawn(format!("ping -n -q -c 300 -i 0.01 -W 4 {to}")));
+        let pings = [(a, B.v4), (b, A.v6)].map(|(from, to)| Pings::new(300, PAUSE).start(&from.host, to));
+        let began = Instant::now();
         for mtu in [JUMBO, USUAL, 1300, JUMBO, 1281].into_iter().cycle().take(40) {
             a.device.mtu(mtu);
             b.device.mtu(mtu);
         }
-        for ping in pings {
-            let said = ping.succeed_within(SHORTLY);
-            let alive = [a, b].map(|side| side.device.is_alive());
-            assert!(said.contains(" 0% packet loss"), "{said}\nthe programs run: {alive:?}");
+        let took = began.elapsed();
+        for pings in pings {
+            let answered = pings.finish();
+            let state = || [a, b].map(|side| (side.device.is_alive(), side.device.counts()));
+            assert!(answered.is_ok(), "{answered:?}\nthe changes took {took:?}; the programs: {:#?}", state());
         }
         assert_eq!(b.device.latest_handshake(&a.key), handshake);
     }
+}
+
+/// What is sent meanwhile waits: inside in the queue of the interface, outside in the buffer of the socket.
+#[test]
+fn a_program_that_stands_still_for_a_moment_loses_nothing() {
+    let Some(world) = Wire::new("standstill") else { return };
+    world.join(Outside::V4);
+    let (a, b) = (&world.two.a, &world.two.b);
+    one_ping(&a.host, B.v4);
+    let handshake = b.device.latest_handshake(&a.key);
+    // It stands still while the last of them are sent.
+    kill(&b.device.pid().to_string(), Signal::STOP);
+    let pings = [(a, B.v4), (b, A.v6)].map(|(from, to)| Pings::new(50, PAUSE).start(&from.host, to));
+    within(SHORTLY, "the last to be sent", || pings.iter().all(Underway::are_sent).then_some(()));
+    kill(&b.device.pid().to_string(), Signal::CONT);
+    for pings in pings {
+        pings.are_answered();
+    }
+    assert_eq!(b.device.latest_handshake(&a.key), handshake);
 }
 
 /// A ping of so many bytes, IP header included, not to be cut into pieces: whether it was answered.

@@ -12,7 +12,6 @@ use crate::data::allowlist::Allowlist;
 use crate::data::handshake::LOAD_LIMIT;
 use crate::data::session::LocalKey;
 use crate::node::Node;
-use crate::path::endpoint::Endpoint;
 use crate::peers::PeerId;
 use crate::{AllowedIpChange, CommandError, DropReason, Instant, PeerChange, PeerConfig, PeerKey, PeerStats};
 
@@ -38,10 +37,14 @@ impl Node {
         self.set_preshared_key(id, config.preshared_key.unwrap_or(none), now);
         let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
         if let Some(address) = config.endpoint {
-            peer.endpoint = Some(Endpoint::configured(address));
-            peer.hasten(&mut self.context.rng);
+            self.context.move_to(peer, address, now);
         }
         peer.stats = stats;
+        peer.discovers = config.mtu_discovery;
+        match &mut peer.discovery {
+            Some(discovery) if config.mtu_discovery => discovery.on_change(),
+            _ => peer.discovery = None,
+        }
         peer.persistent_keepalive = config.persistent_keepalive;
         match (&mut peer.allowlist, config.allow) {
             (_, None) => peer.allowlist = None,
@@ -81,8 +84,7 @@ impl Node {
         }
         let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
         if let Some(address) = change.endpoint {
-            peer.endpoint = Some(Endpoint::configured(address));
-            peer.hasten(&mut self.context.rng);
+            self.context.move_to(peer, address, now);
         }
         let mut is_switched_on = false;
         if let Some(interval) = change.persistent_keepalive {

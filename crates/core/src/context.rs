@@ -12,7 +12,7 @@ use crate::data::session::{Due, LocalKey, REKEY_AFTER_TIME, REKEY_TIMEOUT, Sessi
 use crate::output::Outbox;
 use crate::path::endpoint::Endpoint;
 use crate::peer::{Peer, jitter};
-use crate::{DropReason, Event, Instant, Joins, NodeStats, Via};
+use crate::{DropReason, Event, Instant, Joins, NodeStats, PeerTag, Via};
 
 pub(crate) struct Context {
     pub(crate) local: Local,
@@ -20,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) coalescer: Coalescer,
     pub(crate) stats: Arc<NodeStats>,
     pub(crate) rng: ChaCha8Rng,
+    /// The control frame or echo that is sent next.
+    pub(crate) frame: Vec<u8>,
 }
 
 /// This host's side of every session.
@@ -92,6 +94,9 @@ impl Context {
         if peer.keepalive_due(now).is_some_and(|at| at <= now) {
             self.send_keepalive(peer, now);
         }
+        if peer.discovery.as_ref().and_then(|known| known.deadline()).is_some_and(|at| at <= now) {
+            self.discover(peer, now);
+        }
     }
 
     /// Sends an empty packet through a session that is alive.
@@ -129,14 +134,12 @@ impl Context {
     }
 
     /// A session for a peer that has none yet, with what is remembered of replays. `None`: without a key of our own.
-    pub(crate) fn new_session(&self, peer: &Peer, now: Instant) -> Option<Box<Session>> {
+    pub(crate) fn new_session(&self, peer: &mut Peer, now: Instant) -> Option<Box<Session>> {
         let preshared_key = peer.preshared_key.as_deref();
         let anchor = self.local.wall_anchor.unwrap_or(now);
         let key = self.local.key.as_ref()?;
         let mut session = Box::new(Session::new(key, peer.key, preshared_key, peer.index, anchor, now));
-        if let Some(initiation) = &peer.remembered {
-            session.remember(initiation, now);
-        }
+        peer.remind(&mut session, now);
         Some(session)
     }
 
@@ -150,19 +153,34 @@ impl Context {
         if peer.endpoint.is_none_or(|old| old.address != source) {
             self.outbox.event(Event::EndpointChanged(peer.key, source));
         }
+        let is_elsewhere = peer.endpoint.is_none_or(|old| old.address.ip() != source.ip());
         peer.endpoint = Some(endpoint);
+        if is_elsewhere {
+            self.on_path_change(peer, now);
+        }
     }
 
-    pub(crate) fn on_handshake_completed(&mut self, peer: &mut Peer, now: Instant) {
+    /// The peer is to be reached at another address, says control.
+    pub(crate) fn move_to(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
+        let is_elsewhere = peer.endpoint.is_none_or(|old| old.address.ip() != address.ip());
+        peer.set_endpoint(address, &mut self.rng);
+        if is_elsewhere {
+            self.on_path_change(peer, now);
+        }
+    }
+
+    /// A session with the peer was made. `is_initiator`: we began it.
+    pub(crate) fn on_handshake_completed(&mut self, peer: &mut Peer, is_initiator: bool, now: Instant) {
         peer.on_connected();
         peer.stats.handshakes.add(1);
         self.stats.handshakes_completed.add(1);
         self.outbox.event(Event::HandshakeCompleted(peer.key, now));
+        self.on_session(peer, is_initiator, now);
     }
 
     /// Sends the first `len` bytes of the outbox's room: a response, which proves us to the peer.
     pub(crate) fn transmit_response(&mut self, peer: &mut Peer, len: usize, now: Instant) {
-        self.transmit(peer, len, HANDSHAKE_CLASS);
+        self.transmit(peer, len, HANDSHAKE_CLASS, false);
         peer.on_sent(now);
     }
 
@@ -171,7 +189,7 @@ impl Context {
             return;
         }
         peer.on_sealed(self.outbox.room(len));
-        self.transmit(peer, len, KEEPALIVE_CLASS);
+        self.transmit(peer, len, KEEPALIVE_CLASS, peer.way(&self.local).is_proven);
         peer.on_sent(now);
         self.renew(peer, REKEY_AFTER_TIME, now);
     }
@@ -191,14 +209,22 @@ impl Context {
     }
 
     fn transmit_initiation(&mut self, peer: &mut Peer, len: usize, now: Instant) {
-        self.transmit(peer, len, HANDSHAKE_CLASS);
+        self.transmit(peer, len, HANDSHAKE_CLASS, false);
         self.stats.initiations_sent.add(1);
         peer.on_initiated(now);
     }
 
-    fn transmit(&mut self, peer: &Peer, len: usize, traffic_class: u8) {
+    /// Sends the first `len` bytes of the outbox's room. `is_whole`: nobody may fragment them.
+    pub(crate) fn transmit(&mut self, peer: &Peer, len: usize, traffic_class: u8, is_whole: bool) {
         if let Some(endpoint) = peer.endpoint {
-            self.outbox.transmit(endpoint.address, endpoint.via, len, len, traffic_class, false);
+            self.outbox.transmit(
+                endpoint.address,
+                endpoint.via,
+                len,
+                len,
+                traffic_class,
+                is_whole.then_some(PeerTag(peer.id)),
+            );
             peer.stats.sent_wire_bytes.add(len as u64);
         }
     }

@@ -8,6 +8,8 @@ pub(crate) mod ecn;
 pub(crate) mod handshake;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+pub(crate) mod reassembly;
+pub(crate) mod recent;
 pub(crate) mod session;
 pub(crate) mod source_limit;
 pub(crate) mod staged;

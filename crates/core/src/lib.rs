@@ -38,7 +38,7 @@ pub use config::{AllowedIpChange, Command, CommandError, Joins, NodeConfig, Peer
 pub use data::drop_reason::DropReason;
 pub use instant::Instant;
 pub use node::Node;
-pub use output::{Event, Output, Outputs, PacketOut, Transmit, UdpTrain, Via};
+pub use output::{Event, Output, Outputs, PacketOut, PeerTag, Transmit, UdpTrain, Via};
 pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
 pub use peer_key::PeerKey;
 pub use stats::{Counter, NodeStats, PeerStats};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use overlay_wire::offload::VirtioHeader;
+use overlay_wire::wireguard::DATA_OVERHEAD;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
@@ -12,10 +13,9 @@ use crate::data::handshake::{HandshakeGate, LOAD_LIMIT};
 use crate::data::outbound::Scratch;
 use crate::data::session::LocalKey;
 use crate::output::Outbox;
-use crate::path::endpoint::Endpoint;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
-use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PeerKey, UdpTrain};
+use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PeerKey, PeerTag, UdpTrain};
 
 /// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, or after a few
 /// that came at once, carry [`Node::poll_outputs`] away.
@@ -55,6 +55,7 @@ impl Node {
                 coalescer: Coalescer::default(),
                 stats: Arc::default(),
                 rng,
+                frame: Vec::new(),
             },
         }
     }
@@ -79,6 +80,13 @@ impl Node {
         self.inbound(train, now);
     }
 
+    /// A datagram of `len` bytes to this peer, which nobody may fragment, was refused: it is longer than the device carries.
+    pub fn handle_refused(&mut self, peer: PeerTag, len: usize, now: Instant) {
+        let Some(known) = self.peers.peer(peer.0) else { return };
+        self.context.on_refused(known, len.saturating_sub(DATA_OVERHEAD), now);
+        self.attend(peer.0, now);
+    }
+
     /// Applies a change from control, whole or not at all.
     pub fn handle_command(&mut self, command: Command, now: Instant) -> Result<(), CommandError> {
         match command {
@@ -98,8 +106,7 @@ impl Node {
                 if let Some(peer) = self.peers.peer(id)
                     && !peer.is_alive(now)
                 {
-                    peer.endpoint = Some(Endpoint::configured(address));
-                    peer.hasten(&mut self.context.rng);
+                    self.context.move_to(peer, address, now);
                 }
                 self.attend(id, now);
                 Ok(())
@@ -116,6 +123,12 @@ impl Node {
             Command::SetMtu { mtu, max } => {
                 self.context.local.mtu = usize::from(mtu);
                 self.context.local.max_mtu = usize::from(max);
+                for id in self.peers.ids() {
+                    if let Some(peer) = self.peers.peer(id) {
+                        self.context.on_path_change(peer, now);
+                    }
+                    self.attend(id, now);
+                }
                 Ok(())
             }
         }

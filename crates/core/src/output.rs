@@ -6,6 +6,7 @@ use std::vec;
 
 use overlay_wire::offload::VirtioHeader;
 
+use crate::peers::PeerId;
 use crate::{Instant, PathMtu, PeerKey};
 
 /// The local end of an outer path: which of our addresses.
@@ -71,14 +72,14 @@ impl<'a> Iterator for Outputs<'a> {
     fn next(&mut self) -> Option<Output<'a>> {
         let Some(entry) = self.entries.next() else { return self.timeout.take().map(Output::Timeout) };
         Some(match entry {
-            Entry::Transmit { destination, via, range, segment_size, traffic_class, dont_fragment } => {
+            Entry::Transmit { destination, via, range, segment_size, traffic_class, whole_for } => {
                 Output::Transmit(Transmit {
                     destination,
                     via,
                     contents: &self.arena[range],
                     segment_size,
                     traffic_class,
-                    dont_fragment,
+                    whole_for,
                 })
             }
             Entry::Packet { header, parts } => {
@@ -86,6 +87,22 @@ impl<'a> Iterator for Outputs<'a> {
             }
             Entry::Event(event) => Output::Event(event),
         })
+    }
+}
+
+/// Names a peer to the node that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerTag(pub(crate) PeerId);
+
+impl PeerTag {
+    /// As a number, for where only numbers go.
+    pub fn to_bits(self) -> u32 {
+        self.0.0
+    }
+
+    /// What [`PeerTag::to_bits`] gave.
+    pub fn from_bits(bits: u32) -> Self {
+        Self(PeerId(bits))
     }
 }
 
@@ -102,8 +119,9 @@ pub struct Transmit<'a> {
     pub segment_size: usize,
     /// The traffic class of the outer header, whose lower two bits are ECN.
     pub traffic_class: u8,
-    /// Nobody may fragment it, and no path MTU that the kernel has heard of counts.
-    pub dont_fragment: bool,
+    /// `Some`: nobody may fragment it, no path MTU that the kernel has heard of counts, and this names the peer to
+    /// [`crate::Node::handle_refused`] where the device carries less.
+    pub whole_for: Option<PeerTag>,
 }
 
 /// A packet to write to TUN behind its virtio header, in pieces for one `writev`.
@@ -164,7 +182,7 @@ enum Entry {
         range: Range<usize>,
         segment_size: usize,
         traffic_class: u8,
-        dont_fragment: bool,
+        whole_for: Option<PeerTag>,
     },
     Packet {
         header: VirtioHeader,
@@ -192,7 +210,7 @@ impl Outbox {
         len: usize,
         segment_size: usize,
         traffic_class: u8,
-        dont_fragment: bool,
+        whole_for: Option<PeerTag>,
     ) {
         let range = self.take(len);
         if let Some(Entry::Transmit {
@@ -201,9 +219,9 @@ impl Outbox {
             range: train,
             segment_size: stride,
             traffic_class: class,
-            dont_fragment: whole,
+            whole_for: whole,
         }) = self.entries.last_mut()
-            && (*to, *by, *stride, *class, *whole) == (destination, via, segment_size, traffic_class, dont_fragment)
+            && (*to, *by, *stride, *class, *whole) == (destination, via, segment_size, traffic_class, whole_for)
             && train.end == range.start
             && train.len() % segment_size == 0
             && train.len() + len <= TRAIN_LEN.min(TRAIN_DATAGRAMS * segment_size)
@@ -211,7 +229,7 @@ impl Outbox {
             train.end = range.end;
             return;
         }
-        self.entries.push(Entry::Transmit { destination, via, range, segment_size, traffic_class, dont_fragment });
+        self.entries.push(Entry::Transmit { destination, via, range, segment_size, traffic_class, whole_for });
     }
 
     /// Writes the first `len` bytes of the room to TUN. The answer names the packet for [`Outbox::extend`].

@@ -1,6 +1,8 @@
 //! The path plane: where a peer's datagrams go outside, and how large they may be.
 
+pub(crate) mod discovery;
 pub(crate) mod endpoint;
-#[allow(dead_code, reason = "the node does not ask it yet")]
+mod exchange;
+mod greeting;
 pub(crate) mod mtu;
 pub(crate) mod path_mtu;

@@ -6,6 +6,7 @@
 //! every five seconds, persistent keepalive alone backs off to 25 s, nobody leaves it idle.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +16,23 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
 use zeroize::Zeroizing;
 
+use crate::context::Local;
 use crate::data::allowlist::Allowlist;
+use crate::data::reassembly::Reassembly;
 use crate::data::session::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Session};
 use crate::data::staged::Staged;
+use crate::path::discovery::{Discovery, Way};
 use crate::path::endpoint::Endpoint;
+use crate::path::mtu::BASE;
 use crate::peers::PeerId;
 use crate::timer::Armed;
 use crate::{Instant, PeerKey, PeerStats, Via};
 
 /// Persistent keepalive alone tries a silent peer this often at last.
 const MAX_BACK_OFF: Duration = Duration::from_secs(25);
+
+/// Of this many keys of our own replays are remembered.
+const MAX_REMEMBERED: usize = 4;
 
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
@@ -38,8 +46,9 @@ pub(crate) struct Peer {
     pub(crate) stats: Arc<PeerStats>,
     /// Made when first needed: a session is 11 KB.
     pub(crate) session: Option<Box<Session>>,
-    /// The newest good initiation of sessions that were forgotten: it is a replay still.
-    pub(crate) remembered: Option<Box<[u8; INITIATION_LEN]>>,
+    /// The newest good initiations of sessions that were forgotten, one for each of our last keys: they are replays still
+    /// when such a key comes back.
+    remembered: Vec<[u8; INITIATION_LEN]>,
     /// No handshake is possible: we have no key, the peer's is of low order, or the interface is down.
     pub(crate) is_mute: bool,
     /// The upper 24 bits of its receiver indices, and those of sessions under preshared keys of before.
@@ -48,6 +57,11 @@ pub(crate) struct Peer {
     /// The receiver index that the last data to it bore.
     pub(crate) peer_index: Option<u32>,
     pub(crate) staged: Staged,
+    /// Packets of the peer that came in pieces; made for the first one.
+    pub(crate) reassembly: Option<Box<Reassembly>>,
+    /// Whether its path is searched, and what is known of it since the first session.
+    pub(crate) discovers: bool,
+    pub(crate) discovery: Option<Box<Discovery>>,
     pub(crate) armed: Armed,
     /// When the last initiation was sent, and the last good one received.
     pub(crate) initiated: Option<Instant>,
@@ -72,12 +86,15 @@ impl Peer {
             allowlist: None,
             stats: Arc::default(),
             session: None,
-            remembered: None,
+            remembered: Vec::new(),
             is_mute: true,
             index,
             former_indices: Vec::new(),
             peer_index: None,
             staged: Staged::default(),
+            reassembly: None,
+            discovers: false,
+            discovery: None,
             armed: Armed::default(),
             initiated: None,
             initiation_received: None,
@@ -91,6 +108,12 @@ impl Peer {
         self.session.as_ref().is_some_and(|session| session.is_alive(now))
     }
 
+    /// How long packets to it may be.
+    pub(crate) fn way(&self, local: &Local) -> Way {
+        let discovery = self.discovery.as_ref();
+        discovery.map_or(Way { mtu: local.mtu, is_proven: false, may_cut: false }, |discovery| discovery.way(local.mtu))
+    }
+
     fn is_initiating(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_initiating())
     }
@@ -98,21 +121,31 @@ impl Peer {
     /// Our own key is another one, or there is none, or the interface came up or went down.
     pub(crate) fn on_local_end(&mut self, can_speak: bool, now: Instant) {
         self.is_mute = !can_speak || self.key.is_low_order();
+        if let Some(discovery) = &mut self.discovery {
+            discovery.on_change();
+        }
         self.forget_sessions(now);
         // The next handshake owes nothing to those of before.
         self.initiated = None;
         self.attempts = 0;
     }
 
-    /// Our key changed, or nothing comes of the sessions any more: nothing is left of them but the memory of replays. What is staged waits for the next
-    /// one.
+    /// Our key changed, or nothing comes of the sessions any more: nothing is left of them but the memory of replays. What
+    /// is staged waits for the next one.
     pub(crate) fn forget_sessions(&mut self, now: Instant) {
         if let Some(mut session) = self.session.take() {
-            self.remembered = session.take_newest_initiation();
+            self.remembered.extend(session.take_newest_initiation().map(|initiation| *initiation));
+            let surplus = self.remembered.len().saturating_sub(MAX_REMEMBERED);
+            self.remembered.drain(..surplus);
         }
         if !self.staged.is_empty() {
             self.wanted = Some(now);
         }
+    }
+
+    /// A session that begins now takes over what there is to remember under our present key.
+    pub(crate) fn remind(&mut self, session: &mut Session, now: Instant) {
+        self.remembered.retain(|initiation| !session.remember(initiation, now));
     }
 
     /// A packet wanted out and there was no session. Whoever was called at leisure so far is called in earnest.
@@ -126,8 +159,14 @@ impl Peer {
         self.wanted = None;
     }
 
+    /// It is to be reached here from now on, until it is heard from somewhere else.
+    pub(crate) fn set_endpoint(&mut self, address: SocketAddr, rng: &mut ChaCha8Rng) {
+        self.endpoint = Some(Endpoint::configured(address));
+        self.hasten(rng);
+    }
+
     /// There is a better reason to call the peer than there was when the last initiation was sent.
-    pub(crate) fn hasten(&mut self, rng: &mut ChaCha8Rng) {
+    fn hasten(&mut self, rng: &mut ChaCha8Rng) {
         if let Some(session) = &mut self.session {
             session.hasten(REKEY_TIMEOUT + jitter(rng));
         }
@@ -143,6 +182,16 @@ impl Peer {
     /// Whether the next initiation repeats one that was not answered.
     pub(crate) fn is_silent(&self) -> bool {
         self.attempts > 0
+    }
+
+    /// A packet `len` bytes long, or in segments as long, goes to the peer.
+    pub(crate) fn on_large(&mut self, packet: &[u8], len: usize, now: Instant) {
+        if len >= BASE
+            && let Some(discovery) = &mut self.discovery
+        {
+            discovery.recent.keep(packet, len);
+            discovery.on_large_sent(now);
+        }
     }
 
     /// A data message for the peer was made.
@@ -202,7 +251,8 @@ impl Peer {
     /// The earliest moment at which something is due.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let session = self.session.as_ref().and_then(|session| session.deadline());
-        [session, self.next_attempt(now), self.keepalive_due(now)].into_iter().flatten().min()
+        let discovery = self.discovery.as_ref().filter(|_| self.is_alive(now)).and_then(|known| known.deadline());
+        [session, self.next_attempt(now), self.keepalive_due(now), discovery].into_iter().flatten().min()
     }
 
     /// Whether a packet asked for the peer lately, and found no session.

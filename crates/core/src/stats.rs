@@ -19,6 +19,14 @@ pub struct NodeStats {
     pub handshakes_completed: Counter,
     /// Cookie replies sent.
     pub cookies_sent: Counter,
+    /// Probes for the MTU of a path.
+    pub mtu_probes_sent: Counter,
+    /// Times that a path turned out to carry less than before.
+    pub mtu_falls: Counter,
+    /// Packets that went to a peer in pieces, each in a datagram of its own.
+    pub packets_cut: Counter,
+    /// Packets of peers that came in pieces and are whole.
+    pub packets_joined: Counter,
 }
 
 impl Default for NodeStats {
@@ -29,6 +37,10 @@ impl Default for NodeStats {
             initiations_received: Counter::default(),
             handshakes_completed: Counter::default(),
             cookies_sent: Counter::default(),
+            mtu_probes_sent: Counter::default(),
+            mtu_falls: Counter::default(),
+            packets_cut: Counter::default(),
+            packets_joined: Counter::default(),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod carrier;
 mod refusals;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -235,7 +236,14 @@ impl Run {
         wait_for(&poller, &sockets)?;
         Ok(Self {
             node,
-            carrier: Carrier { refusals: Refusals::none(joins(&tun)), tun, sockets, timer, stats },
+            carrier: Carrier {
+                refusals: Refusals::none(joins(&tun)),
+                too_long: RefCell::default(),
+                tun,
+                sockets,
+                timer,
+                stats,
+            },
             poller,
             waker,
             requests,

@@ -65,6 +65,18 @@ pub(crate) fn drop_capabilities() {
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none }).unwrap();
 }
 
+/// Takes one privilege from the calling thread, and from what it starts.
+#[cfg(test)]
+pub(crate) fn drop_capability(capability: rustix::thread::CapabilitySet) {
+    use rustix::thread::{capabilities, set_capabilities};
+
+    let mut sets = capabilities(None).unwrap();
+    for set in [&mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
+        set.remove(capability);
+    }
+    set_capabilities(None, sets).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,10 @@ pub struct HostOptions {
     pub mtu: u16,
     /// See [`NodeConfig::max_mtu`].
     pub max_mtu: u16,
+    /// The MTU of its only interface to the network: a longer packet that nobody may fragment is refused.
+    pub device_mtu: usize,
+    /// Whether its node searches for the MTU of the paths to its peers.
+    pub mtu_discovery: bool,
     /// See [`NodeConfig::forward`].
     pub forward: bool,
     /// See [`NodeConfig::joins`].
@@ -37,7 +41,15 @@ pub struct HostOptions {
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { mtu: 1420, max_mtu: 1420, forward: false, joins: Joins::NOTHING, knows_addresses: true }
+        Self {
+            mtu: 1420,
+            max_mtu: 1420,
+            device_mtu: 65_535,
+            mtu_discovery: false,
+            forward: false,
+            joins: Joins::NOTHING,
+            knows_addresses: true,
+        }
     }
 }
 
@@ -45,7 +57,8 @@ pub(crate) struct Host {
     pub(crate) node: Node,
     pub(crate) key: PeerKey,
     pub(crate) private_key: Option<Zeroizing<[u8; 32]>>,
-    options: HostOptions,
+    pub(crate) options: HostOptions,
+    pub(crate) device_mtu: usize,
     /// Outer addresses; the first of a family is where datagrams leave from unless the node wants another.
     pub(crate) outer: Vec<SocketAddr>,
     pub(crate) inner_v4: Ipv4Addr,
@@ -74,6 +87,7 @@ impl Host {
             stats: node.stats(),
             node,
             private_key: Some(private_key),
+            device_mtu: options.device_mtu,
             options,
             outer: vec![
                 SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), PORT)),

@@ -9,9 +9,9 @@ use rand_core::RngCore as _;
 /// A datagram that is reordered arrives up to this much later than it would have.
 const MAX_HOLD: Duration = Duration::from_millis(50);
 /// Bytes of an IPv4 and a UDP header in front of a datagram.
-const OVERHEAD_V4: usize = 28;
+pub(crate) const OVERHEAD_V4: usize = 28;
 /// Bytes of an IPv6 and a UDP header in front of a datagram.
-const OVERHEAD_V6: usize = 48;
+pub(crate) const OVERHEAD_V6: usize = 48;
 
 /// One direction between two hosts. Shares are between 0.0, never, and 1.0, always.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,13 +30,24 @@ pub struct Link {
     pub corrupt: f64,
     /// The largest outer packet in bytes, IP header included. What is larger disappears in silence.
     pub mtu: usize,
+    /// Whether what is larger arrives all the same, in fragments, unless the node forbids it.
+    pub fragments: bool,
 }
 
 impl Default for Link {
     /// 10 ms, 1,500 bytes, and nothing goes wrong.
     fn default() -> Self {
         let latency = Duration::from_millis(10);
-        Self { latency, jitter: Duration::ZERO, loss: 0.0, duplicate: 0.0, reorder: 0.0, corrupt: 0.0, mtu: 1_500 }
+        Self {
+            latency,
+            jitter: Duration::ZERO,
+            loss: 0.0,
+            duplicate: 0.0,
+            reorder: 0.0,
+            corrupt: 0.0,
+            mtu: 1_500,
+            fragments: false,
+        }
     }
 }
 
@@ -65,7 +76,14 @@ impl Line {
 
     /// Decides for a datagram of `len` bytes that leaves now. Rolls the same number of dice for each, so that one fault
     /// more does not change all that comes after.
-    pub(crate) fn carry(&mut self, len: usize, is_ipv4: bool, now: Instant, rng: &mut ChaCha8Rng) -> Fate {
+    pub(crate) fn carry(
+        &mut self,
+        len: usize,
+        is_ipv4: bool,
+        dont_fragment: bool,
+        now: Instant,
+        rng: &mut ChaCha8Rng,
+    ) -> Fate {
         let [is_lost, is_duplicate, is_held, is_corrupt] =
             [self.link.loss, self.link.duplicate, self.link.reorder, self.link.corrupt].map(|share| chance(share, rng));
         let jitter = within(self.link.jitter, rng);
@@ -73,7 +91,8 @@ impl Line {
         let bit = rng.next_u32() as usize % (len * 8);
 
         let overhead = if is_ipv4 { OVERHEAD_V4 } else { OVERHEAD_V6 };
-        if self.is_cut || is_lost || len + overhead > self.link.mtu {
+        let is_too_long = len + overhead > self.link.mtu && (dont_fragment || !self.link.fragments);
+        if self.is_cut || is_lost || is_too_long {
             return Fate::default();
         }
         let mut at = now + self.link.latency + jitter;
@@ -115,7 +134,7 @@ mod tests {
     fn fates(mut line: Line, count: u64) -> Vec<Fate> {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let at = |millis| Instant::from_start(Duration::from_millis(millis));
-        (0..count).map(|n| line.carry(100, true, at(n), &mut rng)).collect()
+        (0..count).map(|n| line.carry(100, true, false, at(n), &mut rng)).collect()
     }
 
     #[test]

@@ -22,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
 use crate::host::{Host, HostId};
-use crate::link::{Fate, Line, Link};
+use crate::link::{Fate, Line, Link, OVERHEAD_V4, OVERHEAD_V6};
 use crate::packet;
 use crate::record::{Received, Sent};
 
@@ -228,22 +228,21 @@ impl World {
 
     /// Carries away all that a node has to say.
     fn drain(&mut self, id: HostId) {
-        let (mut answers, mut datagrams) = (Vec::new(), Vec::new());
+        let (mut answers, mut datagrams, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let host = &mut self.hosts[id.0];
         for output in host.node.poll_outputs() {
             match output {
-                Output::Transmit(Transmit {
-                    destination,
-                    via,
-                    contents,
-                    segment_size,
-                    traffic_class,
-                    dont_fragment: _,
-                }) => {
-                    assert!(segment_size > 0 && !contents.is_empty(), "{output:?}");
-                    datagrams.extend(
-                        contents.chunks(segment_size).map(|bytes| (via, destination, traffic_class, bytes.to_vec())),
-                    );
+                Output::Transmit(transmit) => {
+                    let Transmit { contents, segment_size, .. } = transmit;
+                    assert!(segment_size > 0 && !contents.is_empty(), "{transmit:?}");
+                    for bytes in contents.chunks(segment_size) {
+                        let datagram = Datagram::of(&transmit, bytes);
+                        if datagram.dont_fragment && datagram.packet_len() > host.device_mtu {
+                            refused.extend(transmit.whole_for.map(|peer| (peer, bytes.len())));
+                        } else {
+                            datagrams.push(datagram);
+                        }
+                    }
                 }
                 Output::Packet(packet) => {
                     let bytes: Vec<u8> = packet.parts().flatten().copied().collect();
@@ -257,8 +256,14 @@ impl World {
                 Output::Timeout(at) => host.deadline = at,
             }
         }
-        for (via, destination, traffic_class, bytes) in datagrams {
-            self.launch(id, via, destination, traffic_class, bytes);
+        for datagram in datagrams {
+            self.launch(id, datagram);
+        }
+        if !refused.is_empty() {
+            for (peer, len) in refused {
+                self.hosts[id.0].node.handle_refused(peer, len, self.now);
+            }
+            self.drain(id);
         }
         for mut answer in answers {
             if packet::Echo::of(&answer).is_some_and(|echo| self.hosts[id.0].owns_inner(echo.ends.source)) {
@@ -268,13 +273,14 @@ impl World {
     }
 
     /// Puts one datagram on its way.
-    fn launch(&mut self, from: HostId, via: Via, destination: SocketAddr, traffic_class: u8, bytes: Vec<u8>) {
+    fn launch(&mut self, from: HostId, datagram: Datagram) {
+        let Datagram { via, destination, traffic_class, dont_fragment, bytes } = datagram;
         // A host without an address of that family: the kernel refuses, and the shell drops.
         let Some(source) = self.hosts[from.0].source_for(via, destination) else { return };
         let fate = match self.owner(destination) {
             Some(to) => {
                 let (now, is_ipv4, mut rng) = (self.now, destination.is_ipv4(), self.rng.clone());
-                let fate = self.line(from, to).carry(bytes.len(), is_ipv4, now, &mut rng);
+                let fate = self.line(from, to).carry(bytes.len(), is_ipv4, dont_fragment, now, &mut rng);
                 self.rng = rng;
                 fate
             }
@@ -302,6 +308,26 @@ impl World {
 
     fn owner(&self, address: SocketAddr) -> Option<HostId> {
         self.hosts.iter().position(|host| host.outer.contains(&address)).map(HostId)
+    }
+}
+
+/// One datagram of a train.
+struct Datagram {
+    via: Via,
+    destination: SocketAddr,
+    traffic_class: u8,
+    dont_fragment: bool,
+    bytes: Vec<u8>,
+}
+
+impl Datagram {
+    fn of(transmit: &Transmit<'_>, bytes: &[u8]) -> Self {
+        let Transmit { via, destination, traffic_class, whole_for, .. } = *transmit;
+        Self { via, destination, traffic_class, dont_fragment: whole_for.is_some(), bytes: bytes.to_vec() }
+    }
+
+    fn packet_len(&self) -> usize {
+        self.bytes.len() + if self.destination.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 }
     }
 }
 

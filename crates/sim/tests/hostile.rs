@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, UdpTrain, Via};
 use overlay_sim::initiator::{Initiator, Refused, Timestamp};
-use overlay_sim::{HostId, Kind, Outsider, World, millis, seconds};
+use overlay_sim::{HostId, Kind, Outsider, World, millis, minutes, seconds};
+use zeroize::Zeroizing;
 
 const RESPONSE: u8 = 2;
 const COOKIE_REPLY: u8 = 3;
@@ -274,6 +276,49 @@ fn under_load_a_stranger_gets_a_cookie_that_is_not_longer_than_the_question() {
     assert!(carol.initiator.complete(&again, &answers[0]).is_ok());
 }
 
+/// Whom it is for is not known yet, and the routing table is not asked for strangers: the sender of an IPv4 question is answered
+/// from where it was asked, by whatever interface leads there. A link-local address means nothing without its interface.
+#[test]
+fn a_cookie_leaves_from_where_it_was_asked_for_and_names_no_interface_of_ipv4() {
+    let now = Instant::from_start(seconds(1));
+    let config = NodeConfig {
+        private_key: Some(Zeroizing::new([1; 32])),
+        addresses: vec!["10.64.0.1".parse().expect("an address")],
+        forward: false,
+        mtu: 1420,
+        max_mtu: 1420,
+        joins: Joins::NOTHING,
+        seed: [7; 32],
+        wall_anchor: None,
+    };
+    let mut node = Node::new(config, now);
+    let mut stranger = Initiator::new([9; 32], node.public_key().expect("it has a key").0, 1);
+    let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    let mut ask = |source: &str, local: Option<(&str, u32)>| {
+        let local = local.map(|(address, interface)| (address.parse().expect("an address"), interface));
+        let source = source.parse().expect("an endpoint");
+        let train = UdpTrain { contents: &message, stride: message.len(), source, via: Via { local }, ecn: 0 };
+        node.handle_udp(&train, now);
+        let sent = node.poll_outputs().filter_map(|output| match output {
+            Output::Transmit(transmit) => Some((transmit.contents[0], transmit.via.local)),
+            _ => None,
+        });
+        sent.collect::<Vec<_>>()
+    };
+    for number in 0..256 {
+        assert!(ask(&format!("198.18.0.{number}:1000"), None).is_empty(), "the {number}th is within the allowance");
+    }
+    for (source, to, from) in [
+        ("198.18.1.1:1000", Some(("192.0.2.1", 3)), Some(("192.0.2.1", 0))),
+        ("198.18.1.1:1000", Some(("192.0.2.1", 0)), Some(("192.0.2.1", 0))),
+        ("[fe80::9%3]:1000", Some(("fe80::1", 3)), Some(("fe80::1", 3))),
+        ("198.18.1.1:1000", None, None),
+    ] {
+        let from = from.map(|(address, interface): (&str, u32)| (address.parse().expect("an address"), interface));
+        assert_eq!(ask(source, to), [(COOKIE_REPLY, from)], "asked at {to:?}");
+    }
+}
+
 #[test]
 fn a_cookie_is_worth_nothing_from_another_address_or_to_another_message() {
     let mut world = World::new(7);
@@ -425,6 +470,44 @@ fn a_forged_cookie_reply_is_dropped() {
     let again = world.take_mail(carol.address).remove(0);
     assert!(!carol.initiator.proves(&again, &[5; 16]));
     assert_eq!(world.drops(alice).values().sum::<u64>(), 60, "{:?}", world.drops(alice));
+}
+
+/// Anybody can name a peer. Where replays of one are remembered the work of that is done once: what it is done in stays, for the
+/// nine minutes after which keys are zeroed.
+#[test]
+fn a_forged_initiation_leaves_nothing_but_the_memory_of_replays() {
+    for was_there in [false, true] {
+        let mut world = World::new(7);
+        let alice = world.host();
+        let mut carol = world.outsider(alice);
+        let mut old = carol.initiate();
+        if was_there {
+            world.connect(&mut carol);
+            world.run_for(seconds(1));
+            old = carol.initiate();
+            assert_eq!(world.ask(carol.address, alice, &old.message).len(), 1);
+            // Sessions are forgotten.
+            for is_up in [false, true] {
+                world.command(alice, Command::SetUp(is_up)).expect("always possible");
+            }
+        }
+        world.run_for(minutes(20));
+        let before = world.wakeups(alice);
+        for _ in 0..100 {
+            let mut forged = carol.initiate().message;
+            forged[100] ^= 0x40;
+            carol.initiator.sign(&mut forged, None);
+            world.inject(elsewhere(), alice, &forged);
+        }
+        world.run_for(minutes(20));
+        assert_eq!(world.drops(alice), BTreeMap::from([("handshake_forged", 100)]));
+        assert_eq!(world.wakeups(alice) - before, u64::from(was_there), "was there: {was_there}");
+        assert_eq!(
+            world.ask(elsewhere(), alice, &old.message).len(),
+            usize::from(!was_there),
+            "was there: {was_there}"
+        );
+    }
 }
 
 #[test]

@@ -89,7 +89,7 @@ pub fn quoted(packet: &Packet<'_>) -> Option<Quoted> {
         Header::Icmp { kind, .. } if is_error(packet.version(), kind) => {}
         _ => return None,
     }
-    let quote = Packet::parse_quote(packet.bytes().get(upper.offset + HEADER_LEN..)?).ok()?;
+    let quote = Packet::parse_start(packet.bytes().get(upper.offset + HEADER_LEN..)?).ok()?;
     if quote.version() != packet.version() {
         return None;
     }

@@ -69,8 +69,12 @@ impl<'a> Packet<'a> {
         Ok(Self { bytes, ip })
     }
 
-    /// As [`Packet::parse`], for the quote in an ICMP error: the packet may end before its total length.
-    pub(crate) fn parse_quote(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    /// As [`Packet::parse`], for the beginning of a packet, as an ICMP error quotes it: the bytes may end before its total
+    /// length.
+    ///
+    /// # Errors
+    /// As [`Packet::parse`], but for the last of its reasons.
+    pub fn parse_start(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (ip, len) = header(bytes)?;
         Ok(Self { bytes: &bytes[..len.min(bytes.len())], ip })
     }

@@ -80,6 +80,14 @@ drop_reasons! {
     Forged = "forged",
     /// What was decrypted is not a whole IP packet.
     InboundMalformed = "inbound_malformed",
+    /// A control frame that cannot be read.
+    ControlMalformed = "control_malformed",
+    /// A control frame that says something we must know and do not.
+    ControlUnknown = "control_unknown",
+    /// A piece of a packet that is too long, or contradicts the other pieces.
+    FragmentFrame = "fragment_frame",
+    /// A packet that came in pieces, of which some did not.
+    FragmentFrameLost = "fragment_frame_lost",
     /// The inner source does not belong to the peer that sent it.
     SpoofedSource = "spoofed_source",
     /// The inner source is ours, loopback, multicast, broadcast or unspecified.

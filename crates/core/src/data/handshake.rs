@@ -69,7 +69,7 @@ impl Node {
             Gate::Refuse => Err(DropReason::HandshakeMac),
             Gate::Cookie(len) => {
                 gate.count += 1;
-                context.outbox.transmit(train.source, train.via.at_once(), len, len, 0, false);
+                context.outbox.transmit(train.source, train.via.at_once(), len, len, 0, None);
                 context.stats.cookies_sent.add(1);
                 Err(DropReason::HandshakeCookie)
             }
@@ -102,8 +102,8 @@ impl Node {
         let session = peer.session.take().or_else(|| context.new_session(peer, now));
         let mut session = session.ok_or(DropReason::HandshakeNoKey)?;
         let answered = session.handle_initiation(bytes, now, context.outbox.room(RESPONSE_LEN));
-        // It is kept too where replays are remembered, which is costly to do: such a peer had one before.
-        if answered.is_ok() || had_session || peer.remembered.is_some() {
+        // It is kept too where it remembers replays, which is costly to do: such a peer had one before.
+        if answered.is_ok() || had_session || session.remembers() {
             peer.session = Some(session);
         }
         self.deadlines.arm_next(peer, now);
@@ -134,7 +134,7 @@ impl Node {
         // From here on the message is authentic.
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
         context.on_authenticated(peer, train.source, train.via, now);
-        context.on_handshake_completed(peer, now);
+        context.on_handshake_completed(peer, true, now);
         if !outbound::flush(peer, &mut self.scratch, context, now) {
             // Nothing else tells the responder that we hold the keys.
             context.send_keepalive(peer, now);

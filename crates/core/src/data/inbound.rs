@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use overlay_wire::control;
 use overlay_wire::ip::Packet;
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{Kind, Message, kind};
@@ -123,29 +124,37 @@ impl Node {
         let opened = session.open(receiver, counter, message, now, room)?;
 
         // From here on the message is authentic.
-        let delivered = match opened.content {
+        if !sender.is_authentic {
+            sender.is_authentic = true;
+            self.context.on_authenticated(peer, train.source, train.via, now);
+        }
+        let content = match opened.content {
+            Content::Packet(len) if control::is_control(&self.context.outbox.room(len)[..]) => {
+                self.context.on_frame(peer, len, now)
+            }
+            Content::Packet(len) if self.context.on_echo_reply(peer, len, now) => Ok(Content::Keepalive),
+            content => Ok(content),
+        };
+        let delivered = content.and_then(|content| match content {
             Content::Keepalive => Ok(0),
             Content::Malformed => Err(DropReason::InboundMalformed),
             Content::Packet(len) => {
-                let packet = &mut room[..len];
+                let mtu = peer.way(&self.context.local).mtu;
+                let packet = &mut self.context.outbox.room(len)[..];
                 admit(packet, peer, allowed_ips, &self.context.local, &mut course.admitted, now).inspect(|_| {
                     ecn::carry_in(train.ecn, packet);
-                    tcp::clamp_mss(packet, self.context.local.mtu);
+                    tcp::clamp_mss(packet, mtu);
                 })
             }
-        };
+        });
         if let Ok(len @ 1..) = delivered {
             self.context.coalescer.deliver(&mut self.context.outbox, len, self.context.local.joins);
             sender.packets += 1;
             sender.bytes += len as u64;
         }
         sender.wire_bytes += message.len() as u64;
-        if !sender.is_authentic {
-            sender.is_authentic = true;
-            self.context.on_authenticated(peer, train.source, train.via, now);
-        }
         if opened.confirms {
-            self.context.on_handshake_completed(peer, now);
+            self.context.on_handshake_completed(peer, false, now);
         }
         if !peer.staged.is_empty() {
             outbound::flush(peer, &mut self.scratch, &mut self.context, now);

@@ -4,21 +4,27 @@
 
 use std::time::Duration;
 
+use overlay_wire::control::{FRAGMENT_OVERHEAD, Frame};
 use overlay_wire::icmp;
 use overlay_wire::ip::{self, Header, Packet, Upper};
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{DATA_OVERHEAD, padded_len};
+use rand_core::RngCore;
 
 use crate::context::Context;
-use crate::data::ecn;
 use crate::data::session::{REKEY_AFTER_TIME, Session};
+use crate::data::{ecn, reassembly};
 use crate::node::Node;
+use crate::path::discovery::Way;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
-use crate::{DropReason, Instant};
+use crate::{DropReason, Instant, PeerTag};
 
 const UDP_HEADER_LEN: usize = 8;
+
+/// What every link carries for IPv6 (RFC 8200 section 5): its senders need not, and Linux does not, send less.
+const IPV6_MINIMUM_MTU: usize = reassembly::MAX_LEN;
 
 /// The largest IP packet, and its padding.
 const SCRATCH_LEN: usize = 65_536 + 16;
@@ -144,17 +150,28 @@ fn send(
     context: &mut Context,
     now: Instant,
 ) -> Result<(), DropReason> {
-    let mtu = context.local.mtu;
+    let way = peer.way(&context.local);
+    let mtu = way.mtu;
     if header.segmentation != Segmentation::None {
         let mut train = SuperPacket::parse(header, bytes).map_err(|_| DropReason::OutboundMalformed)?;
-        if train.limit_segment(mtu) {
+        let asked = train.segment_len(0);
+        if train.limit_segment(mtu) && asked > least_mtu(bytes, mtu) {
             // Sent all the same, in smaller segments; the sender learns for the next ones.
             scratch.answer_too_big(bytes, mtu, context, now);
         }
-        if train.segment_len(0) > mtu {
+        let len = train.segment_len(0);
+        if len > least_mtu(bytes, mtu) {
             // Datagrams of an application, which nobody but the application may cut.
             scratch.answer_too_big(bytes, mtu, context, now);
             return Err(DropReason::OutboundTooBig);
+        }
+        peer.on_large(bytes, len, now);
+        if len > mtu {
+            let mut segment = [0; IPV6_MINIMUM_MTU];
+            return (0..train.segments()).try_for_each(|index| {
+                let len = train.write_segment(index, &mut segment);
+                send_long(peer, &segment[..len], way, scratch, context, now)
+            });
         }
         let count = train.segments();
         let plain = |index, plaintext: &mut [u8]| train.write_segment(index, plaintext);
@@ -163,8 +180,12 @@ fn send(
 
     offload::complete_checksum(header, bytes).map_err(|_| DropReason::OutboundMalformed)?;
     tcp::clamp_mss(bytes, mtu);
+    peer.on_large(bytes, bytes.len(), now);
     if bytes.len() <= mtu {
         return seal_one(peer, bytes, scratch, context, now);
+    }
+    if bytes.len() <= least_mtu(bytes, mtu) {
+        return send_long(peer, bytes, way, scratch, context, now);
     }
     let packet = Packet::parse(bytes).map_err(|_| DropReason::OutboundMalformed)?;
     if packet.dont_fragment() {
@@ -177,6 +198,37 @@ fn send(
     })
     .map_err(|_| DropReason::OutboundMalformed)?;
     sealed
+}
+
+/// Sends a packet that is longer than the path carries, but no longer than IPv6 may count on: in pieces, or to a peer that
+/// does not know such, whole in a datagram that may be fragmented.
+fn send_long(
+    peer: &mut Peer,
+    packet: &[u8],
+    way: Way,
+    scratch: &mut Scratch,
+    context: &mut Context,
+    now: Instant,
+) -> Result<(), DropReason> {
+    if !way.may_cut || packet.len() <= way.mtu {
+        return seal_one(peer, packet, scratch, context, now);
+    }
+    context.stats.packets_cut.add(1);
+    let mut frame = [0; IPV6_MINIMUM_MTU];
+    let (id, total) = (context.rng.next_u32(), packet.len() as u16);
+    let room = way.mtu.saturating_sub(FRAGMENT_OVERHEAD).max(1);
+    for (index, bytes) in packet.chunks(room).enumerate() {
+        let offset = (index * room) as u16;
+        let len = Frame::Fragment { id, offset, total, bytes }.write(&mut frame);
+        seal_one(peer, &frame[..len], scratch, context, now)?;
+    }
+    Ok(())
+}
+
+/// The longest packet that its sender is not told to be too long.
+fn least_mtu(packet: &[u8], mtu: usize) -> usize {
+    let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+    if is_v6 { mtu.max(IPV6_MINIMUM_MTU) } else { mtu }
 }
 
 fn seal_one(
@@ -205,10 +257,13 @@ fn seal_train(
     context: &mut Context,
     now: Instant,
 ) -> Result<(), DropReason> {
+    let way = peer.way(&context.local);
     let (Some(session), Some(Endpoint { address, via })) = (&mut peer.session, peer.endpoint) else {
         return Err(DropReason::OutboundNoEndpoint);
     };
-    let mtu = context.local.mtu;
+    let mtu = way.mtu;
+    // What is longer than the path carries may be fragmented.
+    let whole_for = (way.is_proven && full <= mtu).then_some(PeerTag(peer.id));
     let stride = padded_len(full, mtu) + DATA_OVERHEAD;
     let room = context.outbox.room(count * stride);
     let (mut used, mut inner) = (0, 0);
@@ -218,7 +273,7 @@ fn seal_train(
         inner += len;
     }
     peer.on_sealed(room);
-    context.outbox.transmit(address, via, used, stride, ecn, false);
+    context.outbox.transmit(address, via, used, stride, ecn, whole_for);
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);
     peer.stats.sent_wire_bytes.add(used as u64);
@@ -241,7 +296,7 @@ impl Scratch {
     }
 
     fn answer_too_big(&mut self, refused: &[u8], mtu: usize, context: &mut Context, now: Instant) {
-        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        let mtu = u16::try_from(least_mtu(refused, mtu)).unwrap_or(u16::MAX);
         if let Ok(refused) = Packet::parse(refused)
             && self.icmp_limit.allows(now)
             && icmp::too_big(&refused, mtu, &mut self.icmp)

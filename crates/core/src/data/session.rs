@@ -190,22 +190,30 @@ impl Session {
         self.begun = None;
         self.last_initiation = None;
         self.last_answer = None;
-        match self.newest_initiation.take() {
-            Some(initiation) => self.remember(&initiation, now),
-            None => self.catch_up(now),
+        self.catch_up(now);
+        if let Some(initiation) = self.newest_initiation.take() {
+            self.remember(&initiation, now);
         }
     }
 
-    /// Takes in the newest initiation of sessions that were forgotten: it, and older ones, are replays.
-    pub(crate) fn remember(&mut self, initiation: &[u8; INITIATION_LEN], now: Instant) {
-        // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer. One
-        // that was made for another key of ours is good for nothing until that key comes back.
+    /// Takes in the newest initiation of sessions that were forgotten: it, and older ones, are replays. False: it was made
+    /// for another key of ours, which mac1 tells at once.
+    pub(crate) fn remember(&mut self, initiation: &[u8; INITIATION_LEN], now: Instant) -> bool {
+        // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer.
         self.catch_up(now);
-        if let TunnResult::WriteToNetwork(_) = self.newest.tunn.decapsulate(None, initiation, &mut [0; SCRATCH_LEN]) {
+        let mut out = [0; SCRATCH_LEN];
+        let is_good = matches!(self.newest.tunn.decapsulate(None, initiation, &mut out), TunnResult::WriteToNetwork(_));
+        if is_good {
             // That made a session which nobody knows and whose keys are to be zeroed one day.
             self.established = Some(self.current);
+            self.newest_initiation = Some(Box::new(*initiation));
         }
-        self.newest_initiation = Some(Box::new(*initiation));
+        is_good
+    }
+
+    /// Whether there is an initiation older than which all are replays.
+    pub(crate) fn remembers(&self) -> bool {
+        self.newest_initiation.is_some()
     }
 
     /// What [`Session::remember`] needs of this one, which is over. Taken out of it where it lies: moved, it would leave a
@@ -349,6 +357,15 @@ impl Session {
     /// Seals one padded plaintext; `out` holds at least 32 bytes more. Only while [`Session::is_alive`]: answers 0
     /// otherwise.
     pub(crate) fn seal(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
+        let len = self.seal_aside(plaintext, now, out);
+        if len > 0 && !plaintext.is_empty() {
+            self.unanswered_since.get_or_insert(now);
+        }
+        len
+    }
+
+    /// As [`Session::seal`], for what says nothing about the peer when it is not answered.
+    pub(crate) fn seal_aside(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
         let Some(generation) = self.generations_mut().find(|generation| generation.ring.sending(now).is_some()) else {
             // `Tunn` would queue it, or send it in a session that was never confirmed.
             return 0;
@@ -356,7 +373,7 @@ impl Session {
         match generation.tunn.encapsulate(plaintext, out) {
             TunnResult::WriteToNetwork(message) if message[0] == DATA => {
                 let len = message.len();
-                self.on_sent(now, !plaintext.is_empty());
+                self.owes_answer_since = None;
                 len
             }
             _ => 0,
@@ -426,7 +443,7 @@ impl Session {
                 self.begun = None;
                 self.established = Some(self.current);
                 self.on_received(now, false);
-                self.on_sent(now, false);
+                self.owes_answer_since = None;
                 Ok(len)
             }
             TunnResult::Err(WireGuardError::WrongTai64nTimestamp) => Err(DropReason::HandshakeReplay),
@@ -555,13 +572,6 @@ impl Session {
         self.sent = self.lent;
         self.last_initiation = Some(index_at(out, 4));
         len
-    }
-
-    fn on_sent(&mut self, now: Instant, is_data: bool) {
-        self.owes_answer_since = None;
-        if is_data {
-            self.unanswered_since.get_or_insert(now);
-        }
     }
 
     fn on_received(&mut self, now: Instant, is_data: bool) {

@@ -8,10 +8,17 @@ use super::*;
 /// as the number of datagrams in each.
 fn trains(datagrams: &[(u8, bool)]) -> Vec<usize> {
     let mut outbox = Outbox::default();
-    for &(traffic_class, dont_fragment) in datagrams {
+    for &(traffic_class, is_whole) in datagrams {
         outbox.room(100).fill(traffic_class);
         let destination = (Ipv4Addr::new(203, 0, 113, 2), 51_820).into();
-        outbox.transmit(destination, Via { local: None }, 100, 100, traffic_class, dont_fragment);
+        outbox.transmit(
+            destination,
+            Via { local: None },
+            100,
+            100,
+            traffic_class,
+            is_whole.then_some(PeerTag::from_bits(7)),
+        );
     }
     outbox
         .outputs(None)
@@ -32,16 +39,16 @@ fn only_datagrams_that_are_sent_in_the_same_way_join_a_train() {
 #[test]
 fn a_train_carries_whether_it_may_be_fragmented() {
     let mut outbox = Outbox::default();
-    for dont_fragment in [true, false] {
+    for whole_for in [Some(PeerTag::from_bits(7)), None] {
         outbox.room(10);
-        outbox.transmit((Ipv4Addr::LOCALHOST, 1).into(), Via { local: None }, 10, 10, 0, dont_fragment);
+        outbox.transmit((Ipv4Addr::LOCALHOST, 1).into(), Via { local: None }, 10, 10, 0, whole_for);
     }
     let kinds: Vec<_> = outbox
         .outputs(None)
         .filter_map(|output| match output {
-            Output::Transmit(transmit) => Some(transmit.dont_fragment),
+            Output::Transmit(transmit) => Some(transmit.whole_for),
             _ => None,
         })
         .collect();
-    assert_eq!(kinds, [true, false]);
+    assert_eq!(kinds, [Some(PeerTag::from_bits(7)), None]);
 }

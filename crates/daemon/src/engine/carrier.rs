@@ -1,10 +1,11 @@
 //! Where the node's outputs go: sockets, TUN, the timer, and control.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::iter;
 use std::sync::Arc;
 
-use overlay_core::{Command, Instant, Node, Output, PacketOut, Transmit};
+use overlay_core::{Command, Instant, Node, Output, PacketOut, PeerTag, Transmit};
 use overlay_os::poll::Timer;
 use overlay_os::tun::Tun;
 use overlay_os::udp::{self, SendError};
@@ -20,11 +21,26 @@ pub(super) struct Carrier {
     pub(super) timer: Timer,
     pub(super) stats: Arc<ShellStats>,
     pub(super) refusals: Refusals,
+    /// Datagrams of which the device carries none as long, as the node is to be told: whose, and how long.
+    pub(super) too_long: RefCell<Vec<(PeerTag, usize)>>,
 }
 
 impl Carrier {
-    /// Carries everything away. Datagrams that follow each other share a system call.
+    /// Carries everything away, and what the node has to say when it hears what became of it.
     pub(super) fn carry(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
+        self.carry_once(node, events)?;
+        // Each round makes the node send less: a search has some steps, and then there is nothing that is too long.
+        while !self.too_long.borrow().is_empty() {
+            for (peer, len) in self.too_long.take() {
+                node.handle_refused(peer, len, now());
+            }
+            self.carry_once(node, events)?;
+        }
+        Ok(())
+    }
+
+    /// Datagrams that follow each other share a system call.
+    fn carry_once(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
         let mut outputs = node.poll_outputs().peekable();
         while let Some(output) = outputs.next() {
             match output {
@@ -60,8 +76,9 @@ impl Carrier {
         };
         let mut trains = 0;
         let trains_to_send = transmits.inspect(|_| trains += 1).map(|transmit| {
-            let Transmit { destination, via, contents, segment_size, traffic_class, dont_fragment } = transmit;
-            udp::Transmit { destination, source: via.local, contents, segment_size, traffic_class, dont_fragment }
+            let Transmit { destination, via, contents, segment_size, traffic_class, whole_for } = transmit;
+            let (dont_fragment, tag) = (whole_for.is_some(), whole_for.map_or(0, PeerTag::to_bits));
+            udp::Transmit { destination, source: via.local, contents, segment_size, traffic_class, dont_fragment, tag }
         });
         let calls = socket.send_batch(trains_to_send, |transmit, error| self.on_failed(transmit, &error));
         add(&self.stats.udp_sends, calls as u64);
@@ -71,7 +88,13 @@ impl Carrier {
     fn on_failed(&self, transmit: &udp::Transmit<'_>, error: &SendError) {
         match error {
             SendError::WouldBlock => add(&self.stats.udp_send_would_block, 1),
-            SendError::MessageTooLong => add(&self.stats.udp_too_long, 1),
+            SendError::MessageTooLong => {
+                add(&self.stats.udp_too_long, 1);
+                if transmit.dont_fragment {
+                    let len = transmit.segment_size.min(transmit.contents.len());
+                    self.too_long.borrow_mut().push((PeerTag::from_bits(transmit.tag), len));
+                }
+            }
             error => {
                 tracing::debug!(%error, destination = %transmit.destination, "not sent");
                 add(&self.stats.udp_send_errors, 1);

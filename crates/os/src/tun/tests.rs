@@ -117,6 +117,7 @@ fn with_offload_a_train_is_handed_over_whole() {
             segment_size: 1000,
             traffic_class: 0,
             dont_fragment: false,
+            tag: 0,
         };
         socket.send(&train).unwrap();
         let (header, packet) = next_ipv4(&tun, VIRTIO_LEN);

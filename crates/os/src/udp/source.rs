@@ -253,6 +253,60 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_asks_for_protocol_and_ports_counts() {
+        isolated_async(|netlink| async move {
+            for arguments in [
+                "link add near type veth peer name far",
+                "link set near up",
+                "link set far up",
+                "address add 192.0.2.1/32 dev near",
+                "route add 198.51.100.0/24 dev far",
+                "route add 198.51.100.0/24 dev near table 200",
+                "rule add ipproto udp sport 4001 table 200",
+                "rule add ipproto udp dport 4002 table 200",
+            ] {
+                let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+                assert!(status.success(), "ip {arguments}");
+            }
+            let near = netlink.link("near").await.unwrap().expect("it was made just now").index;
+            for (ours, theirs, is_kept) in
+                [(4001, 7, true), (51820, 4002, true), (51820, 7, false), (4002, 4001, false)]
+            {
+                let there = SocketAddr::new([198, 51, 100, 1].into(), theirs);
+                let source = ([192, 0, 2, 1].into(), near);
+                let chosen = Sources::new(ours).choose(source, there, 0, || at(0));
+                assert_eq!(chosen, is_kept.then_some((source.0, 0)), "from {ours} to {theirs}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_the_table_says_is_none_and_what_it_cannot_say_is_unknown() {
+        let error = |number: i32| {
+            let mut answer = [0; 36];
+            answer[..4].copy_from_slice(&36u32.to_ne_bytes());
+            answer[4..6].copy_from_slice(&(libc::NLMSG_ERROR as u16).to_ne_bytes());
+            answer[HEADER_LEN..HEADER_LEN + 4].copy_from_slice(&number.to_ne_bytes());
+            answer
+        };
+        for number in [libc::EINVAL, libc::ENETUNREACH, libc::EHOSTUNREACH] {
+            assert_eq!(read(&error(-number)), Route::None, "{number}");
+        }
+        let others = [libc::EPERM, libc::EACCES, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EOPNOTSUPP];
+        for number in others.into_iter().chain([0, libc::EINVAL + 1]) {
+            assert_eq!(read(&error(-number)), Route::Unknown, "{number}");
+        }
+        assert_eq!(read(&error(libc::EINVAL)), Route::Unknown, "no error has a positive number");
+        assert_eq!(read(&error(i32::MIN)), Route::Unknown);
+        for len in 0..HEADER_LEN + 4 {
+            assert_eq!(read(&error(-libc::EINVAL)[..len]), Route::Unknown, "cut short at {len}");
+        }
+        let mut other = error(-libc::EINVAL);
+        other[4..6].copy_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
+        assert_eq!(read(&other), Route::Unknown, "an answer to something else");
+    }
+
+    #[test]
     fn an_ipv6_source_names_an_interface_only_where_addresses_are_scoped() {
         let sources = Sources::new(51820);
         let global: IpAddr = "2001:db8::1".parse().unwrap();

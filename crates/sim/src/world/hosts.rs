@@ -45,7 +45,7 @@ impl World {
     pub fn set_peer(&mut self, host: HostId, peer: HostId, edit: impl FnOnce(&mut PeerConfig)) {
         let mut config = match self.hosts[host.0].peers.get(&self.key(peer)) {
             Some((config, _)) => PeerConfig { endpoint: None, ..config.clone() },
-            None => self.new_peer(peer),
+            None => self.new_peer(host, peer),
         };
         edit(&mut config);
         self.configure(host, config).expect("a host takes every other host as its peer");
@@ -169,7 +169,8 @@ impl World {
         self.hosts[host.0].tun_writes
     }
 
-    fn new_peer(&self, peer: HostId) -> PeerConfig {
+    fn new_peer(&self, host: HostId, peer: HostId) -> PeerConfig {
+        let mtu_discovery = self.hosts[host.0].options.mtu_discovery;
         let peer = &self.hosts[peer.0];
         let host_net = |address: IpAddr| IpNet::from(address);
         PeerConfig {
@@ -179,7 +180,7 @@ impl World {
             allowed_ips: vec![host_net(peer.inner_v4.into()), host_net(peer.inner_v6.into())],
             persistent_keepalive: None,
             allow: None,
-            mtu_discovery: false,
+            mtu_discovery,
         }
     }
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::thread::CapabilitySet;
+
 use super::*;
-use crate::netns::{current, isolated, isolated_async};
+use crate::netns::{current, drop_capability, isolated, isolated_async};
 use crate::poll::Poller;
 
 /// How long a notice may take on a busy machine.
@@ -201,6 +203,83 @@ fn a_moment_of_being_down_is_told_though_it_is_up_again() {
         ip("link set ovwatch0 up");
         assert!(watch.changed().await.unwrap());
         assert!(is_up(watch.look().await.unwrap().as_ref()));
+    });
+}
+
+/// Whether it tells of a moment of being down, after everything that waits was heard: `None` when nothing concerns it.
+async fn was_down(watch: &mut LinkWatch) -> Option<bool> {
+    let mut told = None;
+    while let Ok(was_down) = tokio::time::timeout(Duration::from_millis(50), watch.changed()).await {
+        *told.get_or_insert(false) |= was_down.unwrap();
+    }
+    told
+}
+
+/// Makes a link of this index and name, and takes it up, down and up.
+fn flap_a_namesake(ip: impl Fn(&str), index: u32, name: &str) {
+    ip(&format!("link add {name} index {index} type bridge"));
+    for state in ["up", "down", "up"] {
+        ip(&format!("link set {name} {state}"));
+    }
+}
+
+#[test]
+fn a_link_of_the_same_index_and_name_elsewhere_that_goes_down_is_not_ours() {
+    isolated_async(async |netlink| {
+        let Some((tun, mut watch)) = device(&netlink) else { return };
+        if !watch.hears_everywhere() {
+            return eprintln!("skipped: other namespaces are heard with CAP_NET_BROADCAST only");
+        }
+        let (first, second) = (Elsewhere::new(), Elsewhere::new());
+        for elsewhere in [&first, &second] {
+            // Only what has a number here is heard.
+            netlink.number_namespace(elsewhere.file.as_fd()).await.unwrap();
+        }
+        ip("link set ovwatch0 up");
+        until(&mut watch, "up", is_up).await;
+        was_down(&mut watch).await;
+        flap_a_namesake(|arguments| first.ip(arguments), tun.index(), "ovwatch0");
+        assert_eq!(was_down(&mut watch).await, Some(false), "it is heard, but is not ours");
+
+        // The same for one that was moved, beside links at home and in a third namespace.
+        ip(&format!("link set ovwatch0 netns {}", second.path()));
+        let moved = until(&mut watch, "the move", |seen| seen.is_some_and(|seen| seen.namespace == second.inode()));
+        let index = moved.await.expect("it is there").link.index;
+        second.ip("link set ovwatch0 up");
+        until(&mut watch, "up there", is_up).await;
+        was_down(&mut watch).await;
+        first.ip("link delete ovwatch0");
+        flap_a_namesake(|arguments| first.ip(arguments), index, "ovwatch0");
+        flap_a_namesake(ip, index, "ovwatch0");
+        assert_eq!(was_down(&mut watch).await, Some(false));
+        second.ip("link set ovwatch0 down");
+        second.ip("link set ovwatch0 up");
+        assert_eq!(was_down(&mut watch).await, Some(true), "this one is ours");
+    });
+}
+
+#[test]
+fn without_cap_net_broadcast_it_watches_its_own_namespace() {
+    isolated_async(async |netlink| {
+        let Some((tun, _)) = device(&netlink) else { return };
+        drop_capability(CapabilitySet::NET_BROADCAST);
+        let mut watch = LinkWatch::new(&tun, netlink.clone()).unwrap();
+        assert!(!watch.hears_everywhere());
+        ip("link set ovwatch0 up");
+        until(&mut watch, "up", is_up).await;
+        ip("link set ovwatch0 mtu 8000");
+        until(&mut watch, "the MTU", has_mtu(8000)).await;
+        was_down(&mut watch).await;
+        ip("link set ovwatch0 down");
+        ip("link set ovwatch0 up");
+        assert_eq!(was_down(&mut watch).await, Some(true));
+        // Where it is gone is seen by whoever looks, for whatever reason.
+        let elsewhere = Elsewhere::new();
+        ip(&format!("link set ovwatch0 netns {}", elsewhere.path()));
+        let inode = elsewhere.inode();
+        until(&mut watch, "the move", |seen| seen.is_some_and(|seen| seen.namespace == inode)).await;
+        elsewhere.ip("link delete ovwatch0");
+        assert_eq!(watch.look().await.unwrap(), None);
     });
 }
 

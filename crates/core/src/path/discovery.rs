@@ -1,0 +1,247 @@
+//! What is known of the path to a peer, and how it is found out: whom to ask, and in which way.
+//!
+//! An overlay node answers control frames; any other WireGuard answers an echo to its virtual IP, if its host does. Until
+//! one of both was answered the peer is held to the MTU that every peer starts with, its datagrams may be fragmented on
+//! their way, and nothing is worse than without all this.
+
+use std::net::IpAddr;
+
+use overlay_wire::control::Abilities;
+use rand_chacha::ChaCha8Rng;
+
+use crate::data::recent::Recent;
+use crate::path::greeting::{Acquaintance, Greeting};
+use crate::path::mtu::{Limit, Phase, Probe, Search};
+use crate::{Instant, MtuLimit, PathMtu, PathMtuState, ProbedBy};
+
+/// Of a peer whose path is searched.
+pub(crate) struct Discovery {
+    greeting: Greeting,
+    prober: Prober,
+    search: Search,
+    /// Whether the first search on this path has come to a size that means something. Before that, which takes a round
+    /// trip or two, packets go as if nothing were known.
+    is_in_force: bool,
+    /// What control was last told.
+    told: Option<PathMtu>,
+    /// Whom to tell when the path carries less than before.
+    pub(crate) recent: Recent,
+}
+
+/// How probes are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Prober {
+    /// Not at all: the peer is unknown, or has no address to send an echo to.
+    None,
+    Frames,
+    Echoes(EchoEnds),
+}
+
+/// From one of our virtual IPs to the peer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EchoEnds {
+    pub(crate) ours: IpAddr,
+    pub(crate) theirs: IpAddr,
+}
+
+/// How long packets to a peer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// The longest inner packet, in bytes.
+    pub(crate) mtu: usize,
+    /// Whether one as long has arrived. Only then nobody may fragment a datagram on its way.
+    pub(crate) is_proven: bool,
+    /// Whether the peer puts packets together that come in pieces.
+    pub(crate) may_cut: bool,
+}
+
+/// What is to be sent to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Hello { nonce: u32 },
+    Probe(Probe),
+    Echo(EchoEnds, Probe),
+}
+
+impl Discovery {
+    /// `max_mtu`: the largest inner packet worth trying.
+    pub(crate) fn new(max_mtu: usize, now: Instant) -> Self {
+        Self {
+            greeting: Greeting::default(),
+            prober: Prober::None,
+            search: Search::new(max_mtu, now),
+            is_in_force: false,
+            told: None,
+            recent: Recent::default(),
+        }
+    }
+
+    /// A session with the peer was made. `is_initiator`: we began it.
+    pub(crate) fn on_session(&mut self, is_initiator: bool, now: Instant, rng: &mut ChaCha8Rng) {
+        if self.prober == Prober::Frames && self.search.is_quiet() {
+            // It may be another program by now.
+            self.prober = Prober::None;
+            self.greeting.on_silence();
+        }
+        self.greeting.on_session(is_initiator, now, rng);
+    }
+
+    /// What is due by `now`; to be asked until there is nothing more. `ends` are for a peer that is no overlay node.
+    pub(crate) fn poll(
+        &mut self,
+        now: Instant,
+        max_mtu: usize,
+        ends: impl FnOnce() -> Option<EchoEnds>,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Due> {
+        if let Some(nonce) = self.greeting.poll(now) {
+            return Some(Due::Hello { nonce });
+        }
+        if self.prober == Prober::None
+            && self.greeting.peer() == Acquaintance::Other
+            && let Some(ends) = ends()
+        {
+            self.ask_by(Prober::Echoes(ends), max_mtu, now);
+        }
+        match self.prober {
+            Prober::None => None,
+            Prober::Frames => self.search.poll(now, rng).map(Due::Probe),
+            Prober::Echoes(ends) => self.search.poll(now, rng).map(|probe| Due::Echo(ends, probe)),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let search = self.search.deadline().filter(|_| self.prober != Prober::None);
+        [self.greeting.deadline(), search].into_iter().flatten().min()
+    }
+
+    /// The peer said hello.
+    pub(crate) fn on_hello(&mut self, understands: Abilities, mtu: u16, max_mtu: usize, now: Instant) {
+        let before = self.greeting.peer();
+        self.greeting.on_hello(understands, mtu);
+        if self.prober != Prober::Frames || self.greeting.peer() != before {
+            self.ask_by(Prober::Frames, max_mtu, now);
+        }
+    }
+
+    /// The peer answered a hello.
+    pub(crate) fn on_hello_reply(
+        &mut self,
+        nonce: u32,
+        understands: Abilities,
+        mtu: u16,
+        max_mtu: usize,
+        now: Instant,
+    ) {
+        if self.greeting.on_reply(nonce, understands, mtu) {
+            self.ask_by(Prober::Frames, max_mtu, now);
+        }
+    }
+
+    /// The peer received a probe of `size` bytes, it says.
+    pub(crate) fn on_probe_reply(&mut self, id: u32, size: usize, now: Instant) {
+        if self.prober == Prober::Frames {
+            self.search.on_reply(id, size, now);
+        }
+    }
+
+    /// An echo reply from the peer: whether it answers a probe. It may be fragmented, so that its length says nothing.
+    pub(crate) fn on_echo_reply(&mut self, source: IpAddr, id: u32, now: Instant) -> bool {
+        matches!(self.prober, Prober::Echoes(ends) if ends.theirs == source) && self.search.on_echo(id, now)
+    }
+
+    /// Whether echo replies may be ours.
+    pub(crate) fn sends_echoes(&self) -> bool {
+        matches!(self.prober, Prober::Echoes(_))
+    }
+
+    /// Our own kernel refused datagrams with inner packets of `size` bytes.
+    pub(crate) fn on_refused(&mut self, size: usize, now: Instant) {
+        self.search.on_refused(size, now);
+    }
+
+    /// A packet longer than the base is sent.
+    pub(crate) fn on_large_sent(&mut self, now: Instant) {
+        if self.prober != Prober::None {
+            self.search.on_large_sent(now);
+        }
+    }
+
+    /// The peer is somewhere else, or `max_mtu` is another one: nothing is proven any more.
+    pub(crate) fn on_path_change(&mut self, max_mtu: usize, now: Instant) {
+        self.is_in_force = false;
+        self.search.on_path_change(self.ceiling(max_mtu), now);
+    }
+
+    /// Our own key, or something about the peer's configuration changed.
+    pub(crate) fn on_change(&mut self) {
+        if self.prober != Prober::Frames {
+            self.prober = Prober::None;
+            self.greeting.on_silence();
+        }
+    }
+
+    /// How long packets may be; `assumed` where nothing is known.
+    pub(crate) fn way(&self, assumed: usize) -> Way {
+        let proven = self.proven();
+        Way { mtu: proven.unwrap_or(assumed), is_proven: proven.is_some(), may_cut: self.may_cut() }
+    }
+
+    /// The largest packet that is known to arrive. `None`: nothing is known.
+    fn proven(&self) -> Option<usize> {
+        self.search.mtu().filter(|_| self.is_in_force && self.prober != Prober::None)
+    }
+
+    fn may_cut(&self) -> bool {
+        matches!(self.greeting.peer(),
+            Acquaintance::Overlay { understands, .. } if understands.include(Abilities::FRAGMENTS))
+    }
+
+    /// What control is to know, where it is news; and whether packets go through no longer that did before. `assumed` is
+    /// the MTU that holds where nothing is known.
+    pub(crate) fn report(&mut self, assumed: usize, now: Instant) -> Option<(PathMtu, bool)> {
+        let search = self.search.state();
+        // Nothing failed yet, and nothing is over: the first long probe is on its way.
+        self.is_in_force |= search.phase == Phase::Found || !matches!(search.limit, Limit::Ceiling(_));
+        let proven = self.proven();
+        let mtu = u16::try_from(proven.unwrap_or(assumed)).unwrap_or(u16::MAX);
+        let state = match (proven, search.phase) {
+            (None, _) => PathMtuState::Assumed,
+            (Some(_), Phase::Unanswered | Phase::Searching) => PathMtuState::Searching,
+            (Some(_), Phase::Found | Phase::Doubted) => PathMtuState::Found,
+        };
+        let probed_by = match self.prober {
+            Prober::None => ProbedBy::Nothing,
+            Prober::Frames => ProbedBy::ControlFrames,
+            Prober::Echoes(_) => ProbedBy::Echoes,
+        };
+        let limit = match search.limit {
+            _ if proven.is_none() => MtuLimit::Interface,
+            Limit::Ceiling(_) => MtuLimit::Interface,
+            Limit::Refused(_) => MtuLimit::Host,
+            Limit::Unanswered(_) => MtuLimit::Path,
+        };
+        let before = self.told;
+        let since = before.filter(|told| told.mtu == mtu).map_or(now, |told| told.since);
+        let report = PathMtu { mtu, state, probed_by, limit, since };
+        if before == Some(report) || before.is_none() && probed_by == ProbedBy::Nothing {
+            return None;
+        }
+        self.told = Some(report);
+        Some((report, usize::from(mtu) < before.map_or(assumed, |told| told.mtu.into())))
+    }
+
+    fn ask_by(&mut self, prober: Prober, max_mtu: usize, now: Instant) {
+        self.prober = prober;
+        self.is_in_force = false;
+        self.search = Search::new(self.ceiling(max_mtu), now);
+    }
+
+    /// What neither end takes is not worth trying.
+    fn ceiling(&self, max_mtu: usize) -> usize {
+        match self.greeting.peer() {
+            Acquaintance::Overlay { mtu, .. } => max_mtu.min(mtu.into()),
+            _ => max_mtu,
+        }
+    }
+}

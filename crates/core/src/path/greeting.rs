@@ -1,0 +1,173 @@
+//! Whether a peer is an overlay node: only such a one answers control frames.
+//!
+//! Its life: *unknown*; in each session that we began the peer is asked, twice, a second apart; in a session that it
+//! began it may ask. A hello or the answer to one makes it an *overlay node*. Otherwise it is taken for *another
+//! WireGuard* two seconds after the session began, but asked again in the next ones: after three sessions no more, until
+//! something about it changes.
+//!
+//! `DEVIATION:` the design asks once a session. A hello is one small datagram, and a lost one would cost two minutes.
+
+use std::time::Duration;
+
+use overlay_wire::control::Abilities;
+use rand_chacha::ChaCha8Rng;
+use rand_core::RngCore;
+
+use crate::Instant;
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Hellos in one session.
+const HELLOS_A_SESSION: u8 = 2;
+/// Sessions in which a peer is asked that never answers.
+const MAX_SESSIONS: u8 = 3;
+
+#[derive(Debug, Default)]
+pub(crate) struct Greeting {
+    peer: Acquaintance,
+    /// What an answer repeats.
+    nonce: u32,
+    /// Hellos that are left for this session, and sessions in which there was no answer.
+    left: u8,
+    sessions: u8,
+    next: Option<Instant>,
+}
+
+/// What is known of a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Acquaintance {
+    #[default]
+    Unknown,
+    /// An overlay node, which says of itself what it understands, and its interface's MTU in bytes.
+    Overlay { understands: Abilities, mtu: u16 },
+    /// It does not answer.
+    Other,
+}
+
+impl Greeting {
+    /// A session with the peer was made. `is_initiator`: we began it.
+    pub(crate) fn on_session(&mut self, is_initiator: bool, now: Instant, rng: &mut ChaCha8Rng) {
+        if self.is_overlay() || self.next.is_some() {
+            return;
+        }
+        if is_initiator && self.sessions < MAX_SESSIONS {
+            self.sessions += 1;
+            self.left = HELLOS_A_SESSION;
+            self.nonce = rng.next_u32();
+            self.next = Some(now);
+        } else if self.peer == Acquaintance::Unknown {
+            self.next = Some(now + PATIENCE * HELLOS_A_SESSION.into());
+        }
+    }
+
+    /// The nonce of a hello that is due, and what became known by waiting.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<u32> {
+        self.next.take_if(|at| *at <= now)?;
+        if self.left > 0 {
+            self.left -= 1;
+            self.next = Some(now + PATIENCE);
+            return Some(self.nonce);
+        }
+        self.peer = Acquaintance::Other;
+        None
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// The peer said hello.
+    pub(crate) fn on_hello(&mut self, understands: Abilities, mtu: u16) {
+        *self = Self { peer: Acquaintance::Overlay { understands, mtu }, ..Self::default() };
+    }
+
+    /// The peer answered a hello. False: not the last one of ours.
+    pub(crate) fn on_reply(&mut self, nonce: u32, understands: Abilities, mtu: u16) -> bool {
+        let is_ours = nonce == self.nonce && self.next.is_some();
+        if is_ours {
+            self.on_hello(understands, mtu);
+        }
+        is_ours
+    }
+
+    /// The peer answers nothing any more: it may be another program by now.
+    pub(crate) fn on_silence(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) fn peer(&self) -> Acquaintance {
+        self.peer
+    }
+
+    fn is_overlay(&self) -> bool {
+        matches!(self.peer, Acquaintance::Overlay { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    const OVERLAY: Acquaintance = Acquaintance::Overlay { understands: Abilities::FRAGMENTS, mtu: 1420 };
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(millis))
+    }
+
+    fn rng() -> ChaCha8Rng {
+        ChaCha8Rng::seed_from_u64(1)
+    }
+
+    fn greeted(now: u64) -> (Greeting, u32) {
+        let mut greeting = Greeting::default();
+        greeting.on_session(true, at(now), &mut rng());
+        let nonce = greeting.poll(at(now)).expect("a hello");
+        (greeting, nonce)
+    }
+
+    #[test]
+    fn whoever_answers_is_an_overlay_node_and_whoever_does_not_is_another() {
+        let (mut greeting, nonce) = greeted(0);
+        assert_eq!((greeting.peer(), greeting.deadline()), (Acquaintance::Unknown, Some(at(1_000))));
+        assert!(!greeting.on_reply(nonce ^ 1, Abilities::FRAGMENTS, 1420), "an answer to nothing");
+        assert_eq!(greeting.poll(at(999)), None);
+        assert_eq!(greeting.poll(at(1_000)), Some(nonce), "once more");
+        assert_eq!(greeting.poll(at(2_000)), None);
+        assert_eq!((greeting.peer(), greeting.deadline()), (Acquaintance::Other, None));
+        assert!(!greeting.on_reply(nonce, Abilities::FRAGMENTS, 1420), "too late: the next session asks again");
+
+        let (mut greeting, nonce) = greeted(0);
+        assert!(greeting.on_reply(nonce, Abilities::FRAGMENTS, 1420));
+        assert_eq!((greeting.peer(), greeting.deadline()), (OVERLAY, None));
+    }
+
+    #[test]
+    fn three_sessions_without_an_answer_are_enough() {
+        let mut greeting = Greeting::default();
+        let mut hellos = 0;
+        for session in 0..10 {
+            let began = session * 120_000;
+            greeting.on_session(true, at(began), &mut rng());
+            hellos += (0..10).filter(|second| greeting.poll(at(began + second * 1_000)).is_some()).count();
+        }
+        assert_eq!(hellos, 6);
+        greeting.on_silence();
+        greeting.on_session(true, at(9_000_000), &mut rng());
+        assert!(greeting.poll(at(9_000_000)).is_some(), "something changed");
+    }
+
+    #[test]
+    fn who_is_called_waits_for_a_hello_for_two_seconds() {
+        let mut greeting = Greeting::default();
+        greeting.on_session(false, at(0), &mut rng());
+        assert_eq!((greeting.poll(at(1_999)), greeting.peer()), (None, Acquaintance::Unknown));
+        assert_eq!((greeting.poll(at(2_000)), greeting.peer()), (None, Acquaintance::Other));
+
+        greeting.on_hello(Abilities::FRAGMENTS, 1420);
+        assert_eq!(greeting.peer(), OVERLAY);
+        greeting.on_session(true, at(120_000), &mut rng());
+        assert_eq!(greeting.deadline(), None, "nothing to ask any more");
+    }
+}
