@@ -177,7 +177,7 @@ fn the_interface_takes_what_a_path_may_carry_and_the_search_for_it_is_switched_l
     let said = pair.a.overlay("mtu").succeeded("overlay mtu");
     let line = said.lines().nth(1).expect("a line for b");
     assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["b", "1420", "assumed", "-", "-", "1420"], "{said}");
-    let said = pair.a.overlay(&format!("mtu {} --json", B.v6)).succeeded("overlay mtu");
+    let said = pair.a.overlay(format!("mtu {} --json", B.v6)).succeeded("overlay mtu");
     let answer: Value = serde_json::from_str(&said).expect("JSON on stdout");
     assert_eq!((&answer["schema"], &answer["peers"][0]["mtu"]), (&"overlay.mtu.v1".into(), &1420.into()), "{said}");
 
