@@ -192,6 +192,25 @@ fn the_interface_takes_what_a_path_may_carry_and_the_search_for_it_is_switched_l
 }
 
 #[test]
+fn the_interface_gets_room_for_a_wider_way_once_a_peer_calls_from_there() {
+    let Some(pair) = Pair::new("wider") else { return };
+    for (host, to) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
+        host.ip(&format!("link set {} mtu 9000", host.link_to(to)));
+    }
+    let on_a = pair.a.overlay_up(&pair.config_of_a_waiting());
+    let mtu = || on_a.status()["interface"]["mtu"].as_u64().zip(on_a.status()["interface"]["max_mtu"].as_u64());
+    assert_eq!(mtu(), Some((1420, 1440)), "nothing is known of where b is, and there is no default route");
+    let _on_b = pair.b.overlay_up(&pair.config_of_b(Outside::V4));
+    pair.b.reaches(A.v4);
+    within(SHORTLY, "room for 9000, less 60", || (mtu() == Some((1420, 8940))).then_some(()));
+    assert!(pair.a.ip(&format!("link show dev {}", pair.a.interface())).contains("mtu 8940"));
+    fs::write(on_a.config(), pair.config_of_a_waiting()).expect("our own file");
+    reload(&pair.a);
+    assert_eq!(mtu(), Some((1420, 8940)), "b is still there");
+    pair.a.reaches(B.v4);
+}
+
+#[test]
 fn a_bad_config_is_refused_by_reload_and_the_old_one_stays_in_force() {
     let Some(pair) = Pair::new("bad reload") else { return };
     let (overlay, _far) = pair.up(Outside::V4);
