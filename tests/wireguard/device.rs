@@ -150,10 +150,11 @@ impl Device {
         state.is_some_and(|state| !"ZX".contains(state)) && (line.is_empty() || is_given(&line, &self.name))
     }
 
-    /// What its program counts, as `overlay status --json` has it; an error where it has ended or is not ours.
-    pub(crate) fn counts(&self) -> String {
-        let said = self.sockets_at.run([&*overlay_program().to_string_lossy(), "status", &self.name, "--json"]);
-        said.stdout + &said.stderr
+    /// What its program counts, as `overlay status --json` has it, and its log; an error where it has ended or is not ours.
+    pub(crate) fn account(&self) -> String {
+        let counted = self.sockets_at.run([&*overlay_program().to_string_lossy(), "status", &self.name, "--json"]);
+        let log = fs::read_to_string(format!("/run/overlay/{}.log", self.name)).unwrap_or_default();
+        counted.stdout + &counted.stderr + &log
     }
 
     /// Moves its interface to another host; its UDP sockets stay where they are.

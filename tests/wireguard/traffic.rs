@@ -174,8 +174,8 @@ fn a_changed_mtu_loses_nothing() {
         let took = began.elapsed();
         for pings in pings {
             let answered = pings.finish();
-            let state = || [a, b].map(|side| (side.device.is_alive(), side.device.counts()));
-            assert!(answered.is_ok(), "{answered:?}\nthe changes took {took:?}; the programs: {:#?}", state());
+            let account = || [a, b].map(|side| format!("alive: {}\n{}", side.device.is_alive(), side.device.account()));
+            assert!(answered.is_ok(), "{answered:?}\nthe changes took {took:?}\n{}", account().join("\n"));
         }
         assert_eq!(b.device.latest_handshake(&a.key), handshake);
     }

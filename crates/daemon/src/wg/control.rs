@@ -107,15 +107,14 @@ impl Control {
     }
 
     async fn serve(&mut self) -> End {
-        let mut was_down = false;
         loop {
-            if let Some(end) = self.follow(was_down).await {
+            if let Some(end) = self.follow().await {
                 return end;
             }
-            was_down = loop {
+            loop {
                 tokio::select! {
                     changed = self.link.changed() => match changed {
-                        Ok(was_down) => break was_down,
+                        Ok(()) => break,
                         Err(error) => return End::Failed(self.lost(error)),
                     },
                     () = self.signals.received() => return End::Asked,
@@ -148,12 +147,12 @@ impl Control {
                         };
                     }
                 }
-            };
+            }
         }
     }
 
     /// Brings the device to where the interface is.
-    async fn follow(&mut self, was_down: bool) -> Option<End> {
+    async fn follow(&mut self) -> Option<End> {
         let now = match self.link.look().await {
             Ok(Some(now)) => now,
             Ok(None) => {
@@ -169,7 +168,7 @@ impl Control {
         if now.link.mtu != u32::from(self.mtu) {
             self.set_mtu(now.link.mtu).await;
         }
-        if self.is_up && (was_down || !now.link.up) {
+        if self.is_up && (now.was_down || !now.link.up) {
             self.go_down().await;
         }
         if now.link.up && !self.is_up {

@@ -8,7 +8,9 @@
 //! A notice is a reason to look. What is true is asked of the device's descriptor (where, and under which name) and of
 //! netlink (the rest), so that a notice that was lost, or tells of another link, does no harm. Only that the interface was
 //! down for a moment, and is up again when we look, is taken from a notice; it has to come from the namespace that the
-//! interface was last seen in, since another one may have an interface of that index and name.
+//! interface was last seen in, since another one may have an interface of that index and name. Notices come in the order of
+//! what happened, but later than an answer that was asked for: a look hears all that waits, so that none of it is
+//! taken for news afterwards.
 //!
 //! Hearing another namespace takes CAP_NET_BROADCAST beside CAP_NET_ADMIN. Without it what happens there goes unheard, but
 //! for the deletion, which the device's descriptor tells.
@@ -40,7 +42,7 @@ const INDEX: usize = HEADER_LEN + 4;
 const RTM_DELNSID: u16 = 89;
 /// One datagram of notices; what is cut off is not needed.
 const BUFFER_LEN: usize = 32 * 1024;
-/// How often the interface may be renamed or moved between two questions before we give up.
+/// How often the interface may be renamed, moved or changed between two questions before we give up.
 const MAX_LOOKS: usize = 16;
 
 /// The interface of a TUN device as it is now.
@@ -50,6 +52,8 @@ pub struct TunLink {
     pub link: Link,
     /// The inode of the network namespace it is in.
     pub namespace: u64,
+    /// It was down at some moment since the last look, as far as is known.
+    pub was_down: bool,
 }
 
 /// Tells when somebody changes the interface of a [`Tun`]. The device exists until the watch is dropped too.
@@ -61,6 +65,8 @@ pub struct LinkWatch {
     hears_everywhere: bool,
     buffer: Box<[u8]>,
     known: Known,
+    /// Since the last look.
+    was_down: bool,
 }
 
 /// What the notices call the link.
@@ -88,6 +94,7 @@ impl LinkWatch {
             hears_everywhere,
             buffer: vec![0; BUFFER_LEN].into(),
             known: Known { index: tun.index(), name: tun.name().to_owned(), namespace: None },
+            was_down: false,
         })
     }
 
@@ -96,54 +103,69 @@ impl LinkWatch {
         self.hears_everywhere
     }
 
-    /// The interface as it is now; `None` when it was deleted.
+    /// The interface as it is now; `None` when it was deleted. What was noticed until now is told by this, and is no reason
+    /// to look again.
     ///
     /// # Errors
     /// The kernel does not tell.
     pub async fn look(&mut self) -> Result<Option<TunLink>, NetlinkError> {
+        let mut last = None;
         for _ in 0..MAX_LOOKS {
-            let Some(found) = self.find().await? else { return Ok(None) };
-            if let Some((found, namespace)) = found {
-                self.known = Known { index: found.link.index, name: found.link.name.clone(), namespace };
-                return Ok(Some(found));
+            last = match self.find().await? {
+                Some(found) => found,
+                None => return Ok(None),
+            };
+            if let Some((found, namespace)) = &last {
+                // A move takes it down.
+                self.was_down |= self.known.namespace != *namespace;
+                self.known = Known { index: found.link.index, name: found.link.name.clone(), namespace: *namespace };
+            }
+            // What waits is older than the answer, or contradicts it: then it has to be asked for again.
+            if !self.hear()? && last.is_some() {
+                break;
             }
         }
-        Err(NetlinkError::NotFound)
+        let (found, _) = last.ok_or(NetlinkError::NotFound)?;
+        Ok(Some(TunLink { was_down: std::mem::take(&mut self.was_down), ..found }))
     }
 
-    /// Waits until something may have changed: then [`LinkWatch::look`]. Answers whether it was down in the meantime. Can
-    /// be cancelled.
+    /// Waits until something may have changed: then [`LinkWatch::look`]. Can be cancelled.
     ///
     /// # Errors
     /// None that Linux is known to give.
-    pub async fn changed(&mut self) -> io::Result<bool> {
-        let (mut is_ours, mut was_down) = (false, false);
+    pub async fn changed(&mut self) -> io::Result<()> {
         loop {
-            let mut ready = self.notices.readable().await?;
-            // Everything that waits is one reason to look.
-            loop {
-                let (mut source, mut control) = (RawAddress::default(), ControlBuffer::default());
-                match ready.try_io(|notices| receive(notices.as_fd(), &mut self.buffer, &mut source, &mut control)) {
-                    Ok(Ok(received)) => {
-                        let namespace = control_messages(&control).find_map(|message| match message {
-                            ControlMessage::Namespace(number) => Some(number),
-                            _ => None,
-                        });
-                        let known = &self.known;
-                        let concerning = notices(&self.buffer[..received.len]);
-                        for notice in concerning.filter(|notice| may_concern(notice, known.index)) {
-                            is_ours = true;
-                            was_down |= namespace == known.namespace && says_down(notice, &known.name);
-                        }
-                    }
-                    Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => is_ours = true,
-                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Ok(Err(error)) => return Err(error),
-                    Err(_would_block) => break,
-                }
+            // Cleared before it is read: what comes meanwhile makes it ready again.
+            self.notices.readable().await?.clear_ready();
+            if self.hear()? {
+                return Ok(());
             }
-            if is_ours {
-                return Ok(was_down);
+        }
+    }
+
+    /// Takes note of everything that waits; whether any of it is a reason to look.
+    fn hear(&mut self) -> io::Result<bool> {
+        let mut is_ours = false;
+        loop {
+            let (mut source, mut control) = (RawAddress::default(), ControlBuffer::default());
+            let received = match receive(self.notices.as_fd(), &mut self.buffer, &mut source, &mut control) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(is_ours),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    is_ours = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let namespace = control_messages(&control).find_map(|message| match message {
+                ControlMessage::Namespace(number) => Some(number),
+                _ => None,
+            });
+            let known = &self.known;
+            for notice in notices(&self.buffer[..received.len]).filter(|notice| may_concern(notice, known.index)) {
+                is_ours = true;
+                self.was_down |= namespace == known.namespace && says_down(notice, &known.name);
             }
         }
     }
@@ -165,7 +187,7 @@ impl LinkWatch {
         let link = self.netlink.link_in(number, &name).await?;
         let Some((name_now, namespace_now)) = self.whereabouts()? else { return Ok(None) };
         let is_still = name_now == name && namespace_now.inode == inode;
-        Ok(Some(link.filter(|_| is_still).map(|link| (TunLink { link, namespace: inode }, number))))
+        Ok(Some(link.filter(|_| is_still).map(|link| (TunLink { link, namespace: inode, was_down: false }, number))))
     }
 
     /// Name and namespace; `None` when it was deleted.

@@ -196,21 +196,45 @@ fn a_moment_of_being_down_is_told_though_it_is_up_again() {
         let Some((_tun, mut watch)) = device(&netlink) else { return };
         ip("link set ovwatch0 up");
         until(&mut watch, "up", is_up).await;
-        while tokio::time::timeout(Duration::from_millis(1), watch.changed()).await.is_ok() {}
+        was_down(&mut watch).await;
         ip("link set ovwatch0 mtu 1300");
-        assert!(!watch.changed().await.unwrap(), "it was up all the time");
+        assert_eq!(was_down(&mut watch).await, Some(false), "it was up all the time");
         ip("link set ovwatch0 down");
         ip("link set ovwatch0 up");
-        assert!(watch.changed().await.unwrap());
+        watch.changed().await.unwrap();
+        let seen = watch.look().await.unwrap().unwrap();
+        assert!(seen.link.up && seen.was_down);
+        // A move takes it down too.
+        let elsewhere = Elsewhere::new();
+        ip(&format!("link set ovwatch0 netns {}", elsewhere.path()));
+        elsewhere.ip("link set ovwatch0 up");
+        watch.changed().await.unwrap();
+        let seen = watch.look().await.unwrap().unwrap();
+        assert!(seen.link.up && seen.was_down && seen.namespace == elsewhere.inode());
+    });
+}
+
+#[test]
+fn what_was_noticed_before_a_look_is_not_told_after_it() {
+    isolated_async(async |netlink| {
+        let Some((_tun, mut watch)) = device(&netlink) else { return };
+        // Notices that it is down wait behind one another; whoever looks sees it up.
+        ip("link set ovwatch0 mtu 1300 up");
         assert!(is_up(watch.look().await.unwrap().as_ref()));
+        assert_eq!(was_down(&mut watch).await, None, "nothing happened since");
+        ip("link set ovwatch0 down");
+        ip("link set ovwatch0 up");
+        assert!(watch.look().await.unwrap().unwrap().was_down, "this did");
+        assert!(!watch.look().await.unwrap().unwrap().was_down, "it is told once");
     });
 }
 
 /// Whether it tells of a moment of being down, after everything that waits was heard: `None` when nothing concerns it.
 async fn was_down(watch: &mut LinkWatch) -> Option<bool> {
     let mut told = None;
-    while let Ok(was_down) = tokio::time::timeout(Duration::from_millis(50), watch.changed()).await {
-        *told.get_or_insert(false) |= was_down.unwrap();
+    while let Ok(changed) = tokio::time::timeout(Duration::from_millis(50), watch.changed()).await {
+        changed.unwrap();
+        *told.get_or_insert(false) |= watch.look().await.unwrap().expect("it is there").was_down;
     }
     told
 }
