@@ -199,7 +199,10 @@ fn a_kernel_that_refuses_super_packets_gets_packets_and_nothing_is_lost() {
 #[test]
 fn a_way_that_became_narrow_costs_trains_and_nothing_else() {
     let Some(pair) = Pair::new("narrow") else { return };
-    let (on_a, _on_b) = pair.up(Outside::V4);
+    // Whoever searches for the path's MTU makes no trains that do not fit.
+    let off = "[tuning]\nmtu_discovery = \"off\"\n";
+    let on_a = pair.a.overlay_up(&(pair.config_of_a(Outside::V4) + off));
+    let _on_b = pair.b.overlay_up(&(pair.config_of_b(Outside::V4) + off));
     pair.a.reaches(B.v4);
     let file = random_file(&pair.a, "file", 8 << 20);
     assert_eq!(counter(&on_a, "udp_narrow_trains"), 0);

@@ -163,6 +163,10 @@ fn a_packet_too_big_for_the_tunnel_is_answered_with_the_size_that_fits() {
     pair.a.reaches(B.v4);
     let mtu = on_a.status()["interface"]["mtu"].as_u64().expect("a number");
     assert_eq!(mtu, 1420, "a wire of 1500, less 80");
+    within(SHORTLY, "the path to be found", || {
+        let known = &on_a.peer(&pair.b)["path_mtu"];
+        (known["state"] == "found").then(|| assert_eq!(known["mtu"], 1440, "a wire of 1500, less 60"))
+    });
     // Somebody raises the MTU of interface and routes: the kernel lets large packets into it, and the daemon has to answer
     // them.
     pair.a.ip(&format!("link set {} mtu 9000", pair.a.interface()));
@@ -175,13 +179,13 @@ fn a_packet_too_big_for_the_tunnel_is_answered_with_the_size_that_fits() {
         said.stdout.contains(&format!("From {}", B.v4)),
         "the source is the refused packet's destination: {said:?}"
     );
-    assert!(said.stdout.contains("Frag needed and DF set (mtu = 1420)"), "{said:?}");
+    assert!(said.stdout.contains("Frag needed and DF set (mtu = 1440)"), "{said:?}");
     let said = pair.a.run(format!("ping -n -M do -c 1 -W 5 -s 2000 {}", B.v6));
-    assert!(said.stdout.contains("Packet too big: mtu=1420"), "{said:?}");
+    assert!(said.stdout.contains("Packet too big: mtu=1440"), "{said:?}");
     // The kernel has believed it: what it sends from now on fits.
     for address in [B.v4, B.v6] {
         let route = pair.a.ip(&format!("route get {address}"));
-        assert!(route.contains("mtu 1420"), "{route}");
+        assert!(route.contains("mtu 1440"), "{route}");
     }
     let file = random_file(&pair.a, "file", 1 << 20);
     assert_eq!(services::tcp_transfer(&pair.a, &pair.b, B.v4, &file), sha256(&file));

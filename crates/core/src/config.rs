@@ -140,6 +140,9 @@ pub enum Command {
     SetUp(bool),
     /// A new endpoint for a peer, from a name look-up. Ignored while a session is alive.
     SetEndpoint(PeerKey, SocketAddr),
+    /// Routers on the path to a peer say that inner packets of more bytes than these are too big. Perhaps nobody of them
+    /// has said so: it chooses what is probed next, and nothing else.
+    TooBig(PeerKey, u16),
     /// The addresses and forwarding of [`NodeConfig`].
     SetAddresses {
         /// See [`NodeConfig::addresses`].

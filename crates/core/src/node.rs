@@ -111,6 +111,14 @@ impl Node {
                 self.attend(id, now);
                 Ok(())
             }
+            Command::TooBig(key, mtu) => {
+                let id = self.peers.find(key).ok_or(CommandError::UnknownPeer)?;
+                if let Some(discovery) = self.peers.peer(id).and_then(|peer| peer.discovery.as_mut()) {
+                    discovery.on_too_big(mtu.into(), now);
+                }
+                self.attend(id, now);
+                Ok(())
+            }
             Command::SetAddresses { addresses, forward } => {
                 self.context.local.addresses = addresses;
                 self.context.local.forward = forward;

@@ -189,8 +189,7 @@ impl Peer {
         if len >= BASE
             && let Some(discovery) = &mut self.discovery
         {
-            discovery.recent.keep(packet, len);
-            discovery.on_large_sent(now);
+            discovery.on_large_sent(packet, len, now);
         }
     }
 

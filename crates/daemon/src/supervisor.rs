@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use overlay_core::{AllowedIpChange, Command, Event, Instant, PeerKey};
+use overlay_core::{AllowedIpChange, Command, Event, Instant, MtuLimit, PathMtuState, PeerKey};
 use overlay_os::netlink::Netlink;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -130,11 +130,25 @@ impl Supervisor {
         self.device.view().on_event(event.clone(), wall_clock_of);
         match event {
             Event::EndpointChanged(_, endpoint) => self.widen_mtu(endpoint).await,
-            Event::PathMtu(peer, _) => {
+            Event::PathMtu(peer, known) => {
                 let prefixes = self.device.view().allowed_ips(peer);
                 self.host.on_paths_changed(prefixes);
+                if (known.state, known.limit) == (PathMtuState::Searching, MtuLimit::Path) {
+                    self.pass_on_too_big(peer).await;
+                }
             }
             Event::HandshakeCompleted(..) | Event::HandshakeFailed(_) => {}
+        }
+    }
+
+    /// A probe failed. What routers say of the path, the kernel has been told by now.
+    async fn pass_on_too_big(&self, peer: PeerKey) {
+        let endpoint = self.device.view().read().peer(peer).and_then(|peer| peer.endpoint);
+        if let Some(endpoint) = endpoint
+            && let Some(mtu) = self.host.told_mtu(&self.netlink, &endpoint).await
+        {
+            // The peer may be gone by now.
+            let _ = self.device.engine().command(Command::TooBig(peer, mtu)).await;
         }
     }
 

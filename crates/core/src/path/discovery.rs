@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use overlay_wire::control::Abilities;
+use overlay_wire::ip::Packet;
 use rand_chacha::ChaCha8Rng;
 
 use crate::data::recent::Recent;
@@ -24,8 +25,8 @@ pub(crate) struct Discovery {
     is_in_force: bool,
     /// What control was last told.
     told: Option<PathMtu>,
-    /// Whom to tell when the path carries less than before.
-    pub(crate) recent: Recent,
+    /// Whom to tell when the path carries less than before: made for the first large packet.
+    recent: Option<Box<Recent>>,
 }
 
 /// How probes are made.
@@ -72,7 +73,7 @@ impl Discovery {
             search: Search::new(max_mtu, now),
             is_in_force: false,
             told: None,
-            recent: Recent::default(),
+            recent: None,
         }
     }
 
@@ -160,11 +161,23 @@ impl Discovery {
         self.search.on_refused(size, now);
     }
 
-    /// A packet longer than the base is sent.
-    pub(crate) fn on_large_sent(&mut self, now: Instant) {
-        if self.prober != Prober::None {
-            self.search.on_large_sent(now);
+    /// Routers are said to have said that packets of more than `mtu` bytes are too big.
+    pub(crate) fn on_too_big(&mut self, mtu: usize, now: Instant) {
+        self.search.on_too_big(mtu, now);
+    }
+
+    /// A packet is sent that is `len` bytes long, or in segments as long: the base or more.
+    pub(crate) fn on_large_sent(&mut self, packet: &[u8], len: usize, now: Instant) {
+        if self.prober == Prober::None {
+            return;
         }
+        self.search.on_large_sent(now);
+        self.recent.get_or_insert_default().keep(packet, len);
+    }
+
+    /// The packets sent last that were longer than `mtu`.
+    pub(crate) fn take_recent(&mut self, mtu: usize) -> impl Iterator<Item = Packet<'_>> {
+        self.recent.iter_mut().flat_map(move |recent| recent.take_longer_than(mtu))
     }
 
     /// The peer is somewhere else, or `max_mtu` is another one: nothing is proven any more.

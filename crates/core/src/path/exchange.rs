@@ -84,7 +84,7 @@ impl Context {
         }
         self.stats.mtu_falls.add(1);
         let mut error = Vec::new();
-        for packet in discovery.recent.take_longer_than(report.mtu.into()) {
+        for packet in discovery.take_recent(report.mtu.into()) {
             // A sender over IPv6 is told of no less than every link carries: the rest is cut here.
             let least = if packet.version() == Version::V6 { reassembly::MAX_LEN as u16 } else { 0 };
             if icmp::too_big(&packet, report.mtu.max(least), &mut error) {

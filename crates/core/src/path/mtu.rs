@@ -308,7 +308,6 @@ impl Search {
     }
 
     /// A router said that no more than `mtu` bytes inside get through, or somebody forged that.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the shell does not hear ICMP errors yet"))]
     pub(crate) fn on_too_big(&mut self, mtu: usize, _now: Instant) {
         if mtu >= BASE && mtu <= self.ceiling {
             self.word = Some(mtu);

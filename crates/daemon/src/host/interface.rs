@@ -19,7 +19,7 @@ use self::paths::Paths;
 use super::footprint::{FIRST_MARKED_TABLE, Footprint, MarkedTable, PlannedRoute};
 use super::journal::Journal;
 use super::leftovers::describe_rule;
-use super::mtu::{default_routes, mtu_range_past, widened};
+use super::mtu::{carried, default_routes, mtu_range_past, widened};
 use super::netlink_failure;
 use super::preflight::{ipv6_usable, require_no_collision};
 use crate::config::{Config, MtuRange};
@@ -138,6 +138,12 @@ impl Host {
     /// `range`, with room for what the ways to endpoints carry that were learned since it was computed. The start stays.
     pub async fn widened(&self, netlink: &Netlink, range: MtuRange, endpoints: &[SocketAddr]) -> MtuRange {
         widened(netlink, range, endpoints, self.fwmark()).await
+    }
+
+    /// The longest inner packet that gets to this endpoint by what routers told the kernel, or somebody in their name.
+    pub async fn told_mtu(&self, netlink: &Netlink, endpoint: &SocketAddr) -> Option<u16> {
+        let route = netlink.route_to(endpoint.ip(), self.fwmark()).await.ok()??;
+        route.told_mtu.map(|outer| carried(endpoint, outer))
     }
 
     /// Index of the interface.

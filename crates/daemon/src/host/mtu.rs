@@ -86,7 +86,7 @@ fn range_of(routed: &[(SocketAddr, u32)], config: &Config) -> MtuRange {
 }
 
 /// The longest inner packet that fits `outer` bytes on the way to this endpoint.
-fn carried(endpoint: &SocketAddr, outer: u32) -> u16 {
+pub(super) fn carried(endpoint: &SocketAddr, outer: u32) -> u16 {
     at_most(outer.saturating_sub(if endpoint.is_ipv4() { OVERHEAD_IPV4 } else { OVERHEAD }))
 }
 

@@ -69,9 +69,12 @@ pub struct RouteTo {
     pub interface: u32,
     /// By which router.
     pub gateway: Option<IpAddr>,
-    /// The longest packet in bytes as the route itself says, or as the path's routers have told. The link's own may be
-    /// smaller.
+    /// The longest packet in bytes as the route itself says. The link's own may be smaller. Not known where routers have
+    /// told of less.
     pub mtu: Option<u32>,
+    /// The longest packet in bytes as routers on the path have told the kernel, by ICMP, in the last ten minutes. Whoever can
+    /// guess a port can have told it as well.
+    pub told_mtu: Option<u32>,
     /// From which of our addresses.
     pub source: Option<IpAddr>,
     /// The table that decided. As long as a namespace has no rules of its own, the kernel takes IPv4's `local` (255) for
@@ -226,10 +229,15 @@ fn decode_answer(message: &RouteMessage) -> Option<RouteTo> {
     if matches!(message.header.kind, RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole) {
         return None;
     }
+    // An answer for IPv4 is always marked as cloned, and one for IPv6 may expire because a router advertised it.
+    let is_v6 = message.header.address_family == address_family(Family::V6);
+    let is_told = if is_v6 { message.header.flags.contains(RouteFlags::Cloned) } else { hop.expires };
+    let (mtu, told_mtu) = if is_told { (None, hop.mtu) } else { (hop.mtu, None) };
     Some(RouteTo {
         interface: hop.interface?,
         gateway: hop.gateway,
-        mtu: hop.mtu,
+        mtu,
+        told_mtu,
         source: hop.source,
         table: hop.table.unwrap_or(message.header.table.into()),
     })
@@ -245,6 +253,8 @@ struct Hop<'a> {
     table: Option<u32>,
     metric: Option<u32>,
     mtu: Option<u32>,
+    /// Whether it ends by itself.
+    expires: bool,
     next_hops: &'a [RouteNextHop],
 }
 
@@ -262,6 +272,7 @@ impl<'a> Hop<'a> {
                 RouteAttribute::PrefSource(address) => hop.source = ip_of(address),
                 RouteAttribute::Table(table) => hop.table = Some(*table),
                 RouteAttribute::Priority(metric) => hop.metric = Some(*metric),
+                RouteAttribute::CacheInfo(cache) => hop.expires = cache.expires > 0,
                 RouteAttribute::MultiPath(next_hops) => hop.next_hops = next_hops,
                 RouteAttribute::Metrics(metrics) => {
                     hop.mtu = metrics.iter().find_map(|metric| match metric {

@@ -177,8 +177,14 @@ fn the_kernel_says_which_way_a_packet_would_go() {
         netlink.add_route(&Route { mtu: Some(1300), ..Route::to_interface(net("10.88.0.0/16"), near) }).await.unwrap();
         let to = async |text, mark| netlink.route_to(addr(text), mark).await.unwrap();
 
-        let expected =
-            RouteTo { interface: near, gateway: None, mtu: Some(1300), source: Some(addr("10.77.0.1")), table: 254 };
+        let expected = RouteTo {
+            interface: near,
+            gateway: None,
+            mtu: Some(1300),
+            told_mtu: None,
+            source: Some(addr("10.77.0.1")),
+            table: 254,
+        };
         assert_eq!(to("10.88.1.2", None).await, Some(expected));
         assert_eq!(to("10.77.0.9", None).await, Some(RouteTo { mtu: None, ..expected }));
         let v6 = to("fd00:77::9", None).await.unwrap();

@@ -190,6 +190,8 @@ fn a_path_mtu_that_somebody_has_told_the_kernel_does_not_count() {
                 assert!(hop.next_fragment().is_some(), "{family:?}");
             }
             assert_eq!(watch.narrow_trains(), 1, "{family:?}");
+            let way = netlink.route_to(beyond(family).ip(), None).await.unwrap().unwrap();
+            assert_eq!((way.mtu, way.told_mtu), (None, Some(1_280)), "{family:?}");
 
             a.send(&whole(train(beyond(family), &contents, 1_400))).unwrap();
             for datagram in contents.chunks(1_400) {
