@@ -1,5 +1,6 @@
 //! The MTU of a path, found by two nodes that know nothing of it: nothing that is sent disappears in it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use overlay_core::{Event, MtuLimit, PathMtu, PathMtuState, ProbedBy};
@@ -58,5 +59,19 @@ fn the_mtu_of_every_path_is_found_within_seconds_and_never_above_the_truth() {
                 assert_eq!(known.limit, limit, "{mtu} {is_v4}");
             }
         }
+    }
+}
+
+#[test]
+fn where_the_path_carries_the_most_packets_are_never_held_to_less() {
+    let (mut world, alice, bob) = pair(9_000, true);
+    world.ping(alice, bob).expect("an answer");
+    assert!(world.run_until(seconds(1), |world| is_found(world, alice) && is_found(world, bob)));
+    for host in [alice, bob] {
+        let said = world.events(host).iter().filter_map(|(_, event)| match event {
+            Event::PathMtu(_, known) => Some(known.mtu),
+            _ => None,
+        });
+        assert_eq!(said.collect::<BTreeSet<_>>(), BTreeSet::from([1_420, 8_940]));
     }
 }

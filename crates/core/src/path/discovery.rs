@@ -214,8 +214,12 @@ impl Discovery {
     /// the MTU that holds where nothing is known.
     pub(crate) fn report(&mut self, assumed: usize, now: Instant) -> Option<(PathMtu, bool)> {
         let search = self.search.state();
-        // Nothing failed yet, and nothing is over: the first long probe is on its way.
-        self.is_in_force |= search.phase == Phase::Found || !matches!(search.limit, Limit::Ceiling(_));
+        self.is_in_force |= match search.phase {
+            Phase::Unanswered => false,
+            // Nothing failed yet: the first long probe is on its way.
+            Phase::Searching => !matches!(search.limit, Limit::Ceiling(_)),
+            Phase::Found | Phase::Doubted => true,
+        };
         let proven = self.proven();
         let mtu = u16::try_from(proven.unwrap_or(assumed)).unwrap_or(u16::MAX);
         let state = match (proven, search.phase) {
