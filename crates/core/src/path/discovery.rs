@@ -186,11 +186,11 @@ impl Discovery {
         self.search.on_path_change(self.ceiling(max_mtu), now);
     }
 
-    /// Our own key, or something about the peer's configuration changed.
+    /// Our own key, or something about the peer's configuration changed: it may be worth asking again, and elsewhere.
     pub(crate) fn on_change(&mut self) {
-        if self.prober != Prober::Frames {
+        self.greeting.on_change();
+        if self.sends_echoes() {
             self.prober = Prober::None;
-            self.greeting.on_silence();
         }
     }
 

@@ -5,7 +5,7 @@
 
 use overlay_wire::control::{Abilities, Frame, Refused};
 use overlay_wire::icmp;
-use overlay_wire::ip::{Packet, Version};
+use overlay_wire::ip::{ICMP, ICMPV6, Packet, Version};
 use overlay_wire::offload::VirtioHeader;
 use overlay_wire::wireguard::DATA_OVERHEAD;
 
@@ -18,6 +18,8 @@ use crate::{DropReason, Event, Instant};
 
 /// Prefixes of a peer that are looked at for an address to send echoes to.
 const ECHO_PREFIXES: usize = 64;
+/// The next header of an IPv6 packet that is a fragment.
+const IPV6_FRAGMENT: u8 = 44;
 /// Frames and echoes bear no mark.
 const CLASS: u8 = 0;
 
@@ -145,7 +147,11 @@ impl Context {
         let Some(discovery) = peer.discovery.as_mut().filter(|discovery| discovery.sends_echoes()) else {
             return false;
         };
-        let Ok(packet) = Packet::parse(self.outbox.room(len)) else { return false };
+        let bytes = &self.outbox.room(len)[..];
+        if !may_be_echo_reply(bytes) {
+            return false;
+        }
+        let Ok(packet) = Packet::parse(bytes) else { return false };
         let Some(reply) = icmp::echo_reply(&packet) else { return false };
         let id = u32::from(reply.id) << 16 | u32::from(reply.sequence);
         let is_ours = discovery.on_echo_reply(reply.source, id, now);
@@ -184,6 +190,15 @@ impl Context {
             self.transmit(peer, len, CLASS, is_whole);
             peer.on_sent(now);
         }
+    }
+}
+
+/// By its protocol: asked of every packet.
+fn may_be_echo_reply(packet: &[u8]) -> bool {
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => packet.get(9) == Some(&ICMP),
+        Some(6) => packet.get(6).is_some_and(|next| [ICMPV6, IPV6_FRAGMENT].contains(next)),
+        _ => false,
     }
 }
 

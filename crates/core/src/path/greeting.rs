@@ -90,6 +90,11 @@ impl Greeting {
         is_ours
     }
 
+    /// Something about the peer is new: a program that did not answer may be another one by now.
+    pub(crate) fn on_change(&mut self) {
+        self.sessions = 0;
+    }
+
     /// The peer answers nothing any more: it may be another program by now.
     pub(crate) fn on_silence(&mut self) {
         *self = Self::default();
@@ -153,7 +158,7 @@ mod tests {
             hellos += (0..10).filter(|second| greeting.poll(at(began + second * 1_000)).is_some()).count();
         }
         assert_eq!(hellos, 6);
-        greeting.on_silence();
+        greeting.on_change();
         greeting.on_session(true, at(9_000_000), &mut rng());
         assert!(greeting.poll(at(9_000_000)).is_some(), "something changed");
     }

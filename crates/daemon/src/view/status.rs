@@ -185,6 +185,10 @@ pub(crate) fn node_counters(node: &NodeStats) -> impl Iterator<Item = (&'static 
         ),
         ("handshakes_completed", "Handshakes completed, whoever began them.", node.handshakes_completed.value()),
         ("cookies_sent", "Cookie replies sent.", node.cookies_sent.value()),
+        ("mtu_probes_sent", "Probes for the MTU of a path.", node.mtu_probes_sent.value()),
+        ("mtu_falls", "Times that a path turned out to carry less than before.", node.mtu_falls.value()),
+        ("packets_cut", "Packets that went to a peer in pieces.", node.packets_cut.value()),
+        ("packets_joined", "Packets of peers that came in pieces.", node.packets_joined.value()),
     ]
     .into_iter()
 }
