@@ -46,6 +46,13 @@ soak: ## tests that take longer than five minutes each (sudo)
 	@$(MAKE) --no-print-directory built
 	$(RUN_TESTS) --profile soak
 
+.PHONY: matrix
+matrix: ## every MTU past every kind of router, as a table: tests/MATRIX.md (sudo)
+	scripts/setup test
+	@$(MAKE) --no-print-directory built
+	$(RUN_TESTS) --profile matrix
+	cat tests/mtu/table.md target/tmp/matrix/V4.md target/tmp/matrix/V6.md >tests/MATRIX.md
+
 # `make bench BENCH_ONLY=tcp,overlay,gotatun BENCH_SECONDS=1`: benches/contest/settings.rs lists what may be set.
 .PHONY: bench
 bench: ## the data plane beside other WireGuards and nebula: table, report and plot in target/bench (sudo)

@@ -1,0 +1,20 @@
+//! An MTU that cannot black-hole: the real binary on paths that carry less, or more, than its host's own links, past
+//! routers that say so and routers that do not.
+//!
+//! `make test` runs eight cells of the matrix, chosen so that every pair of router and family meets twice; `make matrix` runs
+//! all of them on a link of 100 Mbit/s and writes tests/MATRIX.md. What the search does by itself is in `sim/tests/mtu.rs`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real sockets, programs and time are what this is about"
+)]
+
+mod lab;
+
+mod mtu {
+    mod cell;
+    mod road;
+    mod streams;
+
+    mod matrix;
+}

@@ -1,0 +1,161 @@
+//! A road: hosts `a` and `b`, each behind a router of its own, and between the routers a hop that carries less.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::lab::world::Addresses;
+use crate::lab::{A, B, Host, Lab, Outside, Overlay, within};
+
+/// The second host's addresses: on another network than the first one's.
+pub(super) const FAR: Addresses = Addresses { outer_v4: "10.2.0.2", outer_v6: "fd02::2", v4: B.v4, v6: B.v6 };
+
+/// Bytes around an inner packet.
+pub(super) const fn around(outside: Outside) -> u16 {
+    match outside {
+        Outside::V4 => 60,
+        Outside::V6 => 80,
+    }
+}
+
+/// What routers do with a packet that is too long for the next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Router {
+    /// What the RFCs want: "too big", or fragments of IPv4 without DF.
+    Says,
+    /// They drop it, DF or not, and keep silent.
+    IsSilent,
+}
+
+/// `a` - `near` - `far` - `b`.
+pub(super) struct Road {
+    pub(super) a: Host,
+    pub(super) b: Host,
+    pub(super) near: Host,
+    pub(super) far: Host,
+    /// The MTU of all links, before one is made narrow.
+    width: u16,
+    /// Dropped last.
+    _lab: Lab,
+}
+
+impl Road {
+    /// All links `width` bytes wide and plain: packets cross them at their real size.
+    pub(super) fn new(name: &str, width: u16) -> Option<Road> {
+        let lab = Lab::new(name)?;
+        let [a, b] = ["a", "b"].map(|name| lab.host(name));
+        let [near, far] = ["near", "far"].map(|name| lab.router(name));
+        lab.link(&a, &near, &["10.1.0.1/24", "fd01::1/64"], &["10.1.0.254/24", "fd01::fe/64"]);
+        lab.link(&far, &b, &["10.2.0.254/24", "fd02::fe/64"], &["10.2.0.2/24", "fd02::2/64"]);
+        lab.link(&near, &far, &["10.3.0.1/24", "fd03::1/64"], &["10.3.0.2/24", "fd03::2/64"]);
+        for (host, to, via_v4, via_v6) in [
+            (&a, "default", "10.1.0.254", "fd01::fe"),
+            (&b, "default", "10.2.0.254", "fd02::fe"),
+            (&near, "2", "10.3.0.2", "fd03::2"),
+            (&far, "1", "10.3.0.1", "fd03::1"),
+        ] {
+            let net = |family: &str| match (to, family) {
+                ("default", _) => "default".to_owned(),
+                (number, "4") => format!("10.{number}.0.0/24"),
+                (number, _) => format!("fd0{number}::/64"),
+            };
+            host.ip(&format!("route add {} via {via_v4}", net("4")));
+            host.ip(&format!("-6 route add {} via {via_v6}", net("6")));
+        }
+        let road = Road { a, b, near, far, width, _lab: lab };
+        for (host, other) in [(&road.a, &road.near), (&road.near, &road.far), (&road.far, &road.b)] {
+            for (end, other) in [(host, other), (other, host)] {
+                end.ip(&format!("link set {} mtu {width}", end.link_to(other)));
+                end.offloads_off(other);
+            }
+        }
+        Some(road)
+    }
+
+    /// From now on the hop in the middle carries `outer` bytes.
+    pub(super) fn narrow(&self, outer: u16, router: Router) {
+        let link = match router {
+            Router::Says => outer,
+            Router::IsSilent => self.width,
+        };
+        for (host, other) in [(&self.near, &self.far), (&self.far, &self.near)] {
+            host.ip(&format!("link set {} mtu {link}", host.link_to(other)));
+            let drop = if router == Router::IsSilent { format!("meta length > {outer} drop") } else { String::new() };
+            let path = host.write(
+                "narrow.nft",
+                format!(
+                    "table inet narrow\nflush table inet narrow\ntable inet narrow {{\n\
+                     chain forward {{ type filter hook forward priority 0; {drop}\n}}\n}}\n"
+                ),
+            );
+            host.exec(format!("nft -f {}", path.display()));
+        }
+    }
+
+    /// The hop in the middle is `rate` fast, in both directions.
+    pub(super) fn limit(&self, rate: &str) {
+        for (host, other) in [(&self.near, &self.far), (&self.far, &self.near)] {
+            let link = host.link_to(other);
+            host.exec(format!("tc qdisc replace dev {link} root tbf rate {rate} burst 64kb latency 50ms"));
+        }
+    }
+
+    pub(super) fn config_of_a(&self, outside: Outside) -> String {
+        config(&self.a, A, &self.b, FAR, outside)
+    }
+
+    pub(super) fn config_of_b(&self, outside: Outside) -> String {
+        config(&self.b, FAR, &self.a, A, outside)
+    }
+
+    /// Both daemons up.
+    #[track_caller]
+    pub(super) fn up(&self, outside: Outside) -> (Overlay, Overlay) {
+        (self.a.overlay_up(&self.config_of_a(outside)), self.b.overlay_up(&self.config_of_b(outside)))
+    }
+
+    /// Waits until this host says that it has found what this is about, and gives back when it did.
+    ///
+    /// # Panics
+    /// When `limit` has passed since `began`.
+    #[track_caller]
+    pub(super) fn found_by(&self, host: &Host, began: Instant, limit: Duration, is_it: impl Fn(u16) -> bool) -> Found {
+        let mut last = Value::Null;
+        let remaining = limit.saturating_sub(began.elapsed());
+        let what = format!("`overlay mtu` on {} to have found the MTU", host.name());
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            within(remaining, &what, || {
+                last = mtu(host);
+                let mtu = u16::try_from(last["mtu"].as_u64()?).ok()?;
+                (last["path_mtu"]["state"] == "found" && is_it(mtu)).then(|| Found {
+                    mtu,
+                    took: began.elapsed(),
+                    by: last["path_mtu"]["probed_by"].clone(),
+                })
+            })
+        }));
+        found.unwrap_or_else(|_| panic!("not found within {} s: {last:#}", limit.as_secs()))
+    }
+}
+
+/// What a host has found of the way to its only peer.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) mtu: u16,
+    pub(super) took: Duration,
+    pub(super) by: Value,
+}
+
+/// What `overlay mtu --json` says of the first peer.
+#[track_caller]
+pub(super) fn mtu(host: &Host) -> Value {
+    let said = host.overlay("mtu --json").succeeded("overlay mtu --json");
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    said["peers"][0].clone()
+}
+
+fn config(host: &Host, own: Addresses, peer: &Host, far: Addresses, outside: Outside) -> String {
+    let (inner, allowed) = (own.inner(), far.allowed());
+    let endpoint = far.endpoint(outside, 51820);
+    host.interface_toml(&[&inner[0], &inner[1]]) + &peer.peer_toml(Some(&endpoint), &[&allowed[0], &allowed[1]])
+}
