@@ -16,5 +16,6 @@ mod mtu {
     mod road;
     mod streams;
 
+    mod loss;
     mod matrix;
 }
