@@ -45,6 +45,10 @@ impl Node {
             Some(discovery) if config.mtu_discovery => discovery.on_change(),
             _ => peer.discovery = None,
         }
+        if peer.is_alive(now) {
+            // No need to wait for the next session.
+            self.context.on_session(peer, true, now);
+        }
         peer.persistent_keepalive = config.persistent_keepalive;
         match (&mut peer.allowlist, config.allow) {
             (_, None) => peer.allowlist = None,
