@@ -16,6 +16,11 @@ mod mtu {
     mod road;
     mod streams;
 
+    mod changes;
+    mod forged;
+    mod jumbo;
     mod loss;
     mod matrix;
+    mod sizes;
+    mod stock;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::lab::world::Addresses;
-use crate::lab::{A, B, Host, Lab, Outside, Overlay, within};
+use crate::lab::{A, B, Host, Lab, Outside, Overlay, SHORTLY, within};
 
 /// The second host's addresses: on another network than the first one's.
 pub(super) const FAR: Addresses = Addresses { outer_v4: "10.2.0.2", outer_v6: "fd02::2", v4: B.v4, v6: B.v6 };
@@ -114,6 +114,28 @@ impl Road {
         (self.a.overlay_up(&self.config_of_a(outside)), self.b.overlay_up(&self.config_of_b(outside)))
     }
 
+    /// `a` loses its outer addresses and has others.
+    pub(super) fn move_a(&self) {
+        let link = self.a.link_to(&self.near);
+        self.a.exec(format!("sysctl -qw net.ipv4.conf.{link}.promote_secondaries=1"));
+        for (before, after) in [("10.1.0.1/24", "10.1.0.7/24"), ("fd01::1/64", "fd01::7/64")] {
+            self.a.ip(&format!("address add {after} dev {link}"));
+            self.a.ip(&format!("address delete {before} dev {link}"));
+        }
+    }
+
+    /// Waits until the kernel of this host knows what was found: it is told after `overlay mtu` says so.
+    #[track_caller]
+    pub(super) fn wait_for_route(&self, host: &Host, address: &str, mtu: u16) {
+        let what = format!("the route of {} to {address} to say {mtu}", host.name());
+        within(SHORTLY, &what, || {
+            let route = host.ip(&format!("route get {address}"));
+            let said = route.split(" mtu ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+            // One that says nothing leaves it to the interface.
+            (said.unwrap_or_else(|| link_mtu(host, host.interface())) == mtu).then_some(())
+        });
+    }
+
     /// Waits until this host says that it has found what this is about, and gives back when it did.
     ///
     /// # Panics
@@ -144,6 +166,10 @@ pub(super) struct Found {
     pub(super) mtu: u16,
     pub(super) took: Duration,
     pub(super) by: Value,
+}
+
+fn link_mtu(host: &Host, link: &str) -> u16 {
+    host.exec(format!("cat /sys/class/net/{link}/mtu")).trim().parse().expect("a number")
 }
 
 /// What `overlay mtu --json` says of the first peer.

@@ -1,12 +1,14 @@
 //! Bytes over TCP, with an eye on every moment in which none arrive.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lab::services::{self, bracketed};
-use crate::lab::{Host, inside};
+use crate::lab::{Host, inside, within};
 
 /// A transfer in which nothing moves for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,4 +59,72 @@ pub(super) fn fetch(from: &Host, address: &str, served: &Path) -> Fetched {
     // No assert_eq: nobody wants to see the bytes.
     assert!(answer[head + 4..] == expected, "{} bytes from {address} are not those of the file", answer.len());
     Fetched { took, longest_pause, bytes: expected.len() }
+}
+
+/// Bytes that one host sends to another as fast as it can, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Stream {
+    progress: Arc<Mutex<Progress>>,
+    /// The receiver's end: shut down, both threads end.
+    received: TcpStream,
+}
+
+#[derive(Debug)]
+struct Progress {
+    bytes: u64,
+    /// When the last came.
+    last: Instant,
+    longest_pause: Duration,
+}
+
+impl Stream {
+    /// Begins to send from `from` to the address of `to`.
+    #[track_caller]
+    pub(super) fn start(from: &Host, to: &Host, address: &str) -> Stream {
+        let listener = inside(to, || TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0))).expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let target = SocketAddr::new(address.parse().expect("an address"), port);
+        let mut sent = inside(from, || TcpStream::connect_timeout(&target, PATIENCE)).expect("it listens");
+        let (received, _) = listener.accept().expect("a connection");
+        let progress = Arc::new(Mutex::new(Progress { bytes: 0, last: Instant::now(), longest_pause: Duration::ZERO }));
+        let (mut reader, told) = (received.try_clone().expect("a descriptor"), Arc::clone(&progress));
+        // Both end with the connection.
+        thread::spawn(move || while sent.write_all(&[7; 64 << 10]).is_ok() {});
+        thread::spawn(move || {
+            let mut buffer = vec![0; 256 << 10];
+            while let Ok(len @ 1..) = reader.read(&mut buffer) {
+                let (now, mut progress) = (Instant::now(), told.lock().expect("nobody panics with it"));
+                progress.bytes += len as u64;
+                progress.longest_pause = progress.longest_pause.max(now - progress.last);
+                progress.last = now;
+            }
+        });
+        Stream { progress, received }
+    }
+
+    /// The longest time in which nothing came, since this was last asked.
+    pub(super) fn take_longest_pause(&self) -> Duration {
+        let mut progress = self.progress.lock().expect("nobody panics with it");
+        let lasting = progress.last.elapsed();
+        std::mem::take(&mut progress.longest_pause).max(lasting)
+    }
+
+    /// Bytes that came so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.progress.lock().expect("nobody panics with it").bytes
+    }
+
+    /// Waits until so many more have come.
+    #[track_caller]
+    pub(super) fn progresses_by(&self, bytes: u64) {
+        let before = self.bytes();
+        within(PATIENCE, "a stream to go on", || (self.bytes() >= before + bytes).then_some(()));
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // It may have failed already.
+        let _ = self.received.shutdown(Shutdown::Both);
+    }
 }

@@ -75,3 +75,21 @@ fn where_the_path_carries_the_most_packets_are_never_held_to_less() {
         assert_eq!(said.collect::<BTreeSet<_>>(), BTreeSet::from([1_420, 8_940]));
     }
 }
+
+#[test]
+fn who_moves_to_a_wider_path_finds_it_though_only_the_peer_notices() {
+    for is_v4 in [true, false] {
+        let (mut world, alice, bob) = pair(1_280, is_v4);
+        world.ping(alice, bob).expect("an answer");
+        assert!(world.run_until(seconds(10), |world| is_found(world, alice) && is_found(world, bob)));
+        world.all_links(|link| link.mtu = 1_500);
+        world.roam(alice, &["198.51.100.9:51820", "[2001:db8:99::9]:51820"]);
+        world.ping(alice, bob).expect("an answer");
+        let truth = 1_500 - if is_v4 { AROUND_V4 } else { AROUND_V6 };
+        let is_wide = |world: &World, host| {
+            is_found(world, host) && path_mtu(world, host).is_some_and(|known| usize::from(known.mtu) == truth)
+        };
+        let is_over = world.run_until(seconds(10), |world| is_wide(world, alice) && is_wide(world, bob));
+        assert!(is_over, "{is_v4}: {:?} {:?}", path_mtu(&world, alice), path_mtu(&world, bob));
+    }
+}

@@ -139,6 +139,13 @@ impl Discovery {
         }
     }
 
+    /// The peer probes, and `size` bytes arrived.
+    pub(crate) fn on_probe(&mut self, size: usize, now: Instant) {
+        if self.prober == Prober::Frames {
+            self.search.on_arrived(size, now);
+        }
+    }
+
     /// The peer received a probe of `size` bytes, it says.
     pub(crate) fn on_probe_reply(&mut self, id: u32, size: usize, now: Instant) {
         if self.prober == Prober::Frames {

@@ -117,7 +117,12 @@ impl Context {
                 }
                 None
             }
-            Frame::Probe { id, size } => Some(Frame::ProbeReply { id, size }),
+            Frame::Probe { id, size } => {
+                if let Some(discovery) = &mut peer.discovery {
+                    discovery.on_probe(size.into(), now);
+                }
+                Some(Frame::ProbeReply { id, size })
+            }
             Frame::ProbeReply { id, size } => {
                 if let Some(discovery) = &mut peer.discovery {
                     discovery.on_probe_reply(id, size.into(), now);

@@ -5,7 +5,8 @@
 //! [`GAP`] apart. A size has failed for the search after three losses. That is quick, and on a lossy path sometimes wrong,
 //! so before the search ends the smallest failed size is tried until it was lost eight times; should it be answered
 //! after all, the search goes on upwards. Then there is silence, but while large packets are being sent one probe of the
-//! current size a second keeps watch, and 600 s later the search is made again from the current size up.
+//! current size a second keeps watch, and 600 s later the search is made again from the current size up; sooner when a
+//! longer probe of the peer's own arrives. Who has moved to another uplink need not notice: the peer does, and searches.
 //!
 //! A lost watch probe puts the size in doubt. From then on a probe of the current size and one of BASE take turns, and
 //! the size falls to BASE, to be searched upwards at once, when so many were lost in a row as are no chance at the loss
@@ -128,6 +129,8 @@ pub(crate) struct Search {
     /// What a router said last, and how many such words this search still follows.
     word: Option<usize>,
     words_left: u8,
+    /// The longest probe of the peer's own that was a reason to search again, since the size last fell.
+    heard: usize,
     /// What the truth most likely is: a router's word, or what it was at the last search. Once it is proven, a failure
     /// a little above it ends the search.
     likely: Option<usize>,
@@ -192,6 +195,7 @@ impl Search {
             trial: None,
             word: None,
             words_left: WORDS,
+            heard: 0,
             likely: None,
             under_way: None,
             expired: None,
@@ -321,17 +325,33 @@ impl Search {
     pub(crate) fn on_large_sent(&mut self, now: Instant) {
         self.is_large_sent = true;
         if self.raise_at.is_some_and(|at| now >= at) {
-            self.raise_at = None;
-            self.failed = None;
-            self.likely = self.proven;
-            self.words_left = WORDS;
-            self.settle(now);
+            self.search_again(now);
+        }
+    }
+
+    /// A probe of the peer's own arrived, `size` bytes long: the way here carries that much, so the way there may. Each
+    /// longer one is worth one search, or two ways that differ would be searched for ever.
+    pub(crate) fn on_arrived(&mut self, size: usize, now: Instant) {
+        let size = size.min(self.ceiling);
+        let is_longer = self.proven.is_some_and(|proven| size > proven + GAP) && size > self.heard;
+        if is_longer && self.raise_at.is_some() {
+            self.heard = size;
+            self.search_again(now);
         }
     }
 
     /// Another endpoint, uplink or ceiling: what was proven is no longer proven.
     pub(crate) fn on_path_change(&mut self, ceiling: usize, now: Instant) {
         *self = Self::new(ceiling, now);
+    }
+
+    /// From the current size up.
+    fn search_again(&mut self, now: Instant) {
+        self.raise_at = None;
+        self.failed = None;
+        self.likely = self.proven;
+        self.words_left = WORDS;
+        self.settle(now);
     }
 
     /// When the next probe is due if none is under way; the clock's start means at once.
@@ -507,6 +527,7 @@ impl Search {
         self.raise_at = None;
         self.trial = None;
         self.likely = None;
+        self.heard = 0;
         self.words_left = WORDS;
         (self.is_unsure, self.is_small_next, self.small_answered) = (false, false, 0);
         self.doubt = Doubt::default();

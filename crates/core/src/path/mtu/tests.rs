@@ -575,3 +575,37 @@ fn a_path_that_carries_less_than_base_any_more_is_told_from_a_dead_one() {
         world.assert_true();
     }
 }
+
+#[test]
+fn a_longer_probe_of_the_peer_is_a_reason_to_search_again_and_the_same_one_is_none() {
+    let mut world = World::found(1300);
+    world.truth = 1440;
+    // As long as the size, or hardly longer: nothing new.
+    for size in [SMALL, BASE, 1300, 1300 + GAP] {
+        world.search.on_arrived(size, world.now);
+        world.run(10 * SECOND);
+        assert_eq!((world.search.state().phase, world.sent.len()), (Phase::Found, 0), "{size}");
+    }
+    world.search.on_arrived(1440, world.now);
+    assert_eq!(world.search.state().phase, Phase::Searching);
+    world.run_until_found(5 * SECOND);
+    world.assert_true();
+
+    // A way there that carries less than the way here.
+    let mut world = World::found(1300);
+    for count in 0..100 {
+        // Also one that could not arrive here at all.
+        world.search.on_arrived(if count % 2 == 0 { 1440 } else { 9_900 }, world.now);
+        world.run(SECOND);
+    }
+    world.run_until_found(SECOND);
+    assert_eq!(world.search.mtu(), Some(1300));
+    assert!(world.sent.len() < 60, "two searches: {}", world.sent.len());
+    // It fell, so all is open again.
+    world.truth = 1220;
+    world.busy = 10 * MS;
+    world.run_until(world.now + 20 * SECOND, |search| search.mtu() < Some(1300));
+    world.run_until_found(20 * SECOND);
+    world.search.on_arrived(1440, world.now);
+    assert_eq!(world.search.state().phase, Phase::Searching);
+}

@@ -1,0 +1,77 @@
+//! A path whose MTU changes under way, and nobody says so.
+
+use std::time::{Duration, Instant};
+
+use super::road::{FAR, Road, Router, around};
+use super::streams::Stream;
+use crate::lab::{A, Outside};
+
+/// How long a fall may be felt.
+const LONGEST_STALL: Duration = Duration::from_secs(5);
+/// A fall is known to both by then, a rise after a path change too.
+const A_MINUTE: Duration = Duration::from_secs(60);
+
+const A_FEW: u64 = 4 << 20;
+
+#[track_caller]
+fn falls_and_rises(outside: Outside) {
+    let Some(road) = Road::new("changes", 1500) else { return };
+    let (a, b) = (&road.a, &road.b);
+    road.narrow(1500, Router::IsSilent);
+    // What a link of today carries: it is the silence that is looked at, not the machine.
+    road.limit("200mbit");
+    let _daemons = road.up(outside);
+    let truth = |middle: u16| middle - around(outside);
+    let began = Instant::now();
+    a.reaches(FAR.v4);
+    for host in [a, b] {
+        road.found_by(host, began, Duration::from_secs(15), |mtu| mtu == truth(1500));
+    }
+    let streams = [("to b over IPv4", Stream::start(a, b, FAR.v4)), ("to a over IPv6", Stream::start(b, a, A.v6))];
+    for (_, stream) in &streams {
+        stream.progresses_by(A_FEW);
+        stream.take_longest_pause();
+    }
+
+    for middle in [1400, 1280] {
+        road.narrow(middle, Router::IsSilent);
+        let fell = Instant::now();
+        for host in [a, b] {
+            let found = road.found_by(host, fell, A_MINUTE, |mtu| mtu <= truth(middle));
+            eprintln!("{middle} over {outside:?}: {found:?} on {}", host.name());
+            assert!(truth(middle) - found.mtu <= 16, "{found:?}");
+        }
+        for (what, stream) in &streams {
+            stream.progresses_by(A_FEW);
+            let pause = stream.take_longest_pause();
+            eprintln!("the stream {what} stood still for {pause:.2?}");
+            assert!(pause <= LONGEST_STALL, "the stream {what} stood still for {pause:?} at {middle}");
+        }
+    }
+
+    // Another way for `a`, which carries more.
+    road.narrow(1500, Router::IsSilent);
+    road.move_a();
+    let moved = Instant::now();
+    for host in [b, a] {
+        let found = road.found_by(host, moved, A_MINUTE, |mtu| mtu > truth(1400));
+        eprintln!("1500 again over {outside:?}: {found:?} on {}", host.name());
+        assert_eq!(found.mtu, truth(1500));
+    }
+    for (what, stream) in &streams {
+        stream.progresses_by(A_FEW);
+        let pause = stream.take_longest_pause();
+        eprintln!("the stream {what} stood still for {pause:.2?}");
+        assert!(pause <= LONGEST_STALL, "the stream {what} stood still for {pause:?} after the move");
+    }
+}
+
+#[test]
+fn a_silent_fall_during_transfers_is_over_within_5_s_and_a_rise_is_found_with_the_next_path_over_ipv4() {
+    falls_and_rises(Outside::V4);
+}
+
+#[test]
+fn a_silent_fall_during_transfers_is_over_within_5_s_and_a_rise_is_found_with_the_next_path_over_ipv6() {
+    falls_and_rises(Outside::V6);
+}

@@ -1,0 +1,82 @@
+//! What anybody may say who can guess a flow: it changes nothing that was found.
+
+use std::time::{Duration, Instant};
+
+use super::road::{FAR, Road, Router, around, mtu};
+use super::streams::Stream;
+use crate::lab::services::PYTHON;
+use crate::lab::{A, Host, Outside, Process, SHORTLY, within};
+
+const TOO_BIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mtu/too_big.py");
+
+/// What forgers say: the least that the kernel believes of a path, and less than any search begins with.
+const FORGED: u16 = 1_000;
+
+fn outer(outside: Outside) -> (&'static str, &'static str) {
+    match outside {
+        Outside::V4 => (A.outer_v4, FAR.outer_v4),
+        Outside::V6 => (A.outer_v6, FAR.outer_v6),
+    }
+}
+
+/// The first router of the road says it, to whom the datagrams are known that pass.
+fn forger(near: &Host, outside: Outside, mtu: u16, kind: &str) -> Process {
+    let (victim, peer) = outer(outside);
+    near.spawn(format!("{PYTHON} {TOO_BIG} {victim} {peer} 51820 {mtu} {kind}"))
+}
+
+/// Half a second of a stream, 16 times, in which nothing becomes smaller.
+#[track_caller]
+fn nothing_changes(road: &Road, stream: &Stream, truth: u16) {
+    for _ in 0..16 {
+        let began = Instant::now();
+        within(SHORTLY, "half a second", || (began.elapsed() > Duration::from_millis(500)).then_some(()));
+        let known = mtu(&road.a);
+        assert_eq!((&known["mtu"], &known["path_mtu"]["state"]), (&truth.into(), &"found".into()), "{known:#}");
+    }
+    let pause = stream.take_longest_pause();
+    eprintln!("the stream stood still for {pause:?}");
+    assert!(pause < Duration::from_secs(1), "{pause:?}");
+}
+
+#[track_caller]
+fn is_not_believed(outside: Outside) {
+    let Some(road) = Road::new("forged", 1500) else { return };
+    let truth = 1500 - around(outside);
+    // It is said already when the search begins.
+    let forged = if outside == Outside::V4 { FORGED } else { 1280 };
+    let valid = forger(&road.near, outside, forged, "valid");
+    let _on_b = road.b.overlay_up(&road.config_of_b(outside));
+    let _on_a = road.a.overlay_up(&road.config_of_a(outside));
+    let began = Instant::now();
+    road.a.reaches(FAR.v4);
+    for host in [&road.a, &road.b] {
+        let found = road.found_by(host, began, Duration::from_secs(10), |_| true);
+        eprintln!("{found:?} on {}", host.name());
+        assert_eq!(found.mtu, truth);
+    }
+    // The forgery is a good one: the kernel believes it.
+    let (_, peer) = outer(outside);
+    let route = road.a.ip(&format!("route get {peer}"));
+    assert!(route.contains(&format!("mtu {forged}")), "{route}");
+
+    let stream = Stream::start(&road.a, &road.b, FAR.v4);
+    stream.progresses_by(1 << 20);
+    stream.take_longest_pause();
+    nothing_changes(&road, &stream, truth);
+    drop(valid);
+
+    let _mangled = forger(&road.near, outside, 0, "mangled");
+    nothing_changes(&road, &stream, truth);
+    stream.progresses_by(1 << 20);
+}
+
+#[test]
+fn too_big_from_a_forger_and_mangled_changes_nothing_over_ipv4() {
+    is_not_believed(Outside::V4);
+}
+
+#[test]
+fn too_big_from_a_forger_and_mangled_changes_nothing_over_ipv6() {
+    is_not_believed(Outside::V6);
+}

@@ -1,0 +1,79 @@
+//! What programs that ask for the size of a path are told.
+
+use std::time::{Duration, Instant};
+
+use super::road::{FAR, Road, Router};
+use crate::lab::{self, A, Host, Outside};
+
+/// ICMP and its IP header around the payload of a `ping`.
+const PING_OVERHEAD: [(&str, u16); 2] = [(FAR.v4, 28), (FAR.v6, 48)];
+
+/// An unfragmented packet of exactly `mtu` bytes is answered, one more byte is refused with that size.
+#[track_caller]
+fn ping_learns(from: &Host, mtu: u16) {
+    for (address, around) in PING_OVERHEAD {
+        let ping = |len: u16| from.run(format!("ping -n -M do -c 1 -W 2 -s {} {address}", len - around));
+        let longest = ping(mtu);
+        assert_eq!(longest.code, 0, "{mtu} bytes to {address}: {longest:?}");
+        let longer = ping(mtu + 1);
+        assert_ne!(longer.code, 0, "{} bytes to {address}: {longer:?}", mtu + 1);
+        // The kernel itself knows: nothing was sent.
+        let said = format!("{}{}", longer.stdout, longer.stderr);
+        assert!(said.contains(&format!("mtu={mtu}")) || said.contains(&format!("mtu = {mtu}")), "{said}");
+    }
+}
+
+/// `tracepath` ends at the peer with this size.
+#[track_caller]
+fn tracepath_learns(from: &Host, mtu: u16) {
+    for (address, _) in PING_OVERHEAD {
+        let said = from.exec(format!("tracepath -n {address}"));
+        let resume = said.lines().find(|line| line.contains("Resume:")).unwrap_or_else(|| panic!("{said}"));
+        assert!(resume.contains(&format!("pmtu {mtu} ")) && resume.contains("hops 1"), "to {address}: {said}");
+    }
+}
+
+#[test]
+fn ping_and_tracepath_report_the_size_that_was_found() {
+    if !lab::installed("tracepath", &["tracepath"]) {
+        return;
+    }
+    for (middle, router, outside) in [
+        (1500, Router::Says, Outside::V4),
+        (1400, Router::IsSilent, Outside::V6),
+        (1492, Router::IsSilent, Outside::V4),
+    ] {
+        let Some(road) = Road::new("sizes", 1500) else { return };
+        road.narrow(middle, router);
+        let _daemons = road.up(outside);
+        let began = Instant::now();
+        road.a.reaches(FAR.v4);
+        let found = road.found_by(&road.a, began, Duration::from_secs(15), |_| true);
+        road.wait_for_route(&road.a, FAR.v4, found.mtu);
+        ping_learns(&road.a, found.mtu);
+        tracepath_learns(&road.a, found.mtu);
+    }
+}
+
+#[test]
+fn below_1280_ipv4_is_told_the_size_and_ipv6_1280() {
+    let Some(road) = Road::new("sizes", 1500) else { return };
+    road.narrow(1280, Router::IsSilent);
+    let _daemons = road.up(Outside::V6);
+    let began = Instant::now();
+    road.a.reaches(FAR.v4);
+    let found = road.found_by(&road.a, began, Duration::from_secs(15), |_| true);
+    assert_eq!(found.mtu, 1200);
+    road.found_by(&road.b, began, Duration::from_secs(15), |_| true);
+    road.wait_for_route(&road.a, FAR.v4, found.mtu);
+    let ping = |address: &str, len: u16| road.a.run(format!("ping -n -M do -c 1 -W 2 -s {len} {address}"));
+    assert_eq!(ping(FAR.v4, 1200 - 28).code, 0);
+    let refused = ping(FAR.v4, 1201 - 28);
+    assert!(refused.code != 0 && format!("{refused:?}").contains("1200"), "{refused:?}");
+    // All that IPv6 may count on, in two pieces each way.
+    let longest = ping(FAR.v6, 1280 - 48);
+    assert_eq!(longest.code, 0, "{longest:?}");
+    let refused = ping(FAR.v6, 1281 - 48);
+    assert!(refused.code != 0 && format!("{refused:?}").contains("1280"), "{refused:?}");
+    road.b.exec(format!("ping -n -M do -c 3 -i 0.1 -W 2 -s {} {}", 1280 - 48, A.v6));
+}

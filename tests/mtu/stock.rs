@@ -1,0 +1,66 @@
+//! A stock WireGuard peer at the end of the road: it knows no control frames, but its host answers echoes.
+
+use std::time::{Duration, Instant};
+
+use super::road::{FAR, Road, Router, around};
+use super::streams::fetch;
+use crate::lab::services::{self, random_file};
+use crate::lab::stock::StockConfig;
+use crate::lab::{self, A, Outside, Stock};
+
+#[track_caller]
+fn found_by_echoes(stock: Stock, middle: u16, router: Router, outside: Outside) {
+    if !lab::installed("a stock peer", &[stock.program()]) {
+        return;
+    }
+    let Some(road) = Road::new("stock", 1500) else { return };
+    let (a, b) = (&road.a, &road.b);
+    road.narrow(middle, router);
+    let (inner, allowed) = (FAR.inner(), A.allowed());
+    let _theirs = stock.up(
+        b,
+        &StockConfig {
+            addresses: &[&inner[0], &inner[1]],
+            peer: a,
+            endpoint: Some(&A.endpoint(outside, 51820)),
+            allowed_ips: &[&allowed[0], &allowed[1]],
+            preshared_key_file: None,
+        },
+    );
+    // What comes back is the stock peer's own affair, and its user's: it does not search.
+    let truth = middle - around(outside);
+    b.ip(&format!("link set {} mtu {}", b.interface(), truth.max(1280)));
+    let files = [a, b].map(|host| random_file(host, "served", 4 << 20));
+    let _http = [a, b].map(|host| services::http_server(host, host.dir()));
+    let _ours = a.overlay_up(&road.config_of_a(outside));
+    let began = Instant::now();
+    a.reaches(FAR.v4);
+    let found = road.found_by(a, began, Duration::from_secs(30), |_| true);
+    eprintln!("{stock:?} behind {middle}, {router:?}, {outside:?}: {found:?}");
+    assert_eq!(found.by, "echoes");
+    assert!((truth - 16..=truth).contains(&found.mtu), "{found:?} of {truth}");
+    for (from, address, file) in [(a, FAR.v4, &files[1]), (b, A.v4, &files[0]), (b, A.v6, &files[0])] {
+        let fetched = fetch(from, address, file);
+        assert!(fetched.longest_pause < Duration::from_secs(2), "{fetched:?}");
+    }
+}
+
+#[test]
+fn a_wireguard_go_behind_1400_is_found_by_echoes_past_a_silent_router_over_ipv4() {
+    found_by_echoes(Stock::WireGuardGo, 1400, Router::IsSilent, Outside::V4);
+}
+
+#[test]
+fn a_wireguard_go_behind_1500_is_found_by_echoes_over_ipv6() {
+    found_by_echoes(Stock::WireGuardGo, 1500, Router::Says, Outside::V6);
+}
+
+#[test]
+fn a_boringtun_behind_1420_is_found_by_echoes_past_a_silent_router_over_ipv6() {
+    found_by_echoes(Stock::BoringTun, 1420, Router::IsSilent, Outside::V6);
+}
+
+#[test]
+fn a_gotatun_behind_1368_is_found_by_echoes_over_ipv4() {
+    found_by_echoes(Stock::GotaTun, 1368, Router::Says, Outside::V4);
+}
