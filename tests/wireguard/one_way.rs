@@ -63,6 +63,9 @@ struct Outcome {
     #[allow(dead_code, reason = "printed")]
     sent: usize,
     lost: Vec<usize>,
+    /// Where something was: what our program counts, and its log.
+    #[allow(dead_code, reason = "printed")]
+    account: Option<String>,
 }
 
 impl Flow {
@@ -104,10 +107,13 @@ impl Flow {
         let (first, far) = if self.we_begin { (a, B.v4) } else { (b, A.v4) };
         first.reaches(far);
         let (from, to, address) = if self.is_ours { (a, b, B.v4) } else { (b, a, A.v4) };
-        Some(self.send(from, to, address))
+        let (sent, lost) = self.send(from, to, address);
+        let account = (!lost.is_empty()).then(|| ours.account());
+        Some(Outcome { sent, lost, account })
     }
 
-    fn send(self, from: &Host, to: &Host, address: &str) -> Outcome {
+    /// How many were sent, and which of them did not come.
+    fn send(self, from: &Host, to: &Host, address: &str) -> (usize, Vec<usize>) {
         // Nothing is answered: not even that nobody listens any more.
         let receiver = inside(to, || UdpSocket::bind(("0.0.0.0", PORT))).expect("a port of the receiver");
         receiver.set_read_timeout(Some(Duration::from_millis(200))).expect("our own socket");
@@ -133,7 +139,7 @@ impl Flow {
             is_over.store(true, Ordering::Relaxed);
             receiving.join().expect("it only receives")
         });
-        Outcome { sent, lost: (0..sent).filter(|number| !received.contains(number)).collect() }
+        (sent, (0..sent).filter(|number| !received.contains(number)).collect())
     }
 }
 
