@@ -50,7 +50,8 @@ pub struct Quoted {
 /// whole IP packet. `mtu` is the inner MTU in bytes. `out` is cleared first.
 ///
 /// Returns false, with `out` empty, where no error may be sent: for ICMP errors and redirects, for later fragments,
-/// for addresses that are multicast, broadcast or unspecified, and for packets that cannot be read.
+/// for addresses that are multicast, broadcast or unspecified, and for packets that cannot be read. Of the refused packet
+/// the beginning is enough ([`Packet::parse_start`]).
 pub fn too_big(refused: &Packet<'_>, mtu: u16, out: &mut Vec<u8>) -> bool {
     let [high, low] = mtu.to_be_bytes();
     match refused.version() {
@@ -129,7 +130,8 @@ fn may_be_answered(refused: &Packet<'_>) -> bool {
     if !names_one_host(refused.source()) || !names_one_host(refused.destination()) {
         return false;
     }
-    match refused.upper().map(|upper| upper.header) {
+    // As much as an error quotes is enough to tell: of a packet that was sent before only its beginning is kept.
+    match Chain::follow(refused).and_then(|chain| chain.quoted_header(refused)) {
         Ok(Header::Icmp { kind: REDIRECT_V6, .. }) if refused.version() == Version::V6 => false,
         Ok(Header::Icmp { kind, .. }) => !is_error(refused.version(), kind),
         Ok(Header::LaterFragment) => false,

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ip::{TCP, UDP};
 use crate::vectors::{UDP_V4, UDP_V6, bytes, hostile_packet, slow_sum, v4, v6};
 
 fn answer_to(packet: &[u8], write: impl Fn(&Packet<'_>, &mut Vec<u8>) -> bool) -> Option<Vec<u8>> {
@@ -183,4 +184,23 @@ proptest! {
             let _ = quoted(&Packet::parse(&message).unwrap());
         }
     }
+}
+
+#[test]
+fn the_beginning_of_a_packet_is_answered_as_the_whole_of_it() {
+    let mut packet = vec![0; 1_400];
+    packet[..20].copy_from_slice(&[0x45, 0, 5, 120, 0, 0, 0x40, 0, 64, UDP, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    packet[20..28].copy_from_slice(&[0x10, 0, 0, 53, 5, 100, 0, 0]);
+    let (mut whole, mut part) = (Vec::new(), Vec::new());
+    assert!(too_big(&Packet::parse(&packet).expect("a packet"), 1_200, &mut whole));
+    for protocol in [UDP, TCP] {
+        packet[9] = protocol;
+        assert!(too_big(&Packet::parse_start(&packet[..128]).expect("its beginning"), 1_200, &mut part), "{protocol}");
+        assert_eq!((part.len(), &part[20..22]), (20 + 8 + 128, &whole[20..22]));
+    }
+    packet[9] = ICMP;
+    packet[20..22].copy_from_slice(&[3, 4]);
+    assert!(!too_big(&Packet::parse_start(&packet[..128]).expect("its beginning"), 1_200, &mut part), "an error");
+    packet[20..22].copy_from_slice(&[8, 0]);
+    assert!(too_big(&Packet::parse_start(&packet[..128]).expect("its beginning"), 1_200, &mut part), "a ping");
 }
