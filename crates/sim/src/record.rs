@@ -25,6 +25,8 @@ pub struct Sent {
     pub destination: SocketAddr,
     /// The traffic class of its outer header, whose lower two bits are ECN.
     pub traffic_class: u8,
+    /// Whether the node forbade everyone to fragment it.
+    pub dont_fragment: bool,
     /// What was sent, before the network touched it.
     pub bytes: Vec<u8>,
     /// When it arrives: never, once, or twice where the network doubled it.

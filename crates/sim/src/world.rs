@@ -102,6 +102,15 @@ impl World {
         self.now = end;
     }
 
+    /// A host sleeps for so long: it is not called, and nothing reaches it. Then it wakes and does what is overdue.
+    pub fn sleep(&mut self, host: HostId, span: Duration) {
+        let sleeper = &mut self.hosts[host.0];
+        let (outer, deadline) = (std::mem::take(&mut sleeper.outer), sleeper.deadline.take());
+        self.run_for(span);
+        let sleeper = &mut self.hosts[host.0];
+        (sleeper.outer, sleeper.deadline) = (outer, deadline);
+    }
+
     /// Lets time pass until `is_done` or for `limit` at most, and answers whether it came to be. Stops at the very event
     /// that made it so.
     pub fn run_until(&mut self, limit: Duration, is_done: impl Fn(&Self) -> bool) -> bool {
@@ -303,7 +312,17 @@ impl World {
             }));
         }
         let Fate { arrivals, flipped } = fate;
-        self.sent.push(Sent { at: self.now, from, source, destination, traffic_class, bytes, arrivals, flipped });
+        self.sent.push(Sent {
+            at: self.now,
+            from,
+            source,
+            destination,
+            traffic_class,
+            dont_fragment,
+            bytes,
+            arrivals,
+            flipped,
+        });
     }
 
     fn owner(&self, address: SocketAddr) -> Option<HostId> {

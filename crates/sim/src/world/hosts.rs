@@ -51,6 +51,13 @@ impl World {
         self.configure(host, config).expect("a host takes every other host as its peer");
     }
 
+    /// Gives a peer, an outsider perhaps, other prefixes.
+    pub fn set_allowed_ips(&mut self, host: HostId, peer: PeerKey, allowed_ips: Vec<IpNet>) {
+        let (config, _) = &self.hosts[host.0].peers[&peer];
+        let config = PeerConfig { endpoint: None, allowed_ips, ..config.clone() };
+        self.configure(host, config).expect("it was taken before");
+    }
+
     /// Gives `host` this peer.
     ///
     /// # Errors
@@ -103,6 +110,11 @@ impl World {
     pub fn roam(&mut self, host: HostId, outer: &[&str]) {
         self.hosts[host.0].outer =
             outer.iter().map(|address| address.parse().expect("an address and a port")).collect();
+    }
+
+    /// The host's interface to the network has another MTU from now on: see [`HostOptions::device_mtu`].
+    pub fn set_device_mtu(&mut self, host: HostId, mtu: usize) {
+        self.hosts[host.0].device_mtu = mtu;
     }
 
     /// A host's outer addresses.
