@@ -30,7 +30,7 @@ drop_reasons! {
     // Outbound: TUN to network, in the order a packet meets them.
     /// Not a whole IP packet, or a virtio header that contradicts it.
     OutboundMalformed = "outbound_malformed",
-    /// The inner source is not one of our addresses.
+    /// The inner source is not one of our addresses, or it is that of control frames, which the node alone sends.
     OutboundSource = "outbound_source",
     /// No peer has the destination in its allowed_ips.
     OutboundNoPeer = "outbound_no_peer",

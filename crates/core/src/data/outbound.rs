@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use overlay_wire::control::{FRAGMENT_OVERHEAD, Frame};
+use overlay_wire::control::{self, FRAGMENT_OVERHEAD, Frame};
 use overlay_wire::icmp;
 use overlay_wire::ip::{self, Header, Packet, Upper};
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
@@ -59,7 +59,8 @@ impl Node {
             return Err(DropReason::InterfaceDown);
         }
         let packet = Packet::parse(bytes).map_err(|_| DropReason::OutboundMalformed)?;
-        if !self.context.local.may_send_from(packet.source()) {
+        // Control frames are the node's own: whoever could send them through TUN would speak for it.
+        if !self.context.local.may_send_from(packet.source()) || control::is_control(packet.bytes()) {
             return Err(DropReason::OutboundSource);
         }
         let Some(id) = self.peers.allowed_ips.lookup(packet.destination()) else {
@@ -226,7 +227,7 @@ fn send_long(
 }
 
 /// The longest packet that its sender is not told to be too long.
-fn least_mtu(packet: &[u8], mtu: usize) -> usize {
+pub(crate) fn least_mtu(packet: &[u8], mtu: usize) -> usize {
     let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
     if is_v6 { mtu.max(IPV6_MINIMUM_MTU) } else { mtu }
 }
