@@ -41,10 +41,7 @@ impl Node {
         }
         peer.stats = stats;
         peer.discovers = config.mtu_discovery;
-        match &mut peer.discovery {
-            Some(discovery) if config.mtu_discovery => discovery.on_change(),
-            _ => peer.discovery = None,
-        }
+        self.context.on_change(peer, now);
         if peer.is_alive(now) {
             // No need to wait for the next session.
             self.context.on_session(peer, true, now);
@@ -77,6 +74,7 @@ impl Node {
                 id
             }
         };
+        let has_other_prefixes = !change.allowed_ips.is_empty();
         for change in change.allowed_ips {
             match change {
                 AllowedIpChange::Add(prefix) => self.peers.add_allowed_ip(id, prefix),
@@ -89,6 +87,9 @@ impl Node {
         let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
         if let Some(address) = change.endpoint {
             self.context.move_to(peer, address, now);
+        }
+        if has_other_prefixes {
+            self.context.on_change(peer, now);
         }
         let mut is_switched_on = false;
         if let Some(interval) = change.persistent_keepalive {

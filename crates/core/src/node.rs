@@ -122,6 +122,11 @@ impl Node {
             Command::SetAddresses { addresses, forward } => {
                 self.context.local.addresses = addresses;
                 self.context.local.forward = forward;
+                for id in self.peers.ids() {
+                    let Some(peer) = self.peers.peer(id) else { continue };
+                    self.context.on_change(peer, now);
+                    self.deadlines.arm_next(peer, now);
+                }
                 Ok(())
             }
             Command::SetJoins(joins) => {

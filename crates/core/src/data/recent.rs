@@ -6,6 +6,8 @@
 
 use overlay_wire::ip::Packet;
 
+use crate::data::outbound::least_mtu;
+
 /// Flows that are told. Two that fall together share a place, and the later one has it.
 const FLOWS: usize = 8;
 /// Enough for IPv6 with extension headers and the start of TCP.
@@ -39,14 +41,17 @@ impl Recent {
         quote.packet_len = u16::try_from(packet_len).unwrap_or(u16::MAX);
     }
 
-    /// Those that became packets longer than `mtu`, which are forgotten thereby.
-    pub(crate) fn take_longer_than(&mut self, mtu: usize) -> impl Iterator<Item = Packet<'_>> {
-        self.quotes.iter_mut().filter(move |quote| quote.len > 0 && usize::from(quote.packet_len) > mtu).filter_map(
-            |quote| {
-                let len = std::mem::take(&mut quote.len);
-                Packet::parse_start(&quote.bytes[..len.into()]).ok()
-            },
-        )
+    /// Those that became packets longer than a path of `mtu` bytes takes, which are forgotten thereby; and what their
+    /// senders are told that it takes.
+    pub(crate) fn take_longer_than(&mut self, mtu: usize) -> impl Iterator<Item = (Packet<'_>, usize)> {
+        self.quotes.iter_mut().filter_map(move |quote| {
+            let told = least_mtu(&quote.bytes[..quote.len.into()], mtu);
+            if usize::from(quote.packet_len) <= told {
+                return None;
+            }
+            let len = std::mem::take(&mut quote.len);
+            Some((Packet::parse_start(&quote.bytes[..len.into()]).ok()?, told))
+        })
     }
 }
 
@@ -77,7 +82,7 @@ mod tests {
             recent.keep(&packet(port, mark), len);
         }
         let marks = |recent: &mut Recent, mtu| -> Vec<u8> {
-            recent.take_longer_than(mtu).map(|packet| packet.bytes()[5]).collect()
+            recent.take_longer_than(mtu).map(|(packet, _)| packet.bytes()[5]).collect()
         };
         assert_eq!(marks(&mut recent, 1_300), [3]);
         assert_eq!(marks(&mut recent, 1_200), [2]);

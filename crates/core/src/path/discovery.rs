@@ -20,8 +20,9 @@ pub(crate) struct Discovery {
     greeting: Greeting,
     prober: Prober,
     search: Search,
-    /// Whether the first search on this path has come to a size that means something. Before that, which takes a round
-    /// trip or two, packets go as if nothing were known.
+    /// Whether the first search on this path has come to a size that means something: one that is no less than what was
+    /// assumed, or the largest there is, or what was assumed does not get through. Before that packets go as if nothing were
+    /// known: Linux would remember for ten minutes that it was told to send less.
     is_in_force: bool,
     /// What control was last told.
     told: Option<PathMtu>,
@@ -80,8 +81,6 @@ impl Discovery {
     /// A session with the peer was made. `is_initiator`: we began it.
     pub(crate) fn on_session(&mut self, is_initiator: bool, now: Instant, rng: &mut ChaCha8Rng) {
         if self.prober == Prober::Frames && self.search.is_quiet() {
-            // It may be another program by now.
-            self.prober = Prober::None;
             self.greeting.on_silence();
         }
         self.greeting.on_session(is_initiator, now, rng);
@@ -98,11 +97,13 @@ impl Discovery {
         if let Some(nonce) = self.greeting.poll(now) {
             return Some(Due::Hello { nonce });
         }
-        if self.prober == Prober::None
-            && self.greeting.peer() == Acquaintance::Other
-            && let Some(ends) = ends()
-        {
-            self.ask_by(Prober::Echoes(ends), max_mtu, now);
+        if self.greeting.peer() == Acquaintance::Other {
+            match ends() {
+                // An address of either may be another by now.
+                Some(ends) if self.prober == Prober::Echoes(ends) => {}
+                Some(ends) => self.ask_by(Prober::Echoes(ends), max_mtu, now),
+                None => self.prober = Prober::None,
+            }
         }
         match self.prober {
             Prober::None => None,
@@ -120,9 +121,7 @@ impl Discovery {
     pub(crate) fn on_hello(&mut self, understands: Abilities, mtu: u16, max_mtu: usize, now: Instant) {
         let before = self.greeting.peer();
         self.greeting.on_hello(understands, mtu);
-        if self.prober != Prober::Frames || self.greeting.peer() != before {
-            self.ask_by(Prober::Frames, max_mtu, now);
-        }
+        self.on_acquainted(before, max_mtu, now);
     }
 
     /// The peer answered a hello.
@@ -134,8 +133,9 @@ impl Discovery {
         max_mtu: usize,
         now: Instant,
     ) {
+        let before = self.greeting.peer();
         if self.greeting.on_reply(nonce, understands, mtu) {
-            self.ask_by(Prober::Frames, max_mtu, now);
+            self.on_acquainted(before, max_mtu, now);
         }
     }
 
@@ -182,8 +182,8 @@ impl Discovery {
         self.recent.get_or_insert_default().keep(packet, len);
     }
 
-    /// The packets sent last that were longer than `mtu`.
-    pub(crate) fn take_recent(&mut self, mtu: usize) -> impl Iterator<Item = Packet<'_>> {
+    /// The packets sent last that were too long for `mtu`, and what their senders are told.
+    pub(crate) fn take_recent(&mut self, mtu: usize) -> impl Iterator<Item = (Packet<'_>, usize)> {
         self.recent.iter_mut().flat_map(move |recent| recent.take_longer_than(mtu))
     }
 
@@ -193,12 +193,14 @@ impl Discovery {
         self.search.on_path_change(self.ceiling(max_mtu), now);
     }
 
-    /// Our own key, or something about the peer's configuration changed: it may be worth asking again, and elsewhere.
+    /// Our own key, or something about the peer's configuration changed: what it did not answer it may answer now.
     pub(crate) fn on_change(&mut self) {
         self.greeting.on_change();
-        if self.sends_echoes() {
-            self.prober = Prober::None;
-        }
+    }
+
+    /// Its path is no longer to be searched.
+    pub(crate) fn on_end(&mut self) {
+        self.prober = Prober::None;
     }
 
     /// How long packets may be; `assumed` where nothing is known.
@@ -221,12 +223,13 @@ impl Discovery {
     /// the MTU that holds where nothing is known.
     pub(crate) fn report(&mut self, assumed: usize, now: Instant) -> Option<(PathMtu, bool)> {
         let search = self.search.state();
-        self.is_in_force |= match search.phase {
-            Phase::Unanswered => false,
-            // Nothing failed yet: the first long probe is on its way.
-            Phase::Searching => !matches!(search.limit, Limit::Ceiling(_)),
-            Phase::Found | Phase::Doubted => true,
+        // While it is open whether what was assumed gets through, nobody is told to send less.
+        let is_refuted = match search.limit {
+            Limit::Ceiling(_) => false,
+            Limit::Refused(size) | Limit::Unanswered(size) => search.phase != Phase::Unanswered && size <= assumed,
         };
+        let is_confirmed = self.search.mtu().is_some_and(|mtu| mtu >= assumed);
+        self.is_in_force |= search.phase == Phase::Found || is_refuted || is_confirmed;
         let proven = self.proven();
         let mtu = u16::try_from(proven.unwrap_or(assumed)).unwrap_or(u16::MAX);
         let state = match (proven, search.phase) {
@@ -253,6 +256,15 @@ impl Discovery {
         }
         self.told = Some(report);
         Some((report, usize::from(mtu) < before.map_or(assumed, |told| told.mtu.into())))
+    }
+
+    /// The peer is an overlay node. A search that goes on is disturbed only where that is news.
+    fn on_acquainted(&mut self, before: Acquaintance, max_mtu: usize, now: Instant) {
+        if self.prober != Prober::Frames || self.greeting.peer() != before {
+            self.ask_by(Prober::Frames, max_mtu, now);
+        } else {
+            self.search.on_heard();
+        }
     }
 
     fn ask_by(&mut self, prober: Prober, max_mtu: usize, now: Instant) {

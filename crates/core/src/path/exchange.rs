@@ -3,14 +3,13 @@
 //! All of it travels inside the session. Frames are taken from every peer and answered, whatever we want to know of it
 //! ourselves; an answer is never longer than what it answers.
 
-use overlay_wire::control::{Abilities, Frame, Refused};
+use overlay_wire::control::{self, Abilities, Frame, Refused};
 use overlay_wire::icmp;
-use overlay_wire::ip::{ICMP, ICMPV6, Packet, Version};
+use overlay_wire::ip::{ICMP, ICMPV6, Packet};
 use overlay_wire::offload::VirtioHeader;
 use overlay_wire::wireguard::DATA_OVERHEAD;
 
 use crate::context::{Context, Local};
-use crate::data::reassembly;
 use crate::data::session::Content;
 use crate::path::discovery::{Discovery, Due, EchoEnds};
 use crate::peer::Peer;
@@ -38,6 +37,19 @@ impl Context {
         if let Some(discovery) = &mut peer.discovery {
             discovery.on_path_change(self.local.max_mtu, now);
             self.settle(peer, now);
+        }
+    }
+
+    /// The peer's configuration, or what is ours of it, changed.
+    pub(crate) fn on_change(&mut self, peer: &mut Peer, now: Instant) {
+        let Some(discovery) = &mut peer.discovery else { return };
+        if peer.discovers {
+            discovery.on_change();
+            self.discover(peer, now);
+        } else {
+            discovery.on_end();
+            self.settle(peer, now);
+            peer.discovery = None;
         }
     }
 
@@ -86,10 +98,8 @@ impl Context {
         }
         self.stats.mtu_falls.add(1);
         let mut error = Vec::new();
-        for packet in discovery.take_recent(report.mtu.into()) {
-            // A sender over IPv6 is told of no less than every link carries: the rest is cut here.
-            let least = if packet.version() == Version::V6 { reassembly::MAX_LEN as u16 } else { 0 };
-            if icmp::too_big(&packet, report.mtu.max(least), &mut error) {
+        for (packet, mtu) in discovery.take_recent(report.mtu.into()) {
+            if icmp::too_big(&packet, u16::try_from(mtu).unwrap_or(u16::MAX), &mut error) {
                 self.outbox.room(error.len()).copy_from_slice(&error);
                 self.outbox.packet(VirtioHeader::NONE, error.len());
             }
@@ -135,6 +145,10 @@ impl Context {
                 self.stats.count_drops(DropReason::FragmentFrameLost, lost);
                 peer.stats.drops.add(lost);
                 let Some(packet) = taken? else { return Ok(Content::Keepalive) };
+                if control::is_control(packet) {
+                    // Nobody cuts a frame, and it is no packet for TUN.
+                    return Err(DropReason::ControlMalformed);
+                }
                 self.stats.packets_joined.add(1);
                 self.outbox.room(packet.len()).copy_from_slice(packet);
                 return Ok(Content::Packet(packet.len()));

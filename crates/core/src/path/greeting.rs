@@ -3,7 +3,9 @@
 //! Its life: *unknown*; in each session that we began the peer is asked, twice, a second apart; in a session that it
 //! began it may ask. A hello or the answer to one makes it an *overlay node*. Otherwise it is taken for *another
 //! WireGuard* two seconds after the session began, but asked again in the next ones: after three sessions no more, until
-//! something about it changes.
+//! something about it changes. An overlay node is greeted once in each session that we began: it may have started anew
+//! and know nothing of us, or its interface may be another. That it does not answer such a hello means nothing, unless it
+//! answered no probes before: then it is asked as somebody unknown, and is what it was until the answer is missing.
 //!
 //! `DEVIATION:` the design asks once a session. A hello is one small datagram, and a lost one would cost two minutes.
 
@@ -22,7 +24,7 @@ const HELLOS_A_SESSION: u8 = 2;
 /// Sessions in which a peer is asked that never answers.
 const MAX_SESSIONS: u8 = 3;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Greeting {
     peer: Acquaintance,
     /// What an answer repeats.
@@ -31,6 +33,8 @@ pub(crate) struct Greeting {
     left: u8,
     sessions: u8,
     next: Option<Instant>,
+    /// It answered nothing of late: it may be another program by now.
+    is_doubted: bool,
 }
 
 /// What is known of a peer.
@@ -47,15 +51,20 @@ pub(crate) enum Acquaintance {
 impl Greeting {
     /// A session with the peer was made. `is_initiator`: we began it.
     pub(crate) fn on_session(&mut self, is_initiator: bool, now: Instant, rng: &mut ChaCha8Rng) {
-        if self.is_overlay() || self.next.is_some() {
+        let is_known = self.is_overlay() && !self.is_doubted;
+        if self.next.is_some() || is_known && !is_initiator {
             return;
         }
-        if is_initiator && self.sessions < MAX_SESSIONS {
+        if is_known {
+            self.left = 1;
+            self.nonce = rng.next_u32();
+            self.next = Some(now);
+        } else if is_initiator && self.sessions < MAX_SESSIONS {
             self.sessions += 1;
             self.left = HELLOS_A_SESSION;
             self.nonce = rng.next_u32();
             self.next = Some(now);
-        } else if self.peer == Acquaintance::Unknown {
+        } else if self.peer != Acquaintance::Other {
             self.next = Some(now + PATIENCE * HELLOS_A_SESSION.into());
         }
     }
@@ -68,7 +77,9 @@ impl Greeting {
             self.next = Some(now + PATIENCE);
             return Some(self.nonce);
         }
-        self.peer = Acquaintance::Other;
+        if !self.is_overlay() || self.is_doubted {
+            self.peer = Acquaintance::Other;
+        }
         None
     }
 
@@ -90,14 +101,14 @@ impl Greeting {
         is_ours
     }
 
-    /// Something about the peer is new: a program that did not answer may be another one by now.
-    pub(crate) fn on_change(&mut self) {
-        self.sessions = 0;
+    /// The peer answers nothing any more.
+    pub(crate) fn on_silence(&mut self) {
+        *self = Self { peer: self.peer, is_doubted: true, ..Self::default() };
     }
 
-    /// The peer answers nothing any more: it may be another program by now.
-    pub(crate) fn on_silence(&mut self) {
-        *self = Self::default();
+    /// Something about the peer or us is another: it is worth asking again.
+    pub(crate) fn on_change(&mut self) {
+        self.sessions = 0;
     }
 
     pub(crate) fn peer(&self) -> Acquaintance {
@@ -159,6 +170,7 @@ mod tests {
         }
         assert_eq!(hellos, 6);
         greeting.on_change();
+        assert_eq!(greeting.peer(), Acquaintance::Other, "as far as is known");
         greeting.on_session(true, at(9_000_000), &mut rng());
         assert!(greeting.poll(at(9_000_000)).is_some(), "something changed");
     }
@@ -172,7 +184,38 @@ mod tests {
 
         greeting.on_hello(Abilities::FRAGMENTS, 1420);
         assert_eq!(greeting.peer(), OVERLAY);
-        greeting.on_session(true, at(120_000), &mut rng());
+        greeting.on_session(false, at(120_000), &mut rng());
         assert_eq!(greeting.deadline(), None, "nothing to ask any more");
+    }
+
+    #[test]
+    fn an_overlay_node_that_was_silent_is_what_it_was_until_it_fails_to_answer() {
+        for is_initiator in [false, true] {
+            let mut greeting = Greeting::default();
+            greeting.on_hello(Abilities::FRAGMENTS, 1420);
+            greeting.on_silence();
+            greeting.on_session(is_initiator, at(0), &mut rng());
+            let hellos = (0..20).filter(|tenth| greeting.poll(at(tenth * 100)).is_some()).count();
+            assert_eq!((greeting.peer(), hellos), (OVERLAY, if is_initiator { 2 } else { 0 }));
+            let mut answered = greeting.clone();
+            assert_eq!((greeting.poll(at(2_000)), greeting.peer()), (None, Acquaintance::Other));
+            answered.on_hello(Abilities::FRAGMENTS, 1420);
+            assert_eq!((answered.poll(at(2_000)), answered.peer()), (None, OVERLAY));
+        }
+    }
+
+    #[test]
+    fn an_overlay_node_is_greeted_once_in_each_session_and_may_be_silent() {
+        let (mut greeting, nonce) = greeted(0);
+        assert!(greeting.on_reply(nonce, Abilities::FRAGMENTS, 1420));
+        greeting.on_session(true, at(120_000), &mut rng());
+        assert!(greeting.poll(at(120_000)).is_some());
+        assert_eq!(greeting.poll(at(121_000)), None, "not again");
+        assert_eq!((greeting.peer(), greeting.deadline()), (OVERLAY, None), "and it is what it was");
+
+        greeting.on_session(true, at(240_000), &mut rng());
+        let nonce = greeting.poll(at(240_000)).expect("a hello");
+        assert!(greeting.on_reply(nonce, Abilities::default(), 9_000));
+        assert_eq!(greeting.peer(), Acquaintance::Overlay { understands: Abilities::default(), mtu: 9_000 });
     }
 }

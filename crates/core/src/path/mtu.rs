@@ -99,7 +99,7 @@ pub(crate) enum Phase {
     Searching,
     /// There is no larger one.
     Found,
-    /// Probes of the present size, or all of them, were lost; whether that is chance is being found out.
+    /// There was none, but probes of the present size, or all of them, were lost; whether that is chance is being found out.
     Doubted,
 }
 
@@ -220,9 +220,9 @@ impl Search {
     pub(crate) fn state(&self) -> State {
         let phase = match self.proven {
             None => Phase::Unanswered,
+            Some(_) if self.raise_at.is_none() => Phase::Searching,
             Some(_) if self.doubt.missed > 0 || self.silent >= PROMPT => Phase::Doubted,
-            Some(_) if self.raise_at.is_some() => Phase::Found,
-            Some(_) => Phase::Searching,
+            Some(_) => Phase::Found,
         };
         let limit = match self.failed {
             Some(Failed { size, is_refused: true, .. }) => Limit::Refused(size),
@@ -337,6 +337,13 @@ impl Search {
         if is_longer && self.raise_at.is_some() {
             self.heard = size;
             self.search_again(now);
+        }
+    }
+
+    /// The peer is there, it said so in another way: where BASE was tried in vain it is worth another try.
+    pub(crate) fn on_heard(&mut self) {
+        if self.is_quiet() {
+            self.silent = 0;
         }
     }
 
