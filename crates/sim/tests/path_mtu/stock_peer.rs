@@ -1,0 +1,231 @@
+//! A stock WireGuard at the other end: the path is found by echoes, and a peer that answers none is left in peace.
+
+use overlay_core::{Command, MtuLimit, PathMtu, PathMtuState, ProbedBy};
+use overlay_core::{Event, PeerKey};
+use overlay_sim::packet::Echo;
+use overlay_sim::{HostId, HostOptions, Kind, World, seconds};
+use overlay_wire::ip::Packet;
+use overlay_wire::{control, icmp};
+
+use crate::scene::{ASSUMED, options};
+use crate::stock::Stock;
+
+/// The length of a probe that is tried first, in bytes.
+const BASE: usize = 1_200;
+
+fn scene(mtu_discovery: bool) -> (World, HostId, Stock) {
+    let mut world = World::new(11);
+    let alice = world.host_with(HostOptions { mtu_discovery, ..options() });
+    let stock = Stock::new(&mut world, alice, mtu_discovery);
+    (world, alice, stock)
+}
+
+fn known(world: &World, host: HostId, peer: PeerKey) -> Option<PathMtu> {
+    world.events(host).iter().rev().find_map(|(_, event)| match event {
+        Event::PathMtu(of, known) if *of == peer => Some(*known),
+        _ => None,
+    })
+}
+
+/// Echo replies that came out of the tunnel, and first fragments of such.
+fn replies(world: &World, host: HostId) -> usize {
+    let is_reply = |packet: &[u8]| icmp::echo_reply(&Packet::parse(packet).expect("a packet")).is_some();
+    world.received(host).iter().filter(|received| is_reply(&received.packet)).count()
+}
+
+#[test]
+fn the_path_to_a_stock_peer_is_found_by_echoes_that_nobody_sees() {
+    for path in [1_280, 1_400, 1_500, 9_000] {
+        for own_mtu in [9_000, 1_420, 1_280] {
+            for is_called in [false, true] {
+                let (mut world, alice, mut stock) = scene(true);
+                (stock.path, stock.own_mtu) = (path, own_mtu.min(path - 60));
+                let ends = stock.ends(&world, true);
+                if is_called {
+                    stock.call(&mut world);
+                }
+                world.send(alice, ends.udp(b"hello"));
+                stock.run(&mut world, seconds(15));
+                let known = known(&world, alice, stock.outsider.key()).expect("found");
+                let truth = (path - 60).min(8_940);
+                let found = usize::from(known.mtu);
+                let case = format!("{path} {own_mtu} {is_called}: {known:?}");
+                assert_eq!((known.state, known.probed_by), (PathMtuState::Found, ProbedBy::Echoes), "{case}");
+                assert!(found <= truth && truth - found <= 16, "{case}");
+                let limit = if truth == 8_940 { MtuLimit::Interface } else { MtuLimit::Path };
+                assert_eq!(known.limit, limit, "{case}");
+                assert_eq!(stock.hellos(), if is_called { 0 } else { 2 }, "{case}");
+                assert_eq!(replies(&world, alice), 0, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn replies_that_come_in_fragments_count_in_both_families() {
+    for is_v4 in [true, false] {
+        let (mut world, alice, mut stock) = scene(true);
+        // The host has one of them only.
+        let inner = stock.outsider.inner[usize::from(!is_v4)];
+        world.set_allowed_ips(alice, stock.outsider.key(), vec![inner.into()]);
+        stock.path = 9_000;
+        world.send(alice, stock.ends(&world, is_v4).udp(b"hello"));
+        stock.run(&mut world, seconds(15));
+        let known = known(&world, alice, stock.outsider.key()).expect("found");
+        assert_eq!((known.state, known.mtu), (PathMtuState::Found, 8_940), "{is_v4}");
+        assert_eq!(replies(&world, alice), 0, "the first fragments are ours");
+    }
+}
+
+#[test]
+fn a_users_own_pings_are_answered_meanwhile() {
+    for is_v4 in [true, false] {
+        let (mut world, alice, mut stock) = scene(true);
+        let ends = stock.ends(&world, is_v4);
+        for sequence in 0..200 {
+            world.send(alice, ends.echo_request(0x4d4d, sequence, &[0xa5; 56]));
+            stock.run(&mut world, seconds(1) / 20);
+        }
+        assert_eq!(replies(&world, alice), 200, "all of theirs and none of ours");
+        assert!(stock.echoes().len() > 3);
+        let known = known(&world, alice, stock.outsider.key()).expect("found");
+        assert_eq!((known.state, known.mtu), (PathMtuState::Found, 1_440));
+    }
+}
+
+#[test]
+fn a_silent_fall_is_noticed_on_the_path_to_a_stock_peer() {
+    let (mut world, alice, mut stock) = scene(true);
+    let ends = stock.ends(&world, true);
+    world.send(alice, ends.udp(b"hello"));
+    stock.run(&mut world, seconds(15));
+    stock.path = 1_400;
+    let mut size = 1_440;
+    let mut last = world.now();
+    let mut longest = seconds(0);
+    for _ in 0..400 {
+        let before = stock.heard.len();
+        world.send(alice, ends.udp(&vec![0x5a; size - 28]));
+        stock.run(&mut world, seconds(1) / 20);
+        if stock.heard[before..].iter().any(|(_, packet)| packet.len() == size) {
+            longest = longest.max(world.now().since(last));
+            last = world.now();
+        }
+        if let Some(error) = crate::flow::errors(&world, alice).last() {
+            size = error.mtu;
+        }
+    }
+    assert!(longest < seconds(5) && world.now().since(last) < seconds(1), "{longest:?}");
+    let known = known(&world, alice, stock.outsider.key()).expect("found");
+    assert_eq!((known.state, known.mtu), (PathMtuState::Found, 1_340));
+}
+
+#[test]
+fn a_peer_that_answers_nothing_keeps_the_mtu_that_was_assumed_and_its_datagrams_may_be_fragmented() {
+    let (mut world, alice, mut stock) = scene(true);
+    stock.is_echoing = false;
+    let ends = stock.ends(&world, true);
+    for _ in 0..600 {
+        world.send(alice, ends.udp(&vec![0x5a; usize::from(ASSUMED) - 28]));
+        stock.run(&mut world, seconds(2));
+    }
+    let known = known(&world, alice, stock.outsider.key());
+    assert!(known.is_none_or(|known| (known.mtu, known.state) == (ASSUMED, PathMtuState::Assumed)), "{known:?}");
+    let sizes = stock.echoes();
+    assert!(sizes.iter().all(|size| *size == BASE), "{sizes:?}");
+    assert!(sizes.len() < 40, "one a minute at most: {}", sizes.len());
+    let mut whole = world.sent().iter().filter(|sent| sent.dont_fragment);
+    assert!(whole.all(|sent| sent.bytes.len() == BASE + 32), "no more than the probes");
+    assert_eq!(world.drops(alice).get("outbound_too_big"), None);
+    assert!(world.received(alice).is_empty());
+}
+
+#[test]
+fn a_stock_peer_is_greeted_twice_in_a_session_and_in_three_of_them() {
+    let (mut world, alice, mut stock) = scene(true);
+    let ends = stock.ends(&world, true);
+    let mut hellos = Vec::new();
+    let mut sessions = 0;
+    for _ in 0..1_200 {
+        world.send(alice, ends.udp(b"small"));
+        stock.run(&mut world, seconds(1));
+        if stock.answered > sessions {
+            sessions = stock.answered;
+            hellos.push(stock.hellos());
+        }
+    }
+    stock.run(&mut world, seconds(5));
+    assert!(sessions >= 6, "{sessions}");
+    assert_eq!(stock.hellos(), 6, "{hellos:?}");
+    // Each session's first packets are counted before its hellos.
+    let per_session: Vec<_> = hellos.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(per_session.iter().all(|count| *count <= 2), "{per_session:?}");
+    assert!(stock.heard.iter().all(|(_, packet)| !control::is_control(packet) || packet.len() == 60), "hellos alone");
+    // What another key asks for is asked again.
+    let before = stock.hellos();
+    world.command(alice, Command::SetUp(false)).expect("a change");
+    world.command(alice, Command::SetUp(true)).expect("a change");
+    world.send(alice, ends.udp(b"small"));
+    stock.run(&mut world, seconds(5));
+    assert_eq!(stock.hellos(), before + 2);
+}
+
+#[test]
+fn without_discovery_an_observer_sees_what_wireguard_sends() {
+    let (mut world, alice, mut stock) = scene(false);
+    let ends = stock.ends(&world, true);
+    let packet = ends.udp(&vec![0x5a; usize::from(ASSUMED) - 28]);
+    for _ in 0..300 {
+        world.send(alice, packet.clone());
+        stock.run(&mut world, seconds(1));
+    }
+    assert!(stock.heard.iter().all(|(_, heard)| *heard == packet || heard.is_empty()));
+    assert_eq!(stock.heard.iter().filter(|(_, heard)| *heard == packet).count(), 300);
+    assert_eq!(world.count(alice, Kind::Data), 300);
+    assert!(world.sent().iter().all(|sent| !sent.dont_fragment));
+    assert!(known(&world, alice, stock.outsider.key()).is_none());
+}
+
+#[test]
+fn echoes_follow_when_an_address_becomes_another() {
+    let (mut world, alice, mut stock) = scene(true);
+    world.send(alice, stock.ends(&world, true).udp(b"hello"));
+    stock.run(&mut world, seconds(15));
+    let key = stock.outsider.key();
+    assert_eq!(known(&world, alice, key).map(|known| known.state), Some(PathMtuState::Found));
+    // Ours is another from now on, and the peer knows.
+    let moved = "10.77.0.200".parse().expect("an address");
+    world.command(alice, Command::SetAddresses { addresses: vec![moved], forward: false }).expect("a change");
+    stock.heard.clear();
+    let ends = overlay_sim::packet::Ends { source: moved, ..stock.ends(&world, true) };
+    for _ in 0..200 {
+        world.send(alice, ends.udp(&vec![0x5a; 1_400 - 28]));
+        stock.run(&mut world, seconds(1) / 10);
+    }
+    let asked_from = |(_, packet): &(_, Vec<u8>)| Echo::of(packet).map(|echo| echo.ends.source);
+    let sources: Vec<_> = stock.heard.iter().filter_map(asked_from).collect();
+    assert!(!sources.is_empty() && sources.iter().all(|source| *source == moved), "{sources:?}");
+    assert_eq!(known(&world, alice, key).map(|known| known.state), Some(PathMtuState::Found));
+}
+
+#[test]
+fn a_stock_peer_that_is_told_of_anew_without_a_change_keeps_what_was_found() {
+    let (mut world, alice, mut stock) = scene(true);
+    world.send(alice, stock.ends(&world, true).udp(b"hello"));
+    stock.run(&mut world, seconds(15));
+    world.forget();
+    let (key, inner) = (stock.outsider.key(), stock.outsider.inner);
+    world.set_allowed_ips(alice, key, inner.map(Into::into).to_vec());
+    stock.run(&mut world, seconds(1));
+    assert_eq!(known(&world, alice, key), None, "no news");
+    // Nobody is there any more to send echoes to.
+    world.set_allowed_ips(alice, key, vec!["10.99.0.0/16".parse().expect("a prefix")]);
+    stock.run(&mut world, seconds(1));
+    let now = known(&world, alice, key).map(|known| (known.mtu, known.state, known.probed_by));
+    assert_eq!(now, Some((ASSUMED, PathMtuState::Assumed, ProbedBy::Nothing)));
+    // And now there is.
+    world.set_allowed_ips(alice, key, inner.map(Into::into).to_vec());
+    stock.run(&mut world, seconds(15));
+    let now = known(&world, alice, key).map(|known| (known.mtu, known.state, known.probed_by));
+    assert_eq!(now, Some((1_440, PathMtuState::Found, ProbedBy::Echoes)));
+}
