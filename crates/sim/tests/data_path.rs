@@ -66,7 +66,23 @@ fn datagrams_are_not_joined_where_tun_cannot_cut_them() {
 
 #[test]
 fn no_packet_is_worth_an_allocation() {
-    let mut pair = Pair::new(Joins { tcp: true, udp: true });
+    costs_no_allocation(Pair::new(Joins { tcp: true, udp: true }));
+}
+
+#[test]
+fn nor_is_one_to_a_peer_whose_path_is_known() {
+    let mut pair = Pair::searching(Joins { tcp: true, udp: true });
+    for _ in 0..1_000 {
+        pair.pass(Duration::from_millis(5));
+    }
+    let large = pair.out.udp(&[7; 1_400 - 28]);
+    let trains = pair.send_together(&[large]);
+    assert!(trains[0].is_whole, "nobody may fragment what is known to arrive");
+    costs_no_allocation(pair);
+}
+
+/// After a first round.
+fn costs_no_allocation(mut pair: Pair) {
     let (header, super_packet) = pair.super_packet();
     let small = pair.out.udp(&[7; 64]);
     let round = |pair: &mut Pair| {
@@ -116,6 +132,8 @@ struct Train {
     contents: Vec<u8>,
     stride: usize,
     ecn: u8,
+    /// Whether nobody may fragment it.
+    is_whole: bool,
 }
 
 impl Train {
@@ -125,6 +143,7 @@ impl Train {
             contents: datagram.to_vec(),
             stride: datagram.len(),
             ecn: self.ecn,
+            is_whole: self.is_whole,
         })
     }
 
@@ -136,12 +155,21 @@ impl Train {
 impl Pair {
     /// `joins`: what Bob's TUN takes.
     fn new(joins: Joins) -> Self {
+        Self::with(joins, false)
+    }
+
+    /// Both search the path to each other.
+    fn searching(joins: Joins) -> Self {
+        Self::with(joins, true)
+    }
+
+    fn with(joins: Joins, mtu_discovery: bool) -> Self {
         let now = Instant::from_start(Duration::from_secs(1_000));
         let (alice, bob) = (node(1, ALICE, Joins::NOTHING, now), node(2, BOB, joins, now));
         let mut pair = Self { alice, bob, now, out: Ends::new(ALICE, BOB) };
         let [alice, bob] = [pair.alice.public_key(), pair.bob.public_key()].map(|key| key.expect("they have one"));
-        introduce(&mut pair.alice, bob, BOB, now);
-        introduce(&mut pair.bob, alice, ALICE, now);
+        introduce(&mut pair.alice, bob, BOB, mtu_discovery, now);
+        introduce(&mut pair.bob, alice, ALICE, mtu_discovery, now);
         let first = pair.out.udp(b"first");
         pair.alice.handle_tun(&VirtioHeader::NONE, &mut first.clone(), now);
         for _ in 0..2 {
@@ -152,6 +180,16 @@ impl Pair {
         }
         assert_eq!(pair.alice.stats().handshakes_completed.value(), 1);
         pair
+    }
+
+    /// Lets time pass, and carries what both have to say about it: what the network takes 5 ms for arrives at once.
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+        self.alice.handle_timeout(self.now);
+        self.bob.handle_timeout(self.now);
+        let (to_bob, to_alice) = (trains(&mut self.alice), trains(&mut self.bob));
+        to_bob.iter().for_each(|train| self.bob.handle_udp(&train.lend(outside(ALICE)), self.now));
+        to_alice.iter().for_each(|train| self.alice.handle_udp(&train.lend(outside(BOB)), self.now));
     }
 
     fn to_bob(&self) -> SocketAddr {
@@ -227,7 +265,7 @@ fn node(number: u8, address: Ipv4Addr, joins: Joins, now: Instant) -> Node {
     Node::new(config, now)
 }
 
-fn introduce(node: &mut Node, peer: PeerKey, address: Ipv4Addr, now: Instant) {
+fn introduce(node: &mut Node, peer: PeerKey, address: Ipv4Addr, mtu_discovery: bool, now: Instant) {
     let config = Box::new(PeerConfig {
         public_key: peer,
         preshared_key: None,
@@ -235,7 +273,7 @@ fn introduce(node: &mut Node, peer: PeerKey, address: Ipv4Addr, now: Instant) {
         allowed_ips: vec![ipnet::IpNet::from(std::net::IpAddr::from(address))],
         persistent_keepalive: None,
         allow: None,
-        mtu_discovery: false,
+        mtu_discovery,
     });
     node.handle_command(Command::SetPeer { config, stats: Arc::<PeerStats>::default() }, now).expect("a good peer");
 }
@@ -256,6 +294,7 @@ fn trains(node: &mut Node) -> Vec<Train> {
             contents: transmit.contents.to_vec(),
             stride: transmit.segment_size,
             ecn: transmit.traffic_class,
+            is_whole: transmit.whole_for.is_some(),
         })
         .collect()
 }
