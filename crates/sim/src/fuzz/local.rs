@@ -19,6 +19,7 @@ pub fn node_tun(data: &[u8]) {
         joins: Joins::NOTHING,
         knows_addresses: how & 4 != 0,
         allow: (how & 8 != 0).then(|| vec![Rule { protocol: Protocol::Udp, ports: Some(53..=53) }]),
+        mtu_discovery: false,
     });
     let ends = [Ends::new(OURS.0, THEIRS.0), Ends::new(OURS.1, THEIRS.1)];
     while !input.is_empty() {

@@ -24,6 +24,7 @@ pub(super) struct Options {
     pub(super) joins: Joins,
     pub(super) knows_addresses: bool,
     pub(super) allow: Option<Vec<Rule>>,
+    pub(super) mtu_discovery: bool,
 }
 
 /// A node and a peer of it.
@@ -68,7 +69,7 @@ impl Scene {
             allowed_ips: vec![IpAddr::from(THEIRS.0).into(), IpAddr::from(THEIRS.1).into()],
             persistent_keepalive: None,
             allow: options.allow,
-            mtu_discovery: false,
+            mtu_discovery: options.mtu_discovery,
         });
         node.handle_command(Command::SetPeer { config, stats: Arc::default() }, now).expect("a good peer");
 

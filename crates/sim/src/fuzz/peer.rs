@@ -1,11 +1,17 @@
 //! A node, and a peer with good keys who chooses every inner byte.
 
+use std::time::Duration;
+
 use overlay_core::{Joins, Protocol, Rule};
-use overlay_wire::ip::Packet;
+use overlay_wire::control::{self, Abilities, Frame, MIN_PROBE_LEN};
+use overlay_wire::ip::{IPV6_HEADER_LEN, Packet};
 
 use super::Input;
 use super::node::{OURS, Options, Scene, THEIRS, home, kernel_takes, packet_from};
 use crate::packet::Ends;
+
+/// Pauses of 700 ms: the session is not to end.
+const MAX_PAUSES: usize = 100;
 
 /// Any packets of a peer, alone and in trains: what is delivered is whole, the peer's own, for us, and such that the kernel
 /// can cut it; and the session lives on.
@@ -20,12 +26,15 @@ pub fn node_peer(data: &[u8]) {
         joins: Joins { tcp: how & 1 != 0, udp: how & 2 != 0 },
         knows_addresses: true,
         allow: (how & 4 != 0).then(|| vec![dns, high, icmp]),
+        mtu_discovery: how & 8 != 0,
     });
     let ends = [Ends::new(THEIRS.0, OURS.0), Ends::new(THEIRS.1, OURS.1)];
     let mut train: Vec<Vec<u8>> = Vec::new();
+    let (mut asked, mut pauses) = (0, 0);
     while !input.is_empty() {
         let then = input.byte();
-        let plaintext = packet_from(&mut input, ends);
+        let plaintext = said(&mut input, ends);
+        asked += usize::from(control::is_control(&plaintext));
         let message = scene.session.seal_as_is(scene.session.next_counter, &plaintext);
         scene.session.next_counter += 1;
         // Datagrams of one length travel together if the input says so.
@@ -35,12 +44,57 @@ pub fn node_peer(data: &[u8]) {
         train.push(message);
         if then % 8 < 4 {
             arrive(&mut scene, &mut train);
-            look(&mut scene);
+            look(&mut scene, std::mem::take(&mut asked));
+        }
+        if then & 0x80 != 0 && pauses < MAX_PAUSES {
+            pauses += 1;
+            // Probes are given up, and so are packets that lack pieces.
+            scene.pass(Duration::from_millis(700));
+            scene.drain();
         }
     }
     arrive(&mut scene, &mut train);
-    look(&mut scene);
+    look(&mut scene, asked);
     scene.is_alive();
+}
+
+/// A packet, or a control frame: well made, or anything where its TLVs are.
+fn said(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
+    if input.0.first().is_none_or(|shape| *shape < 0xc0) {
+        return packet_from(input, ends);
+    }
+    input.byte();
+    let kind = input.byte() % 6;
+    let bytes = input.part();
+    let mut rest = Input::new(bytes);
+    let (id, first, second) = (u32::from(rest.byte()), rest.word(), rest.word());
+    let understands = Abilities(first);
+    let frame = match kind {
+        0 => Frame::Hello { nonce: id, understands, mtu: second },
+        1 => Frame::HelloReply { nonce: id, understands, mtu: second },
+        // What a session carries at most.
+        2 => Frame::Probe { id, size: first.min(65_000) },
+        3 => Frame::ProbeReply { id, size: first },
+        // A value that says so of itself is cut off like any other.
+        4 => Frame::Fragment { id, offset: first, total: second, bytes: rest.0 },
+        _ => return around(bytes),
+    };
+    let mut packet = vec![0; frame.len()];
+    frame.write(&mut packet);
+    packet
+}
+
+/// The headers of a frame, and these bytes where its TLVs are. Nobody looks at its checksum.
+fn around(tlvs: &[u8]) -> Vec<u8> {
+    const HEADERS_LEN: usize = 48;
+    let mut packet = vec![0; MIN_PROBE_LEN];
+    Frame::Probe { id: 0, size: 0 }.write(&mut packet);
+    packet.truncate(HEADERS_LEN);
+    packet.extend(&tlvs[..tlvs.len().min(65_000)]);
+    let len = ((packet.len() - IPV6_HEADER_LEN) as u16).to_be_bytes();
+    packet[4..6].copy_from_slice(&len);
+    packet[44..46].copy_from_slice(&len);
+    packet
 }
 
 fn arrive(scene: &mut Scene, train: &mut Vec<Vec<u8>>) {
@@ -51,9 +105,11 @@ fn arrive(scene: &mut Scene, train: &mut Vec<Vec<u8>>) {
     train.clear();
 }
 
-fn look(scene: &mut Scene) {
+/// `asked`: control frames among what was said last.
+fn look(scene: &mut Scene, asked: usize) {
     let (sent, delivered) = scene.drain();
-    assert!(sent.is_empty(), "nothing that a peer sends is answered at once");
+    // A frame is answered, and a hello is followed by a probe, which may leave with the next datagram only.
+    assert!(sent.len() <= 2 * asked + 1, "{} answers to {asked} frames", sent.len());
     for packet in delivered.iter().flat_map(kernel_takes) {
         let packet = Packet::parse(&packet).expect("a whole packet");
         let (source, destination) = (packet.source(), packet.destination());

@@ -16,7 +16,13 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// session lives on.
 pub fn node_stranger(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut scene = Scene::new(Options { mtu: 1420, joins: Joins::NOTHING, knows_addresses: true, allow: None });
+    let mut scene = Scene::new(Options {
+        mtu: 1420,
+        joins: Joins::NOTHING,
+        knows_addresses: true,
+        allow: None,
+        mtu_discovery: false,
+    });
     let mut stranger = Initiator::new([3; 32], scene.node.public_key().expect("it has a key").0, 4);
     let began = scene.now;
     let source: SocketAddr = (Ipv4Addr::new(198, 51, 100, 66), 666).into();
