@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::road::{FAR, Road, Router, around};
-use super::streams::Stream;
+use super::streams::{Stream, fetch};
+use crate::lab::services::{self, random_file};
 use crate::lab::{A, Outside};
 
 /// How long a fall may be felt.
@@ -74,4 +75,26 @@ fn a_silent_fall_during_transfers_is_over_within_5_s_and_a_rise_is_found_with_th
 #[test]
 fn a_silent_fall_during_transfers_is_over_within_5_s_and_a_rise_is_found_with_the_next_path_over_ipv6() {
     falls_and_rises(Outside::V6);
+}
+
+#[test]
+fn a_silent_fall_while_nothing_was_sent_is_felt_no_longer_than_one_during_a_transfer() {
+    let Some(road) = Road::new("idle", 1500) else { return };
+    let (a, b) = (&road.a, &road.b);
+    road.narrow(1500, Router::IsSilent);
+    let _daemons = road.up(Outside::V4);
+    let file = random_file(b, "served", 4 << 20);
+    let _http = services::http_server(b, b.dir());
+    let began = Instant::now();
+    a.reaches(FAR.v4);
+    for host in [a, b] {
+        road.found_by(host, began, Duration::from_secs(15), |mtu| mtu == 1440);
+    }
+    road.narrow(1400, Router::IsSilent);
+    // It hangs where every VPN hangs: the greeting is through, the data is not. Then it goes on.
+    let fetched = fetch(a, FAR.v4, &file);
+    eprintln!("{fetched:?}");
+    assert!(fetched.longest_pause > Duration::from_millis(500), "the fall was not felt: {fetched:?}");
+    assert!(fetched.longest_pause <= LONGEST_STALL, "{fetched:?}");
+    road.found_by(b, began, A_MINUTE, |mtu| mtu == 1340);
 }

@@ -124,18 +124,6 @@ impl Road {
         }
     }
 
-    /// Waits until the kernel of this host knows what was found: it is told after `overlay mtu` says so.
-    #[track_caller]
-    pub(super) fn wait_for_route(&self, host: &Host, address: &str, mtu: u16) {
-        let what = format!("the route of {} to {address} to say {mtu}", host.name());
-        within(SHORTLY, &what, || {
-            let route = host.ip(&format!("route get {address}"));
-            let said = route.split(" mtu ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
-            // One that says nothing leaves it to the interface.
-            (said.unwrap_or_else(|| link_mtu(host, host.interface())) == mtu).then_some(())
-        });
-    }
-
     /// Waits until this host says that it has found what this is about, and gives back when it did.
     ///
     /// # Panics
@@ -166,6 +154,17 @@ pub(super) struct Found {
     pub(super) mtu: u16,
     pub(super) took: Duration,
     pub(super) by: Value,
+}
+
+/// Waits until the kernel of this host knows what was found: it is told after `overlay mtu` says so.
+#[track_caller]
+pub(super) fn wait_for_route(host: &Host, address: &str, mtu: u16) {
+    within(SHORTLY, &format!("the route of {} to {address} to say {mtu}", host.name()), || {
+        let route = host.ip(&format!("route get {address}"));
+        let said = route.split(" mtu ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        // One that says nothing leaves it to the interface.
+        (said.unwrap_or_else(|| link_mtu(host, host.interface())) == mtu).then_some(())
+    });
 }
 
 fn link_mtu(host: &Host, link: &str) -> u16 {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Road, Router};
+use super::road::{FAR, Road, Router, wait_for_route};
 use crate::lab::{self, A, Host, Outside};
 
 /// ICMP and its IP header around the payload of a `ping`.
@@ -19,7 +19,7 @@ fn ping_learns(from: &Host, mtu: u16) {
         assert_ne!(longer.code, 0, "{} bytes to {address}: {longer:?}", mtu + 1);
         // The kernel itself knows: nothing was sent.
         let said = format!("{}{}", longer.stdout, longer.stderr);
-        assert!(said.contains(&format!("mtu={mtu}")) || said.contains(&format!("mtu = {mtu}")), "{said}");
+        assert!(said.contains(&format!("mtu={mtu}")) || said.contains(&format!("mtu: {mtu}")), "{said}");
     }
 }
 
@@ -49,7 +49,7 @@ fn ping_and_tracepath_report_the_size_that_was_found() {
         let began = Instant::now();
         road.a.reaches(FAR.v4);
         let found = road.found_by(&road.a, began, Duration::from_secs(15), |_| true);
-        road.wait_for_route(&road.a, FAR.v4, found.mtu);
+        wait_for_route(&road.a, FAR.v4, found.mtu);
         ping_learns(&road.a, found.mtu);
         tracepath_learns(&road.a, found.mtu);
     }
@@ -65,7 +65,7 @@ fn below_1280_ipv4_is_told_the_size_and_ipv6_1280() {
     let found = road.found_by(&road.a, began, Duration::from_secs(15), |_| true);
     assert_eq!(found.mtu, 1200);
     road.found_by(&road.b, began, Duration::from_secs(15), |_| true);
-    road.wait_for_route(&road.a, FAR.v4, found.mtu);
+    wait_for_route(&road.a, FAR.v4, found.mtu);
     let ping = |address: &str, len: u16| road.a.run(format!("ping -n -M do -c 1 -W 2 -s {len} {address}"));
     assert_eq!(ping(FAR.v4, 1200 - 28).code, 0);
     let refused = ping(FAR.v4, 1201 - 28);
