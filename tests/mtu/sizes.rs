@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Road, Router, wait_for_route};
+use super::road::{FAR, Road, Router, mtu, wait_for_route};
+use super::streams::fetch;
+use crate::lab::services::{self, random_file};
 use crate::lab::{self, A, Host, Outside};
 
 /// ICMP and its IP header around the payload of a `ping`.
@@ -76,4 +78,57 @@ fn below_1280_ipv4_is_told_the_size_and_ipv6_1280() {
     let refused = ping(FAR.v6, 1281 - 48);
     assert!(refused.code != 0 && format!("{refused:?}").contains("1280"), "{refused:?}");
     road.b.exec(format!("ping -n -M do -c 3 -i 0.1 -W 2 -s {} {}", 1280 - 48, A.v6));
+}
+
+#[test]
+fn ways_that_differ_are_found_each() {
+    let Some(road) = Road::new("differ", 1500) else { return };
+    let (a, b) = (&road.a, &road.b);
+    road.narrow_towards_b(1400);
+    let files = [a, b].map(|host| random_file(host, "served", 8 << 20));
+    let _http = [a, b].map(|host| services::http_server(host, host.dir()));
+    let _daemons = road.up(Outside::V4);
+    let began = Instant::now();
+    a.reaches(FAR.v4);
+    // What `b` sends longer is a reason for `a` to search once more, and no more than that.
+    road.found_by(b, began, Duration::from_secs(15), |mtu| mtu == 1440);
+    road.found_by(a, began, Duration::from_secs(15), |mtu| mtu == 1340);
+    for (from, address, file) in [(a, FAR.v4, &files[1]), (b, A.v4, &files[0]), (b, A.v6, &files[0])] {
+        let fetched = fetch(from, address, file);
+        assert!(fetched.longest_pause < Duration::from_secs(2), "{fetched:?}");
+    }
+    assert_eq!([mtu(a)["mtu"].clone(), mtu(b)["mtu"].clone()], [1340, 1440]);
+}
+
+#[test]
+fn where_routes_are_left_alone_senders_are_told_by_icmp() {
+    let Some(road) = Road::new("untouched", 1500) else { return };
+    let (a, b) = (&road.a, &road.b);
+    road.narrow(1400, Router::IsSilent);
+    let files = [a, b].map(|host| random_file(host, "served", 8 << 20));
+    let _http = [a, b].map(|host| services::http_server(host, host.dir()));
+    let untouched = |config: String| config.replacen("[[peer]]", "table = \"off\"\n\n[[peer]]", 1);
+    let _daemons = [
+        a.overlay_up(&untouched(road.config_of_a(Outside::V4))),
+        b.overlay_up(&untouched(road.config_of_b(Outside::V4))),
+    ];
+    let began = Instant::now();
+    a.reaches(FAR.v4);
+    for host in [a, b] {
+        road.found_by(host, began, Duration::from_secs(15), |mtu| mtu == 1340);
+        assert!(!host.ip("route show").contains("1340"), "no route of ours says so");
+    }
+    for (from, address, file) in
+        [(a, FAR.v4, &files[1]), (b, A.v4, &files[0]), (a, FAR.v6, &files[1]), (b, A.v6, &files[0])]
+    {
+        let fetched = fetch(from, address, file);
+        assert!(fetched.longest_pause < Duration::from_secs(2), "{fetched:?}");
+    }
+    for (address, around) in PING_OVERHEAD {
+        let ping = || a.run(format!("ping -n -M do -c 1 -W 2 -s {} {address}", 1341 - around));
+        assert_ne!(ping().code, 0);
+        wait_for_route(a, address, 1340);
+        let said = format!("{:?}", ping());
+        assert!(said.contains("mtu=1340") || said.contains("mtu: 1340"), "{said}");
+    }
 }
