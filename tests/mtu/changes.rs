@@ -1,4 +1,4 @@
-//! A path whose MTU changes under way, and nobody says so.
+//! A path whose MTU changes under way, mostly in silence.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ const A_MINUTE: Duration = Duration::from_secs(60);
 const A_FEW: u64 = 4 << 20;
 
 #[track_caller]
-fn falls_and_rises(outside: Outside) {
+fn falls_and_rises(router: Router, outside: Outside) {
     let Some(road) = Road::new("changes", 1500) else { return };
     let (a, b) = (&road.a, &road.b);
-    road.narrow(1500, Router::IsSilent);
+    road.narrow(1500, router);
     // What a link of today carries: it is the silence that is looked at, not the machine.
     road.limit("200mbit");
     let _daemons = road.up(outside);
@@ -35,7 +35,7 @@ fn falls_and_rises(outside: Outside) {
     }
 
     for middle in [1400, 1280] {
-        road.narrow(middle, Router::IsSilent);
+        road.narrow(middle, router);
         let fell = Instant::now();
         for host in [a, b] {
             let found = road.found_by(host, fell, A_MINUTE, |mtu| mtu <= truth(middle));
@@ -51,7 +51,7 @@ fn falls_and_rises(outside: Outside) {
     }
 
     // Another way for `a`, which carries more.
-    road.narrow(1500, Router::IsSilent);
+    road.narrow(1500, router);
     road.move_a();
     let moved = Instant::now();
     for host in [b, a] {
@@ -69,12 +69,17 @@ fn falls_and_rises(outside: Outside) {
 
 #[test]
 fn a_silent_fall_during_transfers_is_over_within_5_s_and_a_rise_is_found_with_the_next_path_over_ipv4() {
-    falls_and_rises(Outside::V4);
+    falls_and_rises(Router::IsSilent, Outside::V4);
 }
 
 #[test]
 fn a_silent_fall_during_transfers_is_over_within_5_s_and_a_rise_is_found_with_the_next_path_over_ipv6() {
-    falls_and_rises(Outside::V6);
+    falls_and_rises(Router::IsSilent, Outside::V6);
+}
+
+#[test]
+fn a_fall_that_routers_tell_of_is_no_worse() {
+    falls_and_rises(Router::Says, Outside::V6);
 }
 
 #[test]

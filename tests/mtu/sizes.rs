@@ -132,3 +132,23 @@ fn where_routes_are_left_alone_senders_are_told_by_icmp() {
         assert!(said.contains("mtu=1340") || said.contains("mtu: 1340"), "{said}");
     }
 }
+
+/// What all this is against, and that these roads have it.
+#[test]
+fn without_the_search_the_same_road_answers_pings_and_hangs() {
+    let Some(road) = Road::new("black hole", 1500) else { return };
+    let (a, b) = (&road.a, &road.b);
+    road.narrow(1400, Router::IsSilent);
+    random_file(b, "served", 1 << 20);
+    let _http = services::http_server(b, b.dir());
+    let without = |config: String| config + "\n[tuning]\nmtu_discovery = \"off\"\n";
+    let _daemons =
+        [a.overlay_up(&without(road.config_of_a(Outside::V4))), b.overlay_up(&without(road.config_of_b(Outside::V4)))];
+    a.reaches(FAR.v4);
+    let url = format!("http://{}:{}/served", FAR.v4, services::HTTP);
+    let said = a.run(format!("curl -sS --noproxy * --max-time 4 -o /dev/null {url}"));
+    assert_eq!(said.code, 28, "a timeout: {said:?}");
+    let known = mtu(a);
+    assert!(known["mtu"] == 1420 && known["path_mtu"].is_null(), "{known:#}");
+    a.reaches(FAR.v4);
+}
