@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::road::{FAR, Found, Road, Router, around};
 use super::streams::{Fetched, fetch};
 use crate::lab::services::{self, SshServer, random_file, sha256};
-use crate::lab::{A, Outside};
+use crate::lab::{A, Outside, Pings};
 
 /// After it was found nothing stands still for longer.
 const LONGEST_STALL: Duration = Duration::from_secs(2);
@@ -76,6 +76,10 @@ impl Cell {
         let over_v6 = fetch(a, FAR.v6, &random_file(b, "few", 1 << 20));
         for fetched in fetched.iter().chain([&over_v6]) {
             assert!(fetched.longest_pause < LONGEST_STALL, "{self}: {fetched:?}");
+        }
+        // In fragments, since nobody forbids it.
+        for (from, to) in [(a, FAR.v4), (a, FAR.v6), (b, A.v4), (b, A.v6)] {
+            Pings::new(3, Duration::from_millis(20)).of(5_000).are_answered(from, to);
         }
         let copy = b.dir().join("copy");
         let calls = [

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Road, Router, around, mtu};
+use super::road::{FAR, Road, around, mtu};
 use super::streams::Stream;
 use crate::lab::services::PYTHON;
 use crate::lab::{A, Host, Outside, Process, SHORTLY, within};
@@ -25,10 +25,10 @@ fn forger(near: &Host, outside: Outside, mtu: u16, kind: &str) -> Process {
     near.spawn(format!("{PYTHON} {TOO_BIG} {victim} {peer} 51820 {mtu} {kind}"))
 }
 
-/// Half a second of a stream, 16 times, in which nothing becomes smaller.
+/// Half a second of a stream, eight times, in which nothing becomes smaller.
 #[track_caller]
 fn nothing_changes(road: &Road, stream: &Stream, truth: u16) {
-    for _ in 0..16 {
+    for _ in 0..8 {
         let began = Instant::now();
         within(SHORTLY, "half a second", || (began.elapsed() > Duration::from_millis(500)).then_some(()));
         let known = mtu(&road.a);

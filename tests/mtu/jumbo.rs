@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Road, Router};
+use super::road::{FAR, Road, Router, wait_for_route};
 use super::streams::{Stream, fetch};
 use crate::lab::services::{self, random_file};
 use crate::lab::{A, Host, Lab, Outside, within};
@@ -35,7 +35,7 @@ fn rate_at_9000_is_at_least_one_and_a_half_times_that_at_1500() {
         for host in [&road.a, &road.b] {
             road.found_by(host, began, Duration::from_secs(10), |found| found == mtu);
         }
-        road.wait_for_route(&road.a, FAR.v4, mtu);
+        wait_for_route(&road.a, FAR.v4, mtu);
     }
     // Both stand beside each other, and are asked in turn.
     let mut ratios: Vec<_> = (0..5)
@@ -79,13 +79,8 @@ fn bulk_traffic_uses_jumbo_frames_and_a_second_peer_behind_1500_is_not_hurt() {
     for address in [on_b, on_c] {
         a.reaches(address);
     }
-    let says = |address: &str, mtu: u16| {
-        within(Duration::from_secs(10), &format!("the route to {address} to say {mtu}"), || {
-            a.ip(&format!("route get {address}")).contains(&format!(" mtu {mtu} ")).then_some(())
-        });
-    };
-    says(on_b, JUMBO);
-    says(on_c, 1440);
+    wait_for_route(&a, on_b, JUMBO);
+    wait_for_route(&a, on_c, 1440);
 
     // Bulk to the one, at the same time files both ways with the other.
     let segment_of = |stream: &str| {

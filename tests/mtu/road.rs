@@ -74,22 +74,20 @@ impl Road {
 
     /// From now on the hop in the middle carries `outer` bytes.
     pub(super) fn narrow(&self, outer: u16, router: Router) {
-        let link = match router {
-            Router::Says => outer,
-            Router::IsSilent => self.width,
-        };
         for (host, other) in [(&self.near, &self.far), (&self.far, &self.near)] {
+            let link = match router {
+                Router::Says => outer,
+                Router::IsSilent => self.width,
+            };
             host.ip(&format!("link set {} mtu {link}", host.link_to(other)));
-            let drop = if router == Router::IsSilent { format!("meta length > {outer} drop") } else { String::new() };
-            let path = host.write(
-                "narrow.nft",
-                format!(
-                    "table inet narrow\nflush table inet narrow\ntable inet narrow {{\n\
-                     chain forward {{ type filter hook forward priority 0; {drop}\n}}\n}}\n"
-                ),
-            );
-            host.exec(format!("nft -f {}", path.display()));
+            let longest = if router == Router::Says { u16::MAX } else { outer };
+            drop_longer_than(host, longest, "");
         }
+    }
+
+    /// From now on the hop drops what is longer than `outer` bytes on its way to `b`, and nothing on its way to `a`.
+    pub(super) fn narrow_towards_b(&self, outer: u16) {
+        drop_longer_than(&self.near, outer, &format!("oifname {}", self.near.link_to(&self.far)));
     }
 
     /// The hop in the middle is `rate` fast, in both directions.
@@ -124,18 +122,6 @@ impl Road {
         }
     }
 
-    /// Waits until the kernel of this host knows what was found: it is told after `overlay mtu` says so.
-    #[track_caller]
-    pub(super) fn wait_for_route(&self, host: &Host, address: &str, mtu: u16) {
-        let what = format!("the route of {} to {address} to say {mtu}", host.name());
-        within(SHORTLY, &what, || {
-            let route = host.ip(&format!("route get {address}"));
-            let said = route.split(" mtu ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
-            // One that says nothing leaves it to the interface.
-            (said.unwrap_or_else(|| link_mtu(host, host.interface())) == mtu).then_some(())
-        });
-    }
-
     /// Waits until this host says that it has found what this is about, and gives back when it did.
     ///
     /// # Panics
@@ -168,6 +154,17 @@ pub(super) struct Found {
     pub(super) by: Value,
 }
 
+/// Waits until the kernel of this host knows what was found: it is told after `overlay mtu` says so.
+#[track_caller]
+pub(super) fn wait_for_route(host: &Host, address: &str, mtu: u16) {
+    within(SHORTLY, &format!("the route of {} to {address} to say {mtu}", host.name()), || {
+        let route = host.ip(&format!("route get {address}"));
+        let said = route.split(" mtu ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        // One that says nothing leaves it to the interface.
+        (said.unwrap_or_else(|| link_mtu(host, host.interface())) == mtu).then_some(())
+    });
+}
+
 fn link_mtu(host: &Host, link: &str) -> u16 {
     host.exec(format!("cat /sys/class/net/{link}/mtu")).trim().parse().expect("a number")
 }
@@ -178,6 +175,15 @@ pub(super) fn mtu(host: &Host) -> Value {
     let said = host.overlay("mtu --json").succeeded("overlay mtu --json");
     let said: Value = serde_json::from_str(&said).expect("JSON");
     said["peers"][0].clone()
+}
+
+/// A router that forwards no longer packets, and says nothing.
+fn drop_longer_than(router: &Host, len: u16, out: &str) {
+    let rules = format!(
+        "table inet narrow\nflush table inet narrow\ntable inet narrow {{\n\
+         chain forward {{ type filter hook forward priority 0; {out} meta length > {len} drop\n}}\n}}\n"
+    );
+    router.exec(format!("nft -f {}", router.write("narrow.nft", rules).display()));
 }
 
 fn config(host: &Host, own: Addresses, peer: &Host, far: Addresses, outside: Outside) -> String {
