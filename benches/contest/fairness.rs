@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::settings::Wire;
-use crate::lab::streams::{Arrived, Load};
+use crate::lab::streams::{Arrived, BBR_SETTLES, Load};
 use crate::lab::{A, Outside, Pair};
 
 const STREAMS: u32 = 64;
-/// How long: BBR asks for the shortest round trip every 10 s, and who came first keeps what it took until then.
-const SECONDS: u32 = 30;
+/// How long, of which [`BBR_SETTLES`] is not counted but for stalls.
+const SECONDS: u32 = 36;
 const PORT: u16 = 5201;
 /// From one look to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -102,11 +102,12 @@ fn is_available(congestion_control: &str) -> bool {
 
 impl Sharing {
     fn of(arrived: &Arrived) -> Self {
-        let totals = arrived.totals();
+        let settled = arrived.after(BBR_SETTLES);
+        let totals = settled.totals();
         let mean = totals.iter().sum::<u64>() as f64 / totals.len() as f64;
         let share = |bytes: Option<&u64>| bytes.map_or(0.0, |bytes| *bytes as f64 / mean);
         Self {
-            jain_index: arrived.jain_index(),
+            jain_index: settled.jain_index(),
             longest_stall_seconds: arrived.longest_stall().as_secs_f64(),
             longest_silence_of_one_seconds: arrived.longest_silence_of_one().as_secs_f64(),
             least_share_of_mean: share(totals.iter().min()),

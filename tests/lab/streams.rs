@@ -42,6 +42,10 @@ pub struct Streams {
     limit: Duration,
 }
 
+/// BBR asks for the shortest round trip when a stream is ten seconds old. Until then a stream that began when the queue was
+/// full takes its delay for the path's, and ten times its share with that; one run in four has such a one.
+pub const BBR_SETTLES: Duration = Duration::from_secs(11);
+
 /// What has arrived.
 #[derive(Clone, Debug)]
 pub struct Arrived {
@@ -109,6 +113,16 @@ impl Arrived {
             totals.iter_mut().zip(&interval.bytes).for_each(|(total, bytes)| *total += bytes);
         }
         totals
+    }
+
+    /// What has arrived once this long had passed.
+    pub fn after(&self, warm_up: Duration) -> Arrived {
+        let mut elapsed = Duration::ZERO;
+        let is_later = |interval: &&Interval| {
+            elapsed += interval.length;
+            elapsed > warm_up
+        };
+        Arrived { intervals: self.intervals.iter().filter(is_later).cloned().collect() }
     }
 
     /// Bits in a second, of all streams together.
