@@ -115,6 +115,26 @@ fn a_prefix_inside_anothers_is_not_held_to_what_that_ones_path_carries() {
 }
 
 #[test]
+fn a_connected_route_stays_the_kernels_when_a_peer_has_exactly_its_prefix_and_when_it_has_it_no_more() {
+    run(|| async {
+        let world = World::new().await;
+        let addresses = ["10.77.0.1/16", "10.77.1.1/24"];
+        let with = config(&addresses, &[&["10.77.0.0/16"], &["10.77.1.0/24"]], "");
+        let without = config(&addresses, &[&["10.77.0.0/16"]], "");
+        let (mut host, mut journal, _tun) = world.up(&with, RANGE).await;
+        let is_the_kernels = || shown("10.77.1.0/24").starts_with("10.77.1.0/24 proto kernel scope link src 10.77.1.1");
+        assert!(is_the_kernels(), "{}", shown("10.77.1.0/24"));
+        host.set_path_mtu(&world.netlink, net("10.77.1.0/24"), Some(1300)).await;
+        assert!(is_the_kernels() && held("10.77.1.9") == 1300, "{}", shown("10.77.1.0/24"));
+        host.apply(&world.netlink, &mut journal, &without, RANGE).await.expect("it applies");
+        host.set_path_mtu(&world.netlink, net("10.77.1.0/24"), None).await;
+        assert!(is_the_kernels() && held("10.77.1.9") == 1420, "{}", shown("10.77.1.0/24"));
+        host.apply(&world.netlink, &mut journal, &with, RANGE).await.expect("it applies");
+        assert!(is_the_kernels(), "{}", shown("10.77.1.0/24"));
+    });
+}
+
+#[test]
 fn what_the_kernel_learned_from_icmp_goes_with_the_route_that_says_something_else() {
     run(|| async {
         let world = World::new().await;
