@@ -135,14 +135,21 @@ fn wrong_configs() -> Vec<Wrong> {
             what: "an MTU that no IPv4 host has to take",
             config: GOOD.replace("listen_port = 51820", "mtu = 575"),
             cause: "line 5: `mtu` is 575, which is out of range",
-            hint: "an MTU is a number from 576 to 65535",
+            hint: "an MTU is \"auto\" or a number from 576 to 65535",
             place: "5:7",
         },
         Wrong {
             what: "an MTU that no packet has",
             config: GOOD.replace("listen_port = 51820", "mtu = 65536"),
             cause: "line 5: `mtu` is 65536, which is out of range",
-            hint: "an MTU is a number from 576 to 65535",
+            hint: "an MTU is \"auto\" or a number from 576 to 65535",
+            place: "5:7",
+        },
+        Wrong {
+            what: "an MTU that is no whole number",
+            config: GOOD.replace("listen_port = 51820", "mtu = 1.5"),
+            cause: "line 5: `mtu` must be a whole number, not a floating-point number",
+            hint: "an MTU is \"auto\" or a number from 576 to 65535",
             place: "5:7",
         },
         Wrong {

@@ -188,6 +188,23 @@ fn the_interface_takes_what_a_path_may_carry_and_the_search_for_it_is_switched_l
     assert!(report.get("needs_restart").is_none_or(|keys| *keys == Value::Array(vec![])), "{report:#}");
     pair.a.reaches(B.v4);
     assert_eq!(overlay.peer(&pair.b)["latest_handshake"], before["latest_handshake"], "the session goes on");
+    // What the interface has room for: routes that say it say nothing.
+    let is_told = |mtu: u16, route_says: Option<&str>| {
+        let said = pair.a.overlay("mtu --json").succeeded("overlay mtu");
+        let answer: Value = serde_json::from_str(&said).expect("JSON on stdout");
+        let routes = [B.v4, B.v6].map(|to| pair.a.ip(&format!("route get {to}")));
+        let is_said = |route: &String| route_says.map_or(!route.contains(" mtu "), |mtu| route.contains(mtu));
+        (answer["peers"][0]["mtu"] == mtu && routes.iter().all(is_said)).then_some(())
+    };
+    within(SHORTLY, "the search to find 1440", || (overlay.peer(&pair.b)["path_mtu"]["mtu"] == 1440).then_some(()));
+    within(SHORTLY, "1440 in `overlay mtu` and in the routes", || is_told(1440, None));
+
+    fs::write(overlay.config(), off(pair.config_of_a(Outside::V4))).expect("our own file");
+    let report = reload(&pair.a);
+    assert_eq!(report["changed"], Value::from(vec!["b"]), "{report:#}");
+    within(SHORTLY, "1420 again in `overlay mtu` and in the routes", || is_told(1420, Some(" mtu 1420 ")));
+    pair.a.reaches(B.v4);
+    assert_eq!(overlay.peer(&pair.b)["latest_handshake"], before["latest_handshake"], "the session still goes on");
     overlay.stop();
 }
 

@@ -200,6 +200,7 @@ fn a_peer_of_the_file_that_wg_removes_and_adds_again_may_open_no_more_than_befor
         // What `b` held of the session before is nothing to `a`.
         a.reaches(B.v4);
         b.reaches(A.v4);
+        within(SHORTLY, "its path to be found again", || (on_a.peer(b)["path_mtu"]["mtu"] == 1440).then_some(()));
         let before = on_a.dropped("not_allowed");
         b.shell(&format!("echo hello | socat -u STDIN UDP4:{}:7000", A.v4));
         within(SHORTLY, "the datagram to be refused", || (on_a.dropped("not_allowed") > before).then_some(()));

@@ -97,7 +97,7 @@ fn bulk_traffic_uses_jumbo_frames_and_a_second_peer_behind_1500_is_not_hurt() {
     for (from, address, file) in [(&a, on_c, &files[1]), (&c, A.v4, &files[0])] {
         let fetched = fetch(from, address, file);
         eprintln!("{} beside the bulk: {:.0} Mbit/s, {fetched:?}", from.name(), fetched.rate());
-        assert!(fetched.longest_pause < Duration::from_secs(1), "{fetched:?}");
+        assert!(fetched.longest_pause < Duration::from_secs(2), "{fetched:?}");
     }
     bulk.progresses_by(1 << 20);
 }

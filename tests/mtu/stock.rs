@@ -33,7 +33,7 @@ fn found_by_echoes(stock: Stock, middle: u16, router: Router, outside: Outside) 
     let _ours = a.overlay_up(&road.config_of_a(outside));
     let began = Instant::now();
     a.reaches(FAR.v4);
-    let found = road.found_by(a, began, Duration::from_secs(30), |_| true);
+    let found = road.found_by(a, began, Duration::from_secs(15), |_| true);
     eprintln!("{stock:?} behind {middle}, {router:?}, {outside:?}: {found:?}");
     assert_eq!(found.by, "echoes");
     // The answer counts, and wireguard-go's is padded to 16: behind 1400 over IPv4 1328 comes back, and 1340 would not.

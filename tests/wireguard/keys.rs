@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::capture;
 use super::device::{Device, Key, Program, no_ping, one_ping};
 use super::worlds::{A_PORT, B_PORT, Two, Wire};
-use crate::lab::{A, B, Host, Lab, Outside, Pair, SHORTLY, installed};
+use crate::lab::{A, B, Host, Lab, Outside, Pair, Pings, installed};
 
 /// X25519 maps them all to zero, whatever the private key: whoever used one would agree on a key that everybody knows.
 const LOW_ORDER: [&str; 7] = [
@@ -95,15 +95,14 @@ fn a_preshared_key_that_changes_loses_nothing_and_no_session() {
     let (a, b) = (&world.two.a, &world.two.b);
     one_ping(&a.host, B.v4);
     let handshake = b.device.latest_handshake(&a.key);
-    let pings =
-        [(a, B.v4), (b, A.v6)].map(|(from, to)| from.host.spawn(format!("ping -n -q -c 300 -i 0.005 -W 4 {to}")));
+    let pings = Pings::new(300, Duration::from_millis(5));
+    let pings = [(a, B.v4), (b, A.v6)].map(|(from, to)| pings.start(&from.host, to));
     let keys = Keys::new(&a.host);
     for round in 0..60 {
         keys.set(&world.two, round, round % 2 == 0);
     }
     for ping in pings {
-        let said = ping.succeed_within(SHORTLY);
-        assert!(said.contains(" 0% packet loss"), "{said}");
+        ping.are_answered();
     }
     assert_eq!(b.device.latest_handshake(&a.key), handshake);
 }
@@ -134,8 +133,8 @@ fn over_a_rekey(name: &str, far: Program, outside: Outside, a_begins: bool) {
     one_ping(&first.host, address);
     let handshake = a.device.latest_handshake(&b.key);
     // 135 s: whoever began renews after 120 s, and once more 5 s later if that fell between the two sides' changes.
-    let pings =
-        [(a, B.v4), (b, A.v6)].map(|(from, to)| from.host.spawn(format!("ping -n -q -c 4500 -i 0.03 -W 4 {to}")));
+    let pings = Pings::new(4500, Duration::from_millis(30));
+    let pings = [(a, B.v4), (b, A.v6)].map(|(from, to)| pings.start(&from.host, to));
     let keys = Keys::new(&a.host);
     let began = Instant::now();
     for round in 0.. {
@@ -146,8 +145,7 @@ fn over_a_rekey(name: &str, far: Program, outside: Outside, a_begins: bool) {
         thread::sleep(Duration::from_millis(700));
     }
     for ping in pings {
-        let said = ping.succeed_within(Duration::from_secs(60));
-        assert!(said.contains(" 0% packet loss"), "{far:?}, {outside:?}, a begins: {a_begins}: {said}");
+        ping.finish().unwrap_or_else(|lost| panic!("{far:?}, {outside:?}, a begins: {a_begins}: {lost}"));
     }
     assert!(a.device.latest_handshake(&b.key) >= handshake + 120, "{far:?}, {outside:?}, a begins: {a_begins}");
 }

@@ -148,7 +148,7 @@ pub struct Peer {
     pub persistent_keepalive: Option<u16>,
     /// What it may open towards us. `None`: everything it is routed for. Empty: only answers.
     pub allow: Option<Vec<Rule>>,
-    /// Whether the MTU of its path is searched for: see [`Tuning::mtu_discovery`]. Never for one that `wg` has added.
+    /// Whether the MTU of its path is searched for: see [`Tuning::mtu_discovery`]. Not for one that `wg` has added and no file names.
     pub mtu_discovery: bool,
 }
 

@@ -81,10 +81,11 @@ pub(crate) struct State {
     next_order: u64,
 }
 
-/// Name and allow list of a peer, as the config file has them; of peers that have either.
+/// Name, allow list and search of a peer, as the config file has them; of peers that have any of them.
 struct Declared {
     name: Option<String>,
     allow: Option<Vec<Rule>>,
+    mtu_discovery: bool,
 }
 
 impl View {
@@ -294,13 +295,14 @@ impl State {
     }
 
     /// Adds a peer behind the others, and returns it: with nothing but its key, and where the config file names that, with
-    /// the name and the allow list it has there.
+    /// the name and the allow list it has there, and searched for as there.
     pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) -> config::Peer {
         let order = self.take_order();
         let mut peer = config::Peer::nameless(key);
         if let Some(declared) = self.declared.get(&key) {
             peer.name.clone_from(&declared.name);
             peer.allow.clone_from(&declared.allow);
+            peer.mtu_discovery = declared.mtu_discovery;
         }
         self.insert(order, peer.clone(), stats, None);
         peer
@@ -348,8 +350,9 @@ impl State {
     }
 
     fn declare(&mut self, peer: &config::Peer) {
-        if peer.name.is_some() || peer.allow.is_some() {
-            let declared = Declared { name: peer.name.clone(), allow: peer.allow.clone() };
+        if peer.name.is_some() || peer.allow.is_some() || peer.mtu_discovery {
+            let declared =
+                Declared { name: peer.name.clone(), allow: peer.allow.clone(), mtu_discovery: peer.mtu_discovery };
             self.declared.insert(peer.public_key, declared);
         }
     }

@@ -228,7 +228,7 @@ impl<'a> Field<'a> {
         value
     }
 
-    /// A number of `range`; `what` says what it counts: "a port", "an MTU".
+    /// A number of `range`; `what` begins the sentence that ends with it: "a port is", "an MTU is \"auto\" or".
     pub(super) fn integer(
         &self,
         range: RangeInclusive<u32>,
@@ -239,9 +239,10 @@ impl<'a> Field<'a> {
         let DeValue::Integer(integer) = self.value else {
             let example = match self.value.as_str().map(str::trim).and_then(|text| text.parse::<u32>().ok()) {
                 Some(number) => format!("write it without quotes: {} = {number}", self.key),
-                None => format!("{what} is a number from {} to {}", range.start(), range.end()),
+                None => format!("{what} a number from {} to {}", range.start(), range.end()),
             };
-            self.wrong_type("a number", example, report);
+            let wanted = if matches!(self.value, DeValue::Float(_)) { "a whole number" } else { "a number" };
+            self.wrong_type(wanted, example, report);
             return None;
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
@@ -250,7 +251,7 @@ impl<'a> Field<'a> {
             report.error(
                 Problem::new(kind, format!("`{}` is {integer}, which is out of range", self.key))
                     .at(&self.span)
-                    .hint(format!("{what} is a number from {} to {}", range.start(), range.end())),
+                    .hint(format!("{what} a number from {} to {}", range.start(), range.end())),
             );
         }
         number
@@ -305,7 +306,8 @@ impl<'a> Field<'a> {
 pub(super) fn describe_type(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
-        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a floating-point number",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",

@@ -102,11 +102,11 @@ impl Reader<'_> {
             private_key: self.private_key(section),
             addresses: self.addresses(section),
             listen_port: self
-                .integer(section, "listen_port", 0..=65535, "bad_port", "a port")
+                .integer(section, "listen_port", 0..=65535, "bad_port", "a port is")
                 .map_or(DEFAULT_LISTEN_PORT, |port| port as u16),
             mtu: self.mtu(section),
             forward: section.field("forward").and_then(|field| field.boolean(self.report)).unwrap_or(false),
-            fwmark: self.integer(section, "fwmark", 0..=u32::MAX, "bad_fwmark", "a mark").filter(|mark| *mark != 0),
+            fwmark: self.integer(section, "fwmark", 0..=u32::MAX, "bad_fwmark", "a mark is").filter(|mark| *mark != 0),
             table: self.routing_table(section),
             dns: self.dns(section),
         }
@@ -168,7 +168,7 @@ impl Reader<'_> {
         if field.maybe_string() == Some("auto") {
             return Mtu::Auto;
         }
-        match field.integer(576..=65535, "bad_mtu", "an MTU", self.report) {
+        match field.integer(576..=65535, "bad_mtu", "an MTU is \"auto\" or", self.report) {
             Some(bytes) => Mtu::Fixed(bytes as u16),
             None => Mtu::Auto,
         }
@@ -186,7 +186,7 @@ impl Reader<'_> {
                 Table::Auto
             }
             _ => field
-                .integer(1..=u32::MAX, "bad_table", "a routing table", self.report)
+                .integer(1..=u32::MAX, "bad_table", "a routing table is", self.report)
                 .map_or(Table::Auto, Table::Number),
         }
     }

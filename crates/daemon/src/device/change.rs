@@ -35,9 +35,9 @@ pub enum Change {
     Peer(PeerEdit),
 }
 
-/// What is to be otherwise with a peer. The peer is added if it is not there, with the name and the allow list that the config
-/// file in force has for its key: over the UAPI neither can be said, and who removes a peer and adds it again, as `wg
-/// setconf` does, must not have opened everything to it.
+/// What is to be otherwise with a peer. The peer is added if it is not there, with the name, the allow list and the search for
+/// its path that the config file in force has for its key: over the UAPI none of them can be said, and who removes a peer
+/// and adds it again, as `wg setconf` does, must not have opened everything to it, nor switched the search off.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerEdit {
     /// Names the peer. With our own key nothing happens, as in the kernel.
@@ -116,8 +116,8 @@ impl PeerEdit {
             }
             let stats = Arc::default();
             let added = state.add(key, Arc::clone(&stats));
-            if added.allow.is_some() {
-                // Not for a moment without it.
+            if added.allow.is_some() || added.mtu_discovery {
+                // Not for a moment without them: a change of a peer can name neither.
                 commands.push(Command::SetPeer { config: Box::new(added.to_core(None)), stats });
             } else {
                 add = Some(stats);

@@ -95,6 +95,8 @@ impl Footprint {
         let routed = |destination: IpNet| {
             let table = match config.interface.table {
                 Table::Off => return None,
+                // The kernel has a route there already, which is not to be replaced nor taken away some day.
+                Table::Number(MAIN_TABLE) | Table::Auto if plan.is_connected(&destination) => return None,
                 Table::Number(number) => number,
                 Table::Auto if is_default(&destination) => marked?.table,
                 Table::Auto if plan.is_inside_connected(&destination) && !nested.contains(&destination) => return None,
@@ -154,12 +156,16 @@ impl Footprint {
 
     fn exact(&self, prefix: &IpNet) -> Option<Place> {
         let planned = self.planned(prefix).map(|route| Place::Planned(route.table));
-        planned.or_else(|| self.connected().any(|net| net == *prefix).then_some(Place::Connected))
+        planned.or_else(|| self.is_connected(prefix).then_some(Place::Connected))
     }
 
     fn planned(&self, destination: &IpNet) -> Option<&PlannedRoute> {
         let wanted = (std::cmp::Reverse(destination.prefix_len()), *destination);
         self.routes.binary_search_by_key(&wanted, order_of).ok().and_then(|index| self.routes.get(index))
+    }
+
+    fn is_connected(&self, prefix: &IpNet) -> bool {
+        self.connected().any(|net| net == *prefix)
     }
 
     fn is_inside_connected(&self, prefix: &IpNet) -> bool {

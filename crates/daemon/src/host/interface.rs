@@ -212,17 +212,21 @@ impl Host {
     }
 
     async fn remove_routes(&self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
-        let all = |(planned, beside): (Vec<PlannedRoute>, Vec<PlannedRoute>)| planned.into_iter().chain(beside);
+        let (planned, beside) = self.routes_with(wanted);
         let keep: HashSet<(IpNet, u32)> =
-            all(self.routes_with(wanted)).map(|route| (route.destination, route.table)).collect();
-        for gone in all(self.routes_with(&self.standing)) {
-            if keep.contains(&(gone.destination, gone.table)) {
-                continue;
-            }
+            planned.into_iter().chain(beside).map(|route| (route.destination, route.table)).collect();
+        let is_gone = |route: &PlannedRoute| !keep.contains(&(route.destination, route.table));
+        let (planned, beside) = self.routes_with(&self.standing);
+        let failure =
+            |gone: PlannedRoute, error| self.failure(&format!("remove the route to {}", gone.destination), &error);
+        for gone in planned.into_iter().filter(is_gone) {
             match netlink.delete_route(&self.route(&gone)).await {
                 Ok(()) | Err(NetlinkError::NotFound) => {}
-                Err(error) => return Err(self.failure(&format!("remove the route to {}", gone.destination), &error)),
+                Err(error) => return Err(failure(gone, error)),
             }
+        }
+        for gone in beside.into_iter().filter(is_gone) {
+            self.give_up(netlink, &gone).await.map_err(|error| failure(gone, error))?;
         }
         Ok(())
     }
@@ -292,11 +296,11 @@ impl Host {
         for route in &beside {
             let added = match present.get(&(route.destination, route.table)) {
                 Some(mtu) if *mtu == route.mtu => continue,
-                Some(_) => netlink.replace_route(&self.route(route)).await,
+                Some(_) => self.renew(netlink, route).await,
                 None => netlink.add_route(&self.route(route)).await,
             };
             if let Err(error) = added {
-                tracing::warn!(%error, "a route through `{}` does not follow the MTU of its path", self.interface);
+                self.on_refused(route.destination, &error);
                 self.forget_path(&route.destination);
             }
         }

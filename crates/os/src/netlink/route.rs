@@ -123,7 +123,15 @@ impl Netlink {
     /// # Errors
     /// See [`NetlinkError`]; `NotFound` when there is none.
     pub async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        let mut message = encode(&Route { mtu: None, protocol: 0, ..route.clone() });
+        self.delete_route_as_set(&Route { protocol: 0, ..route.clone() }).await
+    }
+
+    /// As [`Netlink::delete_route`], and only if the one who set it is the same: [`Route::protocol`].
+    ///
+    /// # Errors
+    /// See [`NetlinkError`]; `NotFound` when there is none, also where another program's is in its place.
+    pub async fn delete_route_as_set(&self, route: &Route) -> Result<(), NetlinkError> {
+        let mut message = encode(&Route { mtu: None, ..route.clone() });
         // To the kernel these two mean "whatever it is".
         message.header.scope = RouteScope::NoWhere;
         message.header.kind = RouteType::Unspec;

@@ -62,7 +62,7 @@ impl Reader<'_> {
             }),
             allowed_ips: self.allowed_ips(section),
             persistent_keepalive: self
-                .integer(section, "persistent_keepalive", 0..=65535, "bad_keepalive", "a keepalive in seconds")
+                .integer(section, "persistent_keepalive", 0..=65535, "bad_keepalive", "a keepalive in seconds is")
                 .filter(|seconds| *seconds != 0)
                 .map(|seconds| seconds as u16),
             allow: section.field("allow").and_then(|field| {

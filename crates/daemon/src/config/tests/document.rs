@@ -483,6 +483,30 @@ error[bad_value]: `scheduling` cannot be `fast`
 }
 
 #[test]
+fn a_number_that_is_not_whole_is_refused() {
+    refuses(
+        &with_interface("mtu = 1.5\nlisten_port = 5e3"),
+        r#"
+error[wrong_type]: `mtu` must be a whole number, not a floating-point number
+ --> lab.toml:5:7
+  |
+5 | mtu = 1.5
+  |       ^^^
+  |
+  = hint: an MTU is "auto" or a number from 576 to 65535
+
+error[wrong_type]: `listen_port` must be a whole number, not a floating-point number
+ --> lab.toml:6:15
+  |
+6 | listen_port = 5e3
+  |               ^^^
+  |
+  = hint: a port is a number from 0 to 65535
+"#,
+    );
+}
+
+#[test]
 fn an_mtu_out_of_range_and_a_discovery_that_is_neither_are_refused() {
     refuses(
         r#"[interface]
@@ -501,7 +525,7 @@ error[bad_mtu]: `mtu` is 575, which is out of range
 5 | mtu = 575
   |       ^^^
   |
-  = hint: an MTU is a number from 576 to 65535
+  = hint: an MTU is "auto" or a number from 576 to 65535
 
 error[bad_value]: `mtu_discovery` cannot be `on?`
  --> lab.toml:8:17

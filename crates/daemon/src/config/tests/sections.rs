@@ -29,7 +29,7 @@ error[bad_mtu]: `mtu` is 500, which is out of range
 5 | mtu = 500
   |       ^^^
   |
-  = hint: an MTU is a number from 576 to 65535
+  = hint: an MTU is "auto" or a number from 576 to 65535
 "#,
     );
 }

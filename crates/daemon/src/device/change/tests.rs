@@ -27,7 +27,8 @@ fn told(view: &View, edit: PeerEdit) -> Vec<String> {
         Command::SetPeer { config, .. } => {
             let nothing_else = config.allowed_ips.is_empty() && config.preshared_key.is_none();
             assert!(nothing_else && config.endpoint.is_none() && config.persistent_keepalive.is_none());
-            format!("set {:?} which may open {:?}", config.public_key, config.allow)
+            let search = if config.mtu_discovery { ", with search" } else { "" };
+            format!("set {:?} which may open {:?}{search}", config.public_key, config.allow)
         }
         Command::ChangePeer(change) => {
             let mut words = vec![format!("change {:?}", change.public_key)];
@@ -76,7 +77,7 @@ fn a_peer_of_the_file_that_is_added_again_has_its_name_and_may_open_no_more_than
     for _ in 0..2 {
         told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
         let words = told(&view, edit.clone());
-        let set = "set bbbbbbbb.. which may open Some([Rule { protocol: Icmp, ports: None }])";
+        let set = "set bbbbbbbb.. which may open Some([Rule { protocol: Icmp, ports: None }]), with search";
         assert_eq!(words, [set, "change bbbbbbbb.. [Add(10.77.0.2/32)]"], "the list first");
         let shown = view.status().peers.remove(1);
         assert_eq!((shown.name.as_deref(), shown.allow), (Some("bob"), Some(vec!["icmp".to_owned()])));
@@ -87,15 +88,30 @@ fn a_peer_of_the_file_that_is_added_again_has_its_name_and_may_open_no_more_than
     // A list that was emptied is none that was left out.
     view.set_peers([(config::Peer { allow: Some(Vec::new()), ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
-    assert_eq!(told(&view, PeerEdit::of(BOB))[0], "set bbbbbbbb.. which may open Some([])");
+    assert_eq!(told(&view, PeerEdit::of(BOB))[0], "set bbbbbbbb.. which may open Some([]), with search");
     // The file in force is what counts.
-    view.set_peers([(bob(), Arc::default())]);
+    view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"]);
     assert_eq!(view.status().peers[0].name.as_deref(), Some("bob"));
     view.set_peers([]);
     assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"]);
     assert_eq!(view.status().peers[0].name, None);
+}
+
+#[test]
+fn the_path_of_a_peer_of_the_file_that_is_added_again_is_searched_again() {
+    let view = view([config::Peer { name: None, ..bob() }]);
+    for _ in 0..2 {
+        told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
+        let words = told(&view, PeerEdit::of(BOB));
+        assert_eq!(words, ["set bbbbbbbb.. which may open None, with search", "change bbbbbbbb.."]);
+        let is_as_in_the_file = config::Peer { mtu_discovery: true, ..config::Peer::nameless(BOB) };
+        assert!(view.read().peer(BOB).is_some_and(|peer| peer.is_as(&is_as_in_the_file)), "a reload changes nothing");
+    }
+    view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
+    told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
+    assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"], "the file in force is what counts");
 }
 
 #[test]

@@ -121,6 +121,20 @@ fn of_prefixes_inside_a_connected_one_only_those_inside_anothers_get_a_route() {
 }
 
 #[test]
+fn exactly_a_connected_prefix_gets_no_route_also_where_it_lies_in_anothers() {
+    let allowed: &[&[&str]] = &[&["10.77.0.0/16", "fd77::/48"], &["10.77.1.0/24", "fd77::/64"], &["10.77.1.2/32"]];
+    let rows = [("", &[("10.77.1.2/32", 254)][..]), ("table = 254", &[("10.77.1.2/32", 254)])];
+    for (more, wanted) in rows {
+        let config = config(&["10.77.0.1/16", "10.77.1.1/24", "fd77::1/48", "fd77::1:1/64"], allowed, more);
+        let footprint = Footprint::plan(&config, MtuRange::fixed(1420), true, 1);
+        let planned: Vec<_> = routes(&footprint).into_iter().map(|(net, table, _)| (net, table)).collect();
+        let wanted: Vec<_> = wanted.iter().map(|(net, table)| ((*net).to_owned(), *table)).collect();
+        assert_eq!(planned, wanted, "{more}");
+        assert_eq!(footprint.place_of(&"10.77.1.0/24".parse().unwrap()), Some(Place::Connected), "{more}");
+    }
+}
+
+#[test]
 fn the_place_of_a_prefix_is_where_the_route_is_that_leads_to_it() {
     let plan = |more: &str| {
         let allowed: &[&[&str]] = &[&["10.77.0.2/32", "10.78.0.0/16"], &["0.0.0.0/0"]];

@@ -30,8 +30,9 @@ pub(super) struct Paths {
     dirty: VecDeque<IpNet>,
     /// Those in `dirty`: as many as there are prefixes at most.
     queued: HashSet<IpNet>,
-    /// The last route was refused: whoever reads the log has been told.
-    is_failing: bool,
+    /// Prefixes whose routes the kernel refused when they were last set. While there are any, whoever reads the log has been
+    /// told.
+    failing: HashSet<IpNet>,
 }
 
 impl Host {
@@ -71,6 +72,7 @@ impl Host {
         let before = self.paths.known.get(&prefix).copied();
         let Some(place) = self.standing.place_of(&prefix) else {
             self.paths.known.remove(&prefix);
+            self.paths.failing.remove(&prefix);
             return;
         };
         let says = |known: Option<u16>| match known {
@@ -86,23 +88,51 @@ impl Host {
         let done = match (says(before), wanted) {
             (stands, wanted) if stands == wanted => Ok(()),
             (_, Some(mtu)) => self.say(netlink, prefix, place, mtu, before.is_none()).await,
-            (_, None) => match netlink.delete_route(&self.route(&self.planned(prefix, place, None))).await {
-                Err(NetlinkError::NotFound) => Ok(()),
-                done => done,
-            },
+            (_, None) => self.give_up(netlink, &self.planned(prefix, place, None)).await,
         };
         match done {
             Ok(()) => {
-                self.paths.is_failing = false;
+                self.paths.failing.remove(&prefix);
                 match mtu.filter(|_| wanted.is_some()) {
                     Some(mtu) => _ = self.paths.known.insert(prefix, mtu),
                     None => _ = self.paths.known.remove(&prefix),
                 }
             }
-            Err(error) if !std::mem::replace(&mut self.paths.is_failing, true) => {
-                tracing::warn!(%error, "a route through `{}` does not follow the MTU of its path", self.interface);
+            Err(error) => {
+                if matches!(place, Place::Beside(_)) {
+                    self.paths.known.remove(&prefix);
+                }
+                self.on_refused(prefix, &error);
             }
-            Err(error) => tracing::debug!(%error, %prefix, "the route does not follow the MTU of its path"),
+        }
+    }
+
+    /// The kernel does not let the route to this prefix follow. That somebody else has one there is not worth a warning.
+    pub(super) fn on_refused(&mut self, prefix: IpNet, error: &NetlinkError) {
+        let is_news = !matches!(error, NetlinkError::Exists) && self.paths.failing.is_empty();
+        if is_news {
+            tracing::warn!(%error, %prefix, "a route through `{}` does not follow the MTU of its path", self.interface);
+        } else {
+            tracing::debug!(%error, %prefix, "the route does not follow the MTU of its path");
+        }
+        match error {
+            NetlinkError::Exists => _ = self.paths.failing.remove(&prefix),
+            _ => _ = self.paths.failing.insert(prefix),
+        }
+    }
+
+    /// Another MTU for a route beside the one that covers it. Not in the place of another's: one that ours was replaced by is
+    /// left alone, and [`NetlinkError::Exists`] then. For the moment between, the covering route leads the same way.
+    pub(super) async fn renew(&self, netlink: &Netlink, beside: &PlannedRoute) -> Result<(), NetlinkError> {
+        self.give_up(netlink, beside).await?;
+        netlink.add_route(&self.route(beside)).await
+    }
+
+    /// Deletes a route beside the one that covers it, if it is still ours.
+    pub(super) async fn give_up(&self, netlink: &Netlink, beside: &PlannedRoute) -> Result<(), NetlinkError> {
+        match netlink.delete_route_as_set(&self.route(beside)).await {
+            Err(NetlinkError::NotFound) => Ok(()),
+            done => done,
         }
     }
 
@@ -137,6 +167,7 @@ impl Host {
     pub(super) fn forget_unrouted_paths(&mut self) {
         let standing = &self.standing;
         self.paths.known.retain(|prefix, _| standing.place_of(prefix).is_some());
+        self.paths.failing.retain(|prefix| standing.place_of(prefix).is_some());
     }
 
     async fn say(
@@ -157,8 +188,9 @@ impl Host {
             }
             // Not in the place of another's.
             Place::Beside(_) if is_first => netlink.add_route(&self.route(&planned)).await,
+            Place::Beside(_) => self.renew(netlink, &planned).await,
             // At once: no packet meets a moment without a route.
-            Place::Beside(_) | Place::Planned(_) => netlink.replace_route(&self.route(&planned)).await,
+            Place::Planned(_) => netlink.replace_route(&self.route(&planned)).await,
         }
     }
 

@@ -115,6 +115,26 @@ fn a_prefix_inside_anothers_is_not_held_to_what_that_ones_path_carries() {
 }
 
 #[test]
+fn a_connected_route_stays_the_kernels_when_a_peer_has_exactly_its_prefix_and_when_it_has_it_no_more() {
+    run(|| async {
+        let world = World::new().await;
+        let addresses = ["10.77.0.1/16", "10.77.1.1/24"];
+        let with = config(&addresses, &[&["10.77.0.0/16"], &["10.77.1.0/24"]], "");
+        let without = config(&addresses, &[&["10.77.0.0/16"]], "");
+        let (mut host, mut journal, _tun) = world.up(&with, RANGE).await;
+        let is_the_kernels = || shown("10.77.1.0/24").starts_with("10.77.1.0/24 proto kernel scope link src 10.77.1.1");
+        assert!(is_the_kernels(), "{}", shown("10.77.1.0/24"));
+        host.set_path_mtu(&world.netlink, net("10.77.1.0/24"), Some(1300)).await;
+        assert!(is_the_kernels() && held("10.77.1.9") == 1300, "{}", shown("10.77.1.0/24"));
+        host.apply(&world.netlink, &mut journal, &without, RANGE).await.expect("it applies");
+        host.set_path_mtu(&world.netlink, net("10.77.1.0/24"), None).await;
+        assert!(is_the_kernels() && held("10.77.1.9") == 1420, "{}", shown("10.77.1.0/24"));
+        host.apply(&world.netlink, &mut journal, &with, RANGE).await.expect("it applies");
+        assert!(is_the_kernels(), "{}", shown("10.77.1.0/24"));
+    });
+}
+
+#[test]
 fn what_the_kernel_learned_from_icmp_goes_with_the_route_that_says_something_else() {
     run(|| async {
         let world = World::new().await;
@@ -217,6 +237,71 @@ fn prefixes_of_wg_follow_where_a_route_of_ours_covers_them_and_nowhere_else() {
         host.set_path_mtu(&world.netlink, net("10.77.0.8/32"), Some(1300)).await;
         assert!(ip("route get 10.77.0.8").contains("dev eth7"));
         assert_eq!(host.routed_paths(), Vec::<IpNet>::new());
+    });
+}
+
+#[test]
+fn another_programs_route_in_the_place_of_ours_is_left_alone_from_then_on() {
+    run(|| async {
+        let world = World::new().await;
+        let config = config(&["10.77.0.1/24", "fd77::1/64"], &[&["10.77.0.2/32", "fd77::2/128"]], "");
+        let (mut host, mut journal, _tun) = world.up(&config, RANGE).await;
+        let netlink = &world.netlink;
+        other_device("192.0.2.1/24");
+        let all = || ip("-4 route show exact 10.77.0.2/32") + &ip("-6 route show exact fd77::2/128");
+        let prefixes = ["10.77.0.2/32", "fd77::2/128"];
+        // By another device; by ours, but as somebody else wants it.
+        for theirs in ["dev eth7", "dev ovt0 mtu 1310"] {
+            for prefix in prefixes {
+                host.set_path_mtu(netlink, net(prefix), Some(1300)).await;
+                ip(&format!("route replace {prefix} {theirs}"));
+            }
+            let standing = all();
+            assert!(standing.lines().count() == 2 && !standing.contains("static"), "{standing}");
+            host.apply(netlink, &mut journal, &config, RANGE).await.expect("it applies");
+            assert_eq!(all(), standing, "a reload");
+            for path in [Some(1320), Some(1330), None] {
+                for prefix in prefixes {
+                    host.set_path_mtu(netlink, net(prefix), path).await;
+                }
+                assert_eq!(all(), standing, "{path:?}");
+            }
+            assert_eq!(host.routed_paths(), Vec::<IpNet>::new());
+            for prefix in prefixes {
+                ip(&format!("route del {prefix}"));
+                host.set_path_mtu(netlink, net(prefix), Some(1340)).await;
+            }
+            assert_eq!(all().matches("dev ovt0 proto static").count(), 2, "the place is free again: {}", all());
+            for prefix in prefixes {
+                host.set_path_mtu(netlink, net(prefix), None).await;
+            }
+            assert_eq!(all(), "");
+        }
+    });
+}
+
+#[test]
+fn a_route_that_is_taken_is_no_failure_and_a_failure_is_over_when_that_route_is_set() {
+    run(|| async {
+        let world = World::new().await;
+        let config = config(&["10.77.0.1/24"], &[&["10.77.0.2/32", "10.77.0.3/32", "10.77.0.4/32"]], "");
+        let (mut host, _journal, _tun) = world.up(&config, RANGE).await;
+        let netlink = &world.netlink;
+        other_device("192.0.2.1/24");
+        ip("route add 10.77.0.4/32 dev eth7");
+        host.set_path_mtu(netlink, net("10.77.0.4/32"), Some(1300)).await;
+        assert!(host.paths.failing.is_empty(), "it is documented that it is left alone");
+        // Nothing can be added to an interface that is down.
+        ip("link set ovt0 down");
+        for prefix in ["10.77.0.2/32", "10.77.0.3/32"] {
+            host.set_path_mtu(netlink, net(prefix), Some(1300)).await;
+        }
+        ip("link set ovt0 up");
+        assert_eq!(host.paths.failing.len(), 2);
+        host.set_path_mtu(netlink, net("10.77.0.2/32"), Some(1300)).await;
+        assert_eq!(host.paths.failing, HashSet::from([net("10.77.0.3/32")]), "the other one still does not follow");
+        host.set_path_mtu(netlink, net("10.77.0.3/32"), None).await;
+        assert!(host.paths.failing.is_empty());
     });
 }
 
