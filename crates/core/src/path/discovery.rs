@@ -270,7 +270,7 @@ impl Discovery {
     fn ask_by(&mut self, prober: Prober, max_mtu: usize, now: Instant) {
         self.prober = prober;
         self.is_in_force = false;
-        self.search = Search::new(self.ceiling(max_mtu), now);
+        self.search.on_path_change(self.ceiling(max_mtu), now);
     }
 
     /// What neither end takes is not worth trying.

@@ -69,6 +69,9 @@ const PROMPT: u8 = 3;
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(60);
 /// And for one that did: what is sent meanwhile may vanish in a path that came back smaller.
 const LONGEST_KNOWN: Duration = Duration::from_secs(2);
+/// A search on another path begins so often at most. Whoever makes us believe that it moves all the time, with sources that
+/// it forges, would else have one large probe sent to a stranger for each of its small datagrams.
+const BEGIN_INTERVAL: Duration = Duration::from_secs(1);
 /// After so many unanswered BASE probes only large packets being sent bring the next one.
 const QUIET: u8 = 10;
 
@@ -118,6 +121,10 @@ pub(crate) enum Limit {
 #[derive(Debug)]
 pub(crate) struct Search {
     ceiling: usize,
+    /// When the first probe of the last search on a new path was sent, whichever path that was.
+    began: Option<Instant>,
+    /// Nothing was sent on this path yet.
+    is_new: bool,
     proven: Option<usize>,
     since: Instant,
     /// None: searching. Otherwise found, and worth another search at this time.
@@ -188,6 +195,8 @@ impl Search {
     pub(crate) const fn new(ceiling: usize, now: Instant) -> Self {
         Self {
             ceiling,
+            began: None,
+            is_new: true,
             proven: None,
             since: now,
             raise_at: None,
@@ -254,6 +263,9 @@ impl Search {
         }
         if self.due()? > now {
             return None;
+        }
+        if std::mem::take(&mut self.is_new) {
+            self.began = Some(now);
         }
         let size = self.next_size(now);
         let probe = Probe { id: rng.next_u32(), size };
@@ -347,9 +359,9 @@ impl Search {
         }
     }
 
-    /// Another endpoint, uplink or ceiling: what was proven is no longer proven.
+    /// Another endpoint, uplink, ceiling or way to ask: what was proven is no longer proven.
     pub(crate) fn on_path_change(&mut self, ceiling: usize, now: Instant) {
-        *self = Self::new(ceiling, now);
+        *self = Self { began: self.began, ..Self::new(ceiling, now) };
     }
 
     /// From the current size up.
@@ -366,6 +378,8 @@ impl Search {
         let at_once = Some(Instant::default());
         if self.ceiling < BASE {
             None
+        } else if self.is_new {
+            self.began.map_or(at_once, |began| Some(began + BEGIN_INTERVAL))
         } else if self.proven.is_none() || self.is_unsure {
             if self.is_quiet() && !self.is_large_sent { None } else { at_once }
         } else if self.doubt.missed > 0 || self.raise_at.is_none() {

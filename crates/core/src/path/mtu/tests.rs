@@ -267,7 +267,10 @@ fn the_transition_table() {
             (Refused(size), _) => search.on_refused(size, world.now),
             (TooBig(size), _) => search.on_too_big(size, world.now),
             (LargeSent, _) => search.on_large_sent(world.now),
-            (PathChange, _) => search.on_path_change(CEILING, world.now),
+            (PathChange, _) => {
+                search.on_path_change(CEILING, world.now);
+                world.now = world.now + BEGIN_INTERVAL;
+            }
             _ => panic!("nothing is under way at {at:?}"),
         }
         world.truth = 0;
