@@ -420,3 +420,22 @@ fn a_peer_that_says_something_else_in_every_hello_is_not_probed_for_each() {
     let large = scene.large() - before;
     assert!(large <= 2, "{large} for 1,000 hellos");
 }
+
+#[test]
+fn a_hello_that_is_the_first_data_of_a_peer_is_learned_from() {
+    let mut world = World::new(11);
+    let alice = world.host_with(options());
+    let mut mallory = world.outsider_with(alice, |peer| peer.mtu_discovery = true);
+    // The keepalive that would confirm the session is lost.
+    let pending = mallory.initiate();
+    let answers = world.ask(mallory.address, alice, &pending.message);
+    let session = mallory.initiator.complete(&pending, &answers[0]).expect("a good response");
+    let mut scene = Scene { world, alice, mallory, session };
+    let answers = scene.hello(9_000);
+    assert!(matches!(Frame::parse(&answers[0]), Ok(Frame::HelloReply { nonce: 7, .. })));
+    assert!(
+        answers.iter().any(|packet| matches!(Frame::parse(packet), Ok(Frame::Probe { .. })))
+            || !scene.probes(1_000).is_empty(),
+        "it is known to answer probes"
+    );
+}
