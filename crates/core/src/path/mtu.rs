@@ -88,8 +88,6 @@ pub(crate) struct Probe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) phase: Phase,
-    /// When [`Search::mtu`] took its present value.
-    pub(crate) since: Instant,
     pub(crate) limit: Limit,
 }
 
@@ -126,7 +124,6 @@ pub(crate) struct Search {
     /// Nothing was sent on this path yet.
     is_new: bool,
     proven: Option<usize>,
-    since: Instant,
     /// None: searching. Otherwise found, and worth another search at this time.
     raise_at: Option<Instant>,
     /// The smallest size that failed.
@@ -198,7 +195,6 @@ impl Search {
             began: None,
             is_new: true,
             proven: None,
-            since: now,
             raise_at: None,
             failed: None,
             trial: None,
@@ -230,7 +226,7 @@ impl Search {
         let phase = match self.proven {
             None => Phase::Unanswered,
             Some(_) if self.raise_at.is_none() => Phase::Searching,
-            Some(_) if self.doubt.missed > 0 || self.silent >= PROMPT => Phase::Doubted,
+            Some(_) if self.doubt.missed > 0 || self.is_silent() => Phase::Doubted,
             Some(_) => Phase::Found,
         };
         let limit = match self.failed {
@@ -239,7 +235,7 @@ impl Search {
             Some(Failed { size, .. }) => Limit::Unanswered(size),
             None => Limit::Ceiling(self.ceiling),
         };
-        State { phase, since: self.since, limit }
+        State { phase, limit }
     }
 
     /// When [`poll`](Self::poll) has something to do next, at once if that is past; None while there is nothing. Every
@@ -316,15 +312,15 @@ impl Search {
         self.under_way.take_if(is_refused);
         self.expired.take_if(is_refused);
         if size <= BASE && self.proven.is_some() {
-            self.hold(None, now);
+            self.hold(None);
         } else if self.proven.is_some_and(|proven| proven >= size) {
-            self.hold(Some(BASE), now);
+            self.hold(Some(BASE));
         }
         self.settle(now);
     }
 
     /// A router said that no more than `mtu` bytes inside get through, or somebody forged that.
-    pub(crate) fn on_too_big(&mut self, mtu: usize, _now: Instant) {
+    pub(crate) fn on_too_big(&mut self, mtu: usize) {
         if mtu >= BASE && mtu <= self.ceiling {
             self.word = Some(mtu);
         }
@@ -333,7 +329,7 @@ impl Search {
         }
     }
 
-    /// Data of BASE bytes or more goes out.
+    /// Large data goes out: what a path that was proven may not carry any more.
     pub(crate) fn on_large_sent(&mut self, now: Instant) {
         self.is_large_sent = true;
         if self.raise_at.is_some_and(|at| now >= at) {
@@ -392,6 +388,11 @@ impl Search {
     /// Whether BASE was tried in vain so often that only large packets being sent bring the next probe.
     pub(crate) fn is_quiet(&self) -> bool {
         self.silent >= QUIET
+    }
+
+    /// Whether the peer answers nothing any more, as far as can be said after a second or two.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent >= PROMPT
     }
 
     fn next_size(&mut self, now: Instant) -> usize {
@@ -470,7 +471,7 @@ impl Search {
 
     fn on_answered(&mut self, size: usize, now: Instant) {
         if size == SMALL {
-            return self.on_small_answered(now);
+            return self.on_small_answered();
         }
         (self.is_unsure, self.is_small_next, self.small_answered) = (false, false, 0);
         let silent = std::mem::take(&mut self.silent);
@@ -478,6 +479,7 @@ impl Search {
             // A dead path is not a lossy one.
             self.loss.on_answered(silent.min(PROMPT));
             self.doubt.base_answered = self.doubt.base_answered.saturating_add(1);
+            self.doubt.base_lost = self.doubt.base_lost.saturating_sub(silent.saturating_sub(PROMPT));
         }
         if self.proven.is_none_or(|proven| size > proven) {
             self.on_larger(size, now);
@@ -491,11 +493,11 @@ impl Search {
     }
 
     /// A probe smaller than BASE was answered, after one of BASE was not.
-    fn on_small_answered(&mut self, now: Instant) {
+    fn on_small_answered(&mut self) {
         self.small_answered = self.small_answered.saturating_add(1);
         if self.proven.is_some() && self.small_answered >= self.loss.too_many(0, 0) {
             self.failed = Some(Failed { size: BASE, losses: self.silent, is_refused: false });
-            self.hold(None, now);
+            self.hold(None);
             self.silent = PROMPT;
         }
     }
@@ -515,7 +517,6 @@ impl Search {
             self.raise_at = None;
         }
         self.proven = Some(size);
-        self.since = now;
         self.doubt = Doubt::default();
         self.watch_at = now + WATCH_INTERVAL;
     }
@@ -529,7 +530,7 @@ impl Search {
         let Doubt { missed, base_lost, base_answered } = self.doubt;
         if missed >= self.loss.too_many(base_lost, base_answered) {
             self.failed = Some(Failed { size: proven, losses: missed, is_refused: false });
-            self.hold(Some(BASE), now);
+            self.hold(Some(BASE));
         } else if self.raise_at.is_none() {
             let is_narrow = |failed: Failed| {
                 failed.size.saturating_sub(proven) <= GAP && (failed.is_refused || failed.losses >= CERTAIN)
@@ -542,9 +543,8 @@ impl Search {
     }
 
     /// Falls to a size that is sure, and searches upwards from it.
-    fn hold(&mut self, proven: Option<usize>, now: Instant) {
+    fn hold(&mut self, proven: Option<usize>) {
         self.proven = proven;
-        self.since = now;
         self.raise_at = None;
         self.trial = None;
         self.likely = None;
