@@ -25,6 +25,9 @@
 //! least 1 s, because a transport's probe competes with its own retransmissions; here a probe too early costs one
 //! packet, and a second per loss would leave a black hole for many seconds.
 //!
+//! On another path all begins anew, once a second at most. Whether a peer that is silent is still sent what only the proven
+//! size is good for ([`Search::is_silent`]) is the caller's to say.
+//!
 //! Left out: the size of a path that carries less than BASE (the caller then keeps its start value and sets no DF),
 //! probing with data, and telling anybody: the caller compares [`Search::mtu`] before and after.
 
