@@ -51,7 +51,8 @@ pub struct PeerConfig {
     /// What the peer may open towards us. `None`: everything, and no flow state is kept. Empty: only answers.
     pub allow: Option<Vec<Rule>>,
     /// Whether the MTU of the path is searched for, by control frames or echoes inside the session. If not, the peer keeps
-    /// the one of [`NodeConfig::mtu`], and gets nothing that WireGuard does not send.
+    /// the one of [`NodeConfig::mtu`], and gets nothing that WireGuard does not send, unless it asks: an overlay node that
+    /// greets or probes us is answered.
     pub mtu_discovery: bool,
 }
 

@@ -7,7 +7,7 @@
 //! ```text
 //! loop {
 //!     node.handle_tun(packet, now) | node.handle_udp(train, now) | node.handle_command(command, now)
-//!         | node.handle_timeout(now)
+//!         | node.handle_refused(peer, len, now) | node.handle_timeout(now)
 //!     for output in node.poll_outputs() {
 //!         match output {
 //!             Output::Transmit(t) => send it,   Output::Packet(p) => write it to TUN,

@@ -114,7 +114,7 @@ impl Node {
             Command::TooBig(key, mtu) => {
                 let id = self.peers.find(key).ok_or(CommandError::UnknownPeer)?;
                 if let Some(discovery) = self.peers.peer(id).and_then(|peer| peer.discovery.as_mut()) {
-                    discovery.on_too_big(mtu.into(), now);
+                    discovery.on_too_big(mtu.into());
                 }
                 self.attend(id, now);
                 Ok(())
@@ -134,11 +134,15 @@ impl Node {
                 Ok(())
             }
             Command::SetMtu { mtu, max } => {
+                let is_news = self.context.local.max_mtu != usize::from(max);
                 self.context.local.mtu = usize::from(mtu);
                 self.context.local.max_mtu = usize::from(max);
                 for id in self.peers.ids() {
                     if let Some(peer) = self.peers.peer(id) {
                         self.context.on_path_change(peer, now);
+                        if is_news {
+                            self.context.on_other_mtu(peer, now);
+                        }
                     }
                     self.attend(id, now);
                 }

@@ -23,7 +23,6 @@ use crate::data::session::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Sessio
 use crate::data::staged::Staged;
 use crate::path::discovery::{Discovery, Way};
 use crate::path::endpoint::Endpoint;
-use crate::path::mtu::BASE;
 use crate::peers::PeerId;
 use crate::timer::Armed;
 use crate::{Instant, PeerKey, PeerStats, Via};
@@ -33,6 +32,10 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(25);
 
 /// Of this many keys of our own replays are remembered.
 const MAX_REMEMBERED: usize = 4;
+
+/// The longest inner packet that needs no watch, in bytes: every IPv4 path carries 576 outside (RFC 791 section 3.1), and 60
+/// of them are around it. All others may be lost in silence when a path falls, for nobody may fragment them.
+const SMALL_PACKET: usize = 512;
 
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
@@ -186,7 +189,7 @@ impl Peer {
 
     /// A packet `len` bytes long, or in segments as long, goes to the peer.
     pub(crate) fn on_large(&mut self, packet: &[u8], len: usize, now: Instant) {
-        if len >= BASE
+        if len > SMALL_PACKET
             && let Some(discovery) = &mut self.discovery
         {
             discovery.on_large_sent(packet, len, now);

@@ -2,7 +2,8 @@
 //!
 //! One task, one thing at a time, so that a reload is never half overtaken by another.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
@@ -28,6 +29,8 @@ pub(crate) struct Supervisor {
     /// What `up` began with: keys that only a start takes are compared with it.
     pub(crate) started_with: Config,
     pub(crate) mtu: MtuRange,
+    /// Where the way to each peer that moved was last looked at.
+    pub(crate) looked_at: HashMap<PeerKey, IpAddr>,
     pub(crate) netlink: Netlink,
     pub(crate) journal: Journal,
     pub(crate) host: Host,
@@ -101,6 +104,7 @@ impl Supervisor {
                     let touched = self.prefixes_of(&setting.changes);
                     let result = self.device.apply(setting.changes).await;
                     self.host.on_paths_changed(touched);
+                    self.looked_at.clear();
                     // An endpoint that was set is no name any more.
                     self.resolver.set_peers(self.device.named_endpoints());
                     let _ = setting.reply.send(result);
@@ -129,7 +133,12 @@ impl Supervisor {
         tracing::debug!(?event);
         self.device.view().on_event(event.clone(), wall_clock_of);
         match event {
-            Event::EndpointChanged(_, endpoint) => self.widen_mtu(endpoint).await,
+            // Another port alone is no other way.
+            Event::EndpointChanged(peer, endpoint) => {
+                if self.looked_at.insert(peer, endpoint.ip()) != Some(endpoint.ip()) {
+                    self.widen_mtu(endpoint).await;
+                }
+            }
             Event::PathMtu(peer, known) => {
                 let prefixes = self.device.view().allowed_ips(peer);
                 self.host.on_paths_changed(prefixes);
@@ -246,6 +255,7 @@ impl Supervisor {
         self.apply_interface(&new, mtu).await?;
         let report = self.device.set_peers(&new.peers).await?;
         self.resolver.set_peers(NamedEndpoint::of(&new.peers));
+        self.looked_at.clear();
         self.show_interface(&new, mtu);
         self.config = new;
         // Peers and prefixes have come and gone, and peers that stay may be in other places.

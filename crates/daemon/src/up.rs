@@ -3,6 +3,7 @@
 //! Everything that can be refused is refused before the system is touched; from [`Journal::begin`] on, whatever fails
 //! is followed by the same clean-up that follows a crash.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -168,6 +169,7 @@ async fn start(
         started_with: config.clone(),
         config,
         mtu,
+        looked_at: HashMap::new(),
         netlink,
         journal,
         host,

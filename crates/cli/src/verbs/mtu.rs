@@ -122,6 +122,7 @@ fn limit(path: &PathMtuStatus) -> &'static str {
         // What nobody has tried is limited by nothing that is known.
         (PathMtuState::Assumed, _) => "-",
         (_, MtuLimit::Interface) => "our interface",
+        (_, MtuLimit::Peer) => "the peer's interface",
         (_, MtuLimit::Host) => "this host's device",
         (_, MtuLimit::Path) => "the path",
     }

@@ -128,6 +128,10 @@ impl Node {
             sender.is_authentic = true;
             self.context.on_authenticated(peer, train.source, train.via, now);
         }
+        if opened.confirms {
+            // Before its content: that may be a hello.
+            self.context.on_handshake_completed(peer, false, now);
+        }
         let content = match opened.content {
             Content::Packet(len) if control::is_control(&self.context.outbox.room(len)[..]) => {
                 self.context.on_frame(peer, len, now)
@@ -153,9 +157,6 @@ impl Node {
             sender.bytes += len as u64;
         }
         sender.wire_bytes += message.len() as u64;
-        if opened.confirms {
-            self.context.on_handshake_completed(peer, false, now);
-        }
         if !peer.staged.is_empty() {
             outbound::flush(peer, &mut self.scratch, &mut self.context, now);
         }

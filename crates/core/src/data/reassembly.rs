@@ -1,7 +1,8 @@
 //! Packets that came in pieces, because the path carries less than IPv6 asks of every link.
 //!
 //! A peer cuts what is no longer than 1,280 bytes and longer than its path into fragment frames, back to back. What is
-//! kept of them is bounded: eight packets of a peer, for two seconds. Pieces that overlap, or contradict each other about
+//! kept of them is bounded: eight packets of a peer, for two seconds, or later until
+//! its next piece comes. Pieces that overlap, or contradict each other about
 //! the packet, are refused, and the packet with them.
 
 use std::collections::VecDeque;

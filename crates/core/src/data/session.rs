@@ -6,8 +6,9 @@
 //! * **`Tunn`'s own timers are switched off.** Its idea of the current time moves only in `update_timers`, and its rules
 //!   compare what was stamped with that time. It is moved for handshakes alone ([`Session::catch_up`]), so that sessions are
 //!   stamped right and data is stamped like the session it went through, where no rule finds anything overdue. (A handshake
-//!   message that fails moves it too; what `Tunn` does then is taken note of.) They would start handshakes too early (it counts 15 s of silence from the last packet heard, not from the
-//!   first that waits for an answer), renew without anything sent, and know neither jitter nor back-off.
+//!   message that fails moves it too; what `Tunn` does then is taken note of.) Its timers would start handshakes too early
+//!   (it counts 15 s of silence from the last packet heard, not from the first that waits for an answer), renew without
+//!   anything sent, and know neither jitter nor back-off.
 //! * **The paper's timers** (section 6) stand here instead: renewal after 120 s by sending and 165 s by receiving,
 //!   keepalives included; an answer to data within 10 s; a handshake after 15 s without one, repeated with jitter and given
 //!   up after 90 s; keys zeroed after 540 s; and a next deadline for all of it.

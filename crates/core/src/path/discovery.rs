@@ -51,9 +51,10 @@ pub(crate) struct EchoEnds {
 pub(crate) struct Way {
     /// The longest inner packet, in bytes.
     pub(crate) mtu: usize,
-    /// Whether one as long has arrived. Only then nobody may fragment a datagram on its way.
+    /// Whether one as long has arrived, and the peer did not fall silent since. Only then nobody may fragment a datagram on
+    /// its way.
     pub(crate) is_proven: bool,
-    /// Whether the peer puts packets together that come in pieces.
+    /// Whether the peer puts packets together that come in pieces, and is there to do so.
     pub(crate) may_cut: bool,
 }
 
@@ -169,11 +170,11 @@ impl Discovery {
     }
 
     /// Routers are said to have said that packets of more than `mtu` bytes are too big.
-    pub(crate) fn on_too_big(&mut self, mtu: usize, now: Instant) {
-        self.search.on_too_big(mtu, now);
+    pub(crate) fn on_too_big(&mut self, mtu: usize) {
+        self.search.on_too_big(mtu);
     }
 
-    /// A packet is sent that is `len` bytes long, or in segments as long: the base or more.
+    /// A packet is sent that is `len` bytes long, or in segments as long, and large.
     pub(crate) fn on_large_sent(&mut self, packet: &[u8], len: usize, now: Instant) {
         if self.prober == Prober::None {
             return;
@@ -198,15 +199,25 @@ impl Discovery {
         self.greeting.on_change();
     }
 
+    /// Our interface takes longer packets than before, or shorter ones: an overlay node is to know.
+    pub(crate) fn on_other_mtu(&mut self, now: Instant, rng: &mut ChaCha8Rng) {
+        self.greeting.on_news(now, rng);
+    }
+
     /// Its path is no longer to be searched.
     pub(crate) fn on_end(&mut self) {
         self.prober = Prober::None;
     }
 
-    /// How long packets may be; `assumed` where nothing is known.
+    /// How long packets may be; `assumed` where nothing is known. A peer that answers no probe any more may be another
+    /// program behind another path: the size stays, but nothing is sent that only the one of before was good for.
     pub(crate) fn way(&self, assumed: usize) -> Way {
-        let proven = self.proven();
-        Way { mtu: proven.unwrap_or(assumed), is_proven: proven.is_some(), may_cut: self.may_cut() }
+        let (proven, is_there) = (self.proven(), !self.search.is_silent());
+        Way {
+            mtu: proven.unwrap_or(assumed),
+            is_proven: proven.is_some() && is_there,
+            may_cut: self.may_cut() && is_there,
+        }
     }
 
     /// The largest packet that is known to arrive. `None`: nothing is known.
@@ -220,8 +231,8 @@ impl Discovery {
     }
 
     /// What control is to know, where it is news; and whether packets go through no longer that did before. `assumed` is
-    /// the MTU that holds where nothing is known.
-    pub(crate) fn report(&mut self, assumed: usize, now: Instant) -> Option<(PathMtu, bool)> {
+    /// the MTU that holds where nothing is known, and `max_mtu` the most that our interface takes.
+    pub(crate) fn report(&mut self, assumed: usize, max_mtu: usize, now: Instant) -> Option<(PathMtu, bool)> {
         let search = self.search.state();
         // While it is open whether what was assumed gets through, nobody is told to send less.
         let is_refuted = match search.limit {
@@ -244,6 +255,7 @@ impl Discovery {
         };
         let limit = match search.limit {
             _ if proven.is_none() => MtuLimit::Interface,
+            Limit::Ceiling(size) if size < max_mtu => MtuLimit::Peer,
             Limit::Ceiling(_) => MtuLimit::Interface,
             Limit::Refused(_) => MtuLimit::Host,
             Limit::Unanswered(_) => MtuLimit::Path,
@@ -270,7 +282,7 @@ impl Discovery {
     fn ask_by(&mut self, prober: Prober, max_mtu: usize, now: Instant) {
         self.prober = prober;
         self.is_in_force = false;
-        self.search = Search::new(self.ceiling(max_mtu), now);
+        self.search.on_path_change(self.ceiling(max_mtu), now);
     }
 
     /// What neither end takes is not worth trying.

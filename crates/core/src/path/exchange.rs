@@ -1,7 +1,7 @@
 //! What is said to a peer about the path, and what it answers: hellos, probes, fragments.
 //!
 //! All of it travels inside the session. Frames are taken from every peer and answered, whatever we want to know of it
-//! ourselves; an answer is never longer than what it answers.
+//! ourselves; an answer is never longer than what it answers, but for two bytes where a probe has no padding.
 
 use overlay_wire::control::{self, Abilities, Frame, Refused};
 use overlay_wire::icmp;
@@ -37,6 +37,13 @@ impl Context {
         if let Some(discovery) = &mut peer.discovery {
             discovery.on_path_change(self.local.max_mtu, now);
             self.settle(peer, now);
+        }
+    }
+
+    /// Our interface takes another length of packets: overlay nodes are told, in the session that there is.
+    pub(crate) fn on_other_mtu(&mut self, peer: &mut Peer, now: Instant) {
+        if let Some(discovery) = &mut peer.discovery {
+            discovery.on_other_mtu(now, &mut self.rng);
         }
     }
 
@@ -91,7 +98,7 @@ impl Context {
     /// long from now on, those who sent such.
     pub(crate) fn settle(&mut self, peer: &mut Peer, now: Instant) {
         let Some(discovery) = &mut peer.discovery else { return };
-        let Some((report, is_less)) = discovery.report(self.local.mtu, now) else { return };
+        let Some((report, is_less)) = discovery.report(self.local.mtu, self.local.max_mtu, now) else { return };
         self.outbox.event(Event::PathMtu(peer.key, report));
         if !is_less {
             return;
@@ -99,7 +106,8 @@ impl Context {
         self.stats.mtu_falls.add(1);
         let mut error = Vec::new();
         for (packet, mtu) in discovery.take_recent(report.mtu.into()) {
-            if icmp::too_big(&packet, u16::try_from(mtu).unwrap_or(u16::MAX), &mut error) {
+            // Of what may be fragmented the next ones are, and nobody has to send less.
+            if packet.dont_fragment() && icmp::too_big(&packet, u16::try_from(mtu).unwrap_or(u16::MAX), &mut error) {
                 self.outbox.room(error.len()).copy_from_slice(&error);
                 self.outbox.packet(VirtioHeader::NONE, error.len());
             }

@@ -4,7 +4,7 @@
 //! began it may ask. A hello or the answer to one makes it an *overlay node*. Otherwise it is taken for *another
 //! WireGuard* two seconds after the session began, but asked again in the next ones: after three sessions no more, until
 //! something about it changes. An overlay node is greeted once in each session that we began: it may have started anew
-//! and know nothing of us, or its interface may be another. That it does not answer such a hello means nothing, unless it
+//! and know nothing of us, or its interface may be another. When ours becomes another, it is greeted at once. That it does not answer such a hello means nothing, unless it
 //! answered no probes before: then it is asked as somebody unknown, and is what it was until the answer is missing.
 //!
 //! `DEVIATION:` the design asks once a session. A hello is one small datagram, and a lost one would cost two minutes.
@@ -99,6 +99,15 @@ impl Greeting {
             self.on_hello(understands, mtu);
         }
         is_ours
+    }
+
+    /// What a hello says of us is another: an overlay node is to hear it now, whatever session there is.
+    pub(crate) fn on_news(&mut self, now: Instant, rng: &mut ChaCha8Rng) {
+        if self.is_overlay() {
+            self.left = HELLOS_A_SESSION;
+            self.nonce = rng.next_u32();
+            self.next = Some(now);
+        }
     }
 
     /// The peer answers nothing any more.

@@ -25,6 +25,9 @@
 //! least 1 s, because a transport's probe competes with its own retransmissions; here a probe too early costs one
 //! packet, and a second per loss would leave a black hole for many seconds.
 //!
+//! On another path all begins anew, once a second at most. Whether a peer that is silent is still sent what only the proven
+//! size is good for ([`Search::is_silent`]) is the caller's to say.
+//!
 //! Left out: the size of a path that carries less than BASE (the caller then keeps its start value and sets no DF),
 //! probing with data, and telling anybody: the caller compares [`Search::mtu`] before and after.
 
@@ -69,6 +72,9 @@ const PROMPT: u8 = 3;
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(60);
 /// And for one that did: what is sent meanwhile may vanish in a path that came back smaller.
 const LONGEST_KNOWN: Duration = Duration::from_secs(2);
+/// A search on another path begins so often at most. Whoever makes us believe that it moves all the time, with sources that
+/// it forges, would else have one large probe sent to a stranger for each of its small datagrams.
+const BEGIN_INTERVAL: Duration = Duration::from_secs(1);
 /// After so many unanswered BASE probes only large packets being sent bring the next one.
 const QUIET: u8 = 10;
 
@@ -85,8 +91,6 @@ pub(crate) struct Probe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) phase: Phase,
-    /// When [`Search::mtu`] took its present value.
-    pub(crate) since: Instant,
     pub(crate) limit: Limit,
 }
 
@@ -118,8 +122,11 @@ pub(crate) enum Limit {
 #[derive(Debug)]
 pub(crate) struct Search {
     ceiling: usize,
+    /// When the first probe of the last search on a new path was sent, whichever path that was.
+    began: Option<Instant>,
+    /// Nothing was sent on this path yet.
+    is_new: bool,
     proven: Option<usize>,
-    since: Instant,
     /// None: searching. Otherwise found, and worth another search at this time.
     raise_at: Option<Instant>,
     /// The smallest size that failed.
@@ -188,8 +195,9 @@ impl Search {
     pub(crate) const fn new(ceiling: usize, now: Instant) -> Self {
         Self {
             ceiling,
+            began: None,
+            is_new: true,
             proven: None,
-            since: now,
             raise_at: None,
             failed: None,
             trial: None,
@@ -221,7 +229,7 @@ impl Search {
         let phase = match self.proven {
             None => Phase::Unanswered,
             Some(_) if self.raise_at.is_none() => Phase::Searching,
-            Some(_) if self.doubt.missed > 0 || self.silent >= PROMPT => Phase::Doubted,
+            Some(_) if self.doubt.missed > 0 || self.is_silent() => Phase::Doubted,
             Some(_) => Phase::Found,
         };
         let limit = match self.failed {
@@ -230,7 +238,7 @@ impl Search {
             Some(Failed { size, .. }) => Limit::Unanswered(size),
             None => Limit::Ceiling(self.ceiling),
         };
-        State { phase, since: self.since, limit }
+        State { phase, limit }
     }
 
     /// When [`poll`](Self::poll) has something to do next, at once if that is past; None while there is nothing. Every
@@ -254,6 +262,9 @@ impl Search {
         }
         if self.due()? > now {
             return None;
+        }
+        if std::mem::take(&mut self.is_new) {
+            self.began = Some(now);
         }
         let size = self.next_size(now);
         let probe = Probe { id: rng.next_u32(), size };
@@ -304,15 +315,15 @@ impl Search {
         self.under_way.take_if(is_refused);
         self.expired.take_if(is_refused);
         if size <= BASE && self.proven.is_some() {
-            self.hold(None, now);
+            self.hold(None);
         } else if self.proven.is_some_and(|proven| proven >= size) {
-            self.hold(Some(BASE), now);
+            self.hold(Some(BASE));
         }
         self.settle(now);
     }
 
     /// A router said that no more than `mtu` bytes inside get through, or somebody forged that.
-    pub(crate) fn on_too_big(&mut self, mtu: usize, _now: Instant) {
+    pub(crate) fn on_too_big(&mut self, mtu: usize) {
         if mtu >= BASE && mtu <= self.ceiling {
             self.word = Some(mtu);
         }
@@ -321,7 +332,7 @@ impl Search {
         }
     }
 
-    /// Data of BASE bytes or more goes out.
+    /// Large data goes out: what a path that was proven may not carry any more.
     pub(crate) fn on_large_sent(&mut self, now: Instant) {
         self.is_large_sent = true;
         if self.raise_at.is_some_and(|at| now >= at) {
@@ -347,9 +358,9 @@ impl Search {
         }
     }
 
-    /// Another endpoint, uplink or ceiling: what was proven is no longer proven.
+    /// Another endpoint, uplink, ceiling or way to ask: what was proven is no longer proven.
     pub(crate) fn on_path_change(&mut self, ceiling: usize, now: Instant) {
-        *self = Self::new(ceiling, now);
+        *self = Self { began: self.began, ..Self::new(ceiling, now) };
     }
 
     /// From the current size up.
@@ -366,6 +377,8 @@ impl Search {
         let at_once = Some(Instant::default());
         if self.ceiling < BASE {
             None
+        } else if self.is_new {
+            self.began.map_or(at_once, |began| Some(began + BEGIN_INTERVAL))
         } else if self.proven.is_none() || self.is_unsure {
             if self.is_quiet() && !self.is_large_sent { None } else { at_once }
         } else if self.doubt.missed > 0 || self.raise_at.is_none() {
@@ -378,6 +391,11 @@ impl Search {
     /// Whether BASE was tried in vain so often that only large packets being sent bring the next probe.
     pub(crate) fn is_quiet(&self) -> bool {
         self.silent >= QUIET
+    }
+
+    /// Whether the peer answers nothing any more, as far as can be said after a second or two.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent >= PROMPT
     }
 
     fn next_size(&mut self, now: Instant) -> usize {
@@ -456,7 +474,7 @@ impl Search {
 
     fn on_answered(&mut self, size: usize, now: Instant) {
         if size == SMALL {
-            return self.on_small_answered(now);
+            return self.on_small_answered();
         }
         (self.is_unsure, self.is_small_next, self.small_answered) = (false, false, 0);
         let silent = std::mem::take(&mut self.silent);
@@ -464,6 +482,7 @@ impl Search {
             // A dead path is not a lossy one.
             self.loss.on_answered(silent.min(PROMPT));
             self.doubt.base_answered = self.doubt.base_answered.saturating_add(1);
+            self.doubt.base_lost = self.doubt.base_lost.saturating_sub(silent.saturating_sub(PROMPT));
         }
         if self.proven.is_none_or(|proven| size > proven) {
             self.on_larger(size, now);
@@ -477,11 +496,11 @@ impl Search {
     }
 
     /// A probe smaller than BASE was answered, after one of BASE was not.
-    fn on_small_answered(&mut self, now: Instant) {
+    fn on_small_answered(&mut self) {
         self.small_answered = self.small_answered.saturating_add(1);
         if self.proven.is_some() && self.small_answered >= self.loss.too_many(0, 0) {
             self.failed = Some(Failed { size: BASE, losses: self.silent, is_refused: false });
-            self.hold(None, now);
+            self.hold(None);
             self.silent = PROMPT;
         }
     }
@@ -501,7 +520,6 @@ impl Search {
             self.raise_at = None;
         }
         self.proven = Some(size);
-        self.since = now;
         self.doubt = Doubt::default();
         self.watch_at = now + WATCH_INTERVAL;
     }
@@ -515,7 +533,7 @@ impl Search {
         let Doubt { missed, base_lost, base_answered } = self.doubt;
         if missed >= self.loss.too_many(base_lost, base_answered) {
             self.failed = Some(Failed { size: proven, losses: missed, is_refused: false });
-            self.hold(Some(BASE), now);
+            self.hold(Some(BASE));
         } else if self.raise_at.is_none() {
             let is_narrow = |failed: Failed| {
                 failed.size.saturating_sub(proven) <= GAP && (failed.is_refused || failed.losses >= CERTAIN)
@@ -528,9 +546,8 @@ impl Search {
     }
 
     /// Falls to a size that is sure, and searches upwards from it.
-    fn hold(&mut self, proven: Option<usize>, now: Instant) {
+    fn hold(&mut self, proven: Option<usize>) {
         self.proven = proven;
-        self.since = now;
         self.raise_at = None;
         self.trial = None;
         self.likely = None;

@@ -44,6 +44,8 @@ pub enum ProbedBy {
 pub enum MtuLimit {
     /// Our interface, which takes no longer packets.
     Interface,
+    /// The peer's interface, which takes no longer packets.
+    Peer,
     /// This host: longer datagrams do not fit the device that they leave by.
     Host,
     /// Something on the way: longer probes were not answered.

@@ -62,6 +62,8 @@ pub enum ProbedBy {
 pub enum MtuLimit {
     /// Our interface, which takes no longer packets.
     Interface,
+    /// The peer's interface, which takes no longer packets.
+    Peer,
     /// This host: longer datagrams do not fit the device that they leave by.
     Host,
     /// Something on the way: longer probes were not answered.
@@ -79,8 +81,11 @@ impl KnownPathMtu {
             limit: told.limit.into(),
             since: self.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             configured,
-            // While the search goes on it may still turn out to carry all of it.
-            is_narrow: told.state == core::PathMtuState::Found && told.mtu < configured,
+            // While the search goes on it may still turn out to carry all of it; and the path is not to blame for what the
+            // peer was told to take.
+            is_narrow: told.state == core::PathMtuState::Found
+                && told.mtu < configured
+                && told.limit != core::MtuLimit::Peer,
         }
     }
 }
@@ -123,6 +128,7 @@ impl From<core::MtuLimit> for MtuLimit {
     fn from(limit: core::MtuLimit) -> Self {
         match limit {
             core::MtuLimit::Interface => Self::Interface,
+            core::MtuLimit::Peer => Self::Peer,
             core::MtuLimit::Host => Self::Host,
             core::MtuLimit::Path => Self::Path,
         }

@@ -277,6 +277,12 @@ fn what_was_found_of_a_path_is_shown_until_its_peer_is_gone() {
     assert!(
         !is_narrow(1420, Found) && !is_narrow(1200, Searching) && !is_narrow(1420, Assumed) && is_narrow(1419, Found)
     );
+    let limit = core::MtuLimit::Peer;
+    let told = PathMtu { mtu: 1380, state: Found, probed_by: core::ProbedBy::ControlFrames, limit, since: at(7) };
+    view.on_event(Event::PathMtu(PeerKey([0xbb; 32]), told), |_| UNIX_EPOCH);
+    let path = of_bob(&view).flatten().expect("found");
+    assert!(path.limit == MtuLimit::Peer && !path.is_narrow, "its interface is set so: {path:?}");
+    find_path_mtu(&view, 0xbb, 1419, Found, 1);
     assert_eq!(view.read().owner(&bob().allowed_ips[0]).and_then(PeerView::found_mtu), Some(1419));
 
     view.set_peers([(bob(), Arc::default())]);

@@ -95,11 +95,7 @@ fn another_mtu_of_the_interface_is_searched_for_and_told() {
     for host in [alice, bob] {
         world.command(host, Command::SetMtu { mtu: ASSUMED, max: 8_940 }).expect("a change");
     }
-    // Each learns what the other takes when they next greet.
-    for _ in 0..140 {
-        world.ping(alice, bob).expect("an answer");
-        world.run_for(seconds(1));
-    }
+    // Each tells the other at once.
     both_find(&mut world, alice, bob, 8_940);
 
     world.command(alice, Command::SetMtu { mtu: 1_280, max: 1_280 }).expect("a change");
@@ -204,4 +200,31 @@ fn a_peer_that_is_told_of_anew_without_a_change_keeps_what_was_found() {
     world.send(alice, world.v4(alice, bob).udp(&[0x5a; 1_340 - 28]));
     world.run_for(seconds(1));
     assert!(world.sent_by(alice, Kind::Data).any(|sent| sent.dont_fragment));
+}
+
+#[test]
+fn a_node_whose_interface_takes_more_from_now_on_tells_its_peers_at_once() {
+    for is_caller in [true, false] {
+        let mut world = World::new(11);
+        let small = HostOptions { max_mtu: 1_380, mtu: 1_380, ..options() };
+        let raised = world.host_with(small);
+        let other = world.host_with(options());
+        acquaint(&mut world, raised, other, true);
+        world.all_links(|link| link.mtu = 9_000);
+        let (caller, called) = if is_caller { (raised, other) } else { (other, raised) };
+        world.ping(caller, called).expect("an answer");
+        both_find(&mut world, raised, other, 1_380);
+        let limit = |world: &World, host, peer| path_mtu(world, host, peer).map(|known| known.limit);
+        assert_eq!(limit(&world, raised, other), Some(MtuLimit::Interface), "{is_caller}");
+        assert_eq!(limit(&world, other, raised), Some(MtuLimit::Peer), "{is_caller}");
+
+        let handshakes = world.handshakes(caller, called);
+        world.command(raised, Command::SetMtu { mtu: ASSUMED, max: 8_940 }).expect("a change");
+        both_find(&mut world, raised, other, 8_940);
+        assert_eq!(limit(&world, other, raised), Some(MtuLimit::Interface), "{is_caller}");
+        world.command(raised, Command::SetMtu { mtu: 1_280, max: 1_280 }).expect("a change");
+        both_find(&mut world, raised, other, 1_280);
+        assert_eq!(limit(&world, other, raised), Some(MtuLimit::Peer), "{is_caller}");
+        assert_eq!(world.handshakes(caller, called), handshakes, "{is_caller}: in the same session");
+    }
 }

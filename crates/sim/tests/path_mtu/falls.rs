@@ -154,3 +154,40 @@ fn a_fall_on_a_path_that_loses_packets_is_noticed_too() {
         assert!(has_found(&world, alice, bob, 1_340), "seed {seed}: {:?}", path_mtu(&world, alice, bob));
     }
 }
+
+#[test]
+fn packets_smaller_than_the_first_probe_do_not_vanish_in_a_path_that_carries_less_than_they_need() {
+    for before in [1_500, 1_260] {
+        for size in [513, 1_100, 1_199] {
+            let (mut world, alice, bob) = found_pair(11, before, true);
+            let mut flows = [
+                Flow::new(&world, alice, bob, world.v4(alice, bob), 4_000, size),
+                Flow::new(&world, bob, alice, world.v6(bob, alice), 4_001, size),
+            ];
+            run(&mut world, &mut flows, seconds(5));
+            world.all_links(|link| (link.mtu, link.fragments) = (576, true));
+            run(&mut world, &mut flows, seconds(30));
+            for flow in &flows {
+                assert!(flow.longest_gap < seconds(8), "{before} {size}: {:?}", flow.longest_gap);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_lets_its_packets_be_fragmented_is_told_nothing() {
+    let (mut world, alice, bob) = found_pair(11, 1_500, true);
+    let mut packet = world.v4(alice, bob).udp(&[0x5a; 1_440 - 28]);
+    let sum = u16::from_be_bytes([packet[10], packet[11]]);
+    packet[10..12].copy_from_slice(&overlay_wire::checksum::update(sum, 0x4000, 0).to_be_bytes());
+    packet[6] &= !0x40;
+    world.all_links(|link| link.mtu = 1_400);
+    for _ in 0..600 {
+        world.send(alice, packet.clone());
+        world.run_for(seconds(1) / 50);
+    }
+    assert!(has_found(&world, alice, bob, 1_340), "{:?}", path_mtu(&world, alice, bob));
+    assert_eq!(errors(&world, alice), [], "its packets are cut here");
+    let pieces = world.received(bob).iter().rev().take(2).map(|received| received.packet.len()).sum::<usize>();
+    assert_eq!(pieces, 1_440 + 20, "and arrive");
+}

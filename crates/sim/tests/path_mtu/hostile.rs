@@ -372,3 +372,70 @@ fn nobody_behind_tun_speaks_in_control_frames() {
     assert_eq!(scene.open(&mail), [[0u8; 0]; 0]);
     assert_eq!(scene.drops(), BTreeMap::from([("outbound_source", 2)]));
 }
+
+impl Scene {
+    /// Datagrams as long as a probe or longer that were sent since the last time everything was forgotten, to anybody.
+    fn large(&self) -> usize {
+        self.world.sent().iter().filter(|sent| sent.from == self.alice && sent.bytes.len() >= 1_200).count()
+    }
+}
+
+#[test]
+fn a_peer_that_forges_where_it_is_has_no_large_probe_sent_to_each_of_these_places() {
+    let places = ["198.51.100.1:53", "198.51.100.2:53"].map(|place| place.parse().expect("an address"));
+    let mut scene = scene();
+    scene.hello(9_000);
+    scene.world.run_for(seconds(5));
+    scene.world.forget();
+    for count in 0..1_000 {
+        let keepalive = scene.session.seal(&[]);
+        scene.world.inject(places[count % 2], scene.alice, &keepalive);
+        scene.world.run_for(millis(1));
+    }
+    assert!(scene.large() <= 2, "{} for 1,000 keepalives", scene.large());
+    // All at once.
+    scene.world.forget();
+    for count in 0..2_000 {
+        let keepalive = scene.session.seal(&[]);
+        scene.world.inject(places[count % 2], scene.alice, &keepalive);
+    }
+    scene.world.run_for(millis(900));
+    assert!(scene.large() <= 3, "{} for 2,000 keepalives", scene.large());
+    // Who has really moved is found there.
+    scene.world.inject(scene.mallory.address, scene.alice, &scene.session.seal(&[]));
+    scene.world.take_mail(scene.mallory.address);
+    let probes = scene.probes(2_000);
+    assert!(!probes.is_empty(), "it is probed");
+}
+
+#[test]
+fn a_peer_that_says_something_else_in_every_hello_is_not_probed_for_each() {
+    let mut scene = scene();
+    let before = scene.large();
+    for count in 0..1_000u16 {
+        let understands = if count % 2 == 0 { Abilities::FRAGMENTS } else { Abilities::default() };
+        scene.say(Frame::Hello { nonce: 7, understands, mtu: 1_300 + count % 7 });
+        scene.world.run_for(millis(1));
+    }
+    let large = scene.large() - before;
+    assert!(large <= 2, "{large} for 1,000 hellos");
+}
+
+#[test]
+fn a_hello_that_is_the_first_data_of_a_peer_is_learned_from() {
+    let mut world = World::new(11);
+    let alice = world.host_with(options());
+    let mut mallory = world.outsider_with(alice, |peer| peer.mtu_discovery = true);
+    // The keepalive that would confirm the session is lost.
+    let pending = mallory.initiate();
+    let answers = world.ask(mallory.address, alice, &pending.message);
+    let session = mallory.initiator.complete(&pending, &answers[0]).expect("a good response");
+    let mut scene = Scene { world, alice, mallory, session };
+    let answers = scene.hello(9_000);
+    assert!(matches!(Frame::parse(&answers[0]), Ok(Frame::HelloReply { nonce: 7, .. })));
+    assert!(
+        answers.iter().any(|packet| matches!(Frame::parse(packet), Ok(Frame::Probe { .. })))
+            || !scene.probes(1_000).is_empty(),
+        "it is known to answer probes"
+    );
+}

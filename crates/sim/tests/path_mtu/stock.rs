@@ -21,6 +21,8 @@ pub(crate) struct Stock {
     sessions: Vec<Session>,
     /// The largest outer packet on the way to it and back, in bytes.
     pub(crate) path: usize,
+    /// Whether a router fragments what is larger and may be.
+    pub(crate) is_fragmented: bool,
     /// The MTU of its own interface, in bytes.
     pub(crate) own_mtu: usize,
     /// Whether its host answers echoes.
@@ -46,6 +48,7 @@ impl Stock {
             outsider,
             sessions: Vec::new(),
             path: 1_500,
+            is_fragmented: false,
             own_mtu: 1_420,
             is_echoing: true,
             is_overlay: false,
@@ -79,7 +82,7 @@ impl Stock {
     }
 
     fn hear(&mut self, world: &mut World, datagram: &[u8]) {
-        if datagram.len() + 28 > self.path {
+        if datagram.len() + 28 > self.path && !(self.is_fragmented && may_be_fragmented(world, datagram)) {
             return;
         }
         match Message::parse(datagram) {
@@ -161,6 +164,11 @@ impl Stock {
         };
         self.heard.iter().map(|(_, packet)| packet).filter(|packet| is_probe(packet)).map(Vec::len).collect()
     }
+}
+
+/// Whether the datagram was sent without DF.
+fn may_be_fragmented(world: &World, datagram: &[u8]) -> bool {
+    world.sent().iter().rev().find(|sent| sent.bytes == datagram).is_some_and(|sent| !sent.dont_fragment)
 }
 
 /// The reply of a host, made by the rules and not from a probe's own code: kind and checksum are new.

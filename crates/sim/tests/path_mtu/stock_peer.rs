@@ -229,3 +229,75 @@ fn a_stock_peer_that_is_told_of_anew_without_a_change_keeps_what_was_found() {
     let now = known(&world, alice, key).map(|known| (known.mtu, known.state, known.probed_by));
     assert_eq!(now, Some((1_440, PathMtuState::Found, ProbedBy::Echoes)));
 }
+
+/// The longest time, while one such packet is sent every 50 ms for this long, in which none arrives.
+fn longest_gap(world: &mut World, alice: HostId, stock: &mut Stock, packet: &[u8], span: u64) -> std::time::Duration {
+    let (mut last, mut longest) = (world.now(), seconds(0));
+    for _ in 0..span * 20 {
+        let before = stock.heard.len();
+        world.send(alice, packet.to_vec());
+        stock.run(world, seconds(1) / 20);
+        if stock.heard[before..].iter().any(|(_, heard)| heard == packet) {
+            last = world.now();
+        }
+        longest = longest.max(world.now().since(last));
+    }
+    longest
+}
+
+#[test]
+fn who_answers_no_echo_any_more_is_sent_what_a_router_may_fragment() {
+    let (mut world, alice, mut stock) = scene(true);
+    let ends = stock.ends(&world, true);
+    world.send(alice, ends.udp(b"hello"));
+    stock.run(&mut world, seconds(15));
+    let found = known(&world, alice, stock.outsider.key()).expect("found");
+    assert_eq!(found.mtu, 1_440);
+    let packet = ends.udp(&[0x5a; 1_440 - 28]);
+    stock.is_echoing = false;
+    assert!(longest_gap(&mut world, alice, &mut stock, &packet, 10) < seconds(1), "it fits");
+    (stock.path, stock.is_fragmented) = (1_400, true);
+    let gap = longest_gap(&mut world, alice, &mut stock, &packet, 120);
+    assert!(gap < seconds(5), "{gap:?}");
+    // The size is no other, and who answers again is probed again.
+    assert_eq!(known(&world, alice, stock.outsider.key()).map(|known| known.mtu), Some(1_440));
+    stock.is_echoing = true;
+    longest_gap(&mut world, alice, &mut stock, &packet, 30);
+    let known = known(&world, alice, stock.outsider.key()).expect("found");
+    assert_eq!((known.state, known.mtu), (PathMtuState::Found, 1_340));
+    world.forget();
+    world.send(alice, ends.udp(&[0x5a; 1_340 - 28]));
+    assert!(world.sent_by(alice, Kind::Data).any(|sent| sent.dont_fragment && sent.bytes.len() > 1_300));
+}
+
+#[test]
+fn a_path_that_falls_after_its_peer_fell_silent_is_no_black_hole() {
+    let (mut world, alice, mut stock) = scene(true);
+    let ends = stock.ends(&world, true);
+    let packet = ends.udp(&[0x5a; 1_440 - 28]);
+    world.send(alice, ends.udp(b"hello"));
+    stock.run(&mut world, seconds(15));
+    // Both in the same moment: nothing told us of either before.
+    (stock.is_echoing, stock.path, stock.is_fragmented) = (false, 1_400, true);
+    let gap = longest_gap(&mut world, alice, &mut stock, &packet, 60);
+    assert!(gap < seconds(4), "{gap:?}");
+}
+
+#[test]
+fn a_stock_peer_in_the_place_of_an_overlay_node_gets_ipv6_packets_whole() {
+    let (mut world, alice, mut stock) = scene(true);
+    (stock.is_overlay, stock.path, stock.is_fragmented) = (true, 1_280, true);
+    let ends = stock.ends(&world, false);
+    world.send(alice, ends.udp(b"hello"));
+    stock.run(&mut world, seconds(15));
+    let found = known(&world, alice, stock.outsider.key()).expect("found");
+    assert_eq!((found.state, found.mtu, found.probed_by), (PathMtuState::Found, 1_220, ProbedBy::ControlFrames));
+    let packet = ends.udp(&[0x5a; 1_280 - 48]);
+    world.send(alice, packet.clone());
+    assert_eq!(world.stats(alice).packets_cut.value(), 1, "it would be put together there");
+    stock.is_overlay = false;
+    stock.run(&mut world, seconds(1));
+    stock.call(&mut world);
+    let gap = longest_gap(&mut world, alice, &mut stock, &packet, 200);
+    assert!(gap < seconds(4), "{gap:?}");
+}

@@ -84,6 +84,18 @@ fn json_has_what_is_in_force_and_what_was_told() {
 }
 
 #[test]
+fn each_limit_has_words_of_its_own() {
+    let words = ["interface", "peer", "host", "path"].map(|limit| {
+        let path = json!({
+            "mtu": 1380, "state": "found", "probed_by": "control_frames", "limit": limit, "since": 1, "configured": 1420,
+            "is_narrow": false,
+        });
+        super::limit(&serde_json::from_value(path).expect("a path"))
+    });
+    assert_eq!(words, ["our interface", "the peer's interface", "this host's device", "the path"]);
+}
+
+#[test]
 fn a_peer_goes_by_its_name_its_key_and_its_addresses() {
     let status = status();
     for argument in ["bob", "bobs-key"] {
