@@ -56,7 +56,7 @@ pub struct PlannedRoute {
     pub destination: IpNet,
     /// The routing table.
     pub table: u32,
-    /// MTU of the route where it is below that of the interface; see [`Footprint::route_mtu`].
+    /// MTU of the route where it is below that of the interface.
     pub mtu: Option<u32>,
 }
 
