@@ -96,7 +96,9 @@ impl Siege {
         }
         let pair = Pair::new(name)?;
         let own = A.inner();
-        let config = pair.a.interface_toml(&[&own[0], &own[1]]) + interface_keys + "\n" + &peers.concat();
+        // Every datagram that leaves is counted: none of ours that search for a path's MTU.
+        let quiet = "[tuning]\nmtu_discovery = \"off\"\n";
+        let config = pair.a.interface_toml(&[&own[0], &own[1]]) + interface_keys + "\n" + &peers.concat() + quiet;
         let overlay = pair.a.overlay_up(&config);
         let capture = Capture::start(&pair.a);
         let drops = drops(&overlay);
