@@ -2,7 +2,7 @@
 //! routers that say so and routers that do not.
 //!
 //! `make test` runs eight cells of the matrix, chosen so that every pair of router and family meets twice; `make matrix` runs
-//! all of them on a link of 100 Mbit/s and writes tests/MATRIX.md. What the search does by itself is in `sim/tests/mtu.rs` and
+//! all of them on a link of 100 Mbit/s and writes tests/MATRIX.md. What the search does by itself is in
 //! `sim/tests/path_mtu`.
 #![allow(
     clippy::disallowed_methods,

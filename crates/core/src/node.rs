@@ -138,12 +138,11 @@ impl Node {
                 self.context.local.mtu = usize::from(mtu);
                 self.context.local.max_mtu = usize::from(max);
                 for id in self.peers.ids() {
-                    if let Some(peer) = self.peers.peer(id) {
-                        self.context.on_path_change(peer, now);
-                        if is_news {
-                            self.context.on_other_mtu(peer, now);
-                        }
+                    let Some(peer) = self.peers.peer(id) else { continue };
+                    if is_news {
+                        self.context.on_other_mtu(peer, now);
                     }
+                    self.context.settle(peer, now);
                     self.attend(id, now);
                 }
                 Ok(())

@@ -102,13 +102,13 @@ impl World {
         self.now = end;
     }
 
-    /// A host sleeps for so long: it is not called, and nothing reaches it. Then it wakes and does what is overdue.
-    pub fn sleep(&mut self, host: HostId, span: Duration) {
-        let sleeper = &mut self.hosts[host.0];
-        let (outer, deadline) = (std::mem::take(&mut sleeper.outer), sleeper.deadline.take());
+    /// A host is suspended for so long: it is not called, and nothing reaches it. Then it does what is overdue.
+    pub fn suspend(&mut self, host: HostId, span: Duration) {
+        let suspended = &mut self.hosts[host.0];
+        let (outer, deadline) = (std::mem::take(&mut suspended.outer), suspended.deadline.take());
         self.run_for(span);
-        let sleeper = &mut self.hosts[host.0];
-        (sleeper.outer, sleeper.deadline) = (outer, deadline);
+        let suspended = &mut self.hosts[host.0];
+        (suspended.outer, suspended.deadline) = (outer, deadline);
     }
 
     /// Lets time pass until `is_done` or for `limit` at most, and answers whether it came to be. Stops at the very event

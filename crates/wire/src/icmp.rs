@@ -8,7 +8,7 @@ mod echo;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub use echo::{EchoReply, echo_reply, write_echo_request};
+pub use echo::{EchoReply, echo_reply, may_be_echo_reply, write_echo_request};
 
 use crate::checksum;
 use crate::ip::{Chain, Header, ICMP, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, Version};

@@ -176,14 +176,14 @@ fn send(
         }
         let count = train.segments();
         let plain = |index, plaintext: &mut [u8]| train.write_segment(index, plaintext);
-        return seal_train(peer, count, train.segment_len(0), ecn::of(bytes), plain, scratch, context, now);
+        return seal_train(peer, way, count, len, ecn::of(bytes), plain, scratch, context, now);
     }
 
     offload::complete_checksum(header, bytes).map_err(|_| DropReason::OutboundMalformed)?;
     tcp::clamp_mss(bytes, mtu);
     peer.on_large(bytes, bytes.len(), now);
     if bytes.len() <= mtu {
-        return seal_one(peer, bytes, scratch, context, now);
+        return seal_one(peer, way, bytes, scratch, context, now);
     }
     if bytes.len() <= least_mtu(bytes, mtu) {
         return send_long(peer, bytes, way, scratch, context, now);
@@ -195,7 +195,7 @@ fn send(
     }
     let mut sealed = Ok(());
     ip::fragment_v4(&packet, mtu, &mut |fragment| {
-        sealed = sealed.and(seal_one(peer, fragment, scratch, context, now));
+        sealed = sealed.and(seal_one(peer, way, fragment, scratch, context, now));
     })
     .map_err(|_| DropReason::OutboundMalformed)?;
     sealed
@@ -212,7 +212,7 @@ fn send_long(
     now: Instant,
 ) -> Result<(), DropReason> {
     if !way.may_cut || packet.len() <= way.mtu {
-        return seal_one(peer, packet, scratch, context, now);
+        return seal_one(peer, way, packet, scratch, context, now);
     }
     context.stats.packets_cut.add(1);
     let mut frame = [0; IPV6_MINIMUM_MTU];
@@ -221,7 +221,7 @@ fn send_long(
     for (index, bytes) in packet.chunks(room).enumerate() {
         let offset = (index * room) as u16;
         let len = Frame::Fragment { id, offset, total, bytes }.write(&mut frame);
-        seal_one(peer, &frame[..len], scratch, context, now)?;
+        seal_one(peer, way, &frame[..len], scratch, context, now)?;
     }
     Ok(())
 }
@@ -234,6 +234,7 @@ pub(crate) fn least_mtu(packet: &[u8], mtu: usize) -> usize {
 
 fn seal_one(
     peer: &mut Peer,
+    way: Way,
     packet: &[u8],
     scratch: &mut Scratch,
     context: &mut Context,
@@ -243,13 +244,14 @@ fn seal_one(
         plaintext[..packet.len()].copy_from_slice(packet);
         packet.len()
     };
-    seal_train(peer, 1, packet.len(), ecn::of(packet), plain, scratch, context, now)
+    seal_train(peer, way, 1, packet.len(), ecn::of(packet), plain, scratch, context, now)
 }
 
 /// Seals `count` packets, all but the last `full` bytes long, into one datagram train.
 #[expect(clippy::too_many_arguments, reason = "the packet path passes its parts, not a bag of them")]
 fn seal_train(
     peer: &mut Peer,
+    way: Way,
     count: usize,
     full: usize,
     ecn: u8,
@@ -258,7 +260,6 @@ fn seal_train(
     context: &mut Context,
     now: Instant,
 ) -> Result<(), DropReason> {
-    let way = peer.way(&context.local);
     let (Some(session), Some(Endpoint { address, via })) = (&mut peer.session, peer.endpoint) else {
         return Err(DropReason::OutboundNoEndpoint);
     };

@@ -120,9 +120,8 @@ impl Discovery {
 
     /// The peer said hello.
     pub(crate) fn on_hello(&mut self, understands: Abilities, mtu: u16, max_mtu: usize, now: Instant) {
-        let before = self.greeting.peer();
         self.greeting.on_hello(understands, mtu);
-        self.on_acquainted(before, max_mtu, now);
+        self.on_acquainted(max_mtu, now);
     }
 
     /// The peer answered a hello.
@@ -134,9 +133,8 @@ impl Discovery {
         max_mtu: usize,
         now: Instant,
     ) {
-        let before = self.greeting.peer();
         if self.greeting.on_reply(nonce, understands, mtu) {
-            self.on_acquainted(before, max_mtu, now);
+            self.on_acquainted(max_mtu, now);
         }
     }
 
@@ -188,7 +186,7 @@ impl Discovery {
         self.recent.iter_mut().flat_map(move |recent| recent.take_longer_than(mtu))
     }
 
-    /// The peer is somewhere else, or `max_mtu` is another one: nothing is proven any more.
+    /// The peer is somewhere else: nothing is proven any more.
     pub(crate) fn on_path_change(&mut self, max_mtu: usize, now: Instant) {
         self.is_in_force = false;
         self.search.on_path_change(self.ceiling(max_mtu), now);
@@ -200,7 +198,8 @@ impl Discovery {
     }
 
     /// Our interface takes longer packets than before, or shorter ones: an overlay node is to know.
-    pub(crate) fn on_other_mtu(&mut self, now: Instant, rng: &mut ChaCha8Rng) {
+    pub(crate) fn on_other_mtu(&mut self, max_mtu: usize, now: Instant, rng: &mut ChaCha8Rng) {
+        self.search.on_ceiling(self.ceiling(max_mtu), now);
         self.greeting.on_news(now, rng);
     }
 
@@ -270,11 +269,12 @@ impl Discovery {
         Some((report, usize::from(mtu) < before.map_or(assumed, |told| told.mtu.into())))
     }
 
-    /// The peer is an overlay node. A search that goes on is disturbed only where that is news.
-    fn on_acquainted(&mut self, before: Acquaintance, max_mtu: usize, now: Instant) {
-        if self.prober != Prober::Frames || self.greeting.peer() != before {
+    /// The peer is an overlay node. A search by frames goes on, to another ceiling where the peer's interface is another.
+    fn on_acquainted(&mut self, max_mtu: usize, now: Instant) {
+        if self.prober != Prober::Frames {
             self.ask_by(Prober::Frames, max_mtu, now);
         } else {
+            self.search.on_ceiling(self.ceiling(max_mtu), now);
             self.search.on_heard();
         }
     }

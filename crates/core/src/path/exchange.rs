@@ -5,7 +5,7 @@
 
 use overlay_wire::control::{self, Abilities, Frame, Refused};
 use overlay_wire::icmp;
-use overlay_wire::ip::{ICMP, ICMPV6, Packet};
+use overlay_wire::ip::Packet;
 use overlay_wire::offload::VirtioHeader;
 use overlay_wire::wireguard::DATA_OVERHEAD;
 
@@ -13,12 +13,10 @@ use crate::context::{Context, Local};
 use crate::data::session::Content;
 use crate::path::discovery::{Discovery, Due, EchoEnds};
 use crate::peer::Peer;
-use crate::{DropReason, Event, Instant};
+use crate::{DropReason, Event, Instant, ProbedBy};
 
 /// Prefixes of a peer that are looked at for an address to send echoes to.
 const ECHO_PREFIXES: usize = 64;
-/// The next header of an IPv6 packet that is a fragment.
-const IPV6_FRAGMENT: u8 = 44;
 /// Frames and echoes bear no mark.
 const CLASS: u8 = 0;
 
@@ -43,7 +41,7 @@ impl Context {
     /// Our interface takes another length of packets: overlay nodes are told, in the session that there is.
     pub(crate) fn on_other_mtu(&mut self, peer: &mut Peer, now: Instant) {
         if let Some(discovery) = &mut peer.discovery {
-            discovery.on_other_mtu(now, &mut self.rng);
+            discovery.on_other_mtu(self.local.max_mtu, now, &mut self.rng);
         }
     }
 
@@ -103,7 +101,9 @@ impl Context {
         if !is_less {
             return;
         }
-        self.stats.mtu_falls.add(1);
+        if report.probed_by != ProbedBy::Nothing {
+            self.stats.mtu_falls.add(1);
+        }
         let mut error = Vec::new();
         for (packet, mtu) in discovery.take_recent(report.mtu.into()) {
             // Of what may be fragmented the next ones are, and nobody has to send less.
@@ -175,7 +175,7 @@ impl Context {
             return false;
         };
         let bytes = &self.outbox.room(len)[..];
-        if !may_be_echo_reply(bytes) {
+        if !icmp::may_be_echo_reply(bytes) {
             return false;
         }
         let Ok(packet) = Packet::parse(bytes) else { return false };
@@ -217,15 +217,6 @@ impl Context {
             self.transmit(peer, len, CLASS, is_whole);
             peer.on_sent(now);
         }
-    }
-}
-
-/// By its protocol: asked of every packet.
-fn may_be_echo_reply(packet: &[u8]) -> bool {
-    match packet.first().map(|first| first >> 4) {
-        Some(4) => packet.get(9) == Some(&ICMP),
-        Some(6) => packet.get(6).is_some_and(|next| [ICMPV6, IPV6_FRAGMENT].contains(next)),
-        _ => false,
     }
 }
 

@@ -4,8 +4,9 @@
 //! began it may ask. A hello or the answer to one makes it an *overlay node*. Otherwise it is taken for *another
 //! WireGuard* two seconds after the session began, but asked again in the next ones: after three sessions no more, until
 //! something about it changes. An overlay node is greeted once in each session that we began: it may have started anew
-//! and know nothing of us, or its interface may be another. When ours becomes another, it is greeted at once. That it does not answer such a hello means nothing, unless it
-//! answered no probes before: then it is asked as somebody unknown, and is what it was until the answer is missing.
+//! and know nothing of us, or its interface may be another. When ours becomes another, it is greeted at once. That it does
+//! not answer such a hello means nothing, unless it answered no probes before: then it is asked as somebody unknown, and
+//! is what it was until the answer is missing.
 //!
 //! `DEVIATION:` the design asks once a session. A hello is one small datagram, and a lost one would cost two minutes.
 

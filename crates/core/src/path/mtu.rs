@@ -291,7 +291,8 @@ impl Search {
         }
         let round_trip = now.since(sent.at);
         self.round_trip = Some(self.round_trip.map_or(round_trip, |smoothed| (smoothed * 7 + round_trip) / 8));
-        self.on_answered(size, now);
+        // It may be from before the ceiling was lowered.
+        self.on_answered(size.min(self.ceiling), now);
         true
     }
 
@@ -358,7 +359,30 @@ impl Search {
         }
     }
 
-    /// Another endpoint, uplink, ceiling or way to ask: what was proven is no longer proven.
+    /// The largest size worth trying is another one. What was proven stays so, as far as it is worth trying still.
+    pub(crate) fn on_ceiling(&mut self, ceiling: usize, now: Instant) {
+        if ceiling == self.ceiling {
+            return;
+        }
+        if ceiling < BASE || self.ceiling < BASE {
+            return self.on_path_change(ceiling, now);
+        }
+        self.ceiling = ceiling;
+        self.trial.take_if(|trial| trial.size > ceiling);
+        self.failed.take_if(|failed| failed.size > ceiling);
+        if self.proven.is_some_and(|proven| proven > ceiling) {
+            self.proven = Some(ceiling);
+            self.doubt = Doubt::default();
+        }
+        if self.raise_at.is_some() && self.failed.is_none() {
+            self.search_again(now);
+            // It was the ceiling that kept it from being more, not the path.
+            self.likely = None;
+        }
+        self.settle(now);
+    }
+
+    /// Another endpoint, uplink or way to ask: what was proven is no longer proven.
     pub(crate) fn on_path_change(&mut self, ceiling: usize, now: Instant) {
         *self = Self { began: self.began, ..Self::new(ceiling, now) };
     }

@@ -14,6 +14,10 @@ use super::refusals::Refusals;
 use super::{Events, Sockets, now};
 use crate::shell::{ShellStats, add};
 
+/// How often the node may answer a refusal with something else that is refused, before packets get their turn: a search that
+/// our own kernel refuses has some twenty steps. What is left then is told next time.
+const REFUSED_ROUNDS: usize = 32;
+
 /// Carries what the node has to give.
 pub(super) struct Carrier {
     pub(super) tun: Tun,
@@ -29,8 +33,10 @@ impl Carrier {
     /// Carries everything away, and what the node has to say when it hears what became of it.
     pub(super) fn carry(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
         self.carry_once(node, events)?;
-        // Each round makes the node send less: a search has some steps, and then there is nothing that is too long.
-        while !self.too_long.borrow().is_empty() {
+        for _ in 0..REFUSED_ROUNDS {
+            if self.too_long.borrow().is_empty() {
+                break;
+            }
             for (peer, len) in self.too_long.take() {
                 node.handle_refused(peer, len, now());
             }

@@ -12,7 +12,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use overlay_os::netlink::{Link, MAIN_TABLE, Netlink, Route};
+use overlay_os::netlink::{Link, MAIN_TABLE, Netlink, Route, RouteTo};
 
 use super::footprint::{MINIMUM_INTERFACE_MTU, is_ipv4};
 use crate::config::{Config, Mtu, MtuRange, Table};
@@ -66,7 +66,12 @@ pub(super) async fn widened(
     let links = netlink.links().await.unwrap_or_default();
     let mut range = range;
     for endpoint in endpoints {
-        if let Some(outer) = outer_mtu(netlink, &links, endpoint, mark).await {
+        let Ok(Some(route)) = netlink.route_to(endpoint.ip(), mark).await else { continue };
+        // A peer that is elsewhere has no address of ours, whatever source it writes: loopback is no way to it.
+        if links.iter().any(|link| link.index == route.interface && link.name == "lo") {
+            continue;
+        }
+        if let Some(outer) = mtu_by(&links, &route) {
             range.max = range.max.max(carried(endpoint, outer));
         }
     }
@@ -100,7 +105,10 @@ fn at_most(mtu: u32) -> u16 {
 }
 
 async fn outer_mtu(netlink: &Netlink, links: &[Link], endpoint: &SocketAddr, mark: Option<u32>) -> Option<u32> {
-    let route = netlink.route_to(endpoint.ip(), mark).await.ok()??;
+    mtu_by(links, &netlink.route_to(endpoint.ip(), mark).await.ok()??)
+}
+
+fn mtu_by(links: &[Link], route: &RouteTo) -> Option<u32> {
     route.mtu.or_else(|| mtu_of(links, route.interface)).filter(|mtu| *mtu > 0)
 }
 

@@ -6,7 +6,9 @@ use overlay_sim::{HostId, HostOptions, Kind, World, millis, minutes, seconds};
 use overlay_wire::control::{Abilities, Frame};
 
 use crate::flow::{Flow, run};
-use crate::scene::{ASSUMED, acquaint, all_path_mtus, both_find, found_pair, has_found, options, pair, path_mtu};
+use crate::scene::{
+    ASSUMED, MAX_MTU, acquaint, all_path_mtus, both_find, found_pair, has_found, options, pair, path_mtu,
+};
 use crate::stock::Stock;
 
 fn known(world: &World, host: HostId, peer: PeerKey) -> Option<PathMtu> {
@@ -104,6 +106,18 @@ fn another_mtu_of_the_interface_is_searched_for_and_told() {
 }
 
 #[test]
+fn an_interface_that_takes_more_from_now_on_disturbs_nobody_whose_path_does_not() {
+    let (mut world, alice, bob) = found_pair(11, 1_400, true);
+    world.forget();
+    for (mtu, max) in [(ASSUMED, 65_000), (ASSUMED + 8, 65_000), (ASSUMED, MAX_MTU)] {
+        world.command(alice, Command::SetMtu { mtu, max }).expect("a change");
+        world.run_for(seconds(5));
+    }
+    let said = [all_path_mtus(&world, alice, bob), all_path_mtus(&world, bob, alice)];
+    assert_eq!(said, [vec![], vec![]], "what was found is found");
+}
+
+#[test]
 fn a_peer_that_is_removed_while_it_is_probed_is_gone() {
     let (mut world, alice, bob) = pair(11, 1_400, true);
     world.ping(alice, bob).expect("an answer");
@@ -148,7 +162,7 @@ fn a_host_that_slept_for_an_hour_goes_on_where_it_was() {
         let mut flows = [Flow::new(&world, alice, bob, world.v4(alice, bob), 4_000, 1_340)];
         run(&mut world, &mut flows, millis(if is_found { 5_000 } else { 120 }));
         let before = all_path_mtus(&world, alice, bob).len();
-        world.sleep(alice, minutes(60));
+        world.suspend(alice, minutes(60));
         let mut flows = [Flow::new(&world, alice, bob, world.v4(alice, bob), 4_000, 1_340)];
         run(&mut world, &mut flows, seconds(12));
         both_find(&mut world, alice, bob, 1_340);
@@ -182,6 +196,7 @@ fn a_peer_whose_path_is_no_longer_searched_is_as_any_other_and_control_is_told()
     world.set_peer(alice, bob, |peer: &mut PeerConfig| peer.mtu_discovery = false);
     let known = path_mtu(&world, alice, bob).expect("told");
     assert_eq!((known.mtu, known.state, known.probed_by), (ASSUMED, PathMtuState::Assumed, ProbedBy::Nothing));
+    assert_eq!(world.stats(alice).mtu_falls.value(), 0, "the path carries what it carried");
     world.send(alice, world.v4(alice, bob).udp(&[0x5a; 1_420 - 28]));
     world.run_for(seconds(1));
     assert!(world.sent().iter().all(|sent| sent.from != alice || !sent.dont_fragment));

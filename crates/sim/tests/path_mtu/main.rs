@@ -1,10 +1,9 @@
-//! The MTU of a path in every situation that a path gets into, in virtual time: it falls, rises, loses packets, carries
-//! less than IPv6 asks for, has a stock WireGuard at its end, or somebody who lies.
-//!
-//! `tests/mtu.rs` beside this folder is the matrix of paths that stay as they are.
+//! The MTU of a path in every situation that a path gets into, in virtual time: it stays what it is, falls, rises, loses
+//! packets, carries less than IPv6 asks for, has a stock WireGuard at its end, or somebody who lies.
 
 mod changes;
 mod falls;
+mod finds;
 mod flow;
 mod hostile;
 mod neighbours;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::{HEADER_LEN, header_v4, header_v6};
 use crate::checksum;
-use crate::ip::{Header, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, Version};
+use crate::ip::{Header, ICMP, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, TCP, UDP, Version};
 
 const ECHO_REQUEST_V4: u8 = 8;
 const ECHO_REPLY_V4: u8 = 0;
@@ -64,6 +64,17 @@ pub fn write_echo_request(
     let checksum = checksum::finish(pseudo + checksum::sum(&message[..HEADER_LEN]));
     message[2..4].copy_from_slice(&checksum.to_be_bytes());
     true
+}
+
+/// Whether it is worth asking [`echo_reply`], by the packet's protocol alone: cheap enough to be asked of every packet. In
+/// IPv6 a reply may stand behind extension headers, so that only TCP and UDP say no.
+#[inline]
+pub fn may_be_echo_reply(packet: &[u8]) -> bool {
+    match packet {
+        [0x40..=0x4f, ..] => packet.get(9) == Some(&ICMP),
+        [0x60..=0x6f, ..] => !matches!(packet.get(6), None | Some(&(TCP | UDP))),
+        _ => false,
+    }
 }
 
 /// The echo reply that a packet is, or is the first fragment of. None for everything else, and for later fragments.

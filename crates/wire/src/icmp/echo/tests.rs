@@ -21,7 +21,19 @@ fn request([source, destination]: [IpAddr; 2], len: usize) -> Option<Vec<u8>> {
 }
 
 fn reply_in(packet: &[u8]) -> Option<EchoReply> {
-    echo_reply(&Packet::parse(packet).unwrap())
+    let reply = echo_reply(&Packet::parse(packet).unwrap());
+    assert!(reply.is_none() || may_be_echo_reply(packet), "{packet:02x?}");
+    reply
+}
+
+#[test]
+fn of_most_packets_their_protocol_says_that_they_are_no_reply() {
+    for packet in [v4(6, 0, &[0; 20]), v4(17, 0, &[0; 8]), v4(58, 0, &[0; 8]), v6(6, &[0; 20]), v6(17, &[0; 8])] {
+        assert!(!may_be_echo_reply(&packet), "{packet:02x?}");
+    }
+    for bytes in [&[][..], &[0x45; 9], &[0x60; 6], &[0x50; 40]] {
+        assert!(!may_be_echo_reply(bytes), "{bytes:02x?}");
+    }
 }
 
 fn reply_from(source: IpAddr) -> Option<EchoReply> {
