@@ -120,7 +120,7 @@ fn lookup(criterion: &mut Criterion) {
             let prefix = IpNet::new(address(at).into(), prefix_len).expect("a length of IPv4");
             let mut key = [0x42; 32];
             key[..2].copy_from_slice(&at.to_le_bytes());
-            add_peer(&mut node, PeerConfig { allowed_ips: vec![prefix], ..stranger(PeerKey(key)) }, &clock);
+            add_peer(&mut node, PeerConfig { allowed_ips: vec![prefix], ..PeerConfig::of(PeerKey(key)) }, &clock);
         }
         let mut packets: Vec<_> = (0..ROUTES)
             .map(|at| Frame::udp(ends(Pair::NEAR_V4, address((at % routes) * 3 % routes)), 4660).packet)
@@ -209,7 +209,7 @@ impl Pair {
         let config = pair.config_of_far(pair.allow.clone());
         add_peer(&mut pair.near, config, &pair.clock);
         let known =
-            PeerConfig { endpoint: Some(outside(1)), allowed_ips: inside(1), ..stranger(public_key(&pair.near)) };
+            PeerConfig { endpoint: Some(outside(1)), allowed_ips: inside(1), ..PeerConfig::of(public_key(&pair.near)) };
         add_peer(&mut pair.far, known, &pair.clock);
         pair.shake_hands();
         pair
@@ -217,7 +217,12 @@ impl Pair {
 
     /// What `near` knows of `far`.
     fn config_of_far(&self, allow: Option<Vec<Rule>>) -> PeerConfig {
-        PeerConfig { endpoint: Some(outside(2)), allowed_ips: inside(2), allow, ..stranger(public_key(&self.far)) }
+        PeerConfig {
+            endpoint: Some(outside(2)),
+            allowed_ips: inside(2),
+            allow,
+            ..PeerConfig::of(public_key(&self.far))
+        }
     }
 
     fn shake_hands(&mut self) {
@@ -402,20 +407,6 @@ fn node(number: u8, clock: &Clock) -> Node {
         wall_anchor: Some(Clock::START),
     };
     Node::new(config, clock.tick())
-}
-
-/// A peer of whom nothing but the key is known.
-fn stranger(public_key: PeerKey) -> PeerConfig {
-    let (endpoint, allowed_ips) = (None, Vec::new());
-    PeerConfig {
-        public_key,
-        preshared_key: None,
-        endpoint,
-        allowed_ips,
-        persistent_keepalive: None,
-        allow: None,
-        mtu_discovery: false,
-    }
 }
 
 fn add_peer(node: &mut Node, config: PeerConfig, clock: &Clock) {

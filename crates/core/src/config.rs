@@ -56,6 +56,21 @@ pub struct PeerConfig {
     pub mtu_discovery: bool,
 }
 
+impl PeerConfig {
+    /// A peer of which nothing but the key is configured.
+    pub fn of(public_key: PeerKey) -> Self {
+        Self {
+            public_key,
+            preshared_key: None,
+            endpoint: None,
+            allowed_ips: Vec::new(),
+            persistent_keepalive: None,
+            allow: None,
+            mtu_discovery: false,
+        }
+    }
+}
+
 /// What is to change in a peer, and nothing else.
 pub struct PeerChange {
     /// Names the peer.

@@ -57,13 +57,8 @@ impl World {
         let (v4, v6) = inner_addresses(self.numbered);
         let inner = [v4.into(), v6.into()];
         let mut config = PeerConfig {
-            public_key: PeerKey(initiator.public_key()),
-            preshared_key: None,
-            endpoint: None,
             allowed_ips: inner.map(IpNet::from).to_vec(),
-            persistent_keepalive: None,
-            allow: None,
-            mtu_discovery: false,
+            ..PeerConfig::of(PeerKey(initiator.public_key()))
         };
         edit(&mut config);
         if let Some(preshared_key) = &config.preshared_key {

@@ -42,15 +42,7 @@ fn key(number: u32) -> PeerKey {
 }
 
 fn set(node: &mut Node, public_key: PeerKey, allowed_ips: Vec<IpNet>, endpoint: Option<SocketAddr>) {
-    let config = Box::new(PeerConfig {
-        public_key,
-        preshared_key: None,
-        endpoint,
-        allowed_ips,
-        persistent_keepalive: None,
-        allow: None,
-        mtu_discovery: false,
-    });
+    let config = Box::new(PeerConfig { endpoint, allowed_ips, ..PeerConfig::of(public_key) });
     node.handle_command(Command::SetPeer { config, stats: Arc::default() }, NOW).expect("a good peer");
 }
 

@@ -116,13 +116,10 @@ impl Crowd {
         let peers: Vec<_> = (0..PEERS).map(peer).collect();
         for (number, peer) in (0..).zip(&peers) {
             let config = Box::new(PeerConfig {
-                public_key: PeerKey(peer.noise.public_key()),
-                preshared_key: None,
                 endpoint: keepalive.map(|_| peer.address),
                 allowed_ips: vec![IpAddr::from(inner(number)).into()],
                 persistent_keepalive: keepalive,
-                allow: None,
-                mtu_discovery: false,
+                ..PeerConfig::of(PeerKey(peer.noise.public_key()))
             });
             node.handle_command(Command::SetPeer { config, stats: Arc::default() }, now).expect("a good peer");
         }

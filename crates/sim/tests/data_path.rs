@@ -267,13 +267,10 @@ fn node(number: u8, address: Ipv4Addr, joins: Joins, now: Instant) -> Node {
 
 fn introduce(node: &mut Node, peer: PeerKey, address: Ipv4Addr, mtu_discovery: bool, now: Instant) {
     let config = Box::new(PeerConfig {
-        public_key: peer,
-        preshared_key: None,
         endpoint: Some(outside(address)),
         allowed_ips: vec![ipnet::IpNet::from(std::net::IpAddr::from(address))],
-        persistent_keepalive: None,
-        allow: None,
         mtu_discovery,
+        ..PeerConfig::of(peer)
     });
     node.handle_command(Command::SetPeer { config, stats: Arc::<PeerStats>::default() }, now).expect("a good peer");
 }

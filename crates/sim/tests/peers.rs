@@ -9,18 +9,6 @@ use overlay_sim::packet::Ends;
 use overlay_sim::{HostOptions, Kind, World, millis, minutes, seconds};
 use zeroize::Zeroizing;
 
-fn peer(public_key: PeerKey) -> PeerConfig {
-    PeerConfig {
-        public_key,
-        preshared_key: None,
-        endpoint: None,
-        allowed_ips: Vec::new(),
-        persistent_keepalive: None,
-        allow: None,
-        mtu_discovery: false,
-    }
-}
-
 #[test]
 fn a_removed_peer_is_neither_heard_nor_spoken_to() {
     let mut world = World::new(7);
@@ -164,7 +152,7 @@ fn a_peer_with_a_low_order_public_key_is_never_called() {
             endpoint: Some("192.0.2.9:51820".parse().expect("an address")),
             allowed_ips: vec!["10.99.0.1/32".parse().expect("a prefix")],
             persistent_keepalive: Some(seconds(1)),
-            ..peer(PeerKey(key))
+            ..PeerConfig::of(PeerKey(key))
         };
         world.configure(alice, config).expect("it is taken, as in WireGuard");
         world.send(alice, ends.udp(b"for nobody"));
@@ -182,7 +170,7 @@ fn who_calls_with_a_low_order_public_key_gets_no_answer() {
     for first in [0, 1] {
         let mut key = [0; 32];
         key[0] = first;
-        world.configure(alice, peer(PeerKey(key))).expect("it is taken, as in WireGuard");
+        world.configure(alice, PeerConfig::of(PeerKey(key))).expect("it is taken, as in WireGuard");
         let mut anybody = Initiator::of_low_order(key, world.key(alice).0, 7);
         let pending = anybody.initiate(Timestamp::from_unix_seconds(1_700_000_000), 1);
         assert!(world.ask(elsewhere, alice, &pending.message).is_empty(), "an answer to anybody");
@@ -195,7 +183,7 @@ fn our_own_key_is_refused_as_a_peer() {
     let mut world = World::new(7);
     let alice = world.host();
     let own = world.key(alice);
-    assert_eq!(world.configure(alice, peer(own)), Err(CommandError::OwnKey));
+    assert_eq!(world.configure(alice, PeerConfig::of(own)), Err(CommandError::OwnKey));
 }
 
 #[test]
@@ -203,7 +191,7 @@ fn a_refused_peer_leaves_everything_as_it_was() {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();
     let allowed_ips = vec!["10.77.0.2/32".parse().expect("a prefix")];
-    let refused = PeerConfig { allowed_ips, ..peer(world.key(alice)) };
+    let refused = PeerConfig { allowed_ips, ..PeerConfig::of(world.key(alice)) };
     assert_eq!(world.configure(alice, refused), Err(CommandError::OwnKey));
     assert_eq!(world.ping(alice, bob), Some(millis(40)), "bob's address is still bob's");
 }
@@ -217,8 +205,11 @@ fn receiver_indices_of_a_thousand_peers_are_unique_and_tell_nothing() {
         public_key[..2].copy_from_slice(&n.to_be_bytes());
         let inner = IpAddr::from([10, 80, (n >> 8) as u8, n as u8]);
         let endpoint = SocketAddr::from(([203, 0, 113, 1], 1_000 + n));
-        let config =
-            PeerConfig { endpoint: Some(endpoint), allowed_ips: vec![inner.into()], ..peer(PeerKey(public_key)) };
+        let config = PeerConfig {
+            endpoint: Some(endpoint),
+            allowed_ips: vec![inner.into()],
+            ..PeerConfig::of(PeerKey(public_key))
+        };
         world.configure(alice, config).expect("not of low order");
         world.send(
             alice,

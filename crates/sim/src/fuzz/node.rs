@@ -63,13 +63,10 @@ impl Scene {
         let mut node = Node::new(config, now);
         let mut peer = Initiator::new([2; 32], node.public_key().expect("it has a key").0, 3);
         let config = Box::new(PeerConfig {
-            public_key: PeerKey(peer.public_key()),
-            preshared_key: None,
-            endpoint: None,
             allowed_ips: vec![IpAddr::from(THEIRS.0).into(), IpAddr::from(THEIRS.1).into()],
-            persistent_keepalive: None,
             allow: options.allow,
             mtu_discovery: options.mtu_discovery,
+            ..PeerConfig::of(PeerKey(peer.public_key()))
         });
         node.handle_command(Command::SetPeer { config, stats: Arc::default() }, now).expect("a good peer");
 

@@ -186,13 +186,10 @@ impl World {
         let peer = &self.hosts[peer.0];
         let host_net = |address: IpAddr| IpNet::from(address);
         PeerConfig {
-            public_key: peer.key,
-            preshared_key: None,
             endpoint: peer.outer.first().copied(),
             allowed_ips: vec![host_net(peer.inner_v4.into()), host_net(peer.inner_v6.into())],
-            persistent_keepalive: None,
-            allow: None,
             mtu_discovery,
+            ..PeerConfig::of(peer.key)
         }
     }
 }
