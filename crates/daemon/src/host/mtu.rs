@@ -131,6 +131,26 @@ fn mtu_of(links: &[Link], index: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::own_namespace::{ip, run};
+
+    #[test]
+    fn a_peer_that_claims_an_address_of_ours_makes_no_room() {
+        run(|| async {
+            let netlink = Netlink::connect().await.expect("netlink");
+            ip("link add near mtu 9000 type veth peer name far mtu 9000");
+            for link in ["near", "far"] {
+                ip(&format!("link set {link} up"));
+            }
+            ip("address add 192.0.2.1/24 dev near");
+            let range = MtuRange { start: 1420, max: 1440 };
+            for ours in ["127.0.0.1:1", "192.0.2.1:1", "[::1]:1"] {
+                let ours = [ours.parse().expect("an endpoint")];
+                assert_eq!(widened(&netlink, range, &ours, None).await, range, "{ours:?}");
+            }
+            let theirs = ["192.0.2.2:1".parse().expect("an endpoint")];
+            assert_eq!(widened(&netlink, range, &theirs, None).await, MtuRange { start: 1420, max: 8940 });
+        });
+    }
 
     #[test]
     fn the_overhead_of_ipv6_is_taken_off_and_the_floor_holds() {
