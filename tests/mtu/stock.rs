@@ -6,7 +6,7 @@ use super::road::{FAR, Road, Router, around};
 use super::streams::fetch;
 use crate::lab::services::{self, random_file};
 use crate::lab::stock::StockConfig;
-use crate::lab::{self, A, Outside, Stock};
+use crate::lab::{self, A, Outside, Pings, Stock};
 
 #[track_caller]
 fn found_by_echoes(stock: Stock, middle: u16, router: Router, outside: Outside) {
@@ -33,6 +33,8 @@ fn found_by_echoes(stock: Stock, middle: u16, router: Router, outside: Outside) 
     let _ours = a.overlay_up(&road.config_of_a(outside));
     let began = Instant::now();
     a.reaches(FAR.v4);
+    // The first large packet begins the search.
+    Pings::new(1, Duration::from_millis(20)).of(1_000).are_answered(a, FAR.v4);
     let found = road.found_by(a, began, Duration::from_secs(15), |_| true);
     eprintln!("{stock:?} behind {middle}, {router:?}, {outside:?}: {found:?}");
     assert_eq!(found.by, "echoes");

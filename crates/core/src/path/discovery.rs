@@ -20,6 +20,9 @@ pub(crate) struct Discovery {
     greeting: Greeting,
     prober: Prober,
     search: Search,
+    /// Whether a large packet went out on this path. Before the first one no peer is probed by echoes: a search costs up
+    /// to ten probes of 1,260 bytes, too much for each of ten thousand stock peers that are only connected.
+    is_used: bool,
     /// Whether the first search on this path has come to a size that means something: one that is no less than what was
     /// assumed, or the largest there is, or what was assumed does not get through. Before that packets go as if nothing were
     /// known: Linux would remember for ten minutes that it was told to send less.
@@ -73,6 +76,7 @@ impl Discovery {
             greeting: Greeting::default(),
             prober: Prober::None,
             search: Search::new(max_mtu, now),
+            is_used: false,
             is_in_force: false,
             told: None,
             recent: None,
@@ -107,14 +111,18 @@ impl Discovery {
             }
         }
         match self.prober {
-            Prober::None => None,
             Prober::Frames => self.search.poll(now, rng).map(Due::Probe),
-            Prober::Echoes(ends) => self.search.poll(now, rng).map(|probe| Due::Echo(ends, probe)),
+            Prober::Echoes(ends) if self.is_used => self.search.poll(now, rng).map(|probe| Due::Echo(ends, probe)),
+            Prober::Echoes(_) | Prober::None => None,
         }
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let search = self.search.deadline().filter(|_| self.prober != Prober::None);
+        let search = match self.prober {
+            Prober::Frames => self.search.deadline(),
+            Prober::Echoes(_) => self.search.deadline().filter(|_| self.is_used),
+            Prober::None => None,
+        };
         [self.greeting.deadline(), search].into_iter().flatten().min()
     }
 
@@ -174,6 +182,7 @@ impl Discovery {
 
     /// A packet is sent that is `len` bytes long, or in segments as long, and large.
     pub(crate) fn on_large_sent(&mut self, packet: &[u8], len: usize, now: Instant) {
+        self.is_used = true;
         if self.prober == Prober::None {
             return;
         }
@@ -189,6 +198,7 @@ impl Discovery {
     /// The peer is somewhere else: nothing is proven any more.
     pub(crate) fn on_path_change(&mut self, max_mtu: usize, now: Instant) {
         self.is_in_force = false;
+        self.is_used = false;
         self.search.on_path_change(self.ceiling(max_mtu), now);
     }
 

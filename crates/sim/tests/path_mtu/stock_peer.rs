@@ -13,6 +13,9 @@ use crate::stock::Stock;
 /// The length of a probe that is tried first, in bytes.
 const BASE: usize = 1_200;
 
+/// What an application sends that makes a packet large enough to begin the search.
+const LARGE: &[u8] = &[0x5a; 1_000];
+
 fn scene(mtu_discovery: bool) -> (World, HostId, Stock) {
     let mut world = World::new(11);
     let alice = world.host_with(HostOptions { mtu_discovery, ..options() });
@@ -44,7 +47,7 @@ fn the_path_to_a_stock_peer_is_found_by_echoes_that_nobody_sees() {
                 if is_called {
                     stock.call(&mut world);
                 }
-                world.send(alice, ends.udp(b"hello"));
+                world.send(alice, ends.udp(LARGE));
                 stock.run(&mut world, seconds(15));
                 let known = known(&world, alice, stock.outsider.key()).expect("found");
                 let truth = (path - 60).min(8_940);
@@ -62,6 +65,53 @@ fn the_path_to_a_stock_peer_is_found_by_echoes_that_nobody_sees() {
 }
 
 #[test]
+fn a_stock_peer_is_not_probed_before_it_is_sent_a_large_packet() {
+    for is_echoing in [false, true] {
+        let (mut world, alice, mut stock) = scene(true);
+        stock.is_echoing = is_echoing;
+        let ends = stock.ends(&world, true);
+        stock.call(&mut world);
+        for _ in 0..300 {
+            // An echo of ping's usual size, as anything that watches ten thousand peers sends.
+            world.send(alice, ends.echo_request(0x4d4d, 1, &[0xa5; 56]));
+            stock.run(&mut world, seconds(1));
+        }
+        let probes = stock.echoes();
+        assert_eq!(
+            probes.len(),
+            0,
+            "{} bytes of probes for a peer that is sent nothing large",
+            probes.iter().sum::<usize>()
+        );
+        world.send(alice, ends.udp(LARGE));
+        stock.run(&mut world, seconds(15));
+        assert_eq!(stock.echoes()[0], BASE, "the first large packet begins the search");
+        let known = known(&world, alice, stock.outsider.key()).map(|known| (known.mtu, known.state));
+        assert_eq!(known == Some((1_440, PathMtuState::Found)), is_echoing, "{known:?}");
+    }
+}
+
+#[test]
+fn a_stock_peer_that_moved_is_probed_again_when_it_is_sent_a_large_packet() {
+    let (mut world, alice, mut stock) = scene(true);
+    let ends = stock.ends(&world, true);
+    world.send(alice, ends.udp(LARGE));
+    stock.run(&mut world, seconds(15));
+    let probes = stock.echoes().len();
+    stock.outsider.address = "203.0.113.99:51820".parse().expect("an address");
+    stock.call(&mut world);
+    world.send(alice, ends.udp(b"small"));
+    stock.run(&mut world, seconds(15));
+    assert_eq!(stock.echoes().len(), probes, "nothing large went to the new address");
+    let moved = known(&world, alice, stock.outsider.key()).expect("it is told of");
+    assert_eq!((moved.mtu, moved.state), (ASSUMED, PathMtuState::Assumed));
+    world.send(alice, ends.udp(LARGE));
+    stock.run(&mut world, seconds(15));
+    let known = known(&world, alice, stock.outsider.key()).expect("found");
+    assert_eq!((known.mtu, known.state), (1_440, PathMtuState::Found));
+}
+
+#[test]
 fn replies_that_come_in_fragments_count_in_both_families() {
     for is_v4 in [true, false] {
         let (mut world, alice, mut stock) = scene(true);
@@ -69,7 +119,7 @@ fn replies_that_come_in_fragments_count_in_both_families() {
         let inner = stock.outsider.inner[usize::from(!is_v4)];
         world.set_allowed_ips(alice, stock.outsider.key(), vec![inner.into()]);
         stock.path = 9_000;
-        world.send(alice, stock.ends(&world, is_v4).udp(b"hello"));
+        world.send(alice, stock.ends(&world, is_v4).udp(LARGE));
         stock.run(&mut world, seconds(15));
         let known = known(&world, alice, stock.outsider.key()).expect("found");
         assert_eq!((known.state, known.mtu), (PathMtuState::Found, 8_940), "{is_v4}");
@@ -83,7 +133,7 @@ fn a_users_own_pings_are_answered_meanwhile() {
         let (mut world, alice, mut stock) = scene(true);
         let ends = stock.ends(&world, is_v4);
         for sequence in 0..200 {
-            world.send(alice, ends.echo_request(0x4d4d, sequence, &[0xa5; 56]));
+            world.send(alice, ends.echo_request(0x4d4d, sequence, &[0xa5; 800]));
             stock.run(&mut world, seconds(1) / 20);
         }
         assert_eq!(replies(&world, alice), 200, "all of theirs and none of ours");
@@ -97,7 +147,7 @@ fn a_users_own_pings_are_answered_meanwhile() {
 fn a_silent_fall_is_noticed_on_the_path_to_a_stock_peer() {
     let (mut world, alice, mut stock) = scene(true);
     let ends = stock.ends(&world, true);
-    world.send(alice, ends.udp(b"hello"));
+    world.send(alice, ends.udp(LARGE));
     stock.run(&mut world, seconds(15));
     stock.path = 1_400;
     let mut size = 1_440;
@@ -189,7 +239,7 @@ fn without_discovery_an_observer_sees_what_wireguard_sends() {
 #[test]
 fn echoes_follow_when_an_address_becomes_another() {
     let (mut world, alice, mut stock) = scene(true);
-    world.send(alice, stock.ends(&world, true).udp(b"hello"));
+    world.send(alice, stock.ends(&world, true).udp(LARGE));
     stock.run(&mut world, seconds(15));
     let key = stock.outsider.key();
     assert_eq!(known(&world, alice, key).map(|known| known.state), Some(PathMtuState::Found));
@@ -211,7 +261,7 @@ fn echoes_follow_when_an_address_becomes_another() {
 #[test]
 fn a_stock_peer_that_is_told_of_anew_without_a_change_keeps_what_was_found() {
     let (mut world, alice, mut stock) = scene(true);
-    world.send(alice, stock.ends(&world, true).udp(b"hello"));
+    world.send(alice, stock.ends(&world, true).udp(LARGE));
     stock.run(&mut world, seconds(15));
     world.forget();
     let (key, inner) = (stock.outsider.key(), stock.outsider.inner);
@@ -249,7 +299,7 @@ fn longest_gap(world: &mut World, alice: HostId, stock: &mut Stock, packet: &[u8
 fn who_answers_no_echo_any_more_is_sent_what_a_router_may_fragment() {
     let (mut world, alice, mut stock) = scene(true);
     let ends = stock.ends(&world, true);
-    world.send(alice, ends.udp(b"hello"));
+    world.send(alice, ends.udp(LARGE));
     stock.run(&mut world, seconds(15));
     let found = known(&world, alice, stock.outsider.key()).expect("found");
     assert_eq!(found.mtu, 1_440);
@@ -275,7 +325,7 @@ fn a_path_that_falls_after_its_peer_fell_silent_is_no_black_hole() {
     let (mut world, alice, mut stock) = scene(true);
     let ends = stock.ends(&world, true);
     let packet = ends.udp(&[0x5a; 1_440 - 28]);
-    world.send(alice, ends.udp(b"hello"));
+    world.send(alice, ends.udp(LARGE));
     stock.run(&mut world, seconds(15));
     // Both in the same moment: nothing told us of either before.
     (stock.is_echoing, stock.path, stock.is_fragmented) = (false, 1_400, true);
@@ -288,7 +338,7 @@ fn a_stock_peer_in_the_place_of_an_overlay_node_gets_ipv6_packets_whole() {
     let (mut world, alice, mut stock) = scene(true);
     (stock.is_overlay, stock.path, stock.is_fragmented) = (true, 1_280, true);
     let ends = stock.ends(&world, false);
-    world.send(alice, ends.udp(b"hello"));
+    world.send(alice, ends.udp(LARGE));
     stock.run(&mut world, seconds(15));
     let found = known(&world, alice, stock.outsider.key()).expect("found");
     assert_eq!((found.state, found.mtu, found.probed_by), (PathMtuState::Found, 1_220, ProbedBy::ControlFrames));
