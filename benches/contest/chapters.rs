@@ -8,13 +8,16 @@ use super::{fairness, latency, scale};
 /// Rounds of the ping-pong for each round of the contest: they are short, and many.
 const LATENCY_ROUNDS: u32 = 5;
 
+/// An idle daemon is watched for so many times the length of a run: short spans say nothing of a share of a core.
+const IDLE_RUNS: u32 = 2;
+
 /// Those that are wanted.
 pub(crate) fn measure(settings: &Settings, failures: &mut Vec<Failure>) -> Chapters {
     let mut chapter = Chapter { settings, failures };
     Chapters {
         latency: chapter.attempt(Measure::Latency, "latency", || latency::measure(LATENCY_ROUNDS * settings.rounds)),
-        fairness: chapter.attempt(Measure::Fairness, "fairness", fairness::measure),
-        scale: chapter.attempt(Measure::Scale, "scale", scale::measure),
+        fairness: chapter.attempt(Measure::Fairness, "fairness", || fairness::measure(settings.stream_seconds)),
+        scale: chapter.attempt(Measure::Scale, "scale", || scale::measure(settings.peers, IDLE_RUNS * settings.run())),
     }
 }
 

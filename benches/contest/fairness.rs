@@ -14,8 +14,10 @@ use crate::lab::streams::{Arrived, BBR_SETTLES, Load};
 use crate::lab::{A, Outside, Pair};
 
 const STREAMS: u32 = 64;
-/// How long, of which [`BBR_SETTLES`] is not counted but for stalls.
-const SECONDS: u32 = 36;
+/// How long the streams run where what is asked is judged. Of it [`BBR_SETTLES`] is not counted but for stalls.
+pub(crate) const SECONDS: u32 = 36;
+/// The shortest run that leaves something to count.
+pub(crate) const LEAST_SECONDS: u32 = BBR_SETTLES.as_secs() as u32 + 2;
 const PORT: u16 = 5201;
 /// From one look to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -66,17 +68,17 @@ pub(crate) struct Condition {
     pub(crate) sharing: Sharing,
 }
 
-/// Lets them run under each condition, six at most.
+/// Lets them run for `seconds` under each condition, six at most.
 ///
 /// # Panics
 /// If the lab, a daemon or iperf3 does not come up.
-pub(crate) fn measure() -> FairnessFigures {
+pub(crate) fn measure(seconds: u32) -> FairnessFigures {
     let pair = Pair::new("fairness").expect("`main` has asked whether this machine can run a lab");
     let _daemons = pair.up(Outside::V4);
     pair.b.reaches(A.v4);
     let run = |address, congestion_control| {
         let (sender, receiver) = (&pair.a, &pair.b);
-        let (port, streams, seconds, interval) = (PORT, STREAMS, SECONDS, INTERVAL);
+        let (port, streams, interval) = (PORT, STREAMS, INTERVAL);
         Load { sender, address, port, receiver, streams, seconds, interval, congestion_control }.start().finish()
     };
     let [veth, overlay] = [A.outer_v4, A.v4].map(|address| Sharing::of(&run(address, None)));
@@ -92,7 +94,7 @@ pub(crate) fn measure() -> FairnessFigures {
         }
     }
     let (asked_jain_index, asked_stall_seconds) = (ASKED_JAIN_INDEX, ASKED_STALL_SECONDS);
-    FairnessFigures { streams: STREAMS, seconds: SECONDS, overlay, veth, others, asked_jain_index, asked_stall_seconds }
+    FairnessFigures { streams: STREAMS, seconds, overlay, veth, others, asked_jain_index, asked_stall_seconds }
 }
 
 fn is_available(congestion_control: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Ten thousand configured peers: how long `overlay up` takes, what waiting costs, and what each further peer weighs.
+//! Ten thousand configured peers (or as many as the run asks for): how long `overlay up` takes, what waiting costs, and what each further peer weighs.
 //!
 //! Every peer has a key of its own and one address; the interface has none that covers them, so that each needs a route.
 //! Two kinds: peers that are waited for, and peers whose endpoint is known but whom nobody calls. Neither kind exchanges
@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_types, reason = "the peers' end is a socket and keys, as anyone has them")]
 
 use std::fmt::Write as _;
+use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::thread;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use overlay_sim::initiator::{Initiator, Timestamp};
+use overlay_wire::wireguard::Message;
 use rand_core::OsRng;
 use serde::Serialize;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -25,17 +27,16 @@ use super::namespace::inside;
 use super::series::median;
 use crate::lab::{Host, Lab, Process};
 
-const PEERS: u32 = 10_000;
-/// Peers that shake hands.
-const SESSIONS: u32 = 1_000;
+/// One in this many peers shakes hands.
+const PEERS_A_SESSION: u32 = 10;
+/// How many peers a run is held to what is asked with.
+pub(crate) const PEERS: u32 = 10_000;
 /// Between two handshakes: fewer than 256 a second are no reason to ask for cookies.
 const BETWEEN_HANDSHAKES: Duration = Duration::from_millis(5);
 /// How often each config is started; the median counts.
 const STARTS: usize = 3;
 /// From being up to being at rest.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long an idle daemon is watched.
-const IDLE: Duration = Duration::from_secs(10);
 /// Where the peers' endpoints are: TEST-NET-3, to which there is a route and no answer.
 const ENDPOINT: &str = "203.0.113.7:51820";
 
@@ -83,11 +84,11 @@ pub(crate) struct Crowd {
     pub(crate) further_peer_bytes: f64,
 }
 
-/// Measures all of it, in about two minutes.
+/// Measures all of it with `peers` peers, in about two minutes where they are [`PEERS`]. An idle daemon is watched for `idle`.
 ///
 /// # Panics
 /// If the lab or the daemon does not come up.
-pub(crate) fn measure() -> ScaleFigures {
+pub(crate) fn measure(peers: u32, idle: Duration) -> ScaleFigures {
     let lab = Lab::new("scale").expect("`main` has asked whether this machine can run a lab");
     let host = lab.host("hub");
     host.ip("link add wire type veth peer name far");
@@ -95,19 +96,20 @@ pub(crate) fn measure() -> ScaleFigures {
     host.ip("link set wire up");
     host.ip("link set far up");
     host.ip("route add 203.0.113.0/24 via 10.1.0.2");
-    let secrets: Vec<_> = (0..PEERS).map(|_| StaticSecret::random_from_rng(OsRng)).collect();
+    let secrets: Vec<_> = (0..peers).map(|_| StaticSecret::random_from_rng(OsRng)).collect();
     let keys: Vec<_> =
         secrets.iter().map(|secret| BASE64_STANDARD.encode(PublicKey::from(secret).as_bytes())).collect();
 
+    let sessions = peers.div_ceil(PEERS_A_SESSION);
     let one_peer_resident_bytes = Up::start(&host, &config(&host, &keys[..1], None)).at_rest();
-    let crowd = |endpoint| Crowd::of(&host, &config(&host, &keys, endpoint), one_peer_resident_bytes);
+    let crowd = |endpoint| Crowd::of(&host, &config(&host, &keys, endpoint), one_peer_resident_bytes, idle);
     ScaleFigures {
-        peers: PEERS,
+        peers,
         one_peer_resident_bytes,
         waited_for: crowd(None),
         with_endpoints: crowd(Some(ENDPOINT)),
-        sessions: SESSIONS,
-        session_bytes: session_bytes(&host, &keys[..SESSIONS as usize], &secrets),
+        sessions,
+        session_bytes: session_bytes(&host, &keys[..sessions as usize], &secrets),
         asked_up_seconds: ASKED_UP_SECONDS,
         asked_idle_cores: ASKED_IDLE_CORES,
         asked_one_peer_bytes: ASKED_ONE_PEER_BYTES,
@@ -121,7 +123,7 @@ fn session_bytes(host: &Host, keys: &[String], secrets: &[StaticSecret]) -> f64 
     let before = up.at_rest();
     thread::scope(|scope| inside(scope, host, || shake_hands(host, &secrets[..keys.len()])).join())
         .expect("every peer is answered");
-    up.at_rest().saturating_sub(before) as f64 / f64::from(SESSIONS)
+    up.at_rest().saturating_sub(before) as f64 / keys.len() as f64
 }
 
 /// Every peer calls the daemon, from one socket, and proves the session with an empty message.
@@ -135,11 +137,21 @@ fn shake_hands(host: &Host, secrets: &[StaticSecret]) {
         let mut peer = Initiator::new(secret.to_bytes(), daemon, number.into());
         let pending = peer.initiate(Timestamp::from_unix_seconds(1), number);
         socket.send(&pending.message).expect("loopback takes it");
-        let mut response = [0; 256];
-        let len = socket.recv(&mut response).unwrap_or_else(|error| panic!("peer {number} has no answer: {error}"));
-        let mut session = peer.complete(&pending, &response[..len]).expect("a response");
+        let response = response(&socket).unwrap_or_else(|error| panic!("peer {number} has no answer: {error}"));
+        let mut session = peer.complete(&pending, &response).expect("a response");
         socket.send(&session.seal(&[])).expect("loopback takes it");
         thread::sleep(BETWEEN_HANDSHAKES);
+    }
+}
+
+/// The next response to an initiation. Data messages may come before it: the daemon speaks to peers whose session is there.
+fn response(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; 2_048];
+    loop {
+        let len = socket.recv(&mut buffer)?;
+        if let Ok(Message::Response { .. }) = Message::parse(&buffer[..len]) {
+            return Ok(buffer[..len].to_vec());
+        }
     }
 }
 
@@ -158,14 +170,14 @@ fn config(host: &Host, keys: &[String], endpoint: Option<&str>) -> String {
 }
 
 impl Crowd {
-    fn of(host: &Host, config: &str, one_peer: u64) -> Self {
+    fn of(host: &Host, config: &str, one_peer: u64, idle: Duration) -> Self {
         let (mut ups, mut statuses) = (Vec::new(), Vec::new());
         let mut last = None;
         for _ in 0..STARTS {
             drop(last.take());
             let up = Up::start(host, config);
             let resident = up.at_rest();
-            let idle_cores = up.idle_cores();
+            let idle_cores = up.idle_cores(idle);
             let status = up.status();
             ups.push((up.ready + status).as_secs_f64());
             statuses.push(status.as_secs_f64());
@@ -174,13 +186,14 @@ impl Crowd {
         let Some((up, resident_bytes, idle_cores)) = last else { unreachable!("it was started") };
         let resident_after_status_bytes = up.at_rest();
         let larger = resident_bytes.max(resident_after_status_bytes);
+        let further_peers = config.matches("[[peer]]").count() as u32 - 1;
         Self {
             up_seconds: median(ups).unwrap_or(f64::NAN),
             status_seconds: median(statuses).unwrap_or(f64::NAN),
             idle_cores,
             resident_bytes,
             resident_after_status_bytes,
-            further_peer_bytes: larger.saturating_sub(one_peer) as f64 / f64::from(PEERS - 1),
+            further_peer_bytes: larger.saturating_sub(one_peer) as f64 / f64::from(further_peers),
         }
     }
 }
@@ -221,10 +234,10 @@ impl<'a> Up<'a> {
         memory::resident(&[self.process.pid()])
     }
 
-    fn idle_cores(&self) -> f64 {
+    fn idle_cores(&self, span: Duration) -> f64 {
         let before = Spent::now(&[self.process.pid()]);
-        thread::sleep(IDLE);
-        before.until(Spent::now(&[self.process.pid()])).processes / IDLE.as_secs_f64()
+        thread::sleep(span);
+        before.until(Spent::now(&[self.process.pid()])).processes / span.as_secs_f64()
     }
 
     /// How long `overlay status` takes.

@@ -1,11 +1,15 @@
 //! What a run is told by its environment.
 //!
-//! `BENCH_ROUNDS` and `BENCH_SECONDS` set its length, `BENCH_ONLY` leaves out what its words do not name, `PEER_BINS` brings
-//! more contestants.
+//! `BENCH_ROUNDS` and `BENCH_SECONDS` set its length, `BENCH_STREAM_SECONDS` that of the chapter on fairness, `BENCH_PEERS` the
+//! number of peers of the chapter on scale. `BENCH_ONLY` leaves out what its words do not name, `PEER_BINS` brings more
+//! contestants.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
+
+use super::{fairness, scale};
 
 /// One thing that is measured: a word for `BENCH_ONLY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -85,6 +89,10 @@ pub(crate) struct Settings {
     pub(crate) rounds: u32,
     /// How long one run of one measure lasts.
     pub(crate) seconds: u32,
+    /// How long sixty-four streams run together.
+    pub(crate) stream_seconds: u32,
+    /// How many peers are configured in the chapter on scale.
+    pub(crate) peers: u32,
     /// The words of `BENCH_ONLY`; none: everything.
     pub(crate) only: Vec<String>,
     /// Programs of `PEER_BINS`.
@@ -95,15 +103,17 @@ impl Settings {
     /// Reads the environment.
     ///
     /// # Errors
-    /// A number that is none, or zero.
+    /// A number that is not one, or is too small.
     pub(crate) fn from_environment() -> Result<Self, String> {
         let words = |name: &str, separator: char| -> Vec<String> {
             let all = std::env::var(name).unwrap_or_default();
             all.split(separator).map(str::trim).filter(|word| !word.is_empty()).map(String::from).collect()
         };
         Ok(Self {
-            rounds: number("BENCH_ROUNDS", 3)?,
-            seconds: number("BENCH_SECONDS", 5)?,
+            rounds: number("BENCH_ROUNDS", 3, 1)?,
+            seconds: number("BENCH_SECONDS", 5, 1)?,
+            stream_seconds: number("BENCH_STREAM_SECONDS", fairness::SECONDS, fairness::LEAST_SECONDS)?,
+            peers: number("BENCH_PEERS", scale::PEERS, 2)?,
             only: words("BENCH_ONLY", ','),
             peer_bins: words("PEER_BINS", ':').into_iter().map(PathBuf::from).collect(),
         })
@@ -124,6 +134,11 @@ impl Settings {
                 Err(format!("BENCH_ONLY knows no `{word}`; it knows {}", known().collect::<Vec<_>>().join(", ")))
             }
         }
+    }
+
+    /// How long one run of one measure lasts.
+    pub(crate) fn run(&self) -> Duration {
+        Duration::from_secs(self.seconds.into())
     }
 
     /// Whether this is to be measured: named, or no measure is named at all.
@@ -149,12 +164,12 @@ impl Settings {
     }
 }
 
-fn number(name: &str, default: u32) -> Result<u32, String> {
+fn number(name: &str, default: u32, least: u32) -> Result<u32, String> {
     match std::env::var(name) {
         Err(_) => Ok(default),
         Ok(text) => match text.parse() {
-            Ok(value) if value > 0 => Ok(value),
-            _ => Err(format!("{name} is `{text}`; a whole number from 1 on is wanted")),
+            Ok(value) if value >= least => Ok(value),
+            _ => Err(format!("{name} is `{text}`, but has to be a whole number of at least {least}")),
         },
     }
 }
