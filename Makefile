@@ -5,9 +5,12 @@
 # The user's PATH goes along: rustup's programs are in the user's home, and sudo would forget it.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH="$(PATH)")
 
-# The user builds, root executes: these two files tell nextest what was built, so that root never runs the compiler.
+# The user builds, root executes: these files tell nextest and the tests what was built, so that root never runs the compiler.
 BUILT := target/nextest
-RUN_TESTS := $(AS_ROOT) OVERLAY_LAB=required cargo-nextest nextest run \
+bench_program = $$(sed -nE 's/.*"name":"$(1)".*"executable":"([^"]+)".*/\1/p' $(BUILT)/benches.json)
+RUN_TESTS = $(AS_ROOT) OVERLAY_LAB=required \
+	OVERLAY_CONTEST="$(call bench_program,contest)" OVERLAY_NODE_BENCH="$(call bench_program,node)" \
+	cargo-nextest nextest run \
 	--binaries-metadata $(BUILT)/binaries.json --cargo-metadata $(BUILT)/workspace.json
 
 .DEFAULT_GOAL := help
@@ -39,6 +42,7 @@ check: ## format, lints, documentation, licences and sources of dependencies
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	cargo deny --log-level error check bans licenses sources
+	cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked
 
 .PHONY: soak
 soak: ## tests that take longer than five minutes each (sudo)
@@ -76,11 +80,22 @@ profile: ## flame graphs of the engine thread in both directions, into benches/p
 	cargo build --release --locked --bin overlay
 	$(AS_ROOT) scripts/profile target/release/overlay benches/profile
 
+# What takes too long for `make test`. Each writes its result; commit what it wrote.
+.PHONY: weekly
+weekly: ## every week: soak, matrix, bench, profile, fuzz; some hours (sudo, a nightly toolchain)
+	$(MAKE) soak
+	$(MAKE) matrix
+	$(MAKE) bench
+	cp target/bench/RESULTS.md benches/RESULTS.md
+	$(MAKE) profile
+	$(MAKE) fuzz
+
 .PHONY: built
 built:
 	@mkdir -p $(BUILT)
 	cargo metadata --format-version 1 --locked >$(BUILT)/workspace.json
 	cargo nextest list --workspace --locked --list-type binaries-only --message-format json >$(BUILT)/binaries.json
+	cargo build --workspace --locked --bench contest --bench node --message-format json-render-diagnostics >$(BUILT)/benches.json
 
 .PHONY: install
 install: build ## program, unit, manual pages, completions, example configs; PREFIX and DESTDIR obeyed (sudo)
