@@ -40,6 +40,7 @@ impl Node {
             self.context.move_to(peer, address, now);
         }
         peer.stats = stats;
+        peer.is_declared = true;
         peer.discovers = config.mtu_discovery;
         self.context.on_change(peer, now);
         if peer.is_alive(now) {

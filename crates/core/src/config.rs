@@ -135,7 +135,9 @@ pub enum Protocol {
 /// A change from control. Applied in order, each one whole or not at all.
 pub enum Command {
     /// Adds a peer, or gives a known one this configuration. What did not change is not disturbed: the session lives
-    /// on, and another preshared key counts from the next handshake on.
+    /// on, and another preshared key counts from the next handshake on. Packets from link-local sources come only from a
+    /// peer that has a prefix in the link-local range itself; one that was made by `ChangePeer` alone may also have a
+    /// shorter one, as in WireGuard.
     SetPeer {
         /// All of it; nothing is kept of what was configured before.
         config: Box<PeerConfig>,

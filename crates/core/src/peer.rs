@@ -46,6 +46,9 @@ pub(crate) struct Peer {
     pub(crate) allowed_ips: BTreeSet<IpNet>,
     pub(crate) persistent_keepalive: Option<Duration>,
     pub(crate) allowlist: Option<Allowlist>,
+    /// Made by [`crate::Command::SetPeer`], from a file, and not in WireGuard's way: link-local sources are not covered by
+    /// a shorter prefix.
+    pub(crate) is_declared: bool,
     pub(crate) stats: Arc<PeerStats>,
     /// Made when first needed: a session is 11 KB.
     pub(crate) session: Option<Box<Session>>,
@@ -87,6 +90,7 @@ impl Peer {
             allowed_ips: BTreeSet::new(),
             persistent_keepalive: None,
             allowlist: None,
+            is_declared: false,
             stats: Arc::default(),
             session: None,
             remembered: Vec::new(),
