@@ -247,6 +247,7 @@ async fn prepare(tun: &Tun, netlink: &Netlink) -> Result<(), Failure> {
         // No IPv6 here, and no link-local address to keep away.
         tracing::debug!(%error, "addr_gen_mode");
     }
+    host::refuse_configuration(tun.name());
     Ok(())
 }
 
