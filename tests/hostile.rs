@@ -25,6 +25,7 @@ mod hostile {
     mod extensions;
     mod fragments;
     mod handshakes;
+    mod host_configuration;
     mod inner;
     mod messages;
     mod trains;

@@ -82,6 +82,11 @@ impl Wire {
         self.receive_within(Duration::ZERO)
     }
 
+    /// The next one, if it comes within a second.
+    pub(crate) fn receive_shortly(&mut self) -> Option<Vec<u8>> {
+        self.receive_within(Duration::from_secs(1))
+    }
+
     fn receive_within(&mut self, limit: Duration) -> Option<Vec<u8>> {
         let deadline = Instant::now() + limit;
         loop {
