@@ -97,6 +97,9 @@ impl Context {
         if peer.discovery.as_ref().and_then(|known| known.deadline()).is_some_and(|at| at <= now) {
             self.discover(peer, now);
         }
+        if peer.news.deadline().is_some_and(|at| at <= now) {
+            self.tell_news(peer, now);
+        }
     }
 
     /// Sends an empty packet through a session that is alive.
@@ -151,7 +154,7 @@ impl Context {
             return;
         }
         if peer.endpoint.is_none_or(|old| old.address != source) {
-            self.outbox.event(Event::EndpointChanged(peer.key, source));
+            self.tell_endpoint(peer, source, now);
         }
         let is_elsewhere = peer.endpoint.is_none_or(|old| old.address.ip() != source.ip());
         peer.endpoint = Some(endpoint);
@@ -164,6 +167,7 @@ impl Context {
     pub(crate) fn move_to(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
         let is_elsewhere = peer.endpoint.is_none_or(|old| old.address.ip() != address.ip());
         peer.set_endpoint(address, &mut self.rng);
+        peer.news.forget_endpoint();
         if is_elsewhere {
             self.on_path_change(peer, now);
         }
@@ -174,7 +178,7 @@ impl Context {
         peer.on_connected();
         peer.stats.handshakes.add(1);
         self.stats.handshakes_completed.add(1);
-        self.outbox.event(Event::HandshakeCompleted(peer.key, now));
+        self.tell_handshake(peer, now);
         self.on_session(peer, is_initiator, now);
     }
 

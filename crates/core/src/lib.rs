@@ -25,6 +25,7 @@ mod config;
 mod context;
 mod data;
 mod instant;
+mod news;
 mod node;
 mod output;
 mod path;

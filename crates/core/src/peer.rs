@@ -21,6 +21,7 @@ use crate::data::allowlist::Allowlist;
 use crate::data::reassembly::Reassembly;
 use crate::data::session::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Session};
 use crate::data::staged::Staged;
+use crate::news::News;
 use crate::path::discovery::{Discovery, Way};
 use crate::path::endpoint::Endpoint;
 use crate::peers::PeerId;
@@ -68,6 +69,8 @@ pub(crate) struct Peer {
     /// Whether its path is searched, and what is known of it since the first session.
     pub(crate) discovers: bool,
     pub(crate) discovery: Option<Box<Discovery>>,
+    /// What control is to be told of it, and when.
+    pub(crate) news: News,
     pub(crate) armed: Armed,
     /// When the last initiation was sent, and the last good one received.
     pub(crate) initiated: Option<Instant>,
@@ -102,6 +105,7 @@ impl Peer {
             reassembly: None,
             discovers: false,
             discovery: None,
+            news: News::default(),
             armed: Armed::default(),
             initiated: None,
             initiation_received: None,
@@ -258,7 +262,8 @@ impl Peer {
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let session = self.session.as_ref().and_then(|session| session.deadline());
         let discovery = self.discovery.as_ref().filter(|_| self.is_alive(now)).and_then(|known| known.deadline());
-        [session, self.next_attempt(now), self.keepalive_due(now), discovery].into_iter().flatten().min()
+        let news = self.news.deadline();
+        [session, self.next_attempt(now), self.keepalive_due(now), discovery, news].into_iter().flatten().min()
     }
 
     /// Whether a packet asked for the peer lately, and found no session.
