@@ -169,6 +169,7 @@ async fn start(
         started_with: config.clone(),
         config,
         mtu,
+        refused_mtu: None,
         looked_at: HashMap::new(),
         netlink,
         journal,
