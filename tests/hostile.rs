@@ -28,5 +28,6 @@ mod hostile {
     mod host_configuration;
     mod inner;
     mod messages;
+    mod pace;
     mod trains;
 }
