@@ -176,6 +176,12 @@ impl Peer {
         self.hasten(rng);
     }
 
+    /// Our timestamps are other ones from now on: calls begin anew.
+    pub(crate) fn on_wall_clock_set(&mut self, rng: &mut ChaCha8Rng) {
+        self.attempts = 0;
+        self.hasten(rng);
+    }
+
     /// There is a better reason to call the peer than there was when the last initiation was sent.
     fn hasten(&mut self, rng: &mut ChaCha8Rng) {
         if let Some(session) = &mut self.session {

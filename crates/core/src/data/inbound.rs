@@ -107,7 +107,7 @@ impl Node {
     ) -> Result<(), DropReason> {
         let id = match course.receiver {
             Some((known, id)) if known == receiver => id,
-            _ => self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?,
+            _ => self.context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?,
         };
         course.receiver = Some((receiver, id));
         let is_new = course.sender.as_ref().is_none_or(|sender| sender.id != id);

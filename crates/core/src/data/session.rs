@@ -15,7 +15,8 @@
 //! * **Which session sends**, and whether its keys are proven and young enough: a mirror of what `Tunn` holds ([`Ring`]).
 //!   The one index whose session would overwrite the one in use, after seven that the peer did not confirm, goes to an
 //!   initiation of our own ([`Session::must_initiate`]).
-//! * **Another preshared key** takes another `Tunn`: the sessions of the one before go on beside it ([`Generation`]).
+//! * **Another preshared key, or a wall clock that was set,** takes another `Tunn`: the sessions of the one before go on
+//!   beside it ([`Generation`]).
 //! * **Counters at the end of their range** are refused before `Tunn` sees them: it would overflow.
 //!
 //! What it leaves out: padding (the caller's plaintext is padded), allowed IPs, staging, persistent keepalive, and
@@ -35,6 +36,7 @@ use overlay_wire::wireguard::INITIATION_LEN;
 use self::generation::Generation;
 pub(crate) use self::local_key::{Gate, LocalKey};
 use self::ring::Held;
+use crate::wall_clock::Origin;
 use crate::{DropReason, Instant, PeerKey};
 
 /// An initiation is repeated after this long without a response (WireGuard paper, section 6.1).
@@ -59,6 +61,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const SCRATCH_LEN: usize = 256;
 /// Of this many preshared keys of before, at most, sessions go on.
 const MAX_RETIRED: usize = 3;
+/// How long the clock that `Tunn` is lent has run when ours starts: timestamps may begin before that ([`Origin`]).
+const CLOCK_BEGAN: Duration = Duration::from_secs(200 * 365 * 86_400);
 /// Counters from here on are refused (paper, section 6.5: REJECT_AFTER_MESSAGES).
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
@@ -71,8 +75,9 @@ pub(crate) struct Session {
     retired: Vec<Box<Generation>>,
     /// What `Tunn` believes the time to be: that of the last handshake message.
     current: Instant,
-    /// The clock it was last lent.
+    /// The clock it was last lent, and the era of the wall clock that it was made in.
     lent: Instant,
+    era: u32,
     in_flight: Option<InFlight>,
     /// Since when `Tunn` believes a handshake of ours to be under way, also after we have given it up.
     begun: Option<Instant>,
@@ -138,23 +143,24 @@ pub(crate) enum Content {
 }
 
 impl Session {
-    /// `index`: 24 bits, random, not used by another session of this node. `anchor`: see `NodeConfig::wall_anchor`.
+    /// `index`: 24 bits, random, not used by another session of this node.
     pub(crate) fn new(
         local: &LocalKey,
         peer: PeerKey,
         preshared_key: Option<&[u8; 32]>,
         index: u32,
-        anchor: Instant,
+        origin: Origin,
         now: Instant,
     ) -> Self {
         let mut session = Self {
-            newest: Generation::new(local, peer, preshared_key, index, anchor),
+            newest: Generation::new(local, peer, preshared_key, index, origin),
             retired: Vec::new(),
             current: now,
-            lent: anchor,
+            lent: origin.at,
+            era: origin.era,
             in_flight: None,
             begun: None,
-            sent: anchor,
+            sent: origin.at,
             last_initiation: None,
             established: None,
             completed: None,
@@ -168,18 +174,19 @@ impl Session {
         session
     }
 
-    /// Mixes another preshared key into all handshakes from now on; the others are as in [`Session::new`]. What sessions
-    /// there are go on until they end. An initiation that is out was for another key: the next one counts.
-    pub(crate) fn set_preshared_key(
+    /// Makes all handshakes from now on with this preshared key and from this origin; the others are as in
+    /// [`Session::new`]. What sessions there are go on until they end. An initiation that is out was the other engine's:
+    /// the next one counts.
+    pub(crate) fn renew_engine(
         &mut self,
         local: &LocalKey,
         peer: PeerKey,
         preshared_key: Option<&[u8; 32]>,
         index: u32,
-        anchor: Instant,
+        origin: Origin,
         now: Instant,
     ) {
-        let newest = Generation::new(local, peer, preshared_key, index, anchor);
+        let newest = Generation::new(local, peer, preshared_key, index, origin);
         self.retired.push(std::mem::replace(&mut self.newest, newest));
         self.retired.retain(|retired| retired.ring.is_held(now));
         if self.retired.len() > MAX_RETIRED {
@@ -187,7 +194,8 @@ impl Session {
             let sending = self.retired.iter().rposition(|retired| retired.ring.sending(now).is_some());
             self.retired.remove(usize::from(sending == Some(0)));
         }
-        self.lent = anchor;
+        self.lent = origin.at;
+        self.era = origin.era;
         self.begun = None;
         self.last_initiation = None;
         self.last_answer = None;
@@ -221,6 +229,12 @@ impl Session {
     /// copy of its keys behind.
     pub(crate) fn take_newest_initiation(&mut self) -> Option<Box<[u8; INITIATION_LEN]>> {
         self.newest_initiation.take()
+    }
+
+    /// Whether the wall clock was set since the engine was made and another one can take over: not while an initiation is
+    /// out that may still be answered.
+    pub(crate) fn is_outdated(&self, era: u32, now: Instant) -> bool {
+        self.era != era && self.in_flight.as_ref().is_none_or(|in_flight| now >= in_flight.retry_at)
     }
 
     /// Whether packets can be sealed now.
@@ -593,5 +607,9 @@ fn index_at(message: &[u8], offset: usize) -> u32 {
 }
 
 fn set_clock(now: Instant) {
-    MockClock::set_time(now.since_start());
+    set_clock_before(now, Duration::ZERO);
+}
+
+fn set_clock_before(now: Instant, before: Duration) {
+    MockClock::set_time((CLOCK_BEGAN + now.since_start()).saturating_sub(before));
 }
