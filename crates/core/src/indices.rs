@@ -4,6 +4,7 @@
 //! gets another index, and keeps those of before as long as a session bears them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use rand_core::RngCore;
 
@@ -29,8 +30,8 @@ impl Indices {
     pub(crate) fn assign(&mut self, id: PeerId, rng: &mut impl RngCore) -> u32 {
         loop {
             let index = rng.next_u32() >> (u32::BITS - BITS);
-            if !self.owners.contains_key(&index) {
-                self.owners.insert(index, id);
+            if let Entry::Vacant(free) = self.owners.entry(index) {
+                free.insert(id);
                 return index;
             }
         }

@@ -22,19 +22,22 @@
 //! What it leaves out: padding (the caller's plaintext is padded), allowed IPs, staging, persistent keepalive, and
 //! who wants a handshake after one was given up. All of these are the caller's.
 
+mod clock;
 mod generation;
 mod local_key;
+mod outcome;
 mod ring;
 
 use std::time::Duration;
 
 use boringtun::noise::TunnResult;
 use boringtun::noise::errors::WireGuardError;
-use mock_instant::MockClock;
 use overlay_wire::wireguard::INITIATION_LEN;
 
+use self::clock::set_clock;
 use self::generation::Generation;
 pub(crate) use self::local_key::{Gate, LocalKey};
+pub(crate) use self::outcome::{Content, Due, Opened};
 use self::ring::Held;
 use crate::wall_clock::Origin;
 use crate::{DropReason, Instant, PeerKey};
@@ -61,8 +64,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const SCRATCH_LEN: usize = 256;
 /// Of this many preshared keys of before, at most, sessions go on.
 const MAX_RETIRED: usize = 3;
-/// How long the clock that `Tunn` is lent has run when ours starts: timestamps may begin before that ([`Origin`]).
-const CLOCK_BEGAN: Duration = Duration::from_secs(200 * 365 * 86_400);
 /// Counters from here on are refused (paper, section 6.5: REJECT_AFTER_MESSAGES).
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
@@ -104,42 +105,6 @@ struct InFlight {
     /// When the first one of this handshake was sent.
     began: Instant,
     retry_at: Instant,
-}
-
-/// What [`Session::advance`] wants sent, `len` bytes of the buffer it was given.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    Nothing,
-    Initiation {
-        len: usize,
-        /// Whether the peer has been silent when it should have answered.
-        is_repeated: bool,
-    },
-    Keepalive(usize),
-    /// The handshake was given up after 90 s, or no session was made for 540 s. No key is left but that of a session
-    /// that is not too old to be used.
-    Expired {
-        /// Whether initiations went unanswered.
-        unanswered: bool,
-    },
-}
-
-/// A data message that was authentic.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Opened {
-    pub(crate) content: Content,
-    /// Whether it is the first of a session that we responded to: the initiator has proven that it holds the keys.
-    pub(crate) confirms: bool,
-}
-
-/// What a data message held.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// What claims to be an IP packet: this many bytes at the start of the output.
-    Packet(usize),
-    Keepalive,
-    /// No whole IP packet.
-    Malformed,
 }
 
 impl Session {
@@ -604,12 +569,4 @@ fn has_passed(since: Option<Instant>, limit: Duration, now: Instant) -> bool {
 fn index_at(message: &[u8], offset: usize) -> u32 {
     let bytes = message[offset..offset + 4].try_into().expect("a handshake message is longer");
     u32::from_le_bytes(bytes)
-}
-
-fn set_clock(now: Instant) {
-    set_clock_before(now, Duration::ZERO);
-}
-
-fn set_clock_before(now: Instant, before: Duration) {
-    MockClock::set_time((CLOCK_BEGAN + now.since_start()).saturating_sub(before));
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use boringtun::noise::Tunn;
 use boringtun::x25519::PublicKey;
 
+use super::LocalKey;
+use super::clock::set_clock_to;
 use super::ring::Ring;
-use super::{LocalKey, set_clock_before};
 use crate::PeerKey;
 use crate::wall_clock::Origin;
 
@@ -29,7 +30,7 @@ impl Generation {
         origin: Origin,
     ) -> Box<Self> {
         // `Tunn` counts its handshake timestamps from the wall clock at this moment plus the clock it is lent.
-        set_clock_before(origin.at, origin.before);
+        set_clock_to(origin);
         let tunn = Tunn::new(
             local.private.clone(),
             PublicKey::from(peer.0),
