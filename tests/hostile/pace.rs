@@ -148,7 +148,8 @@ fn rate_a_peer_that_flaps_between_two_addresses_is_followed_once_a_second() {
     });
     let told = events(&scene) - before;
     eprintln!("control heard of {told} endpoints in {ATTACK:?}, {:.0} % of a CPU", 100.0 * busy);
-    assert!(told <= ATTACK.as_secs() as usize + 3, "{told}");
+    // Five at once when the peer is new, then one a second; a busy machine takes a second or two more.
+    assert!(told <= ATTACK.as_secs() as usize + 5 + 3, "{told}");
     // The last place counts.
     for (message, is_other) in [(scene.session.seal(&[]), true), (scene.session.seal(&[]), false)] {
         if is_other { _ = other.send(&message).expect("our own socket") } else { scene.wire.send(&message) }

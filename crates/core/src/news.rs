@@ -19,11 +19,17 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const AT_ONCE: u8 = 5;
 
 /// The facts of one peer that wait, one of a kind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct News {
     endpoint: Paced<SocketAddr>,
     path_mtu: Paced<PathMtu>,
     handshake: Paced<Instant>,
+}
+
+impl Default for News {
+    fn default() -> Self {
+        Self { endpoint: Paced::new(AT_ONCE), path_mtu: Paced::new(AT_ONCE), handshake: Paced::new(0) }
+    }
 }
 
 impl News {
@@ -82,13 +88,11 @@ struct Paced<T> {
     at_once: u8,
 }
 
-impl<T> Default for Paced<T> {
-    fn default() -> Self {
-        Self { told: None, waiting: None, at_once: AT_ONCE }
-    }
-}
-
 impl<T> Paced<T> {
+    fn new(at_once: u8) -> Self {
+        Self { told: None, waiting: None, at_once }
+    }
+
     /// The fact, if it may be told now. If not it waits.
     fn offer(&mut self, fact: T, now: Instant) -> Option<T> {
         self.waiting = Some(fact);
@@ -124,7 +128,7 @@ mod tests {
 
     #[test]
     fn after_the_first_facts_the_last_one_of_each_second_is_told() {
-        let mut paced = Paced::default();
+        let mut paced = Paced::new(AT_ONCE);
         for fact in 0..=AT_ONCE {
             assert_eq!((paced.offer(fact, at(5_000)), paced.deadline()), (Some(fact), None));
         }

@@ -176,7 +176,9 @@ fn a_link_local_source_needs_a_prefix_of_its_own() {
     let end_of_range: IpAddr = Ipv6Addr::new(0xfebf, 0, 0, 0, 0, 0, 0, 9).into();
     let behind: IpAddr = Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 9).into();
     let v4: IpAddr = Ipv4Addr::new(169, 254, 0, 9).into();
-    let rows: &[(&[&str], IpAddr, Option<&str>, Option<&str>)] = &[
+    /// Prefixes of the peer, the source, and why it is dropped where the peer is one of a file or one of WireGuard's.
+    type Row = (&'static [&'static str], IpAddr, Option<&'static str>, Option<&'static str>);
+    let rows: &[Row] = &[
         (&["::/0"], link_local, Some("host_configuration"), None),
         (&["fe00::/8"], end_of_range, Some("host_configuration"), None),
         (&["::/0"], behind, None, None),

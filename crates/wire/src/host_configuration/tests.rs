@@ -1,3 +1,5 @@
+//! Vectors by hand: each message, where it may hide, and what looks like it.
+
 use super::*;
 
 const HOP_BY_HOP: u8 = 0;
