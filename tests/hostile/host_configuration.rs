@@ -76,6 +76,7 @@ fn a_router_advertisement_from_a_peer_that_wg_made_configures_nothing() {
         host.ip(&format!("address add {address} dev {interface} nodad"));
     }
     host.ip(&format!("link set {interface} up"));
+    assert_believes_nothing(host);
     let mut wire = Wire::open(&pair.b, 0, A.endpoint(Outside::V4, 51820).parse().expect("an endpoint"));
     let mut session = within(SHORTLY, "a session", || Attacker::call(MALLORY, host.public_key(), &mut wire));
     let before = dropped(host);
@@ -128,6 +129,21 @@ fn what_configures_hosts_does_not_leave_for_a_peer_either() {
     assert_eq!(siege.overlay.dropped("host_configuration") - before, 6);
 }
 
+/// The kernel neither takes configuration from the tunnel interface of a host nor sends any by it.
+#[track_caller]
+fn assert_believes_nothing(host: &Host) {
+    let [v4, v6] = ["ipv4", "ipv6"].map(|family| format!("net.{family}.conf.{}", host.interface()));
+    for key in [
+        format!("{v6}.accept_ra"),
+        format!("{v6}.autoconf"),
+        format!("{v6}.accept_redirects"),
+        format!("{v4}.accept_redirects"),
+        format!("{v4}.send_redirects"),
+    ] {
+        assert_eq!(host.exec(format!("sysctl -n {key}")).trim(), "0", "{key}");
+    }
+}
+
 #[test]
 fn our_interface_takes_no_configuration_from_its_link() {
     let Some(pair) = Pair::new("sysctls") else { return };
@@ -138,15 +154,6 @@ fn our_interface_takes_no_configuration_from_its_link() {
     host.exec("sysctl -qw net.ipv4.conf.default.forwarding=1 net.ipv4.conf.default.send_redirects=1");
     let _up = host.overlay_up(&pair.config_of_a(Outside::V4));
     let interface = host.interface();
-    for (key, value) in [
-        ("ipv6.conf.IF.accept_ra", "0"),
-        ("ipv6.conf.IF.autoconf", "0"),
-        ("ipv6.conf.IF.accept_redirects", "0"),
-        ("ipv4.conf.IF.accept_redirects", "0"),
-        ("ipv4.conf.IF.send_redirects", "0"),
-    ] {
-        let key = format!("net.{}", key.replace("IF", interface));
-        assert_eq!(host.exec(format!("sysctl -n {key}")).trim(), value, "{key}");
-    }
+    assert_believes_nothing(host);
     assert_eq!(forwarding(interface), forwarding("default"), "as the host has it");
 }

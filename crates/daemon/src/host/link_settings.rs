@@ -4,6 +4,9 @@
 //! the former and from sending the latter, and stand behind the node where a packet should get past it. A container or a
 //! service manager may have mounted `/proc/sys` read-only: then the kernel's defaults stay, which is no error.
 //!
+//! They are no substitute for what the node does: for redirects of IPv4 the kernel also listens to `conf/all`, which is the
+//! host's, and an interface that is moved to another network namespace begins there with that namespace's defaults.
+//!
 //! Left out: `forwarding`, which is the user's, also for our interface.
 
 use std::fs;
