@@ -28,7 +28,7 @@ pub(crate) struct News {
 
 impl Default for News {
     fn default() -> Self {
-        Self { endpoint: Paced::new(AT_ONCE), path_mtu: Paced::new(AT_ONCE), handshake: Paced::new(0) }
+        Self { endpoint: Paced::new(AT_ONCE), path_mtu: Paced::new(AT_ONCE), handshake: Paced::new(AT_ONCE) }
     }
 }
 

@@ -525,7 +525,7 @@ fn a_peer_that_shakes_hands_fifty_times_a_second_is_news_once_a_second() {
         scene.session = scene.world.connect(&mut scene.mallory);
     }
     let facts = told(&scene, |event| matches!(event, Event::HandshakeCompleted(..)));
-    assert!((4..=6).contains(&facts), "{facts} in 5 s");
+    assert!((4..=11).contains(&facts), "{facts} in 5 s, of which five at once");
     let last = scene.world.now();
     scene.world.run_for(millis(1_001));
     let events = scene.world.events(scene.alice);
