@@ -25,7 +25,9 @@ mod hostile {
     mod extensions;
     mod fragments;
     mod handshakes;
+    mod host_configuration;
     mod inner;
     mod messages;
+    mod pace;
     mod trains;
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -56,6 +56,11 @@ impl Person {
     /// His half of a handshake with whoever has this key.
     pub(crate) fn noise(&self, peer: [u8; 32]) -> Initiator {
         Initiator::new(self.private, peer, u64::from(self.private[0]))
+    }
+
+    /// His public key, in WireGuard's base64.
+    pub(crate) fn public_key(&self) -> String {
+        STANDARD.encode(self.noise([0; 32]).public_key())
     }
 
     /// From him to the victim, in both families.
@@ -285,6 +290,20 @@ impl Attacker {
     /// One whose session was made in another way than by [`Siege::attacker`].
     pub(crate) fn new(person: Person, noise: Initiator, session: Session, wire: Wire) -> Self {
         Self { person, noise, session, wire, knock: Knock::Echo, initiations: 0, knocks: 0 }
+    }
+
+    /// A peer that shakes hands with the daemon that has this key, in base64, over this wire. `None`: nothing came back.
+    pub(crate) fn call(person: Person, key: &str, wire: &mut Wire) -> Option<Session> {
+        let key = STANDARD.decode(key).expect("base64").try_into().expect("32 bytes");
+        let mut noise = person.noise(key);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+        let now = Timestamp::from_unix(since_1970.as_secs(), since_1970.subsec_nanos());
+        let pending = noise.initiate(now, 0x0100_0001);
+        wire.send(&pending.message);
+        let answer = wire.receive_shortly()?;
+        let mut session = noise.complete(&pending, &answer).ok()?;
+        wire.send(&session.seal(&[]));
+        Some(session)
     }
 
     /// The next packet that the victim sends.

@@ -37,6 +37,13 @@ impl Wire {
         Wire { socket, victim, batch: ReceiveBatch::new(8), received: VecDeque::new() }
     }
 
+    /// A plain socket that talks to the victim from an address of this host.
+    pub(crate) fn open_at(host: &Host, source: &str, victim: SocketAddr) -> std::net::UdpSocket {
+        let socket = inside(host, || std::net::UdpSocket::bind(source)).expect("an address of the host");
+        socket.connect(victim).expect("a route to the victim");
+        socket
+    }
+
     /// The local port.
     pub(crate) fn port(&self) -> u16 {
         self.socket.local_port()
@@ -80,6 +87,11 @@ impl Wire {
     /// The next one that has come already.
     pub(crate) fn receive_now(&mut self) -> Option<Vec<u8>> {
         self.receive_within(Duration::ZERO)
+    }
+
+    /// The next one, if it comes within a second.
+    pub(crate) fn receive_shortly(&mut self) -> Option<Vec<u8>> {
+        self.receive_within(Duration::from_secs(1))
     }
 
     fn receive_within(&mut self, limit: Duration) -> Option<Vec<u8>> {

@@ -13,7 +13,7 @@ use crate::data::handshake::LOAD_LIMIT;
 use crate::data::session::LocalKey;
 use crate::node::Node;
 use crate::peers::PeerId;
-use crate::{AllowedIpChange, CommandError, DropReason, Instant, PeerChange, PeerConfig, PeerKey, PeerStats};
+use crate::{AllowedIpChange, CommandError, DropReason, Instant, PeerChange, PeerConfig, PeerKey, PeerStats, WallStep};
 
 /// From one peer to the next where all are called anew: a handshake takes a fraction of it to begin.
 const CALL_INTERVAL: Duration = Duration::from_millis(1);
@@ -40,6 +40,7 @@ impl Node {
             self.context.move_to(peer, address, now);
         }
         peer.stats = stats;
+        peer.is_declared = true;
         peer.discovers = config.mtu_discovery;
         self.context.on_change(peer, now);
         if peer.is_alive(now) {
@@ -106,6 +107,7 @@ impl Node {
     /// Forgets a peer.
     pub(crate) fn remove_peer(&mut self, key: PeerKey) -> Result<(), CommandError> {
         let mut peer = self.peers.remove(key).ok_or(CommandError::UnknownPeer)?;
+        self.context.indices.release(&peer);
         self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
         Ok(())
     }
@@ -155,6 +157,17 @@ impl Node {
         }
     }
 
+    /// Somebody set the wall clock. A peer that is being called in vain may be so because of the time we gave: it is called
+    /// again without delay.
+    pub(crate) fn on_wall_clock_set(&mut self, step: WallStep, now: Instant) {
+        self.context.local.wall.on_step(step);
+        for id in self.peers.ids() {
+            let Some(peer) = self.peers.peer(id) else { continue };
+            peer.on_wall_clock_set(&mut self.context.rng);
+            self.deadlines.arm_next(peer, now);
+        }
+    }
+
     /// Calls one of many peers that are all to be called: now if packets wait for it, else at `at`, which is later for the
     /// next one. Ten thousand handshakes at once would keep packets waiting for seconds.
     fn attend_in_turn(&mut self, id: PeerId, at: &mut Instant, now: Instant) {
@@ -175,7 +188,7 @@ impl Node {
         if self.peers.len() >= Self::MAX_PEERS {
             return Err(CommandError::TooManyPeers);
         }
-        let id = self.peers.insert(key, now, &mut self.context.rng);
+        let id = self.peers.insert(key, &mut self.context.indices, now, &mut self.context.rng);
         if let Some(peer) = self.peers.peer(id) {
             peer.on_local_end(self.context.local.can_speak(), now);
         }
@@ -193,9 +206,6 @@ impl Node {
         if !peer.session.as_ref().is_some_and(|session| session.is_in_use(now)) {
             return peer.forget_sessions(now);
         }
-        self.peers.renew_index(id, now, &mut self.context.rng);
-        if let Some(peer) = self.peers.peer(id) {
-            self.context.renew_preshared_key(peer, now);
-        }
+        self.context.renew_engine(peer, now);
     }
 }

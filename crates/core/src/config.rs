@@ -10,7 +10,7 @@ use ipnet::IpNet;
 pub use overlay_wire::offload::Joins;
 use zeroize::Zeroizing;
 
-use crate::{Instant, PeerKey, PeerStats};
+use crate::{Instant, PeerKey, PeerStats, WallStep};
 
 /// What a node is made from.
 pub struct NodeConfig {
@@ -29,8 +29,8 @@ pub struct NodeConfig {
     pub joins: Joins,
     /// Seeds the node's own generator: jitter and receiver indices. From the operating system, or from the test.
     pub seed: [u8; 32],
-    /// Handshake timestamps are the wall clock's. `None`: it runs beside the clock that the node is lent. `Some`: a
-    /// simulation, whose run began at this instant and lasts no time on the wall clock.
+    /// Handshake timestamps are the wall clock's. `None`: it runs beside the clock that the node is lent, but for
+    /// [`Command::WallClockSet`]. `Some`: a simulation, whose run began at this instant and lasts no time on the wall clock.
     pub wall_anchor: Option<Instant>,
 }
 
@@ -135,7 +135,9 @@ pub enum Protocol {
 /// A change from control. Applied in order, each one whole or not at all.
 pub enum Command {
     /// Adds a peer, or gives a known one this configuration. What did not change is not disturbed: the session lives
-    /// on, and another preshared key counts from the next handshake on.
+    /// on, and another preshared key counts from the next handshake on. Packets from link-local sources come only from a
+    /// peer that has a prefix in the link-local range itself; one that was made by `ChangePeer` alone may also have a
+    /// shorter one, as in WireGuard.
     SetPeer {
         /// All of it; nothing is kept of what was configured before.
         config: Box<PeerConfig>,
@@ -173,6 +175,8 @@ pub enum Command {
         /// See [`NodeConfig::max_mtu`].
         max: u16,
     },
+    /// Somebody set the wall clock: handshake timestamps follow from the next handshake on, but never go back.
+    WallClockSet(WallStep),
     /// What TUN takes as super-packets from now on: see [`NodeConfig::joins`].
     SetJoins(Joins),
 }

@@ -9,13 +9,16 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::coalesce::Coalescer;
 use crate::data::session::{Due, LocalKey, REKEY_AFTER_TIME, REKEY_TIMEOUT, Session};
+use crate::indices::Indices;
 use crate::output::Outbox;
 use crate::path::endpoint::Endpoint;
 use crate::peer::{Peer, jitter};
+use crate::wall_clock::WallClock;
 use crate::{DropReason, Event, Instant, Joins, NodeStats, PeerTag, Via};
 
 pub(crate) struct Context {
     pub(crate) local: Local,
+    pub(crate) indices: Indices,
     pub(crate) outbox: Outbox,
     pub(crate) coalescer: Coalescer,
     pub(crate) stats: Arc<NodeStats>,
@@ -38,7 +41,8 @@ pub(crate) struct Local {
     pub(crate) max_mtu: usize,
     /// What TUN takes as super-packets.
     pub(crate) joins: Joins,
-    pub(crate) wall_anchor: Option<Instant>,
+    /// What handshakes are stamped with.
+    pub(crate) wall: WallClock,
 }
 
 impl Local {
@@ -74,6 +78,9 @@ const DUE_LEN: usize = INITIATION_LEN;
 impl Context {
     /// Moves the peer's time to `now` and sends what is due: before each train, at its deadline, and when it was changed.
     pub(crate) fn advance(&mut self, peer: &mut Peer, now: Instant) {
+        if peer.session.as_ref().is_some_and(|session| session.is_outdated(self.local.wall.era(), now)) {
+            self.renew_engine(peer, now);
+        }
         let (pause, jitter) = (peer.pause(now), jitter(&mut self.rng));
         if let Some(session) = &mut peer.session {
             match session.advance(now, pause, jitter, self.outbox.room(DUE_LEN)) {
@@ -96,6 +103,9 @@ impl Context {
         }
         if peer.discovery.as_ref().and_then(|known| known.deadline()).is_some_and(|at| at <= now) {
             self.discover(peer, now);
+        }
+        if peer.news.deadline().is_some_and(|at| at <= now) {
+            self.tell_news(peer, now);
         }
     }
 
@@ -125,20 +135,22 @@ impl Context {
         }
     }
 
-    /// The peer's preshared key and its index are other ones: its next handshake goes by them.
-    pub(crate) fn renew_preshared_key(&self, peer: &mut Peer, now: Instant) {
-        let anchor = self.local.wall_anchor.unwrap_or(now);
+    /// The peer's next handshake is made by another engine, under an index of its own: the preshared key is another one, or
+    /// the wall clock was set. Sessions go on.
+    pub(crate) fn renew_engine(&mut self, peer: &mut Peer, now: Instant) {
+        self.indices.renew(peer, now, &mut self.rng);
+        let origin = self.local.wall.origin(now);
         if let (Some(session), Some(key)) = (&mut peer.session, &self.local.key) {
-            session.set_preshared_key(key, peer.key, peer.preshared_key.as_deref(), peer.index, anchor, now);
+            session.renew_engine(key, peer.key, peer.preshared_key.as_deref(), peer.index, origin, now);
         }
     }
 
     /// A session for a peer that has none yet, with what is remembered of replays. `None`: without a key of our own.
     pub(crate) fn new_session(&self, peer: &mut Peer, now: Instant) -> Option<Box<Session>> {
         let preshared_key = peer.preshared_key.as_deref();
-        let anchor = self.local.wall_anchor.unwrap_or(now);
+        let origin = self.local.wall.origin(now);
         let key = self.local.key.as_ref()?;
-        let mut session = Box::new(Session::new(key, peer.key, preshared_key, peer.index, anchor, now));
+        let mut session = Box::new(Session::new(key, peer.key, preshared_key, peer.index, origin, now));
         peer.remind(&mut session, now);
         Some(session)
     }
@@ -151,7 +163,7 @@ impl Context {
             return;
         }
         if peer.endpoint.is_none_or(|old| old.address != source) {
-            self.outbox.event(Event::EndpointChanged(peer.key, source));
+            self.tell_endpoint(peer, source, now);
         }
         let is_elsewhere = peer.endpoint.is_none_or(|old| old.address.ip() != source.ip());
         peer.endpoint = Some(endpoint);
@@ -164,6 +176,7 @@ impl Context {
     pub(crate) fn move_to(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
         let is_elsewhere = peer.endpoint.is_none_or(|old| old.address.ip() != address.ip());
         peer.set_endpoint(address, &mut self.rng);
+        peer.news.forget_endpoint();
         if is_elsewhere {
             self.on_path_change(peer, now);
         }
@@ -174,7 +187,7 @@ impl Context {
         peer.on_connected();
         peer.stats.handshakes.add(1);
         self.stats.handshakes_completed.add(1);
-        self.outbox.event(Event::HandshakeCompleted(peer.key, now));
+        self.tell_handshake(peer, now);
         self.on_session(peer, is_initiator, now);
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod coalesce;
 pub(crate) mod drop_reason;
 pub(crate) mod ecn;
 pub(crate) mod handshake;
+pub(crate) mod host_configuration;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 pub(crate) mod reassembly;

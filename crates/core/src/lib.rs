@@ -24,7 +24,9 @@ mod change;
 mod config;
 mod context;
 mod data;
+mod indices;
 mod instant;
+mod news;
 mod node;
 mod output;
 mod path;
@@ -33,6 +35,7 @@ mod peer_key;
 mod peers;
 mod stats;
 mod timer;
+mod wall_clock;
 
 pub use config::{AllowedIpChange, Command, CommandError, Joins, NodeConfig, PeerChange, PeerConfig, Protocol, Rule};
 pub use data::drop_reason::DropReason;
@@ -42,3 +45,4 @@ pub use output::{Event, Output, Outputs, PacketOut, PeerTag, Transmit, UdpTrain,
 pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
 pub use peer_key::PeerKey;
 pub use stats::{Counter, NodeStats, PeerStats};
+pub use wall_clock::WallStep;

@@ -12,9 +12,11 @@ use crate::data::coalesce::Coalescer;
 use crate::data::handshake::{HandshakeGate, LOAD_LIMIT};
 use crate::data::outbound::Scratch;
 use crate::data::session::LocalKey;
+use crate::indices::Indices;
 use crate::output::Outbox;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
+use crate::wall_clock::WallClock;
 use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PeerKey, PeerTag, UdpTrain};
 
 /// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, or after a few
@@ -42,7 +44,7 @@ impl Node {
             mtu: usize::from(config.mtu),
             max_mtu: usize::from(config.max_mtu),
             joins: config.joins,
-            wall_anchor: config.wall_anchor,
+            wall: WallClock::new(config.wall_anchor),
         };
         Self {
             peers: Peers::new(),
@@ -51,6 +53,7 @@ impl Node {
             scratch: Scratch::default(),
             context: Context {
                 local,
+                indices: Indices::default(),
                 outbox: Outbox::default(),
                 coalescer: Coalescer::default(),
                 stats: Arc::default(),
@@ -127,6 +130,10 @@ impl Node {
                     self.context.on_change(peer, now);
                     self.deadlines.arm_next(peer, now);
                 }
+                Ok(())
+            }
+            Command::WallClockSet(step) => {
+                self.on_wall_clock_set(step, now);
                 Ok(())
             }
             Command::SetJoins(joins) => {

@@ -21,6 +21,7 @@ use crate::data::allowlist::Allowlist;
 use crate::data::reassembly::Reassembly;
 use crate::data::session::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Session};
 use crate::data::staged::Staged;
+use crate::news::News;
 use crate::path::discovery::{Discovery, Way};
 use crate::path::endpoint::Endpoint;
 use crate::peers::PeerId;
@@ -46,6 +47,9 @@ pub(crate) struct Peer {
     pub(crate) allowed_ips: BTreeSet<IpNet>,
     pub(crate) persistent_keepalive: Option<Duration>,
     pub(crate) allowlist: Option<Allowlist>,
+    /// Made by [`crate::Command::SetPeer`], from a file, and not in WireGuard's way: link-local sources are not covered by
+    /// a shorter prefix.
+    pub(crate) is_declared: bool,
     pub(crate) stats: Arc<PeerStats>,
     /// Made when first needed: a session is 11 KB.
     pub(crate) session: Option<Box<Session>>,
@@ -65,6 +69,8 @@ pub(crate) struct Peer {
     /// Whether its path is searched, and what is known of it since the first session.
     pub(crate) discovers: bool,
     pub(crate) discovery: Option<Box<Discovery>>,
+    /// What control is to be told of it, and when.
+    pub(crate) news: News,
     pub(crate) armed: Armed,
     /// When the last initiation was sent, and the last good one received.
     pub(crate) initiated: Option<Instant>,
@@ -87,6 +93,7 @@ impl Peer {
             allowed_ips: BTreeSet::new(),
             persistent_keepalive: None,
             allowlist: None,
+            is_declared: false,
             stats: Arc::default(),
             session: None,
             remembered: Vec::new(),
@@ -98,6 +105,7 @@ impl Peer {
             reassembly: None,
             discovers: false,
             discovery: None,
+            news: News::default(),
             armed: Armed::default(),
             initiated: None,
             initiation_received: None,
@@ -165,6 +173,12 @@ impl Peer {
     /// It is to be reached here from now on, until it is heard from somewhere else.
     pub(crate) fn set_endpoint(&mut self, address: SocketAddr, rng: &mut ChaCha8Rng) {
         self.endpoint = Some(Endpoint::configured(address));
+        self.hasten(rng);
+    }
+
+    /// Our timestamps are other ones from now on: calls begin anew.
+    pub(crate) fn on_wall_clock_set(&mut self, rng: &mut ChaCha8Rng) {
+        self.attempts = 0;
         self.hasten(rng);
     }
 
@@ -254,7 +268,8 @@ impl Peer {
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let session = self.session.as_ref().and_then(|session| session.deadline());
         let discovery = self.discovery.as_ref().filter(|_| self.is_alive(now)).and_then(|known| known.deadline());
-        [session, self.next_attempt(now), self.keepalive_due(now), discovery].into_iter().flatten().min()
+        let news = self.news.deadline();
+        [session, self.next_attempt(now), self.keepalive_due(now), discovery, news].into_iter().flatten().min()
     }
 
     /// Whether a packet asked for the peer lately, and found no session.

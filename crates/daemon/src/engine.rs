@@ -15,11 +15,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
-use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerKey, UdpTrain, Via};
+use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerKey, UdpTrain, Via, WallStep};
 use overlay_os::poll::{Poller, Timer, Waker};
 use overlay_os::schedule::{self, Scheduling};
 use overlay_os::tun::Tun;
 use overlay_os::udp::{self, ReceiveBatch, UdpSocket};
+use overlay_os::wall_clock::{Step, WallWatch};
 use overlay_wire::offload::{VIRTIO_HEADER_LEN, VirtioHeader};
 use tokio::sync::{mpsc, oneshot};
 
@@ -212,12 +213,14 @@ const TOKEN_TIMER: u64 = 1;
 const TOKEN_WAKER: u64 = 2;
 const TOKEN_V4: u64 = 3;
 const TOKEN_V6: u64 = 4;
+const TOKEN_WALL_CLOCK: u64 = 5;
 
 /// The engine on its own thread.
 struct Run {
     node: Node,
     carrier: Carrier,
     poller: Poller,
+    wall_clock: WallWatch,
     waker: Waker,
     requests: mpsc::Receiver<Request>,
     events: Events,
@@ -229,10 +232,11 @@ struct Run {
 impl Run {
     fn new(parts: Parts, waker: Waker, requests: mpsc::Receiver<Request>, events: Events) -> io::Result<Self> {
         let Parts { node, tun, sockets, stats, scheduling } = parts;
-        let (poller, timer) = (Poller::new()?, Timer::new()?);
+        let (poller, timer, wall_clock) = (Poller::new()?, Timer::new()?, WallWatch::new()?);
         poller.add(&tun, TOKEN_TUN)?;
         poller.add(&timer, TOKEN_TIMER)?;
         poller.add(&waker, TOKEN_WAKER)?;
+        poller.add(&wall_clock, TOKEN_WALL_CLOCK)?;
         wait_for(&poller, &sockets)?;
         Ok(Self {
             node,
@@ -245,6 +249,7 @@ impl Run {
                 stats,
             },
             poller,
+            wall_clock,
             waker,
             requests,
             events,
@@ -269,7 +274,14 @@ impl Run {
                     TOKEN_TIMER => {
                         self.carrier.timer.clear()?;
                         add(&self.carrier.stats.timeouts, 1);
+                        // Before a handshake that may be due.
+                        self.follow_wall_clock();
                         self.node.handle_timeout(now());
+                        self.carry()?;
+                    }
+                    TOKEN_WALL_CLOCK => {
+                        self.wall_clock.clear();
+                        self.follow_wall_clock();
                         self.carry()?;
                     }
                     _ => {
@@ -350,6 +362,18 @@ impl Run {
         };
         self.node.handle_tun(&header, packet, now);
         Ok(Some(len))
+    }
+
+    /// The node hears of it when somebody has set the wall clock.
+    fn follow_wall_clock(&mut self) {
+        let Some(step) = self.wall_clock.take_step() else { return };
+        tracing::info!(?step, "the wall clock was set");
+        let step = match step {
+            Step::Forward(by) => WallStep::Forward(by),
+            Step::Back(by) => WallStep::Back(by),
+        };
+        // Of all commands it is one that is never refused.
+        let _ = self.node.handle_command(Command::WallClockSet(step), now());
     }
 
     /// The node knows that the interface came up or went down. While it is down TUN is not read: what is sent between its

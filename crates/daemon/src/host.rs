@@ -24,6 +24,7 @@ mod footprint;
 mod interface;
 mod journal;
 mod leftovers;
+mod link_settings;
 mod mtu;
 #[cfg(test)]
 pub(crate) mod own_namespace;
@@ -35,6 +36,7 @@ pub use interface::Host;
 pub(crate) use interface::TUN_QUEUE_LEN;
 pub use journal::Journal;
 pub use leftovers::{Cleaned, clean_leftovers};
+pub(crate) use link_settings::refuse_configuration;
 pub use mtu::mtu_range;
 pub use preflight::{preflight, require_net_admin, require_tun_device};
 pub use runtime::Runtime;

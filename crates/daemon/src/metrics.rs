@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use axum::Router;
 use axum::http::header;
@@ -89,7 +88,7 @@ impl Collector for Scrape {
         let mut info = out.encode_descriptor("overlay_interface", "Our own end.", None, MetricType::Info)?;
         let key = interface.public_key.as_ref().map(encode_public).unwrap_or_default();
         info.encode_info(&[("interface", interface.name.as_str()), ("public_key", key.as_str())])?;
-        let started = interface.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let started = interface.started.since_1970().as_secs_f64();
         gauge(&mut out, "overlay_start_time_seconds", "When the daemon was started, seconds since 1970.", started)?;
         let help = "MTU of inner packets to a peer of whose path nothing is known.";
         gauge(&mut out, "overlay_mtu_bytes", help, u32::from(interface.mtu))?;
@@ -150,7 +149,7 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView]) -> fmt::Re
     let mut family = out.encode_descriptor("overlay_latest_handshake_seconds", help, None, MetricType::Gauge)?;
     for (labels, peer) in labelled() {
         if let Some(handshake) = peer.handshake {
-            let at = handshake.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            let at = handshake.wall.since_1970().as_secs_f64();
             family.encode_family(&labels)?.encode_gauge(&at)?;
         }
     }

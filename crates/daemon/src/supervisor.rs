@@ -29,6 +29,8 @@ pub(crate) struct Supervisor {
     /// What `up` began with: keys that only a start takes are compared with it.
     pub(crate) started_with: Config,
     pub(crate) mtu: MtuRange,
+    /// What the interface could not be given when a peer was seen on a wider way.
+    pub(crate) refused_mtu: Option<MtuRange>,
     /// Where the way to each peer that moved was last looked at.
     pub(crate) looked_at: HashMap<PeerKey, IpAddr>,
     pub(crate) netlink: Netlink,
@@ -199,7 +201,8 @@ impl Supervisor {
             return;
         }
         let mtu = self.host.widened(&self.netlink, self.mtu, &[endpoint]).await;
-        if mtu == self.mtu {
+        // What the kernel has refused once is not asked for again for each peer that moves.
+        if mtu == self.mtu || self.refused_mtu == Some(mtu) {
             return;
         }
         let config = self.config.clone();
@@ -209,7 +212,10 @@ impl Supervisor {
         };
         match widened {
             Ok(()) => self.show_interface(&config, mtu),
-            Err(failure) => tracing::warn!(error = %failure, "the interface keeps its MTU"),
+            Err(failure) => {
+                self.refused_mtu = Some(mtu);
+                tracing::warn!(error = %failure, "the interface keeps its MTU");
+            }
         }
     }
 
@@ -256,6 +262,7 @@ impl Supervisor {
         let report = self.device.set_peers(&new.peers).await?;
         self.resolver.set_peers(NamedEndpoint::of(&new.peers));
         self.looked_at.clear();
+        self.refused_mtu = None;
         self.show_interface(&new, mtu);
         self.config = new;
         // Peers and prefixes have come and gone, and peers that stay may be in other places.

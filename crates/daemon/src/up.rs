@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use overlay_os::netlink::Netlink;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -22,7 +22,7 @@ use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
 use crate::resolve::{self, Families, NamedEndpoint};
 use crate::supervisor::Supervisor;
-use crate::view::{InterfaceView, View};
+use crate::view::{Date, InterfaceView, View};
 use crate::{api, metrics, uapi};
 
 /// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
@@ -169,6 +169,7 @@ async fn start(
         started_with: config.clone(),
         config,
         mtu,
+        refused_mtu: None,
         looked_at: HashMap::new(),
         netlink,
         journal,
@@ -211,7 +212,7 @@ fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceView 
         max_mtu: host.footprint().mtu,
         config_path: config.path.clone(),
         forward: config.interface.forward,
-        started: SystemTime::now(),
+        started: Date::now(),
         // The device knows these.
         public_key: None,
         private_key: None,

@@ -6,6 +6,7 @@
 //!
 //! It repeats no decision of the node: what it says about a peer's state follows from facts that were reported.
 
+mod date;
 mod path_mtu;
 mod peer;
 mod status;
@@ -26,6 +27,7 @@ use crate::offload::{Offload, Offloads};
 use crate::queues::{QueueFigures, Queues};
 use crate::shell::ShellStats;
 
+pub use date::Date;
 pub(crate) use path_mtu::KnownPathMtu;
 pub use path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub(crate) use peer::PeerView;
@@ -67,7 +69,7 @@ pub struct InterfaceView {
     /// Whether peers may reach destinations beyond this host.
     pub forward: bool,
     /// When the daemon was started.
-    pub started: SystemTime,
+    pub started: Date,
 }
 
 /// What is behind the lock.
@@ -170,7 +172,7 @@ impl View {
         match event {
             Event::HandshakeCompleted(key, at) => {
                 if let Some(peer) = state.peers.get_mut(&key) {
-                    peer.on_handshake(at, wall_clock_of(at));
+                    peer.on_handshake(at, Date::of(wall_clock_of(at)));
                 }
             }
             Event::EndpointChanged(key, endpoint) => {
@@ -185,7 +187,8 @@ impl View {
             }
             Event::PathMtu(key, path_mtu) => {
                 if let Some(peer) = state.peers.get_mut(&key) {
-                    peer.path_mtu = Some(KnownPathMtu { told: path_mtu, since: wall_clock_of(path_mtu.since) });
+                    peer.path_mtu =
+                        Some(KnownPathMtu { told: path_mtu, since: Date::of(wall_clock_of(path_mtu.since)) });
                 }
             }
         }

@@ -12,7 +12,7 @@ mod control;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use overlay_core::NodeConfig;
 use overlay_os::netlink::{Netlink, NetlinkError};
@@ -31,7 +31,7 @@ use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Journal, Runtime, TUN_QUEUE_LEN};
 use crate::up::{api_requests, cannot_listen};
-use crate::view::InterfaceView;
+use crate::view::{Date, InterfaceView};
 use crate::{api, uapi};
 
 /// The MTU of a new interface, as wireguard-go has it: 1500 less an IPv6 and a UDP header and our own, rounded down.
@@ -247,6 +247,7 @@ async fn prepare(tun: &Tun, netlink: &Netlink) -> Result<(), Failure> {
         // No IPv6 here, and no link-local address to keep away.
         tracing::debug!(%error, "addr_gen_mode");
     }
+    host::refuse_configuration(tun.name());
     Ok(())
 }
 
@@ -275,7 +276,7 @@ fn interface_view(name: &str, index: u32) -> InterfaceView {
         // It is configured through this.
         config_path: uapi::socket_path(name),
         forward: true,
-        started: SystemTime::now(),
+        started: Date::now(),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod removal;
 pub mod schedule;
 pub mod tun;
 pub mod udp;
+pub mod wall_clock;
 
 mod readable;
 #[cfg(test)]

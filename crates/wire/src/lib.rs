@@ -9,6 +9,7 @@
 
 pub mod checksum;
 pub mod control;
+pub mod host_configuration;
 pub mod icmp;
 pub mod ip;
 pub mod offload;

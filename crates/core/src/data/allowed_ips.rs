@@ -56,6 +56,14 @@ impl<P: Copy + Eq> AllowedIps<P> {
         }
     }
 
+    /// As [`AllowedIps::lookup`], but the prefix has to be at least so many bits long.
+    pub(crate) fn lookup_at_least(&self, address: IpAddr, bits: u8) -> Option<P> {
+        match address {
+            IpAddr::V4(address) => self.v4.lookup_at_least(address, || Ipv4Net::from(address), bits),
+            IpAddr::V6(address) => self.v6.lookup_at_least(address, || Ipv6Net::from(address), bits),
+        }
+    }
+
     /// All entries, in no promised order.
     #[cfg(test)]
     pub(crate) fn entries(&self) -> impl Iterator<Item = (IpNet, P)> + '_ {
@@ -79,10 +87,15 @@ impl<N: Prefix, A: Copy + Eq + Hash, P: Copy + Eq> Family<N, A, P> {
     }
 
     fn lookup(&self, address: A, as_prefix: impl FnOnce() -> N) -> Option<P> {
+        self.lookup_at_least(address, as_prefix, 0)
+    }
+
+    fn lookup_at_least(&self, address: A, as_prefix: impl FnOnce() -> N, bits: u8) -> Option<P> {
         if let Some(&owner) = self.hosts.get(&address) {
             return Some(owner);
         }
-        self.prefixes.get_lpm(&as_prefix()).map(|(_, &owner)| owner)
+        let (prefix, &owner) = self.prefixes.get_lpm(&as_prefix())?;
+        (prefix.prefix_len() >= bits).then_some(owner)
     }
 
     fn remove_host(&mut self, address: &A, owner: P) -> bool {

@@ -26,6 +26,8 @@ drop_reasons! {
     // Both directions.
     /// The interface is down, or went down while the packet waited.
     InterfaceDown = "interface_down",
+    /// It would configure a host: neighbour discovery, a redirect, MLD, IGMP, DHCP, or a link-local source that is not the sender's.
+    HostConfiguration = "host_configuration",
 
     // Outbound: TUN to network, in the order a packet meets them.
     /// Not a whole IP packet, or a virtio header that contradicts it.

@@ -124,7 +124,7 @@ impl Node {
 
     fn response(&mut self, receiver: u32, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
         let context = &mut self.context;
-        let id = self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?;
+        let id = context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?;
         let peer = self.peers.peer(id).ok_or(DropReason::UnknownReceiver)?;
         let session = peer.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         let completed = session.handle_response(receiver, bytes, now, context.outbox.room(RESPONSE_LEN));
@@ -144,7 +144,7 @@ impl Node {
     }
 
     fn cookie_reply(&mut self, receiver: u32, bytes: &[u8], now: Instant) -> Result<(), DropReason> {
-        let id = self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?;
+        let id = self.context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?;
         let peer = self.peers.peer(id).ok_or(DropReason::UnknownReceiver)?;
         let session = peer.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         // It proves no address: neither endpoint nor timers move on it.

@@ -1,4 +1,5 @@
-//! Network to TUN: receiver, session, endpoint, inner source, destination, allowlist, TUN.
+//! Network to TUN: receiver, session, endpoint, inner source, destination, allowlist, what configures
+//! hosts, TUN.
 //!
 //! A train shares only its outer source. The peer chose every inner packet, so all of this is asked of every datagram;
 //! only one whose addresses, protocol and ports equal those of the one before it reuses its verdict.
@@ -14,7 +15,7 @@ use crate::context::Local;
 use crate::data::allowed_ips::AllowedIps;
 use crate::data::allowlist::{FlowKey, flow_key};
 use crate::data::session::{Content, REKEY_ON_RECEIVE};
-use crate::data::{ecn, outbound};
+use crate::data::{ecn, host_configuration, outbound};
 use crate::node::Node;
 use crate::peer::Peer;
 use crate::peers::PeerId;
@@ -106,7 +107,7 @@ impl Node {
     ) -> Result<(), DropReason> {
         let id = match course.receiver {
             Some((known, id)) if known == receiver => id,
-            _ => self.peers.find_receiver(receiver).ok_or(DropReason::UnknownReceiver)?,
+            _ => self.context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?,
         };
         course.receiver = Some((receiver, id));
         let is_new = course.sender.as_ref().is_none_or(|sender| sender.id != id);
@@ -177,14 +178,17 @@ fn admit(
     let (source, destination) = (packet.source(), packet.destination());
     let before = admitted.take().filter(|before| before.ends == (peer.id, source, destination));
     if before.is_none() {
-        admit_ends(source, destination, peer.id, allowed_ips, local)?;
+        admit_ends(source, destination, peer, allowed_ips, local)?;
     }
     let mut flow = None;
     if let Some(allowlist) = &mut peer.allowlist {
         flow = flow_key(&packet);
         if flow.is_none() || before.is_none_or(|before| before.flow != flow) {
             allowlist.admit(&packet, now)?;
+            host_configuration::pass(&packet)?;
         }
+    } else {
+        host_configuration::pass(&packet)?;
     }
     *admitted = Some(Admitted { ends: (peer.id, source, destination), flow });
     Ok(packet.len())
@@ -193,15 +197,18 @@ fn admit(
 fn admit_ends(
     source: IpAddr,
     destination: IpAddr,
-    peer: PeerId,
+    peer: &Peer,
     allowed_ips: &AllowedIps<PeerId>,
     local: &Local,
 ) -> Result<(), DropReason> {
     if is_martian(source) || local.owns(source) {
         return Err(DropReason::MartianSource);
     }
-    if allowed_ips.lookup(source) != Some(peer) {
+    if allowed_ips.lookup(source) != Some(peer.id) {
         return Err(DropReason::SpoofedSource);
+    }
+    if !host_configuration::may_come_from(source, peer, allowed_ips) {
+        return Err(DropReason::HostConfiguration);
     }
     if !local.may_deliver_to(destination) {
         return Err(DropReason::InboundDestination);

@@ -1,4 +1,4 @@
-//! TUN to network: source, peer, allowlist, MSS, MTU, session, one datagram train.
+//! TUN to network: source, peer, what configures hosts, allowlist, MSS, MTU, session, one datagram train.
 //!
 //! A super-packet is one flow: everything up to the session is decided once for it.
 
@@ -12,9 +12,9 @@ use overlay_wire::tcp;
 use overlay_wire::wireguard::{DATA_OVERHEAD, padded_len};
 use rand_core::RngCore;
 
-use crate::context::Context;
+use crate::context::{Context, Local};
 use crate::data::session::{REKEY_AFTER_TIME, Session};
-use crate::data::{ecn, reassembly};
+use crate::data::{ecn, host_configuration, reassembly};
 use crate::node::Node;
 use crate::path::discovery::Way;
 use crate::path::endpoint::Endpoint;
@@ -68,6 +68,7 @@ impl Node {
             return Err(DropReason::OutboundNoPeer);
         };
         let peer = self.peers.peer(id).ok_or(DropReason::OutboundNoPeer)?;
+        may_leave_for(peer, &packet, &self.context.local).inspect_err(|_| peer.stats.drops.add(1))?;
         if peer.endpoint.is_none() || peer.is_mute {
             self.scratch.answer_unreachable(&packet, &mut self.context, now);
             peer.stats.drops.add(1);
@@ -97,6 +98,16 @@ impl Node {
         self.deadlines.arm_next(peer, now);
         sent
     }
+}
+
+/// Whether nothing about the packet concerns our own link alone.
+fn may_leave_for(peer: &Peer, packet: &Packet<'_>, local: &Local) -> Result<(), DropReason> {
+    let source = packet.source();
+    if peer.is_declared && host_configuration::link_local_bits(source).is_some() && !local.owns(source) {
+        // Forwarded: not from this host, and so from another link (RFC 3927 section 2.7, RFC 4291 section 2.5.6).
+        return Err(DropReason::HostConfiguration);
+    }
+    host_configuration::pass(packet)
 }
 
 /// Whether the packet is a datagram that we sent to this very peer: its endpoint lies inside the tunnel, and each round

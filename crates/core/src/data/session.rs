@@ -15,26 +15,31 @@
 //! * **Which session sends**, and whether its keys are proven and young enough: a mirror of what `Tunn` holds ([`Ring`]).
 //!   The one index whose session would overwrite the one in use, after seven that the peer did not confirm, goes to an
 //!   initiation of our own ([`Session::must_initiate`]).
-//! * **Another preshared key** takes another `Tunn`: the sessions of the one before go on beside it ([`Generation`]).
+//! * **Another preshared key, or a wall clock that was set,** takes another `Tunn`: the sessions of the one before go on
+//!   beside it ([`Generation`]).
 //! * **Counters at the end of their range** are refused before `Tunn` sees them: it would overflow.
 //!
 //! What it leaves out: padding (the caller's plaintext is padded), allowed IPs, staging, persistent keepalive, and
 //! who wants a handshake after one was given up. All of these are the caller's.
 
+mod clock;
 mod generation;
 mod local_key;
+mod outcome;
 mod ring;
 
 use std::time::Duration;
 
 use boringtun::noise::TunnResult;
 use boringtun::noise::errors::WireGuardError;
-use mock_instant::MockClock;
 use overlay_wire::wireguard::INITIATION_LEN;
 
+use self::clock::set_clock;
 use self::generation::Generation;
 pub(crate) use self::local_key::{Gate, LocalKey};
+pub(crate) use self::outcome::{Content, Due, Opened};
 use self::ring::Held;
+use crate::wall_clock::Origin;
 use crate::{DropReason, Instant, PeerKey};
 
 /// An initiation is repeated after this long without a response (WireGuard paper, section 6.1).
@@ -71,8 +76,9 @@ pub(crate) struct Session {
     retired: Vec<Box<Generation>>,
     /// What `Tunn` believes the time to be: that of the last handshake message.
     current: Instant,
-    /// The clock it was last lent.
+    /// The clock it was last lent, and the era of the wall clock that it was made in.
     lent: Instant,
+    era: u32,
     in_flight: Option<InFlight>,
     /// Since when `Tunn` believes a handshake of ours to be under way, also after we have given it up.
     begun: Option<Instant>,
@@ -101,60 +107,25 @@ struct InFlight {
     retry_at: Instant,
 }
 
-/// What [`Session::advance`] wants sent, `len` bytes of the buffer it was given.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    Nothing,
-    Initiation {
-        len: usize,
-        /// Whether the peer has been silent when it should have answered.
-        is_repeated: bool,
-    },
-    Keepalive(usize),
-    /// The handshake was given up after 90 s, or no session was made for 540 s. No key is left but that of a session
-    /// that is not too old to be used.
-    Expired {
-        /// Whether initiations went unanswered.
-        unanswered: bool,
-    },
-}
-
-/// A data message that was authentic.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Opened {
-    pub(crate) content: Content,
-    /// Whether it is the first of a session that we responded to: the initiator has proven that it holds the keys.
-    pub(crate) confirms: bool,
-}
-
-/// What a data message held.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// What claims to be an IP packet: this many bytes at the start of the output.
-    Packet(usize),
-    Keepalive,
-    /// No whole IP packet.
-    Malformed,
-}
-
 impl Session {
-    /// `index`: 24 bits, random, not used by another session of this node. `anchor`: see `NodeConfig::wall_anchor`.
+    /// `index`: 24 bits, random, not used by another session of this node.
     pub(crate) fn new(
         local: &LocalKey,
         peer: PeerKey,
         preshared_key: Option<&[u8; 32]>,
         index: u32,
-        anchor: Instant,
+        origin: Origin,
         now: Instant,
     ) -> Self {
         let mut session = Self {
-            newest: Generation::new(local, peer, preshared_key, index, anchor),
+            newest: Generation::new(local, peer, preshared_key, index, origin),
             retired: Vec::new(),
             current: now,
-            lent: anchor,
+            lent: origin.at,
+            era: origin.era,
             in_flight: None,
             begun: None,
-            sent: anchor,
+            sent: origin.at,
             last_initiation: None,
             established: None,
             completed: None,
@@ -168,18 +139,19 @@ impl Session {
         session
     }
 
-    /// Mixes another preshared key into all handshakes from now on; the others are as in [`Session::new`]. What sessions
-    /// there are go on until they end. An initiation that is out was for another key: the next one counts.
-    pub(crate) fn set_preshared_key(
+    /// Makes all handshakes from now on with this preshared key and from this origin; the others are as in
+    /// [`Session::new`]. What sessions there are go on until they end. An initiation that is out was the other engine's:
+    /// the next one counts.
+    pub(crate) fn renew_engine(
         &mut self,
         local: &LocalKey,
         peer: PeerKey,
         preshared_key: Option<&[u8; 32]>,
         index: u32,
-        anchor: Instant,
+        origin: Origin,
         now: Instant,
     ) {
-        let newest = Generation::new(local, peer, preshared_key, index, anchor);
+        let newest = Generation::new(local, peer, preshared_key, index, origin);
         self.retired.push(std::mem::replace(&mut self.newest, newest));
         self.retired.retain(|retired| retired.ring.is_held(now));
         if self.retired.len() > MAX_RETIRED {
@@ -187,7 +159,8 @@ impl Session {
             let sending = self.retired.iter().rposition(|retired| retired.ring.sending(now).is_some());
             self.retired.remove(usize::from(sending == Some(0)));
         }
-        self.lent = anchor;
+        self.lent = origin.at;
+        self.era = origin.era;
         self.begun = None;
         self.last_initiation = None;
         self.last_answer = None;
@@ -221,6 +194,12 @@ impl Session {
     /// copy of its keys behind.
     pub(crate) fn take_newest_initiation(&mut self) -> Option<Box<[u8; INITIATION_LEN]>> {
         self.newest_initiation.take()
+    }
+
+    /// Whether the wall clock was set since the engine was made and another one can take over: not while an initiation is
+    /// out that may still be answered.
+    pub(crate) fn is_outdated(&self, era: u32, now: Instant) -> bool {
+        self.era != era && self.in_flight.as_ref().is_none_or(|in_flight| now >= in_flight.retry_at)
     }
 
     /// Whether packets can be sealed now.
@@ -590,8 +569,4 @@ fn has_passed(since: Option<Instant>, limit: Duration, now: Instant) -> bool {
 fn index_at(message: &[u8], offset: usize) -> u32 {
     let bytes = message[offset..offset + 4].try_into().expect("a handshake message is longer");
     u32::from_le_bytes(bytes)
-}
-
-fn set_clock(now: Instant) {
-    MockClock::set_time(now.since_start());
 }

@@ -5,6 +5,7 @@
 //! their way, and nothing is worse than without all this.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use overlay_wire::control::Abilities;
 use overlay_wire::ip::Packet;
@@ -14,6 +15,10 @@ use crate::data::recent::Recent;
 use crate::path::greeting::{Acquaintance, Greeting};
 use crate::path::mtu::{Limit, Phase, Probe, Search};
 use crate::{Instant, MtuLimit, PathMtu, PathMtuState, ProbedBy};
+
+/// The search follows another MTU of the peer's interface this often at most. Each may begin it anew, from a probe that is
+/// much longer than the hello, and nobody changes an interface more often.
+const CEILING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Of a peer whose path is searched.
 pub(crate) struct Discovery {
@@ -27,7 +32,10 @@ pub(crate) struct Discovery {
     /// assumed, or the largest there is, or what was assumed does not get through. Before that packets go as if nothing were
     /// known: Linux would remember for ten minutes that it was told to send less.
     is_in_force: bool,
-    /// What control was last told.
+    /// When a hello last changed the ceiling, and whether a later one waits for its turn.
+    ceiling_moved: Option<Instant>,
+    is_ceiling_behind: bool,
+    /// What was last reported.
     told: Option<PathMtu>,
     /// Whom to tell when the path carries less than before: made for the first large packet.
     recent: Option<Box<Recent>>,
@@ -78,6 +86,8 @@ impl Discovery {
             search: Search::new(max_mtu, now),
             is_used: false,
             is_in_force: false,
+            ceiling_moved: None,
+            is_ceiling_behind: false,
             told: None,
             recent: None,
         }
@@ -110,6 +120,9 @@ impl Discovery {
                 None => self.prober = Prober::None,
             }
         }
+        if self.ceiling_due().is_some_and(|at| at <= now) {
+            self.follow_ceiling(max_mtu, now);
+        }
         match self.prober {
             Prober::Frames => self.search.poll(now, rng).map(Due::Probe),
             Prober::Echoes(ends) if self.is_used => self.search.poll(now, rng).map(|probe| Due::Echo(ends, probe)),
@@ -123,7 +136,7 @@ impl Discovery {
             Prober::Echoes(_) => self.search.deadline().filter(|_| self.is_used),
             Prober::None => None,
         };
-        [self.greeting.deadline(), search].into_iter().flatten().min()
+        [self.greeting.deadline(), search, self.ceiling_due()].into_iter().flatten().min()
     }
 
     /// The peer said hello.
@@ -284,9 +297,23 @@ impl Discovery {
         if self.prober != Prober::Frames {
             self.ask_by(Prober::Frames, max_mtu, now);
         } else {
-            self.search.on_ceiling(self.ceiling(max_mtu), now);
+            self.is_ceiling_behind = self.search.ceiling() != self.ceiling(max_mtu);
+            if self.ceiling_due().is_some_and(|at| at <= now) {
+                self.follow_ceiling(max_mtu, now);
+            }
             self.search.on_heard();
         }
+    }
+
+    /// When the search may follow what the last hello said.
+    fn ceiling_due(&self) -> Option<Instant> {
+        self.is_ceiling_behind.then(|| self.ceiling_moved.map_or(Instant::default(), |at| at + CEILING_INTERVAL))
+    }
+
+    fn follow_ceiling(&mut self, max_mtu: usize, now: Instant) {
+        self.is_ceiling_behind = false;
+        self.ceiling_moved = Some(now);
+        self.search.on_ceiling(self.ceiling(max_mtu), now);
     }
 
     fn ask_by(&mut self, prober: Prober, max_mtu: usize, now: Instant) {

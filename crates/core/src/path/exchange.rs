@@ -13,7 +13,7 @@ use crate::context::{Context, Local};
 use crate::data::session::Content;
 use crate::path::discovery::{Discovery, Due, EchoEnds};
 use crate::peer::Peer;
-use crate::{DropReason, Event, Instant, ProbedBy};
+use crate::{DropReason, Instant, ProbedBy};
 
 /// Prefixes of a peer that are looked at for an address to send echoes to.
 const ECHO_PREFIXES: usize = 64;
@@ -97,13 +97,14 @@ impl Context {
     pub(crate) fn settle(&mut self, peer: &mut Peer, now: Instant) {
         let Some(discovery) = &mut peer.discovery else { return };
         let Some((report, is_less)) = discovery.report(self.local.mtu, self.local.max_mtu, now) else { return };
-        self.outbox.event(Event::PathMtu(peer.key, report));
+        self.tell_path_mtu(peer, report, now);
         if !is_less {
             return;
         }
         if report.probed_by != ProbedBy::Nothing {
             self.stats.mtu_falls.add(1);
         }
+        let Some(discovery) = &mut peer.discovery else { return };
         let mut error = Vec::new();
         for (packet, mtu) in discovery.take_recent(report.mtu.into()) {
             // Of what may be fragmented the next ones are, and nobody has to send less.

@@ -224,6 +224,11 @@ impl Search {
         self.proven
     }
 
+    /// The largest size worth trying, in bytes.
+    pub(crate) const fn ceiling(&self) -> usize {
+        self.ceiling
+    }
+
     /// How far it is.
     pub(crate) fn state(&self) -> State {
         let phase = match self.proven {

@@ -19,6 +19,7 @@ use self::paths::Paths;
 use super::footprint::{FIRST_MARKED_TABLE, Footprint, MarkedTable, PlannedRoute};
 use super::journal::Journal;
 use super::leftovers::describe_rule;
+use super::link_settings::refuse_configuration;
 use super::mtu::{carried, default_routes, mtu_range_past, widened};
 use super::netlink_failure;
 use super::preflight::{ipv6_usable, require_no_collision};
@@ -172,6 +173,7 @@ impl Host {
         if let Err(error) = netlink.set_tx_queue_len(self.index, TUN_QUEUE_LEN).await {
             tracing::warn!(%error, "the queue of `{}` keeps the kernel's length", self.interface);
         }
+        refuse_configuration(&self.interface);
         let wanted = self.plan(netlink, config, mtu).await?;
         self.converge(netlink, journal, wanted).await
     }

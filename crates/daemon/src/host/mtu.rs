@@ -63,10 +63,14 @@ pub(super) async fn widened(
     endpoints: &[SocketAddr],
     mark: Option<u32>,
 ) -> MtuRange {
-    let links = netlink.links().await.unwrap_or_default();
+    // Only those that the ways lead by: a peer that moves all the time is not to make us list every one.
+    let mut links: Vec<Link> = Vec::new();
     let mut range = range;
     for endpoint in endpoints {
         let Ok(Some(route)) = netlink.route_to(endpoint.ip(), mark).await else { continue };
+        if links.iter().all(|link| link.index != route.interface) {
+            links.extend(netlink.link_at(route.interface).await.unwrap_or_default());
+        }
         // A peer that is elsewhere has no address of ours, whatever source it writes: loopback is no way to it.
         if links.iter().any(|link| link.index == route.interface && link.name == "lo") {
             continue;

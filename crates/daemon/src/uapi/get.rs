@@ -1,7 +1,6 @@
 //! The answer to `get=1`: everything that is configured and known, secrets included.
 
 use std::fmt::Write as _;
-use std::time::UNIX_EPOCH;
 
 use zeroize::Zeroizing;
 
@@ -41,8 +40,7 @@ pub(super) fn print_peer(out: &mut String, peer: &PeerView, received: u64, sent:
     if let Some(endpoint) = peer.endpoint {
         line(out, "endpoint", endpoint);
     }
-    let handshake = peer.handshake.and_then(|handshake| handshake.wall.duration_since(UNIX_EPOCH).ok());
-    let handshake = handshake.unwrap_or_default();
+    let handshake = peer.handshake.map(|handshake| handshake.wall.since_1970()).unwrap_or_default();
     line(out, "last_handshake_time_sec", handshake.as_secs());
     line(out, "last_handshake_time_nsec", handshake.subsec_nanos());
     line(out, "tx_bytes", sent);

@@ -1,16 +1,16 @@
 //! What is known of the largest packet that reaches a peer: as the engine told it, and as it is shown.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use overlay_core as core;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::Date;
 
 /// What is known of a path's MTU, with a date for people.
 #[derive(Clone, Copy)]
 pub(crate) struct KnownPathMtu {
     pub(crate) told: core::PathMtu,
-    pub(crate) since: SystemTime,
+    pub(crate) since: Date,
 }
 
 /// The longest packet to a peer, and where that figure comes from.
@@ -79,7 +79,7 @@ impl KnownPathMtu {
             state: told.state.into(),
             probed_by: told.probed_by.into(),
             limit: told.limit.into(),
-            since: self.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            since: self.since.since_1970().as_secs(),
             configured,
             // While the search goes on it may still turn out to carry all of it; and the path is not to blame for what the
             // peer was told to take.

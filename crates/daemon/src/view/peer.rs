@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use overlay_core::{Instant, PathMtuState, PeerKey, PeerStats, Rule};
 use zeroize::Zeroizing;
 
-use super::{KnownPathMtu, PeerState};
+use super::{Date, KnownPathMtu, PeerState};
 use crate::config::{self, Endpoint};
 use crate::keys::encode_public;
 
@@ -51,7 +51,7 @@ const UNSEEN: u64 = u64::MAX;
 #[derive(Clone, Copy)]
 pub(crate) struct Handshake {
     pub(crate) at: Instant,
-    pub(crate) wall: SystemTime,
+    pub(crate) wall: Date,
     /// What it made ended before its time.
     is_over: bool,
 }
@@ -127,7 +127,7 @@ impl PeerView {
         self.preshared_key = Some(key).filter(|key| **key != [0; 32]);
     }
 
-    pub(super) fn on_handshake(&mut self, at: Instant, wall: SystemTime) {
+    pub(super) fn on_handshake(&mut self, at: Instant, wall: Date) {
         self.handshake = Some(Handshake { at, wall, is_over: false });
         self.gave_up = false;
         self.sent_at_rest.store(UNSEEN, Relaxed);

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{PathBuf, absolute};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
@@ -211,8 +211,7 @@ fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceSta
 
 fn peer_status(peer: &PeerView, now: Instant, configured_mtu: u16) -> PeerStatus {
     let stats = &peer.stats;
-    let since_1970 =
-        |handshake: super::peer::Handshake| handshake.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let since_1970 = |handshake: super::peer::Handshake| handshake.wall.since_1970().as_secs();
     PeerStatus {
         name: peer.name.clone(),
         public_key: encode_public(&peer.public_key),

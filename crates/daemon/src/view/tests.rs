@@ -26,7 +26,7 @@ pub(crate) fn interface() -> InterfaceView {
         fwmark: None,
         config_path: PathBuf::from("/etc/overlay/overlay0.toml"),
         forward: false,
-        started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        started: Date::of(UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
     }
 }
 

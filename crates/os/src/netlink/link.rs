@@ -45,6 +45,14 @@ impl Netlink {
         found(collect(self.handle.link().get().match_name(name).execute()).await)
     }
 
+    /// The link of that number, if there is one.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn link_at(&self, index: u32) -> Result<Option<Link>, NetlinkError> {
+        found(collect(self.handle.link().get().match_index(index).execute()).await)
+    }
+
     /// The link of that name in another network namespace, which has this number here; `None`: in this one.
     ///
     /// # Errors

@@ -51,9 +51,12 @@ fn links_are_listed_changed_and_deleted() {
         names.sort();
         assert_eq!(names, ["far", "lo", "near"]);
         assert!(links.contains(&near));
+        assert_eq!(netlink.link_at(near.index).await.unwrap().as_ref(), Some(&near));
+        assert_eq!(netlink.link_at(1).await.unwrap().map(|link| link.name), Some("lo".to_owned()));
 
         netlink.delete_link(near.index).await.unwrap();
         assert_eq!(netlink.link("near").await.unwrap(), None);
+        assert_eq!(netlink.link_at(near.index).await.unwrap(), None);
         assert!(matches!(netlink.delete_link(near.index).await, Err(NetlinkError::NotFound)));
         assert_eq!(netlink.link("a name too long to be one").await.unwrap(), None);
     });

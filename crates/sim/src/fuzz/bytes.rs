@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use overlay_wire::control::{self, Frame};
+use overlay_wire::host_configuration::configures_hosts;
 use overlay_wire::icmp::EchoReply;
 use overlay_wire::ip::{Header, Packet};
 use overlay_wire::offload::{self, Join, Joins, Segmentation, SuperPacket, VIRTIO_HEADER_LEN, VirtioHeader};
@@ -29,6 +30,14 @@ pub fn ip_packet(data: &[u8]) {
         assert!(upper.offset <= packet.len());
         assert!(upper.fragment.is_none_or(|fragment| fragment.start <= packet.len()));
         assert!(!matches!(upper.header, Header::LaterFragment) || upper.fragment.is_some());
+    }
+    if let (Ok(upper), Ok(configures)) = (upper, configures_hosts(&packet)) {
+        let may_configure = match upper.header {
+            Header::Icmp { .. } | Header::Udp { .. } => true,
+            Header::Other => upper.protocol == 2,
+            Header::Tcp { .. } | Header::LaterFragment => false,
+        };
+        assert!(may_configure || !configures, "{upper:?}");
     }
     if let Some(quoted) = icmp::quoted(&packet) {
         assert_eq!(quoted.source.is_ipv4(), packet.source().is_ipv4());

@@ -49,6 +49,22 @@ fn the_most_specific_prefix_decides() {
 }
 
 #[test]
+fn a_prefix_that_is_too_short_does_not_count_and_hides_nobody() {
+    let table = table(&[("::/0", 1), ("fe80::/10", 2), ("fe80::9/128", 3), ("0.0.0.0/0", 4), ("169.254.7.0/24", 5)]);
+    for (address, bits, owner) in [
+        ("fe80::9", 10, Some(3)),
+        ("fe80::8", 10, Some(2)),
+        ("fe80::8", 11, None),
+        ("fec0::8", 10, None),
+        ("fec0::8", 0, Some(1)),
+        ("169.254.7.1", 16, Some(5)),
+        ("169.254.8.1", 16, None),
+    ] {
+        assert_eq!(table.lookup_at_least(ip(address), bits), owner, "{address} {bits}");
+    }
+}
+
+#[test]
 fn an_address_in_no_prefix_has_no_owner() {
     let table = table(&[("10.77.0.0/24", 1), ("fd00::2/128", 2)]);
     for address in ["10.77.1.0", "10.76.255.255", "0.0.0.0", "fd00::1", "::"] {

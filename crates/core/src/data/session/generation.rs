@@ -1,16 +1,19 @@
-//! The sessions that were made under one preshared key.
+//! The sessions that were made under one preshared key, with timestamps of one era of the wall clock.
 //!
-//! A `Tunn` mixes the preshared key that it was made with into all of its handshakes. So another key takes another
-//! `Tunn`, with an index of its own; the one before makes no more handshakes and carries on what it holds.
+//! A `Tunn` mixes the preshared key that it was made with into all of its handshakes, and stamps them by the wall clock of
+//! that moment. So another key, or a clock that was set, takes another `Tunn`, with an index of its own; the one before
+//! makes no more handshakes and carries on what it holds.
 
 use std::sync::Arc;
 
 use boringtun::noise::Tunn;
 use boringtun::x25519::PublicKey;
 
+use super::LocalKey;
+use super::clock::set_clock_to;
 use super::ring::Ring;
-use super::{LocalKey, set_clock};
-use crate::{Instant, PeerKey};
+use crate::PeerKey;
+use crate::wall_clock::Origin;
 
 pub(super) struct Generation {
     pub(super) tunn: Tunn,
@@ -24,10 +27,10 @@ impl Generation {
         peer: PeerKey,
         preshared_key: Option<&[u8; 32]>,
         index: u32,
-        anchor: Instant,
+        origin: Origin,
     ) -> Box<Self> {
         // `Tunn` counts its handshake timestamps from the wall clock at this moment plus the clock it is lent.
-        set_clock(anchor);
+        set_clock_to(origin);
         let tunn = Tunn::new(
             local.private.clone(),
             PublicKey::from(peer.0),

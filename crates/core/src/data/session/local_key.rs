@@ -8,7 +8,7 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 
-use super::set_clock;
+use super::clock::set_clock;
 use crate::{Instant, PeerKey};
 
 /// Our tunnel key, and what is derived from it once for all peers.

@@ -1,0 +1,146 @@
+//! What control is told of a peer, once a second.
+//!
+//! A peer decides how often it moves, says another MTU and shakes hands, up to thousands of times a second. What control
+//! does with such a fact costs much more than the message that brought it: look-ups in the kernel, a route for each
+//! prefix. So a fact is told at once when the last one of its kind is a second old. Those that come meanwhile wait, the later in
+//! the place of the earlier. The last one is always told.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::peer::Peer;
+use crate::{Event, Instant, PathMtu};
+
+/// From one fact of a kind about a peer to the next.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Facts of a kind that need not wait for that, once in a peer's life: a peer that is just met brings some within a moment,
+/// until its path is found.
+const AT_ONCE: u8 = 5;
+
+/// The facts of one peer that wait, one of a kind.
+#[derive(Debug)]
+pub(crate) struct News {
+    endpoint: Paced<SocketAddr>,
+    path_mtu: Paced<PathMtu>,
+    handshake: Paced<Instant>,
+}
+
+impl Default for News {
+    fn default() -> Self {
+        Self { endpoint: Paced::new(AT_ONCE), path_mtu: Paced::new(AT_ONCE), handshake: Paced::new(AT_ONCE) }
+    }
+}
+
+impl News {
+    /// When the next of them may be told.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.endpoint.deadline(), self.path_mtu.deadline(), self.handshake.deadline()].into_iter().flatten().min()
+    }
+
+    /// Control itself says where the peer is: where it was seen before that is no news any more.
+    pub(crate) fn forget_endpoint(&mut self) {
+        self.endpoint.waiting = None;
+    }
+}
+
+impl Context {
+    /// The peer was authenticated from this address.
+    pub(crate) fn tell_endpoint(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
+        if let Some(address) = peer.news.endpoint.offer(address, now) {
+            self.outbox.event(Event::EndpointChanged(peer.key, address));
+        }
+    }
+
+    /// This is known of the path to the peer.
+    pub(crate) fn tell_path_mtu(&mut self, peer: &mut Peer, known: PathMtu, now: Instant) {
+        if let Some(known) = peer.news.path_mtu.offer(known, now) {
+            self.outbox.event(Event::PathMtu(peer.key, known));
+        }
+    }
+
+    /// A handshake with the peer was completed just now.
+    pub(crate) fn tell_handshake(&mut self, peer: &mut Peer, now: Instant) {
+        if let Some(at) = peer.news.handshake.offer(now, now) {
+            self.outbox.event(Event::HandshakeCompleted(peer.key, at));
+        }
+    }
+
+    /// Tells what has waited long enough.
+    pub(crate) fn tell_news(&mut self, peer: &mut Peer, now: Instant) {
+        if let Some(at) = peer.news.handshake.take_due(now) {
+            self.outbox.event(Event::HandshakeCompleted(peer.key, at));
+        }
+        if let Some(address) = peer.news.endpoint.take_due(now) {
+            self.outbox.event(Event::EndpointChanged(peer.key, address));
+        }
+        if let Some(known) = peer.news.path_mtu.take_due(now) {
+            self.outbox.event(Event::PathMtu(peer.key, known));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Paced<T> {
+    told: Option<Instant>,
+    waiting: Option<T>,
+    /// Facts that need not wait.
+    at_once: u8,
+}
+
+impl<T> Paced<T> {
+    fn new(at_once: u8) -> Self {
+        Self { told: None, waiting: None, at_once }
+    }
+
+    /// The fact, if it may be told now. If not it waits.
+    fn offer(&mut self, fact: T, now: Instant) -> Option<T> {
+        self.waiting = Some(fact);
+        if self.told.is_some_and(|at| now < at + INTERVAL) {
+            self.at_once = self.at_once.checked_sub(1)?;
+            self.told = None;
+        }
+        self.take_due(now)
+    }
+
+    fn take_due(&mut self, now: Instant) -> Option<T> {
+        if self.told.is_some_and(|at| now < at + INTERVAL) {
+            return None;
+        }
+        let fact = self.waiting.take()?;
+        self.told = Some(now);
+        Some(fact)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.waiting.as_ref()?;
+        Some(self.told? + INTERVAL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn after_the_first_facts_the_last_one_of_each_second_is_told() {
+        let mut paced = Paced::new(AT_ONCE);
+        for fact in 0..=AT_ONCE {
+            assert_eq!((paced.offer(fact, at(5_000)), paced.deadline()), (Some(fact), None));
+        }
+        for (fact, millis) in [(12, 5_001), (13, 5_500), (14, 5_999)] {
+            assert_eq!((paced.offer(fact, at(millis)), paced.deadline()), (None, Some(at(6_000))));
+        }
+        assert_eq!(paced.take_due(at(5_999)), None);
+        assert_eq!((paced.take_due(at(6_000)), paced.deadline()), (Some(14), None), "the last one");
+        assert_eq!(paced.offer(15, at(6_999)), None, "a second from then on");
+        assert_eq!(paced.offer(16, at(7_000)), Some(16), "and the one before it is none any more");
+        assert_eq!(paced.take_due(at(60_000)), None);
+        let told = (0..10_000).filter(|millis| paced.offer(7, at(60_000 + millis)).is_some()).count();
+        assert_eq!(told, 10, "a rest earns nothing");
+    }
+}

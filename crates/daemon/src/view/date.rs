@@ -1,0 +1,57 @@
+//! Moments as dates for people, which follow the wall clock when somebody sets it.
+//!
+//! A date that was taken by a clock that was wrong stays wrong when the clock is set right: a handshake of just now would
+//! have been yesterday. So a date keeps how far the wall clock was from the one that nobody sets, and is shown by what
+//! that is when somebody asks.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use overlay_os::wall_clock::{Step, WallOffset};
+
+/// When something happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Date {
+    wall: SystemTime,
+    taken: WallOffset,
+}
+
+impl Date {
+    /// This moment.
+    pub fn now() -> Self {
+        Self::of(SystemTime::now())
+    }
+
+    /// What the wall clock calls so now.
+    pub(crate) fn of(wall: SystemTime) -> Self {
+        Self { wall, taken: WallOffset::now() }
+    }
+
+    /// How long after the beginning of 1970 it was, by the wall clock of now. Zero before that.
+    pub(crate) fn since_1970(&self) -> Duration {
+        self.since_1970_by(WallOffset::now())
+    }
+
+    fn since_1970_by(&self, offset: WallOffset) -> Duration {
+        let since = self.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        match self.taken.step_to(offset) {
+            None => since,
+            Some(Step::Forward(by)) => since.saturating_add(by),
+            Some(Step::Back(by)) => since.saturating_sub(by),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_follows_a_clock_that_is_set() {
+        let day = Duration::from_secs(86_400);
+        let date = Date::of(UNIX_EPOCH + 10 * day);
+        assert_eq!(date.since_1970(), 10 * day, "to the nanosecond while nobody sets it");
+        let (later, earlier) = (date.taken.moved(Step::Forward(day)), date.taken.moved(Step::Back(11 * day)));
+        assert_eq!(date.since_1970_by(later), 11 * day);
+        assert_eq!(date.since_1970_by(earlier), Duration::ZERO);
+    }
+}
