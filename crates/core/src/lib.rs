@@ -35,6 +35,7 @@ mod stats;
 mod timer;
 
 pub use config::{AllowedIpChange, Command, CommandError, Joins, NodeConfig, PeerChange, PeerConfig, Protocol, Rule};
+pub use data::allowlist::{KnownFlow, PeerFlows};
 pub use data::drop_reason::DropReason;
 pub use instant::Instant;
 pub use node::Node;

@@ -8,11 +8,14 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use crate::context::{Context, Local};
+use crate::data::allowlist::HostPorts;
 use crate::data::coalesce::Coalescer;
 use crate::data::handshake::{HandshakeGate, LOAD_LIMIT};
 use crate::data::outbound::Scratch;
+use crate::data::parked::Parked;
 use crate::data::session::LocalKey;
 use crate::output::Outbox;
+use crate::path::endpoints::Endpoints;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
 use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PeerKey, PeerTag, UdpTrain};
@@ -24,6 +27,7 @@ pub struct Node {
     pub(crate) deadlines: Deadlines,
     pub(crate) gate: HandshakeGate,
     pub(crate) scratch: Scratch,
+    pub(crate) parked: Parked,
     pub(crate) context: Context,
 }
 
@@ -43,12 +47,14 @@ impl Node {
             max_mtu: usize::from(config.max_mtu),
             joins: config.joins,
             wall_anchor: config.wall_anchor,
+            ports: None,
         };
         Self {
             peers: Peers::new(),
             deadlines: Deadlines::default(),
             gate: HandshakeGate::new(now),
             scratch: Scratch::default(),
+            parked: Parked::default(),
             context: Context {
                 local,
                 outbox: Outbox::default(),
@@ -56,6 +62,7 @@ impl Node {
                 stats: Arc::default(),
                 rng,
                 frame: Vec::new(),
+                endpoints: Endpoints::default(),
             },
         }
     }
@@ -92,7 +99,7 @@ impl Node {
         match command {
             Command::SetPeer { config, stats } => self.set_peer(*config, stats, now),
             Command::ChangePeer(change) => self.change_peer(*change, now),
-            Command::RemovePeer(key) => self.remove_peer(key),
+            Command::RemovePeer(key) => self.remove_peer(key, now),
             Command::SetPrivateKey(key) => {
                 self.set_private_key(key, now);
                 Ok(())
@@ -133,6 +140,11 @@ impl Node {
                 self.context.local.joins = joins;
                 Ok(())
             }
+            Command::HostPorts(ports) => {
+                self.context.local.ports = Some(HostPorts::new(&self.context.local.addresses, ports));
+                Ok(())
+            }
+            Command::RestoreFlows(known) => self.restore_flows(known, now),
             Command::SetMtu { mtu, max } => {
                 let is_news = self.context.local.max_mtu != usize::from(max);
                 self.context.local.mtu = usize::from(mtu);
