@@ -297,7 +297,11 @@ impl Flows {
                 Opener::Peer => return false,
             }
         }
-        let group = self.ranks.group(party ^ self.hash_keys[0], self.hash_keys[1]);
+        // Only our half has ranks.
+        let group = match flow.opener {
+            Opener::Us => self.ranks.group(party ^ self.hash_keys[0], self.hash_keys[1]),
+            Opener::Peer => 0,
+        };
         self.link(key, flow, group);
         true
     }
