@@ -102,6 +102,14 @@ impl SshServer {
         from.spawn(["sh", "-c", &line])
     }
 
+    /// Starts an ssh session that carries traffic both ways until it is dropped: every tenth of a second a line goes from the
+    /// client into `log` on the server's host, and the server says a line of its own.
+    pub fn chatter(&self, from: &Host, address: &str, log: &Path) -> Process {
+        let talk = "while echo tick; do sleep 0.1; done";
+        let remote = format!("({talk}) & cat > {}", log.display());
+        from.spawn(["sh", "-c", &format!("({talk}) | exec ssh {} root@{address} '{remote}'", self.client_options)])
+    }
+
     /// `scp` of a local file to a path on the server's host.
     pub fn scp_to(&self, from: &Host, address: &str, file: &Path, into: &Path) -> Process {
         let target = format!("root@{}:{}", bracketed(address), into.display());

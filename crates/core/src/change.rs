@@ -13,7 +13,9 @@ use crate::data::handshake::LOAD_LIMIT;
 use crate::data::session::LocalKey;
 use crate::node::Node;
 use crate::peers::PeerId;
-use crate::{AllowedIpChange, CommandError, DropReason, Instant, PeerChange, PeerConfig, PeerKey, PeerStats, WallStep};
+use crate::{
+    AllowedIpChange, CommandError, DropReason, Instant, PeerChange, PeerConfig, PeerFlows, PeerKey, PeerStats, WallStep,
+};
 
 /// From one peer to the next where all are called anew: a handshake takes a fraction of it to begin.
 const CALL_INTERVAL: Duration = Duration::from_millis(1);
@@ -32,7 +34,7 @@ impl Node {
             Some(id) => id,
             None => self.add_peer(config.public_key, now)?,
         };
-        self.peers.set_allowed_ips(id, config.allowed_ips);
+        let before = self.peers.set_allowed_ips(id, config.allowed_ips);
         let none = Zeroizing::new([0; 32]);
         self.set_preshared_key(id, config.preshared_key.unwrap_or(none), now);
         let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
@@ -48,14 +50,21 @@ impl Node {
             self.context.on_session(peer, true, now);
         }
         peer.persistent_keepalive = config.persistent_keepalive;
+        let ports = self.context.local.ports.clone();
         match (&mut peer.allowlist, config.allow) {
             (_, None) => peer.allowlist = None,
-            (Some(allowlist), Some(rules)) => allowlist.set_rules(rules),
-            (None, Some(rules)) if is_new => {
+            (Some(allowlist), Some(rules)) => {
+                if !peer.allowed_ips.is_subset(&before) && ports.is_some() {
+                    allowlist.doubt(ports, now);
+                }
+                allowlist.set_rules(rules);
+            }
+            // Nobody has said that there is a host beneath: no flow can be from before.
+            (None, Some(rules)) if is_new && ports.is_none() => {
                 peer.allowlist = Some(Allowlist::new(rules, self.context.rng.next_u64()));
             }
             (None, Some(rules)) => {
-                peer.allowlist = Some(Allowlist::restricting(rules, self.context.rng.next_u64(), now));
+                peer.allowlist = Some(Allowlist::restricting(rules, self.context.rng.next_u64(), ports, now));
             }
         }
         self.attend(id, now);
@@ -71,11 +80,14 @@ impl Node {
                 let id = self.add_peer(change.public_key, now)?;
                 if let Some(peer) = self.peers.peer(id) {
                     peer.stats = stats;
+                    // It is added without one.
+                    peer.allowlist = None;
                 }
                 id
             }
         };
         let has_other_prefixes = !change.allowed_ips.is_empty();
+        let gains = change.allowed_ips.iter().any(|change| matches!(change, AllowedIpChange::Add(_)));
         for change in change.allowed_ips {
             match change {
                 AllowedIpChange::Add(prefix) => self.peers.add_allowed_ip(id, prefix),
@@ -92,6 +104,12 @@ impl Node {
         if has_other_prefixes {
             self.context.on_change(peer, now);
         }
+        if gains
+            && let Some(allowlist) = &mut peer.allowlist
+            && let ports @ Some(_) = self.context.local.ports.clone()
+        {
+            allowlist.doubt(ports, now);
+        }
         let mut is_switched_on = false;
         if let Some(interval) = change.persistent_keepalive {
             is_switched_on = peer.persistent_keepalive.is_none() && interval.is_some();
@@ -104,10 +122,14 @@ impl Node {
         Ok(())
     }
 
-    /// Forgets a peer.
-    pub(crate) fn remove_peer(&mut self, key: PeerKey) -> Result<(), CommandError> {
+    /// Forgets a peer, but for its flows.
+    pub(crate) fn remove_peer(&mut self, key: PeerKey, now: Instant) -> Result<(), CommandError> {
         let mut peer = self.peers.remove(key).ok_or(CommandError::UnknownPeer)?;
         self.context.indices.release(&peer);
+        if let Some(allowlist) = peer.allowlist.take() {
+            self.parked.park(key, allowlist, now);
+        }
+        self.context.endpoints.on_moved(peer.endpoint.map(|endpoint| endpoint.address), None);
         self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
         Ok(())
     }
@@ -123,7 +145,7 @@ impl Node {
         let can_speak = self.context.local.can_speak();
         if let Some(own) = public {
             // Most often it is not there.
-            let _ = self.remove_peer(own);
+            let _ = self.remove_peer(own, now);
         }
         let mut at = now;
         for id in self.peers.ids() {
@@ -191,8 +213,29 @@ impl Node {
         let id = self.peers.insert(key, &mut self.context.indices, now, &mut self.context.rng);
         if let Some(peer) = self.peers.peer(id) {
             peer.on_local_end(self.context.local.can_speak(), now);
+            peer.allowlist = self.parked.take(key, now);
         }
         Ok(id)
+    }
+
+    /// The flows of all peers that have an allowlist, for the [`crate::Command::RestoreFlows`] of a later node.
+    pub fn known_flows(&mut self, now: Instant) -> Vec<PeerFlows> {
+        let mut known = Vec::new();
+        for id in self.peers.ids() {
+            let Some(peer) = self.peers.peer(id) else { continue };
+            let Some(allowlist) = &peer.allowlist else { continue };
+            let (flows, is_complete) = allowlist.known_flows(now);
+            known.push(PeerFlows { peer: peer.key, flows, is_complete });
+        }
+        known
+    }
+
+    pub(crate) fn restore_flows(&mut self, known: PeerFlows, now: Instant) -> Result<(), CommandError> {
+        let id = self.peers.find(known.peer).ok_or(CommandError::UnknownPeer)?;
+        if let Some(allowlist) = self.peers.peer(id).and_then(|peer| peer.allowlist.as_mut()) {
+            allowlist.restore(known.flows, known.is_complete, now);
+        }
+        Ok(())
     }
 
     /// All zero means none. It counts from the next handshake on, as in the kernel.

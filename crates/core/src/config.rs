@@ -10,6 +10,7 @@ use ipnet::IpNet;
 pub use overlay_wire::offload::Joins;
 use zeroize::Zeroizing;
 
+use crate::data::allowlist::PeerFlows;
 use crate::{Instant, PeerKey, PeerStats, WallStep};
 
 /// What a node is made from.
@@ -146,7 +147,7 @@ pub enum Command {
     },
     /// Changes parts of a peer, or adds it. What the change does not name stays.
     ChangePeer(Box<PeerChange>),
-    /// Removes a peer, its session and its flows.
+    /// Removes a peer and its session. Its flows are kept for two hours, in case it is added again.
     RemovePeer(PeerKey),
     /// Our own tunnel key, all zero not allowed. All sessions and handshakes of the old one are over at once; peers keep
     /// what they were configured with and where they are, and are called again when there is a reason to. A peer whose
@@ -179,6 +180,13 @@ pub enum Command {
     WallClockSet(WallStep),
     /// What TUN takes as super-packets from now on: see [`NodeConfig::joins`].
     SetJoins(Joins),
+    /// The UDP ports that are in use on this host now. To be said before commands that add peers, add prefixes or give an
+    /// allowlist: programs may go on then with flows that the node has never seen, and those are not taken for ours. A node
+    /// that was never told runs above no host.
+    HostPorts(Vec<u16>),
+    /// What [`crate::Node::known_flows`] of a node before this one said of a peer. Nothing happens where the peer has no
+    /// allowlist.
+    RestoreFlows(PeerFlows),
 }
 
 /// Why a command was refused; nothing was changed.

@@ -7,11 +7,13 @@ use std::time::Duration;
 use overlay_wire::wireguard::INITIATION_LEN;
 use rand_chacha::ChaCha8Rng;
 
+use crate::data::allowlist::HostPorts;
 use crate::data::coalesce::Coalescer;
 use crate::data::session::{Due, LocalKey, REKEY_AFTER_TIME, REKEY_TIMEOUT, Session};
 use crate::indices::Indices;
 use crate::output::Outbox;
 use crate::path::endpoint::Endpoint;
+use crate::path::endpoints::Endpoints;
 use crate::peer::{Peer, jitter};
 use crate::wall_clock::WallClock;
 use crate::{DropReason, Event, Instant, Joins, NodeStats, PeerTag, Via};
@@ -25,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) rng: ChaCha8Rng,
     /// The control frame or echo that is sent next.
     pub(crate) frame: Vec<u8>,
+    /// Where all peers are.
+    pub(crate) endpoints: Endpoints,
 }
 
 /// This host's side of every session.
@@ -43,6 +47,8 @@ pub(crate) struct Local {
     pub(crate) joins: Joins,
     /// What handshakes are stamped with.
     pub(crate) wall: WallClock,
+    /// Of the host beneath, when control last looked.
+    pub(crate) ports: Option<HostPorts>,
 }
 
 impl Local {
@@ -166,6 +172,7 @@ impl Context {
             self.tell_endpoint(peer, source, now);
         }
         let is_elsewhere = peer.endpoint.is_none_or(|old| old.address.ip() != source.ip());
+        self.endpoints.on_moved(peer.endpoint.map(|old| old.address), Some(source));
         peer.endpoint = Some(endpoint);
         if is_elsewhere {
             self.on_path_change(peer, now);
@@ -175,6 +182,7 @@ impl Context {
     /// The peer is to be reached at another address, says control.
     pub(crate) fn move_to(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
         let is_elsewhere = peer.endpoint.is_none_or(|old| old.address.ip() != address.ip());
+        self.endpoints.on_moved(peer.endpoint.map(|old| old.address), Some(address));
         peer.set_endpoint(address, &mut self.rng);
         peer.news.forget_endpoint();
         if is_elsewhere {

@@ -38,6 +38,7 @@ mod timer;
 mod wall_clock;
 
 pub use config::{AllowedIpChange, Command, CommandError, Joins, NodeConfig, PeerChange, PeerConfig, Protocol, Rule};
+pub use data::allowlist::{KnownFlow, PeerFlows};
 pub use data::drop_reason::DropReason;
 pub use instant::Instant;
 pub use node::Node;

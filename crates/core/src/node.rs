@@ -8,12 +8,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use crate::context::{Context, Local};
+use crate::data::allowlist::HostPorts;
 use crate::data::coalesce::Coalescer;
 use crate::data::handshake::{HandshakeGate, LOAD_LIMIT};
 use crate::data::outbound::Scratch;
+use crate::data::parked::Parked;
 use crate::data::session::LocalKey;
 use crate::indices::Indices;
 use crate::output::Outbox;
+use crate::path::endpoints::Endpoints;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
 use crate::wall_clock::WallClock;
@@ -26,6 +29,7 @@ pub struct Node {
     pub(crate) deadlines: Deadlines,
     pub(crate) gate: HandshakeGate,
     pub(crate) scratch: Scratch,
+    pub(crate) parked: Parked,
     pub(crate) context: Context,
 }
 
@@ -45,12 +49,14 @@ impl Node {
             max_mtu: usize::from(config.max_mtu),
             joins: config.joins,
             wall: WallClock::new(config.wall_anchor),
+            ports: None,
         };
         Self {
             peers: Peers::new(),
             deadlines: Deadlines::default(),
             gate: HandshakeGate::new(now),
             scratch: Scratch::default(),
+            parked: Parked::default(),
             context: Context {
                 local,
                 indices: Indices::default(),
@@ -59,6 +65,7 @@ impl Node {
                 stats: Arc::default(),
                 rng,
                 frame: Vec::new(),
+                endpoints: Endpoints::default(),
             },
         }
     }
@@ -95,7 +102,7 @@ impl Node {
         match command {
             Command::SetPeer { config, stats } => self.set_peer(*config, stats, now),
             Command::ChangePeer(change) => self.change_peer(*change, now),
-            Command::RemovePeer(key) => self.remove_peer(key),
+            Command::RemovePeer(key) => self.remove_peer(key, now),
             Command::SetPrivateKey(key) => {
                 self.set_private_key(key, now);
                 Ok(())
@@ -140,6 +147,11 @@ impl Node {
                 self.context.local.joins = joins;
                 Ok(())
             }
+            Command::HostPorts(ports) => {
+                self.context.local.ports = Some(HostPorts::new(&self.context.local.addresses, ports));
+                Ok(())
+            }
+            Command::RestoreFlows(known) => self.restore_flows(known, now),
             Command::SetMtu { mtu, max } => {
                 let is_news = self.context.local.max_mtu != usize::from(max);
                 self.context.local.mtu = usize::from(mtu);

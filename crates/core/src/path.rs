@@ -2,6 +2,7 @@
 
 pub(crate) mod discovery;
 pub(crate) mod endpoint;
+pub(crate) mod endpoints;
 mod exchange;
 mod greeting;
 pub(crate) mod mtu;

@@ -20,6 +20,7 @@ use crate::context::Local;
 use crate::data::allowlist::Allowlist;
 use crate::data::reassembly::Reassembly;
 use crate::data::session::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Session};
+use crate::data::source_limit::Bucket;
 use crate::data::staged::Staged;
 use crate::news::News;
 use crate::path::discovery::{Discovery, Way};
@@ -63,6 +64,8 @@ pub(crate) struct Peer {
     pub(crate) former_indices: Vec<u32>,
     /// The receiver index that the last data to it bore.
     pub(crate) peer_index: Option<u32>,
+    /// How many responses to an initiation of ours are looked at while the node is under load.
+    pub(crate) responses: Bucket,
     pub(crate) staged: Staged,
     /// Packets of the peer that came in pieces; made for the first one.
     pub(crate) reassembly: Option<Box<Reassembly>>,
@@ -101,6 +104,7 @@ impl Peer {
             index,
             former_indices: Vec::new(),
             peer_index: None,
+            responses: Bucket::FULL,
             staged: Staged::default(),
             reassembly: None,
             discovers: false,

@@ -1,6 +1,6 @@
 //! All peers of the node, found by key and by inner address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use rand_core::RngCore;
@@ -77,15 +77,18 @@ impl Peers {
         Some(peer)
     }
 
-    /// Makes these, and no others, the peer's prefixes. A prefix that was another peer's moves, as in WireGuard.
-    pub(crate) fn set_allowed_ips(&mut self, id: PeerId, prefixes: Vec<IpNet>) {
-        let Some(peer) = self.peer(id) else { return };
-        for prefix in std::mem::take(&mut peer.allowed_ips) {
-            self.allowed_ips.remove(&prefix, id);
+    /// Makes these, and no others, the peer's prefixes, and answers which it had. A prefix that was another peer's moves, as in
+    /// WireGuard.
+    pub(crate) fn set_allowed_ips(&mut self, id: PeerId, prefixes: Vec<IpNet>) -> BTreeSet<IpNet> {
+        let Some(peer) = self.peer(id) else { return BTreeSet::new() };
+        let before = std::mem::take(&mut peer.allowed_ips);
+        for prefix in &before {
+            self.allowed_ips.remove(prefix, id);
         }
         for prefix in prefixes {
             self.add_allowed_ip(id, prefix);
         }
+        before
     }
 
     /// Makes `prefix` the peer's, whoever had it.

@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use overlay_core::{Command, Event, Instant, Node, NodeConfig, PeerKey, PeerStats};
+use overlay_core::{Command, Event, Instant, Node, NodeConfig, PeerFlows, PeerKey, PeerStats};
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
 use overlay_os::udp::UdpSocket;
@@ -50,6 +50,17 @@ pub struct Start {
     pub peers: Vec<(Peer, Option<SocketAddr>)>,
     /// How the engine thread is scheduled.
     pub scheduling: Scheduling,
+    /// What is known of flows from before.
+    pub former: Former,
+}
+
+/// What a device may know of the flows through a device before it.
+#[derive(Default)]
+pub struct Former {
+    /// Whether there can be none: no device was there before.
+    pub is_first: bool,
+    /// Those that were handed over.
+    pub flows: Vec<PeerFlows>,
 }
 
 /// A running device.
@@ -77,7 +88,7 @@ impl Device {
     /// # Errors
     /// A peer that is not possible, or a process without file descriptors or threads.
     pub fn start(start: Start) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
-        let Start { node, interface, tun, tun_offload, mut outer, sockets, peers, scheduling } = start;
+        let Start { node, interface, tun, tun_offload, mut outer, sockets, peers, scheduling, former } = start;
         let private_key = node.private_key.clone();
         let now = Instant::from_start(overlay_os::clock::boottime());
         let mut node = Node::new(node, now);
@@ -95,12 +106,20 @@ impl Device {
         let view = View::new(interface, node.stats(), Arc::clone(&shell));
         view.watch(Queues::of(tun.name(), &sockets));
 
+        if !former.is_first {
+            // It is never refused.
+            let _ = node.handle_command(host_ports(), now);
+        }
         let mut shown = Vec::with_capacity(peers.len());
         for (peer, resolved) in &peers {
             let stats = Arc::<PeerStats>::default();
             let command = Command::SetPeer { config: Box::new(peer.to_core(*resolved)), stats: Arc::clone(&stats) };
             node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
             shown.push((peer.clone(), stats));
+        }
+        for known in former.flows {
+            // A peer that is gone needs none.
+            let _ = node.handle_command(Command::RestoreFlows(known), now);
         }
         view.set_peers(shown);
         for (peer, resolved) in &peers {
@@ -129,9 +148,9 @@ impl Device {
         self.engine.ended().await
     }
 
-    /// Ends the engine. TUN and sockets are closed then.
-    pub async fn stop(self) {
-        self.engine.stop().await;
+    /// Ends the engine. TUN and sockets are closed then. See [`Engine::stop`].
+    pub async fn stop(self) -> Vec<PeerFlows> {
+        self.engine.stop().await
     }
 
     /// Makes changes, one after the other. What came before one that fails stays made.
@@ -245,6 +264,8 @@ impl Device {
             .filter(|peer| !kept.contains(&peer.public_key))
             .map(|peer| peer.label())
             .collect();
+        // It is never refused.
+        let _ = self.engine.command(host_ports()).await;
         // What goes makes room for what comes: a prefix may move from one peer to another.
         self.remove_peers(|key| !kept.contains(&key)).await;
 
@@ -303,6 +324,10 @@ impl Device {
     }
 
     async fn edit_peers(&self, edits: Vec<PeerEdit>) -> Result<(), ChangeError> {
+        if self.view.read().has_allowlists() {
+            // It is never refused.
+            let _ = self.engine.command(host_ports()).await;
+        }
         let mut result = Ok(());
         // One at a time: who looks at the view meanwhile does not wait for all of them.
         let commands = edits
@@ -333,6 +358,15 @@ impl Device {
         self.view.edit_interface(|interface| interface.listen_port = port);
         Ok(())
     }
+}
+
+/// What the node is told of this host's programs before it is told of peers.
+fn host_ports() -> Command {
+    let all = |error| {
+        tracing::warn!(%error, "cannot see which UDP ports are in use: for two minutes all UDP counts as begun by the peers");
+        (0..=u16::MAX).collect()
+    };
+    Command::HostPorts(overlay_os::ports::udp_in_use().unwrap_or_else(all))
 }
 
 fn impossible(peer: &Peer, error: impl std::fmt::Display) -> Failure {

@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
-use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerKey, UdpTrain, Via, WallStep};
+use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerFlows, PeerKey, UdpTrain, Via, WallStep};
 use overlay_os::poll::{Poller, Timer, Waker};
 use overlay_os::schedule::{self, Scheduling};
 use overlay_os::tun::Tun;
@@ -104,7 +104,7 @@ enum Request {
     Command(Command, oneshot::Sender<Result<(), CommandError>>),
     SetFwmark(Option<u32>, oneshot::Sender<io::Result<()>>),
     SetSockets(Box<Sockets>, oneshot::Sender<io::Result<()>>),
-    Stop,
+    Stop(oneshot::Sender<Vec<PeerFlows>>),
 }
 
 impl Engine {
@@ -186,13 +186,14 @@ impl Engine {
         }
     }
 
-    /// Ends the thread and waits for it; TUN and sockets are closed then.
-    pub async fn stop(mut self) {
-        let _ = self.requests.send(Request::Stop).await;
-        self.waker.wake();
+    /// Ends the thread and waits for it; TUN and sockets are closed then. The flows that the node knew are those of
+    /// [`Node::known_flows`]; there are none when the engine has ended by itself.
+    pub async fn stop(mut self) -> Vec<PeerFlows> {
+        let flows = self.ask(Request::Stop).await.unwrap_or_default();
         if let Some(thread) = self.thread.take() {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+        flows
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
@@ -403,7 +404,11 @@ impl Run {
                 Request::SetSockets(sockets, reply) => {
                     let _ = reply.send(self.set_sockets(*sockets));
                 }
-                Request::Stop => return Ok(true),
+                Request::Stop(reply) => {
+                    // No packet passes after this.
+                    let _ = reply.send(self.node.known_flows(now()));
+                    return Ok(true);
+                }
             }
             if now().since(began) >= OBEY_A_TURN {
                 // Packets first; then the rest.

@@ -20,6 +20,7 @@
 //!
 //! Left out: DNS of the host, forwarding sysctls (they are the user's).
 
+pub mod flows;
 mod footprint;
 mod interface;
 mod journal;

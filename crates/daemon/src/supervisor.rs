@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
@@ -16,7 +17,7 @@ use crate::api::{ControlRequest, ReloadError, ReloadReport};
 use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
 use crate::device::{Change, ChangeError, Device, PeerEdit};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{Host, Journal};
+use crate::host::{self, Host, Journal};
 use crate::notify;
 use crate::resolve::{NamedEndpoint, Resolver};
 use crate::uapi;
@@ -42,6 +43,8 @@ pub(crate) struct Supervisor {
     pub(crate) settings: mpsc::Receiver<uapi::Setting>,
     pub(crate) resolver: Resolver,
     pub(crate) answers: mpsc::Receiver<(PeerKey, SocketAddr)>,
+    /// What the next daemon of the name reads.
+    pub(crate) flows_file: PathBuf,
 }
 
 /// Why the daemon ends.
@@ -66,7 +69,10 @@ impl Supervisor {
         }
         let end = self.serve(ends, hangup).await;
         notify::stopping();
-        self.device.stop().await;
+        let flows = self.device.stop().await;
+        if let Err(error) = host::flows::write(&self.flows_file, &flows) {
+            tracing::warn!(%error, "connections that we opened are cut: they cannot be handed over");
+        }
         for line in self.host.take_down(&self.netlink, self.journal).await {
             tracing::error!("left behind: {line}");
         }

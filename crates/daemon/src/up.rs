@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::api::ControlRequest;
 use crate::config::{self, Config, Endpoint, MtuRange, Table};
 use crate::device::sockets::Outer;
-use crate::device::{self, Device, Start, open_tun};
+use crate::device::{self, Device, Former, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
@@ -80,7 +80,8 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     host::preflight(&netlink, &config).await?;
     let listening = Listening::bind(&config, &runtime).await?;
 
-    let result = match start(config, &runtime, netlink, listening).await {
+    let former = host::flows::take(&runtime.flows(), !cleaned.removed.is_empty());
+    let result = match start(config, &runtime, netlink, listening, former).await {
         Ok(supervisor) => supervisor.run(options.ready).await,
         Err(failure) => Err(failure),
     };
@@ -115,6 +116,7 @@ async fn start(
     runtime: &Runtime,
     netlink: Netlink,
     listening: Listening,
+    former: Former,
 ) -> Result<Supervisor, Failure> {
     let name = &config.interface.name;
     let mut journal = Journal::begin(runtime)?;
@@ -155,6 +157,7 @@ async fn start(
         sockets: listening.sockets,
         peers: config.peers.iter().map(|peer| (peer.clone(), resolved.get(&peer.public_key).copied())).collect(),
         scheduling: config.tuning.scheduling,
+        former,
     })?;
     let view = Arc::clone(device.view());
     let (setting, settings) = mpsc::channel(MAX_REQUESTS);
@@ -180,6 +183,7 @@ async fn start(
         settings,
         resolver,
         answers,
+        flows_file: runtime.flows(),
     })
 }
 

@@ -299,6 +299,12 @@ impl State {
 
     /// Adds a peer behind the others, and returns it: with nothing but its key, and where the config file names that, with
     /// the name and the allow list it has there, and searched for as there.
+    /// Whether any peer has an allow list, or would have one if it was added.
+    pub(crate) fn has_allowlists(&self) -> bool {
+        let declared = self.declared.values().any(|declared| declared.allow.is_some());
+        declared || self.peers.values().any(|peer| peer.allow.is_some())
+    }
+
     pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) -> config::Peer {
         let order = self.take_order();
         let mut peer = config::Peer::nameless(key);

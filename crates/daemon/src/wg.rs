@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use self::control::{Control, Signals};
 use crate::config::Switch;
 use crate::device::sockets::Outer;
-use crate::device::{self, Device, Start, open_tun};
+use crate::device::{self, Device, Former, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Journal, Runtime, TUN_QUEUE_LEN};
@@ -197,6 +197,7 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
         sockets: Sockets::default(),
         peers: Vec::new(),
         scheduling: Scheduling::Default,
+        former: Former::default(),
     })?;
     let (uapi, socket) = listen(name)?;
     let (setting, settings) = mpsc::channel(MAX_SETTINGS);

@@ -17,6 +17,8 @@ pub mod netns;
 pub mod nft;
 pub mod ping;
 pub mod poll;
+pub mod ports;
+pub mod private;
 pub mod privileges;
 pub mod process;
 pub mod random;

@@ -5,26 +5,40 @@
 //! the rules of the moment, so that a withdrawn rule stops running flows), but so that our own packets in them are not
 //! taken for flows that *we* opened: those would outlive the rule.
 //!
-//! Where that memory may be missing, an outbound packet that could belong to either side's flow counts as the peer's:
-//! mid-stream TCP after a restart, or anything without a beginning while the peer's half of the table overflows, if the
-//! rules would let the peer open it, or lately did. Everything that cannot be read with certainty is dropped under its
-//! own name: extension headers, fragments that hide ports, fragments whose first one was never seen.
+//! A flow is ours only where its beginning proves it, never because our side answered. TCP and echo have a beginning on the
+//! wire: a SYN without ACK, a request. Any other packet of ours in an unknown TCP flow counts as the peer's, so that after a
+//! restart a connection needs the rules, or the memory that was handed over ([`Allowlist::known_flows`]).
+//!
+//! Other protocols have no beginning. There the memory is the proof: a flow that is alive and was the peer's is in the
+//! table, so the first packet of an unknown flow begins it, and it is ours if we sent it. Where memory is missing (a
+//! restart, a peer that had no allowlist or another prefix before, a half that is full) this proves nothing for two minutes,
+//! the time in which every flow from before has shown itself or is over. In these minutes such flows are the peer's, also
+//! those that it only tries to go on with, and stay so while anybody sends in them; but for UDP from a port that was not in
+//! use when memory was lost ([`HostPorts`]), since no flow of before can end there: name look-ups work at once.
+//!
+//! Everything that cannot be read with certainty is dropped under its own name: extension headers, fragments that hide
+//! ports, fragments whose first one was never seen.
 //!
 //! Left out: sequence numbers, and helpers that read payloads to expect further flows (FTP, SIP).
 
+mod doubt;
 mod flows;
 mod fragments;
+mod known;
 
 use std::net::IpAddr;
 
 use overlay_wire::icmp;
 use overlay_wire::ip::{self, Fragment, Header, Opaque, Packet, Upper, Version};
 
-use self::flows::{ACK, End, FIN, Flow, Flows, Opener, RST, SYN, State, TCP_ESTABLISHED_TIMEOUT, UDP_TIMEOUT};
+use self::doubt::Doubt;
+use self::flows::{ACK, End, FIN, Flow, FlowId, Flows, Opener, RST, SYN, State, TCP_ESTABLISHED_TIMEOUT, UDP_TIMEOUT};
 use self::fragments::Fragments;
 use crate::{DropReason, Instant, Protocol, Rule};
 
+pub(crate) use self::doubt::HostPorts;
 pub(crate) use self::flows::FlowKey;
+pub use self::known::{KnownFlow, PeerFlows};
 
 /// Withdrawn rules remembered for a peer, the latest; more than anyone changes within two hours.
 const MAX_WITHDRAWN: usize = 256;
@@ -38,6 +52,8 @@ pub(crate) struct Allowlist {
     fragments: Fragments,
     /// When the peer last opened a flow for which its half of the table had no room.
     unrecorded: Option<Instant>,
+    /// Flows that may be alive from before there was memory.
+    doubt: Option<Doubt>,
     /// When the last packet passed.
     clock: Instant,
 }
@@ -51,19 +67,25 @@ impl Allowlist {
             flows: Flows::new(seed),
             fragments: Fragments::default(),
             unrecorded: None,
+            doubt: None,
             clock: Instant::default(),
         }
     }
 
-    /// An allowlist for a peer that had none and may have flows running: they count as the peer's, of whatever port,
-    /// until they prove to be ours.
-    pub(crate) fn restricting(rules: Vec<Rule>, seed: u64, now: Instant) -> Self {
+    /// An allowlist that knows nothing of the flows that may be running already: they count as the peer's, see
+    /// [`Allowlist::doubt`].
+    pub(crate) fn restricting(rules: Vec<Rule>, seed: u64, ports: Option<HostPorts>, now: Instant) -> Self {
         let everything = [Protocol::Tcp, Protocol::Udp].map(|protocol| Rule { protocol, ports: None });
         let mut allowlist = Self::new(everything.into(), seed);
         allowlist.clock = now;
-        allowlist.unrecorded = Some(now);
         allowlist.set_rules(rules);
+        allowlist.doubt(ports, now);
         allowlist
+    }
+
+    /// From now on flows may run that this list has never seen: its peer has a prefix that it did not have before.
+    pub(crate) fn doubt(&mut self, ports: Option<HostPorts>, now: Instant) {
+        self.doubt = Some(Doubt { until: now + UDP_TIMEOUT, ports });
     }
 
     /// Replaces the rules. Flows that we opened live on; those that the peer opened are judged by the new rules from
@@ -77,25 +99,31 @@ impl Allowlist {
         self.fragments.clear();
     }
 
-    /// A packet leaves for the peer: the first of each outbound train.
-    pub(crate) fn on_outbound(&mut self, packet: &Packet<'_>, now: Instant) {
+    /// A packet leaves for the peer: the first of each outbound train. `party` says who of our side is behind an inner
+    /// source: it is asked for new flows only.
+    pub(crate) fn on_outbound(&mut self, packet: &Packet<'_>, party: impl FnOnce(IpAddr) -> u64, now: Instant) {
         self.clock = now;
         let Ok(Upper { protocol, header, .. }) = packet.upper() else { return };
         let Some(key) = sent(protocol, header, ends(packet)) else { return };
         let flags = tcp_flags(header);
-        if let Some((id, _)) = self.flows.find(&key, now) {
-            self.flows.on_packet(id, Opener::Us, flags, now);
-            return;
+        let role = Role::of(packet.version(), header);
+        if let Some((id, Flow { opener, state, .. })) = self.flows.find(&key, now) {
+            // We open a connection over one of the peer's that our kernel knows no more, unless both open at once.
+            let takes_over = role == Role::Opens && opener == Opener::Peer && state != State::TcpOpening;
+            if !takes_over || protocol != ip::TCP {
+                self.flows.on_packet(id, Opener::Us, flags, now);
+                return;
+            }
         }
-        let opener = match Role::of(packet.version(), header) {
+        let opener = match role {
             Role::Opens => Opener::Us,
-            Role::Continues if self.may_be_theirs(&key, now) => Opener::Peer,
+            Role::Continues if protocol == ip::TCP || self.may_be_theirs(&key, now) => Opener::Peer,
             Role::Continues => Opener::Us,
             Role::Answers => return,
         };
         let mut flow = Flow::new(protocol, opener, now);
         flow.on_packet(Opener::Us, flags, now);
-        self.flows.open(key, flow, now);
+        self.open(key, flow, party(packet.source()), now);
     }
 
     /// Whether a packet from the peer may come in.
@@ -140,6 +168,9 @@ impl Allowlist {
             }
         }
         if !admits(&self.rules, packet.version(), protocol, destination_port(header)) {
+            if let Some(key) = key.filter(|key| !matches!(key.protocol, ip::TCP | ip::ICMP | ip::ICMPV6)) {
+                self.on_refused(key, found, now);
+            }
             return Err(DropReason::NotAllowed);
         }
         match (found, key) {
@@ -149,13 +180,36 @@ impl Allowlist {
             (_, Some(key)) if role != Role::Answers => {
                 let mut flow = Flow::new(protocol, Opener::Peer, now);
                 flow.on_packet(Opener::Peer, flags, now);
-                if !self.flows.open(key, flow, now) {
-                    self.unrecorded = Some(now);
-                }
+                self.open(key, flow, 0, now);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// The peer goes on with a flow, of a protocol without beginnings, that the rules do not admit: it stays the peer's for
+    /// as long as it tries. Otherwise two silent minutes of our side would make it ours.
+    fn on_refused(&mut self, key: FlowKey, found: Option<(FlowId, Flow)>, now: Instant) {
+        match found {
+            Some((id, Flow { opener: Opener::Peer, .. })) => self.flows.on_packet(id, Opener::Peer, 0, now),
+            None if self.may_be_theirs(&key, now) => {
+                let mut flow = Flow::new(key.protocol, Opener::Peer, now);
+                flow.on_packet(Opener::Peer, 0, now);
+                self.open(key, flow, 0, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, key: FlowKey, flow: Flow, party: u64, now: Instant) {
+        if self.flows.open(key, flow, party, now) {
+            return;
+        }
+        self.unrecorded = Some(now);
+        // What explains the flow counts for as long as flows are not recorded.
+        if !self.withdrawn.rules(now).is_empty() {
+            self.withdrawn.at = now;
+        }
     }
 
     /// The verdict on a later fragment: that on its first.
@@ -199,14 +253,11 @@ impl Allowlist {
         }
     }
 
-    /// Whether our packet in the middle of a flow that is not in the table may belong to one that the peer opened.
+    /// Whether an unknown flow, of a protocol without beginnings, may be one that the peer opened.
     fn may_be_theirs(&self, key: &FlowKey, now: Instant) -> bool {
-        // Only TCP tells the middle of a flow from its beginning. The peer's flows in other protocols are in the table,
-        // unless it overflowed.
-        if key.protocol != ip::TCP && !self.is_overflowing(now) {
-            return false;
-        }
-        admits_reverse(&self.rules, key) || admits_reverse(self.withdrawn.rules(now), key)
+        let is_doubtful = self.doubt.as_ref().is_some_and(|doubt| doubt.covers(key, now));
+        let may_open = || admits_reverse(&self.rules, key) || admits_reverse(self.withdrawn.rules(now), key);
+        is_doubtful || self.is_overflowing(now) && may_open()
     }
 
     /// Whether flows of the peer may be alive that are not in the table.

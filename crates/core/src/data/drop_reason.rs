@@ -44,7 +44,7 @@ drop_reasons! {
     OutboundTooBig = "outbound_too_big",
     /// The peer has no endpoint yet.
     OutboundNoEndpoint = "outbound_no_endpoint",
-    /// More packets wait for the handshake than are kept; the oldest went.
+    /// More packets wait for the handshake than are kept; one of the source that has most went.
     StagedOverflow = "staged_overflow",
     /// Packets that waited for a handshake that never came.
     StagedExpired = "staged_expired",

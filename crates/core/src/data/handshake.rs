@@ -11,6 +11,7 @@ use crate::data::outbound;
 use crate::data::session::Gate;
 use crate::data::source_limit::SourceLimit;
 use crate::node::Node;
+use crate::peer::Peer;
 use crate::{DropReason, Instant, UdpTrain};
 
 /// Handshake messages a second above which senders must prove their address.
@@ -44,11 +45,11 @@ impl Node {
     ) -> Result<(), DropReason> {
         match message {
             Message::Initiation(_) => {
-                self.pass_gate(bytes, train, now)?;
+                self.pass_gate(None, bytes, train, now)?;
                 self.initiation(bytes, train, now)
             }
             Message::Response { receiver, .. } => {
-                self.pass_gate(bytes, train, now)?;
+                self.pass_gate(Some(receiver), bytes, train, now)?;
                 self.response(receiver, bytes, train, now)
             }
             Message::CookieReply { receiver, .. } => self.cookie_reply(receiver, bytes, now),
@@ -56,7 +57,18 @@ impl Node {
         }
     }
 
-    fn pass_gate(&mut self, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
+    /// The checks before any Diffie-Hellman. `response`: the receiver index of a response.
+    ///
+    /// What one stranger can cause to the others is load: for as long as he sends more than [`LOAD_LIMIT`] messages a second
+    /// with a good mac1, everybody's first message is answered with a cookie, and the second one, five seconds later, passes.
+    /// Sessions that there are do not notice.
+    fn pass_gate(
+        &mut self,
+        response: Option<u32>,
+        bytes: &[u8],
+        train: &UdpTrain<'_>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
         let (gate, context) = (&mut self.gate, &mut self.context);
         let key = context.local.key.as_ref().ok_or(DropReason::HandshakeNoKey)?;
         if now.since(gate.counting_since) >= LOAD_PERIOD {
@@ -76,12 +88,24 @@ impl Node {
             Gate::Pass => {
                 gate.count += 1;
                 let is_under_load = gate.count > LOAD_LIMIT;
-                if is_under_load && !gate.sources.allows(train.source.ip(), now) {
-                    return Err(DropReason::HandshakeRate);
+                if !is_under_load || gate.sources.allows(train.source.ip(), now) {
+                    return Ok(());
                 }
-                Ok(())
+                // Strangers may be behind the same address; they have other ports.
+                if context.endpoints.allows(train.source, now) || self.is_awaited(response, now) {
+                    return Ok(());
+                }
+                Err(DropReason::HandshakeRate)
             }
         }
+    }
+
+    /// Whether a response answers an initiation that we have just sent. A stranger cannot know its index.
+    fn is_awaited(&mut self, response: Option<u32>, now: Instant) -> bool {
+        let Some(receiver) = response else { return false };
+        let peer = self.context.indices.find(receiver).and_then(|id| self.peers.peer(id));
+        let is_awaited = |peer: &&mut Peer| peer.session.as_ref().is_some_and(|session| session.awaits(receiver));
+        peer.filter(is_awaited).is_some_and(|peer| peer.responses.take(now))
     }
 
     fn initiation(&mut self, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {

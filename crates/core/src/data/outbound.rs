@@ -2,7 +2,7 @@
 //!
 //! A super-packet is one flow: everything up to the session is decided once for it.
 
-use std::time::Duration;
+use std::net::IpAddr;
 
 use overlay_wire::control::{self, FRAGMENT_OVERHEAD, Frame};
 use overlay_wire::icmp;
@@ -13,12 +13,15 @@ use overlay_wire::wireguard::{DATA_OVERHEAD, padded_len};
 use rand_core::RngCore;
 
 use crate::context::{Context, Local};
+use crate::data::allowed_ips::AllowedIps;
+use crate::data::icmp_limit::{IcmpLimit, Refusal};
 use crate::data::session::{REKEY_AFTER_TIME, Session};
 use crate::data::{ecn, host_configuration, reassembly};
 use crate::node::Node;
 use crate::path::discovery::Way;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
+use crate::peers::PeerId;
 use crate::{DropReason, Instant, PeerTag};
 
 const UDP_HEADER_LEN: usize = 8;
@@ -67,7 +70,7 @@ impl Node {
             self.scratch.answer_unreachable(&packet, &mut self.context, now);
             return Err(DropReason::OutboundNoPeer);
         };
-        let peer = self.peers.peer(id).ok_or(DropReason::OutboundNoPeer)?;
+        let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(id).ok_or(DropReason::OutboundNoPeer)?;
         may_leave_for(peer, &packet, &self.context.local).inspect_err(|_| peer.stats.drops.add(1))?;
         if peer.endpoint.is_none() || peer.is_mute {
             self.scratch.answer_unreachable(&packet, &mut self.context, now);
@@ -78,7 +81,7 @@ impl Node {
             return Err(DropReason::OutboundLoop);
         }
         if let Some(allowlist) = &mut peer.allowlist {
-            allowlist.on_outbound(&packet, now);
+            allowlist.on_outbound(&packet, |source| party(source, allowed_ips), now);
         }
         let len = packet.len();
         let bytes = &mut bytes[..len];
@@ -108,6 +111,16 @@ fn may_leave_for(peer: &Peer, packet: &Packet<'_>, local: &Local) -> Result<(), 
         return Err(DropReason::HostConfiguration);
     }
     host_configuration::pass(packet)
+}
+
+/// Who is behind a packet of ours: the peer that it was forwarded for, or else its inner source. As a number that tells them
+/// apart well enough.
+fn party(source: IpAddr, allowed_ips: &AllowedIps<PeerId>) -> u64 {
+    match (allowed_ips.lookup(source), source) {
+        (Some(PeerId(id)), _) => u64::from(id) | 1 << 40,
+        (None, IpAddr::V4(address)) => u64::from(address.to_bits()),
+        (None, IpAddr::V6(address)) => (address.to_bits() >> 64) as u64 ^ (address.to_bits() as u64).rotate_left(32),
+    }
 }
 
 /// Whether the packet is a datagram that we sent to this very peer: its endpoint lies inside the tunnel, and each round
@@ -303,7 +316,9 @@ fn seal(session: &mut Session, len: usize, mtu: usize, plaintext: &mut [u8], now
 
 impl Scratch {
     fn answer_unreachable(&mut self, refused: &Packet<'_>, context: &mut Context, now: Instant) {
-        if self.icmp_limit.allows(now) && icmp::unreachable(refused, &mut self.icmp) {
+        if self.icmp_limit.allows(Refusal::Unreachable, refused.source(), now)
+            && icmp::unreachable(refused, &mut self.icmp)
+        {
             self.deliver(context);
         }
     }
@@ -311,7 +326,7 @@ impl Scratch {
     fn answer_too_big(&mut self, refused: &[u8], mtu: usize, context: &mut Context, now: Instant) {
         let mtu = u16::try_from(least_mtu(refused, mtu)).unwrap_or(u16::MAX);
         if let Ok(refused) = Packet::parse(refused)
-            && self.icmp_limit.allows(now)
+            && self.icmp_limit.allows(Refusal::TooBig, refused.source(), now)
             && icmp::too_big(&refused, mtu, &mut self.icmp)
         {
             self.deliver(context);
@@ -321,45 +336,5 @@ impl Scratch {
     fn deliver(&mut self, context: &mut Context) {
         context.outbox.room(self.icmp.len()).copy_from_slice(&self.icmp);
         context.outbox.packet(VirtioHeader::NONE, self.icmp.len());
-    }
-}
-
-/// ICMP errors into TUN: 100 a second, 50 at once. The kernel's own limits are of this order.
-struct IcmpLimit {
-    tokens: Duration,
-    last: Instant,
-}
-
-impl IcmpLimit {
-    const COST: Duration = Duration::from_millis(10);
-    const BURST: u32 = 50;
-
-    fn allows(&mut self, now: Instant) -> bool {
-        self.tokens = (self.tokens + now.since(self.last)).min(Self::COST * Self::BURST);
-        self.last = now;
-        let allowed = self.tokens >= Self::COST;
-        if allowed {
-            self.tokens -= Self::COST;
-        }
-        allowed
-    }
-}
-
-impl Default for IcmpLimit {
-    fn default() -> Self {
-        Self { tokens: Self::COST * Self::BURST, last: Instant::default() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn icmp_errors_are_limited_to_a_burst_of_50_and_100_a_second() {
-        let mut limit = IcmpLimit::default();
-        let at = |millis| Instant::from_start(Duration::from_millis(millis));
-        assert_eq!((0..1_000).filter(|_| limit.allows(at(5_000))).count(), 50);
-        assert_eq!((1..=1_000).filter(|ms| limit.allows(at(5_000 + ms))).count(), 100);
     }
 }

@@ -24,6 +24,7 @@
 
 mod clock;
 mod generation;
+mod initiation;
 mod local_key;
 mod outcome;
 mod ring;
@@ -229,11 +230,6 @@ impl Session {
 
     fn generations_mut(&mut self) -> impl Iterator<Item = &mut Generation> {
         std::iter::once(&mut *self.newest).chain(self.retired.iter_mut().rev().map(|retired| &mut **retired))
-    }
-
-    /// Whether an initiation is out and may still be answered.
-    pub(crate) fn is_initiating(&self) -> bool {
-        self.in_flight.is_some()
     }
 
     /// Whether we began the session in use and it is older than `age`: time for the next one. The paper asks this

@@ -1,11 +1,11 @@
 //! How many handshakes one source may start while the node is under load, as the kernel's `ratelimiter.c`.
 //!
 //! A token bucket for each IPv4 address or IPv6 /64. It is asked only for messages whose mac2 proved the source, so an
-//! attacker cannot fill the table with addresses that are not its own. A full table refuses new sources until entries
-//! fall out of it after a second of silence.
+//! attacker cannot fill the table with addresses that are not its own. But some have many: of one IPv4 /16 256 sources are told
+//! apart, of one IPv6 /48 and /32 64 parts each; the rest of it shares one bucket. So no holder of a single prefix fills the
+//! table. A full table refuses new sources until entries fall out of it after a second of silence.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,55 +21,117 @@ pub(crate) const MAX_SOURCES: usize = 8_192;
 const EXPIRY: Duration = Duration::from_secs(1);
 const COST: Duration = Duration::from_millis(1_000 / PACKETS_PER_SECOND as u64);
 
+/// How long the prefixes are that share a bucket when more than so many longer ones within them are busy; longest first.
+const V4_LEVELS: [(u8, u16); 1] = [(16, 256)];
+const V6_LEVELS: [(u8, u16); 2] = [(48, 64), (32, 64)];
+
 #[derive(Default)]
 pub(crate) struct SourceLimit {
-    sources: BTreeMap<u64, Bucket>,
+    sources: BTreeMap<Prefix, Bucket>,
+    /// How many entries are directly within a prefix.
+    within: BTreeMap<Prefix, u16>,
     swept: Instant,
 }
 
-struct Bucket {
+/// An address family, a prefix length, and the first 64 bits.
+type Prefix = (bool, u8, u64);
+
+/// 20 handshakes a second, 5 at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Bucket {
     tokens: Duration,
     last: Instant,
+}
+
+impl Bucket {
+    pub(crate) const FULL: Self = Self {
+        tokens: Duration::from_millis(COST.as_millis() as u64 * BURST as u64),
+        last: Instant::from_start(Duration::ZERO),
+    };
+
+    /// Whether one more is within the limit.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.tokens = (self.tokens + now.since(self.last)).min(COST * BURST);
+        self.last = now;
+        let allowed = self.tokens >= COST;
+        if allowed {
+            self.tokens -= COST;
+        }
+        allowed
+    }
 }
 
 impl SourceLimit {
     /// Whether one more handshake from `source` is within its limit.
     pub(crate) fn allows(&mut self, source: IpAddr, now: Instant) -> bool {
         self.sweep(now);
-        let is_full = self.sources.len() >= MAX_SOURCES;
-        match self.sources.entry(key(source)) {
-            Entry::Occupied(mut entry) => {
-                let bucket = entry.get_mut();
-                bucket.tokens = (bucket.tokens + now.since(bucket.last)).min(COST * BURST);
-                bucket.last = now;
-                let allowed = bucket.tokens >= COST;
-                if allowed {
-                    bucket.tokens -= COST;
+        let mut key = leaf(source);
+        if !self.sources.contains_key(&key) {
+            for (len, most) in levels(key) {
+                let parent = shortened(key, len);
+                let within = self.within.get(&parent).copied().unwrap_or(0);
+                if within >= most {
+                    key = parent;
                 }
-                allowed
+                if within > 0 {
+                    break;
+                }
             }
-            Entry::Vacant(_) if is_full => false,
-            Entry::Vacant(entry) => {
-                entry.insert(Bucket { tokens: COST * (BURST - 1), last: now });
-                true
+        }
+        if let Some(bucket) = self.sources.get_mut(&key) {
+            return bucket.take(now);
+        }
+        if self.sources.len() >= MAX_SOURCES {
+            return false;
+        }
+        self.sources.insert(key, Bucket { last: now, ..Bucket::FULL });
+        self.count(key);
+        self.sources.get_mut(&key).is_some_and(|bucket| bucket.take(now))
+    }
+
+    /// Counts an entry in the prefix around it; a prefix that is new there counts in the one around that.
+    fn count(&mut self, mut key: Prefix) {
+        for (len, _) in levels(key) {
+            let parent = shortened(key, len);
+            if parent == key {
+                return;
             }
+            let within = self.within.entry(parent).or_default();
+            *within = within.saturating_add(1);
+            if *within > 1 {
+                break;
+            }
+            key = parent;
         }
     }
 
     fn sweep(&mut self, now: Instant) {
-        if now.since(self.swept) >= EXPIRY {
-            self.swept = now;
-            self.sources.retain(|_, bucket| now.since(bucket.last) < EXPIRY);
+        if now.since(self.swept) < EXPIRY {
+            return;
         }
+        self.swept = now;
+        self.sources.retain(|_, bucket| now.since(bucket.last) < EXPIRY);
+        self.within.clear();
+        let keys: Vec<_> = self.sources.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.count(key));
     }
 }
 
-/// IPv4 addresses lie where no global IPv6 prefix does.
-fn key(source: IpAddr) -> u64 {
+/// What a source is told apart by.
+fn leaf(source: IpAddr) -> Prefix {
     match source {
-        IpAddr::V4(address) => u64::from(u32::from(address)),
-        IpAddr::V6(address) => (u128::from(address) >> 64) as u64 | 1 << 63,
+        IpAddr::V4(address) => (false, 32, u64::from(u32::from(address)) << 32),
+        IpAddr::V6(address) => (true, 64, (u128::from(address) >> 64) as u64),
     }
+}
+
+fn levels((is_v6, ..): Prefix) -> impl Iterator<Item = (u8, u16)> {
+    let levels: &[_] = if is_v6 { &V6_LEVELS } else { &V4_LEVELS };
+    levels.iter().copied()
+}
+
+fn shortened((is_v6, before, bits): Prefix, len: u8) -> Prefix {
+    if len >= before { (is_v6, before, bits) } else { (is_v6, len, bits & !(u64::MAX >> len)) }
 }
 
 #[cfg(test)]
@@ -103,13 +165,43 @@ mod tests {
     #[test]
     fn a_full_table_refuses_new_sources_until_old_ones_are_forgotten() {
         let mut limit = SourceLimit::default();
-        let address = |n: u32| IpAddr::from(Ipv4Addr::from(n));
+        // 256 of each /16.
+        let address = |n: u32| IpAddr::from(Ipv4Addr::from(n >> 8 << 16 | n & 0xff));
         for n in 0..MAX_SOURCES as u32 {
             assert!(limit.allows(address(n), at(0)));
         }
-        assert!(!limit.allows(address(u32::MAX), at(1)));
+        assert!(!limit.allows(address(0xff_ffff), at(1)));
         assert_eq!(limit.sources.len(), MAX_SOURCES);
-        assert!(limit.allows(address(u32::MAX), at(1_001)));
+        assert!(limit.allows(address(0xff_ffff), at(1_001)));
         assert_eq!(limit.sources.len(), 1);
+    }
+
+    #[test]
+    fn no_holder_of_one_prefix_fills_the_table() {
+        let mut limit = SourceLimit::default();
+        // A whole IPv6 /32, and an IPv4 /16.
+        for n in 0..200_000u32 {
+            let [_, a, b, c] = n.to_be_bytes();
+            let subnet = u16::from_be_bytes([b, c]).wrapping_mul(40_503);
+            limit.allows(
+                Ipv6Addr::new(0x2001, 0xdb8, u16::from(a) << 8 | subnet >> 8, subnet, 0, 0, 0, 1).into(),
+                at(0),
+            );
+            limit.allows(Ipv4Addr::new(198, 51, b, c).into(), at(0));
+        }
+        assert!(limit.sources.len() < MAX_SOURCES * 3 / 4, "{}", limit.sources.len());
+        // What it may ask together is bounded: a bucket for each of them.
+        assert!(limit.within.len() <= 64 + 2, "{}", limit.within.len());
+        assert!(limit.allows(Ipv6Addr::new(0x2001, 0xdb9, 0, 0, 0, 0, 0, 1).into(), at(1)));
+        assert!(limit.allows(Ipv4Addr::new(192, 0, 2, 1).into(), at(1)));
+    }
+
+    #[test]
+    fn what_shares_a_prefix_that_is_busy_shares_its_bucket() {
+        let mut limit = SourceLimit::default();
+        let address = |n: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1));
+        let passed = (0..1_000).filter(|n| limit.allows(address(*n), at(0))).count();
+        assert_eq!(passed, 64 + 5, "64 of the /48, and five of its rest");
+        assert!(limit.allows(address(0), at(0)), "those that were first keep their own");
     }
 }

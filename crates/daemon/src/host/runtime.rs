@@ -1,7 +1,7 @@
 //! The files of one daemon in the runtime folder, and the lock that makes it the only one of its name.
 //!
 //! For a daemon called NAME: `NAME.lock` is held by flock for as long as the daemon lives and contains its process id;
-//! `NAME.state` is the [`super::Journal`]; `NAME.sock` is the local API; `NAME.log` is written when the daemon is
+//! `NAME.state` is the [`super::Journal`]; `NAME.sock` is the local API; `NAME.flows` is what a daemon that ended hands over; `NAME.log` is written when the daemon is
 //! detached, and outlives it. The kernel lets go of the lock however the process ends, so a lock that is held means a
 //! daemon that lives.
 
@@ -77,6 +77,11 @@ impl Runtime {
     /// The journal of what was added to the system.
     pub fn state(&self) -> PathBuf {
         file(&self.directory, &self.name, "state")
+    }
+
+    /// The flows of a daemon that has ended: `super::flows`.
+    pub fn flows(&self) -> PathBuf {
+        file(&self.directory, &self.name, "flows")
     }
 
     /// Where a detached daemon logs to.

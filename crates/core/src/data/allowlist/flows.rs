@@ -8,13 +8,21 @@
 //! Flows opened by us and flows opened by the peer are two halves with a bound each, so that neither side can push the
 //! other's flows out. Nothing here scans: each half keeps one list for each state, ordered by the last packet and thus
 //! by expiry as well, and a full half looks at the ends of these few lists only.
+//!
+//! Flows that we opened are ranked too, see [`Ranks`]: when their half is full, the flows that are worth least go first.
+
+mod ranks;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use overlay_wire::ip;
 
+use self::ranks::{Class, Link, Ranks};
 use crate::Instant;
+
+#[cfg(test)]
+pub(super) use self::ranks::MAX_CHANCES;
 
 /// Flows kept for each half; 4,096 for a peer.
 pub(super) const MAX_FLOWS_PER_HALF: usize = 2048;
@@ -98,6 +106,8 @@ pub(super) const ACK: u8 = 0x10;
 pub(super) struct Flow {
     pub(super) opener: Opener,
     pub(super) state: State,
+    /// Who has sent anything: we, the peer.
+    seen: [bool; 2],
     /// Who has sent a FIN: we, the peer.
     finished: [bool; 2],
     /// When the last packet of it passed, in either direction.
@@ -112,12 +122,33 @@ impl Flow {
             ip::ICMP | ip::ICMPV6 => State::Icmp,
             _ => State::Udp,
         };
-        Self { opener, state, finished: [false; 2], last: now }
+        Self { opener, state, seen: [false; 2], finished: [false; 2], last: now }
+    }
+
+    /// A flow that somebody else knew. What was not through its handshake, or is over, has to begin anew in the half of its
+    /// opener: it is half open.
+    pub(super) fn known(protocol: u8, opener: Opener, is_established: bool, last: Instant) -> Self {
+        let flow = Self::new(protocol, opener, last);
+        match flow.state {
+            State::TcpOpening if is_established => Self { state: State::TcpEstablished, seen: [true; 2], ..flow },
+            _ => flow,
+        }
+    }
+
+    /// Whether it is a TCP connection that both sides know of.
+    pub(super) fn is_established(&self) -> bool {
+        self.class() == Class::Established
+    }
+
+    /// When the last packet of it passed.
+    pub(super) fn last(&self) -> Instant {
+        self.last
     }
 
     /// A packet of the flow passed. `flags` are those of TCP, 0 for other protocols.
     pub(super) fn on_packet(&mut self, from: Opener, flags: u8, now: Instant) {
         self.last = now;
+        self.seen[from as usize] = true;
         if matches!(self.state, State::Icmp | State::Udp) {
             return;
         }
@@ -132,6 +163,16 @@ impl Flow {
         } else if self.state != State::TcpClosing {
             self.finished[from as usize] |= flags & FIN != 0;
             self.state = if self.finished == [true; 2] { State::TcpClosing } else { State::TcpEstablished };
+        }
+    }
+
+    /// What it is worth when the table is full.
+    pub(super) fn class(&self) -> Class {
+        match self.state {
+            _ if self.seen != [true; 2] => Class::Unproven,
+            State::TcpOpening | State::TcpClosing => Class::Unproven,
+            State::Icmp | State::Udp => Class::Answered,
+            State::TcpEstablished => Class::Established,
         }
     }
 
@@ -157,6 +198,8 @@ pub(super) struct Flows {
     buckets: Vec<u32>,
     free: u32,
     halves: [Half; 2],
+    /// Of the flows that we opened.
+    ranks: Ranks,
 }
 
 #[derive(Debug)]
@@ -166,6 +209,7 @@ struct Slot {
     chain: u32,
     newer: u32,
     older: u32,
+    rank: Link,
 }
 
 /// The flows that one side opened.
@@ -192,7 +236,14 @@ impl Flows {
         let half = Half { len: 0, ages: [Ages { newest: NONE, oldest: NONE }; State::COUNT] };
         // The second key is the multiplier: it differs from the first and is odd.
         let hash_keys = [seed, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ 0xd6e8_feb8_6659_fd93 | 1];
-        Self { hash_keys, slots: Vec::new(), buckets: Vec::new(), free: NONE, halves: [half; 2] }
+        Self {
+            hash_keys,
+            slots: Vec::new(),
+            buckets: Vec::new(),
+            free: NONE,
+            halves: [half; 2],
+            ranks: Ranks::default(),
+        }
     }
 
     /// The live flow of this name.
@@ -204,20 +255,31 @@ impl Flows {
 
     /// A packet of the flow `id` passed, see [`Flow::on_packet`].
     pub(super) fn on_packet(&mut self, FlowId(id): FlowId, from: Opener, flags: u8, now: Instant) {
-        let mut flow = self.slots[id as usize].flow;
+        let slot = &mut self.slots[id as usize];
+        slot.rank.has_spoken = true;
+        let before = slot.flow;
+        let mut flow = before;
         flow.on_packet(from, flags, now);
-        if flow != self.slots[id as usize].flow {
-            self.unlink_age(id);
-            self.slots[id as usize].flow = flow;
-            self.link_age(id);
+        if flow == before {
+            return;
+        }
+        let changes_rank = flow.opener == Opener::Us && flow.class() != before.class();
+        if changes_rank {
+            self.ranks.unlink(&mut self.slots, id);
+        }
+        self.unlink_age(id);
+        self.slots[id as usize].flow = flow;
+        self.link_age(id);
+        if changes_rank {
+            self.ranks.link(&mut self.slots, id);
         }
     }
 
-    /// Adds a flow in place of any of the same name.
+    /// Adds a flow in place of any of the same name. `party` is who of our side is behind it, as a number: see [`Ranks`].
     ///
-    /// A full half makes room by its dead flows. When there is none, ours gives up the one that was silent for longest,
-    /// and the peer's takes no more: the answer is false.
-    pub(super) fn open(&mut self, key: FlowKey, flow: Flow, now: Instant) -> bool {
+    /// A full half makes room by its dead flows. When there is none, ours gives up the one that is worth least, and the
+    /// peer's takes no more: the answer is false.
+    pub(super) fn open(&mut self, key: FlowKey, flow: Flow, party: u64, now: Instant) -> bool {
         if let Some(id) = self.find_slot(&key) {
             self.remove(FlowId(id));
         }
@@ -226,18 +288,31 @@ impl Flows {
             self.remove(dead);
         }
         if self.halves[flow.opener as usize].len >= MAX_FLOWS_PER_HALF {
-            match (flow.opener, self.most_silent(flow.opener)) {
-                (Opener::Us, Some(id)) => self.remove(id),
-                _ => return false,
+            match flow.opener {
+                Opener::Us => {
+                    if let Some(id) = self.ranks.least(&mut self.slots) {
+                        self.remove(FlowId(id));
+                    }
+                }
+                Opener::Peer => return false,
             }
         }
-        self.link(key, flow);
+        // Only our half has ranks.
+        let group = match flow.opener {
+            Opener::Us => self.ranks.group(party ^ self.hash_keys[0], self.hash_keys[1]),
+            Opener::Peer => 0,
+        };
+        self.link(key, flow, group);
         true
     }
 
     pub(super) fn remove(&mut self, FlowId(id): FlowId) {
         self.unlink_age(id);
-        self.halves[self.slots[id as usize].flow.opener as usize].len -= 1;
+        let opener = self.slots[id as usize].flow.opener;
+        self.halves[opener as usize].len -= 1;
+        if opener == Opener::Us {
+            self.ranks.unlink(&mut self.slots, id);
+        }
 
         let bucket = self.bucket(&self.slots[id as usize].key);
         let after = self.slots[id as usize].chain;
@@ -260,14 +335,17 @@ impl Flows {
         self.oldest(opener).find(|&id| !self.slots[id as usize].flow.is_live(now)).map(FlowId)
     }
 
-    /// The flow of this half whose last packet is the longest ago.
-    fn most_silent(&self, opener: Opener) -> Option<FlowId> {
-        self.oldest(opener).min_by_key(|&id| self.slots[id as usize].flow.last).map(FlowId)
-    }
-
     /// The oldest flow in each state.
     fn oldest(&self, opener: Opener) -> impl Iterator<Item = u32> + '_ {
         self.halves[opener as usize].ages.iter().map(|ages| ages.oldest).filter(|&id| id != NONE)
+    }
+
+    /// All flows, dead ones too.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
+        let link = |&id: &u32| Some(self.slots[id as usize].older).filter(|&id| id != NONE);
+        let ages = self.halves.iter().flat_map(|half| &half.ages);
+        let ids = ages.flat_map(move |ages| std::iter::successors(Some(ages.newest).filter(|&id| id != NONE), link));
+        ids.map(|id| (&self.slots[id as usize].key, &self.slots[id as usize].flow))
     }
 
     fn find_slot(&self, key: &FlowKey) -> Option<u32> {
@@ -285,8 +363,8 @@ impl Flows {
         None
     }
 
-    fn link(&mut self, key: FlowKey, flow: Flow) {
-        let slot = Slot { key, flow, chain: NONE, newer: NONE, older: NONE };
+    fn link(&mut self, key: FlowKey, flow: Flow, group: u8) {
+        let slot = Slot { key, flow, chain: NONE, newer: NONE, older: NONE, rank: Link::new(group) };
         let id = if self.free == NONE {
             self.slots.push(slot);
             self.grow_buckets();
@@ -302,6 +380,9 @@ impl Flows {
         self.buckets[bucket] = id;
         self.link_age(id);
         self.halves[flow.opener as usize].len += 1;
+        if flow.opener == Opener::Us {
+            self.ranks.link(&mut self.slots, id);
+        }
     }
 
     /// Called with a slot at the end that is in no chain yet, and no slot free.
@@ -367,7 +448,7 @@ impl Flows {
         hash as usize & (self.buckets.len() - 1)
     }
 
-    #[cfg(test)]
+    /// How many flows this side opened, dead ones too.
     pub(super) fn len(&self, opener: Opener) -> usize {
         self.halves[opener as usize].len
     }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use overlay_wire::ip::{Fragment, Packet, Upper, Version};
 
+use crate::data::shares;
 use crate::{DropReason, Instant};
 
-/// Verdicts kept for a peer; the oldest gives way.
+/// Verdicts kept for a peer; the oldest gives way, of the source that has most.
 pub(super) const MAX_VERDICTS: usize = 256;
 
 /// How long later fragments follow a verdict.
@@ -60,7 +61,7 @@ impl Fragments {
             self.verdicts.pop_front();
         }
         if self.verdicts.len() >= MAX_VERDICTS {
-            self.verdicts.pop_front();
+            self.make_room();
         }
         let name = Name::of(packet, upper, fragment);
         let mut end = (packet.len().saturating_sub(fragment.start) / 8) as u16;
@@ -92,6 +93,15 @@ impl Fragments {
     fn find(&self, name: Name, now: Instant) -> Option<&Verdict> {
         let mut valid = self.verdicts.iter().rev().take_while(|verdict| verdict.is_valid(now));
         valid.find(|verdict| verdict.name == name)
+    }
+
+    /// Many hosts may be behind one peer: the one that has most verdicts loses its oldest.
+    fn make_room(&mut self) {
+        let group = |verdict: &Verdict| shares::group_of(verdict.name.source);
+        let heaviest = shares::heaviest(self.verdicts.iter().map(|verdict| (group(verdict), 1)));
+        if let Some(at) = self.verdicts.iter().position(|verdict| Some(group(verdict)) == heaviest) {
+            self.verdicts.remove(at);
+        }
     }
 
     /// Forgets every verdict: the rules behind them changed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use self::packets::*;
-use super::flows::MAX_FLOWS_PER_HALF;
+use super::flows::{MAX_CHANCES, MAX_FLOWS_PER_HALF};
 use super::fragments::{MAX_VERDICTS, VERDICT_LIFETIME};
 use super::*;
 
@@ -43,7 +43,14 @@ fn rule(text: &str) -> Rule {
 
 impl Allowlist {
     fn sees_out(&mut self, packet: &[u8], now: Instant) {
-        self.on_outbound(&Packet::parse(packet).unwrap(), now);
+        self.on_outbound(&Packet::parse(packet).unwrap(), |_| 0, now);
+    }
+
+    /// A list whose half of ours is full.
+    pub(crate) fn full_of_flows(now: Instant) -> Self {
+        let mut list = allow(&[]);
+        (0..MAX_FLOWS_PER_HALF as u16).for_each(|port| list.sees_out(&udp(V4, US, PEER, port, 53), now));
+        list
     }
 
     fn asked(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
@@ -173,7 +180,6 @@ fn an_empty_list_admits_answers_to_what_we_opened_only() {
                 tcp(v, PEER, US, 80, 40000, SYN_ACK),
                 tcp(v, PEER, US, 81, 40000, SYN_ACK),
             ),
-            (tcp(v, US, PEER, 40000, 80, ACK), tcp(v, PEER, US, 80, 40000, ACK), tcp(v, PEER, US, 80, 40001, ACK)),
             (udp(v, US, PEER, 40000, 53), udp(v, PEER, US, 53, 40000), udp(v, PEER_NET, US, 53, 40000)),
             (echo_request_packet(v, US, PEER, 9), echo_reply_packet(v, PEER, US, 9), echo_reply_packet(v, PEER, US, 8)),
             (packet(v, US, PEER, 47, &[0; 4]), packet(v, PEER, US, 47, &[0; 4]), packet(v, PEER, US, 50, &[0; 4])),
@@ -194,6 +200,7 @@ fn what_we_only_answer_opens_nothing() {
             (tcp(v, US, PEER, 22, 40000, RST), tcp(v, PEER, US, 40000, 22, ACK)),
             (tcp(v, US, PEER, 22, 40000, RST | ACK), tcp(v, PEER, US, 40000, 22, ACK)),
             (tcp(v, US, PEER, 22, 40000, SYN_ACK), tcp(v, PEER, US, 40000, 22, ACK)),
+            (tcp(v, US, PEER, 22, 40000, ACK), tcp(v, PEER, US, 40000, 22, ACK)),
             (echo_reply_packet(v, US, PEER, 9), echo_request_packet(v, PEER, US, 9)),
             (icmp_packet(v, US, PEER, 133), icmp_packet(v, PEER, US, 134)),
             (icmp_error(v, US, PEER, unreachable_kind(v), &udp(v, PEER, US, 40000, 53)), udp(v, PEER, US, 40000, 53)),
@@ -201,7 +208,7 @@ fn what_we_only_answer_opens_nothing() {
             let mut list = allow(&[]);
             list.sees_out(&ours, at(0));
             assert_eq!(list.asked(&theirs, at(0)), REFUSED, "{ours:02x?}");
-            assert_eq!(list.flows.slots(), 0);
+            assert_eq!(list.flows.len(Opener::Us), 0);
         }
     }
 }
@@ -295,12 +302,157 @@ fn a_change_of_rules_leaves_the_flows_that_we_opened() {
 }
 
 #[test]
-fn connections_that_we_opened_survive_our_restart() {
-    // A new list knows nothing: the first packet in mid-stream is taken for ours, from either side's point of view.
+fn connections_that_we_opened_survive_our_restart_where_they_are_handed_over() {
+    let (ours, answer) = (tcp(V4, US, PEER, 40000, 443, ACK), tcp(V4, PEER, US, 443, 40000, ACK));
+    let mut before = allow(&["tcp/22"]);
+    before.sees_out(&tcp(V4, US, PEER, 40000, 443, SYN), at(0));
+    assert_eq!(before.asked(&answer, at(0)), ADMITTED);
+    before.sees_out(&ours, at(0));
+    before.sees_out(&tcp(V4, US, PEER, 40001, 443, SYN), at(0));
+    assert_eq!(before.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(0)), ADMITTED);
+    let (flows, is_complete) = before.known_flows(at(100));
+    assert_eq!((flows.len(), is_complete), (3, true));
+
+    let mut list = Allowlist::restricting(Vec::new(), 9, None, at(110));
+    list.restore(flows.clone(), is_complete, at(110));
+    assert_eq!(list.asked(&answer, at(7199)), ADMITTED, "established");
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 443, 40001, SYN_ACK), at(119)), ADMITTED, "half open");
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(119)), REFUSED, "the peer's");
+    // What died on the way, and what is said to come from the future, is not taken.
+    let mut list = Allowlist::restricting(Vec::new(), 9, None, at(7200));
+    list.restore(flows.clone(), true, at(7200));
+    assert_eq!(list.len(), 0);
+    list.restore(flows, true, Instant::default());
+    assert_eq!(list.len(), 0);
+
+    // Without that it needs a rule, or a new beginning on the same ports.
     let mut list = allow(&["tcp/22"]);
-    assert_eq!(list.asked(&tcp(V4, PEER, US, 443, 40000, ACK), at(0)), REFUSED);
-    list.sees_out(&tcp(V4, US, PEER, 40000, 443, ACK), at(1));
-    assert_eq!(list.asked(&tcp(V4, PEER, US, 443, 40000, ACK), at(7200)), ADMITTED);
+    assert_eq!(list.asked(&answer, at(0)), REFUSED);
+    list.sees_out(&ours, at(1));
+    assert_eq!(list.asked(&answer, at(1)), REFUSED);
+    list.sees_out(&tcp(V4, US, PEER, 40000, 443, SYN), at(2));
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 443, 40000, SYN_ACK), at(2)), ADMITTED);
+}
+
+/// A list that knows nothing of what went on before; 53 and 123 were in use on our own address.
+fn without_memory(rules: &[&str], now: Instant) -> Allowlist {
+    let ports = HostPorts::new(&[US.v4.into(), US.v6.into()], vec![123, 53]);
+    Allowlist::restricting(rules.iter().map(|text| rule(text)).collect(), 7, Some(ports), now)
+}
+
+#[test]
+fn a_flow_is_not_ours_because_our_side_answered_after_memory_was_lost() {
+    for (theirs, ours) in [
+        (tcp(V4, PEER, US, 40000, 22, ACK), tcp(V4, US, PEER, 22, 40000, ACK)),
+        (udp(V6, PEER, US, 40000, 53), udp(V6, US, PEER, 53, 40000)),
+        // Of a host behind us nobody knows which ports it uses, nor has every protocol ports.
+        (udp(V4, PEER, US_TOO, 40000, 5000), udp(V4, US_TOO, PEER, 5000, 40000)),
+        (packet(V4, PEER, US, 47, &[0; 4]), packet(V4, US, PEER, 47, &[0; 4])),
+    ] {
+        // A server that speaks all the time, one that is asked first, and one that waits until the time of doubt is over.
+        for first_answer in [0, 1, 119, 130, 400] {
+            let mut list = without_memory(&[], at(0));
+            if first_answer > 0 {
+                (0..first_answer).step_by(50).for_each(|second| assert_eq!(list.asked(&theirs, at(second)), REFUSED));
+            }
+            for second in (first_answer..1_000).step_by(100) {
+                list.sees_out(&ours, at(second));
+                assert_eq!(list.asked(&theirs, at(second)), REFUSED, "{theirs:02x?} from {first_answer}, at {second}");
+            }
+        }
+    }
+}
+
+#[test]
+fn udp_that_we_begin_works_at_once_after_memory_was_lost() {
+    let mut list = without_memory(&[], at(0));
+    // A look-up, QUIC: their ports were not in use when memory was lost.
+    list.sees_out(&udp(V4, US, PEER, 40000, 53), at(0));
+    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 40000), at(0)), ADMITTED);
+    // From a port that was in use a flow proves itself by two minutes in which nobody spoke.
+    let (ours, answer) = (udp(V4, US, PEER, 123, 123), udp(V4, PEER, US, 123, 123));
+    list.sees_out(&ours, at(1));
+    assert_eq!(list.asked(&answer, at(1)), REFUSED);
+    list.sees_out(&ours, at(121));
+    assert_eq!(list.asked(&answer, at(121)), ADMITTED);
+    // One that nobody had before the end of doubt is ours.
+    list.sees_out(&udp(V4, US, PEER, 53, 5353), at(122));
+    assert_eq!(list.asked(&udp(V4, PEER, US, 5353, 53), at(122)), ADMITTED);
+}
+
+#[test]
+fn a_refused_flow_stays_the_peers_for_as_long_as_it_tries() {
+    let (theirs, ours) = (udp(V4, PEER, US, 40000, 53), udp(V4, US, PEER, 53, 40000));
+    let mut list = allow(&["udp/53"]);
+    assert_eq!(list.asked(&theirs, at(0)), ADMITTED);
+    list.withdraw_all();
+    (1..10).for_each(|minute| assert_eq!(list.asked(&theirs, at(minute * 60)), REFUSED));
+    list.sees_out(&ours, at(600));
+    assert_eq!(list.asked(&theirs, at(600)), REFUSED);
+}
+
+#[test]
+fn a_flow_that_found_no_room_stays_the_peers_after_its_rule_went() {
+    let full = MAX_FLOWS_PER_HALF as u16;
+    let (theirs, ours) = (udp(V4, PEER, US, full, 53), udp(V4, US, PEER, 53, full));
+    let mut list = allow(&["udp/53"]);
+    for port in 0..=full {
+        assert_eq!(list.asked(&udp(V4, PEER, US, port, 53), at(0)), ADMITTED);
+    }
+    list.withdraw_all();
+    for second in (1..9_000).step_by(50) {
+        // All of them go on, so that there is no room.
+        (0..full).for_each(|port| list.sees_out(&udp(V4, US, PEER, 53, port), at(second)));
+        list.sees_out(&ours, at(second));
+        assert_eq!(list.asked(&theirs, at(second)), REFUSED, "{second}");
+    }
+}
+
+/// A connection that we opened, established.
+fn established(list: &mut Allowlist, from: Host, port: u16, party: u64, now: Instant) {
+    let mut out = |packet: &[u8]| list.on_outbound(&Packet::parse(packet).unwrap(), |_| party, now);
+    out(&tcp(V4, from, PEER, port, 443, SYN));
+    out(&tcp(V4, from, PEER, port, 443, ACK));
+    assert_eq!(list.asked(&tcp(V4, PEER, from, 443, port, ACK), now), ADMITTED);
+}
+
+#[test]
+fn datagrams_of_any_local_user_push_out_no_connection_and_no_answered_flow() {
+    let mut list = allow(&[]);
+    for port in 1..=100 {
+        established(&mut list, US, port, 0, at(0));
+    }
+    list.sees_out(&udp(V4, US, PEER, 500, 53), at(0));
+    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 500), at(0)), ADMITTED);
+    // The finding's 2,100, and then many more: UDP, half-open TCP, pings, other protocols.
+    for n in 0..20_000u16 {
+        list.sees_out(&udp(V4, US, PEER, n, 9), at(1));
+        list.sees_out(&tcp(V4, US, PEER, n, 9, SYN), at(1));
+        list.sees_out(&echo_request_packet(V4, US, PEER, n), at(1));
+    }
+    assert_eq!(list.flows.len(Opener::Us), MAX_FLOWS_PER_HALF);
+    for port in 1..=100 {
+        assert_eq!(list.asked(&tcp(V4, PEER, US, 443, port, ACK), at(2)), ADMITTED, "{port}");
+    }
+    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 500), at(2)), ADMITTED);
+}
+
+#[test]
+fn a_party_that_holds_most_of_a_class_loses_first() {
+    // A host that we forward for opens connections that are answered; so did somebody else, long ago.
+    let mut list = allow(&[]);
+    (1..=50).for_each(|port| established(&mut list, US, port, 1, at(0)));
+    (0..3_000).for_each(|port| established(&mut list, US_TOO, port, 2, at(1)));
+    assert_eq!(list.flows.len(Opener::Us), MAX_FLOWS_PER_HALF);
+    for port in 1..=50 {
+        assert_eq!(list.asked(&tcp(V4, PEER, US, 443, port, ACK), at(2)), ADMITTED, "{port}");
+    }
+    // The same among flows that nobody answers.
+    let mut list = allow(&[]);
+    let mut out = |packet: &[u8], party| list.on_outbound(&Packet::parse(packet).unwrap(), |_| party, at(0));
+    out(&udp(V4, US, PEER, 1, 53), 1);
+    (0..3_000).for_each(|port| out(&udp(V4, US_TOO, PEER, port, 53), 2));
+    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 1), at(1)), ADMITTED);
 }
 
 #[test]
@@ -325,12 +477,12 @@ fn a_flow_that_a_forged_rst_aged_does_not_come_back_as_ours() {
     list.sees_out(&ours, at(60));
     assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(60)), REFUSED);
 
-    // A rule that went long ago explains no flow of today.
+    // Nor does one whose rule went long ago.
     let mut list = allow(&["tcp/22"]);
     list.sees_out(&tcp(V4, US, PEER, 1, 1, RST), at(0));
     list.withdraw_all();
     list.sees_out(&ours, at(7200));
-    assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(7200)), ADMITTED);
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(7200)), REFUSED);
 }
 
 #[test]
@@ -535,35 +687,67 @@ fn flows_that_fill_the_table_spread_over_its_buckets() {
     assert!(list.flows.longest_chain() <= 10, "{}", list.flows.longest_chain());
 }
 
-/// Flows as a list that is searched from end to end.
+/// Flows as lists that are searched from end to end.
 #[derive(Default)]
-struct Model(Vec<(FlowKey, Flow)>);
+struct Model {
+    /// By their last packet.
+    flows: Vec<(FlowKey, Flow)>,
+    /// Ours, by when they came into their class or last had a chance; their class, and whether they have spoken since.
+    ranks: Vec<(FlowKey, usize, bool)>,
+}
 
 impl Model {
+    fn forget(&mut self, gone: impl Fn(&FlowKey, &Flow) -> bool) {
+        let gone: Vec<_> = self.flows.extract_if(.., |(key, flow)| gone(key, flow)).map(|(key, _)| key).collect();
+        self.ranks.retain(|(key, ..)| !gone.contains(key));
+    }
+
     fn open(&mut self, key: FlowKey, flow: Flow, now: Instant) -> bool {
-        self.0.retain(|(k, f)| *k != key && f.is_live(now));
-        let half = || self.0.iter().enumerate().filter(|(_, (_, f))| f.opener == flow.opener);
-        if half().count() == MAX_FLOWS_PER_HALF {
+        self.forget(|k, f| *k == key || !f.is_live(now));
+        if self.flows.iter().filter(|(_, f)| f.opener == flow.opener).count() == MAX_FLOWS_PER_HALF {
             if flow.opener == Opener::Peer {
                 return false;
             }
-            // Every packet has an instant of its own here, and they lie in the order of their last one.
-            let oldest = half().next().map(|(at, _)| at).unwrap();
-            self.0.remove(oldest);
+            let gone = self.least();
+            self.forget(|k, _| *k == gone);
         }
-        self.0.push((key, flow));
+        self.flows.push((key, flow));
+        if flow.opener == Opener::Us {
+            self.ranks.push((key, flow.class() as usize, false));
+        }
         true
     }
 
+    fn least(&mut self) -> FlowKey {
+        let least = self.ranks.iter().map(|(_, class, _)| *class).min().unwrap();
+        let of_class: Vec<_> = self.ranks.iter().filter(|(_, class, _)| *class == least).copied().collect();
+        for (key, class, has_spoken) in of_class.iter().take(MAX_CHANCES) {
+            if !has_spoken {
+                return *key;
+            }
+            self.ranks.retain(|(k, ..)| k != key);
+            self.ranks.push((*key, *class, false));
+        }
+        of_class.get(MAX_CHANCES).unwrap_or(&of_class[0]).0
+    }
+
     fn find(&self, key: &FlowKey, now: Instant) -> Option<Flow> {
-        self.0.iter().find(|(k, f)| k == key && f.is_live(now)).map(|(_, flow)| *flow)
+        self.flows.iter().find(|(k, f)| k == key && f.is_live(now)).map(|(_, flow)| *flow)
     }
 
     fn on_packet(&mut self, key: &FlowKey, from: Opener, flags: u8, now: Instant) {
-        let at = self.0.iter().position(|(k, _)| k == key).unwrap();
-        let (key, mut flow) = self.0.remove(at);
+        let at = self.flows.iter().position(|(k, _)| k == key).unwrap();
+        let (key, mut flow) = self.flows.remove(at);
+        let class = flow.class();
         flow.on_packet(from, flags, now);
-        self.0.push((key, flow));
+        self.flows.push((key, flow));
+        if let Some(at) = self.ranks.iter().position(|(k, ..)| *k == key) {
+            self.ranks[at].2 = true;
+            if flow.class() != class {
+                self.ranks.remove(at);
+                self.ranks.push((key, flow.class() as usize, false));
+            }
+        }
     }
 }
 
@@ -593,7 +777,7 @@ fn the_table_agrees_with_a_list_that_is_searched_from_end_to_end() {
         match found {
             Some((id, _)) if next(10) == 0 => {
                 flows.remove(id);
-                model.0.retain(|(k, _)| *k != key);
+                model.forget(|k, _| *k == key);
             }
             Some((id, _)) => {
                 hits += 1;
@@ -602,7 +786,7 @@ fn the_table_agrees_with_a_list_that_is_searched_from_end_to_end() {
             }
             None => {
                 let flow = Flow::new(protocol, from, now);
-                let opened = flows.open(key, flow, now);
+                let opened = flows.open(key, flow, 0, now);
                 assert_eq!(opened, model.open(key, flow, now), "step {step}");
                 refused += usize::from(!opened);
             }

@@ -84,6 +84,18 @@ fn at_most_256_verdicts_are_kept_and_the_oldest_goes() {
 }
 
 #[test]
+fn one_source_pushes_out_no_verdict_of_another() {
+    let other = |id, offset, more| fragment(V4, PEER_NET, US, 17, id, offset, more, &udp_bytes(1, 53, 24)[..24]);
+    let mut list = allow(&["udp/53"]);
+    assert_eq!(list.asked(&other(7, 0, true), at(0)), ADMITTED);
+    for id in 0..2 * MAX_VERDICTS as u16 {
+        assert_eq!(list.asked(&first(V4, id, 53), at(0)), ADMITTED);
+    }
+    assert_eq!(list.fragments.len(), MAX_VERDICTS);
+    assert_eq!(list.asked(&other(7, 3, false), at(0)), ADMITTED);
+}
+
+#[test]
 fn a_fragment_that_reaches_back_into_the_first_is_evasion() {
     for v in [V4, V6] {
         let mut list = allow(&["udp/53", "tcp/22"]);
@@ -306,7 +318,7 @@ proptest! {
         }
         if let Ok(packet) = Packet::parse(&bytes) {
             let _ = list.admit(&packet, at(0));
-            list.on_outbound(&packet, at(0));
+            list.on_outbound(&packet, |_| 0, at(0));
             let _ = list.admit(&packet, at(1));
             let _ = flow_key(&packet);
         }

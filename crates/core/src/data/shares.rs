@@ -1,0 +1,28 @@
+//! Who holds most of a small table: he makes room when it is full, so that nobody pushes out what is another's.
+//!
+//! Parties fall into 64 groups by what names them. Those of one group share.
+
+use std::net::IpAddr;
+
+/// Parties that are told apart.
+pub(crate) const GROUPS: usize = 64;
+
+/// The group of an inner source.
+pub(crate) fn group_of(source: IpAddr) -> u8 {
+    match source {
+        IpAddr::V4(address) => group(u64::from(address.to_bits())),
+        IpAddr::V6(address) => group((address.to_bits() >> 64) as u64 ^ (address.to_bits() as u64).rotate_left(23)),
+    }
+}
+
+/// The group of what any number names.
+pub(crate) fn group(name: u64) -> u8 {
+    (name.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as u8
+}
+
+/// The group that holds most of these shares.
+pub(crate) fn heaviest(shares: impl Iterator<Item = (u8, usize)>) -> Option<u8> {
+    let mut sums = [0; GROUPS];
+    shares.for_each(|(group, share)| sums[usize::from(group) % GROUPS] += share);
+    (0..GROUPS as u8).max_by_key(|group| sums[usize::from(*group)]).filter(|group| sums[usize::from(*group)] > 0)
+}

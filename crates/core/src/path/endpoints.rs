@@ -1,0 +1,78 @@
+//! Where our peers are, as a table: a handshake message from there has a budget of its own while the node is under load.
+//!
+//! All who are behind one address share what that address may ask (`data/source_limit`). A stranger behind the same
+//! carrier-grade NAT or relay could use it up. Whoever is asked here has proved that address by a cookie, and the port is one
+//! that the NAT or relay has given to the peer: strangers have others. A peer whose port has just changed is a stranger until it
+//! was heard.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::Instant;
+use crate::data::source_limit::Bucket;
+
+/// The endpoints of all peers that have one, each with how many peers share it.
+#[derive(Default)]
+pub(crate) struct Endpoints {
+    known: BTreeMap<SocketAddr, Known>,
+}
+
+struct Known {
+    peers: usize,
+    budget: Bucket,
+}
+
+impl Endpoints {
+    /// A peer is somewhere else than before.
+    pub(crate) fn on_moved(&mut self, before: Option<SocketAddr>, after: Option<SocketAddr>) {
+        if before == after {
+            return;
+        }
+        if let Some(before) = before
+            && let Some(known) = self.known.get_mut(&before)
+        {
+            known.peers -= 1;
+            if known.peers == 0 {
+                self.known.remove(&before);
+            }
+        }
+        if let Some(after) = after {
+            self.known.entry(after).or_insert(Known { peers: 0, budget: Bucket::FULL }).peers += 1;
+        }
+    }
+
+    /// Whether a peer is there, and one more handshake message is within its own limit.
+    pub(crate) fn allows(&mut self, source: SocketAddr, now: Instant) -> bool {
+        self.known.get_mut(&source).is_some_and(|known| known.budget.take(now))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_known_while_a_peer_is_there_and_has_its_own_limit() {
+        let at = |millis| Instant::from_start(Duration::from_millis(millis));
+        let [here, there]: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|text| text.parse().unwrap());
+        let mut endpoints = Endpoints::default();
+        assert!(!endpoints.allows(here, at(0)));
+        endpoints.on_moved(None, Some(here));
+        endpoints.on_moved(None, Some(here));
+        assert_eq!((0..100).filter(|_| endpoints.allows(here, at(0))).count(), 5);
+        assert_eq!((1..=1_000).filter(|ms| endpoints.allows(here, at(*ms))).count(), 20);
+        assert!(!endpoints.allows(there, at(0)), "another port is a stranger's");
+        endpoints.on_moved(Some(here), Some(there));
+        assert!(endpoints.allows(here, at(2_000)), "the second one is still there");
+        endpoints.on_moved(Some(here), None);
+        assert!(!endpoints.allows(here, at(3_000)) && endpoints.allows(there, at(3_000)));
+        assert_eq!(endpoints.len(), 1);
+    }
+}

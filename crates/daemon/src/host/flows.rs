@@ -1,0 +1,240 @@
+//! `NAME.flows`: what a daemon knows of running flows when it ends in order, for the one that starts after it.
+//!
+//! Without it a restart would cut the connections that we opened to peers with an allow list: nothing on the wire proves who
+//! began them. It is written for root alone, read once and removed; it counts on the boot it was written in only, and its
+//! times are those of the boot clock. A daemon that was killed hands over nothing.
+//!
+//! One line for the boot, then for each peer one of its own and one for each flow.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use overlay_core::{Instant, KnownFlow, PeerFlows};
+
+use crate::device::Former;
+use crate::keys::{decode_public, encode_public};
+
+/// Flows that are handed over; about 6 MB. Those of further peers are not.
+const MAX_FLOWS: usize = 65_536;
+/// The longest file that is read.
+const MAX_LEN: u64 = 16 << 20;
+/// A machine that runs for less and has no such file has just been started: no flow is older than this daemon.
+const JUST_BOOTED: Duration = Duration::from_secs(10 * 60);
+const FORMAT: &str = "overlay-flows 1";
+
+/// Writes what is handed over; nothing where no peer has an allow list.
+///
+/// # Errors
+/// The file cannot be written, and is not there.
+pub fn write(path: &Path, peers: &[PeerFlows]) -> io::Result<()> {
+    remove(path)?;
+    if peers.is_empty() {
+        return Ok(());
+    }
+    // A link that lies there is not followed: it would not be new.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|file| print(file, &boot()?, peers));
+    written.inspect_err(|_| _ = remove(path))
+}
+
+/// Reads what was handed over and removes it. `was_killed`: the daemon before has left other things behind.
+pub fn take(path: &Path, was_killed: bool) -> Former {
+    let read = read(path);
+    let removed = remove(path);
+    match read.and_then(|flows| removed.map(|()| flows)) {
+        Ok(Some(flows)) => Former { is_first: false, flows },
+        Ok(None) => {
+            let is_first = !was_killed && overlay_os::clock::boottime() < JUST_BOOTED;
+            Former { is_first, flows: Vec::new() }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the flows in {} are not taken over", path.display());
+            Former::default()
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+fn print(file: File, boot: &str, peers: &[PeerFlows]) -> io::Result<()> {
+    let mut file = BufWriter::new(file);
+    writeln!(file, "{FORMAT} {boot}")?;
+    let mut room = MAX_FLOWS;
+    for PeerFlows { peer, flows, is_complete } in peers {
+        if flows.len() > room {
+            continue;
+        }
+        room -= flows.len();
+        writeln!(file, "peer {} {}", encode_public(peer), if *is_complete { "complete" } else { "partial" })?;
+        for flow in flows {
+            let KnownFlow { protocol, ours, theirs, is_ours, is_established, last } = flow;
+            let port = |port: Option<u16>| port.map_or_else(|| "-".to_owned(), |port| port.to_string());
+            writeln!(
+                file,
+                "flow {protocol} {} {} {} {} {} {} {}",
+                ours.0,
+                port(ours.1),
+                theirs.0,
+                port(theirs.1),
+                if *is_ours { "ours" } else { "theirs" },
+                if *is_established { "established" } else { "-" },
+                last.since_start().as_nanos()
+            )?;
+        }
+    }
+    file.flush()
+}
+
+/// What the file says; `None` where there is none, or it is of another boot.
+fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
+    let file = match overlay_os::private::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut lines = BufReader::new(file.take(MAX_LEN)).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    if first != format!("{FORMAT} {}", boot()?) {
+        return Ok(None);
+    }
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a line is malformed");
+    let mut peers: Vec<PeerFlows> = Vec::new();
+    for line in lines {
+        let line = line?;
+        let words: Vec<_> = line.split(' ').collect();
+        match (&words[..], peers.last_mut()) {
+            (["peer", key, extent @ ("complete" | "partial")], _) => peers.push(PeerFlows {
+                peer: decode_public(key).map_err(|_| malformed())?,
+                flows: Vec::new(),
+                is_complete: *extent == "complete",
+            }),
+            (["flow", words @ ..], Some(peer)) => peer.flows.push(parse(words).ok_or_else(malformed)?),
+            _ => return Err(malformed()),
+        }
+    }
+    Ok(Some(peers))
+}
+
+fn parse(words: &[&str]) -> Option<KnownFlow> {
+    let &[protocol, ours, our_port, theirs, their_port, opener, state, last] = words else { return None };
+    let address = |text: &str| text.parse::<IpAddr>().ok();
+    let port = |text: &str| if text == "-" { Some(None) } else { text.parse().ok().map(Some) };
+    Some(KnownFlow {
+        protocol: protocol.parse().ok()?,
+        ours: (address(ours)?, port(our_port)?),
+        theirs: (address(theirs)?, port(their_port)?),
+        is_ours: matches!(opener, "ours"),
+        is_established: matches!(state, "established"),
+        last: Instant::from_start(Duration::from_nanos(last.parse().ok()?)),
+    })
+}
+
+/// Names this boot of the machine.
+fn boot() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use overlay_core::PeerKey;
+
+    use super::*;
+
+    fn flow(port: u16) -> KnownFlow {
+        KnownFlow {
+            protocol: 6,
+            ours: ([10, 77, 0, 1].into(), Some(port)),
+            theirs: ("fd00::2".parse().expect("an address"), None),
+            is_ours: port.is_multiple_of(2),
+            is_established: true,
+            last: Instant::from_start(Duration::from_nanos(1_234_567_890_123)),
+        }
+    }
+
+    fn some() -> Vec<PeerFlows> {
+        vec![
+            PeerFlows { peer: PeerKey([7; 32]), flows: vec![flow(1), flow(2)], is_complete: true },
+            PeerFlows { peer: PeerKey([9; 32]), flows: Vec::new(), is_complete: false },
+        ]
+    }
+
+    #[test]
+    fn what_is_written_for_this_user_alone_is_read_once() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("ov0.flows");
+        write(&path, &some()).expect("writable");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        let taken = take(&path, false);
+        assert_eq!((taken.is_first, taken.flows), (false, some()));
+        assert!(!path.exists());
+        assert!(take(&path, true).flows.is_empty() && !take(&path, true).is_first);
+        write(&path, &[]).expect("nothing to do");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_lines_of_the_file() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("ov0.flows");
+        write(&path, &some()).expect("writable");
+        let text = fs::read_to_string(&path).expect("there");
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "peer BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc= complete",
+                "flow 6 10.77.0.1 1 fd00::2 - theirs established 1234567890123",
+                "flow 6 10.77.0.1 2 fd00::2 - ours established 1234567890123",
+                "peer CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk= partial",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_of_another_boot_of_others_or_of_nonsense_is_not_believed() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("ov0.flows");
+        let text = |path: &Path| {
+            write(path, &some()).expect("writable");
+            fs::read_to_string(path).expect("there")
+        };
+        let good = text(&path);
+        let boot = boot().expect("/proc is mounted");
+        for bad in [
+            good.replace(&boot, "another"),
+            good.replace("flow 6", "flow 600"),
+            good.replace("peer", "who"),
+            "x".into(),
+        ] {
+            fs::write(&path, bad).expect("writable");
+            assert!(take(&path, true).flows.is_empty());
+            assert!(!path.exists());
+        }
+        text(&path);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("our own");
+        assert!(take(&path, true).flows.is_empty());
+        let elsewhere = directory.path().join("elsewhere");
+        text(&elsewhere);
+        symlink(&elsewhere, &path).expect("a folder of ours");
+        assert!(take(&path, true).flows.is_empty());
+        assert!(elsewhere.exists() && !path.exists(), "the link went, not what it names");
+    }
+
+    #[test]
+    fn at_most_65536_flows_are_handed_over() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("ov0.flows");
+        let peer = |n| PeerFlows { peer: PeerKey([n + 64u8; 32]), flows: vec![flow(1); 4_096], is_complete: true };
+        write(&path, &(0..20).map(peer).collect::<Vec<_>>()).expect("writable");
+        let taken = take(&path, true).flows;
+        assert_eq!((taken.len(), taken.iter().map(|peer| peer.flows.len()).sum::<usize>()), (16, MAX_FLOWS));
+    }
+}

@@ -1,0 +1,182 @@
+//! What the parties of a node share, and that none of them can use up what is another's: flows, ICMP errors, packets that
+//! wait for a session, and handshakes under load.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use overlay_core::Command;
+use overlay_sim::initiator::{Initiator, Timestamp};
+use overlay_sim::packet::Ends;
+use overlay_sim::{HostId, HostOptions, Kind, World, minutes, seconds};
+
+const TCP: u8 = 6;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// A segment without payload.
+fn segment(ends: Ends, from: u16, to: u16, flags: u8) -> Vec<u8> {
+    let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    ends.ip(TCP, &[&ports[..], &[0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]].concat())
+}
+
+#[test]
+fn a_peer_behind_a_hub_pushes_out_no_connection_of_the_hubs_to_another_peer() {
+    let mut world = World::new(7);
+    let hub = world.host_with(HostOptions { forward: true, ..HostOptions::default() });
+    let mut mallory = world.outsider(hub);
+    let mut dave = world.outsider_with(hub, |peer| peer.allow = Some(Vec::new()));
+    let mut from_mallory = world.connect(&mut mallory);
+    let mut from_dave = world.connect(&mut dave);
+    let to_dave = world.from_outsider(&dave).reversed();
+    for port in 1..=20 {
+        world.send(hub, segment(to_dave, port, 22, SYN));
+        let answer = from_dave.seal(&segment(to_dave.reversed(), 22, port, SYN | ACK));
+        world.inject(dave.address, hub, &answer);
+        world.send(hub, segment(to_dave, port, 22, ACK));
+    }
+
+    // Datagrams and connections without end, which the hub's kernel sends back into the tunnel.
+    let through = Ends::new(mallory.inner[0], dave.inner[0]);
+    for port in 0..2_100 {
+        for packet in [through.udp_between(port, 9, b"x"), segment(through, port, 9, SYN)] {
+            world.inject(mallory.address, hub, &from_mallory.seal(&packet));
+            world.send(hub, packet);
+        }
+    }
+    world.forget();
+    for port in 1..=20 {
+        let answer = from_dave.seal(&segment(to_dave.reversed(), 22, port, ACK));
+        world.inject(dave.address, hub, &answer);
+    }
+    assert_eq!(world.drops(hub).get("not_allowed"), None);
+    assert_eq!(world.received(hub).len(), 20);
+}
+
+#[test]
+fn knocking_at_addresses_without_a_peer_uses_up_no_too_big() {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    world.ping(alice, bob);
+    world.command(alice, Command::SetMtu { mtu: 1_300, max: 1_300 }).expect("an MTU");
+    let own = world.v4(alice, bob);
+    let nobody = Ends::new(own.source, IpAddr::from(Ipv4Addr::new(10, 200, 0, 1)));
+    for _ in 0..1_000 {
+        world.send(alice, nobody.udp(b"anybody?"));
+    }
+    world.forget();
+    world.send(alice, own.udp(&[0; 1_300]));
+    assert_eq!(world.received(alice).len(), 1, "the sender learns what fits");
+}
+
+#[test]
+fn a_flood_before_the_session_pushes_out_no_packet_of_another_source() {
+    let mut world = World::new(7);
+    let alice = world.host_with(HostOptions { forward: true, ..HostOptions::default() });
+    let bob = world.host();
+    world.introduce(alice, bob);
+    let own = world.v4(alice, bob).udp(b"the first packet of somebody else");
+    world.send(alice, own.clone());
+    let flood = Ends::new(Ipv4Addr::new(192, 168, 7, 7), world.v4(alice, bob).destination);
+    for port in 0..1_000 {
+        world.send(alice, flood.udp_between(port, 9, b"x"));
+    }
+    assert_eq!(world.drops(alice)["staged_overflow"], 1_001 - 128);
+    // Bob knows the flood's source for nobody's; what is of alice arrives.
+    world.run_for(seconds(1));
+    assert_eq!(world.received(bob).iter().map(|received| &received.packet).collect::<Vec<_>>(), [&own]);
+}
+
+/// Fills this second's allowance with initiations of strangers from many addresses.
+fn load(world: &mut World, host: HostId) {
+    let mut stranger = Initiator::new([9; 32], world.key(host).0, 1);
+    let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    for n in 0..256u16 {
+        let source = SocketAddr::from(([198, 18, (n >> 8) as u8, n as u8], 1_000));
+        assert!(world.ask(source, host, &message).is_empty(), "the {n}th is within the allowance");
+    }
+}
+
+/// A stranger with a cookie for this address uses up what it may ask.
+fn use_up(world: &mut World, host: HostId, address: SocketAddr) {
+    let mut stranger = Initiator::new([8; 32], world.key(host).0, 1);
+    let mut message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    let reply = world.ask(address, host, &message).remove(0);
+    let cookie = stranger.cookie(&message, &reply).expect("a cookie for the stranger");
+    stranger.sign(&mut message, Some(&cookie));
+    (0..20).for_each(|_| assert!(world.ask(address, host, &message).is_empty()));
+    assert_eq!(world.drops(host)["handshake_rate"], 15);
+}
+
+#[test]
+fn strangers_behind_the_same_address_keep_no_known_peer_from_calling() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider(alice);
+    world.connect(&mut carol);
+    world.run_for(minutes(4));
+    load(&mut world, alice);
+    use_up(&mut world, alice, SocketAddr::new(carol.address.ip(), 666));
+
+    let pending = carol.initiate();
+    let reply = world.ask(carol.address, alice, &pending.message).remove(0);
+    let cookie = carol.initiator.cookie(&pending.message, &reply).expect("a cookie for carol");
+    let mut again = carol.initiate();
+    carol.initiator.sign(&mut again.message, Some(&cookie));
+    let answers = world.ask(carol.address, alice, &again.message);
+    assert!(answers.first().is_some_and(|answer| carol.initiator.complete(&again, answer).is_ok()), "she is heard");
+
+    // Her own budget is bounded as well: five at once.
+    let before = world.drops(alice)["handshake_rate"];
+    for _ in 0..10 {
+        world.ask(carol.address, alice, &again.message);
+    }
+    assert_eq!(world.drops(alice)["handshake_rate"] - before, 10 - 4);
+}
+
+#[test]
+fn strangers_behind_the_same_address_keep_out_no_answer_that_we_wait_for() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let address: SocketAddr = "203.0.113.77:51820".parse().expect("an address");
+    let mut carol = world.outsider_with(alice, |peer| peer.endpoint = Some(address));
+    world.send(alice, world.from_outsider(&carol).reversed().udp(b"hello"));
+    world.run_for(seconds(0));
+    let initiation = world.take_mail(address).remove(0);
+    load(&mut world, alice);
+    // The NAT before carol has given her another port since.
+    let roamed = SocketAddr::new(address.ip(), 777);
+    use_up(&mut world, alice, SocketAddr::new(address.ip(), 666));
+
+    let (mut response, ..) = carol.initiator.answer(&initiation, 1).expect("a good initiation");
+    let reply = world.ask(roamed, alice, &response).remove(0);
+    let cookie = carol.initiator.cookie(&response, &reply).expect("a cookie for carol");
+    carol.initiator.sign(&mut response, Some(&cookie));
+    // One that answers nothing we asked gets no such favour.
+    let before = world.drops(alice)["handshake_rate"];
+    let mut other = response.clone();
+    other[8] ^= 0x40;
+    carol.initiator.sign(&mut other, Some(&cookie));
+    world.ask(roamed, alice, &other);
+    assert_eq!(world.drops(alice)["handshake_rate"] - before, 1);
+    world.ask(roamed, alice, &response);
+    assert_eq!(world.peer_stats(alice, carol.key()).handshakes.value(), 1);
+}
+
+#[test]
+fn a_stranger_who_loads_the_node_disturbs_no_session_that_there_is() {
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    world.ping(alice, bob);
+    let mut stranger = Initiator::new([9; 32], world.key(bob).0, 1);
+    let flood = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    // Longer than a session lives: the next ones begin under load, with a cookie in the second attempt.
+    for second in 0..400u32 {
+        for n in 0..300u16 {
+            let [high, low] = n.to_be_bytes();
+            world.inject(SocketAddr::from(([198, 18, high, low], 1_000)), bob, &flood);
+        }
+        assert!(world.ping(alice, bob).is_some(), "at {second} s");
+        world.run_for(seconds(1));
+    }
+    assert!(world.stats(bob).cookies_sent.value() > 10_000);
+    assert!(world.handshakes(alice, bob) >= 3 && world.count(alice, Kind::Initiation) >= 3);
+}

@@ -1,0 +1,133 @@
+//! What a peer may open, while daemons are reloaded and restarted and peers are removed and added again: with a real sshd and a
+//! real ssh, whose sessions are in full swing.
+
+mod lab;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lab::services::SshServer;
+use lab::{A, B, Host, Outside, Overlay, Pair, SHORTLY, within};
+
+const SSH_ALLOWED: &str = "allow = [\"tcp/2222\"]\n";
+const NOTHING_ALLOWED: &str = "allow = []\n";
+
+/// How long the file is.
+fn len(log: &Path) -> u64 {
+    fs::metadata(log).map_or(0, |metadata| metadata.len())
+}
+
+/// Waits until what the client says arrives.
+#[track_caller]
+fn arrives(log: &Path) {
+    let before = len(log);
+    within(SHORTLY, "the ssh session to go on", || (len(log) > before + 10).then_some(()));
+}
+
+/// Waits until segments of the session were refused, and sees that nothing more of it arrives.
+#[track_caller]
+fn is_stopped(overlay: &Overlay, log: &Path) {
+    let refused = overlay.dropped("not_allowed");
+    within(SHORTLY, "segments of the ssh session to be refused", || {
+        (overlay.dropped("not_allowed") >= refused + 3).then_some(())
+    });
+    let (before, refused) = (len(log), overlay.dropped("not_allowed"));
+    within(SHORTLY, "more of them to be refused", || (overlay.dropped("not_allowed") >= refused + 2).then_some(()));
+    assert_eq!(len(log), before, "the session goes on");
+}
+
+/// An ssh session from `a` into `b`: the program and the file that grows while it lives.
+fn session_into_b(pair: &Pair, name: &str) -> (SshServer, lab::Process, PathBuf) {
+    let sshd = SshServer::start(&pair.b);
+    let log = pair.b.dir().join(name);
+    let ssh = sshd.chatter(&pair.a, B.v4, &log);
+    arrives(&log);
+    (sshd, ssh, log)
+}
+
+/// `b` starts again with other rights for `a`, and its tunnel is up.
+#[track_caller]
+fn restarted(pair: &Pair, allow: &str) -> Overlay {
+    let overlay = pair.b.overlay_up(&(pair.config_of_b(Outside::V4) + allow));
+    pair.b.reaches(A.v4);
+    overlay
+}
+
+/// Takes the peer away and adds it again, as `wg setconf` does.
+#[track_caller]
+fn add_again(on: &Host, peer: &Host, endpoint: &str, allowed_ips: &str) {
+    let (interface, key) = (on.interface(), peer.public_key());
+    on.exec(format!("wg set {interface} peer {key} remove"));
+    on.exec(format!("wg set {interface} peer {key} endpoint {endpoint} allowed-ips {allowed_ips}"));
+}
+
+fn has_ssh(what: &str) -> bool {
+    lab::installed(what, &["sshd", "ssh-keygen", "ssh", "wg"])
+}
+
+#[test]
+fn a_right_withdrawn_stays_withdrawn_when_the_daemon_is_restarted() {
+    if !has_ssh("rights over a restart") {
+        return;
+    }
+    // Taken away, and nothing allowed for the first time; after an orderly end and after `kill -9`.
+    for (before, is_killed) in [(SSH_ALLOWED, false), (SSH_ALLOWED, true), ("", false), ("", true)] {
+        let Some(pair) = Pair::new("rights over a restart") else { return };
+        let _on_a = pair.a.overlay_up(&pair.config_of_a(Outside::V4));
+        let on_b = restarted(&pair, before);
+        let (_sshd, _ssh, log) = session_into_b(&pair, "log");
+        if is_killed {
+            on_b.kill9()
+        } else {
+            drop(on_b.stop())
+        }
+        let on_b = restarted(&pair, NOTHING_ALLOWED);
+        is_stopped(&on_b, &log);
+        assert_eq!(on_b.peer(&pair.a)["allow"], serde_json::json!([]));
+    }
+}
+
+#[test]
+fn a_right_withdrawn_by_reload_stays_withdrawn_when_wg_removes_and_adds_the_peer() {
+    if !has_ssh("rights over wg set") {
+        return;
+    }
+    let Some(pair) = Pair::new("rights over wg set") else { return };
+    let _on_a = pair.a.overlay_up(&pair.config_of_a(Outside::V4));
+    let on_b = restarted(&pair, SSH_ALLOWED);
+    let (_sshd, _ssh, log) = session_into_b(&pair, "log");
+    fs::write(on_b.config(), pair.config_of_b(Outside::V4) + NOTHING_ALLOWED).expect("the lab's folder");
+    pair.b.overlay("reload").succeeded("overlay reload");
+    is_stopped(&on_b, &log);
+    add_again(&pair.b, &pair.a, &A.endpoint(Outside::V4, 51820), &format!("{}/32,{}/128", A.v4, A.v6));
+    pair.b.reaches(A.v4);
+    is_stopped(&on_b, &log);
+    assert_eq!(on_b.peer(&pair.a)["allow"], serde_json::json!([]));
+}
+
+#[test]
+fn our_own_ssh_survives_wg_that_adds_the_peer_again_and_an_orderly_restart() {
+    if !has_ssh("our own flows") {
+        return;
+    }
+    let Some(pair) = Pair::new("our own flows") else { return };
+    let _on_a = pair.a.overlay_up(&pair.config_of_a(Outside::V4));
+    let on_b = restarted(&pair, NOTHING_ALLOWED);
+    let sshd = SshServer::start(&pair.a);
+    let log = pair.a.dir().join("log");
+    let _ssh = sshd.chatter(&pair.b, A.v4, &log);
+    arrives(&log);
+    add_again(&pair.b, &pair.a, &A.endpoint(Outside::V4, 51820), &format!("{}/32,{}/128", A.v4, A.v6));
+    arrives(&log);
+    on_b.stop();
+    let on_b = restarted(&pair, NOTHING_ALLOWED);
+    arrives(&log);
+
+    // Nothing proves after `kill -9` that it was us who began: the session is cut until it is opened again.
+    on_b.kill9();
+    let on_b = restarted(&pair, NOTHING_ALLOWED);
+    within(SHORTLY, "answers to it to be refused", || (on_b.dropped("not_allowed") >= 3).then_some(()));
+    let log = pair.a.dir().join("log-again");
+    let _ssh = sshd.chatter(&pair.b, A.v4, &log);
+    arrives(&log);
+}
