@@ -64,7 +64,7 @@ impl Local {
 }
 
 /// The traffic class of initiations and responses, as the kernel has it: AF41, and not ECN-capable.
-const HANDSHAKE_CLASS: u8 = 0x88;
+pub(crate) const HANDSHAKE_CLASS: u8 = 0x88;
 /// That of what holds no packet.
 const KEEPALIVE_CLASS: u8 = 0;
 
@@ -74,6 +74,7 @@ const DUE_LEN: usize = INITIATION_LEN;
 impl Context {
     /// Moves the peer's time to `now` and sends what is due: before each train, at its deadline, and when it was changed.
     pub(crate) fn advance(&mut self, peer: &mut Peer, now: Instant) {
+        self.look_after(peer, now);
         let (pause, jitter) = (peer.pause(now), jitter(&mut self.rng));
         if let Some(session) = &mut peer.session {
             match session.advance(now, pause, jitter, self.outbox.room(DUE_LEN)) {
@@ -91,6 +92,8 @@ impl Context {
         if peer.next_attempt(now).is_some_and(|at| at <= now) {
             self.initiate(peer, now);
         }
+        self.call_others(peer, now);
+        self.ask_if_due(peer, now);
         if peer.keepalive_due(now).is_some_and(|at| at <= now) {
             self.send_keepalive(peer, now);
         }
@@ -143,9 +146,21 @@ impl Context {
         Some(session)
     }
 
-    /// A message of the peer opened: it is there, and this is where.
+    /// A message of the peer opened that it sends because it has heard from us: it is there, and this is where.
     pub(crate) fn on_authenticated(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
-        peer.on_authenticated(now);
+        if peer.on_authenticated(now) {
+            self.outbox.event(Event::Answering(peer.key, true));
+        }
+        self.locate(peer, source, via, now);
+    }
+
+    /// An initiation of the peer is authentic: this is where it is. Whether it hears us is open.
+    pub(crate) fn on_called(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
+        peer.on_called(now);
+        self.locate(peer, source, via, now);
+    }
+
+    fn locate(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
         let endpoint = Endpoint { address: source, via };
         if peer.endpoint == Some(endpoint) {
             return;
@@ -181,7 +196,7 @@ impl Context {
     /// Sends the first `len` bytes of the outbox's room: a response, which proves us to the peer.
     pub(crate) fn transmit_response(&mut self, peer: &mut Peer, len: usize, now: Instant) {
         self.transmit(peer, len, HANDSHAKE_CLASS, false);
-        peer.on_sent(now);
+        peer.on_data_sent(now);
     }
 
     fn transmit_keepalive(&mut self, peer: &mut Peer, len: usize, now: Instant) {
@@ -209,8 +224,7 @@ impl Context {
     }
 
     fn transmit_initiation(&mut self, peer: &mut Peer, len: usize, now: Instant) {
-        self.transmit(peer, len, HANDSHAKE_CLASS, false);
-        self.stats.initiations_sent.add(1);
+        self.call(peer, len, now);
         peer.on_initiated(now);
     }
 

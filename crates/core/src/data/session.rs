@@ -23,6 +23,7 @@
 
 mod generation;
 mod local_key;
+mod outcome;
 mod ring;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ use overlay_wire::wireguard::INITIATION_LEN;
 
 use self::generation::Generation;
 pub(crate) use self::local_key::{Gate, LocalKey};
+pub(crate) use self::outcome::{Content, Due, Opened};
 use self::ring::Held;
 use crate::{DropReason, Instant, PeerKey};
 
@@ -79,6 +81,8 @@ pub(crate) struct Session {
     /// When our last initiation was sent, and its sender index.
     sent: Instant,
     last_initiation: Option<u32>,
+    /// That initiation, so that it can go to other addresses too.
+    initiation: [u8; INITIATION_LEN],
     /// When the newest session was made, confirmed or not.
     established: Option<Instant>,
     /// When the newest session was made of those that both sides are known to have.
@@ -101,42 +105,6 @@ struct InFlight {
     retry_at: Instant,
 }
 
-/// What [`Session::advance`] wants sent, `len` bytes of the buffer it was given.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    Nothing,
-    Initiation {
-        len: usize,
-        /// Whether the peer has been silent when it should have answered.
-        is_repeated: bool,
-    },
-    Keepalive(usize),
-    /// The handshake was given up after 90 s, or no session was made for 540 s. No key is left but that of a session
-    /// that is not too old to be used.
-    Expired {
-        /// Whether initiations went unanswered.
-        unanswered: bool,
-    },
-}
-
-/// A data message that was authentic.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Opened {
-    pub(crate) content: Content,
-    /// Whether it is the first of a session that we responded to: the initiator has proven that it holds the keys.
-    pub(crate) confirms: bool,
-}
-
-/// What a data message held.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// What claims to be an IP packet: this many bytes at the start of the output.
-    Packet(usize),
-    Keepalive,
-    /// No whole IP packet.
-    Malformed,
-}
-
 impl Session {
     /// `index`: 24 bits, random, not used by another session of this node. `anchor`: see `NodeConfig::wall_anchor`.
     pub(crate) fn new(
@@ -156,6 +124,7 @@ impl Session {
             begun: None,
             sent: anchor,
             last_initiation: None,
+            initiation: [0; INITIATION_LEN],
             established: None,
             completed: None,
             last_answer: None,
@@ -255,6 +224,22 @@ impl Session {
     /// Whether an initiation is out and may still be answered.
     pub(crate) fn is_initiating(&self) -> bool {
         self.in_flight.is_some()
+    }
+
+    /// The initiation that is out and may still be answered.
+    pub(crate) fn initiation(&self) -> Option<&[u8; INITIATION_LEN]> {
+        let is_out = self.in_flight.is_some() && self.last_initiation == Some(index_at(&self.initiation, 4));
+        is_out.then_some(&self.initiation)
+    }
+
+    /// Whether data was sent that is owed an answer.
+    pub(crate) fn is_owed_answer(&self) -> bool {
+        self.unanswered_since.is_some()
+    }
+
+    /// Whether it begins a handshake by itself until then, because data goes unanswered.
+    pub(crate) fn will_call_by(&self, at: Instant) -> bool {
+        self.in_flight.is_none() && self.silence_ends().is_some_and(|ends| ends <= at)
     }
 
     /// Whether we began the session in use and it is older than `age`: time for the next one. The paper asks this
@@ -572,6 +557,7 @@ impl Session {
         self.begun.get_or_insert(self.current);
         self.sent = self.lent;
         self.last_initiation = Some(index_at(out, 4));
+        self.initiation.copy_from_slice(&out[..INITIATION_LEN]);
         len
     }
 
