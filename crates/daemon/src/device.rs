@@ -98,7 +98,7 @@ impl Device {
         let mut shown = Vec::with_capacity(peers.len());
         for (peer, resolved) in &peers {
             let stats = Arc::<PeerStats>::default();
-            let command = Command::SetPeer { config: Box::new(peer.to_core(None)), stats: Arc::clone(&stats) };
+            let command = Command::SetPeer { config: Box::new(peer.to_core()), stats: Arc::clone(&stats) };
             node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
             if let Some(addresses) = resolved.clone() {
                 let command = Command::SetCandidates(peer.public_key, addresses);
@@ -270,7 +270,7 @@ impl Device {
                     None => &mut report.added,
                 };
                 list.push(peer.label());
-                let mut config = peer.to_core(None);
+                let mut config = peer.to_core();
                 if before.is_some_and(|before| before.configured_endpoint() == peer.endpoint.as_ref()) {
                     // It may have roamed since: where it is now is better than what the config still says.
                     config.endpoint = None;

@@ -30,9 +30,12 @@ impl Context {
             self.move_to(peer, address, now);
             self.outbox.event(Event::EndpointChanged(peer.key, address));
         }
+        if is_trusted(peer, now) {
+            return;
+        }
         if is_initiating(peer) {
             self.widen(peer, now);
-        } else if peer.is_alive(now) && (is_moving(peer) || peer.reach.is_silent() && !knew_all) {
+        } else if peer.is_alive(now) && (is_moving(peer) || !knew_all) {
             self.call_back(peer, now);
         }
     }
@@ -70,9 +73,9 @@ impl Context {
     /// Sends the first `len` bytes of the outbox's room, an initiation, to the first address of a new attempt.
     pub(crate) fn call(&mut self, peer: &mut Peer, len: usize, now: Instant) {
         let Some(endpoint) = peer.endpoint else { return };
-        let is_trusted = peer.is_alive(now) && !peer.reach.is_silent();
+        let is_trusted = is_trusted(peer, now);
         let address = match &mut peer.candidates {
-            Some(candidates) if is_trusted && !candidates.is_moving() => {
+            Some(candidates) if is_trusted => {
                 candidates.rest();
                 endpoint.address
             }
@@ -147,6 +150,11 @@ impl Context {
             None => self.call_back(peer, now),
         }
     }
+}
+
+/// Whether the peer answers where it is: there is no reason to look for it elsewhere.
+fn is_trusted(peer: &Peer, now: Instant) -> bool {
+    peer.is_alive(now) && !peer.reach.is_silent() && !is_moving(peer)
 }
 
 fn is_initiating(peer: &Peer) -> bool {

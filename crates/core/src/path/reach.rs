@@ -97,7 +97,7 @@ impl Reach {
     /// Something authentic came. True: the peer was silent.
     pub(crate) fn on_heard(&mut self, now: Instant) -> bool {
         if self.asked > 0 {
-            self.is_prompt = now.since(self.last_asked) < PROMPT;
+            self.is_prompt = self.question == Question::Packet && now.since(self.last_asked) < PROMPT;
             self.asked = 0;
         }
         self.heard = now;

@@ -119,7 +119,7 @@ impl PeerEdit {
             let added = state.add(key, Arc::clone(&stats));
             if added.allow.is_some() || added.mtu_discovery {
                 // Not for a moment without them: a change of a peer can name neither.
-                commands.push(Command::SetPeer { config: Box::new(added.to_core(None)), stats });
+                commands.push(Command::SetPeer { config: Box::new(added.to_core()), stats });
             } else {
                 add = Some(stats);
             }
