@@ -269,9 +269,13 @@ impl Peer {
     /// When the next initiation may be sent for a peer that has no session and none under way, or one that is kept alive and
     /// silent. `None`: nobody wants it, or it has no endpoint, or no handshake is possible.
     pub(crate) fn next_attempt(&self, now: Instant) -> Option<Instant> {
+        self.next_attempt_if(self.is_alive(now), now)
+    }
+
+    fn next_attempt_if(&self, is_alive: bool, now: Instant) -> Option<Instant> {
         self.endpoint?;
         let is_lost = self.is_lost(now);
-        if self.is_mute || self.is_initiating() || self.is_alive(now) && !is_lost {
+        if self.is_mute || is_alive && !is_lost || self.is_initiating() {
             return None;
         }
         let earliest = |pause| self.initiated.map_or(now, |at| at + pause);
@@ -295,9 +299,9 @@ impl Peer {
         self.is_alive(now).then(|| self.traversed + interval)
     }
 
-    /// When it is silent unless it is heard before.
-    pub(crate) fn silent_at(&self, now: Instant) -> Option<Instant> {
-        self.reach.silent_at(self.is_alive(now))
+    /// Whether it is silent from now on.
+    pub(crate) fn falls_silent(&self, now: Instant) -> bool {
+        self.reach.may_be_silent(now) && self.reach.silent_at(self.is_alive(now)).is_some_and(|at| at <= now)
     }
 
     /// When it is to be asked whether it is there: a peer that is kept alive, where its name may have another answer.
@@ -316,14 +320,29 @@ impl Peer {
 
     /// The earliest moment at which something is due.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let session = self.session.as_ref().and_then(|session| session.deadline());
-        let discovery = self.discovery.as_ref().filter(|_| self.is_alive(now)).and_then(|known| known.deadline());
-        let candidates = self.candidates.as_ref().and_then(|candidates| candidates.deadline());
-        let (silent, asked) = (self.silent_at(now), self.ask_at(now));
-        [session, self.next_attempt(now), self.keepalive_due(now), discovery, candidates, silent, asked]
-            .into_iter()
-            .flatten()
-            .min()
+        // Asked after every train, and most of these are nothing.
+        let is_alive = self.is_alive(now);
+        let mut next = self.session.as_ref().and_then(|session| session.deadline());
+        let mut consider = |at: Option<Instant>| {
+            if let Some(at) = at
+                && next.is_none_or(|next| at < next)
+            {
+                next = Some(at);
+            }
+        };
+        consider(self.reach.silent_at(is_alive));
+        consider(self.next_attempt_if(is_alive, now));
+        if let Some(candidates) = &self.candidates {
+            consider(candidates.deadline());
+        }
+        if is_alive && let Some(interval) = self.persistent_keepalive {
+            consider(Some(self.traversed + interval));
+            consider(self.ask_at(now));
+        }
+        if is_alive && let Some(discovery) = &self.discovery {
+            consider(discovery.deadline());
+        }
+        next
     }
 
     /// Whether a packet asked for the peer lately, and found no session.

@@ -42,7 +42,7 @@ impl Context {
 
     /// Does what is due about a peer's silence: before its session is looked at.
     pub(crate) fn look_after(&mut self, peer: &mut Peer, now: Instant) {
-        if peer.silent_at(now).is_some_and(|at| at <= now) {
+        if peer.falls_silent(now) {
             self.on_silent(peer, now);
         }
     }

@@ -110,6 +110,12 @@ impl Reach {
         self.is_silent
     }
 
+    /// Whether it is worth asking [`Reach::silent_at`]: cheap enough to be asked for every train.
+    #[inline]
+    pub(crate) fn may_be_silent(&self, now: Instant) -> bool {
+        self.owed_since.is_some_and(|at| now.since(at) >= PROMPT_SILENCE) && !self.is_silent
+    }
+
     /// When the peer is silent unless it is heard before. `is_alive`: there is a session.
     pub(crate) fn silent_at(&self, is_alive: bool) -> Option<Instant> {
         if self.is_silent {
