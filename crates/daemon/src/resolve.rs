@@ -7,7 +7,7 @@
 //! the last answer had, and again after 5 s, 10 s, 20 s and then every 30 s: the name often moves after the server.
 //!
 //! Names go through getaddrinfo, so `/etc/hosts`, mDNS and the order of RFC 6724 hold here as everywhere on the host. All
-//! of its answers count for which this host has a socket: the node calls one after the other ([`order`]).
+//! of its answers count for which this host has a socket: the node calls one after the other (`resolve/order`).
 //!
 //! One task does it all, with a bounded number of look-ups at once. A look-up occupies a thread of the runtime's blocking
 //! pool and cannot be called off: shut the runtime down in the background.
