@@ -21,6 +21,7 @@
 pub mod crowd;
 pub mod footprint;
 pub mod host;
+pub mod names;
 pub mod namespace;
 pub mod overlay;
 pub mod pings;
@@ -32,6 +33,7 @@ pub mod wait;
 pub mod world;
 
 pub use host::Host;
+pub use names::NameServer;
 pub use namespace::inside;
 pub use overlay::Overlay;
 pub use pings::Pings;

@@ -157,6 +157,7 @@ fn allow(peer: &PeerStatus) -> String {
 pub(crate) fn state(state: PeerState) -> &'static str {
     match state {
         PeerState::Connected => "connected",
+        PeerState::Suspect => "suspect",
         PeerState::Handshaking => "handshaking",
         PeerState::Idle => "idle",
         PeerState::Unreachable => "unreachable",

@@ -39,6 +39,7 @@ impl Node {
         self.set_preshared_key(id, config.preshared_key.unwrap_or(none), now);
         let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
         if let Some(address) = config.endpoint {
+            peer.candidates = None;
             self.context.move_to(peer, address, now);
         }
         peer.stats = stats;
@@ -99,6 +100,7 @@ impl Node {
         }
         let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
         if let Some(address) = change.endpoint {
+            peer.candidates = None;
             self.context.move_to(peer, address, now);
         }
         if has_other_prefixes {

@@ -157,8 +157,13 @@ pub enum Command {
     /// All sessions and handshakes are over when it goes down, and packets that wait are dropped; peers keep what they
     /// were configured with and where they are, and when it comes up those with persistent keepalive are called.
     SetUp(bool),
-    /// A new endpoint for a peer, from a name look-up. Ignored while a session is alive.
-    SetEndpoint(PeerKey, SocketAddr),
+    /// The addresses of a peer's host name, the best one first; [`crate::Node::MAX_CANDIDATES`] of them count. While a session
+    /// works they change nothing. When the peer is silent, or has no session, an initiation goes to each in turn, and where
+    /// the answer comes from is its endpoint.
+    SetCandidates(PeerKey, Vec<SocketAddr>),
+    /// The peer's host name was replaced by another endpoint: what it was resolved to is no longer called. If the next one is a
+    /// name, its addresses are called as soon as they are known, and a session goes on meanwhile.
+    ForgetCandidates(PeerKey),
     /// Routers on the path to a peer say that inner packets of more bytes than these are too big. Perhaps nobody of them
     /// has said so: it chooses what is probed next, and nothing else.
     TooBig(PeerKey, u16),

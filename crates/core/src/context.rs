@@ -74,7 +74,7 @@ impl Local {
 }
 
 /// The traffic class of initiations and responses, as the kernel has it: AF41, and not ECN-capable.
-const HANDSHAKE_CLASS: u8 = 0x88;
+pub(crate) const HANDSHAKE_CLASS: u8 = 0x88;
 /// That of what holds no packet.
 const KEEPALIVE_CLASS: u8 = 0;
 
@@ -87,6 +87,7 @@ impl Context {
         if peer.session.as_ref().is_some_and(|session| session.is_outdated(self.local.wall.era(), now)) {
             self.renew_engine(peer, now);
         }
+        self.look_after(peer, now);
         let (pause, jitter) = (peer.pause(now), jitter(&mut self.rng));
         if let Some(session) = &mut peer.session {
             match session.advance(now, pause, jitter, self.outbox.room(DUE_LEN)) {
@@ -104,6 +105,8 @@ impl Context {
         if peer.next_attempt(now).is_some_and(|at| at <= now) {
             self.initiate(peer, now);
         }
+        self.call_others(peer, now);
+        self.ask_if_due(peer, now);
         if peer.keepalive_due(now).is_some_and(|at| at <= now) {
             self.send_keepalive(peer, now);
         }
@@ -161,9 +164,21 @@ impl Context {
         Some(session)
     }
 
-    /// A message of the peer opened: it is there, and this is where.
+    /// A message of the peer opened that it sends because it has heard from us: it is there, and this is where.
     pub(crate) fn on_authenticated(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
-        peer.on_authenticated(now);
+        if peer.on_authenticated(now) {
+            self.outbox.event(Event::Answering(peer.key, true));
+        }
+        self.locate(peer, source, via, now);
+    }
+
+    /// An initiation of the peer is authentic: this is where it is. Whether it hears us is open.
+    pub(crate) fn on_called(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
+        peer.on_called(now);
+        self.locate(peer, source, via, now);
+    }
+
+    fn locate(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
         let endpoint = Endpoint { address: source, via };
         if peer.endpoint == Some(endpoint) {
             return;
@@ -202,7 +217,7 @@ impl Context {
     /// Sends the first `len` bytes of the outbox's room: a response, which proves us to the peer.
     pub(crate) fn transmit_response(&mut self, peer: &mut Peer, len: usize, now: Instant) {
         self.transmit(peer, len, HANDSHAKE_CLASS, false);
-        peer.on_sent(now);
+        peer.on_data_sent(now);
     }
 
     fn transmit_keepalive(&mut self, peer: &mut Peer, len: usize, now: Instant) {
@@ -230,8 +245,7 @@ impl Context {
     }
 
     fn transmit_initiation(&mut self, peer: &mut Peer, len: usize, now: Instant) {
-        self.transmit(peer, len, HANDSHAKE_CLASS, false);
-        self.stats.initiations_sent.add(1);
+        self.call(peer, len, now);
         peer.on_initiated(now);
     }
 

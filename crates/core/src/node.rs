@@ -1,5 +1,6 @@
 //! The front door: dispatches, decides nothing.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use overlay_wire::offload::VirtioHeader;
@@ -16,6 +17,7 @@ use crate::data::parked::Parked;
 use crate::data::session::LocalKey;
 use crate::indices::Indices;
 use crate::output::Outbox;
+use crate::path::candidates::MAX_CANDIDATES;
 use crate::path::endpoints::Endpoints;
 use crate::peers::{PeerId, Peers};
 use crate::timer::Deadlines;
@@ -36,6 +38,8 @@ pub struct Node {
 impl Node {
     /// The most peers a node takes: receiver indices stay sparse, a guess finds none.
     pub const MAX_PEERS: usize = 1 << 20;
+    /// The most addresses of one host name that are called.
+    pub const MAX_CANDIDATES: usize = MAX_CANDIDATES;
 
     /// A node without peers.
     pub fn new(config: NodeConfig, now: Instant) -> Self {
@@ -97,6 +101,13 @@ impl Node {
         self.attend(peer.0, now);
     }
 
+    /// An initiation to this peer was not sent to `destination`, because this host has no way there or forbids it.
+    pub fn handle_unsent(&mut self, peer: PeerTag, destination: SocketAddr, now: Instant) {
+        let Some(known) = self.peers.peer(peer.0) else { return };
+        self.context.on_unsent(known, destination, now);
+        self.attend(peer.0, now);
+    }
+
     /// Applies a change from control, whole or not at all.
     pub fn handle_command(&mut self, command: Command, now: Instant) -> Result<(), CommandError> {
         match command {
@@ -111,14 +122,19 @@ impl Node {
                 self.set_up(is_up, now);
                 Ok(())
             }
-            Command::SetEndpoint(key, address) => {
+            Command::SetCandidates(key, addresses) => {
                 let id = self.peers.find(key).ok_or(CommandError::UnknownPeer)?;
-                if let Some(peer) = self.peers.peer(id)
-                    && !peer.is_alive(now)
-                {
-                    self.context.move_to(peer, address, now);
+                if let Some(peer) = self.peers.peer(id) {
+                    self.context.set_candidates(peer, &addresses, now);
                 }
                 self.attend(id, now);
+                Ok(())
+            }
+            Command::ForgetCandidates(key) => {
+                let id = self.peers.find(key).ok_or(CommandError::UnknownPeer)?;
+                if let Some(peer) = self.peers.peer(id) {
+                    peer.candidates.get_or_insert_default().forget();
+                }
                 Ok(())
             }
             Command::TooBig(key, mtu) => {

@@ -72,7 +72,7 @@ impl<'a> Iterator for Outputs<'a> {
     fn next(&mut self) -> Option<Output<'a>> {
         let Some(entry) = self.entries.next() else { return self.timeout.take().map(Output::Timeout) };
         Some(match entry {
-            Entry::Transmit { destination, via, range, segment_size, traffic_class, whole_for } => {
+            Entry::Transmit { destination, via, range, segment_size, traffic_class, whole_for, call_for } => {
                 Output::Transmit(Transmit {
                     destination,
                     via,
@@ -80,6 +80,7 @@ impl<'a> Iterator for Outputs<'a> {
                     segment_size,
                     traffic_class,
                     whole_for,
+                    call_for,
                 })
             }
             Entry::Packet { header, parts } => {
@@ -122,6 +123,8 @@ pub struct Transmit<'a> {
     /// `Some`: nobody may fragment it, no path MTU that the kernel has heard of counts, and this names the peer to
     /// [`crate::Node::handle_refused`] where the device carries less.
     pub whole_for: Option<PeerTag>,
+    /// `Some`: it is one initiation. Where this host cannot send it, [`crate::Node::handle_unsent`] wants to know.
+    pub call_for: Option<PeerTag>,
 }
 
 /// A packet to write to TUN behind its virtio header, in pieces for one `writev`.
@@ -149,8 +152,12 @@ impl<'a> PacketOut<'a> {
 pub enum Event {
     /// A handshake with the peer was completed at this instant.
     HandshakeCompleted(PeerKey, Instant),
-    /// The peer was authenticated from a new outer address.
+    /// Datagrams to the peer go to this outer address from now on: it was authenticated from there, or there was none and
+    /// its name has this one.
     EndpointChanged(PeerKey, SocketAddr),
+    /// Whether the peer answers what it has to answer. False: data went unanswered for 15 s, or an initiation for 5 s, and
+    /// its address may have moved. True: it was silent, and was heard again.
+    Answering(PeerKey, bool),
     /// Handshakes with the peer went unanswered for 90 s; its endpoint may be stale.
     HandshakeFailed(PeerKey),
     /// What is known of the path's MTU changed.
@@ -183,6 +190,7 @@ enum Entry {
         segment_size: usize,
         traffic_class: u8,
         whole_for: Option<PeerTag>,
+        call_for: Option<PeerTag>,
     },
     Packet {
         header: VirtioHeader,
@@ -220,6 +228,7 @@ impl Outbox {
             segment_size: stride,
             traffic_class: class,
             whole_for: whole,
+            call_for: None,
         }) = self.entries.last_mut()
             && (*to, *by, *stride, *class, *whole) == (destination, via, segment_size, traffic_class, whole_for)
             && train.end == range.start
@@ -229,7 +238,31 @@ impl Outbox {
             train.end = range.end;
             return;
         }
-        self.entries.push(Entry::Transmit { destination, via, range, segment_size, traffic_class, whole_for });
+        let call_for = None;
+        self.entries.push(Entry::Transmit {
+            destination,
+            via,
+            range,
+            segment_size,
+            traffic_class,
+            whole_for,
+            call_for,
+        });
+    }
+
+    /// Sends the first `len` bytes of the room as one datagram by itself, an initiation to this peer.
+    pub(crate) fn call(&mut self, destination: SocketAddr, via: Via, len: usize, traffic_class: u8, peer: PeerTag) {
+        let range = self.take(len);
+        let (whole_for, call_for) = (None, Some(peer));
+        self.entries.push(Entry::Transmit {
+            destination,
+            via,
+            range,
+            segment_size: len,
+            traffic_class,
+            whole_for,
+            call_for,
+        });
     }
 
     /// Writes the first `len` bytes of the room to TUN. The answer names the packet for [`Outbox::extend`].

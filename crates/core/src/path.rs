@@ -1,5 +1,7 @@
 //! The path plane: where a peer's datagrams go outside, and how large they may be.
 
+mod calling;
+pub(crate) mod candidates;
 pub(crate) mod discovery;
 pub(crate) mod endpoint;
 pub(crate) mod endpoints;
@@ -7,3 +9,4 @@ mod exchange;
 mod greeting;
 pub(crate) mod mtu;
 pub(crate) mod path_mtu;
+pub(crate) mod reach;

@@ -1,12 +1,12 @@
 //! One peer: what it was configured with, what was learned of it, and what is due for it.
 //!
 //! Its life: *idle* until a packet wants out or persistent keepalive is set; *initiating*, one initiation every five
-//! seconds; *connected* while a session is alive, with a new handshake every two minutes of traffic; after 90 s without
-//! an answer it is *given up*. What happens then depends on who wants it ([`Peer::next_attempt`]): traffic tries again
+//! seconds; *connected* while a session is alive, with a new handshake every two minutes of traffic; *silent* while it does
+//! not answer (`path/reach`), which calls it at all addresses that are known; after 90 s without an answer it is *given up*. What happens then depends on who wants it ([`Peer::next_attempt`]): traffic tries again
 //! every five seconds, persistent keepalive alone backs off to 25 s, nobody leaves it idle.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,10 @@ use crate::data::session::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Sessio
 use crate::data::source_limit::Bucket;
 use crate::data::staged::Staged;
 use crate::news::News;
+use crate::path::candidates::Candidates;
 use crate::path::discovery::{Discovery, Way};
 use crate::path::endpoint::Endpoint;
+use crate::path::reach::Reach;
 use crate::peers::PeerId;
 use crate::timer::Armed;
 use crate::{Instant, PeerKey, PeerStats, Via};
@@ -44,6 +46,10 @@ pub(crate) struct Peer {
     pub(crate) key: PeerKey,
     pub(crate) preshared_key: Option<Zeroizing<[u8; 32]>>,
     pub(crate) endpoint: Option<Endpoint>,
+    /// The addresses of its name; `None`: it is not reached by name, or nothing was resolved yet.
+    pub(crate) candidates: Option<Box<Candidates>>,
+    /// Whether it answers.
+    pub(crate) reach: Reach,
     /// What this peer owns in the table of all peers.
     pub(crate) allowed_ips: BTreeSet<IpNet>,
     pub(crate) persistent_keepalive: Option<Duration>,
@@ -93,6 +99,8 @@ impl Peer {
             key,
             preshared_key: None,
             endpoint: None,
+            candidates: None,
+            reach: Reach::new(now),
             allowed_ips: BTreeSet::new(),
             persistent_keepalive: None,
             allowlist: None,
@@ -123,6 +131,13 @@ impl Peer {
         self.session.as_ref().is_some_and(|session| session.is_alive(now))
     }
 
+    /// Whether its endpoint, or a candidate for it, has this address and port.
+    pub(crate) fn may_be_at(&self, ip: IpAddr, port: Option<u16>) -> bool {
+        let is_there = |at: SocketAddr| at.ip() == ip && port.is_none_or(|port| at.port() == port);
+        self.endpoint.is_some_and(|endpoint| is_there(endpoint.address))
+            || self.candidates.as_ref().is_some_and(|candidates| candidates.iter().any(is_there))
+    }
+
     /// How long packets to it may be.
     pub(crate) fn way(&self, local: &Local) -> Way {
         let discovery = self.discovery.as_ref();
@@ -140,6 +155,10 @@ impl Peer {
             discovery.on_change();
         }
         self.forget_sessions(now);
+        self.reach = Reach::new(now);
+        if let Some(candidates) = &mut self.candidates {
+            candidates.rest();
+        }
         // The next handshake owes nothing to those of before.
         self.initiated = None;
         self.attempts = 0;
@@ -214,6 +233,12 @@ impl Peer {
         }
     }
 
+    /// Data or a response was sent, which the peer has to answer in time.
+    pub(crate) fn on_data_sent(&mut self, now: Instant) {
+        self.reach.on_owed(now);
+        self.on_sent(now);
+    }
+
     /// A data message for the peer was made.
     pub(crate) fn on_sealed(&mut self, message: &[u8]) {
         self.peer_index = message.get(4..8).and_then(|index| Some(u32::from_le_bytes(index.try_into().ok()?)));
@@ -224,42 +249,85 @@ impl Peer {
         self.traversed = now;
     }
 
-    /// Something was authenticated: the peer is there.
-    pub(crate) fn on_authenticated(&mut self, now: Instant) {
+    /// The peer called: it is there, but perhaps does not hear us.
+    pub(crate) fn on_called(&mut self, now: Instant) {
         self.traversed = now;
         self.attempts = 0;
+        if let Some(candidates) = &mut self.candidates {
+            candidates.on_called();
+        }
+    }
+
+    /// Something was authenticated: the peer is there. True: it was silent before.
+    pub(crate) fn on_authenticated(&mut self, now: Instant) -> bool {
+        self.traversed = now;
+        self.attempts = 0;
+        if let Some(candidates) = &mut self.candidates {
+            candidates.on_heard();
+        }
+        self.reach.on_heard(now)
     }
 
     pub(crate) fn on_initiated(&mut self, now: Instant) {
         self.initiated = Some(now);
         self.attempts = self.attempts.saturating_add(1);
+        self.reach.on_owed(now);
     }
 
     /// A session is there: what waited for it no longer does.
     pub(crate) fn on_connected(&mut self) {
         self.wanted = None;
         self.attempts = 0;
+        self.reach.on_connected();
+        if let Some(candidates) = &mut self.candidates {
+            candidates.on_connected();
+        }
     }
 
-    /// When the next initiation may be sent for a peer that has no session and none under way. `None`: nobody wants it,
-    /// or it has no endpoint, or no handshake is possible.
+    /// When the next initiation may be sent for a peer that has no session and none under way, or one that is kept alive and
+    /// silent. `None`: nobody wants it, or it has no endpoint, or no handshake is possible.
     pub(crate) fn next_attempt(&self, now: Instant) -> Option<Instant> {
+        self.next_attempt_if(self.is_alive(now), now)
+    }
+
+    fn next_attempt_if(&self, is_alive: bool, now: Instant) -> Option<Instant> {
         self.endpoint?;
-        if self.is_mute || self.is_alive(now) || self.is_initiating() {
+        let is_lost = self.is_lost(now);
+        if self.is_mute || is_alive && !is_lost || self.is_initiating() {
             return None;
         }
         let earliest = |pause| self.initiated.map_or(now, |at| at + pause);
-        if self.is_wanted_by_traffic(now) {
+        if self.is_wanted_by_traffic(now) || is_lost && self.persistent_keepalive.is_none() {
             Some(earliest(REKEY_TIMEOUT))
         } else {
             self.persistent_keepalive.map(|_| earliest(self.back_off()))
         }
     }
 
+    /// Whether the peer is silent and wanted, and its session will not call it by itself now or in a moment.
+    fn is_lost(&self, now: Instant) -> bool {
+        let Some(session) = self.session.as_ref().filter(|_| self.reach.is_silent()) else { return false };
+        let is_wanted = self.persistent_keepalive.is_some() || session.is_owed_answer();
+        is_wanted && !session.will_call_by(now + MAX_JITTER)
+    }
+
     /// When an empty packet has to be sent to keep mappings and session alive.
     pub(crate) fn keepalive_due(&self, now: Instant) -> Option<Instant> {
         let interval = self.persistent_keepalive?;
         self.is_alive(now).then(|| self.traversed + interval)
+    }
+
+    /// Whether it is silent from now on.
+    pub(crate) fn falls_silent(&self, now: Instant) -> bool {
+        self.reach.may_be_silent(now) && self.reach.silent_at(self.is_alive(now)).is_some_and(|at| at <= now)
+    }
+
+    /// When it is to be asked whether it is there: a peer that is kept alive, where its name may have another answer.
+    pub(crate) fn ask_at(&self, now: Instant) -> Option<Instant> {
+        let keepalive = self.persistent_keepalive?;
+        let is_named = self.candidates.as_ref().is_some_and(|candidates| !candidates.is_empty());
+        let is_asked = is_named && self.is_alive(now);
+        if is_asked { self.reach.ask_at(keepalive) } else { None }
     }
 
     /// How long to wait, and jitter more, for the answer to an initiation sent now.
@@ -270,10 +338,30 @@ impl Peer {
 
     /// The earliest moment at which something is due.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let session = self.session.as_ref().and_then(|session| session.deadline());
-        let discovery = self.discovery.as_ref().filter(|_| self.is_alive(now)).and_then(|known| known.deadline());
-        let news = self.news.deadline();
-        [session, self.next_attempt(now), self.keepalive_due(now), discovery, news].into_iter().flatten().min()
+        // Asked after every train, and most of these are nothing.
+        let is_alive = self.is_alive(now);
+        let mut next = self.session.as_ref().and_then(|session| session.deadline());
+        let mut consider = |at: Option<Instant>| {
+            if let Some(at) = at
+                && next.is_none_or(|next| at < next)
+            {
+                next = Some(at);
+            }
+        };
+        consider(self.reach.silent_at(is_alive));
+        consider(self.next_attempt_if(is_alive, now));
+        consider(self.news.deadline());
+        if let Some(candidates) = &self.candidates {
+            consider(candidates.deadline());
+        }
+        if is_alive && let Some(interval) = self.persistent_keepalive {
+            consider(Some(self.traversed + interval));
+            consider(self.ask_at(now));
+        }
+        if is_alive && let Some(discovery) = &self.discovery {
+            consider(discovery.deadline());
+        }
+        next
     }
 
     /// Whether a packet asked for the peer lately, and found no session.

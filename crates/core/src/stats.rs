@@ -19,6 +19,10 @@ pub struct NodeStats {
     pub handshakes_completed: Counter,
     /// Cookie replies sent.
     pub cookies_sent: Counter,
+    /// Times that a peer with a session stopped to answer.
+    pub peers_suspected: Counter,
+    /// Questions to peers that had nothing to say, whether they are there.
+    pub questions_sent: Counter,
     /// Probes for the MTU of a path.
     pub mtu_probes_sent: Counter,
     /// Times that a path turned out to carry less than before.
@@ -37,6 +41,8 @@ impl Default for NodeStats {
             initiations_received: Counter::default(),
             handshakes_completed: Counter::default(),
             cookies_sent: Counter::default(),
+            peers_suspected: Counter::default(),
+            questions_sent: Counter::default(),
             mtu_probes_sent: Counter::default(),
             mtu_falls: Counter::default(),
             packets_cut: Counter::default(),

@@ -252,9 +252,8 @@ impl Config {
 }
 
 impl Peer {
-    /// The node's view of this peer. `resolved` is what its host name was last resolved to; a literal endpoint needs
-    /// none.
-    pub fn to_core(&self, resolved: Option<SocketAddr>) -> PeerConfig {
+    /// The node's view of this peer. The addresses of a host name are told by [`overlay_core::Command::SetCandidates`].
+    pub fn to_core(&self) -> PeerConfig {
         let literal = match &self.endpoint {
             Some(Endpoint::Address(address)) => Some(*address),
             _ => None,
@@ -262,7 +261,7 @@ impl Peer {
         PeerConfig {
             public_key: self.public_key,
             preshared_key: self.preshared_key.clone(),
-            endpoint: literal.or(resolved),
+            endpoint: literal,
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
             allow: self.allow.clone(),

@@ -28,7 +28,7 @@ use crate::failure::{ExitKind, Failure};
 use crate::keys::PrivateKey;
 use crate::offload::{Offload, OffloadState, Offloads};
 use crate::queues::Queues;
-use crate::resolve::NamedEndpoint;
+use crate::resolve::{Answer, NamedEndpoint};
 use crate::shell::ShellStats;
 use crate::view::{InterfaceView, View};
 
@@ -47,7 +47,7 @@ pub struct Start {
     /// Those that are open already, from [`sockets::bind`]; none: the device is closed until [`Device::open`].
     pub sockets: Sockets,
     /// The first peers, each with what its host name was resolved to.
-    pub peers: Vec<(Peer, Option<SocketAddr>)>,
+    pub peers: Vec<(Peer, Option<Vec<SocketAddr>>)>,
     /// How the engine thread is scheduled.
     pub scheduling: Scheduling,
     /// What is known of flows from before.
@@ -113,8 +113,12 @@ impl Device {
         let mut shown = Vec::with_capacity(peers.len());
         for (peer, resolved) in &peers {
             let stats = Arc::<PeerStats>::default();
-            let command = Command::SetPeer { config: Box::new(peer.to_core(*resolved)), stats: Arc::clone(&stats) };
+            let command = Command::SetPeer { config: Box::new(peer.to_core()), stats: Arc::clone(&stats) };
             node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
+            if let Some(addresses) = resolved.clone() {
+                let command = Command::SetCandidates(peer.public_key, addresses);
+                node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
+            }
             shown.push((peer.clone(), stats));
         }
         for known in former.flows {
@@ -123,7 +127,7 @@ impl Device {
         }
         view.set_peers(shown);
         for (peer, resolved) in &peers {
-            if let Some(address) = resolved {
+            if let Some(address) = resolved.as_ref().and_then(|addresses| addresses.first()) {
                 view.on_endpoint_resolved(peer.public_key, *address);
             }
         }
@@ -271,6 +275,7 @@ impl Device {
 
         let mut shown = Vec::with_capacity(new.len());
         let mut changed = Vec::new();
+        let mut renamed = Vec::new();
         {
             let state = self.view.read();
             for peer in new {
@@ -286,10 +291,12 @@ impl Device {
                     None => &mut report.added,
                 };
                 list.push(peer.label());
-                let mut config = peer.to_core(None);
+                let mut config = peer.to_core();
                 if before.is_some_and(|before| before.configured_endpoint() == peer.endpoint.as_ref()) {
                     // It may have roamed since: where it is now is better than what the config still says.
                     config.endpoint = None;
+                } else if before.is_some() {
+                    renamed.push(peer.public_key);
                 }
                 changed.push((peer, config, stats));
             }
@@ -298,6 +305,8 @@ impl Device {
             let command = Command::SetPeer { config: Box::new(config), stats };
             self.engine.command(command).await.map_err(|error| impossible(peer, error))?;
         }
+        // A peer that was removed in the meantime needs none.
+        let _ = self.engine.commands(renamed.into_iter().map(Command::ForgetCandidates)).await;
         self.view.set_peers(shown);
         Ok(report)
     }
@@ -312,14 +321,13 @@ impl Device {
             .collect()
     }
 
-    /// A peer's host name was resolved. Ignored while a session is alive, and where the endpoint is no name any more: the
-    /// answer may have waited while `wg set` gave the peer an address.
-    pub async fn on_resolved(&self, peer: PeerKey, address: SocketAddr) {
-        let command = change::resolved(peer, address, &self.view.read());
-        let Some(command) = command else { return };
-        // A peer that was removed in the meantime needs no endpoint.
-        if self.engine.command(command).await.is_ok() {
-            self.view.on_endpoint_resolved(peer, address);
+    /// A peer's host name was resolved. Ignored where the endpoint is no name any more: the answer may have waited while
+    /// `wg set` gave the peer an address.
+    pub async fn on_resolved(&self, answer: Answer) {
+        let command = change::resolved(answer, &self.view.read());
+        if let Some(command) = command {
+            // A peer that was removed in the meantime needs no endpoint.
+            let _ = self.engine.command(command).await;
         }
     }
 

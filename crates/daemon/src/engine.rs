@@ -244,6 +244,7 @@ impl Run {
             carrier: Carrier {
                 refusals: Refusals::none(joins(&tun)),
                 too_long: RefCell::default(),
+                unsent: RefCell::default(),
                 tun,
                 sockets,
                 timer,
@@ -467,6 +468,7 @@ impl Events {
             Event::EndpointChanged(peer, _) => (*peer, 1),
             Event::HandshakeFailed(peer) => (*peer, 2),
             Event::PathMtu(peer, _) => (*peer, 3),
+            Event::Answering(peer, _) => (*peer, 4),
         };
         self.merged.insert(key, event).is_none()
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use overlay_core::{DropReason, PeerStats};
+use overlay_core::{DropReason, Instant, PeerStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use crate::api::connection;
 use crate::keys::encode_public;
 use crate::offload::{OffloadState, Offloads};
-use crate::view::{PathMtuState, PeerView, View, node_counters};
+use crate::view::{PathMtuState, PeerState, PeerView, View, node_counters, now};
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -113,7 +113,7 @@ impl Collector for Scrape {
             gauge(&mut out, &format!("overlay_{name}"), help, value)?;
         }
         encode_offloads(&mut out, view.offloads())?;
-        encode_peers(&mut out, &state.peers())
+        encode_peers(&mut out, &state.peers(), now())
     }
 }
 
@@ -130,7 +130,7 @@ fn encode_offloads(out: &mut DescriptorEncoder<'_>, offloads: &Offloads) -> fmt:
     Ok(())
 }
 
-fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView]) -> fmt::Result {
+fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView], now: Instant) -> fmt::Result {
     gauge(out, "overlay_peers", "Peers configured.", peers.len() as u64)?;
     let keys: Vec<String> = peers.iter().map(|peer| encode_public(&peer.public_key)).collect();
     let labelled = || {
@@ -151,6 +151,15 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView]) -> fmt::Re
         if let Some(handshake) = peer.handshake {
             let at = handshake.wall.since_1970().as_secs_f64();
             family.encode_family(&labels)?.encode_gauge(&at)?;
+        }
+    }
+    let help = "How things stand with the peer: 1 for the state it is in.";
+    let mut family = out.encode_descriptor("overlay_peer_state", help, None, MetricType::Gauge)?;
+    for ([name, key], peer) in labelled() {
+        let state = peer.state(now, peer.stats.sent_wire_bytes.value());
+        for possible in PeerState::ALL {
+            let labels = [name, key, ("state", possible.name())];
+            family.encode_family(&labels)?.encode_gauge(&u64::from(possible == state))?;
         }
     }
     let known = || labelled().filter_map(|(labels, peer)| Some((labels, peer.path_mtu?)));

@@ -3,13 +3,16 @@
 //! A name that cannot be resolved never stops `overlay up`: it is asked again after 1 s, 2 s, 4 s and so on up to every
 //! 30 s. A name that was resolved is asked again after 30 s without a handshake, for as long as there is none, because
 //! the address behind it may have moved (what WireGuard's reresolve-dns.sh does from cron). A handshake ends that, and
-//! handshakes that begin to fail start it anew.
+//! handshakes that begin to fail start it anew. A peer that stops to answer has its name asked at once, whatever lifetime
+//! the last answer had, and again after 5 s, 10 s, 20 s and then every 30 s: the name often moves after the server.
 //!
-//! Names go through getaddrinfo, so `/etc/hosts`, mDNS and the order of RFC 6724 hold here as everywhere on the host. Of
-//! its answers the first one counts for which this host has a socket.
+//! Names go through getaddrinfo, so `/etc/hosts`, mDNS and the order of RFC 6724 hold here as everywhere on the host. All
+//! of its answers count for which this host has a socket: the node calls one after the other (`resolve/order`).
 //!
 //! One task does it all, with a bounded number of look-ups at once. A look-up occupies a thread of the runtime's blocking
 //! pool and cannot be called off: shut the runtime down in the background.
+
+mod order;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -29,6 +32,8 @@ use crate::config::{Endpoint, Peer};
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait between two look-ups of one name, and the wait for a handshake.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// After the look-up for a peer that stopped to answer; doubles up to [`LONGEST_WAIT`]. No such look-up follows another sooner.
+const FIRST_AGAIN: Duration = Duration::from_secs(5);
 /// Look-ups under way at once. Each takes a thread; getaddrinfo may need many seconds.
 const MAX_LOOKUPS: usize = 8;
 
@@ -58,6 +63,15 @@ impl NamedEndpoint {
     }
 }
 
+/// What a look-up brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whose endpoint it is.
+    pub peer: PeerKey,
+    /// At least one, at most [`overlay_core::Node::MAX_CANDIDATES`], the best one first.
+    pub addresses: Vec<SocketAddr>,
+}
+
 /// The address families that this host has a UDP socket for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Families {
@@ -82,7 +96,7 @@ pub struct Resolver {
 
 /// Starts to look up `peers` on the current runtime. Answers go to `answers`, each new one and, while the peer is
 /// without a handshake, repeated ones too. The task ends when nobody receives them any more.
-pub fn spawn(peers: Vec<NamedEndpoint>, families: Families, answers: mpsc::Sender<(PeerKey, SocketAddr)>) -> Resolver {
+pub fn spawn(peers: Vec<NamedEndpoint>, families: Families, answers: mpsc::Sender<Answer>) -> Resolver {
     spawn_with(peers, families, answers, getaddrinfo)
 }
 
@@ -93,7 +107,7 @@ async fn getaddrinfo(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
 fn spawn_with<L, F>(
     peers: Vec<NamedEndpoint>,
     families: Families,
-    answers: mpsc::Sender<(PeerKey, SocketAddr)>,
+    answers: mpsc::Sender<Answer>,
     look_up: L,
 ) -> Resolver
 where
@@ -118,7 +132,19 @@ impl Resolver {
         if let Some(name) = self.shared.names().0.get_mut(&peer) {
             name.due = None;
             name.wants_handshake = false;
+            name.pause = LONGEST_WAIT;
         }
+    }
+
+    /// The peer stopped to answer, or was heard again. Other peers' keys are ignored.
+    pub fn on_answering(&self, peer: PeerKey, answers: bool) {
+        if answers {
+            return self.on_handshake_completed(peer);
+        }
+        if let Some(name) = self.shared.names().0.get_mut(&peer) {
+            name.on_silence(Instant::now());
+        }
+        self.shared.changed.notify_one();
     }
 
     /// Handshakes with the peer go unanswered: its address may have moved. Other peers' keys are ignored.
@@ -134,17 +160,17 @@ impl Resolver {
     }
 }
 
-/// Waits for an address of each of `peers`, for at most `patience`: what came by then. Later answers stay in the channel.
+/// Waits for the addresses of each of `peers`, for at most `patience`: what came by then. Later answers stay in the channel.
 pub async fn first_answers(
     peers: &[NamedEndpoint],
-    answers: &mut mpsc::Receiver<(PeerKey, SocketAddr)>,
+    answers: &mut mpsc::Receiver<Answer>,
     patience: Duration,
-) -> HashMap<PeerKey, SocketAddr> {
+) -> HashMap<PeerKey, Vec<SocketAddr>> {
     let mut found = HashMap::new();
     let all = async {
         while found.len() < peers.len() {
-            let Some((peer, address)) = answers.recv().await else { return };
-            found.insert(peer, address);
+            let Some(Answer { peer, addresses }) = answers.recv().await else { return };
+            found.insert(peer, addresses);
         }
     };
     // Whether all came or the time was up, `found` holds what there is.
@@ -171,7 +197,7 @@ impl Shared {
     }
 }
 
-async fn run<L, F>(shared: Arc<Shared>, families: Families, answers: mpsc::Sender<(PeerKey, SocketAddr)>, look_up: L)
+async fn run<L, F>(shared: Arc<Shared>, families: Families, answers: mpsc::Sender<Answer>, look_up: L)
 where
     L: Fn(String, u16) -> F,
     F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
@@ -194,9 +220,9 @@ where
         };
         // A look-up that panicked leaves its name with the retry that was set when it was taken.
         let Some(Ok((endpoint, result))) = answered else { continue };
-        let address = shared.names().on_answer(&endpoint, result, families, Instant::now());
-        if let Some(address) = address
-            && answers.send((endpoint.peer, address)).await.is_err()
+        let answer = shared.names().on_answer(&endpoint, result, families, Instant::now());
+        if let Some(answer) = answer
+            && answers.send(answer).await.is_err()
         {
             return;
         }
@@ -215,6 +241,28 @@ struct Name {
     /// Look-ups that failed since the last one that did not.
     failures: u32,
     wants_handshake: bool,
+    /// How long after an answer it is asked again, while it is.
+    pause: Duration,
+    /// When it was asked last.
+    asked: Option<Instant>,
+}
+
+impl Name {
+    fn new(endpoint: NamedEndpoint, now: Instant) -> Self {
+        let due = Some(now);
+        Self { endpoint, due, failures: 0, wants_handshake: true, pause: LONGEST_WAIT, asked: None }
+    }
+
+    /// The peer stopped to answer. A name that cannot be resolved keeps its back-off.
+    fn on_silence(&mut self, now: Instant) {
+        if self.failures > 0 && self.wants_handshake {
+            return;
+        }
+        let earliest = self.asked.map_or(now, |at| now.max(at + FIRST_AGAIN));
+        self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
+        self.wants_handshake = true;
+        self.pause = FIRST_AGAIN;
+    }
 }
 
 impl Names {
@@ -223,7 +271,7 @@ impl Names {
         for endpoint in endpoints {
             let name = match old.remove(&endpoint.peer) {
                 Some(name) if name.endpoint == endpoint => name,
-                _ => Name { endpoint, due: Some(now), failures: 0, wants_handshake: true },
+                _ => Name::new(endpoint, now),
             };
             self.0.insert(name.endpoint.peer, name);
         }
@@ -239,6 +287,7 @@ impl Names {
                 due.push(name.endpoint.clone());
                 // Overwritten by the answer. Long enough that no name is asked twice at once in practice.
                 name.due = Some(now + 4 * LONGEST_WAIT);
+                name.asked = Some(now);
             }
             next = [next, name.due].into_iter().flatten().min();
         }
@@ -252,17 +301,17 @@ impl Names {
         result: io::Result<Vec<SocketAddr>>,
         families: Families,
         now: Instant,
-    ) -> Option<SocketAddr> {
+    ) -> Option<Answer> {
         // The config may have changed meanwhile.
         let name = self.0.get_mut(&asked.peer).filter(|name| name.endpoint == *asked)?;
-        let address = match result {
-            Ok(addresses) => addresses.into_iter().find(|address| families.contains(address)),
+        let addresses = match result {
+            Ok(addresses) => order::usable(&addresses, families),
             Err(error) => {
                 tracing::debug!(peer = ?asked.peer, host = asked.host, %error, "the name cannot be resolved");
-                None
+                Vec::new()
             }
         };
-        let Some(address) = address else {
+        if addresses.is_empty() {
             if name.failures == 0 {
                 let host = &asked.host;
                 tracing::info!(
@@ -273,11 +322,12 @@ impl Names {
             name.failures = name.failures.saturating_add(1);
             name.due = name.wants_handshake.then_some(now + wait);
             return None;
-        };
-        tracing::debug!(peer = ?asked.peer, host = asked.host, %address, "resolved");
+        }
+        tracing::debug!(peer = ?asked.peer, host = asked.host, ?addresses, "resolved");
         name.failures = 0;
-        name.due = name.wants_handshake.then_some(now + LONGEST_WAIT);
-        Some(address)
+        name.due = name.wants_handshake.then_some(now + name.pause);
+        name.pause = (2 * name.pause).min(LONGEST_WAIT);
+        Some(Answer { peer: asked.peer, addresses })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::device::{Change, ChangeError, Device, PeerEdit};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal};
 use crate::notify;
-use crate::resolve::{NamedEndpoint, Resolver};
+use crate::resolve::{Answer, NamedEndpoint, Resolver};
 use crate::uapi;
 use crate::up::literal_endpoints;
 use crate::view::PeerView;
@@ -42,7 +42,7 @@ pub(crate) struct Supervisor {
     pub(crate) requests: mpsc::Receiver<ControlRequest>,
     pub(crate) settings: mpsc::Receiver<uapi::Setting>,
     pub(crate) resolver: Resolver,
-    pub(crate) answers: mpsc::Receiver<(PeerKey, SocketAddr)>,
+    pub(crate) answers: mpsc::Receiver<Answer>,
     /// What the next daemon of the name reads.
     pub(crate) flows_file: PathBuf,
 }
@@ -94,10 +94,7 @@ impl Supervisor {
                     }
                 }
                 Some(event) = self.events.recv() => self.on_event(event).await,
-                Some((peer, address)) = self.answers.recv() => {
-                    self.device.on_resolved(peer, address).await;
-                    self.widen_mtu(address).await;
-                }
+                Some(answer) = self.answers.recv() => self.device.on_resolved(answer).await,
                 Some(request) = self.requests.recv() => match request {
                     ControlRequest::Reload(reply) => {
                         let result = self.reload().await;
@@ -136,6 +133,7 @@ impl Supervisor {
         match &event {
             Event::HandshakeCompleted(peer, _) => self.resolver.on_handshake_completed(*peer),
             Event::HandshakeFailed(peer) => self.resolver.on_handshake_failed(*peer),
+            Event::Answering(peer, answers) => self.resolver.on_answering(*peer, *answers),
             Event::EndpointChanged(..) | Event::PathMtu(..) => {}
         }
         tracing::debug!(?event);
@@ -154,7 +152,7 @@ impl Supervisor {
                     self.pass_on_too_big(peer).await;
                 }
             }
-            Event::HandshakeCompleted(..) | Event::HandshakeFailed(_) => {}
+            Event::HandshakeCompleted(..) | Event::HandshakeFailed(_) | Event::Answering(..) => {}
         }
     }
 

@@ -141,7 +141,8 @@ async fn start(
     let resolved = resolve::first_answers(&names, &mut answers, patience).await;
 
     let tun = open_tun(&config.interface.name, config.tuning.tun_offload)?;
-    let endpoints: Vec<_> = literal_endpoints(&config).into_iter().chain(resolved.values().copied()).collect();
+    let endpoints: Vec<_> =
+        literal_endpoints(&config).into_iter().chain(resolved.values().flatten().copied()).collect();
     let mtu = host::mtu_range(&netlink, &config, &endpoints).await;
     let host = Host::bring_up(&netlink, &mut journal, &tun, &config, mtu).await?;
     listening.sockets.set_fwmark(host.fwmark()).map_err(|error| {
@@ -155,7 +156,7 @@ async fn start(
         tun_offload: config.tuning.tun_offload,
         outer: Outer { fwmark: host.fwmark(), ..outer_of(&config) },
         sockets: listening.sockets,
-        peers: config.peers.iter().map(|peer| (peer.clone(), resolved.get(&peer.public_key).copied())).collect(),
+        peers: config.peers.iter().map(|peer| (peer.clone(), resolved.get(&peer.public_key).cloned())).collect(),
         scheduling: config.tuning.scheduling,
         former,
     })?;

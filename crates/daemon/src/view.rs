@@ -185,6 +185,11 @@ impl View {
                     peer.on_handshake_failed();
                 }
             }
+            Event::Answering(key, answers) => {
+                if let Some(peer) = state.peers.get_mut(&key) {
+                    peer.on_answering(answers);
+                }
+            }
             Event::PathMtu(key, path_mtu) => {
                 if let Some(peer) = state.peers.get_mut(&key) {
                     peer.path_mtu =
@@ -194,14 +199,11 @@ impl View {
         }
     }
 
-    /// The configured host name of a peer's endpoint has this address. As in the node, it does not replace the endpoint
-    /// of a session that is alive.
+    /// The configured host name of a peer's endpoint has this address. As in the node, it does not replace an endpoint that is
+    /// there: what becomes of that is told by events.
     pub fn on_endpoint_resolved(&self, key: PeerKey, endpoint: SocketAddr) {
-        let now = now();
-        if let Some(peer) = self.write().peers.get_mut(&key)
-            && (peer.endpoint.is_none() || !peer.is_connected(now))
-        {
-            peer.endpoint = Some(endpoint);
+        if let Some(peer) = self.write().peers.get_mut(&key) {
+            peer.endpoint.get_or_insert(endpoint);
         }
     }
 
@@ -373,7 +375,7 @@ impl State {
 }
 
 /// The clock that the engine lends to the node.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::from_start(overlay_os::clock::boottime())
 }
 

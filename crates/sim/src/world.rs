@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use overlay_core::{Instant, Output, Transmit, UdpTrain, Via};
+use overlay_core::{Instant, Output, PeerTag, Transmit, UdpTrain, Via};
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
@@ -237,7 +237,7 @@ impl World {
 
     /// Carries away all that a node has to say.
     fn drain(&mut self, id: HostId) {
-        let (mut answers, mut datagrams, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut answers, mut datagrams, mut refused, mut unsent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let host = &mut self.hosts[id.0];
         for output in host.node.poll_outputs() {
             match output {
@@ -266,11 +266,17 @@ impl World {
             }
         }
         for datagram in datagrams {
-            self.launch(id, datagram);
+            let (call_for, destination) = (datagram.call_for, datagram.destination);
+            if !self.launch(id, datagram) {
+                unsent.extend(call_for.map(|peer| (peer, destination)));
+            }
         }
-        if !refused.is_empty() {
+        if !refused.is_empty() || !unsent.is_empty() {
             for (peer, len) in refused {
                 self.hosts[id.0].node.handle_refused(peer, len, self.now);
+            }
+            for (peer, destination) in unsent {
+                self.hosts[id.0].node.handle_unsent(peer, destination, self.now);
             }
             self.drain(id);
         }
@@ -281,11 +287,10 @@ impl World {
         }
     }
 
-    /// Puts one datagram on its way.
-    fn launch(&mut self, from: HostId, datagram: Datagram) {
-        let Datagram { via, destination, traffic_class, dont_fragment, bytes } = datagram;
-        // A host without an address of that family: the kernel refuses, and the shell drops.
-        let Some(source) = self.hosts[from.0].source_for(via, destination) else { return };
+    /// Puts one datagram on its way. False: the host has no address of that family, and its kernel refuses.
+    fn launch(&mut self, from: HostId, datagram: Datagram) -> bool {
+        let Datagram { via, destination, traffic_class, dont_fragment, bytes, .. } = datagram;
+        let Some(source) = self.hosts[from.0].source_for(via, destination) else { return false };
         let fate = match self.owner(destination) {
             Some(to) => {
                 let (now, is_ipv4, mut rng) = (self.now, destination.is_ipv4(), self.rng.clone());
@@ -323,6 +328,7 @@ impl World {
             arrivals,
             flipped,
         });
+        true
     }
 
     fn owner(&self, address: SocketAddr) -> Option<HostId> {
@@ -336,13 +342,15 @@ struct Datagram {
     destination: SocketAddr,
     traffic_class: u8,
     dont_fragment: bool,
+    call_for: Option<PeerTag>,
     bytes: Vec<u8>,
 }
 
 impl Datagram {
     fn of(transmit: &Transmit<'_>, bytes: &[u8]) -> Self {
-        let Transmit { via, destination, traffic_class, whole_for, .. } = *transmit;
-        Self { via, destination, traffic_class, dont_fragment: whole_for.is_some(), bytes: bytes.to_vec() }
+        let Transmit { via, destination, traffic_class, whole_for, call_for, .. } = *transmit;
+        let dont_fragment = whole_for.is_some();
+        Self { via, destination, traffic_class, dont_fragment, call_for, bytes: bytes.to_vec() }
     }
 
     fn packet_len(&self) -> usize {

@@ -102,7 +102,7 @@ fn without_any_wish_attempts_stop_after_90_seconds() {
     assert_eq!(world.drops(alice), BTreeMap::from([("staged_expired", 1)]));
     assert_eq!(
         world.events(alice).iter().map(|(_, event)| event).collect::<Vec<_>>(),
-        [&Event::HandshakeFailed(world.key(bob))]
+        [&Event::Answering(world.key(bob), false), &Event::HandshakeFailed(world.key(bob))]
     );
     // It is not for good: the next packet begins anew.
     world.mend(alice, bob);

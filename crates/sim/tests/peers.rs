@@ -89,15 +89,15 @@ fn a_name_that_resolves_anew_does_not_disturb_a_living_session() {
     let (alice, bob) = world.pair();
     world.ping(alice, bob);
     let elsewhere: SocketAddr = "198.51.100.7:4242".parse().expect("an address");
-    world.command(alice, Command::SetEndpoint(world.key(bob), elsewhere)).expect("bob is a peer");
+    world.resolve(alice, world.key(bob), &[elsewhere]).expect("bob is a peer");
     assert_eq!(world.ping(alice, bob), Some(millis(20)));
     // Without a session it is where the peer is called.
     world.run_for(minutes(10));
     world.roam(bob, &["198.51.100.7:4242"]);
-    world.command(alice, Command::SetEndpoint(world.key(bob), elsewhere)).expect("bob is a peer");
+    world.resolve(alice, world.key(bob), &[elsewhere]).expect("bob is a peer");
     assert_eq!(world.ping(alice, bob), Some(millis(40)));
     let nobody = PeerKey([7; 32]);
-    assert_eq!(world.command(alice, Command::SetEndpoint(nobody, elsewhere)), Err(CommandError::UnknownPeer));
+    assert_eq!(world.resolve(alice, nobody, &[elsewhere]), Err(CommandError::UnknownPeer));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_name_that_resolves_anew_is_where_the_next_attempt_goes() {
     world.send(alice, world.v4(alice, bob).udp(b"hello"));
     world.run_for(seconds(12));
     let resolved = world.outer(bob)[0];
-    world.command(alice, Command::SetEndpoint(world.key(bob), resolved)).expect("bob is a peer");
+    world.resolve(alice, world.key(bob), &[resolved]).expect("bob is a peer");
     assert!(world.run_until(seconds(6), |world| !world.received(bob).is_empty()));
 }
 

@@ -72,6 +72,13 @@ fn the_interface_stands_above_its_peers() {
         ..peer(Some("carol"), "gN65BkIKy1eCE9pP1wdc8ROUtkHLF2PfAqYdyYBz6EA=", &["10.77.0.3/32", "fd00::3/128"])
     };
     let many = ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16", "10.5.0.0/16"];
+    let silent = PeerStatus {
+        endpoint: Some("[2001:db8::4]:51820".parse().expect("an address and a port")),
+        endpoint_name: Some("dave.example.net:51820".to_owned()),
+        state: PeerState::Suspect,
+        latest_handshake_age_seconds: Some(45),
+        ..peer(Some("dave"), "4gkZ5iKnTPYgX9YyrQhzJ6nEt6B2TjXIJDDOXJ5rjns=", &["10.77.0.4/32"])
+    };
     let nameless = peer(None, "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=", &many);
     let drops = [("forged", 2), ("outbound_no_peer", 31), ("replay", 0)];
     let expected = "\
@@ -86,8 +93,9 @@ dropped      outbound_no_peer 31, forged 2
 peer       endpoint                                state        handshake  received     sent  allowed IPs                                       may open
 bob        203.0.113.7:51820                       connected    12 s ago    1.2 MiB  3.4 KiB  10.77.0.2/32                                      icmp, tcp/22, tcp/8000-8010 and 1 more
 carol      carol.example.net:51820 (not resolved)  no endpoint  never           0 B      0 B  10.77.0.3/32, fd00::3/128                         nothing
+dave       [2001:db8::4]:51820                     suspect      45 s ago        0 B      0 B  10.77.0.4/32                                      everything
 TrMvSoP4…  -                                       no endpoint  never           0 B      0 B  10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16 and 2 more  everything";
-    assert_eq!(status(&status_of(vec![connected, resolving, nameless], &drops)), expected);
+    assert_eq!(status(&status_of(vec![connected, resolving, silent, nameless], &drops)), expected);
 }
 
 #[test]

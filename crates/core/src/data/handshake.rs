@@ -137,7 +137,7 @@ impl Node {
         peer.initiation_received = Some(now);
         context.stats.initiations_received.add(1);
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
-        context.on_authenticated(peer, train.source, train.via, now);
+        context.on_called(peer, train.source, train.via, now);
         context.transmit_response(peer, len, now);
         if peer.session.as_ref().is_some_and(|session| session.must_initiate(now)) {
             context.call_back(peer, now);

@@ -127,12 +127,11 @@ fn party(source: IpAddr, allowed_ips: &AllowedIps<PeerId>) -> u64 {
 /// would make the packet longer. Of all that may be on its way to the endpoint only ours bears our receiver index, or the
 /// one that the peer gave us.
 fn is_our_own(packet: &Packet<'_>, peer: &Peer) -> bool {
-    let Some(Endpoint { address, .. }) = peer.endpoint else { return false };
-    if packet.destination() != address.ip() {
+    if !peer.may_be_at(packet.destination(), None) {
         return false;
     }
     let Ok(Upper { offset, header: Header::Udp { destination, .. }, .. }) = packet.upper() else { return false };
-    destination == address.port()
+    peer.may_be_at(packet.destination(), Some(destination))
         && match packet.bytes().get(offset + UDP_HEADER_LEN..).and_then(<[u8]>::first_chunk::<8>) {
             Some([1 | 2, 0, 0, 0, index @ ..]) => u32::from_le_bytes(*index) >> 8 == peer.index,
             Some([4, 0, 0, 0, index @ ..]) => Some(u32::from_le_bytes(*index)) == peer.peer_index,
@@ -303,7 +302,7 @@ fn seal_train(
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);
     peer.stats.sent_wire_bytes.add(used as u64);
-    peer.on_sent(now);
+    peer.on_data_sent(now);
     Ok(())
 }
 

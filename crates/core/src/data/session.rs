@@ -86,6 +86,8 @@ pub(crate) struct Session {
     /// When our last initiation was sent, and its sender index.
     sent: Instant,
     last_initiation: Option<u32>,
+    /// That initiation, so that it can go to other addresses too.
+    initiation: [u8; INITIATION_LEN],
     /// When the newest session was made, confirmed or not.
     established: Option<Instant>,
     /// When the newest session was made of those that both sides are known to have.
@@ -128,6 +130,7 @@ impl Session {
             begun: None,
             sent: origin.at,
             last_initiation: None,
+            initiation: [0; INITIATION_LEN],
             established: None,
             completed: None,
             last_answer: None,
@@ -230,6 +233,22 @@ impl Session {
 
     fn generations_mut(&mut self) -> impl Iterator<Item = &mut Generation> {
         std::iter::once(&mut *self.newest).chain(self.retired.iter_mut().rev().map(|retired| &mut **retired))
+    }
+
+    /// The initiation that is out and may still be answered.
+    pub(crate) fn initiation(&self) -> Option<&[u8; INITIATION_LEN]> {
+        let is_out = self.in_flight.is_some() && self.last_initiation == Some(index_at(&self.initiation, 4));
+        is_out.then_some(&self.initiation)
+    }
+
+    /// Whether data was sent that is owed an answer.
+    pub(crate) fn is_owed_answer(&self) -> bool {
+        self.unanswered_since.is_some()
+    }
+
+    /// Whether it begins a handshake by itself until then, because data goes unanswered.
+    pub(crate) fn will_call_by(&self, at: Instant) -> bool {
+        self.in_flight.is_none() && self.silence_ends().is_some_and(|ends| ends <= at)
     }
 
     /// Whether we began the session in use and it is older than `age`: time for the next one. The paper asks this
@@ -547,6 +566,7 @@ impl Session {
         self.begun.get_or_insert(self.current);
         self.sent = self.lent;
         self.last_initiation = Some(index_at(out, 4));
+        self.initiation.copy_from_slice(&out[..INITIATION_LEN]);
         len
     }
 

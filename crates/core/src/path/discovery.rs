@@ -247,6 +247,11 @@ impl Discovery {
         self.search.mtu().filter(|_| self.is_in_force && self.prober != Prober::None)
     }
 
+    /// Whether the peer answers control frames, as far as is known.
+    pub(crate) fn is_overlay(&self) -> bool {
+        matches!(self.greeting.peer(), Acquaintance::Overlay { .. })
+    }
+
     fn may_cut(&self) -> bool {
         matches!(self.greeting.peer(),
             Acquaintance::Overlay { understands, .. } if understands.include(Abilities::FRAGMENTS))

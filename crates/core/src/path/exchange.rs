@@ -172,9 +172,10 @@ impl Context {
 
     /// Whether the packet of `len` bytes in the outbox's room answers an echo of ours: it is nobody else's then.
     pub(crate) fn on_echo_reply(&mut self, peer: &mut Peer, len: usize, now: Instant) -> bool {
-        let Some(discovery) = peer.discovery.as_mut().filter(|discovery| discovery.sends_echoes()) else {
+        let discovery = peer.discovery.as_mut().filter(|discovery| discovery.sends_echoes());
+        if discovery.is_none() && !peer.reach.has_sent_echoes() {
             return false;
-        };
+        }
         let bytes = &self.outbox.room(len)[..];
         if !icmp::may_be_echo_reply(bytes) {
             return false;
@@ -182,7 +183,10 @@ impl Context {
         let Ok(packet) = Packet::parse(bytes) else { return false };
         let Some(reply) = icmp::echo_reply(&packet) else { return false };
         let id = u32::from(reply.id) << 16 | u32::from(reply.sequence);
-        let is_ours = discovery.on_echo_reply(reply.source, id, now);
+        if peer.reach.is_our_echo(id) {
+            return true;
+        }
+        let is_ours = discovery.is_some_and(|discovery| discovery.on_echo_reply(reply.source, id, now));
         if is_ours {
             self.settle(peer, now);
         }
@@ -202,7 +206,7 @@ impl Context {
         (Abilities::FRAGMENTS, u16::try_from(self.local.max_mtu).unwrap_or(u16::MAX))
     }
 
-    fn say(&mut self, peer: &mut Peer, frame: Frame<'_>, is_whole: bool, now: Instant) {
+    pub(crate) fn say(&mut self, peer: &mut Peer, frame: Frame<'_>, is_whole: bool, now: Instant) {
         let len = frame.len();
         self.frame.resize(len, 0);
         frame.write(&mut self.frame);
@@ -210,7 +214,7 @@ impl Context {
     }
 
     /// Seals what lies in `frame` as it is, without padding.
-    fn send_frame(&mut self, peer: &mut Peer, is_whole: bool, now: Instant) {
+    pub(crate) fn send_frame(&mut self, peer: &mut Peer, is_whole: bool, now: Instant) {
         let Some(session) = &mut peer.session else { return };
         let len = session.seal_aside(&self.frame, now, self.outbox.room(self.frame.len() + DATA_OVERHEAD));
         if len > 0 {
@@ -222,7 +226,7 @@ impl Context {
 }
 
 /// The first address that is the peer's alone, and one of ours of the same family.
-fn echo_ends(peer: &Peer, local: &Local) -> Option<EchoEnds> {
+pub(crate) fn echo_ends(peer: &Peer, local: &Local) -> Option<EchoEnds> {
     let hosts = peer.allowed_ips.iter().take(ECHO_PREFIXES).filter(|net| net.prefix_len() == net.max_prefix_len());
     hosts.map(|net| net.addr()).find_map(|theirs| {
         let ours = local.addresses.iter().copied().find(|ours| ours.is_ipv4() == theirs.is_ipv4())?;

@@ -145,7 +145,7 @@ mtu_discovery = "off"
         mtu_discovery: MtuDiscovery::Off,
     };
     assert_eq!(config.tuning, tuning);
-    assert!(!bob.mtu_discovery && !bob.to_core(None).mtu_discovery);
+    assert!(!bob.mtu_discovery && !bob.to_core().mtu_discovery);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn what_is_left_out_has_the_defaults_of_wireguard() {
     assert_eq!((config.interface.forward, config.interface.fwmark), (false, None));
     assert_eq!((config.metrics, config.tuning), (None, Tuning::default()));
     let peer = &config.peers[0];
-    assert!(peer.mtu_discovery && peer.to_core(None).mtu_discovery);
+    assert!(peer.mtu_discovery && peer.to_core().mtu_discovery);
     assert_eq!((&peer.name, &peer.endpoint, peer.persistent_keepalive), (&None, &None, None));
     assert!(peer.preshared_key.is_none() && peer.allow.is_none(), "no secret, and everything allowed");
     assert!(config.warnings().is_empty());
@@ -191,22 +191,19 @@ fn the_node_gets_what_the_config_says() {
     assert_eq!((node.mtu, node.max_mtu, node.forward, node.seed), (1400, 1440, true, [7; 32]));
     assert_eq!(*keys::encode_secret(&node.private_key.expect("a key")), OWN);
 
-    let resolved = "203.0.113.7:51820".parse().unwrap();
-    let peer = config.peers[0].to_core(Some(resolved));
-    assert_eq!(peer.endpoint, Some(resolved));
+    let peer = config.peers[0].to_core();
+    assert_eq!(peer.endpoint, None, "a name is no address: its addresses are told when they are known");
     assert_eq!(peer.persistent_keepalive, Some(Duration::from_secs(25)));
     assert_eq!(peer.preshared_key.map(|key| keys::encode_secret(&key).to_string()).as_deref(), Some(PRESHARED));
     assert_eq!(peer.allow, Some(vec![Rule { protocol: Protocol::Icmp, ports: None }]));
-    assert_eq!(config.peers[0].to_core(None).endpoint, None, "a name is no address");
 }
 
 #[test]
-fn a_literal_endpoint_is_not_replaced_by_a_resolved_one() {
+fn a_literal_endpoint_is_where_the_node_begins() {
     let config = accepted(&with_peer(&format!(
         "public_key = \"{BOB}\"\nendpoint = \"203.0.113.7:51820\"\nallowed_ips = [\"10.77.0.2/32\"]"
     )));
-    let other = "198.51.100.1:1".parse().unwrap();
-    assert_eq!(config.peers[0].to_core(Some(other)).endpoint, Some("203.0.113.7:51820".parse().unwrap()));
+    assert_eq!(config.peers[0].to_core().endpoint, Some("203.0.113.7:51820".parse().unwrap()));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Endpoint;
 use crate::keys::PrivateKey;
+use crate::resolve::Answer;
 use crate::view::State;
 
 /// Prefixes in one command: a fraction of a millisecond, so that packets do not wait for long.
@@ -118,7 +119,7 @@ impl PeerEdit {
             let added = state.add(key, Arc::clone(&stats));
             if added.allow.is_some() || added.mtu_discovery {
                 // Not for a moment without them: a change of a peer can name neither.
-                commands.push(Command::SetPeer { config: Box::new(added.to_core(None)), stats });
+                commands.push(Command::SetPeer { config: Box::new(added.to_core()), stats });
             } else {
                 add = Some(stats);
             }
@@ -165,9 +166,10 @@ pub(super) fn remove(key: PeerKey, state: &mut State) -> Vec<Command> {
 
 /// What the engine is told when the host name of a peer's endpoint was resolved. Nothing where the peer is gone or was given
 /// an address since the question was asked.
-pub(super) fn resolved(key: PeerKey, address: SocketAddr, state: &State) -> Option<Command> {
-    let is_name = matches!(state.peer(key)?.configured_endpoint(), Some(Endpoint::Name { .. }));
-    is_name.then_some(Command::SetEndpoint(key, address))
+pub(super) fn resolved(answer: Answer, state: &State) -> Option<Command> {
+    let Answer { peer, addresses } = answer;
+    let is_name = matches!(state.peer(peer)?.configured_endpoint(), Some(Endpoint::Name { .. }));
+    is_name.then_some(Command::SetCandidates(peer, addresses))
 }
 
 /// What makes the prefixes that a peer has into those it is to have.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::iter;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use overlay_core::{Command, Instant, Node, Output, PacketOut, PeerTag, Transmit};
@@ -18,6 +19,9 @@ use crate::shell::{ShellStats, add};
 /// our own kernel refuses has some twenty steps. What is left then is told next time.
 const REFUSED_ROUNDS: usize = 32;
 
+/// The tag of a datagram whose failure concerns no peer.
+const NOBODY: u32 = u32::MAX;
+
 /// Carries what the node has to give.
 pub(super) struct Carrier {
     pub(super) tun: Tun,
@@ -27,6 +31,8 @@ pub(super) struct Carrier {
     pub(super) refusals: Refusals,
     /// Datagrams of which the device carries none as long, as the node is to be told: whose, and how long.
     pub(super) too_long: RefCell<Vec<(PeerTag, usize)>>,
+    /// Initiations that this host could not send, as the node is to be told: to whom, and where.
+    pub(super) unsent: RefCell<Vec<(PeerTag, SocketAddr)>>,
 }
 
 impl Carrier {
@@ -34,8 +40,11 @@ impl Carrier {
     pub(super) fn carry(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
         self.carry_once(node, events)?;
         for _ in 0..REFUSED_ROUNDS {
-            if self.too_long.borrow().is_empty() {
+            if self.too_long.borrow().is_empty() && self.unsent.borrow().is_empty() {
                 break;
+            }
+            for (peer, destination) in self.unsent.take() {
+                node.handle_unsent(peer, destination, now());
             }
             for (peer, len) in self.too_long.take() {
                 node.handle_refused(peer, len, now());
@@ -78,12 +87,13 @@ impl Carrier {
     /// Sends trains to destinations of one address family.
     fn transmit<'a>(&self, is_v4: bool, transmits: impl Iterator<Item = Transmit<'a>>) {
         let Some(socket) = (if is_v4 { &self.sockets.v4 } else { &self.sockets.v6 }) else {
-            return add(&self.stats.udp_send_no_socket, transmits.count() as u64);
+            let count = transmits.inspect(|transmit| self.on_unsent(transmit.call_for, transmit.destination)).count();
+            return add(&self.stats.udp_send_no_socket, count as u64);
         };
         let mut trains = 0;
         let trains_to_send = transmits.inspect(|_| trains += 1).map(|transmit| {
-            let Transmit { destination, via, contents, segment_size, traffic_class, whole_for } = transmit;
-            let (dont_fragment, tag) = (whole_for.is_some(), whole_for.map_or(0, PeerTag::to_bits));
+            let Transmit { destination, via, contents, segment_size, traffic_class, whole_for, call_for } = transmit;
+            let (dont_fragment, tag) = (whole_for.is_some(), whole_for.or(call_for).map_or(NOBODY, PeerTag::to_bits));
             udp::Transmit { destination, source: via.local, contents, segment_size, traffic_class, dont_fragment, tag }
         });
         let calls = socket.send_batch(trains_to_send, |transmit, error| self.on_failed(transmit, &error));
@@ -104,8 +114,14 @@ impl Carrier {
             error => {
                 tracing::debug!(%error, destination = %transmit.destination, "not sent");
                 add(&self.stats.udp_send_errors, 1);
+                let is_call = !transmit.dont_fragment && transmit.tag != NOBODY;
+                self.on_unsent(is_call.then(|| PeerTag::from_bits(transmit.tag)), transmit.destination);
             }
         }
+    }
+
+    fn on_unsent(&self, call_for: Option<PeerTag>, destination: SocketAddr) {
+        self.unsent.borrow_mut().extend(call_for.map(|peer| (peer, destination)));
     }
 
     fn deliver(&self, packet: &PacketOut<'_>) {

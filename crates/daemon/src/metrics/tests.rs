@@ -1,5 +1,7 @@
 //! The text a scraper reads.
 
+use std::time::UNIX_EPOCH;
+
 use overlay_core::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -47,6 +49,22 @@ fn the_mtu_of_a_path_is_there_once_something_is_known_of_it() {
         assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
     }
     assert_eq!(text.matches("\noverlay_peer_path_mtu_bytes{").count(), 1);
+}
+
+#[test]
+fn every_peer_has_a_sample_for_each_state_and_one_of_them_is_1() {
+    let view = view([bob(), nameless()]);
+    shake_hands(&view, 0xbb, crate::view::now(), 1);
+    view.on_event(overlay_core::Event::Answering(overlay_core::PeerKey([0xbb; 32]), false), |_| UNIX_EPOCH);
+    let text = text(&view);
+    let bob = r#"peer="bob",public_key="u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s=""#;
+    for (state, value) in [("suspect", 1), ("connected", 0), ("unreachable", 0)] {
+        let line = format!("overlay_peer_state{{{bob},state=\"{state}\"}} {value}");
+        assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
+    }
+    let samples = text.lines().filter(|line| line.starts_with("overlay_peer_state{"));
+    assert_eq!(samples.clone().count(), 2 * PeerState::ALL.len());
+    assert_eq!(samples.filter(|line| line.ends_with(" 1")).count(), 2);
 }
 
 #[test]

@@ -44,7 +44,12 @@ fn alice() -> NamedEndpoint {
     NamedEndpoint { peer: ALICE, host: "alice.example".into(), port: 51820 }
 }
 
-fn start(server: &Server, families: Families) -> (Resolver, mpsc::Receiver<(PeerKey, SocketAddr)>) {
+/// What is told when alice's name, or another peer's, has these addresses.
+fn answer(peer: PeerKey, addresses: &[&str]) -> Option<Answer> {
+    Some(Answer { peer, addresses: addresses.iter().map(|address| address.parse().unwrap()).collect() })
+}
+
+fn start(server: &Server, families: Families) -> (Resolver, mpsc::Receiver<Answer>) {
     let (sender, receiver) = mpsc::channel(4);
     (spawn_with(vec![alice()], families, sender, server.look_up()), receiver)
 }
@@ -61,9 +66,9 @@ async fn a_name_that_fails_is_asked_again_after_1_2_4_8_16_and_then_every_30_sec
 async fn an_answer_after_failures_arrives_and_is_asked_for_again_every_30_seconds_until_a_handshake() {
     let server = Server::new(&[None, Some("192.0.2.1"), Some("192.0.2.1"), Some("192.0.2.9")]);
     let (resolver, mut answers) = start(&server, BOTH);
-    assert_eq!(answers.recv().await, Some((ALICE, "192.0.2.1:51820".parse().unwrap())));
-    assert_eq!(answers.recv().await, Some((ALICE, "192.0.2.1:51820".parse().unwrap())));
-    assert_eq!(answers.recv().await, Some((ALICE, "192.0.2.9:51820".parse().unwrap())));
+    assert_eq!(answers.recv().await, answer(ALICE, &["192.0.2.1:51820"]));
+    assert_eq!(answers.recv().await, answer(ALICE, &["192.0.2.1:51820"]));
+    assert_eq!(answers.recv().await, answer(ALICE, &["192.0.2.9:51820"]));
     resolver.on_handshake_completed(ALICE);
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(server.asked_at(), [0, 1, 31, 61]);
@@ -85,15 +90,55 @@ async fn a_handshake_that_fails_later_asks_at_once_and_then_every_30_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_address_of_a_family_with_a_socket_counts() {
+async fn a_peer_that_stops_to_answer_has_its_name_asked_at_once_and_soon_again() {
+    let server = Server::new(&[Some("192.0.2.1")]);
+    let (resolver, mut answers) = start(&server, BOTH);
+    tokio::spawn(async move { while answers.recv().await.is_some() {} });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    resolver.on_handshake_completed(ALICE);
+    tokio::time::sleep(Duration::from_secs(99)).await;
+    resolver.on_answering(ALICE, false);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(server.asked_at(), [0, 100, 105, 115, 135, 165, 195]);
+    resolver.on_answering(ALICE, true);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(server.asked_at().len(), 7, "it was heard");
+    // It comes and goes: the name is asked every five seconds at most.
+    for _ in 0..50 {
+        resolver.on_answering(ALICE, false);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        resolver.on_answering(ALICE, true);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(server.asked_at().len() <= 7 + 3, "{:?}", server.asked_at());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_initiation_that_goes_unanswered_asks_again_and_a_name_that_fails_keeps_its_back_off() {
+    let server = Server::new(&[Some("192.0.2.1"), Some("192.0.2.1"), None]);
+    let (resolver, mut answers) = start(&server, BOTH);
+    tokio::spawn(async move { while answers.recv().await.is_some() {} });
+    tokio::time::sleep(Duration::from_millis(5_100)).await;
+    resolver.on_answering(ALICE, false);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(server.asked_at(), [0, 5, 10]);
+    for _ in 0..10 {
+        resolver.on_answering(ALICE, false);
+    }
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(server.asked_at(), [0, 5, 10, 11, 13, 17, 25]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_addresses_of_families_with_a_socket_count() {
     for (families, expected) in [
-        (BOTH, "[2001:db8::1]:51820"),
-        (Families { v4: true, v6: false }, "192.0.2.1:51820"),
-        (Families { v4: false, v6: true }, "[2001:db8::1]:51820"),
+        (BOTH, &["[2001:db8::1]:51820", "192.0.2.1:51820", "192.0.2.2:51820"][..]),
+        (Families { v4: true, v6: false }, &["192.0.2.1:51820", "192.0.2.2:51820"]),
+        (Families { v4: false, v6: true }, &["[2001:db8::1]:51820"]),
     ] {
         let server = Server::new(&[Some("2001:db8::1 192.0.2.1 192.0.2.2")]);
         let (_resolver, mut answers) = start(&server, families);
-        assert_eq!(answers.recv().await, Some((ALICE, expected.parse().unwrap())));
+        assert_eq!(answers.recv().await, answer(ALICE, expected));
     }
 }
 
@@ -101,7 +146,7 @@ async fn the_first_address_of_a_family_with_a_socket_counts() {
 async fn a_name_without_an_address_of_our_family_is_asked_again_as_if_it_had_failed() {
     let server = Server::new(&[Some("2001:db8::1"), Some("2001:db8::1 192.0.2.1")]);
     let (_resolver, mut answers) = start(&server, Families { v4: true, v6: false });
-    assert_eq!(answers.recv().await, Some((ALICE, "192.0.2.1:51820".parse().unwrap())));
+    assert_eq!(answers.recv().await, answer(ALICE, &["192.0.2.1:51820"]));
     assert_eq!(server.asked_at(), [0, 1]);
 }
 
@@ -114,7 +159,7 @@ async fn a_reload_asks_for_new_names_at_once_and_leaves_the_others_alone() {
     let bob = NamedEndpoint { peer: PeerKey([2; 32]), host: "bob.example".into(), port: 1 };
     tokio::time::sleep(Duration::from_secs(5)).await;
     resolver.set_peers(vec![alice(), bob.clone()]);
-    assert_eq!(answers.recv().await, Some((bob.peer, "192.0.2.1:1".parse().unwrap())));
+    assert_eq!(answers.recv().await, answer(bob.peer, &["192.0.2.1:1"]));
     resolver.set_peers(vec![]);
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(server.asked_at(), [0, 5]);
@@ -150,7 +195,7 @@ async fn no_more_look_ups_than_the_limit_are_under_way_and_all_names_get_their_t
     });
     let mut answered = std::collections::HashSet::new();
     while answered.len() < 50 {
-        answered.insert(answers.recv().await.expect("running").0);
+        answered.insert(answers.recv().await.expect("running").peer);
     }
     assert_eq!(most.load(SeqCst), MAX_LOOKUPS);
 }
@@ -160,7 +205,7 @@ async fn the_hosts_own_names_are_resolved() {
     let (sender, mut answers) = mpsc::channel(4);
     let here = NamedEndpoint { host: "localhost".into(), ..alice() };
     let _resolver = spawn(vec![here], BOTH, sender);
-    let (peer, address) = answers.recv().await.expect("an answer");
-    assert_eq!((peer, address.port()), (ALICE, 51820));
-    assert!(address.ip().is_loopback());
+    let Answer { peer, addresses } = answers.recv().await.expect("an answer");
+    assert_eq!(peer, ALICE);
+    assert!(addresses.iter().all(|address| address.port() == 51820 && address.ip().is_loopback()), "{addresses:?}");
 }

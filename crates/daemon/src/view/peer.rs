@@ -38,6 +38,8 @@ pub(crate) struct PeerView {
     pub(crate) path_mtu: Option<KnownPathMtu>,
     /// Handshakes went unanswered until the node gave up, and none was completed since.
     gave_up: bool,
+    /// It does not answer what it has to answer, says the engine.
+    is_silent: bool,
     /// Outer bytes sent when the peer was last seen to be neither connected nor handshaking: more than that since means
     /// that initiations are under way. [`UNSEEN`] from a handshake on until somebody looks after its session ended.
     sent_at_rest: AtomicU64,
@@ -83,6 +85,7 @@ impl PeerView {
             // What was found is no longer in force where nothing is searched for.
             path_mtu: known.as_ref().filter(|_| peer.mtu_discovery).and_then(|known| known.path_mtu),
             gave_up: known.as_ref().is_some_and(|known| known.gave_up),
+            is_silent: known.as_ref().is_some_and(|known| known.is_silent),
             sent_at_rest: known.map_or(AtomicU64::new(rest), |known| known.sent_at_rest),
             stats,
         }
@@ -130,7 +133,14 @@ impl PeerView {
     pub(super) fn on_handshake(&mut self, at: Instant, wall: Date) {
         self.handshake = Some(Handshake { at, wall, is_over: false });
         self.gave_up = false;
+        self.is_silent = false;
         self.sent_at_rest.store(UNSEEN, Relaxed);
+    }
+
+    /// The peer stopped to answer, or was heard again.
+    pub(super) fn on_answering(&mut self, answers: bool) {
+        self.is_silent = !answers;
+        self.gave_up &= !answers;
     }
 
     pub(super) fn on_handshake_failed(&mut self) {
@@ -150,9 +160,13 @@ impl PeerView {
     }
 
     /// `sent` is the present count of outer bytes sent.
-    pub(super) fn state(&self, now: Instant, sent: u64) -> PeerState {
+    pub(crate) fn state(&self, now: Instant, sent: u64) -> PeerState {
         if self.is_connected(now) {
-            return PeerState::Connected;
+            return match (self.is_silent, self.gave_up) {
+                (false, _) => PeerState::Connected,
+                (true, false) => PeerState::Suspect,
+                (true, true) => PeerState::Unreachable,
+            };
         }
         if self.endpoint.is_none() {
             return PeerState::NoEndpoint;

@@ -127,8 +127,10 @@ pub struct PeerStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerState {
-    /// A session is alive.
+    /// A session is alive, and the peer answers.
     Connected,
+    /// A session is alive, but the peer did not answer for 15 s: it is called at every address that is known.
+    Suspect,
     /// Initiations are being sent.
     Handshaking,
     /// No session, and nobody asked for one.
@@ -137,6 +139,24 @@ pub enum PeerState {
     Unreachable,
     /// Nothing is known of where it is: it has to call.
     NoEndpoint,
+}
+
+impl PeerState {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Connected, Self::Suspect, Self::Handshaking, Self::Idle, Self::Unreachable, Self::NoEndpoint];
+
+    /// As JSON and metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Suspect => "suspect",
+            Self::Handshaking => "handshaking",
+            Self::Idle => "idle",
+            Self::Unreachable => "unreachable",
+            Self::NoEndpoint => "no_endpoint",
+        }
+    }
 }
 
 impl InterfaceStatus {
@@ -185,6 +205,12 @@ pub(crate) fn node_counters(node: &NodeStats) -> impl Iterator<Item = (&'static 
         ),
         ("handshakes_completed", "Handshakes completed, whoever began them.", node.handshakes_completed.value()),
         ("cookies_sent", "Cookie replies sent.", node.cookies_sent.value()),
+        ("peers_suspected", "Times that a peer with a session stopped to answer.", node.peers_suspected.value()),
+        (
+            "questions_sent",
+            "Questions to peers that had nothing to say, whether they are there.",
+            node.questions_sent.value(),
+        ),
         ("mtu_probes_sent", "Probes for the MTU of a path.", node.mtu_probes_sent.value()),
         ("mtu_falls", "Times that a path turned out to carry less than before.", node.mtu_falls.value()),
         ("packets_cut", "Packets that went to a peer in pieces.", node.packets_cut.value()),

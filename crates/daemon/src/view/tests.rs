@@ -137,6 +137,30 @@ fn a_peer_that_does_not_answer_is_unreachable_until_we_try_again() {
 }
 
 #[test]
+fn a_peer_that_stops_to_answer_is_suspect_then_unreachable_and_connected_when_it_is_heard() {
+    let view = view([bob()]);
+    let tell = |answers| view.on_event(Event::Answering(PeerKey([0xbb; 32]), answers), |_| UNIX_EPOCH);
+    shake_hands(&view, 0xbb, at(2), 1);
+    tell(false);
+    assert_eq!(state(&view, 20, 5_000), PeerState::Suspect);
+    tell(true);
+    assert_eq!(state(&view, 21, 5_000), PeerState::Connected);
+    tell(false);
+    view.on_event(Event::HandshakeFailed(PeerKey([0xbb; 32])), |_| UNIX_EPOCH);
+    assert_eq!(state(&view, 120, 5_000), PeerState::Unreachable, "called for 90 s in vain");
+    tell(true);
+    assert_eq!(state(&view, 121, 5_000), PeerState::Connected, "the session was never over");
+    tell(false);
+    shake_hands(&view, 0xbb, at(130), 1);
+    assert_eq!(state(&view, 131, 5_000), PeerState::Connected);
+    // Without a session nobody is suspect.
+    tell(false);
+    assert_eq!(state(&view, 400, 5_000), PeerState::Idle);
+    let names: Vec<_> = PeerState::ALL.iter().map(|state| serde_json::to_value(state).expect("plain data")).collect();
+    assert_eq!(names, PeerState::ALL.map(PeerState::name), "metrics and JSON say the same");
+}
+
+#[test]
 fn a_peer_without_an_endpoint_waits_for_a_call_and_shows_where_it_came_from() {
     let view = view([nameless()]);
     let shown = view.status_at(at(0));

@@ -87,6 +87,14 @@ impl World {
         host.private_key = key;
     }
 
+    /// The peer's host name has these addresses.
+    ///
+    /// # Errors
+    /// What the node answers.
+    pub fn resolve(&mut self, host: HostId, peer: PeerKey, addresses: &[SocketAddr]) -> Result<(), CommandError> {
+        self.command(host, Command::SetCandidates(peer, addresses.to_vec()))
+    }
+
     /// Gives the node a command.
     ///
     /// # Errors

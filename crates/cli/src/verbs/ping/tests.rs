@@ -72,6 +72,8 @@ fn without_any_answer_it_says_how_things_stand_with_the_peer() {
     let bob = &mut status.peers[0];
     (bob.state, bob.latest_handshake_age_seconds) = (PeerState::Unreachable, Some(192));
     assert_eq!(cause_of(&status), "its state is \"unreachable\", and its last handshake was 3 min 12 s ago");
+    status.peers[0].state = PeerState::Suspect;
+    assert_eq!(cause_of(&status), "its state is \"suspect\", and its last handshake was 3 min 12 s ago");
     status.peers[0].state = PeerState::Connected;
     let cause = "its state is \"connected\", and its last handshake was 3 min 12 s ago; it may not allow `icmp`";
     assert_eq!(cause_of(&status), cause);

@@ -1,4 +1,4 @@
-//! What a session says when it is asked: what is due, and what a message held.
+//! What a session answers: what is to be sent, and what a message held.
 
 /// What [`super::Session::advance`] wants sent, `len` bytes of the buffer it was given.
 #[derive(Debug, PartialEq, Eq)]

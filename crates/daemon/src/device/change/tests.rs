@@ -119,9 +119,9 @@ fn an_answer_of_dns_counts_while_the_endpoint_is_a_name() {
     let address = "192.0.2.7:51820".parse().expect("an address");
     let name = Endpoint::Name { host: "bob.example".to_owned(), port: 51820 };
     let view = view([config::Peer { endpoint: Some(name), ..bob() }, nameless()]);
-    let is_taken = |key| match resolved(key, address, &view.read()) {
-        Some(Command::SetEndpoint(peer, to)) => {
-            assert_eq!((peer, to), (key, address));
+    let is_taken = |key| match resolved(Answer { peer: key, addresses: vec![address] }, &view.read()) {
+        Some(Command::SetCandidates(peer, to)) => {
+            assert_eq!((peer, to), (key, vec![address]));
             true
         }
         Some(_) => panic!("another command"),

@@ -1,0 +1,301 @@
+//! Whether a peer answers, and how a peer that has nothing to answer is asked whether it is there.
+//!
+//! WireGuard owes an answer to three things: to data within KEEPALIVE_TIMEOUT (10 s), at least with an empty packet, and to an
+//! initiation and a response at once. A peer is *silent* when nothing authentic came since the first of them was sent, for
+//! 15 s while a session is alive (the kernel begins a new handshake then, too), for 5 s without one. Control is told, asks
+//! the peer's name again, and shows a peer with a session as *suspect*. Whatever is authentic ends it, but for an initiation:
+//! a peer that calls and calls does so because it does not hear us.
+//!
+//! An empty packet is owed no answer, so that a peer that gets nothing but persistent keepalives may be gone for minutes
+//! unnoticed. A *question* takes the place of a keepalive then: a packet inside the session that is answered. It is asked only
+//! where the answer changes something and silence says nothing: of a peer whose endpoint is a name, that is kept alive, and
+//! that was not heard for [`ASK_AFTER`]. A question, its answer and the keepalive that the answer is owed, some 220 bytes in
+//! 13 s, take the place of 32 bytes in 25 s; a peer that is heard anyway is not asked. A peer that answered its last question within a second is *prompt*: it is asked five times in a row, a
+//! second apart, and is silent after 5 s, so that one that moved is noticed within 19 s of its last sign of life. Others
+//! answer by WireGuard's own timer after 10 s.
+//!
+//! Where no question is possible (nothing but WireGuard's own messages may be sent to the peer, or it has no address to ask)
+//! an initiation is the question, after [`CALL_AFTER`]. A handshake costs both sides a millisecond, and a server whose
+//! ten thousand idle peers all called it every 13 s would do nothing else: twice as many handshakes as usual is what
+//! this is worth, and a peer that moved is noticed within 75 s.
+
+use std::time::Duration;
+
+use crate::Instant;
+
+/// Data waits so long for an answer: KEEPALIVE_TIMEOUT + REKEY_TIMEOUT, the kernel's rule.
+const SILENCE: Duration = Duration::from_secs(15);
+/// An initiation to a peer without a session, and questions to a prompt peer, wait so long.
+const PROMPT_SILENCE: Duration = Duration::from_secs(5);
+/// A peer that was not heard for so long is asked: with [`PROMPT_SILENCE`], jitter and a handshake less than 20 s.
+const ASK_AFTER: Duration = Duration::from_secs(13);
+/// The same where the question is a handshake.
+const CALL_AFTER: Duration = Duration::from_secs(55);
+/// A keepalive interval that is longer says that the user wants fewer packets: then questions are as far apart.
+const USUAL_KEEPALIVE: Duration = Duration::from_secs(25);
+/// An answer within this time makes a peer prompt.
+const PROMPT: Duration = Duration::from_secs(1);
+/// From one question to the next, to a prompt peer and to others. 10 s after the first, when WireGuard's own answer to it
+/// comes, none of ours is younger than [`PROMPT`].
+const PROMPT_INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(7);
+/// Questions in a row, and then none until the peer was heard: to a prompt peer and to others.
+const PROMPT_QUESTIONS: u8 = 5;
+const QUESTIONS: u8 = 2;
+
+/// What a peer is asked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// A packet inside the session that the peer answers.
+    Packet,
+    /// An initiation.
+    Call,
+}
+
+/// What was heard of one peer, and what it owes us.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    /// When something authentic came last.
+    heard: Instant,
+    /// The first thing since then that the peer had to answer.
+    owed_since: Option<Instant>,
+    is_silent: bool,
+    /// Questions since the peer was heard, and when the first and the last of them were asked.
+    asked: u8,
+    first_asked: Instant,
+    last_asked: Instant,
+    is_prompt: bool,
+    /// What it is asked by, as far as is known: [`Question::Packet`] until it turns out that none is possible.
+    question: Question,
+    /// How much later than necessary the next question is asked.
+    jitter: Duration,
+    /// Names our echoes: those of the last questions and of the ones before them.
+    echo_ids: [Option<u32>; 2],
+}
+
+impl Reach {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            heard: now,
+            owed_since: None,
+            is_silent: false,
+            asked: 0,
+            first_asked: now,
+            last_asked: now,
+            is_prompt: false,
+            question: Question::Packet,
+            jitter: Duration::ZERO,
+            echo_ids: [None; 2],
+        }
+    }
+
+    /// Something was sent that the peer has to answer.
+    pub(crate) fn on_owed(&mut self, now: Instant) {
+        self.owed_since.get_or_insert(now);
+    }
+
+    /// Something authentic came. True: the peer was silent.
+    pub(crate) fn on_heard(&mut self, now: Instant) -> bool {
+        if self.asked > 0 {
+            self.is_prompt = self.question == Question::Packet && now.since(self.last_asked) < PROMPT;
+            self.asked = 0;
+        }
+        self.heard = now;
+        self.owed_since = None;
+        std::mem::take(&mut self.is_silent)
+    }
+
+    /// The peer is silent, and control has been told.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_silent
+    }
+
+    /// Whether it is worth asking [`Reach::silent_at`]: cheap enough to be asked for every train.
+    #[inline]
+    pub(crate) fn may_be_silent(&self, now: Instant) -> bool {
+        self.owed_since.is_some_and(|at| now.since(at) >= PROMPT_SILENCE) && !self.is_silent
+    }
+
+    /// When the peer is silent unless it is heard before. `is_alive`: there is a session.
+    pub(crate) fn silent_at(&self, is_alive: bool) -> Option<Instant> {
+        if self.is_silent {
+            return None;
+        }
+        let owed = self.owed_since.map(|at| at + if is_alive { SILENCE } else { PROMPT_SILENCE });
+        let asked = (self.is_prompt && self.asked > 0).then(|| self.first_asked + PROMPT_SILENCE);
+        [owed, asked].into_iter().flatten().min()
+    }
+
+    pub(crate) fn on_silent(&mut self) {
+        self.is_silent = true;
+        // It may have been prompt by chance.
+        self.is_prompt = false;
+        self.asked = 0;
+    }
+
+    /// A session was made: what could not be asked before may be by now.
+    pub(crate) fn on_connected(&mut self) {
+        self.question = Question::Packet;
+    }
+
+    /// The peer can be asked by this.
+    pub(crate) fn ask_by(&mut self, question: Question) {
+        self.question = question;
+    }
+
+    /// When a peer that is kept alive every `keepalive` is asked next.
+    pub(crate) fn ask_at(&self, keepalive: Duration) -> Option<Instant> {
+        if self.is_silent {
+            return None;
+        }
+        let (most, interval) = match self.question {
+            Question::Packet if self.is_prompt => (PROMPT_QUESTIONS, PROMPT_INTERVAL),
+            Question::Packet => (QUESTIONS, INTERVAL),
+            Question::Call => (1, INTERVAL),
+        };
+        let patience = match self.question {
+            Question::Packet if keepalive > USUAL_KEEPALIVE => keepalive,
+            Question::Packet => ASK_AFTER,
+            Question::Call => CALL_AFTER.max(keepalive),
+        };
+        match self.asked {
+            0 => Some(self.heard + patience + self.jitter),
+            asked if asked < most => Some(self.last_asked + interval),
+            _ => None,
+        }
+    }
+
+    /// The peer is asked. `jitter` counts for the next time.
+    pub(crate) fn on_asked(&mut self, now: Instant, jitter: Duration) {
+        if self.asked == 0 {
+            self.first_asked = now;
+        }
+        self.asked = self.asked.saturating_add(1);
+        self.last_asked = now;
+        self.jitter = jitter;
+        self.on_owed(now);
+    }
+
+    /// The id of the next echo: the same for all questions in a row. `fresh` is taken for the first.
+    pub(crate) fn echo_id(&mut self, fresh: u32) -> u32 {
+        if self.asked == 0 {
+            self.echo_ids = [Some(fresh), self.echo_ids[0]];
+        }
+        self.echo_ids[0].unwrap_or(fresh)
+    }
+
+    /// Whether echo replies may be ours.
+    pub(crate) fn has_sent_echoes(&self) -> bool {
+        self.echo_ids[0].is_some()
+    }
+
+    /// Whether an echo of ours had this id.
+    pub(crate) fn is_our_echo(&self, id: u32) -> bool {
+        self.echo_ids.contains(&Some(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEPALIVE: Duration = Duration::from_secs(25);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_start(Duration::from_secs(seconds))
+    }
+
+    fn millis(millis: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(millis))
+    }
+
+    /// The seconds at which a peer that was heard at 0 and answers nothing is asked.
+    fn questions(reach: &mut Reach, question: Question, keepalive: Duration) -> Vec<u64> {
+        let mut asked = Vec::new();
+        reach.ask_by(question);
+        for second in 0..200 {
+            if reach.ask_at(keepalive).is_some_and(|due| due <= at(second)) {
+                reach.on_asked(at(second), Duration::ZERO);
+                asked.push(second);
+            }
+        }
+        asked
+    }
+
+    fn prompt() -> Reach {
+        let mut reach = Reach::new(at(0));
+        reach.on_asked(at(0), Duration::ZERO);
+        reach.on_heard(at(0));
+        reach
+    }
+
+    #[test]
+    fn data_is_owed_an_answer_within_15_seconds_and_an_initiation_without_a_session_within_5() {
+        let mut reach = Reach::new(at(0));
+        assert_eq!((reach.silent_at(true), reach.silent_at(false)), (None, None), "nothing is owed");
+        reach.on_owed(at(100));
+        reach.on_owed(at(107));
+        assert_eq!((reach.silent_at(true), reach.silent_at(false)), (Some(at(115)), Some(at(105))));
+        assert!(!reach.on_heard(at(110)), "in time");
+        assert_eq!(reach.silent_at(true), None);
+        reach.on_owed(at(120));
+        reach.on_silent();
+        assert_eq!(reach.silent_at(true), None, "it is said once");
+        assert!(reach.on_heard(at(200)));
+        assert!(!reach.on_heard(at(201)));
+    }
+
+    #[test]
+    fn a_peer_that_is_not_known_to_be_prompt_is_asked_twice_and_has_15_seconds() {
+        let mut reach = Reach::new(at(0));
+        assert_eq!(questions(&mut reach, Question::Packet, KEEPALIVE), [13, 20]);
+        assert_eq!(reach.silent_at(true), Some(at(13 + 15)));
+    }
+
+    #[test]
+    fn a_prompt_peer_is_asked_five_times_in_a_row_and_has_5_seconds() {
+        let mut reach = prompt();
+        assert_eq!(questions(&mut reach, Question::Packet, KEEPALIVE), [13, 14, 15, 16, 17]);
+        assert_eq!(reach.silent_at(true), Some(at(18)));
+        reach.on_silent();
+        assert_eq!(reach.ask_at(KEEPALIVE), None, "others call it now");
+        reach.on_heard(at(30));
+        reach.on_asked(at(43), Duration::ZERO);
+        assert_eq!(reach.silent_at(true), Some(at(58)), "perhaps it was prompt by chance");
+    }
+
+    #[test]
+    fn an_answer_by_wireguards_own_timer_does_not_make_a_peer_prompt() {
+        let mut reach = Reach::new(at(0));
+        reach.on_asked(at(13), Duration::ZERO);
+        reach.on_asked(at(20), Duration::ZERO);
+        reach.on_heard(millis(23_040));
+        assert!(!reach.is_prompt);
+        reach.on_asked(at(36), Duration::ZERO);
+        reach.on_heard(millis(36_400));
+        assert!(reach.is_prompt);
+    }
+
+    #[test]
+    fn whoever_is_heard_is_not_asked_and_rare_keepalives_mean_rare_questions() {
+        let mut reach = Reach::new(at(0));
+        reach.on_heard(at(12));
+        assert_eq!(reach.ask_at(KEEPALIVE), Some(at(25)));
+        assert_eq!(questions(&mut Reach::new(at(0)), Question::Packet, Duration::from_secs(120)), [120, 127]);
+        assert_eq!(questions(&mut Reach::new(at(0)), Question::Call, KEEPALIVE), [55]);
+        assert_eq!(questions(&mut Reach::new(at(0)), Question::Call, Duration::from_secs(100)), [100]);
+    }
+
+    #[test]
+    fn the_echoes_of_one_row_share_an_id_and_the_row_before_is_remembered() {
+        let mut reach = Reach::new(at(0));
+        assert!(!reach.has_sent_echoes() && !reach.is_our_echo(1));
+        for (fresh, id) in [(1, 1), (2, 1)] {
+            assert_eq!(reach.echo_id(fresh), id);
+            reach.on_asked(at(13), Duration::ZERO);
+        }
+        reach.on_heard(at(14));
+        assert_eq!(reach.echo_id(3), 3);
+        assert!(reach.is_our_echo(1) && reach.is_our_echo(3) && !reach.is_our_echo(2));
+    }
+}
