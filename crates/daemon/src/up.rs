@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use overlay_os::folder::TrustError;
 use overlay_os::netlink::Netlink;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
+use crate::permission::denied;
 use crate::resolve::{self, Families, NamedEndpoint};
 use crate::supervisor::Supervisor;
 use crate::view::{InterfaceView, View};
@@ -127,7 +129,15 @@ async fn start(
         }
         Err(_) => {
             journal.record_socket(&uapi_path)?;
-            Some(uapi::bind(name).map_err(|error| cannot_listen(&uapi_path, error))?)
+            match uapi::bind(name) {
+                Ok(listener) => Some(listener),
+                // The tunnel works without it.
+                Err(error) => {
+                    let failure = cannot_listen(&uapi_path, error);
+                    tracing::warn!(hint = failure.hint, "`wg show {name}` will not work: {failure}");
+                    None
+                }
+            }
         }
     };
 
@@ -248,5 +258,14 @@ pub(crate) fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
         std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
         _ => ExitKind::Other,
     };
-    Failure::new(code, format!("cannot listen on {}", path.display())).with_cause(error)
+    let failure = Failure::new(code, format!("cannot listen on {}", path.display()));
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TrustError>());
+    match inner.and_then(TrustError::fix) {
+        Some(fix) => failure.with_cause(error).with_hint(fix),
+        None if code == ExitKind::Permission => {
+            let denied = denied(path.parent().unwrap_or(path));
+            failure.with_cause(denied.cause).with_hint(denied.hint)
+        }
+        None => failure.with_cause(error),
+    }
 }

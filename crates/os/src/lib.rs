@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod clock;
+pub mod folder;
 pub mod interface;
 pub mod netlink;
 pub mod netns;

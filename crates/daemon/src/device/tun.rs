@@ -4,6 +4,7 @@ use overlay_os::tun::{Tun, TunError};
 
 use crate::config::Switch;
 use crate::failure::{ExitKind, Failure};
+use crate::permission;
 
 /// Creates the TUN interface `name`, down and without addresses. With [`Switch::Auto`] one without offloads will do.
 ///
@@ -29,7 +30,7 @@ pub fn open_tun(name: &str, offload: Switch) -> Result<Tun, Failure> {
                 failure.with_hint("set `tun_offload = \"auto\"` under [tuning] to do without where it is missing")
             }
             TunError::Busy => failure.with_hint(format!("ip link show {name} tells what it is")),
-            TunError::Permission => failure.with_hint("run it with sudo"),
+            TunError::Permission => permission::refused_by_kernel(failure),
             _ => failure,
         }
     })
