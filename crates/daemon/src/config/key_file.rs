@@ -77,7 +77,7 @@ fn unreadable(path: &Path, name: &str, maker: &str, error: &io::Error) -> Proble
         _ => format!("the key file `{shown}` cannot be read: {}", describe(error)),
     };
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Problem::permission(message);
+        return Problem::permission(&format!("the key file `{shown}`"), path);
     }
     let hint = match error.kind() {
         io::ErrorKind::NotFound if name.starts_with("~/") => "write the whole path: `~` means nothing here".to_owned(),
