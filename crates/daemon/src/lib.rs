@@ -5,6 +5,7 @@
 pub mod api;
 pub mod client;
 pub mod config;
+mod confine;
 pub mod detach;
 pub mod device;
 pub mod engine;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::api::ControlRequest;
 use crate::config::{self, Config, Endpoint, MtuRange, Table};
+use crate::confine::{Needs, confine};
 use crate::device::sockets::Outer;
 use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Sockets, joins};
@@ -81,6 +82,12 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
         .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
     host::preflight(&netlink, &config).await?;
     let listening = Listening::bind(&config, &runtime).await?;
+    confine(&Needs {
+        runtime: Some(runtime.directory()),
+        config: Some(&config.path),
+        scheduling: config.tuning.scheduling,
+        is_followed: false,
+    });
 
     let result = match start(config, &runtime, netlink, listening).await {
         Ok(supervisor) => supervisor.run(options.ready).await,
@@ -121,24 +128,9 @@ async fn start(
     let name = &config.interface.name;
     let mut journal = Journal::begin(runtime)?;
     let uapi_path = uapi::socket_path(name);
-    let uapi = match UnixStream::connect(&uapi_path).await {
-        // The folder is one for the whole host, also for other namespaces and other WireGuards.
-        Ok(_) => {
-            tracing::warn!("`wg show {name}` will not work: {} belongs to another process", uapi_path.display());
-            None
-        }
-        Err(_) => {
-            journal.record_socket(&uapi_path)?;
-            match uapi::bind(name) {
-                Ok(listener) => Some(listener),
-                // The tunnel works without it.
-                Err(error) => {
-                    let failure = cannot_listen(&uapi_path, error);
-                    tracing::warn!(hint = failure.hint, "`wg show {name}` will not work: {failure}");
-                    None
-                }
-            }
-        }
+    let uapi = match uapi::handed_over(name) {
+        Some(listener) => Some(listener),
+        None => own_uapi(name, &uapi_path, &mut journal).await?,
     };
 
     let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
@@ -190,6 +182,24 @@ async fn start(
         resolver,
         answers,
     })
+}
+
+/// The socket of `wg`, made by ourselves. The tunnel works without it.
+async fn own_uapi(name: &str, path: &Path, journal: &mut Journal) -> Result<Option<UnixListener>, Failure> {
+    // The folder is one for the whole host, also for other namespaces and other WireGuards.
+    if UnixStream::connect(path).await.is_ok() {
+        tracing::warn!("`wg show {name}` will not work: {} belongs to another process", path.display());
+        return Ok(None);
+    }
+    journal.record_socket(path)?;
+    match uapi::bind(name) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => {
+            let failure = cannot_listen(path, error);
+            tracing::warn!(hint = failure.hint, "`wg show {name}` will not work: {failure}");
+            Ok(None)
+        }
+    }
 }
 
 /// Starts the local API; what it asks of the daemon comes by the receiver.

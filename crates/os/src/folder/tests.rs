@@ -1,3 +1,5 @@
+//! Folders and files of every kind and owner, on a real file system.
+
 use std::fs::{create_dir, read_to_string, set_permissions, write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
