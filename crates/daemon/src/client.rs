@@ -246,7 +246,7 @@ fn names_of(runtime_dir: &Path, extensions: &[&str]) -> Result<Vec<String>, Fail
             // A service has a folder of its own, which is called like its daemon.
             if host::home(runtime_dir, file) != runtime_dir {
                 let is_there = |extension: &&str| entry.path().join(format!("{file}.{extension}")).exists();
-                return extensions.iter().any(|extension| is_there(&extension)).then(|| file.to_owned());
+                return extensions.iter().any(is_there).then(|| file.to_owned());
             }
             let (name, extension) = file.rsplit_once('.')?;
             (!name.is_empty() && extensions.contains(&extension)).then(|| name.to_owned())

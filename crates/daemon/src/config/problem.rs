@@ -151,6 +151,12 @@ impl Problem {
         Self::new(PERMISSION, format!("{what} cannot be read: {}", denied.cause)).hint(denied.hint)
     }
 
+    /// The same problem in other words.
+    pub(super) fn saying(mut self, message: String) -> Self {
+        self.message = printable(message);
+        self
+    }
+
     /// Whether the file may be right, and only cannot be read by whoever asks.
     pub(crate) fn is_permission(&self) -> bool {
         self.kind == PERMISSION
