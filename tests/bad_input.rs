@@ -222,6 +222,49 @@ fn files_of_root_are_a_matter_of_permission_and_not_of_the_config() {
     refused(&shut("overlay.toml"), 4, "the config `overlay.toml` cannot be read: permission denied", None, sudo);
 }
 
+/// In a container, or in a unit that keeps few capabilities, root may not read everything.
+#[test]
+fn root_without_the_right_to_read_is_told_whose_the_file_is() {
+    let Some(pair) = Pair::new("files of others") else { return };
+    let host = &pair.a;
+    let dir = folder_of_nobody(&pair);
+    let check = || {
+        let line = "setpriv --bounding-set=-dac_override,-dac_read_search ./overlay --runtime-dir run";
+        finished(host.command(format!("{line} config check overlay.toml")).current_dir(&dir))
+    };
+    let whose = |mode: &str| {
+        format!(
+            "belongs to nobody and has mode {mode}; this process runs as root without the capability CAP_DAC_OVERRIDE"
+        )
+    };
+    for file in ["private.key", "overlay.toml"] {
+        fs::set_permissions(dir.join(file), fs::Permissions::from_mode(0o600)).expect("our own file");
+        let kind = if file == "private.key" { "key file" } else { "config" };
+        let error = format!("the {kind} `{file}` cannot be read: it {}", whose("0600"));
+        refused(&check(), 4, &error, None, &format!("sudo chown root {file} && sudo chmod 600 {file}"));
+    }
+    // A command that helps, as the test shows by running it.
+    for file in ["private.key", "overlay.toml"] {
+        host.exec(["sh", "-c", &format!("cd {} && chown root {file} && chmod 600 {file}", dir.display())]);
+    }
+    assert_eq!(check().code, 0);
+
+    // A folder that may not be entered.
+    let shut = host.dir().join("shut");
+    fs::create_dir(&shut).expect("a folder");
+    fs::rename(dir.join("private.key"), shut.join("private.key")).expect("our own file");
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o700)).expect("our own folder");
+    chown(&shut, Some(65534), Some(65534)).expect("we are root");
+    let config = fs::read_to_string(dir.join("overlay.toml")).expect("our own file");
+    let key = shut.join("private.key");
+    fs::write(dir.join("overlay.toml"), config.replace("private.key", &key.display().to_string()))
+        .expect("our own file");
+    let error =
+        format!("the key file `{}` cannot be read: the folder {} {}", key.display(), shut.display(), whose("0700"));
+    let hint = "move the file into a folder that belongs to root, such as /etc/overlay";
+    refused(&check(), 4, &error, None, hint);
+}
+
 #[test]
 fn without_a_tun_device_it_says_what_is_missing() {
     let Some(pair) = Pair::new("no /dev/net/tun") else { return };

@@ -4,9 +4,7 @@
 //! stdout says that it is ready, or why it failed. Its stderr is the log. Nothing secret passes between the two.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Child, Command, Stdio};
@@ -48,17 +46,6 @@ impl Ready {
 /// The background half changes to `/`.
 pub(crate) fn path_from_root(path: &Path) -> Result<PathBuf, Failure> {
     absolute(path).map_err(|error| file_failure("find", path, &error))
-}
-
-pub(crate) fn open_log(path: &Path) -> Result<File, Failure> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).map_err(|error| file_failure("make the folder", folder, &error))?;
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(path)
-        .map_err(|error| file_failure("write", path, &error))
 }
 
 /// Starts the background half of a verb, which is given with its arguments.

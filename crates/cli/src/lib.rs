@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
+use overlay_daemon::permission;
 
 use arguments::{Arguments, Verb};
 use output::Output;
@@ -87,7 +88,10 @@ fn file_failure(what: &str, path: &std::path::Path, error: &std::io::Error) -> F
     };
     let failure = Failure::new(code, format!("cannot {what} `{}`", path.display()));
     match code {
-        ExitKind::Permission => failure.with_cause("permission denied").with_hint("run the same command with sudo"),
+        ExitKind::Permission => {
+            let denied = permission::denied(path);
+            failure.with_cause(denied.cause).with_hint(denied.hint)
+        }
         ExitKind::Conflict => failure.with_cause("it exists already").with_hint("name another file"),
         ExitKind::NotFound => failure.with_cause("no such file or directory"),
         _ => failure.with_cause(error),

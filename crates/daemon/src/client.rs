@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as Probe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use tokio::net::UnixStream;
 
 use crate::api::{Down, Reloaded, Version, access};
 use crate::failure::{ExitKind, Failure, FailureBody};
+use crate::host;
+use crate::permission::denied;
 use crate::view::Status;
 
 /// Where daemons keep their sockets unless told otherwise.
@@ -73,7 +76,7 @@ impl Client {
 
     /// The daemon of this name, whether it runs or not.
     pub fn new(runtime_dir: &Path, name: &str) -> Self {
-        Self { name: name.to_owned(), socket: runtime_dir.join(format!("{name}.sock")) }
+        Self { name: name.to_owned(), socket: host::home(runtime_dir, name).join(format!("{name}.sock")) }
     }
 
     /// Name of its interface.
@@ -84,6 +87,13 @@ impl Client {
     /// Where its local API is served.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The process that listens on its socket, where it is one that we can see.
+    pub fn pid(&self) -> Option<i32> {
+        let stream = Probe::connect(&self.socket).ok()?;
+        let daemon = overlay_os::process::peer_credentials(stream.as_fd()).ok()?;
+        Some(daemon.pid).filter(|pid| *pid > 0)
     }
 
     /// Whether somebody listens on its socket. One that we may not open counts as alive.
@@ -214,7 +224,8 @@ pub fn leftovers(runtime_dir: &Path) -> Result<Vec<String>, Failure> {
 
 /// Whether a daemon of this name has left something behind, or runs.
 pub fn has_leftovers(runtime_dir: &Path, name: &str) -> bool {
-    ["sock", "state"].iter().any(|extension| runtime_dir.join(format!("{name}.{extension}")).exists())
+    let home = host::home(runtime_dir, name);
+    ["sock", "state"].iter().any(|extension| home.join(format!("{name}.{extension}")).exists())
 }
 
 fn names_of(runtime_dir: &Path, extensions: &[&str]) -> Result<Vec<String>, Failure> {
@@ -222,8 +233,8 @@ fn names_of(runtime_dir: &Path, extensions: &[&str]) -> Result<Vec<String>, Fail
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(Failure::new(ExitKind::Permission, format!("cannot look into {}", runtime_dir.display()))
-                .with_cause(error)
-                .with_hint("run the same command with sudo"));
+                .with_cause(denied(runtime_dir).cause)
+                .with_hint(denied(runtime_dir).hint));
         }
         Err(_) => return Ok(Vec::new()),
     };
@@ -231,7 +242,13 @@ fn names_of(runtime_dir: &Path, extensions: &[&str]) -> Result<Vec<String>, Fail
         .flatten()
         .filter_map(|entry| {
             let file = entry.file_name();
-            let (name, extension) = file.to_str()?.rsplit_once('.')?;
+            let file = file.to_str()?;
+            // A service has a folder of its own, which is called like its daemon.
+            if host::home(runtime_dir, file) != runtime_dir {
+                let is_there = |extension: &&str| entry.path().join(format!("{file}.{extension}")).exists();
+                return extensions.iter().any(is_there).then(|| file.to_owned());
+            }
+            let (name, extension) = file.rsplit_once('.')?;
             (!name.is_empty() && extensions.contains(&extension)).then(|| name.to_owned())
         })
         .collect();
@@ -252,7 +269,9 @@ fn no_daemon(error: &str, runtime_dir: &Path, name: Option<&str>) -> Failure {
             .with_hint(format!("sudo overlay down {killed}"));
     }
     let cause = match name {
-        Some(name) => format!("nobody listens on {}", runtime_dir.join(format!("{name}.sock")).display()),
+        Some(name) => {
+            format!("nobody listens on {}", host::home(runtime_dir, name).join(format!("{name}.sock")).display())
+        }
         None => format!("nobody listens in {}", runtime_dir.display()),
     };
     failure.with_cause(cause).with_hint(format!("sudo overlay up {}", name.unwrap_or("config.toml")))

@@ -18,6 +18,7 @@ use overlay_core::{Joins, NodeConfig, PeerConfig, PeerKey, Rule};
 use zeroize::Zeroizing;
 
 mod check;
+mod credential;
 mod document;
 mod draft;
 mod key_file;

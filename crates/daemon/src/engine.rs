@@ -11,6 +11,7 @@ mod refusals;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
@@ -96,6 +97,7 @@ impl Sockets {
 pub struct Engine {
     requests: mpsc::Sender<Request>,
     waker: Waker,
+    turns: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
@@ -117,12 +119,19 @@ impl Engine {
         let (events, outbox) = mpsc::channel(MAX_EVENTS);
         let (end, ended) = oneshot::channel();
         let waker = Waker::new()?;
-        let mut run = Run::new(parts, waker.clone(), inbox, Events { sender: events, merged: BTreeMap::new() })?;
+        let turns = Arc::<AtomicU64>::default();
+        let mut run = Run::new(
+            parts,
+            Arc::clone(&turns),
+            waker.clone(),
+            inbox,
+            Events { sender: events, merged: BTreeMap::new() },
+        )?;
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || {
             // Nobody listens only when control is gone, and then the end has no reader.
             let _ = end.send(run.run());
         })?;
-        Ok((Self { requests, waker, thread: Some(thread), ended }, outbox))
+        Ok((Self { requests, waker, turns, thread: Some(thread), ended }, outbox))
     }
 
     /// Gives the node a command and waits until it was applied.
@@ -186,6 +195,14 @@ impl Engine {
         }
     }
 
+    /// How often the thread has come round by now. It comes round soon after this call, even where nothing else is to be
+    /// done: if a later call gives the same answer, the thread hangs.
+    pub fn turns(&self) -> u64 {
+        let turns = self.turns.load(Relaxed);
+        self.waker.wake();
+        turns
+    }
+
     /// Ends the thread and waits for it; TUN and sockets are closed then. The flows that the node knew are those of
     /// [`Node::known_flows`]; there are none when the engine has ended by itself.
     pub async fn stop(mut self) -> Vec<PeerFlows> {
@@ -223,6 +240,7 @@ struct Run {
     poller: Poller,
     wall_clock: WallWatch,
     waker: Waker,
+    turns: Arc<AtomicU64>,
     requests: mpsc::Receiver<Request>,
     events: Events,
     frame: Box<[u8]>,
@@ -231,7 +249,13 @@ struct Run {
 }
 
 impl Run {
-    fn new(parts: Parts, waker: Waker, requests: mpsc::Receiver<Request>, events: Events) -> io::Result<Self> {
+    fn new(
+        parts: Parts,
+        turns: Arc<AtomicU64>,
+        waker: Waker,
+        requests: mpsc::Receiver<Request>,
+        events: Events,
+    ) -> io::Result<Self> {
         let Parts { node, tun, sockets, stats, scheduling } = parts;
         let (poller, timer, wall_clock) = (Poller::new()?, Timer::new()?, WallWatch::new()?);
         poller.add(&tun, TOKEN_TUN)?;
@@ -253,6 +277,7 @@ impl Run {
             poller,
             wall_clock,
             waker,
+            turns,
             requests,
             events,
             frame: vec![0; TUN_FRAME_LEN].into(),
@@ -295,6 +320,7 @@ impl Run {
                 }
             }
             self.events.flush();
+            add(&self.turns, 1);
         }
     }
 

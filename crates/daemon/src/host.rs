@@ -40,7 +40,7 @@ pub use leftovers::{Cleaned, clean_leftovers};
 pub(crate) use link_settings::refuse_configuration;
 pub use mtu::mtu_range;
 pub use preflight::{preflight, require_net_admin, require_tun_device};
-pub use runtime::Runtime;
+pub use runtime::{Runtime, home, open_log};
 
 use overlay_os::netlink::NetlinkError;
 
@@ -49,9 +49,7 @@ use crate::failure::{ExitKind, Failure};
 /// A netlink request that failed, in the user's words: `what` is the step, such as "cannot add the route 10.0.0.0/8".
 fn netlink_failure(what: impl Into<String>, error: &NetlinkError) -> Failure {
     match error {
-        NetlinkError::Permission => Failure::new(ExitKind::Permission, what)
-            .with_cause("the kernel refused it: this needs CAP_NET_ADMIN")
-            .with_hint("run it with sudo"),
+        NetlinkError::Permission => crate::permission::refused_by_kernel(Failure::new(ExitKind::Permission, what)),
         NetlinkError::Exists => Failure::new(ExitKind::Conflict, what).with_cause("it exists already"),
         other => Failure::new(ExitKind::Other, what).with_cause(other),
     }

@@ -4,11 +4,7 @@
 //! Left out: what a key is used for (`overlay_core`), and which file holds it (`config`).
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +12,8 @@ use overlay_core::PeerKey;
 use rand_core::{OsRng, RngCore};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
+
+pub use crate::files::{replace_secret, write_secret};
 
 /// Characters of a key in base64: 43 and one `=`.
 pub const ENCODED_LENGTH: usize = 44;
@@ -164,63 +162,6 @@ impl fmt::Display for KeyError {
 }
 
 impl std::error::Error for KeyError {}
-
-/// Writes a secret and a newline to a new file with mode 0600, so that after a crash there is the whole file or none.
-/// The folder is made, with mode 0700, if it is missing.
-///
-/// # Errors
-/// `AlreadyExists` if there is a file: a key is never overwritten by accident. Else what the file system said.
-pub fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
-    // A hard link, unlike a rename, fails when its target exists: no other process can come in between.
-    install(path, secret, |temporary| fs::hard_link(temporary, path).and_then(|()| fs::remove_file(temporary)))
-}
-
-/// As [`write_secret`], in place of whatever is there.
-///
-/// # Errors
-/// What the file system said.
-pub fn replace_secret(path: &Path, secret: &str) -> io::Result<()> {
-    install(path, secret, |temporary| fs::rename(temporary, path))
-}
-
-fn install(path: &Path, secret: &str, publish: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let temporary = temporary_beside(path)?;
-    let written = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .and_then(|()| write_private(&temporary, secret))
-        .and_then(|()| publish(&temporary))
-        .and_then(|()| File::open(folder)?.sync_all());
-    if written.is_err() {
-        // Nothing secret stays behind under a name nobody knows.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-fn write_private(path: &Path, secret: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(secret.as_bytes())?;
-    if !secret.ends_with('\n') {
-        file.write_all(b"\n")?;
-    }
-    file.sync_all()
-}
-
-/// A name in the folder of `path` that no other writer of this or another process has.
-fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let Some(name) = path.file_name() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` names no file", path.display())));
-    };
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    Ok(path.with_file_name(format!(".{}.{}.{count}", name.to_string_lossy(), std::process::id())))
-}
 
 /// What the system said, without the number that `io::Error` adds to it.
 pub(crate) fn describe(error: &io::Error) -> String {

@@ -137,7 +137,11 @@ fn no_socket(options: &Options, error: &io::Error) -> Failure {
     let failure = Failure::new(ExitKind::Other, "cannot open an ICMP socket").with_cause(error);
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            Failure { code: ExitKind::Permission, ..failure }.with_hint("run the same command with sudo")
+            let hint = match overlay_os::privileges::effective_uid() {
+                0 => "sudo sysctl net.ipv4.ping_group_range=\"0 2147483647\"",
+                _ => "run the same command with sudo",
+            };
+            Failure { code: ExitKind::Permission, ..failure }.with_hint(hint)
         }
         _ => failure,
     }

@@ -83,6 +83,7 @@ impl Supervisor {
     }
 
     async fn serve(&mut self, (mut interrupt, mut terminate): (Signal, Signal), mut hangup: Signal) -> End {
+        let mut turns_seen = None;
         let mut watchdog = tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3_600)));
         loop {
             tokio::select! {
@@ -124,7 +125,14 @@ impl Supervisor {
                             .with_hint(format!("was it deleted? sudo overlay up {}", config::argument_for(&self.config.path))),
                     );
                 }
-                _ = watchdog.tick() => notify::watchdog(),
+                // That we are here says nothing of the thread that carries the packets.
+                _ = watchdog.tick() => {
+                    let turns = Some(self.device.engine().turns());
+                    if turns != turns_seen {
+                        notify::watchdog();
+                    }
+                    turns_seen = turns;
+                }
             }
         }
     }

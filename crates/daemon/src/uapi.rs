@@ -72,6 +72,22 @@ pub fn bind(interface: &str) -> io::Result<UnixListener> {
     socket::bind(&socket_path(interface), 0o600, None)
 }
 
+/// The socket of this interface where the service manager made it: the service may not write to the folder. One that is
+/// called otherwise is not used. Must be called on a tokio runtime.
+pub fn handed_over(interface: &str) -> Option<UnixListener> {
+    let listener = overlay_os::handed_over::take_listener("uapi")?;
+    let address = listener.local_addr().ok()?;
+    let found = address.as_pathname()?;
+    if found.file_name() != socket_path(interface).file_name() {
+        tracing::warn!(
+            "{} is not the socket of `{interface}`: is the interface called like the unit?",
+            found.display()
+        );
+        return None;
+    }
+    UnixListener::from_std(listener).ok()
+}
+
 /// Serves the API until the future is dropped. What is set goes to `settings`.
 ///
 /// # Errors

@@ -9,17 +9,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use overlay_os::folder::TrustError;
 use overlay_os::netlink::Netlink;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::api::ControlRequest;
 use crate::config::{self, Config, Endpoint, MtuRange, Table};
+use crate::confine::{Needs, confine};
 use crate::device::sockets::Outer;
 use crate::device::{self, Device, Former, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
+use crate::permission::denied;
 use crate::resolve::{self, Families, NamedEndpoint};
 use crate::supervisor::Supervisor;
 use crate::view::{Date, InterfaceView, View};
@@ -79,6 +82,12 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
         .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
     host::preflight(&netlink, &config).await?;
     let listening = Listening::bind(&config, &runtime).await?;
+    confine(&Needs {
+        runtime: Some(runtime.directory()),
+        config: Some(&config.path),
+        scheduling: config.tuning.scheduling,
+        is_followed: false,
+    });
 
     let former = host::flows::take(&runtime.flows(), !cleaned.removed.is_empty());
     let result = match start(config, &runtime, netlink, listening, former).await {
@@ -121,16 +130,9 @@ async fn start(
     let name = &config.interface.name;
     let mut journal = Journal::begin(runtime)?;
     let uapi_path = uapi::socket_path(name);
-    let uapi = match UnixStream::connect(&uapi_path).await {
-        // The folder is one for the whole host, also for other namespaces and other WireGuards.
-        Ok(_) => {
-            tracing::warn!("`wg show {name}` will not work: {} belongs to another process", uapi_path.display());
-            None
-        }
-        Err(_) => {
-            journal.record_socket(&uapi_path)?;
-            Some(uapi::bind(name).map_err(|error| cannot_listen(&uapi_path, error))?)
-        }
+    let uapi = match uapi::handed_over(name) {
+        Some(listener) => Some(listener),
+        None => own_uapi(name, &uapi_path, &mut journal).await?,
     };
 
     let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
@@ -186,6 +188,24 @@ async fn start(
         answers,
         flows_file: runtime.flows(),
     })
+}
+
+/// The socket of `wg`, made by ourselves. The tunnel works without it.
+async fn own_uapi(name: &str, path: &Path, journal: &mut Journal) -> Result<Option<UnixListener>, Failure> {
+    // The folder is one for the whole host, also for other namespaces and other WireGuards.
+    if UnixStream::connect(path).await.is_ok() {
+        tracing::warn!("`wg show {name}` will not work: {} belongs to another process", path.display());
+        return Ok(None);
+    }
+    journal.record_socket(path)?;
+    match uapi::bind(name) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => {
+            let failure = cannot_listen(path, error);
+            tracing::warn!(hint = failure.hint, "`wg show {name}` will not work: {failure}");
+            Ok(None)
+        }
+    }
 }
 
 /// Starts the local API; what it asks of the daemon comes by the receiver.
@@ -254,5 +274,14 @@ pub(crate) fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
         std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
         _ => ExitKind::Other,
     };
-    Failure::new(code, format!("cannot listen on {}", path.display())).with_cause(error)
+    let failure = Failure::new(code, format!("cannot listen on {}", path.display()));
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TrustError>());
+    match inner.and_then(TrustError::fix) {
+        Some(fix) => failure.with_cause(error).with_hint(fix),
+        None if code == ExitKind::Permission => {
+            let denied = denied(path.parent().unwrap_or(path));
+            failure.with_cause(denied.cause).with_hint(denied.hint)
+        }
+        None => failure.with_cause(error),
+    }
 }

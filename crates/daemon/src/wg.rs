@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use self::control::{Control, Signals};
 use crate::config::Switch;
+use crate::confine::{Needs, confine};
 use crate::device::sockets::Outer;
 use crate::device::{self, Device, Former, Start, open_tun};
 use crate::engine::{Sockets, joins};
@@ -117,6 +118,12 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
             .ok(),
         None => None,
     };
+    confine(&Needs {
+        runtime: runtime.as_ref().map(Runtime::directory),
+        config: None,
+        scheduling: Scheduling::Default,
+        is_followed: true,
+    });
     let ended = match start(name, netlink, runtime.as_ref(), signals).await {
         Ok(control) => control.run(options.ready).await,
         Err(failure) => Err(failure),

@@ -11,6 +11,9 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod clock;
+pub mod confine;
+pub mod folder;
+pub mod handed_over;
 pub mod interface;
 pub mod netlink;
 pub mod netns;

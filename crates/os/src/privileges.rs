@@ -2,8 +2,96 @@
 
 use std::io;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, geteuid, getgroups, set_dumpable_behavior, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs, set_thread_groups,
+};
+
+/// A part of what root may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// Interfaces, addresses, routes, marks, packet filters.
+    NetAdmin,
+    /// Ports below 1024.
+    NetBindService,
+    /// News of other network namespaces.
+    NetBroadcast,
+    /// Scheduling ahead of others.
+    SysNice,
+    /// Reading files whatever their owner and mode.
+    DacReadSearch,
+}
+
+impl Capability {
+    fn flag(self) -> CapabilitySet {
+        match self {
+            Self::NetAdmin => CapabilitySet::NET_ADMIN,
+            Self::NetBindService => CapabilitySet::NET_BIND_SERVICE,
+            Self::NetBroadcast => CapabilitySet::NET_BROADCAST,
+            Self::SysNice => CapabilitySet::SYS_NICE,
+            Self::DacReadSearch => CapabilitySet::DAC_READ_SEARCH,
+        }
+    }
+}
+
+/// Gives up every capability but these, for good, and every group but these, where there is something to give up.
+/// Programs that are started from then on, set-user-id ones included, get no more either.
+///
+/// The kernel keeps all this for each thread by itself: to be called before a process starts its second one.
+///
+/// # Errors
+/// What the kernel refused; what came before stays given up.
+pub fn keep_only(keep: &[Capability], groups: &[u32]) -> io::Result<()> {
+    let keep = keep.iter().fold(CapabilitySet::empty(), |set, capability| set | capability.flag());
+    let mut sets = capabilities(None)?;
+    if sets.effective.contains(CapabilitySet::SETGID) {
+        let groups: Vec<Gid> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
+        if getgroups()? != groups {
+            set_thread_groups(&groups)?;
+        }
+    }
+    if sets.effective.contains(CapabilitySet::SETPCAP) {
+        // Those of a newer kernel too, which have no name here yet.
+        for bit in 0..u64::BITS {
+            let capability = CapabilitySet::from_bits_retain(1 << bit);
+            // The first that the kernel does not know is the end.
+            let Ok(is_there) = capability_is_in_bounding_set(capability) else { break };
+            if is_there && !keep.contains(capability) {
+                remove_capability_from_bounding_set(capability)?;
+            }
+        }
+    }
+    // What was ambient goes with what was permitted or inheritable.
+    let kept = CapabilitySets {
+        effective: sets.effective & keep,
+        permitted: sets.permitted & keep,
+        inheritable: sets.inheritable & keep,
+    };
+    if (kept.effective, kept.permitted, kept.inheritable) != (sets.effective, sets.permitted, sets.inheritable) {
+        sets = kept;
+        set_capabilities(None, sets)?;
+    }
+    Ok(set_no_new_privs(true)?)
+}
+
+/// Does something on a thread that may read only what owner and mode of a file let it read, and gives back what came of
+/// it. `None` where this process has no other rights anyway, or the thread cannot be had.
+pub fn without_override<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
+    let over = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    let sets = capabilities(None).ok()?;
+    if !sets.effective.intersects(over) {
+        return None;
+    }
+    let give_up_and_act = || {
+        let effective = sets.effective & !over;
+        let permitted = sets.permitted & !over;
+        let inheritable = sets.inheritable & !over;
+        set_capabilities(None, CapabilitySets { effective, permitted, inheritable }).ok()?;
+        Some(act())
+    };
+    std::thread::scope(|scope| scope.spawn(give_up_and_act).join()).ok().flatten()
+}
 
 /// Whether CAP_NET_ADMIN is effective: with it interfaces, addresses and routes can be made.
 pub fn has_net_admin() -> bool {
@@ -47,6 +135,31 @@ mod tests {
             assert!(has_net_admin());
             crate::netns::drop_capabilities();
             assert!(!has_net_admin());
+        });
+    }
+
+    #[test]
+    fn what_is_not_kept_is_gone_for_good_and_for_programs_too() {
+        crate::netns::isolated(|| {
+            let before = capabilities(None).unwrap();
+            assert_eq!(without_override(|| capabilities(None).unwrap().effective & before.effective), {
+                let over = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+                before.effective.intersects(over).then_some(before.effective & !over)
+            });
+            keep_only(&[Capability::NetAdmin, Capability::NetBindService], &[4242]).unwrap();
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+            let kept = format!("{:016x}", (1u64 << 12) | (1 << 10));
+            for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+                assert_eq!(line(set), kept, "{set}");
+            }
+            assert_eq!((line("NoNewPrivs:"), line("Groups:")), ("1".to_owned(), "4242".to_owned()));
+            let child = std::process::Command::new("cat").arg("/proc/self/status").output().unwrap();
+            let child = String::from_utf8(child.stdout).unwrap();
+            assert!(child.contains(&format!("CapEff:\t{kept}\n")), "{child}");
+            // Once more there is nothing to give up.
+            keep_only(&[Capability::NetAdmin, Capability::NetBindService], &[4242]).unwrap();
+            assert_eq!(without_override(|| ()), None);
         });
     }
 

@@ -56,6 +56,38 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     Ok(PeerCredentials { pid: credentials.pid, uid: credentials.uid, gid: credentials.gid })
 }
 
+/// The supplementary groups of who connected a unix socket, as the kernel recorded them at that moment.
+///
+/// # Errors
+/// A kernel before 4.13, or it is not a unix socket.
+pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0u32; 64];
+    loop {
+        let mut len = size_of_val(groups.as_slice()) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` bytes, the size of `groups`, and both live across the call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        let count = len as usize / size_of::<u32>();
+        if result == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // The kernel says how much room it needs.
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}
+
 /// The number of the group of that name, from wherever the system keeps its groups.
 pub fn group_id(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
@@ -71,6 +103,53 @@ pub fn group_id(name: &str) -> Option<u32> {
             return (!found.is_null()).then_some(entry.gr_gid);
         }
         text.resize(text.len() * 2, 0);
+    }
+}
+
+/// The number of the user of that name, from wherever the system keeps its users.
+pub fn user_id(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: every pointer is to a live local; `text` is given with its true length; `name` is NUL-terminated.
+    look_up_user(|entry, text, found| unsafe {
+        libc::getpwnam_r(name.as_ptr(), entry, text.as_mut_ptr(), text.len(), found)
+    })
+    .map(|(uid, _)| uid)
+}
+
+/// The name of the user of that number.
+pub fn user_name(uid: u32) -> Option<String> {
+    // SAFETY: every pointer is to a live local; `text` is given with its true length.
+    look_up_user(|entry, text, found| unsafe { libc::getpwuid_r(uid, entry, text.as_mut_ptr(), text.len(), found) })
+        .map(|(_, name)| name)
+}
+
+/// Asks for a user, with more room for its text until that is enough.
+fn look_up_user(
+    ask: impl Fn(&mut libc::passwd, &mut [libc::c_char], &mut *mut libc::passwd) -> i32,
+) -> Option<(u32, String)> {
+    let mut entry = libc::passwd {
+        pw_name: ptr::null_mut(),
+        pw_passwd: ptr::null_mut(),
+        pw_uid: 0,
+        pw_gid: 0,
+        pw_gecos: ptr::null_mut(),
+        pw_dir: ptr::null_mut(),
+        pw_shell: ptr::null_mut(),
+    };
+    let mut found = ptr::null_mut();
+    let mut text: Vec<libc::c_char> = vec![0; 1024];
+    loop {
+        let error = ask(&mut entry, &mut text, &mut found);
+        if error == libc::ERANGE && text.len() < 1 << 20 {
+            text.resize(text.len() * 2, 0);
+            continue;
+        }
+        if found.is_null() {
+            return None;
+        }
+        // SAFETY: on success the name is a NUL-terminated string in `text`, which lives on.
+        let name = unsafe { std::ffi::CStr::from_ptr(entry.pw_name) };
+        return Some((entry.pw_uid, name.to_string_lossy().into_owned()));
     }
 }
 

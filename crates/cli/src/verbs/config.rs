@@ -1,7 +1,5 @@
 //! `overlay config`: a config to begin with, a check without effects, and the schema for editors.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,9 +7,9 @@ use ipnet::IpNet;
 use overlay_daemon::Failure;
 use overlay_daemon::config::{self, ConfigError, Problem, Template};
 use overlay_daemon::failure::{ExitKind, FailureBody};
+use overlay_daemon::files;
 use overlay_daemon::keys::{self, PrivateKey};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use crate::arguments::Config;
 use crate::file_failure;
@@ -121,7 +119,8 @@ fn begun_with(addresses: &[IpNet]) -> Template {
 
 /// A config that works as it is, and its key.
 fn init(session: &Session, file: &Path, addresses: &[IpNet]) -> Result<(), Failure> {
-    if file.exists() {
+    // A link to nothing has the name too.
+    if file.symlink_metadata().is_ok() {
         return Err(file_failure("write", file, &std::io::ErrorKind::AlreadyExists.into()));
     }
     let key_file = file.with_extension("key");
@@ -135,12 +134,7 @@ fn init(session: &Session, file: &Path, addresses: &[IpNet]) -> Result<(), Failu
         Some(name) => Template { name, ..template },
         None => template,
     };
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(file)
-        .and_then(|mut out| out.write_all(config::template(&template).as_bytes()))
-        .map_err(|error| file_failure("write", file, &error))?;
+    files::write_new(file, &config::template(&template)).map_err(|error| file_failure("write", file, &error))?;
     let made = Made {
         schema: "overlay.config-init.v1",
         config: file,
@@ -166,8 +160,7 @@ fn next_steps(made: &Made<'_>) -> String {
 /// The public key of the private key in this file, which is made if it is missing.
 fn existing_or_new_key(file: &Path) -> Result<String, Failure> {
     let key = if file.exists() {
-        let text = std::fs::read_to_string(file).map_err(|error| file_failure("read", file, &error))?;
-        let text = Zeroizing::new(text);
+        let text = files::read_key(file).map_err(|error| file_failure("read", file, &error))?;
         PrivateKey::from_base64(text.trim()).map_err(|error| {
             Failure::new(ExitKind::Config, format!("the private key in `{}` {error}", file.display()))
                 .with_hint("move it away, or name another config")

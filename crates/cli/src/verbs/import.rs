@@ -1,12 +1,12 @@
 //! `overlay import WG.conf`: a wg-quick config becomes one of ours, its keys files of their own.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
-use overlay_daemon::{config, import, keys};
+use overlay_daemon::{config, files, import, keys};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -34,7 +34,8 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<(), Failure> 
     let key_files: Vec<PathBuf> = imported.files.iter().map(|(file, _)| arguments.output.join(file)).collect();
     // All or nothing: what exists already is found before anything is written.
     for file in key_files.iter().chain([&path]) {
-        if file.exists() {
+        // A link to nothing has the name too.
+        if file.symlink_metadata().is_ok() {
             return Err(file_failure("write", file, &io::ErrorKind::AlreadyExists.into())
                 .with_hint(format!("overlay import {} -o DIR writes into another folder", source.display())));
         }
@@ -44,7 +45,7 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<(), Failure> 
     for ((_, secret), file) in imported.files.iter().zip(&key_files) {
         keys::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))?;
     }
-    write_new(&path, &imported.toml).map_err(|error| file_failure("write", &path, &error))?;
+    files::write_new(&path, &imported.toml).map_err(|error| file_failure("write", &path, &error))?;
 
     let result =
         Imported { schema: "overlay.import.v1", config: &path, key_files: &key_files, warnings: &imported.warnings };
@@ -62,10 +63,6 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::NotFound => Failure { code: ExitKind::Config, ..failure }.with_hint("ls /etc/wireguard"),
         _ => failure,
     }
-}
-
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! `overlay man`: manual pages, made from the same description as `--help`.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use clap::CommandFactory as _;
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
+use overlay_daemon::files;
 use serde::Serialize;
 
 use crate::arguments::{Arguments, Man};
@@ -53,8 +53,23 @@ fn write(session: &Session, folder: &Path) -> Result<(), Failure> {
 
 /// One page for the program and one for each verb that is not hidden.
 fn write_pages(folder: &Path) -> io::Result<usize> {
-    fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(Arguments::command(), folder)?;
-    let pages = fs::read_dir(folder)?.flatten();
-    Ok(pages.filter(|page| page.file_name().to_string_lossy().starts_with("overlay")).count())
+    let mut command = Arguments::command().disable_help_subcommand(true);
+    command.build();
+    let mut pages = Vec::new();
+    render(command, &mut pages)?;
+    // Each page takes the place of what is there: a link that waits in a folder of somebody else's is not followed.
+    files::replace_all(folder, pages.iter().map(|(name, page)| (name.as_str(), page.as_slice())))?;
+    Ok(pages.len())
+}
+
+/// The page of a command and of each that is below it.
+fn render(command: clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()).cloned() {
+        render(below, pages)?;
+    }
+    let man = clap_mangen::Man::new(command);
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    pages.push((man.get_filename(), page));
+    Ok(())
 }

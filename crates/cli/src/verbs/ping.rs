@@ -65,8 +65,8 @@ pub(crate) fn run(session: &Session, arguments: &Ping) -> Result<(), Failure> {
     };
     let summary = session.block_on(probe(session, &target, options)).map_err(|failure| match failure.code {
         ExitKind::NotFound => {
-            let lock = session.runtime_dir.join(format!("{}.lock", client.name()));
-            failure.with_hint(format!("sudo nsenter -n -t $(cat {}) overlay ping {}", lock.display(), arguments.target))
+            let pid = client.pid().map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
+            failure.with_hint(format!("sudo nsenter -n -t {pid} overlay ping {}", arguments.target))
         }
         _ => failure,
     })?;

@@ -11,7 +11,7 @@ use overlay_daemon::host;
 use overlay_daemon::up::{self, Options};
 
 use crate::arguments::Up;
-use crate::background::{self, Ready, await_ready, open_log, path_from_root};
+use crate::background::{self, Ready, await_ready, path_from_root};
 use crate::file_failure;
 use crate::output::Output;
 use crate::session::Session;
@@ -93,8 +93,7 @@ fn run_detached(session: &Session, config: &Path) -> Result<(), Failure> {
     }
     let interface = loaded.interface.name;
     let runtime_dir = path_from_root(&session.runtime_dir)?;
-    let log_path = runtime_dir.join(format!("{interface}.log"));
-    let log = open_log(&log_path)?;
+    let (log, log_path) = host::open_log(&runtime_dir, &interface)?;
     let config = path_from_root(config)?;
     let verb = ["up".as_ref(), "--detached-child".as_ref(), config.as_os_str()];
     let child = background::spawn(session, &runtime_dir, &verb, log.into())?;

@@ -9,7 +9,7 @@ use overlay_daemon::host;
 use overlay_daemon::wg::{self, Options};
 
 use crate::arguments::Wg;
-use crate::background::{self, Ready, await_ready, open_log, path_from_root};
+use crate::background::{self, Ready, await_ready, path_from_root};
 use crate::logging;
 use crate::session::Session;
 
@@ -47,12 +47,11 @@ fn run_here(session: &Session, interface: &str) -> Result<(), Failure> {
 fn run_detached(session: &Session, interface: &str) -> Result<(), Failure> {
     let runtime_dir = path_from_root(&session.runtime_dir)?;
     // A log that cannot be written is no reason to do without the interface.
-    let log_path = runtime_dir.join(format!("{interface}.log"));
     let (log, log_path) = match logging::wg_level() {
         Some(logging::SILENT) => (Stdio::null(), None),
         Some(_) => (Stdio::inherit(), None),
-        None => match open_log(&log_path) {
-            Ok(log) => (log.into(), Some(log_path)),
+        None => match host::open_log(&runtime_dir, interface) {
+            Ok((log, path)) => (log.into(), Some(path)),
             Err(_) => (Stdio::null(), None),
         },
     };

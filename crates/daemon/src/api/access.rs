@@ -3,7 +3,7 @@
 //! The mode of the socket keeps strangers out already; asking the kernel again makes the rule hold where the socket was
 //! opened up by hand, and tells those who may look from those who may change.
 
-use std::fs;
+use std::os::fd::AsFd as _;
 
 use tokio::net::UnixStream;
 
@@ -28,21 +28,17 @@ impl Caller {
     pub(crate) fn of(stream: &UnixStream) -> Self {
         let Ok(credentials) = stream.peer_cred() else { return Self::Stranger };
         let group = overlay_os::process::group_id(GROUP);
-        // SO_PEERCRED names the primary group alone. A process id may have been reused by now, but only by somebody
-        // whom the socket's mode let in as well.
-        let groups = || match credentials.pid() {
-            Some(pid) => fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(),
-            None => String::new(),
-        };
+        // SO_PEERCRED names the primary group alone.
+        let groups = || overlay_os::process::peer_groups(stream.as_fd()).unwrap_or_default();
         Self::classify(credentials.uid(), credentials.gid(), overlay_os::privileges::effective_uid(), group, groups)
     }
 
-    fn classify(uid: u32, gid: u32, own_uid: u32, group: Option<u32>, process: impl Fn() -> String) -> Self {
+    fn classify(uid: u32, gid: u32, own_uid: u32, group: Option<u32>, groups: impl Fn() -> Vec<u32>) -> Self {
         if uid == 0 || uid == own_uid {
             return Self::Owner;
         }
         match group {
-            Some(group) if gid == group || supplementary_groups(&process()).any(|id| id == group) => Self::Member,
+            Some(group) if gid == group || groups().contains(&group) => Self::Member,
             _ => Self::Stranger,
         }
     }
@@ -84,28 +80,20 @@ pub(crate) fn may_not_change() -> Failure {
     Failure::new(ExitKind::Permission, "changing the daemon needs root").with_hint("run the same command with sudo")
 }
 
-/// The group ids in the `Groups:` line of `/proc/PID/status`.
-fn supplementary_groups(status: &str) -> impl Iterator<Item = u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
-    line.split_ascii_whitespace().filter_map(|id| id.parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STATUS: &str = "Name:\tcurl\nUid:\t1000\t1000\t1000\t1000\nGroups:\t27 100 990 \nVmPeak:\t990 kB\n";
-
     #[test]
     fn root_and_the_daemons_own_user_own_it_members_look_and_strangers_do_neither() {
-        let of = |uid, gid, process: &str| Caller::classify(uid, gid, 500, Some(990), || process.to_owned());
-        assert_eq!(of(0, 0, ""), Caller::Owner);
-        assert_eq!(of(500, 500, ""), Caller::Owner);
-        assert_eq!(of(1000, 990, ""), Caller::Member);
-        assert_eq!(of(1000, 1000, STATUS), Caller::Member);
-        assert_eq!(of(1000, 1000, &STATUS.replace(" 990 \n", " 991 \n")), Caller::Stranger);
-        assert_eq!(of(1000, 1000, ""), Caller::Stranger);
-        assert_eq!(Caller::classify(1000, 990, 500, None, || STATUS.to_owned()), Caller::Stranger);
+        let of = |uid, gid, groups: &[u32]| Caller::classify(uid, gid, 500, Some(990), || groups.to_vec());
+        assert_eq!(of(0, 0, &[]), Caller::Owner);
+        assert_eq!(of(500, 500, &[]), Caller::Owner);
+        assert_eq!(of(1000, 990, &[]), Caller::Member);
+        assert_eq!(of(1000, 1000, &[27, 100, 990]), Caller::Member);
+        assert_eq!(of(1000, 1000, &[27, 100, 991]), Caller::Stranger);
+        assert_eq!(of(1000, 1000, &[]), Caller::Stranger);
+        assert_eq!(Caller::classify(1000, 990, 500, None, || vec![990]), Caller::Stranger);
 
         assert!(Caller::Owner.may_change().is_ok() && Caller::Owner.may_read().is_ok());
         assert!(Caller::Member.may_change().is_err() && Caller::Member.may_read().is_ok());

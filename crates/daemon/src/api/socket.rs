@@ -3,25 +3,31 @@
 //! Between `bind` and `chmod` a socket has the mode that the umask gives it, and the umask belongs to the whole process.
 //! So the socket is made in a folder that nobody else may enter, and moved to its place when it is ready. The move
 //! replaces a socket that a killed daemon left there; whoever calls holds the daemon's lock.
+//!
+//! All this goes by name, so it is only done in a folder that nobody else can change.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::Path;
 
+use overlay_os::folder::Folder;
 use tokio::net::UnixListener;
+
+use crate::permission;
 
 /// Binds a listening socket at `path` with this mode, and this group if one is given and the process may give it.
 /// Makes the folder (0755) if there is none. Must be called on a tokio runtime.
 ///
 /// # Errors
 ///
-/// Those of the file system; a path of more than 107 bytes is `InvalidInput`.
+/// Those of the file system; a path of more than 107 bytes is `InvalidInput`; a folder that others can change is
+/// `PermissionDenied`, with a [`overlay_os::folder::TrustError`] inside.
 pub(crate) fn bind(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_stem()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket needs a folder and a name"));
     };
-    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    Folder::make_trusted(folder, &permission::friends())?;
     // The way through here is no longer than `path` itself, so that the limit of 107 bytes is met once.
     let workshop = folder.join(format!(".{}", name.to_string_lossy()));
     let _ = fs::remove_dir_all(&workshop);

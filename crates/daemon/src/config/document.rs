@@ -33,7 +33,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
         Err(error) => {
             let message = format!("the config `{shown}` cannot be read: {}", describe(&error));
             match error.kind() {
-                io::ErrorKind::PermissionDenied => Problem::permission(message),
+                io::ErrorKind::PermissionDenied => Problem::permission(&format!("the config `{shown}`"), path),
                 io::ErrorKind::IsADirectory => {
                     Problem::new("unreadable_file", message).hint("name a file in this folder")
                 }

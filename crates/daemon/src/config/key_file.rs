@@ -2,15 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::credential;
 use super::document::Field;
 use super::problem::{Problem, Report};
 use super::secret::looks_like_key;
 use crate::keys::describe;
+use crate::permission;
 
 /// Bytes read of a key file; more is not a key.
 const MAX_KEY_FILE: usize = 4096;
@@ -42,8 +44,14 @@ impl KeyFiles<'_> {
         match self {
             Self::Disk => {
                 let path = config.parent().unwrap_or(Path::new("")).join(name);
-                let (text, mode) = read(&path).map_err(|error| unreadable(&path, name, maker, &error))?;
-                if mode & 0o077 != 0 {
+                let (text, is_for_others) = match read(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match credential::read(&path) {
+                        Some(text) => (text?, false),
+                        None => return Err(unreadable(&path, name, maker, &error)),
+                    },
+                    found => found.map_err(|error| unreadable(&path, name, maker, &error))?,
+                };
+                if is_for_others {
                     let shown = path.display();
                     let message = format!("the key file `{shown}` can be read by others than its owner");
                     report.warn(
@@ -60,14 +68,16 @@ impl KeyFiles<'_> {
     }
 }
 
-/// The content and the mode; that of a pipe is nobody's business.
-fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
+/// The content, and whether others can read it; a pipe is nobody's business. The service's own group is no stranger.
+fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, bool)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
+    let strangers = if permission::service_group() == Some(metadata.gid()) { 0o037 } else { 0o077 };
+    let is_for_others = metadata.is_file() && metadata.mode() & strangers != 0;
     // Never grows, so that no copy of the key stays behind in freed memory.
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE));
     file.take(MAX_KEY_FILE as u64).read_to_end(&mut text)?;
-    Ok((text, if metadata.is_file() { metadata.permissions().mode() } else { 0 }))
+    Ok((text, is_for_others))
 }
 
 fn unreadable(path: &Path, name: &str, maker: &str, error: &io::Error) -> Problem {
@@ -77,7 +87,7 @@ fn unreadable(path: &Path, name: &str, maker: &str, error: &io::Error) -> Proble
         _ => format!("the key file `{shown}` cannot be read: {}", describe(error)),
     };
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Problem::permission(message);
+        return Problem::permission(&format!("the key file `{shown}`"), path);
     }
     let hint = match error.kind() {
         io::ErrorKind::NotFound if name.starts_with("~/") => "write the whole path: `~` means nothing here".to_owned(),

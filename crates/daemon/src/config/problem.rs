@@ -11,6 +11,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::secret::conceal;
 pub(super) use super::secret::quoted;
+use crate::permission::denied;
 
 /// The [`Problem::kind`] of a file that may not be read.
 const PERMISSION: &str = "permission";
@@ -144,9 +145,16 @@ impl Problem {
         Self { kind, message: printable(message.into()), hint: None, line: 0, column: 0, span: None, related: None }
     }
 
-    /// A file that only somebody else may read: no fault of the config's.
-    pub(super) fn permission(message: impl Into<String>) -> Self {
-        Self::new(PERMISSION, message).hint("run the same command with sudo")
+    /// A file that only somebody else may read: no fault of the config's. `what` is the file, in words.
+    pub(super) fn permission(what: &str, path: &Path) -> Self {
+        let denied = denied(path);
+        Self::new(PERMISSION, format!("{what} cannot be read: {}", denied.cause)).hint(denied.hint)
+    }
+
+    /// The same problem in other words.
+    pub(super) fn saying(mut self, message: String) -> Self {
+        self.message = printable(message);
+        self
     }
 
     /// Whether the file may be right, and only cannot be read by whoever asks.

@@ -383,11 +383,11 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
 
 #[test]
 fn a_file_of_another_user_is_a_matter_of_permission_and_not_of_the_config() {
-    let forbidden = Problem::permission("the key file `own.key` cannot be read: permission denied");
+    let forbidden = Problem::permission("the key file `own.key`", Path::new("own.key"));
     let failure = Failure::from(ConfigError::of_file(Path::new("lab.toml"), forbidden));
     assert_eq!((failure.code, failure.cause, failure.details), (ExitKind::Permission, None, None));
     assert_eq!(failure.error, "the key file `own.key` cannot be read: permission denied");
-    assert_eq!(failure.hint.as_deref(), Some("run the same command with sudo"));
+    assert_eq!(failure.hint, Some(crate::permission::denied(Path::new("own.key")).hint));
 }
 
 #[test]

@@ -1,9 +1,16 @@
 //! The TUN interface of a device.
 
+use std::fs::OpenOptions;
+
+use overlay_os::privileges::has_net_admin;
 use overlay_os::tun::{Tun, TunError};
 
 use crate::config::Switch;
 use crate::failure::{ExitKind, Failure};
+use crate::permission;
+
+/// Where Linux hands out TUN interfaces.
+const TUN_DEVICE: &str = "/dev/net/tun";
 
 /// Creates the TUN interface `name`, down and without addresses. With [`Switch::Auto`] one without offloads will do.
 ///
@@ -29,7 +36,14 @@ pub fn open_tun(name: &str, offload: Switch) -> Result<Tun, Failure> {
                 failure.with_hint("set `tun_offload = \"auto\"` under [tuning] to do without where it is missing")
             }
             TunError::Busy => failure.with_hint(format!("ip link show {name} tells what it is")),
-            TunError::Permission => failure.with_hint("run it with sudo"),
+            TunError::Permission => match OpenOptions::new().read(true).write(true).open(TUN_DEVICE) {
+                Err(_) if has_net_admin() => {
+                    failure.with_cause(format!("{TUN_DEVICE} may not be opened by this process")).with_hint(format!(
+                        "sudo chmod 666 {TUN_DEVICE}, as udev does; in a unit: DeviceAllow={TUN_DEVICE} rw"
+                    ))
+                }
+                _ => permission::refused_by_kernel(failure),
+            },
             _ => failure,
         }
     })

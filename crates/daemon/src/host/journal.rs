@@ -7,23 +7,28 @@
 //! Rules are recorded with a priority that nobody else used, so that a clean-up never takes a like one of another
 //! program.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use overlay_os::netlink::{Family, Rule};
+use overlay_os::folder::{Access, Folder, TrustError};
+use overlay_os::netlink::{Family, MAIN_TABLE, Rule};
 use serde::{Deserialize, Serialize};
 
-use super::runtime::Runtime;
+use super::runtime::{self, Runtime};
 use crate::failure::{ExitKind, Failure};
 
+/// The largest journal that is read. Ours have some 2 KB: four rules and two paths.
+const MAX_JOURNAL: u64 = 64 * 1024;
 /// Names the shape of the file.
 const SCHEMA: &str = "overlay.state.v1";
 
 /// The journal of a running daemon. Dropped without [`Journal::finish`] it stays on disk.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
+    folder: Arc<Folder>,
     record: Record,
 }
 
@@ -71,7 +76,7 @@ impl Journal {
             nft_table: false,
             sockets: Vec::new(),
         };
-        let journal = Self { path: runtime.state(), record };
+        let journal = Self { folder: Arc::clone(runtime.folder()), record };
         journal.write()?;
         Ok(journal)
     }
@@ -99,7 +104,7 @@ impl Journal {
         for socket in &self.record.sockets {
             let _ = fs::remove_file(socket);
         }
-        let _ = fs::remove_file(&self.path);
+        let _ = self.folder.remove(runtime::file_name(&self.record.interface, "state"));
     }
 
     fn note(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {
@@ -109,22 +114,32 @@ impl Journal {
     }
 
     fn write(&self) -> Result<(), Failure> {
-        write_whole(&self.path, &self.record).map_err(|error| {
-            Failure::new(ExitKind::Other, format!("cannot write {}", self.path.display())).with_cause(error)
-        })
+        let name = runtime::file_name(&self.record.interface, "state");
+        let temporary = format!("{name}.tmp");
+        serde_json::to_vec_pretty(&self.record)
+            .map_err(io::Error::from)
+            .and_then(|text| self.folder.replace(OsStr::new(&name), OsStr::new(&temporary), &text, 0o600))
+            .map_err(|error| {
+                let path = self.folder.path_of(&name);
+                Failure::new(ExitKind::Other, format!("cannot write {}", path.display())).with_cause(error)
+            })
     }
 }
 
 /// The record that an earlier daemon left; `None` without one. One that cannot be understood is an error: it may name
-/// things that are still there.
-pub(super) fn read(path: &Path) -> Result<Option<Record>, Failure> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(Failure::new(ExitKind::Other, format!("cannot read {}", path.display())).with_cause(error));
-        }
+/// things that are still there. So is one in a file that others may write, and it is not obeyed.
+pub(super) fn read(runtime: &Runtime) -> Result<Option<Record>, Failure> {
+    let path = runtime.state();
+    let name = runtime::file_name(runtime.name(), "state");
+    let file = match runtime.folder().open(name, Access::Read) {
+        Ok(file) => file,
+        Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(runtime::file_failure(runtime.folder(), runtime.name(), "state", error)),
     };
+    let mut text = String::new();
+    if let Err(error) = file.take(MAX_JOURNAL).read_to_string(&mut text) {
+        return Err(Failure::new(ExitKind::Other, format!("cannot read {}", path.display())).with_cause(error));
+    }
     let unreadable = |cause: String| {
         Failure::new(ExitKind::Other, format!("cannot understand {}", path.display()))
             .with_cause(cause)
@@ -134,19 +149,21 @@ pub(super) fn read(path: &Path) -> Result<Option<Record>, Failure> {
     if record.schema != SCHEMA {
         return Err(unreadable(format!("its schema is `{}`, this program writes `{SCHEMA}`", record.schema)));
     }
+    if record.interface != runtime.name() {
+        return Err(unreadable(format!("it is about the interface `{}`", record.interface.escape_default())));
+    }
     Ok(Some(record))
 }
 
-fn write_whole(path: &Path, record: &Record) -> io::Result<()> {
-    let temporary = path.with_extension("state.tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec_pretty(record)?)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+/// Whether a daemon could have made this rule: it has one of the shapes that [`Rule`] knows, a priority, and leads to a
+/// table that is ours to lead to.
+pub(super) fn is_of_our_shape(rule: &Rule) -> bool {
+    let shapes = [
+        rule.fwmark.map(|mark| Rule::unless_marked(rule.family, mark, rule.table)),
+        Some(Rule::without_default_route(rule.family, MAIN_TABLE)),
+    ];
+    let is_shape = |shape: Rule| Rule { priority: rule.priority, ..shape } == *rule;
+    rule.priority.is_some() && shapes.into_iter().flatten().any(is_shape)
 }
 
 impl From<&Rule> for RecordedRule {
@@ -191,7 +208,7 @@ mod tests {
         journal.record_socket(&socket).expect("writable");
         journal.record_nft_table(true).expect("writable");
 
-        let record = read(&runtime.state()).expect("readable").expect("there");
+        let record = read(&runtime).expect("readable").expect("there");
         assert_eq!(record, journal.record);
         assert_eq!(
             (record.index, record.nft_table, record.sockets.as_slice()),
@@ -201,7 +218,7 @@ mod tests {
 
         journal.finish();
         assert!(!socket.exists());
-        assert_eq!(read(&runtime.state()).expect("readable"), None);
+        assert_eq!(read(&runtime).expect("readable"), None);
     }
 
     #[test]
@@ -224,11 +241,30 @@ mod tests {
     }
 
     #[test]
+    fn rules_that_no_daemon_of_ours_makes_are_told_from_ours() {
+        let ours = Rule { priority: Some(32765), ..Rule::unless_marked(Family::V6, 51820, 51821) };
+        let main = Rule { priority: Some(32764), ..Rule::without_default_route(Family::V4, MAIN_TABLE) };
+        for rule in [ours, main] {
+            assert!(is_of_our_shape(&rule), "{rule:?}");
+            let foreign = [
+                Rule { priority: None, ..rule },
+                Rule { suppress_prefix_length: Some(8), ..rule },
+                Rule { invert: !rule.invert, ..rule },
+            ];
+            foreign.iter().for_each(|rule| assert!(!is_of_our_shape(rule), "{rule:?}"));
+        }
+        assert!(!is_of_our_shape(&Rule { table: 253, ..main }));
+        assert!(!is_of_our_shape(&Rule { fwmark: None, ..ours }));
+    }
+
+    #[test]
     fn a_journal_of_another_kind_is_refused_with_its_name() {
         let folder = tempfile::tempdir().expect("a folder");
+        let runtime = Runtime::acquire(folder.path(), "ov0").expect("free");
         let path = folder.path().join("ov0.state");
         fs::write(&path, "{}").expect("writable");
-        let refused = read(&path).expect_err("no journal");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("our own file");
+        let refused = read(&runtime).expect_err("no journal");
         assert_eq!(refused.error, format!("cannot understand {}", path.display()));
         assert_eq!(refused.hint, Some(format!("look at what it names, then: sudo rm {}", path.display())));
     }

@@ -1,21 +1,29 @@
 //! What a daemon that was killed left behind is taken away: what its journal names, and only that.
 //!
+//! And only what such a daemon makes: its TUN, its nft table, rules of our two shapes, and the one socket in the folder
+//! of UAPI sockets that is called like it. Whatever else a journal names is left alone with a warning, so that who
+//! could forge one gains nothing by it.
+//!
 //! Everything but socket files belongs to the network namespace that the journal names. From another one nothing of it
 //! can be reached, and a like-named thing there is somebody else's: such a journal is left alone with a warning.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use overlay_os::folder::{Folder, TrustError};
 use overlay_os::netlink::{Family, Netlink, NetlinkError, Rule};
 
-use super::journal::{self, Record};
+use super::journal::{self, Record, is_of_our_shape};
 use super::netlink_failure;
-use super::runtime::Runtime;
+use super::runtime::{self, Runtime};
 use crate::failure::{ExitKind, Failure};
+use crate::{permission, uapi};
+
+/// The kind of link that a TUN interface is.
+const TUN: &str = "tun";
 
 /// How long the kernel is given to take down the TUN of a process that is just being killed.
 const TUN_LINGERS: Duration = Duration::from_secs(2);
@@ -61,10 +69,10 @@ impl Runtime {
     /// not be removed or belongs to another network namespace.
     pub async fn clean_leftovers(&self) -> Result<Cleaned, Failure> {
         let mut cleaned = Cleaned::default();
-        remove_stale_socket(&self.socket(), &mut cleaned);
-        let Some(record) = journal::read(&self.state())? else { return Ok(cleaned) };
+        remove_stale_socket(self.folder(), &runtime::file_name(self.name(), "sock"), &mut cleaned);
+        let Some(record) = journal::read(self)? else { return Ok(cleaned) };
         for socket in &record.sockets {
-            remove_stale_socket(socket, &mut cleaned);
+            remove_recorded_socket(socket, self.name(), &mut cleaned);
         }
         let here = overlay_os::netns::current().map_err(|error| {
             Failure::new(ExitKind::Other, "cannot tell which network namespace this is").with_cause(error)
@@ -78,7 +86,7 @@ impl Runtime {
         }
         remove_from_namespace(&record, &mut cleaned).await?;
         let path = self.state();
-        fs::remove_file(&path).map_err(|error| {
+        self.folder().remove(runtime::file_name(self.name(), "state")).map_err(|error| {
             Failure::new(ExitKind::Other, format!("cannot remove {}", path.display())).with_cause(error)
         })?;
         Ok(cleaned)
@@ -92,6 +100,10 @@ async fn remove_from_namespace(record: &Record, cleaned: &mut Cleaned) -> Result
         .map_err(|error| Failure::new(ExitKind::Other, "cannot speak netlink").with_cause(error))?;
     for rule in record.rules.iter().map(Rule::from) {
         let name = describe_rule(&rule);
+        if !is_of_our_shape(&rule) {
+            cleaned.warnings.push(format!("{name} is not a rule that this program makes: left alone"));
+            continue;
+        }
         match netlink.delete_rule(&rule).await {
             Ok(()) => cleaned.removed.push(name),
             Err(NetlinkError::NotFound | NetlinkError::Unsupported) => {}
@@ -119,8 +131,13 @@ async fn remove_link(netlink: &Netlink, name: &str, index: u32, cleaned: &mut Cl
     let mut waited = Duration::ZERO;
     loop {
         let link = netlink.link(name).await.map_err(|error| netlink_failure("cannot list the interfaces", &error))?;
-        if link.is_none_or(|link| link.index != index) {
-            return Ok(());
+        match link {
+            Some(link) if link.index == index && link.kind.as_deref() == Some(TUN) => {}
+            Some(link) if link.index == index => {
+                cleaned.warnings.push(format!("interface {name} is not a TUN: left alone"));
+                return Ok(());
+            }
+            _ => return Ok(()),
         }
         if waited >= TUN_LINGERS {
             break;
@@ -138,13 +155,39 @@ async fn remove_link(netlink: &Netlink, name: &str, index: u32, cleaned: &mut Cl
     }
 }
 
-/// Removes the socket file unless somebody listens on it: the folder of UAPI sockets is shared with every other
-/// implementation of WireGuard on this host.
-fn remove_stale_socket(path: &Path, cleaned: &mut Cleaned) {
-    match UnixStream::connect(path) {
+/// Removes the UAPI socket of the daemon `name`; no other was ever recorded.
+fn remove_recorded_socket(path: &Path, name: &str, cleaned: &mut Cleaned) {
+    if path != uapi::socket_path(name) {
+        cleaned.warnings.push(format!("{} is not a socket that this program makes: left alone", path.display()));
+        return;
+    }
+    match Folder::trusted(Path::new(uapi::FOLDER), &permission::friends()) {
+        Ok(folder) => remove_stale_socket(&folder, &runtime::file_name(name, "sock"), cleaned),
+        Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(_) => cleaned.warnings.push(format!(
+            "{} can be changed by others: {} was left alone",
+            uapi::FOLDER,
+            path.display()
+        )),
+    }
+}
+
+/// Removes a socket unless somebody listens on it: the folder of UAPI sockets is shared with every other implementation
+/// of WireGuard on this host. What is not a socket is left alone.
+fn remove_stale_socket(folder: &Folder, name: &str, cleaned: &mut Cleaned) {
+    let path = folder.path_of(name);
+    match folder.is_socket(name) {
+        Ok(None) => return,
+        Ok(Some(true)) => {}
+        Ok(Some(false)) | Err(_) => {
+            cleaned.warnings.push(format!("{} is not a socket: left alone", path.display()));
+            return;
+        }
+    }
+    match UnixStream::connect(&path) {
         Ok(_) => cleaned.warnings.push(format!("another process listens on {}: left alone", path.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(_) => match fs::remove_file(path) {
+        Err(_) => match folder.remove(name) {
             Ok(()) => cleaned.removed.push(format!("socket {}", path.display())),
             Err(error) => cleaned.warnings.push(format!("cannot remove {}: {error}", path.display())),
         },

@@ -14,6 +14,7 @@ use super::footprint::{FIRST_MARKED_TABLE, Footprint};
 use super::netlink_failure;
 use crate::config::{Config, MtuRange};
 use crate::failure::{ExitKind, Failure};
+use crate::permission::hint_to_get_net_admin;
 
 /// Where Linux hands out TUN interfaces.
 const TUN_DEVICE: &str = "/dev/net/tun";
@@ -25,7 +26,7 @@ pub fn require_net_admin(command: &str) -> Result<(), Failure> {
     }
     Err(Failure::new(ExitKind::Permission, "creating a network interface needs root")
         .with_cause("this process lacks the capability CAP_NET_ADMIN")
-        .with_hint(format!("sudo overlay {command}")))
+        .with_hint(hint_to_get_net_admin(&format!("sudo overlay {command}"))))
 }
 
 /// Everything that can be known to fail while the system is still unchanged.

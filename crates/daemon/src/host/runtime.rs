@@ -4,14 +4,25 @@
 //! `NAME.state` is the [`super::Journal`]; `NAME.sock` is the local API; `NAME.flows` is what a daemon that ended hands over; `NAME.log` is written when the daemon is
 //! detached, and outlives it. The kernel lets go of the lock however the process ends, so a lock that is held means a
 //! daemon that lives.
+//!
+//! Root follows what stands in these files, so the folder is used only where nobody else can write to it, and each file
+//! is a regular one of mode 0600 ([`overlay_os::folder`]): nobody but its owner can even hold the lock.
+//!
+//! A service that does not run as root cannot write to a folder of root's. It has a folder of its own below it, called
+//! NAME too; where there is one, everything of that daemon lies there.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use overlay_os::folder::{Access, Folder, TrustError};
+
 use crate::failure::{ExitKind, Failure};
+use crate::permission::{self, denied, not_trusted};
 
 /// How long a held lock is waited for: a daemon that was just asked to end removes its socket a moment before it lets
 /// go.
@@ -22,7 +33,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(10);
 /// The runtime files of one daemon, exclusively ours until this is dropped.
 #[derive(Debug)]
 pub struct Runtime {
-    directory: PathBuf,
+    folder: Arc<Folder>,
     name: String,
     /// Holds the flock; the file is removed before it is closed.
     _lock: File,
@@ -33,22 +44,29 @@ impl Runtime {
     /// daemon holds it. To be dropped last, after the TUN: what waits for it may start at once.
     ///
     /// Errors: [`ExitKind::Conflict`] while another daemon holds the name, with its process id;
-    /// [`ExitKind::Permission`] where the folder cannot be written to.
+    /// [`ExitKind::Permission`] where the folder or a file in it cannot be used, or could be changed by somebody else.
     pub fn acquire(directory: &Path, name: &str) -> Result<Self, Failure> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(directory)
-            .map_err(|error| folder_failure(directory, &error))?;
-        let path = file(directory, name, "lock");
+        let directory = &home(directory, name);
+        let folder = open_folder(directory)?;
+        let lock_name = file_name(name, "lock");
+        let path = folder.path_of(&lock_name);
         let mut waited = Duration::ZERO;
         loop {
-            let mut lock = open_lock(&path).map_err(|error| folder_failure(directory, &error))?;
+            let was_open_to_others = is_open_to_others(&path);
+            let mut lock =
+                folder.open(&lock_name, Access::Own).map_err(|error| file_failure(&folder, name, "lock", error))?;
             match lock.try_lock() {
                 // A daemon that ends removes its lock file: what was locked just now may be a file without a name.
-                Ok(()) if is_still_at(&lock, &path) => {
+                Ok(()) if folder.is_at(&lock, &lock_name) => {
                     write_pid(&mut lock).map_err(|error| folder_failure(directory, &error))?;
-                    return Ok(Self { directory: directory.to_owned(), name: name.to_owned(), _lock: lock });
+                    return Ok(Self { folder: Arc::new(folder), name: name.to_owned(), _lock: lock });
+                }
+                // Earlier versions let everybody open it. A daemon that holds it listens on its socket; a stranger
+                // who holds it keeps a file without a name from now on.
+                Err(fs::TryLockError::WouldBlock)
+                    if was_open_to_others && UnixStream::connect(file(directory, name, "sock")).is_err() =>
+                {
+                    folder.remove(&lock_name).map_err(|error| folder_failure(directory, &error))?;
                 }
                 Ok(()) | Err(fs::TryLockError::WouldBlock) if waited < LOCK_PATIENCE => {}
                 Ok(()) | Err(fs::TryLockError::WouldBlock) => return Err(already_running(name, &path, &mut lock)),
@@ -66,17 +84,22 @@ impl Runtime {
 
     /// The folder.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.folder.path()
+    }
+
+    /// The folder, to open files in.
+    pub(super) fn folder(&self) -> &Arc<Folder> {
+        &self.folder
     }
 
     /// The socket of the local API.
     pub fn socket(&self) -> PathBuf {
-        file(&self.directory, &self.name, "sock")
+        self.folder.path_of(file_name(&self.name, "sock"))
     }
 
     /// The journal of what was added to the system.
     pub fn state(&self) -> PathBuf {
-        file(&self.directory, &self.name, "state")
+        self.folder.path_of(file_name(&self.name, "state"))
     }
 
     /// The flows of a daemon that has ended: `super::flows`.
@@ -86,8 +109,25 @@ impl Runtime {
 
     /// Where a detached daemon logs to.
     pub fn log(&self) -> PathBuf {
-        file(&self.directory, &self.name, "log")
+        self.folder.path_of(file_name(&self.name, "log"))
     }
+}
+
+/// Opens the log of a daemon that is to run in the background, and says where it is. The folder is made if it is
+/// missing.
+///
+/// Errors: [`ExitKind::Permission`] where folder or file cannot be used, or could be changed by somebody else.
+pub fn open_log(directory: &Path, name: &str) -> Result<(File, PathBuf), Failure> {
+    let folder = open_folder(&home(directory, name))?;
+    let log = file_name(name, "log");
+    let file = folder.open(&log, Access::Append).map_err(|error| file_failure(&folder, name, "log", error))?;
+    Ok((file, folder.path_of(log)))
+}
+
+/// The folder that holds the files of a daemon: one of its own below `directory` where there is one, else that itself.
+pub fn home(directory: &Path, name: &str) -> PathBuf {
+    let own = directory.join(name);
+    if own.is_dir() { own } else { directory.to_owned() }
 }
 
 impl Drop for Runtime {
@@ -95,25 +135,31 @@ impl Drop for Runtime {
     /// still there is work for the next clean-up.
     fn drop(&mut self) {
         for extension in ["sock", "lock"] {
-            let _ = fs::remove_file(file(&self.directory, &self.name, extension));
+            let _ = self.folder.remove(file_name(&self.name, extension));
         }
     }
 }
 
 /// `DIRECTORY/NAME.EXTENSION`.
-pub(super) fn file(directory: &Path, name: &str, extension: &str) -> PathBuf {
-    directory.join(format!("{name}.{extension}"))
+fn file(directory: &Path, name: &str, extension: &str) -> PathBuf {
+    directory.join(file_name(name, extension))
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path)
+/// `NAME.EXTENSION`.
+pub(super) fn file_name(name: &str, extension: &str) -> String {
+    format!("{name}.{extension}")
 }
 
-fn is_still_at(lock: &File, path: &Path) -> bool {
-    match (lock.metadata(), fs::metadata(path)) {
-        (Ok(ours), Ok(named)) => (ours.dev(), ours.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
+fn open_folder(directory: &Path) -> Result<Folder, Failure> {
+    Folder::make_trusted(directory, &permission::friends()).map_err(|error| match error {
+        TrustError::Io(error) => folder_failure(directory, &error),
+        error => not_trusted(&format!("the runtime folder {}", directory.display()), &error),
+    })
+}
+
+/// Whether others than the owner may open a file, and so hold its lock.
+fn is_open_to_others(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.mode() & 0o066 != 0)
 }
 
 fn write_pid(lock: &mut File) -> io::Result<()> {
@@ -139,14 +185,33 @@ fn already_running(name: &str, path: &Path, lock: &mut File) -> Failure {
         .with_hint(format!("sudo overlay reload {name}, or sudo overlay down {name} first"))
 }
 
+/// A file of the runtime folder that cannot be opened, or is not used.
+pub(super) fn file_failure(folder: &Folder, name: &str, extension: &str, error: TrustError) -> Failure {
+    let path = folder.path_of(file_name(name, extension));
+    match error {
+        TrustError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Failure::new(ExitKind::Permission, format!("cannot open {}", path.display()))
+                .with_cause(denied(&path).cause)
+                .with_hint(format!("sudo overlay down {name}"))
+        }
+        TrustError::Io(error) => folder_failure(folder.path(), &error),
+        error => not_trusted(&path.display().to_string(), &error),
+    }
+}
+
 fn folder_failure(directory: &Path, error: &io::Error) -> Failure {
-    let kind = match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ExitKind::Permission,
-        _ => ExitKind::Other,
-    };
-    Failure::new(kind, format!("cannot write to the runtime folder {}", directory.display()))
-        .with_cause(error)
-        .with_hint("run it with sudo, or name another folder with --runtime-dir")
+    let what = format!("cannot write to the runtime folder {}", directory.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let denied = denied(directory);
+            let hint = format!("{}, or name another folder with --runtime-dir", denied.hint);
+            Failure::new(ExitKind::Permission, what).with_cause(denied.cause).with_hint(hint)
+        }
+        io::ErrorKind::ReadOnlyFilesystem => Failure::new(ExitKind::Permission, what)
+            .with_cause(error)
+            .with_hint("name another folder with --runtime-dir"),
+        _ => Failure::new(ExitKind::Other, what).with_cause(error).with_hint("name another folder with --runtime-dir"),
+    }
 }
 
 #[cfg(test)]

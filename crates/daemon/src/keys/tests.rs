@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use std::fs;
+
 use super::*;
 
 /// Made by `wg genkey` and `wg pubkey`.

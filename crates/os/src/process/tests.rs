@@ -23,6 +23,24 @@ fn a_socket_without_an_other_end_has_no_credentials() {
 }
 
 #[test]
+fn the_groups_of_the_other_end_are_those_of_this_process() {
+    let (one, _other) = UnixStream::pair().unwrap();
+    let mut groups = peer_groups(one.as_fd()).unwrap();
+    let mut own: Vec<u32> = rustix::process::getgroups().unwrap().into_iter().map(|group| group.as_raw()).collect();
+    groups.sort_unstable();
+    own.sort_unstable();
+    assert_eq!(groups, own);
+}
+
+#[test]
+fn users_are_found_by_name_and_by_number() {
+    assert_eq!(user_id("root"), Some(0));
+    assert_eq!(user_name(0).as_deref(), Some("root"));
+    assert_eq!(user_id("nobody-is-called-this"), None);
+    assert_eq!(user_name(u32::MAX - 7), None);
+}
+
+#[test]
 fn groups_are_found_by_name() {
     assert_eq!(group_id("root"), Some(0));
     assert_eq!(group_id("nobody-has-this-group"), None);

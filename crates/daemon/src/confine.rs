@@ -1,0 +1,70 @@
+//! What a daemon gives up once nothing that it began with is needed any more.
+//!
+//! Capabilities and groups but those it works with, system calls that it never makes, and writing to files that are not
+//! its own. Under the systemd unit most of that was never there. What a kernel does not have is a warning, not the end.
+//!
+//! The user stays root outside the unit, since `reload` reads root's files again. Reading is therefore not restricted:
+//! a config may name a key in a new place at any time.
+
+use std::path::Path;
+
+use overlay_os::confine::{refuse_system_calls, write_only_below};
+use overlay_os::privileges::{self, Capability, effective_uid};
+use overlay_os::process::group_id;
+use overlay_os::schedule::Scheduling;
+
+use crate::api::access::GROUP;
+use crate::config::Config;
+use crate::uapi;
+
+/// Where a daemon writes beside its runtime folder: its device, and the settings of its interface.
+const PLACES: [&str; 4] = [uapi::FOLDER, "/dev/net/tun", "/dev/null", "/proc/sys/net"];
+
+/// What goes on being needed.
+pub(crate) struct Needs<'a> {
+    /// The folder of lock, journal and socket, where there is one.
+    pub(crate) runtime: Option<&'a Path>,
+    /// The config that a reload reads again, with the files it names.
+    pub(crate) config: Option<&'a Path>,
+    /// How the engine thread will be scheduled.
+    pub(crate) scheduling: Scheduling,
+    /// Whether the interface is followed into other network namespaces.
+    pub(crate) is_followed: bool,
+}
+
+/// Gives up everything else, for good. To be called before there is a second thread: threads inherit it.
+pub(crate) fn confine(needs: &Needs<'_>) {
+    let mut keep = vec![Capability::NetAdmin, Capability::NetBindService];
+    if needs.scheduling != Scheduling::Default {
+        keep.push(Capability::SysNice);
+    }
+    if needs.is_followed {
+        keep.push(Capability::NetBroadcast);
+    }
+    if needs.config.is_some_and(is_readable_by_privilege_only) {
+        tracing::info!("files of other users are in the config: the right to read all files is kept for `reload`");
+        keep.push(Capability::DacReadSearch);
+    }
+    // As a member root may still give a socket to the group that may look.
+    let groups: Vec<u32> = if effective_uid() == 0 { group_id(GROUP).into_iter().collect() } else { Vec::new() };
+    if let Err(error) = privileges::keep_only(&keep, &groups) {
+        tracing::warn!(%error, "capabilities that are not needed could not be given up");
+    }
+    // Made now, since a place that is not there cannot be named.
+    if effective_uid() == 0 {
+        let _ = std::fs::create_dir_all(uapi::FOLDER);
+    }
+    if let Err(error) = write_only_below(needs.runtime.into_iter().chain(PLACES.map(Path::new))) {
+        tracing::debug!(%error, "this kernel does not restrict where files are written");
+    }
+    if let Err(error) = refuse_system_calls() {
+        tracing::debug!(%error, "this kernel does not restrict system calls");
+    }
+}
+
+/// Whether the config, or a file it names, is read only because root reads everything.
+fn is_readable_by_privilege_only(config: &Path) -> bool {
+    let is_refused =
+        || Config::load(config).is_err_and(|error| error.problems().iter().any(crate::config::Problem::is_permission));
+    privileges::without_override(is_refused).unwrap_or(false)
+}

@@ -1,0 +1,116 @@
+//! Files that people ask for by name: keys, configs, manual pages.
+//!
+//! The folder may be anybody's, so nothing in it is trusted: a new file never takes the place of one that is there, a
+//! replacement never follows a link, and the folder is held open from the first look to the last.
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use overlay_os::folder::Folder;
+use zeroize::Zeroizing;
+
+use crate::permission::service_group;
+
+/// Bytes of the largest file that is taken for a key.
+const MAX_KEY_FILE: u64 = 4096;
+
+/// Writes a secret and a newline to a new file with mode 0600, so that after a crash there is the whole file or none.
+/// The folder is made, with mode 0700, if it is missing. In a folder that hands on the group of the service, as
+/// `/etc/overlay` does, that group may read it too.
+///
+/// # Errors
+/// `AlreadyExists` if there is a file: a key is never overwritten by accident. Else what the file system said.
+pub fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
+    install(path, secret, Folder::write_new)
+}
+
+/// As [`write_secret`], in place of whatever is there.
+///
+/// # Errors
+/// What the file system said.
+pub fn replace_secret(path: &Path, secret: &str) -> io::Result<()> {
+    install(path, secret, Folder::replace)
+}
+
+/// Writes a file of the user's own choice: the text of a new config, say. It is readable by others as the umask has it.
+///
+/// # Errors
+/// `AlreadyExists` if there is a file, or what the file system said.
+pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(text.as_bytes())?;
+    let (folder, _) = split(path)?;
+    if is_of_service(&Folder::any(folder)?) {
+        // Whatever the umask: the service has to read it.
+        let mode = file.metadata()?.permissions().mode() | 0o040;
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// Writes files into a folder, which is made if it is missing, each in place of whatever has its name: a link is
+/// replaced, not followed.
+///
+/// # Errors
+/// What the file system said.
+pub fn replace_all<'a>(folder: &Path, files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let folder = Folder::any(folder)?;
+    for (name, content) in files {
+        folder.replace(OsStr::new(name), OsStr::new(&temporary_for(name)), content, 0o644)?;
+    }
+    Ok(())
+}
+
+/// The text of a regular file that holds a key, wiped when dropped. A pipe is not waited for.
+///
+/// # Errors
+/// `InvalidInput` for anything but a regular file of at most 4 KiB, or what the file system said.
+pub fn read_key(path: &Path) -> io::Result<Zeroizing<String>> {
+    let file = OpenOptions::new().read(true).custom_flags(overlay_os::folder::NO_WAITING).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > MAX_KEY_FILE {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file that holds one key"));
+    }
+    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE as usize));
+    file.take(MAX_KEY_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// How a whole file comes to its name: [`Folder::write_new`] or [`Folder::replace`].
+type Publish = fn(&Folder, &OsStr, &OsStr, &[u8], u32) -> io::Result<()>;
+
+fn install(path: &Path, secret: &str, publish: Publish) -> io::Result<()> {
+    let (folder, name) = split(path)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // Held open: a folder that is exchanged while we write gets nothing.
+    let folder = Folder::any(folder)?;
+    let mode = if is_of_service(&folder) { 0o640 } else { 0o600 };
+    let temporary = temporary_for(&name.to_string_lossy());
+    let newline = if secret.ends_with('\n') { "" } else { "\n" };
+    let content = Zeroizing::new([secret, newline].concat());
+    publish(&folder, name, OsStr::new(&temporary), content.as_bytes(), mode)
+}
+
+/// A name that no other writer of this or another process has.
+fn temporary_for(name: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!(".{name}.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let Some(name) = path.file_name() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` names no file", path.display())));
+    };
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((folder, name))
+}
+
+/// Whether files in this folder are for the service to read: `/etc/overlay`, as it is installed.
+fn is_of_service(folder: &Folder) -> bool {
+    folder.inherited_group().is_some_and(|group| Some(group) == service_group())
+}

@@ -1,0 +1,172 @@
+//! Whom root trusts with files, and what to say where the system says "permission denied".
+//!
+//! "Run it with sudo" helps somebody who is not root. It does not help root without CAP_DAC_OVERRIDE, the user of the
+//! systemd unit, or root in a container: those are told which owner and mode stand in the way, and what changes them.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use overlay_os::folder::TrustError;
+use overlay_os::privileges::{effective_uid, has_net_admin};
+use overlay_os::process::{group_id, user_id, user_name};
+
+use crate::failure::{ExitKind, Failure};
+
+/// The user and the group that the systemd unit runs the daemon as.
+pub const SERVICE_USER: &str = "overlayd";
+
+/// Where to look for what a security module refused.
+const LOOK_FOR_DENIAL: &str = "sudo journalctl -k -g denied";
+
+/// Users beside root whose folders root trusts: the service runs as one.
+pub(crate) fn friends() -> Vec<u32> {
+    let is_root = effective_uid() == 0;
+    is_root.then(|| user_id(SERVICE_USER)).flatten().into_iter().collect()
+}
+
+/// The group of the service, where it is installed.
+pub(crate) fn service_group() -> Option<u32> {
+    group_id(SERVICE_USER)
+}
+
+/// A folder or a file that is not used because of whom it belongs to.
+pub(crate) fn not_trusted(what: &str, error: &TrustError) -> Failure {
+    let failure = Failure::new(ExitKind::Permission, format!("{what} cannot be trusted")).with_cause(error);
+    match error.fix() {
+        Some(fix) => failure.with_hint(fix),
+        None => failure,
+    }
+}
+
+/// Why a file cannot be used, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// One line.
+    pub cause: String,
+    /// A command, or what to do.
+    pub hint: String,
+}
+
+/// What stands in the way of reading or writing `path`, which the system has just refused.
+pub fn denied(path: &Path) -> Denied {
+    let uid = effective_uid();
+    if uid != 0 && !has_net_admin() {
+        return Denied { cause: "permission denied".to_owned(), hint: "run the same command with sudo".to_owned() };
+    }
+    let culprit = culprit(path);
+    let Ok(metadata) = fs::metadata(&culprit) else {
+        return Denied { cause: "permission denied".to_owned(), hint: format!("sudo namei -l {}", quoted(path)) };
+    };
+    describe(&culprit, &metadata, uid, culprit == path)
+}
+
+fn describe(culprit: &Path, metadata: &fs::Metadata, uid: u32, is_the_file: bool) -> Denied {
+    let shown = quoted(culprit);
+    let owner = user_name(metadata.uid()).unwrap_or_else(|| metadata.uid().to_string());
+    let what = if is_the_file { "it".to_owned() } else { format!("the folder {}", culprit.display()) };
+    let mode = metadata.mode() & 0o7777;
+    let is_own = metadata.uid() == uid;
+    let ours = match uid {
+        0 => "root without the capability CAP_DAC_OVERRIDE".to_owned(),
+        uid => format!("the user {}", user_name(uid).unwrap_or_else(|| uid.to_string())),
+    };
+    let cause = format!("{what} belongs to {owner} and has mode {mode:04o}; this process runs as {ours}");
+    let right = if metadata.is_dir() { "rx" } else { "r" };
+    let hint = match (uid, is_own) {
+        // Owner and mode allow it, so something else does not.
+        (_, true) if mode & 0o400 != 0 => LOOK_FOR_DENIAL.to_owned(),
+        (_, true) => format!("sudo chmod u+{right} {shown}"),
+        (0, false) if metadata.is_dir() => {
+            "move the file into a folder that belongs to root, such as /etc/overlay".to_owned()
+        }
+        (0, false) => format!("sudo chown root {shown} && sudo chmod 600 {shown}"),
+        _ => {
+            let group = user_name(uid).unwrap_or_else(|| SERVICE_USER.to_owned());
+            format!("sudo chgrp {group} {shown} && sudo chmod g+{right} {shown}")
+        }
+    };
+    Denied { cause, hint }
+}
+
+/// The first folder on the way that cannot be entered, else the file itself.
+fn culprit(path: &Path) -> PathBuf {
+    let mut above: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    above.reverse();
+    let is_hidden =
+        |path: &&Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    match above.iter().position(is_hidden) {
+        Some(at) if at > 0 => above[at - 1].to_owned(),
+        _ => path.to_owned(),
+    }
+}
+
+/// What the kernel refused although this process may administer the network.
+pub(crate) fn refused_by_kernel(failure: Failure) -> Failure {
+    if has_net_admin() {
+        return failure
+            .with_cause("the kernel refused it although this process has CAP_NET_ADMIN: a security module forbids it, or the network namespace belongs to somebody else")
+            .with_hint(LOOK_FOR_DENIAL);
+    }
+    failure
+        .with_cause("the kernel refused it: this needs CAP_NET_ADMIN")
+        .with_hint(hint_to_get_net_admin("run it with sudo"))
+}
+
+/// How this process would get CAP_NET_ADMIN: `with_sudo`, unless it is root already.
+pub(crate) fn hint_to_get_net_admin(with_sudo: &str) -> String {
+    match effective_uid() {
+        0 => {
+            "root lacks it here; in a container: docker run --cap-add NET_ADMIN --device /dev/net/tun ...; in a unit: \
+              AmbientCapabilities=CAP_NET_ADMIN"
+                .to_owned()
+        }
+        _ => with_sudo.to_owned(),
+    }
+}
+
+/// A path as a word of the shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn each_reader_is_told_what_lets_him_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("lab.key");
+        fs::write(&file, "").expect("writable");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("our own file");
+        let metadata = fs::metadata(&file).expect("there");
+        let (own, stranger) = (metadata.uid(), metadata.uid() + 54_321);
+        let shown = file.display();
+
+        let said = describe(&file, &metadata, stranger, true);
+        assert!(said.cause.starts_with("it belongs to "), "{said:?}");
+        assert!(
+            said.cause.ends_with(&format!(" and has mode 0600; this process runs as the user {stranger}")),
+            "{said:?}"
+        );
+        assert_eq!(said.hint, format!("sudo chgrp overlayd {shown} && sudo chmod g+r {shown}"));
+        assert_eq!(describe(&file, &metadata, own, true).hint, LOOK_FOR_DENIAL);
+
+        let metadata = fs::metadata(folder.path()).expect("there");
+        let said = describe(folder.path(), &metadata, stranger, false);
+        assert!(said.cause.starts_with(&format!("the folder {} belongs to ", folder.path().display())), "{said:?}");
+        assert!(said.hint.contains("chmod g+rx"), "{said:?}");
+    }
+
+    #[test]
+    fn a_path_with_blanks_and_quotes_is_one_word() {
+        assert_eq!(quoted(Path::new("/etc/overlay/lab.key")), "/etc/overlay/lab.key");
+        assert_eq!(quoted(Path::new("/my key's")), r"'/my key'\''s'");
+    }
+}
