@@ -16,12 +16,14 @@ use crate::api::{ControlRequest, ReloadError, ReloadReport};
 use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
 use crate::device::{Change, ChangeError, Device, PeerEdit};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{Host, Journal};
+use crate::host::{Host, HostWatch, Journal};
 use crate::notify;
 use crate::resolve::{NamedEndpoint, Resolver};
 use crate::uapi;
 use crate::up::literal_endpoints;
 use crate::view::PeerView;
+
+mod footprint;
 
 /// Everything that a running daemon consists of.
 pub(crate) struct Supervisor {
@@ -34,6 +36,7 @@ pub(crate) struct Supervisor {
     pub(crate) netlink: Netlink,
     pub(crate) journal: Journal,
     pub(crate) host: Host,
+    pub(crate) watch: HostWatch,
     pub(crate) device: Device,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) requests: mpsc::Receiver<ControlRequest>,
@@ -77,6 +80,7 @@ impl Supervisor {
     async fn serve(&mut self, (mut interrupt, mut terminate): (Signal, Signal), mut hangup: Signal) -> End {
         let mut watchdog = tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3_600)));
         loop {
+            let interest = self.host.interest();
             tokio::select! {
                 _ = interrupt.recv() => return End::Asked,
                 _ = terminate.recv() => return End::Asked,
@@ -111,6 +115,7 @@ impl Supervisor {
                 }
                 // Ready at once, so that all others have their turns in between.
                 () = std::future::ready(()), if self.host.has_changed_paths() => self.settle_paths().await,
+                noticed = self.watch.due(&interest) => self.look_after_host(noticed).await,
                 error = self.device.ended() => {
                     let name = &self.config.interface.name;
                     return End::Failed(

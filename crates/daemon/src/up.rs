@@ -19,7 +19,7 @@ use crate::device::sockets::Outer;
 use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Host, Journal, Runtime};
+use crate::host::{self, Host, HostWatch, Journal, Runtime};
 use crate::resolve::{self, Families, NamedEndpoint};
 use crate::supervisor::Supervisor;
 use crate::view::{InterfaceView, View};
@@ -141,6 +141,7 @@ async fn start(
     let tun = open_tun(&config.interface.name, config.tuning.tun_offload)?;
     let endpoints: Vec<_> = literal_endpoints(&config).into_iter().chain(resolved.values().copied()).collect();
     let mtu = host::mtu_range(&netlink, &config, &endpoints).await;
+    let watch = HostWatch::start(&netlink);
     let host = Host::bring_up(&netlink, &mut journal, &tun, &config, mtu).await?;
     listening.sockets.set_fwmark(host.fwmark()).map_err(|error| {
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
@@ -157,6 +158,7 @@ async fn start(
         scheduling: config.tuning.scheduling,
     })?;
     let view = Arc::clone(device.view());
+    view.attach_host(host.facts());
     let (setting, settings) = mpsc::channel(MAX_REQUESTS);
     if let Some(listener) = uapi {
         tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting));
@@ -173,6 +175,7 @@ async fn start(
         netlink,
         journal,
         host,
+        watch,
         device,
         events,
         requests,

@@ -11,7 +11,7 @@ mod peer;
 mod status;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
@@ -21,6 +21,7 @@ use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats, Rule};
 
 use crate::config;
 use crate::engine::Sockets;
+use crate::host::HostFacts;
 use crate::keys::PrivateKey;
 use crate::offload::{Offload, Offloads};
 use crate::queues::{QueueFigures, Queues};
@@ -37,6 +38,7 @@ pub struct View {
     node: Arc<NodeStats>,
     shell: Arc<ShellStats>,
     queues: OnceLock<Queues>,
+    host: OnceLock<Arc<HostFacts>>,
     started: Instant,
     state: RwLock<State>,
 }
@@ -95,6 +97,7 @@ impl View {
             node,
             shell,
             queues: OnceLock::new(),
+            host: OnceLock::new(),
             started: now(),
             state: RwLock::new(State {
                 interface,
@@ -109,6 +112,11 @@ impl View {
     /// Where the kernel is asked about queues. Once, before the engine has the sockets.
     pub fn watch(&self, queues: Queues) {
         let _ = self.queues.set(queues);
+    }
+
+    /// Where to ask how the footprint on the host fares. Once.
+    pub fn attach_host(&self, facts: Arc<HostFacts>) {
+        let _ = self.host.set(facts);
     }
 
     /// The engine is about to use these sockets instead of those it has.
@@ -222,6 +230,11 @@ impl View {
         self.read().peers.get(&key).map(|peer| peer.allowed_ips.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// Where peers are reached now.
+    pub fn endpoints(&self) -> Vec<IpAddr> {
+        self.read().peers.values().filter_map(|peer| Some(peer.endpoint?.ip())).collect()
+    }
+
     /// The allowed IPs of all peers of whose paths something was found.
     pub fn prefixes_of_found_paths(&self) -> Vec<IpNet> {
         let state = self.read();
@@ -240,6 +253,11 @@ impl View {
 
     pub(crate) fn shell_stats(&self) -> &ShellStats {
         &self.shell
+    }
+
+    /// How the footprint on the host fares; `None` for a daemon that has none.
+    pub(crate) fn host(&self) -> Option<&HostFacts> {
+        self.host.get().map(Arc::as_ref)
     }
 
     /// What the kernel says of the queues now.

@@ -1,0 +1,208 @@
+//! The guard in nft: who may reach the virtual IPs, and the second lock of a default route through the tunnel.
+//!
+//! It stands before anything that it guards does, and after it: first what was and what will be are guarded both, then things
+//! change, then only what is left is guarded. Its table is replaced in one step, so there is no moment without it.
+//!
+//! What the second lock lets out is what the policy rules let out, but decided by nft alone, so that neither needs the other:
+//! with the rules gone nft drops, and with nft gone the rules lead into the tunnel. It outlives the daemon: after `kill -9`
+//! nothing of what the default route covers leaves this host until the next `up` or `down`.
+
+use overlay_os::netlink::Netlink;
+use overlay_os::nft::{self, Lock, NftError, Shape, Table};
+
+use super::facts::{GuardState, HostFacts, Part, PutBack};
+use super::footprint::{Covered, Footprint};
+use super::interface::Host;
+use super::journal::Journal;
+use super::netlink_failure;
+use super::surroundings::{self, Question, Surroundings, guarded_addresses};
+use crate::config;
+use crate::failure::Failure;
+
+/// The table of one daemon.
+#[derive(Debug)]
+pub(super) struct Guard {
+    interface: String,
+    mode: config::Guard,
+    /// The table that was installed, and what stood of it then.
+    installed: Option<(Table, Shape)>,
+    /// Why it could not be installed, as it was last told.
+    complaint: Option<String>,
+}
+
+impl Guard {
+    pub(super) fn new(interface: &str, mode: config::Guard) -> Self {
+        Self { interface: interface.to_owned(), mode, installed: None, complaint: None }
+    }
+
+    /// Whether the config wants one.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.mode != config::Guard::Off
+    }
+
+    /// Whether containers of this host may reach the virtual IPs.
+    pub(super) fn knows_own_interfaces(&self) -> bool {
+        self.mode == config::Guard::Auto
+    }
+
+    pub(super) fn mode(&self) -> config::Guard {
+        self.mode
+    }
+
+    pub(super) fn set_mode(&mut self, mode: config::Guard) {
+        self.mode = mode;
+    }
+
+    /// Why a table that stood cannot be put back.
+    pub(super) fn lost(&self) -> Option<String> {
+        self.complaint.clone().filter(|_| self.installed.is_some())
+    }
+
+    /// Brings the table to this, if it is not that already, and notes when another program had touched it.
+    async fn install(
+        &mut self,
+        journal: &mut Journal,
+        facts: &HostFacts,
+        put_back: &mut PutBack,
+        table: Table,
+    ) -> Result<(), NftError> {
+        if let Some((installed, shape)) = &self.installed {
+            let is_intact = nft::shape(&self.interface)?.as_ref() == Some(shape);
+            if is_intact && *installed == table {
+                return Ok(());
+            }
+            if !is_intact {
+                put_back.note(Part::NftTable);
+            }
+        }
+        if !nft::is_available() {
+            return Err(NftError::Missing);
+        }
+        // A journal that cannot be written is noticed by whatever else is journalled.
+        let _ = journal.record_nft_table(true);
+        match nft::install(&table, facts.counted()).await {
+            Ok(shape) => {
+                self.installed = Some((table, shape));
+                Ok(())
+            }
+            Err(error) => {
+                if self.installed.is_none() {
+                    let _ = journal.record_nft_table(false);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the table away.
+    ///
+    /// Errors: what to say of it when it is still there.
+    pub(super) async fn remove(&mut self, journal: &mut Journal) -> Result<(), String> {
+        if self.installed.is_none() {
+            return Ok(());
+        }
+        match nft::remove(&self.interface).await {
+            Ok(()) => {
+                self.installed = None;
+                journal.record_nft_table(false).map_err(|failure| failure.to_string())
+            }
+            Err(error) => Err(format!("cannot remove the nft table overlay_{}: {error}", self.interface)),
+        }
+    }
+}
+
+impl Host {
+    /// What lies around the tunnel, for a footprint.
+    pub(super) async fn look_around(&self, netlink: &Netlink, wanted: &Footprint) -> Result<Surroundings, Failure> {
+        let cannot = |what: &str| {
+            let what = format!("cannot list the {what} of this host");
+            move |error| netlink_failure(what, &error)
+        };
+        let question = Question { ours: self.index, forward: self.forward, endpoints: &self.endpoints };
+        let links = match self.guard.knows_own_interfaces() {
+            true => netlink.links().await.map_err(cannot("interfaces"))?,
+            false => Vec::new(),
+        };
+        let has_candidates = surroundings::has_candidates(&links, &question);
+        let is_locked = self.guard.is_wanted() && (wanted.covered.is_any() || self.standing.covered.is_any());
+        if !has_candidates && !is_locked {
+            return Ok(Surroundings::default());
+        }
+        let routes = netlink.routes().await.map_err(cannot("routes"))?;
+        let (own, names) = surroundings::own_interfaces(&links, &routes, &question);
+        let planned = wanted.routes.iter().map(|route| route.destination).chain(wanted.connected());
+        let direct = match is_locked {
+            true => surroundings::direct_ranges(&routes, self.index, planned),
+            false => Vec::new(),
+        };
+        Ok(Surroundings { own, names, direct })
+    }
+
+    /// Before anything changes: what stands and what is wanted are guarded both.
+    pub(super) async fn guard_both(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
+        let standing = self.standing.clone();
+        self.converge_guard(journal, &[&standing, wanted], around).await;
+    }
+
+    /// After everything has changed: only what is wanted is guarded.
+    pub(super) async fn guard_only(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
+        self.converge_guard(journal, &[wanted], around).await;
+    }
+
+    /// Without nft the virtual IPs answer on every interface, as with WireGuard, and only the policy rules keep a default
+    /// route inside the tunnel. The user is told, once.
+    async fn converge_guard(&mut self, journal: &mut Journal, footprints: &[&Footprint], around: &Surroundings) {
+        if !self.guard.is_wanted() {
+            if let Err(line) = self.guard.remove(journal).await {
+                tracing::warn!("{line}");
+            }
+            self.facts.on_guard(GuardState::Off, Vec::new(), None);
+            return;
+        }
+        let table = table(&self.interface, footprints, around);
+        let is_locked = table.lock.is_some();
+        let done = self.guard.install(journal, &self.facts, &mut self.put_back, table).await;
+        let Err(error) = done else {
+            self.guard.complaint = None;
+            self.facts.on_guard(GuardState::On, around.names.clone(), None);
+            return;
+        };
+        let mut complaint = match error {
+            NftError::Missing => {
+                "nft is not installed: packets to the virtual IPs that arrive elsewhere are not dropped".to_owned()
+            }
+            // A kernel without nf_tables, most often in a container.
+            error => format!("packets to the virtual IPs that arrive elsewhere are not dropped: {error}"),
+        };
+        if is_locked {
+            complaint += ", and only policy routing keeps the default route inside the tunnel";
+        }
+        if self.guard.complaint.as_ref() != Some(&complaint) {
+            tracing::warn!("{complaint}");
+        }
+        self.guard.complaint = Some(complaint.clone());
+        self.facts.on_guard(GuardState::Unavailable, Vec::new(), Some(complaint));
+    }
+}
+
+/// The table that guards all of these footprints.
+fn table(interface: &str, footprints: &[&Footprint], around: &Surroundings) -> Table {
+    let mut addresses = Vec::new();
+    let (mut covered, mut marks) = (Covered::default(), Vec::new());
+    for footprint in footprints {
+        for ip in guarded_addresses(&footprint.addresses) {
+            if !addresses.contains(&ip) {
+                addresses.push(ip);
+            }
+        }
+        covered.v4 |= footprint.covered.v4;
+        covered.v6 |= footprint.covered.v6;
+        if let Some(marked) = footprint.marked
+            && !marks.contains(&marked.mark)
+        {
+            marks.push(marked.mark);
+        }
+    }
+    let lock = covered.is_any().then(|| Lock { v4: covered.v4, v6: covered.v6, marks, direct: around.direct.clone() });
+    Table { interface: interface.to_owned(), addresses, own: around.own.clone(), lock }
+}
