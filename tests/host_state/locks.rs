@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::capture::Capture;
 use super::world::{OUTSIDE, World};
-use crate::lab::{Host, Process, SHORTLY, within};
+use crate::lab::{Host, Overlay, Process, SHORTLY, within};
 
 const EVERYTHING: [&str; 2] = ["0.0.0.0/0", "::/0"];
 /// What is gone is to be back by then; a machine that is busy with other things may take a moment more.
@@ -121,4 +121,258 @@ fn nothing_leaves_in_clear_whatever_is_taken_away_and_all_of_it_is_put_back_with
     overlay.stop();
     // The capture sees what it has to: without the tunnel it all goes in clear.
     within(SHORTLY, "a packet in clear once nothing forbids it", || (capture.count() > 0).then_some(()));
+}
+
+/// A world where `a` is up with a /0 of the given families, and its wire is watched.
+struct Locked {
+    capture: Capture,
+    overlay: Overlay,
+    _on_b: Overlay,
+    world: World,
+}
+
+impl Locked {
+    fn up(name: &str, allowed: &[&str], more: &str) -> Option<Locked> {
+        let world = World::new(name)?;
+        let _on_b = world.b.overlay_up(&world.config_of_b());
+        let overlay = world.a.overlay_up(&world.config_of_a(allowed, more));
+        let capture = Capture::start(&world.a, &world.wire(), &World::in_clear());
+        Some(Locked { capture, overlay, _on_b, world })
+    }
+
+    fn dropped(&self) -> u64 {
+        self.overlay.status()["host"]["guard_drops"]["outside_tunnel"].as_u64().expect("a number")
+    }
+}
+
+fn ping(host: &Host, options: &str, address: &str) -> bool {
+    host.run(format!("ping -n -c 2 -i 0.1 -W 1 {options} {address}")).code == 0
+}
+
+#[test]
+fn what_asks_for_the_wire_by_name_does_not_get_past_the_second_lock_and_is_counted() {
+    let Some(locked) = Locked::up("by the wire's name", &EVERYTHING, "") else { return };
+    let wire = locked.world.wire();
+    let before = locked.dropped();
+    for address in OUTSIDE {
+        // The policy rules let this out: the route through the tunnel is none by that interface.
+        assert!(!ping(&locked.world.a, &format!("-I {wire}"), address), "{address} past the tunnel");
+    }
+    assert_eq!(locked.capture.count(), 0, "{}", locked.capture.shown());
+    assert!(locked.dropped() >= before + 4, "{} and before {before}", locked.dropped());
+    let said = locked.world.a.overlay("status").succeeded("overlay status");
+    assert!(said.contains("guard drops") && said.contains("on their way past the tunnel"), "{said}");
+}
+
+#[test]
+fn a_lock_of_ipv4_alone_leaves_ipv6_as_it_is() {
+    let Some(locked) = Locked::up("ipv4 alone", &["0.0.0.0/0"], "") else { return };
+    let a = &locked.world.a;
+    a.reaches(OUTSIDE[0]);
+    assert_eq!(locked.capture.count(), 0, "{}", locked.capture.shown());
+    a.reaches(OUTSIDE[1]);
+    assert!(locked.capture.count() > 0, "IPv6 goes as it went before");
+    a.exec("nft flush ruleset");
+    a.reaches(OUTSIDE[1]);
+    assert!(!locked.capture.shown().contains(OUTSIDE[0]), "{}", locked.capture.shown());
+}
+
+#[test]
+fn ipv6_that_the_tunnel_cannot_carry_does_not_leave_by_the_wire_instead() {
+    let Some(world) = World::new("ipv6 off inside") else { return };
+    let World { a, b, .. } = &world;
+    let _on_b = b.overlay_up(&world.config_of_b());
+    // New interfaces have no IPv6, but the wire has.
+    a.exec("sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
+    a.reaches(OUTSIDE[1]);
+    let overlay = a.overlay_up(&world.config_of_a(&EVERYTHING, ""));
+    let capture = Capture::start(a, &world.wire(), &World::in_clear());
+    a.reaches(OUTSIDE[0]);
+    assert!(!ping(a, "", OUTSIDE[1]), "IPv6 is covered, and there is no way for it");
+    assert_eq!(capture.count(), 0, "{}", capture.shown());
+    assert_eq!(overlay.status()["host"]["state"], "intact");
+    overlay.stop();
+    a.reaches(OUTSIDE[1]);
+}
+
+#[test]
+fn after_kill_9_nothing_leaves_in_clear_until_down() {
+    let Some(locked) = Locked::up("kill -9", &EVERYTHING, "forward = true\n") else { return };
+    let World { a, c, .. } = &locked.world;
+    for address in OUTSIDE {
+        a.reaches(address);
+        c.reaches(address);
+    }
+    locked.overlay.kill9();
+    for address in OUTSIDE {
+        assert!(!ping(a, "", address) && !ping(c, "", address), "{address} is reached without a tunnel");
+    }
+    assert_eq!(locked.capture.count(), 0, "{}", locked.capture.shown());
+    // What the main table knows better goes on.
+    assert!(ping(a, "", "10.1.0.2") && ping(c, "", "172.18.0.1"));
+    a.overlay(format!("down {}", a.interface())).succeeded("overlay down");
+    a.reaches(OUTSIDE[0]);
+    a.reaches(OUTSIDE[1]);
+    assert!(locked.capture.count() > 0, "now it does");
+}
+
+#[test]
+fn a_daemon_that_was_killed_is_followed_by_the_next_without_a_gap() {
+    let Some(locked) = Locked::up("kill -9, up", &EVERYTHING, "") else { return };
+    let Locked { capture, overlay, world, .. } = locked;
+    let a = &world.a;
+    a.reaches(OUTSIDE[0]);
+    let stream = Stream::start(a);
+    stream.flows_for(20);
+    let mut overlay = overlay;
+    for _ in 0..3 {
+        overlay.kill9();
+        overlay = a.overlay_up(&world.config_of_a(&EVERYTHING, ""));
+        stream.flows_for(20);
+    }
+    assert_eq!(capture.count(), 0, "{}", capture.shown());
+    overlay.stop();
+    within(SHORTLY, "a packet in clear once nothing forbids it", || (capture.count() > 0).then_some(()));
+}
+
+#[test]
+fn a_daemon_whose_interface_is_deleted_leaves_the_lock_behind() {
+    let Some(locked) = Locked::up("deleted", &EVERYTHING, "") else { return };
+    let Locked { capture, overlay, world, .. } = locked;
+    let a = &world.a;
+    let stream = Stream::start(a);
+    stream.flows_for(20);
+    a.ip(&format!("link delete {}", a.interface()));
+    let ended = overlay.finish_within(SHORTLY);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("does not leave this host until"), "{}", ended.stderr);
+    for address in OUTSIDE {
+        assert!(!ping(a, "", address), "{address} is reached without a tunnel");
+    }
+    assert_eq!(capture.count(), 0, "{}", capture.shown());
+    a.overlay(format!("down {}", a.interface())).succeeded("overlay down");
+    for address in OUTSIDE {
+        a.reaches(address);
+    }
+    assert_eq!(a.exec("nft list ruleset"), "");
+}
+
+#[test]
+fn a_reload_moves_from_a_lock_to_none_and_back_without_a_gap() {
+    let Some(locked) = Locked::up("reload", &EVERYTHING, "fwmark = 77\n") else { return };
+    let Locked { capture, overlay, world, .. } = locked;
+    let a = &world.a;
+    let stream = Stream::start(a);
+    stream.flows_for(20);
+    let reload = |config: &str| {
+        std::fs::write(overlay.config(), config).expect("our own file");
+        a.overlay("reload").succeeded("overlay reload");
+    };
+    // Another mark and table, another address: everything about the locks changes.
+    let first = world.config_of_a(&EVERYTHING, "fwmark = 77\n");
+    let second = world.config_of_a(&EVERYTHING, "fwmark = 78\n").replace("10.77.0.1/24", "10.77.0.1/25");
+    for config in [&second, &first, &second] {
+        reload(config);
+        stream.flows_for(20);
+    }
+    assert_eq!(capture.count(), 0, "{}", capture.shown());
+    reload(&world.config_of_a(&["10.77.0.0/24"], ""));
+    within(SHORTLY, "what is covered no more to go in clear", || (capture.count() > 0).then_some(()));
+    assert!(!a.exec("nft list ruleset").contains("outside_tunnel {\n\t\ttype"), "{}", a.exec("nft list ruleset"));
+}
+
+#[test]
+fn a_host_keeps_its_neighbours_its_addresses_and_its_bridges_behind_the_lock() {
+    let Some(locked) = Locked::up("what must go on", &EVERYTHING, "") else { return };
+    let World { a, b, c, .. } = &locked.world;
+    let wire = locked.world.wire();
+    // Neighbours are found anew, in both families, and link-local addresses answer.
+    a.ip("neighbour flush all");
+    assert!(ping(a, "", "10.1.0.2") && ping(a, "", "fd01::2"));
+    let shown = b.ip(&format!("-o -6 address show dev {} scope link", b.link_to(a)));
+    let link_local = shown.split_whitespace().find(|word| word.starts_with("fe80::")).expect("a link-local address");
+    let link_local = link_local.split('/').next().expect("an address");
+    assert!(ping(a, "", &format!("{link_local}%{wire}")));
+    assert!(ping(a, "", &format!("ff02::1%{wire}")), "all nodes of the link");
+    // A lease is renewed by unicast from a server that is not on the link.
+    let lease = Capture::start(b, &b.link_to(a), "udp port 67 and host 192.0.2.77");
+    let renew = format!("echo x | socat -u - UDP4-SENDTO:192.0.2.77:67,sourceport=68,so-bindtodevice={wire}");
+    a.shell(&renew);
+    within(SHORTLY, "the renewal to leave", || (lease.count() > 0).then_some(()));
+    let other = renew.replace("sourceport=68", "sourceport=69");
+    assert_ne!(a.run(["sh", "-c", &other]).code, 0, "anything else that way is refused");
+    // But not for those whose packets are forwarded.
+    let seen = lease.count();
+    c.shell("echo x | socat -u - UDP4-SENDTO:192.0.2.77:67,sourceport=68");
+    assert!(!ping(a, &format!("-I {wire}"), OUTSIDE[0]));
+    assert_eq!(lease.count(), seen, "{}", lease.shown());
+    // A network that comes later is known within a second.
+    a.ip("address add 10.9.0.1/24 dev br0");
+    c.ip(&format!("address add 10.9.0.2/24 dev {}", c.link_to(a)));
+    within(Duration::from_secs(3), "the new network to be direct", || ping(a, "", "10.9.0.2").then_some(()));
+}
+
+#[test]
+fn what_a_bridge_of_the_host_switches_is_none_of_the_locks_business() {
+    let Some(world) = World::new("switched") else { return };
+    let World { a, b, c, .. } = &world;
+    let _on_b = b.overlay_up(&world.config_of_b());
+    // The wire becomes a port of the bridge: `c` is a virtual machine beside the host, with an address of the wire's network.
+    let wire = world.wire();
+    a.exec("sysctl -qw net.bridge.bridge-nf-call-iptables=1");
+    a.ip(&format!("address flush dev {wire}"));
+    a.ip(&format!("link set {wire} master br0"));
+    a.ip("address add 10.1.0.1/24 dev br0");
+    a.ip("route replace default via 10.1.0.2");
+    c.ip(&format!("address add 10.1.0.9/24 dev {}", c.link_to(a)));
+    c.ip("route replace default via 10.1.0.2");
+    c.reaches(OUTSIDE[0]);
+    let overlay = a.overlay_up(&world.config_of_a(&["0.0.0.0/0"], "forward = true\n"));
+    c.reaches(OUTSIDE[0]);
+    a.reaches(OUTSIDE[0]);
+    // What the host itself routes out of that bridge stays locked, its own and what it forwards.
+    let capture = Capture::start(a, "br0", "host 192.0.2.77 and not host 10.1.0.9");
+    let wire_capture = Capture::start(a, &wire, "host 192.0.2.77 and not host 10.1.0.9");
+    c.ip("route replace default via 10.1.0.1");
+    a.shell("ip rule del prio 32764 && ip rule del prio 32765");
+    ping(a, "", OUTSIDE[0]);
+    ping(c, "", OUTSIDE[0]);
+    assert!(!ping(a, "-I br0", OUTSIDE[0]));
+    assert_eq!(wire_capture.count(), 0, "{}", wire_capture.shown());
+    assert!(!capture.shown().contains("10.1.0.1 >"), "{}", capture.shown());
+    assert_eq!(overlay.status()["host"]["own_interfaces"], serde_json::json!([]), "the bridge leads to others");
+}
+
+#[test]
+fn without_nft_it_says_so_and_the_rules_alone_are_kept() {
+    let Some(world) = World::new("without nft") else { return };
+    let World { a, b, .. } = &world;
+    let _on_b = b.overlay_up(&world.config_of_b());
+    // In a mount namespace of its own, `nft` is no file.
+    let nft = crate::lab::process::find("nft").expect("it is installed");
+    let config = a.write("overlay.toml", world.config_of_a(&EVERYTHING, ""));
+    let up = a.overlay_command(format!("up {}", config.display()));
+    let line: Vec<String> = std::iter::once(up.get_program())
+        .chain(up.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let hidden = format!("mount --bind /dev/null {} && exec {}", nft.display(), inner(&line).join(" "));
+    let overlay = Overlay::from_command(a, a.command(["sh", "-c", &hidden]));
+    for address in OUTSIDE {
+        a.reaches(address);
+    }
+    let status = overlay.status();
+    assert_eq!((&status["host"]["state"], &status["host"]["guard"]), (&"incomplete".into(), &"unavailable".into()));
+    let warning = status["host"]["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("nft is not installed") && warning.contains("only policy routing"), "{warning}");
+    assert_eq!(overlay.log().matches("nft is not installed").count(), 1, "{}", overlay.log());
+    a.shell("ip rule del prio 32764 && ip rule del prio 32765");
+    within(SHORTLY, "the rules to be put back", || {
+        (a.ip("-4 rule show").matches("lookup 51820").count() == 1).then_some(())
+    });
+}
+
+/// A command line without the `ip netns exec NAME` that it begins with.
+fn inner(line: &[String]) -> &[String] {
+    line.get(4..).expect("ip netns exec NAME ...")
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::flood::{Flood, Listener};
-use crate::lab::{A, B, Host, Outside, Pair};
+use crate::lab::{A, Host, Outside, Pair};
 
 const PORT: u16 = 7777;
 /// For the proof that the neighbour's datagrams arrive where nothing forbids them.
@@ -80,5 +80,4 @@ fn a_broadcast_to_the_virtual_prefix_from_elsewhere_is_dropped_as_well() {
     let route = a.ip("route get 10.77.0.255");
     assert!(route.contains(&format!("broadcast 10.77.0.255 dev {}", a.interface())), "{route}");
     overlay.stop();
-    let _ = B;
 }

@@ -37,6 +37,7 @@ mod watch;
 
 pub use facts::{GuardState, HostFacts, HostState, HostStatus, Part, PutBack};
 pub use footprint::{Covered, Footprint, MarkedTable, PlannedRoute};
+pub(crate) use guard::{fails_closed, takes_over_guard};
 pub use interface::Host;
 pub(crate) use interface::TUN_QUEUE_LEN;
 pub use journal::Journal;

@@ -16,7 +16,7 @@ use crate::api::{ControlRequest, ReloadError, ReloadReport};
 use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
 use crate::device::{Change, ChangeError, Device, PeerEdit};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{Host, HostWatch, Journal};
+use crate::host::{self, Host, HostWatch, Journal};
 use crate::notify;
 use crate::resolve::{NamedEndpoint, Resolver};
 use crate::uapi;
@@ -51,6 +51,15 @@ enum End {
     Failed(Failure),
 }
 
+impl End {
+    fn into_result(self) -> Result<(), Failure> {
+        match self {
+            Self::Asked => Ok(()),
+            Self::Failed(failure) => Err(failure),
+        }
+    }
+}
+
 impl Supervisor {
     /// Serves until somebody ends the daemon, and takes everything away again.
     pub(crate) async fn run(mut self, ready: Option<Box<dyn FnOnce() + Send>>) -> Result<(), Failure> {
@@ -68,13 +77,17 @@ impl Supervisor {
         let end = self.serve(ends, hangup).await;
         notify::stopping();
         self.device.stop().await;
+        if matches!(end, End::Failed(_)) && host::fails_closed(&self.config) {
+            let name = &self.config.interface.name;
+            tracing::error!(
+                "what the default route covers does not leave this host until `overlay up {name}` or `overlay down {name}`"
+            );
+            return end.into_result();
+        }
         for line in self.host.take_down(&self.netlink, self.journal).await {
             tracing::error!("left behind: {line}");
         }
-        match end {
-            End::Asked => Ok(()),
-            End::Failed(failure) => Err(failure),
-        }
+        end.into_result()
     }
 
     async fn serve(&mut self, (mut interrupt, mut terminate): (Signal, Signal), mut hangup: Signal) -> End {

@@ -67,7 +67,10 @@ pub fn run(options: Options) -> Result<(), Failure> {
 
 async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     let runtime = Runtime::acquire(&options.runtime_dir, &config.interface.name)?;
-    let cleaned = runtime.clean_leftovers().await?;
+    let cleaned = match host::takes_over_guard(&config) {
+        true => runtime.clean_leftovers_but_guard().await?,
+        false => runtime.clean_leftovers().await?,
+    };
     for line in &cleaned.removed {
         tracing::info!("an earlier daemon left this behind, now removed: {line}");
     }
@@ -80,11 +83,16 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     host::preflight(&netlink, &config).await?;
     let listening = Listening::bind(&config, &runtime).await?;
 
-    let result = match start(config, &runtime, netlink, listening).await {
-        Ok(supervisor) => supervisor.run(options.ready).await,
-        Err(failure) => Err(failure),
+    let (fails_closed, has_guard) = (host::fails_closed(&config), runtime.has_guard());
+    let (result, stays_closed) = match start(config, &runtime, netlink, listening).await {
+        Ok(supervisor) => (supervisor.run(options.ready).await, fails_closed),
+        Err(failure) => (Err(failure), has_guard),
     };
-    if let Err(failure) = runtime.clean_leftovers().await {
+    let cleaned = match result.is_err() && stays_closed {
+        true => runtime.clean_leftovers_but_guard().await,
+        false => runtime.clean_leftovers().await,
+    };
+    if let Err(failure) = cleaned {
         tracing::error!(error = %failure, "not everything could be taken away");
     }
     result

@@ -206,7 +206,7 @@ impl Footprint {
 }
 
 /// Only `table = "auto"` treats default routes in their own way; any other table is the user's to direct traffic to.
-fn covered(config: &Config) -> Covered {
+pub(super) fn covered(config: &Config) -> Covered {
     if config.interface.table != Table::Auto {
         return Covered::default();
     }

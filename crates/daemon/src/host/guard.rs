@@ -11,12 +11,12 @@ use overlay_os::netlink::Netlink;
 use overlay_os::nft::{self, Lock, NftError, Shape, Table};
 
 use super::facts::{GuardState, HostFacts, Part, PutBack};
-use super::footprint::{Covered, Footprint};
+use super::footprint::{Covered, Footprint, covered};
 use super::interface::Host;
 use super::journal::Journal;
 use super::netlink_failure;
 use super::surroundings::{self, Question, Surroundings, guarded_addresses};
-use crate::config;
+use crate::config::{self, Config, Endpoint};
 use crate::failure::Failure;
 
 /// The table of one daemon.
@@ -109,6 +109,18 @@ impl Guard {
             Err(error) => Err(format!("cannot remove the nft table overlay_{}: {error}", self.interface)),
         }
     }
+}
+
+/// Whether a guard that an earlier daemon left stays until this config's takes its place. Not where an endpoint has a name
+/// that may have to be asked for past the tunnel.
+pub(crate) fn takes_over_guard(config: &Config) -> bool {
+    let is_named = |peer: &config::Peer| matches!(peer.endpoint, Some(Endpoint::Name { .. }));
+    fails_closed(config) && !config.peers.iter().any(is_named)
+}
+
+/// Whether the guard stays when a daemon of this config fails.
+pub(crate) fn fails_closed(config: &Config) -> bool {
+    config.interface.guard != config::Guard::Off && covered(config).is_any()
 }
 
 impl Host {

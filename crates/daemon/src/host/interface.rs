@@ -96,14 +96,18 @@ impl Host {
             facts: Arc::new(HostFacts::new(tun.name())),
         };
         journal.record_interface(host.index)?;
+        let was_guarded = journal.has_nft_table();
         if !host.ipv6 && config.interface.addresses.iter().any(|net| matches!(net, IpNet::V6(_))) {
             tracing::warn!("this host has IPv6 switched off: the IPv6 addresses of the config are left out");
         }
         match host.start(netlink, journal, config, mtu).await {
             Ok(()) => Ok(host),
             Err(failure) => {
-                // What cannot be undone stays in the journal for the next clean-up.
-                let _ = host.remove_rules_and_table(netlink, journal).await;
+                // What cannot be undone stays in the journal for the next clean-up. So does a guard that stood before.
+                match was_guarded {
+                    true => drop(host.remove_rules(netlink, journal).await),
+                    false => drop(host.remove_rules_and_table(netlink, journal).await),
+                }
                 Err(failure)
             }
         }
@@ -235,17 +239,21 @@ impl Host {
         config: &Config,
         mtu: MtuRange,
     ) -> Result<(), Failure> {
+        self.prevent_link_local(netlink).await;
+        if let Err(error) = netlink.set_tx_queue_len(self.index, TUN_QUEUE_LEN).await {
+            tracing::warn!(%error, "the queue of `{}` keeps the kernel's length", self.interface);
+        }
+        let wanted = self.plan(netlink, config, mtu).await?;
+        self.converge(netlink, journal, wanted).await
+    }
+
+    async fn prevent_link_local(&self, netlink: &Netlink) {
         if self.ipv6
             && let Err(error) = netlink.set_addr_gen_mode_none(self.index).await
         {
             // The kernel gives it a link-local address then, which does no harm.
             tracing::debug!(%error, "addr_gen_mode");
         }
-        if let Err(error) = netlink.set_tx_queue_len(self.index, TUN_QUEUE_LEN).await {
-            tracing::warn!(%error, "the queue of `{}` keeps the kernel's length", self.interface);
-        }
-        let wanted = self.plan(netlink, config, mtu).await?;
-        self.converge(netlink, journal, wanted).await
     }
 
     async fn plan(&self, netlink: &Netlink, config: &Config, mtu: MtuRange) -> Result<Footprint, Failure> {

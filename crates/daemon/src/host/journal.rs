@@ -57,7 +57,8 @@ pub(super) struct RecordedRule {
 }
 
 impl Journal {
-    /// Opens the journal of a daemon whose leftovers were cleaned, and writes it for the first time.
+    /// Opens the journal of a daemon whose leftovers were cleaned, and writes it for the first time. A guard that was left
+    /// where it was is still in it.
     pub fn begin(runtime: &Runtime) -> Result<Self, Failure> {
         let namespace = overlay_os::netns::current().map_err(|error| {
             Failure::new(ExitKind::Other, "cannot tell which network namespace this is").with_cause(error)
@@ -68,7 +69,7 @@ impl Journal {
             interface: runtime.name().to_owned(),
             index: None,
             rules: Vec::new(),
-            nft_table: false,
+            nft_table: read(&runtime.state())?.is_some_and(|left| left.nft_table && left.namespace == namespace),
             sockets: Vec::new(),
         };
         let journal = Self { path: runtime.state(), record };
@@ -94,6 +95,10 @@ impl Journal {
         self.note(|record| record.nft_table = stands)
     }
 
+    pub(super) fn has_nft_table(&self) -> bool {
+        self.record.nft_table
+    }
+
     /// Nothing is left of what was recorded but the socket files, which are removed here with the journal.
     pub fn finish(self) {
         for socket in &self.record.sockets {
@@ -109,10 +114,14 @@ impl Journal {
     }
 
     fn write(&self) -> Result<(), Failure> {
-        write_whole(&self.path, &self.record).map_err(|error| {
-            Failure::new(ExitKind::Other, format!("cannot write {}", self.path.display())).with_cause(error)
-        })
+        write(&self.path, &self.record)
     }
+}
+
+/// Puts this record in the place of the one before it.
+pub(super) fn write(path: &Path, record: &Record) -> Result<(), Failure> {
+    write_whole(path, record)
+        .map_err(|error| Failure::new(ExitKind::Other, format!("cannot write {}", path.display())).with_cause(error))
 }
 
 /// The record that an earlier daemon left; `None` without one. One that cannot be understood is an error: it may name

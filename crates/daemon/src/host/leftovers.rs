@@ -60,9 +60,25 @@ impl Runtime {
     /// Takes away what an earlier daemon of this name left behind. Its journal goes with it, unless some of it could
     /// not be removed or belongs to another network namespace.
     pub async fn clean_leftovers(&self) -> Result<Cleaned, Failure> {
+        self.clean(false).await
+    }
+
+    /// The same, but an nft table stays, and the journal names it: a daemon that follows at once puts its own in the
+    /// place of it, and there is no moment in which what a default route covers leaves in clear.
+    pub async fn clean_leftovers_but_guard(&self) -> Result<Cleaned, Failure> {
+        self.clean(true).await
+    }
+
+    /// Whether an nft table was left where it was.
+    pub fn has_guard(&self) -> bool {
+        journal::read(&self.state()).is_ok_and(|left| left.is_some_and(|record| record.nft_table))
+    }
+
+    async fn clean(&self, leave_guard: bool) -> Result<Cleaned, Failure> {
         let mut cleaned = Cleaned::default();
         remove_stale_socket(&self.socket(), &mut cleaned);
-        let Some(record) = journal::read(&self.state())? else { return Ok(cleaned) };
+        let Some(mut record) = journal::read(&self.state())? else { return Ok(cleaned) };
+        let has_guard = leave_guard && record.nft_table;
         for socket in &record.sockets {
             remove_stale_socket(socket, &mut cleaned);
         }
@@ -76,7 +92,12 @@ impl Runtime {
             ));
             return Ok(cleaned);
         }
+        record.nft_table &= !has_guard;
         remove_from_namespace(&record, &mut cleaned).await?;
+        if has_guard {
+            let left = Record { rules: Vec::new(), sockets: Vec::new(), index: None, nft_table: true, ..record };
+            return journal::write(&self.state(), &left).map(|()| cleaned);
+        }
         let path = self.state();
         fs::remove_file(&path).map_err(|error| {
             Failure::new(ExitKind::Other, format!("cannot remove {}", path.display())).with_cause(error)

@@ -17,8 +17,11 @@ const GATHERED: Duration = Duration::from_millis(20);
 const PACE: Duration = Duration::from_secs(1);
 /// The slowest pace where another program keeps taking away what is put back, or something cannot be put back.
 const SLOWEST: Duration = Duration::from_secs(64);
-/// How often something is put back without hesitation.
-const WITHOUT_HESITATION: u32 = 5;
+/// What putting something back costs: so long a time pays for it.
+const COST: Duration = Duration::from_secs(10);
+/// What may be owed before it is put back more slowly: what a network manager takes away when it starts is put back at once,
+/// and so is what a person tries out.
+const CREDIT: Duration = Duration::from_secs(100);
 /// After so much longer than the pace of the moment without anything missing, a fight is over.
 const OVER_AFTER: u32 = 10;
 
@@ -127,14 +130,14 @@ async fn next(notices: &mut Option<Notices>, interest: &Interest) -> Noticed {
 struct Pace {
     between: Duration,
     last: Option<Instant>,
-    /// When something was last missing, and how often since things were quiet.
+    /// When something was last missing, and what was owed then.
     missing: Option<Instant>,
-    times: u32,
+    owed: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { between: PACE, last: None, missing: None, times: 0 }
+        Self { between: PACE, last: None, missing: None, owed: Duration::ZERO }
     }
 }
 
@@ -153,12 +156,13 @@ impl Pace {
         if looked.put_back.is_empty() && looked.failed.is_none() {
             return Verdict::Fine;
         }
+        let paid = self.missing.map_or(Duration::ZERO, |missing| now - missing);
+        self.owed = self.owed.saturating_sub(paid) + COST;
         self.missing = Some(now);
-        self.times += 1;
-        if self.times <= WITHOUT_HESITATION {
+        let was_contested = self.between > PACE;
+        if self.owed <= CREDIT && !was_contested {
             return if looked.put_back.is_empty() { Verdict::Fine } else { Verdict::Restored };
         }
-        let was_contested = self.between > PACE;
         self.between = (self.between * 2).min(SLOWEST);
         if was_contested { Verdict::StillContested(self.between) } else { Verdict::Contested(self.between) }
     }
@@ -208,18 +212,28 @@ mod tests {
             let mut waits = Vec::new();
             for round in 0..20 {
                 let verdict = pace.on_looked(now, &look);
-                let is_slow = round >= WITHOUT_HESITATION;
-                assert_eq!(matches!(verdict, Verdict::Contested(_)), round == WITHOUT_HESITATION, "told once: {round}");
+                let is_slow = round >= 11;
+                assert_eq!(matches!(verdict, Verdict::Contested(_)), round == 11, "told once: {round}");
                 assert_eq!(verdict.contested_for().is_some(), is_slow, "{round}");
                 let due = pace.due(now);
                 waits.push((due - now).as_secs());
                 now = due;
             }
-            assert_eq!(waits[..12], [1, 1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 64]);
+            assert_eq!(waits[..18], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 64]);
             assert_eq!(waits[19], 64, "never slower");
             now += SLOWEST * OVER_AFTER;
             assert_eq!(pace.on_looked(now, &Looked::default()), Verdict::Fine);
             assert_eq!(pace.due(now), now + PACE, "as if it had never been");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_away_now_and_then_is_always_put_back_at_once() {
+        let mut pace = Pace::default();
+        let mut now = Instant::now();
+        for round in 0..1_000 {
+            assert_eq!(pace.on_looked(now, &restored()), Verdict::Restored, "{round}");
+            now += COST;
         }
     }
 

@@ -71,6 +71,16 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewLink(message), 0).await
     }
 
+    /// Takes a link down.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn set_down(&self, index: u32) -> Result<(), NetlinkError> {
+        let mut message = of(index);
+        message.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::NewLink(message), 0).await
+    }
+
     /// Sets the longest packet in bytes. Below 1,280 the kernel takes the link's IPv6 addresses away.
     ///
     /// # Errors

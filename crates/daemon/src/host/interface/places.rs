@@ -11,6 +11,7 @@ use overlay_os::netlink::{Address, MAIN_TABLE, Netlink, NetlinkError, Route};
 use super::{Footprint, Host, PlannedRoute};
 use crate::failure::Failure;
 use crate::host::facts::Part;
+use crate::host::footprint::MINIMUM_INTERFACE_MTU;
 
 impl Host {
     /// Brings MTU, addresses and routes to what is wanted. `is_look`: that is what stands.
@@ -50,16 +51,27 @@ impl Host {
         let links = netlink.links().await.map_err(|error| self.failure("list interfaces", &error))?;
         let link = links.iter().find(|link| link.index == self.index);
         let link = link.ok_or_else(|| self.failure("find the interface", &NetlinkError::NotFound))?;
+        let mut is_up = link.up;
         if link.mtu != u32::from(wanted.mtu) {
+            let had_no_ipv6 = self.ipv6 && link.mtu < MINIMUM_INTERFACE_MTU.into();
+            // IPv6 begins anew, and would give a link that is up an address of its own, which announces itself.
+            if had_no_ipv6 && is_up && netlink.set_down(self.index).await.is_ok() {
+                is_up = false;
+            }
             netlink
                 .set_mtu(self.index, wanted.mtu.into())
                 .await
                 .map_err(|error| self.failure(&format!("set the MTU to {}", wanted.mtu), &error))?;
             self.note(Part::Mtu, is_look);
+            if had_no_ipv6 {
+                self.prevent_link_local(netlink).await;
+            }
         }
         self.converge_addresses(netlink, wanted, is_look).await?;
-        if !link.up {
+        if !is_up {
             netlink.set_up(self.index).await.map_err(|error| self.failure("bring the interface up", &error))?;
+        }
+        if !link.up {
             self.note(Part::Link, is_look);
         }
         Ok(())
