@@ -17,7 +17,7 @@ pub use link::Link;
 pub(crate) use link::decode;
 pub use notices::{Interest, Noticed, Notices};
 pub use route::{MAIN_TABLE, Route, RouteTo};
-pub use rule::Rule;
+pub use rule::{NOWHERE, Rule};
 
 pub use crate::udp::Family;
 

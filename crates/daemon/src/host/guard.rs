@@ -53,6 +53,11 @@ impl Guard {
         self.mode = mode;
     }
 
+    /// Whether this host cannot have the table that the config wants.
+    pub(super) fn is_missing(&self) -> bool {
+        self.is_wanted() && self.installed.is_none()
+    }
+
     /// Why a table that stood cannot be put back.
     pub(super) fn lost(&self) -> Option<String> {
         self.complaint.clone().filter(|_| self.installed.is_some())
@@ -187,7 +192,7 @@ impl Host {
             error => format!("packets to the virtual IPs that arrive elsewhere are not dropped: {error}"),
         };
         if is_locked {
-            complaint += ", and only policy routing keeps the default route inside the tunnel";
+            complaint += ", and policy rules alone keep the default route inside the tunnel";
         }
         if self.guard.complaint.as_ref() != Some(&complaint) {
             tracing::warn!("{complaint}");

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use overlay_os::netlink::{Family, Netlink, NetlinkError, Rule};
+use overlay_os::netlink::{Family, NOWHERE, Netlink, NetlinkError, Rule};
 
 use super::journal::{self, Record};
 use super::netlink_failure;
@@ -176,6 +176,9 @@ fn remove_stale_socket(path: &Path, cleaned: &mut Cleaned) {
 pub(super) fn describe_rule(rule: &Rule) -> String {
     let family = if rule.family == Family::V4 { "IPv4" } else { "IPv6" };
     let number = rule.priority.map_or_else(String::new, |priority| format!(" {priority}"));
+    if rule.table == NOWHERE {
+        return format!("{family} rule{number} to nowhere");
+    }
     match rule.suppress_prefix_length {
         Some(_) => format!("{family} rule{number} to table {} but for its default route", rule.table),
         None => format!("{family} rule{number} to table {}", rule.table),

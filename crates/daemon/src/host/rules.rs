@@ -1,7 +1,9 @@
 //! The policy rules of a default route: the first of its two locks.
 //!
 //! They are those of wg-quick. What the main table knows better than by its default route goes there; everything else that
-//! does not bear our mark is sent to the table of our own, whose default route leads into the tunnel.
+//! does not bear our mark is sent to the table of our own, whose default route leads into the tunnel. Where this host cannot
+//! have the second lock, a third rule stands in for it: what finds no route into the tunnel finds none at all, so that losing
+//! the routes, or the daemon, lets nothing out. Only the loss of the rules themselves does then, until they are put back.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -51,12 +53,13 @@ impl Host {
         let mut planned = Vec::new();
         for (family, wanted) in [(Family::V4, marked.v4), (Family::V6, marked.v6)] {
             if wanted {
-                let priority = free_priorities(standing, family).ok_or_else(|| {
+                let rules = rules_of(marked, family, !self.guard.is_missing());
+                let priority = free_priorities(standing, family, rules.len()).ok_or_else(|| {
                     Failure::new(ExitKind::Conflict, "cannot add policy rules for the default route")
                         .with_cause("no priority is free before those that stand")
                         .with_hint("look at: ip rule; or set `table` to a number and route by hand")
                 })?;
-                planned.extend(rules_of(marked, family, priority));
+                planned.extend((priority..).zip(rules).map(|(at, rule)| Rule { priority: Some(at), ..rule }));
             }
         }
         journal.record_rules(&planned)?;
@@ -102,21 +105,22 @@ impl Host {
 }
 
 /// The two rules of wg-quick, in the order in which the kernel asks them: what the main table knows better than by its
-/// default route goes there; everything else that does not carry our mark goes into the tunnel.
-fn rules_of(marked: MarkedTable, family: Family, priority: u32) -> [Rule; 2] {
-    [
-        Rule { priority: Some(priority), ..Rule::without_default_route(family, MAIN_TABLE) },
-        Rule { priority: Some(priority + 1), ..Rule::unless_marked(family, marked.mark, marked.table) },
-    ]
+/// default route goes there; everything else that does not carry our mark goes into the tunnel. Without another lock it goes
+/// nowhere else.
+fn rules_of(marked: MarkedTable, family: Family, has_guard: bool) -> Vec<Rule> {
+    let mut rules =
+        vec![Rule::without_default_route(family, MAIN_TABLE), Rule::unless_marked(family, marked.mark, marked.table)];
+    rules.extend((!has_guard).then(|| Rule::unreachable_unless_marked(family, marked.mark)));
+    rules
 }
 
-/// Two unused priorities in a row, right before every rule of the family but that of the local table (0): where the
+/// So many unused priorities in a row, right before every rule of the family but that of the local table (0): where the
 /// kernel puts wg-quick's. Naming them makes our rules differ from equal ones of other programs. `None`: there is no
 /// room before them.
-fn free_priorities(rules: &[Rule], family: Family) -> Option<u32> {
+fn free_priorities(rules: &[Rule], family: Family, count: usize) -> Option<u32> {
     let used = rules.iter().filter(|rule| rule.family == family).filter_map(|rule| rule.priority);
     let first = used.filter(|priority| *priority > 0).min().unwrap_or(MAIN_RULE);
-    first.checked_sub(2).filter(|priority| *priority > 0)
+    first.checked_sub(u32::try_from(count).ok()?).filter(|priority| *priority > 0)
 }
 
 /// The reverse path filter of an interface, or of `all`: 0 off, 1 strict, 2 loose.

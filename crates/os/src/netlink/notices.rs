@@ -218,3 +218,6 @@ fn nft_message(message: &Message<'_>, interest: &Interest) -> Noticed {
     let is_ours = table.and_then(|name| name.split_last()) == Some((&0, interest.nft_table.as_bytes()));
     Noticed { nft: is_ours, ..Noticed::default() }
 }
+
+#[cfg(test)]
+mod tests;
