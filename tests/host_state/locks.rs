@@ -388,7 +388,16 @@ fn without_nft_it_says_so_and_the_rules_alone_are_kept() {
         let rules = a.ip("-4 rule show");
         (rules.contains("lookup 51820") && rules.contains("unreachable") && rules.lines().count() == 6).then_some(())
     });
-    overlay.stop();
+    // A daemon that fails leaves them shut.
+    let seen = capture.count();
+    a.ip(&format!("link delete {}", a.interface()));
+    assert_eq!(overlay.finish_within(SHORTLY).code, 1);
+    for address in OUTSIDE {
+        assert!(!ping(a, "", address), "{address} is reached without a tunnel");
+    }
+    assert_eq!(capture.count(), seen, "{}", capture.shown());
+    a.overlay(format!("down {}", a.interface())).succeeded("overlay down");
+    assert_eq!(a.ip("-4 rule show").lines().count(), 3);
 }
 
 /// A command line without the `ip netns exec NAME` that it begins with.

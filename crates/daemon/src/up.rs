@@ -89,7 +89,9 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
         Err(failure) => (Err(failure), has_guard),
     };
     let cleaned = match result.is_err() && stays_closed {
-        true => runtime.clean_leftovers_but_guard().await,
+        true if runtime.has_guard() => runtime.clean_leftovers_but_guard().await,
+        // The policy rules stand in for it.
+        true => return result,
         false => runtime.clean_leftovers().await,
     };
     if let Err(failure) = cleaned {

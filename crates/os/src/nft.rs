@@ -10,6 +10,8 @@
 mod netfilter;
 mod table;
 
+use table::Switched;
+
 pub use netfilter::Shape;
 pub use table::{Lock, Table};
 
@@ -63,7 +65,12 @@ pub struct Counters {
 /// See [`NftError`]; the table is then as it was before.
 pub async fn install(table: &Table, remembered: Counters) -> Result<Shape, NftError> {
     let counted = netfilter::counters(&table.interface).ok().flatten().unwrap_or(remembered);
-    run(&table.text(counted)?).await?;
+    let mut done = run(&table.text(counted, Switched::Pass)?).await;
+    if matches!(done, Err(NftError::Refused(_))) && table.lock.is_some() {
+        // A kernel that cannot tell what a bridge switches: that is kept in as well, rather than nothing.
+        done = run(&table.text(counted, Switched::Locked)?).await;
+    }
+    done?;
     netfilter::shape(&table.interface)?.ok_or_else(|| NftError::Refused("the table is not there".to_owned()))
 }
 

@@ -45,9 +45,19 @@ pub struct Lock {
     pub direct: Vec<(IpAddr, IpAddr)>,
 }
 
+/// What the lock makes of packets that a bridge of this host switches from port to port. Netfilter shows them where
+/// `bridge-nf-call-iptables` is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switched {
+    /// This host does not route them: they pass.
+    Pass,
+    /// They are taken for routed ones. Not every kernel can tell them apart.
+    Locked,
+}
+
 impl Table {
     /// The transaction that puts this table in the place of the one before it, with counters that begin at `counted`.
-    pub(super) fn text(&self, counted: Counters) -> Result<String, NftError> {
+    pub(super) fn text(&self, counted: Counters, switched: Switched) -> Result<String, NftError> {
         let name = table_name(&self.interface)?;
         let mut text = super::removal(&self.interface)?;
         let _ = writeln!(text, "table inet {name} {{");
@@ -57,7 +67,7 @@ impl Table {
         }
         self.write_weak_host(&mut text);
         if let Some(lock) = &self.lock {
-            lock.write(&mut text, &self.interface);
+            lock.write(&mut text, &self.interface, switched);
         }
         text.push_str("}\n");
         Ok(text)
@@ -86,7 +96,7 @@ impl Table {
 }
 
 impl Lock {
-    fn write(&self, text: &mut String, interface: &str) {
+    fn write(&self, text: &mut String, interface: &str, switched: Switched) {
         text.push_str("\tchain outside_tunnel {\n\t\ttype filter hook postrouting priority raw; policy accept;\n");
         let _ = writeln!(text, "\t\toifname {{ \"lo\", \"{interface}\" }} accept");
         if !self.marks.is_empty() {
@@ -99,6 +109,10 @@ impl Lock {
             }
         }
         text.push_str(NEVER_LEAVES_THE_LINK);
+        if switched == Switched::Pass {
+            text.push_str(IS_SWITCHED);
+        }
+        text.push_str(NEEDED_BY_THE_HOST);
         text.push_str("\t}\n\tchain closed {\n");
         for (family, is_covered) in Family::BOTH.into_iter().zip([self.v4, self.v6]) {
             if is_covered {
@@ -109,15 +123,18 @@ impl Lock {
     }
 }
 
-/// Multicast and broadcast that no router forwards. Then, for this host's own packets and not for forwarded ones, what it
-/// needs to keep its addresses and its neighbours: DHCP, neighbour discovery, IGMP. A packet that a bridge of this host
-/// switches from port to port is nothing that this host routes: netfilter shows it too, without an interface it came in by
-/// and with a source that is not this host's.
+/// Multicast and broadcast that no router forwards. What follows is not for packets that this host forwards: those came in
+/// by an interface.
 const NEVER_LEAVES_THE_LINK: &str = r#"		ip daddr { 224.0.0.0/24, 255.255.255.255 } accept
 		ip6 daddr { fe80::/10, ff01::/16, ff02::/16 } accept
 		iif != 0 goto closed
-		meta oifkind "bridge" fib saddr type != local accept
-		udp sport 68 udp dport 67 accept
+"#;
+
+/// Neither is a packet that a bridge switches sent by this host, and it has no interface that it came in by.
+const IS_SWITCHED: &str = "\t\tmeta oifkind \"bridge\" fib saddr type != local accept\n";
+
+/// What the host needs to keep its addresses and its neighbours: DHCP, neighbour discovery, IGMP.
+const NEEDED_BY_THE_HOST: &str = r#"		udp sport 68 udp dport 67 accept
 		udp sport 546 udp dport 547 accept
 		icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255 accept
 		ip protocol igmp ip ttl 1 accept

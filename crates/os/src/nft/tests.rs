@@ -35,7 +35,7 @@ table inet overlay_wg-0 {
 	}
 }
 "#;
-    assert_eq!(table.text(Counters { weak_host: 5, outside_tunnel: 6 }).unwrap(), expected);
+    assert_eq!(table.text(Counters { weak_host: 5, outside_tunnel: 6 }, Switched::Pass).unwrap(), expected);
 }
 
 #[test]
@@ -44,7 +44,10 @@ fn a_lock_lets_out_what_is_marked_or_direct_or_stays_on_the_link() {
     let direct = direct.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap())).into();
     let lock = Lock { v4: true, v6: false, marks: vec![51820, 99], direct };
     let table = Table { lock: Some(lock), ..table("wg-0", &["10.77.0.1"]) };
-    let text = table.text(nothing()).unwrap();
+    let text = table.text(nothing(), Switched::Pass).unwrap();
+    let without = table.text(nothing(), Switched::Locked).unwrap();
+    assert_eq!(without, text.replace("\t\tmeta oifkind \"bridge\" fib saddr type != local accept\n", ""));
+    assert_ne!(without, text);
     let chain = &text[text.find("\tchain outside_tunnel").unwrap()..];
     let expected = r#"	chain outside_tunnel {
 		type filter hook postrouting priority raw; policy accept;
@@ -73,7 +76,7 @@ fn a_lock_lets_out_what_is_marked_or_direct_or_stays_on_the_link() {
 #[test]
 fn a_name_that_would_end_the_table_is_refused() {
     for name in ["", "a b", "a;flush", "a{", "a\"b", "a\nb", "ü", "a/b"] {
-        assert!(matches!(table(name, &[]).text(nothing()), Err(NftError::Name)), "{name:?}");
+        assert!(matches!(table(name, &[]).text(nothing(), Switched::Pass), Err(NftError::Name)), "{name:?}");
         assert!(matches!(removal(name), Err(NftError::Name)), "{name:?}");
     }
     assert_eq!(table_name("a+b=c").unwrap(), "overlay_a/2b/b/3d/c");
