@@ -87,7 +87,7 @@ fn losses(a: &Host) -> Vec<Loss> {
 }
 
 #[test]
-fn nothing_leaves_in_clear_whatever_is_taken_away_and_all_of_it_is_put_back_within_a_second() {
+fn rate_either_lock_alone_lets_nothing_out_and_both_come_back() {
     let Some(world) = World::new("two locks") else { return };
     let World { a, b, c, .. } = &world;
     let _on_b = b.overlay_up(&world.config_of_b());
@@ -150,7 +150,7 @@ fn ping(host: &Host, options: &str, address: &str) -> bool {
 }
 
 #[test]
-fn what_asks_for_the_wire_by_name_does_not_get_past_the_second_lock_and_is_counted() {
+fn binding_to_the_wire_does_not_pass_the_second_lock() {
     let Some(locked) = Locked::up("by the wire's name", &EVERYTHING, "") else { return };
     let wire = locked.world.wire();
     let before = locked.dropped();
@@ -178,7 +178,7 @@ fn a_lock_of_ipv4_alone_leaves_ipv6_as_it_is() {
 }
 
 #[test]
-fn ipv6_that_the_tunnel_cannot_carry_does_not_leave_by_the_wire_instead() {
+fn ipv6_that_the_tunnel_cannot_carry_does_not_leave_by_the_wire() {
     let Some(world) = World::new("ipv6 off inside") else { return };
     let World { a, b, .. } = &world;
     let _on_b = b.overlay_up(&world.config_of_b());
@@ -217,7 +217,7 @@ fn after_kill_9_nothing_leaves_in_clear_until_down() {
 }
 
 #[test]
-fn a_daemon_that_was_killed_is_followed_by_the_next_without_a_gap() {
+fn the_next_up_takes_over_from_a_killed_daemon_without_a_gap() {
     let Some(locked) = Locked::up("kill -9, up", &EVERYTHING, "") else { return };
     let Locked { capture, overlay, world, .. } = locked;
     let a = &world.a;
@@ -236,7 +236,7 @@ fn a_daemon_that_was_killed_is_followed_by_the_next_without_a_gap() {
 }
 
 #[test]
-fn a_daemon_whose_interface_is_deleted_leaves_the_lock_behind() {
+fn a_daemon_that_fails_leaves_the_lock_shut() {
     let Some(locked) = Locked::up("deleted", &EVERYTHING, "") else { return };
     let Locked { capture, overlay, world, .. } = locked;
     let a = &world.a;
@@ -258,7 +258,7 @@ fn a_daemon_whose_interface_is_deleted_leaves_the_lock_behind() {
 }
 
 #[test]
-fn a_reload_moves_from_a_lock_to_none_and_back_without_a_gap() {
+fn reloads_change_the_locks_without_a_gap() {
     let Some(locked) = Locked::up("reload", &EVERYTHING, "fwmark = 77\n") else { return };
     let Locked { capture, overlay, world, .. } = locked;
     let a = &world.a;
@@ -282,7 +282,7 @@ fn a_reload_moves_from_a_lock_to_none_and_back_without_a_gap() {
 }
 
 #[test]
-fn a_host_keeps_its_neighbours_its_addresses_and_its_bridges_behind_the_lock() {
+fn neighbours_leases_and_new_networks_pass_the_lock() {
     let Some(locked) = Locked::up("what must go on", &EVERYTHING, "") else { return };
     let World { a, b, c, .. } = &locked.world;
     let wire = locked.world.wire();
@@ -313,7 +313,7 @@ fn a_host_keeps_its_neighbours_its_addresses_and_its_bridges_behind_the_lock() {
 }
 
 #[test]
-fn what_a_bridge_of_the_host_switches_is_none_of_the_locks_business() {
+fn what_a_bridge_switches_passes_the_lock() {
     let Some(world) = World::new("switched") else { return };
     let World { a, b, c, .. } = &world;
     let _on_b = b.overlay_up(&world.config_of_b());
@@ -344,7 +344,7 @@ fn what_a_bridge_of_the_host_switches_is_none_of_the_locks_business() {
 }
 
 #[test]
-fn without_nft_it_says_so_and_the_rules_alone_are_kept() {
+fn without_nft_a_third_rule_keeps_everything_in() {
     let Some(world) = World::new("without nft") else { return };
     let World { a, b, .. } = &world;
     let _on_b = b.overlay_up(&world.config_of_b());
@@ -406,7 +406,7 @@ fn inner(line: &[String]) -> &[String] {
 }
 
 #[test]
-fn twenty_thousand_route_changes_by_others_cost_little_and_end_in_the_truth() {
+fn rate_twenty_thousand_foreign_route_changes_cost_little() {
     const ROUTES: usize = 10_000;
     /// Of a CPU, for a machine that is busy with other things; an undisturbed one takes a fifth of that.
     const AT_MOST: Duration = Duration::from_millis(1_500);

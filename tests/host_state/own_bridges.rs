@@ -32,7 +32,7 @@ fn reload(overlay: &Overlay, a: &Host, config: &str) {
 }
 
 #[test]
-fn a_container_on_a_bridge_reaches_the_virtual_ip_of_its_own_host() {
+fn a_container_on_a_bridge_reaches_its_hosts_virtual_ip() {
     let Some(world) = world("own bridge") else { return };
     let World { a, b, c, .. } = &world;
     // Whether others may send through the host has nothing to do with it.
@@ -50,7 +50,7 @@ fn a_container_on_a_bridge_reaches_the_virtual_ip_of_its_own_host() {
 }
 
 #[test]
-fn what_the_guard_drops_is_counted_in_status_and_in_metrics() {
+fn what_the_guard_drops_is_counted() {
     let Some(world) = world("guard counters") else { return };
     let World { a, b, .. } = &world;
     let metrics = "\n[metrics]\nlisten = \"127.0.0.1:9586\"\n";
@@ -107,7 +107,7 @@ fn a_bridge_that_holds_the_uplink_is_not_own() {
 }
 
 #[test]
-fn a_container_without_a_bridge_is_let_in_only_where_others_may_send_through_the_host() {
+fn a_container_without_a_bridge_needs_forward() {
     let Some(world) = world("bare veth") else { return };
     let World { a, b, c, .. } = &world;
     let link = a.link_to(c);
@@ -123,7 +123,7 @@ fn a_container_without_a_bridge_is_let_in_only_where_others_may_send_through_the
 }
 
 #[test]
-fn the_guard_can_be_made_strict_or_switched_off_while_it_runs() {
+fn the_guard_is_switched_while_it_runs() {
     let Some(world) = world("guard switch") else { return };
     let World { a, b, c, .. } = &world;
     let overlay = a.overlay_up(&world.config_of_a(&NARROW, "guard = \"strict\"\n"));

@@ -55,7 +55,7 @@ fn standing(a: &Host) -> String {
 }
 
 #[test]
-fn everything_that_up_adds_comes_back_within_a_second_or_so() {
+fn everything_that_up_adds_is_put_back() {
     let Some((overlay, _on_b, pair)) = world("put back") else { return };
     let a = &pair.a;
     let name = a.interface();
@@ -103,7 +103,7 @@ fn everything_that_up_adds_comes_back_within_a_second_or_so() {
 }
 
 #[test]
-fn what_the_daemon_does_itself_is_not_taken_for_somebody_elses_doing() {
+fn what_the_daemon_does_itself_is_not_counted() {
     let Some((overlay, _on_b, pair)) = world("own doing") else { return };
     let a = &pair.a;
     within(SHORTLY, "the path to be found", || (overlay.peer(&pair.b)["path_mtu"]["state"] == "found").then_some(()));
@@ -128,7 +128,7 @@ fn what_the_daemon_does_itself_is_not_taken_for_somebody_elses_doing() {
 }
 
 #[test]
-fn a_route_of_another_program_in_the_place_of_ours_is_left_alone_and_told() {
+fn a_route_put_in_the_place_of_ours_is_left_alone() {
     let Some((overlay, _on_b, pair)) = world("replaced") else { return };
     let a = &pair.a;
     let wire = a.link_to(&pair.b);
@@ -157,7 +157,7 @@ fn a_route_of_another_program_in_the_place_of_ours_is_left_alone_and_told() {
 }
 
 #[test]
-fn a_fight_over_an_address_is_fought_ever_more_slowly_told_once_and_shown() {
+fn a_fight_slows_down_and_is_told_once() {
     let Some((overlay, _on_b, pair)) = world("a fight") else { return };
     let a = &pair.a;
     let name = a.interface();
@@ -188,7 +188,7 @@ fn a_fight_over_an_address_is_fought_ever_more_slowly_told_once_and_shown() {
 }
 
 #[test]
-fn a_reload_puts_back_what_the_watch_has_not_yet() {
+fn a_reload_puts_back_what_is_missing() {
     let Some((overlay, _on_b, pair)) = world("reload puts back") else { return };
     let a = &pair.a;
     std::thread::sleep(QUIET);

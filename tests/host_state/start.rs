@@ -27,7 +27,7 @@ fn proves_itself(a: &Host, b: &Host) {
 }
 
 #[test]
-fn no_datagram_of_a_neighbour_reaches_a_virtual_ip_while_up_runs() {
+fn no_neighbours_datagram_reaches_a_virtual_ip_during_up() {
     let Some(pair) = world("a gap at start") else { return };
     let Pair { a, b, .. } = &pair;
     proves_itself(a, b);
@@ -43,7 +43,7 @@ fn no_datagram_of_a_neighbour_reaches_a_virtual_ip_while_up_runs() {
 }
 
 #[test]
-fn nor_while_a_reload_adds_addresses_and_takes_others_away() {
+fn none_does_during_reloads_that_change_addresses() {
     let Some(pair) = world("a gap at reload") else { return };
     let Pair { a, b, .. } = &pair;
     proves_itself(a, b);
@@ -66,7 +66,7 @@ fn nor_while_a_reload_adds_addresses_and_takes_others_away() {
 }
 
 #[test]
-fn a_broadcast_to_the_virtual_prefix_from_elsewhere_is_dropped_as_well() {
+fn a_broadcast_to_the_virtual_prefix_is_dropped_elsewhere() {
     let Some(pair) = world("broadcast") else { return };
     let Pair { a, b, .. } = &pair;
     proves_itself(a, b);

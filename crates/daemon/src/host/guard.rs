@@ -223,3 +223,52 @@ fn table(interface: &str, footprints: &[&Footprint], around: &Surroundings) -> T
     let lock = covered.is_any().then(|| Lock { v4: covered.v4, v6: covered.v6, marks, direct: around.direct.clone() });
     Table { interface: interface.to_owned(), addresses, own: around.own.clone(), lock }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::footprint::tests::config;
+    use super::*;
+    use crate::config::MtuRange;
+
+    fn plan(addresses: &[&str], allowed: &[&str], more: &str) -> Footprint {
+        Footprint::plan(&config(addresses, &[allowed], more), MtuRange::fixed(1420), true, 51820)
+    }
+
+    #[test]
+    fn a_left_guard_stays_where_no_name_has_to_be_asked_for() {
+        let rows: &[(&[&str], &str, bool)] = &[
+            (&["0.0.0.0/0"], "", true),
+            (&["::/0"], "guard = \"strict\"", true),
+            (&["10.0.0.0/8"], "", false),
+            (&["0.0.0.0/0"], "guard = \"off\"", false),
+            (&["0.0.0.0/0"], "table = 7", false),
+            (&["0.0.0.0/0"], "table = \"off\"", false),
+        ];
+        for (allowed, more, is_closed) in rows {
+            let mut config = config(&["10.77.0.1/24"], &[allowed], more);
+            assert_eq!(
+                (fails_closed(&config), takes_over_guard(&config)),
+                (*is_closed, *is_closed),
+                "{allowed:?} {more}"
+            );
+            config.peers[0].endpoint = Some(Endpoint::Name { host: "b.example.net".to_owned(), port: 1 });
+            assert_eq!((fails_closed(&config), takes_over_guard(&config)), (*is_closed, false), "{allowed:?} {more}");
+        }
+    }
+
+    #[test]
+    fn while_things_change_what_was_and_what_will_be_are_guarded() {
+        let before = plan(&["10.77.0.1/24"], &["0.0.0.0/0"], "fwmark = 7");
+        let after = plan(&["10.77.0.9/24", "fd77::1/64"], &["::/0"], "fwmark = 8");
+        let around = Surroundings { own: vec![3], ..Surroundings::default() };
+        let both = table("ov0", &[&before, &after], &around);
+        let addresses: Vec<String> = both.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.77.0.1", "10.77.0.255", "10.77.0.9", "fd77::1"]);
+        let lock = both.lock.expect("both are locked");
+        assert_eq!((lock.v4, lock.v6, lock.marks, both.own), (true, true, vec![7, 8], vec![3]));
+        let only = table("ov0", &[&after], &around);
+        assert_eq!(only.lock.map(|lock| (lock.v4, lock.v6, lock.marks)), Some((false, true, vec![8])));
+        let none = table("ov0", &[&plan(&["10.77.0.1/24"], &["10.0.0.0/8"], "")], &around);
+        assert_eq!(none.lock, None);
+    }
+}

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fight_is_fought_ever_more_slowly_down_to_a_bound_and_is_over_some_day() {
+    fn a_fight_slows_down_to_a_bound_and_ends() {
         for look in [restored(), failed()] {
             let mut pace = Pace::default();
             let mut now = Instant::now();
