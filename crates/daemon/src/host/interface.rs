@@ -115,7 +115,7 @@ impl Host {
 
     /// Brings what stands to what `new` wants. When that fails, what stood before is restored as well as can be.
     ///
-    /// Errors: [`ExitKind::Conflict`] where an address or a route is taken by another device; nothing was changed then.
+    /// Errors: [`crate::failure::ExitKind::Conflict`] where an address or a route is taken by another device; nothing was changed then.
     pub async fn apply(
         &mut self,
         netlink: &Netlink,
