@@ -2,6 +2,7 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use overlay_daemon::host::HostStatus;
 use overlay_daemon::offload::OffloadState;
 use overlay_daemon::view::{InterfaceStatus, PeerState, PeerStatus, Status};
 
@@ -35,8 +36,17 @@ fn heading(status: &Status) -> String {
     if let Some(narrow) = narrow_paths(status) {
         lines.push(("warning", narrow));
     }
+    for warning in status.host.iter().flat_map(|host| &host.warnings) {
+        lines.push(("warning", warning.clone()));
+    }
+    if let Some(restored) = status.host.as_ref().and_then(restored) {
+        lines.push(("put back", restored));
+    }
     if let Some(drops) = drops(status) {
         lines.push(("dropped", drops));
+    }
+    if let Some(drops) = status.host.as_ref().and_then(guard_drops) {
+        lines.push(("guard drops", drops));
     }
     if let Some(drops) = kernel_drops(status) {
         lines.push(("kernel drops", drops));
@@ -79,6 +89,22 @@ fn drops(status: &Status) -> Option<String> {
     met.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let met: Vec<String> = met.into_iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     Some(met.join(", "))
+}
+
+/// What another program had taken away from this host; `None` when it was nothing.
+fn restored(host: &HostStatus) -> Option<String> {
+    let restored = host.restored.iter().filter(|(_, count)| **count > 0);
+    let restored: Vec<String> = restored.map(|(what, count)| format!("{what} {count}")).collect();
+    (!restored.is_empty()).then(|| format!("{}: another program had taken it away", restored.join(", ")))
+}
+
+/// What our nft table has dropped; `None` when it was nothing.
+fn guard_drops(host: &HostStatus) -> Option<String> {
+    let rules = [("weak_host", "to virtual IPs from elsewhere"), ("outside_tunnel", "on their way past the tunnel")];
+    let dropped = rules.map(|(rule, whence)| (host.guard_drops.get(rule).copied().unwrap_or_default(), whence));
+    let dropped = dropped.into_iter().filter(|(count, _)| *count > 0);
+    let dropped: Vec<String> = dropped.map(|(count, whence)| format!("{count} {whence}")).collect();
+    (!dropped.is_empty()).then(|| dropped.join(", "))
 }
 
 /// What did not fit the kernel's queues for us; `None` when everything did.

@@ -81,6 +81,8 @@ pub struct Interface {
     pub table: Table,
     /// Whether names of peers are made known to this host.
     pub dns: Dns,
+    /// From where virtual IPs are reached, and whether a default route has a second lock.
+    pub guard: Guard,
 }
 
 /// MTU of the inner packets.
@@ -129,6 +131,18 @@ pub enum Dns {
     #[default]
     Auto,
     /// Not at all.
+    Off,
+}
+
+/// The table in nft that keeps others from the virtual IPs, and what a default route covers inside the tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// The virtual IPs answer on their interface, on loopback, and to this host's own containers.
+    #[default]
+    Auto,
+    /// The virtual IPs answer on their interface and on loopback alone.
+    Strict,
+    /// There is no table: the virtual IPs answer on every interface, and policy rules alone keep a default route.
     Off,
 }
 

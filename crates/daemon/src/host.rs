@@ -11,17 +11,19 @@
 //! 3. [`Runtime::clean_leftovers`]: what an earlier daemon of this name left behind.
 //! 4. [`preflight()`]: what would collide is refused while the system is still unchanged.
 //! 5. [`Journal::begin`], the sockets, the TUN.
-//! 6. [`mtu_range()`] and [`Host::bring_up`]: addresses, MTU, routes, rules, the table against packets from elsewhere.
-//! 7. [`Host::apply`] on each reload, [`Host::set_path_mtu`] when something was found of a path, [`Host::take_down`] at
-//!    the end.
+//! 6. [`mtu_range()`] and [`Host::bring_up`]: the guard in nft first, then addresses, MTU, routes, rules.
+//! 7. [`Host::apply`] on each reload, [`Host::set_path_mtu`] when something was found of a path, [`Host::look`] when
+//!    [`HostWatch`] says that another program may have taken something away, [`Host::take_down`] at the end.
 //!
 //! What is wanted is computed by [`Footprint::plan`], a pure function of the config; what stands is brought to what is
 //! wanted by one procedure, in a start, a reload and an undo alike.
 //!
 //! Left out: DNS of the host, forwarding sysctls (they are the user's).
 
+mod facts;
 pub mod flows;
 mod footprint;
+mod guard;
 mod interface;
 mod journal;
 mod leftovers;
@@ -30,9 +32,14 @@ mod mtu;
 #[cfg(test)]
 pub(crate) mod own_namespace;
 mod preflight;
+mod rules;
 mod runtime;
+mod surroundings;
+mod watch;
 
-pub use footprint::{Footprint, MarkedTable, PlannedRoute};
+pub use facts::{GuardState, HostFacts, HostState, HostStatus, Part, PutBack};
+pub use footprint::{Covered, Footprint, MarkedTable, PlannedRoute};
+pub(crate) use guard::{fails_closed, takes_over_guard};
 pub use interface::Host;
 pub(crate) use interface::TUN_QUEUE_LEN;
 pub use journal::Journal;
@@ -41,6 +48,7 @@ pub(crate) use link_settings::refuse_configuration;
 pub use mtu::mtu_range;
 pub use preflight::{preflight, require_net_admin, require_tun_device};
 pub use runtime::{Runtime, home, open_log};
+pub use watch::{HostWatch, Looked, Verdict};
 
 use overlay_os::netlink::NetlinkError;
 

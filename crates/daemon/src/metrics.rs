@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::api::connection;
+use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
 use crate::offload::{OffloadState, Offloads};
 use crate::view::{PathMtuState, PeerState, PeerView, View, node_counters, now};
@@ -113,6 +114,9 @@ impl Collector for Scrape {
             gauge(&mut out, &format!("overlay_{name}"), help, value)?;
         }
         encode_offloads(&mut out, view.offloads())?;
+        if let Some(host) = view.host() {
+            encode_host(&mut out, host)?;
+        }
         encode_peers(&mut out, &state.peers(), now())
     }
 }
@@ -126,6 +130,28 @@ fn encode_offloads(out: &mut DescriptorEncoder<'_>, offloads: &Offloads) -> fmt:
             let labels = [("offload", offload.name()), ("state", possible.name())];
             family.encode_family(&labels)?.encode_gauge(&u64::from(possible == state))?;
         }
+    }
+    Ok(())
+}
+
+/// What became of the footprint on the host.
+fn encode_host(out: &mut DescriptorEncoder<'_>, host: &HostFacts) -> fmt::Result {
+    let help = "Things that another program had taken away from this host and that were put back, by kind.";
+    let mut family = out.encode_descriptor("overlay_host_restored", help, None, MetricType::Counter)?;
+    for (part, count) in host.restored() {
+        let labels = [("what", part.name())];
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    let help = "Whether everything that up adds to this host is there: 1 for the state it is in.";
+    let mut family = out.encode_descriptor("overlay_host_state", help, None, MetricType::Gauge)?;
+    let state = host.state();
+    for possible in HostState::ALL {
+        family.encode_family(&[("state", possible.name())])?.encode_gauge(&u64::from(possible == state))?;
+    }
+    let help = "Packets that our nft table dropped, by the rule that dropped them.";
+    let mut family = out.encode_descriptor("overlay_guard_dropped_packets", help, None, MetricType::Counter)?;
+    for (rule, count) in host.guard_drops() {
+        family.encode_family(&[("rule", rule)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
     }
     Ok(())
 }

@@ -17,12 +17,14 @@ use crate::api::{ControlRequest, ReloadError, ReloadReport};
 use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
 use crate::device::{Change, ChangeError, Device, PeerEdit};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Host, Journal};
+use crate::host::{self, Host, HostWatch, Journal};
 use crate::notify;
 use crate::resolve::{Answer, NamedEndpoint, Resolver};
 use crate::uapi;
 use crate::up::literal_endpoints;
 use crate::view::PeerView;
+
+mod footprint;
 
 /// Everything that a running daemon consists of.
 pub(crate) struct Supervisor {
@@ -37,6 +39,7 @@ pub(crate) struct Supervisor {
     pub(crate) netlink: Netlink,
     pub(crate) journal: Journal,
     pub(crate) host: Host,
+    pub(crate) watch: HostWatch,
     pub(crate) device: Device,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) requests: mpsc::Receiver<ControlRequest>,
@@ -51,6 +54,15 @@ pub(crate) struct Supervisor {
 enum End {
     Asked,
     Failed(Failure),
+}
+
+impl End {
+    fn into_result(self) -> Result<(), Failure> {
+        match self {
+            Self::Asked => Ok(()),
+            Self::Failed(failure) => Err(failure),
+        }
+    }
 }
 
 impl Supervisor {
@@ -73,19 +85,24 @@ impl Supervisor {
         if let Err(error) = host::flows::write(&self.flows_file, &flows) {
             tracing::warn!(%error, "connections that we opened are cut: they cannot be handed over");
         }
+        if matches!(end, End::Failed(_)) && host::fails_closed(&self.config) {
+            let name = &self.config.interface.name;
+            tracing::error!(
+                "what the default route covers does not leave this host until `overlay up {name}` or `overlay down {name}`"
+            );
+            return end.into_result();
+        }
         for line in self.host.take_down(&self.netlink, self.journal).await {
             tracing::error!("left behind: {line}");
         }
-        match end {
-            End::Asked => Ok(()),
-            End::Failed(failure) => Err(failure),
-        }
+        end.into_result()
     }
 
     async fn serve(&mut self, (mut interrupt, mut terminate): (Signal, Signal), mut hangup: Signal) -> End {
         let mut turns_seen = None;
         let mut watchdog = tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3_600)));
         loop {
+            let interest = self.host.interest();
             tokio::select! {
                 _ = interrupt.recv() => return End::Asked,
                 _ = terminate.recv() => return End::Asked,
@@ -117,6 +134,7 @@ impl Supervisor {
                 }
                 // Ready at once, so that all others have their turns in between.
                 () = std::future::ready(()), if self.host.has_changed_paths() => self.settle_paths().await,
+                noticed = self.watch.due(&interest) => self.look_after_host(noticed).await,
                 error = self.device.ended() => {
                     let name = &self.config.interface.name;
                     return End::Failed(

@@ -21,7 +21,7 @@ use crate::device::sockets::Outer;
 use crate::device::{self, Device, Former, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Host, Journal, Runtime};
+use crate::host::{self, Host, HostWatch, Journal, Runtime};
 use crate::permission::denied;
 use crate::resolve::{self, Families, NamedEndpoint};
 use crate::supervisor::Supervisor;
@@ -70,7 +70,10 @@ pub fn run(options: Options) -> Result<(), Failure> {
 
 async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     let runtime = Runtime::acquire(&options.runtime_dir, &config.interface.name)?;
-    let cleaned = runtime.clean_leftovers().await?;
+    let cleaned = match host::takes_over_guard(&config) {
+        true => runtime.clean_leftovers_but_guard().await?,
+        false => runtime.clean_leftovers().await?,
+    };
     for line in &cleaned.removed {
         tracing::info!("an earlier daemon left this behind, now removed: {line}");
     }
@@ -89,12 +92,20 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
         is_followed: false,
     });
 
-    let former = host::flows::take(&runtime.flows(), !cleaned.removed.is_empty());
-    let result = match start(config, &runtime, netlink, listening, former).await {
-        Ok(supervisor) => supervisor.run(options.ready).await,
-        Err(failure) => Err(failure),
+    let (fails_closed, has_guard) = (host::fails_closed(&config), runtime.has_guard());
+    // A daemon that ended in order leaves nothing: what it knew of flows is in its file, or nobody knows.
+    let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
+    let (result, stays_closed) = match start(config, &runtime, netlink, listening, former).await {
+        Ok(supervisor) => (supervisor.run(options.ready).await, fails_closed),
+        Err(failure) => (Err(failure), has_guard),
     };
-    if let Err(failure) = runtime.clean_leftovers().await {
+    let cleaned = match result.is_err() && stays_closed {
+        true if runtime.has_guard() => runtime.clean_leftovers_but_guard().await,
+        // The policy rules stand in for it.
+        true => return result,
+        false => runtime.clean_leftovers().await,
+    };
+    if let Err(failure) = cleaned {
         tracing::error!(error = %failure, "not everything could be taken away");
     }
     result
@@ -146,6 +157,7 @@ async fn start(
     let endpoints: Vec<_> =
         literal_endpoints(&config).into_iter().chain(resolved.values().flatten().copied()).collect();
     let mtu = host::mtu_range(&netlink, &config, &endpoints).await;
+    let watch = HostWatch::start(&netlink);
     let host = Host::bring_up(&netlink, &mut journal, &tun, &config, mtu).await?;
     listening.sockets.set_fwmark(host.fwmark()).map_err(|error| {
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
@@ -163,6 +175,7 @@ async fn start(
         former,
     })?;
     let view = Arc::clone(device.view());
+    view.attach_host(host.facts());
     let (setting, settings) = mpsc::channel(MAX_REQUESTS);
     if let Some(listener) = uapi {
         tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting));
@@ -180,6 +193,7 @@ async fn start(
         netlink,
         journal,
         host,
+        watch,
         device,
         events,
         requests,

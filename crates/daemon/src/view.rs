@@ -12,7 +12,7 @@ mod peer;
 mod status;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
@@ -22,6 +22,7 @@ use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats, Rule};
 
 use crate::config;
 use crate::engine::Sockets;
+use crate::host::HostFacts;
 use crate::keys::PrivateKey;
 use crate::offload::{Offload, Offloads};
 use crate::queues::{QueueFigures, Queues};
@@ -39,6 +40,7 @@ pub struct View {
     node: Arc<NodeStats>,
     shell: Arc<ShellStats>,
     queues: OnceLock<Queues>,
+    host: OnceLock<Arc<HostFacts>>,
     started: Instant,
     state: RwLock<State>,
 }
@@ -97,6 +99,7 @@ impl View {
             node,
             shell,
             queues: OnceLock::new(),
+            host: OnceLock::new(),
             started: now(),
             state: RwLock::new(State {
                 interface,
@@ -111,6 +114,11 @@ impl View {
     /// Where the kernel is asked about queues. Once, before the engine has the sockets.
     pub fn watch(&self, queues: Queues) {
         let _ = self.queues.set(queues);
+    }
+
+    /// Where to ask how the footprint on the host fares. Once.
+    pub fn attach_host(&self, facts: Arc<HostFacts>) {
+        let _ = self.host.set(facts);
     }
 
     /// The engine is about to use these sockets instead of those it has.
@@ -227,6 +235,11 @@ impl View {
         self.read().peers.get(&key).map(|peer| peer.allowed_ips.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// Where peers are reached now.
+    pub fn endpoints(&self) -> Vec<IpAddr> {
+        self.read().peers.values().filter_map(|peer| Some(peer.endpoint?.ip())).collect()
+    }
+
     /// The allowed IPs of all peers of whose paths something was found.
     pub fn prefixes_of_found_paths(&self) -> Vec<IpNet> {
         let state = self.read();
@@ -245,6 +258,11 @@ impl View {
 
     pub(crate) fn shell_stats(&self) -> &ShellStats {
         &self.shell
+    }
+
+    /// How the footprint on the host fares; `None` for a daemon that has none.
+    pub(crate) fn host(&self) -> Option<&HostFacts> {
+        self.host.get().map(Arc::as_ref)
     }
 
     /// What the kernel says of the queues now.

@@ -7,14 +7,17 @@
 mod address;
 mod link;
 mod namespace;
+pub(crate) mod notice;
+mod notices;
 mod route;
 mod rule;
 
 pub use address::Address;
 pub use link::Link;
 pub(crate) use link::decode;
+pub use notices::{Interest, Noticed, Notices};
 pub use route::{MAIN_TABLE, Route, RouteTo};
-pub use rule::Rule;
+pub use rule::{NOWHERE, Rule};
 
 pub use crate::udp::Family;
 
@@ -23,6 +26,7 @@ use std::io;
 use futures_util::{Stream, StreamExt};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::AsyncSocket;
 
 /// Targets of the `log` crate under which the netlink crates report attributes they do not know. A subscriber keeps
 /// them off, or every look-up on a new kernel writes warnings that nobody can act on.
@@ -52,6 +56,8 @@ pub enum NetlinkError {
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
+    /// What the kernel calls our socket: notices of what it causes bear this.
+    port: u32,
 }
 
 impl Netlink {
@@ -61,9 +67,15 @@ impl Netlink {
     /// # Errors
     /// The kernel has no netlink, or a filter forbids it.
     pub async fn connect() -> io::Result<Self> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let (mut connection, handle, _) = rtnetlink::new_connection()?;
+        let port = connection.socket_mut().socket_mut().bind_auto()?.port_number();
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, port })
+    }
+
+    /// The port of the connection's socket.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
     }
 
     /// Sends a request that the kernel answers with an acknowledgement or an error. `flags` are added to those two.

@@ -1,14 +1,22 @@
-//! The one packet filter of ours: a virtual IP answers on our interface and on loopback only.
+//! The one packet filter of ours: a virtual IP answers where it should, and what a default route through the tunnel covers
+//! does not leave by another way.
 //!
 //! Linux is a weak host: it accepts a packet for any of its addresses on any interface. A neighbour on the local network
 //! could so reach a service that listens on a virtual IP, without a tunnel and without a key. One table,
-//! `inet overlay_INTERFACE`, drops such packets before anything else sees them. It is written and taken away whole, by
-//! the `nft` program, and nobody else's tables are touched.
+//! `inet overlay_INTERFACE`, drops such packets before anything else sees them, and is the second lock of a /0. It is written
+//! and taken away whole, by the `nft` program, and nobody else's tables are touched. What stands of it, and what it has
+//! counted, is asked of the kernel directly.
+
+mod netfilter;
+mod table;
+
+use table::Switched;
+
+pub use netfilter::Shape;
+pub use table::{Lock, Table};
 
 use std::ffi::OsStr;
-use std::fmt::Write;
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -25,8 +33,8 @@ pub enum NftError {
     /// There is no `nft` on this machine.
     #[error("the program nft is not installed")]
     Missing,
-    /// The interface's name holds a character that has a meaning to nft.
-    #[error("the interface's name cannot be part of a table's")]
+    /// No interface can be called that.
+    #[error("that is not the name of an interface")]
     Name,
     /// `nft` refused; what it said.
     #[error("nft: {0}")]
@@ -41,13 +49,45 @@ pub fn is_available() -> bool {
     program().is_some()
 }
 
-/// Drops packets to `addresses` that arrive on another interface than `interface` or loopback. Replaces what an earlier
-/// call for the same interface installed, in one transaction.
+/// What our table has dropped, in packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// They were sent to a virtual IP and arrived elsewhere.
+    pub weak_host: u64,
+    /// A default route through the tunnel covers them, and they would have left by another interface.
+    pub outside_tunnel: u64,
+}
+
+/// Puts a table in the place of what an earlier call for the same interface installed, in one transaction, and says what
+/// stands then. Its counters go on; where there is no table, from `remembered`.
 ///
 /// # Errors
 /// See [`NftError`]; the table is then as it was before.
-pub async fn install(interface: &str, addresses: &[IpAddr]) -> Result<(), NftError> {
-    run(&table(interface, addresses)?).await
+pub async fn install(table: &Table, remembered: Counters) -> Result<Shape, NftError> {
+    let counted = netfilter::counters(&table.interface).ok().flatten().unwrap_or(remembered);
+    let mut done = run(&table.text(counted, Switched::Pass)?).await;
+    if matches!(done, Err(NftError::Refused(_))) && table.lock.is_some() {
+        // A kernel that cannot tell what a bridge switches: that is kept in as well, rather than nothing.
+        done = run(&table.text(counted, Switched::Locked)?).await;
+    }
+    done?;
+    netfilter::shape(&table.interface)?.ok_or_else(|| NftError::Refused("the table is not there".to_owned()))
+}
+
+/// What stands of the table of an interface; `None` when it is not there. Never waits.
+///
+/// # Errors
+/// See [`NftError`].
+pub fn shape(interface: &str) -> Result<Option<Shape>, NftError> {
+    netfilter::shape(interface)
+}
+
+/// What the table of an interface has counted; `None` when it is not there. Never waits.
+///
+/// # Errors
+/// See [`NftError`].
+pub fn counters(interface: &str) -> Result<Option<Counters>, NftError> {
+    netfilter::counters(interface)
 }
 
 /// Takes the table away. One that is not there is no error.
@@ -58,44 +98,27 @@ pub async fn remove(interface: &str) -> Result<(), NftError> {
     run(&removal(interface)?).await
 }
 
-/// The table's name, without its family `inet`.
+/// The table's name, without its family `inet`. A character that nft takes in no name stands as its number between slashes,
+/// which no interface has in its own.
 ///
 /// # Errors
 /// [`NftError::Name`].
 pub fn table_name(interface: &str) -> Result<String, NftError> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if interface.is_empty() || !interface.bytes().all(is_plain) {
-        return Err(NftError::Name);
+    let mut name = String::from("overlay_");
+    for byte in interface.bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' | b'-' | b'.' => name.push(char::from(byte)),
+            b'=' | b'+' => name.push_str(&format!("/{byte:02x}/")),
+            _ => return Err(NftError::Name),
+        }
     }
-    Ok(format!("overlay_{interface}"))
+    if interface.is_empty() { Err(NftError::Name) } else { Ok(name) }
 }
 
 /// Adding a table before deleting it makes the deletion succeed whether it was there or not.
 fn removal(interface: &str) -> Result<String, NftError> {
     let name = table_name(interface)?;
     Ok(format!("add table inet {name}\ndelete table inet {name}\n"))
-}
-
-fn table(interface: &str, addresses: &[IpAddr]) -> Result<String, NftError> {
-    let name = table_name(interface)?;
-    let mut text = removal(interface)?;
-    // Priority raw: before connection tracking, so that what is dropped leaves no entry behind.
-    let _ = write!(
-        text,
-        "table inet {name} {{\n\tchain weak_host {{\n\t\ttype filter hook prerouting priority raw; policy accept;\n"
-    );
-    for (family, of_family) in [("ip", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("ip6", IpAddr::is_ipv6)] {
-        let addresses: Vec<_> = addresses.iter().filter(|ip| of_family(ip)).map(IpAddr::to_string).collect();
-        if !addresses.is_empty() {
-            let addresses = addresses.join(", ");
-            let _ = writeln!(
-                text,
-                "\t\tiifname != {{ \"lo\", \"{interface}\" }} {family} daddr {{ {addresses} }} counter drop"
-            );
-        }
-    }
-    text.push_str("\t}\n}\n");
-    Ok(text)
 }
 
 async fn run(script: &str) -> Result<(), NftError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use overlay_daemon::host::{GuardState, HostState};
 use overlay_daemon::view::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 
 use super::*;
@@ -52,6 +53,7 @@ fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
         counters: BTreeMap::new(),
         queues: BTreeMap::new(),
         offloads: BTreeMap::new(),
+        host: None,
     }
 }
 
@@ -126,6 +128,38 @@ no peers";
 
     shown.counters.insert(name("tun_queue_dropped"), 7);
     assert!(status(&shown).contains("kernel drops 7 from this host, 3 from peers: "), "{}", status(&shown));
+}
+
+#[test]
+fn what_was_put_back_and_what_the_guard_dropped_is_said_only_then() {
+    let counts = |rows: &[(&str, u64)]| rows.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    let host = HostStatus {
+        state: HostState::Intact,
+        restored: counts(&[("rule", 0), ("nft_table", 0)]),
+        guard: GuardState::On,
+        guard_drops: counts(&[("weak_host", 0), ("outside_tunnel", 0)]),
+        own_interfaces: vec!["docker0".to_owned()],
+        warnings: Vec::new(),
+    };
+    let mut shown = status_of(vec![], &[]);
+    shown.host = Some(host.clone());
+    assert!(status(&shown).ends_with("config       /etc/overlay/overlay0.toml\n\nno peers"), "{}", status(&shown));
+    shown.host = Some(HostStatus {
+        state: HostState::Incomplete,
+        restored: counts(&[("rule", 2), ("address", 1), ("route", 0)]),
+        guard_drops: counts(&[("weak_host", 7), ("outside_tunnel", 3)]),
+        warnings: vec!["nft is not installed".to_owned(), "another thing".to_owned()],
+        ..host
+    });
+    let expected = "\
+config       /etc/overlay/overlay0.toml
+warning      nft is not installed
+warning      another thing
+put back     address 1, rule 2: another program had taken it away
+guard drops  7 to virtual IPs from elsewhere, 3 on their way past the tunnel
+
+no peers";
+    assert!(status(&shown).ends_with(expected), "{}", status(&shown));
 }
 
 #[test]

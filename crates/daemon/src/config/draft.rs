@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use overlay_core::{PeerKey, Rule};
 use zeroize::Zeroizing;
 
-use super::{Config, Dns, Endpoint, Interface, Mtu, MtuDiscovery, Peer, PrivateKey, Table, Tuning, Warning};
+use super::{Config, Dns, Endpoint, Guard, Interface, Mtu, MtuDiscovery, Peer, PrivateKey, Table, Tuning, Warning};
 
 /// A value and where it stands.
 pub(super) type Placed<T> = (T, Range<usize>);
@@ -25,6 +25,7 @@ pub(super) struct InterfaceDraft {
     pub(super) fwmark: Option<u32>,
     pub(super) table: Table,
     pub(super) dns: Dns,
+    pub(super) guard: Guard,
 }
 
 /// A `[[peer]]` as far as it could be read.
@@ -63,6 +64,7 @@ impl Parts {
                 fwmark: interface.fwmark,
                 table: interface.table,
                 dns: interface.dns,
+                guard: interface.guard,
             },
             peers: self.peers.into_iter().map(|peer| peer.into_peer(&self.tuning)).collect(),
             metrics: self.metrics,

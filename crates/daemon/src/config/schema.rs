@@ -22,7 +22,18 @@ pub(super) static TOP: TableKeys = TableKeys {
 
 pub(super) static INTERFACE: TableKeys = TableKeys {
     header: "[interface]",
-    keys: &["name", "private_key_file", "addresses", "listen_port", "mtu", "forward", "fwmark", "table", "dns"],
+    keys: &[
+        "name",
+        "private_key_file",
+        "addresses",
+        "listen_port",
+        "mtu",
+        "forward",
+        "fwmark",
+        "table",
+        "dns",
+        "guard",
+    ],
     aliases: &[
         ("address", "addresses"),
         ("ip", "addresses"),
@@ -31,6 +42,7 @@ pub(super) static INTERFACE: TableKeys = TableKeys {
         ("keyfile", "private_key_file"),
         ("forwarding", "forward"),
         ("mark", "fwmark"),
+        ("killswitch", "guard"),
     ],
 };
 
@@ -179,6 +191,9 @@ struct InterfaceTable {
     table: Option<TableValue>,
     /// Whether names of peers are made known to this host. Neither value has an effect yet.
     dns: Option<DnsValue>,
+    /// "auto": virtual IPs answer on their interface, on loopback and to this host's own containers, and what a /0 covers
+    /// leaves by the tunnel alone. "strict": not to containers. "off": no nft table at all.
+    guard: Option<GuardValue>,
 }
 
 /// A remote node and what it may do.
@@ -272,6 +287,15 @@ enum AutoOffValue {
 #[expect(dead_code, reason = "only its shape is used")]
 enum DnsValue {
     Auto,
+    Off,
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its shape is used")]
+enum GuardValue {
+    Auto,
+    Strict,
     Off,
 }
 

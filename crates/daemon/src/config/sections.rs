@@ -16,7 +16,7 @@ use super::draft::{InterfaceDraft, Parts, Placed};
 use super::key_file::KeyFiles;
 use super::problem::{ConfigError, Problem, Report, quoted};
 use super::{
-    Config, DEFAULT_LISTEN_PORT, Dns, Mtu, MtuDiscovery, Scheduling, Switch, Table, Tuning, check, schema, value,
+    Config, DEFAULT_LISTEN_PORT, Dns, Guard, Mtu, MtuDiscovery, Scheduling, Switch, Table, Tuning, check, schema, value,
 };
 use crate::keys::{KeyError, PrivateKey};
 
@@ -109,6 +109,11 @@ impl Reader<'_> {
             fwmark: self.integer(section, "fwmark", 0..=u32::MAX, "bad_fwmark", "a mark is").filter(|mark| *mark != 0),
             table: self.routing_table(section),
             dns: self.dns(section),
+            guard: self.word(
+                section,
+                "guard",
+                &[("auto", Guard::Auto), ("strict", Guard::Strict), ("off", Guard::Off)],
+            ),
         }
     }
 

@@ -82,6 +82,7 @@ forward = true
 fwmark = 0x77
 table = 1000
 dns = "off"
+guard = "strict"
 
 [[peer]]
 name = "bob"
@@ -109,12 +110,14 @@ mtu_discovery = "off"
 "#
     ));
 
-    let Interface { name, private_key, addresses, listen_port, mtu, forward, fwmark, table, dns } = &config.interface;
+    let Interface { name, private_key, addresses, listen_port, mtu, forward, fwmark, table, dns, guard } =
+        &config.interface;
     assert_eq!((name.as_str(), *listen_port, *forward), ("overlay0", 0, true));
     assert_eq!(keys::encode_public(&private_key.public()), OWN_PUBLIC);
     let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["10.77.0.1/24", "fd00:77::1/64", "10.78.0.1/32"]);
     assert_eq!((*mtu, *fwmark, *table, *dns), (Mtu::Fixed(1420), Some(0x77), Table::Number(1000), Dns::Off));
+    assert_eq!(*guard, Guard::Strict);
 
     let [bob, carol] = config.peers.as_slice() else { panic!("two peers") };
     assert_eq!(bob.name.as_deref(), Some("bob"));
@@ -158,8 +161,8 @@ fn what_is_left_out_has_the_defaults_of_wireguard() {
     assert_eq!(config.interface.name, "lab", "that of the file");
     assert_eq!(config.interface.listen_port, 51820);
     assert_eq!(
-        (config.interface.mtu, config.interface.table, config.interface.dns),
-        (Mtu::Auto, Table::Auto, Dns::Auto)
+        (config.interface.mtu, config.interface.table, config.interface.dns, config.interface.guard),
+        (Mtu::Auto, Table::Auto, Dns::Auto, Guard::Auto)
     );
     assert_eq!((config.interface.forward, config.interface.fwmark), (false, None));
     assert_eq!((config.metrics, config.tuning), (None, Tuning::default()));

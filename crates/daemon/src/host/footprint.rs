@@ -34,6 +34,8 @@ pub struct Footprint {
     pub routes: Vec<PlannedRoute>,
     /// The table for default routes, where there are any.
     pub marked: Option<MarkedTable>,
+    /// Of which families everything belongs into the tunnel.
+    pub covered: Covered,
     /// Whether routes are ours to make at all: not with `table = "off"`.
     pub is_routed: bool,
 }
@@ -73,6 +75,23 @@ pub struct MarkedTable {
     pub v6: bool,
 }
 
+/// The families of which a default route leads everything into the tunnel. Unlike the routes, that does not depend on whether
+/// the tunnel's own interface can carry the family: what cannot go into the tunnel does not go elsewhere either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Covered {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Covered {
+    /// Whether either is.
+    pub fn is_any(self) -> bool {
+        self.v4 || self.v6
+    }
+}
+
 impl Footprint {
     /// What `config` wants with these inner MTUs. Without `ipv6` everything of that family is left out. `free_table` is
     /// for default routes where the config names no mark.
@@ -82,7 +101,8 @@ impl Footprint {
         let allowed: Vec<IpNet> =
             config.peers.iter().flat_map(|peer| &peer.allowed_ips).copied().filter(usable).collect();
 
-        let marked = marked_table(config, &allowed, free_table);
+        let covered = covered(config);
+        let marked = marked_table(config, &allowed, covered, free_table);
         let nested = nested(&allowed, &addresses);
         let mut plan = Self {
             addresses,
@@ -90,6 +110,7 @@ impl Footprint {
             start: mtu.start,
             routes: Vec::new(),
             marked,
+            covered,
             is_routed: config.interface.table != Table::Off,
         };
         let routed = |destination: IpNet| {
@@ -120,6 +141,7 @@ impl Footprint {
             start: MINIMUM_INTERFACE_MTU,
             routes: Vec::new(),
             marked: None,
+            covered: Covered::default(),
             is_routed: false,
         }
     }
@@ -184,14 +206,22 @@ impl Footprint {
 }
 
 /// Only `table = "auto"` treats default routes in their own way; any other table is the user's to direct traffic to.
-fn marked_table(config: &Config, allowed: &[IpNet], free_table: u32) -> Option<MarkedTable> {
+pub(super) fn covered(config: &Config) -> Covered {
     if config.interface.table != Table::Auto {
-        return None;
+        return Covered::default();
     }
-    let v4 = allowed.iter().any(|net| is_default(net) && is_ipv4(net));
-    let v6 = allowed.iter().any(|net| is_default(net) && !is_ipv4(net));
+    let has_default = |of_family: fn(&IpNet) -> bool| {
+        config.peers.iter().flat_map(|peer| &peer.allowed_ips).any(|net| is_default(net) && of_family(net))
+    };
+    Covered { v4: has_default(is_ipv4), v6: has_default(|net| !is_ipv4(net)) }
+}
+
+/// Where anything is covered there is a mark, also where this host has no route to go with it.
+fn marked_table(config: &Config, allowed: &[IpNet], covered: Covered, free_table: u32) -> Option<MarkedTable> {
+    let v4 = covered.v4;
+    let v6 = covered.v6 && allowed.iter().any(|net| is_default(net) && !is_ipv4(net));
     let number = config.interface.fwmark.unwrap_or(free_table);
-    (v4 || v6).then_some(MarkedTable { table: number, mark: number, v4, v6 })
+    covered.is_any().then_some(MarkedTable { table: number, mark: number, v4, v6 })
 }
 
 /// Prefixes inside a connected one that lie in a larger prefix of a peer's there. They get routes of their own: what is

@@ -5,29 +5,30 @@
 //! address of an interface takes all its IPv4 routes along, and a primary address its secondaries.
 
 mod paths;
+mod places;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use overlay_os::netlink::{Address, Family, MAIN_TABLE, Netlink, NetlinkError, Route, Rule};
+use overlay_os::netlink::{Interest, MAIN_TABLE, Netlink, NetlinkError, Noticed, Route, Rule};
 use overlay_os::nft;
 use overlay_os::tun::Tun;
 
 use self::paths::Paths;
-use super::footprint::{FIRST_MARKED_TABLE, Footprint, MarkedTable, PlannedRoute};
+use super::facts::{HostFacts, PutBack};
+use super::footprint::{FIRST_MARKED_TABLE, Footprint, PlannedRoute};
+use super::guard::Guard;
 use super::journal::Journal;
-use super::leftovers::describe_rule;
 use super::link_settings::refuse_configuration;
-use super::mtu::{carried, default_routes, mtu_range_past, widened};
+use super::mtu::{carried, mtu_range_past, widened};
 use super::netlink_failure;
 use super::preflight::{ipv6_usable, require_no_collision};
-use crate::config::{Config, MtuRange};
-use crate::failure::{ExitKind, Failure};
-
-/// Priority of the kernel's rule for the main table.
-const MAIN_RULE: u32 = 32766;
+use super::watch::Looked;
+use crate::config::{Config, Endpoint, MtuRange};
+use crate::failure::Failure;
 
 /// Packets and super-packets that wait for the engine at most. At a TUN the kernel cannot hold a sender back: what does not
 /// fit is dropped. With 64 TCP streams at 5 Gbit/s a queue of 128 lost more than one in ten, for a loaded ping of 8 ms in
@@ -38,25 +39,36 @@ pub(crate) const TUN_QUEUE_LEN: u32 = 500;
 /// What this daemon has added to the host around its TUN.
 #[derive(Debug)]
 pub struct Host {
-    interface: String,
-    index: u32,
+    pub(super) interface: String,
+    pub(super) index: u32,
     ipv6: bool,
     /// What was last asked for and stands.
-    standing: Footprint,
+    pub(super) standing: Footprint,
+    /// Whether it has come up: what is missing from then on, somebody has taken away.
+    is_up: bool,
     /// The policy rules exactly as they were added.
-    rules: Vec<Rule>,
-    /// The addresses in the nft table, when it is installed.
-    guarded: Option<Vec<IpAddr>>,
+    pub(super) rules: Vec<Rule>,
+    /// The table in nft.
+    pub(super) guard: Guard,
+    /// Whether others may send through this host.
+    pub(super) forward: bool,
+    /// Where peers are reached, as far as is known.
+    pub(super) endpoints: Vec<IpAddr>,
     /// The mark that the config names.
     configured_mark: Option<u32>,
     /// The kernel's own routes of our addresses, as it made them or we changed them.
     connected: Vec<Route>,
+    /// Planned routes in whose place another program has put its own.
+    replaced: Vec<IpNet>,
     /// What is known of the paths behind the routes.
     paths: Paths,
+    /// What was missing in the last look.
+    pub(super) put_back: PutBack,
+    pub(super) facts: Arc<HostFacts>,
 }
 
 impl Host {
-    /// Gives the interface its addresses, MTU and routes, brings it up, and adds rules and the nft table. Of `mtu` the
+    /// Writes the nft table, gives the interface its addresses, MTU and routes, brings it up, and adds rules. Of `mtu` the
     /// interface gets the most, 1280 or more, and the routes the start. On an error everything is taken away again.
     ///
     /// Afterwards the UDP sockets get the mark that [`Host::fwmark`] tells, before the first datagram is sent.
@@ -72,21 +84,31 @@ impl Host {
             index: tun.index(),
             ipv6: ipv6_usable(tun.name()),
             standing: Footprint::none(),
+            is_up: false,
             rules: Vec::new(),
-            guarded: None,
+            guard: Guard::new(tun.name(), config.interface.guard),
+            forward: config.interface.forward,
+            endpoints: endpoints_of(config),
             configured_mark: config.interface.fwmark,
             connected: Vec::new(),
+            replaced: Vec::new(),
             paths: Paths::default(),
+            put_back: PutBack::default(),
+            facts: Arc::new(HostFacts::new(tun.name())),
         };
         journal.record_interface(host.index)?;
+        let was_guarded = journal.has_nft_table();
         if !host.ipv6 && config.interface.addresses.iter().any(|net| matches!(net, IpNet::V6(_))) {
             tracing::warn!("this host has IPv6 switched off: the IPv6 addresses of the config are left out");
         }
         match host.start(netlink, journal, config, mtu).await {
             Ok(()) => Ok(host),
             Err(failure) => {
-                // What cannot be undone stays in the journal for the next clean-up.
-                let _ = host.remove_rules_and_table(netlink, journal).await;
+                // What cannot be undone stays in the journal for the next clean-up. So does a guard that stood before.
+                match was_guarded {
+                    true => drop(host.remove_rules(netlink, journal).await),
+                    false => drop(host.remove_rules_and_table(netlink, journal).await),
+                }
                 Err(failure)
             }
         }
@@ -94,7 +116,7 @@ impl Host {
 
     /// Brings what stands to what `new` wants. When that fails, what stood before is restored as well as can be.
     ///
-    /// Errors: [`ExitKind::Conflict`] where an address or a route is taken by another device; nothing was changed then.
+    /// Errors: [`crate::failure::ExitKind::Conflict`] where an address or a route is taken by another device; nothing was changed then.
     pub async fn apply(
         &mut self,
         netlink: &Netlink,
@@ -105,7 +127,17 @@ impl Host {
         let wanted = self.plan(netlink, new, mtu).await?;
         require_no_collision(netlink, new, &wanted, Some(self.index)).await?;
         let old = self.standing.clone();
-        if let Err(failure) = self.converge(netlink, journal, wanted).await {
+        let (mode, forward) = (self.guard.mode(), self.forward);
+        self.guard.set_mode(new.interface.guard);
+        self.forward = new.interface.forward;
+        let done = self.converge(netlink, journal, wanted).await;
+        let looked = self.report(None);
+        if !looked.put_back.is_empty() {
+            tracing::info!("put back what another program had taken away: {}", looked.put_back);
+        }
+        if let Err(failure) = done {
+            self.guard.set_mode(mode);
+            self.forward = forward;
             if let Err(second) = self.converge(netlink, journal, old).await {
                 tracing::error!(error = %second, "what stood before the reload could not be restored");
             }
@@ -124,6 +156,50 @@ impl Host {
             journal.finish();
         }
         left
+    }
+
+    /// What to listen for, so that [`Host::look`] is called in time.
+    pub fn interest(&self) -> Interest {
+        Interest {
+            index: self.index,
+            nft_table: nft::table_name(&self.interface).unwrap_or_default(),
+            marked_table: self.standing.marked.map(|marked| marked.table),
+        }
+    }
+
+    /// Looks whether what stands is there, puts back what is not, and brings the guard up to date with what lies around.
+    /// `endpoints` are those where peers are reached now. What cannot be put back is left out, and told.
+    pub async fn look(
+        &mut self,
+        netlink: &Netlink,
+        journal: &mut Journal,
+        noticed: Noticed,
+        endpoints: Vec<IpAddr>,
+    ) -> Looked {
+        self.endpoints = endpoints;
+        let standing = self.standing.clone();
+        let done = match noticed.ours {
+            true => self.converge(netlink, journal, standing).await,
+            false => match self.look_around(netlink, &standing).await {
+                Ok(around) => {
+                    self.guard_only(journal, &standing, &around).await;
+                    Ok(())
+                }
+                Err(failure) => Err(failure),
+            },
+        };
+        let failed = done.err().map(|failure| failure.to_string());
+        self.report(failed.or_else(|| self.guard.lost()))
+    }
+
+    /// Another program undoes what is put back, and will have stopped after this span if it does not any more.
+    pub fn on_contested(&self, span: Duration) {
+        self.facts.on_contested(Instant::now() + span);
+    }
+
+    /// How the footprint fares, for status and metrics.
+    pub fn facts(&self) -> Arc<HostFacts> {
+        Arc::clone(&self.facts)
     }
 
     /// The mark that outer datagrams need: the config's, else that of the table for default routes, else none.
@@ -164,18 +240,22 @@ impl Host {
         config: &Config,
         mtu: MtuRange,
     ) -> Result<(), Failure> {
-        if self.ipv6
-            && let Err(error) = netlink.set_addr_gen_mode_none(self.index).await
-        {
-            // The kernel gives it a link-local address then, which does no harm.
-            tracing::debug!(%error, "addr_gen_mode");
-        }
+        self.prevent_link_local(netlink).await;
         if let Err(error) = netlink.set_tx_queue_len(self.index, TUN_QUEUE_LEN).await {
             tracing::warn!(%error, "the queue of `{}` keeps the kernel's length", self.interface);
         }
         refuse_configuration(&self.interface);
         let wanted = self.plan(netlink, config, mtu).await?;
         self.converge(netlink, journal, wanted).await
+    }
+
+    async fn prevent_link_local(&self, netlink: &Netlink) {
+        if self.ipv6
+            && let Err(error) = netlink.set_addr_gen_mode_none(self.index).await
+        {
+            // The kernel gives it a link-local address then, which does no harm.
+            tracing::debug!(%error, "addr_gen_mode");
+        }
     }
 
     async fn plan(&self, netlink: &Netlink, config: &Config, mtu: MtuRange) -> Result<Footprint, Failure> {
@@ -190,210 +270,44 @@ impl Host {
     }
 
     async fn converge(&mut self, netlink: &Netlink, journal: &mut Journal, wanted: Footprint) -> Result<(), Failure> {
+        // The guard stands before what it guards.
+        let around = self.look_around(netlink, &wanted).await?;
+        self.guard_both(journal, &wanted, &around).await;
         // Rules first on the way down and last on the way up: never does one lead into a table without routes.
         if wanted.marked != self.standing.marked {
             self.remove_rules(netlink, journal).await?;
         }
-        self.remove_routes(netlink, &wanted).await?;
-        self.converge_addresses(netlink, &wanted).await?;
-        netlink
-            .set_mtu(self.index, wanted.mtu.into())
-            .await
-            .map_err(|error| self.failure(&format!("set the MTU to {}", wanted.mtu), &error))?;
-        netlink.set_up(self.index).await.map_err(|error| self.failure("bring the interface up", &error))?;
-        self.add_routes(netlink, &wanted).await?;
-        self.converge_nft_table(journal, &wanted).await?;
-        if let Some(marked) = wanted.marked
-            && self.rules.is_empty()
-        {
-            self.add_rules(netlink, journal, marked).await?;
+        // Where nothing is to change, what cannot be put back must not keep the rest from it.
+        let is_look = self.is_up && wanted == self.standing;
+        let mut placed = self.converge_places(netlink, &wanted, is_look).await;
+        if !is_look {
+            std::mem::replace(&mut placed, Ok(()))?;
         }
+        let ruled = match wanted.marked {
+            Some(marked) => self.converge_rules(netlink, journal, marked).await,
+            None => Ok(()),
+        };
+        if is_look {
+            return placed.and(ruled);
+        }
+        ruled?;
+        self.guard_only(journal, &wanted, &around).await;
         self.standing = wanted;
+        self.is_up = true;
         self.forget_unrouted_paths();
         Ok(())
     }
 
-    async fn remove_routes(&self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
-        let (planned, beside) = self.routes_with(wanted);
-        let keep: HashSet<(IpNet, u32)> =
-            planned.into_iter().chain(beside).map(|route| (route.destination, route.table)).collect();
-        let is_gone = |route: &PlannedRoute| !keep.contains(&(route.destination, route.table));
-        let (planned, beside) = self.routes_with(&self.standing);
-        let failure =
-            |gone: PlannedRoute, error| self.failure(&format!("remove the route to {}", gone.destination), &error);
-        for gone in planned.into_iter().filter(is_gone) {
-            match netlink.delete_route(&self.route(&gone)).await {
-                Ok(()) | Err(NetlinkError::NotFound) => {}
-                Err(error) => return Err(failure(gone, error)),
-            }
-        }
-        for gone in beside.into_iter().filter(is_gone) {
-            self.give_up(netlink, &gone).await.map_err(|error| failure(gone, error))?;
-        }
-        Ok(())
-    }
-
-    /// New ones first, so that what is talking from an old one has somewhere to go; then once more, because a primary
-    /// address takes its secondaries along.
-    async fn converge_addresses(&self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
-        self.add_addresses(netlink, wanted).await?;
-        let gone: Vec<_> = self.standing.addresses.iter().filter(|net| !wanted.addresses.contains(net)).collect();
-        if gone.is_empty() {
-            return Ok(());
-        }
-        for net in gone {
-            match netlink.delete_address(self.index, net.addr(), net.prefix_len()).await {
-                Ok(()) | Err(NetlinkError::NotFound) => {}
-                Err(error) => return Err(self.failure(&format!("remove the address {net}"), &error)),
-            }
-        }
-        self.add_addresses(netlink, wanted).await
-    }
-
-    async fn add_addresses(&self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
-        let present = netlink.addresses().await.map_err(|error| self.failure("list addresses", &error))?;
-        for net in &wanted.addresses {
-            let ours = |there: &Address| {
-                there.index == self.index && there.ip == net.addr() && there.prefix == net.prefix_len()
-            };
-            if !present.iter().any(ours) {
-                netlink
-                    .add_address(self.index, net.addr(), net.prefix_len())
-                    .await
-                    .map_err(|error| self.failure(&format!("add the address {net}"), &error))?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn add_routes(&mut self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
-        let (planned, beside) = self.routes_with(wanted);
-        let routes = netlink.routes().await.map_err(|error| self.failure("list routes", &error))?;
-        let ours = || routes.iter().filter(|route| route.interface == Some(self.index));
-        let present: HashMap<(IpNet, u32), Option<u32>> =
-            ours().map(|route| ((route.destination.trunc(), route.table), route.mtu)).collect();
-        for route in &planned {
-            let added = match present.get(&(route.destination, route.table)) {
-                Some(mtu) if *mtu == route.mtu => continue,
-                Some(_) => netlink.replace_route(&self.route(route)).await,
-                None => netlink.add_route(&self.route(route)).await,
-            };
-            added.map_err(|error| self.failure(&format!("add the route to {}", route.destination), &error))?;
-        }
-
-        let is_connected = |route: &&Route| route.is_connected() && route.table == MAIN_TABLE;
-        let connected: HashSet<IpNet> = wanted.connected().collect();
-        let mut standing = Vec::with_capacity(connected.len());
-        for route in ours().filter(is_connected).filter(|route| connected.contains(&route.destination)) {
-            let wanted = Route { mtu: self.connected_mtu(wanted, &route.destination), ..route.clone() };
-            if wanted != *route {
-                netlink.replace_route(&wanted).await.map_err(|error| {
-                    self.failure(&format!("set the MTU of the route to {}", route.destination), &error)
-                })?;
-            }
-            standing.push(wanted);
-        }
-        self.connected = standing;
-
-        for route in &beside {
-            let added = match present.get(&(route.destination, route.table)) {
-                Some(mtu) if *mtu == route.mtu => continue,
-                Some(_) => self.renew(netlink, route).await,
-                None => netlink.add_route(&self.route(route)).await,
-            };
-            if let Err(error) = added {
-                self.on_refused(route.destination, &error);
-                self.forget_path(&route.destination);
-            }
-        }
-        Ok(())
+    /// Tells what was put back since the last time, and what could not be.
+    fn report(&mut self, failed: Option<String>) -> Looked {
+        let put_back = std::mem::take(&mut self.put_back);
+        self.facts.on_put_back(&put_back);
+        self.facts.on_looked(failed.clone(), self.replaced.iter().map(IpNet::to_string).collect());
+        Looked { put_back, failed }
     }
 
     fn route(&self, planned: &PlannedRoute) -> Route {
         Route { table: planned.table, mtu: planned.mtu, ..Route::to_interface(planned.destination, self.index) }
-    }
-
-    /// Without nft the virtual IPs answer on every interface, as with WireGuard; the user is told.
-    async fn converge_nft_table(&mut self, journal: &mut Journal, wanted: &Footprint) -> Result<(), Failure> {
-        let guarded = wanted.virtual_ips();
-        if self.guarded.as_ref() == Some(&guarded) {
-            return Ok(());
-        }
-        if !nft::is_available() {
-            tracing::warn!("nft is not installed: packets to the virtual IPs that arrive elsewhere are not dropped");
-            return Ok(());
-        }
-        journal.record_nft_table(true)?;
-        match nft::install(&self.interface, &guarded).await {
-            Ok(()) => self.guarded = Some(guarded),
-            // A kernel without nf_tables, most often in a container.
-            Err(error) => {
-                tracing::warn!(%error, "packets to the virtual IPs that arrive elsewhere are not dropped");
-                if self.guarded.is_none() {
-                    journal.record_nft_table(false)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn add_rules(
-        &mut self,
-        netlink: &Netlink,
-        journal: &mut Journal,
-        marked: MarkedTable,
-    ) -> Result<(), Failure> {
-        let standing = netlink.rules().await.map_err(|error| self.failure("list policy rules", &error))?;
-        let mut planned = Vec::new();
-        for (family, wanted) in [(Family::V4, marked.v4), (Family::V6, marked.v6)] {
-            if wanted {
-                let priority = free_priorities(&standing, family).ok_or_else(|| {
-                    Failure::new(ExitKind::Conflict, "cannot add policy rules for the default route")
-                        .with_cause("no priority is free before those that stand")
-                        .with_hint("look at: ip rule; or set `table` to a number and route by hand")
-                })?;
-                planned.extend(rules_of(marked, family, priority));
-            }
-        }
-        journal.record_rules(&planned)?;
-        for rule in planned {
-            netlink
-                .add_rule(&rule)
-                .await
-                .map_err(|error| self.failure(&format!("add {}", describe_rule(&rule)), &error))?;
-            self.rules.push(rule);
-        }
-        if marked.v4 {
-            self.warn_of_strict_reverse_path(netlink).await;
-        }
-        Ok(())
-    }
-
-    /// With a strict reverse path filter the kernel drops what peers answer, because the way back leads into the
-    /// tunnel. wg-quick changes sysctls and connection marks of the host for that; we say what is in the way.
-    async fn warn_of_strict_reverse_path(&self, netlink: &Netlink) {
-        let (Ok(links), Ok(routes)) = (netlink.links().await, netlink.routes().await) else { return };
-        let everywhere = rp_filter("all");
-        for index in default_routes(&routes).filter_map(|route| route.interface).collect::<HashSet<_>>() {
-            let Some(link) = links.iter().find(|link| link.index == index) else { continue };
-            // The kernel takes the larger of the two; 1 is strict, 2 is loose.
-            if everywhere.max(rp_filter(&link.name)) == 1 {
-                tracing::warn!(
-                    "the reverse path filter of {0} is strict and would drop what peers send: sysctl -w net.ipv4.conf.{0}.rp_filter=2",
-                    link.name
-                );
-            }
-        }
-    }
-
-    async fn remove_rules(&mut self, netlink: &Netlink, journal: &mut Journal) -> Result<(), Failure> {
-        while let Some(rule) = self.rules.last() {
-            match netlink.delete_rule(rule).await {
-                Ok(()) | Err(NetlinkError::NotFound) => self.rules.pop(),
-                Err(error) => return Err(self.failure(&format!("remove {}", describe_rule(rule)), &error)),
-            };
-        }
-        journal.record_rules(&[])
     }
 
     async fn remove_rules_and_table(&mut self, netlink: &Netlink, journal: &mut Journal) -> Vec<String> {
@@ -401,50 +315,28 @@ impl Host {
         if let Err(failure) = self.remove_rules(netlink, journal).await {
             left.push(failure.to_string());
         }
-        if self.guarded.take().is_some() {
-            match nft::remove(&self.interface).await {
-                Ok(()) => left.extend(journal.record_nft_table(false).err().map(|failure| failure.to_string())),
-                Err(error) => left.push(format!("cannot remove the nft table overlay_{}: {error}", self.interface)),
-            }
-        }
+        left.extend(self.guard.remove(journal).await.err());
         left
     }
 
-    fn failure(&self, step: &str, error: &NetlinkError) -> Failure {
+    pub(super) fn failure(&self, step: &str, error: &NetlinkError) -> Failure {
         netlink_failure(format!("cannot {step} on `{}`", self.interface), error)
     }
+}
+
+/// Where the config says that peers are reached.
+fn endpoints_of(config: &Config) -> Vec<IpAddr> {
+    let literal = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Address(address) => Some(address.ip()),
+        Endpoint::Name { .. } => None,
+    };
+    config.peers.iter().filter_map(|peer| literal(peer.endpoint.as_ref()?)).collect()
 }
 
 /// The first table from wg-quick's on that has no routes.
 fn free_table(routes: &[Route]) -> u32 {
     let used: HashSet<u32> = routes.iter().map(|route| route.table).collect();
     (FIRST_MARKED_TABLE..).find(|table| !used.contains(table)).unwrap_or(FIRST_MARKED_TABLE)
-}
-
-/// The two rules of wg-quick, in the order in which the kernel asks them: what the main table knows better than by its
-/// default route goes there; everything else that does not carry our mark goes into the tunnel.
-fn rules_of(marked: MarkedTable, family: Family, priority: u32) -> [Rule; 2] {
-    [
-        Rule { priority: Some(priority), ..Rule::without_default_route(family, MAIN_TABLE) },
-        Rule { priority: Some(priority + 1), ..Rule::unless_marked(family, marked.mark, marked.table) },
-    ]
-}
-
-/// Two unused priorities in a row, right before every rule of the family but that of the local table (0): where the
-/// kernel puts wg-quick's. Naming them makes our rules differ from equal ones of other programs. `None`: there is no
-/// room before them.
-fn free_priorities(rules: &[Rule], family: Family) -> Option<u32> {
-    let used = rules.iter().filter(|rule| rule.family == family).filter_map(|rule| rule.priority);
-    let first = used.filter(|priority| *priority > 0).min().unwrap_or(MAIN_RULE);
-    first.checked_sub(2).filter(|priority| *priority > 0)
-}
-
-/// The reverse path filter of an interface, or of `all`: 0 off, 1 strict, 2 loose.
-fn rp_filter(interface: &str) -> u8 {
-    std::fs::read_to_string(Path::new("/proc/sys/net/ipv4/conf").join(interface).join("rp_filter"))
-        .ok()
-        .and_then(|value| value.trim().parse().ok())
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

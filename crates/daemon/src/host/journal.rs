@@ -62,7 +62,8 @@ pub(super) struct RecordedRule {
 }
 
 impl Journal {
-    /// Opens the journal of a daemon whose leftovers were cleaned, and writes it for the first time.
+    /// Opens the journal of a daemon whose leftovers were cleaned, and writes it for the first time. A guard that was left
+    /// where it was is still in it.
     pub fn begin(runtime: &Runtime) -> Result<Self, Failure> {
         let namespace = overlay_os::netns::current().map_err(|error| {
             Failure::new(ExitKind::Other, "cannot tell which network namespace this is").with_cause(error)
@@ -73,7 +74,7 @@ impl Journal {
             interface: runtime.name().to_owned(),
             index: None,
             rules: Vec::new(),
-            nft_table: false,
+            nft_table: read(runtime)?.is_some_and(|left| left.nft_table && left.namespace == namespace),
             sockets: Vec::new(),
         };
         let journal = Self { folder: Arc::clone(runtime.folder()), record };
@@ -99,6 +100,10 @@ impl Journal {
         self.note(|record| record.nft_table = stands)
     }
 
+    pub(super) fn has_nft_table(&self) -> bool {
+        self.record.nft_table
+    }
+
     /// Nothing is left of what was recorded but the socket files, which are removed here with the journal.
     pub fn finish(self) {
         for socket in &self.record.sockets {
@@ -114,16 +119,20 @@ impl Journal {
     }
 
     fn write(&self) -> Result<(), Failure> {
-        let name = runtime::file_name(&self.record.interface, "state");
-        let temporary = format!("{name}.tmp");
-        serde_json::to_vec_pretty(&self.record)
-            .map_err(io::Error::from)
-            .and_then(|text| self.folder.replace(OsStr::new(&name), OsStr::new(&temporary), &text, 0o600))
-            .map_err(|error| {
-                let path = self.folder.path_of(&name);
-                Failure::new(ExitKind::Other, format!("cannot write {}", path.display())).with_cause(error)
-            })
+        write(&self.folder, &self.record)
     }
+}
+
+/// Puts this record in the place of the one before it.
+pub(super) fn write(folder: &Folder, record: &Record) -> Result<(), Failure> {
+    let name = runtime::file_name(&record.interface, "state");
+    let temporary = format!("{name}.tmp");
+    serde_json::to_vec_pretty(record)
+        .map_err(io::Error::from)
+        .and_then(|text| folder.replace(OsStr::new(&name), OsStr::new(&temporary), &text, 0o600))
+        .map_err(|error| {
+            Failure::new(ExitKind::Other, format!("cannot write {}", folder.path_of(&name).display())).with_cause(error)
+        })
 }
 
 /// The record that an earlier daemon left; `None` without one. One that cannot be understood is an error: it may name

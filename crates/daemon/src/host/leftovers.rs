@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use overlay_os::folder::{Folder, TrustError};
-use overlay_os::netlink::{Family, Netlink, NetlinkError, Rule};
+use overlay_os::netlink::{Family, NOWHERE, Netlink, NetlinkError, Rule};
 
 use super::journal::{self, Record, is_of_our_shape};
 use super::netlink_failure;
@@ -68,9 +68,25 @@ impl Runtime {
     /// Takes away what an earlier daemon of this name left behind. Its journal goes with it, unless some of it could
     /// not be removed or belongs to another network namespace.
     pub async fn clean_leftovers(&self) -> Result<Cleaned, Failure> {
+        self.clean(false).await
+    }
+
+    /// The same, but an nft table stays, and the journal names it: a daemon that follows at once puts its own in the
+    /// place of it, and there is no moment in which what a default route covers leaves in clear.
+    pub async fn clean_leftovers_but_guard(&self) -> Result<Cleaned, Failure> {
+        self.clean(true).await
+    }
+
+    /// Whether an nft table was left where it was.
+    pub fn has_guard(&self) -> bool {
+        journal::read(self).is_ok_and(|left| left.is_some_and(|record| record.nft_table))
+    }
+
+    async fn clean(&self, leave_guard: bool) -> Result<Cleaned, Failure> {
         let mut cleaned = Cleaned::default();
         remove_stale_socket(self.folder(), &runtime::file_name(self.name(), "sock"), &mut cleaned);
-        let Some(record) = journal::read(self)? else { return Ok(cleaned) };
+        let Some(mut record) = journal::read(self)? else { return Ok(cleaned) };
+        let has_guard = leave_guard && record.nft_table;
         for socket in &record.sockets {
             remove_recorded_socket(socket, self.name(), &mut cleaned);
         }
@@ -84,7 +100,12 @@ impl Runtime {
             ));
             return Ok(cleaned);
         }
+        record.nft_table &= !has_guard;
         remove_from_namespace(&record, &mut cleaned).await?;
+        if has_guard {
+            let left = Record { rules: Vec::new(), sockets: Vec::new(), index: None, nft_table: true, ..record };
+            return journal::write(self.folder(), &left).map(|()| cleaned);
+        }
         let path = self.state();
         self.folder().remove(runtime::file_name(self.name(), "state")).map_err(|error| {
             Failure::new(ExitKind::Other, format!("cannot remove {}", path.display())).with_cause(error)
@@ -198,6 +219,9 @@ fn remove_stale_socket(folder: &Folder, name: &str, cleaned: &mut Cleaned) {
 pub(super) fn describe_rule(rule: &Rule) -> String {
     let family = if rule.family == Family::V4 { "IPv4" } else { "IPv6" };
     let number = rule.priority.map_or_else(String::new, |priority| format!(" {priority}"));
+    if rule.table == NOWHERE {
+        return format!("{family} rule{number} to nowhere");
+    }
     match rule.suppress_prefix_length {
         Some(_) => format!("{family} rule{number} to table {} but for its default route", rule.table),
         None => format!("{family} rule{number} to table {}", rule.table),

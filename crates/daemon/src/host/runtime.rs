@@ -104,7 +104,7 @@ impl Runtime {
 
     /// The flows of a daemon that has ended: `super::flows`.
     pub fn flows(&self) -> PathBuf {
-        file(&self.directory, &self.name, "flows")
+        self.folder.path_of(file_name(&self.name, "flows"))
     }
 
     /// Where a detached daemon logs to.

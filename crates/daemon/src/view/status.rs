@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{InterfaceView, PathMtuStatus, PeerView, View};
 use crate::config::Endpoint;
+use crate::host::{HostFacts, HostStatus};
 use crate::keys::encode_public;
 use crate::offload::OffloadState;
 
@@ -40,6 +41,9 @@ pub struct Status {
     /// Which offloads are in use.
     #[serde(default)]
     pub offloads: BTreeMap<String, OffloadState>,
+    /// How what `up` has added to this host fares; absent for `overlay wg`, which adds nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostStatus>,
 }
 
 /// Our own end.
@@ -186,6 +190,7 @@ impl View {
             counters: counters.map(named).collect(),
             queues: figures.sizes().map(named).collect(),
             offloads: self.offloads().list().map(|(offload, state)| (offload.name().to_owned(), state)).collect(),
+            host: self.host().map(HostFacts::status),
         }
     }
 }

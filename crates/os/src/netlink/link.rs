@@ -2,7 +2,7 @@
 
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 
 use super::{Netlink, NetlinkError, collect};
@@ -22,6 +22,10 @@ pub struct Link {
     pub tx_queue_len: u32,
     /// Whether it was brought up.
     pub up: bool,
+    /// The bridge, bond or VRF that it is a port of, by number.
+    pub controller: Option<u32>,
+    /// Whether its packets have Ethernet headers: those of a TUN device have none, those of a TAP device have.
+    pub is_ethernet: bool,
 }
 
 impl Netlink {
@@ -71,6 +75,16 @@ impl Netlink {
     pub async fn set_up(&self, index: u32) -> Result<(), NetlinkError> {
         let mut message = of(index);
         message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::NewLink(message), 0).await
+    }
+
+    /// Takes a link down.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn set_down(&self, index: u32) -> Result<(), NetlinkError> {
+        let mut message = of(index);
         message.header.change_mask = LinkFlags::Up;
         self.request(RouteNetlinkMessage::NewLink(message), 0).await
     }
@@ -139,12 +153,15 @@ pub(crate) fn decode(message: &LinkMessage) -> Option<Link> {
         mtu: 0,
         tx_queue_len: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        controller: None,
+        is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::TxQueueLen(len) => link.tx_queue_len = *len,
+            LinkAttribute::Controller(index) => link.controller = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),

@@ -10,7 +10,7 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMe
 
 use super::{Family, Netlink, NetlinkError, address_family, collect};
 
-/// A rule that leads to a table.
+/// A rule that leads to a table, or nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// For packets of this family.
@@ -21,13 +21,21 @@ pub struct Rule {
     pub fwmark: Option<u32>,
     /// For packets that do *not* match.
     pub invert: bool,
-    /// The table to ask.
+    /// The table to ask; [`NOWHERE`] for a rule by which nothing is reached.
     pub table: u32,
     /// Pass over what the table finds with a prefix of this length or shorter; 0 passes over default routes.
     pub suppress_prefix_length: Option<u32>,
 }
 
+/// The table of a rule that ends the search: "network is unreachable". No real table has this number.
+pub const NOWHERE: u32 = 0;
+
 impl Rule {
+    /// `not fwmark MARK unreachable`: what is not our own datagram goes no further.
+    pub fn unreachable_unless_marked(family: Family, fwmark: u32) -> Self {
+        Self::unless_marked(family, fwmark, NOWHERE)
+    }
+
     /// `not fwmark MARK table TABLE`: everything but our own datagrams goes by our table.
     pub fn unless_marked(family: Family, fwmark: u32, table: u32) -> Self {
         Self { family, priority: None, fwmark: Some(fwmark), invert: true, table, suppress_prefix_length: None }
@@ -45,7 +53,7 @@ impl Rule {
 }
 
 impl Netlink {
-    /// The rules of both families that lead to a table, in the order they are asked. Rules that look at more than a
+    /// The rules of both families that lead to a table or nowhere, in the order they are asked. Rules that look at more than a
     /// [`Rule`] can say (addresses, ports, interfaces, users) are left out.
     ///
     /// # Errors
@@ -90,12 +98,13 @@ impl Netlink {
 fn encode(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = address_family(rule.family);
-    message.header.action = RuleAction::ToTable;
+    let leads_nowhere = rule.table == NOWHERE;
+    message.header.action = if leads_nowhere { RuleAction::Unreachable } else { RuleAction::ToTable };
     if rule.invert {
         message.header.flags = RuleFlags::Invert;
     }
     let attributes = &mut message.attributes;
-    attributes.push(RuleAttribute::Table(rule.table));
+    attributes.extend((!leads_nowhere).then_some(RuleAttribute::Table(rule.table)));
     attributes.extend(rule.priority.map(RuleAttribute::Priority));
     attributes.extend(rule.fwmark.map(RuleAttribute::FwMark));
     attributes.extend(rule.suppress_prefix_length.map(RuleAttribute::SuppressPrefixLen));
@@ -104,7 +113,12 @@ fn encode(rule: &Rule) -> RuleMessage {
 
 fn decode(family: Family, message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
-    if header.action != RuleAction::ToTable || header.dst_len != 0 || header.src_len != 0 || header.tos != 0 {
+    let leads_nowhere = header.action == RuleAction::Unreachable;
+    if !(leads_nowhere || header.action == RuleAction::ToTable)
+        || header.dst_len != 0
+        || header.src_len != 0
+        || header.tos != 0
+    {
         return None;
     }
     let mut rule = Rule {
@@ -112,12 +126,13 @@ fn decode(family: Family, message: &RuleMessage) -> Option<Rule> {
         priority: None,
         fwmark: None,
         invert: header.flags.contains(RuleFlags::Invert),
-        table: header.table.into(),
+        table: if leads_nowhere { NOWHERE } else { header.table.into() },
         suppress_prefix_length: None,
     };
     for attribute in &message.attributes {
         match attribute {
-            RuleAttribute::Table(table) => rule.table = *table,
+            RuleAttribute::Table(table) if !leads_nowhere => rule.table = *table,
+            RuleAttribute::Table(_) => {}
             RuleAttribute::Priority(priority) => rule.priority = Some(*priority),
             RuleAttribute::FwMark(mark) => rule.fwmark = Some(*mark),
             // The kernel writes "no limit" as all ones.

@@ -45,6 +45,16 @@ fn links_are_listed_changed_and_deleted() {
         netlink.set_up(near.index).await.unwrap();
         let near = netlink.link("near").await.unwrap().unwrap();
         assert_eq!((near.mtu, near.up), (1280, true));
+        netlink.set_down(near.index).await.unwrap();
+        assert!(!netlink.link("near").await.unwrap().unwrap().up);
+        netlink.set_up(near.index).await.unwrap();
+        let near = netlink.link("near").await.unwrap().unwrap();
+        assert!((near.is_ethernet, near.controller) == (true, None));
+        ip("link add bridge type bridge");
+        ip("link set near master bridge");
+        let bridge = netlink.link("bridge").await.unwrap().unwrap();
+        assert_eq!(netlink.link("near").await.unwrap().unwrap().controller, Some(bridge.index));
+        ip("link delete bridge");
 
         let links = netlink.links().await.unwrap();
         let mut names: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();

@@ -11,28 +11,75 @@ use crate::tun::Tun;
 const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 
+fn table(interface: &str, addresses: &[&str]) -> Table {
+    let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+    Table { interface: interface.to_owned(), addresses, ..Table::default() }
+}
+
+fn nothing() -> Counters {
+    Counters::default()
+}
+
 #[test]
 fn the_table_is_replaced_whole_and_names_every_address() {
-    let addresses = ["10.77.0.1", "fd00::1", "10.77.0.2"].map(|ip| ip.parse().unwrap());
+    let table = Table { own: vec![3, 7], ..table("wg-0", &["10.77.0.1", "fd00::1", "10.77.0.2"]) };
     let expected = r#"add table inet overlay_wg-0
 delete table inet overlay_wg-0
 table inet overlay_wg-0 {
+	counter weak_host { packets 5 bytes 0 }
+	counter outside_tunnel { packets 6 bytes 0 }
 	chain weak_host {
 		type filter hook prerouting priority raw; policy accept;
-		iifname != { "lo", "wg-0" } ip daddr { 10.77.0.1, 10.77.0.2 } counter drop
-		iifname != { "lo", "wg-0" } ip6 daddr { fd00::1 } counter drop
+		iifname != { "lo", "wg-0" } ip daddr { 10.77.0.1, 10.77.0.2 } iif != { 3, 7 } counter name weak_host drop
+		iifname != { "lo", "wg-0" } ip6 daddr { fd00::1 } iif != { 3, 7 } counter name weak_host drop
 	}
 }
 "#;
-    assert_eq!(table("wg-0", &addresses).unwrap(), expected);
+    assert_eq!(table.text(Counters { weak_host: 5, outside_tunnel: 6 }, Switched::Pass).unwrap(), expected);
+}
+
+#[test]
+fn a_lock_lets_out_what_is_marked_or_direct_or_stays_on_the_link() {
+    let direct = [("10.1.0.0", "10.1.0.255"), ("192.0.2.1", "192.0.2.1"), ("fd01::", "fd01::ffff")];
+    let direct = direct.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap())).into();
+    let lock = Lock { v4: true, v6: false, marks: vec![51820, 99], direct };
+    let table = Table { lock: Some(lock), ..table("wg-0", &["10.77.0.1"]) };
+    let text = table.text(nothing(), Switched::Pass).unwrap();
+    let without = table.text(nothing(), Switched::Locked).unwrap();
+    assert_eq!(without, text.replace("\t\tmeta oifkind \"bridge\" fib saddr type != local accept\n", ""));
+    assert_ne!(without, text);
+    let chain = &text[text.find("\tchain outside_tunnel").unwrap()..];
+    let expected = r#"	chain outside_tunnel {
+		type filter hook postrouting priority raw; policy accept;
+		oifname { "lo", "wg-0" } accept
+		meta mark { 51820, 99 } accept
+		ip daddr { 10.1.0.0-10.1.0.255, 192.0.2.1 } accept
+		ip6 daddr { fd01::-fd01::ffff } accept
+		ip daddr { 224.0.0.0/24, 255.255.255.255 } accept
+		ip6 daddr { fe80::/10, ff01::/16, ff02::/16 } accept
+		iif != 0 goto closed
+		meta oifkind "bridge" fib saddr type != local accept
+		udp sport 68 udp dport 67 accept
+		udp sport 546 udp dport 547 accept
+		icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255 accept
+		ip protocol igmp ip ttl 1 accept
+		goto closed
+	}
+	chain closed {
+		meta nfproto ipv4 counter name outside_tunnel drop
+	}
+}
+"#;
+    assert_eq!(chain, expected);
 }
 
 #[test]
 fn a_name_that_would_end_the_table_is_refused() {
-    for name in ["", "a b", "a;flush", "a{", "a\"b", "a\nb", "ü"] {
-        assert!(matches!(table(name, &[]), Err(NftError::Name)), "{name:?}");
+    for name in ["", "a b", "a;flush", "a{", "a\"b", "a\nb", "ü", "a/b"] {
+        assert!(matches!(table(name, &[]).text(nothing(), Switched::Pass), Err(NftError::Name)), "{name:?}");
         assert!(matches!(removal(name), Err(NftError::Name)), "{name:?}");
     }
+    assert_eq!(table_name("a+b=c").unwrap(), "overlay_a/2b/b/3d/c");
 }
 
 #[test]
@@ -41,16 +88,60 @@ fn installing_twice_and_removing_twice_are_no_errors() {
         return eprintln!("skipped: nft is not installed");
     }
     isolated_async(async |_| {
-        let addresses = ["10.77.0.1", "fd00::1"].map(|ip| ip.parse().unwrap());
-        remove("ovtest0").await.unwrap();
-        install("ovtest0", &addresses).await.unwrap();
-        install("ovtest0", &addresses[..1]).await.unwrap();
-        let listed = ruleset();
-        assert!(listed.contains("table inet overlay_ovtest0"), "{listed}");
-        assert!(listed.contains("10.77.0.1") && !listed.contains("fd00::1"), "{listed}");
-        remove("ovtest0").await.unwrap();
-        remove("ovtest0").await.unwrap();
-        assert_eq!(ruleset(), "");
+        for name in ["ovtest0", "ov+t=0"] {
+            remove(name).await.unwrap();
+            install(&table(name, &["10.77.0.1", "fd00::1"]), nothing()).await.unwrap();
+            install(&table(name, &["10.77.0.1"]), nothing()).await.unwrap();
+            let listed = ruleset();
+            assert!(listed.contains(&format!("table inet {}", table_name(name).unwrap())), "{listed}");
+            assert!(listed.contains("10.77.0.1") && !listed.contains("fd00::1"), "{listed}");
+            remove(name).await.unwrap();
+            remove(name).await.unwrap();
+            assert_eq!(ruleset(), "");
+        }
+    });
+}
+
+#[test]
+fn a_table_that_was_touched_has_another_shape() {
+    if !is_available() {
+        return eprintln!("skipped: nft is not installed");
+    }
+    isolated_async(async |_| {
+        let lock = Lock { v4: true, v6: true, marks: vec![7], direct: Vec::new() };
+        let ours = Table { own: vec![5], lock: Some(lock), ..table("ovtest0", &["10.77.0.1", "fd00::1"]) };
+        assert_eq!(shape("ovtest0").unwrap(), None);
+        let touches = [
+            "flush ruleset",
+            "flush table inet overlay_ovtest0",
+            "flush chain inet overlay_ovtest0 closed",
+            "insert rule inet overlay_ovtest0 weak_host accept",
+            "add table inet overlay_ovtest0 { flags dormant; }",
+            "add chain inet overlay_ovtest0 weak_host { policy drop; }",
+        ];
+        for touch in touches {
+            let installed = install(&ours, nothing()).await.unwrap();
+            assert_eq!(shape("ovtest0").unwrap().as_ref(), Some(&installed), "nobody touched it");
+            run("add table inet theirs\nflush table inet theirs\n").await.unwrap();
+            assert_eq!(shape("ovtest0").unwrap().as_ref(), Some(&installed), "somebody else's table changed");
+            run(&format!("{touch}\n")).await.unwrap();
+            assert_ne!(shape("ovtest0").unwrap(), Some(installed), "{touch}");
+        }
+    });
+}
+
+#[test]
+fn counters_go_on_when_the_table_is_replaced() {
+    if !is_available() {
+        return eprintln!("skipped: nft is not installed");
+    }
+    isolated_async(async |_| {
+        assert_eq!(counters("ovtest0").unwrap(), None);
+        let remembered = Counters { weak_host: 3, outside_tunnel: 1 << 40 };
+        install(&table("ovtest0", &["10.77.0.1"]), remembered).await.unwrap();
+        assert_eq!(counters("ovtest0").unwrap(), Some(remembered));
+        install(&table("ovtest0", &["10.77.0.2"]), nothing()).await.unwrap();
+        assert_eq!(counters("ovtest0").unwrap(), Some(remembered), "not what is remembered, but what stood");
     });
 }
 
@@ -92,9 +183,15 @@ fn a_virtual_ip_answers_on_our_interface_and_loopback_only() {
         };
 
         assert!(arrives_by(&ours) && arrives_by(&lan), "a weak host takes it from anywhere");
-        install("ovtest0", &[VIRTUAL.into()]).await.unwrap();
+        let guarded = table("ovtest0", &["10.77.0.1"]);
+        install(&guarded, nothing()).await.unwrap();
         assert!(!arrives_by(&lan));
+        assert_eq!(counters("ovtest0").unwrap(), Some(Counters { weak_host: 1, outside_tunnel: 0 }));
         assert!(arrives_by(&ours));
+        install(&Table { own: vec![lan.index()], ..guarded.clone() }, nothing()).await.unwrap();
+        assert!(arrives_by(&lan), "an own interface");
+        install(&guarded, nothing()).await.unwrap();
+        assert!(!arrives_by(&lan));
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", (VIRTUAL, port)).unwrap();
         assert!(socket.recv(&mut [0; 10]).is_ok(), "loopback");
         remove("ovtest0").await.unwrap();

@@ -190,7 +190,7 @@ error[unknown_key]: unknown key `colour` in [interface]
 5 | colour = "blue"
   | ^^^^^^
   |
-  = hint: the keys of [interface] are `name`, `private_key_file`, `addresses`, `listen_port`, `mtu`, `forward`, `fwmark`, `table`, `dns`
+  = hint: the keys of [interface] are `name`, `private_key_file`, `addresses`, `listen_port`, `mtu`, `forward`, `fwmark`, `table`, `dns`, `guard`
 "#,
     );
 }

@@ -9,6 +9,7 @@ use super::super::footprint::tests::config;
 use super::super::own_namespace::{everything, ip, nft, run};
 use super::super::{Runtime, mtu_range, preflight};
 use super::*;
+use crate::failure::ExitKind;
 
 /// A daemon's start up to the TUN, without its packets.
 pub(super) struct World {

@@ -1,0 +1,274 @@
+//! The guard in nft: who may reach the virtual IPs, and the second lock of a default route through the tunnel.
+//!
+//! It stands before anything that it guards does, and after it: first what was and what will be are guarded both, then things
+//! change, then only what is left is guarded. Its table is replaced in one step, so there is no moment without it.
+//!
+//! What the second lock lets out is what the policy rules let out, but decided by nft alone, so that neither needs the other:
+//! with the rules gone nft drops, and with nft gone the rules lead into the tunnel. It outlives the daemon: after `kill -9`
+//! nothing of what the default route covers leaves this host until the next `up` or `down`.
+
+use overlay_os::netlink::Netlink;
+use overlay_os::nft::{self, Lock, NftError, Shape, Table};
+
+use super::facts::{GuardState, HostFacts, Part, PutBack};
+use super::footprint::{Covered, Footprint, covered};
+use super::interface::Host;
+use super::journal::Journal;
+use super::netlink_failure;
+use super::surroundings::{self, Question, Surroundings, guarded_addresses};
+use crate::config::{self, Config, Endpoint};
+use crate::failure::Failure;
+
+/// The table of one daemon.
+#[derive(Debug)]
+pub(super) struct Guard {
+    interface: String,
+    mode: config::Guard,
+    /// The table that was installed, and what stood of it then.
+    installed: Option<(Table, Shape)>,
+    /// Why it could not be installed, as it was last told.
+    complaint: Option<String>,
+}
+
+impl Guard {
+    pub(super) fn new(interface: &str, mode: config::Guard) -> Self {
+        Self { interface: interface.to_owned(), mode, installed: None, complaint: None }
+    }
+
+    /// Whether the config wants one.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.mode != config::Guard::Off
+    }
+
+    /// Whether containers of this host may reach the virtual IPs.
+    pub(super) fn knows_own_interfaces(&self) -> bool {
+        self.mode == config::Guard::Auto
+    }
+
+    pub(super) fn mode(&self) -> config::Guard {
+        self.mode
+    }
+
+    pub(super) fn set_mode(&mut self, mode: config::Guard) {
+        self.mode = mode;
+    }
+
+    /// Whether this host cannot have the table that the config wants.
+    pub(super) fn is_missing(&self) -> bool {
+        self.is_wanted() && self.installed.is_none()
+    }
+
+    /// Why a table that stood cannot be put back.
+    pub(super) fn lost(&self) -> Option<String> {
+        self.complaint.clone().filter(|_| self.installed.is_some())
+    }
+
+    /// Brings the table to this, if it is not that already, and notes when another program had touched it.
+    async fn install(
+        &mut self,
+        journal: &mut Journal,
+        facts: &HostFacts,
+        put_back: &mut PutBack,
+        table: Table,
+    ) -> Result<(), NftError> {
+        if let Some((installed, shape)) = &self.installed {
+            let is_intact = nft::shape(&self.interface)?.as_ref() == Some(shape);
+            if is_intact && *installed == table {
+                return Ok(());
+            }
+            if !is_intact {
+                put_back.note(Part::NftTable);
+            }
+        }
+        if !nft::is_available() {
+            return Err(NftError::Missing);
+        }
+        // A journal that cannot be written is noticed by whatever else is journalled.
+        let _ = journal.record_nft_table(true);
+        match nft::install(&table, facts.counted()).await {
+            Ok(shape) => {
+                self.installed = Some((table, shape));
+                Ok(())
+            }
+            Err(error) => {
+                if self.installed.is_none() {
+                    let _ = journal.record_nft_table(false);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the table away.
+    ///
+    /// Errors: what to say of it when it is still there.
+    pub(super) async fn remove(&mut self, journal: &mut Journal) -> Result<(), String> {
+        if self.installed.is_none() {
+            return Ok(());
+        }
+        match nft::remove(&self.interface).await {
+            Ok(()) => {
+                self.installed = None;
+                journal.record_nft_table(false).map_err(|failure| failure.to_string())
+            }
+            Err(error) => Err(format!("cannot remove the nft table overlay_{}: {error}", self.interface)),
+        }
+    }
+}
+
+/// Whether a guard that an earlier daemon left stays until this config's takes its place. Not where an endpoint has a name
+/// that may have to be asked for past the tunnel.
+pub(crate) fn takes_over_guard(config: &Config) -> bool {
+    let is_named = |peer: &config::Peer| matches!(peer.endpoint, Some(Endpoint::Name { .. }));
+    fails_closed(config) && !config.peers.iter().any(is_named)
+}
+
+/// Whether the guard stays when a daemon of this config fails.
+pub(crate) fn fails_closed(config: &Config) -> bool {
+    config.interface.guard != config::Guard::Off && covered(config).is_any()
+}
+
+impl Host {
+    /// What lies around the tunnel, for a footprint.
+    pub(super) async fn look_around(&self, netlink: &Netlink, wanted: &Footprint) -> Result<Surroundings, Failure> {
+        let cannot = |what: &str| {
+            let what = format!("cannot list the {what} of this host");
+            move |error| netlink_failure(what, &error)
+        };
+        let question = Question { ours: self.index, forward: self.forward, endpoints: &self.endpoints };
+        let links = match self.guard.knows_own_interfaces() {
+            true => netlink.links().await.map_err(cannot("interfaces"))?,
+            false => Vec::new(),
+        };
+        let has_candidates = surroundings::has_candidates(&links, &question);
+        let is_locked = self.guard.is_wanted() && (wanted.covered.is_any() || self.standing.covered.is_any());
+        if !has_candidates && !is_locked {
+            return Ok(Surroundings::default());
+        }
+        let routes = netlink.routes().await.map_err(cannot("routes"))?;
+        let (own, names) = surroundings::own_interfaces(&links, &routes, &question);
+        let planned = wanted.routes.iter().map(|route| route.destination).chain(wanted.connected());
+        let direct = match is_locked {
+            true => surroundings::direct_ranges(&routes, self.index, planned),
+            false => Vec::new(),
+        };
+        Ok(Surroundings { own, names, direct })
+    }
+
+    /// Before anything changes: what stands and what is wanted are guarded both.
+    pub(super) async fn guard_both(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
+        let standing = self.standing.clone();
+        self.converge_guard(journal, &[&standing, wanted], around).await;
+    }
+
+    /// After everything has changed: only what is wanted is guarded.
+    pub(super) async fn guard_only(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
+        self.converge_guard(journal, &[wanted], around).await;
+    }
+
+    /// Without nft the virtual IPs answer on every interface, as with WireGuard, and only the policy rules keep a default
+    /// route inside the tunnel. The user is told, once.
+    async fn converge_guard(&mut self, journal: &mut Journal, footprints: &[&Footprint], around: &Surroundings) {
+        if !self.guard.is_wanted() {
+            if let Err(line) = self.guard.remove(journal).await {
+                tracing::warn!("{line}");
+            }
+            self.facts.on_guard(GuardState::Off, Vec::new(), None);
+            return;
+        }
+        let table = table(&self.interface, footprints, around);
+        let is_locked = table.lock.is_some();
+        let done = self.guard.install(journal, &self.facts, &mut self.put_back, table).await;
+        let Err(error) = done else {
+            self.guard.complaint = None;
+            self.facts.on_guard(GuardState::On, around.names.clone(), None);
+            return;
+        };
+        let mut complaint = match error {
+            NftError::Missing => {
+                "nft is not installed: packets to the virtual IPs that arrive elsewhere are not dropped".to_owned()
+            }
+            // A kernel without nf_tables, most often in a container.
+            error => format!("packets to the virtual IPs that arrive elsewhere are not dropped: {error}"),
+        };
+        if is_locked {
+            complaint += ", and policy rules alone keep the default route inside the tunnel";
+        }
+        if self.guard.complaint.as_ref() != Some(&complaint) {
+            tracing::warn!("{complaint}");
+        }
+        self.guard.complaint = Some(complaint.clone());
+        self.facts.on_guard(GuardState::Unavailable, Vec::new(), Some(complaint));
+    }
+}
+
+/// The table that guards all of these footprints.
+fn table(interface: &str, footprints: &[&Footprint], around: &Surroundings) -> Table {
+    let mut addresses = Vec::new();
+    let (mut covered, mut marks) = (Covered::default(), Vec::new());
+    for footprint in footprints {
+        for ip in guarded_addresses(&footprint.addresses) {
+            if !addresses.contains(&ip) {
+                addresses.push(ip);
+            }
+        }
+        covered.v4 |= footprint.covered.v4;
+        covered.v6 |= footprint.covered.v6;
+        if let Some(marked) = footprint.marked
+            && !marks.contains(&marked.mark)
+        {
+            marks.push(marked.mark);
+        }
+    }
+    let lock = covered.is_any().then(|| Lock { v4: covered.v4, v6: covered.v6, marks, direct: around.direct.clone() });
+    Table { interface: interface.to_owned(), addresses, own: around.own.clone(), lock }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::footprint::tests::config;
+    use super::*;
+    use crate::config::MtuRange;
+
+    fn plan(addresses: &[&str], allowed: &[&str], more: &str) -> Footprint {
+        Footprint::plan(&config(addresses, &[allowed], more), MtuRange::fixed(1420), true, 51820)
+    }
+
+    #[test]
+    fn a_left_guard_stays_where_no_name_has_to_be_asked_for() {
+        let rows: &[(&[&str], &str, bool)] = &[
+            (&["0.0.0.0/0"], "", true),
+            (&["::/0"], "guard = \"strict\"", true),
+            (&["10.0.0.0/8"], "", false),
+            (&["0.0.0.0/0"], "guard = \"off\"", false),
+            (&["0.0.0.0/0"], "table = 7", false),
+            (&["0.0.0.0/0"], "table = \"off\"", false),
+        ];
+        for (allowed, more, is_closed) in rows {
+            let mut config = config(&["10.77.0.1/24"], &[allowed], more);
+            assert_eq!(
+                (fails_closed(&config), takes_over_guard(&config)),
+                (*is_closed, *is_closed),
+                "{allowed:?} {more}"
+            );
+            config.peers[0].endpoint = Some(Endpoint::Name { host: "b.example.net".to_owned(), port: 1 });
+            assert_eq!((fails_closed(&config), takes_over_guard(&config)), (*is_closed, false), "{allowed:?} {more}");
+        }
+    }
+
+    #[test]
+    fn while_things_change_what_was_and_what_will_be_are_guarded() {
+        let before = plan(&["10.77.0.1/24"], &["0.0.0.0/0"], "fwmark = 7");
+        let after = plan(&["10.77.0.9/24", "fd77::1/64"], &["::/0"], "fwmark = 8");
+        let around = Surroundings { own: vec![3], ..Surroundings::default() };
+        let both = table("ov0", &[&before, &after], &around);
+        let addresses: Vec<String> = both.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.77.0.1", "10.77.0.255", "10.77.0.9", "fd77::1"]);
+        let lock = both.lock.expect("both are locked");
+        assert_eq!((lock.v4, lock.v6, lock.marks, both.own), (true, true, vec![7, 8], vec![3]));
+        let only = table("ov0", &[&after], &around);
+        assert_eq!(only.lock.map(|lock| (lock.v4, lock.v6, lock.marks)), Some((false, true, vec![8])));
+        let none = table("ov0", &[&plan(&["10.77.0.1/24"], &["10.0.0.0/8"], "")], &around);
+        assert_eq!(none.lock, None);
+    }
+}

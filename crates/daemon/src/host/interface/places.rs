@@ -1,0 +1,223 @@
+//! MTU, addresses and routes: what is there is asked of the kernel, and what differs from what is wanted is changed.
+//!
+//! Where nothing but what stands is wanted, whatever differs was changed by another program: it is put back, and noted. A
+//! route of another program in the place of ours is left alone.
+
+use std::collections::{HashMap, HashSet};
+
+use ipnet::IpNet;
+use overlay_os::netlink::{Address, MAIN_TABLE, Netlink, NetlinkError, Route};
+
+use super::{Footprint, Host, PlannedRoute};
+use crate::failure::Failure;
+use crate::host::facts::Part;
+use crate::host::footprint::MINIMUM_INTERFACE_MTU;
+
+impl Host {
+    /// Brings MTU, addresses and routes to what is wanted. `is_look`: that is what stands.
+    pub(super) async fn converge_places(
+        &mut self,
+        netlink: &Netlink,
+        wanted: &Footprint,
+        is_look: bool,
+    ) -> Result<(), Failure> {
+        self.remove_routes(netlink, wanted).await?;
+        self.converge_link(netlink, wanted, is_look).await?;
+        self.add_routes(netlink, wanted, is_look).await
+    }
+
+    async fn remove_routes(&self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
+        let (planned, beside) = self.routes_with(wanted);
+        let keep: HashSet<(IpNet, u32)> =
+            planned.into_iter().chain(beside).map(|route| (route.destination, route.table)).collect();
+        let is_gone = |route: &PlannedRoute| !keep.contains(&(route.destination, route.table));
+        let (planned, beside) = self.routes_with(&self.standing);
+        let failure =
+            |gone: PlannedRoute, error| self.failure(&format!("remove the route to {}", gone.destination), &error);
+        for gone in planned.into_iter().filter(is_gone) {
+            match netlink.delete_route(&self.route(&gone)).await {
+                Ok(()) | Err(NetlinkError::NotFound) => {}
+                Err(error) => return Err(failure(gone, error)),
+            }
+        }
+        for gone in beside.into_iter().filter(is_gone) {
+            self.give_up(netlink, &gone).await.map_err(|error| failure(gone, error))?;
+        }
+        Ok(())
+    }
+
+    /// The MTU before the addresses: below 1280 bytes the kernel takes no IPv6 address.
+    async fn converge_link(&mut self, netlink: &Netlink, wanted: &Footprint, is_look: bool) -> Result<(), Failure> {
+        let links = netlink.links().await.map_err(|error| self.failure("list interfaces", &error))?;
+        let link = links.iter().find(|link| link.index == self.index);
+        let link = link.ok_or_else(|| self.failure("find the interface", &NetlinkError::NotFound))?;
+        let mut is_up = link.up;
+        if link.mtu != u32::from(wanted.mtu) {
+            let had_no_ipv6 = self.ipv6 && link.mtu < MINIMUM_INTERFACE_MTU.into();
+            // IPv6 begins anew, and would give a link that is up an address of its own, which announces itself.
+            if had_no_ipv6 && is_up && netlink.set_down(self.index).await.is_ok() {
+                is_up = false;
+            }
+            netlink
+                .set_mtu(self.index, wanted.mtu.into())
+                .await
+                .map_err(|error| self.failure(&format!("set the MTU to {}", wanted.mtu), &error))?;
+            self.note(Part::Mtu, is_look);
+            if had_no_ipv6 {
+                self.prevent_link_local(netlink).await;
+            }
+        }
+        self.converge_addresses(netlink, wanted, is_look).await?;
+        if !is_up {
+            netlink.set_up(self.index).await.map_err(|error| self.failure("bring the interface up", &error))?;
+        }
+        if !link.up {
+            self.note(Part::Link, is_look);
+        }
+        Ok(())
+    }
+
+    /// New ones first, so that what is talking from an old one has somewhere to go; then once more, because a primary
+    /// address takes its secondaries along.
+    async fn converge_addresses(
+        &mut self,
+        netlink: &Netlink,
+        wanted: &Footprint,
+        is_look: bool,
+    ) -> Result<(), Failure> {
+        self.add_addresses(netlink, wanted, is_look).await?;
+        let gone: Vec<_> =
+            self.standing.addresses.iter().filter(|net| !wanted.addresses.contains(net)).copied().collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for net in gone {
+            match netlink.delete_address(self.index, net.addr(), net.prefix_len()).await {
+                Ok(()) | Err(NetlinkError::NotFound) => {}
+                Err(error) => return Err(self.failure(&format!("remove the address {net}"), &error)),
+            }
+        }
+        self.add_addresses(netlink, wanted, is_look).await
+    }
+
+    async fn add_addresses(&mut self, netlink: &Netlink, wanted: &Footprint, is_look: bool) -> Result<(), Failure> {
+        let present = netlink.addresses().await.map_err(|error| self.failure("list addresses", &error))?;
+        for net in &wanted.addresses {
+            let ours = |there: &Address| {
+                there.index == self.index && there.ip == net.addr() && there.prefix == net.prefix_len()
+            };
+            if !present.iter().any(ours) {
+                netlink
+                    .add_address(self.index, net.addr(), net.prefix_len())
+                    .await
+                    .map_err(|error| self.failure(&format!("add the address {net}"), &error))?;
+                self.note(Part::Address, is_look);
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_routes(&mut self, netlink: &Netlink, wanted: &Footprint, is_look: bool) -> Result<(), Failure> {
+        let (planned, beside) = self.routes_with(wanted);
+        let routes = netlink.routes().await.map_err(|error| self.failure("list routes", &error))?;
+        let ours = || routes.iter().filter(|route| route.interface == Some(self.index));
+        let present: HashMap<(IpNet, u32), &Route> =
+            ours().map(|route| ((route.destination.trunc(), route.table), route)).collect();
+
+        let mut replaced = self.add_planned(netlink, &planned, &present, is_look).await?;
+        self.connected = self.converge_connected(netlink, wanted, &routes, is_look, &mut replaced).await?;
+        self.replaced = replaced;
+
+        for route in &beside {
+            let added = match present.get(&(route.destination, route.table)) {
+                Some(there) if there.mtu == route.mtu => continue,
+                Some(_) => self.renew(netlink, route).await,
+                None => netlink.add_route(&self.route(route)).await,
+            };
+            match added {
+                Ok(()) => self.note(Part::Route, is_look),
+                Err(error) => {
+                    self.on_refused(route.destination, &error);
+                    self.forget_path(&route.destination);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds or changes the planned routes; returns those in whose place another program's stand.
+    async fn add_planned(
+        &mut self,
+        netlink: &Netlink,
+        planned: &[PlannedRoute],
+        present: &HashMap<(IpNet, u32), &Route>,
+        is_look: bool,
+    ) -> Result<Vec<IpNet>, Failure> {
+        let mut replaced = Vec::new();
+        for route in planned {
+            let set = self.route(route);
+            let added = match present.get(&(route.destination, route.table)) {
+                Some(there) if there.mtu == route.mtu => continue,
+                Some(there) if is_look && there.protocol != set.protocol => Err(NetlinkError::Exists),
+                Some(_) => netlink.replace_route(&set).await,
+                None => netlink.add_route(&set).await,
+            };
+            match added {
+                Ok(()) => self.note(Part::Route, is_look),
+                Err(NetlinkError::Exists) if is_look => replaced.push(route.destination),
+                Err(error) => {
+                    return Err(self.failure(&format!("add the route to {}", route.destination), &error));
+                }
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// The kernel makes a route of each address's prefix, and does so once: one that was deleted is ours to add again.
+    /// Returns those that stand.
+    async fn converge_connected(
+        &mut self,
+        netlink: &Netlink,
+        wanted: &Footprint,
+        routes: &[Route],
+        is_look: bool,
+        replaced: &mut Vec<IpNet>,
+    ) -> Result<Vec<Route>, Failure> {
+        let prefixes: HashSet<IpNet> = wanted.connected().collect();
+        let mut standing = Vec::with_capacity(prefixes.len());
+        for prefix in prefixes {
+            let mtu = self.connected_mtu(wanted, &prefix);
+            let in_place = |route: &&Route| route.destination == prefix && route.table == MAIN_TABLE;
+            let ours = |route: &&Route| route.interface == Some(self.index) && route.is_connected();
+            let there = routes.iter().filter(in_place).find(ours);
+            let known = self.connected.iter().find(|route| route.destination == prefix);
+            let Some(route) = there.or(known).map(|route| Route { mtu, ..route.clone() }) else { continue };
+            let done = match there {
+                Some(there) if there.mtu == mtu => Ok(()),
+                Some(_) => netlink.replace_route(&route).await,
+                None if routes.iter().any(|route| in_place(&route)) => Err(NetlinkError::Exists),
+                None => netlink.add_route(&route).await,
+            };
+            match done {
+                Ok(()) if there.is_some_and(|there| there.mtu == mtu) => {}
+                // The kernel makes it without an MTU when an address was put back, which is noted already.
+                Ok(()) if there.is_some_and(|there| there.mtu.is_none()) => {}
+                Ok(()) => self.note(Part::Route, is_look),
+                Err(NetlinkError::Exists) if is_look => replaced.push(prefix),
+                Err(error) => {
+                    let step = format!("set the MTU of the route to {prefix}");
+                    return Err(self.failure(&step, &error));
+                }
+            }
+            standing.push(route);
+        }
+        Ok(standing)
+    }
+
+    /// Something was missing, or not as it should be, and is there again.
+    fn note(&mut self, part: Part, is_look: bool) {
+        if is_look {
+            self.put_back.note(part);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What lies around the tunnel on this host, as far as the guard has to know it: which interfaces are the host's own side of
+//! its containers, and which destinations its main table leads past the tunnel.
+//!
+//! **Own interfaces.** A virtual IP answers on our interface, on loopback, and for the host's own containers. What a
+//! container is cannot be asked, so this is the rule, and each part of it errs towards "foreign":
+//!
+//! * A bridge is own when all its ports are virtual ends that only this host can have made (veth, tap, dummy). One that
+//!   holds a network card, a VLAN, a bond or a VXLAN leads to other hosts. A port is judged by its bridge.
+//! * A veth or tap without a bridge is own only with `forward = true`: it may as well be this host's wire, as it is for a
+//!   host that is a container itself.
+//! * Whatever carries a default route, leads to a gateway, or leads to an endpoint of a peer is an uplink, and never own.
+//!
+//! **Direct destinations** are those that the policy rules leave to the main table: what it knows more specifically than by a
+//! default route, unless a longer prefix of that is a peer's.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use overlay_os::netlink::{Link, MAIN_TABLE, Route};
+
+use super::footprint::is_ipv4;
+
+/// Kinds of a bridge's ports that lead to containers and virtual machines of this host alone.
+const VIRTUAL_PORTS: [&str; 3] = ["veth", "tun", "dummy"];
+/// The index of the loopback device in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// What the guard knows of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Surroundings {
+    /// Own interfaces, by index.
+    pub(super) own: Vec<u32>,
+    /// Their names.
+    pub(super) names: Vec<String>,
+    /// Disjoint ranges of direct destinations, first and last address.
+    pub(super) direct: Vec<(IpAddr, IpAddr)>,
+}
+
+/// What makes an interface an uplink or an own one.
+pub(super) struct Question<'a> {
+    /// Our interface.
+    pub(super) ours: u32,
+    /// Whether others may send through this host.
+    pub(super) forward: bool,
+    /// Where peers are reached.
+    pub(super) endpoints: &'a [IpAddr],
+}
+
+/// Whether any link could be an own one: else there is no need to look at routes.
+pub(super) fn has_candidates(links: &[Link], question: &Question<'_>) -> bool {
+    links.iter().any(|link| is_candidate(link, links, question))
+}
+
+/// Index and name of each own interface.
+pub(super) fn own_interfaces(links: &[Link], routes: &[Route], question: &Question<'_>) -> (Vec<u32>, Vec<String>) {
+    let candidates = links.iter().filter(|link| is_candidate(link, links, question));
+    candidates.filter(|link| !is_uplink(link, routes, question)).map(|link| (link.index, link.name.clone())).unzip()
+}
+
+fn is_candidate(link: &Link, links: &[Link], question: &Question<'_>) -> bool {
+    if link.index == question.ours || link.controller.is_some() {
+        return false;
+    }
+    match link.kind.as_deref() {
+        Some("bridge") => links
+            .iter()
+            .filter(|port| port.controller == Some(link.index))
+            .all(|port| port.kind.as_deref().is_some_and(|kind| VIRTUAL_PORTS.contains(&kind))),
+        Some("veth" | "tun") => link.is_ethernet && question.forward,
+        _ => false,
+    }
+}
+
+fn is_uplink(link: &Link, routes: &[Route], question: &Question<'_>) -> bool {
+    routes.iter().filter(|route| route.interface == Some(link.index)).any(|route| {
+        let leads_on = route.destination.prefix_len() == 0 || route.gateway.is_some();
+        leads_on || question.endpoints.iter().any(|endpoint| route.destination.contains(endpoint))
+    })
+}
+
+/// What the main table leads past the tunnel. `planned` are the prefixes that our own routes lead into it, whether they stand
+/// at the moment or not.
+pub(super) fn direct_ranges(
+    routes: &[Route],
+    ours: u32,
+    planned: impl Iterator<Item = IpNet>,
+) -> Vec<(IpAddr, IpAddr)> {
+    let mut prefixes: HashMap<IpNet, bool> = planned.map(|net| (net.trunc(), false)).collect();
+    for route in routes.iter().filter(|route| route.table == MAIN_TABLE) {
+        let leads_past = route.interface.is_some_and(|index| index != ours && index != LOOPBACK);
+        *prefixes.entry(route.destination.trunc()).or_default() |= leads_past;
+    }
+    prefixes.retain(|net, _| net.prefix_len() > 0);
+    let (v4, v6): (Vec<_>, Vec<_>) = prefixes.into_iter().partition(|(net, _)| is_ipv4(net));
+    let v4 = longest_first_wins(v4).into_iter().map(|(first, last)| (v4_of(first), v4_of(last)));
+    let v6 = longest_first_wins(v6).into_iter().map(|(first, last)| (v6_of(first), v6_of(last)));
+    v4.chain(v6).collect()
+}
+
+/// The addresses whose longest prefix is marked, as disjoint ranges that do not touch. The prefixes are of one family.
+fn longest_first_wins(prefixes: Vec<(IpNet, bool)>) -> Vec<(u128, u128)> {
+    let mut spans: Vec<_> =
+        prefixes.iter().map(|(net, is_in)| (number(net.network()), number(net.broadcast()), *is_in)).collect();
+    // A prefix before those inside it.
+    spans.sort_unstable_by_key(|(first, last, _)| (*first, std::cmp::Reverse(*last)));
+    let mut ranges = Vec::new();
+    // The prefixes that the current address lies in, the longest last.
+    let mut open: Vec<(u128, bool)> = Vec::new();
+    // The first address that is not decided yet; `None` behind the last of all.
+    let mut next = Some(0);
+    for (first, last, is_in) in spans {
+        while let Some(&(end, was_in)) = open.last()
+            && end < first
+        {
+            take(&mut ranges, &mut next, end, was_in);
+            open.pop();
+        }
+        if let (Some(&(_, was_in)), Some(before)) = (open.last(), first.checked_sub(1)) {
+            take(&mut ranges, &mut next, before, was_in);
+        }
+        next = next.map(|next| next.max(first));
+        open.push((last, is_in));
+    }
+    while let Some((end, was_in)) = open.pop() {
+        take(&mut ranges, &mut next, end, was_in);
+    }
+    ranges
+}
+
+/// Decides the addresses from `next` to `end`.
+fn take(ranges: &mut Vec<(u128, u128)>, next: &mut Option<u128>, end: u128, is_in: bool) {
+    let Some(first) = next.filter(|first| *first <= end) else { return };
+    *next = end.checked_add(1);
+    if !is_in {
+        return;
+    }
+    match ranges.last_mut() {
+        Some((_, last)) if last.checked_add(1) == Some(first) => *last = end,
+        _ => ranges.push((first, end)),
+    }
+}
+
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u128::from(u32::from(ip)),
+        IpAddr::V6(ip) => ip.into(),
+    }
+}
+
+fn v4_of(number: u128) -> IpAddr {
+    Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into()
+}
+
+fn v6_of(number: u128) -> IpAddr {
+    Ipv6Addr::from(number).into()
+}
+
+/// The virtual IPs, and what reaches all hosts of their prefixes: Linux takes a broadcast, too, for an address of its own on
+/// whatever interface it arrives.
+pub(super) fn guarded_addresses(addresses: &[IpNet]) -> Vec<IpAddr> {
+    let broadcast = |net: &IpNet| match net {
+        IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast().into()),
+        _ => None,
+    };
+    let all = addresses.iter().flat_map(|net| [Some(net.addr()), broadcast(net)]).flatten();
+    let mut seen = HashSet::new();
+    all.filter(|ip| seen.insert(*ip)).collect()
+}
+
+#[cfg(test)]
+mod tests;

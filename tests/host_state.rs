@@ -1,0 +1,24 @@
+//! What `up` has written into the host: it stands before it is needed, it is put back when somebody takes it away, and while
+//! a /0 is in force two independent locks keep everything inside the tunnel, so that losing either lets nothing out in clear.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "packets are counted on real wires, in real time"
+)]
+
+mod lab;
+
+#[path = "host_state/capture.rs"]
+mod capture;
+#[path = "host_state/flood.rs"]
+mod flood;
+#[path = "host_state/locks.rs"]
+mod locks;
+#[path = "host_state/own_bridges.rs"]
+mod own_bridges;
+#[path = "host_state/restored.rs"]
+mod restored;
+#[path = "host_state/start.rs"]
+mod start;
+#[path = "host_state/world.rs"]
+mod world;

@@ -1,0 +1,28 @@
+//! Counting packets in clear: what is seen on a wire with an address that only the tunnel may carry.
+
+use crate::lab::{Host, Process, SHORTLY, within};
+
+/// A capture on one of a host's links. It ends with its value.
+pub(crate) struct Capture {
+    tcpdump: Process,
+}
+
+impl Capture {
+    /// Starts counting packets that match a tcpdump filter.
+    #[track_caller]
+    pub(crate) fn start(host: &Host, link: &str, filter: &str) -> Capture {
+        let tcpdump = host.spawn(["tcpdump", "-n", "-l", "--immediate-mode", "-i", link, filter]);
+        within(SHORTLY, "tcpdump to listen", || tcpdump.stderr().contains("listening on").then_some(()));
+        Capture { tcpdump }
+    }
+
+    /// How many were seen so far.
+    pub(crate) fn count(&self) -> usize {
+        self.tcpdump.stdout().lines().filter(|line| line.contains(" > ")).count()
+    }
+
+    /// The first few of them.
+    pub(crate) fn shown(&self) -> String {
+        self.tcpdump.stdout().lines().take(10).collect::<Vec<_>>().join("\n")
+    }
+}
