@@ -35,6 +35,10 @@ fn heading(status: &Status) -> String {
     if let Some(narrow) = narrow_paths(status) {
         lines.push(("warning", narrow));
     }
+    for warning in &status.warnings {
+        lines.push(("warning", warning.message.clone()));
+        lines.extend(warning.hint.clone().map(|hint| ("  hint", hint)));
+    }
     if let Some(drops) = drops(status) {
         lines.push(("dropped", drops));
     }

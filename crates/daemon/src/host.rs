@@ -20,6 +20,7 @@
 //!
 //! Left out: DNS of the host, forwarding sysctls (they are the user's).
 
+mod collisions;
 mod footprint;
 mod interface;
 mod journal;
@@ -29,6 +30,7 @@ mod mtu;
 pub(crate) mod own_namespace;
 mod preflight;
 mod runtime;
+mod ways;
 
 pub use footprint::{Footprint, MarkedTable, PlannedRoute};
 pub use interface::Host;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use overlay_os::netlink::Netlink;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::api::ControlRequest;
@@ -21,8 +21,9 @@ use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, Journal, Runtime};
 use crate::resolve::{self, Families, NamedEndpoint};
+use crate::standing::Standing;
 use crate::supervisor::Supervisor;
-use crate::view::{InterfaceView, View};
+use crate::view::{InterfaceView, StatusWarning, View};
 use crate::{api, metrics, uapi};
 
 /// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
@@ -31,6 +32,8 @@ const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
 const MAX_REQUESTS: usize = 16;
 /// Answers of the resolver that wait for the supervisor.
 const MAX_ANSWERS: usize = 64;
+/// Under which the view keeps what is wrong with the socket for `wg`.
+pub(crate) const UAPI: &str = "uapi";
 
 /// What `overlay up` was asked.
 pub struct Options {
@@ -48,7 +51,8 @@ pub struct Options {
 /// Why it did not come up, or had to end. The system is as it was before.
 pub fn run(options: Options) -> Result<(), Failure> {
     let config = Config::load(&options.config)?;
-    for warning in config.warnings() {
+    // What the host decides, the host is asked below.
+    for warning in config.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
         tracing::warn!("{warning}");
     }
     host::require_net_admin(&format!("up {}", options.config.display()))?;
@@ -78,7 +82,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
     host::preflight(&netlink, &config).await?;
-    let listening = Listening::bind(&config, &runtime).await?;
+    let listening = Listening::bind(&config, &runtime)?;
 
     let result = match start(config, &runtime, netlink, listening).await {
         Ok(supervisor) => supervisor.run(options.ready).await,
@@ -94,19 +98,14 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
 struct Listening {
     sockets: Sockets,
     api: UnixListener,
-    metrics: Option<TcpListener>,
 }
 
 impl Listening {
-    async fn bind(config: &Config, runtime: &Runtime) -> Result<Self, Failure> {
+    fn bind(config: &Config, runtime: &Runtime) -> Result<Self, Failure> {
         let sockets = device::sockets::bind(outer_of(config))?;
-        let metrics = match config.metrics {
-            Some(address) => Some(bind_metrics(address).await?),
-            None => None,
-        };
         let path = runtime.socket();
         let api = api::bind(&path).map_err(|error| cannot_listen(&path, error))?;
-        Ok(Self { sockets, api, metrics })
+        Ok(Self { sockets, api })
     }
 }
 
@@ -118,18 +117,7 @@ async fn start(
 ) -> Result<Supervisor, Failure> {
     let name = &config.interface.name;
     let mut journal = Journal::begin(runtime)?;
-    let uapi_path = uapi::socket_path(name);
-    let uapi = match UnixStream::connect(&uapi_path).await {
-        // The folder is one for the whole host, also for other namespaces and other WireGuards.
-        Ok(_) => {
-            tracing::warn!("`wg show {name}` will not work: {} belongs to another process", uapi_path.display());
-            None
-        }
-        Err(_) => {
-            journal.record_socket(&uapi_path)?;
-            Some(uapi::bind(name).map_err(|error| cannot_listen(&uapi_path, error))?)
-        }
-    };
+    let uapi = open_uapi(name, &mut journal).await;
 
     let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
     let names = NamedEndpoint::of(&config.peers);
@@ -158,11 +146,17 @@ async fn start(
     })?;
     let view = Arc::clone(device.view());
     let (setting, settings) = mpsc::channel(MAX_REQUESTS);
-    if let Some(listener) = uapi {
-        tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting));
+    let mut without_uapi = None;
+    match uapi {
+        Ok(listener) => _ = tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting)),
+        Err(warning) => {
+            view.set_warnings(UAPI, vec![warning]);
+            without_uapi = Some(setting);
+        }
     }
-    if let Some(listener) = listening.metrics {
-        tokio::spawn(metrics::serve_tcp(listener, Arc::clone(&view)));
+    // Now the virtual IPs are there to be listened on.
+    if let Some(address) = config.metrics {
+        tokio::spawn(metrics::serve_when_possible(address, Arc::clone(&view)));
     }
     let requests = api_requests(listening.api, &view);
     Ok(Supervisor {
@@ -177,9 +171,26 @@ async fn start(
         events,
         requests,
         settings,
+        without_uapi,
+        standing: Standing::default(),
         resolver,
         answers,
     })
+}
+
+/// The socket that `wg` talks to, or why there is none: that costs `wg show`, and nothing else.
+pub(crate) async fn open_uapi(name: &str, journal: &mut Journal) -> Result<UnixListener, StatusWarning> {
+    let path = uapi::socket_path(name);
+    let failed = |why: &str| {
+        let message = format!("`wg show {name}` does not work: {why}; it is tried again");
+        StatusWarning::new("uapi", message, format!("ls -l {}", path.display()))
+    };
+    // The folder is one for the whole host, also for other namespaces and other WireGuards.
+    if UnixStream::connect(&path).await.is_ok() {
+        return Err(failed(&format!("{} belongs to another process", path.display())));
+    }
+    journal.record_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
+    uapi::bind(name).map_err(|error| failed(&format!("cannot listen on {}: {error}", path.display())))
 }
 
 /// Starts the local API; what it asks of the daemon comes by the receiver.
@@ -227,19 +238,6 @@ pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
         _ => None,
     };
     config.peers.iter().filter_map(literal).collect()
-}
-
-async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::AddrInUse => ExitKind::Conflict,
-            std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
-            _ => ExitKind::Other,
-        };
-        Failure::new(code, format!("cannot listen for metrics on {address}"))
-            .with_cause(error)
-            .with_hint("set another `listen` under [metrics]")
-    })
 }
 
 pub(crate) fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {

@@ -9,6 +9,7 @@
 mod path_mtu;
 mod peer;
 mod status;
+mod warnings;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub use path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub(crate) use peer::PeerView;
 pub(crate) use status::node_counters;
 pub use status::{InterfaceStatus, PeerState, PeerStatus, Status, rule_text};
+pub use warnings::StatusWarning;
+use warnings::Warnings;
 
 /// What control knows of the running daemon.
 pub struct View {
@@ -38,6 +41,7 @@ pub struct View {
     shell: Arc<ShellStats>,
     queues: OnceLock<Queues>,
     started: Instant,
+    warnings: Warnings,
     state: RwLock<State>,
 }
 
@@ -96,6 +100,7 @@ impl View {
             shell,
             queues: OnceLock::new(),
             started: now(),
+            warnings: Warnings::default(),
             state: RwLock::new(State {
                 interface,
                 peers: HashMap::new(),

@@ -13,7 +13,7 @@ mod rule;
 pub use address::Address;
 pub use link::Link;
 pub(crate) use link::decode;
-pub use route::{MAIN_TABLE, Route, RouteTo};
+pub use route::{LOCAL_TABLE, MAIN_TABLE, Route, RouteTo};
 pub use rule::Rule;
 
 pub use crate::udp::Family;

@@ -52,6 +52,7 @@ fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
         counters: BTreeMap::new(),
         queues: BTreeMap::new(),
         offloads: BTreeMap::new(),
+        warnings: Vec::new(),
     }
 }
 

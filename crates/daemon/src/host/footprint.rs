@@ -36,6 +36,8 @@ pub struct Footprint {
     pub marked: Option<MarkedTable>,
     /// Whether routes are ours to make at all: not with `table = "off"`.
     pub is_routed: bool,
+    /// Addresses of ours that another device has too, such as the host's router id: they answer there as well.
+    pub shared: Vec<IpAddr>,
 }
 
 /// Where the route of a peer's prefix is.
@@ -91,6 +93,7 @@ impl Footprint {
             routes: Vec::new(),
             marked,
             is_routed: config.interface.table != Table::Off,
+            shared: Vec::new(),
         };
         let routed = |destination: IpNet| {
             let table = match config.interface.table {
@@ -121,6 +124,7 @@ impl Footprint {
             routes: Vec::new(),
             marked: None,
             is_routed: false,
+            shared: Vec::new(),
         }
     }
 
@@ -172,9 +176,9 @@ impl Footprint {
         self.addresses.iter().any(|net| net.contains(prefix))
     }
 
-    /// The virtual IPs, for the table that drops packets to them from elsewhere.
+    /// The virtual IPs that are ours alone, for the table that drops packets to them from elsewhere.
     pub fn virtual_ips(&self) -> Vec<IpAddr> {
-        self.addresses.iter().map(IpNet::addr).collect()
+        self.addresses.iter().map(IpNet::addr).filter(|ip| !self.shared.contains(ip)).collect()
     }
 
     /// The prefixes of which the kernel makes connected routes in the main table.

@@ -13,7 +13,7 @@ use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InterfaceView, PathMtuStatus, PeerView, View};
+use super::{InterfaceView, PathMtuStatus, PeerView, StatusWarning, View};
 use crate::config::Endpoint;
 use crate::keys::encode_public;
 use crate::offload::OffloadState;
@@ -40,6 +40,9 @@ pub struct Status {
     /// Which offloads are in use.
     #[serde(default)]
     pub offloads: BTreeMap<String, OffloadState>,
+    /// What does not work as the config asks, and what to do about it.
+    #[serde(default)]
+    pub warnings: Vec<StatusWarning>,
 }
 
 /// Our own end.
@@ -166,6 +169,7 @@ impl View {
             counters: counters.map(named).collect(),
             queues: figures.sizes().map(named).collect(),
             offloads: self.offloads().list().map(|(offload, state)| (offload.name().to_owned(), state)).collect(),
+            warnings: self.warnings(),
         }
     }
 }
