@@ -159,13 +159,6 @@ fn wrong_configs() -> Vec<Wrong> {
             hint: "write one of \"auto\", \"off\"",
             place: "13:17",
         },
-        Wrong {
-            what: "a route that swallows the endpoint",
-            config: (GOOD.to_owned() + "endpoint = \"192.0.2.7:51820\"\n").replace("10.77.0.2/32", "192.0.2.0/24"),
-            cause: "line 10: the route to 192.0.2.0/24 swallows the endpoint 192.0.2.7 of peer `bob`: its packets would be sent into the tunnel",
-            hint: "take 192.0.2.7 out of `allowed_ips`, or set `fwmark` or table = \"off\" in [interface] and route it yourself",
-            place: "10:16",
-        },
     ]
 }
 
@@ -362,6 +355,35 @@ fn an_address_or_route_of_another_device_is_not_taken() {
         "choose addresses from another prefix in overlay.toml",
     );
     before.assert_unchanged(host);
+}
+
+#[test]
+fn a_route_that_swallows_the_endpoint_is_refused_where_the_host_has_no_better_one() {
+    let Some(pair) = Pair::new("endpoint in the tunnel") else { return };
+    let host = &pair.a;
+    let config = (GOOD.to_owned() + "endpoint = \"192.0.2.7:51820\"\n").replace("10.77.0.2/32", "192.0.2.0/24");
+    host.write("overlay.toml", config);
+    host.ip("route add default via 10.1.0.2");
+    let before = Footprint::of(host);
+    refused(
+        &in_its_folder(host, "up overlay.toml"),
+        5,
+        "the way to the endpoint 192.0.2.7 of peer `bob` would lead into the tunnel",
+        Some("no route of this host to it is more specific than the tunnel's own to 192.0.2.0/24"),
+        "sudo ip route add 192.0.2.7/32 via 10.1.0.2 dev to-b; or take 192.0.2.7 out of the prefixes in overlay.toml",
+    );
+    before.assert_unchanged(host);
+    // Without the host it cannot be known.
+    let checked = in_its_folder(host, "config check overlay.toml");
+    assert_eq!(checked.code, 0, "{checked:?}");
+    let warning = "warning[endpoint_in_route]: the route to 192.0.2.0/24 covers the endpoint 192.0.2.7 of peer `bob`: unless \
+                   the host has a more specific route, its packets go into the tunnel\n";
+    assert!(checked.stderr.starts_with(warning), "{checked:?}");
+    // What the hint says helps.
+    host.ip("route add 192.0.2.7/32 via 10.1.0.2 dev to-b");
+    let said = in_its_folder(host, "up -d overlay.toml");
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(in_its_folder(host, "down").code, 0);
 }
 
 #[test]

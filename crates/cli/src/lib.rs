@@ -54,7 +54,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Mtu(arguments) => verbs::mtu::run(&session, &arguments).map(success),
         Verb::Key(verb) => verbs::key::run(&session, &verb).map(success),
         Verb::Config(verb) => verbs::config::run(&session, &verb),
-        Verb::Import(arguments) => verbs::import::run(&session, &arguments).map(success),
+        Verb::Import(arguments) => verbs::import::run(&session, &arguments),
         Verb::Completions(arguments) => verbs::completions::run(&session, &arguments).map(success),
         Verb::Man(arguments) => verbs::man::run(&session, &arguments).map(success),
         Verb::Version => verbs::version::run(&session).map(success),

@@ -36,6 +36,10 @@ fn heading(status: &Status) -> String {
     if let Some(narrow) = narrow_paths(status) {
         lines.push(("warning", narrow));
     }
+    for warning in &status.warnings {
+        lines.push(("warning", warning.message.clone()));
+        lines.extend(warning.hint.clone().map(|hint| ("  hint", hint)));
+    }
     for warning in status.host.iter().flat_map(|host| &host.warnings) {
         lines.push(("warning", warning.clone()));
     }

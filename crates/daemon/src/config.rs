@@ -31,6 +31,7 @@ mod value;
 
 pub use crate::keys::PrivateKey;
 pub(crate) use key_file::KeyFiles;
+use key_file::ReadKeys;
 pub use problem::{ConfigError, Problem, Warning};
 pub use schema::schema;
 pub(crate) use schema::without_null;
@@ -57,6 +58,7 @@ pub struct Config {
     pub tuning: Tuning,
     /// The file this was read from, as it was given.
     pub path: PathBuf,
+    read_keys: ReadKeys,
     warnings: Vec<Warning>,
 }
 
@@ -224,6 +226,16 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = document::read_file(path)?;
         Self::parse(&text, path)
+    }
+
+    /// Reads the file of this config once more. A key file that cannot be read any more, but is named as before, keeps its
+    /// key, with a warning: the daemon may have given up the right to read it.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn load_again(&self) -> Result<Self, ConfigError> {
+        let text = document::read_file(&self.path)?;
+        Self::parse_with(&text, &self.path, &KeyFiles::DiskOr(&self.read_keys))
     }
 
     /// Reads a config from `text`. `path` is the file it came from: named in every message, and relative key files

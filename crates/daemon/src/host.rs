@@ -20,6 +20,7 @@
 //!
 //! Left out: DNS of the host, forwarding sysctls (they are the user's).
 
+mod collisions;
 mod facts;
 pub mod flows;
 mod footprint;
@@ -36,6 +37,7 @@ mod rules;
 mod runtime;
 mod surroundings;
 mod watch;
+mod ways;
 
 pub use facts::{GuardState, HostFacts, HostState, HostStatus, Part, PutBack};
 pub use footprint::{Covered, Footprint, MarkedTable, PlannedRoute};

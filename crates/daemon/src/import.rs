@@ -1,9 +1,10 @@
 //! Turns a wg-quick config into one of ours: the same keys, addresses and peers, the keys in files of their own.
 //!
-//! What overlay has no word for is left out and named with its line. The result is read by our own parser before it
-//! is handed out, so that what it would object to is said at once and not at the next `up`.
+//! What `wg` and wg-quick take is taken, with the meaning it has there; what they refuse is refused. Each line is carried
+//! over, or named with what it means here and what to write. The result is read by our own parser before it is handed
+//! out, so that what it would object to is said at once and not at the next `up`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
@@ -11,21 +12,33 @@ use ipnet::IpNet;
 use overlay_core::PeerKey;
 use zeroize::Zeroizing;
 
-use crate::config::{Config, KeyFiles, interface_name_of, parse_endpoint};
+use crate::config::{Config, KeyFiles, Problem, interface_name_of, parse_endpoint};
 use crate::keys::{self, KeyError, PrivateKey};
 
+mod hooks;
+/// Names that fit.
+pub mod names;
+mod peers;
+mod surroundings;
 mod wg_quick;
 
+pub use surroundings::Surroundings;
+
+use names::toml_string;
 use wg_quick::{Entry, Part};
 
 /// What became of a wg-quick config.
 pub struct Imported {
+    /// Name of the interface: of the file too, with `.toml` behind it.
+    pub name: String,
     /// Our config. It names `files` relative to its own folder.
     pub toml: String,
     /// Name and content of each key file, to be written with mode 0600.
     pub files: Vec<(String, Zeroizing<String>)>,
-    /// What was not carried over or was changed, each with the line it stood in.
+    /// What was not carried over or was changed, each with the line it stood in and what to do about it.
     pub warnings: Vec<String>,
+    /// How many of `warnings` are about something that does not work until somebody does it: 0 when all is well.
+    pub losses: usize,
 }
 
 /// Why a wg-quick config could not be read.
@@ -57,211 +70,274 @@ impl std::error::Error for ImportError {}
 /// Converts the text of a wg-quick config. `name` is that of the interface: the file's own without `.conf`.
 ///
 /// # Errors
-/// The first line that wg-quick would not take either.
-pub fn import(wg_conf: &str, name: &str) -> Result<Imported, ImportError> {
+/// The first line that wg-quick would not take either, or that cannot mean here what it means there.
+pub fn import(wg_conf: &str, name: &str, surroundings: &Surroundings) -> Result<Imported, ImportError> {
     let document = wg_quick::parse(wg_conf)?;
-    let mut import = Import { files: Vec::new(), warnings: document.warnings, taken: HashSet::new() };
+    let mut import = Import {
+        surroundings,
+        files: Vec::new(),
+        warnings: document.warnings,
+        losses: 0,
+        given: 0,
+        preshared_keys: HashMap::new(),
+    };
     let name = import.interface_name(name);
     let mut toml = "# Written by `overlay import` from a config of wg-quick.\n".to_owned();
-    import.interface(&document.interface, &name, &mut toml)?;
-    let owned = last_owners(&document.peers)?;
-    let mut keys = HashSet::new();
-    for (index, part) in document.peers.iter().enumerate() {
-        import.peer(part, index, &name, &owned, &mut keys, &mut toml)?;
-    }
+    import.interface(&document.interface, &name, document.peers.len(), &mut toml)?;
+    import.peers(&document.peers, &name, &mut toml)?;
     import.read_back(&toml, &name);
-    Ok(Imported { toml, files: import.files, warnings: import.warnings })
+    let Import { files, warnings, losses, .. } = import;
+    Ok(Imported { name, toml, files, warnings, losses })
 }
 
-struct Import {
+struct Import<'a> {
+    surroundings: &'a Surroundings,
     files: Vec<(String, Zeroizing<String>)>,
     warnings: Vec<String>,
-    /// Names of peers so far, in lower case.
-    taken: HashSet<String>,
+    losses: usize,
+    /// Prefixes given to peers so far.
+    given: usize,
+    /// Files of preshared keys that a command of [Interface] gives to peers.
+    preshared_keys: HashMap<PeerKey, String>,
 }
 
-impl Import {
+impl Import<'_> {
     fn interface_name(&mut self, name: &str) -> String {
         match interface_name_of(&Path::new(name).with_added_extension("toml")) {
             Some(name) => name,
             None => {
+                let fitting = names::interface(name);
                 self.warnings
-                    .push(format!("the interface is named overlay0, since {name:?} cannot be an interface's name"));
-                "overlay0".to_owned()
+                    .push(format!("the interface is named {fitting}, since {name:?} cannot be an interface's name"));
+                fitting
             }
         }
     }
 
-    fn interface(&mut self, part: &Part<'_>, name: &str, toml: &mut String) -> Result<(), ImportError> {
+    fn interface(&mut self, part: &Part<'_>, name: &str, peers: usize, toml: &mut String) -> Result<(), ImportError> {
         let mut addresses = Vec::new();
-        let mut settings = String::new();
+        let (mut mtu, mut mark, mut table) = (None, None, None);
         let mut port = 0;
-        let mut key = None;
+        let (mut key, mut key_file) = (None, None);
+        let mut forwarding = None;
         for entry in &part.entries {
-            let value = entry.value;
+            let value = entry.value.as_str();
             match entry.key.as_str() {
                 "privatekey" => key = Some(PrivateKey::from_base64(value).map_err(|error| bad_key(entry, error))?),
                 "address" => {
                     addresses.extend(entry.list().map(|address| entry.prefix(address)).collect::<Result<Vec<_>, _>>()?)
                 }
-                "listenport" => port = entry.number(0..=65535)?,
+                "listenport" => port = self.port(entry, value)?,
                 "mtu" => match entry.number(0..=65535)? {
-                    bytes @ 576.. => settings.push_str(&format!("mtu = {bytes}\n")),
+                    bytes @ 576.. => mtu = Some(bytes),
                     0 => {}
-                    bytes => self.skip(entry, &format!("an MTU of {bytes} is below 576")),
+                    bytes => self.lose(entry, &format!("an MTU of {bytes} is below 576; write `mtu` in [interface]")),
                 },
-                "fwmark" if value.eq_ignore_ascii_case("off") => {}
-                "fwmark" => match entry.number(0..=u32::MAX)? {
-                    0 => {}
-                    mark => settings.push_str(&format!("fwmark = {mark:#x}\n")),
-                },
-                "table" if value == "auto" => {}
-                "table" if value == "off" => settings.push_str("table = \"off\"\n"),
-                "table" => match entry.number(0..=u32::MAX) {
-                    Ok(number @ 1..) => settings.push_str(&format!("table = {number}\n")),
-                    _ => self.skip(entry, "a routing table is written as its number"),
-                },
-                "dns" => self.skip(entry, "overlay does not change this host's DNS servers"),
-                "preup" | "postup" | "predown" | "postdown" => self.skip(entry, "overlay runs no commands"),
-                "saveconfig" => self.skip(entry, "overlay never rewrites its config"),
-                _ => self.skip(entry, "overlay does not know it"),
+                "fwmark" if value.eq_ignore_ascii_case("off") => mark = None,
+                "fwmark" => mark = Some(entry.number(0..=u32::MAX)?).filter(|mark| *mark != 0),
+                "table" => table = self.table(entry)?,
+                "dns" => self.dns(entry, name),
+                "preup" | "postup" => {
+                    let hook = hooks::read(value, name);
+                    if hook.forwards {
+                        forwarding = Some(entry.line);
+                    }
+                    key_file = hook.private_key.clone().or(key_file);
+                    for (peer, file) in &hook.preshared_keys {
+                        let peer = keys::decode_public(peer).map_err(|error| bad_key(entry, error))?;
+                        self.preshared_keys.insert(peer, file.clone());
+                    }
+                    if !hook.rest.is_empty() {
+                        let when = if entry.key == "preup" { "ExecStartPre" } else { "ExecStartPost" };
+                        self.lose(
+                            entry,
+                            &format!(
+                                "overlay runs no commands; with systemd, write the line as {when}=+/bin/sh -c '...' \
+                                 by: sudo systemctl edit overlay@{name}"
+                            ),
+                        );
+                    }
+                }
+                "predown" | "postdown" => self.skip(entry, "overlay runs no commands, and takes away what it added"),
+                "saveconfig" if value.eq_ignore_ascii_case("true") => self
+                    .skip(entry, "overlay never rewrites its config; what `wg set` changes lasts until the next start"),
+                "saveconfig" if value.eq_ignore_ascii_case("false") => {}
+                "saveconfig" => return Err(ImportError::new(entry.line, "`SaveConfig` is neither true nor false")),
+                _ => return Err(unknown(entry)),
             }
         }
-        let key = key.ok_or_else(|| ImportError::new(part.line, "[Interface] has no PrivateKey"))?;
+        let key_line = match (&key, &key_file) {
+            (_, Some(file)) => format!("private_key_file = {}\n", toml_string(file)),
+            (Some(_), None) => format!("private_key_file = \"{name}.key\"\n"),
+            (None, None) => {
+                return Err(ImportError::new(
+                    part.line,
+                    format!(
+                        "[Interface] has no PrivateKey, and no `PostUp = wg set %i private-key FILE` says where it is; \
+                         write PrivateKey, or PostUp = wg set %i private-key /etc/wireguard/{name}.key"
+                    ),
+                ));
+            }
+        };
         if addresses.is_empty() {
             return Err(ImportError::new(
                 part.line,
                 "[Interface] has no Address; overlay needs this host's virtual IP",
             ));
         }
-        let key_file = format!("{name}.key");
         let _ = write!(
             toml,
-            "\n[interface]\nname = \"{name}\"\nprivate_key_file = \"{key_file}\"\n\
-             addresses = [{}]\nlisten_port = {port}{}\n{settings}",
+            "\n[interface]\nname = \"{name}\"\n{key_line}addresses = [{}]\nlisten_port = {port}{}\n",
             quoted_list(&addresses),
             if port == 0 { "   # 0: the kernel chooses, as there was no ListenPort" } else { "" },
         );
-        self.files.push((key_file, key.to_base64()));
+        toml.extend(mark.map(|mark| format!("fwmark = {mark:#x}\n")));
+        toml.extend(mtu.map(|mtu| format!("mtu = {mtu}\n")));
+        toml.extend(table);
+        self.forward(forwarding, peers, toml);
+        if let (Some(key), None) = (key, key_file) {
+            self.files.push((format!("{name}.key"), key.to_base64()));
+        }
         Ok(())
     }
 
-    fn peer(
-        &mut self,
-        part: &Part<'_>,
-        index: usize,
-        interface: &str,
-        owned: &[(IpNet, usize)],
-        keys: &mut HashSet<PeerKey>,
-        toml: &mut String,
-    ) -> Result<(), ImportError> {
-        let name = part.name.as_ref().filter(|name| self.taken.insert(name.to_ascii_lowercase()));
-        let mut allowed_ips: Vec<IpNet> = Vec::new();
-        let mut settings = String::new();
-        let mut key = None;
-        for entry in &part.entries {
-            let value = entry.value;
-            match entry.key.as_str() {
-                "publickey" => {
-                    let public = keys::decode_public(value).map_err(|error| bad_key(entry, error))?;
-                    if !keys.insert(public) {
-                        return Err(ImportError::new(entry.line, "an earlier [Peer] has the same PublicKey"));
-                    }
-                    key = Some(public);
-                }
-                "presharedkey" => {
-                    let secret = keys::decode_preshared(value).map_err(|error| bad_key(entry, error))?;
-                    if *secret != [0; 32] {
-                        let label = name.map_or_else(|| format!("peer{}", index + 1), |name| name.to_string());
-                        let file = format!("{interface}-{label}.psk");
-                        settings.push_str(&format!("preshared_key_file = \"{file}\"\n"));
-                        self.files.push((file, keys::encode_secret(&secret)));
-                    }
-                }
-                "endpoint" => {
-                    let endpoint = parse_endpoint(value).map_err(|problem| {
-                        ImportError::new(
-                            entry.line,
-                            format!("{}; {}", problem.message, problem.hint.unwrap_or_default()),
-                        )
-                    })?;
-                    settings.push_str(&format!("endpoint = \"{endpoint}\"\n"));
-                }
-                "allowedips" => {
-                    for text in entry.list() {
-                        let written = entry.prefix(text)?;
-                        let prefix = written.trunc();
-                        if prefix != written {
-                            self.warnings.push(format!(
-                                "line {}: {written} became {prefix}, which is what it means",
-                                entry.line
-                            ));
-                        }
-                        if owned.iter().any(|(known, owner)| *known == prefix && *owner != index) {
-                            self.warnings.push(format!(
-                                "line {}: {prefix} is left out here: \
-                                 a later [Peer] has it too, and WireGuard gives it to that",
-                                entry.line
-                            ));
-                        } else if !allowed_ips.contains(&prefix) {
-                            allowed_ips.push(prefix);
-                        }
-                    }
-                }
-                "persistentkeepalive" if value.eq_ignore_ascii_case("off") => {}
-                "persistentkeepalive" => match entry.number(0..=65535)? {
-                    0 => {}
-                    seconds => settings.push_str(&format!("persistent_keepalive = {seconds}\n")),
-                },
-                _ => self.skip(entry, "overlay does not know it"),
+    /// wg-quick has no word for it: it follows from the host's own switch, or from commands.
+    fn forward(&mut self, commanded: Option<usize>, peers: usize, toml: &mut String) {
+        match (commanded, self.surroundings.forwards) {
+            (None, false) if peers > 1 => self.warnings.push(
+                "this host passes nothing on between its peers, and neither will overlay: for that write \
+                 forward = true in [interface], and net.ipv4.ip_forward = 1 into a file in /etc/sysctl.d"
+                    .to_owned(),
+            ),
+            (None, false) => {}
+            (_, true) => {
+                toml.push_str("forward = true\n");
+                self.warnings.push(
+                    "forward = true: this host passes packets on (net.ipv4.ip_forward), so peers reach each other and \
+                     what is behind it, as before; without the line they reach this host alone"
+                        .to_owned(),
+                );
+            }
+            (Some(line), false) => {
+                toml.push_str("forward = true\n");
+                self.losses += 1;
+                self.warnings.push(format!(
+                    "line {line}: forward = true, as the command is about passing packets on, but this host does not: \
+                     sudo sysctl -w net.ipv4.ip_forward=1, and write it into a file in /etc/sysctl.d"
+                ));
             }
         }
-        let key = key.ok_or_else(|| ImportError::new(part.line, "this [Peer] has no PublicKey"))?;
-        toml.push_str("\n[[peer]]\n");
-        if let Some(name) = name {
-            let _ = writeln!(toml, "name = \"{name}\"");
-        }
-        let _ = writeln!(toml, "public_key = \"{}\"", keys::encode_public(&key));
-        toml.push_str(&settings);
-        let _ = writeln!(toml, "allowed_ips = [{}]", quoted_list(&allowed_ips));
-        Ok(())
     }
 
-    fn skip(&mut self, entry: &Entry<'_>, reason: &str) {
+    /// The line that names a routing table, if one is to be named.
+    fn table(&self, entry: &Entry) -> Result<Option<String>, ImportError> {
+        let value = entry.value.as_str();
+        let number = match value.to_ascii_lowercase().as_str() {
+            "" | "auto" => return Ok(None),
+            "off" => return Ok(Some("table = \"off\"\n".to_owned())),
+            "main" | "0" => Some(254),
+            "local" => Some(255),
+            "default" => Some(253),
+            _ => wg_quick::number(value).or_else(|| self.surroundings.table(value)),
+        };
+        match number {
+            Some(number) => Ok(Some(format!("table = {number}\n"))),
+            None => Err(ImportError::new(
+                entry.line,
+                format!(
+                    "this host knows no routing table `{value}`, and another table would send the traffic elsewhere; \
+                     write its number, or add it to /etc/iproute2/rt_tables"
+                ),
+            )),
+        }
+    }
+
+    fn dns(&mut self, entry: &Entry, name: &str) {
+        let (servers, domains): (Vec<_>, Vec<_>) = entry
+            .list()
+            .partition(|word| word.contains(':') || word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'));
+        let mut fix = Vec::new();
+        if !servers.is_empty() {
+            fix.push(format!("sudo resolvectl dns {name} {}", servers.join(" ")));
+        }
+        if !domains.is_empty() {
+            fix.push(format!("sudo resolvectl domain {name} {}", domains.join(" ")));
+        }
+        self.lose(
+            entry,
+            &format!("overlay does not change this host's DNS servers; after each `overlay up`: {}", fix.join(" && ")),
+        );
+    }
+
+    /// A port by number or by name, as getaddrinfo takes it.
+    fn port(&self, entry: &Entry, text: &str) -> Result<u16, ImportError> {
+        let number = text.parse::<u32>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let port = match number {
+            Some(number) => u16::try_from(number).ok(),
+            None => self.surroundings.service(text),
+        };
+        port.ok_or_else(|| {
+            let message = format!("`{}` must be a number from 0 to 65535", entry.written);
+            ImportError::new(entry.line, message)
+        })
+    }
+
+    /// Something that is different here and needs nobody.
+    fn skip(&mut self, entry: &Entry, reason: &str) {
         self.warnings.push(format!("line {}: `{}` is not carried over: {reason}", entry.line, entry.written));
+    }
+
+    /// Something that does not work until somebody does it.
+    fn lose(&mut self, entry: &Entry, reason: &str) {
+        self.losses += 1;
+        self.skip(entry, reason);
     }
 
     /// What our own parser says to the result: a mistake there is one that wg-quick takes and overlay does not.
     fn read_back(&mut self, toml: &str, name: &str) {
         let path = Path::new(name).with_added_extension("toml");
-        if let Err(error) = Config::parse_with(toml, &path, &KeyFiles::Memory(&self.files)) {
-            self.warnings.extend(error.problems().iter().map(|problem| {
-                let hint = problem.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-                format!("to be corrected in line {} of {}: {}{hint}", problem.line, path.display(), problem.message)
-            }));
-        }
-    }
-}
-
-/// Each prefix with the last peer that claims it: for WireGuard, its owner.
-fn last_owners(peers: &[Part<'_>]) -> Result<Vec<(IpNet, usize)>, ImportError> {
-    let mut owners: std::collections::HashMap<IpNet, usize> = std::collections::HashMap::new();
-    for (index, part) in peers.iter().enumerate() {
-        for entry in part.entries.iter().filter(|entry| entry.key == "allowedips") {
-            for text in entry.list() {
-                owners.insert(entry.prefix(text)?.trunc(), index);
+        let say = |what: &str, problem: &Problem| {
+            let hint = problem.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            format!("{what} line {} of {}: {}{hint}", problem.line, path.display(), problem.message)
+        };
+        match Config::parse_with(toml, &path, &KeyFiles::Memory(&self.files)) {
+            Ok(config) => self.warnings.extend(config.warnings().iter().map(|warning| say("in", warning.problem()))),
+            Err(error) => {
+                self.losses += error.problems().len();
+                self.warnings.extend(error.problems().iter().map(|problem| say("to be corrected in", problem)));
             }
         }
     }
-    Ok(owners.into_iter().collect())
 }
 
-fn bad_key(entry: &Entry<'_>, error: KeyError) -> ImportError {
+/// A key that `wg` does not take either, or one of a dialect of it.
+fn unknown(entry: &Entry) -> ImportError {
+    const AMNEZIA: [&str; 17] =
+        ["jc", "jmin", "jmax", "s1", "s2", "s3", "s4", "h1", "h2", "h3", "h4", "i1", "i2", "i3", "i4", "i5", "itime"];
+    let message = match entry.key.as_str() {
+        key if AMNEZIA.contains(&key) => format!(
+            "`{}` is of AmneziaWG, which is another protocol: overlay speaks WireGuard; \
+             take its lines out, here and at the peers, or ask for a config of WireGuard",
+            entry.written
+        ),
+        "includedapplications" | "excludedapplications" | "allowedapps" | "disallowedapps" => format!(
+            "`{}` picks programs on a phone or on Windows, which overlay cannot; take the line out",
+            entry.written
+        ),
+        _ => format!(
+            "`{}` is not a key of [{}]: `wg` does not take it either; take the line out or correct it",
+            entry.written, entry.section
+        ),
+    };
+    ImportError::new(entry.line, message)
+}
+
+fn bad_key(entry: &Entry, error: KeyError) -> ImportError {
     ImportError::new(entry.line, format!("this {} {error}", entry.written))
 }
 
-fn quoted_list(prefixes: &[IpNet]) -> String {
-    prefixes.iter().map(|prefix| format!("\"{prefix}\"")).collect::<Vec<_>>().join(", ")
+fn quoted_list<'p>(prefixes: impl IntoIterator<Item = &'p IpNet>) -> String {
+    prefixes.into_iter().map(|prefix| format!("\"{prefix}\"")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub mod ping;
 pub mod queues;
 pub mod resolve;
 pub mod shell;
+mod standing;
 mod supervisor;
 pub mod uapi;
 pub mod up;

@@ -4,7 +4,9 @@
 //! from the first scrape on, also with zero, so that an alert on a rate never misses the first packet.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::header;
@@ -21,13 +23,42 @@ use crate::api::connection;
 use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
 use crate::offload::{OffloadState, Offloads};
-use crate::view::{PathMtuState, PeerState, PeerView, View, node_counters, now};
+use crate::view::{PathMtuState, PeerState, PeerView, StatusWarning, View, node_counters, now};
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Under which the view keeps what is wrong here.
+const TOPIC: &str = "metrics";
+
+/// After the first try to listen that failed; doubles with each further one.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// The longest wait between two tries to listen.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
 /// Scrapes served at once.
 const MAX_CONNECTIONS: usize = 8;
+
+/// Listens at `address` as soon as that is possible, and serves. Metrics are no reason not to carry packets: until then a
+/// warning stands in `status`, and it is tried again.
+pub async fn serve_when_possible(address: SocketAddr, view: Arc<View>) -> anyhow::Result<()> {
+    let mut wait = FIRST_RETRY;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(error) => {
+                let message = format!("cannot listen for metrics on {address}: {error}; it is tried again");
+                let hint = "set another `listen` under [metrics], or end what listens there";
+                view.set_warnings(TOPIC, vec![StatusWarning::new("metrics", message, hint)]);
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    };
+    view.set_warnings(TOPIC, Vec::new());
+    serve_tcp(listener, view).await
+}
 
 /// Serves `GET /metrics` until the future is dropped. Whoever reaches the listener may read: it belongs on loopback or
 /// on an address of a management network.
@@ -95,6 +126,14 @@ impl Collector for Scrape {
         gauge(&mut out, "overlay_mtu_bytes", help, u32::from(interface.mtu))?;
         let help = "MTU of the kernel interface: the most that a path may turn out to carry.";
         gauge(&mut out, "overlay_max_mtu_bytes", help, u32::from(interface.max_mtu))?;
+
+        let warnings = view.warnings().len() as u64;
+        gauge(
+            &mut out,
+            "overlay_warnings",
+            "Things that do not work as the config asks, as `overlay status` lists them.",
+            warnings,
+        )?;
 
         let help = "Packets dropped, by reason.";
         let mut family = out.encode_descriptor("overlay_dropped_packets", help, None, MetricType::Counter)?;

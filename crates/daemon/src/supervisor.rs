@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
@@ -20,8 +21,9 @@ use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, HostWatch, Journal};
 use crate::notify;
 use crate::resolve::{Answer, NamedEndpoint, Resolver};
+use crate::standing::{self, Standing};
 use crate::uapi;
-use crate::up::literal_endpoints;
+use crate::up::{self, literal_endpoints};
 use crate::view::PeerView;
 
 mod footprint;
@@ -44,6 +46,9 @@ pub(crate) struct Supervisor {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) requests: mpsc::Receiver<ControlRequest>,
     pub(crate) settings: mpsc::Receiver<uapi::Setting>,
+    /// For the socket that `wg` talks to, while it could not be opened.
+    pub(crate) without_uapi: Option<mpsc::Sender<uapi::Setting>>,
+    pub(crate) standing: Standing,
     pub(crate) resolver: Resolver,
     pub(crate) answers: mpsc::Receiver<Answer>,
     /// What the next daemon of the name reads.
@@ -100,6 +105,7 @@ impl Supervisor {
 
     async fn serve(&mut self, (mut interrupt, mut terminate): (Signal, Signal), mut hangup: Signal) -> End {
         let mut turns_seen = None;
+        let mut look = tokio::time::interval(standing::PERIOD);
         let mut watchdog = tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3_600)));
         loop {
             let interest = self.host.interest();
@@ -112,7 +118,10 @@ impl Supervisor {
                     }
                 }
                 Some(event) = self.events.recv() => self.on_event(event).await,
-                Some(answer) = self.answers.recv() => self.device.on_resolved(answer).await,
+                Some(answer) = self.answers.recv() => {
+                    self.device.on_resolved(answer).await;
+                    self.standing.look(&self.netlink, &self.host, &self.config, self.device.view(), true).await;
+                }
                 Some(request) = self.requests.recv() => match request {
                     ControlRequest::Reload(reply) => {
                         let result = self.reload().await;
@@ -143,6 +152,7 @@ impl Supervisor {
                             .with_hint(format!("was it deleted? sudo overlay up {}", config::argument_for(&self.config.path))),
                     );
                 }
+                _ = look.tick() => self.look_around(false).await,
                 // That we are here says nothing of the thread that carries the packets.
                 _ = watchdog.tick() => {
                     let turns = Some(self.device.engine().turns());
@@ -151,6 +161,23 @@ impl Supervisor {
                     }
                     turns_seen = turns;
                 }
+            }
+        }
+    }
+
+    /// What may have changed around us without a word; after a reload it surely has.
+    async fn look_around(&mut self, is_new: bool) {
+        self.standing.look(&self.netlink, &self.host, &self.config, self.device.view(), is_new).await;
+        let Some(setting) = self.without_uapi.take() else { return };
+        let view = self.device.view();
+        match up::open_uapi(&self.config.interface.name, &mut self.journal).await {
+            Ok(listener) => {
+                view.set_warnings(up::UAPI, Vec::new());
+                tokio::spawn(uapi::serve(listener, Arc::clone(view), setting));
+            }
+            Err(warning) => {
+                view.set_warnings(up::UAPI, vec![warning]);
+                self.without_uapi = Some(setting);
             }
         }
     }
@@ -267,8 +294,8 @@ impl Supervisor {
     }
 
     async fn apply_file(&mut self) -> Result<ReloadReport, Failure> {
-        let new = Config::load(&self.config.path)?;
-        for warning in new.warnings() {
+        let new = self.config.load_again()?;
+        for warning in new.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
             tracing::warn!("{warning}");
         }
         let needs_restart = needs_restart(&self.started_with, &new);
@@ -282,14 +309,21 @@ impl Supervisor {
                 )));
         }
         let mtu = self.mtu_range(&new).await;
-        let port_before = self.device.view().interface().listen_port;
+        // What collides is found before anything is touched.
+        self.host.check(&self.netlink, &new, mtu).await?;
+        let (port_before, mtu_before) = (self.device.view().interface().listen_port, self.mtu);
         self.apply_port(new.interface.listen_port).await?;
-        if let Err(failure) = self.host.apply(&self.netlink, &mut self.journal, &new, mtu).await {
-            self.apply_port(port_before).await?;
-            return Err(failure);
-        }
-        self.apply_interface(&new, mtu).await?;
-        let report = self.device.set_peers(&new.peers).await?;
+        let applied = match self.host.apply(&self.netlink, &mut self.journal, &new, mtu).await {
+            Ok(()) => self.apply_rest(&new, mtu).await,
+            Err(failure) => Err(failure),
+        };
+        let report = match applied {
+            Ok(report) => report,
+            Err(failure) => {
+                self.put_back(port_before, mtu_before).await;
+                return Err(failure);
+            }
+        };
         self.resolver.set_peers(NamedEndpoint::of(&new.peers));
         self.looked_at.clear();
         self.refused_mtu = None;
@@ -300,6 +334,7 @@ impl Supervisor {
         self.host.on_paths_changed(paths);
         let found = self.device.view().prefixes_of_found_paths();
         self.host.on_paths_changed(found);
+        self.look_around(true).await;
         tracing::info!(
             "reloaded: {} peers added, {} removed, {} changed, {} unchanged",
             report.added.len(),
@@ -308,6 +343,22 @@ impl Supervisor {
             report.unchanged
         );
         Ok(ReloadReport { needs_restart, ..report })
+    }
+
+    async fn apply_rest(&mut self, new: &Config, mtu: MtuRange) -> Result<ReloadReport, Failure> {
+        self.apply_interface(new, mtu).await?;
+        self.device.set_peers(&new.peers).await
+    }
+
+    /// After a reload that failed half way: what stood before, as well as can be.
+    async fn put_back(&mut self, port: u16, mtu: MtuRange) {
+        let old = self.config.clone();
+        let mut results = vec![self.apply_port(port).await];
+        results.push(self.host.apply(&self.netlink, &mut self.journal, &old, mtu).await);
+        results.push(self.apply_rest(&old, mtu).await.map(|_| ()));
+        for failure in results.into_iter().filter_map(Result::err) {
+            tracing::error!(error = %failure, "what stood before the reload could not be restored");
+        }
     }
 
     /// The inner MTUs of a config that is to take the place of the one in force.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use overlay_os::folder::TrustError;
 use overlay_os::netlink::Netlink;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::api::ControlRequest;
@@ -24,8 +24,9 @@ use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, HostWatch, Journal, Runtime};
 use crate::permission::denied;
 use crate::resolve::{self, Families, NamedEndpoint};
+use crate::standing::Standing;
 use crate::supervisor::Supervisor;
-use crate::view::{Date, InterfaceView, View};
+use crate::view::{Date, InterfaceView, StatusWarning, View};
 use crate::{api, metrics, uapi};
 
 /// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
@@ -34,6 +35,8 @@ const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
 const MAX_REQUESTS: usize = 16;
 /// Answers of the resolver that wait for the supervisor.
 const MAX_ANSWERS: usize = 64;
+/// Under which the view keeps what is wrong with the socket for `wg`.
+pub(crate) const UAPI: &str = "uapi";
 
 /// What `overlay up` was asked.
 pub struct Options {
@@ -51,7 +54,8 @@ pub struct Options {
 /// Why it did not come up, or had to end. The system is as it was before.
 pub fn run(options: Options) -> Result<(), Failure> {
     let config = Config::load(&options.config)?;
-    for warning in config.warnings() {
+    // What the host decides, the host is asked below.
+    for warning in config.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
         tracing::warn!("{warning}");
     }
     host::require_net_admin(&format!("up {}", options.config.display()))?;
@@ -84,7 +88,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
     host::preflight(&netlink, &config).await?;
-    let listening = Listening::bind(&config, &runtime).await?;
+    let listening = Listening::bind(&config, &runtime)?;
     confine(&Needs {
         runtime: Some(runtime.directory()),
         config: Some(&config.path),
@@ -115,19 +119,14 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
 struct Listening {
     sockets: Sockets,
     api: UnixListener,
-    metrics: Option<TcpListener>,
 }
 
 impl Listening {
-    async fn bind(config: &Config, runtime: &Runtime) -> Result<Self, Failure> {
+    fn bind(config: &Config, runtime: &Runtime) -> Result<Self, Failure> {
         let sockets = device::sockets::bind(outer_of(config))?;
-        let metrics = match config.metrics {
-            Some(address) => Some(bind_metrics(address).await?),
-            None => None,
-        };
         let path = runtime.socket();
         let api = api::bind(&path).map_err(|error| cannot_listen(&path, error))?;
-        Ok(Self { sockets, api, metrics })
+        Ok(Self { sockets, api })
     }
 }
 
@@ -140,10 +139,9 @@ async fn start(
 ) -> Result<Supervisor, Failure> {
     let name = &config.interface.name;
     let mut journal = Journal::begin(runtime)?;
-    let uapi_path = uapi::socket_path(name);
     let uapi = match uapi::handed_over(name) {
-        Some(listener) => Some(listener),
-        None => own_uapi(name, &uapi_path, &mut journal).await?,
+        Some(listener) => Ok(listener),
+        None => open_uapi(name, &mut journal).await,
     };
 
     let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
@@ -177,11 +175,17 @@ async fn start(
     let view = Arc::clone(device.view());
     view.attach_host(host.facts());
     let (setting, settings) = mpsc::channel(MAX_REQUESTS);
-    if let Some(listener) = uapi {
-        tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting));
+    let mut without_uapi = None;
+    match uapi {
+        Ok(listener) => _ = tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting)),
+        Err(warning) => {
+            view.set_warnings(UAPI, vec![warning]);
+            without_uapi = Some(setting);
+        }
     }
-    if let Some(listener) = listening.metrics {
-        tokio::spawn(metrics::serve_tcp(listener, Arc::clone(&view)));
+    // Now the virtual IPs are there to be listened on.
+    if let Some(address) = config.metrics {
+        tokio::spawn(metrics::serve_when_possible(address, Arc::clone(&view)));
     }
     let requests = api_requests(listening.api, &view);
     Ok(Supervisor {
@@ -198,28 +202,27 @@ async fn start(
         events,
         requests,
         settings,
+        without_uapi,
+        standing: Standing::default(),
         resolver,
         answers,
         flows_file: runtime.flows(),
     })
 }
 
-/// The socket of `wg`, made by ourselves. The tunnel works without it.
-async fn own_uapi(name: &str, path: &Path, journal: &mut Journal) -> Result<Option<UnixListener>, Failure> {
+/// The socket that `wg` talks to, or why there is none: that costs `wg show`, and nothing else.
+pub(crate) async fn open_uapi(name: &str, journal: &mut Journal) -> Result<UnixListener, StatusWarning> {
+    let path = uapi::socket_path(name);
+    let failed = |why: &str| {
+        let message = format!("`wg show {name}` does not work: {why}; it is tried again");
+        StatusWarning::new("uapi", message, format!("ls -l {}", path.display()))
+    };
     // The folder is one for the whole host, also for other namespaces and other WireGuards.
-    if UnixStream::connect(path).await.is_ok() {
-        tracing::warn!("`wg show {name}` will not work: {} belongs to another process", path.display());
-        return Ok(None);
+    if UnixStream::connect(&path).await.is_ok() {
+        return Err(failed(&format!("{} belongs to another process", path.display())));
     }
-    journal.record_socket(path)?;
-    match uapi::bind(name) {
-        Ok(listener) => Ok(Some(listener)),
-        Err(error) => {
-            let failure = cannot_listen(path, error);
-            tracing::warn!(hint = failure.hint, "`wg show {name}` will not work: {failure}");
-            Ok(None)
-        }
-    }
+    journal.record_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
+    uapi::bind(name).map_err(|error| failed(&format!("cannot listen on {}: {error}", path.display())))
 }
 
 /// Starts the local API; what it asks of the daemon comes by the receiver.
@@ -267,19 +270,6 @@ pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
         _ => None,
     };
     config.peers.iter().filter_map(literal).collect()
-}
-
-async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::AddrInUse => ExitKind::Conflict,
-            std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
-            _ => ExitKind::Other,
-        };
-        Failure::new(code, format!("cannot listen for metrics on {address}"))
-            .with_cause(error)
-            .with_hint("set another `listen` under [metrics]")
-    })
 }
 
 pub(crate) fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {

@@ -10,6 +10,7 @@ mod date;
 mod path_mtu;
 mod peer;
 mod status;
+mod warnings;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +35,8 @@ pub use path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub(crate) use peer::PeerView;
 pub(crate) use status::node_counters;
 pub use status::{InterfaceStatus, PeerState, PeerStatus, Status, rule_text};
+pub use warnings::StatusWarning;
+use warnings::Warnings;
 
 /// What control knows of the running daemon.
 pub struct View {
@@ -42,6 +45,7 @@ pub struct View {
     queues: OnceLock<Queues>,
     host: OnceLock<Arc<HostFacts>>,
     started: Instant,
+    warnings: Warnings,
     state: RwLock<State>,
 }
 
@@ -101,6 +105,7 @@ impl View {
             queues: OnceLock::new(),
             host: OnceLock::new(),
             started: now(),
+            warnings: Warnings::default(),
             state: RwLock::new(State {
                 interface,
                 peers: HashMap::new(),

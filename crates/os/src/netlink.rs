@@ -16,7 +16,7 @@ pub use address::Address;
 pub use link::Link;
 pub(crate) use link::decode;
 pub use notices::{Interest, Noticed, Notices};
-pub use route::{MAIN_TABLE, Route, RouteTo};
+pub use route::{LOCAL_TABLE, MAIN_TABLE, Route, RouteTo};
 pub use rule::{NOWHERE, Rule};
 
 pub use crate::udp::Family;

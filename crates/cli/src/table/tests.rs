@@ -54,6 +54,7 @@ fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
         queues: BTreeMap::new(),
         offloads: BTreeMap::new(),
         host: None,
+        warnings: Vec::new(),
     }
 }
 

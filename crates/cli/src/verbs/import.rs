@@ -3,9 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
+use overlay_daemon::import::names::shell_word;
 use overlay_daemon::{config, files, import, keys};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -17,27 +19,32 @@ use crate::session::Session;
 #[derive(Serialize)]
 struct Imported<'a> {
     schema: &'static str,
+    /// `degraded` where a warning says what does not work until somebody does it.
+    status: &'static str,
     config: &'a Path,
     key_files: &'a [PathBuf],
     warnings: &'a [String],
 }
 
-pub(crate) fn run(session: &Session, arguments: &Import) -> Result<(), Failure> {
+pub(crate) fn run(session: &Session, arguments: &Import) -> Result<ExitCode, Failure> {
     let source = &arguments.file;
-    let text = fs::read_to_string(source).map(Zeroizing::new).map_err(|error| unreadable(source, &error))?;
+    // Comments may be in any encoding, as for `wg`.
+    let bytes = fs::read(source).map(Zeroizing::new).map_err(|error| unreadable(source, &error))?;
+    let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
     let name = source.file_stem().and_then(|stem| stem.to_str()).unwrap_or("overlay0");
-    let imported = import::import(&text, name).map_err(|error| {
+    let imported = import::import(&text, name, &import::Surroundings::of_this_host()).map_err(|error| {
         Failure::new(ExitKind::Config, format!("`{}` cannot be imported", source.display())).with_cause(error)
     })?;
 
-    let path = arguments.output.join(format!("{name}.toml"));
+    let path = arguments.output.join(format!("{}.toml", imported.name));
     let key_files: Vec<PathBuf> = imported.files.iter().map(|(file, _)| arguments.output.join(file)).collect();
     // All or nothing: what exists already is found before anything is written.
     for file in key_files.iter().chain([&path]) {
         // A link to nothing has the name too.
         if file.symlink_metadata().is_ok() {
+            let word = shell_word(&source.display().to_string());
             return Err(file_failure("write", file, &io::ErrorKind::AlreadyExists.into())
-                .with_hint(format!("overlay import {} -o DIR writes into another folder", source.display())));
+                .with_hint(format!("overlay import {word} -o DIR writes into another folder")));
         }
     }
     fs::create_dir_all(&arguments.output)
@@ -47,14 +54,28 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<(), Failure> 
     }
     files::write_new(&path, &imported.toml).map_err(|error| file_failure("write", &path, &error))?;
 
-    let result =
-        Imported { schema: "overlay.import.v1", config: &path, key_files: &key_files, warnings: &imported.warnings };
+    let is_whole = imported.losses == 0;
+    let result = Imported {
+        schema: "overlay.import.v1",
+        status: if is_whole { "ok" } else { "degraded" },
+        config: &path,
+        key_files: &key_files,
+        warnings: &imported.warnings,
+    };
     session.output.result(&result, || path.display().to_string());
     for warning in &imported.warnings {
         session.output.say(&format!("warning: {warning}"));
     }
-    session.output.say(&format!("hint: sudo overlay up {}", config::argument_for(&path)));
-    Ok(())
+    let up = format!("sudo overlay up {}", shell_word(&config::argument_for(&path)));
+    if is_whole {
+        session.output.say(&format!("hint: {up}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    session.output.say(&format!(
+        "error: not all of `{}` works with overlay as it did\nhint: do what the warnings say, then: {up}",
+        source.display()
+    ));
+    Ok(ExitCode::from(ExitKind::Degraded.exit_code()))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {

@@ -140,7 +140,8 @@ fn own_address_given_away(
     }
 }
 
-/// A route into the tunnel that covers a peer's endpoint sends the tunnel's own packets into it, for ever. A /0 has
+/// A route into the tunnel that covers a peer's endpoint sends the tunnel's own packets into it, for ever, unless the host
+/// has a more specific one. Only the host can tell, and `up` asks it; without a host it deserves a look. A /0 has
 /// policy rules against that, and whoever set a mark or wants no routes looks after it.
 fn endpoints_outside_routes(peers: &[PeerDraft], report: &mut Report) {
     let mut routes: HashMap<IpNet, &Range<usize>> = HashMap::new();
@@ -154,16 +155,15 @@ fn endpoints_outside_routes(peers: &[PeerDraft], report: &mut Report) {
             let Ok(prefix) = IpNet::new(address, length).map(|net| net.trunc()) else { continue };
             let Some(span) = routes.remove(&prefix) else { continue };
             let message = format!(
-                "the route to {prefix} swallows the endpoint {address} of peer {}: \
-                 its packets would be sent into the tunnel",
+                "the route to {prefix} covers the endpoint {address} of peer {}: \
+                 unless the host has a more specific route, its packets go into the tunnel",
                 peer.label()
             );
             let hint = format!(
-                "take {address} out of `allowed_ips`, \
-                 or set `fwmark` or table = \"off\" in [interface] and route it yourself"
+                "take {address} out of `allowed_ips`, or give the host a route to {host}; `overlay up` asks the host"
             );
             let problem = Problem::new("endpoint_in_route", message).at(span);
-            report.error(problem.related(endpoint_span, "the endpoint").hint(hint));
+            report.warn(problem.related(endpoint_span, "the endpoint").hint(hint));
         }
     }
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use overlay_core::{PeerKey, Rule};
 use zeroize::Zeroizing;
 
+use super::key_file::ReadKeys;
 use super::{Config, Dns, Endpoint, Guard, Interface, Mtu, MtuDiscovery, Peer, PrivateKey, Table, Tuning, Warning};
 
 /// A value and where it stands.
@@ -51,7 +52,7 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Only after nothing was reported: then every part that must be there is there.
-    pub(super) fn into_config(self, path: &Path, warnings: Vec<Warning>) -> Config {
+    pub(super) fn into_config(self, path: &Path, read_keys: ReadKeys, warnings: Vec<Warning>) -> Config {
         let interface = self.interface.expect("a missing [interface] was reported");
         Config {
             interface: Interface {
@@ -70,6 +71,7 @@ impl Parts {
             metrics: self.metrics,
             tuning: self.tuning,
             path: path.to_owned(),
+            read_keys,
             warnings,
         }
     }

@@ -17,11 +17,23 @@ use crate::permission;
 /// Bytes read of a key file; more is not a key.
 const MAX_KEY_FILE: usize = 4096;
 
+/// What key files held, by the name that stands in the config.
+#[derive(Clone, Default)]
+pub(crate) struct ReadKeys(pub(super) Vec<(String, Zeroizing<Vec<u8>>)>);
+
+impl std::fmt::Debug for ReadKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadKeys(redacted)")
+    }
+}
+
 /// Where key files are looked for.
 pub(crate) enum KeyFiles<'a> {
     /// On disk, relative to the folder of the config.
     Disk,
-    /// Among these, by the name that stands in the config: for a config that is not written yet.
+    /// On disk, and what cannot be read there is as it was when the config in force was read.
+    DiskOr(&'a ReadKeys),
+    /// Among these, by the name that stands in the config, for a config that is not written yet; whole paths on disk.
     Memory(&'a [(String, Zeroizing<String>)]),
 }
 
@@ -42,14 +54,30 @@ impl KeyFiles<'_> {
                 .hint(format!("put the key into a file with mode 0600 and write {} = \"PATH\"", field.key)));
         }
         match self {
-            Self::Disk => {
+            Self::Memory(files) if !Path::new(name).is_absolute() || files.iter().any(|(known, _)| known == name) => {
+                match files.iter().find(|(known, _)| known == name) {
+                    Some((_, text)) => Ok(Zeroizing::new(text.as_bytes().to_vec())),
+                    None => Err(unreadable(Path::new(name), name, maker, &io::ErrorKind::NotFound.into())),
+                }
+            }
+            Self::Disk | Self::DiskOr(_) | Self::Memory(_) => {
                 let path = config.parent().unwrap_or(Path::new("")).join(name);
-                let (text, is_for_others) = match read(&path) {
+                let found = match read(&path) {
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match credential::read(&path) {
-                        Some(text) => (text?, false),
-                        None => return Err(unreadable(&path, name, maker, &error)),
+                        Some(text) => Ok((text?, false)),
+                        None => Err(error),
                     },
-                    found => found.map_err(|error| unreadable(&path, name, maker, &error))?,
+                    found => found,
+                };
+                let (text, is_for_others) = match (found, self.kept(name)) {
+                    (Ok(read), _) => read,
+                    (Err(error), Some(text)) => {
+                        let problem = unreadable(&path, name, maker, &error);
+                        let message = format!("{}; the key in force stays", problem.message);
+                        report.warn(Problem::new("key_file_kept", message).at(&field.span));
+                        return Ok(text);
+                    }
+                    (Err(error), None) => return Err(unreadable(&path, name, maker, &error)),
                 };
                 if is_for_others {
                     let shown = path.display();
@@ -60,11 +88,12 @@ impl KeyFiles<'_> {
                 }
                 Ok(text)
             }
-            Self::Memory(files) => match files.iter().find(|(known, _)| known == name) {
-                Some((_, text)) => Ok(Zeroizing::new(text.as_bytes().to_vec())),
-                None => Err(unreadable(Path::new(name), name, maker, &io::ErrorKind::NotFound.into())),
-            },
         }
+    }
+
+    fn kept(&self, name: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let Self::DiskOr(ReadKeys(before)) = self else { return None };
+        before.iter().find(|(known, _)| known == name).map(|(_, text)| text.clone())
     }
 }
 

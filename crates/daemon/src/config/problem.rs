@@ -16,6 +16,9 @@ use crate::permission::denied;
 /// The [`Problem::kind`] of a file that may not be read.
 const PERMISSION: &str = "permission";
 
+/// Kinds of warnings that the routes of a host confirm or refute.
+const UP_TO_THE_HOST: [&str; 2] = ["endpoint_in_route", "endpoint_in_network"];
+
 /// Everything that is wrong with one config file; at least one problem.
 #[derive(Clone)]
 pub struct ConfigError {
@@ -108,6 +111,11 @@ impl fmt::Debug for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Warning {
+    /// Whether it may be right on one host and wrong on another: whoever can ask the host does so.
+    pub(crate) fn is_up_to_the_host(&self) -> bool {
+        UP_TO_THE_HOST.contains(&self.problem.kind)
+    }
+
     pub(super) fn new(file: Arc<SourceFile>, problem: Problem) -> Self {
         Self { file, problem }
     }

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::{self, Field, Section, describe_type};
 use super::draft::{InterfaceDraft, Parts, Placed};
-use super::key_file::KeyFiles;
+use super::key_file::{KeyFiles, ReadKeys};
 use super::problem::{ConfigError, Problem, Report, quoted};
 use super::{
     Config, DEFAULT_LISTEN_PORT, Dns, Guard, Mtu, MtuDiscovery, Scheduling, Switch, Table, Tuning, check, schema, value,
@@ -29,21 +29,23 @@ const NOT_TEXT: &str = "\u{fffd}";
 pub(super) fn read(text: &str, path: &Path, key_files: &KeyFiles<'_>) -> Result<Config, ConfigError> {
     let mut report = Report::new(path, text);
     let parts = document::parse(text, path, &mut report).map(|top| {
-        let mut reader = Reader { path, key_files, report: &mut report };
-        reader.top(&top)
+        let mut reader = Reader { path, key_files, report: &mut report, read_keys: ReadKeys::default() };
+        let parts = reader.top(&top);
+        (parts, reader.read_keys)
     });
-    if let Some(Parts { interface: Some(interface), peers, .. }) = &parts {
+    if let Some((Parts { interface: Some(interface), peers, .. }, _)) = &parts {
         check::together(interface, peers, &mut report);
     }
     let warnings = report.finish()?;
-    let parts = parts.expect("a file without tables was reported");
-    Ok(parts.into_config(path, warnings))
+    let (parts, read_keys) = parts.expect("a file without tables was reported");
+    Ok(parts.into_config(path, read_keys, warnings))
 }
 
 struct Reader<'r> {
     path: &'r Path,
     key_files: &'r KeyFiles<'r>,
     report: &'r mut Report,
+    read_keys: ReadKeys,
 }
 
 impl Reader<'_> {
@@ -263,8 +265,9 @@ impl Reader<'_> {
     ) -> Option<T> {
         let name = field.string(self.report)?;
         let read = self.key_files.read(self.path, name, field, maker, self.report).and_then(|text| {
-            let text = std::str::from_utf8(&text).unwrap_or(NOT_TEXT);
-            decode(text).map_err(|error| {
+            let decoded = decode(std::str::from_utf8(&text).unwrap_or(NOT_TEXT));
+            self.read_keys.0.push((name.to_owned(), text));
+            decoded.map_err(|error| {
                 Problem::new("bad_key", format!("the key in `{name}` {error}"))
                     .hint(format!("the file holds one key and nothing else; `{maker}` makes one"))
             })

@@ -38,6 +38,8 @@ pub struct Footprint {
     pub covered: Covered,
     /// Whether routes are ours to make at all: not with `table = "off"`.
     pub is_routed: bool,
+    /// Addresses of ours that another device has too, such as the host's router id: they answer there as well.
+    pub shared: Vec<IpAddr>,
 }
 
 /// Where the route of a peer's prefix is.
@@ -112,6 +114,7 @@ impl Footprint {
             marked,
             covered,
             is_routed: config.interface.table != Table::Off,
+            shared: Vec::new(),
         };
         let routed = |destination: IpNet| {
             let table = match config.interface.table {
@@ -143,6 +146,7 @@ impl Footprint {
             marked: None,
             covered: Covered::default(),
             is_routed: false,
+            shared: Vec::new(),
         }
     }
 
@@ -194,9 +198,9 @@ impl Footprint {
         self.addresses.iter().any(|net| net.contains(prefix))
     }
 
-    /// The virtual IPs, for the table that drops packets to them from elsewhere.
-    pub fn virtual_ips(&self) -> Vec<IpAddr> {
-        self.addresses.iter().map(IpNet::addr).collect()
+    /// The addresses that are on our interface alone, with their prefixes: what comes for them from elsewhere is dropped.
+    pub(super) fn own_addresses(&self) -> Vec<IpNet> {
+        self.addresses.iter().copied().filter(|net| !self.shared.contains(&net.addr())).collect()
     }
 
     /// The prefixes of which the kernel makes connected routes in the main table.

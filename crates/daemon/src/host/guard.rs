@@ -207,7 +207,7 @@ fn table(interface: &str, footprints: &[&Footprint], around: &Surroundings) -> T
     let mut addresses = Vec::new();
     let (mut covered, mut marks) = (Covered::default(), Vec::new());
     for footprint in footprints {
-        for ip in guarded_addresses(&footprint.addresses) {
+        for ip in guarded_addresses(&footprint.own_addresses()) {
             if !addresses.contains(&ip) {
                 addresses.push(ip);
             }

@@ -18,6 +18,7 @@ use overlay_os::nft;
 use overlay_os::tun::Tun;
 
 use self::paths::Paths;
+use super::collisions::{Depth, collisions};
 use super::facts::{HostFacts, PutBack};
 use super::footprint::{FIRST_MARKED_TABLE, Footprint, PlannedRoute};
 use super::guard::Guard;
@@ -25,10 +26,12 @@ use super::journal::Journal;
 use super::link_settings::refuse_configuration;
 use super::mtu::{carried, mtu_range_past, widened};
 use super::netlink_failure;
-use super::preflight::{ipv6_usable, require_no_collision};
+use super::preflight::ipv6_usable;
 use super::watch::Looked;
+use super::ways;
 use crate::config::{Config, Endpoint, MtuRange};
 use crate::failure::Failure;
+use crate::view::StatusWarning;
 
 /// Packets and super-packets that wait for the engine at most. At a TUN the kernel cannot hold a sender back: what does not
 /// fit is dropped. With 64 TCP streams at 5 Gbit/s a queue of 128 lost more than one in ten, for a loaded ping of 8 ms in
@@ -116,7 +119,8 @@ impl Host {
 
     /// Brings what stands to what `new` wants. When that fails, what stood before is restored as well as can be.
     ///
-    /// Errors: [`crate::failure::ExitKind::Conflict`] where an address or a route is taken by another device; nothing was changed then.
+    /// Errors: [`crate::failure::ExitKind::Conflict`] where an address or a route that was not there before is taken by another
+    /// device; nothing was changed then.
     pub async fn apply(
         &mut self,
         netlink: &Netlink,
@@ -125,7 +129,7 @@ impl Host {
         mtu: MtuRange,
     ) -> Result<(), Failure> {
         let wanted = self.plan(netlink, new, mtu).await?;
-        require_no_collision(netlink, new, &wanted, Some(self.index)).await?;
+        self.require_no_new_collision(netlink, new, &wanted).await?;
         let old = self.standing.clone();
         let (mode, forward) = (self.guard.mode(), self.forward);
         self.guard.set_mode(new.interface.guard);
@@ -145,6 +149,27 @@ impl Host {
         }
         self.configured_mark = new.interface.fwmark;
         Ok(())
+    }
+
+    /// Whether [`Host::apply`] would find an address or a route taken. Nothing is changed.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check(&self, netlink: &Netlink, new: &Config, mtu: MtuRange) -> Result<(), Failure> {
+        let wanted = self.plan(netlink, new, mtu).await?;
+        self.require_no_new_collision(netlink, new, &wanted).await
+    }
+
+    /// What stands and has appeared on other devices too. Without `routes` only addresses are asked for.
+    pub async fn collisions(&self, netlink: &Netlink, config: &Config, routes: bool) -> Vec<StatusWarning> {
+        let depth = if routes { Depth::Routes } else { Depth::Addresses };
+        let found = collisions(netlink, config, &self.standing, Some(self.index), depth).await;
+        found.unwrap_or_default().iter().map(|collision| collision.warning()).collect()
+    }
+
+    /// What is wrong where packets to this endpoint of the peer go into the tunnel.
+    pub async fn loop_of(&self, netlink: &Netlink, endpoint: SocketAddr, peer: &str) -> Option<StatusWarning> {
+        ways::loop_of(netlink, &self.standing, self.index, self.fwmark(), endpoint, peer).await
     }
 
     /// Takes away what does not vanish with the TUN, which is to be closed afterwards and takes its addresses and
@@ -258,6 +283,20 @@ impl Host {
         }
     }
 
+    /// What stands already is not judged again: whoever came later is in the way, and `status` says so.
+    async fn require_no_new_collision(
+        &self,
+        netlink: &Netlink,
+        new: &Config,
+        wanted: &Footprint,
+    ) -> Result<(), Failure> {
+        let found = collisions(netlink, new, wanted, Some(self.index), Depth::Routes).await?;
+        match found.iter().find(|collision| !collision.is_standing(&self.standing)) {
+            Some(collision) => Err(collision.refusal(new)),
+            None => Ok(()),
+        }
+    }
+
     async fn plan(&self, netlink: &Netlink, config: &Config, mtu: MtuRange) -> Result<Footprint, Failure> {
         let table = match self.standing.marked {
             Some(marked) => marked.table,
@@ -266,7 +305,12 @@ impl Host {
                 free_table(&routes)
             }
         };
-        Ok(Footprint::plan(config, mtu, self.ipv6, table))
+        let mut plan = Footprint::plan(config, mtu, self.ipv6, table);
+        let there = netlink.addresses().await.map_err(|error| self.failure("list addresses", &error))?;
+        let elsewhere = there.iter().filter(|other| other.index != self.index).map(|other| other.ip);
+        let elsewhere: HashSet<IpAddr> = elsewhere.collect();
+        plan.shared = plan.addresses.iter().map(IpNet::addr).filter(|ours| elsewhere.contains(ours)).collect();
+        Ok(plan)
     }
 
     async fn converge(&mut self, netlink: &Netlink, journal: &mut Journal, wanted: Footprint) -> Result<(), Failure> {

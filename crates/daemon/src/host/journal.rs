@@ -89,6 +89,9 @@ impl Journal {
 
     /// A socket file outside the runtime folder is about to be made.
     pub fn record_socket(&mut self, path: &Path) -> Result<(), Failure> {
+        if self.record.sockets.iter().any(|known| known == path) {
+            return Ok(());
+        }
         self.note(|record| record.sockets.push(path.to_owned()))
     }
 

@@ -14,6 +14,11 @@ fn read(imported: &Imported) -> Config {
     config.unwrap_or_else(|error| panic!("{}\n{}", error.render(false), imported.toml))
 }
 
+/// On a host that knows nothing and passes nothing on.
+fn import(text: &str, name: &str) -> Result<Imported, ImportError> {
+    super::import(text, name, &Surroundings::default())
+}
+
 fn imported(text: &str) -> Imported {
     import(text, "wg0").unwrap_or_else(|error| panic!("{error}"))
 }
@@ -61,6 +66,7 @@ listen_port = 51821
 fwmark = 0xca6c
 mtu = 1380
 table = "off"
+forward = true
 
 [[peer]]
 name = "bob"
@@ -82,11 +88,17 @@ allowed_ips = ["10.77.0.3/32"]
     assert_eq!(
         imported.warnings,
         [
-            "line 9: `DNS` is not carried over: overlay does not change this host's DNS servers",
-            "line 10: `PostUp` is not carried over: overlay runs no commands",
-            "line 11: `SaveConfig` is not carried over: overlay never rewrites its config",
+            "line 9: `DNS` is not carried over: overlay does not change this host's DNS servers; after each `overlay up`: \
+             sudo resolvectl dns wg0 1.1.1.1",
+            "line 10: `PostUp` is not carried over: overlay runs no commands; with systemd, write the line as \
+             ExecStartPost=+/bin/sh -c '...' by: sudo systemctl edit overlay@wg0",
+            "line 11: `SaveConfig` is not carried over: overlay never rewrites its config; what `wg set` changes lasts until \
+             the next start",
+            "line 10: forward = true, as the command is about passing packets on, but this host does not: sudo sysctl -w \
+             net.ipv4.ip_forward=1, and write it into a file in /etc/sysctl.d",
         ]
     );
+    assert_eq!(imported.losses, 3, "DNS, the command, and the switch of the kernel");
     assert!(!imported.toml.contains(PRIVATE) && !imported.toml.contains(PRESHARED), "secrets live in files");
 
     let config = read(&imported);
@@ -144,8 +156,10 @@ fn host_bits_and_double_claims_are_settled_as_wireguard_does() {
     assert_eq!(
         imported.warnings,
         [
+            "this host passes nothing on between its peers, and neither will overlay: for that write forward = true in \
+             [interface], and net.ipv4.ip_forward = 1 into a file in /etc/sysctl.d",
             "line 6: 10.77.5.2/24 became 10.77.5.0/24, which is what it means",
-            "line 6: 10.77.9.0/24 is left out here: a later [Peer] has it too, and WireGuard gives it to that",
+            "line 9: 10.77.9.0/24 belongs to this peer alone: an earlier [Peer] has it too, and WireGuard gives it to the last",
         ]
     );
     let config = read(&imported);
@@ -161,10 +175,7 @@ fn what_overlay_would_refuse_is_said_at_once() {
     );
     let warnings = imported(&text).warnings;
     let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
-    assert!(
-        warning.starts_with("to be corrected in line 12 of wg0.toml: the route to 203.0.113.0/24 swallows"),
-        "{warning}"
-    );
+    assert!(warning.starts_with("in line 12 of wg0.toml: the route to 203.0.113.0/24 covers"), "{warning}");
 }
 
 #[test]
@@ -180,7 +191,11 @@ fn a_mistake_is_named_with_its_line_and_without_its_secret() {
             format!("[Interface]\nPrivateKey={PRIVATE}\n"),
             "line 1: [Interface] has no Address; overlay needs this host's virtual IP",
         ),
-        ("[Interface]\nAddress=10.77.0.1\n".to_owned(), "line 1: [Interface] has no PrivateKey"),
+        (
+            "[Interface]\nAddress=10.77.0.1\n".to_owned(),
+            "line 1: [Interface] has no PrivateKey, and no `PostUp = wg set %i private-key FILE` says where it is; write \
+             PrivateKey, or PostUp = wg set %i private-key /etc/wireguard/wg0.key",
+        ),
         (format!("{interface}ListenPort = 70000\n"), "line 4: `ListenPort` must be a number from 0 to 65535"),
         (format!("{interface}[Peer]\nAllowedIPs = 10.0.0.0/8\n"), "line 4: this [Peer] has no PublicKey"),
         (
@@ -192,11 +207,75 @@ fn a_mistake_is_named_with_its_line_and_without_its_secret() {
             "line 6: `bob` has no port; write its UDP port after it: \"bob:51820\"",
         ),
         (
-            format!("{interface}[Peer]\nPublicKey={BOB}\n[Peer]\nPublicKey={BOB}\n"),
-            "line 7: an earlier [Peer] has the same PublicKey",
+            format!("{interface}Jc = 4\n"),
+            "line 4: `Jc` is of AmneziaWG, which is another protocol: overlay speaks WireGuard; take its lines out, here and \
+             at the peers, or ask for a config of WireGuard",
         ),
+        (
+            format!("{interface}[Peer]\nAddress = 10.0.0.1\nPublicKey={BOB}\n"),
+            "line 5: `Address` is not a key of [Peer]: `wg` does not take it either; take the line out or correct it",
+        ),
+        (
+            format!("{interface}Table = vpn\n"),
+            "line 4: this host knows no routing table `vpn`, and another table would send the traffic elsewhere; write its \
+             number, or add it to /etc/iproute2/rt_tables",
+        ),
+        (format!("{interface}SaveConfig = maybe\n"), "line 4: `SaveConfig` is neither true nor false"),
     ];
     for (text, message) in refused {
         assert_eq!(import(&text, "wg0").map(|_| ()).unwrap_err().to_string(), message, "{text}");
     }
+}
+
+#[test]
+fn sections_of_one_key_are_one_peer() {
+    let text = format!(
+        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\n\
+         [Peer]\nPublicKey={BOB}\nEndpoint=192.0.2.1:1\nAllowedIPs=10.77.0.2\nPersistentKeepalive=5\n\
+         [Peer]\nPublicKey={BOB}\nAllowedIPs=10.77.0.3\nPersistentKeepalive=9\n"
+    );
+    let imported = imported(&text);
+    let config = read(&imported);
+    let [bob] = &config.peers[..] else { panic!("{}", imported.toml) };
+    assert_eq!(bob.allowed_ips, ["10.77.0.3/32".parse().expect("a prefix")]);
+    assert_eq!((bob.persistent_keepalive, bob.endpoint.is_some()), (Some(9), true));
+    let said =
+        "line 9: an earlier [Peer] has the same PublicKey; WireGuard makes them one, with the AllowedIPs of the last";
+    assert!(imported.warnings.iter().any(|warning| warning == said), "{:?}", imported.warnings);
+}
+
+#[test]
+fn names_of_this_host_are_looked_up() {
+    let host = Surroundings {
+        tables: vec![("vpn".to_owned(), 200)],
+        services: vec![("openvpn".to_owned(), 1194)],
+        links: vec![("eth0".to_owned(), 2)],
+        forwards: true,
+    };
+    let text = format!(
+        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\nTable=vpn\nListenPort=openvpn\n\
+         [Peer]\nPublicKey={BOB}\nEndpoint=[fe80::1%eth0]:openvpn\nAllowedIPs=+10.77.0.2, 10.77.0.9, -10.77.0.9\n"
+    );
+    let config = read(&super::import(&text, "wg0", &host).expect("imported"));
+    assert_eq!((config.interface.table, config.interface.listen_port), (Table::Number(200), 1194));
+    assert!(config.interface.forward, "the host passes packets on");
+    let endpoint = "[fe80::1%2]:1194".parse().expect("an address and a port");
+    assert_eq!(config.peers[0].endpoint, Some(Endpoint::Address(endpoint)));
+    assert_eq!(config.peers[0].allowed_ips, ["10.77.0.2/32".parse().expect("a prefix")]);
+}
+
+#[test]
+fn a_key_given_twice_counts_once_and_names_of_peers_differ() {
+    let text = format!(
+        "[Interface]\nPrivateKey={PRIVATE}\nAddress=10.77.0.1/24\nMTU=1400\nMTU=1380\nFwMark=1\nFwMark=off\n\
+         # bob\n[Peer]\nPublicKey={BOB}\nPresharedKey={PRESHARED}\nEndpoint=192.0.2.1:1\nEndpoint=192.0.2.2:2\n\
+         # Bob\n[Peer]\nPublicKey={CAROL}\nPresharedKey={PRESHARED}\nPresharedKey={PRESHARED}\n"
+    );
+    let imported = imported(&text);
+    let config = read(&imported);
+    assert_eq!((config.interface.mtu, config.interface.fwmark), (crate::config::Mtu::Fixed(1380), None));
+    let names: Vec<_> = config.peers.iter().map(crate::config::Peer::label).collect();
+    assert_eq!(names, ["bob", "Bob-2"]);
+    let files: Vec<_> = imported.files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(files, ["wg0.key", "wg0-bob.psk", "wg0-Bob-2.psk"]);
 }

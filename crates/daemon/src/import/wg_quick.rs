@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
 use super::ImportError;
 use crate::config::is_peer_name;
@@ -20,18 +21,25 @@ pub(super) struct Part<'a> {
     pub(super) line: usize,
     /// From a comment.
     pub(super) name: Option<&'a str>,
-    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) entries: Vec<Entry>,
 }
 
 /// One `Key = Value`.
-pub(super) struct Entry<'a> {
+pub(super) struct Entry {
     pub(super) line: usize,
-    /// In lower case.
+    /// The section it stands in.
+    pub(super) section: &'static str,
+    /// In lower case, without blanks.
     pub(super) key: String,
-    /// As it stands in the file.
-    pub(super) written: &'a str,
-    pub(super) value: &'a str,
+    /// As it stands in the file, without blanks.
+    pub(super) written: String,
+    /// What `wg` reads has lost its blanks, as there; what wg-quick reads has them inside.
+    pub(super) value: Zeroizing<String>,
 }
+
+/// The keys that wg-quick reads itself, in [Interface] alone.
+const OF_WG_QUICK: [&str; 9] =
+    ["address", "mtu", "dns", "table", "preup", "postup", "predown", "postdown", "saveconfig"];
 
 /// Cuts `text` into sections. Several `[Interface]` are one, as for wg-quick.
 pub(super) fn parse(text: &str) -> Result<Document<'_>, ImportError> {
@@ -55,8 +63,9 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, ImportError> {
             word = named.or(word);
             continue;
         }
-        if let Some(header) = content.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            section = Some(match header.trim().to_ascii_lowercase().as_str() {
+        let bare = without_blanks(content);
+        if let Some(header) = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = Some(match header.to_ascii_lowercase().as_str() {
                 "interface" => {
                     document.interface.line = line;
                     Section::Interface
@@ -76,8 +85,12 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, ImportError> {
         let Some((written, value)) = content.split_once('=') else {
             return Err(ImportError::new(line, "this is neither `Key = Value` nor a [Section]"));
         };
-        let (written, value) = (written.trim(), value.trim());
-        let entry = Entry { line, key: written.to_ascii_lowercase(), written, value };
+        let written = without_blanks(written);
+        let key = written.to_ascii_lowercase();
+        let is_of_wg_quick = section == Some(Section::Interface) && OF_WG_QUICK.contains(&key.as_str());
+        let value = if is_of_wg_quick { value.trim().to_owned() } else { without_blanks(value) };
+        let name = if section == Some(Section::Peer) { "Peer" } else { "Interface" };
+        let entry = Entry { line, section: name, key, written: written.clone(), value: Zeroizing::new(value) };
         match (section, document.peers.last_mut()) {
             (Some(Section::Interface), _) => document.interface.entries.push(entry),
             (Some(Section::Peer), Some(peer)) => peer.entries.push(entry),
@@ -89,6 +102,11 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, ImportError> {
         return Err(ImportError::new(0, "there is no [Interface]: this is not a wg-quick config"));
     }
     Ok(document)
+}
+
+/// `wg` leaves blanks out wherever they stand.
+fn without_blanks(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_whitespace() && *c != '\u{b}').collect()
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -116,26 +134,37 @@ fn name_in(comment: &str) -> Option<&str> {
     is_peer_name(name).then_some(name)
 }
 
-impl<'a> Entry<'a> {
-    /// The values between commas.
-    pub(super) fn list(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.value.split(',').map(str::trim).filter(|value| !value.is_empty())
+impl Entry {
+    /// The values between commas, and for what wg-quick reads between blanks too.
+    pub(super) fn list(&self) -> impl Iterator<Item = &str> {
+        self.value.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|value| !value.is_empty())
     }
 
     /// A decimal or hexadecimal number.
     pub(super) fn number(&self, range: RangeInclusive<u32>) -> Result<u32, ImportError> {
-        let parsed = match self.value.strip_prefix("0x").or_else(|| self.value.strip_prefix("0X")) {
-            Some(digits) => u32::from_str_radix(digits, 16),
-            None => self.value.parse(),
-        };
-        parsed.ok().filter(|number| range.contains(number)).ok_or_else(|| {
+        number(&self.value).filter(|number| range.contains(number)).ok_or_else(|| {
             let message = format!("`{}` must be a number from {} to {}", self.written, range.start(), range.end());
             ImportError::new(self.line, message)
         })
     }
 
-    /// A prefix whose host bits may be set, or a bare address.
+    /// A prefix whose host bits may be set, or a bare address. As `wg`, it takes zeros before the length.
     pub(super) fn prefix(&self, text: &str) -> Result<IpNet, ImportError> {
-        crate::config::parse_net(text).map_err(|message| ImportError::new(self.line, message))
+        let usual = match text.split_once('/') {
+            Some((address, length)) if length.len() > 1 && length.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let digits = length.trim_start_matches('0');
+                format!("{address}/{}", if digits.is_empty() { "0" } else { digits })
+            }
+            _ => text.to_owned(),
+        };
+        crate::config::parse_net(&usual).map_err(|message| ImportError::new(self.line, message))
+    }
+}
+
+/// A decimal number, or a hexadecimal one after `0x`.
+pub(super) fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
     }
 }

@@ -13,7 +13,7 @@ use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InterfaceView, PathMtuStatus, PeerView, View};
+use super::{InterfaceView, PathMtuStatus, PeerView, StatusWarning, View};
 use crate::config::Endpoint;
 use crate::host::{HostFacts, HostStatus};
 use crate::keys::encode_public;
@@ -44,6 +44,9 @@ pub struct Status {
     /// How what `up` has added to this host fares; absent for `overlay wg`, which adds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostStatus>,
+    /// What does not work as the config asks, and what to do about it.
+    #[serde(default)]
+    pub warnings: Vec<StatusWarning>,
 }
 
 /// Our own end.
@@ -191,6 +194,7 @@ impl View {
             queues: figures.sizes().map(named).collect(),
             offloads: self.offloads().list().map(|(offload, state)| (offload.name().to_owned(), state)).collect(),
             host: self.host().map(HostFacts::status),
+            warnings: self.warnings(),
         }
     }
 }

@@ -14,6 +14,9 @@ use super::{Family, Netlink, NetlinkError, address_family, collect};
 /// The number of the routing table `main`.
 pub const MAIN_TABLE: u32 = 254;
 
+/// The number of the routing table `local`, which the kernel fills with its own addresses.
+pub const LOCAL_TABLE: u32 = 255;
+
 /// RTPROT_STATIC: a route that somebody set, not the kernel and not a daemon of routing.
 const PROTOCOL_STATIC: u8 = 4;
 
@@ -143,17 +146,36 @@ impl Netlink {
     /// # Errors
     /// See [`NetlinkError`].
     pub async fn route_to(&self, destination: IpAddr, fwmark: Option<u32>) -> Result<Option<RouteTo>, NetlinkError> {
+        self.ask(destination, fwmark, RouteFlags::LookupTable, decode_answer).await
+    }
+
+    /// The route by which an unmarked packet to `destination` would go, with the prefix it is for; `None` if nowhere. What
+    /// the kernel keeps for its own addresses is of table 255, `local`.
+    ///
+    /// # Errors
+    /// See [`NetlinkError`].
+    pub async fn matching_route(&self, destination: IpAddr) -> Result<Option<(IpNet, RouteTo)>, NetlinkError> {
+        self.ask(destination, None, RouteFlags::LookupTable | RouteFlags::FibMatch, decode_match).await
+    }
+
+    async fn ask<T>(
+        &self,
+        destination: IpAddr,
+        fwmark: Option<u32>,
+        flags: RouteFlags,
+        decode: impl Fn(&RouteMessage) -> Option<T>,
+    ) -> Result<Option<T>, NetlinkError> {
         let mut question = RouteMessage::default();
         let header = &mut question.header;
         (header.address_family, header.destination_prefix_length) = match destination {
             IpAddr::V4(_) => (address_family(Family::V4), 32),
             IpAddr::V6(_) => (address_family(Family::V6), 128),
         };
-        header.flags = RouteFlags::LookupTable;
+        header.flags = flags;
         question.attributes.push(RouteAttribute::Destination(destination.into()));
         question.attributes.extend(fwmark.map(RouteAttribute::Mark));
         match collect(self.handle.route().get(question).execute()).await {
-            Ok(answers) => Ok(answers.first().and_then(decode_answer)),
+            Ok(answers) => Ok(answers.first().and_then(decode)),
             Err(error) if leads_nowhere(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -249,6 +271,17 @@ fn decode_answer(message: &RouteMessage) -> Option<RouteTo> {
         source: hop.source,
         table: hop.table.unwrap_or(message.header.table.into()),
     })
+}
+
+fn decode_match(message: &RouteMessage) -> Option<(IpNet, RouteTo)> {
+    let mut way = decode_answer(message)?;
+    if matches!(message.header.kind, RouteType::Local | RouteType::Broadcast | RouteType::Multicast) {
+        way.table = LOCAL_TABLE;
+    }
+    let is_v4 = message.header.address_family == address_family(Family::V4);
+    let default = if is_v4 { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+    let destination = Hop::of(&message.attributes).destination.unwrap_or(default);
+    Some((IpNet::new(destination, message.header.destination_prefix_length).ok()?, way))
 }
 
 /// The attributes of a route that matter here.

@@ -1,6 +1,6 @@
 //! What is wrong between values that are right on their own.
 
-use super::{refuses, with_peer};
+use super::{refuses, warns, with_peer};
 
 #[test]
 fn a_peer_with_this_hosts_own_key_is_refused() {
@@ -107,8 +107,8 @@ error[duplicate_allowed_ip]: 10.77.0.2/32 belongs to both peers `bob` and `carol
 }
 
 #[test]
-fn a_route_that_swallows_an_endpoint_is_refused() {
-    refuses(
+fn a_route_over_an_endpoint_deserves_a_look() {
+    warns(
         &with_peer(
             r#"name = "bob"
 public_key = "bNrSytzU5EOh5CHtr+uWYWxNQ82KJv8OOKFMaZmVgTE="
@@ -116,7 +116,7 @@ endpoint = "203.0.113.7:51820"
 allowed_ips = ["10.77.0.2/32", "203.0.113.0/24"]"#,
         ),
         r#"
-error[endpoint_in_route]: the route to 203.0.113.0/24 swallows the endpoint 203.0.113.7 of peer `bob`: its packets would be sent into the tunnel
+warning[endpoint_in_route]: the route to 203.0.113.0/24 covers the endpoint 203.0.113.7 of peer `bob`: unless the host has a more specific route, its packets go into the tunnel
   --> lab.toml:10:32
    |
  9 | endpoint = "203.0.113.7:51820"
@@ -124,14 +124,14 @@ error[endpoint_in_route]: the route to 203.0.113.0/24 swallows the endpoint 203.
 10 | allowed_ips = ["10.77.0.2/32", "203.0.113.0/24"]
    |                                ^^^^^^^^^^^^^^^^
    |
-   = hint: take 203.0.113.7 out of `allowed_ips`, or set `fwmark` or table = "off" in [interface] and route it yourself
+   = hint: take 203.0.113.7 out of `allowed_ips`, or give the host a route to 203.0.113.7/32; `overlay up` asks the host
 "#,
     );
 }
 
 #[test]
-fn the_route_to_one_peer_must_not_swallow_the_endpoint_of_another() {
-    refuses(
+fn the_route_to_one_peer_over_the_endpoint_of_another_too() {
+    warns(
         &with_peer(
             r#"name = "bob"
 public_key = "bNrSytzU5EOh5CHtr+uWYWxNQ82KJv8OOKFMaZmVgTE="
@@ -144,7 +144,7 @@ public_key = "9PQpFWCg1eXHotsh05eJDQFmOnkhjnwxF6NL87AugHs="
 allowed_ips = ["2001:db8::/32"]"#,
         ),
         r#"
-error[endpoint_in_route]: the route to 2001:db8::/32 swallows the endpoint 2001:db8::7 of peer `bob`: its packets would be sent into the tunnel
+warning[endpoint_in_route]: the route to 2001:db8::/32 covers the endpoint 2001:db8::7 of peer `bob`: unless the host has a more specific route, its packets go into the tunnel
   --> lab.toml:15:16
    |
  9 | endpoint = "[2001:db8::7]:51820"
@@ -153,7 +153,7 @@ error[endpoint_in_route]: the route to 2001:db8::/32 swallows the endpoint 2001:
 15 | allowed_ips = ["2001:db8::/32"]
    |                ^^^^^^^^^^^^^^^
    |
-   = hint: take 2001:db8::7 out of `allowed_ips`, or set `fwmark` or table = "off" in [interface] and route it yourself
+   = hint: take 2001:db8::7 out of `allowed_ips`, or give the host a route to 2001:db8::7/128; `overlay up` asks the host
 "#,
     );
 }

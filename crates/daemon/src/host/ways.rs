@@ -1,0 +1,98 @@
+//! Whether the way to a peer's endpoint leads into the tunnel: then the tunnel's own packets would go round for ever.
+//!
+//! The kernel is asked, since a prefix alone says nothing: a connected network or a host route that is more specific than
+//! ours keeps the endpoint outside. Whoever sets a mark, a table of his own or table = "off" routes by himself and is not
+//! refused; what is wrong then shows in `status`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use overlay_os::netlink::{MAIN_TABLE, Netlink, RouteTo};
+
+use super::footprint::Footprint;
+use crate::config::{Config, Endpoint};
+use crate::failure::{ExitKind, Failure};
+use crate::view::StatusWarning;
+
+/// Refuses with [`ExitKind::Config`] where a route of `wanted` would be the most specific one to an endpoint that the config
+/// gives as an address. Asked before anything stands.
+pub(super) async fn require_ways(netlink: &Netlink, config: &Config, wanted: &Footprint) -> Result<(), Failure> {
+    if config.interface.fwmark.is_some() {
+        return Ok(());
+    }
+    for peer in &config.peers {
+        let Some(Endpoint::Address(endpoint)) = peer.endpoint else { continue };
+        let ip = endpoint.ip();
+        let Some(ours) = most_specific(wanted, ip).filter(|_| !is_scoped(&endpoint)) else { continue };
+        // A kernel that gives no answer refuses nobody: `status` tells afterwards.
+        let Ok(now) = netlink.matching_route(ip).await else { continue };
+        if let Some((prefix, way)) = &now
+            && (way.table != MAIN_TABLE || prefix.prefix_len() > ours.prefix_len())
+        {
+            continue;
+        }
+        let file = config.path.display();
+        let keep_out = match now {
+            Some((_, way)) => format!("sudo {}", host_route(netlink, ip, &way).await),
+            None => "set table = \"off\" in [interface] and route by hand".to_owned(),
+        };
+        return Err(Failure::new(
+            ExitKind::Config,
+            format!("the way to the endpoint {ip} of peer `{}` would lead into the tunnel", peer.label()),
+        )
+        .with_cause(format!("no route of this host to it is more specific than the tunnel's own to {ours}"))
+        .with_hint(format!("{keep_out}; or take {ip} out of the prefixes in {file}")));
+    }
+    Ok(())
+}
+
+/// The route that keeps `ip` where it is now, as a command.
+async fn host_route(netlink: &Netlink, ip: IpAddr, way: &RouteTo) -> String {
+    let links = netlink.links().await.unwrap_or_default();
+    let device = links.iter().find(|link| link.index == way.interface).map(|link| format!(" dev {}", link.name));
+    let via = way.gateway.map(|gateway| format!(" via {gateway}"));
+    format!("ip route add {}{}{}", IpNet::from(ip), via.unwrap_or_default(), device.unwrap_or_default())
+}
+
+/// Says what is wrong where packets to this endpoint, with this mark, really go into the tunnel `own`.
+pub(super) async fn loop_of(
+    netlink: &Netlink,
+    standing: &Footprint,
+    own: u32,
+    fwmark: Option<u32>,
+    endpoint: SocketAddr,
+    peer: &str,
+) -> Option<StatusWarning> {
+    let ip = endpoint.ip();
+    let is_covered = standing.covering(&IpNet::from(ip)).is_some() || most_specific(standing, ip).is_some();
+    if !is_covered || is_scoped(&endpoint) {
+        return None;
+    }
+    let way = netlink.route_to(ip, fwmark).await.ok()??;
+    (way.interface == own).then(|| {
+        StatusWarning::new(
+            "endpoint_in_tunnel",
+            format!(
+                "the way to the endpoint {ip} of peer `{peer}` leads into the tunnel: what is sent there is dropped"
+            ),
+            format!(
+                "give this host a route to {} outside of the tunnel, or take {ip} out of `allowed_ips`",
+                IpNet::from(ip)
+            ),
+        )
+    })
+}
+
+/// The most specific prefix around `ip` that leads into the tunnel by the main table.
+fn most_specific(footprint: &Footprint, ip: IpAddr) -> Option<IpNet> {
+    if !footprint.is_routed {
+        return footprint.connected().filter(|net| net.contains(&ip)).max_by_key(IpNet::prefix_len);
+    }
+    let routes = footprint.routes.iter().filter(|route| route.table == MAIN_TABLE).map(|route| route.destination);
+    routes.chain(footprint.connected()).filter(|net| net.contains(&ip)).max_by_key(IpNet::prefix_len)
+}
+
+/// A link-local endpoint names its link, and the kernel asks no table.
+fn is_scoped(endpoint: &SocketAddr) -> bool {
+    matches!(endpoint, SocketAddr::V6(v6) if v6.scope_id() != 0)
+}
