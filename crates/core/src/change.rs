@@ -62,10 +62,10 @@ impl Node {
             }
             // Nobody has said that there is a host beneath: no flow can be from before.
             (None, Some(rules)) if is_new && ports.is_none() => {
-                peer.allowlist = Some(Allowlist::new(rules, self.context.rng.next_u64()));
+                peer.allowlist = Some(Box::new(Allowlist::new(rules, self.context.rng.next_u64())));
             }
             (None, Some(rules)) => {
-                peer.allowlist = Some(Allowlist::restricting(rules, self.context.rng.next_u64(), ports, now));
+                peer.allowlist = Some(Box::new(Allowlist::restricting(rules, self.context.rng.next_u64(), ports, now)));
             }
         }
         self.attend(id, now);
@@ -129,7 +129,7 @@ impl Node {
         let mut peer = self.peers.remove(key).ok_or(CommandError::UnknownPeer)?;
         self.context.indices.release(&peer);
         if let Some(allowlist) = peer.allowlist.take() {
-            self.parked.park(key, allowlist, now);
+            self.parked.park(key, *allowlist, now);
         }
         self.context.endpoints.on_moved(peer.endpoint.map(|endpoint| endpoint.address), None);
         self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
@@ -215,7 +215,7 @@ impl Node {
         let id = self.peers.insert(key, &mut self.context.indices, now, &mut self.context.rng);
         if let Some(peer) = self.peers.peer(id) {
             peer.on_local_end(self.context.local.can_speak(), now);
-            peer.allowlist = self.parked.take(key, now);
+            peer.allowlist = self.parked.take(key, now).map(Box::new);
         }
         Ok(id)
     }

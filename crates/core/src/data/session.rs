@@ -86,8 +86,8 @@ pub(crate) struct Session {
     /// When our last initiation was sent, and its sender index.
     sent: Instant,
     last_initiation: Option<u32>,
-    /// That initiation, so that it can go to other addresses too.
-    initiation: [u8; INITIATION_LEN],
+    /// That initiation, so that it can go to other addresses too. A peer that is never called has none.
+    initiation: Option<Box<[u8; INITIATION_LEN]>>,
     /// When the newest session was made, confirmed or not.
     established: Option<Instant>,
     /// When the newest session was made of those that both sides are known to have.
@@ -130,7 +130,7 @@ impl Session {
             begun: None,
             sent: origin.at,
             last_initiation: None,
-            initiation: [0; INITIATION_LEN],
+            initiation: None,
             established: None,
             completed: None,
             last_answer: None,
@@ -237,8 +237,9 @@ impl Session {
 
     /// The initiation that is out and may still be answered.
     pub(crate) fn initiation(&self) -> Option<&[u8; INITIATION_LEN]> {
-        let is_out = self.in_flight.is_some() && self.last_initiation == Some(index_at(&self.initiation, 4));
-        is_out.then_some(&self.initiation)
+        let initiation = self.initiation.as_deref()?;
+        let is_out = self.in_flight.is_some() && self.last_initiation == Some(index_at(initiation, 4));
+        is_out.then_some(initiation)
     }
 
     /// Whether data was sent that is owed an answer.
@@ -566,7 +567,8 @@ impl Session {
         self.begun.get_or_insert(self.current);
         self.sent = self.lent;
         self.last_initiation = Some(index_at(out, 4));
-        self.initiation.copy_from_slice(&out[..INITIATION_LEN]);
+        let kept = self.initiation.get_or_insert_with(|| Box::new([0; INITIATION_LEN]));
+        kept.copy_from_slice(&out[..INITIATION_LEN]);
         len
     }
 
