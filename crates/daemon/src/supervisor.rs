@@ -79,6 +79,7 @@ impl Supervisor {
         let ends = (signals(SignalKind::interrupt())?, signals(SignalKind::terminate())?);
         let hangup = signals(SignalKind::hangup())?;
 
+        overlay_os::memory::give_back();
         notify::ready(&self.summary());
         tracing::info!("{}", self.summary());
         if let Some(ready) = ready {
@@ -289,6 +290,7 @@ impl Supervisor {
     async fn reload(&mut self) -> Result<ReloadReport, ReloadError> {
         notify::reloading();
         let result = self.apply_file().await;
+        overlay_os::memory::give_back();
         notify::ready(&self.summary());
         result.map_err(ReloadError::from)
     }

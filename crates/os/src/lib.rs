@@ -15,6 +15,7 @@ pub mod confine;
 pub mod folder;
 pub mod handed_over;
 pub mod interface;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
