@@ -30,6 +30,9 @@ pub fn configures_hosts(packet: &Packet<'_>) -> Result<bool, Opaque> {
     if packet.protocol() == TCP {
         return Ok(false);
     }
+    if let Some(ports) = plain_udp_ports(packet) {
+        return Ok(is_dhcp(packet.version(), ports));
+    }
     let chain = Chain::follow(packet)?;
     if chain.fragment.is_some_and(|fragment| fragment.offset > 0) {
         return Ok(false);
@@ -48,6 +51,22 @@ pub fn configures_hosts(packet: &Packet<'_>) -> Result<bool, Opaque> {
         // Nothing is there that could.
         None => Ok(false),
     }
+}
+
+/// The ports of the usual datagram: whole, without options or extension headers. Most that is not TCP is one, and following
+/// its chain of headers costs more than all else that is asked here.
+#[inline]
+fn plain_udp_ports(packet: &Packet<'_>) -> Option<[u8; 4]> {
+    let bytes = packet.bytes();
+    let offset = match packet.version() {
+        Version::V4 if bytes[0] & 0x0f == 5 && u16::from_be_bytes([bytes[6], bytes[7]]) & 0x3fff == 0 => 20,
+        Version::V4 => return None,
+        Version::V6 => 40,
+    };
+    if packet.protocol() != UDP {
+        return None;
+    }
+    bytes.get(offset..)?.first_chunk().copied()
 }
 
 fn icmp_configures(kind: u8) -> bool {
