@@ -47,7 +47,7 @@ pub(crate) struct Local {
     pub(crate) joins: Joins,
     /// What handshakes are stamped with.
     pub(crate) wall: WallClock,
-    /// Of the host beneath, when control last looked.
+    /// The UDP ports that were in use on this host when control last looked.
     pub(crate) ports: Option<HostPorts>,
 }
 
@@ -144,8 +144,8 @@ impl Context {
         }
     }
 
-    /// The peer's next handshake is made by another engine, under an index of its own: the preshared key is another one, or
-    /// the wall clock was set. Sessions go on.
+    /// Makes a new engine for the peer's next handshake, under an index of its own, because the preshared key changed or the
+    /// wall clock was set. Sessions go on.
     pub(crate) fn renew_engine(&mut self, peer: &mut Peer, now: Instant) {
         self.indices.renew(peer, now, &mut self.rng);
         let origin = self.local.wall.origin(now);

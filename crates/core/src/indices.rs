@@ -1,7 +1,7 @@
 //! Receiver indices: whose a message on the wire is.
 //!
 //! Each peer has one of 24 bits, to which the session engine adds eight of its own. Where a peer gets another engine it
-//! gets another index, and keeps those of before as long as a session bears them.
+//! gets another index, and keeps the earlier ones for as long as a session bears them.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -40,7 +40,7 @@ const MAX_LOOKUPS: usize = 8;
 /// An endpoint by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedEndpoint {
-    /// Whose endpoint it is.
+    /// The peer that the endpoint belongs to.
     pub peer: PeerKey,
     /// The host name.
     pub host: String,
@@ -66,7 +66,7 @@ impl NamedEndpoint {
 /// What a look-up brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Whose endpoint it is.
+    /// The peer that the endpoint belongs to.
     pub peer: PeerKey,
     /// At least one, at most [`overlay_core::Node::MAX_CANDIDATES`], the best one first.
     pub addresses: Vec<SocketAddr>,

@@ -14,7 +14,7 @@
 //! restart, a peer that had no allowlist or another prefix before, a half that is full) this proves nothing for two minutes,
 //! the time in which every flow from before has shown itself or is over. In these minutes such flows are the peer's, also
 //! those that it only tries to go on with, and stay so while anybody sends in them; but for UDP from a port that was not in
-//! use when memory was lost ([`HostPorts`]), since no flow of before can end there: name look-ups work at once.
+//! use when memory was lost ([`HostPorts`]), since no earlier flow can end there: name look-ups work at once.
 //!
 //! Everything that cannot be read with certainty is dropped under its own name: extension headers, fragments that hide
 //! ports, fragments whose first one was never seen.

@@ -113,8 +113,8 @@ fn may_leave_for(peer: &Peer, packet: &Packet<'_>, local: &Local) -> Result<(), 
     host_configuration::pass(packet)
 }
 
-/// Who is behind a packet of ours: the peer that it was forwarded for, or else its inner source. As a number that tells them
-/// apart well enough.
+/// The party behind an outbound packet, as a number: the peer that it was forwarded for, or else its inner source. Two
+/// parties may share a number, which then shares a quota.
 fn party(source: IpAddr, allowed_ips: &AllowedIps<PeerId>) -> u64 {
     match (allowed_ips.lookup(source), source) {
         (Some(PeerId(id)), _) => u64::from(id) | 1 << 40,

@@ -166,7 +166,7 @@ impl Candidates {
     }
 
     /// Something authentic came from the peer: it answers where it was called. While it is called by a new name that says
-    /// nothing yet, because the session of before goes on.
+    /// nothing yet, because the earlier session goes on.
     pub(crate) fn on_heard(&mut self) {
         self.is_tentative = false;
         if !self.is_moving {
@@ -295,7 +295,7 @@ mod tests {
         candidates.on_heard();
         assert_eq!(candidates.poll(at(250)), Some(address(2)));
         assert_eq!(candidates.poll(at(500)), None);
-        // The second attempt: if nobody is there, the session of before is renewed where it was.
+        // The second attempt: if nobody is there, the earlier session is renewed where it was.
         assert_eq!(attempt(&mut candidates, ENDPOINT, 5_000), [(0, 2), (250, ENDPOINT), (500, 1)]);
         candidates.on_connected();
         assert!(!candidates.is_moving());

@@ -162,7 +162,7 @@ impl HostState {
 }
 
 impl HostFacts {
-    /// Of a daemon whose interface this is, before it has added anything.
+    /// The facts at the start, before anything was added to the host.
     pub(super) fn new(interface: &str) -> Self {
         Self {
             interface: interface.to_owned(),

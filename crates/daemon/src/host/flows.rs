@@ -91,7 +91,7 @@ fn print(file: File, boot: &str, peers: &[PeerFlows]) -> io::Result<()> {
     file.flush()
 }
 
-/// What the file says; `None` where there is none, or it is of another boot.
+/// Reads the file. `None`: there is no file, or an earlier boot wrote it.
 fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
     let file = match overlay_os::private::open(path) {
         Ok(file) => file,

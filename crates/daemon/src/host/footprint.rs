@@ -34,7 +34,7 @@ pub struct Footprint {
     pub routes: Vec<PlannedRoute>,
     /// The table for default routes, where there are any.
     pub marked: Option<MarkedTable>,
-    /// Of which families everything belongs into the tunnel.
+    /// The families whose whole traffic belongs into the tunnel.
     pub covered: Covered,
     /// Whether routes are ours to make at all: not with `table = "off"`.
     pub is_routed: bool,

@@ -106,9 +106,9 @@ pub(super) const ACK: u8 = 0x10;
 pub(super) struct Flow {
     pub(super) opener: Opener,
     pub(super) state: State,
-    /// Who has sent anything: we, the peer.
+    /// Whether we have sent anything, and whether the peer has.
     seen: [bool; 2],
-    /// Who has sent a FIN: we, the peer.
+    /// Whether we have sent a FIN, and whether the peer has.
     finished: [bool; 2],
     /// When the last packet of it passed, in either direction.
     last: Instant,
@@ -198,7 +198,7 @@ pub(super) struct Flows {
     buckets: Vec<u32>,
     free: u32,
     halves: [Half; 2],
-    /// Of the flows that we opened.
+    /// The order in which flows that we opened give way.
     ranks: Ranks,
 }
 

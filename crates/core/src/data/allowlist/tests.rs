@@ -345,7 +345,7 @@ fn a_flow_is_not_ours_because_our_side_answered_after_memory_was_lost() {
     for (theirs, ours) in [
         (tcp(V4, PEER, US, 40000, 22, ACK), tcp(V4, US, PEER, 22, 40000, ACK)),
         (udp(V6, PEER, US, 40000, 53), udp(V6, US, PEER, 53, 40000)),
-        // Of a host behind us nobody knows which ports it uses, nor has every protocol ports.
+        // We cannot know the ports of a host behind us, and GRE has none.
         (udp(V4, PEER, US_TOO, 40000, 5000), udp(V4, US_TOO, PEER, 5000, 40000)),
         (packet(V4, PEER, US, 47, &[0; 4]), packet(V4, US, PEER, 47, &[0; 4])),
     ] {
