@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use overlay_core::DropReason;
 use overlay_os::netlink::Netlink;
+use tokio::time::Interval;
 
 use crate::config::Config;
 use crate::host::Host;
@@ -16,6 +17,10 @@ use crate::view::View;
 
 /// From one look to the next.
 pub(crate) const PERIOD: Duration = Duration::from_secs(10);
+
+/// From an endpoint that is learned to the look at its way: one look for all that are learned meanwhile, since it lists the
+/// routes of this host.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Endpoints whose ways are asked for at one look.
 const MAX_WAYS: usize = 256;
@@ -27,14 +32,24 @@ const WAYS: &str = "endpoints";
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
     has_looked: bool,
+    /// An endpoint was learned since the last look.
+    has_news: bool,
     loops: u64,
 }
 
 impl Standing {
+    /// An endpoint was learned: the next look is due soon, and no later for what is learned until then.
+    pub(crate) fn on_endpoint(&mut self, look: &mut Interval) {
+        if !std::mem::replace(&mut self.has_news, true) {
+            look.reset_after(SOON);
+        }
+    }
+
     /// Looks, and brings the warnings up to date. `is_new`: peers, routes or endpoints have just changed.
     pub(crate) async fn look(&mut self, netlink: &Netlink, host: &Host, config: &Config, view: &View, is_new: bool) {
         // Names may have been resolved before the first look.
         let is_new = is_new || !std::mem::replace(&mut self.has_looked, true);
+        let is_new = std::mem::take(&mut self.has_news) || is_new;
         let routes = is_new || view.has_warnings(COLLISIONS);
         view.set_warnings(COLLISIONS, host.collisions(netlink, config, routes).await);
 
@@ -52,5 +67,32 @@ impl Standing {
             warnings.extend(host.loop_of(netlink, endpoint, &peer).await);
         }
         view.set_warnings(WAYS, warnings);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_thousand_answers_bring_one_look_a_second() {
+        let (mut standing, mut look) = (Standing::default(), tokio::time::interval(PERIOD));
+        look.tick().await;
+        let began = tokio::time::Instant::now();
+        let mut looks = 0;
+        for _ in 0..10_000 {
+            standing.on_endpoint(&mut look);
+            let answer = tokio::time::sleep(Duration::from_millis(1));
+            tokio::select! {
+                biased;
+                _ = look.tick() => {
+                    standing.has_news = false;
+                    looks += 1;
+                }
+                () = answer => {}
+            }
+        }
+        let seconds = began.elapsed().as_secs();
+        assert!((seconds - 1..=seconds).contains(&looks), "{looks} looks in {seconds} s");
     }
 }

@@ -121,7 +121,7 @@ impl Supervisor {
                 Some(event) = self.events.recv() => self.on_event(event).await,
                 Some(answer) = self.answers.recv() => {
                     self.device.on_resolved(answer).await;
-                    self.standing.look(&self.netlink, &self.host, &self.config, self.device.view(), true).await;
+                    self.standing.on_endpoint(&mut look);
                 }
                 Some(request) = self.requests.recv() => match request {
                     ControlRequest::Reload(reply) => {
