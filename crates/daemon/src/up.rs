@@ -222,7 +222,13 @@ pub(crate) async fn open_uapi(name: &str, journal: &mut Journal) -> Result<UnixL
         return Err(failed(&format!("{} belongs to another process", path.display())));
     }
     journal.record_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
-    uapi::bind(name).map_err(|error| failed(&format!("cannot listen on {}: {error}", path.display())))
+    match uapi::bind(name) {
+        Ok(listener) => Ok(listener),
+        Err(error) => {
+            journal.forget_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
+            Err(failed(&format!("cannot listen on {}: {error}", path.display())))
+        }
+    }
 }
 
 /// Starts the local API; what it asks of the daemon comes by the receiver.

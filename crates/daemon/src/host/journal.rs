@@ -95,6 +95,11 @@ impl Journal {
         self.note(|record| record.sockets.push(path.to_owned()))
     }
 
+    /// That socket file could not be made: what lies there is somebody else's.
+    pub fn forget_socket(&mut self, path: &Path) -> Result<(), Failure> {
+        self.note(|record| record.sockets.retain(|known| known != path))
+    }
+
     pub(super) fn record_rules(&mut self, rules: &[Rule]) -> Result<(), Failure> {
         self.note(|record| record.rules = rules.iter().map(RecordedRule::from).collect())
     }
@@ -228,8 +233,17 @@ mod tests {
         );
         assert_eq!(record.namespace, overlay_os::netns::current().expect("known"));
 
+        let foreign = folder.path().join("foreign.sock");
+        fs::write(&foreign, "").expect("writable");
+        for _ in 0..3 {
+            journal.record_socket(&foreign).expect("writable");
+        }
+        assert_eq!(journal.record.sockets.len(), 2, "each once, however often it is tried");
+        journal.forget_socket(&foreign).expect("writable");
+
         journal.finish();
         assert!(!socket.exists());
+        assert!(foreign.exists(), "it could not be made, so it is not ours");
         assert_eq!(read(&runtime).expect("readable"), None);
     }
 
