@@ -238,6 +238,12 @@ impl Config {
         Self::parse_with(&text, &self.path, &KeyFiles::DiskOr(&self.read_keys))
     }
 
+    /// The files that this config was read from: itself, and those of its keys.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        std::iter::once(self.path.clone()).chain(self.read_keys.names().map(|name| folder.join(name)))
+    }
+
     /// Reads a config from `text`. `path` is the file it came from: named in every message, and relative key files
     /// are looked for in its folder.
     ///

@@ -25,7 +25,7 @@ pub(crate) struct Needs<'a> {
     /// The folder of lock, journal and socket, where there is one.
     pub(crate) runtime: Option<&'a Path>,
     /// The config that a reload reads again, with the files it names.
-    pub(crate) config: Option<&'a Path>,
+    pub(crate) config: Option<&'a Config>,
     /// How the engine thread will be scheduled.
     pub(crate) scheduling: Scheduling,
     /// Whether the interface is followed into other network namespaces.
@@ -63,8 +63,6 @@ pub(crate) fn confine(needs: &Needs<'_>) {
 }
 
 /// Whether the config, or a file it names, is read only because root reads everything.
-fn is_readable_by_privilege_only(config: &Path) -> bool {
-    let is_refused =
-        || Config::load(config).is_err_and(|error| error.problems().iter().any(crate::config::Problem::is_permission));
-    privileges::without_override(is_refused).unwrap_or(false)
+fn is_readable_by_privilege_only(config: &Config) -> bool {
+    privileges::without_override(|| !config.files().all(|file| privileges::may_read(&file))).unwrap_or(false)
 }

@@ -91,7 +91,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     let listening = Listening::bind(&config, &runtime)?;
     confine(&Needs {
         runtime: Some(runtime.directory()),
-        config: Some(&config.path),
+        config: Some(&config),
         scheduling: config.tuning.scheduling,
         is_followed: false,
     });

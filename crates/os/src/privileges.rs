@@ -1,7 +1,10 @@
 //! What this process may do, and keeping its memory out of the wrong hands.
 
 use std::io;
+use std::path::Path;
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, geteuid, getgroups, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, remove_capability_from_bounding_set,
@@ -93,6 +96,11 @@ pub fn without_override<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| scope.spawn(give_up_and_act).join()).ok().flatten()
 }
 
+/// Whether this thread may read the file, or it is not there. A pipe is not opened.
+pub fn may_read(path: &Path) -> bool {
+    !matches!(access(path, Access::READ_OK), Err(Errno::ACCESS | Errno::PERM))
+}
+
 /// Whether CAP_NET_ADMIN is effective: with it interfaces, addresses and routes can be made.
 pub fn has_net_admin() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
@@ -121,6 +129,20 @@ mod tests {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with(name)).expect("a line that every kernel writes");
         line[name.len()..].trim().to_owned()
+    }
+
+    #[test]
+    fn a_root_without_override_may_not_read_what_is_another_users() {
+        crate::netns::isolated(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let theirs = folder.path().join("theirs");
+            std::fs::write(&theirs, "").unwrap();
+            std::os::unix::fs::chown(&theirs, Some(4242), Some(4242)).unwrap();
+            std::fs::set_permissions(&theirs, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            assert!(may_read(&theirs), "root reads all");
+            assert_eq!(without_override(|| may_read(&theirs)), Some(false));
+            assert_eq!(without_override(|| may_read(&folder.path().join("missing"))), Some(true), "nothing is refused");
+        });
     }
 
     #[test]

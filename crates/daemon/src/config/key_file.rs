@@ -21,6 +21,13 @@ const MAX_KEY_FILE: usize = 4096;
 #[derive(Clone, Default)]
 pub(crate) struct ReadKeys(pub(super) Vec<(String, Zeroizing<Vec<u8>>)>);
 
+impl ReadKeys {
+    /// The names of the files, as they stand in the config.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+}
+
 impl std::fmt::Debug for ReadKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ReadKeys(redacted)")
