@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("overlay-rendezvous", &["overlay-wire", "overlay-os"]),
     ("overlay-core", &["overlay-wire"]),
     ("overlay-os", &["overlay-wire"]),
+    ("overlay-golden", &[]),
     ("overlay-sim", &["overlay-core", "overlay-rendezvous", "overlay-wire"]),
     ("overlay-wire", &[]),
 ];
@@ -35,7 +36,9 @@ fn every_arrow_between_crates_is_one_the_design_names() {
         for table in tables {
             let used = manifest.get(table).and_then(toml::Value::as_table).into_iter().flatten();
             for (dependency, _) in used.filter(|(dependency, _)| dependency.starts_with("overlay")) {
-                if !allowed.contains(&dependency.as_str()) {
+                // Golden files are for tests, of whatever crate.
+                let is_for_tests = dependency == "overlay-golden" && *table == "dev-dependencies";
+                if !is_for_tests && !allowed.contains(&dependency.as_str()) {
                     wrong.push(format!("{name} -> {dependency} in [{table}]"));
                 }
             }
@@ -125,6 +128,22 @@ fn the_pure_crates_cannot_name_the_clock_sockets_threads_or_global_randomness() 
     }
 }
 
+/// A golden file that no test compares with would be read and kept up for nothing.
+#[test]
+fn every_golden_file_belongs_to_a_test() {
+    for file in files_below(&["crates", "tests"], "txt") {
+        let names: Vec<_> = file.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let [folder @ .., golden, source, test] = &names[..] else { continue };
+        if golden != "golden" {
+            continue;
+        }
+        let source = folder.iter().collect::<PathBuf>().join(source).with_extension("rs");
+        let text = fs::read_to_string(root().join(&source)).unwrap_or_default();
+        let test = test.trim_end_matches(".txt");
+        assert!(text.contains(&format!("fn {test}(")), "{} is no test's: remove it", file.display());
+    }
+}
+
 #[test]
 fn every_source_file_says_first_what_it_is() {
     for file in sources() {
@@ -187,16 +206,24 @@ fn manifests() -> Vec<toml::Value> {
 
 /// Every Rust file under crates, tests and benches.
 fn sources() -> Vec<Source> {
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(root().join(&path)).expect("a source file is UTF-8");
+        Source { path, text }
+    };
+    files_below(&["crates", "tests", "benches"], "rs").into_iter().map(read).collect()
+}
+
+/// Every file of this kind below these folders of the repository.
+fn files_below(folders: &[&str], kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders: Vec<_> = ["crates", "tests", "benches"].map(PathBuf::from).to_vec();
+    let mut folders: Vec<_> = folders.iter().map(PathBuf::from).collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root().join(&folder)).into_iter().flatten().flatten() {
             let path = folder.join(entry.file_name());
             if root().join(&path).is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(root().join(&path)).expect("a source file is UTF-8");
-                found.push(Source { path, text });
+            } else if path.extension().is_some_and(|extension| extension == kind) {
+                found.push(path);
             }
         }
     }
