@@ -29,6 +29,8 @@ fn summary(name: &str, report: &ReloadReport) -> String {
 
 #[cfg(test)]
 mod tests {
+    use overlay_golden::golden;
+
     use super::*;
 
     #[test]
@@ -39,7 +41,7 @@ mod tests {
             unchanged: 7,
             ..ReloadReport::default()
         };
-        assert_eq!(summary("overlay0", &report), "overlay0 reloaded: added bob, carol; changed dave; 7 unchanged");
-        assert_eq!(summary("overlay0", &ReloadReport::default()), "overlay0 reloaded: 0 unchanged");
+        golden("two added, one changed, seven unchanged", summary("overlay0", &report));
+        golden("nothing", summary("overlay0", &ReloadReport::default()));
     }
 }

@@ -82,6 +82,8 @@ pub(crate) fn may_not_change() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use overlay_golden::golden;
+
     use super::*;
 
     #[test]
@@ -102,10 +104,7 @@ mod tests {
 
     #[test]
     fn a_stranger_is_sent_to_sudo_and_to_the_group_only_where_there_is_one() {
-        assert_eq!(hint_to_look(false), "sudo overlay status");
-        assert_eq!(
-            hint_to_look(true),
-            "sudo overlay status; or, from the next login on without sudo: sudo usermod -aG overlay $USER"
-        );
+        golden("without the group", hint_to_look(false));
+        golden("with the group", hint_to_look(true));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use overlay_golden::{golden, golden_with};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -69,26 +70,21 @@ async fn several_daemons_have_to_be_named() {
     world.serve("b0", Ok(ReloadReport::default()));
     let failure = Client::find(world.path(), None, "sudo overlay down").expect_err("two to choose from");
     assert_eq!(failure.code, ExitKind::Usage);
-    assert_eq!(failure.error, "several daemons are running");
-    assert_eq!(failure.cause.as_deref(), Some("they are `a0`, `b0`"));
-    assert_eq!(failure.hint.as_deref(), Some("name the one you mean, as in: sudo overlay down a0"));
+    golden("overlay down", failure.lines());
     assert_eq!(Client::find(world.path(), Some("b0"), "").expect("named").name(), "b0");
 }
 
 #[tokio::test]
 async fn without_a_daemon_the_way_to_start_one_is_named() {
     let world = World::new();
-    let folder = world.path().display().to_string();
+    let varying = [(&*world.path().to_string_lossy(), "DIR")];
     let failure = Client::find(world.path(), None, "").expect_err("none");
     assert_eq!(failure.code, ExitKind::NoDaemon);
-    assert_eq!(failure.error, "no daemon is running");
-    assert_eq!(failure.cause, Some(format!("nobody listens in {folder}")));
-    assert_eq!(failure.hint.as_deref(), Some("sudo overlay up config.toml"));
+    golden_with("no name", failure.lines(), &varying);
 
     let failure = Client::find(world.path(), Some("overlay0"), "").expect_err("nobody listens");
-    assert_eq!(failure.error, "no daemon is running for `overlay0`");
-    assert_eq!(failure.cause, Some(format!("nobody listens on {folder}/overlay0.sock")));
-    assert_eq!(failure.hint.as_deref(), Some("sudo overlay up overlay0"));
+    assert_eq!(failure.code, ExitKind::NoDaemon);
+    golden_with("a name", failure.lines(), &varying);
     assert_eq!(Client::find(&world.path().join("missing"), None, "").expect_err("none").code, ExitKind::NoDaemon);
 }
 
@@ -99,12 +95,10 @@ async fn after_a_killed_daemon_the_way_to_clean_up_is_named() {
     for name in [None, Some("overlay0")] {
         let failure = Client::find(world.path(), name, "").expect_err("nobody listens");
         assert_eq!(failure.code, ExitKind::NoDaemon);
-        let cause = "that of `overlay0` was killed, and what it added to this host is still there";
-        assert_eq!(failure.cause.as_deref(), Some(cause));
-        assert_eq!(failure.hint.as_deref(), Some("sudo overlay down overlay0"));
+        golden(format!("{name:?}"), failure.lines());
     }
     let failure = Client::find(world.path(), Some("other"), "").expect_err("nobody listens");
-    assert_eq!(failure.hint.as_deref(), Some("sudo overlay up other"));
+    golden_with("another name", failure.lines(), &[(&world.path().to_string_lossy(), "DIR")]);
 }
 
 #[tokio::test]
@@ -120,7 +114,7 @@ async fn a_refused_reload_arrives_whole() {
     let client = Client::find(world.path(), None, "").expect("the only one");
     let failure = client.reload().await.expect_err("refused");
     assert_eq!(failure.code, ExitKind::Config);
-    assert_eq!(failure.error, "nothing was reloaded: the config in force before stays in force");
+    golden("reload", &failure.error);
     assert_eq!(failure.cause.as_deref(), Some("`lab.toml` is not a valid config"));
     assert_eq!(failure.hint.as_deref(), Some("overlay config check lab.toml"));
     assert_eq!(failure.details.as_deref(), Some("  1 | x"));

@@ -280,6 +280,8 @@ impl Told {
 mod tests {
     use std::time::Duration;
 
+    use overlay_golden::golden;
+
     use super::*;
 
     #[test]
@@ -293,10 +295,7 @@ mod tests {
         facts.on_put_back(&put_back);
         facts.on_put_back(&put_back);
         assert_eq!(facts.restored().map(|(_, count)| count).collect::<Vec<_>>(), [2, 2, 2, 2, 4, 2]);
-        assert_eq!(
-            put_back.to_string(),
-            "1 address, the interface, which was down, the MTU of the interface, 1 route, 2 policy rules, the nft table"
-        );
+        golden("one of each, and two rules", put_back.to_string());
     }
 
     #[test]
@@ -307,7 +306,8 @@ mod tests {
         facts.on_looked(None, vec!["10.1.0.0/16".to_owned()]);
         let status = facts.status();
         assert_eq!(status.state, HostState::Intact, "the other program has it as it wants it");
-        assert_eq!(status.warnings, ["another program's route is in the place of ours: 10.1.0.0/16"]);
+        assert_eq!(status.warnings.len(), 1);
+        golden("another program's route", &status.warnings[0]);
         facts.on_contested(Instant::now() + Duration::from_secs(60));
         assert_eq!(facts.state(), HostState::Contested);
         facts.on_looked(Some("cannot add the address".to_owned()), Vec::new());

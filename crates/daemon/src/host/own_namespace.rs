@@ -12,8 +12,11 @@ pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
         eprintln!("skipped: there is no /dev/net/tun");
         return;
     }
+    // The golden files of the test are named after its thread.
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
     std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
+        let thread = std::thread::Builder::new().name(name);
+        let inside = thread.spawn_scoped(scope, || {
             if let Err(error) = overlay_os::netns::isolate_thread() {
                 eprintln!("skipped: no network namespace can be made: {error}");
                 return;
@@ -22,6 +25,7 @@ pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(test());
         });
+        let inside = inside.expect("a thread");
         if let Err(panic) = inside.join() {
             std::panic::resume_unwind(panic);
         }

@@ -216,6 +216,8 @@ fn folder_failure(directory: &Path, error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use overlay_golden::golden_with;
+
     use super::*;
 
     #[test]
@@ -224,9 +226,8 @@ mod tests {
         let first = Runtime::acquire(directory.path(), "ov0").expect("free");
         let refused = Runtime::acquire(directory.path(), "ov0").expect_err("taken");
         assert_eq!(refused.code, ExitKind::Conflict);
-        assert_eq!(refused.error, "`ov0` is already running");
-        let lock = directory.path().join("ov0.lock");
-        assert_eq!(refused.cause, Some(format!("process {} holds {}", std::process::id(), lock.display())));
+        let process = std::process::id().to_string();
+        golden_with("the second", refused.lines(), &[(&directory.path().to_string_lossy(), "DIR"), (&process, "PID")]);
         assert!(Runtime::acquire(directory.path(), "ov1").is_ok(), "another name is free");
         drop(first);
         assert!(Runtime::acquire(directory.path(), "ov0").is_ok(), "free again");
@@ -276,6 +277,6 @@ mod tests {
         fs::write(&occupied, "").expect("writable");
         let refused = Runtime::acquire(&occupied.join("run"), "ov0").expect_err("a file is in the way");
         assert_eq!(refused.code, ExitKind::Other);
-        assert!(refused.error.contains("file/run"), "{}", refused.error);
+        golden_with("up", refused.lines(), &[(&directory.path().to_string_lossy(), "DIR")]);
     }
 }

@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use std::fs;
 
+use overlay_golden::golden;
+
 use super::*;
 
 /// Made by `wg genkey` and `wg pubkey`.
@@ -47,6 +49,7 @@ fn every_way_to_miswrite_a_key_has_its_reason() {
         ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", KeyError::AllZero),
     ];
     for (text, reason) in reasons {
+        golden(format!("{reason:?}"), reason.to_string());
         assert_eq!(PrivateKey::from_base64(text), Err(reason), "{text}");
     }
     assert!(PrivateKey::from_base64(&format!(" {PRIVATE}\n")).is_ok(), "white space around a key is no mistake");
@@ -55,7 +58,7 @@ fn every_way_to_miswrite_a_key_has_its_reason() {
 #[test]
 fn no_reason_holds_a_character_of_the_key() {
     let error = PrivateKey::from_base64("§HNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=").unwrap_err();
-    assert_eq!(error.to_string(), "has a character at position 1 that base64 does not have");
+    golden("a character that is not of base64", error.to_string());
     assert_eq!(format!("{:?}", PrivateKey::from_base64(PRIVATE).unwrap()), "PrivateKey(redacted)");
 }
 

@@ -3,12 +3,19 @@
 use std::fs::{create_dir, read_to_string, set_permissions, write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
+use overlay_golden::golden_with;
+
 use super::*;
 
 const STRANGER: u32 = 12_345;
 
 fn mode(path: &Path, mode: u32) {
     set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// What a person is told.
+fn said(error: &TrustError) -> String {
+    format!("error: {error}\nhint: {}", error.fix().unwrap_or_default())
 }
 
 fn is_root() -> bool {
@@ -28,7 +35,7 @@ fn a_missing_folder_is_made_and_one_that_others_may_change_is_refused() {
     for bad in [0o777, 0o1777, 0o775, 0o757] {
         mode(&path, bad);
         let error = Folder::trusted(&path, &[]).unwrap_err();
-        assert_eq!(error.fix(), Some(format!("sudo chmod go-w {}", path.display())), "{bad:o}");
+        golden_with(format!("{bad:o}"), said(&error), &[(&top.path().to_string_lossy(), "DIR")]);
     }
     mode(&path, 0o755);
     // Above it a sticky folder does no harm, and one without the bit does.
@@ -49,9 +56,11 @@ fn a_folder_of_a_stranger_is_refused_unless_he_is_a_friend_wherever_it_is_on_the
     create_dir(&theirs).unwrap();
     create_dir(&ours).unwrap();
     chown(&theirs, Some(STRANGER), None).unwrap();
+    let varying = [(&*top.path().to_string_lossy(), "DIR")];
     for path in [&theirs, &ours] {
         let error = Folder::trusted(path, &[]).unwrap_err();
-        assert_eq!(error.to_string(), format!("{} belongs to the user {STRANGER}", theirs.display()));
+        assert!(matches!(&error, TrustError::Owner { path, user: STRANGER, .. } if *path == theirs), "{error:?}");
+        golden_with(path.to_string_lossy(), said(&error), &varying);
         Folder::trusted(path, &[STRANGER]).unwrap();
     }
     // A link is as good as its owner.
@@ -78,18 +87,10 @@ fn only_a_regular_file_of_ours_is_opened_and_others_cannot_open_it_then() {
     std::fs::hard_link(&victim, top.path().join("second")).unwrap();
     rustix::fs::mknodat(CWD, top.path().join("pipe"), FileType::Fifo, Mode::from(0o600), 0).unwrap();
     create_dir(top.path().join("folder")).unwrap();
-    let rows = [
-        ("link", "symbolic link"),
-        ("second", "file that has a second name elsewhere"),
-        ("pipe", "pipe"),
-        ("folder", "folder"),
-    ];
-    for (name, kind) in rows {
+    for name in ["link", "second", "pipe", "folder"] {
         for access in [Access::Read, Access::Own, Access::Append] {
             let error = folder.open(name, access).unwrap_err();
-            let shown = top.path().join(name);
-            assert_eq!(error.to_string(), format!("{} is a {kind}", shown.display()), "{access:?}");
-            assert_eq!(error.fix(), Some(format!("sudo rm {}", shown.display())));
+            golden_with(format!("{name} to {access:?}"), said(&error), &[(&top.path().to_string_lossy(), "DIR")]);
         }
     }
     std::fs::remove_file(top.path().join("second")).unwrap();

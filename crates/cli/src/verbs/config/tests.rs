@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use overlay_golden::golden;
+
 use super::*;
 use crate::output::Output;
 
@@ -44,21 +46,13 @@ fn the_next_step_is_a_command_that_means_this_very_file() {
         let key = config.with_extension("key");
         next_steps(&Made { schema: "", config, interface, private_key_file: &key, public_key: "" })
     };
-    let named = "the interface is named overlay0, since the file's own name cannot be an interface's\n";
-    let rows = [
-        ("/etc/overlay/lab.toml", "lab", "", "lab"),
-        ("lab.toml", "lab", "", "lab.toml"),
-        ("lab", "lab", "", "./lab"),
-        ("sixteen-letters0.toml", "overlay0", named, "sixteen-letters0.toml"),
-    ];
-    for (file, interface, named, argument) in rows {
-        let key = Path::new(file).with_extension("key");
-        let expected = format!(
-            "wrote {file} and {}; the line above is this host's public key\n{named}\
-             hint: add your peers, then: sudo overlay up {argument}",
-            key.display()
-        );
-        assert_eq!(said(file, interface), expected);
+    let rows =
+        [("/etc/overlay/lab.toml", "lab"), ("lab.toml", "lab"), ("lab", "lab"), ("sixteen-letters0.toml", "overlay0")];
+    for (file, interface) in rows {
+        let said = said(file, interface);
+        let up = format!("sudo overlay up {}", config::argument_for(Path::new(file)));
+        assert!(said.ends_with(&up), "{said}");
+        golden(file, said);
     }
 }
 

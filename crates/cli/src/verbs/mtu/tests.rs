@@ -1,8 +1,10 @@
 //! The exact text that people see, and the JSON.
 
+use overlay_golden::golden;
 use serde_json::json;
 
 use super::*;
+use crate::output::rendered;
 
 /// bob is narrow, carol wide, dave was told nothing of, and a nameless one has only what it began with.
 fn status() -> Status {
@@ -45,22 +47,12 @@ fn status() -> Status {
 #[test]
 fn every_peer_has_a_line() {
     let status = status();
-    let expected = "\
-peer       MTU  known                    limited by     since          configured
-bob       1228  found by control frames  the path       12 s ago             1420
-carol     1440  searching by echoes      our interface  now                  1420
-dave      1420  assumed                  -              -                    1420
-nobodys-… 1420  assumed                  -              2 min ago            1420";
-    let text = text(&status, &status.peers.iter().collect::<Vec<_>>(), 1000);
-    let words = |text: &str| {
-        text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect::<Vec<Vec<_>>>()
-    };
-    assert_eq!(words(&text), words(expected), "{text}");
+    golden("overlay mtu", text(&status, &status.peers.iter().collect::<Vec<_>>(), 1000));
 }
 
 #[test]
 fn without_peers_it_says_so() {
-    assert_eq!(text(&status(), &[], 0), "no peers");
+    golden("overlay mtu", text(&status(), &[], 0));
 }
 
 #[test]
@@ -92,7 +84,7 @@ fn each_limit_has_words_of_its_own() {
         });
         super::limit(&serde_json::from_value(path).expect("a path"))
     });
-    assert_eq!(words, ["our interface", "the peer's interface", "this host's device", "the path"]);
+    golden("interface, peer, host, path", words.join("\n"));
 }
 
 #[test]
@@ -104,7 +96,5 @@ fn a_peer_goes_by_its_name_its_key_and_its_addresses() {
     assert!(peers::find("10.77.0.2", &status).is_ok());
     let failure = peers::find("eve", &status).expect_err("unknown");
     assert_eq!(failure.code.exit_code(), 6);
-    assert_eq!(failure.error, "`overlay0` has no peer `eve`");
-    assert_eq!(failure.cause.as_deref(), Some("its peers are bob, carol, dave"));
-    assert_eq!(failure.hint.as_deref(), Some("overlay status"));
+    golden("overlay mtu eve", rendered(&failure, false));
 }

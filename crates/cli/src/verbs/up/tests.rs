@@ -2,7 +2,10 @@
 
 use std::fs;
 
+use overlay_golden::golden_with;
+
 use super::*;
+use crate::output::rendered;
 
 #[test]
 fn an_argument_is_a_path_or_a_name() {
@@ -13,10 +16,10 @@ fn an_argument_is_a_path_or_a_name() {
 #[test]
 fn without_an_argument_the_only_config_is_meant() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let place = folder.path().display();
+    let varying = [(&*folder.path().to_string_lossy(), "DIR")];
     let failure = only_config(folder.path(), "up").expect_err("none there");
     assert_eq!(failure.code, ExitKind::Usage);
-    assert_eq!(failure.cause, Some(format!("there is none in {place} to fall back on")));
+    golden_with("none there", rendered(&failure, false), &varying);
 
     fs::write(folder.path().join("lab.toml"), "").expect("a file");
     fs::write(folder.path().join("lab.key"), "").expect("a file");
@@ -24,6 +27,6 @@ fn without_an_argument_the_only_config_is_meant() {
 
     fs::write(folder.path().join("home.toml"), "").expect("a file");
     let failure = only_config(folder.path(), "up").expect_err("two there");
-    assert_eq!(failure.cause, Some(format!("there are several in {place}: `home`, `lab`")));
-    assert_eq!(failure.hint.as_deref(), Some("overlay up home"));
+    assert_eq!(failure.code, ExitKind::Usage);
+    golden_with("two there", rendered(&failure, false), &varying);
 }
