@@ -1,0 +1,173 @@
+//! A full table: who loses a flow, and that it never holds more than it may.
+
+use super::*;
+
+/// A connection that we opened, established.
+fn established(list: &mut Allowlist, from: Host, port: u16, party: u64, now: Instant) {
+    let mut out = |packet: &[u8]| list.on_outbound(&Packet::parse(packet).unwrap(), |_| party, now);
+    out(&tcp(V4, from, PEER, port, 443, SYN));
+    out(&tcp(V4, from, PEER, port, 443, ACK));
+    assert_eq!(list.asked(&tcp(V4, PEER, from, 443, port, ACK), now), ADMITTED);
+}
+
+#[test]
+fn datagrams_of_any_local_user_push_out_no_connection_and_no_answered_flow() {
+    let mut list = allow(&[]);
+    for port in 1..=100 {
+        established(&mut list, US, port, 0, at(0));
+    }
+    list.sees_out(&udp(V4, US, PEER, 500, 53), at(0));
+    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 500), at(0)), ADMITTED);
+    // The finding's 2,100, and then many more: UDP, half-open TCP, pings, other protocols.
+    for n in 0..20_000u16 {
+        list.sees_out(&udp(V4, US, PEER, n, 9), at(1));
+        list.sees_out(&tcp(V4, US, PEER, n, 9, SYN), at(1));
+        list.sees_out(&echo_request_packet(V4, US, PEER, n), at(1));
+    }
+    assert_eq!(list.flows.len(Opener::Us), MAX_FLOWS_PER_HALF);
+    for port in 1..=100 {
+        assert_eq!(list.asked(&tcp(V4, PEER, US, 443, port, ACK), at(2)), ADMITTED, "{port}");
+    }
+    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 500), at(2)), ADMITTED);
+}
+
+#[test]
+fn a_party_that_holds_most_of_a_class_loses_first() {
+    // A host that we forward for opens connections that are answered; so did somebody else, long ago.
+    let mut list = allow(&[]);
+    (1..=50).for_each(|port| established(&mut list, US, port, 1, at(0)));
+    (0..3_000).for_each(|port| established(&mut list, US_TOO, port, 2, at(1)));
+    assert_eq!(list.flows.len(Opener::Us), MAX_FLOWS_PER_HALF);
+    for port in 1..=50 {
+        assert_eq!(list.asked(&tcp(V4, PEER, US, 443, port, ACK), at(2)), ADMITTED, "{port}");
+    }
+    // The same among flows that nobody answers.
+    let mut list = allow(&[]);
+    let mut out = |packet: &[u8], party| list.on_outbound(&Packet::parse(packet).unwrap(), |_| party, at(0));
+    out(&udp(V4, US, PEER, 1, 53), 1);
+    (0..3_000).for_each(|port| out(&udp(V4, US_TOO, PEER, port, 53), 2));
+    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 1), at(1)), ADMITTED);
+}
+
+#[test]
+fn mid_stream_tcp_that_the_peer_may_have_opened_counts_as_the_peers() {
+    let (theirs, ours) = (tcp(V4, PEER, US, 40000, 22, ACK), tcp(V4, US, PEER, 22, 40000, ACK));
+    // After a restart, our answer comes first, and then the rule goes.
+    let mut list = allow(&["tcp/22"]);
+    list.sees_out(&ours, at(0));
+    assert_eq!(list.asked(&theirs, at(0)), ADMITTED);
+    list.withdraw_all();
+    list.sees_out(&ours, at(1));
+    assert_eq!(list.asked(&theirs, at(1)), REFUSED);
+}
+
+#[test]
+fn a_flow_that_a_forged_rst_aged_does_not_come_back_as_ours() {
+    let ours = tcp(V4, US, PEER, 22, 40000, ACK);
+    let mut list = allow(&["tcp/22"]);
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(0)), ADMITTED);
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, RST), at(1)), ADMITTED);
+    list.withdraw_all();
+    list.sees_out(&ours, at(60));
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(60)), REFUSED);
+
+    // Nor does one whose rule went long ago.
+    let mut list = allow(&["tcp/22"]);
+    list.sees_out(&tcp(V4, US, PEER, 1, 1, RST), at(0));
+    list.withdraw_all();
+    list.sees_out(&ours, at(7200));
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(7200)), REFUSED);
+}
+
+#[test]
+fn a_full_half_of_ours_gives_up_the_most_silent_flow_and_dead_ones_first() {
+    let ours = |port| udp(V4, US, PEER, port, 53);
+    let answer = |port| udp(V4, PEER, US, 53, port);
+    let ping = echo_request_packet(V4, US, PEER, 1);
+    let full = MAX_FLOWS_PER_HALF as u16;
+
+    let mut list = allow(&[]);
+    (0..full).for_each(|port| list.sees_out(&ours(port), at(u64::from(port) / 100)));
+    list.sees_out(&ours(0), at(30));
+    assert_eq!(list.flows.len(Opener::Us), MAX_FLOWS_PER_HALF);
+    list.sees_out(&ours(full), at(30));
+    assert_eq!(list.flows.len(Opener::Us), MAX_FLOWS_PER_HALF);
+    assert_eq!(list.asked(&answer(full), at(30)), ADMITTED);
+    assert_eq!(list.asked(&answer(1), at(30)), REFUSED, "the most silent one went");
+    assert_eq!(list.asked(&answer(0), at(30)), ADMITTED, "the oldest one spoke since");
+
+    // The ping dies after 30 s: it makes room although UDP flows were silent for longer.
+    let mut list = allow(&[]);
+    (1..full).for_each(|port| list.sees_out(&ours(port), at(0)));
+    list.sees_out(&ping, at(1));
+    list.sees_out(&ours(full), at(31));
+    list.sees_out(&ours(full + 1), at(31));
+    assert_eq!(list.asked(&answer(2), at(31)), ADMITTED);
+    assert_eq!(list.asked(&answer(1), at(31)), REFUSED, "only one was dead");
+}
+
+#[test]
+fn a_full_half_of_the_peer_admits_by_rule_and_remembers_no_more() {
+    let theirs = |port| udp(V4, PEER, US, port, 53);
+    let answer = |port| udp(V4, US, PEER, 53, port);
+    let full = MAX_FLOWS_PER_HALF as u16;
+    let mut list = allow(&["udp/53"]);
+    list.sees_out(&udp(V4, US, PEER, 40000, 99), at(0));
+    for port in 0..=full {
+        assert_eq!(list.asked(&theirs(port), at(0)), ADMITTED);
+        list.sees_out(&answer(port), at(0));
+    }
+    assert_eq!(list.flows.len(Opener::Peer), MAX_FLOWS_PER_HALF);
+    assert_eq!(list.flows.len(Opener::Us), 1, "the answer that matched nothing did not become ours");
+    assert_eq!(list.asked(&udp(V4, PEER, US, 99, 40000), at(1)), ADMITTED, "our half is not touched");
+
+    list.withdraw_all();
+    for port in [0, full] {
+        list.sees_out(&answer(port), at(2));
+        assert_eq!(list.asked(&theirs(port), at(2)), REFUSED, "port {port}");
+    }
+
+    // What is certainly ours is still opened.
+    list.sees_out(&tcp(V4, US, PEER, 53, 1000, SYN), at(3));
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 1000, 53, SYN_ACK), at(3)), ADMITTED);
+    list.sees_out(&udp(V4, US, PEER, 54, 1000), at(3));
+    assert_eq!(list.asked(&udp(V4, PEER, US, 1000, 54), at(3)), ADMITTED);
+}
+
+#[test]
+fn dead_flows_of_the_peer_make_room() {
+    let mut list = allow(&["udp"]);
+    for port in 0..=MAX_FLOWS_PER_HALF as u16 {
+        assert_eq!(list.asked(&udp(V4, PEER, US, port, 53), at(0)), ADMITTED);
+    }
+    assert_eq!(list.asked(&udp(V4, PEER, US, 9999, 53), at(120)), ADMITTED);
+    let (_, flow) =
+        list.flows.find(&flow_key(&Packet::parse(&udp(V4, PEER, US, 9999, 53)).unwrap()).unwrap(), at(120)).unwrap();
+    assert_eq!(flow.opener, Opener::Peer);
+    assert_eq!(list.flows.len(Opener::Peer), MAX_FLOWS_PER_HALF);
+}
+
+#[test]
+fn the_table_never_holds_more_than_4096_flows_and_uses_dead_ones_again() {
+    let mut list = allow(&["tcp"]);
+    for port in 1..=5000 {
+        list.sees_out(&udp(V4, US, PEER, port, 53), at(0));
+        assert_eq!(list.asked(&tcp(V6, PEER, US, port, 22, SYN), at(0)), ADMITTED);
+    }
+    assert_eq!(list.flows.slots(), 2 * MAX_FLOWS_PER_HALF);
+
+    // One query a second, each on a new port: about as many slots as a flow lives seconds.
+    let mut list = allow(&[]);
+    (0..5000).for_each(|second| list.sees_out(&udp(V4, US, PEER, second, 53), at(u64::from(second))));
+    assert!(list.flows.slots() <= 122, "{}", list.flows.slots());
+}
+
+#[test]
+fn flows_that_fill_the_table_spread_over_its_buckets() {
+    // Ports are what a peer varies: consecutive ones must not meet in a few chains.
+    let mut list = allow(&["udp"]);
+    for port in 0..MAX_FLOWS_PER_HALF as u16 {
+        list.asked(&udp(V4, PEER, US, port, 53), at(0)).unwrap();
+    }
+    assert!(list.flows.longest_chain() <= 10, "{}", list.flows.longest_chain());
+}
