@@ -33,6 +33,7 @@ mod noise;
 mod outsider;
 pub mod packet;
 mod record;
+mod scene;
 mod world;
 
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub use host::{HostId, HostOptions};
 pub use link::Link;
 pub use outsider::Outsider;
 pub use record::{Kind, Received, Sent};
+pub use scene::Scene;
 pub use world::World;
 
 /// So many milliseconds.

@@ -71,12 +71,17 @@ impl World {
 
     /// A handshake with the outsider's host, confirmed by a keepalive.
     pub fn connect(&mut self, outsider: &mut Outsider) -> Session {
+        let mut session = self.handshake(outsider);
+        self.inject(outsider.address, outsider.host, &session.seal(&[]));
+        session
+    }
+
+    /// A handshake with the outsider's host. The host does not know yet that the outsider got its response.
+    pub fn handshake(&mut self, outsider: &mut Outsider) -> Session {
         let pending = outsider.initiate();
         let answers = self.ask(outsider.address, outsider.host, &pending.message);
         let [response] = &answers[..] else { panic!("{} answers to an initiation", answers.len()) };
-        let mut session = outsider.initiator.complete(&pending, response).expect("a good response");
-        self.inject(outsider.address, outsider.host, &session.seal(&[]));
-        session
+        outsider.initiator.complete(&pending, response).expect("a good response")
     }
 
     /// Inner IPv4 addresses from the outsider to its host.

@@ -4,7 +4,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use overlay_core::Command;
-use overlay_sim::initiator::{Initiator, Timestamp};
 use overlay_sim::packet::Ends;
 use overlay_sim::{HostId, HostOptions, Kind, World, minutes, seconds};
 
@@ -85,23 +84,10 @@ fn a_flood_before_the_session_pushes_out_no_packet_of_another_source() {
     assert_eq!(world.received(bob).iter().map(|received| &received.packet).collect::<Vec<_>>(), [&own]);
 }
 
-/// Fills this second's allowance with initiations of strangers from many addresses.
-fn load(world: &mut World, host: HostId) {
-    let mut stranger = Initiator::new([9; 32], world.key(host).0, 1);
-    let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
-    for n in 0..256u16 {
-        let source = SocketAddr::from(([198, 18, (n >> 8) as u8, n as u8], 1_000));
-        assert!(world.ask(source, host, &message).is_empty(), "the {n}th is within the allowance");
-    }
-}
-
 /// A stranger with a cookie for this address uses up what it may ask.
 fn use_up(world: &mut World, host: HostId, address: SocketAddr) {
-    let mut stranger = Initiator::new([8; 32], world.key(host).0, 1);
-    let mut message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
-    let reply = world.ask(address, host, &message).remove(0);
-    let cookie = stranger.cookie(&message, &reply).expect("a cookie for the stranger");
-    stranger.sign(&mut message, Some(&cookie));
+    let (stranger, mut message) = world.stranger(host, 8);
+    world.prove(&stranger, address, host, &mut message);
     (0..20).for_each(|_| assert!(world.ask(address, host, &message).is_empty()));
     assert_eq!(world.drops(host)["handshake_rate"], 15);
 }
@@ -113,12 +99,10 @@ fn strangers_behind_the_same_address_keep_no_known_peer_from_calling() {
     let mut carol = world.outsider(alice);
     world.connect(&mut carol);
     world.run_for(minutes(4));
-    load(&mut world, alice);
+    world.load(alice);
     use_up(&mut world, alice, SocketAddr::new(carol.address.ip(), 666));
 
-    let pending = carol.initiate();
-    let reply = world.ask(carol.address, alice, &pending.message).remove(0);
-    let cookie = carol.initiator.cookie(&pending.message, &reply).expect("a cookie for carol");
+    let cookie = world.cookie(&mut carol);
     let mut again = carol.initiate();
     carol.initiator.sign(&mut again.message, Some(&cookie));
     let answers = world.ask(carol.address, alice, &again.message);
@@ -141,15 +125,13 @@ fn strangers_behind_the_same_address_keep_out_no_answer_that_we_wait_for() {
     world.send(alice, world.from_outsider(&carol).reversed().udp(b"hello"));
     world.run_for(seconds(0));
     let initiation = world.take_mail(address).remove(0);
-    load(&mut world, alice);
+    world.load(alice);
     // The NAT before carol has given her another port since.
     let roamed = SocketAddr::new(address.ip(), 777);
     use_up(&mut world, alice, SocketAddr::new(address.ip(), 666));
 
     let (mut response, ..) = carol.initiator.answer(&initiation, 1).expect("a good initiation");
-    let reply = world.ask(roamed, alice, &response).remove(0);
-    let cookie = carol.initiator.cookie(&response, &reply).expect("a cookie for carol");
-    carol.initiator.sign(&mut response, Some(&cookie));
+    let cookie = world.prove(&carol.initiator, roamed, alice, &mut response);
     // One that answers nothing we asked gets no such favour.
     let before = world.drops(alice)["handshake_rate"];
     let mut other = response.clone();
@@ -166,8 +148,7 @@ fn a_stranger_who_loads_the_node_disturbs_no_session_that_there_is() {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();
     world.ping(alice, bob);
-    let mut stranger = Initiator::new([9; 32], world.key(bob).0, 1);
-    let flood = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
+    let flood = world.stranger(bob, 9).1;
     // Longer than a session lives: the next ones begin under load, with a cookie in the second attempt.
     for second in 0..400u32 {
         for n in 0..300u16 {

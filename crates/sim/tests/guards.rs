@@ -5,80 +5,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use overlay_core::{Protocol, Rule};
-use overlay_sim::initiator::{Session, Timestamp};
+use overlay_sim::initiator::Timestamp;
 use overlay_sim::packet::Ends;
-use overlay_sim::{HostId, HostOptions, Outsider, World, millis, minutes, seconds};
+use overlay_sim::{HostOptions, Scene, World, millis, minutes, seconds};
 
 /// From here on counters are refused: 2^64 - 2^13 - 1.
 const REJECT_AFTER_MESSAGES: u64 = 0xffff_ffff_ffff_dfff;
-
-/// A host, and a peer of it that has a session and says what it likes.
-struct Scene {
-    world: World,
-    alice: HostId,
-    carol: Outsider,
-    session: Session,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self::with(|_| {})
-    }
-
-    /// Carol configured at alice in another way than usual.
-    fn with(edit: impl FnOnce(&mut overlay_core::PeerConfig)) -> Self {
-        let mut world = World::new(7);
-        let alice = world.host();
-        let mut carol = world.outsider_with(alice, edit);
-        let session = world.connect(&mut carol);
-        Self { world, alice, carol, session }
-    }
-
-    /// Carol's address inside, and alice's.
-    fn ends(&self) -> Ends {
-        self.world.from_outsider(&self.carol)
-    }
-
-    /// From carol to alice in both families.
-    fn ends_of_both(&self) -> [Ends; 2] {
-        let v6 = self.world.v6(self.alice, self.alice).source;
-        [self.ends(), Ends { source: self.carol.inner[1], destination: v6 }]
-    }
-
-    /// A sealed packet reaches alice.
-    fn say(&mut self, packet: &[u8]) {
-        let message = self.session.seal(packet);
-        self.world.inject(self.carol.address, self.alice, &message);
-    }
-
-    /// A message as it is reaches alice.
-    fn inject(&mut self, message: &[u8]) {
-        self.world.inject(self.carol.address, self.alice, message);
-    }
-
-    /// The packets that alice has taken so far.
-    fn received(&self) -> Vec<Vec<u8>> {
-        self.world.received(self.alice).iter().map(|received| received.packet.clone()).collect()
-    }
-
-    fn drops(&self) -> BTreeMap<&'static str, u64> {
-        self.world.drops(self.alice)
-    }
-
-    /// Data still passes both ways, through this session and no other.
-    fn assert_alive(&mut self) {
-        self.world.forget();
-        let packet = self.ends().udp(b"still here");
-        self.say(&packet);
-        assert_eq!(self.received(), [packet], "{:?}", self.drops());
-        let packet = self.ends().reversed().udp(b"so am I");
-        self.world.send(self.alice, packet.clone());
-        self.world.run_for(seconds(0));
-        let mail = self.world.take_mail(self.carol.address);
-        let opened = self.session.open(mail.last().expect("data for carol")).expect("data of this session");
-        assert_eq!(opened.plaintext[..packet.len()], packet);
-    }
-}
 
 /// A TCP segment in the middle of a connection, without payload.
 fn tcp_segment(destination_port: u16) -> Vec<u8> {
@@ -90,7 +22,7 @@ fn tcp_segment(destination_port: u16) -> Vec<u8> {
 fn an_inner_source_of_another_peer_is_spoofed() {
     let mut scene = Scene::new();
     let dave = scene.world.outsider(scene.alice);
-    let [_, ours_v6] = scene.ends_of_both();
+    let ours_v6 = scene.ends_v6();
     for source in [dave.inner[0], Ipv4Addr::new(10, 77, 0, 200).into()] {
         let packet = Ends { source, ..scene.ends() }.udp(b"from dave, I swear");
         scene.say(&packet);
@@ -106,7 +38,8 @@ fn an_inner_source_of_another_peer_is_spoofed() {
 #[test]
 fn the_most_specific_owner_of_an_inner_source_decides() {
     // Carol is the default route; dave's one address is still dave's.
-    let mut scene = Scene::with(|peer| peer.allowed_ips = vec!["0.0.0.0/0".parse().expect("a prefix")]);
+    let mut scene =
+        Scene::with(HostOptions::default(), |peer| peer.allowed_ips = vec!["0.0.0.0/0".parse().expect("a prefix")]);
     let dave = scene.world.outsider(scene.alice);
     let from = |source: IpAddr, scene: &Scene| Ends { source, ..scene.ends() }.udp(b"who am I");
     let (daves, anyones) = (from(dave.inner[0], &scene), from(Ipv4Addr::new(198, 51, 100, 9).into(), &scene));
@@ -120,8 +53,8 @@ fn the_most_specific_owner_of_an_inner_source_decides() {
 fn an_inner_source_that_nobody_can_have_is_a_martian() {
     // Everything is routed to carol, so that nothing else refuses these.
     let everything = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix"));
-    let mut scene = Scene::with(|peer| peer.allowed_ips = everything.to_vec());
-    let [v4, v6] = scene.ends_of_both();
+    let mut scene = Scene::with(HostOptions::default(), |peer| peer.allowed_ips = everything.to_vec());
+    let (v4, v6) = (scene.ends(), scene.ends_v6());
     let v4_sources = [
         v4.destination,
         Ipv4Addr::LOCALHOST.into(),
@@ -219,8 +152,8 @@ fn a_counter_behind_the_window_is_a_replay_and_one_inside_it_is_not() {
 #[test]
 fn fragments_and_extension_headers_do_not_get_round_what_is_allowed() {
     let tcp_22 = Rule { protocol: Protocol::Tcp, ports: Some(22..=22) };
-    let mut scene = Scene::with(|peer| peer.allow = Some(vec![tcp_22]));
-    let [v4, v6] = scene.ends_of_both();
+    let mut scene = Scene::with(HostOptions::default(), |peer| peer.allow = Some(vec![tcp_22]));
+    let (v4, v6) = (scene.ends(), scene.ends_v6());
     let tcp = tcp_segment(22);
     let fragment = |payload: &[u8], flags_and_offset: u16| {
         let mut packet = v4.ip(6, payload);
@@ -257,7 +190,7 @@ fn fragments_and_extension_headers_do_not_get_round_what_is_allowed() {
 #[test]
 fn a_packet_with_more_behind_it_is_cut_to_its_length() {
     let mut scene = Scene::new();
-    for ends in scene.ends_of_both() {
+    for ends in [scene.ends(), scene.ends_v6()] {
         for behind in [1, 7, 16, 300] {
             for filling in [0x00, 0x45, 0xff] {
                 scene.world.forget();
@@ -290,7 +223,7 @@ fn an_unpadded_packet_is_taken_as_well() {
 #[test]
 fn an_inner_packet_whose_lengths_lie_is_malformed() {
     let mut scene = Scene::new();
-    let [v4, v6] = scene.ends_of_both();
+    let (v4, v6) = (scene.ends(), scene.ends_v6());
     let (v4, v6) = (v4.udp(b"eight by"), v6.udp(b"eight by"));
     let with = |packet: &[u8], at: usize, bytes: &[u8]| {
         let mut packet = packet.to_vec();
@@ -363,7 +296,7 @@ fn a_spoofed_second_packet_of_a_train_is_dropped_and_the_others_pass() {
 #[test]
 fn a_packet_of_a_train_that_is_not_allowed_is_dropped_and_the_others_pass() {
     let udp_53 = Rule { protocol: Protocol::Udp, ports: Some(53..=53) };
-    let mut scene = Scene::with(|peer| peer.allow = Some(vec![udp_53]));
+    let mut scene = Scene::with(HostOptions::default(), |peer| peer.allow = Some(vec![udp_53]));
     let ends = scene.ends();
     let packets = [
         ends.udp_between(1_000, 53, b"allowed one"),

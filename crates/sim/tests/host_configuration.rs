@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use overlay_core::{AllowedIpChange, Command, PeerChange, Protocol, Rule};
-use overlay_sim::initiator::Session;
 use overlay_sim::packet::Ends;
-use overlay_sim::{HostId, HostOptions, Outsider, World, seconds};
+use overlay_sim::{HostOptions, Scene, seconds};
 use overlay_wire::offload::{Segmentation, VirtioHeader};
 
 const ICMP: u8 = 1;
@@ -19,34 +18,21 @@ const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 
 /// A host, and a peer of it to whom everything is routed.
-struct Scene {
-    world: World,
-    alice: HostId,
-    carol: Outsider,
-    session: Session,
+fn scene(allow: Option<Vec<Rule>>, options: HostOptions) -> Scene {
+    let everything = ["0.0.0.0/0", "::/0"].map(prefix);
+    Scene::with(options, |peer| (peer.allowed_ips, peer.allow) = (everything.to_vec(), allow))
 }
 
-impl Scene {
-    fn new(allow: Option<Vec<Rule>>, options: HostOptions) -> Self {
-        let mut world = World::new(7);
-        let alice = world.host_with(options);
-        let everything = ["0.0.0.0/0", "::/0"].map(prefix);
-        let mut carol =
-            world.outsider_with(alice, |peer| (peer.allowed_ips, peer.allow) = (everything.to_vec(), allow));
-        let session = world.connect(&mut carol);
-        Self { world, alice, carol, session }
-    }
-
-    fn v4(&self) -> Ends {
-        self.world.from_outsider(&self.carol)
-    }
-
-    fn v6(&self) -> Ends {
-        let destination = self.world.v6(self.alice, self.alice).source;
-        Ends { source: self.carol.inner[1], destination }
-    }
-
+/// What becomes of packets of both.
+trait Verdicts {
     /// What became of a packet from carol: the reasons that it was dropped for, none where alice has it.
+    fn says(&mut self, packet: &[u8]) -> Vec<&'static str>;
+
+    /// The same for a packet from alice to carol.
+    fn hears(&mut self, packet: &[u8]) -> Vec<&'static str>;
+}
+
+impl Verdicts for Scene {
     fn says(&mut self, packet: &[u8]) -> Vec<&'static str> {
         let message = self.session.seal(packet);
         let (before, drops) = (self.world.received(self.alice).len(), self.world.drops(self.alice));
@@ -57,7 +43,6 @@ impl Scene {
         dropped
     }
 
-    /// The same for a packet from alice to carol.
     fn hears(&mut self, packet: &[u8]) -> Vec<&'static str> {
         self.world.take_mail(self.carol.address);
         let drops = self.world.drops(self.alice);
@@ -121,8 +106,8 @@ fn everything_allowed() -> Vec<Rule> {
 #[test]
 fn nothing_that_configures_hosts_comes_in_whatever_the_allowlist_says() {
     for allow in [None, Some(everything_allowed())] {
-        let mut scene = Scene::new(allow.clone(), HostOptions::default());
-        let (v4, v6) = (scene.v4(), scene.v6());
+        let mut scene = scene(allow.clone(), HostOptions::default());
+        let (v4, v6) = (scene.ends(), scene.ends_v6());
         for packet in configures(v4, v6) {
             assert_eq!(scene.says(&packet), ["host_configuration"], "{packet:02x?}");
         }
@@ -135,15 +120,15 @@ fn nothing_that_configures_hosts_comes_in_whatever_the_allowlist_says() {
         }
     }
     // What nothing allows is counted as that.
-    let mut scene = Scene::new(Some(Vec::new()), HostOptions::default());
-    let advertisement = messages(scene.v6(), ICMPV6, [134]);
+    let mut scene = scene(Some(Vec::new()), HostOptions::default());
+    let advertisement = messages(scene.ends_v6(), ICMPV6, [134]);
     assert_eq!(scene.says(&advertisement[0]), ["not_allowed"]);
 }
 
 #[test]
 fn nothing_that_configures_hosts_goes_out() {
-    let mut scene = Scene::new(None, HostOptions::default());
-    let (v4, v6) = (scene.v4().reversed(), scene.v6().reversed());
+    let mut scene = scene(None, HostOptions::default());
+    let (v4, v6) = (scene.ends().reversed(), scene.ends_v6().reversed());
     for packet in configures(v4, v6) {
         assert_eq!(scene.hears(&packet), ["host_configuration"], "{packet:02x?}");
     }
@@ -154,8 +139,8 @@ fn nothing_that_configures_hosts_goes_out() {
 
 #[test]
 fn a_chain_that_hides_an_advertisement_is_dropped_without_an_allowlist_too() {
-    let mut scene = Scene::new(None, HostOptions::default());
-    let v6 = scene.v6();
+    let mut scene = scene(None, HostOptions::default());
+    let v6 = scene.ends_v6();
     let advertisement = [134, 0, 0, 0, 0, 0, 0, 0];
     let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
     let chain: Vec<u8> = (0..8).flat_map(|_| options(DESTINATION_OPTIONS)).chain(options(ICMPV6)).collect();
@@ -194,7 +179,7 @@ fn a_link_local_source_needs_a_prefix_of_its_own() {
     ];
     for (prefixes, source, of_a_file, of_wireguard) in rows {
         for (is_declared, expected) in [(true, of_a_file), (false, of_wireguard)] {
-            let mut scene = Scene::new(None, HostOptions::default());
+            let mut scene = scene(None, HostOptions::default());
             let key = scene.carol.key();
             let allowed_ips: Vec<_> = prefixes.iter().map(|text| prefix(text)).collect();
             if is_declared {
@@ -206,7 +191,7 @@ fn a_link_local_source_needs_a_prefix_of_its_own() {
                 scene.world.command(scene.alice, Command::ChangePeer(Box::new(change))).expect("a peer");
                 scene.session = scene.world.connect(&mut scene.carol);
             }
-            let destination = if source.is_ipv4() { scene.v4() } else { scene.v6() }.destination;
+            let destination = if source.is_ipv4() { scene.ends() } else { scene.ends_v6() }.destination;
             let ends = Ends { source: *source, destination };
             let expected: Vec<_> = expected.iter().copied().collect();
             assert_eq!(scene.says(&ends.udp(b"hello")), expected, "{prefixes:?} {source} {is_declared}");
@@ -222,8 +207,8 @@ fn a_link_local_source_needs_a_prefix_of_its_own() {
 #[test]
 fn a_link_local_source_of_somebody_else_is_not_forwarded_into_the_tunnel() {
     let options = HostOptions { forward: true, ..HostOptions::default() };
-    let mut scene = Scene::new(None, options);
-    let (to_v4, to_v6) = (scene.v4().source, scene.v6().source);
+    let mut scene = scene(None, options);
+    let (to_v4, to_v6) = (scene.ends().source, scene.ends_v6().source);
     let from = |source: IpAddr, destination| Ends { source, destination }.udp(b"hello");
     let link_local = from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9).into(), to_v6);
     assert_eq!(scene.hears(&link_local), ["host_configuration"]);
@@ -234,8 +219,8 @@ fn a_link_local_source_of_somebody_else_is_not_forwarded_into_the_tunnel() {
 #[test]
 fn a_verdict_is_not_passed_on_to_a_neighbour_that_is_another_packet() {
     for allow in [None, Some(everything_allowed())] {
-        let mut scene = Scene::new(allow, HostOptions::default());
-        let (v4, v6) = (scene.v4(), scene.v6());
+        let mut scene = scene(allow, HostOptions::default());
+        let (v4, v6) = (scene.ends(), scene.ends_v6());
         // Two trains, each of packets of one length between the same addresses.
         let datagram = v4.udp_between(1_000, 9, b"dhcp");
         let datagrams = [datagram.clone(), datagram.clone(), v4.udp_between(67, 68, b"dhcp"), datagram];
@@ -253,10 +238,10 @@ fn a_verdict_is_not_passed_on_to_a_neighbour_that_is_another_packet() {
 
 #[test]
 fn a_super_packet_is_judged_once() {
-    let mut scene = Scene::new(None, HostOptions::default());
+    let mut scene = scene(None, HostOptions::default());
     let payload = [0x5a; 3_000];
     for (ports, drops) in [((68, 67), 1), ((68, 69), 1)] {
-        let packet = scene.v4().reversed().udp_between(ports.0, ports.1, &payload);
+        let packet = scene.ends().reversed().udp_between(ports.0, ports.1, &payload);
         let header = VirtioHeader {
             needs_checksum: true,
             segmentation: Segmentation::Udp,

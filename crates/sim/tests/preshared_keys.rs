@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use overlay_core::{Command, PeerChange};
 use overlay_sim::initiator::Session;
-use overlay_sim::{HostId, Kind, Outsider, World, millis, minutes, seconds};
+use overlay_sim::{HostId, Kind, Scene, World, millis, minutes, seconds};
 use zeroize::Zeroizing;
 
 /// From which key to which.
@@ -225,31 +225,28 @@ fn an_old_initiation_is_a_replay_also_after_the_key_changed() {
     }
 }
 
-/// A peer of alice that says what it likes, and its session without a preshared key.
-struct Scene {
-    world: World,
-    alice: HostId,
-    carol: Outsider,
-    session: Session,
+/// A preshared key that changes at alice while carol has a session without one.
+trait ChangingKey {
+    /// Alice mixes another key into handshakes with carol.
+    fn set(&mut self, key: u8);
+
+    /// A handshake of carol's, who has the key too, that she does not confirm.
+    fn handshake(&mut self, key: u8) -> Session;
+
+    /// Whether a packet of carol's in this session is delivered.
+    fn takes(&mut self, session: &mut Session) -> bool;
+
+    /// Whether what alice sends can be opened with this session.
+    fn sends_in(&mut self, session: &Session) -> bool;
 }
 
-impl Scene {
-    fn new() -> Self {
-        let mut world = World::new(7);
-        let alice = world.host();
-        let mut carol = world.outsider(alice);
-        let session = world.connect(&mut carol);
-        Self { world, alice, carol, session }
-    }
-
-    /// Alice mixes another key into handshakes with carol.
+impl ChangingKey for Scene {
     fn set(&mut self, key: u8) {
         let mut change = PeerChange::of(self.carol.key());
         change.preshared_key = Some(Zeroizing::new([key; 32]));
         self.world.command(self.alice, Command::ChangePeer(Box::new(change))).expect("carol is a peer");
     }
 
-    /// A handshake of carol's, who has the key too, that she does not confirm.
     fn handshake(&mut self, key: u8) -> Session {
         self.world.run_for(millis(50));
         let initiation = self.carol.initiate();
@@ -258,7 +255,6 @@ impl Scene {
         self.carol.initiator.complete(&initiation, &answers[0]).expect("a good response")
     }
 
-    /// Whether a packet of carol's in this session is delivered.
     fn takes(&mut self, session: &mut Session) -> bool {
         let before = self.world.received(self.alice).len();
         let packet = self.world.from_outsider(&self.carol).udp(b"from carol");
@@ -266,7 +262,6 @@ impl Scene {
         self.world.received(self.alice).len() > before
     }
 
-    /// Whether what alice sends can be opened with this session.
     fn sends_in(&mut self, session: &Session) -> bool {
         self.world.take_mail(self.carol.address);
         let packet = self.world.from_outsider(&self.carol).reversed().udp(b"from alice");

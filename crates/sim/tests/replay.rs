@@ -5,34 +5,28 @@
 
 use std::collections::BTreeMap;
 
-use overlay_sim::initiator::Session;
-use overlay_sim::{HostId, Outsider, World, seconds};
+use overlay_sim::{HostOptions, Scene, seconds};
 
 /// How far below the highest counter one is still taken.
 const WINDOW: u64 = 1_023;
 /// From here on counters are refused: 2^64 - 2^13 - 1.
 const REJECT_AFTER_MESSAGES: u64 = 0xffff_ffff_ffff_dfff;
 
-/// A host, and a peer with a session in which no counter was used yet.
-struct Scene {
-    world: World,
-    alice: HostId,
-    carol: Outsider,
-    session: Session,
+/// A session in which no counter was used yet.
+fn fresh() -> Scene {
+    Scene::unconfirmed(HostOptions::default(), |_| {})
 }
 
-impl Scene {
-    fn new() -> Self {
-        let mut world = World::new(7);
-        let alice = world.host();
-        let mut carol = world.outsider(alice);
-        let pending = carol.initiate();
-        let answers = world.ask(carol.address, alice, &pending.message);
-        let session = carol.initiator.complete(&pending, &answers[0]).expect("a good response");
-        Self { world, alice, carol, session }
-    }
-
+/// What carol says under counters that she chooses.
+trait Counters {
     /// Whether a packet under this counter is delivered.
+    fn takes(&mut self, counter: u64) -> bool;
+
+    /// Requires that all of these counters are taken, or none.
+    fn expect(&mut self, counters: impl IntoIterator<Item = u64>, taken: bool);
+}
+
+impl Counters for Scene {
     fn takes(&mut self, counter: u64) -> bool {
         let packet = self.world.from_outsider(&self.carol).udp(&counter.to_be_bytes());
         let before = self.world.received(self.alice).len();
@@ -52,7 +46,7 @@ impl Scene {
 
 #[test]
 fn each_counter_is_taken_once_in_any_order_within_the_window() {
-    let mut scene = Scene::new();
+    let mut scene = fresh();
     scene.expect([0, 1, 9, 8, 7], true);
     scene.expect([0, 1, 9, 8, 7], false);
     // The window moves on, and 2 is its lowest.
@@ -73,7 +67,7 @@ fn each_counter_is_taken_once_in_any_order_within_the_window() {
 
 #[test]
 fn the_end_of_the_range_is_a_wall_and_what_lies_before_it_is_taken() {
-    let mut scene = Scene::new();
+    let mut scene = fresh();
     let end = REJECT_AFTER_MESSAGES;
     scene.expect([end, end + 1, u64::MAX], false);
     scene.expect([end - 1], true);
@@ -102,7 +96,7 @@ fn the_whole_window_may_come_in_any_order() {
     for (name, order) in orders {
         // Where words and the bitmap begin, and just not.
         for from in [0, 1, 63, 64, 65, 1_000, 1_023, 1_024, 1_025, (1 << 32) - 5] {
-            let mut scene = Scene::new();
+            let mut scene = fresh();
             let counters = order(from);
             assert_eq!(counters.len() as u64, WINDOW + 1);
             for counter in &counters {
@@ -119,10 +113,10 @@ fn the_whole_window_may_come_in_any_order() {
 #[test]
 fn one_more_than_the_window_is_too_late() {
     for from in [0, 1, 63, 64, 1_000] {
-        let mut scene = Scene::new();
+        let mut scene = fresh();
         scene.expect(from + 1..=from + 1 + WINDOW, true);
         scene.expect([from], false);
-        let mut scene = Scene::new();
+        let mut scene = fresh();
         scene.expect((from + 1..=from + 1 + WINDOW).rev(), true);
         scene.expect([from], false);
     }
@@ -132,7 +126,7 @@ fn one_more_than_the_window_is_too_late() {
 fn a_leap_forgets_no_replay_and_blocks_no_latecomer() {
     for leap in [1, 2, 63, 64, 65, 127, 128, 500, 959, 960, 961, 1_022, 1_023, 1_024, 1_025, 10_000] {
         for from in [0, 5, 64, 100] {
-            let mut scene = Scene::new();
+            let mut scene = fresh();
             let taken: Vec<_> = (from..from + 200).step_by(3).collect();
             scene.expect(taken.iter().copied(), true);
             let high = taken.last().expect("some") + leap;

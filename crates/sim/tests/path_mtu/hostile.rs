@@ -3,104 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use overlay_core::{Event, PathMtu, PathMtuState};
-use overlay_sim::initiator::Session;
+use overlay_core::{Event, PathMtuState, Protocol, Rule};
 use overlay_sim::packet::Ends;
-use overlay_sim::{HostId, HostOptions, Outsider, World, millis, seconds};
+use overlay_sim::{HostOptions, Scene, millis, seconds};
 use overlay_wire::control::{self, Abilities, Frame};
 
 use crate::scene::{ASSUMED, MAX_MTU, options};
+use crate::speaker::{Frames, scene, scene_with, written};
 
 /// Where TLVs begin in a frame.
 const TLVS: usize = 48;
-
-/// A host that searches, and a peer who says what it likes.
-struct Scene {
-    world: World,
-    alice: HostId,
-    mallory: Outsider,
-    session: Session,
-}
-
-fn scene() -> Scene {
-    scene_with(options())
-}
-
-fn scene_with(options: HostOptions) -> Scene {
-    let mut world = World::new(11);
-    let alice = world.host_with(options);
-    let mut mallory = world.outsider_with(alice, |peer| peer.mtu_discovery = true);
-    let session = world.connect(&mut mallory);
-    Scene { world, alice, mallory, session }
-}
-
-impl Scene {
-    /// What the host answers in that moment, keepalives apart.
-    fn ask(&mut self, packet: &[u8]) -> Vec<Vec<u8>> {
-        let message = self.session.seal(packet);
-        let answers = self.world.ask(self.mallory.address, self.alice, &message);
-        self.open(&answers)
-    }
-
-    fn open(&self, messages: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        let opened = messages.iter().filter_map(|message| self.session.open(message).ok());
-        opened.map(|opened| opened.plaintext).filter(|plaintext| !plaintext.is_empty()).collect()
-    }
-
-    fn say(&mut self, frame: Frame<'_>) -> Vec<Vec<u8>> {
-        self.ask(&written(frame))
-    }
-
-    fn hello(&mut self, mtu: u16) -> Vec<Vec<u8>> {
-        self.say(Frame::Hello { nonce: 7, understands: Abilities::FRAGMENTS, mtu })
-    }
-
-    /// Lets time pass: the probes that came meanwhile, with their ids.
-    fn probes(&mut self, millis: u64) -> Vec<(u32, u16)> {
-        self.world.run_for(overlay_sim::millis(millis));
-        let mail = self.world.take_mail(self.mallory.address);
-        let probe = |packet: &Vec<u8>| match Frame::parse(packet) {
-            Ok(Frame::Probe { id, size }) => Some((id, size)),
-            _ => None,
-        };
-        self.open(&mail).iter().filter_map(probe).collect()
-    }
-
-    fn known(&self) -> Option<PathMtu> {
-        self.world.events(self.alice).iter().rev().find_map(|(_, event)| match event {
-            Event::PathMtu(_, known) => Some(*known),
-            _ => None,
-        })
-    }
-
-    fn drops(&self) -> BTreeMap<&'static str, u64> {
-        self.world.drops(self.alice)
-    }
-
-    /// The packet in fragments of so many bytes.
-    fn pieces(&mut self, id: u32, packet: &[u8], room: usize) -> Vec<Vec<u8>> {
-        let total = packet.len() as u16;
-        let mut answers = Vec::new();
-        for (index, bytes) in packet.chunks(room).enumerate() {
-            answers.extend(self.say(Frame::Fragment { id, offset: (index * room) as u16, total, bytes }));
-        }
-        answers
-    }
-
-    fn ends(&self) -> Ends {
-        self.world.from_outsider(&self.mallory)
-    }
-
-    fn received(&self) -> Vec<Vec<u8>> {
-        self.world.received(self.alice).iter().map(|received| received.packet.clone()).collect()
-    }
-}
-
-fn written(frame: Frame<'_>) -> Vec<u8> {
-    let mut packet = vec![0; frame.len()];
-    frame.write(&mut packet);
-    packet
-}
 
 /// A frame of these bytes where the TLVs are. Nobody looks at its checksum.
 fn frame_of(tlvs: &[u8]) -> Vec<u8> {
@@ -180,7 +92,7 @@ fn a_flood_of_hellos_is_answered_one_for_one_and_harms_nobody_else() {
     for number in 0..2_000u32 {
         let mtu = [0, 576, 1_199, 1_200, 1_500, 9_000, u16::MAX][number as usize % 7];
         let hello = Frame::Hello { nonce: number, understands: Abilities(number as u16), mtu };
-        let answers = scene.say(hello);
+        let answers = scene.tell(hello);
         let is_reply = |answer: &&Vec<u8>| matches!(Frame::parse(answer), Ok(Frame::HelloReply { .. }));
         replies += answers.iter().filter(is_reply).count();
         let others: Vec<_> = answers.iter().filter(|answer| !is_reply(answer)).collect();
@@ -201,9 +113,9 @@ fn nobody_raises_the_mtu_above_our_own_by_a_hello_or_an_answer() {
         for (id, size) in scene.probes(20) {
             largest = largest.max(size);
             // It says that more arrived than was sent, and then the truth.
-            scene.say(Frame::ProbeReply { id, size: u16::MAX });
-            scene.say(Frame::ProbeReply { id, size: size + 100 });
-            scene.say(Frame::ProbeReply { id, size });
+            scene.tell(Frame::ProbeReply { id, size: u16::MAX });
+            scene.tell(Frame::ProbeReply { id, size: size + 100 });
+            scene.tell(Frame::ProbeReply { id, size });
         }
     }
     assert_eq!(largest, 1_500);
@@ -218,7 +130,7 @@ fn an_answer_to_no_probe_of_ours_changes_nothing() {
     let [(id, size)] = scene.probes(1)[..] else { panic!("a probe") };
     assert_eq!(size, 1_200);
     let mut lie = |id: u32, size: u16| {
-        scene.say(Frame::ProbeReply { id, size });
+        scene.tell(Frame::ProbeReply { id, size });
     };
     for size in [0, 57, 1_199, 1_201, 8_940, u16::MAX] {
         lie(id, size);
@@ -231,14 +143,14 @@ fn an_answer_to_no_probe_of_ours_changes_nothing() {
         lie(random.wrapping_mul(0x9e37_79b9), 8_940);
     }
     assert!(scene.known().is_none_or(|known| (known.state, known.mtu) == (PathMtuState::Assumed, ASSUMED)));
-    scene.say(Frame::ProbeReply { id, size });
+    scene.tell(Frame::ProbeReply { id, size });
     let mut probes = scene.probes(1);
     let (next, size) = probes.pop().expect("the next one");
     assert_eq!(size, MAX_MTU);
     // The answer before comes again, for a size that was never sent under its id.
-    scene.say(Frame::ProbeReply { id, size: MAX_MTU });
+    scene.tell(Frame::ProbeReply { id, size: MAX_MTU });
     assert!(scene.known().is_none_or(|known| known.mtu != MAX_MTU));
-    scene.say(Frame::ProbeReply { id: next, size });
+    scene.tell(Frame::ProbeReply { id: next, size });
     scene.probes(1);
     assert_eq!(scene.known().map(|known| known.mtu), Some(MAX_MTU));
 }
@@ -251,7 +163,7 @@ fn a_peer_that_answers_a_size_only_at_times_ends_at_one_that_it_answers() {
         for (id, size) in scene.probes(50) {
             // What is above 1,440 bytes it answers in every third second only.
             if size <= 1_440 || round / 20 % 3 == 0 {
-                scene.say(Frame::ProbeReply { id, size });
+                scene.tell(Frame::ProbeReply { id, size });
             }
         }
         // Large packets go out all the while.
@@ -272,13 +184,13 @@ fn pieces_that_overlap_or_are_too_long_are_refused() {
         (piece(0, 8, b"a"), "the same again"),
         (piece(4, 9, b"efgh"), "another length"),
     ] {
-        scene.say(piece(0, 8, b"abcd"));
+        scene.tell(piece(0, 8, b"abcd"));
         let before = scene.drops().get("fragment_frame").copied().unwrap_or_default();
-        assert_eq!(scene.say(second), [[0u8; 0]; 0], "{what}");
+        assert_eq!(scene.tell(second), [[0u8; 0]; 0], "{what}");
         assert_eq!(scene.drops().get("fragment_frame"), Some(&(before + 1)), "{what}");
     }
-    scene.say(Frame::Fragment { id: 2, offset: 0, total: 1_281, bytes: &[0; 1_000] });
-    scene.say(Frame::Fragment { id: 2, offset: 60_000, total: u16::MAX, bytes: &[0; 1_000] });
+    scene.tell(Frame::Fragment { id: 2, offset: 0, total: 1_281, bytes: &[0; 1_000] });
+    scene.tell(Frame::Fragment { id: 2, offset: 60_000, total: u16::MAX, bytes: &[0; 1_000] });
     assert_eq!(scene.drops(), BTreeMap::from([("fragment_frame", 5)]));
     assert!(scene.received().is_empty());
 }
@@ -287,7 +199,7 @@ fn pieces_that_overlap_or_are_too_long_are_refused() {
 fn endless_first_pieces_keep_no_more_than_eight_packets() {
     let mut scene = scene();
     for id in 0..10_000 {
-        scene.say(Frame::Fragment { id, offset: 0, total: 1_280, bytes: &[0; 100] });
+        scene.tell(Frame::Fragment { id, offset: 0, total: 1_280, bytes: &[0; 100] });
     }
     assert_eq!(scene.drops(), BTreeMap::from([("fragment_frame_lost", 10_000 - 8)]));
     // An honest packet gets through between them, and its peer is none the worse.
@@ -298,16 +210,11 @@ fn endless_first_pieces_keep_no_more_than_eight_packets() {
 
 #[test]
 fn a_packet_in_pieces_is_judged_as_any_other() {
-    use overlay_core::{Protocol, Rule};
-    let mut world = World::new(11);
-    let alice = world.host_with(options());
     let dns = Rule { protocol: Protocol::Udp, ports: Some(53..=53) };
-    let mut mallory = world.outsider_with(alice, |peer| {
+    let mut scene = Scene::with(options(), |peer| {
         peer.mtu_discovery = true;
         peer.allow = Some(vec![dns]);
     });
-    let session = world.connect(&mut mallory);
-    let mut scene = Scene { world, alice, mallory, session };
     let honest = scene.ends();
     let from = |source: [u8; 4]| Ends { source: Ipv4Addr::from(source).into(), ..honest };
     let to = |destination: [u8; 4]| Ends { destination: Ipv4Addr::from(destination).into(), ..honest };
@@ -341,7 +248,7 @@ fn a_control_frame_in_pieces_is_not_obeyed() {
     // Everything is routed to this peer and the node does not know its own addresses: only what it is keeps a frame out.
     let mut scene = scene_with(HostOptions { knows_addresses: false, ..options() });
     let everything = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix")).to_vec();
-    scene.world.set_allowed_ips(scene.alice, scene.mallory.key(), everything);
+    scene.world.set_allowed_ips(scene.alice, scene.carol.key(), everything);
     let hello = written(Frame::Hello { nonce: 7, understands: Abilities::FRAGMENTS, mtu: 9_000 });
     let probe = written(Frame::Probe { id: 7, size: 600 });
     let inner = scene.ends().udp(b"a packet");
@@ -358,9 +265,9 @@ fn a_control_frame_in_pieces_is_not_obeyed() {
 fn nobody_behind_tun_speaks_in_control_frames() {
     let mut scene = scene_with(HostOptions { knows_addresses: false, ..options() });
     let everything = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix")).to_vec();
-    scene.world.set_allowed_ips(scene.alice, scene.mallory.key(), everything);
+    scene.world.set_allowed_ips(scene.alice, scene.carol.key(), everything);
     let alice = scene.alice;
-    scene.world.take_mail(scene.mallory.address);
+    scene.world.take_mail(scene.carol.address);
     for frame in [
         Frame::ProbeReply { id: 1, size: 9_000 },
         Frame::HelloReply { nonce: 1, understands: Abilities(1), mtu: 9_000 },
@@ -368,69 +275,15 @@ fn nobody_behind_tun_speaks_in_control_frames() {
         scene.world.send(alice, written(frame));
     }
     scene.world.run_for(millis(1));
-    let mail = scene.world.take_mail(scene.mallory.address);
+    let mail = scene.world.take_mail(scene.carol.address);
     assert_eq!(scene.open(&mail), [[0u8; 0]; 0]);
     assert_eq!(scene.drops(), BTreeMap::from([("outbound_source", 2)]));
 }
 
-impl Scene {
-    /// Datagrams as long as a probe or longer that were sent since the last time everything was forgotten, to anybody.
-    fn large(&self) -> usize {
-        self.world.sent().iter().filter(|sent| sent.from == self.alice && sent.bytes.len() >= 1_200).count()
-    }
-}
-
-#[test]
-fn a_peer_that_forges_where_it_is_has_no_large_probe_sent_to_each_of_these_places() {
-    let places = ["198.51.100.1:53", "198.51.100.2:53"].map(|place| place.parse().expect("an address"));
-    let mut scene = scene();
-    scene.hello(9_000);
-    scene.world.run_for(seconds(5));
-    scene.world.forget();
-    for count in 0..1_000 {
-        let keepalive = scene.session.seal(&[]);
-        scene.world.inject(places[count % 2], scene.alice, &keepalive);
-        scene.world.run_for(millis(1));
-    }
-    assert!(scene.large() <= 2, "{} for 1,000 keepalives", scene.large());
-    // All at once.
-    scene.world.forget();
-    for count in 0..2_000 {
-        let keepalive = scene.session.seal(&[]);
-        scene.world.inject(places[count % 2], scene.alice, &keepalive);
-    }
-    scene.world.run_for(millis(900));
-    assert!(scene.large() <= 3, "{} for 2,000 keepalives", scene.large());
-    // Who has really moved is found there.
-    scene.world.inject(scene.mallory.address, scene.alice, &scene.session.seal(&[]));
-    scene.world.take_mail(scene.mallory.address);
-    let probes = scene.probes(2_000);
-    assert!(!probes.is_empty(), "it is probed");
-}
-
-#[test]
-fn a_peer_that_says_something_else_in_every_hello_is_not_probed_for_each() {
-    let mut scene = scene();
-    let before = scene.large();
-    for count in 0..1_000u16 {
-        let understands = if count % 2 == 0 { Abilities::FRAGMENTS } else { Abilities::default() };
-        scene.say(Frame::Hello { nonce: 7, understands, mtu: 1_300 + count % 7 });
-        scene.world.run_for(millis(1));
-    }
-    let large = scene.large() - before;
-    assert!(large <= 2, "{large} for 1,000 hellos");
-}
-
 #[test]
 fn a_hello_that_is_the_first_data_of_a_peer_is_learned_from() {
-    let mut world = World::new(11);
-    let alice = world.host_with(options());
-    let mut mallory = world.outsider_with(alice, |peer| peer.mtu_discovery = true);
     // The keepalive that would confirm the session is lost.
-    let pending = mallory.initiate();
-    let answers = world.ask(mallory.address, alice, &pending.message);
-    let session = mallory.initiator.complete(&pending, &answers[0]).expect("a good response");
-    let mut scene = Scene { world, alice, mallory, session };
+    let mut scene = Scene::unconfirmed(options(), |peer| peer.mtu_discovery = true);
     let answers = scene.hello(9_000);
     assert!(matches!(Frame::parse(&answers[0]), Ok(Frame::HelloReply { nonce: 7, .. })));
     assert!(
@@ -438,100 +291,4 @@ fn a_hello_that_is_the_first_data_of_a_peer_is_learned_from() {
             || !scene.probes(1_000).is_empty(),
         "it is known to answer probes"
     );
-}
-
-/// How many events of a kind control was told.
-fn told(scene: &Scene, is_one: impl Fn(&Event) -> bool) -> usize {
-    scene.world.events(scene.alice).iter().filter(|(_, event)| is_one(event)).count()
-}
-
-#[test]
-fn a_hello_that_alternates_is_followed_once_a_second_and_the_last_word_counts() {
-    let mut scene = scene();
-    let answer = |scene: &mut Scene, millis| {
-        let probes = scene.probes(millis);
-        for (id, size) in &probes {
-            scene.say(Frame::ProbeReply { id: *id, size: *size });
-        }
-        probes
-    };
-    scene.hello(1_300);
-    for _ in 0..2_000 {
-        answer(&mut scene, 1);
-    }
-    assert_eq!(scene.known().map(|known| known.mtu), Some(1_300));
-    scene.world.forget();
-    let (mut probes, mut bytes) = (0, 0);
-    for turn in 0..10_000 {
-        // Every hello is answered, at once.
-        assert!(!scene.hello([1_400, 1_300][turn % 2]).is_empty());
-        for (_, size) in answer(&mut scene, 1) {
-            (probes, bytes) = (probes + 1, bytes + usize::from(size));
-        }
-    }
-    let facts = told(&scene, |event| matches!(event, Event::PathMtu(..)));
-    assert!((8..=16).contains(&facts), "{facts} in 10 s");
-    assert!(probes <= 100 && bytes <= 10_000 * 60, "{probes} probes of {bytes} bytes for as many hellos");
-    scene.hello(1_400);
-    for _ in 0..2_500 {
-        answer(&mut scene, 1);
-    }
-    assert_eq!(scene.known().map(|known| (known.mtu, known.state)), Some((1_400, PathMtuState::Found)));
-}
-
-#[test]
-fn a_peer_that_flaps_between_two_addresses_is_news_once_a_second_and_the_last_place_counts() {
-    let mut scene = scene();
-    scene.world.run_for(seconds(5));
-    scene.world.forget();
-    let places = [scene.mallory.address, "198.51.100.9:1000".parse().expect("an address")];
-    for turn in 0..10_001 {
-        let message = scene.session.seal(&[]);
-        scene.world.inject(places[turn % 2], scene.alice, &message);
-        scene.world.run_for(millis(1));
-    }
-    let facts = told(&scene, |event| matches!(event, Event::EndpointChanged(..)));
-    assert!((8..=16).contains(&facts), "{facts} in 10 s, of which five at once");
-    let facts = told(&scene, |event| matches!(event, Event::PathMtu(..)));
-    assert!(facts <= 16, "{facts} in 10 s");
-    scene.world.run_for(seconds(1));
-    assert_eq!(scene.world.last_endpoint(scene.alice, scene.mallory.key()), Some(places[0]));
-}
-
-#[test]
-fn a_peer_that_moves_back_and_forth_within_a_second_is_known_to_be_where_it_is() {
-    let mut scene = scene();
-    scene.world.run_for(seconds(5));
-    let home = scene.mallory.address;
-    // More moves than are told at once.
-    for turn in 0..9 {
-        let away = format!("198.51.100.{}:1000", turn + 1).parse().expect("an address");
-        for place in [away, home] {
-            let message = scene.session.seal(&[]);
-            scene.world.inject(place, scene.alice, &message);
-        }
-    }
-    scene.world.run_for(millis(1_001));
-    assert_eq!(scene.world.last_endpoint(scene.alice, scene.mallory.key()), Some(home));
-}
-
-#[test]
-fn a_peer_that_shakes_hands_fifty_times_a_second_is_news_once_a_second() {
-    let mut scene = scene();
-    scene.world.run_for(seconds(5));
-    scene.world.forget();
-    for _ in 0..250 {
-        scene.world.run_for(millis(20));
-        scene.session = scene.world.connect(&mut scene.mallory);
-    }
-    let facts = told(&scene, |event| matches!(event, Event::HandshakeCompleted(..)));
-    assert!((4..=11).contains(&facts), "{facts} in 5 s, of which five at once");
-    let last = scene.world.now();
-    scene.world.run_for(millis(1_001));
-    let events = scene.world.events(scene.alice);
-    let latest = events.iter().rev().find_map(|(_, event)| match event {
-        Event::HandshakeCompleted(_, at) => Some(*at),
-        _ => None,
-    });
-    assert_eq!(latest, Some(last), "the last one is told, with its own date");
 }
