@@ -12,7 +12,7 @@ mod lab;
 use std::time::{Duration, Instant};
 
 use lab::stock::{StockConfig, StockPeer};
-use lab::{A, B, Host, Lab, NameServer, Overlay, Process, SHORTLY, Stock, installed, within};
+use lab::{A, B, Host, Lab, NameServer, Overlay, Process, SHORTLY, Stock, installed, within, words};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -232,7 +232,7 @@ fn addresses_that_this_host_refuses_to_send_to_cost_no_time() {
         assert_eq!(endpoint(&client.peer(&world.here)), "10.2.0.200:51820", "{refusal}");
         // All within one round of the engine, where a quarter of a second apart they would take 1.5 s.
         let log = client.log();
-        let refusals: Vec<_> = log.lines().filter(|line| line.contains("not sent")).collect();
+        let refusals: Vec<_> = log.lines().filter(|line| line.contains(words::NOT_SENT)).collect();
         assert!(refusals.len() >= 7, "{refusal}: {log}");
         let (first, last) = (seconds_of(refusals[0]), seconds_of(refusals[6]));
         assert!((last - first).rem_euclid(60.0) < 0.2, "{refusal}: {refusals:#?}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lab::services::{self, random_file, sha256, tcp_transfer};
 use lab::stock::StockConfig;
-use lab::{A, B, Host, Outside, Overlay, Pair, Pings, SHORTLY, Stock, within};
+use lab::{A, B, Host, Outside, Overlay, Pair, Pings, SHORTLY, Stock, within, words};
 use rustix::process::Signal;
 
 /// What a config may switch off.
@@ -171,8 +171,7 @@ fn a_kernel_that_refuses_super_packets_gets_packets_and_nothing_is_lost() {
     let on_a = Overlay::from_command(&pair.a, command);
     let file = random_file(&pair.b, "file", 8 << 20);
 
-    for (offload_name, warning) in [("tun_tcp", "refuses TCP super-packets"), ("tun_udp", "refuses UDP super-packets")]
-    {
+    for (offload_name, warning) in [("tun_tcp", words::REFUSES_TCP), ("tun_udp", words::REFUSES_UDP)] {
         if offload(&on_a, offload_name) == "unavailable" {
             eprintln!("{offload_name}: this kernel has none");
             continue;
@@ -193,7 +192,7 @@ fn a_kernel_that_refuses_super_packets_gets_packets_and_nothing_is_lost() {
         assert_eq!(on_a.log().matches(warning).count(), 1, "{}", on_a.log());
     }
     let shown = pair.a.overlay("status").stdout;
-    assert!(shown.contains("tun_tcp refused by the kernel"), "{shown}");
+    assert!(shown.contains(words::TCP_REFUSED_SHOWN), "{shown}");
 }
 
 #[test]
@@ -212,7 +211,7 @@ fn a_way_that_became_narrow_costs_trains_and_nothing_else() {
     assert_eq!(tcp_transfer(&pair.a, &pair.b, B.v4, &file), sha256(&file));
     let narrow = counter(&on_a, "udp_narrow_trains");
     assert!(narrow > 0);
-    assert_eq!(on_a.log().matches("too narrow").count(), 1, "{}", on_a.log());
+    assert_eq!(on_a.log().matches(words::TOO_NARROW).count(), 1, "{}", on_a.log());
     assert_eq!(offload(&on_a, "udp_segmentation"), "on", "the next way may be wider");
 
     for (from, to) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
@@ -235,7 +234,7 @@ fn what_the_kernel_drops_before_the_daemon_reads_it_is_seen() {
     let buffer = status["queues"]["udp_receive_buffer_bytes"].as_u64().expect("a size");
     assert_eq!(buffer, 14 << 20, "forced, and doubled by the kernel");
     assert_eq!((counter(&on_a, "tun_queue_dropped"), counter(&on_b, "udp_receive_overflow")), (0, 0));
-    assert!(!pair.a.overlay("status").stdout.contains("kernel drops"));
+    assert!(!pair.a.overlay("status").stdout.contains(words::KERNEL_DROPS));
 
     // The daemon is kept from running for a moment, as on a busy machine.
     let stopped = |overlay: &Overlay, meanwhile: &dyn Fn()| {
@@ -269,5 +268,5 @@ fn what_the_kernel_drops_before_the_daemon_reads_it_is_seen() {
         (counter(&on_b, "udp_receive_overflow") > 0).then_some(())
     });
     let shown = pair.b.overlay("status").stdout;
-    assert!(shown.contains("kernel drops") && shown.contains("from peers"), "{shown}");
+    assert!(shown.contains(words::KERNEL_DROPS) && shown.contains(words::FROM_PEERS), "{shown}");
 }

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lab::{A, B, Host, Outside, Overlay, Pair, Process, SHORTLY, Star, installed, within};
+use lab::{A, B, Host, Outside, Overlay, Pair, Process, SHORTLY, Star, installed, within, words};
 
 /// A command of `wg` with this host's interface in the place of `IF`, and its standard input.
 #[derive(Clone, Copy)]
@@ -168,7 +168,7 @@ fn a_key_that_is_set_takes_effect_at_once() {
     // Without a key nothing works, and the reason has a name.
     wg_set(a, "private-key /dev/null");
     assert_eq!(a.exec(format!("wg show {} private-key", a.interface())).trim(), "(none)");
-    assert!(a.overlay("status").succeeded("overlay status").contains("no private key"));
+    assert!(a.overlay("status").succeeded("overlay status").contains(words::NO_PRIVATE_KEY));
     let before = overlay.dropped("outbound_no_key");
     assert_ne!(a.run(format!("ping -n -c 1 -W 1 {}", B.v4)).code, 0);
     assert!(overlay.dropped("outbound_no_key") > before);

@@ -125,13 +125,13 @@ fn under_the_unit_everything_works() {
     machine.exec(&format!("touch {key}"));
     let said = machine.run(&format!("overlay reload {name}"));
     assert_eq!(said.code, 4, "{said:?}");
-    let hint = format!("hint: sudo chgrp overlayd {key} && sudo chmod g+r {key}, then reload again");
+    let hint = format!("sudo chgrp overlayd {key} && sudo chmod g+r {key}");
     assert!(said.stderr.contains(&hint), "{said:?}");
     machine.exec(&format!("chgrp overlayd {key} && chmod g+r {key} && overlay reload {name}"));
     machine.exec(&format!("chmod 600 {config}"));
     let said = machine.run(&format!("overlay reload {name}"));
     assert!(
-        said.code == 4 && said.stderr.contains(&format!("hint: sudo chgrp overlayd {config} && sudo chmod g+r")),
+        said.code == 4 && said.stderr.contains(&format!("sudo chgrp overlayd {config} && sudo chmod g+r {config}")),
         "{said:?}"
     );
     machine.exec(&format!("chgrp overlayd {config} && chmod g+r {config} && overlay reload {name}"));

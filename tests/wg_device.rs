@@ -5,6 +5,10 @@
 
 mod lab;
 
+mod wg_device {
+    mod quick;
+}
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -12,7 +16,7 @@ use std::process::Command;
 
 use lab::footprint::Footprint;
 use lab::stock::{StockConfig, StockPeer};
-use lab::{A, B, Finished, Host, Outside, Pair, Process, SHORTLY, Stock, within};
+use lab::{A, B, Finished, Host, Outside, Pair, Process, SHORTLY, Stock, within, words};
 use rustix::process::Signal;
 
 /// The program under the name that wg-quick is told.
@@ -120,11 +124,13 @@ fn it_returns_when_interface_and_socket_are_there_and_has_touched_nothing_else()
     assert_eq!(host.exec("nft list ruleset"), "");
 
     let status = host.overlay(format!("status {name}")).succeeded("overlay status");
-    assert!(status.contains("none: there is no private key"), "{status}");
+    assert!(status.contains(words::NO_PRIVATE_KEY), "{status}");
     let reload = host.overlay(format!("reload {name}"));
-    assert!(reload.code == 2 && reload.stderr.contains("wg syncconf"), "{reload:?}");
+    assert_eq!(reload.code, 2, "{reload:?}");
+    host.golden("reload", &reload.stderr);
     let again = run(host, name);
-    assert!(again.code == 9 && again.stderr.contains("already running"), "{again:?}");
+    assert_eq!(again.code, 9, "{again:?}");
+    host.golden("a second time", &again.stderr);
 
     host.overlay(format!("down {name}")).succeeded("overlay down");
     within(SHORTLY, "the end", || (!has_interface(host) && !socket(host).exists()).then_some(()));
@@ -216,7 +222,8 @@ fn a_process_that_is_just_ending_is_waited_for_and_a_living_one_is_not_disturbed
     make(host);
     ending.succeed_within(SHORTLY);
     let again = run(host, name);
-    assert!(again.code == 9 && again.stderr.contains("already running"), "{again:?}");
+    assert_eq!(again.code, 9, "{again:?}");
+    host.golden("a second time", &again.stderr);
     host.exec(format!("wg show {name}"));
     // Deleted and made anew without a pause.
     let program = overlay_wg(host);
@@ -236,20 +243,24 @@ fn what_cannot_be_is_said_with_its_exit_code() {
     let line = format!("{program} --runtime-dir {folder} {name}");
 
     let bad = run(host, "a/b");
-    assert!(bad.code == 2 && bad.stderr.contains("`a/b` cannot be the name"), "{bad:?}");
+    assert_eq!(bad.code, 2, "{bad:?}");
+    host.golden("a/b", &bad.stderr);
     let none = run(host, "");
-    assert!(none.code == 2 && none.stderr.contains("<IFACE>"), "{none:?}");
+    assert_eq!(none.code, 2, "{none:?}");
+    host.golden("no name", &none.stderr);
 
     let unprivileged = host.run(format!("setpriv --bounding-set -net_admin --inh-caps -net_admin {line}"));
-    let hint = "hint: root lacks it here; in a container: docker run --cap-add NET_ADMIN";
-    assert!(unprivileged.code == 4 && unprivileged.stderr.contains(hint), "{unprivileged:?}");
+    assert_eq!(unprivileged.code, 4, "{unprivileged:?}");
+    host.golden("without CAP_NET_ADMIN", &unprivileged.stderr);
 
     let hidden = host.run(["unshare", "-m", "sh", "-c", &format!("mount -t tmpfs none /dev/net && exec {line}")]);
-    assert!(hidden.code == 1 && hidden.stderr.contains("/dev/net/tun is missing"), "{hidden:?}");
+    assert_eq!(hidden.code, 1, "{hidden:?}");
+    host.golden("without /dev/net/tun", &hidden.stderr);
 
     host.ip(&format!("link add {name} type veth peer name far"));
     let exists = host.run(&line);
-    assert!(exists.code == 9 && exists.stderr.contains(&format!("cannot create the interface `{name}`")), "{exists:?}");
+    assert_eq!(exists.code, 9, "{exists:?}");
+    host.golden("an interface of this name", &exists.stderr);
     host.ip(&format!("link delete {name}"));
 
     // The folder of the sockets is one for the whole host.
@@ -257,7 +268,8 @@ fn what_cannot_be_is_said_with_its_exit_code() {
         let other = pair.b.spawn(format!("wireguard-go --foreground {name}"));
         within(SHORTLY, "its socket", || socket(host).exists().then_some(()));
         let taken = host.run(&line);
-        assert!(taken.code == 9 && taken.stderr.contains("belongs to another process"), "{taken:?}");
+        assert_eq!(taken.code, 9, "{taken:?}");
+        host.golden("a socket of this name", &taken.stderr);
         other.signal(Signal::TERM);
         other.finish_within(SHORTLY);
     }
@@ -313,7 +325,7 @@ fn a_port_that_is_taken_keeps_it_from_carrying_until_wg_sets_another() {
     let process = foreground(host);
     host.exec(format!("wg set {name} listen-port 51820"));
     host.ip(&format!("link set {name} up"));
-    within(SHORTLY, "word of it", || process.stderr().contains("UDP port 51820 is already in use").then_some(()));
+    within(SHORTLY, "word of it", || process.stderr().contains(words::PORT_TAKEN).then_some(()));
     host.exec(format!("wg set {name} listen-port 51821"));
     within(SHORTLY, "the other port", || ports(host).contains(":51821").then_some(()));
 }
@@ -418,116 +430,12 @@ fn a_namespace_that_is_deleted_ends_the_interface_in_it() {
     }
 }
 
-#[test]
-fn wg_quick_brings_up_everything_and_takes_it_down_again() {
-    let Some(pair) = Pair::new("wg-quick") else { return };
-    if !can_wg_quick(&pair) {
-        return;
-    }
-    let (a, b) = (&pair.a, &pair.b);
-    b.ip("address add 203.0.113.9/32 dev lo");
-    b.ip("address add 2001:db8:9::9/128 dev lo");
-    let _theirs = stock_peer(&pair, Stock::WireGuardGo, None);
-    // wg-quick leaves it behind.
-    a.exec("sysctl -qw net.ipv4.conf.all.src_valid_mark=1");
-    let marker = a.dir().join("hooks");
-    let config = quick_config(
-        &pair,
-        &format!("FwMark = 0x4242\nPostUp = echo up %i >> {0}\nPostDown = echo down %i >> {0}\n", marker.display()),
-        "0.0.0.0/0, ::/0",
-    );
-    let before = Footprint::of(a);
-    for _ in 0..3 {
-        quick(a, "up", &config);
-        a.exec(format!("ping -n -c 1 -W 5 {}", B.v4));
-        a.exec("ping -n -c 1 -W 5 203.0.113.9");
-        a.exec("ping -n -c 1 -W 5 2001:db8:9::9");
-        b.exec(format!("ping -n -c 1 -W 5 {}", A.v6));
-        let name = a.interface();
-        assert_eq!(a.exec(format!("wg show {name} fwmark")).trim(), "0x4242");
-        for family in ["-4", "-6"] {
-            let rules = a.ip(&format!("{family} rule show"));
-            assert!(rules.contains("not from all fwmark 0x4242 lookup 16962"), "{rules}");
-            let routes = a.ip(&format!("{family} route show table 16962"));
-            assert!(routes.contains(&format!("default dev {name}")), "{routes}");
-        }
-        assert!(a.ip(&format!("link show dev {name}")).contains(" mtu 1420 "));
-        let saved = a.exec(format!("wg showconf {name}"));
-        assert!(saved.contains("FwMark = 0x4242") && saved.contains("AllowedIPs = 0.0.0.0/0, ::/0"), "{saved}");
-        quick(a, "down", &config);
-        within(SHORTLY, "the socket to go", || (!socket(a).exists()).then_some(()));
-        before.assert_unchanged(a);
-    }
-    let said = fs::read_to_string(&marker).expect("what the hooks wrote");
-    let name = a.interface();
-    assert_eq!(said, format!("up {name}\ndown {name}\n").repeat(3));
-}
-
-#[test]
-fn wg_quick_puts_routes_where_the_config_says() {
-    let Some(pair) = Pair::new("wg-quick, Table") else { return };
-    if !can_wg_quick(&pair) {
-        return;
-    }
-    let (a, name) = (&pair.a, pair.a.interface());
-    let _theirs = stock_peer(&pair, Stock::WireGuardGo, None);
-    for (table, routed) in [("off", false), ("1234", true)] {
-        let config = quick_config(&pair, &format!("Table = {table}\nMTU = 1333\n"), "10.77.0.2/32, 192.168.99.0/24");
-        let before = Footprint::of(a);
-        quick(a, "up", &config);
-        a.exec(format!("ping -n -c 1 -W 5 {}", B.v4));
-        assert!(a.ip(&format!("link show dev {name}")).contains(" mtu 1333 "));
-        let routes = a.run("ip route show table 1234").stdout;
-        assert_eq!(routes.contains(&format!("192.168.99.0/24 dev {name}")), routed, "{table}: {routes}");
-        quick(a, "down", &config);
-        within(SHORTLY, "the socket to go", || (!socket(a).exists()).then_some(()));
-        before.assert_unchanged(a);
-    }
-}
-
 /// One packet each way, which is enough to say that it goes on: nothing is tried twice.
 #[track_caller]
 fn both_directions(inside: &Host, far: &Host) {
     inside.exec(format!("ping -n -c 1 -W 8 {}", B.v4));
     far.exec(format!("ping -n -c 1 -W 8 {}", A.v4));
     far.exec(format!("ping -n -c 1 -W 8 {}", A.v6));
-}
-
-/// Whether wg-quick would use us.
-fn can_wg_quick(pair: &Pair) -> bool {
-    let name = "wg-quick";
-    if !lab::installed(name, &["wg-quick", Stock::WireGuardGo.program()]) {
-        return false;
-    }
-    let kernel = pair.a.run("ip link add ovlprobe type wireguard");
-    if kernel.code == 0 {
-        lab::not_applicable(name, "this kernel has WireGuard, which wg-quick prefers to any program");
-    }
-    kernel.code != 0
-}
-
-/// `IFACE.conf` of `a` with `b` as the peer.
-fn quick_config(pair: &Pair, interface: &str, allowed_ips: &str) -> PathBuf {
-    let key = fs::read_to_string(pair.a.private_key_file()).expect("the key");
-    let (addresses, endpoint) = (A.inner().join(", "), B.endpoint(Outside::V4, 51820));
-    pair.a.write_secret(
-        &format!("{}.conf", pair.a.interface()),
-        &format!(
-            "[Interface]\nPrivateKey = {}\nListenPort = 51820\nAddress = {addresses}\n{interface}\n\
-             [Peer]\nPublicKey = {}\nEndpoint = {endpoint}\nAllowedIPs = {allowed_ips}\n",
-            key.trim(),
-            pair.b.public_key(),
-        ),
-    )
-}
-
-#[track_caller]
-fn quick(host: &Host, verb: &str, config: &Path) {
-    let mut command: Command = host.command(["wg-quick", verb, &config.to_string_lossy()]);
-    // Silent: no log is left in the folder that daemons share.
-    command.env("WG_QUICK_USERSPACE_IMPLEMENTATION", overlay_wg(host)).env("LOG_LEVEL", "silent");
-    let finished = Finished::from(command.output().expect("wg-quick"));
-    finished.succeeded(&format!("wg-quick {verb}"));
 }
 
 fn unix_time() -> u64 {

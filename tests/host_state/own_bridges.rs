@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::world::{BRIDGE, World};
-use crate::lab::{A, Host, Overlay, SHORTLY, within};
+use crate::lab::{A, Host, Overlay, SHORTLY, within, words};
 
 /// Only the peer's own addresses: no default route.
 const NARROW: [&str; 2] = ["10.77.0.2/32", "fd77::2/128"];
@@ -61,7 +61,7 @@ fn what_the_guard_drops_is_counted() {
     }
     assert_eq!(weak_host_drops(&overlay), 2);
     let said = a.overlay("status").succeeded("overlay status");
-    assert!(said.contains("guard drops  2 to virtual IPs from elsewhere"), "{said}");
+    assert!(said.contains(words::TWO_FROM_ELSEWHERE), "{said}");
     let scraped = a.exec("curl -sS --noproxy * http://127.0.0.1:9586/metrics");
     for line in [
         "overlay_guard_dropped_packets_total{rule=\"weak_host\"} 2",

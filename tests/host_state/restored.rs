@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::lab::{A, B, Host, Outside, Overlay, Pair, SHORTLY, within};
+use crate::lab::{A, B, Host, Outside, Overlay, Pair, SHORTLY, within, words};
 
 /// Nothing is due any more: longer than from one look to the next.
 const QUIET: Duration = Duration::from_millis(1_300);
@@ -98,8 +98,8 @@ fn everything_that_up_adds_is_put_back() {
     }
     a.reaches(B.v4);
     a.reaches(B.v6);
-    assert!(overlay.log().contains("put back what another program had taken away"), "{}", overlay.log());
-    assert!(a.overlay("status").succeeded("overlay status").contains("put back"), "for people, too");
+    assert!(overlay.log().contains(words::PUT_BACK), "{}", overlay.log());
+    assert!(a.overlay("status").succeeded("overlay status").contains(words::PUT_BACK_SHOWN), "for people, too");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn what_the_daemon_does_itself_is_not_counted() {
     a.shell("ip rule add prio 100 from 10.200.0.1 table 7 && ip rule delete prio 100");
     std::thread::sleep(QUIET);
     assert_eq!(restored(&overlay), [], "{}", overlay.log());
-    assert!(!overlay.log().contains("put back"), "{}", overlay.log());
+    assert!(!overlay.log().contains(words::PUT_BACK), "{}", overlay.log());
     assert_eq!(overlay.status()["host"]["state"], "intact");
 }
 
@@ -177,10 +177,10 @@ fn a_fight_slows_down_and_is_told_once() {
     let more = counted() - before;
     assert!(more <= 4, "{more} times in {:?}", began.elapsed());
     let log = overlay.log();
-    assert_eq!(log.matches("keeps taking away").count(), 1, "{log}");
-    assert!(log.matches("put back what another program").count() <= 12, "{log}");
+    assert_eq!(log.matches(words::FIGHT).count(), 1, "{log}");
+    assert!(log.matches(words::PUT_BACK).count() <= 12, "{log}");
     let said = a.overlay("status").succeeded("overlay status");
-    assert!(said.contains("warning") && said.contains("another program keeps taking away"), "{said}");
+    assert!(said.contains("warning") && said.contains(words::FIGHT), "{said}");
     drop(fighter);
     within(Duration::from_secs(70), "the address to be back for good", || {
         a.ip(&format!("-o address show dev {name}")).contains("10.77.0.1/24").then_some(())

@@ -53,6 +53,31 @@ impl Host {
         host
     }
 
+    /// Compares what a program said here with the test's golden file (`overlay-golden`): without this host's own folders,
+    /// interface, and the process id of the daemon that holds the lock.
+    #[track_caller]
+    pub fn golden(&self, what: impl AsRef<str>, said: &str) {
+        let lab = self.dir().parent().expect("the lab's folder");
+        let folders = [self.runtime_dir(), self.dir().to_owned(), lab.to_owned()].map(|it| it.display().to_string());
+        let program = overlay_program().display().to_string();
+        let lock = self.runtime_dir().join(format!("{}.lock", self.interface()));
+        // Tests put pipes there.
+        let lock = Some(lock).filter(|lock| fs::symlink_metadata(lock).is_ok_and(|found| found.is_file()));
+        let pid = lock.and_then(|lock| fs::read_to_string(lock).ok()).unwrap_or_default();
+        let daemon = format!(" {} ", pid.trim());
+        let varying = [
+            (&*folders[0], "RUNTIME"),
+            (&*folders[1], "DIR"),
+            (&*folders[2], "LAB"),
+            (&*program, "overlay"),
+            (self.namespace(), "NAMESPACE"),
+            (self.interface(), "IFACE"),
+            (&*daemon, " PID "),
+        ];
+        let varying: Vec<_> = varying.into_iter().filter(|(found, _)| !found.trim().is_empty()).collect();
+        overlay_golden::golden_with(what, said, &varying);
+    }
+
     /// What the lab calls it.
     pub fn name(&self) -> &str {
         &self.inner.name

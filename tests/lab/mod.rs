@@ -30,6 +30,7 @@ pub mod services;
 pub mod stock;
 pub mod streams;
 pub mod wait;
+pub mod words;
 pub mod world;
 
 pub use host::Host;
