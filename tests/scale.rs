@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::crowd::Crowd;
-use lab::{A, Host, Outside, Overlay, Pair, SHORTLY, within};
+use lab::{A, AT_LENGTH, Host, Outside, Overlay, Pair, SHORTLY, within};
 
 const PEERS: u32 = 10_000;
 const ADDRESSES: u32 = 256;
@@ -84,7 +84,7 @@ fn up(host: &Host, config: &str) -> (Overlay, Duration) {
     let path = host.write("overlay.toml", config);
     let socket = host.dir().join("notify.sock");
     let notify = UnixDatagram::bind(&socket).expect("a socket in the lab's folder");
-    notify.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");
+    notify.set_read_timeout(Some(AT_LENGTH)).expect("a timeout");
     let mut command = host.overlay_command(format!("up {}", path.display()));
     command.env("NOTIFY_SOCKET", &socket);
     let began = Instant::now();

@@ -4,13 +4,17 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::lab::{A, B, Host, Outside, Overlay, Pair, SHORTLY, within, words};
+use crate::lab::{A, B, Host, Outside, Overlay, POLL, Pair, SHORTLY, within, words};
 
 /// Nothing is due any more: longer than from one look to the next.
 const QUIET: Duration = Duration::from_millis(1_300);
 
 /// For what is to be back within a second, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// When a fight is noticed: ten rounds, no faster than one a second, and as many again on a busy machine.
+const FIGHT_NOTICED: Duration = Duration::from_secs(40);
+/// When what was fought for is back for good: the longest pause in a fight is 64 s.
+const FIGHT_OVER: Duration = Duration::from_secs(70);
 
 fn restored(overlay: &Overlay) -> Vec<(String, u64)> {
     let status = overlay.status();
@@ -85,7 +89,7 @@ fn everything_that_up_adds_is_put_back() {
             now > counted && standing(a) == before
         };
         while !is_back() && lost.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(POLL);
         }
         assert_eq!(standing(a), before, "after `{loss}`: {}", overlay.log());
         assert!(is_back(), "`{loss}` was not counted: {:?}", restored(&overlay));
@@ -167,7 +171,7 @@ fn a_fight_slows_down_and_is_told_once() {
         "-c",
         &format!("while :; do ip address delete {}/24 dev {name} 2>/dev/null; sleep 0.05; done", A.v4),
     ]);
-    within(Duration::from_secs(40), "the fight to be noticed", || {
+    within(FIGHT_NOTICED, "the fight to be noticed", || {
         (overlay.status()["host"]["state"] == "contested").then_some(())
     });
     let counted = || restored(&overlay).iter().find(|(what, _)| what == "address").map_or(0, |(_, count)| *count);
@@ -182,7 +186,7 @@ fn a_fight_slows_down_and_is_told_once() {
     let said = a.overlay("status").succeeded("overlay status");
     assert!(said.contains("warning") && said.contains(words::FIGHT), "{said}");
     drop(fighter);
-    within(Duration::from_secs(70), "the address to be back for good", || {
+    within(FIGHT_OVER, "the address to be back for good", || {
         a.ip(&format!("-o address show dev {name}")).contains("10.77.0.1/24").then_some(())
     });
 }

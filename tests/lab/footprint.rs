@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::host::Host;
+use super::wait::POLL;
 
 /// What stands on a host, as text to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Footprint {
             if now == *self {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(POLL);
             now = look(host);
         }
         for ((part, before), (_, after)) in self.parts.iter().zip(&now.parts) {

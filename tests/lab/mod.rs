@@ -40,7 +40,7 @@ pub use overlay::Overlay;
 pub use pings::Pings;
 pub use process::{Finished, Process};
 pub use stock::Stock;
-pub use wait::{SHORTLY, within};
+pub use wait::{A_SECOND, AT_LENGTH, ENDED, POLL, SHORTLY, within};
 pub use world::{A, B, Outside, Pair, Star};
 
 use std::fs;

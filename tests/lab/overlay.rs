@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::host::Host;
 use super::process::{Finished, Process};
-use super::wait::{SHORTLY, within};
+use super::wait::{ENDED, SHORTLY, within};
 
 /// A daemon in the foreground. Dropped, it is killed.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Overlay {
     #[track_caller]
     pub fn stop(self) -> Finished {
         self.signal(Signal::TERM);
-        let finished = self.process.finish_within(Duration::from_secs(10));
+        let finished = self.process.finish_within(ENDED);
         assert!(finished.code == 0, "`overlay up` ended with {} on SIGTERM\n{}", finished.code, finished.stderr);
         finished
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::host::Host;
 use super::process::{Finished, Process};
+use super::wait::AT_LENGTH;
 
 /// Debian's interpreter: the one its python3-grpcio belongs to.
 pub const PYTHON: &str = "/usr/bin/python3";
@@ -148,7 +149,7 @@ pub fn tcp_transfer(from: &Host, to: &Host, address: &str, file: &Path) -> Strin
     let receiver = to.spawn(["sh", "-c", &receive]);
     to.wait_for_listener(PORT);
     from.exec(format!("socat -u OPEN:{} {family}:{}:{PORT}", file.display(), bracketed(address)));
-    let sum = receiver.succeed_within(std::time::Duration::from_secs(120));
+    let sum = receiver.succeed_within(AT_LENGTH);
     sum.split(' ').next().unwrap_or_default().into()
 }
 

@@ -5,8 +5,16 @@ use std::time::{Duration, Instant};
 
 /// Enough for anything that takes milliseconds on an idle machine and may take seconds on a busy one.
 pub const SHORTLY: Duration = Duration::from_secs(20);
+/// What is promised within a second. A machine that is busy with other things may take half a second more.
+pub const A_SECOND: Duration = Duration::from_millis(1_500);
+/// How long a daemon that was asked to end may take: less than half of what would make a service manager kill it.
+pub const ENDED: Duration = Duration::from_secs(10);
+/// Only a hang takes longer: a transfer of megabytes through the tunnel, or the start of a daemon with 10,000 peers.
+pub const AT_LENGTH: Duration = Duration::from_secs(120);
+/// Between two looks at something that is waited for: short beside anything that is measured, and no load for the machine.
+pub const POLL: Duration = Duration::from_millis(20);
 
-/// Asks `condition` every 20 ms until it answers, and gives its answer back.
+/// Asks `condition` every [`POLL`] until it answers, and gives its answer back.
 ///
 /// # Panics
 /// When `limit` has passed; `what` completes "waited 20 s for ...".
@@ -18,6 +26,6 @@ pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Opt
             return answer;
         }
         assert!(Instant::now() < deadline, "waited {} s for {what}", limit.as_secs());
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(POLL);
     }
 }

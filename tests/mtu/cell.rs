@@ -3,13 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Found, Road, Router, around};
+use super::road::{FAR, Found, Road, Router, SHORT_STALL, around};
 use super::streams::{Fetched, fetch};
 use crate::lab::services::{self, SshServer, random_file, sha256};
 use crate::lab::{A, Outside, Pings};
-
-/// After it was found nothing stands still for longer.
-const LONGEST_STALL: Duration = Duration::from_secs(2);
 
 const TWO_MINUTES: Duration = Duration::from_secs(120);
 
@@ -75,7 +72,7 @@ impl Cell {
         let fetched = [fetch(a, FAR.v4, &files[1]), fetch(b, A.v4, &files[0])];
         let over_v6 = fetch(a, FAR.v6, &random_file(b, "few", 1 << 20));
         for fetched in fetched.iter().chain([&over_v6]) {
-            assert!(fetched.longest_pause < LONGEST_STALL, "{self}: {fetched:?}");
+            assert!(fetched.longest_pause < SHORT_STALL, "{self}: {fetched:?}");
         }
         // In fragments, since nobody forbids it.
         for (from, to) in [(a, FAR.v4), (a, FAR.v6), (b, A.v4), (b, A.v6)] {

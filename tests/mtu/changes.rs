@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Road, Router, around};
+use super::road::{FAR, FOUND_SLOWLY, LONGEST_STALL, Road, Router, around};
 use super::streams::{Stream, fetch};
 use crate::lab::services::{self, random_file};
 use crate::lab::{A, Outside, Overlay};
 
-/// How long a fall may be felt.
-const LONGEST_STALL: Duration = Duration::from_secs(5);
 /// A fall is known to both by then, a rise after a path change too.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
@@ -35,7 +33,7 @@ impl Busy {
         let began = Instant::now();
         a.reaches(FAR.v4);
         for host in [a, b] {
-            road.found_by(host, began, Duration::from_secs(15), |mtu| mtu == 1500 - around(outside));
+            road.found_by(host, began, FOUND_SLOWLY, |mtu| mtu == 1500 - around(outside));
         }
         let streams = [("to b over IPv4", Stream::start(a, b, FAR.v4)), ("to a over IPv6", Stream::start(b, a, A.v6))];
         for (_, stream) in &streams {
@@ -110,7 +108,7 @@ fn a_silent_fall_while_nothing_was_sent_is_felt_no_longer_than_one_during_a_tran
     let began = Instant::now();
     a.reaches(FAR.v4);
     for host in [a, b] {
-        road.found_by(host, began, Duration::from_secs(15), |mtu| mtu == 1440);
+        road.found_by(host, began, FOUND_SLOWLY, |mtu| mtu == 1440);
     }
     road.narrow(1400, Router::IsSilent);
     // It hangs where every VPN hangs: the greeting is through, the data is not. Then it goes on.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Road, around, mtu};
+use super::road::{FAR, FOUND, Road, SHORT_STALL, around, mtu};
 use super::streams::Stream;
 use crate::lab::services::PYTHON;
 use crate::lab::{A, Host, Outside, Process, SHORTLY, within};
@@ -36,7 +36,7 @@ fn nothing_changes(road: &Road, stream: &Stream, truth: u16) {
     }
     let pause = stream.take_longest_pause();
     eprintln!("the stream stood still for {pause:?}");
-    assert!(pause < Duration::from_secs(2), "{pause:?}");
+    assert!(pause < SHORT_STALL, "{pause:?}");
 }
 
 #[track_caller]
@@ -51,7 +51,7 @@ fn is_not_believed(outside: Outside) {
     let began = Instant::now();
     road.a.reaches(FAR.v4);
     for host in [&road.a, &road.b] {
-        let found = road.found_by(host, began, Duration::from_secs(10), |_| true);
+        let found = road.found_by(host, began, FOUND, |_| true);
         eprintln!("{found:?} on {}", host.name());
         assert_eq!(found.mtu, truth);
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Road, Router, around, mtu};
+use super::road::{FAR, FOUND, Road, Router, around, mtu};
 use crate::lab::Outside;
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -18,7 +18,7 @@ fn soak_ten_minutes_of_loss_do_not_lower_the_mtu() {
     let truth = 1500 - around(Outside::V4);
     let began = Instant::now();
     for host in [&road.a, &road.b] {
-        road.found_by(host, began, Duration::from_secs(10), |found| found == truth);
+        road.found_by(host, began, FOUND, |found| found == truth);
     }
 
     // Each router loses what it sends to the other.

@@ -10,6 +10,15 @@ use crate::lab::{A, B, Host, Lab, Outside, Overlay, SHORTLY, within};
 /// The second host's addresses: on another network than the first one's.
 pub(super) const FAR: Addresses = Addresses { outer_v4: "10.2.0.2", outer_v6: "fd02::2", v4: B.v4, v6: B.v6 };
 
+/// When both ends of a path have found what it carries: a search takes seconds.
+pub(super) const FOUND: Duration = Duration::from_secs(10);
+/// The same where sizes are lost in silence and tried again, or the peer answers echoes only.
+pub(super) const FOUND_SLOWLY: Duration = Duration::from_secs(15);
+/// Once the path's MTU was found a stream never stands still for longer: TCP's own retransmissions take less.
+pub(super) const SHORT_STALL: Duration = Duration::from_secs(2);
+/// How long a path that has become narrower may be felt.
+pub(super) const LONGEST_STALL: Duration = Duration::from_secs(5);
+
 /// Bytes around an inner packet.
 pub(super) const fn around(outside: Outside) -> u16 {
     match outside {

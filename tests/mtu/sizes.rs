@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Road, Router, mtu, wait_for_route};
+use super::road::{FAR, FOUND_SLOWLY, Road, Router, SHORT_STALL, mtu, wait_for_route};
 use super::streams::fetch;
 use crate::lab::services::{self, random_file};
 use crate::lab::{self, A, Host, Outside};
@@ -50,7 +50,7 @@ fn ping_and_tracepath_report_the_size_that_was_found() {
         let _daemons = road.up(outside);
         let began = Instant::now();
         road.a.reaches(FAR.v4);
-        let found = road.found_by(&road.a, began, Duration::from_secs(15), |_| true);
+        let found = road.found_by(&road.a, began, FOUND_SLOWLY, |_| true);
         wait_for_route(&road.a, FAR.v4, found.mtu);
         ping_learns(&road.a, found.mtu);
         tracepath_learns(&road.a, found.mtu);
@@ -64,9 +64,9 @@ fn below_1280_ipv4_is_told_the_size_and_ipv6_1280() {
     let _daemons = road.up(Outside::V6);
     let began = Instant::now();
     road.a.reaches(FAR.v4);
-    let found = road.found_by(&road.a, began, Duration::from_secs(15), |_| true);
+    let found = road.found_by(&road.a, began, FOUND_SLOWLY, |_| true);
     assert_eq!(found.mtu, 1200);
-    road.found_by(&road.b, began, Duration::from_secs(15), |_| true);
+    road.found_by(&road.b, began, FOUND_SLOWLY, |_| true);
     wait_for_route(&road.a, FAR.v4, found.mtu);
     let ping = |address: &str, len: u16| road.a.run(format!("ping -n -M do -c 1 -W 2 -s {len} {address}"));
     assert_eq!(ping(FAR.v4, 1200 - 28).code, 0);
@@ -91,11 +91,11 @@ fn ways_that_differ_are_found_each() {
     let began = Instant::now();
     a.reaches(FAR.v4);
     // What `b` sends longer is a reason for `a` to search once more, and no more than that.
-    road.found_by(b, began, Duration::from_secs(15), |mtu| mtu == 1440);
-    road.found_by(a, began, Duration::from_secs(15), |mtu| mtu == 1340);
+    road.found_by(b, began, FOUND_SLOWLY, |mtu| mtu == 1440);
+    road.found_by(a, began, FOUND_SLOWLY, |mtu| mtu == 1340);
     for (from, address, file) in [(a, FAR.v4, &files[1]), (b, A.v4, &files[0]), (b, A.v6, &files[0])] {
         let fetched = fetch(from, address, file);
-        assert!(fetched.longest_pause < Duration::from_secs(2), "{fetched:?}");
+        assert!(fetched.longest_pause < SHORT_STALL, "{fetched:?}");
     }
     assert_eq!([mtu(a)["mtu"].clone(), mtu(b)["mtu"].clone()], [1340, 1440]);
 }
@@ -115,14 +115,14 @@ fn where_routes_are_left_alone_senders_are_told_by_icmp() {
     let began = Instant::now();
     a.reaches(FAR.v4);
     for host in [a, b] {
-        road.found_by(host, began, Duration::from_secs(15), |mtu| mtu == 1340);
+        road.found_by(host, began, FOUND_SLOWLY, |mtu| mtu == 1340);
         assert!(!host.ip("route show").contains("1340"), "no route of ours says so");
     }
     for (from, address, file) in
         [(a, FAR.v4, &files[1]), (b, A.v4, &files[0]), (a, FAR.v6, &files[1]), (b, A.v6, &files[0])]
     {
         let fetched = fetch(from, address, file);
-        assert!(fetched.longest_pause < Duration::from_secs(2), "{fetched:?}");
+        assert!(fetched.longest_pause < SHORT_STALL, "{fetched:?}");
     }
     for (address, around) in PING_OVERHEAD {
         let ping = || a.run(format!("ping -n -M do -c 1 -W 2 -s {} {address}", 1341 - around));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::road::{FAR, Road, Router, around};
+use super::road::{FAR, FOUND_SLOWLY, Road, Router, SHORT_STALL, around};
 use super::streams::fetch;
 use crate::lab::services::{self, random_file};
 use crate::lab::stock::StockConfig;
@@ -35,7 +35,7 @@ fn found_by_echoes(stock: Stock, middle: u16, router: Router, outside: Outside) 
     a.reaches(FAR.v4);
     // The first large packet begins the search.
     Pings::new(1, Duration::from_millis(20)).of(1_000).are_answered(a, FAR.v4);
-    let found = road.found_by(a, began, Duration::from_secs(15), |_| true);
+    let found = road.found_by(a, began, FOUND_SLOWLY, |_| true);
     eprintln!("{stock:?} behind {middle}, {router:?}, {outside:?}: {found:?}");
     assert_eq!(found.by, "echoes");
     // The answer counts, and wireguard-go's is padded to 16: behind 1400 over IPv4 1328 comes back, and 1340 would not.
@@ -46,7 +46,7 @@ fn found_by_echoes(stock: Stock, middle: u16, router: Router, outside: Outside) 
         [(a, FAR.v4, &files[1]), (b, A.v4, &files[0]), (b, A.v6, &files[0]), (a, FAR.v6, &files[1])]
     {
         let fetched = fetch(from, address, file);
-        assert!(fetched.longest_pause < Duration::from_secs(2), "{fetched:?}");
+        assert!(fetched.longest_pause < SHORT_STALL, "{fetched:?}");
     }
 }
 

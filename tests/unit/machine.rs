@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::lab::host::overlay_program;
-use crate::lab::{Finished, Host, Process, SHORTLY, within};
+use crate::lab::{Finished, Host, POLL, Process, SHORTLY, within};
 
 /// Systemd, running on a host of a lab. Dropped, it is gone with all that it started.
 pub(crate) struct Machine {
@@ -95,7 +95,7 @@ impl Drop for Machine {
             if remove_groups(&self.cgroup) {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(POLL);
         }
     }
 }
