@@ -155,27 +155,6 @@ fn an_initiation_that_is_sent_again_or_is_no_newer_is_dropped_in_silence() {
 }
 
 #[test]
-fn a_peers_initiations_are_taken_50_times_a_second_and_no_more() {
-    let Some(mut siege) = Siege::of_two("initiations") else { return };
-    let mut mallory = siege.attacker(MALLORY);
-    let first = mallory.initiate();
-    // One train is one moment: all but the first come too soon.
-    let mut messages = vec![first.message.clone()];
-    for second in 0..9 {
-        let timestamp = Timestamp::from_unix_seconds(1_750_000_000 + second);
-        messages.push(mallory.noise.initiate(timestamp, 0x500 + second as u32).message);
-    }
-    let outcome = siege.strike_as_train(&mut mallory, &messages);
-    outcome.is("at once", &[], &[("handshake_flood", 9)]);
-    assert_eq!(outcome.answers.len(), 1);
-    mallory.session = mallory.noise.complete(&first, &outcome.answers[0]).expect("a response to the first");
-    siege.is_alive(&mut mallory);
-    // Those that came too soon were not even looked at: the last of them is good for a later moment.
-    thread::sleep(BETWEEN_INITIATIONS);
-    assert_eq!(answers(&mut siege, &mut mallory, &messages[9]), 1);
-}
-
-#[test]
 fn under_a_flood_of_handshakes_strangers_get_cookies_and_peers_get_through() {
     let Some(mut siege) = Siege::of_two("flood") else { return };
     let (mut mallory, mut carol) = (siege.attacker(MALLORY), siege.attacker(CAROL));

@@ -37,13 +37,6 @@ impl Wire {
         Wire { socket, victim, batch: ReceiveBatch::new(8), received: VecDeque::new() }
     }
 
-    /// A plain socket that talks to the victim from an address of this host.
-    pub(crate) fn open_at(host: &Host, source: &str, victim: SocketAddr) -> std::net::UdpSocket {
-        let socket = inside(host, || std::net::UdpSocket::bind(source)).expect("an address of the host");
-        socket.connect(victim).expect("a route to the victim");
-        socket
-    }
-
     /// The local port.
     pub(crate) fn port(&self) -> u16 {
         self.socket.local_port()

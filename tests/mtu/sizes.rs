@@ -1,6 +1,6 @@
 //! What programs that ask for the size of a path are told.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::road::{FAR, FOUND_SLOWLY, Road, Router, SHORT_STALL, mtu, wait_for_route};
 use super::streams::fetch;

@@ -99,10 +99,19 @@ fn a_packet_for_somebody_else_comes_in_only_where_forwarding_is_on() {
 fn a_counter_at_the_end_of_its_range_is_refused_and_the_session_lives_on() {
     let mut scene = Scene::new();
     let packet = scene.ends().udp(b"the last one");
-    for counter in [REJECT_AFTER_MESSAGES, REJECT_AFTER_MESSAGES + 1, u64::MAX - 1, u64::MAX] {
-        scene.inject(&scene.session.seal_as_is(counter, &packet));
+    let at = |scene: &Scene, counter| scene.session.seal_as_is(counter, &packet);
+    let mut messages = [REJECT_AFTER_MESSAGES, REJECT_AFTER_MESSAGES + 1, REJECT_AFTER_MESSAGES + (1 << 12)].to_vec();
+    messages.extend([u64::MAX - 1, u64::MAX]);
+    let mut messages: Vec<_> = messages.into_iter().map(|counter| at(&scene, counter)).collect();
+    // A keepalive is data as well, and a forgery needs no key to be refused.
+    messages.push(scene.session.seal_as_is(u64::MAX, &[]));
+    let mut forged = at(&scene, u64::MAX);
+    forged[20] ^= 1;
+    messages.push(forged);
+    for message in &messages {
+        assert!(scene.world.ask(scene.carol.address, scene.alice, message).is_empty(), "silence");
     }
-    assert_eq!(scene.drops(), BTreeMap::from([("counter_exhausted", 4)]));
+    assert_eq!(scene.drops(), BTreeMap::from([("counter_exhausted", 7)]));
     scene.assert_alive();
 }
 
@@ -336,16 +345,22 @@ fn a_train_may_carry_datagrams_of_several_peers() {
 fn initiations_of_one_peer_beyond_50_a_second_are_a_flood() {
     let mut scene = Scene::new();
     scene.world.run_for(seconds(1));
-    let mut answered = 0;
+    let (mut answered, mut too_soon) = (0, None);
     // Few enough a second that no cookie is asked for.
     for _ in 0..200 {
         let message = scene.carol.initiate().message;
         let answers = scene.world.ask(scene.carol.address, scene.alice, &message);
-        answered += answers.iter().filter(|answer| answer[0] == 2).count();
+        let responses = answers.iter().filter(|answer| answer[0] == 2).count();
+        answered += responses;
+        too_soon = Some(message).filter(|_| responses == 0);
         scene.world.run_for(millis(5));
     }
     assert!((48..=50).contains(&answered), "{answered} of 200 within a second");
     assert_eq!(scene.drops(), BTreeMap::from([("handshake_flood", 200 - answered as u64)]));
+    // What came too soon was not even looked at: it is good for a later moment.
+    scene.world.run_for(millis(21));
+    let too_soon = too_soon.expect("the last one came too soon");
+    assert_eq!(scene.world.ask(scene.carol.address, scene.alice, &too_soon).len(), 1);
 }
 
 #[test]

@@ -51,6 +51,8 @@ fn messages_cut_at_every_length_up_to_200_are_refused() {
     assert_eq!(drops["inbound_unknown"], 4 * 4);
     let data_len = messages[3].len();
     assert!(data_len <= 200);
+    // Three types have one length each; data that is too short for a tag has none.
+    assert_eq!(drops["inbound_length"], 3 * (200 - 4) + 28);
     // Its counter was used, which is looked at before the tag.
     assert_eq!(drops["replay"], 200 - 31 - 1);
     assert_untouched(&mut world, alice, bob);
@@ -86,16 +88,16 @@ fn every_first_byte_and_every_reserved_byte_is_survived() {
                 injected += 1;
             }
         }
-        for at in 1..4 {
+        for (at, byte) in (1..4).flat_map(|at| (1..=255).map(move |byte| (at, byte))) {
             let mut changed = message.clone();
-            changed[at] = 1;
+            changed[at] = byte;
             world.inject(elsewhere(), bob, &changed);
             injected += 1;
         }
     }
     let drops = world.drops(bob);
     assert_eq!(drops.values().sum::<u64>(), injected);
-    assert!(drops["inbound_unknown"] >= 4 * (252 + 3), "{drops:?}");
+    assert!(drops["inbound_unknown"] >= 4 * (252 + 3 * 255), "{drops:?}");
     assert_untouched(&mut world, alice, bob);
 }
 
