@@ -21,6 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Beyond this a file holds a second noun that wants a file of its own. Tests apart.
 const LONGEST_FILE: usize = 600;
+/// A test file beyond this is about several subjects.
+const LONGEST_TEST: usize = 500;
 
 #[test]
 fn every_arrow_between_crates_is_one_the_design_names() {
@@ -148,6 +150,14 @@ fn every_golden_file_belongs_to_a_test() {
 fn every_source_file_says_first_what_it_is() {
     for file in sources() {
         assert!(file.text.starts_with("//!"), "{} does not open with `//!`", file.path.display());
+    }
+}
+
+#[test]
+fn no_test_file_grows_beyond_500_lines() {
+    for file in sources().iter().filter(|file| file.is_test()) {
+        let length = file.text.lines().count();
+        assert!(length <= LONGEST_TEST, "{} has {length} lines", file.path.display());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use overlay_core::Instant;
+use overlay_golden::golden;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -17,6 +18,15 @@ fn every_reason_for_a_drop_is_there_with_zero() {
         let line = format!("\noverlay_dropped_packets_total{{reason=\"{}\"}} 0\n", reason.name());
         assert!(text.contains(&line), "{line} is missing in {text}");
     }
+}
+
+#[test]
+fn every_family_says_what_it_is() {
+    let text = text(&view([bob()]));
+    let meanings: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+    let families = text.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    assert_eq!(meanings.len(), families);
+    golden("help", meanings.join("\n"));
 }
 
 #[test]
