@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use lab::{B, Host, Outside, Overlay, Pair, SHORTLY, skip, within};
 
-/// When a peer is heard again after a change of its clock: the third attempt at a handshake, each 5 s after the one before.
+/// By when a peer is heard again after its clock was changed: three attempts at a handshake, 5 s apart.
 const HEARD_AGAIN: Duration = Duration::from_secs(15);
 
 /// Where Debian has it.

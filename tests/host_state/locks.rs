@@ -8,7 +8,7 @@ use super::world::{OUTSIDE, World};
 use crate::lab::{A_SECOND, Host, Overlay, Process, SHORTLY, within, words};
 
 const EVERYTHING: [&str; 2] = ["0.0.0.0/0", "::/0"];
-/// When a new network or route of the host's own is known: a second, and as much as `ping` waits twice.
+/// By when the daemon knows a new network or route of the host: one second, and two waits of `ping`.
 const KNOWN: Duration = Duration::from_secs(3);
 /// The same behind twenty thousand notices.
 const KNOWN_AT_LAST: Duration = Duration::from_secs(10);

@@ -11,9 +11,9 @@ const QUIET: Duration = Duration::from_millis(1_300);
 
 /// For what is to be back within a second, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// When a fight is noticed: ten rounds, no faster than one a second, and as many again on a busy machine.
+/// By when a fight is noticed: ten rounds, at most one a second. A busy machine gets three times as long.
 const FIGHT_NOTICED: Duration = Duration::from_secs(40);
-/// When what was fought for is back for good: the longest pause in a fight is 64 s.
+/// By when what was fought for is back for good: the longest pause in a fight is 64 s.
 const FIGHT_OVER: Duration = Duration::from_secs(70);
 
 fn restored(overlay: &Overlay) -> Vec<(String, u64)> {

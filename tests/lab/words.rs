@@ -1,5 +1,5 @@
-//! Words of our own that tests look for in a log, or in what `overlay status` shows to people. Whoever rewords a message
-//! changes them here: a test that waits for the old words fails.
+//! Words of our own that tests look for in a log, or in what `overlay status` shows to people. If you reword such a message,
+//! change the words here too: a test that waits for the old words fails.
 //!
 //! What a verb says when it fails stands in golden files instead ([`Host::golden`](super::Host::golden)).
 
@@ -7,13 +7,13 @@
 pub const KEY_STAYS: &str = "; the key in force stays";
 /// The interface went away under a running daemon.
 pub const CANNOT_GO_ON: &str = "cannot be used any more";
-/// What another program took from the host was put back.
+/// The daemon has put back what some other program had taken away.
 pub const PUT_BACK: &str = "put back what another program had taken away";
 /// The same as `overlay status` shows it.
 pub const PUT_BACK_SHOWN: &str = "put back";
-/// Another program takes it away each time.
+/// Some other program takes the same thing away each time.
 pub const FIGHT: &str = "another program keeps taking away";
-/// There is no nft to make the guard with.
+/// The program nft, which makes the guard, is missing.
 pub const NO_NFT: &str = "nft is not installed";
 /// A daemon that failed leaves the lock of a default route shut.
 pub const LOCK_STAYS: &str = "does not leave this host until";

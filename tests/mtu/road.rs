@@ -10,7 +10,7 @@ use crate::lab::{A, B, Host, Lab, Outside, Overlay, SHORTLY, within};
 /// The second host's addresses: on another network than the first one's.
 pub(super) const FAR: Addresses = Addresses { outer_v4: "10.2.0.2", outer_v6: "fd02::2", v4: B.v4, v6: B.v6 };
 
-/// When both ends of a path have found what it carries: a search takes seconds.
+/// By when an end of a path has found what the path carries: a search takes seconds.
 pub(super) const FOUND: Duration = Duration::from_secs(10);
 /// The same where sizes are lost in silence and tried again, or the peer answers echoes only.
 pub(super) const FOUND_SLOWLY: Duration = Duration::from_secs(15);

@@ -5,8 +5,8 @@
 //! form read as a diff. What a program depends on (exit codes, fields of JSON, the key that is wrong) is asserted in the test
 //! itself: blessing must not be able to change it.
 //!
-//! This is not `insta`: that leaves `.snap.new` files for a tool to review, and asks cargo where the workspace is. Our tests
-//! run as root, which has no cargo.
+//! `insta` does not fit: it leaves `.snap.new` files for a tool to review, and it asks cargo where the workspace is. Our tests
+//! run as root, and root has no cargo.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,17 +24,19 @@ type Section = (String, String);
 /// Compares `text` with the next section of the running test's golden file. `what` is the section's heading: what was done
 /// to get this text.
 ///
-/// Blank lines at the end of the text do not count.
+/// Blank lines at the end of the text do not count. While files are rewritten, a test that fails on the way leaves a file
+/// without its later sections: make it pass and run it again.
 ///
 /// # Panics
-/// When heading or text differ from the file, unless `OVERLAY_BLESS` is set; outside a test.
+/// When heading or text differ from the file, unless `OVERLAY_BLESS` is set. Also outside a test, and in a test that
+/// `--test-threads=1` runs on the main thread.
 #[track_caller]
 pub fn golden(what: impl AsRef<str>, text: impl AsRef<str>) {
     golden_with(what, text, &[]);
 }
 
-/// As [`golden`], for a text that holds what differs from run to run. Each `(found, written)` in `varying` replaces `found` in
-/// the text, in this order, as `("/tmp/ovl-17", "DIR")` does.
+/// Does what [`golden`] does, for a text with parts that differ from run to run. Each `(found, written)` in `varying` replaces
+/// `found` in the text, in this order. An example is `("/tmp/ovl-17", "DIR")`.
 ///
 /// # Panics
 /// As [`golden`] does.
@@ -107,7 +109,7 @@ fn parse(file: &str) -> Vec<Section> {
     sections
 }
 
-/// Writes the file. It belongs to whoever has the sources, although the tests run as root.
+/// Writes the file. The tests run as root, so the file is given to the owner of the sources.
 fn write(path: &Path, sections: &[Section]) {
     let folder = path.parent().expect("a file in a folder");
     let text: Vec<_> = sections.iter().map(|(what, text)| format!("{HEADING}{what}\n{text}\n")).collect();

@@ -1,5 +1,5 @@
-//! Where most tests of hostile peers begin: a host, and a hand-written peer of it with whom it has a session. And how a host
-//! comes under load, and what a peer has to do then.
+//! The start of most tests of hostile peers: a host, and a hand-written peer that has a session with it. Also how a test puts
+//! a host under load, and how a peer proves its address then.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ pub struct Scene {
 
 impl Scene {
     /// A host and a peer like any other.
-    #[expect(clippy::new_without_default, reason = "a scene is no value that may be left out")]
+    #[expect(clippy::new_without_default, reason = "a scene has no default: a test says that it begins one")]
     pub fn new() -> Self {
         Self::with(HostOptions::default(), |_| {})
     }
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// Somebody whom `host` does not know, and an initiation of theirs. The number stands for the private key.
+    /// A stranger to `host`, and an initiation from it. The number stands for the private key.
     pub fn stranger(&self, host: HostId, number: u8) -> (Initiator, Vec<u8>) {
         let mut stranger = Initiator::new([number; 32], self.key(host).0, 1);
         let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;

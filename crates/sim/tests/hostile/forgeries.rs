@@ -1,4 +1,4 @@
-//! Messages with a byte changed, of strangers, or of somebody who only names a peer.
+//! Messages with a changed byte, messages of strangers, and initiations that only name a peer.
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use overlay_wire::control::{Abilities, Frame};
 
 use crate::scene::options;
 
-/// A host that searches, and a peer who says what it likes.
+/// A host that searches for the MTU, and a peer that sends what the test wants.
 pub(crate) fn scene() -> Scene {
     scene_with(options())
 }

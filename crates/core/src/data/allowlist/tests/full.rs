@@ -1,4 +1,4 @@
-//! A full table: who loses a flow, and that it never holds more than it may.
+//! A full table: which party loses a flow, and that the table never holds more than its limit.
 
 use super::*;
 
