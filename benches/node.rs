@@ -16,8 +16,8 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput};
 use ipnet::IpNet;
 use overlay_core::{
-    Command, DropReason, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, Protocol, Rule,
-    Transmit, UdpTrain, Via,
+    Command, DropReason, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, PeerTag, Protocol,
+    Rule, Transmit, UdpTrain, Via,
 };
 use overlay_sim::packet::Ends;
 use overlay_wire::checksum;
@@ -120,7 +120,7 @@ fn lookup(criterion: &mut Criterion) {
             let prefix = IpNet::new(address(at).into(), prefix_len).expect("a length of IPv4");
             let mut key = [0x42; 32];
             key[..2].copy_from_slice(&at.to_le_bytes());
-            add_peer(&mut node, PeerConfig { allowed_ips: vec![prefix], ..PeerConfig::of(PeerKey(key)) }, &clock);
+            add_peer(&mut node, at, PeerConfig { allowed_ips: vec![prefix], ..PeerConfig::of(PeerKey(key)) }, &clock);
         }
         let mut packets: Vec<_> = (0..ROUTES)
             .map(|at| Frame::udp(ends(Pair::NEAR_V4, address((at % routes) * 3 % routes)), 4660).packet)
@@ -207,10 +207,10 @@ impl Pair {
         let (near, far) = (node(1, &clock), node(2, &clock));
         let mut pair = Self { near, far, clock, allow };
         let config = pair.config_of_far(pair.allow.clone());
-        add_peer(&mut pair.near, config, &pair.clock);
+        add_peer(&mut pair.near, 0, config, &pair.clock);
         let known =
             PeerConfig { endpoint: Some(outside(1)), allowed_ips: inside(1), ..PeerConfig::of(public_key(&pair.near)) };
-        add_peer(&mut pair.far, known, &pair.clock);
+        add_peer(&mut pair.far, 0, known, &pair.clock);
         pair.shake_hands();
         pair
     }
@@ -249,7 +249,7 @@ impl Pair {
         let near = &std::cell::RefCell::new(near);
         let sealed = || {
             for config in configs.clone() {
-                add_peer(&mut near.borrow_mut(), config, clock);
+                add_peer(&mut near.borrow_mut(), 0, config, clock);
             }
             seal(far, frames, clock)
         };
@@ -409,8 +409,9 @@ fn node(number: u8, clock: &Clock) -> Node {
     Node::new(config, clock.tick())
 }
 
-fn add_peer(node: &mut Node, config: PeerConfig, clock: &Clock) {
-    let command = Command::SetPeer { config: Box::new(config), stats: Arc::<PeerStats>::default() };
+fn add_peer(node: &mut Node, number: u16, config: PeerConfig, clock: &Clock) {
+    let peer = PeerTag::from_bits(number.into());
+    let command = Command::SetPeer { peer, config: Box::new(config), stats: Arc::<PeerStats>::default() };
     node.handle_command(command, clock.tick()).expect("a key that nobody else has");
     discard(node);
 }

@@ -8,9 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::context::Context;
-use crate::peer::Peer;
-use crate::{Event, Instant, PathMtu};
+use crate::{Event, Instant, PathMtu, PathTag, PeerTag};
 
 /// From one fact of a kind about a peer to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -22,7 +20,7 @@ const AT_ONCE: u8 = 5;
 #[derive(Debug)]
 pub(crate) struct News {
     endpoint: Paced<SocketAddr>,
-    path_mtu: Paced<PathMtu>,
+    path_mtu: Paced<(PathTag, PathMtu)>,
     handshake: Paced<Instant>,
 }
 
@@ -38,45 +36,35 @@ impl News {
         [self.endpoint.deadline(), self.path_mtu.deadline(), self.handshake.deadline()].into_iter().flatten().min()
     }
 
-    /// Control itself says where the peer is: where it was seen before that is no news any more.
+    /// Control itself says where the peer is: where it was seen before is not news any more.
     pub(crate) fn forget_endpoint(&mut self) {
         self.endpoint.waiting = None;
     }
-}
 
-impl Context {
-    /// The peer was authenticated from this address.
-    pub(crate) fn tell_endpoint(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
-        if let Some(address) = peer.news.endpoint.offer(address, now) {
-            self.outbox.event(Event::EndpointChanged(peer.key, address));
-        }
+    /// The peer was authenticated from this address. Returns what is to be told now.
+    pub(crate) fn on_endpoint(&mut self, peer: PeerTag, address: SocketAddr, now: Instant) -> Option<Event> {
+        self.endpoint.offer(address, now).map(|address| Event::EndpointChanged(peer, address))
     }
 
-    /// This is known of the path to the peer.
-    pub(crate) fn tell_path_mtu(&mut self, peer: &mut Peer, known: PathMtu, now: Instant) {
-        if let Some(known) = peer.news.path_mtu.offer(known, now) {
-            self.outbox.event(Event::PathMtu(peer.key, known));
-        }
+    /// This is known of a path to the peer. Returns what is to be told now.
+    pub(crate) fn on_path_mtu(&mut self, path: PathTag, known: PathMtu, now: Instant) -> Option<Event> {
+        self.path_mtu.offer((path, known), now).map(|(path, known)| Event::PathMtu(path, known))
     }
 
-    /// A handshake with the peer was completed just now.
-    pub(crate) fn tell_handshake(&mut self, peer: &mut Peer, now: Instant) {
-        if let Some(at) = peer.news.handshake.offer(now, now) {
-            self.outbox.event(Event::HandshakeCompleted(peer.key, at));
-        }
+    /// A handshake with the peer was completed just now. Returns what is to be told now.
+    pub(crate) fn on_handshake(&mut self, peer: PeerTag, now: Instant) -> Option<Event> {
+        self.handshake.offer(now, now).map(|at| Event::HandshakeCompleted(peer, at))
     }
 
-    /// Tells what has waited long enough.
-    pub(crate) fn tell_news(&mut self, peer: &mut Peer, now: Instant) {
-        if let Some(at) = peer.news.handshake.take_due(now) {
-            self.outbox.event(Event::HandshakeCompleted(peer.key, at));
+    /// What has waited long enough; to be asked until there is nothing more.
+    pub(crate) fn poll(&mut self, peer: PeerTag, now: Instant) -> Option<Event> {
+        if let Some(at) = self.handshake.take_due(now) {
+            return Some(Event::HandshakeCompleted(peer, at));
         }
-        if let Some(address) = peer.news.endpoint.take_due(now) {
-            self.outbox.event(Event::EndpointChanged(peer.key, address));
+        if let Some(address) = self.endpoint.take_due(now) {
+            return Some(Event::EndpointChanged(peer, address));
         }
-        if let Some(known) = peer.news.path_mtu.take_due(now) {
-            self.outbox.event(Event::PathMtu(peer.key, known));
-        }
+        self.path_mtu.take_due(now).map(|(path, known)| Event::PathMtu(path, known))
     }
 }
 

@@ -3,10 +3,13 @@
 mod calling;
 pub(crate) mod candidates;
 pub(crate) mod discovery;
-pub(crate) mod endpoint;
 pub(crate) mod endpoints;
 mod exchange;
-mod greeting;
+pub(crate) mod greeting;
 pub(crate) mod mtu;
 pub(crate) mod path_mtu;
+pub(crate) mod paths;
 pub(crate) mod reach;
+pub(crate) mod reassembly;
+pub(crate) mod recent;
+mod roaming;

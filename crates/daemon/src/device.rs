@@ -113,10 +113,12 @@ impl Device {
         let mut shown = Vec::with_capacity(peers.len());
         for (peer, resolved) in &peers {
             let stats = Arc::<PeerStats>::default();
-            let command = Command::SetPeer { config: Box::new(peer.to_core()), stats: Arc::clone(&stats) };
+            let tag = view.tag_for(peer.public_key).ok_or_else(|| impossible(peer, ChangeError::TooManyPeers))?;
+            let config = Box::new(peer.to_core());
+            let command = Command::SetPeer { peer: tag, config, stats: Arc::clone(&stats) };
             node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
             if let Some(addresses) = resolved.clone() {
-                let command = Command::SetCandidates(peer.public_key, addresses);
+                let command = Command::SetCandidates(tag, addresses);
                 node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
             }
             shown.push((peer.clone(), stats));
@@ -188,9 +190,10 @@ impl Device {
         if self.view.interface().public_key == public {
             return;
         }
-        let command = Command::SetPrivateKey(key.as_ref().map(PrivateKey::to_bytes));
+        let present = key.as_ref().map(PrivateKey::to_bytes);
+        let command = Command::SetPrivateKeys { present, former: Vec::new() };
         self.view.set_private_key(key);
-        // Of all commands it is one that is never refused.
+        // It is never refused.
         let _ = self.engine.command(command).await;
     }
 
@@ -296,13 +299,14 @@ impl Device {
                     // It may have roamed since: where it is now is better than what the config still says.
                     config.endpoint = None;
                 } else if before.is_some() {
-                    renamed.push(peer.public_key);
+                    renamed.extend(before.map(|before| before.tag));
                 }
                 changed.push((peer, config, stats));
             }
         }
         for (peer, config, stats) in changed {
-            let command = Command::SetPeer { config: Box::new(config), stats };
+            let tag = self.view.tag_for(peer.public_key).ok_or_else(|| impossible(peer, ChangeError::TooManyPeers))?;
+            let command = Command::SetPeer { peer: tag, config: Box::new(config), stats };
             self.engine.command(command).await.map_err(|error| impossible(peer, error))?;
         }
         // A peer that was removed in the meantime needs none.

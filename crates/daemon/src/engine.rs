@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
-use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerFlows, PeerKey, UdpTrain, Via, WallStep};
+use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerFlows, PeerTag, UdpTrain, Via, WallStep};
 use overlay_os::poll::{Poller, Timer, Waker};
 use overlay_os::schedule::{self, Scheduling};
 use overlay_os::tun::Tun;
@@ -470,7 +470,7 @@ fn wait_for(poller: &Poller, sockets: &Sockets) -> io::Result<()> {
 /// Events on their way to control. What does not fit the queue waits here, one event of a kind for each peer.
 struct Events {
     sender: mpsc::Sender<Event>,
-    merged: BTreeMap<(PeerKey, u8), Event>,
+    merged: BTreeMap<(PeerTag, u8), Event>,
 }
 
 impl Events {
@@ -489,14 +489,14 @@ impl Events {
     }
 
     fn merge(&mut self, event: Event) -> bool {
-        let key = match &event {
-            Event::HandshakeCompleted(peer, _) => (*peer, 0),
-            Event::EndpointChanged(peer, _) => (*peer, 1),
-            Event::HandshakeFailed(peer) => (*peer, 2),
-            Event::PathMtu(peer, _) => (*peer, 3),
-            Event::Answering(peer, _) => (*peer, 4),
+        let kind = match &event {
+            Event::HandshakeCompleted(..) => 0,
+            Event::EndpointChanged(..) => 1,
+            Event::HandshakeFailed(_) => 2,
+            Event::PathMtu(..) => 3,
+            Event::Answering(..) => 4,
         };
-        self.merged.insert(key, event).is_none()
+        self.merged.insert((event.peer(), kind), event).is_none()
     }
 
     fn flush(&mut self) {
@@ -521,16 +521,16 @@ mod tests {
     fn events_that_control_does_not_take_are_merged_by_peer_and_kind() {
         let (sender, mut receiver) = mpsc::channel(1);
         let mut events = Events { sender, merged: BTreeMap::new() };
-        let completed =
-            |seconds| Event::HandshakeCompleted(PeerKey([1; 32]), Instant::from_start(Duration::from_secs(seconds)));
+        let peer = PeerTag::from_bits(1);
+        let completed = |seconds| Event::HandshakeCompleted(peer, Instant::from_start(Duration::from_secs(seconds)));
         assert!(events.push(completed(1)));
         assert!(events.push(completed(2)));
         assert!(!events.push(completed(3)), "replaces the one that waits");
-        assert!(events.push(Event::HandshakeFailed(PeerKey([1; 32]))));
+        assert!(events.push(Event::HandshakeFailed(peer)));
         assert_eq!(receiver.try_recv(), Ok(completed(1)));
         events.flush();
         assert_eq!(receiver.try_recv(), Ok(completed(3)), "the last one counts");
         events.flush();
-        assert_eq!(receiver.try_recv(), Ok(Event::HandshakeFailed(PeerKey([1; 32]))));
+        assert_eq!(receiver.try_recv(), Ok(Event::HandshakeFailed(peer)));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use overlay_core::{AllowedIpChange, Command, Event, Instant, MtuLimit, PathMtuState, PeerKey};
+use overlay_core::{AllowedIpChange, Command, Event, Instant, MtuLimit, PathMtuState, PathTag, PeerKey};
 use overlay_os::netlink::Netlink;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -184,26 +184,28 @@ impl Supervisor {
     }
 
     async fn on_event(&mut self, event: Event) {
+        // About a peer that is gone there is nothing to do.
+        let Some(peer) = self.device.view().key_of(event.peer()) else { return };
         match &event {
-            Event::HandshakeCompleted(peer, _) => self.resolver.on_handshake_completed(*peer),
-            Event::HandshakeFailed(peer) => self.resolver.on_handshake_failed(*peer),
-            Event::Answering(peer, answers) => self.resolver.on_answering(*peer, *answers),
+            Event::HandshakeCompleted(..) => self.resolver.on_handshake_completed(peer),
+            Event::HandshakeFailed(_) => self.resolver.on_handshake_failed(peer),
+            Event::Answering(_, answers) => self.resolver.on_answering(peer, *answers),
             Event::EndpointChanged(..) | Event::PathMtu(..) => {}
         }
         tracing::debug!(?event);
         self.device.view().on_event(event.clone(), wall_clock_of);
         match event {
             // Another port alone is no other way.
-            Event::EndpointChanged(peer, endpoint) => {
+            Event::EndpointChanged(_, endpoint) => {
                 if self.looked_at.insert(peer, endpoint.ip()) != Some(endpoint.ip()) {
                     self.widen_mtu(endpoint).await;
                 }
             }
-            Event::PathMtu(peer, known) => {
+            Event::PathMtu(path, known) => {
                 let prefixes = self.device.view().allowed_ips(peer);
                 self.host.on_paths_changed(prefixes);
                 if (known.state, known.limit) == (PathMtuState::Searching, MtuLimit::Path) {
-                    self.pass_on_too_big(peer).await;
+                    self.pass_on_too_big(path, peer).await;
                 }
             }
             Event::HandshakeCompleted(..) | Event::HandshakeFailed(_) | Event::Answering(..) => {}
@@ -211,13 +213,13 @@ impl Supervisor {
     }
 
     /// A probe failed. What routers say of the path, the kernel has been told by now.
-    async fn pass_on_too_big(&self, peer: PeerKey) {
+    async fn pass_on_too_big(&self, path: PathTag, peer: PeerKey) {
         let endpoint = self.device.view().read().peer(peer).and_then(|peer| peer.endpoint);
         if let Some(endpoint) = endpoint
             && let Some(mtu) = self.host.told_mtu(&self.netlink, &endpoint).await
         {
             // The peer may be gone by now.
-            let _ = self.device.engine().command(Command::TooBig(peer, mtu)).await;
+            let _ = self.device.engine().command(Command::TooBig(path, mtu)).await;
         }
     }
 

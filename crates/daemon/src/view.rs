@@ -10,6 +10,7 @@ mod date;
 mod path_mtu;
 mod peer;
 mod status;
+mod tags;
 mod warnings;
 
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 use std::time::SystemTime;
 
 use ipnet::IpNet;
-use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats, Rule};
+use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats, PeerTag, Rule};
 
 use crate::config;
 use crate::engine::Sockets;
@@ -35,6 +36,7 @@ pub use path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub(crate) use peer::PeerView;
 pub(crate) use status::node_counters;
 pub use status::{InterfaceStatus, PeerState, PeerStatus, Status, rule_text};
+use tags::Tags;
 pub use warnings::StatusWarning;
 use warnings::Warnings;
 
@@ -82,11 +84,18 @@ pub struct InterfaceView {
 pub(crate) struct State {
     pub(crate) interface: InterfaceView,
     peers: HashMap<PeerKey, PeerView>,
+    tags: Tags,
     /// Whose each allowed IP is: it moves to whoever it is given to last.
     owners: HashMap<IpNet, PeerKey>,
     /// What the config file in force says of a peer and `wg` cannot say, whether the peer is there or not.
     declared: HashMap<PeerKey, Declared>,
     next_order: u64,
+}
+
+/// A peer that was added.
+pub(crate) struct Added {
+    pub(crate) tag: PeerTag,
+    pub(crate) config: config::Peer,
 }
 
 /// Name, allow list and search of a peer, as the config file has them; of peers that have any of them.
@@ -109,6 +118,7 @@ impl View {
             state: RwLock::new(State {
                 interface,
                 peers: HashMap::new(),
+                tags: Tags::default(),
                 owners: HashMap::new(),
                 declared: HashMap::new(),
                 next_order: 0,
@@ -151,6 +161,19 @@ impl View {
             let order = state.take_order();
             state.insert(order, peer, stats, known);
         }
+        for gone in before.into_keys() {
+            state.tags.give_back(gone);
+        }
+    }
+
+    /// What the engine calls the peer with this key, or is to call it. `None`: there are too many peers.
+    pub fn tag_for(&self, key: PeerKey) -> Option<PeerTag> {
+        self.write().tags.take_for(key)
+    }
+
+    /// The key of a peer that the engine speaks of. `None`: it is gone.
+    pub fn key_of(&self, peer: PeerTag) -> Option<PeerKey> {
+        self.read().tags.key_of(peer)
     }
 
     /// Our own key is another one, or none: every session is over. A peer that has it now is gone.
@@ -182,32 +205,15 @@ impl View {
     /// A fact from the engine. About a peer that is gone: nothing.
     pub fn on_event(&self, event: Event, wall_clock_of: impl Fn(Instant) -> SystemTime) {
         let mut state = self.write();
+        let Some(key) = state.tags.key_of(event.peer()) else { return };
+        let Some(peer) = state.peers.get_mut(&key) else { return };
         match event {
-            Event::HandshakeCompleted(key, at) => {
-                if let Some(peer) = state.peers.get_mut(&key) {
-                    peer.on_handshake(at, Date::of(wall_clock_of(at)));
-                }
-            }
-            Event::EndpointChanged(key, endpoint) => {
-                if let Some(peer) = state.peers.get_mut(&key) {
-                    peer.endpoint = Some(endpoint);
-                }
-            }
-            Event::HandshakeFailed(key) => {
-                if let Some(peer) = state.peers.get_mut(&key) {
-                    peer.on_handshake_failed();
-                }
-            }
-            Event::Answering(key, answers) => {
-                if let Some(peer) = state.peers.get_mut(&key) {
-                    peer.on_answering(answers);
-                }
-            }
-            Event::PathMtu(key, path_mtu) => {
-                if let Some(peer) = state.peers.get_mut(&key) {
-                    peer.path_mtu =
-                        Some(KnownPathMtu { told: path_mtu, since: Date::of(wall_clock_of(path_mtu.since)) });
-                }
+            Event::HandshakeCompleted(_, at) => peer.on_handshake(at, Date::of(wall_clock_of(at))),
+            Event::EndpointChanged(_, endpoint) => peer.endpoint = Some(endpoint),
+            Event::HandshakeFailed(_) => peer.on_handshake_failed(),
+            Event::Answering(_, answers) => peer.on_answering(answers),
+            Event::PathMtu(_, told) => {
+                peer.path_mtu = Some(KnownPathMtu { told, since: Date::of(wall_clock_of(told.since)) });
             }
         }
     }
@@ -317,20 +323,17 @@ impl State {
         self.peers.get(self.owners.get(prefix)?)
     }
 
-    /// How many there are.
-    pub(crate) fn peer_count(&self) -> usize {
-        self.peers.len()
-    }
-
-    /// Adds a peer behind the others, and returns it: with nothing but its key, and where the config file names that, with
-    /// the name and the allow list it has there, and searched for as there.
     /// Whether any peer has an allow list, or would have one if it was added.
     pub(crate) fn has_allowlists(&self) -> bool {
         let declared = self.declared.values().any(|declared| declared.allow.is_some());
         declared || self.peers.values().any(|peer| peer.allow.is_some())
     }
 
-    pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) -> config::Peer {
+    /// Adds a peer behind the others, and returns it: with nothing but its key, and where the config file names that, with
+    /// the name and the allow list it has there, and searched for as there.
+    /// `None`: there are too many peers.
+    pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) -> Option<Added> {
+        let tag = self.tags.take_for(key)?;
         let order = self.take_order();
         let mut peer = config::Peer::nameless(key);
         if let Some(declared) = self.declared.get(&key) {
@@ -339,12 +342,13 @@ impl State {
             peer.mtu_discovery = declared.mtu_discovery;
         }
         self.insert(order, peer.clone(), stats, None);
-        peer
+        Some(Added { tag, config: peer })
     }
 
     /// Forgets a peer, and returns it.
     pub(crate) fn remove(&mut self, key: PeerKey) -> Option<PeerView> {
         let peer = self.peers.remove(&key)?;
+        self.tags.give_back(key);
         for prefix in &peer.allowed_ips {
             self.owners.remove(prefix);
         }
@@ -377,7 +381,9 @@ impl State {
     fn insert(&mut self, order: u64, peer: config::Peer, stats: Arc<PeerStats>, known: Option<PeerView>) {
         let key = peer.public_key;
         let prefixes = peer.allowed_ips.clone();
-        self.peers.insert(key, PeerView::new(order, peer, stats, known));
+        // It was taken before the engine was told.
+        let Some(tag) = self.tags.take_for(key) else { return };
+        self.peers.insert(key, PeerView::new(tag, order, peer, stats, known));
         for prefix in prefixes {
             self.add_allowed_ip(key, prefix);
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use overlay_core::{Event, Instant, Joins, Node, NodeConfig, NodeStats, PeerConfig, PeerKey, PeerStats, Via};
+use overlay_core::{
+    Event, Instant, Joins, Node, NodeConfig, NodeStats, PeerConfig, PeerKey, PeerStats, PeerTag, PeerTags, Via,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 use zeroize::Zeroizing;
@@ -65,6 +67,9 @@ pub(crate) struct Host {
     pub(crate) inner_v6: Ipv6Addr,
     /// What the node was told of its peers, to be told again after a restart.
     pub(crate) peers: BTreeMap<PeerKey, (PeerConfig, Arc<PeerStats>)>,
+    /// The tags that the node knows its peers by, also those that it has no longer.
+    pub(crate) tags: BTreeMap<PeerKey, PeerTag>,
+    pub(crate) free_tags: PeerTags,
     pub(crate) stats: Arc<NodeStats>,
     /// What the node asked for when it was last drained.
     pub(crate) deadline: Option<Instant>,
@@ -96,6 +101,8 @@ impl Host {
             inner_v4,
             inner_v6,
             peers: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            free_tags: PeerTags::default(),
             deadline: None,
             wakeups: 0,
             tun_writes: 0,
@@ -110,6 +117,8 @@ impl Host {
         self.node = make_node(self.private_key.as_ref(), &self.options, inner, start, now, rng);
         self.stats = self.node.stats();
         self.deadline = None;
+        self.tags.clear();
+        self.free_tags = PeerTags::default();
     }
 
     pub(crate) fn owns_inner(&self, address: IpAddr) -> bool {

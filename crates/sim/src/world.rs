@@ -247,7 +247,7 @@ impl World {
                     for bytes in contents.chunks(segment_size) {
                         let datagram = Datagram::of(&transmit, bytes);
                         if datagram.dont_fragment && datagram.packet_len() > host.device_mtu {
-                            refused.extend(transmit.whole_for.map(|peer| (peer, bytes.len())));
+                            refused.extend(transmit.whole_for.map(|path| (path, bytes.len())));
                         } else {
                             datagrams.push(datagram);
                         }
@@ -272,8 +272,8 @@ impl World {
             }
         }
         if !refused.is_empty() || !unsent.is_empty() {
-            for (peer, len) in refused {
-                self.hosts[id.0].node.handle_refused(peer, len, self.now);
+            for (path, len) in refused {
+                self.hosts[id.0].node.handle_refused(path, len, self.now);
             }
             for (peer, destination) in unsent {
                 self.hosts[id.0].node.handle_unsent(peer, destination, self.now);

@@ -16,7 +16,7 @@ fn connected() -> (World, HostId, HostId) {
 }
 
 fn change(world: &mut World, host: HostId, peer: HostId, edit: impl FnOnce(&mut PeerChange)) {
-    let mut change = PeerChange::of(world.key(peer));
+    let mut change = PeerChange::of(world.tag(host, world.key(peer)));
     edit(&mut change);
     world.command(host, Command::ChangePeer(Box::new(change))).expect("the peer is there");
 }
@@ -47,13 +47,14 @@ fn a_peer_is_added_only_when_that_is_said() {
     let mut world = World::new(7);
     let alice = world.host();
     let bob = world.host();
-    let unknown = PeerChange::of(world.key(bob));
+    let (tag, key) = (world.tag_for(alice, world.key(bob)), world.key(bob));
+    let unknown = PeerChange::of(tag);
     assert_eq!(world.command(alice, Command::ChangePeer(Box::new(unknown))), Err(CommandError::UnknownPeer));
     let added = PeerChange {
-        add: Some(Arc::default()),
+        add: Some((key, Arc::default())),
         endpoint: Some(world.outer(bob)[0]),
         allowed_ips: vec![AllowedIpChange::Add(net("10.77.0.2/32"))],
-        ..PeerChange::of(world.key(bob))
+        ..PeerChange::of(tag)
     };
     world.command(alice, Command::ChangePeer(Box::new(added))).expect("a new peer");
     world.set_peer(bob, alice, |_| {});
@@ -143,14 +144,14 @@ fn a_change_needs_no_other_peer_to_be_named() {
     for (n, key) in (0..).zip(&strangers) {
         let prefix = IpNet::from(std::net::IpAddr::from([10, 80, 0, n]));
         let added = PeerChange {
-            add: Some(Arc::default()),
+            add: Some((*key, Arc::default())),
             allowed_ips: vec![AllowedIpChange::Add(prefix)],
-            ..PeerChange::of(*key)
+            ..PeerChange::of(world.tag_for(alice, *key))
         };
         world.command(alice, Command::ChangePeer(Box::new(added))).expect("a new peer");
     }
     for key in strangers {
-        world.command(alice, Command::RemovePeer(key)).expect("it is there");
+        world.command(alice, Command::RemovePeer(world.tag(alice, key))).expect("it is there");
     }
     assert_eq!(world.ping(alice, bob), Some(millis(20)));
 }

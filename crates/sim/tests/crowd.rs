@@ -12,7 +12,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::{Command, DropReason, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, UdpTrain, Via};
+use overlay_core::{
+    Command, DropReason, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerTag, UdpTrain, Via,
+};
 use overlay_sim::initiator::{Initiator, Pending, Session, Timestamp};
 use zeroize::Zeroizing;
 
@@ -121,7 +123,8 @@ impl Crowd {
                 persistent_keepalive: keepalive,
                 ..PeerConfig::of(PeerKey(peer.noise.public_key()))
             });
-            node.handle_command(Command::SetPeer { config, stats: Arc::default() }, now).expect("a good peer");
+            let peer = PeerTag::from_bits(number);
+            node.handle_command(Command::SetPeer { peer, config, stats: Arc::default() }, now).expect("a good peer");
         }
         let mut crowd = Self { node, peers, now, deadline: None, events: BinaryHeap::new(), count: 0, up: 0 };
         crowd.drain();

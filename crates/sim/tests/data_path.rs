@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, UdpTrain, Via};
+use overlay_core::{
+    Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, PeerTag, UdpTrain, Via,
+};
 use overlay_sim::packet::Ends;
 use overlay_wire::offload::{Segmentation, SuperPacket, VirtioHeader};
 use zeroize::Zeroizing;
@@ -272,7 +274,9 @@ fn introduce(node: &mut Node, peer: PeerKey, address: Ipv4Addr, mtu_discovery: b
         mtu_discovery,
         ..PeerConfig::of(peer)
     });
-    node.handle_command(Command::SetPeer { config, stats: Arc::<PeerStats>::default() }, now).expect("a good peer");
+    let peer = PeerTag::from_bits(u32::from(address.octets()[3]));
+    node.handle_command(Command::SetPeer { peer, config, stats: Arc::<PeerStats>::default() }, now)
+        .expect("a good peer");
 }
 
 /// Where a node is reached outside.

@@ -7,7 +7,8 @@ use overlay_sim::{Kind, World, millis, minutes, seconds};
 
 /// The events that say that handshakes were completed.
 fn completed(world: &World, host: overlay_sim::HostId, peer: PeerKey) -> usize {
-    let is_one = |event: &Event| matches!(event, Event::HandshakeCompleted(key, _) if *key == peer);
+    let peer = world.tag(host, peer);
+    let is_one = |event: &Event| matches!(event, Event::HandshakeCompleted(of, _) if *of == peer);
     world.events(host).iter().filter(|(_, event)| is_one(event)).count()
 }
 
@@ -100,9 +101,10 @@ fn without_any_wish_attempts_stop_after_90_seconds() {
     let last = world.sent_by(alice, Kind::Initiation).last().expect("attempts").at;
     assert!((seconds(84)..seconds(90)).contains(&last.since(began)), "{:?}", last.since(began));
     assert_eq!(world.drops(alice), BTreeMap::from([("staged_expired", 1)]));
+    let tag = world.tag(alice, world.key(bob));
     assert_eq!(
         world.events(alice).iter().map(|(_, event)| event).collect::<Vec<_>>(),
-        [&Event::Answering(world.key(bob), false), &Event::HandshakeFailed(world.key(bob))]
+        [&Event::Answering(tag, false), &Event::HandshakeFailed(tag)]
     );
     // It is not for good: the next packet begins anew.
     world.mend(alice, bob);

@@ -202,7 +202,8 @@ fn a_link_local_source_needs_a_prefix_of_its_own() {
             } else {
                 scene.world.remove_peer(scene.alice, key);
                 let allowed_ips = allowed_ips.into_iter().map(AllowedIpChange::Add).collect();
-                let change = PeerChange { add: Some(Arc::default()), allowed_ips, ..PeerChange::of(key) };
+                let tag = scene.world.tag_for(scene.alice, key);
+                let change = PeerChange { add: Some((key, Arc::default())), allowed_ips, ..PeerChange::of(tag) };
                 scene.world.command(scene.alice, Command::ChangePeer(Box::new(change))).expect("a peer");
                 scene.session = scene.world.connect(&mut scene.carol);
             }

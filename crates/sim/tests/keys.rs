@@ -61,13 +61,14 @@ fn a_thousand_peers_are_called_one_after_the_other_and_one_that_is_waited_for_fi
     for n in 0..1_000u16 {
         let mut public_key = [9; 32];
         public_key[..2].copy_from_slice(&n.to_be_bytes());
+        let tag = world.tag_for(alice, PeerKey(public_key));
         let config = PeerChange {
-            add: Some(Default::default()),
+            add: Some((PeerKey(public_key), Default::default())),
             endpoint: Some(([203, 0, 113, 1], 1_000 + n).into()),
-            ..PeerChange::of(PeerKey(public_key))
+            ..PeerChange::of(tag)
         };
         world.command(alice, Command::ChangePeer(Box::new(config))).expect("a new peer");
-        let kept = PeerChange { persistent_keepalive: Some(Some(seconds(25))), ..PeerChange::of(PeerKey(public_key)) };
+        let kept = PeerChange { persistent_keepalive: Some(Some(seconds(25))), ..PeerChange::of(tag) };
         world.command(alice, Command::ChangePeer(Box::new(kept))).expect("it is there");
     }
     world.run_for(seconds(120));
@@ -118,12 +119,13 @@ fn a_peer_whose_key_becomes_our_own_is_removed() {
     let mut world = World::new(7);
     let alice = world.host();
     let (private, public) = key_pair(9);
-    let twin = PeerChange { add: Some(Default::default()), ..PeerChange::of(public) };
+    let tag = world.tag_for(alice, public);
+    let twin = PeerChange { add: Some((public, Default::default())), ..PeerChange::of(tag) };
     world.command(alice, Command::ChangePeer(Box::new(twin))).expect("it is nobody's key yet");
     world.set_private_key(alice, Some(private));
-    let change = || Command::ChangePeer(Box::new(PeerChange::of(public)));
+    let change = || Command::ChangePeer(Box::new(PeerChange::of(tag)));
     assert_eq!(world.command(alice, change()), Err(CommandError::UnknownPeer));
-    let again = PeerChange { add: Some(Default::default()), ..PeerChange::of(public) };
+    let again = PeerChange { add: Some((public, Default::default())), ..PeerChange::of(tag) };
     assert_eq!(world.command(alice, Command::ChangePeer(Box::new(again))), Err(CommandError::OwnKey));
 }
 

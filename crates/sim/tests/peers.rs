@@ -28,7 +28,8 @@ fn a_removed_peer_is_neither_heard_nor_spoken_to() {
     assert!(world.received(bob).is_empty());
     let drops: Vec<_> = world.drops(alice).into_keys().collect();
     assert_eq!(drops, ["handshake_unknown_peer", "outbound_no_peer", "unknown_receiver"]);
-    assert_eq!(world.command(alice, Command::RemovePeer(world.key(bob))), Err(CommandError::UnknownPeer));
+    let tag = world.tag_for(alice, world.key(bob));
+    assert_eq!(world.command(alice, Command::RemovePeer(tag)), Err(CommandError::UnknownPeer));
 }
 
 #[test]

@@ -193,10 +193,10 @@ fn a_key_that_changes_while_the_first_handshake_is_under_way_counts_for_its_repe
 #[test]
 fn the_key_that_a_peer_has_already_changes_nothing_and_zeros_are_none() {
     let (mut world, alice, bob) = connected();
-    let mut change = PeerChange::of(world.key(bob));
+    let mut change = PeerChange::of(world.tag(alice, world.key(bob)));
     change.preshared_key = Some(Zeroizing::new([0; 32]));
     world.command(alice, Command::ChangePeer(Box::new(change))).expect("bob is a peer");
-    let mut change = PeerChange::of(world.key(bob));
+    let mut change = PeerChange::of(world.tag(alice, world.key(bob)));
     change.preshared_key = Some(Zeroizing::new([9; 32]));
     world.command(alice, Command::ChangePeer(Box::new(change))).expect("bob is a peer");
     set(&mut world, alice, bob, 0);
@@ -244,7 +244,7 @@ impl Scene {
 
     /// Alice mixes another key into handshakes with carol.
     fn set(&mut self, key: u8) {
-        let mut change = PeerChange::of(self.carol.key());
+        let mut change = PeerChange::of(self.world.tag(self.alice, self.carol.key()));
         change.preshared_key = Some(Zeroizing::new([key; 32]));
         self.world.command(self.alice, Command::ChangePeer(Box::new(change))).expect("carol is a peer");
     }

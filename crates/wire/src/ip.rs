@@ -34,6 +34,15 @@ pub const IPV4_HEADER_LEN: usize = 20;
 /// Length of an IPv6 header without extension headers, in bytes.
 pub const IPV6_HEADER_LEN: usize = 40;
 
+/// What every link carries for IPv6, in bytes (RFC 8200 section 5): its senders need not, and Linux does not, send less.
+pub const IPV6_MINIMUM_MTU: usize = 1_280;
+
+/// The longest packet that its sender is not told to be too long, on a path that carries `mtu` bytes.
+pub fn least_mtu(packet: &[u8], mtu: usize) -> usize {
+    let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+    if is_v6 { mtu.max(IPV6_MINIMUM_MTU) } else { mtu }
+}
+
 /// The version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {

@@ -7,7 +7,7 @@
 
 use overlay_wire::offload::{Join, Joins, VirtioHeader};
 
-use crate::output::{Outbox, PacketId};
+use crate::outbox::{Draft, Outbox, PacketId};
 
 /// The packet that the next one may join.
 #[derive(Default)]
@@ -16,19 +16,21 @@ pub(crate) struct Coalescer {
 }
 
 impl Coalescer {
-    /// Delivers the packet of `len` bytes in the outbox's room.
-    pub(crate) fn deliver(&mut self, outbox: &mut Outbox, len: usize, joins: Joins) {
+    /// Delivers a packet.
+    pub(crate) fn deliver(&mut self, outbox: &mut Outbox, mut packet: Draft, joins: Joins) {
         if let Some((id, open)) = &mut self.open {
-            if let Some((first, next)) = outbox.packet_and_room(*id, len)
+            if let Some((first, next)) = outbox.packet_and_draft(*id, &packet)
                 && let Some(skip) = open.append(first, next)
-                && outbox.extend(*id, skip, len)
             {
-                return;
+                match outbox.extend(*id, skip, packet) {
+                    Ok(()) => return,
+                    Err(refused) => packet = refused,
+                }
             }
             self.finish(outbox);
         }
-        let began = Join::begin(&outbox.room(len)[..], joins);
-        let id = outbox.packet(VirtioHeader::NONE, len);
+        let began = Join::begin(outbox.read(&packet), joins);
+        let id = outbox.packet(VirtioHeader::NONE, packet);
         self.open = began.map(|join| (id, join));
     }
 

@@ -14,10 +14,9 @@ use std::net::IpAddr;
 use overlay_wire::host_configuration::configures_hosts;
 use overlay_wire::ip::{Opaque, Packet};
 
-use crate::DropReason;
 use crate::data::allowed_ips::AllowedIps;
 use crate::peer::Peer;
-use crate::peers::PeerId;
+use crate::{DropReason, PeerTag};
 
 /// Bits of fe80::/10 and 169.254.0.0/16.
 const LINK_LOCAL_V6: u8 = 10;
@@ -39,9 +38,9 @@ pub(crate) fn pass(packet: &Packet<'_>) -> Result<(), DropReason> {
 }
 
 /// Whether packets from this source, which a prefix of the peer holds, may come from it.
-pub(crate) fn may_come_from(source: IpAddr, peer: &Peer, allowed_ips: &AllowedIps<PeerId>) -> bool {
+pub(crate) fn may_come_from(source: IpAddr, peer: &Peer, allowed_ips: &AllowedIps<PeerTag>) -> bool {
     match link_local_bits(source) {
-        Some(bits) if peer.is_declared => allowed_ips.lookup_at_least(source, bits) == Some(peer.id),
+        Some(bits) if peer.rights.is_declared => allowed_ips.lookup_at_least(source, bits) == Some(peer.tag),
         _ => true,
     }
 }

@@ -1,6 +1,6 @@
 //! Where our peers are, as a table: a handshake message from there has a budget of its own while the node is under load.
 //!
-//! All who are behind one address share what that address may ask (`data/source_limit`). A stranger behind the same
+//! All who are behind one address share what that address may ask (`session/source_limit`). A stranger behind the same
 //! carrier-grade NAT or relay could use it up. Whoever is asked here has proved that address by a cookie, and the port is one
 //! that the NAT or relay has given to the peer: strangers have others. A peer whose port has just changed is a stranger until it
 //! was heard.
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::Instant;
-use crate::data::source_limit::Bucket;
+use crate::bucket::Bucket;
 
 /// The endpoints of all peers that have one, each with how many peers share it.
 #[derive(Default)]

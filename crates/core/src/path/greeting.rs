@@ -49,6 +49,18 @@ pub(crate) enum Acquaintance {
     Other,
 }
 
+impl Acquaintance {
+    /// Whether the peer answers control frames, as far as is known.
+    pub(crate) fn is_overlay(self) -> bool {
+        matches!(self, Self::Overlay { .. })
+    }
+
+    /// Whether it says that it understands something.
+    pub(crate) fn understands(self, abilities: Abilities) -> bool {
+        matches!(self, Self::Overlay { understands, .. } if understands.include(abilities))
+    }
+}
+
 impl Greeting {
     /// A session with the peer was made. `is_initiator`: we began it.
     pub(crate) fn on_session(&mut self, is_initiator: bool, now: Instant, rng: &mut ChaCha8Rng) {
@@ -126,7 +138,7 @@ impl Greeting {
     }
 
     fn is_overlay(&self) -> bool {
-        matches!(self.peer, Acquaintance::Overlay { .. })
+        self.peer.is_overlay()
     }
 }
 

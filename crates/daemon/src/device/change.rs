@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use overlay_core::{AllowedIpChange, Command, Node, PeerChange, PeerKey};
+use overlay_core::{AllowedIpChange, Command, PeerChange, PeerKey};
 use zeroize::Zeroizing;
 
 use crate::config::Endpoint;
@@ -66,7 +66,7 @@ pub enum ChangeError {
     PortInUse,
     /// The kernel refused.
     Refused(io::ErrorKind),
-    /// [`Node::MAX_PEERS`] are there.
+    /// [`overlay_core::Node::MAX_PEERS`] are there.
     TooManyPeers,
 }
 
@@ -108,22 +108,23 @@ impl PeerEdit {
         }
         let mut commands = Vec::new();
         let mut add = None;
-        if state.peer(key).is_none() {
+        let mut tag = state.peer(key).map(|peer| peer.tag);
+        if tag.is_none() {
             if self.update_only {
                 return Ok(Vec::new());
             }
-            if state.peer_count() >= Node::MAX_PEERS {
-                return Err(ChangeError::TooManyPeers);
-            }
             let stats = Arc::default();
-            let added = state.add(key, Arc::clone(&stats));
-            if added.allow.is_some() || added.mtu_discovery {
+            let added = state.add(key, Arc::clone(&stats)).ok_or(ChangeError::TooManyPeers)?;
+            let peer = added.tag;
+            tag = Some(peer);
+            if added.config.allow.is_some() || added.config.mtu_discovery {
                 // Not for a moment without them: a change of a peer can name neither.
-                commands.push(Command::SetPeer { config: Box::new(added.to_core()), stats });
+                commands.push(Command::SetPeer { peer, config: Box::new(added.config.to_core()), stats });
             } else {
-                add = Some(stats);
+                add = Some((key, stats));
             }
         }
+        let Some(tag) = tag else { return Ok(commands) };
         let allowed_ips =
             if self.replace_allowed_ips { difference(key, &self.allowed_ips, state) } else { self.allowed_ips };
         let allowed_ips = allowed_ips.into_iter().filter(|change| is_news(key, change, state)).collect();
@@ -140,7 +141,7 @@ impl PeerEdit {
         }
         let keepalive = |seconds: u16| (seconds != 0).then(|| Duration::from_secs(seconds.into()));
         let change = PeerChange {
-            public_key: key,
+            peer: tag,
             add,
             preshared_key: self.preshared_key,
             endpoint: self.endpoint,
@@ -158,9 +159,9 @@ pub(super) fn remove(key: PeerKey, state: &mut State) -> Vec<Command> {
     let mut commands = Vec::new();
     if peer.allowed_ips.len() > PREFIXES_A_COMMAND {
         let prefixes = peer.allowed_ips.into_iter().map(AllowedIpChange::Remove).collect();
-        commands = in_pieces(PeerChange::of(key), prefixes);
+        commands = in_pieces(PeerChange::of(peer.tag), prefixes);
     }
-    commands.push(Command::RemovePeer(key));
+    commands.push(Command::RemovePeer(peer.tag));
     commands
 }
 
@@ -168,8 +169,9 @@ pub(super) fn remove(key: PeerKey, state: &mut State) -> Vec<Command> {
 /// an address since the question was asked.
 pub(super) fn resolved(answer: Answer, state: &State) -> Option<Command> {
     let Answer { peer, addresses } = answer;
-    let is_name = matches!(state.peer(peer)?.configured_endpoint(), Some(Endpoint::Name { .. }));
-    is_name.then_some(Command::SetCandidates(peer, addresses))
+    let peer = state.peer(peer)?;
+    let is_name = matches!(peer.configured_endpoint(), Some(Endpoint::Name { .. }));
+    is_name.then_some(Command::SetCandidates(peer.tag, addresses))
 }
 
 /// What makes the prefixes that a peer has into those it is to have.
@@ -196,11 +198,11 @@ fn is_news(key: PeerKey, change: &AllowedIpChange, state: &mut State) -> bool {
 
 /// The change, with its prefixes in as many commands as they need.
 fn in_pieces(first: PeerChange, prefixes: Vec<AllowedIpChange>) -> Vec<Command> {
-    let key = first.public_key;
+    let peer = first.peer;
     let mut pieces = prefixes.chunks(PREFIXES_A_COMMAND);
     let allowed_ips = pieces.next().unwrap_or_default().to_vec();
     let first = PeerChange { allowed_ips, ..first };
-    let rest = pieces.map(|piece| PeerChange { allowed_ips: piece.to_vec(), ..PeerChange::of(key) });
+    let rest = pieces.map(|piece| PeerChange { allowed_ips: piece.to_vec(), ..PeerChange::of(peer) });
     std::iter::once(first).chain(rest).map(|change| Command::ChangePeer(Box::new(change))).collect()
 }
 

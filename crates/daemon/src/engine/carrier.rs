@@ -6,7 +6,7 @@ use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use overlay_core::{Command, Instant, Node, Output, PacketOut, PeerTag, Transmit};
+use overlay_core::{Command, Instant, Node, Output, PacketOut, PathTag, PeerTag, Transmit};
 use overlay_os::poll::Timer;
 use overlay_os::tun::Tun;
 use overlay_os::udp::{self, SendError};
@@ -20,7 +20,7 @@ use crate::shell::{ShellStats, add};
 const REFUSED_ROUNDS: usize = 32;
 
 /// The tag of a datagram whose failure concerns no peer.
-const NOBODY: u32 = u32::MAX;
+const NOBODY: u64 = u64::MAX;
 
 /// Carries what the node has to give.
 pub(super) struct Carrier {
@@ -29,8 +29,8 @@ pub(super) struct Carrier {
     pub(super) timer: Timer,
     pub(super) stats: Arc<ShellStats>,
     pub(super) refusals: Refusals,
-    /// Datagrams of which the device carries none as long, as the node is to be told: whose, and how long.
-    pub(super) too_long: RefCell<Vec<(PeerTag, usize)>>,
+    /// Datagrams of which the device carries none as long, as the node is to be told: on which path, and how long.
+    pub(super) too_long: RefCell<Vec<(PathTag, usize)>>,
     /// Initiations that this host could not send, as the node is to be told: to whom, and where.
     pub(super) unsent: RefCell<Vec<(PeerTag, SocketAddr)>>,
 }
@@ -46,8 +46,8 @@ impl Carrier {
             for (peer, destination) in self.unsent.take() {
                 node.handle_unsent(peer, destination, now());
             }
-            for (peer, len) in self.too_long.take() {
-                node.handle_refused(peer, len, now());
+            for (path, len) in self.too_long.take() {
+                node.handle_refused(path, len, now());
             }
             self.carry_once(node, events)?;
         }
@@ -93,7 +93,9 @@ impl Carrier {
         let mut trains = 0;
         let trains_to_send = transmits.inspect(|_| trains += 1).map(|transmit| {
             let Transmit { destination, via, contents, segment_size, traffic_class, whole_for, call_for } = transmit;
-            let (dont_fragment, tag) = (whole_for.is_some(), whole_for.or(call_for).map_or(NOBODY, PeerTag::to_bits));
+            let dont_fragment = whole_for.is_some();
+            let called = call_for.map(|peer| u64::from(peer.to_bits()));
+            let tag = whole_for.map(PathTag::to_bits).or(called).unwrap_or(NOBODY);
             udp::Transmit { destination, source: via.local, contents, segment_size, traffic_class, dont_fragment, tag }
         });
         let calls = socket.send_batch(trains_to_send, |transmit, error| self.on_failed(transmit, &error));
@@ -108,14 +110,14 @@ impl Carrier {
                 add(&self.stats.udp_too_long, 1);
                 if transmit.dont_fragment {
                     let len = transmit.segment_size.min(transmit.contents.len());
-                    self.too_long.borrow_mut().push((PeerTag::from_bits(transmit.tag), len));
+                    self.too_long.borrow_mut().push((PathTag::from_bits(transmit.tag), len));
                 }
             }
             error => {
                 tracing::debug!(%error, destination = %transmit.destination, "not sent");
                 add(&self.stats.udp_send_errors, 1);
                 let is_call = !transmit.dont_fragment && transmit.tag != NOBODY;
-                self.on_unsent(is_call.then(|| PeerTag::from_bits(transmit.tag)), transmit.destination);
+                self.on_unsent(is_call.then(|| PeerTag::from_bits(transmit.tag as u32)), transmit.destination);
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::offload::Offload;
-use crate::view::tests::{bob, find_path_mtu, nameless, shake_hands, view, watch_loopback};
+use crate::view::tests::{bob, find_path_mtu, nameless, shake_hands, tag, view, watch_loopback};
 
 #[test]
 fn every_reason_for_a_drop_is_there_with_zero() {
@@ -55,7 +55,7 @@ fn the_mtu_of_a_path_is_there_once_something_is_known_of_it() {
 fn every_peer_has_a_sample_for_each_state_and_one_of_them_is_1() {
     let view = view([bob(), nameless()]);
     shake_hands(&view, 0xbb, crate::view::now(), 1);
-    view.on_event(overlay_core::Event::Answering(overlay_core::PeerKey([0xbb; 32]), false), |_| UNIX_EPOCH);
+    view.on_event(overlay_core::Event::Answering(tag(&view, 0xbb), false), |_| UNIX_EPOCH);
     let text = text(&view);
     let bob = r#"peer="bob",public_key="u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s=""#;
     for (state, value) in [("suspect", 1), ("connected", 0), ("unreachable", 0)] {

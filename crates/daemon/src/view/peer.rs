@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use overlay_core::{Instant, PathMtuState, PeerKey, PeerStats, Rule};
+use overlay_core::{Instant, PathMtuState, PeerKey, PeerStats, PeerTag, Rule};
 use zeroize::Zeroizing;
 
 use super::{Date, KnownPathMtu, PeerState};
@@ -19,6 +19,8 @@ const SESSION_LIFETIME: Duration = Duration::from_secs(180);
 
 /// One peer: what it was configured with, and the facts since.
 pub(crate) struct PeerView {
+    /// What the engine calls it.
+    pub(crate) tag: PeerTag,
     pub(super) order: u64,
     pub(crate) public_key: PeerKey,
     pub(crate) name: Option<String>,
@@ -59,7 +61,13 @@ pub(crate) struct Handshake {
 }
 
 impl PeerView {
-    pub(super) fn new(order: u64, peer: config::Peer, stats: Arc<PeerStats>, known: Option<Self>) -> Self {
+    pub(super) fn new(
+        tag: PeerTag,
+        order: u64,
+        peer: config::Peer,
+        stats: Arc<PeerStats>,
+        known: Option<Self>,
+    ) -> Self {
         let configured = match &peer.endpoint {
             Some(Endpoint::Address(address)) => Some(*address),
             _ => None,
@@ -70,6 +78,7 @@ impl PeerView {
         };
         let rest = stats.sent_wire_bytes.value();
         Self {
+            tag,
             order,
             public_key: peer.public_key,
             name: peer.name,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use overlay_core::{self as core, DropReason, PathMtu, Protocol, Rule};
+use overlay_core::{self as core, DropReason, PathMtu, PathTag, PeerTag, Protocol, Rule};
 use overlay_os::udp::{BindOptions, Family, UdpSocket};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -88,14 +88,24 @@ pub(crate) fn watch_loopback(view: &View) -> Sockets {
 
 /// A handshake with this peer, completed now on one clock and at this second since 1970 on the other.
 pub(crate) fn shake_hands(view: &View, peer: u8, at: Instant, wall: u64) {
-    let event = Event::HandshakeCompleted(PeerKey([peer; 32]), at);
+    let event = Event::HandshakeCompleted(tag(view, peer), at);
     view.on_event(event, |_| UNIX_EPOCH + Duration::new(wall, 5_000));
 }
 
 /// The engine found this of the path to a peer, at this second since 1970.
 pub(crate) fn find_path_mtu(view: &View, peer: u8, mtu: u16, state: overlay_core::PathMtuState, wall: u64) {
     let told = PathMtu { mtu, state, probed_by: core::ProbedBy::Echoes, limit: core::MtuLimit::Path, since: at(7) };
-    view.on_event(Event::PathMtu(PeerKey([peer; 32]), told), |_| UNIX_EPOCH + Duration::from_secs(wall));
+    view.on_event(Event::PathMtu(path(view, peer), told), |_| UNIX_EPOCH + Duration::from_secs(wall));
+}
+
+/// What the engine calls this peer; a peer that is not there is about to be.
+pub(crate) fn tag(view: &View, peer: u8) -> PeerTag {
+    view.tag_for(PeerKey([peer; 32])).expect("there are few peers")
+}
+
+/// What the engine calls the first path to it.
+fn path(view: &View, peer: u8) -> PathTag {
+    PathTag::from_bits(u64::from(tag(view, peer).to_bits()) << 32)
 }
 
 fn endpoint(text: &str) -> SocketAddr {
@@ -128,7 +138,7 @@ fn a_peer_goes_from_idle_over_handshaking_to_connected_and_back() {
 fn a_peer_that_does_not_answer_is_unreachable_until_we_try_again() {
     let view = view([bob()]);
     assert_eq!(state(&view, 5, 0), PeerState::Idle);
-    view.on_event(Event::HandshakeFailed(PeerKey([0xbb; 32])), |_| UNIX_EPOCH);
+    view.on_event(Event::HandshakeFailed(tag(&view, 0xbb)), |_| UNIX_EPOCH);
     assert_eq!(state(&view, 90, 0), PeerState::Unreachable);
     assert_eq!(state(&view, 95, 148), PeerState::Handshaking);
     shake_hands(&view, 0xbb, at(96), 1);
@@ -139,14 +149,14 @@ fn a_peer_that_does_not_answer_is_unreachable_until_we_try_again() {
 #[test]
 fn a_peer_that_stops_to_answer_is_suspect_then_unreachable_and_connected_when_it_is_heard() {
     let view = view([bob()]);
-    let tell = |answers| view.on_event(Event::Answering(PeerKey([0xbb; 32]), answers), |_| UNIX_EPOCH);
+    let tell = |answers| view.on_event(Event::Answering(tag(&view, 0xbb), answers), |_| UNIX_EPOCH);
     shake_hands(&view, 0xbb, at(2), 1);
     tell(false);
     assert_eq!(state(&view, 20, 5_000), PeerState::Suspect);
     tell(true);
     assert_eq!(state(&view, 21, 5_000), PeerState::Connected);
     tell(false);
-    view.on_event(Event::HandshakeFailed(PeerKey([0xbb; 32])), |_| UNIX_EPOCH);
+    view.on_event(Event::HandshakeFailed(tag(&view, 0xbb)), |_| UNIX_EPOCH);
     assert_eq!(state(&view, 120, 5_000), PeerState::Unreachable, "called for 90 s in vain");
     tell(true);
     assert_eq!(state(&view, 121, 5_000), PeerState::Connected, "the session was never over");
@@ -166,7 +176,7 @@ fn a_peer_without_an_endpoint_waits_for_a_call_and_shows_where_it_came_from() {
     let shown = view.status_at(at(0));
     assert_eq!((shown.peers[0].state, shown.peers[0].endpoint), (PeerState::NoEndpoint, None));
     let caller = endpoint("[2001:db8::7]:4000");
-    view.on_event(Event::EndpointChanged(PeerKey([0xcc; 32]), caller), |_| UNIX_EPOCH);
+    view.on_event(Event::EndpointChanged(tag(&view, 0xcc), caller), |_| UNIX_EPOCH);
     shake_hands(&view, 0xcc, at(1), 1_700_000_001);
     let shown = view.status_at(at(13));
     assert_eq!((shown.peers[0].state, shown.peers[0].endpoint), (PeerState::Connected, Some(caller)));
@@ -195,7 +205,7 @@ fn a_new_config_keeps_what_was_learned_and_the_order_of_the_file() {
     let view = view([bob(), nameless()]);
     shake_hands(&view, 0xbb, at(1), 1);
     let roamed = endpoint("198.51.100.9:7");
-    view.on_event(Event::EndpointChanged(PeerKey([0xbb; 32]), roamed), |_| UNIX_EPOCH);
+    view.on_event(Event::EndpointChanged(tag(&view, 0xbb), roamed), |_| UNIX_EPOCH);
 
     let robert = config::Peer { name: Some("robert".to_owned()), ..bob() };
     view.set_peers([(robert, Arc::default()), (nameless(), Arc::default())]);
@@ -303,7 +313,7 @@ fn what_was_found_of_a_path_is_shown_until_its_peer_is_gone() {
     );
     let limit = core::MtuLimit::Peer;
     let told = PathMtu { mtu: 1380, state: Found, probed_by: core::ProbedBy::ControlFrames, limit, since: at(7) };
-    view.on_event(Event::PathMtu(PeerKey([0xbb; 32]), told), |_| UNIX_EPOCH);
+    view.on_event(Event::PathMtu(path(&view, 0xbb), told), |_| UNIX_EPOCH);
     let path = of_bob(&view).flatten().expect("found");
     assert!(path.limit == MtuLimit::Peer && !path.is_narrow, "its interface is set so: {path:?}");
     find_path_mtu(&view, 0xbb, 1419, Found, 1);
@@ -316,6 +326,6 @@ fn what_was_found_of_a_path_is_shown_until_its_peer_is_gone() {
     find_path_mtu(&view, 0xbb, 1420, Assumed, 1);
     assert_eq!(view.read().owner(&bob().allowed_ips[0]).and_then(PeerView::found_mtu), None, "as all begin");
     view.edit(|state| state.remove(PeerKey([0xbb; 32])));
-    view.edit(|state| state.add(PeerKey([0xbb; 32]), Arc::default()));
+    view.edit(|state| state.add(PeerKey([0xbb; 32]), Arc::default()).is_some());
     assert!(view.status().peers.iter().all(|peer| peer.path_mtu.is_none()));
 }

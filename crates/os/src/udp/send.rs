@@ -31,7 +31,7 @@ pub struct Transmit<'a> {
     /// It is a setting of the socket: trains of both kinds in turn cost a system call for each change.
     pub dont_fragment: bool,
     /// The caller's own: whoever is told of a failure is told this.
-    pub tag: u32,
+    pub tag: u64,
 }
 
 /// Why a train, or what was left of it, did not go out.

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, Rule, UdpTrain, Via};
+use overlay_core::{
+    Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerTag, Rule, UdpTrain, Via,
+};
 use overlay_wire::ip::Packet;
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
 use zeroize::Zeroizing;
@@ -68,7 +70,8 @@ impl Scene {
             mtu_discovery: options.mtu_discovery,
             ..PeerConfig::of(PeerKey(peer.public_key()))
         });
-        node.handle_command(Command::SetPeer { config, stats: Arc::default() }, now).expect("a good peer");
+        node.handle_command(Command::SetPeer { peer: PeerTag::from_bits(0), config, stats: Arc::default() }, now)
+            .expect("a good peer");
 
         let pending = peer.initiate(Timestamp::from_unix_seconds(1), 0x0101_0101);
         hear(&mut node, home(), &pending.message, pending.message.len(), now);

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use overlay_core::{Command, CommandError, DropReason, Event, Instant, NodeStats, PeerConfig, PeerKey, PeerStats};
+use overlay_core::{
+    Command, CommandError, DropReason, Event, Instant, NodeStats, PeerConfig, PeerKey, PeerStats, PeerTag,
+};
 
 use zeroize::Zeroizing;
 
@@ -65,7 +67,8 @@ impl World {
     pub fn configure(&mut self, host: HostId, config: PeerConfig) -> Result<(), CommandError> {
         let known = self.hosts[host.0].peers.get(&config.public_key).cloned();
         let (told, stats) = known.unwrap_or_else(|| (config.clone(), Arc::default()));
-        let command = Command::SetPeer { config: Box::new(config.clone()), stats: Arc::clone(&stats) };
+        let peer = self.tag_for(host, config.public_key);
+        let command = Command::SetPeer { peer, config: Box::new(config.clone()), stats: Arc::clone(&stats) };
         self.command(host, command)?;
         let config = PeerConfig { endpoint: config.endpoint.or(told.endpoint), ..config };
         self.hosts[host.0].peers.insert(config.public_key, (config, stats));
@@ -74,17 +77,54 @@ impl World {
 
     /// Removes a peer.
     pub fn remove_peer(&mut self, host: HostId, peer: PeerKey) {
-        self.command(host, Command::RemovePeer(peer)).expect("the peer is there");
-        self.hosts[host.0].peers.remove(&peer);
+        let tag = self.tag(host, peer);
+        self.command(host, Command::RemovePeer(tag)).expect("the peer is there");
+        let host = &mut self.hosts[host.0];
+        host.peers.remove(&peer);
+        host.tags.remove(&peer);
+        host.free_tags.give_back(tag);
+    }
+
+    /// The peer has a new tunnel key, and `host` hears of it. Everything else stays.
+    pub fn replace_key(&mut self, host: HostId, before: PeerKey, public_key: PeerKey) {
+        let tag = self.tag(host, before);
+        let (config, stats) = self.hosts[host.0].peers.remove(&before).expect("it is a peer");
+        self.hosts[host.0].tags.remove(&before);
+        self.hosts[host.0].tags.insert(public_key, tag);
+        self.hosts[host.0].peers.insert(public_key, (PeerConfig { public_key, ..config.clone() }, stats));
+        self.configure(host, PeerConfig { public_key, endpoint: None, ..config }).expect("a new key");
+    }
+
+    /// What `host` calls its peer in commands and events.
+    pub fn tag(&self, host: HostId, peer: PeerKey) -> PeerTag {
+        self.hosts[host.0].tags[&peer]
+    }
+
+    /// As [`World::tag`], and where there is no such peer, a tag for it.
+    pub fn tag_for(&mut self, host: HostId, peer: PeerKey) -> PeerTag {
+        let host = &mut self.hosts[host.0];
+        *host.tags.entry(peer).or_insert_with(|| host.free_tags.take().expect("a world is small"))
     }
 
     /// Gives a host another private key, or takes it away. Nobody else is told.
     pub fn set_private_key(&mut self, host: HostId, key: Option<[u8; 32]>) {
-        let key = key.map(Zeroizing::new);
-        self.command(host, Command::SetPrivateKey(key.clone())).expect("any key is taken");
+        self.set_private_keys(host, key, Vec::new());
+    }
+
+    /// Gives a host another private key, and lets it answer under these former ones too. Nobody else is told.
+    pub fn set_private_keys(&mut self, host: HostId, key: Option<[u8; 32]>, former: Vec<[u8; 32]>) {
+        let present = key.map(Zeroizing::new);
+        let former = former.into_iter().map(Zeroizing::new).collect();
+        let command = Command::SetPrivateKeys { present: present.clone(), former };
+        self.command(host, command).expect("any key is taken");
         let host = &mut self.hosts[host.0];
         host.key = host.node.public_key().unwrap_or(host.key);
-        host.private_key = key;
+        host.private_key = present;
+    }
+
+    /// The private key of a host.
+    pub fn private_key(&self, host: HostId) -> Option<[u8; 32]> {
+        self.hosts[host.0].private_key.as_deref().copied()
     }
 
     /// The peer's host name has these addresses.
@@ -92,7 +132,8 @@ impl World {
     /// # Errors
     /// What the node answers.
     pub fn resolve(&mut self, host: HostId, peer: PeerKey, addresses: &[SocketAddr]) -> Result<(), CommandError> {
-        self.command(host, Command::SetCandidates(peer, addresses.to_vec()))
+        let tag = self.tag_for(host, peer);
+        self.command(host, Command::SetCandidates(tag, addresses.to_vec()))
     }
 
     /// Gives the node a command.
@@ -173,8 +214,9 @@ impl World {
 
     /// Where `host` was last told that its peer is.
     pub fn last_endpoint(&self, host: HostId, peer: PeerKey) -> Option<SocketAddr> {
+        let peer = self.hosts[host.0].tags.get(&peer).copied();
         self.hosts[host.0].events.iter().rev().find_map(|(_, event)| match event {
-            Event::EndpointChanged(key, address) if *key == peer => Some(*address),
+            Event::EndpointChanged(of, address) if Some(*of) == peer => Some(*address),
             _ => None,
         })
     }

@@ -12,8 +12,9 @@ use crate::scene::{
 use crate::stock::Stock;
 
 fn known(world: &World, host: HostId, peer: PeerKey) -> Option<PathMtu> {
+    let peer = world.tag(host, peer);
     world.events(host).iter().rev().find_map(|(_, event)| match event {
-        Event::PathMtu(of, known) if *of == peer => Some(*known),
+        Event::PathMtu(of, known) if of.peer == peer => Some(*known),
         _ => None,
     })
 }

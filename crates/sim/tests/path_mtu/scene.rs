@@ -54,19 +54,19 @@ pub(crate) fn both_find(world: &mut World, alice: HostId, bob: HostId, truth: us
 
 /// What `host` last said of the path to `peer`.
 pub(crate) fn path_mtu(world: &World, host: HostId, peer: HostId) -> Option<PathMtu> {
-    let key = world.key(peer);
+    let tag = world.tag(host, world.key(peer));
     world.events(host).iter().rev().find_map(|(_, event)| match event {
-        Event::PathMtu(of, path_mtu) if *of == key => Some(*path_mtu),
+        Event::PathMtu(of, path_mtu) if of.peer == tag => Some(*path_mtu),
         _ => None,
     })
 }
 
 /// Everything that `host` said of the path to `peer` since it was last forgotten.
 pub(crate) fn all_path_mtus(world: &World, host: HostId, peer: HostId) -> Vec<PathMtu> {
-    let key = world.key(peer);
+    let tag = world.tag(host, world.key(peer));
     let events = world.events(host).iter();
     let said = events.filter_map(|(_, event)| match event {
-        Event::PathMtu(of, path_mtu) if *of == key => Some(*path_mtu),
+        Event::PathMtu(of, path_mtu) if of.peer == tag => Some(*path_mtu),
         _ => None,
     });
     said.collect()

@@ -24,8 +24,9 @@ fn scene(mtu_discovery: bool) -> (World, HostId, Stock) {
 }
 
 fn known(world: &World, host: HostId, peer: PeerKey) -> Option<PathMtu> {
+    let peer = world.tag(host, peer);
     world.events(host).iter().rev().find_map(|(_, event)| match event {
-        Event::PathMtu(of, known) if *of == peer => Some(*known),
+        Event::PathMtu(of, known) if of.peer == peer => Some(*known),
         _ => None,
     })
 }

@@ -168,7 +168,7 @@ fn an_endpoint_that_is_configured_forgets_what_the_name_had() {
     assert!(calls(&world, alice).iter().all(|(_, at)| *at == v4));
     // So does a name that the peer no longer has.
     world.resolve(alice, world.key(bob), &[address(DEAD_V6)]).expect("bob is a peer");
-    world.command(alice, Command::ForgetCandidates(world.key(bob))).expect("bob is a peer");
+    world.command(alice, Command::ForgetCandidates(world.tag(alice, world.key(bob)))).expect("bob is a peer");
     world.run_for(seconds(1));
     world.forget();
     world.send(alice, world.v4(alice, bob).udp(b"are you there"));

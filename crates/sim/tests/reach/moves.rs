@@ -165,7 +165,7 @@ fn another_name_is_called_at_once_and_the_session_goes_on_meanwhile() {
     // Nobody answers at the new name's addresses: nothing is lost, in ten minutes. Five seconds after the last initiation
     // the next one may be sent at once.
     scene.world.run_for(seconds(6));
-    scene.world.command(alice, Command::ForgetCandidates(key)).expect("the peer is there");
+    scene.world.command(alice, Command::ForgetCandidates(scene.world.tag(alice, key))).expect("the peer is there");
     let nobody = address("203.0.113.99:1");
     scene.world.resolve(alice, key, &[nobody]).expect("the peer is there");
     scene.world.run_for(seconds(0));
@@ -178,11 +178,11 @@ fn another_name_is_called_at_once_and_the_session_goes_on_meanwhile() {
     assert!(scene.world.drops(alice).is_empty());
     // And one that has both places changes nothing; one that has another place only moves there.
     let (calls, outer) = (scene.world.count(alice, Kind::Initiation), scene.world.outer(bob).to_vec());
-    scene.world.command(alice, Command::ForgetCandidates(key)).expect("the peer is there");
+    scene.world.command(alice, Command::ForgetCandidates(scene.world.tag(alice, key))).expect("the peer is there");
     scene.world.resolve(alice, key, &[nobody, outer[0]]).expect("the peer is there");
     assert!(scene.world.ping(alice, bob).is_some());
     assert_eq!(scene.world.count(alice, Kind::Initiation), calls);
-    scene.world.command(alice, Command::ForgetCandidates(key)).expect("the peer is there");
+    scene.world.command(alice, Command::ForgetCandidates(scene.world.tag(alice, key))).expect("the peer is there");
     scene.world.resolve(alice, key, &outer[1..]).expect("the peer is there");
     assert!(scene.world.run_until(seconds(6), |world| world.last_endpoint(alice, key) == Some(outer[1])));
 }

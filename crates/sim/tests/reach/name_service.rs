@@ -60,7 +60,8 @@ impl Resolver {
         let events = world.events(self.host);
         // The record may have been cleared.
         self.seen = self.seen.min(events.len());
-        let is_silent = |event: &Event| *event == Event::Answering(self.peer, false);
+        let peer = world.tag(self.host, self.peer);
+        let is_silent = |event: &Event| *event == Event::Answering(peer, false);
         if events[self.seen..].iter().any(|(_, event)| is_silent(event)) {
             self.asked += 1;
             self.pending = Some(world.now() + LOOK_UP);
@@ -74,8 +75,9 @@ impl Resolver {
 
 /// What `host` said about whether its peer answers.
 pub(crate) fn answering(world: &World, host: HostId, peer: PeerKey) -> Vec<bool> {
+    let peer = world.tag(host, peer);
     let said = world.events(host).iter().filter_map(|(_, event)| match event {
-        Event::Answering(key, answers) if *key == peer => Some(*answers),
+        Event::Answering(of, answers) if *of == peer => Some(*answers),
         _ => None,
     });
     said.collect()

@@ -16,7 +16,8 @@ fn data_that_goes_unanswered_for_15_s_makes_a_peer_suspect_and_anything_authenti
     let began = world.now();
     world.send(alice, world.v4(alice, bob).udp(b"into silence"));
     world.run_for(seconds(30));
-    let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(world.key(bob), false));
+    let bob_tag = world.tag(alice, world.key(bob));
+    let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(bob_tag, false));
     assert_eq!(at.map(|(at, _)| at.since(began)), Some(seconds(15)));
     assert_eq!(world.stats(alice).peers_suspected.value(), 1);
     world.mend(alice, bob);
@@ -130,7 +131,8 @@ fn a_peer_that_calls_again_and_again_because_it_does_not_hear_us_is_silent() {
             world.run_for(millis(100));
         }
     }
-    let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(key, false));
+    let tag = world.tag(alice, key);
+    let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(tag, false));
     assert_eq!(at.map(|(at, _)| at.since(began)), Some(seconds(15)));
     assert!(!world.take_mail(other).is_empty(), "her other address is called");
     // What she sends inside a session she would not send if she heard nothing.
@@ -172,7 +174,7 @@ fn a_peer_that_is_called_and_does_not_answer_is_reported_after_5_s() {
     world.send(alice, world.v4(alice, bob).udp(b"hello"));
     world.run_for(seconds(600));
     let events: Vec<_> = world.events(alice).iter().map(|(at, event)| (at.since(began), event.clone())).collect();
-    assert_eq!(events[0], (seconds(5), Event::Answering(world.key(bob), false)));
+    assert_eq!(events[0], (seconds(5), Event::Answering(world.tag(alice, world.key(bob)), false)));
     assert_eq!(answering(&world, alice, world.key(bob)), [false], "once");
     assert_eq!(world.stats(alice).peers_suspected.value(), 0, "there was no session to doubt");
 }

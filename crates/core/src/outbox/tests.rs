@@ -11,14 +11,9 @@ fn trains(datagrams: &[(u8, bool)]) -> Vec<usize> {
     for &(traffic_class, is_whole) in datagrams {
         outbox.room(100).fill(traffic_class);
         let destination = (Ipv4Addr::new(203, 0, 113, 2), 51_820).into();
-        outbox.transmit(
-            destination,
-            Via { local: None },
-            100,
-            100,
-            traffic_class,
-            is_whole.then_some(PeerTag::from_bits(7)),
-        );
+        let whole_for = is_whole.then_some(PathTag::from_bits(7));
+        let draft = outbox.draft(100);
+        outbox.transmit(draft, 100, Heading { destination, via: Via::ANY, traffic_class, whole_for });
     }
     outbox
         .outputs(None)
@@ -39,9 +34,11 @@ fn only_datagrams_that_are_sent_in_the_same_way_join_a_train() {
 #[test]
 fn a_train_carries_whether_it_may_be_fragmented() {
     let mut outbox = Outbox::default();
-    for whole_for in [Some(PeerTag::from_bits(7)), None] {
+    for whole_for in [Some(PathTag::from_bits(7)), None] {
         outbox.room(10);
-        outbox.transmit((Ipv4Addr::LOCALHOST, 1).into(), Via { local: None }, 10, 10, 0, whole_for);
+        let draft = outbox.draft(10);
+        let destination = (Ipv4Addr::LOCALHOST, 1).into();
+        outbox.transmit(draft, 10, Heading { destination, via: Via::ANY, traffic_class: 0, whole_for });
     }
     let kinds: Vec<_> = outbox
         .outputs(None)
@@ -50,5 +47,5 @@ fn a_train_carries_whether_it_may_be_fragmented() {
             _ => None,
         })
         .collect();
-    assert_eq!(kinds, [Some(PeerTag::from_bits(7)), None]);
+    assert_eq!(kinds, [Some(PathTag::from_bits(7)), None]);
 }

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
+use super::timers::REJECT_AFTER_TIME;
 use crate::Instant;
-use crate::data::session::REJECT_AFTER_TIME;
 
 /// Nothing is sealed in a session that ends this soon: a responder counts its age from half a round trip earlier.
 const SENDING_MARGIN: Duration = Duration::from_secs(1);

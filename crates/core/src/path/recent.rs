@@ -4,9 +4,7 @@
 //! are told at once, with an ICMP error for a packet that they sent last: Linux checks the TCP sequence number in it, and
 //! that of the last packet is always one that is waited for. Otherwise a flow would stall until its next retransmission.
 
-use overlay_wire::ip::Packet;
-
-use crate::data::outbound::least_mtu;
+use overlay_wire::ip::{Packet, least_mtu};
 
 /// Flows that are told. Two that fall together share a place, and the later one has it.
 const FLOWS: usize = 8;

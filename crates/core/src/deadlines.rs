@@ -11,16 +11,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use crate::Instant;
-use crate::peer::Peer;
-use crate::peers::PeerId;
+use crate::{Instant, PeerTag};
 
 /// Nothing here is due more often.
-const GRANULARITY: Duration = Duration::from_millis(1);
+pub(crate) const GRANULARITY: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    heap: BinaryHeap<Reverse<(Instant, PeerId)>>,
+    heap: BinaryHeap<Reverse<(Instant, PeerTag)>>,
 }
 
 /// A peer's note of its entries.
@@ -42,7 +40,7 @@ impl Armed {
 
 impl Deadlines {
     /// Makes sure `peer` is due at `at` or earlier.
-    pub(crate) fn arm(&mut self, peer: PeerId, armed: &mut Armed, at: Instant) {
+    pub(crate) fn arm(&mut self, peer: PeerTag, armed: &mut Armed, at: Instant) {
         match armed.at {
             Some(current) if current <= at => return,
             Some(current) => armed.parked = Some(current),
@@ -57,21 +55,13 @@ impl Deadlines {
         self.heap.push(Reverse((at, peer)));
     }
 
-    /// Arms a peer for the next thing that may be due for it.
-    pub(crate) fn arm_next(&mut self, peer: &mut Peer, now: Instant) {
-        if let Some(at) = peer.deadline(now) {
-            // A deadline that stays in the past would never let the shell sleep.
-            self.arm(peer.id, &mut peer.armed, at.max(now + GRANULARITY));
-        }
-    }
-
     /// The next moment at which some entry, perhaps a stale one, is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Takes the next entry that is due. It counts only if the peer is still armed for exactly that moment.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, PeerId)> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, PeerTag)> {
         let Reverse((at, _)) = self.heap.peek()?;
         if *at > now {
             return None;
@@ -91,15 +81,15 @@ mod tests {
     #[test]
     fn an_earlier_deadline_replaces_a_later_one_and_a_later_one_changes_nothing() {
         let (mut deadlines, mut armed) = (Deadlines::default(), Armed::default());
-        deadlines.arm(PeerId(7), &mut armed, at(10));
-        deadlines.arm(PeerId(7), &mut armed, at(20));
+        deadlines.arm(PeerTag::from_bits(7), &mut armed, at(10));
+        deadlines.arm(PeerTag::from_bits(7), &mut armed, at(20));
         assert_eq!(deadlines.next(), Some(at(10)));
-        deadlines.arm(PeerId(7), &mut armed, at(5));
+        deadlines.arm(PeerTag::from_bits(7), &mut armed, at(5));
         assert_eq!(deadlines.next(), Some(at(5)));
         assert_eq!(deadlines.pop_due(at(4)), None);
-        assert_eq!(deadlines.pop_due(at(5)), Some((at(5), PeerId(7))));
+        assert_eq!(deadlines.pop_due(at(5)), Some((at(5), PeerTag::from_bits(7))));
         assert!(armed.take(at(5)));
-        assert_eq!(deadlines.pop_due(at(10)), Some((at(10), PeerId(7))));
+        assert_eq!(deadlines.pop_due(at(10)), Some((at(10), PeerTag::from_bits(7))));
         assert!(!armed.take(at(10)), "stale");
         assert_eq!(deadlines.next(), None);
     }
@@ -107,12 +97,12 @@ mod tests {
     #[test]
     fn an_entry_that_went_by_unheeded_serves_no_more() {
         let (mut deadlines, mut armed) = (Deadlines::default(), Armed::default());
-        deadlines.arm(PeerId(7), &mut armed, at(10));
-        deadlines.arm(PeerId(7), &mut armed, at(5));
+        deadlines.arm(PeerTag::from_bits(7), &mut armed, at(10));
+        deadlines.arm(PeerTag::from_bits(7), &mut armed, at(5));
         while let Some((due, _)) = deadlines.pop_due(at(15)) {
             armed.take(due);
         }
-        deadlines.arm(PeerId(7), &mut armed, at(20));
+        deadlines.arm(PeerTag::from_bits(7), &mut armed, at(20));
         assert_eq!(deadlines.next(), Some(at(20)));
     }
 
@@ -120,13 +110,13 @@ mod tests {
     fn deadlines_that_come_and_go_before_a_far_one_leave_no_entries_behind() {
         let (mut deadlines, mut armed) = (Deadlines::default(), Armed::default());
         for round in 0..100 {
-            deadlines.arm(PeerId(7), &mut armed, at(10_000 + round));
-            deadlines.arm(PeerId(7), &mut armed, at(round));
+            deadlines.arm(PeerTag::from_bits(7), &mut armed, at(10_000 + round));
+            deadlines.arm(PeerTag::from_bits(7), &mut armed, at(round));
             assert!(deadlines.heap.len() <= 2, "round {round}");
             let (due, _) = deadlines.pop_due(at(round)).expect("it is due");
             assert!(armed.take(due));
         }
-        deadlines.arm(PeerId(7), &mut armed, at(20_000));
+        deadlines.arm(PeerTag::from_bits(7), &mut armed, at(20_000));
         assert_eq!(deadlines.next(), Some(at(10_000)), "the entry that is there already serves");
     }
 }

@@ -10,16 +10,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::Instant;
+use crate::bucket::Bucket;
 
-/// Handshakes a second from one source.
-const PACKETS_PER_SECOND: u32 = 20;
-/// Handshakes at once from one source.
-const BURST: u32 = 5;
 /// Sources remembered at once.
 pub(crate) const MAX_SOURCES: usize = 8_192;
 /// A source that was silent this long is forgotten.
 const EXPIRY: Duration = Duration::from_secs(1);
-const COST: Duration = Duration::from_millis(1_000 / PACKETS_PER_SECOND as u64);
 
 /// How long the prefixes are that share a bucket when more than so many longer ones within them are busy; longest first.
 const V4_LEVELS: [(u8, u16); 1] = [(16, 256)];
@@ -35,31 +31,6 @@ pub(crate) struct SourceLimit {
 
 /// An address family, a prefix length, and the first 64 bits.
 type Prefix = (bool, u8, u64);
-
-/// 20 handshakes a second, 5 at once.
-#[derive(Clone, Copy)]
-pub(crate) struct Bucket {
-    tokens: Duration,
-    last: Instant,
-}
-
-impl Bucket {
-    pub(crate) const FULL: Self = Self {
-        tokens: Duration::from_millis(COST.as_millis() as u64 * BURST as u64),
-        last: Instant::from_start(Duration::ZERO),
-    };
-
-    /// Whether one more is within the limit.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
-        self.tokens = (self.tokens + now.since(self.last)).min(COST * BURST);
-        self.last = now;
-        let allowed = self.tokens >= COST;
-        if allowed {
-            self.tokens -= COST;
-        }
-        allowed
-    }
-}
 
 impl SourceLimit {
     /// Whether one more handshake from `source` is within its limit.
@@ -84,7 +55,7 @@ impl SourceLimit {
         if self.sources.len() >= MAX_SOURCES {
             return false;
         }
-        self.sources.insert(key, Bucket { last: now, ..Bucket::FULL });
+        self.sources.insert(key, Bucket::full(now));
         self.count(key);
         self.sources.get_mut(&key).is_some_and(|bucket| bucket.take(now))
     }
@@ -110,7 +81,7 @@ impl SourceLimit {
             return;
         }
         self.swept = now;
-        self.sources.retain(|_, bucket| now.since(bucket.last) < EXPIRY);
+        self.sources.retain(|_, bucket| now.since(bucket.last()) < EXPIRY);
         self.within.clear();
         let keys: Vec<_> = self.sources.keys().copied().collect();
         keys.into_iter().for_each(|key| self.count(key));

@@ -8,10 +8,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use overlay_wire::ip::IPV6_MINIMUM_MTU;
+
 use crate::{DropReason, Instant};
 
-/// The longest packet that is put together, in bytes: what every IPv6 link must carry (RFC 8200 section 5).
-pub(crate) const MAX_LEN: usize = 1_280;
+/// The longest packet that is put together, in bytes: what every IPv6 link must carry.
+const MAX_LEN: usize = IPV6_MINIMUM_MTU;
 /// Packets of one peer that may lack pieces.
 const MAX_PACKETS: usize = 8;
 /// Pieces of one packet.

@@ -1,13 +1,12 @@
 //! What a session answers: what is to be sent, and what a message held.
 
-/// What [`super::Session::advance`] wants sent, `len` bytes of the buffer it was given.
+/// What [`super::seam::Session::advance`] wants sent, `len` bytes of the buffer it was given.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,
+    /// The peer has not answered when it should have.
     Initiation {
         len: usize,
-        /// Whether the peer has been silent when it should have answered.
-        is_repeated: bool,
     },
     Keepalive(usize),
     /// The handshake was given up after 90 s, or no session was made for 540 s. No key is left but that of a session
