@@ -48,9 +48,10 @@ fn a_flow_that_we_opened_goes_on_when_the_peer_changes_its_key() {
     world.set_peer(alice, bob, |peer| peer.allow = Some(Vec::new()));
     world.set_peer(bob, alice, |_| {});
     let ends = world.v4(alice, bob);
-    assert!(arrives(&mut world, alice, bob, ends.udp(b"a question")));
+    assert!(arrives(&mut world, alice, bob, ends.udp_between(4_000, 53, b"a question")));
     bob_changes_his_key(&mut world, alice, bob);
-    assert!(arrives(&mut world, bob, alice, ends.reversed().udp(b"the answer")));
+    assert!(arrives(&mut world, bob, alice, ends.reversed().udp_between(53, 4_000, b"the answer")));
+    assert!(!arrives(&mut world, bob, alice, ends.reversed().udp_between(53, 4_001, b"nobody asked")));
 }
 
 #[test]
@@ -59,13 +60,13 @@ fn a_withdrawn_right_stays_withdrawn_when_the_peer_changes_its_key() {
     let udp = Rule { protocol: Protocol::Udp, ports: None };
     world.set_peer(alice, bob, |peer| peer.allow = Some(vec![udp]));
     let ends = world.v4(bob, alice);
-    assert!(arrives(&mut world, bob, alice, ends.udp(b"allowed")));
+    assert!(arrives(&mut world, bob, alice, ends.udp_between(4_000, 53, b"allowed")));
     world.set_peer(alice, bob, |peer| peer.allow = Some(Vec::new()));
     bob_changes_his_key(&mut world, alice, bob);
     // Our answer must not make the flow ours.
-    world.send(alice, ends.reversed().udp(b"an answer"));
+    world.send(alice, ends.reversed().udp_between(53, 4_000, b"an answer"));
     world.run_for(seconds(1));
-    assert!(!arrives(&mut world, bob, alice, ends.udp(b"not any more")));
+    assert!(!arrives(&mut world, bob, alice, ends.udp_between(4_000, 53, b"not any more")));
     assert_eq!(world.drops(alice).get("not_allowed"), Some(&1), "{:?}", world.drops(alice));
 }
 
