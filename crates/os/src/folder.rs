@@ -1,6 +1,6 @@
 //! A folder that is opened once, and files that are reached through it.
 //!
-//! Root writes to files by name, and whoever owns a folder decides what the names in it mean. So the folder and every
+//! Root writes to files by name, and the owner of a folder decides what the names in it mean. So the folder and every
 //! folder above it are checked first: each must belong to a trusted user, and other users must not be able to rename
 //! entries in it. Then the folder is held open, and files are opened relative to it. Symbolic links are not followed,
 //! opening a pipe does not block, and only files of our own are written.

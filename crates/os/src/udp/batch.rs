@@ -24,9 +24,8 @@ const BATCH_MAX: usize = 32;
 const PAYLOAD_MAX: usize = 65_507;
 
 impl UdpSocket {
-    /// Sends trains in order, in as few system calls as the kernel allows, and returns the number of sending system
-    /// calls. Never blocks. If a source address is no longer ours, it is dropped for that train and the routing table
-    /// chooses.
+    /// Sends trains in order, in as few system calls as the kernel allows, and returns how many it took. Never blocks.
+    /// If a source address is no longer ours, it is dropped for that train and the routing table chooses.
     ///
     /// A train that cannot be sent is passed to `on_failed` once, and the trains after it are still sent. Some of its
     /// earlier datagrams may have gone out.
