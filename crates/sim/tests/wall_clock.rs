@@ -81,8 +81,8 @@ fn timestamps_never_go_back_whatever_becomes_of_clock_peers_and_sessions() {
     let anew = called(&mut world, &mut carol);
     assert!(anew > after, "{anew} {after}");
 
-    // Setting the clock half of the way forward makes up for that half. Going further than the whole way gains the
-    // rest.
+    // Setting the clock forward by half a day makes up for half of the step back. A further day makes up for the rest
+    // and gains half a day.
     set(&mut world, alice, WallStep::Forward(DAY / 2));
     let half = called(&mut world, &mut carol);
     assert!(half > anew);

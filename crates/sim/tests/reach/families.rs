@@ -166,7 +166,7 @@ fn an_endpoint_that_is_configured_forgets_what_the_name_had() {
         world.run_for(seconds(1));
     }
     assert!(calls(&world, alice).iter().all(|(_, at)| *at == v4));
-    // A name that the peer no longer has does the same.
+    // The addresses of a forgotten name are not called either.
     world.resolve(alice, world.key(bob), &[address(DEAD_V6)]).expect("bob is a peer");
     world.command(alice, Command::ForgetCandidates(world.key(bob))).expect("bob is a peer");
     world.run_for(seconds(1));
