@@ -1,11 +1,11 @@
-//! Our packet filter: it accepts packets to a virtual IP only from where they should come, and stops packets that a
-//! default route through the tunnel covers from leaving another way.
+//! Our packet filter: it accepts packets to a virtual IP only from the right interfaces, and keeps packets that a default
+//! route through the tunnel covers from leaving by other interfaces.
 //!
 //! Linux is a weak host: it accepts a packet to any of its addresses on any interface. So a neighbour on the local
-//! network could reach a service that listens on a virtual IP, without a tunnel and without a key. One table, `inet
-//! overlay_INTERFACE`, drops such packets before anything else sees them. It is also the second lock of a /0. The `nft`
-//! program writes and removes the table as a whole, and other tables are not touched. The state and the counters of our
-//! table are read from the kernel directly.
+//! network could reach a service that listens on a virtual IP, without a tunnel and without a key. One table,
+//! `inet overlay_INTERFACE`, drops such packets before anything else sees them. It is also the second lock of a /0. The
+//! `nft` program writes and removes the table as a whole, and other tables are not touched. The state and the counters
+//! of our table are read from the kernel directly.
 
 mod netfilter;
 mod table;

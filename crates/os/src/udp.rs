@@ -81,7 +81,7 @@ pub enum BindError {
     Io(#[from] io::Error),
 }
 
-/// How a socket has turned out to send. The socket writes it, and others read it.
+/// What a socket has learned about sending. The socket writes it, and others read it.
 #[derive(Debug, Default)]
 struct Sending {
     /// Whether UDP_SEGMENT works, as far as is known.

@@ -1,7 +1,7 @@
 //! Control frames: the messages that two overlay nodes exchange inside a session.
 //!
 //! A frame is a whole inner packet: IPv6 and UDP between two fixed link-local addresses with a hop limit of 1. A stock
-//! WireGuard peer does not have these addresses, does not allow them to anyone and does not forward them, so it
+//! WireGuard peer does not have these addresses, does not list them in allowed IPs and does not forward them, so it
 //! silently drops a frame. Above UDP stand TLVs: a 16-bit type, a 16-bit length and the value. The top bit of the type
 //! marks a TLV as critical: a receiver that does not know it must not act on the frame. All other unknown TLVs are
 //! skipped. This is how frames are extended: the length of a known value never changes, and new information goes into a

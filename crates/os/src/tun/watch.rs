@@ -13,8 +13,8 @@
 //! the same index and name. Notices arrive in the order of the events, but later than an answer to a question. So a
 //! look also reads all waiting notices, so that they are not taken for news afterwards.
 //!
-//! To receive notices from other namespaces takes CAP_NET_BROADCAST in addition to CAP_NET_ADMIN. Without it, nothing
-//! that happens there is noticed except deletion, which the device's descriptor reports.
+//! Receiving notices from other namespaces takes CAP_NET_BROADCAST in addition to CAP_NET_ADMIN. Without it, nothing that
+//! happens there is noticed except deletion, which the device's descriptor reports.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

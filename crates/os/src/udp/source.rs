@@ -2,9 +2,9 @@
 //!
 //! This works like WireGuard in the kernel. An IPv4 source is kept as long as the routing table would send packets from
 //! it by the interface that the peer's datagram came in by. Once the address is gone, or a different route is
-//! preferred, the kernel chooses anew. Naming the interface would not work instead: even if no route leads there any
-//! more, the kernel would stay with it and treat every destination as a neighbour. An IPv6 source is kept as long as
-//! the address is ours. The kernel refuses it otherwise.
+//! preferred, the kernel chooses again. We do not name the interface instead: the kernel would stay with it even if no
+//! route leads there any more, and treat every destination as a neighbour. An IPv6 source is kept as long as the
+//! address is ours. Otherwise the kernel refuses it.
 //!
 //! We ask the routing table through a netlink socket of our own, where the answer arrives before the system call
 //! returns. An answer is valid for a tenth of a second, and in that time we ask at most a hundred times. So even with
