@@ -161,8 +161,8 @@ fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> io::Result<Sec
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).map_err(io::Error::other)
 }
 
-/// From now on the calling thread, and everything that it starts, can create, write and remove files only in and below
-/// `places`. Places that do not exist are skipped. Files that are already open stay open.
+/// Restricts the calling thread, and everything that it starts from now on, to creating, writing and removing files in and
+/// below `places`. Places that do not exist are skipped. Files that are already open stay open.
 ///
 /// # Errors
 /// Fails if the kernel has no Landlock, or only version 1, which would forbid renaming files between those places.

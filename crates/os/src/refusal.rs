@@ -17,8 +17,8 @@ pub(crate) enum Argument {
     Above(u32),
 }
 
-/// From now on, and irrevocably, the calling thread gets `errno` for every system call with this number whose argument
-/// at `position` (0 to 5) matches.
+/// Makes every system call of the calling thread with this number fail with `errno` if its argument at `position` (0 to 5)
+/// matches. This cannot be undone.
 pub(crate) fn refuse(call: libc::c_long, position: u32, argument: Argument, errno: i32) {
     let load = |k| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, k);
     let compare = match argument {

@@ -42,7 +42,7 @@ impl UdpSocket {
         batch.calls
     }
 
-    /// The same train, with a source that the routing table agrees with, or without a source.
+    /// The train with a source that the routing table agrees with, or without a source.
     fn with_living_source<'a>(&self, transmit: &Transmit<'a>) -> Transmit<'a> {
         let source = transmit
             .source
