@@ -65,7 +65,7 @@ impl Route {
     }
 }
 
-/// The kernel's answer where it would send a packet.
+/// The kernel's answer to where it would send a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteTo {
     /// The index of the outgoing link.

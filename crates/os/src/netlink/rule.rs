@@ -32,7 +32,7 @@ pub struct Rule {
 pub const NOWHERE: u32 = 0;
 
 impl Rule {
-    /// `not fwmark MARK unreachable`: drops everything that is not one of our own datagrams.
+    /// `not fwmark MARK unreachable`: refuses everything that is not one of our own datagrams.
     pub fn unreachable_unless_marked(family: Family, fwmark: u32) -> Self {
         Self::unless_marked(family, fwmark, NOWHERE)
     }
