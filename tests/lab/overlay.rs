@@ -94,7 +94,7 @@ impl Overlay {
         finished
     }
 
-    /// Waits until it exits for a reason of its own.
+    /// Waits until it exits for any other reason.
     #[track_caller]
     pub fn finish_within(self, limit: Duration) -> Finished {
         self.process.finish_within(limit)
