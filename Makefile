@@ -1,11 +1,11 @@
 # The only task runner: people and CI call the same targets. `make` lists them.
 #
-# Built as the user; only what makes network namespaces runs as root, through sudo where needed.
+# The user builds. Only what creates network namespaces runs as root, through sudo if needed.
 
-# The user's PATH goes along: rustup's programs are in the user's home, and sudo would forget it.
+# Passes the user's PATH on: rustup's programs are in the user's home, and sudo would reset PATH.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH="$(PATH)")
 
-# The user builds, root executes: these files tell nextest and the tests what was built, so that root never runs the compiler.
+# These files tell nextest and the tests what the user has built, so that root never runs the compiler.
 BUILT := target/nextest
 bench_program = $$(sed -nE 's/.*"name":"$(1)".*"executable":"([^"]+)".*/\1/p' $(BUILT)/benches.json)
 RUN_TESTS = $(AS_ROOT) OVERLAY_LAB=required \
@@ -57,7 +57,7 @@ matrix: ## every MTU past every kind of router, as a table: tests/MATRIX.md (sud
 	$(RUN_TESTS) --profile matrix
 	cat tests/mtu/table.md target/tmp/matrix/V4.md target/tmp/matrix/V6.md >tests/MATRIX.md
 
-# `make bench BENCH_ONLY=tcp,overlay,gotatun BENCH_SECONDS=1`: benches/contest/settings.rs lists what may be set.
+# `make bench BENCH_ONLY=tcp,overlay,gotatun BENCH_SECONDS=1`: benches/contest/settings.rs lists the settings.
 .PHONY: bench
 bench: ## the data plane beside other WireGuards and nebula: table, report and plot in target/bench (sudo)
 	scripts/setup bench
@@ -66,7 +66,7 @@ bench: ## the data plane beside other WireGuards and nebula: table, report and p
 	cargo build --release --locked --bin overlay
 	$(AS_ROOT) "$$(sed -nE 's/.*"name":"contest".*"executable":"([^"]+)".*/\1/p' target/bench/built.json)"
 
-# Each target for so many seconds. Needs a nightly toolchain; see fuzz/README.md.
+# Runs each target for this many seconds. Needs a nightly toolchain: see fuzz/README.md.
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
 fuzz: ## look for inputs that no parser expects (a nightly toolchain)
@@ -80,7 +80,7 @@ profile: ## flame graphs of the engine thread in both directions, into benches/p
 	cargo build --release --locked --bin overlay
 	$(AS_ROOT) scripts/profile target/release/overlay benches/profile
 
-# What takes too long for `make test`. Each writes its result; commit what it wrote.
+# Everything that takes too long for `make test`. Each target writes its results, which are then committed.
 .PHONY: weekly
 weekly: ## every week: soak, matrix, bench, profile, fuzz; some hours (sudo, a nightly toolchain)
 	$(MAKE) soak

@@ -1,12 +1,12 @@
-//! The rules of the code that a compiler does not know: which crate may use which, where unsafe and boringtun live, how files open
-//! and how long they get.
+//! The rules of the code that a compiler does not check: which crate may use which, where unsafe and boringtun may
+//! appear, how files begin, and how long they may be.
 #![allow(clippy::disallowed_methods, reason = "reads the source tree of the workspace")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may use whom. A crate that is not named here may use none of ours.
+/// The crates that each crate may use. A crate that is not listed here may not use any of ours.
 const ARROWS: &[(&str, &[&str])] = &[
     ("overlay", &["overlay-cli"]),
     ("overlay-cli", &["overlay-daemon", "overlay-rendezvous", "overlay-wire"]),
@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("overlay-wire", &[]),
 ];
 
-/// Beyond this a file holds a second noun that wants a file of its own. Tests apart.
+/// The most lines in a file. A longer file holds a second noun that should have a file of its own. Tests are exempt.
 const LONGEST_FILE: usize = 600;
 
 #[test]
@@ -115,7 +115,7 @@ fn the_pure_crates_cannot_name_the_clock_sockets_threads_or_global_randomness() 
     for name in ["std::net::UdpSocket", "std::net::TcpStream", "std::net::TcpListener", "rand_core::OsRng"] {
         assert!(types.iter().any(|listed| listed == name), "{name} is not disallowed");
     }
-    // A pure crate takes no exception from them, tests apart.
+    // A pure crate must not allow exceptions from them, except in tests.
     let pure = ["crates/core/src", "crates/wire/src", "crates/sim/src"];
     for file in
         sources().iter().filter(|file| pure.iter().any(|folder| file.path.starts_with(folder)) && !file.is_test())
@@ -142,7 +142,7 @@ fn no_source_file_grows_beyond_600_lines() {
 
 /// A Rust file of the workspace.
 struct Source {
-    /// From the root of the repository.
+    /// The path from the root of the repository.
     path: PathBuf,
     text: String,
 }
@@ -152,12 +152,12 @@ impl Source {
         self.path.components().any(|part| part.as_os_str() == "tests") || self.path.ends_with("tests.rs")
     }
 
-    /// The one file that has to write down what it looks for.
+    /// Whether this is the file with these tests, which must contain the words that it looks for.
     fn is_this(&self) -> bool {
         self.path == Path::new("tests/architecture.rs")
     }
 
-    /// Its lines that are no comments, numbered from 1.
+    /// The lines that are not comments, numbered from 1.
     fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let numbered = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
         numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
@@ -177,7 +177,7 @@ fn manifest(path: &Path) -> toml::Value {
     toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The root's and every crate's.
+/// The manifests of the root and of every crate.
 fn manifests() -> Vec<toml::Value> {
     let crates = fs::read_dir(root().join("crates")).expect("the folder of the crates").flatten();
     let folders = crates.map(|entry| Path::new("crates").join(entry.file_name()));

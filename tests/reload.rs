@@ -1,5 +1,5 @@
-//! What a running daemon makes of a host that changes around it: a reload judges what it adds, and nothing else; what stands
-//! in the way from outside is a warning in `status`; what is optional comes later or not at all.
+//! How a running daemon reacts when the host changes around it. A reload judges only what it adds. An obstacle from
+//! outside is a warning in `status`. Optional parts come later or not at all.
 
 mod lab;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use lab::{A, B, Outside, Overlay, Pair, SHORTLY, within};
 
-/// A network of containers that appears where the tunnel is already.
+/// A container network that appears where the tunnel already is.
 const CONTAINERS: &str = "address add 10.77.0.99/24 dev to-b";
 
 #[test]
@@ -31,7 +31,7 @@ fn a_network_that_appears_outside_does_not_stop_reloads() {
     assert!(reloaded.stdout.contains("\"removed\":[\"carol\"]"), "{reloaded:?}");
     assert_eq!(warnings(&overlay), [said]);
 
-    // What the reload itself adds is judged, before anything is touched.
+    // What the reload itself adds is judged before anything is touched.
     let more = pair
         .config_of_a(Outside::V4)
         .replace("51820\n", "51999\n")
@@ -106,7 +106,7 @@ fn without_its_socket_for_wg_it_comes_up_and_opens_it_later() {
 fn an_endpoint_on_the_link_inside_allowed_ips_is_reached_by_the_link() {
     let Some(pair) = Pair::new("endpoint on link") else { return };
     let (a, b) = (&pair.a, &pair.b);
-    // The wire is 10.1.0.0/24: more specific than what b may send from.
+    // The wire is 10.1.0.0/24, which is more specific than the prefix that b may send from.
     let wide = pair.config_of_a(Outside::V4).replace("\"10.77.0.2/32\"", "\"10.77.0.2/32\", \"10.1.0.0/16\"");
     let overlay = a.overlay_up(&wide);
     let _far = b.overlay_up(&pair.config_of_b(Outside::V4));
@@ -126,7 +126,7 @@ fn a_name_whose_address_leads_into_the_tunnel_is_said_in_status() {
     within(SHORTLY, "status to say it", || (warnings(&overlay) == [said]).then_some(()));
     let hint = "give this host a route to 192.0.2.7/32 outside of the tunnel, or take 192.0.2.7 out of `allowed_ips`";
     assert_eq!(overlay.status()["warnings"][0]["hint"], hint);
-    // With such a route the warning goes, and the peer is reached.
+    // With such a route, the warning disappears and the peer is reachable.
     b.ip("address add 192.0.2.7/32 dev lo");
     let _far = b.overlay_up(&pair.config_of_b(Outside::V4));
     a.ip("route add 192.0.2.7/32 via 10.1.0.2");
@@ -147,7 +147,7 @@ fn an_address_that_the_host_has_on_its_loopback_answers_on_both() {
     a.reaches(B.v4);
 }
 
-/// The messages of the warnings that stand.
+/// The messages of the current warnings.
 fn warnings(overlay: &Overlay) -> Vec<String> {
     let status = overlay.status();
     let list = status["warnings"].as_array().expect("a list").iter();

@@ -1,10 +1,10 @@
-//! Datagrams on the outer wire that are no message, or a message that was tampered with, repeated or made up.
+//! Datagrams on the outer wire that are not valid messages, or are modified, repeated or invented messages.
 
 use super::bytes::{Ends, ends};
 use super::siege::{CAROL, Counts, MALLORY, Siege};
 use crate::lab::A;
 
-/// What nobody accepts any more: a counter from here on ends the session (REJECT_AFTER_MESSAGES).
+/// The first counter that is refused. A counter from here on ends the session (REJECT_AFTER_MESSAGES).
 const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// The longest UDP datagram over IPv4, in bytes.
 const LONGEST: usize = 65_507;
@@ -13,12 +13,12 @@ fn from_mallory() -> Ends {
     ends(MALLORY.v4, A.v4)
 }
 
-/// An honest packet, told apart by its number. The message around it is 80 bytes long, as no other type of message is.
+/// An honest packet, identified by its number. The message around it is 80 bytes long, unlike any other message type.
 fn packet(number: u8) -> Vec<u8> {
     from_mallory().udp(4660, 7000, &[number; 20])
 }
 
-/// What each of these reasons is counted.
+/// How often each reason occurs.
 fn tally<'a>(reasons: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, u64)> {
     let mut tally = std::collections::BTreeMap::new();
     for reason in reasons {
@@ -57,14 +57,14 @@ fn messages_of_every_length_but_their_own_are_dropped() {
     let longer: Vec<_> = (1..40).map(|len| [&data[..], &vec![0; len]].concat()).collect();
     siege.strike(&mut mallory, &longer).is("data with more", &[], &[("forged", 39)]);
 
-    // Cut or not, they were messages of no effect: the whole ones still work.
+    // Neither the cut nor the extended messages had any effect: the whole ones still work.
     siege.strike(&mut mallory, &[data]).is("whole", &[packet(0)], &[]);
     let outcome = siege.strike(&mut mallory, &[whole_lengths[0].0.clone()]);
     outcome.is("whole", &[], &[]);
     assert_eq!(outcome.answers.len(), 1, "a response");
 }
 
-/// A message of this type and length, and zeros.
+/// A message of this type and length, filled with zeros.
 fn message_of(kind: u8, len: usize) -> Vec<u8> {
     let mut message = vec![0; len];
     message[0] = kind;
@@ -91,7 +91,7 @@ fn every_first_byte_but_four_and_every_reserved_byte_but_zero_is_dropped() {
         outcome.is("reserved", &[], &[("inbound_unknown", 255)]);
         assert_eq!(outcome.answers.len(), 0, "silence");
     }
-    // A STUN binding request, as another protocol on the same port would look.
+    // A STUN binding request, as an example of a different protocol on the same port.
     let mut stun = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
     stun.extend([7; 12]);
     siege.strike(&mut mallory, &[stun]).is("STUN", &[], &[("inbound_unknown", 1)]);
@@ -102,13 +102,13 @@ fn every_first_byte_but_four_and_every_reserved_byte_but_zero_is_dropped() {
 fn a_message_with_any_byte_changed_is_dropped_and_moves_nothing() {
     let Some(mut siege) = Siege::of_two("tampered") else { return };
     let mut mallory = siege.attacker(MALLORY);
-    // A counter that no flip of one bit makes into one that was used.
+    // A counter that flipping one bit cannot turn into a used one.
     mallory.session.next_counter = 0x55;
     let honest = mallory.session.seal(&packet(1));
     let heard = |siege: &Siege| siege.peer(MALLORY)["received_wire_bytes"].as_u64().expect("a number");
     let before = heard(&siege);
 
-    // From another socket: a forged message must not move the endpoint there.
+    // From a different socket, to which a forged message must not move the endpoint.
     let mut elsewhere = siege.wire();
     let mut expected = Vec::new();
     for at in 0..honest.len() {
@@ -130,13 +130,13 @@ fn a_message_with_any_byte_changed_is_dropped_and_moves_nothing() {
     assert_eq!(elsewhere.receive_now(), None);
     assert_eq!(heard(&siege) - before, 32 + 48, "nothing but the ping was heard");
 
-    // Tags of nothing, and a tag alone.
+    // A tag of zeros, once without and once with ciphertext.
     let mut made_up = honest[..16].to_vec();
     made_up.extend([0; 16]);
     let zero_tag = [&honest[..honest.len() - 16], &[0; 16]].concat();
     siege.strike(&mut mallory, &[made_up, zero_tag]).is("made up", &[], &[("forged", 2)]);
 
-    // The same message as it was sealed is believed from there as well: the endpoint follows it, and comes back.
+    // The unmodified message is accepted from there too. The endpoint follows it, and then comes back.
     elsewhere.send(&honest);
     std::mem::swap(&mut mallory.wire, &mut elsewhere);
     siege.talks_to(&mut mallory);
@@ -158,7 +158,7 @@ fn a_datagram_of_65507_bytes_is_no_more_than_any_other() {
     outcome.is("long", &[], &[("inbound_length", 3), ("forged", 1), ("inbound_unknown", 1)]);
     assert_eq!(outcome.answers.len(), 0, "silence");
 
-    // The peer itself may send one, as in WireGuard: it is authentic and a packet like others.
+    // As in WireGuard, the peer itself may send one: it is an authentic packet like any other.
     let most = vec![0x5a; LONGEST - 32 - 28];
     let packet = from_mallory().udp(4660, 7000, &most);
     let message = mallory.session.seal_as_is(mallory.session.next_counter, &packet);
@@ -185,7 +185,7 @@ fn a_receiver_index_that_names_no_session_is_unknown() {
     outcome.is("unknown", &[], &[("unknown_receiver", others.len() as u64)]);
     assert_eq!(outcome.answers.len(), 0, "silence");
 
-    // Carol's index is known, and Mallory's key is not hers.
+    // Carol's receiver index is known, but Mallory does not have her key.
     let mut message = mallory.session.seal(&packet(0));
     message[4..8].copy_from_slice(&carol.session.peer_index.to_le_bytes());
     siege.strike(&mut mallory, &[message]).is("another's", &[], &[("forged", 1)]);
@@ -198,7 +198,7 @@ fn data_that_is_sent_again_is_dropped() {
     let packets: Vec<_> = (0..64).map(packet).collect();
     let messages = mallory.seal(&packets);
 
-    // Backwards first: what was overtaken on the way is still taken.
+    // In reverse order first: messages that were overtaken are still accepted.
     let backwards = |all: &[Vec<u8>]| all.iter().rev().cloned().collect::<Vec<_>>();
     siege.strike(&mut mallory, &backwards(&messages)).is("overtaken", &backwards(&packets), &[]);
     for _ in 0..2 {
@@ -209,20 +209,20 @@ fn data_that_is_sent_again_is_dropped() {
     let outcome = siege.strike_as_train(&mut mallory, &messages);
     outcome.is("again, as a train", &[], &[("replay", 64)]);
 
-    // From elsewhere it moves no endpoint either.
+    // From a different address they do not move the endpoint either.
     let elsewhere = siege.wire();
     elsewhere.send(&messages[0]);
     elsewhere.send(messages.last().expect("64 of them"));
     siege.talks_to(&mut mallory);
     siege.outcome(&mut mallory).is("from elsewhere", &[], &[("replay", 2)]);
 
-    // A message that was kept back while the window moved on is too old, though nobody has seen it.
+    // A message that was held back while the window moved on is too old, although it was never received.
     let kept_back = mallory.session.seal(&packet(100));
     mallory.session.next_counter += 10_000;
     siege.is_alive(&mut mallory);
     siege.strike(&mut mallory, &[kept_back]).is("kept back", &[], &[("replay", 1)]);
 
-    // A new session has counters of its own; what was said in the old one is still known.
+    // A new session has its own counters. Replays in the old session are still detected.
     let old = mallory.session.clone();
     let pending = mallory.initiate();
     mallory.wire.send(&pending.message);
@@ -241,7 +241,7 @@ fn counters_at_the_end_of_their_range_are_refused_and_end_nothing() {
     let mut mallory = siege.attacker(MALLORY);
     assert_eq!(REJECT_AFTER_MESSAGES, 0xffff_ffff_ffff_dfff, "2^64 - 2^13 - 1");
 
-    // All authentic. Three near 2^64 are enough to wrap a window that counts on.
+    // All of these are authentic. Three counters near 2^64 would be enough to make a counting window wrap.
     let at = |session: &overlay_sim::initiator::Session, counter| session.seal_as_is(counter, &packet(0));
     for counters in [
         vec![u64::MAX],
@@ -253,13 +253,15 @@ fn counters_at_the_end_of_their_range_are_refused_and_end_nothing() {
         outcome.is("too high", &[], &[("counter_exhausted", messages.len() as u64)]);
         assert_eq!(outcome.answers.len(), 0, "silence");
     }
-    // A keepalive is data as well, and a forgery needs no key to be refused.
+    // A keepalive counts as data too. The counter is refused before the tag is checked, so a forgery is counted the
+    // same way.
     let keepalive = mallory.session.seal_as_is(u64::MAX, &[]);
     let mut forged = at(&mallory.session, u64::MAX);
     forged[20] ^= 1;
     siege.strike(&mut mallory, &[keepalive, forged]).is("too high", &[], &[("counter_exhausted", 2)]);
 
-    // The last one is taken. It moves the window to the end, where only few are left: all of them work, once.
+    // The last counter is accepted. It moves the window to the end of the range, where only a few counters are left.
+    // Each of them works once.
     let last = at(&mallory.session, REJECT_AFTER_MESSAGES - 1);
     let before = mallory.session.next_counter;
     mallory.session.next_counter = REJECT_AFTER_MESSAGES - 500;

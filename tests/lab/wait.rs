@@ -1,15 +1,15 @@
-//! Waiting for something to become true, with a deadline. A test never sleeps for "long enough".
+//! Waiting for a condition, with a deadline. Tests never sleep for a "long enough" time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Enough for anything that takes milliseconds on an idle machine and may take seconds on a busy one.
+/// Enough for anything that takes milliseconds on an idle machine but may take seconds on a busy one.
 pub const SHORTLY: Duration = Duration::from_secs(20);
 
-/// Asks `condition` every 20 ms until it answers, and gives its answer back.
+/// Calls `condition` every 20 ms until it returns a value, and returns that value.
 ///
 /// # Panics
-/// When `limit` has passed; `what` completes "waited 20 s for ...".
+/// Panics when `limit` has passed. `what` completes the message "waited 20 s for ...".
 #[track_caller]
 pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;

@@ -1,5 +1,5 @@
-//! What the parties of a node share, and that none of them can use up what is another's: flows, ICMP errors, packets that
-//! wait for a session, and handshakes under load.
+//! Resources that the peers of a node share, and that none of them can exhaust for others: flows, ICMP errors, packets
+//! that wait for a session, and handshakes under load.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,7 +12,7 @@ const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
-/// A segment without payload.
+/// A TCP segment without payload.
 fn segment(ends: Ends, from: u16, to: u16, flags: u8) -> Vec<u8> {
     let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
     ends.ip(TCP, &[&ports[..], &[0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]].concat())
@@ -34,7 +34,7 @@ fn a_peer_behind_a_hub_pushes_out_no_connection_of_the_hubs_to_another_peer() {
         world.send(hub, segment(to_dave, port, 22, ACK));
     }
 
-    // Datagrams and connections without end, which the hub's kernel sends back into the tunnel.
+    // A flood of datagrams and connections, which the hub's kernel sends back into the tunnel.
     let through = Ends::new(mallory.inner[0], dave.inner[0]);
     for port in 0..2_100 {
         for packet in [through.udp_between(port, 9, b"x"), segment(through, port, 9, SYN)] {
@@ -80,12 +80,12 @@ fn a_flood_before_the_session_pushes_out_no_packet_of_another_source() {
         world.send(alice, flood.udp_between(port, 9, b"x"));
     }
     assert_eq!(world.drops(alice)["staged_overflow"], 1_001 - 128);
-    // Bob knows the flood's source for nobody's; what is of alice arrives.
+    // The flood's source does not belong to alice, so bob drops those packets. Alice's own packet arrives.
     world.run_for(seconds(1));
     assert_eq!(world.received(bob).iter().map(|received| &received.packet).collect::<Vec<_>>(), [&own]);
 }
 
-/// Fills this second's allowance with initiations of strangers from many addresses.
+/// Uses up the handshake allowance of this second with initiations of strangers from many addresses.
 fn load(world: &mut World, host: HostId) {
     let mut stranger = Initiator::new([9; 32], world.key(host).0, 1);
     let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
@@ -95,7 +95,7 @@ fn load(world: &mut World, host: HostId) {
     }
 }
 
-/// A stranger with a cookie for this address uses up what it may ask.
+/// A stranger with a cookie for this address uses up the address's allowance.
 fn use_up(world: &mut World, host: HostId, address: SocketAddr) {
     let mut stranger = Initiator::new([8; 32], world.key(host).0, 1);
     let mut message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
@@ -124,7 +124,7 @@ fn strangers_behind_the_same_address_keep_no_known_peer_from_calling() {
     let answers = world.ask(carol.address, alice, &again.message);
     assert!(answers.first().is_some_and(|answer| carol.initiator.complete(&again, answer).is_ok()), "she is heard");
 
-    // Her own budget is bounded as well: five at once.
+    // Her own allowance is limited as well: a burst of five.
     let before = world.drops(alice)["handshake_rate"];
     for _ in 0..10 {
         world.ask(carol.address, alice, &again.message);
@@ -142,7 +142,7 @@ fn strangers_behind_the_same_address_keep_out_no_answer_that_we_wait_for() {
     world.run_for(seconds(0));
     let initiation = world.take_mail(address).remove(0);
     load(&mut world, alice);
-    // The NAT before carol has given her another port since.
+    // The NAT in front of carol has mapped her to a new port since.
     let roamed = SocketAddr::new(address.ip(), 777);
     use_up(&mut world, alice, SocketAddr::new(address.ip(), 666));
 
@@ -150,7 +150,7 @@ fn strangers_behind_the_same_address_keep_out_no_answer_that_we_wait_for() {
     let reply = world.ask(roamed, alice, &response).remove(0);
     let cookie = carol.initiator.cookie(&response, &reply).expect("a cookie for carol");
     carol.initiator.sign(&mut response, Some(&cookie));
-    // One that answers nothing we asked gets no such favour.
+    // A response that does not answer any initiation of ours is not exempt.
     let before = world.drops(alice)["handshake_rate"];
     let mut other = response.clone();
     other[8] ^= 0x40;
@@ -168,7 +168,7 @@ fn a_stranger_who_loads_the_node_disturbs_no_session_that_there_is() {
     world.ping(alice, bob);
     let mut stranger = Initiator::new([9; 32], world.key(bob).0, 1);
     let flood = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
-    // Longer than a session lives: the next ones begin under load, with a cookie in the second attempt.
+    // This lasts longer than a session. Later sessions begin under load, with a cookie in the second attempt.
     for second in 0..400u32 {
         for n in 0..300u16 {
             let [high, low] = n.to_be_bytes();

@@ -1,5 +1,5 @@
-//! What a peer with good keys may not do: lie about inner addresses, lengths and counters, or flood with handshakes.
-//! Whatever is refused is counted under its name, and the session lives on.
+//! What a peer with valid keys must not do: lie about inner addresses, lengths and counters, or flood with handshakes.
+//! Everything refused is counted under its name, and the session survives.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,10 +9,10 @@ use overlay_sim::initiator::{Session, Timestamp};
 use overlay_sim::packet::Ends;
 use overlay_sim::{HostId, HostOptions, Outsider, World, millis, minutes, seconds};
 
-/// From here on counters are refused: 2^64 - 2^13 - 1.
+/// Counters from this value on are refused: 2^64 - 2^13 - 1.
 const REJECT_AFTER_MESSAGES: u64 = 0xffff_ffff_ffff_dfff;
 
-/// A host, and a peer of it that has a session and says what it likes.
+/// A host, and a peer with a session that sends anything.
 struct Scene {
     world: World,
     alice: HostId,
@@ -25,7 +25,7 @@ impl Scene {
         Self::with(|_| {})
     }
 
-    /// Carol configured at alice in another way than usual.
+    /// Creates the scene with an edited configuration of carol at alice.
     fn with(edit: impl FnOnce(&mut overlay_core::PeerConfig)) -> Self {
         let mut world = World::new(7);
         let alice = world.host();
@@ -34,29 +34,29 @@ impl Scene {
         Self { world, alice, carol, session }
     }
 
-    /// Carol's address inside, and alice's.
+    /// The inner IPv4 addresses from carol to alice.
     fn ends(&self) -> Ends {
         self.world.from_outsider(&self.carol)
     }
 
-    /// From carol to alice in both families.
+    /// The inner addresses from carol to alice in both families.
     fn ends_of_both(&self) -> [Ends; 2] {
         let v6 = self.world.v6(self.alice, self.alice).source;
         [self.ends(), Ends { source: self.carol.inner[1], destination: v6 }]
     }
 
-    /// A sealed packet reaches alice.
+    /// Delivers a sealed packet to alice.
     fn say(&mut self, packet: &[u8]) {
         let message = self.session.seal(packet);
         self.world.inject(self.carol.address, self.alice, &message);
     }
 
-    /// A message as it is reaches alice.
+    /// Delivers a message unchanged to alice.
     fn inject(&mut self, message: &[u8]) {
         self.world.inject(self.carol.address, self.alice, message);
     }
 
-    /// The packets that alice has taken so far.
+    /// The packets that alice has accepted so far.
     fn received(&self) -> Vec<Vec<u8>> {
         self.world.received(self.alice).iter().map(|received| received.packet.clone()).collect()
     }
@@ -65,7 +65,7 @@ impl Scene {
         self.world.drops(self.alice)
     }
 
-    /// Data still passes both ways, through this session and no other.
+    /// Checks that data still passes both ways, and only through this session.
     fn assert_alive(&mut self) {
         self.world.forget();
         let packet = self.ends().udp(b"still here");
@@ -105,7 +105,7 @@ fn an_inner_source_of_another_peer_is_spoofed() {
 
 #[test]
 fn the_most_specific_owner_of_an_inner_source_decides() {
-    // Carol is the default route; dave's one address is still dave's.
+    // Carol is the default route, but dave's one address still belongs to dave.
     let mut scene = Scene::with(|peer| peer.allowed_ips = vec!["0.0.0.0/0".parse().expect("a prefix")]);
     let dave = scene.world.outsider(scene.alice);
     let from = |source: IpAddr, scene: &Scene| Ends { source, ..scene.ends() }.udp(b"who am I");
@@ -118,7 +118,7 @@ fn the_most_specific_owner_of_an_inner_source_decides() {
 
 #[test]
 fn an_inner_source_that_nobody_can_have_is_a_martian() {
-    // Everything is routed to carol, so that nothing else refuses these.
+    // Everything is routed to carol, so that these packets cannot be refused for a different reason.
     let everything = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix"));
     let mut scene = Scene::with(|peer| peer.allowed_ips = everything.to_vec());
     let [v4, v6] = scene.ends_of_both();
@@ -404,7 +404,7 @@ fn initiations_of_one_peer_beyond_50_a_second_are_a_flood() {
     let mut scene = Scene::new();
     scene.world.run_for(seconds(1));
     let mut answered = 0;
-    // Few enough a second that no cookie is asked for.
+    // Few enough in a second that no cookie is requested.
     for _ in 0..200 {
         let message = scene.carol.initiate().message;
         let answers = scene.world.ask(scene.carol.address, scene.alice, &message);

@@ -1,5 +1,5 @@
-//! What anybody can throw at the port without a key that counts: damaged, forged, flooding. Nothing is answered that
-//! should not be, nothing is delivered, nothing moves, and all of it is counted.
+//! What a stranger without an accepted key can send to the port: damaged messages, forgeries, floods. Nothing is
+//! answered that should not be, nothing is delivered, no endpoint moves, and everything is counted.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ fn elsewhere() -> SocketAddr {
     "198.51.100.66:666".parse().expect("an address")
 }
 
-/// A host and its peer with a session, and one genuine message of each type that was spoken between them.
+/// A host and its peer with a session, and one genuine message of each type that they exchanged.
 fn genuine() -> (World, HostId, HostId, Vec<Vec<u8>>) {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();
@@ -31,7 +31,7 @@ fn genuine() -> (World, HostId, HostId, Vec<Vec<u8>>) {
     (world, alice, bob, vec![initiation, response, cookie, data])
 }
 
-/// Nothing came of it: no packet, no event, no datagram, and the session works in both directions.
+/// Checks that nothing happened: no packet, no event, no datagram. The session still works in both directions.
 fn assert_untouched(world: &mut World, alice: HostId, bob: HostId) {
     assert!(world.received(alice).is_empty() && world.received(bob).is_empty());
     assert!(world.events(alice).is_empty() && world.events(bob).is_empty());
@@ -57,11 +57,11 @@ fn messages_cut_at_every_length_up_to_200_are_refused() {
     }
     let drops = world.drops(bob);
     assert_eq!(drops.values().sum::<u64>(), injected);
-    // Fewer than four bytes, or none at all, have no type; data is at least 32 bytes long.
+    // Fewer than four bytes have no message type. Data has at least 32 bytes.
     assert_eq!(drops["inbound_unknown"], 4 * 4);
     let data_len = messages[3].len();
     assert!(data_len <= 200);
-    // Its counter was used, which is looked at before the tag.
+    // The counter was already used, and it is checked before the tag.
     assert_eq!(drops["replay"], 200 - 31 - 1);
     assert_untouched(&mut world, alice, bob);
 }
@@ -135,7 +135,7 @@ fn a_data_message_with_any_byte_changed_is_dropped() {
     }
     let drops = world.drops(alice);
     assert_eq!(drops.values().sum::<u64>(), message.len() as u64, "{drops:?}");
-    // The four bytes of the type, those of the index, and the tag for all the rest; one byte of the counter is high.
+    // Four bytes of type, four of the index, and the tag covers the rest. One byte makes the counter too large.
     assert_eq!(drops["inbound_unknown"], 4);
     assert!(drops["forged"] >= message.len() as u64 - 4 - 4 - 1, "{drops:?}");
     assert!(world.received(alice).is_empty() && world.events(alice).is_empty());
@@ -149,7 +149,7 @@ fn an_initiation_with_any_byte_changed_is_refused_even_with_a_good_mac1() {
     let alice = world.host();
     let mut carol = world.outsider(alice);
     let good = carol.initiate();
-    // Index and mac2 may be anything; all else is protected.
+    // Index and mac2 may have any value. Everything else is protected.
     for at in (0..148).filter(|at| !(4..8).contains(at) && *at < 132) {
         world.run_for(millis(21));
         let mut forged = good.message.clone();
@@ -180,7 +180,7 @@ fn a_response_with_any_byte_changed_is_refused_and_the_good_one_is_still_taken()
         assert!(world.ask(elsewhere(), alice, &forged).is_empty(), "byte {at}");
         if (4..60).contains(&at) {
             carol.initiator.sign(&mut forged, None);
-            // The responder's index is the one field that nothing covers but mac1.
+            // The responder's index is the only field that only mac1 covers.
             if !(4..8).contains(&at) {
                 assert!(world.ask(elsewhere(), alice, &forged).is_empty(), "byte {at}, signed again");
             }
@@ -191,7 +191,7 @@ fn a_response_with_any_byte_changed_is_refused_and_the_good_one_is_still_taken()
     assert!(session.open(&answers[0]).is_ok());
 }
 
-/// Alice has something for carol: her initiation, and a session from an earlier handshake that carol began.
+/// Alice wants to send to carol: her initiation, and a session from an earlier handshake that carol started.
 fn called_by_alice(
     world: &mut World,
     alice: HostId,
@@ -228,14 +228,14 @@ fn a_stranger_gets_no_answer() {
     let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
     assert!(world.ask(elsewhere(), alice, &message).is_empty());
     assert_eq!(world.drops(alice), BTreeMap::from([("handshake_unknown_peer", 1)]));
-    // One who knows the wrong key of ours does not even get that far.
+    // A stranger that uses the wrong public key for us fails even earlier.
     let mut confused = Initiator::new([9; 32], world.key(bob).0, 1);
     let message = confused.initiate(Timestamp::from_unix_seconds(1), 1).message;
     assert!(world.ask(elsewhere(), alice, &message).is_empty());
     assert_eq!(world.drops(alice)["handshake_mac"], 1);
 }
 
-/// Fills this second's allowance of alice with initiations of strangers from many addresses.
+/// Uses up alice's handshake allowance of this second with initiations of strangers from many addresses.
 fn load(world: &mut World, alice: HostId) {
     let mut stranger = Initiator::new([9; 32], world.key(alice).0, 1);
     let message = stranger.initiate(Timestamp::from_unix_seconds(1), 1).message;
@@ -258,17 +258,17 @@ fn under_load_a_stranger_gets_a_cookie_that_is_not_longer_than_the_question() {
     assert_eq!(world.drops(alice)["handshake_cookie"], 1);
     assert_eq!(world.stats(alice).cookies_sent.value(), 1);
 
-    // The shortest handshake message is a response: also longer than the cookie.
+    // A response is the shortest handshake message, and even it is longer than the cookie reply.
     let mut response = pending.message[..92].to_vec();
     response[0] = RESPONSE;
     carol.initiator.sign(&mut response, None);
     let answers = world.ask(carol.address, alice, &response);
     assert!(answers.len() == 1 && answers[0].len() <= 92);
-    // A wrong mac1 gets nothing, load or not.
+    // A message with a wrong mac1 gets no answer, with or without load.
     response[90 - 30] ^= 1;
     assert!(world.ask(carol.address, alice, &response).is_empty());
 
-    // With the cookie it passes.
+    // With the cookie it is accepted.
     let cookie = carol.initiator.cookie(&pending.message, reply).expect("a cookie for carol");
     let mut again = carol.initiate();
     carol.initiator.sign(&mut again.message, Some(&cookie));
@@ -276,8 +276,9 @@ fn under_load_a_stranger_gets_a_cookie_that_is_not_longer_than_the_question() {
     assert!(carol.initiator.complete(&again, &answers[0]).is_ok());
 }
 
-/// Whom it is for is not known yet, and the routing table is not asked for strangers: the sender of an IPv4 question is answered
-/// from where it was asked, by whatever interface leads there. A link-local address means nothing without its interface.
+/// At this point the peer is not known yet, and the routing table is not consulted for strangers. An answer over IPv4
+/// leaves from the address that was asked, by whatever interface leads to the sender. A link-local address has no
+/// meaning without its interface, so it keeps it.
 #[test]
 fn a_cookie_leaves_from_where_it_was_asked_for_and_names_no_interface_of_ipv4() {
     let now = Instant::from_start(seconds(1));
@@ -387,7 +388,7 @@ fn under_load_one_source_with_a_cookie_gets_five_handshakes_at_once_and_twenty_a
     assert_eq!(world.drops(alice)["handshake_rate"], 15);
     assert_eq!(world.drops(alice)["handshake_unknown_peer"], 256 + 5);
 
-    // Another port is the same source; another address is not.
+    // A different port counts as the same source. A different address does not.
     let other_port = SocketAddr::new(source.ip(), 667);
     assert!(world.ask(other_port, alice, &message).is_empty());
     assert_eq!(world.drops(alice)["handshake_rate"], 16);
@@ -472,8 +473,8 @@ fn a_forged_cookie_reply_is_dropped() {
     assert_eq!(world.drops(alice).values().sum::<u64>(), 60, "{:?}", world.drops(alice));
 }
 
-/// Anybody can name a peer. Where replays of one are remembered the work of that is done once: what it is done in stays, for the
-/// nine minutes after which keys are zeroed.
+/// Anyone can claim to be a peer in an initiation. If replay state for that peer exists, its work is done only once:
+/// the result stays for the nine minutes after which keys are zeroed.
 #[test]
 fn a_forged_initiation_leaves_nothing_but_the_memory_of_replays() {
     for was_there in [false, true] {
@@ -486,7 +487,7 @@ fn a_forged_initiation_leaves_nothing_but_the_memory_of_replays() {
             world.run_for(seconds(1));
             old = carol.initiate();
             assert_eq!(world.ask(carol.address, alice, &old.message).len(), 1);
-            // Sessions are forgotten.
+            // This makes alice forget her sessions.
             for is_up in [false, true] {
                 world.command(alice, Command::SetUp(is_up)).expect("always possible");
             }

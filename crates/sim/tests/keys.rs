@@ -1,11 +1,11 @@
-//! Our own key: changed while peers talk, taken away, given back; and the peer that turns out to be ourselves.
+//! Our own key: replaced while peers talk, removed, set again; and a configured peer that turns out to be ourselves.
 
 use std::collections::BTreeMap;
 
 use overlay_core::{Command, CommandError, PeerChange, PeerKey};
 use overlay_sim::{HostId, Kind, World, millis, minutes, seconds};
 
-/// A private key, and the public one that belongs to it.
+/// A private key and its public key.
 fn key_pair(byte: u8) -> ([u8; 32], PeerKey) {
     let public = overlay_sim::initiator::Initiator::new([byte; 32], [0; 32], 0).public_key();
     ([byte; 32], PeerKey(public))
@@ -98,7 +98,7 @@ fn packets_that_wait_leave_with_the_new_key() {
     world.set_private_key(alice, Some(private));
     assert_eq!(world.key(alice), public);
     world.set_peer(bob, alice, |_| {});
-    // The first call with the new key came too early for bob.
+    // Bob received the first call with the new key too early.
     world.run_for(seconds(6));
     assert_eq!(world.received(bob).len(), 1);
 }
@@ -184,7 +184,7 @@ fn an_initiation_stays_a_replay_when_its_key_comes_back_after_handshakes_with_ot
     for key in keys {
         world.set_private_key(alice, Some(key));
         world.set_peer(bob, alice, |_| {});
-        // Twice with each, so that one key does not take another's place.
+        // Twice with each key, so that the keys' replay state must be kept separately.
         for _ in 0..2 {
             assert!(world.ping(bob, alice).is_some());
             old.push((key, world.sent_by(bob, Kind::Initiation).last().expect("an initiation").clone()));

@@ -1,4 +1,5 @@
-//! `overlay key`: WireGuard keys. Secrets go to stdout or to a file that only its owner may read, and come from stdin.
+//! `overlay key`: WireGuard keys. Secrets are read from stdin, and written to stdout or to a file that only its owner
+//! may read.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use crate::arguments::Key;
 use crate::file_failure;
 use crate::session::Session;
 
-/// Most that is read from stdin: a key has 44 characters.
+/// The most bytes read from stdin. A key has 44 characters.
 const MAX_INPUT: u64 = 1024;
 
 #[derive(Default, Serialize)]

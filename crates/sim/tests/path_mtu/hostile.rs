@@ -1,4 +1,5 @@
-//! Peers that lie, flood, and send what no peer would. Each has good keys: nobody else reaches any of this.
+//! Peers that lie, flood, and send what no honest peer would. All have valid keys, since nobody else can reach this
+//! code.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -11,10 +12,10 @@ use overlay_wire::control::{self, Abilities, Frame};
 
 use crate::scene::{ASSUMED, MAX_MTU, options};
 
-/// Where TLVs begin in a frame.
+/// Offset of the TLVs in a frame.
 const TLVS: usize = 48;
 
-/// A host that searches, and a peer who says what it likes.
+/// A host that searches for the path MTU, and a peer that sends anything.
 struct Scene {
     world: World,
     alice: HostId,
@@ -35,7 +36,7 @@ fn scene_with(options: HostOptions) -> Scene {
 }
 
 impl Scene {
-    /// What the host answers in that moment, keepalives apart.
+    /// The host's immediate answers, without keepalives.
     fn ask(&mut self, packet: &[u8]) -> Vec<Vec<u8>> {
         let message = self.session.seal(packet);
         let answers = self.world.ask(self.mallory.address, self.alice, &message);
@@ -55,7 +56,7 @@ impl Scene {
         self.say(Frame::Hello { nonce: 7, understands: Abilities::FRAGMENTS, mtu })
     }
 
-    /// Lets time pass: the probes that came meanwhile, with their ids.
+    /// Lets time pass. Returns the ids and sizes of the probes that arrived in the meantime.
     fn probes(&mut self, millis: u64) -> Vec<(u32, u16)> {
         self.world.run_for(overlay_sim::millis(millis));
         let mail = self.world.take_mail(self.mallory.address);
@@ -77,7 +78,7 @@ impl Scene {
         self.world.drops(self.alice)
     }
 
-    /// The packet in fragments of so many bytes.
+    /// Sends the packet in fragments of `room` bytes.
     fn pieces(&mut self, id: u32, packet: &[u8], room: usize) -> Vec<Vec<u8>> {
         let total = packet.len() as u16;
         let mut answers = Vec::new();
@@ -102,7 +103,7 @@ fn written(frame: Frame<'_>) -> Vec<u8> {
     packet
 }
 
-/// A frame of these bytes where the TLVs are. Nobody looks at its checksum.
+/// A frame with these bytes as its TLVs. Its checksum is not valid, since none is checked.
 fn frame_of(tlvs: &[u8]) -> Vec<u8> {
     let mut packet = written(Frame::Probe { id: 0, size: 0 });
     packet.truncate(TLVS);
@@ -145,7 +146,7 @@ fn a_malformed_frame_is_counted_and_does_nothing() {
         assert_eq!(scene.ask(&frame_of(tlvs)), [[0u8; 0]; 0], "{what}");
         assert_eq!(scene.drops(), BTreeMap::from([("control_malformed", number)]), "{what}");
     }
-    // Lengths of IPv6 and of UDP that contradict each other.
+    // The lengths of IPv6 and UDP contradict each other.
     let mut packet = frame_of(&HELLO);
     packet[45] -= 1;
     assert_eq!(scene.ask(&packet), [[0u8; 0]; 0]);
@@ -200,7 +201,7 @@ fn nobody_raises_the_mtu_above_our_own_by_a_hello_or_an_answer() {
     for _ in 0..200 {
         for (id, size) in scene.probes(20) {
             largest = largest.max(size);
-            // It says that more arrived than was sent, and then the truth.
+            // The reply claims that more arrived than was sent. Then comes the true one.
             scene.say(Frame::ProbeReply { id, size: u16::MAX });
             scene.say(Frame::ProbeReply { id, size: size + 100 });
             scene.say(Frame::ProbeReply { id, size });
@@ -235,7 +236,7 @@ fn an_answer_to_no_probe_of_ours_changes_nothing() {
     let mut probes = scene.probes(1);
     let (next, size) = probes.pop().expect("the next one");
     assert_eq!(size, MAX_MTU);
-    // The answer before comes again, for a size that was never sent under its id.
+    // The previous answer comes again, with a size that was never sent under its id.
     scene.say(Frame::ProbeReply { id, size: MAX_MTU });
     assert!(scene.known().is_none_or(|known| known.mtu != MAX_MTU));
     scene.say(Frame::ProbeReply { id: next, size });
@@ -249,12 +250,12 @@ fn a_peer_that_answers_a_size_only_at_times_ends_at_one_that_it_answers() {
     scene.hello(MAX_MTU);
     for round in 0..600 {
         for (id, size) in scene.probes(50) {
-            // What is above 1,440 bytes it answers in every third second only.
+            // It answers sizes above 1,440 bytes only in every third second.
             if size <= 1_440 || round / 20 % 3 == 0 {
                 scene.say(Frame::ProbeReply { id, size });
             }
         }
-        // Large packets go out all the while.
+        // Large packets go out all the time.
         let large = scene.ends().reversed().udp(&[0x5a; 1_300]);
         scene.world.send(scene.alice, large);
     }
@@ -290,7 +291,7 @@ fn endless_first_pieces_keep_no_more_than_eight_packets() {
         scene.say(Frame::Fragment { id, offset: 0, total: 1_280, bytes: &[0; 100] });
     }
     assert_eq!(scene.drops(), BTreeMap::from([("fragment_frame_lost", 10_000 - 8)]));
-    // An honest packet gets through between them, and its peer is none the worse.
+    // An honest packet gets through in between, and its peer does not suffer.
     let packet = scene.ends().udp(&[0x5a; 1_000]);
     scene.pieces(77_777, &packet, 600);
     assert_eq!(scene.received(), [packet]);
@@ -338,7 +339,8 @@ fn a_packet_in_pieces_is_judged_as_any_other() {
 
 #[test]
 fn a_control_frame_in_pieces_is_not_obeyed() {
-    // Everything is routed to this peer and the node does not know its own addresses: only what it is keeps a frame out.
+    // Everything is routed to this peer, and the node does not know its own addresses. So only the frame itself is a
+    // reason to refuse it.
     let mut scene = scene_with(HostOptions { knows_addresses: false, ..options() });
     let everything = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix")).to_vec();
     scene.world.set_allowed_ips(scene.alice, scene.mallory.key(), everything);
@@ -374,7 +376,7 @@ fn nobody_behind_tun_speaks_in_control_frames() {
 }
 
 impl Scene {
-    /// Datagrams as long as a probe or longer that were sent since the last time everything was forgotten, to anybody.
+    /// How many datagrams as long as a probe or longer have been sent to any address since the records were cleared.
     fn large(&self) -> usize {
         self.world.sent().iter().filter(|sent| sent.from == self.alice && sent.bytes.len() >= 1_200).count()
     }
@@ -393,7 +395,7 @@ fn a_peer_that_forges_where_it_is_has_no_large_probe_sent_to_each_of_these_place
         scene.world.run_for(millis(1));
     }
     assert!(scene.large() <= 2, "{} for 1,000 keepalives", scene.large());
-    // All at once.
+    // All at the same moment.
     scene.world.forget();
     for count in 0..2_000 {
         let keepalive = scene.session.seal(&[]);
@@ -401,7 +403,7 @@ fn a_peer_that_forges_where_it_is_has_no_large_probe_sent_to_each_of_these_place
     }
     scene.world.run_for(millis(900));
     assert!(scene.large() <= 3, "{} for 2,000 keepalives", scene.large());
-    // Who has really moved is found there.
+    // A peer that has really moved is found at its new place.
     scene.world.inject(scene.mallory.address, scene.alice, &scene.session.seal(&[]));
     scene.world.take_mail(scene.mallory.address);
     let probes = scene.probes(2_000);
@@ -440,7 +442,7 @@ fn a_hello_that_is_the_first_data_of_a_peer_is_learned_from() {
     );
 }
 
-/// How many events of a kind control was told.
+/// How many matching events were reported to control.
 fn told(scene: &Scene, is_one: impl Fn(&Event) -> bool) -> usize {
     scene.world.events(scene.alice).iter().filter(|(_, event)| is_one(event)).count()
 }
@@ -463,7 +465,7 @@ fn a_hello_that_alternates_is_followed_once_a_second_and_the_last_word_counts() 
     scene.world.forget();
     let (mut probes, mut bytes) = (0, 0);
     for turn in 0..10_000 {
-        // Every hello is answered, at once.
+        // Every hello is answered at once.
         assert!(!scene.hello([1_400, 1_300][turn % 2]).is_empty());
         for (_, size) in answer(&mut scene, 1) {
             (probes, bytes) = (probes + 1, bytes + usize::from(size));
@@ -503,7 +505,7 @@ fn a_peer_that_moves_back_and_forth_within_a_second_is_known_to_be_where_it_is()
     let mut scene = scene();
     scene.world.run_for(seconds(5));
     let home = scene.mallory.address;
-    // More moves than are told at once.
+    // More moves than control is told at once.
     for turn in 0..9 {
         let away = format!("198.51.100.{}:1000", turn + 1).parse().expect("an address");
         for place in [away, home] {

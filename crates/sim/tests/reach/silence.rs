@@ -1,4 +1,4 @@
-//! When a peer is said not to answer, and when it is not.
+//! When a peer is reported as not answering, and when it is not.
 
 use overlay_core::Event;
 use overlay_sim::{Kind, World, millis, seconds};
@@ -64,7 +64,7 @@ fn while_a_session_works_another_answer_changes_nothing() {
     for minute in 0..20 {
         world.resolve(alice, key, &[nowhere]).expect("bob is a peer");
         for _ in 0..20 {
-            // Sometimes there is traffic, sometimes nothing but keepalives.
+            // Some of the time there is traffic, and the rest only keepalives.
             if minute % 4 < 2 {
                 assert!(world.ping(alice, bob).is_some());
             }
@@ -89,7 +89,7 @@ fn a_renewal_that_is_lost_is_repeated_where_the_peer_is_and_nowhere_else() {
     world.run_for(seconds(1));
     world.send(alice, world.v4(alice, bob).udp(b"time to renew"));
     world.run_for(seconds(8));
-    // An answer that comes while the initiation is out is no reason either.
+    // A changed name is not a reason to look elsewhere either while an initiation is waiting for its answer.
     world.resolve(alice, key, &[nowhere]).expect("bob is a peer");
     world.mend(alice, bob);
     assert!(world.run_until(seconds(6), |world| world.handshakes(alice, bob) == 2));
@@ -123,7 +123,7 @@ fn a_peer_that_calls_again_and_again_because_it_does_not_hear_us_is_silent() {
     world.forget();
     let began = world.now();
     for _ in 0..4 {
-        // She hears neither the data nor the response.
+        // She receives neither the data nor the response.
         let calling = carol.initiate();
         assert_eq!(world.ask(carol.address, alice, &calling.message).len(), 1, "a response");
         for _ in 0..50 {
@@ -135,7 +135,7 @@ fn a_peer_that_calls_again_and_again_because_it_does_not_hear_us_is_silent() {
     let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(tag, false));
     assert_eq!(at.map(|(at, _)| at.since(began)), Some(seconds(15)));
     assert!(!world.take_mail(other).is_empty(), "her other address is called");
-    // What she sends inside a session she would not send if she heard nothing.
+    // That she sends inside a session proves that she hears alice.
     let mut session = world.connect(&mut carol);
     world.inject(carol.address, alice, &session.seal(&[]));
     assert_eq!(answering(&world, alice, key), [false, true]);
@@ -151,7 +151,7 @@ fn a_lossy_path_makes_a_peer_suspect_rarely_and_costs_it_nothing() {
         let mut resolver = Resolver::new(&mut world, alice, key, addresses);
         world.ping(alice, bob);
         world.all_links(|link| link.loss = 0.2);
-        // The worst case: what alice hears is one keepalive in ten seconds.
+        // The worst case: alice receives only one keepalive in ten seconds.
         for _ in 0..600 {
             world.send(alice, world.v4(alice, bob).udp(b"no answer"));
             resolver.run(&mut world, seconds(1));
@@ -161,7 +161,7 @@ fn a_lossy_path_makes_a_peer_suspect_rarely_and_costs_it_nothing() {
         let answers = answering(&world, alice, key);
         assert!(answers.chunks(2).all(|pair| pair[0] != *pair.get(1).unwrap_or(&true)), "{answers:?}");
     }
-    // Each keepalive that is lost leaves 20 s between two: the kernel begins a handshake then, too.
+    // Each lost keepalive leaves 20 s between two. The kernel would start a handshake then, too.
     assert!(suspected <= 150, "{suspected} in 100 minutes");
 }
 
@@ -188,7 +188,7 @@ fn a_peer_that_is_silent_and_kept_alive_is_called_until_it_answers() {
     world.cut(alice, bob);
     world.send(alice, world.v4(alice, bob).udp(b"into silence"));
     world.run_for(seconds(16));
-    // The handshake is given up after 90 s, the session ends after 180 s, and attempts go on throughout.
+    // The handshake is given up after 90 s and the session ends after 180 s, but attempts continue throughout.
     for _ in 0..20 {
         world.forget();
         world.run_for(seconds(30));

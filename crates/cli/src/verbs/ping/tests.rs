@@ -1,4 +1,4 @@
-//! Whom an argument means, and what is said of each probe.
+//! The target that an argument refers to, and the text for each probe.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use overlay_daemon::ping::Answer;
 
 use super::*;
 
-/// Two peers: bob with a network and a single address behind it, router with 10.0.0.0/8 alone.
+/// Two peers: bob with a network and a single address behind it, and router with only 10.0.0.0/8.
 fn status() -> Status {
     let peer = |name: &str, key: &str, allowed: [&str; 2]| {
         serde_json::json!({
