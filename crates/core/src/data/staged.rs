@@ -1,9 +1,10 @@
-//! Packets that wait for a handshake, oldest first, as WireGuard's staged queue.
+//! Packets that wait for a handshake, oldest first, like WireGuard's staged queue.
 //!
-//! A packet is kept as it came from TUN, a super-packet whole, so that MTU and nonces are decided when it leaves.
+//! A packet is kept as it came from TUN, and a super-packet is kept whole, so that MTU and nonces are decided when it
+//! leaves.
 //!
-//! When there is no room, the inner source that has most waiting loses, and of its flows the one that has most: its oldest
-//! packet goes. So no flood pushes out the one packet that somebody else's connection begins with.
+//! When there is no room, the inner source with the most staged packets loses the oldest packet of its largest flow. A
+//! flood therefore cannot evict the single packet that opens an unrelated connection.
 
 use std::collections::VecDeque;
 
@@ -12,9 +13,9 @@ use overlay_wire::offload::VirtioHeader;
 
 use crate::data::shares;
 
-/// Packets kept for one peer (the kernel's MAX_STAGED_PACKETS).
+/// How many packets are staged for one peer (the kernel's MAX_STAGED_PACKETS).
 pub(crate) const MAX_STAGED_PACKETS: usize = 128;
-/// Their bytes for one peer: four of the largest super-packets.
+/// How many bytes are staged for one peer: four of the largest super-packets.
 pub(crate) const MAX_STAGED_BYTES: usize = 4 * 65_536;
 
 #[derive(Default)]
