@@ -1,7 +1,7 @@
-//! Where a peer is reached: the outer address it was last authenticated from, else the configured one.
+//! Where a peer is reached: the outer address it was last authenticated from, or the configured one before that.
 //!
-//! Only authenticated messages move it, whatever their kind; a cookie reply is none. The local address that the peer
-//! wrote to is kept with it, so that answers leave from there (sticky source).
+//! Authenticated messages of any kind move the endpoint, and nothing else does. A cookie reply is not authenticated.
+//! The local address that the peer wrote to is stored with it, so that answers leave from that address (sticky source).
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// An address from the configuration: the kernel chooses the source.
+    /// Creates an endpoint from a configured address. The kernel chooses the source address.
     pub(crate) fn configured(address: SocketAddr) -> Self {
         Self { address, via: Via::ANY }
     }
