@@ -1,7 +1,7 @@
-//! Receiver indices: whose a message on the wire is.
+//! Receiver indices: which peer a message on the wire belongs to.
 //!
-//! Each peer has one of 24 bits, to which the session engine adds eight of its own. Where a peer gets another engine it
-//! gets another index, and keeps the earlier ones for as long as a session bears them.
+//! Each peer has an index of 24 bits, to which the session engine adds eight bits of its own. A peer that gets a new
+//! engine gets a new index, and keeps its earlier indices for as long as a session uses them.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,7 +12,7 @@ use crate::Instant;
 use crate::peer::Peer;
 use crate::peers::PeerId;
 
-/// Receiver indices are this many bits wide above boringtun's eight.
+/// The width of an index, in bits above boringtun's eight.
 const BITS: u32 = 24;
 
 #[derive(Default)]
@@ -21,12 +21,12 @@ pub(crate) struct Indices {
 }
 
 impl Indices {
-    /// The peer that a receiver index on the wire belongs to.
+    /// Returns the peer that a receiver index on the wire belongs to.
     pub(crate) fn find(&self, receiver_index: u32) -> Option<PeerId> {
         self.owners.get(&(receiver_index >> 8)).copied()
     }
 
-    /// An index that nobody has, for this peer. Random, so that it says nothing of how many there are.
+    /// Assigns a free index to this peer. It is random, so that it does not reveal the number of peers.
     pub(crate) fn assign(&mut self, id: PeerId, rng: &mut impl RngCore) -> u32 {
         loop {
             let index = rng.next_u32() >> (u32::BITS - BITS);
@@ -37,7 +37,7 @@ impl Indices {
         }
     }
 
-    /// Gives a peer another index for its next sessions. The ones before find it as long as a session bears them.
+    /// Gives a peer a new index for its next sessions. The earlier ones stay valid as long as a session uses them.
     pub(crate) fn renew(&mut self, peer: &mut Peer, now: Instant, rng: &mut impl RngCore) {
         let index = self.assign(peer.id, rng);
         peer.former_indices.push(std::mem::replace(&mut peer.index, index));
@@ -51,7 +51,7 @@ impl Indices {
         });
     }
 
-    /// The peer is gone.
+    /// Frees the indices of a removed peer.
     pub(crate) fn release(&mut self, peer: &Peer) {
         for index in peer.former_indices.iter().chain([&peer.index]) {
             self.owners.remove(index);
