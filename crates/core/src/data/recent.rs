@@ -9,7 +9,7 @@ use overlay_wire::ip::Packet;
 
 use crate::data::outbound::least_mtu;
 
-/// How many flows are told. Flows that hash to the same place share it, and the later one wins.
+/// How many flows are remembered. Flows that hash to the same place share it, and the later one wins.
 const FLOWS: usize = 8;
 /// Enough for IPv6 with extension headers and the start of TCP.
 const QUOTE_LEN: usize = 128;

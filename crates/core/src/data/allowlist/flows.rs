@@ -137,7 +137,7 @@ impl Flow {
         }
     }
 
-    /// Whether this is a TCP connection in which both sides have sent packets.
+    /// Whether this is an established TCP connection in which both sides have sent packets.
     pub(super) fn is_established(&self) -> bool {
         self.class() == Class::Established
     }
