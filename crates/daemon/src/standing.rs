@@ -1,8 +1,8 @@
-//! What no longer works because the host changed around it. It is checked periodically and kept as warnings.
+//! Warnings about parts of the running daemon that no longer work because the host changed around them.
 //!
-//! Nothing is refused or removed because of it: our part was there first, or the change could not be foreseen. A check
-//! costs two short lists every ten seconds. Routes are listed after a reload and while one of them is known to be in
-//! the way. Routes to endpoints are requested when one of our own datagrams came back out of the tunnel.
+//! Nothing is refused or removed because of such a change: our part was there first, or the change could not be foreseen.
+//! A check every ten seconds costs two short lists. Routes are listed after a reload and while one of them is known to be
+//! in the way. Routes to endpoints are requested when one of our own outer datagrams was routed into the tunnel.
 
 use std::net::SocketAddr;
 use std::time::Duration;

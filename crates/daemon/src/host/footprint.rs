@@ -233,8 +233,8 @@ fn marked_table(config: &Config, allowed: &[IpNet], covered: Covered, free_table
     covered.is_any().then_some(MarkedTable { table: number, mark: number, v4, v6 })
 }
 
-/// Returns the prefixes inside a connected one that are also inside a larger prefix of a peer. They get separate
-/// routes, because the MTU found for the larger prefix must not apply to them.
+/// Returns the peers' prefixes inside a connected one that also lie inside a larger peer prefix there. They get
+/// separate routes, because the MTU found for the larger prefix must not apply to them.
 fn nested(allowed: &[IpNet], addresses: &[IpNet]) -> HashSet<IpNet> {
     let mut inside: Vec<IpNet> =
         allowed.iter().filter(|prefix| addresses.iter().any(|net| net.contains(*prefix))).copied().collect();

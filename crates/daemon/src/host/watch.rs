@@ -18,7 +18,7 @@ const PACE: Duration = Duration::from_secs(1);
 /// The longest time between two looks, if another program keeps removing what is restored or something cannot be
 /// restored.
 const SLOWEST: Duration = Duration::from_secs(64);
-/// What one restore costs. Time pays for it.
+/// How much one restore adds to what is owed. Elapsed time pays it off.
 const COST: Duration = Duration::from_secs(10);
 /// How much may be owed before restoring slows down. What a network manager removes when it starts is restored at once,
 /// and so is what a person removes to try things out.

@@ -6,8 +6,8 @@ use super::Supervisor;
 use crate::host::Verdict;
 
 impl Supervisor {
-    /// Checks the footprint after another program may have changed something. What is missing is restored and reported,
-    /// but not more often than anybody wants to read it.
+    /// Checks the footprint after another program may have changed something, and restores what is missing. Each
+    /// restore is logged as a warning, until restores become so frequent that only the first of a dispute is.
     pub(super) async fn look_after_host(&mut self, noticed: Noticed) {
         let endpoints = self.device.view().endpoints();
         let looked = self.host.look(&self.netlink, &mut self.journal, noticed, endpoints).await;

@@ -20,8 +20,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use super::{Footprint, Host, IpNet, Netlink, NetlinkError, PlannedRoute, Route};
 use crate::host::footprint::Place;
 
-/// How many prefixes are settled at once. Each costs a request to the kernel, and whoever waits for our answer waits
-/// for all of them.
+/// How many prefixes are settled at once. Each costs a request to the kernel, and requests to the supervisor wait for
+/// all of them.
 const AT_ONCE: usize = 64;
 
 /// What is known about the paths behind prefixes, and which prefixes are dirty.
