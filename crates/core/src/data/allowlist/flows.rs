@@ -26,7 +26,7 @@ use crate::Instant;
 #[cfg(test)]
 pub(super) use self::ranks::MAX_CHANCES;
 
-/// How many flows each half holds: 4,096 for each peer.
+/// How many flows each half holds, so 4,096 for each peer in total.
 pub(super) const MAX_FLOWS_PER_HALF: usize = 2048;
 
 /// How long an established TCP flow may be silent before it is dead.

@@ -9,8 +9,8 @@
 //! into 32 groups with a secret key, and the parties in a group are treated as one. All local users are a single party
 //! and are protected from each other by the classes alone.
 //!
-//! Nothing here runs for each packet. A flow moves only when its class changes. A flag records whether a flow has sent
-//! a packet, and the search for a victim clears it (the CLOCK algorithm).
+//! Nothing here runs for each packet. A flow moves only when its class changes. A flag records that a flow was active,
+//! and the search for a victim clears it (the CLOCK algorithm).
 
 use super::{NONE, Slot};
 
