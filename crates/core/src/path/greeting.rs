@@ -2,8 +2,8 @@
 //!
 //! A peer starts as *unknown*. In each session that we began, we ask it twice, a second apart. In a session that the
 //! peer began, it may ask us. A hello or a reply to our hello makes it an *overlay node*. Otherwise, two seconds after
-//! the session began, it is taken for *a different WireGuard implementation*. It is asked again in later sessions, but
-//! after three sessions without an answer not until something about it changes.
+//! the session began, it is taken for *a different WireGuard implementation*. It is asked again in later sessions.
+//! After three sessions without an answer, it is not asked again until something about it changes.
 //!
 //! An overlay node is greeted once in each session that we began, because it may have restarted without knowing us, or
 //! its interface MTU may have changed. When our own interface MTU changes, it is greeted at once. A missing answer to
