@@ -1,4 +1,4 @@
-//! The data plane: touched by every packet, in the order packets meet it.
+//! The data plane: everything that touches each packet, in the order packets meet it.
 
 pub(crate) mod allowed_ips;
 pub(crate) mod allowlist;

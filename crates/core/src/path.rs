@@ -1,4 +1,4 @@
-//! The path plane: where a peer's datagrams go outside, and how large they may be.
+//! The path plane: where a peer's datagrams go outside the tunnel, and how large they may be.
 
 mod calling;
 pub(crate) mod candidates;

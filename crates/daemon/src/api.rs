@@ -1,8 +1,8 @@
-//! The local API: HTTP over a unix socket, for the program's own verbs and for whoever else runs on this host.
+//! The local API: HTTP over a unix socket, for the program's own verbs and for other programs on this host.
 //!
-//! Reading is for root, for the user the daemon runs as and for members of the group `overlay`; what changes the daemon
-//! is for root and that user alone. The kernel names the caller (SO_PEERCRED), no token is involved. What is asked of
-//! the daemon goes to its supervisor as a [`ControlRequest`]; what is only looked at comes from the [`View`].
+//! Root, the user that the daemon runs as, and members of the group `overlay` may read. Only root and the daemon's user
+//! may change anything. The kernel identifies the caller (SO_PEERCRED), and no token is involved. Requests that change
+//! the daemon go to its supervisor as a [`ControlRequest`]. Requests that only read are answered from the [`View`].
 //!
 //! ```text
 //! GET  /v1/status    Status, overlay.status.v1        POST /v1/reload   ReloadReport, overlay.reload.v1
@@ -10,7 +10,7 @@
 //! GET  /metrics      OpenMetrics text                 any error         FailureBody, overlay.error.v1
 //! ```
 //!
-//! [`openapi::document`] says the same to machines.
+//! [`openapi::document`] is the machine-readable description.
 
 pub(crate) mod access;
 pub(crate) mod connection;
@@ -39,43 +39,43 @@ use access::Caller;
 
 pub use access::GROUP;
 
-/// Connections served at once; further ones wait in the socket's backlog.
+/// How many connections are served at once. Further ones wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 16;
 
-/// What the supervisor is asked to do. A dropped sender of the answer means that the daemon is on its way out.
+/// A request to the supervisor. A dropped reply channel means that the daemon is shutting down.
 #[derive(Debug)]
 pub enum ControlRequest {
     /// Read the config again and apply what changed.
     Reload(oneshot::Sender<Result<ReloadReport, ReloadError>>),
-    /// Take everything away and end. Answered when that has begun or is done.
+    /// Remove everything and end. Answered when that has begun or is done.
     Down(oneshot::Sender<()>),
 }
 
-/// What a reload changed. Peers are named as in the config, or by their public key.
+/// What a reload changed. Peers are listed by their name in the config, or by public key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadReport {
-    /// Peers that were not there before.
+    /// Peers that were added.
     pub added: Vec<String>,
-    /// Peers that are no longer there.
+    /// Peers that were removed.
     pub removed: Vec<String>,
-    /// Peers whose configuration is another one.
+    /// Peers whose configuration changed.
     pub changed: Vec<String>,
-    /// How many peers were not touched.
+    /// How many peers stayed the same.
     pub unchanged: usize,
-    /// Keys of the config whose new value is taken at the next `up`.
+    /// Config keys whose new value takes effect at the next `up`.
     pub needs_restart: Vec<String>,
 }
 
-/// Why a reload changed nothing: the config in force before is in force still.
+/// Why a reload changed nothing. The previous config is still in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReloadError {
-    /// Which exit code `overlay reload` ends with.
+    /// The exit code of `overlay reload`.
     pub code: ExitKind,
-    /// What went wrong, one line.
+    /// What went wrong, in one line.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// The places of the config file that are wrong, drawn for a terminal without colour.
+    /// The wrong places in the config file, formatted for a terminal without colour.
     pub rendered: Option<String>,
 }
 
@@ -101,15 +101,15 @@ impl From<Failure> for ReloadError {
 /// The answer to `GET /v1/version`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Version {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     #[schemars(extend("const" = "overlay.version.v1"))]
     pub schema: Cow<'static, str>,
-    /// Version of the daemon, or of the program.
+    /// The version of the daemon, or of the program.
     pub version: Cow<'static, str>,
 }
 
 impl Version {
-    /// The version this code was built as.
+    /// Returns the version of this build.
     pub fn current() -> Self {
         Self { schema: "overlay.version.v1".into(), version: env!("CARGO_PKG_VERSION").into() }
     }
@@ -118,10 +118,10 @@ impl Version {
 /// The answer to `POST /v1/reload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     #[schemars(extend("const" = "overlay.reload.v1"))]
     pub schema: Cow<'static, str>,
-    /// `ok`: a failure has another shape.
+    /// Always `ok`. A failure has a different schema.
     pub status: Cow<'static, str>,
     /// What changed.
     #[serde(flatten)]
@@ -131,21 +131,21 @@ pub struct Reloaded {
 /// The answer to `POST /v1/down`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Down {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     #[schemars(extend("const" = "overlay.down.v1"))]
     pub schema: Cow<'static, str>,
-    /// `ok`: a failure has another shape.
+    /// Always `ok`. A failure has a different schema.
     pub status: Cow<'static, str>,
-    /// Name of the interface that goes away.
+    /// The name of the interface that is being removed.
     pub interface: String,
 }
 
-/// Binds the socket: mode 0660, group [`GROUP`] where this host has it, in place of whatever stale socket is there. Makes
-/// the folder if it is missing. Must be called on a tokio runtime, by whoever holds the daemon's lock.
+/// Binds the socket with mode 0660, and with the group [`GROUP`] if this host has it. Replaces a stale socket, and
+/// creates the folder if it is missing. Must be called on a tokio runtime, by the holder of the daemon's lock.
 ///
 /// # Errors
 ///
-/// Those of the file system; a path of more than 107 bytes is `InvalidInput`.
+/// Those of the file system. A path of more than 107 bytes is `InvalidInput`.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     socket::bind(path, 0o660, overlay_os::process::group_id(GROUP))
 }
@@ -154,7 +154,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 ///
 /// # Errors
 ///
-/// None at present: a connection that fails concerns only itself, and accepting is tried again.
+/// None at present: a failing connection affects only itself, and accepting is retried.
 pub async fn serve(
     listener: UnixListener,
     view: Arc<View>,
@@ -214,7 +214,7 @@ async fn down(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<D
     caller.may_change()?;
     let interface = daemon.view.interface_name();
     let (answer, answered) = oneshot::channel();
-    // Both ways of not being answered mean that the daemon is stopping already, which is what was asked for.
+    // If there is no answer either way, the daemon is already stopping, which is what was asked for.
     if daemon.control.send(ControlRequest::Down(answer)).await.is_ok() {
         let _ = answered.await;
     }

@@ -1,7 +1,7 @@
-//! The running device: our own key, the outer sockets, the peers; and how each of them changes.
+//! The running device: our own key, the outer sockets and the peers, and how each of them changes.
 //!
-//! Whoever configures it, a file by `reload` or `wg` over the UAPI, does so here, so that engine and [`View`] never
-//! disagree. It knows nothing of files, addresses and routes: those are `host`'s.
+//! All configuration goes through here, from a file by `reload` and from `wg` over the UAPI, so that engine and
+//! [`View`] never disagree. This module knows nothing of files, addresses and routes, which belong to `host`.
 
 mod change;
 pub mod sockets;
@@ -32,34 +32,35 @@ use crate::resolve::{Answer, NamedEndpoint};
 use crate::shell::ShellStats;
 use crate::view::{InterfaceView, View};
 
-/// What a device is made from.
+/// What a device is created from.
 pub struct Start {
-    /// The node; [`crate::engine::joins`] says what the TUN takes as super-packets, [`seed`] makes it random.
+    /// The node. [`crate::engine::joins`] says which super-packets the TUN accepts, and [`seed`] provides randomness.
     pub node: NodeConfig,
-    /// What is shown of it. Key, port and mark are overwritten by the other parts.
+    /// What is shown of the interface. Key, port and mark are replaced by the other parts.
     pub interface: InterfaceView,
     /// Where inner packets come from and go to.
     pub tun: Tun,
-    /// Whether super-packets were asked of the TUN.
+    /// Whether offloads were requested from the TUN.
     pub tun_offload: Switch,
-    /// How the outer sockets are made.
+    /// How the outer sockets are created.
     pub outer: Outer,
-    /// Those that are open already, from [`sockets::bind`]; none: the device is closed until [`Device::open`].
+    /// The sockets that are already open, from [`sockets::bind`]. If there are none, the device is closed until
+    /// [`Device::open`].
     pub sockets: Sockets,
-    /// The first peers, each with what its host name was resolved to.
+    /// The first peers, each with the addresses that its host name was resolved to.
     pub peers: Vec<(Peer, Option<Vec<SocketAddr>>)>,
     /// How the engine thread is scheduled.
     pub scheduling: Scheduling,
-    /// What is known of flows from before.
+    /// What is known about earlier flows.
     pub former: Former,
 }
 
-/// What a device may know of the flows through a device before it.
+/// What a device may know about flows through an earlier device.
 #[derive(Default)]
 pub struct Former {
-    /// Whether there can be none: no device was there before.
+    /// Whether there can be no earlier flows, because there was no device before.
     pub is_first: bool,
-    /// Those that were handed over.
+    /// The flows that were handed over.
     pub flows: Vec<PeerFlows>,
 }
 
@@ -71,10 +72,10 @@ pub struct Device {
     is_open: bool,
 }
 
-/// 32 random bytes for [`NodeConfig::seed`].
+/// Returns 32 random bytes for [`NodeConfig::seed`].
 ///
 /// # Errors
-/// The kernel has none.
+/// If the kernel has no randomness.
 pub fn seed() -> Result<[u8; 32], Failure> {
     let mut seed = [0; 32];
     overlay_os::random::fill(&mut seed)
@@ -83,10 +84,10 @@ pub fn seed() -> Result<[u8; 32], Failure> {
 }
 
 impl Device {
-    /// Starts the engine. What it reports comes by the receiver, and is for [`View::on_event`] too.
+    /// Starts the engine. Its events arrive through the receiver, and must also be passed to [`View::on_event`].
     ///
     /// # Errors
-    /// A peer that is not possible, or a process without file descriptors or threads.
+    /// If a peer is not possible, or if the process has no file descriptors or threads left.
     pub fn start(start: Start) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
         let Start { node, interface, tun, tun_offload, mut outer, sockets, peers, scheduling, former } = start;
         let private_key = node.private_key.clone();
@@ -107,7 +108,7 @@ impl Device {
         view.watch(Queues::of(tun.name(), &sockets));
 
         if !former.is_first {
-            // It is never refused.
+            // This command is never refused.
             let _ = node.handle_command(host_ports(), now);
         }
         let mut shown = Vec::with_capacity(peers.len());
@@ -124,7 +125,7 @@ impl Device {
             shown.push((peer.clone(), stats));
         }
         for known in former.flows {
-            // A peer that is gone needs none.
+            // A peer that no longer exists needs no flows.
             let _ = node.handle_command(Command::RestoreFlows(known), now);
         }
         view.set_peers(shown);
@@ -139,27 +140,27 @@ impl Device {
         Ok((Self { engine, view, outer, is_open }, events))
     }
 
-    /// What is known of it.
+    /// The view of this device.
     pub fn view(&self) -> &Arc<View> {
         &self.view
     }
 
-    /// Where its packets are carried, for commands that concern neither key, sockets nor peers.
+    /// The engine, for commands that concern neither key, sockets nor peers.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// Why the engine ended by itself. Never resolves while it runs.
+    /// Returns why the engine ended by itself. Never resolves while the engine runs.
     pub async fn ended(&mut self) -> io::Error {
         self.engine.ended().await
     }
 
-    /// Ends the engine. TUN and sockets are closed then. See [`Engine::stop`].
+    /// Ends the engine, which closes TUN and sockets. See [`Engine::stop`].
     pub async fn stop(self) -> Vec<PeerFlows> {
         self.engine.stop().await
     }
 
-    /// Makes changes, one after the other. What came before one that fails stays made.
+    /// Applies changes in order. If one fails, the changes before it stay applied.
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -184,7 +185,7 @@ impl Device {
         self.edit_peers(edits).await
     }
 
-    /// Our own key. With another one all sessions are over; a peer that has it is removed.
+    /// Sets our own key. A new key ends all sessions. A peer that has this key is removed.
     pub async fn set_private_key(&mut self, key: Option<PrivateKey>) {
         let public = key.as_ref().map(PrivateKey::public);
         if self.view.interface().public_key == public {
@@ -193,14 +194,14 @@ impl Device {
         let present = key.as_ref().map(PrivateKey::to_bytes);
         let command = Command::SetPrivateKeys { present, former: Vec::new() };
         self.view.set_private_key(key);
-        // It is never refused.
+        // This command is never refused.
         let _ = self.engine.command(command).await;
     }
 
-    /// Another UDP port, at once; 0 lets the kernel choose one. While the device is closed it is noted for later.
+    /// Changes the UDP port at once. 0 lets the kernel choose one. If the device is closed, the port is used when it opens.
     ///
     /// # Errors
-    /// [`ChangeError::PortInUse`] and others; the old port stays then.
+    /// [`ChangeError::PortInUse`] and others. The old port then stays.
     pub async fn set_listen_port(&mut self, port: u16) -> Result<(), ChangeError> {
         if self.is_open && port == self.outer.port {
             return Ok(());
@@ -223,7 +224,7 @@ impl Device {
     /// Marks outer datagrams from now on.
     ///
     /// # Errors
-    /// The kernel refused the mark; nothing changed.
+    /// If the kernel refuses the mark. Nothing has changed then.
     pub async fn set_fwmark(&mut self, mark: Option<u32>) -> io::Result<()> {
         self.engine.set_fwmark(mark).await?;
         self.outer.fwmark = mark;
@@ -231,10 +232,10 @@ impl Device {
         Ok(())
     }
 
-    /// Opens the sockets of a device that is closed.
+    /// Opens the sockets of a closed device.
     ///
     /// # Errors
-    /// Those of [`sockets::bind`]; it stays closed.
+    /// Those of [`sockets::bind`]. The device then stays closed.
     pub async fn open(&mut self) -> Result<(), Failure> {
         if self.is_open {
             return Ok(());
@@ -245,10 +246,10 @@ impl Device {
             .map_err(|error| Failure::new(ExitKind::Other, "cannot use the UDP sockets").with_cause(error))
     }
 
-    /// Closes the sockets: nothing is sent or received until [`Device::open`]. The port is free.
+    /// Closes the sockets: nothing is sent or received until [`Device::open`]. The port becomes free.
     ///
     /// # Errors
-    /// The engine has ended.
+    /// If the engine has ended.
     pub async fn close(&mut self) -> io::Result<()> {
         self.view.follow(&Sockets::default());
         self.engine.set_sockets(Sockets::default()).await?;
@@ -256,10 +257,10 @@ impl Device {
         Ok(())
     }
 
-    /// Makes these, and no others, the peers. What did not change is not touched.
+    /// Replaces the set of peers. Unchanged peers are not touched.
     ///
     /// # Errors
-    /// A peer that is not possible.
+    /// If a peer is not possible.
     pub async fn set_peers(&mut self, new: &[Peer]) -> Result<ReloadReport, Failure> {
         let mut report = ReloadReport::default();
         let kept: HashSet<PeerKey> = new.iter().map(|peer| peer.public_key).collect();
@@ -271,9 +272,9 @@ impl Device {
             .filter(|peer| !kept.contains(&peer.public_key))
             .map(|peer| peer.label())
             .collect();
-        // It is never refused.
+        // This command is never refused.
         let _ = self.engine.command(host_ports()).await;
-        // What goes makes room for what comes: a prefix may move from one peer to another.
+        // Peers are removed before others are added, because a prefix may move from one peer to another.
         self.remove_peers(|key| !kept.contains(&key)).await;
 
         let mut shown = Vec::with_capacity(new.len());
@@ -296,7 +297,7 @@ impl Device {
                 list.push(peer.label());
                 let mut config = peer.to_core();
                 if before.is_some_and(|before| before.configured_endpoint() == peer.endpoint.as_ref()) {
-                    // It may have roamed since: where it is now is better than what the config still says.
+                    // The peer may have roamed since. Its current endpoint is better than the unchanged one in the config.
                     config.endpoint = None;
                 } else if before.is_some() {
                     renamed.extend(before.map(|before| before.tag));
@@ -309,13 +310,13 @@ impl Device {
             let command = Command::SetPeer { peer: tag, config: Box::new(config), stats };
             self.engine.command(command).await.map_err(|error| impossible(peer, error))?;
         }
-        // A peer that was removed in the meantime needs none.
+        // A peer that was removed meanwhile needs no command.
         let _ = self.engine.commands(renamed.into_iter().map(Command::ForgetCandidates)).await;
         self.view.set_peers(shown);
         Ok(report)
     }
 
-    /// The peers that are reached by a host name.
+    /// Returns the peers whose endpoint is a host name.
     pub fn named_endpoints(&self) -> Vec<NamedEndpoint> {
         let state = self.view.read();
         state
@@ -325,23 +326,23 @@ impl Device {
             .collect()
     }
 
-    /// A peer's host name was resolved. Ignored where the endpoint is no name any more: the answer may have waited while
-    /// `wg set` gave the peer an address.
+    /// Applies the addresses of a peer's host name. Ignored if the endpoint is no longer a name, because `wg set` may
+    /// have given the peer an address while the answer waited.
     pub async fn on_resolved(&self, answer: Answer) {
         let command = change::resolved(answer, &self.view.read());
         if let Some(command) = command {
-            // A peer that was removed in the meantime needs no endpoint.
+            // A peer that was removed meanwhile needs no endpoint.
             let _ = self.engine.command(command).await;
         }
     }
 
     async fn edit_peers(&self, edits: Vec<PeerEdit>) -> Result<(), ChangeError> {
         if self.view.read().has_allowlists() {
-            // It is never refused.
+            // This command is never refused.
             let _ = self.engine.command(host_ports()).await;
         }
         let mut result = Ok(());
-        // One at a time: who looks at the view meanwhile does not wait for all of them.
+        // One edit at a time, so that readers of the view need not wait for all of them.
         let commands = edits
             .into_iter()
             .map_while(|edit| self.view.edit(|state| edit.apply(state)).map_err(|error| result = Err(error)).ok());
@@ -372,7 +373,7 @@ impl Device {
     }
 }
 
-/// What the node is told of this host's programs before it is told of peers.
+/// What the node is told about this host's programs before it is told about peers.
 fn host_ports() -> Command {
     let all = |error| {
         tracing::warn!(%error, "cannot see which UDP ports are in use: for two minutes all UDP counts as begun by the peers");
@@ -385,7 +386,7 @@ fn impossible(peer: &Peer, error: impl std::fmt::Display) -> Failure {
     Failure::new(ExitKind::Config, format!("peer `{}` is not possible", peer.label())).with_cause(error)
 }
 
-/// Which offloads the engine begins with.
+/// Records which offloads the engine starts with.
 fn note_offloads(offloads: &Offloads, outer: &Outer, tun_offload: Switch, tun: &Tun, sockets: &Sockets) {
     for (offload, switch, is_there) in [
         (Offload::TunTcp, tun_offload, tun.has_offload()),

@@ -1,9 +1,9 @@
-//! The engine thread: carries packets between the node and Linux, and nothing else.
+//! The engine thread: carries packets between the node and Linux, and does nothing else.
 //!
-//! It waits, reads a batch, runs it to completion, writes what came of it, and waits again. There is no lock around the
-//! node and no channel between reading and writing. Control speaks to it through a bounded queue and an eventfd: a
-//! command waits for room and is never dropped, since it may be a revocation; an event that control is too slow to take
-//! is merged with the next one of its kind about the same peer.
+//! It waits, reads a batch, processes it to completion, writes the results, and waits again. There is no lock around
+//! the node and no channel between reading and writing. Control sends commands through a bounded queue and an eventfd.
+//! A command waits for room and is never dropped, because it may be a revocation. An event that control is too slow to
+//! take is merged with the next one of its kind about the same peer.
 
 mod carrier;
 mod refusals;
@@ -29,30 +29,30 @@ use self::carrier::Carrier;
 use self::refusals::Refusals;
 use crate::shell::{ShellStats, add};
 
-/// Commands that wait for the engine; more wait for room.
+/// How many commands may wait for the engine. Further ones wait for room.
 const MAX_COMMANDS: usize = 64;
-/// Events that wait for control; more are merged.
+/// How many events may wait for control. Further ones are merged.
 const MAX_EVENTS: usize = 256;
-/// How long commands are obeyed before packets get their turn, but for the one that is being obeyed then.
+/// How long commands are executed before packets get their turn. A command that has begun is finished first.
 const OBEY_A_TURN: Duration = Duration::from_millis(1);
-/// Bytes that one side brings before the other gets its turn, and that are carried away at once: some super-packets, so that
-/// the datagrams of one that came in two trains go to TUN in one write; little enough to lie in the cache still, and to
-/// keep short what waits on the other side. The last train or packet goes beyond it.
+/// How many bytes one side may read before the other gets its turn. Everything that was read is carried at once. This is
+/// enough for several super-packets, so that the datagrams of one that arrived in two trains go to TUN in one write. It is
+/// small enough to stay in the cache and to keep the wait on the other side short. The last train or packet may exceed it.
 const TURN_LEN: usize = 4 * 65_536;
-/// Packets read from TUN in a turn.
+/// How many packets are read from TUN in one turn.
 const TUN_READS_A_TURN: usize = 64;
-/// Receive calls in a turn.
+/// How many receive calls are made in one turn.
 const RECEIVES_A_TURN: usize = 4;
-/// Trains received with one call. With GRO a few fill the turn, but a wire without it brings one for each datagram.
+/// How many trains one call receives. With GRO a few fill the turn. Without it each datagram is a train of its own.
 const RECEIVE_SLOTS: usize = 32;
-/// Merged events are offered to control this often.
+/// How often merged events are offered to control.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
-/// The largest frame that TUN delivers.
+/// The largest frame that TUN delivers, in bytes.
 const TUN_FRAME_LEN: usize = VIRTIO_HEADER_LEN + 65_535;
 
-/// What the engine thread owns from its start to its end.
+/// What the engine thread owns from start to end.
 pub struct Parts {
-    /// With its first peers.
+    /// The node, with its first peers.
     pub node: Node,
     /// Where inner packets come from and go to.
     pub tun: Tun,
@@ -64,22 +64,22 @@ pub struct Parts {
     pub scheduling: Scheduling,
 }
 
-/// What a TUN takes as super-packets, as far as can be known before one was written.
+/// Returns which super-packets a TUN accepts, as far as is known before one was written.
 pub fn joins(tun: &Tun) -> Joins {
     Joins { tcp: tun.has_offload(), udp: tun.has_udp_offload() }
 }
 
-/// One UDP socket for each address family that the host has; none while the interface is down.
+/// One UDP socket for each address family that the host has. There are none while the interface is down.
 #[derive(Default)]
 pub struct Sockets {
-    /// IPv4.
+    /// The IPv4 socket.
     pub v4: Option<UdpSocket>,
-    /// IPv6.
+    /// The IPv6 socket.
     pub v6: Option<UdpSocket>,
 }
 
 impl Sockets {
-    /// Those that there are.
+    /// Iterates over the existing sockets.
     pub fn each(&self) -> impl Iterator<Item = &UdpSocket> {
         self.v4.iter().chain(&self.v6)
     }
@@ -87,13 +87,13 @@ impl Sockets {
     /// Marks everything that is sent from now on.
     ///
     /// # Errors
-    /// The kernel refused the mark.
+    /// If the kernel refuses the mark.
     pub fn set_fwmark(&self, mark: Option<u32>) -> io::Result<()> {
         self.each().try_for_each(|socket| socket.set_fwmark(mark))
     }
 }
 
-/// A running engine, as control sees it.
+/// A running engine, as seen by control.
 pub struct Engine {
     requests: mpsc::Sender<Request>,
     waker: Waker,
@@ -110,10 +110,10 @@ enum Request {
 }
 
 impl Engine {
-    /// Starts the thread. Its events come by the receiver.
+    /// Starts the thread. Its events arrive through the receiver.
     ///
     /// # Errors
-    /// The process has no file descriptors or threads left.
+    /// If the process has no file descriptors or threads left.
     pub fn spawn(parts: Parts) -> io::Result<(Self, mpsc::Receiver<Event>)> {
         let (requests, inbox) = mpsc::channel(MAX_COMMANDS);
         let (events, outbox) = mpsc::channel(MAX_EVENTS);
@@ -128,25 +128,24 @@ impl Engine {
             Events { sender: events, merged: BTreeMap::new() },
         )?;
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || {
-            // Nobody listens only when control is gone, and then the end has no reader.
+            // If nobody listens, control is gone and there is no one to tell.
             let _ = end.send(run.run());
         })?;
         Ok((Self { requests, waker, turns, thread: Some(thread), ended }, outbox))
     }
 
-    /// Gives the node a command and waits until it was applied.
+    /// Sends the node a command and waits until it was applied.
     ///
     /// # Errors
-    /// What the node says; also [`CommandError::UnknownPeer`] when the engine has ended.
+    /// The node's error, or [`CommandError::UnknownPeer`] if the engine has ended.
     pub async fn command(&self, command: Command) -> Result<(), CommandError> {
         self.ask(|reply| Request::Command(command, reply)).await.unwrap_or(Err(CommandError::UnknownPeer))
     }
 
-    /// Gives the node commands, one after the other, and waits until all were applied. What comes after one that was
-    /// refused is applied all the same.
+    /// Sends the node commands in order, and waits until all were applied. Commands after a refused one are still applied.
     ///
     /// # Errors
-    /// The first refusal; also [`CommandError::UnknownPeer`] when the engine has ended.
+    /// The first refusal, or [`CommandError::UnknownPeer`] if the engine has ended.
     pub async fn commands(&self, commands: impl IntoIterator<Item = Command>) -> Result<(), CommandError> {
         let mut answers = VecDeque::with_capacity(MAX_COMMANDS);
         let mut result = Ok(());
@@ -169,10 +168,10 @@ impl Engine {
         result
     }
 
-    /// Sends and receives by these sockets from now on. The old ones are closed when this returns.
+    /// Switches to these sockets. The old ones are closed when this returns.
     ///
     /// # Errors
-    /// They cannot be waited for, and the old ones stay; or the engine has ended.
+    /// If the new sockets cannot be polled, in which case the old ones stay, or if the engine has ended.
     pub async fn set_sockets(&self, sockets: Sockets) -> io::Result<()> {
         let gone = || Err(io::ErrorKind::BrokenPipe.into());
         self.ask(|reply| Request::SetSockets(Box::new(sockets), reply)).await.unwrap_or_else(gone)
@@ -181,13 +180,13 @@ impl Engine {
     /// Marks outer datagrams from now on.
     ///
     /// # Errors
-    /// The kernel refused the mark, or the engine has ended.
+    /// If the kernel refuses the mark, or the engine has ended.
     pub async fn set_fwmark(&self, mark: Option<u32>) -> io::Result<()> {
         let gone = || Err(io::ErrorKind::BrokenPipe.into());
         self.ask(|reply| Request::SetFwmark(mark, reply)).await.unwrap_or_else(gone)
     }
 
-    /// Why the engine ended by itself. Never resolves while it runs.
+    /// Returns why the engine ended by itself. Never resolves while the engine runs.
     pub async fn ended(&mut self) -> io::Error {
         match (&mut self.ended).await {
             Ok(Err(error)) => error,
@@ -195,16 +194,16 @@ impl Engine {
         }
     }
 
-    /// How often the thread has come round by now. It comes round soon after this call, even where nothing else is to be
-    /// done: if a later call gives the same answer, the thread hangs.
+    /// Returns how many turns the thread has made. The call makes the thread start another turn soon, even if it has
+    /// nothing else to do. If a later call returns the same number, the thread hangs.
     pub fn turns(&self) -> u64 {
         let turns = self.turns.load(Relaxed);
         self.waker.wake();
         turns
     }
 
-    /// Ends the thread and waits for it; TUN and sockets are closed then. The flows that the node knew are those of
-    /// [`Node::known_flows`]; there are none when the engine has ended by itself.
+    /// Ends the thread and waits for it, which closes TUN and sockets. Returns [`Node::known_flows`], or nothing if the
+    /// engine has ended by itself.
     pub async fn stop(mut self) -> Vec<PeerFlows> {
         let flows = self.ask(Request::Stop).await.unwrap_or_default();
         if let Some(thread) = self.thread.take() {
@@ -225,7 +224,7 @@ async fn applied(answer: oneshot::Receiver<Result<(), CommandError>>) -> Result<
     answer.await.unwrap_or(Err(CommandError::UnknownPeer))
 }
 
-/// What a ready file descriptor stands for.
+/// The meaning of a ready file descriptor.
 const TOKEN_TUN: u64 = 0;
 const TOKEN_TIMER: u64 = 1;
 const TOKEN_WAKER: u64 = 2;
@@ -286,12 +285,12 @@ impl Run {
         })
     }
 
-    /// Until control says stop, or TUN is gone.
+    /// Runs until control stops it or TUN is gone.
     fn run(&mut self) -> io::Result<()> {
         if let Err(error) = schedule::apply_to_current_thread(self.scheduling) {
             tracing::warn!(%error, scheduling = ?self.scheduling, "the engine thread keeps the default scheduling");
         }
-        // What the first peers made due.
+        // Outputs that the first peers have made due.
         self.carry()?;
         loop {
             for token in self.poller.wait(self.events.patience())? {
@@ -330,7 +329,7 @@ impl Run {
             let socket = if token == TOKEN_V4 { &self.carrier.sockets.v4 } else { &self.carrier.sockets.v6 };
             let Some(socket) = socket else { break };
             let slots = self.batch.slots_for(TURN_LEN - waiting);
-            // An error here is one that a datagram of ours has met (an ICMP answer); it was taken by this call.
+            // An error here is the ICMP response to one of our earlier datagrams. This call has consumed it.
             let received = socket.receive(&mut self.batch, slots).unwrap_or(0);
             if received == 0 {
                 break;
@@ -369,7 +368,7 @@ impl Run {
         self.carry()
     }
 
-    /// Reads one packet and gives it to the node. Its length; `None` where there is none.
+    /// Reads one packet and passes it to the node. Returns its length, or `None` if there is no packet.
     fn take_from_tun(&mut self, now: Instant) -> io::Result<Option<usize>> {
         let len = match self.carrier.tun.read(&mut self.frame) {
             Ok(len) => len,
@@ -383,7 +382,7 @@ impl Run {
         let frame = &mut self.frame[..len];
         let (header, packet) = if self.carrier.tun.has_offload() {
             let Some((header, packet)) = frame.split_at_mut_checked(VIRTIO_HEADER_LEN) else { return Ok(Some(len)) };
-            // What the kernel writes here is its own; one it does not know is passed on as a plain packet.
+            // The kernel itself wrote this header. If it is unknown to us, the packet is handled as a plain one.
             (VirtioHeader::decode(header).unwrap_or(VirtioHeader::NONE), packet)
         } else {
             (VirtioHeader::NONE, frame)
@@ -392,7 +391,7 @@ impl Run {
         Ok(Some(len))
     }
 
-    /// The node hears of it when somebody has set the wall clock.
+    /// Tells the node if somebody has set the wall clock.
     fn follow_wall_clock(&mut self) {
         let Some(step) = self.wall_clock.take_step() else { return };
         tracing::info!(?step, "the wall clock was set");
@@ -400,19 +399,20 @@ impl Run {
             Step::Forward(by) => WallStep::Forward(by),
             Step::Back(by) => WallStep::Back(by),
         };
-        // Of all commands it is one that is never refused.
+        // This command is never refused.
         let _ = self.node.handle_command(Command::WallClockSet(step), now());
     }
 
-    /// The node knows that the interface came up or went down. While it is down TUN is not read: what is sent between its
-    /// coming up and the node's hearing of it waits there, and is not taken for something sent while it was down.
+    /// Follows the state of the interface after the node was told of it. TUN is not read while the interface is down.
+    /// Packets that are sent after it comes up, but before the node knows, wait in TUN and are not mistaken for packets
+    /// sent while it was down.
     fn follow_interface(&mut self, is_up: bool) -> io::Result<()> {
         // The node drops what was sent before.
         while !is_up && self.take_from_tun(now())?.is_some() {}
         self.poller.set_reading(&self.carrier.tun, TOKEN_TUN, is_up)
     }
 
-    /// Does what control asks, for a while; true when that is to stop.
+    /// Executes requests from control for a while. Returns true if it is to stop.
     fn obey(&mut self) -> io::Result<bool> {
         let began = now();
         while let Ok(request) = self.requests.try_recv() {
@@ -438,7 +438,7 @@ impl Run {
                 }
             }
             if now().since(began) >= OBEY_A_TURN {
-                // Packets first; then the rest.
+                // Packets come first, then the remaining requests.
                 self.waker.wake();
                 break;
             }
@@ -457,7 +457,7 @@ impl Run {
     }
 }
 
-/// Watches sockets. When that fails, the caller closes them, which ends it.
+/// Watches sockets. On failure the caller closes them, which ends the watching.
 fn wait_for(poller: &Poller, sockets: &Sockets) -> io::Result<()> {
     for (socket, token) in [(&sockets.v4, TOKEN_V4), (&sockets.v6, TOKEN_V6)] {
         if let Some(socket) = socket {
@@ -467,19 +467,19 @@ fn wait_for(poller: &Poller, sockets: &Sockets) -> io::Result<()> {
     Ok(())
 }
 
-/// Events on their way to control. What does not fit the queue waits here, one event of a kind for each peer.
+/// Events on their way to control. Those that do not fit into the queue wait here, one of each kind for each peer.
 struct Events {
     sender: mpsc::Sender<Event>,
     merged: BTreeMap<(PeerTag, u8), Event>,
 }
 
 impl Events {
-    /// How long the engine may sleep: not for ever while control has not taken everything.
+    /// Returns how long the engine may sleep. The time is bounded while control has not taken all events.
     fn patience(&self) -> Option<Duration> {
         (!self.merged.is_empty()).then_some(OFFER_AGAIN)
     }
 
-    /// False when an older event of the kind was replaced.
+    /// Queues an event. Returns false if it replaced an older one of its kind.
     fn push(&mut self, event: Event) -> bool {
         if self.merged.is_empty() {
             let Err(error) = self.sender.try_send(event) else { return true };

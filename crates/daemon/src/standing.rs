@@ -1,8 +1,8 @@
-//! What stands and no longer works because the host changed around it: looked at now and then, kept as warnings.
+//! Warnings about parts of the running daemon that no longer work because the host changed around them.
 //!
-//! Nothing is refused for it and nothing taken down: it was in force first, or nobody could know. Looking costs two short
-//! lists every ten seconds; routes are listed after a reload and while one is known to be in the way, and ways to endpoints
-//! are asked for when something of ours came back out of the tunnel.
+//! Nothing is refused or removed because of such a change: our part was there first, or the change could not be foreseen.
+//! A check every ten seconds costs two short lists. Routes are listed after a reload and while one of them is known to be
+//! in the way. Routes to endpoints are requested when one of our own outer datagrams was routed into the tunnel.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,39 +15,39 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::view::View;
 
-/// From one look to the next.
+/// The time between two checks.
 pub(crate) const PERIOD: Duration = Duration::from_secs(10);
 
-/// From an endpoint that is learned to the look at its way: one look for all that are learned meanwhile, since it lists the
-/// routes of this host.
+/// How soon after learning an endpoint its route is checked. One check covers all endpoints learned meanwhile, because
+/// it lists the host's routes.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Endpoints whose ways are asked for at one look.
+/// How many endpoints' routes are checked at once.
 const MAX_WAYS: usize = 256;
 
 const COLLISIONS: &str = "collisions";
 const WAYS: &str = "endpoints";
 
-/// What was known at the last look.
+/// What was known at the last check.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
     has_looked: bool,
-    /// An endpoint was learned since the last look.
+    /// Whether an endpoint was learned since the last check.
     has_news: bool,
     loops: u64,
 }
 
 impl Standing {
-    /// An endpoint was learned: the next look is due soon, and no later for what is learned until then.
+    /// Records that an endpoint was learned: the next check is due soon. Endpoints learned until then do not delay it.
     pub(crate) fn on_endpoint(&mut self, look: &mut Interval) {
         if !std::mem::replace(&mut self.has_news, true) {
             look.reset_after(SOON);
         }
     }
 
-    /// Looks, and brings the warnings up to date. `is_new`: peers, routes or endpoints have just changed.
+    /// Checks, and updates the warnings. `is_new` says that peers, routes or endpoints have just changed.
     pub(crate) async fn look(&mut self, netlink: &Netlink, host: &Host, config: &Config, view: &View, is_new: bool) {
-        // Names may have been resolved before the first look.
+        // Names may have been resolved before the first check.
         let is_new = is_new || !std::mem::replace(&mut self.has_looked, true);
         let is_new = std::mem::take(&mut self.has_news) || is_new;
         let routes = is_new || view.has_warnings(COLLISIONS);

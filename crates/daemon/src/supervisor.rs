@@ -1,6 +1,6 @@
-//! The running daemon's control side: signals, the local API, events of the engine, names, reload, and the end.
+//! The control side of a running daemon: signals, the local API, engine events, names, reload, and the end.
 //!
-//! One task, one thing at a time, so that a reload is never half overtaken by another.
+//! It is a single task that does one thing at a time, so that a reload never overlaps with another.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,15 +28,15 @@ use crate::view::PeerView;
 
 mod footprint;
 
-/// Everything that a running daemon consists of.
+/// Everything that makes up a running daemon.
 pub(crate) struct Supervisor {
     pub(crate) config: Config,
-    /// What `up` began with: keys that only a start takes are compared with it.
+    /// The config at the start of `up`. Keys that take effect only at a start are compared with it.
     pub(crate) started_with: Config,
     pub(crate) mtu: MtuRange,
-    /// What the interface could not be given when a peer was seen on a wider way.
+    /// The MTU that the interface could not be given when a peer was seen on a wider path.
     pub(crate) refused_mtu: Option<MtuRange>,
-    /// Where the way to each peer that moved was last looked at.
+    /// The address of each peer that moved, when the route to it was last checked.
     pub(crate) looked_at: HashMap<PeerKey, IpAddr>,
     pub(crate) netlink: Netlink,
     pub(crate) journal: Journal,
@@ -46,12 +46,12 @@ pub(crate) struct Supervisor {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) requests: mpsc::Receiver<ControlRequest>,
     pub(crate) settings: mpsc::Receiver<uapi::Setting>,
-    /// For the socket that `wg` talks to, while it could not be opened.
+    /// For the socket that `wg` talks to, while that socket could not be opened.
     pub(crate) without_uapi: Option<mpsc::Sender<uapi::Setting>>,
     pub(crate) standing: Standing,
     pub(crate) resolver: Resolver,
     pub(crate) answers: mpsc::Receiver<Answer>,
-    /// What the next daemon of the name reads.
+    /// The file for the next daemon of this name.
     pub(crate) flows_file: PathBuf,
 }
 
@@ -71,7 +71,7 @@ impl End {
 }
 
 impl Supervisor {
-    /// Serves until somebody ends the daemon, and takes everything away again.
+    /// Serves until the daemon is ended, and removes everything again.
     pub(crate) async fn run(mut self, ready: Option<Box<dyn FnOnce() + Send>>) -> Result<(), Failure> {
         let signals = |kind| {
             signal(kind).map_err(|error| Failure::new(ExitKind::Other, "cannot wait for signals").with_cause(error))
@@ -138,11 +138,11 @@ impl Supervisor {
                     let result = self.device.apply(setting.changes).await;
                     self.host.on_paths_changed(touched);
                     self.looked_at.clear();
-                    // An endpoint that was set is no name any more.
+                    // An endpoint that was set is no longer a name.
                     self.resolver.set_peers(self.device.named_endpoints());
                     let _ = setting.reply.send(result);
                 }
-                // Ready at once, so that all others have their turns in between.
+                // Ready at once, so that all other branches get their turn in between.
                 () = std::future::ready(()), if self.host.has_changed_paths() => self.settle_paths().await,
                 noticed = self.watch.due(&interest) => self.look_after_host(noticed).await,
                 error = self.device.ended() => {
@@ -154,7 +154,7 @@ impl Supervisor {
                     );
                 }
                 _ = look.tick() => self.look_around(false).await,
-                // That we are here says nothing of the thread that carries the packets.
+                // That this task runs says nothing about the thread that carries the packets.
                 _ = watchdog.tick() => {
                     let turns = Some(self.device.engine().turns());
                     if turns != turns_seen {
@@ -166,7 +166,7 @@ impl Supervisor {
         }
     }
 
-    /// What may have changed around us without a word; after a reload it surely has.
+    /// Checks what may have changed on the host without notice. After a reload it certainly has.
     async fn look_around(&mut self, is_new: bool) {
         self.standing.look(&self.netlink, &self.host, &self.config, self.device.view(), is_new).await;
         let Some(setting) = self.without_uapi.take() else { return };
@@ -195,7 +195,7 @@ impl Supervisor {
         tracing::debug!(?event);
         self.device.view().on_event(event.clone(), wall_clock_of);
         match event {
-            // Another port alone is no other way.
+            // A new port on the same IP does not change the route.
             Event::EndpointChanged(_, endpoint) => {
                 if self.looked_at.insert(peer, endpoint.ip()) != Some(endpoint.ip()) {
                     self.widen_mtu(endpoint).await;
@@ -212,18 +212,18 @@ impl Supervisor {
         }
     }
 
-    /// A probe failed. What routers say of the path, the kernel has been told by now.
+    /// Handles a failed probe. By now the kernel knows what routers reported about the path.
     async fn pass_on_too_big(&self, path: PathTag, peer: PeerKey) {
         let endpoint = self.device.view().read().peer(peer).and_then(|peer| peer.endpoint);
         if let Some(endpoint) = endpoint
             && let Some(mtu) = self.host.told_mtu(&self.netlink, &endpoint).await
         {
-            // The peer may be gone by now.
+            // The peer may have been removed meanwhile.
             let _ = self.device.engine().command(Command::TooBig(path, mtu)).await;
         }
     }
 
-    /// Some of the routes that are to follow what is known of the paths behind them.
+    /// Updates some of the routes that must follow their paths.
     async fn settle_paths(&mut self) {
         let prefixes = self.host.take_changed_paths();
         let settled: Vec<_> = {
@@ -235,7 +235,7 @@ impl Supervisor {
         }
     }
 
-    /// The prefixes that may go to another peer, or to none, when these changes are made.
+    /// Returns the prefixes that these changes may move to a different peer or leave without one.
     fn prefixes_of(&self, changes: &[Change]) -> Vec<IpNet> {
         let state = self.device.view().read();
         let of_peer = |edit: &PeerEdit| {
@@ -248,20 +248,20 @@ impl Supervisor {
         };
         let of_change = |change: &Change| match change {
             Change::Peer(edit) => of_peer(edit),
-            // A peer that has our own key from now on is removed, too.
+            // A peer whose key becomes our own key is removed, too.
             Change::RemoveAllPeers | Change::PrivateKey(_) => self.host.routed_paths(),
             Change::ListenPort(_) | Change::Fwmark(_) => Vec::new(),
         };
         changes.iter().flat_map(of_change).collect()
     }
 
-    /// A peer is reached there: more may fit that way than any that was known so far.
+    /// Handles a new address of a peer: the route to it may carry more than any known so far.
     async fn widen_mtu(&mut self, endpoint: SocketAddr) {
         if self.config.interface.mtu != Mtu::Auto || self.config.interface.table == Table::Off {
             return;
         }
         let mtu = self.host.widened(&self.netlink, self.mtu, &[endpoint]).await;
-        // What the kernel has refused once is not asked for again for each peer that moves.
+        // An MTU that the kernel has refused is not requested again for each peer that moves.
         if mtu == self.mtu || self.refused_mtu == Some(mtu) {
             return;
         }
@@ -288,7 +288,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Reads the config again and applies what changed. What did not change is not touched.
+    /// Reads the config again and applies what changed. Unchanged parts are not touched.
     async fn reload(&mut self) -> Result<ReloadReport, ReloadError> {
         notify::reloading();
         let result = self.apply_file().await;
@@ -313,7 +313,7 @@ impl Supervisor {
                 )));
         }
         let mtu = self.mtu_range(&new).await;
-        // What collides is found before anything is touched.
+        // Collisions are found before anything is changed.
         self.host.check(&self.netlink, &new, mtu).await?;
         let (port_before, mtu_before) = (self.device.view().interface().listen_port, self.mtu);
         self.apply_port(new.interface.listen_port).await?;
@@ -333,7 +333,7 @@ impl Supervisor {
         self.refused_mtu = None;
         self.show_interface(&new, mtu);
         self.config = new;
-        // Peers and prefixes have come and gone, and peers that stay may be in other places.
+        // Peers and prefixes have been added and removed, and the remaining prefixes may be routed differently.
         let paths = self.host.routed_paths();
         self.host.on_paths_changed(paths);
         let found = self.device.view().prefixes_of_found_paths();
@@ -354,7 +354,7 @@ impl Supervisor {
         self.device.set_peers(&new.peers).await
     }
 
-    /// After a reload that failed half way: what stood before, as well as can be.
+    /// Restores the previous state as well as possible, after a reload that failed halfway.
     async fn put_back(&mut self, port: u16, mtu: MtuRange) {
         let old = self.config.clone();
         let mut results = vec![self.apply_port(port).await];
@@ -365,7 +365,7 @@ impl Supervisor {
         }
     }
 
-    /// The inner MTUs of a config that is to take the place of the one in force.
+    /// Computes the inner MTUs of a config that is to replace the one in force.
     async fn mtu_range(&self, new: &Config) -> MtuRange {
         let mut endpoints = literal_endpoints(new);
         let mut learned = Vec::new();
@@ -395,7 +395,7 @@ impl Supervisor {
             .map_err(|error| Failure::new(ExitKind::Other, "cannot mark outer datagrams").with_cause(error))
     }
 
-    /// Port 0 in the file is content with any.
+    /// Applies the port of the config. Port 0 accepts any current port.
     async fn apply_port(&mut self, port: u16) -> Result<(), Failure> {
         if port == 0 {
             return Ok(());
@@ -429,15 +429,15 @@ fn refused(error: impl std::fmt::Display) -> Failure {
     Failure::new(ExitKind::Other, "the engine refused the config").with_cause(error)
 }
 
-/// Keys whose new value is taken at the next `up`.
+/// Returns the keys whose new value takes effect at the next `up`.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    // That one key is of the peers, and they change live.
+    // `mtu_discovery` belongs to the peers, which change live.
     let tuning = Tuning { mtu_discovery: old.tuning.mtu_discovery, ..new.tuning };
     let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != tuning)];
     changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
 }
 
-/// The date of an instant of the engine's clock.
+/// Converts an instant of the engine's clock to a date.
 pub(crate) fn wall_clock_of(at: Instant) -> SystemTime {
     let age = Instant::from_start(overlay_os::clock::boottime()).since(at);
     SystemTime::now() - age

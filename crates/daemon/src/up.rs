@@ -1,7 +1,7 @@
-//! `overlay up`: from a config file to a running daemon, and back to the system as it was.
+//! `overlay up`: from a config file to a running daemon, and back to the previous state of the system.
 //!
-//! Everything that can be refused is refused before the system is touched; from [`Journal::begin`] on, whatever fails
-//! is followed by the same clean-up that follows a crash.
+//! Everything that can be refused is refused before the system is changed. From [`Journal::begin`] on, any failure is
+//! followed by the same clean-up that follows a crash.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,20 +29,20 @@ use crate::supervisor::Supervisor;
 use crate::view::{Date, InterfaceView, StatusWarning, View};
 use crate::{api, metrics, uapi};
 
-/// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
+/// How long `up` waits for host names, before a default route through the tunnel covers the route to the name servers too.
 const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
-/// Requests of the local API that wait for the supervisor.
+/// How many requests of the local API may wait for the supervisor.
 const MAX_REQUESTS: usize = 16;
-/// Answers of the resolver that wait for the supervisor.
+/// How many answers of the resolver may wait for the supervisor.
 const MAX_ANSWERS: usize = 64;
-/// Under which the view keeps what is wrong with the socket for `wg`.
+/// The warning topic for the socket that `wg` talks to.
 pub(crate) const UAPI: &str = "uapi";
 
-/// What `overlay up` was asked.
+/// The arguments of `overlay up`.
 pub struct Options {
-    /// The config file.
+    /// The path of the config file.
     pub config: PathBuf,
-    /// Where sockets, locks and journals of running daemons lie.
+    /// The folder with the sockets, locks and journals of running daemons.
     pub runtime_dir: PathBuf,
     /// Called once when traffic can flow.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
@@ -51,10 +51,10 @@ pub struct Options {
 /// Runs the daemon in the foreground until SIGINT, SIGTERM or `overlay down`.
 ///
 /// # Errors
-/// Why it did not come up, or had to end. The system is as it was before.
+/// Why it did not come up or had to end. The system is then in its previous state.
 pub fn run(options: Options) -> Result<(), Failure> {
     let config = Config::load(&options.config)?;
-    // What the host decides, the host is asked below.
+    // Warnings that depend on the host are decided below by asking the host.
     for warning in config.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
         tracing::warn!("{warning}");
     }
@@ -67,7 +67,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?;
     let result = control.block_on(run_config(config, options));
-    // A name look-up that hangs must not keep us: getaddrinfo cannot be cancelled.
+    // A lookup that hangs must not keep the process alive: getaddrinfo cannot be cancelled.
     control.shutdown_background();
     result
 }
@@ -97,7 +97,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     });
 
     let (fails_closed, has_guard) = (host::fails_closed(&config), runtime.has_guard());
-    // A daemon that ended in order leaves nothing: what it knew of flows is in its file, or nobody knows.
+    // A daemon that ended in order leaves nothing but its file, so what it knew about flows is in that file or is lost.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
     let (result, stays_closed) = match start(config, &runtime, netlink, listening, former).await {
         Ok(supervisor) => (supervisor.run(options.ready).await, fails_closed),
@@ -105,7 +105,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     };
     let cleaned = match result.is_err() && stays_closed {
         true if runtime.has_guard() => runtime.clean_leftovers_but_guard().await,
-        // The policy rules stand in for it.
+        // The policy rules take the guard's place.
         true => return result,
         false => runtime.clean_leftovers().await,
     };
@@ -115,7 +115,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     result
 }
 
-/// What a second daemon could hold already: bound before the system is changed.
+/// What a second daemon might already hold. Bound before the system is changed.
 struct Listening {
     sockets: Sockets,
     api: UnixListener,
@@ -183,7 +183,7 @@ async fn start(
             without_uapi = Some(setting);
         }
     }
-    // Now the virtual IPs are there to be listened on.
+    // The virtual IPs now exist and can be listened on.
     if let Some(address) = config.metrics {
         tokio::spawn(metrics::serve_when_possible(address, Arc::clone(&view)));
     }
@@ -210,14 +210,14 @@ async fn start(
     })
 }
 
-/// The socket that `wg` talks to, or why there is none: that costs `wg show`, and nothing else.
+/// Opens the socket that `wg` talks to, or returns a warning. Without the socket only `wg show` does not work.
 pub(crate) async fn open_uapi(name: &str, journal: &mut Journal) -> Result<UnixListener, StatusWarning> {
     let path = uapi::socket_path(name);
     let failed = |why: &str| {
         let message = format!("`wg show {name}` does not work: {why}; it is tried again");
         StatusWarning::new("uapi", message, format!("ls -l {}", path.display()))
     };
-    // The folder is one for the whole host, also for other namespaces and other WireGuards.
+    // The folder is shared by the whole host, including other namespaces and other WireGuard implementations.
     if UnixStream::connect(&path).await.is_ok() {
         return Err(failed(&format!("{} belongs to another process", path.display())));
     }
@@ -231,26 +231,26 @@ pub(crate) async fn open_uapi(name: &str, journal: &mut Journal) -> Result<UnixL
     }
 }
 
-/// Starts the local API; what it asks of the daemon comes by the receiver.
+/// Starts the local API. Its requests to the daemon arrive through the receiver.
 pub(crate) fn api_requests(listener: UnixListener, view: &Arc<View>) -> mpsc::Receiver<ControlRequest> {
     let (asking, requests) = mpsc::channel(MAX_REQUESTS);
     tokio::spawn(api::serve(listener, Arc::clone(view), asking));
     requests
 }
 
-/// Whether the routes of the config will take the way to name servers as well.
+/// Whether the routes of the config will also cover the route to the name servers.
 fn takes_default_route(config: &Config) -> bool {
     let is_default = |peer: &config::Peer| peer.allowed_ips.iter().any(|prefix| prefix.prefix_len() == 0);
     config.interface.table == Table::Auto && config.peers.iter().any(is_default)
 }
 
-/// How the config wants the outer sockets.
+/// Returns how the config wants the outer sockets.
 fn outer_of(config: &Config) -> Outer {
     let config::Interface { listen_port, fwmark, .. } = config.interface;
     Outer { port: listen_port, fwmark, udp_gso: config.tuning.udp_gso }
 }
 
-/// What the view shows of our own end.
+/// Returns what the view shows of our own side.
 fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceView {
     InterfaceView {
         name: config.interface.name.clone(),
@@ -261,7 +261,7 @@ fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceView 
         config_path: config.path.clone(),
         forward: config.interface.forward,
         started: Date::now(),
-        // The device knows these.
+        // The device fills these in.
         public_key: None,
         private_key: None,
         listen_port: 0,
@@ -269,7 +269,7 @@ fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceView 
     }
 }
 
-/// The endpoints that are known without asking anyone.
+/// Returns the endpoints that are known without a lookup.
 pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
     let literal = |peer: &config::Peer| match peer.endpoint {
         Some(Endpoint::Address(address)) => Some(address),

@@ -1,10 +1,10 @@
-//! What control knows of the running daemon: the one place that local API, UAPI and metrics read.
+//! What control knows about the running daemon: the one place that the local API, the UAPI and metrics read.
 //!
-//! The supervisor writes it when a config is applied and when the engine reports an event; counters are read where the
-//! engine keeps them. So nobody who asks "how are you?" ever waits for the packet path, and a slow reader of status
-//! costs no packet. Only control threads take the lock, and briefly.
+//! The supervisor updates it when a config is applied and when the engine reports an event. Counters are read where the
+//! engine keeps them. A status request therefore never waits for the packet path, and a slow reader of status delays no
+//! packet. Only control threads take the lock, and briefly.
 //!
-//! It repeats no decision of the node: what it says about a peer's state follows from facts that were reported.
+//! The view repeats no decision of the node: the state of a peer that it shows follows from reported facts.
 
 mod date;
 mod path_mtu;
@@ -40,7 +40,7 @@ use tags::Tags;
 pub use warnings::StatusWarning;
 use warnings::Warnings;
 
-/// What control knows of the running daemon.
+/// What control knows about the running daemon.
 pub struct View {
     node: Arc<NodeStats>,
     shell: Arc<ShellStats>,
@@ -51,28 +51,28 @@ pub struct View {
     state: RwLock<State>,
 }
 
-/// Our own end, as it was configured.
+/// Our own side, as configured.
 #[derive(Clone)]
 pub struct InterfaceView {
-    /// Name of the kernel interface.
+    /// The name of the kernel interface.
     pub name: String,
-    /// Its index.
+    /// The index of the kernel interface.
     pub index: u32,
-    /// Our public key, if there is a private one.
+    /// Our public key, if there is a private key.
     pub public_key: Option<PeerKey>,
-    /// For `get=1` over the UAPI alone; shown nowhere else.
+    /// Our private key. Shown only by `get=1` over the UAPI.
     pub private_key: Option<PrivateKey>,
-    /// The virtual IPs with the prefix they were configured with.
+    /// The virtual IPs with their configured prefixes.
     pub addresses: Vec<IpNet>,
-    /// MTU of inner packets to a peer of whose path nothing is known, bytes.
+    /// The MTU in bytes of inner packets to a peer about whose path nothing is known.
     pub mtu: u16,
-    /// MTU of the kernel interface, bytes: no path is found to carry more.
+    /// The MTU of the kernel interface in bytes. No path is found to carry more.
     pub max_mtu: u16,
-    /// The UDP port that is really bound, or is to be while none is.
+    /// The UDP port that is bound, or that will be bound if no socket is open.
     pub listen_port: u16,
-    /// Mark on our own datagrams.
+    /// The mark on our own datagrams.
     pub fwmark: Option<u32>,
-    /// The config in force.
+    /// The path of the config in force.
     pub config_path: PathBuf,
     /// Whether peers may reach destinations beyond this host.
     pub forward: bool,
@@ -80,14 +80,14 @@ pub struct InterfaceView {
     pub started: Date,
 }
 
-/// What is behind the lock.
+/// The data behind the lock.
 pub(crate) struct State {
     pub(crate) interface: InterfaceView,
     peers: HashMap<PeerKey, PeerView>,
     tags: Tags,
-    /// Whose each allowed IP is: it moves to whoever it is given to last.
+    /// The owner of each allowed IP: the peer that it was given to last.
     owners: HashMap<IpNet, PeerKey>,
-    /// What the config file in force says of a peer and `wg` cannot say, whether the peer is there or not.
+    /// What the config file in force says about peers and `wg` cannot say, whether or not the peer currently exists.
     declared: HashMap<PeerKey, Declared>,
     next_order: u64,
 }
@@ -98,7 +98,7 @@ pub(crate) struct Added {
     pub(crate) config: config::Peer,
 }
 
-/// Name, allow list and search of a peer, as the config file has them; of peers that have any of them.
+/// Name, allow list and path MTU search of a peer in the config file. Kept only for peers that set any of them.
 struct Declared {
     name: Option<String>,
     allow: Option<Vec<Rule>>,
@@ -106,7 +106,7 @@ struct Declared {
 }
 
 impl View {
-    /// The view of a daemon that starts now and has no peers yet.
+    /// Creates the view of a daemon that starts now and has no peers yet.
     pub fn new(interface: InterfaceView, node: Arc<NodeStats>, shell: Arc<ShellStats>) -> Arc<Self> {
         Arc::new(Self {
             node,
@@ -126,30 +126,30 @@ impl View {
         })
     }
 
-    /// Where the kernel is asked about queues. Once, before the engine has the sockets.
+    /// Sets where the kernel is asked about queues. Called once, before the engine has the sockets.
     pub fn watch(&self, queues: Queues) {
         let _ = self.queues.set(queues);
     }
 
-    /// Where to ask how the footprint on the host fares. Once.
+    /// Sets where the state of the footprint is read. Called once.
     pub fn attach_host(&self, facts: Arc<HostFacts>) {
         let _ = self.host.set(facts);
     }
 
-    /// The engine is about to use these sockets instead of those it has.
+    /// Switches to the sockets that the engine is about to use.
     pub fn follow(&self, sockets: &Sockets) {
         if let Some(queues) = self.queues.get() {
             queues.follow(sockets);
         }
     }
 
-    /// Our own end, after a reload.
+    /// Replaces our own side after a reload.
     pub fn set_interface(&self, interface: InterfaceView) {
         self.write().interface = interface;
     }
 
-    /// All peers of the config file in force, in the order they are shown in. A peer that is already known keeps what was
-    /// learned of it.
+    /// Replaces the peers with those of the config file in force, in display order. A peer that already exists keeps
+    /// what was learned about it.
     pub fn set_peers(&self, peers: impl IntoIterator<Item = (config::Peer, Arc<PeerStats>)>) {
         let mut state = self.write();
         let mut before = std::mem::take(&mut state.peers);
@@ -176,7 +176,7 @@ impl View {
         self.read().tags.key_of(peer)
     }
 
-    /// Our own key is another one, or none: every session is over. A peer that has it now is gone.
+    /// Changes or removes our own key, which ends every session. A peer that has this key is removed.
     pub fn set_private_key(&self, key: Option<PrivateKey>) {
         let mut state = self.write();
         state.interface.public_key = key.as_ref().map(PrivateKey::public);
@@ -187,22 +187,22 @@ impl View {
         state.peers.values_mut().for_each(PeerView::on_sessions_over);
     }
 
-    /// Every session is over, whatever the reason.
+    /// Records that every session has ended, for any reason.
     pub fn on_sessions_over(&self) {
         self.write().peers.values_mut().for_each(PeerView::on_sessions_over);
     }
 
-    /// Changes our own end.
+    /// Edits our own side.
     pub fn edit_interface(&self, edit: impl FnOnce(&mut InterfaceView)) {
         edit(&mut self.write().interface);
     }
 
-    /// Changes what is known; `edit` sees all of it.
+    /// Edits everything behind the lock.
     pub(crate) fn edit<T>(&self, edit: impl FnOnce(&mut State) -> T) -> T {
         edit(&mut self.write())
     }
 
-    /// A fact from the engine. About a peer that is gone: nothing.
+    /// Applies an event from the engine. An event about a removed peer is ignored.
     pub fn on_event(&self, event: Event, wall_clock_of: impl Fn(Instant) -> SystemTime) {
         let mut state = self.write();
         let Some(key) = state.tags.key_of(event.peer()) else { return };
@@ -218,47 +218,47 @@ impl View {
         }
     }
 
-    /// The configured host name of a peer's endpoint has this address. As in the node, it does not replace an endpoint that is
-    /// there: what becomes of that is told by events.
+    /// Applies an address of the host name that is a peer's endpoint. As in the node, it does not replace an existing
+    /// endpoint. Later changes are reported by events.
     pub fn on_endpoint_resolved(&self, key: PeerKey, endpoint: SocketAddr) {
         if let Some(peer) = self.write().peers.get_mut(&key) {
             peer.endpoint.get_or_insert(endpoint);
         }
     }
 
-    /// Everything that `overlay status` shows.
+    /// Returns everything that `overlay status` shows.
     pub fn status(&self) -> Status {
         self.status_at(now())
     }
 
-    /// Our own end.
+    /// Returns our own side.
     pub fn interface(&self) -> InterfaceView {
         self.read().interface.clone()
     }
 
-    /// The counters of a peer; `None` when there is no such peer.
+    /// Returns the counters of a peer, or `None` if the peer does not exist.
     pub fn peer_stats(&self, key: PeerKey) -> Option<Arc<PeerStats>> {
         self.read().peers.get(&key).map(|peer| Arc::clone(&peer.stats))
     }
 
-    /// The allowed IPs of a peer, none where there is no such peer.
+    /// Returns the allowed IPs of a peer, or an empty list if the peer does not exist.
     pub fn allowed_ips(&self, key: PeerKey) -> Vec<IpNet> {
         self.read().peers.get(&key).map(|peer| peer.allowed_ips.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// Where peers are reached now.
+    /// Returns the current endpoints of all peers.
     pub fn endpoints(&self) -> Vec<IpAddr> {
         self.read().peers.values().filter_map(|peer| Some(peer.endpoint?.ip())).collect()
     }
 
-    /// The allowed IPs of all peers of whose paths something was found.
+    /// Returns the allowed IPs of all peers whose path MTU has been found.
     pub fn prefixes_of_found_paths(&self) -> Vec<IpNet> {
         let state = self.read();
         let found = state.peers.values().filter(|peer| peer.found_mtu().is_some());
         found.flat_map(|peer| peer.allowed_ips.iter().copied()).collect()
     }
 
-    /// Name of the kernel interface.
+    /// Returns the name of the kernel interface.
     pub fn interface_name(&self) -> String {
         self.read().interface.name.clone()
     }
@@ -271,17 +271,17 @@ impl View {
         &self.shell
     }
 
-    /// How the footprint on the host fares; `None` for a daemon that has none.
+    /// Returns the state of the footprint on the host, or `None` for a daemon without one.
     pub(crate) fn host(&self) -> Option<&HostFacts> {
         self.host.get().map(Arc::as_ref)
     }
 
-    /// What the kernel says of the queues now.
+    /// Returns the current figures of the kernel's queues.
     pub(crate) fn queue_figures(&self) -> QueueFigures {
         self.queues.get().map(Queues::read).unwrap_or_default()
     }
 
-    /// Which offloads are in use. Of segmentation only the sockets know.
+    /// Returns which offloads are in use. Only the sockets know about segmentation.
     pub(crate) fn offloads(&self) -> &Offloads {
         if self.queues.get().is_some_and(|queues| !queues.all_segment()) {
             self.shell.offloads.on_fallen_back(Offload::UdpSegmentation);
@@ -289,9 +289,9 @@ impl View {
         &self.shell.offloads
     }
 
-    /// The facts themselves. Held while something is printed from them, never across an await.
+    /// Locks the facts for reading. Held while they are formatted, never across an await.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
-        // Nothing panics between the writes of one change, so what a poisoned lock guards is whole.
+        // Nothing panics in the middle of a change, so the data behind a poisoned lock is consistent.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -301,37 +301,36 @@ impl View {
 }
 
 impl State {
-    /// All peers, in the order they are shown in.
+    /// Returns all peers in display order.
     pub(crate) fn peers(&self) -> Vec<&PeerView> {
         let mut peers: Vec<_> = self.peers.values().collect();
         peers.sort_unstable_by_key(|peer| peer.order);
         peers
     }
 
-    /// One of them.
+    /// Returns a peer.
     pub(crate) fn peer(&self, key: PeerKey) -> Option<&PeerView> {
         self.peers.get(&key)
     }
 
-    /// One of them, to be changed in all but its allowed IPs.
+    /// Returns a peer for changes to anything but its allowed IPs.
     pub(crate) fn peer_mut(&mut self, key: PeerKey) -> Option<&mut PeerView> {
         self.peers.get_mut(&key)
     }
 
-    /// The peer whose allowed IP this is.
+    /// Returns the peer that owns this allowed IP.
     pub(crate) fn owner(&self, prefix: &IpNet) -> Option<&PeerView> {
         self.peers.get(self.owners.get(prefix)?)
     }
 
-    /// Whether any peer has an allow list, or would have one if it was added.
+    /// Whether any peer has an allow list, or would have one if it were added.
     pub(crate) fn has_allowlists(&self) -> bool {
         let declared = self.declared.values().any(|declared| declared.allow.is_some());
         declared || self.peers.values().any(|peer| peer.allow.is_some())
     }
 
-    /// Adds a peer behind the others, and returns it: with nothing but its key, and where the config file names that, with
-    /// the name and the allow list it has there, and searched for as there.
-    /// `None`: there are too many peers.
+    /// Adds a peer behind the others and returns it. It has nothing but its key, unless the config file has an entry for
+    /// the key: then it gets that entry's name, allow list and path MTU search. Returns `None` if there are too many peers.
     pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) -> Option<Added> {
         let tag = self.tags.take_for(key)?;
         let order = self.take_order();
@@ -345,7 +344,7 @@ impl State {
         Some(Added { tag, config: peer })
     }
 
-    /// Forgets a peer, and returns it.
+    /// Removes a peer and returns it.
     pub(crate) fn remove(&mut self, key: PeerKey) -> Option<PeerView> {
         let peer = self.peers.remove(&key)?;
         self.tags.give_back(key);
@@ -355,7 +354,7 @@ impl State {
         Some(peer)
     }
 
-    /// Makes `prefix` the peer's. False when it is already.
+    /// Gives `prefix` to the peer. Returns false if the peer already owns it.
     pub(crate) fn add_allowed_ip(&mut self, key: PeerKey, prefix: IpNet) -> bool {
         match self.owners.insert(prefix, key) {
             Some(owner) if owner == key => return false,
@@ -369,7 +368,7 @@ impl State {
         self.peers.get_mut(&key).is_some_and(|peer| peer.allowed_ips.insert(prefix))
     }
 
-    /// Takes `prefix` away from the peer. False when it is not the peer's.
+    /// Takes `prefix` away from the peer. Returns false if the peer does not own it.
     pub(crate) fn remove_allowed_ip(&mut self, key: PeerKey, prefix: IpNet) -> bool {
         let is_gone = self.peers.get_mut(&key).is_some_and(|peer| peer.allowed_ips.remove(&prefix));
         if is_gone {
@@ -403,7 +402,7 @@ impl State {
     }
 }
 
-/// The clock that the engine lends to the node.
+/// Returns the time on the clock that the engine passes to the node.
 pub(crate) fn now() -> Instant {
     Instant::from_start(overlay_os::clock::boottime())
 }

@@ -1,15 +1,15 @@
-//! What came in goes to TUN in as few writes as possible: packets of a flow that follow each other become the super-packet
-//! that they were cut from.
+//! Writes inbound packets to TUN in as few writes as possible: consecutive packets of a flow are joined into the
+//! super-packet that they were cut from.
 //!
-//! Only neighbours are joined, within a train and across trains that are carried away together: with UDP_GRO a train is
-//! what the sender cut from one super-packet, and without it every datagram is a train of its own. Looking further than at
-//! the packet before would cost more than it finds.
+//! Only neighbours are joined, within a train and across trains that are written together. With UDP_GRO, a train is
+//! what the sender cut from one super-packet. Without it, every datagram is a train of its own. Looking back further
+//! than one packet would cost more than it gains.
 
 use overlay_wire::offload::{Join, Joins, VirtioHeader};
 
 use crate::outbox::{Draft, Outbox, PacketId};
 
-/// The packet that the next one may join.
+/// The last packet, which the next one may join.
 #[derive(Default)]
 pub(crate) struct Coalescer {
     open: Option<(PacketId, Join)>,
@@ -34,7 +34,7 @@ impl Coalescer {
         self.open = began.map(|join| (id, join));
     }
 
-    /// Nothing joins any more: the headers can be written.
+    /// Ends the current super-packet and writes its headers.
     pub(crate) fn finish(&mut self, outbox: &mut Outbox) {
         if let Some((id, join)) = self.open.take()
             && join.segments() > 1

@@ -1,4 +1,5 @@
-//! Calling a peer: where an initiation goes, what is done about silence, and questions to a peer that has nothing to say.
+//! Calling a peer: where an initiation goes, what happens when a peer is silent, and questions to a peer that has no
+//! reason to send.
 
 use std::net::SocketAddr;
 
@@ -16,12 +17,12 @@ use crate::session::timers::MAX_JITTER;
 use crate::session::tunnel::jitter;
 use crate::{Event, Instant, Via};
 
-/// The inner length of a question in bytes: room for a probe frame and for an echo in either family, and a multiple of 16 as
-/// everything that WireGuard sends.
+/// The inner length of a question in bytes. It has room for a probe frame and for an echo of either family, and is a
+/// multiple of 16 like every WireGuard packet.
 const QUESTION_LEN: usize = 64;
 
 impl Context {
-    /// The peer's name has these addresses.
+    /// Sets the addresses that the peer's name resolves to.
     pub(crate) fn set_candidates(&mut self, peer: &mut Peer, addresses: &[SocketAddr], now: Instant) {
         let endpoint = peer.paths.address();
         let candidates = peer.candidates.get_or_insert_with(Box::<Candidates>::default);
@@ -41,14 +42,14 @@ impl Context {
         }
     }
 
-    /// Does what is due about a peer's silence: before its session is looked at.
+    /// Handles the peer's silence if it is due. Called before the session is advanced.
     pub(crate) fn look_after(&mut self, peer: &mut Peer, now: Instant) {
         if peer.falls_silent(now) {
             self.on_silent(peer, now);
         }
     }
 
-    /// The peer has not answered what it owes us.
+    /// Handles a peer that has not answered what it owes us.
     fn on_silent(&mut self, peer: &mut Peer, now: Instant) {
         peer.reach.on_silent();
         self.outbox.event(Event::Answering(peer.tag, false));
@@ -63,7 +64,7 @@ impl Context {
         }
     }
 
-    /// The initiation that is out goes to all addresses that are known.
+    /// Sends the current initiation to all known addresses as well.
     fn widen(&mut self, peer: &mut Peer, now: Instant) {
         if let (Some(candidates), Some(endpoint)) = (&mut peer.candidates, peer.paths.address()) {
             candidates.widen(endpoint, peer.tunnel.initiated, now);
@@ -86,11 +87,11 @@ impl Context {
         self.call_at(peer, address, initiation);
     }
 
-    /// Sends the initiation that is out to the addresses whose turn has come.
+    /// Sends the current initiation to the addresses whose turn has come.
     pub(crate) fn call_others(&mut self, peer: &mut Peer, now: Instant) {
         while let Some(address) = peer.candidates.as_mut().and_then(|candidates| candidates.poll(now)) {
             let Some(initiation) = peer.tunnel.session.as_ref().and_then(|session| session.initiation()) else {
-                // It was answered, or nothing would come of an answer.
+                // It was answered, or an answer would no longer help.
                 if let Some(candidates) = &mut peer.candidates {
                     candidates.rest();
                 }
@@ -111,7 +112,7 @@ impl Context {
         peer.stats.sent_wire_bytes.add(len as u64);
     }
 
-    /// This host could not send an initiation to the peer there.
+    /// Records that this host could not send an initiation to `address`.
     pub(crate) fn on_unsent(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
         if let Some(candidates) = &mut peer.candidates {
             candidates.on_unsent(address, now);
@@ -119,14 +120,14 @@ impl Context {
         self.call_others(peer, now);
     }
 
-    /// Asks a peer whether it is there, if it is time to.
+    /// Asks the peer whether it is still there, if a question is due.
     pub(crate) fn ask_if_due(&mut self, peer: &mut Peer, now: Instant) {
         let is_due = |peer: &Peer| peer.ask_at(peer.is_alive(now)).is_some_and(|at| at <= now);
         if !is_due(peer) {
             return;
         }
         let is_overlay = peer.greeting.peer().is_overlay();
-        // A peer whose path is not searched gets nothing but what WireGuard itself sends.
+        // A peer whose path MTU we do not search gets only what WireGuard itself sends.
         let ends = if peer.discovers && !is_overlay { echo_ends(&peer.rights.allowed_ips, &self.local) } else { None };
         let is_packet = is_overlay || ends.is_some();
         peer.reach.ask_by(if is_packet { Question::Packet } else { Question::Call });
@@ -148,7 +149,7 @@ impl Context {
     }
 }
 
-/// Whether the peer answers where it is: there is no reason to look for it elsewhere.
+/// Whether the peer answers at its endpoint, so that there is no reason to look for it elsewhere.
 fn is_trusted(peer: &Peer, now: Instant) -> bool {
     peer.is_alive(now) && !peer.reach.is_silent() && !is_moving(peer)
 }

@@ -1,9 +1,9 @@
-//! Packets that came in pieces, because the path carries less than IPv6 asks of every link.
+//! Packets that arrive in pieces, because the path carries less than IPv6 requires of every link.
 //!
-//! A peer cuts what is no longer than 1,280 bytes and longer than its path into fragment frames, back to back. What is
-//! kept of them is bounded: eight packets of a peer, for two seconds, or later until
-//! its next piece comes. Pieces that overlap, or contradict each other about
-//! the packet, are refused, and the packet with them.
+//! A peer cuts packets that are longer than its path carries, up to 1,280 bytes, into fragment frames and sends them
+//! back to back. Memory is bounded: at most eight incomplete packets for each peer. A packet is given up after two
+//! seconds, which is noticed when the next piece arrives. If pieces overlap or contradict each other about the packet,
+//! the whole packet is refused.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,35 +12,35 @@ use overlay_wire::ip::IPV6_MINIMUM_MTU;
 
 use crate::{DropReason, Instant};
 
-/// The longest packet that is put together, in bytes: what every IPv6 link must carry.
+/// The longest packet that is reassembled, in bytes: what every IPv6 link must carry.
 const MAX_LEN: usize = IPV6_MINIMUM_MTU;
-/// Packets of one peer that may lack pieces.
+/// How many packets of one peer may be incomplete.
 const MAX_PACKETS: usize = 8;
-/// Pieces of one packet.
+/// How many pieces a packet may have.
 const MAX_PIECES: usize = 4;
-/// How long the pieces of a packet are waited for.
+/// How long to wait for the pieces of a packet.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(crate) struct Reassembly {
     /// Oldest first.
     packets: VecDeque<Partial>,
-    /// The last packet that was whole.
+    /// The last packet that was completed.
     whole: Vec<u8>,
 }
 
 struct Partial {
     id: u32,
     since: Instant,
-    /// As long as the packet is to be.
+    /// The buffer, as long as the complete packet.
     bytes: Vec<u8>,
-    /// From where to where bytes are there.
+    /// The byte ranges that have arrived, as start and end.
     pieces: Vec<(usize, usize)>,
 }
 
 impl Reassembly {
-    /// Takes a piece that belongs at `offset` of a packet of `total` bytes. The packet, where that was the last one
-    /// missing, and how many were given up for want of pieces.
+    /// Takes a piece that belongs at `offset` of a packet of `total` bytes. Returns the packet if this piece completes
+    /// it, and the number of packets that were given up incomplete.
     pub(crate) fn take(
         &mut self,
         id: u32,
@@ -94,7 +94,7 @@ impl Partial {
     }
 
     fn is_whole(&self) -> bool {
-        // None of them overlap.
+        // Pieces never overlap.
         self.pieces.iter().map(|(from, to)| to - from).sum::<usize>() == self.bytes.len()
     }
 }

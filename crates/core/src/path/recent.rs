@@ -1,12 +1,13 @@
-//! The beginnings of the last large packets, one for each of some flows.
+//! The first bytes of the last large packet of several flows.
 //!
-//! When a path turns out to carry less than before, what is under way is lost, and nobody but us can say so. The senders
-//! are told at once, with an ICMP error for a packet that they sent last: Linux checks the TCP sequence number in it, and
-//! that of the last packet is always one that is waited for. Otherwise a flow would stall until its next retransmission.
+//! When a path turns out to carry less than before, the packets on their way are lost, and no router reports it. We
+//! tell the senders at once with an ICMP error that quotes the last packet they sent. Linux checks the TCP sequence
+//! number in the quote, and that of the last packet is always still unacknowledged. Otherwise the flow would stall
+//! until its next retransmission.
 
 use overlay_wire::ip::{Packet, least_mtu};
 
-/// Flows that are told. Two that fall together share a place, and the later one has it.
+/// How many flows are remembered. Flows that hash to the same place share it, and the later one wins.
 const FLOWS: usize = 8;
 /// Enough for IPv6 with extension headers and the start of TCP.
 const QUOTE_LEN: usize = 128;
@@ -18,7 +19,8 @@ pub(crate) struct Recent {
 #[derive(Clone, Copy)]
 struct Quote {
     bytes: [u8; QUOTE_LEN],
-    /// Bytes in use, 0 for none; and the length of the longest packet that it became.
+    /// The number of bytes in use, or 0 if there are none. `packet_len` is the length of the longest packet that was
+    /// sent for it.
     len: u8,
     packet_len: u16,
 }
@@ -30,7 +32,7 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// A packet that was parsed before is sent, `packet_len` bytes long or in segments as long.
+    /// Records a parsed packet that is sent, either as one packet of `packet_len` bytes or in segments of that length.
     pub(crate) fn keep(&mut self, packet: &[u8], packet_len: usize) {
         let len = packet.len().min(QUOTE_LEN);
         let quote = &mut self.quotes[place(packet)];
@@ -39,8 +41,8 @@ impl Recent {
         quote.packet_len = u16::try_from(packet_len).unwrap_or(u16::MAX);
     }
 
-    /// Those that became packets longer than a path of `mtu` bytes takes, which are forgotten thereby; and what their
-    /// senders are told that it takes.
+    /// Returns and forgets the packets that are longer than a path of `mtu` bytes carries, each with the MTU to report
+    /// to its sender.
     pub(crate) fn take_longer_than(&mut self, mtu: usize) -> impl Iterator<Item = (Packet<'_>, usize)> {
         self.quotes.iter_mut().filter_map(move |quote| {
             let told = least_mtu(&quote.bytes[..quote.len.into()], mtu);
@@ -53,7 +55,7 @@ impl Recent {
     }
 }
 
-/// By addresses and ports, which stand in the first 44 bytes of every packet that has no extension headers.
+/// Hashes addresses and ports, which are in the first 44 bytes of every packet without extension headers.
 fn place(packet: &[u8]) -> usize {
     let ends = if packet[0] >> 4 == 4 { packet.get(12..24) } else { packet.get(8..44) };
     let sum =
@@ -65,7 +67,7 @@ fn place(packet: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// From port `port`, with `mark` in its identification.
+    /// Builds a packet from port `port`, with `mark` in its identification.
     fn packet(port: u8, mark: u8) -> [u8; 60] {
         let mut packet = [0; 60];
         packet[..12].copy_from_slice(&[0x45, 0, 5, 160, 0, mark, 0x40, 0, 64, 6, 0, 0]);

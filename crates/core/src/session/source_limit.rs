@@ -1,9 +1,10 @@
-//! How many handshakes one source may start while the node is under load, as the kernel's `ratelimiter.c`.
+//! How many handshakes one source may start while the node is under load, like the kernel's `ratelimiter.c`.
 //!
-//! A token bucket for each IPv4 address or IPv6 /64. It is asked only for messages whose mac2 proved the source, so an
-//! attacker cannot fill the table with addresses that are not its own. But some have many: of one IPv4 /16 256 sources are told
-//! apart, of one IPv6 /48 and /32 64 parts each; the rest of it shares one bucket. So no holder of a single prefix fills the
-//! table. A full table refuses new sources until entries fall out of it after a second of silence.
+//! There is a token bucket for each IPv4 address or IPv6 /64. It is consulted only for messages whose mac2 proved the
+//! source, so an attacker cannot fill the table with addresses of others. But some attackers own many addresses. Within
+//! one IPv4 /16, 256 sources get their own bucket. Within one IPv6 /48, and within one /32, 64 parts do. The rest of
+//! the prefix shares one bucket, so the holder of a single prefix cannot fill the table. A full table refuses new
+//! sources until existing entries expire after a second of silence.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,12 +13,13 @@ use std::time::Duration;
 use crate::Instant;
 use crate::bucket::Bucket;
 
-/// Sources remembered at once.
+/// How many sources are remembered at once.
 pub(crate) const MAX_SOURCES: usize = 8_192;
-/// A source that was silent this long is forgotten.
+/// How long a source may be silent before it is forgotten.
 const EXPIRY: Duration = Duration::from_secs(1);
 
-/// How long the prefixes are that share a bucket when more than so many longer ones within them are busy; longest first.
+/// Prefix lengths, longest first, with the number of entries directly within such a prefix that get their own bucket.
+/// Beyond that number, new sources share the bucket of the prefix.
 const V4_LEVELS: [(u8, u16); 1] = [(16, 256)];
 const V6_LEVELS: [(u8, u16); 2] = [(48, 64), (32, 64)];
 
@@ -29,7 +31,7 @@ pub(crate) struct SourceLimit {
     swept: Instant,
 }
 
-/// An address family, a prefix length, and the first 64 bits.
+/// Whether the address is IPv6, the prefix length, and the first 64 bits.
 type Prefix = (bool, u8, u64);
 
 impl SourceLimit {
@@ -60,7 +62,8 @@ impl SourceLimit {
         self.sources.get_mut(&key).is_some_and(|bucket| bucket.take(now))
     }
 
-    /// Counts an entry in the prefix around it; a prefix that is new there counts in the one around that.
+    /// Counts a new entry in the prefix around it. If that prefix had no entries, it is counted in the next shorter one
+    /// in turn.
     fn count(&mut self, mut key: Prefix) {
         for (len, _) in levels(key) {
             let parent = shortened(key, len);
@@ -88,7 +91,7 @@ impl SourceLimit {
     }
 }
 
-/// What a source is told apart by.
+/// Returns the prefix that identifies a source.
 fn leaf(source: IpAddr) -> Prefix {
     match source {
         IpAddr::V4(address) => (false, 32, u64::from(u32::from(address)) << 32),
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn a_full_table_refuses_new_sources_until_old_ones_are_forgotten() {
         let mut limit = SourceLimit::default();
-        // 256 of each /16.
+        // 256 sources from each /16.
         let address = |n: u32| IpAddr::from(Ipv4Addr::from(n >> 8 << 16 | n & 0xff));
         for n in 0..MAX_SOURCES as u32 {
             assert!(limit.allows(address(n), at(0)));
@@ -161,7 +164,7 @@ mod tests {
             limit.allows(Ipv4Addr::new(198, 51, b, c).into(), at(0));
         }
         assert!(limit.sources.len() < MAX_SOURCES * 3 / 4, "{}", limit.sources.len());
-        // What it may ask together is bounded: a bucket for each of them.
+        // The number of buckets is bounded, and with it what the holder may ask in total.
         assert!(limit.within.len() <= 64 + 2, "{}", limit.within.len());
         assert!(limit.allows(Ipv6Addr::new(0x2001, 0xdb9, 0, 0, 0, 0, 0, 1).into(), at(1)));
         assert!(limit.allows(Ipv4Addr::new(192, 0, 2, 1).into(), at(1)));

@@ -1,7 +1,7 @@
-//! Who is calling, and what that allows.
+//! Who the caller is, and what it may do.
 //!
-//! The mode of the socket keeps strangers out already; asking the kernel again makes the rule hold where the socket was
-//! opened up by hand, and tells those who may look from those who may change.
+//! The mode of the socket already keeps strangers out. Asking the kernel again enforces the rule even if somebody
+//! widened that mode, and distinguishes callers that may read from callers that may change something.
 
 use std::os::fd::AsFd as _;
 
@@ -9,26 +9,26 @@ use tokio::net::UnixStream;
 
 use crate::failure::{ExitKind, Failure};
 
-/// The group whose members may look.
+/// The group whose members may read.
 pub const GROUP: &str = "overlay";
 
 /// The process at the other end of a unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// Root, or the user the daemon runs as.
+    /// Root, or the user that the daemon runs as.
     Owner,
     /// A member of the group `overlay`.
     Member,
-    /// Anybody else, or the kernel does not say.
+    /// Any other user, or the kernel does not say.
     Stranger,
 }
 
 impl Caller {
-    /// As the kernel names it.
+    /// Identifies the caller by what the kernel reports.
     pub(crate) fn of(stream: &UnixStream) -> Self {
         let Ok(credentials) = stream.peer_cred() else { return Self::Stranger };
         let group = overlay_os::process::group_id(GROUP);
-        // SO_PEERCRED names the primary group alone.
+        // SO_PEERCRED reports only the primary group.
         let groups = || overlay_os::process::peer_groups(stream.as_fd()).unwrap_or_default();
         Self::classify(credentials.uid(), credentials.gid(), overlay_os::privileges::effective_uid(), group, groups)
     }
@@ -64,7 +64,7 @@ impl Caller {
     }
 }
 
-/// What a stranger is told who asks how the daemon is. That a group may ask is said where there is such a group.
+/// The error for a stranger that wants to read. The hint mentions the group if this host has it.
 pub(crate) fn may_not_read() -> Failure {
     Failure::new(ExitKind::Permission, "looking at the daemon needs root")
         .with_hint(hint_to_look(overlay_os::process::group_id(GROUP).is_some()))
@@ -75,7 +75,7 @@ fn hint_to_look(has_group: bool) -> String {
     format!("sudo overlay status{}", if has_group { by_group.as_str() } else { "" })
 }
 
-/// What a stranger is told who wants the daemon to do something.
+/// The error for a caller that may not change the daemon.
 pub(crate) fn may_not_change() -> Failure {
     Failure::new(ExitKind::Permission, "changing the daemon needs root").with_hint("run the same command with sudo")
 }

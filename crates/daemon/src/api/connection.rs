@@ -1,7 +1,7 @@
-//! Serving HTTP to a bounded number of connections, each for a bounded time.
+//! Serves HTTP to a bounded number of connections, each for a bounded time.
 //!
-//! One request for each connection: the callers are a short-lived program and a scraper that comes every few seconds,
-//! and a connection that is not kept cannot be held.
+//! Each connection carries a single request. The callers are a short-lived program and a scraper that comes every few
+//! seconds, and a connection that is not kept alive cannot be held open.
 
 use std::io;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-/// How long a caller may take for the head of its request.
+/// How long a caller may take to send the head of its request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a connection may last, a slow reload included.
+/// How long a connection may last, including a slow reload.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Largest head of a request; there are no bodies.
+/// The largest request head in bytes. Requests have no bodies.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Where connections come from.
+/// A source of connections.
 pub(crate) trait Listener {
-    /// A connection.
+    /// The type of a connection.
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// Waits for the next one.
+    /// Waits for the next connection.
     async fn accept_stream(&self) -> io::Result<Self::Stream>;
 }
 
@@ -48,8 +48,8 @@ impl Listener for TcpListener {
     }
 }
 
-/// Serves until the future is dropped, at most `limit` connections at once, each with the routes that `routes_for` it
-/// returns.
+/// Serves until the future is dropped. There are at most `limit` connections at once, each with the routes that
+/// `routes_for` returns for it.
 pub(crate) async fn serve<L: Listener>(
     listener: L,
     limit: usize,
@@ -62,13 +62,13 @@ pub(crate) async fn serve<L: Listener>(
         let routes = routes_for(&stream);
         tokio::spawn(async move {
             let _slot = slot;
-            // A caller that hangs up, stalls or speaks no HTTP concerns nobody else.
+            // A caller that hangs up, stalls or does not speak HTTP affects nobody else.
             let _ = tokio::time::timeout(CONNECTION_PATIENCE, serve_one(stream, routes)).await;
         });
     }
 }
 
-/// Accepting fails when file descriptors run out; that passes.
+/// Accepts a connection. Accepting fails while file descriptors are exhausted, so it is retried.
 pub(crate) async fn accept<L: Listener>(listener: &L) -> L::Stream {
     loop {
         match listener.accept_stream().await {

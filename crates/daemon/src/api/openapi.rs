@@ -1,7 +1,7 @@
-//! The local API as an OpenAPI 3.1 document, for whoever writes a client: `configs/openapi.json`.
+//! The local API as an OpenAPI 3.1 document, for authors of clients: `configs/openapi.json`.
 //!
-//! The shapes come from the types that are serialised. What no type says, which path answers with which of them and
-//! what it is for, stands in one table here; a test asks a served API for every row of it.
+//! The schemas come from the types that are serialised. Which path answers with which type, and what it is for, is not
+//! in any type. That is in the table here, and a test requests every row of it from a served API.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::failure::{ExitKind, FailureBody};
 use crate::metrics;
 use crate::view::Status;
 
-/// What can be asked.
+/// All operations of the API.
 pub(super) static OPERATIONS: [Operation; 5] = [
     Operation {
         path: "/v1/status",
@@ -55,7 +55,7 @@ pub(super) static OPERATIONS: [Operation; 5] = [
     },
 ];
 
-/// One method of one path. None takes a body or a parameter.
+/// One method of one path. No operation has a body or parameters.
 pub(super) struct Operation {
     pub(super) path: &'static str,
     pub(super) method: &'static str,
@@ -64,7 +64,7 @@ pub(super) struct Operation {
     pub(super) answer: Answer,
 }
 
-/// The body of a 200.
+/// The body of a successful answer (200).
 pub(super) enum Answer {
     /// A type of ours.
     Json(fn(&mut SchemaGenerator) -> Schema),
@@ -72,7 +72,7 @@ pub(super) enum Answer {
     Text(&'static str),
 }
 
-/// In the order in which people read it.
+/// The fields, in the order in which people read them.
 #[derive(Serialize)]
 struct Document {
     openapi: &'static str,
@@ -88,9 +88,9 @@ struct Components {
     schemas: BTreeMap<String, Schema>,
 }
 
-/// The document as JSON that ends in a newline.
+/// Returns the document as JSON that ends in a newline.
 pub fn document() -> String {
-    // A component's shape is what is sent: a field that may be left out is not required.
+    // Schemas describe what is sent: a field that may be left out is not required.
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut schemas = settings.with(|it| it.definitions_path = "/components/schemas".into()).into_generator();
     let mut paths: BTreeMap<_, Map<_, _>> = BTreeMap::new();

@@ -1,10 +1,10 @@
-//! Unix sockets whose mode is right from the first moment.
+//! Unix sockets that have the right mode from the first moment.
 //!
-//! Between `bind` and `chmod` a socket has the mode that the umask gives it, and the umask belongs to the whole process.
-//! So the socket is made in a folder that nobody else may enter, and moved to its place when it is ready. The move
-//! replaces a socket that a killed daemon left there; whoever calls holds the daemon's lock.
+//! Between `bind` and `chmod` a socket has the mode that the umask gives it, and the umask belongs to the whole
+//! process. The socket is therefore created in a folder that nobody else may enter, and is moved to its place when it
+//! is ready. The move replaces a socket that a killed daemon left there. The caller holds the daemon's lock.
 //!
-//! All this goes by name, so it is only done in a folder that nobody else can change.
+//! All this works by path name, so it is done only in a folder that nobody else can change.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -16,19 +16,19 @@ use tokio::net::UnixListener;
 
 use crate::permission;
 
-/// Binds a listening socket at `path` with this mode, and this group if one is given and the process may give it.
-/// Makes the folder (0755) if there is none. Must be called on a tokio runtime.
+/// Binds a listening socket at `path` with this mode, and with this group if one is given and the process may set it.
+/// Creates the folder (0755) if it is missing. Must be called on a tokio runtime.
 ///
 /// # Errors
 ///
-/// Those of the file system; a path of more than 107 bytes is `InvalidInput`; a folder that others can change is
+/// Those of the file system. A path of more than 107 bytes is `InvalidInput`. A folder that others can change is
 /// `PermissionDenied`, with a [`overlay_os::folder::TrustError`] inside.
 pub(crate) fn bind(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_stem()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket needs a folder and a name"));
     };
     Folder::make_trusted(folder, &permission::friends())?;
-    // The way through here is no longer than `path` itself, so that the limit of 107 bytes is met once.
+    // The temporary path is no longer than `path` itself, so that the limit of 107 bytes applies only once.
     let workshop = folder.join(format!(".{}", name.to_string_lossy()));
     let _ = fs::remove_dir_all(&workshop);
     DirBuilder::new().mode(0o700).create(&workshop)?;
@@ -43,7 +43,7 @@ fn bind_in(workshop: &Path, path: &Path, mode: u32, group: Option<u32>) -> io::R
     fs::set_permissions(&made, Permissions::from_mode(mode))?;
     if let Some(group) = group {
         match chown(&made, None, Some(group)) {
-            // Without the privilege the group stays our own: fewer may connect, never more.
+            // Without the privilege the group stays our own: fewer users may connect, never more.
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! The API as a caller without our client sees it: exact paths, methods, status codes and bodies.
+//! The API as seen by a caller without our client: exact paths, methods, status codes and bodies.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::view::tests::{bob, view};
 
-/// A served API. Who runs the tests owns the daemon, so everything is allowed.
+/// A served API. The user that runs the tests owns the daemon, so everything is permitted.
 struct World {
     _folder: TempDir,
     socket: PathBuf,
@@ -27,7 +27,7 @@ impl World {
         Self { _folder: folder, socket, control }
     }
 
-    /// Status code and body.
+    /// Returns status code and body.
     async fn ask(&self, request: &str) -> (u16, String) {
         let mut stream = UnixStream::connect(&self.socket).await.expect("a connection");
         let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -62,7 +62,7 @@ async fn status_version_and_metrics_are_read_without_the_supervisor() {
 async fn every_documented_operation_is_answered_as_documented() {
     for operation in &openapi::OPERATIONS {
         let mut world = World::new();
-        // A daemon that is stopping answers without a supervisor: reload with a failure, down as ever.
+        // While stopping, the daemon answers without a supervisor: reload fails, and down succeeds as usual.
         world.control.close();
         let (code, body) = world.ask(&format!("{} {}", operation.method.to_uppercase(), operation.path)).await;
         let expected = if operation.path == "/v1/reload" { 503 } else { 200 };
@@ -80,7 +80,7 @@ async fn a_reload_is_answered_with_what_the_supervisor_reports() {
         let Some(ControlRequest::Reload(answer)) = world.control.recv().await else { panic!("no reload was asked") };
         answer.send(Ok(report)).expect("somebody waits");
     };
-    // The request borrows nothing of the receiver.
+    // The request borrows nothing from the receiver.
     let socket = world.socket.clone();
     let asker = async move {
         let mut stream = UnixStream::connect(socket).await.expect("a connection");

@@ -1,4 +1,4 @@
-//! The client against a served API, and what it says where there is none.
+//! The client against a served API, and its errors where there is none.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl World {
         self.folder.path()
     }
 
-    /// Serves a daemon of this name; its supervisor answers with this.
+    /// Serves a daemon of this name, whose supervisor answers with `reload`.
     fn serve(&self, name: &str, reload: Result<ReloadReport, ReloadError>) {
         let listener = api::bind(&self.path().join(format!("{name}.sock"))).expect("a socket");
         let (sender, mut control) = mpsc::channel(1);
@@ -37,7 +37,7 @@ impl World {
         });
     }
 
-    /// What a killed daemon leaves: a socket that nobody listens on.
+    /// Leaves what a killed daemon leaves: a socket without a listener.
     fn leave_stale(&self, name: &str) {
         drop(std::os::unix::net::UnixListener::bind(self.path().join(format!("{name}.sock"))).expect("a socket"));
     }
@@ -56,7 +56,7 @@ async fn the_only_daemon_needs_no_name_and_a_stale_socket_is_no_daemon() {
     assert_eq!(client.version().await.expect("an answer"), Version::current());
 }
 
-/// What the served view shows, before a second has passed.
+/// Returns what the served view shows before a second has passed.
 fn view_status() -> Status {
     let view: Arc<_> = view([bob()]);
     view.status()

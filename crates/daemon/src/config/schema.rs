@@ -1,16 +1,16 @@
-//! The keys a config may have: once as tables that the reader asks, once as a JSON schema that editors ask.
+//! The keys that a config may have, both as tables for the parser and as a JSON schema for editors.
 //!
-//! A test holds the two together, and another holds `configs/schema.json` to what [`schema`] says.
+//! One test keeps the two in agreement, and a second one compares `configs/schema.json` with [`schema`].
 
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value, json};
 
 /// The keys of one table.
 pub(super) struct TableKeys {
-    /// As people write it; empty for the top of the file.
+    /// The header as written in the file, or empty for the top level.
     pub(super) header: &'static str,
     pub(super) keys: &'static [&'static str],
-    /// Other people's words for them, in lower case and without `_` and `-`.
+    /// Common alternative names for keys, in lower case and without `_` and `-`.
     aliases: &'static [(&'static str, &'static str)],
 }
 
@@ -72,7 +72,7 @@ pub(super) static TUNING: TableKeys = TableKeys {
     aliases: &[("gso", "udp_gso"), ("pmtud", "mtu_discovery")],
 };
 
-/// The tables below the top.
+/// The tables below the top level.
 pub(super) static TABLES: [&TableKeys; 4] = [&INTERFACE, &PEER, &METRICS, &TUNING];
 
 impl TableKeys {
@@ -80,18 +80,18 @@ impl TableKeys {
         self.keys.contains(&key)
     }
 
-    /// The key that was most likely meant.
+    /// Returns the key that was most likely meant.
     pub(super) fn meant(&self, plain: &str) -> Option<&'static str> {
         self.alias(plain).or_else(|| self.nearest(plain))
     }
 
-    /// The key meant by another word for it, or by another way to write it: `AllowedIPs`, `allowed-ips`.
+    /// Returns the key for an alternative name or an alternative spelling such as `AllowedIPs` or `allowed-ips`.
     pub(super) fn alias(&self, plain: &str) -> Option<&'static str> {
         let spelled = self.keys.iter().find(|key| key.replace('_', "") == plain).copied();
         spelled.or_else(|| self.aliases.iter().find(|(word, _)| *word == plain).map(|(_, key)| *key))
     }
 
-    /// The key that differs, or whose alias does, by a slip or two of the keyboard.
+    /// Returns the key whose name or alias differs by one or two typing errors.
     fn nearest(&self, plain: &str) -> Option<&'static str> {
         let spelled = self.keys.iter().map(|key| (key.replace('_', ""), *key));
         let words = spelled.chain(self.aliases.iter().map(|(word, key)| ((*word).to_owned(), *key)));
@@ -107,7 +107,7 @@ impl TableKeys {
     }
 }
 
-/// The JSON schema of the config file, for editors that complete and check TOML. Ends in a newline.
+/// Returns the JSON schema of the config file, for editors that complete and check TOML. It ends in a newline.
 pub fn schema() -> String {
     let mut schema = schema_for!(ConfigFile);
     without_null(schema.ensure_object().values_mut());
@@ -116,7 +116,7 @@ pub fn schema() -> String {
     text
 }
 
-/// Takes away what stands for an absent key in JSON: TOML has no null.
+/// Removes the types that stand for an absent key in JSON. TOML has no null.
 pub(crate) fn without_null<'a>(values: impl Iterator<Item = &'a mut Value>) {
     for value in values {
         match value {
@@ -133,7 +133,7 @@ pub(crate) fn without_null<'a>(values: impl Iterator<Item = &'a mut Value>) {
     }
 }
 
-/// One alternative is none: `{"anyOf": [X]}` is X, and `{"type": ["string"]}` is a string.
+/// Simplifies a choice with a single alternative: `{"anyOf": [X]}` becomes X, and `{"type": ["string"]}` becomes a string.
 fn collapse(members: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = members.get_mut("type")
         && let [only] = types.as_mut_slice()

@@ -1,4 +1,4 @@
-//! Configs that are right and what they mean; configs that are wrong, and the text that says so.
+//! Valid configs and their meaning, and invalid configs and the error text.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ mod document;
 mod peers;
 mod sections;
 
-/// The private key whose public key, by `wg pubkey`, is [`OWN_PUBLIC`].
+/// The private key whose public key, according to `wg pubkey`, is [`OWN_PUBLIC`].
 const OWN: &str = "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=";
 const OWN_PUBLIC: &str = "R2iW4KAwjOrKGU3UKkqY5tSkxt8ai44r7GaojS2WBR4=";
 const BOB: &str = "bNrSytzU5EOh5CHtr+uWYWxNQ82KJv8OOKFMaZmVgTE=";
@@ -29,7 +29,7 @@ private_key_file = "own.key"
 addresses = ["10.77.0.1/24"]
 "#;
 
-/// Reads `text` as the file `lab.toml` with three key files beside it.
+/// Reads `text` as the file `lab.toml`, with three key files beside it.
 fn read(text: &str) -> Result<Config, ConfigError> {
     let file = |name: &str, content: &str| (name.to_owned(), Zeroizing::new(format!("{content}\n")));
     let files = [file("own.key", OWN), file("bob.psk", PRESHARED), file("bad.key", "shortsecret")];
@@ -56,14 +56,14 @@ fn warns(text: &str, expected: &str) {
     assert_eq!(rendered, expected.trim_matches('\n'), "\n{rendered}");
 }
 
-/// A config that is right but for `lines` in [interface].
+/// Returns a config that is valid except for `lines` in [interface].
 fn with_interface(lines: &str) -> String {
     format!(
         "{INTERFACE}{lines}\n\n[[peer]]\nname = \"bob\"\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n"
     )
 }
 
-/// A config with a peer of these `lines`.
+/// Returns a config with a peer of these `lines`.
 fn with_peer(lines: &str) -> String {
     format!("{INTERFACE}\n[[peer]]\n{lines}\n")
 }
@@ -313,7 +313,7 @@ fn no_damage_to_a_config_makes_the_reader_panic_or_tell_a_secret() {
     for text in at_each {
         let error = read(&text).expect_err("the private key stands in it, or nothing does");
         let shown = format!("{}{error}{error:?}", error.render(false));
-        // A third of a key is enough to recognise it by.
+        // A third of a key is enough to recognise it.
         assert!(!shown.contains(&OWN[15..30]) && !shown.contains(&PRESHARED[15..30]), "{text}\n{shown}");
     }
 }
@@ -511,7 +511,7 @@ fn ten_thousand_peers_are_read_in_a_moment() {
     }
     let started = std::time::Instant::now();
     assert_eq!(accepted(&text).peers.len(), 10_000);
-    // It takes a tenth of a second; comparing each with each would take minutes.
+    // This takes a tenth of a second. Comparing every pair would take minutes.
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
@@ -555,7 +555,7 @@ fn every_example_config_is_right() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             let text = std::fs::read_to_string(&path).unwrap();
-            // Every key file there is; the examples name those under /etc/overlay.
+            // Every key file that exists. The examples name those under /etc/overlay.
             let names = text.split('"').filter(|word| word.ends_with(".key") || word.ends_with(".psk"));
             let files: Vec<_> = names.map(|name| (name.to_owned(), Zeroizing::new(OWN.to_owned()))).collect();
             let config = Config::parse_with(&text, &path, &KeyFiles::Memory(&files));

@@ -1,4 +1,4 @@
-//! Where the node's outputs go: sockets, TUN, the timer, and control.
+//! Where the node's outputs go: sockets, TUN, timer and control.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -15,28 +15,28 @@ use super::refusals::Refusals;
 use super::{Events, Sockets, now};
 use crate::shell::{ShellStats, add};
 
-/// How often the node may answer a refusal with something else that is refused, before packets get their turn: a search that
-/// our own kernel refuses has some twenty steps. What is left then is told next time.
+/// How many times the node may answer a refusal with an output that is refused again, before packets get their turn. A
+/// search that our own kernel refuses has about twenty steps. Remaining refusals are reported in the next turn.
 const REFUSED_ROUNDS: usize = 32;
 
 /// The tag of a datagram whose failure concerns no peer.
 const NOBODY: u64 = u64::MAX;
 
-/// Carries what the node has to give.
+/// Carries the node's outputs.
 pub(super) struct Carrier {
     pub(super) tun: Tun,
     pub(super) sockets: Sockets,
     pub(super) timer: Timer,
     pub(super) stats: Arc<ShellStats>,
     pub(super) refusals: Refusals,
-    /// Datagrams of which the device carries none as long, as the node is to be told: on which path, and how long.
+    /// Datagrams that were too long for the outgoing device, to be reported to the node: their path and length.
     pub(super) too_long: RefCell<Vec<(PathTag, usize)>>,
-    /// Initiations that this host could not send, as the node is to be told: to whom, and where.
+    /// Initiations that this host could not send, to be reported to the node: their peer and destination.
     pub(super) unsent: RefCell<Vec<(PeerTag, SocketAddr)>>,
 }
 
 impl Carrier {
-    /// Carries everything away, and what the node has to say when it hears what became of it.
+    /// Carries all outputs. Reports failures to the node, and carries its further outputs.
     pub(super) fn carry(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
         self.carry_once(node, events)?;
         for _ in 0..REFUSED_ROUNDS {
@@ -54,7 +54,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// Datagrams that follow each other share a system call.
+    /// Carries the outputs once. Consecutive datagrams share a system call.
     fn carry_once(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
         let mut outputs = node.poll_outputs().peekable();
         while let Some(output) = outputs.next() {
@@ -78,7 +78,7 @@ impl Carrier {
         }
         drop(outputs);
         if let Some(joins) = self.refusals.take_news() {
-            // Of all commands it is one that cannot fail.
+            // This command cannot fail.
             let _ = node.handle_command(Command::SetJoins(joins), now());
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! The policy rules of a default route: the first of its two locks.
 //!
-//! They are those of wg-quick. What the main table knows better than by its default route goes there; everything else that
-//! does not bear our mark is sent to the table of our own, whose default route leads into the tunnel. Where this host cannot
-//! have the second lock, a third rule stands in for it: what finds no route into the tunnel finds none at all, so that losing
-//! the routes, or the daemon, lets nothing out. Only the loss of the rules themselves does then, until they are put back.
+//! They are those of wg-quick. Destinations for which the main table has a more specific route than its default go
+//! there. All other traffic without our mark goes to our own table, whose default route leads into the tunnel. If this
+//! host does not support the second lock, a third rule takes its place: traffic that finds no route into the tunnel
+//! finds no route at all, so that losing the routes or the daemon leaks nothing. Only losing the rules themselves
+//! leaks, until they are restored.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,11 +19,11 @@ use super::leftovers::describe_rule;
 use super::mtu::default_routes;
 use crate::failure::{ExitKind, Failure};
 
-/// Priority of the kernel's rule for the main table.
+/// The priority of the kernel's rule for the main table.
 const MAIN_RULE: u32 = 32766;
 
 impl Host {
-    /// Adds the rules, or those of them that another program has taken away, each at the place it had.
+    /// Adds the rules, or restores those that another program has removed, each with its former priority.
     pub(super) async fn converge_rules(
         &mut self,
         netlink: &Netlink,
@@ -76,14 +77,15 @@ impl Host {
         Ok(())
     }
 
-    /// With a strict reverse path filter the kernel drops what peers answer, because the way back leads into the
-    /// tunnel. wg-quick changes sysctls and connection marks of the host for that; we say what is in the way.
+    /// Warns about a strict reverse path filter: the kernel would drop the peers' replies, because the route back leads
+    /// into the tunnel. wg-quick changes sysctls and connection marks of the host for that. We only report what is in
+    /// the way.
     async fn warn_of_strict_reverse_path(&self, netlink: &Netlink) {
         let (Ok(links), Ok(routes)) = (netlink.links().await, netlink.routes().await) else { return };
         let everywhere = rp_filter("all");
         for index in default_routes(&routes).filter_map(|route| route.interface).collect::<HashSet<_>>() {
             let Some(link) = links.iter().find(|link| link.index == index) else { continue };
-            // The kernel takes the larger of the two; 1 is strict, 2 is loose.
+            // The kernel uses the larger of the two values: 1 is strict, 2 is loose.
             if everywhere.max(rp_filter(&link.name)) == 1 {
                 tracing::warn!(
                     "the reverse path filter of {0} is strict and would drop what peers send: sysctl -w net.ipv4.conf.{0}.rp_filter=2",
@@ -104,9 +106,9 @@ impl Host {
     }
 }
 
-/// The two rules of wg-quick, in the order in which the kernel asks them: what the main table knows better than by its
-/// default route goes there; everything else that does not carry our mark goes into the tunnel. Without another lock it goes
-/// nowhere else.
+/// Returns wg-quick's two rules, in the order in which the kernel evaluates them. Destinations for which the main table
+/// has a more specific route than its default go there. All other traffic without our mark goes into the tunnel.
+/// Without the second lock, a third rule keeps it from going anywhere else.
 fn rules_of(marked: MarkedTable, family: Family, has_guard: bool) -> Vec<Rule> {
     let mut rules =
         vec![Rule::without_default_route(family, MAIN_TABLE), Rule::unless_marked(family, marked.mark, marked.table)];
@@ -114,16 +116,16 @@ fn rules_of(marked: MarkedTable, family: Family, has_guard: bool) -> Vec<Rule> {
     rules
 }
 
-/// So many unused priorities in a row, right before every rule of the family but that of the local table (0): where the
-/// kernel puts wg-quick's. Naming them makes our rules differ from equal ones of other programs. `None`: there is no
-/// room before them.
+/// Returns the first of `count` unused priorities in a row, right before every rule of the family except that of the
+/// local table (0), which is where the kernel would put wg-quick's rules. Explicit priorities make our rules differ
+/// from equal rules of other programs. Returns `None` if there is no room.
 fn free_priorities(rules: &[Rule], family: Family, count: usize) -> Option<u32> {
     let used = rules.iter().filter(|rule| rule.family == family).filter_map(|rule| rule.priority);
     let first = used.filter(|priority| *priority > 0).min().unwrap_or(MAIN_RULE);
     first.checked_sub(u32::try_from(count).ok()?).filter(|priority| *priority > 0)
 }
 
-/// The reverse path filter of an interface, or of `all`: 0 off, 1 strict, 2 loose.
+/// Returns the reverse path filter of an interface, or of `all`: 0 off, 1 strict, 2 loose.
 fn rp_filter(interface: &str) -> u8 {
     std::fs::read_to_string(Path::new("/proc/sys/net/ipv4/conf").join(interface).join("rp_filter"))
         .ok()

@@ -1,4 +1,4 @@
-//! Keys against the stock tool's, every reason to refuse one, and files that are written once.
+//! Keys compared with the stock tool's, every reason to refuse a key, and files that are written only once.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -6,7 +6,7 @@ use std::fs;
 
 use super::*;
 
-/// Made by `wg genkey` and `wg pubkey`.
+/// Created by `wg genkey` and `wg pubkey`.
 const PRIVATE: &str = "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=";
 const PUBLIC: &str = "R2iW4KAwjOrKGU3UKkqY5tSkxt8ai44r7GaojS2WBR4=";
 

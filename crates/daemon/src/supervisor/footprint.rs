@@ -1,4 +1,4 @@
-//! Looking after the footprint while the daemon runs: what another program takes away comes back.
+//! Maintains the footprint while the daemon runs: what another program removes is restored.
 
 use overlay_os::netlink::Noticed;
 
@@ -6,8 +6,8 @@ use super::Supervisor;
 use crate::host::Verdict;
 
 impl Supervisor {
-    /// Another program may have changed something: what is missing is put back, and said once for each time, but no more
-    /// often than somebody wants to read it.
+    /// Checks the footprint after another program may have changed something, and restores what is missing. Each
+    /// restore is logged as a warning, until restores become so frequent that only the first of a dispute is.
     pub(super) async fn look_after_host(&mut self, noticed: Noticed) {
         let endpoints = self.device.view().endpoints();
         let looked = self.host.look(&self.netlink, &mut self.journal, noticed, endpoints).await;

@@ -1,4 +1,4 @@
-//! The answer to `get=1`: everything that is configured and known, secrets included.
+//! The answer to `get=1`: all configuration and state, including secrets.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,11 @@ use zeroize::Zeroizing;
 
 use crate::view::{InterfaceView, PeerView, View};
 
-/// The answer, with its `errno=0` and the empty line.
+/// Returns the answer, including `errno=0` and the empty line.
 pub(super) fn get(view: &View) -> Zeroizing<String> {
     let state = view.read();
     let peers = state.peers();
-    // Room for everything at once: a string that grows would leave copies of keys behind.
+    // Reserves room for everything at once: a string that grows would leave copies of keys in memory.
     let room = 256 + peers.iter().map(|peer| 512 + 64 * peer.allowed_ips.len()).sum::<usize>();
     let mut out = Zeroizing::new(String::with_capacity(room));
     print_interface(&mut out, &state.interface);

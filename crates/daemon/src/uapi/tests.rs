@@ -1,4 +1,4 @@
-//! The exact text that `wg` reads, and what becomes of callers who say something else.
+//! The exact text that `wg` reads, and the fate of callers that send anything else.
 
 use overlay_core::Instant;
 use tokio::io::AsyncReadExt as _;
@@ -7,12 +7,12 @@ use super::*;
 use crate::uapi::set::tests::text;
 use crate::view::tests::{bob, interface, nameless, shake_hands, view};
 
-/// Sends this to a served socket, hangs up its own end, and returns all that comes back. The device takes every change.
+/// Sends this to a served socket, closes the sending side, and returns the whole answer. The device accepts every change.
 async fn exchange(view: Arc<View>, question: &[u8]) -> String {
     exchange_with(view, question, |_| Ok(())).await
 }
 
-/// The same with a device of its own mind.
+/// The same with a device that decides for itself.
 async fn exchange_with(
     view: Arc<View>,
     question: &[u8],
@@ -29,7 +29,7 @@ async fn exchange_with(
         }
     });
     let mut stream = UnixStream::connect(&path).await.expect("a connection");
-    // The other end may have hung up already, which is an answer too.
+    // The server may have hung up already, which is also an answer.
     let _ = stream.write_all(question).await;
     let _ = stream.shutdown().await;
     let mut answer = String::new();

@@ -1,8 +1,8 @@
-//! Moments as dates for people, which follow the wall clock when somebody sets it.
+//! Dates for users, which follow the wall clock when somebody sets it.
 //!
-//! A date that was taken by a clock that was wrong stays wrong when the clock is set right: a handshake of just now would
-//! have been yesterday. So a date keeps how far the wall clock was from the one that nobody sets, and is shown by what
-//! that is when somebody asks.
+//! A date that was taken while the clock was wrong would stay wrong after the clock is corrected: a handshake a moment
+//! ago would appear to be from yesterday. A date therefore records the offset between the wall clock and the clock that
+//! nobody sets, and is shown with the offset at the time of reading.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,17 +16,17 @@ pub struct Date {
 }
 
 impl Date {
-    /// This moment.
+    /// Returns the current time.
     pub fn now() -> Self {
         Self::of(SystemTime::now())
     }
 
-    /// What the wall clock calls so now.
+    /// Creates a date from a current reading of the wall clock.
     pub(crate) fn of(wall: SystemTime) -> Self {
         Self { wall, taken: WallOffset::now() }
     }
 
-    /// How long after the beginning of 1970 it was, by the wall clock of now. Zero before that.
+    /// Returns the time since the beginning of 1970, according to the current wall clock. Zero for earlier dates.
     pub(crate) fn since_1970(&self) -> Duration {
         self.since_1970_by(WallOffset::now())
     }

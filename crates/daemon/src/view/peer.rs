@@ -1,4 +1,4 @@
-//! One peer as control knows it: how it was configured, and the facts since.
+//! A peer as control knows it: its configuration, and the facts reported since.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::keys::encode_public;
 /// WireGuard's REJECT_AFTER_TIME: a session older than this carries nothing.
 const SESSION_LIFETIME: Duration = Duration::from_secs(180);
 
-/// One peer: what it was configured with, and the facts since.
+/// A peer: its configuration, and the facts reported since.
 pub(crate) struct PeerView {
     /// What the engine calls it.
     pub(crate) tag: PeerTag,
@@ -25,38 +25,38 @@ pub(crate) struct PeerView {
     pub(crate) public_key: PeerKey,
     pub(crate) name: Option<String>,
     pub(crate) preshared_key: Option<Zeroizing<[u8; 32]>>,
-    /// As configured; an address here is also the first `endpoint`.
+    /// The configured endpoint. If it is an address, it is also the first `endpoint`.
     pub(super) configured_endpoint: Option<Endpoint>,
-    /// Where the node sends now.
+    /// Where the node currently sends.
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) allowed_ips: BTreeSet<IpNet>,
-    /// Seconds; never zero.
+    /// In seconds, never zero.
     pub(crate) persistent_keepalive: Option<u16>,
     pub(super) allow: Option<Vec<Rule>>,
     mtu_discovery: bool,
     pub(crate) stats: Arc<PeerStats>,
     pub(crate) handshake: Option<Handshake>,
-    /// What the engine told of the path's MTU; `None` until then.
+    /// What the engine reported about the path MTU. `None` until it did.
     pub(crate) path_mtu: Option<KnownPathMtu>,
-    /// Handshakes went unanswered until the node gave up, and none was completed since.
+    /// Handshakes went unanswered until the node gave up, and none has completed since.
     gave_up: bool,
-    /// It does not answer what it has to answer, says the engine.
+    /// The engine reported that the peer does not answer what it owes.
     is_silent: bool,
-    /// Outer bytes sent when the peer was last seen to be neither connected nor handshaking: more than that since means
-    /// that initiations are under way. [`UNSEEN`] from a handshake on until somebody looks after its session ended.
+    /// The number of outer bytes sent when the peer was last seen neither connected nor handshaking. If more has been sent
+    /// since, initiations are in progress. [`UNSEEN`] from a handshake until the state is first read after its session ended.
     sent_at_rest: AtomicU64,
 }
 
-/// Of [`PeerView::sent_at_rest`]: not seen at rest since the last handshake.
+/// The value of [`PeerView::sent_at_rest`] if the peer has not been seen at rest since the last handshake.
 const UNSEEN: u64 = u64::MAX;
 
-/// When the last handshake was completed, on both clocks: the age of a session must not follow a wall clock that is
-/// set, and people want a date.
+/// When the last handshake completed, on both clocks: the age of a session must not depend on a wall clock that can be
+/// set, but users want a date.
 #[derive(Clone, Copy)]
 pub(crate) struct Handshake {
     pub(crate) at: Instant,
     pub(crate) wall: Date,
-    /// What it made ended before its time.
+    /// Whether its session ended early.
     is_over: bool,
 }
 
@@ -85,13 +85,13 @@ impl PeerView {
             preshared_key: peer.preshared_key.filter(|key| **key != [0; 32]),
             configured_endpoint: peer.endpoint,
             endpoint,
-            // They are given to it one by one, from whoever has them.
+            // Added one by one, because each is taken from its current owner.
             allowed_ips: BTreeSet::new(),
             persistent_keepalive: peer.persistent_keepalive.filter(|seconds| *seconds != 0),
             allow: peer.allow,
             handshake: known.as_ref().and_then(|known| known.handshake),
             mtu_discovery: peer.mtu_discovery,
-            // What was found is no longer in force where nothing is searched for.
+            // A found MTU no longer applies if the search is switched off.
             path_mtu: known.as_ref().filter(|_| peer.mtu_discovery).and_then(|known| known.path_mtu),
             gave_up: known.as_ref().is_some_and(|known| known.gave_up),
             is_silent: known.as_ref().is_some_and(|known| known.is_silent),
@@ -100,7 +100,7 @@ impl PeerView {
         }
     }
 
-    /// Whether this is how the config describes it.
+    /// Whether the peer is configured as in `peer`.
     pub(crate) fn is_as(&self, peer: &config::Peer) -> bool {
         self.name == peer.name
             && self.preshared_key == peer.preshared_key.clone().filter(|key| **key != [0; 32])
@@ -112,29 +112,29 @@ impl PeerView {
             && self.mtu_discovery == peer.mtu_discovery
     }
 
-    /// What people call it: its name, else its public key in base64.
+    /// Returns what users call the peer: its name, or else its public key in base64.
     pub(crate) fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| encode_public(&self.public_key))
     }
 
-    /// Where it was configured to be.
+    /// Returns the configured endpoint.
     pub(crate) fn configured_endpoint(&self) -> Option<&Endpoint> {
         self.configured_endpoint.as_ref()
     }
 
-    /// What the routes to its prefixes are to say, where that is not what all begin with.
+    /// Returns the MTU that the routes to the peer's prefixes must carry, or `None` if it is still the start value.
     pub(crate) fn found_mtu(&self) -> Option<u16> {
         let known = self.path_mtu.filter(|known| known.told.state != PathMtuState::Assumed);
         known.map(|known| known.told.mtu)
     }
 
-    /// It is to be reached here from now on.
+    /// Sets the endpoint.
     pub(crate) fn set_endpoint(&mut self, endpoint: SocketAddr) {
         self.configured_endpoint = Some(Endpoint::Address(endpoint));
         self.endpoint = Some(endpoint);
     }
 
-    /// All zero means none.
+    /// Sets the preshared key. All zero removes it.
     pub(crate) fn set_preshared_key(&mut self, key: Zeroizing<[u8; 32]>) {
         self.preshared_key = Some(key).filter(|key| **key != [0; 32]);
     }
@@ -146,7 +146,7 @@ impl PeerView {
         self.sent_at_rest.store(UNSEEN, Relaxed);
     }
 
-    /// The peer stopped to answer, or was heard again.
+    /// Records that the peer stopped answering, or was heard from again.
     pub(super) fn on_answering(&mut self, answers: bool) {
         self.is_silent = !answers;
         self.gave_up &= !answers;
@@ -157,7 +157,7 @@ impl PeerView {
         self.sent_at_rest.store(self.stats.sent_wire_bytes.value(), Relaxed);
     }
 
-    /// Our own key changed, or the interface went down.
+    /// Records that all sessions ended, because our own key changed or the interface went down.
     pub(super) fn on_sessions_over(&mut self) {
         if let Some(handshake) = &mut self.handshake {
             handshake.is_over = true;
@@ -168,7 +168,7 @@ impl PeerView {
         self.handshake.is_some_and(|handshake| !handshake.is_over && now.since(handshake.at) < SESSION_LIFETIME)
     }
 
-    /// `sent` is the present count of outer bytes sent.
+    /// Derives the peer's state. `sent` is the current number of outer bytes sent.
     pub(crate) fn state(&self, now: Instant, sent: u64) -> PeerState {
         if self.is_connected(now) {
             return match (self.is_silent, self.gave_up) {

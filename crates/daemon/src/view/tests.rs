@@ -1,5 +1,5 @@
-//! What is shown of facts, and what is kept of them when the config changes. The fixtures serve the tests of API, UAPI
-//! and metrics too.
+//! How facts are shown, and what is kept of them when the config changes. The tests of API, UAPI and metrics use these
+//! fixtures too.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use super::*;
 use crate::config::Endpoint;
 use crate::engine::Sockets;
 
-/// Interface `overlay0` with the private key 10 11.. 51 and the public key aa..
+/// The interface `overlay0` with the private key 10 11.. 51 and the public key aa..
 pub(crate) fn interface() -> InterfaceView {
     InterfaceView {
         name: "overlay0".to_owned(),
@@ -44,7 +44,7 @@ pub(crate) fn bob() -> config::Peer {
     }
 }
 
-/// A peer without a name, with the key cc.. and a preshared key dd.., that calls us.
+/// A peer without a name that calls us, with the key cc.. and the preshared key dd..
 pub(crate) fn nameless() -> config::Peer {
     config::Peer {
         name: None,
@@ -63,14 +63,14 @@ pub(crate) fn nameless() -> config::Peer {
     }
 }
 
-/// The view of a daemon with these peers.
+/// Creates the view of a daemon with these peers.
 pub(crate) fn view(peers: impl IntoIterator<Item = config::Peer>) -> Arc<View> {
     let view = View::new(interface(), Arc::default(), Arc::default());
     view.set_peers(peers.into_iter().map(|peer| (peer, Arc::default())));
     view
 }
 
-/// The view of a daemon whose interface is the loopback device, with one socket.
+/// Makes the view watch the loopback device as its interface, with one socket.
 #[must_use = "they are watched while they are open"]
 pub(crate) fn watch_loopback(view: &View) -> Sockets {
     let options = BindOptions {
@@ -86,13 +86,13 @@ pub(crate) fn watch_loopback(view: &View) -> Sockets {
     sockets
 }
 
-/// A handshake with this peer, completed now on one clock and at this second since 1970 on the other.
+/// Completes a handshake with this peer, at `at` on one clock and at `wall` seconds since 1970 on the other.
 pub(crate) fn shake_hands(view: &View, peer: u8, at: Instant, wall: u64) {
     let event = Event::HandshakeCompleted(tag(view, peer), at);
     view.on_event(event, |_| UNIX_EPOCH + Duration::new(wall, 5_000));
 }
 
-/// The engine found this of the path to a peer, at this second since 1970.
+/// Reports this path MTU for a peer, at `wall` seconds since 1970.
 pub(crate) fn find_path_mtu(view: &View, peer: u8, mtu: u16, state: overlay_core::PathMtuState, wall: u64) {
     let told = PathMtu { mtu, state, probed_by: core::ProbedBy::Echoes, limit: core::MtuLimit::Path, since: at(7) };
     view.on_event(Event::PathMtu(path(view, peer), told), |_| UNIX_EPOCH + Duration::from_secs(wall));
@@ -116,7 +116,7 @@ fn at(seconds: u64) -> Instant {
     Instant::from_start(Duration::from_secs(seconds))
 }
 
-/// State of the peer bb.. at this second, after this many outer bytes were sent.
+/// Returns the state of the peer bb.. at this second, after this many outer bytes were sent.
 fn state(view: &View, seconds: u64, sent: u64) -> PeerState {
     view.read().peers[&PeerKey([0xbb; 32])].state(at(seconds), sent)
 }
@@ -129,7 +129,7 @@ fn a_peer_goes_from_idle_over_handshaking_to_connected_and_back() {
     shake_hands(&view, 0xbb, at(2), 1);
     assert_eq!(state(&view, 2, 148), PeerState::Connected);
     assert_eq!(state(&view, 181, 5_000), PeerState::Connected);
-    // The session is over; what was sent so far was its traffic.
+    // The session is over. What was sent so far was its traffic.
     assert_eq!(state(&view, 182, 5_000), PeerState::Idle);
     assert_eq!(state(&view, 190, 5_148), PeerState::Handshaking);
 }
@@ -163,7 +163,7 @@ fn a_peer_that_stops_to_answer_is_suspect_then_unreachable_and_connected_when_it
     tell(false);
     shake_hands(&view, 0xbb, at(130), 1);
     assert_eq!(state(&view, 131, 5_000), PeerState::Connected);
-    // Without a session nobody is suspect.
+    // Without a session no peer is suspect.
     tell(false);
     assert_eq!(state(&view, 400, 5_000), PeerState::Idle);
     let names: Vec<_> = PeerState::ALL.iter().map(|state| serde_json::to_value(state).expect("plain data")).collect();
@@ -273,7 +273,7 @@ fn what_the_kernel_says_of_its_queues_is_shown_with_what_was_counted() {
     assert_eq!(view.status().queues.len(), 0);
     let _sockets = watch_loopback(&view);
     let status = view.status();
-    // The kernel doubles what is asked for.
+    // The kernel doubles the requested size.
     assert_eq!((status.queues["udp_receive_buffer_bytes"], status.queues["udp_receive_queued_bytes"]), (200_000, 0));
     assert_eq!((status.counters["tun_queue_dropped"], status.counters["udp_receive_overflow"]), (0, 0));
 }

@@ -1,6 +1,6 @@
-//! What does not work as the config asks while the daemon runs all the same: shown by `status` until it is cured.
+//! What does not work as the config asks although the daemon runs. `status` shows it until it is fixed.
 //!
-//! Each topic has one writer, which replaces its whole list. A warning that is new is logged once, and so is its end.
+//! Each topic has a single writer, which replaces the topic's whole list. A new warning is logged once, and so is its end.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::View;
 
-/// One thing that does not work as the config asks.
+/// Something that does not work as the config asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusWarning {
     /// A stable code such as `metrics`, for programs.
     pub kind: Cow<'static, str>,
-    /// What does not work, one line.
+    /// What does not work, in one line.
     pub message: String,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,20 +24,20 @@ pub struct StatusWarning {
 }
 
 impl StatusWarning {
-    /// A warning with what to do about it.
+    /// Creates a warning with a hint.
     pub fn new(kind: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { kind: kind.into(), message: message.into(), hint: Some(hint.into()) }
     }
 }
 
-/// The warnings that stand, by topic.
+/// The current warnings, by topic.
 #[derive(Debug, Default)]
 pub(super) struct Warnings(Mutex<BTreeMap<&'static str, Vec<StatusWarning>>>);
 
 impl View {
-    /// These are the warnings of `topic` from now on, and no others.
+    /// Replaces all warnings of `topic`.
     pub fn set_warnings(&self, topic: &'static str, warnings: Vec<StatusWarning>) {
-        // Nothing panics while it is held.
+        // Nothing panics while the lock is held.
         let mut standing = self.warnings.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = standing.insert(topic, warnings.clone()).unwrap_or_default();
         for new in warnings.iter().filter(|warning| !before.contains(warning)) {
@@ -48,13 +48,13 @@ impl View {
         }
     }
 
-    /// All warnings that stand.
+    /// Returns all current warnings.
     pub(crate) fn warnings(&self) -> Vec<StatusWarning> {
         let standing = self.warnings.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.values().flatten().cloned().collect()
     }
 
-    /// Whether a warning of `topic` stands.
+    /// Whether there is a warning of `topic`.
     pub(crate) fn has_warnings(&self, topic: &str) -> bool {
         let standing = self.warnings.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.get(topic).is_some_and(|warnings| !warnings.is_empty())

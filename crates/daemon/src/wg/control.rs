@@ -1,10 +1,10 @@
-//! The control side of `overlay wg`: what `wg` sets, what becomes of the interface, and the end.
+//! The control side of `overlay wg`: what `wg` sets, what happens to the interface, and the end.
 //!
-//! The interface is `ip`'s to change, so what the device does follows from what is seen of it. *Up*: the sockets are
-//! bound and peers with persistent keepalive are called. *Down*: sessions end, the sockets are closed, the port is free.
-//! *Another MTU*: packets are fitted to it from then on. *Deleted*: the end, as it is when the name of the socket is lost.
-//! A move into another network namespace takes the interface down, as the kernel does with every device; the sockets
-//! are bound in the namespace where the process was started, whenever they are.
+//! `ip` changes the interface, so the device follows its observed state. *Up*: the sockets are bound, and peers with a
+//! persistent keepalive are called. *Down*: sessions end, the sockets are closed, and the port becomes free. *New MTU*:
+//! packets are fitted to it from then on. *Deleted*: the process ends, as it does when the name of the socket is lost.
+//! A move into a different network namespace takes the interface down, which the kernel does with every device. The
+//! sockets are always bound in the namespace in which the process was started.
 
 use overlay_core::{Command, Event};
 use overlay_os::removal::NameWatch;
@@ -18,37 +18,37 @@ use crate::failure::{ExitKind, Failure};
 use crate::uapi::{self, Setting};
 use crate::{notify, supervisor};
 
-/// The smallest inner MTU that the node works with. An interface whose MTU is smaller sends nothing larger anyway.
+/// The smallest inner MTU that the node supports. An interface with a smaller MTU sends nothing larger anyway.
 const MINIMUM_MTU: u16 = 576;
 
-/// Everything that a running `overlay wg` consists of.
+/// Everything that makes up a running `overlay wg`.
 pub(super) struct Control {
     pub(super) name: String,
-    /// Of the interface.
+    /// The MTU of the interface.
     pub(super) mtu: u16,
     pub(super) link: LinkWatch,
     pub(super) device: Device,
     pub(super) events: mpsc::Receiver<Event>,
-    /// The name of the socket that `wg` talks to.
+    /// Watches the name of the socket that `wg` talks to.
     pub(super) socket: NameWatch,
     pub(super) settings: mpsc::Receiver<Setting>,
-    /// What the local API asks; it may be missing.
+    /// Requests of the local API, which may be missing.
     pub(super) requests: Option<mpsc::Receiver<ControlRequest>>,
     pub(super) signals: Signals,
-    /// The interface is up.
+    /// Whether the interface is up.
     pub(super) is_up: bool,
-    /// So is the device: it could bind its sockets.
+    /// Whether the device is open as well: whether it could bind its sockets.
     pub(super) is_open: bool,
 }
 
-/// The signals that end it.
+/// The signals that end the process.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    /// From now on they end it in peace.
+    /// Catches the signals, so that they end the process cleanly.
     pub(super) fn catch() -> Result<Self, Failure> {
         let caught = |kind| {
             signal(kind).map_err(|error| Failure::new(ExitKind::Other, "cannot wait for signals").with_cause(error))
@@ -64,7 +64,7 @@ impl Signals {
     }
 }
 
-/// Why it ends.
+/// Why the process ends.
 enum End {
     Asked,
     Failed(Failure),
@@ -88,7 +88,7 @@ impl Control {
         if self.socket.is_there() {
             let _ = std::fs::remove_file(uapi::socket_path(&self.name));
         }
-        // It holds the device too.
+        // It holds the device, too.
         drop(self.link);
         self.device.stop().await;
         match end {
@@ -97,7 +97,7 @@ impl Control {
         }
     }
 
-    /// The interface is down at first. Who was faster than we are is seen by the first look.
+    /// Starts with the interface down. If someone has already brought it up, the first `look()` notices.
     async fn begin(&mut self) -> Result<(), Failure> {
         self.tell(Command::SetUp(false)).await;
         self.device
@@ -140,7 +140,7 @@ impl Control {
                         }
                     },
                     error = self.device.ended() => {
-                        // Most often the interface was deleted.
+                        // Usually the interface was deleted.
                         return match self.link.look().await {
                             Ok(None) => End::Asked,
                             _ => End::Failed(self.lost(error)),
@@ -151,7 +151,7 @@ impl Control {
         }
     }
 
-    /// Brings the device to where the interface is.
+    /// Brings the device in line with the interface.
     async fn follow(&mut self) -> Option<End> {
         let now = match self.link.look().await {
             Ok(Some(now)) => now,
@@ -210,7 +210,7 @@ impl Control {
 
     async fn set(&mut self, setting: Setting) {
         let result = self.device.apply(setting.changes).await;
-        // Perhaps it has a port now that is free.
+        // The new port may be free.
         if self.is_up && !self.is_open {
             self.go_up().await;
         }
@@ -228,7 +228,7 @@ impl Control {
         }
     }
 
-    /// A command that no node refuses: without an engine the end is near.
+    /// Sends a command that the node never refuses. If there is no engine, the process is about to end.
     async fn tell(&self, command: Command) {
         let _ = self.device.engine().command(command).await;
     }
@@ -245,7 +245,7 @@ impl Control {
     }
 }
 
-/// What comes next by a receiver that may be missing.
+/// Receives from a receiver that may be missing.
 async fn next_of<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     match receiver {
         Some(receiver) => receiver.recv().await,

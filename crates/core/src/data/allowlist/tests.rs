@@ -1,4 +1,4 @@
-//! What an allowlist admits: the life of a flow, every bound, and a model that it agrees with.
+//! What an allowlist admits: the life of a flow, every limit, and a model that it has to agree with.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ mod packets;
 const SYN_ACK: u8 = SYN | ACK;
 const FIN_ACK: u8 = FIN | ACK;
 
-/// The lent clock, some time after its start.
+/// A time on the test clock, some time after its start.
 fn at(seconds: u64) -> Instant {
     Instant::from_start(Duration::from_secs(1_000_000 + seconds))
 }
 
-/// An allowlist with rules in the words of the configuration.
+/// Creates an allowlist from rules in config syntax.
 fn allow(rules: &[&str]) -> Allowlist {
     Allowlist::new(rules.iter().map(|text| rule(text)).collect(), 7)
 }
@@ -46,7 +46,7 @@ impl Allowlist {
         self.on_outbound(&Packet::parse(packet).unwrap(), |_| 0, now);
     }
 
-    /// A list whose half of ours is full.
+    /// Creates a list in which our half of the table is full.
     pub(crate) fn full_of_flows(now: Instant) -> Self {
         let mut list = allow(&[]);
         (0..MAX_FLOWS_PER_HALF as u16).for_each(|port| list.sees_out(&udp(V4, US, PEER, port, 53), now));
@@ -70,7 +70,7 @@ fn the_transitions_of_a_flow() {
     use Opener::{Peer, Us};
     use State::{Icmp, TcpClosing, TcpEstablished, TcpOpening, Udp};
 
-    // The opener is Us: the table is the same for both.
+    // The opener is `Us`. The table is the same for both openers.
     for (packets, state) in [
         (&[][..], TcpOpening),
         (&[(Us, SYN)], TcpOpening),
@@ -153,12 +153,12 @@ fn a_rule_admits_its_protocol_and_ports_and_nothing_else() {
         (packet(V4, PEER, US, 47, &[0; 4]), ADMITTED),
         (packet(V6, PEER, US, 47, &[0; 4]), ADMITTED),
         (packet(V4, PEER, US, 50, &[0; 32]), REFUSED),
-        // ICMP of the other family is not ICMP.
+        // ICMP of the other address family does not count as ICMP.
         (packet(V4, PEER, US, 58, &[128, 0, 0, 0, 0, 1, 0, 1]), REFUSED),
         (packet(V6, PEER, US, 1, &[8, 0, 0, 0, 0, 1, 0, 1]), REFUSED),
-        // No next header is a protocol like others.
+        // "No next header" is treated like any other protocol.
         (packet(V6, PEER, US, 59, &[]), REFUSED),
-        // Too short for its header: nobody knows the port.
+        // The packet is too short for its header, so its port is unknown.
         (packet(V4, PEER, US, 6, &[0x9c, 0x40, 0, 22]), REFUSED),
     ] {
         assert_eq!(allow(&rules).asked(&packet, at(0)), verdict, "{packet:02x?}");
@@ -247,7 +247,7 @@ fn a_syn_does_not_ride_on_a_flow_that_we_opened() {
     assert_eq!(list.asked(&syn, at(0)), REFUSED);
     assert_eq!(list.asked(&tcp(V4, PEER, US, 80, 40000, ACK), at(0)), ADMITTED, "the flow is as it was");
 
-    // Where a rule admits the SYN, the flow is the peer's from then on.
+    // If a rule admits the SYN, the flow is the peer's from then on.
     list.set_rules(vec![rule("tcp/40000")]);
     assert_eq!(list.asked(&syn, at(1)), ADMITTED);
     list.withdraw_all();
@@ -318,14 +318,14 @@ fn connections_that_we_opened_survive_our_restart_where_they_are_handed_over() {
     assert_eq!(list.asked(&answer, at(7199)), ADMITTED, "established");
     assert_eq!(list.asked(&tcp(V4, PEER, US, 443, 40001, SYN_ACK), at(119)), ADMITTED, "half open");
     assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(119)), REFUSED, "the peer's");
-    // What died on the way, and what is said to come from the future, is not taken.
+    // Flows that expired on the way, or that claim to be from the future, are not restored.
     let mut list = Allowlist::restricting(Vec::new(), 9, None, at(7200));
     list.restore(flows.clone(), true, at(7200));
     assert_eq!(list.len(), 0);
     list.restore(flows, true, Instant::default());
     assert_eq!(list.len(), 0);
 
-    // Without that it needs a rule, or a new beginning on the same ports.
+    // Otherwise the connection needs a rule, or a new SYN on the same ports.
     let mut list = allow(&["tcp/22"]);
     assert_eq!(list.asked(&answer, at(0)), REFUSED);
     list.sees_out(&ours, at(1));
@@ -334,7 +334,7 @@ fn connections_that_we_opened_survive_our_restart_where_they_are_handed_over() {
     assert_eq!(list.asked(&tcp(V4, PEER, US, 443, 40000, SYN_ACK), at(2)), ADMITTED);
 }
 
-/// A list that knows nothing of what went on before; 53 and 123 were in use on our own address.
+/// Creates a list without earlier flows. Ports 53 and 123 were in use on our own address.
 fn without_memory(rules: &[&str], now: Instant) -> Allowlist {
     let ports = HostPorts::new(&[US.v4.into(), US.v6.into()], vec![123, 53]);
     Allowlist::restricting(rules.iter().map(|text| rule(text)).collect(), 7, Some(ports), now)
@@ -345,11 +345,12 @@ fn a_flow_is_not_ours_because_our_side_answered_after_memory_was_lost() {
     for (theirs, ours) in [
         (tcp(V4, PEER, US, 40000, 22, ACK), tcp(V4, US, PEER, 22, 40000, ACK)),
         (udp(V6, PEER, US, 40000, 53), udp(V6, US, PEER, 53, 40000)),
-        // We cannot know the ports of a host behind us, and GRE has none.
+        // The ports of a host behind us are unknown, and GRE has no ports.
         (udp(V4, PEER, US_TOO, 40000, 5000), udp(V4, US_TOO, PEER, 5000, 40000)),
         (packet(V4, PEER, US, 47, &[0; 4]), packet(V4, US, PEER, 47, &[0; 4])),
     ] {
-        // A server that speaks all the time, one that is asked first, and one that waits until the time of doubt is over.
+        // A server that sends all the time, one that is asked first, and one that waits until the time of doubt is
+        // over.
         for first_answer in [0, 1, 119, 130, 400] {
             let mut list = without_memory(&[], at(0));
             if first_answer > 0 {
@@ -366,16 +367,16 @@ fn a_flow_is_not_ours_because_our_side_answered_after_memory_was_lost() {
 #[test]
 fn udp_that_we_begin_works_at_once_after_memory_was_lost() {
     let mut list = without_memory(&[], at(0));
-    // A look-up, QUIC: their ports were not in use when memory was lost.
+    // A DNS lookup and QUIC: their ports were not in use when memory was lost.
     list.sees_out(&udp(V4, US, PEER, 40000, 53), at(0));
     assert_eq!(list.asked(&udp(V4, PEER, US, 53, 40000), at(0)), ADMITTED);
-    // From a port that was in use a flow proves itself by two minutes in which nobody spoke.
+    // A flow from a port that was in use becomes ours after two minutes of silence.
     let (ours, answer) = (udp(V4, US, PEER, 123, 123), udp(V4, PEER, US, 123, 123));
     list.sees_out(&ours, at(1));
     assert_eq!(list.asked(&answer, at(1)), REFUSED);
     list.sees_out(&ours, at(121));
     assert_eq!(list.asked(&answer, at(121)), ADMITTED);
-    // One that nobody had before the end of doubt is ours.
+    // A flow that is new after the time of doubt is ours.
     list.sees_out(&udp(V4, US, PEER, 53, 5353), at(122));
     assert_eq!(list.asked(&udp(V4, PEER, US, 5353, 53), at(122)), ADMITTED);
 }
@@ -401,14 +402,14 @@ fn a_flow_that_found_no_room_stays_the_peers_after_its_rule_went() {
     }
     list.withdraw_all();
     for second in (1..9_000).step_by(50) {
-        // All of them go on, so that there is no room.
+        // All flows stay alive, so that there is no room.
         (0..full).for_each(|port| list.sees_out(&udp(V4, US, PEER, 53, port), at(second)));
         list.sees_out(&ours, at(second));
         assert_eq!(list.asked(&theirs, at(second)), REFUSED, "{second}");
     }
 }
 
-/// A connection that we opened, established.
+/// Opens a connection from our side and establishes it.
 fn established(list: &mut Allowlist, from: Host, port: u16, party: u64, now: Instant) {
     let mut out = |packet: &[u8]| list.on_outbound(&Packet::parse(packet).unwrap(), |_| party, now);
     out(&tcp(V4, from, PEER, port, 443, SYN));
@@ -424,7 +425,7 @@ fn datagrams_of_any_local_user_push_out_no_connection_and_no_answered_flow() {
     }
     list.sees_out(&udp(V4, US, PEER, 500, 53), at(0));
     assert_eq!(list.asked(&udp(V4, PEER, US, 53, 500), at(0)), ADMITTED);
-    // The finding's 2,100, and then many more: UDP, half-open TCP, pings, other protocols.
+    // The 2,100 flows of the original report, and then many more: UDP, half-open TCP, pings, other protocols.
     for n in 0..20_000u16 {
         list.sees_out(&udp(V4, US, PEER, n, 9), at(1));
         list.sees_out(&tcp(V4, US, PEER, n, 9, SYN), at(1));
@@ -439,7 +440,7 @@ fn datagrams_of_any_local_user_push_out_no_connection_and_no_answered_flow() {
 
 #[test]
 fn a_party_that_holds_most_of_a_class_loses_first() {
-    // A host that we forward for opens connections that are answered; so did somebody else, long ago.
+    // A host that we forward for opens connections that are answered. A different party did the same long ago.
     let mut list = allow(&[]);
     (1..=50).for_each(|port| established(&mut list, US, port, 1, at(0)));
     (0..3_000).for_each(|port| established(&mut list, US_TOO, port, 2, at(1)));
@@ -447,7 +448,7 @@ fn a_party_that_holds_most_of_a_class_loses_first() {
     for port in 1..=50 {
         assert_eq!(list.asked(&tcp(V4, PEER, US, 443, port, ACK), at(2)), ADMITTED, "{port}");
     }
-    // The same among flows that nobody answers.
+    // The same with flows that nobody answers.
     let mut list = allow(&[]);
     let mut out = |packet: &[u8], party| list.on_outbound(&Packet::parse(packet).unwrap(), |_| party, at(0));
     out(&udp(V4, US, PEER, 1, 53), 1);
@@ -458,7 +459,7 @@ fn a_party_that_holds_most_of_a_class_loses_first() {
 #[test]
 fn mid_stream_tcp_that_the_peer_may_have_opened_counts_as_the_peers() {
     let (theirs, ours) = (tcp(V4, PEER, US, 40000, 22, ACK), tcp(V4, US, PEER, 22, 40000, ACK));
-    // After a restart, our answer comes first, and then the rule goes.
+    // After a restart our answer comes first, and then the rule is withdrawn.
     let mut list = allow(&["tcp/22"]);
     list.sees_out(&ours, at(0));
     assert_eq!(list.asked(&theirs, at(0)), ADMITTED);
@@ -477,7 +478,7 @@ fn a_flow_that_a_forged_rst_aged_does_not_come_back_as_ours() {
     list.sees_out(&ours, at(60));
     assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(60)), REFUSED);
 
-    // Nor does one whose rule went long ago.
+    // The same holds for a rule that was withdrawn long ago.
     let mut list = allow(&["tcp/22"]);
     list.sees_out(&tcp(V4, US, PEER, 1, 1, RST), at(0));
     list.withdraw_all();
@@ -502,7 +503,7 @@ fn a_full_half_of_ours_gives_up_the_most_silent_flow_and_dead_ones_first() {
     assert_eq!(list.asked(&answer(1), at(30)), REFUSED, "the most silent one went");
     assert_eq!(list.asked(&answer(0), at(30)), ADMITTED, "the oldest one spoke since");
 
-    // The ping dies after 30 s: it makes room although UDP flows were silent for longer.
+    // The ping dies after 30 s. It makes room although UDP flows have been silent for longer.
     let mut list = allow(&[]);
     (1..full).for_each(|port| list.sees_out(&ours(port), at(0)));
     list.sees_out(&ping, at(1));
@@ -533,7 +534,7 @@ fn a_full_half_of_the_peer_admits_by_rule_and_remembers_no_more() {
         assert_eq!(list.asked(&theirs(port), at(2)), REFUSED, "port {port}");
     }
 
-    // What is certainly ours is still opened.
+    // Flows that are certainly ours are still opened.
     list.sees_out(&tcp(V4, US, PEER, 53, 1000, SYN), at(3));
     assert_eq!(list.asked(&tcp(V4, PEER, US, 1000, 53, SYN_ACK), at(3)), ADMITTED);
     list.sees_out(&udp(V4, US, PEER, 54, 1000), at(3));
@@ -562,7 +563,7 @@ fn the_table_never_holds_more_than_4096_flows_and_uses_dead_ones_again() {
     }
     assert_eq!(list.flows.slots(), 2 * MAX_FLOWS_PER_HALF);
 
-    // One query a second, each on a new port: about as many slots as a flow lives seconds.
+    // One query a second, each on a new port. The table needs about as many slots as a flow lives seconds.
     let mut list = allow(&[]);
     (0..5000).for_each(|second| list.sees_out(&udp(V4, US, PEER, second, 53), at(u64::from(second))));
     assert!(list.flows.slots() <= 122, "{}", list.flows.slots());
@@ -602,14 +603,14 @@ fn icmp_errors_pass_when_they_quote_a_living_flow() {
         for quoted in [&query, &syn, &ping, &answer] {
             assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, quoted), at(1)), ADMITTED, "{quoted:02x?}");
         }
-        // A router in the peer's network may say it, to nobody but the sender of what it quotes.
+        // A router in the peer's network may report the error, but only to the sender of the quoted packet.
         assert_eq!(list.asked(&icmp_error(v, PEER_NET, US, kind, &syn), at(1)), ADMITTED);
         assert_eq!(list.asked(&icmp_error(v, PEER, US_TOO, kind, &syn), at(1)), REFUSED);
-        // Packets of the flow in the other direction were not sent by us.
+        // Packets in the other direction of the flow were not sent by us.
         let reply = udp(v, PEER_NET, US, 53, 40000);
         assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, &reply), at(1)), REFUSED);
         assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, &udp(v, US, PEER_NET, 40000, 54)), at(1)), REFUSED);
-        // They keep nothing alive, and pass no longer than the flow.
+        // Errors keep no flow alive, and are admitted only as long as the flow lives.
         assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, &query), at(119)), ADMITTED);
         assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, &query), at(120)), REFUSED);
     }
@@ -679,7 +680,7 @@ fn the_flow_key_is_equal_for_packets_that_share_a_verdict() {
 
 #[test]
 fn flows_that_fill_the_table_spread_over_its_buckets() {
-    // Ports are what a peer varies: consecutive ones must not meet in a few chains.
+    // Peers vary ports most: consecutive ports must not collide in a few chains.
     let mut list = allow(&["udp"]);
     for port in 0..MAX_FLOWS_PER_HALF as u16 {
         list.asked(&udp(V4, PEER, US, port, 53), at(0)).unwrap();
@@ -687,12 +688,13 @@ fn flows_that_fill_the_table_spread_over_its_buckets() {
     assert!(list.flows.longest_chain() <= 10, "{}", list.flows.longest_chain());
 }
 
-/// Flows as lists that are searched from end to end.
+/// A model of the table: flows in lists that are searched from end to end.
 #[derive(Default)]
 struct Model {
-    /// By their last packet.
+    /// Ordered by the last packet.
     flows: Vec<(FlowKey, Flow)>,
-    /// Ours, by when they came into their class or last had a chance; their class, and whether they have spoken since.
+    /// Our flows, in the order in which they entered their class or last had a chance, with their class and whether
+    /// they have spoken since.
     ranks: Vec<(FlowKey, usize, bool)>,
 }
 
@@ -762,7 +764,7 @@ fn the_table_agrees_with_a_list_that_is_searched_from_end_to_end() {
     let mut now = at(0);
     let (mut refused, mut hits) = (0, 0);
     for step in 0..60_000u64 {
-        // Bursts fill both halves, pauses let the short-lived die.
+        // Bursts fill both halves, and pauses let short-lived flows expire.
         now = now + Duration::from_millis(if step % 20_000 > 15_000 { 40 } else { 1 });
         let protocol = [ip::TCP, ip::UDP, ip::ICMP][next(3) as usize];
         let key = FlowKey {

@@ -1,4 +1,4 @@
-//! The tables `[[peer]]`.
+//! The `[[peer]]` tables.
 
 use ipnet::IpNet;
 use overlay_core::PeerKey;

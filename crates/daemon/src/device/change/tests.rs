@@ -1,4 +1,4 @@
-//! What the engine is told for an edit, and what the view shows of it. Each edit costs what changed.
+//! The commands that an edit sends to the engine, and what the view shows afterwards. Each edit costs what it changes.
 
 use overlay_core::{Protocol, Rule};
 
@@ -19,7 +19,7 @@ fn add(text: &str) -> AllowedIpChange {
     AllowedIpChange::Add(net(text))
 }
 
-/// What the engine is told, in words.
+/// Returns the commands for the engine as text.
 fn told(view: &View, edit: PeerEdit) -> Vec<String> {
     let tags = |view: &View| view.read().peers().iter().map(|peer| (peer.tag, peer.public_key)).collect::<Vec<_>>();
     let mut known = tags(view);
@@ -86,14 +86,14 @@ fn a_peer_of_the_file_that_is_added_again_has_its_name_and_may_open_no_more_than
         let shown = view.status().peers.remove(1);
         assert_eq!((shown.name.as_deref(), shown.allow), (Some("bob"), Some(vec!["icmp".to_owned()])));
     }
-    // All else is what `wg` says.
+    // Everything else is what `wg` sets.
     assert_eq!(view.status().peers[1].endpoint, None);
 
-    // A list that was emptied is none that was left out.
+    // An empty list is different from a missing one.
     view.set_peers([(config::Peer { allow: Some(Vec::new()), ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(told(&view, PeerEdit::of(BOB))[0], "set bbbbbbbb.. which may open Some([]), with search");
-    // The file in force is what counts.
+    // The config file in force decides.
     view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"]);
@@ -178,7 +178,7 @@ fn a_prefix_has_one_owner() {
     assert_eq!(shown(&view, NAMELESS), ["10.77.0.2/32", "10.77.0.3/32", "fd00::/64"]);
     told(&view, PeerEdit { allowed_ips: not_theirs, ..PeerEdit::of(NAMELESS) });
     assert_eq!(shown(&view, NAMELESS), ["10.77.0.3/32", "fd00::/64"]);
-    // With its owner the prefix goes, and another may have it.
+    // A prefix is removed with its owner, and a different peer may then have it.
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(NAMELESS) });
     told(&view, PeerEdit { allowed_ips: vec![add("fd00::/64")], ..PeerEdit::of(BOB) });
     assert_eq!(shown(&view, BOB), ["fd00::/64"]);
