@@ -2,7 +2,8 @@
 //! was drained.
 //!
 //! A message is composed in the outbox's *room* ([`Outbox::room`]) and becomes a value there ([`Draft`]). That value is what is
-//! judged, transmitted or delivered. A draft that is dropped costs nothing: the next one takes its place.
+//! judged, transmitted or delivered. Its bytes are its own from then on: whatever else is sent before it lies behind it. A draft
+//! that is dropped leaves a hole in the arena until that is drained.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -73,7 +74,7 @@ pub(crate) struct Heading {
     pub(crate) whole_for: Option<PathTag>,
 }
 
-/// A message or packet at the start of the room. It ends when it is sent or delivered, or when more room is asked for.
+/// A message or packet that was written and is not on its way yet.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Draft {
@@ -86,6 +87,11 @@ impl Draft {
         self.len
     }
 
+    /// Only its first `len` bytes.
+    pub(crate) fn truncated(self, len: usize) -> Self {
+        Self { len: self.len.min(len), ..self }
+    }
+
     fn range(&self) -> Range<usize> {
         self.start..self.start + self.len
     }
@@ -96,7 +102,7 @@ impl Draft {
 pub(crate) struct PacketId(usize);
 
 impl Outbox {
-    /// Room for `len` bytes after those in use. It is kept only by what is sent or delivered.
+    /// Room for `len` bytes after those in use. [`Outbox::draft`] keeps what was written.
     pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
         let end = self.used + len;
         if self.arena.len() < end {
@@ -105,10 +111,15 @@ impl Outbox {
         &mut self.arena[self.used..end]
     }
 
-    /// The first `len` bytes of the room, which were just written.
-    pub(crate) fn draft(&self, len: usize) -> Draft {
-        debug_assert!(self.used + len <= self.arena.len(), "that much was never asked for");
-        Draft { start: self.used, len }
+    /// Keeps the first `len` bytes of the room, which were just written.
+    pub(crate) fn draft(&mut self, len: usize) -> Draft {
+        if self.used == 0 {
+            // What was there was carried away with the arena.
+            self.parts.clear();
+        }
+        let start = self.used;
+        self.used = self.arena.len().min(start + len);
+        Draft { start, len: self.used - start }
     }
 
     /// A copy of `bytes` in the room.
@@ -130,8 +141,7 @@ impl Outbox {
     /// Sends a draft as datagrams of `segment_size` bytes. They join the train before them where they go the same way:
     /// packets too small or too few for a super-packet travel together all the same.
     pub(crate) fn transmit(&mut self, draft: Draft, segment_size: usize, heading: Heading) {
-        let len = draft.len;
-        let range = self.take(draft);
+        let (len, range) = (draft.len, draft.range());
         if let Some(Entry::Transmit { heading: same, range: train, segment_size: stride, call_for: None }) =
             self.entries.last_mut()
             && (*same, *stride) == (heading, segment_size)
@@ -147,20 +157,15 @@ impl Outbox {
 
     /// Sends a draft as one datagram by itself, an initiation to this peer.
     pub(crate) fn call(&mut self, draft: Draft, heading: Heading, peer: PeerTag) {
-        let range = self.take(draft);
+        let range = draft.range();
         let segment_size = range.len();
         self.entries.push(Entry::Transmit { heading, range, segment_size, call_for: Some(peer) });
     }
 
     /// Writes a draft to TUN. Returns what names the packet for [`Outbox::extend`].
     pub(crate) fn packet(&mut self, header: VirtioHeader, draft: Draft) -> PacketId {
-        if self.used == 0 {
-            // What was there was carried away with the arena.
-            self.parts.clear();
-        }
-        let range = self.take(draft);
         let first = self.parts.len();
-        self.parts.push(range);
+        self.parts.push(draft.range());
         self.entries.push(Entry::Packet { header, parts: first..first + 1 });
         PacketId(self.entries.len() - 1)
     }
@@ -181,7 +186,7 @@ impl Outbox {
             }
             _ => return Err(draft),
         }
-        let range = self.take(draft);
+        let range = draft.range();
         self.parts.push(range.start + skip..range.end);
         Ok(())
     }
@@ -204,12 +209,6 @@ impl Outbox {
         self.used = 0;
         let entries = self.entries.drain(..);
         Outputs { arena: &self.arena, parts: &self.parts, entries, timeout: Some(timeout) }
-    }
-
-    fn take(&mut self, draft: Draft) -> Range<usize> {
-        debug_assert_eq!(draft.start, self.used, "a draft ends when the next one is taken");
-        self.used = draft.start + draft.len;
-        draft.range()
     }
 }
 

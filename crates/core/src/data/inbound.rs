@@ -51,6 +51,13 @@ struct Admitted {
     flow: Option<FlowKey>,
 }
 
+/// What a data message held, before anything is done about it: what that says may be sent first.
+enum Received {
+    Packet(Draft),
+    Keepalive,
+    Malformed,
+}
+
 impl Node {
     pub(crate) fn inbound(&mut self, train: &UdpTrain<'_>, now: Instant) {
         if train.contents.is_empty() {
@@ -125,6 +132,11 @@ impl Node {
         let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         let room = self.context.outbox.room(message.len());
         let opened = session.open(receiver, counter, message, now, room)?;
+        let received = match opened.content {
+            Content::Packet(len) => Received::Packet(self.context.outbox.draft(len)),
+            Content::Keepalive => Received::Keepalive,
+            Content::Malformed => Received::Malformed,
+        };
 
         // From here on the message is authentic.
         if !sender.is_authentic {
@@ -135,10 +147,10 @@ impl Node {
             // Before its content: that may be a hello.
             self.context.on_handshake_completed(peer, false, now);
         }
-        let delivered = match opened.content {
-            Content::Keepalive => Ok(None),
-            Content::Malformed => Err(DropReason::InboundMalformed),
-            Content::Packet(len) => self.context.take_own(peer, len, now),
+        let delivered = match received {
+            Received::Keepalive => Ok(None),
+            Received::Malformed => Err(DropReason::InboundMalformed),
+            Received::Packet(packet) => self.context.take_own(peer, packet, now),
         };
         let delivered = delivered.and_then(|packet| {
             let Some(packet) = packet else { return Ok(()) };
@@ -147,7 +159,7 @@ impl Node {
             let len = admit(bytes, peer, allowed_ips, &self.context.local, &mut course.admitted, now)?;
             ecn::carry_in(train.ecn, bytes);
             tcp::clamp_mss(bytes, mtu);
-            let packet = self.context.outbox.draft(len);
+            let packet = packet.truncated(len);
             self.context.coalescer.deliver(&mut self.context.outbox, packet, self.context.local.joins);
             sender.packets += 1;
             sender.bytes += len as u64;
@@ -164,8 +176,7 @@ impl Node {
 impl Context {
     /// Takes what the peer says to this node itself: control frames, and replies to our echoes. Returns the packet that is
     /// for the host, if there is one.
-    fn take_own(&mut self, peer: &mut Peer, len: usize, now: Instant) -> Result<Option<Draft>, DropReason> {
-        let packet = self.outbox.draft(len);
+    fn take_own(&mut self, peer: &mut Peer, packet: Draft, now: Instant) -> Result<Option<Draft>, DropReason> {
         if control::is_control(self.outbox.read(&packet)) {
             return self.on_frame(peer, packet, now);
         }

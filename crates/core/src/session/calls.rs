@@ -39,7 +39,10 @@ impl Context {
                     let initiation = self.outbox.draft(len);
                     self.transmit_initiation(peer, initiation, now);
                 }
-                Due::Keepalive(len) => self.transmit_keepalive(peer, self.outbox.draft(len), now),
+                Due::Keepalive(len) => {
+                    let keepalive = self.outbox.draft(len);
+                    self.transmit_keepalive(peer, keepalive, now);
+                }
                 Due::Expired { unanswered } => self.on_expired(peer, unanswered, now),
             }
         }
@@ -63,7 +66,8 @@ impl Context {
     pub(crate) fn send_keepalive(&mut self, peer: &mut Peer, now: Instant) {
         if let Some(session) = &mut peer.tunnel.session {
             let len = session.seal(&[], now, self.outbox.room(DUE_LEN));
-            self.transmit_keepalive(peer, self.outbox.draft(len), now);
+            let keepalive = self.outbox.draft(len);
+            self.transmit_keepalive(peer, keepalive, now);
         }
     }
 
