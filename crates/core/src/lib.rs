@@ -45,5 +45,5 @@ pub use node::Node;
 pub use output::{Event, Output, Outputs, PacketOut, PeerTag, Transmit, UdpTrain, Via};
 pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
 pub use peer_key::PeerKey;
-pub use stats::{Counter, NodeStats, PeerStats};
+pub use stats::{Counter, Figure, NodeStats, PeerStats};
 pub use wall_clock::WallStep;

@@ -11,12 +11,13 @@ mod refusals;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
-use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerFlows, PeerKey, UdpTrain, Via, WallStep};
+use overlay_core::{
+    Command, CommandError, Counter, Event, Instant, Joins, Node, PeerFlows, PeerKey, UdpTrain, Via, WallStep,
+};
 use overlay_os::poll::{Poller, Timer, Waker};
 use overlay_os::schedule::{self, Scheduling};
 use overlay_os::tun::Tun;
@@ -97,7 +98,7 @@ impl Sockets {
 pub struct Engine {
     requests: mpsc::Sender<Request>,
     waker: Waker,
-    turns: Arc<AtomicU64>,
+    turns: Arc<Counter>,
     thread: Option<JoinHandle<()>>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
@@ -119,7 +120,7 @@ impl Engine {
         let (events, outbox) = mpsc::channel(MAX_EVENTS);
         let (end, ended) = oneshot::channel();
         let waker = Waker::new()?;
-        let turns = Arc::<AtomicU64>::default();
+        let turns = Arc::<Counter>::default();
         let mut run = Run::new(
             parts,
             Arc::clone(&turns),
@@ -198,7 +199,7 @@ impl Engine {
     /// How often the thread has come round by now. It comes round soon after this call, even where nothing else is to be
     /// done: if a later call gives the same answer, the thread hangs.
     pub fn turns(&self) -> u64 {
-        let turns = self.turns.load(Relaxed);
+        let turns = self.turns.value();
         self.waker.wake();
         turns
     }
@@ -240,7 +241,7 @@ struct Run {
     poller: Poller,
     wall_clock: WallWatch,
     waker: Waker,
-    turns: Arc<AtomicU64>,
+    turns: Arc<Counter>,
     requests: mpsc::Receiver<Request>,
     events: Events,
     frame: Box<[u8]>,
@@ -251,7 +252,7 @@ struct Run {
 impl Run {
     fn new(
         parts: Parts,
-        turns: Arc<AtomicU64>,
+        turns: Arc<Counter>,
         waker: Waker,
         requests: mpsc::Receiver<Request>,
         events: Events,

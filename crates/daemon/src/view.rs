@@ -33,7 +33,6 @@ pub use date::Date;
 pub(crate) use path_mtu::KnownPathMtu;
 pub use path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub(crate) use peer::PeerView;
-pub(crate) use status::node_counters;
 pub use status::{InterfaceStatus, PeerState, PeerStatus, Status, rule_text};
 pub use warnings::StatusWarning;
 use warnings::Warnings;

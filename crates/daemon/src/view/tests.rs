@@ -244,6 +244,10 @@ fn the_json_of_status_has_its_documented_fields() {
         status["peers"][0],
         json!({
             "public_key": "zMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMw=", "allowed_ips": ["10.77.0.3/32", "fd00::/64"],
+    for counter in PeerStats::COUNTERS {
+        let name = if counter.name == "peer_dropped_packets" { "drops" } else { counter.name };
+        assert_eq!(status["peers"][0][name], 0, "a counter of a peer that `PeerStatus` does not show");
+    }
             "state": "no_endpoint", "received_bytes": 0, "sent_bytes": 0, "received_packets": 0, "sent_packets": 0,
             "received_wire_bytes": 0, "sent_wire_bytes": 0, "handshakes": 0, "persistent_keepalive": 25,
             "allow": ["icmp", "tcp/22", "udp/8000-8010", "47"], "drops": 0,
