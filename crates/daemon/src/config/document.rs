@@ -12,8 +12,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{KeyTable, PEER, TOP, tables};
 use super::problem::{ConfigError, Problem, Report, quoted};
-use super::schema::{PEER, TABLES, TOP, TableKeys};
 use super::secret::is_secret_name;
 use crate::keys::describe;
 
@@ -118,7 +118,7 @@ fn wireguard_header(text: &str) -> Option<Range<usize>> {
 
 /// One table of the file.
 pub(super) struct Section<'a> {
-    keys: &'static TableKeys,
+    keys: &'static KeyTable,
     table: &'a DeTable<'a>,
     /// Of its header, for what is missing in it.
     pub(super) span: Range<usize>,
@@ -140,7 +140,7 @@ pub(super) struct Item<'a> {
 impl<'a> Section<'a> {
     /// Takes `table`, and reports every key that `keys` does not have.
     pub(super) fn new(
-        keys: &'static TableKeys,
+        keys: &'static KeyTable,
         table: &'a DeTable<'a>,
         span: Range<usize>,
         report: &mut Report,
@@ -316,7 +316,7 @@ pub(super) fn describe_type(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The complaint about a key that its table does not have, with the best guess at what was meant.
-fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_>) -> Problem {
+fn unknown_key(keys: &KeyTable, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_>) -> Problem {
     let name = key.get_ref().as_ref();
     let plain = plain(name);
     let problem = |kind: &'static str, message: String| Problem::new(kind, message).at(&key.span());
@@ -344,17 +344,15 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
         _ => {}
     }
     if let Some(known) = meant {
-        let header = TABLES.iter().map(|table| table.header).find(|header| header.trim_matches(['[', ']']) == known);
+        let header = tables().find(|(table, _)| table.name == known).map(|(_, table)| table.header);
         let meant = match header {
             Some(header) if keys.header.is_empty() => header.to_owned(),
             _ => format!("`{known}`"),
         };
         return problem("unknown_key", format!("{what}, did you mean {meant}?")).hint(format!("write {meant}"));
     }
-    let home = TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| **key == name)?)));
-    let home = home.or_else(|| {
-        TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| Some(**key) == table.alias(&plain))?)))
-    });
+    let home = tables().find(|(_, table)| table.has(name)).map(|(_, table)| (table, name));
+    let home = home.or_else(|| tables().find_map(|(_, table)| Some((table, table.alias(&plain)?))));
     if let Some((table, known)) = home {
         return unknown(format!("`{known}` belongs in {}", table.header));
     }
@@ -362,9 +360,15 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
         return unknown(format!("`{name}` is a table of its own: write its [header] on a line of its own"));
     }
     unknown(match keys.header {
-        "" => "the tables are [interface], [[peer]], [metrics] and [tuning]".to_owned(),
+        "" => format!("the tables are {}", listed_tables()),
         header => format!("the keys of {header} are {}", keys.listed()),
     })
+}
+
+/// `[interface], [[peer]] and [metrics]`.
+fn listed_tables() -> String {
+    let headers: Vec<_> = tables().map(|(_, table)| table.header).collect();
+    headers.split_last().map_or_else(String::new, |(last, others)| format!("{} and {last}", others.join(", ")))
 }
 
 /// The key for the file of a secret, where `plain` announces the secret itself.
