@@ -290,14 +290,10 @@ impl Config {
 impl Peer {
     /// The node's view of this peer. The addresses of a host name are told by [`overlay_core::Command::SetCandidates`].
     pub fn to_core(&self) -> PeerConfig {
-        let literal = match &self.endpoint {
-            Some(Endpoint::Address(address)) => Some(*address),
-            _ => None,
-        };
         PeerConfig {
             public_key: self.public_key,
             preshared_key: self.preshared_key.clone(),
-            endpoint: literal,
+            endpoint: self.endpoint.as_ref().and_then(Endpoint::address),
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
             allow: self.allow.clone(),
@@ -306,7 +302,7 @@ impl Peer {
     }
 
     /// A peer that is configured with nothing but its key.
-    pub fn nameless(public_key: PeerKey) -> Self {
+    pub fn of(public_key: PeerKey) -> Self {
         Self {
             name: None,
             public_key,
@@ -338,6 +334,16 @@ impl fmt::Debug for Peer {
             .field("allow", &self.allow)
             .field("mtu_discovery", &self.mtu_discovery)
             .finish()
+    }
+}
+
+impl Endpoint {
+    /// The address, where it is written as one; `None` for a host name.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name { .. } => None,
+        }
     }
 }
 

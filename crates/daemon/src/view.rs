@@ -331,7 +331,7 @@ impl State {
 
     pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) -> config::Peer {
         let order = self.take_order();
-        let mut peer = config::Peer::nameless(key);
+        let mut peer = config::Peer::of(key);
         if let Some(declared) = self.declared.get(&key) {
             peer.name.clone_from(&declared.name);
             peer.allow.clone_from(&declared.allow);
