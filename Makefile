@@ -44,6 +44,10 @@ check: ## format, lints, documentation, licences and sources of dependencies
 	cargo deny --log-level error check bans licenses sources
 	cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked
 
+.PHONY: bless
+bless: ## the generated files again: tables in docs, configs/reference.toml, schema.json, openapi.json
+	OVERLAY_BLESS=1 cargo test --quiet --workspace --locked --lib --test docs -- committed generated
+
 .PHONY: soak
 soak: ## tests that take longer than five minutes each (sudo)
 	scripts/setup test
