@@ -36,8 +36,9 @@ test: ## every test: unit, simulation, and the real binary in network namespaces
 	$(RUN_TESTS)
 
 .PHONY: check
-check: ## format, lints, documentation, licences and sources of dependencies
+check: ## format, lints, words, documentation, licences and sources of dependencies
 	scripts/setup check
+	scripts/words
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
