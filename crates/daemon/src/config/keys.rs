@@ -22,11 +22,11 @@ pub struct Key {
     pub name: &'static str,
     /// What it is for, in one or two sentences.
     pub meaning: &'static str,
-    /// What may be written, with units and ranges; no sentence.
+    /// What may be written, with units and ranges; not a full sentence.
     pub values: &'static str,
-    /// What holds where it is left out.
+    /// What applies if it is left out.
     pub default: Absent,
-    /// Since when a new value counts.
+    /// What makes a running daemon use a new value.
     pub applied: Applied,
     /// What kind of value it has.
     pub(super) shape: Shape,
@@ -34,18 +34,18 @@ pub struct Key {
     pub(super) aliases: &'static [&'static str],
 }
 
-/// What holds where a key is left out.
+/// What applies if a key is left out.
 #[derive(Debug)]
 pub enum Absent {
-    /// It must not be left out. What is written here is an example of a value, in TOML.
+    /// The key is required. This is an example of a value, in TOML.
     Required(&'static str),
-    /// This value, in TOML.
+    /// This value applies, in TOML.
     Value(&'static str),
-    /// What the first says in words. The second is an example of a value, in TOML.
+    /// The first says in words what applies. The second is an example of a value, in TOML.
     Means(&'static str, &'static str),
 }
 
-/// What makes a running daemon take a changed value.
+/// What makes a running daemon use a changed value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// `overlay reload`.
@@ -71,13 +71,13 @@ pub(super) enum Shape {
     Words(&'static [&'static str]),
     /// One of these words, or a whole number between these.
     WordsOrNumber(&'static [&'static str], u32, u32),
-    /// A list of at least so many strings, and the regular expression that each matches, if there is one.
+    /// A list of at least this many strings, and the regular expression that each one matches, if there is one.
     Texts(usize, Option<&'static str>),
     /// A table of its own, once.
     Table(&'static KeyTable),
     /// Tables of their own, any number of them.
     Tables(&'static KeyTable),
-    /// Known, and refused: it is not available yet.
+    /// The key is known and refused, because what it is for is not available yet.
     Unavailable,
 }
 
@@ -371,7 +371,7 @@ impl Absent {
 }
 
 impl Shape {
-    /// Whether the value is a table of its own, or several.
+    /// Whether the value is one table or several tables.
     pub(super) fn is_a_table(&self) -> bool {
         matches!(self, Self::Table(_) | Self::Tables(_))
     }
