@@ -17,7 +17,7 @@ RUN_TESTS = $(AS_ROOT) OVERLAY_LAB=required \
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: build
 build: ## the optimised binary: target/release/overlay
