@@ -17,7 +17,7 @@ RUN_TESTS = $(AS_ROOT) OVERLAY_LAB=required \
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: build
 build: ## the optimised binary: target/release/overlay
@@ -36,13 +36,24 @@ test: ## every test: unit, simulation, and the real binary in network namespaces
 	$(RUN_TESTS)
 
 .PHONY: check
-check: ## format, lints, documentation, licences and sources of dependencies
+check: ## format, lints, words, documentation; licences, sources and advisories of dependencies
 	scripts/setup check
+	scripts/words
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	cargo deny --log-level error check bans licenses sources
+	scripts/advisories
 	cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked
+
+.PHONY: bless
+bless: ## the generated files again: tables in docs, configs/reference.toml, schema.json, openapi.json
+	OVERLAY_BLESS=1 cargo test --quiet --workspace --locked --lib --test docs -- committed generated
+
+.PHONY: advisories
+advisories: ## known vulnerabilities of dependencies; fails where the list of them cannot be had
+	scripts/setup check
+	scripts/advisories required
 
 .PHONY: soak
 soak: ## tests that take longer than five minutes each (sudo)

@@ -56,5 +56,5 @@ pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
 pub use peer_key::PeerKey;
 pub use peer_tag::{PathTag, PeerTag, PeerTags};
 pub use rule::{Protocol, Rule};
-pub use stats::{Counter, NodeStats, PeerStats};
+pub use stats::{Counter, Figure, NodeStats, PeerStats};
 pub use wall_clock::WallStep;

@@ -22,7 +22,9 @@ mod credential;
 mod document;
 mod draft;
 mod key_file;
+mod keys;
 mod problem;
+mod reference;
 mod schema;
 mod secret;
 mod sections;
@@ -32,9 +34,10 @@ mod value;
 pub use crate::keys::PrivateKey;
 pub(crate) use key_file::KeyFiles;
 use key_file::ReadKeys;
+pub use keys::{Absent, Applied, Key, KeyTable, tables};
 pub use problem::{ConfigError, Problem, Warning};
+pub use reference::reference;
 pub use schema::schema;
-pub(crate) use schema::without_null;
 pub use template::{Template, template};
 pub use value::{interface_name_of, parse_address};
 pub(crate) use value::{is_peer_name, parse_endpoint, parse_net};
@@ -287,14 +290,10 @@ impl Config {
 impl Peer {
     /// Builds the node's config of this peer. [`overlay_core::Command::SetCandidates`] supplies the addresses of a host name.
     pub fn to_core(&self) -> PeerConfig {
-        let literal = match &self.endpoint {
-            Some(Endpoint::Address(address)) => Some(*address),
-            _ => None,
-        };
         PeerConfig {
             public_key: self.public_key,
             preshared_key: self.preshared_key.clone(),
-            endpoint: literal,
+            endpoint: self.endpoint.as_ref().and_then(Endpoint::address),
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
             allow: self.allow.clone(),
@@ -303,7 +302,7 @@ impl Peer {
     }
 
     /// Creates a peer with nothing but its key.
-    pub fn nameless(public_key: PeerKey) -> Self {
+    pub fn of(public_key: PeerKey) -> Self {
         Self {
             name: None,
             public_key,
@@ -335,6 +334,16 @@ impl fmt::Debug for Peer {
             .field("allow", &self.allow)
             .field("mtu_discovery", &self.mtu_discovery)
             .finish()
+    }
+}
+
+impl Endpoint {
+    /// The address, where it is written as one; `None` for a host name.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name { .. } => None,
+        }
     }
 }
 

@@ -11,12 +11,13 @@ mod refusals;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
-use overlay_core::{Command, CommandError, Event, Instant, Joins, Node, PeerFlows, PeerTag, UdpTrain, Via, WallStep};
+use overlay_core::{
+    Command, CommandError, Counter, Event, Instant, Joins, Node, PeerFlows, PeerTag, UdpTrain, Via, WallStep,
+};
 use overlay_os::poll::{Poller, Timer, Waker};
 use overlay_os::schedule::{self, Scheduling};
 use overlay_os::tun::Tun;
@@ -97,7 +98,7 @@ impl Sockets {
 pub struct Engine {
     requests: mpsc::Sender<Request>,
     waker: Waker,
-    turns: Arc<AtomicU64>,
+    turns: Arc<Counter>,
     thread: Option<JoinHandle<()>>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
@@ -119,7 +120,7 @@ impl Engine {
         let (events, outbox) = mpsc::channel(MAX_EVENTS);
         let (end, ended) = oneshot::channel();
         let waker = Waker::new()?;
-        let turns = Arc::<AtomicU64>::default();
+        let turns = Arc::<Counter>::default();
         let mut run = Run::new(
             parts,
             Arc::clone(&turns),
@@ -197,7 +198,7 @@ impl Engine {
     /// Returns how many turns the thread has made. The call makes the thread start another turn soon, even if it has
     /// nothing else to do. If a later call returns the same number, the thread hangs.
     pub fn turns(&self) -> u64 {
-        let turns = self.turns.load(Relaxed);
+        let turns = self.turns.value();
         self.waker.wake();
         turns
     }
@@ -239,7 +240,7 @@ struct Run {
     poller: Poller,
     wall_clock: WallWatch,
     waker: Waker,
-    turns: Arc<AtomicU64>,
+    turns: Arc<Counter>,
     requests: mpsc::Receiver<Request>,
     events: Events,
     frame: Box<[u8]>,
@@ -250,7 +251,7 @@ struct Run {
 impl Run {
     fn new(
         parts: Parts,
-        turns: Arc<AtomicU64>,
+        turns: Arc<Counter>,
         waker: Waker,
         requests: mpsc::Receiver<Request>,
         events: Events,

@@ -11,11 +11,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use overlay_core::{DropReason, Instant, PeerStats};
+use overlay_core::{DropReason, Instant, NodeStats, PeerStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
@@ -23,7 +22,13 @@ use crate::api::connection;
 use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
 use crate::offload::{OffloadState, Offloads};
-use crate::view::{PathMtuState, PeerState, PeerView, StatusWarning, View, node_counters, now};
+use crate::queues::QueueFigures;
+use crate::shell::ShellStats;
+use crate::view::{InterfaceView, PathMtuState, PeerState, PeerView, StatusWarning, View, now};
+
+mod families;
+
+pub use families::{Family, Group, Kind, groups};
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -77,7 +82,7 @@ pub async fn serve_tcp(listener: TcpListener, view: Arc<View>) -> anyhow::Result
 
 /// Everything there is to scrape.
 pub fn text(view: &Arc<View>) -> String {
-    let mut registry = Registry::default();
+    let mut registry = Registry::with_prefix(families::PREFIX);
     registry.register_collector(Box::new(Scrape(view.clone())));
     let mut out = String::new();
     // Writing to a string does not fail; what was written is shown in any case.
@@ -93,64 +98,30 @@ impl fmt::Debug for Scrape {
     }
 }
 
-/// A family of counters with one member for each peer: name, help, where the value comes from.
-type PeerCounter = (&'static str, &'static str, fn(&PeerStats) -> u64);
-
-const PEER_COUNTERS: &[PeerCounter] = &[
-    ("overlay_received_bytes", "Bytes of inner packets received from the peer.", |s| s.received_bytes.value()),
-    ("overlay_sent_bytes", "Bytes of inner packets sent to the peer.", |s| s.sent_bytes.value()),
-    ("overlay_received_packets", "Inner packets received from the peer.", |s| s.received_packets.value()),
-    ("overlay_sent_packets", "Inner packets sent to the peer.", |s| s.sent_packets.value()),
-    ("overlay_received_wire_bytes", "Outer bytes received from the peer and authenticated.", |s| {
-        s.received_wire_bytes.value()
-    }),
-    ("overlay_sent_wire_bytes", "Outer bytes sent to the peer.", |s| s.sent_wire_bytes.value()),
-    ("overlay_handshakes", "Handshakes completed with the peer.", |s| s.handshakes.value()),
-    ("overlay_peer_dropped_packets", "Packets dropped on behalf of the peer, either direction.", |s| s.drops.value()),
-];
-
 impl Collector for Scrape {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
         let Self(view) = self;
         let state = view.read();
-        let interface = &state.interface;
-
-        let mut info = out.encode_descriptor("overlay_build", "What was built.", None, MetricType::Info)?;
-        info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
-        let mut info = out.encode_descriptor("overlay_interface", "Our own end.", None, MetricType::Info)?;
-        let key = interface.public_key.as_ref().map(encode_public).unwrap_or_default();
-        info.encode_info(&[("interface", interface.name.as_str()), ("public_key", key.as_str())])?;
-        let started = interface.started.since_1970().as_secs_f64();
-        gauge(&mut out, "overlay_start_time_seconds", "When the daemon was started, seconds since 1970.", started)?;
-        let help = "MTU of inner packets to a peer of whose path nothing is known.";
-        gauge(&mut out, "overlay_mtu_bytes", help, u32::from(interface.mtu))?;
-        let help = "MTU of the kernel interface: the most that a path may turn out to carry.";
-        gauge(&mut out, "overlay_max_mtu_bytes", help, u32::from(interface.max_mtu))?;
-
-        let warnings = view.warnings().len() as u64;
-        gauge(
-            &mut out,
-            "overlay_warnings",
-            "Things that do not work as the config asks, as `overlay status` lists them.",
-            warnings,
-        )?;
-
-        let help = "Packets dropped, by reason.";
-        let mut family = out.encode_descriptor("overlay_dropped_packets", help, None, MetricType::Counter)?;
+        encode_daemon(&mut out, &state.interface, view.warnings().len() as u64)?;
+        let mut drops = families::DROPPED.begin(&mut out)?;
         for reason in DropReason::ALL {
             let labels = [("reason", reason.name())];
-            let value = view.node_stats().drops(*reason);
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            drops
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(&view.node_stats().drops(*reason), None)?;
         }
-        let figures = view.queue_figures();
-        let counters = node_counters(view.node_stats()).chain(view.shell_stats().list()).chain(figures.counters());
-        for (name, help, value) in counters {
-            let name = format!("overlay_{name}");
-            let mut counter = out.encode_descriptor(&name, help, None, MetricType::Counter)?;
-            counter.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        for figure in NodeStats::COUNTERS {
+            counter(&mut out, Family::of_counter(figure), figure.value(view.node_stats()))?;
         }
-        for (name, help, value) in figures.sizes() {
-            gauge(&mut out, &format!("overlay_{name}"), help, value)?;
+        for figure in ShellStats::COUNTERS {
+            counter(&mut out, Family::of_counter(figure), figure.value(view.shell_stats()))?;
+        }
+        let queues = view.queue_figures();
+        for figure in QueueFigures::COUNTERS {
+            figure.value(&queues).map_or(Ok(()), |count| counter(&mut out, Family::of_counter(figure), count))?;
+        }
+        for figure in QueueFigures::SIZES {
+            figure.value(&queues).map_or(Ok(()), |size| gauge(&mut out, Family::of_size(figure), size))?;
         }
         encode_offloads(&mut out, view.offloads())?;
         if let Some(host) = view.host() {
@@ -160,10 +131,21 @@ impl Collector for Scrape {
     }
 }
 
-/// One sample for each state that an offload can be in, 1 for the one it is in.
+/// The daemon itself and its interface.
+fn encode_daemon(out: &mut DescriptorEncoder<'_>, interface: &InterfaceView, warnings: u64) -> fmt::Result {
+    families::BUILD.begin(out)?.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+    let key = interface.public_key.as_ref().map(encode_public).unwrap_or_default();
+    let labels = [("interface", interface.name.as_str()), ("public_key", key.as_str())];
+    families::INTERFACE.begin(out)?.encode_info(&labels)?;
+    gauge(out, families::START_TIME, interface.started.since_1970().as_secs_f64())?;
+    gauge(out, families::MTU, u32::from(interface.mtu))?;
+    gauge(out, families::MAX_MTU, u32::from(interface.max_mtu))?;
+    gauge(out, families::WARNINGS, warnings)
+}
+
+/// One sample for each state that an offload can be in.
 fn encode_offloads(out: &mut DescriptorEncoder<'_>, offloads: &Offloads) -> fmt::Result {
-    let help = "Offloads by state: 1 for the state each is in.";
-    let mut family = out.encode_descriptor("overlay_offload", help, None, MetricType::Gauge)?;
+    let mut family = families::OFFLOAD.begin(out)?;
     for (offload, state) in offloads.list() {
         for possible in OffloadState::ALL {
             let labels = [("offload", offload.name()), ("state", possible.name())];
@@ -175,20 +157,17 @@ fn encode_offloads(out: &mut DescriptorEncoder<'_>, offloads: &Offloads) -> fmt:
 
 /// What became of the footprint on the host.
 fn encode_host(out: &mut DescriptorEncoder<'_>, host: &HostFacts) -> fmt::Result {
-    let help = "Things that another program had taken away from this host and that were put back, by kind.";
-    let mut family = out.encode_descriptor("overlay_host_restored", help, None, MetricType::Counter)?;
+    let mut family = families::RESTORED.begin(out)?;
     for (part, count) in host.restored() {
         let labels = [("what", part.name())];
         family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
     }
-    let help = "Whether everything that up adds to this host is there: 1 for the state it is in.";
-    let mut family = out.encode_descriptor("overlay_host_state", help, None, MetricType::Gauge)?;
+    let mut family = families::HOST_STATE.begin(out)?;
     let state = host.state();
     for possible in HostState::ALL {
         family.encode_family(&[("state", possible.name())])?.encode_gauge(&u64::from(possible == state))?;
     }
-    let help = "Packets that our nft table dropped, by the rule that dropped them.";
-    let mut family = out.encode_descriptor("overlay_guard_dropped_packets", help, None, MetricType::Counter)?;
+    let mut family = families::GUARD_DROPPED.begin(out)?;
     for (rule, count) in host.guard_drops() {
         family.encode_family(&[("rule", rule)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
     }
@@ -196,7 +175,7 @@ fn encode_host(out: &mut DescriptorEncoder<'_>, host: &HostFacts) -> fmt::Result
 }
 
 fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView], now: Instant) -> fmt::Result {
-    gauge(out, "overlay_peers", "Peers configured.", peers.len() as u64)?;
+    gauge(out, families::PEERS, peers.len() as u64)?;
     let keys: Vec<String> = peers.iter().map(|peer| encode_public(&peer.public_key)).collect();
     let labelled = || {
         peers.iter().zip(&keys).map(|(peer, key)| {
@@ -204,22 +183,20 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView], now: Insta
             ([("peer", name), ("public_key", key.as_str())], *peer)
         })
     };
-    for (name, help, value) in PEER_COUNTERS {
-        let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for figure in PeerStats::COUNTERS {
+        let mut family = Family::of_peers(figure).begin(out)?;
         for (labels, peer) in labelled() {
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value(&peer.stats), None)?;
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&figure.value(&peer.stats), None)?;
         }
     }
-    let help = "When the last handshake with the peer was completed, seconds since 1970; absent before the first.";
-    let mut family = out.encode_descriptor("overlay_latest_handshake_seconds", help, None, MetricType::Gauge)?;
+    let mut family = families::LATEST_HANDSHAKE.begin(out)?;
     for (labels, peer) in labelled() {
         if let Some(handshake) = peer.handshake {
             let at = handshake.wall.since_1970().as_secs_f64();
             family.encode_family(&labels)?.encode_gauge(&at)?;
         }
     }
-    let help = "How things stand with the peer: 1 for the state it is in.";
-    let mut family = out.encode_descriptor("overlay_peer_state", help, None, MetricType::Gauge)?;
+    let mut family = families::PEER_STATES.begin(out)?;
     for ([name, key], peer) in labelled() {
         let state = peer.state(now, peer.stats.sent_wire_bytes.value());
         for possible in PeerState::ALL {
@@ -228,13 +205,11 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView], now: Insta
         }
     }
     let known = || labelled().filter_map(|(labels, peer)| Some((labels, peer.path_mtu?)));
-    let help = "The longest inner packet that is sent to the peer whole; absent while nothing is known of the path.";
-    let mut family = out.encode_descriptor("overlay_peer_path_mtu_bytes", help, None, MetricType::Gauge)?;
+    let mut family = families::PATH_MTU.begin(out)?;
     for (labels, path) in known() {
         family.encode_family(&labels)?.encode_gauge(&u32::from(path.told.mtu))?;
     }
-    let help = "How well the MTU of the path to the peer is known: 1 for the state it is in.";
-    let mut family = out.encode_descriptor("overlay_peer_path_mtu_state", help, None, MetricType::Gauge)?;
+    let mut family = families::PATH_MTU_STATE.begin(out)?;
     for ([name, key], path) in known() {
         for possible in PathMtuState::ALL {
             let labels = [name, key, ("state", possible.name())];
@@ -245,8 +220,14 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView], now: Insta
     Ok(())
 }
 
-fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-    out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+/// A family of one counter.
+fn counter(out: &mut DescriptorEncoder<'_>, family: Family, value: u64) -> fmt::Result {
+    family.begin(out)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+/// A family of one gauge.
+fn gauge(out: &mut DescriptorEncoder<'_>, family: Family, value: impl EncodeGaugeValue) -> fmt::Result {
+    family.begin(out)?.encode_gauge(&value)
 }
 
 #[cfg(test)]

@@ -33,8 +33,8 @@ pub struct QueueFigures {
     narrow_trains: Option<u64>,
 }
 
-/// Name, help, value. The names are stable: they stand in metrics and in `overlay status --json`.
-type Figure = (&'static str, &'static str, u64);
+/// A figure that the kernel may not tell.
+type Figure = overlay_core::Figure<QueueFigures, Option<u64>>;
 
 impl Queues {
     /// Those of a TUN device and of sockets.
@@ -87,41 +87,51 @@ impl Watched {
 
 impl QueueFigures {
     /// What did not fit.
-    pub fn counters(&self) -> impl Iterator<Item = Figure> + use<> {
-        let before_tun = self.tun_dropped.map(|dropped| {
-            ("tun_queue_dropped", "Packets for peers that the kernel dropped because our TUN queue was full.", dropped)
-        });
-        let before_socket = self.sockets.map(|buffers| {
-            let help = "Datagrams that the kernel dropped because our receive buffer was full.";
-            ("udp_receive_overflow", help, buffers.dropped)
-        });
-        let narrow = self.narrow_trains.map(|trains| {
-            let help = "Trains that went datagram by datagram because the way to the peer is too narrow for them.";
-            ("udp_narrow_trains", help, trains)
-        });
-        before_tun.into_iter().chain(before_socket).chain(narrow)
-    }
+    pub const COUNTERS: &'static [Figure] = &[
+        Figure::new(
+            "tun_queue_dropped",
+            "Packets that the kernel dropped because our TUN queue was full: this host sends faster than we read.",
+            |figures| figures.tun_dropped,
+        ),
+        Figure::new(
+            "udp_receive_overflow",
+            "Datagrams that the kernel dropped because our receive buffer was full: peers send faster than we read.",
+            |figures| Some(figures.sockets?.dropped),
+        ),
+        Figure::new(
+            "udp_narrow_trains",
+            "Trains sent as single datagrams because the route to the peer is too narrow for them: lower `mtu`.",
+            |figures| figures.narrow_trains,
+        ),
+    ];
 
     /// How large the buffers are, and how full.
-    pub fn sizes(&self) -> impl Iterator<Item = Figure> + use<> {
-        let of_sockets = |buffers: Buffers| {
-            [
-                (
-                    "udp_receive_buffer_bytes",
-                    "Size of the receive buffer of each UDP socket, as the kernel counts it.",
-                    buffers.receive_size,
-                ),
-                ("udp_receive_queued_bytes", "Bytes in the receive buffers of the UDP sockets.", buffers.receive_used),
-                (
-                    "udp_send_buffer_bytes",
-                    "Size of the send buffer of each UDP socket, as the kernel counts it.",
-                    buffers.send_size,
-                ),
-                ("udp_send_queued_bytes", "Bytes in the send buffers of the UDP sockets.", buffers.send_used),
-            ]
-            .map(|(name, help, bytes)| (name, help, bytes.into()))
-        };
-        self.sockets.map(of_sockets).into_iter().flatten()
+    pub const SIZES: &'static [Figure] = &[
+        Figure::new(
+            "udp_receive_buffer_bytes",
+            "Size of the receive buffer of each UDP socket, as the kernel counts it.",
+            |figures| Some(figures.sockets?.receive_size.into()),
+        ),
+        Figure::new(
+            "udp_receive_queued_bytes",
+            "Bytes that are waiting in the receive buffers of the UDP sockets.",
+            |figures| Some(figures.sockets?.receive_used.into()),
+        ),
+        Figure::new(
+            "udp_send_buffer_bytes",
+            "Size of the send buffer of each UDP socket, as the kernel counts it.",
+            |figures| Some(figures.sockets?.send_size.into()),
+        ),
+        Figure::new(
+            "udp_send_queued_bytes",
+            "Bytes that are waiting in the send buffers of the UDP sockets.",
+            |figures| Some(figures.sockets?.send_used.into()),
+        ),
+    ];
+
+    /// Those of `list` that the kernel told, by name.
+    pub fn told(self, list: &'static [Figure]) -> impl Iterator<Item = (&'static str, u64)> {
+        list.iter().filter_map(move |figure| Some((figure.name, figure.value(&self)?)))
     }
 }
 
@@ -145,10 +155,9 @@ mod tests {
         let a = Buffers { receive_size: 10, receive_used: 1, send_size: 20, send_used: 2, dropped: 3 };
         let b = Buffers { receive_size: 30, receive_used: 4, send_size: 5, send_used: 6, dropped: 7 };
         let both = QueueFigures { tun_dropped: Some(9), sockets: Some(together(a, b)), narrow_trains: Some(1) };
-        let values =
-            |figures: Vec<Figure>| figures.into_iter().map(|(name, _, value)| (name, value)).collect::<Vec<_>>();
+        let told = |list| both.told(list).collect::<Vec<_>>();
         assert_eq!(
-            values(both.counters().collect()),
+            told(QueueFigures::COUNTERS),
             [("tun_queue_dropped", 9), ("udp_receive_overflow", 10), ("udp_narrow_trains", 1)]
         );
         let sizes = [
@@ -157,12 +166,13 @@ mod tests {
             ("udp_send_buffer_bytes", 5),
             ("udp_send_queued_bytes", 8),
         ];
-        assert_eq!(values(both.sizes().collect()), sizes);
+        assert_eq!(told(QueueFigures::SIZES), sizes);
     }
 
     #[test]
     fn what_the_kernel_does_not_tell_is_not_listed() {
         let nothing = QueueFigures::default();
-        assert_eq!((nothing.counters().count(), nothing.sizes().count()), (0, 0));
+        let counts = [QueueFigures::COUNTERS, QueueFigures::SIZES].map(|list| nothing.told(list).count());
+        assert_eq!(counts, [0, 0]);
     }
 }

@@ -34,7 +34,6 @@ pub use date::Date;
 pub(crate) use path_mtu::KnownPathMtu;
 pub use path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub(crate) use peer::PeerView;
-pub(crate) use status::node_counters;
 pub use status::{InterfaceStatus, PeerState, PeerStatus, Status, rule_text};
 use tags::Tags;
 pub use warnings::StatusWarning;
@@ -334,7 +333,7 @@ impl State {
     pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) -> Option<Added> {
         let tag = self.tags.take_for(key)?;
         let order = self.take_order();
-        let mut peer = config::Peer::nameless(key);
+        let mut peer = config::Peer::of(key);
         if let Some(declared) = self.declared.get(&key) {
             peer.name.clone_from(&declared.name);
             peer.allow.clone_from(&declared.allow);

@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{Down, GROUP, Reloaded, Version, status_code};
-use crate::config::without_null;
 use crate::failure::{ExitKind, FailureBody};
 use crate::metrics;
 use crate::view::Status;
@@ -143,6 +142,40 @@ impl Operation {
                 "default": { "$ref": "#/components/responses/Failure" },
             },
         })
+    }
+}
+
+/// Removes null from the types of values: a field that is not known is left out, and never null.
+fn without_null<'a>(values: impl Iterator<Item = &'a mut Value>) {
+    for value in values {
+        match value {
+            Value::Array(entries) => {
+                entries.retain(|entry| !entry.is_null() && *entry != "null" && *entry != json!({ "type": "null" }));
+                without_null(entries.iter_mut());
+            }
+            Value::Object(members) => {
+                without_null(members.values_mut());
+                collapse(members);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A single alternative stands for itself: `{"anyOf": [X]}` is X, and `{"type": ["string"]}` is a string.
+fn collapse(members: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = members.get_mut("type")
+        && let [only] = types.as_mut_slice()
+    {
+        let only = only.take();
+        members.insert("type".to_owned(), only);
+    }
+    if let Some(Value::Array(choices)) = members.get_mut("anyOf")
+        && let [Value::Object(only)] = choices.as_mut_slice()
+    {
+        let only = std::mem::take(only);
+        members.remove("anyOf");
+        members.extend(only);
     }
 }
 

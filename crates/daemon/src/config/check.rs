@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
+use super::Table;
 use super::draft::{InterfaceDraft, PeerDraft};
 use super::problem::{Problem, Report, quoted};
-use super::{Endpoint, Table};
 
 /// Runs all checks in this file.
 pub(super) fn together(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Report) {
@@ -186,8 +186,8 @@ fn endpoints_outside_own_networks(interface: &InterfaceDraft, peers: &[PeerDraft
 }
 
 fn literal_endpoints(peers: &[PeerDraft]) -> impl Iterator<Item = (&PeerDraft, IpAddr, &Range<usize>)> {
-    peers.iter().filter_map(|peer| match &peer.endpoint {
-        Some((Endpoint::Address(address), span)) => Some((peer, address.ip(), span)),
-        _ => None,
+    peers.iter().filter_map(|peer| {
+        let (endpoint, span) = peer.endpoint.as_ref()?;
+        Some((peer, endpoint.address()?.ip(), span))
     })
 }

@@ -11,8 +11,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{KeyTable, PEER, TOP, tables};
 use super::problem::{ConfigError, Problem, Report, quoted};
-use super::schema::{PEER, TABLES, TOP, TableKeys};
 use super::secret::is_secret_name;
 use crate::keys::describe;
 
@@ -117,7 +117,7 @@ fn wireguard_header(text: &str) -> Option<Range<usize>> {
 
 /// One table of the file.
 pub(super) struct Section<'a> {
-    keys: &'static TableKeys,
+    keys: &'static KeyTable,
     table: &'a DeTable<'a>,
     /// The place of the table's header, where missing keys are reported.
     pub(super) span: Range<usize>,
@@ -139,7 +139,7 @@ pub(super) struct Item<'a> {
 impl<'a> Section<'a> {
     /// Wraps `table`, and reports every key that is not in `keys`.
     pub(super) fn new(
-        keys: &'static TableKeys,
+        keys: &'static KeyTable,
         table: &'a DeTable<'a>,
         span: Range<usize>,
         report: &mut Report,
@@ -315,7 +315,7 @@ pub(super) fn describe_type(value: &DeValue<'_>) -> &'static str {
 }
 
 /// Builds the error for an unknown key, with the best guess at what was meant.
-fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_>) -> Problem {
+fn unknown_key(keys: &KeyTable, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_>) -> Problem {
     let name = key.get_ref().as_ref();
     let plain = plain(name);
     let problem = |kind: &'static str, message: String| Problem::new(kind, message).at(&key.span());
@@ -343,17 +343,15 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
         _ => {}
     }
     if let Some(known) = meant {
-        let header = TABLES.iter().map(|table| table.header).find(|header| header.trim_matches(['[', ']']) == known);
+        let header = tables().find(|(table, _)| table.name == known).map(|(_, table)| table.header);
         let meant = match header {
             Some(header) if keys.header.is_empty() => header.to_owned(),
             _ => format!("`{known}`"),
         };
         return problem("unknown_key", format!("{what}, did you mean {meant}?")).hint(format!("write {meant}"));
     }
-    let home = TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| **key == name)?)));
-    let home = home.or_else(|| {
-        TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| Some(**key) == table.alias(&plain))?)))
-    });
+    let home = tables().find(|(_, table)| table.has(name)).map(|(_, table)| (table, name));
+    let home = home.or_else(|| tables().find_map(|(_, table)| Some((table, table.alias(&plain)?))));
     if let Some((table, known)) = home {
         return unknown(format!("`{known}` belongs in {}", table.header));
     }
@@ -361,9 +359,15 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
         return unknown(format!("`{name}` is a table of its own: write its [header] on a line of its own"));
     }
     unknown(match keys.header {
-        "" => "the tables are [interface], [[peer]], [metrics] and [tuning]".to_owned(),
+        "" => format!("the tables are {}", listed_tables()),
         header => format!("the keys of {header} are {}", keys.listed()),
     })
+}
+
+/// `[interface], [[peer]] and [metrics]`.
+fn listed_tables() -> String {
+    let headers: Vec<_> = tables().map(|(_, table)| table.header).collect();
+    headers.split_last().map_or_else(String::new, |(last, others)| format!("{} and {last}", others.join(", ")))
 }
 
 /// Returns the key for the file of a secret, if `plain` is a name for the secret itself.

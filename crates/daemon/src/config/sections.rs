@@ -16,7 +16,7 @@ use super::draft::{InterfaceDraft, Parts, Placed};
 use super::key_file::{KeyFiles, ReadKeys};
 use super::problem::{ConfigError, Problem, Report, quoted};
 use super::{
-    Config, DEFAULT_LISTEN_PORT, Dns, Guard, Mtu, MtuDiscovery, Scheduling, Switch, Table, Tuning, check, schema, value,
+    Config, DEFAULT_LISTEN_PORT, Dns, Guard, Mtu, MtuDiscovery, Scheduling, Switch, Table, Tuning, check, keys, value,
 };
 use crate::keys::{KeyError, PrivateKey};
 
@@ -50,7 +50,7 @@ struct Reader<'r> {
 
 impl Reader<'_> {
     fn top<'a>(&mut self, top: &'a DeTable<'a>) -> Parts {
-        let file = Section::new(&schema::TOP, top, 0..0, self.report);
+        let file = Section::new(&keys::TOP, top, 0..0, self.report);
         if let Some(agent) = file.field("agent") {
             self.report.error(
                 Problem::new("unsupported", "agent mode is not available yet")
@@ -59,7 +59,7 @@ impl Reader<'_> {
             );
         }
         let interface = match top.get("interface") {
-            Some(value) => self.table(value, &schema::INTERFACE).map(|section| self.interface(&section)),
+            Some(value) => self.table(value, &keys::INTERFACE).map(|section| self.interface(&section)),
             None if file.has_misspelled("interface") => None,
             None => {
                 self.report.error(
@@ -71,15 +71,15 @@ impl Reader<'_> {
             }
         };
         let peers = top.get("peer").map(|value| self.peers(value)).unwrap_or_default();
-        let metrics = top.get("metrics").and_then(|value| self.table(value, &schema::METRICS));
+        let metrics = top.get("metrics").and_then(|value| self.table(value, &keys::METRICS));
         let metrics = metrics.and_then(|section| self.metrics(&section));
-        let tuning = top.get("tuning").and_then(|value| self.table(value, &schema::TUNING));
+        let tuning = top.get("tuning").and_then(|value| self.table(value, &keys::TUNING));
         let tuning = tuning.map(|section| self.tuning(&section)).unwrap_or_default();
         Parts { interface, peers, metrics, tuning }
     }
 
     /// Returns a table that may occur only once.
-    fn table<'a>(&mut self, value: &'a Spanned<DeValue<'a>>, keys: &'static schema::TableKeys) -> Option<Section<'a>> {
+    fn table<'a>(&mut self, value: &'a Spanned<DeValue<'a>>, keys: &'static keys::KeyTable) -> Option<Section<'a>> {
         if let DeValue::Table(table) = value.get_ref() {
             return Some(Section::new(keys, table, value.span(), self.report));
         }

@@ -15,6 +15,7 @@ mod check;
 mod document;
 mod peers;
 mod sections;
+mod table;
 
 /// The private key whose public key, according to `wg pubkey`, is [`OWN_PUBLIC`].
 const OWN: &str = "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=";
@@ -513,38 +514,6 @@ fn ten_thousand_peers_are_read_in_a_moment() {
     assert_eq!(accepted(&text).peers.len(), 10_000);
     // This takes a tenth of a second. Comparing every pair would take minutes.
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-}
-
-#[test]
-fn the_schema_and_the_reader_know_the_same_keys() {
-    let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
-    let keys_of = |table: &serde_json::Value| {
-        let mut keys: Vec<_> = table["properties"].as_object().unwrap().keys().cloned().collect();
-        keys.sort();
-        keys
-    };
-    let sorted = |keys: &[&str]| {
-        let mut keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
-        keys.sort();
-        keys
-    };
-    let tables = [
-        ("InterfaceTable", &super::schema::INTERFACE),
-        ("PeerTable", &super::schema::PEER),
-        ("MetricsTable", &super::schema::METRICS),
-        ("TuningTable", &super::schema::TUNING),
-    ];
-    for (definition, keys) in tables {
-        assert_eq!(keys_of(&schema["$defs"][definition]), sorted(keys.keys), "{definition}");
-    }
-    assert_eq!(keys_of(&schema), ["interface", "metrics", "peer", "tuning"], "and [agent] is not available yet");
-}
-
-#[test]
-fn the_committed_schema_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/schema.json");
-    let committed = std::fs::read_to_string(&path).unwrap();
-    assert!(committed == schema(), "run `overlay config schema > configs/schema.json`");
 }
 
 #[test]

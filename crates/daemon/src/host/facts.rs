@@ -163,7 +163,7 @@ impl HostState {
 
 impl HostFacts {
     /// The facts at the start, before anything was added to the host.
-    pub(super) fn new(interface: &str) -> Self {
+    pub(crate) fn new(interface: &str) -> Self {
         Self {
             interface: interface.to_owned(),
             restored: Default::default(),

@@ -26,7 +26,7 @@ fn peers_carry_their_name_and_key_and_the_handshake_is_absent_before_the_first()
     let text = text(&view);
     let bob = r#"{peer="bob",public_key="u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s="}"#;
     let nameless = r#"{peer="",public_key="zMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMw="}"#;
-    for (name, _, _) in PEER_COUNTERS {
+    for name in PeerStats::COUNTERS.iter().map(|figure| format!("overlay_{}", figure.name)) {
         assert!(text.contains(&format!("\n{name}_total{bob} 0\n{name}_total{nameless} 0\n")), "{name} in {text}");
     }
     assert!(text.contains(&format!("\noverlay_latest_handshake_seconds{bob} 1700000123.000005")), "{text}");
@@ -110,6 +110,30 @@ fn each_family_stands_once_and_the_text_ends_as_openmetrics_asks() {
     assert_eq!(families.len(), count);
     assert!(families.contains(&"overlay_udp_send_errors counter") && families.contains(&"overlay_build info"));
     assert!(text.contains("overlay_peers 1\n") && text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn the_families_of_the_text_are_those_that_are_documented() {
+    let view = view([bob()]);
+    let _sockets = watch_loopback(&view);
+    view.attach_host(Arc::new(HostFacts::new("no such interface")));
+    shake_hands(&view, 0xbb, Instant::default(), 1_700_000_123);
+    find_path_mtu(&view, 0xbb, 1228, overlay_core::PathMtuState::Found, 1);
+    let text = text(&view);
+    let groups = groups();
+    let families: Vec<_> = groups.iter().flat_map(|group| &group.families).collect();
+    let declared: Vec<_> = families.iter().map(|f| format!("overlay_{} {}", f.name, f.kind.name())).collect();
+    let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert_eq!(written, declared.iter().map(String::as_str).collect::<Vec<_>>());
+    for family in families {
+        let shown = family.to_string();
+        let name = shown.split('{').next().expect("a name");
+        let sample = text.lines().find(|line| line.split(['{', ' ']).next() == Some(name));
+        let sample = sample.unwrap_or_else(|| panic!("no sample of {shown} in {text}"));
+        let labels: Vec<_> =
+            sample.split(['{', ',']).skip(1).filter_map(|label| Some(label.split_once('=')?.0)).collect();
+        assert_eq!(labels, family.labels, "{sample}");
+    }
 }
 
 #[test]

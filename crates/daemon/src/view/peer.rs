@@ -68,10 +68,7 @@ impl PeerView {
         stats: Arc<PeerStats>,
         known: Option<Self>,
     ) -> Self {
-        let configured = match &peer.endpoint {
-            Some(Endpoint::Address(address)) => Some(*address),
-            _ => None,
-        };
+        let configured = peer.endpoint.as_ref().and_then(Endpoint::address);
         let endpoint = match &known {
             Some(known) if known.configured_endpoint == peer.endpoint || configured.is_none() => known.endpoint,
             _ => configured,

@@ -18,6 +18,8 @@ use crate::config::Endpoint;
 use crate::host::{HostFacts, HostStatus};
 use crate::keys::encode_public;
 use crate::offload::OffloadState;
+use crate::queues::QueueFigures;
+use crate::shell::ShellStats;
 
 /// The complete status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -182,17 +184,17 @@ impl Status {
 impl View {
     pub(super) fn status_at(&self, now: Instant) -> Status {
         let state = self.read();
-        let node = node_counters(&self.node);
-        let figures = self.queue_figures();
-        let counters = node.chain(self.shell.list()).chain(figures.counters());
+        let queues = self.queue_figures();
+        let node = NodeStats::COUNTERS.iter().map(|counter| (counter.name, counter.value(&self.node)));
+        let shell = ShellStats::COUNTERS.iter().map(|counter| (counter.name, counter.value(&self.shell)));
         Status {
             schema: Status::SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             interface: interface_status(&state.interface, now.since(self.started)),
             peers: state.peers().into_iter().map(|peer| peer_status(peer, now, state.interface.mtu)).collect(),
-            drops: DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), self.node.drops(*reason))).collect(),
-            counters: counters.map(named).collect(),
-            queues: figures.sizes().map(named).collect(),
+            drops: named(DropReason::ALL.iter().map(|reason| (reason.name(), self.node.drops(*reason)))),
+            counters: named(node.chain(shell).chain(queues.told(QueueFigures::COUNTERS))),
+            queues: named(queues.told(QueueFigures::SIZES)),
             offloads: self.offloads().list().map(|(offload, state)| (offload.name().to_owned(), state)).collect(),
             host: self.host().map(HostFacts::status),
             warnings: self.warnings(),
@@ -200,33 +202,8 @@ impl View {
     }
 }
 
-fn named((name, _, value): (&str, &str, u64)) -> (String, u64) {
-    (name.to_owned(), value)
-}
-
-/// Lists the node's counters as (name, help, value).
-pub(crate) fn node_counters(node: &NodeStats) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-    [
-        ("initiations_sent", "Handshake initiations sent.", node.initiations_sent.value()),
-        (
-            "initiations_received",
-            "Handshake initiations received and authenticated.",
-            node.initiations_received.value(),
-        ),
-        ("handshakes_completed", "Handshakes completed, whoever began them.", node.handshakes_completed.value()),
-        ("cookies_sent", "Cookie replies sent.", node.cookies_sent.value()),
-        ("peers_suspected", "Times that a peer with a session stopped to answer.", node.peers_suspected.value()),
-        (
-            "questions_sent",
-            "Questions to peers that had nothing to say, whether they are there.",
-            node.questions_sent.value(),
-        ),
-        ("mtu_probes_sent", "Probes for the MTU of a path.", node.mtu_probes_sent.value()),
-        ("mtu_falls", "Times that a path turned out to carry less than before.", node.mtu_falls.value()),
-        ("packets_cut", "Packets that went to a peer in pieces.", node.packets_cut.value()),
-        ("packets_joined", "Packets of peers that came in pieces.", node.packets_joined.value()),
-    ]
-    .into_iter()
+fn named<'a>(figures: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<String, u64> {
+    figures.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceStatus {

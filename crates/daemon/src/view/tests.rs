@@ -34,23 +34,17 @@ pub(crate) fn interface() -> InterfaceView {
 pub(crate) fn bob() -> config::Peer {
     config::Peer {
         name: Some("bob".to_owned()),
-        public_key: PeerKey([0xbb; 32]),
-        preshared_key: None,
         endpoint: Some(Endpoint::Address(endpoint("203.0.113.7:51820"))),
         allowed_ips: vec!["10.77.0.2/32".parse().expect("a prefix")],
-        persistent_keepalive: None,
-        allow: None,
         mtu_discovery: true,
+        ..config::Peer::of(PeerKey([0xbb; 32]))
     }
 }
 
 /// A peer without a name that calls us, with the key cc.. and the preshared key dd..
 pub(crate) fn nameless() -> config::Peer {
     config::Peer {
-        name: None,
-        public_key: PeerKey([0xcc; 32]),
         preshared_key: Some(Zeroizing::new([0xdd; 32])),
-        endpoint: None,
         allowed_ips: vec!["10.77.0.3/32".parse().expect("a prefix"), "fd00::/64".parse().expect("a prefix")],
         persistent_keepalive: Some(25),
         allow: Some(vec![
@@ -60,6 +54,7 @@ pub(crate) fn nameless() -> config::Peer {
             Rule { protocol: Protocol::Number(47), ports: None },
         ]),
         mtu_discovery: true,
+        ..config::Peer::of(PeerKey([0xcc; 32]))
     }
 }
 
@@ -259,6 +254,10 @@ fn the_json_of_status_has_its_documented_fields() {
             "allow": ["icmp", "tcp/22", "udp/8000-8010", "47"], "drops": 0,
         })
     );
+    for counter in PeerStats::COUNTERS {
+        let name = if counter.name == "peer_dropped_packets" { "drops" } else { counter.name };
+        assert_eq!(status["peers"][0][name], 0, "a counter of a peer that `PeerStatus` does not show");
+    }
     let drops = status["drops"].as_object().expect("a map");
     assert_eq!(drops.len(), DropReason::ALL.len());
     assert_eq!(drops["spoofed_source"], 0);

@@ -110,7 +110,7 @@ fn the_path_of_a_peer_of_the_file_that_is_added_again_is_searched_again() {
         told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
         let words = told(&view, PeerEdit::of(BOB));
         assert_eq!(words, ["set bbbbbbbb.. which may open None, with search", "change bbbbbbbb.."]);
-        let is_as_in_the_file = config::Peer { mtu_discovery: true, ..config::Peer::nameless(BOB) };
+        let is_as_in_the_file = config::Peer { mtu_discovery: true, ..config::Peer::of(BOB) };
         assert!(view.read().peer(BOB).is_some_and(|peer| peer.is_as(&is_as_in_the_file)), "a reload changes nothing");
     }
     view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
