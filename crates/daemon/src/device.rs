@@ -23,13 +23,10 @@ use self::sockets::{Outer, bind, port_of};
 pub use self::tun::open_tun;
 use crate::api::ReloadReport;
 use crate::config::{Peer, Switch};
-use crate::engine::{Engine, Parts, Sockets};
+use crate::engine::{Engine, Offload, OffloadState, Offloads, Parts, Queues, ShellStats, Sockets};
 use crate::failure::{ExitKind, Failure};
 use crate::keys::PrivateKey;
-use crate::offload::{Offload, OffloadState, Offloads};
-use crate::queues::Queues;
 use crate::resolve::{Answer, NamedEndpoint};
-use crate::shell::ShellStats;
 use crate::view::{InterfaceView, View};
 
 /// What a device is made from.

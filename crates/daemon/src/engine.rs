@@ -6,7 +6,10 @@
 //! is merged with the next one of its kind about the same peer.
 
 mod carrier;
+mod offload;
+mod queues;
 mod refusals;
+mod shell;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -26,8 +29,11 @@ use overlay_wire::offload::{VIRTIO_HEADER_LEN, VirtioHeader};
 use tokio::sync::{mpsc, oneshot};
 
 use self::carrier::Carrier;
+pub use self::offload::{Offload, OffloadState, Offloads};
+pub use self::queues::{QueueFigures, Queues};
 use self::refusals::Refusals;
-use crate::shell::{ShellStats, add};
+pub use self::shell::ShellStats;
+use self::shell::add;
 
 /// Commands that wait for the engine; more wait for room.
 const MAX_COMMANDS: usize = 64;

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use crate::api::connection;
 use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
-use crate::offload::{OffloadState, Offloads};
+use crate::engine::{OffloadState, Offloads};
 use crate::view::{PathMtuState, PeerState, PeerView, StatusWarning, View, node_counters, now};
 
 /// The media type of [`text`].

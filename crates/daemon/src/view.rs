@@ -22,12 +22,9 @@ use ipnet::IpNet;
 use overlay_core::{Event, Instant, NodeStats, PeerKey, PeerStats, Rule};
 
 use crate::config;
-use crate::engine::Sockets;
+use crate::engine::{Offload, Offloads, QueueFigures, Queues, ShellStats, Sockets};
 use crate::host::HostFacts;
 use crate::keys::PrivateKey;
-use crate::offload::{Offload, Offloads};
-use crate::queues::{QueueFigures, Queues};
-use crate::shell::ShellStats;
 
 pub use date::Date;
 pub(crate) use path_mtu::KnownPathMtu;

@@ -15,8 +15,8 @@ use overlay_core::Joins;
 use overlay_os::tun::Tun;
 use overlay_wire::offload::{Segmentation, SuperPacket, VirtioHeader};
 
-use crate::offload::Offload;
-use crate::shell::{ShellStats, add};
+use super::offload::Offload;
+use super::shell::{ShellStats, add};
 
 /// So many refused super-packets of one kind without one that was taken: that kind is given up.
 const REFUSALS_IN_A_ROW: u32 = 8;
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::host::own_namespace::run;
-    use crate::offload::OffloadState;
+    use crate::engine::OffloadState;
 
     const BOTH: Joins = Joins { tcp: true, udp: true };
     const DATAGRAMS: usize = 5;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::offload::Offload;
+use crate::engine::Offload;
 use crate::view::tests::{bob, find_path_mtu, nameless, shake_hands, view, watch_loopback};
 
 #[test]

@@ -17,7 +17,7 @@ use super::{InterfaceView, PathMtuStatus, PeerView, StatusWarning, View};
 use crate::config::Endpoint;
 use crate::host::{HostFacts, HostStatus};
 use crate::keys::encode_public;
-use crate::offload::OffloadState;
+use crate::engine::OffloadState;
 
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

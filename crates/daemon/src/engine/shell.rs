@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::offload::Offloads;
+use super::offload::Offloads;
 
 macro_rules! shell_counters {
     ($($field:ident = $help:literal,)+) => {
