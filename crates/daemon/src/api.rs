@@ -12,10 +12,7 @@
 //!
 //! [`openapi::document`] says the same to machines.
 
-pub(crate) mod access;
-pub(crate) mod connection;
 pub mod openapi;
-pub(crate) mod socket;
 
 use std::borrow::Cow;
 use std::io;
@@ -34,10 +31,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::failure::{ExitKind, Failure, FailureBody};
 use crate::metrics;
+use crate::serving::access::{Caller, GROUP};
+use crate::serving::{connection, socket};
 use crate::view::{Status, View};
-use access::Caller;
-
-pub use access::GROUP;
 
 /// Connections served at once; further ones wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 16;

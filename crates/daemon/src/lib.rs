@@ -19,6 +19,7 @@ pub mod notify;
 pub mod permission;
 pub mod ping;
 pub mod resolve;
+mod serving;
 mod standing;
 mod supervisor;
 pub mod uapi;

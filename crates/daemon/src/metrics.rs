@@ -19,10 +19,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use crate::api::connection;
+use crate::engine::{OffloadState, Offloads};
 use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
-use crate::engine::{OffloadState, Offloads};
+use crate::serving::connection;
 use crate::view::{PathMtuState, PeerState, PeerView, StatusWarning, View, node_counters, now};
 
 /// The media type of [`text`].

@@ -5,11 +5,10 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_os::folder::TrustError;
 use overlay_os::netlink::Netlink;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -22,8 +21,9 @@ use crate::device::{self, Device, Former, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, HostWatch, Journal, Runtime};
-use crate::permission::denied;
 use crate::resolve::{self, Families, NamedEndpoint};
+use crate::serving::socket::cannot_listen;
+use crate::serving::uapi_socket;
 use crate::standing::Standing;
 use crate::supervisor::Supervisor;
 use crate::view::{Date, InterfaceView, StatusWarning, View};
@@ -212,7 +212,7 @@ async fn start(
 
 /// The socket that `wg` talks to, or why there is none: that costs `wg show`, and nothing else.
 pub(crate) async fn open_uapi(name: &str, journal: &mut Journal) -> Result<UnixListener, StatusWarning> {
-    let path = uapi::socket_path(name);
+    let path = uapi_socket(name);
     let failed = |why: &str| {
         let message = format!("`wg show {name}` does not work: {why}; it is tried again");
         StatusWarning::new("uapi", message, format!("ls -l {}", path.display()))
@@ -276,22 +276,4 @@ pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
         _ => None,
     };
     config.peers.iter().filter_map(literal).collect()
-}
-
-pub(crate) fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
-    let code = match error.kind() {
-        std::io::ErrorKind::AddrInUse => ExitKind::Conflict,
-        std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
-        _ => ExitKind::Other,
-    };
-    let failure = Failure::new(code, format!("cannot listen on {}", path.display()));
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TrustError>());
-    match inner.and_then(TrustError::fix) {
-        Some(fix) => failure.with_cause(error).with_hint(fix),
-        None if code == ExitKind::Permission => {
-            let denied = denied(path.parent().unwrap_or(path));
-            failure.with_cause(denied.cause).with_hint(denied.hint)
-        }
-        None => failure.with_cause(error),
-    }
 }

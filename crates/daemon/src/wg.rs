@@ -31,7 +31,9 @@ use crate::device::{self, Device, Former, Start, open_tun};
 use crate::engine::{Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Journal, Runtime, TUN_QUEUE_LEN};
-use crate::up::{api_requests, cannot_listen};
+use crate::serving::socket::cannot_listen;
+use crate::serving::uapi_socket;
+use crate::up::api_requests;
 use crate::view::{Date, InterfaceView};
 use crate::{api, uapi};
 
@@ -162,12 +164,12 @@ async fn journal(runtime: &Runtime, name: &str) -> Result<(), Failure> {
     for line in &cleaned.warnings {
         tracing::warn!("{line}");
     }
-    Journal::begin(runtime)?.record_socket(&uapi::socket_path(name))
+    Journal::begin(runtime)?.record_socket(&uapi_socket(name))
 }
 
 /// The folder is one for the whole host, also for other namespaces and other WireGuards.
 async fn require_free_socket(name: &str) -> Result<(), Failure> {
-    let path = uapi::socket_path(name);
+    let path = uapi_socket(name);
     let mut waited = Duration::ZERO;
     while UnixStream::connect(&path).await.is_ok() {
         if waited >= SOCKET_PATIENCE {
@@ -261,7 +263,7 @@ async fn prepare(tun: &Tun, netlink: &Netlink) -> Result<(), Failure> {
 
 /// The socket of `wg`, and the watch on its name.
 fn listen(name: &str) -> Result<(UnixListener, NameWatch), Failure> {
-    let path = uapi::socket_path(name);
+    let path = uapi_socket(name);
     let listener = uapi::bind(name).map_err(|error| cannot_listen(&path, error))?;
     let watch = NameWatch::new(&path).map_err(|error| {
         let _ = std::fs::remove_file(&path);
@@ -282,7 +284,7 @@ fn interface_view(name: &str, index: u32) -> InterfaceView {
         listen_port: 0,
         fwmark: None,
         // It is configured through this.
-        config_path: uapi::socket_path(name),
+        config_path: uapi_socket(name),
         forward: true,
         started: Date::now(),
     }

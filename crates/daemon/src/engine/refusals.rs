@@ -137,8 +137,8 @@ mod tests {
     use overlay_wire::offload::Join;
 
     use super::*;
-    use crate::host::own_namespace::run;
     use crate::engine::OffloadState;
+    use crate::host::own_namespace::run;
 
     const BOTH: Joins = Joins { tcp: true, udp: true };
     const DATAGRAMS: usize = 5;

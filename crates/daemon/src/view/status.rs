@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{InterfaceView, PathMtuStatus, PeerView, StatusWarning, View};
 use crate::config::Endpoint;
+use crate::engine::OffloadState;
 use crate::host::{HostFacts, HostStatus};
 use crate::keys::encode_public;
-use crate::engine::OffloadState;
 
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

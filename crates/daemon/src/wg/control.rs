@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use crate::api::{ControlRequest, ReloadError};
 use crate::device::Device;
 use crate::failure::{ExitKind, Failure};
-use crate::uapi::{self, Setting};
+use crate::serving::uapi_socket;
+use crate::uapi::Setting;
 use crate::{notify, supervisor};
 
 /// The smallest inner MTU that the node works with. An interface whose MTU is smaller sends nothing larger anyway.
@@ -86,7 +87,7 @@ impl Control {
         };
         notify::stopping();
         if self.socket.is_there() {
-            let _ = std::fs::remove_file(uapi::socket_path(&self.name));
+            let _ = std::fs::remove_file(uapi_socket(&self.name));
         }
         // It holds the device too.
         drop(self.link);
