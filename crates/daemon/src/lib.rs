@@ -20,8 +20,6 @@ pub mod permission;
 pub mod ping;
 pub mod resolve;
 mod serving;
-mod standing;
-mod supervisor;
 pub mod uapi;
 pub mod up;
 pub mod view;

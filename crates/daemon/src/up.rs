@@ -3,6 +3,10 @@
 //! Everything that can be refused is refused before the system is touched; from [`Journal::begin`] on, whatever fails
 //! is followed by the same clean-up that follows a crash.
 
+mod footprint;
+mod standing;
+pub(crate) mod supervisor;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +17,8 @@ use overlay_os::netlink::Netlink;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use self::standing::Standing;
+use self::supervisor::Supervisor;
 use crate::api::ControlRequest;
 use crate::config::{self, Config, Endpoint, MtuRange, Table};
 use crate::confine::{Needs, confine};
@@ -24,8 +30,6 @@ use crate::host::{self, Host, HostWatch, Journal, Runtime};
 use crate::resolve::{self, Families, NamedEndpoint};
 use crate::serving::socket::cannot_listen;
 use crate::serving::uapi_socket;
-use crate::standing::Standing;
-use crate::supervisor::Supervisor;
 use crate::view::{Date, InterfaceView, StatusWarning, View};
 use crate::{api, metrics, uapi};
 

@@ -15,9 +15,10 @@ use tokio::sync::mpsc;
 use crate::api::{ControlRequest, ReloadError};
 use crate::device::Device;
 use crate::failure::{ExitKind, Failure};
+use crate::notify;
 use crate::serving::uapi_socket;
 use crate::uapi::Setting;
-use crate::{notify, supervisor};
+use crate::up::supervisor;
 
 /// The smallest inner MTU that the node works with. An interface whose MTU is smaller sends nothing larger anyway.
 const MINIMUM_MTU: u16 = 576;

@@ -14,6 +14,8 @@ use overlay_os::netlink::Netlink;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::literal_endpoints;
+use super::standing::{self, Standing};
 use crate::api::{ControlRequest, ReloadError, ReloadReport};
 use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
 use crate::device::{Change, ChangeError, Device, PeerEdit};
@@ -21,12 +23,8 @@ use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, HostWatch, Journal};
 use crate::notify;
 use crate::resolve::{Answer, NamedEndpoint, Resolver};
-use crate::standing::{self, Standing};
-use crate::uapi;
-use crate::up::{self, literal_endpoints};
 use crate::view::PeerView;
-
-mod footprint;
+use crate::{uapi, up};
 
 /// Everything that a running daemon consists of.
 pub(crate) struct Supervisor {

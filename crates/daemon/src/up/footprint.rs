@@ -2,7 +2,7 @@
 
 use overlay_os::netlink::Noticed;
 
-use super::Supervisor;
+use super::supervisor::Supervisor;
 use crate::host::Verdict;
 
 impl Supervisor {
