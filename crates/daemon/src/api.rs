@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::device::ReloadReport;
 use crate::failure::{ExitKind, Failure, FailureBody};
 use crate::metrics;
 use crate::serving::access::{Caller, GROUP};
@@ -45,21 +46,6 @@ pub enum ControlRequest {
     Reload(oneshot::Sender<Result<ReloadReport, ReloadError>>),
     /// Take everything away and end. Answered when that has begun or is done.
     Down(oneshot::Sender<()>),
-}
-
-/// What a reload changed. Peers are named as in the config, or by their public key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ReloadReport {
-    /// Peers that were not there before.
-    pub added: Vec<String>,
-    /// Peers that are no longer there.
-    pub removed: Vec<String>,
-    /// Peers whose configuration is another one.
-    pub changed: Vec<String>,
-    /// How many peers were not touched.
-    pub unchanged: usize,
-    /// Keys of the config whose new value is taken at the next `up`.
-    pub needs_restart: Vec<String>,
 }
 
 /// Why a reload changed nothing: the config in force before is in force still.

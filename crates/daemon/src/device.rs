@@ -4,6 +4,7 @@
 //! disagree. It knows nothing of files, addresses and routes: those are `host`'s.
 
 mod change;
+mod report;
 pub mod sockets;
 mod tun;
 
@@ -19,9 +20,9 @@ use overlay_os::udp::UdpSocket;
 use tokio::sync::mpsc;
 
 pub use self::change::{Change, ChangeError, PeerEdit};
+pub use self::report::ReloadReport;
 use self::sockets::{Outer, bind, port_of};
 pub use self::tun::open_tun;
-use crate::api::ReloadReport;
 use crate::config::{Peer, Switch};
 use crate::engine::{Engine, Offload, OffloadState, Offloads, Parts, Queues, ShellStats, Sockets};
 use crate::failure::{ExitKind, Failure};

@@ -6,7 +6,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::api::{self, ControlRequest, ReloadError, ReloadReport};
+use crate::api::{self, ControlRequest, ReloadError};
+use crate::device::ReloadReport;
 use crate::view::tests::{bob, view};
 
 struct World {

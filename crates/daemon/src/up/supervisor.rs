@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 
 use super::literal_endpoints;
 use super::standing::{self, Standing};
-use crate::api::{ControlRequest, ReloadError, ReloadReport};
+use crate::api::{ControlRequest, ReloadError};
 use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
-use crate::device::{Change, ChangeError, Device, PeerEdit};
+use crate::device::{Change, ChangeError, Device, PeerEdit, ReloadReport};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, HostWatch, Journal};
 use crate::notify;
