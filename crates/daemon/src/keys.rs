@@ -13,8 +13,6 @@ use rand_core::{OsRng, RngCore};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-pub use crate::files::{replace_secret, write_secret};
-
 /// Characters of a key in base64: 43 and one `=`.
 pub const ENCODED_LENGTH: usize = 44;
 
