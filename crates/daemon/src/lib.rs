@@ -23,6 +23,7 @@ mod serving;
 pub mod uapi;
 pub mod up;
 pub mod view;
+mod warnings;
 pub mod wg;
 
 pub use failure::Failure;

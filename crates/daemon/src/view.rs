@@ -10,7 +10,6 @@ mod date;
 mod path_mtu;
 mod peer;
 mod status;
-mod warnings;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +24,8 @@ use crate::config;
 use crate::engine::{Offload, Offloads, QueueFigures, Queues, ShellStats, Sockets};
 use crate::host::HostFacts;
 use crate::keys::PrivateKey;
+pub use crate::warnings::StatusWarning;
+use crate::warnings::Warnings;
 
 pub use date::Date;
 pub(crate) use path_mtu::KnownPathMtu;
@@ -32,8 +33,6 @@ pub use path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub(crate) use peer::PeerView;
 pub(crate) use status::node_counters;
 pub use status::{InterfaceStatus, PeerState, PeerStatus, Status, rule_text};
-pub use warnings::StatusWarning;
-use warnings::Warnings;
 
 /// What control knows of the running daemon.
 pub struct View {
@@ -252,6 +251,21 @@ impl View {
     /// Name of the kernel interface.
     pub fn interface_name(&self) -> String {
         self.read().interface.name.clone()
+    }
+
+    /// These are the warnings of `topic` from now on, and no others.
+    pub fn set_warnings(&self, topic: &'static str, warnings: Vec<StatusWarning>) {
+        self.warnings.set(topic, warnings);
+    }
+
+    /// All warnings that stand.
+    pub(crate) fn warnings(&self) -> Vec<StatusWarning> {
+        self.warnings.all()
+    }
+
+    /// Whether a warning of `topic` stands.
+    pub(crate) fn has_warnings(&self, topic: &str) -> bool {
+        self.warnings.has(topic)
     }
 
     pub(crate) fn node_stats(&self) -> &NodeStats {

@@ -31,7 +31,7 @@ use super::watch::Looked;
 use super::ways;
 use crate::config::{Config, Endpoint, MtuRange};
 use crate::failure::Failure;
-use crate::view::StatusWarning;
+use crate::warnings::StatusWarning;
 
 /// Packets and super-packets that wait for the engine at most. At a TUN the kernel cannot hold a sender back: what does not
 /// fit is dropped. With 64 TCP streams at 5 Gbit/s a queue of 128 lost more than one in ten, for a loaded ping of 8 ms in

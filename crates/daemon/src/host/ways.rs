@@ -12,7 +12,7 @@ use overlay_os::netlink::{MAIN_TABLE, Netlink, RouteTo};
 use super::footprint::Footprint;
 use crate::config::{Config, Endpoint};
 use crate::failure::{ExitKind, Failure};
-use crate::view::StatusWarning;
+use crate::warnings::StatusWarning;
 
 /// Refuses with [`ExitKind::Config`] where a route of `wanted` would be the most specific one to an endpoint that the config
 /// gives as an address. Asked before anything stands.

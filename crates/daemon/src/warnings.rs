@@ -9,8 +9,6 @@ use std::sync::{Mutex, PoisonError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::View;
-
 /// One thing that does not work as the config asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusWarning {
@@ -32,13 +30,13 @@ impl StatusWarning {
 
 /// The warnings that stand, by topic.
 #[derive(Debug, Default)]
-pub(super) struct Warnings(Mutex<BTreeMap<&'static str, Vec<StatusWarning>>>);
+pub(crate) struct Warnings(Mutex<BTreeMap<&'static str, Vec<StatusWarning>>>);
 
-impl View {
+impl Warnings {
     /// These are the warnings of `topic` from now on, and no others.
-    pub fn set_warnings(&self, topic: &'static str, warnings: Vec<StatusWarning>) {
+    pub(crate) fn set(&self, topic: &'static str, warnings: Vec<StatusWarning>) {
         // Nothing panics while it is held.
-        let mut standing = self.warnings.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = standing.insert(topic, warnings.clone()).unwrap_or_default();
         for new in warnings.iter().filter(|warning| !before.contains(warning)) {
             tracing::warn!(hint = new.hint, "{}", new.message);
@@ -49,14 +47,14 @@ impl View {
     }
 
     /// All warnings that stand.
-    pub(crate) fn warnings(&self) -> Vec<StatusWarning> {
-        let standing = self.warnings.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn all(&self) -> Vec<StatusWarning> {
+        let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.values().flatten().cloned().collect()
     }
 
     /// Whether a warning of `topic` stands.
-    pub(crate) fn has_warnings(&self, topic: &str) -> bool {
-        let standing = self.warnings.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn has(&self, topic: &str) -> bool {
+        let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.get(topic).is_some_and(|warnings| !warnings.is_empty())
     }
 }
