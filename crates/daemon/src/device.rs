@@ -24,7 +24,7 @@ pub use self::report::ReloadReport;
 use self::sockets::{Outer, bind, port_of};
 pub use self::tun::open_tun;
 use crate::config::{Peer, Switch};
-use crate::engine::{Engine, Offload, OffloadState, Offloads, Parts, Queues, ShellStats, Sockets};
+use crate::engine::{Engine, Former, Offload, OffloadState, Offloads, Parts, Queues, ShellStats, Sockets};
 use crate::failure::{ExitKind, Failure};
 use crate::keys::PrivateKey;
 use crate::resolve::{Answer, NamedEndpoint};
@@ -50,15 +50,6 @@ pub struct Start {
     pub scheduling: Scheduling,
     /// What is known of flows from before.
     pub former: Former,
-}
-
-/// What a device may know of the flows through a device before it.
-#[derive(Default)]
-pub struct Former {
-    /// Whether there can be none: no device was there before.
-    pub is_first: bool,
-    /// Those that were handed over.
-    pub flows: Vec<PeerFlows>,
 }
 
 /// A running device.
@@ -387,6 +378,6 @@ fn note_offloads(offloads: &Offloads, outer: &Outer, tun_offload: Switch, tun: &
         (Offload::UdpSegmentation, outer.udp_gso, sockets.each().all(|socket| socket.max_segments() > 1)),
         (Offload::UdpCoalescing, outer.udp_gso, sockets.each().all(UdpSocket::coalesces)),
     ] {
-        offloads.set(offload, OffloadState::at_start(switch, is_there));
+        offloads.set(offload, OffloadState::at_start(switch != Switch::Off, is_there));
     }
 }

@@ -70,6 +70,15 @@ pub struct Parts {
     pub scheduling: Scheduling,
 }
 
+/// What an engine may know of the flows through one that ran before it.
+#[derive(Default)]
+pub struct Former {
+    /// Whether there can be none: no engine ran before.
+    pub is_first: bool,
+    /// Those that were handed over.
+    pub flows: Vec<PeerFlows>,
+}
+
 /// What a TUN takes as super-packets, as far as can be known before one was written.
 pub fn joins(tun: &Tun) -> Joins {
     Joins { tcp: tun.has_offload(), udp: tun.has_udp_offload() }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use overlay_core::{Instant, KnownFlow, PeerFlows};
 
-use crate::device::Former;
+use crate::engine::Former;
 use crate::keys::{decode_public, encode_public};
 
 /// Flows that are handed over; about 6 MB. Those of further peers are not.
