@@ -4,6 +4,7 @@
 //! disagree. It knows nothing of files, addresses and routes: those are `host`'s.
 
 mod change;
+mod names;
 mod report;
 pub mod sockets;
 mod tun;
@@ -20,6 +21,7 @@ use overlay_os::udp::UdpSocket;
 use tokio::sync::mpsc;
 
 pub use self::change::{Change, ChangeError, PeerEdit};
+pub(crate) use self::names::named_endpoints;
 pub use self::report::ReloadReport;
 use self::sockets::{Outer, bind, port_of};
 pub use self::tun::open_tun;
@@ -306,7 +308,7 @@ impl Device {
         state
             .peers()
             .into_iter()
-            .filter_map(|peer| NamedEndpoint::new(peer.public_key, peer.configured_endpoint()?))
+            .filter_map(|peer| names::named(peer.public_key, peer.configured_endpoint()?))
             .collect()
     }
 

@@ -26,8 +26,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::config::{Endpoint, Peer};
-
 /// After the first look-up that failed; doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait between two look-ups of one name, and the wait for a handshake.
@@ -46,21 +44,6 @@ pub struct NamedEndpoint {
     pub host: String,
     /// The UDP port.
     pub port: u16,
-}
-
-impl NamedEndpoint {
-    /// That of a peer; `None` for an address.
-    pub fn new(peer: PeerKey, endpoint: &Endpoint) -> Option<Self> {
-        match endpoint {
-            Endpoint::Name { host, port } => Some(Self { peer, host: host.clone(), port: *port }),
-            Endpoint::Address(_) => None,
-        }
-    }
-
-    /// The peers of a config that are reached by name.
-    pub fn of(peers: &[Peer]) -> Vec<Self> {
-        peers.iter().filter_map(|peer| Self::new(peer.public_key, peer.endpoint.as_ref()?)).collect()
-    }
 }
 
 /// What a look-up brought.

@@ -27,7 +27,7 @@ use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, HostWatch, Journal, Runtime};
-use crate::resolve::{self, Families, NamedEndpoint};
+use crate::resolve::{self, Families};
 use crate::serving::socket::cannot_listen;
 use crate::serving::uapi_socket;
 use crate::view::{Date, InterfaceView, StatusWarning, View};
@@ -149,7 +149,7 @@ async fn start(
     };
 
     let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
-    let names = NamedEndpoint::of(&config.peers);
+    let names = device::named_endpoints(&config.peers);
     let (answering, mut answers) = mpsc::channel(MAX_ANSWERS);
     let resolver = resolve::spawn(names.clone(), families, answering);
     let patience = if takes_default_route(&config) { PATIENCE_BEFORE_DEFAULT_ROUTE } else { Duration::ZERO };

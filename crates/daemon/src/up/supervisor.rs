@@ -18,11 +18,11 @@ use super::literal_endpoints;
 use super::standing::{self, Standing};
 use crate::api::{ControlRequest, ReloadError};
 use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
-use crate::device::{Change, ChangeError, Device, PeerEdit, ReloadReport};
+use crate::device::{Change, ChangeError, Device, PeerEdit, ReloadReport, named_endpoints};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, HostWatch, Journal};
 use crate::notify;
-use crate::resolve::{Answer, NamedEndpoint, Resolver};
+use crate::resolve::{Answer, Resolver};
 use crate::view::PeerView;
 use crate::{uapi, up};
 
@@ -324,7 +324,7 @@ impl Supervisor {
                 return Err(failure);
             }
         };
-        self.resolver.set_peers(NamedEndpoint::of(&new.peers));
+        self.resolver.set_peers(named_endpoints(&new.peers));
         self.looked_at.clear();
         self.refused_mtu = None;
         self.show_interface(&new, mtu);
