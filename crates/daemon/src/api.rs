@@ -13,6 +13,7 @@
 //! [`openapi::document`] says the same to machines.
 
 pub mod openapi;
+pub mod scrape;
 
 use std::borrow::Cow;
 use std::io;
@@ -31,10 +32,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::device::ReloadReport;
 use crate::failure::{ExitKind, Failure, FailureBody};
-use crate::metrics;
 use crate::serving::access::{Caller, GROUP};
 use crate::serving::{connection, socket};
-use crate::view::{Status, View};
+use crate::view::{Status, View, metrics};
 
 /// Connections served at once; further ones wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 16;

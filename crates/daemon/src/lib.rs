@@ -14,7 +14,6 @@ pub mod files;
 pub mod host;
 pub mod import;
 pub mod keys;
-pub mod metrics;
 pub mod notify;
 pub mod permission;
 pub mod ping;

@@ -31,7 +31,7 @@ use crate::resolve::{self, Families};
 use crate::serving::socket::cannot_listen;
 use crate::serving::uapi_socket;
 use crate::view::{Date, InterfaceView, StatusWarning, View};
-use crate::{api, metrics, uapi};
+use crate::{api, uapi};
 
 /// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
 const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
@@ -189,7 +189,7 @@ async fn start(
     }
     // Now the virtual IPs are there to be listened on.
     if let Some(address) = config.metrics {
-        tokio::spawn(metrics::serve_when_possible(address, Arc::clone(&view)));
+        tokio::spawn(api::scrape::serve_when_possible(address, Arc::clone(&view)));
     }
     let requests = api_requests(listening.api, &view);
     Ok(Supervisor {

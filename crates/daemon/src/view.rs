@@ -7,6 +7,7 @@
 //! It repeats no decision of the node: what it says about a peer's state follows from facts that were reported.
 
 mod date;
+pub mod metrics;
 mod path_mtu;
 mod peer;
 mod status;

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use super::{Down, GROUP, Reloaded, Version, status_code};
 use crate::config::without_null;
 use crate::failure::{ExitKind, FailureBody};
-use crate::metrics;
 use crate::view::Status;
+use crate::view::metrics;
 
 /// What can be asked.
 pub(super) static OPERATIONS: [Operation; 5] = [

@@ -1,79 +1,25 @@
-//! The Prometheus endpoint: counters as they stand when somebody scrapes, in OpenMetrics text.
+//! What Prometheus reads: counters as they stand when somebody scrapes, in OpenMetrics text.
 //!
 //! Nothing is counted twice: the collector reads the atomics that the engine writes. Every reason for a drop is there
 //! from the first scrape on, also with zero, so that an alert on a rate never misses the first packet.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
-use axum::http::header;
-use axum::routing::get;
 use overlay_core::{DropReason, Instant, PeerStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 
 use crate::engine::{OffloadState, Offloads};
 use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
-use crate::serving::connection;
-use crate::view::{PathMtuState, PeerState, PeerView, StatusWarning, View, node_counters, now};
+use crate::view::{PathMtuState, PeerState, PeerView, View, node_counters, now};
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Under which the view keeps what is wrong here.
-const TOPIC: &str = "metrics";
-
-/// After the first try to listen that failed; doubles with each further one.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-
-/// The longest wait between two tries to listen.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-/// Scrapes served at once.
-const MAX_CONNECTIONS: usize = 8;
-
-/// Listens at `address` as soon as that is possible, and serves. Metrics are no reason not to carry packets: until then a
-/// warning stands in `status`, and it is tried again.
-pub async fn serve_when_possible(address: SocketAddr, view: Arc<View>) -> anyhow::Result<()> {
-    let mut wait = FIRST_RETRY;
-    let listener = loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => break listener,
-            Err(error) => {
-                let message = format!("cannot listen for metrics on {address}: {error}; it is tried again");
-                let hint = "set another `listen` under [metrics], or end what listens there";
-                view.set_warnings(TOPIC, vec![StatusWarning::new("metrics", message, hint)]);
-            }
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
-    };
-    view.set_warnings(TOPIC, Vec::new());
-    serve_tcp(listener, view).await
-}
-
-/// Serves `GET /metrics` until the future is dropped. Whoever reaches the listener may read: it belongs on loopback or
-/// on an address of a management network.
-///
-/// # Errors
-///
-/// None at present: a connection that fails concerns only itself, and accepting is tried again.
-pub async fn serve_tcp(listener: TcpListener, view: Arc<View>) -> anyhow::Result<()> {
-    let scrape = move || {
-        let text = text(&view);
-        async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], text) }
-    };
-    let routes = Router::new().route("/metrics", get(scrape));
-    connection::serve(listener, MAX_CONNECTIONS, |_| routes.clone()).await
-}
 
 /// Everything there is to scrape.
 pub fn text(view: &Arc<View>) -> String {

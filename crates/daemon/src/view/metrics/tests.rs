@@ -3,8 +3,6 @@
 use std::time::UNIX_EPOCH;
 
 use overlay_core::Instant;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::*;
 use crate::engine::Offload;
@@ -118,28 +116,4 @@ fn no_secret_is_in_the_text() {
     for secret in ["ERERERER", "11111111", "3d3d3d3d", "dddddddd"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
-}
-
-#[tokio::test]
-async fn it_is_served_over_tcp_with_its_media_type_and_nothing_else_is() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
-    let address = listener.local_addr().expect("bound");
-    let server = tokio::spawn(serve_tcp(listener, view([bob()])));
-    for (request, status, holds) in [
-        ("GET /metrics", "HTTP/1.1 200 OK", "\noverlay_peers 1\n"),
-        ("GET /v1/status", "HTTP/1.1 404 Not Found", ""),
-        ("POST /metrics", "HTTP/1.1 405 Method Not Allowed", ""),
-    ] {
-        let mut stream = TcpStream::connect(address).await.expect("a connection");
-        let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer and its end");
-        assert!(answer.starts_with(status) && answer.contains(holds), "{answer}");
-        if holds.is_empty() {
-            continue;
-        }
-        assert!(answer.contains(&format!("content-type: {CONTENT_TYPE}\r\n")), "{answer}");
-    }
-    server.abort();
 }
