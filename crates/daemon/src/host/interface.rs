@@ -4,8 +4,10 @@
 //! what is there rather than trusting its memory, because the kernel takes more away than it is told to: the last IPv4
 //! address of an interface takes all its IPv4 routes along, and a primary address its secondaries.
 
+mod guarding;
 mod paths;
 mod places;
+mod rules;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -42,21 +44,21 @@ pub(crate) const TUN_QUEUE_LEN: u32 = 500;
 /// What this daemon has added to the host around its TUN.
 #[derive(Debug)]
 pub struct Host {
-    pub(super) interface: String,
-    pub(super) index: u32,
+    interface: String,
+    index: u32,
     ipv6: bool,
     /// What was last asked for and stands.
-    pub(super) standing: Footprint,
+    standing: Footprint,
     /// Whether it has come up: what is missing from then on, somebody has taken away.
     is_up: bool,
     /// The policy rules exactly as they were added.
-    pub(super) rules: Vec<Rule>,
+    rules: Vec<Rule>,
     /// The table in nft.
-    pub(super) guard: Guard,
+    guard: Guard,
     /// Whether others may send through this host.
-    pub(super) forward: bool,
+    forward: bool,
     /// Where peers are reached, as far as is known.
-    pub(super) endpoints: Vec<IpAddr>,
+    endpoints: Vec<IpAddr>,
     /// The mark that the config names.
     configured_mark: Option<u32>,
     /// The kernel's own routes of our addresses, as it made them or we changed them.
@@ -66,8 +68,8 @@ pub struct Host {
     /// What is known of the paths behind the routes.
     paths: Paths,
     /// What was missing in the last look.
-    pub(super) put_back: PutBack,
-    pub(super) facts: Arc<HostFacts>,
+    put_back: PutBack,
+    facts: Arc<HostFacts>,
 }
 
 impl Host {
@@ -363,7 +365,7 @@ impl Host {
         left
     }
 
-    pub(super) fn failure(&self, step: &str, error: &NetlinkError) -> Failure {
+    fn failure(&self, step: &str, error: &NetlinkError) -> Failure {
         netlink_failure(format!("cannot {step} on `{}`", self.interface), error)
     }
 }
