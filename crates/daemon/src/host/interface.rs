@@ -340,7 +340,7 @@ impl Host {
         self.guard_only(journal, &wanted, &around).await;
         self.standing = wanted;
         self.is_up = true;
-        self.forget_unrouted_paths();
+        self.forget_unrouted_prefixes();
         Ok(())
     }
 

@@ -134,15 +134,15 @@ impl Supervisor {
                 Some(setting) = self.settings.recv() => {
                     let touched = self.prefixes_of(&setting.changes);
                     let result = self.device.apply(setting.changes).await;
-                    self.host.on_paths_changed(touched);
+                    self.host.on_dirty(touched);
                     self.looked_at.clear();
                     // An endpoint that was set is no name any more.
                     self.resolver.set_peers(self.device.named_endpoints());
                     let _ = setting.reply.send(result);
                 }
                 // Ready at once, so that all others have their turns in between.
-                () = std::future::ready(()), if self.host.has_changed_paths() => self.settle_paths().await,
-                noticed = self.watch.due(&interest) => self.look_after_host(noticed).await,
+                () = std::future::ready(()), if self.host.has_dirty() => self.settle_paths().await,
+                noticed = self.watch.next(&interest) => self.look_after_host(noticed).await,
                 error = self.device.ended() => {
                     let name = &self.config.interface.name;
                     return End::Failed(
@@ -199,7 +199,7 @@ impl Supervisor {
             }
             Event::PathMtu(peer, known) => {
                 let prefixes = self.device.view().allowed_ips(peer);
-                self.host.on_paths_changed(prefixes);
+                self.host.on_dirty(prefixes);
                 if (known.state, known.limit) == (PathMtuState::Searching, MtuLimit::Path) {
                     self.pass_on_too_big(peer).await;
                 }
@@ -221,7 +221,7 @@ impl Supervisor {
 
     /// Some of the routes that are to follow what is known of the paths behind them.
     async fn settle_paths(&mut self) {
-        let prefixes = self.host.take_changed_paths();
+        let prefixes = self.host.take_dirty();
         let settled: Vec<_> = {
             let state = self.device.view().read();
             prefixes.into_iter().map(|prefix| (prefix, state.owner(&prefix).and_then(PeerView::found_mtu))).collect()
@@ -245,7 +245,7 @@ impl Supervisor {
         let of_change = |change: &Change| match change {
             Change::Peer(edit) => of_peer(edit),
             // A peer that has our own key from now on is removed, too.
-            Change::RemoveAllPeers | Change::PrivateKey(_) => self.host.routed_paths(),
+            Change::RemoveAllPeers | Change::PrivateKey(_) => self.host.routed_prefixes(),
             Change::ListenPort(_) | Change::Fwmark(_) => Vec::new(),
         };
         changes.iter().flat_map(of_change).collect()
@@ -330,10 +330,10 @@ impl Supervisor {
         self.show_interface(&new, mtu);
         self.config = new;
         // Peers and prefixes have come and gone, and peers that stay may be in other places.
-        let paths = self.host.routed_paths();
-        self.host.on_paths_changed(paths);
+        let paths = self.host.routed_prefixes();
+        self.host.on_dirty(paths);
         let found = self.device.view().prefixes_of_found_paths();
-        self.host.on_paths_changed(found);
+        self.host.on_dirty(found);
         self.look_around(true).await;
         tracing::info!(
             "reloaded: {} peers added, {} removed, {} changed, {} unchanged",

@@ -37,7 +37,7 @@ pub(super) struct Paths {
 
 impl Host {
     /// What is known of the paths to these prefixes may have changed, or whose they are.
-    pub fn on_paths_changed(&mut self, prefixes: impl IntoIterator<Item = IpNet>) {
+    pub fn on_dirty(&mut self, prefixes: impl IntoIterator<Item = IpNet>) {
         for prefix in prefixes {
             if self.paths.queued.insert(prefix) {
                 self.paths.dirty.push_back(prefix);
@@ -45,13 +45,13 @@ impl Host {
         }
     }
 
-    /// Whether [`Host::take_changed_paths`] has something to give.
-    pub fn has_changed_paths(&self) -> bool {
+    /// Whether [`Host::take_dirty`] has something to give.
+    pub fn has_dirty(&self) -> bool {
         !self.paths.dirty.is_empty()
     }
 
     /// Some of the prefixes that are to be settled, each by [`Host::set_path_mtu`].
-    pub fn take_changed_paths(&mut self) -> Vec<IpNet> {
+    pub fn take_dirty(&mut self) -> Vec<IpNet> {
         let Paths { dirty, queued, .. } = &mut self.paths;
         let taken: Vec<_> = dirty.drain(..dirty.len().min(AT_ONCE)).collect();
         for prefix in &taken {
@@ -61,7 +61,7 @@ impl Host {
     }
 
     /// Every prefix whose route follows a path.
-    pub fn routed_paths(&self) -> Vec<IpNet> {
+    pub fn routed_prefixes(&self) -> Vec<IpNet> {
         self.paths.known.keys().copied().collect()
     }
 
@@ -164,7 +164,7 @@ impl Host {
     }
 
     /// What stands is what was wanted: paths whose prefixes nothing leads to any more are forgotten.
-    pub(super) fn forget_unrouted_paths(&mut self) {
+    pub(super) fn forget_unrouted_prefixes(&mut self) {
         let standing = &self.standing;
         self.paths.known.retain(|prefix, _| standing.place_of(prefix).is_some());
         self.paths.failing.retain(|prefix| standing.place_of(prefix).is_some());
