@@ -14,11 +14,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use overlay_core::{Command, Event, Instant, Node, NodeConfig, PeerFlows, PeerKey, PeerStats};
+use overlay_core::{Command, Instant, Node, NodeConfig, PeerFlows, PeerKey, PeerStats};
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
 use overlay_os::udp::UdpSocket;
-use tokio::sync::mpsc;
 
 pub use self::change::{Change, ChangeError, PeerEdit};
 pub(crate) use self::names::named_endpoints;
@@ -26,7 +25,7 @@ pub use self::report::ReloadReport;
 use self::sockets::{Outer, bind, port_of};
 pub use self::tun::open_tun;
 use crate::config::{Peer, Switch};
-use crate::engine::{Engine, Former, Offload, OffloadState, Offloads, Parts, Queues, ShellStats, Sockets};
+use crate::engine::{Engine, Former, Offload, OffloadState, Offloads, Parts, Queues, Reports, ShellStats, Sockets};
 use crate::failure::{ExitKind, Failure};
 use crate::keys::PrivateKey;
 use crate::resolve::{Answer, NamedEndpoint};
@@ -74,11 +73,11 @@ pub fn seed() -> Result<[u8; 32], Failure> {
 }
 
 impl Device {
-    /// Starts the engine. What it reports comes by the receiver, and is for [`View::on_event`] too.
+    /// Starts the engine. What it reports is for [`View::on_event`] too.
     ///
     /// # Errors
     /// A peer that is not possible, or a process without file descriptors or threads.
-    pub fn start(start: Start) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
+    pub fn start(start: Start) -> Result<(Self, Reports), Failure> {
         let Start { node, interface, tun, tun_offload, mut outer, sockets, peers, scheduling, former } = start;
         let private_key = node.private_key.clone();
         let now = Instant::from_start(overlay_os::clock::boottime());
@@ -123,9 +122,9 @@ impl Device {
             }
         }
         let parts = Parts { node, tun, sockets, stats: shell, scheduling };
-        let (engine, events) = Engine::spawn(parts)
+        let (engine, reports) = Engine::spawn(parts)
             .map_err(|error| Failure::new(ExitKind::Other, "cannot start the engine thread").with_cause(error))?;
-        Ok((Self { engine, view, outer, is_open }, events))
+        Ok((Self { engine, view, outer, is_open }, reports))
     }
 
     /// What is known of it.
@@ -136,11 +135,6 @@ impl Device {
     /// Where its packets are carried, for commands that concern neither key, sockets nor peers.
     pub fn engine(&self) -> &Engine {
         &self.engine
-    }
-
-    /// Why the engine ended by itself. Never resolves while it runs.
-    pub async fn ended(&mut self) -> io::Error {
-        self.engine.ended().await
     }
 
     /// Ends the engine. TUN and sockets are closed then. See [`Engine::stop`].

@@ -165,7 +165,7 @@ async fn start(
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
     })?;
 
-    let (device, events) = Device::start(Start {
+    let (device, reports) = Device::start(Start {
         node: config.to_node(mtu, joins(&tun), device::seed()?),
         interface: interface_view(&config, &host, mtu),
         tun,
@@ -203,7 +203,7 @@ async fn start(
         host,
         watch,
         device,
-        events,
+        reports,
         requests,
         settings,
         without_uapi,

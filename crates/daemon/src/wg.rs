@@ -188,7 +188,7 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
     let link = watch_link(&tun, &netlink)?;
     prepare(&tun, &netlink).await?;
     let index = tun.index();
-    let (device, events) = Device::start(Start {
+    let (device, reports) = Device::start(Start {
         node: NodeConfig {
             private_key: None,
             addresses: Vec::new(),
@@ -219,7 +219,7 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
         }
     });
     let (name, mtu) = (name.to_owned(), DEFAULT_MTU);
-    Ok(Control { name, mtu, link, device, events, socket, settings, requests, signals, is_up: false, is_open: false })
+    Ok(Control { name, mtu, link, device, reports, socket, settings, requests, signals, is_up: false, is_open: false })
 }
 
 fn watch_link(tun: &Tun, netlink: &Netlink) -> Result<LinkWatch, Failure> {

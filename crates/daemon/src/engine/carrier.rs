@@ -12,8 +12,9 @@ use overlay_os::tun::Tun;
 use overlay_os::udp::{self, SendError};
 
 use super::refusals::Refusals;
+use super::reports::Events;
 use super::shell::{ShellStats, add};
-use super::{Events, Sockets, now};
+use super::{Sockets, now};
 
 /// How often the node may answer a refusal with something else that is refused, before packets get their turn: a search that
 /// our own kernel refuses has some twenty steps. What is left then is told next time.

@@ -19,6 +19,7 @@ use super::standing::{self, Standing};
 use crate::api::{ControlRequest, ReloadError};
 use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
 use crate::device::{Change, ChangeError, Device, PeerEdit, ReloadReport, named_endpoints};
+use crate::engine::{Report, Reports};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, HostWatch, Journal};
 use crate::notify;
@@ -41,7 +42,7 @@ pub(crate) struct Supervisor {
     pub(crate) host: Host,
     pub(crate) watch: HostWatch,
     pub(crate) device: Device,
-    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) reports: Reports,
     pub(crate) requests: mpsc::Receiver<ControlRequest>,
     pub(crate) settings: mpsc::Receiver<uapi::Setting>,
     /// For the socket that `wg` talks to, while it could not be opened.
@@ -116,7 +117,10 @@ impl Supervisor {
                         tracing::error!(hint = error.hint, "reload refused, the old config stays: {}", error.message);
                     }
                 }
-                Some(event) = self.events.recv() => self.on_event(event).await,
+                report = self.reports.next() => match report {
+                    Report::Event(event) => self.on_event(event).await,
+                    Report::Ended(error) => return End::Failed(self.lost(error)),
+                },
                 Some(answer) = self.answers.recv() => {
                     self.device.on_resolved(answer).await;
                     self.standing.on_endpoint(&mut look);
@@ -143,14 +147,6 @@ impl Supervisor {
                 // Ready at once, so that all others have their turns in between.
                 () = std::future::ready(()), if self.host.has_dirty() => self.settle_paths().await,
                 noticed = self.watch.next(&interest) => self.look_after_host(noticed).await,
-                error = self.device.ended() => {
-                    let name = &self.config.interface.name;
-                    return End::Failed(
-                        Failure::new(ExitKind::Other, format!("the interface `{name}` cannot be used any more"))
-                            .with_cause(error)
-                            .with_hint(format!("was it deleted? sudo overlay up {}", config::argument_for(&self.config.path))),
-                    );
-                }
                 _ = look.tick() => self.look_around(false).await,
                 // That we are here says nothing of the thread that carries the packets.
                 _ = watchdog.tick() => {
@@ -162,6 +158,13 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    fn lost(&self, error: std::io::Error) -> Failure {
+        let name = &self.config.interface.name;
+        Failure::new(ExitKind::Other, format!("the interface `{name}` cannot be used any more"))
+            .with_cause(error)
+            .with_hint(format!("was it deleted? sudo overlay up {}", config::argument_for(&self.config.path)))
     }
 
     /// What may have changed around us without a word; after a reload it surely has.

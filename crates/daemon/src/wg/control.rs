@@ -6,7 +6,7 @@
 //! A move into another network namespace takes the interface down, as the kernel does with every device; the sockets
 //! are bound in the namespace where the process was started, whenever they are.
 
-use overlay_core::{Command, Event};
+use overlay_core::Command;
 use overlay_os::removal::NameWatch;
 use overlay_os::tun::{LinkWatch, TunLink};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::api::{ControlRequest, ReloadError};
 use crate::device::Device;
+use crate::engine::{Report, Reports};
 use crate::failure::{ExitKind, Failure};
 use crate::notify;
 use crate::serving::uapi_socket;
@@ -30,7 +31,7 @@ pub(super) struct Control {
     pub(super) mtu: u16,
     pub(super) link: LinkWatch,
     pub(super) device: Device,
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) reports: Reports,
     /// The name of the socket that `wg` talks to.
     pub(super) socket: NameWatch,
     pub(super) settings: mpsc::Receiver<Setting>,
@@ -127,10 +128,17 @@ impl Control {
                         tracing::info!("the socket of {} was removed: the end", self.name);
                         return End::Asked;
                     }
-                    Some(event) = self.events.recv() => {
-                        tracing::debug!(?event);
-                        self.device.view().on_event(event, supervisor::wall_clock_of);
-                    }
+                    report = self.reports.next() => match report {
+                        Report::Event(event) => {
+                            tracing::debug!(?event);
+                            self.device.view().on_event(event, supervisor::wall_clock_of);
+                        }
+                        // Most often the interface was deleted.
+                        Report::Ended(error) => return match self.link.look().await {
+                            Ok(None) => End::Asked,
+                            _ => End::Failed(self.lost(error)),
+                        },
+                    },
                     Some(setting) = self.settings.recv() => self.set(setting).await,
                     Some(request) = next_of(&mut self.requests) => match request {
                         ControlRequest::Reload(reply) => {
@@ -141,13 +149,6 @@ impl Control {
                             return End::Asked;
                         }
                     },
-                    error = self.device.ended() => {
-                        // Most often the interface was deleted.
-                        return match self.link.look().await {
-                            Ok(None) => End::Asked,
-                            _ => End::Failed(self.lost(error)),
-                        };
-                    }
                 }
             }
         }
