@@ -194,7 +194,7 @@ async fn reload(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json
 
 async fn down(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Down>, Failure> {
     caller.may_change()?;
-    let interface = daemon.view.interface_name();
+    let interface = daemon.view.table().interface_name();
     let (answer, answered) = oneshot::channel();
     // Both ways of not being answered mean that the daemon is stopping already, which is what was asked for.
     if daemon.control.send(ControlRequest::Down(answer)).await.is_ok() {

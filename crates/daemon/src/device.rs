@@ -1,12 +1,13 @@
 //! The running device: our own key, the outer sockets, the peers; and how each of them changes.
 //!
-//! Whoever configures it, a file by `reload` or `wg` over the UAPI, does so here, so that engine and [`View`] never
+//! Whoever configures it, a file by `reload` or `wg` over the UAPI, does so here, so that engine and [`Table`] never
 //! disagree. It knows nothing of files, addresses and routes: those are `host`'s.
 
 mod change;
 mod names;
 mod report;
 pub mod sockets;
+pub mod table;
 mod tun;
 
 use std::collections::HashSet;
@@ -14,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use overlay_core::{Command, Instant, Node, NodeConfig, PeerFlows, PeerKey, PeerStats};
+use overlay_core::{Command, Node, NodeConfig, NodeStats, PeerFlows, PeerKey, PeerStats};
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
 use overlay_os::udp::UdpSocket;
@@ -23,20 +24,22 @@ pub use self::change::{Change, ChangeError, PeerEdit};
 pub(crate) use self::names::named_endpoints;
 pub use self::report::ReloadReport;
 use self::sockets::{Outer, bind, port_of};
+use self::table::{InterfaceEntry, Table};
 pub use self::tun::open_tun;
 use crate::config::{Peer, Switch};
-use crate::engine::{Engine, Former, Offload, OffloadState, Offloads, Parts, Queues, Reports, ShellStats, Sockets};
+use crate::engine::{
+    Engine, Former, Offload, OffloadState, Offloads, Parts, Queues, Reports, ShellStats, Sockets, now,
+};
 use crate::failure::{ExitKind, Failure};
 use crate::keys::PrivateKey;
 use crate::resolve::{Answer, NamedEndpoint};
-use crate::view::{InterfaceView, View};
 
 /// What a device is made from.
 pub struct Start {
     /// The node; [`crate::engine::joins`] says what the TUN takes as super-packets, [`seed`] makes it random.
     pub node: NodeConfig,
     /// What is shown of it. Key, port and mark are overwritten by the other parts.
-    pub interface: InterfaceView,
+    pub interface: InterfaceEntry,
     /// Where inner packets come from and go to.
     pub tun: Tun,
     /// Whether super-packets were asked of the TUN.
@@ -56,7 +59,10 @@ pub struct Start {
 /// A running device.
 pub struct Device {
     engine: Engine,
-    view: Arc<View>,
+    table: Arc<Table>,
+    node: Arc<NodeStats>,
+    shell: Arc<ShellStats>,
+    queues: Arc<Queues>,
     outer: Outer,
     is_open: bool,
 }
@@ -73,28 +79,30 @@ pub fn seed() -> Result<[u8; 32], Failure> {
 }
 
 impl Device {
-    /// Starts the engine. What it reports is for [`View::on_event`] too.
+    /// Starts the engine. What it reports is for [`Table::on_event`] too.
     ///
     /// # Errors
     /// A peer that is not possible, or a process without file descriptors or threads.
     pub fn start(start: Start) -> Result<(Self, Reports), Failure> {
         let Start { node, interface, tun, tun_offload, mut outer, sockets, peers, scheduling, former } = start;
         let private_key = node.private_key.clone();
-        let now = Instant::from_start(overlay_os::clock::boottime());
+        let now = now();
         let mut node = Node::new(node, now);
         let is_open = sockets.each().next().is_some();
         outer.port = port_of(&sockets).unwrap_or(outer.port);
         let shell = Arc::new(ShellStats::default());
         note_offloads(&shell.offloads, &outer, tun_offload, &tun, &sockets);
-        let interface = InterfaceView {
+        let interface = InterfaceEntry {
             public_key: node.public_key(),
             private_key: private_key.and_then(PrivateKey::from_unclamped),
             listen_port: outer.port,
             fwmark: outer.fwmark,
             ..interface
         };
-        let view = View::new(interface, node.stats(), Arc::clone(&shell));
-        view.watch(Queues::of(tun.name(), &sockets));
+        let table = Arc::new(Table::new(interface));
+        let stats = node.stats();
+        // Before the engine has the sockets.
+        let queues = Arc::new(Queues::of(tun.name(), &sockets));
 
         if !former.is_first {
             // It is never refused.
@@ -115,21 +123,36 @@ impl Device {
             // A peer that is gone needs none.
             let _ = node.handle_command(Command::RestoreFlows(known), now);
         }
-        view.set_peers(shown);
+        table.set_peers(shown);
         for (peer, resolved) in &peers {
             if let Some(address) = resolved.as_ref().and_then(|addresses| addresses.first()) {
-                view.on_endpoint_resolved(peer.public_key, *address);
+                table.on_endpoint_resolved(peer.public_key, *address);
             }
         }
-        let parts = Parts { node, tun, sockets, stats: shell, scheduling };
+        let parts = Parts { node, tun, sockets, stats: Arc::clone(&shell), scheduling };
         let (engine, reports) = Engine::spawn(parts)
             .map_err(|error| Failure::new(ExitKind::Other, "cannot start the engine thread").with_cause(error))?;
-        Ok((Self { engine, view, outer, is_open }, reports))
+        Ok((Self { engine, table, node: stats, shell, queues, outer, is_open }, reports))
     }
 
     /// What is known of it.
-    pub fn view(&self) -> &Arc<View> {
-        &self.view
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// What the node counts.
+    pub(crate) fn node_stats(&self) -> &Arc<NodeStats> {
+        &self.node
+    }
+
+    /// What the engine thread counts.
+    pub(crate) fn shell_stats(&self) -> &Arc<ShellStats> {
+        &self.shell
+    }
+
+    /// Where the kernel is asked about queues.
+    pub(crate) fn queues(&self) -> &Arc<Queues> {
+        &self.queues
     }
 
     /// Where its packets are carried, for commands that concern neither key, sockets nor peers.
@@ -170,11 +193,11 @@ impl Device {
     /// Our own key. With another one all sessions are over; a peer that has it is removed.
     pub async fn set_private_key(&mut self, key: Option<PrivateKey>) {
         let public = key.as_ref().map(PrivateKey::public);
-        if self.view.interface().public_key == public {
+        if self.table.interface().public_key == public {
             return;
         }
         let command = Command::SetPrivateKey(key.as_ref().map(PrivateKey::to_bytes));
-        self.view.set_private_key(key);
+        self.table.set_private_key(key);
         // Of all commands it is one that is never refused.
         let _ = self.engine.command(command).await;
     }
@@ -197,7 +220,7 @@ impl Device {
             self.use_sockets(sockets).await.map_err(|error| ChangeError::Refused(error.kind()))
         } else {
             self.outer = outer;
-            self.view.edit_interface(|interface| interface.listen_port = port);
+            self.table.edit_interface(|interface| interface.listen_port = port);
             Ok(())
         }
     }
@@ -209,7 +232,7 @@ impl Device {
     pub async fn set_fwmark(&mut self, mark: Option<u32>) -> io::Result<()> {
         self.engine.set_fwmark(mark).await?;
         self.outer.fwmark = mark;
-        self.view.edit_interface(|interface| interface.fwmark = mark);
+        self.table.edit_interface(|interface| interface.fwmark = mark);
         Ok(())
     }
 
@@ -232,7 +255,7 @@ impl Device {
     /// # Errors
     /// The engine has ended.
     pub async fn close(&mut self) -> io::Result<()> {
-        self.view.follow(&Sockets::default());
+        self.queues.follow(&Sockets::default());
         self.engine.set_sockets(Sockets::default()).await?;
         self.is_open = false;
         Ok(())
@@ -246,7 +269,7 @@ impl Device {
         let mut report = ReloadReport::default();
         let kept: HashSet<PeerKey> = new.iter().map(|peer| peer.public_key).collect();
         report.removed = self
-            .view
+            .table
             .read()
             .peers()
             .into_iter()
@@ -262,7 +285,7 @@ impl Device {
         let mut changed = Vec::new();
         let mut renamed = Vec::new();
         {
-            let state = self.view.read();
+            let state = self.table.read();
             for peer in new {
                 let before = state.peer(peer.public_key);
                 let stats = before.map_or_else(Arc::default, |before| Arc::clone(&before.stats));
@@ -292,13 +315,13 @@ impl Device {
         }
         // A peer that was removed in the meantime needs none.
         let _ = self.engine.commands(renamed.into_iter().map(Command::ForgetCandidates)).await;
-        self.view.set_peers(shown);
+        self.table.set_peers(shown);
         Ok(report)
     }
 
     /// The peers that are reached by a host name.
     pub fn named_endpoints(&self) -> Vec<NamedEndpoint> {
-        let state = self.view.read();
+        let state = self.table.read();
         state
             .peers()
             .into_iter()
@@ -309,7 +332,7 @@ impl Device {
     /// A peer's host name was resolved. Ignored where the endpoint is no name any more: the answer may have waited while
     /// `wg set` gave the peer an address.
     pub async fn on_resolved(&self, answer: Answer) {
-        let command = change::resolved(answer, &self.view.read());
+        let command = change::resolved(answer, &self.table.read());
         if let Some(command) = command {
             // A peer that was removed in the meantime needs no endpoint.
             let _ = self.engine.command(command).await;
@@ -317,15 +340,15 @@ impl Device {
     }
 
     async fn edit_peers(&self, edits: Vec<PeerEdit>) -> Result<(), ChangeError> {
-        if self.view.read().has_allowlists() {
+        if self.table.read().has_allowlists() {
             // It is never refused.
             let _ = self.engine.command(host_ports()).await;
         }
         let mut result = Ok(());
-        // One at a time: who looks at the view meanwhile does not wait for all of them.
+        // One at a time: who looks at the table meanwhile does not wait for all of them.
         let commands = edits
             .into_iter()
-            .map_while(|edit| self.view.edit(|state| edit.apply(state)).map_err(|error| result = Err(error)).ok());
+            .map_while(|edit| self.table.edit(|state| edit.apply(state)).map_err(|error| result = Err(error)).ok());
         let told = self.engine.commands(commands.flatten()).await;
         if let Err(error) = told {
             tracing::error!(%error, "the engine refused a change");
@@ -335,8 +358,8 @@ impl Device {
 
     async fn remove_peers(&self, is_to_go: impl Fn(PeerKey) -> bool) {
         let keys: Vec<_> =
-            self.view.read().peers().into_iter().map(|peer| peer.public_key).filter(|key| is_to_go(*key)).collect();
-        let commands = keys.into_iter().flat_map(|key| self.view.edit(|state| change::remove(key, state)));
+            self.table.read().peers().into_iter().map(|peer| peer.public_key).filter(|key| is_to_go(*key)).collect();
+        let commands = keys.into_iter().flat_map(|key| self.table.edit(|state| change::remove(key, state)));
         if let Err(error) = self.engine.commands(commands).await {
             tracing::error!(%error, "the engine refused to remove a peer");
         }
@@ -344,11 +367,11 @@ impl Device {
 
     async fn use_sockets(&mut self, sockets: Sockets) -> io::Result<()> {
         let port = port_of(&sockets).unwrap_or(self.outer.port);
-        self.view.follow(&sockets);
+        self.queues.follow(&sockets);
         self.engine.set_sockets(sockets).await?;
         self.is_open = true;
         self.outer.port = port;
-        self.view.edit_interface(|interface| interface.listen_port = port);
+        self.table.edit_interface(|interface| interface.listen_port = port);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 mod footprint;
 mod standing;
-pub(crate) mod supervisor;
+mod supervisor;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,6 +23,7 @@ use crate::api::ControlRequest;
 use crate::config::{self, Config, Endpoint, MtuRange, Table};
 use crate::confine::{Needs, confine};
 use crate::device::sockets::Outer;
+use crate::device::table::{Date, InterfaceEntry};
 use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
@@ -30,7 +31,7 @@ use crate::host::{self, Host, HostWatch, Journal, Runtime};
 use crate::resolve::{self, Families};
 use crate::serving::socket::cannot_listen;
 use crate::serving::uapi_socket;
-use crate::view::{Date, InterfaceView, StatusWarning, View};
+use crate::view::{StatusWarning, View};
 use crate::{api, uapi};
 
 /// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
@@ -176,7 +177,7 @@ async fn start(
         scheduling: config.tuning.scheduling,
         former,
     })?;
-    let view = Arc::clone(device.view());
+    let view = View::of(&device);
     view.attach_host(host.facts());
     let (setting, settings) = mpsc::channel(MAX_REQUESTS);
     let mut without_uapi = None;
@@ -203,6 +204,7 @@ async fn start(
         host,
         watch,
         device,
+        view,
         reports,
         requests,
         settings,
@@ -255,14 +257,14 @@ fn outer_of(config: &Config) -> Outer {
 }
 
 /// What the view shows of our own end.
-fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceView {
-    InterfaceView {
+fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceEntry {
+    InterfaceEntry {
         name: config.interface.name.clone(),
         index: host.index(),
         addresses: config.interface.addresses.clone(),
         mtu: mtu.start,
         max_mtu: host.footprint().mtu,
-        config_path: config.path.clone(),
+        config_file: config.path.clone(),
         forward: config.interface.forward,
         started: Date::now(),
         // The device knows these.

@@ -12,6 +12,7 @@ mod control;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_core::NodeConfig;
@@ -27,6 +28,7 @@ use self::control::{Control, Signals};
 use crate::config::Switch;
 use crate::confine::{Needs, confine};
 use crate::device::sockets::Outer;
+use crate::device::table::{Date, InterfaceEntry};
 use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
@@ -34,7 +36,7 @@ use crate::host::{self, Journal, Runtime, TUN_QUEUE_LEN};
 use crate::serving::socket::cannot_listen;
 use crate::serving::uapi_socket;
 use crate::up::api_requests;
-use crate::view::{Date, InterfaceView};
+use crate::view::View;
 use crate::{api, uapi};
 
 /// The MTU of a new interface, as wireguard-go has it: 1500 less an IPv6 and a UDP header and our own, rounded down.
@@ -210,9 +212,10 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
     })?;
     let (uapi, socket) = listen(name)?;
     let (setting, settings) = mpsc::channel(MAX_SETTINGS);
-    tokio::spawn(uapi::serve(uapi, device.view().clone(), setting));
+    let view = View::of(&device);
+    tokio::spawn(uapi::serve(uapi, Arc::clone(&view), setting));
     let requests = runtime.and_then(|runtime| match api::bind(&runtime.socket()) {
-        Ok(listener) => Some(api_requests(listener, device.view())),
+        Ok(listener) => Some(api_requests(listener, &view)),
         Err(error) => {
             tracing::warn!("`overlay status {name}` will not work: {}", cannot_listen(&runtime.socket(), error));
             None
@@ -272,8 +275,8 @@ fn listen(name: &str) -> Result<(UnixListener, NameWatch), Failure> {
     Ok((listener, watch))
 }
 
-fn interface_view(name: &str, index: u32) -> InterfaceView {
-    InterfaceView {
+fn interface_view(name: &str, index: u32) -> InterfaceEntry {
+    InterfaceEntry {
         name: name.to_owned(),
         index,
         public_key: None,
@@ -284,7 +287,7 @@ fn interface_view(name: &str, index: u32) -> InterfaceView {
         listen_port: 0,
         fwmark: None,
         // It is configured through this.
-        config_path: uapi_socket(name),
+        config_file: uapi_socket(name),
         forward: true,
         started: Date::now(),
     }

@@ -9,7 +9,7 @@ impl Supervisor {
     /// Another program may have changed something: what is missing is put back, and said once for each time, but no more
     /// often than somebody wants to read it.
     pub(super) async fn look_after_host(&mut self, noticed: Noticed) {
-        let endpoints = self.device.view().endpoints();
+        let endpoints = self.device.table().endpoints();
         let looked = self.host.look(&self.netlink, &mut self.journal, noticed, endpoints).await;
         let verdict = self.watch.on_looked(&looked);
         let name = &self.config.interface.name;

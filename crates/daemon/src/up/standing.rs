@@ -59,7 +59,7 @@ impl Standing {
         }
         self.loops = loops;
         let endpoints: Vec<(SocketAddr, String)> = {
-            let state = view.read();
+            let state = view.table().read();
             state.peers().into_iter().filter_map(|peer| Some((peer.endpoint?, peer.label()))).take(MAX_WAYS).collect()
         };
         let mut warnings = Vec::new();

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ipnet::IpNet;
-use overlay_core::{AllowedIpChange, Command, Event, Instant, MtuLimit, PathMtuState, PeerKey};
+use overlay_core::{AllowedIpChange, Command, Event, MtuLimit, PathMtuState, PeerKey};
 use overlay_os::netlink::Netlink;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -18,13 +18,14 @@ use super::literal_endpoints;
 use super::standing::{self, Standing};
 use crate::api::{ControlRequest, ReloadError};
 use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
+use crate::device::table::{PeerEntry, wall_clock_of};
 use crate::device::{Change, ChangeError, Device, PeerEdit, ReloadReport, named_endpoints};
 use crate::engine::{Report, Reports};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Host, HostWatch, Journal};
 use crate::notify;
 use crate::resolve::{Answer, Resolver};
-use crate::view::PeerView;
+use crate::view::View;
 use crate::{uapi, up};
 
 /// Everything that a running daemon consists of.
@@ -42,6 +43,7 @@ pub(crate) struct Supervisor {
     pub(crate) host: Host,
     pub(crate) watch: HostWatch,
     pub(crate) device: Device,
+    pub(crate) view: Arc<View>,
     pub(crate) reports: Reports,
     pub(crate) requests: mpsc::Receiver<ControlRequest>,
     pub(crate) settings: mpsc::Receiver<uapi::Setting>,
@@ -169,9 +171,9 @@ impl Supervisor {
 
     /// What may have changed around us without a word; after a reload it surely has.
     async fn look_around(&mut self, is_new: bool) {
-        self.standing.look(&self.netlink, &self.host, &self.config, self.device.view(), is_new).await;
+        self.standing.look(&self.netlink, &self.host, &self.config, &self.view, is_new).await;
         let Some(setting) = self.without_uapi.take() else { return };
-        let view = self.device.view();
+        let view = &self.view;
         match up::open_uapi(&self.config.interface.name, &mut self.journal).await {
             Ok(listener) => {
                 view.set_warnings(up::UAPI, Vec::new());
@@ -192,7 +194,7 @@ impl Supervisor {
             Event::EndpointChanged(..) | Event::PathMtu(..) => {}
         }
         tracing::debug!(?event);
-        self.device.view().on_event(event.clone(), wall_clock_of);
+        self.device.table().on_event(event.clone(), wall_clock_of);
         match event {
             // Another port alone is no other way.
             Event::EndpointChanged(peer, endpoint) => {
@@ -201,7 +203,7 @@ impl Supervisor {
                 }
             }
             Event::PathMtu(peer, known) => {
-                let prefixes = self.device.view().allowed_ips(peer);
+                let prefixes = self.device.table().allowed_ips(peer);
                 self.host.on_dirty(prefixes);
                 if (known.state, known.limit) == (PathMtuState::Searching, MtuLimit::Path) {
                     self.pass_on_too_big(peer).await;
@@ -213,7 +215,7 @@ impl Supervisor {
 
     /// A probe failed. What routers say of the path, the kernel has been told by now.
     async fn pass_on_too_big(&self, peer: PeerKey) {
-        let endpoint = self.device.view().read().peer(peer).and_then(|peer| peer.endpoint);
+        let endpoint = self.device.table().read().peer(peer).and_then(|peer| peer.endpoint);
         if let Some(endpoint) = endpoint
             && let Some(mtu) = self.host.told_mtu(&self.netlink, &endpoint).await
         {
@@ -226,8 +228,8 @@ impl Supervisor {
     async fn settle_paths(&mut self) {
         let prefixes = self.host.take_dirty();
         let settled: Vec<_> = {
-            let state = self.device.view().read();
-            prefixes.into_iter().map(|prefix| (prefix, state.owner(&prefix).and_then(PeerView::found_mtu))).collect()
+            let state = self.device.table().read();
+            prefixes.into_iter().map(|prefix| (prefix, state.owner(&prefix).and_then(PeerEntry::found_mtu))).collect()
         };
         for (prefix, mtu) in settled {
             self.host.set_path_mtu(&self.netlink, prefix, mtu).await;
@@ -236,7 +238,7 @@ impl Supervisor {
 
     /// The prefixes that may go to another peer, or to none, when these changes are made.
     fn prefixes_of(&self, changes: &[Change]) -> Vec<IpNet> {
-        let state = self.device.view().read();
+        let state = self.device.table().read();
         let of_peer = |edit: &PeerEdit| {
             let is_all = edit.remove || edit.replace_allowed_ips;
             let had = state.peer(edit.public_key).filter(|_| is_all).map(|peer| peer.allowed_ips.iter().copied());
@@ -314,7 +316,7 @@ impl Supervisor {
         let mtu = self.mtu_range(&new).await;
         // What collides is found before anything is touched.
         self.host.check(&self.netlink, &new, mtu).await?;
-        let (port_before, mtu_before) = (self.device.view().interface().listen_port, self.mtu);
+        let (port_before, mtu_before) = (self.device.table().interface().listen_port, self.mtu);
         self.apply_port(new.interface.listen_port).await?;
         let applied = match self.host.apply(&self.netlink, &mut self.journal, &new, mtu).await {
             Ok(()) => self.apply_rest(&new, mtu).await,
@@ -335,7 +337,7 @@ impl Supervisor {
         // Peers and prefixes have come and gone, and peers that stay may be in other places.
         let paths = self.host.routed_prefixes();
         self.host.on_dirty(paths);
-        let found = self.device.view().prefixes_of_found_paths();
+        let found = self.device.table().prefixes_of_found_paths();
         self.host.on_dirty(found);
         self.look_around(true).await;
         tracing::info!(
@@ -369,7 +371,7 @@ impl Supervisor {
         let mut endpoints = literal_endpoints(new);
         let mut learned = Vec::new();
         if new.interface.mtu == Mtu::Auto {
-            let state = self.device.view().read();
+            let state = self.device.table().read();
             for peer in &new.peers {
                 let Some(endpoint) = state.peer(peer.public_key).and_then(|peer| peer.endpoint) else { continue };
                 let is_by_name = matches!(peer.endpoint, Some(Endpoint::Name { .. }));
@@ -409,7 +411,7 @@ impl Supervisor {
 
     fn show_interface(&self, new: &Config, mtu: MtuRange) {
         let max_mtu = self.host.footprint().mtu;
-        self.device.view().edit_interface(|interface| {
+        self.device.table().edit_interface(|interface| {
             interface.addresses.clone_from(&new.interface.addresses);
             interface.mtu = mtu.start;
             interface.max_mtu = max_mtu;
@@ -434,10 +436,4 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let tuning = Tuning { mtu_discovery: old.tuning.mtu_discovery, ..new.tuning };
     let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != tuning)];
     changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
-}
-
-/// The date of an instant of the engine's clock.
-pub(crate) fn wall_clock_of(at: Instant) -> SystemTime {
-    let age = Instant::from_start(overlay_os::clock::boottime()).since(at);
-    SystemTime::now() - age
 }

@@ -13,10 +13,11 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSe
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::engine::{OffloadState, Offloads};
+use crate::device::table::PeerEntry;
+use crate::engine::{OffloadState, Offloads, now};
 use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
-use crate::view::{PathMtuState, PeerState, PeerView, View, node_counters, now};
+use crate::view::{PathMtuState, PeerState, View, node_counters};
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -58,7 +59,7 @@ const PEER_COUNTERS: &[PeerCounter] = &[
 impl Collector for Scrape {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
         let Self(view) = self;
-        let state = view.read();
+        let state = view.table().read();
         let interface = &state.interface;
 
         let mut info = out.encode_descriptor("overlay_build", "What was built.", None, MetricType::Info)?;
@@ -141,7 +142,7 @@ fn encode_host(out: &mut DescriptorEncoder<'_>, host: &HostFacts) -> fmt::Result
     Ok(())
 }
 
-fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView], now: Instant) -> fmt::Result {
+fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerEntry], now: Instant) -> fmt::Result {
     gauge(out, "overlay_peers", "Peers configured.", peers.len() as u64)?;
     let keys: Vec<String> = peers.iter().map(|peer| encode_public(&peer.public_key)).collect();
     let labelled = || {

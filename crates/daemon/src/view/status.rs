@@ -13,8 +13,9 @@ use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InterfaceView, PathMtuStatus, PeerView, StatusWarning, View};
+use super::{PathMtuStatus, StatusWarning, View};
 use crate::config::Endpoint;
+use crate::device::table::{Handshake, InterfaceEntry, PeerEntry, PeerState};
 use crate::engine::OffloadState;
 use crate::host::{HostFacts, HostStatus};
 use crate::keys::encode_public;
@@ -130,42 +131,6 @@ pub struct PeerStatus {
     pub path_mtu: Option<PathMtuStatus>,
 }
 
-/// How things stand with a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PeerState {
-    /// A session is alive, and the peer answers.
-    Connected,
-    /// A session is alive, but the peer did not answer for 15 s: it is called at every address that is known.
-    Suspect,
-    /// Initiations are being sent.
-    Handshaking,
-    /// No session, and nobody asked for one.
-    Idle,
-    /// Initiations went unanswered for 90 s.
-    Unreachable,
-    /// Nothing is known of where it is: it has to call.
-    NoEndpoint,
-}
-
-impl PeerState {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Connected, Self::Suspect, Self::Handshaking, Self::Idle, Self::Unreachable, Self::NoEndpoint];
-
-    /// As JSON and metrics have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Suspect => "suspect",
-            Self::Handshaking => "handshaking",
-            Self::Idle => "idle",
-            Self::Unreachable => "unreachable",
-            Self::NoEndpoint => "no_endpoint",
-        }
-    }
-}
-
 impl InterfaceStatus {
     /// [`InterfaceStatus::max_mtu`]; of a daemon that does not tell it, its `mtu`.
     pub fn most(&self) -> u16 {
@@ -180,7 +145,7 @@ impl Status {
 
 impl View {
     pub(super) fn status_at(&self, now: Instant) -> Status {
-        let state = self.read();
+        let state = self.table.read();
         let node = node_counters(&self.node);
         let figures = self.queue_figures();
         let counters = node.chain(self.shell.list()).chain(figures.counters());
@@ -228,7 +193,7 @@ pub(crate) fn node_counters(node: &NodeStats) -> impl Iterator<Item = (&'static 
     .into_iter()
 }
 
-fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceStatus {
+fn interface_status(interface: &InterfaceEntry, uptime: Duration) -> InterfaceStatus {
     InterfaceStatus {
         name: interface.name.clone(),
         public_key: interface.public_key.as_ref().map(encode_public),
@@ -239,19 +204,19 @@ fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceSta
         fwmark: interface.fwmark,
         forward: interface.forward,
         // Whoever reads it may be in another folder.
-        config: absolute(&interface.config_path).unwrap_or_else(|_| interface.config_path.clone()),
+        config: absolute(&interface.config_file).unwrap_or_else(|_| interface.config_file.clone()),
         uptime_seconds: uptime.as_secs(),
     }
 }
 
-fn peer_status(peer: &PeerView, now: Instant, configured_mtu: u16) -> PeerStatus {
+fn peer_status(peer: &PeerEntry, now: Instant, configured_mtu: u16) -> PeerStatus {
     let stats = &peer.stats;
-    let since_1970 = |handshake: super::peer::Handshake| handshake.wall.since_1970().as_secs();
+    let since_1970 = |handshake: Handshake| handshake.wall.since_1970().as_secs();
     PeerStatus {
         name: peer.name.clone(),
         public_key: encode_public(&peer.public_key),
         endpoint: peer.endpoint,
-        endpoint_name: match &peer.configured_endpoint {
+        endpoint_name: match peer.configured_endpoint() {
             Some(name @ Endpoint::Name { .. }) => Some(name.to_string()),
             _ => None,
         },
@@ -269,7 +234,7 @@ fn peer_status(peer: &PeerView, now: Instant, configured_mtu: u16) -> PeerStatus
         persistent_keepalive: peer.persistent_keepalive,
         allow: peer.allow.as_ref().map(|rules| rules.iter().map(rule_text).collect()),
         drops: stats.drops.value(),
-        path_mtu: peer.path_mtu.map(|known| known.status(configured_mtu)),
+        path_mtu: peer.path_mtu.map(|known| PathMtuStatus::of(&known, configured_mtu)),
     }
 }
 

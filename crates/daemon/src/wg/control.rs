@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 
 use crate::api::{ControlRequest, ReloadError};
 use crate::device::Device;
+use crate::device::table::wall_clock_of;
 use crate::engine::{Report, Reports};
 use crate::failure::{ExitKind, Failure};
 use crate::notify;
 use crate::serving::uapi_socket;
 use crate::uapi::Setting;
-use crate::up::supervisor;
 
 /// The smallest inner MTU that the node works with. An interface whose MTU is smaller sends nothing larger anyway.
 const MINIMUM_MTU: u16 = 576;
@@ -131,7 +131,7 @@ impl Control {
                     report = self.reports.next() => match report {
                         Report::Event(event) => {
                             tracing::debug!(?event);
-                            self.device.view().on_event(event, supervisor::wall_clock_of);
+                            self.device.table().on_event(event, wall_clock_of);
                         }
                         // Most often the interface was deleted.
                         Report::Ended(error) => return match self.link.look().await {
@@ -187,7 +187,7 @@ impl Control {
         tracing::debug!(mtu, "the interface has another MTU");
         let mtu = mtu.max(MINIMUM_MTU);
         self.tell(Command::SetMtu { mtu, max: mtu }).await;
-        self.device.view().edit_interface(|interface| (interface.mtu, interface.max_mtu) = (mtu, mtu));
+        self.device.table().edit_interface(|interface| (interface.mtu, interface.max_mtu) = (mtu, mtu));
     }
 
     async fn go_up(&mut self) {
@@ -197,14 +197,14 @@ impl Control {
         }
         self.is_open = true;
         self.tell(Command::SetUp(true)).await;
-        tracing::info!("{} is up, UDP port {}", self.name, self.device.view().interface().listen_port);
+        tracing::info!("{} is up, UDP port {}", self.name, self.device.table().interface().listen_port);
     }
 
     async fn go_down(&mut self) {
         self.is_up = false;
         self.is_open = false;
         self.tell(Command::SetUp(false)).await;
-        self.device.view().on_sessions_over();
+        self.device.table().on_sessions_over();
         if let Err(error) = self.device.close().await {
             tracing::error!(%error, "the UDP sockets of {} stay open", self.name);
         }
@@ -221,7 +221,7 @@ impl Control {
     }
 
     fn show(&self, now: &TunLink) {
-        let view = self.device.view();
+        let view = self.device.table();
         let shown = view.interface();
         if shown.name != now.link.name || shown.index != now.link.index {
             view.edit_interface(|interface| {

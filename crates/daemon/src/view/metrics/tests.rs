@@ -52,8 +52,8 @@ fn the_mtu_of_a_path_is_there_once_something_is_known_of_it() {
 #[test]
 fn every_peer_has_a_sample_for_each_state_and_one_of_them_is_1() {
     let view = view([bob(), nameless()]);
-    shake_hands(&view, 0xbb, crate::view::now(), 1);
-    view.on_event(overlay_core::Event::Answering(overlay_core::PeerKey([0xbb; 32]), false), |_| UNIX_EPOCH);
+    shake_hands(&view, 0xbb, crate::engine::now(), 1);
+    view.table().on_event(overlay_core::Event::Answering(overlay_core::PeerKey([0xbb; 32]), false), |_| UNIX_EPOCH);
     let text = text(&view);
     let bob = r#"peer="bob",public_key="u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s=""#;
     for (state, value) in [("suspect", 1), ("connected", 0), ("unreachable", 0)] {

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use overlay_core::{Instant, PathMtuState, PeerKey, PeerStats, Rule};
+use overlay_core::{Instant, PathMtu, PathMtuState, PeerKey, PeerStats, Rule};
 use zeroize::Zeroizing;
 
-use super::{Date, KnownPathMtu, PeerState};
+use super::{Date, PeerState};
 use crate::config::{self, Endpoint};
 use crate::keys::encode_public;
 
@@ -18,7 +18,7 @@ use crate::keys::encode_public;
 const SESSION_LIFETIME: Duration = Duration::from_secs(180);
 
 /// One peer: what it was configured with, and the facts since.
-pub(crate) struct PeerView {
+pub(crate) struct PeerEntry {
     pub(super) order: u64,
     pub(crate) public_key: PeerKey,
     pub(crate) name: Option<String>,
@@ -30,7 +30,7 @@ pub(crate) struct PeerView {
     pub(crate) allowed_ips: BTreeSet<IpNet>,
     /// Seconds; never zero.
     pub(crate) persistent_keepalive: Option<u16>,
-    pub(super) allow: Option<Vec<Rule>>,
+    pub(crate) allow: Option<Vec<Rule>>,
     mtu_discovery: bool,
     pub(crate) stats: Arc<PeerStats>,
     pub(crate) handshake: Option<Handshake>,
@@ -45,7 +45,7 @@ pub(crate) struct PeerView {
     sent_at_rest: AtomicU64,
 }
 
-/// Of [`PeerView::sent_at_rest`]: not seen at rest since the last handshake.
+/// Of [`PeerEntry::sent_at_rest`]: not seen at rest since the last handshake.
 const UNSEEN: u64 = u64::MAX;
 
 /// When the last handshake was completed, on both clocks: the age of a session must not follow a wall clock that is
@@ -58,7 +58,14 @@ pub(crate) struct Handshake {
     is_over: bool,
 }
 
-impl PeerView {
+/// What is known of a path's MTU, with a date for people.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownPathMtu {
+    pub(crate) told: PathMtu,
+    pub(crate) since: Date,
+}
+
+impl PeerEntry {
     pub(super) fn new(order: u64, peer: config::Peer, stats: Arc<PeerStats>, known: Option<Self>) -> Self {
         let configured = match &peer.endpoint {
             Some(Endpoint::Address(address)) => Some(*address),
