@@ -2,7 +2,7 @@
 //!
 //! Reading is for root, for the user the daemon runs as and for members of the group `overlay`; what changes the daemon
 //! is for root and that user alone. The kernel names the caller (SO_PEERCRED), no token is involved. What is asked of
-//! the daemon goes to its supervisor as a [`ControlRequest`]; what is only looked at comes from the [`View`].
+//! the daemon goes to its supervisor as a [`Request`]; what is only looked at comes from the [`View`].
 //!
 //! ```text
 //! GET  /v1/status    Status, overlay.status.v1        POST /v1/reload   ReloadReport, overlay.reload.v1
@@ -41,7 +41,7 @@ const MAX_CONNECTIONS: usize = 16;
 
 /// What the supervisor is asked to do. A dropped sender of the answer means that the daemon is on its way out.
 #[derive(Debug)]
-pub enum ControlRequest {
+pub enum Request {
     /// Read the config again and apply what changed.
     Reload(oneshot::Sender<Result<ReloadReport, ReloadError>>),
     /// Take everything away and end. Answered when that has begun or is done.
@@ -137,12 +137,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 /// # Errors
 ///
 /// None at present: a connection that fails concerns only itself, and accepting is tried again.
-pub async fn serve(
-    listener: UnixListener,
-    view: Arc<View>,
-    control: mpsc::Sender<ControlRequest>,
-) -> anyhow::Result<()> {
-    let routes = routes(view, control);
+pub async fn serve(listener: UnixListener, view: Arc<View>, requests: mpsc::Sender<Request>) -> anyhow::Result<()> {
+    let routes = routes(view, requests);
     connection::serve(listener, MAX_CONNECTIONS, |stream| {
         let caller = Caller::of(stream);
         routes.clone().layer(Extension(caller))
@@ -153,10 +149,10 @@ pub async fn serve(
 #[derive(Clone)]
 struct Daemon {
     view: Arc<View>,
-    control: mpsc::Sender<ControlRequest>,
+    requests: mpsc::Sender<Request>,
 }
 
-fn routes(view: Arc<View>, control: mpsc::Sender<ControlRequest>) -> Router {
+fn routes(view: Arc<View>, requests: mpsc::Sender<Request>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/version", get(version))
@@ -165,7 +161,7 @@ fn routes(view: Arc<View>, control: mpsc::Sender<ControlRequest>) -> Router {
         .route("/metrics", get(scrape))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(Daemon { view, control })
+        .with_state(Daemon { view, requests })
 }
 
 async fn status(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Status>, Failure> {
@@ -187,7 +183,7 @@ async fn scrape(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Resp
 async fn reload(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Reloaded>, Failure> {
     caller.may_change()?;
     let (answer, answered) = oneshot::channel();
-    daemon.control.send(ControlRequest::Reload(answer)).await.map_err(|_| stopping())?;
+    daemon.requests.send(Request::Reload(answer)).await.map_err(|_| stopping())?;
     let report = answered.await.map_err(|_| stopping())??;
     Ok(Json(Reloaded { schema: "overlay.reload.v1".into(), status: "ok".into(), report }))
 }
@@ -197,7 +193,7 @@ async fn down(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<D
     let interface = daemon.view.table().interface_name();
     let (answer, answered) = oneshot::channel();
     // Both ways of not being answered mean that the daemon is stopping already, which is what was asked for.
-    if daemon.control.send(ControlRequest::Down(answer)).await.is_ok() {
+    if daemon.requests.send(Request::Down(answer)).await.is_ok() {
         let _ = answered.await;
     }
     Ok(Json(Down { schema: "overlay.down.v1".into(), status: "ok".into(), interface }))

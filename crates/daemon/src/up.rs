@@ -3,45 +3,45 @@
 //! Everything that can be refused is refused before the system is touched; from [`Journal::begin`] on, whatever fails
 //! is followed by the same clean-up that follows a crash.
 
+mod door;
 mod footprint;
+mod paths;
+mod reload;
+mod resolving;
+mod running;
 mod standing;
 mod supervisor;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_os::netlink::Netlink;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::net::UnixListener;
 
+use self::door::Door;
+use self::footprint::Footprint;
+use self::paths::{Paths, literal_endpoints};
+use self::resolving::Resolving;
+use self::running::Running;
 use self::standing::Standing;
-use self::supervisor::Supervisor;
-use crate::api::ControlRequest;
-use crate::config::{self, Config, Endpoint, MtuRange, Table};
+use self::supervisor::{Inputs, Supervisor};
+use crate::config::{self, Config, MtuRange, Table};
 use crate::confine::{Needs, confine};
+use crate::control::{self, Inbox, MAX_SETTINGS};
 use crate::device::sockets::Outer;
 use crate::device::table::{Date, InterfaceEntry};
 use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Host, HostWatch, Journal, Runtime};
-use crate::resolve::{self, Families};
+use crate::host::{self, Host, Journal, Runtime};
+use crate::resolve::Families;
 use crate::serving::socket::cannot_listen;
-use crate::serving::uapi_socket;
-use crate::view::{StatusWarning, View};
+use crate::view::View;
 use crate::{api, uapi};
 
 /// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
 const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
-/// Requests of the local API that wait for the supervisor.
-const MAX_REQUESTS: usize = 16;
-/// Answers of the resolver that wait for the supervisor.
-const MAX_ANSWERS: usize = 64;
-/// Under which the view keeps what is wrong with the socket for `wg`.
-pub(crate) const UAPI: &str = "uapi";
 
 /// What `overlay up` was asked.
 pub struct Options {
@@ -67,10 +67,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     if let Err(error) = overlay_os::privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
-    let control = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?;
+    let control = control::runtime()?;
     let result = control.block_on(run_config(config, options));
     // A name look-up that hangs must not keep us: getaddrinfo cannot be cancelled.
     control.shutdown_background();
@@ -105,7 +102,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     // A daemon that ended in order leaves nothing: what it knew of flows is in its file, or nobody knows.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
     let (result, stays_closed) = match start(config, &runtime, netlink, listening, former).await {
-        Ok(supervisor) => (supervisor.run(options.ready).await, fails_closed),
+        Ok((supervisor, inputs)) => (supervisor.run(inputs, runtime.flows(), options.ready).await, fails_closed),
         Err(failure) => (Err(failure), has_guard),
     };
     let cleaned = match result.is_err() && stays_closed {
@@ -141,26 +138,24 @@ async fn start(
     netlink: Netlink,
     listening: Listening,
     former: Former,
-) -> Result<Supervisor, Failure> {
+) -> Result<(Supervisor, Inputs), Failure> {
     let name = &config.interface.name;
     let mut journal = Journal::begin(runtime)?;
     let uapi = match uapi::handed_over(name) {
         Some(listener) => Ok(listener),
-        None => open_uapi(name, &mut journal).await,
+        None => door::open(name, &mut journal).await,
     };
 
     let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
-    let names = device::named_endpoints(&config.peers);
-    let (answering, mut answers) = mpsc::channel(MAX_ANSWERS);
-    let resolver = resolve::spawn(names.clone(), families, answering);
     let patience = if takes_default_route(&config) { PATIENCE_BEFORE_DEFAULT_ROUTE } else { Duration::ZERO };
-    let resolved = resolve::first_answers(&names, &mut answers, patience).await;
+    let names = device::named_endpoints(&config.peers);
+    let (resolving, resolved) = Resolving::start(names, families, patience).await;
 
     let tun = open_tun(&config.interface.name, config.tuning.tun_offload)?;
     let endpoints: Vec<_> =
         literal_endpoints(&config).into_iter().chain(resolved.values().flatten().copied()).collect();
     let mtu = host::mtu_range(&netlink, &config, &endpoints).await;
-    let watch = HostWatch::start(&netlink);
+    let footprint = Footprint::watch(&netlink);
     let host = Host::bring_up(&netlink, &mut journal, &tun, &config, mtu).await?;
     listening.sockets.set_fwmark(host.fwmark()).map_err(|error| {
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
@@ -179,69 +174,18 @@ async fn start(
     })?;
     let view = View::of(&device);
     view.attach_host(host.facts());
-    let (setting, settings) = mpsc::channel(MAX_REQUESTS);
-    let mut without_uapi = None;
-    match uapi {
-        Ok(listener) => _ = tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting)),
-        Err(warning) => {
-            view.set_warnings(UAPI, vec![warning]);
-            without_uapi = Some(setting);
-        }
-    }
+    let (setting, settings) = Inbox::new(MAX_SETTINGS);
+    let mut door = Door::closed(setting);
+    door.on_tried(uapi, &view);
     // Now the virtual IPs are there to be listened on.
     if let Some(address) = config.metrics {
         tokio::spawn(api::scrape::serve_when_possible(address, Arc::clone(&view)));
     }
-    let requests = api_requests(listening.api, &view);
-    Ok(Supervisor {
-        started_with: config.clone(),
-        config,
-        mtu,
-        refused_mtu: None,
-        looked_at: HashMap::new(),
-        netlink,
-        journal,
-        host,
-        watch,
-        device,
-        view,
-        reports,
-        requests,
-        settings,
-        without_uapi,
-        standing: Standing::default(),
-        resolver,
-        answers,
-        flows_file: runtime.flows(),
-    })
-}
-
-/// The socket that `wg` talks to, or why there is none: that costs `wg show`, and nothing else.
-pub(crate) async fn open_uapi(name: &str, journal: &mut Journal) -> Result<UnixListener, StatusWarning> {
-    let path = uapi_socket(name);
-    let failed = |why: &str| {
-        let message = format!("`wg show {name}` does not work: {why}; it is tried again");
-        StatusWarning::new("uapi", message, format!("ls -l {}", path.display()))
-    };
-    // The folder is one for the whole host, also for other namespaces and other WireGuards.
-    if UnixStream::connect(&path).await.is_ok() {
-        return Err(failed(&format!("{} belongs to another process", path.display())));
-    }
-    journal.record_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
-    match uapi::bind(name) {
-        Ok(listener) => Ok(listener),
-        Err(error) => {
-            journal.forget_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
-            Err(failed(&format!("cannot listen on {}: {error}", path.display())))
-        }
-    }
-}
-
-/// Starts the local API; what it asks of the daemon comes by the receiver.
-pub(crate) fn api_requests(listener: UnixListener, view: &Arc<View>) -> mpsc::Receiver<ControlRequest> {
-    let (asking, requests) = mpsc::channel(MAX_REQUESTS);
-    tokio::spawn(api::serve(listener, Arc::clone(view), asking));
-    requests
+    let requests = control::serve_api(listening.api, &view);
+    let running = Running { started_with: config.clone(), config, netlink, journal, host, device, view };
+    let (paths, standing) = (Paths::new(mtu), Standing::start());
+    let supervisor = Supervisor { running, paths, footprint, standing, resolving, door };
+    Ok((supervisor, Inputs { reports, requests, settings }))
 }
 
 /// Whether the routes of the config will take the way to name servers as well.
@@ -273,13 +217,4 @@ fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceEntry
         listen_port: 0,
         fwmark: None,
     }
-}
-
-/// The endpoints that are known without asking anyone.
-pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
-    let literal = |peer: &config::Peer| match peer.endpoint {
-        Some(Endpoint::Address(address)) => Some(address),
-        _ => None,
-    };
-    config.peers.iter().filter_map(literal).collect()
 }

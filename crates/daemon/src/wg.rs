@@ -8,7 +8,7 @@
 //!
 //! The local API and the journal are a bonus: where their folder cannot be written the interface works all the same.
 
-mod control;
+mod follower;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,11 @@ use overlay_os::removal::NameWatch;
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::{LinkWatch, Tun};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
 
-use self::control::{Control, Signals};
+use self::follower::Follower;
 use crate::config::Switch;
 use crate::confine::{Needs, confine};
+use crate::control::{self, Concerns, Inbox, MAX_SETTINGS, Signals, Watchdog};
 use crate::device::sockets::Outer;
 use crate::device::table::{Date, InterfaceEntry};
 use crate::device::{self, Device, Start, open_tun};
@@ -35,7 +35,6 @@ use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Journal, Runtime, TUN_QUEUE_LEN};
 use crate::serving::socket::cannot_listen;
 use crate::serving::uapi_socket;
-use crate::up::api_requests;
 use crate::view::View;
 use crate::{api, uapi};
 
@@ -49,8 +48,6 @@ const SOCKET_RETRY: Duration = Duration::from_millis(10);
 /// How often the lock is asked for when there is no interface of the name, each time for as long as [`Runtime::acquire`] waits:
 /// a second in all.
 const LOCK_ATTEMPTS: usize = 4;
-/// Operations of `wg` that wait for the device.
-const MAX_SETTINGS: usize = 16;
 
 /// What `overlay wg` was asked.
 pub struct Options {
@@ -86,11 +83,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     if let Err(error) = privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
-    let control = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?;
-    control.block_on(run_interface(options))
+    control::runtime()?.block_on(run_interface(options))
 }
 
 async fn run_interface(options: Options) -> Result<(), Failure> {
@@ -129,7 +122,7 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
         is_followed: true,
     });
     let ended = match start(name, netlink, runtime.as_ref(), signals).await {
-        Ok(control) => control.run(options.ready).await,
+        Ok((follower, concerns)) => follower.run(concerns, options.ready).await,
         Err(failure) => Err(failure),
     };
     if let (Some(runtime), Some(())) = (&runtime, journalled)
@@ -185,7 +178,12 @@ async fn require_free_socket(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals: Signals) -> Result<Control, Failure> {
+async fn start(
+    name: &str,
+    netlink: Netlink,
+    runtime: Option<&Runtime>,
+    signals: Signals,
+) -> Result<(Follower, Concerns), Failure> {
     let tun = open_tun(name, Switch::Auto)?;
     let link = watch_link(&tun, &netlink)?;
     prepare(&tun, &netlink).await?;
@@ -211,18 +209,19 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
         former: Former::default(),
     })?;
     let (uapi, socket) = listen(name)?;
-    let (setting, settings) = mpsc::channel(MAX_SETTINGS);
     let view = View::of(&device);
+    let (setting, settings) = Inbox::new(MAX_SETTINGS);
     tokio::spawn(uapi::serve(uapi, Arc::clone(&view), setting));
     let requests = runtime.and_then(|runtime| match api::bind(&runtime.socket()) {
-        Ok(listener) => Some(api_requests(listener, &view)),
+        Ok(listener) => Some(control::serve_api(listener, &view)),
         Err(error) => {
             tracing::warn!("`overlay status {name}` will not work: {}", cannot_listen(&runtime.socket(), error));
             None
         }
     });
-    let (name, mtu) = (name.to_owned(), DEFAULT_MTU);
-    Ok(Control { name, mtu, link, device, reports, socket, settings, requests, signals, is_up: false, is_open: false })
+    let requests = requests.unwrap_or_else(Inbox::closed);
+    let concerns = Concerns { signals, reports, requests, settings, watchdog: Watchdog::start() };
+    Ok((Follower::new(name, DEFAULT_MTU, link, socket, device), concerns))
 }
 
 fn watch_link(tun: &Tun, netlink: &Netlink) -> Result<LinkWatch, Failure> {

@@ -1,18 +1,33 @@
 //! Looking after the footprint while the daemon runs: what another program takes away comes back.
 
-use overlay_os::netlink::Noticed;
+use overlay_os::netlink::{Netlink, Noticed};
 
-use super::supervisor::Supervisor;
-use crate::host::Verdict;
+use super::running::Running;
+use crate::host::{Host, HostWatch, Verdict};
 
-impl Supervisor {
+/// The watch over the footprint.
+pub(super) struct Footprint {
+    watch: HostWatch,
+}
+
+impl Footprint {
+    /// Watches from now on. Must be called on a tokio runtime.
+    pub(super) fn watch(netlink: &Netlink) -> Self {
+        Self { watch: HostWatch::start(netlink) }
+    }
+
+    /// Waits until a look is due, and says at what. Can be cancelled.
+    pub(super) async fn next(&mut self, host: &Host) -> Noticed {
+        self.watch.next(&host.interest()).await
+    }
+
     /// Another program may have changed something: what is missing is put back, and said once for each time, but no more
     /// often than somebody wants to read it.
-    pub(super) async fn look_after_host(&mut self, noticed: Noticed) {
-        let endpoints = self.device.table().endpoints();
-        let looked = self.host.look(&self.netlink, &mut self.journal, noticed, endpoints).await;
+    pub(super) async fn on_noticed(&mut self, noticed: Noticed, running: &mut Running) {
+        let endpoints = running.device.table().endpoints();
+        let looked = running.host.look(&running.netlink, &mut running.journal, noticed, endpoints).await;
         let verdict = self.watch.on_looked(&looked);
-        let name = &self.config.interface.name;
+        let name = running.name();
         match verdict {
             _ if looked.put_back.is_empty() => {}
             Verdict::Fine => {}
@@ -29,7 +44,7 @@ impl Supervisor {
             }
         }
         if let Some(span) = verdict.contested_for() {
-            self.host.on_contested(span);
+            running.host.on_contested(span);
         }
         if let Some(failed) = self.watch.news(looked.failed) {
             tracing::warn!("`{name}`: something is missing on this host and cannot be put back: {failed}");

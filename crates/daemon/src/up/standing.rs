@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::view::View;
 
 /// From one look to the next.
-pub(crate) const PERIOD: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// From an endpoint that is learned to the look at its way: one look for all that are learned meanwhile, since it lists the
 /// routes of this host.
@@ -29,8 +29,10 @@ const COLLISIONS: &str = "collisions";
 const WAYS: &str = "endpoints";
 
 /// What was known at the last look.
-#[derive(Debug, Default)]
-pub(crate) struct Standing {
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// When the next look is due.
+    timer: Interval,
     has_looked: bool,
     /// An endpoint was learned since the last look.
     has_news: bool,
@@ -38,15 +40,25 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
+    /// The first look is due at once. Must be called on a tokio runtime.
+    pub(super) fn start() -> Self {
+        Self { timer: tokio::time::interval(PERIOD), has_looked: false, has_news: false, loops: 0 }
+    }
+
+    /// Waits until a look is due. Can be cancelled.
+    pub(super) async fn next(&mut self) {
+        self.timer.tick().await;
+    }
+
     /// An endpoint was learned: the next look is due soon, and no later for what is learned until then.
-    pub(crate) fn on_endpoint(&mut self, look: &mut Interval) {
+    pub(super) fn on_endpoint(&mut self) {
         if !std::mem::replace(&mut self.has_news, true) {
-            look.reset_after(SOON);
+            self.timer.reset_after(SOON);
         }
     }
 
-    /// Looks, and brings the warnings up to date. `is_new`: peers, routes or endpoints have just changed.
-    pub(crate) async fn look(&mut self, netlink: &Netlink, host: &Host, config: &Config, view: &View, is_new: bool) {
+    /// A look is due: looks, and brings the warnings up to date. `is_new`: peers, routes or endpoints have just changed.
+    pub(super) async fn on_look(&mut self, netlink: &Netlink, host: &Host, config: &Config, view: &View, is_new: bool) {
         // Names may have been resolved before the first look.
         let is_new = is_new || !std::mem::replace(&mut self.has_looked, true);
         let is_new = std::mem::take(&mut self.has_news) || is_new;
@@ -76,16 +88,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_thousand_answers_bring_one_look_a_second() {
-        let (mut standing, mut look) = (Standing::default(), tokio::time::interval(PERIOD));
-        look.tick().await;
+        let mut standing = Standing::start();
+        standing.next().await;
         let began = tokio::time::Instant::now();
         let mut looks = 0;
         for _ in 0..10_000 {
-            standing.on_endpoint(&mut look);
+            standing.on_endpoint();
             let answer = tokio::time::sleep(Duration::from_millis(1));
             tokio::select! {
                 biased;
-                _ = look.tick() => {
+                () = standing.next() => {
                     standing.has_news = false;
                     looks += 1;
                 }

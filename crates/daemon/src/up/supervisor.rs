@@ -1,344 +1,99 @@
-//! The running daemon's control side: signals, the local API, events of the engine, names, reload, and the end.
-//!
-//! One task, one thing at a time, so that a reload is never half overtaken by another.
+//! The running `overlay up`: its own concerns beside those of every daemon, and its end.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use ipnet::IpNet;
-use overlay_core::{AllowedIpChange, Command, Event, MtuLimit, PathMtuState, PeerKey};
-use overlay_os::netlink::Netlink;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use overlay_core::Event;
+use overlay_os::netlink::Noticed;
 
-use super::literal_endpoints;
-use super::standing::{self, Standing};
-use crate::api::{ControlRequest, ReloadError};
-use crate::config::{self, Config, Endpoint, Mtu, MtuRange, Table, Tuning};
-use crate::device::table::{PeerEntry, wall_clock_of};
-use crate::device::{Change, ChangeError, Device, PeerEdit, ReloadReport, named_endpoints};
-use crate::engine::{Report, Reports};
+use super::door::Door;
+use super::footprint::Footprint;
+use super::paths::{self, Paths};
+use super::reload;
+use super::resolving::Resolving;
+use super::running::Running;
+use super::standing::Standing;
+use crate::api::{ReloadError, Request};
+use crate::config::{self, Config};
+use crate::control::{self, Concerns, Daemon, End, Inbox, Signals, Watchdog};
+use crate::device::{Change, ChangeError, Device, ReloadReport, named_endpoints};
+use crate::engine::Reports;
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Host, HostWatch, Journal};
-use crate::notify;
-use crate::resolve::{Answer, Resolver};
-use crate::view::View;
-use crate::{uapi, up};
+use crate::resolve::Answer;
+use crate::uapi::Setting;
+use crate::{host, notify};
 
-/// Everything that a running daemon consists of.
-pub(crate) struct Supervisor {
-    pub(crate) config: Config,
-    /// What `up` began with: keys that only a start takes are compared with it.
-    pub(crate) started_with: Config,
-    pub(crate) mtu: MtuRange,
-    /// What the interface could not be given when a peer was seen on a wider way.
-    pub(crate) refused_mtu: Option<MtuRange>,
-    /// Where the way to each peer that moved was last looked at.
-    pub(crate) looked_at: HashMap<PeerKey, IpAddr>,
-    pub(crate) netlink: Netlink,
-    pub(crate) journal: Journal,
-    pub(crate) host: Host,
-    pub(crate) watch: HostWatch,
-    pub(crate) device: Device,
-    pub(crate) view: Arc<View>,
-    pub(crate) reports: Reports,
-    pub(crate) requests: mpsc::Receiver<ControlRequest>,
-    pub(crate) settings: mpsc::Receiver<uapi::Setting>,
-    /// For the socket that `wg` talks to, while it could not be opened.
-    pub(crate) without_uapi: Option<mpsc::Sender<uapi::Setting>>,
-    pub(crate) standing: Standing,
-    pub(crate) resolver: Resolver,
-    pub(crate) answers: mpsc::Receiver<Answer>,
-    /// What the next daemon of the name reads.
-    pub(crate) flows_file: PathBuf,
+/// A running `overlay up`.
+pub(super) struct Supervisor {
+    pub(super) running: Running,
+    pub(super) paths: Paths,
+    pub(super) footprint: Footprint,
+    pub(super) standing: Standing,
+    pub(super) resolving: Resolving,
+    pub(super) door: Door,
 }
 
-/// Why the daemon ends.
-enum End {
-    Asked,
-    Failed(Failure),
+/// What comes to it from elsewhere.
+pub(super) struct Inputs {
+    pub(super) reports: Reports,
+    pub(super) requests: Inbox<Request>,
+    pub(super) settings: Inbox<Setting>,
 }
 
-impl End {
-    fn into_result(self) -> Result<(), Failure> {
-        match self {
-            Self::Asked => Ok(()),
-            Self::Failed(failure) => Err(failure),
-        }
-    }
+/// What its own concerns bring.
+pub(super) enum News {
+    /// A host name was resolved.
+    Resolved(Answer),
+    /// Another program may have changed something on the host.
+    Noticed(Noticed),
+    /// Routes are to follow what is known of paths.
+    DirtyPaths,
+    /// What may have changed without a word is to be looked at.
+    Look,
 }
 
 impl Supervisor {
-    /// Serves until somebody ends the daemon, and takes everything away again.
-    pub(crate) async fn run(mut self, ready: Option<Box<dyn FnOnce() + Send>>) -> Result<(), Failure> {
-        let signals = |kind| {
-            signal(kind).map_err(|error| Failure::new(ExitKind::Other, "cannot wait for signals").with_cause(error))
-        };
-        let ends = (signals(SignalKind::interrupt())?, signals(SignalKind::terminate())?);
-        let hangup = signals(SignalKind::hangup())?;
-
+    /// Serves until somebody ends the daemon, and takes everything away again. `flows_file` is what the next daemon of the
+    /// name reads.
+    pub(super) async fn run(
+        mut self,
+        inputs: Inputs,
+        flows_file: PathBuf,
+        ready: Option<Box<dyn FnOnce() + Send>>,
+    ) -> Result<(), Failure> {
+        let signals = Signals::catch()?.and_reload()?;
         overlay_os::memory::give_back();
         notify::ready(&self.summary());
         tracing::info!("{}", self.summary());
         if let Some(ready) = ready {
             ready();
         }
-        let end = self.serve(ends, hangup).await;
+        let Inputs { reports, requests, settings } = inputs;
+        let mut concerns = Concerns { signals, reports, requests, settings, watchdog: Watchdog::start() };
+        let end = control::serve(&mut concerns, &mut self).await;
         notify::stopping();
-        let flows = self.device.stop().await;
-        if let Err(error) = host::flows::write(&self.flows_file, &flows) {
+        let Running { config, netlink, journal, host, device, .. } = self.running;
+        let flows = device.stop().await;
+        if let Err(error) = host::flows::write(&flows_file, &flows) {
             tracing::warn!(%error, "connections that we opened are cut: they cannot be handed over");
         }
-        if matches!(end, End::Failed(_)) && host::fails_closed(&self.config) {
-            let name = &self.config.interface.name;
+        if matches!(end, End::Failed(_)) && host::fails_closed(&config) {
+            let name = &config.interface.name;
             tracing::error!(
                 "what the default route covers does not leave this host until `overlay up {name}` or `overlay down {name}`"
             );
             return end.into_result();
         }
-        for line in self.host.take_down(&self.netlink, self.journal).await {
+        for line in host.take_down(&netlink, journal).await {
             tracing::error!("left behind: {line}");
         }
         end.into_result()
     }
 
-    async fn serve(&mut self, (mut interrupt, mut terminate): (Signal, Signal), mut hangup: Signal) -> End {
-        let mut turns_seen = None;
-        let mut look = tokio::time::interval(standing::PERIOD);
-        let mut watchdog = tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3_600)));
-        loop {
-            let interest = self.host.interest();
-            tokio::select! {
-                _ = interrupt.recv() => return End::Asked,
-                _ = terminate.recv() => return End::Asked,
-                _ = hangup.recv() => {
-                    if let Err(error) = self.reload().await {
-                        tracing::error!(hint = error.hint, "reload refused, the old config stays: {}", error.message);
-                    }
-                }
-                report = self.reports.next() => match report {
-                    Report::Event(event) => self.on_event(event).await,
-                    Report::Ended(error) => return End::Failed(self.lost(error)),
-                },
-                Some(answer) = self.answers.recv() => {
-                    self.device.on_resolved(answer).await;
-                    self.standing.on_endpoint(&mut look);
-                }
-                Some(request) = self.requests.recv() => match request {
-                    ControlRequest::Reload(reply) => {
-                        let result = self.reload().await;
-                        let _ = reply.send(result);
-                    }
-                    ControlRequest::Down(reply) => {
-                        let _ = reply.send(());
-                        return End::Asked;
-                    }
-                },
-                Some(setting) = self.settings.recv() => {
-                    let touched = self.prefixes_of(&setting.changes);
-                    let result = self.device.apply(setting.changes).await;
-                    self.host.on_dirty(touched);
-                    self.looked_at.clear();
-                    // An endpoint that was set is no name any more.
-                    self.resolver.set_peers(self.device.named_endpoints());
-                    let _ = setting.reply.send(result);
-                }
-                // Ready at once, so that all others have their turns in between.
-                () = std::future::ready(()), if self.host.has_dirty() => self.settle_paths().await,
-                noticed = self.watch.next(&interest) => self.look_after_host(noticed).await,
-                _ = look.tick() => self.look_around(false).await,
-                // That we are here says nothing of the thread that carries the packets.
-                _ = watchdog.tick() => {
-                    let turns = Some(self.device.engine().turns());
-                    if turns != turns_seen {
-                        notify::watchdog();
-                    }
-                    turns_seen = turns;
-                }
-            }
-        }
-    }
-
-    fn lost(&self, error: std::io::Error) -> Failure {
-        let name = &self.config.interface.name;
-        Failure::new(ExitKind::Other, format!("the interface `{name}` cannot be used any more"))
-            .with_cause(error)
-            .with_hint(format!("was it deleted? sudo overlay up {}", config::argument_for(&self.config.path)))
-    }
-
-    /// What may have changed around us without a word; after a reload it surely has.
-    async fn look_around(&mut self, is_new: bool) {
-        self.standing.look(&self.netlink, &self.host, &self.config, &self.view, is_new).await;
-        let Some(setting) = self.without_uapi.take() else { return };
-        let view = &self.view;
-        match up::open_uapi(&self.config.interface.name, &mut self.journal).await {
-            Ok(listener) => {
-                view.set_warnings(up::UAPI, Vec::new());
-                tokio::spawn(uapi::serve(listener, Arc::clone(view), setting));
-            }
-            Err(warning) => {
-                view.set_warnings(up::UAPI, vec![warning]);
-                self.without_uapi = Some(setting);
-            }
-        }
-    }
-
-    async fn on_event(&mut self, event: Event) {
-        match &event {
-            Event::HandshakeCompleted(peer, _) => self.resolver.on_handshake_completed(*peer),
-            Event::HandshakeFailed(peer) => self.resolver.on_handshake_failed(*peer),
-            Event::Answering(peer, answers) => self.resolver.on_answering(*peer, *answers),
-            Event::EndpointChanged(..) | Event::PathMtu(..) => {}
-        }
-        tracing::debug!(?event);
-        self.device.table().on_event(event.clone(), wall_clock_of);
-        match event {
-            // Another port alone is no other way.
-            Event::EndpointChanged(peer, endpoint) => {
-                if self.looked_at.insert(peer, endpoint.ip()) != Some(endpoint.ip()) {
-                    self.widen_mtu(endpoint).await;
-                }
-            }
-            Event::PathMtu(peer, known) => {
-                let prefixes = self.device.table().allowed_ips(peer);
-                self.host.on_dirty(prefixes);
-                if (known.state, known.limit) == (PathMtuState::Searching, MtuLimit::Path) {
-                    self.pass_on_too_big(peer).await;
-                }
-            }
-            Event::HandshakeCompleted(..) | Event::HandshakeFailed(_) | Event::Answering(..) => {}
-        }
-    }
-
-    /// A probe failed. What routers say of the path, the kernel has been told by now.
-    async fn pass_on_too_big(&self, peer: PeerKey) {
-        let endpoint = self.device.table().read().peer(peer).and_then(|peer| peer.endpoint);
-        if let Some(endpoint) = endpoint
-            && let Some(mtu) = self.host.told_mtu(&self.netlink, &endpoint).await
-        {
-            // The peer may be gone by now.
-            let _ = self.device.engine().command(Command::TooBig(peer, mtu)).await;
-        }
-    }
-
-    /// Some of the routes that are to follow what is known of the paths behind them.
-    async fn settle_paths(&mut self) {
-        let prefixes = self.host.take_dirty();
-        let settled: Vec<_> = {
-            let state = self.device.table().read();
-            prefixes.into_iter().map(|prefix| (prefix, state.owner(&prefix).and_then(PeerEntry::found_mtu))).collect()
-        };
-        for (prefix, mtu) in settled {
-            self.host.set_path_mtu(&self.netlink, prefix, mtu).await;
-        }
-    }
-
-    /// The prefixes that may go to another peer, or to none, when these changes are made.
-    fn prefixes_of(&self, changes: &[Change]) -> Vec<IpNet> {
-        let state = self.device.table().read();
-        let of_peer = |edit: &PeerEdit| {
-            let is_all = edit.remove || edit.replace_allowed_ips;
-            let had = state.peer(edit.public_key).filter(|_| is_all).map(|peer| peer.allowed_ips.iter().copied());
-            let named = edit.allowed_ips.iter().map(|change| match change {
-                AllowedIpChange::Add(prefix) | AllowedIpChange::Remove(prefix) => *prefix,
-            });
-            had.into_iter().flatten().chain(named).collect::<Vec<_>>()
-        };
-        let of_change = |change: &Change| match change {
-            Change::Peer(edit) => of_peer(edit),
-            // A peer that has our own key from now on is removed, too.
-            Change::RemoveAllPeers | Change::PrivateKey(_) => self.host.routed_prefixes(),
-            Change::ListenPort(_) | Change::Fwmark(_) => Vec::new(),
-        };
-        changes.iter().flat_map(of_change).collect()
-    }
-
-    /// A peer is reached there: more may fit that way than any that was known so far.
-    async fn widen_mtu(&mut self, endpoint: SocketAddr) {
-        if self.config.interface.mtu != Mtu::Auto || self.config.interface.table == Table::Off {
-            return;
-        }
-        let mtu = self.host.widened(&self.netlink, self.mtu, &[endpoint]).await;
-        // What the kernel has refused once is not asked for again for each peer that moves.
-        if mtu == self.mtu || self.refused_mtu == Some(mtu) {
-            return;
-        }
-        let config = self.config.clone();
-        let widened = match self.host.apply(&self.netlink, &mut self.journal, &config, mtu).await {
-            Ok(()) => self.tell_mtu(mtu).await,
-            Err(failure) => Err(failure),
-        };
-        match widened {
-            Ok(()) => self.show_interface(&config, mtu),
-            Err(failure) => {
-                self.refused_mtu = Some(mtu);
-                tracing::warn!(error = %failure, "the interface keeps its MTU");
-            }
-        }
-    }
-
-    async fn tell_mtu(&mut self, mtu: MtuRange) -> Result<(), Failure> {
-        if mtu != self.mtu {
-            let command = Command::SetMtu { mtu: mtu.start, max: mtu.max };
-            self.device.engine().command(command).await.map_err(refused)?;
-            self.mtu = mtu;
-        }
-        Ok(())
-    }
-
-    /// Reads the config again and applies what changed. What did not change is not touched.
-    async fn reload(&mut self) -> Result<ReloadReport, ReloadError> {
-        notify::reloading();
-        let result = self.apply_file().await;
-        overlay_os::memory::give_back();
-        notify::ready(&self.summary());
-        result.map_err(ReloadError::from)
-    }
-
-    async fn apply_file(&mut self) -> Result<ReloadReport, Failure> {
-        let new = self.config.load_again()?;
-        for warning in new.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
-            tracing::warn!("{warning}");
-        }
-        let needs_restart = needs_restart(&self.started_with, &new);
-        if new.interface.name != self.config.interface.name {
-            return Err(Failure::new(ExitKind::Config, "a running interface cannot be renamed")
-                .with_cause(format!("it is `{}`, the config says `{}`", self.config.interface.name, new.interface.name))
-                .with_hint(format!(
-                    "sudo overlay down {} && sudo overlay up {}",
-                    self.config.interface.name,
-                    config::argument_for(&self.config.path)
-                )));
-        }
-        let mtu = self.mtu_range(&new).await;
-        // What collides is found before anything is touched.
-        self.host.check(&self.netlink, &new, mtu).await?;
-        let (port_before, mtu_before) = (self.device.table().interface().listen_port, self.mtu);
-        self.apply_port(new.interface.listen_port).await?;
-        let applied = match self.host.apply(&self.netlink, &mut self.journal, &new, mtu).await {
-            Ok(()) => self.apply_rest(&new, mtu).await,
-            Err(failure) => Err(failure),
-        };
-        let report = match applied {
-            Ok(report) => report,
-            Err(failure) => {
-                self.put_back(port_before, mtu_before).await;
-                return Err(failure);
-            }
-        };
-        self.resolver.set_peers(named_endpoints(&new.peers));
-        self.looked_at.clear();
-        self.refused_mtu = None;
-        self.show_interface(&new, mtu);
-        self.config = new;
-        // Peers and prefixes have come and gone, and peers that stay may be in other places.
-        let paths = self.host.routed_prefixes();
-        self.host.on_dirty(paths);
-        let found = self.device.table().prefixes_of_found_paths();
-        self.host.on_dirty(found);
+    async fn reload(&mut self) -> Result<ReloadReport, Failure> {
+        let report = reload::reload(&mut self.running, &mut self.paths).await?;
+        self.resolving.on_names(named_endpoints(&self.running.config.peers));
         self.look_around(true).await;
         tracing::info!(
             "reloaded: {} peers added, {} removed, {} changed, {} unchanged",
@@ -347,93 +102,80 @@ impl Supervisor {
             report.changed.len(),
             report.unchanged
         );
-        Ok(ReloadReport { needs_restart, ..report })
+        Ok(report)
     }
 
-    async fn apply_rest(&mut self, new: &Config, mtu: MtuRange) -> Result<ReloadReport, Failure> {
-        self.apply_interface(new, mtu).await?;
-        self.device.set_peers(&new.peers).await
-    }
-
-    /// After a reload that failed half way: what stood before, as well as can be.
-    async fn put_back(&mut self, port: u16, mtu: MtuRange) {
-        let old = self.config.clone();
-        let mut results = vec![self.apply_port(port).await];
-        results.push(self.host.apply(&self.netlink, &mut self.journal, &old, mtu).await);
-        results.push(self.apply_rest(&old, mtu).await.map(|_| ()));
-        for failure in results.into_iter().filter_map(Result::err) {
-            tracing::error!(error = %failure, "what stood before the reload could not be restored");
-        }
-    }
-
-    /// The inner MTUs of a config that is to take the place of the one in force.
-    async fn mtu_range(&self, new: &Config) -> MtuRange {
-        let mut endpoints = literal_endpoints(new);
-        let mut learned = Vec::new();
-        if new.interface.mtu == Mtu::Auto {
-            let state = self.device.table().read();
-            for peer in &new.peers {
-                let Some(endpoint) = state.peer(peer.public_key).and_then(|peer| peer.endpoint) else { continue };
-                let is_by_name = matches!(peer.endpoint, Some(Endpoint::Name { .. }));
-                if is_by_name { endpoints.push(endpoint) } else { learned.push(endpoint) }
-            }
-        }
-        let range = self.host.mtu_range(&self.netlink, new, &endpoints).await;
-        match new.interface.table {
-            Table::Off => range,
-            _ => self.host.widened(&self.netlink, range, &learned).await,
-        }
-    }
-
-    async fn apply_interface(&mut self, new: &Config, mtu: MtuRange) -> Result<(), Failure> {
-        let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
-        self.device.engine().command(addresses).await.map_err(refused)?;
-        self.tell_mtu(mtu).await?;
-        self.device.set_private_key(Some(new.interface.private_key.clone())).await;
-        self.device
-            .set_fwmark(self.host.fwmark())
-            .await
-            .map_err(|error| Failure::new(ExitKind::Other, "cannot mark outer datagrams").with_cause(error))
-    }
-
-    /// Port 0 in the file is content with any.
-    async fn apply_port(&mut self, port: u16) -> Result<(), Failure> {
-        if port == 0 {
-            return Ok(());
-        }
-        self.device.set_listen_port(port).await.map_err(|error| {
-            let code = if matches!(error, ChangeError::PortInUse) { ExitKind::Conflict } else { ExitKind::Other };
-            Failure::new(code, format!("UDP port {port} cannot be used"))
-                .with_cause(error)
-                .with_hint("set another `listen_port` under [interface], or 0 to let the kernel choose")
-        })
-    }
-
-    fn show_interface(&self, new: &Config, mtu: MtuRange) {
-        let max_mtu = self.host.footprint().mtu;
-        self.device.table().edit_interface(|interface| {
-            interface.addresses.clone_from(&new.interface.addresses);
-            interface.mtu = mtu.start;
-            interface.max_mtu = max_mtu;
-            interface.forward = new.interface.forward;
-        });
+    /// What may have changed around us without a word; after a reload it surely has.
+    async fn look_around(&mut self, is_new: bool) {
+        let Running { config, netlink, journal, host, view, .. } = &mut self.running;
+        self.standing.on_look(netlink, host, config, view, is_new).await;
+        self.door.try_again(&config.interface.name, journal, view).await;
     }
 
     fn summary(&self) -> String {
-        let Config { interface, peers, .. } = &self.config;
+        let Config { interface, peers, .. } = &self.running.config;
         let plural = if peers.len() == 1 { "" } else { "s" };
-        format!("{} is up, {} peer{plural}, MTU {}", interface.name, peers.len(), self.mtu.start)
+        format!("{} is up, {} peer{plural}, MTU {}", interface.name, peers.len(), self.paths.mtu().start)
     }
 }
 
-fn refused(error: impl std::fmt::Display) -> Failure {
-    Failure::new(ExitKind::Other, "the engine refused the config").with_cause(error)
-}
+impl Daemon for Supervisor {
+    type News = News;
 
-/// Keys whose new value is taken at the next `up`.
-fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    // That one key is of the peers, and they change live.
-    let tuning = Tuning { mtu_discovery: old.tuning.mtu_discovery, ..new.tuning };
-    let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != tuning)];
-    changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
+    fn device(&self) -> &Device {
+        &self.running.device
+    }
+
+    async fn next(&mut self) -> News {
+        tokio::select! {
+            answer = self.resolving.next() => News::Resolved(answer),
+            noticed = self.footprint.next(&self.running.host) => News::Noticed(noticed),
+            () = self.paths.next(&self.running.host) => News::DirtyPaths,
+            () = self.standing.next() => News::Look,
+        }
+    }
+
+    async fn on_news(&mut self, news: News) -> ControlFlow<End> {
+        match news {
+            News::Resolved(answer) => {
+                self.running.device.on_resolved(answer).await;
+                self.standing.on_endpoint();
+            }
+            News::Noticed(noticed) => self.footprint.on_noticed(noticed, &mut self.running).await,
+            News::DirtyPaths => self.paths.on_dirty(&mut self.running).await,
+            News::Look => self.look_around(false).await,
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn on_event(&mut self, event: Event) {
+        self.resolving.on_event(&event);
+        self.paths.on_event(event, &mut self.running).await;
+    }
+
+    async fn on_engine_ended(&mut self, error: io::Error) -> End {
+        let Config { interface, path, .. } = &self.running.config;
+        End::Failed(
+            Failure::new(ExitKind::Other, format!("the interface `{}` cannot be used any more", interface.name))
+                .with_cause(error)
+                .with_hint(format!("was it deleted? sudo overlay up {}", config::argument_for(path))),
+        )
+    }
+
+    async fn on_setting(&mut self, changes: Vec<Change>) -> Result<(), ChangeError> {
+        let touched = paths::prefixes_of(&changes, &self.running);
+        let result = self.running.device.apply(changes).await;
+        self.paths.on_setting(touched, &mut self.running.host);
+        // An endpoint that was set is no name any more.
+        self.resolving.on_names(self.running.device.named_endpoints());
+        result
+    }
+
+    async fn on_reload(&mut self) -> Result<ReloadReport, ReloadError> {
+        notify::reloading();
+        let result = self.reload().await;
+        overlay_os::memory::give_back();
+        notify::ready(&self.summary());
+        result.map_err(ReloadError::from)
+    }
 }
