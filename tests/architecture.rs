@@ -2,9 +2,14 @@
 //! and how long they get.
 #![allow(clippy::disallowed_methods, reason = "reads the source tree of the workspace")]
 
+#[path = "architecture/modules.rs"]
+mod modules;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use modules::{Exception, Modules};
 
 /// Who may use whom. A crate that is not named here may use none of ours.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -19,7 +24,19 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Beyond this a file holds a second noun that wants a file of its own. Tests apart.
-const LONGEST_FILE: usize = 600;
+const LONGEST_FILE: usize = 500;
+
+/// Files that are longer for now, each with the nouns that it is to be split into.
+const LONGER_FILES: &[(&str, &str)] = &[
+    ("crates/core/src/data/session.rs", "the mirror of the engine, and the paper's timers"),
+    ("crates/core/src/path/mtu.rs", "the search, and the watch over what was found"),
+];
+
+/// The longest chain of modules of `daemon` in which each uses the next one.
+const DAEMON_FLOORS: usize = 8;
+
+/// Circles in `daemon` that are meant.
+const DAEMON_CIRCLES: &[Exception] = &[];
 
 #[test]
 fn every_arrow_between_crates_is_one_the_design_names() {
@@ -133,11 +150,25 @@ fn every_source_file_says_first_what_it_is() {
 }
 
 #[test]
-fn no_source_file_grows_beyond_600_lines() {
+fn no_source_file_grows_beyond_500_lines() {
     for file in sources().iter().filter(|file| !file.is_test()) {
         let length = file.text.lines().count();
-        assert!(length <= LONGEST_FILE, "{} has {length} lines", file.path.display());
+        let is_known = LONGER_FILES.iter().any(|(path, _)| file.path == Path::new(path));
+        assert!(length <= LONGEST_FILE || is_known, "{} has {length} lines", file.path.display());
     }
+}
+
+#[test]
+fn no_modules_of_the_daemon_use_each_other_in_a_circle() {
+    let circles = Modules::read(&root().join("crates/daemon/src")).circles(DAEMON_CIRCLES);
+    let told: String = circles.iter().map(ToString::to_string).collect();
+    assert!(circles.is_empty(), "{told}");
+}
+
+#[test]
+fn the_daemon_has_eight_floors_at_most() {
+    let floors = Modules::read(&root().join("crates/daemon/src")).floors();
+    assert!(floors.len() <= DAEMON_FLOORS, "{} floors: {}", floors.len(), floors.join(" -> "));
 }
 
 /// A Rust file of the workspace.

@@ -9,9 +9,9 @@ pub(crate) mod socket;
 use std::path::{Path, PathBuf};
 
 /// The folder where `wg` looks for sockets.
-pub const UAPI_FOLDER: &str = "/var/run/wireguard";
+pub(crate) const UAPI_FOLDER: &str = "/var/run/wireguard";
 
 /// The path of the socket where `wg` looks for this interface.
-pub fn uapi_socket(interface: &str) -> PathBuf {
+pub(crate) fn uapi_socket(interface: &str) -> PathBuf {
     Path::new(UAPI_FOLDER).join(format!("{interface}.sock"))
 }

@@ -48,7 +48,7 @@ shell_counters! {
 }
 
 /// Adds to a counter. A load and a store: only the one thread that owns the counter may call this.
-pub fn add(counter: &AtomicU64, n: u64) {
+pub(super) fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
 

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use crate::failure::{ExitKind, Failure};
 
 /// The group whose members may look.
-pub const GROUP: &str = "overlay";
+pub(crate) const GROUP: &str = "overlay";
 
 /// The process at the other end of a unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
