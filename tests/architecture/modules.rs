@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 type ModulePath = Vec<String>;
 
 /// One use that is allowed although it closes a circle: by which module, of which module, and why.
-pub type Exception = (&'static str, &'static str, &'static str);
+pub(crate) type Exception = (&'static str, &'static str, &'static str);
 
 /// The modules of a crate and who uses whom.
-pub struct Modules {
+pub(crate) struct Modules {
     modules: BTreeMap<ModulePath, Module>,
     uses: BTreeSet<(ModulePath, ModulePath)>,
 }
@@ -34,11 +34,11 @@ struct Module {
 }
 
 /// Modules of one folder that use each other in a circle.
-pub struct Circle {
+pub(crate) struct Circle {
     /// The modules, by their paths.
-    pub members: Vec<String>,
+    pub(crate) members: Vec<String>,
     /// Each use that ties them.
-    pub uses: Vec<(String, String)>,
+    pub(crate) uses: Vec<(String, String)>,
 }
 
 impl fmt::Display for Circle {
@@ -50,7 +50,7 @@ impl fmt::Display for Circle {
 
 impl Modules {
     /// Reads the crate whose `lib.rs` or `main.rs` is in `folder`.
-    pub fn read(folder: &Path) -> Self {
+    pub(crate) fn read(folder: &Path) -> Self {
         let mut texts = Vec::new();
         let mut folders = vec![folder.to_owned()];
         while let Some(next) = folders.pop() {
@@ -84,16 +84,18 @@ impl Modules {
         }
         modules.retain(|path, _| !only_for_tests.iter().any(|test| path.starts_with(test)));
         let mut this = Self { modules, uses: BTreeSet::new() };
+        let mut uses = BTreeSet::new();
         for (path, module) in &this.modules {
             let targets = module.paths.iter().filter_map(|named| this.resolve(path, named, 0));
             let others = targets.filter(|target| !target.starts_with(path) && !path.starts_with(target));
-            this.uses.extend(others.map(|target| (path.clone(), target)));
+            uses.extend(others.map(|target| (path.clone(), target)));
         }
+        this.uses = uses;
         this
     }
 
     /// Whether a module, or one inside it, uses another one, or one inside that: each such use.
-    pub fn uses(&self, by: &str, of: &str) -> Vec<(String, String)> {
+    pub(crate) fn uses(&self, by: &str, of: &str) -> Vec<(String, String)> {
         let (by, of) = (split(by), split(of));
         let found = self.uses.iter().filter(|(from, to)| from.starts_with(&by) && to.starts_with(&of));
         found.map(|(from, to)| (from.join("::"), to.join("::"))).collect()
@@ -102,7 +104,7 @@ impl Modules {
     /// The circles in every folder, uses apart that `exceptions` allow.
     ///
     /// An exception that names no use is a mistake, too.
-    pub fn circles(&self, exceptions: &[Exception]) -> Vec<Circle> {
+    pub(crate) fn circles(&self, exceptions: &[Exception]) -> Vec<Circle> {
         for (by, of, reason) in exceptions {
             assert!(!self.uses(by, of).is_empty(), "`{by}` does not use `{of}` (\"{reason}\"): drop the exception");
         }
@@ -116,7 +118,7 @@ impl Modules {
 
     /// The longest chain of top-level modules in which each uses the next one: the floors of the house, and who stands on
     /// them, from the top. The crate must have no circles at the top level.
-    pub fn floors(&self) -> Vec<String> {
+    pub(crate) fn floors(&self) -> Vec<String> {
         let uses = between(&[], &self.uses.iter().collect::<Vec<_>>());
         let mut chains: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         let rooms: BTreeSet<_> = uses.iter().flat_map(|(from, to)| [from.as_str(), to.as_str()]).collect();
@@ -424,7 +426,7 @@ mod tests {
             ("a/x.rs", "fn f() { super::y::g() }"),
             ("a/y.rs", "use super::x::f;"),
             ("b.rs", "use crate::{c::One, c::Other as Else};"),
-            ("c.rs", "fn f() -> crate::a::Thing {}"),
+            ("c.rs", "fn f() -> crate::a::Own {}"),
         ]);
         assert_eq!(members(&modules), [vec!["a", "b", "c"], vec!["a::x", "a::y"]]);
         assert_eq!(modules.uses("c", "a"), [("c".to_owned(), "a".to_owned())]);
@@ -469,7 +471,7 @@ mod tests {
             ("c.rs", ""),
         ]);
         assert_eq!(modules.floors(), ["a", "b", "c"]);
-        let modules = crate_of(&[("lib.rs", ""), ("a.rs", "use crate::b::f;"), ("b.rs", "use crate::a::f;")]);
+        let modules = crate_of(&[("lib.rs", ""), ("a.rs", "use crate::b::f;"), ("b.rs", "use crate::a::g;")]);
         assert_eq!(modules.circles(&[]).len(), 1);
         assert!(modules.circles(&[("b", "a", "it is a test")]).is_empty());
     }
