@@ -36,12 +36,8 @@ const LONGER_FILES: &[(&str, &str)] = &[
 const DAEMON_FLOORS: usize = 8;
 
 /// Crates whose modules use each other in no circle, but for the uses that are listed, each with its reason.
-const WITHOUT_CIRCLES: &[(&str, &[Exception])] = &[
-    ("crates/daemon/src", &[]),
-    ("crates/os/src", &[]),
-    ("crates/cli/src", &[]),
-    ("crates/wire/src", &[]),
-];
+const WITHOUT_CIRCLES: &[(&str, &[Exception])] =
+    &[("crates/daemon/src", &[]), ("crates/os/src", &[]), ("crates/cli/src", &[]), ("crates/wire/src", &[])];
 
 #[test]
 fn every_arrow_between_crates_is_one_the_design_names() {

@@ -122,7 +122,7 @@ pub struct Down {
     pub interface: String,
 }
 
-/// Binds the socket: mode 0660, group [`GROUP`] where this host has it, in place of whatever stale socket is there. Makes
+/// Binds the socket: mode 0660, group `overlay` where this host has it, in place of whatever stale socket is there. Makes
 /// the folder if it is missing. Must be called on a tokio runtime, by whoever holds the daemon's lock.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ impl End {
     }
 }
 
-/// What every daemon has to listen to.
+/// The concerns of every daemon.
 pub(crate) struct Concerns {
     pub(crate) signals: Signals,
     pub(crate) reports: Reports,
@@ -69,22 +69,22 @@ pub(crate) trait Daemon {
     /// The device that it runs.
     fn device(&self) -> &Device;
 
-    /// Waits for the next news of its own concerns. Can be cancelled.
+    /// Waits for the next news of its own concerns. It can be cancelled without loss.
     async fn next(&mut self) -> Self::News;
 
-    /// Its own concerns brought this.
+    /// Handles news of its own concerns.
     async fn on_news(&mut self, news: Self::News) -> ControlFlow<End>;
 
-    /// The engine reported this. The device's table knows it already.
+    /// Handles an event that the engine reported. The device's table has it already.
     async fn on_event(&mut self, event: Event);
 
-    /// The engine ended by itself.
+    /// Says how the daemon ends after the engine has ended by itself.
     async fn on_engine_ended(&mut self, error: std::io::Error) -> End;
 
-    /// `wg` wants these changes.
+    /// Makes the changes that `wg` asks for.
     async fn on_setting(&mut self, changes: Vec<Change>) -> Result<(), ChangeError>;
 
-    /// The config is to be read again.
+    /// Reads the config again, for SIGHUP or the local API.
     async fn on_reload(&mut self) -> Result<ReloadReport, ReloadError>;
 }
 
@@ -96,14 +96,14 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))
 }
 
-/// Starts the local API. What it asks of the daemon comes into the inbox.
+/// Starts the local API. Its requests arrive in the inbox.
 pub(crate) fn serve_api(listener: UnixListener, view: &Arc<View>) -> Inbox<Request> {
     let (asking, requests) = Inbox::new(MAX_REQUESTS);
     tokio::spawn(api::serve(listener, Arc::clone(view), asking));
     requests
 }
 
-/// Serves until the end.
+/// Runs the loop until a concern ends it.
 pub(crate) async fn serve(concerns: &mut Concerns, daemon: &mut impl Daemon) -> End {
     loop {
         let flow = tokio::select! {
@@ -112,7 +112,7 @@ pub(crate) async fn serve(concerns: &mut Concerns, daemon: &mut impl Daemon) -> 
             request = concerns.requests.next() => on_request(request, daemon).await,
             setting = concerns.settings.next() => on_setting(setting, daemon).await,
             () = concerns.watchdog.next() => {
-                // That this thread runs says nothing of the thread that carries the packets.
+                // This thread runs, but the engine thread may hang.
                 concerns.watchdog.on_turns(daemon.device().engine().turns());
                 ControlFlow::Continue(())
             }

@@ -163,7 +163,7 @@ async fn start(
 
     let (device, reports) = Device::start(Start {
         node: config.to_node(mtu, joins(&tun), device::seed()?),
-        interface: interface_view(&config, &host, mtu),
+        interface: interface_entry(&config, &host, mtu),
         tun,
         tun_offload: config.tuning.tun_offload,
         outer: Outer { fwmark: host.fwmark(), ..outer_of(&config) },
@@ -200,8 +200,8 @@ fn outer_of(config: &Config) -> Outer {
     Outer { port: listen_port, fwmark, udp_gso: config.tuning.udp_gso }
 }
 
-/// What the view shows of our own end.
-fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceEntry {
+/// What the device's table begins with.
+fn interface_entry(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceEntry {
     InterfaceEntry {
         name: config.interface.name.clone(),
         index: host.index(),

@@ -199,7 +199,7 @@ async fn start(
             seed: device::seed()?,
             wall_anchor: None,
         },
-        interface: interface_view(name, index),
+        interface: interface_entry(name, index),
         tun,
         tun_offload: Switch::Auto,
         outer: Outer { port: 0, fwmark: None, udp_gso: Switch::Auto },
@@ -274,7 +274,7 @@ fn listen(name: &str) -> Result<(UnixListener, NameWatch), Failure> {
     Ok((listener, watch))
 }
 
-fn interface_view(name: &str, index: u32) -> InterfaceEntry {
+fn interface_entry(name: &str, index: u32) -> InterfaceEntry {
     InterfaceEntry {
         name: name.to_owned(),
         index,

@@ -23,7 +23,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on SIGINT and SIGTERM end the daemon in order.
+    /// Catches SIGINT and SIGTERM, which end the daemon in order from now on.
     ///
     /// # Errors
     /// The process cannot wait for signals.
@@ -32,7 +32,7 @@ impl Signals {
         Ok(Self { interrupt, terminate, hangup: None })
     }
 
-    /// SIGHUP asks for a reload, too.
+    /// Catches SIGHUP too, which asks for a reload.
     ///
     /// # Errors
     /// See [`Signals::catch`].

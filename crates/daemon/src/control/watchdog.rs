@@ -1,4 +1,4 @@
-//! The service manager's watchdog: it hears that the daemon is alive while the engine thread comes round.
+//! The service manager's watchdog: it is told that the daemon is alive while the engine thread makes turns.
 
 use std::future::pending;
 
@@ -6,7 +6,7 @@ use tokio::time::Interval;
 
 use crate::notify;
 
-/// When the service manager is told next, and what was seen of the engine last.
+/// The timer of the next message, and the engine's turns at the last one.
 pub(crate) struct Watchdog {
     /// `None` where the service manager does not ask.
     timer: Option<Interval>,
@@ -14,12 +14,12 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// The watchdog that the service manager asks for. Must be called on a tokio runtime.
+    /// Starts the watchdog that the service manager asks for. Must be called on a tokio runtime.
     pub(crate) fn start() -> Self {
         Self { timer: notify::watchdog_interval().map(tokio::time::interval), turns_seen: None }
     }
 
-    /// Waits until the engine's turns are to be looked at; for ever where nobody asks. Can be cancelled.
+    /// Waits until the next message is due; for ever where the service manager does not ask. Can be cancelled.
     pub(super) async fn next(&mut self) {
         match &mut self.timer {
             Some(timer) => _ = timer.tick().await,
@@ -27,7 +27,7 @@ impl Watchdog {
         }
     }
 
-    /// The engine has come round so often.
+    /// Tells the service manager that the daemon is alive, if the engine has made turns since the last call.
     pub(super) fn on_turns(&mut self, turns: u64) {
         if self.turns_seen.replace(turns) != Some(turns) {
             notify::watchdog();

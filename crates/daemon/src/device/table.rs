@@ -1,10 +1,10 @@
 //! What control knows of the device: our own end and the peers, as they were configured and as the engine reported.
 //!
-//! Whoever changes the device changes the table first, and the table says what the engine has to be told, so that a change
+//! A change of the device is entered in the table first, and the table says what the engine has to be told, so that a change
 //! costs what changed. The engine's reports are entered here too. What people and programs are shown is read from it by
 //! the view. Only control threads take the lock, and briefly.
 //!
-//! It repeats no decision of the node: what it says about a peer's state follows from facts that were reported.
+//! It does not repeat decisions of the node: a peer's state follows from the reported facts.
 
 mod date;
 mod peer;

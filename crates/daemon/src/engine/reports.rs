@@ -1,4 +1,4 @@
-//! What the engine tells control: events on their way, and its end.
+//! What the engine tells the control thread: events, and its own end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +26,7 @@ pub struct Reports {
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
-/// The two ends. What the engine sends to the second is why it ended.
+/// The engine's ends and the control thread's. The engine sends its end to the second.
 pub(super) fn channel() -> (Events, oneshot::Sender<io::Result<()>>, Reports) {
     let (sender, events) = mpsc::channel(MAX_EVENTS);
     let (end, ended) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! The socket that `wg` talks to. Without it `wg show` does not work, and nothing else: so it is tried again.
+//! The socket that `wg` talks to. A daemon without it works, but `wg show` does not, so opening it is tried again.
 
 use std::sync::Arc;
 
@@ -10,22 +10,22 @@ use crate::serving::uapi_socket;
 use crate::uapi::{self, Setting};
 use crate::view::{StatusWarning, View};
 
-/// The topic of the warnings about it.
+/// The topic of the socket's warnings.
 const TOPIC: &str = "uapi";
 
-/// The socket, open or not.
+/// The socket, open or still to be opened.
 pub(super) struct Door {
-    /// Where settings go; given away once it is open.
+    /// Where settings go; `None` once the socket is open.
     settings: Option<mpsc::Sender<Setting>>,
 }
 
 impl Door {
-    /// A closed one. What is set through it goes to `settings`.
+    /// A socket that is not open yet. What `wg` sets goes to `settings`.
     pub(super) fn closed(settings: mpsc::Sender<Setting>) -> Self {
         Self { settings: Some(settings) }
     }
 
-    /// Somebody tried to open it: serves, or keeps the warning.
+    /// Serves the socket that an attempt brought, or shows the warning that it brought.
     pub(super) fn on_tried(&mut self, tried: Result<UnixListener, StatusWarning>, view: &Arc<View>) {
         match tried {
             Ok(listener) => {
@@ -37,7 +37,7 @@ impl Door {
         }
     }
 
-    /// Tries again if it is not open.
+    /// Tries to open the socket if it is not open.
     pub(super) async fn try_again(&mut self, name: &str, journal: &mut Journal, view: &Arc<View>) {
         if self.settings.is_some() {
             let tried = open(name, journal).await;
@@ -46,7 +46,7 @@ impl Door {
     }
 }
 
-/// The socket that `wg` talks to, or why there is none.
+/// Opens the socket, or says in a warning why that failed.
 pub(super) async fn open(name: &str, journal: &mut Journal) -> Result<UnixListener, StatusWarning> {
     let path = uapi_socket(name);
     let failed = |why: &str| {

@@ -11,7 +11,7 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
-    /// Watches from now on. Must be called on a tokio runtime.
+    /// Starts the watch. Must be called on a tokio runtime.
     pub(super) fn watch(netlink: &Netlink) -> Self {
         Self { watch: HostWatch::start(netlink) }
     }

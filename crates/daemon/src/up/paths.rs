@@ -16,18 +16,18 @@ use crate::device::{Change, PeerEdit};
 use crate::failure::{ExitKind, Failure};
 use crate::host::Host;
 
-/// What is in force for all paths, and where the ways to peers were looked at.
+/// The MTUs in force, and where the route to each peer was last looked at.
 pub(super) struct Paths {
     /// The inner MTUs in force.
     mtu: MtuRange,
-    /// What the interface could not be given when a peer was seen on a wider way.
+    /// MTUs that the kernel did not let the interface have when a wider path appeared.
     unavailable: Option<MtuRange>,
-    /// Where the way to each peer that moved was last looked at.
+    /// Endpoint of each peer that moved, as the route to it was last looked at.
     looked_at: HashMap<PeerKey, IpAddr>,
 }
 
 impl Paths {
-    /// Nothing is known of any path yet.
+    /// The state of a daemon that knows no path yet.
     pub(super) fn new(mtu: MtuRange) -> Self {
         Self { mtu, unavailable: None, looked_at: HashMap::new() }
     }
@@ -37,14 +37,14 @@ impl Paths {
         self.mtu
     }
 
-    /// Waits while no prefix is dirty. Ready at once otherwise, so that all others have their turns in between.
+    /// Waits while no prefix is dirty. Otherwise returns at once, so that other concerns get their turns in between.
     pub(super) async fn next(&self, host: &Host) {
         if !host.has_dirty() {
             std::future::pending().await
         }
     }
 
-    /// Some of the routes that are to follow what is known of the paths behind them.
+    /// Settles some of the dirty prefixes: their routes follow what is known of the paths behind them.
     pub(super) async fn on_dirty(&self, running: &mut Running) {
         let prefixes = running.host.take_dirty();
         let settled: Vec<_> = {
@@ -56,7 +56,7 @@ impl Paths {
         }
     }
 
-    /// The engine reported this.
+    /// Handles an event that the engine reported.
     pub(super) async fn on_event(&mut self, event: Event, running: &mut Running) {
         match event {
             // Another port alone is no other way.
@@ -76,13 +76,14 @@ impl Paths {
         }
     }
 
-    /// `wg` has set something about these prefixes.
+    /// Settles these prefixes anew after `wg` has changed their peers.
     pub(super) fn on_setting(&mut self, touched: Vec<IpNet>, host: &mut Host) {
         host.on_dirty(touched);
         self.looked_at.clear();
     }
 
-    /// A config was applied: peers and prefixes have come and gone, and peers that stay may be in other places.
+    /// Settles everything anew after a new config: peers and prefixes have come and gone, and peers that stay may be in
+    /// other places.
     pub(super) fn on_config(&mut self, running: &mut Running) {
         self.looked_at.clear();
         self.unavailable = None;
@@ -92,7 +93,7 @@ impl Paths {
         running.host.on_dirty(found);
     }
 
-    /// Has the node hold packets to these MTUs.
+    /// Tells the node these MTUs.
     pub(super) async fn tell_mtu(&mut self, mtu: MtuRange, running: &Running) -> Result<(), Failure> {
         if mtu != self.mtu {
             let command = Command::SetMtu { mtu: mtu.start, max: mtu.max };
@@ -186,7 +187,7 @@ pub(super) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
     config.peers.iter().filter_map(literal).collect()
 }
 
-/// What it means for the user that the node does not take a command.
+/// The failure that the user sees when the node rejects a command.
 pub(super) fn rejected(error: impl std::fmt::Display) -> Failure {
     Failure::new(ExitKind::Other, "the engine refused the config").with_cause(error)
 }

@@ -1,4 +1,4 @@
-//! Endpoints by host name: the resolver hears how their peers fare, and its answers wait here.
+//! Endpoints by host name: tells the resolver how their peers fare, and takes its answers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub(super) struct Resolving {
 }
 
 impl Resolving {
-    /// Starts to look names up. Returns what is known of them after `patience`.
+    /// Starts to look names up. Returns the addresses that came within `patience`.
     pub(super) async fn start(
         names: Vec<NamedEndpoint>,
         families: Families,
@@ -39,7 +39,7 @@ impl Resolving {
         }
     }
 
-    /// The engine reported this.
+    /// Tells the resolver how a peer fares.
     pub(super) fn on_event(&self, event: &Event) {
         match event {
             Event::HandshakeCompleted(peer, _) => self.resolver.on_handshake_completed(*peer),
@@ -49,7 +49,7 @@ impl Resolving {
         }
     }
 
-    /// These peers have an endpoint by name from now on, and no others.
+    /// Makes these the names that are looked up, and no others.
     pub(super) fn on_names(&self, names: Vec<NamedEndpoint>) {
         self.resolver.set_peers(names);
     }

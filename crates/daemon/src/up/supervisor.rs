@@ -34,7 +34,7 @@ pub(super) struct Supervisor {
     pub(super) door: Door,
 }
 
-/// What comes to it from elsewhere.
+/// The inputs that every daemon has.
 pub(super) struct Inputs {
     pub(super) reports: Reports,
     pub(super) requests: Inbox<Request>,
@@ -105,7 +105,7 @@ impl Supervisor {
         Ok(report)
     }
 
-    /// What may have changed around us without a word; after a reload it surely has.
+    /// Looks for changes around us that nobody reports. `is_new`: after a reload, which has made some.
     async fn look_around(&mut self, is_new: bool) {
         let Running { config, netlink, journal, host, view, .. } = &mut self.running;
         self.standing.on_look(netlink, host, config, view, is_new).await;

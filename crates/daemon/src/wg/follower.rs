@@ -65,7 +65,7 @@ impl Follower {
                 if let Some(ready) = ready {
                     ready();
                 }
-                // Who was faster than we are is seen by the first look.
+                // If someone already brought the interface up, this first look notices.
                 match self.follow().await {
                     ControlFlow::Continue(()) => control::serve(&mut concerns, &mut self).await,
                     ControlFlow::Break(end) => end,

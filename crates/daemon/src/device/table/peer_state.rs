@@ -1,4 +1,4 @@
-//! What follows from the facts about a peer.
+//! The states of a peer, as status and metrics show them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
