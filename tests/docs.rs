@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use overlay_core::DropReason;
 use overlay_daemon::config::{self, Absent, Applied};
-use overlay_daemon::metrics;
+use overlay_daemon::view::metrics;
 
 const END: &str = "<!-- end generated -->";
 

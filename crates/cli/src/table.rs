@@ -2,8 +2,8 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use overlay_daemon::engine::OffloadState;
 use overlay_daemon::host::HostStatus;
-use overlay_daemon::offload::OffloadState;
 use overlay_daemon::view::{InterfaceStatus, PeerState, PeerStatus, Status};
 
 use crate::figures::{ago, bytes, span};

@@ -1,8 +1,8 @@
 //! The local API: HTTP over a unix socket, for the program's own verbs and for other programs on this host.
 //!
-//! Root, the user that the daemon runs as, and members of the group `overlay` may read. Only root and the daemon's user
-//! may change anything. The kernel identifies the caller (SO_PEERCRED), and no token is involved. Requests that change
-//! the daemon go to its supervisor as a [`ControlRequest`]. Requests that only read are answered from the [`View`].
+//! Reading is for root, for the user the daemon runs as and for members of the group `overlay`; what changes the daemon
+//! is for root and that user alone. The kernel names the caller (SO_PEERCRED), no token is involved. What is asked of
+//! the daemon goes to its supervisor as a [`Request`]; what is only looked at comes from the [`View`].
 //!
 //! ```text
 //! GET  /v1/status    Status, overlay.status.v1        POST /v1/reload   ReloadReport, overlay.reload.v1
@@ -12,10 +12,8 @@
 //!
 //! [`openapi::document`] is the machine-readable description.
 
-pub(crate) mod access;
-pub(crate) mod connection;
 pub mod openapi;
-pub(crate) mod socket;
+pub mod scrape;
 
 use std::borrow::Cow;
 use std::io;
@@ -32,41 +30,25 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::device::ReloadReport;
 use crate::failure::{ExitKind, Failure, FailureBody};
-use crate::metrics;
-use crate::view::{Status, View};
-use access::Caller;
-
-pub use access::GROUP;
+use crate::serving::access::{Caller, GROUP};
+use crate::serving::{connection, socket};
+use crate::view::{Status, View, metrics};
 
 /// How many connections are served at once. Further ones wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 16;
 
 /// A request to the supervisor. A dropped reply channel means that the daemon is shutting down.
 #[derive(Debug)]
-pub enum ControlRequest {
+pub enum Request {
     /// Read the config again and apply what changed.
     Reload(oneshot::Sender<Result<ReloadReport, ReloadError>>),
     /// Remove everything and end. Answered when that has begun or is done.
     Down(oneshot::Sender<()>),
 }
 
-/// What a reload changed. Peers are listed by their name in the config, or by public key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ReloadReport {
-    /// Peers that were added.
-    pub added: Vec<String>,
-    /// Peers that were removed.
-    pub removed: Vec<String>,
-    /// Peers whose configuration changed.
-    pub changed: Vec<String>,
-    /// How many peers stayed the same.
-    pub unchanged: usize,
-    /// Config keys whose new value takes effect at the next `up`.
-    pub needs_restart: Vec<String>,
-}
-
-/// Why a reload changed nothing. The previous config is still in force.
+/// Why a reload changed nothing: the config in force before is in force still.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReloadError {
     /// The exit code of `overlay reload`.
@@ -140,8 +122,8 @@ pub struct Down {
     pub interface: String,
 }
 
-/// Binds the socket with mode 0660, and with the group [`GROUP`] if this host has it. Replaces a stale socket, and
-/// creates the folder if it is missing. Must be called on a tokio runtime, by the holder of the daemon's lock.
+/// Binds the socket: mode 0660, group `overlay` where this host has it, in place of whatever stale socket is there. Makes
+/// the folder if it is missing. Must be called on a tokio runtime, by whoever holds the daemon's lock.
 ///
 /// # Errors
 ///
@@ -154,13 +136,9 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 ///
 /// # Errors
 ///
-/// None at present: a failing connection affects only itself, and accepting is retried.
-pub async fn serve(
-    listener: UnixListener,
-    view: Arc<View>,
-    control: mpsc::Sender<ControlRequest>,
-) -> anyhow::Result<()> {
-    let routes = routes(view, control);
+/// None at present: a connection that fails concerns only itself, and accepting is tried again.
+pub async fn serve(listener: UnixListener, view: Arc<View>, requests: mpsc::Sender<Request>) -> anyhow::Result<()> {
+    let routes = routes(view, requests);
     connection::serve(listener, MAX_CONNECTIONS, |stream| {
         let caller = Caller::of(stream);
         routes.clone().layer(Extension(caller))
@@ -171,10 +149,10 @@ pub async fn serve(
 #[derive(Clone)]
 struct Daemon {
     view: Arc<View>,
-    control: mpsc::Sender<ControlRequest>,
+    requests: mpsc::Sender<Request>,
 }
 
-fn routes(view: Arc<View>, control: mpsc::Sender<ControlRequest>) -> Router {
+fn routes(view: Arc<View>, requests: mpsc::Sender<Request>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/version", get(version))
@@ -183,7 +161,7 @@ fn routes(view: Arc<View>, control: mpsc::Sender<ControlRequest>) -> Router {
         .route("/metrics", get(scrape))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(Daemon { view, control })
+        .with_state(Daemon { view, requests })
 }
 
 async fn status(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Status>, Failure> {
@@ -205,17 +183,17 @@ async fn scrape(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Resp
 async fn reload(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Reloaded>, Failure> {
     caller.may_change()?;
     let (answer, answered) = oneshot::channel();
-    daemon.control.send(ControlRequest::Reload(answer)).await.map_err(|_| stopping())?;
+    daemon.requests.send(Request::Reload(answer)).await.map_err(|_| stopping())?;
     let report = answered.await.map_err(|_| stopping())??;
     Ok(Json(Reloaded { schema: "overlay.reload.v1".into(), status: "ok".into(), report }))
 }
 
 async fn down(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Down>, Failure> {
     caller.may_change()?;
-    let interface = daemon.view.interface_name();
+    let interface = daemon.view.table().interface_name();
     let (answer, answered) = oneshot::channel();
-    // If there is no answer either way, the daemon is already stopping, which is what was asked for.
-    if daemon.control.send(ControlRequest::Down(answer)).await.is_ok() {
+    // Both ways of not being answered mean that the daemon is stopping already, which is what was asked for.
+    if daemon.requests.send(Request::Down(answer)).await.is_ok() {
         let _ = answered.await;
     }
     Ok(Json(Down { schema: "overlay.down.v1".into(), status: "ok".into(), interface }))

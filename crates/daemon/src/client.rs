@@ -14,10 +14,11 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Down, Reloaded, Version, access};
+use crate::api::{Down, Reloaded, Version};
 use crate::failure::{ExitKind, Failure, FailureBody};
 use crate::host;
 use crate::permission::denied;
+use crate::serving::access;
 use crate::view::Status;
 
 /// The default folder of the daemons' sockets.

@@ -21,6 +21,7 @@ mod check;
 mod credential;
 mod document;
 mod draft;
+mod failure;
 mod key_file;
 mod keys;
 mod problem;

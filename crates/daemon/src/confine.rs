@@ -14,12 +14,12 @@ use overlay_os::privileges::{self, Capability, effective_uid};
 use overlay_os::process::group_id;
 use overlay_os::schedule::Scheduling;
 
-use crate::api::access::GROUP;
 use crate::config::Config;
-use crate::uapi;
+use crate::serving::UAPI_FOLDER;
+use crate::serving::access::GROUP;
 
-/// Where a daemon writes besides its runtime folder: its device, and the settings of its interface.
-const PLACES: [&str; 4] = [uapi::FOLDER, "/dev/net/tun", "/dev/null", "/proc/sys/net"];
+/// Where a daemon writes beside its runtime folder: its device, and the settings of its interface.
+const PLACES: [&str; 4] = [UAPI_FOLDER, "/dev/net/tun", "/dev/null", "/proc/sys/net"];
 
 /// What the daemon still needs.
 pub(crate) struct Needs<'a> {
@@ -53,7 +53,7 @@ pub(crate) fn confine(needs: &Needs<'_>) {
     }
     // Created now, because a place that does not exist cannot be permitted.
     if effective_uid() == 0 {
-        let _ = std::fs::create_dir_all(uapi::FOLDER);
+        let _ = std::fs::create_dir_all(UAPI_FOLDER);
     }
     if let Err(error) = write_only_below(needs.runtime.into_iter().chain(PLACES.map(Path::new))) {
         tracing::debug!(%error, "this kernel does not restrict where files are written");

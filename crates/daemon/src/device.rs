@@ -1,10 +1,13 @@
 //! The running device: our own key, the outer sockets and the peers, and how each of them changes.
 //!
-//! All configuration goes through here, from a file by `reload` and from `wg` over the UAPI, so that engine and
-//! [`View`] never disagree. This module knows nothing of files, addresses and routes, which belong to `host`.
+//! Whoever configures it, a file by `reload` or `wg` over the UAPI, does so here, so that engine and [`Table`] never
+//! disagree. It knows nothing of files, addresses and routes: those are `host`'s.
 
 mod change;
+mod names;
+mod report;
 pub mod sockets;
+pub mod table;
 mod tun;
 
 use std::collections::HashSet;
@@ -12,32 +15,31 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use overlay_core::{Command, Event, Instant, Node, NodeConfig, PeerFlows, PeerKey, PeerStats};
+use overlay_core::{Command, Node, NodeConfig, NodeStats, PeerFlows, PeerKey, PeerStats};
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
 use overlay_os::udp::UdpSocket;
-use tokio::sync::mpsc;
 
 pub use self::change::{Change, ChangeError, PeerEdit};
+pub(crate) use self::names::named_endpoints;
+pub use self::report::ReloadReport;
 use self::sockets::{Outer, bind, port_of};
+use self::table::{InterfaceEntry, Table};
 pub use self::tun::open_tun;
-use crate::api::ReloadReport;
 use crate::config::{Peer, Switch};
-use crate::engine::{Engine, Parts, Sockets};
+use crate::engine::{
+    Engine, Former, Offload, OffloadState, Offloads, Parts, Queues, Reports, ShellStats, Sockets, now,
+};
 use crate::failure::{ExitKind, Failure};
 use crate::keys::PrivateKey;
-use crate::offload::{Offload, OffloadState, Offloads};
-use crate::queues::Queues;
 use crate::resolve::{Answer, NamedEndpoint};
-use crate::shell::ShellStats;
-use crate::view::{InterfaceView, View};
 
 /// What a device is created from.
 pub struct Start {
     /// The node. [`crate::engine::joins`] says which super-packets the TUN accepts, and [`seed`] provides randomness.
     pub node: NodeConfig,
-    /// What is shown of the interface. Key, port and mark are replaced by the other parts.
-    pub interface: InterfaceView,
+    /// What is shown of it. Key, port and mark are overwritten by the other parts.
+    pub interface: InterfaceEntry,
     /// Where inner packets come from and go to.
     pub tun: Tun,
     /// Whether offloads were requested from the TUN.
@@ -55,19 +57,13 @@ pub struct Start {
     pub former: Former,
 }
 
-/// What a device may know about flows through an earlier device.
-#[derive(Default)]
-pub struct Former {
-    /// Whether there can be no earlier flows, because there was no device before.
-    pub is_first: bool,
-    /// The flows that were handed over.
-    pub flows: Vec<PeerFlows>,
-}
-
 /// A running device.
 pub struct Device {
     engine: Engine,
-    view: Arc<View>,
+    table: Arc<Table>,
+    node: Arc<NodeStats>,
+    shell: Arc<ShellStats>,
+    queues: Arc<Queues>,
     outer: Outer,
     is_open: bool,
 }
@@ -84,28 +80,30 @@ pub fn seed() -> Result<[u8; 32], Failure> {
 }
 
 impl Device {
-    /// Starts the engine. Its events arrive through the receiver, and must also be passed to [`View::on_event`].
+    /// Starts the engine. What it reports is for [`Table::on_event`] too.
     ///
     /// # Errors
-    /// If a peer is not possible, or if the process has no file descriptors or threads left.
-    pub fn start(start: Start) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
+    /// A peer that is not possible, or a process without file descriptors or threads.
+    pub fn start(start: Start) -> Result<(Self, Reports), Failure> {
         let Start { node, interface, tun, tun_offload, mut outer, sockets, peers, scheduling, former } = start;
         let private_key = node.private_key.clone();
-        let now = Instant::from_start(overlay_os::clock::boottime());
+        let now = now();
         let mut node = Node::new(node, now);
         let is_open = sockets.each().next().is_some();
         outer.port = port_of(&sockets).unwrap_or(outer.port);
         let shell = Arc::new(ShellStats::default());
         note_offloads(&shell.offloads, &outer, tun_offload, &tun, &sockets);
-        let interface = InterfaceView {
+        let interface = InterfaceEntry {
             public_key: node.public_key(),
             private_key: private_key.and_then(PrivateKey::from_unclamped),
             listen_port: outer.port,
             fwmark: outer.fwmark,
             ..interface
         };
-        let view = View::new(interface, node.stats(), Arc::clone(&shell));
-        view.watch(Queues::of(tun.name(), &sockets));
+        let table = Arc::new(Table::new(interface));
+        let stats = node.stats();
+        // Before the engine has the sockets.
+        let queues = Arc::new(Queues::of(tun.name(), &sockets));
 
         if !former.is_first {
             // This command is never refused.
@@ -114,7 +112,7 @@ impl Device {
         let mut shown = Vec::with_capacity(peers.len());
         for (peer, resolved) in &peers {
             let stats = Arc::<PeerStats>::default();
-            let tag = view.tag_for(peer.public_key).ok_or_else(|| impossible(peer, ChangeError::TooManyPeers))?;
+            let tag = table.tag_for(peer.public_key).ok_or_else(|| impossible(peer, ChangeError::TooManyPeers))?;
             let config = Box::new(peer.to_core());
             let command = Command::SetPeer { peer: tag, config, stats: Arc::clone(&stats) };
             node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
@@ -128,21 +126,36 @@ impl Device {
             // A peer that no longer exists needs no flows.
             let _ = node.handle_command(Command::RestoreFlows(known), now);
         }
-        view.set_peers(shown);
+        table.set_peers(shown);
         for (peer, resolved) in &peers {
             if let Some(address) = resolved.as_ref().and_then(|addresses| addresses.first()) {
-                view.on_endpoint_resolved(peer.public_key, *address);
+                table.on_endpoint_resolved(peer.public_key, *address);
             }
         }
-        let parts = Parts { node, tun, sockets, stats: shell, scheduling };
-        let (engine, events) = Engine::spawn(parts)
+        let parts = Parts { node, tun, sockets, stats: Arc::clone(&shell), scheduling };
+        let (engine, reports) = Engine::spawn(parts)
             .map_err(|error| Failure::new(ExitKind::Other, "cannot start the engine thread").with_cause(error))?;
-        Ok((Self { engine, view, outer, is_open }, events))
+        Ok((Self { engine, table, node: stats, shell, queues, outer, is_open }, reports))
     }
 
-    /// The view of this device.
-    pub fn view(&self) -> &Arc<View> {
-        &self.view
+    /// What is known of it.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// What the node counts.
+    pub(crate) fn node_stats(&self) -> &Arc<NodeStats> {
+        &self.node
+    }
+
+    /// What the engine thread counts.
+    pub(crate) fn shell_stats(&self) -> &Arc<ShellStats> {
+        &self.shell
+    }
+
+    /// Where the kernel is asked about queues.
+    pub(crate) fn queues(&self) -> &Arc<Queues> {
+        &self.queues
     }
 
     /// The engine, for commands that concern neither key, sockets nor peers.
@@ -150,12 +163,7 @@ impl Device {
         &self.engine
     }
 
-    /// Returns why the engine ended by itself. Never resolves while the engine runs.
-    pub async fn ended(&mut self) -> io::Error {
-        self.engine.ended().await
-    }
-
-    /// Ends the engine, which closes TUN and sockets. See [`Engine::stop`].
+    /// Ends the engine. TUN and sockets are closed then. See [`Engine::stop`].
     pub async fn stop(self) -> Vec<PeerFlows> {
         self.engine.stop().await
     }
@@ -188,12 +196,12 @@ impl Device {
     /// Sets our own key. A new key ends all sessions. A peer that has this key is removed.
     pub async fn set_private_key(&mut self, key: Option<PrivateKey>) {
         let public = key.as_ref().map(PrivateKey::public);
-        if self.view.interface().public_key == public {
+        if self.table.interface().public_key == public {
             return;
         }
         let present = key.as_ref().map(PrivateKey::to_bytes);
         let command = Command::SetPrivateKeys { present, former: Vec::new() };
-        self.view.set_private_key(key);
+        self.table.set_private_key(key);
         // This command is never refused.
         let _ = self.engine.command(command).await;
     }
@@ -216,7 +224,7 @@ impl Device {
             self.use_sockets(sockets).await.map_err(|error| ChangeError::Refused(error.kind()))
         } else {
             self.outer = outer;
-            self.view.edit_interface(|interface| interface.listen_port = port);
+            self.table.edit_interface(|interface| interface.listen_port = port);
             Ok(())
         }
     }
@@ -228,7 +236,7 @@ impl Device {
     pub async fn set_fwmark(&mut self, mark: Option<u32>) -> io::Result<()> {
         self.engine.set_fwmark(mark).await?;
         self.outer.fwmark = mark;
-        self.view.edit_interface(|interface| interface.fwmark = mark);
+        self.table.edit_interface(|interface| interface.fwmark = mark);
         Ok(())
     }
 
@@ -251,7 +259,7 @@ impl Device {
     /// # Errors
     /// If the engine has ended.
     pub async fn close(&mut self) -> io::Result<()> {
-        self.view.follow(&Sockets::default());
+        self.queues.follow(&Sockets::default());
         self.engine.set_sockets(Sockets::default()).await?;
         self.is_open = false;
         Ok(())
@@ -265,7 +273,7 @@ impl Device {
         let mut report = ReloadReport::default();
         let kept: HashSet<PeerKey> = new.iter().map(|peer| peer.public_key).collect();
         report.removed = self
-            .view
+            .table
             .read()
             .peers()
             .into_iter()
@@ -281,7 +289,7 @@ impl Device {
         let mut changed = Vec::new();
         let mut renamed = Vec::new();
         {
-            let state = self.view.read();
+            let state = self.table.read();
             for peer in new {
                 let before = state.peer(peer.public_key);
                 let stats = before.map_or_else(Arc::default, |before| Arc::clone(&before.stats));
@@ -306,30 +314,30 @@ impl Device {
             }
         }
         for (peer, config, stats) in changed {
-            let tag = self.view.tag_for(peer.public_key).ok_or_else(|| impossible(peer, ChangeError::TooManyPeers))?;
+            let tag = self.table.tag_for(peer.public_key).ok_or_else(|| impossible(peer, ChangeError::TooManyPeers))?;
             let command = Command::SetPeer { peer: tag, config: Box::new(config), stats };
             self.engine.command(command).await.map_err(|error| impossible(peer, error))?;
         }
         // A peer that was removed meanwhile needs no command.
         let _ = self.engine.commands(renamed.into_iter().map(Command::ForgetCandidates)).await;
-        self.view.set_peers(shown);
+        self.table.set_peers(shown);
         Ok(report)
     }
 
     /// Returns the peers whose endpoint is a host name.
     pub fn named_endpoints(&self) -> Vec<NamedEndpoint> {
-        let state = self.view.read();
+        let state = self.table.read();
         state
             .peers()
             .into_iter()
-            .filter_map(|peer| NamedEndpoint::new(peer.public_key, peer.configured_endpoint()?))
+            .filter_map(|peer| names::named(peer.public_key, peer.configured_endpoint()?))
             .collect()
     }
 
     /// Applies the addresses of a peer's host name. Ignored if the endpoint is no longer a name, because `wg set` may
     /// have given the peer an address while the answer waited.
     pub async fn on_resolved(&self, answer: Answer) {
-        let command = change::resolved(answer, &self.view.read());
+        let command = change::resolved(answer, &self.table.read());
         if let Some(command) = command {
             // A peer that was removed meanwhile needs no endpoint.
             let _ = self.engine.command(command).await;
@@ -337,15 +345,15 @@ impl Device {
     }
 
     async fn edit_peers(&self, edits: Vec<PeerEdit>) -> Result<(), ChangeError> {
-        if self.view.read().has_allowlists() {
-            // This command is never refused.
+        if self.table.read().has_allowlists() {
+            // It is never refused.
             let _ = self.engine.command(host_ports()).await;
         }
         let mut result = Ok(());
-        // One edit at a time, so that readers of the view need not wait for all of them.
+        // One at a time: who looks at the table meanwhile does not wait for all of them.
         let commands = edits
             .into_iter()
-            .map_while(|edit| self.view.edit(|state| edit.apply(state)).map_err(|error| result = Err(error)).ok());
+            .map_while(|edit| self.table.edit(|state| edit.apply(state)).map_err(|error| result = Err(error)).ok());
         let told = self.engine.commands(commands.flatten()).await;
         if let Err(error) = told {
             tracing::error!(%error, "the engine refused a change");
@@ -355,8 +363,8 @@ impl Device {
 
     async fn remove_peers(&self, is_to_go: impl Fn(PeerKey) -> bool) {
         let keys: Vec<_> =
-            self.view.read().peers().into_iter().map(|peer| peer.public_key).filter(|key| is_to_go(*key)).collect();
-        let commands = keys.into_iter().flat_map(|key| self.view.edit(|state| change::remove(key, state)));
+            self.table.read().peers().into_iter().map(|peer| peer.public_key).filter(|key| is_to_go(*key)).collect();
+        let commands = keys.into_iter().flat_map(|key| self.table.edit(|state| change::remove(key, state)));
         if let Err(error) = self.engine.commands(commands).await {
             tracing::error!(%error, "the engine refused to remove a peer");
         }
@@ -364,11 +372,11 @@ impl Device {
 
     async fn use_sockets(&mut self, sockets: Sockets) -> io::Result<()> {
         let port = port_of(&sockets).unwrap_or(self.outer.port);
-        self.view.follow(&sockets);
+        self.queues.follow(&sockets);
         self.engine.set_sockets(sockets).await?;
         self.is_open = true;
         self.outer.port = port;
-        self.view.edit_interface(|interface| interface.listen_port = port);
+        self.table.edit_interface(|interface| interface.listen_port = port);
         Ok(())
     }
 }
@@ -394,6 +402,6 @@ fn note_offloads(offloads: &Offloads, outer: &Outer, tun_offload: Switch, tun: &
         (Offload::UdpSegmentation, outer.udp_gso, sockets.each().all(|socket| socket.max_segments() > 1)),
         (Offload::UdpCoalescing, outer.udp_gso, sockets.each().all(UdpSocket::coalesces)),
     ] {
-        offloads.set(offload, OffloadState::at_start(switch, is_there));
+        offloads.set(offload, OffloadState::at_start(switch != Switch::Off, is_there));
     }
 }

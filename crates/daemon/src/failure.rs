@@ -10,9 +10,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, Problem, argument_for};
-
-/// The kind of a failure: the exit code of the program, and a stable name in JSON.
+/// What kind of failure it is: the exit code of the program, and a stable name in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ExitKind {
@@ -133,39 +131,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-impl From<&ConfigError> for Failure {
-    /// Converts the errors of an invalid config. The details show each of them in its place, without colour.
-    fn from(error: &ConfigError) -> Self {
-        let path = error.path().display();
-        let (first, others) = match error.problems() {
-            [first, others @ ..] => (first, others.len()),
-            [] => return Self::new(ExitKind::Config, format!("`{path}` is not a valid config")),
-        };
-        let is_forbidden = error.problems().iter().all(Problem::is_permission);
-        if is_forbidden || (first.line == 0 && others == 0) {
-            // A missing privilege, or an error about the file as a whole: there is nothing to show in detail.
-            let code = if is_forbidden { ExitKind::Permission } else { ExitKind::Config };
-            return Self { hint: first.hint.clone(), ..Self::new(code, first.message.clone()) };
-        }
-        let count = match others {
-            0 => String::new(),
-            1 => ", and 1 more".to_owned(),
-            n => format!(", and {n} more"),
-        };
-        let hint = first.hint.clone().unwrap_or_else(|| format!("overlay config check {}", argument_for(error.path())));
-        Self::new(ExitKind::Config, format!("`{path}` is not a valid config"))
-            .with_cause(format!("line {}: {}{count}", first.line, first.message))
-            .with_hint(hint)
-            .with_details(error.render(false))
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::from(&error)
-    }
-}
-
 /// A failure as JSON, schema `overlay.error.v1`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureBody {
@@ -228,10 +193,7 @@ impl From<FailureBody> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn exit_codes_are_the_documented_numbers() {
@@ -254,24 +216,6 @@ mod tests {
         );
         assert_eq!(ExitKind::from_exit_code(0), None);
         assert_eq!(ExitKind::from_exit_code(11), None);
-    }
-
-    #[test]
-    fn a_config_that_is_missing_has_nothing_to_draw() {
-        let failure = Failure::from(Config::load(Path::new("/nonexistent/lab.toml")).expect_err("no such file"));
-        assert_eq!((failure.code, failure.details), (ExitKind::Config, None));
-        assert!(failure.error.contains("/nonexistent/lab.toml"), "{}", failure.error);
-    }
-
-    #[test]
-    fn a_bad_config_names_the_first_problem_counts_the_others_and_draws_all() {
-        let text = "[interface]\nlisten_port = 70000\naddresses = [\"10.77.0.1/33\"]\n";
-        let failure = Failure::from(Config::parse(text, Path::new("lab.toml")).expect_err("several problems"));
-        assert_eq!((failure.code, failure.error.as_str()), (ExitKind::Config, "`lab.toml` is not a valid config"));
-        let cause = failure.cause.unwrap_or_default();
-        assert!(cause.starts_with("line ") && cause.ends_with(" more"), "{cause}");
-        let details = failure.details.unwrap_or_default();
-        assert!(details.contains("70000") && details.contains("10.77.0.1/33"), "{details}");
     }
 
     #[test]

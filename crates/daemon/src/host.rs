@@ -33,7 +33,6 @@ mod mtu;
 #[cfg(test)]
 pub(crate) mod own_namespace;
 mod preflight;
-mod rules;
 mod runtime;
 mod surroundings;
 mod watch;

@@ -13,9 +13,7 @@ use rand_core::{OsRng, RngCore};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-pub use crate::files::{replace_secret, write_secret};
-
-/// The length of a key in base64: 43 characters and one `=`.
+/// Characters of a key in base64: 43 and one `=`.
 pub const ENCODED_LENGTH: usize = 44;
 
 /// The X25519 tunnel key of this host. Wiped from memory when dropped, and never shown by `Debug`.

@@ -27,9 +27,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::config::{Endpoint, Peer};
-
-/// The wait after the first failed lookup. It doubles with each further failure.
+/// After the first look-up that failed; doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait between two lookups of one name, and the wait for a handshake.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -50,22 +48,7 @@ pub struct NamedEndpoint {
     pub port: u16,
 }
 
-impl NamedEndpoint {
-    /// Returns the named endpoint of a peer, or `None` if the endpoint is an address.
-    pub fn new(peer: PeerKey, endpoint: &Endpoint) -> Option<Self> {
-        match endpoint {
-            Endpoint::Name { host, port } => Some(Self { peer, host: host.clone(), port: *port }),
-            Endpoint::Address(_) => None,
-        }
-    }
-
-    /// Returns the named endpoints of a config.
-    pub fn of(peers: &[Peer]) -> Vec<Self> {
-        peers.iter().filter_map(|peer| Self::new(peer.public_key, peer.endpoint.as_ref()?)).collect()
-    }
-}
-
-/// The result of a lookup.
+/// What a look-up brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The peer that the endpoint belongs to.

@@ -10,7 +10,6 @@ mod get;
 mod set;
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,15 +20,12 @@ use zeroize::Zeroizing;
 
 use self::get::get;
 use self::set::Settings;
-use crate::api::access::Caller;
-use crate::api::{connection, socket};
 use crate::device::{Change, ChangeError};
+use crate::serving::access::Caller;
+use crate::serving::{connection, socket, uapi_socket};
 use crate::view::View;
 
-/// Where `wg` looks for sockets.
-pub const FOLDER: &str = "/var/run/wireguard";
-
-/// The longest line that is read. A key in hexadecimal or an IPv6 prefix needs less than 100 bytes.
+/// Longest line read: a key in hexadecimal or an IPv6 prefix needs less than 100 bytes.
 const MAX_LINE: usize = 512;
 
 /// The largest number of lines in one operation: 10,000 peers with forty prefixes each. A line takes at most 150 bytes
@@ -58,18 +54,13 @@ pub struct Setting {
     pub reply: oneshot::Sender<Result<(), ChangeError>>,
 }
 
-/// Returns the path of the socket for this interface.
-pub fn socket_path(interface: &str) -> PathBuf {
-    Path::new(FOLDER).join(format!("{interface}.sock"))
-}
-
-/// Binds the socket for this interface, mode 0600.
+/// Binds the socket of this interface, mode 0600.
 ///
 /// # Errors
 ///
 /// Those of the file system.
 pub fn bind(interface: &str) -> io::Result<UnixListener> {
-    socket::bind(&socket_path(interface), 0o600, None)
+    socket::bind(&uapi_socket(interface), 0o600, None)
 }
 
 /// Returns the socket for this interface if the service manager created it, because the service may not write to the
@@ -78,7 +69,7 @@ pub fn handed_over(interface: &str) -> Option<UnixListener> {
     let listener = overlay_os::handed_over::take_listener("uapi")?;
     let address = listener.local_addr().ok()?;
     let found = address.as_pathname()?;
-    if found.file_name() != socket_path(interface).file_name() {
+    if found.file_name() != uapi_socket(interface).file_name() {
         tracing::warn!(
             "{} is not the socket of `{interface}`: is the interface called like the unit?",
             found.display()

@@ -3,40 +3,45 @@
 //! Everything that can be refused is refused before the system is changed. From [`Journal::begin`] on, any failure is
 //! followed by the same clean-up that follows a crash.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod door;
+mod footprint;
+mod paths;
+mod reload;
+mod resolving;
+mod running;
+mod standing;
+mod supervisor;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_os::folder::TrustError;
 use overlay_os::netlink::Netlink;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::net::UnixListener;
 
-use crate::api::ControlRequest;
-use crate::config::{self, Config, Endpoint, MtuRange, Table};
+use self::door::Door;
+use self::footprint::Footprint;
+use self::paths::{Paths, literal_endpoints};
+use self::resolving::Resolving;
+use self::running::Running;
+use self::standing::Standing;
+use self::supervisor::{Inputs, Supervisor};
+use crate::config::{self, Config, MtuRange, Table};
 use crate::confine::{Needs, confine};
+use crate::control::{self, Inbox, MAX_SETTINGS};
 use crate::device::sockets::Outer;
-use crate::device::{self, Device, Former, Start, open_tun};
-use crate::engine::{Sockets, joins};
+use crate::device::table::{Date, InterfaceEntry};
+use crate::device::{self, Device, Start, open_tun};
+use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Host, HostWatch, Journal, Runtime};
-use crate::permission::denied;
-use crate::resolve::{self, Families, NamedEndpoint};
-use crate::standing::Standing;
-use crate::supervisor::Supervisor;
-use crate::view::{Date, InterfaceView, StatusWarning, View};
-use crate::{api, metrics, uapi};
+use crate::host::{self, Host, Journal, Runtime};
+use crate::resolve::Families;
+use crate::serving::socket::cannot_listen;
+use crate::view::View;
+use crate::{api, uapi};
 
 /// How long `up` waits for host names, before a default route through the tunnel covers the route to the name servers too.
 const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
-/// How many requests of the local API may wait for the supervisor.
-const MAX_REQUESTS: usize = 16;
-/// How many answers of the resolver may wait for the supervisor.
-const MAX_ANSWERS: usize = 64;
-/// The warning topic for the socket that `wg` talks to.
-pub(crate) const UAPI: &str = "uapi";
 
 /// The arguments of `overlay up`.
 pub struct Options {
@@ -62,10 +67,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     if let Err(error) = overlay_os::privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
-    let control = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?;
+    let control = control::runtime()?;
     let result = control.block_on(run_config(config, options));
     // A lookup that hangs must not keep the process alive: getaddrinfo cannot be cancelled.
     control.shutdown_background();
@@ -100,7 +102,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     // A daemon that ended in order leaves nothing but its file, so what it knew about flows is in that file or is lost.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
     let (result, stays_closed) = match start(config, &runtime, netlink, listening, former).await {
-        Ok(supervisor) => (supervisor.run(options.ready).await, fails_closed),
+        Ok((supervisor, inputs)) => (supervisor.run(inputs, runtime.flows(), options.ready).await, fails_closed),
         Err(failure) => (Err(failure), has_guard),
     };
     let cleaned = match result.is_err() && stays_closed {
@@ -136,34 +138,32 @@ async fn start(
     netlink: Netlink,
     listening: Listening,
     former: Former,
-) -> Result<Supervisor, Failure> {
+) -> Result<(Supervisor, Inputs), Failure> {
     let name = &config.interface.name;
     let mut journal = Journal::begin(runtime)?;
     let uapi = match uapi::handed_over(name) {
         Some(listener) => Ok(listener),
-        None => open_uapi(name, &mut journal).await,
+        None => door::open(name, &mut journal).await,
     };
 
     let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
-    let names = NamedEndpoint::of(&config.peers);
-    let (answering, mut answers) = mpsc::channel(MAX_ANSWERS);
-    let resolver = resolve::spawn(names.clone(), families, answering);
     let patience = if takes_default_route(&config) { PATIENCE_BEFORE_DEFAULT_ROUTE } else { Duration::ZERO };
-    let resolved = resolve::first_answers(&names, &mut answers, patience).await;
+    let names = device::named_endpoints(&config.peers);
+    let (resolving, resolved) = Resolving::start(names, families, patience).await;
 
     let tun = open_tun(&config.interface.name, config.tuning.tun_offload)?;
     let endpoints: Vec<_> =
         literal_endpoints(&config).into_iter().chain(resolved.values().flatten().copied()).collect();
     let mtu = host::mtu_range(&netlink, &config, &endpoints).await;
-    let watch = HostWatch::start(&netlink);
+    let footprint = Footprint::watch(&netlink);
     let host = Host::bring_up(&netlink, &mut journal, &tun, &config, mtu).await?;
     listening.sockets.set_fwmark(host.fwmark()).map_err(|error| {
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
     })?;
 
-    let (device, events) = Device::start(Start {
+    let (device, reports) = Device::start(Start {
         node: config.to_node(mtu, joins(&tun), device::seed()?),
-        interface: interface_view(&config, &host, mtu),
+        interface: interface_entry(&config, &host, mtu),
         tun,
         tun_offload: config.tuning.tun_offload,
         outer: Outer { fwmark: host.fwmark(), ..outer_of(&config) },
@@ -172,70 +172,20 @@ async fn start(
         scheduling: config.tuning.scheduling,
         former,
     })?;
-    let view = Arc::clone(device.view());
+    let view = View::of(&device);
     view.attach_host(host.facts());
-    let (setting, settings) = mpsc::channel(MAX_REQUESTS);
-    let mut without_uapi = None;
-    match uapi {
-        Ok(listener) => _ = tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting)),
-        Err(warning) => {
-            view.set_warnings(UAPI, vec![warning]);
-            without_uapi = Some(setting);
-        }
-    }
-    // The virtual IPs now exist and can be listened on.
+    let (setting, settings) = Inbox::new(MAX_SETTINGS);
+    let mut door = Door::closed(setting);
+    door.on_tried(uapi, &view);
+    // Now the virtual IPs are there to be listened on.
     if let Some(address) = config.metrics {
-        tokio::spawn(metrics::serve_when_possible(address, Arc::clone(&view)));
+        tokio::spawn(api::scrape::serve_when_possible(address, Arc::clone(&view)));
     }
-    let requests = api_requests(listening.api, &view);
-    Ok(Supervisor {
-        started_with: config.clone(),
-        config,
-        mtu,
-        refused_mtu: None,
-        looked_at: HashMap::new(),
-        netlink,
-        journal,
-        host,
-        watch,
-        device,
-        events,
-        requests,
-        settings,
-        without_uapi,
-        standing: Standing::default(),
-        resolver,
-        answers,
-        flows_file: runtime.flows(),
-    })
-}
-
-/// Opens the socket that `wg` talks to, or returns a warning. Without the socket only `wg show` does not work.
-pub(crate) async fn open_uapi(name: &str, journal: &mut Journal) -> Result<UnixListener, StatusWarning> {
-    let path = uapi::socket_path(name);
-    let failed = |why: &str| {
-        let message = format!("`wg show {name}` does not work: {why}; it is tried again");
-        StatusWarning::new("uapi", message, format!("ls -l {}", path.display()))
-    };
-    // The folder is shared by the whole host, including other namespaces and other WireGuard implementations.
-    if UnixStream::connect(&path).await.is_ok() {
-        return Err(failed(&format!("{} belongs to another process", path.display())));
-    }
-    journal.record_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
-    match uapi::bind(name) {
-        Ok(listener) => Ok(listener),
-        Err(error) => {
-            journal.forget_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
-            Err(failed(&format!("cannot listen on {}: {error}", path.display())))
-        }
-    }
-}
-
-/// Starts the local API. Its requests to the daemon arrive through the receiver.
-pub(crate) fn api_requests(listener: UnixListener, view: &Arc<View>) -> mpsc::Receiver<ControlRequest> {
-    let (asking, requests) = mpsc::channel(MAX_REQUESTS);
-    tokio::spawn(api::serve(listener, Arc::clone(view), asking));
-    requests
+    let requests = control::serve_api(listening.api, &view);
+    let running = Running { started_with: config.clone(), config, netlink, journal, host, device, view };
+    let (paths, standing) = (Paths::new(mtu), Standing::start());
+    let supervisor = Supervisor { running, paths, footprint, standing, resolving, door };
+    Ok((supervisor, Inputs { reports, requests, settings }))
 }
 
 /// Whether the routes of the config will also cover the route to the name servers.
@@ -250,15 +200,15 @@ fn outer_of(config: &Config) -> Outer {
     Outer { port: listen_port, fwmark, udp_gso: config.tuning.udp_gso }
 }
 
-/// Returns what the view shows of our own side.
-fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceView {
-    InterfaceView {
+/// What the device's table begins with.
+fn interface_entry(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceEntry {
+    InterfaceEntry {
         name: config.interface.name.clone(),
         index: host.index(),
         addresses: config.interface.addresses.clone(),
         mtu: mtu.start,
         max_mtu: host.footprint().mtu,
-        config_path: config.path.clone(),
+        config_file: config.path.clone(),
         forward: config.interface.forward,
         started: Date::now(),
         // The device fills these in.
@@ -266,32 +216,5 @@ fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceView 
         private_key: None,
         listen_port: 0,
         fwmark: None,
-    }
-}
-
-/// Returns the endpoints that are known without a lookup.
-pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
-    let literal = |peer: &config::Peer| match peer.endpoint {
-        Some(Endpoint::Address(address)) => Some(address),
-        _ => None,
-    };
-    config.peers.iter().filter_map(literal).collect()
-}
-
-pub(crate) fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
-    let code = match error.kind() {
-        std::io::ErrorKind::AddrInUse => ExitKind::Conflict,
-        std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
-        _ => ExitKind::Other,
-    };
-    let failure = Failure::new(code, format!("cannot listen on {}", path.display()));
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TrustError>());
-    match inner.and_then(TrustError::fix) {
-        Some(fix) => failure.with_cause(error).with_hint(fix),
-        None if code == ExitKind::Permission => {
-            let denied = denied(path.parent().unwrap_or(path));
-            failure.with_cause(denied.cause).with_hint(denied.hint)
-        }
-        None => failure.with_cause(error),
     }
 }

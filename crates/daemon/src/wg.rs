@@ -7,10 +7,11 @@
 //!
 //! The local API and the journal are optional: if their folder cannot be written, the interface works all the same.
 
-mod control;
+mod follower;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_core::NodeConfig;
@@ -20,18 +21,20 @@ use overlay_os::removal::NameWatch;
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::{LinkWatch, Tun};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
 
-use self::control::{Control, Signals};
+use self::follower::Follower;
 use crate::config::Switch;
 use crate::confine::{Needs, confine};
+use crate::control::{self, Concerns, Inbox, MAX_SETTINGS, Signals, Watchdog};
 use crate::device::sockets::Outer;
-use crate::device::{self, Device, Former, Start, open_tun};
-use crate::engine::{Sockets, joins};
+use crate::device::table::{Date, InterfaceEntry};
+use crate::device::{self, Device, Start, open_tun};
+use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Journal, Runtime, TUN_QUEUE_LEN};
-use crate::up::{api_requests, cannot_listen};
-use crate::view::{Date, InterfaceView};
+use crate::serving::socket::cannot_listen;
+use crate::serving::uapi_socket;
+use crate::view::View;
 use crate::{api, uapi};
 
 /// The MTU of a new interface, as in wireguard-go: 1500 minus an IPv6 header, a UDP header and our own overhead.
@@ -44,8 +47,6 @@ const SOCKET_RETRY: Duration = Duration::from_millis(10);
 /// How often the lock is requested if there is no interface of this name. Each attempt waits as long as
 /// [`Runtime::acquire`] does, a second in all.
 const LOCK_ATTEMPTS: usize = 4;
-/// How many operations of `wg` may wait for the device.
-const MAX_SETTINGS: usize = 16;
 
 /// The arguments of `overlay wg`.
 pub struct Options {
@@ -81,11 +82,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     if let Err(error) = privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
-    let control = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?;
-    control.block_on(run_interface(options))
+    control::runtime()?.block_on(run_interface(options))
 }
 
 async fn run_interface(options: Options) -> Result<(), Failure> {
@@ -124,7 +121,7 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
         is_followed: true,
     });
     let ended = match start(name, netlink, runtime.as_ref(), signals).await {
-        Ok(control) => control.run(options.ready).await,
+        Ok((follower, concerns)) => follower.run(concerns, options.ready).await,
         Err(failure) => Err(failure),
     };
     if let (Some(runtime), Some(())) = (&runtime, journalled)
@@ -161,13 +158,13 @@ async fn journal(runtime: &Runtime, name: &str) -> Result<(), Failure> {
     for line in &cleaned.warnings {
         tracing::warn!("{line}");
     }
-    Journal::begin(runtime)?.record_socket(&uapi::socket_path(name))
+    Journal::begin(runtime)?.record_socket(&uapi_socket(name))
 }
 
 /// Waits until the socket is free. The folder is shared by the whole host, including other namespaces and other
 /// WireGuard implementations.
 async fn require_free_socket(name: &str) -> Result<(), Failure> {
-    let path = uapi::socket_path(name);
+    let path = uapi_socket(name);
     let mut waited = Duration::ZERO;
     while UnixStream::connect(&path).await.is_ok() {
         if waited >= SOCKET_PATIENCE {
@@ -181,12 +178,17 @@ async fn require_free_socket(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals: Signals) -> Result<Control, Failure> {
+async fn start(
+    name: &str,
+    netlink: Netlink,
+    runtime: Option<&Runtime>,
+    signals: Signals,
+) -> Result<(Follower, Concerns), Failure> {
     let tun = open_tun(name, Switch::Auto)?;
     let link = watch_link(&tun, &netlink)?;
     prepare(&tun, &netlink).await?;
     let index = tun.index();
-    let (device, events) = Device::start(Start {
+    let (device, reports) = Device::start(Start {
         node: NodeConfig {
             private_key: None,
             addresses: Vec::new(),
@@ -197,7 +199,7 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
             seed: device::seed()?,
             wall_anchor: None,
         },
-        interface: interface_view(name, index),
+        interface: interface_entry(name, index),
         tun,
         tun_offload: Switch::Auto,
         outer: Outer { port: 0, fwmark: None, udp_gso: Switch::Auto },
@@ -207,17 +209,19 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
         former: Former::default(),
     })?;
     let (uapi, socket) = listen(name)?;
-    let (setting, settings) = mpsc::channel(MAX_SETTINGS);
-    tokio::spawn(uapi::serve(uapi, device.view().clone(), setting));
+    let view = View::of(&device);
+    let (setting, settings) = Inbox::new(MAX_SETTINGS);
+    tokio::spawn(uapi::serve(uapi, Arc::clone(&view), setting));
     let requests = runtime.and_then(|runtime| match api::bind(&runtime.socket()) {
-        Ok(listener) => Some(api_requests(listener, device.view())),
+        Ok(listener) => Some(control::serve_api(listener, &view)),
         Err(error) => {
             tracing::warn!("`overlay status {name}` will not work: {}", cannot_listen(&runtime.socket(), error));
             None
         }
     });
-    let (name, mtu) = (name.to_owned(), DEFAULT_MTU);
-    Ok(Control { name, mtu, link, device, events, socket, settings, requests, signals, is_up: false, is_open: false })
+    let requests = requests.unwrap_or_else(Inbox::closed);
+    let concerns = Concerns { signals, reports, requests, settings, watchdog: Watchdog::start() };
+    Ok((Follower::new(name, DEFAULT_MTU, link, socket, device), concerns))
 }
 
 fn watch_link(tun: &Tun, netlink: &Netlink) -> Result<LinkWatch, Failure> {
@@ -261,7 +265,7 @@ async fn prepare(tun: &Tun, netlink: &Netlink) -> Result<(), Failure> {
 
 /// Binds the socket for `wg` and watches its name.
 fn listen(name: &str) -> Result<(UnixListener, NameWatch), Failure> {
-    let path = uapi::socket_path(name);
+    let path = uapi_socket(name);
     let listener = uapi::bind(name).map_err(|error| cannot_listen(&path, error))?;
     let watch = NameWatch::new(&path).map_err(|error| {
         let _ = std::fs::remove_file(&path);
@@ -270,8 +274,8 @@ fn listen(name: &str) -> Result<(UnixListener, NameWatch), Failure> {
     Ok((listener, watch))
 }
 
-fn interface_view(name: &str, index: u32) -> InterfaceView {
-    InterfaceView {
+fn interface_entry(name: &str, index: u32) -> InterfaceEntry {
+    InterfaceEntry {
         name: name.to_owned(),
         index,
         public_key: None,
@@ -281,8 +285,8 @@ fn interface_view(name: &str, index: u32) -> InterfaceView {
         max_mtu: DEFAULT_MTU,
         listen_port: 0,
         fwmark: None,
-        // The interface is configured through this socket.
-        config_path: uapi::socket_path(name),
+        // It is configured through this.
+        config_file: uapi_socket(name),
         forward: true,
         started: Date::now(),
     }

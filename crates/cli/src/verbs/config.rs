@@ -167,7 +167,7 @@ fn existing_or_new_key(file: &Path) -> Result<String, Failure> {
         })?
     } else {
         let key = PrivateKey::generate();
-        keys::write_secret(file, &key.to_base64()).map_err(|error| file_failure("write", file, &error))?;
+        files::write_secret(file, &key.to_base64()).map_err(|error| file_failure("write", file, &error))?;
         key
     };
     Ok(keys::encode_public(&key.public()))

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
 use overlay_daemon::import::names::shell_word;
-use overlay_daemon::{config, files, import, keys};
+use overlay_daemon::{config, files, import};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -50,7 +50,7 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<ExitCode, Fai
     fs::create_dir_all(&arguments.output)
         .map_err(|error| file_failure("make the folder", &arguments.output, &error))?;
     for ((_, secret), file) in imported.files.iter().zip(&key_files) {
-        keys::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))?;
+        files::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))?;
     }
     files::write_new(&path, &imported.toml).map_err(|error| file_failure("write", &path, &error))?;
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
+use overlay_daemon::files;
 use overlay_daemon::keys::{self, KeyError, PrivateKey};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -90,5 +91,5 @@ fn show_public(session: &Session) -> Result<(), Failure> {
 }
 
 fn write(file: &Path, secret: &str) -> Result<(), Failure> {
-    keys::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))
+    files::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))
 }

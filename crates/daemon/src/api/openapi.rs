@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Down, GROUP, Reloaded, Version, status_code};
 use crate::failure::{ExitKind, FailureBody};
-use crate::metrics;
 use crate::view::Status;
+use crate::view::metrics;
 
 /// All operations of the API.
 pub(super) static OPERATIONS: [Operation; 5] = [

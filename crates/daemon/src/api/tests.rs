@@ -14,7 +14,7 @@ use crate::view::tests::{bob, view};
 struct World {
     _folder: TempDir,
     socket: PathBuf,
-    control: mpsc::Receiver<ControlRequest>,
+    requests: mpsc::Receiver<Request>,
 }
 
 impl World {
@@ -22,9 +22,9 @@ impl World {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("overlay0.sock");
         let listener = bind(&socket).expect("a socket");
-        let (sender, control) = mpsc::channel(1);
+        let (sender, requests) = mpsc::channel(1);
         tokio::spawn(serve(listener, view([bob()]), sender));
-        Self { _folder: folder, socket, control }
+        Self { _folder: folder, socket, requests }
     }
 
     /// Returns status code and body.
@@ -62,8 +62,8 @@ async fn status_version_and_metrics_are_read_without_the_supervisor() {
 async fn every_documented_operation_is_answered_as_documented() {
     for operation in &openapi::OPERATIONS {
         let mut world = World::new();
-        // While stopping, the daemon answers without a supervisor: reload fails, and down succeeds as usual.
-        world.control.close();
+        // A daemon that is stopping answers without a supervisor: reload with a failure, down as ever.
+        world.requests.close();
         let (code, body) = world.ask(&format!("{} {}", operation.method.to_uppercase(), operation.path)).await;
         let expected = if operation.path == "/v1/reload" { 503 } else { 200 };
         assert_eq!(code, expected, "{}: {body}", operation.path);
@@ -77,7 +77,7 @@ async fn a_reload_is_answered_with_what_the_supervisor_reports() {
     let mut world = World::new();
     let report = ReloadReport { added: vec!["carol".to_owned()], unchanged: 1, ..ReloadReport::default() };
     let supervisor = async {
-        let Some(ControlRequest::Reload(answer)) = world.control.recv().await else { panic!("no reload was asked") };
+        let Some(Request::Reload(answer)) = world.requests.recv().await else { panic!("no reload was asked") };
         answer.send(Ok(report)).expect("somebody waits");
     };
     // The request borrows nothing from the receiver.
@@ -109,7 +109,7 @@ async fn what_the_api_does_not_know_is_refused_in_json() {
 #[tokio::test]
 async fn a_daemon_that_is_stopping_already_counts_as_stopped() {
     let mut world = World::new();
-    world.control.close();
+    world.requests.close();
     let (code, body) = world.ask_json("POST /v1/down").await;
     assert_eq!((code, body), (200, json!({"schema": "overlay.down.v1", "status": "ok", "interface": "overlay0"})));
     let (code, body) = world.ask_json("POST /v1/reload").await;

@@ -6,7 +6,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::api::{self, ControlRequest, ReloadError, ReloadReport};
+use crate::api::{self, ReloadError, Request};
+use crate::device::ReloadReport;
 use crate::view::tests::{bob, view};
 
 struct World {
@@ -25,13 +26,13 @@ impl World {
     /// Serves a daemon of this name, whose supervisor answers with `reload`.
     fn serve(&self, name: &str, reload: Result<ReloadReport, ReloadError>) {
         let listener = api::bind(&self.path().join(format!("{name}.sock"))).expect("a socket");
-        let (sender, mut control) = mpsc::channel(1);
+        let (sender, mut requests) = mpsc::channel(1);
         tokio::spawn(api::serve(listener, view([bob()]), sender));
         tokio::spawn(async move {
-            while let Some(request) = control.recv().await {
+            while let Some(request) = requests.recv().await {
                 match request {
-                    ControlRequest::Reload(answer) => drop(answer.send(reload.clone())),
-                    ControlRequest::Down(answer) => drop(answer.send(())),
+                    Request::Reload(answer) => drop(answer.send(reload.clone())),
+                    Request::Down(answer) => drop(answer.send(())),
                 }
             }
         });

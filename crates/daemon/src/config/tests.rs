@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::failure::{ExitKind, Failure};
-use crate::keys;
+use crate::{files, keys};
 
 mod check;
 mod document;
@@ -404,7 +404,7 @@ fn key_files_are_looked_for_beside_the_config() {
     let key = folder.path().join("own.key");
     assert_eq!(error.problems()[0].message, format!("there is no key file `{}`", key.display()));
 
-    keys::write_secret(&key, OWN).unwrap();
+    files::write_secret(&key, OWN).unwrap();
     let config = Config::load(&path).unwrap();
     assert_eq!(keys::encode_public(&config.interface.private_key.public()), OWN_PUBLIC);
     assert!(config.warnings().is_empty());

@@ -1,7 +1,7 @@
 //! What can change in a running device, and what a change of a peer means for the engine.
 //!
-//! A change names only what it changes. The view is updated first and determines what to tell the engine: setting
-//! 130,000 prefixes that a peer already has tells the engine nothing.
+//! A change names only what it changes. The table is brought up to date first and says what the engine has to be told:
+//! whoever gives a peer the 130,000 prefixes that it has already tells the engine nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,10 +14,10 @@ use ipnet::IpNet;
 use overlay_core::{AllowedIpChange, Command, PeerChange, PeerKey};
 use zeroize::Zeroizing;
 
+use super::table::State;
 use crate::config::Endpoint;
 use crate::keys::PrivateKey;
 use crate::resolve::Answer;
-use crate::view::State;
 
 /// How many prefixes one command contains. This takes a fraction of a millisecond, so that packets do not wait for long.
 const PREFIXES_A_COMMAND: usize = 512;
@@ -97,7 +97,7 @@ impl PeerEdit {
         }
     }
 
-    /// Updates the view, and returns the commands for the engine.
+    /// Brings the table up to date, and says what the engine is to be told for it.
     pub(super) fn apply(self, state: &mut State) -> Result<Vec<Command>, ChangeError> {
         let key = self.public_key;
         if state.interface.public_key == Some(key) {

@@ -12,8 +12,9 @@ use overlay_os::tun::Tun;
 use overlay_os::udp::{self, SendError};
 
 use super::refusals::Refusals;
-use super::{Events, Sockets, now};
-use crate::shell::{ShellStats, add};
+use super::reports::Events;
+use super::shell::{ShellStats, add};
+use super::{Sockets, now};
 
 /// How many times the node may answer a refusal with an output that is refused again, before packets get their turn. A
 /// search that our own kernel refuses has about twenty steps. Remaining refusals are reported in the next turn.

@@ -16,8 +16,8 @@ use overlay_core::Joins;
 use overlay_os::tun::Tun;
 use overlay_wire::offload::{Segmentation, SuperPacket, VirtioHeader};
 
-use crate::offload::Offload;
-use crate::shell::{ShellStats, add};
+use super::offload::Offload;
+use super::shell::{ShellStats, add};
 
 /// After this many refusals of one kind of super-packet without an accepted one, that kind is given up.
 const REFUSALS_IN_A_ROW: u32 = 8;
@@ -139,8 +139,8 @@ mod tests {
     use overlay_wire::offload::Join;
 
     use super::*;
+    use crate::engine::OffloadState;
     use crate::host::own_namespace::run;
-    use crate::offload::OffloadState;
 
     const BOTH: Joins = Joins { tcp: true, udp: true };
     const DATAGRAMS: usize = 5;

@@ -15,7 +15,7 @@ use super::footprint::Footprint;
 use super::netlink_failure;
 use crate::config::Config;
 use crate::failure::{ExitKind, Failure};
-use crate::view::StatusWarning;
+use crate::warnings::StatusWarning;
 
 /// The metric that the kernel gives IPv6 routes without an explicit one.
 const IPV6_METRIC: u32 = 1024;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use overlay_core::{Instant, KnownFlow, PeerFlows};
 
-use crate::device::Former;
+use crate::engine::Former;
 use crate::keys::{decode_public, encode_public};
 
 /// How many flows are handed over, about 6 MB. A peer whose flows no longer fit is skipped.

@@ -10,17 +10,13 @@
 //! outlives the daemon: after `kill -9`, nothing covered by the default route leaves this host until the next `up` or
 //! `down`.
 
-use overlay_os::netlink::Netlink;
 use overlay_os::nft::{self, Lock, NftError, Shape, Table};
 
-use super::facts::{GuardState, HostFacts, Part, PutBack};
+use super::facts::{HostFacts, Part, PutBack};
 use super::footprint::{Covered, Footprint, covered};
-use super::interface::Host;
 use super::journal::Journal;
-use super::netlink_failure;
-use super::surroundings::{self, Question, Surroundings, guarded_addresses};
+use super::surroundings::{Surroundings, guarded_addresses};
 use crate::config::{self, Config, Endpoint};
-use crate::failure::Failure;
 
 /// The nft table of one daemon.
 #[derive(Debug)]
@@ -66,8 +62,15 @@ impl Guard {
         self.complaint.clone().filter(|_| self.installed.is_some())
     }
 
-    /// Installs the table unless it is already in place, and records that another program had touched it.
-    async fn install(
+    /// Keeps why the table could not be installed; `None` where it was. True when that was not told before.
+    pub(super) fn on_installed(&mut self, complaint: Option<String>) -> bool {
+        let is_news = self.complaint != complaint;
+        self.complaint = complaint;
+        is_news
+    }
+
+    /// Brings the table to this, if it is not that already, and notes when another program had touched it.
+    pub(super) async fn install(
         &mut self,
         journal: &mut Journal,
         facts: &HostFacts,
@@ -131,83 +134,8 @@ pub(crate) fn fails_closed(config: &Config) -> bool {
     config.interface.guard != config::Guard::Off && covered(config).is_any()
 }
 
-impl Host {
-    /// Returns what lies around the tunnel, for a footprint.
-    pub(super) async fn look_around(&self, netlink: &Netlink, wanted: &Footprint) -> Result<Surroundings, Failure> {
-        let cannot = |what: &str| {
-            let what = format!("cannot list the {what} of this host");
-            move |error| netlink_failure(what, &error)
-        };
-        let question = Question { ours: self.index, forward: self.forward, endpoints: &self.endpoints };
-        let links = match self.guard.knows_own_interfaces() {
-            true => netlink.links().await.map_err(cannot("interfaces"))?,
-            false => Vec::new(),
-        };
-        let has_candidates = surroundings::has_candidates(&links, &question);
-        let is_locked = self.guard.is_wanted() && (wanted.covered.is_any() || self.standing.covered.is_any());
-        if !has_candidates && !is_locked {
-            return Ok(Surroundings::default());
-        }
-        let routes = netlink.routes().await.map_err(cannot("routes"))?;
-        let (own, names) = surroundings::own_interfaces(&links, &routes, &question);
-        let planned = wanted.routes.iter().map(|route| route.destination).chain(wanted.connected());
-        let direct = match is_locked {
-            true => surroundings::direct_ranges(&routes, self.index, planned),
-            false => Vec::new(),
-        };
-        Ok(Surroundings { own, names, direct })
-    }
-
-    /// Guards both the current and the wanted state. Called before anything changes.
-    pub(super) async fn guard_both(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
-        let standing = self.standing.clone();
-        self.converge_guard(journal, &[&standing, wanted], around).await;
-    }
-
-    /// Guards only the wanted state. Called after everything has changed.
-    pub(super) async fn guard_only(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
-        self.converge_guard(journal, &[wanted], around).await;
-    }
-
-    /// Installs the table for these footprints, or removes it if the config wants none. Without nft the virtual IPs
-    /// answer on every interface, as with WireGuard, and only the policy rules keep a default route inside the tunnel.
-    /// The user is told once.
-    async fn converge_guard(&mut self, journal: &mut Journal, footprints: &[&Footprint], around: &Surroundings) {
-        if !self.guard.is_wanted() {
-            if let Err(line) = self.guard.remove(journal).await {
-                tracing::warn!("{line}");
-            }
-            self.facts.on_guard(GuardState::Off, Vec::new(), None);
-            return;
-        }
-        let table = table(&self.interface, footprints, around);
-        let is_locked = table.lock.is_some();
-        let done = self.guard.install(journal, &self.facts, &mut self.put_back, table).await;
-        let Err(error) = done else {
-            self.guard.complaint = None;
-            self.facts.on_guard(GuardState::On, around.names.clone(), None);
-            return;
-        };
-        let mut complaint = match error {
-            NftError::Missing => {
-                "nft is not installed: packets to the virtual IPs that arrive elsewhere are not dropped".to_owned()
-            }
-            // A kernel without nf_tables, usually in a container.
-            error => format!("packets to the virtual IPs that arrive elsewhere are not dropped: {error}"),
-        };
-        if is_locked {
-            complaint += ", and policy rules alone keep the default route inside the tunnel";
-        }
-        if self.guard.complaint.as_ref() != Some(&complaint) {
-            tracing::warn!("{complaint}");
-        }
-        self.guard.complaint = Some(complaint.clone());
-        self.facts.on_guard(GuardState::Unavailable, Vec::new(), Some(complaint));
-    }
-}
-
-/// Builds the table that guards all of these footprints.
-fn table(interface: &str, footprints: &[&Footprint], around: &Surroundings) -> Table {
+/// The table that guards all of these footprints.
+pub(super) fn table(interface: &str, footprints: &[&Footprint], around: &Surroundings) -> Table {
     let mut addresses = Vec::new();
     let (mut covered, mut marks) = (Covered::default(), Vec::new());
     for footprint in footprints {

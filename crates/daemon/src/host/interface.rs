@@ -5,8 +5,10 @@
 //! to: the last IPv4 address of an interface takes all its IPv4 routes along, and a primary address takes its
 //! secondaries.
 
+mod guarding;
 mod paths;
 mod places;
+mod rules;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +34,7 @@ use super::watch::Looked;
 use super::ways;
 use crate::config::{Config, Endpoint, MtuRange};
 use crate::failure::Failure;
-use crate::view::StatusWarning;
+use crate::warnings::StatusWarning;
 
 /// How many packets and super-packets may wait for the engine. The kernel cannot hold a sender back at a TUN: what does
 /// not fit is dropped. With 64 TCP streams at 5 Gbit/s, a queue of 128 lost more than one in ten packets, and a loaded
@@ -44,22 +46,22 @@ pub(crate) const TUN_QUEUE_LEN: u32 = 500;
 /// What this daemon has added to the host around its TUN.
 #[derive(Debug)]
 pub struct Host {
-    pub(super) interface: String,
-    pub(super) index: u32,
+    interface: String,
+    index: u32,
     ipv6: bool,
-    /// The footprint that was last applied.
-    pub(super) standing: Footprint,
-    /// Whether the footprint is complete. Anything that is missing afterwards was removed by someone else.
+    /// What was last asked for and stands.
+    standing: Footprint,
+    /// Whether it has come up: what is missing from then on, somebody has taken away.
     is_up: bool,
     /// The policy rules exactly as they were added.
-    pub(super) rules: Vec<Rule>,
-    /// The nft table.
-    pub(super) guard: Guard,
-    /// Whether other hosts may send through this host.
-    pub(super) forward: bool,
+    rules: Vec<Rule>,
+    /// The table in nft.
+    guard: Guard,
+    /// Whether others may send through this host.
+    forward: bool,
     /// Where peers are reached, as far as is known.
-    pub(super) endpoints: Vec<IpAddr>,
-    /// The mark that the config sets.
+    endpoints: Vec<IpAddr>,
+    /// The mark that the config names.
     configured_mark: Option<u32>,
     /// The kernel's own routes for our addresses, as the kernel created them or as we changed them.
     connected: Vec<Route>,
@@ -68,8 +70,8 @@ pub struct Host {
     /// What is known about the paths behind the routes.
     paths: Paths,
     /// What was missing in the last look.
-    pub(super) put_back: PutBack,
-    pub(super) facts: Arc<HostFacts>,
+    put_back: PutBack,
+    facts: Arc<HostFacts>,
 }
 
 impl Host {
@@ -346,7 +348,7 @@ impl Host {
         self.guard_only(journal, &wanted, &around).await;
         self.standing = wanted;
         self.is_up = true;
-        self.forget_unrouted_paths();
+        self.forget_unrouted_prefixes();
         Ok(())
     }
 
@@ -371,7 +373,7 @@ impl Host {
         left
     }
 
-    pub(super) fn failure(&self, step: &str, error: &NetlinkError) -> Failure {
+    fn failure(&self, step: &str, error: &NetlinkError) -> Failure {
         netlink_failure(format!("cannot {step} on `{}`", self.interface), error)
     }
 }

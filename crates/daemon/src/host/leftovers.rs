@@ -21,7 +21,8 @@ use super::journal::{self, Record, is_of_our_shape};
 use super::netlink_failure;
 use super::runtime::{self, Runtime};
 use crate::failure::{ExitKind, Failure};
-use crate::{permission, uapi};
+use crate::permission;
+use crate::serving::{UAPI_FOLDER, uapi_socket};
 
 /// The link kind of a TUN interface.
 const TUN: &str = "tun";
@@ -179,16 +180,16 @@ async fn remove_link(netlink: &Netlink, name: &str, index: u32, cleaned: &mut Cl
 
 /// Removes the UAPI socket of the daemon `name`. No other socket is ever recorded.
 fn remove_recorded_socket(path: &Path, name: &str, cleaned: &mut Cleaned) {
-    if path != uapi::socket_path(name) {
+    if path != uapi_socket(name) {
         cleaned.warnings.push(format!("{} is not a socket that this program makes: left alone", path.display()));
         return;
     }
-    match Folder::trusted(Path::new(uapi::FOLDER), &permission::friends()) {
+    match Folder::trusted(Path::new(UAPI_FOLDER), &permission::friends()) {
         Ok(folder) => remove_stale_socket(&folder, &runtime::file_name(name, "sock"), cleaned),
         Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
         Err(_) => cleaned.warnings.push(format!(
             "{} can be changed by others: {} was left alone",
-            uapi::FOLDER,
+            UAPI_FOLDER,
             path.display()
         )),
     }

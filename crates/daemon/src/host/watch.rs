@@ -71,8 +71,8 @@ impl HostWatch {
         Self { notices, noticed: Noticed::ALL, since: Instant::now(), pace: Pace::default(), told: None }
     }
 
-    /// Waits until a look is due, and returns what to look at. Cancel safe.
-    pub async fn due(&mut self, interest: &Interest) -> Noticed {
+    /// Waits until a look is due, and says at what. Can be cancelled.
+    pub async fn next(&mut self, interest: &Interest) -> Noticed {
         loop {
             if !self.noticed.is_any() {
                 let noticed = next(&mut self.notices, interest).await;
@@ -252,13 +252,13 @@ mod tests {
         let (ours, nft) = (Noticed { ours: true, ..Noticed::default() }, Noticed { nft: true, ..Noticed::default() });
         watch.on_noticed(ours);
         watch.on_noticed(nft);
-        assert_eq!(watch.due(&interest).await, Noticed { ours: true, nft: true, surroundings: false });
+        assert_eq!(watch.next(&interest).await, Noticed { ours: true, nft: true, surroundings: false });
         assert_eq!(start.elapsed(), GATHERED);
         assert_eq!(watch.on_looked(&restored()), Verdict::Restored);
         watch.on_noticed(nft);
-        assert_eq!(watch.due(&interest).await, nft);
+        assert_eq!(watch.next(&interest).await, nft);
         assert_eq!(start.elapsed(), GATHERED + PACE);
         watch.on_looked(&failed());
-        assert_eq!(watch.due(&interest).await, Noticed::ALL, "what failed is tried again by itself");
+        assert_eq!(watch.next(&interest).await, Noticed::ALL, "what failed is tried again by itself");
     }
 }

@@ -12,7 +12,7 @@ use overlay_os::netlink::{MAIN_TABLE, Netlink, RouteTo};
 use super::footprint::Footprint;
 use crate::config::{Config, Endpoint};
 use crate::failure::{ExitKind, Failure};
-use crate::view::StatusWarning;
+use crate::warnings::StatusWarning;
 
 /// Fails with [`ExitKind::Config`] if a route of `wanted` would be the most specific one to an endpoint that the config
 /// gives as an address. Called before anything is in place.

@@ -45,7 +45,7 @@ async fn get_lists_the_interface_and_every_peer() {
     shake_hands(&view, 0xbb, Instant::default(), 1_700_000_123);
     let mut marked = interface();
     marked.fwmark = Some(51820);
-    view.set_interface(marked);
+    view.table().set_interface(marked);
     let hex = |byte: &str| byte.repeat(32);
     let expected = [
         &format!("private_key=10{}51", "11".repeat(30)),
@@ -80,7 +80,7 @@ async fn get_lists_the_interface_and_every_peer() {
 #[test]
 fn what_was_received_is_rx_and_what_was_sent_is_tx() {
     let view = view([bob()]);
-    let state = view.read();
+    let state = view.table().read();
     let mut out = String::new();
     get::print_peer(&mut out, state.peers()[0], 1_000, 2_000);
     assert!(out.contains("tx_bytes=2000\nrx_bytes=1000\n"), "{out}");
@@ -89,7 +89,7 @@ fn what_was_received_is_rx_and_what_was_sent_is_tx() {
 #[tokio::test]
 async fn without_a_private_key_get_shows_none() {
     let view = view([]);
-    view.set_private_key(None);
+    view.table().set_private_key(None);
     assert_eq!(exchange(view, b"get=1\n\n").await, "listen_port=51820\nerrno=0\n\n");
 }
 

@@ -4,14 +4,7 @@ use overlay_core as core;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Date;
-
-/// What is known about a path's MTU, with a date for users.
-#[derive(Clone, Copy)]
-pub(crate) struct KnownPathMtu {
-    pub(crate) told: core::PathMtu,
-    pub(crate) since: Date,
-}
+use crate::device::table::KnownPathMtu;
 
 /// The longest packet to a peer, and where this number comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -70,16 +63,16 @@ pub enum MtuLimit {
     Path,
 }
 
-impl KnownPathMtu {
-    /// Returns what is shown. `configured` is the start value of paths.
-    pub(super) fn status(&self, configured: u16) -> PathMtuStatus {
-        let told = &self.told;
-        PathMtuStatus {
+impl PathMtuStatus {
+    /// What is shown of it where paths begin with `configured`.
+    pub(super) fn of(known: &KnownPathMtu, configured: u16) -> Self {
+        let told = &known.told;
+        Self {
             mtu: told.mtu,
             state: told.state.into(),
             probed_by: told.probed_by.into(),
             limit: told.limit.into(),
-            since: self.since.since_1970().as_secs(),
+            since: known.since.since_1970().as_secs(),
             configured,
             // While the search continues, the path may still turn out to carry the full size. And a limit set by the
             // peer is not the path's fault.

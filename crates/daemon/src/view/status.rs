@@ -13,13 +13,12 @@ use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InterfaceView, PathMtuStatus, PeerView, StatusWarning, View};
+use super::{PathMtuStatus, StatusWarning, View};
 use crate::config::Endpoint;
+use crate::device::table::{Handshake, InterfaceEntry, PeerEntry, PeerState};
+use crate::engine::{OffloadState, QueueFigures, ShellStats};
 use crate::host::{HostFacts, HostStatus};
 use crate::keys::encode_public;
-use crate::offload::OffloadState;
-use crate::queues::QueueFigures;
-use crate::shell::ShellStats;
 
 /// The complete status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -133,42 +132,6 @@ pub struct PeerStatus {
     pub path_mtu: Option<PathMtuStatus>,
 }
 
-/// The state of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PeerState {
-    /// A session is alive, and the peer answers.
-    Connected,
-    /// A session is alive, but the peer has not answered for 15 s. It is called at all known addresses.
-    Suspect,
-    /// Initiations are being sent.
-    Handshaking,
-    /// There is no session, and nothing has asked for one.
-    Idle,
-    /// Initiations went unanswered for 90 s.
-    Unreachable,
-    /// The peer's address is unknown, so the peer has to call us.
-    NoEndpoint,
-}
-
-impl PeerState {
-    /// All states.
-    pub const ALL: [Self; 6] =
-        [Self::Connected, Self::Suspect, Self::Handshaking, Self::Idle, Self::Unreachable, Self::NoEndpoint];
-
-    /// The name in JSON and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Suspect => "suspect",
-            Self::Handshaking => "handshaking",
-            Self::Idle => "idle",
-            Self::Unreachable => "unreachable",
-            Self::NoEndpoint => "no_endpoint",
-        }
-    }
-}
-
 impl InterfaceStatus {
     /// Returns [`InterfaceStatus::max_mtu`], or `mtu` if the daemon does not report it.
     pub fn most(&self) -> u16 {
@@ -183,7 +146,7 @@ impl Status {
 
 impl View {
     pub(super) fn status_at(&self, now: Instant) -> Status {
-        let state = self.read();
+        let state = self.table.read();
         let queues = self.queue_figures();
         let node = NodeStats::COUNTERS.iter().map(|counter| (counter.name, counter.value(&self.node)));
         let shell = ShellStats::COUNTERS.iter().map(|counter| (counter.name, counter.value(&self.shell)));
@@ -206,7 +169,7 @@ fn named<'a>(figures: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<String, 
     figures.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceStatus {
+fn interface_status(interface: &InterfaceEntry, uptime: Duration) -> InterfaceStatus {
     InterfaceStatus {
         name: interface.name.clone(),
         public_key: interface.public_key.as_ref().map(encode_public),
@@ -216,20 +179,20 @@ fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceSta
         listen_port: interface.listen_port,
         fwmark: interface.fwmark,
         forward: interface.forward,
-        // The reader may be in a different working directory.
-        config: absolute(&interface.config_path).unwrap_or_else(|_| interface.config_path.clone()),
+        // Whoever reads it may be in another folder.
+        config: absolute(&interface.config_file).unwrap_or_else(|_| interface.config_file.clone()),
         uptime_seconds: uptime.as_secs(),
     }
 }
 
-fn peer_status(peer: &PeerView, now: Instant, configured_mtu: u16) -> PeerStatus {
+fn peer_status(peer: &PeerEntry, now: Instant, configured_mtu: u16) -> PeerStatus {
     let stats = &peer.stats;
-    let since_1970 = |handshake: super::peer::Handshake| handshake.wall.since_1970().as_secs();
+    let since_1970 = |handshake: Handshake| handshake.wall.since_1970().as_secs();
     PeerStatus {
         name: peer.name.clone(),
         public_key: encode_public(&peer.public_key),
         endpoint: peer.endpoint,
-        endpoint_name: match &peer.configured_endpoint {
+        endpoint_name: match peer.configured_endpoint() {
             Some(name @ Endpoint::Name { .. }) => Some(name.to_string()),
             _ => None,
         },
@@ -247,7 +210,7 @@ fn peer_status(peer: &PeerView, now: Instant, configured_mtu: u16) -> PeerStatus
         persistent_keepalive: peer.persistent_keepalive,
         allow: peer.allow.as_ref().map(|rules| rules.iter().map(rule_text).collect()),
         drops: stats.drops.value(),
-        path_mtu: peer.path_mtu.map(|known| known.status(configured_mtu)),
+        path_mtu: peer.path_mtu.map(|known| PathMtuStatus::of(&known, configured_mtu)),
     }
 }
 

@@ -21,9 +21,10 @@ fn add(text: &str) -> AllowedIpChange {
 
 /// Returns the commands for the engine as text.
 fn told(view: &View, edit: PeerEdit) -> Vec<String> {
-    let tags = |view: &View| view.read().peers().iter().map(|peer| (peer.tag, peer.public_key)).collect::<Vec<_>>();
+    let tags =
+        |view: &View| view.table().read().peers().iter().map(|peer| (peer.tag, peer.public_key)).collect::<Vec<_>>();
     let mut known = tags(view);
-    let commands = view.edit(|state| edit.apply(state)).expect("a change that is possible");
+    let commands = view.table().edit(|state| edit.apply(state)).expect("a change that is possible");
     known.extend(tags(view));
     let key = |tag| known.iter().find(|(known, _)| *known == tag).expect("it is or was a peer").1;
     let words = |command: Command| match command {
@@ -53,7 +54,7 @@ fn told(view: &View, edit: PeerEdit) -> Vec<String> {
 }
 
 fn shown(view: &View, key: PeerKey) -> Vec<String> {
-    let state = view.read();
+    let state = view.table().read();
     let peer = state.peer(key);
     peer.into_iter().flat_map(|peer| &peer.allowed_ips).map(ToString::to_string).collect()
 }
@@ -90,15 +91,15 @@ fn a_peer_of_the_file_that_is_added_again_has_its_name_and_may_open_no_more_than
     assert_eq!(view.status().peers[1].endpoint, None);
 
     // An empty list is different from a missing one.
-    view.set_peers([(config::Peer { allow: Some(Vec::new()), ..bob() }, Arc::default())]);
+    view.table().set_peers([(config::Peer { allow: Some(Vec::new()), ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(told(&view, PeerEdit::of(BOB))[0], "set bbbbbbbb.. which may open Some([]), with search");
     // The config file in force decides.
-    view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
+    view.table().set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"]);
     assert_eq!(view.status().peers[0].name.as_deref(), Some("bob"));
-    view.set_peers([]);
+    view.table().set_peers([]);
     assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"]);
     assert_eq!(view.status().peers[0].name, None);
 }
@@ -111,9 +112,12 @@ fn the_path_of_a_peer_of_the_file_that_is_added_again_is_searched_again() {
         let words = told(&view, PeerEdit::of(BOB));
         assert_eq!(words, ["set bbbbbbbb.. which may open None, with search", "change bbbbbbbb.."]);
         let is_as_in_the_file = config::Peer { mtu_discovery: true, ..config::Peer::of(BOB) };
-        assert!(view.read().peer(BOB).is_some_and(|peer| peer.is_as(&is_as_in_the_file)), "a reload changes nothing");
+        assert!(
+            view.table().read().peer(BOB).is_some_and(|peer| peer.is_as(&is_as_in_the_file)),
+            "a reload changes nothing"
+        );
     }
-    view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
+    view.table().set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"], "the file in force is what counts");
 }
@@ -123,9 +127,9 @@ fn an_answer_of_dns_counts_while_the_endpoint_is_a_name() {
     let address = "192.0.2.7:51820".parse().expect("an address");
     let name = Endpoint::Name { host: "bob.example".to_owned(), port: 51820 };
     let view = view([config::Peer { endpoint: Some(name), ..bob() }, nameless()]);
-    let is_taken = |key| match resolved(Answer { peer: key, addresses: vec![address] }, &view.read()) {
+    let is_taken = |key| match resolved(Answer { peer: key, addresses: vec![address] }, &view.table().read()) {
         Some(Command::SetCandidates(peer, to)) => {
-            assert_eq!((view.key_of(peer), to), (Some(key), vec![address]));
+            assert_eq!((view.table().key_of(peer), to), (Some(key), vec![address]));
             true
         }
         Some(_) => panic!("another command"),
@@ -163,7 +167,7 @@ fn everything_else_is_told_as_it_is_and_shown() {
         PeerEdit { preshared_key: Some(Zeroizing::new([0; 32])), persistent_keepalive: Some(0), ..PeerEdit::of(BOB) };
     assert_eq!(told(&view, off), ["change bbbbbbbb.. psk 00 every None"]);
     assert_eq!(view.status().peers[0].persistent_keepalive, None);
-    assert!(view.read().peer(BOB).is_some_and(|peer| peer.preshared_key.is_none()));
+    assert!(view.table().read().peer(BOB).is_some_and(|peer| peer.preshared_key.is_none()));
 }
 
 #[test]

@@ -38,8 +38,8 @@ pub(super) struct Paths {
 }
 
 impl Host {
-    /// Marks prefixes as dirty: what is known about their paths, or their owner, may have changed.
-    pub fn on_paths_changed(&mut self, prefixes: impl IntoIterator<Item = IpNet>) {
+    /// What is known of the paths to these prefixes may have changed, or whose they are.
+    pub fn on_dirty(&mut self, prefixes: impl IntoIterator<Item = IpNet>) {
         for prefix in prefixes {
             if self.paths.queued.insert(prefix) {
                 self.paths.dirty.push_back(prefix);
@@ -47,13 +47,13 @@ impl Host {
         }
     }
 
-    /// Whether [`Host::take_changed_paths`] would return anything.
-    pub fn has_changed_paths(&self) -> bool {
+    /// Whether [`Host::take_dirty`] has something to give.
+    pub fn has_dirty(&self) -> bool {
         !self.paths.dirty.is_empty()
     }
 
-    /// Takes some of the dirty prefixes. Each is to be settled by [`Host::set_path_mtu`].
-    pub fn take_changed_paths(&mut self) -> Vec<IpNet> {
+    /// Some of the prefixes that are to be settled, each by [`Host::set_path_mtu`].
+    pub fn take_dirty(&mut self) -> Vec<IpNet> {
         let Paths { dirty, queued, .. } = &mut self.paths;
         let taken: Vec<_> = dirty.drain(..dirty.len().min(AT_ONCE)).collect();
         for prefix in &taken {
@@ -62,8 +62,8 @@ impl Host {
         taken
     }
 
-    /// Returns every prefix whose route follows a path.
-    pub fn routed_paths(&self) -> Vec<IpNet> {
+    /// Every prefix whose route follows a path.
+    pub fn routed_prefixes(&self) -> Vec<IpNet> {
         self.paths.known.keys().copied().collect()
     }
 
@@ -166,8 +166,8 @@ impl Host {
         self.paths.known.remove(prefix);
     }
 
-    /// Forgets paths whose prefixes no longer have a route. Called when the wanted footprint is in place.
-    pub(super) fn forget_unrouted_paths(&mut self) {
+    /// What stands is what was wanted: paths whose prefixes nothing leads to any more are forgotten.
+    pub(super) fn forget_unrouted_prefixes(&mut self) {
         let standing = &self.standing;
         self.paths.known.retain(|prefix, _| standing.place_of(prefix).is_some());
         self.paths.failing.retain(|prefix| standing.place_of(prefix).is_some());

@@ -152,9 +152,9 @@ fn after_a_kill_the_next_start_takes_everything_away_and_nothing_else() {
         ip("rule add table main suppress_prefixlength 0");
         let before = everything();
         let folder = tempfile::tempdir().expect("a folder");
-        // The only place where a socket of ours may be. It is shared with the rest of the machine.
-        let uapi = crate::uapi::socket_path("ovt0");
-        fs::create_dir_all(crate::uapi::FOLDER).expect("we are root");
+        // The one place where a socket of ours may be, shared with the rest of the machine.
+        let uapi = crate::serving::uapi_socket("ovt0");
+        fs::create_dir_all(crate::serving::UAPI_FOLDER).expect("we are root");
         let _ = fs::remove_file(&uapi);
         {
             let runtime = Runtime::acquire(folder.path(), "ovt0").expect("free");

@@ -194,7 +194,7 @@ fn a_reload_keeps_what_is_known_of_paths_and_forgets_those_that_are_gone() {
         host.apply(&world.netlink, &mut journal, &second, RANGE).await.expect("it applies");
         assert_eq!((held("10.77.0.2"), held("10.77.0.3"), held("10.78.0.1")), (1300, 1420, 1300));
         assert_eq!(shown("10.79.0.0/16"), "");
-        assert_eq!(host.routed_paths().len(), 2);
+        assert_eq!(host.routed_prefixes().len(), 2);
 
         // No longer beside a connected route, then in a different table, then nowhere.
         let third = config(&["10.80.0.1/24"], &[&["10.77.0.2/32"]], "");
@@ -208,7 +208,7 @@ fn a_reload_keeps_what_is_known_of_paths_and_forgets_those_that_are_gone() {
         host.apply(&world.netlink, &mut journal, &fifth, MtuRange::fixed(1420)).await.expect("it applies");
         host.set_path_mtu(&world.netlink, net("10.77.0.2/32"), Some(1300)).await;
         assert_eq!(ip("-4 route show table all dev ovt0").lines().filter(|line| line.contains("mtu")).count(), 0);
-        assert_eq!(host.routed_paths(), Vec::<IpNet>::new());
+        assert_eq!(host.routed_prefixes(), Vec::<IpNet>::new());
 
         assert_eq!(host.take_down(&world.netlink, journal).await, Vec::<String>::new());
         drop(tun);
@@ -236,7 +236,7 @@ fn prefixes_of_wg_follow_where_a_route_of_ours_covers_them_and_nowhere_else() {
         ip("route add 10.77.0.8/32 dev eth7");
         host.set_path_mtu(&world.netlink, net("10.77.0.8/32"), Some(1300)).await;
         assert!(ip("route get 10.77.0.8").contains("dev eth7"));
-        assert_eq!(host.routed_paths(), Vec::<IpNet>::new());
+        assert_eq!(host.routed_prefixes(), Vec::<IpNet>::new());
     });
 }
 
@@ -266,7 +266,7 @@ fn another_programs_route_in_the_place_of_ours_is_left_alone_from_then_on() {
                 }
                 assert_eq!(all(), standing, "{path:?}");
             }
-            assert_eq!(host.routed_paths(), Vec::<IpNet>::new());
+            assert_eq!(host.routed_prefixes(), Vec::<IpNet>::new());
             for prefix in prefixes {
                 ip(&format!("route del {prefix}"));
                 host.set_path_mtu(netlink, net(prefix), Some(1340)).await;
@@ -314,12 +314,12 @@ fn a_dirty_prefix_waits_once_and_all_of_them_a_few_at_a_time() {
         let config = config(&["10.77.0.1/24"], &[&texts], "");
         let (mut host, _journal, _tun) = world.up(&config, RANGE).await;
         for _ in 0..3 {
-            host.on_paths_changed(prefixes.iter().map(|text| net(text)));
+            host.on_dirty(prefixes.iter().map(|text| net(text)));
         }
         let (start, mut longest, mut turns) = (Instant::now(), Duration::ZERO, 0);
-        while host.has_changed_paths() {
+        while host.has_dirty() {
             let turn = Instant::now();
-            let some = host.take_changed_paths();
+            let some = host.take_dirty();
             assert!(some.len() <= AT_ONCE);
             for prefix in some {
                 host.set_path_mtu(&world.netlink, prefix, Some(1300)).await;

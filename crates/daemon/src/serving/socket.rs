@@ -11,9 +11,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::Path;
 
-use overlay_os::folder::Folder;
+use overlay_os::folder::{Folder, TrustError};
 use tokio::net::UnixListener;
 
+use crate::failure::{ExitKind, Failure};
 use crate::permission;
 
 /// Binds a listening socket at `path` with this mode, and with this group if one is given and the process may set it.
@@ -50,6 +51,25 @@ fn bind_in(workshop: &Path, path: &Path, mode: u32, group: Option<u32>) -> io::R
     }
     fs::rename(&made, path)?;
     Ok(listener)
+}
+
+/// What a socket that cannot be bound means for the user.
+pub(crate) fn cannot_listen(path: &Path, error: io::Error) -> Failure {
+    let code = match error.kind() {
+        io::ErrorKind::AddrInUse => ExitKind::Conflict,
+        io::ErrorKind::PermissionDenied => ExitKind::Permission,
+        _ => ExitKind::Other,
+    };
+    let failure = Failure::new(code, format!("cannot listen on {}", path.display()));
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TrustError>());
+    match inner.and_then(TrustError::fix) {
+        Some(fix) => failure.with_cause(error).with_hint(fix),
+        None if code == ExitKind::Permission => {
+            let denied = permission::denied(path.parent().unwrap_or(path));
+            failure.with_cause(denied.cause).with_hint(denied.hint)
+        }
+        None => failure.with_cause(error),
+    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use tokio::net::UnixStream;
 
 use crate::failure::{ExitKind, Failure};
 
-/// The group whose members may read.
-pub const GROUP: &str = "overlay";
+/// The group whose members may look.
+pub(crate) const GROUP: &str = "overlay";
 
 /// The process at the other end of a unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

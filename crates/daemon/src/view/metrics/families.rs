@@ -9,8 +9,7 @@ use overlay_core::{Figure, NodeStats, PeerStats};
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
-use crate::queues::QueueFigures;
-use crate::shell::ShellStats;
+use crate::engine::{QueueFigures, ShellStats};
 
 /// What every name of a metric begins with.
 pub(super) const PREFIX: &str = "overlay";

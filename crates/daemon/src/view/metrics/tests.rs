@@ -3,11 +3,9 @@
 use std::time::UNIX_EPOCH;
 
 use overlay_core::Instant;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::*;
-use crate::offload::Offload;
+use crate::engine::Offload;
 use crate::view::tests::{bob, find_path_mtu, nameless, shake_hands, tag, view, watch_loopback};
 
 #[test]
@@ -54,8 +52,8 @@ fn the_mtu_of_a_path_is_there_once_something_is_known_of_it() {
 #[test]
 fn every_peer_has_a_sample_for_each_state_and_one_of_them_is_1() {
     let view = view([bob(), nameless()]);
-    shake_hands(&view, 0xbb, crate::view::now(), 1);
-    view.on_event(overlay_core::Event::Answering(tag(&view, 0xbb), false), |_| UNIX_EPOCH);
+    shake_hands(&view, 0xbb, crate::engine::now(), 1);
+    view.table().on_event(overlay_core::Event::Answering(tag(&view, 0xbb), false), |_| UNIX_EPOCH);
     let text = text(&view);
     let bob = r#"peer="bob",public_key="u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s=""#;
     for (state, value) in [("suspect", 1), ("connected", 0), ("unreachable", 0)] {
@@ -142,28 +140,4 @@ fn no_secret_is_in_the_text() {
     for secret in ["ERERERER", "11111111", "3d3d3d3d", "dddddddd"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
-}
-
-#[tokio::test]
-async fn it_is_served_over_tcp_with_its_media_type_and_nothing_else_is() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
-    let address = listener.local_addr().expect("bound");
-    let server = tokio::spawn(serve_tcp(listener, view([bob()])));
-    for (request, status, holds) in [
-        ("GET /metrics", "HTTP/1.1 200 OK", "\noverlay_peers 1\n"),
-        ("GET /v1/status", "HTTP/1.1 404 Not Found", ""),
-        ("POST /metrics", "HTTP/1.1 405 Method Not Allowed", ""),
-    ] {
-        let mut stream = TcpStream::connect(address).await.expect("a connection");
-        let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer and its end");
-        assert!(answer.starts_with(status) && answer.contains(holds), "{answer}");
-        if holds.is_empty() {
-            continue;
-        }
-        assert!(answer.contains(&format!("content-type: {CONTENT_TYPE}\r\n")), "{answer}");
-    }
-    server.abort();
 }

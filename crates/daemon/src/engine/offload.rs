@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Switch;
-
 /// Work on trains that the kernel does for us, or we for it, a whole train at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offload {
@@ -69,12 +67,12 @@ impl OffloadState {
         }
     }
 
-    /// At the start, by what the config says and whether the kernel gave it to us.
-    pub fn at_start(switch: Switch, is_there: bool) -> Self {
-        match (switch, is_there) {
+    /// At the start, by whether the config wants it and whether the kernel gave it to us.
+    pub fn at_start(is_wanted: bool, is_there: bool) -> Self {
+        match (is_wanted, is_there) {
             (_, true) => Self::On,
-            (Switch::Off, false) => Self::Off,
-            (_, false) => Self::Unavailable,
+            (false, false) => Self::Off,
+            (true, false) => Self::Unavailable,
         }
     }
 }
@@ -154,8 +152,8 @@ mod tests {
 
     #[test]
     fn the_config_decides_only_what_the_kernel_offers() {
-        let states = [Switch::Auto, Switch::On, Switch::Off].map(|switch| OffloadState::at_start(switch, false));
-        assert_eq!(states, [OffloadState::Unavailable, OffloadState::Unavailable, OffloadState::Off]);
-        assert_eq!(OffloadState::at_start(Switch::Auto, true), OffloadState::On);
+        let states = [true, false].map(|is_wanted| OffloadState::at_start(is_wanted, false));
+        assert_eq!(states, [OffloadState::Unavailable, OffloadState::Off]);
+        assert_eq!(OffloadState::at_start(true, true), OffloadState::On);
     }
 }

@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::view::View;
 
-/// The time between two checks.
-pub(crate) const PERIOD: Duration = Duration::from_secs(10);
+/// From one look to the next.
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// How soon after learning an endpoint its route is checked. One check covers all endpoints learned meanwhile, because
 /// it lists the host's routes.
@@ -28,9 +28,11 @@ const MAX_WAYS: usize = 256;
 const COLLISIONS: &str = "collisions";
 const WAYS: &str = "endpoints";
 
-/// What was known at the last check.
-#[derive(Debug, Default)]
-pub(crate) struct Standing {
+/// What was known at the last look.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// When the next look is due.
+    timer: Interval,
     has_looked: bool,
     /// Whether an endpoint was learned since the last check.
     has_news: bool,
@@ -38,16 +40,26 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Records that an endpoint was learned: the next check is due soon. Endpoints learned until then do not delay it.
-    pub(crate) fn on_endpoint(&mut self, look: &mut Interval) {
+    /// The first look is due at once. Must be called on a tokio runtime.
+    pub(super) fn start() -> Self {
+        Self { timer: tokio::time::interval(PERIOD), has_looked: false, has_news: false, loops: 0 }
+    }
+
+    /// Waits until a look is due. Can be cancelled.
+    pub(super) async fn next(&mut self) {
+        self.timer.tick().await;
+    }
+
+    /// An endpoint was learned: the next look is due soon, and no later for what is learned until then.
+    pub(super) fn on_endpoint(&mut self) {
         if !std::mem::replace(&mut self.has_news, true) {
-            look.reset_after(SOON);
+            self.timer.reset_after(SOON);
         }
     }
 
-    /// Checks, and updates the warnings. `is_new` says that peers, routes or endpoints have just changed.
-    pub(crate) async fn look(&mut self, netlink: &Netlink, host: &Host, config: &Config, view: &View, is_new: bool) {
-        // Names may have been resolved before the first check.
+    /// A look is due: looks, and brings the warnings up to date. `is_new`: peers, routes or endpoints have just changed.
+    pub(super) async fn on_look(&mut self, netlink: &Netlink, host: &Host, config: &Config, view: &View, is_new: bool) {
+        // Names may have been resolved before the first look.
         let is_new = is_new || !std::mem::replace(&mut self.has_looked, true);
         let is_new = std::mem::take(&mut self.has_news) || is_new;
         let routes = is_new || view.has_warnings(COLLISIONS);
@@ -59,7 +71,7 @@ impl Standing {
         }
         self.loops = loops;
         let endpoints: Vec<(SocketAddr, String)> = {
-            let state = view.read();
+            let state = view.table().read();
             state.peers().into_iter().filter_map(|peer| Some((peer.endpoint?, peer.label()))).take(MAX_WAYS).collect()
         };
         let mut warnings = Vec::new();
@@ -76,16 +88,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_thousand_answers_bring_one_look_a_second() {
-        let (mut standing, mut look) = (Standing::default(), tokio::time::interval(PERIOD));
-        look.tick().await;
+        let mut standing = Standing::start();
+        standing.next().await;
         let began = tokio::time::Instant::now();
         let mut looks = 0;
         for _ in 0..10_000 {
-            standing.on_endpoint(&mut look);
+            standing.on_endpoint();
             let answer = tokio::time::sleep(Duration::from_millis(1));
             tokio::select! {
                 biased;
-                _ = look.tick() => {
+                () = standing.next() => {
                     standing.has_news = false;
                     looks += 1;
                 }

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use overlay_os::tun;
 use overlay_os::udp::{Buffers, Watch};
 
-use crate::engine::Sockets;
+use super::Sockets;
 
 /// The queues of a running daemon.
 #[derive(Debug)]

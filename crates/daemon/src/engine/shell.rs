@@ -5,7 +5,7 @@
 
 use overlay_core::Counter;
 
-use crate::offload::Offloads;
+use super::offload::Offloads;
 
 overlay_core::counters! {
     /// What the engine thread counts.
@@ -52,7 +52,7 @@ overlay_core::counters! {
 }
 
 /// See [`Counter::add`].
-pub fn add(counter: &Counter, n: u64) {
+pub(super) fn add(counter: &Counter, n: u64) {
     counter.add(n);
 }
 

@@ -11,13 +11,12 @@ use std::path::Path;
 
 use overlay_os::netlink::{Family, MAIN_TABLE, Netlink, NetlinkError, Rule};
 
-use super::facts::Part;
-use super::footprint::MarkedTable;
-use super::interface::Host;
-use super::journal::Journal;
-use super::leftovers::describe_rule;
-use super::mtu::default_routes;
+use super::{Host, Journal};
 use crate::failure::{ExitKind, Failure};
+use crate::host::facts::Part;
+use crate::host::footprint::MarkedTable;
+use crate::host::leftovers::describe_rule;
+use crate::host::mtu::default_routes;
 
 /// The priority of the kernel's rule for the main table.
 const MAIN_RULE: u32 = 32766;

@@ -9,9 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::View;
-
-/// Something that does not work as the config asks.
+/// One thing that does not work as the config asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusWarning {
     /// A stable code such as `metrics`, for programs.
@@ -32,13 +30,13 @@ impl StatusWarning {
 
 /// The current warnings, by topic.
 #[derive(Debug, Default)]
-pub(super) struct Warnings(Mutex<BTreeMap<&'static str, Vec<StatusWarning>>>);
+pub(crate) struct Warnings(Mutex<BTreeMap<&'static str, Vec<StatusWarning>>>);
 
-impl View {
-    /// Replaces all warnings of `topic`.
-    pub fn set_warnings(&self, topic: &'static str, warnings: Vec<StatusWarning>) {
-        // Nothing panics while the lock is held.
-        let mut standing = self.warnings.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl Warnings {
+    /// These are the warnings of `topic` from now on, and no others.
+    pub(crate) fn set(&self, topic: &'static str, warnings: Vec<StatusWarning>) {
+        // Nothing panics while it is held.
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = standing.insert(topic, warnings.clone()).unwrap_or_default();
         for new in warnings.iter().filter(|warning| !before.contains(warning)) {
             tracing::warn!(hint = new.hint, "{}", new.message);
@@ -48,15 +46,15 @@ impl View {
         }
     }
 
-    /// Returns all current warnings.
-    pub(crate) fn warnings(&self) -> Vec<StatusWarning> {
-        let standing = self.warnings.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// All warnings that stand.
+    pub(crate) fn all(&self) -> Vec<StatusWarning> {
+        let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.values().flatten().cloned().collect()
     }
 
-    /// Whether there is a warning of `topic`.
-    pub(crate) fn has_warnings(&self, topic: &str) -> bool {
-        let standing = self.warnings.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether a warning of `topic` stands.
+    pub(crate) fn has(&self, topic: &str) -> bool {
+        let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.get(topic).is_some_and(|warnings| !warnings.is_empty())
     }
 }

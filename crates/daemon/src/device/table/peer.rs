@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use overlay_core::{Instant, PathMtuState, PeerKey, PeerStats, PeerTag, Rule};
+use overlay_core::{Instant, PathMtu, PathMtuState, PeerKey, PeerStats, PeerTag, Rule};
 use zeroize::Zeroizing;
 
-use super::{Date, KnownPathMtu, PeerState};
+use super::{Date, PeerState};
 use crate::config::{self, Endpoint};
 use crate::keys::encode_public;
 
@@ -18,8 +18,8 @@ use crate::keys::encode_public;
 const SESSION_LIFETIME: Duration = Duration::from_secs(180);
 
 /// A peer: its configuration, and the facts reported since.
-pub(crate) struct PeerView {
-    /// What the engine calls it.
+pub(crate) struct PeerEntry {
+    /// The engine's name for it.
     pub(crate) tag: PeerTag,
     pub(super) order: u64,
     pub(crate) public_key: PeerKey,
@@ -32,7 +32,7 @@ pub(crate) struct PeerView {
     pub(crate) allowed_ips: BTreeSet<IpNet>,
     /// In seconds, never zero.
     pub(crate) persistent_keepalive: Option<u16>,
-    pub(super) allow: Option<Vec<Rule>>,
+    pub(crate) allow: Option<Vec<Rule>>,
     mtu_discovery: bool,
     pub(crate) stats: Arc<PeerStats>,
     pub(crate) handshake: Option<Handshake>,
@@ -47,7 +47,7 @@ pub(crate) struct PeerView {
     sent_at_rest: AtomicU64,
 }
 
-/// The value of [`PeerView::sent_at_rest`] if the peer has not been seen at rest since the last handshake.
+/// The value of [`PeerEntry::sent_at_rest`] if the peer has not been seen at rest since the last handshake.
 const UNSEEN: u64 = u64::MAX;
 
 /// When the last handshake completed, on both clocks: the age of a session must not depend on a wall clock that can be
@@ -60,7 +60,14 @@ pub(crate) struct Handshake {
     is_over: bool,
 }
 
-impl PeerView {
+/// What is known of a path's MTU, with a date for people.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownPathMtu {
+    pub(crate) told: PathMtu,
+    pub(crate) since: Date,
+}
+
+impl PeerEntry {
     pub(super) fn new(
         tag: PeerTag,
         order: u64,

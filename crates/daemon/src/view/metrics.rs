@@ -1,30 +1,22 @@
-//! The Prometheus endpoint: counters as they stand when somebody scrapes, in OpenMetrics text.
+//! What Prometheus reads: counters as they stand when somebody scrapes, in OpenMetrics text.
 //!
 //! Nothing is counted twice: the collector reads the atomics that the engine writes. Every reason for a drop is there
 //! from the first scrape on, also with zero, so that an alert on a rate never misses the first packet.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
-use axum::http::header;
-use axum::routing::get;
 use overlay_core::{DropReason, Instant, NodeStats, PeerStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 
-use crate::api::connection;
+use crate::device::table::{InterfaceEntry, PeerEntry};
+use crate::engine::{OffloadState, Offloads, QueueFigures, ShellStats, now};
 use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
-use crate::offload::{OffloadState, Offloads};
-use crate::queues::QueueFigures;
-use crate::shell::ShellStats;
-use crate::view::{InterfaceView, PathMtuState, PeerState, PeerView, StatusWarning, View, now};
+use crate::view::{PathMtuState, PeerState, View};
 
 mod families;
 
@@ -32,53 +24,6 @@ pub use families::{Family, Group, Kind, groups};
 
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Under which the view keeps what is wrong here.
-const TOPIC: &str = "metrics";
-
-/// After the first try to listen that failed; doubles with each further one.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-
-/// The longest wait between two tries to listen.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-/// Scrapes served at once.
-const MAX_CONNECTIONS: usize = 8;
-
-/// Listens at `address` as soon as that is possible, and serves. Metrics are no reason not to carry packets: until then a
-/// warning stands in `status`, and it is tried again.
-pub async fn serve_when_possible(address: SocketAddr, view: Arc<View>) -> anyhow::Result<()> {
-    let mut wait = FIRST_RETRY;
-    let listener = loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => break listener,
-            Err(error) => {
-                let message = format!("cannot listen for metrics on {address}: {error}; it is tried again");
-                let hint = "set another `listen` under [metrics], or end what listens there";
-                view.set_warnings(TOPIC, vec![StatusWarning::new("metrics", message, hint)]);
-            }
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
-    };
-    view.set_warnings(TOPIC, Vec::new());
-    serve_tcp(listener, view).await
-}
-
-/// Serves `GET /metrics` until the future is dropped. Whoever reaches the listener may read: it belongs on loopback or
-/// on an address of a management network.
-///
-/// # Errors
-///
-/// None at present: a connection that fails concerns only itself, and accepting is tried again.
-pub async fn serve_tcp(listener: TcpListener, view: Arc<View>) -> anyhow::Result<()> {
-    let scrape = move || {
-        let text = text(&view);
-        async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], text) }
-    };
-    let routes = Router::new().route("/metrics", get(scrape));
-    connection::serve(listener, MAX_CONNECTIONS, |_| routes.clone()).await
-}
 
 /// Everything there is to scrape.
 pub fn text(view: &Arc<View>) -> String {
@@ -101,7 +46,7 @@ impl fmt::Debug for Scrape {
 impl Collector for Scrape {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
         let Self(view) = self;
-        let state = view.read();
+        let state = view.table().read();
         encode_daemon(&mut out, &state.interface, view.warnings().len() as u64)?;
         let mut drops = families::DROPPED.begin(&mut out)?;
         for reason in DropReason::ALL {
@@ -132,7 +77,7 @@ impl Collector for Scrape {
 }
 
 /// The daemon itself and its interface.
-fn encode_daemon(out: &mut DescriptorEncoder<'_>, interface: &InterfaceView, warnings: u64) -> fmt::Result {
+fn encode_daemon(out: &mut DescriptorEncoder<'_>, interface: &InterfaceEntry, warnings: u64) -> fmt::Result {
     families::BUILD.begin(out)?.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
     let key = interface.public_key.as_ref().map(encode_public).unwrap_or_default();
     let labels = [("interface", interface.name.as_str()), ("public_key", key.as_str())];
@@ -174,7 +119,7 @@ fn encode_host(out: &mut DescriptorEncoder<'_>, host: &HostFacts) -> fmt::Result
     Ok(())
 }
 
-fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerView], now: Instant) -> fmt::Result {
+fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerEntry], now: Instant) -> fmt::Result {
     gauge(out, families::PEERS, peers.len() as u64)?;
     let keys: Vec<String> = peers.iter().map(|peer| encode_public(&peer.public_key)).collect();
     let labelled = || {

@@ -1,18 +1,33 @@
 //! Maintains the footprint while the daemon runs: what another program removes is restored.
 
-use overlay_os::netlink::Noticed;
+use overlay_os::netlink::{Netlink, Noticed};
 
-use super::Supervisor;
-use crate::host::Verdict;
+use super::running::Running;
+use crate::host::{Host, HostWatch, Verdict};
 
-impl Supervisor {
-    /// Checks the footprint after another program may have changed something, and restores what is missing. Each
-    /// restore is logged as a warning, until restores become so frequent that only the first of a dispute is.
-    pub(super) async fn look_after_host(&mut self, noticed: Noticed) {
-        let endpoints = self.device.view().endpoints();
-        let looked = self.host.look(&self.netlink, &mut self.journal, noticed, endpoints).await;
+/// The watch over the footprint.
+pub(super) struct Footprint {
+    watch: HostWatch,
+}
+
+impl Footprint {
+    /// Starts the watch. Must be called on a tokio runtime.
+    pub(super) fn watch(netlink: &Netlink) -> Self {
+        Self { watch: HostWatch::start(netlink) }
+    }
+
+    /// Waits until a look is due, and says at what. Can be cancelled.
+    pub(super) async fn next(&mut self, host: &Host) -> Noticed {
+        self.watch.next(&host.interest()).await
+    }
+
+    /// Another program may have changed something: what is missing is put back, and said once for each time, but no more
+    /// often than somebody wants to read it.
+    pub(super) async fn on_noticed(&mut self, noticed: Noticed, running: &mut Running) {
+        let endpoints = running.device.table().endpoints();
+        let looked = running.host.look(&running.netlink, &mut running.journal, noticed, endpoints).await;
         let verdict = self.watch.on_looked(&looked);
-        let name = &self.config.interface.name;
+        let name = running.name();
         match verdict {
             _ if looked.put_back.is_empty() => {}
             Verdict::Fine => {}
@@ -29,7 +44,7 @@ impl Supervisor {
             }
         }
         if let Some(span) = verdict.contested_for() {
-            self.host.on_contested(span);
+            running.host.on_contested(span);
         }
         if let Some(failed) = self.watch.news(looked.failed) {
             tracing::warn!("`{name}`: something is missing on this host and cannot be put back: {failed}");

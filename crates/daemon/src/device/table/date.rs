@@ -6,7 +6,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use overlay_core::Instant;
 use overlay_os::wall_clock::{Step, WallOffset};
+
+use crate::engine::now;
 
 /// When something happened.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,11 @@ impl Date {
             Some(Step::Back(by)) => since.saturating_sub(by),
         }
     }
+}
+
+/// The date of an instant of the engine's clock.
+pub(crate) fn wall_clock_of(at: Instant) -> SystemTime {
+    SystemTime::now() - now().since(at)
 }
 
 #[cfg(test)]
