@@ -444,6 +444,7 @@ mod tests {
             ("c.rs", "fn f() -> crate::a::Own {}"),
         ]);
         assert_eq!(members(&modules), [vec!["a", "b", "c"], vec!["a::x", "a::y"]]);
+        assert_eq!(modules.file_circles().len(), 5, "three uses at the top, two inside");
         assert_eq!(modules.uses("c", "a"), [("c".to_owned(), "a".to_owned())]);
         assert!(modules.uses("a", "c").is_empty());
     }
