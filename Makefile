@@ -1,11 +1,11 @@
 # The only task runner: people and CI call the same targets. `make` lists them.
 #
-# Built as the user; only what makes network namespaces runs as root, through sudo where needed.
+# The user builds. Only what creates network namespaces runs as root, through sudo if needed.
 
-# The user's PATH goes along: rustup's programs are in the user's home, and sudo would forget it.
+# Passes the user's PATH on: rustup's programs are in the user's home, and sudo would reset PATH.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH="$(PATH)")
 
-# The user builds, root executes: these files tell nextest and the tests what was built, so that root never runs the compiler.
+# These files tell nextest and the tests what the user has built, so that root never runs the compiler.
 BUILT := target/nextest
 bench_program = $$(sed -nE 's/.*"name":"$(1)".*"executable":"([^"]+)".*/\1/p' $(BUILT)/benches.json)
 RUN_TESTS = $(AS_ROOT) OVERLAY_LAB=required \
@@ -17,7 +17,7 @@ RUN_TESTS = $(AS_ROOT) OVERLAY_LAB=required \
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: build
 build: ## the optimised binary: target/release/overlay
@@ -36,13 +36,24 @@ test: ## every test: unit, simulation, and the real binary in network namespaces
 	$(RUN_TESTS)
 
 .PHONY: check
-check: ## format, lints, documentation, licences and sources of dependencies
+check: ## format, lints, words, documentation; licences, sources and advisories of dependencies
 	scripts/setup check
+	scripts/words
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	cargo deny --log-level error check bans licenses sources
+	scripts/advisories
 	cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked
+
+.PHONY: bless
+bless: ## the generated files again: tables in docs, configs/reference.toml, schema.json, openapi.json
+	OVERLAY_BLESS=1 cargo test --quiet --workspace --locked --lib --test docs -- committed generated
+
+.PHONY: advisories
+advisories: ## known vulnerabilities of dependencies; fails where the list of them cannot be had
+	scripts/setup check
+	scripts/advisories required
 
 .PHONY: soak
 soak: ## tests that take longer than five minutes each (sudo)
@@ -57,7 +68,7 @@ matrix: ## every MTU past every kind of router, as a table: tests/MATRIX.md (sud
 	$(RUN_TESTS) --profile matrix
 	cat tests/mtu/table.md target/tmp/matrix/V4.md target/tmp/matrix/V6.md >tests/MATRIX.md
 
-# `make bench BENCH_ONLY=tcp,overlay,gotatun BENCH_SECONDS=1`: benches/contest/settings.rs lists what may be set.
+# `make bench BENCH_ONLY=tcp,overlay,gotatun BENCH_SECONDS=1`: benches/contest/settings.rs lists the settings.
 .PHONY: bench
 bench: ## the data plane beside other WireGuards and nebula: table, report and plot in target/bench (sudo)
 	scripts/setup bench
@@ -66,7 +77,7 @@ bench: ## the data plane beside other WireGuards and nebula: table, report and p
 	cargo build --release --locked --bin overlay
 	$(AS_ROOT) "$$(sed -nE 's/.*"name":"contest".*"executable":"([^"]+)".*/\1/p' target/bench/built.json)"
 
-# Each target for so many seconds. Needs a nightly toolchain; see fuzz/README.md.
+# Runs each target for this many seconds. Needs a nightly toolchain: see fuzz/README.md.
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
 fuzz: ## look for inputs that no parser expects (a nightly toolchain)
@@ -80,9 +91,10 @@ profile: ## flame graphs of the engine thread in both directions, into benches/p
 	cargo build --release --locked --bin overlay
 	$(AS_ROOT) scripts/profile target/release/overlay benches/profile
 
-# What takes too long for `make test`. Each writes its result; commit what it wrote.
+# Everything that takes too long for `make test`. Each target writes its results, which are then committed.
 .PHONY: weekly
 weekly: ## every week: soak, matrix, bench, profile, fuzz; some hours (sudo, a nightly toolchain)
+	$(MAKE) advisories
 	$(MAKE) soak
 	$(MAKE) matrix
 	$(MAKE) bench

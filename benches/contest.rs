@@ -1,11 +1,12 @@
-//! `make bench`: the data plane beside other people's, in one run.
+//! `make bench`: compares the data plane with those of other programs, in one run.
 //!
-//! In interleaved rounds over the same kind of veth, both as it is and without offloads, every contestant does the same:
-//! TCP, UDP, ping, with its memory and its CPU time watched. The result is a table, `target/bench/report.json`,
-//! `target/bench/RESULTS.md` and a plot. See `contest/settings.rs` for what the environment may say.
+//! All contestants do the same work in interleaved rounds over the same two kinds of veth, one as it is and one without
+//! offloads: TCP, UDP and ping, while their memory and CPU time are measured. The results are a table,
+//! `target/bench/report.json`, `target/bench/RESULTS.md` and a plot. `contest/settings.rs` lists the environment
+//! variables.
 //!
-//! Needs root. The exit code is 1 if ours failed somewhere, 2 if it was asked for something unknown; a peer that fails is
-//! reported and the run goes on.
+//! Needs root. The exit code is 1 if ours failed anywhere, and 2 if something unknown was requested. If another
+//! contestant fails, that is reported and the run continues.
 #![allow(clippy::disallowed_methods, reason = "real time and real processes are what this is about")]
 
 #[path = "../tests/lab/mod.rs"]
@@ -69,7 +70,7 @@ fn fail(reason: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Whether ours did everything.
+/// Whether ours completed everything.
 fn run(settings: Settings) -> Result<bool, String> {
     let all = Contestant::all(&settings.peer_bins);
     let labels: Vec<_> = all.iter().map(|contestant| contestant.label.clone()).collect();

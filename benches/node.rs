@@ -1,11 +1,11 @@
-//! The node in memory: what it costs to turn packets into datagrams and back, before any system call. Needs no root.
+//! The node in memory: the cost of turning packets into datagrams and back, without any system call. Needs no root.
 //!
-//! Two nodes with a session between them stand on one thread and are lent a clock that the bench moves. One of them is
-//! measured; the other one seals what it receives and opens what it sends, outside of the time that is taken. Replays are
-//! refused, so that every datagram is sealed afresh and arrives once.
+//! Two nodes with a session between them run on one thread, with a clock that the bench advances. One of them is
+//! measured. The other seals what the first receives and opens what it sends, outside of the measured time. Replays are
+//! refused, so every datagram is sealed afresh and arrives once.
 //!
-//! A train is what a system call carries: 64 KiB from TUN, 45 datagrams from UDP. "small" are UDP packets with 64 bytes of
-//! payload, one to a call, 64 calls to an iteration.
+//! A train is what one system call carries: 64 KiB from TUN, or 45 datagrams from UDP. "small" means UDP packets with
+//! 64 bytes of payload, one per call, 64 calls per iteration.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -16,8 +16,8 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput};
 use ipnet::IpNet;
 use overlay_core::{
-    Command, DropReason, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, Protocol, Rule,
-    Transmit, UdpTrain, Via,
+    Command, DropReason, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, PeerTag, Protocol,
+    Rule, Transmit, UdpTrain, Via,
 };
 use overlay_sim::packet::Ends;
 use overlay_wire::checksum;
@@ -25,21 +25,21 @@ use overlay_wire::ip::TCP;
 use overlay_wire::offload::{Segmentation, VirtioHeader};
 use zeroize::Zeroizing;
 
-/// Of the inner packets: what is left of a wire of 1,500 bytes.
+/// The MTU of the inner packets, on a wire of 1,500 bytes.
 const MTU: u16 = 1420;
-/// A TCP header with timestamps, as every Linux sends it.
+/// Length of a TCP header with timestamps, as every Linux sends it, in bytes.
 const TCP_HEADER_LEN: usize = 32;
-/// The largest super-packet that TUN delivers.
+/// The largest super-packet that TUN delivers, in bytes.
 const SUPER_PACKET_MAX: usize = 65_535;
-/// Full datagrams that fit one UDP send.
+/// How many full datagrams fit in one UDP send.
 const DATAGRAMS: usize = 45;
-/// Payload of a small packet, and calls to an iteration with them.
+/// The payload of a small packet in bytes, and also how many calls an iteration makes with such packets.
 const SMALL: usize = 64;
-/// The port that the allowlist names.
+/// The port in the allowlist.
 const PORT: u16 = 5201;
-/// Routes of a large node.
+/// The number of routes of a large node.
 const ROUTES: u16 = 10_000;
-/// Flows that a peer's half of the flow table holds.
+/// How many flows one side's half of a peer's flow table holds.
 const FLOWS: u16 = 2_048;
 
 fn main() {
@@ -104,7 +104,8 @@ fn inbound(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a packet costs up to the peer that it belongs to: it is small, and refused there because no endpoint is known.
+/// The cost of a packet up to finding its peer. The packet is small, and is then refused because the endpoint is not
+/// known.
 fn lookup(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("look-up");
     let clock = Clock::default();
@@ -114,13 +115,13 @@ fn lookup(criterion: &mut Criterion) {
     {
         let mut node = node(1, &clock);
         let base = Ipv4Addr::new(10, 128, 0, 0).to_bits();
-        // A stride that has no common factor with their number: the order is not that of the table.
+        // A stride that is coprime to their number, so that the order is not that of the table.
         let address = |at: u16| Ipv4Addr::from(base + (u32::from(at) * 7_919 % u32::from(routes)) * 16);
         for at in 0..routes {
             let prefix = IpNet::new(address(at).into(), prefix_len).expect("a length of IPv4");
             let mut key = [0x42; 32];
             key[..2].copy_from_slice(&at.to_le_bytes());
-            add_peer(&mut node, PeerConfig { allowed_ips: vec![prefix], ..PeerConfig::of(PeerKey(key)) }, &clock);
+            add_peer(&mut node, at, PeerConfig { allowed_ips: vec![prefix], ..PeerConfig::of(PeerKey(key)) }, &clock);
         }
         let mut packets: Vec<_> = (0..ROUTES)
             .map(|at| Frame::udp(ends(Pair::NEAR_V4, address((at % routes) * 3 % routes)), 4660).packet)
@@ -158,7 +159,7 @@ fn allowlist(criterion: &mut Criterion) {
     group.bench_function("first packets of new flows", |bencher| pair.receive_into_an_empty_table(bencher, &flows));
     pair.assert_nothing_dropped();
 
-    // Both halves full: as many flows that we opened as the peer did.
+    // Both halves are full: as many flows opened by us as by the peer.
     let mut pair = Pair::new(Some(rules(Protocol::Udp)));
     for ours in 0..FLOWS {
         let mut frame = Frame::udp(ends.reversed(), 30_000 + ours);
@@ -174,7 +175,7 @@ fn allowlist(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Time as the nodes are lent it: a microsecond from one call to the next, so that no session grows old.
+/// The clock that is lent to the nodes. It advances by a microsecond per call, so that no session expires.
 #[derive(Default)]
 struct Clock {
     calls: Cell<u64>,
@@ -189,7 +190,7 @@ impl Clock {
     }
 }
 
-/// Two nodes with a session between them; `near` is the one that is measured.
+/// Two nodes with a session between them. `near` is the one that is measured.
 struct Pair {
     near: Node,
     far: Node,
@@ -201,21 +202,21 @@ impl Pair {
     const NEAR_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
     const FAR_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
-    /// `allow`: what `far` may open towards `near`.
+    /// Creates the pair. `allow` lists what `far` may open towards `near`.
     fn new(allow: Option<Vec<Rule>>) -> Self {
         let clock = Clock::default();
         let (near, far) = (node(1, &clock), node(2, &clock));
         let mut pair = Self { near, far, clock, allow };
         let config = pair.config_of_far(pair.allow.clone());
-        add_peer(&mut pair.near, config, &pair.clock);
+        add_peer(&mut pair.near, 0, config, &pair.clock);
         let known =
             PeerConfig { endpoint: Some(outside(1)), allowed_ips: inside(1), ..PeerConfig::of(public_key(&pair.near)) };
-        add_peer(&mut pair.far, known, &pair.clock);
+        add_peer(&mut pair.far, 0, known, &pair.clock);
         pair.shake_hands();
         pair
     }
 
-    /// What `near` knows of `far`.
+    /// The configuration of `far` at `near`.
     fn config_of_far(&self, allow: Option<Vec<Rule>>) -> PeerConfig {
         PeerConfig {
             endpoint: Some(outside(2)),
@@ -235,21 +236,21 @@ impl Pair {
         assert_eq!(self.near.stats().handshakes_completed.value(), 1);
     }
 
-    /// Measures how `near` receives these frames, each one sealed by `far` into a train of its own.
+    /// Measures how `near` receives these frames. `far` seals each of them into a train of its own.
     fn receive(&mut self, bencher: &mut criterion::Bencher<'_>, frames: &[Frame]) {
         let Self { near, far, clock, .. } = self;
         let sealed = || seal(far, frames, clock);
         bencher.iter_batched_ref(sealed, |trains| open(near, trains, clock), BatchSize::PerIteration);
     }
 
-    /// The same with a flow table that is empty again before each iteration.
+    /// The same with a flow table that is emptied before each iteration.
     fn receive_into_an_empty_table(&mut self, bencher: &mut criterion::Bencher<'_>, frames: &[Frame]) {
         let configs = [None, self.allow.clone()].map(|allow| self.config_of_far(allow));
         let Self { near, far, clock, .. } = self;
         let near = &std::cell::RefCell::new(near);
         let sealed = || {
             for config in configs.clone() {
-                add_peer(&mut near.borrow_mut(), config, clock);
+                add_peer(&mut near.borrow_mut(), 0, config, clock);
             }
             seal(far, frames, clock)
         };
@@ -273,7 +274,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// TCP data towards [`PORT`], as many whole segments as `max` bytes hold.
+    /// TCP data towards [`PORT`], with as many whole segments as fit in `max` bytes.
     fn tcp(ends: Ends, max: usize) -> Self {
         let ip_header_len = if ends.source.is_ipv4() { 20 } else { 40 };
         let headers_len = ip_header_len + TCP_HEADER_LEN;
@@ -309,7 +310,7 @@ impl Frame {
         Self { header, packet: ends.ip(TCP, &segment) }
     }
 
-    /// TCP data that leaves as [`DATAGRAMS`] full datagrams.
+    /// TCP data that is sent as [`DATAGRAMS`] full datagrams.
     fn train(ends: Ends) -> Self {
         let ip_header_len = if ends.source.is_ipv4() { 20 } else { 40 };
         let headers_len = ip_header_len + TCP_HEADER_LEN;
@@ -326,7 +327,7 @@ impl Frame {
     }
 }
 
-/// A datagram train under way: its bytes, and the length of each datagram but the last.
+/// A train of datagrams in flight: its bytes, and the length of each datagram except the last.
 struct Sealed {
     contents: Vec<u8>,
     stride: usize,
@@ -356,7 +357,7 @@ fn open(near: &mut Node, trains: &[Sealed], clock: &Clock) {
     }
 }
 
-/// Everything that one node sends goes to the other.
+/// Delivers everything that one node sends to the other.
 fn deliver(from: &mut Node, number: u8, to: &mut Node, clock: &Clock) {
     let mut sent = Vec::new();
     carry(from, |transmit| sent.push(Sealed::from(transmit)));
@@ -372,7 +373,7 @@ fn discard(node: &mut Node) {
     });
 }
 
-/// Takes all that a node has to give, as the engine does; what goes to the network is shown to `send`.
+/// Takes all outputs of a node, as the engine does. What goes to the network is passed to `send`.
 fn carry(node: &mut Node, mut send: impl FnMut(&Transmit<'_>)) {
     for output in node.poll_outputs() {
         match output {
@@ -409,8 +410,9 @@ fn node(number: u8, clock: &Clock) -> Node {
     Node::new(config, clock.tick())
 }
 
-fn add_peer(node: &mut Node, config: PeerConfig, clock: &Clock) {
-    let command = Command::SetPeer { config: Box::new(config), stats: Arc::<PeerStats>::default() };
+fn add_peer(node: &mut Node, number: u16, config: PeerConfig, clock: &Clock) {
+    let peer = PeerTag::from_bits(number.into());
+    let command = Command::SetPeer { peer, config: Box::new(config), stats: Arc::<PeerStats>::default() };
     node.handle_command(command, clock.tick()).expect("a key that nobody else has");
     discard(node);
 }

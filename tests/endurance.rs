@@ -1,4 +1,5 @@
-//! What only shows under lasting load: whether many streams share a tunnel, whether anything stands still, whether memory grows.
+//! Effects that appear only under sustained load: whether many streams share a tunnel fairly, whether traffic stalls,
+//! and whether memory grows.
 #![allow(clippy::disallowed_methods, reason = "real time is what this is about")]
 
 mod lab;
@@ -36,12 +37,13 @@ fn rate_sixty_four_streams_share_fairly_and_none_stalls() {
     assert!(stall < A_SECOND, "nothing arrived for {stall:?}");
 }
 
-/// Ten minutes across five sessions, with 64 streams in each direction. What a daemon holds may be at its largest in the first
-/// minute: buffers grow to the size of the largest train, and flows, sessions and handshakes have all been seen once.
+/// Ten minutes across five sessions, with 64 streams in each direction. A daemon's memory may grow only in the first
+/// minute, while buffers grow to the size of the largest train and flows, sessions and handshakes occur for the first
+/// time.
 #[test]
 fn soak_ten_minutes_of_full_load_keep_memory_flat() {
     const SECONDS: u32 = 600;
-    /// What the last five minutes may add to the first one: two percent and the pages of an allocator.
+    /// How much more memory the last five minutes may take than the first minute: two percent and an allocator's pages.
     const SLACK: u64 = 512 << 10;
     if !lab::installed("full load", &["iperf3"]) {
         return;
@@ -83,7 +85,7 @@ fn soak_ten_minutes_of_full_load_keep_memory_flat() {
     }
 }
 
-/// Sixty-four streams over the tunnel.
+/// Sixty-four streams through the tunnel.
 fn load<'a>(sender: &'a Host, own: Addresses, receiver: &'a Host, seconds: u32) -> Load<'a> {
     Load {
         sender,
@@ -107,7 +109,7 @@ fn summary(arrived: &Arrived) -> String {
     )
 }
 
-/// Bytes that the daemon holds (`/proc/PID/status`).
+/// The daemon's resident memory in bytes (`/proc/PID/status`).
 fn resident(daemon: &Overlay) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("the daemon runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

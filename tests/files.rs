@@ -1,6 +1,7 @@
-//! Files that root follows: what an ordinary user can put in the way of a daemon, and what a forged journal may name.
+//! Files that root follows: the obstacles that an ordinary user can create for a daemon, and the names in a forged
+//! journal.
 //!
-//! Every test asks for the same two things: root touches nothing that is not its own, and says what to do instead.
+//! Every test requires the same two things: root touches nothing that is not its own, and says what to do instead.
 
 mod lab;
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 use lab::{Finished, Host, Outside, Pair, SHORTLY, within};
 use serde_json::json;
 
-/// The user `nobody`, who stands for everybody that is not root.
+/// The user `nobody`, who stands for all users except root.
 const NOBODY: u32 = 65_534;
 const PRECIOUS: &str = "nobody else may touch this\n";
 
@@ -91,7 +92,7 @@ fn a_link_or_a_pipe_in_the_place_of_a_runtime_file_is_not_followed() {
             }
             let said = if extension == "log" { up_in_background(&pair) } else { up(&pair) };
             assert_eq!(fs::read_to_string(&victim).expect("it is still there"), PRECIOUS, "{extension}: {kind}");
-            // What is only ever replaced needs no refusal.
+            // This file is only ever replaced, so a foreign one need not be refused.
             if extension == "state.tmp" {
                 assert_eq!(said.code, 124, "it runs until its time is over: {kind}: {said:?}");
             } else {
@@ -117,7 +118,7 @@ fn nobody_but_root_can_hold_the_lock_of_a_killed_daemon() {
     assert_ne!(held.code, 0, "an ordinary user took the lock: {held:?}");
     assert_eq!(fs::metadata(&lock).expect("it is there").permissions().mode() & 0o7777, 0o600);
 
-    // A lock file of an earlier version, which everybody could open, and somebody did.
+    // A lock file of an earlier version, which every user could open, and one has done so.
     fs::set_permissions(&lock, fs::Permissions::from_mode(0o644)).expect("our own file");
     let holder = host.spawn(format!("{as_nobody} flock --shared {} sleep 1000", lock.display()));
     within(SHORTLY, "the lock to be held", || {
@@ -138,7 +139,7 @@ fn a_forged_journal_removes_nothing_that_is_not_of_our_kind() {
     let victim = host.write("victim", PRECIOUS);
     let link = host.dir().join("link");
     symlink(&victim, &link).expect("a link");
-    // A socket of somebody else that nobody listens on just now.
+    // A socket of another program that nobody is listening on right now.
     let stale = host.dir().join("other.sock");
     drop(UnixListener::bind(&stale).expect("a socket"));
     let pipe = host.dir().join("pipe");
@@ -181,7 +182,7 @@ fn a_forged_journal_removes_nothing_that_is_not_of_our_kind() {
         assert_eq!(everything(), before, "{record}: {said:?}");
         let _ = fs::remove_file(folder.join(format!("{interface}.state")));
     }
-    // The same shapes as ours, so that what is refused above is refused for what it is.
+    // These look like ours, so that the refusals above have no other reason.
     host.exec(format!("nft add table inet overlay_{interface}"));
     host.exec("ip rule add priority 102 table 254 suppress_prefixlength 0");
     forge(host, &json!({ "rules": [rule(102, Some(0))], "nft_table": true }));
@@ -233,7 +234,7 @@ fn manual_pages_and_keys_are_written_past_links_that_wait_for_them() {
     ] {
         assert_eq!(host.overlay(&line).code, 9, "{line}");
     }
-    // A link to nothing is no free name either.
+    // A dangling link also occupies its name.
     let nothing = host.dir().join("nothing");
     for name in ["lab.key", "lab.toml", "new.key", "wg0.toml", "wg0.key"] {
         fs::remove_file(folder.join(name)).expect("our own link");
@@ -247,7 +248,7 @@ fn manual_pages_and_keys_are_written_past_links_that_wait_for_them() {
         assert_eq!(host.overlay(&line).code, 9, "{line}");
         assert!(!nothing.exists(), "{line}");
     }
-    // A pipe in the place of a key is no key, and nobody waits for what comes out of it.
+    // A pipe in the place of a key is refused, without waiting for its content.
     fs::remove_file(folder.join("lab.key")).expect("our own link");
     fs::remove_file(folder.join("lab.toml")).expect("our own link");
     host.exec(format!("mkfifo {shown}/lab.key"));
@@ -257,7 +258,7 @@ fn manual_pages_and_keys_are_written_past_links_that_wait_for_them() {
     assert_eq!(fs::read_to_string(&victim).expect("it is still there"), PRECIOUS);
 }
 
-/// Lets ordinary users reach the host's folders.
+/// Lets ordinary users enter the host's folders.
 fn open_up(pair: &Pair) {
     for folder in [pair.lab.dir(), pair.a.dir()] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).expect("our own folder");
@@ -268,7 +269,7 @@ fn own(path: &Path, user: u32) {
     chown(path, Some(user), Some(user)).expect("we are root");
 }
 
-/// Writes a journal that differs from an empty one of this host in these fields.
+/// Writes a journal of this host that is empty except for these fields.
 fn forge(host: &Host, fields: &serde_json::Value) -> PathBuf {
     let namespace = host.exec("stat -L -c %i /proc/self/ns/net");
     let mut record = json!({
@@ -289,7 +290,7 @@ fn forge(host: &Host, fields: &serde_json::Value) -> PathBuf {
     path
 }
 
-/// `overlay up` in the foreground, ended after a moment where it is not refused.
+/// Runs `overlay up` in the foreground. If it is not refused, it is ended after a moment.
 fn up(pair: &Pair) -> Finished {
     let config = pair.a.write("overlay.toml", pair.config_of_a(Outside::V4));
     let program = lab::host::overlay_program();
@@ -301,7 +302,7 @@ fn up(pair: &Pair) -> Finished {
     ))
 }
 
-/// `overlay up -d`.
+/// Runs `overlay up -d`.
 fn up_in_background(pair: &Pair) -> Finished {
     let config = pair.a.write("overlay.toml", pair.config_of_a(Outside::V4));
     let program = lab::host::overlay_program();

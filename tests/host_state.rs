@@ -1,5 +1,6 @@
-//! What `up` has written into the host: it stands before it is needed, it is put back when somebody takes it away, and while
-//! a /0 is in force two independent locks keep everything inside the tunnel, so that losing either lets nothing out in clear.
+//! The state that `up` creates on the host. It exists before it is needed, and is restored if another program removes
+//! it. While a /0 is in force, two independent locks keep everything inside the tunnel, so losing either lets nothing
+//! out in clear.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

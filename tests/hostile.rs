@@ -1,11 +1,11 @@
-//! The real binary under attack: a daemon in a namespace, and a peer in another one that was written by hand from the
-//! WireGuard paper, shares no code with the daemon's sessions, and sends what no honest peer would.
+//! The real binary under attack: a daemon in one namespace, and a peer in a second one. The peer was written by hand
+//! from the WireGuard paper, shares no code with the daemon's sessions, and sends what no honest peer would.
 //!
-//! Each attack is judged by three things: what the daemon wrote into its TUN (nothing), which drop counter moved (the one
-//! with its name, by exactly as much, and no other), and whether an honest packet over the same session is answered
-//! afterwards. Beside every attack stands an honest packet of the same shape that does arrive.
+//! Each attack is judged by three things: what the daemon wrote to its TUN (nothing), which drop counter moved (exactly
+//! the right one, by the right amount), and whether an honest packet over the same session is answered afterwards. Each
+//! attack has an honest counterpart of the same shape that does arrive.
 //!
-//! Left out: what only time brings about, such as keys that expire. The simulator has tests of that.
+//! Left out: effects that need time to pass, such as keys that expire. The simulator tests those.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

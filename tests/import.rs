@@ -1,4 +1,5 @@
-//! `overlay import` beside the real `wg` and `wg-quick`: what they take, it takes, and the peers are the same.
+//! Compares `overlay import` with the real `wg` and `wg-quick`: it accepts what they accept, and the peers are the
+//! same.
 
 mod lab;
 
@@ -11,7 +12,8 @@ const PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
 const BOB: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
 const CAROL: &str = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=";
 
-/// What people write, valid and not. `BOB` and `CAROL` stand for their keys; an [Interface] with key and address is before it.
+/// Configs as people write them, valid and invalid. `BOB` and `CAROL` stand for their keys. An [Interface] with key and
+/// address precedes each.
 const CORPUS: &[&str] = &[
     "[Peer]\nPublicKey = BOB\nAllowedIPs = 10.77.0.2/32\n",
     "[pEER]\npublickey=BOB\nALLOWEDIPS=10.77.0.2\nendpoint=192.0.2.1:51820",
@@ -29,7 +31,7 @@ const CORPUS: &[&str] = &[
     "[Interface]\nListenPort = 0\nFwMark = 0xca6c\nMTU = 1400\n[Peer]\nPublicKey = BOB\n",
     "FwMark = off\nListenPort = 51999\nTable = auto\nDNS = 192.0.2.53, lab.test\nSaveConfig = false\n",
     "FwMark = 51820\n[Peer]\nPublicKey = BOB\n",
-    // Refused by both.
+    // Both refuse these.
     "[Peer]\nAllowedIPs = 10.77.0.2/32\n",
     "[Peer]\nPublicKey = BOB\nAllowedIPs = 10.77.0.2/33\n",
     "[Peer]\nPublicKey = BOB\nAllowedIPs = ten\n",

@@ -1,5 +1,5 @@
-//! We are WireGuard on the wire: three implementations that nobody here wrote are our peers, started first by us and first by
-//! them, with and without a preshared key, over IPv4 and over IPv6.
+//! We are WireGuard on the wire. Three independent implementations are our peers. Either side starts the session, with
+//! and without a preshared key, over IPv4 and over IPv6.
 #![allow(clippy::disallowed_methods, reason = "real time is what this is about")]
 
 mod lab;
@@ -10,14 +10,14 @@ use lab::services::{random_file, sha256, tcp_transfer};
 use lab::stock::{StockConfig, StockPeer};
 use lab::{A, B, Outside, Overlay, Pair, Pings, Stock};
 
-/// Which side knows the other's endpoint, and so sends the first handshake.
+/// The side that knows the other's endpoint, and so sends the first handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
     We,
     They,
 }
 
-/// One way to be a peer.
+/// One combination to test.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     stock: Stock,
@@ -26,7 +26,7 @@ struct Case {
     outside: Outside,
 }
 
-/// A case that stands: our daemon on host `a`, theirs on `b`.
+/// A running case: our daemon on host `a`, the other implementation on `b`.
 struct Standing {
     case: Case,
     ours: Overlay,
@@ -49,7 +49,7 @@ fn wireguard_go_carries_pings_and_64_mib_of_tcp() {
     exchange(Stock::WireGuardGo);
 }
 
-/// 260 pings, one a second, reach past the second re-keying (120 s and 240 s after the first handshake).
+/// 260 pings, one a second. This includes the second rekeying (120 s and 240 s after the first handshake).
 #[test]
 fn no_ping_is_lost_in_260_s_across_two_rekeys_with_any_of_them() {
     const PINGS: u64 = 260;
@@ -66,7 +66,7 @@ fn no_ping_is_lost_in_260_s_across_two_rekeys_with_any_of_them() {
         let ping = standing.starter().spawn(format!("ping -n -i 1 -c {PINGS} -W 5 {}", standing.far_address()));
         Some((standing, ping))
     };
-    // Several at a time: making a world is mostly waiting for `ip` and for programs to come up.
+    // Several cases start at a time, since most of that time is spent waiting for `ip` and for programs.
     let standing: Vec<_> = std::thread::scope(|scope| {
         let starting: Vec<_> =
             cases.chunks(4).map(|some| scope.spawn(|| some.iter().filter_map(start).collect())).collect();
@@ -90,7 +90,8 @@ fn no_ping_is_lost_in_260_s_across_two_rekeys_with_any_of_them() {
     assert!(lossy.is_empty(), "{}", lossy.join("\n"));
 }
 
-/// Sessions of some engines were reported to go deaf one way after a while: pings and TCP both ways for ten minutes, five sessions long.
+/// Sessions of some engines are reported to go deaf in one direction after a while. So this runs pings and TCP both
+/// ways for ten minutes, which is five sessions.
 #[test]
 fn soak_ten_minutes_both_ways_against_each_of_them() {
     const SECONDS: u64 = 600;
@@ -169,7 +170,7 @@ impl Case {
         })
     }
 
-    /// Both daemons up, no packet sent yet; `None` where this machine cannot.
+    /// Starts both daemons, before any packet is sent. `None` if this machine cannot.
     fn up(self, name: &str) -> Option<Standing> {
         let pair = Pair::new(name)?;
         let (a, b) = (&pair.a, &pair.b);
@@ -204,12 +205,12 @@ impl Standing {
         if self.case.first == First::We { &self.pair.a } else { &self.pair.b }
     }
 
-    /// The virtual IP of the other one.
+    /// The virtual IP of the other host.
     fn far_address(&self) -> &'static str {
         if self.case.first == First::We { B.v4 } else { A.v4 }
     }
 
-    /// Pings once from the side that can begin, and checks that the session came about as the case says.
+    /// Pings once from the side that can start, and checks that the session began as the case requires.
     fn start_the_session(&self) {
         self.starter().reaches(self.far_address());
         let peer = self.ours.peer(&self.pair.b);
@@ -218,7 +219,7 @@ impl Standing {
     }
 }
 
-/// Which sequence numbers a ping's output lacks.
+/// The sequence numbers that are missing in a ping's output.
 fn missing(output: &str, pings: u64) -> String {
     let lost: Vec<_> = (1..=pings).filter(|number| !output.contains(&format!("icmp_seq={number} "))).collect();
     let summary = output.lines().find(|line| line.contains("packets transmitted")).unwrap_or("no summary");

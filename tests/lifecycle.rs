@@ -1,5 +1,5 @@
-//! Coming, staying and going: what `overlay up` adds to a host and takes away again, however it ends; reload, detach, the service
-//! manager, `wg`, endpoints by name, hosts without IPv6.
+//! Starting, running and stopping: what `overlay up` adds to a host and removes again, however it ends; reload, detach,
+//! the service manager, `wg`, endpoints by name, and hosts without IPv6.
 
 mod lab;
 
@@ -12,7 +12,8 @@ use lab::{A, B, Host, Lab, Outside, Overlay, Pair, Pings, SHORTLY, Star, within}
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// Routes everything into the tunnel: that takes policy rules and a routing table, which the kernel does not take away with the interface.
+/// Routes everything into the tunnel. This needs policy rules and a routing table, which the kernel does not remove
+/// with the interface.
 const EVERYTHING: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 #[test]
@@ -76,7 +77,7 @@ fn a_killed_daemon_of_one_namespace_is_not_cleaned_up_in_another() {
     pair.a.overlay_up(&everything_through_b(&pair)).kill9();
     let (here, there) = (Footprint::of_namespace(&pair.a), Footprint::of_namespace(&pair.b));
     assert!(pair.a.ip("-4 rule show").lines().count() > 3, "there is something that must be left alone");
-    // The same runtime folder, seen from another namespace.
+    // The same runtime folder, seen from a different namespace.
     let folder = pair.a.runtime_dir();
     let line =
         format!("{} --runtime-dir {} down {}", env!("CARGO_BIN_EXE_overlay"), folder.display(), pair.a.interface());
@@ -188,7 +189,7 @@ fn the_interface_takes_what_a_path_may_carry_and_the_search_for_it_is_switched_l
     assert!(report.get("needs_restart").is_none_or(|keys| *keys == Value::Array(vec![])), "{report:#}");
     pair.a.reaches(B.v4);
     assert_eq!(overlay.peer(&pair.b)["latest_handshake"], before["latest_handshake"], "the session goes on");
-    // What the interface has room for: routes that say it say nothing.
+    // Checks `overlay mtu` and the routes. If the path's MTU is that of the interface, the routes do not name one.
     let is_told = |mtu: u16, route_says: Option<&str>| {
         let said = pair.a.overlay("mtu --json").succeeded("overlay mtu");
         let answer: Value = serde_json::from_str(&said).expect("JSON on stdout");
@@ -327,7 +328,7 @@ fn an_endpoint_by_host_name_is_resolved_and_asked_again_until_it_resolves() {
     a.write_etc_hosts("127.0.0.1 localhost\n");
     let _far = b.overlay_up(&pair.config_of_b_waiting());
     let named = pair.config_of_a(Outside::V4).replace("10.1.0.2:51820", "b.lab.test:51820");
-    // A name that does not resolve does not keep it from coming up.
+    // A name that does not resolve does not keep the daemon from starting.
     let overlay = a.overlay_up(&named);
     assert_eq!(overlay.peer(b)["endpoint"], Value::Null);
     assert_ne!(a.run(format!("ping -n -c 1 -W 1 {}", B.v4)).code, 0);
@@ -336,7 +337,7 @@ fn an_endpoint_by_host_name_is_resolved_and_asked_again_until_it_resolves() {
     assert_eq!(overlay.peer(b)["endpoint"], "10.1.0.2:51820");
     overlay.stop();
 
-    // And one that resolves at once is used at once, in IPv6 too.
+    // A name that resolves immediately is used immediately, also in IPv6.
     a.write_etc_hosts("127.0.0.1 localhost\nfd01::2 b.lab.test\n");
     let overlay = a.overlay_up(&named);
     a.reaches(B.v4);
@@ -353,7 +354,7 @@ fn a_host_without_ipv6_comes_up_and_works() {
     lab.link(&a, &b, &["10.1.0.1/24"], &["10.1.0.2/24"]);
     let pair = Pair { a, b, lab };
     let before = Footprint::of(&pair.a);
-    // Virtual IPs of both families are in the config: the IPv6 one cannot be set and must not be in the way.
+    // The config has virtual IPs of both families. The IPv6 one cannot be assigned and must not get in the way.
     let (overlay, _far) = pair.up(Outside::V4);
     pair.a.reaches(B.v4);
     pair.b.reaches(A.v4);
@@ -364,7 +365,7 @@ fn a_host_without_ipv6_comes_up_and_works() {
 #[test]
 fn everything_can_be_routed_through_a_peer_while_its_endpoint_stays_outside() {
     let Some(pair) = Pair::new("default route") else { return };
-    // An address that only the tunnel leads to, and that is not the tunnel interface's own.
+    // An address that only the tunnel leads to and that does not belong to the tunnel interface.
     pair.b.ip("address add 192.0.2.77/32 dev lo");
     let _on_b =
         pair.b.overlay_up(&pair.config_of_b(Outside::V4).replacen("\n[[peer]]", "forward = true\n\n[[peer]]", 1));
@@ -378,7 +379,7 @@ fn everything_can_be_routed_through_a_peer_while_its_endpoint_stays_outside() {
     assert!(route.contains("to-b"), "a connected network goes its own way: {route}");
 }
 
-/// A config by which `a` sends everything to `b`.
+/// A config with which `a` sends everything to `b`.
 fn everything_through_b(pair: &Pair) -> String {
     let inner = A.inner();
     let endpoint = B.endpoint(Outside::V4, 51820);

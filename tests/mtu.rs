@@ -1,9 +1,9 @@
-//! An MTU that cannot black-hole: the real binary on paths that carry less, or more, than its host's own links, past
-//! routers that say so and routers that do not.
+//! An MTU that cannot become a black hole: the real binary on paths that carry less, or more, than its host's own
+//! links, with routers that report it and routers that do not.
 //!
-//! `make test` runs eight cells of the matrix, chosen so that every pair of router and family meets twice; `make matrix` runs
-//! all of them on a link of 100 Mbit/s and writes tests/MATRIX.md. What the search does by itself is in
-//! `sim/tests/path_mtu`.
+//! `make test` runs eight cells of the matrix, chosen so that every pair of router and family occurs twice.
+//! `make matrix` runs all of them on a link of 100 Mbit/s and writes tests/MATRIX.md. `sim/tests/path_mtu` tests the search
+//! itself.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -1,6 +1,7 @@
-//! Endpoints by host name: a server that moves, a family that leads nowhere, an address that this host cannot reach at all.
+//! Endpoints by host name: a server that moves, an address family that leads nowhere, and an address that this host
+//! cannot reach at all.
 //!
-//! The figures are what a user waits for. They are printed, and each has a bound.
+//! The measured times are what a user waits for. They are printed, and each has a limit.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -16,24 +17,24 @@ use lab::{A, B, Host, Lab, NameServer, Overlay, Process, SHORTLY, Stock, install
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// The name of the server.
+/// The server's name.
 const NAME: &str = "server.lab.test";
-/// Where the server is at first, and where it moves.
+/// The server's first address, and the one it moves to.
 const HERE: &str = "10.2.0.2";
 const THERE: &str = "10.3.0.2";
-/// The same in the other family.
+/// Its first address in the other family.
 const HERE_V6: &str = "fd02::2";
-/// An address that packets leave for and never return from.
+/// An address to which packets leave without ever being answered.
 const DEAD_V6: &str = "fd02::dead";
 
-/// What is promised for a server that moved, and for a family that is dead.
+/// The promised limits for a server that moved, and for a dead address family.
 const MOVED: Duration = Duration::from_secs(20);
 const OTHER_FAMILY: Duration = Duration::from_secs(6);
 
-/// What is waited for in a test that fails.
+/// How long a failing test waits.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// A client, and two places for one server, each on a wire of its own to the client.
+/// A client, and two places for one server. Each place has its own wire to the client.
 struct World {
     client: Host,
     here: Host,
@@ -42,7 +43,7 @@ struct World {
     _lab: Lab,
 }
 
-/// A server on a host: ours, or one that others wrote.
+/// A server on a host: ours, or a different implementation.
 enum Server {
     Ours(Overlay),
     Stock(StockPeer),
@@ -54,10 +55,10 @@ impl World {
         let [client, here, there] = ["a", "b", "c"].map(|name| lab.host(name));
         lab.link(&client, &here, &["10.2.0.1/24", "fd02::1/64"], &["10.2.0.2/24", "fd02::2/64"]);
         lab.link(&client, &there, &["10.3.0.1/24", "fd03::1/64"], &["10.3.0.2/24", "fd03::2/64"]);
-        // It is one server, with one key.
+        // Both places are the same server with the same key.
         let key = std::fs::read_to_string(here.private_key_file()).expect("our own file");
         there.write_secret("private.key", &key);
-        // A neighbour that does not answer would be a local error after some seconds.
+        // Without this entry, a neighbour that does not answer would become a local error after some seconds.
         let link = client.link_to(&here);
         client.ip(&format!("neighbour add {DEAD_V6} lladdr 02:00:00:00:de:ad dev {link}"));
         let names = NameServer::start(&client);
@@ -71,7 +72,7 @@ impl World {
             + keys
     }
 
-    /// The server on one of its hosts. It waits for the client to come.
+    /// Starts the server on one of its hosts. It waits for the client to call.
     fn serve(&self, on: &Host) -> Overlay {
         let (own, far) = (B.inner(), A.allowed());
         on.overlay_up(&(on.interface_toml(&[&own[0], &own[1]]) + &self.client.peer_toml(None, &[&far[0], &far[1]])))
@@ -92,7 +93,7 @@ impl World {
         ))
     }
 
-    /// Moves the server in the name service and in truth. Answers how long the client took to follow.
+    /// Moves the server, both in the name service and in reality. Returns how long the client took to follow.
     fn move_server(&self, client: &Overlay, stock: Option<Stock>, server: Server) -> (Duration, Server) {
         match server {
             Server::Ours(overlay) => overlay.kill9(),
@@ -112,7 +113,7 @@ fn endpoint(peer: &Value) -> String {
     peer["endpoint"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Five pings a second, until it is dropped.
+/// Sends five pings a second until it is dropped.
 fn pings(from: &Host, to: &str) -> Process {
     from.spawn(format!("ping -n -i 0.2 -W 1 {to}"))
 }
@@ -164,7 +165,7 @@ fn follow_by_keepalive(world: &World, stock: Option<Stock>) {
     let server = world.serve_by(stock, &world.here);
     let client = world.client.overlay_up(&world.config_of_client("persistent_keepalive = 25\n"));
     within(SHORTLY, "a session", || (client.peer(&world.here)["state"] == "connected").then_some(()));
-    // By now the client knows how its peer is asked whether it is there.
+    // By now the client knows how to ask its peer whether it is alive.
     let began = Instant::now();
     within(PATIENCE, "two keepalives", || {
         assert_eq!(client.peer(&world.here)["state"], "connected");
@@ -189,7 +190,8 @@ fn a_name_whose_ipv6_leads_nowhere_is_reached_over_ipv4_within_6_s() {
     report("dead IPv6 at the first start", took, OTHER_FAMILY);
 }
 
-/// Only the way to the server dies: its own packets arrive all the while, and it calls again and again because it hears nothing.
+/// Only the path to the server fails. The server's own packets still arrive, and it keeps calling because it hears
+/// nothing.
 #[test]
 fn a_family_that_dies_while_the_session_lives_is_left_within_20_s() {
     let Some(world) = World::new("family dies") else { return };
@@ -213,9 +215,10 @@ fn a_family_that_dies_while_the_session_lives_is_left_within_20_s() {
 fn addresses_that_this_host_refuses_to_send_to_cost_no_time() {
     for refusal in ["prohibit", "unreachable", "blackhole"] {
         let Some(world) = World::new(&format!("local error, {refusal}")) else { return };
-        // getaddrinfo puts last what it finds unreachable; it knows nothing of a rule for the mark of our datagrams.
+        // getaddrinfo puts addresses last that it finds unreachable, but it does not know about a rule for our
+        // datagrams' mark.
         world.client.ip(&format!("-4 rule add fwmark 0x77 to 10.2.0.0/25 {refusal}"));
-        // The farther an address is from our own, the later it comes (RFC 6724 section 6, rule 9).
+        // The longer the common prefix with our own address, the earlier an address comes (RFC 6724 section 6, rule 9).
         world.here.ip(&format!("address add 10.2.0.200/24 dev {}", world.here.link_to(&world.client)));
         let refused: Vec<_> = (11..=17).map(|n| format!("10.2.0.{n}")).collect();
         let addresses: Vec<_> = refused.iter().map(String::as_str).chain(["10.2.0.200"]).collect();
@@ -230,7 +233,7 @@ fn addresses_that_this_host_refuses_to_send_to_cost_no_time() {
             (client.peer(&world.here)["state"] == "connected").then_some(())
         });
         assert_eq!(endpoint(&client.peer(&world.here)), "10.2.0.200:51820", "{refusal}");
-        // All within one round of the engine, where a quarter of a second apart they would take 1.5 s.
+        // All of them within one round of the engine. A quarter of a second apart, they would take 1.5 s.
         let log = client.log();
         let refusals: Vec<_> = log.lines().filter(|line| line.contains(words::NOT_SENT)).collect();
         assert!(refusals.len() >= 7, "{refusal}: {log}");
@@ -239,7 +242,7 @@ fn addresses_that_this_host_refuses_to_send_to_cost_no_time() {
     }
 }
 
-/// The seconds in the time that a line of the log begins with.
+/// The seconds in the time at the beginning of a log line.
 fn seconds_of(line: &str) -> f64 {
     let time = line.split(['T', 'Z']).nth(1).expect("a time");
     time.rsplit(':').next().and_then(|seconds| seconds.parse().ok()).expect("seconds")

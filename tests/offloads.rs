@@ -1,5 +1,5 @@
-//! Offloads: with each of them off, on one side and on both, nothing is different but the speed; what the kernel refuses
-//! while the daemon runs is done without, and said once; what it drops is seen.
+//! Offloads. With each of them off, on one side and on both, only the speed differs. If the kernel refuses one while
+//! the daemon runs, the daemon works without it and reports that once. What the kernel drops is visible.
 
 mod lab;
 
@@ -10,7 +10,7 @@ use lab::stock::StockConfig;
 use lab::{A, B, Host, Outside, Overlay, Pair, Pings, SHORTLY, Stock, within, words};
 use rustix::process::Signal;
 
-/// What a config may switch off.
+/// The offloads that a config can switch off.
 const SWITCHES: [&str; 3] = ["tun_offload = \"off\"", "udp_gso = \"off\"", "tun_offload = \"off\"\nudp_gso = \"off\""];
 
 const DATAGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/datagrams.py");
@@ -21,12 +21,12 @@ fn tuned(config: String, keys: &str) -> String {
     config + "\n[tuning]\n" + keys + "\n"
 }
 
-/// How things stand with an offload.
+/// The state of an offload.
 fn offload(overlay: &Overlay, name: &str) -> String {
     overlay.status()["offloads"][name].as_str().expect("a state").to_owned()
 }
 
-/// The version of the running kernel: 6.1 is `(6, 1)`.
+/// The version of the running kernel. For example, 6.1 is `(6, 1)`.
 fn kernel() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel tells");
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse().ok());
@@ -38,7 +38,7 @@ fn counter(overlay: &Overlay, name: &str) -> u64 {
     status["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter `{name}` in {status:#}"))
 }
 
-/// Sends `count` datagrams of `size` bytes, `train` to a system call, and requires every one of them, in order.
+/// Sends `count` datagrams of `size` bytes, `train` per system call, and requires all of them in order.
 #[track_caller]
 fn datagrams_arrive(from: &Host, to: &Host, address: &str, count: u32, size: u32, train: u32) {
     const PORT: u16 = 7100;
@@ -48,8 +48,8 @@ fn datagrams_arrive(from: &Host, to: &Host, address: &str, count: u32, size: u32
     assert_eq!(receiver.succeed_within(SHORTLY), sent, "{count} of {size} bytes in trains of {train} to {address}");
 }
 
-/// Everything that an offload could get wrong, both ways and in both families: single packets, whose checksum the kernel
-/// looks at, fragments, streams, datagrams alone and in trains.
+/// Everything that an offload could break, in both directions and both families: single packets with checksums that the
+/// kernel verifies, fragments, streams, and datagrams alone and in trains.
 #[track_caller]
 fn traffic_is_whole(a: &Host, b: &Host) {
     let file = random_file(a, "file", 4 << 20);
@@ -71,7 +71,7 @@ fn with_any_offload_off_on_one_side_or_both_traffic_is_whole() {
             let Some(pair) = Pair::new("switched off") else { return };
             let outside = if both { Outside::V6 } else { Outside::V4 };
             if number == 1 {
-                // Where trains of outer datagrams never were, everything is as small as it looks.
+                // On a wire without offloads, every packet has its real size.
                 pair.a.offloads_off(&pair.b);
                 pair.b.offloads_off(&pair.a);
             }
@@ -119,7 +119,7 @@ fn without_offloads_every_stock_peer_is_served_as_well() {
         for (from, to, address) in [(&pair.a, &pair.b, B.v4), (&pair.b, &pair.a, A.v6)] {
             assert_eq!(tcp_transfer(from, to, address, &file), sha256(&file), "{stock:?}");
             from.exec(format!("ping -n -c 3 -i 0.05 -W 2 -s 3000 {address}"));
-            // Few: a burst overflows the receive buffer that these programs have.
+            // Only a few: a burst overflows the receive buffer of these programs.
             datagrams_arrive(from, to, address, 20, 1200, 1);
         }
     }
@@ -149,7 +149,7 @@ fn a_train_of_datagrams_crosses_the_tunnel_whole() {
         let after =
             [(&on_a, "tun_reads"), (&on_a, "udp_sent_trains"), (&on_b, "tun_writes")].map(|(o, n)| counter(o, n));
         for (name, (before, after)) in ["reads", "trains", "writes"].into_iter().zip(before.into_iter().zip(after)) {
-            // 50 trains, and whatever else there is to say.
+            // 50 trains, and some other messages.
             assert!(
                 (50..200).contains(&(after - before)),
                 "{} {name} for 2,000 datagrams to {address}",
@@ -164,7 +164,7 @@ fn a_kernel_that_refuses_super_packets_gets_packets_and_nothing_is_lost() {
     let Some(pair) = Pair::new("refused") else { return };
     let _on_b = pair.b.overlay_up(&pair.config_of_b(Outside::V4));
     let path = pair.a.write("overlay.toml", pair.config_of_a(Outside::V4));
-    // A packet is written as virtio header and packet; what was joined has more pieces.
+    // A packet is written as two pieces, virtio header and packet. A joined packet has more pieces.
     let mut command = pair.a.command(format!("{} {REFUSING} writev 2 2 EINVAL", services::PYTHON));
     command.arg(env!("CARGO_BIN_EXE_overlay")).arg("--runtime-dir").arg(pair.a.runtime_dir()).arg("up").arg(path);
     command.env("NO_COLOR", "1");
@@ -198,7 +198,7 @@ fn a_kernel_that_refuses_super_packets_gets_packets_and_nothing_is_lost() {
 #[test]
 fn a_way_that_became_narrow_costs_trains_and_nothing_else() {
     let Some(pair) = Pair::new("narrow") else { return };
-    // Whoever searches for the path's MTU makes no trains that do not fit.
+    // With the path MTU search on, the daemon does not send trains that do not fit.
     let off = "[tuning]\nmtu_discovery = \"off\"\n";
     let on_a = pair.a.overlay_up(&(pair.config_of_a(Outside::V4) + off));
     let _on_b = pair.b.overlay_up(&(pair.config_of_b(Outside::V4) + off));
@@ -217,7 +217,7 @@ fn a_way_that_became_narrow_costs_trains_and_nothing_else() {
     for (from, to) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
         from.ip(&format!("link set {} mtu 1500", from.link_to(to)));
     }
-    // It is forgotten within a second.
+    // The narrow path is forgotten within a second.
     within(SHORTLY, "trains to be sent whole again", || {
         let before = counter(&on_a, "udp_narrow_trains");
         assert_eq!(tcp_transfer(&pair.a, &pair.b, B.v4, &file), sha256(&file));
@@ -236,7 +236,7 @@ fn what_the_kernel_drops_before_the_daemon_reads_it_is_seen() {
     assert_eq!((counter(&on_a, "tun_queue_dropped"), counter(&on_b, "udp_receive_overflow")), (0, 0));
     assert!(!pair.a.overlay("status").stdout.contains(words::KERNEL_DROPS));
 
-    // The daemon is kept from running for a moment, as on a busy machine.
+    // The daemon is stopped for a moment, as on a busy machine.
     let stopped = |overlay: &Overlay, meanwhile: &dyn Fn()| {
         overlay.signal(Signal::STOP);
         meanwhile();
@@ -255,7 +255,8 @@ fn what_the_kernel_drops_before_the_daemon_reads_it_is_seen() {
     let dropped = counter(&on_a, "tun_queue_dropped");
     assert!((3000 - queue..3000).contains(&dropped), "{dropped} of 3,000 with a queue of {queue}");
 
-    // More than the receive buffer of the other side holds, as the kernel counts, and no more at once than fits our queue.
+    // More than the other side's receive buffer holds by the kernel's count, but never more at once than fits our
+    // queue.
     let sent = || on_a.peer(&pair.b)["sent_packets"].as_u64().expect("a number");
     stopped(&on_b, &|| {
         for _ in 0..8 {

@@ -1,5 +1,5 @@
-//! What a running daemon makes of a host that changes around it: a reload judges what it adds, and nothing else; what stands
-//! in the way from outside is a warning in `status`; what is optional comes later or not at all.
+//! How a running daemon reacts when the host changes around it. A reload judges only what it adds. An obstacle from
+//! outside is a warning in `status`. Optional parts come later or not at all.
 
 mod lab;
 
@@ -9,7 +9,7 @@ use std::path::Path;
 use lab::{A, B, Outside, Overlay, Pair, SHORTLY, within, words};
 use overlay_golden::golden;
 
-/// A network of containers that appears where the tunnel is already.
+/// A container network that appears where the tunnel already is.
 const CONTAINERS: &str = "address add 10.77.0.99/24 dev to-b";
 
 #[test]
@@ -32,7 +32,7 @@ fn a_network_that_appears_outside_does_not_stop_reloads() {
     assert!(reloaded.stdout.contains("\"removed\":[\"carol\"]"), "{reloaded:?}");
     assert_eq!(warnings(&overlay), [said]);
 
-    // What the reload itself adds is judged, before anything is touched.
+    // What the reload itself adds is judged before anything is touched.
     let more = pair
         .config_of_a(Outside::V4)
         .replace("51820\n", "51999\n")
@@ -104,7 +104,7 @@ fn without_its_socket_for_wg_it_comes_up_and_opens_it_later() {
 fn an_endpoint_on_the_link_inside_allowed_ips_is_reached_by_the_link() {
     let Some(pair) = Pair::new("endpoint on link") else { return };
     let (a, b) = (&pair.a, &pair.b);
-    // The wire is 10.1.0.0/24: more specific than what b may send from.
+    // The wire is 10.1.0.0/24, which is more specific than the prefix that b may send from.
     let wide = pair.config_of_a(Outside::V4).replace("\"10.77.0.2/32\"", "\"10.77.0.2/32\", \"10.1.0.0/16\"");
     let overlay = a.overlay_up(&wide);
     let _far = b.overlay_up(&pair.config_of_b(Outside::V4));

@@ -1,5 +1,5 @@
-//! What a peer may open, while daemons are reloaded and restarted and peers are removed and added again: with a real sshd and a
-//! real ssh, whose sessions are in full swing.
+//! What a peer may open while daemons are reloaded and restarted, and while peers are removed and added again. It uses
+//! a real sshd and a real ssh with an active session.
 
 mod lab;
 
@@ -12,19 +12,19 @@ use lab::{A, B, Host, Outside, Overlay, Pair, SHORTLY, within};
 const SSH_ALLOWED: &str = "allow = [\"tcp/2222\"]\n";
 const NOTHING_ALLOWED: &str = "allow = []\n";
 
-/// How long the file is.
+/// The length of the file in bytes.
 fn len(log: &Path) -> u64 {
     fs::metadata(log).map_or(0, |metadata| metadata.len())
 }
 
-/// Waits until what the client says arrives.
+/// Waits until the client's lines arrive.
 #[track_caller]
 fn arrives(log: &Path) {
     let before = len(log);
     within(SHORTLY, "the ssh session to go on", || (len(log) > before + 10).then_some(()));
 }
 
-/// Waits until segments of the session were refused, and sees that nothing more of it arrives.
+/// Waits until segments of the session are refused, and checks that no more of it arrives.
 #[track_caller]
 fn is_stopped(overlay: &Overlay, log: &Path) {
     let refused = overlay.dropped("not_allowed");
@@ -36,7 +36,7 @@ fn is_stopped(overlay: &Overlay, log: &Path) {
     assert_eq!(len(log), before, "the session goes on");
 }
 
-/// An ssh session from `a` into `b`: the program and the file that grows while it lives.
+/// Starts an ssh session from `a` into `b`. Returns the program and the file that grows while the session lives.
 fn session_into_b(pair: &Pair, name: &str) -> (SshServer, lab::Process, PathBuf) {
     let sshd = SshServer::start(&pair.b);
     let log = pair.b.dir().join(name);
@@ -45,7 +45,7 @@ fn session_into_b(pair: &Pair, name: &str) -> (SshServer, lab::Process, PathBuf)
     (sshd, ssh, log)
 }
 
-/// `b` starts again with other rights for `a`, and its tunnel is up.
+/// Restarts `b` with different rights for `a`, and waits until its tunnel is up.
 #[track_caller]
 fn restarted(pair: &Pair, allow: &str) -> Overlay {
     let overlay = pair.b.overlay_up(&(pair.config_of_b(Outside::V4) + allow));
@@ -53,7 +53,7 @@ fn restarted(pair: &Pair, allow: &str) -> Overlay {
     overlay
 }
 
-/// Takes the peer away and adds it again, as `wg setconf` does.
+/// Removes the peer and adds it again, as `wg setconf` does.
 #[track_caller]
 fn add_again(on: &Host, peer: &Host, endpoint: &str, allowed_ips: &str) {
     let (interface, key) = (on.interface(), peer.public_key());
@@ -70,7 +70,7 @@ fn a_right_withdrawn_stays_withdrawn_when_the_daemon_is_restarted() {
     if !has_ssh("rights over a restart") {
         return;
     }
-    // Taken away, and nothing allowed for the first time; after an orderly end and after `kill -9`.
+    // A right that is withdrawn, and a first allowlist that is empty. Each after an orderly end and after `kill -9`.
     for (before, is_killed) in [(SSH_ALLOWED, false), (SSH_ALLOWED, true), ("", false), ("", true)] {
         let Some(pair) = Pair::new("rights over a restart") else { return };
         let _on_a = pair.a.overlay_up(&pair.config_of_a(Outside::V4));
@@ -123,7 +123,7 @@ fn our_own_ssh_survives_wg_that_adds_the_peer_again_and_an_orderly_restart() {
     let on_b = restarted(&pair, NOTHING_ALLOWED);
     arrives(&log);
 
-    // Nothing proves after `kill -9` that it was us who began: the session is cut until it is opened again.
+    // After `kill -9` nothing proves that we opened the session, so it is blocked until it is opened again.
     on_b.kill9();
     let on_b = restarted(&pair, NOTHING_ALLOWED);
     within(SHORTLY, "answers to it to be refused", || (on_b.dropped("not_allowed") >= 3).then_some(()));

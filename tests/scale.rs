@@ -1,8 +1,7 @@
-//! Ten thousand configured peers: how long `overlay up` takes, what waiting costs, what each weighs, and that all of them
-//! get in when they call at once.
+//! Ten thousand configured peers: how long `overlay up` takes, what idle peers cost, how much memory each takes, and
+//! that all of them get connected when they call at once.
 //!
-//! The figures are those that are promised. `make bench` measures the same with the optimised binary and says by how much
-//! they are kept.
+//! The limits are the promised ones. `make bench` measures the same with the optimised binary and reports the margins.
 #![allow(clippy::disallowed_methods, reason = "real time is what this is about")]
 
 mod lab;
@@ -19,18 +18,18 @@ use lab::{A, AT_LENGTH, Host, Outside, Overlay, Pair, SHORTLY, within};
 const PEERS: u32 = 10_000;
 const ADDRESSES: u32 = 256;
 const PORT: u16 = 51820;
-/// Inside: 10.65.0.0 and what follows.
+/// The first inner address. The others follow it.
 const FIRST_INNER: Ipv4Addr = Ipv4Addr::new(10, 65, 0, 0);
-/// Outside: 10.2.0.0/24, all of it on the other host.
+/// The outer addresses: 10.2.0.0/24, all on the other host.
 const FIRST_OUTER: u32 = 0x0a02_0000;
 
-/// What is promised.
+/// The promised limits.
 const UP: Duration = Duration::from_secs(3);
 const IDLE: f64 = 0.02;
 const PEER_BYTES: u64 = 16 << 10;
 const ALL_IN: Duration = Duration::from_secs(60);
 
-/// Ticks of a second in /proc, which the kernel never changes.
+/// Ticks per second in /proc, which the kernel never changes.
 const USER_HZ: f64 = 100.0;
 
 #[test]
@@ -43,7 +42,7 @@ fn rate_ten_thousand_peers_come_up_idle_and_shake_hands_all_at_once() {
     let mut crowd = Crowd::new(PEERS, daemon, pair.a.public_key(), &sources);
     let interface = pair.a.interface_toml(&["10.64.0.1/32"]);
 
-    // What a daemon weighs that has nobody.
+    // The memory of a daemon without peers.
     let alone = pair.a.overlay_up(&interface);
     let empty = resident(&alone);
     assert_eq!(alone.stop().code, 0);
@@ -54,7 +53,7 @@ fn rate_ten_thousand_peers_come_up_idle_and_shake_hands_all_at_once() {
     let (idle, full) = (idle_cores(&up), resident(&up));
     let weight = full.saturating_sub(empty) / u64::from(PEERS);
 
-    // They were connected to the life before this one, and all of them notice.
+    // They were connected to the daemon before its restart, and all of them notice it.
     let began = Instant::now();
     let took = crowd.call(&pair.b, Duration::ZERO, 2 * ALL_IN);
     let all_in = began.elapsed();
@@ -79,7 +78,7 @@ fn rate_ten_thousand_peers_come_up_idle_and_shake_hands_all_at_once() {
     );
 }
 
-/// Starts a daemon, and says after how long it told the service manager that it is ready.
+/// Starts a daemon. Returns how long it took until it told the service manager that it is ready.
 fn up(host: &Host, config: &str) -> (Overlay, Duration) {
     let path = host.write("overlay.toml", config);
     let socket = host.dir().join("notify.sock");
@@ -98,20 +97,20 @@ fn up(host: &Host, config: &str) -> (Overlay, Duration) {
     (overlay, ready.join().expect("it is ready"))
 }
 
-/// Share of one core that a daemon uses while nothing happens.
+/// The share of one core that a daemon uses while nothing happens.
 fn idle_cores(daemon: &Overlay) -> f64 {
     const WATCHED: Duration = Duration::from_secs(8);
-    // Whoever asked for its status is still being answered.
+    // The daemon may still be answering a status request.
     thread::sleep(Duration::from_secs(1));
     let before = ticks(daemon);
     thread::sleep(WATCHED);
     (ticks(daemon) - before) as f64 / USER_HZ / WATCHED.as_secs_f64()
 }
 
-/// What it has used so far, in the kernel's ticks.
+/// The CPU time used so far, in the kernel's ticks.
 fn ticks(daemon: &Overlay) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("the daemon runs");
-    // Behind the name, which may hold anything, utime and stime are the twelfth and thirteenth.
+    // The name may contain anything. Behind it, utime and stime are fields 12 and 13.
     let rest = stat.rsplit_once(')').expect("a name").1;
     rest.split_whitespace().skip(11).take(2).map(|number| number.parse::<u64>().expect("a number")).sum()
 }

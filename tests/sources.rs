@@ -1,12 +1,12 @@
-//! From which address a daemon answers when a host has several: the one that was spoken to, while it is there and the route
-//! still leads by its interface.
+//! The address from which a daemon with several addresses answers: the one that the peer sent to, as long as it exists
+//! and the route still leads out of its interface.
 #![allow(clippy::disallowed_methods, reason = "the lab waits for real programs")]
 
 mod lab;
 
 use lab::{A, B, Host, Outside, Overlay, Pair, SHORTLY, within};
 
-/// Waits until a daemon says that its peer is at this endpoint.
+/// Waits until a daemon reports this endpoint for its peer.
 #[track_caller]
 fn is_at(daemon: &Overlay, peer: &Host, endpoint: &str) {
     within(SHORTLY, &format!("{} to be seen at {endpoint}", peer.name()), || {
@@ -35,7 +35,7 @@ fn answers_leave_from_the_address_that_was_spoken_to_until_it_is_gone() {
         is_at(&on_b, &pair.a, &endpoint);
 
         pair.a.ip(&format!("address delete {extra}/{prefix} dev {link}"));
-        // The first packet already leaves from the address that is left.
+        // The very first packet already uses the remaining address.
         pair.a.exec(format!("ping -c 1 -W 3 {}", B.v4));
         is_at(&on_b, &pair.a, &A.endpoint(outside, 51820));
         drop(on_a);
@@ -62,7 +62,7 @@ fn a_route_by_another_interface_that_is_preferred_is_taken_with_its_own_address(
     pair.a.reaches(B.v4);
     is_at(&on_b, &pair.a, &A.endpoint(Outside::V4, 51820));
 
-    // The old way stays as good as it was.
+    // The old path still works as before.
     within(SHORTLY, "the second wire", || {
         (pair.a.run("ip route add 10.1.0.2/32 via 10.3.0.2 dev second src 10.3.0.1").code == 0).then_some(())
     });

@@ -1,7 +1,7 @@
-//! What `make` offers besides the tests works as well: the demo, the install, the benches with their smallest settings. Targets
-//! that take too long for that are in the weekly run.
+//! The targets that `make` offers besides the tests also work: the demo, the install, and the benches with their
+//! smallest settings. Targets that take too long for this are part of the weekly run.
 //!
-//! The benches are programs of their own; `make test` builds them and says where they are.
+//! The benches are separate programs. `make test` builds them and passes their paths.
 #![allow(clippy::disallowed_methods, reason = "starts real programs")]
 
 mod lab;
@@ -11,9 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Targets that need no run of their own: others call them, or they do nothing that could break.
-const TRIVIAL: [&str; 3] = ["help", "build", "clean"];
-/// Targets whose program a test of this file starts.
+/// Targets that need no test: other targets call them, or they do nothing that could break.
+const TRIVIAL: [&str; 4] = ["bless", "help", "build", "clean"];
+/// Targets whose program a test in this file starts.
 const STARTED_HERE: [&str; 3] = ["demo", "install", "bench"];
 
 #[test]
@@ -52,7 +52,7 @@ fn the_contest_measures_every_chapter() {
 #[test]
 fn every_bench_of_the_node_runs() {
     let Some(program) = built("OVERLAY_NODE_BENCH") else { return };
-    // Criterion's own switch: each bench once, unmeasured.
+    // Criterion's own switch to run each bench once, unmeasured.
     run(Command::new(program).args(["--bench", "--test"]).current_dir(root()));
 }
 
@@ -78,7 +78,7 @@ fn the_install_puts_everything_where_a_package_wants_it() {
     }
 }
 
-/// Runs the contest with the smallest settings; each of `contestants` has to do all that is measured.
+/// Runs the contest with the smallest settings. Each of `contestants` must complete all measurements.
 fn contest(only: &str, contestants: &[&str]) {
     let Some(program) = built("OVERLAY_CONTEST") else { return };
     let folder = tempfile::tempdir().expect("a folder");
@@ -94,7 +94,8 @@ fn contest(only: &str, contestants: &[&str]) {
     }
 }
 
-/// A program that `make test` has built, by the variable that names it. `None`, after saying so: started by hand, without.
+/// The path of a program that `make test` has built, from this variable. If the variable is not set, because the test
+/// was started by hand, prints that and returns `None`.
 #[track_caller]
 fn built(variable: &str) -> Option<PathBuf> {
     let program = std::env::var_os(variable).map(PathBuf::from);
@@ -105,7 +106,7 @@ fn built(variable: &str) -> Option<PathBuf> {
     program
 }
 
-/// What the program said, which has to succeed.
+/// Runs a program that must succeed, and returns its standard output.
 #[track_caller]
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

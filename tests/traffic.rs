@@ -1,4 +1,5 @@
-//! Ordinary programs over the tunnel: two hosts, two daemons, and ping, curl, gRPC, ssh, scp and iperf3, none of which know.
+//! Ordinary programs over the tunnel: two hosts, two daemons, and ping, curl, gRPC, ssh, scp and iperf3, which do not
+//! know about it.
 
 mod lab;
 
@@ -8,7 +9,7 @@ use lab::services::{self, SshServer, random_file, sha256};
 use lab::{A, B, Outside, Pair, Pings, SHORTLY, Star, within};
 
 const TWO_MINUTES: Duration = Duration::from_secs(120);
-/// From one ping to the next.
+/// The time between two pings.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[test]
@@ -54,7 +55,7 @@ fn http_grpc_ssh_and_scp_are_byte_exact_in_both_directions_at_once_and_in_both_f
     let _grpc = hosts.map(|(host, _)| services::grpc_server(host));
     let ssh = hosts.map(|(host, _)| SshServer::start(host));
 
-    // Everything starts before anything is waited for: two directions, two families, four programs.
+    // All programs start before any is waited for: two directions, two families, four programs.
     let mut programs = Vec::new();
     let mut copies = Vec::new();
     for (at, (from, to)) in hosts.into_iter().enumerate() {
@@ -87,7 +88,8 @@ fn iperf3_runs_both_ways_over_tcp_and_udp() {
     let Some(pair) = Pair::new("iperf3") else { return };
     let (on_a, on_b) = pair.up(Outside::V4);
     for how in ["", "-R", "--bidir", "-P 4", "-u -b 20M -l 1200", "-u -b 20M -l 1200 -R"] {
-        // One server for each: it closes its listener after a test, and resets who has connected to it meanwhile.
+        // One server for each client: after a test, a server closes its listener and resets clients that connected in
+        // the meantime.
         let _server = pair.b.spawn("iperf3 -s -1");
         pair.b.wait_for_listener(5201);
         let json = pair.a.exec(format!("iperf3 -J -t 1 -c {} {how}", B.v4));
@@ -95,7 +97,7 @@ fn iperf3_runs_both_ways_over_tcp_and_udp() {
         let received = report["end"]["sum_received"]["bytes"].as_u64().or(report["end"]["sum"]["bytes"].as_u64());
         assert!(received.is_some_and(|bytes| bytes > 1_000_000), "`{how}`: {json}");
     }
-    // Both ends count the same sessions: what one has sent the other has received, what is under way apart.
+    // Both ends count the same traffic: one has received what the other has sent, except for packets in flight.
     let sent = on_a.peer(&pair.b)["sent_bytes"].as_u64().expect("a number");
     let received = on_b.peer(&pair.a)["received_bytes"].as_u64().expect("a number");
     assert!(received > 4_000_000 && received <= sent, "sent {sent}, received {received}");
@@ -123,7 +125,7 @@ fn a_tcp_syn_leaves_and_arrives_with_an_mss_that_fits_the_tunnel() {
     let _on_b = pair.b.overlay_up(&pair.config_of_b(Outside::V4));
     pair.a.reaches(B.v4);
     let mss_seen_on_b = |from_mss: u32| {
-        // The kernel of `a` is told to offer more than the tunnel carries; on `b` we look at what comes out.
+        // The kernel of `a` is told to offer a larger MSS than the tunnel carries. On `b` we look at what comes out.
         pair.a.ip(&format!("route replace {}/32 dev {} advmss {from_mss}", B.v4, pair.a.interface()));
         syn_mss(&pair, &pair.b, || {
             pair.a.run(format!("socat -u OPEN:/dev/null TCP4:{}:9,connect-timeout=1", B.v4));
@@ -132,7 +134,7 @@ fn a_tcp_syn_leaves_and_arrives_with_an_mss_that_fits_the_tunnel() {
     assert_eq!(mss_seen_on_b(8000), 1300 - 40, "clamped on the way out");
     assert_eq!(mss_seen_on_b(900), 900, "a smaller one is left alone");
 
-    // `b` has the larger MTU and offers what fits it: `a` clamps what comes in.
+    // `b` has the larger MTU and offers a matching MSS, which `a` clamps on arrival.
     let arriving = syn_mss(&pair, &pair.a, || {
         pair.b.run(format!("socat -u OPEN:/dev/null TCP4:{}:9,connect-timeout=1", A.v4));
     });
@@ -143,9 +145,9 @@ fn a_tcp_syn_leaves_and_arrives_with_an_mss_that_fits_the_tunnel() {
     assert_eq!(arriving, 1300 - 60, "an IPv6 header is 20 bytes longer");
 }
 
-/// The MSS of the next SYN that the tunnel interface of `host` hands to its kernel, while `connect` makes another host send one.
+/// The MSS of the next SYN that the tunnel interface of `host` delivers, while `connect` makes the other host send one.
 fn syn_mss(_pair: &Pair, host: &lab::Host, connect: impl FnOnce()) -> u32 {
-    // tcpdump's own tcp[] works on IPv4 only: for IPv6 the flags are at a fixed place behind the fixed header.
+    // tcpdump's own tcp[] works only for IPv4. For IPv6 the flags are at a fixed offset.
     let filter = "inbound and (tcp[tcpflags] == tcp-syn or (ip6 and ip6[6] == 6 and ip6[53] == 2))";
     let filter = filter.strip_prefix("inbound and ").unwrap_or(filter);
     let capture = host.spawn(["tcpdump", "-n", "-l", "-c", "1", "-i", host.interface(), filter]);
@@ -167,8 +169,8 @@ fn a_packet_too_big_for_the_tunnel_is_answered_with_the_size_that_fits() {
         let known = &on_a.peer(&pair.b)["path_mtu"];
         (known["state"] == "found").then(|| assert_eq!(known["mtu"], 1440, "a wire of 1500, less 60"))
     });
-    // Somebody raises the MTU of interface and routes: the kernel lets large packets into it, and the daemon has to answer
-    // them.
+    // The MTU of the interface and of its routes is raised by hand. The kernel then sends large packets into it, and
+    // the daemon must answer them.
     pair.a.ip(&format!("link set {} mtu 9000", pair.a.interface()));
     for peer in [format!("{}/32", B.v4), format!("{}/128", B.v6)] {
         pair.a.ip(&format!("route replace {peer} dev {} mtu 9000", pair.a.interface()));
@@ -182,7 +184,7 @@ fn a_packet_too_big_for_the_tunnel_is_answered_with_the_size_that_fits() {
     assert!(said.stdout.contains("Frag needed and DF set (mtu = 1440)"), "{said:?}");
     let said = pair.a.run(format!("ping -n -M do -c 1 -W 5 -s 2000 {}", B.v6));
     assert!(said.stdout.contains("Packet too big: mtu=1440"), "{said:?}");
-    // The kernel has believed it: what it sends from now on fits.
+    // The kernel has accepted the answer: its packets fit from now on.
     for address in [B.v4, B.v6] {
         let route = pair.a.ip(&format!("route get {address}"));
         assert!(route.contains("mtu 1440"), "{route}");
@@ -205,20 +207,20 @@ fn the_allow_list_opens_what_it_names_and_silently_drops_the_rest() {
         from.run(format!("curl -sS --fail --noproxy * --max-time 5 -o {} {url}", from.dir().join(into).display()))
     };
 
-    // What is named gets through, in both families.
+    // What is listed gets through, in both families.
     for address in [B.v4, B.v6] {
         let url = format!("http://{}:2222/served", services::bracketed(address));
         let said = fetch(&pair.a, &url, "copy");
         assert_eq!((said.code, sha256(&pair.a.dir().join("copy"))), (0, sha256(&served)), "{said:?}");
     }
-    // What is not is dropped without an answer (curl's code 28 is a timeout, 7 would be a refusal), and counted.
+    // What is not listed is dropped without an answer and counted. (curl's code 28 is a timeout, 7 would be a refusal.)
     let before = on_b.dropped("not_allowed");
     assert_eq!(fetch(&pair.a, &format!("http://{}:8000/served", B.v4), "none").code, 28);
     assert_eq!(pair.a.run(format!("ping -n -c 2 -i 0.2 -W 1 {}", B.v4)).code, 1);
     assert_eq!(pair.a.run(format!("ping -n -c 2 -i 0.2 -W 1 {}", B.v6)).code, 1);
     let counted = on_b.dropped("not_allowed") - before;
     assert!(counted >= 5, "a SYN and four echoes at least: {counted}");
-    // A range is both its ends and nothing beside them.
+    // A range includes both its ends and nothing beyond them.
     for (port, arrives) in [(6999, false), (7000, true), (7001, true), (7002, false)] {
         let listener = pair.b.spawn(format!("socat -u UDP4-RECVFROM:{port} STDOUT"));
         within(SHORTLY, "a udp listener", || {
@@ -238,7 +240,7 @@ fn the_allow_list_opens_what_it_names_and_silently_drops_the_rest() {
     assert_eq!((said.code, sha256(&pair.b.dir().join("copy"))), (0, sha256(&back)), "{said:?}");
     pair.b.reaches(A.v4);
     pair.b.reaches(A.v6);
-    // And the errors of such flows: a closed port is reported, not waited for.
+    // So do the errors of such flows: a closed port is reported at once.
     let said = fetch(&pair.b, &format!("http://{}:8001/", A.v4), "none");
     assert_eq!(said.code, 7, "{said:?}");
     let refused = pair.b.run(["sh", "-c", &format!("echo x | socat -t 5 - UDP4:{}:8001", A.v4)]);
@@ -262,7 +264,7 @@ fn of_overlapping_allowed_ips_the_most_specific_wins() {
     let Some(star) = Star::new("most specific") else { return };
     let Star { a, b, c, .. } = &star;
     let _others = [b, c].map(|host| host.overlay_up(&star.config_of(host)));
-    // `b` has the whole network, `c` one address of it.
+    // `b` has the whole network, and `c` has one address of it.
     let config = star.config_of_a(&[(b, ""), (c, "")]).replace("10.77.0.2/32", "10.77.0.0/24");
     let overlay = a.overlay_up(&config);
     a.reaches(star.inner(c));
@@ -277,7 +279,7 @@ fn of_overlapping_allowed_ips_the_most_specific_wins() {
 fn a_virtual_ip_answers_on_the_tunnel_only() {
     let Some(pair) = Pair::new("weak host") else { return };
     let _on_b = pair.b.overlay_up(&pair.config_of_b_waiting());
-    // No daemon on `a`: it knows the virtual IPs of `b` as addresses on the wire, as a neighbour on a hostile network would.
+    // `a` has no daemon. It has a route on the wire to the virtual IPs of `b`, like a neighbour on a hostile network.
     let wire = pair.a.link_to(&pair.b);
     pair.a.ip(&format!("route add {}/32 via {} dev {wire}", B.v4, B.outer_v4));
     pair.a.ip(&format!("-6 route add {}/128 via {} dev {wire}", B.v6, B.outer_v6));

@@ -1,5 +1,5 @@
-//! A running daemon set through the UAPI: by the stock `wg`, and by what `wg` of this Debian does not say yet. Debian's
-//! wireguard-go is asked the same where it can answer.
+//! A running daemon configured through the UAPI: by the stock `wg`, and by requests that Debian's `wg` does not make
+//! yet. Debian's wireguard-go gets the same requests where it can answer them.
 #![allow(clippy::disallowed_methods, reason = "real time is what some of this is about")]
 
 mod lab;
@@ -19,11 +19,11 @@ const A_BULK: Duration = Duration::from_secs(10);
 /// How long a change of one prefix may take beside them: what costs as much as all of them takes seconds.
 const A_MOMENT: Duration = Duration::from_millis(200);
 
-/// A command of `wg` with this host's interface in the place of `IF`, and its standard input.
+/// A `wg` command, with `IF` in place of the interface, and its standard input.
 #[derive(Clone, Copy)]
 struct Step<'a>(&'a str, &'a str);
 
-/// Our daemon on `a` and Debian's wireguard-go on `b`, to be asked the same.
+/// Our daemon on `a` and Debian's wireguard-go on `b`, which get the same requests.
 struct Both {
     _overlay: Overlay,
     _reference: Process,
@@ -32,7 +32,7 @@ struct Both {
 }
 
 impl Both {
-    /// `None` where this machine cannot.
+    /// Starts both. `None` if this machine cannot.
     fn new(name: &str) -> Option<Both> {
         if !installed(name, &["wireguard-go"]) {
             return None;
@@ -126,13 +126,13 @@ fn a_port_that_is_set_is_live_and_the_old_one_is_free_at_once() {
     wg_set(a, "listen-port 4001");
     assert_eq!(udp_ports(a), ["4001", "4001"], "the old port is free");
     assert_eq!(overlay.status()["interface"]["listen_port"], 4001);
-    // The session goes on from the new port, and the far end follows.
+    // The session continues from the new port, and the remote end follows.
     a.reaches(B.v4);
     assert_eq!(overlay.peer(b)["handshakes"], before);
     assert!(b.exec(format!("wg show {} endpoints", b.interface())).contains("10.1.0.1:4001"));
     assert_eq!(overlay.status()["counters"]["udp_receive_overflow"], 0);
 
-    // One that somebody else has is refused, and nothing changes.
+    // A port that another program uses is refused, and nothing changes.
     let _taken = a.spawn("socat -u UDP4-RECV:4002 /dev/null");
     within(SHORTLY, "socat to listen", || udp_ports(a).contains(&"4002".to_owned()).then_some(()));
     let refused = wg(a, "set IF listen-port 4002", "");
@@ -170,7 +170,7 @@ fn a_key_that_is_set_takes_effect_at_once() {
     a.reaches(B.v4);
     b.reaches(A.v6);
 
-    // Without a key nothing works, and the reason has a name.
+    // Without a key nothing works, and the drop reason says so.
     wg_set(a, "private-key /dev/null");
     assert_eq!(a.exec(format!("wg show {} private-key", a.interface())).trim(), "(none)");
     assert!(a.overlay("status").succeeded("overlay status").contains(words::NO_PRIVATE_KEY));
@@ -202,7 +202,7 @@ fn a_peer_of_the_file_that_wg_removes_and_adds_again_may_open_no_more_than_befor
         }
         let peer = on_a.peer(b);
         assert_eq!((&peer["name"], &peer["allow"]), (&b.name().into(), &vec!["icmp"].into()), "{peer}");
-        // What `b` held of the session before is nothing to `a`.
+        // The state that `b` has from the earlier session does not affect `a`.
         a.reaches(B.v4);
         b.reaches(A.v4);
         within(SHORTLY, "its path to be found again", || (on_a.peer(b)["path_mtu"]["mtu"] == 1440).then_some(()));
@@ -234,19 +234,19 @@ fn an_allowed_ip_moves_to_the_peer_that_is_given_it_and_goes_from_the_one_it_is_
     a.run("ping -n -c 1 -W 1 192.0.2.77");
     assert_eq!((sent(b), sent(c)), (before.0, before.1.map(|packets| packets + 1)));
 
-    // Taken from one that does not have it, nothing happens; from the one that has it, it is gone.
+    // Removing a prefix from a peer that does not have it has no effect. Removing it from its owner does.
     let key = |host: &Host| format!("public_key={}\n", hex(host.public_key()));
     assert_eq!(set(a, &format!("{}allowed_ip=-192.0.2.77/32\n", key(b))), "errno=0");
     assert!(whose(c));
     assert_eq!(set(a, &format!("{}allowed_ip=-192.0.2.77/32\n", key(c))), "errno=0");
     assert!(!whose(b) && !whose(c));
     assert_eq!(allowed_ips(a, c), [format!("{}/32", star.inner(c))], "nothing else went");
-    // update_only makes no peer.
+    // update_only does not create a peer.
     let stranger = format!("public_key={}\n", "77".repeat(32));
     assert_eq!(set(a, &format!("{stranger}update_only=true\nallowed_ip=192.0.2.77/32\n")), "errno=0");
     assert_eq!(overlay.status()["peers"].as_array().map(Vec::len), Some(2));
 
-    // What was said over the UAPI holds until the file is applied again.
+    // Changes made over the UAPI hold until the file is applied again.
     wg_set(a, &format!("peer {} remove", b.public_key()));
     wg_set(a, &format!("peer {} endpoint 192.0.2.1:1 persistent-keepalive 7", c.public_key()));
     wg_set(a, &format!("peer {} allowed-ips 192.0.2.99/32", star.d.public_key()));
@@ -335,7 +335,7 @@ fn ten_thousand_peers_come_and_go_without_disturbing_another() {
     lost_none(pings);
 }
 
-/// Debian's wireguard-go on this host, without addresses, and up, as our daemon is.
+/// Starts Debian's wireguard-go on this host, without addresses, and brings it up like our daemon.
 fn wireguard_go(host: &Host) -> Process {
     let process = host.spawn(format!("wireguard-go --foreground {}", host.interface()));
     within(SHORTLY, "wireguard-go to answer `wg`", || {
@@ -345,7 +345,7 @@ fn wireguard_go(host: &Host) -> Process {
     process
 }
 
-/// Exit code, standard output and error of a `wg` command, the interface called `IF`.
+/// Runs a `wg` command, with `IF` replaced. Returns its exit code, standard output and standard error.
 fn wg(host: &Host, line: &str, input: &str) -> (i32, String, String) {
     let file = host.write_secret("stdin", input);
     let line = format!("wg {} < {}", line.replace("IF", host.interface()), file.display());
@@ -359,8 +359,8 @@ fn wg_set(host: &Host, what: &str) {
     host.exec(format!("wg set {} {what}", host.interface()));
 }
 
-/// `wg showconf` and `wg show dump` with peers and prefixes sorted: their order means nothing. What was
-/// sent and received is left out.
+/// The output of `wg showconf` and `wg show dump`, with peers and prefixes sorted because their order has no meaning.
+/// Transfer counters are left out.
 fn what_wg_shows(host: &Host) -> (Vec<String>, Vec<String>) {
     let sorted = |list: &str, separator: &str| {
         let mut parts: Vec<_> = list.split(separator).collect();
@@ -389,14 +389,14 @@ fn what_wg_shows(host: &Host) -> (Vec<String>, Vec<String>) {
     (dump, conf)
 }
 
-/// Those of a peer, as `wg` shows them.
+/// The allowed IPs of a peer, as `wg` shows them.
 fn allowed_ips(host: &Host, peer: &Host) -> Vec<String> {
     let shown = host.exec(format!("wg show {} allowed-ips", host.interface()));
     let line = shown.lines().find_map(|line| line.strip_prefix(peer.public_key()));
     line.into_iter().flat_map(str::split_whitespace).map(str::to_owned).collect()
 }
 
-/// Sorted, without those of the peer of our config.
+/// The lines in sorted order, without those of the peer from our config.
 fn lines_of(shown: &str, config_peer: &Host) -> Vec<String> {
     let mut lines: Vec<_> =
         shown.lines().filter(|line| !line.starts_with(config_peer.public_key())).map(str::to_owned).collect();
@@ -409,7 +409,7 @@ fn public_key(host: &Host, private: &str) -> String {
     host.shell(&format!("wg pubkey < {}", file.display())).trim().to_owned()
 }
 
-/// Says a `set=1` of these lines over the socket itself, and gives back what is answered.
+/// Sends a `set=1` with these lines directly over the socket, and returns the answer.
 #[track_caller]
 fn set(host: &Host, lines: &str) -> String {
     let path = Path::new("/var/run/wireguard").join(format!("{}.sock", host.interface()));
@@ -418,11 +418,11 @@ fn set(host: &Host, lines: &str) -> String {
     stream.shutdown(Shutdown::Write).expect("a socket");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
-    // What follows a mistake is another operation to wireguard-go.
+    // wireguard-go treats the lines after an error as a new operation.
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
-/// A key of WireGuard's base64 as the UAPI has it.
+/// Converts a key from WireGuard's base64 to the UAPI's hexadecimal.
 fn hex(base64: &str) -> String {
     let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let value = |digit: u8| digits.iter().position(|known| *known == digit).unwrap_or(0) as u32;
@@ -433,21 +433,21 @@ fn hex(base64: &str) -> String {
     bytes.take(32).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// The UDP ports that something listens on.
+/// The UDP ports that programs listen on.
 fn udp_ports(host: &Host) -> Vec<String> {
     let listed = host.exec("ss -Hlun");
     let port = |line: &str| Some(line.split_whitespace().nth(3)?.rsplit_once(':')?.1.to_owned());
     listed.lines().filter_map(port).collect()
 }
 
-/// Bytes of memory that a process has.
+/// The resident memory of a process in bytes.
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it is running");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
     line.trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
 }
 
-/// A ping every 20 ms until it is told to end.
+/// Pings every 20 ms until it is told to stop.
 fn steady_pings(host: &Host, address: &str) -> Process {
     host.spawn(format!("ping -n -q -i 0.02 {address}"))
 }
@@ -463,6 +463,6 @@ fn lost_none(pings: Process) {
         before.and_then(|number| number.parse::<u32>().ok()).unwrap_or_else(|| panic!("`{what}` in {summary}"))
     };
     let (sent, received) = (count("packets transmitted"), count("received"));
-    // The last one may have been on its way.
+    // The last answer may still be on its way.
     assert!(sent >= 10 && received + 1 >= sent, "{summary}");
 }

@@ -1,6 +1,6 @@
-//! The systemd unit, under systemd: everything works with the few rights it has, and it has few.
+//! The systemd unit, under systemd: everything works with its few privileges, and it really has only those.
 //!
-//! Also what a daemon outside systemd gives up, and the watchdog.
+//! Also tested: the privileges that a daemon outside systemd gives up, and the watchdog.
 #![allow(clippy::disallowed_methods, reason = "it waits for real processes on the real clock")]
 
 mod lab;
@@ -17,9 +17,9 @@ use lab::{A, B, Outside, Overlay, Pair, SHORTLY, within};
 use machine::Machine;
 use serde_json::Value;
 
-/// What `systemd-analyze security` may say at most, times ten.
+/// The highest exposure that `systemd-analyze security` may report, times ten.
 const MOST_EXPOSURE: u32 = 20;
-/// CAP_NET_BIND_SERVICE and CAP_NET_ADMIN.
+/// The bits for CAP_NET_BIND_SERVICE and CAP_NET_ADMIN.
 const RIGHTS: u64 = 1 << 10 | 1 << 12;
 
 #[test]
@@ -56,7 +56,7 @@ fn under_the_unit_everything_works() {
     let machine = Machine::boot(host);
     let config = format!("/etc/overlay/{name}.toml");
     let key = format!("/etc/overlay/{name}.key");
-    // As people have it from earlier versions: the key is root's alone.
+    // Like the files of earlier versions: only root can read the key.
     machine.exec(&format!("install -m 0600 -g root /run/lab/private.key {key}"));
     let write = |text: &str| {
         let text = text.replace(&host.private_key_file().display().to_string(), &format!("{name}.key"));
@@ -66,7 +66,7 @@ fn under_the_unit_everything_works() {
     write(&pair.config_of_a(Outside::V4));
     machine.exec(&format!("systemctl start {unit}"));
 
-    // Who it is, and what it may do.
+    // The user of the process, and its privileges.
     let pid = machine.exec(&format!("systemctl show -P MainPID {unit}"));
     let status = machine.exec(&format!("cat /proc/{}/status", pid.trim()));
     let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect("a line").trim().to_owned();
@@ -92,7 +92,7 @@ fn under_the_unit_everything_works() {
     let out = ssh.ssh(host, B.v4, "cat", &copy);
     out.succeed_within(SHORTLY);
 
-    // Who may look, and who may change.
+    // Which users may read the status, and which may change something.
     let overlay_status = |who: &str| machine.run(&format!("{who} overlay status --json {name}"));
     let status = || -> Value {
         let said = overlay_status("");
@@ -109,16 +109,16 @@ fn under_the_unit_everything_works() {
     let forbidden = format!("{may_write} sh -c 'echo 1 > /proc/sys/kernel/printk_ratelimit'");
     assert_ne!(machine.run(&forbidden).code, 0, "other settings of the kernel are read-only");
 
-    // wg, which talks to the socket that systemd made.
+    // `wg` uses the socket that systemd created.
     assert_eq!(machine.exec(&format!("stat -c '%U %a' /run/wireguard/{name}.sock")), "root 600\n");
     assert!(machine.exec(&format!("wg show {name}")).contains(pair.b.public_key()));
     machine.exec(&format!("wg set {name} peer {} persistent-keepalive 17", pair.b.public_key()));
     assert!(machine.exec(&format!("wg show {name} persistent-keepalive")).contains("17"));
 
-    // The search for the path's MTU.
+    // The search for the path MTU.
     within(SHORTLY, "the path MTU to be found", || (status()["peers"][0]["path_mtu"]["mtu"] == 1440).then_some(()));
 
-    // A reload; one that wants what it may not read; and how the hint helps.
+    // A reload. Then one that needs a file that the daemon may not read, and how the hint helps.
     write(&(pair.config_of_a(Outside::V4) + "persistent_keepalive = 23\n"));
     machine.exec(&format!("systemctl reload {unit}"));
     assert!(machine.exec(&format!("wg show {name} persistent-keepalive")).contains("23"));
@@ -136,11 +136,11 @@ fn under_the_unit_everything_works() {
     );
     machine.exec(&format!("chgrp overlayd {config} && chmod g+r {config} && overlay reload {name}"));
 
-    // New keys in that folder can be read at once.
+    // New keys in that folder are readable at once.
     machine.exec("overlay key gen -o /etc/overlay/new.key");
     assert_eq!(machine.exec("stat -c '%U %G %a' /etc/overlay/new.key"), "root overlayd 640\n");
 
-    // Everything through the peer, and an end that cleans up nothing.
+    // A default route through the peer, and an end without any clean-up.
     let inner = A.inner();
     let everything = host.interface_toml(&[&inner[0], &inner[1]])
         + &pair.b.peer_toml(Some(&B.endpoint(Outside::V4, 51820)), &["0.0.0.0/0", "::/0"]);
@@ -162,7 +162,7 @@ fn under_the_unit_everything_works() {
         machine.run(&format!("wg show {name}")).stdout.contains("peer").then_some(())
     });
 
-    // Root takes away what a killed one left.
+    // Root removes what a killed daemon left behind.
     machine.exec(&format!("systemctl mask --runtime {unit} && systemctl kill -s KILL {unit}"));
     within(SHORTLY, "the end", || {
         (machine.run(&format!("systemctl is-active {unit}")).stdout != "active\n").then_some(())
@@ -197,7 +197,7 @@ fn outside_systemd_every_thread_gives_up_what_is_not_needed() {
     }
     assert!(threads >= 2, "control and engine");
 
-    // A reload, and wg, need none of it.
+    // A reload and `wg` do not need any of that.
     pair.a.overlay("reload").succeeded("overlay reload");
     pair.a.exec(format!("wg set {} peer {} persistent-keepalive 17", pair.a.interface(), pair.b.public_key()));
     overlay.stop();
@@ -232,7 +232,7 @@ fn the_watchdog_is_fed_by_the_engine() {
     let mut command = host.overlay_command(format!("up {}", config.display()));
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
     let overlay = Overlay::from_command(host, command);
-    // How many feedings there are in a while.
+    // Counts the watchdog notifications in this time.
     let feedings = |while_: Duration| {
         let (until, mut count, mut message) = (Instant::now() + while_, 0, [0; 1024]);
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
@@ -245,7 +245,7 @@ fn the_watchdog_is_fed_by_the_engine() {
     feedings(Duration::from_millis(500));
     assert!(feedings(Duration::from_secs(2)) >= 3, "an idle engine is alive");
 
-    // One thread stands still, the others go on.
+    // One thread stands still while the others continue.
     let threads = fs::read_dir(format!("/proc/{}/task", overlay.pid())).expect("it runs").flatten();
     let engine = threads
         .map(|thread| thread.path())

@@ -1,8 +1,8 @@
-//! A wall clock that is wrong when the daemon starts, as on machines without a battery, and is set right while it runs.
+//! A wall clock that is wrong when the daemon starts, as on machines without a battery, and is corrected while it runs.
 //!
-//! The daemon runs under libfaketime, which changes what libc says of the wall clock and nothing else: CLOCK_BOOTTIME and
-//! the timers are the kernel's. The kernel's own word that the clock was set (TFD_TIMER_CANCEL_ON_SET) cannot be had
-//! without setting the clock of this machine; the daemon notices at a turn of its timer as well, and that is tried here.
+//! The daemon runs under libfaketime, which changes only what libc reports as the wall clock. CLOCK_BOOTTIME and the
+//! timers are the kernel's. The kernel's own notice that the clock was set (TFD_TIMER_CANCEL_ON_SET) cannot be had
+//! without setting this machine's clock. The daemon also notices the change at its next timer, and that is tested here.
 #![allow(clippy::disallowed_methods, reason = "real time is what this is about")]
 
 mod lab;
@@ -20,7 +20,7 @@ const HEARD_AGAIN: Duration = Duration::from_secs(15);
 const LIBRARIES: [&str; 2] =
     ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
 
-/// `overlay up` whose wall clock is off by what stands in the file at the time.
+/// `overlay up` with a wall clock that is off by the current content of the file.
 fn under_another_clock(host: &Host, config: &str, offset: &Path) -> Option<Command> {
     let Some(library) = LIBRARIES.iter().find(|library| Path::new(library).exists()) else {
         skip("wall clock", "not installed: faketime (scripts/setup test)");
@@ -44,7 +44,7 @@ fn set_offset(host: &Host, offset: &str) -> PathBuf {
 fn a_daemon_that_began_a_day_behind_is_heard_once_its_clock_is_right() {
     let Some(pair) = Pair::new("wall clock") else { return };
     let b = pair.b.overlay_up(&pair.config_of_b_waiting());
-    // The peer cannot call: only handshakes of ours connect the two.
+    // The peer cannot call, so only our handshakes can connect the two.
     pair.b.exec("nft add table inet mute");
     pair.b.exec("nft add chain inet mute out { type filter hook output priority 0 ; }");
     pair.b.exec("nft add rule inet mute out udp sport 51820 @th,64,8 1 drop");
@@ -52,7 +52,7 @@ fn a_daemon_that_began_a_day_behind_is_heard_once_its_clock_is_right() {
     let offset = set_offset(&pair.a, "-1d");
     let Some(command) = under_another_clock(&pair.a, &config, &offset) else { return };
 
-    // The peer remembers a handshake of today.
+    // The peer remembers a handshake from today.
     let a = pair.a.overlay_up(&config);
     pair.a.reaches(B.v4);
     assert_eq!(a.stop().code, 0);
@@ -68,13 +68,13 @@ fn a_daemon_that_began_a_day_behind_is_heard_once_its_clock_is_right() {
     let (latest, now) = (status["latest_handshake"].as_u64().unwrap_or_default(), now());
     assert!(now - 60 <= latest && latest <= now + 1, "{latest} at {now}");
 
-    // Back again: the peer has heard a later time from us, and still hears us; dates follow.
+    // Setting the clock back: the peer has seen a later timestamp from us, and still accepts us. Dates follow.
     set_offset(&pair.a, "-1d");
     within(SHORTLY, "yesterday's date", || {
         let latest = a.peer(&pair.b)["latest_handshake"].as_u64()?;
         (latest < now - 86_000).then_some(())
     });
-    // A peer that is removed and added has no session, and nothing of what went before.
+    // A peer that is removed and added again has no session and no memory of the earlier one.
     let (interface, key) = (pair.a.interface(), pair.b.public_key());
     pair.a.exec(format!("wg set {interface} peer {key} remove"));
     let endpoint = B.endpoint(Outside::V4, 51820);
@@ -82,7 +82,7 @@ fn a_daemon_that_began_a_day_behind_is_heard_once_its_clock_is_right() {
     pair.a.reaches_within(HEARD_AGAIN, B.v4);
 }
 
-/// Seconds since 1970.
+/// The time in seconds since 1970.
 fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }

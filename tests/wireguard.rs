@@ -1,11 +1,12 @@
-//! A device for `wg`, `wg-quick` and `ip`: the steps by which WireGuard's own `netns.sh` judges an implementation, told anew, and
-//! more of what a user of WireGuard relies on without knowing it.
+//! A device for `wg`, `wg-quick` and `ip`. The scenarios are the steps of WireGuard's own `netns.sh`, rewritten, and
+//! more behaviour that WireGuard users rely on without knowing it.
 //!
-//! The program under test is our binary under the name `overlay-wg`, started as wg-quick starts it. With
-//! `OVERLAY_WG_REFERENCE=wireguard-go` in the environment it is that program instead: so each scenario was shown to be right
-//! before ours had to pass it. Where the reference cannot pass, the scenario says what it does instead.
+//! The program under test is our binary under the name `overlay-wg`, started like wg-quick starts it. With
+//! `OVERLAY_WG_REFERENCE=wireguard-go` in the environment it is that program instead. In this way each scenario was
+//! shown to be correct before ours had to pass it. If the reference cannot pass, the scenario says what it does
+//! instead.
 //!
-//! Left out: what bytes a stranger may send (`hostile`), the socket that `wg` talks to (`uapi`).
+//! Left out: hostile datagrams (`hostile`), and the socket that `wg` uses (`uapi`).
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

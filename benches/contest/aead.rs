@@ -1,7 +1,7 @@
-//! The AEAD alone: what is left of a tunnel's cost when everything around it costs nothing.
+//! The AEAD alone: the cost of a tunnel if everything around encryption were free.
 //!
-//! One full packet is sealed and opened again, in place and with the cache hot, by the library and in the mode that sessions
-//! use. AES-256-GCM stands beside it for orientation: WireGuard has no choice of ciphers.
+//! One full packet is sealed and opened again, in place and with a hot cache, by the library and in the mode that
+//! sessions use. AES-256-GCM is measured for comparison only, because WireGuard has no choice of ciphers.
 
 use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustix::time::{ClockId, clock_gettime};
@@ -9,37 +9,37 @@ use serde::Serialize;
 
 use super::series::median;
 
-/// A full inner packet. No padding follows: it is never padded beyond the MTU.
+/// Length of a full inner packet in bytes. It is not padded, since padding never exceeds the MTU.
 const PACKET_LEN: usize = 1420;
-/// Packets to a measurement: some 20 to 100 ms.
+/// How many packets one measurement takes: about 20 to 100 ms.
 const PACKETS: u32 = 50_000;
-/// Repetitions, the ciphers in turn; the median counts.
+/// How many times each cipher is measured, in turn. The median counts.
 const REPETITIONS: usize = 7;
 const BYTES_PER_GB: f64 = 1e9;
 
 /// CPU time for encryption alone.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct AeadFigures {
-    /// Length of the packet that is sealed and opened, without the tag.
+    /// Length in bytes of the packet that is sealed and opened, without the tag.
     pub(crate) packet_bytes: usize,
-    /// What WireGuard uses.
+    /// The cipher that WireGuard uses.
     pub(crate) chacha20_poly1305: AeadCost,
-    /// For orientation.
+    /// For comparison.
     pub(crate) aes_256_gcm: AeadCost,
 }
 
-/// What one cipher costs.
+/// The cost of one cipher.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct AeadCost {
-    /// To encrypt and authenticate one packet.
+    /// Encrypting and authenticating one packet.
     pub(crate) seal_nanoseconds_per_packet: f64,
-    /// To check and decrypt one packet.
+    /// Verifying and decrypting one packet.
     pub(crate) open_nanoseconds_per_packet: f64,
-    /// One seal and one open of each packet in 10^9 bytes of inner packets.
+    /// Sealing and opening 10^9 bytes of inner packets.
     pub(crate) cpu_seconds_per_gb: f64,
 }
 
-/// Measures on this thread; takes about two seconds.
+/// Measures on this thread. Takes about two seconds.
 pub(crate) fn measure() -> AeadFigures {
     let ciphers = [&CHACHA20_POLY1305, &AES_256_GCM];
     let mut runs = [Vec::new(), Vec::new()];
@@ -92,14 +92,14 @@ fn seal(key: &LessSafeKey, counter: u64, packet: &mut [u8; PACKET_LEN + 16]) {
     tag.copy_from_slice(made.as_ref());
 }
 
-/// As WireGuard makes them: four zeros, then the counter.
+/// WireGuard's nonce: four zero bytes, then the counter.
 fn nonce(counter: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&counter.to_le_bytes());
     Nonce::assume_unique_for_key(bytes)
 }
 
-/// CPU seconds of this thread for one of many calls.
+/// The mean CPU time of this thread for one call, in seconds.
 fn each(mut act: impl FnMut(u64)) -> f64 {
     let began = cpu_seconds();
     for counter in 0..u64::from(PACKETS) {

@@ -1,7 +1,7 @@
-//! What is asked of the data plane, line by line: what was asked, what this run has seen, whether it is met.
+//! The requirements for the data plane, line by line: the limit, the value in this run, and whether the limit is met.
 //!
-//! The bound that the rate is held against: the machine can do nothing cheaper than the plain TCP stream over the same veth
-//! plus one seal and one open for each byte, so `cores / (t_veth + t_aead)` is what a perfect tunnel would carry on it.
+//! One limit for the rate is the machine's own bound. A tunnel costs at least the plain TCP stream over the same veth
+//! plus one seal and one open for each byte, so a perfect tunnel would carry `cores / (t_veth + t_aead)`.
 
 use serde::Serialize;
 
@@ -12,21 +12,21 @@ use super::series::Series;
 use super::settings::Wire;
 use super::udp;
 
-/// One line.
+/// One requirement.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Asked {
     pub(crate) figure: String,
     pub(crate) limit: Limit,
-    /// The unit of limit and seen, or what they are multiples of.
+    /// The unit of the limit and of the value, or what they are multiples of.
     pub(crate) unit: String,
-    /// The median over the rounds; `None` where it was not measured.
+    /// The median over the rounds. `None` if it was not measured.
     pub(crate) seen: Option<f64>,
-    /// The least and the most of the rounds, where there is one for each.
+    /// The minimum and maximum over the rounds, if there is a value for each round.
     pub(crate) range: Option<[f64; 2]>,
     pub(crate) is_met: Option<bool>,
 }
 
-/// Which side is the good one.
+/// The limit, and on which side of it the value must be.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Limit {
@@ -36,14 +36,14 @@ pub(crate) enum Limit {
 
 use Limit::{AtLeast, AtMost};
 
-/// The bound of one stream on the veth as it is, in Gb/s, round by round.
+/// The bound for one stream on the unmodified veth, in Gb/s, round by round.
 pub(crate) fn bound(report: &Report) -> Series {
     let cores = report.machine.cores as f64;
     let veth = report.runs.one_stream(on_veth("veth"), |run| run.machine_cpu_seconds_per_gb);
     veth.with(&report.runs.aead(), |veth, aead| 8.0 * cores / (veth + aead))
 }
 
-/// Every line, in the order of the design.
+/// All requirements, in the order of the design.
 pub(crate) fn lines(report: &Report) -> Vec<Asked> {
     let figures = Figures { report, runs: &report.runs };
     let mut lines = figures.throughput();
@@ -53,7 +53,7 @@ pub(crate) fn lines(report: &Report) -> Vec<Asked> {
     lines
 }
 
-/// What the lines are made of.
+/// The data from which the requirements are evaluated.
 struct Figures<'a> {
     report: &'a Report,
     runs: &'a Runs,
@@ -135,7 +135,7 @@ impl Figures<'_> {
         ]
     }
 
-    /// Ours over the best of the peers, round by round.
+    /// Our value divided by that of the best peer, round by round.
     fn against_best_peer(&self, better: fn(f64, f64) -> f64, of: impl Fn(&str) -> Series) -> Series {
         of("overlay").over(&Series::best(self.labels(&[Role::Peer, Role::RustPeer]).map(&of), better))
     }

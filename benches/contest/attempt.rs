@@ -1,7 +1,7 @@
 //! A step that may fail without ending the run.
 //!
-//! The lab panics where a program does not do what it should, with a message that says what it said. Here that becomes a
-//! line in the report.
+//! The lab panics if a program misbehaves, with the program's output in the message. Here that becomes a line in the
+//! report.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 
@@ -9,18 +9,18 @@ use serde::Serialize;
 
 use super::settings::Wire;
 
-/// What somebody could not do.
+/// A step that a contestant could not complete.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Failure {
     pub(crate) contestant: String,
     pub(crate) step: String,
-    /// From 0; none where a step is done once a run.
+    /// The round, counted from 0. `None` for a step that is done once in a run.
     pub(crate) round: Option<u32>,
     pub(crate) wire: Option<Wire>,
     pub(crate) reason: String,
 }
 
-/// What `act` gives, or why it has panicked.
+/// The result of `act`, or the message of its panic.
 pub(crate) fn attempt<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(act)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -29,7 +29,7 @@ pub(crate) fn attempt<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Has panics say where they were, and no more: whoever attempts reports the reason.
+/// Makes panics print only their location, since the failure's reason goes into the report.
 pub(crate) fn panic_briefly() {
     set_hook(Box::new(|panic| {
         if let Some(place) = panic.location() {

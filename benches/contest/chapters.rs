@@ -1,17 +1,17 @@
-//! What only ours is asked: each once, after the rounds, with the machine to itself.
+//! Measurements of ours alone. Each is made once, after the rounds, when nothing else runs.
 
 use super::attempt::{Failure, attempt};
 use super::report::Chapters;
 use super::settings::{Measure, Settings};
 use super::{fairness, latency, scale};
 
-/// Rounds of the ping-pong for each round of the contest: they are short, and many.
+/// Rounds of the request-response measurement for each round of the contest. They are short, so there are many.
 const LATENCY_ROUNDS: u32 = 5;
 
-/// An idle daemon is watched for so many times the length of a run: short spans say nothing of a share of a core.
+/// How many run lengths an idle daemon is watched for. A short time is not enough to measure a small share of a core.
 const IDLE_RUNS: u32 = 2;
 
-/// Those that are wanted.
+/// Makes the requested measurements.
 pub(crate) fn measure(settings: &Settings, failures: &mut Vec<Failure>) -> Chapters {
     let mut chapter = Chapter { settings, failures };
     Chapters {

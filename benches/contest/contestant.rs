@@ -1,7 +1,8 @@
-//! Who takes part, and how each of them is brought up between two hosts.
+//! The contestants, and how each of them is started between two hosts.
 //!
-//! All get the same: two namespaces of their own, a veth between them, MTU 1420 inside 1500, the other's endpoint known on
-//! both sides. The daemon on host `b` is started first; the one on `a` is timed until the first ping over it is answered.
+//! All get the same conditions: two namespaces of their own, a veth between them, an MTU of 1420 inside 1500, and the
+//! other's endpoint configured on both sides. The daemon on host `b` is started first. The one on `a` is timed until
+//! the first ping over it is answered.
 
 mod nebula;
 mod overlay;
@@ -23,19 +24,20 @@ use super::start::answered_after;
 use crate::lab::world::Addresses;
 use crate::lab::{A, B, Host, Pair, Process};
 
-/// The MTU inside every tunnel: what fits a wire of 1500, since all of them add 60 bytes over IPv4 and most reckon with 80.
+/// The MTU inside every tunnel. It fits a wire of 1500: all contestants add 60 bytes over IPv4, and most allow for 80.
 const MTU: u32 = 1420;
 
 /// A program that carries packets between two hosts.
 pub(crate) trait Tunnel: fmt::Debug {
-    /// Writes every file that it needs on this side. What comes back starts it there: what `up` does, and no more.
+    /// Writes every file that it needs on this side. The returned function starts it there, which is what `up` does and
+    /// no more.
     fn prepare(&self, pair: &Pair, side: Side) -> Start;
 
-    /// What it calls itself; `None` where it is not installed.
+    /// The version that it reports. `None` if it is not installed.
     fn version(&self) -> Option<String>;
 }
 
-/// Starts a daemon that is prepared, and configures it where that is done from outside.
+/// Starts a prepared daemon, and configures it if that is done from outside.
 pub(crate) type Start = Box<dyn FnOnce() -> Process>;
 
 /// One of the two hosts of a pair.
@@ -45,49 +47,49 @@ pub(crate) enum Side {
     B,
 }
 
-/// One way to get packets from one host to another.
+/// A way to carry packets from one host to another.
 #[derive(Clone, Debug)]
 pub(crate) struct Contestant {
-    /// What tables and `BENCH_ONLY` call it.
+    /// The name in tables and in `BENCH_ONLY`.
     pub(crate) label: String,
-    /// How it stands to the comparison that is asked.
+    /// The role in the comparison.
     pub(crate) role: Role,
     note: &'static str,
-    /// `None`: the wire itself.
+    /// The tunnel. `None` for the wire itself.
     tunnel: Option<Rc<dyn Tunnel>>,
 }
 
-/// How a contestant stands to the comparison that is asked.
+/// The role of a contestant in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
-    /// No tunnel at all.
+    /// Not a tunnel, but the bare wire.
     Veth,
-    /// Ours, as it comes.
+    /// Ours, with default settings.
     Overlay,
-    /// Ours in another scheduling class.
+    /// Ours in a different scheduling class.
     OverlayVariant,
-    /// One of those that ours is compared with.
+    /// A program that ours is compared with.
     Peer,
-    /// The same, written in Rust.
+    /// Such a program written in Rust.
     RustPeer,
-    /// From `PEER_BINS`: shown, and no part of the comparison.
+    /// From `PEER_BINS`: listed, but not part of the comparison.
     Guest,
 }
 
-/// What a report says of a contestant.
+/// The description of a contestant in the report.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Identity {
     pub(crate) label: String,
     pub(crate) role: Role,
-    /// As it says itself; of a guest, where it is.
+    /// The version that it reports. For a guest, its path.
     pub(crate) version: String,
-    /// What else a reader must know to judge its figures.
+    /// Further information that a reader needs to judge its results.
     pub(crate) note: &'static str,
 }
 
 impl Contestant {
-    /// Everyone, the guests last.
+    /// All contestants, guests last.
     pub(crate) fn all(guests: &[PathBuf]) -> Vec<Contestant> {
         let mut all = vec![
             Contestant::new("veth", Role::Veth, "no tunnel: the wire itself, MTU 1500", None),
@@ -122,12 +124,12 @@ impl Contestant {
         Self { label: label.into(), role, note, tunnel }
     }
 
-    /// Whether it is ours: if it fails, the run has failed.
+    /// Whether it is ours. If ours fails, the run has failed.
     pub(crate) fn is_ours(&self) -> bool {
         matches!(self.role, Role::Overlay | Role::OverlayVariant)
     }
 
-    /// Who it is. Asks the program, so once a run.
+    /// The description of the contestant. This runs the program, so it is called once in a run.
     pub(crate) fn identity(&self) -> Identity {
         let version = match &self.tunnel {
             None => "-".into(),
@@ -136,10 +138,10 @@ impl Contestant {
         Identity { label: self.label.clone(), role: self.role, version, note: self.note }
     }
 
-    /// Brings it up between two new hosts.
+    /// Starts it between two new hosts.
     ///
     /// # Panics
-    /// If it does not come up or does not answer; the message says why.
+    /// Panics if it does not start or does not answer. The message says why.
     pub(crate) fn stand(&self, wire: Wire) -> Standing {
         let pair = Pair::new(&self.label).expect("`main` has asked whether this machine can run a lab");
         if wire == Wire::Plain {
@@ -182,7 +184,7 @@ impl Side {
     }
 }
 
-/// The first line that a program prints about its version, shortened to the version.
+/// The first line of the program's output about its version, reduced to the version.
 fn version_of(program: &Path, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

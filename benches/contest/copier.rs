@@ -1,12 +1,12 @@
-//! A bare copier between TUN and UDP, without cryptography: what any tunnel in user space pays for being there.
+//! A bare copier between TUN and UDP, without cryptography: the minimum cost of any tunnel in user space.
 //!
-//! It is the simplest reasonable program: one thread, a blocking epoll, file descriptors that never block; a packet from TUN
-//! goes to the peer as one datagram, a datagram from the peer goes into TUN. It knows no peers, sessions or timers and checks
-//! nothing. Device and epoll are overlay's. The socket is a plain one, connected, with `send` and `recv`: for single
-//! datagrams that is 3 % faster than overlay's own, which speaks of trains and sources with each of them, and a floor has to
-//! be low. Virtio headers made no difference and are left out.
+//! It is the simplest reasonable program, with one thread, a blocking epoll and non-blocking file descriptors. A packet
+//! from TUN is sent to the peer as one datagram, and a datagram from the peer is written to TUN. It has no peers,
+//! sessions or timers, and checks nothing. Device and epoll are overlay's. The socket is a plain connected one with
+//! `send` and `recv`. For single datagrams that is 3 % faster than overlay's own, which handles trains and sources, and
+//! a floor must be low. Virtio headers made no difference, so there are none.
 //!
-//! It runs as a process of its own, as those do that are compared with it: this program starts itself inside a namespace.
+//! It runs in a separate process, like the programs compared with it: this program starts itself inside a namespace.
 #![allow(clippy::disallowed_types, reason = "a socket as anyone would open it is the point")]
 
 use std::io::{self, IoSlice};
@@ -17,22 +17,22 @@ use overlay_os::tun::Tun;
 
 use crate::lab::{Host, Process, SHORTLY, within};
 
-/// The word by which this program knows that it is to be a copier.
+/// The argument that makes this program a copier.
 pub(crate) const PART: &str = "copier";
 
-/// The interface that it makes.
+/// The name of its interface.
 const INTERFACE: &str = "copier0";
-/// As inside the tunnel that it is compared with.
+/// The MTU of the tunnel that it is compared with.
 const MTU: u32 = 1420;
-/// Both ends have the same.
+/// The UDP port of both ends.
 const PORT: u16 = 51999;
-/// The largest packet that TUN delivers.
+/// The largest packet that TUN delivers, in bytes.
 const PACKET_LEN: usize = 65_535;
 
 const TOKEN_TUN: u64 = 0;
 const TOKEN_UDP: u64 = 1;
 
-/// Starts one on `host` that talks to the one at `far`, with this address (`10.78.0.1/24`) inside.
+/// Starts a copier on `host`, with this inner address (`10.78.0.1/24`), that talks to the one at `far`.
 pub(crate) fn start(host: &Host, far: &str, inside: &str) -> Process {
     let program = std::env::current_exe().expect("this program has a path").to_string_lossy().into_owned();
     let process = host.spawn([&*program, PART, &format!("{far}:{PORT}")]);
@@ -44,10 +44,10 @@ pub(crate) fn start(host: &Host, far: &str, inside: &str) -> Process {
     process
 }
 
-/// Is one until it is killed; the argument says where the other one is, `ADDRESS:PORT`.
+/// Runs as a copier until killed. The argument is the address of the other one, `ADDRESS:PORT`.
 ///
 /// # Errors
-/// There is no device, no socket, or no sense in the argument.
+/// Fails if there is no device or no socket, or if the argument is not valid.
 pub(crate) fn run(arguments: &[String]) -> io::Result<()> {
     let [far] = arguments else { return Err(io::ErrorKind::InvalidInput.into()) };
     let far: SocketAddr = far.parse().map_err(io::Error::other)?;
@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &[String]) -> io::Result<()> {
     let mut packet = vec![0; PACKET_LEN];
     loop {
         for token in poller.wait(None)? {
-            // What cannot be read, sent or written is lost, as on any wire.
+            // Packets that cannot be read, sent or written are lost, as on any wire.
             if token == TOKEN_TUN {
                 let Ok(len) = tun.read(&mut packet) else { continue };
                 let _ = socket.send(&packet[..len]);

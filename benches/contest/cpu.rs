@@ -1,14 +1,15 @@
 //! CPU time, as the kernel accounts for it: of processes with all their threads, and of the whole machine.
 //!
-//! Both count in ticks of 10 ms. Whatever the kernel does for a packet in passing (a softirq on the way through the veth)
-//! lands on whoever runs at that moment: the machine's figure is the whole bill, the daemons' is what they are charged.
+//! Both are counted in ticks of 10 ms. Work that the kernel does for a packet on its way (a softirq on the veth) is
+//! charged to whichever process runs at that moment. So the machine's value is the full cost, and the daemons' value is
+//! what they are charged.
 
 use std::fs;
 
-/// A tick in seconds: `sysconf(_SC_CLK_TCK)` is 100 on every Linux that Rust runs on.
+/// The length of a tick in seconds: `sysconf(_SC_CLK_TCK)` is 100 on every Linux that Rust runs on.
 const TICK: f64 = 0.01;
 
-/// CPU time spent until now.
+/// CPU time spent up to this moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
     processes: f64,
@@ -21,20 +22,20 @@ pub(crate) struct Spent {
 pub(crate) struct Cost {
     /// User and system time of the processes.
     pub(crate) processes: f64,
-    /// Whatever was not idle, on all CPUs.
+    /// All time that was not idle, on all CPUs.
     pub(crate) machine: f64,
-    /// What the hypervisor gave to others: a measure of how shared the machine was.
+    /// Time that the hypervisor gave to other machines, which shows how busy the host was.
     pub(crate) stolen: f64,
 }
 
 impl Spent {
-    /// By these processes, and by the machine.
+    /// The CPU time of these processes and of the machine until now.
     pub(crate) fn now(pids: &[u32]) -> Self {
         let (machine, stolen) = of_the_machine();
         Self { processes: pids.iter().map(|pid| of_the_process(*pid)).sum(), machine, stolen }
     }
 
-    /// What has been spent since.
+    /// The CPU time spent since then.
     pub(crate) fn until(self, later: Self) -> Cost {
         Cost {
             processes: later.processes - self.processes,
@@ -44,7 +45,7 @@ impl Spent {
     }
 }
 
-/// User and system time (proc(5): fields 14 and 15). The name before them may hold blanks.
+/// User and system time (proc(5): fields 14 and 15). The name before them may contain blanks.
 fn of_the_process(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_else(|_| panic!("the daemon {pid} has ended"));
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -52,7 +53,7 @@ fn of_the_process(pid: u32) -> f64 {
     fields.map(|ticks| ticks.parse::<f64>().expect("a number of ticks")).sum::<f64>() * TICK
 }
 
-/// Busy and stolen time: user, nice, system, idle, iowait, irq, softirq, steal.
+/// Busy and stolen time. The fields are user, nice, system, idle, iowait, irq, softirq, steal.
 fn of_the_machine() -> (f64, f64) {
     let stat = fs::read_to_string("/proc/stat").expect("/proc is mounted");
     let line = stat.lines().next().unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Sixty-four TCP streams at once over one tunnel: whether they share it, and whether anything stands still.
+//! Sixty-four TCP streams at once over one tunnel: whether they share it, and whether anything stalls.
 //!
-//! How they share is decided by their congestion control as much as by the tunnel, where a queue overflows or waits: so all
-//! of it that the machine has is shown, on both wires. What is asked is asked of the machine's own default on the wire as it
-//! is, which is what every other measure here uses.
+//! How they share depends on their congestion control as much as on the tunnel, since queues overflow or add delay. So
+//! every available congestion control is shown, on both wires. The requirement applies to the machine's own default on
+//! the unmodified veth, which all other measurements use too.
 
 use std::fs;
 use std::time::Duration;
@@ -14,47 +14,48 @@ use crate::lab::streams::{Arrived, BBR_SETTLES, Load};
 use crate::lab::{A, Outside, Pair};
 
 const STREAMS: u32 = 64;
-/// How long the streams run where what is asked is judged. Of it [`BBR_SETTLES`] is not counted but for stalls.
+/// How long the streams run when the requirement is evaluated. The first [`BBR_SETTLES`] count only for stalls.
 pub(crate) const SECONDS: u32 = 36;
 /// The shortest run that leaves something to count.
 pub(crate) const LEAST_SECONDS: u32 = BBR_SETTLES.as_secs() as u32 + 2;
 const PORT: u16 = 5201;
-/// From one look to the next.
+/// The measuring interval.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// What others may use: the kernel's own default, and the one that takes a queue for a reason to slow down.
+/// Congestion controls that others may use: the kernel's default, and one that treats a growing queue as a signal to
+/// slow down.
 const CONGESTION_CONTROLS: [&str; 2] = ["cubic", "bbr"];
-/// The least that Jain's index may be.
+/// The smallest acceptable value of Jain's index.
 const ASKED_JAIN_INDEX: f64 = 0.9;
-/// The most that the streams together may stand still.
+/// The longest acceptable stall of all streams together, in seconds.
 const ASKED_STALL_SECONDS: f64 = 1.0;
 
-/// What came of it, and what is asked.
+/// The results and the requirements.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FairnessFigures {
     pub(crate) streams: u32,
     pub(crate) seconds: u32,
-    /// The machine's own congestion control, the wire as it is.
+    /// Overlay with the machine's own congestion control, on the unmodified veth.
     pub(crate) overlay: Sharing,
-    /// The wire by itself, for orientation.
+    /// The bare wire, for comparison.
     pub(crate) veth: Sharing,
-    /// Overlay again, under other conditions.
+    /// Overlay under further conditions.
     pub(crate) others: Vec<Condition>,
     pub(crate) asked_jain_index: f64,
     pub(crate) asked_stall_seconds: f64,
 }
 
-/// How the streams got on with each other.
+/// How evenly the streams shared the tunnel.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Sharing {
-    /// Jain's index over the bytes of the streams: 1 when all got the same, 1/64 when one got everything.
+    /// Jain's index over the bytes of the streams: 1 if all received the same, 1/64 if one received everything.
     pub(crate) jain_index: f64,
-    /// The longest time in which nothing arrived for anyone, to a tenth of a second.
+    /// The longest time in which no stream received anything, to a tenth of a second.
     pub(crate) longest_stall_seconds: f64,
-    /// The longest time in which one of the streams got nothing, to a tenth of a second.
+    /// The longest time in which one of the streams received nothing, to a tenth of a second.
     pub(crate) longest_silence_of_one_seconds: f64,
-    /// What the least served stream got, as a share of the mean.
+    /// The bytes of the slowest stream, as a share of the mean.
     pub(crate) least_share_of_mean: f64,
-    /// The same of the best served one.
+    /// The bytes of the fastest stream, as a share of the mean.
     pub(crate) largest_share_of_mean: f64,
     pub(crate) gigabits_per_second: f64,
 }
@@ -68,10 +69,10 @@ pub(crate) struct Condition {
     pub(crate) sharing: Sharing,
 }
 
-/// Lets them run for `seconds` under each condition, six at most.
+/// Runs the streams for `seconds` under each of at most six conditions.
 ///
 /// # Panics
-/// If the lab, a daemon or iperf3 does not come up.
+/// Panics if the lab, a daemon or iperf3 does not start.
 pub(crate) fn measure(seconds: u32) -> FairnessFigures {
     let pair = Pair::new("fairness").expect("`main` has asked whether this machine can run a lab");
     let _daemons = pair.up(Outside::V4);

@@ -1,4 +1,4 @@
-//! iperf3 as the load, from host `a` to host `b` of a standing contestant, and what it reports.
+//! iperf3 as the load, from host `a` to host `b` of a running contestant, and its report.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use serde::Deserialize;
 use super::standing::Standing;
 use crate::lab::Process;
 
-/// Beyond the time it was asked to run: connecting, and fetching the far end's results through a full tunnel.
+/// Time beyond the requested duration, for connecting and for fetching the server's results through a full tunnel.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often memory is looked at while it runs.
+/// How often memory is measured during a run.
 const LOOK: Duration = Duration::from_millis(200);
 const PORT: u16 = 5201;
 
-/// A run under way.
+/// A run in progress.
 pub(crate) struct Load<'a> {
     standing: &'a Standing,
     client: Process,
@@ -21,7 +21,7 @@ pub(crate) struct Load<'a> {
     limit: Duration,
 }
 
-/// What both ends counted.
+/// The counts of both ends.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Counted {
     #[serde(rename = "sum_sent")]
@@ -33,11 +33,11 @@ pub(crate) struct Counted {
 /// One end's count over all streams.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Sum {
-    /// Payload.
+    /// Payload in bytes.
     pub(crate) bytes: u64,
-    /// Of the run, as this end timed it.
+    /// Duration of the run, as measured by this end.
     pub(crate) seconds: f64,
-    /// Of TCP, where the end is the sender.
+    /// TCP retransmits, if this end is the sender.
     #[serde(default)]
     pub(crate) retransmits: u64,
 }
@@ -48,20 +48,20 @@ struct Document {
 }
 
 impl<'a> Load<'a> {
-    /// Starts it: `arguments` are the client's, beside address, duration and format.
+    /// Starts a run. `arguments` are for the client, in addition to address, duration and format.
     pub(crate) fn start(standing: &'a Standing, seconds: u32, arguments: &str) -> Self {
         let (a, b) = (&standing.pair.a, &standing.pair.b);
-        // A server for each run: one that goes on resets who connects while it closes the run before.
+        // One server for each run: a server that stays resets clients that connect while it closes the previous run.
         let server = b.spawn(format!("iperf3 -s -1 -p {PORT}"));
         b.wait_for_listener(PORT);
         let client = a.spawn(format!("iperf3 -J -p {PORT} -c {} -t {seconds} {arguments}", standing.far));
         Self { standing, client, _server: server, limit: Duration::from_secs(u64::from(seconds)) + PATIENCE }
     }
 
-    /// Waits for its end, with an eye on the memory of the daemons.
+    /// Waits until the run ends, and measures the daemons' memory in the meantime.
     ///
     /// # Panics
-    /// If it fails or takes far too long.
+    /// Panics if the run fails or takes far too long.
     pub(crate) fn finish(mut self) -> Counted {
         let deadline = Instant::now() + self.limit;
         let ended = loop {

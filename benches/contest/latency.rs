@@ -1,9 +1,9 @@
-//! A small request and its response: what a tunnel adds to the time in which two programs that wait for each other get on.
+//! A small request and its response: how much a tunnel slows down two programs that wait for each other.
 //!
-//! One hundred bytes there, one hundred back, one request under way at any time, over UDP and over TCP. The same two
-//! programs, on the same two hosts, in turn over the bare wire, over a copier without cryptography and over overlay, many
-//! short runs of each. What is asked is asked of the ratio to the copier within a round: the system calls and wake-ups that
-//! no tunnel in user space can do without are in both.
+//! Each exchange is one hundred bytes in each direction, with one request in flight at a time, over UDP and over TCP.
+//! The same two programs on the same two hosts use, in turn, the bare wire, a copier without cryptography, and overlay,
+//! in many short runs. The requirement is about the ratio to the copier within a round: both include the system calls
+//! and wake-ups that no tunnel in user space can avoid.
 //!
 //! Client and server are this program itself, started inside the namespaces.
 #![allow(clippy::disallowed_types, reason = "sockets as any program has them")]
@@ -19,65 +19,65 @@ use super::copier;
 use super::series::{median, percentile};
 use crate::lab::{A, B, Host, Outside, Pair, Process};
 
-/// The words by which this program knows that it is to be one of the two.
+/// The arguments that make this program a server or a client.
 const SERVER: &str = "echo-server";
 const CLIENT: &str = "echo-client";
 
-/// Bytes of a request, and of a response.
+/// Length of a request, and of a response, in bytes.
 const MESSAGE_LEN: usize = 100;
 const PORT: u16 = 7007;
-/// Inside the copiers' tunnel.
+/// The inner addresses of the copiers' tunnel.
 const COPIER_A: &str = "10.78.0.1";
 const COPIER_B: &str = "10.78.0.2";
-/// Exchanges before those that count, and those that count, in one run.
+/// How many exchanges precede the ones that count, and how many count, in one run.
 const WARM_UP: usize = 200;
 const EXCHANGES: usize = 2_000;
-/// What has not come back by then is lost.
+/// A response that has not come back after this time is lost.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// No run takes as long.
+/// Longer than any run.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How many times as long as over the copier an exchange over overlay may take.
+/// The largest acceptable ratio of the time over overlay to that over the copier.
 const ASKED_RATIO: f64 = 1.4;
 
-/// What came of it, and what is asked.
+/// The results and the requirement.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct LatencyFigures {
-    /// Of a request, and of a response.
+    /// Length of a request, and of a response.
     pub(crate) message_bytes: usize,
     pub(crate) rounds: u32,
     pub(crate) exchanges_per_round: usize,
     pub(crate) udp: ProtocolFigures,
     pub(crate) tcp: ProtocolFigures,
-    /// The most that `ratio` may be, of either.
+    /// The largest acceptable `ratio` for both protocols.
     pub(crate) asked_ratio: f64,
 }
 
-/// What one protocol met.
+/// The results for one protocol.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ProtocolFigures {
-    /// The wire by itself, for orientation.
+    /// The bare wire, for comparison.
     pub(crate) veth: RoundTrip,
     pub(crate) copier: RoundTrip,
     pub(crate) overlay: RoundTrip,
-    /// Overlay's p50 over the copier's, taken within each round: the median over the rounds.
+    /// Overlay's p50 divided by the copier's within each round, and then the median over the rounds.
     pub(crate) ratio: f64,
-    /// The smallest and the largest of the rounds.
+    /// The smallest and the largest ratio of a round.
     pub(crate) ratio_range: [f64; 2],
 }
 
-/// The time from a request to its response: of one run, or the medians over the rounds.
+/// The time from a request to its response, in one run or as medians over the rounds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct RoundTrip {
     pub(crate) p50_microseconds: f64,
     pub(crate) p99_microseconds: f64,
-    /// Requests without a response, in all rounds.
+    /// Requests without a response, over all rounds.
     pub(crate) lost: usize,
 }
 
-/// Measures it in so many rounds, of about two seconds each.
+/// Measures for this many rounds of about two seconds each.
 ///
 /// # Panics
-/// If the lab or one of the daemons does not come up.
+/// Panics if the lab or one of the daemons does not start.
 pub(crate) fn measure(rounds: u32) -> LatencyFigures {
     let pair = Pair::new("latency").expect("`main` has asked whether this machine can run a lab");
     let _daemons = pair.up(Outside::V4);
@@ -103,10 +103,10 @@ pub(crate) fn measure(rounds: u32) -> LatencyFigures {
 }
 
 const PROTOCOLS: [&str; 2] = ["udp", "tcp"];
-/// What the client sends to: the wire, the copiers' tunnel, overlay's.
+/// The addresses that the client sends to: on the wire, in the copiers' tunnel, and in overlay's.
 const PATHS: [&str; 3] = [B.outer_v4, COPIER_B, B.v4];
 
-/// A run over each of [`PATHS`]; who is first moves on with the rounds.
+/// Runs once over each of [`PATHS`]. The first one changes with each round.
 fn one_of_each(client: &Host, protocol: &str, round: u32) -> [RoundTrip; 3] {
     let mut runs = [None; 3];
     for turn in 0..PATHS.len() {
@@ -139,13 +139,13 @@ impl RoundTrip {
     }
 }
 
-/// Starts this program inside a host's namespace as one of its own parts.
+/// Starts this program inside a host's namespace in one of its other roles.
 fn start(host: &Host, part: &[&str]) -> Process {
     let program = std::env::current_exe().expect("this program has a path").to_string_lossy().into_owned();
     host.spawn(&[&[&*program], part].concat()[..])
 }
 
-/// What this program does instead of measuring when its first argument names a part of it; `None` when it does not.
+/// Runs this program in a different role if its first argument names one. Otherwise returns `None`.
 pub(crate) fn play(arguments: &[String]) -> Option<io::Result<()>> {
     let (part, arguments) = arguments.split_first()?;
     match part.as_str() {
@@ -156,13 +156,13 @@ pub(crate) fn play(arguments: &[String]) -> Option<io::Result<()>> {
     }
 }
 
-/// Gives back whatever comes, over both protocols, until it is killed.
+/// Echoes everything, over both protocols, until it is killed.
 fn answer() -> io::Result<()> {
     let datagrams = UdpSocket::bind(("0.0.0.0", PORT))?;
     thread::spawn(move || {
         let mut message = [0; MESSAGE_LEN];
         while let Ok((len, client)) = datagrams.recv_from(&mut message) {
-            // One that does not go out is lost, and the client counts it.
+            // If the response cannot be sent, it is lost, and the client counts that.
             let _ = datagrams.send_to(&message[..len], client);
         }
     });
@@ -175,7 +175,7 @@ fn answer() -> io::Result<()> {
     Ok(())
 }
 
-/// `udp|tcp ADDRESS:PORT`: asks again and again, and writes what it found to standard output.
+/// Takes `udp|tcp ADDRESS:PORT`, sends requests, and writes the results to standard output.
 fn ask(arguments: &[String]) -> io::Result<()> {
     let [protocol, server] = arguments else { return Err(io::ErrorKind::InvalidInput.into()) };
     let server: SocketAddr = server.parse().map_err(io::Error::other)?;
@@ -193,7 +193,7 @@ fn ask_by_udp(server: SocketAddr) -> io::Result<RoundTrip> {
         loop {
             let mut response = [0; MESSAGE_LEN];
             socket.recv(&mut response)?;
-            // The late response to one that was given up is not the one that is waited for.
+            // This is a late response to a request that was given up.
             if response == *message {
                 return Ok(());
             }
@@ -210,7 +210,7 @@ fn ask_by_tcp(server: SocketAddr) -> io::Result<RoundTrip> {
     })
 }
 
-/// One exchange after the other, each with a message of its own.
+/// Makes the exchanges one after another, each with a message of its own.
 fn exchange(mut one: impl FnMut(&mut [u8; MESSAGE_LEN]) -> io::Result<()>) -> io::Result<RoundTrip> {
     let (mut times, mut lost) = (Vec::with_capacity(EXCHANGES), 0);
     let mut message = [0x5a; MESSAGE_LEN];

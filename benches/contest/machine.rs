@@ -1,29 +1,29 @@
-//! Which machine the figures are from.
+//! The machine on which the measurements were made.
 
 use std::fs;
 
 use serde::Serialize;
 
-/// What a reader needs to judge an absolute figure.
+/// What a reader needs to judge absolute values.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
-    /// Those that this process may use.
+    /// The CPUs that this process may use.
     pub(crate) cores: usize,
-    /// What runs it, where it is virtual and says so.
+    /// Whether the machine is virtual, if it says so.
     pub(crate) is_virtual: bool,
     pub(crate) memory_bytes: u64,
     pub(crate) kernel: String,
     pub(crate) distribution: String,
-    /// What a TCP stream takes on this machine unless it asks for another.
+    /// The default congestion control for TCP on this machine.
     pub(crate) tcp_congestion_control: String,
 }
 
 impl Machine {
-    /// This one.
+    /// This machine.
     pub(crate) fn this() -> Self {
         let cpuinfo = read("/proc/cpuinfo");
-        // The name alone says little where a hypervisor makes it up; aarch64 has none.
+        // The model name alone says little if a hypervisor invented it, and aarch64 has none.
         let [name, family, model] =
             ["model name", "cpu family", "model\t"].map(|field| line(&cpuinfo, field).unwrap_or("unknown"));
         let cpu = format!("{name} (family {family}, model {model})");
@@ -47,7 +47,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// What stands behind `name:` in a table of /proc.
+/// The value behind `name:` in a table of /proc.
 fn line<'a>(table: &'a str, name: &str) -> Option<&'a str> {
     let (_, value) = table.lines().find(|line| line.starts_with(name))?.split_once(':')?;
     Some(value.trim())

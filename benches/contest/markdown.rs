@@ -1,4 +1,5 @@
-//! The report as a document: for the terminal, for `target/bench/RESULTS.md`, to be committed as `benches/RESULTS.md`.
+//! The report as a document, for the terminal and for `target/bench/RESULTS.md`, which is committed as
+//! `benches/RESULTS.md`.
 
 mod wire;
 
@@ -51,7 +52,7 @@ fn head(report: &Report) -> String {
 
 fn asked(report: &Report) -> String {
     let mut table = Table::new(2, &["figure", "asked", "seen", "least to most", "met"]);
-    // A run that was told to leave things out does not list what it left out.
+    // Measurements that the run was told to leave out are not listed.
     for line in report.asked.iter().filter(|line| line.seen.is_some() || report.settings.only.is_empty()) {
         let limit = match line.limit {
             Limit::AtLeast(least) => format!("at least {least} {}", line.unit),

@@ -1,6 +1,6 @@
-//! What the daemons hold in memory, as the kernel tells it in `/proc/PID/status`.
+//! The memory that the daemons hold, from `/proc/PID/status`.
 //!
-//! Of the two daemons the larger one counts. Shared pages of the program itself are in the figure, as in `top`.
+//! The larger of the two daemons counts. The value includes shared pages of the program itself, as in `top`.
 
 use std::fs;
 
@@ -8,18 +8,18 @@ use serde::Serialize;
 
 use super::standing::Standing;
 
-/// What one daemon of a contestant holds, at three moments.
+/// The memory of one daemon of a contestant, at three moments.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct MemoryFigures {
-    /// Up, a handshake done, no load yet.
+    /// After the first handshake, before any load.
     pub(crate) at_rest_bytes: u64,
-    /// The most that was seen while a load ran; 0 where none did.
+    /// The most that was seen while a load ran. 0 if none ran.
     pub(crate) under_load_bytes: u64,
-    /// The most it ever held, by the kernel's account.
+    /// The peak since its start, according to the kernel.
     pub(crate) peak_bytes: u64,
 }
 
-/// Looks back on what a contestant has held, at the end of its round.
+/// Reports a contestant's memory at the end of its round.
 pub(crate) fn measure(standing: &Standing) -> MemoryFigures {
     MemoryFigures {
         at_rest_bytes: standing.memory_at_rest,
@@ -28,7 +28,7 @@ pub(crate) fn measure(standing: &Standing) -> MemoryFigures {
     }
 }
 
-/// What the larger of these processes holds at this moment, in bytes.
+/// The resident memory of the larger of these processes, in bytes.
 pub(crate) fn resident(pids: &[u32]) -> u64 {
     of_the_largest(pids, "VmRSS:")
 }

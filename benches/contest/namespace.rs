@@ -1,4 +1,5 @@
-//! Acting inside a host's network namespace, where starting a program for it would cost more than what is measured.
+//! Running code in a host's network namespace, for cases where starting a program would cost more than what is
+//! measured.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -9,7 +10,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::lab::Host;
 
-/// Runs `act` on a thread of its own in the namespace of `host`.
+/// Runs `act` on a separate thread in the namespace of `host`.
 pub(crate) fn inside<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     host: &Host,

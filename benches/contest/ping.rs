@@ -1,4 +1,4 @@
-//! Round trips: on an idle tunnel, and beside a TCP stream that fills it in the same direction.
+//! Round trips: on an idle tunnel, and next to a TCP stream that fills the tunnel in the same direction.
 
 use serde::Serialize;
 
@@ -6,32 +6,33 @@ use super::iperf::Load;
 use super::series::percentile;
 use super::standing::Standing;
 
-/// Between two echoes, in seconds.
+/// The time between two echoes, in seconds.
 const INTERVAL: f64 = 0.005;
-/// The stream alone, before the first echo: its slow start is over, its queues are as they stay.
+/// How long the stream runs before the first echo, so that its slow start is over and the queues have settled.
 const STREAM_ALONE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// One run.
+/// The results of one run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct PingFigures {
     pub(crate) is_loaded: bool,
     pub(crate) p50_milliseconds: f64,
     pub(crate) p99_milliseconds: f64,
     pub(crate) max_milliseconds: f64,
-    /// How many came back.
+    /// How many echoes came back.
     pub(crate) answers: usize,
     pub(crate) lost_percent: f64,
-    /// Of the stream beside it.
+    /// The rate of the stream next to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stream_gigabits_per_second: Option<f64>,
 }
 
-/// Nothing else runs. Half the time of other measures: echoes on an idle tunnel differ little.
+/// Measures with nothing else running. It takes half the time of other measurements, since echoes on an idle tunnel
+/// vary little.
 pub(crate) fn idle(standing: &Standing, seconds: u32) -> PingFigures {
     echoes(standing, seconds.div_ceil(2))
 }
 
-/// Beside one TCP stream.
+/// Measures next to one TCP stream.
 pub(crate) fn loaded(standing: &Standing, seconds: u32) -> PingFigures {
     let stream = Load::start(standing, seconds + 2, "");
     std::thread::sleep(STREAM_ALONE);
@@ -41,7 +42,7 @@ pub(crate) fn loaded(standing: &Standing, seconds: u32) -> PingFigures {
     PingFigures { is_loaded: true, stream_gigabits_per_second: Some(rate), ..figures }
 }
 
-/// As many as there is time for: beside a load `ping` is late with some.
+/// Sends as many echoes as time allows. Under load, `ping` sends some of them late.
 fn echoes(standing: &Standing, seconds: u32) -> PingFigures {
     let said = standing.pair.a.run(format!("ping -n -i {INTERVAL} -w {seconds} {}", standing.far)).stdout;
     let mut times: Vec<f64> = said.lines().filter_map(time).collect();
@@ -60,7 +61,7 @@ fn echoes(standing: &Standing, seconds: u32) -> PingFigures {
     }
 }
 
-/// `64 bytes from 10.77.0.2: icmp_seq=1 ttl=64 time=0.045 ms`, unless it is an answer that came twice.
+/// Parses `64 bytes from 10.77.0.2: icmp_seq=1 ttl=64 time=0.045 ms`. `None` for a duplicate.
 fn time(line: &str) -> Option<f64> {
     let (_, rest) = line.split_once(" time=").filter(|_| !line.ends_with("(DUP!)"))?;
     rest.strip_suffix(" ms")?.parse().ok()

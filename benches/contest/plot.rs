@@ -1,7 +1,7 @@
-//! The plot: bars for each tunnel, one panel for each figure that decides.
+//! The plot: bars for each tunnel, with one panel for each decisive result.
 //!
-//! Each panel has a scale of its own, from zero. The plain wire's bar stands below that of the veth as it is. The bare
-//! veth is left out: it would leave the others no room, and the tables have it.
+//! Each panel has its own scale from zero. The bar for the plain wire is below that for the unmodified veth. The bare
+//! veth is left out: it would leave no space for the others, and the tables show it.
 
 use std::error::Error;
 use std::path::Path;
@@ -25,22 +25,22 @@ type Drawn = Result<(), Box<dyn Error>>;
 
 const WIDTH: u32 = 1200;
 const HEAD: u32 = 70;
-/// Of one contestant: two bars and what parts them from the next.
+/// The height of one contestant's row: two bars and the gap to the next row.
 const ROW: i32 = 34;
 const BAR: i32 = 13;
-/// Where bars begin, and what is left beside the longest for its figure.
+/// Where the bars begin, and the space next to the longest bar for its value.
 const LEFT: i32 = 130;
 const RIGHT: i32 = 70;
-/// What a panel's title takes.
+/// The height of a panel's title.
 const TOP: i32 = 36;
 const PANELS_ACROSS: usize = 2;
 
 const INK: RGBColor = RGBColor(40, 40, 40);
-/// For the veth as it is, and for the plain wire; ours stands out.
+/// The colours for the unmodified veth and for the plain wire. Ours stand out.
 const BARS: [RGBColor; 2] = [RGBColor(120, 138, 160), RGBColor(190, 200, 212)];
 const OUR_BARS: [RGBColor; 2] = [RGBColor(200, 85, 45), RGBColor(236, 164, 130)];
 
-/// Draws it into an SVG file.
+/// Draws the plot into an SVG file.
 pub(crate) fn draw(path: &Path, report: &Report) -> Drawn {
     let figures = figures(report);
     let panels_down = figures.len().div_ceil(PANELS_ACROSS);
@@ -114,7 +114,7 @@ fn tunnels(report: &Report) -> impl Iterator<Item = &Identity> {
     report.contestants.iter().filter(|contestant| contestant.role != Role::Veth)
 }
 
-/// Text whose middle line goes through this point.
+/// Writes text whose vertical centre is at this point.
 fn write(panel: &Panel<'_>, text: &str, at: (i32, i32), size: u32, from: HPos) -> Drawn {
     let style = ("sans-serif", size).into_font().color(&INK).pos(Pos::new(from, VPos::Center));
     Ok(panel.draw(&Text::new(text.to_owned(), at, style))?)

@@ -1,4 +1,5 @@
-//! Everything a run has found, as `target/bench/report.json` holds it. Units are in the names of the fields.
+//! Everything that a run has found, in the form of `target/bench/report.json`. The names of the fields include their
+//! units.
 
 use serde::Serialize;
 
@@ -12,12 +13,12 @@ use super::runs::Runs;
 use super::scale::ScaleFigures;
 use super::settings::Settings;
 
-/// The whole of it.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// The version of this layout.
     pub(crate) schema: &'static str,
-    /// The day it was made, in UTC.
+    /// The date of the run, in UTC.
     pub(crate) date: String,
     pub(crate) duration_minutes: f64,
     pub(crate) machine: Machine,
@@ -26,13 +27,13 @@ pub(crate) struct Report {
     /// Every run of every round.
     pub(crate) runs: Runs,
     pub(crate) chapters: Chapters,
-    /// What a perfect tunnel would carry in one stream on this machine, over the veth as it is.
+    /// The rate of a perfect tunnel for one stream on this machine, over the unmodified veth.
     pub(crate) bound_gigabits_per_second: Option<f64>,
     pub(crate) asked: Vec<Asked>,
     pub(crate) failures: Vec<Failure>,
 }
 
-/// What only ours is asked, once a run; `None` where it was not wanted or has failed.
+/// Measurements of ours alone, made once in a run. `None` if it was not requested or has failed.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Chapters {
     pub(crate) latency: Option<LatencyFigures>,
@@ -41,10 +42,10 @@ pub(crate) struct Chapters {
 }
 
 impl Report {
-    /// The present layout.
+    /// The current version of the layout.
     pub(crate) const SCHEMA: &'static str = "overlay.contest.v1";
 
-    /// Adds what follows from the rest.
+    /// Adds the values that are derived from the others.
     pub(crate) fn conclude(mut self) -> Self {
         self.bound_gigabits_per_second = asked::bound(&self).median();
         self.asked = asked::lines(&self);

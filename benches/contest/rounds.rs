@@ -1,7 +1,7 @@
-//! The rounds: on each wire all contestants stand at once, each does every step in turn, and who is first moves on.
+//! The rounds: on each wire all contestants run at once, each does every step in turn, and the order rotates.
 //!
-//! What drifts on the machine meanwhile hits all alike, since between two contestants in one step lie seconds. Those that
-//! stand and are not measured only wait.
+//! Slow changes of the machine affect all of them alike, since only seconds lie between two contestants in a step.
+//! While one is measured, the others only wait.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::standing::Standing;
 use super::tcp::Direction;
 use super::{aead, memory, ping, tcp, udp};
 
-/// One run of one measure.
+/// One run of one measurement.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Tcp(u32, Direction),
@@ -43,7 +43,7 @@ struct Lap<'a> {
     failures: &'a mut Vec<Failure>,
 }
 
-/// Does all of it.
+/// Runs all rounds.
 pub(crate) fn measure(settings: &Settings, contestants: &[Contestant], failures: &mut Vec<Failure>) -> Runs {
     let mut runs = Runs::default();
     for round in 0..settings.rounds {
@@ -82,7 +82,7 @@ impl Lap<'_> {
         }
     }
 
-    /// Brings it up and warms it up.
+    /// Starts a contestant and warms it up.
     fn stand(&mut self, contestant: &Contestant) -> Option<Standing> {
         let wire = self.wire;
         let standing = self.attempt(contestant, "start", || {
@@ -124,7 +124,8 @@ impl Lap<'_> {
         }
     }
 
-    /// Whether its daemons live. Those of one that does not are taken away, so that the rest of the round goes on without it.
+    /// Whether the contestant's daemons are still running. If not, the failure is recorded and the round continues
+    /// without it.
     fn still_stands(&mut self, contestant: &Contestant, standing: &Standing) -> bool {
         let ended = standing.pids.iter().find(|pid| !Path::new("/proc").join(pid.to_string()).exists());
         if ended.is_some() {
@@ -133,7 +134,7 @@ impl Lap<'_> {
         ended.is_none()
     }
 
-    /// What `act` gives, or nothing and a failure in its place.
+    /// The result of `act`. If it fails, records the failure and returns `None`.
     fn attempt<T>(&mut self, contestant: &Contestant, step: &str, act: impl FnOnce() -> T) -> Option<T> {
         attempt(act).map_err(|reason| self.note_failure(contestant, step, reason)).ok()
     }
@@ -153,7 +154,7 @@ impl Lap<'_> {
         Run { round: self.round, wire: self.wire, contestant: contestant.label.clone(), figures }
     }
 
-    /// A line of progress for whoever waits.
+    /// Prints a line of progress.
     fn say(&self, step: &str, contestant: &Contestant, outcome: &str) {
         let (round, rounds, wire) = (self.round + 1, self.settings.rounds, self.wire.title());
         eprintln!("round {round} of {rounds}, {wire}: {step}, {}: {outcome}", contestant.label);
@@ -170,7 +171,7 @@ impl Step {
         }
     }
 
-    /// Ours in another scheduling class shows only what the class changes: latency, and its price.
+    /// Whether the step is for the variants too. A different scheduling class affects only latency, and has a price.
     fn is_for_variants(self) -> bool {
         const SMALL: u32 = udp::PAYLOADS[0];
         matches!(self, Step::Tcp(1, Direction::Forward) | Step::Udp(SMALL) | Step::PingIdle | Step::PingLoaded)

@@ -1,4 +1,4 @@
-//! Every run of every round, and the figures that tables and comparisons take from them.
+//! Every run of every round, and the values that tables and comparisons take from them.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::settings::Wire;
 use super::tcp::{Direction, TcpFigures};
 use super::udp::UdpFigures;
 
-/// Everything that the rounds brought.
+/// The results of all rounds.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Runs {
     pub(crate) start: Vec<Run<StartFigures>>,
@@ -22,10 +22,10 @@ pub(crate) struct Runs {
     pub(crate) aead: Vec<AeadFigures>,
 }
 
-/// What one contestant did once.
+/// The result of one contestant in one run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Run<F> {
-    /// From 0.
+    /// The round, counted from 0.
     pub(crate) round: u32,
     pub(crate) wire: Wire,
     pub(crate) contestant: String,
@@ -33,14 +33,14 @@ pub(crate) struct Run<F> {
     pub(crate) figures: F,
 }
 
-/// How soon it carried.
+/// How quickly the tunnel worked.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct StartFigures {
-    /// From the start of the second daemon to the first answered ping.
+    /// The time from the start of the second daemon to the first answered ping.
     pub(crate) first_answer_milliseconds: f64,
 }
 
-/// A contestant on a wire: whose figures are asked for.
+/// A contestant on a wire, whose results are wanted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Who<'a> {
     pub(crate) contestant: &'a str,
@@ -48,42 +48,42 @@ pub(crate) struct Who<'a> {
 }
 
 impl Runs {
-    /// Of runs with so many streams that way.
+    /// A value of the runs with this many streams in this direction.
     pub(crate) fn tcp(&self, who: Who<'_>, streams: u32, way: Direction, value: fn(&TcpFigures) -> f64) -> Series {
         series(&self.tcp, who, |run| (run.streams == streams && run.direction == way).then(|| value(run)))
     }
 
-    /// Of the run that most comparisons are about: one stream, forward.
+    /// A value of the run that most comparisons use: one stream, forward.
     pub(crate) fn one_stream(&self, who: Who<'_>, value: fn(&TcpFigures) -> f64) -> Series {
         self.tcp(who, 1, Direction::Forward, value)
     }
 
-    /// Of runs with this payload.
+    /// A value of the runs with this payload.
     pub(crate) fn udp(&self, who: Who<'_>, payload_bytes: u32, value: fn(&UdpFigures) -> f64) -> Series {
         series(&self.udp, who, |run| (run.payload_bytes == payload_bytes).then(|| value(run)))
     }
 
-    /// Of echoes on an idle tunnel, or beside a stream.
+    /// A value of the echoes on an idle tunnel, or next to a stream.
     pub(crate) fn ping(&self, who: Who<'_>, is_loaded: bool, value: fn(&PingFigures) -> f64) -> Series {
         series(&self.ping, who, |run| (run.is_loaded == is_loaded).then(|| value(run)))
     }
 
-    /// The rate of the stream beside which echoes were sent, in Gb/s.
+    /// The rate of the stream next to the echoes, in Gb/s.
     pub(crate) fn stream_beside_ping(&self, who: Who<'_>) -> Series {
         series(&self.ping, who, |run| run.stream_gigabits_per_second)
     }
 
-    /// In MB; without those who hold nothing.
+    /// Memory in MB. Contestants without any are left out.
     pub(crate) fn memory(&self, who: Who<'_>, value: fn(&MemoryFigures) -> u64) -> Series {
         series(&self.memory, who, |run| Some(value(run)).filter(|bytes| *bytes > 0).map(|bytes| bytes as f64 / 1e6))
     }
 
-    /// In milliseconds.
+    /// The time to the first answer, in milliseconds.
     pub(crate) fn first_answer(&self, who: Who<'_>) -> Series {
         series(&self.start, who, |run| Some(run.first_answer_milliseconds))
     }
 
-    /// One seal and one open of WireGuard's AEAD, in CPU seconds for each GB.
+    /// One seal and one open of WireGuard's AEAD, in CPU seconds per GB.
     pub(crate) fn aead(&self) -> Series {
         Series::new((0..).zip(self.aead.iter().map(|aead| aead.chacha20_poly1305.cpu_seconds_per_gb)))
     }

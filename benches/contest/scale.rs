@@ -1,9 +1,10 @@
-//! Ten thousand configured peers (or as many as the run asks for): how long `overlay up` takes, what waiting costs, and what each further peer weighs.
+//! Ten thousand configured peers, or as many as requested: how long `overlay up` takes, what idle peers cost, and how
+//! much memory each further peer takes.
 //!
-//! Every peer has a key of its own and one address; the interface has none that covers them, so that each needs a route.
-//! Two kinds: peers that are waited for, and peers whose endpoint is known but whom nobody calls. Neither kind exchanges
-//! anything, which is what most of ten thousand peers do at any moment. What a session adds is seen with fewer of them, who
-//! all shake hands.
+//! Every peer has its own key and one address. The interface has no prefix that covers these addresses, so each needs a
+//! route. There are two kinds: peers that we wait for, and peers with a known endpoint that nothing is sent to. Neither
+//! kind exchanges anything, like most of ten thousand peers at any moment. The cost of a session is measured with fewer
+//! peers, all of which complete a handshake.
 #![allow(clippy::disallowed_types, reason = "the peers' end is a socket and keys, as anyone has them")]
 
 use std::fmt::Write as _;
@@ -27,39 +28,39 @@ use super::namespace::inside;
 use super::series::median;
 use crate::lab::{Host, Lab, Process};
 
-/// One in this many peers shakes hands.
+/// One in this many peers completes a handshake.
 const PEERS_A_SESSION: u32 = 10;
-/// How many peers a run is held to what is asked with.
+/// The number of peers for which the requirements apply.
 pub(crate) const PEERS: u32 = 10_000;
-/// Between two handshakes: fewer than 256 a second are no reason to ask for cookies.
+/// The time between two handshakes. Below 256 a second, the daemon does not ask for cookies.
 const BETWEEN_HANDSHAKES: Duration = Duration::from_millis(5);
-/// How often each config is started; the median counts.
+/// How many times each config is started. The median counts.
 const STARTS: usize = 3;
-/// From being up to being at rest.
+/// How long a daemon takes to settle after its start.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Where the peers' endpoints are: TEST-NET-3, to which there is a route and no answer.
+/// The endpoint of the peers, in TEST-NET-3. There is a route to it, but no answer.
 const ENDPOINT: &str = "203.0.113.7:51820";
 
-/// Where the daemon listens, unless its config says otherwise.
+/// The port on which the daemon listens by default.
 const LISTEN_PORT: u16 = 51820;
 
-/// What is asked.
+/// The requirements.
 const ASKED_UP_SECONDS: f64 = 3.0;
 const ASKED_IDLE_CORES: f64 = 0.02;
 const ASKED_ONE_PEER_BYTES: u64 = 20_000_000;
 const ASKED_FURTHER_PEER_BYTES: f64 = 16.0 * 1024.0;
 
-/// What came of it, and what is asked.
+/// The results and the requirements.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScaleFigures {
     pub(crate) peers: u32,
-    /// What a daemon with one peer holds at rest.
+    /// The memory of a daemon with one peer, at rest.
     pub(crate) one_peer_resident_bytes: u64,
     /// Peers without an endpoint.
     pub(crate) waited_for: Crowd,
-    /// Peers with an endpoint, persistent keepalive off.
+    /// Peers with an endpoint and without persistent keepalives.
     pub(crate) with_endpoints: Crowd,
-    /// Peers that shook hands, and what the session of each adds to what a waiting one weighs.
+    /// The number of peers that completed a handshake, and the memory that each session adds to a waiting peer.
     pub(crate) sessions: u32,
     pub(crate) session_bytes: f64,
     pub(crate) asked_up_seconds: f64,
@@ -68,26 +69,27 @@ pub(crate) struct ScaleFigures {
     pub(crate) asked_further_peer_bytes: f64,
 }
 
-/// What a daemon with all peers of one kind does.
+/// The results of a daemon with all peers of one kind.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Crowd {
     /// From the start of `overlay up` until the interface is up and `overlay status` has answered.
     pub(crate) up_seconds: f64,
-    /// Of that, what `overlay status` took, with all peers in its answer.
+    /// The part of that for `overlay status`, with all peers in its answer.
     pub(crate) status_seconds: f64,
-    /// Share of one core that it uses while nothing happens.
+    /// The share of one core that it uses while nothing happens.
     pub(crate) idle_cores: f64,
-    /// What it holds at rest, before anyone asked for its status, and after.
+    /// The memory at rest, before and after the first status request.
     pub(crate) resident_bytes: u64,
     pub(crate) resident_after_status_bytes: u64,
-    /// What a peer adds, by the larger of the two.
+    /// The memory that each further peer adds, by the larger of the two values.
     pub(crate) further_peer_bytes: f64,
 }
 
-/// Measures all of it with `peers` peers, in about two minutes where they are [`PEERS`]. An idle daemon is watched for `idle`.
+/// Measures everything with `peers` peers. With [`PEERS`] of them this takes about two minutes. An idle daemon is
+/// watched for `idle`.
 ///
 /// # Panics
-/// If the lab or the daemon does not come up.
+/// Panics if the lab or the daemon does not start.
 pub(crate) fn measure(peers: u32, idle: Duration) -> ScaleFigures {
     let lab = Lab::new("scale").expect("`main` has asked whether this machine can run a lab");
     let host = lab.host("hub");
@@ -117,7 +119,7 @@ pub(crate) fn measure(peers: u32, idle: Duration) -> ScaleFigures {
     }
 }
 
-/// What it takes to be in session with a peer, beside what the peer takes anyway.
+/// The memory that a session adds to a peer.
 fn session_bytes(host: &Host, keys: &[String], secrets: &[StaticSecret]) -> f64 {
     let up = Up::start(host, &config(host, keys, None));
     let before = up.at_rest();
@@ -126,7 +128,7 @@ fn session_bytes(host: &Host, keys: &[String], secrets: &[StaticSecret]) -> f64 
     up.at_rest().saturating_sub(before) as f64 / keys.len() as f64
 }
 
-/// Every peer calls the daemon, from one socket, and proves the session with an empty message.
+/// Makes every peer call the daemon, from one socket, and confirm the session with an empty message.
 fn shake_hands(host: &Host, secrets: &[StaticSecret]) {
     let daemon = BASE64_STANDARD.decode(host.public_key()).expect("base64");
     let daemon: [u8; 32] = daemon.try_into().expect("a key of 32 bytes");
@@ -144,7 +146,8 @@ fn shake_hands(host: &Host, secrets: &[StaticSecret]) {
     }
 }
 
-/// The next response to an initiation. Data messages may come before it: the daemon speaks to peers whose session is there.
+/// The next response to an initiation. Data messages may come before it, because the daemon sends to peers that already
+/// have a session.
 fn response(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     let mut buffer = [0; 2_048];
     loop {
@@ -198,11 +201,11 @@ impl Crowd {
     }
 }
 
-/// A daemon that is up. Dropped, it is killed.
+/// A running daemon. Dropping it kills it.
 struct Up<'a> {
     host: &'a Host,
     process: Process,
-    /// From its start until it told the service manager so.
+    /// The time from its start until it told the service manager that it is ready.
     ready: Duration,
 }
 
@@ -228,7 +231,7 @@ impl<'a> Up<'a> {
         Self { host, process, ready }
     }
 
-    /// What it holds once it has come to rest.
+    /// Its memory after it has settled.
     fn at_rest(&self) -> u64 {
         thread::sleep(SETTLE);
         memory::resident(&[self.process.pid()])

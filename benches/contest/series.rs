@@ -1,16 +1,16 @@
-//! One figure over the rounds of a run, and how figures are set against each other.
+//! A value over the rounds of a run, and comparisons of such values.
 //!
-//! An absolute figure from a shared machine proves nothing, a ratio does: so a ratio is taken within a round, where both
-//! figures met the same machine, and only then the median over the rounds.
+//! An absolute value from a shared machine proves nothing, but a ratio does. So a ratio is taken within a round, where
+//! both values come from the same conditions, and only then the median over the rounds.
 
 use std::collections::BTreeMap;
 
-/// A figure of one contestant: its value in each round that has one.
+/// A contestant's value in each round that has one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Series(BTreeMap<u32, f64>);
 
 impl Series {
-    /// Several values in one round become their mean.
+    /// Creates a series. Several values in one round are replaced by their mean.
     pub(crate) fn new(values: impl IntoIterator<Item = (u32, f64)>) -> Self {
         let mut rounds: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
         for (round, value) in values {
@@ -19,30 +19,30 @@ impl Series {
         Self(rounds.into_iter().map(|(round, all)| (round, all.iter().sum::<f64>() / all.len() as f64)).collect())
     }
 
-    /// The middle of the rounds; `None` without any.
+    /// The median over the rounds. `None` if there are none.
     pub(crate) fn median(&self) -> Option<f64> {
         median(self.0.values().copied().collect())
     }
 
-    /// The least and the most of the rounds; `None` without any.
+    /// The minimum and maximum over the rounds. `None` if there are none.
     pub(crate) fn range(&self) -> Option<[f64; 2]> {
         let mut values: Vec<f64> = self.0.values().copied().collect();
         values.sort_by(f64::total_cmp);
         Some([*values.first()?, *values.last()?])
     }
 
-    /// Both figures of the rounds that have both.
+    /// Combines the values of the rounds that both series have.
     pub(crate) fn with(&self, other: &Series, combine: impl Fn(f64, f64) -> f64) -> Series {
         let both = self.0.iter().filter_map(|(round, mine)| Some((*round, combine(*mine, *other.0.get(round)?))));
         Series(both.collect())
     }
 
-    /// How many times `other`, round by round.
+    /// The ratio of this series to `other`, round by round.
     pub(crate) fn over(&self, other: &Series) -> Series {
         self.with(other, |mine, theirs| mine / theirs)
     }
 
-    /// The best of several in each round: whoever that is then.
+    /// The best of several series in each round, which may be a different one each time.
     pub(crate) fn best(all: impl IntoIterator<Item = Series>, better: fn(f64, f64) -> f64) -> Series {
         let mut rounds: BTreeMap<u32, f64> = BTreeMap::new();
         for (round, value) in all.into_iter().flat_map(|series| series.0) {
@@ -52,7 +52,7 @@ impl Series {
     }
 }
 
-/// The middle value, or the mean of the two in the middle; `None` of nothing.
+/// The middle value, or the mean of the two middle values. `None` if there are no values.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -63,7 +63,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// The value below which this share (0 to 1) of the values lies, by the nearest rank; `None` of nothing.
+/// The percentile for this share (0 to 1) by nearest rank. `None` if there are no values.
 pub(crate) fn percentile(values: &mut [f64], share: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let rank = (share * values.len() as f64).ceil() as usize;

@@ -1,8 +1,8 @@
-//! What a run is told by its environment.
+//! The settings of a run, from environment variables.
 //!
-//! `BENCH_ROUNDS` and `BENCH_SECONDS` set its length, `BENCH_STREAM_SECONDS` that of the chapter on fairness, `BENCH_PEERS` the
-//! number of peers of the chapter on scale. `BENCH_ONLY` leaves out what its words do not name, `PEER_BINS` brings more
-//! contestants.
+//! `BENCH_ROUNDS` and `BENCH_SECONDS` set the length of the run, `BENCH_STREAM_SECONDS` that of the fairness
+//! measurement, and `BENCH_PEERS` the number of peers for the scale measurement. `BENCH_ONLY` restricts the run to what
+//! it names, and `PEER_BINS` adds contestants.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use serde::Serialize;
 
 use super::{fairness, scale};
 
-/// One thing that is measured: a word for `BENCH_ONLY`.
+/// A measurement. Each has a word in `BENCH_ONLY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Measure {
-    /// One TCP stream, both directions.
+    /// One TCP stream, in both directions.
     Tcp,
-    /// Eight TCP streams, both directions.
+    /// Eight TCP streams, in both directions.
     Tcp8,
-    /// UDP of both sizes.
+    /// UDP with both payload sizes.
     Udp,
-    /// Round trips, idle and beside a TCP stream.
+    /// Round trips, on an idle tunnel and next to a TCP stream.
     Ping,
-    /// What the daemons hold in memory.
+    /// The memory of the daemons.
     Memory,
-    /// From the start of the second daemon to the first answer.
+    /// The time from the start of the second daemon to the first answer.
     Start,
     /// The AEAD alone.
     Aead,
-    /// A small request and its response, beside a copier without cryptography.
+    /// A small request and its response, compared with a copier without cryptography.
     Latency,
     /// Ten thousand peers.
     Scale,
@@ -52,21 +52,21 @@ impl Measure {
     ];
 }
 
-/// What lies between the two hosts (LAB: two kinds of wire).
+/// The link between the two hosts. The lab has two kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Wire {
-    /// A veth as it is: super-packets cross it whole, which flatters whoever uses offloads.
+    /// A veth as it is: super-packets cross it whole, which favours programs that use offloads.
     Veth,
-    /// A veth without offloads: packets cross it one by one, at the size they have on a network.
+    /// A veth without offloads: packets cross it one by one, with the size that they have on a network.
     Plain,
 }
 
 impl Wire {
-    /// Both, in the order of the tables.
+    /// Both kinds, in the order of the tables.
     pub(crate) const ALL: [Wire; 2] = [Wire::Veth, Wire::Plain];
 
-    /// As a table calls it.
+    /// The name in tables.
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Wire::Veth => "veth as it is",
@@ -82,20 +82,20 @@ impl Wire {
     }
 }
 
-/// How long a run takes and what it covers.
+/// The length of a run and what it covers.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Settings {
     /// How many times every contestant does everything.
     pub(crate) rounds: u32,
-    /// How long one run of one measure lasts.
+    /// The duration of one run of one measurement.
     pub(crate) seconds: u32,
     /// How long sixty-four streams run together.
     pub(crate) stream_seconds: u32,
-    /// How many peers are configured in the chapter on scale.
+    /// How many peers the scale measurement configures.
     pub(crate) peers: u32,
-    /// The words of `BENCH_ONLY`; none: everything.
+    /// The words of `BENCH_ONLY`. Empty means everything.
     pub(crate) only: Vec<String>,
-    /// Programs of `PEER_BINS`.
+    /// The programs in `PEER_BINS`.
     pub(crate) peer_bins: Vec<PathBuf>,
 }
 
@@ -103,7 +103,7 @@ impl Settings {
     /// Reads the environment.
     ///
     /// # Errors
-    /// A number that is not one, or is too small.
+    /// Fails if a number is not valid or too small.
     pub(crate) fn from_environment() -> Result<Self, String> {
         let words = |name: &str, separator: char| -> Vec<String> {
             let all = std::env::var(name).unwrap_or_default();
@@ -119,10 +119,10 @@ impl Settings {
         })
     }
 
-    /// Requires that `BENCH_ONLY` names nothing unknown: a slip must not look like an empty result.
+    /// Checks that `BENCH_ONLY` names nothing unknown, since a typing error must not look like an empty result.
     ///
     /// # Errors
-    /// It does; the message lists what it may name.
+    /// Fails if it does. The message lists the valid words.
     pub(crate) fn check(&self, contestants: &[String]) -> Result<(), String> {
         let known = || {
             let measures = Measure::ALL.iter().map(|(word, _)| *word);
@@ -136,27 +136,27 @@ impl Settings {
         }
     }
 
-    /// How long one run of one measure lasts.
+    /// The duration of one run of one measurement.
     pub(crate) fn run(&self) -> Duration {
         Duration::from_secs(self.seconds.into())
     }
 
-    /// Whether this is to be measured: named, or no measure is named at all.
+    /// Whether to make this measurement: it is named, or no measurement is named at all.
     pub(crate) fn wants(&self, measure: Measure) -> bool {
         self.chosen(Measure::ALL.iter().map(|(word, _)| *word), |word| Measure::ALL.contains(&(word, measure)))
     }
 
-    /// Whether this wire is to be measured on.
+    /// Whether to measure on this wire.
     pub(crate) fn wants_wire(&self, wire: Wire) -> bool {
         self.chosen(Wire::ALL.map(Wire::word), |word| word == wire.word())
     }
 
-    /// Whether this one of all contestants takes part.
+    /// Whether this contestant takes part.
     pub(crate) fn wants_contestant(&self, label: &str, all: &[String]) -> bool {
         self.chosen(all.iter().map(String::as_str), |word| word == label)
     }
 
-    /// Whether `BENCH_ONLY` names this one of a kind, or none of that kind.
+    /// Whether `BENCH_ONLY` names this member of a kind, or no member of that kind.
     fn chosen<'a>(&self, kind: impl IntoIterator<Item = &'a str>, is_this: impl Fn(&str) -> bool) -> bool {
         let named: Vec<_> =
             kind.into_iter().filter(|word| self.only.iter().any(|only| only.as_str() == *word)).collect();

@@ -1,4 +1,4 @@
-//! A contestant that stands: two hosts, their daemons, and what is known of them while they are measured.
+//! A running contestant: two hosts, their daemons, and what is known about them during the measurements.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use super::memory;
 use crate::lab::{Pair, Process};
 
-/// Two hosts that reach each other through a contestant. Dropped, it is taken away.
+/// Two hosts that are connected by a contestant. Dropping it removes it.
 pub(crate) struct Standing {
     /// Killed first.
     daemons: Vec<Process>,
-    /// Of both daemons, also of one that went to the background.
+    /// The process IDs of both daemons, even if one went to the background.
     pub(crate) pids: Vec<u32>,
-    /// What host `a` sends to.
+    /// The address that host `a` sends to.
     pub(crate) far: &'static str,
-    /// From the start of the second daemon to the first answer; `None` of the wire.
+    /// The time from the start of the second daemon to the first answer. `None` for the wire.
     pub(crate) start: Option<Duration>,
-    /// What the larger daemon held before the first load, in bytes.
+    /// The memory of the larger daemon before the first load, in bytes.
     pub(crate) memory_at_rest: u64,
-    /// The most it was seen to hold while a load ran, in bytes.
+    /// The most memory seen while a load ran, in bytes.
     pub(crate) memory_under_load: Cell<u64>,
     /// The two hosts.
     pub(crate) pair: Pair,
 }
 
 impl Standing {
-    /// Nothing but daemons may run on the two hosts by now.
+    /// Creates the value. Only daemons may run on the two hosts at this point.
     pub(crate) fn new(pair: Pair, far: &'static str, daemons: Vec<Process>, start: Option<Duration>) -> Self {
         let of = |host: &crate::lab::Host| {
             let listed = std::process::Command::new("ip").args(["netns", "pids", host.namespace()]).output();
@@ -38,18 +38,18 @@ impl Standing {
         Self { daemons, pids, far, start, memory_at_rest, memory_under_load: Cell::new(0), pair }
     }
 
-    /// What the daemons have said last.
+    /// The last output of the daemons.
     pub(crate) fn last_words(&self) -> String {
         last_words(&self.daemons)
     }
 
-    /// Notes what the daemons hold at this moment of a load.
+    /// Records the daemons' memory at this moment of a load.
     pub(crate) fn observe_memory(&self) {
         self.memory_under_load.set(self.memory_under_load.get().max(memory::resident(&self.pids)));
     }
 }
 
-/// What each of them has said last: three lines.
+/// The last three lines of output of each daemon.
 pub(crate) fn last_words(daemons: &[Process]) -> String {
     let last = |daemon: &Process| {
         let text = daemon.stdout() + &daemon.stderr();

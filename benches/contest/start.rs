@@ -1,7 +1,8 @@
-//! How soon a tunnel carries: from the start of the second daemon, everything it reads being written, to the first answer.
+//! How quickly a tunnel works: the time from the start of the second daemon, with all its files already written, to the
+//! first answer.
 //!
 //! An echo is sent as soon as there is a route, and again whenever none has come back for a while. A thread inside the
-//! namespace asks, since starting `ping` costs as much as some daemons take.
+//! namespace sends it, since starting `ping` takes as long as some daemons do.
 
 use std::net::IpAddr;
 use std::thread;
@@ -12,14 +13,14 @@ use overlay_os::ping::Ping;
 use super::namespace::inside;
 use crate::lab::Host;
 
-/// Between two attempts while there is no route.
+/// The time between two attempts while there is no route.
 const PAUSE: Duration = Duration::from_millis(1);
-/// How long an echo is waited for. A lost first handshake is repeated by any WireGuard after 5 s.
+/// How long to wait for an echo. Any WireGuard repeats a lost first handshake only after 5 s.
 const ECHO: Duration = Duration::from_millis(100);
-/// Who has not answered by then does not.
+/// The most time for an answer.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Does `start`, and says how long it took from then until `address` answered pings from `host`, or why it did not.
+/// Calls `start`. Returns how long it took from then until `address` answered pings from `host`, or why it did not.
 pub(crate) fn answered_after<T>(
     host: &Host,
     address: &str,
@@ -52,7 +53,7 @@ pub(crate) fn answered_after<T>(
     })
 }
 
-/// Whether an echo comes back.
+/// Sends an echo, and returns whether it comes back.
 fn echo(destination: IpAddr, sequence: u16) -> std::io::Result<bool> {
     let ping = Ping::connect(destination, None)?;
     ping.send(sequence, &[0; 56])?;

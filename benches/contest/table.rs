@@ -1,25 +1,25 @@
-//! Tables in Markdown that read well as text too, and numbers with as many digits as matter.
+//! Tables in Markdown that are also readable as text, and numbers with a suitable number of digits.
 
-/// Cells by rows; the first row is the head.
+/// Rows of cells. The first row is the header.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
-    /// Columns of words, from the left; the others hold figures.
+    /// How many columns on the left hold words. The others hold numbers.
     words: usize,
 }
 
 impl Table {
-    /// With this head.
+    /// Creates a table with this header.
     pub(crate) fn new(words: usize, head: &[&str]) -> Self {
         Self { rows: vec![head.iter().copied().map(String::from).collect()], words }
     }
 
-    /// One more row, as long as the head.
+    /// Adds a row, which must be as long as the header.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         assert_eq!(cells.len(), self.rows[0].len(), "a cell for each column");
         self.rows.push(cells);
     }
 
-    /// Without the columns in which nobody has a figure.
+    /// Removes columns without any number.
     pub(crate) fn without_gaps(mut self) -> Self {
         for column in (self.words..self.rows[0].len()).rev() {
             if self.rows[1..].iter().all(|row| row[column] == NOTHING) {
@@ -29,12 +29,12 @@ impl Table {
         self
     }
 
-    /// Whether there are no figures.
+    /// Whether there are no numbers.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() == 1 || self.rows[0].len() == self.words
     }
 
-    /// Words to the left, figures to the right.
+    /// Formats the table, with words aligned left and numbers aligned right.
     pub(crate) fn to_markdown(&self) -> String {
         let columns = self.rows[0].len();
         let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
@@ -53,10 +53,10 @@ impl Table {
     }
 }
 
-/// What stands for a figure that was not measured.
+/// The text in place of a value that was not measured.
 const NOTHING: &str = "-";
 
-/// Three digits that matter; a dash for what was not measured.
+/// Formats a number with three significant digits. A dash if it was not measured.
 pub(crate) fn number(value: Option<f64>) -> String {
     let Some(value) = value else { return NOTHING.into() };
     let digits = match value.abs() {
@@ -68,7 +68,7 @@ pub(crate) fn number(value: Option<f64>) -> String {
     format!("{value:.digits$}")
 }
 
-/// Two figures in one cell, `0.07 / 0.30`.
+/// Formats two values in one cell, `0.07 / 0.30`.
 pub(crate) fn pair(first: Option<f64>, second: Option<f64>) -> String {
     if first.is_none() && second.is_none() { NOTHING.into() } else { format!("{} / {}", number(first), number(second)) }
 }

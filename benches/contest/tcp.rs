@@ -1,4 +1,4 @@
-//! TCP as fast as it goes, and what it costs.
+//! TCP at full speed, and its cost.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use super::cpu::Spent;
 use super::iperf::Load;
 use super::standing::Standing;
 
-/// Which way the streams run.
+/// The direction of the streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Direction {
@@ -16,25 +16,25 @@ pub(crate) enum Direction {
     Reverse,
 }
 
-/// One run.
+/// The results of one run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct TcpFigures {
     pub(crate) streams: u32,
     pub(crate) direction: Direction,
     /// Payload that arrived.
     pub(crate) gigabits_per_second: f64,
-    /// Payload that arrived, 1 GB being 10^9 bytes.
+    /// Payload that arrived, with 1 GB = 10^9 bytes.
     pub(crate) gigabytes: f64,
     pub(crate) retransmits: u64,
-    /// User and system time of both daemons for each GB.
+    /// User and system time of both daemons per GB.
     pub(crate) daemon_cpu_seconds_per_gb: f64,
-    /// Busy time of the whole machine for each GB: daemons, both ends of the stream, and the kernel.
+    /// Busy time of the whole machine per GB: daemons, both ends of the stream, and the kernel.
     pub(crate) machine_cpu_seconds_per_gb: f64,
-    /// What the hypervisor gave to others meanwhile.
+    /// The CPU time that the hypervisor gave to other machines in the meantime.
     pub(crate) stolen_cpu_seconds: f64,
 }
 
-/// Runs that many streams that way.
+/// Runs this many streams in this direction.
 pub(crate) fn measure(standing: &Standing, streams: u32, direction: Direction, seconds: u32) -> TcpFigures {
     let reverse = if direction == Direction::Reverse { "-R" } else { "" };
     let before = Spent::now(&standing.pids);
@@ -53,7 +53,7 @@ pub(crate) fn measure(standing: &Standing, streams: u32, direction: Direction, s
     }
 }
 
-/// A short stream of which nothing is kept: caches, congestion control and the heap of the daemons settle.
+/// Runs a short stream and discards its results, so that caches, congestion control and the daemons' heaps settle.
 pub(crate) fn warm_up(standing: &Standing) {
     Load::start(standing, 1, "").finish();
 }

@@ -1,17 +1,17 @@
-//! UDP, one flow, sent as fast as the sender can; what arrives counts.
+//! UDP in one flow, sent as fast as the sender can. What arrives counts.
 //!
-//! No rate is asked for, since any rate would be fair to one contestant only. The sender then costs each of them the same
-//! CPU, and what is too much for a contestant is lost, in its TUN's queue or in a socket's buffer: the loss says how much.
+//! No rate is set, since any rate would be fair to only one contestant. So the sender costs each of them the same CPU
+//! time. What a contestant cannot handle is lost in its TUN's queue or in a socket's buffer, and the loss is reported.
 
 use serde::Serialize;
 
 use super::iperf::Load;
 use super::standing::Standing;
 
-/// Payloads, in bytes: a small one, and one whose IP packet is 1,400 bytes long, which fits every tunnel unfragmented.
+/// The payloads in bytes: a small one, and one with an IP packet of 1,400 bytes, which fits every tunnel unfragmented.
 pub(crate) const PAYLOADS: [u32; 2] = [64, 1372];
 
-/// One run.
+/// The results of one run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct UdpFigures {
     pub(crate) payload_bytes: u32,
@@ -19,11 +19,11 @@ pub(crate) struct UdpFigures {
     pub(crate) kilopackets_per_second: f64,
     /// Payload that arrived.
     pub(crate) gigabits_per_second: f64,
-    /// Of the datagrams that were sent.
+    /// Share of the sent datagrams that were lost.
     pub(crate) lost_percent: f64,
 }
 
-/// Sends datagrams of this payload from `a` to `b`.
+/// Sends datagrams with this payload from `a` to `b`.
 pub(crate) fn measure(standing: &Standing, payload_bytes: u32, seconds: u32) -> UdpFigures {
     let counted = Load::start(standing, seconds, &format!("-u -b 0 -l {payload_bytes}")).finish();
     let (received, sent) = (counted.received.bytes as f64, counted.sent.bytes as f64);

@@ -1,8 +1,8 @@
-//! Counting packets in clear: what is seen on a wire with an address that only the tunnel may carry.
+//! Counts packets in clear: packets on a wire with an address that only the tunnel may carry.
 
 use crate::lab::{Host, Process, SHORTLY, within};
 
-/// A capture on one of a host's links. It ends with its value.
+/// A capture on one of a host's links. Dropping it stops it.
 pub(crate) struct Capture {
     tcpdump: Process,
 }
@@ -16,7 +16,7 @@ impl Capture {
         Capture { tcpdump }
     }
 
-    /// How many were seen so far.
+    /// How many packets have been seen so far.
     pub(crate) fn count(&self) -> usize {
         self.tcpdump.stdout().lines().filter(|line| line.contains(" > ")).count()
     }

@@ -1,4 +1,4 @@
-//! A neighbour that sends datagrams to addresses of a host without pause, and a listener that counts what gets through.
+//! A neighbour that sends datagrams to a host's addresses without pause, and a listener that counts what gets through.
 
 use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::lab::{Host, SHORTLY, inside, within};
 
-/// Goes on until it is dropped.
+/// A flood, which continues until it is dropped.
 pub(crate) struct Flood {
     goes_on: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -16,7 +16,8 @@ pub(crate) struct Flood {
 }
 
 impl Flood {
-    /// From `host` to each of the addresses in turn. What the kernel refuses for want of a route is not counted as sent.
+    /// Floods from `host` to each of the addresses in turn. Datagrams that the kernel refuses for lack of a route do
+    /// not count as sent.
     pub(crate) fn start(host: &Host, to: &[&str], port: u16) -> Flood {
         let to: Vec<IpAddr> = to.iter().map(|address| address.parse().expect("an address")).collect();
         let (v4, v6) = inside(host, || {
@@ -39,7 +40,7 @@ impl Flood {
         flood
     }
 
-    /// Waits until so many more were sent.
+    /// Waits until this many more have been sent.
     #[track_caller]
     pub(crate) fn goes_on_for(&self, datagrams: u64) {
         let until = self.sent.load(Relaxed) + datagrams;
@@ -56,10 +57,10 @@ impl Drop for Flood {
     }
 }
 
-/// Datagrams counted at once: more than the socket's buffer holds.
+/// The most datagrams counted in one call: more than the socket's buffer holds.
 const ENOUGH: u64 = 10_000;
 
-/// Everything that arrives at a port of a host, whatever address it was sent to.
+/// Receives everything that arrives at a port of a host, on any address.
 pub(crate) struct Listener {
     socket: UdpSocket,
     received: u64,
@@ -67,13 +68,14 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn start(host: &Host, port: u16) -> Listener {
-        // Of both families.
+        // The socket covers both families.
         let socket = inside(host, || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).expect("a free port"));
         socket.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
         Listener { socket, received: 0 }
     }
 
-    /// How many came so far. A flood that gets through never pauses, so at most [`ENOUGH`] more are counted.
+    /// How many datagrams have come so far. A flood that gets through never pauses, so each call counts at most
+    /// [`ENOUGH`] more.
     pub(crate) fn count(&mut self) -> u64 {
         let (mut byte, until) = ([0; 8], self.received + ENOUGH);
         while self.received < until && self.socket.recv(&mut byte).is_ok() {

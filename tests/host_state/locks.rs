@@ -1,5 +1,5 @@
-//! While a /0 is in force, the policy rules and the guard in nft are two locks: with either gone nothing leaves in clear, and
-//! what is gone is put back within a second.
+//! While a /0 is in force, the policy rules and the nft guard are two locks. If either is lost, nothing leaves in
+//! clear, and the lost one is restored within a second.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const KNOWN: Duration = Duration::from_secs(3);
 /// The same behind twenty thousand notices.
 const KNOWN_AT_LAST: Duration = Duration::from_secs(10);
 
-/// Pings of one host to both outside addresses, a hundred a second.
+/// Pings from one host to both outside addresses, a hundred a second.
 struct Stream {
     pings: Vec<Process>,
 }
@@ -23,12 +23,12 @@ impl Stream {
         Stream { pings: OUTSIDE.map(|address| host.spawn(format!("ping -n -i 0.01 {address}"))).into() }
     }
 
-    /// Answers so far.
+    /// How many answers each has received so far.
     fn answers(&self) -> Vec<usize> {
         self.pings.iter().map(|ping| ping.stdout().matches("time=").count()).collect()
     }
 
-    /// Waits for so many more answers in both families.
+    /// Waits for this many more answers in both families.
     #[track_caller]
     fn flows_for(&self, answers: usize) {
         let before = self.answers();
@@ -38,7 +38,7 @@ impl Stream {
     }
 }
 
-/// Everything that can be lost: what it is called, how it is lost, and whether it is there.
+/// Something that can be lost: its name, the command that removes it, and a check whether it exists.
 struct Loss {
     what: &'static str,
     line: String,
@@ -121,11 +121,11 @@ fn rate_either_lock_alone_lets_nothing_out_and_both_come_back() {
     }
     assert!(overlay.log().contains(words::PUT_BACK), "{}", overlay.log());
     overlay.stop();
-    // The capture sees what it has to: without the tunnel it all goes in clear.
+    // The capture works: without the tunnel, everything goes in clear.
     within(SHORTLY, "a packet in clear once nothing forbids it", || (capture.count() > 0).then_some(()));
 }
 
-/// A world where `a` is up with a /0 of the given families, and its wire is watched.
+/// A world in which `a` is up with a /0 of the given families, and its wire is captured.
 struct Locked {
     capture: Capture,
     overlay: Overlay,
@@ -157,7 +157,7 @@ fn binding_to_the_wire_does_not_pass_the_second_lock() {
     let wire = locked.world.wire();
     let before = locked.dropped();
     for address in OUTSIDE {
-        // The policy rules let this out: the route through the tunnel is none by that interface.
+        // The policy rules let this out, because the route through the tunnel does not lead out of that interface.
         assert!(!ping(&locked.world.a, &format!("-I {wire}"), address), "{address} past the tunnel");
     }
     assert_eq!(locked.capture.count(), 0, "{}", locked.capture.shown());
@@ -184,7 +184,7 @@ fn ipv6_that_the_tunnel_cannot_carry_does_not_leave_by_the_wire() {
     let Some(world) = World::new("ipv6 off inside") else { return };
     let World { a, b, .. } = &world;
     let _on_b = b.overlay_up(&world.config_of_b());
-    // New interfaces have no IPv6, but the wire has.
+    // IPv6 is off on new interfaces, but still on for the wire.
     a.exec("sysctl -qw net.ipv6.conf.default.disable_ipv6=1");
     a.reaches(OUTSIDE[1]);
     let overlay = a.overlay_up(&world.config_of_a(&EVERYTHING, ""));
@@ -210,7 +210,7 @@ fn after_kill_9_nothing_leaves_in_clear_until_down() {
         assert!(!ping(a, "", address) && !ping(c, "", address), "{address} is reached without a tunnel");
     }
     assert_eq!(locked.capture.count(), 0, "{}", locked.capture.shown());
-    // What the main table knows better goes on.
+    // Destinations for which the main table has a more specific route stay reachable.
     assert!(ping(a, "", "10.1.0.2") && ping(c, "", "172.18.0.1"));
     a.overlay(format!("down {}", a.interface())).succeeded("overlay down");
     a.reaches(OUTSIDE[0]);
@@ -270,7 +270,7 @@ fn reloads_change_the_locks_without_a_gap() {
         std::fs::write(overlay.config(), config).expect("our own file");
         a.overlay("reload").succeeded("overlay reload");
     };
-    // Another mark and table, another address: everything about the locks changes.
+    // With a different mark, table or address, every part of the locks changes.
     let first = world.config_of_a(&EVERYTHING, "fwmark = 77\n");
     let second = world.config_of_a(&EVERYTHING, "fwmark = 78\n").replace("10.77.0.1/24", "10.77.0.1/25");
     for config in [&second, &first, &second] {
@@ -288,7 +288,7 @@ fn neighbours_leases_and_new_networks_pass_the_lock() {
     let Some(locked) = Locked::up("what must go on", &EVERYTHING, "") else { return };
     let World { a, b, c, .. } = &locked.world;
     let wire = locked.world.wire();
-    // Neighbours are found anew, in both families, and link-local addresses answer.
+    // Neighbours are discovered again in both families, and link-local addresses answer.
     a.ip("neighbour flush all");
     assert!(ping(a, "", "10.1.0.2") && ping(a, "", "fd01::2"));
     let shown = b.ip(&format!("-o -6 address show dev {} scope link", b.link_to(a)));
@@ -303,12 +303,12 @@ fn neighbours_leases_and_new_networks_pass_the_lock() {
     within(SHORTLY, "the renewal to leave", || (lease.count() > 0).then_some(()));
     let other = renew.replace("sourceport=68", "sourceport=69");
     assert_ne!(a.run(["sh", "-c", &other]).code, 0, "anything else that way is refused");
-    // But not for those whose packets are forwarded.
+    // Forwarded packets get no such exception.
     let seen = lease.count();
     c.shell("echo x | socat -u - UDP4-SENDTO:192.0.2.77:67,sourceport=68");
     assert!(!ping(a, &format!("-I {wire}"), OUTSIDE[0]));
     assert_eq!(lease.count(), seen, "{}", lease.shown());
-    // A network that comes later is known within a second.
+    // A network that is added later is recognised within a second.
     a.ip("address add 10.9.0.1/24 dev br0");
     c.ip(&format!("address add 10.9.0.2/24 dev {}", c.link_to(a)));
     within(KNOWN, "the new network to be direct", || ping(a, "", "10.9.0.2").then_some(()));
@@ -319,7 +319,8 @@ fn what_a_bridge_switches_passes_the_lock() {
     let Some(world) = World::new("switched") else { return };
     let World { a, b, c, .. } = &world;
     let _on_b = b.overlay_up(&world.config_of_b());
-    // The wire becomes a port of the bridge: `c` is a virtual machine beside the host, with an address of the wire's network.
+    // The wire becomes a port of the bridge. `c` is now like a virtual machine next to the host, with an address of the
+    // wire's network.
     let wire = world.wire();
     a.exec("sysctl -qw net.bridge.bridge-nf-call-iptables=1");
     a.ip(&format!("address flush dev {wire}"));
@@ -332,7 +333,7 @@ fn what_a_bridge_switches_passes_the_lock() {
     let overlay = a.overlay_up(&world.config_of_a(&["0.0.0.0/0"], "forward = true\n"));
     c.reaches(OUTSIDE[0]);
     a.reaches(OUTSIDE[0]);
-    // What the host itself routes out of that bridge stays locked, its own and what it forwards.
+    // Packets that the host itself routes out of that bridge stay locked in, both its own and forwarded ones.
     let capture = Capture::start(a, "br0", "host 192.0.2.77 and not host 10.1.0.9");
     let wire_capture = Capture::start(a, &wire, "host 192.0.2.77 and not host 10.1.0.9");
     c.ip("route replace default via 10.1.0.1");
@@ -350,7 +351,7 @@ fn without_nft_a_third_rule_keeps_everything_in() {
     let Some(world) = World::new("without nft") else { return };
     let World { a, b, .. } = &world;
     let _on_b = b.overlay_up(&world.config_of_b());
-    // In a mount namespace of its own, `nft` is no file.
+    // In a separate mount namespace, `nft` is replaced by /dev/null.
     let nft = crate::lab::process::find("nft").expect("it is installed");
     let config = a.write("overlay.toml", world.config_of_a(&EVERYTHING, ""));
     let up = a.overlay_command(format!("up {}", config.display()));
@@ -382,7 +383,7 @@ fn without_nft_a_third_rule_keeps_everything_in() {
     assert_eq!(capture.count(), 0, "{}", capture.shown());
     let said = a.overlay(format!("down {}", a.interface())).succeeded("overlay down");
     assert_eq!(a.ip("-4 rule show").lines().count(), 3, "{said}");
-    // The rules themselves are put back as elsewhere.
+    // The rules themselves are restored as usual.
     drop(stream);
     let overlay = Overlay::from_command(a, a.command(["sh", "-c", &hidden]));
     a.shell("ip rule del prio 32763 && ip rule del prio 32764 && ip rule del prio 32765");
@@ -390,7 +391,7 @@ fn without_nft_a_third_rule_keeps_everything_in() {
         let rules = a.ip("-4 rule show");
         (rules.contains("lookup 51820") && rules.contains("unreachable") && rules.lines().count() == 6).then_some(())
     });
-    // A daemon that fails leaves them shut.
+    // If a daemon fails, the locks stay shut.
     let seen = capture.count();
     a.ip(&format!("link delete {}", a.interface()));
     assert_eq!(overlay.finish_within(SHORTLY).code, 1);
@@ -402,7 +403,7 @@ fn without_nft_a_third_rule_keeps_everything_in() {
     assert_eq!(a.ip("-4 rule show").lines().count(), 3);
 }
 
-/// A command line without the `ip netns exec NAME` that it begins with.
+/// The command line without its first words, `ip netns exec NAME`.
 fn inner(line: &[String]) -> &[String] {
     line.get(4..).expect("ip netns exec NAME ...")
 }
@@ -410,7 +411,7 @@ fn inner(line: &[String]) -> &[String] {
 #[test]
 fn rate_twenty_thousand_foreign_route_changes_cost_little() {
     const ROUTES: usize = 10_000;
-    /// Of a CPU, for a machine that is busy with other things; an undisturbed one takes a fifth of that.
+    /// The most CPU time on a busy machine. An idle one needs a fifth of that.
     const AT_MOST: Duration = Duration::from_millis(1_500);
     let Some(locked) = Locked::up("many routes", &EVERYTHING, "") else { return };
     let World { a, b, .. } = &locked.world;
@@ -432,10 +433,10 @@ fn rate_twenty_thousand_foreign_route_changes_cost_little() {
     assert_eq!(locked.overlay.status()["host"]["restored"]["route"], 0);
 }
 
-/// What a daemon and the programs that it ran have used of a CPU so far.
+/// The CPU time that a daemon and the programs that it ran have used so far.
 fn cpu_time(daemon: &Overlay) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("the daemon runs");
-    // Behind the name, which may hold anything, the twelfth to the fifteenth are the times in ticks of 10 ms.
+    // The name may contain anything. Behind it, fields 12 to 15 are the times in ticks of 10 ms.
     let rest = stat.rsplit_once(')').expect("a name").1;
     let ticks = rest.split_whitespace().skip(11).take(4).map(|number| number.parse::<u64>().expect("a number"));
     Duration::from_millis(10 * ticks.sum::<u64>())

@@ -1,11 +1,11 @@
-//! A virtual IP answers the host's own containers, and nobody else beside the tunnel.
+//! The host's own containers can reach a virtual IP, and otherwise only the tunnel leads to it.
 
 use std::fs;
 
 use super::world::{BRIDGE, World};
 use crate::lab::{A, Host, Overlay, SHORTLY, within, words};
 
-/// Only the peer's own addresses: no default route.
+/// Only the peer's own addresses, without a default route.
 const NARROW: [&str; 2] = ["10.77.0.2/32", "fd77::2/128"];
 
 #[track_caller]
@@ -13,7 +13,7 @@ fn is_reached(from: &Host, address: &str) -> bool {
     from.run(format!("ping -n -c 1 -W 1 {address}")).code == 0
 }
 
-/// A world whose neighbour `b` knows the virtual IPs of `a` as addresses on the wire.
+/// A world in which the neighbour `b` has a route on the wire to the virtual IPs of `a`.
 fn world(name: &str) -> Option<World> {
     let world = World::new(name)?;
     let wire = world.b.link_to(&world.a);
@@ -35,7 +35,7 @@ fn reload(overlay: &Overlay, a: &Host, config: &str) {
 fn a_container_on_a_bridge_reaches_its_hosts_virtual_ip() {
     let Some(world) = world("own bridge") else { return };
     let World { a, b, c, .. } = &world;
-    // Whether others may send through the host has nothing to do with it.
+    // This does not depend on whether others may send through the host.
     for forward in ["forward = true\n", ""] {
         let overlay = a.overlay_up(&world.config_of_a(&NARROW, forward));
         assert_eq!(overlay.status()["host"]["own_interfaces"], serde_json::json!([BRIDGE]));
@@ -43,7 +43,7 @@ fn a_container_on_a_bridge_reaches_its_hosts_virtual_ip() {
             assert!(is_reached(c, address), "the container does not reach {address}");
             assert!(!is_reached(b, address), "{address} answers a neighbour");
         }
-        // And gets answers to what the host opens from there.
+        // The container also receives answers to connections that the host opens from its virtual IP.
         assert!(is_reached(a, &format!("-I {} 172.18.0.2", A.v4)));
         overlay.stop();
     }
@@ -72,7 +72,7 @@ fn what_the_guard_drops_is_counted() {
     ] {
         assert!(scraped.lines().any(|written| written == line), "{line} in {scraped}");
     }
-    // It goes on over a reload that writes the table anew, and over the loss of the table.
+    // The counter continues across a reload that rewrites the table, and across the loss of the table.
     let wider = world.config_of_a(&NARROW, "").replace("10.77.0.1/24", "10.77.0.1/16");
     reload(&overlay, a, &(wider + metrics));
     assert_eq!(weak_host_drops(&overlay), 2);
@@ -90,7 +90,7 @@ fn a_bridge_that_holds_the_uplink_is_not_own() {
     let wire = world.wire();
     let overlay = a.overlay_up(&world.config_of_a(&NARROW, "forward = true\n"));
     assert!(is_reached(c, A.v4));
-    // The wire becomes a port of the bridge, which now leads to the neighbour, to the endpoint and to everybody.
+    // The wire becomes a port of the bridge, which now leads to the neighbour, to the endpoint and to every other host.
     a.ip(&format!("address flush dev {wire}"));
     a.ip(&format!("link set {wire} master {BRIDGE}"));
     a.ip(&format!("address add 10.1.0.1/24 dev {BRIDGE}"));
@@ -99,7 +99,7 @@ fn a_bridge_that_holds_the_uplink_is_not_own() {
     b.reaches("10.1.0.1");
     assert!(!is_reached(b, A.v4), "a neighbour behind the bridge is let in");
     assert!(!is_reached(c, A.v4));
-    // It leaves the bridge, which is own again.
+    // The wire leaves the bridge, which then counts as the host's own again.
     a.ip(&format!("address delete 10.1.0.1/24 dev {BRIDGE}"));
     a.ip(&format!("link set {wire} nomaster"));
     within(SHORTLY, "the bridge to be own again", || (own() == serde_json::json!([BRIDGE])).then_some(()));

@@ -1,15 +1,15 @@
-//! What somebody else takes away comes back, at a measured pace; what somebody else puts in its place stays; and what the
-//! daemon does itself is nobody's fault.
+//! What another program removes is restored, at a limited pace. What another program puts in its place stays. Changes
+//! by the daemon itself are not blamed on others.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::lab::{A, B, Host, Outside, Overlay, POLL, Pair, SHORTLY, within, words};
 
-/// Nothing is due any more: longer than from one look to the next.
+/// After this time nothing is due any more: it is longer than the interval between two looks.
 const QUIET: Duration = Duration::from_millis(1_300);
 
-/// For what is to be back within a second, on a machine that is busy with other things.
+/// The most time until something is restored. It should take a second, but the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// By when a fight is noticed: ten rounds, at most one a second. A busy machine gets three times as long.
 const FIGHT_NOTICED: Duration = Duration::from_secs(40);
@@ -23,7 +23,7 @@ fn restored(overlay: &Overlay) -> Vec<(String, u64)> {
     counts.filter(|(_, count)| *count > 0).collect()
 }
 
-/// Two hosts of which `a` sends two networks beyond `b` to it, and both are up.
+/// Two hosts, both up. `a` sends the traffic for two networks behind `b` to `b`.
 fn world(name: &str) -> Option<(Overlay, Overlay, Pair)> {
     let pair = Pair::new(name)?;
     let on_b = pair.b.overlay_up(&pair.config_of_b(Outside::V4));
@@ -32,7 +32,7 @@ fn world(name: &str) -> Option<(Overlay, Overlay, Pair)> {
     Some((on_a, on_b, pair))
 }
 
-/// With a network of each family that only the tunnel leads to.
+/// A config for `a` with a network of each family that only the tunnel leads to.
 fn beyond(pair: &Pair) -> String {
     let config =
         pair.config_of_a(Outside::V4).replace("fd77::2/128\"]", "fd77::2/128\", \"10.78.0.0/16\", \"fd78::/48\"]");
@@ -40,7 +40,7 @@ fn beyond(pair: &Pair) -> String {
     config
 }
 
-/// What stands of the interface, without what changes by itself.
+/// The state of the interface, without values that change by themselves.
 fn standing(a: &Host) -> String {
     let name = a.interface();
     let rules = a.ip("-4 rule show") + &a.ip("-6 rule show");
@@ -94,7 +94,7 @@ fn everything_that_up_adds_is_put_back() {
         assert_eq!(standing(a), before, "after `{loss}`: {}", overlay.log());
         assert!(is_back(), "`{loss}` was not counted: {:?}", restored(&overlay));
         eprintln!("{loss}: put back after {:.2} s", lost.elapsed().as_secs_f64());
-        // Not the next at once: what comes faster is a fight, which is looked at elsewhere.
+        // Waits before the next loss. Losses in quick succession count as a fight, which a different test covers.
         within(SHORTLY, "the tunnel to carry again", || {
             a.run(format!("ping -n -c 1 -W 1 {}", B.v4)).code.eq(&0).then_some(())
         });
@@ -120,7 +120,7 @@ fn what_the_daemon_does_itself_is_not_counted() {
     }
     a.exec(format!("wg set {} peer {} allowed-ips 10.77.0.2/32", a.interface(), pair.b.public_key()));
     a.exec(format!("wg set {} listen-port 51900", a.interface()));
-    // Others may do as they like with what is theirs.
+    // Other programs may do anything with their own things.
     a.shell("ip link add dummy-x type veth peer name dummy-y && ip link set dummy-x up && ip link delete dummy-x");
     a.shell("nft add table inet theirs && nft flush table inet theirs && nft delete table inet theirs");
     a.shell("ip route add 10.200.0.0/16 via 10.1.0.2 && ip route delete 10.200.0.0/16");
@@ -137,7 +137,7 @@ fn a_route_put_in_the_place_of_ours_is_left_alone() {
     let a = &pair.a;
     let wire = a.link_to(&pair.b);
     for (family, prefix, gateway) in [("-4", "10.78.0.0/16", "10.1.0.2"), ("-6", "fd78::/48", "fd01::2")] {
-        // Both times at the metric that ours has.
+        // Both use the metric of our route.
         let metric = if family == "-6" { "metric 1024" } else { "" };
         a.ip(&format!("{family} route delete {prefix} dev {}", a.interface()));
         a.ip(&format!("{family} route add {prefix} via {gateway} dev {wire} {metric}"));
@@ -146,7 +146,7 @@ fn a_route_put_in_the_place_of_ours_is_left_alone() {
         let warnings = overlay.status()["host"]["warnings"].to_string();
         (warnings.contains("10.78.0.0/16") && warnings.contains("fd78::/48")).then_some(())
     };
-    // Between the two steps ours may have come back, and then it is the other program that is refused: it asks again.
+    // Our route may have come back between the two steps. The other program is then refused, and tries again.
     within(SHORTLY, "the routes to be theirs, and told", || {
         for (family, prefix, gateway) in [("-4", "10.78.0.0/16", "10.1.0.2"), ("-6", "fd78::/48", "fd01::2")] {
             a.ip(&format!("{family} route replace {prefix} via {gateway} dev {wire}"));
@@ -165,7 +165,7 @@ fn a_fight_slows_down_and_is_told_once() {
     let Some((overlay, _on_b, pair)) = world("a fight") else { return };
     let a = &pair.a;
     let name = a.interface();
-    // Another program takes the address away as soon as it is there, for half a minute.
+    // For half a minute, another program removes the address as soon as it exists.
     let fighter = a.spawn([
         "sh",
         "-c",
@@ -197,7 +197,7 @@ fn a_reload_puts_back_what_is_missing() {
     let a = &pair.a;
     std::thread::sleep(QUIET);
     let before = standing(a);
-    // It cannot have looked yet.
+    // The daemon cannot have looked yet.
     a.shell(&format!(
         "nft flush ruleset && ip route flush dev {} && ip address flush dev {}",
         a.interface(),

@@ -1,4 +1,5 @@
-//! The guards stand before what they guard: no datagram of a neighbour reaches a virtual IP while `up` or a reload is at work.
+//! The guards exist before the things that they guard: no datagram from a neighbour reaches a virtual IP during `up` or
+//! a reload.
 
 use std::fs;
 
@@ -6,10 +7,10 @@ use super::flood::{Flood, Listener};
 use crate::lab::{A, Host, Outside, Pair};
 
 const PORT: u16 = 7777;
-/// For the proof that the neighbour's datagrams arrive where nothing forbids them.
+/// A port for the proof that the neighbour's datagrams arrive when nothing forbids them.
 const OPEN: u16 = 7778;
 
-/// Two hosts of which `b` knows the virtual IPs of `a` as addresses on the wire.
+/// Two hosts. `b` has a route on the wire to the virtual IPs of `a`.
 fn world(name: &str) -> Option<Pair> {
     let pair = Pair::new(name)?;
     let wire = pair.b.link_to(&pair.a);
@@ -18,7 +19,7 @@ fn world(name: &str) -> Option<Pair> {
     Some(pair)
 }
 
-/// That a flood of `b` arrives at `a` where it is let in.
+/// Checks that a flood from `b` arrives at `a` where it is allowed.
 fn proves_itself(a: &Host, b: &Host) {
     let mut open = Listener::start(a, OPEN);
     let flood = Flood::start(b, &[A.outer_v4, A.outer_v6], OPEN);
@@ -76,7 +77,7 @@ fn a_broadcast_to_the_virtual_prefix_is_dropped_elsewhere() {
     flood.goes_on_for(200);
     assert_eq!(listener.count(), 0, "a broadcast to the virtual prefix was taken from a neighbour");
     drop(flood);
-    // From the host itself the broadcast address is reached as before: it goes into the tunnel, and nowhere else.
+    // From the host itself, the broadcast address still leads into the tunnel and nowhere else.
     let route = a.ip("route get 10.77.0.255");
     assert!(route.contains(&format!("broadcast 10.77.0.255 dev {}", a.interface())), "{route}");
     overlay.stop();

@@ -1,16 +1,16 @@
-//! A host with a container on a bridge, and a /0 through its only neighbour, which answers for the whole outside in clear as
-//! well as through the tunnel.
+//! A host with a container on a bridge, and a /0 through its only neighbour. The neighbour answers for all outside
+//! addresses, both in clear and through the tunnel.
 
 use crate::lab::{A, B, Host, Lab, Outside};
 
-/// An address that lies outside; in clear it is reached by the default route.
+/// The outside addresses. In clear they are reached by the default route.
 pub(crate) const OUTSIDE: [&str; 2] = ["192.0.2.77", "2001:db8::77"];
 /// The bridge on `a`.
 pub(crate) const BRIDGE: &str = "br0";
 
 pub(crate) struct World {
     pub(crate) a: Host,
-    /// The neighbour: default router of `a` in clear, and its peer.
+    /// The neighbour: it is the default router of `a` in clear, and also its peer.
     pub(crate) b: Host,
     /// A container on `a`.
     pub(crate) c: Host,
@@ -19,7 +19,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// The hosts and wires, with nothing running; `None` where this machine cannot.
+    /// Creates the hosts and wires, with nothing running. `None` if this machine cannot.
     pub(crate) fn new(name: &str) -> Option<World> {
         if !crate::lab::installed(name, &["tcpdump", "nft"]) {
             return None;
@@ -52,7 +52,7 @@ impl World {
         Some(World { a, b, c, _lab: lab })
     }
 
-    /// A config by which `a` sends everything of these prefixes to `b`, with more keys of `[interface]`.
+    /// A config with which `a` sends everything for these prefixes to `b`, with more keys in `[interface]`.
     pub(crate) fn config_of_a(&self, allowed: &[&str], more: &str) -> String {
         let inner = A.inner();
         let endpoint = B.endpoint(Outside::V4, 51820);
@@ -71,7 +71,7 @@ impl World {
         self.a.link_to(&self.b)
     }
 
-    /// What a capture on the wire must never see while a /0 is in force.
+    /// A capture filter for packets that must never appear on the wire while a /0 is in force.
     pub(crate) fn in_clear() -> String {
         OUTSIDE.map(|address| format!("host {address}")).join(" or ")
     }

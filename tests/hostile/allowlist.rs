@@ -1,12 +1,12 @@
-//! The allowlist, attacked with whole packets: ports and protocols that it does not list, lengths that lie, and errors
-//! about flows that never were.
+//! Attacks on the allowlist with whole packets: ports and protocols that are not listed, lengths that lie, and errors
+//! about flows that never existed.
 
 use super::bytes::{ACK, Ends, FIN, ICMP, ICMPV6, PSH, RST, SYN, TCP, UDP, URG, ends, with};
 use super::siege::{Application, Attacker, Knock, MALLORY, Siege};
 
 const ALLOW: &[&str] = &["tcp/22", "udp/7000-7010", "icmp"];
 
-/// Where the upper header begins in a packet without options or extension headers.
+/// The offset of the upper header in a packet without options or extension headers.
 fn upper_at(ends: Ends) -> usize {
     if ends.is_v4() { 20 } else { 40 }
 }
@@ -19,7 +19,7 @@ fn what_is_not_listed_is_dropped_whatever_it_looks_like() {
     let mut mallory = siege.attacker(MALLORY);
     for ends in MALLORY.both_families() {
         let all_flags = [0, SYN, ACK, FIN, RST, SYN | ACK, FIN | ACK, RST | ACK, PSH | ACK, URG, SYN | FIN, 0x3f, 0xff];
-        // Without SYN it might be the middle of a connection that we opened. We did not.
+        // Without SYN, this could be the middle of a connection that we opened. But we did not open any.
         let tcp = |port| all_flags.map(|flags| ends.tcp(50_000, port, flags));
         for port in [0, 21, 23, 80, 7000, 65_535] {
             siege.refuses(&mut mallory, "not_allowed", "TCP", &tcp(port));
@@ -48,12 +48,12 @@ fn protocols_that_are_not_listed_are_dropped_also_where_their_bytes_look_like_op
     let Some(mut siege) = Siege::with_allowlist("protocols", ALLOW) else { return };
     let mut mallory = siege.attacker(MALLORY);
     let [v4, v6] = MALLORY.both_families();
-    // What an open port looks like, in a protocol that the packet is not of.
+    // The bytes look like an open UDP port, but the packet has a different protocol.
     let payload = |ends: Ends| ends.udp_bytes(7000, 7000, &[0; 24]);
     let of_v4: Vec<_> = (0..=255).filter(|number| ![ICMP, TCP, UDP].contains(number)).collect();
     let packets: Vec<_> = of_v4.iter().map(|number| v4.ip(*number, &payload(v4))).collect();
     siege.refuses(&mut mallory, "not_allowed", "IPv4", &packets);
-    // 253 and 254 may be extension headers. The known ones are attacked elsewhere.
+    // 253 and 254 may be extension headers. Other tests attack the known extension headers.
     let extensions = [0, 43, 44, 51, 60, 135, 139, 140];
     let of_v6: Vec<_> = (0..253).filter(|number| ![ICMPV6, TCP, UDP].contains(number)).collect();
     let of_v6 = of_v6.into_iter().filter(|number| !extensions.contains(number)).chain([255]);
@@ -74,16 +74,16 @@ fn lying_lengths_open_no_port() {
         let tcp = ends.ip(TCP, &ends.tcp_bytes(50_000, 22, 1, ACK, &[0x55; 24]));
         siege.delivers(&mut mallory, "what is bent below", &[udp.clone(), tcp.clone()]);
 
-        // UDP that says it is shorter than its header, or longer than its packet.
+        // UDP whose length is smaller than its header, or larger than its packet.
         let udp_says = |len: u16| with(udp.clone(), at + 4, &len.to_be_bytes());
         siege.refuses(&mut mallory, "not_allowed", "UDP", &[0, 1, 7, 33, 34, 1000, 0x7fff, 0xffff].map(udp_says));
         siege.delivers(&mut mallory, "UDP with something behind", &[8, 9, 31].map(udp_says));
-        // TCP whose header is shorter than a header, or longer than its packet.
+        // TCP whose header length is smaller than a header, or larger than its packet.
         let tcp_says = |words: u8| with(tcp.clone(), at + 12, &[words << 4]);
         siege.refuses(&mut mallory, "not_allowed", "TCP", &[0, 1, 2, 3, 4, 12, 13, 14, 15].map(tcp_says));
         siege.delivers(&mut mallory, "TCP with options", &[5, 6, 11].map(tcp_says));
 
-        // Packets that end within their ports or headers; what follows is there, but is padding.
+        // Packets that end within their ports or headers. The bytes behind are present, but are padding.
         let ip_says = |packet: &[u8], upper_len: u16| {
             let (field, len) = if ends.is_v4() { (2, at as u16 + upper_len) } else { (4, upper_len) };
             with(packet.to_vec(), field, &len.to_be_bytes())
@@ -106,11 +106,11 @@ fn lying_lengths_open_no_port() {
         }
     }
 
-    // A header that says it is longer moves the ports: those behind the options count, as they do for the kernel.
+    // A longer header moves the ports. The ports behind the options count, as they do for the kernel.
     let [v4, _] = MALLORY.both_families();
     let moved = |seen: u16, meant: u16| {
         let [high, low] = seen.to_be_bytes();
-        // One word of no-operation options, in the place of ports; the ports lie behind.
+        // One word of no-operation options stands in place of the ports, which follow it.
         let option = [1, 1, high, low];
         let packet = v4.ip(UDP, &[&option[..], &v4.udp_bytes(50_000, meant, &[0; 24])].concat());
         with(packet, 0, &[0x46])
@@ -120,7 +120,7 @@ fn lying_lengths_open_no_port() {
     let denied = v4.udp(7000, 9999, &[0; 40]);
     let lying = (5..16).map(|words| with(denied.clone(), 0, &[0x40 | words])).collect::<Vec<_>>();
     siege.refuses(&mut mallory, "not_allowed", "IHL", &lying);
-    // A jumbogram says that it has no length.
+    // A jumbogram has a length field of zero.
     let [_, v6] = MALLORY.both_families();
     let jumbo = [&[UDP, 0, 0xc2, 4, 0, 0, 0, 40][..], &v6.udp_bytes(50_000, 7000, &[0; 24])].concat();
     let jumbo = with(v6.ip(0, &jumbo), 4, &[0, 0]);
@@ -128,12 +128,12 @@ fn lying_lengths_open_no_port() {
     closed.has_received_nothing();
 }
 
-/// From the same source to another destination.
+/// The same source with a different destination.
 fn ends_of(before: Ends, destination: &str) -> Ends {
     ends(&before.source.to_string(), destination)
 }
 
-/// An error of this type that quotes as much of a packet: its IP header, and so many bytes of what follows.
+/// An error of this type. It quotes the packet's IP header and `len` bytes after it.
 fn error_about(ends: Ends, kind: u8, quoted: &[u8], len: usize) -> Vec<u8> {
     let quote = &quoted[..upper_at(ends) + len];
     ends.icmp(kind, 1, [0; 4], quote)
@@ -141,7 +141,7 @@ fn error_about(ends: Ends, kind: u8, quoted: &[u8], len: usize) -> Vec<u8> {
 
 #[test]
 fn icmp_errors_pass_only_if_they_quote_a_flow_that_we_opened() {
-    // Not `icmp`: with it every error is what the peer may send.
+    // `icmp` must not be listed: it would allow the peer to send every error.
     let Some(mut siege) = Siege::with_allowlist("errors", &["tcp/22"]) else { return };
     let program = siege.application(5000);
     // A ping would be refused.
@@ -150,7 +150,7 @@ fn icmp_errors_pass_only_if_they_quote_a_flow_that_we_opened() {
         let errors: &[u8] = if ends.is_v4() { &[3, 4, 5, 11, 12] } else { &[1, 2, 3, 4, 100, 127] };
         let redirect = if ends.is_v4() { 5 } else { 137 };
         let ours = ends.reversed();
-        // What we would have sent, had we: each protocol, to ports of her choice.
+        // Packets that we could have sent, but did not: each protocol, to ports of her choice.
         let never_sent = [
             ours.udp(5000, 6000, &[0; 8]),
             ours.udp(53, 53, &[0; 8]),
@@ -168,7 +168,7 @@ fn icmp_errors_pass_only_if_they_quote_a_flow_that_we_opened() {
         let others: Vec<_> = no_errors.iter().map(|kind| ends.icmp(*kind, 0, [0; 4], &[0; 16])).collect();
         siege.refuses(&mut mallory, "not_allowed", "no error", &others);
 
-        // Now we send: from port 5000 to port 6000.
+        // Now we do send, from port 5000 to port 6000.
         let sent = says(&mut siege, &program, &mut mallory, ends);
         assert_eq!(sent[upper_at(ends)..upper_at(ends) + 4], [0x13, 0x88, 0x17, 0x70]);
         let kind = errors[0];
@@ -186,17 +186,17 @@ fn icmp_errors_pass_only_if_they_quote_a_flow_that_we_opened() {
         bent.push(error_about(ends, redirect, quote, 8));
         siege.refuses(&mut mallory, "not_allowed", "about something else", &bent);
 
-        // The honest one passes, and a kernel that gets it tells the program.
+        // The honest error passes, and the kernel reports it to the program.
         let honest = error_about(ends, kind, quote, 8);
         siege.delivers(&mut mallory, "about what we sent", &[honest]);
-        // And answers pass, from that port alone.
+        // Answers pass too, but only from that port.
         siege.refuses(&mut mallory, "not_allowed", "from elsewhere", &[ends.udp(6001, 5000, b"hello")]);
         siege.delivers(&mut mallory, "an answer", &[ends.udp(6000, 5000, b"hello")]);
         assert_eq!(program.receives(), b"hello");
     }
 }
 
-/// A program on the victim sends a datagram from its port to port 6000: the packet, as it comes out of the tunnel.
+/// A program on the victim sends a datagram from its port to port 6000. Returns the packet as it leaves the tunnel.
 fn says(siege: &mut Siege, program: &Application, attacker: &mut Attacker, ends: Ends) -> Vec<u8> {
     let to = if ends.is_v4() { format!("[::ffff:{}]:6000", ends.source) } else { format!("[{}]:6000", ends.source) };
     program.socket.send_to(b"hello", to.as_str()).expect("a route into the tunnel");

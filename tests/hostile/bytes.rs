@@ -1,5 +1,5 @@
-//! Packets written by hand, byte by byte and without the code that they attack: honest ones, and the parts that lies are
-//! put together from. Checksums are right, so that what gets through is taken by the kernel behind.
+//! Handwritten packets, byte by byte and without the code under attack: honest packets, and the parts that malicious
+//! ones are made of. Checksums are correct, so that the victim's kernel accepts what gets through.
 
 use std::net::IpAddr;
 
@@ -17,21 +17,21 @@ pub(crate) const PSH: u8 = 0x08;
 pub(crate) const ACK: u8 = 0x10;
 pub(crate) const URG: u8 = 0x20;
 
-/// From whom a packet says it is, and for whom. Both of one family.
+/// The source and destination that a packet claims. Both have the same family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ends {
     pub(crate) source: IpAddr,
     pub(crate) destination: IpAddr,
 }
 
-/// From `source` to `destination`, as text.
+/// From `source` to `destination`, given as text.
 pub(crate) fn ends(source: &str, destination: &str) -> Ends {
     let parse = |text: &str| text.parse().unwrap_or_else(|_| panic!("`{text}` is no address"));
     Ends { source: parse(source), destination: parse(destination) }
 }
 
 impl Ends {
-    /// The other way.
+    /// The opposite direction.
     pub(crate) fn reversed(self) -> Self {
         Self { source: self.destination, destination: self.source }
     }
@@ -40,12 +40,12 @@ impl Ends {
         self.source.is_ipv4()
     }
 
-    /// The family's ICMP.
+    /// The protocol number of the family's ICMP.
     pub(crate) fn icmp_protocol(self) -> u8 {
         if self.is_v4() { ICMP } else { ICMPV6 }
     }
 
-    /// An IP header and what follows it. In IPv6 `protocol` may name an extension header that `payload` begins with.
+    /// An IP header and its payload. In IPv6, `protocol` may be an extension header that `payload` begins with.
     pub(crate) fn ip(self, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let mut packet = match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -76,7 +76,7 @@ impl Ends {
         self.ip(UDP, &self.udp_bytes(source, destination, data))
     }
 
-    /// What follows the IP header in a UDP packet.
+    /// The bytes of a UDP packet after the IP header.
     pub(crate) fn udp_bytes(self, source: u16, destination: u16, data: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(source.to_be_bytes());
@@ -93,7 +93,7 @@ impl Ends {
         self.ip(TCP, &self.tcp_bytes(source, destination, 1, flags, &[]))
     }
 
-    /// What follows the IP header in a TCP packet: a header of 20 bytes, and data.
+    /// The bytes of a TCP packet after the IP header: a header of 20 bytes, and data.
     pub(crate) fn tcp_bytes(self, source: u16, destination: u16, sequence: u32, flags: u8, data: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(source.to_be_bytes());
@@ -105,7 +105,7 @@ impl Ends {
         bytes
     }
 
-    /// A ping.
+    /// An echo request.
     pub(crate) fn echo_request(self, identifier: u16, sequence: u16, data: &[u8]) -> Vec<u8> {
         let [id_high, id_low] = identifier.to_be_bytes();
         let [sequence_high, sequence_low] = sequence.to_be_bytes();
@@ -113,12 +113,12 @@ impl Ends {
         self.icmp(kind, 0, [id_high, id_low, sequence_high, sequence_low], data)
     }
 
-    /// A packet of the family's ICMP: type, code, the four bytes that depend on the type, and what follows.
+    /// A packet of the family's ICMP: type, code, the four bytes whose meaning depends on the type, and the body.
     pub(crate) fn icmp(self, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
         self.ip(self.icmp_protocol(), &self.icmp_bytes(kind, code, rest, body))
     }
 
-    /// What follows the IP header in it.
+    /// The bytes of that packet after the IP header.
     pub(crate) fn icmp_bytes(self, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
         let mut bytes = vec![kind, code, 0, 0];
         bytes.extend(rest);
@@ -127,7 +127,7 @@ impl Ends {
         bytes
     }
 
-    /// A fragment that holds `payload`; `offset` in units of 8 bytes.
+    /// A fragment with this payload. `offset` is in units of 8 bytes.
     pub(crate) fn fragment(self, protocol: u8, id: u16, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
         if !self.is_v4() {
             let header = fragment_header(protocol, id, offset, more);
@@ -140,7 +140,7 @@ impl Ends {
         packet
     }
 
-    /// Writes the checksum of an upper header, which lies at `at`.
+    /// Writes the checksum of an upper header at offset `at`.
     fn finish(self, protocol: u8, bytes: &mut [u8], at: usize) {
         bytes[at..at + 2].fill(0);
         let mut pseudo = Vec::new();
@@ -166,21 +166,22 @@ impl Ends {
     }
 }
 
-/// An IPv6 fragment header; `offset` in units of 8 bytes.
+/// An IPv6 fragment header. `offset` is in units of 8 bytes.
 pub(crate) fn fragment_header(next: u8, id: u16, offset: u16, more: bool) -> [u8; 8] {
     let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
     let [id_high, id_low] = id.to_be_bytes();
     [next, 0, high, low, 0, 0, id_high, id_low]
 }
 
-/// IPv6 hop-by-hop or destination options, `units` of 8 bytes long: one option that everybody skips.
+/// IPv6 hop-by-hop or destination options with a length of `units` times 8 bytes. They have one option, which receivers
+/// skip.
 pub(crate) fn options(next: u8, units: u8) -> Vec<u8> {
     let mut header = vec![0; usize::from(units) * 8];
     header[..4].copy_from_slice(&[next, units - 1, 0x1e, units * 8 - 4]);
     header
 }
 
-/// The same packet with other bytes at `at`; the checksum of an IPv4 header is made right again.
+/// The same packet with these bytes at `at`, and a correct IPv4 header checksum.
 pub(crate) fn with(mut packet: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     packet[at..at + bytes.len()].copy_from_slice(bytes);
     if packet[0] >> 4 == 4 && packet.len() >= 20 {
@@ -189,7 +190,7 @@ pub(crate) fn with(mut packet: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Writes the checksum of an IPv4 header, as far as a header is there.
+/// Writes the checksum of an IPv4 header, even if the header is incomplete.
 pub(crate) fn finish_v4_header(packet: &mut [u8]) {
     packet[10..12].fill(0);
     let len = (usize::from(packet[0] & 0x0f) * 4).min(packet.len());
@@ -197,7 +198,7 @@ pub(crate) fn finish_v4_header(packet: &mut [u8]) {
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// The checksum of the Internet, RFC 1071.
+/// The Internet checksum, RFC 1071.
 fn checksum(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
     let mut sum: u32 = bytes.chunks(2).map(word).sum();

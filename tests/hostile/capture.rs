@@ -1,4 +1,4 @@
-//! What the daemon writes into its TUN, packet by packet: the place behind which nothing of ours can refuse it any more.
+//! What the daemon writes to its TUN, packet by packet. Beyond this point none of our code can refuse a packet.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Stdio};
@@ -7,22 +7,22 @@ use std::thread;
 
 use crate::lab::{Host, SHORTLY};
 
-/// Bytes kept of each packet.
+/// How many bytes of each packet are kept.
 const KEPT: usize = 4096;
-/// Bytes that tcpdump takes of each: more, since it may come out a little short.
+/// How many bytes tcpdump is asked for. This is more, since it may deliver a little less.
 const TAKEN: usize = 2 * KEPT;
 
-/// A capture on a host's tunnel interface, of what comes in there. It ends with its value.
+/// A capture of packets that enter through a host's tunnel interface. Dropping it stops it.
 pub(crate) struct Capture {
     tcpdump: Child,
     packets: Receiver<Vec<u8>>,
 }
 
 impl Capture {
-    /// Starts it. Whatever is written from now on is seen.
+    /// Starts a capture. It shows everything written from now on.
     pub(crate) fn start(host: &Host) -> Capture {
         let interface = host.interface();
-        // Each packet is handed over at once, and there is room for a thousand.
+        // Each packet is delivered at once, and there is space for a thousand.
         let line = format!("tcpdump -n --immediate-mode -U -B 16384 -s {TAKEN} -Q in -i {interface} -w -");
         let mut command = host.command(line);
         let mut tcpdump = command
@@ -49,10 +49,10 @@ impl Capture {
         Capture { tcpdump, packets }
     }
 
-    /// All packets up to `last`, which is not among them.
+    /// All packets before `last`.
     ///
     /// # Panics
-    /// When `last` does not come.
+    /// Panics if `last` does not come.
     #[track_caller]
     pub(crate) fn before(&self, last: &[u8]) -> Vec<Vec<u8>> {
         let mut before = Vec::new();
@@ -73,12 +73,12 @@ impl Drop for Capture {
     }
 }
 
-/// As much of a packet as a capture shows.
+/// The part of a packet that a capture shows.
 pub(crate) fn kept(packet: &[u8]) -> &[u8] {
     &packet[..packet.len().min(KEPT)]
 }
 
-/// The next packet of a capture file, whose numbers are in the byte order of this machine; its header is skipped.
+/// The next packet of a capture file in this machine's byte order. The file's header is skipped.
 fn next_packet(file: &mut BufReader<ChildStdout>) -> Option<Vec<u8>> {
     const MAGIC: u32 = 0xa1b2_c3d4;
     let mut head = [0; 16];
@@ -88,7 +88,7 @@ fn next_packet(file: &mut BufReader<ChildStdout>) -> Option<Vec<u8>> {
         file.read_exact(&mut [0; 8]).ok()?;
         file.read_exact(&mut head).ok()?;
     }
-    // Seconds, microseconds, bytes kept, bytes there were.
+    // The record header: seconds, microseconds, captured length, original length.
     let mut packet = vec![0; word(&head, 8) as usize];
     file.read_exact(&mut packet).ok()?;
     packet.truncate(KEPT);

@@ -1,5 +1,5 @@
-//! The allowlist, attacked with chains of IPv6 extension headers: the port at their end counts, and where that cannot be
-//! found with certainty nothing passes.
+//! Attacks on the allowlist with chains of IPv6 extension headers. The port at the end of a chain counts, and if it
+//! cannot be found with certainty, nothing passes.
 
 use super::bytes::{Ends, TCP, UDP, options};
 use super::siege::{MALLORY, Siege};
@@ -13,10 +13,10 @@ const ESP: u8 = 50;
 const AUTHENTICATION: u8 = 51;
 const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION_OPTIONS: u8 = 60;
-/// Mobility, HIP and shim6: laid out as options are.
+/// Mobility, HIP and shim6 have the same layout as options.
 const OTHERS: [u8; 3] = [135, 139, 140];
 
-/// A chain of these headers, 8 bytes each, in front of what follows; all of it is of the last protocol.
+/// A chain of these headers, each 8 bytes long, in front of a payload of protocol `last`.
 fn chain(ends: Ends, headers: &[u8], last: u8, payload: &[u8]) -> Vec<u8> {
     let next = headers.iter().skip(1).copied().chain([last]);
     let mut bytes: Vec<u8> = next.flat_map(|next| options(next, 1)).collect();
@@ -32,7 +32,7 @@ fn the_port_at_the_end_of_a_chain_counts() {
     let [_, ends] = MALLORY.both_families();
     let udp = |port| ends.udp_bytes(4660, port, &[0x55; 24]);
 
-    // One of each, and as many as are followed. The kernel behind knows the first two kinds.
+    // One header of each kind, and as many as we follow. The victim's kernel knows the first two kinds.
     let known = [vec![HOP_BY_HOP], vec![DESTINATION_OPTIONS], vec![HOP_BY_HOP, DESTINATION_OPTIONS]];
     let most = [[DESTINATION_OPTIONS; 8].to_vec(), [&[HOP_BY_HOP][..], &[DESTINATION_OPTIONS; 7]].concat()];
     for headers in known.iter().chain(&most) {
@@ -50,14 +50,14 @@ fn the_port_at_the_end_of_a_chain_counts() {
         siege.refuses(&mut mallory, "not_allowed", "rare", &[chain(ends, &[kind], UDP, &udp(CLOSED))]);
         siege.delivers(&mut mallory, "rare", &[chain(ends, &[kind], UDP, &udp(OPEN))]);
     }
-    // A routing header on its way to somebody else.
+    // A routing header that still leads to another host.
     let routed = |port| {
         let header = [&[UDP, 2, 0, 1, 0, 0, 0, 0][..], &[0xfd; 16]].concat();
         ends.ip(ROUTING, &[&header[..], &udp(port)].concat())
     };
     siege.refuses(&mut mallory, "not_allowed", "routed", &[routed(CLOSED)]);
     siege.delivers(&mut mallory, "routed", &[routed(OPEN)]);
-    // The authentication header counts its length in other units, less two.
+    // The authentication header counts 4-byte units, minus two.
     let authenticated = |port| ends.ip(AUTHENTICATION, &[&[UDP, 4][..], &[0; 22], &udp(port)].concat());
     siege.refuses(&mut mallory, "not_allowed", "authenticated", &[authenticated(CLOSED)]);
     siege.delivers(&mut mallory, "authenticated", &[authenticated(OPEN)]);
@@ -82,7 +82,7 @@ fn chains_that_are_too_long_unknown_or_broken_are_dropped() {
         chain(ends, &[HOP_BY_HOP, DESTINATION_OPTIONS, 254], UDP, &udp),
     ];
     siege.refuses(&mut mallory, "extension_headers", "unknown", &unknown);
-    // Numbers that are no extension headers end the chain, whatever follows.
+    // Numbers that are not extension headers end the chain, whatever follows.
     let ended = [5, 52, 61, 99, 134, 136, 141, 200, 252, 255].map(|kind| chain(ends, &[HOP_BY_HOP, kind], UDP, &udp));
     siege.refuses(&mut mallory, "not_allowed", "no extension headers", &ended);
 
@@ -95,7 +95,7 @@ fn chains_that_are_too_long_unknown_or_broken_are_dropped() {
     siege.refuses(&mut mallory, "not_allowed", "lengths", &[1, 2, 3, 4, 5, 100, 255].map(says));
     siege.delivers(&mut mallory, "lengths", &[says(0)]);
     assert_eq!(open.receives(), [0x55; 24]);
-    // Options that end where a denied port begins, though an open one stands where others would look.
+    // Options that end where a denied port begins, with an open port at the usual offset.
     let denied = ends.udp_bytes(4660, CLOSED, &[0x55; 24]);
     let disguised = [&[UDP, 1, 0x1e, 12][..], &udp[..8], &[0; 4], &denied].concat();
     siege.refuses(&mut mallory, "not_allowed", "disguised", &[ends.ip(DESTINATION_OPTIONS, &disguised)]);
@@ -114,7 +114,7 @@ fn chains_that_are_too_long_unknown_or_broken_are_dropped() {
     siege.delivers(&mut mallory, "whole", &[whole]);
     assert_eq!(open.receives(), [0x55; 24]);
 
-    // In IPv4 the same numbers are protocols like others, and none is listed.
+    // In IPv4 the same numbers are ordinary protocols, and none of them is listed.
     let [v4, _] = MALLORY.both_families();
     let in_v4 = [HOP_BY_HOP, ROUTING, 44, AUTHENTICATION, DESTINATION_OPTIONS]
         .map(|kind| v4.ip(kind, &[&options(UDP, 1)[..], &v4.udp_bytes(4660, OPEN, &[0; 8])].concat()));

@@ -1,7 +1,7 @@
-//! Twenty thousand initiations a second from addresses that are not the sender's, each with a mac1 that is right.
+//! A flood of twenty thousand initiations a second from spoofed addresses, each with a valid mac1.
 //!
-//! What such a flood takes is compared with the same generator against a port where nobody listens, in turns within one
-//! run: the generator itself and the kernels on its way cost as much on a machine that all of them share.
+//! The effect of the flood is compared with the same generator against a closed port, alternating within one run. All of
+//! them share one machine, so the generator and the kernels on the path take their share of the CPU in both cases.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,20 +19,20 @@ use crate::lab::crowd::Crowd;
 use crate::lab::streams::Load;
 use crate::lab::{A, B, Host, Outside, Overlay, Pair, inside, installed};
 
-/// Initiations a second.
+/// Initiations per second.
 const RATE: u64 = 20_000;
 const PORT: u16 = 51820;
 const CLOSED_PORT: u16 = 51821;
-/// Where the flood says that it comes from: 10.200.0.0/16, behind the attacker.
+/// The spoofed source addresses: 10.200.0.0/16, which is routed to the attacker.
 const SPOOFED: u32 = 0x0ac8_0000;
-/// The stream is measured this often against either port, for so long.
+/// How many times the stream is measured against each port, and for how long.
 const ROUNDS: usize = 4;
 const SECONDS: u32 = 4;
-/// Peers that come new while the flood goes on, and how far apart.
+/// How many new peers come during the flood, and how far apart.
 const NEWCOMERS: u32 = 60;
 const APART: Duration = Duration::from_millis(300);
 
-/// What is promised.
+/// The promised limits.
 const KEPT: f64 = 0.70;
 const NEWCOMER_WITHIN: Duration = Duration::from_secs(6);
 const GROWTH: u64 = 8 << 20;
@@ -47,7 +47,7 @@ fn rate_under_a_flood_of_spoofed_initiations_streams_flow_newcomers_get_in_and_n
     let victim: SocketAddr = A.endpoint(Outside::V4, PORT).parse().expect("an address and a port");
     let mut newcomers = Crowd::new(NEWCOMERS, victim, pair.a.public_key(), &[Ipv4Addr::new(10, 1, 0, 2)]);
     let peers = newcomers.peers_toml(Ipv4Addr::new(10, 88, 0, 1));
-    // The answers have a way, and end with the attacker.
+    // The answers have a route, and end at the attacker.
     pair.a.ip("route add 10.200.0.0/16 via 10.1.0.2");
     let on_a = pair.a.overlay_up(&(pair.config_of_a(Outside::V4) + &peers));
     let _on_b = pair.b.overlay_up(&pair.config_of_b(Outside::V4));
@@ -75,7 +75,7 @@ fn rate_under_a_flood_of_spoofed_initiations_streams_flow_newcomers_get_in_and_n
         under(port, &mut || rate = stream().start().finish().rate());
         rate
     };
-    // Buffers grow with the first stream, not with the flood.
+    // Lets buffers grow with a first stream, so that this does not count as growth by the flood.
     rate_under(CLOSED_PORT);
     let before = Memory::of(&on_a);
     let (mut closed, mut open) = (0.0, 0.0);
@@ -113,7 +113,7 @@ fn rate_under_a_flood_of_spoofed_initiations_streams_flow_newcomers_get_in_and_n
     pair.a.reaches(B.v4);
 }
 
-/// Distinct initiations of somebody who is no peer, signed for the victim.
+/// Distinct initiations from a stranger, with valid MACs for the victim.
 fn messages(pair: &Pair) -> Vec<Vec<u8>> {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
@@ -123,17 +123,17 @@ fn messages(pair: &Pair) -> Vec<Vec<u8>> {
     (0..256).map(|n| stranger.initiate(Timestamp::from_unix_seconds(n), n as u32).message).collect()
 }
 
-/// Sends initiations from anywhere.
+/// Sends initiations from spoofed addresses.
 struct Generator<'a> {
     target: SocketAddr,
     messages: &'a [Vec<u8>],
 }
 
 impl Generator<'_> {
-    /// Floods while something else is done, and answers how many a second it sent.
+    /// Floods while `act` runs. Returns how many initiations a second were sent.
     fn during(&self, host: &Host, act: &mut dyn FnMut()) -> f64 {
         let raw = inside(host, || {
-            // The kernel takes the IP header from us.
+            // The kernel lets us write the IP header on this socket.
             socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW))
         });
         let raw = raw.expect("we are root");
@@ -157,7 +157,7 @@ impl Generator<'_> {
     }
 
     fn send(&self, raw: &OwnedFd, number: u64) {
-        // Every source is another one, and none comes again soon.
+        // Every source differs from the previous one, and none repeats soon.
         let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let source = Ipv4Addr::from(SPOOFED | (scattered >> 48) as u32);
         let message = &self.messages[number as usize % self.messages.len()];
@@ -165,16 +165,16 @@ impl Generator<'_> {
         let mut datagram = Vec::with_capacity(8 + message.len());
         datagram.extend(ports.iter().flat_map(|port| port.to_be_bytes()));
         datagram.extend((8 + message.len() as u16).to_be_bytes());
-        // No checksum, which IPv4 allows.
+        // Without a checksum, which IPv4 allows.
         datagram.extend([0, 0]);
         datagram.extend(message);
         let packet = Ends { source: IpAddr::V4(source), destination: self.target.ip() }.ip(17, &datagram);
-        // A full queue is no reason to stop.
+        // A full queue is not a reason to stop.
         let _ = sendto(raw, &packet, SendFlags::empty(), &self.target);
     }
 }
 
-/// Counts what the flood asks, and what is answered to it.
+/// Counts the bytes of the flood, and of the answers to it.
 fn count_payload(victim: &Host) {
     let rules = format!(
         "add table inet flood
@@ -189,7 +189,7 @@ fn count_payload(victim: &Host) {
     victim.exec(format!("nft -f {}", file.display()));
 }
 
-/// Bytes of UDP payload that a counter has seen.
+/// Bytes of UDP payload according to a counter.
 fn payload(victim: &Host, counter: &str) -> u64 {
     const HEADERS: u64 = 20 + 8;
     let json = victim.exec(format!("nft -j list counter inet flood {counter}"));
@@ -199,7 +199,7 @@ fn payload(victim: &Host, counter: &str) -> u64 {
     number("bytes") - HEADERS * number("packets")
 }
 
-/// What a daemon holds, and the most it has ever held.
+/// The memory that a daemon holds, and its peak.
 struct Memory {
     resident: u64,
     peak: u64,

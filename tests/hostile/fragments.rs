@@ -1,7 +1,7 @@
-//! The allowlist, attacked with fragments: ports that are not there, ports that come later, ports that are replaced.
+//! Attacks on the allowlist with fragments: ports that are missing, ports that come later, ports that are replaced.
 //!
-//! Behind the TUN the victim's kernel puts together whatever it is given. So beside what was delivered, a program on a
-//! closed port watches that nothing ever reaches it.
+//! The victim's kernel reassembles everything that it gets from the TUN. So in addition to checking what was delivered,
+//! a program on a closed port checks that nothing ever reaches it.
 
 use super::bytes::{ACK, Ends, FRAGMENT, SYN, TCP, UDP, fragment_header, options};
 use super::siege::{Attacker, MALLORY, STRANGER, Siege};
@@ -10,7 +10,7 @@ const ALLOW: &[&str] = &["tcp/22", "udp/7000-7010", "icmp"];
 const OPEN: u16 = 7000;
 const CLOSED: u16 = 9999;
 
-/// A UDP packet to this port in a first fragment of 24 bytes, two in the middle, and a last one of 8.
+/// A UDP packet to this port: a first fragment of 24 bytes, two in the middle, and a last one of 8.
 struct Cut {
     whole: Vec<u8>,
     fragments: Vec<Vec<u8>>,
@@ -22,7 +22,7 @@ fn cut(ends: Ends, id: u16, port: u16) -> Cut {
     Cut { fragments: vec![part(0, 24), part(24, 40), part(40, 48), part(48, 56)], whole }
 }
 
-/// What is expected of an attack: which of its packets are delivered, and what is counted for the others.
+/// Attacks, and checks which of the packets are delivered and how the others are counted.
 #[track_caller]
 fn attack(
     siege: &mut Siege,
@@ -48,7 +48,7 @@ fn fragments_follow_the_verdict_on_their_first_in_both_families() {
             id += 1;
             cut(ends, id, port)
         };
-        // The honest ones: in order, and with the first one late, as its peer has to send them again.
+        // Honest fragments: in order, and with the first one late, so that the peer must send the others again.
         let honest = next(OPEN);
         attack(&mut siege, &mut mallory, "in order", &honest.fragments, &[0, 1, 2, 3], &[]);
         assert_eq!(open.receives(), honest.whole[8..]);
@@ -62,28 +62,28 @@ fn fragments_follow_the_verdict_on_their_first_in_both_families() {
         let orphans = &next(OPEN).fragments[1..];
         attack(&mut siege, &mut mallory, "orphans", orphans, &[], &[("fragment_orphan", 3)]);
 
-        // Later fragments that only look as if they belonged to an admitted first one.
+        // Later fragments that only seem to belong to an admitted first one.
         let admitted = next(OPEN).fragments.swap_remove(0);
         let of = |ends: Ends, id| ends.fragment(UDP, id, 3, true, &[0; 8]);
         let packets = [admitted, of(ends, 0x7777), of(elsewhere(ends), 0x105), of(ends, 0x105)];
         let dropped = [("fragment_orphan", 1), ("spoofed_source", 1)];
         attack(&mut siege, &mut mallory, "of another packet", &packets, &[0, 3], &dropped);
 
-        // The first fragment is followed by another first one, to a port that is closed: that one is dropped, and what
-        // comes later is taken for its own.
+        // The first fragment is followed by a second first fragment, to a closed port. That one is dropped, and later
+        // fragments count as belonging to it.
         let (open_first, closed_first) = (next(OPEN).fragments, cut(ends, 0x106, CLOSED).fragments);
         let packets =
             [&open_first[0], &closed_first[0], &open_first[1], &open_first[2], &open_first[3]].map(Clone::clone);
         attack(&mut siege, &mut mallory, "two firsts", &packets, &[0], &[("not_allowed", 4)]);
 
-        // A later fragment that reaches back into the first could replace the ports that were judged.
+        // A later fragment that overlaps the first could replace the ports that were checked.
         let first = next(OPEN).fragments.swap_remove(0);
         let ports = ends.udp_bytes(4660, CLOSED, &[0; 16]);
         let over = |offset: u16, more: bool| ends.fragment(UDP, 0x107, offset, more, &ports[8..]);
         let packets = [first, over(1, false), over(2, false), over(1, true), over(2, true), over(3, true)];
         attack(&mut siege, &mut mallory, "overlapping", &packets, &[0, 5], &[("fragment_evasion", 4)]);
 
-        // ICMP is open, and its fragments need their first one as well.
+        // ICMP is allowed, and its later fragments also require their first one.
         let echo = ends.icmp_bytes(if ends.is_v4() { 8 } else { 128 }, 0, [0, 1, 0, 1], &[0; 32]);
         let protocol = ends.icmp_protocol();
         let packets = [
@@ -92,7 +92,7 @@ fn fragments_follow_the_verdict_on_their_first_in_both_families() {
             ends.fragment(protocol, 0x200, 2, false, &echo[16..]),
         ];
         attack(&mut siege, &mut mallory, "a ping", &packets, &[1, 2], &[("fragment_orphan", 1)]);
-        // A protocol that is not listed has none that is admitted.
+        // A protocol that is not listed has no admitted fragments.
         let packets = [ends.fragment(47, 0x201, 0, true, &[0; 16]), ends.fragment(47, 0x201, 2, false, &[0; 16])];
         attack(&mut siege, &mut mallory, "GRE", &packets, &[], &[("not_allowed", 2)]);
     }
@@ -100,7 +100,7 @@ fn fragments_follow_the_verdict_on_their_first_in_both_families() {
     closed.has_received_nothing();
 }
 
-/// From a host that is no peer.
+/// The addresses of a host that is not a peer.
 fn elsewhere(ends: Ends) -> Ends {
     STRANGER.both_families()[usize::from(!ends.is_v4())]
 }
@@ -112,8 +112,8 @@ fn fragments_that_hide_ports_or_flags_are_evasion_in_both_families() {
     for ends in MALLORY.both_families() {
         for port in [22, 80] {
             let tcp = ends.tcp_bytes(50_000, port, 1, SYN, &[0; 20]);
-            // Ports, but no flags; flags, but not the whole header. What follows is of no known packet, or is the rest
-            // of a header.
+            // A first fragment with ports but no flags, or with flags but not the whole header. The second fragment
+            // belongs to an unknown packet, or holds the rest of the header.
             for (len, dropped) in
                 [(8, &[("fragment_evasion", 2)][..]), (16, &[("fragment_evasion", 1), ("fragment_orphan", 1)][..])]
             {
@@ -124,7 +124,7 @@ fn fragments_that_hide_ports_or_flags_are_evasion_in_both_families() {
             // Flags at offset 1 would replace those of an admitted first fragment (RFC 3128).
             let at_one = ends.fragment(TCP, 0x310, 1, false, &tcp[8..]);
             siege.refuses(&mut mallory, "fragment_evasion", "TCP at offset 1", &[at_one]);
-            // A header that says it is longer than the fragment.
+            // A header length beyond the end of the fragment.
             let mut long = tcp.clone();
             long[12] = 0xf0;
             let long = ends.fragment(TCP, 0x311, 0, true, &long);
@@ -135,19 +135,19 @@ fn fragments_that_hide_ports_or_flags_are_evasion_in_both_families() {
         let nothing = [UDP, TCP].map(|protocol| ends.fragment(protocol, 0x313, 0, true, &[]));
         siege.refuses(&mut mallory, "fragment_evasion", "nothing at all", &nothing);
 
-        // The same shapes, honest: the whole header is in the first fragment.
+        // Honest fragments of the same shape: the whole header is in the first one.
         let tcp = ends.tcp_bytes(50_000, 22, 1, ACK, &[0; 20]);
         let first = ends.fragment(TCP, 0x320, 0, true, &tcp[..24]);
         let again = ends.fragment(TCP, 0x320, 1, false, &tcp[8..]);
         let second = ends.fragment(TCP, 0x320, 3, false, &tcp[24..]);
         let packets = [first, again, second];
         attack(&mut siege, &mut mallory, "an honest one", &packets, &[0, 2], &[("fragment_evasion", 1)]);
-        // UDP fits in 8 bytes, which is as tiny as a fragment gets.
+        // A UDP header fits in 8 bytes, the smallest fragment.
         let udp = ends.udp_bytes(4660, OPEN, &[0; 8]);
         let packets = [ends.fragment(UDP, 0x321, 0, true, &udp[..8]), ends.fragment(UDP, 0x321, 1, false, &udp[8..])];
         attack(&mut siege, &mut mallory, "as tiny as it gets", &packets, &[0, 1], &[]);
-        // A length that lies about what comes later is seen only by whoever puts it together; one that is too short is
-        // seen here.
+        // A length that lies about later fragments can be detected only by reassembly. A length that is too short is
+        // detected here.
         let mut short = udp.clone();
         short[4..6].copy_from_slice(&7u16.to_be_bytes());
         let short = ends.fragment(UDP, 0x322, 0, true, &short);
@@ -166,14 +166,14 @@ fn ipv6_fragments_cannot_hide_ports_behind_their_own_headers() {
     let first = |id, next, payload: &[u8]| ends.fragment(next, id, 0, true, payload);
     let later = |id, next, offset, payload: &[u8]| ends.fragment(next, id, offset, false, payload);
 
-    // The next header of a later fragment is a lie that nobody reads: the first one's counts.
+    // The next header field of a later fragment is ignored. The one in the first fragment counts.
     let packets = [first(1, UDP, &udp(OPEN)[..16]), later(1, TCP, 2, &udp(OPEN)[16..])];
     attack(&mut siege, &mut mallory, "says TCP later", &packets, &[0, 1], &[]);
     assert_eq!(open.receives(), [0x55; 24]);
     let packets = [first(2, UDP, &udp(CLOSED)[..16]), later(2, 58, 2, &udp(CLOSED)[16..])];
     attack(&mut siege, &mut mallory, "says ICMP later", &packets, &[], &[("not_allowed", 2)]);
 
-    // Headers that go on in the second fragment (RFC 7112).
+    // Headers that continue in the second fragment (RFC 7112).
     let hidden = [&options(UDP, 1)[..], &udp(CLOSED)].concat();
     let packets = [first(3, 60, &hidden[..8]), later(3, 60, 1, &hidden[8..])];
     let dropped = [("fragment_evasion", 1), ("fragment_orphan", 1)];
@@ -181,14 +181,14 @@ fn ipv6_fragments_cannot_hide_ports_behind_their_own_headers() {
     let long = [&options(UDP, 4)[..], &udp(CLOSED)].concat();
     let packets = [first(4, 60, &long[..16]), later(4, 60, 2, &long[16..])];
     attack(&mut siege, &mut mallory, "options over both", &packets, &[], &dropped);
-    // The same, honest: everything up to the ports is in the first.
+    // Honest fragments: everything up to the ports is in the first one.
     let visible = [&options(UDP, 1)[..], &udp(OPEN)].concat();
     let packets = [first(5, 60, &visible[..16]), later(5, 60, 2, &visible[16..])];
     attack(&mut siege, &mut mallory, "ports in the first", &packets, &[0, 1], &[]);
     assert_eq!(open.receives(), [0x55; 24]);
 
-    // Options in front of the fragment header, and more of them behind it: whatever reaches back into the first fragment
-    // is evasion, however the headers lie.
+    // Options in front of the fragment header, and more options behind it. Whatever overlaps the first fragment is an
+    // evasion, however the headers are arranged.
     let behind = [&options(UDP, 4)[..], &udp(OPEN)].concat();
     let chained = |id, offset, more, payload: &[u8]| {
         ends.ip(0, &[&options(FRAGMENT, 1)[..], &fragment_header(60, id, offset, more), payload].concat())
@@ -204,13 +204,14 @@ fn ipv6_fragments_cannot_hide_ports_behind_their_own_headers() {
     attack(&mut siege, &mut mallory, "over the ports", &packets, &[0, 4], &[("fragment_evasion", 3)]);
     assert_eq!(open.receives(), [0x55; 24]);
 
-    // Two first fragments, both to an open port: the shorter one does not uncover the ports of the longer one.
+    // Two first fragments, both to an open port: the shorter one does not expose the ports of the longer one to
+    // overwriting.
     let short = ends.fragment(UDP, 13, 0, true, &udp(OPEN)[..8]);
     let long = ends.fragment(60, 13, 0, true, &behind[..48]);
     let packets = [long, short, later(13, UDP, 4, &ports[..16]), later(13, UDP, 5, &ports[..16])];
     attack(&mut siege, &mut mallory, "two firsts", &packets, &[0, 1], &[("fragment_evasion", 2)]);
 
-    // Fragments that are whole packets are judged as those, and leave no verdict for others.
+    // Fragments that are whole packets are judged as such, and their verdict does not apply to other fragments.
     let atomic = |id, port| ends.ip(FRAGMENT, &[&fragment_header(UDP, id, 0, false)[..], &udp(port)].concat());
     siege.delivers(&mut mallory, "atomic", &[atomic(7, OPEN)]);
     assert_eq!(open.receives(), [0x55; 24]);

@@ -1,7 +1,7 @@
-//! Handshakes that are forged, repeated, too many, or somebody else's.
+//! Handshakes that are forged, repeated, too many, or from someone else.
 //!
-//! Who proves nothing gets no answer at all. The one exception is the cookie of a daemon under load, and it is shorter
-//! than the question.
+//! A sender that proves nothing gets no answer at all. The one exception is the cookie reply of a daemon under load,
+//! which is shorter than the message that it answers.
 
 use std::net::UdpSocket;
 use std::thread;
@@ -15,7 +15,7 @@ use crate::lab::{A, B, Outside, SHORTLY, within};
 
 const COOKIE_REPLY_LEN: usize = 64;
 
-/// The message with this byte flipped, and with MACs that are right for the rest.
+/// The message with this byte flipped, and with valid MACs for the result.
 fn signed_again(noise: &Initiator, message: &[u8], at: usize) -> Vec<u8> {
     let mut message = message.to_vec();
     message[at] ^= 0x01;
@@ -23,7 +23,7 @@ fn signed_again(noise: &Initiator, message: &[u8], at: usize) -> Vec<u8> {
     message
 }
 
-/// How many datagrams come back for this one.
+/// How many datagrams answer this one.
 #[track_caller]
 fn answers(siege: &mut Siege, attacker: &mut Attacker, message: &[u8]) -> usize {
     siege.strike(attacker, &[message.to_vec()]).answers.len()
@@ -35,7 +35,7 @@ fn a_handshake_that_proves_nothing_is_met_with_silence() {
     let mut mallory = siege.attacker(MALLORY);
     let mut carols = CAROL.noise(siege.key());
     let newest = Timestamp::from_unix_seconds(1_800_000_000);
-    // Later than another initiation of hers was taken, so that none of these is refused for coming too soon.
+    // These come long enough after her earlier initiation, so that none of them is refused as too early.
     let honest = mallory.initiate().message;
     let flipped = |at: usize| {
         let mut message = honest.clone();
@@ -66,8 +66,8 @@ fn a_handshake_that_proves_nothing_is_met_with_silence() {
         ("unknown_receiver", "a cookie for nobody", vec![of_type(3, 64, 4, 0)]),
         ("handshake_forged", "a cookie for nothing", vec![of_type(3, 64, 4, index)]),
     ];
-    // The ephemeral key, the static key and the timestamp, each with tags: whatever is wrong, nothing else is believed.
-    // The top bit of an X25519 key means nothing there, but it is hashed.
+    // The ephemeral key, the static key and the timestamp, and their tags. If one of them is wrong, nothing else is
+    // accepted. The top bit of an X25519 key has no meaning, but it is hashed.
     let forged = (8..116).map(|at| signed_again(&mallory.noise, &honest, at));
     attacks.push(("handshake_forged", "each part flipped and signed again", forged.collect()));
     let mut low_order = honest.clone();
@@ -75,7 +75,7 @@ fn a_handshake_that_proves_nothing_is_met_with_silence() {
     mallory.noise.sign(&mut low_order, None);
     attacks.push(("handshake_forged", "an ephemeral key of low order", vec![low_order]));
 
-    // All of it from a socket that the victim knows nothing of, in single datagrams and in trains.
+    // Everything comes from a socket that the victim does not know, as single datagrams and as trains.
     let mut elsewhere = siege.wire();
     for (reason, what, messages) in attacks {
         messages.iter().for_each(|message| elsewhere.send(message));
@@ -87,7 +87,7 @@ fn a_handshake_that_proves_nothing_is_met_with_silence() {
             assert_eq!(elsewhere.receive_now(), None, "{what}: silence");
         }
     }
-    // Honest ones are answered there, though the other socket was just heard.
+    // An honest initiation is answered there, although the other socket has just been heard.
     let pending = carols.initiate(newest, 2);
     elsewhere.send(&pending.message);
     let response = elsewhere.receive();
@@ -114,7 +114,7 @@ fn an_initiation_that_is_sent_again_or_is_no_newer_is_dropped_in_silence() {
     let same = mallory.initiate();
     assert_eq!(answers(&mut siege, &mut mallory, &same.message), 1);
     thread::sleep(BETWEEN_INITIATIONS);
-    // What was taken, then fresh keys with times that are not newer.
+    // Messages that were already accepted, then fresh keys with timestamps that are not newer.
     let timed = |mallory: &mut Attacker, timestamp| mallory.noise.initiate(timestamp, 0x77).message;
     let old = vec![
         pending.message.clone(),
@@ -132,13 +132,13 @@ fn an_initiation_that_is_sent_again_or_is_no_newer_is_dropped_in_silence() {
         assert_eq!(outcome.answers.len(), 0, "silence");
         assert_eq!(elsewhere.receive_now(), None, "silence");
     }
-    // The sessions that were made on the way are none the worse.
+    // The sessions that were established in between still work.
     for session in [session, newer] {
         mallory.session = session;
         siege.is_alive(&mut mallory);
     }
 
-    // The newest time there is may be used, once; it locks its own peer out, and nobody else.
+    // The newest possible timestamp may be used once. It locks out its own peer, and no other.
     let mut carol = siege.attacker(CAROL);
     thread::sleep(BETWEEN_INITIATIONS);
     let last = carol.noise.initiate(Timestamp::NEWEST, 0x99);
@@ -162,7 +162,7 @@ fn under_a_flood_of_handshakes_strangers_get_cookies_and_peers_get_through() {
     let cookies_sent = |siege: &Siege| siege.overlay.status()["counters"]["cookies_sent"].as_u64().expect("a number");
     assert_eq!(cookies_sent(&siege), 0);
 
-    // More than 256 a second, from one who is no peer and proves no address.
+    // More than 256 a second, from a stranger who does not prove any address.
     let flood: Vec<_> =
         (0..1000).map(|n| stranger.initiate(Timestamp::from_unix_seconds(n), n as u32).message).collect();
     let mut source = siege.wire();
@@ -182,7 +182,7 @@ fn under_a_flood_of_handshakes_strangers_get_cookies_and_peers_get_through() {
         assert!(stranger.cookie(&flood[index as usize], answer).is_ok(), "made for that question");
     }
 
-    // Responses that nobody asked for are questions of 92 bytes, and load as well.
+    // Unsolicited responses are requests of 92 bytes, and they count as load as well.
     let mut response = vec![0x77; 92];
     response[..4].copy_from_slice(&[2, 0, 0, 0]);
     stranger.sign(&mut response, None);
@@ -196,8 +196,8 @@ fn under_a_flood_of_handshakes_strangers_get_cookies_and_peers_get_through() {
     assert_eq!(answers.len() as u64, counted("handshake_cookie"));
     assert!(answers.iter().all(|answer| answer.len() == COOKIE_REPLY_LEN));
 
-    // A peer that comes now is asked to prove its address, does, and is let in. The load is that of one second: where
-    // the machine was too slow for that, it is made again.
+    // A peer that comes now is asked to prove its address, does so, and is accepted. Load is measured over one second,
+    // so on a slow machine it is created again.
     let question = within(SHORTLY, "a cookie for a peer", || {
         flood[..300].iter().for_each(|message| source.send(message));
         let question = carol.initiate().message;
@@ -214,7 +214,7 @@ fn under_a_flood_of_handshakes_strangers_get_cookies_and_peers_get_through() {
     siege.outcome(&mut mallory);
     siege.is_alive(&mut carol);
 
-    // Who has proved his address may still not send as much as he likes: five at once.
+    // A sender that has proved its address is still limited: a burst of five.
     let dropped = within(SHORTLY, "the limit of a source", || {
         while source.receive_now().is_some() {}
         flood[..300].iter().for_each(|message| source.send(message));
@@ -230,7 +230,7 @@ fn under_a_flood_of_handshakes_strangers_get_cookies_and_peers_get_through() {
         outcome.dropped.contains_key("handshake_rate").then_some(outcome.dropped)
     });
     let (limited, looked_at) = (dropped["handshake_rate"], dropped["handshake_unknown_peer"]);
-    // Carol came from the same address.
+    // Carol's messages came from the same address.
     assert!(dropped.len() == 2 && limited + looked_at == 40 && (1..=5).contains(&looked_at), "{dropped:?}");
     siege.is_alive(&mut mallory);
 }
@@ -240,7 +240,7 @@ fn a_daemon_that_began_the_handshake_takes_one_response_and_only_a_good_one() {
     let endpoint = format!("endpoint = \"{}\"\n", B.endpoint(Outside::V4, 4000));
     let peers = [MALLORY.own_peer_toml() + &endpoint, CAROL.own_peer_toml()];
     let Some(mut siege) = Siege::begin("responses", Outside::V4, "", &peers) else { return };
-    // The judge of what was delivered is Carol: Mallory has no session yet.
+    // Carol checks what was delivered, since Mallory has no session yet.
     let mut carol = siege.attacker(CAROL);
     let mut wire = siege.wire_on(4000);
     let mut noise = MALLORY.noise(siege.key());
@@ -268,7 +268,7 @@ fn a_daemon_that_began_the_handshake_takes_one_response_and_only_a_good_one() {
     outcome.is("forged", &[], &[("handshake_forged", forged.len() as u64)]);
     let outcome = strike(&mut siege, &mut carol, &wire, &unsigned);
     outcome.is("not signed", &[], &[("handshake_mac", unsigned.len() as u64)]);
-    // From elsewhere as well; and the data that the session would carry is of no session yet.
+    // The same from a different address. The data of the future session does not belong to any session yet.
     let mut elsewhere = siege.wire();
     forged.iter().for_each(|message| elsewhere.send(message));
     elsewhere.send(&session.seal_as_is(0, &ends(MALLORY.v4, A.v4).udp(1, 2, b"early")));
@@ -278,7 +278,7 @@ fn a_daemon_that_began_the_handshake_takes_one_response_and_only_a_good_one() {
     assert_eq!(elsewhere.receive_now(), None, "silence");
     assert_eq!(wire.receive_now(), None, "and patience: it is not asked again for a forgery");
 
-    // The good one makes the session, and what the program sent was kept for it.
+    // The good response establishes the session, and what the program sent was kept for it.
     wire.send(&response);
     let first = session.open(&wire.receive()).expect("data of the new session");
     assert_eq!(first.plaintext[28..36], *b"8 bytes.");

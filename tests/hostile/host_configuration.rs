@@ -1,5 +1,5 @@
-//! What would configure the victim, sent through the tunnel by a peer whose allowed IPs hold everything: nothing of it
-//! reaches the kernel, whatever the allowlist, the routing table and the program that made the peer say.
+//! Packets that would configure the victim, sent through the tunnel by a peer that may use any address. None of them
+//! reaches the kernel, whatever the allowlist, the routing table and the program that configured the peer say.
 
 use std::net::UdpSocket;
 
@@ -12,10 +12,10 @@ use super::wire::{Wire, inside};
 use crate::lab::{A, Host, Outside, Pair, SHORTLY, installed, within};
 
 const ROUTER_ADVERTISEMENT: u8 = 134;
-/// Byte 7 of an IPv6 header. Neighbour discovery is believed only with 255 there.
+/// The offset of the hop limit in an IPv6 header. Neighbour discovery is accepted only if it is 255.
 const HOP_LIMIT: usize = 7;
 
-/// A router advertisement with a default route, a prefix on the link and an MTU.
+/// A router advertisement with a default route, an on-link prefix and an MTU.
 fn router_advertisement(ends: Ends) -> Vec<u8> {
     let lifetime = [64, 0, 0x07, 0x08];
     let timers = [0; 8];
@@ -26,7 +26,7 @@ fn router_advertisement(ends: Ends) -> Vec<u8> {
     with(ends.icmp(ROUTER_ADVERTISEMENT, 0, lifetime, &body), HOP_LIMIT, &[255])
 }
 
-/// What a router advertisement has left on a host: routes, addresses and the MTU of IPv6 on its tunnel interface.
+/// The effects of a router advertisement on a host: routes, addresses and the IPv6 MTU of its tunnel interface.
 fn configured_by_routers(host: &Host) -> String {
     let interface = host.interface();
     let routes = host.ip("-6 route show table all proto ra");
@@ -48,7 +48,7 @@ fn a_router_advertisement_from_a_peer_configures_nothing() {
         let mut mallory = siege.attacker(MALLORY);
         let what = format!("`{allow}` `{table}`");
         let advertisement = router_advertisement(ends("fe80::9", A.v6));
-        // A source that is no link-local one is nothing to a kernel, and is dropped by its type.
+        // A kernel ignores a source that is not link-local. This one is dropped because of its type.
         let by_type = router_advertisement(ends("fd78::9", A.v6));
         let messages = mallory.seal(&[advertisement, by_type]);
         let outcome = siege.strike(&mut mallory, &messages);
@@ -85,7 +85,7 @@ fn a_router_advertisement_from_a_peer_that_wg_made_configures_nothing() {
         (dropped(host) > before || !configured_by_routers(host).is_empty()).then_some(())
     });
     assert_eq!(configured_by_routers(host), "");
-    // WireGuard's rule for sources holds: a link-local one passes where ::/0 is the peer's.
+    // For sources, WireGuard's rule applies: a link-local source passes if ::/0 belongs to the peer.
     let program = inside(host, || UdpSocket::bind("[::]:7000")).expect("a port of the victim");
     program.set_read_timeout(Some(SHORTLY)).expect("a time is set");
     wire.send(&session.seal(&ends("fe80::9", A.v6).udp(4660, 7000, b"hello")));
@@ -95,7 +95,7 @@ fn a_router_advertisement_from_a_peer_that_wg_made_configures_nothing() {
     drop(wg);
 }
 
-/// Packets that a host's `overlay wg` has dropped because they would configure a host.
+/// How many packets a host's `overlay wg` has dropped because they would configure a host.
 fn dropped(host: &Host) -> u64 {
     let said = host.overlay(format!("status {} --json", host.interface())).succeeded("overlay status");
     let status: Value = serde_json::from_str(&said).expect("JSON");
@@ -129,7 +129,7 @@ fn what_configures_hosts_does_not_leave_for_a_peer_either() {
     assert_eq!(siege.overlay.dropped("host_configuration") - before, 6);
 }
 
-/// The kernel neither takes configuration from the tunnel interface of a host nor sends any by it.
+/// Checks that the kernel neither accepts configuration from a host's tunnel interface nor sends any through it.
 #[track_caller]
 fn assert_believes_nothing(host: &Host) {
     let [v4, v6] = ["ipv4", "ipv6"].map(|family| format!("net.{family}.conf.{}", host.interface()));

@@ -1,5 +1,5 @@
-//! Messages that are authentic, with packets inside that are not what a peer may send: by their source, by their
-//! destination, or because they are no packets.
+//! Authentic messages with inner packets that a peer must not send: because of their source, because of their
+//! destination, or because they are not valid packets.
 
 use super::bytes::{TCP, UDP, ends, options, with};
 use super::siege::{CAROL, MALLORY, Siege};
@@ -12,7 +12,7 @@ fn udp(source: &str, destination: &str) -> Vec<u8> {
 
 #[test]
 fn an_inner_source_that_is_not_the_senders_is_dropped_in_both_families() {
-    // Mallory's network is large, and Carol's address lies in it: the most specific owner counts.
+    // Mallory's network is large and includes Carol's address. The most specific owner counts.
     let mallory = MALLORY.peer_toml(&["10.77.0.0/24", "fd77::/64"]);
     let peers = [mallory, CAROL.own_peer_toml()];
     let Some(mut siege) = Siege::begin("sources", Outside::V4, "", &peers) else { return };
@@ -48,7 +48,7 @@ fn an_inner_source_that_is_not_the_senders_is_dropped_in_both_families() {
     let honest = [udp(MALLORY.v4, A.v4), udp("10.77.0.200", A.v4), udp(MALLORY.v6, A.v6), udp("fd77::ffff", A.v6)];
     siege.delivers(&mut mallory, "her own", &honest);
 
-    // To the victim those drops are Mallory's.
+    // The victim attributes those drops to Mallory.
     assert_eq!(siege.peer(MALLORY)["drops"], 19);
     assert_eq!(siege.peer(CAROL)["drops"], 0);
 }
@@ -58,7 +58,7 @@ fn a_source_is_judged_by_who_owns_the_session_and_not_by_where_it_came_from() {
     let Some(mut siege) = Siege::of_two("two peers") else { return };
     let (mut mallory, mut carol) = (siege.attacker(MALLORY), siege.attacker(CAROL));
     let packets = [udp(MALLORY.v4, A.v4), udp(CAROL.v4, A.v4)];
-    // Carol's message from Mallory's socket is Carol's, and she has moved there.
+    // Carol's message from Mallory's socket still counts as Carol's, so her endpoint moves there.
     let messages = [carol.session.seal(&packets[0]), carol.session.seal(&packets[1])];
     siege.strike(&mut mallory, &messages).is("carol's", &packets[1..], &[("spoofed_source", 1)]);
     siege.is_at(CAROL, &mallory.wire);
@@ -74,7 +74,7 @@ fn what_is_not_for_us_is_dropped_unless_we_forward() {
         let Some(mut siege) = Siege::begin("destinations", Outside::V4, "forward = false", &peers) else { return };
         let mut mallory = siege.attacker(MALLORY);
         siege.refuses(&mut mallory, "inbound_destination", "beyond", &beyond);
-        // The victim's address outside is its own, but no virtual IP.
+        // The victim's outer address is its own, but it is not a virtual IP.
         for destination in [A.outer_v4, "127.0.0.1", "224.0.0.1", "255.255.255.255", "10.77.0.255", "0.0.0.0"] {
             siege.refuses(&mut mallory, "inbound_destination", destination, &[udp(MALLORY.v4, destination)]);
         }
@@ -94,10 +94,10 @@ fn what_is_no_whole_ip_packet_is_dropped() {
     let Some(mut siege) = Siege::of_two("malformed") else { return };
     let mut mallory = siege.attacker(MALLORY);
     let (v4, v6) = (udp(MALLORY.v4, A.v4), udp(MALLORY.v6, A.v6));
-    // An honest packet of each shape that is bent below.
+    // An honest packet of each shape that is modified below.
     siege.delivers(&mut mallory, "whole", &[v4.clone(), v6.clone()]);
 
-    // The messages carry exactly these bytes: padding would hide where they end.
+    // The messages have exactly these bytes. Padding would hide where they end.
     let mut malformed: Vec<(String, Vec<u8>)> = Vec::new();
     malformed.extend((1..v4.len()).map(|len| (format!("v4 cut to {len}"), v4[..len].to_vec())));
     malformed.extend((1..v6.len()).map(|len| (format!("v6 cut to {len}"), v6[..len].to_vec())));
@@ -116,7 +116,7 @@ fn what_is_no_whole_ip_packet_is_dropped() {
     for len in (0..20).chain([v4.len() as u16 + 1, 0x7fff, 0xffff]) {
         malformed.push((format!("v4 that says {len} bytes"), with(v4.clone(), 2, &len.to_be_bytes())));
     }
-    // The header is longer than the packet says it is, and the bytes are there.
+    // The header is longer than the packet's length field allows, although the bytes are present.
     let long = with([&v4[..], &[0; 64]].concat(), 0, &[0x4f]);
     malformed.push(("a header longer than its packet".into(), long));
     for len in [v6.len() as u16 - 40 + 1, 0x7fff, 0xffff] {
@@ -161,7 +161,7 @@ fn padding_may_hold_anything_and_have_any_length_and_a_keepalive_is_no_packet() 
 fn the_bytes_behind_a_packet_that_says_it_is_shorter_do_not_reach_the_kernel() {
     let Some(mut siege) = Siege::of_two("short") else { return };
     let mut mallory = siege.attacker(MALLORY);
-    // A UDP packet of 13 bytes above IP, in packets that say that they end earlier: the rest is padding.
+    // A UDP packet of 13 bytes above IP, in packets whose length field says less. The rest counts as padding.
     for (packet, at, header_len) in [(udp(MALLORY.v4, A.v4), 2, 20), (udp(MALLORY.v6, A.v6), 4, 40)] {
         for kept in [0, 1, 8, 12] {
             let says = if header_len == 20 { header_len + kept } else { kept } as u16;
@@ -171,7 +171,7 @@ fn the_bytes_behind_a_packet_that_says_it_is_shorter_do_not_reach_the_kernel() {
             siege.strike(&mut mallory, &[message]).is("shorter", &delivered, &[]);
         }
     }
-    // No allowlist: extension headers and protocols that nobody knows are the kernel's business.
+    // Without an allowlist, extension headers and unknown protocols are left to the kernel.
     let from_v6 = ends(MALLORY.v6, A.v6);
     let unknown = [
         from_v6.ip(253, &[0; 24]),

@@ -1,4 +1,4 @@
-//! Datagrams on the outer wire that are no message, or a message that was tampered with, repeated or made up.
+//! Datagrams on the outer wire that are not valid messages, or are modified, repeated or invented messages.
 
 use super::bytes::{Ends, ends};
 use super::siege::{CAROL, MALLORY, Siege};
@@ -11,12 +11,12 @@ fn from_mallory() -> Ends {
     ends(MALLORY.v4, A.v4)
 }
 
-/// An honest packet, told apart by its number. The message around it is 80 bytes long, as no other type of message is.
+/// An honest packet, identified by its number. The message around it is 80 bytes long, unlike any other message type.
 fn packet(number: u8) -> Vec<u8> {
     from_mallory().udp(4660, 7000, &[number; 20])
 }
 
-/// What each of these reasons is counted.
+/// How often each reason occurs.
 fn tally<'a>(reasons: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, u64)> {
     let mut tally = std::collections::BTreeMap::new();
     for reason in reasons {
@@ -36,13 +36,13 @@ fn message_of(kind: u8, len: usize) -> Vec<u8> {
 fn a_message_with_any_byte_changed_is_dropped_and_moves_nothing() {
     let Some(mut siege) = Siege::of_two("tampered") else { return };
     let mut mallory = siege.attacker(MALLORY);
-    // A counter that no flip of one bit makes into one that was used.
+    // A counter that flipping one bit cannot turn into a used one.
     mallory.session.next_counter = 0x55;
     let honest = mallory.session.seal(&packet(1));
     let heard = |siege: &Siege| siege.peer(MALLORY)["received_wire_bytes"].as_u64().expect("a number");
     let before = heard(&siege);
 
-    // From another socket: a forged message must not move the endpoint there.
+    // From a different socket, to which a forged message must not move the endpoint.
     let mut elsewhere = siege.wire();
     let mut expected = Vec::new();
     for at in 0..honest.len() {
@@ -64,13 +64,13 @@ fn a_message_with_any_byte_changed_is_dropped_and_moves_nothing() {
     assert_eq!(elsewhere.receive_now(), None);
     assert_eq!(heard(&siege) - before, 32 + 48, "nothing but the ping was heard");
 
-    // Tags of nothing, and a tag alone.
+    // A tag of zeros, once without and once with ciphertext.
     let mut made_up = honest[..16].to_vec();
     made_up.extend([0; 16]);
     let zero_tag = [&honest[..honest.len() - 16], &[0; 16]].concat();
     siege.strike(&mut mallory, &[made_up, zero_tag]).is("made up", &[], &[("forged", 2)]);
 
-    // The same message as it was sealed is believed from there as well: the endpoint follows it, and comes back.
+    // The unmodified message is accepted from there too. The endpoint follows it, and then comes back.
     elsewhere.send(&honest);
     std::mem::swap(&mut mallory.wire, &mut elsewhere);
     siege.talks_to(&mut mallory);
@@ -92,7 +92,7 @@ fn a_datagram_of_65507_bytes_is_no_more_than_any_other() {
     outcome.is("long", &[], &[("inbound_length", 3), ("forged", 1), ("inbound_unknown", 1)]);
     assert_eq!(outcome.answers.len(), 0, "silence");
 
-    // The peer itself may send one, as in WireGuard: it is authentic and a packet like others.
+    // As in WireGuard, the peer itself may send one: it is an authentic packet like any other.
     let most = vec![0x5a; LONGEST - 32 - 28];
     let packet = from_mallory().udp(4660, 7000, &most);
     let message = mallory.session.seal_as_is(mallory.session.next_counter, &packet);
@@ -119,7 +119,7 @@ fn a_receiver_index_that_names_no_session_is_unknown() {
     outcome.is("unknown", &[], &[("unknown_receiver", others.len() as u64)]);
     assert_eq!(outcome.answers.len(), 0, "silence");
 
-    // Carol's index is known, and Mallory's key is not hers.
+    // Carol's receiver index is known, but Mallory does not have her key.
     let mut message = mallory.session.seal(&packet(0));
     message[4..8].copy_from_slice(&carol.session.peer_index.to_le_bytes());
     siege.strike(&mut mallory, &[message]).is("another's", &[], &[("forged", 1)]);
@@ -132,7 +132,7 @@ fn data_that_is_sent_again_is_dropped() {
     let packets: Vec<_> = (0..64).map(packet).collect();
     let messages = mallory.seal(&packets);
 
-    // Backwards first: what was overtaken on the way is still taken.
+    // In reverse order first: messages that were overtaken are still accepted.
     let backwards = |all: &[Vec<u8>]| all.iter().rev().cloned().collect::<Vec<_>>();
     siege.strike(&mut mallory, &backwards(&messages)).is("overtaken", &backwards(&packets), &[]);
     for _ in 0..2 {
@@ -143,20 +143,20 @@ fn data_that_is_sent_again_is_dropped() {
     let outcome = siege.strike_as_train(&mut mallory, &messages);
     outcome.is("again, as a train", &[], &[("replay", 64)]);
 
-    // From elsewhere it moves no endpoint either.
+    // From a different address they do not move the endpoint either.
     let elsewhere = siege.wire();
     elsewhere.send(&messages[0]);
     elsewhere.send(messages.last().expect("64 of them"));
     siege.talks_to(&mut mallory);
     siege.outcome(&mut mallory).is("from elsewhere", &[], &[("replay", 2)]);
 
-    // A message that was kept back while the window moved on is too old, though nobody has seen it.
+    // A message that was held back while the window moved on is too old, although it was never received.
     let kept_back = mallory.session.seal(&packet(100));
     mallory.session.next_counter += 10_000;
     siege.is_alive(&mut mallory);
     siege.strike(&mut mallory, &[kept_back]).is("kept back", &[], &[("replay", 1)]);
 
-    // A new session has counters of its own; what was said in the old one is still known.
+    // A new session has its own counters. Replays in the old session are still detected.
     let old = mallory.session.clone();
     let pending = mallory.initiate();
     mallory.wire.send(&pending.message);

@@ -1,5 +1,5 @@
-//! A peer that changes its mind all the time: what it says of itself, and where it says it from. It is heard, but what
-//! follows from it on the host follows once a second, and in the end the last word counts.
+//! A peer that constantly changes what it reports about itself, and where it sends from. It is followed, but the
+//! effects on the host happen only once a second, and in the end the last report counts.
 
 use std::fs;
 use std::thread;
@@ -12,16 +12,16 @@ use super::siege::{Attacker, MALLORY};
 use super::wire::Wire;
 use crate::lab::{A, Outside, Overlay, Pair, Process, SHORTLY, installed, within};
 
-/// Prefixes of the peer, each with a route.
+/// How many prefixes the peer has. Each has a route.
 const PREFIXES: usize = 1_000;
-/// How long the peer goes on.
+/// How long the peer continues.
 const ATTACK: Duration = Duration::from_secs(5);
-/// Between two of its messages.
+/// The time between two of its messages.
 const BETWEEN: Duration = Duration::from_millis(1);
-/// What it says the MTU of its interface is, in turn.
+/// The MTUs that it reports for its interface, in turn.
 const MTUS: [u16; 2] = [1_300, 1_400];
 
-/// A daemon with a peer that has many prefixes, and that peer with a session.
+/// A daemon with a peer that has many prefixes, and that peer's session.
 struct Scene {
     overlay: Overlay,
     wire: Wire,
@@ -69,7 +69,7 @@ impl Scene {
         }
     }
 
-    /// Goes on for a while: what the daemon needed of a CPU meanwhile, as a share of one.
+    /// Attacks for [`ATTACK`]. Returns the daemon's CPU use in that time, as a share of one core.
     fn attack(&mut self, mut act: impl FnMut(&mut Self, usize)) -> f64 {
         let (began, before) = (Instant::now(), ticks(&self.overlay));
         for turn in 0.. {
@@ -82,7 +82,7 @@ impl Scene {
         (ticks(&self.overlay) - before) as f64 / 100.0 / began.elapsed().as_secs_f64()
     }
 
-    /// What the routes to the peer's prefixes say, each value once.
+    /// The distinct MTUs in the routes to the peer's prefixes.
     fn mtus_of_routes(&self) -> Vec<String> {
         let routes = self.pair.a.ip(&format!("-4 route show dev {}", self.pair.a.interface()));
         let ours = routes.lines().filter(|line| line.starts_with("10.99."));
@@ -93,14 +93,14 @@ impl Scene {
     }
 }
 
-/// What a daemon has used of a CPU so far, in hundredths of a second.
+/// The CPU time that a daemon has used so far, in hundredths of a second.
 fn ticks(daemon: &Overlay) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("the daemon runs");
     let rest = stat.rsplit_once(')').expect("a name").1;
     rest.split_whitespace().skip(11).take(2).map(|number| number.parse::<u64>().expect("a number")).sum()
 }
 
-/// Changes of routes that a monitor has seen.
+/// How many route changes a monitor has seen.
 fn changes(monitor: &Process) -> usize {
     monitor.stdout().lines().filter(|line| line.contains("10.99.")).count()
 }
@@ -118,7 +118,7 @@ fn rate_a_peer_whose_mtu_alternates_changes_each_route_once_a_second() {
         scene.hello(MTUS[turn % 2]);
         scene.answer_probes();
     });
-    // The last word counts.
+    // The last report counts.
     scene.hello(MTUS[1]);
     within(SHORTLY, "the routes to follow the last word", || {
         scene.answer_probes();
@@ -127,7 +127,7 @@ fn rate_a_peer_whose_mtu_alternates_changes_each_route_once_a_second() {
     let changed = changes(&monitor);
     eprintln!("{changed} changes of routes in {ATTACK:?}, {:.0} % of a CPU", 100.0 * busy);
     let seconds = ATTACK.as_secs() as usize;
-    // One at once, one a second, one for the last word; a busy machine takes a second more.
+    // One change at once, one a second, and one for the last report. A busy machine may take a second more.
     assert!(changed <= (seconds + 3) * PREFIXES, "{changed} changes of routes");
     assert!(changed >= PREFIXES, "the monitor sees them: {changed}");
 }

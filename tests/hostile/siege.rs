@@ -1,9 +1,9 @@
 //! A daemon under attack, and the peer that attacks it.
 //!
-//! Every attack ends with an honest exchange over the same session: a packet that the victim's kernel answers. Datagrams
-//! keep their order on the wire and in the daemon, so once that answer is back everything before it is decided: what was
-//! delivered lies in the capture before the honest packet, what was answered on the socket before its answer, and the
-//! counters have moved by all of it. Nothing has to be waited for.
+//! Every attack ends with an honest exchange over the same session: a packet that the victim's kernel answers.
+//! Datagrams stay in order on the wire and in the daemon, so everything before is settled once that answer is back.
+//! Delivered packets are in the capture before the honest packet, answers are on the socket before its answer, and the
+//! counters include it all. So tests never need to wait.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -19,13 +19,13 @@ use super::capture::{Capture, kept};
 use super::wire::{Wire, inside};
 use crate::lab::{A, B, Outside, Overlay, Pair, SHORTLY, installed, within};
 
-/// Longer than two initiations of a peer have to be apart: the node takes 50 a second.
+/// Longer than the minimum interval between two initiations of a peer: the node accepts 50 a second.
 pub(crate) const BETWEEN_INITIATIONS: Duration = Duration::from_millis(25);
 
-/// Where the victim listens.
+/// The victim's port.
 const PORT: u16 = 51820;
 
-/// Somebody with a key and addresses to speak from.
+/// A person with a key and virtual IPs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Person {
     pub(crate) name: &'static str,
@@ -38,44 +38,44 @@ pub(crate) struct Person {
 pub(crate) const MALLORY: Person = Person { name: "mallory", private: [0x11; 32], v4: "10.77.0.2", v6: "fd77::2" };
 /// A peer that does nothing wrong.
 pub(crate) const CAROL: Person = Person { name: "carol", private: [0x22; 32], v4: "10.77.0.3", v6: "fd77::3" };
-/// No peer.
+/// A person who is not a peer.
 pub(crate) const STRANGER: Person = Person { name: "stranger", private: [0x33; 32], v4: "10.77.0.4", v6: "fd77::4" };
 
 impl Person {
-    /// The `[[peer]]` table by which the victim knows somebody at these addresses, ready for more keys.
+    /// The `[[peer]]` table for this person in the victim's config, with these addresses. More keys may be appended.
     pub(crate) fn peer_toml(&self, allowed_ips: &[&str]) -> String {
         let key = STANDARD.encode(self.noise([0; 32]).public_key());
         format!("\n[[peer]]\nname = \"{}\"\npublic_key = \"{key}\"\nallowed_ips = {allowed_ips:?}\n", self.name)
     }
 
-    /// The same at his own addresses.
+    /// The same with the person's own addresses.
     pub(crate) fn own_peer_toml(&self) -> String {
         self.peer_toml(&[&format!("{}/32", self.v4), &format!("{}/128", self.v6)])
     }
 
-    /// His half of a handshake with whoever has this key.
+    /// The person's half of a handshake with the holder of this key.
     pub(crate) fn noise(&self, peer: [u8; 32]) -> Initiator {
         Initiator::new(self.private, peer, u64::from(self.private[0]))
     }
 
-    /// His public key, in WireGuard's base64.
+    /// The person's public key in WireGuard's base64.
     pub(crate) fn public_key(&self) -> String {
         STANDARD.encode(self.noise([0; 32]).public_key())
     }
 
-    /// From him to the victim, in both families.
+    /// The inner addresses from this person to the victim, in both families.
     pub(crate) fn both_families(&self) -> [Ends; 2] {
         [ends(self.v4, A.v4), ends(self.v6, A.v6)]
     }
 }
 
-/// Counters of one moment, or how far they have moved.
+/// The values of counters, or how far they have moved.
 pub(crate) type Counts = BTreeMap<String, u64>;
 
-/// What came of an attack.
+/// The outcome of an attack.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// What the victim's kernel was given, as far as a capture keeps it.
+    /// The packets that the victim's kernel received, as far as the capture keeps them.
     pub(crate) delivered: Vec<Vec<u8>>,
     /// The datagrams that came back.
     pub(crate) answers: Vec<Vec<u8>>,
@@ -93,7 +93,7 @@ pub(crate) struct Siege {
 }
 
 impl Siege {
-    /// A victim with these peers and more keys for its interface; `None` where this machine cannot.
+    /// Starts a victim with these peers and more keys for its interface. `None` if this machine cannot.
     #[track_caller]
     pub(crate) fn begin(name: &str, outside: Outside, interface_keys: &str, peers: &[String]) -> Option<Siege> {
         if !installed(name, &["tcpdump"]) {
@@ -101,7 +101,7 @@ impl Siege {
         }
         let pair = Pair::new(name)?;
         let own = A.inner();
-        // Every datagram that leaves is counted: none of ours that search for a path's MTU.
+        // Tests count every datagram that leaves, so the daemon must not send path MTU probes.
         let quiet = "[tuning]\nmtu_discovery = \"off\"\n";
         let config = pair.a.interface_toml(&[&own[0], &own[1]]) + interface_keys + "\n" + &peers.concat() + quiet;
         let overlay = pair.a.overlay_up(&config);
@@ -110,30 +110,30 @@ impl Siege {
         Some(Siege { overlay, capture, drops, outside, pair })
     }
 
-    /// The same over IPv4 with Mallory and Carol, who may send everything from their own addresses.
+    /// A victim over IPv4 with Mallory and Carol, who may send everything from their own addresses.
     #[track_caller]
     pub(crate) fn of_two(name: &str) -> Option<Siege> {
         Siege::begin(name, Outside::V4, "", &[MALLORY.own_peer_toml(), CAROL.own_peer_toml()])
     }
 
-    /// The same with Mallory alone, who may open what `allow` lists.
+    /// A victim over IPv4 with only Mallory, who may open what `allow` lists.
     #[track_caller]
     pub(crate) fn with_allowlist(name: &str, allow: &[&str]) -> Option<Siege> {
         Siege::begin(name, Outside::V4, "", &[MALLORY.own_peer_toml() + &format!("allow = {allow:?}\n")])
     }
 
-    /// The victim's key.
+    /// The victim's public key.
     pub(crate) fn key(&self) -> [u8; 32] {
         let key = STANDARD.decode(self.pair.a.public_key()).expect("base64");
         key.try_into().expect("32 bytes")
     }
 
-    /// A new socket towards the victim.
+    /// Opens a new socket towards the victim.
     pub(crate) fn wire(&self) -> Wire {
         Wire::open(&self.pair.b, 0, self.address())
     }
 
-    /// A new socket on a port of its own.
+    /// Opens a new socket towards the victim, on this port.
     pub(crate) fn wire_on(&self, port: u16) -> Wire {
         Wire::open(&self.pair.b, port, self.address())
     }
@@ -142,29 +142,30 @@ impl Siege {
         A.endpoint(self.outside, PORT).parse().expect("an address and a port")
     }
 
-    /// A program on the victim sends something to the attacker, and it comes to his socket: there is his endpoint.
+    /// Sends a packet from a program on the victim to the attacker, and checks that it arrives at the attacker's
+    /// socket. So the victim has that socket as its endpoint.
     #[track_caller]
     pub(crate) fn talks_to(&self, attacker: &mut Attacker) {
         let program = inside(&self.pair.a, || UdpSocket::bind("0.0.0.0:0")).expect("a port of the victim");
         program.send_to(b"who is there", (attacker.person.v4, 9)).expect("a route into the tunnel");
-        // Before that the kernel may have answered something else.
+        // The kernel may have answered something else before.
         while attacker.hear().get(28..40) != Some(&b"who is there"[..]) {}
     }
 
-    /// Waits until the victim shows that a peer is at this socket.
+    /// Waits until the victim reports that a peer is at this socket.
     #[track_caller]
     pub(crate) fn is_at(&self, person: Person, wire: &Wire) {
         let endpoint = B.endpoint(self.outside, wire.port());
         within(SHORTLY, &endpoint, || (self.peer(person)["endpoint"] == endpoint).then_some(()));
     }
 
-    /// A peer that has shaken hands with the victim from a socket of its own, and was heard.
+    /// A peer that has completed a handshake with the victim from a socket of its own, and has been heard.
     #[track_caller]
     pub(crate) fn attacker(&mut self, person: Person) -> Attacker {
         self.attacker_who_knocks(person, Knock::Echo)
     }
 
-    /// The same, with another way to prove that the session is alive.
+    /// The same, with a different proof that the session works.
     #[track_caller]
     pub(crate) fn attacker_who_knocks(&mut self, person: Person, knock: Knock) -> Attacker {
         let mut wire = self.wire();
@@ -179,7 +180,7 @@ impl Siege {
         attacker
     }
 
-    /// Sends datagrams one by one, and says what came of them.
+    /// Sends datagrams one by one, and returns the outcome.
     #[track_caller]
     pub(crate) fn strike(&mut self, attacker: &mut Attacker, datagrams: &[Vec<u8>]) -> Outcome {
         for datagram in datagrams {
@@ -188,14 +189,14 @@ impl Siege {
         self.outcome(attacker)
     }
 
-    /// Sends datagrams as one train, and says what came of them.
+    /// Sends datagrams as one train, and returns the outcome.
     #[track_caller]
     pub(crate) fn strike_as_train(&mut self, attacker: &mut Attacker, datagrams: &[Vec<u8>]) -> Outcome {
         attacker.wire.send_train(datagrams);
         self.outcome(attacker)
     }
 
-    /// What came of everything since the last outcome. Proves with an honest exchange that the session is alive.
+    /// The outcome of everything since the last call. It also proves with an honest exchange that the session works.
     #[track_caller]
     pub(crate) fn outcome(&mut self, attacker: &mut Attacker) -> Outcome {
         let (knock, answers) = attacker.knock();
@@ -210,13 +211,13 @@ impl Siege {
         Outcome { delivered, answers, dropped }
     }
 
-    /// Proves that the attacker's session carries packets both ways.
+    /// Checks that the attacker's session carries packets both ways.
     #[track_caller]
     pub(crate) fn is_alive(&mut self, attacker: &mut Attacker) {
         self.outcome(attacker).is("alive", &[], &[]);
     }
 
-    /// Sends inner packets, each in a message of its own: all are dropped for this reason, and nothing comes back.
+    /// Sends inner packets in separate messages. All must be dropped for this reason, and nothing must come back.
     #[track_caller]
     pub(crate) fn refuses(&mut self, attacker: &mut Attacker, reason: &str, what: &str, packets: &[Vec<u8>]) {
         let messages = attacker.seal(packets);
@@ -225,21 +226,21 @@ impl Siege {
         assert_eq!(outcome.answers, Vec::<Vec<u8>>::new(), "{what}: no answer");
     }
 
-    /// Sends inner packets, each in a message of its own: all are delivered as they are.
+    /// Sends inner packets in separate messages. All must be delivered unchanged.
     #[track_caller]
     pub(crate) fn delivers(&mut self, attacker: &mut Attacker, what: &str, packets: &[Vec<u8>]) {
         let messages = attacker.seal(packets);
         self.strike(attacker, &messages).is(what, packets, &[]);
     }
 
-    /// A UDP socket of an application on the victim.
+    /// Opens a UDP socket of an application on the victim.
     pub(crate) fn application(&self, port: u16) -> Application {
         let socket = inside(&self.pair.a, || UdpSocket::bind(("::", port))).expect("a port of the victim");
         socket.set_read_timeout(Some(SHORTLY)).expect("a time is set");
         Application { socket }
     }
 
-    /// What the victim's status says of a peer.
+    /// The victim's status of a peer.
     #[track_caller]
     pub(crate) fn peer(&self, person: Person) -> serde_json::Value {
         let status = self.overlay.status();
@@ -250,7 +251,7 @@ impl Siege {
 }
 
 impl Outcome {
-    /// Compares all of it but the answers.
+    /// Compares everything except the answers.
     #[track_caller]
     pub(crate) fn is(&self, what: &str, delivered: &[Vec<u8>], dropped: &[(&str, u64)]) {
         let dropped = dropped.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect::<Counts>();
@@ -260,18 +261,18 @@ impl Outcome {
     }
 }
 
-/// A line for each packet: its length and how it begins.
+/// A line for each packet: its length and its first bytes.
 fn shown(packets: &[Vec<u8>]) -> String {
     let line = |packet: &Vec<u8>| format!("  {} bytes: {:02x?}\n", packet.len(), &packet[..packet.len().min(80)]);
     packets.iter().map(line).collect()
 }
 
-/// How an attacker proves that his session is alive.
+/// How an attacker proves that the session works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Knock {
-    /// With a ping.
+    /// With an echo request.
     Echo,
-    /// With a SYN to a port where nobody listens: the kernel resets it.
+    /// With a SYN to a closed port, which the kernel resets.
     Syn(u16),
 }
 
@@ -287,12 +288,13 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
-    /// One whose session was made in another way than by [`Siege::attacker`].
+    /// An attacker whose session was not created by [`Siege::attacker`].
     pub(crate) fn new(person: Person, noise: Initiator, session: Session, wire: Wire) -> Self {
         Self { person, noise, session, wire, knock: Knock::Echo, initiations: 0, knocks: 0 }
     }
 
-    /// A peer that shakes hands with the daemon that has this key, in base64, over this wire. `None`: nothing came back.
+    /// Completes a handshake over this wire with the daemon that has this key, given in base64. `None` if no answer
+    /// came.
     pub(crate) fn call(person: Person, key: &str, wire: &mut Wire) -> Option<Session> {
         let key = STANDARD.decode(key).expect("base64").try_into().expect("32 bytes");
         let mut noise = person.noise(key);
@@ -306,24 +308,24 @@ impl Attacker {
         Some(session)
     }
 
-    /// The next packet that the victim sends.
+    /// The next packet from the victim.
     #[track_caller]
     pub(crate) fn hear(&mut self) -> Vec<u8> {
         self.session.open(&self.wire.receive()).expect("data for the attacker").plaintext
     }
 
-    /// Honest messages with these packets inside.
+    /// Seals these packets in honest messages.
     pub(crate) fn seal(&mut self, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
         packets.iter().map(|packet| self.session.seal(packet)).collect()
     }
 
-    /// A handshake initiation newer than all before, made when the victim takes another one.
+    /// Makes an initiation that is newer than all earlier ones, once the victim would accept a further one.
     pub(crate) fn initiate(&mut self) -> Pending {
         thread::sleep(BETWEEN_INITIATIONS);
         initiate(&mut self.noise, &mut self.initiations)
     }
 
-    /// Sends an honest packet, and gives it back with what came before its answer.
+    /// Sends an honest packet. Returns it, and everything that came before its answer.
     #[track_caller]
     fn knock(&mut self) -> (Vec<u8>, Vec<Vec<u8>>) {
         self.knocks += 1;
@@ -353,7 +355,7 @@ pub(crate) struct Application {
 }
 
 impl Application {
-    /// What the victim's kernel gives it next.
+    /// The next datagram that the victim's kernel delivers.
     #[track_caller]
     pub(crate) fn receives(&self) -> Vec<u8> {
         let mut buffer = vec![0; 65_536];
@@ -362,7 +364,7 @@ impl Application {
         buffer
     }
 
-    /// Whether nothing has come.
+    /// Checks that nothing has been delivered.
     #[track_caller]
     pub(crate) fn has_received_nothing(&self) {
         self.socket.set_nonblocking(true).expect("our own socket");
@@ -378,13 +380,13 @@ fn initiate(noise: &mut Initiator, initiations: &mut u32) -> Pending {
     noise.initiate(Timestamp::from_unix_seconds(1_700_000_000 + u64::from(*initiations)), 0x0100_0000 + *initiations)
 }
 
-/// Whether the victim's kernel has answered this honest packet with that one.
+/// Whether `answer` is the reply of the victim's kernel to the honest packet `asked`.
 fn is_answer(knock: Knock, asked: &[u8], answer: &[u8]) -> bool {
     let (Some(asked), Some(answer)) = (upper(asked), upper(answer)) else { return false };
     match knock {
         Knock::Echo => {
             let is_reply = matches!((answer.0, answer.1[0]), (ICMP, 0) | (ICMPV6, 129));
-            // Identifier, sequence number and data; what follows is padding.
+            // Identifier, sequence number and data must match. The rest is padding.
             is_reply && answer.1.get(4..asked.1.len()) == asked.1.get(4..)
         }
         Knock::Syn(_) => {
@@ -397,7 +399,7 @@ fn is_answer(knock: Knock, asked: &[u8], answer: &[u8]) -> bool {
     }
 }
 
-/// The protocol of a packet without options or extension headers, and what follows its IP header.
+/// The protocol and the upper bytes of a packet without options or extension headers.
 fn upper(packet: &[u8]) -> Option<(u8, &[u8])> {
     match packet.first()? >> 4 {
         4 => Some((packet[9], packet.get(20..).filter(|rest| !rest.is_empty())?)),
@@ -406,7 +408,7 @@ fn upper(packet: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// The counters of what comes in.
+/// The inbound drop counters.
 fn drops(overlay: &Overlay) -> Counts {
     let status = overlay.status();
     let drops = status["drops"].as_object().expect("`drops` is an object");

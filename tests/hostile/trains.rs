@@ -1,34 +1,34 @@
-//! Trains: one system call of the attacker, one of the victim, and packets inside that have nothing else in common.
+//! Trains: one system call of the attacker and one of the victim for packets that have nothing else in common.
 //!
-//! The peer chose every packet, so the second is judged by itself, whatever the first and the third are.
+//! The peer chose every packet, so the second is judged separately, regardless of the first and the third.
 
 use super::bytes::{ACK, Ends, TCP, UDP, ends, with};
 use super::siege::{CAROL, MALLORY, Siege};
 use crate::lab::{A, Outside};
 
-/// What the train's packets have in common: 8 bytes of data, so that all messages are of one length.
+/// A packet with 8 bytes of data, so that all messages have the same length.
 fn udp(ends: Ends, port: u16) -> Vec<u8> {
     ends.udp(4660, port, b"8 bytes.")
 }
 
-/// The same with `more` bytes of data, up to 7: still a message of the same length, but datagrams of which each is longer
-/// than the one before are not joined.
+/// The same with `more` bytes of data, up to 7. Its message still has the same length, but a datagram that is longer
+/// than the previous one is not joined to it.
 fn longer_udp(ends: Ends, port: u16, more: usize) -> Vec<u8> {
     ends.udp(4660, port, &b"8 bytes. And so on"[..8 + more])
 }
 
-/// Segments of 100 bytes each that follow each other in one connection to this port.
+/// Three segments of 100 bytes that follow each other in one connection to this port.
 fn segments(ends: Ends, port: u16) -> Vec<Vec<u8>> {
     let segment = |number: u8| {
         let bytes = ends.tcp_bytes(4660, port, 1 + 100 * u32::from(number), ACK, &[number; 100]);
         let packet = ends.ip(TCP, &bytes);
-        // "Don't fragment", as every kernel sends TCP: identifications mean nothing then.
+        // With DF, as every kernel sends TCP, so that identifications have no meaning.
         if ends.is_v4() { with(packet, 6, &[0x40]) } else { packet }
     };
     (0..3).map(segment).collect()
 }
 
-/// A datagram whose identification counts up from one to the next.
+/// A datagram with this identification, so that a series of them counts up.
 fn datagram(ends: Ends, text: &[u8], id: u8) -> Vec<u8> {
     let packet = ends.udp(4660, 7000, text);
     if !ends.is_v4() {
@@ -47,7 +47,7 @@ fn what_crosses_the_wire_as_a_train_is_received_as_one() {
         let Some(mut siege) = Siege::begin("one train", outside, "", &[MALLORY.own_peer_toml()]) else { return };
         let mut mallory = siege.attacker(MALLORY);
         for ends in MALLORY.both_families() {
-            // Only packets of one train are joined again, so the segments came as one.
+            // Only packets of one train are joined, so this proves that the segments came as one.
             let messages = mallory.seal(&segments(ends, 22));
             let outcome = siege.strike_as_train(&mut mallory, &messages);
             assert_eq!((outcome.delivered.len(), outcome.dropped.len()), (1, 0), "{outcome:?}");
@@ -55,7 +55,7 @@ fn what_crosses_the_wire_as_a_train_is_received_as_one() {
             assert_eq!(outcome.delivered[0][data..], [[0; 100], [1; 100], [2; 100]].concat());
         }
         for ends in MALLORY.both_families() {
-            // Datagrams are joined as well; an application receives each by itself.
+            // Datagrams are joined too, and an application receives each of them separately.
             let application = siege.application(7000);
             let texts: Vec<_> = (0..9).map(|number| vec![number; 300 - usize::from(number / 8)]).collect();
             let packets: Vec<_> = texts.iter().zip(0..).map(|(text, id)| datagram(ends, text, id)).collect();
@@ -111,7 +111,7 @@ fn the_second_packet_of_a_train_is_dropped_for_itself_alone() {
             messages.insert(1, vec![0xee; messages[0].len()]);
             siege.strike_as_train(&mut mallory, &messages).is("noise", &honest, &[("inbound_unknown", 1)]);
 
-            // Messages of two sessions in one train: an honest one of Carol's, then one of hers with Mallory's source.
+            // Messages of two sessions in one train: an honest one from Carol, then one of hers with Mallory's source.
             let [hers, not_hers] = [udp(from(carols), 7000), udp(from(own), 7000)];
             let mut messages = mallory.seal(&honest);
             messages.insert(1, carol.session.seal(&hers));
@@ -122,7 +122,7 @@ fn the_second_packet_of_a_train_is_dropped_for_itself_alone() {
             let outcome = siege.strike_as_train(&mut mallory, &messages);
             outcome.is("two sessions, one source", &honest, &[("spoofed_source", 1)]);
 
-            // Segments that would be joined if the middle one were not somebody else's.
+            // Segments that would be joined if the middle one did not come from someone else.
             let mut packets = segments(from(own), 22);
             packets[1] = segments(from(carols), 22).swap_remove(1);
             let messages = mallory.seal(&packets);
@@ -156,7 +156,7 @@ fn the_second_packet_of_a_train_is_asked_of_the_allowlist_by_itself() {
             let messages = [first, mallory.session.seal(&second), mallory.session.seal(&honest[1])];
             siege.strike_as_train(&mut mallory, &messages).is(what, &honest, &[(reason, 1)]);
         }
-        // The verdict on a packet is used for the next one of the same flow, and for no longer.
+        // The verdict on a packet is reused for the next packet of the same flow, and not beyond that.
         let ports = [7000, 7000, 22, 7000, 7011, 7000, 7011];
         let packets: Vec<_> = ports.iter().zip(0..).map(|(port, more)| longer_udp(ends, *port, more)).collect();
         let messages = mallory.seal(&packets);

@@ -1,4 +1,4 @@
-//! The attacker's end of the outer wire: a real UDP socket in his namespace.
+//! The attacker's end of the outer wire: a real UDP socket in the attacker's namespace.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,13 +20,13 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Opens one on a host; port 0 lets the kernel choose.
+    /// Opens a socket on a host. With port 0 the kernel chooses one.
     pub(crate) fn open(host: &Host, port: u16, victim: SocketAddr) -> Wire {
         let family = if victim.is_ipv4() { Family::V4 } else { Family::V6 };
         let options = BindOptions {
             port,
             fwmark: None,
-            // An answer to each message of a flood.
+            // Large enough for the answers to a flood.
             receive_buffer: 8 << 20,
             send_buffer: 1 << 20,
             segmentation: true,
@@ -42,14 +42,14 @@ impl Wire {
         self.socket.local_port()
     }
 
-    /// Sends one datagram, of any length, none too.
+    /// Sends one datagram of any length, even 0.
     #[track_caller]
     pub(crate) fn send(&self, datagram: &[u8]) {
         let sent = sendto(&self.socket, datagram, SendFlags::empty(), &self.victim);
         assert_eq!(sent, Ok(datagram.len()), "a datagram of {} bytes", datagram.len());
     }
 
-    /// Sends datagrams as one train, in one system call: all as long as the first, but the last may be shorter.
+    /// Sends datagrams as one train in one system call. All have the same length, except that the last may be shorter.
     #[track_caller]
     pub(crate) fn send_train(&self, datagrams: &[Vec<u8>]) {
         let segment_size = datagrams[0].len();
@@ -71,18 +71,18 @@ impl Wire {
     /// The next datagram that comes back.
     ///
     /// # Panics
-    /// When none comes.
+    /// Panics if none comes.
     #[track_caller]
     pub(crate) fn receive(&mut self) -> Vec<u8> {
         self.receive_within(SHORTLY).unwrap_or_else(|| panic!("no answer from {}", self.victim))
     }
 
-    /// The next one that has come already.
+    /// The next datagram, if it has already come.
     pub(crate) fn receive_now(&mut self) -> Option<Vec<u8>> {
         self.receive_within(Duration::ZERO)
     }
 
-    /// The next one, if it comes within a second.
+    /// The next datagram, if it comes within a second.
     pub(crate) fn receive_shortly(&mut self) -> Option<Vec<u8>> {
         self.receive_within(Duration::from_secs(1))
     }

@@ -1,8 +1,8 @@
-//! Many hand-written peers on one host, who call one daemon as WireGuard calls: an initiation is repeated after five seconds
-//! and up to a third more, with the cookie that was handed out meanwhile. Whoever gets a response proves the session with a
-//! keepalive, and is in.
+//! Many handwritten peers on one host that call one daemon like WireGuard does: they repeat an initiation after 5 to
+//! 5.33 seconds, with the cookie that they have received by then. A peer that gets a response confirms the session with
+//! a keepalive, and is then connected.
 //!
-//! They speak from one socket, from as many addresses as the host routes to itself, and are told apart by their indices.
+//! They share one socket, use as many addresses as the host routes to itself, and are told apart by their indices.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,13 +18,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Host, inside};
 
-/// WireGuard's, with its jitter.
+/// WireGuard's timeout, and its maximum jitter.
 const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_JITTER_MILLIS: u64 = 334;
-/// Initiations that are sent before answers are read again.
+/// The most initiations sent before answers are read again.
 const AT_ONCE: usize = 64;
 
-/// The peers.
+/// The peers and their daemon.
 pub struct Crowd {
     members: Vec<Member>,
     daemon: SocketAddr,
@@ -37,17 +37,17 @@ struct Member {
     pending: Option<Pending>,
     initiations: u32,
     began: Option<Instant>,
-    /// How long it took from the first initiation to the response.
+    /// The time from the first initiation to the response.
     took: Option<Duration>,
 }
 
 impl Crowd {
-    /// So many peers of the daemon with this key at this address, in turn at these addresses.
+    /// Creates `count` peers of the daemon that has this key and this address. They use the source addresses in turn.
     pub fn new(count: u32, daemon: SocketAddr, key: &str, sources: &[Ipv4Addr]) -> Crowd {
         let key: [u8; 32] = BASE64_STANDARD.decode(key).expect("base64").try_into().expect("a key of 32 bytes");
         let member = |number: u32| {
             let mut private = [0x5a; 32];
-            // Not the first byte, whose lower bits mean nothing.
+            // The first byte is not used, since clamping clears its lower bits.
             private[4..8].copy_from_slice(&number.to_le_bytes());
             Member {
                 noise: Initiator::new(private, key, number.into()),
@@ -62,7 +62,7 @@ impl Crowd {
         Crowd { members: (0..count).map(member).collect(), daemon }
     }
 
-    /// The `[[peer]]` tables by which the daemon knows them: the n-th has the n-th address from `first` on.
+    /// The `[[peer]]` tables for the daemon's config. The n-th peer has the n-th address, counted from `first`.
     pub fn peers_toml(&self, first: Ipv4Addr) -> String {
         let mut toml = String::new();
         for (number, member) in (0..).zip(&self.members) {
@@ -76,8 +76,9 @@ impl Crowd {
         toml
     }
 
-    /// All call, the n-th `apart` after the one before, until everybody is in or `limit` has passed. How long each took
-    /// from its first initiation, in rising order; those who are not in are missing.
+    /// Makes all peers call, each `apart` after the previous one, until all are connected or `limit` has passed.
+    /// Returns how long each took from its first initiation, in ascending order. Peers that are not connected are
+    /// missing.
     pub fn call(&mut self, host: &Host, apart: Duration, limit: Duration) -> Vec<Duration> {
         inside(host, || self.run(apart, limit));
         let mut took: Vec<_> = self.members.iter().filter_map(|member| member.took).collect();
@@ -85,7 +86,7 @@ impl Crowd {
         took
     }
 
-    /// How many initiations they have sent.
+    /// How many initiations the peers have sent.
     pub fn initiations(&self) -> u32 {
         self.members.iter().map(|member| member.initiations).sum()
     }
@@ -114,7 +115,7 @@ impl Crowd {
                 calls.pop();
                 if self.members[number].took.is_none() {
                     self.initiate(&socket, number);
-                    // As WireGuard spreads it, and never twice alike for one member.
+                    // Spread like WireGuard's jitter, and different for every attempt of a peer.
                     let spread = (at - start).as_nanos() as u64 ^ (number as u64).wrapping_mul(0x9e37_79b9);
                     let jitter = Duration::from_millis(spread % MAX_JITTER_MILLIS);
                     calls.push(Reverse((Instant::now() + REKEY_TIMEOUT + jitter, number)));
@@ -142,7 +143,7 @@ impl Crowd {
         member.pending = Some(pending);
     }
 
-    /// Whether that made somebody a member who is in.
+    /// Handles an answer. Returns whether a peer is now connected because of it.
     fn hear(&mut self, socket: &UdpSocket, answer: &[u8]) -> bool {
         let at = if answer.first() == Some(&2) { 8 } else { 4 };
         let Some(index) = answer.get(at..at + 4) else { return false };
@@ -160,7 +161,7 @@ impl Crowd {
     }
 }
 
-/// What does not go out now is as good as lost on the way.
+/// Sends a message. A message that cannot be sent now counts as lost on the way.
 fn send(socket: &UdpSocket, destination: SocketAddr, source: Ipv4Addr, message: &[u8]) {
     let source = Some((IpAddr::from(source), 0));
     let _ = socket.send(&Transmit {

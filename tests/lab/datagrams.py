@@ -1,7 +1,7 @@
-"""Sends UDP datagrams in trains, as a program does that knows UDP_SEGMENT, and receives them one by one.
+"""Sends UDP datagrams in trains, like a program that uses UDP_SEGMENT, and receives them one by one.
 
     datagrams.py receive PORT COUNT                 waits for COUNT of them, then prints a digest
-    datagrams.py send HOST PORT COUNT SIZE TRAIN    COUNT of SIZE bytes, TRAIN to a system call, prints that digest
+    datagrams.py send HOST PORT COUNT SIZE TRAIN    COUNT of SIZE bytes, TRAIN per system call, then prints the same digest
 
 The last datagram of a train is 7 bytes shorter. The digest covers their contents, their lengths and their order.
 """

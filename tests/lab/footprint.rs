@@ -1,6 +1,6 @@
 //! What a program has changed on a host: links, addresses, routes, rules, sockets, nft tables, files.
 //!
-//! Read with Debian's own tools, never with our netlink code: a bug there must not hide itself.
+//! It is read with Debian's own tools and never with our netlink code, so that a bug there cannot hide itself.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use super::host::Host;
 use super::wait::POLL;
 
-/// What stands on a host, as text to compare.
+/// The state of a host, as text to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Footprint {
     parts: Vec<(&'static str, String)>,
@@ -16,7 +16,7 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Looks at everything that `overlay up` touches.
+    /// Reads everything that `overlay up` touches.
     #[track_caller]
     pub fn of(host: &Host) -> Footprint {
         let mut footprint = Footprint::of_namespace(host);
@@ -25,7 +25,7 @@ impl Footprint {
         Footprint { with_files: true, ..footprint }
     }
 
-    /// The same without files, which all namespaces share.
+    /// Like [`Footprint::of`], but without files, which all namespaces share.
     #[track_caller]
     pub fn of_namespace(host: &Host) -> Footprint {
         let parts = vec![
@@ -41,15 +41,15 @@ impl Footprint {
         Footprint { parts, with_files: false }
     }
 
-    /// Requires that a host is as it was.
+    /// Requires that a host is unchanged.
     ///
     /// # Panics
-    /// If it is not, with each part that differs.
+    /// Panics if it has changed, and shows each part that differs.
     #[track_caller]
     pub fn assert_unchanged(&self, host: &Host) {
         let look = if self.with_files { Footprint::of } else { Footprint::of_namespace };
         let mut now = look(host);
-        // The kernel may take a moment to forget the routes of a link that is gone.
+        // The kernel may take a moment to remove the routes of a deleted link.
         for _ in 0..50 {
             if now == *self {
                 return;
@@ -72,7 +72,7 @@ fn sorted(lines: &str) -> String {
     lines.join("\n")
 }
 
-/// Those that a VPN is tempted to set.
+/// The sysctls that a VPN might be tempted to set.
 fn sysctls(host: &Host) -> String {
     host.exec(
         "sysctl net.ipv4.ip_forward net.ipv4.conf.all.rp_filter net.ipv4.conf.all.src_valid_mark \
@@ -80,7 +80,8 @@ fn sysctls(host: &Host) -> String {
     )
 }
 
-/// The names in a folder that begin so; nothing where there is no folder. A lock file may stay: only its lock has a meaning.
+/// The names in a folder with this prefix. Empty if the folder does not exist. A lock file may stay: only its lock
+/// matters.
 fn listing(folder: &Path, prefix: &str) -> String {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

@@ -1,4 +1,4 @@
-//! A host: a network namespace, a folder of its own, a key pair.
+//! A host: a network namespace with a folder and a key pair of its own.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use super::overlay::Overlay;
 use super::process::{CommandLine, Finished, Process};
 use super::wait::{SHORTLY, within};
 
-/// A namespace of a lab. Cloned, it is the same host.
+/// A namespace of a lab. A clone is the same host.
 #[derive(Clone, Debug)]
 pub struct Host {
     inner: Arc<Inner>,
@@ -83,63 +83,64 @@ impl Host {
         &self.inner.name
     }
 
-    /// The namespace's name, as `ip netns` lists it.
+    /// The name of the namespace, as listed by `ip netns`.
     pub fn namespace(&self) -> &str {
         &self.inner.namespace
     }
 
-    /// The name for its tunnel interface: no other lab on this machine uses it.
+    /// The name for the host's tunnel interface. No other lab on this machine uses it.
     pub fn interface(&self) -> &str {
         &self.inner.interface
     }
 
-    /// Its own folder.
+    /// The host's folder.
     pub fn dir(&self) -> &Path {
         &self.inner.dir
     }
 
-    /// The folder for its daemon's socket, lock and state.
+    /// The folder for the socket, lock and state of the host's daemon.
     pub fn runtime_dir(&self) -> PathBuf {
         self.inner.dir.join("run")
     }
 
-    /// The file that holds its private key, in WireGuard's base64.
+    /// The file with the host's private key, in WireGuard's base64.
     pub fn private_key_file(&self) -> PathBuf {
         self.inner.dir.join("private.key")
     }
 
-    /// Its public key, in WireGuard's base64.
+    /// The host's public key, in WireGuard's base64.
     pub fn public_key(&self) -> &str {
         &self.inner.public_key
     }
 
-    /// The name of its veth towards `other`.
+    /// The name of the veth interface that leads to `other`.
     pub fn link_to(&self, other: &Host) -> String {
         format!("to-{}", other.name())
     }
 
-    /// Writes a file into its folder.
+    /// Writes a file into the host's folder.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.inner.dir.join(name);
         fs::write(&path, content).expect("a file in the lab's folder");
         path
     }
 
-    /// Writes a file that only root can read into its folder.
+    /// Writes a file that only root can read into the host's folder.
     pub fn write_secret(&self, name: &str, content: &str) -> PathBuf {
         let path = self.inner.dir.join(name);
         write_secret(&path, content);
         path
     }
 
-    /// What programs on this host see as `/etc/hosts` from their start on. Written again, it changes for those that run.
+    /// Sets the content of `/etc/hosts` for programs on this host that start from now on. Later calls also affect
+    /// programs that are already running.
     pub fn write_etc_hosts(&self, content: &str) {
         let folder = Path::new("/etc/netns").join(self.namespace());
         fs::create_dir_all(&folder).expect("/etc/netns, which `ip netns exec` reads");
         fs::write(folder.join("hosts"), content).expect("a file in our own folder");
     }
 
-    /// A command that runs here, not started yet.
+    /// Prepares a command to run on this host.
     pub fn command(&self, command: impl CommandLine) -> Command {
         let mut line = Command::new("ip");
         line.args(["netns", "exec", self.namespace()]).args(command.words());
@@ -151,7 +152,7 @@ impl Host {
         finish(&mut self.command(command))
     }
 
-    /// Runs a program that must succeed and gives back its standard output.
+    /// Runs a program that must succeed, and returns its standard output.
     #[track_caller]
     pub fn exec(&self, command: impl CommandLine) -> String {
         let words = command.words();
@@ -159,13 +160,13 @@ impl Host {
         self.run(&words.iter().map(String::as_str).collect::<Vec<_>>()[..]).succeeded(&line)
     }
 
-    /// The same for a line of shell.
+    /// Runs a line of shell that must succeed, and returns its standard output.
     #[track_caller]
     pub fn shell(&self, line: &str) -> String {
         self.exec(["sh", "-ec", line])
     }
 
-    /// Starts a program that runs until its value is dropped.
+    /// Starts a program that runs until the returned value is dropped.
     #[track_caller]
     pub fn spawn(&self, command: impl CommandLine) -> Process {
         let words = command.words();
@@ -173,7 +174,7 @@ impl Host {
         self.start(self.command(&words.iter().map(String::as_str).collect::<Vec<_>>()[..]), &line)
     }
 
-    /// Starts a prepared command, with its output in this host's folder.
+    /// Starts a prepared command. Its output goes to files in this host's folder.
     #[track_caller]
     pub fn start(&self, command: Command, what: &str) -> Process {
         let number = self.inner.commands.fetch_add(1, Ordering::Relaxed);
@@ -187,15 +188,15 @@ impl Host {
         finish(Command::new("ip").args(["-n", self.namespace()]).args(arguments.words())).succeeded(&line)
     }
 
-    /// Makes its link to `other` a plain wire: packets cross it one by one at their real size, as on a network card without
-    /// offloads. Call it on both ends.
+    /// Turns off the offloads of the link to `other`, so that packets cross it one by one at their real size. Call this
+    /// for both ends.
     #[track_caller]
     pub fn offloads_off(&self, other: &Host) {
         let link = self.link_to(other);
         self.exec(format!("ethtool -K {link} tso off gso off gro off tx off tx-udp-segmentation off"));
     }
 
-    /// Waits until something listens on this TCP port here.
+    /// Waits until a program on this host listens on this TCP port.
     #[track_caller]
     pub fn wait_for_listener(&self, port: u16) {
         within(SHORTLY, &format!("a listener on tcp port {port}"), || {
@@ -203,13 +204,13 @@ impl Host {
         });
     }
 
-    /// Pings until an answer comes: the path is up.
+    /// Pings until an answer comes, which means that the path works.
     #[track_caller]
     pub fn reaches(&self, address: &str) {
         self.reaches_within(SHORTLY, address);
     }
 
-    /// The same with a limit of its own.
+    /// Like [`Host::reaches`], with a different limit.
     #[track_caller]
     pub fn reaches_within(&self, limit: Duration, address: &str) {
         within(limit, &format!("an answer from {address} to {}", self.name()), || {
@@ -217,7 +218,7 @@ impl Host {
         });
     }
 
-    /// The `[interface]` table of a config for this host, ready for more keys and for `[[peer]]` tables.
+    /// The `[interface]` table of a config for this host. More keys and `[[peer]]` tables may be appended.
     pub fn interface_toml(&self, addresses: &[&str]) -> String {
         let key = self.private_key_file();
         format!(
@@ -227,7 +228,7 @@ impl Host {
         )
     }
 
-    /// The `[[peer]]` table by which another host knows this one, ready for more keys.
+    /// The `[[peer]]` table for this host in another host's config. More keys may be appended.
     pub fn peer_toml(&self, endpoint: Option<&str>, allowed_ips: &[&str]) -> String {
         let endpoint = endpoint.map(|endpoint| format!("endpoint = \"{endpoint}\"\n")).unwrap_or_default();
         format!(
@@ -237,7 +238,7 @@ impl Host {
         )
     }
 
-    /// A command line of `overlay` with this host's runtime folder, not started yet.
+    /// Prepares an `overlay` command with this host's runtime folder.
     pub fn overlay_command(&self, arguments: impl CommandLine) -> Command {
         let mut command = self.command([&*overlay_program().to_string_lossy()]);
         command.arg("--runtime-dir").arg(self.runtime_dir()).args(arguments.words()).env("NO_COLOR", "1");
@@ -256,7 +257,7 @@ impl Host {
     }
 }
 
-/// The binary that labs run: `OVERLAY_BIN` where that is set, else the one that cargo has built beside this program.
+/// The binary that labs run: `OVERLAY_BIN` if that is set, otherwise the one that cargo has built for this test.
 pub fn overlay_program() -> PathBuf {
     std::env::var_os("OVERLAY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_overlay").into(), PathBuf::from)
 }

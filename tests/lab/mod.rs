@@ -1,16 +1,18 @@
-//! The lab: a network of namespaces on this machine, made by a test and gone with it.
+//! The lab: a network of namespaces on this machine, which a test creates and which disappears with the test.
 //!
-//! A [`Lab`] hands out [`Host`]s, each a network namespace with a folder of its own, and joins them with veth pairs. On a
-//! host run ordinary programs ([`Host::exec`], [`Host::spawn`]), the real binary ([`Host::overlay_up`]), WireGuard programs
-//! by other people ([`stock`]) and servers that know nothing of any tunnel ([`services`]).
+//! A [`Lab`] creates [`Host`]s, each a network namespace with a folder of its own, and connects them with veth pairs. A
+//! host runs ordinary programs ([`Host::exec`], [`Host::spawn`]), the real binary ([`Host::overlay_up`]), other
+//! WireGuard programs ([`stock`]), and servers that do not know about the tunnel ([`services`]).
 //!
-//! What is shared between hosts because namespaces do not part it: the file system, and in it `/var/run/wireguard`. So the
-//! names of tunnel interfaces are unique over the whole machine ([`Host::interface`]), and every daemon has a runtime folder of its own.
+//! Network namespaces do not separate the file system, and so not `/var/run/wireguard` either. Therefore the names of
+//! tunnel interfaces are unique on the whole machine ([`Host::interface`]), and every daemon has a runtime folder of
+//! its own.
 //!
-//! Nothing outlives a test: processes, namespaces and folders go when their values do, on a panic too. What a killed test
-//! binary left is swept away by the next lab on the machine, which knows it by the process id in the name.
+//! Nothing outlives a test. Processes, namespaces and folders are removed when their values are dropped, also after a
+//! panic. If a test binary was killed, the next lab on the machine removes what it left, recognised by the process ID
+//! in the names.
 //!
-//! Left out: impairments and NATs. Tests that need them write the nft rules into a router's namespace themselves.
+//! Left out: impairments and NATs. Tests that need them write nft rules into a router's namespace themselves.
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses its own part of the lab")]
 #![allow(
     clippy::disallowed_methods,
@@ -51,14 +53,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
-/// What every namespace of every lab is called by: `ovl-PID-NUMBER-HOST`.
+/// The first part of every namespace's name: `ovl-PID-NUMBER-HOST`.
 const PREFIX: &str = "ovl";
 
-/// Where WireGuard programs, ours too, put the sockets that `wg` talks to; where ours has its own socket, lock and log unless
-/// it is told otherwise. A program that was killed leaves them.
+/// The folders where WireGuard programs, including ours, put the sockets that `wg` connects to, and where our daemon
+/// keeps its socket, lock and log by default. A program that is killed leaves its files there.
 const SHARED_FOLDERS: [&str; 2] = ["/var/run/wireguard", "/run/overlay"];
 
-/// A network of this test's own. Dropped, it takes everything away.
+/// A network for one test. Dropping it removes everything.
 pub struct Lab {
     prefix: String,
     serial: u32,
@@ -67,10 +69,10 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// An empty network; `None`, with the reason on stderr, where this machine cannot run one.
+    /// Creates an empty network. Returns `None`, and prints the reason, if this machine cannot run one.
     ///
     /// # Panics
-    /// Where `CI=true` or `OVERLAY_LAB=required` says that skipping is a failure.
+    /// Panics instead if `CI=true` or `OVERLAY_LAB=required` makes skipping a failure.
     pub fn new(name: &str) -> Option<Lab> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         if let Err(reason) = able() {
@@ -90,7 +92,7 @@ impl Lab {
         })
     }
 
-    /// A new host: a namespace with its loopback up, a folder and a key pair.
+    /// Creates a host: a namespace with its loopback up, a folder and a key pair.
     pub fn host(&self, name: &str) -> Host {
         let mut hosts = self.hosts.lock().expect("no test thread panics while it adds a host");
         let interface = format!("{}{}{}", interface_prefix(std::process::id()), self.serial, letters(hosts.len()));
@@ -99,28 +101,28 @@ impl Lab {
         host
     }
 
-    /// A host that forwards between its links, both families.
+    /// Creates a host that forwards between its links in both families.
     pub fn router(&self, name: &str) -> Host {
         let router = self.host(name);
         router.exec("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         router
     }
 
-    /// A veth pair between two hosts, up, with these addresses (`10.1.0.1/24`, `fd01::1/64`). Each end is called after the
-    /// host at the other: on `a`, the link to `b` is `to-b`.
+    /// Creates a veth pair between two hosts, up, with these addresses (`10.1.0.1/24`, `fd01::1/64`). Each end is named
+    /// after the host at the other end: on `a`, the link to `b` is `to-b`.
     pub fn link(&self, a: &Host, b: &Host, a_addresses: &[&str], b_addresses: &[&str]) {
         let (on_a, on_b) = (a.link_to(b), b.link_to(a));
         a.ip(&format!("link add {on_a} type veth peer name {on_b} netns {}", b.namespace()));
         let ends = [(a, on_a, a_addresses), (b, on_b, b_addresses)];
         for (host, interface, addresses) in &ends {
-            // Without duplicate detection an IPv6 address, the link-local one too, can be used at once.
+            // Without duplicate address detection, IPv6 addresses can be used at once, the link-local one included.
             host.exec(format!("sysctl -qw net.ipv6.conf.{interface}.accept_dad=0"));
             for address in *addresses {
                 host.ip(&format!("address add {address} dev {interface}"));
             }
             host.ip(&format!("link set {interface} up"));
         }
-        // The carrier and what follows from it come a moment later; a test must not see them change.
+        // The carrier and its consequences come a moment later. A test must not see them change.
         for (host, interface, _) in &ends {
             within(SHORTLY, &format!("{interface} to be ready"), || {
                 let is_up = host.ip(&format!("-o link show dev {interface}")).contains(" state UP ");
@@ -131,7 +133,7 @@ impl Lab {
         }
     }
 
-    /// A folder of the lab, shared by its hosts.
+    /// The lab's folder, which its hosts share.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -143,7 +145,7 @@ impl Drop for Lab {
             for host in hosts.drain(..) {
                 remove_namespace(host.namespace());
             }
-            // A host's second device is called after it too, with a digit behind the host's letter.
+            // The name of a host's second device begins with the same prefix and has a digit after the host's letter.
             let prefix = format!("{}{}", interface_prefix(std::process::id()), self.serial);
             remove_files(|name| {
                 name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with(|next: char| next.is_ascii_lowercase()))
@@ -152,7 +154,7 @@ impl Drop for Lab {
     }
 }
 
-/// Whether every one of these programs is here; says on stderr which is not, and panics where skipping is a failure.
+/// Whether all of these programs are installed. Prints which are missing, and panics if skipping is a failure.
 pub fn installed(test: &str, programs: &[&str]) -> bool {
     let missing: Vec<_> = programs.iter().filter(|program| process::find(program).is_none()).copied().collect();
     if !missing.is_empty() {
@@ -161,10 +163,10 @@ pub fn installed(test: &str, programs: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// Says why `test` does not run here: a program or a privilege is missing, which could be there.
+/// Prints why `test` does not run here: a program or a privilege is missing that could be provided.
 ///
 /// # Panics
-/// Where skipping is a failure.
+/// Panics if skipping is a failure.
 pub fn skip(test: &str, reason: &str) {
     let strict = std::env::var("CI").is_ok_and(|value| value == "true")
         || std::env::var("OVERLAY_LAB").is_ok_and(|value| value == "required");
@@ -172,13 +174,13 @@ pub fn skip(test: &str, reason: &str) {
     eprintln!("skipped {test}: {reason}");
 }
 
-/// Says why `test` has nothing to look at here: what it is about cannot happen on this kernel, which has an ability or lacks
-/// one. Unlike what [`skip`] names, nobody can install that, so it is no failure anywhere.
+/// Prints why `test` does not apply here: this kernel has or lacks an ability, so that its subject cannot occur. Unlike
+/// the reasons for [`skip`], this cannot be changed by installing something, so it is never a failure.
 pub fn not_applicable(test: &str, reason: &str) {
     eprintln!("not applicable {test}: {reason}");
 }
 
-/// Whether namespaces and TUN devices can be made here, else why not.
+/// Whether namespaces and TUN devices can be created here. If not, the error says why.
 fn able() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("network namespaces need root".into());
@@ -192,7 +194,7 @@ fn able() -> Result<(), String> {
     Ok(())
 }
 
-/// Takes away what test binaries left that were killed at their time limit: the process id in the names is nobody's any more.
+/// Removes what killed test binaries left behind: names with the ID of a process that no longer exists.
 fn sweep() {
     for name in names_in("/run/netns").filter(|name| is_orphan(name)) {
         remove_namespace(&name);
@@ -206,7 +208,7 @@ fn sweep() {
     });
 }
 
-/// Removes the files in the shared folders whose names these are.
+/// Removes the files in the shared folders whose names match.
 fn remove_files(is_one: impl Fn(&str) -> bool) {
     for folder in SHARED_FOLDERS {
         for name in names_in(folder).filter(|name| is_one(name)) {
@@ -215,14 +217,14 @@ fn remove_files(is_one: impl Fn(&str) -> bool) {
     }
 }
 
-/// Whether it is called `ovl-PID-...` after a process that is gone.
+/// Whether this is a name of the form `ovl-PID-...` whose process is gone.
 fn is_orphan(name: &str) -> bool {
     let owner =
         name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| rest.split('-').next());
     owner.is_some_and(|owner| !is_running(owner))
 }
 
-/// Whether there is a process of this id. What is no number belongs to nobody we know, and is left alone.
+/// Whether a process with this ID exists. True if it is not a number, so that foreign names are left alone.
 fn is_running(pid: &str) -> bool {
     pid.parse::<u32>().is_err() || Path::new("/proc").join(pid).exists()
 }
@@ -232,12 +234,13 @@ fn names_in(folder: impl AsRef<Path>) -> impl Iterator<Item = String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// What the tunnel interfaces of a test binary's labs begin with: `ov1234x`, then the lab's number and the host's letter.
+/// The first part of the names of a test binary's tunnel interfaces: `ov1234x`, followed by the lab's number and the
+/// host's letter.
 fn interface_prefix(pid: u32) -> String {
     format!("ov{pid}x")
 }
 
-/// Ends what runs in the namespace, then removes it. Failures are silent: two sweeps may meet.
+/// Kills all processes in the namespace, then removes it. Errors are ignored: two sweeps may run at the same time.
 fn remove_namespace(name: &str) {
     let pids = Command::new("ip").args(["netns", "pids", name]).output();
     for pid in pids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default().lines() {
@@ -247,7 +250,7 @@ fn remove_namespace(name: &str) {
     let _ = fs::remove_dir_all(Path::new("/etc/netns").join(name));
 }
 
-/// 0, 1, 25, 26 as `a`, `b`, `z`, `aa`.
+/// Turns 0, 1, 25, 26 into `a`, `b`, `z`, `aa`.
 fn letters(number: usize) -> String {
     let last = char::from(b'a' + u8::try_from(number % 26).expect("below 26"));
     if number < 26 { last.to_string() } else { letters(number / 26 - 1) + &last.to_string() }

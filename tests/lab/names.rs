@@ -1,7 +1,8 @@
-//! A name server of the test's own, on a host's loopback: what programs on that host resolve, and when they ask.
+//! A name server for a test, on a host's loopback. It controls what programs on that host resolve, and records when
+//! they ask.
 //!
-//! It answers questions for A and AAAA from a table that the test changes, with a lifetime of an hour: who asks again
-//! before that does so for a reason of his own. Everything else does not exist.
+//! It answers questions for A and AAAA from a table that the test changes, with a lifetime of an hour. So a program
+//! that asks again earlier has a reason of its own. All other names do not exist.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +20,7 @@ const HEADER_LEN: usize = 12;
 const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
 
-/// A running name server. Dropped, it ends.
+/// A running name server. Dropping it stops it.
 #[derive(Debug)]
 pub struct NameServer {
     shared: Arc<Mutex<Shared>>,
@@ -28,13 +29,13 @@ pub struct NameServer {
 #[derive(Debug, Default)]
 struct Shared {
     addresses: HashMap<String, Vec<IpAddr>>,
-    /// When a question for a name came.
+    /// The name in each question, and when it was asked.
     asked: Vec<(String, Instant)>,
     has_ended: bool,
 }
 
 impl NameServer {
-    /// Starts it, and makes it the one that programs on `host` ask from their start on.
+    /// Starts the server. Programs on `host` that start from now on use it.
     #[track_caller]
     pub fn start(host: &Host) -> NameServer {
         let folder = Path::new("/etc/netns").join(host.namespace());
@@ -49,14 +50,14 @@ impl NameServer {
         server
     }
 
-    /// From now on the name has these addresses and no others.
+    /// Replaces the addresses of a name.
     #[track_caller]
     pub fn set(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|address| address.parse().expect("an address")).collect();
         self.shared().addresses.insert(name.to_owned(), addresses);
     }
 
-    /// When a name was asked for, each question of one look-up counted.
+    /// When a name was asked for. A look-up may consist of several questions, and each one counts.
     pub fn asked(&self, name: &str) -> Vec<Instant> {
         self.shared().asked.iter().filter(|(asked, _)| asked == name).map(|(_, at)| *at).collect()
     }
@@ -85,7 +86,7 @@ fn serve(socket: &UdpSocket, shared: &Mutex<Shared>) {
         if let Ok((len, from)) = received
             && let Some(answer) = answer(&question[..len], &mut shared)
         {
-            // Who asked may have gone.
+            // The program that asked may be gone.
             let _ = socket.send_to(&answer, from);
         }
     }

@@ -1,4 +1,4 @@
-//! Code of the test itself on a host.
+//! Runs code of the test itself on a host.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -8,7 +8,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::Host;
 
-/// Does something in a host's namespace: what it opens stays there.
+/// Runs `act` in a host's namespace. Sockets that it opens stay there.
 pub fn inside<T: Send>(host: &Host, act: impl FnOnce() -> T + Send) -> T {
     let namespace = File::open(format!("/run/netns/{}", host.namespace())).expect("the host's namespace");
     let enter_and_act = || {

@@ -1,4 +1,4 @@
-//! The real binary, up on a host.
+//! The real binary, running on a host.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +11,7 @@ use super::host::Host;
 use super::process::{Finished, Process};
 use super::wait::{ENDED, SHORTLY, within};
 
-/// A daemon in the foreground. Dropped, it is killed.
+/// A daemon in the foreground. Dropping it kills it.
 #[derive(Debug)]
 pub struct Overlay {
     host: Host,
@@ -19,17 +19,17 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// Writes `config` to `overlay.toml` in the host's folder, starts `overlay up` on it and waits until it answers.
+    /// Writes `config` to `overlay.toml` in the host's folder, starts `overlay up` with it, and waits until it answers.
     ///
     /// # Panics
-    /// When it ends instead, with what it said.
+    /// Panics if the daemon exits instead, and shows its output.
     #[track_caller]
     pub fn up(host: &Host, config: &str) -> Overlay {
         let path = host.write("overlay.toml", config);
         Overlay::from_command(host, host.overlay_command(format!("up {}", path.display())))
     }
 
-    /// The same for an `overlay up` prepared by the test: with other arguments, or in an environment of its own.
+    /// Like [`Overlay::up`], for a prepared command with different arguments or a different environment.
     #[track_caller]
     pub fn from_command(host: &Host, command: Command) -> Overlay {
         let mut process = host.start(command, "overlay up");
@@ -42,29 +42,29 @@ impl Overlay {
         Overlay { host: host.clone(), process }
     }
 
-    /// The config it was started with, to be rewritten before a reload.
+    /// The config file that it was started with. A test may rewrite it before a reload.
     pub fn config(&self) -> PathBuf {
         self.host.dir().join("overlay.toml")
     }
 
-    /// Its process id.
+    /// The process ID.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.process.stderr()
     }
 
-    /// `overlay status --json`.
+    /// The output of `overlay status --json`.
     #[track_caller]
     pub fn status(&self) -> Value {
         let json = self.host.overlay("status --json").succeeded("overlay status --json");
         serde_json::from_str(&json).unwrap_or_else(|error| panic!("status is no JSON: {error}\n{json}"))
     }
 
-    /// What the status says of the peer with this public key.
+    /// The status of the peer with this host's public key.
     #[track_caller]
     pub fn peer(&self, peer: &Host) -> Value {
         let status = self.status();
@@ -80,12 +80,12 @@ impl Overlay {
         status["drops"][reason].as_u64().unwrap_or_else(|| panic!("no drop reason `{reason}` in {status:#}"))
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
 
-    /// Asks it to end (SIGTERM), waits until it has, and requires success.
+    /// Terminates it with SIGTERM, waits for its exit, and requires success.
     #[track_caller]
     pub fn stop(self) -> Finished {
         self.signal(Signal::TERM);
@@ -94,13 +94,13 @@ impl Overlay {
         finished
     }
 
-    /// Waits for an end that something else brings about.
+    /// Waits until it exits for any other reason.
     #[track_caller]
     pub fn finish_within(self, limit: Duration) -> Finished {
         self.process.finish_within(limit)
     }
 
-    /// Kills it (SIGKILL): it cleans up nothing.
+    /// Kills it with SIGKILL, so that it cannot clean up.
     pub fn kill9(self) {
         self.signal(Signal::KILL);
         self.process.finish_within(SHORTLY);

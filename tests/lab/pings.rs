@@ -1,9 +1,9 @@
-//! Echo requests at a steady pace, each of which has to be answered.
+//! Echo requests at a steady pace. Each of them must be answered.
 //!
-//! `ping` cannot tell: once it has sent the last one it waits for twice its longest round trip, however short that was, and takes
-//! what comes later for lost (`-W` counts only where nothing was answered at all). On a busy machine a program that stands
-//! still for a moment loses nothing, but would seem to if it did so in the end. Here every request has [`PATIENCE`], the last too,
-//! and those without an answer are told by their numbers.
+//! `ping` cannot do this. After its last request it waits only for twice its longest round trip, however short that
+//! was, and counts later answers as lost (`-W` applies only if nothing was answered at all). On a busy machine, a
+//! program that stalls for a moment loses nothing, but `ping` would report a loss if that happened near the end. Here
+//! every request has [`PATIENCE`], including the last one, and unanswered requests are reported by number.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -16,13 +16,13 @@ use overlay_os::ping::Ping;
 
 use super::{Host, inside};
 
-/// How long an answer may take: less than the 5 s after which a handshake that was lost is tried again.
+/// How long an answer may take: less than the 5 s after which a lost handshake is retried.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// What `ping` sends by itself, in bytes: packets of 84 over IPv4 and of 104 over IPv6.
+/// The payload of `ping` by default, in bytes: packets of 84 bytes over IPv4 and 104 bytes over IPv6.
 const PAYLOAD_LEN: usize = 56;
 
-/// Requests to be sent.
+/// Requests to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Pings {
     count: u16,
@@ -30,7 +30,7 @@ pub struct Pings {
     payload_len: usize,
 }
 
-/// Requests under way.
+/// Requests that are being sent.
 #[derive(Debug)]
 pub struct Underway {
     what: String,
@@ -38,27 +38,27 @@ pub struct Underway {
     thread: JoinHandle<Answers>,
 }
 
-/// What became of them.
+/// The results.
 #[derive(Debug, Default)]
 struct Answers {
-    /// When each was sent after the first, and how long its answer took.
+    /// When each request was sent, counted from the first, and how long its answer took.
     requests: Vec<(Duration, Option<Duration>)>,
-    /// What the kernel refused, and what came back in the place of answers.
+    /// Errors from the kernel, and errors that came back instead of answers.
     errors: Vec<String>,
 }
 
 impl Pings {
-    /// So many, that far apart.
+    /// Prepares this many requests at this interval.
     pub const fn new(count: u16, interval: Duration) -> Pings {
         Pings { count, interval, payload_len: PAYLOAD_LEN }
     }
 
-    /// Each with so many bytes behind its ICMP header.
+    /// Sets the number of bytes behind the ICMP header of each request.
     pub const fn of(self, payload_len: usize) -> Pings {
         Pings { payload_len, ..self }
     }
 
-    /// Sends them from a host.
+    /// Starts sending from a host.
     #[track_caller]
     pub fn start(self, from: &Host, to: &str) -> Underway {
         let address: IpAddr = to.parse().expect("an address");
@@ -69,7 +69,7 @@ impl Pings {
         Underway { what, are_sent, thread: thread::spawn(move || self.exchange(&ping, &told)) }
     }
 
-    /// Sends them and waits until each was answered.
+    /// Sends all requests and waits for all answers.
     ///
     /// # Panics
     /// See [`Underway::are_answered`].
@@ -91,7 +91,7 @@ impl Pings {
                 Some(last) => last + PATIENCE,
             };
             if is_sending && now >= until {
-                // Not faster for having been late: a burst would be another test.
+                // A late request does not make the next ones faster, since a burst would be a different test.
                 let sent = ping.send(answers.requests.len() as u16, &payload);
                 answers.requests.push((now, None));
                 answers.errors.extend(sent.err().map(|error| format!("number {}: {error}", answers.requests.len())));
@@ -115,30 +115,30 @@ impl Pings {
 }
 
 impl Underway {
-    /// Whether all were sent.
+    /// Whether all requests have been sent.
     pub fn are_sent(&self) -> bool {
         self.are_sent.load(Relaxed)
     }
 
-    /// Whether all were sent, and answered or given up.
+    /// Whether all requests have been sent, and then answered or given up.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Waits until all were answered; else what there is to say about those that were not.
+    /// Waits until all requests are answered or given up.
     ///
     /// # Errors
-    /// Which were not, or took longer than [`PATIENCE`].
+    /// Says which requests were not answered, or took longer than [`PATIENCE`].
     pub fn finish(self) -> Result<(), String> {
         let answers = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         eprintln!("{}: {}", self.what, answers.slowest());
         if answers.missing().next().is_none() { Ok(()) } else { Err(format!("{}: {}", self.what, answers.lost())) }
     }
 
-    /// Waits until all were answered.
+    /// Waits until all requests are answered.
     ///
     /// # Panics
-    /// When one was not, or took longer than [`PATIENCE`].
+    /// Panics if one was not answered, or took longer than [`PATIENCE`].
     #[track_caller]
     pub fn are_answered(self) {
         if let Err(lost) = self.finish() {
@@ -148,7 +148,7 @@ impl Underway {
 }
 
 impl Answers {
-    /// Those without an answer, from 0 on, and when they were sent.
+    /// The unanswered requests, numbered from 0, and when they were sent.
     fn missing(&self) -> impl Iterator<Item = (usize, Duration)> {
         let all = self.requests.iter().enumerate();
         all.filter(|(_, (_, took))| took.is_none()).map(|(number, (at, _))| (number, *at))

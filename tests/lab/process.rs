@@ -1,4 +1,4 @@
-//! Programs: run to their end, or kept running for as long as a value lives.
+//! Programs that are run to their end, or kept running as long as a value lives.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use rustix::process::Signal;
 
 use super::wait::within;
 
-/// A command line: `"ping -c 3 10.77.0.2"`, split at blanks, or an array of words where a word holds blanks itself.
+/// A command line: `"ping -c 3 10.77.0.2"`, which is split at blanks, or an array of words if a word contains blanks.
 pub trait CommandLine {
-    /// Its words, the program first.
+    /// The words, program first.
     fn words(self) -> Vec<String>;
 }
 
@@ -45,22 +45,22 @@ impl CommandLine for &[&str] {
     }
 }
 
-/// What a program that ended has left.
+/// The result of a program that has exited.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its exit code; -1 when a signal ended it.
+    /// Its exit code. -1 if a signal killed it.
     pub code: i32,
-    /// What it wrote to its standard output.
+    /// Its standard output.
     pub stdout: String,
-    /// What it wrote to its standard error.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl Finished {
-    /// Its standard output, if it succeeded.
+    /// Returns the standard output if the program succeeded.
     ///
     /// # Panics
-    /// If it failed, with all it wrote.
+    /// Panics if it failed, and shows all its output.
     #[track_caller]
     pub fn succeeded(self, what: &str) -> String {
         assert!(self.code == 0, "`{what}` failed with {}\n{}{}", self.code, self.stdout, self.stderr);
@@ -78,7 +78,7 @@ impl From<Output> for Finished {
     }
 }
 
-/// A program that runs until its value is dropped. What it writes goes to two files.
+/// A program that runs until this value is dropped. Its output goes to two files.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -88,7 +88,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; `log` is the path its output files are named after.
+    /// Starts `command`. The output files are named after `log`.
     #[track_caller]
     pub fn start(mut command: Command, what: &str, log: &Path) -> Process {
         let (stdout, stderr) = (log.with_extension("out"), log.with_extension("err"));
@@ -98,43 +98,43 @@ impl Process {
         Process { child, what: what.into(), stdout, stderr }
     }
 
-    /// Its process id.
+    /// The process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has written to its standard output so far.
+    /// The standard output so far.
     pub fn stdout(&self) -> String {
         fs::read(&self.stdout).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// What it has written to its standard error so far.
+    /// The standard error so far.
     pub fn stderr(&self) -> String {
         fs::read(&self.stderr).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill(&self.pid().to_string(), signal);
     }
 
-    /// What it has left if it has ended.
+    /// The result, if the program has exited.
     pub fn ended(&mut self) -> Option<Finished> {
         let status = self.child.try_wait().expect("our own child")?;
         Some(Finished { code: code(status), stdout: self.stdout(), stderr: self.stderr() })
     }
 
-    /// Waits for its end.
+    /// Waits until the program exits.
     ///
     /// # Panics
-    /// When it still runs after `limit`.
+    /// Panics if it is still running after `limit`.
     #[track_caller]
     pub fn finish_within(mut self, limit: Duration) -> Finished {
         let what = format!("the end of `{}`", self.what);
         within(limit, &what, || self.ended())
     }
 
-    /// Waits for its success and gives back its standard output.
+    /// Waits until the program succeeds, and returns its standard output.
     #[track_caller]
     pub fn succeed_within(self, limit: Duration) -> String {
         let what = self.what.clone();
@@ -159,14 +159,14 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal to a process, which may be gone already.
+/// Sends a signal to a process, which may already be gone.
 pub fn kill(pid: &str, signal: Signal) {
     if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, signal);
     }
 }
 
-/// Where a program is: on the path, in an administrator's folders, or where cargo installs.
+/// Looks for a program: in PATH, in the administrator's folders, and where cargo installs programs.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin"));

@@ -1,10 +1,10 @@
-"""Runs a program for which the kernel refuses some system calls, as kernels do that this machine does not have.
+"""Runs a program for which the kernel refuses some system calls, as kernels do that this machine does not run.
 
     refusing.py CALL ARGUMENT ABOVE ERROR PROGRAM [ARGUMENTS]
 
-    refusing.py writev 2 2 EINVAL overlay up     every writev of more than two pieces fails with EINVAL
+    refusing.py writev 2 2 EINVAL overlay up     every writev with more than two pieces fails with EINVAL
 
-A seccomp filter, so that the real binary meets the error where it would meet it. It holds for all threads.
+It uses a seccomp filter, so that the real binary gets the error at the real system call, in all threads.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
-//! WireGuard as other people wrote it, to be the peer of our daemon.
+//! Other WireGuard implementations, used as peers of our daemon.
 //!
-//! The three programs differ in how they are started and in what they leave behind; all are configured through `wg`.
-//! What `wg-quick` would do around them (addresses, MTU, routes) is done here with `ip`.
+//! The three programs differ in how they are started and in what they leave behind. All of them are configured with
+//! `wg`. The things that `wg-quick` would do around them (addresses, MTU, routes) are done here with `ip`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,36 +11,36 @@ use super::host::Host;
 use super::process::{Process, find};
 use super::wait::{SHORTLY, within};
 
-/// An implementation of WireGuard that nobody here wrote.
+/// An independent implementation of WireGuard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stock {
-    /// Cloudflare's, in Rust, on the session engine that `overlay` uses too.
+    /// Cloudflare's, in Rust. It has the session engine that `overlay` uses too.
     BoringTun,
-    /// Mullvad's, in Rust, long since its own code.
+    /// Mullvad's, in Rust. It began as a fork of the first, but shares little code with it by now.
     GotaTun,
-    /// The reference in user space, in Go.
+    /// The reference implementation in user space, in Go.
     WireGuardGo,
 }
 
-/// How a stock peer is set up.
+/// The configuration of a stock peer.
 #[derive(Clone, Copy, Debug)]
 pub struct StockConfig<'a> {
     /// The addresses of its tunnel interface, with their prefix lengths.
     pub addresses: &'a [&'a str],
-    /// Its one peer.
+    /// The peer of this stock daemon.
     pub peer: &'a Host,
-    /// Where that peer is; `None`: it waits for the peer to come.
+    /// That peer's endpoint. `None` makes the stock daemon wait for the peer.
     pub endpoint: Option<&'a str>,
-    /// What that peer may send from.
+    /// The prefixes that the peer may send from.
     pub allowed_ips: &'a [&'a str],
     /// The file with the preshared key.
     pub preshared_key_file: Option<&'a Path>,
 }
 
-/// Every stock daemon has made its socket by then.
+/// The most time that a stock daemon needs to create its socket.
 const SOCKET_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A stock daemon, up on a host. Dropped, it is killed.
+/// A stock daemon that runs on a host. Dropping it kills it.
 #[derive(Debug)]
 pub struct StockPeer {
     process: Option<Process>,
@@ -48,10 +48,10 @@ pub struct StockPeer {
 }
 
 impl Stock {
-    /// All of them.
+    /// All implementations.
     pub const ALL: [Stock; 3] = [Stock::BoringTun, Stock::GotaTun, Stock::WireGuardGo];
 
-    /// Its program.
+    /// The name of its program.
     pub const fn program(self) -> &'static str {
         match self {
             Stock::BoringTun => "boringtun-cli",
@@ -60,7 +60,7 @@ impl Stock {
         }
     }
 
-    /// Starts it on `host`, port 51820, MTU 1420, and waits until it is configured and its interface is up.
+    /// Starts it on `host` with port 51820 and MTU 1420, and waits until it is configured and its interface is up.
     #[track_caller]
     pub fn up(self, host: &Host, config: &StockConfig<'_>) -> StockPeer {
         let interface = host.interface();
@@ -72,11 +72,11 @@ impl Stock {
             Stock::WireGuardGo => format!("{program} --foreground {interface}"),
         };
         let socket = Path::new("/var/run/wireguard").join(format!("{interface}.sock"));
-        // Held from here on, so that a panic below takes the daemon away.
+        // The value exists from here on, so that a panic below kills the daemon.
         let mut peer = StockPeer { process: Some(host.spawn(&line)), socket };
         let mut started = Instant::now();
         within(SHORTLY, &format!("{} to answer `wg`", self.program()), || {
-            // `wg show all`, whoever runs it, takes away a socket that is not listened on yet: then it starts once more.
+            // Any run of `wg show all` removes a socket that nobody listens on yet. The daemon is then started again.
             if started.elapsed() > SOCKET_PATIENCE && !peer.socket.exists() {
                 drop(peer.process.take());
                 peer.process = Some(host.spawn(&line));
@@ -114,7 +114,7 @@ impl StockConfig<'_> {
 
 impl Drop for StockPeer {
     fn drop(&mut self) {
-        // Killed, none of them removes its socket; gotatun does not when it ends in peace either.
+        // None of them removes its socket when killed. gotatun does not even do so on a normal exit.
         let _ = fs::remove_file(&self.socket);
     }
 }

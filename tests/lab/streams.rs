@@ -1,7 +1,7 @@
-//! Many TCP streams at once, and what each of them got: iperf3, as the receiver sees it.
+//! Many simultaneous TCP streams, measured with iperf3 at the receiver.
 //!
-//! The client receives and the server sends (`-R`), because iperf3 reports by intervals what its client counts, and only
-//! what arrives is progress.
+//! The client receives and the server sends (`-R`), because iperf3 reports intervals only as its client counts them,
+//! and only received data counts as progress.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use serde_json::Value;
 use super::host::Host;
 use super::process::Process;
 
-/// Beyond the time it was asked to run: connecting, and fetching the far end's results through a full tunnel.
+/// Time beyond the requested duration, for connecting and for fetching the server's results through a full tunnel.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Streams to be started.
+/// Streams to start.
 #[derive(Clone, Copy, Debug)]
 pub struct Load<'a> {
-    /// Who sends.
+    /// The host that sends.
     pub sender: &'a Host,
-    /// Where the receiver reaches the sender.
+    /// The address at which the receiver reaches the sender.
     pub address: &'a str,
     /// A TCP port of the sender.
     pub port: u16,
-    /// Who receives.
+    /// The host that receives.
     pub receiver: &'a Host,
-    /// How many, at most 128.
+    /// The number of streams, at most 128.
     pub streams: u32,
-    /// For how long.
+    /// The duration in seconds.
     pub seconds: u32,
-    /// From one look to the next, 100 ms or more.
+    /// The measuring interval, at least 100 ms.
     pub interval: Duration,
-    /// `None`: what this machine does by default.
+    /// The congestion control algorithm. `None` is this machine's default.
     pub congestion_control: Option<&'a str>,
 }
 
-/// Streams under way.
+/// Streams that are running.
 #[derive(Debug)]
 pub struct Streams {
     client: Process,
@@ -42,28 +42,29 @@ pub struct Streams {
     limit: Duration,
 }
 
-/// BBR asks for the shortest round trip when a stream is ten seconds old. Until then a stream that began when the queue was
-/// full takes its delay for the path's, and ten times its share with that; one run in four has such a one.
+/// How long BBR takes to settle. It measures the shortest round trip when a stream is ten seconds old. Until then, a
+/// stream that began while the queue was full takes the queue's delay for the path's, and so takes ten times its share.
+/// One run in four has such a stream.
 pub const BBR_SETTLES: Duration = Duration::from_secs(11);
 
-/// What has arrived.
+/// The received data.
 #[derive(Clone, Debug)]
 pub struct Arrived {
-    /// From the first to the last.
+    /// All intervals in order.
     pub intervals: Vec<Interval>,
 }
 
-/// What has arrived from one look to the next.
+/// The data received in one interval.
 #[derive(Clone, Debug)]
 pub struct Interval {
-    /// As the receiver timed it: it may be late when the machine is full.
+    /// Its length as measured by the receiver. It may be longer than requested on a busy machine.
     pub length: Duration,
-    /// Bytes, stream by stream.
+    /// Bytes of each stream.
     pub bytes: Vec<u64>,
 }
 
 impl Load<'_> {
-    /// Starts them.
+    /// Starts the streams.
     #[track_caller]
     pub fn start(self) -> Streams {
         let Load { sender, address, port, receiver, streams, seconds, .. } = self;
@@ -78,15 +79,15 @@ impl Load<'_> {
 }
 
 impl Streams {
-    /// Whether they have ended, one way or the other.
+    /// Whether the streams have ended, successfully or not.
     pub fn have_ended(&mut self) -> bool {
         self.client.ended().is_some()
     }
 
-    /// Waits for their end.
+    /// Waits until the streams have ended.
     ///
     /// # Panics
-    /// When they fail, or take far too long.
+    /// Panics if they fail, or take far too long.
     #[track_caller]
     pub fn finish(self) -> Arrived {
         let json = self.client.succeed_within(self.limit);
@@ -106,7 +107,7 @@ impl Interval {
 }
 
 impl Arrived {
-    /// Bytes of each stream.
+    /// Total bytes of each stream.
     pub fn totals(&self) -> Vec<u64> {
         let mut totals = vec![0; self.intervals[0].bytes.len()];
         for interval in &self.intervals {
@@ -115,7 +116,7 @@ impl Arrived {
         totals
     }
 
-    /// What has arrived once this long had passed.
+    /// The data received after `warm_up` had passed.
     pub fn after(&self, warm_up: Duration) -> Arrived {
         let mut elapsed = Duration::ZERO;
         let is_later = |interval: &&Interval| {
@@ -125,31 +126,31 @@ impl Arrived {
         Arrived { intervals: self.intervals.iter().filter(is_later).cloned().collect() }
     }
 
-    /// Bits in a second, of all streams together.
+    /// Bits per second of all streams together.
     pub fn rate(&self) -> f64 {
         let seconds: f64 = self.intervals.iter().map(|interval| interval.length.as_secs_f64()).sum();
         self.totals().iter().sum::<u64>() as f64 * 8.0 / seconds
     }
 
-    /// Jain's index of fairness: 1 when every stream got the same, 1/n when one of n got everything.
+    /// Jain's fairness index: 1 if all streams received the same, 1/n if one of n received everything.
     pub fn jain_index(&self) -> f64 {
         let totals: Vec<_> = self.totals().iter().map(|bytes| *bytes as f64).collect();
         let (sum, squares) = (totals.iter().sum::<f64>(), totals.iter().map(|bytes| bytes * bytes).sum::<f64>());
         sum * sum / (totals.len() as f64 * squares)
     }
 
-    /// The longest time in which nothing arrived for anyone.
+    /// The longest time in which no stream received anything.
     pub fn longest_stall(&self) -> Duration {
         self.longest(|interval| interval.bytes.iter().all(|bytes| *bytes == 0))
     }
 
-    /// The longest time in which one of the streams got nothing, whatever the others got.
+    /// The longest time in which a single stream received nothing, regardless of the others.
     pub fn longest_silence_of_one(&self) -> Duration {
         let streams = 0..self.intervals[0].bytes.len();
         streams.map(|stream| self.longest(|interval| interval.bytes[stream] == 0)).max().unwrap_or_default()
     }
 
-    /// The longest run of intervals that are all like this.
+    /// The longest sequence of intervals that satisfy the condition.
     fn longest(&self, is_silent: impl Fn(&Interval) -> bool) -> Duration {
         let (mut longest, mut lasting) = (Duration::ZERO, Duration::ZERO);
         for interval in &self.intervals {

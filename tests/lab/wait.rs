@@ -1,9 +1,9 @@
-//! Waiting for something to become true, with a deadline. A test never sleeps for "long enough".
+//! Waiting for a condition, with a deadline. Tests never sleep for a "long enough" time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Enough for anything that takes milliseconds on an idle machine and may take seconds on a busy one.
+/// Enough for anything that takes milliseconds on an idle machine but may take seconds on a busy one.
 pub const SHORTLY: Duration = Duration::from_secs(20);
 /// What is promised within a second. A machine that is busy with other things may take half a second more.
 pub const A_SECOND: Duration = Duration::from_millis(1_500);
@@ -17,7 +17,7 @@ pub const POLL: Duration = Duration::from_millis(20);
 /// Asks `condition` every [`POLL`] until it answers, and gives its answer back.
 ///
 /// # Panics
-/// When `limit` has passed; `what` completes "waited 20 s for ...".
+/// Panics when `limit` has passed. `what` completes the message "waited 20 s for ...".
 #[track_caller]
 pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;

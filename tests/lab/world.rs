@@ -1,17 +1,18 @@
-//! The worlds most tests need: two hosts and one wire with an address of each family outside and inside, or a star of four.
+//! The worlds that most tests need: two hosts on one wire, with an address of each family outside and inside, or a star
+//! of four hosts.
 
 use super::{Host, Lab, Overlay};
 
-/// The addresses of one of two hosts.
+/// The addresses of one of the two hosts.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// On the wire.
+    /// The IPv4 address on the wire.
     pub outer_v4: &'static str,
-    /// On the wire.
+    /// The IPv6 address on the wire.
     pub outer_v6: &'static str,
-    /// The virtual IP.
+    /// The virtual IPv4 address.
     pub v4: &'static str,
-    /// The virtual IP.
+    /// The virtual IPv6 address.
     pub v6: &'static str,
 }
 
@@ -29,7 +30,7 @@ pub enum Outside {
     V6,
 }
 
-/// Hosts `a` and `b` of a lab, joined by a wire that carries both families.
+/// Hosts `a` and `b` of a lab, connected by a wire with both families.
 pub struct Pair {
     /// The first host, at [`A`].
     pub a: Host,
@@ -40,17 +41,17 @@ pub struct Pair {
 }
 
 impl Addresses {
-    /// Both virtual IPs as an interface has them.
+    /// Both virtual IPs with the prefix lengths of an interface.
     pub fn inner(&self) -> [String; 2] {
         [format!("{}/24", self.v4), format!("{}/64", self.v6)]
     }
 
-    /// Both virtual IPs as a peer is allowed them.
+    /// Both virtual IPs with the prefix lengths of a peer's allowed IPs.
     pub fn allowed(&self) -> [String; 2] {
         [format!("{}/32", self.v4), format!("{}/128", self.v6)]
     }
 
-    /// Where this host's daemon is reached from outside.
+    /// The endpoint of this host's daemon.
     pub fn endpoint(&self, outside: Outside, port: u16) -> String {
         match outside {
             Outside::V4 => format!("{}:{port}", self.outer_v4),
@@ -60,7 +61,7 @@ impl Addresses {
 }
 
 impl Pair {
-    /// The two hosts, with nothing running; `None` where this machine cannot.
+    /// Creates the two hosts, with nothing running. `None` if this machine cannot.
     pub fn new(name: &str) -> Option<Pair> {
         let lab = Lab::new(name)?;
         let (a, b) = (lab.host("a"), lab.host("b"));
@@ -68,27 +69,27 @@ impl Pair {
         Some(Pair { a, b, lab })
     }
 
-    /// A config for `a` that knows `b` at its endpoint. More keys of the peer may follow.
+    /// A config for `a` with the endpoint of `b`. More keys of the peer may be appended.
     pub fn config_of_a(&self, outside: Outside) -> String {
         config(&self.a, A, &self.b, B, Some(outside))
     }
 
-    /// A config for `b` that knows `a` at its endpoint. More keys of the peer may follow.
+    /// A config for `b` with the endpoint of `a`. More keys of the peer may be appended.
     pub fn config_of_b(&self, outside: Outside) -> String {
         config(&self.b, B, &self.a, A, Some(outside))
     }
 
-    /// A config for `a` that waits for `b` to come.
+    /// A config for `a` that waits for `b` to call.
     pub fn config_of_a_waiting(&self) -> String {
         config(&self.a, A, &self.b, B, None)
     }
 
-    /// A config for `b` that waits for `a` to come.
+    /// A config for `b` that waits for `a` to call.
     pub fn config_of_b_waiting(&self) -> String {
         config(&self.b, B, &self.a, A, None)
     }
 
-    /// Both daemons up, each knowing the other's endpoint.
+    /// Starts both daemons, each with the other's endpoint.
     #[track_caller]
     pub fn up(&self, outside: Outside) -> (Overlay, Overlay) {
         (self.a.overlay_up(&self.config_of_a(outside)), self.b.overlay_up(&self.config_of_b(outside)))
@@ -101,9 +102,9 @@ fn config(host: &Host, own: Addresses, peer: &Host, far: Addresses, outside: Opt
     host.interface_toml(&[&inner[0], &inner[1]]) + &peer.peer_toml(endpoint.as_deref(), &[&allowed[0], &allowed[1]])
 }
 
-/// `a` in the middle, a wire from it to each of `b`, `c` and `d`.
+/// Host `a` in the middle, with a wire to each of `b`, `c` and `d`.
 pub struct Star {
-    /// The middle.
+    /// The host in the middle.
     pub a: Host,
     /// A point of the star.
     pub b: Host,
@@ -116,7 +117,7 @@ pub struct Star {
 }
 
 impl Star {
-    /// The four hosts, with nothing running; `None` where this machine cannot.
+    /// Creates the four hosts, with nothing running. `None` if this machine cannot.
     pub fn new(name: &str) -> Option<Star> {
         let lab = Lab::new(name)?;
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| lab.host(name));
@@ -126,7 +127,7 @@ impl Star {
         Some(Star { a, b, c, d, lab })
     }
 
-    /// The virtual IP of one of the three.
+    /// The virtual IP of `b`, `c` or `d`.
     pub fn inner(&self, host: &Host) -> &'static str {
         match host.name() {
             "b" => "10.77.0.2",
@@ -135,7 +136,7 @@ impl Star {
         }
     }
 
-    /// A config for `a` with these peers at their endpoints, each with more keys.
+    /// A config for `a` with these peers and their endpoints, each with more keys.
     pub fn config_of_a(&self, peers: &[(&Host, &str)]) -> String {
         let mut config = self.a.interface_toml(&["10.77.0.1/32"]);
         for (peer, keys) in peers {
@@ -146,7 +147,7 @@ impl Star {
         config
     }
 
-    /// A config for one of the three: it waits for `a` to come.
+    /// A config for `b`, `c` or `d`, which waits for `a` to call.
     pub fn config_of(&self, host: &Host) -> String {
         host.interface_toml(&[&format!("{}/32", self.inner(host))]) + &self.a.peer_toml(None, &["10.77.0.1/32"])
     }

@@ -1,4 +1,4 @@
-//! One cell of the matrix: a path, and all that has to work on it.
+//! One cell of the matrix: a path, and everything that must work on it.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,29 +10,29 @@ use crate::lab::{A, Outside, Pings};
 
 const TWO_MINUTES: Duration = Duration::from_secs(120);
 
-/// What a path is like.
+/// The properties of a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cell {
     /// The MTU of the hosts' own links.
     pub(super) hosts: u16,
-    /// That of the hop in the middle.
+    /// The MTU of the hop in the middle.
     pub(super) middle: u16,
     pub(super) router: Router,
     pub(super) outside: Outside,
 }
 
-/// What was seen on it.
+/// The results for a cell.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) cell: Cell,
-    /// On `a` and on `b`.
+    /// What `a` and `b` have found.
     pub(super) found: [Found; 2],
-    /// By `a` and by `b`, inner IPv4.
+    /// What `a` and `b` have fetched over inner IPv4.
     pub(super) fetched: [Fetched; 2],
 }
 
 impl Cell {
-    /// The largest inner packet that gets through.
+    /// The largest inner packet that gets through, in bytes.
     pub(super) fn truth(self) -> u16 {
         self.middle.min(self.hosts) - around(self.outside)
     }
@@ -45,7 +45,7 @@ impl Cell {
         })
     }
 
-    /// Does all of it, on a link of this rate (as `tc` has it), with files of `bytes`; `None` where this machine cannot.
+    /// Runs everything on a link of this rate (in `tc` syntax), with files of `bytes`. `None` if this machine cannot.
     #[track_caller]
     pub(super) fn run(self, rate: Option<&str>, bytes: u64) -> Option<Seen> {
         eprintln!("{self}");
@@ -74,7 +74,7 @@ impl Cell {
         for fetched in fetched.iter().chain([&over_v6]) {
             assert!(fetched.longest_pause < SHORT_STALL, "{self}: {fetched:?}");
         }
-        // In fragments, since nobody forbids it.
+        // In fragments, since nothing forbids that.
         for (from, to) in [(a, FAR.v4), (a, FAR.v6), (b, A.v4), (b, A.v6)] {
             Pings::new(3, Duration::from_millis(20)).of(5_000).are_answered(from, to);
         }
@@ -88,7 +88,7 @@ impl Cell {
             call.succeed_within(TWO_MINUTES);
         }
         assert_eq!(sha256(&copy), sha256(&few), "{self}: ssh");
-        // Nothing of this was a reason to think otherwise of the path.
+        // None of this was a reason to change the path MTU.
         for (host, found) in [a, b].into_iter().zip(&found) {
             assert_eq!(super::road::mtu(host)["mtu"], found.mtu, "{self}: on {}", host.name());
         }

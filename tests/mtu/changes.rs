@@ -1,4 +1,4 @@
-//! A path whose MTU changes under way, mostly in silence.
+//! A path whose MTU changes while it is in use, in most cases silently.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const A_MINUTE: Duration = Duration::from_secs(60);
 
 const A_FEW: u64 = 4 << 20;
 
-/// A road that carries 1500 and was found to, with a stream each way.
+/// A road that carries 1500 and is known to, with a stream in each direction.
 struct Busy {
     streams: [(&'static str, Stream); 2],
     _daemons: (Overlay, Overlay),
@@ -26,7 +26,7 @@ impl Busy {
     fn new(router: Router, outside: Outside) -> Option<Busy> {
         let road = Road::new("changes", 1500)?;
         road.narrow(1500, router);
-        // What a link of today carries: it is the silence that is looked at, not the machine.
+        // The speed of a common link. The test is about silent loss, not about the machine's speed.
         road.limit("200mbit");
         let _daemons = road.up(outside);
         let (a, b) = (&road.a, &road.b);
@@ -43,7 +43,8 @@ impl Busy {
         Some(Busy { streams, _daemons, outside, road })
     }
 
-    /// The middle carries so much since a moment ago: both find it, and the streams go on.
+    /// The hop in the middle has just changed to this MTU. Checks that both sides find it and that the streams
+    /// continue.
     #[track_caller]
     fn is_found_and_felt_shortly(&self, middle: u16) {
         let Busy { outside, road, .. } = self;
@@ -68,7 +69,7 @@ fn falls_and_rises(router: Router, outside: Outside) {
         busy.road.narrow(middle, router);
         busy.is_found_and_felt_shortly(middle);
     }
-    // Another way for `a`, which carries more.
+    // A different path for `a`, which carries more.
     busy.road.narrow(1500, router);
     busy.road.move_a();
     busy.is_found_and_felt_shortly(1500);
@@ -111,7 +112,7 @@ fn a_silent_fall_while_nothing_was_sent_is_felt_no_longer_than_one_during_a_tran
         road.found_by(host, began, FOUND_SLOWLY, |mtu| mtu == 1440);
     }
     road.narrow(1400, Router::IsSilent);
-    // It hangs where every VPN hangs: the greeting is through, the data is not. Then it goes on.
+    // The transfer hangs where it does with any VPN: the handshake gets through, the data does not. Then it continues.
     let fetched = fetch(a, FAR.v4, &file);
     eprintln!("{fetched:?}");
     assert!(fetched.longest_pause > Duration::from_millis(500), "the fall was not felt: {fetched:?}");

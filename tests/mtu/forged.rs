@@ -1,4 +1,4 @@
-//! What anybody may say who can guess a flow: it changes nothing that was found.
+//! Forged reports by an attacker who can guess a flow do not change an MTU that was found.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::lab::{A, Host, Outside, Process, SHORTLY, within};
 
 const TOO_BIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mtu/too_big.py");
 
-/// What forgers say: the least that the kernel believes of a path, and less than any search begins with.
+/// The forged MTU over IPv4. The kernel accepts it, and it is smaller than the MTU with which any search begins.
 const FORGED: u16 = 1_000;
 
 fn outer(outside: Outside) -> (&'static str, &'static str) {
@@ -19,13 +19,13 @@ fn outer(outside: Outside) -> (&'static str, &'static str) {
     }
 }
 
-/// The first router of the road says it, to whom the datagrams are known that pass.
+/// Starts the forger on the first router of the road, which sees the datagrams that pass.
 fn forger(near: &Host, outside: Outside, mtu: u16, kind: &str) -> Process {
     let (victim, peer) = outer(outside);
     near.spawn(format!("{PYTHON} {TOO_BIG} {victim} {peer} 51820 {mtu} {kind}"))
 }
 
-/// Half a second of a stream, eight times, in which nothing becomes smaller.
+/// Checks eight times, half a second apart, that a stream's MTU has not become smaller.
 #[track_caller]
 fn nothing_changes(road: &Road, stream: &Stream, truth: u16) {
     for _ in 0..8 {
@@ -43,7 +43,7 @@ fn nothing_changes(road: &Road, stream: &Stream, truth: u16) {
 fn is_not_believed(outside: Outside) {
     let Some(road) = Road::new("forged", 1500) else { return };
     let truth = 1500 - around(outside);
-    // It is said already when the search begins.
+    // The forged report is already there when the search begins.
     let forged = if outside == Outside::V4 { FORGED } else { 1280 };
     let valid = forger(&road.near, outside, forged, "valid");
     let _on_b = road.b.overlay_up(&road.config_of_b(outside));
@@ -55,7 +55,7 @@ fn is_not_believed(outside: Outside) {
         eprintln!("{found:?} on {}", host.name());
         assert_eq!(found.mtu, truth);
     }
-    // The forgery is a good one: the kernel believes it.
+    // The forgery is a good one: the kernel accepts it.
     let (_, peer) = outer(outside);
     let route = road.a.ip(&format!("route get {peer}"));
     assert!(route.contains(&format!("mtu {forged}")), "{route}");

@@ -1,4 +1,4 @@
-//! Links of 9000: used without being told, and nobody behind a smaller one is hurt by that.
+//! Links of 9000 bytes: they are used without configuration, and peers behind smaller links do not suffer from that.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use super::streams::{Stream, fetch};
 use crate::lab::services::{self, random_file};
 use crate::lab::{A, Host, Lab, Outside, within};
 
-/// What a jumbo frame over IPv4 has inside.
+/// The inner MTU of a jumbo frame over IPv4.
 const JUMBO: u16 = 8_940;
 const LEAST_RATIO: f64 = 1.5;
 
-/// Bits in a second that a stream brings, after a moment in which it gets going.
+/// The rate of a stream in bits per second, after a short warm-up.
 #[track_caller]
 fn rate(road: &Road) -> f64 {
     let stream = Stream::start(&road.a, &road.b, FAR.v4);
@@ -37,7 +37,7 @@ fn rate_at_9000_is_at_least_one_and_a_half_times_that_at_1500() {
         }
         wait_for_route(&road.a, FAR.v4, mtu);
     }
-    // Both stand beside each other, and are asked in turn.
+    // Both roads exist at the same time, and are measured alternately.
     let mut ratios: Vec<_> = (0..5)
         .map(|_| {
             let (at_1500, at_9000) = (rate(&ethernet), rate(&jumbo));
@@ -82,7 +82,7 @@ fn bulk_traffic_uses_jumbo_frames_and_a_second_peer_behind_1500_is_not_hurt() {
     wait_for_route(&a, on_b, JUMBO);
     wait_for_route(&a, on_c, 1440);
 
-    // Bulk to the one, at the same time files both ways with the other.
+    // Bulk data to one peer, and at the same time files both ways with the other.
     let segment_of = |stream: &str| {
         let said = a.exec(format!("ss -Htin dst {stream}"));
         said.split("mss:").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u16>().ok()).unwrap_or_else(|| {
@@ -110,7 +110,7 @@ fn a_wide_link_to_a_narrow_silent_hop_starts_too_long_and_is_not_stuck() {
     let (a, b) = (&road.a, &road.b);
     let file = random_file(b, "served", 16 << 20);
     let _http = services::http_server(b, b.dir());
-    // At once, before anything was found.
+    // At once, before anything has been found.
     a.reaches(FAR.v4);
     let fetched = fetch(a, FAR.v4, &file);
     eprintln!("{fetched:?}");

@@ -1,4 +1,4 @@
-//! Ten minutes of loss, which is no MTU.
+//! Ten minutes of packet loss, which must not be taken for a smaller MTU.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::road::{FAR, FOUND, Road, Router, around, mtu};
 use crate::lab::Outside;
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
-/// For each direction, in percent.
+/// Loss in each direction, in percent.
 const LOSS: u32 = 10;
 
 #[test]
@@ -21,7 +21,7 @@ fn soak_ten_minutes_of_loss_do_not_lower_the_mtu() {
         road.found_by(host, began, FOUND, |found| found == truth);
     }
 
-    // Each router loses what it sends to the other.
+    // Each router drops packets on the way to the other.
     for (router, other) in [(&road.near, &road.far), (&road.far, &road.near)] {
         let link = router.link_to(other);
         let path = router.write(
@@ -33,7 +33,7 @@ fn soak_ten_minutes_of_loss_do_not_lower_the_mtu() {
         );
         router.exec(format!("nft -f {}", path.display()));
     }
-    // Large packets all the time, both ways.
+    // Large packets all the time, in both directions.
     let seconds = TEN_MINUTES.as_secs();
     let pings = road.a.spawn(format!("ping -q -i 0.02 -s 1400 -w {seconds} {}", FAR.v4));
     let began = Instant::now();

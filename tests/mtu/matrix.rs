@@ -1,4 +1,4 @@
-//! The matrix: sizes of the hop in the middle, what routers say, the family outside.
+//! The matrix: MTUs of the hop in the middle, the behaviour of routers, and the outer address family.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,18 +8,18 @@ use super::cell::{Cell, Seen};
 use super::road::Router::{self, IsSilent, Says};
 use crate::lab::Outside::{self, V4, V6};
 
-/// What the hop in the middle carries.
+/// The MTUs of the hop in the middle.
 const MIDDLES: [u16; 9] = [1500, 1280, 1296, 1368, 1400, 1420, 1480, 1492, 9000];
-/// Behind links of 9000 as well, where a host starts far above the truth.
+/// These are also tested with host links of 9000, where a host starts far above the real path MTU.
 const BEHIND_JUMBO: [u16; 4] = [1280, 1400, 1492, 1500];
 
 const HTTP_BYTES: u64 = 16 << 20;
-/// Of the hop in the middle.
+/// The rate of the hop in the middle.
 const RATE: &str = "100mbit";
-/// What is left of the goodput at 1500, at least.
+/// The least acceptable goodput, as a share of that at 1500.
 const LEAST_SHARE: f64 = 0.9;
 
-/// One of the eight.
+/// Runs one of the eight cells.
 fn cell(hosts: u16, middle: u16, router: Router, outside: Outside) {
     if let Some(seen) = (Cell { hosts, middle, router, outside }).run(None, HTTP_BYTES) {
         eprintln!("{}", seen.row(None));
@@ -76,7 +76,7 @@ fn matrix_over_ipv6() {
     matrix(V6);
 }
 
-/// All cells of a family, the one at 1500 first, and their table.
+/// Runs all cells of a family, the one at 1500 first, and writes their table.
 fn matrix(outside: Outside) {
     let own_links = MIDDLES.map(|middle| (if middle > 1500 { middle } else { 1500 }, middle));
     let jumbo_links = BEHIND_JUMBO.map(|middle| (9000, middle));
@@ -103,7 +103,7 @@ fn matrix(outside: Outside) {
 }
 
 impl Seen {
-    /// Of the goodput that the other run had, for each direction.
+    /// This cell's goodput as a share of another cell's, for each direction.
     fn shares_of(&self, other: &Seen) -> [f64; 2] {
         [0, 1].map(|at| self.fetched[at].rate() / other.fetched[at].rate())
     }

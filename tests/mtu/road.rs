@@ -1,4 +1,4 @@
-//! A road: hosts `a` and `b`, each behind a router of its own, and between the routers a hop that carries less.
+//! A road: hosts `a` and `b`, each behind its own router, and a hop with a smaller MTU between the routers.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::lab::world::Addresses;
 use crate::lab::{A, B, Host, Lab, Outside, Overlay, SHORTLY, within};
 
-/// The second host's addresses: on another network than the first one's.
+/// The second host's addresses, on a different network than the first host's.
 pub(super) const FAR: Addresses = Addresses { outer_v4: "10.2.0.2", outer_v6: "fd02::2", v4: B.v4, v6: B.v6 };
 
 /// By when an end of a path has found what the path carries: a search takes seconds.
@@ -27,12 +27,12 @@ pub(super) const fn around(outside: Outside) -> u16 {
     }
 }
 
-/// What routers do with a packet that is too long for the next hop.
+/// How routers treat a packet that is too long for the next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Router {
-    /// What the RFCs want: "too big", or fragments of IPv4 without DF.
+    /// As the RFCs require: they send "too big", or fragment IPv4 without DF.
     Says,
-    /// They drop it, DF or not, and keep silent.
+    /// They drop it silently, with or without DF.
     IsSilent,
 }
 
@@ -42,14 +42,14 @@ pub(super) struct Road {
     pub(super) b: Host,
     pub(super) near: Host,
     pub(super) far: Host,
-    /// The MTU of all links, before one is made narrow.
+    /// The MTU of all links before one is narrowed.
     width: u16,
     /// Dropped last.
     _lab: Lab,
 }
 
 impl Road {
-    /// All links `width` bytes wide and plain: packets cross them at their real size.
+    /// Creates a road. All links have an MTU of `width` and no offloads, so packets cross them at their real size.
     pub(super) fn new(name: &str, width: u16) -> Option<Road> {
         let lab = Lab::new(name)?;
         let [a, b] = ["a", "b"].map(|name| lab.host(name));
@@ -81,7 +81,7 @@ impl Road {
         Some(road)
     }
 
-    /// From now on the hop in the middle carries `outer` bytes.
+    /// Sets the MTU of the hop in the middle to `outer`.
     pub(super) fn narrow(&self, outer: u16, router: Router) {
         for (host, other) in [(&self.near, &self.far), (&self.far, &self.near)] {
             let link = match router {
@@ -94,12 +94,12 @@ impl Road {
         }
     }
 
-    /// From now on the hop drops what is longer than `outer` bytes on its way to `b`, and nothing on its way to `a`.
+    /// Makes the hop drop packets longer than `outer` bytes on the way to `b`, but none on the way to `a`.
     pub(super) fn narrow_towards_b(&self, outer: u16) {
         drop_longer_than(&self.near, outer, &format!("oifname {}", self.near.link_to(&self.far)));
     }
 
-    /// The hop in the middle is `rate` fast, in both directions.
+    /// Limits the rate of the hop in the middle, in both directions.
     pub(super) fn limit(&self, rate: &str) {
         for (host, other) in [(&self.near, &self.far), (&self.far, &self.near)] {
             let link = host.link_to(other);
@@ -115,13 +115,13 @@ impl Road {
         config(&self.b, FAR, &self.a, A, outside)
     }
 
-    /// Both daemons up.
+    /// Starts both daemons.
     #[track_caller]
     pub(super) fn up(&self, outside: Outside) -> (Overlay, Overlay) {
         (self.a.overlay_up(&self.config_of_a(outside)), self.b.overlay_up(&self.config_of_b(outside)))
     }
 
-    /// `a` loses its outer addresses and has others.
+    /// Replaces the outer addresses of `a`.
     pub(super) fn move_a(&self) {
         let link = self.a.link_to(&self.near);
         self.a.exec(format!("sysctl -qw net.ipv4.conf.{link}.promote_secondaries=1"));
@@ -131,10 +131,10 @@ impl Road {
         }
     }
 
-    /// Waits until this host says that it has found what this is about, and gives back when it did.
+    /// Waits until this host reports an MTU that `is_it` accepts, and returns when it did.
     ///
     /// # Panics
-    /// When `limit` has passed since `began`.
+    /// Panics when `limit` has passed since `began`.
     #[track_caller]
     pub(super) fn found_by(&self, host: &Host, began: Instant, limit: Duration, is_it: impl Fn(u16) -> bool) -> Found {
         let mut last = Value::Null;
@@ -155,7 +155,7 @@ impl Road {
     }
 }
 
-/// What a host has found of the way to its only peer.
+/// What a host has found out about the path to its only peer.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) mtu: u16,
@@ -163,13 +163,13 @@ pub(super) struct Found {
     pub(super) by: Value,
 }
 
-/// Waits until the kernel of this host knows what was found: it is told after `overlay mtu` says so.
+/// Waits until this host's kernel knows the MTU. It is told only after `overlay mtu` reports it.
 #[track_caller]
 pub(super) fn wait_for_route(host: &Host, address: &str, mtu: u16) {
     within(SHORTLY, &format!("the route of {} to {address} to say {mtu}", host.name()), || {
         let route = host.ip(&format!("route get {address}"));
         let said = route.split(" mtu ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
-        // One that says nothing leaves it to the interface.
+        // A route without an MTU leaves it to the interface.
         (said.unwrap_or_else(|| link_mtu(host, host.interface())) == mtu).then_some(())
     });
 }
@@ -178,7 +178,7 @@ fn link_mtu(host: &Host, link: &str) -> u16 {
     host.exec(format!("cat /sys/class/net/{link}/mtu")).trim().parse().expect("a number")
 }
 
-/// What `overlay mtu --json` says of the first peer.
+/// The first peer in the output of `overlay mtu --json`.
 #[track_caller]
 pub(super) fn mtu(host: &Host) -> Value {
     let said = host.overlay("mtu --json").succeeded("overlay mtu --json");
@@ -186,7 +186,7 @@ pub(super) fn mtu(host: &Host) -> Value {
     said["peers"][0].clone()
 }
 
-/// A router that forwards no longer packets, and says nothing.
+/// Makes a router silently drop longer packets.
 fn drop_longer_than(router: &Host, len: u16, out: &str) {
     let rules = format!(
         "table inet narrow\nflush table inet narrow\ntable inet narrow {{\n\

@@ -1,4 +1,4 @@
-//! What programs that ask for the size of a path are told.
+//! What programs learn that ask for the path MTU.
 
 use std::time::Instant;
 
@@ -7,10 +7,11 @@ use super::streams::fetch;
 use crate::lab::services::{self, random_file};
 use crate::lab::{self, A, Host, Outside};
 
-/// ICMP and its IP header around the payload of a `ping`.
+/// Length of the ICMP and IP headers around the payload of a `ping`.
 const PING_OVERHEAD: [(&str, u16); 2] = [(FAR.v4, 28), (FAR.v6, 48)];
 
-/// An unfragmented packet of exactly `mtu` bytes is answered, one more byte is refused with that size.
+/// Checks that an unfragmented packet of exactly `mtu` bytes is answered, and that one more byte is refused with that
+/// size.
 #[track_caller]
 fn ping_learns(from: &Host, mtu: u16) {
     for (address, around) in PING_OVERHEAD {
@@ -25,7 +26,7 @@ fn ping_learns(from: &Host, mtu: u16) {
     }
 }
 
-/// `tracepath` ends at the peer with this size.
+/// Checks that `tracepath` ends at the peer and reports this size.
 #[track_caller]
 fn tracepath_learns(from: &Host, mtu: u16) {
     for (address, _) in PING_OVERHEAD {
@@ -72,7 +73,7 @@ fn below_1280_ipv4_is_told_the_size_and_ipv6_1280() {
     assert_eq!(ping(FAR.v4, 1200 - 28).code, 0);
     let refused = ping(FAR.v4, 1201 - 28);
     assert!(refused.code != 0 && format!("{refused:?}").contains("1200"), "{refused:?}");
-    // All that IPv6 may count on, in two pieces each way.
+    // A packet of IPv6's minimum MTU, in two fragments each way.
     let longest = ping(FAR.v6, 1280 - 48);
     assert_eq!(longest.code, 0, "{longest:?}");
     let refused = ping(FAR.v6, 1281 - 48);
@@ -133,7 +134,7 @@ fn where_routes_are_left_alone_senders_are_told_by_icmp() {
     }
 }
 
-/// What all this is against, and that these roads have it.
+/// The problem that all of this solves, and proof that these roads have it.
 #[test]
 fn without_the_search_the_same_road_answers_pings_and_hangs() {
     let Some(road) = Road::new("black hole", 1500) else { return };

@@ -1,4 +1,4 @@
-//! A stock WireGuard peer at the end of the road: it knows no control frames, but its host answers echoes.
+//! A stock WireGuard peer at the end of the road. It does not know control frames, but its host answers echoes.
 
 use std::time::{Duration, Instant};
 
@@ -33,14 +33,16 @@ fn found_by_echoes(stock: Stock, middle: u16, router: Router, outside: Outside) 
     let _ours = a.overlay_up(&road.config_of_a(outside));
     let began = Instant::now();
     a.reaches(FAR.v4);
-    // The first large packet begins the search.
+    // The first large packet starts the search.
     Pings::new(1, Duration::from_millis(20)).of(1_000).are_answered(a, FAR.v4);
     let found = road.found_by(a, began, FOUND_SLOWLY, |_| true);
     eprintln!("{stock:?} behind {middle}, {router:?}, {outside:?}: {found:?}");
     assert_eq!(found.by, "echoes");
-    // The answer counts, and wireguard-go's is padded to 16: behind 1400 over IPv4 1328 comes back, and 1340 would not.
+    // The answer counts. wireguard-go pads it to a multiple of 16, so behind 1400 over IPv4, 1328 comes back and 1340
+    // would not.
     assert!((truth - 16..=truth).contains(&found.mtu), "{found:?} of {truth}");
-    // The stock peer has 1420 and searches nothing: our end of its TCP connections keeps their segments small enough.
+    // The stock peer has an MTU of 1420 and does not search. Our end of its TCP connections keeps their segments small
+    // enough.
     assert!(b.exec(format!("cat /sys/class/net/{}/mtu", b.interface())).starts_with("1420"));
     for (from, address, file) in
         [(a, FAR.v4, &files[1]), (b, A.v4, &files[0]), (b, A.v6, &files[0]), (a, FAR.v6, &files[1])]

@@ -1,4 +1,4 @@
-//! Bytes over TCP, with an eye on every moment in which none arrive.
+//! TCP streams, with every pause recorded.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,26 +10,26 @@ use std::time::{Duration, Instant};
 use crate::lab::services::{self, bracketed};
 use crate::lab::{Host, inside, within};
 
-/// A transfer in which nothing moves for so long has failed.
+/// A transfer without any progress for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What came over one connection.
+/// The data received over one connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fetched {
     pub(super) took: Duration,
-    /// From the request to the first byte, and from one to the next.
+    /// The longest time from the request to the first byte, or between two reads.
     pub(super) longest_pause: Duration,
     pub(super) bytes: usize,
 }
 
 impl Fetched {
-    /// Megabits of the application in a second.
+    /// The application's rate in Mbit/s.
     pub(super) fn rate(&self) -> f64 {
         self.bytes as f64 * 8.0 / 1e6 / self.took.as_secs_f64()
     }
 }
 
-/// GETs a file that the other host serves by [`services::http_server`], and requires its every byte.
+/// GETs a file that [`services::http_server`] serves on the other host, and requires every byte of it.
 #[track_caller]
 pub(super) fn fetch(from: &Host, address: &str, served: &Path) -> Fetched {
     let expected = std::fs::read(served).expect("the file that is served");
@@ -56,29 +56,29 @@ pub(super) fn fetch(from: &Host, address: &str, served: &Path) -> Fetched {
     let took = began.elapsed();
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an HTTP head");
     assert!(answer.starts_with(b"HTTP/1.0 200"), "{:?}", String::from_utf8_lossy(&answer[..head]));
-    // No assert_eq: nobody wants to see the bytes.
+    // `assert_eq!` would print all the bytes.
     assert!(answer[head + 4..] == expected, "{} bytes from {address} are not those of the file", answer.len());
     Fetched { took, longest_pause, bytes: expected.len() }
 }
 
-/// Bytes that one host sends to another as fast as it can, until this is dropped.
+/// Sends from one host to another as fast as possible, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Stream {
     progress: Arc<Mutex<Progress>>,
-    /// The receiver's end: shut down, both threads end.
+    /// The receiver's end. Shutting it down ends both threads.
     received: TcpStream,
 }
 
 #[derive(Debug)]
 struct Progress {
     bytes: u64,
-    /// When the last came.
+    /// When the last bytes arrived.
     last: Instant,
     longest_pause: Duration,
 }
 
 impl Stream {
-    /// Begins to send from `from` to the address of `to`.
+    /// Starts sending from `from` to this address of `to`.
     #[track_caller]
     pub(super) fn start(from: &Host, to: &Host, address: &str) -> Stream {
         let listener = inside(to, || TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0))).expect("a free port");
@@ -88,7 +88,7 @@ impl Stream {
         let (received, _) = listener.accept().expect("a connection");
         let progress = Arc::new(Mutex::new(Progress { bytes: 0, last: Instant::now(), longest_pause: Duration::ZERO }));
         let (mut reader, told) = (received.try_clone().expect("a descriptor"), Arc::clone(&progress));
-        // Both end with the connection.
+        // Both threads end with the connection.
         thread::spawn(move || while sent.write_all(&[7; 64 << 10]).is_ok() {});
         thread::spawn(move || {
             let mut buffer = vec![0; 256 << 10];
@@ -102,19 +102,19 @@ impl Stream {
         Stream { progress, received }
     }
 
-    /// The longest time in which nothing came, since this was last asked.
+    /// The longest time without any bytes since the last call.
     pub(super) fn take_longest_pause(&self) -> Duration {
         let mut progress = self.progress.lock().expect("nobody panics with it");
         let lasting = progress.last.elapsed();
         std::mem::take(&mut progress.longest_pause).max(lasting)
     }
 
-    /// Bytes that came so far.
+    /// How many bytes have arrived so far.
     pub(super) fn bytes(&self) -> u64 {
         self.progress.lock().expect("nobody panics with it").bytes
     }
 
-    /// Waits until so many more have come.
+    /// Waits until this many more bytes have arrived.
     #[track_caller]
     pub(super) fn progresses_by(&self, bytes: u64) {
         let before = self.bytes();
@@ -124,7 +124,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // It may have failed already.
+        // The connection may already have failed.
         let _ = self.received.shutdown(Shutdown::Both);
     }
 }

@@ -1,9 +1,9 @@
-"""Tells a host that its datagrams are too big, as a router would that has seen them, until it is killed.
+"""Sends a host ICMP "too big" errors about its datagrams, like a router that has seen them, until it is killed.
 
     too_big.py VICTIM PEER PORT MTU valid|mangled
 
-Valid: the quote is that of a datagram which VICTIM has sent from PORT to PORT of PEER. Mangled: everything that can be wrong
-with such a message, in turn: checksum, length, quote, MTU. Twenty messages a second.
+Valid: quotes a datagram that VICTIM could have sent from PORT to PORT of PEER. Mangled: messages with everything that can be
+wrong, in turn: checksum, length, quote, MTU. Sends twenty messages a second.
 """
 
 import ipaddress
@@ -31,7 +31,7 @@ def quote(victim, peer, port, length=1452):
 
 
 def too_big(version, mtu, quoted):
-    """Over IPv6 the kernel fills in the checksum."""
+    """The ICMP message. Over IPv6 the kernel fills in the checksum."""
     if version == 6:
         return struct.pack("!BBHI", 2, 0, 0, mtu) + quoted
     body = struct.pack("!HH", 0, mtu) + quoted
@@ -39,7 +39,7 @@ def too_big(version, mtu, quoted):
 
 
 def mangled(version, victim, peer, port):
-    """The messages, each wrong in its own way."""
+    """Messages that are each wrong in a different way."""
     good = quote(victim, peer, port)
     for mtu in (0, 1, 67, 68, 1279, 0xFFFF):
         yield too_big(version, mtu, good[:8])
@@ -49,11 +49,11 @@ def mangled(version, victim, peer, port):
         yield whole[:end]
     yield too_big(version, 576, quote(victim, peer, port + 1))
     yield too_big(version, 576, quote(peer, victim, port))
-    # Another version, no header at all, and a header that claims to be as long as can be.
+    # The wrong version, no header at all, and a header that claims the maximum length.
     yield too_big(version, 576, bytes([good[0] ^ 0x20]) + good[1:])
     yield too_big(version, 576, b"\xFF" * 64)
     yield too_big(version, 576, bytes([good[0] | 0x0F]) + good[1:])
-    # A datagram longer than there are, and one that was fragmented.
+    # A datagram that is longer than any we send, and an impossible MTU.
     yield too_big(version, 1280, quote(victim, peer, port, 65_000)[: len(good)])
     yield too_big(version, 0x7FFFFFFF if version == 6 else 0xFFFF, good)
 

@@ -1,8 +1,8 @@
-# Becomes systemd, process 1 of a namespace of its own: boot.sh FOLDER REPOSITORY BINARY, inside `unshare`.
+# Becomes systemd, process 1 of a PID namespace: boot.sh FOLDER REPOSITORY BINARY, inside `unshare`.
 #
-# It sees this machine's programs, and nothing that it or its services do reaches the machine: the root is read-only in
-# here, what is written to lies in memory, and systemd knows only the units of /run/units. Those of the machine would
-# clean its /tmp and start its daemons.
+# It sees this machine's programs, but nothing that it or its services do affects the machine. The root is read-only
+# here, everything that is written stays in memory, and systemd knows only the units in /run/units. The machine's own
+# units would clean its /tmp and start its daemons.
 set -euo pipefail
 folder=$1 repository=$2 binary=$3
 mount --make-rprivate /
@@ -22,10 +22,10 @@ for place in /tmp /var/tmp /var/log /var/lib/systemd; do
     mount -t tmpfs -o mode=1777 tmpfs "$place"
 done
 
-# As an administrator does it.
+# Installs as an administrator would.
 PREFIX=/usr BINARY=/run/overlay.bin /run/repository/scripts/install > /dev/null
 
-# As udev makes it.
+# Creates the device as udev would.
 mknod -m 0666 /run/tun c 10 200
 mount --bind /run/tun /dev/net/tun
 
@@ -34,11 +34,11 @@ cp /usr/lib/systemd/system/overlay@.{service,socket} /run/units/
 for target in sysinit basic sockets shutdown umount network-online nss-lookup lab; do
     printf '[Unit]\nDefaultDependencies=no\n' > "/run/units/$target.target"
 done
-# There is no journal here.
+# There is no journal here, so the log goes to a file.
 mkdir /run/units/overlay@.service.d
 printf '[Service]\nStandardError=append:/run/lab/unit.log\n' > /run/units/overlay@.service.d/log.conf
 
-# Inside a container systemd leaves this to others; credentials reach a service by it.
+# Inside a container, systemd expects this to be done already. Credentials reach a service through it.
 mount --make-rshared /
 export container=lab SYSTEMD_UNIT_PATH=/run/units SYSTEMD_GENERATOR_PATH=/run/none SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run/none
 exec /lib/systemd/systemd --system --unit=lab.target --log-target=console --show-status=0

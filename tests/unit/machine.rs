@@ -1,4 +1,4 @@
-//! A host with systemd as its first process, in namespaces of its own: what is installed is tried as it is.
+//! A host with systemd as its first process, in its own namespaces. The installed files are tested unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::lab::host::overlay_program;
 use crate::lab::{Finished, Host, POLL, Process, SHORTLY, within};
 
-/// Systemd, running on a host of a lab. Dropped, it is gone with all that it started.
+/// Systemd, running on a host of a lab. Dropping it removes it with everything that it started.
 pub(crate) struct Machine {
     host: Host,
     pid: u32,
@@ -16,7 +16,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Boots it, with overlay installed. Waits until it takes orders.
+    /// Boots it with overlay installed, and waits until it accepts commands.
     #[track_caller]
     pub(crate) fn boot(host: &Host) -> Machine {
         let cgroup = cgroup_folder().join(host.namespace());
@@ -34,7 +34,7 @@ impl Machine {
         command.args(["-c", &line]);
         let systemd = host.start(command, "systemd");
         let parent = systemd.pid();
-        // Whatever happens from here on, it is taken away again.
+        // From here on, everything is removed again whatever happens.
         let mut machine = Machine { host: host.clone(), pid: 0, systemd: Some(systemd), cgroup };
         machine.pid = within(SHORTLY, "systemd to be there", || {
             if let Some(ended) = machine.systemd.as_mut().and_then(Process::ended) {
@@ -69,7 +69,7 @@ impl Machine {
         command.env("NO_COLOR", "1").output().expect("util-linux is installed").into()
     }
 
-    /// The same for one that must succeed; gives back what it printed.
+    /// Runs a line of shell that must succeed, and returns its standard output.
     #[track_caller]
     pub(crate) fn exec(&self, line: &str) -> String {
         let said = self.run(line);
@@ -77,7 +77,7 @@ impl Machine {
         said.stdout
     }
 
-    /// What the unit has logged.
+    /// The log of the unit.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.host.dir().join("unit.log")).unwrap_or_default()
     }
@@ -90,7 +90,7 @@ impl Drop for Machine {
             eprintln!("{}", self.run("systemctl --no-pager --full status 'overlay@*'").stdout);
         }
         drop(self.systemd.take());
-        // The processes of a namespace whose first one was killed are gone in a moment.
+        // When the first process of a PID namespace is killed, the others disappear a moment later.
         for _ in 0..100 {
             if remove_groups(&self.cgroup) {
                 break;
@@ -100,7 +100,7 @@ impl Drop for Machine {
     }
 }
 
-/// Whether the control group and all below it could be removed.
+/// Whether the control group and all groups below it could be removed.
 fn remove_groups(group: &Path) -> bool {
     let below = fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path());
     for group in below.filter(|path| path.is_dir()) {
@@ -109,7 +109,7 @@ fn remove_groups(group: &Path) -> bool {
     fs::remove_dir(group).is_ok()
 }
 
-/// Where control groups of version 2 are.
+/// Where cgroup v2 is mounted.
 fn cgroup_folder() -> PathBuf {
     let mounts = fs::read_to_string("/proc/mounts").expect("/proc");
     let mut words = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());

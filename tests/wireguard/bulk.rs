@@ -1,4 +1,4 @@
-//! Many prefixes, many peers, while a session beside them carries on.
+//! Many prefixes and many peers, next to a session that keeps working.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use super::device::one_ping;
 use super::worlds::Wire;
 use crate::lab::{B, Finished, Outside};
 
-/// Each with two prefixes.
+/// Each line has two prefixes.
 const PREFIX_LINES: usize = 255 * 256;
 const PEERS: usize = 10_000;
-/// What one of them may cost.
+/// The most memory that a peer may take.
 const BYTES_PER_PEER: u64 = 16 << 10;
 
-/// A public key: any 32 bytes are one, and drawing it is all that a test of ten thousand can afford.
+/// A public key. Any 32 bytes are valid, and drawing them at random is all that a test with ten thousand can afford.
 fn public_key() -> String {
     use base64::Engine as _;
     let mut bytes = [0; 32];
@@ -23,7 +23,7 @@ fn public_key() -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// How many `wg show IFACE allowed-ips` lists: each line is a key and what belongs to it.
+/// How many prefixes `wg show IFACE allowed-ips` lists. Each line has a key and its prefixes.
 fn prefixes(shown: &str) -> usize {
     shown.split_whitespace().count() - shown.lines().count()
 }

@@ -1,28 +1,28 @@
-//! What crosses a wire outside the tunnel: tcpdump into a file, read again while it grows.
+//! Captures what crosses a wire outside the tunnel: tcpdump writes a file, which is read while it grows.
 
 use std::fs;
 use std::path::PathBuf;
 
 use crate::lab::{Host, Process, SHORTLY, within};
 
-/// A capture. It ends with its value.
+/// A capture. Dropping it stops it.
 pub(super) struct Capture {
     _tcpdump: Process,
     file: PathBuf,
 }
 
-/// A UDP datagram in it.
+/// A UDP datagram in a capture.
 struct Datagram {
     source_port: u16,
     contents: Vec<u8>,
 }
 
-/// Starts one on a link of a host: what matches from now on is seen.
+/// Starts a capture on a link of a host. It shows everything from now on that matches the filter.
 #[track_caller]
 pub(super) fn start(host: &Host, link: &str, filter: &str) -> Capture {
     let file = host.dir().join(format!("{link}.pcap"));
     let _ = fs::remove_file(&file);
-    // One packet at a time into the file; what this filter matches, and whatever else a thief sends.
+    // Each packet is written at once. The filter also includes what a thief sends.
     let line = format!(
         "tcpdump -n -p -U --immediate-mode -Q in -s 4096 -i {link} -w {} {filter} or udp port 40000",
         file.display()
@@ -33,12 +33,13 @@ pub(super) fn start(host: &Host, link: &str, filter: &str) -> Capture {
 }
 
 impl Capture {
-    /// The UDP datagrams that came from a port so far, over both families.
+    /// The UDP datagrams from this source port so far, in both families.
     pub(super) fn datagrams_from(&self, port: u16) -> Vec<Vec<u8>> {
         let file = fs::read(&self.file).unwrap_or_default();
         let mut rest = file.get(24..).unwrap_or_default();
         let mut found = Vec::new();
-        // A record: seconds, microseconds, bytes kept, bytes there were, in this machine's order; then the frame.
+        // A record: seconds, microseconds, captured length and original length in this machine's byte order, then the
+        // frame.
         while let Some((head, after)) = rest.split_at_checked(16) {
             let kept = u32::from_ne_bytes([head[8], head[9], head[10], head[11]]) as usize;
             let Some((frame, after)) = after.split_at_checked(kept) else { break };
@@ -49,7 +50,7 @@ impl Capture {
     }
 }
 
-/// The UDP datagram in an Ethernet frame, if it is one without IP options or extension headers.
+/// The UDP datagram in an Ethernet frame, if there is one without IP options or extension headers.
 fn datagram(frame: &[u8]) -> Option<Datagram> {
     let (ethernet, packet) = frame.split_at_checked(14)?;
     let (protocol, udp) = match [ethernet[12], ethernet[13]] {

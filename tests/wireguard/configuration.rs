@@ -1,6 +1,6 @@
-//! `wg` against the program under test and against the reference, side by side: the same commands, the same answers.
+//! `wg` with the program under test and with the reference, side by side: the same commands must give the same answers.
 //!
-//! What neither promises is put in order first: of peers, and of the allowed IPs of one.
+//! Parts whose order neither promises are sorted first: peers, and the allowed IPs of a peer.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::device::{Device, Key, Program};
 use crate::lab::{Finished, Host, Lab, installed};
 
-/// Two devices, each on a host of its own, and keys that both are given. A wire joins the hosts, so that what is sent to
-/// peers which are nowhere leaves: the reference counts no initiation that could not.
+/// Two devices, each on its own host, and keys for both. A wire connects the hosts, so that packets to unreachable
+/// peers can leave: the reference does not count an initiation that it could not send.
 struct Both {
     ours: Device,
     reference: Device,
@@ -19,7 +19,7 @@ struct Both {
     _lab: Lab,
 }
 
-/// Ports that the tests ask for begin so; what a kernel chooses is another.
+/// The ports that the tests set begin with these digits. A port that the kernel chooses does not.
 const PORTS: &str = "4100";
 
 impl Both {
@@ -40,7 +40,7 @@ impl Both {
         Some(Both { ours, reference, own, peers, host, _lab: lab })
     }
 
-    /// Does something to both and requires that both answer alike.
+    /// Does something to both devices and requires equal answers.
     #[track_caller]
     fn alike(&self, what: &str, act: impl Fn(&Device) -> Finished) -> String {
         let [ours, reference] = [&self.ours, &self.reference].map(|device| self.answer(device, &act));
@@ -48,7 +48,7 @@ impl Both {
         ours.1
     }
 
-    /// The same for what can be asked again: that one of them sends something earlier than the other is no difference.
+    /// The same for requests that can be repeated: a small difference in the time of sending does not count.
     #[track_caller]
     fn soon_alike(&self, what: &str, look: impl Fn(&Device) -> Finished) -> String {
         let deadline = Instant::now() + Duration::from_secs(2);
@@ -59,19 +59,19 @@ impl Both {
         self.alike(what, look)
     }
 
-    /// Exit code and both outputs, without what is the device's own.
+    /// Exit code and both outputs, without what is specific to the device.
     fn answer(&self, device: &Device, act: impl Fn(&Device) -> Finished) -> (i32, String, String) {
         let said = act(device);
         let port = self.host.run(format!("wg show {} listen-port", device.name())).stdout.trim().to_owned();
         let text = |said: &str| {
-            // As the kernel does, ours says by which interface a link-local address is meant; the reference does not.
+            // Like the kernel, ours names the interface of a link-local address. The reference does not.
             let said = said.replace(device.name(), "IFACE").replace("%lo]", "]");
             in_order(&if port.starts_with(PORTS) || port == "0" { said } else { said.replace(&port, "CHOSEN") })
         };
         (said.code, text(&said.stdout), text(&said.stderr))
     }
 
-    /// `wg` with the interface's name for IFACE and files for `KEY:number`.
+    /// Runs `wg` with IFACE replaced by the interface's name and `KEY:number` by files.
     #[track_caller]
     fn wg(&self, arguments: &str) -> String {
         let mut line = format!("wg {arguments}").replace("OWN", &self.own.file.to_string_lossy());
@@ -83,7 +83,7 @@ impl Both {
         if line.starts_with("wg show") { self.soon_alike(&line, run) } else { self.alike(&line, run) }
     }
 
-    /// `wg COMMAND IFACE FILE` with a config in which PEER0 and the like stand for keys.
+    /// Runs `wg COMMAND IFACE FILE`. In the config, PEER0 and the like stand for keys.
     #[track_caller]
     fn conf(&self, command: &str, config: &str) -> String {
         let mut config = config.replace("OWN", self.secret(&self.own).trim());
@@ -98,14 +98,14 @@ impl Both {
         std::fs::read_to_string(&key.file).expect("a key file of the lab")
     }
 
-    /// What `wg` shows of all is alike on both: gives back `wg showconf`.
+    /// Requires that `wg` shows the same for both, and returns the output of `wg showconf`.
     #[track_caller]
     fn shown(&self) -> String {
         self.wg("show IFACE dump");
         self.wg("showconf IFACE")
     }
 
-    /// The same in every way that `wg` has to show something.
+    /// Requires the same for every way in which `wg` can show something.
     #[track_caller]
     fn shown_in_every_way(&self) {
         for what in [
@@ -127,7 +127,7 @@ impl Both {
         }
         let mine = |device: &Device| {
             let said = self.host.run("wg show all dump");
-            // Devices of other tests are among them.
+            // Devices of other tests are listed too, and removed here.
             let lines = said.stdout.lines().filter(|line| line.starts_with(&format!("{}\t", device.name())));
             Finished { code: 0, stdout: lines.map(|line| format!("{line}\n")).collect(), stderr: String::new() }
         };
@@ -135,7 +135,7 @@ impl Both {
     }
 }
 
-/// Sections in order, lines of a section as they are, allowed IPs in order, and lists of lines in order.
+/// Sorts sections, lines in lists, and allowed IPs. Lines within a section keep their order.
 fn in_order(said: &str) -> String {
     let is_config = said.starts_with("[Interface]");
     let is_report = said.starts_with("interface: ");
@@ -165,7 +165,8 @@ fn line_in_order(line: &str) -> String {
     if !line.contains('\t') {
         return line.into();
     }
-    // How many initiations went out until now is a matter of time: `transfer`, `dump` of a peer, the same with the interface.
+    // The number of initiations sent so far depends on timing. It appears in `transfer` and in the `dump` of a peer,
+    // the latter with or without the interface.
     let all: Vec<_> = line.split('\t').collect();
     let counted = match all.len() {
         3 if all[1..].iter().all(|field| field.parse::<u64>().is_ok()) => 1..3,
@@ -201,9 +202,9 @@ fn set_answers_as_the_reference_does() {
         "peer PEER0",
         "peer PEER1 preshared-key FILE3 endpoint 192.0.2.1:1000 persistent-keepalive 25 allowed-ips 10.0.0.0/8,fd00::/16",
         "peer PEER2 endpoint [2001:db8::1]:2000 allowed-ips 0.0.0.0/0,::/0",
-        // A prefix with host bits, a bare address, one twice.
+        // A prefix with host bits, an address without a prefix, a duplicate.
         "peer PEER3 allowed-ips 172.16.5.4/12,192.0.2.7,2001:db8::7,192.0.2.7/32",
-        // Taken over from another peer.
+        // Prefixes that move from a different peer.
         "peer PEER0 allowed-ips 10.0.0.0/8",
         "peer PEER0 allowed-ips 10.0.0.0/8,10.1.0.0/16,10.1.2.0/24,10.1.2.3/32,fd00::/16,fd00:1::/32",
         "peer PEER0 allowed-ips 10.1.0.0/16",
@@ -219,7 +220,7 @@ fn set_answers_as_the_reference_does() {
         "private-key OWN",
         "private-key /dev/null",
         "listen-port 0",
-        // What `wg` or the program refuses.
+        // Commands that `wg` or the program refuses.
         "peer PEER0 allowed-ips 10.0.0.0/33",
         "listen-port 70000",
         "peer nonsense",
@@ -258,20 +259,20 @@ fn setconf_addconf_and_syncconf_answer_as_the_reference_does() {
     both.shown_in_every_way();
     let all = both.shown();
     assert!(all.contains("ListenPort = 41001") && all.contains("PersistentKeepalive = 25"), "{all}");
-    // What it says of itself makes it again.
+    // The config that it shows recreates the same state.
     both.conf("setconf", "[Interface]\n");
     assert!(!both.shown().contains("[Peer]"));
     both.conf("setconf", FULL);
     assert_eq!(both.shown(), all);
 
-    // Added to what is there.
+    // These are added to the existing configuration.
     both.conf(
         "addconf",
         "[Peer]\nPublicKey = PEER2\nAllowedIPs = 10.0.2.0/24\n[Peer]\nPublicKey = PEER0\nAllowedIPs = 10.0.9.0/24\n",
     );
     let added = both.shown();
     assert_eq!(added.matches("[Peer]").count(), 3, "{added}");
-    // Only what differs is changed; who is not named goes.
+    // Only differences are changed. Peers that are not listed are removed.
     both.conf("syncconf", FULL);
     assert_eq!(both.shown(), all);
     both.conf(
@@ -281,7 +282,7 @@ fn setconf_addconf_and_syncconf_answer_as_the_reference_does() {
     let synced = both.shown();
     assert_eq!(synced.matches("[Peer]").count(), 1, "{synced}");
     assert!(!synced.contains("FwMark"), "{synced}");
-    // A peer without a single prefix, thirty of them, and a config that is none.
+    // A peer without any prefix, and configs that are invalid.
     both.conf("setconf", "[Interface]\nPrivateKey = OWN\n[Peer]\nPublicKey = PEER3\n");
     both.conf("setconf", "[Interface]\nNonsense = 1\n");
     both.conf("addconf", "[Peer]\nAllowedIPs = 10.0.0.0/8\n");
@@ -297,7 +298,7 @@ fn keys_are_shown_cleared_and_clamped_as_the_reference_does() {
     both.wg("set IFACE private-key /dev/null peer PEER0 preshared-key /dev/null");
     assert_eq!(both.wg("show IFACE private-key").trim(), "(none)");
     both.shown();
-    // A key that nobody would have drawn: its lowest bits and its highest are not as they must be.
+    // A key that no generator would produce: its lowest and highest bits are not clamped.
     let raw = format!("/{}", &both.secret(&both.own).trim()[1..]);
     let file = both.host.write_secret("raw", &raw);
     both.wg(&format!("set IFACE private-key {}", file.display()));
@@ -306,7 +307,8 @@ fn keys_are_shown_cleared_and_clamped_as_the_reference_does() {
     both.shown();
 }
 
-/// One's own key is no peer: it is removed when it becomes one's own, and not added afterwards.
+/// A device's own key cannot be its peer. Such a peer is removed when the key becomes the device's own, and cannot be
+/// added afterwards.
 #[test]
 fn a_device_is_no_peer_of_its_own() {
     let Some(both) = Both::new("self-peer") else { return };

@@ -1,4 +1,4 @@
-//! One table says which peer a packet goes to and which peer it may come from.
+//! One table decides both to which peer a packet goes and from which peer it may come.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::device::{Key, Program, no_ping, one_ping};
 use super::worlds::{A_PORT, Apart, B_PORT, Wire};
 use crate::lab::{A, B, Host, Outside, Pings, SHORTLY, inside, within};
 
-/// Whether a datagram that `from` sends inside arrives at `to`, which is `address`.
+/// Whether a datagram that `from` sends through the tunnel arrives at `to`, whose address is `address`.
 fn arrives(from: &Host, to: &Host, address: &str) -> bool {
     let receiver = inside(to, || UdpSocket::bind("[::]:1111")).expect("a port of the receiver");
     receiver.set_read_timeout(Some(Duration::from_secs(1))).expect("our own socket");
@@ -35,10 +35,10 @@ fn a_source_that_a_more_specific_prefix_gives_to_another_peer_is_dropped() {
         for address in [A.v4, A.v6] {
             assert!(!arrives(&b.host, &a.host, address), "{address}: its sender belongs to another peer");
         }
-        // It was authentic though: the endpoint follows it.
+        // But it was authentic, so the endpoint follows it.
         let endpoint = if outside == Outside::V4 { "127.0.0.1:9997" } else { "[::1]:9997" };
         assert_eq!(a.device.endpoint_of(&b.key), endpoint);
-        // And whoever takes a prefix away gives it back to the wide one.
+        // Removing the narrow prefix gives the address back to the wide one.
         a.device.set(&format!("peer {} remove", other.public));
         for address in [A.v4, A.v6] {
             assert!(arrives(&b.host, &a.host, address), "{address}: the wide prefix covers its sender again");
@@ -52,20 +52,20 @@ fn a_source_that_no_peer_or_another_peer_owns_is_dropped() {
     world.join(Outside::V4);
     let (a, b) = (&world.two.a, &world.two.b);
     one_ping(&a.host, B.v4);
-    // `b` sends from an address that `a` does not allow it, and `a` could answer.
+    // `b` sends from an address that `a` does not allow to it, although `a` could answer.
     b.device.address("10.77.0.9/32");
     let ping = format!("ping -n -c 1 -W 1 -I 10.77.0.9 {}", A.v4);
     assert_ne!(b.host.run(&ping).code, 0);
     a.device.set(&format!("peer {} allowed-ips {},10.77.0.9/32", b.key.public, B.allowed().join(",")));
     assert_eq!(b.host.run(&ping).code, 0, "allowed, the same ping is answered");
-    // Moved to another peer, it is that peer's alone.
+    // When it moves to a different peer, only that peer may use it.
     let other = Key::new(&a.host, "other");
     a.device.set(&format!("peer {} allowed-ips 10.77.0.9/32", other.public));
     assert_ne!(b.host.run(&ping).code, 0);
     one_ping(&b.host, A.v4);
 }
 
-/// The kernel's module does so. The program hears of it at once, not by waiting.
+/// The kernel's module does this. The sending program gets the error at once, without a timeout.
 #[test]
 fn a_destination_without_a_peer_is_unreachable_at_once() {
     if Program::under_test().is_excused("it drops such packets in silence") {
@@ -79,7 +79,7 @@ fn a_destination_without_a_peer_is_unreachable_at_once() {
         assert!(said.code != 0, "{}", said.stdout);
         is_told
     };
-    // In the interface's subnet, but nobody's; then somebody's whose endpoint nobody knows.
+    // An address in the interface's subnet without a peer, then one whose peer has no known endpoint.
     for address in ["10.77.0.200", "fd77::200"] {
         assert!(refused(address), "{address} has no peer");
     }
@@ -92,7 +92,7 @@ fn a_destination_without_a_peer_is_unreachable_at_once() {
     assert!(!refused(B.v4), "`a` cannot know that its peer forgot it");
 }
 
-/// `c` reaches `a` through `b`, which translates: the answer "unreachable" finds the way back through the translation.
+/// `c` reaches `a` through `b`, which does NAT. The error "unreachable" finds its way back through the NAT.
 #[test]
 fn unreachable_finds_its_way_back_through_a_nat() {
     if Program::under_test().is_excused("it drops such packets in silence") {
@@ -112,7 +112,7 @@ fn unreachable_finds_its_way_back_through_a_nat() {
     assert!(said.contains("nreachable"), "{said}");
 }
 
-/// A change for one peer leaves the sessions of others alone: no handshake, no lost packet.
+/// A change to one peer leaves the sessions of others alone: no handshake, no lost packet.
 #[test]
 fn changes_to_other_peers_disturb_nobody() {
     let Some(world) = Wire::new("undisturbed") else { return };
@@ -129,7 +129,7 @@ fn changes_to_other_peers_disturb_nobody() {
             changes += 1;
         }
         a.device.set(&others.iter().map(|other| format!("peer {} remove ", other.public)).collect::<String>());
-        // And for itself, what it has already.
+        // Also a change that sets what the peer already has.
         a.device.set(&format!("peer {} allowed-ips {}", b.key.public, B.allowed().join(",")));
         pings.is_finished().then_some(())
     });

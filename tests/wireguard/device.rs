@@ -1,4 +1,4 @@
-//! The program under test, and the device it makes: started with an interface's name, configured with `wg` and `ip`.
+//! The program under test and its device: started with an interface's name, configured with `wg` and `ip`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,23 +12,23 @@ use crate::lab::host::overlay_program;
 use crate::lab::process::{CommandLine, Finished, find, kill};
 use crate::lab::{Host, SHORTLY, within};
 
-/// A program that makes WireGuard devices.
+/// A program that creates WireGuard devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// Our binary, called `overlay-wg`.
+    /// Our binary under the name `overlay-wg`.
     Ours,
     /// wireguard-go.
     Reference,
 }
 
-/// A device. Dropped, its program is killed.
+/// A device. Dropping it kills its program.
 #[derive(Debug)]
 pub(crate) struct Device {
     name: String,
     pid: u32,
-    /// Where its program runs, and so its UDP sockets are.
+    /// The host where its program runs, and so where its UDP sockets are.
     sockets_at: Host,
-    /// Where its interface is.
+    /// The host where its interface is.
     at: Host,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Key {
 }
 
 impl Program {
-    /// What this run is about.
+    /// The program that this run tests.
     pub(crate) fn under_test() -> Program {
         match std::env::var("OVERLAY_WG_REFERENCE").as_deref() {
             Err(_) | Ok("") => Program::Ours,
@@ -51,7 +51,7 @@ impl Program {
         }
     }
 
-    /// Whether it is the reference, which is then excused from a step for this reason.
+    /// Whether this is the reference, which then skips a step for this reason.
     pub(crate) fn is_excused(self, reason: &str) -> bool {
         let is_reference = self == Program::Reference;
         if is_reference {
@@ -60,7 +60,7 @@ impl Program {
         is_reference
     }
 
-    /// What `host` has to call.
+    /// The path that `host` must execute.
     pub(crate) fn path(self, host: &Host) -> PathBuf {
         match self {
             Program::Reference => find("wireguard-go").expect("wireguard-go is installed (scripts/setup test)"),
@@ -76,13 +76,13 @@ impl Program {
 }
 
 impl Key {
-    /// A new one.
+    /// Creates a key pair.
     pub(crate) fn new(host: &Host, name: &str) -> Key {
         let file = host.write_secret(name, &host.exec("wg genkey"));
         Key::from_file(host, file)
     }
 
-    /// The one a host was made with.
+    /// The key pair that a host was created with.
     pub(crate) fn of(host: &Host) -> Key {
         Key { file: host.private_key_file(), public: host.public_key().into() }
     }
@@ -92,41 +92,42 @@ impl Key {
         Key { file, public }
     }
 
-    /// A file that holds no key: `wg` clears what it is given for.
+    /// A file without a key. `wg` then removes the key in question.
     pub(crate) const NONE: &str = "/dev/null";
 }
 
 impl Device {
-    /// Has the program under test make one.
+    /// Starts the program under test to create a device.
     #[track_caller]
     pub(crate) fn start(host: &Host) -> Device {
         Device::named(Program::under_test(), host, host.interface())
     }
 
-    /// Another one on the same host.
+    /// Creates a second device on the same host.
     #[track_caller]
     pub(crate) fn second(host: &Host) -> Device {
         Device::named(Program::under_test(), host, &second_name(host))
     }
 
-    /// Has any program make one.
+    /// Starts the given program to create a device.
     #[track_caller]
     pub(crate) fn named(program: Program, host: &Host, name: &str) -> Device {
         assert!(name.len() <= 15, "`{name}` must fit an interface's name");
         let what = format!("{} {name}", program.path(host).display());
-        // It goes into the background when the device is there, and holds no stream of its caller's: else this waits for ever.
+        // The program must go into the background when the device exists, and close its caller's streams. Otherwise
+        // this waits forever.
         host.spawn(&what).succeed_within(SHORTLY);
         Device::adopt(host, name)
     }
 
-    /// One that something else has just started here.
+    /// A device that another program has just created here.
     #[track_caller]
     pub(crate) fn adopt(host: &Host, name: &str) -> Device {
         let pid = within(SHORTLY, &format!("a program behind {name}"), || daemon_of(host, name));
         Device { name: name.into(), pid, sockets_at: host.clone(), at: host.clone() }
     }
 
-    /// Its interface's name.
+    /// The name of its interface.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -136,28 +137,30 @@ impl Device {
         &self.at
     }
 
-    /// Its program's process id.
+    /// The process ID of its program.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Whether its program still runs.
+    /// Whether its program is still running.
     pub(crate) fn is_alive(&self) -> bool {
-        // One that is ending has no command line any more, but files still, of which the interface is one.
+        // A program that is exiting has no command line any more, but still has open files, and the interface is one of
+        // them.
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
         let line = command_line(self.pid);
         state.is_some_and(|state| !"ZX".contains(state)) && (line.is_empty() || is_given(&line, &self.name))
     }
 
-    /// What its program counts, as `overlay status --json` has it, and its log; an error where it has ended or is not ours.
+    /// The counters of its program, as in `overlay status --json`, and its log. If the program has exited or is not
+    /// ours, this contains an error.
     pub(crate) fn account(&self) -> String {
         let counted = self.sockets_at.run([&*overlay_program().to_string_lossy(), "status", &self.name, "--json"]);
         let log = fs::read_to_string(format!("/run/overlay/{}.log", self.name)).unwrap_or_default();
         counted.stdout + &counted.stderr + &log
     }
 
-    /// Moves its interface to another host; its UDP sockets stay where they are.
+    /// Moves its interface to a different host. Its UDP sockets stay.
     #[track_caller]
     pub(crate) fn move_to(&mut self, host: &Host) {
         self.at.ip(&format!("link set {} netns {}", self.name, host.namespace()));
@@ -167,7 +170,7 @@ impl Device {
     /// Gives its interface an address.
     #[track_caller]
     pub(crate) fn address(&self, address: &str) {
-        // Without duplicate detection: an address can be used at once.
+        // Without duplicate address detection, an address can be used at once.
         let nodad = if address.contains(':') { "nodad" } else { "" };
         self.at.ip(&format!("address add {address} dev {} {nodad}", self.name));
     }
@@ -185,32 +188,32 @@ impl Device {
         port != "0" && !self.sockets_at.exec(format!("ss -Hlun sport = :{port}")).is_empty()
     }
 
-    /// Changes its MTU.
+    /// Changes the MTU of its interface.
     #[track_caller]
     pub(crate) fn mtu(&self, mtu: u32) {
         self.at.ip(&format!("link set {} mtu {mtu}", self.name));
     }
 
-    /// `wg set` of it.
+    /// Runs `wg set` on it.
     #[track_caller]
     pub(crate) fn set(&self, arguments: &str) {
         self.at.exec(format!("wg set {} {arguments}", self.name));
     }
 
-    /// `wg COMMAND NAME FILE`, for setconf, addconf and syncconf.
+    /// Runs `wg COMMAND NAME FILE`, for setconf, addconf and syncconf.
     #[track_caller]
     pub(crate) fn conf(&self, command: &str, config: &str) -> Finished {
         let file = self.at.write_secret(&format!("{}.{command}", self.name), config);
         self.at.run(format!("wg {command} {} {}", self.name, file.display()))
     }
 
-    /// `wg show NAME WHAT`, without the end of its last line.
+    /// The output of `wg show NAME WHAT`, without the final newline.
     #[track_caller]
     pub(crate) fn show(&self, what: &str) -> String {
         self.at.exec(format!("wg show {} {what}", self.name)).trim_end().into()
     }
 
-    /// The same, and of that what it says of one peer, field by field.
+    /// The fields for one peer in the output of `wg show NAME WHAT`.
     #[track_caller]
     pub(crate) fn show_peer(&self, what: &str, peer: &Key) -> Vec<String> {
         let said = self.show(what);
@@ -219,13 +222,13 @@ impl Device {
         line.words()
     }
 
-    /// Where it believes a peer to be: `10.1.0.2:51820`.
+    /// The endpoint that it has for a peer: `10.1.0.2:51820`.
     #[track_caller]
     pub(crate) fn endpoint_of(&self, peer: &Key) -> String {
         self.show_peer("endpoints", peer).concat()
     }
 
-    /// Bytes received from a peer and sent to it.
+    /// How many bytes it has received from a peer and sent to it.
     #[track_caller]
     pub(crate) fn transfer(&self, peer: &Key) -> (u64, u64) {
         let fields = self.show_peer("transfer", peer);
@@ -233,21 +236,21 @@ impl Device {
         (number(0), number(1))
     }
 
-    /// When it last had a handshake with a peer, in seconds since 1970; 0: never.
+    /// When it last completed a handshake with a peer, in seconds since 1970. 0 means never.
     #[track_caller]
     pub(crate) fn latest_handshake(&self, peer: &Key) -> u64 {
         self.show_peer("latest-handshakes", peer).concat().parse().expect("a number of seconds")
     }
 
-    /// Processor time its program has used so far, in hundredths of a second (`/proc/PID/stat`).
+    /// The CPU time that its program has used so far, in hundredths of a second (`/proc/PID/stat`).
     pub(crate) fn ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the program runs");
         let after_name = stat.rsplit(')').next().expect("a name in parentheses");
-        // User and system time are fields 14 and 15; what follows the name begins with field 3.
+        // User and system time are fields 14 and 15. The part after the name begins with field 3.
         after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum()
     }
 
-    /// Bytes of memory its program holds (`/proc/PID/status`).
+    /// The resident memory of its program in bytes (`/proc/PID/status`).
     pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the program runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -267,7 +270,7 @@ impl Drop for Device {
     fn drop(&mut self) {
         if self.is_alive() {
             kill(&self.pid.to_string(), Signal::KILL);
-            // Its interface goes with the last of its threads: who makes the next one of this name must not meet it.
+            // The interface disappears with the program's last thread. The next device with this name must not find it.
             let deadline = Instant::now() + SHORTLY;
             while self.at.run(["ip", "link", "show", &self.name]).code == 0 && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(10));
@@ -282,7 +285,7 @@ pub(crate) fn second_name(host: &Host) -> String {
     format!("{}2", host.interface())
 }
 
-/// The process on this host that was given this name: what started it has ended.
+/// The process on this host that was started with this name. The process that started it has exited.
 fn daemon_of(host: &Host, name: &str) -> Option<u32> {
     let pids = host.run(["ip", "netns", "pids", host.namespace()]).stdout;
     pids.lines().filter_map(|pid| pid.trim().parse().ok()).find(|pid| is_given(&command_line(*pid), name))
@@ -292,19 +295,19 @@ fn command_line(pid: u32) -> Vec<u8> {
     fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
-/// Whether this name is an argument of this command line.
+/// Whether this name is an argument in this command line.
 fn is_given(line: &[u8], name: &str) -> bool {
     line.split(|byte| *byte == 0).any(|word| word == name.as_bytes())
 }
 
-/// One ping must be answered, the first: within 4 s, that is before a handshake is tried a second time.
+/// The first ping must be answered within 4 s, before a handshake would be tried a second time.
 #[track_caller]
 pub(crate) fn one_ping(from: &Host, address: &str) {
     let said = from.run(format!("ping -n -c 1 -W 4 {address}"));
     assert!(said.code == 0, "no answer from {address} to {}\n{}{}", from.name(), said.stdout, said.stderr);
 }
 
-/// One ping must not be answered.
+/// A ping must not be answered.
 #[track_caller]
 pub(crate) fn no_ping(from: &Host, address: &str) {
     let said = from.run(format!("ping -n -c 1 -W 1 {address}"));

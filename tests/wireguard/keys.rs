@@ -1,4 +1,4 @@
-//! Keys that change while the device runs, and keys that are none.
+//! Keys that change while the device runs, and keys that are not valid.
 
 use std::path::PathBuf;
 use std::thread;
@@ -9,7 +9,8 @@ use super::device::{Device, Key, Program, no_ping, one_ping};
 use super::worlds::{A_PORT, B_PORT, Two, Wire};
 use crate::lab::{A, B, Host, Lab, Outside, Pair, Pings, installed};
 
-/// X25519 maps them all to zero, whatever the private key: whoever used one would agree on a key that everybody knows.
+/// X25519 maps all of these to zero, whatever the private key. A device that used one would agree on a key that
+/// everyone knows.
 const LOW_ORDER: [&str; 7] = [
     "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
     "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
@@ -27,7 +28,7 @@ fn a_new_private_key_is_used_for_the_very_next_packet() {
     let (a, b) = (&world.two.a, &world.two.b);
     one_ping(&a.host, B.v4);
 
-    // First one side, whose peer is told.
+    // First one side changes its key, and its peer is told.
     let new_a = Key::new(&a.host, "new-a");
     a.device.set(&format!("private-key {}", new_a.file.display()));
     let psk = a.host.dir().join("psk");
@@ -41,7 +42,7 @@ fn a_new_private_key_is_used_for_the_very_next_packet() {
     one_ping(&a.host, B.v4);
     assert_eq!(a.device.show("public-key"), new_a.public);
 
-    // Then the other, and it begins.
+    // Then the other side does, and it starts the handshake.
     let new_b = Key::new(&b.host, "new-b");
     let endpoint = B.endpoint(Outside::V4, B_PORT);
     a.device.set(&format!(
@@ -54,7 +55,7 @@ fn a_new_private_key_is_used_for_the_very_next_packet() {
     b.device.set(&format!("private-key {}", new_b.file.display()));
     one_ping(&b.host, A.v4);
 
-    // And without a key it is mute.
+    // Without a key it stays silent.
     b.device.set(&format!("private-key {}", Key::NONE));
     no_ping(&a.host, B.v4);
     no_ping(&b.host, A.v4);
@@ -62,7 +63,7 @@ fn a_new_private_key_is_used_for_the_very_next_packet() {
     one_ping(&b.host, A.v4);
 }
 
-/// The session that there is runs on; the next handshake needs both to know the key.
+/// The existing session continues. The next handshake works only if both sides have the key.
 #[test]
 fn a_peer_with_another_preshared_key_gets_no_session() {
     let Some(world) = Wire::new("preshared key") else { return };
@@ -75,7 +76,7 @@ fn a_peer_with_another_preshared_key_gets_no_session() {
     one_ping(&a.host, B.v4);
     one_ping(&b.host, A.v4);
     assert_eq!(a.device.latest_handshake(&b.key), handshake);
-    // A private key that is set again, though the same, ends what was agreed on with the old one.
+    // Setting the private key again, even to the same value, ends the sessions that used it.
     renew(&a.device, &a.key);
     no_ping(&a.host, B.v4);
     b.device.set(&format!("peer {} preshared-key {}", a.key.public, other.display()));
@@ -87,7 +88,7 @@ fn a_peer_with_another_preshared_key_gets_no_session() {
     a.host.reaches(B.v4);
 }
 
-/// As fast as `wg` can, now one side first and now the other.
+/// As fast as `wg` can, with either side first in turn.
 #[test]
 fn a_preshared_key_that_changes_loses_nothing_and_no_session() {
     let Some(world) = Wire::new("changing psk") else { return };
@@ -107,7 +108,7 @@ fn a_preshared_key_that_changes_loses_nothing_and_no_session() {
     assert_eq!(b.device.latest_handshake(&a.key), handshake);
 }
 
-/// As Rosenpass does it, but more often; with a peer of our own kind and with a stock one.
+/// As Rosenpass does it, but more often. With a peer of our own kind and with a stock one.
 #[test]
 fn pings_over_a_rekey_while_preshared_keys_change_all_the_time_are_all_answered() {
     let name = "psk and rekey";
@@ -132,7 +133,7 @@ fn over_a_rekey(name: &str, far: Program, outside: Outside, a_begins: bool) {
     let (first, address) = if a_begins { (a, B.v4) } else { (b, A.v4) };
     one_ping(&first.host, address);
     let handshake = a.device.latest_handshake(&b.key);
-    // 135 s: whoever began renews after 120 s, and once more 5 s later if that fell between the two sides' changes.
+    // 135 s: the initiator rekeys after 120 s, and again 5 s later if that attempt fell between the two sides' changes.
     let pings = Pings::new(4500, Duration::from_millis(30));
     let pings = [(a, B.v4), (b, A.v6)].map(|(from, to)| pings.start(&from.host, to));
     let keys = Keys::new(&a.host);
@@ -150,7 +151,7 @@ fn over_a_rekey(name: &str, far: Program, outside: Outside, a_begins: bool) {
     assert!(a.device.latest_handshake(&b.key) >= handshake + 120, "{far:?}, {outside:?}, a begins: {a_begins}");
 }
 
-/// Preshared keys that take turns.
+/// Preshared keys that are used in turn.
 struct Keys(Vec<PathBuf>);
 
 impl Keys {
@@ -170,14 +171,14 @@ impl Keys {
     }
 }
 
-/// Makes a device forget its sessions: it takes another key and its own again.
+/// Makes a device forget its sessions: it gets a different key, and then its own again.
 fn renew(device: &Device, key: &Key) {
     let passing = Key::new(device.host(), "passing");
     device.set(&format!("private-key {}", passing.file.display()));
     device.set(&format!("private-key {}", key.file.display()));
 }
 
-/// Peers of such keys may be configured, as `wg` allows it, and nothing is ever sent to them.
+/// `wg` allows peers with such keys to be configured, but nothing is ever sent to them.
 #[test]
 fn peers_with_low_order_keys_are_met_with_silence() {
     let Some(pair) = Pair::new("low order") else { return };
@@ -197,7 +198,7 @@ fn peers_with_low_order_keys_are_met_with_silence() {
     for number in 0..LOW_ORDER.len() {
         no_ping(&pair.a, &format!("10.77.0.{}", 100 + number));
     }
-    // Two keepalive intervals and a retry later there is still nothing, and an honest peer beside them is tried at once.
+    // Two keepalive intervals and a retry later, nothing has been sent. An honest peer next to them is called at once.
     let quiet_until = Instant::now() + Duration::from_secs(6);
     while Instant::now() < quiet_until {
         assert_eq!(capture.datagrams_from(A_PORT), Vec::<Vec<u8>>::new());
@@ -210,7 +211,7 @@ fn peers_with_low_order_keys_are_met_with_silence() {
     assert!(device.is_alive());
 }
 
-/// Fifty devices' worth of work for one: a peer is told from another by its key alone.
+/// The work of fifty devices in one: peers are distinguished only by their keys.
 #[test]
 fn peers_behind_one_address_are_told_apart_by_their_keys() {
     let Some(lab) = Lab::new("by keys") else { return };
@@ -245,7 +246,7 @@ fn peers_behind_one_address_are_told_apart_by_their_keys() {
         one_ping(home, "10.77.0.1");
         one_ping(&hub, &format!("10.77.0.{number}"));
     }
-    // From one to another through the hub.
+    // From one peer to another through the hub.
     hub.exec("sysctl -qw net.ipv4.ip_forward=1");
     one_ping(&homes[0], "10.77.0.4");
     assert!(devices.iter().all(Device::is_alive));

@@ -1,4 +1,4 @@
-//! Coming, staying and going, as whoever types `ip link` and `kill` expects it.
+//! Starting, running and stopping, as users of `ip link` and `kill` expect it.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ fn socket_of(device: &Device) -> PathBuf {
     Path::new("/var/run/wireguard").join(format!("{}.sock", device.name()))
 }
 
-/// Its program is gone, and with it what it had made.
+/// Checks that its program is gone, and everything that it had created.
 #[track_caller]
 fn assert_gone(device: &Device) {
     within(SHORTLY, "the program to end", || (!device.is_alive()).then_some(()));
@@ -35,7 +35,7 @@ fn down_it_carries_nothing_and_frees_its_port_and_up_again_it_carries() {
     assert_eq!(b.device.show("listen-port"), B_PORT.to_string(), "what was asked for is not forgotten");
     no_ping(&a.host, B.v4);
     b.device.up();
-    // The session that `b` had is gone, and `a` does not know yet: `b` begins.
+    // The session that `b` had is gone, and `a` does not know yet, so `b` starts the handshake.
     one_ping(&b.host, A.v4);
     a.host.reaches(B.v4);
 }
@@ -72,7 +72,7 @@ fn it_ends_when_it_is_asked_to_and_takes_its_interface_along() {
     }
 }
 
-/// A device killed leaves its socket behind; the next one of its name is not in the way of it.
+/// A killed device leaves its socket behind. It does not get in the way of the next device with that name.
 #[test]
 fn what_a_killed_one_leaves_is_in_nobodys_way() {
     let Some(lab) = Lab::new("killed") else { return };
@@ -83,7 +83,7 @@ fn what_a_killed_one_leaves_is_in_nobodys_way() {
         within(SHORTLY, "its end", || (!device.is_alive()).then_some(()));
         let gone = || (host.run(format!("ip link show {}", device.name())).code != 0).then_some(());
         within(SHORTLY, "its interface to go", gone);
-        // Its socket may still be there: `wg show all`, whoever runs it, takes away what nobody answers on.
+        // Its socket may still exist. Any run of `wg show all` removes a socket that nobody answers on.
         let again = Device::start(&host);
         again.set("listen-port 41000");
         assert_eq!(again.show("listen-port"), "41000");

@@ -1,4 +1,5 @@
-//! Marks on packets: congestion inside and outside, the firewall mark that keeps a tunnel's own datagrams out of the tunnel.
+//! Marks on packets: congestion marks inside and outside, and the firewall mark that keeps a tunnel's own datagrams out
+//! of the tunnel.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use super::device::{Program, no_ping, one_ping};
 use super::worlds::{A_PORT, B_PORT, Wire};
 use crate::lab::{A, B, Host, Outside, Pings, SHORTLY, within};
 
-/// Counts what arrives at `b`: outside by the mark, inside by the mark.
+/// Counts packets that arrive at `b` by their mark, outside and inside.
 const COUNTERS: &str = "table inet marks {
     counter out_not { }
     counter out_ect0 { }
@@ -36,7 +37,7 @@ const COUNTERS: &str = "table inet marks {
     }
 }";
 
-/// On the way to `b` every datagram that can carry it is marked: what a router does that is congested.
+/// Marks every ECN-capable datagram on the way to `b`, like a congested router.
 const CONGESTED: &str = "table inet congested { chain out { type filter hook output priority 0;
         udp dport PORT ip ecn != not-ect ip ecn set ce
         udp dport PORT ip6 ecn != not-ect ip6 ecn set ce
@@ -70,7 +71,7 @@ fn congestion_marks_cross_the_tunnel_both_ways() {
         for address in [B.v4, B.v6] {
             let before = ["out_not", "out_ect0", "out_ect1", "out_ce", "in_not", "in_ect0", "in_ect1", "in_ce"]
                 .map(|name| count(&b.host, name));
-            // Not capable, and both ways to say that one is.
+            // Not ECN-capable, and both code points for ECN-capable.
             for ecn in [0, 1, 2] {
                 ten(address, ecn);
             }
@@ -93,7 +94,7 @@ fn congestion_marks_cross_the_tunnel_both_ways() {
     }
 }
 
-/// By hand what wg-quick does for a default route, while the wire has a default route of the other family too.
+/// What wg-quick does for a default route, done by hand, while the wire has a default route of the other family too.
 #[test]
 fn a_firewall_mark_keeps_the_tunnel_out_of_the_tunnel() {
     let Some(world) = Wire::new("fwmark") else { return };
@@ -110,26 +111,27 @@ fn a_firewall_mark_keeps_the_tunnel_out_of_the_tunnel() {
         a.host.ip(&format!("{family} rule add not fwmark 51820 table 51820"));
         a.host.ip(&format!("{family} rule add table main suppress_prefixlength 0"));
     }
-    // The wire's own route is gone: only a marked packet finds it, in a table of its own.
+    // The wire's own route is gone. Only a marked packet finds the route, in a table of its own.
     a.host.ip("-4 route add 10.1.0.0/24 dev to-b table 200");
     a.host.ip("-4 route delete 10.1.0.0/24 dev to-b");
     a.host.ip("-4 rule add fwmark 51820 table 200");
     for address in ["192.168.99.7", "abab::1111", B.v4, B.v6] {
         Pings::new(50, Duration::from_millis(5)).are_answered(&a.host, address);
     }
-    // Another mark, live: the rule does not know it, and the way out leads into the tunnel. Then the first again.
+    // A new mark while it runs: the rule does not match it, so datagrams are routed into the tunnel. Then the first
+    // mark again.
     a.device.set("fwmark 51821");
     assert_eq!(a.device.show("fwmark"), "0xca6d");
     no_ping(&a.host, "192.168.99.7");
     a.device.set("fwmark 51820");
     a.host.reaches("192.168.99.7");
-    // The same after its sockets were made anew.
+    // The same after its sockets were recreated.
     a.device.set("listen-port 10009");
     a.host.reaches("192.168.99.7");
     assert_eq!(b.device.endpoint_of(&a.key), format!("{}:10009", A.outer_v4));
 }
 
-/// A program bound to the interface, and packets that are routed again because something marked them.
+/// A program bound to the interface, and packets that are routed again because they were marked.
 #[test]
 fn packets_that_are_bound_or_marked_by_others_pass() {
     let Some(world) = Wire::new("bound") else { return };
@@ -143,7 +145,7 @@ fn packets_that_are_bound_or_marked_by_others_pass() {
     a.host.exec(&bound);
 }
 
-/// The mark is on every datagram of the tunnel, the handshake too, on both sockets.
+/// Every datagram of the tunnel carries the mark, including handshakes, on both sockets.
 #[test]
 fn every_datagram_of_a_marked_device_is_marked() {
     for outside in [Outside::V4, Outside::V6] {

@@ -1,4 +1,4 @@
-//! Behind a NAT that forgets a silent flow after two seconds: persistent keepalive is what keeps it reachable.
+//! A device behind a NAT that forgets an idle flow after two seconds: persistent keepalives keep it reachable.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::device::{Device, Key, no_ping, one_ping};
 use super::worlds::{A_PORT, B_PORT, Two};
 use crate::lab::{A, B, Host, Lab, SHORTLY, installed, within};
 
-/// `a` behind the router, `b` in the open.
+/// `a` is behind the router, `b` is not.
 struct Natted {
     two: Two,
     router: Host,
@@ -34,7 +34,7 @@ impl Natted {
         Some(Natted { two, router, _lab: lab })
     }
 
-    /// Flows that the router knows.
+    /// How many flows the router knows.
     fn flows(&self) -> usize {
         let said = self.router.run("conntrack -L -p udp").stdout;
         said.lines().filter(|line| line.contains(&format!("dport={B_PORT}"))).count()
@@ -49,7 +49,7 @@ fn an_idle_peer_behind_a_nat_stays_reachable_with_persistent_keepalive() {
     one_ping(&a.host, B.v4);
     one_ping(&b.host, A.v4);
     assert_eq!(b.device.endpoint_of(&a.key), format!("10.0.0.1:{A_PORT}"));
-    // Longer than the router remembers, and at every moment of it there is a flow.
+    // This is longer than the router remembers, and a flow exists at every moment of it.
     for _ in 0..25 {
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(world.flows(), 1);
@@ -68,7 +68,7 @@ fn an_idle_peer_behind_a_nat_is_out_of_reach_without_until_it_speaks() {
     one_ping(&b.host, A.v4);
 }
 
-/// The keepalive begins when it is set and asks for a handshake where there is no session, and ends when it is cleared.
+/// The keepalive takes effect when it is set, starts a handshake if there is no session, and ends when it is cleared.
 #[test]
 fn persistent_keepalive_begins_and_ends_when_it_is_set() {
     let Some(world) = Natted::new("keepalive set") else { return };
@@ -82,7 +82,7 @@ fn persistent_keepalive_begins_and_ends_when_it_is_set() {
     no_ping(&b.host, A.v4);
 }
 
-/// Another address behind the NAT, another port before it: no handshake is needed to be followed.
+/// A new address behind the NAT, and a new port in front of it. The peer follows without a handshake.
 #[test]
 fn a_nat_that_maps_anew_is_followed_within_a_session() {
     let Some(world) = Natted::new("NAT, anew") else { return };

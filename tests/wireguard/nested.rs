@@ -1,4 +1,4 @@
-//! Tunnels in tunnels, on purpose and by mistake: a datagram that finds its way back into its own tunnel must not breed.
+//! Tunnels inside tunnels, on purpose and by mistake: a datagram that is routed into its own tunnel must not multiply.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use super::traffic::exchange;
 use super::worlds::{A_PORT, Apart, Side, Two, Wire};
 use crate::lab::{A, B, Host, Lab, Outside, SHORTLY, within};
 
-/// Why the reference is not asked to survive a loop.
+/// The reason why the reference does not have to survive a loop.
 const LOOPS: &str = "it seals its own datagrams again and again, as fast as it can, until the keys expire";
 
-/// An outer tunnel with addresses of its own, and in it one with the usual ones.
+/// An outer tunnel with addresses of its own, and inside it one with the usual addresses.
 struct Nested {
     inner: Two,
     outer: (Device, Device),
@@ -21,7 +21,7 @@ const OUTER_A: &str = "fd00::5:1";
 const OUTER_B: &str = "fd00::5:2";
 
 impl Nested {
-    /// Out of the two of a world: theirs becomes the outer tunnel.
+    /// Turns a world's two devices into the outer tunnel, and creates the inner one.
     fn new(two: Two) -> Nested {
         let Two { a, b } = two;
         for (side, own, far, far_key) in [(&a, OUTER_A, OUTER_B, &b.key), (&b, OUTER_B, OUTER_A, &a.key)] {
@@ -44,7 +44,7 @@ fn a_tunnel_in_a_tunnel_carries_pings_and_streams() {
     let Some(world) = Wire::new("nested") else { return };
     world.join(Outside::V4);
     let Wire { two, pair } = world;
-    // The inner devices bind the same ports in the same namespaces: the outer ones move away.
+    // The inner devices use the same ports in the same namespaces, so the outer ones change theirs.
     two.a.device.set("listen-port 11001");
     two.b.device.set("listen-port 11002");
     two.endpoints("10.1.0.1:11001", "10.1.0.2:11002");
@@ -54,7 +54,8 @@ fn a_tunnel_in_a_tunnel_carries_pings_and_streams() {
     drop((nested, pair));
 }
 
-/// `wg set` may give a peer an endpoint that is reached through another peer of the same device: that is a way, not a loop.
+/// `wg set` may give a peer an endpoint that is reached through a different peer of the same device. That is not a
+/// loop.
 #[test]
 fn a_peer_is_reached_through_another_peer_of_the_same_device() {
     let Some(world) = Wire::new("onion") else { return };
@@ -75,7 +76,7 @@ fn a_peer_is_reached_through_another_peer_of_the_same_device() {
     assert_eq!(inner.endpoint_of(&a.key), format!("{}:10001", A.v4), "through the tunnel");
     inner.delete();
 
-    // Now its endpoint is its own inside.
+    // Now its endpoint is its own inner address.
     if Program::under_test().is_excused(LOOPS) {
         return;
     }
@@ -84,7 +85,8 @@ fn a_peer_is_reached_through_another_peer_of_the_same_device() {
     one_ping(&a.host, B.v4);
 }
 
-/// The wire's route is replaced by one into the tunnel while a session stands: what is sealed comes back to be sealed again.
+/// The wire's route is replaced by one into the tunnel during a session, so sealed datagrams come back to be sealed
+/// again.
 #[test]
 fn an_endpoint_inside_its_own_tunnel_stays_bounded() {
     if Program::under_test().is_excused(LOOPS) {
@@ -102,13 +104,13 @@ fn an_endpoint_inside_its_own_tunnel_stays_bounded() {
             let said = a.host.run(format!("ping -n -q -c 100 -i 0.01 -W 1 -s 1300 {}", B.v4));
             assert_ne!(said.code, 0, "{}", said.stdout);
         });
-        // And when the mistake is mended, it carries again.
+        // When the mistake is corrected, the tunnel works again.
         a.host.ip(&format!("{family} route delete {prefix} dev {}", a.device.name()));
         a.host.reaches(B.v4);
     }
 }
 
-/// Requires that a device, while `act` runs and for two seconds afterwards, neither spins nor grows.
+/// Requires that a device neither spins nor grows while `act` runs and for two seconds afterwards.
 fn bounded(device: &Device, act: impl FnOnce()) {
     let strain = Strain::on(device, act);
     assert!(strain.busy < 0.25, "{strain:?}");
@@ -116,24 +118,24 @@ fn bounded(device: &Device, act: impl FnOnce()) {
     assert!(strain.packets < 1_000 && strain.bytes < 1_000_000, "{strain:?}");
 }
 
-/// What a device may grow by, in bytes: its buffers, filled for the first time.
+/// How much a device may grow, in bytes, while its buffers fill for the first time.
 const GROWTH: u64 = 8 << 20;
 
-/// What a device had to bear.
+/// The load on a device.
 #[derive(Debug)]
 struct Strain {
-    /// Of a core.
+    /// CPU use as a share of one core.
     busy: f64,
-    /// Bytes of memory.
+    /// Growth of memory in bytes.
     grown: u64,
-    /// Into its interface.
+    /// Packets that were sent into its interface.
     packets: u64,
-    /// Into its interface.
+    /// Bytes that were sent into its interface.
     bytes: u64,
 }
 
 impl Strain {
-    /// While `act` runs and for two seconds afterwards.
+    /// Measures while `act` runs and for two seconds afterwards.
     fn on(device: &Device, act: impl FnOnce()) -> Strain {
         let (before, ticks, began, sent) = (device.resident(), device.ticks(), Instant::now(), sent_by(device));
         act();
@@ -146,7 +148,7 @@ impl Strain {
     }
 }
 
-/// Packets and bytes that the kernel gave to a device.
+/// How many packets and bytes the kernel passed to a device.
 #[derive(Clone, Copy, Debug)]
 struct Sent(u64, u64);
 
@@ -163,7 +165,7 @@ fn sent_by(device: &Device) -> Sent {
     Sent(number("packets"), number("bytes"))
 }
 
-/// The loop of two tunnels: the outer one's peer is to be found inside the inner one, and both far ends are gone.
+/// The loop of two tunnels: the outer tunnel's peer is inside the inner one, and both remote ends are gone.
 struct Mutual {
     inner: Device,
     outer: Device,
@@ -181,7 +183,7 @@ impl Mutual {
         let far = two.b.key.clone();
         let Nested { inner, outer } = Nested::new(two);
         one_ping(&inner.a.host, B.v4);
-        // The inner interface moves to where the outer one's sockets are.
+        // The inner interface moves to the namespace with the outer one's sockets.
         let Two { a: Side { device: mut inner, .. }, .. } = inner;
         inner.move_to(&middle);
         inner.address(&A.inner()[0]);
@@ -197,9 +199,10 @@ impl Mutual {
     }
 }
 
-/// `netns.sh`'s loop. Neither program sees more than datagrams of another one, which are as good as any: they go round, in
-/// pieces when they have grown beyond the MTU, as fast as the programs can, until the keys expire that nobody can renew.
-/// Until then nothing may grow and everything must answer, and it ends at once when the mistake is mended.
+/// The loop of `netns.sh`. Each program sees only another program's datagrams, which look like any others. They
+/// circulate as fast as the programs can forward them, in fragments once they exceed the MTU, until the keys expire,
+/// since no side can rekey. Until then nothing may grow and everything must respond, and the loop ends at once when the
+/// mistake is corrected.
 #[test]
 fn two_tunnels_that_lead_into_each_other_stay_bounded() {
     let Some(world) = Mutual::new("mutual loop") else { return };
@@ -214,7 +217,7 @@ fn two_tunnels_that_lead_into_each_other_stay_bounded() {
 
 #[test]
 fn soak_a_loop_of_two_tunnels_ends_with_their_keys() {
-    /// REJECT_AFTER_TIME, and what is under way then.
+    /// REJECT_AFTER_TIME, plus time for datagrams in flight.
     const KEYS: Duration = Duration::from_secs(190);
     let Some(world) = Mutual::new("mutual loop, keys") else { return };
     let began = [&world.outer, &world.inner].map(Device::resident);
@@ -227,7 +230,7 @@ fn soak_a_loop_of_two_tunnels_ends_with_their_keys() {
     assert_ended(&world);
 }
 
-/// A handshake that is tried every 5 s is all that still goes on.
+/// Only a handshake attempt every 5 s still goes on.
 #[track_caller]
 fn assert_ended(world: &Mutual) {
     for device in [&world.outer, &world.inner] {
@@ -238,7 +241,7 @@ fn assert_ended(world: &Mutual) {
     }
 }
 
-/// A container has the interface, the host the sockets: the container sees nothing but the tunnel.
+/// The interface is in a container, the sockets are on the host. The container sees only the tunnel.
 #[test]
 fn an_interface_in_a_container_is_its_only_way_out() {
     let Some(world) = Wire::new("container") else { return };
@@ -256,7 +259,7 @@ fn an_interface_in_a_container_is_its_only_way_out() {
     container.reaches(B.v4);
     one_ping(&container, B.v6);
     one_ping(&b.host, A.v4);
-    // What lies beyond, through `b` and nothing else.
+    // Addresses beyond `b` are reached only through `b`.
     b.host.ip("address add 192.0.2.1/32 dev lo");
     one_ping(&container, "192.0.2.1");
     assert_eq!(container.ip("-o link show").lines().count(), 2, "its loopback and the tunnel");

@@ -1,7 +1,7 @@
-//! Traffic that nothing answers, steady and in fits, against every WireGuard at hand: the timers are all that keeps a session
-//! alive, and whoever re-keys too late or waits for an answer loses datagrams.
+//! Traffic without any answers, steady and in bursts, with every available WireGuard. Only timers keep such a session
+//! alive, and an implementation that rekeys too late or waits for an answer loses datagrams.
 //!
-//! What is answered all the time is in `interop`.
+//! `interop` covers traffic that is always answered.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -18,20 +18,21 @@ const LENGTH: Duration = Duration::from_secs(600);
 /// A port of the receiver, inside the tunnel.
 const PORT: u16 = 1111;
 
-/// How somebody sends who gets no answer.
+/// How a sender sends that gets no answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Flow {
-    /// Whether our device sends; else the other program does.
+    /// Whether our device sends. Otherwise the other program does.
     is_ours: bool,
-    /// Whether our device knows where the other is, and so begins; else the other does.
+    /// Whether our device knows the other's endpoint, and so starts. Otherwise the other does.
     we_begin: bool,
-    /// From one fit to the next.
+    /// The interval between two bursts.
     every: Duration,
-    /// Datagrams in a fit.
+    /// The number of datagrams in a burst.
     fit: usize,
 }
 
-/// Twenty a second without a pause; ten every 40 s, between which both fall silent; ten every 200 s, each in a session of its own.
+/// Twenty a second without a pause. Ten every 40 s, with silence on both sides in between. Ten every 200 s, each burst
+/// in a session of its own.
 const FITS: [(Duration, usize); 3] =
     [(Duration::from_millis(50), 1), (Duration::from_secs(40), 10), (Duration::from_secs(200), 10)];
 
@@ -57,13 +58,13 @@ fn soak_ten_minutes_one_way_and_in_fits_against_each_of_them() {
     assert!(lossy.is_empty(), "{lossy:#?}");
 }
 
-/// What became of it.
+/// The result of a flow.
 #[derive(Debug)]
 struct Outcome {
     #[allow(dead_code, reason = "printed")]
     sent: usize,
     lost: Vec<usize>,
-    /// Where something was: what our program counts, and its log.
+    /// If something was lost: our program's counters and its log.
     #[allow(dead_code, reason = "printed")]
     account: Option<String>,
 }
@@ -71,11 +72,11 @@ struct Outcome {
 impl Flow {
     fn all() -> impl Iterator<Item = Flow> {
         let whos = [(true, true), (true, false), (false, true), (false, false)];
-        // Who is not known to the other cannot be sent to before it has spoken: it begins with a ping.
+        // A side whose endpoint is unknown must speak before it can be sent to, so it starts with a ping.
         whos.into_iter().flat_map(|(is_ours, we_begin)| FITS.map(|(every, fit)| Flow { is_ours, we_begin, every, fit }))
     }
 
-    /// Sends for ten minutes; `None` where this machine cannot.
+    /// Sends for ten minutes. `None` if this machine cannot.
     fn run(self, name: &str, stock: Stock) -> Option<Outcome> {
         let pair = Pair::new(name)?;
         let (a, b) = (&pair.a, &pair.b);
@@ -112,9 +113,9 @@ impl Flow {
         Some(Outcome { sent, lost, account })
     }
 
-    /// How many were sent, and which of them did not come.
+    /// Returns how many datagrams were sent, and the numbers of those that did not arrive.
     fn send(self, from: &Host, to: &Host, address: &str) -> (usize, Vec<usize>) {
-        // Nothing is answered: not even that nobody listens any more.
+        // There must not be any answers, not even ICMP errors for a closed port.
         let receiver = inside(to, || UdpSocket::bind(("0.0.0.0", PORT))).expect("a port of the receiver");
         receiver.set_read_timeout(Some(Duration::from_millis(200))).expect("our own socket");
         let sender = inside(from, || UdpSocket::bind("0.0.0.0:0")).expect("a port of the sender");
@@ -134,7 +135,7 @@ impl Flow {
                     sent += 1;
                 }
             }
-            // A handshake that is under way may still bring the last ones.
+            // A handshake in progress may still deliver the last ones.
             thread::sleep(Duration::from_secs(10));
             is_over.store(true, Ordering::Relaxed);
             receiving.join().expect("it only receives")
@@ -143,7 +144,7 @@ impl Flow {
     }
 }
 
-/// The numbers of the datagrams that came.
+/// The numbers of the datagrams that arrived.
 fn receive(receiver: &UdpSocket, is_over: &AtomicBool) -> BTreeSet<usize> {
     let mut received = BTreeSet::new();
     let mut number = [0; size_of::<usize>()];

@@ -1,6 +1,6 @@
-//! A peer that is out of reach for a while and comes back: who has something to say finds it again within seconds.
+//! A peer that is unreachable for a while and comes back: a side with something to say finds it again within seconds.
 //!
-//! Handshakes are given up after 90 s; whatever must go on behind that is where implementations fall asleep for ever.
+//! Handshakes are given up after 90 s. Some implementations never recover from that point.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,20 +14,20 @@ const WITH_TRAFFIC: Duration = Duration::from_secs(6);
 /// The keepalive interval, and a handshake.
 const WITH_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Who speaks, and when.
+/// Which side sends, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speaker {
-    /// `a`, a ping a second from before the outage to its end.
+    /// `a` sends a ping every second, from before the outage to its end.
     AThroughout,
-    /// `b`, the same.
+    /// `b` does the same.
     BThroughout,
-    /// `a`, not before the outage has ended.
+    /// `a` sends only after the outage.
     AAfterwards,
-    /// `b`, the same.
+    /// `b` does the same.
     BAfterwards,
-    /// Nobody: `a` has a persistent keepalive of 25 s.
+    /// Neither side sends. `a` has a persistent keepalive of 25 s.
     Nobody,
-    /// Nobody, and both have.
+    /// Neither side sends. Both have a persistent keepalive.
     NobodyOfTwo,
 }
 
@@ -55,7 +55,7 @@ fn soak_a_peer_that_was_out_of_reach_for_600_s_is_found_again() {
     outage(Duration::from_secs(600));
 }
 
-/// All at once, each in a world of its own.
+/// All of them at once, each in a world of its own.
 fn outage(length: Duration) {
     let found: Vec<_> = thread::scope(|scope| {
         let running = SPEAKERS.map(|speaker| scope.spawn(move || (speaker, find_again(speaker, length))));
@@ -73,7 +73,7 @@ fn outage(length: Duration) {
     assert!(late.is_empty(), "{late:?}");
 }
 
-/// How long after the outage the two have found each other again; `None` where this machine cannot.
+/// How long after the outage the two sides find each other again. `None` if this machine cannot.
 fn find_again(speaker: Speaker, length: Duration) -> Option<Duration> {
     let world = Apart::new("outage")?;
     world.join(Outside::V4);
@@ -93,7 +93,7 @@ fn find_again(speaker: Speaker, length: Duration) -> Option<Duration> {
         Speaker::BThroughout => Some(pings(&b.host, A.v4)),
         _ => None,
     };
-    // Bytes that each has from the other.
+    // How many bytes each has received from the other.
     let received = || [a.device.transfer(&b.key).0, b.device.transfer(&a.key).0];
     let began = Instant::now();
     world.middle.exec("iptables -A INPUT -p udp -j DROP");
@@ -118,7 +118,7 @@ fn find_again(speaker: Speaker, length: Duration) -> Option<Duration> {
         _ => (answers(afterwards.as_ref()) > 0).then_some(()),
     });
     let after = back.elapsed();
-    // Not one way only, and not for a moment only.
+    // The recovery is not one-way and not temporary.
     for _ in 0..5 {
         one_ping(&a.host, B.v4);
         one_ping(&b.host, A.v6);
@@ -132,7 +132,7 @@ impl Speaker {
     }
 }
 
-/// A ping a second, until it is dropped.
+/// Sends a ping every second until it is dropped.
 fn pings(from: &Host, to: &str) -> Process {
     from.spawn(format!("ping -n -i 1 -W 1 {to}"))
 }

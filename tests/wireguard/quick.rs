@@ -1,4 +1,4 @@
-//! `wg-quick`, which knows nothing of the program but its name.
+//! `wg-quick`, which knows only the program's name.
 
 use std::path::PathBuf;
 
@@ -6,37 +6,37 @@ use super::device::{Device, Key, Program, one_ping};
 use crate::lab::footprint::Footprint;
 use crate::lab::{A, B, Finished, Host, Outside, Pair, SHORTLY, installed, not_applicable};
 
-/// A config of wg-quick on a host.
+/// A wg-quick config on a host.
 struct Quick {
     host: Host,
     file: PathBuf,
 }
 
 impl Quick {
-    /// Writes it, under the name that is the interface's.
+    /// Writes the config. Its file name gives the interface's name.
     fn write(host: &Host, config: &str) -> Quick {
         let own = std::fs::read_to_string(host.private_key_file()).expect("the lab's key");
         let file = host.write_secret(&format!("{}.conf", host.interface()), &config.replace("OWN", own.trim()));
         Quick { host: host.clone(), file }
     }
 
-    /// `wg-quick VERB FILE`.
+    /// Runs `wg-quick VERB FILE`.
     fn run(&self, verb: &str) -> Finished {
         let mut command = self.host.command("wg-quick");
         command.arg(verb).arg(&self.file);
         command.env("WG_QUICK_USERSPACE_IMPLEMENTATION", Program::under_test().path(&self.host));
-        // Into files: if the device held its caller's streams, waiting for the end of a pipe would never end.
+        // The output goes to files. If the device kept its caller's streams open, a pipe would never end.
         self.host.start(command, &format!("wg-quick {verb}")).finish_within(SHORTLY)
     }
 
-    /// Up, with the device it made.
+    /// Runs `wg-quick up`, and returns the device.
     #[track_caller]
     fn up(&self) -> Device {
         self.run("up").succeeded("wg-quick up");
         Device::adopt(&self.host, self.host.interface())
     }
 
-    /// Down; the device is gone.
+    /// Runs `wg-quick down`, and waits until the device is gone.
     #[track_caller]
     fn down(&self, device: Device) {
         self.run("down").succeeded("wg-quick down");
@@ -44,7 +44,7 @@ impl Quick {
     }
 }
 
-/// Two hosts, of which `b` has a device already and owns two addresses beyond it.
+/// Two hosts. `b` already has a device, and owns two addresses behind it.
 fn world(name: &str) -> Option<(Pair, Device)> {
     if !installed(name, &["wg-quick", "nft"]) {
         return None;
@@ -54,7 +54,7 @@ fn world(name: &str) -> Option<(Pair, Device)> {
         not_applicable(name, "this kernel has WireGuard, which wg-quick prefers to any program");
         return None;
     }
-    // wg-quick sets it for a default route and leaves it.
+    // wg-quick sets this for a default route and does not reset it.
     pair.a.exec("sysctl -qw net.ipv4.conf.all.src_valid_mark=1");
     let b = Device::start(&pair.b);
     for address in B.inner() {
@@ -145,7 +145,7 @@ fn everything_goes_through_the_tunnel_but_the_tunnel() {
         let source = b.endpoint_of(&peer);
         let wanted = if outside == Outside::V4 { A.outer_v4 } else { A.outer_v6 };
         assert!(source.contains(wanted), "{source}: outside, not through itself");
-        // It goes on after a change of port, which makes its sockets anew.
+        // It still works after a change of port, which recreates its sockets.
         device.set("listen-port 41821");
         one_ping(host, "192.0.2.1");
         quick.down(device);
@@ -165,7 +165,7 @@ fn routes_go_to_the_table_that_is_named_or_to_none() {
         let named = host.run("ip route show table 1234").stdout;
         assert_eq!(named.contains("default"), table == "1234", "{named}");
         assert_eq!(host.ip("-4 rule show").lines().count(), 3, "no rule was added");
-        // The addresses of the interface bring their own route.
+        // The interface's addresses come with their own route.
         one_ping(host, B.v4);
         assert_ne!(host.run("ping -n -c 1 -W 1 192.0.2.1").code, 0);
         host.ip(&format!("rule add to 192.0.2.0/24 table {}", if table == "off" { "main" } else { table }));
@@ -205,7 +205,7 @@ fn save_writes_what_runs_and_a_stripped_config_is_taken_over_while_it_runs() {
     quick.down(device);
     let saved = std::fs::read_to_string(&quick.file).expect("the config");
     assert!(saved.contains("10.98.0.0/16"), "saved again on the way down: {saved}");
-    // And what was saved comes up.
+    // The saved config comes up.
     let device = quick.up();
     one_ping(host, B.v4);
     quick.down(device);

@@ -1,4 +1,4 @@
-//! A peer is where it was last heard from, and only a packet that proves to be its own says where that is.
+//! A peer's endpoint is where it was last heard from, and only an authentic packet can tell where that is.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -28,14 +28,14 @@ fn an_endpoint_follows_address_and_port_over_both_families() {
     one_ping(&a.host, B.v4);
     assert_eq!(b.device.endpoint_of(&a.key), "[::1]:9998");
 
-    // And back to the first family, begun by the one that had to follow so far.
+    // Back to the first family, started by the side that has followed so far.
     b.device.set("listen-port 9997");
     b.knows_at(&a.key, "127.212.121.99:9998");
     one_ping(&b.host, A.v4);
     assert_eq!(a.device.endpoint_of(&b.key), "127.212.121.99:9997");
 }
 
-/// What a thief can send who sees every datagram: all of them again, cut short, changed, and what he makes up.
+/// What a thief can send who sees every datagram: all of them again, truncated, modified, and invented ones.
 #[test]
 fn an_endpoint_follows_nothing_but_an_authenticated_packet() {
     for outside in [Outside::V4, Outside::V6] {
@@ -47,14 +47,14 @@ fn an_endpoint_follows_nothing_but_an_authenticated_packet() {
         one_ping(&a.host, B.v4);
         let wanted = A.endpoint(outside, A_PORT);
         assert_eq!(b.device.endpoint_of(&a.key), wanted);
-        // An initiation, the ping, and a response or what else `a` had to say.
+        // An initiation, the ping, and a response or anything else that `a` sent.
         let seen = within(SHORTLY, "the datagrams of a session", || {
             let seen = capture.datagrams_from(A_PORT);
             (seen.len() >= 2).then_some(seen)
         });
         assert!(seen.iter().any(|datagram| datagram[0] == 4), "there is data among it");
 
-        // From an address `b` can answer, and a port that is not `a`'s.
+        // From an address that `b` can answer, but a different port than that of `a`.
         let thief = inside(&world.pair.a, || UdpSocket::bind(("::".parse::<std::net::IpAddr>().expect("one"), 40_000)));
         let thief = thief.expect("a socket of our own");
         let victim: SocketAddr = B.endpoint(outside, B_PORT).parse().expect("an endpoint");
@@ -63,7 +63,7 @@ fn an_endpoint_follows_nothing_but_an_authenticated_packet() {
         for datagram in &seen {
             let mut changed = datagram.clone();
             *changed.last_mut().expect("no datagram is empty") ^= 1;
-            // The counter of a data message: one that was never used.
+            // This changes the counter of a data message to an unused one.
             let mut later = datagram.clone();
             later[9] ^= 0x10;
             for forged in [&datagram[..], &datagram[..datagram.len() - 1], &datagram[..20], &changed, &later] {
@@ -75,13 +75,13 @@ fn an_endpoint_follows_nothing_but_an_authenticated_packet() {
             thief.send_to(made_up, victim).expect("a datagram");
             sent += 1;
         }
-        // They have all arrived, and an honest ping behind them was answered: so they were all looked at.
+        // All of them have arrived, and an honest ping after them was answered. So all of them were processed.
         within(SHORTLY, "the thief's datagrams to arrive", || {
             (capture.datagrams_from(40_000).len() == sent).then_some(())
         });
         one_ping(&b.host, A.v4);
         assert_eq!(b.device.endpoint_of(&a.key), wanted, "{outside:?}");
-        // `a` itself may come from anywhere.
+        // `a` itself may send from anywhere.
         a.device.set("listen-port 40001");
         one_ping(&a.host, B.v4);
         assert_eq!(b.device.endpoint_of(&a.key), A.endpoint(outside, 40_001));
@@ -89,7 +89,7 @@ fn an_endpoint_follows_nothing_but_an_authenticated_packet() {
     }
 }
 
-/// An IPv4 address as a socket of both families wants it.
+/// An IPv4 address in the form for a dual-stack socket.
 fn mapped(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
@@ -97,7 +97,7 @@ fn mapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Nobody spoke from the new endpoint yet: it is where the next packet goes, and the old one gets none.
+/// Nothing has come from the new endpoint yet. The next packet goes there, and none goes to the old one.
 #[test]
 fn an_endpoint_that_is_set_is_used_from_the_next_packet_on() {
     let Some(world) = Wire::new("set endpoint") else { return };

@@ -1,10 +1,11 @@
-//! Which of its own addresses a device answers from: the one that was written to, for as long as it has it and the way is the same.
+//! Which of its own addresses a device answers from: the one that the peer sent to, as long as it has that address and
+//! the route is the same.
 
 use super::device::{Device, Key, Program, one_ping};
 use super::worlds::{A_PORT, B_PORT, Side, Two};
 use crate::lab::{A, B, Host, Lab, SHORTLY, within};
 
-/// Two hosts whose wire has no addresses yet, and devices on both.
+/// Two hosts whose wire has no addresses yet, with a device on each.
 struct Bare {
     two: Two,
     lab: Lab,
@@ -16,7 +17,7 @@ impl Bare {
         let [a, b] = ["a", "b"].map(|name| lab.host(name));
         lab.link(&a, &b, &[], &[]);
         for host in [&a, &b] {
-            // Answers take ways that the request did not come by.
+            // Answers take different paths than requests.
             host.exec("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0");
         }
         a.exec("sysctl -qw net.ipv4.conf.to-b.promote_secondaries=1 net.ipv4.conf.to-b.rp_filter=0");
@@ -26,7 +27,7 @@ impl Bare {
     }
 }
 
-/// Why the reference is not asked over IPv4.
+/// The reason why the reference is not tested over IPv4.
 const NO_LONGER: &str =
     "a source that is gone was EINVAL when it was written, which it waits for; this kernel says ENETUNREACH";
 
@@ -35,7 +36,7 @@ fn add(host: &Host, address: &str, link: &str) {
     host.ip(&format!("address add {address} dev {link} {nodad}"));
 }
 
-/// Joins the two hosts once more: `other` on both, without addresses.
+/// Connects the two hosts with a second wire, whose ends are named `other` and have no addresses.
 fn second_wire(a: &Host, b: &Host) {
     a.ip(&format!("link add other type veth peer name other netns {}", b.namespace()));
     for host in [a, b] {
@@ -90,7 +91,7 @@ fn an_answer_comes_from_the_address_that_was_written_to() {
         b.knows_at(&a.key, &endpoint);
         one_ping(&b.host, A.v4);
         assert_eq!(b.device.endpoint_of(&a.key), endpoint, "it would have moved with an answer from elsewhere");
-        // What it sends of its own accord comes from there too.
+        // Packets that it sends on its own also come from there.
         one_ping(&a.host, B.v4);
         assert_eq!(b.device.endpoint_of(&a.key), endpoint);
     }
@@ -104,7 +105,7 @@ fn an_answer_comes_from_an_address_of_another_interface() {
     add(&b.host, "10.0.0.3/24", "to-a");
     add(&a.host, "fd00:aa::1/96", "to-b");
     add(&b.host, "fd00:aa::3/96", "to-a");
-    // Behind the host, not towards its peer.
+    // Behind the host, not on the link to its peer.
     a.host.ip("link add inside type bridge");
     a.host.ip("link set inside up");
     add(&a.host, "10.50.0.1/24", "inside");
@@ -134,16 +135,17 @@ fn a_route_that_takes_precedence_takes_its_source_along() {
     one_ping(&a.host, B.v4);
     assert_eq!(b.device.endpoint_of(&a.key), format!("10.0.0.1:{A_PORT}"));
     a.host.ip("route add 10.0.0.0/24 dev other src 10.0.0.3 metric 1");
-    // A program hears of a route a moment later; a packet before that goes the old way and is answered too.
+    // The program notices a new route a moment later. Earlier packets take the old path and are answered too.
     is_soon_seen_at(a, b, "10.0.0.3");
-    // And back when it is withdrawn, with the address: what `b` writes to stays the source as long as it is there.
+    // When the route and its address are withdrawn, it switches back. The address that `b` sends to stays the source as
+    // long as it exists.
     a.host.ip("route delete 10.0.0.0/24 dev other src 10.0.0.3 metric 1");
     a.host.ip("address delete 10.0.0.3/24 dev other");
     is_soon_seen_at(a, b, "10.0.0.1");
     drop(lab);
 }
 
-/// An interface goes with all its addresses, and another wire leads to the same peer.
+/// An interface goes down with all its addresses, and a different wire leads to the same peer.
 #[test]
 fn an_interface_that_goes_down_takes_its_source_along() {
     let Some(Bare { two, lab: _lab }) = Bare::new("sticky, down") else { return };
@@ -165,7 +167,7 @@ fn an_interface_that_goes_down_takes_its_source_along() {
     is_soon_seen_at(a, b, "10.0.2.1");
 }
 
-/// Waits until `a` sends from this address. Every ping before that is answered too.
+/// Waits until `a` sends from this address. Every ping before that must be answered too.
 #[track_caller]
 fn is_soon_seen_at(a: &Side, b: &Side, source: &str) {
     within(SHORTLY, &format!("{source} to be used"), || {

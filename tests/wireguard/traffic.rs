@@ -1,4 +1,5 @@
-//! Pings and streams over both families inside and outside, at the MTU a tunnel has and at a jumbo one, and what is counted.
+//! Pings and streams over both families inside and outside, with a tunnel's usual MTU and a jumbo MTU, and what is
+//! counted.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,11 @@ use crate::lab::pings::Underway;
 use crate::lab::process::kill;
 use crate::lab::{A, B, Host, Outside, Pings, SHORTLY, installed, within};
 
-/// As long as a wire of 65,536 bytes and two offloads make a packet at most, and more than any buffer for 9,000.
+/// The longest packet that a wire of 65,536 bytes and two offloads allow, and more than any buffer made for 9,000.
 const JUMBO: u32 = 34_736;
-/// What a tunnel has on a wire of 1,500 bytes.
+/// A tunnel's MTU on a wire of 1,500 bytes.
 const USUAL: u32 = 1_420;
-/// From one ping to the next.
+/// The time between two pings.
 const PAUSE: Duration = Duration::from_millis(10);
 
 #[test]
@@ -41,10 +42,10 @@ fn pings_and_streams(outside: Outside) {
     many_streams(&world.two);
 }
 
-/// Ten pings each way and one stream of each kind.
+/// Sends ten pings each way and one stream of each kind.
 pub(super) fn exchange(two: &Two) {
     let (a, b) = (&two.a.host, &two.b.host);
-    // The first may have to wait for a handshake, which gets lost by nobody.
+    // The first one may have to wait for a handshake, but must not be lost.
     one_ping(b, A.v4);
     for (from, to) in [(b, A.v4), (a, B.v4), (b, A.v6), (a, B.v6)] {
         Pings::new(10, PAUSE).are_answered(from, to);
@@ -54,13 +55,13 @@ pub(super) fn exchange(two: &Two) {
         assert!(bytes > 1_000_000, "{bytes} bytes of TCP to {address}");
     }
     for (from, to, address) in [(b, a, A.v4), (a, b, B.v6)] {
-        // 20 Mbit/s are 2.5 MB in a second: no wire here loses any of it, a busy machine may.
+        // 20 Mbit/s is 2.5 MB in a second. No wire here loses any of it, but a busy machine may.
         let bytes = stream(from, to, address, "-u -b 20M");
         assert!(bytes > 1_500_000, "{bytes} of 2,500,000 bytes of UDP to {address}");
     }
 }
 
-/// Four, five and then fifty at a time.
+/// Four, five and then fifty streams at a time.
 fn many_streams(two: &Two) {
     for streams in [4, 5, 50] {
         let bytes = stream(&two.a.host, &two.b.host, B.v4, &format!("-P {streams}"));
@@ -68,24 +69,24 @@ fn many_streams(two: &Two) {
     }
 }
 
-/// One second of iperf3: the bytes that arrived.
+/// Runs iperf3 for one second, and returns how many bytes arrived.
 pub(super) fn stream(from: &Host, to: &Host, address: &str, how: &str) -> u64 {
     let server = to.spawn(format!("iperf3 -s -1 -B {address}"));
     to.wait_for_listener(5201);
     let client = from.spawn(format!("iperf3 -J -t 1 -c {address} {how}"));
     let said = client.succeed_within(Duration::from_secs(40));
-    // It goes by itself, later than its client: the next one needs the port.
+    // The server exits later than its client, and the next one needs the port.
     server.finish_within(SHORTLY);
     let report: serde_json::Value = serde_json::from_str(&said).expect("iperf3 -J writes JSON");
     let end = &report["end"];
-    // What a UDP client knows of the far end's count is in `sum`, less what was lost.
+    // A UDP client reports the server's count in `sum`. Lost data must be subtracted.
     let sum = if how.contains("-u") { &end["sum"] } else { &end["sum_received"] };
     let lost = sum["lost_percent"].as_f64().unwrap_or(0.0);
     let bytes = sum["bytes"].as_f64().unwrap_or_else(|| panic!("no sum in {end}"));
     (bytes * (100.0 - lost) / 100.0) as u64
 }
 
-/// A handshake is 148 bytes there and 92 back; a ping of 84 bytes is padded to 96 and carried in 128.
+/// A handshake is 148 bytes one way and 92 back. A ping of 84 bytes is padded to 96 and carried in 128.
 #[test]
 fn what_is_counted_is_what_was_sent() {
     let Some(world) = Apart::new("counters") else { return };
@@ -94,12 +95,12 @@ fn what_is_counted_is_what_was_sent() {
     b.host.exec(format!("ping -n -c 10 -i 0.05 -W 4 {}", A.v4));
     let (received, sent) = b.device.transfer(&a.key);
     assert_eq!(received, 92 + 10 * 128);
-    // A keepalive may be among it: the response is confirmed by one when nothing else waits to be sent.
+    // This may include a keepalive, which confirms the response if nothing else is waiting to be sent.
     assert!([0, 32].contains(&(sent - 148 - 10 * 128)), "{sent} bytes sent");
     assert_eq!(a.device.transfer(&b.key), (sent, received), "each counts what the other does");
     for (side, far) in [(a, b), (b, a)] {
         let (received, sent) = link_counters(&side.host, side.device.name());
-        // Packets inside: ten pings of 84 bytes each way, and what IPv6 announces by itself.
+        // Inner packets: ten pings of 84 bytes each way, and IPv6's own announcements.
         assert!(received >= 840 && sent >= 840, "{received} and {sent} bytes at {}", side.host.name());
         assert_ne!(side.device.latest_handshake(&far.key), 0);
     }
@@ -112,7 +113,7 @@ fn link_counters(host: &Host, interface: &str) -> (u64, u64) {
     (bytes("rx"), bytes("tx"))
 }
 
-/// Every size that fits crosses the wire in one piece, though DF is set; what is padded is never longer than the MTU allows.
+/// Every size that fits crosses the wire unfragmented, with DF set. Padding never makes a packet longer than the MTU.
 #[test]
 fn every_size_with_df_crosses_a_wire_that_has_no_byte_to_spare() {
     for (outside, overhead) in [(Outside::V4, 60), (Outside::V6, 80)] {
@@ -124,7 +125,7 @@ fn every_size_with_df_crosses_a_wire_that_has_no_byte_to_spare() {
             b.device.mtu(mtu);
             only_up_to(&world.pair.a, mtu + overhead);
             only_up_to(&world.pair.b, mtu + overhead);
-            // A program may notice a moment later.
+            // A program may notice the change a moment later.
             within(SHORTLY, &format!("MTU {mtu} to be noticed"), || ping_of(&a.host, mtu, "1").then_some(()));
             for size in (84..200).step_by(7).chain(mtu - 20..=mtu) {
                 assert!(ping_of(&a.host, size, "4"), "{size} bytes at MTU {mtu}, {outside:?}");
@@ -155,7 +156,7 @@ fn a_changed_mtu_is_noticed_on_an_interface_that_was_moved() {
     }
 }
 
-/// Neither a packet nor the session is lost over it, in both namespaces that an interface can be in.
+/// Neither a packet nor the session is lost, in both namespaces that an interface can be in.
 #[test]
 fn a_changed_mtu_loses_nothing() {
     let (Some(wire), Some(apart)) = (Wire::new("MTU, wire"), Apart::new("MTU, moved")) else { return };
@@ -181,7 +182,7 @@ fn a_changed_mtu_loses_nothing() {
     }
 }
 
-/// What is sent meanwhile waits: inside in the queue of the interface, outside in the buffer of the socket.
+/// Packets sent in the meantime wait: inside, in the interface's queue, and outside, in the socket's buffer.
 #[test]
 fn a_program_that_stands_still_for_a_moment_loses_nothing() {
     let Some(world) = Wire::new("standstill") else { return };
@@ -189,7 +190,7 @@ fn a_program_that_stands_still_for_a_moment_loses_nothing() {
     let (a, b) = (&world.two.a, &world.two.b);
     one_ping(&a.host, B.v4);
     let handshake = b.device.latest_handshake(&a.key);
-    // It stands still while the last of them are sent.
+    // It is stopped while the last of them are sent.
     kill(&b.device.pid().to_string(), Signal::STOP);
     let pings = [(a, B.v4), (b, A.v6)].map(|(from, to)| Pings::new(50, PAUSE).start(&from.host, to));
     within(SHORTLY, "the last to be sent", || pings.iter().all(Underway::are_sent).then_some(()));
@@ -200,12 +201,12 @@ fn a_program_that_stands_still_for_a_moment_loses_nothing() {
     assert_eq!(b.device.latest_handshake(&a.key), handshake);
 }
 
-/// A ping of so many bytes, IP header included, not to be cut into pieces: whether it was answered.
+/// Whether a ping of this many bytes, including the IP header, is answered with DF set.
 fn ping_of(from: &Host, size: u32, patience: &str) -> bool {
     from.run(format!("ping -n -q -c 1 -W {patience} -M do -s {} {}", size - 28, B.v4)).code == 0
 }
 
-/// Drops datagrams of the tunnel that are longer, and their pieces.
+/// Drops datagrams of the tunnel that are longer than this, and their fragments.
 fn only_up_to(host: &Host, length: u32) {
     let rules = format!(
         "table inet narrow {{ }}

@@ -1,4 +1,5 @@
-//! The worlds most scenarios begin in: two devices that know each other, on two hosts and a wire, or apart from their sockets.
+//! The worlds in which most scenarios begin: two devices that know each other, on two hosts and a wire, or with
+//! interfaces that were moved away from their sockets.
 
 use super::device::{Device, Key};
 use crate::lab::{A, B, Host, Lab, Outside, Pair};
@@ -8,21 +9,21 @@ pub(crate) const A_PORT: u16 = 10_001;
 /// The UDP port of the second device.
 pub(crate) const B_PORT: u16 = 10_002;
 
-/// One of the two.
+/// One of the two sides.
 pub(crate) struct Side {
-    /// Its device.
+    /// The side's device.
     pub(crate) device: Device,
-    /// Its key.
+    /// The side's key.
     pub(crate) key: Key,
-    /// Where its interface is.
+    /// The host with its interface.
     pub(crate) host: Host,
 }
 
-/// Two devices that know each other's keys, but not where the other is.
+/// Two devices that know each other's keys, but not their endpoints.
 pub(crate) struct Two {
-    /// The first, with the virtual IPs of [`A`].
+    /// The first side, with the virtual IPs of [`A`].
     pub(crate) a: Side,
-    /// The second, with the virtual IPs of [`B`].
+    /// The second side, with the virtual IPs of [`B`].
     pub(crate) b: Side,
 }
 
@@ -34,19 +35,19 @@ pub(crate) struct Wire {
     pub(crate) pair: Pair,
 }
 
-/// The world of `netns.sh`: both programs and their sockets are in the middle, where there is nothing but a loopback; their
+/// The world of `netns.sh`. Both programs and their sockets are in the middle, where there is only a loopback. Their
 /// interfaces were moved out, each to a host that has nothing else.
 pub(crate) struct Apart {
     /// The devices.
     pub(crate) two: Two,
-    /// Where the sockets are.
+    /// The host with the sockets.
     pub(crate) middle: Host,
     /// Dropped last.
     pub(crate) lab: Lab,
 }
 
 impl Wire {
-    /// `None` where this machine cannot.
+    /// Creates the world. `None` if this machine cannot.
     pub(crate) fn new(name: &str) -> Option<Wire> {
         let pair = Pair::new(name)?;
         let (a, b) = (Device::start(&pair.a), Device::start(&pair.b));
@@ -54,7 +55,7 @@ impl Wire {
         Some(Wire { two, pair })
     }
 
-    /// Tells each where the other is.
+    /// Tells each side the other's endpoint.
     #[track_caller]
     pub(crate) fn join(&self, outside: Outside) {
         self.two.endpoints(&A.endpoint(outside, A_PORT), &B.endpoint(outside, B_PORT));
@@ -62,7 +63,7 @@ impl Wire {
 }
 
 impl Apart {
-    /// `None` where this machine cannot.
+    /// Creates the world. `None` if this machine cannot.
     pub(crate) fn new(name: &str) -> Option<Apart> {
         let lab = Lab::new(name)?;
         let [middle, left, right] = ["middle", "a", "b"].map(|name| lab.host(name));
@@ -74,7 +75,7 @@ impl Apart {
         Some(Apart { two, middle, lab })
     }
 
-    /// Tells each where the other is, on the loopback.
+    /// Tells each side the other's endpoint, on the loopback.
     #[track_caller]
     pub(crate) fn join(&self, outside: Outside) {
         let address = match outside {
@@ -86,7 +87,7 @@ impl Apart {
 }
 
 impl Two {
-    /// Gives both their keys, ports and addresses and brings them up.
+    /// Gives both devices their keys, ports and addresses, and brings them up.
     #[track_caller]
     pub(crate) fn configure(a: Device, a_key: Key, b: Device, b_key: Key) -> Two {
         let host = a.host().clone();
@@ -109,7 +110,7 @@ impl Two {
         Two { a: side(a, a_key), b: side(b, b_key) }
     }
 
-    /// Tells each where the other is.
+    /// Tells each side the other's endpoint.
     #[track_caller]
     pub(crate) fn endpoints(&self, of_a: &str, of_b: &str) {
         self.b.knows_at(&self.a.key, of_a);
@@ -118,7 +119,7 @@ impl Two {
 }
 
 impl Side {
-    /// Tells it where a peer is.
+    /// Tells this side a peer's endpoint.
     #[track_caller]
     pub(crate) fn knows_at(&self, peer: &Key, endpoint: &str) {
         self.device.set(&format!("peer {} endpoint {endpoint}", peer.public));

@@ -1,6 +1,7 @@
-//! nebula, Debian's package: an overlay of certificates in place of key pairs, with the same kind of data plane.
+//! nebula from Debian's package: an overlay network with certificates instead of key pairs, and the same kind of data
+//! plane.
 //!
-//! Both hosts are in `static_host_map`, so that no lighthouse takes part. Its cipher stays what it comes with.
+//! Both hosts are in `static_host_map`, so no lighthouse takes part. It keeps its default cipher.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use super::{MTU, Side, Start, Tunnel, version_of};
 use crate::lab::Pair;
 use crate::lab::process::find;
 
-/// How its set-up differs from what it comes with.
+/// How its configuration differs from the default.
 pub(super) const NOTE: &str =
     "AES-256-GCM as it comes; no lighthouse; tun.mtu 1420 in place of its 1300, as the others";
 

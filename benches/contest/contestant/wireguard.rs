@@ -1,9 +1,9 @@
-//! A WireGuard daemon in user space by other people: started with the name of its interface, configured through `wg`.
+//! Other WireGuard daemons in user space: started with the name of their interface, configured with `wg`.
 //!
-//! Around it is done what wg-quick does, with fewer programs, so that its start is timed and not that of a shell script:
-//! one `wg set`, and one `ip -batch` for addresses, MTU and up.
+//! The rest of what wg-quick does is done with fewer programs, so that the daemon's start is timed and not that of a
+//! shell script: one `wg set`, and one `ip -batch` for addresses, MTU and up.
 //!
-//! A guest from `PEER_BINS` is tried in each of the ways that such programs are started in, until `wg` has an answer from it.
+//! For a guest from `PEER_BINS`, the usual ways to start such a program are tried until `wg` gets an answer from it.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -13,29 +13,31 @@ use super::{MTU, Side, Start, Tunnel, version_of};
 use crate::lab::process::find;
 use crate::lab::{Host, Outside, Pair, Process};
 
-/// Arguments before the interface's name. boringtun and gotatun give up root otherwise, and then cannot be measured alike.
+/// The arguments before the interface's name. Without them, boringtun and gotatun would drop root and could not be
+/// measured in the same way.
 const KNOWN: &[(&str, &[&str])] = &[
     ("boringtun-cli", &["--foreground", "--disable-drop-privileges"]),
     ("gotatun", &["--foreground", "--disable-drop-privileges", "--verbosity", "error"]),
     ("wireguard-go", &["--foreground"]),
 ];
 
-/// The ways to start an unknown one, the most telling first. The last is for those that always go to the background.
+/// The ways to start an unknown program, with the most informative first. The last is for programs that always go to
+/// the background.
 const WAYS: &[&[&str]] = &[&["--foreground"], &["-f"], &["--foreground", "--disable-drop-privileges"], &[]];
 
-/// How long one way of starting it gets before the next is tried.
+/// How long one way of starting is given before the next is tried.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// One such program.
 #[derive(Debug)]
 pub(super) struct WireGuard {
-    /// A name to be found, or a path.
+    /// A path, or a name to be looked up.
     program: PathBuf,
     ways: &'static [&'static [&'static str]],
     is_guest: bool,
 }
 
-/// What one side's daemon is started and configured with.
+/// Everything that is needed to start and configure the daemon on one side.
 struct Prepared {
     host: Host,
     program: PathBuf,
@@ -45,13 +47,13 @@ struct Prepared {
 }
 
 impl WireGuard {
-    /// One of those that are installed by `scripts/setup`.
+    /// A program that `scripts/setup` installs.
     pub(super) fn known(program: &'static str) -> Rc<dyn Tunnel> {
         let (_, arguments) = KNOWN.iter().find(|(name, _)| *name == program).expect("one of those we know");
         Rc::new(Self { program: program.into(), ways: std::slice::from_ref(arguments), is_guest: false })
     }
 
-    /// One that `PEER_BINS` brings.
+    /// A program from `PEER_BINS`.
     pub(super) fn guest(path: &Path) -> Rc<dyn Tunnel> {
         Rc::new(Self { program: path.to_owned(), ways: WAYS, is_guest: true })
     }
@@ -88,7 +90,7 @@ impl Tunnel for WireGuard {
 
     fn version(&self) -> Option<String> {
         let path = self.path()?;
-        // An unknown program might take `--version` for an interface.
+        // An unknown program might take `--version` as the name of an interface.
         if self.is_guest { Some(path.display().to_string()) } else { version_of(&path, "--version") }
     }
 }
@@ -126,14 +128,14 @@ impl Prepared {
                 }
                 said = finished.stderr;
             }
-            // Its end says nothing about one that goes to the background by itself.
+            // If a program goes to the background by itself, its successful exit means nothing.
             if let Some(ended) = process.ended().filter(|ended| ended.code != 0) {
                 said = format!("it ended with {}: {}{}", ended.code, ended.stdout, ended.stderr);
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        // What a killed one leaves would be taken for the next one's.
+        // A socket left by a killed program would be mistaken for that of the next.
         let _ = std::fs::remove_file(&socket);
         Err(said.trim().replace('\n', " "))
     }

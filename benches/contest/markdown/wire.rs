@@ -1,4 +1,4 @@
-//! What all contestants did on one wire: how much they carry, how long one waits, what the scheduling classes change.
+//! The results of all contestants on one wire: rates, latencies, and the effect of the scheduling classes.
 
 use super::row;
 use crate::contest::contestant::{Identity, Role};
@@ -10,13 +10,13 @@ use crate::contest::table::{Table, number, pair};
 use crate::contest::tcp::Direction;
 use crate::contest::udp;
 
-/// Title and tables.
+/// The title and the tables.
 pub(super) fn section(report: &Report, wire: Wire) -> String {
     let figures = Figures { report, wire };
     format!("\n## {}\n{}{}{}", wire.title(), figures.rates(), figures.waiting(), figures.scheduling())
 }
 
-/// A table below what there is to know about it; nothing where it has no figures.
+/// A table below its explanation. Empty if the table has no values.
 fn explained(text: &str, table: Table) -> String {
     let table = table.without_gaps();
     if table.is_empty() { String::new() } else { format!("\n{text}\n\n{}", table.to_markdown()) }
@@ -104,7 +104,7 @@ impl Figures<'_> {
         )
     }
 
-    /// What the scheduling classes bring and cost, against ours as it comes.
+    /// The benefit and cost of the scheduling classes, compared with ours by default.
     fn scheduling(&self) -> String {
         let head = [
             "",

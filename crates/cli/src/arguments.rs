@@ -1,4 +1,4 @@
-//! The command line: verbs, arguments, what `--help` says.
+//! The command line: verbs, arguments, and the text of `--help`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -227,10 +227,10 @@ pub(crate) struct Man {
     pub(crate) output: Option<PathBuf>,
 }
 
-/// The name of the program that stands for the verb `wg`: a link to this one.
+/// The program name that implies the verb `wg`. It is a link to this program.
 const WG_PROGRAM: &str = "overlay-wg";
 
-/// The command line as it is meant: under the name `overlay-wg` the verb is `wg`.
+/// The command line with its verb made explicit: under the name `overlay-wg` the verb is `wg`.
 pub(crate) fn by_program_name(mut line: Vec<OsString>) -> Vec<OsString> {
     if line.first().and_then(|program| Path::new(program).file_name()).is_some_and(|name| name == WG_PROGRAM) {
         line.splice(..1, ["overlay".into(), "wg".into()]);
@@ -238,12 +238,12 @@ pub(crate) fn by_program_name(mut line: Vec<OsString>) -> Vec<OsString> {
     line
 }
 
-/// The command line as `clap` describes it, for completions and manual pages.
+/// The command line as a `clap` command, for completions and manual pages.
 pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Seconds, possibly a fraction, from one millisecond to a day.
+/// Parses a number of seconds, possibly a fraction, from one millisecond to a day.
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.001..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
@@ -251,7 +251,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A virtual IP of this host.
+/// Parses a virtual IP of this host.
 fn address(text: &str) -> Result<IpNet, String> {
     parse_address(text).map_err(|problem| match problem.hint {
         Some(hint) => format!("{}; {hint}", problem.message),
@@ -259,12 +259,12 @@ fn address(text: &str) -> Result<IpNet, String> {
     })
 }
 
-/// What was wrong with a command line, in our three lines.
+/// Turns clap's error into our three lines.
 pub(crate) fn failure(error: &clap::Error, line: &[OsString]) -> Failure {
     let (typed, command) = as_far_as_known(line);
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    // The first paragraph says what; tip and usage follow.
+    // The first paragraph is the error itself. The tip and the usage follow.
     let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let is_top = typed == command.get_name();
     let what = match error.kind() {
@@ -281,7 +281,7 @@ pub(crate) fn failure(error: &clap::Error, line: &[OsString]) -> Failure {
     Failure::new(ExitKind::Usage, what).with_hint(hint)
 }
 
-/// The verb that was typed, as `overlay key gen`, and its description.
+/// The verb as far as it was recognised, for example `overlay key gen`, and its description.
 fn as_far_as_known(line: &[OsString]) -> (String, clap::Command) {
     let mut command = Arguments::command();
     let mut typed = command.get_name().to_owned();
@@ -294,8 +294,8 @@ fn as_far_as_known(line: &[OsString]) -> (String, clap::Command) {
     (typed, command)
 }
 
-/// The word that was most likely meant: what the parser thinks similar, where it differs by a slip of the keyboard or
-/// was not written to its end.
+/// The word that was most likely meant: a word that the parser finds similar and that differs by a typing error or is
+/// not complete.
 fn suggestion(error: &clap::Error) -> Option<String> {
     let pairs = [
         (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),

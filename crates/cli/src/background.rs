@@ -1,7 +1,7 @@
-//! A daemon in the background, and word from it when it is ready.
+//! A daemon in the background that reports when it is ready.
 //!
-//! The background half is this program once more, in a session of its own and with `--json`: the one line it prints on
-//! stdout says that it is ready, or why it failed. Its stderr is the log. Nothing secret passes between the two.
+//! The background half is this program again, in a session of its own and with `--json`. The one line that it prints on
+//! stdout says that it is ready, or why it failed. Its stderr is the log. No secret passes between the two halves.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::file_failure;
 use crate::session::Session;
 
-/// What is printed, with `--json`, when the interface is ready.
+/// The line printed with `--json` when the interface is ready.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Ready {
     pub(crate) schema: String,
@@ -43,17 +43,17 @@ impl Ready {
     }
 }
 
-/// The background half changes to `/`.
+/// Makes a path absolute, because the background half changes to `/`.
 pub(crate) fn path_from_root(path: &Path) -> Result<PathBuf, Failure> {
     absolute(path).map_err(|error| file_failure("find", path, &error))
 }
 
-/// Starts the background half of a verb, which is given with its arguments.
+/// Starts the background half of a verb. `verb` includes the arguments.
 pub(crate) fn spawn(session: &Session, runtime_dir: &Path, verb: &[&OsStr], log: Stdio) -> Result<Child, Failure> {
     let cannot =
         |error: std::io::Error| Failure::new(ExitKind::Other, "cannot start the background process").with_cause(error);
     let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
-    // Under the name `overlay-wg`, as the file may be called, these words would mean something else.
+    // If the file itself is called `overlay-wg`, the arguments would be understood differently.
     command
         .arg0("overlay")
         .args(["--json", "--runtime-dir"])
@@ -67,11 +67,11 @@ pub(crate) fn spawn(session: &Session, runtime_dir: &Path, verb: &[&OsStr], log:
     detach::spawn(&mut command).map_err(cannot)
 }
 
-/// Waits for the one line of the background half. It either says something or ends.
+/// Waits for the background half to print its one line or to exit.
 pub(crate) fn await_ready(mut child: Child, log: Option<&Path>) -> Result<Ready, Failure> {
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
-        // A line that cannot be read is a line that did not come.
+        // A line that cannot be read counts as missing.
         let _ = BufReader::new(stdout).read_line(&mut line);
     }
     if let Ok(ready) = serde_json::from_str::<Ready>(&line)

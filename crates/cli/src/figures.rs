@@ -1,8 +1,8 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
 use std::time::Duration;
 
-/// Bytes in the largest binary unit that leaves at least one, `3.4 KiB`.
+/// Bytes in the largest binary unit that keeps the number at 1 or above: `3.4 KiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {
@@ -10,7 +10,7 @@ pub(crate) fn bytes(count: u64) -> String {
     }
     let mut value = count as f64 / 1024.0;
     let mut unit = 0;
-    // From 1023.95 on it would be printed as 1024.0.
+    // 1023.95 and above would be printed as 1024.0.
     while value >= 1023.95 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
@@ -18,7 +18,7 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A length of time in its two largest units, `3 min 12 s`.
+/// A length of time in its two largest units: `3 min 12 s`.
 pub(crate) fn span(seconds: u64) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
@@ -35,12 +35,12 @@ pub(crate) fn span(seconds: u64) -> String {
     }
 }
 
-/// How long ago, `12 s ago`.
+/// How long ago something was: `12 s ago`.
 pub(crate) fn ago(seconds: u64) -> String {
     if seconds == 0 { "now".to_owned() } else { format!("{} ago", span(seconds)) }
 }
 
-/// A round trip in milliseconds with three digits that matter, `0.412 ms`.
+/// A round trip in milliseconds with three significant digits: `0.412 ms`.
 pub(crate) fn milliseconds(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
     let digits = if ms < 10.0 {

@@ -1,10 +1,10 @@
 //! The program `overlay` as a library: its command line, one file for each verb, rendering and exit codes.
 //!
-//! A verb reads its arguments, asks the daemon's library, and hands what it learned to `output`. Data goes to stdout,
-//! talk to stderr; with `--json` stdout carries JSON with a `schema` field and stderr nothing but the log. What can go
-//! wrong ends as a `Failure`: three lines, or one JSON object, and its exit code.
+//! A verb reads its arguments, asks the daemon's library, and passes the result to `output`. Data goes to stdout,
+//! messages go to stderr. With `--json`, stdout carries JSON with a `schema` field and stderr only the log. Every error
+//! becomes a `Failure`: three lines, or one JSON object, and an exit code.
 
-// A program reads the clock and its environment; the purity lints guard `core`, `wire` and `sim`.
+// A program may read the clock and its environment. The purity lints are for `core`, `wire` and `sim`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod arguments;
@@ -31,7 +31,7 @@ use session::Session;
 
 pub use arguments::command;
 
-/// Runs the program on the arguments of this process.
+/// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let arguments = arguments::by_program_name(std::env::args_os().collect());
     match Arguments::try_parse_from(&arguments) {
@@ -62,7 +62,7 @@ fn run(arguments: Arguments) -> ExitCode {
     ended.unwrap_or_else(|failure| fail(&session.output, failure))
 }
 
-/// A command line that was not understood, or one that only asks for help.
+/// Handles a command line that was not understood, or that only asks for help.
 fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         let _ = error.print();
@@ -78,7 +78,7 @@ fn fail(output: &Output, failure: Failure) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// A failure to read or write a file that the user named.
+/// The failure to read or write a file that the user named.
 fn file_failure(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
     let code = match error.kind() {
         std::io::ErrorKind::NotFound => ExitKind::NotFound,

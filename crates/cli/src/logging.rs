@@ -1,6 +1,7 @@
-//! The log of a daemon: stderr, which systemd carries into the journal.
+//! The log of a daemon: it goes to stderr, and systemd passes that on to the journal.
 //!
-//! INFO and above unless `-v` or `OVERLAY_LOG` (a filter such as `debug` or `overlay_daemon=trace`) say otherwise.
+//! Levels INFO and above are logged, unless `-v` or `OVERLAY_LOG` (a filter such as `debug` or `overlay_daemon=trace`)
+//! says otherwise.
 
 use std::io::{self, IsTerminal as _};
 
@@ -11,14 +12,15 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::arguments::{Global, Verb};
 use crate::output::Output;
 
-/// Libraries that speak where we count: the session engine warns at every timeout, and the netlink parser at every
-/// attribute that is newer than it.
+/// Filters for libraries that log what we only count: the session engine warns at every timeout, and the netlink parser
+/// at every attribute that it is too old to know.
 const QUIET: &str = "boringtun=off,netlink_packet_route=error,netlink_packet_core=error,netlink_proto=error";
 
-/// The level at which nothing is said.
+/// The level that disables the log.
 pub(crate) const SILENT: &str = "off";
 
-/// What wireguard-go's environment asks of the log of `overlay wg`: `verbose`, `debug`, `error` or `silent`.
+/// The log level that wireguard-go's environment variable requests for `overlay wg`: `verbose`, `debug`, `error` or
+/// `silent`.
 pub(crate) fn wg_level() -> Option<&'static str> {
     level_of(&std::env::var("LOG_LEVEL").ok()?)
 }
@@ -32,7 +34,7 @@ fn level_of(word: &str) -> Option<&'static str> {
     }
 }
 
-/// Starts logging. Verbs that are no daemon say what they have to say themselves, and log only when asked to.
+/// Starts logging. Verbs that are not daemons print their own messages, and log only on request.
 pub(crate) fn start(global: &Global, verb: &Verb) {
     let wanted = std::env::var("OVERLAY_LOG").ok();
     let wanted = match verb {
@@ -45,7 +47,7 @@ pub(crate) fn start(global: &Global, verb: &Verb) {
     let lines =
         tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(color).with_target(global.verbose > 0);
     let log = tracing_subscriber::registry().with(filter);
-    // The journal stamps every line itself.
+    // The journal adds a time to every line itself.
     let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
         log.with(lines.without_time()).try_init()
     } else {
@@ -61,7 +63,7 @@ fn filter(wanted: Option<&str>, verbose: u8, is_daemon: bool) -> String {
         _ if is_daemon => "info",
         _ => "off",
     };
-    // What comes later wins: the user may ask for a quiet library by name.
+    // Later directives win, so the user can enable a quiet library by naming it.
     if wanted == Some(level) { format!("{QUIET},{level}") } else { format!("{level},{QUIET}") }
 }
 

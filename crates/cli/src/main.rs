@@ -1,4 +1,4 @@
-//! The program `overlay`. Everything it does stands in the library.
+//! The program `overlay`. All of its code is in the library.
 
 use std::process::ExitCode;
 

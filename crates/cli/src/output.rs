@@ -1,4 +1,4 @@
-//! Printing: data to stdout, talk to stderr, or JSON to stdout and nothing else.
+//! Printing: data to stdout and messages to stderr, or JSON to stdout and nothing else.
 
 use std::io::{self, IsTerminal as _};
 
@@ -6,12 +6,12 @@ use overlay_daemon::Failure;
 use overlay_daemon::failure::FailureBody;
 use serde::Serialize;
 
-/// Where results go and in which form.
+/// Where results are printed, and in which form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
-    /// JSON instead of text.
+    /// Whether to print JSON instead of text.
     pub(crate) json: bool,
-    /// Whether stderr takes colour.
+    /// Whether messages on stderr are coloured.
     pub(crate) color: bool,
 }
 
@@ -22,7 +22,7 @@ impl Output {
         Self { json, color: wanted && io::stderr().is_terminal() }
     }
 
-    /// The result: text for people, or what serialises to JSON with a `schema`.
+    /// Prints a result: text for people, or `json` as JSON with a `schema`.
     pub(crate) fn result(&self, json: &impl Serialize, text: impl FnOnce() -> String) {
         if self.json {
             self.json_line(json);
@@ -31,7 +31,7 @@ impl Output {
         }
     }
 
-    /// One line of JSON.
+    /// Prints one line of JSON.
     pub(crate) fn json_line(&self, json: &impl Serialize) {
         match serde_json::to_string(json) {
             Ok(line) => self.data(&line),
@@ -39,19 +39,19 @@ impl Output {
         }
     }
 
-    /// One line of JSON to whoever still reads: for a daemon, which lives on when nobody does.
+    /// Prints one line of JSON if there is still a reader. For daemons, which continue even if there is none.
     pub(crate) fn offer_json(&self, json: &impl Serialize) {
         if let Ok(line) = serde_json::to_string(json) {
             let _ = write_to(io::stdout().lock(), &format!("{line}\n"));
         }
     }
 
-    /// Data on stdout, with a newline at its end. Ends the program when it cannot be delivered.
+    /// Prints data on stdout and adds a newline if it has none. Exits if the data cannot be written.
     pub(crate) fn data(&self, text: &str) {
         let newline = if text.ends_with('\n') { "" } else { "\n" };
         match write_to(io::stdout().lock(), &format!("{text}{newline}")) {
             Ok(()) => {}
-            // Whoever was reading has had enough (`| head`), which is no failure.
+            // The reader has closed the pipe (`| head`), which is not a failure.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
             Err(error) => {
                 self.say(&format!("error: cannot write to stdout\ncause: {error}"));
@@ -60,17 +60,17 @@ impl Output {
         }
     }
 
-    /// Talk on stderr; nothing with `--json`.
+    /// Prints a message on stderr, or nothing with `--json`.
     pub(crate) fn say(&self, text: &str) {
         if !self.json {
             let _ = write_to(io::stderr().lock(), &format!("{text}\n"));
         }
     }
 
-    /// A failure: three lines on stderr, or an object on stdout.
+    /// Prints a failure: three lines on stderr, or a JSON object on stdout.
     pub(crate) fn failure(&self, failure: Failure) {
         if self.json {
-            // Whoever has stopped reading still gets the exit code.
+            // If the reader has closed the pipe, the exit code still tells.
             self.offer_json(&FailureBody::from(failure));
         } else {
             self.say(&rendered(&failure, self.color));
@@ -83,7 +83,7 @@ fn write_to(mut stream: impl io::Write, text: &str) -> io::Result<()> {
     stream.flush()
 }
 
-/// The three lines, and before them the details.
+/// The three lines, preceded by the details.
 pub(crate) fn rendered(failure: &Failure, color: bool) -> String {
     let mut lines = Vec::new();
     if let Some(details) = &failure.details {

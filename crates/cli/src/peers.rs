@@ -1,4 +1,4 @@
-//! Whom an argument means: a peer by its name, its public key, or an address that is routed to it.
+//! Finds the peer that an argument refers to: by name, by public key, or by an address that is routed to it.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
 use overlay_daemon::view::{PeerStatus, Status};
 
-/// The peer that is meant, however it is called.
+/// The peer that the argument refers to.
 pub(crate) fn find<'a>(argument: &str, status: &'a Status) -> Result<&'a PeerStatus, Failure> {
     match argument.parse::<IpAddr>() {
         Ok(ip) => owner(ip, status).ok_or_else(|| nobodys(ip, status)),
@@ -14,7 +14,7 @@ pub(crate) fn find<'a>(argument: &str, status: &'a Status) -> Result<&'a PeerSta
     }
 }
 
-/// The peer of this name or public key.
+/// The peer with this name or public key.
 pub(crate) fn named<'a>(argument: &str, status: &'a Status) -> Result<&'a PeerStatus, Failure> {
     let is_meant = |peer: &&PeerStatus| peer.name.as_deref() == Some(argument) || peer.public_key == argument;
     status.peers.iter().find(is_meant).ok_or_else(|| unknown(argument, status))
@@ -26,12 +26,12 @@ pub(crate) fn owner(ip: IpAddr, status: &Status) -> Option<&PeerStatus> {
     owners.max_by_key(|(length, _)| *length).map(|(_, peer)| peer)
 }
 
-/// How specifically an address is this peer's.
+/// The length of the peer's longest prefix that contains the address.
 fn prefix_length(peer: &PeerStatus, ip: IpAddr) -> Option<u8> {
     peer.allowed_ips.iter().filter(|prefix| prefix.contains(&ip)).map(|prefix| prefix.prefix_len()).max()
 }
 
-/// An address that is no peer's.
+/// The failure for an address that does not belong to any peer.
 pub(crate) fn nobodys(ip: IpAddr, status: &Status) -> Failure {
     let failure = Failure::new(ExitKind::NotFound, format!("no peer has {ip} in its allowed_ips"))
         .with_hint("overlay status shows the addresses of each peer");

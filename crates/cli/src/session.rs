@@ -1,4 +1,4 @@
-//! What a verb is given: where daemons are looked for, how to print, and a runtime to ask them on.
+//! The context of a verb: where to look for daemons, how to print, and a runtime for asking them.
 
 use std::future::Future;
 use std::path::{Path, PathBuf, absolute};
@@ -13,11 +13,11 @@ use crate::output::Output;
 
 /// One run of the program.
 pub(crate) struct Session {
-    /// Where daemons keep their sockets.
+    /// The folder in which daemons keep their sockets.
     pub(crate) runtime_dir: PathBuf,
     /// How often `-v` was given.
     pub(crate) verbose: u8,
-    /// Where results go.
+    /// Prints the results.
     pub(crate) output: Output,
 }
 
@@ -26,15 +26,16 @@ impl Session {
         Self { runtime_dir: global.runtime_dir.clone(), verbose: global.verbose, output: Output::new(global.json) }
     }
 
-    /// The daemon that an argument names: by interface, by config file, or the only one that runs. `command` is what
-    /// was typed, up to where the name belongs.
+    /// The daemon that an argument names: by interface, by config file, or without an argument the only one that runs.
+    /// `command` is the command as typed, up to the place of the name.
     pub(crate) fn client(&self, argument: Option<&str>, command: &str) -> Result<Client, Failure> {
         let name = argument.map(|argument| self.interface_named(argument));
         Client::find(&self.runtime_dir, name.as_deref(), command)
     }
 
-    /// The interface that an argument names. A config file stands for the daemon that was started with it, however it
-    /// reads by now; else for the interface in it; else, where it cannot be read, for its own name.
+    /// The interface that an argument names. For a config file, that is the interface of the daemon that was started
+    /// with it, even if the file has changed since. If there is no such daemon, it is the interface that the file
+    /// names. If the file cannot be read, it is the file's own name.
     pub(crate) fn interface_named(&self, argument: &str) -> String {
         if !config::is_path(argument) {
             return argument.to_owned();
@@ -46,7 +47,7 @@ impl Session {
             .unwrap_or_else(|| argument.to_owned())
     }
 
-    /// The daemon whose config this file is. One that may not be asked is none.
+    /// The interface of the daemon that was started with this config file. Daemons that we may not ask are skipped.
     fn started_with(&self, config: &Path) -> Option<String> {
         let config = absolute(config).ok()?;
         let daemons = Client::all(&self.runtime_dir).ok()?;
@@ -56,7 +57,7 @@ impl Session {
         found.map(|daemon| daemon.name().to_owned())
     }
 
-    /// Runs one asynchronous conversation to its end.
+    /// Runs one asynchronous exchange to its end.
     pub(crate) fn block_on<T>(&self, talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime =

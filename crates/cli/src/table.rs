@@ -2,16 +2,16 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use overlay_daemon::engine::OffloadState;
 use overlay_daemon::host::HostStatus;
-use overlay_daemon::offload::OffloadState;
 use overlay_daemon::view::{InterfaceStatus, PeerState, PeerStatus, Status};
 
 use crate::figures::{ago, bytes, span};
 
-/// Prefixes and rules of a peer that are shown; more are counted.
+/// How many prefixes and rules of a peer are shown. The rest are only counted.
 const SHOWN: usize = 3;
 
-/// The whole text, without a newline at its end.
+/// The whole text, without a final newline.
 pub(crate) fn status(status: &Status) -> String {
     let mut text = heading(status);
     text.push('\n');
@@ -62,7 +62,7 @@ fn heading(status: &Status) -> String {
     lines.join("\n")
 }
 
-/// What packets to a peer begin with, and what the kernel interface takes where that is more.
+/// The MTU that paths to peers start with, and the kernel interface's MTU if that is larger.
 fn mtu(interface: &InterfaceStatus) -> String {
     match interface.most() {
         most if most == interface.mtu => most.to_string(),
@@ -70,7 +70,7 @@ fn mtu(interface: &InterfaceStatus) -> String {
     }
 }
 
-/// The paths that carry less than the interface promises; `None` when there are none.
+/// The paths whose MTU is smaller than expected. `None` if there are none.
 fn narrow_paths(status: &Status) -> Option<String> {
     let narrow = status.peers.iter().filter_map(|peer| Some((peer, peer.path_mtu.filter(|path| path.is_narrow)?)));
     let narrow: Vec<String> = narrow
@@ -83,7 +83,7 @@ fn narrow_paths(status: &Status) -> Option<String> {
     }
 }
 
-/// Reasons that were met, the most frequent first; `None` when nothing was dropped.
+/// The drop reasons that occurred, most frequent first. `None` if nothing was dropped.
 fn drops(status: &Status) -> Option<String> {
     let mut met: Vec<(&str, u64)> =
         status.drops.iter().map(|(reason, count)| (reason.as_str(), *count)).filter(|(_, count)| *count > 0).collect();
@@ -95,14 +95,14 @@ fn drops(status: &Status) -> Option<String> {
     Some(met.join(", "))
 }
 
-/// What another program had taken away from this host; `None` when it was nothing.
+/// What was restored on this host after another program had removed it. `None` if nothing was.
 fn restored(host: &HostStatus) -> Option<String> {
     let restored = host.restored.iter().filter(|(_, count)| **count > 0);
     let restored: Vec<String> = restored.map(|(what, count)| format!("{what} {count}")).collect();
     (!restored.is_empty()).then(|| format!("{}: another program had taken it away", restored.join(", ")))
 }
 
-/// What our nft table has dropped; `None` when it was nothing.
+/// The packets that our nft table has dropped. `None` if it dropped none.
 fn guard_drops(host: &HostStatus) -> Option<String> {
     let rules = [("weak_host", "to virtual IPs from elsewhere"), ("outside_tunnel", "on their way past the tunnel")];
     let dropped = rules.map(|(rule, whence)| (host.guard_drops.get(rule).copied().unwrap_or_default(), whence));
@@ -111,7 +111,7 @@ fn guard_drops(host: &HostStatus) -> Option<String> {
     (!dropped.is_empty()).then(|| dropped.join(", "))
 }
 
-/// What did not fit the kernel's queues for us; `None` when everything did.
+/// The packets that did not fit the kernel's queues for us. `None` if all did.
 fn kernel_drops(status: &Status) -> Option<String> {
     let queues = [("tun_queue_dropped", "from this host"), ("udp_receive_overflow", "from peers")];
     let lost = queues.map(|(counter, whence)| (status.counters.get(counter).copied().unwrap_or_default(), whence));
@@ -122,7 +122,7 @@ fn kernel_drops(status: &Status) -> Option<String> {
     })
 }
 
-/// The offloads that are not in use, and why; `None` when all are.
+/// The offloads that are not in use, and why. `None` if all are in use.
 fn missing_offloads(status: &Status) -> Option<String> {
     let missing = status.offloads.iter().filter(|(_, state)| **state != OffloadState::On);
     let missing: Vec<String> = missing
@@ -159,7 +159,7 @@ fn peers(peers: &[PeerStatus]) -> String {
     table.lines().map(|line| format!("\n{}", line.trim_end())).collect()
 }
 
-/// Its name, or enough of its key to tell it apart.
+/// The peer's name, or enough of its key to identify it.
 pub(crate) fn label(peer: &PeerStatus) -> String {
     match &peer.name {
         Some(name) => name.clone(),
@@ -183,7 +183,7 @@ fn allow(peer: &PeerStatus) -> String {
     }
 }
 
-/// Its state in a word or two.
+/// The peer's state in a word or two.
 pub(crate) fn state(state: PeerState) -> &'static str {
     match state {
         PeerState::Connected => "connected",

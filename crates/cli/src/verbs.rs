@@ -1,4 +1,4 @@
-//! One file for each verb. Each has `run`: arguments in, a result printed, or a [`overlay_daemon::Failure`].
+//! One file for each verb. Each has a function `run`, which prints a result or returns an [`overlay_daemon::Failure`].
 
 pub(crate) mod completions;
 pub(crate) mod config;

@@ -1,104 +1,126 @@
-//! Changes from control: what becomes of peers, and of our own key, while the node runs.
+//! Changes from control: what becomes of peers, and of our own keys, while the node runs.
 //!
-//! Each is whole or not at all, and leaves alone what it does not name: a session lives on unless our own key changed.
+//! Each is whole or not at all, and leaves alone what it does not name: a session lives on unless one of its keys goes.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::RngCore;
 use zeroize::Zeroizing;
 
-use crate::data::allowlist::Allowlist;
-use crate::data::handshake::LOAD_LIMIT;
-use crate::data::session::LocalKey;
+use crate::data::allowlist::{Allowlist, HostPorts};
 use crate::node::Node;
-use crate::peers::PeerId;
+use crate::peer::Peer;
+use crate::session::gate::LOAD_LIMIT;
+use crate::session::local_key::LocalKeys;
 use crate::{
-    AllowedIpChange, CommandError, DropReason, Instant, PeerChange, PeerConfig, PeerFlows, PeerKey, PeerStats, WallStep,
+    AllowedIpChange, Command, CommandError, DropReason, Instant, PathTag, PeerChange, PeerConfig, PeerFlows, PeerKey,
+    PeerStats, PeerTag, WallStep,
 };
 
 /// From one peer to the next where all are called anew: a handshake takes a fraction of it to begin.
 const CALL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Node {
+    /// See [`Node::handle_command`].
+    pub(crate) fn change(&mut self, command: Command, now: Instant) -> Result<(), CommandError> {
+        match command {
+            Command::SetPeer { peer, config, stats } => return self.set_peer(peer, *config, stats, now),
+            Command::ChangePeer(change) => return self.change_peer(*change, now),
+            Command::RemovePeer(peer) => return self.remove_peer(peer, now),
+            Command::SetPrivateKeys { present, former } => return self.set_private_keys(present, &former, now),
+            Command::SetCandidates(peer, addresses) => return self.set_candidates(peer, &addresses, now),
+            Command::ForgetCandidates(peer) => return self.forget_candidates(peer),
+            Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
+            Command::RestoreFlows(known) => return self.restore_flows(known, now),
+            Command::SetUp(is_up) => self.set_up(is_up, now),
+            Command::SetAddresses { addresses, forward } => self.set_addresses(addresses, forward, now),
+            Command::SetMtu { mtu, max } => self.set_mtu(mtu, max, now),
+            Command::WallClockSet(step) => self.on_wall_clock_set(step, now),
+            Command::SetJoins(joins) => self.context.local.joins = joins,
+            Command::HostPorts(ports) => {
+                self.context.local.ports = Some(HostPorts::new(&self.context.local.addresses, ports));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes `config` all that a peer is configured with.
-    pub(crate) fn set_peer(
+    fn set_peer(
         &mut self,
+        tag: PeerTag,
         config: PeerConfig,
         stats: Arc<PeerStats>,
         now: Instant,
     ) -> Result<(), CommandError> {
-        let known = self.peers.find(config.public_key);
-        let is_new = known.is_none();
-        let id = match known {
-            Some(id) => id,
-            None => self.add_peer(config.public_key, now)?,
-        };
-        let before = self.peers.set_allowed_ips(id, config.allowed_ips);
+        let is_new = self.peers.peer(tag).is_none();
+        if is_new {
+            self.add_peer(tag, config.public_key, now)?;
+        } else {
+            self.set_public_key(tag, config.public_key, now)?;
+        }
+        let before = self.peers.set_allowed_ips(tag, config.allowed_ips);
         let none = Zeroizing::new([0; 32]);
-        self.set_preshared_key(id, config.preshared_key.unwrap_or(none), now);
-        let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
+        self.set_preshared_key(tag, config.preshared_key.unwrap_or(none), now);
+        let Some(peer) = self.peers.peer(tag) else { return Err(CommandError::UnknownPeer) };
         if let Some(address) = config.endpoint {
             peer.candidates = None;
             self.context.move_to(peer, address, now);
         }
         peer.stats = stats;
-        peer.is_declared = true;
+        peer.rights.is_declared = true;
         peer.discovers = config.mtu_discovery;
         self.context.on_change(peer, now);
         if peer.is_alive(now) {
             // No need to wait for the next session.
             self.context.on_session(peer, true, now);
         }
-        peer.persistent_keepalive = config.persistent_keepalive;
+        peer.tunnel.persistent_keepalive = config.persistent_keepalive;
         let ports = self.context.local.ports.clone();
-        match (&mut peer.allowlist, config.allow) {
-            (_, None) => peer.allowlist = None,
+        match (&mut peer.rights.allowlist, config.allow) {
+            (_, None) => peer.rights.allowlist = None,
             (Some(allowlist), Some(rules)) => {
-                if !peer.allowed_ips.is_subset(&before) && ports.is_some() {
+                if !peer.rights.allowed_ips.is_subset(&before) && ports.is_some() {
                     allowlist.doubt(ports, now);
                 }
                 allowlist.set_rules(rules);
             }
             // Nobody has said that there is a host beneath: no flow can be from before.
             (None, Some(rules)) if is_new && ports.is_none() => {
-                peer.allowlist = Some(Box::new(Allowlist::new(rules, self.context.rng.next_u64())));
+                peer.rights.allowlist = Some(Box::new(Allowlist::new(rules, self.context.rng.next_u64())));
             }
             (None, Some(rules)) => {
-                peer.allowlist = Some(Box::new(Allowlist::restricting(rules, self.context.rng.next_u64(), ports, now)));
+                peer.rights.allowlist =
+                    Some(Box::new(Allowlist::restricting(rules, self.context.rng.next_u64(), ports, now)));
             }
         }
-        self.attend(id, now);
+        self.attend(tag, now);
         Ok(())
     }
 
     /// Changes what `change` names.
-    pub(crate) fn change_peer(&mut self, change: PeerChange, now: Instant) -> Result<(), CommandError> {
-        let id = match (self.peers.find(change.public_key), change.add) {
-            (Some(id), _) => id,
-            (None, None) => return Err(CommandError::UnknownPeer),
-            (None, Some(stats)) => {
-                let id = self.add_peer(change.public_key, now)?;
-                if let Some(peer) = self.peers.peer(id) {
-                    peer.stats = stats;
-                    // It is added without one.
-                    peer.allowlist = None;
-                }
-                id
-            }
-        };
+    fn change_peer(&mut self, change: PeerChange, now: Instant) -> Result<(), CommandError> {
+        let tag = change.peer;
+        if self.peers.peer(tag).is_none() {
+            let (key, stats) = change.add.ok_or(CommandError::UnknownPeer)?;
+            let peer = self.add_peer(tag, key, now)?;
+            peer.stats = stats;
+            // It is added without one.
+            peer.rights.allowlist = None;
+        }
         let has_other_prefixes = !change.allowed_ips.is_empty();
         let gains = change.allowed_ips.iter().any(|change| matches!(change, AllowedIpChange::Add(_)));
         for change in change.allowed_ips {
             match change {
-                AllowedIpChange::Add(prefix) => self.peers.add_allowed_ip(id, prefix),
-                AllowedIpChange::Remove(prefix) => self.peers.remove_allowed_ip(id, prefix),
+                AllowedIpChange::Add(prefix) => self.peers.add_allowed_ip(tag, prefix),
+                AllowedIpChange::Remove(prefix) => self.peers.remove_allowed_ip(tag, prefix),
             }
         }
         if let Some(preshared_key) = change.preshared_key {
-            self.set_preshared_key(id, preshared_key, now);
+            self.set_preshared_key(tag, preshared_key, now);
         }
-        let Some(peer) = self.peers.peer(id) else { return Err(CommandError::UnknownPeer) };
+        let Some(peer) = self.peers.peer(tag) else { return Err(CommandError::UnknownPeer) };
         if let Some(address) = change.endpoint {
             peer.candidates = None;
             self.context.move_to(peer, address, now);
@@ -107,149 +129,224 @@ impl Node {
             self.context.on_change(peer, now);
         }
         if gains
-            && let Some(allowlist) = &mut peer.allowlist
+            && let Some(allowlist) = &mut peer.rights.allowlist
             && let ports @ Some(_) = self.context.local.ports.clone()
         {
             allowlist.doubt(ports, now);
         }
         let mut is_switched_on = false;
         if let Some(interval) = change.persistent_keepalive {
-            is_switched_on = peer.persistent_keepalive.is_none() && interval.is_some();
-            peer.persistent_keepalive = interval;
+            is_switched_on = peer.tunnel.persistent_keepalive.is_none() && interval.is_some();
+            peer.tunnel.persistent_keepalive = interval;
         }
         if is_switched_on && peer.is_alive(now) {
             self.context.send_keepalive(peer, now);
         }
-        self.attend(id, now);
+        self.attend(tag, now);
         Ok(())
     }
 
     /// Forgets a peer, but for its flows.
-    pub(crate) fn remove_peer(&mut self, key: PeerKey, now: Instant) -> Result<(), CommandError> {
-        let mut peer = self.peers.remove(key).ok_or(CommandError::UnknownPeer)?;
-        self.context.indices.release(&peer);
-        if let Some(allowlist) = peer.allowlist.take() {
-            self.parked.park(key, *allowlist, now);
+    fn remove_peer(&mut self, tag: PeerTag, now: Instant) -> Result<(), CommandError> {
+        let mut peer = self.peers.remove(tag).ok_or(CommandError::UnknownPeer)?;
+        self.context.indices.release(&peer.tunnel.receivers);
+        if let Some(allowlist) = peer.rights.allowlist.take() {
+            self.parked.park(peer.tunnel.key, *allowlist, now);
         }
-        self.context.endpoints.on_moved(peer.endpoint.map(|endpoint| endpoint.address), None);
+        self.context.endpoints.on_moved(peer.paths.address(), None);
         self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
         Ok(())
     }
 
-    /// Changes our own key. The one that we have already changes nothing.
-    pub(crate) fn set_private_key(&mut self, key: Option<Zeroizing<[u8; 32]>>, now: Instant) {
-        let key = key.map(|key| LocalKey::new(&key, LOAD_LIMIT, now));
-        let public = key.as_ref().map(LocalKey::public);
-        if public == self.public_key() {
-            return;
+    /// Changes our own keys. Those that we have already change nothing.
+    fn set_private_keys(
+        &mut self,
+        present: Option<Zeroizing<[u8; 32]>>,
+        former: &[Zeroizing<[u8; 32]>],
+        now: Instant,
+    ) -> Result<(), CommandError> {
+        if former.len() > Self::MAX_FORMER_KEYS {
+            return Err(CommandError::TooManyKeys);
         }
-        self.context.local.key = key;
+        let keys = LocalKeys::new(present.as_deref(), former, LOAD_LIMIT, now);
+        if keys.publics().eq(self.context.local.keys.publics()) {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.context.local.keys, keys);
         let can_speak = self.context.local.can_speak();
-        if let Some(own) = public {
-            // Most often it is not there.
-            let _ = self.remove_peer(own, now);
+        let own: Vec<_> = self.context.local.keys.publics().filter_map(|own| self.peers.find(own)).collect();
+        for tag in own {
+            self.remove_peer(tag, now)?;
         }
         let mut at = now;
-        for id in self.peers.ids() {
-            let Some(peer) = self.peers.peer(id) else { continue };
+        for tag in self.peers.tags() {
+            let Some(peer) = self.peers.peer(tag) else { continue };
+            let is_kept = |own| [&before, &self.context.local.keys].iter().all(|keys| keys.find(own).is_some());
+            if peer.tunnel.own_key.is_some_and(is_kept) {
+                continue;
+            }
             peer.on_local_end(can_speak, now);
-            if public.is_none() {
+            if present.is_none() {
                 let dropped = peer.staged.clear();
                 self.context.stats.count_drops(DropReason::OutboundNoKey, dropped);
                 peer.stats.drops.add(dropped);
             }
-            self.attend_in_turn(id, &mut at, now);
+            self.attend_in_turn(tag, &mut at, now);
+        }
+        Ok(())
+    }
+
+    /// The addresses of a peer's host name are these.
+    fn set_candidates(&mut self, tag: PeerTag, addresses: &[SocketAddr], now: Instant) -> Result<(), CommandError> {
+        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
+        self.context.set_candidates(peer, addresses, now);
+        self.attend(tag, now);
+        Ok(())
+    }
+
+    fn forget_candidates(&mut self, tag: PeerTag) -> Result<(), CommandError> {
+        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
+        peer.candidates.get_or_insert_default().forget();
+        Ok(())
+    }
+
+    /// An unverified word about a path. One about a path that the peer no longer has says nothing.
+    fn too_big(&mut self, path: PathTag, mtu: u16, now: Instant) -> Result<(), CommandError> {
+        let peer = self.peers.peer(path.peer).ok_or(CommandError::UnknownPeer)?;
+        if let Some(discovery) = peer.paths.named(path).and_then(|path| path.discovery.as_mut()) {
+            discovery.on_too_big(mtu.into());
+        }
+        self.attend(path.peer, now);
+        Ok(())
+    }
+
+    fn set_addresses(&mut self, addresses: Vec<IpAddr>, forward: bool, now: Instant) {
+        self.context.local.addresses = addresses;
+        self.context.local.forward = forward;
+        for tag in self.peers.tags() {
+            let Some(peer) = self.peers.peer(tag) else { continue };
+            self.context.on_change(peer, now);
+            peer.arm(&mut self.deadlines, now);
+        }
+    }
+
+    fn set_mtu(&mut self, mtu: u16, max: u16, now: Instant) {
+        let is_news = self.context.local.max_mtu != usize::from(max);
+        self.context.local.mtu = usize::from(mtu);
+        self.context.local.max_mtu = usize::from(max);
+        for tag in self.peers.tags() {
+            let Some(peer) = self.peers.peer(tag) else { continue };
+            if is_news {
+                self.context.on_local_mtu(peer, now);
+            }
+            self.context.settle(peer, now);
+            self.attend(tag, now);
         }
     }
 
     /// The interface came up or went down.
-    pub(crate) fn set_up(&mut self, is_up: bool, now: Instant) {
+    fn set_up(&mut self, is_up: bool, now: Instant) {
         if self.context.local.is_up == is_up {
             return;
         }
         self.context.local.is_up = is_up;
         let can_speak = self.context.local.can_speak();
         let mut at = now;
-        for id in self.peers.ids() {
-            let Some(peer) = self.peers.peer(id) else { continue };
+        for tag in self.peers.tags() {
+            let Some(peer) = self.peers.peer(tag) else { continue };
             let dropped = peer.staged.clear();
             self.context.stats.count_drops(DropReason::InterfaceDown, dropped);
             peer.stats.drops.add(dropped);
             peer.on_local_end(can_speak, now);
-            peer.on_unwanted();
-            self.attend_in_turn(id, &mut at, now);
+            peer.tunnel.on_unwanted();
+            self.attend_in_turn(tag, &mut at, now);
         }
     }
 
     /// Somebody set the wall clock. A peer that is being called in vain may be so because of the time we gave: it is called
     /// again without delay.
-    pub(crate) fn on_wall_clock_set(&mut self, step: WallStep, now: Instant) {
+    fn on_wall_clock_set(&mut self, step: WallStep, now: Instant) {
         self.context.local.wall.on_step(step);
-        for id in self.peers.ids() {
-            let Some(peer) = self.peers.peer(id) else { continue };
-            peer.on_wall_clock_set(&mut self.context.rng);
-            self.deadlines.arm_next(peer, now);
+        for tag in self.peers.tags() {
+            let Some(peer) = self.peers.peer(tag) else { continue };
+            peer.tunnel.on_wall_clock_set(&mut self.context.rng);
+            peer.arm(&mut self.deadlines, now);
         }
     }
 
     /// Calls one of many peers that are all to be called: now if packets wait for it, else at `at`, which is later for the
     /// next one. Ten thousand handshakes at once would keep packets waiting for seconds.
-    fn attend_in_turn(&mut self, id: PeerId, at: &mut Instant, now: Instant) {
-        let Some(peer) = self.peers.peer(id) else { return };
+    fn attend_in_turn(&mut self, tag: PeerTag, at: &mut Instant, now: Instant) {
+        let Some(peer) = self.peers.peer(tag) else { return };
         if !peer.staged.is_empty() {
-            return self.attend(id, now);
+            return self.attend(tag, now);
         }
         if peer.deadline(now).is_some() {
-            self.deadlines.arm(id, &mut peer.armed, *at);
+            self.deadlines.arm(tag, &mut peer.armed, *at);
             *at = *at + CALL_INTERVAL;
         }
     }
 
-    fn add_peer(&mut self, key: PeerKey, now: Instant) -> Result<PeerId, CommandError> {
-        if Some(key) == self.public_key() {
+    fn add_peer(&mut self, tag: PeerTag, key: PeerKey, now: Instant) -> Result<&mut Peer, CommandError> {
+        if self.context.local.keys.find(key).is_some() {
             return Err(CommandError::OwnKey);
         }
-        if self.peers.len() >= Self::MAX_PEERS {
-            return Err(CommandError::TooManyPeers);
+        self.peers.check(tag, key)?;
+        let receivers = self.context.indices.assign(tag, &mut self.context.rng);
+        let mut peer = Peer::new(tag, key, receivers, now);
+        peer.on_local_end(self.context.local.can_speak(), now);
+        peer.rights.allowlist = self.parked.take(key, now).map(Box::new);
+        Ok(self.peers.insert(peer))
+    }
+
+    /// Gives a peer a new tunnel key: its sessions are over, everything else stays.
+    fn set_public_key(&mut self, tag: PeerTag, key: PeerKey, now: Instant) -> Result<(), CommandError> {
+        if self.context.local.keys.find(key).is_some() {
+            return Err(CommandError::OwnKey);
         }
-        let id = self.peers.insert(key, &mut self.context.indices, now, &mut self.context.rng);
-        if let Some(peer) = self.peers.peer(id) {
-            peer.on_local_end(self.context.local.can_speak(), now);
-            peer.allowlist = self.parked.take(key, now).map(Box::new);
+        let can_speak = self.context.local.can_speak();
+        let before = self.peers.peer(tag).map(|peer| peer.tunnel.key);
+        if before == Some(key) {
+            return Ok(());
         }
-        Ok(id)
+        self.peers.set_key(tag, key)?;
+        if let Some(peer) = self.peers.peer(tag) {
+            peer.tunnel.on_key_changed();
+            peer.on_local_end(can_speak, now);
+        }
+        Ok(())
     }
 
     /// The flows of all peers that have an allowlist, for the [`crate::Command::RestoreFlows`] of a later node.
     pub fn known_flows(&mut self, now: Instant) -> Vec<PeerFlows> {
         let mut known = Vec::new();
-        for id in self.peers.ids() {
-            let Some(peer) = self.peers.peer(id) else { continue };
-            let Some(allowlist) = &peer.allowlist else { continue };
+        for tag in self.peers.tags() {
+            let Some(peer) = self.peers.peer(tag) else { continue };
+            let Some(allowlist) = &peer.rights.allowlist else { continue };
             let (flows, is_complete) = allowlist.known_flows(now);
-            known.push(PeerFlows { peer: peer.key, flows, is_complete });
+            known.push(PeerFlows { peer: peer.tunnel.key, flows, is_complete });
         }
         known
     }
 
-    pub(crate) fn restore_flows(&mut self, known: PeerFlows, now: Instant) -> Result<(), CommandError> {
-        let id = self.peers.find(known.peer).ok_or(CommandError::UnknownPeer)?;
-        if let Some(allowlist) = self.peers.peer(id).and_then(|peer| peer.allowlist.as_mut()) {
+    fn restore_flows(&mut self, known: PeerFlows, now: Instant) -> Result<(), CommandError> {
+        let tag = self.peers.find(known.peer).ok_or(CommandError::UnknownPeer)?;
+        if let Some(allowlist) = self.peers.peer(tag).and_then(|peer| peer.rights.allowlist.as_mut()) {
             allowlist.restore(known.flows, known.is_complete, now);
         }
         Ok(())
     }
 
     /// All zero means none. It counts from the next handshake on, as in the kernel.
-    fn set_preshared_key(&mut self, id: PeerId, key: Zeroizing<[u8; 32]>, now: Instant) {
-        let Some(peer) = self.peers.peer(id) else { return };
+    fn set_preshared_key(&mut self, tag: PeerTag, key: Zeroizing<[u8; 32]>, now: Instant) {
+        let Some(peer) = self.peers.peer(tag) else { return };
         let key = Some(key).filter(|key| **key != [0; 32]);
-        if peer.preshared_key == key {
+        if peer.tunnel.preshared_key == key {
             return;
         }
-        peer.preshared_key = key;
-        if !peer.session.as_ref().is_some_and(|session| session.is_in_use(now)) {
-            return peer.forget_sessions(now);
+        peer.tunnel.preshared_key = key;
+        if !peer.tunnel.session.as_ref().is_some_and(|session| session.is_in_use(now)) {
+            return peer.tunnel.forget_sessions(!peer.staged.is_empty(), now);
         }
         self.context.renew_engine(peer, now);
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ pub use overlay_wire::offload::Joins;
 use zeroize::Zeroizing;
 
 use crate::data::allowlist::PeerFlows;
-use crate::{Instant, PeerKey, PeerStats, WallStep};
+use crate::{Instant, PathTag, PeerKey, PeerStats, PeerTag, Rule, WallStep};
 
 /// What a node is made from.
 pub struct NodeConfig {
@@ -38,7 +37,8 @@ pub struct NodeConfig {
 /// Everything a peer is configured with.
 #[derive(Clone)]
 pub struct PeerConfig {
-    /// Names the peer. With a low-order point there is no secret to share: such a peer is neither called nor answered.
+    /// The peer's tunnel key; no two peers have the same. With a low-order point there is no secret to share: such a peer is
+    /// neither called nor answered.
     pub public_key: PeerKey,
     /// Mixed into every handshake; all zero means none, as in WireGuard. Sessions that there are go on when it changes.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
@@ -74,10 +74,10 @@ impl PeerConfig {
 
 /// What is to change in a peer, and nothing else.
 pub struct PeerChange {
-    /// Names the peer.
-    pub public_key: PeerKey,
-    /// `Some`: the peer is added if it is not there, and then counted here. `None`: it has to be there.
-    pub add: Option<Arc<PeerStats>>,
+    /// Which peer.
+    pub peer: PeerTag,
+    /// `Some`: the peer is added if it is not there, with this key, and then counted here. `None`: it has to be there.
+    pub add: Option<(PeerKey, Arc<PeerStats>)>,
     /// See [`PeerConfig::preshared_key`]; all zero takes it away.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
     /// Where to send from now on, also in a session that is alive.
@@ -99,9 +99,9 @@ pub enum AllowedIpChange {
 
 impl PeerChange {
     /// A change of nothing in a peer that is there.
-    pub fn of(public_key: PeerKey) -> Self {
+    pub fn of(peer: PeerTag) -> Self {
         Self {
-            public_key,
+            peer,
             add: None,
             preshared_key: None,
             endpoint: None,
@@ -111,35 +111,16 @@ impl PeerChange {
     }
 }
 
-/// One entry of an allowlist.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Which upper-layer protocol.
-    pub protocol: Protocol,
-    /// Destination ports; `None` is all of them. Only for TCP and UDP.
-    pub ports: Option<RangeInclusive<u16>>,
-}
-
-/// The protocols a [`Rule`] can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// ICMP and ICMPv6.
-    Icmp,
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// An IP protocol number that is none of the above.
-    Number(u8),
-}
-
 /// A change from control. Applied in order, each one whole or not at all.
 pub enum Command {
     /// Adds a peer, or gives a known one this configuration. What did not change is not disturbed: the session lives
-    /// on, and another preshared key counts from the next handshake on. Packets from link-local sources come only from a
+    /// on, and a new preshared key counts from the next handshake on. A new public key ends the sessions; flows, withdrawn rights
+    /// and what is known of the path stay. Packets from link-local sources come only from a
     /// peer that has a prefix in the link-local range itself; one that was made by `ChangePeer` alone may also have a
     /// shorter one, as in WireGuard.
     SetPeer {
+        /// Which peer.
+        peer: PeerTag,
         /// All of it; nothing is kept of what was configured before.
         config: Box<PeerConfig>,
         /// Where the peer is counted from now on.
@@ -148,11 +129,17 @@ pub enum Command {
     /// Changes parts of a peer, or adds it. What the change does not name stays.
     ChangePeer(Box<PeerChange>),
     /// Removes a peer and its session. Its flows are kept for two hours, in case it is added again.
-    RemovePeer(PeerKey),
-    /// Our own tunnel key, all zero not allowed. All sessions and handshakes of the old one are over at once; peers keep
+    RemovePeer(PeerTag),
+    /// Our own tunnel keys. Sessions and handshakes under a key that is in neither of these are over at once; peers keep
     /// what they were configured with and where they are, and are called again when there is a reason to. A peer whose
     /// key is our own from now on is removed.
-    SetPrivateKey(Option<Zeroizing<[u8; 32]>>),
+    SetPrivateKeys {
+        /// The key that we speak as, all zero not allowed. `None`: nothing is sent and nothing understood.
+        present: Option<Zeroizing<[u8; 32]>>,
+        /// Former keys, [`crate::Node::MAX_FORMER_KEYS`] at most. They are still answered, and sessions under them go on and are
+        /// renewed under them, until the peer calls by the present one.
+        former: Vec<Zeroizing<[u8; 32]>>,
+    },
     /// The interface came up, or went down: as it is at first, up. While it is down nothing is sent and nothing taken.
     /// All sessions and handshakes are over when it goes down, and packets that wait are dropped; peers keep what they
     /// were configured with and where they are, and when it comes up those with persistent keepalive are called.
@@ -160,13 +147,13 @@ pub enum Command {
     /// The addresses of a peer's host name, the best one first; [`crate::Node::MAX_CANDIDATES`] of them count. While a session
     /// works they change nothing. When the peer is silent, or has no session, an initiation goes to each in turn, and where
     /// the answer comes from is its endpoint.
-    SetCandidates(PeerKey, Vec<SocketAddr>),
+    SetCandidates(PeerTag, Vec<SocketAddr>),
     /// The peer's host name was replaced by another endpoint: what it was resolved to is no longer called. If the next one is a
     /// name, its addresses are called as soon as they are known, and a session goes on meanwhile.
-    ForgetCandidates(PeerKey),
-    /// Routers on the path to a peer say that inner packets of more bytes than these are too big. Perhaps nobody of them
-    /// has said so: it chooses what is probed next, and nothing else.
-    TooBig(PeerKey, u16),
+    ForgetCandidates(PeerTag),
+    /// An unverified ICMP "too big" says that this path carries inner packets of no more bytes than these. It chooses what is
+    /// probed next, and nothing else.
+    TooBig(PathTag, u16),
     /// The addresses and forwarding of [`NodeConfig`].
     SetAddresses {
         /// See [`NodeConfig::addresses`].
@@ -199,18 +186,24 @@ pub enum Command {
 pub enum CommandError {
     /// The public key is our own.
     OwnKey,
-    /// No peer has this key.
+    /// There is no such peer.
     UnknownPeer,
-    /// [`crate::Node::MAX_PEERS`] are configured already.
-    TooManyPeers,
+    /// A different peer has this public key.
+    KeyTaken,
+    /// A different peer has the place of this tag.
+    TagTaken,
+    /// More former keys than [`crate::Node::MAX_FORMER_KEYS`].
+    TooManyKeys,
 }
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OwnKey => "the public key is our own",
-            Self::UnknownPeer => "no peer has this public key",
-            Self::TooManyPeers => "too many peers",
+            Self::UnknownPeer => "there is no such peer",
+            Self::KeyTaken => "a different peer has this public key",
+            Self::TagTaken => "a different peer has this place",
+            Self::TooManyKeys => "too many former keys",
         })
     }
 }

@@ -1,19 +1,15 @@
-//! The data plane: touched by every packet, in the order packets meet it.
+//! The data plane: everything that touches each packet, in the order packets meet it.
 
 pub(crate) mod allowed_ips;
 pub(crate) mod allowlist;
 pub(crate) mod coalesce;
 pub(crate) mod drop_reason;
 pub(crate) mod ecn;
-pub(crate) mod handshake;
 pub(crate) mod host_configuration;
 pub(crate) mod icmp_limit;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 pub(crate) mod parked;
-pub(crate) mod reassembly;
-pub(crate) mod recent;
-pub(crate) mod session;
+pub(crate) mod scratch;
 pub(crate) mod shares;
-pub(crate) mod source_limit;
 pub(crate) mod staged;

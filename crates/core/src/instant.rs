@@ -1,28 +1,28 @@
-//! Points in time on a clock that the node is lent.
+//! Points in time on a clock that the caller owns.
 //!
-//! The clock counts suspend (CLOCK_BOOTTIME on Linux), never goes backwards and starts anywhere. The node cannot read
-//! it: every method that needs the time takes `now`.
+//! The clock counts suspend (CLOCK_BOOTTIME on Linux), never goes backwards, and has an arbitrary start. The node
+//! cannot read it: every method that needs the time takes `now`.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// Nanoseconds since an arbitrary start; 584 years fit.
+/// Nanoseconds since an arbitrary start. The range is 584 years.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// The instant `since_start` after the clock's start.
+    /// Returns the instant `since_start` after the clock's start.
     pub const fn from_start(since_start: Duration) -> Self {
         Self(since_start.as_nanos() as u64)
     }
 
-    /// How long after the clock's start this is.
+    /// Returns the time since the clock's start.
     pub const fn since_start(self) -> Duration {
         Duration::from_nanos(self.0)
     }
 
-    /// How long after `earlier` this is; zero when it is not after.
+    /// Returns the time since `earlier`, or zero if `earlier` is later than this.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

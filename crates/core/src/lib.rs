@@ -7,7 +7,7 @@
 //! ```text
 //! loop {
 //!     node.handle_tun(packet, now) | node.handle_udp(train, now) | node.handle_command(command, now)
-//!         | node.handle_refused(peer, len, now) | node.handle_timeout(now)
+//!         | node.handle_refused(path, len, now) | node.handle_timeout(now)
 //!     for output in node.poll_outputs() {
 //!         match output {
 //!             Output::Transmit(t) => send it,   Output::Packet(p) => write it to TUN,
@@ -17,33 +17,44 @@
 //! }
 //! ```
 //!
-//! The folders are the architecture: `data` is touched by every packet and allocates nothing, `path` knows outer
-//! addresses, and the files beside them hold what both read.
+//! The folders are planes: `data` is touched by every packet and allocates nothing, `session` is WireGuard's, and `path` knows
+//! outer addresses. The files beside them hold what all of them read.
 
+mod bucket;
 mod change;
 mod config;
 mod context;
 mod data;
-mod indices;
+mod deadlines;
+mod event;
 mod instant;
+mod local;
 mod news;
 mod node;
+mod outbox;
 mod output;
 mod path;
 mod peer;
 mod peer_key;
+mod peer_tag;
 mod peers;
+mod rights;
+mod rule;
+mod session;
 mod stats;
-mod timer;
 mod wall_clock;
 
-pub use config::{AllowedIpChange, Command, CommandError, Joins, NodeConfig, PeerChange, PeerConfig, Protocol, Rule};
+pub use config::{AllowedIpChange, Command, CommandError, Joins, NodeConfig, PeerChange, PeerConfig};
 pub use data::allowlist::{KnownFlow, PeerFlows};
 pub use data::drop_reason::DropReason;
+pub use event::Event;
 pub use instant::Instant;
 pub use node::Node;
-pub use output::{Event, Output, Outputs, PacketOut, PeerTag, Transmit, UdpTrain, Via};
+pub use outbox::Outputs;
+pub use output::{Output, PacketOut, Transmit, UdpTrain, Via};
 pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
 pub use peer_key::PeerKey;
-pub use stats::{Counter, NodeStats, PeerStats};
+pub use peer_tag::{PathTag, PeerTag, PeerTags};
+pub use rule::{Protocol, Rule};
+pub use stats::{Counter, Figure, NodeStats, PeerStats};
 pub use wall_clock::WallStep;

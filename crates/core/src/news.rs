@@ -1,28 +1,26 @@
-//! What control is told of a peer, once a second.
+//! What control is told about a peer, at most once a second.
 //!
-//! A peer decides how often it moves, says another MTU and shakes hands, up to thousands of times a second. What control
-//! does with such a fact costs much more than the message that brought it: look-ups in the kernel, a route for each
-//! prefix. So a fact is told at once when the last one of its kind is a second old. Those that come meanwhile wait, the later in
-//! the place of the earlier. The last one is always told.
+//! A peer decides how often it moves, announces a new MTU and performs handshakes, and can do so thousands of times a
+//! second. Control's reaction costs much more than the message that caused it: kernel queries, a route for each prefix.
+//! A fact is therefore told at once if the last one of its kind is at least a second old. Otherwise it waits and
+//! replaces an earlier one that waits. The last fact is always told.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::context::Context;
-use crate::peer::Peer;
-use crate::{Event, Instant, PathMtu};
+use crate::{Event, Instant, PathMtu, PathTag, PeerTag};
 
-/// From one fact of a kind about a peer to the next.
+/// The minimum time between two facts of the same kind about a peer.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Facts of a kind that need not wait for that, once in a peer's life: a peer that is just met brings some within a moment,
-/// until its path is found.
+/// How many facts of each kind need not wait, once in a peer's life. A new peer produces several within a moment, until
+/// its path is known.
 const AT_ONCE: u8 = 5;
 
-/// The facts of one peer that wait, one of a kind.
+/// The facts about one peer that wait, at most one of each kind.
 #[derive(Debug)]
 pub(crate) struct News {
     endpoint: Paced<SocketAddr>,
-    path_mtu: Paced<PathMtu>,
+    path_mtu: Paced<(PathTag, PathMtu)>,
     handshake: Paced<Instant>,
 }
 
@@ -33,50 +31,40 @@ impl Default for News {
 }
 
 impl News {
-    /// When the next of them may be told.
+    /// Returns when the next fact may be told.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [self.endpoint.deadline(), self.path_mtu.deadline(), self.handshake.deadline()].into_iter().flatten().min()
     }
 
-    /// Control itself says where the peer is: where it was seen before that is no news any more.
+    /// Drops a waiting endpoint, because control itself has just set the peer's endpoint.
     pub(crate) fn forget_endpoint(&mut self) {
         self.endpoint.waiting = None;
     }
-}
 
-impl Context {
-    /// The peer was authenticated from this address.
-    pub(crate) fn tell_endpoint(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
-        if let Some(address) = peer.news.endpoint.offer(address, now) {
-            self.outbox.event(Event::EndpointChanged(peer.key, address));
-        }
+    /// Takes the address that the peer was authenticated from. Returns the event to report now, if any.
+    pub(crate) fn on_endpoint(&mut self, peer: PeerTag, address: SocketAddr, now: Instant) -> Option<Event> {
+        self.endpoint.offer(address, now).map(|address| Event::EndpointChanged(peer, address))
     }
 
-    /// This is known of the path to the peer.
-    pub(crate) fn tell_path_mtu(&mut self, peer: &mut Peer, known: PathMtu, now: Instant) {
-        if let Some(known) = peer.news.path_mtu.offer(known, now) {
-            self.outbox.event(Event::PathMtu(peer.key, known));
-        }
+    /// Takes what is known about a path to the peer. Returns the event to report now, if any.
+    pub(crate) fn on_path_mtu(&mut self, path: PathTag, known: PathMtu, now: Instant) -> Option<Event> {
+        self.path_mtu.offer((path, known), now).map(|(path, known)| Event::PathMtu(path, known))
     }
 
-    /// A handshake with the peer was completed just now.
-    pub(crate) fn tell_handshake(&mut self, peer: &mut Peer, now: Instant) {
-        if let Some(at) = peer.news.handshake.offer(now, now) {
-            self.outbox.event(Event::HandshakeCompleted(peer.key, at));
-        }
+    /// Takes a handshake with the peer that has just been completed. Returns the event to report now, if any.
+    pub(crate) fn on_handshake(&mut self, peer: PeerTag, now: Instant) -> Option<Event> {
+        self.handshake.offer(now, now).map(|at| Event::HandshakeCompleted(peer, at))
     }
 
-    /// Tells what has waited long enough.
-    pub(crate) fn tell_news(&mut self, peer: &mut Peer, now: Instant) {
-        if let Some(at) = peer.news.handshake.take_due(now) {
-            self.outbox.event(Event::HandshakeCompleted(peer.key, at));
+    /// Returns the next event that has waited long enough. Call it until it returns `None`.
+    pub(crate) fn poll(&mut self, peer: PeerTag, now: Instant) -> Option<Event> {
+        if let Some(at) = self.handshake.take_due(now) {
+            return Some(Event::HandshakeCompleted(peer, at));
         }
-        if let Some(address) = peer.news.endpoint.take_due(now) {
-            self.outbox.event(Event::EndpointChanged(peer.key, address));
+        if let Some(address) = self.endpoint.take_due(now) {
+            return Some(Event::EndpointChanged(peer, address));
         }
-        if let Some(known) = peer.news.path_mtu.take_due(now) {
-            self.outbox.event(Event::PathMtu(peer.key, known));
-        }
+        self.path_mtu.take_due(now).map(|(path, known)| Event::PathMtu(path, known))
     }
 }
 
@@ -84,7 +72,7 @@ impl Context {
 struct Paced<T> {
     told: Option<Instant>,
     waiting: Option<T>,
-    /// Facts that need not wait.
+    /// How many more facts need not wait.
     at_once: u8,
 }
 
@@ -93,7 +81,7 @@ impl<T> Paced<T> {
         Self { told: None, waiting: None, at_once }
     }
 
-    /// The fact, if it may be told now. If not it waits.
+    /// Returns the fact if it may be told now. Otherwise the fact waits.
     fn offer(&mut self, fact: T, now: Instant) -> Option<T> {
         self.waiting = Some(fact);
         if self.told.is_some_and(|at| now < at + INTERVAL) {

@@ -1,4 +1,7 @@
 //! The front door: dispatches, decides nothing.
+//!
+//! `impl Node` also stands where a packet's, a handshake's or a change's story is told: `data/outbound`, `data/inbound`,
+//! `session/handshake` and `change`. They know the node, and the node only calls them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,21 +11,21 @@ use overlay_wire::wireguard::DATA_OVERHEAD;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use crate::context::{Context, Local};
-use crate::data::allowlist::HostPorts;
+use crate::context::Context;
 use crate::data::coalesce::Coalescer;
-use crate::data::handshake::{HandshakeGate, LOAD_LIMIT};
-use crate::data::outbound::Scratch;
 use crate::data::parked::Parked;
-use crate::data::session::LocalKey;
-use crate::indices::Indices;
-use crate::output::Outbox;
+use crate::data::scratch::Scratch;
+use crate::deadlines::Deadlines;
+use crate::local::Local;
+use crate::outbox::Outbox;
 use crate::path::candidates::MAX_CANDIDATES;
 use crate::path::endpoints::Endpoints;
-use crate::peers::{PeerId, Peers};
-use crate::timer::Deadlines;
+use crate::peers::Peers;
+use crate::session::gate::{HandshakeGate, LOAD_LIMIT};
+use crate::session::indices::Indices;
+use crate::session::local_key::{LocalKey, LocalKeys};
 use crate::wall_clock::WallClock;
-use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PeerKey, PeerTag, UdpTrain};
+use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PathTag, PeerKey, PeerTag, UdpTrain};
 
 /// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, or after a few
 /// that came at once, carry [`Node::poll_outputs`] away.
@@ -37,15 +40,17 @@ pub struct Node {
 
 impl Node {
     /// The most peers a node takes: receiver indices stay sparse, a guess finds none.
-    pub const MAX_PEERS: usize = 1 << 20;
+    pub const MAX_PEERS: usize = PeerTag::PLACES;
     /// The most addresses of one host name that are called.
     pub const MAX_CANDIDATES: usize = MAX_CANDIDATES;
+    /// The most former keys of our own that are still answered. Each costs a hash for every handshake message.
+    pub const MAX_FORMER_KEYS: usize = 3;
 
     /// A node without peers.
     pub fn new(config: NodeConfig, now: Instant) -> Self {
         let rng = ChaCha8Rng::from_seed(config.seed);
         let local = Local {
-            key: config.private_key.map(|key| LocalKey::new(&key, LOAD_LIMIT, now)),
+            keys: LocalKeys::new(config.private_key.as_deref(), &[], LOAD_LIMIT, now),
             is_up: true,
             addresses: config.addresses,
             forward: config.forward,
@@ -76,7 +81,7 @@ impl Node {
 
     /// Our own public key, if we have a private one.
     pub fn public_key(&self) -> Option<PeerKey> {
-        self.context.local.key.as_ref().map(LocalKey::public)
+        self.context.local.keys.present().map(LocalKey::public)
     }
 
     /// The node's counters, to be read from anywhere.
@@ -94,104 +99,32 @@ impl Node {
         self.inbound(train, now);
     }
 
-    /// A datagram of `len` bytes to this peer, which nobody may fragment, was refused: it is longer than the device carries.
-    pub fn handle_refused(&mut self, peer: PeerTag, len: usize, now: Instant) {
-        let Some(known) = self.peers.peer(peer.0) else { return };
-        self.context.on_refused(known, len.saturating_sub(DATA_OVERHEAD), now);
-        self.attend(peer.0, now);
+    /// A datagram of `len` bytes on this path, which nobody may fragment, was refused: it is longer than the device carries.
+    pub fn handle_refused(&mut self, path: PathTag, len: usize, now: Instant) {
+        let Some(known) = self.peers.peer(path.peer) else { return };
+        self.context.on_refused(known, path, len.saturating_sub(DATA_OVERHEAD), now);
+        self.attend(path.peer, now);
     }
 
     /// An initiation to this peer was not sent to `destination`, because this host has no way there or forbids it.
     pub fn handle_unsent(&mut self, peer: PeerTag, destination: SocketAddr, now: Instant) {
-        let Some(known) = self.peers.peer(peer.0) else { return };
+        let Some(known) = self.peers.peer(peer) else { return };
         self.context.on_unsent(known, destination, now);
-        self.attend(peer.0, now);
+        self.attend(peer, now);
     }
 
     /// Applies a change from control, whole or not at all.
     pub fn handle_command(&mut self, command: Command, now: Instant) -> Result<(), CommandError> {
-        match command {
-            Command::SetPeer { config, stats } => self.set_peer(*config, stats, now),
-            Command::ChangePeer(change) => self.change_peer(*change, now),
-            Command::RemovePeer(key) => self.remove_peer(key, now),
-            Command::SetPrivateKey(key) => {
-                self.set_private_key(key, now);
-                Ok(())
-            }
-            Command::SetUp(is_up) => {
-                self.set_up(is_up, now);
-                Ok(())
-            }
-            Command::SetCandidates(key, addresses) => {
-                let id = self.peers.find(key).ok_or(CommandError::UnknownPeer)?;
-                if let Some(peer) = self.peers.peer(id) {
-                    self.context.set_candidates(peer, &addresses, now);
-                }
-                self.attend(id, now);
-                Ok(())
-            }
-            Command::ForgetCandidates(key) => {
-                let id = self.peers.find(key).ok_or(CommandError::UnknownPeer)?;
-                if let Some(peer) = self.peers.peer(id) {
-                    peer.candidates.get_or_insert_default().forget();
-                }
-                Ok(())
-            }
-            Command::TooBig(key, mtu) => {
-                let id = self.peers.find(key).ok_or(CommandError::UnknownPeer)?;
-                if let Some(discovery) = self.peers.peer(id).and_then(|peer| peer.discovery.as_mut()) {
-                    discovery.on_too_big(mtu.into());
-                }
-                self.attend(id, now);
-                Ok(())
-            }
-            Command::SetAddresses { addresses, forward } => {
-                self.context.local.addresses = addresses;
-                self.context.local.forward = forward;
-                for id in self.peers.ids() {
-                    let Some(peer) = self.peers.peer(id) else { continue };
-                    self.context.on_change(peer, now);
-                    self.deadlines.arm_next(peer, now);
-                }
-                Ok(())
-            }
-            Command::WallClockSet(step) => {
-                self.on_wall_clock_set(step, now);
-                Ok(())
-            }
-            Command::SetJoins(joins) => {
-                self.context.local.joins = joins;
-                Ok(())
-            }
-            Command::HostPorts(ports) => {
-                self.context.local.ports = Some(HostPorts::new(&self.context.local.addresses, ports));
-                Ok(())
-            }
-            Command::RestoreFlows(known) => self.restore_flows(known, now),
-            Command::SetMtu { mtu, max } => {
-                let is_news = self.context.local.max_mtu != usize::from(max);
-                self.context.local.mtu = usize::from(mtu);
-                self.context.local.max_mtu = usize::from(max);
-                for id in self.peers.ids() {
-                    let Some(peer) = self.peers.peer(id) else { continue };
-                    if is_news {
-                        self.context.on_other_mtu(peer, now);
-                    }
-                    self.context.settle(peer, now);
-                    self.attend(id, now);
-                }
-                Ok(())
-            }
-        }
+        self.change(command, now)
     }
 
     /// Does what is due by `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((at, id)) = self.deadlines.pop_due(now) {
-            if let Some(peer) = self.peers.peer(id)
+        while let Some((at, tag)) = self.deadlines.pop_due(now) {
+            if let Some(peer) = self.peers.peer(tag)
                 && peer.armed.take(at)
             {
-                self.attend(id, now);
+                self.attend(tag, now);
             }
         }
     }
@@ -203,9 +136,9 @@ impl Node {
     }
 
     /// Brings one peer up to now and arms its next deadline.
-    pub(crate) fn attend(&mut self, id: PeerId, now: Instant) {
-        let Some(peer) = self.peers.peer(id) else { return };
+    pub(crate) fn attend(&mut self, tag: PeerTag, now: Instant) {
+        let Some(peer) = self.peers.peer(tag) else { return };
         self.context.advance(peer, now);
-        self.deadlines.arm_next(peer, now);
+        peer.arm(&mut self.deadlines, now);
     }
 }

@@ -1,12 +1,15 @@
-//! The path plane: where a peer's datagrams go outside, and how large they may be.
+//! The path plane: where a peer's datagrams go outside the tunnel, and how large they may be.
 
 mod calling;
 pub(crate) mod candidates;
 pub(crate) mod discovery;
-pub(crate) mod endpoint;
 pub(crate) mod endpoints;
 mod exchange;
-mod greeting;
+pub(crate) mod greeting;
 pub(crate) mod mtu;
 pub(crate) mod path_mtu;
+pub(crate) mod paths;
 pub(crate) mod reach;
+pub(crate) mod reassembly;
+pub(crate) mod recent;
+mod roaming;

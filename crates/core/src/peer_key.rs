@@ -1,4 +1,4 @@
-//! What names a peer, here and on the wire.
+//! The key that identifies a peer, here and on the wire.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use std::fmt;
 pub struct PeerKey(pub [u8; 32]);
 
 impl PeerKey {
-    /// Whether it is a point of small order, in any of its encodings: every secret derived from it is zero and known to
-    /// all. X25519 ignores the topmost bit.
+    /// Whether the key is a point of small order, in any of its encodings. Every secret derived from such a key is zero
+    /// and therefore known to everybody. X25519 ignores the topmost bit.
     pub fn is_low_order(&self) -> bool {
         let mut point = self.0;
         point[31] &= 0x7f;
@@ -17,15 +17,15 @@ impl PeerKey {
 }
 
 impl fmt::Debug for PeerKey {
-    /// The first four bytes in hexadecimal: enough to tell peers of one node apart in a trace.
+    /// Writes the first four bytes in hexadecimal: enough to tell the peers of one node apart in a trace.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, ..] = self.0;
         write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}..")
     }
 }
 
-/// The points of order 1, 2, 4 and 8 of Curve25519 and its twist, and the values from 2^255 - 19 up that are the same
-/// after reduction. A table, since ten thousand peers would take half a second of multiplications otherwise.
+/// The points of order 1, 2, 4 and 8 of Curve25519 and its twist, and the values from 2^255 - 19 up that reduce to such
+/// points. This is a table because multiplications would take half a second for ten thousand peers.
 const LOW_ORDER_POINTS: [[u8; 32]; 7] = [
     ends([0, 0]),
     ends([1, 0]),
@@ -42,7 +42,7 @@ const LOW_ORDER_POINTS: [[u8; 32]; 7] = [
     ends([0xee, 0x7f]),
 ];
 
-/// A little-endian number by its first and last byte. Below a top byte of 0x7f the bytes between are 0xff, else 0.
+/// Builds a little-endian number from its first and last byte. The bytes between are 0xff, or 0 if the last byte is 0.
 const fn ends([first, last]: [u8; 2]) -> [u8; 32] {
     let mut bytes = [if last == 0 { 0 } else { 0xff }; 32];
     bytes[0] = first;
@@ -56,7 +56,8 @@ mod tests {
 
     use super::*;
 
-    /// The table against the multiplication itself: each point must give the all-zero secret, and a neighbour must not.
+    /// Checks the table against the multiplication itself: each point must give the all-zero secret, and a neighbour
+    /// must not.
     #[test]
     fn low_order_points_are_those_that_give_an_all_zero_secret() {
         let any_key = StaticSecret::from([0x42; 32]);
@@ -70,7 +71,7 @@ mod tests {
                 assert!(!is_zero(point) && !PeerKey(point).is_low_order(), "{point:02x?}");
             }
         }
-        // Every value from 2^255 - 19 up, of which the first two are such points again.
+        // Every value from 2^255 - 19 up. The first two are such points in a second encoding.
         for last in 0xed..=0xffu8 {
             let mut point = [0xff; 32];
             (point[0], point[31]) = (last, 0x7f);

@@ -1,115 +1,127 @@
-//! All peers of the node, found by key and by inner address.
+//! All peers of the node, found by tag, by key and by inner address.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use rand_core::RngCore;
 
 use crate::data::allowed_ips::AllowedIps;
-use crate::indices::Indices;
 use crate::peer::Peer;
-use crate::{Instant, PeerKey};
+use crate::{CommandError, PeerKey, PeerTag};
 
-/// A peer's place in the table. Reused only after the peer was removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PeerId(pub(crate) u32);
-
+/// The table of all peers.
 pub(crate) struct Peers {
-    slots: Vec<Option<Peer>>,
-    free: Vec<PeerId>,
-    by_key: BTreeMap<PeerKey, PeerId>,
-    pub(crate) allowed_ips: AllowedIps<PeerId>,
+    places: Vec<Option<Peer>>,
+    by_key: BTreeMap<PeerKey, PeerTag>,
+    pub(crate) allowed_ips: AllowedIps<PeerTag>,
 }
 
 impl Peers {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), by_key: BTreeMap::new(), allowed_ips: AllowedIps::new() }
+        Self { places: Vec::new(), by_key: BTreeMap::new(), allowed_ips: AllowedIps::new() }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.by_key.len()
-    }
-
-    pub(crate) fn find(&self, key: PeerKey) -> Option<PeerId> {
+    /// The peer that has this key.
+    pub(crate) fn find(&self, key: PeerKey) -> Option<PeerTag> {
         self.by_key.get(&key).copied()
     }
 
-    pub(crate) fn peer(&mut self, id: PeerId) -> Option<&mut Peer> {
-        self.slots.get_mut(id.0 as usize)?.as_mut()
+    pub(crate) fn peer(&mut self, tag: PeerTag) -> Option<&mut Peer> {
+        self.places.get_mut(tag.place())?.as_mut().filter(|peer| peer.tag == tag)
     }
 
     /// A peer, and the table that says whose an inner source is.
-    pub(crate) fn peer_and_allowed_ips(&mut self, id: PeerId) -> Option<(&mut Peer, &AllowedIps<PeerId>)> {
-        let peer = self.slots.get_mut(id.0 as usize)?.as_mut()?;
+    pub(crate) fn peer_and_allowed_ips(&mut self, tag: PeerTag) -> Option<(&mut Peer, &AllowedIps<PeerTag>)> {
+        let peer = self.places.get_mut(tag.place())?.as_mut().filter(|peer| peer.tag == tag)?;
         Some((peer, &self.allowed_ips))
     }
 
-    /// All that there are.
-    pub(crate) fn ids(&self) -> Vec<PeerId> {
+    /// The tags of all peers.
+    pub(crate) fn tags(&self) -> Vec<PeerTag> {
         self.by_key.values().copied().collect()
     }
 
-    pub(crate) fn insert(
-        &mut self,
-        key: PeerKey,
-        indices: &mut Indices,
-        now: Instant,
-        rng: &mut impl RngCore,
-    ) -> PeerId {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            PeerId(self.slots.len() as u32 - 1)
-        });
-        let index = indices.assign(id, rng);
-        self.by_key.insert(key, id);
-        self.slots[id.0 as usize] = Some(Peer::new(id, key, index, now));
-        id
+    /// Whether a peer may be added under this tag and key.
+    ///
+    /// # Errors
+    /// `KeyTaken`, and `TagTaken` where there is a peer in the tag's place.
+    pub(crate) fn check(&self, tag: PeerTag, key: PeerKey) -> Result<(), CommandError> {
+        if self.by_key.contains_key(&key) {
+            return Err(CommandError::KeyTaken);
+        }
+        let is_taken = self.places.get(tag.place()).is_some_and(Option::is_some);
+        if is_taken { Err(CommandError::TagTaken) } else { Ok(()) }
     }
 
-    /// Its receiver indices are still to be released.
-    pub(crate) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
-        let id = self.by_key.remove(&key)?;
-        let peer = self.slots[id.0 as usize].take()?;
-        for prefix in &peer.allowed_ips {
-            self.allowed_ips.remove(prefix, id);
+    /// Adds a peer that [`Peers::check`] has nothing against.
+    pub(crate) fn insert(&mut self, peer: Peer) -> &mut Peer {
+        let place = peer.tag.place();
+        if self.places.len() <= place {
+            self.places.resize_with(place + 1, || None);
         }
-        self.free.push(id);
+        self.by_key.insert(peer.tunnel.key, peer.tag);
+        self.places[place].insert(peer)
+    }
+
+    /// Gives a peer a new key.
+    ///
+    /// # Errors
+    /// `KeyTaken`: a different peer has it.
+    pub(crate) fn set_key(&mut self, tag: PeerTag, key: PeerKey) -> Result<(), CommandError> {
+        match self.find(key) {
+            Some(owner) if owner == tag => return Ok(()),
+            Some(_) => return Err(CommandError::KeyTaken),
+            None => {}
+        }
+        let peer = self.peer(tag).ok_or(CommandError::UnknownPeer)?;
+        let before = std::mem::replace(&mut peer.tunnel.key, key);
+        self.by_key.remove(&before);
+        self.by_key.insert(key, tag);
+        Ok(())
+    }
+
+    /// Takes a peer out. Its receiver indices are still to be released.
+    pub(crate) fn remove(&mut self, tag: PeerTag) -> Option<Peer> {
+        let peer = self.places.get_mut(tag.place())?.take_if(|peer| peer.tag == tag)?;
+        self.by_key.remove(&peer.tunnel.key);
+        for prefix in &peer.rights.allowed_ips {
+            self.allowed_ips.remove(prefix, tag);
+        }
         Some(peer)
     }
 
-    /// Makes these, and no others, the peer's prefixes, and answers which it had. A prefix that was another peer's moves, as in
-    /// WireGuard.
-    pub(crate) fn set_allowed_ips(&mut self, id: PeerId, prefixes: Vec<IpNet>) -> BTreeSet<IpNet> {
-        let Some(peer) = self.peer(id) else { return BTreeSet::new() };
-        let before = std::mem::take(&mut peer.allowed_ips);
+    /// Makes these, and no others, the peer's prefixes, and returns those that it had. A prefix that a different peer had moves,
+    /// as in WireGuard.
+    pub(crate) fn set_allowed_ips(&mut self, tag: PeerTag, prefixes: Vec<IpNet>) -> BTreeSet<IpNet> {
+        let Some(peer) = self.peer(tag) else { return BTreeSet::new() };
+        let before = std::mem::take(&mut peer.rights.allowed_ips);
         for prefix in &before {
-            self.allowed_ips.remove(prefix, id);
+            self.allowed_ips.remove(prefix, tag);
         }
         for prefix in prefixes {
-            self.add_allowed_ip(id, prefix);
+            self.add_allowed_ip(tag, prefix);
         }
         before
     }
 
-    /// Makes `prefix` the peer's, whoever had it.
-    pub(crate) fn add_allowed_ip(&mut self, id: PeerId, prefix: IpNet) {
+    /// Makes `prefix` the peer's, whichever peer had it.
+    pub(crate) fn add_allowed_ip(&mut self, tag: PeerTag, prefix: IpNet) {
         let prefix = prefix.trunc();
-        let before = self.allowed_ips.insert(prefix, id);
-        if let Some(other) = before.filter(|other| *other != id).and_then(|other| self.peer(other)) {
-            other.allowed_ips.remove(&prefix);
+        let before = self.allowed_ips.insert(prefix, tag);
+        if let Some(other) = before.filter(|other| *other != tag).and_then(|other| self.peer(other)) {
+            other.rights.allowed_ips.remove(&prefix);
         }
-        if let Some(peer) = self.peer(id) {
-            peer.allowed_ips.insert(prefix);
+        if let Some(peer) = self.peer(tag) {
+            peer.rights.allowed_ips.insert(prefix);
         }
     }
 
     /// Takes `prefix` away from the peer, if it is the peer's.
-    pub(crate) fn remove_allowed_ip(&mut self, id: PeerId, prefix: IpNet) {
+    pub(crate) fn remove_allowed_ip(&mut self, tag: PeerTag, prefix: IpNet) {
         let prefix = prefix.trunc();
-        if let Some(peer) = self.peer(id)
-            && peer.allowed_ips.remove(&prefix)
+        if let Some(peer) = self.peer(tag)
+            && peer.rights.allowed_ips.remove(&prefix)
         {
-            self.allowed_ips.remove(&prefix, id);
+            self.allowed_ips.remove(&prefix, tag);
         }
     }
 }

@@ -2,59 +2,139 @@
 //!
 //! One thread writes, so an addition is a load and a store. Readers see each counter whole; two of them may be a packet
 //! apart.
+//!
+//! A counter is declared in one place, by one line and its doc comment in [`counters!`](crate::counters). The name in
+//! `overlay status --json`, the name in the metrics and the help text come from there. Drop reasons have their own
+//! declaration of the same kind, [`DropReason`].
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::DropReason;
 
-/// Counters of the whole node.
-#[derive(Debug)]
-pub struct NodeStats {
-    drops: Box<[AtomicU64]>,
-    /// Handshake initiations sent.
-    pub initiations_sent: Counter,
-    /// Handshake initiations received that were authenticated.
-    pub initiations_received: Counter,
-    /// Handshakes completed, either side having begun them.
-    pub handshakes_completed: Counter,
-    /// Cookie replies sent.
-    pub cookies_sent: Counter,
-    /// Times that a peer with a session stopped to answer.
-    pub peers_suspected: Counter,
-    /// Questions to peers that had nothing to say, whether they are there.
-    pub questions_sent: Counter,
-    /// Probes for the MTU of a path.
-    pub mtu_probes_sent: Counter,
-    /// Times that a path turned out to carry less than before.
-    pub mtu_falls: Counter,
-    /// Packets that went to a peer in pieces, each in a datagram of its own.
-    pub packets_cut: Counter,
-    /// Packets of peers that came in pieces and are whole.
-    pub packets_joined: Counter,
+/// Declares a struct of [`Counter`](crate::Counter)s, and `COUNTERS`, the table of what it counts.
+///
+/// The doc comment of a counter is also its help text, so it is one sentence. `as` gives it a different name in the table than
+/// in the struct. Fields that are not counters follow after `beside`.
+///
+/// ```
+/// overlay_core::counters! {
+///     /// What a mill counts.
+///     pub struct MillStats {
+///         /// Sacks filled.
+///         sacks,
+///         /// Stones replaced.
+///         stones as millstones_replaced,
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! counters {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis struct $stats:ident {
+            $($(#[doc = $help:literal])+ $counter:ident $(as $name:ident)?,)+
+        }
+        $(beside { $($(#[$other_attribute:meta])* $other_visibility:vis $other:ident: $type:ty,)+ })?
+    ) => {
+        $(#[$attribute])*
+        #[derive(Debug, Default)]
+        $visibility struct $stats {
+            $($(#[doc = $help])+ $visibility $counter: $crate::Counter,)+
+            $($($(#[$other_attribute])* $other_visibility $other: $type,)+)?
+        }
+
+        impl $stats {
+            /// What is counted, in the order in which it is shown.
+            $visibility const COUNTERS: &'static [$crate::Figure<Self>] = &[
+                $($crate::Figure::new(
+                    $crate::counters!(@name $counter $($name)?),
+                    concat!($($help),+).trim_ascii(),
+                    |stats| stats.$counter.value(),
+                ),)+
+            ];
+        }
+    };
+    (@name $counter:ident) => { stringify!($counter) };
+    (@name $counter:ident $name:ident) => { stringify!($name) };
 }
 
-impl Default for NodeStats {
-    fn default() -> Self {
-        Self {
-            drops: DropReason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
-            initiations_sent: Counter::default(),
-            initiations_received: Counter::default(),
-            handshakes_completed: Counter::default(),
-            cookies_sent: Counter::default(),
-            peers_suspected: Counter::default(),
-            questions_sent: Counter::default(),
-            mtu_probes_sent: Counter::default(),
-            mtu_falls: Counter::default(),
-            packets_cut: Counter::default(),
-            packets_joined: Counter::default(),
-        }
+/// One number that is shown: its name, what it means, and where it is read.
+#[derive(Debug)]
+pub struct Figure<S, V = u64> {
+    /// The stable name, as it stands in metrics and in `overlay status --json`.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    read: fn(&S) -> V,
+}
+
+impl<S, V> Figure<S, V> {
+    /// A figure of this name that `read` finds in its source.
+    pub const fn new(name: &'static str, help: &'static str, read: fn(&S) -> V) -> Self {
+        Self { name, help, read }
+    }
+
+    /// What it is now.
+    pub fn value(&self, source: &S) -> V {
+        (self.read)(source)
+    }
+}
+
+crate::counters! {
+    /// Counters of the whole node.
+    pub struct NodeStats {
+        /// Handshake initiations sent.
+        initiations_sent,
+        /// Handshake initiations received and authenticated.
+        initiations_received,
+        /// Handshakes completed, whichever side began them.
+        handshakes_completed,
+        /// Cookie replies sent.
+        cookies_sent,
+        /// Times that a peer with a session stopped answering.
+        peers_suspected,
+        /// Questions that asked a silent peer whether it is still there.
+        questions_sent,
+        /// Probes sent for the MTU of a path.
+        mtu_probes_sent,
+        /// Times that the MTU of a path turned out to be smaller than before.
+        mtu_falls,
+        /// Packets that were sent to a peer in pieces, each piece in its own datagram.
+        packets_cut,
+        /// Packets that arrived from a peer in pieces and were put together.
+        packets_joined,
+    }
+    beside {
+        drops: Drops,
+    }
+}
+
+crate::counters! {
+    /// Counters of one peer. Bytes are those of inner packets, without the overhead of WireGuard, unless they are called outer.
+    pub struct PeerStats {
+        /// Bytes of inner packets received from the peer and delivered.
+        received_bytes,
+        /// Bytes of inner packets sent to the peer.
+        sent_bytes,
+        /// Inner packets received from the peer and delivered.
+        received_packets,
+        /// Inner packets sent to the peer.
+        sent_packets,
+        /// Outer bytes received from the peer and authenticated, WireGuard headers included, as `wg show` counts them.
+        received_wire_bytes,
+        /// Outer bytes sent to the peer, WireGuard headers included, as `wg show` counts them.
+        sent_wire_bytes,
+        /// Handshakes completed with the peer.
+        handshakes,
+        /// Packets to or from the peer that were dropped.
+        drops as peer_dropped_packets,
     }
 }
 
 impl NodeStats {
     /// Packets dropped for this reason.
     pub fn drops(&self, reason: DropReason) -> u64 {
-        self.drops[reason as usize].load(Relaxed)
+        self.drops.0[reason as usize].value()
     }
 
     pub(crate) fn count_drop(&self, reason: DropReason) {
@@ -62,30 +142,18 @@ impl NodeStats {
     }
 
     pub(crate) fn count_drops(&self, reason: DropReason, packets: u64) {
-        let counter = &self.drops[reason as usize];
-        counter.store(counter.load(Relaxed) + packets, Relaxed);
+        self.drops.0[reason as usize].add(packets);
     }
 }
 
-/// Counters of one peer. Bytes are of inner packets, without WireGuard's overhead.
-#[derive(Debug, Default)]
-pub struct PeerStats {
-    /// Inner packets received and delivered.
-    pub received_packets: Counter,
-    /// Their bytes.
-    pub received_bytes: Counter,
-    /// Inner packets sent.
-    pub sent_packets: Counter,
-    /// Their bytes.
-    pub sent_bytes: Counter,
-    /// Outer bytes received and authenticated, WireGuard's headers included: what `wg show` reports.
-    pub received_wire_bytes: Counter,
-    /// Outer bytes sent: what `wg show` reports.
-    pub sent_wire_bytes: Counter,
-    /// Handshakes completed with this peer.
-    pub handshakes: Counter,
-    /// Packets dropped on behalf of this peer, either direction.
-    pub drops: Counter,
+/// One counter for each drop reason.
+#[derive(Debug)]
+struct Drops(Box<[Counter]>);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(DropReason::ALL.iter().map(|_| Counter::default()).collect())
+    }
 }
 
 /// A number that only grows.
@@ -98,7 +166,53 @@ impl Counter {
         self.0.load(Relaxed)
     }
 
-    pub(crate) fn add(&self, n: u64) {
+    /// Adds `n` by a load and a store: only the one thread that owns the counter may call this.
+    pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed) + n, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::counters! {
+        /// What a mill counts.
+        struct MillStats {
+            /// Sacks filled,
+            /// whatever is in them.
+            sacks,
+            /// Stones replaced.
+            stones as millstones_replaced,
+        }
+        beside {
+            /// What it is called.
+            name: String,
+        }
+    }
+
+    #[test]
+    fn a_counter_is_shown_with_the_name_and_the_words_of_its_declaration() {
+        let stats = MillStats::default();
+        stats.stones.add(2);
+        stats.stones.add(3);
+        assert!(stats.name.is_empty());
+        let shown: Vec<_> = MillStats::COUNTERS.iter().map(|f| (f.name, f.help, f.value(&stats))).collect();
+        let expected =
+            [("sacks", "Sacks filled, whatever is in them.", 0), ("millstones_replaced", "Stones replaced.", 5)];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn every_drop_reason_has_a_counter_of_its_own_and_a_sentence() {
+        let stats = NodeStats::default();
+        for (reason, packets) in DropReason::ALL.iter().zip(1..) {
+            stats.count_drops(*reason, packets);
+        }
+        for (reason, packets) in DropReason::ALL.iter().zip(1..) {
+            assert_eq!(stats.drops(*reason), packets);
+            let help = reason.help();
+            assert!(help.ends_with('.') && help.starts_with(char::is_uppercase), "{}: {help}", reason.name());
+        }
     }
 }

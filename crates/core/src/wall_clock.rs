@@ -1,28 +1,29 @@
-//! The wall clock, as far as handshakes need it: their timestamps (TAI64N) are its time, and never go back.
+//! The wall clock, as far as handshakes need it: their timestamps (TAI64N) follow it and never go back.
 //!
-//! A peer takes no handshake whose timestamp is not later than the last one it took. So two things are wanted of ours
-//! when somebody sets the clock. Set forward, they follow: the peer may have heard a later time from us in an earlier
-//! life. Set back, they go on as if nothing had happened, and *run ahead* of the clock from then on: the peer has heard
-//! the later time already. A step forward first makes up for that.
+//! A peer accepts a handshake only if its timestamp is later than the last one it accepted. This requires two things
+//! when somebody sets the clock. If the clock is set forward, timestamps follow it, because before a restart we may
+//! have sent the peer a later time. If it is set back, timestamps continue as if nothing had happened, and from then on
+//! they *run ahead* of the clock, because the peer has already seen the later time. A later step forward makes up for
+//! that first.
 //!
-//! The session engine takes the wall clock's time at the moment it is made, and counts on from there by the clock it is
-//! lent. So timestamps follow by making another engine for the next handshake ([`Origin`]); an *era* begins with every
-//! step, and an engine of an earlier era makes no handshakes. The steps themselves are told by the shell, which notices
-//! them a moment later than they happen.
+//! The session engine reads the wall clock when it is created and counts on from there by the clock that it is given.
+//! Timestamps therefore follow a step only in a new engine, created for the next handshake ([`Origin`]). An *era*
+//! begins with every step, and an engine of an earlier era makes no further handshakes. The shell reports the steps and
+//! notices them a moment after they happen.
 
 use std::time::Duration;
 
 use crate::Instant;
 
-/// No step is believed to be longer, in all: 100 years, which is less than the lent clock leaves room for.
+/// The largest sum of steps that is believed: 100 years, which is less than the clock of the engine has room for.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// How far somebody has set the wall clock.
+/// A step of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WallStep {
-    /// It is later than it was.
+    /// The clock was set to a later time.
     Forward(Duration),
-    /// It is earlier.
+    /// The clock was set to an earlier time.
     Back(Duration),
 }
 
@@ -32,15 +33,15 @@ pub(crate) struct WallClock {
     anchor: Option<Instant>,
     /// How far timestamps run ahead of the wall clock.
     ahead: Duration,
-    /// How far steps have taken timestamps forward in all.
+    /// How far all steps together have moved timestamps forward.
     gained: Duration,
     era: u32,
 }
 
-/// Where the time of a session engine begins that is made now.
+/// The starting point of the time in a session engine that is created now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// The engine is made so long before `at`, on the clock that it is lent.
+    /// On the clock that the engine is given, it is created `before` earlier than `at`.
     pub(crate) at: Instant,
     pub(crate) before: Duration,
     pub(crate) era: u32,
@@ -69,7 +70,7 @@ impl WallClock {
     pub(crate) fn origin(&self, now: Instant) -> Origin {
         match self.anchor {
             None => Origin { at: now, before: self.ahead, era: self.era },
-            // The engine's idea of the wall clock stands still, so every step counts in all.
+            // The engine's wall clock stands still, so the steps add up.
             Some(anchor) => Origin { at: anchor, before: self.gained, era: self.era },
         }
     }
@@ -85,7 +86,8 @@ mod tests {
         Duration::from_secs(3_600 * hours)
     }
 
-    /// How far timestamps run ahead of the wall clock, and how far they have come by steps alone, after these.
+    /// Returns how far timestamps run ahead of the wall clock after these steps, and how far steps alone have moved
+    /// them forward.
     fn after(steps: &[WallStep]) -> (Duration, Duration) {
         let (mut real, mut simulated) = (WallClock::new(None), WallClock::new(Some(Instant::default())));
         for step in steps {

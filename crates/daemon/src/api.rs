@@ -1,8 +1,8 @@
-//! The local API: HTTP over a unix socket, for the program's own verbs and for whoever else runs on this host.
+//! The local API: HTTP over a unix socket, for the program's own verbs and for other programs on this host.
 //!
 //! Reading is for root, for the user the daemon runs as and for members of the group `overlay`; what changes the daemon
 //! is for root and that user alone. The kernel names the caller (SO_PEERCRED), no token is involved. What is asked of
-//! the daemon goes to its supervisor as a [`ControlRequest`]; what is only looked at comes from the [`View`].
+//! the daemon goes to its supervisor as a [`Request`]; what is only looked at comes from the [`View`].
 //!
 //! ```text
 //! GET  /v1/status    Status, overlay.status.v1        POST /v1/reload   ReloadReport, overlay.reload.v1
@@ -10,12 +10,10 @@
 //! GET  /metrics      OpenMetrics text                 any error         FailureBody, overlay.error.v1
 //! ```
 //!
-//! [`openapi::document`] says the same to machines.
+//! [`openapi::document`] is the machine-readable description.
 
-pub(crate) mod access;
-pub(crate) mod connection;
 pub mod openapi;
-pub(crate) mod socket;
+pub mod scrape;
 
 use std::borrow::Cow;
 use std::io;
@@ -32,50 +30,34 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::device::ReloadReport;
 use crate::failure::{ExitKind, Failure, FailureBody};
-use crate::metrics;
-use crate::view::{Status, View};
-use access::Caller;
+use crate::serving::access::{Caller, GROUP};
+use crate::serving::{connection, socket};
+use crate::view::{Status, View, metrics};
 
-pub use access::GROUP;
-
-/// Connections served at once; further ones wait in the socket's backlog.
+/// How many connections are served at once. Further ones wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 16;
 
-/// What the supervisor is asked to do. A dropped sender of the answer means that the daemon is on its way out.
+/// A request to the supervisor. A dropped reply channel means that the daemon is shutting down.
 #[derive(Debug)]
-pub enum ControlRequest {
+pub enum Request {
     /// Read the config again and apply what changed.
     Reload(oneshot::Sender<Result<ReloadReport, ReloadError>>),
-    /// Take everything away and end. Answered when that has begun or is done.
+    /// Remove everything and end. Answered when that has begun or is done.
     Down(oneshot::Sender<()>),
-}
-
-/// What a reload changed. Peers are named as in the config, or by their public key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ReloadReport {
-    /// Peers that were not there before.
-    pub added: Vec<String>,
-    /// Peers that are no longer there.
-    pub removed: Vec<String>,
-    /// Peers whose configuration is another one.
-    pub changed: Vec<String>,
-    /// How many peers were not touched.
-    pub unchanged: usize,
-    /// Keys of the config whose new value is taken at the next `up`.
-    pub needs_restart: Vec<String>,
 }
 
 /// Why a reload changed nothing: the config in force before is in force still.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReloadError {
-    /// Which exit code `overlay reload` ends with.
+    /// The exit code of `overlay reload`.
     pub code: ExitKind,
-    /// What went wrong, one line.
+    /// What went wrong, in one line.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// The places of the config file that are wrong, drawn for a terminal without colour.
+    /// The wrong places in the config file, formatted for a terminal without colour.
     pub rendered: Option<String>,
 }
 
@@ -101,15 +83,15 @@ impl From<Failure> for ReloadError {
 /// The answer to `GET /v1/version`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Version {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     #[schemars(extend("const" = "overlay.version.v1"))]
     pub schema: Cow<'static, str>,
-    /// Version of the daemon, or of the program.
+    /// The version of the daemon, or of the program.
     pub version: Cow<'static, str>,
 }
 
 impl Version {
-    /// The version this code was built as.
+    /// Returns the version of this build.
     pub fn current() -> Self {
         Self { schema: "overlay.version.v1".into(), version: env!("CARGO_PKG_VERSION").into() }
     }
@@ -118,10 +100,10 @@ impl Version {
 /// The answer to `POST /v1/reload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     #[schemars(extend("const" = "overlay.reload.v1"))]
     pub schema: Cow<'static, str>,
-    /// `ok`: a failure has another shape.
+    /// Always `ok`. A failure has a different schema.
     pub status: Cow<'static, str>,
     /// What changed.
     #[serde(flatten)]
@@ -131,21 +113,21 @@ pub struct Reloaded {
 /// The answer to `POST /v1/down`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Down {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     #[schemars(extend("const" = "overlay.down.v1"))]
     pub schema: Cow<'static, str>,
-    /// `ok`: a failure has another shape.
+    /// Always `ok`. A failure has a different schema.
     pub status: Cow<'static, str>,
-    /// Name of the interface that goes away.
+    /// The name of the interface that is being removed.
     pub interface: String,
 }
 
-/// Binds the socket: mode 0660, group [`GROUP`] where this host has it, in place of whatever stale socket is there. Makes
+/// Binds the socket: mode 0660, group `overlay` where this host has it, in place of whatever stale socket is there. Makes
 /// the folder if it is missing. Must be called on a tokio runtime, by whoever holds the daemon's lock.
 ///
 /// # Errors
 ///
-/// Those of the file system; a path of more than 107 bytes is `InvalidInput`.
+/// Those of the file system. A path of more than 107 bytes is `InvalidInput`.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     socket::bind(path, 0o660, overlay_os::process::group_id(GROUP))
 }
@@ -155,12 +137,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 /// # Errors
 ///
 /// None at present: a connection that fails concerns only itself, and accepting is tried again.
-pub async fn serve(
-    listener: UnixListener,
-    view: Arc<View>,
-    control: mpsc::Sender<ControlRequest>,
-) -> anyhow::Result<()> {
-    let routes = routes(view, control);
+pub async fn serve(listener: UnixListener, view: Arc<View>, requests: mpsc::Sender<Request>) -> anyhow::Result<()> {
+    let routes = routes(view, requests);
     connection::serve(listener, MAX_CONNECTIONS, |stream| {
         let caller = Caller::of(stream);
         routes.clone().layer(Extension(caller))
@@ -171,10 +149,10 @@ pub async fn serve(
 #[derive(Clone)]
 struct Daemon {
     view: Arc<View>,
-    control: mpsc::Sender<ControlRequest>,
+    requests: mpsc::Sender<Request>,
 }
 
-fn routes(view: Arc<View>, control: mpsc::Sender<ControlRequest>) -> Router {
+fn routes(view: Arc<View>, requests: mpsc::Sender<Request>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/version", get(version))
@@ -183,7 +161,7 @@ fn routes(view: Arc<View>, control: mpsc::Sender<ControlRequest>) -> Router {
         .route("/metrics", get(scrape))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(Daemon { view, control })
+        .with_state(Daemon { view, requests })
 }
 
 async fn status(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Status>, Failure> {
@@ -205,17 +183,17 @@ async fn scrape(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Resp
 async fn reload(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Reloaded>, Failure> {
     caller.may_change()?;
     let (answer, answered) = oneshot::channel();
-    daemon.control.send(ControlRequest::Reload(answer)).await.map_err(|_| stopping())?;
+    daemon.requests.send(Request::Reload(answer)).await.map_err(|_| stopping())?;
     let report = answered.await.map_err(|_| stopping())??;
     Ok(Json(Reloaded { schema: "overlay.reload.v1".into(), status: "ok".into(), report }))
 }
 
 async fn down(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Down>, Failure> {
     caller.may_change()?;
-    let interface = daemon.view.interface_name();
+    let interface = daemon.view.table().interface_name();
     let (answer, answered) = oneshot::channel();
     // Both ways of not being answered mean that the daemon is stopping already, which is what was asked for.
-    if daemon.control.send(ControlRequest::Down(answer)).await.is_ok() {
+    if daemon.requests.send(Request::Down(answer)).await.is_ok() {
         let _ = answered.await;
     }
     Ok(Json(Down { schema: "overlay.down.v1".into(), status: "ok".into(), interface }))

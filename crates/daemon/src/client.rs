@@ -1,4 +1,4 @@
-//! The other end of the local API: what the program's verbs use to find a daemon and to ask it something.
+//! The client side of the local API: the verbs of the program use it to find a daemon and send it requests.
 
 use std::fs;
 use std::io;
@@ -14,22 +14,23 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Down, Reloaded, Version, access};
+use crate::api::{Down, Reloaded, Version};
 use crate::failure::{ExitKind, Failure, FailureBody};
 use crate::host;
 use crate::permission::denied;
+use crate::serving::access;
 use crate::view::Status;
 
-/// Where daemons keep their sockets unless told otherwise.
+/// The default folder of the daemons' sockets.
 pub const RUNTIME_DIR: &str = "/run/overlay";
 
-/// Largest answer read: status of 10,000 peers takes about 6 MB.
+/// The largest answer that is read, in bytes. The status of 10,000 peers takes about 6 MB.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// How long a daemon may take to answer what it only has to look up.
+/// How long a daemon may take to answer a request that only reads.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long it may take to change something.
+/// How long a daemon may take to answer a request that changes something.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(90);
 
 /// A daemon on this host.
@@ -40,12 +41,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// The daemon of this name; without a name the only one that is running. `command` is what was typed, up to where a
-    /// name belongs: hints repeat it with one.
+    /// Finds the daemon of this name, or, without a name, the only one that is running. `command` is what the user
+    /// typed, up to where a name belongs. Hints repeat it with a name.
     ///
     /// # Errors
     ///
-    /// [`ExitKind::NoDaemon`] when there is none, [`ExitKind::Usage`] when there are several to choose from.
+    /// [`ExitKind::NoDaemon`] if there is none, [`ExitKind::Usage`] if there are several to choose from.
     pub fn find(runtime_dir: &Path, name: Option<&str>, command: &str) -> Result<Self, Failure> {
         if let Some(name) = name {
             let client = Self::new(runtime_dir, name);
@@ -64,39 +65,39 @@ impl Client {
         alive.pop().ok_or_else(|| no_daemon("no daemon is running", runtime_dir, None))
     }
 
-    /// Every daemon that is running, in alphabetical order.
+    /// Returns every running daemon, in alphabetical order.
     ///
     /// # Errors
     ///
-    /// As for [`names`].
+    /// The same as for [`names`].
     pub fn all(runtime_dir: &Path) -> Result<Vec<Self>, Failure> {
         let clients = names(runtime_dir)?.into_iter().map(|name| Self::new(runtime_dir, &name));
         Ok(clients.filter(Self::is_alive).collect())
     }
 
-    /// The daemon of this name, whether it runs or not.
+    /// Returns the daemon of this name, whether or not it is running.
     pub fn new(runtime_dir: &Path, name: &str) -> Self {
         Self { name: name.to_owned(), socket: host::home(runtime_dir, name).join(format!("{name}.sock")) }
     }
 
-    /// Name of its interface.
+    /// The name of its interface.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where its local API is served.
+    /// The path of its local API's socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The process that listens on its socket, where it is one that we can see.
+    /// Returns the id of the process that listens on the socket, if that process is visible to us.
     pub fn pid(&self) -> Option<i32> {
         let stream = Probe::connect(&self.socket).ok()?;
         let daemon = overlay_os::process::peer_credentials(stream.as_fd()).ok()?;
         Some(daemon.pid).filter(|pid| *pid > 0)
     }
 
-    /// Whether somebody listens on its socket. One that we may not open counts as alive.
+    /// Whether a process listens on the socket. A socket that we may not open counts as alive.
     pub fn is_alive(&self) -> bool {
         match Probe::connect(&self.socket) {
             Ok(_) => true,
@@ -104,20 +105,20 @@ impl Client {
         }
     }
 
-    /// What `overlay status` shows.
+    /// Fetches what `overlay status` shows.
     ///
     /// # Errors
     ///
-    /// Those of every request: no daemon, no permission, no answer in time, and what the daemon itself answers.
+    /// Those of every request: no daemon, no permission, no answer in time, or the error that the daemon returns.
     pub async fn status(&self) -> Result<Status, Failure> {
         self.ask(Method::GET, "/v1/status", LOOK_PATIENCE).await
     }
 
-    /// Which version the daemon is.
+    /// Fetches the daemon's version.
     ///
     /// # Errors
     ///
-    /// As for [`Client::status`].
+    /// The same as for [`Client::status`].
     pub async fn version(&self) -> Result<Version, Failure> {
         self.ask(Method::GET, "/v1/version", LOOK_PATIENCE).await
     }
@@ -126,19 +127,19 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As for [`Client::status`], and [`ExitKind::Config`] when the config is bad; the old one stays in force.
+    /// The same as for [`Client::status`], and [`ExitKind::Config`] if the config is invalid. The old one then stays in force.
     pub async fn reload(&self) -> Result<Reloaded, Failure> {
         self.ask(Method::POST, "/v1/reload", CHANGE_PATIENCE).await
     }
 
-    /// Makes the daemon take everything away and end. Returns when it said that it will.
+    /// Makes the daemon remove everything that it added and end. Returns when the daemon has agreed.
     ///
     /// # Errors
     ///
-    /// As for [`Client::status`].
+    /// The same as for [`Client::status`].
     pub async fn down(&self) -> Result<Down, Failure> {
         match self.ask(Method::POST, "/v1/down", CHANGE_PATIENCE).await {
-            // It was faster gone than it could say so.
+            // The daemon ended before it could answer.
             Err(failure) if failure.code == ExitKind::Timeout && !self.is_alive() => {
                 Ok(Down { schema: "overlay.down.v1".into(), status: "ok".into(), interface: self.name.clone() })
             }
@@ -163,7 +164,7 @@ impl Client {
         let broken = |error: hyper::Error| self.no_answer(&error.to_string());
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        // Ends with the exchange: the daemon closes after its answer.
+        // Ends with the exchange, because the daemon closes the connection after its answer.
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -203,26 +204,25 @@ impl Client {
     }
 }
 
-/// Names of the daemons that have a socket in this folder, in alphabetical order. Whether they are alive is not asked.
+/// Returns the names of the daemons with a socket in this folder, in alphabetical order, whether or not they are alive.
 ///
 /// # Errors
 ///
-/// [`ExitKind::Permission`] when the folder may not be read. A missing one holds no daemons.
+/// [`ExitKind::Permission`] if the folder may not be read. A missing folder contains no daemons.
 pub fn names(runtime_dir: &Path) -> Result<Vec<String>, Failure> {
     names_of(runtime_dir, &["sock"])
 }
 
-/// Names that a daemon has run under and left something behind, in alphabetical order; that of a daemon that runs is
-/// among them.
+/// Returns the names of daemons that left something behind, in alphabetical order. Running daemons are included.
 ///
 /// # Errors
 ///
-/// As for [`names`].
+/// The same as for [`names`].
 pub fn leftovers(runtime_dir: &Path) -> Result<Vec<String>, Failure> {
     names_of(runtime_dir, &["sock", "state"])
 }
 
-/// Whether a daemon of this name has left something behind, or runs.
+/// Whether a daemon of this name has left something behind or is running.
 pub fn has_leftovers(runtime_dir: &Path, name: &str) -> bool {
     let home = host::home(runtime_dir, name);
     ["sock", "state"].iter().any(|extension| home.join(format!("{name}.{extension}")).exists())
@@ -243,7 +243,7 @@ fn names_of(runtime_dir: &Path, extensions: &[&str]) -> Result<Vec<String>, Fail
         .filter_map(|entry| {
             let file = entry.file_name();
             let file = file.to_str()?;
-            // A service has a folder of its own, which is called like its daemon.
+            // A service has its own folder, which is named after its daemon.
             if host::home(runtime_dir, file) != runtime_dir {
                 let is_there = |extension: &&str| entry.path().join(format!("{file}.{extension}")).exists();
                 return extensions.iter().any(is_there).then(|| file.to_owned());

@@ -1,10 +1,10 @@
-//! The config of one interface: what a TOML file says, checked to the last value.
+//! The config of one interface: the content of a TOML file, checked to the last value.
 //!
-//! [`Config::load`] is the only way in: a value of these types has passed every check, so that nothing behind it asks
-//! again. A file with mistakes yields a [`ConfigError`] that holds *all* of them, each with its place and its fix.
-//! Keys are read from the files the config names; they are never written in the config itself.
+//! [`Config::load`] is the usual way in. A value of these types has passed every check, so later code does not check
+//! again. A file with mistakes yields a [`ConfigError`] that contains *all* of them, each with its place and its fix.
+//! Keys are read from the files that the config names. They are never written in the config itself.
 //!
-//! Left out: whether the host can carry it (`host` asks the kernel), and looking up host names (`resolve`).
+//! Left out: whether the host supports it (`host` asks the kernel), and resolving host names (`resolve`).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +21,11 @@ mod check;
 mod credential;
 mod document;
 mod draft;
+mod failure;
 mod key_file;
+mod keys;
 mod problem;
+mod reference;
 mod schema;
 mod secret;
 mod sections;
@@ -32,31 +35,32 @@ mod value;
 pub use crate::keys::PrivateKey;
 pub(crate) use key_file::KeyFiles;
 use key_file::ReadKeys;
+pub use keys::{Absent, Applied, Key, KeyTable, tables};
 pub use problem::{ConfigError, Problem, Warning};
+pub use reference::reference;
 pub use schema::schema;
-pub(crate) use schema::without_null;
 pub use template::{Template, template};
 pub use value::{interface_name_of, parse_address};
 pub(crate) use value::{is_peer_name, parse_endpoint, parse_net};
 
-/// Where a bare NAME is looked for.
+/// The folder in which a bare NAME is looked up.
 pub const CONFIG_FOLDER: &str = "/etc/overlay";
 
 /// UDP port when the config names none, as most WireGuard guides have it.
 pub const DEFAULT_LISTEN_PORT: u16 = 51820;
 
-/// One interface with its peers.
+/// The config of one interface and its peers.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This host's side.
     pub interface: Interface,
-    /// In the order of the file.
+    /// The peers, in the order of the file.
     pub peers: Vec<Peer>,
-    /// Where Prometheus may ask; `None` is nowhere.
+    /// The address at which metrics are served, if any.
     pub metrics: Option<SocketAddr>,
-    /// Switches nobody should need.
+    /// Switches that nobody should need.
     pub tuning: Tuning,
-    /// The file this was read from, as it was given.
+    /// The path of the file, as given.
     pub path: PathBuf,
     read_keys: ReadKeys,
     warnings: Vec<Warning>,
@@ -98,17 +102,17 @@ pub enum Mtu {
     Fixed(u16),
 }
 
-/// The MTUs of inner packets, bytes: what [`Mtu`] comes to on this host.
+/// The MTUs of inner packets in bytes: what [`Mtu`] amounts to on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MtuRange {
-    /// For a peer of whose path nothing is known, 576..=65535.
+    /// The MTU for a peer about whose path nothing is known, 576..=65535.
     pub start: u16,
-    /// The most that a path may turn out to carry, `start`..=65535: what the interface takes.
+    /// The most that a path may turn out to carry, `start`..=65535. This is the interface's MTU.
     pub max: u16,
 }
 
 impl MtuRange {
-    /// One that the config names: no more, and no less until a path is found to carry less.
+    /// The range for an MTU that the config sets: never more, and less only when a path is found to carry less.
     pub fn fixed(mtu: u16) -> Self {
         Self { start: mtu, max: mtu }
     }
@@ -219,57 +223,57 @@ pub enum Switch {
 }
 
 impl Config {
-    /// Reads the file at `path`, and the key files it names.
+    /// Reads the file at `path` and the key files that it names.
     ///
     /// # Errors
-    /// Everything that is wrong with it, see [`ConfigError::problems`].
+    /// Everything that is wrong with the file, see [`ConfigError::problems`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = document::read_file(path)?;
         Self::parse(&text, path)
     }
 
-    /// Reads the file of this config once more. A key file that cannot be read any more, but is named as before, keeps its
-    /// key, with a warning: the daemon may have given up the right to read it.
+    /// Reads the file of this config again. If a key file can no longer be read but has the same name as before, its
+    /// key is kept, with a warning, because the daemon may have given up the right to read it.
     ///
     /// # Errors
-    /// As for [`Config::load`].
+    /// The same as for [`Config::load`].
     pub fn load_again(&self) -> Result<Self, ConfigError> {
         let text = document::read_file(&self.path)?;
         Self::parse_with(&text, &self.path, &KeyFiles::DiskOr(&self.read_keys))
     }
 
-    /// The files that this config was read from: itself, and those of its keys.
+    /// Returns the files that this config was read from: the config file itself and its key files.
     pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> + '_ {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         std::iter::once(self.path.clone()).chain(self.read_keys.names().map(|name| folder.join(name)))
     }
 
-    /// Reads a config from `text`. `path` is the file it came from: named in every message, and relative key files
-    /// are looked for in its folder.
+    /// Parses a config from `text`. `path` is the file that it came from. Messages name it, and relative key files are
+    /// looked up in its folder.
     ///
     /// # Errors
-    /// As for [`Config::load`].
+    /// The same as for [`Config::load`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         Self::parse_with(text, path, &KeyFiles::Disk)
     }
 
-    /// As [`Config::parse`], with key files from elsewhere than the disk.
+    /// Like [`Config::parse`], but with a different source of key files.
     pub(crate) fn parse_with(text: &str, path: &Path, key_files: &KeyFiles<'_>) -> Result<Self, ConfigError> {
         sections::read(text, path, key_files)
     }
 
-    /// What is allowed and still deserves a look, in the order of the file. `render` draws it like an error.
+    /// Returns what is allowed but deserves attention, in the order of the file. `render` shows it like an error.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
-    /// This host's virtual IPs without their prefixes.
+    /// Returns this host's virtual IPs without their prefixes.
     pub fn addresses(&self) -> Vec<IpAddr> {
         self.interface.addresses.iter().map(IpNet::addr).collect()
     }
 
-    /// The node of this config. `mtu` are the inner MTUs after [`Mtu::Auto`] was worked out, `joins` what TUN takes as
-    /// super-packets, `seed` is random.
+    /// Builds the node's config. `mtu` is the range that [`Mtu`] amounts to, `joins` says which super-packets TUN
+    /// accepts, and `seed` is random.
     pub fn to_node(&self, mtu: MtuRange, joins: Joins, seed: [u8; 32]) -> NodeConfig {
         NodeConfig {
             private_key: Some(self.interface.private_key.to_bytes()),
@@ -285,16 +289,12 @@ impl Config {
 }
 
 impl Peer {
-    /// The node's view of this peer. The addresses of a host name are told by [`overlay_core::Command::SetCandidates`].
+    /// Builds the node's config of this peer. [`overlay_core::Command::SetCandidates`] supplies the addresses of a host name.
     pub fn to_core(&self) -> PeerConfig {
-        let literal = match &self.endpoint {
-            Some(Endpoint::Address(address)) => Some(*address),
-            _ => None,
-        };
         PeerConfig {
             public_key: self.public_key,
             preshared_key: self.preshared_key.clone(),
-            endpoint: literal,
+            endpoint: self.endpoint.as_ref().and_then(Endpoint::address),
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
             allow: self.allow.clone(),
@@ -302,8 +302,8 @@ impl Peer {
         }
     }
 
-    /// A peer that is configured with nothing but its key.
-    pub fn nameless(public_key: PeerKey) -> Self {
+    /// Creates a peer with nothing but its key.
+    pub fn of(public_key: PeerKey) -> Self {
         Self {
             name: None,
             public_key,
@@ -316,14 +316,14 @@ impl Peer {
         }
     }
 
-    /// What people call it: its name, else its public key in base64.
+    /// Returns what users call the peer: its name, or else its public key in base64.
     pub fn label(&self) -> String {
         self.name.clone().unwrap_or_else(|| crate::keys::encode_public(&self.public_key))
     }
 }
 
 impl fmt::Debug for Peer {
-    /// Everything but the preshared key.
+    /// Writes everything except the preshared key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer")
             .field("name", &self.name)
@@ -338,8 +338,18 @@ impl fmt::Debug for Peer {
     }
 }
 
+impl Endpoint {
+    /// The address, where it is written as one; `None` for a host name.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Endpoint {
-    /// As it is written in the config: `203.0.113.7:51820`, `[2001:db8::7]:51820`, `host.example.net:51820`.
+    /// Formats the endpoint as in the config: `203.0.113.7:51820`, `[2001:db8::7]:51820`, `host.example.net:51820`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => write!(f, "{address}"),
@@ -348,18 +358,19 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The file meant by an argument: a bare NAME is `/etc/overlay/NAME.toml`. What has a `/` in it or ends in `.toml` is a
-/// path, and so is what ends in `.conf`: it is of wg-quick, and the file is there to be told so.
+/// Returns the file that an argument means: a bare NAME is `/etc/overlay/NAME.toml`. An argument with a `/` in it, or
+/// one that ends in `.toml`, is a path. So is one that ends in `.conf`: that is a wg-quick config, and reading it leads
+/// to an error that says so.
 pub fn resolve_path(argument: &str) -> PathBuf {
     if is_path(argument) { PathBuf::from(argument) } else { Path::new(CONFIG_FOLDER).join(format!("{argument}.toml")) }
 }
 
-/// Whether an argument is a path, and no bare NAME.
+/// Whether an argument is a path rather than a bare NAME.
 pub fn is_path(argument: &str) -> bool {
     argument.contains('/') || [".toml", ".conf"].iter().any(|suffix| argument.ends_with(suffix))
 }
 
-/// The shortest argument that means this file: what [`resolve_path`] undoes.
+/// Returns the shortest argument that means this file: the inverse of [`resolve_path`].
 pub fn argument_for(path: &Path) -> String {
     let written = path.display().to_string();
     let name = path.file_stem().and_then(|stem| stem.to_str()).filter(|name| resolve_path(name) == path);

@@ -1,10 +1,11 @@
-//! What a daemon gives up once nothing that it began with is needed any more.
+//! What a daemon gives up once its start-up is complete.
 //!
-//! Capabilities and groups but those it works with, system calls that it never makes, and writing to files that are not
-//! its own. Under the systemd unit most of that was never there. What a kernel does not have is a warning, not the end.
+//! It drops the capabilities and groups that it no longer needs, the system calls that it never makes, and the right to
+//! write files other than its own. Under the systemd unit it never had most of these. A feature that the kernel lacks
+//! is a warning, not a failure.
 //!
-//! The user stays root outside the unit, since `reload` reads root's files again. Reading is therefore not restricted:
-//! a config may name a key in a new place at any time.
+//! Outside the unit the user stays root, because `reload` reads root's files again. Reading is therefore not
+//! restricted: a config may name a key in a new place at any time.
 
 use std::path::Path;
 
@@ -13,16 +14,16 @@ use overlay_os::privileges::{self, Capability, effective_uid};
 use overlay_os::process::group_id;
 use overlay_os::schedule::Scheduling;
 
-use crate::api::access::GROUP;
 use crate::config::Config;
-use crate::uapi;
+use crate::serving::UAPI_FOLDER;
+use crate::serving::access::GROUP;
 
 /// Where a daemon writes beside its runtime folder: its device, and the settings of its interface.
-const PLACES: [&str; 4] = [uapi::FOLDER, "/dev/net/tun", "/dev/null", "/proc/sys/net"];
+const PLACES: [&str; 4] = [UAPI_FOLDER, "/dev/net/tun", "/dev/null", "/proc/sys/net"];
 
-/// What goes on being needed.
+/// What the daemon still needs.
 pub(crate) struct Needs<'a> {
-    /// The folder of lock, journal and socket, where there is one.
+    /// The folder of lock, journal and socket, if there is one.
     pub(crate) runtime: Option<&'a Path>,
     /// The config that a reload reads again, with the files it names.
     pub(crate) config: Option<&'a Config>,
@@ -32,7 +33,7 @@ pub(crate) struct Needs<'a> {
     pub(crate) is_followed: bool,
 }
 
-/// Gives up everything else, for good. To be called before there is a second thread: threads inherit it.
+/// Gives up everything else for good. Must be called before there is a second thread, because threads inherit it.
 pub(crate) fn confine(needs: &Needs<'_>) {
     let mut keep = vec![Capability::NetAdmin, Capability::NetBindService];
     if needs.scheduling != Scheduling::Default {
@@ -45,14 +46,14 @@ pub(crate) fn confine(needs: &Needs<'_>) {
         tracing::info!("files of other users are in the config: the right to read all files is kept for `reload`");
         keep.push(Capability::DacReadSearch);
     }
-    // As a member root may still give a socket to the group that may look.
+    // Membership lets root give a socket to the group that may read the API.
     let groups: Vec<u32> = if effective_uid() == 0 { group_id(GROUP).into_iter().collect() } else { Vec::new() };
     if let Err(error) = privileges::keep_only(&keep, &groups) {
         tracing::warn!(%error, "capabilities that are not needed could not be given up");
     }
-    // Made now, since a place that is not there cannot be named.
+    // Created now, because a place that does not exist cannot be permitted.
     if effective_uid() == 0 {
-        let _ = std::fs::create_dir_all(uapi::FOLDER);
+        let _ = std::fs::create_dir_all(UAPI_FOLDER);
     }
     if let Err(error) = write_only_below(needs.runtime.into_iter().chain(PLACES.map(Path::new))) {
         tracing::debug!(%error, "this kernel does not restrict where files are written");
@@ -62,7 +63,7 @@ pub(crate) fn confine(needs: &Needs<'_>) {
     }
 }
 
-/// Whether the config, or a file it names, is read only because root reads everything.
+/// Whether the config, or a file it names, is readable only because root can read everything.
 fn is_readable_by_privilege_only(config: &Config) -> bool {
     privileges::without_override(|| !config.files().all(|file| privileges::may_read(&file))).unwrap_or(false)
 }

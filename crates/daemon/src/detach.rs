@@ -1,10 +1,10 @@
-//! Starting a daemon that outlives the terminal it was started from.
+//! Starts a daemon that outlives the terminal it was started from.
 
 use std::io;
 use std::process::{Child, Command};
 
-/// Starts the command in a session of its own, so that neither Ctrl-C nor a closed terminal reaches it. What its
-/// standard streams are is the caller's to say.
+/// Starts the command in a new session, so that neither Ctrl-C nor closing the terminal reaches it. The caller sets its
+/// standard streams.
 ///
 /// # Errors
 ///

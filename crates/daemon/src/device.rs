@@ -1,10 +1,13 @@
-//! The running device: our own key, the outer sockets, the peers; and how each of them changes.
+//! The running device: our own key, the outer sockets and the peers, and how each of them changes.
 //!
-//! Whoever configures it, a file by `reload` or `wg` over the UAPI, does so here, so that engine and [`View`] never
+//! Whoever configures it, a file by `reload` or `wg` over the UAPI, does so here, so that engine and [`Table`] never
 //! disagree. It knows nothing of files, addresses and routes: those are `host`'s.
 
 mod change;
+mod names;
+mod report;
 pub mod sockets;
+pub mod table;
 mod tun;
 
 use std::collections::HashSet;
@@ -12,69 +15,63 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use overlay_core::{Command, Event, Instant, Node, NodeConfig, PeerFlows, PeerKey, PeerStats};
+use overlay_core::{Command, Node, NodeConfig, NodeStats, PeerFlows, PeerKey, PeerStats};
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
 use overlay_os::udp::UdpSocket;
-use tokio::sync::mpsc;
 
 pub use self::change::{Change, ChangeError, PeerEdit};
+pub(crate) use self::names::named_endpoints;
+pub use self::report::ReloadReport;
 use self::sockets::{Outer, bind, port_of};
+use self::table::{InterfaceEntry, Table};
 pub use self::tun::open_tun;
-use crate::api::ReloadReport;
 use crate::config::{Peer, Switch};
-use crate::engine::{Engine, Parts, Sockets};
+use crate::engine::{
+    Engine, Former, Offload, OffloadState, Offloads, Parts, Queues, Reports, ShellStats, Sockets, now,
+};
 use crate::failure::{ExitKind, Failure};
 use crate::keys::PrivateKey;
-use crate::offload::{Offload, OffloadState, Offloads};
-use crate::queues::Queues;
 use crate::resolve::{Answer, NamedEndpoint};
-use crate::shell::ShellStats;
-use crate::view::{InterfaceView, View};
 
-/// What a device is made from.
+/// What a device is created from.
 pub struct Start {
-    /// The node; [`crate::engine::joins`] says what the TUN takes as super-packets, [`seed`] makes it random.
+    /// The node. [`crate::engine::joins`] says which super-packets the TUN accepts, and [`seed`] provides randomness.
     pub node: NodeConfig,
     /// What is shown of it. Key, port and mark are overwritten by the other parts.
-    pub interface: InterfaceView,
+    pub interface: InterfaceEntry,
     /// Where inner packets come from and go to.
     pub tun: Tun,
-    /// Whether super-packets were asked of the TUN.
+    /// Whether offloads were requested from the TUN.
     pub tun_offload: Switch,
-    /// How the outer sockets are made.
+    /// How the outer sockets are created.
     pub outer: Outer,
-    /// Those that are open already, from [`sockets::bind`]; none: the device is closed until [`Device::open`].
+    /// The sockets that are already open, from [`sockets::bind`]. If there are none, the device is closed until
+    /// [`Device::open`].
     pub sockets: Sockets,
-    /// The first peers, each with what its host name was resolved to.
+    /// The first peers, each with the addresses that its host name was resolved to.
     pub peers: Vec<(Peer, Option<Vec<SocketAddr>>)>,
     /// How the engine thread is scheduled.
     pub scheduling: Scheduling,
-    /// What is known of flows from before.
+    /// What is known about earlier flows.
     pub former: Former,
-}
-
-/// What a device may know of the flows through a device before it.
-#[derive(Default)]
-pub struct Former {
-    /// Whether there can be none: no device was there before.
-    pub is_first: bool,
-    /// Those that were handed over.
-    pub flows: Vec<PeerFlows>,
 }
 
 /// A running device.
 pub struct Device {
     engine: Engine,
-    view: Arc<View>,
+    table: Arc<Table>,
+    node: Arc<NodeStats>,
+    shell: Arc<ShellStats>,
+    queues: Arc<Queues>,
     outer: Outer,
     is_open: bool,
 }
 
-/// 32 random bytes for [`NodeConfig::seed`].
+/// Returns 32 random bytes for [`NodeConfig::seed`].
 ///
 /// # Errors
-/// The kernel has none.
+/// If the kernel has no randomness.
 pub fn seed() -> Result<[u8; 32], Failure> {
     let mut seed = [0; 32];
     overlay_os::random::fill(&mut seed)
@@ -83,73 +80,87 @@ pub fn seed() -> Result<[u8; 32], Failure> {
 }
 
 impl Device {
-    /// Starts the engine. What it reports comes by the receiver, and is for [`View::on_event`] too.
+    /// Starts the engine. What it reports is for [`Table::on_event`] too.
     ///
     /// # Errors
     /// A peer that is not possible, or a process without file descriptors or threads.
-    pub fn start(start: Start) -> Result<(Self, mpsc::Receiver<Event>), Failure> {
+    pub fn start(start: Start) -> Result<(Self, Reports), Failure> {
         let Start { node, interface, tun, tun_offload, mut outer, sockets, peers, scheduling, former } = start;
         let private_key = node.private_key.clone();
-        let now = Instant::from_start(overlay_os::clock::boottime());
+        let now = now();
         let mut node = Node::new(node, now);
         let is_open = sockets.each().next().is_some();
         outer.port = port_of(&sockets).unwrap_or(outer.port);
         let shell = Arc::new(ShellStats::default());
         note_offloads(&shell.offloads, &outer, tun_offload, &tun, &sockets);
-        let interface = InterfaceView {
+        let interface = InterfaceEntry {
             public_key: node.public_key(),
             private_key: private_key.and_then(PrivateKey::from_unclamped),
             listen_port: outer.port,
             fwmark: outer.fwmark,
             ..interface
         };
-        let view = View::new(interface, node.stats(), Arc::clone(&shell));
-        view.watch(Queues::of(tun.name(), &sockets));
+        let table = Arc::new(Table::new(interface));
+        let stats = node.stats();
+        // Before the engine has the sockets.
+        let queues = Arc::new(Queues::of(tun.name(), &sockets));
 
         if !former.is_first {
-            // It is never refused.
+            // This command is never refused.
             let _ = node.handle_command(host_ports(), now);
         }
         let mut shown = Vec::with_capacity(peers.len());
         for (peer, resolved) in &peers {
             let stats = Arc::<PeerStats>::default();
-            let command = Command::SetPeer { config: Box::new(peer.to_core()), stats: Arc::clone(&stats) };
+            let tag = table.tag_for(peer.public_key).ok_or_else(|| impossible(peer, ChangeError::TooManyPeers))?;
+            let config = Box::new(peer.to_core());
+            let command = Command::SetPeer { peer: tag, config, stats: Arc::clone(&stats) };
             node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
             if let Some(addresses) = resolved.clone() {
-                let command = Command::SetCandidates(peer.public_key, addresses);
+                let command = Command::SetCandidates(tag, addresses);
                 node.handle_command(command, now).map_err(|error| impossible(peer, error))?;
             }
             shown.push((peer.clone(), stats));
         }
         for known in former.flows {
-            // A peer that is gone needs none.
+            // A peer that no longer exists needs no flows.
             let _ = node.handle_command(Command::RestoreFlows(known), now);
         }
-        view.set_peers(shown);
+        table.set_peers(shown);
         for (peer, resolved) in &peers {
             if let Some(address) = resolved.as_ref().and_then(|addresses| addresses.first()) {
-                view.on_endpoint_resolved(peer.public_key, *address);
+                table.on_endpoint_resolved(peer.public_key, *address);
             }
         }
-        let parts = Parts { node, tun, sockets, stats: shell, scheduling };
-        let (engine, events) = Engine::spawn(parts)
+        let parts = Parts { node, tun, sockets, stats: Arc::clone(&shell), scheduling };
+        let (engine, reports) = Engine::spawn(parts)
             .map_err(|error| Failure::new(ExitKind::Other, "cannot start the engine thread").with_cause(error))?;
-        Ok((Self { engine, view, outer, is_open }, events))
+        Ok((Self { engine, table, node: stats, shell, queues, outer, is_open }, reports))
     }
 
     /// What is known of it.
-    pub fn view(&self) -> &Arc<View> {
-        &self.view
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
     }
 
-    /// Where its packets are carried, for commands that concern neither key, sockets nor peers.
+    /// What the node counts.
+    pub(crate) fn node_stats(&self) -> &Arc<NodeStats> {
+        &self.node
+    }
+
+    /// What the engine thread counts.
+    pub(crate) fn shell_stats(&self) -> &Arc<ShellStats> {
+        &self.shell
+    }
+
+    /// Where the kernel is asked about queues.
+    pub(crate) fn queues(&self) -> &Arc<Queues> {
+        &self.queues
+    }
+
+    /// The engine, for commands that concern neither key, sockets nor peers.
     pub fn engine(&self) -> &Engine {
         &self.engine
-    }
-
-    /// Why the engine ended by itself. Never resolves while it runs.
-    pub async fn ended(&mut self) -> io::Error {
-        self.engine.ended().await
     }
 
     /// Ends the engine. TUN and sockets are closed then. See [`Engine::stop`].
@@ -157,7 +168,7 @@ impl Device {
         self.engine.stop().await
     }
 
-    /// Makes changes, one after the other. What came before one that fails stays made.
+    /// Applies changes in order. If one fails, the changes before it stay applied.
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -182,22 +193,23 @@ impl Device {
         self.edit_peers(edits).await
     }
 
-    /// Our own key. With another one all sessions are over; a peer that has it is removed.
+    /// Sets our own key. A new key ends all sessions. A peer that has this key is removed.
     pub async fn set_private_key(&mut self, key: Option<PrivateKey>) {
         let public = key.as_ref().map(PrivateKey::public);
-        if self.view.interface().public_key == public {
+        if self.table.interface().public_key == public {
             return;
         }
-        let command = Command::SetPrivateKey(key.as_ref().map(PrivateKey::to_bytes));
-        self.view.set_private_key(key);
-        // Of all commands it is one that is never refused.
+        let present = key.as_ref().map(PrivateKey::to_bytes);
+        let command = Command::SetPrivateKeys { present, former: Vec::new() };
+        self.table.set_private_key(key);
+        // This command is never refused.
         let _ = self.engine.command(command).await;
     }
 
-    /// Another UDP port, at once; 0 lets the kernel choose one. While the device is closed it is noted for later.
+    /// Changes the UDP port at once. 0 lets the kernel choose one. If the device is closed, the port is used when it opens.
     ///
     /// # Errors
-    /// [`ChangeError::PortInUse`] and others; the old port stays then.
+    /// [`ChangeError::PortInUse`] and others. The old port then stays.
     pub async fn set_listen_port(&mut self, port: u16) -> Result<(), ChangeError> {
         if self.is_open && port == self.outer.port {
             return Ok(());
@@ -212,7 +224,7 @@ impl Device {
             self.use_sockets(sockets).await.map_err(|error| ChangeError::Refused(error.kind()))
         } else {
             self.outer = outer;
-            self.view.edit_interface(|interface| interface.listen_port = port);
+            self.table.edit_interface(|interface| interface.listen_port = port);
             Ok(())
         }
     }
@@ -220,18 +232,18 @@ impl Device {
     /// Marks outer datagrams from now on.
     ///
     /// # Errors
-    /// The kernel refused the mark; nothing changed.
+    /// If the kernel refuses the mark. Nothing has changed then.
     pub async fn set_fwmark(&mut self, mark: Option<u32>) -> io::Result<()> {
         self.engine.set_fwmark(mark).await?;
         self.outer.fwmark = mark;
-        self.view.edit_interface(|interface| interface.fwmark = mark);
+        self.table.edit_interface(|interface| interface.fwmark = mark);
         Ok(())
     }
 
-    /// Opens the sockets of a device that is closed.
+    /// Opens the sockets of a closed device.
     ///
     /// # Errors
-    /// Those of [`sockets::bind`]; it stays closed.
+    /// Those of [`sockets::bind`]. The device then stays closed.
     pub async fn open(&mut self) -> Result<(), Failure> {
         if self.is_open {
             return Ok(());
@@ -242,42 +254,42 @@ impl Device {
             .map_err(|error| Failure::new(ExitKind::Other, "cannot use the UDP sockets").with_cause(error))
     }
 
-    /// Closes the sockets: nothing is sent or received until [`Device::open`]. The port is free.
+    /// Closes the sockets: nothing is sent or received until [`Device::open`]. The port becomes free.
     ///
     /// # Errors
-    /// The engine has ended.
+    /// If the engine has ended.
     pub async fn close(&mut self) -> io::Result<()> {
-        self.view.follow(&Sockets::default());
+        self.queues.follow(&Sockets::default());
         self.engine.set_sockets(Sockets::default()).await?;
         self.is_open = false;
         Ok(())
     }
 
-    /// Makes these, and no others, the peers. What did not change is not touched.
+    /// Replaces the set of peers. Unchanged peers are not touched.
     ///
     /// # Errors
-    /// A peer that is not possible.
+    /// If a peer is not possible.
     pub async fn set_peers(&mut self, new: &[Peer]) -> Result<ReloadReport, Failure> {
         let mut report = ReloadReport::default();
         let kept: HashSet<PeerKey> = new.iter().map(|peer| peer.public_key).collect();
         report.removed = self
-            .view
+            .table
             .read()
             .peers()
             .into_iter()
             .filter(|peer| !kept.contains(&peer.public_key))
             .map(|peer| peer.label())
             .collect();
-        // It is never refused.
+        // This command is never refused.
         let _ = self.engine.command(host_ports()).await;
-        // What goes makes room for what comes: a prefix may move from one peer to another.
+        // Peers are removed before others are added, because a prefix may move from one peer to another.
         self.remove_peers(|key| !kept.contains(&key)).await;
 
         let mut shown = Vec::with_capacity(new.len());
         let mut changed = Vec::new();
         let mut renamed = Vec::new();
         {
-            let state = self.view.read();
+            let state = self.table.read();
             for peer in new {
                 let before = state.peer(peer.public_key);
                 let stats = before.map_or_else(Arc::default, |before| Arc::clone(&before.stats));
@@ -293,54 +305,55 @@ impl Device {
                 list.push(peer.label());
                 let mut config = peer.to_core();
                 if before.is_some_and(|before| before.configured_endpoint() == peer.endpoint.as_ref()) {
-                    // It may have roamed since: where it is now is better than what the config still says.
+                    // The peer may have roamed since. Its current endpoint is better than the unchanged one in the config.
                     config.endpoint = None;
                 } else if before.is_some() {
-                    renamed.push(peer.public_key);
+                    renamed.extend(before.map(|before| before.tag));
                 }
                 changed.push((peer, config, stats));
             }
         }
         for (peer, config, stats) in changed {
-            let command = Command::SetPeer { config: Box::new(config), stats };
+            let tag = self.table.tag_for(peer.public_key).ok_or_else(|| impossible(peer, ChangeError::TooManyPeers))?;
+            let command = Command::SetPeer { peer: tag, config: Box::new(config), stats };
             self.engine.command(command).await.map_err(|error| impossible(peer, error))?;
         }
-        // A peer that was removed in the meantime needs none.
+        // A peer that was removed meanwhile needs no command.
         let _ = self.engine.commands(renamed.into_iter().map(Command::ForgetCandidates)).await;
-        self.view.set_peers(shown);
+        self.table.set_peers(shown);
         Ok(report)
     }
 
-    /// The peers that are reached by a host name.
+    /// Returns the peers whose endpoint is a host name.
     pub fn named_endpoints(&self) -> Vec<NamedEndpoint> {
-        let state = self.view.read();
+        let state = self.table.read();
         state
             .peers()
             .into_iter()
-            .filter_map(|peer| NamedEndpoint::new(peer.public_key, peer.configured_endpoint()?))
+            .filter_map(|peer| names::named(peer.public_key, peer.configured_endpoint()?))
             .collect()
     }
 
-    /// A peer's host name was resolved. Ignored where the endpoint is no name any more: the answer may have waited while
-    /// `wg set` gave the peer an address.
+    /// Applies the addresses of a peer's host name. Ignored if the endpoint is no longer a name, because `wg set` may
+    /// have given the peer an address while the answer waited.
     pub async fn on_resolved(&self, answer: Answer) {
-        let command = change::resolved(answer, &self.view.read());
+        let command = change::resolved(answer, &self.table.read());
         if let Some(command) = command {
-            // A peer that was removed in the meantime needs no endpoint.
+            // A peer that was removed meanwhile needs no endpoint.
             let _ = self.engine.command(command).await;
         }
     }
 
     async fn edit_peers(&self, edits: Vec<PeerEdit>) -> Result<(), ChangeError> {
-        if self.view.read().has_allowlists() {
+        if self.table.read().has_allowlists() {
             // It is never refused.
             let _ = self.engine.command(host_ports()).await;
         }
         let mut result = Ok(());
-        // One at a time: who looks at the view meanwhile does not wait for all of them.
+        // One at a time: who looks at the table meanwhile does not wait for all of them.
         let commands = edits
             .into_iter()
-            .map_while(|edit| self.view.edit(|state| edit.apply(state)).map_err(|error| result = Err(error)).ok());
+            .map_while(|edit| self.table.edit(|state| edit.apply(state)).map_err(|error| result = Err(error)).ok());
         let told = self.engine.commands(commands.flatten()).await;
         if let Err(error) = told {
             tracing::error!(%error, "the engine refused a change");
@@ -350,8 +363,8 @@ impl Device {
 
     async fn remove_peers(&self, is_to_go: impl Fn(PeerKey) -> bool) {
         let keys: Vec<_> =
-            self.view.read().peers().into_iter().map(|peer| peer.public_key).filter(|key| is_to_go(*key)).collect();
-        let commands = keys.into_iter().flat_map(|key| self.view.edit(|state| change::remove(key, state)));
+            self.table.read().peers().into_iter().map(|peer| peer.public_key).filter(|key| is_to_go(*key)).collect();
+        let commands = keys.into_iter().flat_map(|key| self.table.edit(|state| change::remove(key, state)));
         if let Err(error) = self.engine.commands(commands).await {
             tracing::error!(%error, "the engine refused to remove a peer");
         }
@@ -359,16 +372,16 @@ impl Device {
 
     async fn use_sockets(&mut self, sockets: Sockets) -> io::Result<()> {
         let port = port_of(&sockets).unwrap_or(self.outer.port);
-        self.view.follow(&sockets);
+        self.queues.follow(&sockets);
         self.engine.set_sockets(sockets).await?;
         self.is_open = true;
         self.outer.port = port;
-        self.view.edit_interface(|interface| interface.listen_port = port);
+        self.table.edit_interface(|interface| interface.listen_port = port);
         Ok(())
     }
 }
 
-/// What the node is told of this host's programs before it is told of peers.
+/// What the node is told about this host's programs before it is told about peers.
 fn host_ports() -> Command {
     let all = |error| {
         tracing::warn!(%error, "cannot see which UDP ports are in use: for two minutes all UDP counts as begun by the peers");
@@ -381,7 +394,7 @@ fn impossible(peer: &Peer, error: impl std::fmt::Display) -> Failure {
     Failure::new(ExitKind::Config, format!("peer `{}` is not possible", peer.label())).with_cause(error)
 }
 
-/// Which offloads the engine begins with.
+/// Records which offloads the engine starts with.
 fn note_offloads(offloads: &Offloads, outer: &Outer, tun_offload: Switch, tun: &Tun, sockets: &Sockets) {
     for (offload, switch, is_there) in [
         (Offload::TunTcp, tun_offload, tun.has_offload()),
@@ -389,6 +402,6 @@ fn note_offloads(offloads: &Offloads, outer: &Outer, tun_offload: Switch, tun: &
         (Offload::UdpSegmentation, outer.udp_gso, sockets.each().all(|socket| socket.max_segments() > 1)),
         (Offload::UdpCoalescing, outer.udp_gso, sockets.each().all(UdpSocket::coalesces)),
     ] {
-        offloads.set(offload, OffloadState::at_start(switch, is_there));
+        offloads.set(offload, OffloadState::at_start(switch != Switch::Off, is_there));
     }
 }

@@ -1,8 +1,8 @@
-//! Why a verb of the program could not do what it was asked, in the words that the user reads.
+//! Why a verb of the program failed, in the words that the user reads.
 //!
-//! An error is three lines: `error:` what went wrong, `cause:` why, `hint:` the exact next command. The exit code says
-//! which kind it is, so that scripts can act on it. The same content travels as JSON ([`FailureBody`]) over the local
-//! API and out of `--json`. Drawing it on a terminal is left to the program.
+//! An error has three lines: `error:` says what went wrong, `cause:` says why, and `hint:` gives the exact next
+//! command. The exit code tells the kind, so that scripts can act on it. The same content is sent as JSON
+//! ([`FailureBody`]) over the local API and printed with `--json`. Rendering it on a terminal is left to the program.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,36 +10,34 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, Problem, argument_for};
-
 /// What kind of failure it is: the exit code of the program, and a stable name in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ExitKind {
-    /// None of the others, such as a host without `/dev/net/tun`.
+    /// Any other failure, such as a host without `/dev/net/tun`.
     Other = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// No daemon runs here, or none of that name.
+    /// No daemon is running here, or none of that name.
     NoDaemon = 3,
     /// The caller lacks a privilege.
     Permission = 4,
     /// The config file is missing or wrong.
     Config = 5,
-    /// The thing that was named does not exist.
+    /// The named thing does not exist.
     NotFound = 6,
     /// Trust or policy forbids it.
     Refused = 7,
-    /// No answer in time.
+    /// There was no answer in time.
     Timeout = 8,
-    /// Already running, or an interface, port or address is taken.
+    /// The daemon is already running, or an interface, port or address is taken.
     Conflict = 9,
-    /// It works, but not all of it.
+    /// Some of it works, but not all.
     Degraded = 10,
 }
 
 impl ExitKind {
-    /// All kinds, by exit code.
+    /// All kinds, ordered by exit code.
     pub const ALL: [Self; 10] = [
         Self::Other,
         Self::Usage,
@@ -74,34 +72,34 @@ impl ExitKind {
         }
     }
 
-    /// The kind with this exit code; `None` for 0 and everything above 10.
+    /// Returns the kind with this exit code, or `None` for 0 and everything above 10.
     pub fn from_exit_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.exit_code() == code)
     }
 }
 
-/// A failure as the user is told of it. No field ever holds a secret.
+/// A failure as reported to the user. No field ever contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Which exit code.
+    /// The kind, which determines the exit code.
     pub code: ExitKind,
-    /// What went wrong, one line, lower case, no full stop.
+    /// What went wrong: one line, lower case, no full stop.
     pub error: String,
-    /// Why, one line.
+    /// Why, in one line.
     pub cause: Option<String>,
-    /// What to do about it, one line: the exact command where there is one.
+    /// What to do about it, in one line: the exact command if there is one.
     pub hint: Option<String>,
-    /// Shown before the three lines, as it is: the places of a config file that are wrong, for example.
+    /// Text shown unchanged before the three lines, for example the wrong places in a config file.
     pub details: Option<String>,
 }
 
 impl Failure {
-    /// A failure that says only what went wrong.
+    /// Creates a failure that says only what went wrong.
     pub fn new(code: ExitKind, error: impl Into<String>) -> Self {
         Self { code, error: error.into(), cause: None, hint: None, details: None }
     }
 
-    /// Adds why.
+    /// Adds the cause.
     pub fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
         self
@@ -131,7 +129,7 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
-    /// One line, for a log.
+    /// Formats one line for a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.error)?;
         match &self.cause {
@@ -143,68 +141,35 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-impl From<&ConfigError> for Failure {
-    /// A bad config: what is wrong with it is drawn in the details, without colour.
-    fn from(error: &ConfigError) -> Self {
-        let path = error.path().display();
-        let (first, others) = match error.problems() {
-            [first, others @ ..] => (first, others.len()),
-            [] => return Self::new(ExitKind::Config, format!("`{path}` is not a valid config")),
-        };
-        let is_forbidden = error.problems().iter().all(Problem::is_permission);
-        if is_forbidden || (first.line == 0 && others == 0) {
-            // Another user, or the file as a whole: there is nothing to draw.
-            let code = if is_forbidden { ExitKind::Permission } else { ExitKind::Config };
-            return Self { hint: first.hint.clone(), ..Self::new(code, first.message.clone()) };
-        }
-        let count = match others {
-            0 => String::new(),
-            1 => ", and 1 more".to_owned(),
-            n => format!(", and {n} more"),
-        };
-        let hint = first.hint.clone().unwrap_or_else(|| format!("overlay config check {}", argument_for(error.path())));
-        Self::new(ExitKind::Config, format!("`{path}` is not a valid config"))
-            .with_cause(format!("line {}: {}{count}", first.line, first.message))
-            .with_hint(hint)
-            .with_details(error.render(false))
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::from(&error)
-    }
-}
-
 /// A failure as JSON, schema `overlay.error.v1`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureBody {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     #[schemars(extend("const" = Self::SCHEMA))]
     pub schema: Cow<'static, str>,
     /// Always `error`.
     pub status: Cow<'static, str>,
-    /// Which kind of failure it is.
+    /// The kind of failure.
     #[schemars(extend("enum" = ExitKind::ALL.map(ExitKind::code_name)))]
     pub code: Cow<'static, str>,
     /// The exit code of a program that fails with it.
     #[schemars(range(min = 1, max = 10))]
     pub exit: u8,
-    /// What went wrong, one line.
+    /// What went wrong, in one line.
     pub message: String,
-    /// Why, one line.
+    /// Why, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// What to do about it, one line.
+    /// What to do about it, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// To be shown before the rest as it is: the places of a config file that are wrong, for example.
+    /// Text to show unchanged before the rest, for example the wrong places in a config file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<String>,
 }
 
 impl FailureBody {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     pub const SCHEMA: &'static str = "overlay.error.v1";
 }
 
@@ -238,12 +203,7 @@ impl From<FailureBody> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use overlay_golden::golden;
-
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn exit_codes_are_the_documented_numbers() {
@@ -266,23 +226,6 @@ mod tests {
         );
         assert_eq!(ExitKind::from_exit_code(0), None);
         assert_eq!(ExitKind::from_exit_code(11), None);
-    }
-
-    #[test]
-    fn a_config_that_is_missing_has_nothing_to_draw() {
-        let failure = Failure::from(Config::load(Path::new("/nonexistent/lab.toml")).expect_err("no such file"));
-        assert_eq!((failure.code, &failure.details), (ExitKind::Config, &None));
-        golden("a config that is missing", failure.lines());
-    }
-
-    #[test]
-    fn a_bad_config_names_the_first_problem_counts_the_others_and_draws_all() {
-        let text = "[interface]\nlisten_port = 70000\naddresses = [\"10.77.0.1/33\"]\n";
-        let failure = Failure::from(Config::parse(text, Path::new("lab.toml")).expect_err("several problems"));
-        assert_eq!(failure.code, ExitKind::Config);
-        golden("several problems", failure.lines());
-        let details = failure.details.unwrap_or_default();
-        assert!(details.contains("70000") && details.contains("10.77.0.1/33"), "{details}");
     }
 
     #[test]

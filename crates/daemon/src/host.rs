@@ -1,24 +1,24 @@
-//! The footprint on this Linux host, and how it is taken away again.
+//! The footprint on this Linux host, and how it is removed again.
 //!
 //! Everything that a running daemon adds to the system is either tied to its TUN interface, which vanishes with the
-//! process, or is written to a [`Journal`] *before* it is added. So whatever ends the process, the next `overlay up` or
-//! `overlay down` takes away all of it and nothing else.
+//! process, or recorded in a [`Journal`] *before* it is added. However the process ends, the next `overlay up` or
+//! `overlay down` therefore removes all of it and nothing else.
 //!
 //! In the order of a start:
 //!
-//! 1. [`require_net_admin`]: without the privilege nothing else is worth saying.
-//! 2. [`Runtime::acquire`]: one daemon of a name; its files in the runtime folder.
-//! 3. [`Runtime::clean_leftovers`]: what an earlier daemon of this name left behind.
-//! 4. [`preflight()`]: what would collide is refused while the system is still unchanged.
+//! 1. [`require_net_admin`]: without this privilege no other check matters.
+//! 2. [`Runtime::acquire`]: there is one daemon of a name. This claims its files in the runtime folder.
+//! 3. [`Runtime::clean_leftovers`] removes what an earlier daemon of this name left behind.
+//! 4. [`preflight()`] refuses what would collide, while the system is still unchanged.
 //! 5. [`Journal::begin`], the sockets, the TUN.
-//! 6. [`mtu_range()`] and [`Host::bring_up`]: the guard in nft first, then addresses, MTU, routes, rules.
-//! 7. [`Host::apply`] on each reload, [`Host::set_path_mtu`] when something was found of a path, [`Host::look`] when
-//!    [`HostWatch`] says that another program may have taken something away, [`Host::take_down`] at the end.
+//! 6. [`mtu_range()`] and [`Host::bring_up`]: first the nft guard, then addresses, MTU, routes, rules.
+//! 7. [`Host::apply`] on each reload, [`Host::set_path_mtu`] when a path's MTU becomes known, [`Host::look`] when
+//!    [`HostWatch`] reports that another program may have removed something, [`Host::take_down`] at the end.
 //!
-//! What is wanted is computed by [`Footprint::plan`], a pure function of the config; what stands is brought to what is
-//! wanted by one procedure, in a start, a reload and an undo alike.
+//! [`Footprint::plan`], a pure function of the config, computes the wanted state. One procedure converges the system to
+//! it, in a start, a reload and an undo alike.
 //!
-//! Left out: DNS of the host, forwarding sysctls (they are the user's).
+//! Left out: the host's DNS, and forwarding sysctls, which belong to the user.
 
 mod collisions;
 mod facts;
@@ -33,7 +33,6 @@ mod mtu;
 #[cfg(test)]
 pub(crate) mod own_namespace;
 mod preflight;
-mod rules;
 mod runtime;
 mod surroundings;
 mod watch;
@@ -56,7 +55,8 @@ use overlay_os::netlink::NetlinkError;
 
 use crate::failure::{ExitKind, Failure};
 
-/// A netlink request that failed, in the user's words: `what` is the step, such as "cannot add the route 10.0.0.0/8".
+/// Turns a failed netlink request into a message for the user. `what` is the step, such as "cannot add the route
+/// 10.0.0.0/8".
 fn netlink_failure(what: impl Into<String>, error: &NetlinkError) -> Failure {
     match error {
         NetlinkError::Permission => crate::permission::refused_by_kernel(Failure::new(ExitKind::Permission, what)),

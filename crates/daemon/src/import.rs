@@ -1,8 +1,8 @@
-//! Turns a wg-quick config into one of ours: the same keys, addresses and peers, the keys in files of their own.
+//! Converts a wg-quick config into one of ours: the same keys, addresses and peers, with secrets in separate files.
 //!
-//! What `wg` and wg-quick take is taken, with the meaning it has there; what they refuse is refused. Each line is carried
-//! over, or named with what it means here and what to write. The result is read by our own parser before it is handed
-//! out, so that what it would object to is said at once and not at the next `up`.
+//! What `wg` and wg-quick accept is accepted with the same meaning, and what they reject is rejected. Each line is
+//! either carried over, or reported with its meaning here and what to write instead. The result is parsed by our own
+//! parser before it is returned, so that any objection is raised now and not at the next `up`.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -16,7 +16,7 @@ use crate::config::{Config, KeyFiles, Problem, interface_name_of, parse_endpoint
 use crate::keys::{self, KeyError, PrivateKey};
 
 mod hooks;
-/// Names that fit.
+/// Valid and distinct names.
 pub mod names;
 mod peers;
 mod surroundings;
@@ -27,26 +27,26 @@ pub use surroundings::Surroundings;
 use names::toml_string;
 use wg_quick::{Entry, Part};
 
-/// What became of a wg-quick config.
+/// The result of converting a wg-quick config.
 pub struct Imported {
-    /// Name of the interface: of the file too, with `.toml` behind it.
+    /// The name of the interface. The config file is named after it, with the extension `.toml`.
     pub name: String,
-    /// Our config. It names `files` relative to its own folder.
+    /// Our config. It refers to `files` relative to its own folder.
     pub toml: String,
-    /// Name and content of each key file, to be written with mode 0600.
+    /// The name and content of each key file, to be written with mode 0600.
     pub files: Vec<(String, Zeroizing<String>)>,
-    /// What was not carried over or was changed, each with the line it stood in and what to do about it.
+    /// What was not carried over or was changed, each with its line and what to do about it.
     pub warnings: Vec<String>,
-    /// How many of `warnings` are about something that does not work until somebody does it: 0 when all is well.
+    /// How many of `warnings` are about something that does not work until the user acts. 0 if all is well.
     pub losses: usize,
 }
 
 /// Why a wg-quick config could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportError {
-    /// From 1; 0 when it is about no line in particular.
+    /// The line, from 1, or 0 if no particular line is at fault.
     pub line: usize,
-    /// What is wrong with it. Never holds a secret.
+    /// What is wrong with it. Never contains a secret.
     pub message: String,
 }
 
@@ -67,10 +67,10 @@ impl fmt::Display for ImportError {
 
 impl std::error::Error for ImportError {}
 
-/// Converts the text of a wg-quick config. `name` is that of the interface: the file's own without `.conf`.
+/// Converts the text of a wg-quick config. `name` is the name of the interface: the file name without `.conf`.
 ///
 /// # Errors
-/// The first line that wg-quick would not take either, or that cannot mean here what it means there.
+/// The first line that wg-quick would reject too, or that cannot have the same meaning here.
 pub fn import(wg_conf: &str, name: &str, surroundings: &Surroundings) -> Result<Imported, ImportError> {
     let document = wg_quick::parse(wg_conf)?;
     let mut import = Import {
@@ -95,9 +95,9 @@ struct Import<'a> {
     files: Vec<(String, Zeroizing<String>)>,
     warnings: Vec<String>,
     losses: usize,
-    /// Prefixes given to peers so far.
+    /// How many prefixes were given to peers so far.
     given: usize,
-    /// Files of preshared keys that a command of [Interface] gives to peers.
+    /// The files of preshared keys that commands in [Interface] assign to peers.
     preshared_keys: HashMap<PeerKey, String>,
 }
 
@@ -201,7 +201,8 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// wg-quick has no word for it: it follows from the host's own switch, or from commands.
+    /// Writes `forward = true` where it is due. wg-quick has no such key: forwarding follows from the host's setting or
+    /// from commands.
     fn forward(&mut self, commanded: Option<usize>, peers: usize, toml: &mut String) {
         match (commanded, self.surroundings.forwards) {
             (None, false) if peers > 1 => self.warnings.push(
@@ -229,7 +230,7 @@ impl Import<'_> {
         }
     }
 
-    /// The line that names a routing table, if one is to be named.
+    /// Returns the line that sets a routing table, if one must be set.
     fn table(&self, entry: &Entry) -> Result<Option<String>, ImportError> {
         let value = entry.value.as_str();
         let number = match value.to_ascii_lowercase().as_str() {
@@ -269,7 +270,7 @@ impl Import<'_> {
         );
     }
 
-    /// A port by number or by name, as getaddrinfo takes it.
+    /// Parses a port given by number or by service name, as getaddrinfo does.
     fn port(&self, entry: &Entry, text: &str) -> Result<u16, ImportError> {
         let number = text.parse::<u32>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
         let port = match number {
@@ -282,18 +283,18 @@ impl Import<'_> {
         })
     }
 
-    /// Something that is different here and needs nobody.
+    /// Warns about something that is different here and requires no action.
     fn skip(&mut self, entry: &Entry, reason: &str) {
         self.warnings.push(format!("line {}: `{}` is not carried over: {reason}", entry.line, entry.written));
     }
 
-    /// Something that does not work until somebody does it.
+    /// Warns about something that does not work until the user acts.
     fn lose(&mut self, entry: &Entry, reason: &str) {
         self.losses += 1;
         self.skip(entry, reason);
     }
 
-    /// What our own parser says to the result: a mistake there is one that wg-quick takes and overlay does not.
+    /// Parses the result with our own parser. An error here is something that wg-quick accepts and overlay does not.
     fn read_back(&mut self, toml: &str, name: &str) {
         let path = Path::new(name).with_added_extension("toml");
         let say = |what: &str, problem: &Problem| {
@@ -310,7 +311,7 @@ impl Import<'_> {
     }
 }
 
-/// A key that `wg` does not take either, or one of a dialect of it.
+/// Describes a key that `wg` rejects too, or that belongs to a dialect of it.
 fn unknown(entry: &Entry) -> ImportError {
     const AMNEZIA: [&str; 17] =
         ["jc", "jmin", "jmax", "s1", "s2", "s3", "s4", "h1", "h2", "h3", "h4", "i1", "i2", "i3", "i4", "i5", "itime"];

@@ -1,7 +1,7 @@
-//! Keys as people handle them: 44 characters of base64 in a file with mode 0600, as the stock `wg` tool writes them.
+//! Keys as users handle them: 44 characters of base64 in a file with mode 0600, in the format of the stock `wg` tool.
 //!
-//! A key that cannot be read is refused with its exact reason, and the reason never holds a character of the key.
-//! Left out: what a key is used for (`overlay_core`), and which file holds it (`config`).
+//! An invalid key is refused with the exact reason, which never contains a character of the key. Left out: what a key
+//! is used for (`overlay_core`), and which file contains it (`config`).
 
 use std::fmt;
 use std::io;
@@ -13,27 +13,25 @@ use rand_core::{OsRng, RngCore};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-pub use crate::files::{replace_secret, write_secret};
-
 /// Characters of a key in base64: 43 and one `=`.
 pub const ENCODED_LENGTH: usize = 44;
 
-/// The X25519 tunnel key of this host. Wiped from memory when dropped, never shown by `Debug`.
+/// The X25519 tunnel key of this host. Wiped from memory when dropped, and never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKey(Zeroizing<[u8; 32]>);
 
 impl PrivateKey {
-    /// A new key from the operating system's generator, clamped as the `wg` tool does.
+    /// Generates a key with the operating system's generator, clamped like the `wg` tool does.
     pub fn generate() -> Self {
         let mut bytes = random_bytes();
         clamp(&mut bytes);
         Self(bytes)
     }
 
-    /// The key in `text`, which holds nothing else but white space around it.
+    /// Parses the key in `text`, which may have only white space around it.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first thing that is wrong with the text.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         let bytes = decode(text)?;
         if *bytes == [0; 32] {
@@ -42,7 +40,8 @@ impl PrivateKey {
         Ok(Self(bytes))
     }
 
-    /// The key of these bytes, clamped as the kernel does; `None` for all zero, which means none everywhere in WireGuard.
+    /// Creates a key from bytes and clamps it like the kernel does. Returns `None` for all zero, which means "no key"
+    /// in WireGuard.
     pub fn from_bytes(mut bytes: Zeroizing<[u8; 32]>) -> Option<Self> {
         if *bytes == [0; 32] {
             return None;
@@ -51,22 +50,22 @@ impl PrivateKey {
         Some(Self(bytes))
     }
 
-    /// The same, with the bits as they are: a key file may hold one that is not clamped, and is shown as it is.
+    /// The same without clamping: a key file may contain an unclamped key, which is shown unchanged.
     pub(crate) fn from_unclamped(bytes: Zeroizing<[u8; 32]>) -> Option<Self> {
         (*bytes != [0; 32]).then_some(Self(bytes))
     }
 
-    /// The key in base64.
+    /// Returns the key in base64.
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(STANDARD.encode(*self.0))
     }
 
-    /// The key's 32 bytes.
+    /// Returns the 32 bytes of the key.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         self.0.clone()
     }
 
-    /// The public key that belongs to it: what peers write in their configs.
+    /// Returns the public key, which peers write in their configs.
     pub fn public(&self) -> PeerKey {
         PeerKey(PublicKey::from(&StaticSecret::from(*self.0)).to_bytes())
     }
@@ -83,64 +82,64 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// A new preshared key from the operating system's generator.
+/// Generates a preshared key with the operating system's generator.
 pub fn generate_preshared() -> Zeroizing<[u8; 32]> {
     random_bytes()
 }
 
-/// 32 secret bytes in base64.
+/// Encodes 32 secret bytes in base64.
 pub fn encode_secret(bytes: &[u8; 32]) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(bytes))
 }
 
-/// A public key in base64, as peers write it.
+/// Encodes a public key in base64, as peers write it.
 pub fn encode_public(key: &PeerKey) -> String {
     STANDARD.encode(key.0)
 }
 
-/// The preshared key in `text`. All zero is a key here; for WireGuard it means none.
+/// Parses the preshared key in `text`. All zero is accepted here, although it means "no key" in WireGuard.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
+/// The first thing that is wrong with the text.
 pub fn decode_preshared(text: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     decode(text)
 }
 
-/// A peer's public key.
+/// Parses a peer's public key.
 ///
 /// # Errors
-/// The first thing that is wrong with it; [`KeyError::LowOrder`] for a point of small order, with which every shared
-/// secret would be zero and known to all.
+/// The first thing that is wrong with the text. [`KeyError::LowOrder`] for a point of small order, with which every
+/// shared secret would be zero and therefore known to everybody.
 pub fn decode_public(text: &str) -> Result<PeerKey, KeyError> {
     let key = PeerKey(*decode(text)?);
     if key.is_low_order() { Err(KeyError::LowOrder) } else { Ok(key) }
 }
 
-/// Why a text is no key. Positions count characters from 1.
+/// Why a text is not a valid key. Positions count characters from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
-    /// Nothing but white space.
+    /// The text is empty or white space.
     Empty,
-    /// 64 hexadecimal digits: the form of WireGuard's socket protocol, not of its configs.
+    /// The text is 64 hexadecimal digits: the format of WireGuard's UAPI, not of its configs.
     Hexadecimal,
-    /// A `-` or `_` at this position: base64 for URLs.
+    /// There is a `-` or `_` at this position: base64 for URLs.
     UrlAlphabet(usize),
-    /// A character at this position that base64 does not have.
+    /// The character at this position does not occur in base64.
     Alphabet(usize),
-    /// This many characters instead of 44.
+    /// The text has this many characters instead of 44.
     Length(usize),
-    /// 44 characters that do not end in exactly one `=`, so that they are not 32 bytes.
+    /// The text has 44 characters but does not end in exactly one `=`, so it does not encode 32 bytes.
     Padding,
-    /// The last character holds bits beyond the 32nd byte: one of the characters was mistyped.
+    /// The last character has bits beyond the 32nd byte: one of the characters was mistyped.
     TrailingBits,
-    /// A private key of 32 zero bytes.
+    /// The private key is 32 zero bytes.
     AllZero,
-    /// A public key that is a point of small order.
+    /// The public key is a point of small order.
     LowOrder,
 }
 
 impl fmt::Display for KeyError {
-    /// Continues a sentence that has the key as its subject: "the key in `a.key`" + "is empty".
+    /// Continues a sentence whose subject is the key: "the key in `a.key`" + "is empty".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("is empty"),
@@ -163,7 +162,7 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// What the system said, without the number that `io::Error` adds to it.
+/// Returns the text of an error, without the number that `io::Error` appends.
 pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
@@ -174,7 +173,7 @@ pub(crate) fn describe(error: &io::Error) -> String {
     }
 }
 
-/// 32 bytes of base64, in the one canonical form that `wg` accepts too.
+/// Decodes 32 bytes of base64, in the one canonical form that `wg` accepts too.
 fn decode(text: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     let text = text.trim();
     let length = text.chars().count();
@@ -197,7 +196,7 @@ fn decode(text: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     if !text.ends_with('=') || text[..ENCODED_LENGTH - 1].contains('=') {
         return Err(KeyError::Padding);
     }
-    // The library asks for room for 33 bytes, what 44 characters could be.
+    // The library demands room for 33 bytes, the most that 44 characters could encode.
     let mut bytes = Zeroizing::new([0; 33]);
     match STANDARD.decode_slice(text, bytes.as_mut_slice()) {
         Ok(32) => {

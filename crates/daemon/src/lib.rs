@@ -1,4 +1,4 @@
-//! The daemon as a library: config, the engine thread, control tasks, local API, stores.
+//! The daemon as a library: config, the engine thread, the control thread, local API, stores.
 // The daemon is where the machine's clock and sockets are used; the purity lints guard `core`, `wire` and `sim`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -6,6 +6,7 @@ pub mod api;
 pub mod client;
 pub mod config;
 mod confine;
+mod control;
 pub mod detach;
 pub mod device;
 pub mod engine;
@@ -14,19 +15,15 @@ pub mod files;
 pub mod host;
 pub mod import;
 pub mod keys;
-pub mod metrics;
 pub mod notify;
-pub mod offload;
 pub mod permission;
 pub mod ping;
-pub mod queues;
 pub mod resolve;
-pub mod shell;
-mod standing;
-mod supervisor;
+mod serving;
 pub mod uapi;
 pub mod up;
 pub mod view;
+mod warnings;
 pub mod wg;
 
 pub use failure::Failure;

@@ -1,42 +1,42 @@
 //! What the service manager is told: ready, reloading, stopping, a status line, the watchdog.
 //!
-//! systemd's notification protocol, sd_notify(3). Without `NOTIFY_SOCKET` in the environment every call does nothing,
-//! and a message that cannot be sent is no reason to stop: it is logged at debug and forgotten.
+//! This is systemd's notification protocol, sd_notify(3). Without `NOTIFY_SOCKET` in the environment, every call does
+//! nothing. A message that cannot be sent is logged at debug and otherwise ignored.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The interface is up and traffic can flow; also the end of a reload. `status` is shown by `systemctl status`.
+/// Reports that the interface is up and traffic can flow, or that a reload has ended. `systemctl status` shows `status`.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// A reload has begun; [`ready`] ends it, also when the new config was refused.
+/// Reports that a reload has begun. [`ready`] ends it, even if the new config was refused.
 pub fn reloading() {
-    // The manager tells a reload from an earlier one by this clock; one that cannot be read leaves the message plain.
+    // The manager uses this clock to tell a reload from an earlier one. If it cannot be read, the message is sent without it.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
         Err(_) => send(&[NotifyState::Reloading]),
     }
 }
 
-/// The daemon is on its way down.
+/// Reports that the daemon is shutting down.
 pub fn stopping() {
     send(&[NotifyState::Stopping, NotifyState::Status("taking the interface down")]);
 }
 
-/// One line for `systemctl status`.
+/// Sets one line for `systemctl status`.
 pub fn status(line: &str) {
     send(&[NotifyState::Status(line)]);
 }
 
-/// How often [`watchdog`] is to be called: half of what the manager allows, as it advises. `None`: it does not ask.
+/// How often to call [`watchdog`]: half of what the manager allows, as it recommends. `None` if the watchdog is off.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
-/// The daemon is alive.
+/// Reports that the daemon is alive.
 pub fn watchdog() {
     send(&[NotifyState::Watchdog]);
 }
@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
 
-    /// Set for the process that plays the daemon: the environment of the running one cannot be changed safely.
+    /// Set for the process that plays the daemon, because the environment of the running one cannot be changed safely.
     const CHILD: &str = "OVERLAY_TEST_NOTIFY_CHILD";
 
     #[test]

@@ -1,7 +1,7 @@
-//! Whom root trusts with files, and what to say where the system says "permission denied".
+//! Which users root trusts with files, and what to say when the system says "permission denied".
 //!
-//! "Run it with sudo" helps somebody who is not root. It does not help root without CAP_DAC_OVERRIDE, the user of the
-//! systemd unit, or root in a container: those are told which owner and mode stand in the way, and what changes them.
+//! "Run it with sudo" helps a user who is not root. It does not help root without CAP_DAC_OVERRIDE, the user of the
+//! systemd unit, or root in a container. Those are told which owner and mode are in the way, and how to change them.
 
 use std::fs;
 use std::io;
@@ -14,24 +14,24 @@ use overlay_os::process::{group_id, user_id, user_name};
 
 use crate::failure::{ExitKind, Failure};
 
-/// The user and the group that the systemd unit runs the daemon as.
+/// The user and the group under which the systemd unit runs the daemon.
 pub const SERVICE_USER: &str = "overlayd";
 
-/// Where to look for what a security module refused.
+/// Where to look for a refusal by a security module.
 const LOOK_FOR_DENIAL: &str = "sudo journalctl -k -g denied";
 
-/// Users beside root whose folders root trusts: the service runs as one.
+/// Returns the users besides root whose folders root trusts: the service's user.
 pub(crate) fn friends() -> Vec<u32> {
     let is_root = effective_uid() == 0;
     is_root.then(|| user_id(SERVICE_USER)).flatten().into_iter().collect()
 }
 
-/// The group of the service, where it is installed.
+/// Returns the group of the service, if the service is installed.
 pub(crate) fn service_group() -> Option<u32> {
     group_id(SERVICE_USER)
 }
 
-/// A folder or a file that is not used because of whom it belongs to.
+/// Describes a folder or file that is not used because of its owner.
 pub(crate) fn not_trusted(what: &str, error: &TrustError) -> Failure {
     let failure = Failure::new(ExitKind::Permission, format!("{what} cannot be trusted")).with_cause(error);
     match error.fix() {
@@ -43,13 +43,13 @@ pub(crate) fn not_trusted(what: &str, error: &TrustError) -> Failure {
 /// Why a file cannot be used, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
-    /// One line.
+    /// The cause, in one line.
     pub cause: String,
-    /// A command, or what to do.
+    /// A command or other advice.
     pub hint: String,
 }
 
-/// What stands in the way of reading or writing `path`, which the system has just refused.
+/// Explains why `path`, which the system has just refused, cannot be read or written.
 pub fn denied(path: &Path) -> Denied {
     let uid = effective_uid();
     if uid != 0 && !has_net_admin() {
@@ -75,7 +75,7 @@ fn describe(culprit: &Path, metadata: &fs::Metadata, uid: u32, is_the_file: bool
     let cause = format!("{what} belongs to {owner} and has mode {mode:04o}; this process runs as {ours}");
     let right = if metadata.is_dir() { "rx" } else { "r" };
     let hint = match (uid, is_own) {
-        // Owner and mode allow it, so something else does not.
+        // Owner and mode permit it, so something else forbids it.
         (_, true) if mode & 0o400 != 0 => LOOK_FOR_DENIAL.to_owned(),
         (_, true) => format!("sudo chmod u+{right} {shown}"),
         (0, false) if metadata.is_dir() => {
@@ -90,7 +90,7 @@ fn describe(culprit: &Path, metadata: &fs::Metadata, uid: u32, is_the_file: bool
     Denied { cause, hint }
 }
 
-/// The first folder on the way that cannot be entered, else the file itself.
+/// Returns the first folder on the path that cannot be entered, or the file itself.
 fn culprit(path: &Path) -> PathBuf {
     let mut above: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     above.reverse();
@@ -102,7 +102,7 @@ fn culprit(path: &Path) -> PathBuf {
     }
 }
 
-/// What the kernel refused although this process may administer the network.
+/// Describes a refusal by the kernel, depending on whether this process has CAP_NET_ADMIN.
 pub(crate) fn refused_by_kernel(failure: Failure) -> Failure {
     if has_net_admin() {
         return failure
@@ -114,7 +114,7 @@ pub(crate) fn refused_by_kernel(failure: Failure) -> Failure {
         .with_hint(hint_to_get_net_admin("run it with sudo"))
 }
 
-/// How this process would get CAP_NET_ADMIN: `with_sudo`, unless it is root already.
+/// How this process would get CAP_NET_ADMIN: `with_sudo`, unless it is already root.
 pub(crate) fn hint_to_get_net_admin(with_sudo: &str) -> String {
     match effective_uid() {
         0 => {
@@ -126,7 +126,7 @@ pub(crate) fn hint_to_get_net_admin(with_sudo: &str) -> String {
     }
 }
 
-/// A path as a word of the shell.
+/// Quotes a path for the shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);

@@ -1,7 +1,7 @@
-//! Measuring round trips to a virtual IP: ICMP echoes, one after the other, with a verdict on each.
+//! Measures round trips to a virtual IP with ICMP echoes, one after another, and reports each result.
 //!
-//! It is `ping` as users know it, but it goes out by our interface and nowhere else, so that an answer proves the
-//! tunnel. Late answers count as lost. It blocks: it wants a thread of its own.
+//! It is like `ping`, but goes out through our interface and nowhere else, so that an answer proves that the tunnel
+//! works. Late answers count as lost. It blocks, so it needs its own thread.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,58 +15,58 @@ use crate::failure::{ExitKind, Failure};
 /// ENODEV: the network namespace of this process has no such interface.
 const NO_SUCH_DEVICE: i32 = 19;
 
-/// Bytes of payload in each echo, as `ping` has it.
+/// The payload of each echo in bytes, as in `ping`.
 const PAYLOAD_LEN: usize = 56;
 
-/// What to ask, and how patiently.
+/// The target, and how patiently to probe it.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whom to ask.
+    /// The address to probe.
     pub target: IpAddr,
-    /// The interface to go out by; `None`: wherever the routes lead.
+    /// The interface to go out through, or `None` to follow the routes.
     pub device: Option<String>,
-    /// Stop after this many probes; `None`: go on.
+    /// Stop after this many probes, or `None` to continue.
     pub count: Option<u32>,
-    /// From one probe to the next. A probe that is still being waited for delays the next one.
+    /// The time between two probes. A probe that still waits for its answer delays the next one.
     pub interval: Duration,
     /// How long to wait for each answer.
     pub wait: Duration,
 }
 
-/// What became of one probe.
+/// The result of one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Counts from 1.
+    /// The number of the probe, from 1.
     pub sequence: u32,
-    /// The answer; `None` when none came in time.
+    /// The answer, or `None` if none arrived in time.
     pub answer: Option<Answer>,
 }
 
-/// An answer in time.
+/// An answer that arrived in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// From the moment before sending to the moment after receiving.
+    /// The time from just before sending to just after receiving.
     pub round_trip: Duration,
-    /// Hops the answer had left, where the kernel tells.
+    /// The remaining TTL of the answer, if the kernel reports it.
     pub ttl: Option<u8>,
 }
 
-/// What all probes together say.
+/// The combined result of all probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Probes sent and decided.
+    /// How many probes were sent and have a result.
     pub sent: u32,
-    /// Answers in time.
+    /// How many answers arrived in time.
     pub received: u32,
-    /// The shortest round trip; zero without answers, as the following.
+    /// The shortest round trip. Without answers, this and the following are zero.
     pub shortest: Duration,
-    /// The longest.
+    /// The longest round trip.
     pub longest: Duration,
     total: Duration,
 }
 
 impl Summary {
-    /// Takes in one more probe.
+    /// Adds the result of a probe.
     pub fn add(&mut self, probe: &Probe) {
         self.sent += 1;
         let Some(Answer { round_trip, .. }) = probe.answer else { return };
@@ -76,24 +76,23 @@ impl Summary {
         self.received += 1;
     }
 
-    /// The mean round trip.
+    /// Returns the mean round trip.
     pub fn mean(&self) -> Duration {
         self.total.checked_div(self.received).unwrap_or_default()
     }
 
-    /// Probes without an answer, per cent.
+    /// Returns the share of probes without an answer, in per cent.
     pub fn loss_percent(&self) -> f64 {
         if self.sent == 0 { 0.0 } else { f64::from(self.sent - self.received) * 100.0 / f64::from(self.sent) }
     }
 }
 
-/// Asks until the count is reached or `on_probe` says stop.
+/// Sends probes until the count is reached or `on_probe` returns `Break`.
 ///
 /// # Errors
 ///
-/// [`ExitKind::Permission`] where ICMP sockets are forbidden, [`ExitKind::NotFound`] where the device is not in this
-/// network namespace, [`ExitKind::Other`] for what else the kernel says when
-/// the socket is opened. A probe that cannot be sent is a probe that is lost.
+/// [`ExitKind::Permission`] if ICMP sockets are forbidden, [`ExitKind::NotFound`] if the device is not in this network
+/// namespace, [`ExitKind::Other`] for any other error when opening the socket. A probe that cannot be sent counts as lost.
 pub fn run(options: &Options, mut on_probe: impl FnMut(Probe) -> ControlFlow<()>) -> Result<(), Failure> {
     let socket =
         Ping::connect(options.target, options.device.as_deref()).map_err(|error| no_socket(options, &error))?;
@@ -112,7 +111,7 @@ pub fn run(options: &Options, mut on_probe: impl FnMut(Probe) -> ControlFlow<()>
     Ok(())
 }
 
-/// One probe. The wire carries the lower half of its number.
+/// Sends one probe and waits for its answer. The wire carries the lower half of its number.
 fn ask(socket: &Ping, sequence: u32, wait: Duration) -> Option<Answer> {
     let on_wire = sequence as u16;
     let sent = Instant::now();
@@ -120,10 +119,10 @@ fn ask(socket: &Ping, sequence: u32, wait: Duration) -> Option<Answer> {
     loop {
         let left = wait.checked_sub(sent.elapsed()).filter(|left| !left.is_zero())?;
         match socket.receive(left) {
-            // An answer to an earlier probe came too late.
+            // This answers an earlier probe and is too late.
             Ok(Some(reply)) if reply.sequence != on_wire => {}
             Ok(Some(reply)) => return Some(Answer { round_trip: sent.elapsed(), ttl: reply.ttl }),
-            // An ICMP error such as "host unreachable" settles it as well as silence does.
+            // An ICMP error such as "host unreachable" means a lost probe, like silence.
             Ok(None) | Err(_) => return None,
         }
     }

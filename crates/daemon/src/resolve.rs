@@ -1,16 +1,17 @@
-//! Endpoints that are configured by host name: looked up with patience.
+//! Resolves endpoints that are configured by host name, patiently.
 //!
-//! A name that cannot be resolved never stops `overlay up`: it is asked again after 1 s, 2 s, 4 s and so on up to every
-//! 30 s. A name that was resolved is asked again after 30 s without a handshake, for as long as there is none, because
-//! the address behind it may have moved (what WireGuard's reresolve-dns.sh does from cron). A handshake ends that, and
-//! handshakes that begin to fail start it anew. A peer that stops to answer has its name asked at once, whatever lifetime
-//! the last answer had, and again after 5 s, 10 s, 20 s and then every 30 s: the name often moves after the server.
+//! A name that cannot be resolved never stops `overlay up`: it is queried again after 1 s, 2 s, 4 s and so on, up to
+//! every 30 s. A name that was resolved is queried again every 30 s until a handshake succeeds, because the address
+//! behind it may have moved (what WireGuard's reresolve-dns.sh does from cron). Handshakes that begin to fail start
+//! this again. When a peer stops answering, its name is queried at once, whatever the TTL of the last answer, and again
+//! after 5 s, 10 s, 20 s and then every 30 s, because the name often moves later than the server.
 //!
-//! Names go through getaddrinfo, so `/etc/hosts`, mDNS and the order of RFC 6724 hold here as everywhere on the host. All
-//! of its answers count for which this host has a socket: the node calls one after the other (`resolve/order`).
+//! Names are resolved with getaddrinfo, so `/etc/hosts`, mDNS and the order of RFC 6724 apply as everywhere on the
+//! host. All answers in an address family for which this host has a socket count: the node calls one after another
+//! (`resolve/order`).
 //!
-//! One task does it all, with a bounded number of look-ups at once. A look-up occupies a thread of the runtime's blocking
-//! pool and cannot be called off: shut the runtime down in the background.
+//! A single task does all this, with a bounded number of lookups at once. A lookup occupies a thread of the runtime's
+//! blocking pool and cannot be cancelled, so the runtime must be shut down in the background.
 
 mod order;
 
@@ -26,18 +27,17 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::config::{Endpoint, Peer};
-
 /// After the first look-up that failed; doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// The longest wait between two look-ups of one name, and the wait for a handshake.
+/// The longest wait between two lookups of one name, and the wait for a handshake.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// After the look-up for a peer that stopped to answer; doubles up to [`LONGEST_WAIT`]. No such look-up follows another sooner.
+/// The wait after a lookup for a peer that stopped answering. It doubles up to [`LONGEST_WAIT`]. Such lookups are never
+/// closer together.
 const FIRST_AGAIN: Duration = Duration::from_secs(5);
-/// Look-ups under way at once. Each takes a thread; getaddrinfo may need many seconds.
+/// How many lookups may be in progress at once. Each takes a thread, and getaddrinfo may need many seconds.
 const MAX_LOOKUPS: usize = 8;
 
-/// An endpoint by name.
+/// An endpoint given by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedEndpoint {
     /// The peer that the endpoint belongs to.
@@ -48,31 +48,16 @@ pub struct NamedEndpoint {
     pub port: u16,
 }
 
-impl NamedEndpoint {
-    /// That of a peer; `None` for an address.
-    pub fn new(peer: PeerKey, endpoint: &Endpoint) -> Option<Self> {
-        match endpoint {
-            Endpoint::Name { host, port } => Some(Self { peer, host: host.clone(), port: *port }),
-            Endpoint::Address(_) => None,
-        }
-    }
-
-    /// The peers of a config that are reached by name.
-    pub fn of(peers: &[Peer]) -> Vec<Self> {
-        peers.iter().filter_map(|peer| Self::new(peer.public_key, peer.endpoint.as_ref()?)).collect()
-    }
-}
-
 /// What a look-up brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The peer that the endpoint belongs to.
     pub peer: PeerKey,
-    /// At least one, at most [`overlay_core::Node::MAX_CANDIDATES`], the best one first.
+    /// At least one address and at most [`overlay_core::Node::MAX_CANDIDATES`], best first.
     pub addresses: Vec<SocketAddr>,
 }
 
-/// The address families that this host has a UDP socket for.
+/// The address families for which this host has a UDP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Families {
     /// IPv4.
@@ -87,15 +72,15 @@ impl Families {
     }
 }
 
-/// The handle of the task. Dropped, it ends the task.
+/// The handle of the task. Dropping it ends the task.
 #[derive(Debug)]
 pub struct Resolver {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
-/// Starts to look up `peers` on the current runtime. Answers go to `answers`, each new one and, while the peer is
-/// without a handshake, repeated ones too. The task ends when nobody receives them any more.
+/// Starts resolving `peers` on the current runtime. New answers are sent to `answers`. While the peer has no handshake,
+/// repeated answers are sent too. The task ends when the receiver is dropped.
 pub fn spawn(peers: Vec<NamedEndpoint>, families: Families, answers: mpsc::Sender<Answer>) -> Resolver {
     spawn_with(peers, families, answers, getaddrinfo)
 }
@@ -121,13 +106,13 @@ where
 }
 
 impl Resolver {
-    /// The peers that have an endpoint by name from now on. Those that did not change are not asked again for it.
+    /// Replaces the set of named endpoints. Unchanged ones are not queried again because of this.
     pub fn set_peers(&self, peers: Vec<NamedEndpoint>) {
         self.shared.names().replace(peers, Instant::now());
         self.shared.changed.notify_one();
     }
 
-    /// A handshake with the peer was completed: its address is right. Other peers' keys are ignored.
+    /// Records a completed handshake with the peer: its address is right. Keys of other peers are ignored.
     pub fn on_handshake_completed(&self, peer: PeerKey) {
         if let Some(name) = self.shared.names().0.get_mut(&peer) {
             name.due = None;
@@ -136,7 +121,7 @@ impl Resolver {
         }
     }
 
-    /// The peer stopped to answer, or was heard again. Other peers' keys are ignored.
+    /// Records that the peer stopped answering, or was heard from again. Keys of other peers are ignored.
     pub fn on_answering(&self, peer: PeerKey, answers: bool) {
         if answers {
             return self.on_handshake_completed(peer);
@@ -147,10 +132,10 @@ impl Resolver {
         self.shared.changed.notify_one();
     }
 
-    /// Handshakes with the peer go unanswered: its address may have moved. Other peers' keys are ignored.
+    /// Records that handshakes with the peer go unanswered: its address may have moved. Keys of other peers are ignored.
     pub fn on_handshake_failed(&self, peer: PeerKey) {
         if let Some(name) = self.shared.names().0.get_mut(&peer) {
-            // One that is waiting for its retry keeps its back-off.
+            // A name that waits for its retry keeps its back-off.
             if !name.wants_handshake {
                 name.wants_handshake = true;
                 name.due = Some(Instant::now());
@@ -160,7 +145,7 @@ impl Resolver {
     }
 }
 
-/// Waits for the addresses of each of `peers`, for at most `patience`: what came by then. Later answers stay in the channel.
+/// Waits up to `patience` for the addresses of all `peers`, and returns those that arrived. Later answers stay in the channel.
 pub async fn first_answers(
     peers: &[NamedEndpoint],
     answers: &mut mpsc::Receiver<Answer>,
@@ -173,7 +158,7 @@ pub async fn first_answers(
             found.insert(peer, addresses);
         }
     };
-    // Whether all came or the time was up, `found` holds what there is.
+    // Whether all answers came or the time ran out, `found` holds what there is.
     let _ = tokio::time::timeout(patience, all).await;
     found
 }
@@ -191,7 +176,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Never held across an await. Nothing in it can be left half done by a panic.
+    /// Locks the names. Never held across an await. A panic cannot leave them half updated.
     fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,7 +195,7 @@ where
             let answer = look_up(endpoint.host.clone(), endpoint.port);
             lookups.spawn(async move { (endpoint, answer.await) });
         }
-        // With every place taken, the end of a look-up is what to wait for.
+        // While all places are taken, wait only for a lookup to end.
         let alarm = next.filter(|_| lookups.len() < MAX_LOOKUPS);
         let answered = tokio::select! {
             () = shared.changed.notified() => None,
@@ -218,7 +203,7 @@ where
             Some(answered) = lookups.join_next() => Some(answered),
             () = answers.closed() => return,
         };
-        // A look-up that panicked leaves its name with the retry that was set when it was taken.
+        // If a lookup panicked, its name keeps the retry that was set when the lookup started.
         let Some(Ok((endpoint, result))) = answered else { continue };
         let answer = shared.names().on_answer(&endpoint, result, families, Instant::now());
         if let Some(answer) = answer
@@ -229,21 +214,21 @@ where
     }
 }
 
-/// What is known of each name; as many as peers are configured with one.
+/// The state of each name. There are at most as many names as configured peers.
 #[derive(Debug, Default)]
 struct Names(HashMap<PeerKey, Name>);
 
 #[derive(Debug)]
 struct Name {
     endpoint: NamedEndpoint,
-    /// When it is to be asked next; `None`: when a handshake fails.
+    /// When to query next, or `None` if a handshake must fail first.
     due: Option<Instant>,
-    /// Look-ups that failed since the last one that did not.
+    /// How many lookups have failed in a row.
     failures: u32,
     wants_handshake: bool,
-    /// How long after an answer it is asked again, while it is.
+    /// How long after an answer the name is queried again, while no handshake succeeds.
     pause: Duration,
-    /// When it was asked last.
+    /// When the name was last queried.
     asked: Option<Instant>,
 }
 
@@ -253,7 +238,7 @@ impl Name {
         Self { endpoint, due, failures: 0, wants_handshake: true, pause: LONGEST_WAIT, asked: None }
     }
 
-    /// The peer stopped to answer. A name that cannot be resolved keeps its back-off.
+    /// Records that the peer stopped answering. A name that cannot be resolved keeps its back-off.
     fn on_silence(&mut self, now: Instant) {
         if self.failures > 0 && self.wants_handshake {
             return;
@@ -277,7 +262,7 @@ impl Names {
         }
     }
 
-    /// Up to `room` names to ask now, and when the next one after them is due.
+    /// Takes up to `room` names to query now. Also returns when the next one is due.
     fn take_due(&mut self, room: usize, now: Instant) -> (Vec<NamedEndpoint>, Option<Instant>) {
         let mut due = Vec::new();
         let mut next: Option<Instant> = None;
@@ -285,7 +270,7 @@ impl Names {
             let Some(at) = name.due else { continue };
             if at <= now && due.len() < room {
                 due.push(name.endpoint.clone());
-                // Overwritten by the answer. Long enough that no name is asked twice at once in practice.
+                // Replaced by the answer. Long enough that in practice no name is queried twice at once.
                 name.due = Some(now + 4 * LONGEST_WAIT);
                 name.asked = Some(now);
             }
@@ -294,7 +279,7 @@ impl Names {
         (due, next)
     }
 
-    /// Takes in what a look-up brought; returns what control is to be told.
+    /// Applies the result of a lookup. Returns the answer to report, if any.
     fn on_answer(
         &mut self,
         asked: &NamedEndpoint,

@@ -1,16 +1,15 @@
-//! WireGuard's cross-platform userspace API, so that the stock `wg` shows and sets our device.
+//! WireGuard's cross-platform userspace API, through which the stock `wg` shows and configures our device.
 //!
-//! Text over `/var/run/wireguard/IFACE.sock`, mode 0600: an operation of `key=value` lines that an empty line ends,
-//! answered by such lines and `errno=N`. Keys are hexadecimal. `get=1` is answered in full, private and preshared keys
-//! included, as `wg showconf` needs them. `set=1` is read to its end, within bounds, and then made by whoever runs the
-//! device, as one [`Setting`]: nothing else changes the device in the middle of it. As in wireguard-go, what came before
-//! a mistake is made all the same.
+//! It is text over `/var/run/wireguard/IFACE.sock`, mode 0600. An operation consists of `key=value` lines and ends with
+//! an empty line. The answer has lines of the same form and `errno=N`. Keys are hexadecimal. `get=1` returns
+//! everything, including private and preshared keys, because `wg showconf` needs them. `set=1` is read to its end,
+//! within limits, and is then applied by the owner of the device as one [`Setting`], so that nothing else changes the
+//! device in between. As in wireguard-go, the lines before a mistake still take effect.
 
 mod get;
 mod set;
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,22 +20,19 @@ use zeroize::Zeroizing;
 
 use self::get::get;
 use self::set::Settings;
-use crate::api::access::Caller;
-use crate::api::{connection, socket};
 use crate::device::{Change, ChangeError};
+use crate::serving::access::Caller;
+use crate::serving::{connection, socket, uapi_socket};
 use crate::view::View;
-
-/// Where `wg` looks for sockets.
-pub const FOLDER: &str = "/var/run/wireguard";
 
 /// Longest line read: a key in hexadecimal or an IPv6 prefix needs less than 100 bytes.
 const MAX_LINE: usize = 512;
 
-/// Most lines of one operation: 10,000 peers with forty prefixes each. A line becomes 150 bytes at most, those of a new
-/// peer, so that an operation takes less than 80 MB.
+/// The largest number of lines in one operation: 10,000 peers with forty prefixes each. A line takes at most 150 bytes
+/// of memory, for a new peer, so an operation takes less than 80 MB.
 const MAX_LINES: usize = 500_000;
 
-/// Callers served at once.
+/// How many callers are served at once.
 const MAX_CONNECTIONS: usize = 8;
 
 /// How long an operation may take, and how long a caller may be silent before one.
@@ -50,17 +46,12 @@ const EINVAL: i32 = 22;
 const EPROTO: i32 = 71;
 const EADDRINUSE: i32 = 98;
 
-/// What a `set=1` wants of the device. A dropped `reply` means that the device is on its way out.
+/// What a `set=1` changes in the device. A dropped `reply` means that the device is shutting down.
 pub struct Setting {
-    /// In this order.
+    /// The changes, in order.
     pub changes: Vec<Change>,
-    /// What became of it.
+    /// Receives the result.
     pub reply: oneshot::Sender<Result<(), ChangeError>>,
-}
-
-/// Where the socket of this interface stands.
-pub fn socket_path(interface: &str) -> PathBuf {
-    Path::new(FOLDER).join(format!("{interface}.sock"))
 }
 
 /// Binds the socket of this interface, mode 0600.
@@ -69,16 +60,16 @@ pub fn socket_path(interface: &str) -> PathBuf {
 ///
 /// Those of the file system.
 pub fn bind(interface: &str) -> io::Result<UnixListener> {
-    socket::bind(&socket_path(interface), 0o600, None)
+    socket::bind(&uapi_socket(interface), 0o600, None)
 }
 
-/// The socket of this interface where the service manager made it: the service may not write to the folder. One that is
-/// called otherwise is not used. Must be called on a tokio runtime.
+/// Returns the socket for this interface if the service manager created it, because the service may not write to the
+/// folder. A socket with a different name is not used. Must be called on a tokio runtime.
 pub fn handed_over(interface: &str) -> Option<UnixListener> {
     let listener = overlay_os::handed_over::take_listener("uapi")?;
     let address = listener.local_addr().ok()?;
     let found = address.as_pathname()?;
-    if found.file_name() != socket_path(interface).file_name() {
+    if found.file_name() != uapi_socket(interface).file_name() {
         tracing::warn!(
             "{} is not the socket of `{interface}`: is the interface called like the unit?",
             found.display()
@@ -88,11 +79,11 @@ pub fn handed_over(interface: &str) -> Option<UnixListener> {
     UnixListener::from_std(listener).ok()
 }
 
-/// Serves the API until the future is dropped. What is set goes to `settings`.
+/// Serves the API until the future is dropped. Changes are sent to `settings`.
 ///
 /// # Errors
 ///
-/// None at present: a connection that fails concerns only itself, and accepting is tried again.
+/// None at present: a failing connection affects only itself, and accepting is retried.
 pub async fn serve(listener: UnixListener, view: Arc<View>, settings: mpsc::Sender<Setting>) -> anyhow::Result<()> {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -101,13 +92,13 @@ pub async fn serve(listener: UnixListener, view: Arc<View>, settings: mpsc::Send
         let (view, settings) = (view.clone(), settings.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            // A caller that hangs up or stalls concerns nobody else.
+            // A caller that hangs up or stalls affects nobody else.
             let _ = converse(stream, &view, &settings).await;
         });
     }
 }
 
-/// One caller's operations, one after the other, until it hangs up, stalls or says something that is none.
+/// Serves one caller's operations in sequence, until it hangs up, stalls, or sends something that is not an operation.
 async fn converse(stream: UnixStream, view: &View, settings: &mpsc::Sender<Setting>) -> io::Result<()> {
     let is_owner = Caller::of(&stream).is_owner();
     let (read, mut write) = stream.into_split();
@@ -117,8 +108,8 @@ async fn converse(stream: UnixStream, view: &View, settings: &mpsc::Sender<Setti
         let (answer, goes_on) = match operation {
             Operation::Get if is_owner => (get(view), true),
             Operation::Get => (errno(EPERM), false),
-            // `wg` expects the number of an error to be negative after a `set`, as wireguard-go has it, and positive after
-            // a `get`: with the other sign it cannot name the error.
+            // `wg` expects a negative error number after a `set`, as wireguard-go sends it, and a positive one after a
+            // `get`. With the wrong sign it cannot name the error.
             Operation::Set(wanted) if is_owner => (errno(-set(wanted, settings).await), true),
             Operation::SetBeyondBounds if is_owner => (errno(-E2BIG), false),
             Operation::Set(_) | Operation::SetBeyondBounds => (errno(-EPERM), false),
@@ -131,7 +122,7 @@ async fn converse(stream: UnixStream, view: &View, settings: &mpsc::Sender<Setti
     Ok(())
 }
 
-/// Has the device changed. Answers with the number of the error, 0 for none.
+/// Applies the changes to the device. Returns the number of the error, or 0 for success.
 async fn set(wanted: Settings, settings: &mpsc::Sender<Setting>) -> i32 {
     let (changes, mistake) = wanted.finish();
     let (reply, made) = oneshot::channel();
@@ -150,14 +141,15 @@ async fn set(wanted: Settings, settings: &mpsc::Sender<Setting>) -> i32 {
 enum Operation {
     Get,
     Set(Settings),
-    /// One with a line too long or one too many: nothing of it is made.
+    /// A `set` with a line that is too long, or with too many lines. None of it is applied.
     SetBeyondBounds,
-    /// Another first line, or what has no end.
+    /// The first line is unknown, or the operation has no end.
     Unknown,
 }
 
-/// Reads an operation up to and including its empty line; `None` when the caller hung up before one began. One that is beyond
-/// the bounds is read to its end too, and forgotten: `wg` takes no answer before it has said everything.
+/// Reads an operation up to and including its empty line. Returns `None` if the caller hung up before an operation
+/// began. An operation beyond the limits is also read to its end, and discarded, because `wg` reads no answer before it
+/// has sent everything.
 async fn read_operation(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Operation>> {
     let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE));
     let mut operation = None;
@@ -169,7 +161,7 @@ async fn read_operation(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Op
                 discard(read, false).await?;
                 return Ok(Some(beyond_bounds(operation)));
             }
-            // Cut off by the end of the stream.
+            // The stream ended in the middle of a line.
             return Ok(if line.is_empty() && operation.is_none() { None } else { Some(Operation::Unknown) });
         };
         match (text, &mut operation) {
@@ -179,7 +171,7 @@ async fn read_operation(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Op
             (b"set=1", None) => operation = Some(Operation::Set(Settings::default())),
             (_, None) => operation = Some(Operation::Unknown),
             (text, Some(Operation::Set(settings))) => settings.line(text),
-            // `get=1` takes no further lines.
+            // `get=1` has no further lines.
             (_, Some(_)) => operation = Some(Operation::Unknown),
         }
     }
@@ -194,7 +186,7 @@ fn beyond_bounds(operation: Option<Operation>) -> Operation {
     }
 }
 
-/// Reads up to and including the next empty line, and keeps nothing.
+/// Reads up to and including the next empty line, and discards it all.
 async fn discard(read: &mut (impl AsyncBufRead + Unpin), mut is_line_start: bool) -> io::Result<()> {
     loop {
         let bytes = read.fill_buf().await?;

@@ -1,48 +1,53 @@
-//! `overlay up`: from a config file to a running daemon, and back to the system as it was.
+//! `overlay up`: from a config file to a running daemon, and back to the previous state of the system.
 //!
-//! Everything that can be refused is refused before the system is touched; from [`Journal::begin`] on, whatever fails
-//! is followed by the same clean-up that follows a crash.
+//! Everything that can be refused is refused before the system is changed. From [`Journal::begin`] on, any failure is
+//! followed by the same clean-up that follows a crash.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod door;
+mod footprint;
+mod paths;
+mod reload;
+mod resolving;
+mod running;
+mod standing;
+mod supervisor;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_os::folder::TrustError;
 use overlay_os::netlink::Netlink;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::net::UnixListener;
 
-use crate::api::ControlRequest;
-use crate::config::{self, Config, Endpoint, MtuRange, Table};
+use self::door::Door;
+use self::footprint::Footprint;
+use self::paths::{Paths, literal_endpoints};
+use self::resolving::Resolving;
+use self::running::Running;
+use self::standing::Standing;
+use self::supervisor::{Inputs, Supervisor};
+use crate::config::{self, Config, MtuRange, Table};
 use crate::confine::{Needs, confine};
+use crate::control::{self, Inbox, MAX_SETTINGS};
 use crate::device::sockets::Outer;
-use crate::device::{self, Device, Former, Start, open_tun};
-use crate::engine::{Sockets, joins};
+use crate::device::table::{Date, InterfaceEntry};
+use crate::device::{self, Device, Start, open_tun};
+use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Host, HostWatch, Journal, Runtime};
-use crate::permission::denied;
-use crate::resolve::{self, Families, NamedEndpoint};
-use crate::standing::Standing;
-use crate::supervisor::Supervisor;
-use crate::view::{Date, InterfaceView, StatusWarning, View};
-use crate::{api, metrics, uapi};
+use crate::host::{self, Host, Journal, Runtime};
+use crate::resolve::Families;
+use crate::serving::socket::cannot_listen;
+use crate::view::View;
+use crate::{api, uapi};
 
-/// How long `up` waits for host names before a default route through the tunnel takes the way to the name servers too.
+/// How long `up` waits for host names, before a default route through the tunnel covers the route to the name servers too.
 const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
-/// Requests of the local API that wait for the supervisor.
-const MAX_REQUESTS: usize = 16;
-/// Answers of the resolver that wait for the supervisor.
-const MAX_ANSWERS: usize = 64;
-/// Under which the view keeps what is wrong with the socket for `wg`.
-pub(crate) const UAPI: &str = "uapi";
 
-/// What `overlay up` was asked.
+/// The arguments of `overlay up`.
 pub struct Options {
-    /// The config file.
+    /// The path of the config file.
     pub config: PathBuf,
-    /// Where sockets, locks and journals of running daemons lie.
+    /// The folder with the sockets, locks and journals of running daemons.
     pub runtime_dir: PathBuf,
     /// Called once when traffic can flow.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
@@ -51,10 +56,10 @@ pub struct Options {
 /// Runs the daemon in the foreground until SIGINT, SIGTERM or `overlay down`.
 ///
 /// # Errors
-/// Why it did not come up, or had to end. The system is as it was before.
+/// Why it did not come up or had to end. The system is then in its previous state.
 pub fn run(options: Options) -> Result<(), Failure> {
     let config = Config::load(&options.config)?;
-    // What the host decides, the host is asked below.
+    // Warnings that depend on the host are decided below by asking the host.
     for warning in config.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
         tracing::warn!("{warning}");
     }
@@ -62,12 +67,9 @@ pub fn run(options: Options) -> Result<(), Failure> {
     if let Err(error) = overlay_os::privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
-    let control = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?;
+    let control = control::runtime()?;
     let result = control.block_on(run_config(config, options));
-    // A name look-up that hangs must not keep us: getaddrinfo cannot be cancelled.
+    // A lookup that hangs must not keep the process alive: getaddrinfo cannot be cancelled.
     control.shutdown_background();
     result
 }
@@ -97,15 +99,15 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     });
 
     let (fails_closed, has_guard) = (host::fails_closed(&config), runtime.has_guard());
-    // A daemon that ended in order leaves nothing: what it knew of flows is in its file, or nobody knows.
+    // A daemon that ended in order leaves nothing but its file, so what it knew about flows is in that file or is lost.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
     let (result, stays_closed) = match start(config, &runtime, netlink, listening, former).await {
-        Ok(supervisor) => (supervisor.run(options.ready).await, fails_closed),
+        Ok((supervisor, inputs)) => (supervisor.run(inputs, runtime.flows(), options.ready).await, fails_closed),
         Err(failure) => (Err(failure), has_guard),
     };
     let cleaned = match result.is_err() && stays_closed {
         true if runtime.has_guard() => runtime.clean_leftovers_but_guard().await,
-        // The policy rules stand in for it.
+        // The policy rules take the guard's place.
         true => return result,
         false => runtime.clean_leftovers().await,
     };
@@ -115,7 +117,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     result
 }
 
-/// What a second daemon could hold already: bound before the system is changed.
+/// What a second daemon might already hold. Bound before the system is changed.
 struct Listening {
     sockets: Sockets,
     api: UnixListener,
@@ -136,34 +138,32 @@ async fn start(
     netlink: Netlink,
     listening: Listening,
     former: Former,
-) -> Result<Supervisor, Failure> {
+) -> Result<(Supervisor, Inputs), Failure> {
     let name = &config.interface.name;
     let mut journal = Journal::begin(runtime)?;
     let uapi = match uapi::handed_over(name) {
         Some(listener) => Ok(listener),
-        None => open_uapi(name, &mut journal).await,
+        None => door::open(name, &mut journal).await,
     };
 
     let families = Families { v4: listening.sockets.v4.is_some(), v6: listening.sockets.v6.is_some() };
-    let names = NamedEndpoint::of(&config.peers);
-    let (answering, mut answers) = mpsc::channel(MAX_ANSWERS);
-    let resolver = resolve::spawn(names.clone(), families, answering);
     let patience = if takes_default_route(&config) { PATIENCE_BEFORE_DEFAULT_ROUTE } else { Duration::ZERO };
-    let resolved = resolve::first_answers(&names, &mut answers, patience).await;
+    let names = device::named_endpoints(&config.peers);
+    let (resolving, resolved) = Resolving::start(names, families, patience).await;
 
     let tun = open_tun(&config.interface.name, config.tuning.tun_offload)?;
     let endpoints: Vec<_> =
         literal_endpoints(&config).into_iter().chain(resolved.values().flatten().copied()).collect();
     let mtu = host::mtu_range(&netlink, &config, &endpoints).await;
-    let watch = HostWatch::start(&netlink);
+    let footprint = Footprint::watch(&netlink);
     let host = Host::bring_up(&netlink, &mut journal, &tun, &config, mtu).await?;
     listening.sockets.set_fwmark(host.fwmark()).map_err(|error| {
         Failure::new(ExitKind::Other, "cannot mark outer datagrams for policy routing").with_cause(error)
     })?;
 
-    let (device, events) = Device::start(Start {
+    let (device, reports) = Device::start(Start {
         node: config.to_node(mtu, joins(&tun), device::seed()?),
-        interface: interface_view(&config, &host, mtu),
+        interface: interface_entry(&config, &host, mtu),
         tun,
         tun_offload: config.tuning.tun_offload,
         outer: Outer { fwmark: host.fwmark(), ..outer_of(&config) },
@@ -172,126 +172,49 @@ async fn start(
         scheduling: config.tuning.scheduling,
         former,
     })?;
-    let view = Arc::clone(device.view());
+    let view = View::of(&device);
     view.attach_host(host.facts());
-    let (setting, settings) = mpsc::channel(MAX_REQUESTS);
-    let mut without_uapi = None;
-    match uapi {
-        Ok(listener) => _ = tokio::spawn(uapi::serve(listener, Arc::clone(&view), setting)),
-        Err(warning) => {
-            view.set_warnings(UAPI, vec![warning]);
-            without_uapi = Some(setting);
-        }
-    }
+    let (setting, settings) = Inbox::new(MAX_SETTINGS);
+    let mut door = Door::closed(setting);
+    door.on_tried(uapi, &view);
     // Now the virtual IPs are there to be listened on.
     if let Some(address) = config.metrics {
-        tokio::spawn(metrics::serve_when_possible(address, Arc::clone(&view)));
+        tokio::spawn(api::scrape::serve_when_possible(address, Arc::clone(&view)));
     }
-    let requests = api_requests(listening.api, &view);
-    Ok(Supervisor {
-        started_with: config.clone(),
-        config,
-        mtu,
-        refused_mtu: None,
-        looked_at: HashMap::new(),
-        netlink,
-        journal,
-        host,
-        watch,
-        device,
-        events,
-        requests,
-        settings,
-        without_uapi,
-        standing: Standing::default(),
-        resolver,
-        answers,
-        flows_file: runtime.flows(),
-    })
+    let requests = control::serve_api(listening.api, &view);
+    let running = Running { started_with: config.clone(), config, netlink, journal, host, device, view };
+    let (paths, standing) = (Paths::new(mtu), Standing::start());
+    let supervisor = Supervisor { running, paths, footprint, standing, resolving, door };
+    Ok((supervisor, Inputs { reports, requests, settings }))
 }
 
-/// The socket that `wg` talks to, or why there is none: that costs `wg show`, and nothing else.
-pub(crate) async fn open_uapi(name: &str, journal: &mut Journal) -> Result<UnixListener, StatusWarning> {
-    let path = uapi::socket_path(name);
-    let failed = |why: &str| {
-        let message = format!("`wg show {name}` does not work: {why}; it is tried again");
-        StatusWarning::new("uapi", message, format!("ls -l {}", path.display()))
-    };
-    // The folder is one for the whole host, also for other namespaces and other WireGuards.
-    if UnixStream::connect(&path).await.is_ok() {
-        return Err(failed(&format!("{} belongs to another process", path.display())));
-    }
-    journal.record_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
-    match uapi::bind(name) {
-        Ok(listener) => Ok(listener),
-        Err(error) => {
-            journal.forget_socket(&path).map_err(|failure| failed(&failure.to_string()))?;
-            Err(failed(&format!("cannot listen on {}: {error}", path.display())))
-        }
-    }
-}
-
-/// Starts the local API; what it asks of the daemon comes by the receiver.
-pub(crate) fn api_requests(listener: UnixListener, view: &Arc<View>) -> mpsc::Receiver<ControlRequest> {
-    let (asking, requests) = mpsc::channel(MAX_REQUESTS);
-    tokio::spawn(api::serve(listener, Arc::clone(view), asking));
-    requests
-}
-
-/// Whether the routes of the config will take the way to name servers as well.
+/// Whether the routes of the config will also cover the route to the name servers.
 fn takes_default_route(config: &Config) -> bool {
     let is_default = |peer: &config::Peer| peer.allowed_ips.iter().any(|prefix| prefix.prefix_len() == 0);
     config.interface.table == Table::Auto && config.peers.iter().any(is_default)
 }
 
-/// How the config wants the outer sockets.
+/// Returns how the config wants the outer sockets.
 fn outer_of(config: &Config) -> Outer {
     let config::Interface { listen_port, fwmark, .. } = config.interface;
     Outer { port: listen_port, fwmark, udp_gso: config.tuning.udp_gso }
 }
 
-/// What the view shows of our own end.
-fn interface_view(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceView {
-    InterfaceView {
+/// What the device's table begins with.
+fn interface_entry(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceEntry {
+    InterfaceEntry {
         name: config.interface.name.clone(),
         index: host.index(),
         addresses: config.interface.addresses.clone(),
         mtu: mtu.start,
         max_mtu: host.footprint().mtu,
-        config_path: config.path.clone(),
+        config_file: config.path.clone(),
         forward: config.interface.forward,
         started: Date::now(),
-        // The device knows these.
+        // The device fills these in.
         public_key: None,
         private_key: None,
         listen_port: 0,
         fwmark: None,
-    }
-}
-
-/// The endpoints that are known without asking anyone.
-pub(crate) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
-    let literal = |peer: &config::Peer| match peer.endpoint {
-        Some(Endpoint::Address(address)) => Some(address),
-        _ => None,
-    };
-    config.peers.iter().filter_map(literal).collect()
-}
-
-pub(crate) fn cannot_listen(path: &Path, error: std::io::Error) -> Failure {
-    let code = match error.kind() {
-        std::io::ErrorKind::AddrInUse => ExitKind::Conflict,
-        std::io::ErrorKind::PermissionDenied => ExitKind::Permission,
-        _ => ExitKind::Other,
-    };
-    let failure = Failure::new(code, format!("cannot listen on {}", path.display()));
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TrustError>());
-    match inner.and_then(TrustError::fix) {
-        Some(fix) => failure.with_cause(error).with_hint(fix),
-        None if code == ExitKind::Permission => {
-            let denied = denied(path.parent().unwrap_or(path));
-            failure.with_cause(denied.cause).with_hint(denied.hint)
-        }
-        None => failure.with_cause(error),
     }
 }

@@ -1,17 +1,17 @@
 //! `overlay wg`: an interface as WireGuard's own tools expect it, in place of wireguard-go.
 //!
-//! It begins with a TUN interface that is down, has MTU 1420 and neither key, peers, addresses nor routes, and with the
-//! socket that `wg` talks to. Everything else is done by others, most often by wg-quick: `wg` configures the device,
-//! `ip` the interface. So nothing on the host is touched here, nothing but the socket file outlives a process that is
-//! killed, and no virtual IPs are known: any inner source and destination is the peers' allowed IPs' business, as in
-//! WireGuard.
+//! It begins with a TUN interface that is down, has MTU 1420 and no key, peers, addresses or routes, and with the
+//! socket that `wg` talks to. Other programs do everything else, usually wg-quick: `wg` configures the device, and `ip`
+//! configures the interface. Nothing on the host is changed here, and only the socket file outlives a killed process.
+//! Virtual IPs are unknown, so any inner source and destination is up to the peers' allowed IPs, as in WireGuard.
 //!
-//! The local API and the journal are a bonus: where their folder cannot be written the interface works all the same.
+//! The local API and the journal are optional: if their folder cannot be written, the interface works all the same.
 
-mod control;
+mod follower;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_core::NodeConfig;
@@ -21,47 +21,47 @@ use overlay_os::removal::NameWatch;
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::{LinkWatch, Tun};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
 
-use self::control::{Control, Signals};
+use self::follower::Follower;
 use crate::config::Switch;
 use crate::confine::{Needs, confine};
+use crate::control::{self, Concerns, Inbox, MAX_SETTINGS, Signals, Watchdog};
 use crate::device::sockets::Outer;
-use crate::device::{self, Device, Former, Start, open_tun};
-use crate::engine::{Sockets, joins};
+use crate::device::table::{Date, InterfaceEntry};
+use crate::device::{self, Device, Start, open_tun};
+use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
 use crate::host::{self, Journal, Runtime, TUN_QUEUE_LEN};
-use crate::up::{api_requests, cannot_listen};
-use crate::view::{Date, InterfaceView};
+use crate::serving::socket::cannot_listen;
+use crate::serving::uapi_socket;
+use crate::view::View;
 use crate::{api, uapi};
 
-/// The MTU of a new interface, as wireguard-go has it: 1500 less an IPv6 and a UDP header and our own, rounded down.
+/// The MTU of a new interface, as in wireguard-go: 1500 minus an IPv6 header, a UDP header and our own overhead.
 const DEFAULT_MTU: u16 = 1420;
-/// How long the socket of an earlier process of the same name is waited for: one whose interface was deleted just now
+/// How long to wait for the socket of an earlier process of the same name. A process whose interface was just deleted
 /// takes a moment to end.
 const SOCKET_PATIENCE: Duration = Duration::from_secs(1);
-/// Between two looks at it.
+/// The time between two checks of the socket.
 const SOCKET_RETRY: Duration = Duration::from_millis(10);
-/// How often the lock is asked for when there is no interface of the name, each time for as long as [`Runtime::acquire`] waits:
-/// a second in all.
+/// How often the lock is requested if there is no interface of this name. Each attempt waits as long as
+/// [`Runtime::acquire`] does, a second in all.
 const LOCK_ATTEMPTS: usize = 4;
-/// Operations of `wg` that wait for the device.
-const MAX_SETTINGS: usize = 16;
 
-/// What `overlay wg` was asked.
+/// The arguments of `overlay wg`.
 pub struct Options {
-    /// Name of the interface to make.
+    /// The name of the interface to create.
     pub interface: String,
-    /// Where sockets and locks of running daemons lie.
+    /// The folder with the sockets and locks of running daemons.
     pub runtime_dir: PathBuf,
-    /// Called once when interface and socket are there.
+    /// Called once when interface and socket exist.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// Refuses what no interface can be called. What is not refused is safe as part of a file name.
+/// Refuses names that no interface can have. A valid name is safe as part of a file name.
 ///
 /// # Errors
-/// [`ExitKind::Usage`].
+/// [`ExitKind::Usage`] if the name is not valid.
 pub fn require_valid_name(interface: &str) -> Result<(), Failure> {
     if overlay_os::interface::is_valid_name(interface) {
         return Ok(());
@@ -71,22 +71,18 @@ pub fn require_valid_name(interface: &str) -> Result<(), Failure> {
         .with_hint("overlay wg wg0"))
 }
 
-/// Makes the interface and serves it in the foreground until it is deleted, the socket is removed, or SIGINT, SIGTERM or
-/// `overlay down` ends it.
+/// Creates the interface and serves it in the foreground. It ends when the interface is deleted, the socket is removed,
+/// or on SIGINT, SIGTERM or `overlay down`.
 ///
 /// # Errors
-/// Why it could not be made, or had to end. Nothing is left behind.
+/// Why the interface could not be created or had to end. Nothing is left behind.
 pub fn run(options: Options) -> Result<(), Failure> {
     require_valid_name(&options.interface)?;
     host::require_net_admin(&format!("wg {}", options.interface))?;
     if let Err(error) = privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
-    let control = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))?;
-    control.block_on(run_interface(options))
+    control::runtime()?.block_on(run_interface(options))
 }
 
 async fn run_interface(options: Options) -> Result<(), Failure> {
@@ -96,9 +92,9 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
     let netlink = Netlink::connect()
         .await
         .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
-    // One that cannot be asked for is no reason to wait.
+    // If the kernel does not answer, there is no reason to wait.
     let is_there = async || netlink.link(name).await.map_or(true, |link| link.is_some());
-    // Dropped last: who waits for the name may have it then.
+    // Dropped last: a process that waits for the name may then have it.
     let runtime = match acquire(&options.runtime_dir, name, is_there).await {
         Ok(runtime) => Some(runtime),
         Err(failure) if failure.code == ExitKind::Conflict => {
@@ -125,7 +121,7 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
         is_followed: true,
     });
     let ended = match start(name, netlink, runtime.as_ref(), signals).await {
-        Ok(control) => control.run(options.ready).await,
+        Ok((follower, concerns)) => follower.run(concerns, options.ready).await,
         Err(failure) => Err(failure),
     };
     if let (Some(runtime), Some(())) = (&runtime, journalled)
@@ -136,8 +132,8 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
     ended
 }
 
-/// Takes the name. While there is no interface of it the process that holds the name is on its way out, as that of `wg-quick
-/// down` is, and is waited for a little longer; a living one is refused.
+/// Claims the name. If the name is held but has no interface, the holder is ending, as after `wg-quick down`, and is
+/// waited for a little longer. If the interface exists, the claim fails at once.
 async fn acquire(directory: &Path, name: &str, mut is_there: impl AsyncFnMut() -> bool) -> Result<Runtime, Failure> {
     let mut attempts = 1;
     loop {
@@ -153,7 +149,7 @@ async fn acquire(directory: &Path, name: &str, mut is_there: impl AsyncFnMut() -
     }
 }
 
-/// Takes away what an earlier process of this name left, and writes down what this one would leave if it was killed.
+/// Removes what an earlier process of this name left, and records what this one would leave if it were killed.
 async fn journal(runtime: &Runtime, name: &str) -> Result<(), Failure> {
     let cleaned = runtime.clean_leftovers().await?;
     for line in &cleaned.removed {
@@ -162,12 +158,13 @@ async fn journal(runtime: &Runtime, name: &str) -> Result<(), Failure> {
     for line in &cleaned.warnings {
         tracing::warn!("{line}");
     }
-    Journal::begin(runtime)?.record_socket(&uapi::socket_path(name))
+    Journal::begin(runtime)?.record_socket(&uapi_socket(name))
 }
 
-/// The folder is one for the whole host, also for other namespaces and other WireGuards.
+/// Waits until the socket is free. The folder is shared by the whole host, including other namespaces and other
+/// WireGuard implementations.
 async fn require_free_socket(name: &str) -> Result<(), Failure> {
-    let path = uapi::socket_path(name);
+    let path = uapi_socket(name);
     let mut waited = Duration::ZERO;
     while UnixStream::connect(&path).await.is_ok() {
         if waited >= SOCKET_PATIENCE {
@@ -181,12 +178,17 @@ async fn require_free_socket(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals: Signals) -> Result<Control, Failure> {
+async fn start(
+    name: &str,
+    netlink: Netlink,
+    runtime: Option<&Runtime>,
+    signals: Signals,
+) -> Result<(Follower, Concerns), Failure> {
     let tun = open_tun(name, Switch::Auto)?;
     let link = watch_link(&tun, &netlink)?;
     prepare(&tun, &netlink).await?;
     let index = tun.index();
-    let (device, events) = Device::start(Start {
+    let (device, reports) = Device::start(Start {
         node: NodeConfig {
             private_key: None,
             addresses: Vec::new(),
@@ -197,7 +199,7 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
             seed: device::seed()?,
             wall_anchor: None,
         },
-        interface: interface_view(name, index),
+        interface: interface_entry(name, index),
         tun,
         tun_offload: Switch::Auto,
         outer: Outer { port: 0, fwmark: None, udp_gso: Switch::Auto },
@@ -207,17 +209,19 @@ async fn start(name: &str, netlink: Netlink, runtime: Option<&Runtime>, signals:
         former: Former::default(),
     })?;
     let (uapi, socket) = listen(name)?;
-    let (setting, settings) = mpsc::channel(MAX_SETTINGS);
-    tokio::spawn(uapi::serve(uapi, device.view().clone(), setting));
+    let view = View::of(&device);
+    let (setting, settings) = Inbox::new(MAX_SETTINGS);
+    tokio::spawn(uapi::serve(uapi, Arc::clone(&view), setting));
     let requests = runtime.and_then(|runtime| match api::bind(&runtime.socket()) {
-        Ok(listener) => Some(api_requests(listener, device.view())),
+        Ok(listener) => Some(control::serve_api(listener, &view)),
         Err(error) => {
             tracing::warn!("`overlay status {name}` will not work: {}", cannot_listen(&runtime.socket(), error));
             None
         }
     });
-    let (name, mtu) = (name.to_owned(), DEFAULT_MTU);
-    Ok(Control { name, mtu, link, device, events, socket, settings, requests, signals, is_up: false, is_open: false })
+    let requests = requests.unwrap_or_else(Inbox::closed);
+    let concerns = Concerns { signals, reports, requests, settings, watchdog: Watchdog::start() };
+    Ok((Follower::new(name, DEFAULT_MTU, link, socket, device), concerns))
 }
 
 fn watch_link(tun: &Tun, netlink: &Netlink) -> Result<LinkWatch, Failure> {
@@ -237,10 +241,10 @@ fn watch_link(tun: &Tun, netlink: &Netlink) -> Result<LinkWatch, Failure> {
     Ok(watch)
 }
 
-/// What a new WireGuard interface looks like.
+/// Makes the TUN look like a new WireGuard interface.
 async fn prepare(tun: &Tun, netlink: &Netlink) -> Result<(), Failure> {
     match netlink.set_mtu(tun.index(), DEFAULT_MTU.into()).await {
-        // Deleted already: that is noticed soon enough.
+        // Already deleted, which will be noticed soon.
         Ok(()) | Err(NetlinkError::NotFound) => {}
         Err(error) => {
             return Err(
@@ -252,16 +256,16 @@ async fn prepare(tun: &Tun, netlink: &Netlink) -> Result<(), Failure> {
         tracing::warn!(%error, "the queue of `{}` keeps the kernel's length", tun.name());
     }
     if let Err(error) = netlink.set_addr_gen_mode_none(tun.index()).await {
-        // No IPv6 here, and no link-local address to keep away.
+        // There is no IPv6 here, so there is no link-local address to prevent.
         tracing::debug!(%error, "addr_gen_mode");
     }
     host::refuse_configuration(tun.name());
     Ok(())
 }
 
-/// The socket of `wg`, and the watch on its name.
+/// Binds the socket for `wg` and watches its name.
 fn listen(name: &str) -> Result<(UnixListener, NameWatch), Failure> {
-    let path = uapi::socket_path(name);
+    let path = uapi_socket(name);
     let listener = uapi::bind(name).map_err(|error| cannot_listen(&path, error))?;
     let watch = NameWatch::new(&path).map_err(|error| {
         let _ = std::fs::remove_file(&path);
@@ -270,8 +274,8 @@ fn listen(name: &str) -> Result<(UnixListener, NameWatch), Failure> {
     Ok((listener, watch))
 }
 
-fn interface_view(name: &str, index: u32) -> InterfaceView {
-    InterfaceView {
+fn interface_entry(name: &str, index: u32) -> InterfaceEntry {
+    InterfaceEntry {
         name: name.to_owned(),
         index,
         public_key: None,
@@ -282,7 +286,7 @@ fn interface_view(name: &str, index: u32) -> InterfaceView {
         listen_port: 0,
         fwmark: None,
         // It is configured through this.
-        config_path: uapi::socket_path(name),
+        config_file: uapi_socket(name),
         forward: true,
         started: Date::now(),
     }
@@ -320,7 +324,7 @@ mod tests {
         assert_eq!(refused.await.expect_err("it does not end").code, ExitKind::Conflict);
         assert_eq!(looks, LOCK_ATTEMPTS, "not for ever");
 
-        // It ends while it is waited for, later than the lock itself is patient.
+        // The holder ends during the wait, later than the patience of a single attempt.
         let mut first = Some(first);
         let taken = acquire(directory.path(), "wg0", async || {
             first = None;

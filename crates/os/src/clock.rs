@@ -1,13 +1,13 @@
-//! The clock of the daemon: CLOCK_BOOTTIME.
+//! The daemon's clock: CLOCK_BOOTTIME.
 //!
-//! It counts the time spent suspended, unlike CLOCK_MONOTONIC behind [`std::time::Instant`]: a session that is three
-//! minutes old after a night's sleep must be dead, not fresh.
+//! It includes the time that the machine was suspended, unlike CLOCK_MONOTONIC behind [`std::time::Instant`]. A session
+//! from before a night's suspend must be dead, not three minutes old.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The time since the machine was started, suspend included. Never goes backwards.
+/// The time since the machine was started, including suspend. It never goes backwards.
 pub fn boottime() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
     // The kernel never reports a negative time since boot.
@@ -25,7 +25,7 @@ mod tests {
         let after = boottime();
         let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
         assert!(after > before);
-        // Hundredths of a second are all that /proc/uptime shows.
+        // /proc/uptime shows no more than hundredths of a second.
         assert!(before.as_secs_f64() - 0.02 <= uptime && uptime <= after.as_secs_f64() + 0.02);
     }
 }

@@ -1,10 +1,11 @@
-//! What a daemon can never do again, whatever happens to it: system calls that it does not make, and writing to files that
-//! are not its own.
+//! Takes away from the daemon, for good, system calls that it does not make and write access to files that are not its
+//! own.
 //!
-//! Both hold for the programs that it starts, too, so what `nft` needs stays allowed, as do fork and exec. Calls are
-//! refused rather than answered with death: a library that tries a new one and does without it must not end the tunnel.
+//! Both restrictions also hold for the programs that it starts, so everything that `nft` needs stays allowed, fork and
+//! exec included. A refused call fails with an error and does not kill the process: if a library tries a new call and
+//! can do without it, the tunnel must not end.
 //!
-//! Reading files is not restricted: `reload` may name a key in a folder that nobody knows today.
+//! Reading files is not restricted, because a `reload` may name a key in a folder that is not known in advance.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,10 +19,10 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-/// System calls that neither we nor `nft` make. What they have in common: they change the machine, look into other
-/// processes, or are where kernels are broken.
+/// System calls that neither we nor `nft` make. They change the machine, look into other processes, or are frequent
+/// sources of kernel vulnerabilities.
 const REFUSED: &[libc::c_long] = &[
-    // Other processes.
+    // Access to other processes.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -29,7 +30,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_process_madvise,
     libc::SYS_kcmp,
     libc::SYS_perf_event_open,
-    // Code in the kernel.
+    // Loading code into the kernel.
     libc::SYS_bpf,
     libc::SYS_init_module,
     libc::SYS_finit_module,
@@ -56,7 +57,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_mknodat,
-    // The machine as a whole.
+    // Changes to the machine as a whole.
     libc::SYS_reboot,
     libc::SYS_swapon,
     libc::SYS_swapoff,
@@ -75,7 +76,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
-    // Other users.
+    // Changing to a different user.
     libc::SYS_setuid,
     libc::SYS_setreuid,
     libc::SYS_setresuid,
@@ -97,10 +98,10 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_modify_ldt,
 ];
 
-/// The families of sockets that we open.
+/// The socket families that we open.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
-/// The flags of `clone` that make a namespace.
+/// The flags of `clone` that create a namespace.
 const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
@@ -111,16 +112,16 @@ const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWCGROUP,
 ];
 
-/// Puts characters into the input of a terminal.
+/// Inserts characters into the input of a terminal.
 const TIOCSTI: u64 = 0x5412;
-/// Does the same on a console, and more.
+/// Can do the same on a console, among other things.
 const TIOCLINUX: u64 = 0x541c;
 
-/// Has the kernel refuse, with EPERM and for good, the calls that this program has no use for. For all threads. Must be
-/// called after [`crate::privileges::keep_only`], which needs some of them.
+/// Makes the kernel refuse, with EPERM and for good, the calls that this program does not use. This applies to all
+/// threads. It must be called after [`crate::privileges::keep_only`], which needs some of those calls.
 ///
 /// # Errors
-/// The kernel has no seccomp, or this processor is not known here.
+/// Fails if the kernel has no seccomp, or if this processor architecture is not supported.
 pub fn refuse_system_calls() -> io::Result<()> {
     seccompiler::apply_filter_all_threads(&refusals()?).map_err(io::Error::other)?;
     seccompiler::apply_filter_all_threads(&unreadable_clone()?).map_err(io::Error::other)
@@ -140,7 +141,7 @@ fn refusals() -> io::Result<BpfProgram> {
     program(rules, libc::EPERM)
 }
 
-/// A filter cannot look at the flags of `clone3`. Where the kernel has no such call, the C library takes `clone`.
+/// Refuses `clone3` with ENOSYS, because a filter cannot look at its flags. The C library then falls back to `clone`.
 fn unreadable_clone() -> io::Result<BpfProgram> {
     program(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
 }
@@ -160,11 +161,11 @@ fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> io::Result<Sec
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).map_err(io::Error::other)
 }
 
-/// From now on the calling thread, and what it starts, makes, writes and removes files nowhere but in and below `places`.
-/// Those that are not there are left out. Files that are open already stay open.
+/// Restricts the calling thread, and everything that it starts from now on, to creating, writing and removing files in and
+/// below `places`. Places that do not exist are skipped. Files that are already open stay open.
 ///
 /// # Errors
-/// The kernel has no Landlock, or only the first version, which would forbid to rename things in those places.
+/// Fails if the kernel has no Landlock, or only version 1, which would forbid renaming files between those places.
 pub fn write_only_below<'a>(places: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
     let write = AccessFs::from_write(ABI::V3);
     let ruleset = Ruleset::default()
@@ -191,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// On a thread of its own, which keeps what was done to it.
+    /// Runs the test on a separate thread, since a restriction lasts as long as its thread.
     fn apart(test: impl FnOnce() + Send) {
         std::thread::scope(|scope| scope.spawn(test).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
@@ -203,7 +204,7 @@ mod tests {
     }
 
     fn errno_of(call: libc::c_long, argument: libc::c_long) -> Option<i32> {
-        // SAFETY: the call is refused by the filter, or fails for what these arguments mean: it touches no memory.
+        // SAFETY: the filter refuses the call, or it fails because of these arguments. It touches no memory.
         let result = unsafe { libc::syscall(call, argument, 0, 0, 0, 0, 0) };
         (result == -1).then(|| io::Error::last_os_error().raw_os_error().unwrap())
     }
@@ -223,18 +224,18 @@ mod tests {
                 (libc::AF_INET, libc::SOCK_DGRAM, false),
                 (libc::AF_NETLINK, libc::SOCK_RAW, false),
             ] {
-                // SAFETY: takes no pointers.
+                // SAFETY: the call takes no pointers.
                 let socket = unsafe { libc::socket(family, kind, 0) };
                 let error = io::Error::last_os_error().raw_os_error();
                 if refused {
                     assert_eq!((socket, error), (-1, Some(libc::EPERM)), "family {family}");
                 } else {
                     assert!(socket >= 0, "family {family}: {error:?}");
-                    // SAFETY: opened just above, and owned by nobody.
+                    // SAFETY: the descriptor was opened just above and has no other owner.
                     drop(unsafe { std::os::fd::OwnedFd::from_raw_fd(socket) });
                 }
             }
-            // Threads and programs, also those that start others.
+            // Threads and programs still start, even programs that start others.
             std::thread::spawn(|| ()).join().unwrap();
             let said = Command::new("sh").args(["-c", "cat /proc/self/status | grep ^Seccomp:"]).output().unwrap();
             assert_eq!(String::from_utf8_lossy(&said.stdout), "Seccomp:\t2\n", "{said:?}");
@@ -263,7 +264,7 @@ mod tests {
                 assert!(matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::CrossesDevices), "{kind}");
             }
             assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-            // As a socket is made: in a folder that is removed when it has its place.
+            // A socket is made like this: in a folder that is removed once the socket is in its place.
             let workshop = ours.path().join(".workshop");
             fs::create_dir(&workshop).unwrap();
             drop(std::os::unix::net::UnixListener::bind(workshop.join("s")).unwrap());

@@ -1,12 +1,12 @@
-//! A folder that is opened once, and the files that are reached through it.
+//! A folder that is opened once, and files that are reached through it.
 //!
-//! Root writes to files by name, and a name means whatever the owner of its folder wants it to mean. So a folder is
-//! looked at first, with every folder above it: each must belong to a user we trust, and nobody else may be able to
-//! rename things in it. Then it is held open, and files are opened relative to it. Links are not followed, pipes are
-//! not waited for, and nothing is written to a file that is not ours.
+//! Root writes to files by name, and the owner of a folder decides what the names in it mean. So the folder and every
+//! folder above it are checked first: each must belong to a trusted user, and other users must not be able to rename
+//! entries in it. Then the folder is held open, and files are opened relative to it. Symbolic links are not followed,
+//! opening a pipe does not block, and only files of our own are written.
 //!
-//! A sticky folder such as `/tmp` may lie above a trusted folder, since nobody can rename what others own there. It
-//! cannot be a trusted folder itself: a stranger could put the first file of a name there.
+//! A sticky folder such as `/tmp` may lie above a trusted folder, because nobody can rename other users' entries there.
+//! It cannot be a trusted folder itself, because a stranger could create a file of an expected name there first.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -22,31 +22,31 @@ use rustix::process::geteuid;
 
 use crate::process::user_name;
 
-/// The flag of `open` with which a pipe is opened at once, whether somebody is at its other end or not.
+/// The flag of `open` that opens a pipe at once, even if nobody has opened its other end.
 pub const NO_WAITING: i32 = libc::O_NONBLOCK;
-/// How many symbolic links a path may lead through, as in the kernel.
+/// The most symbolic links that a path may lead through. The kernel has the same limit.
 const MAX_LINKS: usize = 40;
-/// Permission bits that let others than the owner write.
+/// The permission bits that let users other than the owner write.
 const OTHERS_WRITE: u32 = 0o022;
-/// Only owners may rename and remove what is in such a folder.
+/// The bit that lets only owners rename and remove entries of a folder.
 const STICKY: u32 = 0o1000;
-/// New files in such a folder belong to the folder's group.
+/// The bit that makes new files in a folder belong to the folder's group.
 const SET_GROUP_ID: u32 = 0o2000;
 
-/// Why a folder or a file is not used.
+/// The reason why a folder or a file is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// It belongs to a user who is not trusted.
     #[error("{} belongs to the user {}", .path.display(), shown_user(*.user))]
     Owner {
-        /// The folder or file; it may be a folder above the one that was asked for.
+        /// The folder or file. It may be a folder above the requested one.
         path: PathBuf,
-        /// Its owner.
+        /// The owner's user ID.
         user: u32,
         /// Whether it is a folder.
         is_folder: bool,
     },
-    /// Others than its owner may write to it.
+    /// Users other than the owner may write to it.
     #[error("others than its owner may write to {}", .path.display())]
     Writable {
         /// The folder or file.
@@ -54,21 +54,21 @@ pub enum TrustError {
         /// Whether it is a folder.
         is_folder: bool,
     },
-    /// It is not a regular file with one name.
+    /// It is not a regular file, or it has a second name.
     #[error("{} is a {kind}", .path.display())]
     Kind {
-        /// What was to be opened.
+        /// The path that was to be opened.
         path: PathBuf,
-        /// What it is.
+        /// The kind of file found there.
         kind: &'static str,
     },
-    /// What the system said.
+    /// The system reported an error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl TrustError {
-    /// The command that puts it right, where one does.
+    /// The shell command that fixes the problem, if there is one.
     pub fn fix(&self) -> Option<String> {
         match self {
             Self::Owner { path, is_folder: true, .. } => Some(format!("sudo chown root:root {}", path.display())),
@@ -88,7 +88,7 @@ impl From<Errno> for TrustError {
 }
 
 impl From<TrustError> for io::Error {
-    /// What is not trusted is `PermissionDenied`, with the [`TrustError`] inside.
+    /// A lack of trust becomes `PermissionDenied`, with the [`TrustError`] inside.
     fn from(error: TrustError) -> Self {
         match error {
             TrustError::Io(error) => error,
@@ -101,14 +101,14 @@ fn shown_user(user: u32) -> String {
     user_name(user).unwrap_or_else(|| user.to_string())
 }
 
-/// What a file is opened for.
+/// The purpose for which a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To be read and believed: nobody else may be able to write to it.
+    /// To read a file and trust its content: other users must not be able to write to it.
     Read,
-    /// To be read and written; made if it is missing. Its mode becomes 0600.
+    /// To read and write a file, created if it is missing. Its mode becomes 0600.
     Own,
-    /// To be written at its end; made if it is missing. Its mode becomes 0600.
+    /// To append to a file, created if it is missing. Its mode becomes 0600.
     Append,
 }
 
@@ -121,7 +121,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder that only root, this process's own user and the users in `friends` can change, or fails.
+    /// Opens a folder that only root, this process's own user and the users in `friends` can change.
     ///
     /// # Errors
     /// See [`TrustError`].
@@ -129,7 +129,7 @@ impl Folder {
         Self::find(path, friends, false)
     }
 
-    /// The same; what is missing of the path is made, with mode 0755 less the umask.
+    /// Like [`Folder::trusted`], but creates the missing parts of the path, with mode 0755 minus the umask.
     ///
     /// # Errors
     /// See [`TrustError`].
@@ -137,10 +137,10 @@ impl Folder {
         Self::find(path, friends, true)
     }
 
-    /// Opens a folder whose owner is not looked at: new files can be put there, and what is there cannot be trusted.
+    /// Opens a folder without checking its owner. New files can be put there, but existing ones must not be trusted.
     ///
     /// # Errors
-    /// What the system said.
+    /// Returns the system's error.
     pub fn any(path: &Path) -> io::Result<Self> {
         let file = fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { file, path: path.to_owned(), trusted: vec![0, geteuid().as_raw()] })
@@ -153,17 +153,17 @@ impl Folder {
         Ok(Self { file, path: path.to_owned(), trusted })
     }
 
-    /// Its path, as it was given.
+    /// The folder's path, as given when it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of a file in it, to be shown.
+    /// The path of a file in the folder, for messages.
     pub fn path_of(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }
 
-    /// The group that new files in it belong to, where the folder hands on its own.
+    /// The group that new files in the folder belong to, if the folder passes on its own group.
     pub fn inherited_group(&self) -> Option<u32> {
         let stat = fs::fstat(&self.file).ok()?;
         (stat.st_mode & SET_GROUP_ID != 0).then_some(stat.st_gid)
@@ -172,7 +172,7 @@ impl Folder {
     /// Opens a regular file of ours.
     ///
     /// # Errors
-    /// See [`TrustError`]: a link, a pipe, a file of another user.
+    /// See [`TrustError`]. It refuses links, pipes and files of untrusted users, for example.
     pub fn open(&self, name: impl AsRef<OsStr>, access: Access) -> Result<File, TrustError> {
         let name = name.as_ref();
         let flags = match access {
@@ -180,7 +180,7 @@ impl Folder {
             Access::Own => OFlags::RDWR | OFlags::CREATE,
             Access::Append => OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE,
         };
-        // A pipe must not make us wait for somebody at its other end.
+        // Opening a pipe must not block until its other end is opened.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match fs::openat(&self.file, name, flags, Mode::from(0o600)) {
             Ok(file) => file,
@@ -209,23 +209,23 @@ impl Folder {
         Ok(file.into())
     }
 
-    /// Writes a whole new file, or fails with `AlreadyExists`. It is written under the name `temporary` first, so that
-    /// after a crash there is the whole file or none.
+    /// Writes a new file, or fails with `AlreadyExists`. The content is first written under the name `temporary`, so
+    /// after a crash the file is either complete or missing.
     ///
     /// # Errors
-    /// What the system said.
+    /// Returns the system's error.
     pub fn write_new(&self, name: &OsStr, temporary: &OsStr, content: &[u8], mode: u32) -> io::Result<()> {
-        // A hard link, unlike a rename, fails when its target exists: no other process can come in between.
+        // Unlike a rename, a hard link fails if its target exists, so there is no race with other processes.
         self.install(temporary, content, mode, || {
             fs::linkat(&self.file, temporary, &self.file, name, AtFlags::empty())?;
             fs::unlinkat(&self.file, temporary, AtFlags::empty())
         })
     }
 
-    /// The same in place of whatever has the name. A link is replaced, not followed.
+    /// Like [`Folder::write_new`], but replaces whatever has the name. A link is replaced, not followed.
     ///
     /// # Errors
-    /// What the system said.
+    /// Returns the system's error.
     pub fn replace(&self, name: &OsStr, temporary: &OsStr, content: &[u8], mode: u32) -> io::Result<()> {
         self.install(temporary, content, mode, || fs::renameat(&self.file, temporary, &self.file, name))
     }
@@ -247,16 +247,16 @@ impl Folder {
             .and_then(|()| publish().map_err(io::Error::from))
             .and_then(|()| fs::fsync(&self.file).map_err(io::Error::from));
         if written.is_err() {
-            // Nothing secret stays behind under a name nobody knows.
+            // A secret must not be left behind under a temporary name.
             let _ = self.remove(temporary);
         }
         written
     }
 
-    /// Removes a name, if it is there. A folder is left alone.
+    /// Removes the name, if it exists. A folder is left alone.
     ///
     /// # Errors
-    /// What the system said.
+    /// Returns the system's error.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         match fs::unlinkat(&self.file, name.as_ref(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -264,10 +264,10 @@ impl Folder {
         }
     }
 
-    /// Whether the name belongs to a unix socket; `None` where nothing has the name. A link is not a socket.
+    /// Whether the name belongs to a unix socket. `None` if the name does not exist. A link is not a socket.
     ///
     /// # Errors
-    /// What the system said.
+    /// Returns the system's error.
     pub fn is_socket(&self, name: impl AsRef<OsStr>) -> io::Result<Option<bool>> {
         match fs::statat(&self.file, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode) == FileType::Socket)),
@@ -286,7 +286,7 @@ impl Folder {
     }
 }
 
-/// Follows a path from the root, looking at every folder on the way.
+/// Walks a path from the root and checks every folder on the way.
 fn walk(path: &Path, trusted: &[u32], make: bool) -> Result<OwnedFd, TrustError> {
     let step = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut names = names_of(path);
@@ -327,7 +327,7 @@ fn walk(path: &Path, trusted: &[u32], make: bool) -> Result<OwnedFd, TrustError>
                     folder = fs::openat(CWD, c"/", step, Mode::empty())?;
                 }
                 names_of(&target).into_iter().rev().for_each(|name| names.push_front(name));
-                // A link may be all that was left of the path.
+                // The link may have been the last part of the path.
                 if names.is_empty() {
                     require_trusted(&fs::fstat(&folder)?, &at, trusted, true)?;
                 }
@@ -347,7 +347,7 @@ fn names_of(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(name).collect()
 }
 
-/// `is_last`: it is the folder that was asked for, not one above it.
+/// Checks one folder. `is_last` is set for the requested folder, and not set for the folders above it.
 fn require_trusted(stat: &Stat, path: &Path, trusted: &[u32], is_last: bool) -> Result<(), TrustError> {
     if !trusted.contains(&stat.st_uid) {
         return Err(TrustError::Owner { path: path.to_owned(), user: stat.st_uid, is_folder: true });
@@ -358,7 +358,7 @@ fn require_trusted(stat: &Stat, path: &Path, trusted: &[u32], is_last: bool) -> 
     Ok(())
 }
 
-/// What it is, unless it is a regular file with one name.
+/// The kind of file. `None` for a regular file with only one name.
 fn kind_of(stat: &Stat) -> Option<&'static str> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile if stat.st_nlink == 1 => None,
@@ -377,7 +377,7 @@ impl AsFd for Folder {
     }
 }
 
-/// Whether a name could be the last part of a path: not empty, without a slash, not `.` or `..`.
+/// Whether a name can be the last part of a path: not empty, without a slash, and neither `.` nor `..`.
 pub fn is_plain_name(name: &OsStr) -> bool {
     !matches!(name.as_bytes(), b"" | b"." | b"..") && !name.as_bytes().contains(&b'/')
 }

@@ -1,6 +1,6 @@
-//! Sockets that the service manager made and handed over: sd_listen_fds(3).
+//! Sockets that the service manager created and passed to us: sd_listen_fds(3).
 //!
-//! They begin at file descriptor 3, and the environment says how many there are and what they are called.
+//! They begin at file descriptor 3. The environment gives their number and their names.
 
 use std::env;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// The first file descriptor that is handed over.
+/// The first file descriptor passed by the service manager.
 const FIRST: i32 = 3;
-/// More than this is not believed.
+/// The largest number of sockets that we accept.
 const MAX_HANDED_OVER: i32 = 64;
 
-/// The listening unix socket that was handed over under this name. It can be taken once.
+/// The listening unix socket that was passed under this name. It can be taken only once.
 pub fn take_listener(name: &str) -> Option<UnixListener> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let is_for_us = env::var("LISTEN_PID").ok()?.parse() == Ok(std::process::id());
@@ -24,7 +24,7 @@ pub fn take_listener(name: &str) -> Option<UnixListener> {
     if !is_for_us || TAKEN.swap(true, Ordering::Relaxed) {
         return None;
     }
-    // SAFETY: the service manager opened it for this process, and nobody else takes it: this happens once.
+    // SAFETY: the service manager opened it for this process, and this code runs only once, so it has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(FIRST + at) };
     fcntl_setfd(&socket, FdFlags::CLOEXEC).ok()?;
     let listener = UnixListener::from(socket);
@@ -32,7 +32,7 @@ pub fn take_listener(name: &str) -> Option<UnixListener> {
     Some(listener)
 }
 
-/// Which of the `count` sockets with these names, parted by colons, is called so.
+/// The position of `name` among the `count` names, which are separated by colons.
 fn position(names: &str, name: &str, count: i32) -> Option<i32> {
     let at = i32::try_from(names.split(':').position(|other| other == name)?).ok()?;
     (at < count && count <= MAX_HANDED_OVER).then_some(at)

@@ -3,23 +3,23 @@
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-/// The longest name that the kernel takes, in bytes.
+/// The longest name that the kernel accepts, in bytes.
 const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 
-/// Whether the kernel takes this as the name of a new interface: 1 to 15 bytes, no white space, no slash, no colon, no
-/// percent sign (a pattern to the kernel), not `.` or `..`.
+/// Whether the kernel accepts this as the name of a new interface: 1 to 15 bytes, without white space, slash, colon or
+/// percent sign (which the kernel treats as a pattern), and neither `.` nor `..`.
 pub fn is_valid_name(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len())
         && !matches!(name, "." | "..")
         && name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%'))
 }
 
-/// The index of the interface of that name in the calling thread's network namespace.
+/// The index of the named interface in the calling thread's network namespace.
 ///
-/// Asked of a socket, not of `/sys`: that shows the namespace it was mounted in.
+/// It is asked through a socket and not read from `/sys`, which shows the namespace that it was mounted in.
 ///
 /// # Errors
-/// The process has no file descriptors left.
+/// Fails if the process has no file descriptors left.
 pub fn index_of(name: &str) -> std::io::Result<Option<u32>> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match name_to_index(&socket, name) {

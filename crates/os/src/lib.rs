@@ -1,13 +1,13 @@
 //! Linux, and nothing else: the TUN device, UDP sockets, netlink, the clock, privileges.
 //!
-//! What the rest of the workspace needs from the kernel is here behind safe functions that know nothing of nodes, peers
-//! or configuration. Two kinds of code call it: the engine thread, which reads and writes packets through [`tun`],
-//! [`udp`] and [`poll`] without ever blocking or allocating, and the slow control tasks, which use the rest.
+//! This crate wraps everything that the workspace needs from the kernel in safe functions that know nothing about
+//! nodes, peers or configuration. Two kinds of code call it. The engine thread reads and writes packets through
+//! [`tun`], [`udp`] and [`poll`], without ever blocking or allocating. The slow control tasks use the rest.
 //!
 //! This is the only crate with `unsafe`: one block for each system call that no safe library offers, mostly in
-//! `socket`. Whatever [`rustix`] offers safely is taken from there.
+//! `socket`. If [`rustix`] offers a safe call, that is used.
 
-// This crate is where the clock, the sockets and the randomness of the machine live.
+// This is the one crate that may use the machine's clock, sockets and randomness.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod clock;

@@ -1,12 +1,14 @@
-//! Memory that was needed once and is free now, given back to the system.
+//! Returns memory that is no longer needed to the system.
 //!
-//! Reading a config of ten thousand peers takes tens of megabytes for a moment. The C library keeps what is freed in small
-//! pieces, and the engine thread, which allocates from an arena of its own, never gets any of it.
+//! Reading a config of ten thousand peers takes tens of megabytes for a moment. The C library keeps freed memory that
+//! was allocated in small pieces, and the engine thread allocates from an arena of its own, so it could never reuse
+//! that memory.
 
-/// Gives every free page back. Costs some milliseconds, so it is for moments after which much is free: a start, a reload.
+/// Returns every free page to the system. This takes several milliseconds, so call it only when much memory has been
+/// freed: after a start or a reload.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointer, and only pages that hold no allocation are touched.
+    // SAFETY: the call takes no pointer, and it touches only pages that hold no allocation.
     unsafe {
         libc::malloc_trim(0);
     }
@@ -24,7 +26,7 @@ mod tests {
 
     #[test]
     fn what_lies_free_between_allocations_goes_back_to_the_system() {
-        // 64 MiB in pieces of 1 KiB, of which one in a hundred stays: nothing at the end of the heap is free.
+        // 64 MiB in pieces of 1 KiB, of which one in a hundred stays allocated, so the end of the heap is not free.
         let mut pieces: Vec<Option<Vec<u8>>> = (0..64 << 10).map(|_| Some(vec![1; 1 << 10])).collect();
         for (number, piece) in pieces.iter_mut().enumerate() {
             if number % 100 != 0 {

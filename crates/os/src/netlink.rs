@@ -1,8 +1,8 @@
-//! Links, addresses, routes and policy rules, asked and set over netlink.
+//! Links, addresses, routes and policy rules, read and set over netlink.
 //!
-//! The only place that knows `rtnetlink` and its messages: what comes out is this module's own plain types. A kernel
-//! that is newer than those crates sends attributes they do not know; these are passed over. Everything works on the
-//! network namespace of the thread that called [`Netlink::connect`].
+//! Only this module knows `rtnetlink` and its messages. It returns plain types of its own. A kernel that is newer than
+//! those crates sends attributes that they do not know, and these are skipped. All calls work in the network namespace
+//! of the thread that called [`Netlink::connect`].
 
 mod address;
 mod link;
@@ -28,26 +28,26 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPa
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::AsyncSocket;
 
-/// Targets of the `log` crate under which the netlink crates report attributes they do not know. A subscriber keeps
-/// them off, or every look-up on a new kernel writes warnings that nobody can act on.
+/// The `log` targets under which the netlink crates report unknown attributes. A subscriber must filter them out, or
+/// every look-up on a new kernel logs warnings that nobody can act on.
 pub const NOISY_LOG_TARGETS: [&str; 3] = ["netlink_packet_route", "netlink_packet_core", "netlink_proto"];
 
-/// Why the kernel did not do what it was asked.
+/// The reason why the kernel did not carry out a request.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// CAP_NET_ADMIN is missing.
     #[error("not permitted")]
     Permission,
-    /// It is there already.
+    /// The object already exists.
     #[error("it exists")]
     Exists,
-    /// The link, address, route or rule is not there.
+    /// The link, address, route or rule does not exist.
     #[error("not found")]
     NotFound,
-    /// The kernel lacks the family or the feature.
+    /// The kernel lacks the address family or the feature.
     #[error("the kernel does not support it")]
     Unsupported,
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -56,16 +56,16 @@ pub enum NetlinkError {
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
-    /// What the kernel calls our socket: notices of what it causes bear this.
+    /// The kernel's number for our socket. Notices about changes that we caused carry it.
     port: u32,
 }
 
 impl Netlink {
-    /// Connects, and spawns the task that carries the messages on the current tokio runtime. It ends when the last
-    /// clone is dropped.
+    /// Connects, and spawns the task that carries the messages on the current tokio runtime. The task ends when the
+    /// last clone is dropped.
     ///
     /// # Errors
-    /// The kernel has no netlink, or a filter forbids it.
+    /// Fails if the kernel has no netlink, or if a seccomp filter forbids it.
     pub async fn connect() -> io::Result<Self> {
         let (mut connection, handle, _) = rtnetlink::new_connection()?;
         let port = connection.socket_mut().socket_mut().bind_auto()?.port_number();
@@ -78,7 +78,8 @@ impl Netlink {
         self.port
     }
 
-    /// Sends a request that the kernel answers with an acknowledgement or an error. `flags` are added to those two.
+    /// Sends a request that the kernel answers with an acknowledgement or an error. `flags` are added to the flags for
+    /// that.
     async fn request(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), NetlinkError> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
@@ -94,7 +95,7 @@ impl Netlink {
     }
 }
 
-/// All answers of a dump.
+/// Collects all answers to a dump request.
 async fn collect<T>(answers: impl Stream<Item = Result<T, rtnetlink::Error>>) -> Result<Vec<T>, NetlinkError> {
     let mut answers = std::pin::pin!(answers);
     let mut all = Vec::new();
@@ -113,12 +114,12 @@ impl From<rtnetlink::Error> for NetlinkError {
     }
 }
 
-/// What an errno of the kernel means here.
+/// Translates an errno of the kernel.
 fn classify(error: io::Error) -> NetlinkError {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => NetlinkError::Permission,
         Some(libc::EEXIST) => NetlinkError::Exists,
-        // ESRCH: no such route; EADDRNOTAVAIL: no such address; ENOENT: no such rule.
+        // ESRCH: the route does not exist. EADDRNOTAVAIL: the address does not exist. ENOENT: the rule does not exist.
         Some(libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENOENT) => NetlinkError::NotFound,
         Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPFNOSUPPORT) => NetlinkError::Unsupported,
         _ => NetlinkError::Io(error),

@@ -1,32 +1,33 @@
-//! Which network namespace this is.
+//! Identifies network namespaces.
 //!
-//! State that outlives the daemon records its namespace, so that a clean-up in another one leaves it alone.
+//! State that outlives the daemon records its namespace, so that a clean-up in a different namespace leaves it alone.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// The inode of the calling thread's network namespace, which names it for as long as it exists.
+/// The inode of the calling thread's network namespace. It identifies the namespace for as long as it exists.
 ///
 /// # Errors
-/// `/proc` is not mounted.
+/// Fails if `/proc` is not mounted.
 pub fn current() -> io::Result<u64> {
     Ok(std::fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
-/// Moves the calling thread, and no other, into a new network namespace that holds nothing but a loopback device that
-/// is down. Processes and threads that it starts from then on live there too. The namespace goes away with the last of
+/// Moves the calling thread, and only that, into a new network namespace with nothing but a loopback device, which is
+/// down. Processes and threads that it starts from then on live there too. The namespace disappears with the last of
 /// them.
 ///
 /// # Errors
 /// `PermissionDenied` without CAP_SYS_ADMIN.
 pub fn isolate_thread() -> io::Result<()> {
-    // SAFETY: only the FILES flag endangers file descriptors of other threads; a network namespace does not touch them.
+    // SAFETY: only the FILES flag could affect other threads' file descriptors. A network namespace does not touch
+    // them.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(io::Error::from)
 }
 
-/// Runs `test` on a thread in a network namespace of its own, or says why it cannot.
+/// Runs `test` on a thread in a network namespace of its own, or prints why that is not possible.
 #[cfg(test)]
 pub(crate) fn isolated(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
@@ -42,7 +43,7 @@ pub(crate) fn isolated(test: impl FnOnce() + Send) {
     });
 }
 
-/// As [`isolated`], with a runtime for the netlink tasks, a netlink connection, and the loopback device up.
+/// Like [`isolated`], with a runtime for the netlink tasks, a netlink connection, and the loopback device up.
 #[cfg(test)]
 pub(crate) fn isolated_async<F: Future<Output = ()>>(test: impl FnOnce(crate::netlink::Netlink) -> F + Send) {
     isolated(|| {
@@ -56,7 +57,7 @@ pub(crate) fn isolated_async<F: Future<Output = ()>>(test: impl FnOnce(crate::ne
     });
 }
 
-/// Takes every privilege from the calling thread, for good.
+/// Drops all capabilities of the calling thread, for good.
 #[cfg(test)]
 pub(crate) fn drop_capabilities() {
     use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
@@ -65,7 +66,7 @@ pub(crate) fn drop_capabilities() {
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none }).unwrap();
 }
 
-/// Takes one privilege from the calling thread, and from what it starts.
+/// Drops one capability of the calling thread and of everything that it starts.
 #[cfg(test)]
 pub(crate) fn drop_capability(capability: rustix::thread::CapabilitySet) {
     use rustix::thread::{capabilities, set_capabilities};

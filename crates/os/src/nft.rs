@@ -1,11 +1,11 @@
-//! The one packet filter of ours: a virtual IP answers where it should, and what a default route through the tunnel covers
-//! does not leave by another way.
+//! Our packet filter: it accepts packets to a virtual IP only from the right interfaces, and keeps packets that a default
+//! route through the tunnel covers from leaving by other interfaces.
 //!
-//! Linux is a weak host: it accepts a packet for any of its addresses on any interface. A neighbour on the local network
-//! could so reach a service that listens on a virtual IP, without a tunnel and without a key. One table,
-//! `inet overlay_INTERFACE`, drops such packets before anything else sees them, and is the second lock of a /0. It is written
-//! and taken away whole, by the `nft` program, and nobody else's tables are touched. What stands of it, and what it has
-//! counted, is asked of the kernel directly.
+//! Linux is a weak host: it accepts a packet to any of its addresses on any interface. So a neighbour on the local
+//! network could reach a service that listens on a virtual IP, without a tunnel and without a key. One table,
+//! `inet overlay_INTERFACE`, drops such packets before anything else sees them. It is also the second lock of a /0. The
+//! `nft` program writes and removes the table as a whole, and other tables are not touched. The state and the counters
+//! of our table are read from the kernel directly.
 
 mod netfilter;
 mod table;
@@ -24,19 +24,19 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// Where `nft` may be when PATH does not say, as in many services.
+/// Folders where `nft` may be if PATH does not list them, as in many services.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
-/// Why the table could not be written or removed.
+/// The reason why the table could not be written or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
-    /// There is no `nft` on this machine.
+    /// `nft` is not installed on this machine.
     #[error("the program nft is not installed")]
     Missing,
-    /// No interface can be called that.
+    /// The interface name is not valid.
     #[error("that is not the name of an interface")]
     Name,
-    /// `nft` refused; what it said.
+    /// `nft` refused the request. This is its message.
     #[error("nft: {0}")]
     Refused(String),
     /// `nft` could not be run.
@@ -49,32 +49,33 @@ pub fn is_available() -> bool {
     program().is_some()
 }
 
-/// What our table has dropped, in packets.
+/// How many packets our table has dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// They were sent to a virtual IP and arrived elsewhere.
+    /// Packets to a virtual IP that arrived on the wrong interface.
     pub weak_host: u64,
-    /// A default route through the tunnel covers them, and they would have left by another interface.
+    /// Packets that a default route through the tunnel covers, but that would have left by a different interface.
     pub outside_tunnel: u64,
 }
 
-/// Puts a table in the place of what an earlier call for the same interface installed, in one transaction, and says what
-/// stands then. Its counters go on; where there is no table, from `remembered`.
+/// Installs a table, replacing the one from an earlier call for the same interface in one transaction. Returns the
+/// table as it then stands in the kernel. Its counters continue, or start from `remembered` if there was no table.
 ///
 /// # Errors
-/// See [`NftError`]; the table is then as it was before.
+/// See [`NftError`]. After an error the previous table is unchanged.
 pub async fn install(table: &Table, remembered: Counters) -> Result<Shape, NftError> {
     let counted = netfilter::counters(&table.interface).ok().flatten().unwrap_or(remembered);
     let mut done = run(&table.text(counted, Switched::Pass)?).await;
     if matches!(done, Err(NftError::Refused(_))) && table.lock.is_some() {
-        // A kernel that cannot tell what a bridge switches: that is kept in as well, rather than nothing.
+        // This kernel cannot recognise packets that a bridge switches. The lock then drops those too, rather than not
+        // existing.
         done = run(&table.text(counted, Switched::Locked)?).await;
     }
     done?;
     netfilter::shape(&table.interface)?.ok_or_else(|| NftError::Refused("the table is not there".to_owned()))
 }
 
-/// What stands of the table of an interface; `None` when it is not there. Never waits.
+/// The state of an interface's table. `None` if it does not exist. Never blocks.
 ///
 /// # Errors
 /// See [`NftError`].
@@ -82,7 +83,7 @@ pub fn shape(interface: &str) -> Result<Option<Shape>, NftError> {
     netfilter::shape(interface)
 }
 
-/// What the table of an interface has counted; `None` when it is not there. Never waits.
+/// The counters of an interface's table. `None` if it does not exist. Never blocks.
 ///
 /// # Errors
 /// See [`NftError`].
@@ -90,7 +91,7 @@ pub fn counters(interface: &str) -> Result<Option<Counters>, NftError> {
     netfilter::counters(interface)
 }
 
-/// Takes the table away. One that is not there is no error.
+/// Removes the table. Removing a table that does not exist is not an error.
 ///
 /// # Errors
 /// See [`NftError`].
@@ -98,11 +99,11 @@ pub async fn remove(interface: &str) -> Result<(), NftError> {
     run(&removal(interface)?).await
 }
 
-/// The table's name, without its family `inet`. A character that nft takes in no name stands as its number between slashes,
-/// which no interface has in its own.
+/// The table's name, without its family `inet`. A character that nft does not accept in a name is written as its code
+/// between slashes. No interface name contains a slash, so names stay distinct.
 ///
 /// # Errors
-/// [`NftError::Name`].
+/// Returns [`NftError::Name`] if the interface name is not valid.
 pub fn table_name(interface: &str) -> Result<String, NftError> {
     let mut name = String::from("overlay_");
     for byte in interface.bytes() {
@@ -115,7 +116,7 @@ pub fn table_name(interface: &str) -> Result<String, NftError> {
     if interface.is_empty() { Err(NftError::Name) } else { Ok(name) }
 }
 
-/// Adding a table before deleting it makes the deletion succeed whether it was there or not.
+/// The commands that remove the table. Adding it first makes the deletion succeed even if it did not exist.
 fn removal(interface: &str) -> Result<String, NftError> {
     let name = table_name(interface)?;
     Ok(format!("add table inet {name}\ndelete table inet {name}\n"))
@@ -132,7 +133,7 @@ async fn run(script: &str) -> Result<(), NftError> {
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut input) = child.stdin.take() {
-        // An nft that ends early says why on its stderr.
+        // If nft exits early, its stderr says why.
         let _ = input.write_all(script.as_bytes()).await;
     }
     let output = child.wait_with_output().await?;

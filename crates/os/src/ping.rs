@@ -1,8 +1,8 @@
-//! ICMP echo, for asking whether a host answers and how fast.
+//! ICMP echo, to find out whether a host answers and how fast.
 //!
-//! Uses the unprivileged kind of socket, for which the kernel keeps the identifiers apart, and falls back to a raw one
-//! where `net.ipv4.ping_group_range` leaves the caller out (as it does everyone in a new network namespace). Round trips
-//! are measured by the caller, who holds the clock.
+//! This uses the unprivileged kind of socket, for which the kernel keeps identifiers apart. If
+//! `net.ipv4.ping_group_range` excludes the caller (as it excludes everyone in a new network namespace), it falls back
+//! to a raw socket. The caller has the clock and measures round trips.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,10 +19,10 @@ use crate::socket::{
 };
 use crate::{clock, random};
 
-/// Type, code, checksum, identifier, sequence number (RFC 792, RFC 4443).
+/// Type, code, checksum, identifier and sequence number (RFC 792, RFC 4443), in bytes.
 const HEADER_LEN: usize = 8;
 
-/// What a raw IPv4 socket puts before it, options included.
+/// The longest IPv4 header that a raw socket puts in front of the message, options included, in bytes.
 const IPV4_HEADER_MAX: usize = 60;
 
 /// A socket that exchanges echo requests and replies with one host.
@@ -30,7 +30,8 @@ const IPV4_HEADER_MAX: usize = 60;
 pub struct Ping {
     socket: OwnedFd,
     is_ipv4: bool,
-    /// Raw sockets see everybody's replies: these are ours. The kernel chooses it for the other kind.
+    /// The identifier that marks our replies, since a raw socket sees everyone's. For the unprivileged kind the kernel
+    /// chooses it.
     identifier: u16,
     is_raw: bool,
 }
@@ -38,20 +39,20 @@ pub struct Ping {
 /// An echo reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The number of the request that it answers.
+    /// The sequence number of the request that this reply answers.
     pub sequence: u16,
-    /// Remaining hops, where the kernel told.
+    /// The remaining hops, if the kernel reported them.
     pub ttl: Option<u8>,
     /// Length of the payload in bytes.
     pub payload_len: usize,
 }
 
 impl Ping {
-    /// A socket for `destination`, by `device` only where one is named.
+    /// Creates a socket for `destination`. If `device` is given, it uses only that interface.
     ///
     /// # Errors
-    /// `PermissionDenied` without CAP_NET_RAW where the unprivileged kind is switched off; unreachable destinations; no
-    /// such device.
+    /// `PermissionDenied` without CAP_NET_RAW if the unprivileged kind is switched off. Also fails if the destination
+    /// is unreachable or the device does not exist.
     pub fn connect(destination: IpAddr, device: Option<&str>) -> io::Result<Self> {
         let is_ipv4 = destination.is_ipv4();
         let (socket, is_raw) = open(is_ipv4)?;
@@ -69,7 +70,7 @@ impl Ping {
             random::fill(&mut identifier)?;
             u16::from_be_bytes(identifier)
         } else {
-            // The kernel's choice shows as the local port.
+            // The identifier that the kernel chose is reported as the local port.
             SocketAddr::try_from(getsockname(&socket)?)?.port()
         };
         Ok(Self { socket, is_ipv4, identifier, is_raw })
@@ -78,7 +79,7 @@ impl Ping {
     /// Sends an echo request.
     ///
     /// # Errors
-    /// The destination cannot be reached, or the payload is longer than a packet.
+    /// Fails if the destination cannot be reached, or if the payload does not fit in a packet.
     pub fn send(&self, sequence: u16, payload: &[u8]) -> io::Result<()> {
         let mut message = Vec::with_capacity(HEADER_LEN + payload.len());
         message.extend([self.request_type(), 0, 0, 0]);
@@ -86,17 +87,18 @@ impl Ping {
         message.extend(sequence.to_be_bytes());
         message.extend(payload);
         if self.is_ipv4 {
-            // Of ICMPv6 the kernel does it, which alone knows the source address that counts in.
+            // For ICMPv6 the kernel computes the checksum, since only the kernel knows the source address that it
+            // covers.
             let checksum = checksum::finish(checksum::sum(&message));
             message[2..4].copy_from_slice(&checksum.to_be_bytes());
         }
         send(self.as_fd(), None, &message, &ControlBuffer::default())
     }
 
-    /// Waits at most `timeout` for a reply to a request of this socket; `None` when there was none.
+    /// Waits for at most `timeout` for a reply to a request of this socket. Returns `None` if none came.
     ///
     /// # Errors
-    /// An ICMP error came back instead.
+    /// Fails if an ICMP error came back instead.
     pub fn receive(&self, timeout: Duration) -> io::Result<Option<Reply>> {
         let deadline = clock::boottime() + timeout;
         let mut buffer = vec![0; IPV4_HEADER_MAX + usize::from(u16::MAX)];
@@ -111,7 +113,7 @@ impl Ping {
                         });
                         return Ok(Some(Reply { sequence, ttl, payload_len }));
                     }
-                    // Somebody else's.
+                    // A reply to a different program.
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if !self.wait_until(deadline)? {
@@ -126,7 +128,7 @@ impl Ping {
         }
     }
 
-    /// Whether there was something to read before the deadline.
+    /// Whether something can be read before the deadline.
     fn wait_until(&self, deadline: Duration) -> io::Result<bool> {
         let left = deadline.saturating_sub(clock::boottime());
         let left = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -137,7 +139,7 @@ impl Ping {
         }
     }
 
-    /// Sequence number and length of the payload, if it is a reply to us.
+    /// The sequence number and the length of the payload, if this is a reply to us.
     fn decode(&self, message: &[u8]) -> Option<(u16, usize)> {
         let message =
             if self.is_raw && self.is_ipv4 { message.get(usize::from(message.first()? & 0xf) * 4..)? } else { message };
@@ -163,7 +165,7 @@ impl AsFd for Ping {
     }
 }
 
-/// The socket, and whether it is a raw one.
+/// Opens the socket. Also returns whether it is a raw one.
 fn open(is_ipv4: bool) -> io::Result<(OwnedFd, bool)> {
     let (domain, protocol) = match is_ipv4 {
         true => (AddressFamily::INET, ipproto::ICMP),

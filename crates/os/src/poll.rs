@@ -1,8 +1,8 @@
-//! Waiting: for packets, for a deadline, for another thread.
+//! Waiting for packets, for a deadline, or for another thread.
 //!
 //! The engine thread sleeps in one [`Poller`], which watches its sockets, its TUN device, a [`Timer`] that holds the
-//! node's next deadline and a [`Waker`] through which other threads say that there are commands. All of them are
-//! level-triggered: what was not read out wakes again.
+//! node's next deadline, and a [`Waker`] through which other threads announce commands. All of them are
+//! level-triggered: a source that was not fully read wakes the thread again.
 
 use std::cell::Cell;
 use std::io;
@@ -16,7 +16,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-/// How many ready sources one [`Poller::wait`] reports at most; the rest follow with the next one.
+/// The most ready sources that one [`Poller::wait`] reports. The next call reports the rest.
 const EVENTS_MAX: usize = 16;
 
 /// A set of file descriptors that can be waited for together (epoll).
@@ -26,46 +26,47 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// An empty set.
+    /// Creates an empty set.
     ///
     /// # Errors
-    /// The process or the machine has no file descriptors left.
+    /// Fails if the process or the machine has no file descriptors left.
     pub fn new() -> io::Result<Self> {
         Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
     }
 
-    /// Watches `source` for something to read and reports it as `token`. It is watched until it is closed or
-    /// [`Poller::remove`]d.
+    /// Watches `source` for readability and reports it as `token`, until it is closed or [`Poller::remove`]d.
     ///
     /// # Errors
-    /// `AlreadyExists` when it is being watched; `PermissionDenied` for what cannot be waited for, a plain file.
+    /// `AlreadyExists` if it is already watched. `PermissionDenied` for files that cannot be waited for, such as
+    /// regular files.
     pub fn add(&self, source: &impl AsFd, token: u64) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, source, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?)
     }
 
-    /// No longer watches `source`.
+    /// Stops watching `source`.
     ///
     /// # Errors
-    /// `NotFound` when it was not being watched.
+    /// `NotFound` if it was not watched.
     pub fn remove(&self, source: &impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.epoll, source)?)
     }
 
-    /// From now on reports `source` when there is something to read, as it did since [`Poller::add`], or no longer: then
-    /// only when it is broken, and not every source tells of that by itself.
+    /// Switches reports of readability for `source` on, as after [`Poller::add`], or off. While they are off, `source`
+    /// is reported only when it is broken, and not every kind of source reports that by itself.
     ///
     /// # Errors
-    /// `NotFound` when it is not being watched.
+    /// `NotFound` if it is not watched.
     pub fn set_reading(&self, source: &impl AsFd, token: u64, is_reading: bool) -> io::Result<()> {
         let flags = if is_reading { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
         Ok(epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), flags)?)
     }
 
-    /// Waits until something can be read, for at most `timeout`, or for ever. Yields the tokens of what is ready;
-    /// none after the timeout or after a signal. Deadlines belong into a [`Timer`]: this timeout does not count suspend.
+    /// Waits until something can be read, for at most `timeout`, or without a limit. Yields the tokens of the ready
+    /// sources, and none after the timeout or a signal. Use a [`Timer`] for deadlines: this timeout does not count
+    /// suspend.
     ///
     /// # Errors
-    /// None that a correct caller meets.
+    /// None for a correct caller.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = u64> + use<>> {
         let timeout = timeout.map(timespec);
         let mut events =
@@ -83,30 +84,30 @@ impl Poller {
 #[derive(Debug)]
 pub struct Timer {
     timer: OwnedFd,
-    /// What the kernel was last told, so that an unchanged deadline costs no system call.
+    /// The deadline last passed to the kernel, so that an unchanged deadline costs no system call.
     armed: Cell<Option<Duration>>,
 }
 
 impl Timer {
-    /// A timer without a deadline.
+    /// Creates a timer without a deadline.
     ///
     /// # Errors
-    /// The process or the machine has no file descriptors left.
+    /// Fails if the process or the machine has no file descriptors left.
     pub fn new() -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         Ok(Self { timer, armed: Cell::new(None) })
     }
 
-    /// Becomes readable when the clock reaches `deadline`, at once if it has, never for `None`. Replaces the deadline
-    /// before it. Costs nothing when nothing changes.
+    /// Replaces the deadline. The timer becomes readable when the clock reaches it: at once if it has passed, never for
+    /// `None`. Setting the same deadline again costs nothing.
     ///
     /// # Errors
-    /// None that a correct caller meets.
+    /// None for a correct caller.
     pub fn set(&self, deadline: Option<Duration>) -> io::Result<()> {
         if self.armed.get() == deadline {
             return Ok(());
         }
-        // Zero would disarm it.
+        // A value of zero would disarm the timer.
         let value = deadline.map_or(Duration::ZERO, |deadline| deadline.max(Duration::from_nanos(1)));
         let setting = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(value) };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &setting)?;
@@ -114,10 +115,10 @@ impl Timer {
         Ok(())
     }
 
-    /// Takes note of an expiry: no longer readable. The timer has no deadline then.
+    /// Resets the timer after it expired, so that it is no longer readable and has no deadline.
     ///
     /// # Errors
-    /// None that a correct caller meets.
+    /// None for a correct caller.
     pub fn clear(&self) -> io::Result<()> {
         if drain(&self.timer)? {
             self.armed.set(None);
@@ -132,30 +133,30 @@ impl AsFd for Timer {
     }
 }
 
-/// Wakes a thread that waits in a [`Poller`], from any thread (eventfd). Clones wake the same one.
+/// Wakes a thread that waits in a [`Poller`], from any thread (eventfd). All clones wake the same thread.
 #[derive(Clone, Debug)]
 pub struct Waker {
     event: Arc<OwnedFd>,
 }
 
 impl Waker {
-    /// A waker that was not used yet.
+    /// Creates a waker that is not yet readable.
     ///
     /// # Errors
-    /// The process or the machine has no file descriptors left.
+    /// Fails if the process or the machine has no file descriptors left.
     pub fn new() -> io::Result<Self> {
         Ok(Self { event: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?) })
     }
 
-    /// Becomes readable. Waking twice is waking once.
+    /// Makes the waker readable. Waking it twice has the same effect as once.
     pub fn wake(&self) {
-        // The one error is a counter at its end (2^64 - 2), and then it is readable already.
+        // The only possible error is a counter at its maximum (2^64 - 2), and then the waker is already readable.
         let _ = rustix::io::write(&*self.event, &1u64.to_ne_bytes());
     }
 
-    /// No longer readable, until the next [`Waker::wake`]. To be called before the work is looked at, not after.
+    /// Makes the waker unreadable until the next [`Waker::wake`]. Call this before looking for work, not after.
     pub fn clear(&self) {
-        // The one error is that nobody woke it.
+        // The only possible error is that the waker was not readable.
         let _ = drain(&self.event);
     }
 }
@@ -166,12 +167,13 @@ impl AsFd for Waker {
     }
 }
 
-/// Reads out the counter of a timerfd or eventfd; whether there was anything to read.
+/// Reads and resets the counter of a timerfd or eventfd. Returns whether there was anything to read.
 fn drain(fd: impl AsFd) -> io::Result<bool> {
     match rustix::io::read(fd, &mut [0; 8]) {
         Ok(_) => Ok(true),
         Err(Errno::AGAIN) => Ok(false),
-        // The clock was set discontinuously: cannot be for this clock, and is an expiry where it could.
+        // The clock was set discontinuously. That cannot happen to this clock, and if it did it would count as an
+        // expiry.
         Err(Errno::CANCELED) => Ok(true),
         Err(error) => Err(error.into()),
     }

@@ -1,15 +1,15 @@
-//! Which UDP ports programs of this host use.
+//! The UDP ports that programs on this host use.
 
 use std::{fs, io};
 
-/// The local ports of all UDP sockets in our network namespace, in no order; a port may be there twice.
+/// The local ports of all UDP sockets in our network namespace, in arbitrary order. A port may be listed twice.
 ///
 /// # Errors
-/// `/proc` cannot be read.
+/// Fails if `/proc` cannot be read.
 pub fn udp_in_use() -> io::Result<Vec<u16>> {
     let mut ports = local_ports(&fs::read_to_string("/proc/self/net/udp")?);
     for table in ["udp6", "udplite", "udplite6"] {
-        // They are there where the kernel knows the protocol.
+        // These files exist only if the kernel supports the protocol.
         if let Ok(table) = fs::read_to_string(format!("/proc/self/net/{table}")) {
             ports.extend(local_ports(&table));
         }

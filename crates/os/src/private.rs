@@ -1,4 +1,4 @@
-//! Files that nobody else can have written.
+//! Files that no other user can have written.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -8,10 +8,11 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
-/// Opens a plain file of our own for reading, without following a link.
+/// Opens a regular file of our own for reading, without following a link.
 ///
 /// # Errors
-/// The file is not there; it is a link; or it belongs to somebody else, or others may read or write it.
+/// Fails if the file does not exist, if it is a link, if it belongs to a different user, or if other users may read or
+/// write it.
 pub fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;

@@ -1,4 +1,4 @@
-//! What this process may do, and keeping its memory out of the wrong hands.
+//! The privileges of this process, and the protection of its memory.
 
 use std::io;
 use std::path::Path;
@@ -11,18 +11,18 @@ use rustix::thread::{
     set_capabilities, set_no_new_privs, set_thread_groups,
 };
 
-/// A part of what root may do.
+/// A capability: one part of root's privileges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
-    /// Interfaces, addresses, routes, marks, packet filters.
+    /// Configuring interfaces, addresses, routes, marks and packet filters.
     NetAdmin,
-    /// Ports below 1024.
+    /// Binding ports below 1024.
     NetBindService,
-    /// News of other network namespaces.
+    /// Receiving notices about other network namespaces.
     NetBroadcast,
-    /// Scheduling ahead of others.
+    /// Raising scheduling priority.
     SysNice,
-    /// Reading files whatever their owner and mode.
+    /// Reading files regardless of their owner and mode.
     DacReadSearch,
 }
 
@@ -38,13 +38,14 @@ impl Capability {
     }
 }
 
-/// Gives up every capability but these, for good, and every group but these, where there is something to give up.
-/// Programs that are started from then on, set-user-id ones included, get no more either.
+/// Gives up, for good, every capability and every group that is not listed. Programs started from then on cannot regain
+/// them, not even set-user-id programs.
 ///
-/// The kernel keeps all this for each thread by itself: to be called before a process starts its second one.
+/// The kernel keeps this state separately for each thread, so this must be called before a process starts its second
+/// one.
 ///
 /// # Errors
-/// What the kernel refused; what came before stays given up.
+/// Returns the kernel's error. Privileges given up before the error stay given up.
 pub fn keep_only(keep: &[Capability], groups: &[u32]) -> io::Result<()> {
     let keep = keep.iter().fold(CapabilitySet::empty(), |set, capability| set | capability.flag());
     let mut sets = capabilities(None)?;
@@ -55,17 +56,17 @@ pub fn keep_only(keep: &[Capability], groups: &[u32]) -> io::Result<()> {
         }
     }
     if sets.effective.contains(CapabilitySet::SETPCAP) {
-        // Those of a newer kernel too, which have no name here yet.
+        // This includes capabilities of newer kernels, which have no name here yet.
         for bit in 0..u64::BITS {
             let capability = CapabilitySet::from_bits_retain(1 << bit);
-            // The first that the kernel does not know is the end.
+            // The first capability that the kernel does not know marks the end of the list.
             let Ok(is_there) = capability_is_in_bounding_set(capability) else { break };
             if is_there && !keep.contains(capability) {
                 remove_capability_from_bounding_set(capability)?;
             }
         }
     }
-    // What was ambient goes with what was permitted or inheritable.
+    // The kernel drops ambient capabilities that are no longer permitted or inheritable.
     let kept = CapabilitySets {
         effective: sets.effective & keep,
         permitted: sets.permitted & keep,
@@ -78,8 +79,8 @@ pub fn keep_only(keep: &[Capability], groups: &[u32]) -> io::Result<()> {
     Ok(set_no_new_privs(true)?)
 }
 
-/// Does something on a thread that may read only what owner and mode of a file let it read, and gives back what came of
-/// it. `None` where this process has no other rights anyway, or the thread cannot be had.
+/// Runs `act` on a thread whose access to files is limited to what their owner and mode allow, and returns the result.
+/// Returns `None` if this process has no privileges to override them, or if the thread cannot be set up.
 pub fn without_override<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
     let over = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
     let sets = capabilities(None).ok()?;
@@ -96,25 +97,25 @@ pub fn without_override<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| scope.spawn(give_up_and_act).join()).ok().flatten()
 }
 
-/// Whether this thread may read the file, or it is not there. A pipe is not opened.
+/// Whether this thread may read the file. True if the file does not exist. A pipe is not opened.
 pub fn may_read(path: &Path) -> bool {
     !matches!(access(path, Access::READ_OK), Err(Errno::ACCESS | Errno::PERM))
 }
 
-/// Whether CAP_NET_ADMIN is effective: with it interfaces, addresses and routes can be made.
+/// Whether CAP_NET_ADMIN is effective, which is needed to create interfaces, addresses and routes.
 pub fn has_net_admin() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
 }
 
-/// The effective user: 0 for root.
+/// The effective user ID. 0 is root.
 pub fn effective_uid() -> u32 {
     geteuid().as_raw()
 }
 
-/// Keeps keys out of core dumps, and keeps processes of the same user from attaching to this one.
+/// Keeps keys out of core dumps, and keeps other processes of the same user from attaching to this one.
 ///
 /// # Errors
-/// None that Linux is known to give.
+/// Linux is not known to return any.
 pub fn harden() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -179,7 +180,7 @@ mod tests {
             let child = std::process::Command::new("cat").arg("/proc/self/status").output().unwrap();
             let child = String::from_utf8(child.stdout).unwrap();
             assert!(child.contains(&format!("CapEff:\t{kept}\n")), "{child}");
-            // Once more there is nothing to give up.
+            // A second call has nothing left to give up.
             keep_only(&[Capability::NetAdmin, Capability::NetBindService], &[4242]).unwrap();
             assert_eq!(without_override(|| ()), None);
         });

@@ -1,4 +1,4 @@
-//! Other processes: who is at the other end of a socket, who holds a lock, who is still alive; and processes that
+//! Other processes: which one is connected to a socket, holds a lock, or is still alive. Also starts processes that
 //! outlive their parent.
 
 use std::ffi::CString;
@@ -14,27 +14,27 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, setsid, test_kill_process};
 
-/// The user and group that stand for none.
+/// The user or group ID that stands for "none".
 const NOBODY: u32 = u32::MAX;
 
-/// Who connected a unix socket, as the kernel recorded it at that moment.
+/// The process that connected to a unix socket, as the kernel recorded it at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerCredentials {
-    /// Process.
+    /// Process ID.
     pub pid: i32,
-    /// Effective user.
+    /// Effective user ID.
     pub uid: u32,
-    /// Effective group.
+    /// Effective group ID.
     pub gid: u32,
 }
 
-/// Who is at the other end of a connected unix socket. The process is 0 when it lives in a process namespace that this
-/// one cannot see into.
+/// The process at the other end of a connected unix socket. Its process ID is 0 if it lives in a PID namespace that is
+/// not visible from ours.
 ///
 /// # Errors
-/// `NotConnected` when nobody is, or it is no unix socket.
+/// `NotConnected` if the socket is not connected or not a unix socket.
 pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
-    // Where nobody connected, the kernel fills in these.
+    // If nobody is connected, the kernel fills in these values.
     let mut credentials = libc::ucred { pid: 0, uid: NOBODY, gid: NOBODY };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes, the size of `credentials`, and both live across the call.
@@ -56,10 +56,10 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
     Ok(PeerCredentials { pid: credentials.pid, uid: credentials.uid, gid: credentials.gid })
 }
 
-/// The supplementary groups of who connected a unix socket, as the kernel recorded them at that moment.
+/// The supplementary groups of the process that connected to a unix socket, as the kernel recorded them at that moment.
 ///
 /// # Errors
-/// A kernel before 4.13, or it is not a unix socket.
+/// Fails on a kernel before 4.13, or if this is not a unix socket.
 pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut groups = vec![0u32; 64];
     loop {
@@ -80,7 +80,7 @@ pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
             return Ok(groups);
         }
         let error = io::Error::last_os_error();
-        // The kernel says how much room it needs.
+        // The kernel reports how much space it needs.
         if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
             return Err(error);
         }
@@ -88,16 +88,17 @@ pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     }
 }
 
-/// The number of the group of that name, from wherever the system keeps its groups.
+/// The ID of the group with this name, from whatever group database the system uses.
 pub fn group_id(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
     let mut entry =
         libc::group { gr_name: ptr::null_mut(), gr_passwd: ptr::null_mut(), gr_gid: 0, gr_mem: ptr::null_mut() };
     let mut found = ptr::null_mut();
-    // The text of one entry; a group of thousands of members needs more.
+    // Space for the text of one entry. A group with thousands of members needs more.
     let mut text = vec![0; 1024];
     loop {
-        // SAFETY: every pointer is to a live local; `text` is given with its true length; `name` is NUL-terminated.
+        // SAFETY: every pointer is to a live local, `text` is passed with its true length, and `name` is
+        // NUL-terminated.
         let error = unsafe { libc::getgrnam_r(name.as_ptr(), &mut entry, text.as_mut_ptr(), text.len(), &mut found) };
         if error != libc::ERANGE || text.len() >= 1 << 20 {
             return (!found.is_null()).then_some(entry.gr_gid);
@@ -106,24 +107,24 @@ pub fn group_id(name: &str) -> Option<u32> {
     }
 }
 
-/// The number of the user of that name, from wherever the system keeps its users.
+/// The ID of the user with this name, from whatever user database the system uses.
 pub fn user_id(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
-    // SAFETY: every pointer is to a live local; `text` is given with its true length; `name` is NUL-terminated.
+    // SAFETY: every pointer is to a live local, `text` is passed with its true length, and `name` is NUL-terminated.
     look_up_user(|entry, text, found| unsafe {
         libc::getpwnam_r(name.as_ptr(), entry, text.as_mut_ptr(), text.len(), found)
     })
     .map(|(uid, _)| uid)
 }
 
-/// The name of the user of that number.
+/// The name of the user with this ID.
 pub fn user_name(uid: u32) -> Option<String> {
-    // SAFETY: every pointer is to a live local; `text` is given with its true length.
+    // SAFETY: every pointer is to a live local, and `text` is passed with its true length.
     look_up_user(|entry, text, found| unsafe { libc::getpwuid_r(uid, entry, text.as_mut_ptr(), text.len(), found) })
         .map(|(_, name)| name)
 }
 
-/// Asks for a user, with more room for its text until that is enough.
+/// Looks up a user, with more and more space for its text until that is enough.
 fn look_up_user(
     ask: impl Fn(&mut libc::passwd, &mut [libc::c_char], &mut *mut libc::passwd) -> i32,
 ) -> Option<(u32, String)> {
@@ -147,29 +148,29 @@ fn look_up_user(
         if found.is_null() {
             return None;
         }
-        // SAFETY: on success the name is a NUL-terminated string in `text`, which lives on.
+        // SAFETY: on success the name is a NUL-terminated string in `text`, which is still alive.
         let name = unsafe { std::ffi::CStr::from_ptr(entry.pw_name) };
         return Some((entry.pw_uid, name.to_string_lossy().into_owned()));
     }
 }
 
-/// Whether a process of that number exists, a zombie included.
+/// Whether a process with this ID exists. A zombie counts.
 pub fn is_alive(pid: i32) -> bool {
     let Some(pid) = Some(pid).filter(|&pid| pid > 0).and_then(Pid::from_raw) else {
         return false;
     };
     match test_kill_process(pid) {
         Ok(()) => true,
-        // It exists and belongs to somebody else.
+        // EPERM means that it exists and belongs to another user.
         Err(error) => error == Errno::PERM,
     }
 }
 
-/// Takes the exclusive lock of an open file, which lasts until the file is closed in every process that inherited it.
-/// `false` when another holds it.
+/// Takes the exclusive lock of an open file. It lasts until the file is closed in every process that inherited it.
+/// Returns `false` if it is already held elsewhere.
 ///
 /// # Errors
-/// The file system knows no locks.
+/// Fails if the file system does not support locks.
 pub fn try_lock_exclusive(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -178,21 +179,21 @@ pub fn try_lock_exclusive(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Gives a file to a user and a group; `None` leaves that one as it is.
+/// Changes the user and group that own a file. `None` leaves the current one.
 ///
 /// # Errors
-/// `NotFound`, or `PermissionDenied` without CAP_CHOWN.
+/// `NotFound` if the file does not exist, `PermissionDenied` without CAP_CHOWN.
 pub fn chown(path: &Path, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
     std::os::unix::fs::chown(path, uid, gid)
 }
 
 /// Starts `command` in a session of its own: it has no terminal, and neither Ctrl-C nor the end of the caller's session
-/// reaches it. Where its input and output go is the caller's to say.
+/// reaches it. The caller decides where its input and output go.
 ///
 /// # Errors
-/// As [`Command::spawn`].
+/// Those of [`Command::spawn`].
 pub fn spawn_detached(command: &mut Command) -> io::Result<Child> {
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed: setsid is one, and it allocates nothing.
+    // SAFETY: only async-signal-safe calls are allowed between fork and exec. setsid is one, and it allocates nothing.
     unsafe { command.pre_exec(|| setsid().map(drop).map_err(io::Error::from)) };
     command.spawn()
 }

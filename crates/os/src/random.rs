@@ -1,16 +1,16 @@
 //! Randomness from the kernel.
 //!
-//! Keys and seeds come from here, and from nowhere else.
+//! All keys and seeds come from here.
 
 use std::io;
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// Fills `buffer` from the kernel's generator, waiting for it to be seeded at early boot.
+/// Fills `buffer` from the kernel's generator. At early boot it waits until the generator is seeded.
 ///
 /// # Errors
-/// Only where the system call is forbidden, by a seccomp filter for example.
+/// Fails only if the system call is forbidden, for example by a seccomp filter.
 pub fn fill(mut buffer: &mut [u8]) -> io::Result<()> {
     while !buffer.is_empty() {
         match getrandom(&mut *buffer, GetRandomFlags::empty()) {
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn every_byte_of_a_long_buffer_is_filled() {
-        // 4 MiB is far more than one call delivers without being interruptible.
+        // 4 MiB is far more than one call returns without a chance of being interrupted.
         let mut buffer = vec![0; 4 << 20];
         fill(&mut buffer).unwrap();
         for chunk in buffer.chunks(32) {

@@ -1,4 +1,4 @@
-//! A file descriptor of our own that tokio waits for.
+//! Waiting with tokio for a file descriptor of our own.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Registers the descriptor to be waited for until there is something to read. Must be called on a tokio runtime.
+/// Registers the descriptor to be waited for until it is readable. Must be called on a tokio runtime.
 ///
 /// # Errors
-/// It cannot be waited for, or the process has no file descriptors left.
+/// Fails if the descriptor cannot be waited for, or if the process has no file descriptors left.
 pub(crate) fn wait_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is open, and names the same file, until it is dropped; `AsyncFd` lends it out shared only, and
-    // takes it off the poller before it drops it.
+    // SAFETY: an `OwnedFd` stays open and refers to the same file until it is dropped. `AsyncFd` lends it out only as a
+    // shared reference, and deregisters it from the poller before dropping it.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(|error| error.into_parts().1)
 }

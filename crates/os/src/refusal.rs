@@ -1,31 +1,31 @@
-//! For tests: a kernel that refuses.
+//! For tests: a kernel that refuses a system call.
 //!
-//! Some answers come only from kernels, drivers or transformations that a test machine does not have. A seccomp filter
-//! makes the kernel give them to one thread, at the very system call that the code under test makes.
+//! Some errors come only from kernels, drivers or transformations that a test machine does not have. A seccomp filter
+//! makes the kernel return them to one thread, at the very system call that the code under test makes.
 
 use std::io;
 
 /// Offset of the first argument in `struct seccomp_data`.
 const ARGUMENTS: u32 = 16;
 
-/// What a refused system call looks like.
+/// The condition for refusing a system call.
 #[derive(Clone, Copy)]
 pub(crate) enum Argument {
-    /// It has this value.
+    /// The argument has this value.
     Is(u32),
-    /// It is larger than this.
+    /// The argument is larger than this.
     Above(u32),
 }
 
-/// From now on the calling thread gets `errno` for every system call of this number whose argument at `position` (0 to
-/// 5) looks so. There is no way back.
+/// Makes every system call of the calling thread with this number fail with `errno` if its argument at `position` (0 to 5)
+/// matches. This cannot be undone.
 pub(crate) fn refuse(call: libc::c_long, position: u32, argument: Argument, errno: i32) {
     let load = |k| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, k);
     let compare = match argument {
         Argument::Is(value) => instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, value),
         Argument::Above(value) => instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, 1, value),
     };
-    // The lower half of an argument comes first where integers do.
+    // On little-endian machines the lower half of an argument comes first.
     let half = if cfg!(target_endian = "big") { 4 } else { 0 };
     let mut program = [
         load(0),
@@ -36,10 +36,10 @@ pub(crate) fn refuse(call: libc::c_long, position: u32, argument: Argument, errn
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: changes a flag of the thread and touches no memory.
+    // SAFETY: the call changes a flag of the thread and touches no memory.
     let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
-    // SAFETY: the kernel copies the program, which lives across the call and has the length that `filter` says.
+    // SAFETY: the kernel copies the program, which lives across the call and has the length given in `filter`.
     let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }

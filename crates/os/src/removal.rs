@@ -1,4 +1,4 @@
-//! Noticing that a file lost its name: it was removed, moved away, or something else was put in its place.
+//! Notices that a file lost its name: it was removed or moved away, or something else was put in its place.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,10 +11,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::readable::wait_readable;
 
-/// Room for events about one file, which carry no name.
+/// Enough for events about one file, which carry no name.
 const BUFFER_LEN: usize = 1024;
 
-/// Watches one name. It keeps the file in existence as little as it keeps the name.
+/// Watches one file name. It keeps neither the file nor the name in existence.
 #[derive(Debug)]
 pub struct NameWatch {
     path: PathBuf,
@@ -24,33 +24,33 @@ pub struct NameWatch {
 }
 
 impl NameWatch {
-    /// Watches the file that is called `path` now. Must be called on a tokio runtime.
+    /// Watches the file that is at `path` now. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// There is none, or the user has no inotify instances left.
+    /// Fails if there is no such file, or if the user has no inotify instances left.
     pub fn new(path: &Path) -> io::Result<Self> {
         let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        // While somebody holds the file open, the loss of its last name is a change of its attributes.
+        // While a process holds the file open, losing its last name is reported as a change of its attributes.
         let flags = inotify::WatchFlags::ATTRIB | inotify::WatchFlags::DELETE_SELF | inotify::WatchFlags::MOVE_SELF;
         inotify::add_watch(&events, path, flags)?;
         let file = identity(path)?;
         Ok(Self { path: path.to_owned(), file, events: wait_readable(events)? })
     }
 
-    /// Whether the file still has the name.
+    /// Whether the file still has its name.
     pub fn is_there(&self) -> bool {
         identity(&self.path).is_ok_and(|file| file == self.file)
     }
 
-    /// Waits until the file no longer has the name. Can be cancelled.
+    /// Waits until the file no longer has its name. Can be cancelled.
     ///
     /// # Errors
-    /// None that Linux is known to give.
+    /// Linux is not known to return any.
     pub async fn lost(&self) -> io::Result<()> {
         let mut buffer = [0u8; BUFFER_LEN];
         while self.is_there() {
             let mut ready = self.events.readable().await?;
-            // What happened is looked at, not read.
+            // The events are only a reason to check the name. Their content is ignored.
             while let Ok(read) = ready.try_io(|events| Ok(rustix::io::read(events.get_ref(), &mut buffer)?)) {
                 match read {
                     Ok(_) => {}
@@ -78,7 +78,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// A socket that stays open, and its watch.
+    /// A listening socket that stays open, and its watch.
     fn socket(folder: &Path) -> (UnixListener, PathBuf, NameWatch) {
         let path = folder.join("wg0.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -96,7 +96,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (_listener, path, watch) = socket(folder.path());
         let remove = async {
-            // Only when the other half waits.
+            // Removes the file only once the other task is waiting.
             tokio::task::yield_now().await;
             std::fs::remove_file(&path).unwrap();
         };

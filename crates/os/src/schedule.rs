@@ -1,40 +1,41 @@
-//! How soon the engine thread gets a CPU when others want it too.
+//! How quickly the engine thread gets a CPU when other threads compete for it.
 //!
-//! Latency under load is decided by the scheduler, not by queues: on two busy cores the default class answers a ping in
-//! 2 to 4 ms, real time in 0.3 ms, at the price of a third of the small-packet rate.
+//! The scheduler, not queues, decides latency under load. On two busy cores the default class answers a ping in 2 to 4
+//! ms. Real time answers in 0.3 ms, but costs a third of the small-packet rate.
 
 use std::io;
 
 use rustix::process::setpriority_process;
 
-/// The lowest priority of the real-time class: above every ordinary thread, below whatever else is real time.
+/// The lowest priority of the real-time class: above every ordinary thread, below all other real-time threads.
 const REALTIME_PRIORITY: i32 = 1;
 
 /// A scheduling class for one thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheduling {
-    /// As the process was started.
+    /// The class that the process was started with.
     #[default]
     Default,
     /// Nice -20: the largest share among ordinary threads. Needs CAP_SYS_NICE.
     High,
-    /// SCHED_RR: before every ordinary thread. Not inherited by threads and processes that it starts. Needs CAP_SYS_NICE.
+    /// SCHED_RR: ahead of every ordinary thread. Threads and processes that it starts do not inherit this. Needs
+    /// CAP_SYS_NICE.
     Realtime,
 }
 
 /// Applies `scheduling` to the calling thread.
 ///
 /// # Errors
-/// `PermissionDenied` without CAP_SYS_NICE, or where the limits of the service forbid it.
+/// `PermissionDenied` without CAP_SYS_NICE, or if the limits of the service forbid it.
 pub fn apply_to_current_thread(scheduling: Scheduling) -> io::Result<()> {
     match scheduling {
         Scheduling::Default => Ok(()),
-        // On Linux "this process" means the calling thread here.
+        // On Linux, "this process" means the calling thread in this call.
         Scheduling::High => Ok(setpriority_process(None, -20)?),
         Scheduling::Realtime => {
             let parameters = libc::sched_param { sched_priority: REALTIME_PRIORITY };
             let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
-            // SAFETY: thread 0 is the calling one, and `parameters` lives across the call, which only reads it.
+            // SAFETY: thread 0 is the calling thread, and `parameters` lives across the call, which only reads it.
             match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
                 0 => Ok(()),
                 _ => Err(io::Error::last_os_error()),
@@ -47,7 +48,7 @@ pub fn apply_to_current_thread(scheduling: Scheduling) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// `(nice, real-time priority, policy)` of the calling thread, from the kernel's own account (proc(5)).
+    /// `(nice, real-time priority, policy)` of the calling thread, as the kernel reports it (proc(5)).
     fn of_this_thread() -> (i32, i32, i32) {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
         let after_name: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();

@@ -1,5 +1,5 @@
-//! What [`crate::udp`] and [`crate::ping`] share: addresses, control messages and options as the kernel lays them out,
-//! and the system calls that carry them.
+//! Shared by [`crate::udp`] and [`crate::ping`]: addresses, control messages and options in the kernel's layout, and
+//! the system calls that use them.
 //!
 //! The layouts are written and read byte by byte, so that only the calls themselves are unsafe.
 

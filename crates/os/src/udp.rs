@@ -1,12 +1,12 @@
 //! UDP sockets that carry trains.
 //!
-//! A train is many datagrams of one length in one buffer: the kernel cuts it on the way out (UDP_SEGMENT) and joins what
-//! belongs together on the way in (UDP_GRO), and the cost of a system call is paid once. Where the kernel cannot, the
-//! same calls work datagram by datagram.
+//! A train is a sequence of datagrams of one length in one buffer. The kernel cuts it when sending (UDP_SEGMENT) and
+//! joins datagrams that belong together when receiving (UDP_GRO), so a whole train costs one system call. If the kernel
+//! cannot do that, the same calls work datagram by datagram.
 //!
-//! The sockets behave as WireGuard's: they do not set "don't fragment" unless a train asks for it, answers leave from the
-//! address that was asked (sticky source), the two ECN bits are read and written, and marks keep our own datagrams out of
-//! our own tunnel. What the kernel drops because nobody read in time is seen through a [`Watch`].
+//! The sockets behave like WireGuard's. They do not set "don't fragment" unless a train asks for it. Answers leave from
+//! the address that the peer sent to (sticky source). The two ECN bits are read and written. Marks keep our own
+//! datagrams out of our own tunnel. A [`Watch`] shows what the kernel dropped because it was not read in time.
 
 mod batch;
 mod narrow;
@@ -42,71 +42,71 @@ use crate::socket::{option, set_option};
 pub enum Family {
     /// IPv4.
     V4,
-    /// IPv6, and not IPv4 mapped into it.
+    /// IPv6, not including IPv4-mapped addresses.
     V6,
 }
 
-/// How a socket is to be made.
+/// Options for creating a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindOptions {
-    /// The local port; 0 lets the kernel choose.
+    /// The local port. With 0 the kernel chooses one.
     pub port: u16,
-    /// SO_MARK, for policy routing; needs CAP_NET_ADMIN.
+    /// SO_MARK, for policy routing. Needs CAP_NET_ADMIN.
     pub fwmark: Option<u32>,
-    /// Bytes that the kernel keeps for us until they are read, past `net.core.rmem_max` with CAP_NET_ADMIN. Too few, and
-    /// overload shows as loss; too many, and as delay.
+    /// Size of the receive buffer in bytes. With CAP_NET_ADMIN it may exceed `net.core.rmem_max`. If it is too small,
+    /// overload causes loss. If it is too large, overload causes delay.
     pub receive_buffer: usize,
-    /// Bytes that the kernel keeps until they are sent, past `net.core.wmem_max` with CAP_NET_ADMIN.
+    /// Size of the send buffer in bytes. With CAP_NET_ADMIN it may exceed `net.core.wmem_max`.
     pub send_buffer: usize,
-    /// Try UDP_SEGMENT (Linux 4.18).
+    /// Whether to try UDP_SEGMENT (Linux 4.18).
     pub segmentation: bool,
-    /// Try UDP_GRO (Linux 5.0).
+    /// Whether to try UDP_GRO (Linux 5.0).
     pub coalescing: bool,
 }
 
-/// Why there is no socket.
+/// The reason why a socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another socket has the port.
+    /// Another socket uses the port.
     #[error("the port is in use")]
     PortInUse,
-    /// A port or a mark that needs a privilege.
+    /// The port or the mark needs a privilege.
     #[error("not permitted")]
     Permission,
-    /// The kernel was built or started without this family.
+    /// The kernel was built or started without this address family.
     #[error("the address family is not available")]
     FamilyUnavailable,
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// How a socket sends, as it has turned out. The socket writes it, others read it.
+/// What a socket has learned about sending. The socket writes it, and others read it.
 #[derive(Debug, Default)]
 struct Sending {
-    /// UDP_SEGMENT works as far as is known.
+    /// Whether UDP_SEGMENT works, as far as is known.
     segmentation: AtomicBool,
-    /// Trains that went datagram by datagram because their way is too narrow for them.
+    /// The number of trains that were sent datagram by datagram because the path was too narrow for them.
     narrow_trains: AtomicU64,
 }
 
-/// A UDP socket on every address of one family. Never waits.
+/// A UDP socket on all addresses of one family. It never blocks.
 #[derive(Debug)]
 pub struct UdpSocket {
-    /// Ours alone but for the moment in which a [`Watch`] looks at it.
+    /// Ours alone, except for the moment in which a [`Watch`] looks at it.
     socket: Arc<OwnedFd>,
     family: Family,
     local_port: u16,
-    /// What a [`Watch`] sees of the way it sends.
+    /// The state that a [`Watch`] sees.
     sending: Arc<Sending>,
     narrow: NarrowWays,
-    /// What it sends now may not be fragmented. Changed only when a train wants the other: see [`Transmit`].
+    /// Whether the socket currently sets DF. Changed only when a train wants the other setting: see [`Transmit`].
     dont_fragment: Cell<bool>,
-    /// By itself, so that a socket stays small enough to be handed around.
+    /// Boxed, so that a socket stays small enough to be moved around.
     sources: Box<Sources>,
-    /// SO_MARK.
+    /// SO_MARK. 0 means no mark.
     mark: AtomicU32,
-    /// UDP_GRO was switched on.
+    /// Whether UDP_GRO was switched on.
     coalescing: bool,
 }
 
@@ -129,7 +129,7 @@ impl UdpSocket {
 
         let local = SocketAddr::try_from(getsockname(&socket).map_err(io::Error::from)?).map_err(io::Error::from)?;
         let segmentation = options.segmentation && option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
-        // Without it every datagram comes by itself.
+        // If this fails, every datagram is received separately.
         let coalescing = options.coalescing && set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         let sending = Arc::new(Sending { segmentation: AtomicBool::new(segmentation), ..Sending::default() });
         Ok(Self {
@@ -145,22 +145,22 @@ impl UdpSocket {
         })
     }
 
-    /// The port it is bound to.
+    /// The local port.
     pub fn local_port(&self) -> u16 {
         self.local_port
     }
 
-    /// Its address family.
+    /// The address family.
     pub fn family(&self) -> Family {
         self.family
     }
 
-    /// Whether the kernel joins datagrams into trains on the way in.
+    /// Whether the kernel joins received datagrams into trains.
     pub fn coalesces(&self) -> bool {
         self.coalescing
     }
 
-    /// Marks what is sent from now on; `None` takes the mark away.
+    /// Sets the mark of everything sent from now on. `None` removes the mark.
     ///
     /// # Errors
     /// `PermissionDenied` without CAP_NET_ADMIN.
@@ -171,7 +171,7 @@ impl UdpSocket {
         Ok(())
     }
 
-    /// Whether what is sent from now on may be fragmented. A system call only where that changes.
+    /// Sets whether datagrams sent from now on have DF. This costs a system call only when the setting changes.
     fn set_dont_fragment(&self, dont_fragment: bool) -> io::Result<()> {
         if self.dont_fragment.get() != dont_fragment {
             discover_mtu(&self.socket, self.family, dont_fragment)?;
@@ -187,7 +187,7 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// What every socket of ours has.
+/// Sets the options that all our sockets have.
 fn configure(socket: &OwnedFd, family: Family) -> io::Result<()> {
     let fd = socket.as_fd();
     discover_mtu(socket, family, false)?;
@@ -205,8 +205,8 @@ fn configure(socket: &OwnedFd, family: Family) -> io::Result<()> {
     Ok(())
 }
 
-/// Either never DF, and fragments where the kernel knows of a narrower path; or always DF, and an error for what the
-/// device does not carry, whatever anybody has told the kernel of the path.
+/// With `dont_fragment`, DF is always set, and datagrams that exceed the device's MTU fail, whatever path MTU the
+/// kernel has learned. Without it, DF is never set, and the kernel fragments if it knows of a narrower path.
 fn discover_mtu(socket: &OwnedFd, family: Family, dont_fragment: bool) -> io::Result<()> {
     match (family, dont_fragment) {
         (Family::V4, false) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT)?,
@@ -217,7 +217,8 @@ fn discover_mtu(socket: &OwnedFd, family: Family, dont_fragment: bool) -> io::Re
     Ok(())
 }
 
-/// As large as asked for with CAP_NET_ADMIN, otherwise as large as the administrator allows. Small buffers are no error.
+/// Sets the buffer sizes: as requested with CAP_NET_ADMIN, else as large as the administrator allows. Smaller buffers
+/// are not an error.
 fn size_buffers(socket: &OwnedFd, options: &BindOptions) {
     let _ = set_socket_recv_buffer_size_force(socket, options.receive_buffer)
         .or_else(|_| set_socket_recv_buffer_size(socket, options.receive_buffer));
@@ -227,7 +228,7 @@ fn size_buffers(socket: &OwnedFd, options: &BindOptions) {
 
 fn set_mark(socket: BorrowedFd<'_>, mark: Option<u32>) -> io::Result<()> {
     match mark {
-        // A socket has no mark unless one is set, and setting even none needs a privilege.
+        // A socket has no mark unless one is set. Setting it needs a privilege even if the mark is 0.
         None => Ok(()),
         Some(mark) => set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, mark as i32),
     }

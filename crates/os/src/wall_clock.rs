@@ -1,9 +1,9 @@
-//! The wall clock, and noticing that it was set.
+//! The wall clock, and detecting that it was set.
 //!
-//! Two clocks run side by side: CLOCK_BOOTTIME, which nobody sets ([`crate::clock`]), and the wall clock. The difference
-//! between them changes when somebody sets the wall clock and at no other time: where NTP only makes it run a little
-//! faster, both do. So a clock that was set is a difference that changed. The kernel says when to look
-//! (TFD_TIMER_CANCEL_ON_SET); whoever looks at other times too notices without it.
+//! Two clocks run side by side: CLOCK_BOOTTIME, which cannot be set ([`crate::clock`]), and the wall clock. The
+//! difference between them changes only when the wall clock is set. If NTP makes the wall clock run a little faster,
+//! CLOCK_BOOTTIME runs faster too. So if the difference has changed, the clock was set. The kernel tells us when to
+//! look (TFD_TIMER_CANCEL_ON_SET). A look at any other time detects it too.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,12 +16,12 @@ use rustix::time::{
 
 use crate::clock::boottime;
 
-/// Less than this is no step: a thread that was interrupted between reading two clocks sees as much.
+/// Differences below this are ignored: a thread that is interrupted between reading the two clocks can see as much.
 const NOTICEABLE_NANOS: i128 = 100_000_000;
-/// Readings of both clocks, of which the quickest counts.
+/// How many times both clocks are read. The quickest reading counts.
 const READINGS: usize = 3;
 
-/// How far the wall clock is from the clock that nobody sets.
+/// The difference between the wall clock and CLOCK_BOOTTIME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WallOffset {
     nanos: i128,
@@ -30,14 +30,14 @@ pub struct WallOffset {
 /// How far the wall clock was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It is later than it was thought to be.
+    /// It was set to a later time.
     Forward(Duration),
-    /// It is earlier.
+    /// It was set to an earlier time.
     Back(Duration),
 }
 
 impl WallOffset {
-    /// What it is now.
+    /// The current difference.
     pub fn now() -> Self {
         let reading = || {
             let before = boottime();
@@ -53,7 +53,7 @@ impl WallOffset {
         Self { nanos: quickest.map_or(0, |(_, nanos)| nanos) }
     }
 
-    /// What it is after such a step.
+    /// The difference after such a step.
     pub fn moved(self, step: Step) -> Self {
         let by = match step {
             Step::Forward(by) => nanos(by),
@@ -62,7 +62,7 @@ impl WallOffset {
         Self { nanos: self.nanos + by }
     }
 
-    /// How far the wall clock was set between this moment and `later`. `None`: it was not.
+    /// How far the wall clock was set between this offset and `later`. `None` if it was not set.
     pub fn step_to(self, later: Self) -> Option<Step> {
         let difference = later.nanos - self.nanos;
         let by = Duration::from_nanos(difference.unsigned_abs().try_into().unwrap_or(u64::MAX));
@@ -74,7 +74,7 @@ impl WallOffset {
     }
 }
 
-/// Becomes readable when somebody sets the wall clock.
+/// Becomes readable when the wall clock is set.
 #[derive(Debug)]
 pub struct WallWatch {
     timer: OwnedFd,
@@ -82,27 +82,27 @@ pub struct WallWatch {
 }
 
 impl WallWatch {
-    /// Watches from now on.
+    /// Starts watching.
     ///
     /// # Errors
-    /// The process or the machine has no file descriptors left.
+    /// Fails if the process or the machine has no file descriptors left.
     pub fn new() -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        // A date that never comes: the timer is there to be cancelled.
+        // A date that never comes. The timer exists only to be cancelled.
         let never = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
         let setting = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: never };
         timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &setting)?;
         Ok(Self { timer, offset: WallOffset::now() })
     }
 
-    /// Takes note that it was readable: it is no longer.
+    /// Makes the watch unreadable again.
     pub fn clear(&self) {
-        // That the clock was set is the answer; it goes on watching.
+        // ECANCELED means that the clock was set. The timer keeps watching.
         let answer = rustix::io::read(&self.timer, &mut [0; 8]);
         debug_assert!(matches!(answer, Err(Errno::CANCELED | Errno::AGAIN)), "{answer:?}");
     }
 
-    /// How far the clock was set since this was last asked. Three readings of two clocks, and no system call.
+    /// How far the clock was set since the last call. It reads two clocks three times, without a system call.
     pub fn take_step(&mut self) -> Option<Step> {
         let now = WallOffset::now();
         let step = self.offset.step_to(now)?;
@@ -118,7 +118,7 @@ impl AsFd for WallWatch {
 }
 
 fn nanos(duration: Duration) -> i128 {
-    // Below 2^94 + 2^30.
+    // The value is below 2^94 + 2^30.
     duration.as_nanos() as i128
 }
 
@@ -163,7 +163,7 @@ mod tests {
         assert!(watch.take_step().is_some(), "what was not told is not forgotten");
     }
 
-    /// That it wakes when the clock is set cannot be tried without setting the clock of this machine.
+    /// That it wakes when the clock is set cannot be tested without setting this machine's clock.
     #[test]
     fn it_is_silent_while_nobody_sets_the_clock() {
         let (watch, mut poller) = (WallWatch::new().unwrap(), Poller::new().unwrap());

@@ -1,12 +1,12 @@
-//! What a fuzzer calls: for every parser that a stranger's bytes can reach, a function that takes any bytes at all and
-//! panics when something is not as it must be.
+//! The entry points for fuzzers: for every parser that a stranger's bytes can reach, a function that accepts any bytes
+//! and panics if an invariant is broken.
 //!
-//! `fuzz/` wraps each of them for cargo-fuzz, and `tests/corpus.rs` replays the committed inputs, so that both run the same
-//! code. Input is never refused: what is too short simply ends, so that a fuzzer learns something from every byte.
+//! `fuzz/` wraps each of them for cargo-fuzz, and `tests/corpus.rs` replays the committed inputs, so both run the same
+//! code. No input is rejected. Input that is too short simply ends, so that a fuzzer learns something from every byte.
 //!
-//! The parsers are asked directly, and through a node with a session: by a stranger, who has no key and may have recorded
-//! what was said; by a peer, who chooses every inner byte; and by the local kernel, which is no stranger but carries
-//! packets of strangers where this host forwards.
+//! The parsers are called directly, and also through a node with a session, by three kinds of callers: a stranger, who
+//! has no key but may have recorded earlier messages; a peer, who chooses every inner byte; and the local kernel, which
+//! is trusted but carries packets of strangers if this host forwards.
 
 mod bytes;
 mod local;
@@ -19,10 +19,11 @@ pub use local::node_tun;
 pub use peer::node_peer;
 pub use stranger::node_stranger;
 
-/// A target: its name, which is that of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`, and itself.
+/// A fuzz target: its name and its function. Its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus` have that
+/// name.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 8] = [
     ("control", control),
     ("ip_packet", ip_packet),
@@ -34,7 +35,7 @@ pub const TARGETS: [Target; 8] = [
     ("wireguard", wireguard),
 ];
 
-/// Bytes that are taken from the front; zeros behind the end.
+/// The fuzzer's input, which is consumed from the front. Beyond its end it yields zeros.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -56,20 +57,20 @@ impl<'a> Input<'a> {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
-    /// So many bytes, or as many as there are.
+    /// Takes this many bytes, or as many as are left.
     pub(crate) fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// A length, and so many bytes.
+    /// Takes a length, and then that many bytes.
     pub(crate) fn part(&mut self) -> &'a [u8] {
         let len = usize::from(self.word());
         self.take(len)
     }
 
-    /// A number of places, and what is changed there.
+    /// Takes a number of positions, and changes the bytes there.
     pub(crate) fn edit(&mut self, bytes: &mut [u8]) {
         for _ in 0..self.byte() % 8 {
             let (at, change) = (usize::from(self.byte()), self.byte());

@@ -1,10 +1,12 @@
-//! A host: a node, its outer and inner addresses, and as much of a kernel as answers a ping.
+//! A host: a node, its outer and inner addresses, and enough of a kernel to answer a ping.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use overlay_core::{Event, Instant, Joins, Node, NodeConfig, NodeStats, PeerConfig, PeerKey, PeerStats, Via};
+use overlay_core::{
+    Event, Instant, Joins, Node, NodeConfig, NodeStats, PeerConfig, PeerKey, PeerStats, PeerTag, PeerTags, Via,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 use zeroize::Zeroizing;
@@ -13,29 +15,30 @@ use crate::record::Received;
 
 /// WireGuard's usual port.
 const PORT: u16 = 51820;
-/// The index of every host's only interface.
+/// The interface index that every host's only interface has.
 const INTERFACE: u32 = 1;
 
-/// Names a host of a world.
+/// Identifies a host of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub(crate) usize);
 
-/// What is particular to a host; everything else follows from its number.
+/// The settings of a host. Everything else follows from its number.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
     /// See [`NodeConfig::mtu`].
     pub mtu: u16,
     /// See [`NodeConfig::max_mtu`].
     pub max_mtu: u16,
-    /// The MTU of its only interface to the network: a longer packet that nobody may fragment is refused.
+    /// The MTU in bytes of its only network interface. A longer packet with DF is refused.
     pub device_mtu: usize,
-    /// Whether its node searches for the MTU of the paths to its peers.
+    /// Whether its node searches for the path MTU of its peers.
     pub mtu_discovery: bool,
     /// See [`NodeConfig::forward`].
     pub forward: bool,
     /// See [`NodeConfig::joins`].
     pub joins: Joins,
-    /// Whether the node knows the host's virtual IPs. If not, any inner address may come and go, as in WireGuard.
+    /// Whether the node knows the host's virtual IPs. If not, inner addresses are not restricted to them, as in
+    /// WireGuard.
     pub knows_addresses: bool,
 }
 
@@ -59,24 +62,27 @@ pub(crate) struct Host {
     pub(crate) private_key: Option<Zeroizing<[u8; 32]>>,
     pub(crate) options: HostOptions,
     pub(crate) device_mtu: usize,
-    /// Outer addresses; the first of a family is where datagrams leave from unless the node wants another.
+    /// The outer addresses. Datagrams leave from the first one of their family unless the node wants a different one.
     pub(crate) outer: Vec<SocketAddr>,
     pub(crate) inner_v4: Ipv4Addr,
     pub(crate) inner_v6: Ipv6Addr,
-    /// What the node was told of its peers, to be told again after a restart.
+    /// The peers that the node was told about, to be repeated after a restart.
     pub(crate) peers: BTreeMap<PeerKey, (PeerConfig, Arc<PeerStats>)>,
+    /// The tags that the node knows its peers by, also those that it has no longer.
+    pub(crate) tags: BTreeMap<PeerKey, PeerTag>,
+    pub(crate) free_tags: PeerTags,
     pub(crate) stats: Arc<NodeStats>,
-    /// What the node asked for when it was last drained.
+    /// The deadline that the node asked for when it was last drained.
     pub(crate) deadline: Option<Instant>,
     pub(crate) wakeups: u64,
-    /// Packets and super-packets written to TUN.
+    /// How many packets and super-packets were written to TUN.
     pub(crate) tun_writes: u64,
     pub(crate) received: Vec<Received>,
     pub(crate) events: Vec<(Instant, Event)>,
 }
 
 impl Host {
-    /// The `number`-th host, 1..=254, whose clock began at `start`.
+    /// Creates the host with this number, 1 to 254. Its clock began at `start`.
     pub(crate) fn new(number: u8, options: HostOptions, start: Instant, now: Instant, rng: &mut ChaCha8Rng) -> Self {
         let mut private_key = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *private_key);
@@ -96,6 +102,8 @@ impl Host {
             inner_v4,
             inner_v6,
             peers: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            free_tags: PeerTags::default(),
             deadline: None,
             wakeups: 0,
             tun_writes: 0,
@@ -104,20 +112,22 @@ impl Host {
         }
     }
 
-    /// A new node with the old key, and with no memory of anything.
+    /// Replaces the node by a new one with the same key and no other memory.
     pub(crate) fn restart(&mut self, start: Instant, now: Instant, rng: &mut ChaCha8Rng) {
         let inner = (self.inner_v4, self.inner_v6);
         self.node = make_node(self.private_key.as_ref(), &self.options, inner, start, now, rng);
         self.stats = self.node.stats();
         self.deadline = None;
+        self.tags.clear();
+        self.free_tags = PeerTags::default();
     }
 
     pub(crate) fn owns_inner(&self, address: IpAddr) -> bool {
         address == IpAddr::V4(self.inner_v4) || address == IpAddr::V6(self.inner_v6)
     }
 
-    /// Where a datagram leaves from: the address that the node wants, or, if the host no longer has it, the kernel's
-    /// choice. `None`: the host has no address of that family.
+    /// The source address of a datagram: the one that the node wants, or, if the host no longer has it, the one that
+    /// the kernel would choose. `None` if the host has no address of that family.
     pub(crate) fn source_for(&self, via: Via, destination: SocketAddr) -> Option<SocketAddr> {
         let of_family = |address: &&SocketAddr| address.is_ipv4() == destination.is_ipv4();
         let wanted = via.local.map(|(address, _)| address);
@@ -125,13 +135,13 @@ impl Host {
         sticky.or_else(|| self.outer.iter().find(of_family)).copied()
     }
 
-    /// The local end of a datagram that came to `address`.
+    /// The local end of a datagram that was sent to `address`.
     pub(crate) fn via(address: SocketAddr) -> Via {
         Via { local: Some((address.ip(), INTERFACE)) }
     }
 }
 
-/// The virtual IPs of the `number`-th host or outsider.
+/// The virtual IPs of the host or outsider with this number.
 pub(crate) fn inner_addresses(number: u8) -> (Ipv4Addr, Ipv6Addr) {
     (Ipv4Addr::new(10, 77, 0, number), Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()))
 }

@@ -1,10 +1,10 @@
-//! The other end of a tunnel, written by hand from the WireGuard paper (section 5.4): it begins handshakes and answers
-//! them, seals and opens data, makes and eats cookies.
+//! A WireGuard peer written by hand from the paper (section 5.4): it starts and answers handshakes, seals and opens
+//! data, and creates and uses cookies.
 //!
-//! It exists to be wrong on purpose. Every field that an honest peer would choose for itself (timestamp, indices,
-//! counter, padding, the MACs) is chosen by the caller, nothing is refused that a test may want to send, and no state
-//! is kept that would stop it from sending something twice. It holds no socket and no clock: bytes in, bytes out, so
-//! that it can talk to a node in memory and to the real program over UDP alike.
+//! It exists to misbehave on purpose. The caller chooses every field that an honest peer would choose itself
+//! (timestamp, indices, counter, padding, the MACs). It refuses nothing that a test may want to send, and keeps no
+//! state that would stop it from sending something twice. It has no socket and no clock, only bytes in and out, so it
+//! can talk to a node in memory as well as to the real program over UDP.
 //!
 //! ```
 //! use overlay_sim::initiator::{Initiator, Timestamp};
@@ -33,7 +33,7 @@ const IDENTIFIER: &[u8] = b"WireGuard v1 zx2c4 Jason@zx2c4.com";
 const LABEL_MAC1: &[u8] = b"mac1----";
 const LABEL_COOKIE: &[u8] = b"cookie--";
 
-/// Bytes of mac1 and of mac2, each.
+/// Length of mac1, and of mac2, in bytes.
 const MAC_LEN: usize = 16;
 /// Length of an initiation in bytes.
 const INITIATION_LEN: usize = 148;
@@ -41,20 +41,20 @@ const INITIATION_LEN: usize = 148;
 const RESPONSE_LEN: usize = 92;
 /// Length of a cookie reply in bytes.
 const COOKIE_REPLY_LEN: usize = 64;
-/// Bytes in front of a data message's ciphertext.
+/// Length of a data message's header, in bytes.
 const DATA_HEADER_LEN: usize = 16;
 
-/// A TAI64N timestamp: the newer one compares greater.
+/// A TAI64N timestamp. The newer one compares greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub [u8; 12]);
 
 impl Timestamp {
-    /// The oldest one there is.
+    /// The oldest timestamp.
     pub const ZERO: Self = Self([0; 12]);
-    /// No initiation after this one is accepted any more.
+    /// The newest timestamp. After it, a responder does not accept any further initiation.
     pub const NEWEST: Self = Self([0xff; 12]);
 
-    /// `seconds` and `nanoseconds` after the beginning of 1970.
+    /// The timestamp for this many seconds and nanoseconds after the beginning of 1970.
     pub fn from_unix(seconds: u64, nanoseconds: u32) -> Self {
         const TAI64_EPOCH: u64 = (1 << 62) + 10;
         let mut bytes = [0; 12];
@@ -63,27 +63,27 @@ impl Timestamp {
         Self(bytes)
     }
 
-    /// A whole second.
+    /// The timestamp for a whole second.
     pub fn from_unix_seconds(seconds: u64) -> Self {
         Self::from_unix(seconds, 0)
     }
 }
 
-/// One end of a tunnel, for either side of its handshakes.
+/// One end of a tunnel, which can start and answer handshakes.
 pub struct Initiator {
     private: Bytes32,
     public: Bytes32,
     peer: Bytes32,
     preshared_key: Bytes32,
-    /// Stands for the secret of both static keys where anybody can know it.
+    /// Replaces the Diffie-Hellman result of both static keys if that is known to everyone.
     static_secret: Option<Bytes32>,
     rng: ChaCha8Rng,
 }
 
-/// An initiation that was made and may be answered.
+/// An initiation that was made and can be completed with its response.
 #[derive(Clone)]
 pub struct Pending {
-    /// The message: 148 bytes with a good mac1 and a mac2 of zeros.
+    /// The message: 148 bytes with a valid mac1 and a mac2 of zeros.
     pub message: Vec<u8>,
     sender_index: u32,
     ephemeral_private: Bytes32,
@@ -91,77 +91,78 @@ pub struct Pending {
     hash: Bytes32,
 }
 
-/// Why a message was not taken.
+/// The reason why a message was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Its type or length is not what it should be.
+    /// Its type or length is wrong.
     Length,
-    /// It is for another index.
+    /// It is for a different index.
     Index,
     /// mac1 was not made for us.
     Mac1,
-    /// A tag does not match: another key, another preshared key, or tampered with.
+    /// A tag does not match: a different key, a different preshared key, or a forged message.
     Tag,
     /// The static key in an initiation is not our peer's.
     Stranger,
 }
 
-/// The keys that a handshake made.
+/// The keys from a handshake.
 #[derive(Clone)]
 pub struct Session {
     sending_key: Bytes32,
     receiving_key: Bytes32,
-    /// What the peer has to write into its messages to us.
+    /// The receiver index that the peer puts into its messages to us.
     pub local_index: u32,
-    /// What we write into ours.
+    /// The receiver index that we put into our messages.
     pub peer_index: u32,
-    /// The counter that [`Session::seal`] takes next.
+    /// The counter that [`Session::seal`] uses next.
     pub next_counter: u64,
 }
 
-/// What was in a data message.
+/// The content of a data message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// Its counter.
     pub counter: u64,
-    /// Packet and padding; empty for a keepalive.
+    /// Packet and padding. Empty for a keepalive.
     pub plaintext: Vec<u8>,
 }
 
 impl Initiator {
-    /// `seed` chooses the ephemeral keys and the nonces of cookie replies.
+    /// Creates one end of a tunnel. `seed` determines the ephemeral keys and the nonces of cookie replies.
     pub fn new(private: [u8; 32], peer: [u8; 32], seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
         Self { public: noise::public_key(&private), private, peer, preshared_key: [0; 32], static_secret: None, rng }
     }
 
-    /// Whoever calls itself by a public key of low order: its secret with everybody is zero, and no private key is needed.
+    /// Creates an end with a public key of low order. Its shared secret with any key is zero, so it needs no private
+    /// key.
     pub fn of_low_order(public: [u8; 32], peer: [u8; 32], seed: u64) -> Self {
         Self { public, static_secret: Some([0; 32]), ..Self::new([1; 32], peer, seed) }
     }
 
-    /// The same with a preshared key.
+    /// Adds a preshared key.
     pub fn with_preshared_key(mut self, preshared_key: [u8; 32]) -> Self {
         self.preshared_key = preshared_key;
         self
     }
 
-    /// Mixes this preshared key into handshakes from now on.
+    /// Uses this preshared key in handshakes from now on.
     pub fn set_preshared_key(&mut self, preshared_key: [u8; 32]) {
         self.preshared_key = preshared_key;
     }
 
-    /// What the other side knows us by.
+    /// Our public key.
     pub fn public_key(&self) -> [u8; 32] {
         self.public
     }
 
-    /// What we know the other side by.
+    /// The public key of our peer.
     pub fn peer_key(&self) -> [u8; 32] {
         self.peer
     }
 
-    /// Begins a handshake (section 5.4.2).
+    /// Starts a handshake (section 5.4.2).
     pub fn initiate(&mut self, timestamp: Timestamp, sender_index: u32) -> Pending {
         let ephemeral_private = self.random();
         let ephemeral = noise::public_key(&ephemeral_private);
@@ -189,10 +190,10 @@ impl Initiator {
         Pending { message, sender_index, ephemeral_private, chaining_key, hash }
     }
 
-    /// Finishes a handshake with the response to `pending` (section 5.4.3).
+    /// Completes a handshake with the response to `pending` (section 5.4.3).
     ///
     /// # Errors
-    /// Whatever is wrong with the response. `pending` stays usable: a response may be tried twice.
+    /// Returns what is wrong with the response. `pending` stays usable, so several responses can be tried.
     pub fn complete(&self, pending: &Pending, response: &[u8]) -> Result<Session, Refused> {
         self.check_mac1(response, 2, RESPONSE_LEN)?;
         if word(response, 8) != pending.sender_index {
@@ -213,11 +214,11 @@ impl Initiator {
         })
     }
 
-    /// Answers an initiation: the response, the session it makes, and the timestamp that was inside. A timestamp is
-    /// never refused; whoever wants that compares.
+    /// Answers an initiation. Returns the response, the new session, and the timestamp in the initiation. Any timestamp
+    /// is accepted. The caller may compare it.
     ///
     /// # Errors
-    /// Whatever is wrong with the initiation.
+    /// Returns what is wrong with the initiation.
     pub fn answer(&mut self, initiation: &[u8], sender_index: u32) -> Result<(Vec<u8>, Session, Timestamp), Refused> {
         self.check_mac1(initiation, 1, INITIATION_LEN)?;
         let (mut chaining_key, mut hash) = start(&self.public);
@@ -257,8 +258,8 @@ impl Initiator {
         Ok((response, session, Timestamp(bytes)))
     }
 
-    /// Writes mac1, and mac2 with a cookie or zeros without one, at the end of a handshake message (section 5.4.4):
-    /// also over a message that was tampered with, so that it passes the first check.
+    /// Writes mac1 and mac2 at the end of a handshake message (section 5.4.4). Without a cookie, mac2 is zeros. This
+    /// also works for a forged message, which then passes the first check.
     pub fn sign(&self, message: &mut [u8], cookie: Option<&[u8; 16]>) {
         let mac1 = message.len() - 2 * MAC_LEN;
         let mac2 = message.len() - MAC_LEN;
@@ -268,10 +269,10 @@ impl Initiator {
         message[mac2..].copy_from_slice(&value);
     }
 
-    /// The cookie in the reply to a handshake message of ours (section 5.4.7).
+    /// The cookie in the reply to one of our handshake messages (section 5.4.7).
     ///
     /// # Errors
-    /// `Length`, `Index` when it is for another message, `Tag` when it does not open.
+    /// `Length`; `Index` if it is for a different message; `Tag` if it does not open.
     pub fn cookie(&self, message: &[u8], reply: &[u8]) -> Result<[u8; 16], Refused> {
         if reply.len() != COOKIE_REPLY_LEN || reply[..4] != [3, 0, 0, 0] {
             return Err(Refused::Length);
@@ -323,8 +324,8 @@ impl Initiator {
 }
 
 impl Session {
-    /// Seals a packet as an honest peer does: padded with zeros to a multiple of 16, under the next counter. Nothing at
-    /// all makes a keepalive.
+    /// Seals a packet like an honest peer: padded with zeros to a multiple of 16, with the next counter. An empty
+    /// packet becomes a keepalive.
     pub fn seal(&mut self, packet: &[u8]) -> Vec<u8> {
         let mut plaintext = packet.to_vec();
         plaintext.resize(packet.len().next_multiple_of(16), 0);
@@ -333,7 +334,7 @@ impl Session {
         message
     }
 
-    /// Seals exactly these bytes under exactly this counter.
+    /// Seals exactly these bytes with exactly this counter.
     pub fn seal_as_is(&self, counter: u64, plaintext: &[u8]) -> Vec<u8> {
         let mut message = vec![4, 0, 0, 0];
         message.extend(self.peer_index.to_le_bytes());
@@ -342,7 +343,7 @@ impl Session {
         message
     }
 
-    /// Opens a data message of the peer. A counter may come twice.
+    /// Opens a data message of the peer. Replays are not refused.
     ///
     /// # Errors
     /// `Length`, `Index`, `Tag`.
@@ -367,7 +368,7 @@ fn start(responder: &Bytes32) -> (Bytes32, Bytes32) {
     (chaining_key, noise::hash(&[&hash, responder]))
 }
 
-/// The second message's chain: chaining key, key of its tag, hash that the tag covers.
+/// The key chain of the second message: the chaining key, the key of its tag, and the hash that the tag covers.
 fn mix_response(
     mut chaining_key: Bytes32,
     mut hash: Bytes32,
@@ -402,14 +403,14 @@ fn bytes32(message: &[u8], at: usize) -> Bytes32 {
 mod tests {
     use super::*;
 
-    /// Two ends that know each other.
+    /// Two ends that know each other's key.
     fn pair() -> (Initiator, Initiator) {
         let (one, two) = ([1; 32], [2; 32]);
         let alice = Initiator::new(one, noise::public_key(&two), 1);
         (alice, Initiator::new(two, noise::public_key(&one), 2))
     }
 
-    /// The two constants are written out in every implementation of WireGuard.
+    /// Every WireGuard implementation contains these two constants.
     #[test]
     fn the_handshake_starts_from_the_published_constants() {
         let chaining_key = noise::hash(&[CONSTRUCTION]);

@@ -1,4 +1,4 @@
-//! A network in memory with virtual time: many nodes, no socket, no clock, no thread. Never shipped.
+//! A network in memory with virtual time: many nodes, without socket, clock or thread. Never shipped.
 //!
 //! ```
 //! use overlay_sim::{World, minutes};
@@ -11,19 +11,19 @@
 //! ```
 //!
 //! A [`World`] owns the hosts, the links between them and the time. It moves from one event to the next (a delivery, or
-//! a deadline that a node asked for), so ten minutes cost what happens in them. Everything that can go wrong on a link
-//! is rolled from the world's seed: the same seed makes the same run, datagram by datagram.
+//! a deadline that a node asked for), so the cost of ten simulated minutes depends only on the events in them. Every
+//! fault on a link is drawn from the world's seed: the same seed produces the same run, datagram by datagram.
 //!
-//! [`initiator`] is the other half: WireGuard's handshake and data messages written by hand from the paper, to say to a
-//! node what no honest peer would. It knows nothing of worlds.
+//! [`initiator`] is the other half: WireGuard's handshake and data messages written by hand from the paper, to send a
+//! node what no honest peer would send. It does not depend on worlds.
 //!
-//! [`fuzz`] is what a fuzzer calls.
+//! [`fuzz`] has the entry points for fuzzers.
 //!
-//! One `World` belongs to one thread, because the session engine is lent its clock through the thread. Several in one
+//! A `World` belongs to one thread, because the session engine gets its clock through the thread. Several worlds in one
 //! thread do not disturb each other.
 //!
-//! Left out: NATs, which come with the path plane, and IP fragmentation outside the tunnel: a datagram above a link's
-//! MTU disappears.
+//! Left out: NATs, which come with the path plane, and IP fragmentation outside the tunnel: a datagram larger than a
+//! link's MTU is lost.
 
 pub mod fuzz;
 mod host;
@@ -45,17 +45,17 @@ pub use record::{Kind, Received, Sent};
 pub use scene::Scene;
 pub use world::World;
 
-/// So many milliseconds.
+/// A duration in milliseconds.
 pub const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// So many seconds.
+/// A duration in seconds.
 pub const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// So many minutes.
+/// A duration in minutes.
 pub const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }

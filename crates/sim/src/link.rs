@@ -1,4 +1,4 @@
-//! The way from one host to another: what it does to a datagram, rolled from the world's seed.
+//! The link from one host to another, and the faults that befall a datagram on it, drawn from the world's seed.
 
 use std::time::Duration;
 
@@ -6,36 +6,36 @@ use overlay_core::Instant;
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 
-/// A datagram that is reordered arrives up to this much later than it would have.
+/// The longest extra delay of a reordered datagram.
 const MAX_HOLD: Duration = Duration::from_millis(50);
-/// Bytes of an IPv4 and a UDP header in front of a datagram.
+/// Length of the IPv4 and UDP headers in front of a datagram, in bytes.
 pub(crate) const OVERHEAD_V4: usize = 28;
-/// Bytes of an IPv6 and a UDP header in front of a datagram.
+/// Length of the IPv6 and UDP headers in front of a datagram, in bytes.
 pub(crate) const OVERHEAD_V6: usize = 48;
 
-/// One direction between two hosts. Shares are between 0.0, never, and 1.0, always.
+/// One direction between two hosts. Shares lie between 0.0 (never) and 1.0 (always).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
-    /// How long a datagram is under way at least.
+    /// The minimum delay of a datagram.
     pub latency: Duration,
-    /// How much longer it may take. Datagrams keep their order all the same, as in a queue.
+    /// The maximum extra delay. Datagrams stay in order all the same, as in a queue.
     pub jitter: Duration,
-    /// Share of datagrams that never arrive.
+    /// Share of datagrams that are lost.
     pub loss: f64,
     /// Share of datagrams that arrive a second time, up to 50 ms later.
     pub duplicate: f64,
-    /// Share of datagrams that are held back for up to 50 ms, so that later ones overtake them.
+    /// Share of datagrams that are delayed by up to 50 ms, so that later ones overtake them.
     pub reorder: f64,
     /// Share of datagrams in which one bit is flipped.
     pub corrupt: f64,
-    /// The largest outer packet in bytes, IP header included. What is larger disappears in silence.
+    /// The largest outer packet in bytes, including the IP header. Larger packets are lost silently.
     pub mtu: usize,
-    /// Whether what is larger arrives all the same, in fragments, unless the node forbids it.
+    /// Whether larger packets arrive all the same, in fragments, unless the node set DF.
     pub fragments: bool,
 }
 
 impl Default for Link {
-    /// 10 ms, 1,500 bytes, and nothing goes wrong.
+    /// 10 ms, 1,500 bytes, and no faults.
     fn default() -> Self {
         let latency = Duration::from_millis(10);
         Self {
@@ -51,21 +51,21 @@ impl Default for Link {
     }
 }
 
-/// A link in use.
+/// A link and its state.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) link: Link,
     pub(crate) is_cut: bool,
-    /// The latest arrival of a datagram that was not held back.
+    /// The latest arrival of a datagram that was not reordered.
     last: Instant,
 }
 
-/// What becomes of one datagram.
+/// The fate of one datagram.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fate {
     /// When it arrives: never, once or twice.
     pub(crate) arrivals: Vec<Instant>,
-    /// The bit that is flipped on the way.
+    /// The bit that is flipped on the way, if any.
     pub(crate) flipped: Option<usize>,
 }
 
@@ -74,8 +74,8 @@ impl Line {
         Self { link, is_cut: false, last: Instant::default() }
     }
 
-    /// Decides for a datagram of `len` bytes that leaves now. Rolls the same number of dice for each, so that one fault
-    /// more does not change all that comes after.
+    /// Decides the fate of a datagram of `len` bytes that leaves now. It draws the same number of random values for
+    /// every datagram, so that one additional fault does not change the rest of the run.
     pub(crate) fn carry(
         &mut self,
         len: usize,

@@ -1,7 +1,8 @@
-//! The functions that the WireGuard paper names in section 5.4, spelled as there: HASH, MAC, HMAC, KDF, AEAD, XAEAD, DH.
+//! The functions that section 5.4 of the WireGuard paper names, spelled as there: HASH, MAC, HMAC, KDF, AEAD, XAEAD,
+//! DH.
 //!
-//! They rest on blake2, chacha20poly1305 and x25519-dalek and on nothing of the session engine that the node uses, so
-//! that a mistake there cannot hide behind the same mistake here.
+//! They are based on blake2, chacha20poly1305 and x25519-dalek, and use nothing of the session engine in the node. So
+//! an error there cannot hide behind the same error here.
 
 use blake2::digest::Mac;
 use blake2::digest::consts::U16;
@@ -13,7 +14,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 /// A hash, a chaining key or a symmetric key.
 pub(crate) type Bytes32 = [u8; 32];
 
-/// HASH over the parts, back to back.
+/// HASH of the concatenated parts.
 pub(crate) fn hash(parts: &[&[u8]]) -> Bytes32 {
     let mut hash = Blake2s256::new();
     for part in parts {
@@ -62,7 +63,7 @@ pub(crate) fn seal(key: &Bytes32, counter: u64, plaintext: &[u8], authenticated:
     ChaCha20Poly1305::new(key.into()).encrypt(&nonce(counter).into(), payload).expect("no plaintext here is too long")
 }
 
-/// The inverse of [`seal`]; `None` when the tag does not match.
+/// The inverse of [`seal`]. `None` if the tag does not match.
 pub(crate) fn open(key: &Bytes32, counter: u64, sealed: &[u8], authenticated: &[u8]) -> Option<Vec<u8>> {
     let payload = Payload { msg: sealed, aad: authenticated };
     ChaCha20Poly1305::new(key.into()).decrypt(&nonce(counter).into(), payload).ok()
@@ -80,17 +81,17 @@ pub(crate) fn open_with_nonce(key: &Bytes32, nonce: &[u8; 24], sealed: &[u8], au
     XChaCha20Poly1305::new(key.into()).decrypt(nonce.into(), payload).ok()
 }
 
-/// DH of a private and a public key.
+/// DH of a private key and a public key.
 pub(crate) fn dh(private: &Bytes32, public: &Bytes32) -> Bytes32 {
     StaticSecret::from(*private).diffie_hellman(&PublicKey::from(*public)).to_bytes()
 }
 
-/// The public key of a private one.
+/// The public key for a private key.
 pub(crate) fn public_key(private: &Bytes32) -> Bytes32 {
     PublicKey::from(&StaticSecret::from(*private)).to_bytes()
 }
 
-/// 32 bits of zeros and 64 bits of counter, little-endian.
+/// The nonce: 32 zero bits and 64 bits of counter, little-endian.
 fn nonce(counter: u64) -> [u8; 12] {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&counter.to_le_bytes());

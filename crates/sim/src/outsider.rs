@@ -1,4 +1,4 @@
-//! A peer of a node that is no node: the hand-written initiator, with an address and a clock of its own.
+//! A peer that is not a node: the handwritten initiator, with an address and a clock of its own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,29 +11,29 @@ use crate::initiator::{Initiator, Pending, Session, Timestamp};
 use crate::packet::Ends;
 use crate::world::World;
 
-/// A peer that says what the test wants it to say.
+/// A peer that sends what the test wants.
 pub struct Outsider {
-    /// Its keys and handshakes.
+    /// The peer's keys and handshakes.
     pub initiator: Initiator,
-    /// Where it speaks from. Free to change.
+    /// The outer address that it sends from. May be changed at any time.
     pub address: SocketAddr,
-    /// Its virtual IPs.
+    /// The peer's virtual IPs.
     pub inner: [IpAddr; 2],
     /// The host that it is a peer of.
     pub host: HostId,
-    /// Its clock: seconds that the next initiation says.
+    /// The peer's clock: the time of the last initiation in seconds.
     pub seconds: u64,
-    /// The sender index of the next initiation.
+    /// The sender index for the next initiation.
     pub next_index: u32,
 }
 
 impl Outsider {
-    /// What the host knows it by.
+    /// The key by which the host knows it.
     pub fn key(&self) -> PeerKey {
         PeerKey(self.initiator.public_key())
     }
 
-    /// An initiation that is newer than all before.
+    /// Makes an initiation that is newer than all earlier ones.
     pub fn initiate(&mut self) -> Pending {
         self.seconds += 1;
         self.next_index += 1;
@@ -42,13 +42,13 @@ impl Outsider {
 }
 
 impl World {
-    /// A peer of `host` with virtual IPs like any other, that lives at `203.0.113.n:51820`. The host has no endpoint for
-    /// it until it calls.
+    /// Adds a peer of `host` with virtual IPs like those of a host, at `203.0.113.n:51820`. The host does not know its
+    /// endpoint until the peer sends something.
     pub fn outsider(&mut self, host: HostId) -> Outsider {
         self.outsider_with(host, |_| {})
     }
 
-    /// The same, with another configuration at the host.
+    /// Like [`World::outsider`], with an edited configuration at the host.
     pub fn outsider_with(&mut self, host: HostId, edit: impl FnOnce(&mut PeerConfig)) -> Outsider {
         self.numbered += 1;
         let mut private = [0; 32];
@@ -69,7 +69,7 @@ impl World {
         Outsider { initiator, address, inner, host, seconds: 1_700_000_000, next_index: 0 }
     }
 
-    /// A handshake with the outsider's host, confirmed by a keepalive.
+    /// Completes a handshake with the outsider's host and confirms it with a keepalive.
     pub fn connect(&mut self, outsider: &mut Outsider) -> Session {
         let mut session = self.handshake(outsider);
         self.inject(outsider.address, outsider.host, &session.seal(&[]));
@@ -84,7 +84,7 @@ impl World {
         outsider.initiator.complete(&pending, response).expect("a good response")
     }
 
-    /// Inner IPv4 addresses from the outsider to its host.
+    /// The inner IPv4 addresses for a packet from the outsider to its host.
     pub fn from_outsider(&self, outsider: &Outsider) -> Ends {
         Ends::new(outsider.inner[0], self.v4(outsider.host, outsider.host).source)
     }

@@ -1,7 +1,7 @@
-//! Inner packets, made from nothing: what an application or a kernel would hand to TUN.
+//! Inner packets made from scratch: the packets that an application or a kernel would pass to TUN.
 //!
-//! Only as much as scenarios need: UDP, TCP SYN and ICMP echo over IPv4 and IPv6, with right checksums. Reading them
-//! back is just as small: payloads of UDP, and the kernel's answer to an echo request.
+//! This covers only what scenarios need: UDP, TCP SYN and ICMP echo over IPv4 and IPv6, with valid checksums. It parses
+//! just as little: UDP payloads, and echo requests for the kernel's reply.
 
 use std::net::IpAddr;
 
@@ -14,35 +14,35 @@ const ECHO_REQUEST_V4: u8 = 8;
 const ECHO_REPLY_V4: u8 = 0;
 const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
-/// IPv4: do not fragment.
+/// The DF flag of IPv4.
 const DF: u8 = 0x40;
 
-/// The two inner addresses of a packet to be made, both of one family.
+/// The two inner addresses of a packet to be made. Both have the same family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// Where it comes from.
+    /// The source address.
     pub source: IpAddr,
-    /// Where it goes.
+    /// The destination address.
     pub destination: IpAddr,
 }
 
 impl Ends {
-    /// From `source` to `destination`.
+    /// A packet from `source` to `destination`.
     pub fn new(source: impl Into<IpAddr>, destination: impl Into<IpAddr>) -> Self {
         Self { source: source.into(), destination: destination.into() }
     }
 
-    /// The way back.
+    /// The addresses of a packet in the opposite direction.
     pub fn reversed(self) -> Self {
         Self { source: self.destination, destination: self.source }
     }
 
-    /// UDP from port 4660 to port 9, which discards.
+    /// UDP from port 4660 to port 9, the discard port.
     pub fn udp(self, payload: &[u8]) -> Vec<u8> {
         self.udp_between(4660, 9, payload)
     }
 
-    /// UDP between these ports.
+    /// UDP between these two ports.
     pub fn udp_between(self, source_port: u16, destination_port: u16, payload: &[u8]) -> Vec<u8> {
         let len = (UDP_HEADER_LEN + payload.len()) as u16;
         let mut datagram = Vec::with_capacity(usize::from(len));
@@ -56,7 +56,7 @@ impl Ends {
         self.ip(UDP, &datagram)
     }
 
-    /// The first segment of a TCP connection, offering this maximum segment size.
+    /// The first segment of a TCP connection, with this MSS.
     pub fn tcp_syn(self, source_port: u16, destination_port: u16, mss: u16) -> Vec<u8> {
         const SYN: u8 = 0x02;
         const DATA_OFFSET_24: u8 = 6 << 4;
@@ -70,7 +70,7 @@ impl Ends {
         self.ip(TCP, &segment)
     }
 
-    /// A ping with this payload.
+    /// An echo request with this payload.
     pub fn echo_request(self, identifier: u16, sequence: u16, payload: &[u8]) -> Vec<u8> {
         let kind = if self.source.is_ipv4() { ECHO_REQUEST_V4 } else { ECHO_REQUEST_V6 };
         self.echo(kind, identifier, sequence, payload)
@@ -127,7 +127,7 @@ impl Ends {
     }
 }
 
-/// The payload of an unfragmented UDP packet; `None` for anything else.
+/// The payload of an unfragmented UDP packet. `None` for any other packet.
 pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
     let packet = Packet::parse(packet).ok()?;
     let upper = packet.upper().ok()?;
@@ -137,30 +137,30 @@ pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// What the kernel of the destination answers to a ping; `None` when this is none.
+/// The destination kernel's reply to an echo request. `None` for any other packet.
 pub(crate) fn echo_reply(request: &[u8]) -> Option<Vec<u8>> {
     let echo = Echo::of(request).filter(|echo| echo.is_request)?;
     let kind = if echo.ends.source.is_ipv4() { ECHO_REPLY_V4 } else { ECHO_REPLY_V6 };
     Some(echo.ends.reversed().echo(kind, echo.identifier, echo.sequence, echo.payload))
 }
 
-/// A ping, or the answer to one.
+/// An echo request or an echo reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo<'a> {
-    /// From whom to whom.
+    /// Source and destination.
     pub ends: Ends,
-    /// Whether it asks.
+    /// Whether it is a request.
     pub is_request: bool,
-    /// Names the program that asks.
+    /// Identifies the program that sent the request.
     pub identifier: u16,
-    /// Counts its questions.
+    /// The number of the request.
     pub sequence: u16,
-    /// Comes back unchanged.
+    /// The payload, which the reply repeats unchanged.
     pub payload: &'a [u8],
 }
 
 impl<'a> Echo<'a> {
-    /// Reads one; `None` for any other packet.
+    /// Parses an echo. `None` for any other packet.
     pub fn of(packet: &'a [u8]) -> Option<Self> {
         let packet = Packet::parse(packet).ok()?;
         let header_len = packet.header_len();
@@ -186,13 +186,13 @@ mod tests {
 
     use super::*;
 
-    /// Made by another program; the same packets stand in the tests of `overlay_wire`.
+    /// The vector comes from an independent program. The tests of `overlay_wire` use the same packets.
     #[test]
     fn udp_has_the_bytes_that_the_rfcs_ask_for() {
         let ends = Ends::new(Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 2));
         let mut packet = ends.udp_between(0x1234, 53, b"abc");
         assert_eq!(packet[24..], [0x00, 0x0b, 0x3c, 0xd5, b'a', b'b', b'c']);
-        // The vector was made with identification 1234, which moves the header's checksum by as much.
+        // The vector has identification 1234, which changes the header's checksum by that much.
         assert_eq!(u16::from_be_bytes([packet[10], packet[11]]), 0x3c63 + 0x1234);
         assert_eq!(udp_payload(&packet), Some(&b"abc"[..]));
         packet.truncate(30);

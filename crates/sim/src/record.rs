@@ -1,8 +1,8 @@
-//! What a world remembers of a run: every datagram on the wire, and every packet that came out of a tunnel.
+//! The record of a run: every datagram on the wire, and every packet that came out of a tunnel.
 //!
-//! The session engine draws its ephemeral keys from the operating system, so ciphertext differs from run to run. All
-//! that a seed does decide (when, from where, to where, which kind, which index and counter, how long, what became of
-//! it) is what a record prints, and two runs of one seed print the same.
+//! The session engine takes its ephemeral keys from the operating system, so ciphertext differs from run to run. A
+//! record prints only what the seed determines: time, source, destination, kind, index, counter, length and fate of
+//! each datagram. Two runs with the same seed print the same record.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,45 +15,45 @@ use crate::HostId;
 /// A datagram that a host sent.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// When it left.
+    /// When it was sent.
     pub at: Instant,
-    /// Who sent it.
+    /// The host that sent it.
     pub from: HostId,
-    /// The outer address it was sent from.
+    /// The outer source address.
     pub source: SocketAddr,
-    /// The outer address it was sent to.
+    /// The outer destination address.
     pub destination: SocketAddr,
-    /// The traffic class of its outer header, whose lower two bits are ECN.
+    /// The traffic class of its outer header. The lower two bits are ECN.
     pub traffic_class: u8,
-    /// Whether the node forbade everyone to fragment it.
+    /// Whether the node set DF.
     pub dont_fragment: bool,
-    /// What was sent, before the network touched it.
+    /// The bytes as sent, before the network changed them.
     pub bytes: Vec<u8>,
-    /// When it arrives: never, once, or twice where the network doubled it.
+    /// When it arrived: never, once, or twice if the network duplicated it.
     pub arrivals: Vec<Instant>,
-    /// The bit that the network flipped, counted from the first of the first byte.
+    /// The bit that the network flipped, counted from the first bit of the first byte.
     pub flipped: Option<usize>,
 }
 
-/// What a datagram is.
+/// The kind of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// The first message of a handshake.
     Initiation,
     /// The second message of a handshake.
     Response,
-    /// A cookie.
+    /// A cookie reply.
     CookieReply,
     /// A packet inside a session.
     Data,
-    /// Nothing inside a session.
+    /// An empty packet inside a session.
     Keepalive,
     /// Not WireGuard.
     Other,
 }
 
 impl Kind {
-    /// What these bytes are.
+    /// The kind of these bytes.
     pub fn of(datagram: &[u8]) -> Self {
         match Message::parse(datagram) {
             Ok(Message::Initiation(_)) => Self::Initiation,
@@ -67,7 +67,7 @@ impl Kind {
 }
 
 impl Sent {
-    /// What it is.
+    /// The kind of this datagram.
     pub fn kind(&self) -> Kind {
         Kind::of(&self.bytes)
     }
@@ -95,7 +95,7 @@ impl fmt::Display for Sent {
 /// A packet that a node delivered to its TUN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// When.
+    /// When it was delivered.
     pub at: Instant,
     /// The packet.
     pub packet: Vec<u8>,

@@ -1,12 +1,12 @@
-//! The world: hosts, links, time.
+//! The world: hosts, links and time.
 //!
-//! Its life is a loop. The earliest of the next delivery and the next deadline of any node is *now*; whatever it is
-//! happens, all that the node has to say about it is carried away at once, and the loop goes on. Between two events
-//! nothing happens, so nothing costs anything. Deliveries go before deadlines of the same moment.
+//! It runs in a loop. The current time jumps to the next delivery or the next deadline of a node, whichever is earlier.
+//! That event is processed, all output of the nodes is carried away at once, and the loop continues. The time between
+//! two events costs nothing. Deliveries go before deadlines of the same moment.
 //!
-//! Datagrams that arrive at one moment from one source are handed to the node as trains, as GRO does it. A datagram to
-//! an address that is no host's ends in a mailbox ([`World::take_mail`]), which is how the tests play the rest of the
-//! Internet.
+//! Datagrams that arrive at the same moment from the same source are passed to the node as trains, as GRO would do. A
+//! datagram to an address that does not belong to any host goes to a mailbox ([`World::take_mail`]). Tests use that to
+//! play the rest of the Internet.
 
 mod hosts;
 mod traffic;
@@ -26,11 +26,11 @@ use crate::link::{Fate, Line, Link, OVERHEAD_V4, OVERHEAD_V6};
 use crate::packet;
 use crate::record::{Received, Sent};
 
-/// When a world's clock starts, unless told otherwise: a machine that is up for eleven days.
+/// The default start of a world's clock: the machine has been up for eleven days.
 const START: Instant = Instant::from_start(Duration::from_secs(1_000_000));
-/// The part of a traffic class that routers mark.
+/// The bits of a traffic class that routers mark.
 const ECN_MASK: u8 = 0b11;
-/// The most datagrams that GRO makes one train of.
+/// The most datagrams that GRO joins into one train.
 const MAX_TRAIN: usize = 64;
 
 /// A network in memory with virtual time.
@@ -39,7 +39,7 @@ pub struct World {
     now: Instant,
     pub(crate) rng: ChaCha8Rng,
     hosts: Vec<Host>,
-    /// Hosts and outsiders so far: their addresses follow from it.
+    /// The number of hosts and outsiders so far. Their addresses are derived from it.
     pub(crate) numbered: u8,
     default_link: Link,
     lines: BTreeMap<(HostId, HostId), Line>,
@@ -50,7 +50,7 @@ pub struct World {
     echoes: u16,
 }
 
-/// A datagram under way, ordered by arrival and then by departure.
+/// A datagram in flight, ordered by arrival and then by departure.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Flight {
     at: Instant,
@@ -62,7 +62,7 @@ struct Flight {
 }
 
 impl World {
-    /// An empty world. All that is random in it follows from `seed`.
+    /// An empty world. `seed` determines everything random in it.
     pub fn new(seed: u64) -> Self {
         Self::starting_at(START, seed)
     }
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// The moment at which the world stands.
+    /// The current time.
     pub fn now(&self) -> Instant {
         self.now
     }
@@ -95,14 +95,14 @@ impl World {
         self.now.since(self.start)
     }
 
-    /// Lets `span` pass.
+    /// Runs the world for `span`.
     pub fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         while self.step(end) {}
         self.now = end;
     }
 
-    /// A host is suspended for so long: it is not called, and nothing reaches it. Then it does what is overdue.
+    /// Suspends a host for `span`: it is not called, and nothing reaches it. Afterwards it does what is overdue.
     pub fn suspend(&mut self, host: HostId, span: Duration) {
         let suspended = &mut self.hosts[host.0];
         let (outer, deadline) = (std::mem::take(&mut suspended.outer), suspended.deadline.take());
@@ -111,8 +111,8 @@ impl World {
         (suspended.outer, suspended.deadline) = (outer, deadline);
     }
 
-    /// Lets time pass until `is_done` or for `limit` at most, and answers whether it came to be. Stops at the very event
-    /// that made it so.
+    /// Runs the world until `is_done`, for `limit` at most. Returns whether that happened. Stops right at the event
+    /// that made it true.
     pub fn run_until(&mut self, limit: Duration, is_done: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + limit;
         while !is_done(self) {
@@ -130,24 +130,24 @@ impl World {
         self.lines.values_mut().for_each(|line| edit(&mut line.link));
     }
 
-    /// Changes the link from one host to another, in this direction.
+    /// Changes the link from one host to another, in this direction only.
     pub fn link(&mut self, from: HostId, to: HostId, edit: impl FnOnce(&mut Link)) {
         edit(&mut self.line(from, to).link);
     }
 
-    /// Nothing passes between two hosts any more.
+    /// Cuts the connection between two hosts, in both directions.
     pub fn cut(&mut self, one: HostId, other: HostId) {
         self.line(one, other).is_cut = true;
         self.line(other, one).is_cut = true;
     }
 
-    /// The end of [`World::cut`].
+    /// Undoes [`World::cut`].
     pub fn mend(&mut self, one: HostId, other: HostId) {
         self.line(one, other).is_cut = false;
         self.line(other, one).is_cut = false;
     }
 
-    /// Takes what was sent to an address that is no host's, oldest first.
+    /// Takes what was sent to an address that does not belong to any host, oldest first.
     pub fn take_mail(&mut self, address: SocketAddr) -> Vec<Vec<u8>> {
         self.mail.remove(&address).unwrap_or_default()
     }
@@ -157,7 +157,7 @@ impl World {
         self.lines.entry((from, to)).or_insert_with(|| Line::new(link.clone()))
     }
 
-    /// Lets the next event happen if it is due by `end`.
+    /// Processes the next event if it is due by `end`.
     fn step(&mut self, end: Instant) -> bool {
         let delivery = self.flights.peek().map(|Reverse(flight)| flight.at);
         let deadline = self.hosts.iter().filter_map(|host| host.deadline).min();
@@ -173,7 +173,7 @@ impl World {
         true
     }
 
-    /// Calls every node whose deadline has come.
+    /// Calls every node whose deadline has passed.
     fn wake(&mut self) {
         for id in (0..self.hosts.len()).map(HostId) {
             let host = &mut self.hosts[id.0];
@@ -190,7 +190,7 @@ impl World {
         }
     }
 
-    /// Delivers the next datagram, and all that GRO would put into one train with it.
+    /// Delivers the next datagram, together with all datagrams that GRO would join with it.
     fn land(&mut self) {
         let Some(Reverse(first)) = self.flights.pop() else { return };
         let (stride, mut last, mut count) = (first.bytes.len(), first.bytes.len(), 1);
@@ -210,7 +210,7 @@ impl World {
         self.arrive(&contents, stride, first.source, first.destination, first.traffic_class);
     }
 
-    /// Hands a train to whoever has the address now.
+    /// Passes a train to the host that has the address now.
     fn arrive(
         &mut self,
         contents: &[u8],
@@ -229,13 +229,13 @@ impl World {
         self.drain(id);
     }
 
-    /// Hands a packet or super-packet to a node's TUN side.
+    /// Passes a packet or super-packet to the TUN side of a node.
     fn enter(&mut self, id: HostId, header: &VirtioHeader, packet: &mut [u8]) {
         self.hosts[id.0].node.handle_tun(header, packet, self.now);
         self.drain(id);
     }
 
-    /// Carries away all that a node has to say.
+    /// Carries away all output of a node.
     fn drain(&mut self, id: HostId) {
         let (mut answers, mut datagrams, mut refused, mut unsent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let host = &mut self.hosts[id.0];
@@ -247,7 +247,7 @@ impl World {
                     for bytes in contents.chunks(segment_size) {
                         let datagram = Datagram::of(&transmit, bytes);
                         if datagram.dont_fragment && datagram.packet_len() > host.device_mtu {
-                            refused.extend(transmit.whole_for.map(|peer| (peer, bytes.len())));
+                            refused.extend(transmit.whole_for.map(|path| (path, bytes.len())));
                         } else {
                             datagrams.push(datagram);
                         }
@@ -272,8 +272,8 @@ impl World {
             }
         }
         if !refused.is_empty() || !unsent.is_empty() {
-            for (peer, len) in refused {
-                self.hosts[id.0].node.handle_refused(peer, len, self.now);
+            for (path, len) in refused {
+                self.hosts[id.0].node.handle_refused(path, len, self.now);
             }
             for (peer, destination) in unsent {
                 self.hosts[id.0].node.handle_unsent(peer, destination, self.now);
@@ -287,7 +287,7 @@ impl World {
         }
     }
 
-    /// Puts one datagram on its way. False: the host has no address of that family, and its kernel refuses.
+    /// Sends one datagram. Returns false if the host has no address of that family, so that its kernel refuses.
     fn launch(&mut self, from: HostId, datagram: Datagram) -> bool {
         let Datagram { via, destination, traffic_class, dont_fragment, bytes, .. } = datagram;
         let Some(source) = self.hosts[from.0].source_for(via, destination) else { return false };
@@ -358,7 +358,7 @@ impl Datagram {
     }
 }
 
-/// The packets that a kernel makes of what was written to TUN.
+/// The packets that a kernel makes of data written to TUN.
 fn cut(header: &VirtioHeader, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
     if header.segmentation == Segmentation::None {
         offload::complete_checksum(header, &mut bytes).expect("a node writes headers that fit their packets");

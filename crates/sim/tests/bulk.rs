@@ -1,4 +1,4 @@
-//! Many prefixes and many peers: what they weigh, what a change costs, and that nobody else notices it.
+//! Many prefixes and many peers: how much memory they take, what a change costs, and that other peers do not notice.
 //!
 //! Costs are counted in allocations and bytes, which are the same on every machine.
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, UdpTrain, Via};
+use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerTag, UdpTrain, Via};
 use overlay_sim::initiator::{Initiator, Session, Timestamp};
 use overlay_sim::packet::Ends;
 use overlay_wire::offload::VirtioHeader;
@@ -22,7 +22,7 @@ const OURS: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
 fn node() -> Node {
     let config = NodeConfig {
         private_key: Some(Zeroizing::new([1; 32])),
-        // As WireGuard has it: anything may come and go.
+        // As in WireGuard, inner addresses are not restricted.
         addresses: Vec::new(),
         forward: false,
         mtu: 1420,
@@ -34,19 +34,27 @@ fn node() -> Node {
     Node::new(config, NOW)
 }
 
-/// A peer that is no low-order point, known by a number.
+/// A key derived from a number. It is never a low-order point.
 fn key(number: u32) -> PeerKey {
     let mut key = [9; 32];
     key[4..8].copy_from_slice(&number.to_le_bytes());
     PeerKey(key)
 }
 
-fn set(node: &mut Node, public_key: PeerKey, allowed_ips: Vec<IpNet>, endpoint: Option<SocketAddr>) {
-    let config = Box::new(PeerConfig { endpoint, allowed_ips, ..PeerConfig::of(public_key) });
-    node.handle_command(Command::SetPeer { config, stats: Arc::default() }, NOW).expect("a good peer");
+/// The tag of the peer with this key: the peers with a number lie in the table in their order, the guest of a round behind them.
+fn tag(public_key: PeerKey) -> PeerTag {
+    let number = u32::from_le_bytes(public_key.0[4..8].try_into().expect("four bytes"));
+    let is_friend = public_key != key(number);
+    PeerTag::from_bits(if is_friend { 0 } else { 1 + number.min(PEERS) })
 }
 
-/// Prefixes as a table of the Internet's routes has them: of all lengths, many inside others, both families.
+fn set(node: &mut Node, public_key: PeerKey, allowed_ips: Vec<IpNet>, endpoint: Option<SocketAddr>) {
+    let config = Box::new(PeerConfig { endpoint, allowed_ips, ..PeerConfig::of(public_key) });
+    let peer = tag(public_key);
+    node.handle_command(Command::SetPeer { peer, config, stats: Arc::default() }, NOW).expect("a good peer");
+}
+
+/// Prefixes like those of an Internet routing table: of all lengths, many nested, both families.
 fn prefixes() -> Vec<IpNet> {
     let scatter = |number: u32| number.wrapping_mul(0x9e37_79b9) ^ number.wrapping_mul(0x85eb_ca6b).rotate_left(13);
     let v4 = |number: u32| {
@@ -82,7 +90,7 @@ impl Friend {
         friend
     }
 
-    /// Data passes both ways in the session that there was.
+    /// Checks that data still passes both ways in the existing session.
     fn is_undisturbed(&mut self, node: &mut Node) {
         let ends = Ends::new(self.inner, OURS);
         hear(node, self.address, &self.session.seal(&ends.udp(b"in")));
@@ -118,7 +126,7 @@ fn a_peer_may_have_130000_prefixes_and_be_given_them_again() {
     eprintln!("{} bytes held, {} at most, {} allocations", held, cost.bytes_max, cost.count_total);
     friend.is_undisturbed(&mut node);
 
-    // An address in the n-th prefix is somebody's: of one packet to it an initiation comes, and of more none.
+    // An address in each n-th prefix belongs to the peer. Its first packet starts a handshake, later ones do not.
     for prefix in prefixes.iter().step_by(1_009) {
         let ends = match prefix.addr() {
             IpAddr::V4(address) => Ends::new(OURS, address),
@@ -130,7 +138,7 @@ fn a_peer_may_have_130000_prefixes_and_be_given_them_again() {
     }
     sent(&mut node);
 
-    // Again, one more, half of them, none: nothing is left behind.
+    // The same prefixes again, one more, half of them, none: no memory is leaked.
     let mut more = prefixes.clone();
     more.push("100.64.0.0/10".parse().expect("a prefix"));
     let again = measure(|| set(&mut node, key(1), more, Some(endpoint)));
@@ -138,7 +146,7 @@ fn a_peer_may_have_130000_prefixes_and_be_given_them_again() {
     set(&mut node, key(1), prefixes[..PREFIXES as usize / 2].to_vec(), Some(endpoint));
     friend.is_undisturbed(&mut node);
     set(&mut node, key(1), Vec::new(), Some(endpoint));
-    node.handle_command(Command::RemovePeer(key(1)), NOW).expect("it is there");
+    node.handle_command(Command::RemovePeer(tag(key(1))), NOW).expect("it is there");
     friend.is_undisturbed(&mut node);
     for prefix in prefixes.iter().step_by(1_009) {
         let IpAddr::V4(address) = prefix.addr() else { continue };
@@ -163,16 +171,16 @@ fn ten_thousand_peers_weigh_little_and_a_change_of_one_costs_no_more_than_with_t
         assert!(each < 2_048, "{each} bytes for a peer that waits");
         friend.is_undisturbed(&mut node);
 
-        // A new one, another prefix for an old one, and one less, again and again.
+        // Repeatedly adds a peer, gives an existing one a different prefix, and removes the new one again.
         let mut most = (0, 0);
         for round in 0..500 {
             let number = round % peers;
             let change = measure(|| {
                 set(&mut node, key(PEERS + round), inner(PEERS + round), endpoint(round));
                 set(&mut node, key(number), inner(2 * PEERS + round), endpoint(number));
-                node.handle_command(Command::RemovePeer(key(PEERS + round)), NOW).expect("it is there");
+                node.handle_command(Command::RemovePeer(tag(key(PEERS + round))), NOW).expect("it is there");
             });
-            // Tables double now and then; that is not the change's.
+            // Occasionally a table doubles its size. That does not count as the cost of the change.
             if change.bytes_max < 20_000 {
                 most = (most.0.max(change.count_total), most.1.max(change.bytes_max));
             }

@@ -1,4 +1,4 @@
-//! Changes of a part of a peer: what is named changes at once, and nothing else does.
+//! Partial changes of a peer: the named fields change at once, and nothing else changes.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn connected() -> (World, HostId, HostId) {
 }
 
 fn change(world: &mut World, host: HostId, peer: HostId, edit: impl FnOnce(&mut PeerChange)) {
-    let mut change = PeerChange::of(world.key(peer));
+    let mut change = PeerChange::of(world.tag(host, world.key(peer)));
     edit(&mut change);
     world.command(host, Command::ChangePeer(Box::new(change))).expect("the peer is there");
 }
@@ -25,7 +25,7 @@ fn net(text: &str) -> IpNet {
     text.parse().expect("a prefix")
 }
 
-/// Packets that `to` gets of one that `from` sends to this address.
+/// How many packets `to` receives when `from` sends one to this address.
 fn arrivals(world: &mut World, from: HostId, to: HostId, address: [u8; 4]) -> usize {
     let before = world.received(to).len();
     let ends = Ends::new(world.v4(from, to).source, Ipv4Addr::from(address));
@@ -47,13 +47,14 @@ fn a_peer_is_added_only_when_that_is_said() {
     let mut world = World::new(7);
     let alice = world.host();
     let bob = world.host();
-    let unknown = PeerChange::of(world.key(bob));
+    let (tag, key) = (world.tag_for(alice, world.key(bob)), world.key(bob));
+    let unknown = PeerChange::of(tag);
     assert_eq!(world.command(alice, Command::ChangePeer(Box::new(unknown))), Err(CommandError::UnknownPeer));
     let added = PeerChange {
-        add: Some(Arc::default()),
+        add: Some((key, Arc::default())),
         endpoint: Some(world.outer(bob)[0]),
         allowed_ips: vec![AllowedIpChange::Add(net("10.77.0.2/32"))],
-        ..PeerChange::of(world.key(bob))
+        ..PeerChange::of(tag)
     };
     world.command(alice, Command::ChangePeer(Box::new(added))).expect("a new peer");
     world.set_peer(bob, alice, |_| {});
@@ -66,7 +67,7 @@ fn prefixes_come_move_and_go_one_by_one() {
     let carol = world.host();
     world.introduce(alice, carol);
     assert!(world.ping(alice, carol).is_some());
-    // They take whatever alice sends.
+    // Both hosts accept any destination that alice sends to.
     for host in [bob, carol] {
         world
             .command(host, Command::SetAddresses { addresses: Vec::new(), forward: true })
@@ -77,10 +78,10 @@ fn prefixes_come_move_and_go_one_by_one() {
     assert_eq!(arrivals(&mut world, alice, bob, [10, 99, 0, 1]), 1);
     change(&mut world, alice, carol, |change| change.allowed_ips = vec![AllowedIpChange::Add(narrow)]);
     assert_eq!(arrivals(&mut world, alice, carol, [10, 99, 0, 1]), 1, "the longest prefix wins");
-    // Not bob's to lose.
+    // The prefix is not bob's, so removing it from bob has no effect.
     change(&mut world, alice, bob, |change| change.allowed_ips = vec![AllowedIpChange::Remove(narrow)]);
     assert_eq!(arrivals(&mut world, alice, carol, [10, 99, 0, 1]), 1);
-    // With host bits it is the same prefix.
+    // Host bits are ignored: it is the same prefix.
     let again = AllowedIpChange::Add(net("10.99.7.7/16"));
     change(&mut world, alice, carol, |change| change.allowed_ips = vec![again]);
     assert_eq!(arrivals(&mut world, alice, carol, [10, 99, 0, 2]), 1, "it moved");
@@ -91,7 +92,7 @@ fn prefixes_come_move_and_go_one_by_one() {
     });
     assert_eq!(arrivals(&mut world, alice, carol, [10, 99, 0, 1]), 1, "by the wider one");
 
-    // What moved away does not go with the one that had it.
+    // Removing bob does not remove the prefix that moved to carol.
     world.remove_peer(alice, world.key(bob));
     assert_eq!(arrivals(&mut world, alice, carol, [10, 99, 0, 2]), 1);
     world.remove_peer(alice, world.key(carol));
@@ -143,14 +144,14 @@ fn a_change_needs_no_other_peer_to_be_named() {
     for (n, key) in (0..).zip(&strangers) {
         let prefix = IpNet::from(std::net::IpAddr::from([10, 80, 0, n]));
         let added = PeerChange {
-            add: Some(Arc::default()),
+            add: Some((*key, Arc::default())),
             allowed_ips: vec![AllowedIpChange::Add(prefix)],
-            ..PeerChange::of(*key)
+            ..PeerChange::of(world.tag_for(alice, *key))
         };
         world.command(alice, Command::ChangePeer(Box::new(added))).expect("a new peer");
     }
     for key in strangers {
-        world.command(alice, Command::RemovePeer(key)).expect("it is there");
+        world.command(alice, Command::RemovePeer(world.tag(alice, key))).expect("it is there");
     }
     assert_eq!(world.ping(alice, bob), Some(millis(20)));
 }

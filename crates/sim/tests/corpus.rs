@@ -23,7 +23,7 @@ fn replay((name, target): Target) {
     let inputs = inputs(name);
     assert!(inputs.len() >= 5, "{name} has a corpus of {}", inputs.len());
     for input in &inputs {
-        // A panic in between names the input that it was.
+        // If the target panics, this output names the input.
         println!("{}", input.display());
         target(&fs::read(input).expect("a readable file"));
     }

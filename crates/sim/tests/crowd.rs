@@ -1,10 +1,9 @@
-//! Ten thousand peers at 256 addresses that want a session at the same moment: after a restart of the node that all of them
-//! know. Under load it asks for cookies and lets each address have five handshakes at once and twenty a second, and with
-//! all that everybody is in within a minute.
+//! Ten thousand peers at 256 addresses want a session at the same moment, after a restart of the node that all of them
+//! know. Under load the node asks for cookies and allows each address a burst of five handshakes and then twenty a
+//! second. Even so, all peers must be connected within a minute.
 //!
-//! The peers are hand-written and do as WireGuard does: an initiation is repeated after five seconds and up to a third more,
-//! with the cookie that was handed out meanwhile. The node's own work takes no time here; tests/scale.rs has the real
-//! program.
+//! The peers are handwritten and behave like WireGuard: they repeat an initiation after 5 to 5.33 seconds, with the
+//! cookie that they have received by then. The node's own work takes no time here. tests/scale.rs has the real program.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,13 +11,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::{Command, DropReason, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, UdpTrain, Via};
+use overlay_core::{
+    Command, DropReason, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerTag, UdpTrain, Via,
+};
 use overlay_sim::initiator::{Initiator, Pending, Session, Timestamp};
 use zeroize::Zeroizing;
 
 const PEERS: u32 = 10_000;
 const ADDRESSES: u32 = 256;
-/// One way.
+/// The latency of one direction.
 const LATENCY: Duration = Duration::from_millis(10);
 const PROMISED: Duration = Duration::from_secs(60);
 
@@ -30,7 +31,7 @@ fn ten_thousand_peers_that_call_at_once_are_all_up_within_a_minute() {
     }
     let took = crowd.run();
     assert!(took <= PROMISED, "{took:?}");
-    // The load was felt.
+    // The load was high enough.
     assert!(crowd.node.stats().cookies_sent.value() > u64::from(PEERS) / 2);
     crowd.every_session_works();
     assert_eq!(crowd.node.stats().handshakes_completed.value(), u64::from(PEERS));
@@ -45,7 +46,7 @@ fn ten_thousand_peers_that_are_called_at_once_are_all_up_within_a_minute() {
     crowd.every_session_works();
 }
 
-/// The node, its peers, and the time.
+/// The node, its peers and the time.
 struct Crowd {
     node: Node,
     peers: Vec<Peer>,
@@ -53,7 +54,7 @@ struct Crowd {
     deadline: Option<Instant>,
     events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     count: u64,
-    /// Peers that are up.
+    /// How many peers are connected.
     up: u32,
 }
 
@@ -61,28 +62,28 @@ struct Peer {
     noise: Initiator,
     address: SocketAddr,
     cookie: Option<[u8; 16]>,
-    /// The initiation that is out.
+    /// The initiation that is waiting for an answer.
     pending: Option<Pending>,
-    /// The last message that a cookie may be for.
+    /// The last message that a cookie reply may refer to.
     asked: Vec<u8>,
     session: Option<Session>,
     initiations: u32,
-    /// Whether the node has used the session or was told of it.
+    /// Whether the node has used the session, or the peer has confirmed it.
     is_up: bool,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// A datagram reaches the node.
+    /// A datagram arrives at the node.
     ToNode { from: u32, bytes: Vec<u8> },
-    /// A datagram reaches a peer.
+    /// A datagram arrives at a peer.
     ToPeer { number: u32, bytes: Vec<u8> },
     /// A peer has waited long enough for an answer.
     Retry(u32),
 }
 
 impl Crowd {
-    /// `keepalive`: the node knows where they are and calls them.
+    /// With `keepalive`, the node knows where the peers are and calls them.
     fn new(keepalive: Option<Duration>) -> Self {
         let now = Instant::from_start(Duration::from_secs(1_000));
         let config = NodeConfig {
@@ -99,7 +100,7 @@ impl Crowd {
         let key = node.public_key().expect("it has a key").0;
         let peer = |number: u32| {
             let mut private = [9; 32];
-            // Not the first byte, whose lower bits mean nothing.
+            // The first byte is not used, since clamping clears its lower bits.
             private[4..8].copy_from_slice(&number.to_le_bytes());
             Peer {
                 noise: Initiator::new(private, key, number.into()),
@@ -121,14 +122,15 @@ impl Crowd {
                 persistent_keepalive: keepalive,
                 ..PeerConfig::of(PeerKey(peer.noise.public_key()))
             });
-            node.handle_command(Command::SetPeer { config, stats: Arc::default() }, now).expect("a good peer");
+            let peer = PeerTag::from_bits(number);
+            node.handle_command(Command::SetPeer { peer, config, stats: Arc::default() }, now).expect("a good peer");
         }
         let mut crowd = Self { node, peers, now, deadline: None, events: BinaryHeap::new(), count: 0, up: 0 };
         crowd.drain();
         crowd
     }
 
-    /// Runs until every peer is up, and answers how long it took.
+    /// Runs until every peer is connected, and returns how long that took.
     fn run(&mut self) -> Duration {
         let began = self.now;
         while self.up < PEERS && self.now.since(began) <= 2 * PROMISED {
@@ -191,7 +193,7 @@ impl Crowd {
         self.events.push(Reverse((self.now + span, self.count, event)));
     }
 
-    /// A peer begins a handshake, or begins it again.
+    /// Makes a peer start or repeat a handshake.
     fn call(&mut self, number: u32) {
         let peer = &mut self.peers[number as usize];
         peer.initiations += 1;
@@ -199,7 +201,7 @@ impl Crowd {
         peer.noise.sign(&mut pending.message, peer.cookie.as_ref());
         let bytes = pending.message.clone();
         peer.asked.clone_from(&bytes);
-        // Spread as WireGuard spreads it, and the same in every run.
+        // Spread like WireGuard's jitter, but the same in every run.
         let jitter = Duration::from_millis(u64::from(number.wrapping_mul(2_654_435_761) >> 16) % 334);
         peer.pending = Some(pending);
         self.after(LATENCY, Event::ToNode { from: number, bytes });
@@ -229,7 +231,7 @@ impl Crowd {
                 None
             }
             _ => {
-                // The node proves a session that this peer has answered.
+                // A message from the node proves a session that this peer has answered.
                 let is_proven = peer.session.as_ref().is_some_and(|session| session.open(bytes).is_ok());
                 self.up += u32::from(is_proven && !peer.is_up);
                 peer.is_up |= is_proven;
@@ -241,9 +243,9 @@ impl Crowd {
         }
     }
 
-    /// Data of every peer comes out of TUN.
+    /// Checks that data from every peer comes out of TUN.
     fn every_session_works(&mut self) {
-        // What is still under way arrives, and the load is forgotten.
+        // Waits until datagrams in flight have arrived and the load has subsided.
         let settled = self.now + Duration::from_secs(2);
         while self.events.peek().is_some_and(|Reverse((at, ..))| *at <= settled) {
             self.step();
@@ -261,7 +263,7 @@ impl Crowd {
     }
 }
 
-/// A peer's address inside.
+/// The inner address of a peer.
 fn inner(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(0x0a41_0000 + number)
 }

@@ -1,17 +1,19 @@
-//! The path of data between two bare nodes: what is carried away together travels together, and none of it allocates.
+//! The data path between two bare nodes: packets that are carried away together travel together, and no step allocates.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, UdpTrain, Via};
+use overlay_core::{
+    Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, PeerTag, UdpTrain, Via,
+};
 use overlay_sim::packet::Ends;
 use overlay_wire::offload::{Segmentation, SuperPacket, VirtioHeader};
 use zeroize::Zeroizing;
 
 const ALICE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const BOB: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// Header and tag of a data message.
+/// Length of a data message's header and tag, in bytes.
 const OVERHEAD: usize = 32;
 
 #[test]
@@ -19,7 +21,7 @@ fn small_packets_that_are_carried_away_together_leave_as_one_train() {
     let mut pair = Pair::new(Joins::NOTHING);
     let packets: Vec<_> = (0..100).map(|number| pair.out.udp(&[number; 64])).collect();
     let trains = pair.send_together(&packets);
-    // 92 bytes of IP, padded to 96. The kernel takes at most 64 datagrams at once.
+    // 92 bytes of IP, padded to 96. The kernel accepts at most 64 datagrams in a train.
     let shapes: Vec<_> = trains.iter().map(|train| (train.contents.len() / (96 + OVERHEAD), train.stride)).collect();
     assert_eq!(shapes, [(64, 96 + OVERHEAD), (36, 96 + OVERHEAD)]);
     assert_eq!(pair.receive(&trains), packets.into_iter().map(|packet| (1, packet)).collect::<Vec<_>>());
@@ -46,7 +48,7 @@ fn datagrams_that_come_one_by_one_are_joined_if_they_are_carried_away_together()
     let received = pair.receive(&singles);
     let counts: Vec<_> = received.iter().map(|(count, _)| *count).collect();
     assert_eq!(counts, [64, 6], "a super-packet of UDP holds 64");
-    // Whatever lies between them: a packet that is joined to none.
+    // These packets in between cannot be joined.
     let between = [pair.out.udp(&[1; 64]), pair.out.udp(&[2; 65]), pair.out.udp(&[3; 65])];
     let trains = pair.send_together(&between);
     let counts: Vec<_> = pair.receive(&trains).iter().map(|(count, _)| *count).collect();
@@ -81,12 +83,12 @@ fn nor_is_one_to_a_peer_whose_path_is_known() {
     costs_no_allocation(pair);
 }
 
-/// After a first round.
+/// Checks that sending and receiving does not allocate after a first round.
 fn costs_no_allocation(mut pair: Pair) {
     let (header, super_packet) = pair.super_packet();
     let small = pair.out.udp(&[7; 64]);
     let round = |pair: &mut Pair| {
-        // Whatever is prepared here may allocate, the nodes may not.
+        // Preparations here may allocate. The nodes may not.
         let (mut large, mut small) = (super_packet.clone(), vec![small.clone(); 64]);
         pair.now = pair.now + Duration::from_micros(100);
         let (now, to_bob) = (pair.now, pair.to_bob());
@@ -101,7 +103,7 @@ fn costs_no_allocation(mut pair: Pair) {
             }
         });
         assert!(!sent.is_empty());
-        // The same again, this time to be kept: what is measured must not keep it.
+        // Repeats the run outside the measurement, because here the output is kept.
         let trains = pair.send_as(&header, &super_packet);
         let mut packets = 0;
         let opening = allocation_counter::measure(|| {
@@ -123,21 +125,21 @@ struct Pair {
     alice: Node,
     bob: Node,
     now: Instant,
-    /// From Alice to Bob.
+    /// The inner addresses from Alice to Bob.
     out: Ends,
 }
 
-/// A datagram train under way.
+/// A train of datagrams in flight.
 struct Train {
     contents: Vec<u8>,
     stride: usize,
     ecn: u8,
-    /// Whether nobody may fragment it.
+    /// Whether it must not be fragmented.
     is_whole: bool,
 }
 
 impl Train {
-    /// Its datagrams, each by itself.
+    /// The datagrams of this train as separate trains.
     fn singly(&self) -> impl Iterator<Item = Train> {
         self.contents.chunks(self.stride).map(|datagram| Train {
             contents: datagram.to_vec(),
@@ -153,12 +155,12 @@ impl Train {
 }
 
 impl Pair {
-    /// `joins`: what Bob's TUN takes.
+    /// `joins` says which packets Bob's TUN accepts joined.
     fn new(joins: Joins) -> Self {
         Self::with(joins, false)
     }
 
-    /// Both search the path to each other.
+    /// Both nodes search for the path MTU.
     fn searching(joins: Joins) -> Self {
         Self::with(joins, true)
     }
@@ -182,7 +184,7 @@ impl Pair {
         pair
     }
 
-    /// Lets time pass, and carries what both have to say about it: what the network takes 5 ms for arrives at once.
+    /// Lets time pass and exchanges all messages. What the network takes 5 ms for arrives at once.
     fn pass(&mut self, span: Duration) {
         self.now = self.now + span;
         self.alice.handle_timeout(self.now);
@@ -196,7 +198,7 @@ impl Pair {
         outside(ALICE)
     }
 
-    /// What Alice sends when all of these wait in TUN.
+    /// What Alice sends if all these packets wait in TUN.
     fn send_together(&mut self, packets: &[Vec<u8>]) -> Vec<Train> {
         for packet in packets {
             self.alice.handle_tun(&VirtioHeader::NONE, &mut packet.clone(), self.now);
@@ -209,7 +211,8 @@ impl Pair {
         trains(&mut self.alice)
     }
 
-    /// What Bob writes to TUN when these come at once: how many packets each stands for, and the first of them.
+    /// What Bob writes to TUN if these trains arrive together: for each write, the number of packets and the first of
+    /// them.
     fn receive(&mut self, trains: &[Train]) -> Vec<(usize, Vec<u8>)> {
         for train in trains {
             self.bob.handle_udp(&train.lend(outside(ALICE)), self.now);
@@ -230,7 +233,7 @@ impl Pair {
         packets
     }
 
-    /// Forty segments of TCP as the kernel hands them over.
+    /// A super-packet of forty TCP segments, as the kernel delivers it.
     fn super_packet(&self) -> (VirtioHeader, Vec<u8>) {
         let mut segment = self.out.tcp_syn(1_000, 22, 1_000);
         segment.truncate(20 + 20);
@@ -272,15 +275,17 @@ fn introduce(node: &mut Node, peer: PeerKey, address: Ipv4Addr, mtu_discovery: b
         mtu_discovery,
         ..PeerConfig::of(peer)
     });
-    node.handle_command(Command::SetPeer { config, stats: Arc::<PeerStats>::default() }, now).expect("a good peer");
+    let peer = PeerTag::from_bits(u32::from(address.octets()[3]));
+    node.handle_command(Command::SetPeer { peer, config, stats: Arc::<PeerStats>::default() }, now)
+        .expect("a good peer");
 }
 
-/// Where a node is reached outside.
+/// The outer address of the node with this inner address.
 fn outside(inside: Ipv4Addr) -> SocketAddr {
     (Ipv4Addr::new(192, 0, 2, inside.octets()[3]), 51_820).into()
 }
 
-/// What a node sends; its other outputs are of no concern.
+/// The trains that a node sends. Its other outputs are ignored.
 fn trains(node: &mut Node) -> Vec<Train> {
     let transmits = node.poll_outputs().filter_map(|output| match output {
         Output::Transmit(transmit) => Some(transmit),

@@ -1,5 +1,5 @@
-//! What the parties of a node share, and that none of them can use up what is another's: flows, ICMP errors, packets that
-//! wait for a session, and handshakes under load.
+//! Resources that the peers of a node share, and that none of them can exhaust for others: flows, ICMP errors, packets
+//! that wait for a session, and handshakes under load.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
-/// A segment without payload.
+/// A TCP segment without payload.
 fn segment(ends: Ends, from: u16, to: u16, flags: u8) -> Vec<u8> {
     let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
     ends.ip(TCP, &[&ports[..], &[0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]].concat())
@@ -33,7 +33,7 @@ fn a_peer_behind_a_hub_pushes_out_no_connection_of_the_hubs_to_another_peer() {
         world.send(hub, segment(to_dave, port, 22, ACK));
     }
 
-    // Datagrams and connections without end, which the hub's kernel sends back into the tunnel.
+    // A flood of datagrams and connections, which the hub's kernel sends back into the tunnel.
     let through = Ends::new(mallory.inner[0], dave.inner[0]);
     for port in 0..2_100 {
         for packet in [through.udp_between(port, 9, b"x"), segment(through, port, 9, SYN)] {
@@ -79,7 +79,7 @@ fn a_flood_before_the_session_pushes_out_no_packet_of_another_source() {
         world.send(alice, flood.udp_between(port, 9, b"x"));
     }
     assert_eq!(world.drops(alice)["staged_overflow"], 1_001 - 128);
-    // Bob knows the flood's source for nobody's; what is of alice arrives.
+    // The flood's source does not belong to alice, so bob drops those packets. Alice's own packet arrives.
     world.run_for(seconds(1));
     assert_eq!(world.received(bob).iter().map(|received| &received.packet).collect::<Vec<_>>(), [&own]);
 }
@@ -108,7 +108,7 @@ fn strangers_behind_the_same_address_keep_no_known_peer_from_calling() {
     let answers = world.ask(carol.address, alice, &again.message);
     assert!(answers.first().is_some_and(|answer| carol.initiator.complete(&again, answer).is_ok()), "she is heard");
 
-    // Her own budget is bounded as well: five at once.
+    // Her own allowance is limited as well: a burst of five.
     let before = world.drops(alice)["handshake_rate"];
     for _ in 0..10 {
         world.ask(carol.address, alice, &again.message);

@@ -1,5 +1,5 @@
-//! What a peer with good keys may not do: lie about inner addresses, lengths and counters, or flood with handshakes.
-//! Whatever is refused is counted under its name, and the session lives on.
+//! What a peer with valid keys must not do: lie about inner addresses, lengths and counters, or flood with handshakes.
+//! Everything refused is counted under its name, and the session survives.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +9,7 @@ use overlay_sim::initiator::Timestamp;
 use overlay_sim::packet::Ends;
 use overlay_sim::{HostOptions, Scene, World, millis, minutes, seconds};
 
-/// From here on counters are refused: 2^64 - 2^13 - 1.
+/// Counters from this value on are refused: 2^64 - 2^13 - 1.
 const REJECT_AFTER_MESSAGES: u64 = 0xffff_ffff_ffff_dfff;
 
 /// A TCP segment in the middle of a connection, without payload.
@@ -51,7 +51,7 @@ fn the_most_specific_owner_of_an_inner_source_decides() {
 
 #[test]
 fn an_inner_source_that_nobody_can_have_is_a_martian() {
-    // Everything is routed to carol, so that nothing else refuses these.
+    // Everything is routed to carol, so that these packets cannot be refused for a different reason.
     let everything = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix"));
     let mut scene = Scene::with(HostOptions::default(), |peer| peer.allowed_ips = everything.to_vec());
     let (v4, v6) = (scene.ends(), scene.ends_v6());

@@ -1,13 +1,14 @@
-//! How sessions begin: who calls whom, what is retried when, what a restart or another key changes.
+//! How sessions begin: which side initiates, what is retried when, and what a restart or a new key changes.
 
 use std::collections::BTreeMap;
 
 use overlay_core::{Event, PeerKey};
 use overlay_sim::{Kind, World, millis, minutes, seconds};
 
-/// The events that say that handshakes were completed.
+/// How many completed handshakes with `peer` a host has reported.
 fn completed(world: &World, host: overlay_sim::HostId, peer: PeerKey) -> usize {
-    let is_one = |event: &Event| matches!(event, Event::HandshakeCompleted(key, _) if *key == peer);
+    let peer = world.tag(host, peer);
+    let is_one = |event: &Event| matches!(event, Event::HandshakeCompleted(of, _) if *of == peer);
     world.events(host).iter().filter(|(_, event)| is_one(event)).count()
 }
 
@@ -30,7 +31,7 @@ fn a_responder_knows_a_session_only_when_the_initiator_has_used_it() {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();
     world.send(alice, world.v4(alice, bob).udp(b"hello"));
-    // The response left at 10 ms and has not arrived; the first data comes at 30 ms.
+    // The response was sent at 10 ms and has not arrived yet. The first data comes at 30 ms.
     world.run_for(millis(25));
     assert_eq!(world.count(bob, Kind::Response), 1);
     assert_eq!(world.handshakes(bob, alice), 0);
@@ -100,11 +101,12 @@ fn without_any_wish_attempts_stop_after_90_seconds() {
     let last = world.sent_by(alice, Kind::Initiation).last().expect("attempts").at;
     assert!((seconds(84)..seconds(90)).contains(&last.since(began)), "{:?}", last.since(began));
     assert_eq!(world.drops(alice), BTreeMap::from([("staged_expired", 1)]));
+    let tag = world.tag(alice, world.key(bob));
     assert_eq!(
         world.events(alice).iter().map(|(_, event)| event).collect::<Vec<_>>(),
-        [&Event::Answering(world.key(bob), false), &Event::HandshakeFailed(world.key(bob))]
+        [&Event::Answering(tag, false), &Event::HandshakeFailed(tag)]
     );
-    // It is not for good: the next packet begins anew.
+    // Giving up is not final: the next packet starts a new handshake.
     world.mend(alice, bob);
     assert_eq!(world.ping(alice, bob), Some(millis(40)));
 }
@@ -124,7 +126,7 @@ fn kept_only_by_persistent_keepalive_attempts_back_off_to_25_seconds() {
     assert!(gaps[25..].iter().all(|gap| is_about(gap, 25)), "{gaps:?}");
     assert!(gaps.len() > 60, "it never stops");
 
-    // A packet that wants out does not wait for the back-off.
+    // An outgoing packet does not wait for the back-off.
     let before = world.now();
     world.mend(alice, bob);
     assert!(world.ping(alice, bob).is_some(), "{:?}", world.now().since(before));
@@ -166,7 +168,7 @@ fn a_restarted_initiator_replaces_its_session_at_once() {
         assert_eq!(world.handshakes(bob, alice), round);
         world.restart(alice);
     }
-    // Every initiation was newer than those of the lives before.
+    // Every initiation was newer than those before the restarts.
     assert!(world.drops(bob).is_empty(), "{:?}", world.drops(bob));
 }
 
@@ -231,7 +233,8 @@ fn a_stranger_who_repeats_an_old_initiation_does_not_end_a_session() {
             world.send(bob, world.v4(bob, alice).udp(b"no answer from inside"));
         }
     };
-    // Each refused initiation moves the session engine's time, and data after it seems to have waited since.
+    // Each refused initiation advances the session engine's clock, so data sent after it seems to have waited all that
+    // time.
     for (at, stranger) in [(12, true), (13, false), (17, true), (40, false), (60, true), (107, true), (108, true)] {
         talk_at(&mut world, at, stranger);
     }

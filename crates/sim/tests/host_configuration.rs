@@ -1,5 +1,5 @@
-//! What configures hosts does not pass the tunnel, in either direction: each message by its bytes, and each in the
-//! company of one that looks like it and passes.
+//! Packets that configure hosts do not pass the tunnel in either direction. Each message is tested by its bytes, next
+//! to a similar packet that does pass.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -63,19 +63,19 @@ fn moved(before: &BTreeMap<&'static str, u64>, after: &BTreeMap<&'static str, u6
     after.iter().filter(|(reason, count)| before.get(*reason) != Some(count)).map(|(reason, _)| *reason).collect()
 }
 
-/// Messages of these types, each in a packet between both.
+/// Messages of these types, each in a packet between `ends`.
 fn messages(ends: Ends, protocol: u8, kinds: impl IntoIterator<Item = u8>) -> Vec<Vec<u8>> {
     kinds.into_iter().map(|kind| ends.ip(protocol, &[kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])).collect()
 }
 
-/// Everything that configures hosts, between these ends.
+/// All messages that configure hosts, between these ends.
 fn configures(v4: Ends, v6: Ends) -> Vec<Vec<u8>> {
     let mut all = messages(v4, ICMP, [5, 9, 10, 15, 16, 17, 18]);
     all.extend(messages(v6, ICMPV6, (130..=138).chain(141..=149).chain(151..=154).chain([157, 158])));
     all.extend(messages(v4, IGMP, [0x11, 0x16, 0x17, 0x22]));
     all.extend([(67, 68), (68, 67)].map(|(source, destination)| v4.udp_between(source, destination, b"dhcp")));
     all.extend([(546, 547), (547, 546)].map(|(source, destination)| v6.udp_between(source, destination, b"dhcpv6")));
-    // Behind a router alert, as MLD is sent.
+    // Behind a router alert, as in MLD.
     let alert = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
     all.extend([130, 131, 132, 143].map(|kind| v6.ip(0, &[&alert[..], &[kind, 0, 0, 0, 0, 0, 0, 0]].concat())));
     // Behind options, and in the first of two fragments (RFC 6980).
@@ -85,14 +85,14 @@ fn configures(v4: Ends, v6: Ends) -> Vec<Vec<u8>> {
     all
 }
 
-/// What looks like it and configures nobody.
+/// Similar messages that do not configure hosts.
 fn ordinary(v4: Ends, v6: Ends) -> Vec<Vec<u8>> {
     let mut all = messages(v4, ICMP, [3, 8, 11, 12, 13]);
     all.extend(messages(v6, ICMPV6, [1, 2, 3, 4, 128, 139, 140, 150, 160]));
     all.extend([(67, 67), (53, 67), (546, 547)].map(|(source, destination)| v4.udp_between(source, destination, b"")));
     all.extend([(547, 547), (53, 547), (67, 68)].map(|(source, destination)| v6.udp_between(source, destination, b"")));
     all.extend([v4.tcp_syn(67, 68, 1_400), v6.tcp_syn(546, 547, 1_400)]);
-    // An unknown protocol that no receiver looks behind.
+    // Behind an unknown protocol, where no receiver looks any further.
     all.push(v6.ip(253, &[ICMPV6, 0, 0, 0, 0, 0, 0, 0, 134, 0, 0, 0]));
     all
 }
@@ -148,10 +148,10 @@ fn a_chain_that_hides_an_advertisement_is_dropped_without_an_allowlist_too() {
     assert_eq!(scene.says(&long), ["extension_headers"]);
     let twice = [&[FRAGMENT, 0, 0, 0, 0, 0, 0, 9][..], &[ICMPV6, 0, 0, 0, 0, 0, 0, 9], &advertisement].concat();
     assert_eq!(scene.says(&v6.ip(FRAGMENT, &twice)), ["extension_headers"]);
-    // Its type comes in the second fragment.
+    // The message type is in the second fragment.
     let first = [DESTINATION_OPTIONS, 0, 0, 1, 0, 0, 0, 9, ICMPV6, 1, 1, 12, 0, 0, 0, 0];
     assert_eq!(scene.says(&v6.ip(FRAGMENT, &first)), ["fragment_evasion"]);
-    // A packet that ends within its headers ends there for its receiver too.
+    // For the receiver too, a packet that ends within its headers ends there.
     assert_eq!(scene.says(&v6.ip(DESTINATION_OPTIONS, &[ICMPV6, 9, 0, 0])), [""; 0]);
 }
 
@@ -161,7 +161,7 @@ fn a_link_local_source_needs_a_prefix_of_its_own() {
     let end_of_range: IpAddr = Ipv6Addr::new(0xfebf, 0, 0, 0, 0, 0, 0, 9).into();
     let behind: IpAddr = Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 9).into();
     let v4: IpAddr = Ipv4Addr::new(169, 254, 0, 9).into();
-    /// Prefixes of the peer, the source, and why it is dropped where the peer is one of a file or one of WireGuard's.
+    /// The peer's prefixes, the source, and the drop reason for a peer from a config file and for a WireGuard peer.
     type Row = (&'static [&'static str], IpAddr, Option<&'static str>, Option<&'static str>);
     let rows: &[Row] = &[
         (&["::/0"], link_local, Some("host_configuration"), None),
@@ -187,7 +187,8 @@ fn a_link_local_source_needs_a_prefix_of_its_own() {
             } else {
                 scene.world.remove_peer(scene.alice, key);
                 let allowed_ips = allowed_ips.into_iter().map(AllowedIpChange::Add).collect();
-                let change = PeerChange { add: Some(Arc::default()), allowed_ips, ..PeerChange::of(key) };
+                let tag = scene.world.tag_for(scene.alice, key);
+                let change = PeerChange { add: Some((key, Arc::default())), allowed_ips, ..PeerChange::of(tag) };
                 scene.world.command(scene.alice, Command::ChangePeer(Box::new(change))).expect("a peer");
                 scene.session = scene.world.connect(&mut scene.carol);
             }
@@ -195,7 +196,7 @@ fn a_link_local_source_needs_a_prefix_of_its_own() {
             let ends = Ends { source: *source, destination };
             let expected: Vec<_> = expected.iter().copied().collect();
             assert_eq!(scene.says(&ends.udp(b"hello")), expected, "{prefixes:?} {source} {is_declared}");
-            // A message of a router passes from nowhere.
+            // A router's message does not pass from any source.
             if ends.source.is_ipv6() && expected.is_empty() {
                 let advertisement = messages(ends, ICMPV6, [134]);
                 assert_eq!(scene.says(&advertisement[0]), ["host_configuration"]);

@@ -1,4 +1,4 @@
-//! The interface goes down and comes up again, as `ip link set` does it to a WireGuard device.
+//! The interface goes down and comes up again, as with `ip link set` on a WireGuard device.
 
 use std::collections::BTreeMap;
 

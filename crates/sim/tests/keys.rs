@@ -1,11 +1,11 @@
-//! Our own key: changed while peers talk, taken away, given back; and the peer that turns out to be ourselves.
+//! Our own key: replaced while peers talk, removed, set again; and a configured peer that turns out to be ourselves.
 
 use std::collections::BTreeMap;
 
 use overlay_core::{Command, CommandError, PeerChange, PeerKey};
 use overlay_sim::{HostId, Kind, World, millis, minutes, seconds};
 
-/// A private key, and the public one that belongs to it.
+/// A private key and its public key.
 fn key_pair(byte: u8) -> ([u8; 32], PeerKey) {
     let public = overlay_sim::initiator::Initiator::new([byte; 32], [0; 32], 0).public_key();
     ([byte; 32], PeerKey(public))
@@ -61,13 +61,14 @@ fn a_thousand_peers_are_called_one_after_the_other_and_one_that_is_waited_for_fi
     for n in 0..1_000u16 {
         let mut public_key = [9; 32];
         public_key[..2].copy_from_slice(&n.to_be_bytes());
+        let tag = world.tag_for(alice, PeerKey(public_key));
         let config = PeerChange {
-            add: Some(Default::default()),
+            add: Some((PeerKey(public_key), Default::default())),
             endpoint: Some(([203, 0, 113, 1], 1_000 + n).into()),
-            ..PeerChange::of(PeerKey(public_key))
+            ..PeerChange::of(tag)
         };
         world.command(alice, Command::ChangePeer(Box::new(config))).expect("a new peer");
-        let kept = PeerChange { persistent_keepalive: Some(Some(seconds(25))), ..PeerChange::of(PeerKey(public_key)) };
+        let kept = PeerChange { persistent_keepalive: Some(Some(seconds(25))), ..PeerChange::of(tag) };
         world.command(alice, Command::ChangePeer(Box::new(kept))).expect("it is there");
     }
     world.run_for(seconds(120));
@@ -97,7 +98,7 @@ fn packets_that_wait_leave_with_the_new_key() {
     world.set_private_key(alice, Some(private));
     assert_eq!(world.key(alice), public);
     world.set_peer(bob, alice, |_| {});
-    // The first call with the new key came too early for bob.
+    // Bob received the first call with the new key too early.
     world.run_for(seconds(6));
     assert_eq!(world.received(bob).len(), 1);
 }
@@ -118,12 +119,13 @@ fn a_peer_whose_key_becomes_our_own_is_removed() {
     let mut world = World::new(7);
     let alice = world.host();
     let (private, public) = key_pair(9);
-    let twin = PeerChange { add: Some(Default::default()), ..PeerChange::of(public) };
+    let tag = world.tag_for(alice, public);
+    let twin = PeerChange { add: Some((public, Default::default())), ..PeerChange::of(tag) };
     world.command(alice, Command::ChangePeer(Box::new(twin))).expect("it is nobody's key yet");
     world.set_private_key(alice, Some(private));
-    let change = || Command::ChangePeer(Box::new(PeerChange::of(public)));
+    let change = || Command::ChangePeer(Box::new(PeerChange::of(tag)));
     assert_eq!(world.command(alice, change()), Err(CommandError::UnknownPeer));
-    let again = PeerChange { add: Some(Default::default()), ..PeerChange::of(public) };
+    let again = PeerChange { add: Some((public, Default::default())), ..PeerChange::of(tag) };
     assert_eq!(world.command(alice, Command::ChangePeer(Box::new(again))), Err(CommandError::OwnKey));
 }
 
@@ -182,7 +184,7 @@ fn an_initiation_stays_a_replay_when_its_key_comes_back_after_handshakes_with_ot
     for key in keys {
         world.set_private_key(alice, Some(key));
         world.set_peer(bob, alice, |_| {});
-        // Twice with each, so that one key does not take another's place.
+        // Twice with each key, so that the keys' replay state must be kept separately.
         for _ in 0..2 {
             assert!(world.ping(bob, alice).is_some());
             old.push((key, world.sent_by(bob, Kind::Initiation).last().expect("an initiation").clone()));

@@ -1,4 +1,5 @@
-//! Bad networks: loss, disorder, doubles and damage, replays, hosts that move, peers that are gone for a while.
+//! Bad networks: loss, reordering, duplicates, corruption, replays, hosts that move, and peers that are away for a
+//! while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use overlay_sim::{HostId, Kind, Sent, World, millis, minutes, packet, seconds};
 
-/// What reached `to`, each arrival on its own: how many of these kinds, beyond the first of each datagram.
+/// How many duplicates of these kinds arrived: all arrivals of each datagram except the first.
 fn doubles(world: &World, from: HostId, kinds: &[Kind]) -> u64 {
     let is_one = |sent: &&Sent| sent.from == from && kinds.contains(&sent.kind());
     world.sent().iter().filter(is_one).map(|sent| sent.arrivals.len().saturating_sub(1) as u64).sum()
@@ -89,7 +90,7 @@ fn every_damaged_datagram_is_dropped_and_counted_once() {
     world.run_for(seconds(1));
     assert!((2_300..2_600).contains(&world.answers(alice)), "{}", world.answers(alice));
     for (from, to) in [(alice, bob), (bob, alice)] {
-        // mac2 is read only under load.
+        // mac2 is verified only under load.
         let matters = |sent: &&Sent| {
             let is_handshake = matches!(sent.kind(), Kind::Initiation | Kind::Response);
             sent.flipped.is_some_and(|bit| !is_handshake || bit / 8 < sent.bytes.len() - 16)
@@ -156,7 +157,7 @@ fn a_replay_of_every_datagram_changes_nothing_and_is_counted() {
     let bobs = count(alice, Kind::Data) + count(alice, Kind::Keepalive);
     assert_eq!(world.drops(bob), BTreeMap::from([("replay", bobs), ("handshake_replay", 4)]));
     let alices = count(bob, Kind::Data) + count(bob, Kind::Keepalive);
-    // A response that answers nothing that is still open.
+    // A response that does not match any open initiation.
     assert_eq!(world.drops(alice), BTreeMap::from([("replay", alices), ("handshake_forged", 4)]));
     assert_eq!(world.ping(alice, bob), Some(millis(20)), "the session and both endpoints are as they were");
     assert_eq!(world.ping(bob, alice), Some(millis(20)));
@@ -182,7 +183,8 @@ fn a_host_that_moves_from_ipv4_to_ipv6_is_followed() {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();
     world.ping(alice, bob);
-    // Alice keeps both families; bob's endpoint for her is the one she spoke from. He is on IPv6 alone from now on.
+    // Alice keeps both families. Bob's endpoint for her is the address that she sent from. From now on he has only
+    // IPv6.
     let v6 = world.outer(alice)[1];
     world.roam(bob, &["[2001:db8:7::7]:4242"]);
     world.set_peer(bob, alice, |peer| peer.endpoint = Some(v6));
@@ -231,8 +233,8 @@ fn answers_leave_from_the_address_that_was_spoken_to() {
     assert_eq!(world.last_endpoint(alice, world.key(bob)), None, "it is where the config said");
 }
 
-/// Cuts two hosts apart for `outage`, with pings from these every second meanwhile, and mends: how long until the first
-/// ping arrives.
+/// Cuts the connection between two hosts for `outage`, with pings from these hosts every second in the meantime.
+/// Returns how long after the end of the outage the first ping arrives.
 fn back_after(outage: Duration, talkers: [bool; 2], talks_meanwhile: bool, restarts: bool) -> Option<Duration> {
     let mut world = World::new(outage.as_millis() as u64);
     let (alice, bob) = world.pair();
@@ -282,7 +284,7 @@ fn a_peer_that_was_gone_is_reached_within_six_seconds_of_its_return_when_anybody
             for talks_meanwhile in [true, false] {
                 for restarts in [true, false] {
                     let after = back_after(seconds(outage), talkers, talks_meanwhile, restarts);
-                    // Alice's session is old and bob knows nothing of it: she has to notice his silence first.
+                    // Alice's session is old, and bob does not know it. She must notice his silence first.
                     let is_deaf = restarts && !talks_meanwhile && talkers == [true, false] && outage < 175;
                     let limit = if is_deaf { seconds(21) } else { seconds(6) };
                     let case = format!("{outage} s, {talkers:?}, meanwhile {talks_meanwhile}, restarts {restarts}");
@@ -302,7 +304,7 @@ fn a_peer_that_was_gone_is_back_within_30_seconds_by_persistent_keepalive_alone(
         let mut world = World::new(outage);
         let (alice, bob) = (world.host(), world.host());
         world.set_peer(alice, bob, |peer| peer.persistent_keepalive = Some(seconds(25)));
-        // Bob cannot call.
+        // Bob cannot initiate.
         world.set_peer(bob, alice, |peer| peer.endpoint = None);
         world.run_for(seconds(5));
         world.cut(alice, bob);
@@ -321,7 +323,7 @@ fn a_peer_that_was_gone_is_back_within_30_seconds_by_persistent_keepalive_alone(
 
 #[test]
 fn one_deaf_direction_does_not_keep_the_peers_apart_when_it_heals() {
-    // Bob hears alice and she does not hear him: he answers initiation after initiation that is never confirmed.
+    // Bob hears alice, but she does not hear him. He answers every initiation, and no session is ever confirmed.
     for outage in [20, 40, 60, 90, 120, 200, 300] {
         let mut world = World::new(outage);
         let (alice, bob) = world.pair();
@@ -353,7 +355,7 @@ fn one_deaf_direction_does_not_stop_the_other_before_the_session_is_too_old() {
         world.send(alice, world.v4(alice, bob).udp(&n.to_be_bytes()));
         world.run_for(seconds(1));
     }
-    // Handshakes fail from the 15th second on, and are given up after 90 more; the keys are good for 180.
+    // Handshakes fail from the 15th second on and are given up 90 seconds later. The keys are valid for 180 seconds.
     let arrived = numbers(&world, bob);
     assert_eq!(arrived, (0..arrived.len() as u32).collect::<Vec<_>>());
     assert!((178..=180).contains(&arrived.len()), "{}", arrived.len());

@@ -1,5 +1,5 @@
-//! What a peer, a router or the local kernel can see of a node, where the paper or the kernel's WireGuard has an opinion:
-//! traffic classes, congestion marks, ICMP codes, which messages move an endpoint, and that no loop goes on.
+//! What a peer, a router or the local kernel can see of a node, if the paper or the kernel's WireGuard defines it:
+//! traffic classes, congestion marks, ICMP codes, which messages move an endpoint, and that loops end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use overlay_sim::packet::Ends;
 use overlay_sim::{HostId, HostOptions, Kind, World, millis, seconds};
 
-/// AF41: what the kernel gives handshakes.
+/// AF41, the class that the kernel gives to handshakes.
 const HANDSHAKE_CLASS: u8 = 0x88;
 const MARKS: [u8; 4] = [0, 1, 2, 3];
 const CE: u8 = 3;
@@ -16,7 +16,7 @@ fn elsewhere(number: u16) -> SocketAddr {
     (Ipv4Addr::new(198, 51, 100, 66), 6_000 + number).into()
 }
 
-/// The packet with these ECN bits, and for IPv4 a checksum that is right again.
+/// The packet with these ECN bits, and a correct checksum for IPv4.
 fn marked(mut packet: Vec<u8>, ecn: u8) -> Vec<u8> {
     if packet[0] >> 4 == 6 {
         packet[1] = packet[1] & 0xcf | ecn << 4;
@@ -36,7 +36,7 @@ fn handshakes_have_the_class_that_the_kernel_gives_them_and_nothing_else_has_one
     world.set_peer(alice, bob, |peer| peer.persistent_keepalive = Some(seconds(25)));
     world.ping(alice, bob);
     world.ping6(bob, alice);
-    // A class of the application's own stays inside.
+    // The application's own traffic class stays inside the tunnel.
     let mut precious = world.v4(alice, bob).udp(b"expedited");
     precious[1] = 0xb8;
     world.send(alice, marked(precious, 0));
@@ -90,7 +90,7 @@ fn a_congestion_mark_of_the_way_comes_in_and_who_does_not_know_marks_is_not_trou
         let expected = MARKS.map(|mark| if mark == 0 { 0 } else { CE });
         assert_eq!(received, expected.map(|mark| marked(ends.udp(b"through a full queue"), mark)));
     }
-    // A keepalive is no packet, and a mark that says nothing takes nothing away.
+    // A keepalive is not a packet, so its mark has no effect. A mark for "no congestion" removes nothing.
     world.inject_marked(carol.address, alice, &session.seal(&[]), CE);
     let plain = marked(v4.udp(b"through an empty queue"), 0);
     world.forget();
@@ -101,7 +101,7 @@ fn a_congestion_mark_of_the_way_comes_in_and_who_does_not_know_marks_is_not_trou
     assert_eq!(world.drops(alice), BTreeMap::new());
 }
 
-/// Type and code of the ICMP errors that a host's kernel was given.
+/// Type and code of the ICMP errors that were delivered to a host's kernel.
 fn icmp_errors(world: &World, host: HostId) -> Vec<(u8, u8)> {
     let at = |packet: &[u8]| if packet[0] >> 4 == 4 { 20 } else { 40 };
     world.received(host).iter().map(|it| (it.packet[at(&it.packet)], it.packet[at(&it.packet) + 1])).collect()
@@ -137,7 +137,7 @@ fn any_authenticated_message_moves_the_endpoint() {
     let messages = [
         ("a keepalive", session.seal(&[])),
         ("data", session.seal(&packet)),
-        // The packet is refused, and yet the peer is where it came from.
+        // The packet is refused, but it proves where the peer is.
         ("data that may not enter", session.seal(&foreign.udp(b"not mine"))),
         ("an initiation", initiation.message.clone()),
     ];
@@ -145,7 +145,7 @@ fn any_authenticated_message_moves_the_endpoint() {
         world.inject(elsewhere(number), alice, message);
         assert_eq!(world.last_endpoint(alice, carol.key()), Some(elsewhere(number)), "{what}");
     }
-    // The same again from elsewhere proves nothing.
+    // The same messages again, from different addresses, prove nothing.
     for (number, (what, message)) in (100..).zip(&messages) {
         world.inject(elsewhere(number), alice, message);
         assert_eq!(world.last_endpoint(alice, carol.key()), Some(elsewhere(3)), "{what}, replayed");
@@ -178,7 +178,7 @@ fn a_loop_ends_where_it_begins() {
         let alice = world.host_with(HostOptions { knows_addresses: false, ..HostOptions::default() });
         let bob = world.host();
         let endpoint = world.outer(bob)[usize::from(is_v6)];
-        // Everything is routed to bob, the way to bob too.
+        // Everything is routed to bob, including the path to bob.
         world.set_peer(alice, bob, |peer| {
             peer.endpoint = Some(endpoint);
             peer.allowed_ips = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix")).to_vec();
@@ -189,7 +189,7 @@ fn a_loop_ends_where_it_begins() {
         let from: IpAddr = if is_v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::new(192, 0, 2, 1).into() };
         let ends = Ends::new(from, endpoint.ip());
         let mut looped = 0;
-        // What alice sends is routed back into the tunnel at once.
+        // Everything that alice sends is routed back into the tunnel at once.
         let mut go_round = |world: &mut World| {
             world.run_for(seconds(0));
             while looped < world.sent().len() {
@@ -202,7 +202,7 @@ fn a_loop_ends_where_it_begins() {
                 }
             }
         };
-        // Pings of one hour, so that handshakes are in the loop as well.
+        // Pings for an hour, so that the loop includes handshakes.
         for _ in 0..360 {
             world.send_ping(alice, world.v4(alice, bob));
             for _ in 0..200 {
@@ -212,7 +212,7 @@ fn a_loop_ends_where_it_begins() {
         }
         let sent = world.sent().iter().filter(|sent| sent.from == alice).count() as u64;
         assert_eq!(world.drops(alice), BTreeMap::from([("outbound_loop", sent)]), "each once, and no more");
-        // What others send to that address and port is none of ours.
+        // Packets of other programs to that address and port are not ours.
         world.forget();
         for payload in
             [&b"a question"[..], &[4, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0], &[1, 0, 0, 0, 9, 9, 9, 9]]

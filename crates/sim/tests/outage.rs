@@ -1,7 +1,7 @@
-//! A peer that is no node of ours was unreachable for long, and returns.
+//! A peer that does not run our software was unreachable for a long time, and returns.
 //!
-//! The peer is the hand-written one: it answers initiations, begins one when it has something to say, and knows nothing of
-//! what was lost meanwhile. `tests/network.rs` has the same with nodes on both sides.
+//! The peer is the handwritten one: it answers initiations, sends one when it has something to say, and does not know
+//! what was lost in the meantime. `tests/network.rs` has the same with nodes on both sides.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use overlay_core::Instant;
 use overlay_sim::initiator::Session;
 use overlay_sim::{HostId, Outsider, World, millis, packet, seconds};
 
-/// What is promised (seconds of outage: 90, 300, 600) and what lies around the moments at which timers give up.
+/// Outages in seconds: the promised ones (90, 300, 600), and values around the moments at which timers give up.
 const OUTAGES: [u64; 14] = [20, 60, 85, 89, 90, 91, 120, 175, 181, 300, 539, 545, 600, 1_200];
 const INITIATION: u8 = 1;
 const DATA: u8 = 4;
 
-/// A host, and a peer behind a way that may be cut.
+/// A host, and a peer whose path can be cut.
 struct Scene {
     world: World,
     alice: HostId,
     carol: Outsider,
-    /// Carol's newest session, and since when the way is open again.
+    /// Carol's newest session.
     session: Session,
-    /// What carol has heard inside her sessions.
+    /// What carol has received inside her sessions.
     heard: Vec<Vec<u8>>,
 }
 
@@ -34,13 +34,13 @@ impl Scene {
         Self { world, alice, carol, session, heard: Vec::new() }
     }
 
-    /// A program of alice's host says something to carol.
+    /// A program on alice's host sends something to carol.
     fn alice_says(&mut self) {
         let ends = self.world.from_outsider(&self.carol).reversed();
         self.world.send(self.alice, ends.udp(b"are you there"));
     }
 
-    /// Time passes, and whatever alice sends is lost.
+    /// Lets time pass while everything that alice sends is lost.
     fn is_cut_for(&mut self, outage: Duration, alice_talks: bool) {
         let end = self.world.now() + outage;
         while self.world.now() < end {
@@ -52,7 +52,7 @@ impl Scene {
         }
     }
 
-    /// Carol reads what has come, and answers an initiation.
+    /// Carol reads her mail and answers initiations.
     fn carol_reads(&mut self) {
         for message in self.world.take_mail(self.carol.address) {
             match message[0] {
@@ -69,7 +69,7 @@ impl Scene {
         }
     }
 
-    /// Runs until something came of it, and answers how long that took since `since`.
+    /// Runs until `is_done`, for at most `limit`. Returns how long that took, counted from `since`.
     fn until(
         &mut self,
         since: Instant,
@@ -136,7 +136,7 @@ fn a_stock_peer_is_back_within_30_seconds_by_persistent_keepalive_alone() {
         let mut scene = Scene::new(outage, Some(seconds(25)));
         scene.is_cut_for(seconds(outage), false);
         scene.heard.clear();
-        // It restarted: only a new session is worth anything.
+        // The peer has restarted, so only a new session counts.
         let (back, old) = (scene.world.now(), scene.session.local_index);
         if outage >= 180 {
             let after =

@@ -1,4 +1,5 @@
-//! What goes in comes out: both families, padding, trains, staging, and packets that the tunnel changes on purpose.
+//! Packets come out as they went in: both families, padding, trains, staging, and packets that the tunnel changes on
+//! purpose.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use overlay_wire::offload::{Segmentation, VirtioHeader};
 use overlay_wire::{checksum, icmp};
 
 const MTU: usize = 1420;
-/// Header and tag of a data message.
+/// Length of a data message's header and tag, in bytes.
 const OVERHEAD: usize = 32;
 
 #[test]
@@ -99,7 +100,7 @@ fn packets_that_wait_at_the_responder_leave_when_the_session_is_confirmed() {
     let (alice, bob) = world.pair();
     world.send(alice, world.v4(alice, bob).udp(b"hello"));
     world.run_for(millis(15));
-    // Bob has answered and does not know yet whether alice heard it.
+    // Bob has answered, and does not know yet whether alice received it.
     for n in 0..10u32 {
         world.send(bob, world.v4(bob, alice).udp(&n.to_be_bytes()));
     }
@@ -109,7 +110,7 @@ fn packets_that_wait_at_the_responder_leave_when_the_session_is_confirmed() {
     assert_eq!(arrived, (0..10u32).map(u32::to_be_bytes).collect::<Vec<_>>());
 }
 
-/// A TCP super-packet with this much payload, and its virtio header.
+/// A TCP super-packet with this payload, and its virtio header.
 fn super_packet(ends: Ends, payload: &[u8], segment_size: u16) -> (VirtioHeader, Vec<u8>) {
     let mut segment = vec![0x30, 0x39, 0x00, 0x50, 0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, 0x10, 0xff, 0xff, 0, 0, 0, 0];
     segment.extend(payload);

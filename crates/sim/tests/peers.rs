@@ -28,7 +28,8 @@ fn a_removed_peer_is_neither_heard_nor_spoken_to() {
     assert!(world.received(bob).is_empty());
     let drops: Vec<_> = world.drops(alice).into_keys().collect();
     assert_eq!(drops, ["handshake_unknown_peer", "outbound_no_peer", "unknown_receiver"]);
-    assert_eq!(world.command(alice, Command::RemovePeer(world.key(bob))), Err(CommandError::UnknownPeer));
+    let tag = world.tag_for(alice, world.key(bob));
+    assert_eq!(world.command(alice, Command::RemovePeer(tag)), Err(CommandError::UnknownPeer));
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn a_name_that_resolves_anew_does_not_disturb_a_living_session() {
     let elsewhere: SocketAddr = "198.51.100.7:4242".parse().expect("an address");
     world.resolve(alice, world.key(bob), &[elsewhere]).expect("bob is a peer");
     assert_eq!(world.ping(alice, bob), Some(millis(20)));
-    // Without a session it is where the peer is called.
+    // Without a session, the new address is where the peer is called.
     world.run_for(minutes(10));
     world.roam(bob, &["198.51.100.7:4242"]);
     world.resolve(alice, world.key(bob), &[elsewhere]).expect("bob is a peer");
@@ -127,7 +128,7 @@ fn an_inner_address_moves_to_the_peer_that_was_given_it_last() {
     assert_eq!((world.handshakes(alice, bob), world.handshakes(alice, carol)), (0, 1));
 }
 
-/// The points of small order on Curve25519 and its twist, with the encodings that are not reduced.
+/// The points of small order on Curve25519 and its twist, including their unreduced encodings.
 const LOW_ORDER: [&str; 7] = [
     "0000000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000000",
@@ -220,7 +221,7 @@ fn receiver_indices_of_a_thousand_peers_are_unique_and_tell_nothing() {
     let indices: Vec<_> = world.sent_by(alice, Kind::Initiation).map(|sent| index(&sent.bytes)).collect();
     assert_eq!(indices.len(), 1_000);
     assert_eq!(indices.iter().collect::<BTreeSet<_>>().len(), 1_000, "unique");
-    // Spread over the range, and in no order.
+    // The indices are spread over the whole range.
     let mut sixteenths = [0; 16];
     indices.iter().for_each(|index| sixteenths[(index >> 20) as usize] += 1);
     assert!(sixteenths.iter().all(|count| (30..100).contains(count)), "{sixteenths:?}");
@@ -245,14 +246,14 @@ fn what_a_peer_may_open_is_asked_at_the_node() {
     assert_eq!(world.drops(bob), BTreeMap::from([("not_allowed", 3)]));
     assert_eq!(world.peer_stats(bob, world.key(alice)).drops.value(), 3);
 
-    // Bob opens, alice answers: that is no opening.
+    // Bob opens the flow and alice answers. Her answer does not count as an opening.
     assert_eq!(world.ping(bob, alice), Some(millis(20)));
     world.send(bob, ends.reversed().udp_between(53, 5_353, b"question"));
     world.send(alice, ends.udp_between(5_353, 53, b"answer"));
     world.run_for(seconds(1));
     assert_eq!(world.received(bob).len(), 3, "{:?}", world.drops(bob));
 
-    // Nothing listed: only answers.
+    // Nothing is listed, so only answers are allowed.
     world.set_peer(bob, alice, |peer| peer.allow = Some(Vec::new()));
     world.send(alice, ends.tcp_syn(1_001, 22, 1_000));
     world.run_for(seconds(1));

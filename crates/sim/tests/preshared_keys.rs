@@ -1,5 +1,5 @@
-//! Preshared keys: the same on both sides or no session, and what becomes of sessions when one changes: nothing, until the
-//! next handshake, which takes the new key.
+//! Preshared keys: both sides need the same one for a session. When a key changes, existing sessions continue, and the
+//! next handshake uses the new key.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use overlay_sim::initiator::Session;
 use overlay_sim::{HostId, Kind, Scene, World, millis, minutes, seconds};
 use zeroize::Zeroizing;
 
-/// From which key to which.
+/// Changes from the first key to the second.
 const CHANGES: [[u8; 2]; 3] = [[0, 9], [8, 9], [8, 0]];
 
-/// `host` mixes this key into handshakes with `peer` from now on; 0 is none.
+/// Makes `host` use this key in handshakes with `peer` from now on. 0 means no key.
 fn set(world: &mut World, host: HostId, peer: HostId, key: u8) {
     world.set_peer(host, peer, |peer| peer.preshared_key = Some(Zeroizing::new([key; 32])));
 }
 
-/// Two hosts with a session that alice began.
+/// Two hosts with a session that alice started.
 fn connected() -> (World, HostId, HostId) {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();
@@ -25,8 +25,8 @@ fn connected() -> (World, HostId, HostId) {
     (world, alice, bob)
 }
 
-/// Both ping each other ten times a second, and `at` is called before each round with its number: how many of whose pings
-/// were answered.
+/// Makes both hosts ping each other ten times a second, and calls `at` with the number of each round before it. Returns
+/// the number of rounds, and how many of each host's pings were answered.
 fn talk(world: &mut World, pair: [HostId; 2], span: Duration, mut at: impl FnMut(&mut World, u64)) -> (u64, [u64; 2]) {
     let [one, other] = pair;
     let before = pair.map(|host| world.answers(host));
@@ -71,7 +71,7 @@ fn another_key_makes_no_session_and_lets_nothing_out() {
 
 #[test]
 fn a_key_counts_from_the_next_handshake_on_whoever_learns_it_first() {
-    // Alice first or bob; from none to one, from one to another, from one to none.
+    // Alice changes first, or bob. From no key to one, from one key to a different one, and from one key to none.
     for (alice_is_first, [before, after]) in [true, false].into_iter().flat_map(|first| CHANGES.map(|it| (first, it))) {
         let mut world = World::new(7);
         let (alice, bob) = world.pair();
@@ -92,7 +92,7 @@ fn a_key_counts_from_the_next_handshake_on_whoever_learns_it_first() {
     }
 }
 
-/// Whatever is on its way when a key changes: packets, an initiation, its response, what confirms it.
+/// Whatever is in flight when a key changes: packets, an initiation, its response, or the message that confirms it.
 #[test]
 fn a_change_in_the_middle_of_a_handshake_loses_nothing() {
     for offset in (0..=60).step_by(3) {
@@ -148,7 +148,7 @@ fn while_one_side_has_the_key_the_session_lives_to_its_end_and_no_longer() {
 #[test]
 fn keys_that_change_every_few_seconds_lose_nothing_for_an_hour() {
     let (mut world, alice, bob) = connected();
-    // The second side follows after a second: some handshakes fall between the two and fail.
+    // The second side follows a second later, so some handshakes fall in between and fail.
     let (sent, answered) = talk(&mut world, [alice, bob], minutes(60), |world, round| {
         let key = 1 + (round / 70 % 250) as u8;
         match round % 70 {
@@ -193,10 +193,10 @@ fn a_key_that_changes_while_the_first_handshake_is_under_way_counts_for_its_repe
 #[test]
 fn the_key_that_a_peer_has_already_changes_nothing_and_zeros_are_none() {
     let (mut world, alice, bob) = connected();
-    let mut change = PeerChange::of(world.key(bob));
+    let mut change = PeerChange::of(world.tag(alice, world.key(bob)));
     change.preshared_key = Some(Zeroizing::new([0; 32]));
     world.command(alice, Command::ChangePeer(Box::new(change))).expect("bob is a peer");
-    let mut change = PeerChange::of(world.key(bob));
+    let mut change = PeerChange::of(world.tag(alice, world.key(bob)));
     change.preshared_key = Some(Zeroizing::new([9; 32]));
     world.command(alice, Command::ChangePeer(Box::new(change))).expect("bob is a peer");
     set(&mut world, alice, bob, 0);
@@ -242,7 +242,7 @@ trait ChangingKey {
 
 impl ChangingKey for Scene {
     fn set(&mut self, key: u8) {
-        let mut change = PeerChange::of(self.carol.key());
+        let mut change = PeerChange::of(self.world.tag(self.alice, self.carol.key()));
         change.preshared_key = Some(Zeroizing::new([key; 32]));
         self.world.command(self.alice, Command::ChangePeer(Box::new(change))).expect("carol is a peer");
     }
@@ -306,7 +306,7 @@ fn sessions_of_three_keys_of_before_are_kept_and_the_one_in_use_is_among_them() 
             scene.handshake(key)
         })
         .collect();
-    // Two of before beside the one in use, and the one of the present key.
+    // Kept are the session in use, those of two former keys, and that of the current key.
     for (session, key) in never_used[..3].iter_mut().zip(1..) {
         assert!(!scene.takes(session), "key {key}");
     }

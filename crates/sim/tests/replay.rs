@@ -1,15 +1,15 @@
-//! Counters of data messages: what is taken once, what is never taken, up to the very end of their range.
+//! Counters of data messages: which are accepted once and which are never accepted, up to the very end of their range.
 //!
-//! The cases are those of RFC 6479 and of the kernel's own check of its window, told for a window of 1,024 counters, which
-//! is boringtun's: the highest one that was taken and the 1,023 below it.
+//! The cases are those of RFC 6479 and of the kernel's own test, adapted to boringtun's window of 1,024 counters: the
+//! highest accepted counter and the 1,023 below it.
 
 use std::collections::BTreeMap;
 
 use overlay_sim::{HostOptions, Scene, seconds};
 
-/// How far below the highest counter one is still taken.
+/// How far below the highest counter a counter is still accepted.
 const WINDOW: u64 = 1_023;
-/// From here on counters are refused: 2^64 - 2^13 - 1.
+/// Counters from this value on are refused: 2^64 - 2^13 - 1.
 const REJECT_AFTER_MESSAGES: u64 = 0xffff_ffff_ffff_dfff;
 
 /// A session in which no counter was used yet.
@@ -49,14 +49,14 @@ fn each_counter_is_taken_once_in_any_order_within_the_window() {
     let mut scene = fresh();
     scene.expect([0, 1, 9, 8, 7], true);
     scene.expect([0, 1, 9, 8, 7], false);
-    // The window moves on, and 2 is its lowest.
+    // The window moves on. Its lowest counter is now 2.
     scene.expect([WINDOW + 2, WINDOW + 1, WINDOW, 2], true);
     scene.expect([WINDOW + 2, WINDOW + 1, WINDOW, 2, 1, 0], false);
-    // By sixteen more: what it left behind is gone, taken or not.
+    // It moves by sixteen more. Counters behind it are refused, whether they were used or not.
     scene.expect([WINDOW + 17], true);
     scene.expect([3, 10, 16, WINDOW + 17], false);
     scene.expect([17, 18], true);
-    // A leap of several windows.
+    // A jump over several windows.
     let high = 4 * WINDOW;
     scene.expect([high, high - WINDOW, high - WINDOW + 1], true);
     scene.expect([10, WINDOW + 18, high - WINDOW - 1, high - WINDOW - 2, high - WINDOW, high], false);
@@ -76,7 +76,7 @@ fn the_end_of_the_range_is_a_wall_and_what_lies_before_it_is_taken() {
     scene.expect([end + 1, end + 2, end - 2], false);
     scene.expect([end - 3, end - 1 - WINDOW], true);
     scene.expect([end - 2 - WINDOW, 0, 1, end - 3], false);
-    // Whoever is there cannot go on in this session, and does in the next.
+    // The peer cannot continue in this session, but can in the next.
     scene.world.run_for(seconds(1));
     scene.session = scene.world.connect(&mut scene.carol);
     scene.expect([1, 2, 3], true);
@@ -94,7 +94,7 @@ fn the_whole_window_may_come_in_any_order() {
         ("each 37th", |from| (0..=WINDOW).map(|n| from + n * 37 % (WINDOW + 1)).collect()),
     ];
     for (name, order) in orders {
-        // Where words and the bitmap begin, and just not.
+        // The beginnings of words and of the bitmap, and values next to them.
         for from in [0, 1, 63, 64, 65, 1_000, 1_023, 1_024, 1_025, (1 << 32) - 5] {
             let mut scene = fresh();
             let counters = order(from);
@@ -136,7 +136,7 @@ fn a_leap_forgets_no_replay_and_blocks_no_latecomer() {
                 let is_within = counter + WINDOW >= high;
                 let was = scene.takes(counter);
                 assert_eq!(was, is_new && is_within, "{counter} after a leap of {leap} from {from}");
-                // It may be asked twice where both ranges overlap.
+                // A counter may be tried twice where both ranges overlap.
                 if was {
                     assert!(!scene.takes(counter));
                 }

@@ -1,4 +1,4 @@
-//! What time does to a session: renewal, keepalives, silence, and coming back from it.
+//! The effect of time on a session: renewal, keepalives, silence, and recovery from it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use overlay_core::Instant;
 use overlay_sim::{HostId, Kind, World, millis, minutes, packet, seconds};
 
-/// Initiations of either side.
+/// How many initiations both sides sent.
 fn initiations(world: &World) -> usize {
     world.sent().iter().filter(|sent| sent.kind() == Kind::Initiation).count()
 }
 
-/// When a host sent something of a kind, from `start`.
+/// The times at which a host sent this kind of message, counted from `start`.
 fn times(world: &World, host: HostId, kind: Kind, start: Instant) -> Vec<Duration> {
     world.sent_by(host, kind).map(|sent| sent.at.since(start)).collect()
 }
@@ -40,7 +40,7 @@ fn ten_minutes_of_traffic_renew_the_session_every_two_minutes_and_lose_nothing()
     assert!(handshakes.iter().all(|count| (5..=6).contains(count)), "{handshakes:?}");
 }
 
-/// Ten minutes of one-way traffic: packet n carries n.
+/// Ten minutes of one-way traffic. Packet n carries the number n.
 fn one_way(world: &mut World, from: HostId, to: HostId) {
     world.forget();
     for n in 0..600u32 {
@@ -71,7 +71,7 @@ fn one_way_traffic_of_the_responder_arrives_and_the_session_is_renewed() {
     let (alice, bob) = world.pair();
     world.ping(alice, bob);
     one_way(&mut world, bob, alice);
-    // The initiator renews before 165 s (paper, section 6.2); somebody else may before that.
+    // The initiator renews before 165 s (paper, section 6.2). The other side may renew earlier.
     assert!((3..=6).contains(&initiations(&world)), "{}", initiations(&world));
 }
 
@@ -96,7 +96,7 @@ fn a_pause_costs_at_most_one_handshake_whoever_speaks_first() {
                 world.run_for(seconds(1));
             }
             world.run_for(seconds(60));
-            // The session is renewed by use after 120 s; from 180 s on there is none.
+            // Traffic renews the session after 120 s. From 180 s on the session has expired.
             let most = if pause + 16 < 120 { 0 } else { 1 };
             assert!(initiations(&world) <= most, "after {pause} s: {} initiations", initiations(&world));
             assert!(world.drops(alice).is_empty() && world.drops(bob).is_empty());
@@ -200,9 +200,9 @@ fn persistent_keepalive_leaves_no_gap_longer_than_its_interval() {
     let sent: Vec<_> = world.sent().iter().filter(|sent| sent.from == alice).map(|sent| sent.at).collect();
     let gaps: Vec<_> = sent.windows(2).map(|pair| pair[1].since(pair[0])).collect();
     assert!(gaps.iter().all(|gap| *gap <= seconds(25) + millis(20)), "{gaps:?}");
-    // 72 keepalives, and two messages more for each of 14 renewals.
+    // 72 keepalives, and two more messages for each of 14 renewals.
     assert!((70..=102).contains(&sent.len()), "{}", sent.len());
-    // A keepalive renews the session as data does, so that the next one never finds it dead.
+    // A keepalive renews the session like data does, so the next one never finds it expired.
     assert!((14..=15).contains(&world.handshakes(alice, bob)), "{}", world.handshakes(alice, bob));
     assert!(world.drops(alice).is_empty() && world.drops(bob).is_empty());
 }

@@ -1,5 +1,5 @@
-//! Somebody sets the wall clock while a node runs: its handshake timestamps follow forwards, never go back, and sessions
-//! do not notice.
+//! The wall clock is set while a node runs. Handshake timestamps follow it forwards and never go back, and sessions do
+//! not notice.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use overlay_sim::{HostId, Outsider, World, millis, minutes, seconds};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The host's clock is set.
+/// Sets the host's clock.
 fn set(world: &mut World, host: HostId, step: WallStep) {
     world.command(host, Command::WallClockSet(step)).expect("nobody refuses the time");
 }
 
-/// The host calls an outsider, who does not answer: the timestamp of its next initiation, in nanoseconds.
+/// Makes the host call an outsider, who does not answer. Returns the timestamp of the initiation in nanoseconds.
 fn called(world: &mut World, outsider: &mut Outsider) -> u128 {
     let packet = world.from_outsider(outsider).reversed().udp(b"are you there");
     world.take_mail(outsider.address);
@@ -28,7 +28,7 @@ fn called(world: &mut World, outsider: &mut Outsider) -> u128 {
     u128::from(u64::from_be_bytes(bytes)) * 1_000_000_000 + u128::from(nanos)
 }
 
-/// A peer of the host's that has been heard once, long ago.
+/// A peer that the host last heard long ago.
 fn acquaintance(world: &mut World, host: HostId) -> Outsider {
     let mut outsider = world.outsider(host);
     world.connect(&mut outsider);
@@ -36,7 +36,8 @@ fn acquaintance(world: &mut World, host: HostId) -> Outsider {
     outsider
 }
 
-/// Timestamps are the clock of this machine where a session engine was made, and tests take a moment.
+/// Checks the difference, with some tolerance: a new session engine reads this machine's clock, and tests take a
+/// moment.
 #[track_caller]
 fn assert_is(later: u128, earlier: u128, by: Duration) {
     let difference = later.saturating_sub(earlier);
@@ -49,7 +50,7 @@ fn the_next_handshake_follows_a_clock_that_is_set_forward() {
     let alice = world.host();
     let mut carol = acquaintance(&mut world, alice);
     let began = (called(&mut world, &mut carol), world.elapsed());
-    // While it is being called, and before the first session with somebody else.
+    // While she is being called, and before the first session with a different peer.
     set(&mut world, alice, WallStep::Forward(DAY));
     let after = called(&mut world, &mut carol);
     assert_is(after, began.0, DAY + (world.elapsed() - began.1));
@@ -69,7 +70,7 @@ fn timestamps_never_go_back_whatever_becomes_of_clock_peers_and_sessions() {
     assert!(after > before, "{after} {before}");
     assert_is(after, before, seconds(6));
 
-    // The same peer, made anew: nothing of it is remembered but how far the clock went back.
+    // The same peer, added again. Nothing about it is remembered except how far the clock went back.
     let config = overlay_core::PeerConfig {
         endpoint: Some(carol.address),
         allowed_ips: carol.inner.map(Into::into).to_vec(),
@@ -80,7 +81,8 @@ fn timestamps_never_go_back_whatever_becomes_of_clock_peers_and_sessions() {
     let anew = called(&mut world, &mut carol);
     assert!(anew > after, "{anew} {after}");
 
-    // Half of the way forward again makes up for half of it, all of it for all, and more is gained.
+    // Setting the clock forward by half a day makes up for half of the step back. A further day makes up for the rest
+    // and gains half a day.
     set(&mut world, alice, WallStep::Forward(DAY / 2));
     let half = called(&mut world, &mut carol);
     assert!(half > anew);
@@ -93,7 +95,7 @@ fn timestamps_never_go_back_whatever_becomes_of_clock_peers_and_sessions() {
 fn a_node_that_began_a_day_behind_is_heard_within_seconds_of_being_set_right() {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();
-    // Bob has heard a time that alice's clock will show again only tomorrow.
+    // Bob has seen a timestamp that alice's clock will reach only tomorrow.
     set(&mut world, alice, WallStep::Forward(DAY));
     assert!(world.ping(alice, bob).is_some());
     world.run_for(seconds(20));
@@ -129,7 +131,7 @@ fn sessions_and_handshakes_under_way_do_not_notice() {
         let mut world = World::new(7);
         let (alice, bob) = world.pair();
         world.all_links(|link| link.latency = millis(400));
-        // An initiation is out, and then its response.
+        // While an initiation is in flight, and then while its response is.
         world.send_ping(alice, world.v4(alice, bob));
         world.run_for(millis(100));
         set(&mut world, alice, step);
@@ -137,7 +139,7 @@ fn sessions_and_handshakes_under_way_do_not_notice() {
         set(&mut world, alice, step);
         world.run_for(millis(1_200));
         assert_eq!((world.answers(alice), world.handshakes(alice, bob)), (1, 1), "{step:?}");
-        // A session, while data flows both ways, over several rekeys.
+        // During a session, while data flows both ways, over several rekeys.
         let (mut sent, before) = (0, world.answers(alice));
         for second in 0..600 {
             if second % 50 == 0 {

@@ -1,11 +1,11 @@
-//! The world itself: its runs repeat, its clocks do not disturb each other, it sleeps when nothing happens.
+//! The world itself: its runs are reproducible, several worlds do not disturb each other, and it sleeps between events.
 
 use std::time::Duration;
 
 use overlay_core::Instant;
 use overlay_sim::{Kind, World, millis, minutes, seconds};
 
-/// Ten minutes over links on which everything goes wrong.
+/// Ten minutes over links with every kind of fault.
 fn stormy_run(seed: u64) -> World {
     let mut world = World::new(seed);
     let (alice, bob) = world.pair();
@@ -36,7 +36,7 @@ fn one_seed_makes_one_run() {
 fn two_hosts_reach_each_other_in_two_round_trips_and_then_in_one() {
     let mut world = World::new(7);
     let (alice, bob) = world.pair();
-    // Initiation, response, ping, answer: 10 ms each.
+    // Initiation, response, ping and answer take 10 ms each.
     assert_eq!(world.ping(alice, bob), Some(millis(40)));
     assert_eq!(world.ping(alice, bob), Some(millis(20)));
     assert_eq!(world.ping6(bob, alice), Some(millis(20)));
@@ -46,7 +46,8 @@ fn two_hosts_reach_each_other_in_two_round_trips_and_then_in_one() {
     assert_eq!(kinds[..5], expected);
 }
 
-/// Ten minutes of pings, one a second: when each handshake was completed, from the world's start.
+/// Runs ten minutes with a ping every second. Returns when each handshake was completed, counted from the world's
+/// start.
 fn handshake_times(mut world: World) -> Vec<Duration> {
     let (alice, bob) = world.pair();
     for _ in 0..600 {
@@ -91,6 +92,6 @@ fn an_idle_pair_sleeps() {
     world.ping(alice, bob);
     world.run_for(minutes(60));
     assert!(world.wakeups(alice) + world.wakeups(bob) < 20, "{} {}", world.wakeups(alice), world.wakeups(bob));
-    // A session is renewed by those who use it, never by a timer (paper, section 6.2).
+    // Traffic renews a session, never a timer alone (paper, section 6.2).
     assert_eq!(world.count(alice, Kind::Initiation) + world.count(bob, Kind::Initiation), 1);
 }

@@ -1,15 +1,17 @@
-//! Control frames: what two overlay nodes say to each other inside a session.
+//! Control frames: the messages that two overlay nodes exchange inside a session.
 //!
-//! A frame is a whole inner packet, IPv6 and UDP between two fixed link-local addresses with a hop limit of 1. A stock
-//! WireGuard peer has nobody at these addresses, accepts them from nobody and forwards them nowhere: it drops a frame in
-//! silence. Above UDP stand TLVs: a type of 16 bits, a length of 16 bits, the value. The top bit of the type says that
-//! who does not know it must not act on the frame; every other unknown one is skipped. That is how frames grow: a value
-//! that is known has one length for ever, and what is new is a TLV of its own beside it.
+//! A frame is a whole inner packet: IPv6 and UDP between two fixed link-local addresses with a hop limit of 1. A stock
+//! WireGuard peer does not have these addresses, does not list them in allowed IPs and does not forward them, so it
+//! silently drops a frame. Above UDP stand TLVs: a 16-bit type, a 16-bit length and the value. The top bit of the type
+//! marks a TLV as critical: a receiver that does not know it must not act on the frame. All other unknown TLVs are
+//! skipped. This is how frames are extended: the length of a known value never changes, and new information goes into a
+//! TLV of its own.
 //!
-//! A frame carries exactly one message. Padding may stand around it, and up to three zeros at the end where no TLV fits.
+//! A frame carries exactly one message. Padding TLVs may stand around it, and up to three zero bytes may stand at the
+//! end, where no TLV fits.
 //!
-//! Left out: verifying the checksum and the hop limit of a frame, which came out of a session and was authenticated; and
-//! whether its peer may be believed, which the node knows.
+//! Left out: verifying the checksum and the hop limit of a frame, because it came out of a session and was
+//! authenticated; and deciding whether to believe the peer, which is up to the node.
 
 use std::net::Ipv6Addr;
 
@@ -17,22 +19,22 @@ use crate::Malformed;
 use crate::checksum;
 use crate::ip::{IPV6_HEADER_LEN, Packet, UDP};
 
-/// From where every frame comes: "overlay", 1.
+/// The source address of every frame: "overlay", 1.
 const SOURCE: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x6f76, 0x6572, 0x6c61, 0x7901);
-/// To where every frame goes: "overlay", 2.
+/// The destination address of every frame: "overlay", 2.
 const DESTINATION: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x6f76, 0x6572, 0x6c61, 0x7902);
-/// Both UDP ports: "ov".
+/// The source port and the destination port: "ov".
 const PORT: u16 = 0x6f76;
-/// Nobody forwards a frame.
+/// A hop limit of 1 makes routers drop a frame instead of forwarding it.
 const HOP_LIMIT: u8 = 1;
 
 const UDP_HEADER_LEN: usize = 8;
-/// Length of what is in front of the TLVs, in bytes.
+/// Length of the headers in front of the TLVs, in bytes.
 const HEADERS_LEN: usize = IPV6_HEADER_LEN + UDP_HEADER_LEN;
-/// Length of what is in front of a value, in bytes.
+/// Length of a TLV's type and length fields, in bytes.
 const TLV_HEADER_LEN: usize = 4;
 
-/// Whoever does not know this TLV refuses the frame.
+/// The bit of a TLV's type that makes a receiver refuse the frame if it does not know the TLV.
 const CRITICAL: u16 = 0x8000;
 const PADDING: u16 = 0;
 const HELLO: u16 = CRITICAL | 1;
@@ -44,88 +46,88 @@ const FRAGMENT: u16 = CRITICAL | 5;
 const HELLO_LEN: usize = 8;
 const PROBE_LEN: usize = 4;
 const PROBE_REPLY_LEN: usize = 6;
-/// Length of what is in front of a fragment's bytes in its value.
+/// Length of the fields in front of a fragment's bytes in its value.
 const FRAGMENT_HEADER_LEN: usize = 8;
 
-/// The length of a probe without padding, in bytes: none is smaller.
+/// The length of a probe without padding, in bytes. This is the shortest probe.
 pub const MIN_PROBE_LEN: usize = HEADERS_LEN + TLV_HEADER_LEN + PROBE_LEN;
 
-/// What a fragment frame adds to the bytes it carries, in bytes.
+/// How many bytes a fragment frame adds to the bytes it carries.
 pub const FRAGMENT_OVERHEAD: usize = HEADERS_LEN + TLV_HEADER_LEN + FRAGMENT_HEADER_LEN;
 
-/// The longest frame without padding and without a fragment's bytes: enough room for every message but a probe and a
-/// fragment.
+/// The longest frame that is neither a probe nor a fragment, without padding, in bytes. A buffer of this size has room
+/// for all other messages.
 pub const MAX_MESSAGE_LEN: usize = HEADERS_LEN + TLV_HEADER_LEN + HELLO_LEN;
 
-/// What a frame says.
+/// The message in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// The sender is an overlay node. It is answered with [`Frame::HelloReply`].
+    /// Says that the sender is an overlay node. The receiver answers with [`Frame::HelloReply`].
     Hello {
-        /// The answer repeats it.
+        /// A number that the reply repeats.
         nonce: u32,
-        /// What the sender understands.
+        /// The abilities of the sender.
         understands: Abilities,
-        /// The MTU of the sender's interface in bytes, any number.
+        /// The MTU of the sender's interface in bytes. Any value is valid.
         mtu: u16,
     },
-    /// So is the one that was asked.
+    /// Answers a [`Frame::Hello`]: the sender is an overlay node too.
     HelloReply {
-        /// That of the hello.
+        /// The nonce of the hello.
         nonce: u32,
-        /// What the sender of the answer understands.
+        /// The abilities of the node that answers.
         understands: Abilities,
-        /// The MTU of its interface in bytes, any number.
+        /// The MTU of that node's interface in bytes. Any value is valid.
         mtu: u16,
     },
-    /// Asks whether a packet as long as this one arrives. It is answered with [`Frame::ProbeReply`].
+    /// Asks whether a packet as long as this one arrives. The receiver answers with [`Frame::ProbeReply`].
     Probe {
-        /// The answer repeats it.
+        /// A number that the reply repeats.
         id: u32,
-        /// The inner length of the whole frame in bytes, at least [`MIN_PROBE_LEN`]: what it is padded to when it is
-        /// written, and what has arrived when it was parsed. A smaller one is written as that.
+        /// The inner length of the whole frame in bytes, at least [`MIN_PROBE_LEN`]. A frame to be written is padded to
+        /// this length, and a smaller value is raised to the minimum. In a parsed frame it is the length that arrived.
         size: u16,
     },
-    /// It does.
+    /// Answers a [`Frame::Probe`]: the probe arrived.
     ProbeReply {
-        /// That of the probe.
+        /// The id of the probe.
         id: u32,
-        /// The probe's inner length in bytes as it arrived.
+        /// The inner length in bytes with which the probe arrived.
         size: u16,
     },
-    /// A part of a packet that is too long for the path.
+    /// Carries a part of a packet that is too long for the path.
     Fragment {
-        /// The same in all fragments of a packet.
+        /// A number that all fragments of one packet share.
         id: u32,
-        /// Where the bytes belong, in bytes from the start of the packet.
+        /// The position of these bytes, counted in bytes from the start of the packet.
         offset: u16,
-        /// The packet's length in bytes. The bytes of this fragment end at it or before.
+        /// The packet's length in bytes. This fragment does not reach beyond it.
         total: u16,
-        /// At least one.
+        /// The fragment's bytes, at least one.
         bytes: &'a [u8],
     },
 }
 
-/// What a node understands, one bit each. Bits that are not named here are kept, and mean nothing.
+/// The abilities of a node, one bit each. Bits that have no name here are kept but mean nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Abilities(pub u16);
 
 impl Abilities {
-    /// It puts fragments together ([`Frame::Fragment`]).
+    /// The node can reassemble fragments ([`Frame::Fragment`]).
     pub const FRAGMENTS: Self = Self(1);
 
-    /// Whether all of `others` are among them.
+    /// Whether `self` has all the abilities in `others`.
     pub fn include(self, others: Self) -> bool {
         self.0 & others.0 == others.0
     }
 }
 
-/// Why a frame is not acted on.
+/// The reason why a frame is not acted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is no frame, or lengths contradict each other, or it has no message or more than one.
+    /// It is not a frame, its lengths contradict each other, or it does not have exactly one message.
     Malformed,
-    /// It says something that must be understood, and is not: the sender is newer than we are.
+    /// It has a critical TLV that we do not know. The sender is newer than we are.
     UnknownCritical,
 }
 
@@ -135,11 +137,11 @@ impl From<Malformed> for Refused {
     }
 }
 
-/// Whether an inner packet is a control frame by its addresses and ports, which no other packet has. Asked for every
-/// packet that comes out of a session; whether it can be read is for [`Frame::parse`] to say.
+/// Whether the addresses and ports of an inner packet are those of a control frame. No other packet has them. This is
+/// checked for every packet that comes out of a session. Whether the frame is valid is left to [`Frame::parse`].
 #[inline]
 pub fn is_control(packet: &[u8]) -> bool {
-    /// Both addresses and both ports, which lie side by side.
+    /// Both addresses and both ports, which are adjacent in the packet.
     const ENDS: [u8; 36] = {
         let mut ends = [0; 36];
         let (source, destination) = (SOURCE.octets(), DESTINATION.octets());
@@ -158,16 +160,16 @@ pub fn is_control(packet: &[u8]) -> bool {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads the frame that `packet` begins with. What follows its total length (WireGuard's padding) is cut off.
+    /// Parses the frame at the start of `packet`. Bytes after its total length (WireGuard's padding) are cut off.
     ///
     /// # Errors
-    /// See [`Refused`]: the first reason that is met from the front to the back.
+    /// Returns the first reason of [`Refused`] found from front to back.
     pub fn parse(packet: &'a [u8]) -> Result<Self, Refused> {
         if !is_control(packet) {
             return Err(Refused::Malformed);
         }
         let packet = Packet::parse(packet)?.bytes();
-        // `is_control` saw that both headers are there, but the packet may claim to be shorter.
+        // `is_control` checked that both headers are present, but the packet's length field may claim less.
         let udp_len = packet.get(IPV6_HEADER_LEN + 4..IPV6_HEADER_LEN + 6).ok_or(Malformed)?;
         if usize::from(u16_at(udp_len, 0)) != packet.len() - IPV6_HEADER_LEN {
             return Err(Refused::Malformed);
@@ -191,7 +193,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The message in a TLV. `None`: it is padding, or unknown.
+    /// The message in a TLV. `None` if the TLV is padding or unknown.
     fn read(kind: u16, value: &'a [u8], packet_len: usize) -> Result<Option<Self>, Malformed> {
         let wanted = match kind {
             HELLO | HELLO_REPLY => HELLO_LEN,
@@ -209,7 +211,7 @@ impl<'a> Frame<'a> {
             HELLO_REPLY => {
                 Self::HelloReply { nonce: id, understands: Abilities(u16_at(value, 4)), mtu: u16_at(value, 6) }
             }
-            // IPv6 and its payload may be 65,575 bytes long, which no path carries.
+            // An IPv6 packet can be 65,575 bytes long. No path carries that.
             PROBE => Self::Probe { id, size: u16::try_from(packet_len).map_err(|_| Malformed)? },
             PROBE_REPLY => Self::ProbeReply { id, size: u16_at(value, 4) },
             _ => {
@@ -222,7 +224,7 @@ impl<'a> Frame<'a> {
         }))
     }
 
-    /// How long the frame is as [`Frame::write`] writes it, in bytes.
+    /// The frame's length in bytes, as [`Frame::write`] writes it.
     #[expect(clippy::len_without_is_empty, reason = "a frame has headers, it is never empty")]
     pub fn len(&self) -> usize {
         match *self {
@@ -233,10 +235,10 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Writes the frame as a whole inner packet to the front of `out`, and says how long it is in bytes.
+    /// Writes the frame as a whole inner packet to the front of `out`, and returns its length in bytes.
     ///
     /// # Panics
-    /// When `out` is shorter than [`Frame::len`], or a fragment's bytes are longer than a packet can be.
+    /// Panics if `out` is shorter than [`Frame::len`], or if a fragment's bytes do not fit in a packet.
     pub fn write(&self, out: &mut [u8]) -> usize {
         let len = self.len();
         let out = &mut out[..len];
@@ -277,7 +279,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Writes both headers, the UDP checksum zero. `len` is that of UDP and its payload in bytes.
+/// Writes both headers, with a UDP checksum of zero. `len` is the length of UDP and its payload in bytes.
 fn write_headers(headers: &mut [u8], len: usize) {
     let len = u16::try_from(len).expect("no frame is longer than a packet").to_be_bytes();
     headers[..4].copy_from_slice(&[0x60, 0, 0, 0]);
@@ -291,13 +293,14 @@ fn write_headers(headers: &mut [u8], len: usize) {
     headers[46..].fill(0);
 }
 
-/// Writes type and length to the front of `rest`, leaves what is behind the value, and gives the room for that.
+/// Writes type and length to the front of `rest`, leaves in it what follows the value, and returns the space for the
+/// value.
 fn put_tlv<'r>(rest: &mut &'r mut [u8], kind: u16, len: usize) -> &'r mut [u8] {
     let (tlv, behind) = std::mem::take(rest).split_at_mut(TLV_HEADER_LEN + len);
     *rest = behind;
     let (header, value) = tlv.split_at_mut(TLV_HEADER_LEN);
     header[..2].copy_from_slice(&kind.to_be_bytes());
-    // A longer one is refused with the headers.
+    // If `len` exceeds 16 bits, writing the headers panics.
     header[2..].copy_from_slice(&(len as u16).to_be_bytes());
     value
 }

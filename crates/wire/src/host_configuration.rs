@@ -1,16 +1,16 @@
 //! Packets that configure the hosts that receive them: neighbour discovery and its relatives, redirects, group
 //! membership, DHCP.
 //!
-//! Such a packet is meant for one link, and whoever may send it decides on routes, addresses and name servers of those who
-//! hear it. The question is asked of every packet, so TCP and UDP are answered by a few compares; and it is asked about a
-//! sender who lies, so lengths that a receiver may ignore (that of UDP) are ignored here too.
+//! Such a packet is meant for one link. Its sender decides the routes, addresses and name servers of the hosts that
+//! receive it. Every packet is checked, so a few comparisons must do for TCP and UDP. The sender may be hostile, so a
+//! length that a receiver may ignore (the one in the UDP header) is ignored here too.
 //!
-//! Left out: what is inside another tunnel (IP in IP, GRE, ESP), which reaches the interface of that tunnel and not ours;
-//! and routing protocols, whose daemons ask for them and authenticate them.
+//! Left out: packets inside an inner tunnel (IP in IP, GRE, ESP), which reach the interface of that tunnel and not
+//! ours; and routing protocols, whose daemons ask for such messages and authenticate them.
 
 use crate::ip::{Chain, ICMP, ICMPV6, Opaque, Packet, TCP, UDP, Version};
 
-/// Protocol number of IGMP, what MLD is for IPv6.
+/// Protocol number of IGMP, the IPv4 counterpart of MLD.
 const IGMP: u8 = 2;
 /// UDP ports of DHCP (RFC 2131).
 const DHCP_SERVER: u16 = 67;
@@ -19,14 +19,15 @@ const DHCP_CLIENT: u16 = 68;
 const DHCPV6_CLIENT: u16 = 546;
 const DHCPV6_SERVER: u16 = 547;
 
-/// Whether a packet configures hosts. Later fragments do not: without their first one nobody puts them together.
+/// Whether a packet configures hosts. A later fragment does not: without the first one it cannot be reassembled.
 ///
 /// # Errors
-/// [`Opaque`] when the chain of headers cannot be followed to its end. A receiver that follows it further may find such a
-/// message behind [`Opaque::ChainTooLong`] and [`Opaque::ShortFirstFragment`], and nothing behind the others.
+/// Returns [`Opaque`] if the chain of headers cannot be followed to its end. For [`Opaque::ChainTooLong`] and
+/// [`Opaque::ShortFirstFragment`], a receiver that follows the chain further may still find such a message. For the
+/// other reasons it cannot.
 #[inline]
 pub fn configures_hosts(packet: &Packet<'_>) -> Result<bool, Opaque> {
-    // Of IPv6 too: no extension header stands in front of it then.
+    // This holds for IPv6 too: the first next header is TCP only if there are no extension headers.
     if packet.protocol() == TCP {
         return Ok(false);
     }
@@ -48,13 +49,13 @@ pub fn configures_hosts(packet: &Packet<'_>) -> Result<bool, Opaque> {
     match answer {
         Some(configures) => Ok(configures),
         None if chain.fragment.is_some() => Err(Opaque::ShortFirstFragment),
-        // Nothing is there that could.
+        // There are no bytes that could configure a host.
         None => Ok(false),
     }
 }
 
-/// The ports of the usual datagram: whole, without options or extension headers. Most that is not TCP is one, and following
-/// its chain of headers costs more than all else that is asked here.
+/// The ports of a plain datagram: whole, without options or extension headers. Most packets that are not TCP are like
+/// that, and following the chain of headers would cost more than all the other checks here.
 #[inline]
 fn plain_udp_ports(packet: &Packet<'_>) -> Option<[u8; 4]> {
     let bytes = packet.bytes();
@@ -76,22 +77,22 @@ fn icmp_configures(kind: u8) -> bool {
 
 fn icmpv6_configures(kind: u8) -> bool {
     match kind {
-        // MLD, version 1 and 2.
+        // MLD, versions 1 and 2.
         130..=132 | 143 => true,
-        // Solicitations and advertisements of routers and neighbours, redirect (RFC 4861); router renumbering (RFC 2894).
+        // Router and neighbour solicitations and advertisements, redirect (RFC 4861); router renumbering (RFC 2894).
         133..=138 => true,
-        // Inverse neighbour discovery (RFC 3122); home agents and prefixes of mobile hosts (RFC 6275).
+        // Inverse neighbour discovery (RFC 3122); home agent discovery and mobile prefixes (RFC 6275).
         141 | 142 | 144..=147 => true,
-        // Certification paths of SEND (RFC 3971), multicast router discovery (RFC 4286), fast handovers (RFC 5568).
+        // SEND certification paths (RFC 3971), multicast router discovery (RFC 4286), fast handovers (RFC 5568).
         148 | 149 | 151..=154 => true,
-        // Duplicate addresses (RFC 6775).
+        // Duplicate address messages (RFC 6775).
         157 | 158 => true,
         _ => false,
     }
 }
 
-/// What goes to a client comes from any port, since clients do not look at it. Between servers and relays, which are
-/// routed like everything else, both ports are the server's.
+/// A message to a client may come from any port, since clients do not check it. Messages between servers and relays,
+/// which are routed like all other traffic, have the server's port on both sides and are not counted.
 fn is_dhcp(version: Version, [s1, s2, d1, d2]: [u8; 4]) -> bool {
     let (source, destination) = (u16::from_be_bytes([s1, s2]), u16::from_be_bytes([d1, d2]));
     let (client, server) = match version {

@@ -1,8 +1,9 @@
-//! ICMP and ICMPv6 error messages: the two that we answer with, and reading the flow out of those that pass; and echoes.
+//! ICMP and ICMPv6 errors: writing the two that we answer with, and reading the flow that a passing error is about.
+//! Also echo requests and replies.
 //!
-//! An answer goes into the TUN, to the local sender of a packet we refused. Its source is the refused packet's
-//! destination: Linux ignores an error that comes from one of its own addresses, and no other address is known to be
-//! reachable. The rules about when to stay silent are those of RFC 1122 section 3.2.2 and RFC 4443 section 2.4.
+//! An answer goes into the TUN, to the local sender of a packet that we refused. Its source address is the refused
+//! packet's destination: Linux ignores an error that comes from one of its own addresses, and we do not know of another
+//! address that is reachable. RFC 1122 section 3.2.2 and RFC 4443 section 2.4 say when not to answer.
 
 mod echo;
 
@@ -13,16 +14,16 @@ pub use echo::{EchoReply, echo_reply, may_be_echo_reply, write_echo_request};
 use crate::checksum;
 use crate::ip::{Chain, Header, ICMP, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, Version};
 
-/// Length of the ICMP header in front of the quote, in bytes; the same in both families.
+/// Length of the ICMP header in front of the quote, in bytes. It is the same in both families.
 const HEADER_LEN: usize = 8;
 
-/// The longest message over IPv4, in bytes: what every host takes (RFC 1812 section 4.3.2.3).
+/// The longest message over IPv4, in bytes: the size that every host accepts (RFC 1812 section 4.3.2.3).
 const MAX_LEN_V4: usize = 576;
-/// The longest message over IPv6, in bytes: its minimum MTU (RFC 4443 section 2.4 c).
+/// The longest message over IPv6, in bytes: IPv6's minimum MTU (RFC 4443 section 2.4 c).
 const MAX_LEN_V6: usize = 1280;
 
 const HOP_LIMIT: u8 = 64;
-/// Type of service "internetwork control", as Linux and RFC 1812 section 4.3.2.5 have it for errors.
+/// Type of service "internetwork control", which Linux and RFC 1812 section 4.3.2.5 use for errors.
 const INTERNETWORK_CONTROL: u8 = 0xc0;
 
 const DESTINATION_UNREACHABLE_V4: u8 = 3;
@@ -36,22 +37,22 @@ const REDIRECT_V6: u8 = 137;
 /// The flow that an ICMP error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted {
-    /// Who sent the quoted packet.
+    /// The source address of the quoted packet.
     pub source: IpAddr,
-    /// To whom.
+    /// The destination address of the quoted packet.
     pub destination: IpAddr,
-    /// The last header's protocol number.
+    /// The protocol number of the last header.
     pub protocol: u8,
-    /// Its first fields. TCP flags are zero where the quote ends before them.
+    /// The first fields of that header. TCP flags are zero if the quote ends before them.
     pub header: Header,
 }
 
-/// Writes ICMP "fragmentation needed" (RFC 1191) or ICMPv6 "packet too big" for a refused packet into `out`, as a
-/// whole IP packet. `mtu` is the inner MTU in bytes. `out` is cleared first.
+/// Writes ICMP "fragmentation needed" (RFC 1191) or ICMPv6 "packet too big" for a refused packet into `out`, as a whole
+/// IP packet. `mtu` is the inner MTU in bytes. `out` is cleared first.
 ///
-/// Returns false, with `out` empty, where no error may be sent: for ICMP errors and redirects, for later fragments,
-/// for addresses that are multicast, broadcast or unspecified, and for packets that cannot be read. Of the refused packet
-/// the beginning is enough ([`Packet::parse_start`]).
+/// Returns false, with `out` empty, if an error must not be sent: for ICMP errors and redirects, for later fragments,
+/// for addresses that are multicast, broadcast or unspecified, and for packets that cannot be read. The beginning of
+/// the refused packet is enough ([`Packet::parse_start`]).
 pub fn too_big(refused: &Packet<'_>, mtu: u16, out: &mut Vec<u8>) -> bool {
     let [high, low] = mtu.to_be_bytes();
     match refused.version() {
@@ -60,8 +61,8 @@ pub fn too_big(refused: &Packet<'_>, mtu: u16, out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Writes ICMP "host unreachable" or ICMPv6 "address unreachable", as WireGuard in the kernel does, for a refused packet
-/// into `out`, by the same rules as [`too_big`].
+/// Writes ICMP "host unreachable" or ICMPv6 "address unreachable" for a refused packet into `out`, as WireGuard in the
+/// kernel does. The rules are those of [`too_big`].
 pub fn unreachable(refused: &Packet<'_>, out: &mut Vec<u8>) -> bool {
     match refused.version() {
         Version::V4 => answer(refused, [DESTINATION_UNREACHABLE_V4, HOST_UNREACHABLE], [0; 4], out),
@@ -69,10 +70,10 @@ pub fn unreachable(refused: &Packet<'_>, out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Whether an ICMP or ICMPv6 type is an error message, which quotes the packet it is about.
+/// Whether an ICMP or ICMPv6 type is an error message. Errors quote the packet they are about.
 pub fn is_error(version: Version, kind: u8) -> bool {
     match version {
-        // Unreachable, source quench, redirect, time exceeded, parameter problem (RFC 1122 section 3.2.2).
+        // Unreachable, source quench, redirect, time exceeded and parameter problem (RFC 1122 section 3.2.2).
         Version::V4 => matches!(kind, 3 | 4 | 5 | 11 | 12),
         // RFC 4443 section 2.1.
         Version::V6 => kind < 128,
@@ -81,9 +82,9 @@ pub fn is_error(version: Version, kind: u8) -> bool {
 
 /// The flow that an ICMP error quotes.
 ///
-/// None if `packet` is no error, if it quotes fewer than eight bytes above IP, or if the quoted chain of headers
-/// cannot be followed. The quoted packet itself may be cut short, as it usually is. Nothing says that the quoted
-/// packet was ever sent: the caller looks for the flow in his own table.
+/// Returns `None` if `packet` is not an error, if it quotes fewer than eight bytes above IP, or if the quoted chain of
+/// headers cannot be followed. The quoted packet may be cut short, and usually is. There is no proof that the quoted
+/// packet was ever sent: callers must look for the flow in their own tables.
 pub fn quoted(packet: &Packet<'_>) -> Option<Quoted> {
     let upper = packet.upper().ok()?;
     match upper.header {
@@ -99,7 +100,7 @@ pub fn quoted(packet: &Packet<'_>) -> Option<Quoted> {
     Some(Quoted { source: quote.source(), destination: quote.destination(), protocol: chain.protocol, header })
 }
 
-/// Writes an error with its type and code, and the four bytes in front of the quote.
+/// Writes an error. `rest` is the four bytes in front of the quote.
 fn answer(refused: &Packet<'_>, kind_and_code: [u8; 2], rest: [u8; 4], out: &mut Vec<u8>) -> bool {
     out.clear();
     if !may_be_answered(refused) {
@@ -130,18 +131,19 @@ fn may_be_answered(refused: &Packet<'_>) -> bool {
     if !names_one_host(refused.source()) || !names_one_host(refused.destination()) {
         return false;
     }
-    // As much as an error quotes is enough to tell: of a packet that was sent before only its beginning is kept.
+    // The bytes that an error would quote are enough to decide, since only the beginning of a packet that was already
+    // sent is kept.
     match Chain::follow(refused).and_then(|chain| chain.quoted_header(refused)) {
         Ok(Header::Icmp { kind: REDIRECT_V6, .. }) if refused.version() == Version::V6 => false,
         Ok(Header::Icmp { kind, .. }) => !is_error(refused.version(), kind),
         Ok(Header::LaterFragment) => false,
         Ok(_) => true,
-        // It might hide an error.
+        // A packet that cannot be followed might hide an error.
         Err(_) => false,
     }
 }
 
-/// The IPv4 header of a packet that nobody may fragment; `len` is that of the message behind it.
+/// An IPv4 header with DF set. `len` is the length of the message behind it.
 fn header_v4(source: Ipv4Addr, destination: Ipv4Addr, class: u8, len: usize) -> [u8; IPV4_HEADER_LEN] {
     const DONT_FRAGMENT: u8 = 0x40;
     let mut header = [0; IPV4_HEADER_LEN];
@@ -158,7 +160,7 @@ fn header_v4(source: Ipv4Addr, destination: Ipv4Addr, class: u8, len: usize) -> 
     header
 }
 
-/// The IPv6 header; `len` is that of the message behind it.
+/// An IPv6 header. `len` is the length of the message behind it.
 fn header_v6(source: Ipv6Addr, destination: Ipv6Addr, len: usize) -> [u8; IPV6_HEADER_LEN] {
     let mut header = [0; IPV6_HEADER_LEN];
     header[0] = 0x60;
@@ -170,7 +172,7 @@ fn header_v6(source: Ipv6Addr, destination: Ipv6Addr, len: usize) -> [u8; IPV6_H
     header
 }
 
-/// Writes the message, whose checksum counts `pseudo` in: nothing for ICMP, the pseudo header for ICMPv6.
+/// Writes the message. Its checksum includes `pseudo`: zero for ICMP, the sum of the pseudo header for ICMPv6.
 fn write_message(kind_and_code: [u8; 2], rest: [u8; 4], quote: &[u8], pseudo: u32, out: &mut Vec<u8>) {
     let sum = pseudo + checksum::sum(&kind_and_code) + checksum::sum(&rest) + checksum::sum(quote);
     out.extend_from_slice(&kind_and_code);

@@ -1,10 +1,10 @@
-//! IP packets, version 4 and 6: a checked view, what lies above the IP header, and cutting for a smaller MTU.
+//! IP packets, version 4 and 6: a checked view, the layer above the IP header, and fragmentation for a smaller MTU.
 //!
-//! [`Packet::parse`] is for every packet: it compares version, header length and total length, once, and every
-//! accessor behind it is a load. [`Packet::upper`] is for whoever has to know ports: it follows the chain of IPv6
-//! extension headers and tells fragments apart.
+//! [`Packet::parse`] is for every packet. It compares version, header length and total length once, and each accessor
+//! is then a single load. [`Packet::upper`] is for callers that need ports. It follows the chain of IPv6 extension
+//! headers and recognises fragments.
 //!
-//! Left out: verifying the IPv4 header checksum (the kernel that receives the packet does it, and a packet that came
+//! Left out: verifying the IPv4 header checksum (the kernel that receives the packet does that, and a packet that came
 //! out of a session was authenticated), and reassembly.
 
 mod fragment;
@@ -34,7 +34,16 @@ pub const IPV4_HEADER_LEN: usize = 20;
 /// Length of an IPv6 header without extension headers, in bytes.
 pub const IPV6_HEADER_LEN: usize = 40;
 
-/// The version of IP.
+/// What every link carries for IPv6, in bytes (RFC 8200 section 5): its senders need not, and Linux does not, send less.
+pub const IPV6_MINIMUM_MTU: usize = 1_280;
+
+/// The longest packet that its sender is not told to be too long, on a path that carries `mtu` bytes.
+pub fn least_mtu(packet: &[u8], mtu: usize) -> usize {
+    let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+    if is_v6 { mtu.max(IPV6_MINIMUM_MTU) } else { mtu }
+}
+
+/// IP versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// IPv4.
@@ -43,7 +52,7 @@ pub enum Version {
     V6,
 }
 
-/// One whole IP packet whose version, header length and total length agree with each other and with the bytes.
+/// One whole IP packet. Its version, header length and total length agree with each other and with the bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     bytes: &'a [u8],
@@ -58,10 +67,11 @@ pub(crate) enum Ip<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Takes the packet that `bytes` begin with. What follows its total length (WireGuard's padding) is cut off.
+    /// Parses the packet at the start of `bytes`. Bytes after its total length (WireGuard's padding) are cut off.
     ///
     /// # Errors
-    /// [`Malformed`] when it is neither IPv4 nor IPv6, a length contradicts another, or the packet is not all there.
+    /// Returns [`Malformed`] if it is neither IPv4 nor IPv6, if its lengths contradict each other, or if it is
+    /// incomplete.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (ip, len) = header(bytes)?;
@@ -69,11 +79,11 @@ impl<'a> Packet<'a> {
         Ok(Self { bytes, ip })
     }
 
-    /// As [`Packet::parse`], for the beginning of a packet, as an ICMP error quotes it: the bytes may end before its total
-    /// length.
+    /// Like [`Packet::parse`], for the beginning of a packet as an ICMP error quotes it. The bytes may end before the
+    /// packet's total length.
     ///
     /// # Errors
-    /// As [`Packet::parse`], but for the last of its reasons.
+    /// Those of [`Packet::parse`], except that an incomplete packet is accepted.
     pub fn parse_start(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (ip, len) = header(bytes)?;
         Ok(Self { bytes: &bytes[..len.min(bytes.len())], ip })
@@ -85,14 +95,14 @@ impl<'a> Packet<'a> {
         self.bytes
     }
 
-    /// The packet's total length in bytes, IP header included: at least 20.
+    /// The packet's total length in bytes, including the IP header. At least 20.
     #[inline]
     #[expect(clippy::len_without_is_empty, reason = "a packet has a header, it is never empty")]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The version of IP.
+    /// The IP version.
     #[inline]
     pub fn version(&self) -> Version {
         match self.ip {
@@ -101,7 +111,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Length of the IP header in bytes: with options for IPv4, without extension headers for IPv6.
+    /// Length of the IP header in bytes. It includes the options of IPv4 but not the extension headers of IPv6.
     #[inline]
     pub fn header_len(&self) -> usize {
         match self.ip {
@@ -128,7 +138,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The protocol field of IPv4, or the first next header of IPv6, which may name an extension header.
+    /// The protocol field of IPv4, or the first next header of IPv6, which may be an extension header.
     #[inline]
     pub fn protocol(&self) -> u8 {
         match self.ip {
@@ -146,7 +156,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Whether nobody on the way may cut this packet. Always so for IPv6.
+    /// Whether routers must not fragment this packet. Always true for IPv6.
     #[inline]
     pub fn dont_fragment(&self) -> bool {
         match self.ip {
@@ -161,7 +171,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The IP header at the start of `bytes`, and the total length it claims, which covers at least that header.
+/// The IP header at the start of `bytes`, and its total length field, which covers at least that header.
 #[inline]
 fn header(bytes: &[u8]) -> Result<(Ip<'_>, usize), Malformed> {
     match bytes.first().ok_or(Malformed)? >> 4 {

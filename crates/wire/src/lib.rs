@@ -1,11 +1,11 @@
-//! What bytes mean: IP packets, WireGuard messages, control frames between overlay nodes, and the header with which Linux
-//! hands us packets not yet cut.
+//! The meaning of bytes: IP packets, WireGuard messages, control frames between overlay nodes, and the virtio header
+//! with which Linux hands over packets that have not been segmented yet.
 //!
-//! Everything here looks at bytes that somebody else wrote. A view is checked when it is made (`parse`) and trusted
-//! from then on; what cannot be parsed is [`Malformed`], a unit, because nobody downstream may act on the difference.
-//! There is no I/O, no time and no state, and nothing allocates except where a caller lends a `Vec`.
+//! All code here reads bytes that others wrote. A view is checked when it is made (`parse`) and trusted from then on.
+//! Bytes that cannot be parsed are [`Malformed`], which carries no detail because callers must not act on the
+//! difference. There is no I/O, no time and no state. Nothing allocates unless the caller lends a `Vec`.
 //!
-//! Left out on purpose: everything that needs a key, and what a packet is allowed to do. Both belong to the node.
+//! Left out on purpose: everything that needs a key, and the decision what a packet may do. Both belong to the node.
 
 pub mod checksum;
 pub mod control;
@@ -19,7 +19,7 @@ pub mod wireguard;
 #[cfg(test)]
 mod vectors;
 
-/// Bytes that are not what they were taken for.
+/// The error for bytes that do not have the expected format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 

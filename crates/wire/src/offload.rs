@@ -1,13 +1,13 @@
 //! Offloads at the TUN device: the virtio header, partial checksums, and super-packets cut into segments.
 //!
-//! Linux hands a TUN reader packets of up to 64 KiB with unfinished checksums, and says in ten bytes in front of each
-//! what is left to do (`struct virtio_net_hdr`). Doing it here, once per segment and in one pass over the payload, is
-//! what lets route, allowlist and session be asked once for forty packets.
+//! Linux hands a TUN reader packets of up to 64 KiB with unfinished checksums. Ten bytes in front of each packet
+//! (`struct virtio_net_hdr`) say what is left to do. We do that work here, once for each segment and in one pass over
+//! the payload. So route, allowlist and session are looked up once for forty packets.
 //!
-//! The kernel is trusted to mean well but not to be exact: its `hdr_len` is a hint that may cover the whole first
+//! The kernel is trusted not to be hostile, but not to be exact. Its `hdr_len` is a hint that may cover the whole first
 //! segment, so header lengths are always taken from the headers themselves.
 //!
-//! Left out: tunnels inside tunnels, whose segmentation types are never offered to the kernel.
+//! Left out: segmentation of tunnels inside tunnels, which we never offer to the kernel.
 
 mod join;
 mod segment;
@@ -18,7 +18,7 @@ pub use segment::SuperPacket;
 use crate::ip::Packet;
 use crate::{Malformed, checksum};
 
-/// Length of a virtio header in bytes, as TUN uses it: without the count of merged buffers.
+/// Length of the virtio header that TUN uses, in bytes. It does not have the count of merged buffers.
 pub const VIRTIO_HEADER_LEN: usize = 10;
 
 const NEEDS_CHECKSUM: u8 = 1;
@@ -28,47 +28,47 @@ const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
-/// A bit beside the type: the TCP super-packet carries CWR.
+/// A flag combined with the type: the TCP super-packet carries CWR.
 const GSO_ECN: u8 = 0x80;
 
-/// What is left to do for a packet, as `struct virtio_net_hdr` says it. Numbers are in the machine's byte order on
-/// the wire, which is what TUN uses unless told otherwise.
+/// The work left to do for a packet, as `struct virtio_net_hdr` states it. In the encoded header, numbers are in the
+/// machine's byte order, which is TUN's default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct VirtioHeader {
     /// The checksum at `checksum_start + checksum_offset` covers only the pseudo header so far.
     pub needs_checksum: bool,
-    /// The checksum was verified by whoever wrote this header.
+    /// The author of this header has verified the checksum.
     pub data_valid: bool,
-    /// Whether this is a super-packet, and of which protocol.
+    /// Whether this is a super-packet, and for which protocol.
     pub segmentation: Segmentation,
-    /// The super-packet carries CWR, which belongs to its first segment only.
+    /// Whether the super-packet carries CWR, which belongs to its first segment only.
     pub ecn: bool,
-    /// Bytes of headers in front of the payload; a hint, never relied upon.
+    /// Length of the headers in front of the payload, in bytes. This is only a hint and never relied upon.
     pub header_len: u16,
-    /// Payload bytes of each segment but the last.
+    /// Payload bytes in each segment except the last.
     pub segment_size: u16,
-    /// Where the checksum begins to count, in bytes from the start of the packet.
+    /// Where the bytes that the checksum covers begin, counted from the start of the packet.
     pub checksum_start: u16,
-    /// Where the checksum stands, in bytes from `checksum_start`.
+    /// Where the checksum field stands, in bytes from `checksum_start`.
     pub checksum_offset: u16,
 }
 
-/// How a super-packet is to be cut.
+/// How to cut a super-packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Segmentation {
-    /// It is one plain packet.
+    /// Not at all: it is one plain packet.
     #[default]
     None,
     /// TCP over IPv4.
     TcpV4,
     /// TCP over IPv6.
     TcpV6,
-    /// UDP over either: datagrams of equal size but the last (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+    /// UDP over IPv4 or IPv6: datagrams of equal size, except the last (`VIRTIO_NET_HDR_GSO_UDP_L4`).
     Udp,
 }
 
 impl VirtioHeader {
-    /// A plain, finished packet.
+    /// The header of a plain packet whose checksum is finished.
     pub const NONE: Self = Self {
         needs_checksum: false,
         data_valid: false,
@@ -80,10 +80,10 @@ impl VirtioHeader {
         checksum_offset: 0,
     };
 
-    /// Reads the header from the first [`VIRTIO_HEADER_LEN`] bytes. Flags of no concern here are skipped.
+    /// Reads the header from the first [`VIRTIO_HEADER_LEN`] bytes. Flags that we do not use are ignored.
     ///
     /// # Errors
-    /// [`Malformed`] when there are fewer bytes, or the segmentation type is one that was never offered.
+    /// Returns [`Malformed`] if there are fewer bytes, or if the segmentation type is one that we never offered.
     #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let bytes = bytes.first_chunk::<VIRTIO_HEADER_LEN>().ok_or(Malformed)?;
@@ -106,7 +106,7 @@ impl VirtioHeader {
         })
     }
 
-    /// The header's bytes, to be written in front of the packet.
+    /// Encodes the header, to be written in front of the packet.
     #[inline]
     pub fn encode(&self) -> [u8; VIRTIO_HEADER_LEN] {
         let mut bytes = [0; VIRTIO_HEADER_LEN];
@@ -136,19 +136,19 @@ impl VirtioHeader {
 /// Finishes the checksum of a plain packet in place, if its header says that it is unfinished.
 ///
 /// # Errors
-/// [`Malformed`] when the checksum would stand outside the packet or in its IP header, or when there is no whole packet; what
-/// is there is then untouched.
+/// Returns [`Malformed`] if the checksum would lie outside the packet or inside its IP header, or if the packet is
+/// incomplete. The bytes are then unchanged.
 pub fn complete_checksum(header: &VirtioHeader, packet: &mut [u8]) -> Result<(), Malformed> {
     if !header.needs_checksum {
         return Ok(());
     }
     let start = usize::from(header.checksum_start);
-    // By what stands in the IP header the packet was routed already.
+    // The packet has already been routed by its IP header, which must not change any more.
     if start < Packet::parse(packet)?.header_len() {
         return Err(Malformed);
     }
     let covered = packet.get_mut(start..).ok_or(Malformed)?;
-    // The field holds the sum over the pseudo header, so counting it in with the rest is all there is to do.
+    // The field already holds the sum of the pseudo header, so it is simply included in the sum.
     let finished = checksum::finish_nonzero(checksum::sum(covered));
     let field = usize::from(header.checksum_offset);
     covered.get_mut(field..field + 2).ok_or(Malformed)?.copy_from_slice(&finished.to_be_bytes());

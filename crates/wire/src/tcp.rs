@@ -1,27 +1,28 @@
-//! Clamping the MSS option of TCP, so that both ends of a connection send segments that fit the tunnel.
+//! Clamps the MSS option of TCP, so that both ends of a connection send segments that fit the tunnel.
 //!
-//! The MTU of a route stops what this host sends; the option is the only way to reach what the other end sends, and
-//! it works where ICMP is filtered (RFC 4459 section 3.2).
+//! A route's MTU limits what this host sends. Only the MSS option limits what the remote end sends, and it works even
+//! where ICMP is filtered (RFC 4459 section 3.2).
 
 use crate::checksum;
 use crate::ip::{Header, ICMPV6, Packet, TCP, UDP, Version};
 
-/// The flag of the two segments that may carry the option.
+/// The SYN flag. Only SYN and SYN-ACK segments may carry the option.
 const SYN: u8 = 0x02;
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 const OPTION_MSS: u8 = 2;
 const OPTION_MSS_LEN: usize = 4;
-/// TCP header without options, in bytes.
+/// Length of a TCP header without options, in bytes.
 const HEADER_LEN: usize = 20;
 const FLAGS: usize = 13;
 const CHECKSUM: usize = 16;
 
-/// Lowers the MSS option of a SYN or SYN-ACK to what fits `mtu`, the inner MTU in bytes: `mtu` less 40 for IPv4, less
-/// 60 for IPv6. It never raises it, and leaves a SYN without the option alone. Returns whether anything was changed.
+/// Lowers the MSS option of a SYN or SYN-ACK to what fits `mtu`, the inner MTU in bytes: `mtu` minus 40 for IPv4, minus
+/// 60 for IPv6. The option is never raised, and a SYN without the option is left alone. Returns whether anything
+/// changed.
 ///
-/// The packet's checksum is updated, not computed, so it must be a finished one. A packet that cannot be read, a
-/// later fragment, and an `mtu` with no room for a single byte change nothing.
+/// The packet's checksum is updated, not recomputed, so it must already be finished. Nothing changes if the packet
+/// cannot be read, if it is a later fragment, or if `mtu` has no room for a single byte of data.
 pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
     if is_plainly_no_syn(packet) {
         return false;
@@ -31,12 +32,12 @@ pub fn clamp_mss(packet: &mut [u8], mtu: usize) -> bool {
         Version::V4 => 40,
         Version::V6 => 60,
     };
-    // An MTU beyond what the option can say limits nothing.
+    // If the MTU allows more than the option can express, there is nothing to limit.
     let Some(limit) = mtu.checked_sub(headers_len).and_then(|limit| u16::try_from(limit).ok()) else { return false };
     limit > 0 && clamp_options(&mut packet[tcp_at..], limit)
 }
 
-/// What a glance tells of nearly every packet: no options, no extension headers, and no SYN.
+/// A quick check that rules out nearly every packet: no options, no extension headers and no SYN.
 #[inline]
 fn is_plainly_no_syn(packet: &[u8]) -> bool {
     let lacks_syn = |flags_at: usize| packet.get(flags_at).is_some_and(|flags| flags & SYN == 0);
@@ -48,7 +49,7 @@ fn is_plainly_no_syn(packet: &[u8]) -> bool {
     }
 }
 
-/// Where the TCP header begins, if this is a packet with SYN.
+/// Where the TCP header begins, if this packet has SYN.
 fn syn(packet: &[u8]) -> Option<(usize, Version)> {
     let packet = Packet::parse(packet).ok()?;
     let upper = packet.upper().ok()?;
@@ -58,7 +59,7 @@ fn syn(packet: &[u8]) -> Option<(usize, Version)> {
     }
 }
 
-/// Lowers every MSS option in a checked TCP header: receivers differ in which of several they believe.
+/// Lowers every MSS option in a checked TCP header. If there are several, receivers differ in which one they use.
 fn clamp_options(tcp: &mut [u8], limit: u16) -> bool {
     let header_len = usize::from(tcp[12] >> 4) * 4;
     let mut changed = false;
@@ -72,7 +73,7 @@ fn clamp_options(tcp: &mut [u8], limit: u16) -> bool {
     changed
 }
 
-/// Length of the option at the start of `options`. None at their end, and where no receiver would read on.
+/// Length of the option at the start of `options`. `None` at the end of the options, or where a receiver stops reading.
 fn option_len(options: &[u8]) -> Option<usize> {
     match *options {
         [] | [OPTION_END, ..] => None,
@@ -91,7 +92,7 @@ fn lower(tcp: &mut [u8], at: usize, limit: u16) -> bool {
     tcp[at..at + 2].copy_from_slice(&limit.to_be_bytes());
 
     let checksum = u16::from_be_bytes([tcp[CHECKSUM], tcp[CHECKSUM + 1]]);
-    // Behind a single NOP the number straddles two of the checksum's words: each byte counts in the other's place.
+    // After a single NOP the number straddles two checksum words, so its two bytes count in swapped positions.
     let checksum = if at.is_multiple_of(2) {
         checksum::update(checksum, old, limit)
     } else {

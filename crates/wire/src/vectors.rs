@@ -1,10 +1,11 @@
-//! What the tests of this crate share: packets written down byte by byte, and a checksum computed the slow way.
+//! Shared by the tests of this crate: packets written byte by byte, and a checksum computed the slow way.
 //!
-//! Checksums in the vectors were computed by a program of its own; a round trip through this crate proves nothing.
+//! Checksums in the vectors were computed by an independent program, since a round trip through this crate proves
+//! nothing.
 
 use proptest::prelude::*;
 
-/// UDP from 192.0.2.1:4660 to 198.51.100.2:53 with payload `abc`; DF, identification 1234.
+/// UDP from 192.0.2.1:4660 to 198.51.100.2:53 with payload `abc`. DF is set, the identification is 1234.
 pub(crate) const UDP_V4: &str = "4500001f 12344000 40113c63 c0000201 c6336402  12340035 000b3cd5 616263";
 
 /// UDP from [2001:db8::1]:4660 to [2001:db8::2]:53 with payload `abc`.
@@ -17,7 +18,7 @@ pub(crate) fn bytes(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// RFC 1071 as it is written: one 16-bit word after the other, folded at once.
+/// RFC 1071 taken literally: one 16-bit word after another, folded immediately.
 pub(crate) fn slow_sum(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
     for pair in bytes.chunks(2) {
@@ -27,7 +28,7 @@ pub(crate) fn slow_sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-/// An IPv4 packet from 10.0.0.1 to 10.0.0.2 with this flags-and-offset field; its header checksum is left at zero.
+/// An IPv4 packet from 10.0.0.1 to 10.0.0.2 with this flags-and-offset field. Its header checksum stays zero.
 pub(crate) fn v4(protocol: u8, flags_and_offset: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = bytes("4500 0000 abcd 0000 40 00 0000 0a000001 0a000002");
     packet[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
@@ -46,8 +47,8 @@ pub(crate) fn v6(next_header: u8, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Arbitrary bytes, half of them with a version and a total length that make them an IP packet, so that what lies
-/// behind those checks is reached.
+/// Arbitrary bytes. Half of them have a version and a total length that make them an IP packet, so that the code behind
+/// those checks is reached.
 pub(crate) fn hostile_packet() -> impl Strategy<Value = Vec<u8>> {
     let interesting = prop::sample::select(vec![0u8, 1, 6, 17, 43, 44, 51, 58, 59, 60, 135, 253]);
     let chain = prop::collection::vec(prop_oneof![3 => interesting.clone(), 1 => any::<u8>()], 0..400);

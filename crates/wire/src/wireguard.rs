@@ -1,9 +1,9 @@
 //! WireGuard's messages: types, lengths, and the fields that are read before any key is used.
 //!
 //! A datagram's [`kind`] is decided first, because one UDP port carries more than WireGuard. [`Message::parse`] then
-//! checks type and length, which is all an unauthenticated datagram is believed; the rest belongs to the session.
+//! checks type and length. An unauthenticated datagram is trusted for nothing more. The rest belongs to the session.
 //!
-//! Field layout: the WireGuard paper, section 5.4. All numbers are little-endian.
+//! Section 5.4 of the WireGuard paper defines the fields. All numbers are little-endian.
 
 use crate::Malformed;
 
@@ -13,13 +13,13 @@ pub const INITIATION_LEN: usize = 148;
 pub const RESPONSE_LEN: usize = 92;
 /// Length of a cookie reply in bytes.
 pub const COOKIE_REPLY_LEN: usize = 64;
-/// Bytes in front of a data message's ciphertext: type, receiver index, counter.
+/// Length of a data message's header in bytes: type, receiver index, counter.
 pub const DATA_HEADER_LEN: usize = 16;
 /// Length of the authentication tag behind the ciphertext, in bytes.
 pub const TAG_LEN: usize = 16;
-/// What a data message adds to the packet inside, padding apart, in bytes.
+/// How many bytes a data message adds to the packet inside, not counting padding.
 pub const DATA_OVERHEAD: usize = DATA_HEADER_LEN + TAG_LEN;
-/// Packets are padded with zeros to a multiple of this, in bytes.
+/// Packets are padded with zeros to a multiple of this many bytes.
 pub const PADDING: usize = 16;
 
 /// Message type of a handshake initiation.
@@ -31,28 +31,28 @@ pub const COOKIE_REPLY: u8 = 3;
 /// Message type of data.
 pub const DATA: u8 = 4;
 
-/// Where mac1 begins in an initiation, in bytes; it ends the part that it covers.
+/// Where mac1 begins in an initiation, in bytes. It covers everything before it.
 pub const INITIATION_MAC1: usize = 116;
 /// Where mac2 begins in an initiation, in bytes.
 pub const INITIATION_MAC2: usize = 132;
-/// Where mac1 begins in a response, in bytes; it ends the part that it covers.
+/// Where mac1 begins in a response, in bytes. It covers everything before it.
 pub const RESPONSE_MAC1: usize = 60;
 /// Where mac2 begins in a response, in bytes.
 pub const RESPONSE_MAC2: usize = 76;
 
-/// What a datagram is, by its first bytes.
+/// The protocol of a datagram, judged by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Begins as a WireGuard message does. Its length is not checked yet.
+    /// Begins like a WireGuard message. Its length has not been checked yet.
     WireGuard,
-    /// Begins as a STUN message does (RFC 8489 section 5).
+    /// Begins like a STUN message (RFC 8489 section 5).
     Stun,
-    /// None of the protocols of our port.
+    /// A protocol that does not belong on our port.
     Unknown,
 }
 
-/// What a datagram that came to our port is. WireGuard goes first: a STUN success response begins with 01 as well,
-/// but its second byte is 01.
+/// The protocol of a datagram that came to our port. WireGuard is tested first. A STUN success response also begins
+/// with 01, but its second byte is 01 where WireGuard's is 0.
 #[inline]
 pub fn kind(datagram: &[u8]) -> Kind {
     const STUN_MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
@@ -63,32 +63,32 @@ pub fn kind(datagram: &[u8]) -> Kind {
     }
 }
 
-/// A message whose length is right for its type. Nothing in it is authenticated.
+/// A message with the right length for its type. Nothing in it is authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// The first message of a handshake: the whole of it, [`INITIATION_LEN`] bytes.
+    /// The first message of a handshake. The whole message is [`INITIATION_LEN`] bytes long.
     Initiation(&'a [u8]),
     /// The second message of a handshake.
     Response {
-        /// Our index, from the initiation that this answers.
+        /// Our index, taken from the initiation that this message answers.
         receiver: u32,
         /// The whole message, [`RESPONSE_LEN`] bytes.
         bytes: &'a [u8],
     },
-    /// The answer of a responder under load.
+    /// The answer of a responder that is under load.
     CookieReply {
-        /// Our index, from the message that this answers.
+        /// Our index, taken from the message that this one answers.
         receiver: u32,
         /// The whole message, [`COOKIE_REPLY_LEN`] bytes.
         bytes: &'a [u8],
     },
     /// One encrypted packet, or a keepalive.
     Data {
-        /// Our index of the session.
+        /// Our index for the session.
         receiver: u32,
-        /// The nonce: each is used once in a session.
+        /// The nonce, which is used only once in a session.
         counter: u64,
-        /// Ciphertext and tag: at least [`TAG_LEN`] bytes, exactly that many for a keepalive.
+        /// Ciphertext and tag: at least [`TAG_LEN`] bytes, and exactly that many for a keepalive.
         sealed: &'a [u8],
     },
 }
@@ -97,8 +97,9 @@ impl<'a> Message<'a> {
     /// Reads a datagram's type and indices.
     ///
     /// # Errors
-    /// [`Malformed`] when it is no WireGuard message, or its length is not that of its type. Data is at least
-    /// [`DATA_OVERHEAD`] bytes long; that its ciphertext is a multiple of 16 is not asked, since not everybody pads.
+    /// Returns [`Malformed`] if it is not a WireGuard message, or if its length does not match its type. Data must be
+    /// at least [`DATA_OVERHEAD`] bytes long. Its ciphertext need not be a multiple of 16, since not every
+    /// implementation pads.
     #[inline]
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
         if kind(datagram) != Kind::WireGuard {
@@ -127,13 +128,13 @@ impl<'a> Message<'a> {
     }
 }
 
-/// An index of a message whose length was checked.
+/// Reads an index from a message whose length has been checked.
 fn index_at(message: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]])
 }
 
-/// The length to which a packet of `len` bytes is padded before it is sealed: a multiple of 16, but no longer than
-/// `mtu`, and never shorter than the packet. An empty packet, the keepalive, stays empty.
+/// The length to which a packet of `len` bytes is padded before it is sealed: a multiple of 16, but at most `mtu` and
+/// at least `len`. An empty packet (a keepalive) stays empty.
 #[inline]
 pub fn padded_len(len: usize, mtu: usize) -> usize {
     len.next_multiple_of(PADDING).min(mtu).max(len)

@@ -1,4 +1,4 @@
-//! What the command line takes, and what it says to one that it does not.
+//! Command lines that are accepted, and the messages for those that are not.
 
 use overlay_golden::golden;
 

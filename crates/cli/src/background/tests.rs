@@ -1,11 +1,11 @@
-//! What is made of the words of the background half.
+//! How the output of the background half is interpreted.
 
 use overlay_golden::golden;
 
 use super::*;
 use crate::output::rendered;
 
-/// A process that says this on its stdout and ends with this code.
+/// A process that prints this on stdout and exits with this code.
 fn child(says: &str, code: u8) -> Child {
     Command::new("sh")
         .args(["-c", "printf '%s' \"$0\"; exit $1", says, &code.to_string()])

@@ -1,4 +1,4 @@
-//! The exact text that people see.
+//! The exact text that users see.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

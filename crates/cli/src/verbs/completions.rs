@@ -1,4 +1,4 @@
-//! `overlay completions SHELL`: a script that teaches the shell our verbs.
+//! `overlay completions SHELL`: a script with which the shell completes our verbs.
 
 use overlay_daemon::Failure;
 use serde::Serialize;

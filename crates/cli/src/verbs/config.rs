@@ -1,4 +1,4 @@
-//! `overlay config`: a config to begin with, a check without effects, and the schema for editors.
+//! `overlay config`: a first config, a check without side effects, and the schema for editors.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -87,7 +87,7 @@ fn check(session: &Session, argument: Option<&str>) -> Result<ExitCode, Failure>
     Ok(ExitCode::SUCCESS)
 }
 
-/// With `--json` every problem is listed instead of drawn.
+/// Reports a config that has errors. With `--json` the problems are listed instead of drawn.
 fn refused(session: &Session, error: &ConfigError) -> Result<ExitCode, Failure> {
     let failure = Failure::from(error);
     if !session.output.json {
@@ -111,15 +111,15 @@ fn found(problem: &Problem) -> Found<'_> {
     }
 }
 
-/// The config to begin with, for a host with these virtual IPs.
+/// The first config for a host with these virtual IPs.
 fn begun_with(addresses: &[IpNet]) -> Template {
     let template = Template::default();
     if addresses.is_empty() { template } else { Template { addresses: addresses.to_vec(), ..template } }
 }
 
-/// A config that works as it is, and its key.
+/// Writes a config that works unchanged, and its key.
 fn init(session: &Session, file: &Path, addresses: &[IpNet]) -> Result<(), Failure> {
-    // A link to nothing has the name too.
+    // A dangling link also occupies the name.
     if file.symlink_metadata().is_ok() {
         return Err(file_failure("write", file, &std::io::ErrorKind::AlreadyExists.into()));
     }
@@ -157,7 +157,7 @@ fn next_steps(made: &Made<'_>) -> String {
     text + &format!("hint: add your peers, then: sudo overlay up {}", config::argument_for(config))
 }
 
-/// The public key of the private key in this file, which is made if it is missing.
+/// The public key of the private key in this file. The key is created if the file is missing.
 fn existing_or_new_key(file: &Path) -> Result<String, Failure> {
     let key = if file.exists() {
         let text = files::read_key(file).map_err(|error| file_failure("read", file, &error))?;
@@ -167,7 +167,7 @@ fn existing_or_new_key(file: &Path) -> Result<String, Failure> {
         })?
     } else {
         let key = PrivateKey::generate();
-        keys::write_secret(file, &key.to_base64()).map_err(|error| file_failure("write", file, &error))?;
+        files::write_secret(file, &key.to_base64()).map_err(|error| file_failure("write", file, &error))?;
         key
     };
     Ok(keys::encode_public(&key.public()))

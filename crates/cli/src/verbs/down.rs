@@ -1,4 +1,4 @@
-//! `overlay down`: a running daemon takes everything away and ends; what a killed one left behind is cleaned up.
+//! `overlay down`: makes a running daemon remove everything and exit, or cleans up after one that was killed.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -12,13 +12,14 @@ use serde::Serialize;
 use crate::arguments::Daemon;
 use crate::session::Session;
 
-/// How long a daemon may take to remove what it added.
+/// How long a daemon may take to remove everything that it added.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often we look whether it is gone.
+/// How often we check whether it is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The schema of a daemon that was asked to end, with what a killed one had left.
+/// The result for a daemon that was asked to exit, with anything that a killed one had left. The schema is the
+/// daemon's.
 #[derive(Serialize)]
 struct CleanedUp<'a> {
     schema: Cow<'static, str>,
@@ -46,7 +47,7 @@ fn stop(session: &Session, client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The socket is the last thing a daemon removes.
+/// Waits until the daemon's socket is gone. A daemon removes its socket last.
 async fn wait_until_gone(client: &Client) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     while client.socket().exists() {
@@ -63,7 +64,7 @@ async fn wait_until_gone(client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nobody runs: take away what a killed daemon of this name, or of any name, left behind.
+/// No daemon is running: cleans up after a killed daemon with this name, or with any name.
 fn clean(session: &Session, arguments: &Daemon, no_daemon: Failure) -> Result<(), Failure> {
     let names = match &arguments.name {
         Some(argument) => vec![session.interface_named(argument)],

@@ -1,4 +1,4 @@
-//! `overlay import WG.conf`: a wg-quick config becomes one of ours, its keys files of their own.
+//! `overlay import WG.conf`: turns a wg-quick config into one of ours, with its keys in separate files.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
 use overlay_daemon::import::names::shell_word;
-use overlay_daemon::{config, files, import, keys};
+use overlay_daemon::{config, files, import};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -19,7 +19,7 @@ use crate::session::Session;
 #[derive(Serialize)]
 struct Imported<'a> {
     schema: &'static str,
-    /// `degraded` where a warning says what does not work until somebody does it.
+    /// `degraded` if a warning says that something does not work until the user acts.
     status: &'static str,
     config: &'a Path,
     key_files: &'a [PathBuf],
@@ -28,7 +28,7 @@ struct Imported<'a> {
 
 pub(crate) fn run(session: &Session, arguments: &Import) -> Result<ExitCode, Failure> {
     let source = &arguments.file;
-    // Comments may be in any encoding, as for `wg`.
+    // As with `wg`, comments may be in any encoding.
     let bytes = fs::read(source).map(Zeroizing::new).map_err(|error| unreadable(source, &error))?;
     let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
     let name = source.file_stem().and_then(|stem| stem.to_str()).unwrap_or("overlay0");
@@ -38,9 +38,9 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<ExitCode, Fai
 
     let path = arguments.output.join(format!("{}.toml", imported.name));
     let key_files: Vec<PathBuf> = imported.files.iter().map(|(file, _)| arguments.output.join(file)).collect();
-    // All or nothing: what exists already is found before anything is written.
+    // All files are written or none: existing files are detected before anything is written.
     for file in key_files.iter().chain([&path]) {
-        // A link to nothing has the name too.
+        // A dangling link also occupies the name.
         if file.symlink_metadata().is_ok() {
             let word = shell_word(&source.display().to_string());
             return Err(file_failure("write", file, &io::ErrorKind::AlreadyExists.into())
@@ -50,7 +50,7 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<ExitCode, Fai
     fs::create_dir_all(&arguments.output)
         .map_err(|error| file_failure("make the folder", &arguments.output, &error))?;
     for ((_, secret), file) in imported.files.iter().zip(&key_files) {
-        keys::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))?;
+        files::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))?;
     }
     files::write_new(&path, &imported.toml).map_err(|error| file_failure("write", &path, &error))?;
 

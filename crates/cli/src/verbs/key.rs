@@ -1,10 +1,12 @@
-//! `overlay key`: WireGuard keys. Secrets go to stdout or to a file that only its owner may read, and come from stdin.
+//! `overlay key`: WireGuard keys. Secrets are read from stdin, and written to stdout or to a file that only its owner
+//! may read.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
+use overlay_daemon::files;
 use overlay_daemon::keys::{self, KeyError, PrivateKey};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -13,7 +15,7 @@ use crate::arguments::Key;
 use crate::file_failure;
 use crate::session::Session;
 
-/// Most that is read from stdin: a key has 44 characters.
+/// The most bytes read from stdin. A key has 44 characters.
 const MAX_INPUT: u64 = 1024;
 
 #[derive(Default, Serialize)]
@@ -89,5 +91,5 @@ fn show_public(session: &Session) -> Result<(), Failure> {
 }
 
 fn write(file: &Path, secret: &str) -> Result<(), Failure> {
-    keys::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))
+    files::write_secret(file, secret).map_err(|error| file_failure("write", file, &error))
 }

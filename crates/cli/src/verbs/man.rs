@@ -1,4 +1,4 @@
-//! `overlay man`: manual pages, made from the same description as `--help`.
+//! `overlay man`: manual pages, generated from the same description as `--help`.
 
 use std::io;
 use std::path::Path;
@@ -51,18 +51,18 @@ fn write(session: &Session, folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One page for the program and one for each verb that is not hidden.
+/// Writes one page for the program and one for each verb that is not hidden.
 fn write_pages(folder: &Path) -> io::Result<usize> {
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
     render(command, &mut pages)?;
-    // Each page takes the place of what is there: a link that waits in a folder of somebody else's is not followed.
+    // Each page replaces what has its name. A link in a folder that another user owns is not followed.
     files::replace_all(folder, pages.iter().map(|(name, page)| (name.as_str(), page.as_slice())))?;
     Ok(pages.len())
 }
 
-/// The page of a command and of each that is below it.
+/// Renders the page of a command and of all commands below it.
 fn render(command: clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()).cloned() {
         render(below, pages)?;

@@ -1,4 +1,4 @@
-//! `overlay mtu`: the longest packet to each peer, or to one: what it is, how it was found, since when, and what limits it.
+//! `overlay mtu`: the longest packet to each peer or to one peer, how it was found, since when, and what limits it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ struct Answer<'a> {
     peers: Vec<Peer<'a>>,
 }
 
-/// Our own end: what paths begin with, and what the kernel interface takes.
+/// Our own end: the MTU that paths start with, and that of the kernel interface.
 #[derive(Serialize)]
 struct Interface<'a> {
     name: &'a str,
@@ -34,9 +34,9 @@ struct Peer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     public_key: &'a str,
-    /// What packets are held to.
+    /// The MTU that limits packets to the peer.
     mtu: u16,
-    /// Absent: nothing was found out yet, or nothing is searched for.
+    /// Absent if nothing has been found yet, or if no search takes place.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_mtu: Option<PathMtuStatus>,
 }
@@ -76,7 +76,7 @@ fn in_force(status: &Status, peer: &PeerStatus) -> u16 {
     peer.path_mtu.map_or(status.interface.mtu, |path| path.mtu)
 }
 
-/// `now` in seconds since 1970.
+/// Renders the table. `now` is in seconds since 1970.
 fn text(status: &Status, shown: &[&PeerStatus], now: u64) -> String {
     if shown.is_empty() {
         return "no peers".to_owned();
@@ -104,7 +104,7 @@ fn text(status: &Status, shown: &[&PeerStatus], now: u64) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// How well it is known, and by what.
+/// How certain the value is, and what it is based on.
 fn known(path: &PathMtuStatus) -> &'static str {
     match (path.state, path.probed_by) {
         (PathMtuState::Assumed, _) => "assumed",
@@ -119,7 +119,7 @@ fn known(path: &PathMtuStatus) -> &'static str {
 
 fn limit(path: &PathMtuStatus) -> &'static str {
     match (path.state, path.limit) {
-        // What nobody has tried is limited by nothing that is known.
+        // An MTU that has not been probed has no known limit.
         (PathMtuState::Assumed, _) => "-",
         (_, MtuLimit::Interface) => "our interface",
         (_, MtuLimit::Peer) => "the peer's interface",

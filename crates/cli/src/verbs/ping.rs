@@ -16,15 +16,15 @@ use crate::peers::{self, nobodys, owner};
 use crate::session::Session;
 use crate::table;
 
-/// Whom an argument means.
+/// The target that an argument refers to.
 #[derive(Debug, PartialEq)]
 struct Target {
     ip: IpAddr,
-    /// What to call it: the peer that the address belongs to.
+    /// The name to show: that of the peer that the address belongs to.
     peer: String,
 }
 
-/// One line of JSON for each probe, and one with `event` = `summary`; behind it, without any answer, the failure.
+/// One line of JSON for each probe, and one with `event` = `summary`. If no probe was answered, the failure follows.
 #[derive(Default, Serialize)]
 struct Line {
     schema: &'static str,
@@ -77,7 +77,7 @@ pub(crate) fn run(session: &Session, arguments: &Ping) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whom the argument means: a peer's name or public key stands for its first single address.
+/// Finds the target. A peer's name or public key stands for its first single address.
 fn target(argument: &str, status: &Status) -> Result<Target, Failure> {
     if let Ok(ip) = argument.parse::<IpAddr>() {
         let peer = owner(ip, status).ok_or_else(|| nobodys(ip, status))?;
@@ -93,12 +93,12 @@ fn target(argument: &str, status: &Status) -> Result<Target, Failure> {
     Ok(Target { ip: single.addr(), peer: table::label(peer) })
 }
 
-/// Prints each probe as it is decided, until the count is reached or Ctrl-C.
+/// Prints the outcome of each probe as it becomes known, until the count is reached or the user presses Ctrl-C.
 async fn probe(session: &Session, target: &Target, options: Options) -> Result<Summary, Failure> {
     session.output.say(&format!("asking {}", name(target)));
     let (decided, mut probes) = mpsc::channel(16);
     let (ended, end) = oneshot::channel();
-    // A thread of its own and not one of the runtime's: Ctrl-C waits for no answer.
+    // This is a separate thread, not one of the runtime's, so that Ctrl-C does not have to wait for an answer.
     std::thread::spawn(move || {
         let asked = ping::run(&options, |probe| match decided.blocking_send(probe) {
             Ok(()) => ControlFlow::Continue(()),
@@ -123,10 +123,10 @@ async fn probe(session: &Session, target: &Target, options: Options) -> Result<S
     Ok(summary)
 }
 
-/// How things stand with the peer says more than the silence does.
+/// The failure when no probe was answered. The peer's state tells more than the silence.
 fn no_answer(target: &Target, status: &Status) -> Failure {
     let failure = Failure::new(ExitKind::Timeout, format!("{} does not answer", name(target)));
-    // A reload may have taken the peer away meanwhile.
+    // A reload may have removed the peer in the meantime.
     let Some(peer) = owner(target.ip, status) else { return nobodys(target.ip, status) };
     let handshake = match peer.latest_handshake_age_seconds {
         Some(age) => format!("its last handshake was {}", ago(age)),

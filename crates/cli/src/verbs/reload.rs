@@ -1,7 +1,7 @@
-//! `overlay reload`: the daemon reads its config again and applies what changed.
+//! `overlay reload`: makes the daemon read its config again and apply what changed.
 
 use overlay_daemon::Failure;
-use overlay_daemon::api::ReloadReport;
+use overlay_daemon::device::ReloadReport;
 
 use crate::arguments::Daemon;
 use crate::session::Session;

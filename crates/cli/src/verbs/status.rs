@@ -1,4 +1,4 @@
-//! `overlay status`: an interface and its peers, once or again and again.
+//! `overlay status`: shows an interface and its peers, once or repeatedly.
 
 use std::io::{self, IsTerminal as _};
 
@@ -9,7 +9,7 @@ use crate::arguments;
 use crate::session::Session;
 use crate::table;
 
-/// Cursor home, clear to the end: redrawn in place, without the flicker of a full clear.
+/// Cursor home, then clear to the end. This redraws in place, without the flicker of a full clear.
 const REDRAW: &str = "\x1b[H\x1b[J";
 
 pub(crate) fn run(session: &Session, arguments: &arguments::Status) -> Result<(), Failure> {

@@ -1,4 +1,5 @@
-//! `overlay up`: the daemon, in the foreground; with `-d` started in the background, and back when it is ready.
+//! `overlay up`: runs the daemon in the foreground, or with `-d` starts it in the background and returns when it is
+//! ready.
 
 use std::fs;
 use std::io;
@@ -18,7 +19,7 @@ use crate::session::Session;
 
 pub(crate) fn run(session: &Session, arguments: &Up) -> Result<(), Failure> {
     let path = config_path(arguments.config.as_deref(), "up")?;
-    // Asked first: without the privilege the files cannot be read either, or even be seen.
+    // This is checked first, because without the privilege the files may be unreadable or even invisible.
     if !matches!(path.try_exists(), Ok(false)) {
         let detach = if arguments.detach { "-d " } else { "" };
         host::require_net_admin(&format!("up {detach}{}", config::argument_for(&path)))?;
@@ -30,17 +31,17 @@ pub(crate) fn run(session: &Session, arguments: &Up) -> Result<(), Failure> {
     if arguments.detached_child
         && let Err(failure) = &ended
     {
-        // Whoever started it hears of a failure only while it waits for the interface.
+        // The starting process sees a failure only while it waits for the interface, so later failures are logged.
         tracing::error!(hint = failure.hint, "{failure}");
     }
     ended
 }
 
-/// The config that an argument means; without one the only config there is. `verb` is what the hint repeats.
+/// The config that an argument refers to. Without an argument, the only config there is. `verb` is for the hint.
 pub(crate) fn config_path(argument: Option<&str>, verb: &str) -> Result<PathBuf, Failure> {
     let Some(argument) = argument else { return only_config(Path::new(CONFIG_FOLDER), verb) };
     let path = config::resolve_path(argument);
-    // `up lab` in the folder of lab.toml is a slip that deserves better than "no such file".
+    // `up lab` in the folder of lab.toml is a mistake that deserves a better answer than "no such file".
     let beside = PathBuf::from(format!("{argument}.toml"));
     if matches!(path.try_exists(), Ok(false)) && !argument.contains('/') && beside.exists() {
         return Err(Failure::new(ExitKind::Config, format!("no config file `{}`", path.display()))
@@ -86,7 +87,7 @@ fn run_here(session: &Session, config: PathBuf) -> Result<(), Failure> {
 }
 
 fn run_detached(session: &Session, config: &Path) -> Result<(), Failure> {
-    // What is wrong with the config is said here, in colour, before a process is started for it.
+    // Problems of the config are reported here, in colour, before a process is started for it.
     let loaded = Config::load(config).map_err(|error| in_color(&error, &session.output))?;
     for warning in loaded.warnings() {
         session.output.say(&warning.render(session.output.color));

@@ -1,4 +1,4 @@
-//! `overlay version`: what this program is.
+//! `overlay version`: prints the version of this program.
 
 use overlay_daemon::Failure;
 use overlay_daemon::api::Version;

@@ -1,6 +1,7 @@
-//! `overlay wg IFACE`, also as `overlay-wg IFACE`: an interface for `wg` and `wg-quick`, in the background unless asked.
+//! `overlay wg IFACE`, also called as `overlay-wg IFACE`: an interface for `wg` and `wg-quick`. It runs in the
+//! background unless told otherwise.
 //!
-//! The words, the environment and the silence are those of wireguard-go, so that one can stand for the other.
+//! Arguments, environment and the lack of output are those of wireguard-go, so that it can replace wireguard-go.
 
 use std::process::Stdio;
 
@@ -46,7 +47,7 @@ fn run_here(session: &Session, interface: &str) -> Result<(), Failure> {
 
 fn run_detached(session: &Session, interface: &str) -> Result<(), Failure> {
     let runtime_dir = path_from_root(&session.runtime_dir)?;
-    // A log that cannot be written is no reason to do without the interface.
+    // If the log cannot be written, the interface is created all the same.
     let (log, log_path) = match logging::wg_level() {
         Some(logging::SILENT) => (Stdio::null(), None),
         Some(_) => (Stdio::inherit(), None),

@@ -1,12 +1,13 @@
 //! Cryptokey routing: which peer an inner address belongs to.
 //!
-//! One table for all peers, asked for the destination outbound and for the source inbound, so that a prefix has exactly
-//! one owner and the most specific one wins on both ways. Single addresses (/32 and /128), which most entries are, live
-//! in a hash table in front of the trie that holds the shorter prefixes: a single address is always the most specific.
+//! There is one table for all peers. Outbound packets look up their destination, inbound packets their source. A prefix
+//! has exactly one owner, and the most specific prefix wins in both directions. Most entries are single addresses (/32
+//! and /128). They live in a hash table in front of the trie for shorter prefixes, because a single address is always
+//! the most specific match.
 //!
-//! The families do not mix: an IPv4-mapped IPv6 address inside the tunnel is an IPv6 address like any other.
+//! The address families do not mix: an IPv4-mapped IPv6 address inside the tunnel is an ordinary IPv6 address.
 //!
-//! Bounded by the configuration: only `insert` grows it, and only commands call that.
+//! The configuration bounds the table: only `insert` grows it, and only commands call `insert`.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -15,20 +16,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::{Prefix, PrefixMap};
 
-/// Prefixes and their owners; the longest prefix that holds an address decides.
+/// Prefixes and their owners. The longest prefix that contains an address decides.
 pub(crate) struct AllowedIps<P> {
     v4: Family<Ipv4Net, Ipv4Addr, P>,
     v6: Family<Ipv6Net, Ipv6Addr, P>,
 }
 
 impl<P: Copy + Eq> AllowedIps<P> {
-    /// A table without entries, which owns no memory.
+    /// Creates an empty table, which owns no memory.
     pub(crate) fn new() -> Self {
         Self { v4: Family::new(), v6: Family::new() }
     }
 
-    /// Gives `prefix` to `owner` and returns who had exactly this prefix before: as in WireGuard, ownership moves. Bits
-    /// behind the prefix length are ignored.
+    /// Gives `prefix` to `owner` and returns the previous owner of exactly this prefix. As in WireGuard, ownership
+    /// moves. Bits behind the prefix length are ignored.
     pub(crate) fn insert(&mut self, prefix: IpNet, owner: P) -> Option<P> {
         match prefix {
             IpNet::V4(net) if net.prefix_len() == 32 => self.v4.hosts.insert(net.addr(), owner),
@@ -38,7 +39,7 @@ impl<P: Copy + Eq> AllowedIps<P> {
         }
     }
 
-    /// Takes `prefix` away from `owner`; false, and nothing changed, when it is not theirs.
+    /// Takes `prefix` away from `owner`. Returns false and changes nothing if `owner` does not own it.
     pub(crate) fn remove(&mut self, prefix: &IpNet, owner: P) -> bool {
         match prefix {
             IpNet::V4(net) if net.prefix_len() == 32 => self.v4.remove_host(&net.addr(), owner),
@@ -48,7 +49,7 @@ impl<P: Copy + Eq> AllowedIps<P> {
         }
     }
 
-    /// Whose `address` is, or `None` when no prefix holds it. Allocates nothing.
+    /// Returns the owner of `address`, or `None` if no prefix contains it. Allocates nothing.
     pub(crate) fn lookup(&self, address: IpAddr) -> Option<P> {
         match address {
             IpAddr::V4(address) => self.v4.lookup(address, || Ipv4Net::from(address)),
@@ -56,7 +57,7 @@ impl<P: Copy + Eq> AllowedIps<P> {
         }
     }
 
-    /// As [`AllowedIps::lookup`], but the prefix has to be at least so many bits long.
+    /// Like [`AllowedIps::lookup`], but the matching prefix must be at least `bits` long.
     pub(crate) fn lookup_at_least(&self, address: IpAddr, bits: u8) -> Option<P> {
         match address {
             IpAddr::V4(address) => self.v4.lookup_at_least(address, || Ipv4Net::from(address), bits),
@@ -64,7 +65,7 @@ impl<P: Copy + Eq> AllowedIps<P> {
         }
     }
 
-    /// All entries, in no promised order.
+    /// Iterates over all entries in no particular order.
     #[cfg(test)]
     pub(crate) fn entries(&self) -> impl Iterator<Item = (IpNet, P)> + '_ {
         let v4_hosts = self.v4.hosts.iter().map(|(&address, &owner)| (IpNet::V4(address.into()), owner));
@@ -75,7 +76,7 @@ impl<P: Copy + Eq> AllowedIps<P> {
     }
 }
 
-/// The entries of one address family: `N` its prefix, `A` its address.
+/// The entries of one address family. `N` is its prefix type, `A` its address type.
 struct Family<N, A, P> {
     hosts: HashMap<A, P, BuildHasherDefault<AddressHasher>>,
     prefixes: PrefixMap<N, P>,
@@ -107,19 +108,20 @@ impl<N: Prefix, A: Copy + Eq + Hash, P: Copy + Eq> Family<N, A, P> {
     }
 }
 
-/// A multiplication and a fold for every word: a few cycles for an address.
+/// A hash of one multiplication and one fold for each word, which costs a few cycles for an address.
 ///
-/// It has no key, and needs none. The keys in the table come from the configuration alone, so nobody outside can fill
-/// it with colliding ones; a packet's address is only looked up, and how far that probes depends on what is stored.
+/// It needs no secret key. Every key in the table comes from the configuration, so an outsider cannot fill it with
+/// collisions. The address of a packet is only looked up, and the length of the probe depends on the stored keys.
 #[derive(Default)]
 struct AddressHasher(u64);
 
 impl AddressHasher {
-    /// 2^64 divided by the golden ratio: odd, and without a pattern in its bits.
+    /// 2^64 divided by the golden ratio: odd, and its bits have no pattern.
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
     fn mix(&mut self, word: u64) {
-        // Both halves of the product are kept: the table takes its bucket from the low bits, its tag from the high.
+        // Both halves of the product are kept: the table takes its bucket from the low bits and its tag from the high
+        // bits.
         let product = u128::from(self.0.rotate_left(32) ^ word ^ Self::MULTIPLIER) * u128::from(Self::MULTIPLIER);
         self.0 = product as u64 ^ (product >> 64) as u64;
     }

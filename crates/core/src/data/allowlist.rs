@@ -1,25 +1,27 @@
-//! What one peer may open towards us. A peer without an allowlist is never asked.
+//! What one peer may send us. A peer without an allowlist skips this check.
 //!
-//! A packet comes in because it belongs to a flow that we opened, or because a rule lists its protocol and destination
-//! port. The flows that the peer opened are remembered as well, not to admit them (each of their packets is judged by
-//! the rules of the moment, so that a withdrawn rule stops running flows), but so that our own packets in them are not
-//! taken for flows that *we* opened: those would outlive the rule.
+//! A packet is admitted if it belongs to a flow that we opened, or if a rule lists its protocol and destination port.
+//! Flows that the peer opened are tracked too, but not to admit their packets: each of those is judged by the rules in
+//! force, so that withdrawing a rule stops running flows. They are tracked so that our replies in them are not mistaken
+//! for flows that *we* opened. Such flows would outlive the rule.
 //!
-//! A flow is ours only where its beginning proves it, never because our side answered. TCP and echo have a beginning on the
-//! wire: a SYN without ACK, a request. Any other packet of ours in an unknown TCP flow counts as the peer's, so that after a
-//! restart a connection needs the rules, or the memory that was handed over ([`Allowlist::known_flows`]).
+//! A flow is ours only if its beginning proves it, never because our side answered. TCP and ICMP echo have a beginning
+//! on the wire: a SYN without ACK, an echo request. Any other packet that we send in an unknown TCP flow makes it the
+//! peer's flow. After a restart, a TCP connection therefore needs a rule, or the flow table that the previous node
+//! handed over ([`Allowlist::known_flows`]).
 //!
-//! Other protocols have no beginning. There the memory is the proof: a flow that is alive and was the peer's is in the
-//! table, so the first packet of an unknown flow begins it, and it is ours if we sent it. Where memory is missing (a
-//! restart, a peer that had no allowlist or another prefix before, a half that is full) this proves nothing for two minutes,
-//! the time in which every flow from before has shown itself or is over. In these minutes such flows are the peer's, also
-//! those that it only tries to go on with, and stay so while anybody sends in them; but for UDP from a port that was not in
-//! use when memory was lost ([`HostPorts`]), since no earlier flow can end there: name look-ups work at once.
+//! Other protocols have no visible beginning. There the table itself is the proof: a live flow of the peer is in the
+//! table, so the first packet of a flow that is not in the table begins it, and the flow is ours if we sent that
+//! packet. After a restart, after a peer gets an allowlist or a new prefix, or while the peer's half of the table is
+//! full, the table is incomplete and proves nothing for two minutes. Within that time every older flow shows itself or
+//! expires. Until then an unknown flow counts as the peer's, even if the peer only tries to continue it without being
+//! admitted, and it stays the peer's while either side sends in it. The exception is UDP from a local port that was not
+//! in use when the table became incomplete ([`HostPorts`]): no older flow can end there, so DNS lookups work at once.
 //!
-//! Everything that cannot be read with certainty is dropped under its own name: extension headers, fragments that hide
-//! ports, fragments whose first one was never seen.
+//! A packet that cannot be parsed with certainty is dropped, and each case has a drop reason of its own: extension
+//! headers, fragments that hide ports, fragments whose first fragment was never seen.
 //!
-//! Left out: sequence numbers, and helpers that read payloads to expect further flows (FTP, SIP).
+//! Left out: TCP sequence numbers, and helpers that read payloads to expect related flows (FTP, SIP).
 
 mod doubt;
 mod flows;
@@ -40,26 +42,27 @@ pub(crate) use self::doubt::HostPorts;
 pub(crate) use self::flows::FlowKey;
 pub use self::known::{KnownFlow, PeerFlows};
 
-/// Withdrawn rules remembered for a peer, the latest; more than anyone changes within two hours.
+/// How many withdrawn rules are remembered for a peer. The oldest are forgotten first. Nobody changes more than this in
+/// two hours.
 const MAX_WITHDRAWN: usize = 256;
 
-/// The rules of one peer and the flows with it: 4,096 flows, and 256 verdicts on fragments.
+/// The rules of one peer and its flows: at most 4,096 flows and 256 fragment verdicts.
 #[derive(Debug)]
 pub(crate) struct Allowlist {
     rules: Vec<Rule>,
     withdrawn: Withdrawn,
     flows: Flows,
     fragments: Fragments,
-    /// When the peer last opened a flow for which its half of the table had no room.
+    /// When the peer last opened a flow that its half of the table had no room for.
     unrecorded: Option<Instant>,
-    /// Flows that may be alive from before there was memory.
+    /// The period during which live flows may be missing from the table.
     doubt: Option<Doubt>,
     /// When the last packet passed.
     clock: Instant,
 }
 
 impl Allowlist {
-    /// An allowlist without flows; `seed` keeps the peer from choosing flows that collide. Allocates nothing.
+    /// Creates an allowlist without flows. `seed` keeps the peer from choosing flows that collide. Allocates nothing.
     pub(crate) fn new(rules: Vec<Rule>, seed: u64) -> Self {
         Self {
             rules,
@@ -72,7 +75,7 @@ impl Allowlist {
         }
     }
 
-    /// An allowlist that knows nothing of the flows that may be running already: they count as the peer's, see
+    /// Creates an allowlist for a peer whose flows may already be running. Unknown flows count as the peer's, see
     /// [`Allowlist::doubt`].
     pub(crate) fn restricting(rules: Vec<Rule>, seed: u64, ports: Option<HostPorts>, now: Instant) -> Self {
         let everything = [Protocol::Tcp, Protocol::Udp].map(|protocol| Rule { protocol, ports: None });
@@ -83,13 +86,14 @@ impl Allowlist {
         allowlist
     }
 
-    /// From now on flows may run that this list has never seen: its peer has a prefix that it did not have before.
+    /// Marks the flow table as incomplete from `now` on: the peer may have flows that this list has never seen, for
+    /// example because it was given a new prefix.
     pub(crate) fn doubt(&mut self, ports: Option<HostPorts>, now: Instant) {
         self.doubt = Some(Doubt { until: now + UDP_TIMEOUT, ports });
     }
 
-    /// Replaces the rules. Flows that we opened live on; those that the peer opened are judged by the new rules from
-    /// their next packet. The same rules again change nothing.
+    /// Replaces the rules. Flows that we opened live on. Flows that the peer opened are judged by the new rules from
+    /// their next packet. Setting the same rules again changes nothing.
     pub(crate) fn set_rules(&mut self, rules: Vec<Rule>) {
         if rules == self.rules {
             return;
@@ -99,8 +103,8 @@ impl Allowlist {
         self.fragments.clear();
     }
 
-    /// A packet leaves for the peer: the first of each outbound train. `party` says who of our side is behind an inner
-    /// source: it is asked for new flows only.
+    /// Records an outbound packet to the peer. Called with the first packet of each train. `party` maps an inner source
+    /// to the party on our side that it belongs to. It is called for new flows only.
     pub(crate) fn on_outbound(&mut self, packet: &Packet<'_>, party: impl FnOnce(IpAddr) -> u64, now: Instant) {
         self.clock = now;
         let Ok(Upper { protocol, header, .. }) = packet.upper() else { return };
@@ -108,7 +112,8 @@ impl Allowlist {
         let flags = tcp_flags(header);
         let role = Role::of(packet.version(), header);
         if let Some((id, Flow { opener, state, .. })) = self.flows.find(&key, now) {
-            // We open a connection over one of the peer's that our kernel knows no more, unless both open at once.
+            // A SYN of ours opens a connection over one of the peer's that our kernel has forgotten, except in a
+            // simultaneous open.
             let takes_over = role == Role::Opens && opener == Opener::Peer && state != State::TcpOpening;
             if !takes_over || protocol != ip::TCP {
                 self.flows.on_packet(id, Opener::Us, flags, now);
@@ -126,11 +131,11 @@ impl Allowlist {
         self.open(key, flow, party(packet.source()), now);
     }
 
-    /// Whether a packet from the peer may come in.
+    /// Decides whether a packet from the peer may come in.
     ///
     /// # Errors
-    /// `NotAllowed`, also for a packet that ends before its headers do; `ExtensionHeaders`; `FragmentEvasion`;
-    /// `FragmentOrphan`. A later fragment is dropped under the name of its first.
+    /// Returns `NotAllowed`, also for a packet that is truncated inside its headers, `ExtensionHeaders`,
+    /// `FragmentEvasion` or `FragmentOrphan`. A later fragment is dropped for the same reason as its first.
     pub(crate) fn admit(&mut self, packet: &Packet<'_>, now: Instant) -> Result<(), DropReason> {
         self.clock = now;
         let upper = packet.upper().map_err(|opaque| match opaque {
@@ -149,7 +154,7 @@ impl Allowlist {
         }
     }
 
-    /// The verdict on a packet whose upper header is there.
+    /// Judges a packet whose upper header is present.
     fn judge(&mut self, packet: &Packet<'_>, upper: Upper, now: Instant) -> Result<(), DropReason> {
         let Upper { protocol, header, .. } = upper;
         if self.is_error_of_a_flow(packet, header, now) {
@@ -161,7 +166,8 @@ impl Allowlist {
         let found = key.and_then(|key| self.flows.find(&key, now));
 
         if let Some((id, Flow { opener: Opener::Us, state, .. })) = found {
-            // Somebody who opens does not answer, unless both open at once (RFC 9293 section 3.5): the rules decide.
+            // A peer that opens a connection does not answer ours, so the rules decide, except in a simultaneous open
+            // (RFC 9293 section 3.5).
             if role != Role::Opens || state == State::TcpOpening {
                 self.flows.on_packet(id, Opener::Peer, flags, now);
                 return Ok(());
@@ -187,8 +193,8 @@ impl Allowlist {
         Ok(())
     }
 
-    /// The peer goes on with a flow, of a protocol without beginnings, that the rules do not admit: it stays the peer's for
-    /// as long as it tries. Otherwise two silent minutes of our side would make it ours.
+    /// Handles a refused packet of a protocol without a visible beginning. The flow stays the peer's for as long as the
+    /// peer keeps trying. Otherwise two minutes of silence on our side would make the flow ours.
     fn on_refused(&mut self, key: FlowKey, found: Option<(FlowId, Flow)>, now: Instant) {
         match found {
             Some((id, Flow { opener: Opener::Peer, .. })) => self.flows.on_packet(id, Opener::Peer, 0, now),
@@ -206,13 +212,13 @@ impl Allowlist {
             return;
         }
         self.unrecorded = Some(now);
-        // What explains the flow counts for as long as flows are not recorded.
+        // While flows go unrecorded, the withdrawn rules that may explain them stay in use.
         if !self.withdrawn.rules(now).is_empty() {
             self.withdrawn.at = now;
         }
     }
 
-    /// The verdict on a later fragment: that on its first.
+    /// Judges a later fragment: it shares the verdict of its first fragment.
     fn follow(
         &mut self,
         packet: &Packet<'_>,
@@ -223,7 +229,8 @@ impl Allowlist {
         if let Some(verdict) = self.fragments.on_later(packet, &upper, fragment, now) {
             return verdict;
         }
-        // A protocol that is listed by its number has no ports to hide. In IPv6 a later fragment's protocol says nothing.
+        // A protocol that is listed by number has no ports to hide. In IPv6 the protocol in a later fragment proves
+        // nothing.
         let listed = |rule: &Rule| rule.protocol == Protocol::Number(upper.protocol) && rule.ports.is_none();
         match packet.version() {
             Version::V4 if self.rules.iter().any(listed) => Ok(()),
@@ -231,7 +238,7 @@ impl Allowlist {
         }
     }
 
-    /// Whether this is an ICMP error about a packet that we sent in a living flow. Redirects are left to the rules: no
+    /// Whether this is an ICMP error about a packet that we sent in a live flow. Redirects are left to the rules: no
     /// flow needs them, and they change routes.
     fn is_error_of_a_flow(&self, packet: &Packet<'_>, header: Header, now: Instant) -> bool {
         const REDIRECT_V4: u8 = 5;
@@ -253,20 +260,20 @@ impl Allowlist {
         }
     }
 
-    /// Whether an unknown flow, of a protocol without beginnings, may be one that the peer opened.
+    /// Whether an unknown flow of a protocol without a visible beginning may have been opened by the peer.
     fn may_be_theirs(&self, key: &FlowKey, now: Instant) -> bool {
         let is_doubtful = self.doubt.as_ref().is_some_and(|doubt| doubt.covers(key, now));
         let may_open = || admits_reverse(&self.rules, key) || admits_reverse(self.withdrawn.rules(now), key);
         is_doubtful || self.is_overflowing(now) && may_open()
     }
 
-    /// Whether flows of the peer may be alive that are not in the table.
+    /// Whether live flows of the peer may be missing because its half of the table was full.
     fn is_overflowing(&self, now: Instant) -> bool {
         self.unrecorded.is_some_and(|at| now.since(at) < UDP_TIMEOUT)
     }
 }
 
-/// The flow of an inbound packet, if the next packet of the same flow is sure to get the same verdict: not for
+/// Returns the flow of an inbound packet if the next packet of that flow is sure to get the same verdict. That excludes
 /// fragments, ICMP errors, and TCP packets that begin or end a flow.
 pub(crate) fn flow_key(packet: &Packet<'_>) -> Option<FlowKey> {
     let Upper { protocol, fragment, header, .. } = packet.upper().ok()?;
@@ -276,11 +283,12 @@ pub(crate) fn flow_key(packet: &Packet<'_>) -> Option<FlowKey> {
     sent(protocol, header, ends(packet)).map(FlowKey::reversed)
 }
 
-/// Rules that were withdrawn while flows they had admitted may still be alive.
+/// Rules that were withdrawn while flows that they admitted may still be alive.
 #[derive(Debug, Default)]
 struct Withdrawn {
     rules: Vec<Rule>,
-    /// The last packet before the last withdrawal: no flow from before it was heard of later.
+    /// The time of the last packet before the last withdrawal. A flow of these rules was last heard from at this time
+    /// or earlier.
     at: Instant,
 }
 
@@ -295,20 +303,20 @@ impl Withdrawn {
         self.at = at;
     }
 
-    /// Those that matter still.
+    /// Returns the withdrawn rules that still matter.
     fn rules(&self, now: Instant) -> &[Rule] {
         if now.since(self.at) < TCP_ESTABLISHED_TIMEOUT { &self.rules } else { &[] }
     }
 }
 
-/// A packet's place in its flow, as far as it says.
+/// What a packet says about its place in its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// It begins one: a bare SYN, an echo request.
+    /// The packet begins a flow: a bare SYN, an echo request.
     Opens,
-    /// It may be the first of a flow or not: UDP, TCP in mid-stream.
+    /// The packet may or may not be the first of a flow: UDP, TCP in mid-stream.
     Continues,
-    /// It never begins one: SYN with ACK, RST, an echo reply, and all ICMP that has no flows.
+    /// The packet never begins a flow: SYN with ACK, RST, an echo reply, and all ICMP without flows.
     Answers,
 }
 
@@ -340,8 +348,8 @@ const fn echo_reply(version: Version) -> u8 {
     }
 }
 
-/// The flow of a packet that we send; that of a packet that we receive is its [`FlowKey::reversed`]. `None` for what has
-/// no flow: ICMP other than echo, and later fragments.
+/// Returns the flow of a packet that we send. The flow of a packet that we receive is its [`FlowKey::reversed`].
+/// Returns `None` for packets without a flow: ICMP other than echo, and later fragments.
 fn sent(protocol: u8, header: Header, (source, destination): (IpAddr, IpAddr)) -> Option<FlowKey> {
     let version = if source.is_ipv4() { Version::V4 } else { Version::V6 };
     let (our_port, their_port) = match header {
@@ -371,7 +379,7 @@ fn tcp_flags(header: Header) -> u8 {
     }
 }
 
-/// The port that rules list.
+/// Returns the port that rules are matched against.
 fn destination_port(header: Header) -> Option<u16> {
     match header {
         Header::Tcp { destination, .. } | Header::Udp { destination, .. } => Some(destination),

@@ -1,38 +1,40 @@
-//! What came in goes to TUN in as few writes as possible: packets of a flow that follow each other become the super-packet
-//! that they were cut from.
+//! Writes inbound packets to TUN in as few writes as possible: consecutive packets of a flow are joined into the
+//! super-packet that they were cut from.
 //!
-//! Only neighbours are joined, within a train and across trains that are carried away together: with UDP_GRO a train is
-//! what the sender cut from one super-packet, and without it every datagram is a train of its own. Looking further than at
-//! the packet before would cost more than it finds.
+//! Only neighbours are joined, within a train and across trains that are written together. With UDP_GRO, a train is
+//! what the sender cut from one super-packet. Without it, every datagram is a train of its own. Looking back further
+//! than one packet would cost more than it gains.
 
 use overlay_wire::offload::{Join, Joins, VirtioHeader};
 
-use crate::output::{Outbox, PacketId};
+use crate::outbox::{Draft, Outbox, PacketId};
 
-/// The packet that the next one may join.
+/// The last packet, which the next one may join.
 #[derive(Default)]
 pub(crate) struct Coalescer {
     open: Option<(PacketId, Join)>,
 }
 
 impl Coalescer {
-    /// Delivers the packet of `len` bytes in the outbox's room.
-    pub(crate) fn deliver(&mut self, outbox: &mut Outbox, len: usize, joins: Joins) {
+    /// Delivers a packet.
+    pub(crate) fn deliver(&mut self, outbox: &mut Outbox, mut packet: Draft, joins: Joins) {
         if let Some((id, open)) = &mut self.open {
-            if let Some((first, next)) = outbox.packet_and_room(*id, len)
+            if let Some((first, next)) = outbox.packet_and_draft(*id, &packet)
                 && let Some(skip) = open.append(first, next)
-                && outbox.extend(*id, skip, len)
             {
-                return;
+                match outbox.extend(*id, skip, packet) {
+                    Ok(()) => return,
+                    Err(refused) => packet = refused,
+                }
             }
             self.finish(outbox);
         }
-        let began = Join::begin(&outbox.room(len)[..], joins);
-        let id = outbox.packet(VirtioHeader::NONE, len);
+        let began = Join::begin(outbox.read(&packet), joins);
+        let id = outbox.packet(VirtioHeader::NONE, packet);
         self.open = began.map(|join| (id, join));
     }
 
-    /// Nothing joins any more: the headers can be written.
+    /// Ends the current super-packet and writes its headers.
     pub(crate) fn finish(&mut self, outbox: &mut Outbox) {
         if let Some((id, join)) = self.open.take()
             && join.segments() > 1

@@ -1,11 +1,13 @@
-//! Every reason for which a packet or datagram is dropped, with the name it is counted under.
+//! Every reason for which a packet or datagram is dropped: its name in the counters, and a sentence that explains it.
+//!
+//! One entry is all that a new reason needs: status, metrics and `docs/metrics.md` show what stands here.
 
 macro_rules! drop_reasons {
-    ($($(#[doc = $doc:expr])+ $variant:ident = $name:literal,)+) => {
+    ($($(#[doc = $help:literal])+ $variant:ident = $name:literal,)+) => {
         /// Why a packet or datagram went no further.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum DropReason {
-            $($(#[doc = $doc])+ $variant,)+
+            $($(#[doc = $help])+ $variant,)+
         }
 
         impl DropReason {
@@ -18,90 +20,98 @@ macro_rules! drop_reasons {
                     $(Self::$variant => $name,)+
                 }
             }
+
+            /// One sentence that says what happened.
+            pub const fn help(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($help),+).trim_ascii(),)+
+                }
+            }
         }
     };
 }
 
 drop_reasons! {
     // Both directions.
-    /// The interface is down, or went down while the packet waited.
+    /// The interface was down, or it went down while the packet was waiting.
     InterfaceDown = "interface_down",
-    /// It would configure a host: neighbour discovery, a redirect, MLD, IGMP, DHCP, or a link-local source that is not the sender's.
+    /// The packet would configure a host: neighbour discovery, a redirect, MLD, IGMP, DHCP, or a link-local source that
+    /// does not belong to its sender.
     HostConfiguration = "host_configuration",
 
     // Outbound: TUN to network, in the order a packet meets them.
-    /// Not a whole IP packet, or a virtio header that contradicts it.
+    /// The packet from TUN was not a whole IP packet, or its virtio header contradicted it.
     OutboundMalformed = "outbound_malformed",
-    /// The inner source is not one of our addresses, or it is that of control frames, which the node alone sends.
+    /// The inner source was not one of our addresses, or it was that of control frames, which only the node sends.
     OutboundSource = "outbound_source",
     /// No peer has the destination in its allowed_ips.
     OutboundNoPeer = "outbound_no_peer",
-    /// No handshake is possible: we have no private key, or the peer's public key is of low order.
+    /// No handshake was possible: we have no private key, or the peer's public key is of low order.
     OutboundNoKey = "outbound_no_key",
-    /// A datagram of our own: the way to the peer's endpoint leads into the tunnel.
+    /// The packet was one of our own outer datagrams: the route to the peer's endpoint leads into the tunnel.
     OutboundLoop = "outbound_loop",
-    /// Larger than the path's MTU and not to be fragmented: answered with ICMP "too big".
+    /// The packet was larger than the path MTU and must not be fragmented; it was answered with ICMP "too big".
     OutboundTooBig = "outbound_too_big",
     /// The peer has no endpoint yet.
     OutboundNoEndpoint = "outbound_no_endpoint",
-    /// More packets wait for the handshake than are kept; one of the source that has most went.
+    /// Too many packets were waiting for the handshake, so the source with the most of them lost one.
     StagedOverflow = "staged_overflow",
-    /// Packets that waited for a handshake that never came.
+    /// The packet waited for a handshake that was never completed.
     StagedExpired = "staged_expired",
 
     // Inbound: network to TUN, in the order a datagram meets them.
-    /// None of the protocols of our port.
+    /// The datagram was not of a protocol that our port takes.
     InboundUnknown = "inbound_unknown",
-    /// A WireGuard message of a length its type does not have.
+    /// The length of the WireGuard message did not fit its type.
     InboundLength = "inbound_length",
-    /// A handshake message, and we have no private key.
+    /// A handshake message arrived while we had no private key.
     HandshakeNoKey = "handshake_no_key",
-    /// A handshake message whose mac1 was not made for our key.
+    /// The mac1 of the handshake message was not made for our key.
     HandshakeMac = "handshake_mac",
-    /// Under load, and the message proved no address: answered with a cookie.
+    /// We were under load and the message did not prove its source address; it was answered with a cookie.
     HandshakeCookie = "handshake_cookie",
-    /// Under load, and the source sent too many handshakes.
+    /// We were under load and the source sent too many handshake messages.
     HandshakeRate = "handshake_rate",
-    /// A handshake message that does not decrypt, or answers nothing we asked.
+    /// The handshake message did not decrypt, or it did not answer anything that we had sent.
     HandshakeForged = "handshake_forged",
-    /// An initiation whose timestamp is not newer than the last one.
+    /// The timestamp of the initiation was not newer than the last one of the same peer.
     HandshakeReplay = "handshake_replay",
-    /// An initiation from a key that is no peer's.
+    /// The initiation came from a key that does not belong to a peer.
     HandshakeUnknownPeer = "handshake_unknown_peer",
-    /// An initiation from a peer whose public key is of low order: anyone could have made it.
+    /// The initiation came from a peer whose public key is of low order: anyone could have made it.
     HandshakeLowOrder = "handshake_low_order",
-    /// A peer's initiations came faster than 50 a second.
+    /// The peer sent more than 50 initiations a second.
     HandshakeFlood = "handshake_flood",
-    /// A receiver index that names no session.
+    /// The receiver index did not name a session.
     UnknownReceiver = "unknown_receiver",
-    /// A counter at the end of its range, where WireGuard rejects.
+    /// The counter of the message was at the end of its range, where WireGuard rejects messages.
     CounterExhausted = "counter_exhausted",
-    /// A counter that was seen before or lies before the window.
+    /// The counter of the message had been seen before, or it was older than the replay window.
     Replay = "replay",
-    /// The authentication tag does not match.
+    /// The authentication tag did not match.
     Forged = "forged",
-    /// What was decrypted is not a whole IP packet.
+    /// The decrypted data was not a whole IP packet.
     InboundMalformed = "inbound_malformed",
-    /// A control frame that cannot be read.
+    /// A control frame could not be read.
     ControlMalformed = "control_malformed",
-    /// A control frame that says something we must know and do not.
+    /// A control frame required something that we do not understand.
     ControlUnknown = "control_unknown",
-    /// A piece of a packet that is too long, or contradicts the other pieces.
+    /// A piece of a packet was too long, or it contradicted the other pieces.
     FragmentFrame = "fragment_frame",
-    /// A packet that came in pieces, of which some did not.
+    /// A packet arrived in pieces, and some of the pieces are missing.
     FragmentFrameLost = "fragment_frame_lost",
-    /// The inner source does not belong to the peer that sent it.
+    /// The inner source does not belong to the peer that sent the packet.
     SpoofedSource = "spoofed_source",
-    /// The inner source is ours, loopback, multicast, broadcast or unspecified.
+    /// The inner source was one of our own addresses, loopback, multicast, broadcast or unspecified.
     MartianSource = "martian_source",
-    /// The inner destination is not ours and forwarding is off.
+    /// The inner destination was not one of our addresses, and forwarding is off.
     InboundDestination = "inbound_destination",
-    /// The allowlist has no entry for it and it answers nothing.
+    /// The allowlist has no entry for the packet, and the packet does not answer anything that we sent.
     NotAllowed = "not_allowed",
-    /// A chain of IPv6 extension headers that is too long or holds an unknown one.
+    /// The chain of IPv6 extension headers was too long, or it held an unknown one.
     ExtensionHeaders = "extension_headers",
-    /// A first fragment too short for its ports, TCP at fragment offset 1, or a fragment over an admitted first one.
+    /// A first fragment was too short for its ports, TCP began at offset 1, or a fragment overlapped an admitted first one.
     FragmentEvasion = "fragment_evasion",
-    /// A later fragment without a verdict from its first.
+    /// A later fragment arrived without a verdict on its first fragment.
     FragmentOrphan = "fragment_orphan",
 }

@@ -1,22 +1,22 @@
-//! Congestion marks across the tunnel (RFC 6040, normal mode): the inner mark goes out with the datagram, and a mark that
-//! a router set on the datagram reaches the inner packet.
+//! Congestion marks across the tunnel (RFC 6040, normal mode): the inner mark is copied to the outgoing datagram, and a
+//! mark that a router set on the datagram is copied to the inner packet.
 //!
-//! All else of the datagram's traffic class stays outside.
+//! The rest of the datagram's traffic class is not copied.
 //!
-//! `DEVIATION:` a packet whose sender does not know congestion marks could be told by losing it, as RFC 6040 section 4.2
-//! has it when the datagram around it was marked. It is delivered, as WireGuard in the kernel does: there are networks that
-//! write into these bits whatever they like.
+//! `DEVIATION:` RFC 6040 section 4.2 drops an inner packet without ECN support when its outer header is marked, because
+//! loss is the only signal its sender understands. We deliver it, as the kernel's WireGuard does: some networks write
+//! arbitrary values into these bits.
 
 use overlay_wire::checksum;
 
-/// ECN codepoints.
+/// The ECN codepoints.
 const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;
 const ECT_0: u8 = 0b10;
 /// "Congestion experienced".
 const CE: u8 = 0b11;
 
-/// Carries the mark of the outer header into the inner packet, which was parsed before.
+/// Combines the mark of the outer header into the inner packet, which must already have been parsed.
 pub(crate) fn carry_in(outer: u8, packet: &mut [u8]) {
     let mark = match (of(packet), outer & CE) {
         (ECT_0 | ECT_1, CE) => CE,
@@ -30,12 +30,12 @@ pub(crate) fn carry_in(outer: u8, packet: &mut [u8]) {
         let sum = u16::from_be_bytes([packet[10], packet[11]]);
         packet[10..12].copy_from_slice(&checksum::update(sum, old, new).to_be_bytes());
     } else {
-        // The traffic class lies across the first two bytes; ECN is bits 4 and 5 of the second.
+        // The traffic class spans the first two bytes. ECN is bits 4 and 5 of the second byte.
         packet[1] = packet[1] & !(CE << 4) | mark << 4;
     }
 }
 
-/// The mark of a packet that was parsed before.
+/// Returns the mark of a packet that has already been parsed.
 pub(crate) fn of(packet: &[u8]) -> u8 {
     match packet {
         [0x40..=0x4f, traffic_class, ..] => traffic_class & CE,
@@ -48,13 +48,13 @@ pub(crate) fn of(packet: &[u8]) -> u8 {
 mod tests {
     use super::*;
 
-    /// RFC 1071: over a header whose checksum is right the sum is all ones.
+    /// RFC 1071: the sum over a header with a correct checksum is all ones.
     fn is_right(header: &[u8]) -> bool {
         let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
         (sum & 0xffff) + (sum >> 16) == 0xffff
     }
 
-    /// A header with this mark beside a traffic class of ones.
+    /// Builds a header with this mark, in which the other bits of the traffic class are ones.
     fn v4(mark: u8) -> [u8; 20] {
         let mut packet = [0x45, 0xfc | mark, 0x00, 0x14, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
         let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
@@ -69,8 +69,8 @@ mod tests {
         packet
     }
 
-    /// Figure 4 of RFC 6040, but for its corner: the rows are inner marks, the columns outer ones; both in the order Not-ECT,
-    /// ECT(0), ECT(1), CE.
+    /// Figure 4 of RFC 6040 except for the top right corner (see `DEVIATION`). Rows are inner marks and columns are
+    /// outer marks, both in the order Not-ECT, ECT(0), ECT(1), CE.
     #[test]
     fn marks_are_joined_as_the_table_of_rfc_6040_has_it() {
         const ORDER: [u8; 4] = [NOT_ECT, ECT_0, ECT_1, CE];
@@ -78,7 +78,7 @@ mod tests {
         for (inner, row) in ORDER.into_iter().zip(table) {
             for (outer, expected) in ORDER.into_iter().zip(row) {
                 let (mut packet_v4, mut packet_v6) = (v4(inner), v6(inner));
-                // What else the outer traffic class says is no concern of the inner packet.
+                // The rest of the outer traffic class does not affect the inner packet.
                 carry_in(0x88 | outer, &mut packet_v4);
                 carry_in(0x88 | outer, &mut packet_v6);
                 assert!(is_right(&packet_v4), "inner {inner:02b}, outer {outer:02b}");

@@ -1,8 +1,8 @@
-//! How many ICMP errors go back into TUN: 100 a second, 50 at once, of each kind and to each party. The kernel's own limits
-//! are of this order.
+//! The rate limit on ICMP errors that go back into TUN: 100 a second, 50 at once, for each kind and party. The kernel's
+//! own limits are of the same order.
 //!
-//! "Too big" has to arrive, or a connection stalls: nobody who knocks at addresses without a peer, or sends packets that are
-//! too big, may use up what is there for the others. Parties are told apart by their inner source, eight groups of them.
+//! "Too big" errors have to arrive, or connections stall. A party that sends to addresses without a peer, or sends
+//! oversized packets, must not use up what others need. Parties are told apart by their inner source, in eight groups.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,12 +15,12 @@ const BURST: u32 = 50;
 const KINDS: usize = 2;
 const PARTIES: usize = 8;
 
-/// What an ICMP error says.
+/// The kind of an ICMP error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
-    /// There is no way to the destination.
+    /// There is no route to the destination.
     Unreachable,
-    /// The way carries less.
+    /// The packet is larger than the path MTU.
     TooBig,
 }
 
@@ -36,7 +36,7 @@ struct Bucket {
 }
 
 impl IcmpLimit {
-    /// Whether one more error of the kind may go back to this inner source.
+    /// Whether an error of this kind may go back to this inner source. Takes a token if so.
     pub(crate) fn allows(&mut self, kind: Refusal, source: IpAddr, now: Instant) -> bool {
         let bucket = &mut self.buckets[kind as usize][usize::from(shares::group_of(source)) % PARTIES];
         bucket.tokens = (bucket.tokens + now.since(bucket.last)).min(COST * BURST);

@@ -11,21 +11,23 @@ use overlay_wire::ip::Packet;
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{Kind, Message, kind};
 
-use crate::context::Local;
+use crate::context::Context;
 use crate::data::allowed_ips::AllowedIps;
 use crate::data::allowlist::{FlowKey, flow_key};
-use crate::data::session::{Content, REKEY_ON_RECEIVE};
 use crate::data::{ecn, host_configuration, outbound};
+use crate::local::Local;
 use crate::node::Node;
+use crate::outbox::Draft;
 use crate::peer::Peer;
-use crate::peers::PeerId;
-use crate::{DropReason, Instant, UdpTrain};
+use crate::session::outcome::Content;
+use crate::session::timers::REKEY_ON_RECEIVE;
+use crate::{DropReason, Instant, PeerTag, UdpTrain};
 
 /// What holds from one datagram of a train to the next.
 #[derive(Default)]
 struct Course {
     /// The receiver index that was last looked up, and whose it is.
-    receiver: Option<(u32, PeerId)>,
+    receiver: Option<(u32, PeerTag)>,
     /// The peer that the last data came from, and what there is to say of it once no more comes.
     sender: Option<Sender>,
     /// The packet that was last admitted.
@@ -34,7 +36,7 @@ struct Course {
 
 /// A peer and its part of a train: timers and counters move once for all of it.
 struct Sender {
-    id: PeerId,
+    tag: PeerTag,
     is_authentic: bool,
     packets: u64,
     bytes: u64,
@@ -44,9 +46,16 @@ struct Sender {
 /// What a packet was admitted for: a next one that is equal in all of it needs not be asked again.
 #[derive(Clone, Copy)]
 struct Admitted {
-    ends: (PeerId, IpAddr, IpAddr),
+    ends: (PeerTag, IpAddr, IpAddr),
     /// `None` where the peer has no allowlist, or each packet is to be judged by itself.
     flow: Option<FlowKey>,
+}
+
+/// What a data message held, before anything is done about it: what that says may be sent first.
+enum Received {
+    Packet(Draft),
+    Keepalive,
+    Malformed,
 }
 
 impl Node {
@@ -70,14 +79,14 @@ impl Node {
     /// The peer whose data came last has sent all that it has in this train, or another one is next.
     fn dismiss(&mut self, course: &mut Course, now: Instant) {
         let Some(sender) = course.sender.take() else { return };
-        let Some(peer) = self.peers.peer(sender.id) else { return };
+        let Some(peer) = self.peers.peer(sender.tag) else { return };
         peer.stats.received_packets.add(sender.packets);
         peer.stats.received_bytes.add(sender.bytes);
         peer.stats.received_wire_bytes.add(sender.wire_bytes);
         if sender.is_authentic {
             self.context.renew(peer, REKEY_ON_RECEIVE, now);
         }
-        self.deadlines.arm_next(peer, now);
+        peer.arm(&mut self.deadlines, now);
     }
 
     fn datagram(
@@ -105,24 +114,29 @@ impl Node {
         course: &mut Course,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let id = match course.receiver {
-            Some((known, id)) if known == receiver => id,
+        let tag = match course.receiver {
+            Some((known, tag)) if known == receiver => tag,
             _ => self.context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?,
         };
-        course.receiver = Some((receiver, id));
-        let is_new = course.sender.as_ref().is_none_or(|sender| sender.id != id);
+        course.receiver = Some((receiver, tag));
+        let is_new = course.sender.as_ref().is_none_or(|sender| sender.tag != tag);
         if is_new {
             self.dismiss(course, now);
         }
-        let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(id).ok_or(DropReason::UnknownReceiver)?;
+        let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(tag).ok_or(DropReason::UnknownReceiver)?;
         if is_new {
             self.context.advance(peer, now);
         }
         let sender =
-            course.sender.get_or_insert(Sender { id, is_authentic: false, packets: 0, bytes: 0, wire_bytes: 0 });
-        let session = peer.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
+            course.sender.get_or_insert(Sender { tag, is_authentic: false, packets: 0, bytes: 0, wire_bytes: 0 });
+        let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         let room = self.context.outbox.room(message.len());
         let opened = session.open(receiver, counter, message, now, room)?;
+        let received = match opened.content {
+            Content::Packet(len) => Received::Packet(self.context.outbox.draft(len)),
+            Content::Keepalive => Received::Keepalive,
+            Content::Malformed => Received::Malformed,
+        };
 
         // From here on the message is authentic.
         if !sender.is_authentic {
@@ -133,35 +147,41 @@ impl Node {
             // Before its content: that may be a hello.
             self.context.on_handshake_completed(peer, false, now);
         }
-        let content = match opened.content {
-            Content::Packet(len) if control::is_control(&self.context.outbox.room(len)[..]) => {
-                self.context.on_frame(peer, len, now)
-            }
-            Content::Packet(len) if self.context.on_echo_reply(peer, len, now) => Ok(Content::Keepalive),
-            content => Ok(content),
+        let delivered = match received {
+            Received::Keepalive => Ok(None),
+            Received::Malformed => Err(DropReason::InboundMalformed),
+            Received::Packet(packet) => self.context.take_own(peer, packet, now),
         };
-        let delivered = content.and_then(|content| match content {
-            Content::Keepalive => Ok(0),
-            Content::Malformed => Err(DropReason::InboundMalformed),
-            Content::Packet(len) => {
-                let mtu = peer.way(&self.context.local).mtu;
-                let packet = &mut self.context.outbox.room(len)[..];
-                admit(packet, peer, allowed_ips, &self.context.local, &mut course.admitted, now).inspect(|_| {
-                    ecn::carry_in(train.ecn, packet);
-                    tcp::clamp_mss(packet, mtu);
-                })
-            }
-        });
-        if let Ok(len @ 1..) = delivered {
-            self.context.coalescer.deliver(&mut self.context.outbox, len, self.context.local.joins);
+        let delivered = delivered.and_then(|packet| {
+            let Some(packet) = packet else { return Ok(()) };
+            let mtu = peer.way(&self.context.local).mtu;
+            let bytes = self.context.outbox.edit(&packet);
+            let len = admit(bytes, peer, allowed_ips, &self.context.local, &mut course.admitted, now)?;
+            ecn::carry_in(train.ecn, bytes);
+            tcp::clamp_mss(bytes, mtu);
+            let packet = packet.truncated(len);
+            self.context.coalescer.deliver(&mut self.context.outbox, packet, self.context.local.joins);
             sender.packets += 1;
             sender.bytes += len as u64;
-        }
+            Ok(())
+        });
         sender.wire_bytes += message.len() as u64;
         if !peer.staged.is_empty() {
             outbound::flush(peer, &mut self.scratch, &mut self.context, now);
         }
-        delivered.map(drop).inspect_err(|_| peer.stats.drops.add(1))
+        delivered.inspect_err(|_| peer.stats.drops.add(1))
+    }
+}
+
+impl Context {
+    /// Takes what the peer says to this node itself: control frames, and replies to our echoes. Returns the packet that is
+    /// for the host, if there is one.
+    fn take_own(&mut self, peer: &mut Peer, packet: Draft, now: Instant) -> Result<Option<Draft>, DropReason> {
+        if control::is_control(self.outbox.read(&packet)) {
+            return self.on_frame(peer, packet, now);
+        }
+        let is_reply = self.on_echo_reply(peer, &packet, now);
+        Ok((!is_reply).then_some(packet))
     }
 }
 
@@ -169,19 +189,19 @@ impl Node {
 fn admit(
     bytes: &[u8],
     peer: &mut Peer,
-    allowed_ips: &AllowedIps<PeerId>,
+    allowed_ips: &AllowedIps<PeerTag>,
     local: &Local,
     admitted: &mut Option<Admitted>,
     now: Instant,
 ) -> Result<usize, DropReason> {
     let packet = Packet::parse(bytes).map_err(|_| DropReason::InboundMalformed)?;
     let (source, destination) = (packet.source(), packet.destination());
-    let before = admitted.take().filter(|before| before.ends == (peer.id, source, destination));
+    let before = admitted.take().filter(|before| before.ends == (peer.tag, source, destination));
     if before.is_none() {
         admit_ends(source, destination, peer, allowed_ips, local)?;
     }
     let mut flow = None;
-    if let Some(allowlist) = &mut peer.allowlist {
+    if let Some(allowlist) = &mut peer.rights.allowlist {
         flow = flow_key(&packet);
         if flow.is_none() || before.is_none_or(|before| before.flow != flow) {
             allowlist.admit(&packet, now)?;
@@ -190,7 +210,7 @@ fn admit(
     } else {
         host_configuration::pass(&packet)?;
     }
-    *admitted = Some(Admitted { ends: (peer.id, source, destination), flow });
+    *admitted = Some(Admitted { ends: (peer.tag, source, destination), flow });
     Ok(packet.len())
 }
 
@@ -198,13 +218,13 @@ fn admit_ends(
     source: IpAddr,
     destination: IpAddr,
     peer: &Peer,
-    allowed_ips: &AllowedIps<PeerId>,
+    allowed_ips: &AllowedIps<PeerTag>,
     local: &Local,
 ) -> Result<(), DropReason> {
     if is_martian(source) || local.owns(source) {
         return Err(DropReason::MartianSource);
     }
-    if allowed_ips.lookup(source) != Some(peer.id) {
+    if allowed_ips.lookup(source) != Some(peer.tag) {
         return Err(DropReason::SpoofedSource);
     }
     if !host_configuration::may_come_from(source, peer, allowed_ips) {

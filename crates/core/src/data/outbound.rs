@@ -5,49 +5,27 @@
 use std::net::IpAddr;
 
 use overlay_wire::control::{self, FRAGMENT_OVERHEAD, Frame};
-use overlay_wire::icmp;
-use overlay_wire::ip::{self, Header, Packet, Upper};
+use overlay_wire::ip::{self, Header, IPV6_MINIMUM_MTU, Packet, Upper, least_mtu};
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{DATA_OVERHEAD, padded_len};
 use rand_core::RngCore;
 
-use crate::context::{Context, Local};
+use crate::context::Context;
 use crate::data::allowed_ips::AllowedIps;
-use crate::data::icmp_limit::{IcmpLimit, Refusal};
-use crate::data::session::{REKEY_AFTER_TIME, Session};
-use crate::data::{ecn, host_configuration, reassembly};
+use crate::data::scratch::Scratch;
+use crate::data::{ecn, host_configuration};
+use crate::local::Local;
 use crate::node::Node;
+use crate::outbox::Heading;
 use crate::path::discovery::Way;
-use crate::path::endpoint::Endpoint;
+use crate::path::paths::Endpoint;
 use crate::peer::Peer;
-use crate::peers::PeerId;
+use crate::session::seam::Session;
+use crate::session::timers::REKEY_AFTER_TIME;
 use crate::{DropReason, Instant, PeerTag};
 
 const UDP_HEADER_LEN: usize = 8;
-
-/// What every link carries for IPv6 (RFC 8200 section 5): its senders need not, and Linux does not, send less.
-const IPV6_MINIMUM_MTU: usize = reassembly::MAX_LEN;
-
-/// The largest IP packet, and its padding.
-const SCRATCH_LEN: usize = 65_536 + 16;
-
-/// Memory for one packet at a time: the plaintext that is sealed next, and the ICMP error that goes back into TUN.
-pub(crate) struct Scratch {
-    plaintext: Box<[u8]>,
-    icmp: Vec<u8>,
-    icmp_limit: IcmpLimit,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self {
-            plaintext: vec![0; SCRATCH_LEN].into(),
-            icmp: Vec::with_capacity(1_280),
-            icmp_limit: IcmpLimit::default(),
-        }
-    }
-}
 
 impl Node {
     pub(crate) fn outbound(&mut self, header: &VirtioHeader, packet: &mut [u8], now: Instant) {
@@ -66,21 +44,22 @@ impl Node {
         if !self.context.local.may_send_from(packet.source()) || control::is_control(packet.bytes()) {
             return Err(DropReason::OutboundSource);
         }
-        let Some(id) = self.peers.allowed_ips.lookup(packet.destination()) else {
+        let Some(tag) = self.peers.allowed_ips.lookup(packet.destination()) else {
             self.scratch.answer_unreachable(&packet, &mut self.context, now);
             return Err(DropReason::OutboundNoPeer);
         };
-        let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(id).ok_or(DropReason::OutboundNoPeer)?;
+        let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(tag).ok_or(DropReason::OutboundNoPeer)?;
         may_leave_for(peer, &packet, &self.context.local).inspect_err(|_| peer.stats.drops.add(1))?;
-        if peer.endpoint.is_none() || peer.is_mute {
+        let is_mute = peer.tunnel.is_mute;
+        if is_mute || peer.paths.primary().is_none() {
             self.scratch.answer_unreachable(&packet, &mut self.context, now);
             peer.stats.drops.add(1);
-            return Err(if peer.is_mute { DropReason::OutboundNoKey } else { DropReason::OutboundNoEndpoint });
+            return Err(if is_mute { DropReason::OutboundNoKey } else { DropReason::OutboundNoEndpoint });
         }
         if is_our_own(&packet, peer) {
             return Err(DropReason::OutboundLoop);
         }
-        if let Some(allowlist) = &mut peer.allowlist {
+        if let Some(allowlist) = &mut peer.rights.allowlist {
             allowlist.on_outbound(&packet, |source| party(source, allowed_ips), now);
         }
         let len = packet.len();
@@ -98,7 +77,7 @@ impl Node {
         if sent.is_err() {
             peer.stats.drops.add(1);
         }
-        self.deadlines.arm_next(peer, now);
+        peer.arm(&mut self.deadlines, now);
         sent
     }
 }
@@ -106,7 +85,7 @@ impl Node {
 /// Whether nothing about the packet concerns our own link alone.
 fn may_leave_for(peer: &Peer, packet: &Packet<'_>, local: &Local) -> Result<(), DropReason> {
     let source = packet.source();
-    if peer.is_declared && host_configuration::link_local_bits(source).is_some() && !local.owns(source) {
+    if peer.rights.is_declared && host_configuration::link_local_bits(source).is_some() && !local.owns(source) {
         // Forwarded: not from this host, and so from another link (RFC 3927 section 2.7, RFC 4291 section 2.5.6).
         return Err(DropReason::HostConfiguration);
     }
@@ -115,9 +94,9 @@ fn may_leave_for(peer: &Peer, packet: &Packet<'_>, local: &Local) -> Result<(), 
 
 /// The party behind an outbound packet, as a number: the peer that it was forwarded for, or else its inner source. Two
 /// parties may share a number, which then shares a quota.
-fn party(source: IpAddr, allowed_ips: &AllowedIps<PeerId>) -> u64 {
+fn party(source: IpAddr, allowed_ips: &AllowedIps<PeerTag>) -> u64 {
     match (allowed_ips.lookup(source), source) {
-        (Some(PeerId(id)), _) => u64::from(id) | 1 << 40,
+        (Some(peer), _) => u64::from(peer.to_bits()) | 1 << 40,
         (None, IpAddr::V4(address)) => u64::from(address.to_bits()),
         (None, IpAddr::V6(address)) => (address.to_bits() >> 64) as u64 ^ (address.to_bits() as u64).rotate_left(32),
     }
@@ -133,8 +112,8 @@ fn is_our_own(packet: &Packet<'_>, peer: &Peer) -> bool {
     let Ok(Upper { offset, header: Header::Udp { destination, .. }, .. }) = packet.upper() else { return false };
     peer.may_be_at(packet.destination(), Some(destination))
         && match packet.bytes().get(offset + UDP_HEADER_LEN..).and_then(<[u8]>::first_chunk::<8>) {
-            Some([1 | 2, 0, 0, 0, index @ ..]) => u32::from_le_bytes(*index) >> 8 == peer.index,
-            Some([4, 0, 0, 0, index @ ..]) => Some(u32::from_le_bytes(*index)) == peer.peer_index,
+            Some([1 | 2, 0, 0, 0, index @ ..]) => u32::from_le_bytes(*index) >> 8 == peer.tunnel.receivers.present,
+            Some([4, 0, 0, 0, index @ ..]) => Some(u32::from_le_bytes(*index)) == peer.tunnel.peer_index,
             _ => false,
         }
 }
@@ -161,7 +140,7 @@ fn stage(peer: &mut Peer, header: &VirtioHeader, bytes: &[u8], context: &mut Con
     let dropped = peer.staged.push(*header, bytes);
     context.stats.count_drops(DropReason::StagedOverflow, dropped);
     peer.stats.drops.add(dropped);
-    peer.on_wanted(now, &mut context.rng);
+    peer.tunnel.on_wanted(now, &mut context.rng);
     context.advance(peer, now);
 }
 
@@ -197,9 +176,9 @@ fn send(
                 send_long(peer, &segment[..len], way, scratch, context, now)
             });
         }
-        let count = train.segments();
-        let plain = |index, plaintext: &mut [u8]| train.write_segment(index, plaintext);
-        return seal_train(peer, way, count, len, ecn::of(bytes), plain, scratch, context, now);
+        let write = |index, plaintext: &mut [u8]| train.write_segment(index, plaintext);
+        let train = Train { count: train.segments(), full: len, ecn: ecn::of(bytes), write };
+        return seal_train(peer, way, train, scratch, context, now);
     }
 
     offload::complete_checksum(header, bytes).map_err(|_| DropReason::OutboundMalformed)?;
@@ -249,12 +228,6 @@ fn send_long(
     Ok(())
 }
 
-/// The longest packet that its sender is not told to be too long.
-pub(crate) fn least_mtu(packet: &[u8], mtu: usize) -> usize {
-    let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
-    if is_v6 { mtu.max(IPV6_MINIMUM_MTU) } else { mtu }
-}
-
 fn seal_one(
     peer: &mut Peer,
     way: Way,
@@ -267,38 +240,48 @@ fn seal_one(
         plaintext[..packet.len()].copy_from_slice(packet);
         packet.len()
     };
-    seal_train(peer, way, 1, packet.len(), ecn::of(packet), plain, scratch, context, now)
+    let train = Train { count: 1, full: packet.len(), ecn: ecn::of(packet), write: plain };
+    seal_train(peer, way, train, scratch, context, now)
 }
 
-/// Seals `count` packets, all but the last `full` bytes long, into one datagram train.
-#[expect(clippy::too_many_arguments, reason = "the packet path passes its parts, not a bag of them")]
+/// Packets that become one datagram train.
+struct Train<W> {
+    count: usize,
+    /// The length of all but the last, which may be shorter, in bytes.
+    full: usize,
+    /// The ECN bits of the outer headers.
+    ecn: u8,
+    /// Writes the packet with this number, and returns its length.
+    write: W,
+}
+
 fn seal_train(
     peer: &mut Peer,
     way: Way,
-    count: usize,
-    full: usize,
-    ecn: u8,
-    plain: impl Fn(usize, &mut [u8]) -> usize,
+    train: Train<impl Fn(usize, &mut [u8]) -> usize>,
     scratch: &mut Scratch,
     context: &mut Context,
     now: Instant,
 ) -> Result<(), DropReason> {
-    let (Some(session), Some(Endpoint { address, via })) = (&mut peer.session, peer.endpoint) else {
+    let (Some(session), Some(path)) = (&mut peer.tunnel.session, peer.paths.primary()) else {
         return Err(DropReason::OutboundNoEndpoint);
     };
+    let Train { count, full, ecn, write } = train;
     let mtu = way.mtu;
     // What is longer than the path carries may be fragmented.
-    let whole_for = (way.is_proven && full <= mtu).then_some(PeerTag(peer.id));
+    let whole_for = (way.is_proven && full <= mtu).then_some(path.tag(peer.tag));
+    let Endpoint { address: destination, via } = path.endpoint;
     let stride = padded_len(full, mtu) + DATA_OVERHEAD;
     let room = context.outbox.room(count * stride);
     let (mut used, mut inner) = (0, 0);
     for index in 0..count {
-        let len = plain(index, &mut scratch.plaintext);
+        let len = write(index, &mut scratch.plaintext);
         used += seal(session, len, mtu, &mut scratch.plaintext, now, &mut room[used..]);
         inner += len;
     }
-    peer.on_sealed(room);
-    context.outbox.transmit(address, via, used, stride, ecn, whole_for);
+    let messages = context.outbox.draft(used);
+    peer.tunnel.on_sealed(context.outbox.read(&messages));
+    context.outbox.transmit(messages, stride, Heading { destination, via, traffic_class: ecn, whole_for });
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);
     peer.stats.sent_wire_bytes.add(used as u64);
@@ -311,29 +294,4 @@ fn seal(session: &mut Session, len: usize, mtu: usize, plaintext: &mut [u8], now
     let padded = padded_len(len, mtu);
     plaintext[len..padded].fill(0);
     session.seal(&plaintext[..padded], now, out)
-}
-
-impl Scratch {
-    fn answer_unreachable(&mut self, refused: &Packet<'_>, context: &mut Context, now: Instant) {
-        if self.icmp_limit.allows(Refusal::Unreachable, refused.source(), now)
-            && icmp::unreachable(refused, &mut self.icmp)
-        {
-            self.deliver(context);
-        }
-    }
-
-    fn answer_too_big(&mut self, refused: &[u8], mtu: usize, context: &mut Context, now: Instant) {
-        let mtu = u16::try_from(least_mtu(refused, mtu)).unwrap_or(u16::MAX);
-        if let Ok(refused) = Packet::parse(refused)
-            && self.icmp_limit.allows(Refusal::TooBig, refused.source(), now)
-            && icmp::too_big(&refused, mtu, &mut self.icmp)
-        {
-            self.deliver(context);
-        }
-    }
-
-    fn deliver(&mut self, context: &mut Context) {
-        context.outbox.room(self.icmp.len()).copy_from_slice(&self.icmp);
-        context.outbox.packet(VirtioHeader::NONE, self.icmp.len());
-    }
 }

@@ -1,7 +1,8 @@
-//! The flows of peers that were removed, in case they come back: `wg setconf` and `wg syncconf` remove and add peers.
+//! The flows of removed peers, kept in case a peer comes back: `wg setconf` and `wg syncconf` remove peers and add them
+//! again.
 //!
-//! They go back to the same public key only. Nothing but their age and two bounds ends them; a peer that comes back later than
-//! that begins without flows.
+//! Flows are returned to the same public key only. They are discarded when they are too old or when one of two limits
+//! is reached. A peer that comes back after that starts without flows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,18 +10,18 @@ use std::time::Duration;
 use crate::data::allowlist::Allowlist;
 use crate::{Instant, PeerKey};
 
-/// Peers whose flows are kept.
+/// How many removed peers are kept.
 pub(crate) const MAX_PARKED: usize = 1_024;
-/// Their flows together.
+/// How many flows are kept in total.
 pub(crate) const MAX_PARKED_FLOWS: usize = 32_768;
-/// The longest that any flow lives in silence.
+/// The longest time that any flow may be silent.
 const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Allowlists without a peer.
+/// The allowlists of removed peers.
 #[derive(Default)]
 pub(crate) struct Parked {
     by_key: BTreeMap<PeerKey, Spot>,
-    /// In the order in which they came.
+    /// In order of removal.
     order: BTreeMap<u64, PeerKey>,
     next: u64,
     flows: usize,
@@ -33,7 +34,7 @@ struct Spot {
 }
 
 impl Parked {
-    /// Keeps the allowlist of a peer that is removed; the oldest ones make room.
+    /// Keeps the allowlist of a removed peer. The oldest ones make room.
     pub(crate) fn park(&mut self, key: PeerKey, allowlist: Allowlist, now: Instant) {
         self.take(key, now);
         self.flows += allowlist.len();
@@ -50,7 +51,7 @@ impl Parked {
         }
     }
 
-    /// The allowlist of a peer that comes back.
+    /// Returns the allowlist of a peer that comes back.
     pub(crate) fn take(&mut self, key: PeerKey, now: Instant) -> Option<Allowlist> {
         let Spot { number, since, allowlist } = self.by_key.remove(&key)?;
         self.order.remove(&number);
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(parked.flows, MAX_PARKED_FLOWS / full * full);
         assert!(parked.take(key(0), at(0)).is_none(), "the oldest went");
 
-        // What is too old goes with the next one that comes.
+        // Expired entries are removed when the next peer is parked.
         parked.park(key(9_999), Allowlist::new(Vec::new(), 1), at(7_200));
         assert_eq!((parked.by_key.len(), parked.flows), (1, 0));
     }

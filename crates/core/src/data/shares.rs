@@ -1,13 +1,14 @@
-//! Who holds most of a small table: he makes room when it is full, so that nobody pushes out what is another's.
+//! Which party holds the most of a small table. That party makes room when the table is full, so that nobody evicts
+//! what belongs to others.
 //!
-//! Parties fall into 64 groups by what names them. Those of one group share.
+//! Parties are hashed into 64 groups. The parties in a group share its limits.
 
 use std::net::IpAddr;
 
-/// Parties that are told apart.
+/// How many groups of parties are told apart.
 pub(crate) const GROUPS: usize = 64;
 
-/// The group of an inner source.
+/// Returns the group of an inner source.
 pub(crate) fn group_of(source: IpAddr) -> u8 {
     match source {
         IpAddr::V4(address) => group(u64::from(address.to_bits())),
@@ -15,12 +16,12 @@ pub(crate) fn group_of(source: IpAddr) -> u8 {
     }
 }
 
-/// The group of what any number names.
+/// Returns the group of any number that identifies a party.
 pub(crate) fn group(name: u64) -> u8 {
     (name.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as u8
 }
 
-/// The group that holds most of these shares.
+/// Returns the group with the largest sum of shares, or `None` if all are zero.
 pub(crate) fn heaviest(shares: impl Iterator<Item = (u8, usize)>) -> Option<u8> {
     let mut sums = [0; GROUPS];
     shares.for_each(|(group, share)| sums[usize::from(group) % GROUPS] += share);

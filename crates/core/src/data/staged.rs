@@ -1,9 +1,10 @@
-//! Packets that wait for a handshake, oldest first, as WireGuard's staged queue.
+//! Packets that wait for a handshake, oldest first, like WireGuard's staged queue.
 //!
-//! A packet is kept as it came from TUN, a super-packet whole, so that MTU and nonces are decided when it leaves.
+//! A packet is kept as it came from TUN, and a super-packet is kept whole, so that MTU and nonces are decided when it
+//! leaves.
 //!
-//! When there is no room, the inner source that has most waiting loses, and of its flows the one that has most: its oldest
-//! packet goes. So no flood pushes out the one packet that somebody else's connection begins with.
+//! When there is no room, the inner source with the most staged packets loses the oldest packet of its largest flow. A
+//! flood therefore cannot evict the single packet that opens an unrelated connection.
 
 use std::collections::VecDeque;
 
@@ -12,9 +13,9 @@ use overlay_wire::offload::VirtioHeader;
 
 use crate::data::shares;
 
-/// Packets kept for one peer (the kernel's MAX_STAGED_PACKETS).
+/// How many packets are staged for one peer (the kernel's MAX_STAGED_PACKETS).
 pub(crate) const MAX_STAGED_PACKETS: usize = 128;
-/// Their bytes for one peer: four of the largest super-packets.
+/// How many bytes are staged for one peer: four of the largest super-packets.
 pub(crate) const MAX_STAGED_BYTES: usize = 4 * 65_536;
 
 #[derive(Default)]
@@ -50,7 +51,7 @@ fn groups(packet: &Packet<'_>) -> (u8, u8) {
 }
 
 impl Staged {
-    /// Keeps a copy of the packet and answers how many others had to go for it, or whether it was this one.
+    /// Keeps a copy of the packet. Returns how many packets were dropped to make room, possibly including this one.
     pub(crate) fn push(&mut self, header: VirtioHeader, packet: &[u8]) -> u64 {
         self.bytes += packet.len();
         self.packets.push_back(Waiting::new(header, packet));
@@ -69,7 +70,7 @@ impl Staged {
         }
     }
 
-    /// The packet that makes room: the oldest one of the flow that has most, of the source that has most.
+    /// Returns the packet to drop: the oldest one in the largest flow of the largest source.
     fn victim(&self, share: impl Fn(&Waiting) -> usize) -> Option<usize> {
         let source = shares::heaviest(self.packets.iter().map(|waiting| (waiting.source, share(waiting))))?;
         let of_source = || self.packets.iter().filter(|waiting| waiting.source == source);
@@ -87,7 +88,7 @@ impl Staged {
         self.packets.is_empty()
     }
 
-    /// Drops everything and answers how many packets that were.
+    /// Drops everything and returns the number of dropped packets.
     pub(crate) fn clear(&mut self) -> u64 {
         let dropped = self.packets.len() as u64;
         *self = Self::default();
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!(staged.clear(), MAX_STAGED_PACKETS as u64 - 1);
     }
 
-    /// A UDP packet of 28 bytes from 10.0.0.`host` and this port.
+    /// Builds a UDP packet of 28 bytes from 10.0.0.`host` and this port.
     fn packet(host: u8, port: u16) -> [u8; 28] {
         let mut packet = [0; 28];
         packet[..12].copy_from_slice(&[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
@@ -130,7 +131,7 @@ mod tests {
         staged.push(VirtioHeader::NONE, &packet(1, 1));
         let dropped: u64 = (0..1_000).map(|port| staged.push(VirtioHeader::NONE, &packet(2, port))).sum();
         assert_eq!(dropped, 1_001 - MAX_STAGED_PACKETS as u64);
-        // It does not come in where a flood was first either.
+        // A packet also gets in after a flood has filled the queue.
         staged.push(VirtioHeader::NONE, &packet(3, 1));
         let rest = rest(staged);
         assert_eq!(rest.len(), MAX_STAGED_PACKETS);

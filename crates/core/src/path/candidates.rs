@@ -1,16 +1,17 @@
-//! The addresses that a peer's name has, and the order in which they are called.
+//! The addresses that a peer's name resolves to, and the order in which they are called.
 //!
-//! Happy eyeballs (RFC 8305) with the handshake itself: an initiation goes to one address after the other, a quarter of a
-//! second apart, until anything authentic is heard. The same bytes go to all of them: a peer that is reached twice drops
-//! the second as a replay, and whichever answer comes first completes the handshake and decides where the peer is. A local
-//! error brings the next address at once.
+//! This is Happy Eyeballs (RFC 8305) with the handshake itself: an initiation goes to one address after another, a
+//! quarter of a second apart, until anything authentic arrives. All addresses get the same bytes. A peer that is
+//! reached twice drops the second copy as a replay, and the first answer completes the handshake and decides where the
+//! peer is. After a local send error the next address is called at once.
 //!
-//! An attempt begins where the peer was last heard. Each attempt after it begins one address later: a path that carries our
-//! initiation but not the answer would otherwise win every time, because the peer drops what comes by the other path.
+//! An attempt begins where the peer was last heard from. Each further attempt begins one address later. Otherwise a
+//! path that carries our initiation but not the answer would win every time, because the peer drops the copies that
+//! arrive by other paths.
 //!
-//! While a session works, and for peers whose endpoint is an address, nothing is called but the endpoint. The endpoint
-//! moves only by what is authenticated: a name service that lies costs some initiations, [`MAX_CALLS`] for each, and
-//! nothing else.
+//! While a session works, and for peers whose endpoint is an address, only the endpoint is called. Only authenticated
+//! messages move the endpoint, so a lying name server costs a few initiations, at most [`MAX_CALLS`] copies of each,
+//! and nothing else.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,40 +19,41 @@ use std::time::Duration;
 
 use crate::Instant;
 
-/// The addresses of one name that are called.
+/// How many addresses of one name are called.
 pub(crate) const MAX_CANDIDATES: usize = 8;
-/// The addresses that one initiation goes to: those of a name, those of another answer that came meanwhile, and the endpoint.
+/// How many addresses one initiation goes to: those of the name, those of a second answer that came meanwhile, and the
+/// endpoint.
 pub(crate) const MAX_CALLS: usize = 2 * MAX_CANDIDATES + 1;
-/// From one address to the next (RFC 8305 section 5, "Connection Attempt Delay").
+/// The time between two addresses (RFC 8305 section 5, "Connection Attempt Delay").
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// What is known of a peer's addresses, and the attempt that is under way.
+/// The addresses of a peer's name, and the current attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
     addresses: Vec<SocketAddr>,
-    /// The endpoint is one of them because there was none, and nobody was heard from there.
+    /// The endpoint was taken from the addresses because there was none, and nothing has been heard from it.
     is_tentative: bool,
-    /// The name is not the one that the peer had before, and was not resolved yet.
+    /// The peer was given a new name that has not been resolved yet.
     is_renamed: bool,
-    /// A new name was resolved to other places: the peer is called there although the session works.
+    /// The new name resolved to different addresses. They are called although the session works.
     is_moving: bool,
-    /// Attempts since the peer was last heard.
+    /// How many attempts were made since the peer was last heard from.
     attempts: usize,
-    /// Where the initiation of this attempt has been sent, in order, and where it is still to be sent.
+    /// Where the initiation of this attempt was sent, in order, and where it has yet to be sent.
     called: Vec<SocketAddr>,
     waiting: VecDeque<SocketAddr>,
-    /// When the next of those that wait is called, and when the last was.
+    /// When the next waiting address is called, and when the last one was.
     next: Option<Instant>,
     last: Option<Instant>,
 }
 
 impl Candidates {
-    /// The peer has another name, or none: what the one before was resolved to is called no longer.
+    /// Forgets the addresses, because the peer was given a new name or none.
     pub(crate) fn forget(&mut self) {
         *self = Self { is_renamed: true, is_tentative: self.is_tentative, ..Self::default() };
     }
 
-    /// The name has these addresses.
+    /// Sets the addresses that the name resolves to.
     pub(crate) fn set(&mut self, addresses: &[SocketAddr], endpoint: Option<SocketAddr>) {
         self.addresses.clear();
         for address in addresses {
@@ -64,8 +66,8 @@ impl Candidates {
             (is_renamed || self.is_moving) && endpoint.is_some_and(|endpoint| !self.addresses.contains(&endpoint));
     }
 
-    /// The address that becomes the endpoint although nobody was heard from it: the peer has none, or one that the name has
-    /// no longer and that was of this kind too.
+    /// Returns the address that becomes the endpoint although nothing was heard from it. This happens if the peer has
+    /// no endpoint, or if its endpoint was chosen in this way and the name no longer resolves to it.
     pub(crate) fn stand_in(&mut self, endpoint: Option<SocketAddr>) -> Option<SocketAddr> {
         let first = *self.addresses.first()?;
         match endpoint {
@@ -85,23 +87,23 @@ impl Candidates {
         self.addresses.iter().copied()
     }
 
-    /// Whether others than the endpoint are called also while the session works.
+    /// Whether addresses other than the endpoint are called while the session works.
     pub(crate) fn is_moving(&self) -> bool {
         self.is_moving
     }
 
-    /// Whether the peer may be called there.
+    /// Whether the peer's name resolves to this address.
     pub(crate) fn contains(&self, address: SocketAddr) -> bool {
         self.addresses.contains(&address)
     }
 
-    /// A new initiation is about to be sent: where it goes now. The others follow.
+    /// Begins an attempt with a new initiation. Returns where to send it now. The other addresses follow.
     pub(crate) fn begin(&mut self, endpoint: SocketAddr, now: Instant) -> SocketAddr {
         let mut order: VecDeque<_> = self.addresses.iter().copied().filter(|address| *address != endpoint).collect();
         if self.addresses.contains(&endpoint) {
             order.push_front(endpoint);
         } else if !self.is_moving || self.attempts > 0 {
-            // What the name says now is better than where the peer was; but it may have moved by itself.
+            // What the name says now is better than where the peer was. But the peer may have moved without its name.
             order.push_back(endpoint);
         }
         let turn = self.attempts % order.len().max(1);
@@ -115,7 +117,7 @@ impl Candidates {
         first
     }
 
-    /// The initiation that is under way, which went to `endpoint` at `initiated`, goes to all other addresses too.
+    /// Sends the current initiation, which went to `endpoint` at `initiated`, to all other addresses as well.
     pub(crate) fn widen(&mut self, endpoint: SocketAddr, initiated: Option<Instant>, now: Instant) {
         if self.called.is_empty() {
             self.called.push(endpoint);
@@ -132,14 +134,14 @@ impl Candidates {
         }
     }
 
-    /// Nobody else is called with this initiation.
+    /// Stops sending this initiation to further addresses.
     pub(crate) fn rest(&mut self) {
         self.called.clear();
         self.waiting.clear();
         self.next = None;
     }
 
-    /// The address that is to be called now.
+    /// Returns the address that is to be called now.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<SocketAddr> {
         self.next.take_if(|at| *at <= now)?;
         let address = self.waiting.pop_front()?;
@@ -153,20 +155,21 @@ impl Candidates {
         self.next
     }
 
-    /// This host could not send the initiation there. If it was the last one called, the next is called at once.
+    /// Records that this host could not send the initiation to `address`. If it was the last one called, the next is
+    /// called at once.
     pub(crate) fn on_unsent(&mut self, address: SocketAddr, now: Instant) {
         if self.called.last() == Some(&address) && self.next.is_some() {
             self.next = Some(now);
         }
     }
 
-    /// The peer called us: it is where that came from, whether or not it hears us there.
+    /// Records an initiation from the peer. It shows where the peer is, whether or not the peer hears us there.
     pub(crate) fn on_called(&mut self) {
         self.is_tentative = false;
     }
 
-    /// Something authentic came from the peer: it answers where it was called. While it is called by a new name that says
-    /// nothing yet, because the earlier session goes on.
+    /// Records that something authentic arrived, so the peer answers where it was called. While a new name is being
+    /// called this proves nothing, because the earlier session goes on.
     pub(crate) fn on_heard(&mut self) {
         self.is_tentative = false;
         if !self.is_moving {
@@ -175,7 +178,7 @@ impl Candidates {
         }
     }
 
-    /// A handshake was completed: the peer is where that came from.
+    /// Records a completed handshake. The peer is where it came from.
     pub(crate) fn on_connected(&mut self) {
         self.is_moving = false;
         self.on_heard();
@@ -203,7 +206,8 @@ mod tests {
         candidates
     }
 
-    /// The last bytes of the addresses that an attempt beginning at `began` calls, with the milliseconds until each.
+    /// Returns the last bytes of the addresses that an attempt calls which begins at `began`, with the milliseconds
+    /// until each.
     fn attempt(candidates: &mut Candidates, endpoint: u8, began: u64) -> Vec<(u64, u8)> {
         let host = |address: SocketAddr| match address.ip() {
             std::net::IpAddr::V4(v4) => v4.octets()[3],
@@ -260,7 +264,7 @@ mod tests {
         let mut candidates = candidates(10..40);
         assert_eq!(candidates.addresses.len(), MAX_CANDIDATES);
         assert_eq!(attempt(&mut candidates, ENDPOINT, 0).len(), MAX_CANDIDATES + 1);
-        // A name service that answers something else every time: each answer widens the attempt that is under way.
+        // A name server that gives a different answer every time. Each answer widens the current attempt.
         let mut calls = MAX_CANDIDATES + 1;
         for round in 0..20 {
             let addresses: Vec<_> = (0..8).map(|host| address(50 + 8 * round + host)).collect();
@@ -295,7 +299,7 @@ mod tests {
         candidates.on_heard();
         assert_eq!(candidates.poll(at(250)), Some(address(2)));
         assert_eq!(candidates.poll(at(500)), None);
-        // The second attempt: if nobody is there, the earlier session is renewed where it was.
+        // The second attempt. If nobody is at the new addresses, the earlier session is renewed where it was.
         assert_eq!(attempt(&mut candidates, ENDPOINT, 5_000), [(0, 2), (250, ENDPOINT), (500, 1)]);
         candidates.on_connected();
         assert!(!candidates.is_moving());

@@ -1,8 +1,8 @@
-//! What is known of the path to a peer, and how it is found out: whom to ask, and in which way.
+//! What is known of the MTU of one path, and how it is found out: who answers, and by what.
 //!
-//! An overlay node answers control frames; any other WireGuard answers an echo to its virtual IP, if its host does. Until
-//! one of both was answered the peer is held to the MTU that every peer starts with, its datagrams may be fragmented on
-//! their way, and nothing is worse than without all this.
+//! An overlay node answers control frames. Any other WireGuard answers an echo to its virtual IP, if its host does. Until
+//! one of the two was answered, the path is held to the MTU that every path starts with and its datagrams may be fragmented on
+//! their way: nothing is worse than without a search.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,18 +11,17 @@ use overlay_wire::control::Abilities;
 use overlay_wire::ip::Packet;
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::recent::Recent;
-use crate::path::greeting::{Acquaintance, Greeting};
+use crate::path::greeting::Acquaintance;
 use crate::path::mtu::{Limit, Phase, Probe, Search};
+use crate::path::recent::Recent;
 use crate::{Instant, MtuLimit, PathMtu, PathMtuState, ProbedBy};
 
 /// The search follows another MTU of the peer's interface this often at most. Each may begin it anew, from a probe that is
 /// much longer than the hello, and nobody changes an interface more often.
 const CEILING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Of a peer whose path is searched.
+/// The search on one path.
 pub(crate) struct Discovery {
-    greeting: Greeting,
     prober: Prober,
     search: Search,
     /// Whether a large packet went out on this path. Before the first one no peer is probed by echoes: a search costs up
@@ -57,7 +56,7 @@ pub(crate) struct EchoEnds {
     pub(crate) theirs: IpAddr,
 }
 
-/// How long packets to a peer may be.
+/// How long packets on a path may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
     /// The longest inner packet, in bytes.
@@ -72,7 +71,6 @@ pub(crate) struct Way {
 /// What is to be sent to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    Hello { nonce: u32 },
     Probe(Probe),
     Echo(EchoEnds, Probe),
 }
@@ -81,7 +79,6 @@ impl Discovery {
     /// `max_mtu`: the largest inner packet worth trying.
     pub(crate) fn new(max_mtu: usize, now: Instant) -> Self {
         Self {
-            greeting: Greeting::default(),
             prober: Prober::None,
             search: Search::new(max_mtu, now),
             is_used: false,
@@ -93,35 +90,29 @@ impl Discovery {
         }
     }
 
-    /// A session with the peer was made. `is_initiator`: we began it.
-    pub(crate) fn on_session(&mut self, is_initiator: bool, now: Instant, rng: &mut ChaCha8Rng) {
-        if self.prober == Prober::Frames && self.search.is_quiet() {
-            self.greeting.on_silence();
-        }
-        self.greeting.on_session(is_initiator, now, rng);
+    /// Whether the peer was asked by control frames and does not answer them any more.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.prober == Prober::Frames && self.search.is_quiet()
     }
 
-    /// What is due by `now`; to be asked until there is nothing more. `ends` are for a peer that is no overlay node.
+    /// What is due by `now`; to be asked until there is nothing more. `ends` are for a peer that is not an overlay node.
     pub(crate) fn poll(
         &mut self,
-        now: Instant,
-        max_mtu: usize,
+        ceiling: Ceiling,
         ends: impl FnOnce() -> Option<EchoEnds>,
+        now: Instant,
         rng: &mut ChaCha8Rng,
     ) -> Option<Due> {
-        if let Some(nonce) = self.greeting.poll(now) {
-            return Some(Due::Hello { nonce });
-        }
-        if self.greeting.peer() == Acquaintance::Other {
+        if ceiling.acquaintance == Acquaintance::Other {
             match ends() {
-                // An address of either may be another by now.
+                // The address of either may have changed.
                 Some(ends) if self.prober == Prober::Echoes(ends) => {}
-                Some(ends) => self.ask_by(Prober::Echoes(ends), max_mtu, now),
+                Some(ends) => self.ask_by(Prober::Echoes(ends), ceiling, now),
                 None => self.prober = Prober::None,
             }
         }
         if self.ceiling_due().is_some_and(|at| at <= now) {
-            self.follow_ceiling(max_mtu, now);
+            self.follow(ceiling, now);
         }
         match self.prober {
             Prober::Frames => self.search.poll(now, rng).map(Due::Probe),
@@ -136,27 +127,7 @@ impl Discovery {
             Prober::Echoes(_) => self.search.deadline().filter(|_| self.is_used),
             Prober::None => None,
         };
-        [self.greeting.deadline(), search, self.ceiling_due()].into_iter().flatten().min()
-    }
-
-    /// The peer said hello.
-    pub(crate) fn on_hello(&mut self, understands: Abilities, mtu: u16, max_mtu: usize, now: Instant) {
-        self.greeting.on_hello(understands, mtu);
-        self.on_acquainted(max_mtu, now);
-    }
-
-    /// The peer answered a hello.
-    pub(crate) fn on_hello_reply(
-        &mut self,
-        nonce: u32,
-        understands: Abilities,
-        mtu: u16,
-        max_mtu: usize,
-        now: Instant,
-    ) {
-        if self.greeting.on_reply(nonce, understands, mtu) {
-            self.on_acquainted(max_mtu, now);
-        }
+        [search, self.ceiling_due()].into_iter().flatten().min()
     }
 
     /// The peer probes, and `size` bytes arrived.
@@ -209,52 +180,36 @@ impl Discovery {
     }
 
     /// The peer is somewhere else: nothing is proven any more.
-    pub(crate) fn on_path_change(&mut self, max_mtu: usize, now: Instant) {
+    pub(crate) fn on_path_change(&mut self, ceiling: Ceiling, now: Instant) {
         self.is_in_force = false;
         self.is_used = false;
-        self.search.on_path_change(self.ceiling(max_mtu), now);
+        self.search.on_path_change(ceiling.size(), now);
     }
 
-    /// Our own key, or something about the peer's configuration changed: what it did not answer it may answer now.
-    pub(crate) fn on_change(&mut self) {
-        self.greeting.on_change();
+    /// Our interface takes packets of a different length.
+    pub(crate) fn on_local_mtu(&mut self, ceiling: Ceiling, now: Instant) {
+        self.search.on_ceiling(ceiling.size(), now);
     }
 
-    /// Our interface takes longer packets than before, or shorter ones: an overlay node is to know.
-    pub(crate) fn on_other_mtu(&mut self, max_mtu: usize, now: Instant, rng: &mut ChaCha8Rng) {
-        self.search.on_ceiling(self.ceiling(max_mtu), now);
-        self.greeting.on_news(now, rng);
-    }
-
-    /// Its path is no longer to be searched.
+    /// The path is no longer to be searched.
     pub(crate) fn on_end(&mut self) {
         self.prober = Prober::None;
     }
 
     /// How long packets may be; `assumed` where nothing is known. A peer that answers no probe any more may be another
     /// program behind another path: the size stays, but nothing is sent that only the one of before was good for.
-    pub(crate) fn way(&self, assumed: usize) -> Way {
+    pub(crate) fn way(&self, assumed: usize, acquaintance: Acquaintance) -> Way {
         let (proven, is_there) = (self.proven(), !self.search.is_silent());
         Way {
             mtu: proven.unwrap_or(assumed),
             is_proven: proven.is_some() && is_there,
-            may_cut: self.may_cut() && is_there,
+            may_cut: acquaintance.understands(Abilities::FRAGMENTS) && is_there,
         }
     }
 
     /// The largest packet that is known to arrive. `None`: nothing is known.
     fn proven(&self) -> Option<usize> {
         self.search.mtu().filter(|_| self.is_in_force && self.prober != Prober::None)
-    }
-
-    /// Whether the peer answers control frames, as far as is known.
-    pub(crate) fn is_overlay(&self) -> bool {
-        matches!(self.greeting.peer(), Acquaintance::Overlay { .. })
-    }
-
-    fn may_cut(&self) -> bool {
-        matches!(self.greeting.peer(),
-            Acquaintance::Overlay { understands, .. } if understands.include(Abilities::FRAGMENTS))
     }
 
     /// What control is to know, where it is news; and whether packets go through no longer that did before. `assumed` is
@@ -297,14 +252,15 @@ impl Discovery {
         Some((report, usize::from(mtu) < before.map_or(assumed, |told| told.mtu.into())))
     }
 
-    /// The peer is an overlay node. A search by frames goes on, to another ceiling where the peer's interface is another.
-    fn on_acquainted(&mut self, max_mtu: usize, now: Instant) {
+    /// The peer said that it is an overlay node. A search by frames goes on, up to a different ceiling where the peer's
+    /// interface has changed.
+    pub(crate) fn on_acquainted(&mut self, ceiling: Ceiling, now: Instant) {
         if self.prober != Prober::Frames {
-            self.ask_by(Prober::Frames, max_mtu, now);
+            self.ask_by(Prober::Frames, ceiling, now);
         } else {
-            self.is_ceiling_behind = self.search.ceiling() != self.ceiling(max_mtu);
+            self.is_ceiling_behind = self.search.ceiling() != ceiling.size();
             if self.ceiling_due().is_some_and(|at| at <= now) {
-                self.follow_ceiling(max_mtu, now);
+                self.follow(ceiling, now);
             }
             self.search.on_heard();
         }
@@ -315,23 +271,34 @@ impl Discovery {
         self.is_ceiling_behind.then(|| self.ceiling_moved.map_or(Instant::default(), |at| at + CEILING_INTERVAL))
     }
 
-    fn follow_ceiling(&mut self, max_mtu: usize, now: Instant) {
+    fn follow(&mut self, ceiling: Ceiling, now: Instant) {
         self.is_ceiling_behind = false;
         self.ceiling_moved = Some(now);
-        self.search.on_ceiling(self.ceiling(max_mtu), now);
+        self.search.on_ceiling(ceiling.size(), now);
     }
 
-    fn ask_by(&mut self, prober: Prober, max_mtu: usize, now: Instant) {
+    fn ask_by(&mut self, prober: Prober, ceiling: Ceiling, now: Instant) {
         self.prober = prober;
         self.is_in_force = false;
-        self.search.on_path_change(self.ceiling(max_mtu), now);
+        self.search.on_path_change(ceiling.size(), now);
     }
+}
 
-    /// What neither end takes is not worth trying.
-    fn ceiling(&self, max_mtu: usize) -> usize {
-        match self.greeting.peer() {
-            Acquaintance::Overlay { mtu, .. } => max_mtu.min(mtu.into()),
-            _ => max_mtu,
+/// What limits the search from above.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ceiling {
+    /// The largest inner packet that our interface takes, in bytes.
+    pub(crate) ours: usize,
+    /// What is known of the peer, which may say what its interface takes.
+    pub(crate) acquaintance: Acquaintance,
+}
+
+impl Ceiling {
+    /// The largest size worth trying: what either end does not take is not.
+    fn size(self) -> usize {
+        match self.acquaintance {
+            Acquaintance::Overlay { mtu, .. } => self.ours.min(mtu.into()),
+            Acquaintance::Unknown | Acquaintance::Other => self.ours,
         }
     }
 }

@@ -1,17 +1,18 @@
-//! Where our peers are, as a table: a handshake message from there has a budget of its own while the node is under load.
+//! The endpoints of all peers. While the node is under load, a handshake message from a known endpoint has its own rate
+//! limit.
 //!
-//! All who are behind one address share what that address may ask (`data/source_limit`). A stranger behind the same
-//! carrier-grade NAT or relay could use it up. Whoever is asked here has proved that address by a cookie, and the port is one
-//! that the NAT or relay has given to the peer: strangers have others. A peer whose port has just changed is a stranger until it
-//! was heard.
+//! Everybody behind one address shares the limit of that address (`session/source_limit`), and a stranger behind the same
+//! carrier-grade NAT or relay could use it up. A source that is looked up here has already proved its address with a
+//! cookie, and its port is one that the NAT or relay assigned to the peer. Strangers have different ports. A peer whose
+//! port has just changed counts as a stranger until it is heard from.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::Instant;
-use crate::data::source_limit::Bucket;
+use crate::bucket::Bucket;
 
-/// The endpoints of all peers that have one, each with how many peers share it.
+/// The endpoints of all peers that have one, with the number of peers that share each.
 #[derive(Default)]
 pub(crate) struct Endpoints {
     known: BTreeMap<SocketAddr, Known>,
@@ -23,7 +24,7 @@ struct Known {
 }
 
 impl Endpoints {
-    /// A peer is somewhere else than before.
+    /// Records that a peer moved from one endpoint to another.
     pub(crate) fn on_moved(&mut self, before: Option<SocketAddr>, after: Option<SocketAddr>) {
         if before == after {
             return;
@@ -41,7 +42,7 @@ impl Endpoints {
         }
     }
 
-    /// Whether a peer is there, and one more handshake message is within its own limit.
+    /// Whether a peer has this endpoint and one more handshake message is within the endpoint's own limit.
     pub(crate) fn allows(&mut self, source: SocketAddr, now: Instant) -> bool {
         self.known.get_mut(&source).is_some_and(|known| known.budget.take(now))
     }

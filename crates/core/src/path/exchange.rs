@@ -3,17 +3,22 @@
 //! All of it travels inside the session. Frames are taken from every peer and answered, whatever we want to know of it
 //! ourselves; an answer is never longer than what it answers, but for two bytes where a probe has no padding.
 
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
 use overlay_wire::control::{self, Abilities, Frame, Refused};
 use overlay_wire::icmp;
 use overlay_wire::ip::Packet;
 use overlay_wire::offload::VirtioHeader;
 use overlay_wire::wireguard::DATA_OVERHEAD;
 
-use crate::context::{Context, Local};
-use crate::data::session::Content;
-use crate::path::discovery::{Discovery, Due, EchoEnds};
+use crate::context::Context;
+use crate::local::Local;
+use crate::outbox::Draft;
+use crate::path::discovery::{Ceiling, Discovery, Due, EchoEnds};
+use crate::path::paths::Path;
 use crate::peer::Peer;
-use crate::{DropReason, Instant, ProbedBy};
+use crate::{DropReason, Instant, PathTag, ProbedBy};
 
 /// Prefixes of a peer that are looked at for an address to send echoes to.
 const ECHO_PREFIXES: usize = 64;
@@ -23,127 +28,135 @@ const CLASS: u8 = 0;
 impl Context {
     /// A session was made: time to get acquainted.
     pub(crate) fn on_session(&mut self, peer: &mut Peer, is_initiator: bool, now: Instant) {
-        if peer.discovers {
-            let max_mtu = self.local.max_mtu;
-            let discovery = peer.discovery.get_or_insert_with(|| Box::new(Discovery::new(max_mtu, now)));
-            discovery.on_session(is_initiator, now, &mut self.rng);
+        let Some(path) = peer.paths.primary_mut().filter(|_| peer.discovers) else { return };
+        let max_mtu = self.local.max_mtu;
+        let discovery = path.discovery.get_or_insert_with(|| Box::new(Discovery::new(max_mtu, now)));
+        if discovery.is_unanswered() {
+            peer.greeting.on_silence();
         }
+        peer.greeting.on_session(is_initiator, now, &mut self.rng);
     }
 
     /// The peer is somewhere else: what was known of the way there is of no use.
     pub(crate) fn on_path_change(&mut self, peer: &mut Peer, now: Instant) {
-        if let Some(discovery) = &mut peer.discovery {
-            discovery.on_path_change(self.local.max_mtu, now);
+        let ceiling = self.ceiling(peer);
+        if let Some(discovery) = peer.discovery() {
+            discovery.on_path_change(ceiling, now);
             self.settle(peer, now);
         }
     }
 
-    /// Our interface takes another length of packets: overlay nodes are told, in the session that there is.
-    pub(crate) fn on_other_mtu(&mut self, peer: &mut Peer, now: Instant) {
-        if let Some(discovery) = &mut peer.discovery {
-            discovery.on_other_mtu(self.local.max_mtu, now, &mut self.rng);
+    /// Our interface takes packets of a different length: overlay nodes are told, in the session that there is.
+    pub(crate) fn on_local_mtu(&mut self, peer: &mut Peer, now: Instant) {
+        let ceiling = self.ceiling(peer);
+        if let Some(discovery) = peer.discovery() {
+            discovery.on_local_mtu(ceiling, now);
+            peer.greeting.on_news(now, &mut self.rng);
         }
     }
 
-    /// The peer's configuration, or what is ours of it, changed.
+    /// The peer's configuration, or what is ours of it, changed: what it did not answer it may answer now.
     pub(crate) fn on_change(&mut self, peer: &mut Peer, now: Instant) {
-        let Some(discovery) = &mut peer.discovery else { return };
-        if peer.discovers {
-            discovery.on_change();
+        let discovers = peer.discovers;
+        let Some(discovery) = peer.discovery() else { return };
+        if discovers {
+            peer.greeting.on_change();
             self.discover(peer, now);
         } else {
             discovery.on_end();
             self.settle(peer, now);
-            peer.discovery = None;
+            peer.forget_path_mtu();
         }
     }
 
     /// Says what is due to be said to a peer whose session is alive.
     pub(crate) fn discover(&mut self, peer: &mut Peer, now: Instant) {
-        if !peer.is_alive(now) {
+        if !peer.is_alive(now) || peer.discovery().is_none() {
             return;
         }
-        let Some(mut discovery) = peer.discovery.take() else { return };
+        while let Some(nonce) = peer.greeting.poll(now) {
+            let (understands, mtu) = self.ourselves();
+            self.say(peer, Frame::Hello { nonce, understands, mtu }, false, now);
+        }
+        let ceiling = self.ceiling(peer);
         loop {
-            let ends = || echo_ends(peer, &self.local);
-            let Some(due) = discovery.poll(now, self.local.max_mtu, ends, &mut self.rng) else { break };
+            let (allowed_ips, local) = (&peer.rights.allowed_ips, &self.local);
+            let Some(discovery) = peer.paths.primary_mut().and_then(|path| path.discovery.as_mut()) else { break };
+            let Some(due) = discovery.poll(ceiling, || echo_ends(allowed_ips, local), now, &mut self.rng) else {
+                break;
+            };
             match due {
-                Due::Hello { nonce } => {
-                    let (understands, mtu) = self.ourselves();
-                    self.say(peer, Frame::Hello { nonce, understands, mtu }, false, now);
-                }
                 Due::Probe(probe) => {
                     let size = u16::try_from(probe.size).unwrap_or(u16::MAX);
                     self.say(peer, Frame::Probe { id: probe.id, size }, true, now);
-                    self.stats.mtu_probes_sent.add(1);
                 }
-                Due::Echo(EchoEnds { ours, theirs }, probe) => {
-                    let (id, sequence) = ((probe.id >> 16) as u16, probe.id as u16);
-                    let mut echo = std::mem::take(&mut self.frame);
-                    echo.resize(probe.size, 0);
-                    icmp::write_echo_request(ours, theirs, id, sequence, probe.size, &mut echo);
-                    self.frame = echo;
-                    self.send_frame(peer, true, now);
-                    self.stats.mtu_probes_sent.add(1);
-                }
+                Due::Echo(ends, probe) => self.send_echo(peer, ends, probe.id, probe.size, true, now),
             }
+            self.stats.mtu_probes_sent.add(1);
         }
-        peer.discovery = Some(discovery);
         self.settle(peer, now);
     }
 
     /// Tells everyone concerned when something changed in what is known of the path: control, and where packets are too
     /// long from now on, those who sent such.
     pub(crate) fn settle(&mut self, peer: &mut Peer, now: Instant) {
-        let Some(discovery) = &mut peer.discovery else { return };
+        let Some(path) = peer.paths.primary_mut() else { return };
+        let tag = path.tag(peer.tag);
+        let Some(discovery) = &mut path.discovery else { return };
         let Some((report, is_less)) = discovery.report(self.local.mtu, self.local.max_mtu, now) else { return };
-        self.tell_path_mtu(peer, report, now);
+        if let Some(event) = peer.news.on_path_mtu(tag, report, now) {
+            self.outbox.event(event);
+        }
         if !is_less {
             return;
         }
         if report.probed_by != ProbedBy::Nothing {
             self.stats.mtu_falls.add(1);
         }
-        let Some(discovery) = &mut peer.discovery else { return };
         let mut error = Vec::new();
         for (packet, mtu) in discovery.take_recent(report.mtu.into()) {
-            // Of what may be fragmented the next ones are, and nobody has to send less.
+            // What may be fragmented is fragmented from now on, and nobody has to send less.
             if packet.dont_fragment() && icmp::too_big(&packet, u16::try_from(mtu).unwrap_or(u16::MAX), &mut error) {
-                self.outbox.room(error.len()).copy_from_slice(&error);
-                self.outbox.packet(VirtioHeader::NONE, error.len());
+                let error = self.outbox.copy(&error);
+                self.outbox.packet(VirtioHeader::NONE, error);
             }
         }
     }
 
-    /// Takes the control frame of `len` bytes in the outbox's room. What it brought: nothing, or a packet, now in the room.
-    pub(crate) fn on_frame(&mut self, peer: &mut Peer, len: usize, now: Instant) -> Result<Content, DropReason> {
-        let frame = Frame::parse(self.outbox.room(len)).map_err(|refused| match refused {
+    /// Takes a control frame. Returns the packet that it completes, if it does.
+    pub(crate) fn on_frame(
+        &mut self,
+        peer: &mut Peer,
+        frame: Draft,
+        now: Instant,
+    ) -> Result<Option<Draft>, DropReason> {
+        let frame = Frame::parse(self.outbox.read(&frame)).map_err(|refused| match refused {
             Refused::Malformed => DropReason::ControlMalformed,
             Refused::UnknownCritical => DropReason::ControlUnknown,
         })?;
-        let max_mtu = self.local.max_mtu;
         let answer = match frame {
             Frame::Hello { nonce, understands, mtu } => {
-                if let Some(discovery) = &mut peer.discovery {
-                    discovery.on_hello(understands, mtu, max_mtu, now);
+                if peer.discovery().is_some() {
+                    peer.greeting.on_hello(understands, mtu);
+                    self.on_acquainted(peer, now);
                 }
                 let (understands, mtu) = self.ourselves();
                 Some(Frame::HelloReply { nonce, understands, mtu })
             }
             Frame::HelloReply { nonce, understands, mtu } => {
-                if let Some(discovery) = &mut peer.discovery {
-                    discovery.on_hello_reply(nonce, understands, mtu, max_mtu, now);
+                if peer.discovery().is_some() && peer.greeting.on_reply(nonce, understands, mtu) {
+                    self.on_acquainted(peer, now);
                 }
                 None
             }
             Frame::Probe { id, size } => {
-                if let Some(discovery) = &mut peer.discovery {
+                if let Some(discovery) = peer.discovery() {
                     discovery.on_probe(size.into(), now);
                 }
                 Some(Frame::ProbeReply { id, size })
             }
             Frame::ProbeReply { id, size } => {
-                if let Some(discovery) = &mut peer.discovery {
+                if let Some(discovery) = peer.discovery() {
                     discovery.on_probe_reply(id, size.into(), now);
                 }
                 None
@@ -153,30 +166,37 @@ impl Context {
                 let (taken, lost) = reassembly.take(id, offset.into(), total.into(), bytes, now);
                 self.stats.count_drops(DropReason::FragmentFrameLost, lost);
                 peer.stats.drops.add(lost);
-                let Some(packet) = taken? else { return Ok(Content::Keepalive) };
+                let Some(packet) = taken? else { return Ok(None) };
                 if control::is_control(packet) {
-                    // Nobody cuts a frame, and it is no packet for TUN.
+                    // A frame is never cut, and it is not a packet for TUN.
                     return Err(DropReason::ControlMalformed);
                 }
                 self.stats.packets_joined.add(1);
-                self.outbox.room(packet.len()).copy_from_slice(packet);
-                return Ok(Content::Packet(packet.len()));
+                return Ok(Some(self.outbox.copy(packet)));
             }
         };
         if let Some(answer) = answer {
             self.say(peer, answer, peer.way(&self.local).is_proven, now);
         }
         self.settle(peer, now);
-        Ok(Content::Keepalive)
+        Ok(None)
     }
 
-    /// Whether the packet of `len` bytes in the outbox's room answers an echo of ours: it is nobody else's then.
-    pub(crate) fn on_echo_reply(&mut self, peer: &mut Peer, len: usize, now: Instant) -> bool {
-        let discovery = peer.discovery.as_mut().filter(|discovery| discovery.sends_echoes());
-        if discovery.is_none() && !peer.reach.has_sent_echoes() {
+    /// The peer said that it is an overlay node.
+    fn on_acquainted(&mut self, peer: &mut Peer, now: Instant) {
+        let ceiling = self.ceiling(peer);
+        if let Some(discovery) = peer.discovery() {
+            discovery.on_acquainted(ceiling, now);
+        }
+    }
+
+    /// Whether a packet from the peer answers an echo of ours: then nobody else waits for it.
+    pub(crate) fn on_echo_reply(&mut self, peer: &mut Peer, packet: &Draft, now: Instant) -> bool {
+        let sends_echoes = peer.discovery().is_some_and(|discovery| discovery.sends_echoes());
+        if !sends_echoes && !peer.reach.has_sent_echoes() {
             return false;
         }
-        let bytes = &self.outbox.room(len)[..];
+        let bytes = self.outbox.read(packet);
         if !icmp::may_be_echo_reply(bytes) {
             return false;
         }
@@ -186,16 +206,16 @@ impl Context {
         if peer.reach.is_our_echo(id) {
             return true;
         }
-        let is_ours = discovery.is_some_and(|discovery| discovery.on_echo_reply(reply.source, id, now));
+        let is_ours = peer.discovery().is_some_and(|discovery| discovery.on_echo_reply(reply.source, id, now));
         if is_ours {
             self.settle(peer, now);
         }
         is_ours
     }
 
-    /// A datagram to the peer was refused that had a packet of `size` bytes inside.
-    pub(crate) fn on_refused(&mut self, peer: &mut Peer, size: usize, now: Instant) {
-        if let Some(discovery) = &mut peer.discovery {
+    /// A datagram on this path of the peer was refused that had a packet of `size` bytes inside.
+    pub(crate) fn on_refused(&mut self, peer: &mut Peer, path: PathTag, size: usize, now: Instant) {
+        if let Some(Path { discovery: Some(discovery), .. }) = peer.paths.named(path) {
             discovery.on_refused(size, now);
             self.settle(peer, now);
         }
@@ -206,28 +226,52 @@ impl Context {
         (Abilities::FRAGMENTS, u16::try_from(self.local.max_mtu).unwrap_or(u16::MAX))
     }
 
-    pub(crate) fn say(&mut self, peer: &mut Peer, frame: Frame<'_>, is_whole: bool, now: Instant) {
-        let len = frame.len();
-        self.frame.resize(len, 0);
-        frame.write(&mut self.frame);
-        self.send_frame(peer, is_whole, now);
+    /// What limits the search on a path to this peer.
+    fn ceiling(&self, peer: &Peer) -> Ceiling {
+        Ceiling { ours: self.local.max_mtu, acquaintance: peer.greeting.peer() }
     }
 
-    /// Seals what lies in `frame` as it is, without padding.
-    pub(crate) fn send_frame(&mut self, peer: &mut Peer, is_whole: bool, now: Instant) {
-        let Some(session) = &mut peer.session else { return };
-        let len = session.seal_aside(&self.frame, now, self.outbox.room(self.frame.len() + DATA_OVERHEAD));
+    pub(crate) fn say(&mut self, peer: &mut Peer, frame: Frame<'_>, is_whole: bool, now: Instant) {
+        let mut bytes = std::mem::take(&mut self.frame);
+        bytes.resize(frame.len(), 0);
+        frame.write(&mut bytes);
+        self.send_bare(peer, &bytes, is_whole, now);
+        self.frame = bytes;
+    }
+
+    /// Sends an ICMP echo request of `size` bytes.
+    pub(crate) fn send_echo(
+        &mut self,
+        peer: &mut Peer,
+        ends: EchoEnds,
+        id: u32,
+        size: usize,
+        is_whole: bool,
+        now: Instant,
+    ) {
+        let mut echo = std::mem::take(&mut self.frame);
+        echo.resize(size, 0);
+        icmp::write_echo_request(ends.ours, ends.theirs, (id >> 16) as u16, id as u16, size, &mut echo);
+        self.send_bare(peer, &echo, is_whole, now);
+        self.frame = echo;
+    }
+
+    /// Seals a frame or an echo as it is, without padding.
+    fn send_bare(&mut self, peer: &mut Peer, bytes: &[u8], is_whole: bool, now: Instant) {
+        let Some(session) = &mut peer.tunnel.session else { return };
+        let len = session.seal_aside(bytes, now, self.outbox.room(bytes.len() + DATA_OVERHEAD));
         if len > 0 {
-            peer.on_sealed(self.outbox.room(len));
-            self.transmit(peer, len, CLASS, is_whole);
-            peer.on_sent(now);
+            let message = self.outbox.draft(len);
+            peer.tunnel.on_sealed(self.outbox.read(&message));
+            self.transmit(peer, message, CLASS, is_whole);
+            peer.tunnel.on_sent(now);
         }
     }
 }
 
 /// The first address that is the peer's alone, and one of ours of the same family.
-pub(crate) fn echo_ends(peer: &Peer, local: &Local) -> Option<EchoEnds> {
-    let hosts = peer.allowed_ips.iter().take(ECHO_PREFIXES).filter(|net| net.prefix_len() == net.max_prefix_len());
+pub(crate) fn echo_ends(allowed_ips: &BTreeSet<IpNet>, local: &Local) -> Option<EchoEnds> {
+    let hosts = allowed_ips.iter().take(ECHO_PREFIXES).filter(|net| net.prefix_len() == net.max_prefix_len());
     hosts.map(|net| net.addr()).find_map(|theirs| {
         let ours = local.addresses.iter().copied().find(|ours| ours.is_ipv4() == theirs.is_ipv4())?;
         Some(EchoEnds { ours, theirs })

@@ -1,14 +1,16 @@
-//! Whether a peer is an overlay node: only such a one answers control frames.
+//! Whether a peer is an overlay node: only overlay nodes answer control frames.
 //!
-//! Its life: *unknown*; in each session that we began the peer is asked, twice, a second apart; in a session that it
-//! began it may ask. A hello or the answer to one makes it an *overlay node*. Otherwise it is taken for *another
-//! WireGuard* two seconds after the session began, but asked again in the next ones: after three sessions no more, until
-//! something about it changes. An overlay node is greeted once in each session that we began: it may have started anew
-//! and know nothing of us, or its interface may be another. When ours becomes another, it is greeted at once. That it does
-//! not answer such a hello means nothing, unless it answered no probes before: then it is asked as somebody unknown, and
-//! is what it was until the answer is missing.
+//! A peer starts as *unknown*. In each session that we began, we ask it twice, a second apart. In a session that the
+//! peer began, it may ask us. A hello or a reply to our hello makes it an *overlay node*. Otherwise, two seconds after
+//! the session began, it is taken for *a different WireGuard implementation*. It is asked again in later sessions.
+//! After three sessions without an answer, it is not asked again until something about it changes.
 //!
-//! `DEVIATION:` the design asks once a session. A hello is one small datagram, and a lost one would cost two minutes.
+//! An overlay node is greeted once in each session that we began, because it may have restarted without knowing us, or
+//! its interface MTU may have changed. When our own interface MTU changes, it is greeted at once. A missing answer to
+//! such a hello means nothing, unless the node has stopped answering probes before. In that case it is asked like an
+//! unknown peer, and it counts as an overlay node until the answer fails to arrive.
+//!
+//! `DEVIATION:` the design asks once a session. A hello is one small datagram, and losing it would cost two minutes.
 
 use std::time::Duration;
 
@@ -18,39 +20,51 @@ use rand_core::RngCore;
 
 use crate::Instant;
 
-/// How long an answer is waited for.
+/// How long to wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Hellos in one session.
+/// How many hellos are sent in one session.
 const HELLOS_A_SESSION: u8 = 2;
-/// Sessions in which a peer is asked that never answers.
+/// How many sessions ask a peer that never answers.
 const MAX_SESSIONS: u8 = 3;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Greeting {
     peer: Acquaintance,
-    /// What an answer repeats.
+    /// The nonce that an answer must repeat.
     nonce: u32,
-    /// Hellos that are left for this session, and sessions in which there was no answer.
+    /// How many hellos are left for this session. `sessions` counts the sessions without an answer.
     left: u8,
     sessions: u8,
     next: Option<Instant>,
-    /// It answered nothing of late: it may be another program by now.
+    /// The peer has recently answered nothing. A different program may be running there now.
     is_doubted: bool,
 }
 
-/// What is known of a peer.
+/// What is known about a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Acquaintance {
     #[default]
     Unknown,
-    /// An overlay node, which says of itself what it understands, and its interface's MTU in bytes.
+    /// An overlay node, with the abilities it announced and the MTU of its interface in bytes.
     Overlay { understands: Abilities, mtu: u16 },
-    /// It does not answer.
+    /// The peer does not answer.
     Other,
 }
 
+impl Acquaintance {
+    /// Whether the peer answers control frames, as far as is known.
+    pub(crate) fn is_overlay(self) -> bool {
+        matches!(self, Self::Overlay { .. })
+    }
+
+    /// Whether it says that it understands something.
+    pub(crate) fn understands(self, abilities: Abilities) -> bool {
+        matches!(self, Self::Overlay { understands, .. } if understands.include(abilities))
+    }
+}
+
 impl Greeting {
-    /// A session with the peer was made. `is_initiator`: we began it.
+    /// Records a new session. `is_initiator` says that we began it.
     pub(crate) fn on_session(&mut self, is_initiator: bool, now: Instant, rng: &mut ChaCha8Rng) {
         let is_known = self.is_overlay() && !self.is_doubted;
         if self.next.is_some() || is_known && !is_initiator {
@@ -70,7 +84,7 @@ impl Greeting {
         }
     }
 
-    /// The nonce of a hello that is due, and what became known by waiting.
+    /// Returns the nonce of a hello that is due. Also draws the conclusion when the wait for an answer is over.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<u32> {
         self.next.take_if(|at| *at <= now)?;
         if self.left > 0 {
@@ -88,12 +102,12 @@ impl Greeting {
         self.next
     }
 
-    /// The peer said hello.
+    /// Records a hello from the peer.
     pub(crate) fn on_hello(&mut self, understands: Abilities, mtu: u16) {
         *self = Self { peer: Acquaintance::Overlay { understands, mtu }, ..Self::default() };
     }
 
-    /// The peer answered a hello. False: not the last one of ours.
+    /// Records an answer to a hello. Returns false if it does not belong to our last hello.
     pub(crate) fn on_reply(&mut self, nonce: u32, understands: Abilities, mtu: u16) -> bool {
         let is_ours = nonce == self.nonce && self.next.is_some();
         if is_ours {
@@ -102,7 +116,8 @@ impl Greeting {
         is_ours
     }
 
-    /// What a hello says of us is another: an overlay node is to hear it now, whatever session there is.
+    /// Records that our hello would now say something different. An overlay node is to hear it at once, in whatever
+    /// session.
     pub(crate) fn on_news(&mut self, now: Instant, rng: &mut ChaCha8Rng) {
         if self.is_overlay() {
             self.left = HELLOS_A_SESSION;
@@ -111,12 +126,12 @@ impl Greeting {
         }
     }
 
-    /// The peer answers nothing any more.
+    /// Records that the peer has stopped answering.
     pub(crate) fn on_silence(&mut self) {
         *self = Self { peer: self.peer, is_doubted: true, ..Self::default() };
     }
 
-    /// Something about the peer or us is another: it is worth asking again.
+    /// Records that something about the peer or about us has changed, so that asking again may help.
     pub(crate) fn on_change(&mut self) {
         self.sessions = 0;
     }
@@ -126,7 +141,7 @@ impl Greeting {
     }
 
     fn is_overlay(&self) -> bool {
-        matches!(self.peer, Acquaintance::Overlay { .. })
+        self.peer.is_overlay()
     }
 }
 

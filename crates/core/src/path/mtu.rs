@@ -6,7 +6,7 @@
 //! so before the search ends the smallest failed size is tried until it was lost eight times; should it be answered
 //! after all, the search goes on upwards. Then there is silence, but while large packets are being sent one probe of the
 //! current size a second keeps watch, and 600 s later the search is made again from the current size up; sooner when a
-//! longer probe of the peer's own arrives. Who has moved to another uplink need not notice: the peer does, and searches.
+//! longer probe of the peer's own arrives. A node that has moved to a new uplink need not notice: the peer does, and searches.
 //!
 //! A lost watch probe puts the size in doubt. From then on a probe of the current size and one of BASE take turns, and
 //! the size falls to BASE, to be searched upwards at once, when so many were lost in a row as are no chance at the loss
@@ -25,16 +25,22 @@
 //! least 1 s, because a transport's probe competes with its own retransmissions; here a probe too early costs one
 //! packet, and a second per loss would leave a black hole for many seconds.
 //!
-//! On another path all begins anew, once a second at most. Whether a peer that is silent is still sent what only the proven
+//! On a new path all begins anew, once a second at most. Whether a peer that is silent is still sent what only the proven
 //! size is good for ([`Search::is_silent`]) is the caller's to say.
+//!
+//! [`climb`] says which larger size is tried next, [`watch`] whether the path still carries what it did, and [`flight`] which
+//! probe an answer belongs to. What follows from all three stands here.
 //!
 //! Left out: the size of a path that carries less than BASE (the caller then keeps its start value and sets no DF),
 //! probing with data, and telling anybody: the caller compares [`Search::mtu`] before and after.
 
+mod climb;
+mod flight;
 mod loss;
 mod plateau;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::time::Duration;
 
@@ -42,7 +48,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
 
 use crate::Instant;
-use loss::Loss;
+use climb::{Climb, Failure};
+use flight::Flight;
+pub(crate) use flight::Probe;
+use watch::Watch;
 
 /// Proven first, in bytes; below it nothing is searched (RFC 8899 section 5.1.2, BASE_PLPMTU).
 pub(crate) const BASE: usize = 1200;
@@ -50,42 +59,14 @@ pub(crate) const BASE: usize = 1200;
 const SMALL: usize = 128;
 /// The search ends when the proven size and the smallest failed one are this close, in bytes.
 const GAP: usize = 8;
-/// Losses after which the search goes on with another size (RFC 8899 section 5.1.2, MAX_PROBES).
-const QUICK: u8 = 3;
 /// Losses that the smallest failed size must have before the search ends.
 const CERTAIN: u8 = 8;
-/// Sizes that routers may choose in one search.
-const WORDS: u8 = 8;
 
-/// How long an answer is waited for before a round trip was measured.
-const FIRST_TIMER: Duration = Duration::from_millis(500);
-const SHORTEST_TIMER: Duration = Duration::from_millis(150);
-const LONGEST_TIMER: Duration = Duration::from_secs(1);
-/// One probe of the current size so often while large packets are being sent.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// RFC 8899 section 5.1.1, PMTU_RAISE_TIMER.
 const RAISE_INTERVAL: Duration = Duration::from_secs(600);
-
-/// BASE is tried so often before the back-off begins: 1 s, 2 s, 4 s and so on.
-const PROMPT: u8 = 3;
-/// The longest wait for a peer that never answered: it may know no probes at all.
-const LONGEST_UNKNOWN: Duration = Duration::from_secs(60);
-/// And for one that did: what is sent meanwhile may vanish in a path that came back smaller.
-const LONGEST_KNOWN: Duration = Duration::from_secs(2);
-/// A search on another path begins so often at most. Whoever makes us believe that it moves all the time, with sources that
-/// it forges, would else have one large probe sent to a stranger for each of its small datagrams.
+/// A search on a new path begins this often at most. A peer that makes us believe that it moves all the time, with sources that
+/// it forges, would otherwise have one large probe sent to a stranger for each of its small datagrams.
 const BEGIN_INTERVAL: Duration = Duration::from_secs(1);
-/// After so many unanswered BASE probes only large packets being sent bring the next one.
-const QUIET: u8 = 10;
-
-/// What to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Probe {
-    /// Random; the answer names it.
-    pub(crate) id: u32,
-    /// Bytes of the inner packet, to be sent with DF and no padding beyond it.
-    pub(crate) size: usize,
-}
 
 /// How far the search is, for humans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,72 +103,53 @@ pub(crate) enum Limit {
 #[derive(Debug)]
 pub(crate) struct Search {
     ceiling: usize,
-    /// When the first probe of the last search on a new path was sent, whichever path that was.
-    began: Option<Instant>,
-    /// Nothing was sent on this path yet.
-    is_new: bool,
-    proven: Option<usize>,
-    /// None: searching. Otherwise found, and worth another search at this time.
-    raise_at: Option<Instant>,
-    /// The smallest size that failed.
-    failed: Option<Failed>,
-    /// The size that the search is at.
-    trial: Option<Trial>,
-    /// What a router said last, and how many such words this search still follows.
-    word: Option<usize>,
-    words_left: u8,
+    start: Start,
+    stage: Stage,
+    climb: Climb,
+    watch: Watch,
+    flight: Flight,
     /// The longest probe of the peer's own that was a reason to search again, since the size last fell.
     heard: usize,
-    /// What the truth most likely is: a router's word, or what it was at the last search. Once it is proven, a failure
-    /// a little above it ends the search.
-    likely: Option<usize>,
-
-    under_way: Option<Sent>,
-    expired: Option<Sent>,
-    round_trip: Option<Duration>,
-    loss: Loss,
-
-    /// BASE probes that were lost in a row.
-    silent: u8,
-    /// Something was lost, and nothing answered since.
-    is_unsure: bool,
-    /// The next one is of SMALL, and how many of those were answered more than lost, while BASE was not.
-    is_small_next: bool,
-    small_answered: u8,
-    /// What watching saw since the current size was last answered.
-    doubt: Doubt,
-    /// Large packets went out after the last watch probe.
-    is_large_sent: bool,
-    watch_at: Instant,
 }
 
+/// Whether anything was sent on this path, and when the first probe of the last search on a new path was sent, whichever path
+/// that was.
 #[derive(Clone, Copy, Debug)]
-struct Sent {
-    probe: Probe,
-    at: Instant,
-    until: Instant,
+enum Start {
+    Fresh { before: Option<Instant> },
+    Begun(Instant),
 }
 
+/// What is proven.
 #[derive(Clone, Copy, Debug)]
-struct Trial {
-    size: usize,
-    losses: u8,
+enum Stage {
+    /// Nothing: BASE was not answered, or is no longer though less is.
+    Unproven,
+    /// This size, and a larger one is searched for.
+    Searching(usize),
+    /// This size, and another search is worth its while at this time.
+    Found(usize, Instant),
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Failed {
-    size: usize,
-    losses: u8,
-    is_refused: bool,
-}
+impl Stage {
+    const fn proven(self) -> Option<usize> {
+        match self {
+            Self::Unproven => None,
+            Self::Searching(proven) | Self::Found(proven, _) => Some(proven),
+        }
+    }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Doubt {
-    /// Probes of the current size that were lost in a row.
-    missed: u8,
-    /// BASE probes in between.
-    base_lost: u8,
-    base_answered: u8,
+    /// The same with a different size.
+    fn with(self, proven: usize) -> Self {
+        match self {
+            Self::Unproven | Self::Searching(_) => Self::Searching(proven),
+            Self::Found(_, raise_at) => Self::Found(proven, raise_at),
+        }
+    }
+
+    fn is_found(self) -> bool {
+        matches!(self, Self::Found(..))
+    }
 }
 
 impl Search {
@@ -195,33 +157,18 @@ impl Search {
     pub(crate) const fn new(ceiling: usize, now: Instant) -> Self {
         Self {
             ceiling,
-            began: None,
-            is_new: true,
-            proven: None,
-            raise_at: None,
-            failed: None,
-            trial: None,
-            word: None,
-            words_left: WORDS,
+            start: Start::Fresh { before: None },
+            stage: Stage::Unproven,
+            climb: Climb::new(),
+            watch: Watch::new(now),
+            flight: Flight::new(),
             heard: 0,
-            likely: None,
-            under_way: None,
-            expired: None,
-            round_trip: None,
-            loss: Loss::new(),
-            silent: 0,
-            is_unsure: false,
-            is_small_next: false,
-            small_answered: 0,
-            doubt: Doubt { missed: 0, base_lost: 0, base_answered: 0 },
-            is_large_sent: false,
-            watch_at: now,
         }
     }
 
     /// The largest size that was answered, in bytes; None until BASE was, and when BASE no longer is though less is.
     pub(crate) const fn mtu(&self) -> Option<usize> {
-        self.proven
+        self.stage.proven()
     }
 
     /// The largest size worth trying, in bytes.
@@ -231,16 +178,16 @@ impl Search {
 
     /// How far it is.
     pub(crate) fn state(&self) -> State {
-        let phase = match self.proven {
-            None => Phase::Unanswered,
-            Some(_) if self.raise_at.is_none() => Phase::Searching,
-            Some(_) if self.doubt.missed > 0 || self.is_silent() => Phase::Doubted,
-            Some(_) => Phase::Found,
+        let phase = match self.stage {
+            Stage::Unproven => Phase::Unanswered,
+            Stage::Searching(_) => Phase::Searching,
+            Stage::Found(..) if self.watch.is_doubtful() || self.is_silent() => Phase::Doubted,
+            Stage::Found(..) => Phase::Found,
         };
-        let limit = match self.failed {
-            Some(Failed { size, is_refused: true, .. }) => Limit::Refused(size),
-            None if self.proven.is_none() => Limit::Unanswered(BASE),
-            Some(Failed { size, .. }) => Limit::Unanswered(size),
+        let limit = match self.climb.failure() {
+            Some(Failure::Refused(size)) => Limit::Refused(size),
+            None if phase == Phase::Unanswered => Limit::Unanswered(BASE),
+            Some(Failure::Lost { size, .. }) => Limit::Unanswered(size),
             None => Limit::Ceiling(self.ceiling),
         };
         State { phase, limit }
@@ -249,81 +196,58 @@ impl Search {
     /// When [`poll`](Self::poll) has something to do next, at once if that is past; None while there is nothing. Every
     /// `on_` and `poll` itself may change it.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        match self.under_way {
-            Some(sent) => Some(sent.until),
-            None => self.due(),
-        }
+        self.flight.until().or_else(|| self.due())
     }
 
     /// The probe to send now, if one is due. The one under way is lost when its time is over.
     pub(crate) fn poll(&mut self, now: Instant, rng: &mut ChaCha8Rng) -> Option<Probe> {
-        if let Some(sent) = self.under_way {
-            if now < sent.until {
-                return None;
-            }
-            self.under_way = None;
-            self.expired = Some(sent);
-            self.on_lost(sent.probe.size);
+        if self.flight.until().is_some_and(|until| now < until) {
+            return None;
+        }
+        if let Some(lost) = self.flight.expire() {
+            self.on_lost(lost.size);
         }
         if self.due()? > now {
             return None;
         }
-        if std::mem::take(&mut self.is_new) {
-            self.began = Some(now);
+        if let Start::Fresh { .. } = self.start {
+            self.start = Start::Begun(now);
         }
         let size = self.next_size(now);
         let probe = Probe { id: rng.next_u32(), size };
-        self.under_way = Some(Sent { probe, at: now, until: now + self.patience(size) });
-        self.is_small_next = false;
-        if self.proven == Some(size) {
-            self.watch_at = now + WATCH_INTERVAL;
-            self.is_large_sent = false;
-        } else if self.is_quiet() {
-            self.is_large_sent = false;
-        }
+        let patience = self.watch.patience(size, self.mtu().is_some(), &self.flight);
+        self.flight.launch(probe, now, patience);
+        self.watch.on_probed(self.mtu() == Some(size), now);
         Some(probe)
     }
 
     /// A probe was answered. False, and nothing happened: it is neither the one under way nor the last that expired.
     pub(crate) fn on_reply(&mut self, id: u32, size: usize, now: Instant) -> bool {
-        let answered = |sent: &mut Sent| sent.probe == Probe { id, size };
-        let Some(sent) = self.under_way.take_if(answered).or_else(|| self.expired.take_if(answered)) else {
-            return false;
-        };
-        // A later one of the same size has no more to tell.
-        if let Some(again) = self.under_way.take_if(|later| later.probe.size == size) {
-            self.expired = Some(again);
+        let is_known = self.flight.on_reply(Probe { id, size }, now);
+        if is_known {
+            // It may be from before the ceiling was lowered.
+            self.on_answered(size.min(self.ceiling), now);
         }
-        let round_trip = now.since(sent.at);
-        self.round_trip = Some(self.round_trip.map_or(round_trip, |smoothed| (smoothed * 7 + round_trip) / 8));
-        // It may be from before the ceiling was lowered.
-        self.on_answered(size.min(self.ceiling), now);
-        true
+        is_known
     }
 
     /// A probe was answered by somebody who does not say how long it was. False: as with [`Search::on_reply`].
     pub(crate) fn on_echo(&mut self, id: u32, now: Instant) -> bool {
-        let known = [self.under_way, self.expired].into_iter().flatten().find(|sent| sent.probe.id == id);
-        known.is_some_and(|sent| self.on_reply(id, sent.probe.size, now))
+        let known = self.flight.find(id);
+        known.is_some_and(|probe| self.on_reply(id, probe.size, now))
     }
 
     /// Our own kernel refused a datagram with `size` bytes inside (EMSGSIZE).
     pub(crate) fn on_refused(&mut self, size: usize, now: Instant) {
-        if size > self.ceiling || self.failed.is_some_and(|failed| failed.is_refused && failed.size <= size) {
+        if size > self.ceiling || !self.climb.on_refused(size) {
             return;
         }
-        if self.failed.is_none_or(|failed| failed.size >= size) {
-            self.failed = Some(Failed { size, losses: 0, is_refused: true });
-        }
-        self.trial.take_if(|trial| trial.size >= size);
         // A refused BASE waits for its timer all the same, or it would be sent and refused without end.
-        let is_refused = |sent: &mut Sent| sent.probe.size >= size && sent.probe.size > BASE;
-        self.under_way.take_if(is_refused);
-        self.expired.take_if(is_refused);
-        if size <= BASE && self.proven.is_some() {
-            self.hold(None);
-        } else if self.proven.is_some_and(|proven| proven >= size) {
-            self.hold(Some(BASE));
+        self.flight.forget(|probe| probe.size >= size && probe.size > BASE);
+        match self.mtu() {
+            Some(_) if size <= BASE => self.hold(Stage::Unproven),
+            Some(proven) if proven >= size => self.hold(Stage::Searching(BASE)),
+            _ => {}
         }
         self.settle(now);
     }
@@ -331,17 +255,19 @@ impl Search {
     /// A router said that no more than `mtu` bytes inside get through, or somebody forged that.
     pub(crate) fn on_too_big(&mut self, mtu: usize) {
         if mtu >= BASE && mtu <= self.ceiling {
-            self.word = Some(mtu);
+            self.climb.on_word(mtu);
         }
-        if self.proven.is_some_and(|proven| mtu < proven) {
-            self.is_large_sent = true;
+        if self.mtu().is_some_and(|proven| mtu < proven) {
+            self.watch.on_large_sent();
         }
     }
 
     /// Large data goes out: what a path that was proven may not carry any more.
     pub(crate) fn on_large_sent(&mut self, now: Instant) {
-        self.is_large_sent = true;
-        if self.raise_at.is_some_and(|at| now >= at) {
+        self.watch.on_large_sent();
+        if let Stage::Found(_, raise_at) = self.stage
+            && now >= raise_at
+        {
             self.search_again(now);
         }
     }
@@ -350,8 +276,10 @@ impl Search {
     /// longer one is worth one search, or two ways that differ would be searched for ever.
     pub(crate) fn on_arrived(&mut self, size: usize, now: Instant) {
         let size = size.min(self.ceiling);
-        let is_longer = self.proven.is_some_and(|proven| size > proven + GAP) && size > self.heard;
-        if is_longer && self.raise_at.is_some() {
+        if let Stage::Found(proven, _) = self.stage
+            && size > proven + GAP
+            && size > self.heard
+        {
             self.heard = size;
             self.search_again(now);
         }
@@ -359,12 +287,10 @@ impl Search {
 
     /// The peer is there, it said so in another way: where BASE was tried in vain it is worth another try.
     pub(crate) fn on_heard(&mut self) {
-        if self.is_quiet() {
-            self.silent = 0;
-        }
+        self.watch.on_heard();
     }
 
-    /// The largest size worth trying is another one. What was proven stays so, as far as it is worth trying still.
+    /// The largest size worth trying has changed. What was proven stays so, as far as it is still worth trying.
     pub(crate) fn on_ceiling(&mut self, ceiling: usize, now: Instant) {
         if ceiling == self.ceiling {
             return;
@@ -373,131 +299,75 @@ impl Search {
             return self.on_path_change(ceiling, now);
         }
         self.ceiling = ceiling;
-        self.trial.take_if(|trial| trial.size > ceiling);
-        self.failed.take_if(|failed| failed.size > ceiling);
-        if self.proven.is_some_and(|proven| proven > ceiling) {
-            self.proven = Some(ceiling);
-            self.doubt = Doubt::default();
+        self.climb.on_ceiling(ceiling);
+        if self.mtu().is_some_and(|proven| proven > ceiling) {
+            self.stage = self.stage.with(ceiling);
+            self.watch.on_size_changed();
         }
-        if self.raise_at.is_some() && self.failed.is_none() {
+        if self.stage.is_found() && self.climb.failure().is_none() {
             self.search_again(now);
             // It was the ceiling that kept it from being more, not the path.
-            self.likely = None;
+            self.climb.forget_likely();
         }
         self.settle(now);
     }
 
-    /// Another endpoint, uplink or way to ask: what was proven is no longer proven.
+    /// A new endpoint, uplink or way to ask: what was proven is no longer proven.
     pub(crate) fn on_path_change(&mut self, ceiling: usize, now: Instant) {
-        *self = Self { began: self.began, ..Self::new(ceiling, now) };
+        let before = match self.start {
+            Start::Fresh { before } => before,
+            Start::Begun(at) => Some(at),
+        };
+        *self = Self { start: Start::Fresh { before }, ..Self::new(ceiling, now) };
     }
 
-    /// From the current size up.
-    fn search_again(&mut self, now: Instant) {
-        self.raise_at = None;
-        self.failed = None;
-        self.likely = self.proven;
-        self.words_left = WORDS;
-        self.settle(now);
+    /// Whether BASE was tried in vain so often that only large packets being sent bring the next probe.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.watch.is_quiet()
+    }
+
+    /// Whether the peer answers nothing any more, as far as can be said after a second or two.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.watch.is_silent()
     }
 
     /// When the next probe is due if none is under way; the clock's start means at once.
     fn due(&self) -> Option<Instant> {
         let at_once = Some(Instant::default());
         if self.ceiling < BASE {
-            None
-        } else if self.is_new {
-            self.began.map_or(at_once, |began| Some(began + BEGIN_INTERVAL))
-        } else if self.proven.is_none() || self.is_unsure {
-            if self.is_quiet() && !self.is_large_sent { None } else { at_once }
-        } else if self.doubt.missed > 0 || self.raise_at.is_none() {
-            at_once
-        } else {
-            self.is_large_sent.then_some(self.watch_at)
+            return None;
         }
-    }
-
-    /// Whether BASE was tried in vain so often that only large packets being sent bring the next probe.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.silent >= QUIET
-    }
-
-    /// Whether the peer answers nothing any more, as far as can be said after a second or two.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.silent >= PROMPT
+        if let Start::Fresh { before } = self.start {
+            return before.map_or(at_once, |began| Some(began + BEGIN_INTERVAL));
+        }
+        match self.stage {
+            Stage::Unproven => self.watch.may_ask().then_some(Instant::default()),
+            _ if self.watch.is_unsure() => self.watch.may_ask().then_some(Instant::default()),
+            Stage::Searching(_) => at_once,
+            Stage::Found(..) if self.watch.is_doubtful() => at_once,
+            Stage::Found(..) => self.watch.next_look(),
+        }
     }
 
     fn next_size(&mut self, now: Instant) -> usize {
-        match self.proven {
+        match self.mtu() {
             None => BASE,
-            Some(_) if self.is_small_next => SMALL,
-            Some(_) if self.is_unsure => BASE,
-            Some(proven) if self.doubt.missed > 0 => proven,
-            // A silent fall is noticed during a search as well.
-            Some(proven) if self.is_large_sent && now >= self.watch_at => proven,
-            Some(proven) => self.size_to_try(proven),
-        }
-    }
-
-    /// The next size of the search, above `proven`.
-    fn size_to_try(&mut self, proven: usize) -> usize {
-        let top = self.failed.map_or(self.ceiling + 1, |failed| failed.size);
-        if let Some(word) = self.word.take_if(|word| *word >= proven)
-            && word < top
-            && self.words_left > 0
-            && self.likely != Some(word)
-        {
-            self.words_left -= 1;
-            self.likely = Some(word);
-            self.trial = (word > proven).then_some(Trial { size: word, losses: 0 });
-        }
-        if let Some(trial) = self.trial {
-            return trial.size;
-        }
-        let size = match self.failed {
-            Some(failed) if top - proven <= GAP => return failed.size,
-            _ if self.likely == Some(proven) => (proven + GAP).min(top - 1),
-            None => self.ceiling,
-            Some(_) => match plateau::between(proven, top) {
-                Some(plateau) => plateau,
-                None if plateau::is_one(proven) => proven + GAP,
-                None => usize::midpoint(proven, top),
+            Some(proven) => match self.watch.wants(now) {
+                Some(watch::Wanted::Small) => SMALL,
+                Some(watch::Wanted::Base) => BASE,
+                Some(watch::Wanted::Proven) => proven,
+                None => self.climb.next_size(proven, self.ceiling),
             },
-        };
-        self.trial = Some(Trial { size, losses: 0 });
-        size
-    }
-
-    /// How long an answer to a probe of `size` is waited for.
-    fn patience(&self, size: usize) -> Duration {
-        if size == BASE && self.silent >= PROMPT && self.small_answered == 0 {
-            let longest = if self.proven.is_some() { LONGEST_KNOWN } else { LONGEST_UNKNOWN };
-            let doublings = u32::from(self.silent - PROMPT).min(6);
-            return (Duration::from_secs(1) * (1 << doublings)).min(longest);
         }
-        self.round_trip.map_or(FIRST_TIMER, |rtt| (rtt * 3).clamp(SHORTEST_TIMER, LONGEST_TIMER))
     }
 
     fn on_lost(&mut self, size: usize) {
-        if size == BASE {
-            self.silent = self.silent.saturating_add(1);
-            self.doubt.base_lost = self.doubt.base_lost.saturating_add(1);
-            self.is_unsure = self.proven.is_some();
-            self.is_small_next = self.is_unsure && self.silent >= PROMPT;
-        } else if size == SMALL {
-            self.small_answered = self.small_answered.saturating_sub(1);
-        } else if self.proven == Some(size) {
-            self.doubt.missed = self.doubt.missed.saturating_add(1);
-            self.is_unsure = true;
-        } else if let Some(failed) = self.failed.as_mut().filter(|failed| failed.size == size) {
-            failed.losses = failed.losses.saturating_add(1);
-            self.is_unsure = true;
-        } else if let Some(trial) = self.trial.as_mut().filter(|trial| trial.size == size) {
-            trial.losses += 1;
-            if trial.losses >= QUICK {
-                self.failed = Some(Failed { size, losses: trial.losses, is_refused: false });
-                self.trial = None;
-            }
+        match size {
+            BASE => self.watch.on_base_lost(self.mtu().is_some()),
+            SMALL => self.watch.on_small_lost(),
+            _ if self.mtu() == Some(size) => self.watch.on_proven_lost(),
+            _ if self.climb.on_lost(size) => self.watch.on_failed_lost(),
+            _ => {}
         }
     }
 
@@ -505,84 +375,68 @@ impl Search {
         if size == SMALL {
             return self.on_small_answered();
         }
-        (self.is_unsure, self.is_small_next, self.small_answered) = (false, false, 0);
-        let silent = std::mem::take(&mut self.silent);
-        if size == BASE {
-            // A dead path is not a lossy one.
-            self.loss.on_answered(silent.min(PROMPT));
-            self.doubt.base_answered = self.doubt.base_answered.saturating_add(1);
-            self.doubt.base_lost = self.doubt.base_lost.saturating_sub(silent.saturating_sub(PROMPT));
-        }
-        if self.proven.is_none_or(|proven| size > proven) {
-            self.on_larger(size, now);
-        } else if self.proven == Some(size) && size > BASE {
-            self.loss.on_answered(self.doubt.missed);
-            self.doubt = Doubt::default();
-            // It was wrong, or it is over.
-            self.word.take_if(|word| *word <= size);
+        self.watch.on_answered(size == BASE);
+        match self.mtu() {
+            Some(proven) if size == proven && size > BASE => {
+                self.watch.on_proven_answered();
+                self.climb.on_proven_answered(size);
+            }
+            Some(proven) if size <= proven => {}
+            _ => self.on_larger(size, now),
         }
         self.settle(now);
     }
 
     /// A probe smaller than BASE was answered, after one of BASE was not.
     fn on_small_answered(&mut self) {
-        self.small_answered = self.small_answered.saturating_add(1);
-        if self.proven.is_some() && self.small_answered >= self.loss.too_many(0, 0) {
-            self.failed = Some(Failed { size: BASE, losses: self.silent, is_refused: false });
-            self.hold(None);
-            self.silent = PROMPT;
+        if let Some(losses) = self.watch.on_small_answered()
+            && self.mtu().is_some()
+        {
+            self.climb.fail(BASE, losses);
+            self.hold(Stage::Unproven);
+            self.watch.on_base_gone();
         }
     }
 
-    /// A size above the current one was answered.
+    /// A size above the present one was answered.
     fn on_larger(&mut self, size: usize, now: Instant) {
-        let trial = self.trial.take_if(|trial| trial.size <= size);
-        let failed = self.failed.take_if(|failed| failed.size <= size);
-        let losses = match (trial, failed) {
-            (Some(Trial { size: of, losses }), _) | (_, Some(Failed { size: of, losses, .. })) if of == size => losses,
-            _ => 0,
-        };
-        if size > BASE {
-            self.loss.on_answered(losses);
+        let (losses, had_failed) = self.climb.on_larger(size);
+        if had_failed {
+            self.stage = Stage::Searching(size);
         }
-        if failed.is_some() {
-            self.raise_at = None;
+        self.stage = self.stage.with(size);
+        self.watch.on_larger((size > BASE).then_some(losses), now);
+    }
+
+    /// From the present size up.
+    fn search_again(&mut self, now: Instant) {
+        if let Some(proven) = self.mtu() {
+            self.stage = Stage::Searching(proven);
         }
-        self.proven = Some(size);
-        self.doubt = Doubt::default();
-        self.watch_at = now + WATCH_INTERVAL;
+        self.climb.restart(self.mtu());
+        self.settle(now);
     }
 
     /// Draws the conclusions from what is known now. Losses count only once something smaller was answered after them.
     fn settle(&mut self, now: Instant) {
-        let Some(proven) = self.proven else { return };
-        if self.is_unsure {
+        let Some(proven) = self.mtu() else { return };
+        if self.watch.is_unsure() {
             return;
         }
-        let Doubt { missed, base_lost, base_answered } = self.doubt;
-        if missed >= self.loss.too_many(base_lost, base_answered) {
-            self.failed = Some(Failed { size: proven, losses: missed, is_refused: false });
-            self.hold(Some(BASE));
-        } else if self.raise_at.is_none() {
-            let is_narrow = |failed: Failed| {
-                failed.size.saturating_sub(proven) <= GAP && (failed.is_refused || failed.losses >= CERTAIN)
-            };
-            if proven >= self.ceiling || self.failed.is_some_and(is_narrow) {
-                self.raise_at = Some(now + RAISE_INTERVAL);
-                self.trial = None;
-            }
+        if let Some(losses) = self.watch.verdict() {
+            self.climb.fail(proven, losses);
+            self.hold(Stage::Searching(BASE));
+        } else if !self.stage.is_found() && self.climb.is_over(proven, self.ceiling) {
+            self.stage = Stage::Found(proven, now + RAISE_INTERVAL);
+            self.climb.rest();
         }
     }
 
     /// Falls to a size that is sure, and searches upwards from it.
-    fn hold(&mut self, proven: Option<usize>) {
-        self.proven = proven;
-        self.raise_at = None;
-        self.trial = None;
-        self.likely = None;
+    fn hold(&mut self, stage: Stage) {
+        self.stage = stage;
         self.heard = 0;
-        self.words_left = WORDS;
-        (self.is_unsure, self.is_small_next, self.small_answered) = (false, false, 0);
-        self.doubt = Doubt::default();
+        self.climb.fall();
+        self.watch.on_fall();
     }
 }

@@ -1,49 +1,54 @@
-//! Whether a peer answers, and how a peer that has nothing to answer is asked whether it is there.
+//! Whether a peer answers, and how to ask a peer that has no reason to send whether it is still there.
 //!
-//! WireGuard owes an answer to three things: to data within KEEPALIVE_TIMEOUT (10 s), at least with an empty packet, and to an
-//! initiation and a response at once. A peer is *silent* when nothing authentic came since the first of them was sent, for
-//! 15 s while a session is alive (the kernel begins a new handshake then, too), for 5 s without one. Control is told, asks
-//! the peer's name again, and shows a peer with a session as *suspect*. Whatever is authentic ends it, but for an initiation:
-//! a peer that calls and calls does so because it does not hear us.
+//! WireGuard owes an answer to three kinds of messages: to data within KEEPALIVE_TIMEOUT (10 s), at least with an empty
+//! packet, and to an initiation and a response at once. A peer is *silent* when nothing authentic has arrived since the
+//! first such message: for 15 s while a session is alive (the kernel begins a new handshake then, too), and for 5 s
+//! without a session. Control is told, resolves the peer's name again, and shows a peer with a session as *suspect*.
+//! Anything authentic ends the silence except an initiation: a peer that keeps initiating does so because it does not
+//! hear us.
 //!
-//! An empty packet is owed no answer, so that a peer that gets nothing but persistent keepalives may be gone for minutes
-//! unnoticed. A *question* takes the place of a keepalive then: a packet inside the session that is answered. It is asked only
-//! where the answer changes something and silence says nothing: of a peer whose endpoint is a name, that is kept alive, and
-//! that was not heard for [`ASK_AFTER`]. A question, its answer and the keepalive that the answer is owed, some 220 bytes in
-//! 13 s, take the place of 32 bytes in 25 s; a peer that is heard anyway is not asked. A peer that answered its last question within a second is *prompt*: it is asked five times in a row, a
-//! second apart, and is silent after 5 s, so that one that moved is noticed within 19 s of its last sign of life. Others
-//! answer by WireGuard's own timer after 10 s.
+//! An empty packet is owed no answer, so a peer that only receives persistent keepalives may be gone for minutes
+//! without anyone noticing. In that case a *question* replaces a keepalive: a packet inside the session that the peer
+//! answers. A question is asked only where the answer makes a difference and silence alone proves nothing: if the
+//! peer's endpoint is a name, if the peer has a persistent keepalive, and if it was not heard from for [`ASK_AFTER`]. A
+//! question, its answer and the keepalive owed for the answer are about 220 bytes in 13 s, in place of 32 bytes in 25
+//! s. A peer that is heard from anyway is not asked.
 //!
-//! Where no question is possible (nothing but WireGuard's own messages may be sent to the peer, or it has no address to ask)
-//! an initiation is the question, after [`CALL_AFTER`]. A handshake costs both sides a millisecond, and a server whose
-//! ten thousand idle peers all called it every 13 s would do nothing else: twice as many handshakes as usual is what
-//! this is worth, and a peer that moved is noticed within 75 s.
+//! A peer that answered its last question within a second is *prompt*. It is asked five times in a row, a second apart,
+//! and is silent after 5 s, so that a move is noticed within 19 s of the last sign of life. Other peers answer by
+//! WireGuard's own timer after 10 s.
+//!
+//! Where no question is possible (only WireGuard's own messages may be sent to the peer, or it has no inner address to
+//! ask), an initiation takes its place after [`CALL_AFTER`]. A handshake costs each side a millisecond, and a server
+//! with ten thousand idle peers that call it every 13 s would do nothing else. The limit is therefore twice the usual
+//! number of handshakes, and a move is noticed within 75 s.
 
 use std::time::Duration;
 
 use crate::Instant;
 
-/// Data waits so long for an answer: KEEPALIVE_TIMEOUT + REKEY_TIMEOUT, the kernel's rule.
+/// How long data waits for an answer: KEEPALIVE_TIMEOUT + REKEY_TIMEOUT, the kernel's rule.
 const SILENCE: Duration = Duration::from_secs(15);
-/// An initiation to a peer without a session, and questions to a prompt peer, wait so long.
+/// How long an initiation to a peer without a session, and a question to a prompt peer, wait for an answer.
 const PROMPT_SILENCE: Duration = Duration::from_secs(5);
-/// A peer that was not heard for so long is asked: with [`PROMPT_SILENCE`], jitter and a handshake less than 20 s.
+/// How long a peer is not heard from before it is asked. With [`PROMPT_SILENCE`], jitter and a handshake this is less
+/// than 20 s.
 const ASK_AFTER: Duration = Duration::from_secs(13);
-/// The same where the question is a handshake.
+/// The same if the question is a handshake.
 const CALL_AFTER: Duration = Duration::from_secs(55);
-/// A keepalive interval that is longer says that the user wants fewer packets: then questions are as far apart.
+/// A longer keepalive interval means that the user wants fewer packets. Questions are then equally far apart.
 const USUAL_KEEPALIVE: Duration = Duration::from_secs(25);
 /// An answer within this time makes a peer prompt.
 const PROMPT: Duration = Duration::from_secs(1);
-/// From one question to the next, to a prompt peer and to others. 10 s after the first, when WireGuard's own answer to it
-/// comes, none of ours is younger than [`PROMPT`].
+/// The time between questions to a prompt peer, and to other peers. WireGuard's own answer arrives 10 s after the first
+/// question. At that time no question of ours is younger than [`PROMPT`].
 const PROMPT_INTERVAL: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_secs(7);
-/// Questions in a row, and then none until the peer was heard: to a prompt peer and to others.
+/// How many questions are asked in a row before waiting to hear from the peer: for a prompt peer, and for other peers.
 const PROMPT_QUESTIONS: u8 = 5;
 const QUESTIONS: u8 = 2;
 
-/// What a peer is asked by.
+/// The kind of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     /// A packet inside the session that the peer answers.
@@ -52,24 +57,24 @@ pub(crate) enum Question {
     Call,
 }
 
-/// What was heard of one peer, and what it owes us.
+/// What was heard from one peer, and what it owes us.
 #[derive(Debug)]
 pub(crate) struct Reach {
-    /// When something authentic came last.
+    /// When something authentic last arrived.
     heard: Instant,
-    /// The first thing since then that the peer had to answer.
+    /// When we first sent something since then that the peer has to answer.
     owed_since: Option<Instant>,
     is_silent: bool,
-    /// Questions since the peer was heard, and when the first and the last of them were asked.
+    /// How many questions were asked since the peer was last heard from, and when the first and the last were asked.
     asked: u8,
     first_asked: Instant,
     last_asked: Instant,
     is_prompt: bool,
-    /// What it is asked by, as far as is known: [`Question::Packet`] until it turns out that none is possible.
+    /// The kind of question to use: [`Question::Packet`] until it turns out to be impossible.
     question: Question,
-    /// How much later than necessary the next question is asked.
+    /// The jitter added to the time of the next question.
     jitter: Duration,
-    /// Names our echoes: those of the last questions and of the ones before them.
+    /// The ids of our echoes: those of the last row of questions, and of the row before it.
     echo_ids: [Option<u32>; 2],
 }
 
@@ -89,12 +94,12 @@ impl Reach {
         }
     }
 
-    /// Something was sent that the peer has to answer.
+    /// Records that something was sent that the peer has to answer.
     pub(crate) fn on_owed(&mut self, now: Instant) {
         self.owed_since.get_or_insert(now);
     }
 
-    /// Something authentic came. True: the peer was silent.
+    /// Records that something authentic arrived. Returns true if the peer was silent.
     pub(crate) fn on_heard(&mut self, now: Instant) -> bool {
         if self.asked > 0 {
             self.is_prompt = self.question == Question::Packet && now.since(self.last_asked) < PROMPT;
@@ -105,18 +110,18 @@ impl Reach {
         std::mem::take(&mut self.is_silent)
     }
 
-    /// The peer is silent, and control has been told.
+    /// Whether the peer is silent. Control has been told.
     pub(crate) fn is_silent(&self) -> bool {
         self.is_silent
     }
 
-    /// Whether it is worth asking [`Reach::silent_at`]: cheap enough to be asked for every train.
+    /// Whether [`Reach::silent_at`] is worth calling. Cheap enough to be called for every train.
     #[inline]
     pub(crate) fn may_be_silent(&self, now: Instant) -> bool {
         self.owed_since.is_some_and(|at| now.since(at) >= PROMPT_SILENCE) && !self.is_silent
     }
 
-    /// When the peer is silent unless it is heard before. `is_alive`: there is a session.
+    /// Returns when the peer becomes silent unless it is heard from. `is_alive` says that there is a session.
     pub(crate) fn silent_at(&self, is_alive: bool) -> Option<Instant> {
         if self.is_silent {
             return None;
@@ -128,22 +133,22 @@ impl Reach {
 
     pub(crate) fn on_silent(&mut self) {
         self.is_silent = true;
-        // It may have been prompt by chance.
+        // The peer may have been prompt by chance.
         self.is_prompt = false;
         self.asked = 0;
     }
 
-    /// A session was made: what could not be asked before may be by now.
+    /// Records a new session. A question that was impossible before may be possible now.
     pub(crate) fn on_connected(&mut self) {
         self.question = Question::Packet;
     }
 
-    /// The peer can be asked by this.
+    /// Sets the kind of question that the peer can be asked.
     pub(crate) fn ask_by(&mut self, question: Question) {
         self.question = question;
     }
 
-    /// When a peer that is kept alive every `keepalive` is asked next.
+    /// Returns when to ask next. `keepalive` is the persistent keepalive interval of the peer.
     pub(crate) fn ask_at(&self, keepalive: Duration) -> Option<Instant> {
         if self.is_silent {
             return None;
@@ -165,7 +170,7 @@ impl Reach {
         }
     }
 
-    /// The peer is asked. `jitter` counts for the next time.
+    /// Records a question. `jitter` is used for the next one.
     pub(crate) fn on_asked(&mut self, now: Instant, jitter: Duration) {
         if self.asked == 0 {
             self.first_asked = now;
@@ -176,7 +181,7 @@ impl Reach {
         self.on_owed(now);
     }
 
-    /// The id of the next echo: the same for all questions in a row. `fresh` is taken for the first.
+    /// Returns the id of the next echo. All questions in a row share an id, and `fresh` becomes the id of a new row.
     pub(crate) fn echo_id(&mut self, fresh: u32) -> u32 {
         if self.asked == 0 {
             self.echo_ids = [Some(fresh), self.echo_ids[0]];
@@ -184,12 +189,12 @@ impl Reach {
         self.echo_ids[0].unwrap_or(fresh)
     }
 
-    /// Whether echo replies may be ours.
+    /// Whether an echo reply may be an answer to one of our questions.
     pub(crate) fn has_sent_echoes(&self) -> bool {
         self.echo_ids[0].is_some()
     }
 
-    /// Whether an echo of ours had this id.
+    /// Whether this is the id of one of our echoes.
     pub(crate) fn is_our_echo(&self, id: u32) -> bool {
         self.echo_ids.contains(&Some(id))
     }
@@ -209,7 +214,7 @@ mod tests {
         Instant::from_start(Duration::from_millis(millis))
     }
 
-    /// The seconds at which a peer that was heard at 0 and answers nothing is asked.
+    /// Returns the seconds at which a peer is asked that was heard from at 0 and never answers.
     fn questions(reach: &mut Reach, question: Question, keepalive: Duration) -> Vec<u64> {
         let mut asked = Vec::new();
         reach.ask_by(question);

@@ -1,7 +1,7 @@
-//! The local API as an OpenAPI 3.1 document, for whoever writes a client: `configs/openapi.json`.
+//! The local API as an OpenAPI 3.1 document, for authors of clients: `configs/openapi.json`.
 //!
-//! The shapes come from the types that are serialised. What no type says, which path answers with which of them and
-//! what it is for, stands in one table here; a test asks a served API for every row of it.
+//! The schemas come from the types that are serialised. Which path answers with which type, and what it is for, is not
+//! in any type. That is in the table here, and a test requests every row of it from a served API.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,11 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{Down, GROUP, Reloaded, Version, status_code};
-use crate::config::without_null;
 use crate::failure::{ExitKind, FailureBody};
-use crate::metrics;
 use crate::view::Status;
+use crate::view::metrics;
 
-/// What can be asked.
+/// All operations of the API.
 pub(super) static OPERATIONS: [Operation; 5] = [
     Operation {
         path: "/v1/status",
@@ -55,7 +54,7 @@ pub(super) static OPERATIONS: [Operation; 5] = [
     },
 ];
 
-/// One method of one path. None takes a body or a parameter.
+/// One method of one path. No operation has a body or parameters.
 pub(super) struct Operation {
     pub(super) path: &'static str,
     pub(super) method: &'static str,
@@ -64,7 +63,7 @@ pub(super) struct Operation {
     pub(super) answer: Answer,
 }
 
-/// The body of a 200.
+/// The body of a successful answer (200).
 pub(super) enum Answer {
     /// A type of ours.
     Json(fn(&mut SchemaGenerator) -> Schema),
@@ -72,7 +71,7 @@ pub(super) enum Answer {
     Text(&'static str),
 }
 
-/// In the order in which people read it.
+/// The fields, in the order in which people read them.
 #[derive(Serialize)]
 struct Document {
     openapi: &'static str,
@@ -88,9 +87,9 @@ struct Components {
     schemas: BTreeMap<String, Schema>,
 }
 
-/// The document as JSON that ends in a newline.
+/// Returns the document as JSON that ends in a newline.
 pub fn document() -> String {
-    // A component's shape is what is sent: a field that may be left out is not required.
+    // Schemas describe what is sent: a field that may be left out is not required.
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut schemas = settings.with(|it| it.definitions_path = "/components/schemas".into()).into_generator();
     let mut paths: BTreeMap<_, Map<_, _>> = BTreeMap::new();
@@ -143,6 +142,40 @@ impl Operation {
                 "default": { "$ref": "#/components/responses/Failure" },
             },
         })
+    }
+}
+
+/// Removes null from the types of values: a field that is not known is left out, and never null.
+fn without_null<'a>(values: impl Iterator<Item = &'a mut Value>) {
+    for value in values {
+        match value {
+            Value::Array(entries) => {
+                entries.retain(|entry| !entry.is_null() && *entry != "null" && *entry != json!({ "type": "null" }));
+                without_null(entries.iter_mut());
+            }
+            Value::Object(members) => {
+                without_null(members.values_mut());
+                collapse(members);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A single alternative stands for itself: `{"anyOf": [X]}` is X, and `{"type": ["string"]}` is a string.
+fn collapse(members: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = members.get_mut("type")
+        && let [only] = types.as_mut_slice()
+    {
+        let only = only.take();
+        members.insert("type".to_owned(), only);
+    }
+    if let Some(Value::Array(choices)) = members.get_mut("anyOf")
+        && let [Value::Object(only)] = choices.as_mut_slice()
+    {
+        let only = std::mem::take(only);
+        members.remove("anyOf");
+        members.extend(only);
     }
 }
 

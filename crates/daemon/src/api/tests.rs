@@ -1,4 +1,4 @@
-//! The API as a caller without our client sees it: exact paths, methods, status codes and bodies.
+//! The API as seen by a caller without our client: exact paths, methods, status codes and bodies.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,11 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::view::tests::{bob, view};
 
-/// A served API. Who runs the tests owns the daemon, so everything is allowed.
+/// A served API. The user that runs the tests owns the daemon, so everything is permitted.
 struct World {
     _folder: TempDir,
     socket: PathBuf,
-    control: mpsc::Receiver<ControlRequest>,
+    requests: mpsc::Receiver<Request>,
 }
 
 impl World {
@@ -22,12 +22,12 @@ impl World {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("overlay0.sock");
         let listener = bind(&socket).expect("a socket");
-        let (sender, control) = mpsc::channel(1);
+        let (sender, requests) = mpsc::channel(1);
         tokio::spawn(serve(listener, view([bob()]), sender));
-        Self { _folder: folder, socket, control }
+        Self { _folder: folder, socket, requests }
     }
 
-    /// Status code and body.
+    /// Returns status code and body.
     async fn ask(&self, request: &str) -> (u16, String) {
         let mut stream = UnixStream::connect(&self.socket).await.expect("a connection");
         let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -63,7 +63,7 @@ async fn every_documented_operation_is_answered_as_documented() {
     for operation in &openapi::OPERATIONS {
         let mut world = World::new();
         // A daemon that is stopping answers without a supervisor: reload with a failure, down as ever.
-        world.control.close();
+        world.requests.close();
         let (code, body) = world.ask(&format!("{} {}", operation.method.to_uppercase(), operation.path)).await;
         let expected = if operation.path == "/v1/reload" { 503 } else { 200 };
         assert_eq!(code, expected, "{}: {body}", operation.path);
@@ -77,10 +77,10 @@ async fn a_reload_is_answered_with_what_the_supervisor_reports() {
     let mut world = World::new();
     let report = ReloadReport { added: vec!["carol".to_owned()], unchanged: 1, ..ReloadReport::default() };
     let supervisor = async {
-        let Some(ControlRequest::Reload(answer)) = world.control.recv().await else { panic!("no reload was asked") };
+        let Some(Request::Reload(answer)) = world.requests.recv().await else { panic!("no reload was asked") };
         answer.send(Ok(report)).expect("somebody waits");
     };
-    // The request borrows nothing of the receiver.
+    // The request borrows nothing from the receiver.
     let socket = world.socket.clone();
     let asker = async move {
         let mut stream = UnixStream::connect(socket).await.expect("a connection");
@@ -109,7 +109,7 @@ async fn what_the_api_does_not_know_is_refused_in_json() {
 #[tokio::test]
 async fn a_daemon_that_is_stopping_already_counts_as_stopped() {
     let mut world = World::new();
-    world.control.close();
+    world.requests.close();
     let (code, body) = world.ask_json("POST /v1/down").await;
     assert_eq!((code, body), (200, json!({"schema": "overlay.down.v1", "status": "ok", "interface": "overlay0"})));
     let (code, body) = world.ask_json("POST /v1/reload").await;

@@ -1,4 +1,4 @@
-//! The client against a served API, and what it says where there is none.
+//! The client against a served API, and its errors where there is none.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::api::{self, ControlRequest, ReloadError, ReloadReport};
+use crate::api::{self, ReloadError, Request};
+use crate::device::ReloadReport;
 use crate::view::tests::{bob, view};
 
 struct World {
@@ -23,22 +24,22 @@ impl World {
         self.folder.path()
     }
 
-    /// Serves a daemon of this name; its supervisor answers with this.
+    /// Serves a daemon of this name, whose supervisor answers with `reload`.
     fn serve(&self, name: &str, reload: Result<ReloadReport, ReloadError>) {
         let listener = api::bind(&self.path().join(format!("{name}.sock"))).expect("a socket");
-        let (sender, mut control) = mpsc::channel(1);
+        let (sender, mut requests) = mpsc::channel(1);
         tokio::spawn(api::serve(listener, view([bob()]), sender));
         tokio::spawn(async move {
-            while let Some(request) = control.recv().await {
+            while let Some(request) = requests.recv().await {
                 match request {
-                    ControlRequest::Reload(answer) => drop(answer.send(reload.clone())),
-                    ControlRequest::Down(answer) => drop(answer.send(())),
+                    Request::Reload(answer) => drop(answer.send(reload.clone())),
+                    Request::Down(answer) => drop(answer.send(())),
                 }
             }
         });
     }
 
-    /// What a killed daemon leaves: a socket that nobody listens on.
+    /// Leaves what a killed daemon leaves: a socket without a listener.
     fn leave_stale(&self, name: &str) {
         drop(std::os::unix::net::UnixListener::bind(self.path().join(format!("{name}.sock"))).expect("a socket"));
     }
@@ -57,7 +58,7 @@ async fn the_only_daemon_needs_no_name_and_a_stale_socket_is_no_daemon() {
     assert_eq!(client.version().await.expect("an answer"), Version::current());
 }
 
-/// What the served view shows, before a second has passed.
+/// Returns what the served view shows before a second has passed.
 fn view_status() -> Status {
     let view: Arc<_> = view([bob()]);
     view.status()

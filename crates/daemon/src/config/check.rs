@@ -1,5 +1,5 @@
-//! What can only be judged with the whole file in view: keys, names and prefixes that meet, and routes that would
-//! lead a tunnel's own packets into it.
+//! Checks that need the whole file: keys, names and prefixes that collide, and routes that would lead the tunnel's own
+//! packets into the tunnel.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
+use super::Table;
 use super::draft::{InterfaceDraft, PeerDraft};
 use super::problem::{Problem, Report, quoted};
-use super::{Endpoint, Table};
 
-/// Everything below.
+/// Runs all checks in this file.
 pub(super) fn together(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Report) {
     own_addresses(interface, report);
     peer_keys(interface, peers, report);
@@ -86,7 +86,7 @@ fn peer_names(peers: &[PeerDraft], report: &mut Report) {
     let mut seen: HashMap<String, &Range<usize>> = HashMap::new();
     for peer in peers {
         let Some((name, span)) = &peer.name else { continue };
-        // Names become DNS names, which do not tell case apart.
+        // Names become DNS names, which ignore case.
         if let Some(first) = seen.insert(name.to_ascii_lowercase(), span) {
             report.error(
                 Problem::new("duplicate_name", format!("two peers are named {}", quoted(name)))
@@ -140,9 +140,9 @@ fn own_address_given_away(
     }
 }
 
-/// A route into the tunnel that covers a peer's endpoint sends the tunnel's own packets into it, for ever, unless the host
-/// has a more specific one. Only the host can tell, and `up` asks it; without a host it deserves a look. A /0 has
-/// policy rules against that, and whoever set a mark or wants no routes looks after it.
+/// Warns about a route into the tunnel that covers a peer's endpoint. It sends the tunnel's own packets into the tunnel
+/// forever, unless the host has a more specific route. Only the host can tell, and `up` asks it. Without a host the route
+/// deserves attention. A /0 is protected by policy rules, and users who set a mark or want no routes handle this themselves.
 fn endpoints_outside_routes(peers: &[PeerDraft], report: &mut Report) {
     let mut routes: HashMap<IpNet, &Range<usize>> = HashMap::new();
     for (prefix, span) in peers.iter().flat_map(|peer| &peer.allowed_ips).filter(|(prefix, _)| prefix.prefix_len() > 0)
@@ -168,8 +168,8 @@ fn endpoints_outside_routes(peers: &[PeerDraft], report: &mut Report) {
     }
 }
 
-/// The same for the network an own address is connected to; only a hint, since a more specific route of the host may
-/// lead to the endpoint.
+/// Does the same for the networks that our own addresses are connected to. This is only a hint, because a more specific
+/// route of the host may lead to the endpoint.
 fn endpoints_outside_own_networks(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Report) {
     for (net, span) in &interface.addresses {
         if let Some((peer, address, _)) = literal_endpoints(peers).find(|(_, address, _)| net.contains(address)) {
@@ -186,8 +186,8 @@ fn endpoints_outside_own_networks(interface: &InterfaceDraft, peers: &[PeerDraft
 }
 
 fn literal_endpoints(peers: &[PeerDraft]) -> impl Iterator<Item = (&PeerDraft, IpAddr, &Range<usize>)> {
-    peers.iter().filter_map(|peer| match &peer.endpoint {
-        Some((Endpoint::Address(address), span)) => Some((peer, address.ip(), span)),
-        _ => None,
+    peers.iter().filter_map(|peer| {
+        let (endpoint, span) = peer.endpoint.as_ref()?;
+        Some((peer, endpoint.address()?.ip(), span))
     })
 }

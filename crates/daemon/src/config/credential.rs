@@ -1,8 +1,8 @@
-//! A key file that only root may read, as the service manager handed it over: systemd.exec(5), `LoadCredential=`.
+//! A key file that only root may read, passed to us by the service manager: systemd.exec(5), `LoadCredential=`.
 //!
-//! The unit hands over the key `/etc/overlay/NAME.key` of the daemon NAME. It does so at a start and not at a reload: so
-//! the file is looked at each time, which takes no right to read it, and one that changed since is refused rather than
-//! replaced by what it was.
+//! The unit passes the key `/etc/overlay/NAME.key` to the daemon NAME. It does so at a start but not at a reload. The
+//! file's metadata is therefore checked each time, which needs no right to read it. A file that has changed since is
+//! refused instead of using its old content.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -17,20 +17,20 @@ use super::CONFIG_FOLDER;
 use super::problem::Problem;
 use crate::permission::denied;
 
-/// Where credentials lie.
+/// The environment variable with the credentials folder.
 const FOLDER: &str = "CREDENTIALS_DIRECTORY";
-/// What the unit hands over in the place of a file that does not exist.
+/// What the unit passes in place of a file that does not exist.
 const MISSING: &[u8] = b"none";
-/// The most that is read of one.
+/// How many bytes of a credential are read at most.
 const MAX_CREDENTIAL: u64 = 4096;
 
-/// What tells a file from one that was written in its place.
+/// Distinguishes a file from a later one in its place.
 type Stamp = (u64, u64, i64, i64);
 
-/// How each file was when its credential was taken first.
+/// The stamp of each file when its credential was first read.
 static SEEN: Mutex<BTreeMap<PathBuf, Stamp>> = Mutex::new(BTreeMap::new());
 
-/// The content of a key file that we may not read; `None` where it was not handed over.
+/// Returns the content of a key file that we may not read ourselves, or `None` if it was not passed to us.
 pub(super) fn read(path: &Path) -> Option<Result<Zeroizing<Vec<u8>>, Problem>> {
     let folder = std::env::var_os(FOLDER)?;
     let real = path.canonicalize().ok()?;

@@ -1,7 +1,6 @@
-//! The file as tables, keys and values, each with its place: the grammar of TOML, and nothing of what it means.
+//! The file as tables, keys and values, each with its place: the grammar of TOML, without the meaning of the keys.
 //!
-//! A [`Section`] hands out the keys it is asked for and reports all others, so that a key which nobody reads cannot
-//! exist in silence.
+//! A [`Section`] returns the keys that it is asked for and reports all others, so that no key is silently ignored.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -12,15 +11,15 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{KeyTable, PEER, TOP, tables};
 use super::problem::{ConfigError, Problem, Report, quoted};
-use super::schema::{PEER, TABLES, TOP, TableKeys};
 use super::secret::is_secret_name;
 use crate::keys::describe;
 
-/// Bytes of a config file, at most: ten thousand peers take two million.
+/// The largest config file in bytes. Ten thousand peers need two million.
 const MAX_FILE: u64 = 16 << 20;
 
-/// The text of the config file.
+/// Reads the text of the config file.
 pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
     let shown = path.display();
     let mut bytes = Vec::new();
@@ -56,7 +55,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
     Err(ConfigError::of_file(path, problem))
 }
 
-/// The tables of `text`; `None` after errors of syntax, which are all reported.
+/// Parses `text` into tables. Returns `None` after syntax errors, all of which are reported.
 pub(super) fn parse<'a>(text: &'a str, path: &Path, report: &mut Report) -> Option<DeTable<'a>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -74,7 +73,7 @@ pub(super) fn parse<'a>(text: &'a str, path: &Path, report: &mut Report) -> Opti
     for error in &errors {
         let span = error.span().unwrap_or(text.len()..text.len());
         let line = text[..span.start.min(text.len())].matches('\n').count();
-        // A second complaint about one line is a consequence of the first.
+        // A second error on the same line is a consequence of the first.
         if last_line.replace(line) != Some(line) {
             report.error(syntax_problem(error.message(), text, span));
         }
@@ -104,7 +103,7 @@ fn syntax_problem(message: &str, text: &str, span: Range<usize>) -> Problem {
     }
 }
 
-/// Where the `[Interface]` of a wg-quick config stands, when it is one.
+/// Returns the place of the `[Interface]` header if this is a wg-quick config.
 fn wireguard_header(text: &str) -> Option<Range<usize>> {
     let lines = || text.lines().map(str::trim);
     let header = lines().find(|line| line.eq_ignore_ascii_case("[interface]"))?;
@@ -118,9 +117,9 @@ fn wireguard_header(text: &str) -> Option<Range<usize>> {
 
 /// One table of the file.
 pub(super) struct Section<'a> {
-    keys: &'static TableKeys,
+    keys: &'static KeyTable,
     table: &'a DeTable<'a>,
-    /// Of its header, for what is missing in it.
+    /// The place of the table's header, where missing keys are reported.
     pub(super) span: Range<usize>,
 }
 
@@ -138,9 +137,9 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// Takes `table`, and reports every key that `keys` does not have.
+    /// Wraps `table`, and reports every key that is not in `keys`.
     pub(super) fn new(
-        keys: &'static TableKeys,
+        keys: &'static KeyTable,
         table: &'a DeTable<'a>,
         span: Range<usize>,
         report: &mut Report,
@@ -153,14 +152,14 @@ impl<'a> Section<'a> {
         Self { keys, table, span }
     }
 
-    /// The value of `key`, which is one that the table knows.
+    /// Returns the value of `key`, which must be declared for the table.
     pub(super) fn field(&self, key: &'static str) -> Option<Field<'a>> {
         debug_assert!(self.keys.has(key), "{key} is not declared");
         let value = self.table.get(key)?;
         Some(Field { key, value: value.get_ref(), span: value.span() })
     }
 
-    /// Reports that `key` is missing, unless a key was reported that was meant to be it.
+    /// Reports that `key` is missing, unless an unknown key that was meant to be it has already been reported.
     pub(super) fn missing(&self, key: &str, hint: impl Into<String>, report: &mut Report) {
         if !self.has_misspelled(key) {
             let message = format!("{} has no `{key}`", self.keys.header);
@@ -168,7 +167,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether it has a key that it does not know, and that is taken for `key`.
+    /// Whether the table has an unknown key that looks like a misspelled `key`.
     pub(super) fn has_misspelled(&self, key: &str) -> bool {
         let mut unknown = self.table.iter().filter(|(written, _)| !self.keys.has(written.get_ref()));
         unknown.any(|(written, value)| {
@@ -187,12 +186,12 @@ impl<'a> Field<'a> {
         text
     }
 
-    /// A string, or nothing and no complaint.
+    /// Returns the string, or `None` without reporting an error.
     pub(super) fn maybe_string(&self) -> Option<&'a str> {
         self.value.as_str()
     }
 
-    /// One of a few words.
+    /// Returns the value of one of a few words.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], report: &mut Report) -> Option<T> {
         let text = self.value.as_str();
         let known = words.iter().find(|(word, _)| Some(*word) == text);
@@ -228,7 +227,7 @@ impl<'a> Field<'a> {
         value
     }
 
-    /// A number of `range`; `what` begins the sentence that ends with it: "a port is", "an MTU is \"auto\" or".
+    /// Returns a number in `range`. `what` begins a sentence that the range completes: "a port is", "an MTU is \"auto\" or".
     pub(super) fn integer(
         &self,
         range: RangeInclusive<u32>,
@@ -257,7 +256,7 @@ impl<'a> Field<'a> {
         number
     }
 
-    /// The strings of a list; one that is none is reported and left out. `example` is an entry.
+    /// Returns the strings of a list. An entry that is not a string is reported and left out. `example` is a valid entry.
     pub(super) fn strings(&self, example: &str, report: &mut Report) -> Option<Vec<Item<'a>>> {
         let Some(list) = self.value.as_array() else {
             let hint = match self.value.as_str() {
@@ -302,7 +301,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// With its article.
+/// Returns the name of the value's type, with its article.
 pub(super) fn describe_type(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -315,8 +314,8 @@ pub(super) fn describe_type(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// The complaint about a key that its table does not have, with the best guess at what was meant.
-fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_>) -> Problem {
+/// Builds the error for an unknown key, with the best guess at what was meant.
+fn unknown_key(keys: &KeyTable, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_>) -> Problem {
     let name = key.get_ref().as_ref();
     let plain = plain(name);
     let problem = |kind: &'static str, message: String| Problem::new(kind, message).at(&key.span());
@@ -344,17 +343,15 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
         _ => {}
     }
     if let Some(known) = meant {
-        let header = TABLES.iter().map(|table| table.header).find(|header| header.trim_matches(['[', ']']) == known);
+        let header = tables().find(|(table, _)| table.name == known).map(|(_, table)| table.header);
         let meant = match header {
             Some(header) if keys.header.is_empty() => header.to_owned(),
             _ => format!("`{known}`"),
         };
         return problem("unknown_key", format!("{what}, did you mean {meant}?")).hint(format!("write {meant}"));
     }
-    let home = TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| **key == name)?)));
-    let home = home.or_else(|| {
-        TABLES.iter().find_map(|table| Some((table, table.keys.iter().find(|key| Some(**key) == table.alias(&plain))?)))
-    });
+    let home = tables().find(|(_, table)| table.has(name)).map(|(_, table)| (table, name));
+    let home = home.or_else(|| tables().find_map(|(_, table)| Some((table, table.alias(&plain)?))));
     if let Some((table, known)) = home {
         return unknown(format!("`{known}` belongs in {}", table.header));
     }
@@ -362,18 +359,24 @@ fn unknown_key(keys: &TableKeys, key: &Spanned<Cow<'_, str>>, value: &DeValue<'_
         return unknown(format!("`{name}` is a table of its own: write its [header] on a line of its own"));
     }
     unknown(match keys.header {
-        "" => "the tables are [interface], [[peer]], [metrics] and [tuning]".to_owned(),
+        "" => format!("the tables are {}", listed_tables()),
         header => format!("the keys of {header} are {}", keys.listed()),
     })
 }
 
-/// The key for the file of a secret, where `plain` announces the secret itself.
+/// `[interface], [[peer]] and [metrics]`.
+fn listed_tables() -> String {
+    let headers: Vec<_> = tables().map(|(_, table)| table.header).collect();
+    headers.split_last().map_or_else(String::new, |(last, others)| format!("{} and {last}", others.join(", ")))
+}
+
+/// Returns the key for the file of a secret, if `plain` is a name for the secret itself.
 fn announced_file(plain: &str, value: &DeValue<'_>) -> Option<&'static str> {
     let is_secret = is_secret_name(plain) && !value.is_table();
     is_secret.then_some(if plain.contains("priv") { "private_key_file" } else { "preshared_key_file" })
 }
 
-/// A key without what people vary: case, `_` and `-`.
+/// Removes what people vary in the spelling of a key: case, `_` and `-`.
 fn plain(name: &str) -> String {
     name.to_ascii_lowercase().replace(['_', '-'], "")
 }

@@ -1,4 +1,4 @@
-//! What could be read of a file, with the place of each value: half-way between its tables and a Config.
+//! What could be read of a file, with the place of each value: halfway between its tables and a `Config`.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 use super::key_file::ReadKeys;
 use super::{Config, Dns, Endpoint, Guard, Interface, Mtu, MtuDiscovery, Peer, PrivateKey, Table, Tuning, Warning};
 
-/// A value and where it stands.
+/// A value and its place.
 pub(super) type Placed<T> = (T, Range<usize>);
 
-/// `[interface]` as far as it could be read.
+/// The readable part of `[interface]`.
 pub(super) struct InterfaceDraft {
     pub(super) span: Range<usize>,
     pub(super) name: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct InterfaceDraft {
     pub(super) guard: Guard,
 }
 
-/// A `[[peer]]` as far as it could be read.
+/// The readable part of a `[[peer]]`.
 pub(super) struct PeerDraft {
     pub(super) name: Option<Placed<String>>,
     pub(super) public_key: Option<Placed<PeerKey>>,
@@ -38,11 +38,11 @@ pub(super) struct PeerDraft {
     pub(super) allowed_ips: Vec<Placed<IpNet>>,
     pub(super) persistent_keepalive: Option<u16>,
     pub(super) allow: Option<Vec<Rule>>,
-    /// Its place among the peers, from 1.
+    /// The number of the peer in the file, from 1.
     pub(super) number: usize,
 }
 
-/// The whole file as far as it could be read.
+/// The readable part of the whole file.
 pub(super) struct Parts {
     pub(super) interface: Option<InterfaceDraft>,
     pub(super) peers: Vec<PeerDraft>,
@@ -51,7 +51,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Only after nothing was reported: then every part that must be there is there.
+    /// Builds the config. Must only be called if nothing was reported, because then every required part exists.
     pub(super) fn into_config(self, path: &Path, read_keys: ReadKeys, warnings: Vec<Warning>) -> Config {
         let interface = self.interface.expect("a missing [interface] was reported");
         Config {
@@ -78,7 +78,7 @@ impl Parts {
 }
 
 impl PeerDraft {
-    /// How messages call it.
+    /// Returns the peer's name in messages.
     pub(super) fn label(&self) -> String {
         match &self.name {
             Some((name, _)) => format!("`{name}`"),

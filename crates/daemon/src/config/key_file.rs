@@ -1,4 +1,4 @@
-//! The files that hold the keys a config names.
+//! The key files that a config names.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,15 +14,15 @@ use super::secret::looks_like_key;
 use crate::keys::describe;
 use crate::permission;
 
-/// Bytes read of a key file; more is not a key.
+/// How many bytes of a key file are read. A longer file does not contain a key.
 const MAX_KEY_FILE: usize = 4096;
 
-/// What key files held, by the name that stands in the config.
+/// The content of key files, by their names in the config.
 #[derive(Clone, Default)]
 pub(crate) struct ReadKeys(pub(super) Vec<(String, Zeroizing<Vec<u8>>)>);
 
 impl ReadKeys {
-    /// The names of the files, as they stand in the config.
+    /// Returns the names of the files, as in the config.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
@@ -34,19 +34,18 @@ impl std::fmt::Debug for ReadKeys {
     }
 }
 
-/// Where key files are looked for.
+/// Where key files are read from.
 pub(crate) enum KeyFiles<'a> {
     /// On disk, relative to the folder of the config.
     Disk,
-    /// On disk, and what cannot be read there is as it was when the config in force was read.
+    /// On disk. A file that cannot be read keeps the content it had when the config in force was read.
     DiskOr(&'a ReadKeys),
-    /// Among these, by the name that stands in the config, for a config that is not written yet; whole paths on disk.
+    /// In memory, by the name in the config, for a config that is not written yet. Absolute paths are read from disk.
     Memory(&'a [(String, Zeroizing<String>)]),
 }
 
 impl KeyFiles<'_> {
-    /// The content of the file `name`, which `field` of the config at `config` names. `maker` is the command that
-    /// makes such a file.
+    /// Reads the file `name`, which `field` of the config at `config` names. `maker` is the command that creates such a file.
     pub(super) fn read(
         &self,
         config: &Path,
@@ -104,13 +103,14 @@ impl KeyFiles<'_> {
     }
 }
 
-/// The content, and whether others can read it; a pipe is nobody's business. The service's own group is no stranger.
+/// Reads the content, and whether other users could read it too. A pipe is readable by nobody else. The service's own
+/// group may read the file.
 fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, bool)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     let strangers = if permission::service_group() == Some(metadata.gid()) { 0o037 } else { 0o077 };
     let is_for_others = metadata.is_file() && metadata.mode() & strangers != 0;
-    // Never grows, so that no copy of the key stays behind in freed memory.
+    // The buffer never grows, so that no copy of the key stays in freed memory.
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE));
     file.take(MAX_KEY_FILE as u64).read_to_end(&mut text)?;
     Ok((text, is_for_others))

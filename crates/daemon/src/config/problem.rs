@@ -1,6 +1,6 @@
 //! What is wrong with a config, and how it is shown: what, where, and what to write instead.
 //!
-//! The text of the file is kept with the problems so that they can be drawn into it, without what may be a secret.
+//! The text of the file is kept with the problems so that they can be shown in it. Possible secrets are removed.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,17 +16,17 @@ use crate::permission::denied;
 /// The [`Problem::kind`] of a file that may not be read.
 const PERMISSION: &str = "permission";
 
-/// Kinds of warnings that the routes of a host confirm or refute.
+/// The kinds of warnings that depend on the routes of the host.
 const UP_TO_THE_HOST: [&str; 2] = ["endpoint_in_route", "endpoint_in_network"];
 
-/// Everything that is wrong with one config file; at least one problem.
+/// Everything that is wrong with one config file: at least one problem.
 #[derive(Clone)]
 pub struct ConfigError {
     file: Arc<SourceFile>,
     problems: Vec<Problem>,
 }
 
-/// One thing that is wrong, or deserves a look.
+/// One thing that is wrong or deserves attention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// A stable code such as `unknown_key`, for programs.
@@ -35,9 +35,9 @@ pub struct Problem {
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
-    /// Line in the file, from 1; 0 when the problem is not in one place.
+    /// The line in the file, from 1, or 0 if the problem is not in one place.
     pub line: usize,
-    /// Column in characters, from 1; 0 when the problem is not in one place.
+    /// The column in characters, from 1, or 0 if the problem is not in one place.
     pub column: usize,
     span: Option<Range<usize>>,
     related: Option<Box<Related>>,
@@ -50,17 +50,17 @@ struct Related {
     label: &'static str,
 }
 
-/// Something that is allowed and still deserves a look.
+/// Something that is allowed but deserves attention.
 #[derive(Clone)]
 pub struct Warning {
     file: Arc<SourceFile>,
     problem: Problem,
 }
 
-/// The file the problems are drawn into.
+/// The file in which problems are shown.
 pub(super) struct SourceFile {
     path: PathBuf,
-    /// Secrets overwritten, byte for byte, so that spans still fit.
+    /// The text, with secrets overwritten byte for byte, so that spans remain valid.
     text: String,
 }
 
@@ -69,22 +69,22 @@ impl ConfigError {
         Self { file, problems }
     }
 
-    /// A problem of the file as a whole.
+    /// Creates the error for a problem of the file as a whole.
     pub(super) fn of_file(path: &Path, problem: Problem) -> Self {
         Self::new(Arc::new(SourceFile { path: path.to_owned(), text: String::new() }), vec![problem])
     }
 
-    /// In the order of the file.
+    /// Returns the problems in the order of the file.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// The file, as it was given.
+    /// Returns the path of the file, as given.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// All problems drawn into the file's text, for a terminal. No newline at the end.
+    /// Shows all problems in the text of the file, for a terminal. There is no newline at the end.
     pub fn render(&self, color: bool) -> String {
         let drawn: Vec<_> =
             self.problems.iter().map(|problem| draw(Level::ERROR, &self.file, problem, color)).collect();
@@ -93,7 +93,7 @@ impl ConfigError {
 }
 
 impl fmt::Display for ConfigError {
-    /// The first problem in one line: `path:line:column: message`, the message alone when it is about the whole file.
+    /// Formats the first problem in one line: `path:line:column: message`, or only the message if it is about the whole file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.first() {
             Some(problem) => one_line(f, &self.file, problem),
@@ -111,7 +111,7 @@ impl fmt::Debug for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Warning {
-    /// Whether it may be right on one host and wrong on another: whoever can ask the host does so.
+    /// Whether the host decides if this is a mistake. Code that can ask the host does so.
     pub(crate) fn is_up_to_the_host(&self) -> bool {
         UP_TO_THE_HOST.contains(&self.problem.kind)
     }
@@ -120,19 +120,19 @@ impl Warning {
         Self { file, problem }
     }
 
-    /// What deserves a look, and where.
+    /// Returns what deserves attention, and where.
     pub fn problem(&self) -> &Problem {
         &self.problem
     }
 
-    /// Drawn into the file's text, for a terminal. No newline at the end.
+    /// Shows the warning in the text of the file, for a terminal. There is no newline at the end.
     pub fn render(&self, color: bool) -> String {
         draw(Level::WARNING, &self.file, &self.problem, color)
     }
 }
 
 impl fmt::Display for Warning {
-    /// In one line, for a log: `path:line:column: message; hint`.
+    /// Formats the warning in one line, for a log: `path:line:column: message; hint`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         one_line(f, &self.file, &self.problem)?;
         match &self.problem.hint {
@@ -153,19 +153,20 @@ impl Problem {
         Self { kind, message: printable(message.into()), hint: None, line: 0, column: 0, span: None, related: None }
     }
 
-    /// A file that only somebody else may read: no fault of the config's. `what` is the file, in words.
+    /// Creates the problem for a file that only other users may read, which is not a fault of the config. `what`
+    /// describes the file.
     pub(super) fn permission(what: &str, path: &Path) -> Self {
         let denied = denied(path);
         Self::new(PERMISSION, format!("{what} cannot be read: {}", denied.cause)).hint(denied.hint)
     }
 
-    /// The same problem in other words.
+    /// Replaces the message.
     pub(super) fn saying(mut self, message: String) -> Self {
         self.message = printable(message);
         self
     }
 
-    /// Whether the file may be right, and only cannot be read by whoever asks.
+    /// Whether the file may be correct, but cannot be read by this user.
     pub(crate) fn is_permission(&self) -> bool {
         self.kind == PERMISSION
     }
@@ -180,7 +181,7 @@ impl Problem {
         self
     }
 
-    /// A second place that belongs to it.
+    /// Adds a second place that belongs to the problem.
     pub(super) fn related(mut self, span: &Range<usize>, label: &'static str) -> Self {
         self.related = Some(Box::new(Related { span: span.clone(), label }));
         self
@@ -212,7 +213,7 @@ impl Report {
         self.warnings.push(problem);
     }
 
-    /// The warnings when there was no error, else all errors; both in the order of the file.
+    /// Returns the warnings if there were no errors, otherwise all errors, both in the order of the file.
     pub(super) fn finish(mut self) -> Result<Vec<Warning>, ConfigError> {
         self.errors.sort_by_key(|problem| (problem.line, problem.column));
         self.warnings.sort_by_key(|problem| (problem.line, problem.column));
@@ -236,14 +237,14 @@ impl Report {
     }
 }
 
-/// Without what would steer a terminal: values of the file and names of files stand in messages.
+/// Removes control characters, because messages contain values and file names and must not control a terminal.
 fn printable(text: String) -> String {
     if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
 }
 
 fn one_line(f: &mut fmt::Formatter<'_>, file: &SourceFile, problem: &Problem) -> fmt::Result {
     match problem.line {
-        // A problem of the file as a whole names the file itself.
+        // The message about the file as a whole names the file itself.
         0 => f.write_str(&problem.message),
         line => write!(f, "{}:{line}:{}: {}", file.path.display(), problem.column, problem.message),
     }
@@ -252,7 +253,7 @@ fn one_line(f: &mut fmt::Formatter<'_>, file: &SourceFile, problem: &Problem) ->
 fn draw(level: Level<'static>, file: &SourceFile, problem: &Problem, color: bool) -> String {
     let path = file.path.to_string_lossy();
     let mut group = Group::with_title(level.primary_title(problem.message.as_str()).id(problem.kind));
-    // Without a place it is about the file as a whole, and its message names the file.
+    // Without a place the problem is about the file as a whole, and its message names the file.
     if let Some(span) = &problem.span {
         let related = problem.related.as_ref();
         let related = related.map(|it| AnnotationKind::Context.span(it.span.clone()).label(it.label));

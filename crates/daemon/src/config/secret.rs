@@ -1,13 +1,13 @@
-//! Keeps secrets out of messages: someone who pastes a key into the wrong place must not find it in a log afterwards.
+//! Keeps secrets out of messages: a user who pastes a key into the wrong place must not find it in a log afterwards.
 //!
-//! Whatever may be a secret is overwritten with `*` of the same length, in values that messages quote and in the text
-//! that problems are drawn into. It errs on the side of silence.
+//! Anything that may be a secret is overwritten with `*` of the same length, in values that messages quote and in the
+//! text in which problems are shown. In case of doubt, text is hidden.
 
 use std::ops::Range;
 
 use crate::keys::ENCODED_LENGTH;
 
-/// A value of the file, fit to stand in a message: in back quotes, escaped, cut to 60 characters, secrets overwritten.
+/// Formats a value for a message: in back quotes, escaped, cut to 60 characters, with secrets overwritten.
 pub(super) fn quoted(value: &str) -> String {
     let shown: String = conceal(value).escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
     match shown.char_indices().nth(60) {
@@ -16,9 +16,9 @@ pub(super) fn quoted(value: &str) -> String {
     }
 }
 
-/// `text` with every byte overwritten that may belong to a secret: what follows `private_key =` and its like, with
-/// the lines a pasted key was broken into, and anything as long as a key that does not follow `public_key =`. Lengths
-/// stay, so that spans fit.
+/// Overwrites every byte of `text` that may belong to a secret: what follows `private_key =` and similar names,
+/// including further lines of a broken pasted key, and anything as long as a key that does not follow `public_key =`.
+/// Lengths are kept, so that spans remain valid.
 pub(super) fn conceal(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let mut line_start = 0;
@@ -39,16 +39,16 @@ pub(super) fn conceal(text: &str) -> String {
     String::from_utf8(bytes).expect("whole characters were overwritten by ASCII")
 }
 
-/// A run of base64 of this length or more is taken for a key, even if the pasting lost some of it.
+/// A run of base64 of at least this length is taken for a key, even if some of it was lost when pasting.
 const SHORTEST_SECRET: usize = 40;
 
-/// Characters of the longest name that a key of a config may have; what is longer is a piece of something else.
+/// The longest name of a key in a config, in characters. Anything longer is part of something else.
 const LONGEST_NAME: usize = 24;
 
-/// Where the secrets of a line are, and whether the last of them may go on in the next line.
+/// Returns the places of secrets in a line, and whether the last of them may continue in the next line.
 fn secrets_of(line: &str) -> (Vec<Range<usize>>, bool) {
     let mut secrets = Vec::new();
-    // A public key is no secret, and a long path is none either.
+    // Neither a public key nor a long path is a secret.
     let mut is_shown = false;
     let mut run = 0;
     for (at, byte) in line.bytes().chain(std::iter::once(b'\n')).enumerate() {
@@ -71,7 +71,7 @@ fn secrets_of(line: &str) -> (Vec<Range<usize>>, bool) {
             secrets.push(at + 1..line.len());
             return (secrets, true);
         }
-        // The `=` at the end of a key is no assignment.
+        // The `=` at the end of a base64 key is not an assignment.
         if name.len() <= LONGEST_NAME {
             is_shown = name.contains("public") || is_secret_file(&name);
         }
@@ -79,7 +79,7 @@ fn secrets_of(line: &str) -> (Vec<Range<usize>>, bool) {
     (secrets, false)
 }
 
-/// The name that a `=` after `text` gives a value to, in lower case and without `_` and `-`.
+/// Returns the name that precedes a `=` after `text`, in lower case and without `_` and `-`.
 fn name_before(text: &str) -> String {
     let name = text.trim_end_matches([' ', '\t', '"', '\'']);
     let start = name
@@ -88,7 +88,7 @@ fn name_before(text: &str) -> String {
     name[start..].to_ascii_lowercase().replace(['_', '-'], "")
 }
 
-/// Whether a line is a header, a comment or another assignment, rather than the rest of a string begun before it.
+/// Whether a line is a header, a comment or a new assignment, rather than the rest of an earlier string.
 fn begins_anew(line: &str) -> bool {
     let line = line.trim();
     if line.starts_with('[') || line.starts_with('#') {
@@ -100,7 +100,7 @@ fn begins_anew(line: &str) -> bool {
     })
 }
 
-/// Whether a name of a key, in lower case and without `_` and `-`, announces a secret rather than the file of one.
+/// Whether the name of a key, in lower case and without `_` and `-`, stands for a secret rather than for its file.
 pub(super) fn is_secret_name(name: &str) -> bool {
     announces_secret(name) && !name.ends_with("file")
 }
@@ -113,8 +113,8 @@ fn announces_secret(name: &str) -> bool {
     ["privatekey", "presharedkey", "privkey", "secret", "psk"].iter().any(|word| name.contains(word))
 }
 
-/// Whether what stands for the name of a file is rather a key, if a damaged one: nearly as long as one, and either
-/// with its `=` at the end or as mixed as only chance makes it, without a folder before it or a suffix behind it.
+/// Whether a file name is actually a key, possibly a damaged one. It is nearly as long as a key, and it either ends in
+/// `=` or mixes characters like random data, without a leading folder or a suffix.
 pub(super) fn looks_like_key(value: &str) -> bool {
     let value = value.trim();
     let has = |kind: fn(&char) -> bool| value.chars().any(|c| kind(&c));

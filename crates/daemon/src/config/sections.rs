@@ -1,7 +1,7 @@
-//! The tables of the file become drafts, the drafts are checked against each other, and a Config comes out.
+//! Turns the tables of the file into drafts, checks the drafts against each other, and builds a `Config`.
 //!
-//! A draft holds what could be read and remembers where it stood. A value that is wrong is reported and left empty,
-//! so that one mistake does not hide the next; a Config is made only when nothing was reported.
+//! A draft contains what could be read, with the place of each value. An invalid value is reported and left empty, so
+//! that one mistake does not hide the next. A `Config` is built only if nothing was reported.
 
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
@@ -16,16 +16,16 @@ use super::draft::{InterfaceDraft, Parts, Placed};
 use super::key_file::{KeyFiles, ReadKeys};
 use super::problem::{ConfigError, Problem, Report, quoted};
 use super::{
-    Config, DEFAULT_LISTEN_PORT, Dns, Guard, Mtu, MtuDiscovery, Scheduling, Switch, Table, Tuning, check, schema, value,
+    Config, DEFAULT_LISTEN_PORT, Dns, Guard, Mtu, MtuDiscovery, Scheduling, Switch, Table, Tuning, check, keys, value,
 };
 use crate::keys::{KeyError, PrivateKey};
 
 mod peers;
 
-/// Stands for the content of a key file that is not UTF-8: no alphabet has it.
+/// Replaces the content of a key file that is not UTF-8. No base64 alphabet contains it.
 const NOT_TEXT: &str = "\u{fffd}";
 
-/// Everything that [`Config::parse`] does.
+/// Implements [`Config::parse`].
 pub(super) fn read(text: &str, path: &Path, key_files: &KeyFiles<'_>) -> Result<Config, ConfigError> {
     let mut report = Report::new(path, text);
     let parts = document::parse(text, path, &mut report).map(|top| {
@@ -50,7 +50,7 @@ struct Reader<'r> {
 
 impl Reader<'_> {
     fn top<'a>(&mut self, top: &'a DeTable<'a>) -> Parts {
-        let file = Section::new(&schema::TOP, top, 0..0, self.report);
+        let file = Section::new(&keys::TOP, top, 0..0, self.report);
         if let Some(agent) = file.field("agent") {
             self.report.error(
                 Problem::new("unsupported", "agent mode is not available yet")
@@ -59,7 +59,7 @@ impl Reader<'_> {
             );
         }
         let interface = match top.get("interface") {
-            Some(value) => self.table(value, &schema::INTERFACE).map(|section| self.interface(&section)),
+            Some(value) => self.table(value, &keys::INTERFACE).map(|section| self.interface(&section)),
             None if file.has_misspelled("interface") => None,
             None => {
                 self.report.error(
@@ -71,15 +71,15 @@ impl Reader<'_> {
             }
         };
         let peers = top.get("peer").map(|value| self.peers(value)).unwrap_or_default();
-        let metrics = top.get("metrics").and_then(|value| self.table(value, &schema::METRICS));
+        let metrics = top.get("metrics").and_then(|value| self.table(value, &keys::METRICS));
         let metrics = metrics.and_then(|section| self.metrics(&section));
-        let tuning = top.get("tuning").and_then(|value| self.table(value, &schema::TUNING));
+        let tuning = top.get("tuning").and_then(|value| self.table(value, &keys::TUNING));
         let tuning = tuning.map(|section| self.tuning(&section)).unwrap_or_default();
         Parts { interface, peers, metrics, tuning }
     }
 
-    /// A table of which there is one.
-    fn table<'a>(&mut self, value: &'a Spanned<DeValue<'a>>, keys: &'static schema::TableKeys) -> Option<Section<'a>> {
+    /// Returns a table that may occur only once.
+    fn table<'a>(&mut self, value: &'a Spanned<DeValue<'a>>, keys: &'static keys::KeyTable) -> Option<Section<'a>> {
         if let DeValue::Table(table) = value.get_ref() {
             return Some(Section::new(keys, table, value.span(), self.report));
         }
@@ -245,7 +245,7 @@ impl Reader<'_> {
         section.field(key)?.integer(range, kind, what, self.report)
     }
 
-    /// The value, or its problem at its place in the report.
+    /// Returns the value, or reports its problem at this place.
     fn accept<T>(&mut self, parsed: Result<T, Problem>, span: &Range<usize>) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
@@ -256,7 +256,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The key in the file that `field` names. `maker` is the command that makes such a file.
+    /// Reads the key in the file that `field` names. `maker` is the command that creates such a file.
     fn key_file<T>(
         &mut self,
         field: &Field<'_>,

@@ -4,19 +4,19 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-/// The virtual IP where none is asked for.
+/// The virtual IP if the user gives none.
 const EXAMPLE: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), 24);
 
-/// What goes into a [`template`].
+/// The values in a [`template`].
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// Name of the interface.
+    /// The name of the interface.
     pub name: String,
-    /// The file of the private key, as it is to stand in the config.
+    /// The file of the private key, as it is to appear in the config.
     pub private_key_file: String,
-    /// This host's virtual IPs with their prefixes, as `10.77.0.1/24`; at least one.
+    /// This host's virtual IPs with their prefixes, such as `10.77.0.1/24`. At least one.
     pub addresses: Vec<IpNet>,
-    /// This host's public key in base64, when it is known: given in a comment, for the configs of its peers.
+    /// This host's public key in base64, if known. It is written in a comment, for the configs of peers.
     pub public_key: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl Default for Template {
     }
 }
 
-/// A commented config that works once its key file is there. Its one peer stands in comments.
+/// Returns a commented config that works once its key file exists. Its only peer is commented out.
 pub fn template(with: &Template) -> String {
     let Template { name, private_key_file, addresses, public_key } = with;
     let public_key = match public_key {
@@ -40,7 +40,7 @@ pub fn template(with: &Template) -> String {
     };
     let addresses: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
     let addresses = addresses.join(", ");
-    // Quoted as TOML needs it: a path may have anything in it.
+    // Quoted as TOML, because a path may contain any character.
     let key_file = toml::Value::from(private_key_file.as_str());
     format!(
         r#"# One overlay interface and its peers. `overlay config check` says whether it is right.

@@ -1,4 +1,4 @@
-//! Configs that are right and what they mean; configs that are wrong, and the text that says so.
+//! Valid configs and their meaning, and invalid configs and the error text.
 
 use std::path::Path;
 
@@ -15,9 +15,10 @@ mod meaning;
 mod peers;
 mod sections;
 mod shown;
+mod table;
 mod written;
 
-/// The private key whose public key, by `wg pubkey`, is [`OWN_PUBLIC`].
+/// The private key whose public key, according to `wg pubkey`, is [`OWN_PUBLIC`].
 const OWN: &str = "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=";
 const OWN_PUBLIC: &str = "R2iW4KAwjOrKGU3UKkqY5tSkxt8ai44r7GaojS2WBR4=";
 const BOB: &str = "bNrSytzU5EOh5CHtr+uWYWxNQ82KJv8OOKFMaZmVgTE=";
@@ -30,7 +31,7 @@ private_key_file = "own.key"
 addresses = ["10.77.0.1/24"]
 "#;
 
-/// Reads `text` as the file `lab.toml` with three key files beside it.
+/// Reads `text` as the file `lab.toml`, with three key files beside it.
 fn read(text: &str) -> Result<Config, ConfigError> {
     let file = |name: &str, content: &str| (name.to_owned(), Zeroizing::new(format!("{content}\n")));
     let files = [file("own.key", OWN), file("bob.psk", PRESHARED), file("bad.key", "shortsecret")];
@@ -67,14 +68,14 @@ fn placed(problem: &Problem) -> String {
     format!("{} {}:{}", problem.kind, problem.line, problem.column)
 }
 
-/// A config that is right but for `lines` in [interface].
+/// Returns a config that is valid except for `lines` in [interface].
 fn with_interface(lines: &str) -> String {
     format!(
         "{INTERFACE}{lines}\n\n[[peer]]\nname = \"bob\"\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n"
     )
 }
 
-/// A config with a peer of these `lines`.
+/// Returns a config with a peer of these `lines`.
 fn with_peer(lines: &str) -> String {
     format!("{INTERFACE}\n[[peer]]\n{lines}\n")
 }

@@ -1,4 +1,4 @@
-//! The values a config is made of, each from its text: pure, and as exact about what is wrong as can be.
+//! Parsers for the values in a config: pure, and as exact as possible about what is wrong.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -15,19 +15,19 @@ pub(super) use prefix::parse_allowed_ip;
 pub(crate) use prefix::parse_net;
 pub(super) use rule::parse_rule;
 
-/// Bytes of an interface's name that the kernel has room for.
+/// The length limit of the kernel for interface names, in bytes.
 const MAX_INTERFACE_NAME: usize = 15;
 
-/// Bytes of a DNS label, and of a peer's name, which is to become one.
+/// The length limit of a DNS label in bytes, and of a peer's name, which is meant to become one.
 const MAX_LABEL: usize = 63;
 
-/// The interface's name that follows from the name of its config, as with wg-quick; `None` where that cannot be one.
+/// Returns the interface name that follows from the name of a config file, as in wg-quick, or `None` if it is not a valid one.
 pub fn interface_name_of(path: &Path) -> Option<String> {
     let stem = path.file_stem()?.to_str()?;
     check_interface_name(stem).is_ok().then(|| stem.to_owned())
 }
 
-/// The rules of the kernel and of wg-quick together; the name is a file name as well.
+/// Applies the rules of both the kernel and wg-quick. The name is also used as a file name.
 pub(super) fn check_interface_name(name: &str) -> Result<(), Problem> {
     let bad = |message: String| Err(Problem::new("bad_interface_name", message));
     let shown = quoted(name);
@@ -50,7 +50,7 @@ pub(super) fn check_interface_name(name: &str) -> Result<(), Problem> {
     }
 }
 
-/// Whether `name` can name a peer: a word of letters, digits, `-`, `_` and `.`.
+/// Whether `name` is a valid peer name: a word of letters, digits, `-`, `_` and `.`.
 pub(crate) fn is_peer_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     (1..=MAX_LABEL).contains(&name.len()) && name.chars().all(fits) && name.parse::<IpAddr>().is_err()
@@ -70,7 +70,7 @@ pub(super) fn check_peer_name(name: &str) -> Result<(), Problem> {
     })
 }
 
-/// Address and TCP port of the metrics.
+/// Parses the address and TCP port of the metrics.
 pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, Problem> {
     text.parse::<SocketAddr>().map_err(|_| {
         let hint = match (text.parse::<IpAddr>(), text.trim_start_matches(':').parse::<u16>()) {
@@ -83,7 +83,7 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, Problem> {
     })
 }
 
-/// 1 to 65535, or why not.
+/// Parses a port from 1 to 65535. The error is the reason.
 fn parse_port(text: &str) -> Result<u16, String> {
     let shown = quoted(text);
     if text.is_empty() {

@@ -1,6 +1,6 @@
-//! What may change in a running device, and what a change of a peer means for the engine.
+//! What can change in a running device, and what a change of a peer means for the engine.
 //!
-//! A change names only what it changes. The view is brought up to date first and says what the engine has to be told:
+//! A change names only what it changes. The table is brought up to date first and says what the engine has to be told:
 //! whoever gives a peer the 130,000 prefixes that it has already tells the engine nothing.
 
 use std::collections::BTreeSet;
@@ -11,62 +11,62 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use overlay_core::{AllowedIpChange, Command, Node, PeerChange, PeerKey};
+use overlay_core::{AllowedIpChange, Command, PeerChange, PeerKey};
 use zeroize::Zeroizing;
 
+use super::table::State;
 use crate::config::Endpoint;
 use crate::keys::PrivateKey;
 use crate::resolve::Answer;
-use crate::view::State;
 
-/// Prefixes in one command: a fraction of a millisecond, so that packets do not wait for long.
+/// How many prefixes one command contains. This takes a fraction of a millisecond, so that packets do not wait for long.
 const PREFIXES_A_COMMAND: usize = 512;
 
-/// One thing that is to be otherwise.
+/// A single change.
 pub enum Change {
-    /// Our own key; `None` takes it away.
+    /// Sets our own key, or removes it with `None`.
     PrivateKey(Option<PrivateKey>),
-    /// UDP port; 0 lets the kernel choose.
+    /// Sets the UDP port. 0 lets the kernel choose.
     ListenPort(u16),
-    /// Mark of the outer packets.
+    /// Sets the mark of outer packets.
     Fwmark(Option<u32>),
-    /// No peer is left.
+    /// Removes all peers.
     RemoveAllPeers,
-    /// Something about one peer.
+    /// Changes one peer.
     Peer(PeerEdit),
 }
 
-/// What is to be otherwise with a peer. The peer is added if it is not there, with the name, the allow list and the search for
-/// its path that the config file in force has for its key: over the UAPI none of them can be said, and who removes a peer
-/// and adds it again, as `wg setconf` does, must not have opened everything to it, nor switched the search off.
+/// A change of a peer. A peer that does not exist is added. Its name, its allow list and whether its path MTU is
+/// searched come from the entry for its key in the config file in force, because the UAPI has no keys for them. Removing
+/// a peer and adding it again, as `wg setconf` does, must neither open everything to it nor switch the search off.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerEdit {
-    /// Names the peer. With our own key nothing happens, as in the kernel.
+    /// The peer's key. An edit of our own key does nothing, as in the kernel.
     pub public_key: PeerKey,
-    /// Only if the peer is there.
+    /// Whether to ignore the edit if the peer does not exist.
     pub update_only: bool,
-    /// It is removed; nothing else counts then.
+    /// Whether to remove the peer. Everything else is then ignored.
     pub remove: bool,
-    /// All zero takes it away.
+    /// The new preshared key. All zero removes it.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
-    /// Where to send from now on, also in a session that is alive.
+    /// The new endpoint. It is used immediately, even in a live session.
     pub endpoint: Option<SocketAddr>,
-    /// Seconds; 0 switches it off.
+    /// The keepalive interval in seconds. 0 switches it off.
     pub persistent_keepalive: Option<u16>,
-    /// It loses the allowed IPs that it has before it is given others.
+    /// Whether to remove all existing allowed IPs first.
     pub replace_allowed_ips: bool,
-    /// In order.
+    /// The changes of allowed IPs, in order.
     pub allowed_ips: Vec<AllowedIpChange>,
 }
 
-/// Why a change was not made; those before it were.
+/// Why a change was not applied. The changes before it were.
 #[derive(Debug)]
 pub enum ChangeError {
-    /// Another process has the port.
+    /// The port is in use by a different process.
     PortInUse,
     /// The kernel refused.
     Refused(io::ErrorKind),
-    /// [`Node::MAX_PEERS`] are there.
+    /// There are already [`overlay_core::Node::MAX_PEERS`] peers.
     TooManyPeers,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for ChangeError {
 impl std::error::Error for ChangeError {}
 
 impl PeerEdit {
-    /// A change of nothing, but that the peer is there.
+    /// Creates an edit that changes nothing, except that it adds a missing peer.
     pub fn of(public_key: PeerKey) -> Self {
         Self {
             public_key,
@@ -97,7 +97,7 @@ impl PeerEdit {
         }
     }
 
-    /// Brings the view up to date, and says what the engine is to be told for it.
+    /// Brings the table up to date, and says what the engine is to be told for it.
     pub(super) fn apply(self, state: &mut State) -> Result<Vec<Command>, ChangeError> {
         let key = self.public_key;
         if state.interface.public_key == Some(key) {
@@ -108,22 +108,23 @@ impl PeerEdit {
         }
         let mut commands = Vec::new();
         let mut add = None;
-        if state.peer(key).is_none() {
+        let mut tag = state.peer(key).map(|peer| peer.tag);
+        if tag.is_none() {
             if self.update_only {
                 return Ok(Vec::new());
             }
-            if state.peer_count() >= Node::MAX_PEERS {
-                return Err(ChangeError::TooManyPeers);
-            }
             let stats = Arc::default();
-            let added = state.add(key, Arc::clone(&stats));
-            if added.allow.is_some() || added.mtu_discovery {
-                // Not for a moment without them: a change of a peer can name neither.
-                commands.push(Command::SetPeer { config: Box::new(added.to_core()), stats });
+            let added = state.add(key, Arc::clone(&stats)).ok_or(ChangeError::TooManyPeers)?;
+            let peer = added.tag;
+            tag = Some(peer);
+            if added.config.allow.is_some() || added.config.mtu_discovery {
+                // The peer must never be without them, and a change of a peer can carry neither.
+                commands.push(Command::SetPeer { peer, config: Box::new(added.config.to_core()), stats });
             } else {
-                add = Some(stats);
+                add = Some((key, stats));
             }
         }
+        let Some(tag) = tag else { return Ok(commands) };
         let allowed_ips =
             if self.replace_allowed_ips { difference(key, &self.allowed_ips, state) } else { self.allowed_ips };
         let allowed_ips = allowed_ips.into_iter().filter(|change| is_news(key, change, state)).collect();
@@ -140,7 +141,7 @@ impl PeerEdit {
         }
         let keepalive = |seconds: u16| (seconds != 0).then(|| Duration::from_secs(seconds.into()));
         let change = PeerChange {
-            public_key: key,
+            peer: tag,
             add,
             preshared_key: self.preshared_key,
             endpoint: self.endpoint,
@@ -152,27 +153,28 @@ impl PeerEdit {
     }
 }
 
-/// Forgets a peer; its prefixes go piece by piece.
+/// Removes a peer. Large numbers of prefixes are removed in several commands.
 pub(super) fn remove(key: PeerKey, state: &mut State) -> Vec<Command> {
     let Some(peer) = state.remove(key) else { return Vec::new() };
     let mut commands = Vec::new();
     if peer.allowed_ips.len() > PREFIXES_A_COMMAND {
         let prefixes = peer.allowed_ips.into_iter().map(AllowedIpChange::Remove).collect();
-        commands = in_pieces(PeerChange::of(key), prefixes);
+        commands = in_pieces(PeerChange::of(peer.tag), prefixes);
     }
-    commands.push(Command::RemovePeer(key));
+    commands.push(Command::RemovePeer(peer.tag));
     commands
 }
 
-/// What the engine is told when the host name of a peer's endpoint was resolved. Nothing where the peer is gone or was given
-/// an address since the question was asked.
+/// Returns the command for the engine after the host name of a peer's endpoint was resolved. Returns `None` if the peer
+/// no longer exists or has been given an address since the lookup began.
 pub(super) fn resolved(answer: Answer, state: &State) -> Option<Command> {
     let Answer { peer, addresses } = answer;
-    let is_name = matches!(state.peer(peer)?.configured_endpoint(), Some(Endpoint::Name { .. }));
-    is_name.then_some(Command::SetCandidates(peer, addresses))
+    let peer = state.peer(peer)?;
+    let is_name = matches!(peer.configured_endpoint(), Some(Endpoint::Name { .. }));
+    is_name.then_some(Command::SetCandidates(peer.tag, addresses))
 }
 
-/// What makes the prefixes that a peer has into those it is to have.
+/// Returns the changes that turn the peer's current prefixes into the wanted ones.
 fn difference(key: PeerKey, changes: &[AllowedIpChange], state: &State) -> Vec<AllowedIpChange> {
     let mut wanted = BTreeSet::new();
     for change in changes {
@@ -194,13 +196,13 @@ fn is_news(key: PeerKey, change: &AllowedIpChange, state: &mut State) -> bool {
     }
 }
 
-/// The change, with its prefixes in as many commands as they need.
+/// Splits a change into as many commands as its prefixes require.
 fn in_pieces(first: PeerChange, prefixes: Vec<AllowedIpChange>) -> Vec<Command> {
-    let key = first.public_key;
+    let peer = first.peer;
     let mut pieces = prefixes.chunks(PREFIXES_A_COMMAND);
     let allowed_ips = pieces.next().unwrap_or_default().to_vec();
     let first = PeerChange { allowed_ips, ..first };
-    let rest = pieces.map(|piece| PeerChange { allowed_ips: piece.to_vec(), ..PeerChange::of(key) });
+    let rest = pieces.map(|piece| PeerChange { allowed_ips: piece.to_vec(), ..PeerChange::of(peer) });
     std::iter::once(first).chain(rest).map(|change| Command::ChangePeer(Box::new(change))).collect()
 }
 

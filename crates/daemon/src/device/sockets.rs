@@ -1,4 +1,4 @@
-//! The outer sockets: one for each address family, on one port, with room for a burst.
+//! The outer sockets: one for each address family, on the same port, with room for a burst.
 
 use overlay_os::udp::{BindError, BindOptions, Buffers, Family, UdpSocket};
 
@@ -6,29 +6,30 @@ use crate::config::Switch;
 use crate::engine::Sockets;
 use crate::failure::{ExitKind, Failure};
 
-/// Bytes asked for as buffer of each UDP socket in each direction, in truth twice that: the kernel doubles it for its own
-/// bookkeeping. It is what arrives while the engine does not get a CPU. With 1 MiB every run lost datagrams, with 3.5 some
-/// did, with 7 hardly any, at 8 and at 64 TCP streams and 5 Gbit/s; 16 changed nothing more, neither loss nor a loaded ping.
+/// The buffer size in bytes that is requested for each UDP socket in each direction. The kernel doubles it for its own
+/// bookkeeping. The buffer holds what arrives while the engine is waiting for a CPU. At 8 and at 64 TCP streams and 5
+/// Gbit/s, every run lost datagrams with 1 MiB, some runs did with 3.5, and hardly any did with 7. A size of 16 changed
+/// neither loss nor a loaded ping.
 const SOCKET_BUFFER: usize = 7 << 20;
 
-/// Ports that the kernel may choose until one is free in both families.
+/// How many ports the kernel may choose until one is free in both families.
 const PORT_TRIES: u32 = 16;
 
-/// How the outer sockets are made.
+/// How the outer sockets are created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outer {
-    /// UDP port; 0 lets the kernel choose.
+    /// The UDP port. 0 lets the kernel choose.
     pub port: u16,
-    /// Mark of the outer packets, never 0.
+    /// The mark of outer packets, never 0.
     pub fwmark: Option<u32>,
-    /// Trains of outer datagrams.
+    /// Whether outer datagrams are sent and received as trains.
     pub udp_gso: Switch,
 }
 
-/// One socket for each family that the host has, on one port.
+/// Binds one socket for each address family that the host has, on the same port.
 ///
 /// # Errors
-/// [`ExitKind::Conflict`] where another process has the port, [`ExitKind::Permission`] where this one may not have it.
+/// [`ExitKind::Conflict`] if the port is in use, [`ExitKind::Permission`] if this process may not use it.
 pub fn bind(outer: Outer) -> Result<Sockets, Failure> {
     let one = |family, port| {
         UdpSocket::bind(
@@ -47,7 +48,7 @@ pub fn bind(outer: Outer) -> Result<Sockets, Failure> {
     let (v4, v6) = loop {
         tries -= 1;
         let v4 = available(one(Family::V4, outer.port), outer.port)?;
-        // A port that the kernel chose for IPv4 is asked for by number on IPv6, where somebody else may have it.
+        // A port that the kernel chose for IPv4 is requested by number for IPv6, where it may already be in use.
         let port = v4.as_ref().map_or(outer.port, UdpSocket::local_port);
         match one(Family::V6, port) {
             Err(BindError::PortInUse) if tries > 0 => {}
@@ -68,7 +69,7 @@ pub fn bind(outer: Outer) -> Result<Sockets, Failure> {
     Ok(sockets)
 }
 
-/// The port that these are bound to; `None` where there are none.
+/// Returns the port of these sockets, or `None` if there are none.
 pub fn port_of(sockets: &Sockets) -> Option<u16> {
     sockets.each().next().map(UdpSocket::local_port)
 }
@@ -89,8 +90,8 @@ fn available(bound: Result<UdpSocket, BindError>, port: u16) -> Result<Option<Ud
     }
 }
 
-/// Says it once when the kernel gave clearly less than was asked for. That takes a kernel that does not let this process
-/// force it, as in a container whose administrator rights end at its own namespace.
+/// Warns once if the kernel granted clearly less than was requested. This happens if this process may not override the
+/// limit, as in a container whose administrator rights end at its own namespace.
 fn warn_of_small_buffers(sockets: &Sockets) {
     let told = sockets.each().filter_map(|socket| socket.watch().buffers().ok());
     for (direction, size, sysctl) in told.flat_map(too_small).take(1) {
@@ -101,7 +102,7 @@ fn warn_of_small_buffers(sockets: &Sockets) {
     }
 }
 
-/// Which buffers are smaller than half of what was asked for: direction, size, and what limits it.
+/// Returns the buffers that are smaller than half of what was requested: direction, size, and the sysctl that limits it.
 fn too_small(buffers: Buffers) -> Vec<(&'static str, u32, &'static str)> {
     let both =
         [("receive", buffers.receive_size, "net.core.rmem_max"), ("send", buffers.send_size, "net.core.wmem_max")];

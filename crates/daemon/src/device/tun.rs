@@ -9,13 +9,13 @@ use crate::config::Switch;
 use crate::failure::{ExitKind, Failure};
 use crate::permission;
 
-/// Where Linux hands out TUN interfaces.
+/// The device that creates TUN interfaces.
 const TUN_DEVICE: &str = "/dev/net/tun";
 
-/// Creates the TUN interface `name`, down and without addresses. With [`Switch::Auto`] one without offloads will do.
+/// Creates the TUN interface `name`, down and without addresses. With [`Switch::Auto`] it may lack offloads.
 ///
 /// # Errors
-/// [`ExitKind::Conflict`] where the name is taken, [`ExitKind::Permission`] without the privilege.
+/// [`ExitKind::Conflict`] if the name is taken, [`ExitKind::Permission`] without the privilege.
 pub fn open_tun(name: &str, offload: Switch) -> Result<Tun, Failure> {
     let created = match Tun::create(name, offload != Switch::Off) {
         Err(TunError::Io(error)) if offload == Switch::Auto => {

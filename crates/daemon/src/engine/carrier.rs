@@ -1,4 +1,4 @@
-//! Where the node's outputs go: sockets, TUN, the timer, and control.
+//! Where the node's outputs go: sockets, TUN, timer and control.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -6,37 +6,38 @@ use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use overlay_core::{Command, Instant, Node, Output, PacketOut, PeerTag, Transmit};
+use overlay_core::{Command, Instant, Node, Output, PacketOut, PathTag, PeerTag, Transmit};
 use overlay_os::poll::Timer;
 use overlay_os::tun::Tun;
 use overlay_os::udp::{self, SendError};
 
 use super::refusals::Refusals;
-use super::{Events, Sockets, now};
-use crate::shell::{ShellStats, add};
+use super::reports::Events;
+use super::shell::{ShellStats, add};
+use super::{Sockets, now};
 
-/// How often the node may answer a refusal with something else that is refused, before packets get their turn: a search that
-/// our own kernel refuses has some twenty steps. What is left then is told next time.
+/// How many times the node may answer a refusal with an output that is refused again, before packets get their turn. A
+/// search that our own kernel refuses has about twenty steps. Remaining refusals are reported in the next turn.
 const REFUSED_ROUNDS: usize = 32;
 
 /// The tag of a datagram whose failure concerns no peer.
-const NOBODY: u32 = u32::MAX;
+const NOBODY: u64 = u64::MAX;
 
-/// Carries what the node has to give.
+/// Carries the node's outputs.
 pub(super) struct Carrier {
     pub(super) tun: Tun,
     pub(super) sockets: Sockets,
     pub(super) timer: Timer,
     pub(super) stats: Arc<ShellStats>,
     pub(super) refusals: Refusals,
-    /// Datagrams of which the device carries none as long, as the node is to be told: whose, and how long.
-    pub(super) too_long: RefCell<Vec<(PeerTag, usize)>>,
-    /// Initiations that this host could not send, as the node is to be told: to whom, and where.
+    /// Datagrams that were too long for the outgoing device, to be reported to the node: their path and length.
+    pub(super) too_long: RefCell<Vec<(PathTag, usize)>>,
+    /// Initiations that this host could not send, to be reported to the node: their peer and destination.
     pub(super) unsent: RefCell<Vec<(PeerTag, SocketAddr)>>,
 }
 
 impl Carrier {
-    /// Carries everything away, and what the node has to say when it hears what became of it.
+    /// Carries all outputs. Reports failures to the node, and carries its further outputs.
     pub(super) fn carry(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
         self.carry_once(node, events)?;
         for _ in 0..REFUSED_ROUNDS {
@@ -46,15 +47,15 @@ impl Carrier {
             for (peer, destination) in self.unsent.take() {
                 node.handle_unsent(peer, destination, now());
             }
-            for (peer, len) in self.too_long.take() {
-                node.handle_refused(peer, len, now());
+            for (path, len) in self.too_long.take() {
+                node.handle_refused(path, len, now());
             }
             self.carry_once(node, events)?;
         }
         Ok(())
     }
 
-    /// Datagrams that follow each other share a system call.
+    /// Carries the outputs once. Consecutive datagrams share a system call.
     fn carry_once(&self, node: &mut Node, events: &mut Events) -> io::Result<()> {
         let mut outputs = node.poll_outputs().peekable();
         while let Some(output) = outputs.next() {
@@ -78,7 +79,7 @@ impl Carrier {
         }
         drop(outputs);
         if let Some(joins) = self.refusals.take_news() {
-            // Of all commands it is one that cannot fail.
+            // This command cannot fail.
             let _ = node.handle_command(Command::SetJoins(joins), now());
         }
         Ok(())
@@ -93,7 +94,9 @@ impl Carrier {
         let mut trains = 0;
         let trains_to_send = transmits.inspect(|_| trains += 1).map(|transmit| {
             let Transmit { destination, via, contents, segment_size, traffic_class, whole_for, call_for } = transmit;
-            let (dont_fragment, tag) = (whole_for.is_some(), whole_for.or(call_for).map_or(NOBODY, PeerTag::to_bits));
+            let dont_fragment = whole_for.is_some();
+            let called = call_for.map(|peer| u64::from(peer.to_bits()));
+            let tag = whole_for.map(PathTag::to_bits).or(called).unwrap_or(NOBODY);
             udp::Transmit { destination, source: via.local, contents, segment_size, traffic_class, dont_fragment, tag }
         });
         let calls = socket.send_batch(trains_to_send, |transmit, error| self.on_failed(transmit, &error));
@@ -108,14 +111,14 @@ impl Carrier {
                 add(&self.stats.udp_too_long, 1);
                 if transmit.dont_fragment {
                     let len = transmit.segment_size.min(transmit.contents.len());
-                    self.too_long.borrow_mut().push((PeerTag::from_bits(transmit.tag), len));
+                    self.too_long.borrow_mut().push((PathTag::from_bits(transmit.tag), len));
                 }
             }
             error => {
                 tracing::debug!(%error, destination = %transmit.destination, "not sent");
                 add(&self.stats.udp_send_errors, 1);
                 let is_call = !transmit.dont_fragment && transmit.tag != NOBODY;
-                self.on_unsent(is_call.then(|| PeerTag::from_bits(transmit.tag)), transmit.destination);
+                self.on_unsent(is_call.then(|| PeerTag::from_bits(transmit.tag as u32)), transmit.destination);
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Super-packets that the kernel refuses at TUN.
 //!
-//! Whether it takes them shows only when one is written. Some kernels refuse every one (EINVAL), some only a shape that is
-//! rare: Linux 6.6.44 those whose last segment is short. A refused one is cut again and written segment by segment, so
-//! that nothing is lost. When that works [`REFUSALS_IN_A_ROW`] times and not one super-packet of the kind was taken in
-//! between, this kernel takes none: the node joins no more of them until the daemon starts anew. One refusal alone says
-//! little, and doing without for good costs half the rate; a kernel that takes some is still better served with them.
+//! Whether the kernel accepts them shows only when one is written. Some kernels refuse all of them (EINVAL), and some
+//! refuse only a rare shape: Linux 6.6.44 refuses those whose last segment is short. A refused super-packet is cut
+//! again and written segment by segment, so that nothing is lost. If that happens [`REFUSALS_IN_A_ROW`] times without a
+//! super-packet of the same kind being accepted in between, this kernel accepts none of them, and the node stops
+//! joining them until the daemon restarts. A single refusal says little, and permanently doing without costs half the
+//! throughput. A kernel that accepts some is still better served with them.
 //!
-//! A packet whose segments are refused too is wrong in itself, and says nothing about super-packets.
+//! A packet whose segments are refused too is itself wrong, and says nothing about super-packets.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -15,23 +16,23 @@ use overlay_core::Joins;
 use overlay_os::tun::Tun;
 use overlay_wire::offload::{Segmentation, SuperPacket, VirtioHeader};
 
-use crate::offload::Offload;
-use crate::shell::{ShellStats, add};
+use super::offload::Offload;
+use super::shell::{ShellStats, add};
 
-/// So many refused super-packets of one kind without one that was taken: that kind is given up.
+/// After this many refusals of one kind of super-packet without an accepted one, that kind is given up.
 const REFUSALS_IN_A_ROW: u32 = 8;
 
-/// What the kernel refused so far, and what is joined in spite of it.
+/// What the kernel has refused so far, and which kinds are still joined.
 pub(super) struct Refusals {
     joins: Cell<Joins>,
-    /// The node does not know yet.
+    /// Whether the node has yet to be told.
     is_news: Cell<bool>,
     tcp_in_a_row: Cell<u32>,
     udp_in_a_row: Cell<u32>,
     room: RefCell<Room>,
 }
 
-/// Where a refused super-packet is put together and cut again. Empty until the first.
+/// Buffers in which a refused super-packet is assembled and cut again. Empty until first needed.
 #[derive(Default)]
 struct Room {
     packet: Vec<u8>,
@@ -39,7 +40,7 @@ struct Room {
 }
 
 impl Refusals {
-    /// Nothing was refused yet.
+    /// Creates the initial state, without any refusal.
     pub(super) fn none(joins: Joins) -> Self {
         Self {
             joins: Cell::new(joins),
@@ -50,17 +51,18 @@ impl Refusals {
         }
     }
 
-    /// The kernel took a packet with such a header.
+    /// Records that the kernel accepted a packet with this header.
     pub(super) fn on_taken(&self, header: &VirtioHeader) {
         if let Some(in_a_row) = self.in_a_row(header.segmentation) {
             in_a_row.set(0);
         }
     }
 
-    /// The kernel refused a packet: writes its segments one by one if it is a super-packet, and says how many those were.
+    /// Handles a packet that the kernel refused. Writes the segments of a super-packet one by one, and returns how many
+    /// there were.
     ///
     /// # Errors
-    /// It is none, or a segment was refused too: the packet is lost.
+    /// If it is not a super-packet, or if a segment was refused too. The packet is lost.
     pub(super) fn on_refused<'a>(
         &self,
         tun: &Tun,
@@ -80,7 +82,7 @@ impl Refusals {
         Ok(segments)
     }
 
-    /// What the node is to join from now on, if that has changed.
+    /// Returns what the node should join from now on, if that has changed.
     pub(super) fn take_news(&self) -> Option<Joins> {
         self.is_news.take().then(|| self.joins.get())
     }
@@ -137,13 +139,13 @@ mod tests {
     use overlay_wire::offload::Join;
 
     use super::*;
+    use crate::engine::OffloadState;
     use crate::host::own_namespace::run;
-    use crate::offload::OffloadState;
 
     const BOTH: Joins = Joins { tcp: true, udp: true };
     const DATAGRAMS: usize = 5;
 
-    /// A device at 10.9.0.1 that is up, and a socket there.
+    /// Creates a device at 10.9.0.1 that is up, and a socket on it.
     async fn world() -> (Tun, UdpSocket) {
         let netlink = Netlink::connect().await.expect("netlink");
         let tun = Tun::create("ovt0", true).expect("a TUN");
@@ -154,7 +156,7 @@ mod tests {
         (tun, socket)
     }
 
-    /// A datagram from 10.9.0.2 with its checksum, which joins others of its kind.
+    /// Builds a datagram from 10.9.0.2 with a checksum, which can be joined with others of its kind.
     fn datagram(port: u16, number: u8) -> Vec<u8> {
         let mut packet = vec![0x45, 0, 0, 128, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 9, 0, 2, 10, 9, 0, 1];
         let sum = overlay_wire::checksum::finish(overlay_wire::checksum::sum(&packet));
@@ -166,7 +168,7 @@ mod tests {
         packet
     }
 
-    /// Five datagrams joined, as the header and pieces that go to TUN.
+    /// Joins five datagrams. Returns the header and the pieces that go to TUN.
     fn joined(port: u16) -> (VirtioHeader, Vec<Vec<u8>>) {
         let mut pieces: Vec<_> = (0..DATAGRAMS).map(|number| datagram(port, number as u8)).collect();
         let (first, rest) = pieces.split_first_mut().expect("five");
@@ -178,7 +180,7 @@ mod tests {
         (join.finish(first), pieces)
     }
 
-    /// Writes as the engine does: true when the kernel took it whole.
+    /// Writes like the engine does. Returns true if the kernel accepted the whole packet.
     fn write(refusals: &Refusals, tun: &Tun, header: &VirtioHeader, pieces: &[Vec<u8>], stats: &ShellStats) -> bool {
         let head = header.encode();
         let parts: Vec<_> =
@@ -210,7 +212,7 @@ mod tests {
                 stats.offloads.set(offload, OffloadState::On);
             }
             let (good, pieces) = joined(socket.local_addr().expect("bound").port());
-            // A real kernel refuses this one: no datagram has its checksum there.
+            // A real kernel refuses this one: a datagram's checksum is never at that offset.
             let bad = VirtioHeader { checksum_offset: 2, ..good };
 
             for round in 1..REFUSALS_IN_A_ROW {
@@ -220,7 +222,7 @@ mod tests {
                 assert_eq!(received(&socket), [0, 1, 2, 3, 4], "round {round}");
                 assert_eq!(refusals.take_news(), None);
             }
-            // One that is taken: the kernel does not refuse them all.
+            // One is accepted, so the kernel does not refuse them all.
             assert!(write(&refusals, &tun, &good, &pieces, &stats), "USO needs Linux 6.2");
             assert_eq!(received(&socket), [0, 1, 2, 3, 4]);
             for _ in 0..REFUSALS_IN_A_ROW {
@@ -232,8 +234,7 @@ mod tests {
             assert_eq!(refusals.take_news(), None, "it is told once");
             let states = [Offload::TunTcp, Offload::TunUdp].map(|offload| stats.offloads.state(offload));
             assert_eq!(states, [OffloadState::On, OffloadState::FallenBack]);
-            let counted = stats.list().find(|(name, ..)| *name == "tun_super_packets_refused").map(|it| it.2);
-            assert_eq!(counted, Some(u64::from(2 * REFUSALS_IN_A_ROW - 1)));
+            assert_eq!(stats.tun_super_packets_refused.value(), u64::from(2 * REFUSALS_IN_A_ROW - 1));
         });
     }
 

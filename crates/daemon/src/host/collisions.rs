@@ -1,9 +1,10 @@
 //! Addresses and routes of ours that other devices have too.
 //!
-//! A start refuses every one of them, a reload only those that it adds: what stands already is a warning in `status`. An
-//! address may exist twice where that is how people use it: link-local ones, those on `lo` or a dummy device (router ids),
-//! and one /32 or /128 on several devices (unnumbered links). A route that loses against ours by its metric is no
-//! collision unless the kernel made it of an address: then the tunnel would cut off a network that is connected here.
+//! A start refuses any collision. A reload refuses only those that it adds, and those already in place are warnings in
+//! `status`. An address may exist twice where that is common practice: link-local addresses, addresses on `lo` or a
+//! dummy device (router ids), and a /32 or /128 on several devices (unnumbered links). A route that loses to ours by
+//! its metric does not collide, unless the kernel created it for an address: in that case the tunnel would cut off a
+//! directly connected network.
 
 use std::collections::HashMap;
 
@@ -14,36 +15,36 @@ use super::footprint::Footprint;
 use super::netlink_failure;
 use crate::config::Config;
 use crate::failure::{ExitKind, Failure};
-use crate::view::StatusWarning;
+use crate::warnings::StatusWarning;
 
-/// The metric that the kernel gives IPv6 routes that name none.
+/// The metric that the kernel gives IPv6 routes without an explicit one.
 const IPV6_METRIC: u32 = 1024;
 
-/// Something of ours that another device has too.
+/// An address or route of ours that another device has too.
 pub(super) struct Collision {
     subject: Subject,
-    /// Name of the other device; `None` for a route that leads nowhere.
+    /// The name of the other device, or `None` for a route without a device.
     device: Option<String>,
 }
 
 enum Subject {
-    /// Ours, and the other device's.
+    /// Our address, and that of the other device.
     Address(IpNet, Address),
-    /// The prefix that one of our addresses is connected to.
+    /// The connected prefix of one of our addresses.
     Connected(IpNet),
     Route(IpNet, u32),
 }
 
-/// What is asked of the kernel.
+/// What the kernel is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// Addresses alone, and the networks that follow from them: a short list on every host.
+    /// Only addresses and the networks that follow from them: a short list on every host.
     Addresses,
-    /// All routes too.
+    /// All routes as well.
     Routes,
 }
 
-/// Everything that `wanted` has in common with other devices than `own`, our interface where it exists.
+/// Returns everything that `wanted` has in common with devices other than `own`, our interface if it exists.
 pub(super) async fn collisions(
     netlink: &Netlink,
     config: &Config,
@@ -96,7 +97,7 @@ pub(super) async fn collisions(
         }
     }
     for ours in &wanted.routes {
-        // Where the config names no mark, a table without routes is chosen.
+        // If the config sets no mark, a table without routes is chosen.
         if config.interface.fwmark.is_none() && wanted.marked.is_some_and(|marked| marked.table == ours.table) {
             continue;
         }
@@ -108,7 +109,7 @@ pub(super) async fn collisions(
 }
 
 impl Collision {
-    /// Whether what collides is in force already.
+    /// Whether the part that collides is already in place.
     pub(super) fn is_standing(&self, standing: &Footprint) -> bool {
         match &self.subject {
             Subject::Address(ours, _) => standing.addresses.contains(ours),
@@ -119,7 +120,7 @@ impl Collision {
         }
     }
 
-    /// Why nothing is changed.
+    /// Returns the error for a start or reload that would collide.
     pub(super) fn refusal(&self, config: &Config) -> Failure {
         let file = config.path.display();
         match &self.subject {
@@ -141,7 +142,7 @@ impl Collision {
         }
     }
 
-    /// What `status` says while it stands.
+    /// Returns the warning for `status` while the collision lasts.
     pub(super) fn warning(&self) -> StatusWarning {
         let device = match &self.device {
             Some(device) => format!("on `{device}`"),
@@ -185,7 +186,7 @@ fn may_be_twice(ours: &IpNet, other: &Address, links: &[Link]) -> bool {
     is_unnumbered || is_router_id || is_on_every_link(ours)
 }
 
-/// Link-local prefixes are connected everywhere, and that is no collision.
+/// Whether the prefix is link-local. Link-local prefixes are connected on every link and do not collide.
 fn is_on_every_link(prefix: &IpNet) -> bool {
     match prefix {
         IpNet::V4(net) => net.addr().is_link_local(),

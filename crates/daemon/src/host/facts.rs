@@ -1,6 +1,6 @@
-//! How the footprint fares, for whoever asks: what was put back, what is missing, what the guard does and has dropped.
+//! The state of the footprint: what was restored, what is missing, what the guard does and what it has dropped.
 //!
-//! The host writes it while it looks after the footprint; status and metrics read it whenever they like.
+//! The host writes these facts while it looks after the footprint. Status and metrics read them at any time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 pub enum Part {
     /// An address of the interface.
     Address,
-    /// That the interface is up.
+    /// The link state of the interface, which must be up.
     Link,
     /// The interface's MTU.
     Mtu,
-    /// A route, or the MTU it says.
+    /// A route, or its MTU.
     Route,
     /// A policy rule.
     Rule,
@@ -29,55 +29,55 @@ pub enum Part {
     NftTable,
 }
 
-/// What was found missing and put back.
+/// What was found missing and restored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PutBack(BTreeMap<Part, u64>);
 
-/// Whether everything that `up` adds to the host is there.
+/// Whether everything that `up` adds to the host is in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HostState {
-    /// All of it.
+    /// Everything is in place.
     Intact,
-    /// Another program keeps taking some of it away; it is put back, but more and more slowly.
+    /// Another program keeps removing parts of it. They are restored, but more and more slowly.
     Contested,
-    /// Some of it is missing and cannot be put back, or this host cannot have it; `warnings` say what.
+    /// Part of it is missing and cannot be restored, or this host does not support it. `warnings` says what.
     Incomplete,
 }
 
-/// What the guard does: the nft table that drops packets to virtual IPs from elsewhere, and with a /0 what would leave past
-/// the tunnel.
+/// The state of the guard: the nft table that drops packets to virtual IPs that arrive elsewhere and, with a /0,
+/// packets that would leave outside the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardState {
-    /// It stands.
+    /// The guard is in place.
     On,
     /// The config has switched it off.
     Off,
-    /// This host cannot have it.
+    /// This host does not support it.
     Unavailable,
 }
 
-/// How the footprint on the host fares.
+/// The state of the footprint on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostStatus {
-    /// Whether everything that `up` adds is there.
+    /// Whether everything that `up` adds is in place.
     pub state: HostState,
-    /// How often something was put back that another program had taken away: `address`, `link`, `mtu`, `route`, `rule`,
-    /// `nft_table`.
+    /// How often something was restored after another program had removed it: `address`, `link`, `mtu`, `route`,
+    /// `rule`, `nft_table`.
     pub restored: BTreeMap<String, u64>,
-    /// What the nft table does.
+    /// The state of the nft table.
     pub guard: GuardState,
-    /// Packets that the nft table dropped: `weak_host` (to a virtual IP, by another interface), `outside_tunnel` (covered by
-    /// a /0, on their way out by another interface).
+    /// How many packets the nft table dropped: `weak_host` (sent to a virtual IP through another interface),
+    /// `outside_tunnel` (covered by a /0 and about to leave through another interface).
     pub guard_drops: BTreeMap<String, u64>,
-    /// Other interfaces by which the virtual IPs are reached: this host's own containers.
+    /// Other interfaces through which the virtual IPs are reachable: those of this host's own containers.
     pub own_interfaces: Vec<String>,
-    /// What is missing, and what follows from that.
+    /// What is missing, and the consequences.
     pub warnings: Vec<String>,
 }
 
-/// What is known of the footprint of a running daemon.
+/// What is known about the footprint of a running daemon.
 #[derive(Debug)]
 pub struct HostFacts {
     interface: String,
@@ -89,22 +89,22 @@ pub struct HostFacts {
 struct Told {
     guard: GuardState,
     own_interfaces: Vec<String>,
-    /// Why the guard cannot be had.
+    /// Why the guard is not available.
     without_guard: Option<String>,
-    /// What the last look could not put back.
+    /// What the last look could not restore.
     failed: Option<String>,
-    /// Routes that another program has put its own in the place of.
+    /// Our routes that another program has replaced with its own.
     replaced: Vec<String>,
     contested_until: Option<Instant>,
-    /// What the nft table had counted when it was last asked.
+    /// The counters of the nft table when it was last read.
     counted: Counters,
 }
 
 impl Part {
-    /// All of them.
+    /// All parts.
     pub const ALL: [Self; 6] = [Self::Address, Self::Link, Self::Mtu, Self::Route, Self::Rule, Self::NftTable];
 
-    /// Its name in metrics and JSON.
+    /// The name in metrics and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Address => "address",
@@ -129,7 +129,7 @@ impl PutBack {
 }
 
 impl fmt::Display for PutBack {
-    /// `2 policy rules, the nft table`.
+    /// Formats a list such as `2 policy rules, the nft table`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = self.0.iter().map(|(part, count)| {
             let plural = if *count == 1 { "" } else { "s" };
@@ -148,10 +148,10 @@ impl fmt::Display for PutBack {
 }
 
 impl HostState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 3] = [Self::Intact, Self::Contested, Self::Incomplete];
 
-    /// Its name in metrics and JSON.
+    /// The name in metrics and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Intact => "intact",
@@ -163,7 +163,7 @@ impl HostState {
 
 impl HostFacts {
     /// The facts at the start, before anything was added to the host.
-    pub(super) fn new(interface: &str) -> Self {
+    pub(crate) fn new(interface: &str) -> Self {
         Self {
             interface: interface.to_owned(),
             restored: Default::default(),
@@ -179,7 +179,7 @@ impl HostFacts {
         }
     }
 
-    /// For status.
+    /// Returns the facts for status.
     pub fn status(&self) -> HostStatus {
         let guard_drops = self.guard_drops().into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
         let told = self.read();
@@ -193,25 +193,26 @@ impl HostFacts {
         }
     }
 
-    /// Whether everything is there.
+    /// Whether everything is in place.
     pub fn state(&self) -> HostState {
         self.read().state()
     }
 
-    /// How often each part was put back.
+    /// How often each kind of part was restored.
     pub fn restored(&self) -> impl Iterator<Item = (Part, u64)> {
         Part::ALL.into_iter().zip(self.restored.iter().map(|count| count.load(Relaxed)))
     }
 
-    /// What the nft table has dropped, as the kernel says now.
+    /// Returns what the nft table has dropped so far, according to the kernel.
     pub fn guard_drops(&self) -> [(&'static str, u64); 2] {
-        // Where it does not answer, the table is gone for the moment and counts on from here.
+        // If the kernel does not answer, the table is missing at the moment, and a new one continues from the last
+        // count.
         let counted = nft::counters(&self.interface).ok().flatten().unwrap_or_else(|| self.counted());
         self.write().counted = counted;
         [("weak_host", counted.weak_host), ("outside_tunnel", counted.outside_tunnel)]
     }
 
-    /// What the nft table had counted when it was last asked.
+    /// Returns the counters of the nft table when it was last read.
     pub(super) fn counted(&self) -> Counters {
         self.read().counted
     }
@@ -224,7 +225,8 @@ impl HostFacts {
         }
     }
 
-    /// What a look could not put back; `None`: all of it is there.
+    /// Records the result of a look: what it could not restore (`None` if everything is in place) and which routes were
+    /// replaced.
     pub(super) fn on_looked(&self, failed: Option<String>, replaced: Vec<String>) {
         let mut told = self.write();
         (told.failed, told.replaced) = (failed, replaced);

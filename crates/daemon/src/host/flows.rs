@@ -1,10 +1,10 @@
-//! `NAME.flows`: what a daemon knows of running flows when it ends in order, for the one that starts after it.
+//! `NAME.flows`: what a daemon knows about running flows when it ends in order, for its successor.
 //!
-//! Without it a restart would cut the connections that we opened to peers with an allow list: nothing on the wire proves who
-//! began them. It is written for root alone, read once and removed; it counts on the boot it was written in only, and its
-//! times are those of the boot clock. A daemon that was killed hands over nothing.
+//! Without it, a restart would cut the connections that we opened to peers with an allow list, because nothing on the
+//! wire proves who opened them. The file is readable by root alone, and is read once and removed. It is valid only on
+//! the boot it was written in, and its times are those of the boot clock. A daemon that was killed hands over nothing.
 //!
-//! One line for the boot, then for each peer one of its own and one for each flow.
+//! The file has one line for the boot, then one line for each peer, followed by one line for each flow of that peer.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -15,33 +15,35 @@ use std::time::Duration;
 
 use overlay_core::{Instant, KnownFlow, PeerFlows};
 
-use crate::device::Former;
+use crate::engine::Former;
 use crate::keys::{decode_public, encode_public};
 
-/// Flows that are handed over; about 6 MB. Those of further peers are not.
+/// How many flows are handed over, about 6 MB. A peer whose flows no longer fit is skipped.
 const MAX_FLOWS: usize = 65_536;
-/// The longest file that is read.
+/// The longest file that is read, in bytes.
 const MAX_LEN: u64 = 16 << 20;
-/// A machine that runs for less and has no such file has just been started: no flow is older than this daemon.
+/// A machine that has run for less than this and has no such file has just started. No flow can then be older than this
+/// daemon.
 const JUST_BOOTED: Duration = Duration::from_secs(10 * 60);
 const FORMAT: &str = "overlay-flows 1";
 
-/// Writes what is handed over; nothing where no peer has an allow list.
+/// Writes the flows for the successor. Writes nothing if no peer has an allow list.
 ///
 /// # Errors
-/// The file cannot be written, and is not there.
+/// If the file cannot be written. It does not exist then.
 pub fn write(path: &Path, peers: &[PeerFlows]) -> io::Result<()> {
     remove(path)?;
     if peers.is_empty() {
         return Ok(());
     }
-    // A link that lies there is not followed: it would not be new.
+    // A symbolic link in its place is not followed, because the file must be new.
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let written = file.and_then(|file| print(file, &boot()?, peers));
     written.inspect_err(|_| _ = remove(path))
 }
 
-/// Reads what was handed over and removes it. `was_killed`: the daemon before has left other things behind.
+/// Reads the handed-over flows and removes the file. `was_killed` says that the previous daemon left other things
+/// behind.
 pub fn take(path: &Path, was_killed: bool) -> Former {
     let read = read(path);
     let removed = remove(path);
@@ -91,7 +93,7 @@ fn print(file: File, boot: &str, peers: &[PeerFlows]) -> io::Result<()> {
     file.flush()
 }
 
-/// Reads the file. `None`: there is no file, or an earlier boot wrote it.
+/// Reads the file. Returns `None` if there is no file or if it was written in an earlier boot.
 fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
     let file = match overlay_os::private::open(path) {
         Ok(file) => file,
@@ -135,7 +137,7 @@ fn parse(words: &[&str]) -> Option<KnownFlow> {
     })
 }
 
-/// Names this boot of the machine.
+/// Returns the id of this boot of the machine.
 fn boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

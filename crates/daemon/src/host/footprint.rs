@@ -1,11 +1,12 @@
-//! What a config wants of the host, computed without asking it anything: addresses, routes, policy rules, MTU.
+//! What a config wants on the host, computed without asking the host: addresses, routes, policy rules, MTU.
 //!
-//! It follows wg-quick, so that a config moved here routes as it did there: a prefix inside the connected prefix of one
-//! of our addresses needs no route of its own; a /0 goes to a table of its own, which everything but our own marked
-//! datagrams is sent to unless the main table knows something more specific than its default.
+//! It follows wg-quick, so that a config moved here routes as before. A prefix inside the connected prefix of one of
+//! our addresses needs no route of its own. A /0 goes to a separate table. All traffic except our own marked datagrams
+//! uses that table, unless the main table has a more specific route than its default.
 //!
-//! The interface takes the longest packets that any path may carry; routes hold packets to less. So the kernel never
-//! stands in the way of a path that was found to be wide, and one of which nothing is known gets the start value.
+//! The interface's MTU is the largest that any path may carry, and routes limit packets to less. The kernel is
+//! therefore never in the way of a path that turns out to be wide, and a path about which nothing is known gets the
+//! start value.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -15,30 +16,30 @@ use overlay_os::netlink::MAIN_TABLE;
 
 use crate::config::{Config, MtuRange, Table};
 
-/// Where wg-quick begins to look for a free table for the default routes; also their mark.
+/// Where wg-quick starts looking for a free table for default routes. It is also their mark.
 pub(super) const FIRST_MARKED_TABLE: u32 = 51820;
-/// The smallest MTU of a link that carries IPv6 (RFC 8200 section 5). Linux takes the IPv6 addresses away from an
-/// interface below it, so ours never goes there; routes may.
+/// The smallest MTU of a link that carries IPv6 (RFC 8200 section 5). Linux removes the IPv6 addresses from an
+/// interface with a smaller MTU, so ours is never smaller. Routes may be.
 pub(super) const MINIMUM_INTERFACE_MTU: u16 = 1280;
 
-/// What a config wants of the host.
+/// What a config wants on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Footprint {
-    /// Addresses of the interface with their connected prefixes.
+    /// The addresses of the interface, with their connected prefixes.
     pub addresses: Vec<IpNet>,
-    /// MTU of the interface, 1280 or more.
+    /// The MTU of the interface in bytes, at least 1280.
     pub mtu: u16,
-    /// What routes hold packets to where nothing is known of the path.
+    /// The MTU of routes while nothing is known about the path.
     pub start: u16,
-    /// Routes through the interface, besides the connected ones. Longest first, then by destination.
+    /// The routes through the interface, besides the connected ones. Longest prefix first, then by destination.
     pub routes: Vec<PlannedRoute>,
-    /// The table for default routes, where there are any.
+    /// The table for default routes, if there are any.
     pub marked: Option<MarkedTable>,
-    /// The families whose whole traffic belongs into the tunnel.
+    /// The address families whose entire traffic belongs in the tunnel.
     pub covered: Covered,
-    /// Whether routes are ours to make at all: not with `table = "off"`.
+    /// Whether we may add routes at all: false with `table = "off"`.
     pub is_routed: bool,
-    /// Addresses of ours that another device has too, such as the host's router id: they answer there as well.
+    /// Our addresses that another device has too, such as the host's router id. They answer on that device as well.
     pub shared: Vec<IpAddr>,
 }
 
@@ -49,7 +50,7 @@ pub(super) enum Place {
     Planned(u32),
     /// It is the connected route itself.
     Connected,
-    /// It has none, and one of its own belongs into this table, beside the one that covers it.
+    /// There is no route to exactly this prefix. An additional one belongs in this table, beside the covering route.
     Beside(u32),
 }
 
@@ -60,16 +61,16 @@ pub struct PlannedRoute {
     pub destination: IpNet,
     /// The routing table.
     pub table: u32,
-    /// MTU of the route where it is below that of the interface.
+    /// The MTU of the route, if it is below that of the interface.
     pub mtu: Option<u32>,
 }
 
-/// Default routes as wg-quick makes them: in a table of their own, which our own outer datagrams avoid by their mark.
+/// Default routes as wg-quick creates them: in a separate table, which our own outer datagrams bypass by their mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarkedTable {
-    /// Number of the table.
+    /// The number of the table.
     pub table: u32,
-    /// The mark of the outer datagrams, not 0.
+    /// The mark of the outer datagrams, never 0.
     pub mark: u32,
     /// Whether there is an IPv4 default route.
     pub v4: bool,
@@ -77,8 +78,8 @@ pub struct MarkedTable {
     pub v6: bool,
 }
 
-/// The families of which a default route leads everything into the tunnel. Unlike the routes, that does not depend on whether
-/// the tunnel's own interface can carry the family: what cannot go into the tunnel does not go elsewhere either.
+/// The address families for which a default route sends everything into the tunnel. Unlike the routes, this does not
+/// depend on whether the interface can carry the family: what cannot go into the tunnel must not go elsewhere either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Covered {
     /// IPv4.
@@ -88,15 +89,15 @@ pub struct Covered {
 }
 
 impl Covered {
-    /// Whether either is.
+    /// Whether any family is covered.
     pub fn is_any(self) -> bool {
         self.v4 || self.v6
     }
 }
 
 impl Footprint {
-    /// What `config` wants with these inner MTUs. Without `ipv6` everything of that family is left out. `free_table` is
-    /// for default routes where the config names no mark.
+    /// Computes what `config` wants with these inner MTUs. Without `ipv6`, everything of that family is left out.
+    /// `free_table` is used for default routes if the config sets no mark.
     pub fn plan(config: &Config, mtu: MtuRange, ipv6: bool, free_table: u32) -> Self {
         let usable = |net: &IpNet| ipv6 || is_ipv4(net);
         let addresses: Vec<IpNet> = config.interface.addresses.iter().copied().filter(usable).collect();
@@ -119,7 +120,7 @@ impl Footprint {
         let routed = |destination: IpNet| {
             let table = match config.interface.table {
                 Table::Off => return None,
-                // The kernel has a route there already, which is not to be replaced nor taken away some day.
+                // The kernel already has a route there, which must be neither replaced nor removed later.
                 Table::Number(MAIN_TABLE) | Table::Auto if plan.is_connected(&destination) => return None,
                 Table::Number(number) => number,
                 Table::Auto if is_default(&destination) => marked?.table,
@@ -129,14 +130,14 @@ impl Footprint {
             Some(PlannedRoute { destination, table, mtu: plan.route_mtu(&destination, mtu.start) })
         };
         let mut routes: Vec<PlannedRoute> = allowed.into_iter().filter_map(routed).collect();
-        // Longest first, as wg-quick adds them: while they are being added, nothing leaves by the wrong peer.
+        // Longest first, as in wg-quick: while routes are being added, no packet leaves through the wrong peer.
         routes.sort_by_key(order_of);
         routes.dedup();
         plan.routes = routes;
         plan
     }
 
-    /// Nothing at all: what stands before a start and after an end.
+    /// The empty footprint: before a start and after an end.
     pub fn none() -> Self {
         Self {
             addresses: Vec::new(),
@@ -150,20 +151,21 @@ impl Footprint {
         }
     }
 
-    /// What a route is to say so that packets by it are `mtu` bytes at most. `None`: nothing, as the interface takes no
-    /// more. IPv6 has no packets below 1280 to speak of; the node answers what does not fit.
+    /// Returns the MTU that a route must carry to limit packets to `mtu` bytes, or `None` if the interface already
+    /// limits them. An IPv6 route never gets less than 1280, and the node answers what does not fit.
     pub(super) fn route_mtu(&self, destination: &IpNet, mtu: u16) -> Option<u32> {
         let least = if is_ipv4(destination) { 0 } else { MINIMUM_INTERFACE_MTU };
         Some(mtu.max(least)).filter(|mtu| *mtu < self.mtu).map(u32::from)
     }
 
-    /// What the connected route of this prefix is to say while nothing is known of paths.
+    /// Returns the MTU that the connected route of this prefix carries while nothing is known about paths.
     pub(super) fn connected_mtu(&self, prefix: &IpNet) -> Option<u32> {
         self.route_mtu(prefix, self.start).filter(|_| self.is_routed)
     }
 
-    /// Where the route of a peer's prefix is, which may have been given to it after the plan was made. `None` where
-    /// nothing of ours leads there: with `table = "off"`, or for a prefix that `wg` has set and somebody else routes.
+    /// Returns where the route of a peer's prefix is. The peer may have received the prefix after the plan was made.
+    /// Returns `None` if no route of ours leads there: with `table = "off"`, or for a prefix that was set with `wg` and
+    /// is routed by someone else.
     pub(super) fn place_of(&self, prefix: &IpNet) -> Option<Place> {
         if !self.is_routed {
             return None;
@@ -174,7 +176,7 @@ impl Footprint {
         })
     }
 
-    /// The most specific prefix that covers this one and has a route, and where that is.
+    /// Returns the most specific routed prefix that covers this one, and where its route is.
     pub(super) fn covering(&self, prefix: &IpNet) -> Option<(IpNet, Place)> {
         let shorter = std::iter::successors(prefix.supernet(), IpNet::supernet);
         shorter.filter_map(|net| Some((net, self.exact(&net)?))).next()
@@ -198,18 +200,20 @@ impl Footprint {
         self.addresses.iter().any(|net| net.contains(prefix))
     }
 
-    /// The addresses that are on our interface alone, with their prefixes: what comes for them from elsewhere is dropped.
+    /// Returns the addresses that only our interface has, with their prefixes. Packets to them that arrive elsewhere
+    /// are dropped.
     pub(super) fn own_addresses(&self) -> Vec<IpNet> {
         self.addresses.iter().copied().filter(|net| !self.shared.contains(&net.addr())).collect()
     }
 
-    /// The prefixes of which the kernel makes connected routes in the main table.
+    /// Returns the prefixes for which the kernel creates connected routes in the main table.
     pub fn connected(&self) -> impl Iterator<Item = IpNet> {
         self.addresses.iter().filter(|net| net.prefix_len() < net.max_prefix_len()).map(IpNet::trunc)
     }
 }
 
-/// Only `table = "auto"` treats default routes in their own way; any other table is the user's to direct traffic to.
+/// Returns the covered families. Only `table = "auto"` handles default routes specially. In any other table, directing
+/// traffic to them is up to the user.
 pub(super) fn covered(config: &Config) -> Covered {
     if config.interface.table != Table::Auto {
         return Covered::default();
@@ -220,7 +224,8 @@ pub(super) fn covered(config: &Config) -> Covered {
     Covered { v4: has_default(is_ipv4), v6: has_default(|net| !is_ipv4(net)) }
 }
 
-/// Where anything is covered there is a mark, also where this host has no route to go with it.
+/// Returns the table and mark for default routes. If anything is covered there is a mark, even if this host has no
+/// route to match.
 fn marked_table(config: &Config, allowed: &[IpNet], covered: Covered, free_table: u32) -> Option<MarkedTable> {
     let v4 = covered.v4;
     let v6 = covered.v6 && allowed.iter().any(|net| is_default(net) && !is_ipv4(net));
@@ -228,8 +233,8 @@ fn marked_table(config: &Config, allowed: &[IpNet], covered: Covered, free_table
     covered.is_any().then_some(MarkedTable { table: number, mark: number, v4, v6 })
 }
 
-/// Prefixes inside a connected one that lie in a larger prefix of a peer's there. They get routes of their own: what is
-/// found of the larger one's path must not hold for them.
+/// Returns the peers' prefixes inside a connected one that also lie inside a larger peer prefix there. They get
+/// separate routes, because the MTU found for the larger prefix must not apply to them.
 fn nested(allowed: &[IpNet], addresses: &[IpNet]) -> HashSet<IpNet> {
     let mut inside: Vec<IpNet> =
         allowed.iter().filter(|prefix| addresses.iter().any(|net| net.contains(*prefix))).copied().collect();

@@ -1,32 +1,31 @@
-//! The guard in nft: who may reach the virtual IPs, and the second lock of a default route through the tunnel.
+//! The nft guard: it decides who may reach the virtual IPs, and is the second lock of a default route through the
+//! tunnel.
 //!
-//! It stands before anything that it guards does, and after it: first what was and what will be are guarded both, then things
-//! change, then only what is left is guarded. Its table is replaced in one step, so there is no moment without it.
+//! The guard is installed before anything that it guards, and is removed after it. During a change it first covers both
+//! the old and the new state, then the change is made, and then it covers only the new state. Its table is replaced in
+//! one step, so that there is never a moment without it.
 //!
-//! What the second lock lets out is what the policy rules let out, but decided by nft alone, so that neither needs the other:
-//! with the rules gone nft drops, and with nft gone the rules lead into the tunnel. It outlives the daemon: after `kill -9`
-//! nothing of what the default route covers leaves this host until the next `up` or `down`.
+//! The second lock passes the same traffic as the policy rules, but decides by nft alone, so that neither needs the
+//! other. Without the rules nft drops the traffic, and without nft the rules lead it into the tunnel. The guard
+//! outlives the daemon: after `kill -9`, nothing covered by the default route leaves this host until the next `up` or
+//! `down`.
 
-use overlay_os::netlink::Netlink;
 use overlay_os::nft::{self, Lock, NftError, Shape, Table};
 
-use super::facts::{GuardState, HostFacts, Part, PutBack};
+use super::facts::{HostFacts, Part, PutBack};
 use super::footprint::{Covered, Footprint, covered};
-use super::interface::Host;
 use super::journal::Journal;
-use super::netlink_failure;
-use super::surroundings::{self, Question, Surroundings, guarded_addresses};
+use super::surroundings::{Surroundings, guarded_addresses};
 use crate::config::{self, Config, Endpoint};
-use crate::failure::Failure;
 
-/// The table of one daemon.
+/// The nft table of one daemon.
 #[derive(Debug)]
 pub(super) struct Guard {
     interface: String,
     mode: config::Guard,
-    /// The table that was installed, and what stood of it then.
+    /// The table that was installed, and its shape as the kernel listed it then.
     installed: Option<(Table, Shape)>,
-    /// Why it could not be installed, as it was last told.
+    /// Why it could not be installed, as last reported.
     complaint: Option<String>,
 }
 
@@ -35,7 +34,7 @@ impl Guard {
         Self { interface: interface.to_owned(), mode, installed: None, complaint: None }
     }
 
-    /// Whether the config wants one.
+    /// Whether the config wants a guard.
     pub(super) fn is_wanted(&self) -> bool {
         self.mode != config::Guard::Off
     }
@@ -53,18 +52,25 @@ impl Guard {
         self.mode = mode;
     }
 
-    /// Whether this host cannot have the table that the config wants.
+    /// Whether the config wants a table that this host does not support.
     pub(super) fn is_missing(&self) -> bool {
         self.is_wanted() && self.installed.is_none()
     }
 
-    /// Why a table that stood cannot be put back.
+    /// Why a table that was installed cannot be restored.
     pub(super) fn lost(&self) -> Option<String> {
         self.complaint.clone().filter(|_| self.installed.is_some())
     }
 
+    /// Keeps why the table could not be installed; `None` where it was. True when that was not told before.
+    pub(super) fn on_installed(&mut self, complaint: Option<String>) -> bool {
+        let is_news = self.complaint != complaint;
+        self.complaint = complaint;
+        is_news
+    }
+
     /// Brings the table to this, if it is not that already, and notes when another program had touched it.
-    async fn install(
+    pub(super) async fn install(
         &mut self,
         journal: &mut Journal,
         facts: &HostFacts,
@@ -83,7 +89,7 @@ impl Guard {
         if !nft::is_available() {
             return Err(NftError::Missing);
         }
-        // A journal that cannot be written is noticed by whatever else is journalled.
+        // A journal that cannot be written is reported when anything else is recorded.
         let _ = journal.record_nft_table(true);
         match nft::install(&table, facts.counted()).await {
             Ok(shape) => {
@@ -99,9 +105,9 @@ impl Guard {
         }
     }
 
-    /// Takes the table away.
+    /// Removes the table.
     ///
-    /// Errors: what to say of it when it is still there.
+    /// Errors: a message for the user, if the table is still there.
     pub(super) async fn remove(&mut self, journal: &mut Journal) -> Result<(), String> {
         if self.installed.is_none() {
             return Ok(());
@@ -116,94 +122,20 @@ impl Guard {
     }
 }
 
-/// Whether a guard that an earlier daemon left stays until this config's takes its place. Not where an endpoint has a name
-/// that may have to be asked for past the tunnel.
+/// Whether a guard that an earlier daemon left stays until this config's guard replaces it. False if an endpoint is a
+/// name, because the DNS query may have to leave outside the tunnel.
 pub(crate) fn takes_over_guard(config: &Config) -> bool {
     let is_named = |peer: &config::Peer| matches!(peer.endpoint, Some(Endpoint::Name { .. }));
     fails_closed(config) && !config.peers.iter().any(is_named)
 }
 
-/// Whether the guard stays when a daemon of this config fails.
+/// Whether the guard stays when a daemon with this config fails.
 pub(crate) fn fails_closed(config: &Config) -> bool {
     config.interface.guard != config::Guard::Off && covered(config).is_any()
 }
 
-impl Host {
-    /// What lies around the tunnel, for a footprint.
-    pub(super) async fn look_around(&self, netlink: &Netlink, wanted: &Footprint) -> Result<Surroundings, Failure> {
-        let cannot = |what: &str| {
-            let what = format!("cannot list the {what} of this host");
-            move |error| netlink_failure(what, &error)
-        };
-        let question = Question { ours: self.index, forward: self.forward, endpoints: &self.endpoints };
-        let links = match self.guard.knows_own_interfaces() {
-            true => netlink.links().await.map_err(cannot("interfaces"))?,
-            false => Vec::new(),
-        };
-        let has_candidates = surroundings::has_candidates(&links, &question);
-        let is_locked = self.guard.is_wanted() && (wanted.covered.is_any() || self.standing.covered.is_any());
-        if !has_candidates && !is_locked {
-            return Ok(Surroundings::default());
-        }
-        let routes = netlink.routes().await.map_err(cannot("routes"))?;
-        let (own, names) = surroundings::own_interfaces(&links, &routes, &question);
-        let planned = wanted.routes.iter().map(|route| route.destination).chain(wanted.connected());
-        let direct = match is_locked {
-            true => surroundings::direct_ranges(&routes, self.index, planned),
-            false => Vec::new(),
-        };
-        Ok(Surroundings { own, names, direct })
-    }
-
-    /// Before anything changes: what stands and what is wanted are guarded both.
-    pub(super) async fn guard_both(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
-        let standing = self.standing.clone();
-        self.converge_guard(journal, &[&standing, wanted], around).await;
-    }
-
-    /// After everything has changed: only what is wanted is guarded.
-    pub(super) async fn guard_only(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
-        self.converge_guard(journal, &[wanted], around).await;
-    }
-
-    /// Without nft the virtual IPs answer on every interface, as with WireGuard, and only the policy rules keep a default
-    /// route inside the tunnel. The user is told, once.
-    async fn converge_guard(&mut self, journal: &mut Journal, footprints: &[&Footprint], around: &Surroundings) {
-        if !self.guard.is_wanted() {
-            if let Err(line) = self.guard.remove(journal).await {
-                tracing::warn!("{line}");
-            }
-            self.facts.on_guard(GuardState::Off, Vec::new(), None);
-            return;
-        }
-        let table = table(&self.interface, footprints, around);
-        let is_locked = table.lock.is_some();
-        let done = self.guard.install(journal, &self.facts, &mut self.put_back, table).await;
-        let Err(error) = done else {
-            self.guard.complaint = None;
-            self.facts.on_guard(GuardState::On, around.names.clone(), None);
-            return;
-        };
-        let mut complaint = match error {
-            NftError::Missing => {
-                "nft is not installed: packets to the virtual IPs that arrive elsewhere are not dropped".to_owned()
-            }
-            // A kernel without nf_tables, most often in a container.
-            error => format!("packets to the virtual IPs that arrive elsewhere are not dropped: {error}"),
-        };
-        if is_locked {
-            complaint += ", and policy rules alone keep the default route inside the tunnel";
-        }
-        if self.guard.complaint.as_ref() != Some(&complaint) {
-            tracing::warn!("{complaint}");
-        }
-        self.guard.complaint = Some(complaint.clone());
-        self.facts.on_guard(GuardState::Unavailable, Vec::new(), Some(complaint));
-    }
-}
-
 /// The table that guards all of these footprints.
-fn table(interface: &str, footprints: &[&Footprint], around: &Surroundings) -> Table {
+pub(super) fn table(interface: &str, footprints: &[&Footprint], around: &Surroundings) -> Table {
     let mut addresses = Vec::new();
     let (mut covered, mut marks) = (Covered::default(), Vec::new());
     for footprint in footprints {

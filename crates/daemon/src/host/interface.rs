@@ -1,11 +1,14 @@
 //! The interface of a running daemon: brought up, changed on a reload, taken down.
 //!
-//! One procedure, `converge`, brings the system from whatever stands to what a [`Footprint`] wants. It asks the kernel
-//! what is there rather than trusting its memory, because the kernel takes more away than it is told to: the last IPv4
-//! address of an interface takes all its IPv4 routes along, and a primary address its secondaries.
+//! One procedure, `converge`, brings the system from its current state to what a [`Footprint`] wants. It asks the
+//! kernel for the current state instead of trusting its own memory, because the kernel removes more than it is asked
+//! to: the last IPv4 address of an interface takes all its IPv4 routes along, and a primary address takes its
+//! secondaries.
 
+mod guarding;
 mod paths;
 mod places;
+mod rules;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -31,50 +34,52 @@ use super::watch::Looked;
 use super::ways;
 use crate::config::{Config, Endpoint, MtuRange};
 use crate::failure::Failure;
-use crate::view::StatusWarning;
+use crate::warnings::StatusWarning;
 
-/// Packets and super-packets that wait for the engine at most. At a TUN the kernel cannot hold a sender back: what does not
-/// fit is dropped. With 64 TCP streams at 5 Gbit/s a queue of 128 lost more than one in ten, for a loaded ping of 8 ms in
-/// place of 12; 256 lost 2 to 4 in 100 and gained nothing in the median; 500 lose next to nothing, as receive windows end
-/// before the queue does. 1,000 changed nothing more, and datagrams that no window holds back would wait twice as long.
+/// How many packets and super-packets may wait for the engine. The kernel cannot hold a sender back at a TUN: what does
+/// not fit is dropped. With 64 TCP streams at 5 Gbit/s, a queue of 128 lost more than one in ten packets, and a loaded
+/// ping took 8 ms instead of 12. A queue of 256 lost 2 to 4 in 100 and gained nothing in the median. A queue of 500
+/// loses almost nothing, because receive windows end before the queue does. A queue of 1,000 changed nothing more, and
+/// datagrams that no window holds back would wait twice as long.
 pub(crate) const TUN_QUEUE_LEN: u32 = 500;
 
 /// What this daemon has added to the host around its TUN.
 #[derive(Debug)]
 pub struct Host {
-    pub(super) interface: String,
-    pub(super) index: u32,
+    interface: String,
+    index: u32,
     ipv6: bool,
     /// What was last asked for and stands.
-    pub(super) standing: Footprint,
+    standing: Footprint,
     /// Whether it has come up: what is missing from then on, somebody has taken away.
     is_up: bool,
     /// The policy rules exactly as they were added.
-    pub(super) rules: Vec<Rule>,
+    rules: Vec<Rule>,
     /// The table in nft.
-    pub(super) guard: Guard,
+    guard: Guard,
     /// Whether others may send through this host.
-    pub(super) forward: bool,
+    forward: bool,
     /// Where peers are reached, as far as is known.
-    pub(super) endpoints: Vec<IpAddr>,
+    endpoints: Vec<IpAddr>,
     /// The mark that the config names.
     configured_mark: Option<u32>,
-    /// The kernel's own routes of our addresses, as it made them or we changed them.
+    /// The kernel's own routes for our addresses, as the kernel created them or as we changed them.
     connected: Vec<Route>,
-    /// Planned routes in whose place another program has put its own.
+    /// Planned routes that another program has replaced with its own.
     replaced: Vec<IpNet>,
-    /// What is known of the paths behind the routes.
+    /// What is known about the paths behind the routes.
     paths: Paths,
     /// What was missing in the last look.
-    pub(super) put_back: PutBack,
-    pub(super) facts: Arc<HostFacts>,
+    put_back: PutBack,
+    facts: Arc<HostFacts>,
 }
 
 impl Host {
-    /// Writes the nft table, gives the interface its addresses, MTU and routes, brings it up, and adds rules. Of `mtu` the
-    /// interface gets the most, 1280 or more, and the routes the start. On an error everything is taken away again.
+    /// Installs the nft table, gives the interface its addresses, MTU and routes, brings it up, and adds rules. The
+    /// interface gets the maximum of `mtu`, but at least 1280, and the routes get the start value. On an error
+    /// everything is removed again.
     ///
-    /// Afterwards the UDP sockets get the mark that [`Host::fwmark`] tells, before the first datagram is sent.
+    /// Afterwards the UDP sockets must get the mark that [`Host::fwmark`] returns, before the first datagram is sent.
     pub async fn bring_up(
         netlink: &Netlink,
         journal: &mut Journal,
@@ -107,7 +112,8 @@ impl Host {
         match host.start(netlink, journal, config, mtu).await {
             Ok(()) => Ok(host),
             Err(failure) => {
-                // What cannot be undone stays in the journal for the next clean-up. So does a guard that stood before.
+                // What cannot be undone stays in the journal for the next clean-up. So does a guard that was installed
+                // before.
                 match was_guarded {
                     true => drop(host.remove_rules(netlink, journal).await),
                     false => drop(host.remove_rules_and_table(netlink, journal).await),
@@ -117,10 +123,10 @@ impl Host {
         }
     }
 
-    /// Brings what stands to what `new` wants. When that fails, what stood before is restored as well as can be.
+    /// Brings the system to what `new` wants. If that fails, the previous state is restored as well as possible.
     ///
-    /// Errors: [`crate::failure::ExitKind::Conflict`] where an address or a route that was not there before is taken by another
-    /// device; nothing was changed then.
+    /// Errors: [`crate::failure::ExitKind::Conflict`] if an address or route that is new in `new` is taken by another
+    /// device. In that case nothing was changed.
     pub async fn apply(
         &mut self,
         netlink: &Netlink,
@@ -151,30 +157,31 @@ impl Host {
         Ok(())
     }
 
-    /// Whether [`Host::apply`] would find an address or a route taken. Nothing is changed.
+    /// Checks whether [`Host::apply`] would find an address or a route taken. Changes nothing.
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`Host::apply`].
     pub async fn check(&self, netlink: &Netlink, new: &Config, mtu: MtuRange) -> Result<(), Failure> {
         let wanted = self.plan(netlink, new, mtu).await?;
         self.require_no_new_collision(netlink, new, &wanted).await
     }
 
-    /// What stands and has appeared on other devices too. Without `routes` only addresses are asked for.
+    /// Returns warnings for addresses and routes of ours that have also appeared on other devices. Without `routes`,
+    /// only addresses are compared.
     pub async fn collisions(&self, netlink: &Netlink, config: &Config, routes: bool) -> Vec<StatusWarning> {
         let depth = if routes { Depth::Routes } else { Depth::Addresses };
         let found = collisions(netlink, config, &self.standing, Some(self.index), depth).await;
         found.unwrap_or_default().iter().map(|collision| collision.warning()).collect()
     }
 
-    /// What is wrong where packets to this endpoint of the peer go into the tunnel.
+    /// Returns a warning if packets to this endpoint of the peer are routed into the tunnel.
     pub async fn loop_of(&self, netlink: &Netlink, endpoint: SocketAddr, peer: &str) -> Option<StatusWarning> {
         ways::loop_of(netlink, &self.standing, self.index, self.fwmark(), endpoint, peer).await
     }
 
-    /// Takes away what does not vanish with the TUN, which is to be closed afterwards and takes its addresses and
-    /// routes along. Goes on after an error; returns one line for each thing that is still there. Then the journal
-    /// stays too.
+    /// Removes what does not vanish with the TUN. The TUN is to be closed afterwards, and takes its addresses and
+    /// routes along. Continues after an error. Returns one line for each thing that is still there. If there is any,
+    /// the journal stays too.
     pub async fn take_down(mut self, netlink: &Netlink, mut journal: Journal) -> Vec<String> {
         let left = self.remove_rules_and_table(netlink, &mut journal).await;
         if left.is_empty() {
@@ -183,7 +190,7 @@ impl Host {
         left
     }
 
-    /// What to listen for, so that [`Host::look`] is called in time.
+    /// Returns what to listen for, so that [`Host::look`] is called in time.
     pub fn interest(&self) -> Interest {
         Interest {
             index: self.index,
@@ -192,8 +199,8 @@ impl Host {
         }
     }
 
-    /// Looks whether what stands is there, puts back what is not, and brings the guard up to date with what lies around.
-    /// `endpoints` are those where peers are reached now. What cannot be put back is left out, and told.
+    /// Checks that the footprint is in place, restores what is missing, and updates the guard to its surroundings.
+    /// `endpoints` are the current endpoints of the peers. What cannot be restored is skipped and reported.
     pub async fn look(
         &mut self,
         netlink: &Netlink,
@@ -217,43 +224,45 @@ impl Host {
         self.report(failed.or_else(|| self.guard.lost()))
     }
 
-    /// Another program undoes what is put back, and will have stopped after this span if it does not any more.
+    /// Records that another program keeps undoing what is restored. The dispute counts as over after `span` without a
+    /// new sign of it.
     pub fn on_contested(&self, span: Duration) {
         self.facts.on_contested(Instant::now() + span);
     }
 
-    /// How the footprint fares, for status and metrics.
+    /// The state of the footprint, for status and metrics.
     pub fn facts(&self) -> Arc<HostFacts> {
         Arc::clone(&self.facts)
     }
 
-    /// The mark that outer datagrams need: the config's, else that of the table for default routes, else none.
+    /// Returns the mark that outer datagrams need: the config's, or that of the table for default routes, or none.
     pub fn fwmark(&self) -> Option<u32> {
         self.configured_mark.or(self.standing.marked.map(|marked| marked.mark))
     }
 
-    /// [`super::mtu_range`] for a reload: our own default routes are not taken for the way to an endpoint.
+    /// Like [`super::mtu_range`], for a reload: our own default routes are not taken for the route to an endpoint.
     pub async fn mtu_range(&self, netlink: &Netlink, config: &Config, endpoints: &[SocketAddr]) -> MtuRange {
         mtu_range_past(netlink, config, endpoints, self.fwmark()).await
     }
 
-    /// `range`, with room for what the ways to endpoints carry that were learned since it was computed. The start stays.
+    /// Widens `range` to what the routes to recently learned endpoints carry. The start value stays.
     pub async fn widened(&self, netlink: &Netlink, range: MtuRange, endpoints: &[SocketAddr]) -> MtuRange {
         widened(netlink, range, endpoints, self.fwmark()).await
     }
 
-    /// The longest inner packet that gets to this endpoint by what routers told the kernel, or somebody in their name.
+    /// Returns the longest inner packet that reaches this endpoint according to what routers, or someone in their name,
+    /// told the kernel.
     pub async fn told_mtu(&self, netlink: &Netlink, endpoint: &SocketAddr) -> Option<u16> {
         let route = netlink.route_to(endpoint.ip(), self.fwmark()).await.ok()??;
         route.told_mtu.map(|outer| carried(endpoint, outer))
     }
 
-    /// Index of the interface.
+    /// The index of the interface.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// What stands.
+    /// The footprint that is in place.
     pub fn footprint(&self) -> &Footprint {
         &self.standing
     }
@@ -278,12 +287,13 @@ impl Host {
         if self.ipv6
             && let Err(error) = netlink.set_addr_gen_mode_none(self.index).await
         {
-            // The kernel gives it a link-local address then, which does no harm.
+            // The kernel then assigns a link-local address, which does no harm.
             tracing::debug!(%error, "addr_gen_mode");
         }
     }
 
-    /// What stands already is not judged again: whoever came later is in the way, and `status` says so.
+    /// Refuses new collisions. What was in place before is not judged again: a later arrival on another device is at
+    /// fault, and `status` reports it.
     async fn require_no_new_collision(
         &self,
         netlink: &Netlink,
@@ -314,14 +324,14 @@ impl Host {
     }
 
     async fn converge(&mut self, netlink: &Netlink, journal: &mut Journal, wanted: Footprint) -> Result<(), Failure> {
-        // The guard stands before what it guards.
+        // The guard is installed before what it guards.
         let around = self.look_around(netlink, &wanted).await?;
         self.guard_both(journal, &wanted, &around).await;
-        // Rules first on the way down and last on the way up: never does one lead into a table without routes.
+        // Rules are removed first and added last, so that none of them ever points to a table without routes.
         if wanted.marked != self.standing.marked {
             self.remove_rules(netlink, journal).await?;
         }
-        // Where nothing is to change, what cannot be put back must not keep the rest from it.
+        // If nothing is to change, a part that cannot be restored must not keep the other parts from being restored.
         let is_look = self.is_up && wanted == self.standing;
         let mut placed = self.converge_places(netlink, &wanted, is_look).await;
         if !is_look {
@@ -338,11 +348,11 @@ impl Host {
         self.guard_only(journal, &wanted, &around).await;
         self.standing = wanted;
         self.is_up = true;
-        self.forget_unrouted_paths();
+        self.forget_unrouted_prefixes();
         Ok(())
     }
 
-    /// Tells what was put back since the last time, and what could not be.
+    /// Reports what was restored since the last report, and what could not be.
     fn report(&mut self, failed: Option<String>) -> Looked {
         let put_back = std::mem::take(&mut self.put_back);
         self.facts.on_put_back(&put_back);
@@ -363,12 +373,12 @@ impl Host {
         left
     }
 
-    pub(super) fn failure(&self, step: &str, error: &NetlinkError) -> Failure {
+    fn failure(&self, step: &str, error: &NetlinkError) -> Failure {
         netlink_failure(format!("cannot {step} on `{}`", self.interface), error)
     }
 }
 
-/// Where the config says that peers are reached.
+/// Returns the endpoint addresses in the config.
 fn endpoints_of(config: &Config) -> Vec<IpAddr> {
     let literal = |endpoint: &Endpoint| match endpoint {
         Endpoint::Address(address) => Some(address.ip()),
@@ -377,7 +387,7 @@ fn endpoints_of(config: &Config) -> Vec<IpAddr> {
     config.peers.iter().filter_map(|peer| literal(peer.endpoint.as_ref()?)).collect()
 }
 
-/// The first table from wg-quick's on that has no routes.
+/// Returns the first table without routes, starting at wg-quick's number.
 fn free_table(routes: &[Route]) -> u32 {
     let used: HashSet<u32> = routes.iter().map(|route| route.table).collect();
     (FIRST_MARKED_TABLE..).find(|table| !used.contains(table)).unwrap_or(FIRST_MARKED_TABLE)

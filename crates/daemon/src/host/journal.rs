@@ -1,10 +1,11 @@
-//! What was added to the system, on disk before it is added.
+//! What was added to the system, written to disk before it is added.
 //!
-//! The kernel takes a TUN away when its process ends, and with it its addresses and its routes in whatever table. It
-//! does not take away policy rules, nft tables and socket files: those are written here first, so that after `kill -9`
-//! the next clean-up knows them. Written whole each time: a temporary file, fsync, rename, fsync of the folder.
+//! The kernel removes a TUN when its process ends, and with it its addresses and its routes in every table. It does not
+//! remove policy rules, nft tables and socket files. Those are recorded here first, so that after `kill -9` the next
+//! clean-up knows about them. The file is always written as a whole: temporary file, fsync, rename, fsync of the
+//! folder.
 //!
-//! Rules are recorded with a priority that nobody else used, so that a clean-up never takes a like one of another
+//! Rules are recorded with a priority that nobody else used, so that a clean-up never removes a similar rule of another
 //! program.
 
 use std::ffi::OsStr;
@@ -20,12 +21,12 @@ use serde::{Deserialize, Serialize};
 use super::runtime::{self, Runtime};
 use crate::failure::{ExitKind, Failure};
 
-/// The largest journal that is read. Ours have some 2 KB: four rules and two paths.
+/// The largest journal that is read, in bytes. Ours have about 2 KB: four rules and two paths.
 const MAX_JOURNAL: u64 = 64 * 1024;
-/// Names the shape of the file.
+/// The version of the file format.
 const SCHEMA: &str = "overlay.state.v1";
 
-/// The journal of a running daemon. Dropped without [`Journal::finish`] it stays on disk.
+/// The journal of a running daemon. If it is dropped without [`Journal::finish`], it stays on disk.
 #[derive(Debug)]
 pub struct Journal {
     folder: Arc<Folder>,
@@ -36,21 +37,21 @@ pub struct Journal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) schema: String,
-    /// Inode of the network namespace that everything but the sockets belongs to.
+    /// The inode of the network namespace that everything but the sockets belongs to.
     pub(super) namespace: u64,
-    /// Name of the interface; the nft table is named after it.
+    /// The name of the interface. The nft table is named after it.
     pub(super) interface: String,
-    /// Its index, once it is known.
+    /// The index of the interface, once it is known.
     pub(super) index: Option<u32>,
-    /// Policy rules.
+    /// The policy rules.
     pub(super) rules: Vec<RecordedRule>,
     /// Whether the nft table was installed.
     pub(super) nft_table: bool,
-    /// Socket files outside the runtime folder.
+    /// The socket files outside the runtime folder.
     pub(super) sockets: Vec<PathBuf>,
 }
 
-/// A policy rule, with everything by which it is found again.
+/// A policy rule, with every attribute needed to find it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RecordedRule {
     ipv6: bool,
@@ -62,8 +63,8 @@ pub(super) struct RecordedRule {
 }
 
 impl Journal {
-    /// Opens the journal of a daemon whose leftovers were cleaned, and writes it for the first time. A guard that was left
-    /// where it was is still in it.
+    /// Opens the journal of a daemon whose leftovers were cleaned, and writes it for the first time. A guard that the
+    /// clean-up left in place is still recorded.
     pub fn begin(runtime: &Runtime) -> Result<Self, Failure> {
         let namespace = overlay_os::netns::current().map_err(|error| {
             Failure::new(ExitKind::Other, "cannot tell which network namespace this is").with_cause(error)
@@ -82,12 +83,12 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The interface has this index.
+    /// Records the index of the interface.
     pub fn record_interface(&mut self, index: u32) -> Result<(), Failure> {
         self.note(|record| record.index = Some(index))
     }
 
-    /// A socket file outside the runtime folder is about to be made.
+    /// Records a socket file outside the runtime folder that is about to be created.
     pub fn record_socket(&mut self, path: &Path) -> Result<(), Failure> {
         if self.record.sockets.iter().any(|known| known == path) {
             return Ok(());
@@ -95,7 +96,7 @@ impl Journal {
         self.note(|record| record.sockets.push(path.to_owned()))
     }
 
-    /// That socket file could not be made: what lies there is somebody else's.
+    /// Removes a socket file that could not be created: a file that is there belongs to someone else.
     pub fn forget_socket(&mut self, path: &Path) -> Result<(), Failure> {
         self.note(|record| record.sockets.retain(|known| known != path))
     }
@@ -112,7 +113,7 @@ impl Journal {
         self.record.nft_table
     }
 
-    /// Nothing is left of what was recorded but the socket files, which are removed here with the journal.
+    /// Removes the journal and the recorded socket files. Everything else in the journal has already been removed.
     pub fn finish(self) {
         for socket in &self.record.sockets {
             let _ = fs::remove_file(socket);
@@ -131,7 +132,7 @@ impl Journal {
     }
 }
 
-/// Puts this record in the place of the one before it.
+/// Replaces the record on disk.
 pub(super) fn write(folder: &Folder, record: &Record) -> Result<(), Failure> {
     let name = runtime::file_name(&record.interface, "state");
     let temporary = format!("{name}.tmp");
@@ -143,8 +144,9 @@ pub(super) fn write(folder: &Folder, record: &Record) -> Result<(), Failure> {
         })
 }
 
-/// The record that an earlier daemon left; `None` without one. One that cannot be understood is an error: it may name
-/// things that are still there. So is one in a file that others may write, and it is not obeyed.
+/// Returns the record that an earlier daemon left, or `None` if there is none. A record that cannot be understood is an
+/// error, because it may name things that still exist. A file that others may write is also an error, and is not
+/// obeyed.
 pub(super) fn read(runtime: &Runtime) -> Result<Option<Record>, Failure> {
     let path = runtime.state();
     let name = runtime::file_name(runtime.name(), "state");
@@ -172,8 +174,8 @@ pub(super) fn read(runtime: &Runtime) -> Result<Option<Record>, Failure> {
     Ok(Some(record))
 }
 
-/// Whether a daemon could have made this rule: it has one of the shapes that [`Rule`] knows, a priority, and leads to a
-/// table that is ours to lead to.
+/// Whether a daemon could have created this rule: it has one of the shapes that [`Rule`] knows, a priority, and a table
+/// that we may route to.
 pub(super) fn is_of_our_shape(rule: &Rule) -> bool {
     let shapes = [
         rule.fwmark.map(|mark| Rule::unless_marked(rule.family, mark, rule.table)),

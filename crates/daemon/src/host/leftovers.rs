@@ -1,11 +1,12 @@
-//! What a daemon that was killed left behind is taken away: what its journal names, and only that.
+//! Removes what a killed daemon left behind: what its journal names, and nothing else.
 //!
-//! And only what such a daemon makes: its TUN, its nft table, rules of our two shapes, and the one socket in the folder
-//! of UAPI sockets that is called like it. Whatever else a journal names is left alone with a warning, so that who
-//! could forge one gains nothing by it.
+//! Only things that such a daemon creates are removed: its TUN, its nft table, rules of our two shapes, and the one
+//! socket in the folder of UAPI sockets that has its name. Anything else in a journal is left alone with a warning, so
+//! that forging a journal gains nothing.
 //!
-//! Everything but socket files belongs to the network namespace that the journal names. From another one nothing of it
-//! can be reached, and a like-named thing there is somebody else's: such a journal is left alone with a warning.
+//! Everything except socket files belongs to the network namespace that the journal names. None of it can be reached
+//! from a different namespace, and a thing of the same name there belongs to someone else. Such a journal is left alone
+//! with a warning.
 
 use std::fmt;
 use std::io;
@@ -20,14 +21,15 @@ use super::journal::{self, Record, is_of_our_shape};
 use super::netlink_failure;
 use super::runtime::{self, Runtime};
 use crate::failure::{ExitKind, Failure};
-use crate::{permission, uapi};
+use crate::permission;
+use crate::serving::{UAPI_FOLDER, uapi_socket};
 
-/// The kind of link that a TUN interface is.
+/// The link kind of a TUN interface.
 const TUN: &str = "tun";
 
-/// How long the kernel is given to take down the TUN of a process that is just being killed.
+/// How long the kernel may take to remove the TUN of a process that is just being killed.
 const TUN_LINGERS: Duration = Duration::from_secs(2);
-/// How often it is looked at meanwhile.
+/// How often the TUN is checked meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a clean-up found and removed.
@@ -47,7 +49,7 @@ impl Cleaned {
 }
 
 impl fmt::Display for Cleaned {
-    /// One line, for a log.
+    /// Formats one line for a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all: Vec<&str> = self.removed.iter().chain(&self.warnings).map(String::as_str).collect();
         f.write_str(&all.join(", "))
@@ -56,7 +58,7 @@ impl fmt::Display for Cleaned {
 
 /// Cleans up after the daemon `name` from outside, for `overlay down`.
 ///
-/// Errors: [`ExitKind::Conflict`] when that daemon is alive, [`ExitKind::Permission`] without the right to.
+/// Errors: [`ExitKind::Conflict`] if that daemon is alive, [`ExitKind::Permission`] if the caller lacks the rights.
 pub async fn clean_leftovers(runtime_dir: &Path, name: &str) -> Result<Cleaned, Failure> {
     if !runtime_dir.is_dir() {
         return Ok(Cleaned::default());
@@ -65,19 +67,19 @@ pub async fn clean_leftovers(runtime_dir: &Path, name: &str) -> Result<Cleaned, 
 }
 
 impl Runtime {
-    /// Takes away what an earlier daemon of this name left behind. Its journal goes with it, unless some of it could
-    /// not be removed or belongs to another network namespace.
+    /// Removes what an earlier daemon of this name left behind. The journal is removed too, unless part of it could not
+    /// be cleaned up or belongs to a different network namespace.
     pub async fn clean_leftovers(&self) -> Result<Cleaned, Failure> {
         self.clean(false).await
     }
 
-    /// The same, but an nft table stays, and the journal names it: a daemon that follows at once puts its own in the
-    /// place of it, and there is no moment in which what a default route covers leaves in clear.
+    /// Does the same but keeps the nft table, which stays in the journal. The daemon that follows at once replaces the
+    /// table with its own, so that traffic covered by a default route never leaves in the clear.
     pub async fn clean_leftovers_but_guard(&self) -> Result<Cleaned, Failure> {
         self.clean(true).await
     }
 
-    /// Whether an nft table was left where it was.
+    /// Whether an nft table was left in place.
     pub fn has_guard(&self) -> bool {
         journal::read(self).is_ok_and(|left| left.is_some_and(|record| record.nft_table))
     }
@@ -114,7 +116,7 @@ impl Runtime {
     }
 }
 
-/// In the reverse order of a start.
+/// Removes the recorded things in the reverse order of a start.
 async fn remove_from_namespace(record: &Record, cleaned: &mut Cleaned) -> Result<(), Failure> {
     let netlink = Netlink::connect()
         .await
@@ -146,8 +148,8 @@ async fn remove_from_namespace(record: &Record, cleaned: &mut Cleaned) -> Result
     Ok(())
 }
 
-/// The TUN goes with its process, which may take the kernel a moment. One that stays is held by a process that
-/// inherited it.
+/// Waits for the TUN to vanish with its process, which may take the kernel a moment. Deletes a TUN that stays, because
+/// another process has inherited it.
 async fn remove_link(netlink: &Netlink, name: &str, index: u32, cleaned: &mut Cleaned) -> Result<(), Failure> {
     let mut waited = Duration::ZERO;
     loop {
@@ -176,25 +178,25 @@ async fn remove_link(netlink: &Netlink, name: &str, index: u32, cleaned: &mut Cl
     }
 }
 
-/// Removes the UAPI socket of the daemon `name`; no other was ever recorded.
+/// Removes the UAPI socket of the daemon `name`. No other socket is ever recorded.
 fn remove_recorded_socket(path: &Path, name: &str, cleaned: &mut Cleaned) {
-    if path != uapi::socket_path(name) {
+    if path != uapi_socket(name) {
         cleaned.warnings.push(format!("{} is not a socket that this program makes: left alone", path.display()));
         return;
     }
-    match Folder::trusted(Path::new(uapi::FOLDER), &permission::friends()) {
+    match Folder::trusted(Path::new(UAPI_FOLDER), &permission::friends()) {
         Ok(folder) => remove_stale_socket(&folder, &runtime::file_name(name, "sock"), cleaned),
         Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
         Err(_) => cleaned.warnings.push(format!(
             "{} can be changed by others: {} was left alone",
-            uapi::FOLDER,
+            UAPI_FOLDER,
             path.display()
         )),
     }
 }
 
-/// Removes a socket unless somebody listens on it: the folder of UAPI sockets is shared with every other implementation
-/// of WireGuard on this host. What is not a socket is left alone.
+/// Removes a socket unless a process listens on it: the folder of UAPI sockets is shared with every other WireGuard
+/// implementation on this host. Anything that is not a socket is left alone.
 fn remove_stale_socket(folder: &Folder, name: &str, cleaned: &mut Cleaned) {
     let path = folder.path_of(name);
     match folder.is_socket(name) {
@@ -215,7 +217,7 @@ fn remove_stale_socket(folder: &Folder, name: &str, cleaned: &mut Cleaned) {
     }
 }
 
-/// A policy rule in a few words.
+/// Describes a policy rule in a few words.
 pub(super) fn describe_rule(rule: &Rule) -> String {
     let family = if rule.family == Family::V4 { "IPv4" } else { "IPv6" };
     let number = rule.priority.map_or_else(String::new, |priority| format!(" {priority}"));

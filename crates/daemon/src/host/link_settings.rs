@@ -1,13 +1,14 @@
-//! What our interface believes of its link, and says on it: nothing.
+//! Stops our interface from accepting configuration from its link, and from sending redirects on it.
 //!
-//! The node drops router advertisements and redirects in either direction; these settings keep the kernel from asking for
-//! the former and from sending the latter, and stand behind the node where a packet should get past it. A container or a
-//! service manager may have mounted `/proc/sys` read-only: then the kernel's defaults stay, which is no error.
+//! The node drops router advertisements and redirects in both directions. These settings stop the kernel from
+//! soliciting the former and from sending the latter, and protect the host should a packet get past the node. A
+//! container or a service manager may have mounted `/proc/sys` read-only. The kernel's defaults then stay, which is not
+//! an error.
 //!
-//! They are no substitute for what the node does: for redirects of IPv4 the kernel also listens to `conf/all`, which is the
-//! host's, and an interface that is moved to another network namespace begins there with that namespace's defaults.
+//! They do not replace the node's checks. For IPv4 redirects the kernel also uses `conf/all`, which belongs to the
+//! host, and an interface that is moved to a different network namespace starts there with that namespace's defaults.
 //!
-//! Left out: `forwarding`, which is the user's, also for our interface.
+//! Left out: `forwarding`, which belongs to the user, also on our interface.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ const OFF: [(&str, &str); 5] = [
     ("ipv4", "send_redirects"),
 ];
 
-/// Switches all of it off for an interface of this network namespace. To be called before it has addresses and is up.
+/// Switches all of this off for an interface of this network namespace. Must be called before it has addresses and is
+/// up.
 pub(crate) fn refuse_configuration(interface: &str) {
     for (family, key) in OFF {
         let path = setting(family, interface, key);
@@ -54,7 +56,7 @@ mod tests {
                 assert_eq!(value(family, key), "0", "{family} {key}");
             }
             assert_eq!(forwarding(), before);
-            // No such interface, as on a host without IPv6: nothing happens.
+            // An interface that does not exist, as on a host without IPv6: nothing happens.
             refuse_configuration("nobody-has-this");
         });
     }

@@ -1,13 +1,13 @@
 //! `mtu = "auto"`: what wg-quick would compute, and how much more a path may turn out to carry.
 //!
-//! wg-quick's `set_mtu_up`: for each endpoint the MTU of the route to it, else that of the route's device; the largest
-//! of them; without any, that of the IPv4 default route or its device; else 1500. Minus 80, which is WireGuard's
-//! overhead over IPv6. Two differences, both of need: our mark is given to the look-up, so that on a reload a default
-//! route through ourselves is not taken for the way to the endpoint; and an interface with IPv6 addresses gets no less
-//! than 1280.
+//! wg-quick's `set_mtu_up` takes, for each endpoint, the MTU of the route to it or else of the route's device, and uses
+//! the largest. Without endpoints it takes the IPv4 default route or its device, or else 1500. It subtracts 80, which
+//! is WireGuard's overhead over IPv6. We differ in two necessary ways. Our mark is part of the lookup, so that on a
+//! reload a default route through ourselves is not taken for the route to the endpoint. And an interface with IPv6
+//! addresses gets at least 1280.
 //!
-//! That is where every path starts. The most is what fits the same routes without a byte to spare: over IPv4 the overhead
-//! is 60 bytes. A path may be held to more than the start once probes have proven it.
+//! This is the start value of every path. The maximum is what exactly fits the same routes: over IPv4 the overhead is
+//! 60 bytes. A path may be raised above the start value once probes have proven it.
 
 use std::net::SocketAddr;
 
@@ -17,24 +17,24 @@ use overlay_os::netlink::{Link, MAIN_TABLE, Netlink, Route, RouteTo};
 use super::footprint::{MINIMUM_INTERFACE_MTU, is_ipv4};
 use crate::config::{Config, Mtu, MtuRange, Table};
 
-/// WireGuard over IPv6: 40 bytes IPv6, 8 UDP, 16 header, 16 tag.
+/// WireGuard's overhead over IPv6 in bytes: 40 IPv6, 8 UDP, 16 header, 16 tag.
 const OVERHEAD: u32 = 80;
-/// The same over IPv4.
+/// WireGuard's overhead over IPv4 in bytes.
 const OVERHEAD_IPV4: u32 = 60;
-/// When nothing on this host says otherwise: Ethernet.
+/// The outer MTU if nothing on this host says otherwise: Ethernet.
 const ETHERNET: u32 = 1500;
-/// The least a config may ask for: what every IPv4 host takes in (RFC 791).
+/// The smallest MTU that a config may ask for: what every IPv4 host accepts (RFC 791).
 const LEAST: u32 = 576;
 
-/// The inner MTUs of a config. `endpoints` are those that are known by now: a host name that was not resolved yet does not
-/// count. Never fails: what the kernel does not answer is left out, as wg-quick does. `start` is 1280 or more with an
-/// IPv6 address in the config; with `table = "off"` no route of ours could hold packets to less than the interface takes,
-/// so there is no room above it.
+/// Computes the inner MTUs of a config. `endpoints` are the known ones: a host name that is not yet resolved does not
+/// count. Never fails: what the kernel does not answer is left out, as in wg-quick. `start` is at least 1280 if the
+/// config has an IPv6 address. With `table = "off"` we have no routes that could limit packets to less than the
+/// interface takes, so the maximum equals the start.
 pub async fn mtu_range(netlink: &Netlink, config: &Config, endpoints: &[SocketAddr]) -> MtuRange {
     mtu_range_past(netlink, config, endpoints, config.interface.fwmark).await
 }
 
-/// [`mtu_range`] with the mark that keeps outer datagrams out of our own default route.
+/// Like [`mtu_range`], with the mark that keeps outer datagrams out of our own default route.
 pub(super) async fn mtu_range_past(
     netlink: &Netlink,
     config: &Config,
@@ -56,14 +56,14 @@ pub(super) async fn mtu_range_past(
     range_of(&routed, config)
 }
 
-/// `range`, with room for the ways to endpoints that were learned since. The start stays.
+/// Widens `range` to what the routes to recently learned endpoints carry. The start value stays.
 pub(super) async fn widened(
     netlink: &Netlink,
     range: MtuRange,
     endpoints: &[SocketAddr],
     mark: Option<u32>,
 ) -> MtuRange {
-    // Only those that the ways lead by: a peer that moves all the time is not to make us list every one.
+    // Fetches only the links of these routes: a peer that moves all the time must not make us list every link.
     let mut links: Vec<Link> = Vec::new();
     let mut range = range;
     for endpoint in endpoints {
@@ -71,7 +71,7 @@ pub(super) async fn widened(
         if links.iter().all(|link| link.index != route.interface) {
             links.extend(netlink.link_at(route.interface).await.unwrap_or_default());
         }
-        // A peer that is elsewhere has no address of ours, whatever source it writes: loopback is no way to it.
+        // A peer elsewhere cannot have an address of ours, whatever source it claims: loopback does not lead to it.
         if links.iter().any(|link| link.index == route.interface && link.name == "lo") {
             continue;
         }
@@ -82,7 +82,8 @@ pub(super) async fn widened(
     range
 }
 
-/// The largest of the outer MTUs makes the start, the largest of what they carry the most.
+/// Computes the start from the largest outer MTU, and the maximum from the largest inner packet that any of them
+/// carries.
 fn range_of(routed: &[(SocketAddr, u32)], config: &Config) -> MtuRange {
     let has_ipv6 = config.interface.addresses.iter().any(|net| !is_ipv4(net));
     let outer = routed.iter().map(|(_, outer)| *outer).max().unwrap_or(ETHERNET);
@@ -94,7 +95,7 @@ fn range_of(routed: &[(SocketAddr, u32)], config: &Config) -> MtuRange {
     MtuRange { start, max: most.unwrap_or(start).max(start) }
 }
 
-/// The longest inner packet that fits `outer` bytes on the way to this endpoint.
+/// Returns the longest inner packet that fits into `outer` bytes on the way to this endpoint.
 pub(super) fn carried(endpoint: &SocketAddr, outer: u32) -> u16 {
     at_most(outer.saturating_sub(if endpoint.is_ipv4() { OVERHEAD_IPV4 } else { OVERHEAD }))
 }
@@ -122,7 +123,7 @@ async fn mtu_of_default_route(netlink: &Netlink, links: &[Link]) -> Option<u32> 
     first.mtu.or_else(|| mtu_of(links, first.interface?))
 }
 
-/// The IPv4 default routes of the main table.
+/// Returns the IPv4 default routes of the main table.
 pub(super) fn default_routes(routes: &[Route]) -> impl Iterator<Item = &Route> {
     let is_default = |net: &IpNet| is_ipv4(net) && net.prefix_len() == 0;
     routes.iter().filter(move |route| route.table == MAIN_TABLE && is_default(&route.destination))

@@ -1,12 +1,14 @@
-//! Tests in a network namespace of their own, where nothing but loopback exists.
+//! Runs tests in their own network namespace, which contains nothing but loopback.
 //!
-//! What netlink did is looked at with the real `ip` and `nft`. Left out: anything that needs a second host.
+//! The effects of netlink requests are checked with the real `ip` and `nft`. Left out: anything that needs a second
+//! host.
 
 use std::future::Future;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Runs `test` on a thread in a fresh namespace with loopback up. Without root or `/dev/net/tun` it says why not.
+/// Runs `test` on a thread in a fresh namespace with loopback up. Without root or `/dev/net/tun` it skips and prints
+/// why.
 pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     if !Path::new("/dev/net/tun").exists() {
         eprintln!("skipped: there is no /dev/net/tun");
@@ -32,12 +34,12 @@ pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     });
 }
 
-/// Runs the real `ip`, its words separated by blanks, and returns what it prints.
+/// Runs the real `ip` with words separated by blanks, and returns its output.
 pub(crate) fn ip(words: &str) -> String {
     program("ip", words)
 }
 
-/// Runs the real `nft` likewise.
+/// Runs the real `nft` in the same way.
 pub(super) fn nft(words: &str) -> String {
     program("nft", words)
 }
@@ -48,7 +50,7 @@ fn program(name: &str, words: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// All that the system shows of the network, to compare before and after.
+/// Returns everything that the system shows of the network, to compare before and after.
 pub(super) fn everything() -> Vec<String> {
     let asked = ["-br link", "-br address", "-4 route show table all", "-6 route show table all", "-4 rule", "-6 rule"];
     let mut all: Vec<String> = asked.map(ip).into();

@@ -1,8 +1,7 @@
-//! What would collide is refused before anything is touched.
+//! Refuses what would collide before anything is changed.
 //!
-//! Each check has the one message that tells the user what stands in the way, by name, and what to do about it. That the
-//! kernel would refuse most of it later is no substitute: it says `File exists`. Ports are found in use when they are
-//! bound.
+//! Each check has its own message, which names what is in the way and says what to do about it. The kernel would refuse
+//! most of this later, but would only say `File exists`. Ports that are in use are noticed when they are bound.
 
 use std::path::Path;
 
@@ -16,10 +15,11 @@ use crate::config::{Config, MtuRange};
 use crate::failure::{ExitKind, Failure};
 use crate::permission::hint_to_get_net_admin;
 
-/// Where Linux hands out TUN interfaces.
+/// The device that creates TUN interfaces.
 const TUN_DEVICE: &str = "/dev/net/tun";
 
-/// Refuses with [`ExitKind::Permission`] without CAP_NET_ADMIN. `command` is what `overlay` was given: `up lab`.
+/// Fails with [`ExitKind::Permission`] without CAP_NET_ADMIN. `command` is the arguments of `overlay`, such as `up
+/// lab`.
 pub fn require_net_admin(command: &str) -> Result<(), Failure> {
     if overlay_os::privileges::has_net_admin() {
         return Ok(());
@@ -29,10 +29,10 @@ pub fn require_net_admin(command: &str) -> Result<(), Failure> {
         .with_hint(hint_to_get_net_admin(&format!("sudo overlay {command}"))))
 }
 
-/// Everything that can be known to fail while the system is still unchanged.
+/// Checks everything that can be known to fail while the system is still unchanged.
 ///
-/// Errors: [`ExitKind::Permission`] without CAP_NET_ADMIN; [`ExitKind::Other`] without `/dev/net/tun`;
-/// [`ExitKind::Conflict`] where the interface's name, an address or a route is taken; [`ExitKind::Config`] where the way to
+/// Errors: [`ExitKind::Permission`] without CAP_NET_ADMIN. [`ExitKind::Other`] without `/dev/net/tun`.
+/// [`ExitKind::Conflict`] if the interface's name, an address or a route is taken. [`ExitKind::Config`] if the route to
 /// an endpoint would lead into the tunnel.
 pub async fn preflight(netlink: &Netlink, config: &Config) -> Result<(), Failure> {
     require_net_admin(&format!("up {}", config.path.display()))?;
@@ -45,7 +45,7 @@ pub async fn preflight(netlink: &Netlink, config: &Config) -> Result<(), Failure
     require_ways(netlink, config, &wanted).await
 }
 
-/// Refuses with [`ExitKind::Other`] where this host hands out no TUN interfaces.
+/// Fails with [`ExitKind::Other`] if this host cannot create TUN interfaces.
 pub fn require_tun_device() -> Result<(), Failure> {
     require_device(Path::new(TUN_DEVICE))
 }
@@ -59,7 +59,8 @@ fn require_device(path: &Path) -> Result<(), Failure> {
         .with_hint("sudo modprobe tun; in a container: docker run --cap-add NET_ADMIN --device /dev/net/tun ..."))
 }
 
-/// A link of our name is never adopted, not even a persistent TUN, which the kernel would hand out without a word.
+/// Refuses a name that is taken. An existing link is never adopted, not even a persistent TUN, which the kernel would
+/// hand out silently.
 async fn require_free_name(netlink: &Netlink, config: &Config) -> Result<(), Failure> {
     let name = &config.interface.name;
     let link = netlink.link(name).await.map_err(|error| netlink_failure("cannot list the interfaces", &error))?;
@@ -77,7 +78,7 @@ async fn require_free_name(netlink: &Netlink, config: &Config) -> Result<(), Fai
     }
 }
 
-/// Whether the kernel has usable IPv6 on this interface, or for new ones by the name `default`.
+/// Whether the kernel has usable IPv6 on this interface. `default` stands for new interfaces.
 pub(super) fn ipv6_usable(interface: &str) -> bool {
     std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"))
         .is_ok_and(|value| value.trim() == "0")

@@ -1,15 +1,15 @@
 //! The files of one daemon in the runtime folder, and the lock that makes it the only one of its name.
 //!
-//! For a daemon called NAME: `NAME.lock` is held by flock for as long as the daemon lives and contains its process id;
-//! `NAME.state` is the [`super::Journal`]; `NAME.sock` is the local API; `NAME.flows` is what a daemon that ended hands over; `NAME.log` is written when the daemon is
-//! detached, and outlives it. The kernel lets go of the lock however the process ends, so a lock that is held means a
-//! daemon that lives.
+//! A daemon called NAME has these files. `NAME.lock` is locked with flock for as long as the daemon lives, and contains
+//! its process id. `NAME.state` is the [`super::Journal`]. `NAME.sock` is the local API. `NAME.flows` is what a daemon
+//! hands over when it ends. `NAME.log` is written when the daemon is detached, and outlives it. The kernel releases the
+//! lock however the process ends, so a held lock means a live daemon.
 //!
-//! Root follows what stands in these files, so the folder is used only where nobody else can write to it, and each file
-//! is a regular one of mode 0600 ([`overlay_os::folder`]): nobody but its owner can even hold the lock.
+//! Root acts on the content of these files. The folder is therefore used only if nobody else can write to it, and each
+//! file must be a regular file of mode 0600 ([`overlay_os::folder`]), so that only its owner can even hold the lock.
 //!
-//! A service that does not run as root cannot write to a folder of root's. It has a folder of its own below it, called
-//! NAME too; where there is one, everything of that daemon lies there.
+//! A service that does not run as root cannot write to a folder that root owns. It has its own subfolder, also called
+//! NAME. If that folder exists, all files of the daemon are in it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -24,27 +24,26 @@ use overlay_os::folder::{Access, Folder, TrustError};
 use crate::failure::{ExitKind, Failure};
 use crate::permission::{self, denied, not_trusted};
 
-/// How long a held lock is waited for: a daemon that was just asked to end removes its socket a moment before it lets
-/// go.
+/// How long to wait for a held lock: a daemon that is ending removes its socket a moment before it releases the lock.
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
-/// Between two attempts.
+/// The time between two attempts.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
-/// The runtime files of one daemon, exclusively ours until this is dropped.
+/// The runtime files of one daemon. They are exclusively ours until this is dropped.
 #[derive(Debug)]
 pub struct Runtime {
     folder: Arc<Folder>,
     name: String,
-    /// Holds the flock; the file is removed before it is closed.
+    /// Holds the flock. The file is removed before it is closed.
     _lock: File,
 }
 
 impl Runtime {
-    /// Takes the name in this folder, which is made if it is missing (0755). Blocks for up to 250 ms while another
-    /// daemon holds it. To be dropped last, after the TUN: what waits for it may start at once.
+    /// Claims the name in this folder, which is created if it is missing (0755). Blocks for up to 250 ms while another
+    /// daemon holds the name. Drop this last, after the TUN: a process that waits for the lock may start at once.
     ///
-    /// Errors: [`ExitKind::Conflict`] while another daemon holds the name, with its process id;
-    /// [`ExitKind::Permission`] where the folder or a file in it cannot be used, or could be changed by somebody else.
+    /// Errors: [`ExitKind::Conflict`] while another daemon holds the name, with its process id.
+    /// [`ExitKind::Permission`] if the folder or a file in it cannot be used or could be changed by other users.
     pub fn acquire(directory: &Path, name: &str) -> Result<Self, Failure> {
         let directory = &home(directory, name);
         let folder = open_folder(directory)?;
@@ -56,13 +55,13 @@ impl Runtime {
             let mut lock =
                 folder.open(&lock_name, Access::Own).map_err(|error| file_failure(&folder, name, "lock", error))?;
             match lock.try_lock() {
-                // A daemon that ends removes its lock file: what was locked just now may be a file without a name.
+                // A daemon that ends removes its lock file, so the file that we just locked may no longer have a name.
                 Ok(()) if folder.is_at(&lock, &lock_name) => {
                     write_pid(&mut lock).map_err(|error| folder_failure(directory, &error))?;
                     return Ok(Self { folder: Arc::new(folder), name: name.to_owned(), _lock: lock });
                 }
-                // Earlier versions let everybody open it. A daemon that holds it listens on its socket; a stranger
-                // who holds it keeps a file without a name from now on.
+                // Earlier versions let everybody open the lock file. A daemon that holds it listens on its socket. If a
+                // stranger holds it, we remove the file, and the stranger keeps one without a name.
                 Err(fs::TryLockError::WouldBlock)
                     if was_open_to_others && UnixStream::connect(file(directory, name, "sock")).is_err() =>
                 {
@@ -77,46 +76,46 @@ impl Runtime {
         }
     }
 
-    /// The name of the daemon, which is that of its interface.
+    /// The name of the daemon, which is the name of its interface.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The folder.
+    /// The path of the runtime folder.
     pub fn directory(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The folder, to open files in.
+    /// The runtime folder, for opening files in it.
     pub(super) fn folder(&self) -> &Arc<Folder> {
         &self.folder
     }
 
-    /// The socket of the local API.
+    /// The path of the local API's socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path_of(file_name(&self.name, "sock"))
     }
 
-    /// The journal of what was added to the system.
+    /// The path of the journal of what was added to the system.
     pub fn state(&self) -> PathBuf {
         self.folder.path_of(file_name(&self.name, "state"))
     }
 
-    /// The flows of a daemon that has ended: `super::flows`.
+    /// The path of the flows that an ended daemon left: `super::flows`.
     pub fn flows(&self) -> PathBuf {
         self.folder.path_of(file_name(&self.name, "flows"))
     }
 
-    /// Where a detached daemon logs to.
+    /// The path of the log of a detached daemon.
     pub fn log(&self) -> PathBuf {
         self.folder.path_of(file_name(&self.name, "log"))
     }
 }
 
-/// Opens the log of a daemon that is to run in the background, and says where it is. The folder is made if it is
+/// Opens the log of a daemon that is to run in the background, and returns its path. The folder is created if it is
 /// missing.
 ///
-/// Errors: [`ExitKind::Permission`] where folder or file cannot be used, or could be changed by somebody else.
+/// Errors: [`ExitKind::Permission`] if the folder or the file cannot be used or could be changed by other users.
 pub fn open_log(directory: &Path, name: &str) -> Result<(File, PathBuf), Failure> {
     let folder = open_folder(&home(directory, name))?;
     let log = file_name(name, "log");
@@ -124,14 +123,15 @@ pub fn open_log(directory: &Path, name: &str) -> Result<(File, PathBuf), Failure
     Ok((file, folder.path_of(log)))
 }
 
-/// The folder that holds the files of a daemon: one of its own below `directory` where there is one, else that itself.
+/// Returns the folder with the files of a daemon: its own subfolder of `directory` if there is one, otherwise
+/// `directory`.
 pub fn home(directory: &Path, name: &str) -> PathBuf {
     let own = directory.join(name);
     if own.is_dir() { own } else { directory.to_owned() }
 }
 
 impl Drop for Runtime {
-    /// Removes the socket and the lock. The journal removes itself when nothing is left to be taken away; one that is
+    /// Removes the socket and the lock. The journal is removed when nothing is left to be cleaned up. A journal that is
     /// still there is work for the next clean-up.
     fn drop(&mut self) {
         for extension in ["sock", "lock"] {
@@ -140,12 +140,12 @@ impl Drop for Runtime {
     }
 }
 
-/// `DIRECTORY/NAME.EXTENSION`.
+/// Returns `DIRECTORY/NAME.EXTENSION`.
 fn file(directory: &Path, name: &str, extension: &str) -> PathBuf {
     directory.join(file_name(name, extension))
 }
 
-/// `NAME.EXTENSION`.
+/// Returns `NAME.EXTENSION`.
 pub(super) fn file_name(name: &str, extension: &str) -> String {
     format!("{name}.{extension}")
 }
@@ -157,7 +157,7 @@ fn open_folder(directory: &Path) -> Result<Folder, Failure> {
     })
 }
 
-/// Whether others than the owner may open a file, and so hold its lock.
+/// Whether users other than the owner may open the file, and therefore hold its lock.
 fn is_open_to_others(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.mode() & 0o066 != 0)
 }
@@ -168,7 +168,7 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
     writeln!(lock, "{}", std::process::id())
 }
 
-/// A daemon that is just starting may not have written it yet.
+/// Returns the process id in the lock file. A daemon that is just starting may not have written it yet.
 fn read_pid(lock: &mut File) -> Option<i32> {
     let mut text = String::new();
     lock.take(32).read_to_string(&mut text).ok()?;
@@ -185,7 +185,7 @@ fn already_running(name: &str, path: &Path, lock: &mut File) -> Failure {
         .with_hint(format!("sudo overlay reload {name}, or sudo overlay down {name} first"))
 }
 
-/// A file of the runtime folder that cannot be opened, or is not used.
+/// Describes a file of the runtime folder that cannot be opened or is not trusted.
 pub(super) fn file_failure(folder: &Folder, name: &str, extension: &str, error: TrustError) -> Failure {
     let path = folder.path_of(file_name(name, extension));
     match error {

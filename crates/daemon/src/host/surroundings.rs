@@ -1,17 +1,18 @@
-//! What lies around the tunnel on this host, as far as the guard has to know it: which interfaces are the host's own side of
-//! its containers, and which destinations its main table leads past the tunnel.
+//! What lies around the tunnel on this host, as far as the guard needs to know: which interfaces lead to the host's own
+//! containers, and which destinations its main table routes past the tunnel.
 //!
-//! **Own interfaces.** A virtual IP answers on our interface, on loopback, and for the host's own containers. What a
-//! container is cannot be asked, so this is the rule, and each part of it errs towards "foreign":
+//! **Own interfaces.** A virtual IP answers on our interface, on loopback, and for the host's own containers. The
+//! kernel cannot say what a container is, so these rules decide. Each of them errs towards "foreign":
 //!
-//! * A bridge is own when all its ports are virtual ends that only this host can have made (veth, tap, dummy). One that
-//!   holds a network card, a VLAN, a bond or a VXLAN leads to other hosts. A port is judged by its bridge.
-//! * A veth or tap without a bridge is own only with `forward = true`: it may as well be this host's wire, as it is for a
-//!   host that is a container itself.
-//! * Whatever carries a default route, leads to a gateway, or leads to an endpoint of a peer is an uplink, and never own.
+//! * A bridge is own if all its ports are virtual ends that only this host can have created (veth, tap, dummy). A
+//!   bridge with a network card, a VLAN, a bond or a VXLAN leads to other hosts. A port is judged by its bridge.
+//! * A veth or tap without a bridge is own only with `forward = true`. Otherwise it may be this host's uplink, as on a
+//!   host that is itself a container.
+//! * An interface with a default route, a route to a gateway, or a route to a peer's endpoint is an uplink, and never
+//!   own.
 //!
-//! **Direct destinations** are those that the policy rules leave to the main table: what it knows more specifically than by a
-//! default route, unless a longer prefix of that is a peer's.
+//! **Direct destinations** are those that the policy rules leave to the main table: destinations for which it has a
+//! more specific route than its default route, unless a longer prefix within that route belongs to a peer.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,38 +22,38 @@ use overlay_os::netlink::{Link, MAIN_TABLE, Route};
 
 use super::footprint::is_ipv4;
 
-/// Kinds of a bridge's ports that lead to containers and virtual machines of this host alone.
+/// The kinds of bridge ports that lead to containers and virtual machines of this host alone.
 const VIRTUAL_PORTS: [&str; 3] = ["veth", "tun", "dummy"];
-/// The index of the loopback device in every namespace.
+/// The index of the loopback device in every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// What the guard knows of the host.
+/// What the guard knows about the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Surroundings {
-    /// Own interfaces, by index.
+    /// The own interfaces, by index.
     pub(super) own: Vec<u32>,
-    /// Their names.
+    /// The names of the own interfaces.
     pub(super) names: Vec<String>,
-    /// Disjoint ranges of direct destinations, first and last address.
+    /// Disjoint ranges of direct destinations, as first and last address.
     pub(super) direct: Vec<(IpAddr, IpAddr)>,
 }
 
-/// What makes an interface an uplink or an own one.
+/// The facts that decide whether an interface is an uplink or an own one.
 pub(super) struct Question<'a> {
-    /// Our interface.
+    /// The index of our interface.
     pub(super) ours: u32,
-    /// Whether others may send through this host.
+    /// Whether other hosts may send through this host.
     pub(super) forward: bool,
     /// Where peers are reached.
     pub(super) endpoints: &'a [IpAddr],
 }
 
-/// Whether any link could be an own one: else there is no need to look at routes.
+/// Whether any link could be an own interface. If not, there is no need to look at routes.
 pub(super) fn has_candidates(links: &[Link], question: &Question<'_>) -> bool {
     links.iter().any(|link| is_candidate(link, links, question))
 }
 
-/// Index and name of each own interface.
+/// Returns index and name of each own interface.
 pub(super) fn own_interfaces(links: &[Link], routes: &[Route], question: &Question<'_>) -> (Vec<u32>, Vec<String>) {
     let candidates = links.iter().filter(|link| is_candidate(link, links, question));
     candidates.filter(|link| !is_uplink(link, routes, question)).map(|link| (link.index, link.name.clone())).unzip()
@@ -79,8 +80,8 @@ fn is_uplink(link: &Link, routes: &[Route], question: &Question<'_>) -> bool {
     })
 }
 
-/// What the main table leads past the tunnel. `planned` are the prefixes that our own routes lead into it, whether they stand
-/// at the moment or not.
+/// Returns the destinations that the main table routes past the tunnel. `planned` are the prefixes of our own routes
+/// into the tunnel, whether or not they are in place at the moment.
 pub(super) fn direct_ranges(
     routes: &[Route],
     ours: u32,
@@ -98,16 +99,17 @@ pub(super) fn direct_ranges(
     v4.chain(v6).collect()
 }
 
-/// The addresses whose longest prefix is marked, as disjoint ranges that do not touch. The prefixes are of one family.
+/// Returns the addresses whose longest prefix is marked, as disjoint ranges that do not touch. All prefixes are of one
+/// family.
 fn longest_first_wins(prefixes: Vec<(IpNet, bool)>) -> Vec<(u128, u128)> {
     let mut spans: Vec<_> =
         prefixes.iter().map(|(net, is_in)| (number(net.network()), number(net.broadcast()), *is_in)).collect();
-    // A prefix before those inside it.
+    // A prefix comes before the prefixes inside it.
     spans.sort_unstable_by_key(|(first, last, _)| (*first, std::cmp::Reverse(*last)));
     let mut ranges = Vec::new();
-    // The prefixes that the current address lies in, the longest last.
+    // The prefixes that contain the current address, longest last.
     let mut open: Vec<(u128, bool)> = Vec::new();
-    // The first address that is not decided yet; `None` behind the last of all.
+    // The first undecided address, or `None` after the last address of the family.
     let mut next = Some(0);
     for (first, last, is_in) in spans {
         while let Some(&(end, was_in)) = open.last()
@@ -156,8 +158,8 @@ fn v6_of(number: u128) -> IpAddr {
     Ipv6Addr::from(number).into()
 }
 
-/// The virtual IPs, and what reaches all hosts of their prefixes: Linux takes a broadcast, too, for an address of its own on
-/// whatever interface it arrives.
+/// Returns the virtual IPs and the broadcast addresses of their prefixes. Linux treats a broadcast address as its own,
+/// too, on whatever interface the packet arrives.
 pub(super) fn guarded_addresses(addresses: &[IpNet]) -> Vec<IpAddr> {
     let broadcast = |net: &IpNet| match net {
         IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast().into()),

@@ -1,8 +1,8 @@
-//! When to look after the footprint: soon after another program has changed something, about once a second at most, and more
-//! rarely where another program and we undo each other's work.
+//! When to check the footprint: soon after another program has changed something, at most about once a second, and less
+//! often if another program and we keep undoing each other's work.
 //!
-//! A notice only makes a look due. Many notices at once make one look, and what our own requests cause makes none. A look that
-//! finds nothing missing costs some questions to the kernel and leaves no trace.
+//! A notice only makes a look due. Many notices at once cause a single look, and our own requests cause none. A look
+//! that finds nothing missing costs a few kernel queries and leaves no trace.
 
 use std::time::Duration;
 
@@ -11,58 +11,59 @@ use tokio::time::{Instant, sleep_until};
 
 use super::facts::PutBack;
 
-/// How long notices are gathered: what another program does takes it several requests.
+/// How long notices are collected: other programs usually need several requests for a change.
 const GATHERED: Duration = Duration::from_millis(20);
-/// From one look to the next.
+/// The usual time between two looks.
 const PACE: Duration = Duration::from_secs(1);
-/// The slowest pace where another program keeps taking away what is put back, or something cannot be put back.
+/// The longest time between two looks, if another program keeps removing what is restored or something cannot be
+/// restored.
 const SLOWEST: Duration = Duration::from_secs(64);
-/// What putting something back costs: so long a time pays for it.
+/// How much one restore adds to what is owed. Elapsed time pays it off.
 const COST: Duration = Duration::from_secs(10);
-/// What may be owed before it is put back more slowly: what a network manager takes away when it starts is put back at once,
-/// and so is what a person tries out.
+/// How much may be owed before restoring slows down. What a network manager removes when it starts is restored at once,
+/// and so is what a person removes to try things out.
 const CREDIT: Duration = Duration::from_secs(100);
-/// After so much longer than the pace of the moment without anything missing, a fight is over.
+/// A dispute is over when nothing has been missing for this many times the current pace.
 const OVER_AFTER: u32 = 10;
 
-/// Makes looks due.
+/// Decides when a look is due.
 #[derive(Debug)]
 pub struct HostWatch {
-    /// `None` where this host does not tell.
+    /// `None` if this host sends no notices.
     notices: Option<Notices>,
-    /// What is to be looked at, and since when.
+    /// What must be looked at, and since when.
     noticed: Noticed,
     since: Instant,
     pace: Pace,
-    /// Why something was missing when that was last told.
+    /// Why something was missing, as last reported.
     told: Option<String>,
 }
 
-/// What a look has come to.
+/// The result of a look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Looked {
-    /// What was missing and is there again.
+    /// What was missing and has been restored.
     pub put_back: PutBack,
     /// Why something is still missing.
     pub failed: Option<String>,
 }
 
-/// How things go on after a look.
+/// What follows from a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing was missing.
     Fine,
-    /// Something was put back.
+    /// Something was restored.
     Restored,
-    /// Something was put back once too often: from now on more slowly.
+    /// Something was restored once too often. From now on the pace is slower.
     Contested(Duration),
-    /// The same, as was said before.
+    /// The dispute goes on and has already been reported.
     StillContested(Duration),
 }
 
 impl HostWatch {
-    /// Watches this network namespace from now on. The first look is due at once, for what has changed until now. Must be
-    /// called on a tokio runtime.
+    /// Starts watching this network namespace. The first look is due at once, for earlier changes. Must be called on a
+    /// tokio runtime.
     pub fn start(netlink: &Netlink) -> Self {
         let notices = Notices::listen(netlink)
             .inspect_err(|error| tracing::warn!(%error, "what other programs change on this host goes unnoticed"))
@@ -71,7 +72,7 @@ impl HostWatch {
     }
 
     /// Waits until a look is due, and says at what. Can be cancelled.
-    pub async fn due(&mut self, interest: &Interest) -> Noticed {
+    pub async fn next(&mut self, interest: &Interest) -> Noticed {
         loop {
             if !self.noticed.is_any() {
                 let noticed = next(&mut self.notices, interest).await;
@@ -86,7 +87,7 @@ impl HostWatch {
         }
     }
 
-    /// Something may have changed that no notice tells of.
+    /// Makes a look due because of a change that no notice reports.
     pub fn on_noticed(&mut self, noticed: Noticed) {
         if !self.noticed.is_any() {
             self.since = Instant::now();
@@ -94,14 +95,14 @@ impl HostWatch {
         self.noticed |= noticed;
     }
 
-    /// Why something is still missing, if that was not told before.
+    /// Returns why something is still missing, if that has not been reported before.
     pub fn news(&mut self, failed: Option<String>) -> Option<String> {
         let is_news = failed != self.told;
         self.told.clone_from(&failed);
         failed.filter(|_| is_news)
     }
 
-    /// A look is done. What is still missing will be looked at again.
+    /// Records the result of a look. What is still missing will be looked at again.
     pub fn on_looked(&mut self, looked: &Looked) -> Verdict {
         let now = Instant::now();
         if looked.failed.is_some() {
@@ -112,7 +113,7 @@ impl HostWatch {
     }
 }
 
-/// The next notice; never where none can come.
+/// Waits for the next notice. Never returns if there can be none.
 async fn next(notices: &mut Option<Notices>, interest: &Interest) -> Noticed {
     let Some(listening) = notices else { return std::future::pending().await };
     match listening.noticed(interest).await {
@@ -125,7 +126,7 @@ async fn next(notices: &mut Option<Notices>, interest: &Interest) -> Noticed {
     }
 }
 
-/// How soon after the last look the next one may come.
+/// How soon after the last look the next one may follow.
 #[derive(Debug)]
 struct Pace {
     between: Duration,
@@ -142,7 +143,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// When a look is due for what was noticed then.
+    /// Returns when a look is due for a change that was noticed at `noticed`.
     fn due(&self, noticed: Instant) -> Instant {
         let soonest = noticed + GATHERED;
         self.last.map_or(soonest, |last| soonest.max(last + self.between))
@@ -169,7 +170,7 @@ impl Pace {
 }
 
 impl Verdict {
-    /// For how long what was contested counts as such.
+    /// How long the dispute counts as ongoing.
     pub fn contested_for(self) -> Option<Duration> {
         match self {
             Self::Contested(pace) | Self::StillContested(pace) => Some(pace * OVER_AFTER),
@@ -251,13 +252,13 @@ mod tests {
         let (ours, nft) = (Noticed { ours: true, ..Noticed::default() }, Noticed { nft: true, ..Noticed::default() });
         watch.on_noticed(ours);
         watch.on_noticed(nft);
-        assert_eq!(watch.due(&interest).await, Noticed { ours: true, nft: true, surroundings: false });
+        assert_eq!(watch.next(&interest).await, Noticed { ours: true, nft: true, surroundings: false });
         assert_eq!(start.elapsed(), GATHERED);
         assert_eq!(watch.on_looked(&restored()), Verdict::Restored);
         watch.on_noticed(nft);
-        assert_eq!(watch.due(&interest).await, nft);
+        assert_eq!(watch.next(&interest).await, nft);
         assert_eq!(start.elapsed(), GATHERED + PACE);
         watch.on_looked(&failed());
-        assert_eq!(watch.due(&interest).await, Noticed::ALL, "what failed is tried again by itself");
+        assert_eq!(watch.next(&interest).await, Noticed::ALL, "what failed is tried again by itself");
     }
 }

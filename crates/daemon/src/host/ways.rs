@@ -1,8 +1,8 @@
-//! Whether the way to a peer's endpoint leads into the tunnel: then the tunnel's own packets would go round for ever.
+//! Whether the route to a peer's endpoint leads into the tunnel. The tunnel's own packets would then loop forever.
 //!
-//! The kernel is asked, since a prefix alone says nothing: a connected network or a host route that is more specific than
-//! ours keeps the endpoint outside. Whoever sets a mark, a table of his own or table = "off" routes by himself and is not
-//! refused; what is wrong then shows in `status`.
+//! The kernel is asked, because prefixes alone do not tell: a connected network or a host route that is more specific
+//! than ours keeps the endpoint outside. A user who sets a mark, a table or table = "off" is responsible for routing
+//! and is not refused. Mistakes then show up in `status`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,10 +12,10 @@ use overlay_os::netlink::{MAIN_TABLE, Netlink, RouteTo};
 use super::footprint::Footprint;
 use crate::config::{Config, Endpoint};
 use crate::failure::{ExitKind, Failure};
-use crate::view::StatusWarning;
+use crate::warnings::StatusWarning;
 
-/// Refuses with [`ExitKind::Config`] where a route of `wanted` would be the most specific one to an endpoint that the config
-/// gives as an address. Asked before anything stands.
+/// Fails with [`ExitKind::Config`] if a route of `wanted` would be the most specific one to an endpoint that the config
+/// gives as an address. Called before anything is in place.
 pub(super) async fn require_ways(netlink: &Netlink, config: &Config, wanted: &Footprint) -> Result<(), Failure> {
     if config.interface.fwmark.is_some() {
         return Ok(());
@@ -24,7 +24,7 @@ pub(super) async fn require_ways(netlink: &Netlink, config: &Config, wanted: &Fo
         let Some(Endpoint::Address(endpoint)) = peer.endpoint else { continue };
         let ip = endpoint.ip();
         let Some(ours) = most_specific(wanted, ip).filter(|_| !is_scoped(&endpoint)) else { continue };
-        // A kernel that gives no answer refuses nobody: `status` tells afterwards.
+        // If the kernel gives no answer, nothing is refused. `status` reports a loop afterwards.
         let Ok(now) = netlink.matching_route(ip).await else { continue };
         if let Some((prefix, way)) = &now
             && (way.table != MAIN_TABLE || prefix.prefix_len() > ours.prefix_len())
@@ -46,7 +46,7 @@ pub(super) async fn require_ways(netlink: &Netlink, config: &Config, wanted: &Fo
     Ok(())
 }
 
-/// The route that keeps `ip` where it is now, as a command.
+/// Returns the command that adds a route which keeps `ip` where it is now.
 async fn host_route(netlink: &Netlink, ip: IpAddr, way: &RouteTo) -> String {
     let links = netlink.links().await.unwrap_or_default();
     let device = links.iter().find(|link| link.index == way.interface).map(|link| format!(" dev {}", link.name));
@@ -54,7 +54,7 @@ async fn host_route(netlink: &Netlink, ip: IpAddr, way: &RouteTo) -> String {
     format!("ip route add {}{}{}", IpNet::from(ip), via.unwrap_or_default(), device.unwrap_or_default())
 }
 
-/// Says what is wrong where packets to this endpoint, with this mark, really go into the tunnel `own`.
+/// Returns a warning if packets to this endpoint with this mark are really routed into the tunnel `own`.
 pub(super) async fn loop_of(
     netlink: &Netlink,
     standing: &Footprint,
@@ -83,7 +83,7 @@ pub(super) async fn loop_of(
     })
 }
 
-/// The most specific prefix around `ip` that leads into the tunnel by the main table.
+/// Returns the most specific prefix containing `ip` that the main table routes into the tunnel.
 fn most_specific(footprint: &Footprint, ip: IpAddr) -> Option<IpNet> {
     if !footprint.is_routed {
         return footprint.connected().filter(|net| net.contains(&ip)).max_by_key(IpNet::prefix_len);
@@ -92,7 +92,7 @@ fn most_specific(footprint: &Footprint, ip: IpAddr) -> Option<IpNet> {
     routes.chain(footprint.connected()).filter(|net| net.contains(&ip)).max_by_key(IpNet::prefix_len)
 }
 
-/// A link-local endpoint names its link, and the kernel asks no table.
+/// Whether the endpoint is link-local. It then names its link, and the kernel consults no table.
 fn is_scoped(endpoint: &SocketAddr) -> bool {
     matches!(endpoint, SocketAddr::V6(v6) if v6.scope_id() != 0)
 }

@@ -1,19 +1,19 @@
-//! What the commands of `PostUp` and its like mean for a config that runs none: keys from files, forwarding, the rest.
+//! What commands such as `PostUp` mean for a config that runs none: keys from files, forwarding, everything else.
 
-/// What one line of commands comes to.
+/// The meaning of one line of commands.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Hook {
-    /// The file that holds our private key.
+    /// The file that contains our private key.
     pub(super) private_key: Option<String>,
     /// Peers by public key, each with the file of its preshared key.
     pub(super) preshared_keys: Vec<(String, String)>,
-    /// Whether packets are to be passed on from interface to interface.
+    /// Whether packets are to be forwarded between interfaces.
     pub(super) forwards: bool,
-    /// The commands that nothing here does.
+    /// The commands that have no equivalent here.
     pub(super) rest: Vec<String>,
 }
 
-/// Reads the commands of a line. `%i` is the interface.
+/// Parses the commands of a line. `%i` stands for the interface.
 pub(super) fn read(line: &str, interface: &str) -> Hook {
     let mut hook = Hook::default();
     let line = line.replace("%i", interface);
@@ -29,9 +29,9 @@ pub(super) fn read(line: &str, interface: &str) -> Hook {
     hook
 }
 
-/// Takes in `wg set IFACE [private-key FILE] [peer KEY preshared-key FILE]...`. False for anything else.
+/// Parses `wg set IFACE [private-key FILE] [peer KEY preshared-key FILE]...`. Returns false for any other command.
 fn wg_set(command: &str, interface: &str, hook: &mut Hook) -> bool {
-    // The one substitution that says which file it reads.
+    // The one substitution that names the file it reads.
     let plain = command.replace("<(cat ", "\u{1}").replace(')', "");
     let words: Vec<&str> = plain.split_whitespace().map(|word| word.trim_matches(['"', '\'', '\u{1}'])).collect();
     let words = words.strip_prefix(&["sudo"]).unwrap_or(&words);
@@ -58,7 +58,7 @@ fn wg_set(command: &str, interface: &str, hook: &mut Hook) -> bool {
     true
 }
 
-/// Whether a command is about passing packets on: the kernel's switch, the chains of a packet filter, address translation.
+/// Whether a command is about forwarding: the kernel's switch, packet filter chains, address translation.
 fn is_forwarding(command: &str) -> bool {
     let bare: String = command.chars().filter(|c| !c.is_whitespace()).collect();
     let is_switch = ["ip_forward=1", "forwarding=1"].iter().any(|text| bare.contains(text));

@@ -1,13 +1,13 @@
-//! Names that fit, and differ where they were different.
+//! Valid names that stay distinct if the originals were distinct.
 
 use std::collections::HashSet;
 
-/// Bytes of an interface's name.
+/// The maximum length of an interface name, in bytes.
 const MAX_INTERFACE: usize = 15;
-/// Bytes of a peer's name.
+/// The maximum length of a peer name, in bytes.
 const MAX_PEER: usize = 63;
 
-/// A name for the interface of a file whose own name cannot be one. Long names that begin alike stay different.
+/// Derives an interface name from a file name that is not valid as one. Long names with the same beginning stay distinct.
 pub(super) fn interface(name: &str) -> String {
     let fits = |c: char| if c.is_ascii_alphanumeric() || "_=+.-".contains(c) { c } else { '-' };
     let fitting: String = name.chars().map(fits).collect();
@@ -19,7 +19,7 @@ pub(super) fn interface(name: &str) -> String {
     }
 }
 
-/// A peer's name that no earlier one has, in whatever case.
+/// Returns a peer name that no earlier peer has, ignoring case.
 pub(super) fn peer(wanted: &str, taken: &mut HashSet<String>) -> String {
     let numbered = (2..).map(|number: u32| {
         let suffix = format!("-{number}");
@@ -30,7 +30,7 @@ pub(super) fn peer(wanted: &str, taken: &mut HashSet<String>) -> String {
     candidates.find(is_free).expect("there are more numbers than peers")
 }
 
-/// A word of the shell.
+/// Quotes a word for the shell.
 pub fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=+:,@%".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -39,7 +39,7 @@ pub fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// A string of TOML.
+/// Quotes a TOML string.
 pub(super) fn toml_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

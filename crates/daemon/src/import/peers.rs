@@ -1,7 +1,7 @@
 //! The [Peer] sections, with the meaning that `wg setconf` gives them.
 //!
-//! Sections of one key are one peer: what a later one says replaces what an earlier one said, its allowed IPs all of them.
-//! A prefix is whoever's it was given to last.
+//! Sections with the same key are one peer. A later section replaces what an earlier one set, including all its allowed
+//! IPs. A prefix belongs to the peer that it was given to last.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use super::wg_quick::{Entry, Part};
 use super::{Import, ImportError, bad_key, parse_endpoint, quoted_list, unknown};
 use crate::keys;
 
-/// What the sections of one key come to.
+/// The combined content of all sections with one key.
 #[derive(Default)]
 struct Peer<'a> {
     key: Option<PeerKey>,
@@ -29,7 +29,7 @@ impl Import<'_> {
     pub(super) fn peers(&mut self, parts: &[Part<'_>], interface: &str, toml: &mut String) -> Result<(), ImportError> {
         let mut peers: Vec<Peer<'_>> = Vec::new();
         let mut by_key: HashMap<PeerKey, usize> = HashMap::new();
-        // Each prefix with its owner, and when it was given: the order within a peer is that of the file.
+        // Each prefix with its owner and a sequence number. Within a peer, prefixes keep the order of the file.
         let mut owners: HashMap<IpNet, (usize, usize)> = HashMap::new();
         for part in parts {
             let key = key_of(part)?;
@@ -59,7 +59,7 @@ impl Import<'_> {
             prefixes.entry(owner).or_default().push((order, prefix));
         }
         let mut taken = HashSet::new();
-        // A name that is a peer's own comes before the numbers that files are called by.
+        // Names that peers really have take precedence over the numbered names of files.
         let chosen: Vec<_> = peers.iter().map(|peer| peer.name.map(|name| names::peer(name, &mut taken))).collect();
         for (index, (peer, name)) in peers.iter().zip(chosen).enumerate() {
             let mut allowed_ips = prefixes.remove(&index).unwrap_or_default();
@@ -78,7 +78,7 @@ impl Import<'_> {
     ) -> Result<(), ImportError> {
         let value = entry.value.as_str();
         match entry.key.as_str() {
-            // Read before all others.
+            // Parsed before all other keys.
             "publickey" => {}
             "presharedkey" => {
                 let secret = keys::decode_preshared(value).map_err(|error| bad_key(entry, error))?;
@@ -87,7 +87,7 @@ impl Import<'_> {
             "endpoint" => peer.endpoint = Some(self.endpoint(entry, value)?),
             "allowedips" => {
                 for text in entry.list() {
-                    // The newest `wg` takes a sign: what is to be added to the others, or to be taken away.
+                    // The newest `wg` accepts a sign: the prefix is added to the others, or removed.
                     let (is_removed, text) = match text.strip_prefix('-') {
                         Some(text) => (true, text),
                         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -127,8 +127,8 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// As ours writes it: `wg` also takes names of services and interfaces, brackets that are not needed, and leaves out
-    /// those that are.
+    /// Converts an endpoint to our notation. `wg` also accepts names of services and interfaces and unneeded brackets,
+    /// and it accepts endpoints without brackets where ours require them.
     fn endpoint(&self, entry: &Entry, text: &str) -> Result<String, ImportError> {
         let wrong = |problem: crate::config::Problem| {
             ImportError::new(entry.line, format!("{}; {}", problem.message, problem.hint.unwrap_or_default()))
@@ -183,7 +183,7 @@ impl Import<'_> {
     }
 }
 
-/// The last PublicKey of a section counts, as for `wg`.
+/// Returns the PublicKey of a section. The last one counts, as in `wg`.
 fn key_of(part: &Part<'_>) -> Result<PeerKey, ImportError> {
     let mut key = None;
     for entry in part.entries.iter().filter(|entry| entry.key == "publickey") {

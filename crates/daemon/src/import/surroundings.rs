@@ -1,29 +1,29 @@
-//! What a config of wg-quick takes for granted about its host: names of tables, services and interfaces, forwarding.
+//! What a wg-quick config assumes about its host: names of tables, services and interfaces, and forwarding.
 
 use std::fs;
 use std::path::Path;
 
-/// Where iproute2 has the names of routing tables, the first found counts.
+/// Where iproute2 keeps the names of routing tables. The first match counts.
 const TABLE_FILES: [&str; 3] =
     ["/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables", "/usr/lib/iproute2/rt_tables"];
-/// Where further names of tables may be.
+/// Where further table names may be.
 const TABLE_FOLDER: &str = "/etc/iproute2/rt_tables.d";
 
-/// The host that a config is imported on.
+/// The host on which a config is imported.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// Routing tables by name.
+    /// The routing tables by name.
     pub tables: Vec<(String, u32)>,
-    /// UDP ports by name.
+    /// The UDP ports by service name.
     pub services: Vec<(String, u16)>,
-    /// Interfaces by name.
+    /// The interfaces by name.
     pub links: Vec<(String, u32)>,
-    /// Whether the kernel passes packets on from interface to interface, in either family.
+    /// Whether the kernel forwards packets between interfaces, in either address family.
     pub forwards: bool,
 }
 
 impl Surroundings {
-    /// Those of this host. What cannot be read is not there.
+    /// Reads the surroundings of this host. What cannot be read counts as missing.
     pub fn of_this_host() -> Self {
         let further = fs::read_dir(TABLE_FOLDER).into_iter().flatten().flatten().map(|entry| entry.path());
         let tables = TABLE_FILES.iter().map(|file| Path::new(file).to_owned()).chain(further);
@@ -53,7 +53,7 @@ impl Surroundings {
     }
 }
 
-/// Lines of `NUMBER NAME`.
+/// Parses lines of `NUMBER NAME`.
 fn tables_of(text: &str) -> Vec<(String, u32)> {
     let entry = |line: &str| {
         let mut words = line.split('#').next()?.split_whitespace();
@@ -63,7 +63,7 @@ fn tables_of(text: &str) -> Vec<(String, u32)> {
     text.lines().filter_map(entry).collect()
 }
 
-/// Lines of `NAME PORT/udp ALIAS...`.
+/// Parses lines of `NAME PORT/udp ALIAS...`.
 fn services_of(text: &str) -> Vec<(String, u16)> {
     let entry = |line: &str| {
         let mut words = line.split('#').next()?.split_whitespace();

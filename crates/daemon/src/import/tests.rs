@@ -1,4 +1,4 @@
-//! What wg-quick configs become.
+//! The configs that wg-quick configs are converted to.
 
 use overlay_golden::golden;
 
@@ -10,13 +10,13 @@ const PRESHARED: &str = "XLDg27A/60RZhnh2DjnlZ9FXgcQOV4iko8XKaOJWMxw=";
 const BOB: &str = "bNrSytzU5EOh5CHtr+uWYWxNQ82KJv8OOKFMaZmVgTE=";
 const CAROL: &str = "9PQpFWCg1eXHotsh05eJDQFmOnkhjnwxF6NL87AugHs=";
 
-/// The result as our own parser reads it.
+/// Parses the result with our own parser.
 fn read(imported: &Imported) -> Config {
     let config = Config::parse_with(&imported.toml, Path::new("wg0.toml"), &KeyFiles::Memory(&imported.files));
     config.unwrap_or_else(|error| panic!("{}\n{}", error.render(false), imported.toml))
 }
 
-/// On a host that knows nothing and passes nothing on.
+/// Imports on a host without names and without forwarding.
 fn import(text: &str, name: &str) -> Result<Imported, ImportError> {
     super::import(text, name, &Surroundings::default())
 }

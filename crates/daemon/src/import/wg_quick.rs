@@ -1,5 +1,4 @@
-//! The grammar of a wg-quick config: sections, keys without regard to case, comments, and the names people write into
-//! them.
+//! The grammar of a wg-quick config: sections, keys in any case, comments, and the peer names that people write into comments.
 
 use std::ops::RangeInclusive;
 
@@ -19,7 +18,7 @@ pub(super) struct Document<'a> {
 /// One section.
 pub(super) struct Part<'a> {
     pub(super) line: usize,
-    /// From a comment.
+    /// The name, taken from a comment.
     pub(super) name: Option<&'a str>,
     pub(super) entries: Vec<Entry>,
 }
@@ -27,21 +26,22 @@ pub(super) struct Part<'a> {
 /// One `Key = Value`.
 pub(super) struct Entry {
     pub(super) line: usize,
-    /// The section it stands in.
+    /// The section that contains it.
     pub(super) section: &'static str,
-    /// In lower case, without blanks.
+    /// The key in lower case, without blanks.
     pub(super) key: String,
-    /// As it stands in the file, without blanks.
+    /// The key as written in the file, without blanks.
     pub(super) written: String,
-    /// What `wg` reads has lost its blanks, as there; what wg-quick reads has them inside.
+    /// The value. As in the originals, blanks are removed from values that `wg` reads, and kept inside values that
+    /// wg-quick reads.
     pub(super) value: Zeroizing<String>,
 }
 
-/// The keys that wg-quick reads itself, in [Interface] alone.
+/// The keys that wg-quick reads itself. They exist in [Interface] only.
 const OF_WG_QUICK: [&str; 9] =
     ["address", "mtu", "dns", "table", "preup", "postup", "predown", "postdown", "saveconfig"];
 
-/// Cuts `text` into sections. Several `[Interface]` are one, as for wg-quick.
+/// Splits `text` into sections. Several `[Interface]` sections count as one, as in wg-quick.
 pub(super) fn parse(text: &str) -> Result<Document<'_>, ImportError> {
     let mut document = Document {
         interface: Part { line: 0, name: None, entries: Vec::new() },
@@ -49,7 +49,7 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, ImportError> {
         warnings: Vec::new(),
     };
     let mut section = None;
-    // A word that stands alone in a comment: the name of the [Peer] that follows at once, else of the one it is in.
+    // A single word in a comment. It names the [Peer] that follows immediately, or otherwise the one that contains it.
     let mut word = None;
     for (index, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = index + 1;
@@ -104,7 +104,7 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, ImportError> {
     Ok(document)
 }
 
-/// `wg` leaves blanks out wherever they stand.
+/// Removes all blanks, as `wg` does.
 fn without_blanks(text: &str) -> String {
     text.chars().filter(|c| !c.is_ascii_whitespace() && *c != '\u{b}').collect()
 }
@@ -115,14 +115,14 @@ enum Section {
     Peer,
 }
 
-/// Gives the name from a comment to the peer it stands in, unless that has one.
+/// Gives the name from a comment to the peer that contains it, unless that peer has a name.
 fn settle<'a>(document: &mut Document<'a>, section: Option<Section>, word: Option<&'a str>) {
     if let (Some(Section::Peer), Some(peer)) = (section, document.peers.last_mut()) {
         peer.name = peer.name.or(word);
     }
 }
 
-/// `bob`, `Name = bob`, `friendly_name = bob`: what people and other tools write.
+/// Returns the name in a comment, in the forms that people and other tools write: `bob`, `Name = bob`, `friendly_name = bob`.
 fn name_in(comment: &str) -> Option<&str> {
     let name = match comment.split_once(['=', ':']) {
         Some((key, name)) if ["name", "friendly_name"].contains(&key.trim().to_ascii_lowercase().as_str()) => {
@@ -135,12 +135,12 @@ fn name_in(comment: &str) -> Option<&str> {
 }
 
 impl Entry {
-    /// The values between commas, and for what wg-quick reads between blanks too.
+    /// Returns the values between commas and, for keys that wg-quick reads, also between blanks.
     pub(super) fn list(&self) -> impl Iterator<Item = &str> {
         self.value.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|value| !value.is_empty())
     }
 
-    /// A decimal or hexadecimal number.
+    /// Parses a decimal or hexadecimal number.
     pub(super) fn number(&self, range: RangeInclusive<u32>) -> Result<u32, ImportError> {
         number(&self.value).filter(|number| range.contains(number)).ok_or_else(|| {
             let message = format!("`{}` must be a number from {} to {}", self.written, range.start(), range.end());
@@ -148,7 +148,7 @@ impl Entry {
         })
     }
 
-    /// A prefix whose host bits may be set, or a bare address. As `wg`, it takes zeros before the length.
+    /// Parses a prefix whose host bits may be set, or a bare address. Leading zeros in the length are accepted, as in `wg`.
     pub(super) fn prefix(&self, text: &str) -> Result<IpNet, ImportError> {
         let usual = match text.split_once('/') {
             Some((address, length)) if length.len() > 1 && length.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -161,7 +161,7 @@ impl Entry {
     }
 }
 
-/// A decimal number, or a hexadecimal one after `0x`.
+/// Parses a decimal number, or a hexadecimal number after `0x`.
 pub(super) fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),

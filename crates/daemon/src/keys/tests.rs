@@ -1,14 +1,10 @@
-//! Keys against the stock tool's, every reason to refuse one, and files that are written once.
-
-use std::os::unix::fs::PermissionsExt;
-
-use std::fs;
+//! Keys against the stock tool's, and every reason to refuse one.
 
 use overlay_golden::golden;
 
 use super::*;
 
-/// Made by `wg genkey` and `wg pubkey`.
+/// Created by `wg genkey` and `wg pubkey`.
 const PRIVATE: &str = "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=";
 const PUBLIC: &str = "R2iW4KAwjOrKGU3UKkqY5tSkxt8ai44r7GaojS2WBR4=";
 
@@ -69,23 +65,4 @@ fn a_low_order_public_key_is_refused() {
         (point[0], point[31]) = (first, top);
         assert_eq!(decode_public(&STANDARD.encode(point)), Err(KeyError::LowOrder));
     }
-}
-
-#[test]
-fn a_secret_is_written_for_its_owner_alone_and_never_over_another() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("new/own.key");
-    write_secret(&path, PRIVATE).unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{PRIVATE}\n"));
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-
-    let error = write_secret(&path, PUBLIC).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{PRIVATE}\n"), "untouched");
-
-    replace_secret(&path, PUBLIC).unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{PUBLIC}\n"));
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing temporary stays behind");
 }

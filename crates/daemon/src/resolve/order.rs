@@ -1,7 +1,7 @@
-//! Which of a name's addresses are called, and in which order (RFC 8305 section 4).
+//! Which addresses of a name are called, and in which order (RFC 8305 section 4).
 //!
-//! getaddrinfo sorts by RFC 6724, which puts all of the preferred family first. The families take turns here, beginning with
-//! the one that it prefers, so that a family that leads nowhere costs one attempt and not all of them.
+//! getaddrinfo sorts by RFC 6724, which puts all addresses of the preferred family first. Here the families alternate,
+//! starting with the preferred one, so that an unreachable family costs one attempt and not all of them.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,7 +10,8 @@ use overlay_core::Node;
 
 use super::Families;
 
-/// Those that this host has a socket for, each once, families in turn, at most [`Node::MAX_CANDIDATES`].
+/// Returns the addresses for which this host has a socket: no duplicates, families alternating, at most
+/// [`Node::MAX_CANDIDATES`].
 pub(super) fn usable(answer: &[SocketAddr], families: Families) -> Vec<SocketAddr> {
     let mut distinct: Vec<SocketAddr> = Vec::new();
     for address in answer {

@@ -1,4 +1,4 @@
-//! Patience under a paused clock: what is asked when, and which answer counts.
+//! Patience under a paused clock: which names are queried when, and which answer counts.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -8,7 +8,7 @@ use super::*;
 const ALICE: PeerKey = PeerKey([1; 32]);
 const BOTH: Families = Families { v4: true, v6: true };
 
-/// A name server that answers from a script (the last line for ever) and remembers when it was asked.
+/// A name server that answers from a script (repeating the last line forever) and remembers when it was queried.
 #[derive(Clone)]
 struct Server {
     script: Arc<Mutex<VecDeque<Option<&'static str>>>>,
@@ -44,7 +44,7 @@ fn alice() -> NamedEndpoint {
     NamedEndpoint { peer: ALICE, host: "alice.example".into(), port: 51820 }
 }
 
-/// What is told when alice's name, or another peer's, has these addresses.
+/// Returns the report when alice's name, or that of a different peer, resolves to these addresses.
 fn answer(peer: PeerKey, addresses: &[&str]) -> Option<Answer> {
     Some(Answer { peer, addresses: addresses.iter().map(|address| address.parse().unwrap()).collect() })
 }
@@ -83,7 +83,7 @@ async fn a_handshake_that_fails_later_asks_at_once_and_then_every_30_seconds() {
     tokio::time::sleep(Duration::from_secs(100)).await;
     resolver.on_handshake_failed(ALICE);
     answers.recv().await.unwrap();
-    // A second report changes nothing: it is being asked for already.
+    // A second report changes nothing, because the name is already being queried.
     resolver.on_handshake_failed(ALICE);
     answers.recv().await.unwrap();
     assert_eq!(server.asked_at(), [0, 100, 130]);
@@ -103,7 +103,7 @@ async fn a_peer_that_stops_to_answer_has_its_name_asked_at_once_and_soon_again()
     resolver.on_answering(ALICE, true);
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(server.asked_at().len(), 7, "it was heard");
-    // It comes and goes: the name is asked every five seconds at most.
+    // The peer comes and goes: its name is queried at most every five seconds.
     for _ in 0..50 {
         resolver.on_answering(ALICE, false);
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,16 +1,17 @@
-//! The answer to `get=1`: everything that is configured and known, secrets included.
+//! The answer to `get=1`: all configuration and state, including secrets.
 
 use std::fmt::Write as _;
 
 use zeroize::Zeroizing;
 
-use crate::view::{InterfaceView, PeerView, View};
+use crate::device::table::{InterfaceEntry, PeerEntry};
+use crate::view::View;
 
-/// The answer, with its `errno=0` and the empty line.
+/// Returns the answer, including `errno=0` and the empty line.
 pub(super) fn get(view: &View) -> Zeroizing<String> {
-    let state = view.read();
+    let state = view.table().read();
     let peers = state.peers();
-    // Room for everything at once: a string that grows would leave copies of keys behind.
+    // Reserves room for everything at once: a string that grows would leave copies of keys in memory.
     let room = 256 + peers.iter().map(|peer| 512 + 64 * peer.allowed_ips.len()).sum::<usize>();
     let mut out = Zeroizing::new(String::with_capacity(room));
     print_interface(&mut out, &state.interface);
@@ -22,7 +23,7 @@ pub(super) fn get(view: &View) -> Zeroizing<String> {
     out
 }
 
-fn print_interface(out: &mut String, interface: &InterfaceView) {
+fn print_interface(out: &mut String, interface: &InterfaceEntry) {
     if let Some(key) = &interface.private_key {
         line_hex(out, "private_key", &key.to_bytes());
     }
@@ -32,7 +33,7 @@ fn print_interface(out: &mut String, interface: &InterfaceView) {
     }
 }
 
-pub(super) fn print_peer(out: &mut String, peer: &PeerView, received: u64, sent: u64) {
+pub(super) fn print_peer(out: &mut String, peer: &PeerEntry, received: u64, sent: u64) {
     line_hex(out, "public_key", &peer.public_key.0);
     let none = [0; 32];
     line_hex(out, "preshared_key", peer.preshared_key.as_deref().unwrap_or(&none));

@@ -1,7 +1,7 @@
-//! The lines of a `set=1`, one by one, as changes of the device.
+//! The lines of a `set=1`, converted one by one to changes of the device.
 //!
-//! First come keys of the device. From the first `public_key` on each line is about the peer that was named last. A line
-//! that cannot be understood ends it: what came before counts, what comes after does not.
+//! Keys of the device come first. From the first `public_key` on, each line is about the last named peer. A line that
+//! cannot be understood ends the operation: what precedes it counts, and what follows does not.
 
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
@@ -14,24 +14,24 @@ use super::{EINVAL, EPROTO};
 use crate::device::{Change, PeerEdit};
 use crate::keys::PrivateKey;
 
-/// What was asked for so far.
+/// The changes requested so far.
 #[derive(Default)]
 pub(super) struct Settings {
     changes: Vec<Change>,
-    /// The peer that lines are about.
+    /// The peer that the current lines are about.
     peer: Option<PeerEdit>,
     mistake: Option<i32>,
 }
 
 impl Settings {
-    /// Takes in the next line, without its end.
+    /// Adds the next line, without its line end.
     pub(super) fn line(&mut self, line: &[u8]) {
         if self.mistake.is_none() {
             self.mistake = self.take(line).err();
         }
     }
 
-    /// All changes, and the number of the error that ended them.
+    /// Returns all changes, and the number of the error that ended them.
     pub(super) fn finish(mut self) -> (Vec<Change>, Option<i32>) {
         self.changes.extend(self.peer.take().map(Change::Peer));
         (self.changes, self.mistake)
@@ -55,7 +55,7 @@ impl Settings {
     }
 }
 
-/// A line about the device.
+/// Parses a line about the device.
 fn device(key: &str, value: &str) -> Result<Change, i32> {
     Ok(match key {
         "private_key" => Change::PrivateKey(PrivateKey::from_bytes(bytes(value)?)),
@@ -69,7 +69,7 @@ fn device(key: &str, value: &str) -> Result<Change, i32> {
     })
 }
 
-/// A line about a peer.
+/// Parses a line about a peer.
 fn edit(peer: &mut PeerEdit, key: &str, value: &str) -> Result<(), i32> {
     match key {
         "remove" => {
@@ -86,7 +86,7 @@ fn edit(peer: &mut PeerEdit, key: &str, value: &str) -> Result<(), i32> {
         "replace_allowed_ips" => {
             is_true(value)?;
             peer.replace_allowed_ips = true;
-            // Those that were named before are among those that go.
+            // Prefixes that were listed before are among those that are replaced.
             peer.allowed_ips.clear();
         }
         "allowed_ip" => {
@@ -102,7 +102,7 @@ fn edit(peer: &mut PeerEdit, key: &str, value: &str) -> Result<(), i32> {
     Ok(())
 }
 
-/// 32 bytes in hexadecimal.
+/// Parses 32 bytes in hexadecimal.
 fn bytes(text: &str) -> Result<Zeroizing<[u8; 32]>, i32> {
     let mut bytes = Zeroizing::new([0; 32]);
     if text.len() != 64 {
@@ -117,7 +117,7 @@ fn bytes(text: &str) -> Result<Zeroizing<[u8; 32]>, i32> {
     Ok(bytes)
 }
 
-/// Decimal digits and nothing else.
+/// Parses a number of decimal digits and nothing else.
 fn number<N: FromStr>(text: &str) -> Result<N, i32> {
     let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_decimal).ok_or(EINVAL)
@@ -127,7 +127,7 @@ fn is_true(text: &str) -> Result<(), i32> {
     if text == "true" { Ok(()) } else { Err(EINVAL) }
 }
 
-/// `192.0.2.7:51820`, `[2001:db8::7]:51820`, or `[fe80::7%eth0]:51820`, as `wg` writes the addresses of a link.
+/// Parses `192.0.2.7:51820`, `[2001:db8::7]:51820`, or `[fe80::7%eth0]:51820`, which is how `wg` writes link-local addresses.
 fn endpoint(text: &str) -> Option<SocketAddr> {
     let Some((address, rest)) = text.split_once('%') else { return text.parse().ok() };
     let address: Ipv6Addr = address.strip_prefix('[')?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! The exact text that `wg` reads, and what becomes of callers who say something else.
+//! The exact text that `wg` reads, and the fate of callers that send anything else.
 
 use overlay_core::Instant;
 use tokio::io::AsyncReadExt as _;
@@ -7,12 +7,12 @@ use super::*;
 use crate::uapi::set::tests::text;
 use crate::view::tests::{bob, interface, nameless, shake_hands, view};
 
-/// Sends this to a served socket, hangs up its own end, and returns all that comes back. The device takes every change.
+/// Sends this to a served socket, closes the sending side, and returns the whole answer. The device accepts every change.
 async fn exchange(view: Arc<View>, question: &[u8]) -> String {
     exchange_with(view, question, |_| Ok(())).await
 }
 
-/// The same with a device of its own mind.
+/// The same with a device that decides for itself.
 async fn exchange_with(
     view: Arc<View>,
     question: &[u8],
@@ -29,7 +29,7 @@ async fn exchange_with(
         }
     });
     let mut stream = UnixStream::connect(&path).await.expect("a connection");
-    // The other end may have hung up already, which is an answer too.
+    // The server may have hung up already, which is also an answer.
     let _ = stream.write_all(question).await;
     let _ = stream.shutdown().await;
     let mut answer = String::new();
@@ -45,7 +45,7 @@ async fn get_lists_the_interface_and_every_peer() {
     shake_hands(&view, 0xbb, Instant::default(), 1_700_000_123);
     let mut marked = interface();
     marked.fwmark = Some(51820);
-    view.set_interface(marked);
+    view.table().set_interface(marked);
     let hex = |byte: &str| byte.repeat(32);
     let expected = [
         &format!("private_key=10{}51", "11".repeat(30)),
@@ -80,7 +80,7 @@ async fn get_lists_the_interface_and_every_peer() {
 #[test]
 fn what_was_received_is_rx_and_what_was_sent_is_tx() {
     let view = view([bob()]);
-    let state = view.read();
+    let state = view.table().read();
     let mut out = String::new();
     get::print_peer(&mut out, state.peers()[0], 1_000, 2_000);
     assert!(out.contains("tx_bytes=2000\nrx_bytes=1000\n"), "{out}");
@@ -89,7 +89,7 @@ fn what_was_received_is_rx_and_what_was_sent_is_tx() {
 #[tokio::test]
 async fn without_a_private_key_get_shows_none() {
     let view = view([]);
-    view.set_private_key(None);
+    view.table().set_private_key(None);
     assert_eq!(exchange(view, b"get=1\n\n").await, "listen_port=51820\nerrno=0\n\n");
 }
 

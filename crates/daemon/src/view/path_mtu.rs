@@ -1,34 +1,27 @@
-//! What is known of the largest packet that reaches a peer: as the engine told it, and as it is shown.
+//! What is known about the largest packet that reaches a peer: as reported by the engine, and as shown to users.
 
 use overlay_core as core;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Date;
+use crate::device::table::KnownPathMtu;
 
-/// What is known of a path's MTU, with a date for people.
-#[derive(Clone, Copy)]
-pub(crate) struct KnownPathMtu {
-    pub(crate) told: core::PathMtu,
-    pub(crate) since: Date,
-}
-
-/// The longest packet to a peer, and where that figure comes from.
+/// The longest packet to a peer, and where this number comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PathMtuStatus {
-    /// The longest inner packet that is sent to it whole, bytes.
+    /// The longest inner packet that is sent to the peer unfragmented, in bytes.
     pub mtu: u16,
-    /// How well that is known.
+    /// How well the MTU is known.
     pub state: PathMtuState,
     /// How the peer answers probes.
     pub probed_by: ProbedBy,
-    /// What keeps it from being more.
+    /// What keeps the MTU from being larger.
     pub limit: MtuLimit,
-    /// Since when it is this much, seconds since 1970.
+    /// Since when the MTU has had this value, in seconds since 1970.
     pub since: u64,
-    /// What it began with: the interface's `mtu`, bytes.
+    /// The start value: the interface's `mtu`, in bytes.
     pub configured: u16,
-    /// Whether it was found to carry less than what the interface promises, which is `configured`.
+    /// Whether the path was found to carry less than `configured`, which is what the interface promises.
     pub is_narrow: bool,
 }
 
@@ -36,11 +29,11 @@ pub struct PathMtuStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PathMtuState {
-    /// It is the one that every peer starts with: no probe was answered.
+    /// The start value of every peer: no probe was answered.
     Assumed,
-    /// What was proven so far; the search goes on.
+    /// The largest size proven so far. The search continues.
     Searching,
-    /// Proven, and the search is over.
+    /// Proven, and the search has ended.
     Found,
 }
 
@@ -48,41 +41,41 @@ pub enum PathMtuState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbedBy {
-    /// Not at all, as far as is known.
+    /// It is not known to answer any.
     Nothing,
-    /// By control frames inside the session: it is an overlay node.
+    /// With control frames inside the session: the peer is an overlay node.
     ControlFrames,
-    /// By ICMP echoes to its virtual IP: any other WireGuard.
+    /// With ICMP echo replies from its virtual IP: any other WireGuard implementation.
     Echoes,
 }
 
-/// What keeps the MTU of a path from being more.
+/// What keeps the MTU of a path from being larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MtuLimit {
-    /// Our interface, which takes no longer packets.
+    /// Our interface, which accepts no longer packets.
     Interface,
-    /// The peer's interface, which takes no longer packets.
+    /// The peer's interface, which accepts no longer packets.
     Peer,
-    /// This host: longer datagrams do not fit the device that they leave by.
+    /// This host: longer datagrams do not fit the device through which they leave.
     Host,
-    /// Something on the way: longer probes were not answered.
+    /// The path: longer probes were not answered.
     Path,
 }
 
-impl KnownPathMtu {
+impl PathMtuStatus {
     /// What is shown of it where paths begin with `configured`.
-    pub(super) fn status(&self, configured: u16) -> PathMtuStatus {
-        let told = &self.told;
-        PathMtuStatus {
+    pub(super) fn of(known: &KnownPathMtu, configured: u16) -> Self {
+        let told = &known.told;
+        Self {
             mtu: told.mtu,
             state: told.state.into(),
             probed_by: told.probed_by.into(),
             limit: told.limit.into(),
-            since: self.since.since_1970().as_secs(),
+            since: known.since.since_1970().as_secs(),
             configured,
-            // While the search goes on it may still turn out to carry all of it; and the path is not to blame for what the
-            // peer was told to take.
+            // While the search continues, the path may still turn out to carry the full size. And a limit set by the
+            // peer is not the path's fault.
             is_narrow: told.state == core::PathMtuState::Found
                 && told.mtu < configured
                 && told.limit != core::MtuLimit::Peer,
@@ -91,10 +84,10 @@ impl KnownPathMtu {
 }
 
 impl PathMtuState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 3] = [Self::Assumed, Self::Searching, Self::Found];
 
-    /// As it stands in metrics.
+    /// The name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Assumed => "assumed",

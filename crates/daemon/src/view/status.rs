@@ -1,6 +1,6 @@
-//! The answer to "how are you?": JSON of the local API and of `overlay status --json`, schema `overlay.status.v1`.
+//! The content of a status request: JSON of the local API and of `overlay status --json`, schema `overlay.status.v1`.
 //!
-//! Fields are only ever added. Units stand in the names.
+//! Fields are only ever added. Units are part of the names.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,35 +13,36 @@ use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{InterfaceView, PathMtuStatus, PeerView, StatusWarning, View};
+use super::{PathMtuStatus, StatusWarning, View};
 use crate::config::Endpoint;
+use crate::device::table::{Handshake, InterfaceEntry, PeerEntry, PeerState};
+use crate::engine::{OffloadState, QueueFigures, ShellStats};
 use crate::host::{HostFacts, HostStatus};
 use crate::keys::encode_public;
-use crate::offload::OffloadState;
 
-/// The whole answer.
+/// The complete status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     #[schemars(extend("const" = Self::SCHEMA))]
     pub schema: Cow<'static, str>,
-    /// Version of the daemon.
+    /// The version of the daemon.
     pub version: Cow<'static, str>,
-    /// Our own end.
+    /// Our own side.
     pub interface: InterfaceStatus,
-    /// In the order of the config.
+    /// The peers, in the order of the config.
     pub peers: Vec<PeerStatus>,
-    /// Packets dropped, by reason. Every reason is there, also with zero.
+    /// Dropped packets by reason. Every reason is listed, even if it is zero.
     pub drops: BTreeMap<String, u64>,
-    /// What the node and the engine thread counted, and what the kernel dropped for want of room.
+    /// Counters of the node and the engine thread, and packets that the kernel dropped for lack of space.
     pub counters: BTreeMap<String, u64>,
-    /// Sizes of the kernel's buffers and what is in them, bytes.
+    /// The size and content of the kernel's buffers, in bytes.
     #[serde(default)]
     pub queues: BTreeMap<String, u64>,
     /// Which offloads are in use.
     #[serde(default)]
     pub offloads: BTreeMap<String, OffloadState>,
-    /// How what `up` has added to this host fares; absent for `overlay wg`, which adds nothing.
+    /// The state of what `up` has added to this host. Absent for `overlay wg`, which adds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostStatus>,
     /// What does not work as the config asks, and what to do about it.
@@ -49,55 +50,55 @@ pub struct Status {
     pub warnings: Vec<StatusWarning>,
 }
 
-/// Our own end.
+/// Our own side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
-    /// Name of the kernel interface.
+    /// The name of the kernel interface.
     pub name: String,
-    /// Our public key, base64; absent without a private key.
+    /// Our public key in base64. Absent without a private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
     /// The virtual IPs with their prefixes.
     #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
-    /// MTU of inner packets to a peer of whose path nothing is known, bytes.
+    /// The MTU in bytes of inner packets to a peer about whose path nothing is known.
     pub mtu: u16,
-    /// MTU of the kernel interface, bytes: a path may turn out to carry this much.
+    /// The MTU of the kernel interface in bytes: the most that a path may turn out to carry.
     #[serde(default)]
     pub max_mtu: u16,
     /// The UDP port that is bound.
     pub listen_port: u16,
-    /// Mark on our own datagrams.
+    /// The mark on our own datagrams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fwmark: Option<u32>,
     /// Whether peers may reach destinations beyond this host.
     pub forward: bool,
-    /// The config in force, an absolute path.
+    /// The absolute path of the config in force.
     pub config: PathBuf,
-    /// How long the daemon has been running, suspend included.
+    /// How long the daemon has been running, including suspend.
     pub uptime_seconds: u64,
 }
 
-/// One peer.
+/// A peer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerStatus {
-    /// Its name in the config.
+    /// The peer's name in the config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its public key, base64.
+    /// The peer's public key in base64.
     pub public_key: String,
-    /// Where we send.
+    /// Where we currently send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
     /// The endpoint's host name and port, if it was configured by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_name: Option<String>,
-    /// What is ours to route to it.
+    /// The prefixes that are routed to the peer.
     #[schemars(with = "Vec<String>")]
     pub allowed_ips: Vec<IpNet>,
-    /// What follows from the facts.
+    /// The peer's state, derived from the facts.
     pub state: PeerState,
-    /// When the last handshake was completed, seconds since 1970.
+    /// When the last handshake completed, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_handshake: Option<u64>,
     /// How long ago that was, on a clock that nobody sets.
@@ -111,87 +112,52 @@ pub struct PeerStatus {
     pub received_packets: u64,
     /// Inner packets sent.
     pub sent_packets: u64,
-    /// Outer bytes received and authenticated, as `wg show` counts them.
+    /// Outer bytes received and authenticated, as counted by `wg show`.
     pub received_wire_bytes: u64,
-    /// Outer bytes sent, as `wg show` counts them.
+    /// Outer bytes sent, as counted by `wg show`.
     pub sent_wire_bytes: u64,
     /// Handshakes completed.
     pub handshakes: u64,
     /// Seconds between keepalives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_keepalive: Option<u16>,
-    /// What it may open towards us; absent: everything.
+    /// What the peer may open towards us. Absent if it may open everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<String>>,
-    /// Packets dropped on its behalf, either direction.
+    /// Packets dropped for this peer, in either direction.
     pub drops: u64,
-    /// What is known of the longest packet that reaches it; absent while nothing was told: then it is the interface's `mtu`.
+    /// What is known about the longest packet that reaches the peer. Absent until something is known. The MTU is then
+    /// the interface's `mtu`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_mtu: Option<PathMtuStatus>,
 }
 
-/// How things stand with a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PeerState {
-    /// A session is alive, and the peer answers.
-    Connected,
-    /// A session is alive, but the peer did not answer for 15 s: it is called at every address that is known.
-    Suspect,
-    /// Initiations are being sent.
-    Handshaking,
-    /// No session, and nobody asked for one.
-    Idle,
-    /// Initiations went unanswered for 90 s.
-    Unreachable,
-    /// Nothing is known of where it is: it has to call.
-    NoEndpoint,
-}
-
-impl PeerState {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Connected, Self::Suspect, Self::Handshaking, Self::Idle, Self::Unreachable, Self::NoEndpoint];
-
-    /// As JSON and metrics have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Suspect => "suspect",
-            Self::Handshaking => "handshaking",
-            Self::Idle => "idle",
-            Self::Unreachable => "unreachable",
-            Self::NoEndpoint => "no_endpoint",
-        }
-    }
-}
-
 impl InterfaceStatus {
-    /// [`InterfaceStatus::max_mtu`]; of a daemon that does not tell it, its `mtu`.
+    /// Returns [`InterfaceStatus::max_mtu`], or `mtu` if the daemon does not report it.
     pub fn most(&self) -> u16 {
         self.max_mtu.max(self.mtu)
     }
 }
 
 impl Status {
-    /// Names this shape of JSON.
+    /// The name of this JSON schema.
     pub const SCHEMA: &'static str = "overlay.status.v1";
 }
 
 impl View {
     pub(super) fn status_at(&self, now: Instant) -> Status {
-        let state = self.read();
-        let node = node_counters(&self.node);
-        let figures = self.queue_figures();
-        let counters = node.chain(self.shell.list()).chain(figures.counters());
+        let state = self.table.read();
+        let queues = self.queue_figures();
+        let node = NodeStats::COUNTERS.iter().map(|counter| (counter.name, counter.value(&self.node)));
+        let shell = ShellStats::COUNTERS.iter().map(|counter| (counter.name, counter.value(&self.shell)));
         Status {
             schema: Status::SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             interface: interface_status(&state.interface, now.since(self.started)),
             peers: state.peers().into_iter().map(|peer| peer_status(peer, now, state.interface.mtu)).collect(),
-            drops: DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), self.node.drops(*reason))).collect(),
-            counters: counters.map(named).collect(),
-            queues: figures.sizes().map(named).collect(),
+            drops: named(DropReason::ALL.iter().map(|reason| (reason.name(), self.node.drops(*reason)))),
+            counters: named(node.chain(shell).chain(queues.told(QueueFigures::COUNTERS))),
+            queues: named(queues.told(QueueFigures::SIZES)),
             offloads: self.offloads().list().map(|(offload, state)| (offload.name().to_owned(), state)).collect(),
             host: self.host().map(HostFacts::status),
             warnings: self.warnings(),
@@ -199,36 +165,11 @@ impl View {
     }
 }
 
-fn named((name, _, value): (&str, &str, u64)) -> (String, u64) {
-    (name.to_owned(), value)
+fn named<'a>(figures: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<String, u64> {
+    figures.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// The node's counters as (name, help, value).
-pub(crate) fn node_counters(node: &NodeStats) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-    [
-        ("initiations_sent", "Handshake initiations sent.", node.initiations_sent.value()),
-        (
-            "initiations_received",
-            "Handshake initiations received and authenticated.",
-            node.initiations_received.value(),
-        ),
-        ("handshakes_completed", "Handshakes completed, whoever began them.", node.handshakes_completed.value()),
-        ("cookies_sent", "Cookie replies sent.", node.cookies_sent.value()),
-        ("peers_suspected", "Times that a peer with a session stopped to answer.", node.peers_suspected.value()),
-        (
-            "questions_sent",
-            "Questions to peers that had nothing to say, whether they are there.",
-            node.questions_sent.value(),
-        ),
-        ("mtu_probes_sent", "Probes for the MTU of a path.", node.mtu_probes_sent.value()),
-        ("mtu_falls", "Times that a path turned out to carry less than before.", node.mtu_falls.value()),
-        ("packets_cut", "Packets that went to a peer in pieces.", node.packets_cut.value()),
-        ("packets_joined", "Packets of peers that came in pieces.", node.packets_joined.value()),
-    ]
-    .into_iter()
-}
-
-fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceStatus {
+fn interface_status(interface: &InterfaceEntry, uptime: Duration) -> InterfaceStatus {
     InterfaceStatus {
         name: interface.name.clone(),
         public_key: interface.public_key.as_ref().map(encode_public),
@@ -239,19 +180,19 @@ fn interface_status(interface: &InterfaceView, uptime: Duration) -> InterfaceSta
         fwmark: interface.fwmark,
         forward: interface.forward,
         // Whoever reads it may be in another folder.
-        config: absolute(&interface.config_path).unwrap_or_else(|_| interface.config_path.clone()),
+        config: absolute(&interface.config_file).unwrap_or_else(|_| interface.config_file.clone()),
         uptime_seconds: uptime.as_secs(),
     }
 }
 
-fn peer_status(peer: &PeerView, now: Instant, configured_mtu: u16) -> PeerStatus {
+fn peer_status(peer: &PeerEntry, now: Instant, configured_mtu: u16) -> PeerStatus {
     let stats = &peer.stats;
-    let since_1970 = |handshake: super::peer::Handshake| handshake.wall.since_1970().as_secs();
+    let since_1970 = |handshake: Handshake| handshake.wall.since_1970().as_secs();
     PeerStatus {
         name: peer.name.clone(),
         public_key: encode_public(&peer.public_key),
         endpoint: peer.endpoint,
-        endpoint_name: match &peer.configured_endpoint {
+        endpoint_name: match peer.configured_endpoint() {
             Some(name @ Endpoint::Name { .. }) => Some(name.to_string()),
             _ => None,
         },
@@ -269,11 +210,11 @@ fn peer_status(peer: &PeerView, now: Instant, configured_mtu: u16) -> PeerStatus
         persistent_keepalive: peer.persistent_keepalive,
         allow: peer.allow.as_ref().map(|rules| rules.iter().map(rule_text).collect()),
         drops: stats.drops.value(),
-        path_mtu: peer.path_mtu.map(|known| known.status(configured_mtu)),
+        path_mtu: peer.path_mtu.map(|known| PathMtuStatus::of(&known, configured_mtu)),
     }
 }
 
-/// An entry of an allowlist as the config writes it, `tcp/8000-8010`.
+/// Formats an allowlist entry as in the config, such as `tcp/8000-8010`.
 pub fn rule_text(rule: &Rule) -> String {
     let protocol = match rule.protocol {
         Protocol::Icmp => Cow::Borrowed("icmp"),

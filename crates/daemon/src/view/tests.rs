@@ -1,20 +1,24 @@
-//! What is shown of facts, and what is kept of them when the config changes. The fixtures serve the tests of API, UAPI
-//! and metrics too.
+//! How facts are shown, and what is kept of them when the config changes. The tests of API, UAPI and metrics use these
+//! fixtures too.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
-use overlay_core::{self as core, DropReason, PathMtu, Protocol, Rule};
+use overlay_core::{self as core, DropReason, Event, PathMtu, PathTag, PeerKey, PeerStats, PeerTag, Protocol, Rule};
 use overlay_os::udp::{BindOptions, Family, UdpSocket};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::config::Endpoint;
+use crate::config::{self, Endpoint};
+use crate::device::table::{Date, InterfaceEntry, PeerEntry};
 use crate::engine::Sockets;
+use crate::keys::PrivateKey;
 
-/// Interface `overlay0` with the private key 10 11.. 51 and the public key aa..
-pub(crate) fn interface() -> InterfaceView {
-    InterfaceView {
+/// The interface `overlay0` with the private key 10 11.. 51 and the public key aa..
+pub(crate) fn interface() -> InterfaceEntry {
+    InterfaceEntry {
         name: "overlay0".to_owned(),
         index: 7,
         public_key: Some(PeerKey([0xaa; 32])),
@@ -24,7 +28,7 @@ pub(crate) fn interface() -> InterfaceView {
         max_mtu: 1440,
         listen_port: 51820,
         fwmark: None,
-        config_path: PathBuf::from("/etc/overlay/overlay0.toml"),
+        config_file: PathBuf::from("/etc/overlay/overlay0.toml"),
         forward: false,
         started: Date::of(UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
     }
@@ -34,23 +38,17 @@ pub(crate) fn interface() -> InterfaceView {
 pub(crate) fn bob() -> config::Peer {
     config::Peer {
         name: Some("bob".to_owned()),
-        public_key: PeerKey([0xbb; 32]),
-        preshared_key: None,
         endpoint: Some(Endpoint::Address(endpoint("203.0.113.7:51820"))),
         allowed_ips: vec!["10.77.0.2/32".parse().expect("a prefix")],
-        persistent_keepalive: None,
-        allow: None,
         mtu_discovery: true,
+        ..config::Peer::of(PeerKey([0xbb; 32]))
     }
 }
 
-/// A peer without a name, with the key cc.. and a preshared key dd.., that calls us.
+/// A peer without a name that calls us, with the key cc.. and the preshared key dd..
 pub(crate) fn nameless() -> config::Peer {
     config::Peer {
-        name: None,
-        public_key: PeerKey([0xcc; 32]),
         preshared_key: Some(Zeroizing::new([0xdd; 32])),
-        endpoint: None,
         allowed_ips: vec!["10.77.0.3/32".parse().expect("a prefix"), "fd00::/64".parse().expect("a prefix")],
         persistent_keepalive: Some(25),
         allow: Some(vec![
@@ -60,17 +58,18 @@ pub(crate) fn nameless() -> config::Peer {
             Rule { protocol: Protocol::Number(47), ports: None },
         ]),
         mtu_discovery: true,
+        ..config::Peer::of(PeerKey([0xcc; 32]))
     }
 }
 
-/// The view of a daemon with these peers.
+/// Creates the view of a daemon with these peers.
 pub(crate) fn view(peers: impl IntoIterator<Item = config::Peer>) -> Arc<View> {
-    let view = View::new(interface(), Arc::default(), Arc::default());
-    view.set_peers(peers.into_iter().map(|peer| (peer, Arc::default())));
+    let view = View::new(Arc::new(Table::new(interface())), Arc::default(), Arc::default());
+    view.table().set_peers(peers.into_iter().map(|peer| (peer, Arc::default())));
     view
 }
 
-/// The view of a daemon whose interface is the loopback device, with one socket.
+/// Makes the view watch the loopback device as its interface, with one socket.
 #[must_use = "they are watched while they are open"]
 pub(crate) fn watch_loopback(view: &View) -> Sockets {
     let options = BindOptions {
@@ -82,20 +81,30 @@ pub(crate) fn watch_loopback(view: &View) -> Sockets {
         coalescing: true,
     };
     let sockets = Sockets { v4: Some(UdpSocket::bind(Family::V4, &options).expect("a port")), v6: None };
-    view.watch(Queues::of("lo", &sockets));
+    view.watch(Arc::new(Queues::of("lo", &sockets)));
     sockets
 }
 
-/// A handshake with this peer, completed now on one clock and at this second since 1970 on the other.
+/// Completes a handshake with this peer, at `at` on one clock and at `wall` seconds since 1970 on the other.
 pub(crate) fn shake_hands(view: &View, peer: u8, at: Instant, wall: u64) {
-    let event = Event::HandshakeCompleted(PeerKey([peer; 32]), at);
-    view.on_event(event, |_| UNIX_EPOCH + Duration::new(wall, 5_000));
+    let event = Event::HandshakeCompleted(tag(view, peer), at);
+    view.table().on_event(event, |_| UNIX_EPOCH + Duration::new(wall, 5_000));
 }
 
-/// The engine found this of the path to a peer, at this second since 1970.
+/// Reports this path MTU for a peer, at `wall` seconds since 1970.
 pub(crate) fn find_path_mtu(view: &View, peer: u8, mtu: u16, state: overlay_core::PathMtuState, wall: u64) {
     let told = PathMtu { mtu, state, probed_by: core::ProbedBy::Echoes, limit: core::MtuLimit::Path, since: at(7) };
-    view.on_event(Event::PathMtu(PeerKey([peer; 32]), told), |_| UNIX_EPOCH + Duration::from_secs(wall));
+    view.table().on_event(Event::PathMtu(path(view, peer), told), |_| UNIX_EPOCH + Duration::from_secs(wall));
+}
+
+/// What the engine calls this peer; a peer that is not there is about to be.
+pub(crate) fn tag(view: &View, peer: u8) -> PeerTag {
+    view.table().tag_for(PeerKey([peer; 32])).expect("there are few peers")
+}
+
+/// What the engine calls the first path to it.
+fn path(view: &View, peer: u8) -> PathTag {
+    PathTag::from_bits(u64::from(tag(view, peer).to_bits()) << 32)
 }
 
 fn endpoint(text: &str) -> SocketAddr {
@@ -106,9 +115,9 @@ fn at(seconds: u64) -> Instant {
     Instant::from_start(Duration::from_secs(seconds))
 }
 
-/// State of the peer bb.. at this second, after this many outer bytes were sent.
+/// Returns the state of the peer bb.. at this second, after this many outer bytes were sent.
 fn state(view: &View, seconds: u64, sent: u64) -> PeerState {
-    view.read().peers[&PeerKey([0xbb; 32])].state(at(seconds), sent)
+    view.table().read().peer(PeerKey([0xbb; 32])).expect("a peer").state(at(seconds), sent)
 }
 
 #[test]
@@ -119,7 +128,7 @@ fn a_peer_goes_from_idle_over_handshaking_to_connected_and_back() {
     shake_hands(&view, 0xbb, at(2), 1);
     assert_eq!(state(&view, 2, 148), PeerState::Connected);
     assert_eq!(state(&view, 181, 5_000), PeerState::Connected);
-    // The session is over; what was sent so far was its traffic.
+    // The session is over. What was sent so far was its traffic.
     assert_eq!(state(&view, 182, 5_000), PeerState::Idle);
     assert_eq!(state(&view, 190, 5_148), PeerState::Handshaking);
 }
@@ -128,7 +137,7 @@ fn a_peer_goes_from_idle_over_handshaking_to_connected_and_back() {
 fn a_peer_that_does_not_answer_is_unreachable_until_we_try_again() {
     let view = view([bob()]);
     assert_eq!(state(&view, 5, 0), PeerState::Idle);
-    view.on_event(Event::HandshakeFailed(PeerKey([0xbb; 32])), |_| UNIX_EPOCH);
+    view.table().on_event(Event::HandshakeFailed(tag(&view, 0xbb)), |_| UNIX_EPOCH);
     assert_eq!(state(&view, 90, 0), PeerState::Unreachable);
     assert_eq!(state(&view, 95, 148), PeerState::Handshaking);
     shake_hands(&view, 0xbb, at(96), 1);
@@ -139,21 +148,21 @@ fn a_peer_that_does_not_answer_is_unreachable_until_we_try_again() {
 #[test]
 fn a_peer_that_stops_to_answer_is_suspect_then_unreachable_and_connected_when_it_is_heard() {
     let view = view([bob()]);
-    let tell = |answers| view.on_event(Event::Answering(PeerKey([0xbb; 32]), answers), |_| UNIX_EPOCH);
+    let tell = |answers| view.table().on_event(Event::Answering(tag(&view, 0xbb), answers), |_| UNIX_EPOCH);
     shake_hands(&view, 0xbb, at(2), 1);
     tell(false);
     assert_eq!(state(&view, 20, 5_000), PeerState::Suspect);
     tell(true);
     assert_eq!(state(&view, 21, 5_000), PeerState::Connected);
     tell(false);
-    view.on_event(Event::HandshakeFailed(PeerKey([0xbb; 32])), |_| UNIX_EPOCH);
+    view.table().on_event(Event::HandshakeFailed(tag(&view, 0xbb)), |_| UNIX_EPOCH);
     assert_eq!(state(&view, 120, 5_000), PeerState::Unreachable, "called for 90 s in vain");
     tell(true);
     assert_eq!(state(&view, 121, 5_000), PeerState::Connected, "the session was never over");
     tell(false);
     shake_hands(&view, 0xbb, at(130), 1);
     assert_eq!(state(&view, 131, 5_000), PeerState::Connected);
-    // Without a session nobody is suspect.
+    // Without a session no peer is suspect.
     tell(false);
     assert_eq!(state(&view, 400, 5_000), PeerState::Idle);
     let names: Vec<_> = PeerState::ALL.iter().map(|state| serde_json::to_value(state).expect("plain data")).collect();
@@ -166,7 +175,7 @@ fn a_peer_without_an_endpoint_waits_for_a_call_and_shows_where_it_came_from() {
     let shown = view.status_at(at(0));
     assert_eq!((shown.peers[0].state, shown.peers[0].endpoint), (PeerState::NoEndpoint, None));
     let caller = endpoint("[2001:db8::7]:4000");
-    view.on_event(Event::EndpointChanged(PeerKey([0xcc; 32]), caller), |_| UNIX_EPOCH);
+    view.table().on_event(Event::EndpointChanged(tag(&view, 0xcc), caller), |_| UNIX_EPOCH);
     shake_hands(&view, 0xcc, at(1), 1_700_000_001);
     let shown = view.status_at(at(13));
     assert_eq!((shown.peers[0].state, shown.peers[0].endpoint), (PeerState::Connected, Some(caller)));
@@ -185,7 +194,7 @@ fn a_wall_clock_that_is_set_changes_neither_state_nor_age() {
 #[test]
 fn an_event_about_a_peer_that_is_gone_is_forgotten() {
     let view = view([bob()]);
-    view.edit(|state| state.remove(PeerKey([0xbb; 32])));
+    view.table().edit(|state| state.remove(PeerKey([0xbb; 32])));
     shake_hands(&view, 0xbb, at(1), 1);
     assert_eq!(view.status_at(at(1)).peers, []);
 }
@@ -195,21 +204,21 @@ fn a_new_config_keeps_what_was_learned_and_the_order_of_the_file() {
     let view = view([bob(), nameless()]);
     shake_hands(&view, 0xbb, at(1), 1);
     let roamed = endpoint("198.51.100.9:7");
-    view.on_event(Event::EndpointChanged(PeerKey([0xbb; 32]), roamed), |_| UNIX_EPOCH);
+    view.table().on_event(Event::EndpointChanged(tag(&view, 0xbb), roamed), |_| UNIX_EPOCH);
 
     let robert = config::Peer { name: Some("robert".to_owned()), ..bob() };
-    view.set_peers([(robert, Arc::default()), (nameless(), Arc::default())]);
+    view.table().set_peers([(robert, Arc::default()), (nameless(), Arc::default())]);
     let shown = view.status_at(at(2)).peers;
     assert_eq!(shown.iter().map(|peer| peer.name.as_deref()).collect::<Vec<_>>(), [Some("robert"), None]);
     assert_eq!((shown[0].endpoint, shown[0].state), (Some(roamed), PeerState::Connected));
 
-    view.set_peers([(nameless(), Arc::default()), (bob(), Arc::default())]);
+    view.table().set_peers([(nameless(), Arc::default()), (bob(), Arc::default())]);
     let shown = view.status_at(at(2)).peers;
     assert_eq!(shown.iter().map(|peer| peer.name.as_deref()).collect::<Vec<_>>(), [None, Some("bob")]);
     assert_eq!((shown[1].endpoint, shown[1].state), (Some(roamed), PeerState::Connected));
 
     let moved = endpoint("192.0.2.1:51820");
-    view.set_peers([(config::Peer { endpoint: Some(Endpoint::Address(moved)), ..bob() }, Arc::default())]);
+    view.table().set_peers([(config::Peer { endpoint: Some(Endpoint::Address(moved)), ..bob() }, Arc::default())]);
     assert_eq!(view.status_at(at(2)).peers[0].endpoint, Some(moved));
 }
 
@@ -220,10 +229,10 @@ fn a_resolved_name_fills_an_empty_endpoint_and_never_moves_a_live_session() {
     let shown = &view.status().peers[0];
     assert_eq!((shown.state, shown.endpoint_name.as_deref()), (PeerState::NoEndpoint, Some("bob.example.net:51820")));
 
-    view.on_endpoint_resolved(PeerKey([0xbb; 32]), endpoint("192.0.2.1:51820"));
+    view.table().on_endpoint_resolved(PeerKey([0xbb; 32]), endpoint("192.0.2.1:51820"));
     assert_eq!(view.status().peers[0].endpoint, Some(endpoint("192.0.2.1:51820")));
     shake_hands(&view, 0xbb, now(), 1);
-    view.on_endpoint_resolved(PeerKey([0xbb; 32]), endpoint("192.0.2.2:51820"));
+    view.table().on_endpoint_resolved(PeerKey([0xbb; 32]), endpoint("192.0.2.2:51820"));
     assert_eq!(view.status().peers[0].endpoint, Some(endpoint("192.0.2.1:51820")));
 }
 
@@ -249,6 +258,10 @@ fn the_json_of_status_has_its_documented_fields() {
             "allow": ["icmp", "tcp/22", "udp/8000-8010", "47"], "drops": 0,
         })
     );
+    for counter in PeerStats::COUNTERS {
+        let name = if counter.name == "peer_dropped_packets" { "drops" } else { counter.name };
+        assert_eq!(status["peers"][0][name], 0, "a counter of a peer that `PeerStatus` does not show");
+    }
     let drops = status["drops"].as_object().expect("a map");
     assert_eq!(drops.len(), DropReason::ALL.len());
     assert_eq!(drops["spoofed_source"], 0);
@@ -263,7 +276,7 @@ fn what_the_kernel_says_of_its_queues_is_shown_with_what_was_counted() {
     assert_eq!(view.status().queues.len(), 0);
     let _sockets = watch_loopback(&view);
     let status = view.status();
-    // The kernel doubles what is asked for.
+    // The kernel doubles the requested size.
     assert_eq!((status.queues["udp_receive_buffer_bytes"], status.queues["udp_receive_queued_bytes"]), (200_000, 0));
     assert_eq!((status.counters["tun_queue_dropped"], status.counters["udp_receive_overflow"]), (0, 0));
 }
@@ -293,7 +306,7 @@ fn what_was_found_of_a_path_is_shown_until_its_peer_is_gone() {
             "configured": 1420, "is_narrow": true,
         })
     );
-    assert_eq!(view.prefixes_of_found_paths(), bob().allowed_ips);
+    assert_eq!(view.table().prefixes_of_found_paths(), bob().allowed_ips);
     let is_narrow = |mtu, state| {
         find_path_mtu(&view, 0xbb, mtu, state, 1);
         of_bob(&view).flatten().is_some_and(|path| path.is_narrow)
@@ -303,19 +316,19 @@ fn what_was_found_of_a_path_is_shown_until_its_peer_is_gone() {
     );
     let limit = core::MtuLimit::Peer;
     let told = PathMtu { mtu: 1380, state: Found, probed_by: core::ProbedBy::ControlFrames, limit, since: at(7) };
-    view.on_event(Event::PathMtu(PeerKey([0xbb; 32]), told), |_| UNIX_EPOCH);
+    view.table().on_event(Event::PathMtu(path(&view, 0xbb), told), |_| UNIX_EPOCH);
     let path = of_bob(&view).flatten().expect("found");
     assert!(path.limit == MtuLimit::Peer && !path.is_narrow, "its interface is set so: {path:?}");
     find_path_mtu(&view, 0xbb, 1419, Found, 1);
-    assert_eq!(view.read().owner(&bob().allowed_ips[0]).and_then(PeerView::found_mtu), Some(1419));
+    assert_eq!(view.table().read().owner(&bob().allowed_ips[0]).and_then(PeerEntry::found_mtu), Some(1419));
 
-    view.set_peers([(bob(), Arc::default())]);
+    view.table().set_peers([(bob(), Arc::default())]);
     assert_eq!(of_bob(&view).flatten().map(|path| path.mtu), Some(1419), "a reload keeps it");
-    view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
+    view.table().set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
     assert_eq!(of_bob(&view), Some(None), "nothing is searched for any more");
     find_path_mtu(&view, 0xbb, 1420, Assumed, 1);
-    assert_eq!(view.read().owner(&bob().allowed_ips[0]).and_then(PeerView::found_mtu), None, "as all begin");
-    view.edit(|state| state.remove(PeerKey([0xbb; 32])));
-    view.edit(|state| state.add(PeerKey([0xbb; 32]), Arc::default()));
+    assert_eq!(view.table().read().owner(&bob().allowed_ips[0]).and_then(PeerEntry::found_mtu), None, "as all begin");
+    view.table().edit(|state| state.remove(PeerKey([0xbb; 32])));
+    view.table().edit(|state| state.add(PeerKey([0xbb; 32]), Arc::default()).is_some());
     assert!(view.status().peers.iter().all(|peer| peer.path_mtu.is_none()));
 }

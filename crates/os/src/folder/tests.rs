@@ -38,7 +38,7 @@ fn a_missing_folder_is_made_and_one_that_others_may_change_is_refused() {
         golden_with(format!("{bad:o}"), said(&error), &[(&top.path().to_string_lossy(), "DIR")]);
     }
     mode(&path, 0o755);
-    // Above it a sticky folder does no harm, and one without the bit does.
+    // A sticky folder above it is accepted. The same folder without the sticky bit is not.
     mode(&top.path().join("a"), 0o1777);
     Folder::trusted(&path, &[]).unwrap();
     mode(&top.path().join("a"), 0o777);
@@ -63,7 +63,7 @@ fn a_folder_of_a_stranger_is_refused_unless_he_is_a_friend_wherever_it_is_on_the
         golden_with(path.to_string_lossy(), said(&error), &varying);
         Folder::trusted(path, &[STRANGER]).unwrap();
     }
-    // A link is as good as its owner.
+    // A link is trusted if its owner is.
     let (good, bad) = (top.path().join("good"), top.path().join("bad"));
     create_dir(top.path().join("real")).unwrap();
     symlink("real", &good).unwrap();
@@ -111,7 +111,7 @@ fn a_new_file_takes_no_name_from_another_and_a_replacement_follows_no_link() {
     let (name, temporary) = (OsStr::new("page"), OsStr::new(".page.tmp"));
     let victim = top.path().join("victim");
     write(&victim, "precious").unwrap();
-    // What waits under the temporary name is not followed either.
+    // A link under the temporary name is not followed either.
     symlink(&victim, top.path().join(temporary)).unwrap();
     symlink(&victim, top.path().join(name)).unwrap();
 

@@ -8,19 +8,19 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 
 use super::{Family, Netlink, NetlinkError, address_family, collect};
 
-/// An address of a link.
+/// An address assigned to a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// The link.
+    /// The link's index.
     pub index: u32,
-    /// The address.
+    /// The IP address.
     pub ip: IpAddr,
-    /// Length in bits of the prefix that is on the link.
+    /// Prefix length in bits. The prefix is on-link.
     pub prefix: u8,
 }
 
 impl Netlink {
-    /// All addresses of all links.
+    /// Lists all addresses of all links.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -29,11 +29,13 @@ impl Netlink {
         Ok(messages.iter().filter_map(decode).collect())
     }
 
-    /// Gives a link an address, and with it, once the link is up, the route to its prefix. An IPv6 address can be used
-    /// at once: in a tunnel nobody can hold a duplicate to detect.
+    /// Assigns an address to a link. Once the link is up, that also creates the route to the address's prefix. An IPv6
+    /// address can be used at once: duplicate address detection is off, because a tunnel has no neighbour that could
+    /// hold a duplicate.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `Exists` when this link has it, `Unsupported` for IPv6 where that is switched off.
+    /// See [`NetlinkError`]. `Exists` if the link already has the address, `Unsupported` for IPv6 if IPv6 is switched
+    /// off.
     pub async fn add_address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<(), NetlinkError> {
         let mut message = encode(index, ip, prefix);
         if ip.is_ipv6() {
@@ -49,10 +51,10 @@ impl Netlink {
         }
     }
 
-    /// Takes an address from a link.
+    /// Removes an address from a link.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `NotFound` when the link does not have it.
+    /// See [`NetlinkError`]. `NotFound` if the link does not have the address.
     pub async fn delete_address(&self, index: u32, ip: IpAddr, prefix: u8) -> Result<(), NetlinkError> {
         self.request(RouteNetlinkMessage::DelAddress(encode(index, ip, prefix)), 0).await
     }
@@ -68,7 +70,7 @@ fn encode(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
 }
 
 fn decode(message: &AddressMessage) -> Option<Address> {
-    // Of a point-to-point link "address" is the other end; "local", where given, is ours.
+    // On a point-to-point link, "address" is the remote end, and "local", if present, is ours.
     let mut ip = None;
     for attribute in &message.attributes {
         match attribute {

@@ -1,4 +1,4 @@
-//! Links: the interfaces of this network namespace.
+//! Links: the network interfaces of a namespace.
 
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
@@ -10,26 +10,26 @@ use super::{Netlink, NetlinkError, collect};
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its number, never reused while the namespace lives.
+    /// The link's index. Not reused while the namespace exists.
     pub index: u32,
-    /// Its name.
+    /// The link's name.
     pub name: String,
-    /// What made it, for a virtual one: `tun`, `veth`, `wireguard`, `bridge`.
+    /// The type of a virtual link: `tun`, `veth`, `wireguard` or `bridge`, for example.
     pub kind: Option<String>,
-    /// The longest packet in bytes.
+    /// The MTU in bytes.
     pub mtu: u32,
-    /// How many packets wait to be sent at most.
+    /// The length of the transmit queue, in packets.
     pub tx_queue_len: u32,
-    /// Whether it was brought up.
+    /// Whether the link was brought up.
     pub up: bool,
-    /// The bridge, bond or VRF that it is a port of, by number.
+    /// The index of the bridge, bond or VRF that this link is a port of.
     pub controller: Option<u32>,
-    /// Whether its packets have Ethernet headers: those of a TUN device have none, those of a TAP device have.
+    /// Whether packets have Ethernet headers. They do on a TAP device, and do not on a TUN device.
     pub is_ethernet: bool,
 }
 
 impl Netlink {
-    /// All links.
+    /// Lists all links.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -38,18 +38,18 @@ impl Netlink {
         Ok(messages.iter().filter_map(decode).collect())
     }
 
-    /// The link of that name, if there is one.
+    /// The link with this name, if it exists.
     ///
     /// # Errors
     /// See [`NetlinkError`].
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
         if !crate::interface::is_valid_name(name) {
-            return Ok(None); // The kernel answers with "invalid argument".
+            return Ok(None); // The kernel would answer "invalid argument".
         }
         found(collect(self.handle.link().get().match_name(name).execute()).await)
     }
 
-    /// The link of that number, if there is one.
+    /// The link with this index, if it exists.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -57,10 +57,11 @@ impl Netlink {
         found(collect(self.handle.link().get().match_index(index).execute()).await)
     }
 
-    /// The link of that name in another network namespace, which has this number here; `None`: in this one.
+    /// The link with this name in a different network namespace, which is given by its number here. `None` means this
+    /// namespace.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `Permission` without CAP_NET_ADMIN there.
+    /// See [`NetlinkError`]. `Permission` without CAP_NET_ADMIN in that namespace.
     pub async fn link_in(&self, namespace: Option<i32>, name: &str) -> Result<Option<Link>, NetlinkError> {
         let Some(number) = namespace else { return self.link(name).await };
         let mut request = self.handle.link().get().match_name(name.to_owned());
@@ -89,17 +90,17 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewLink(message), 0).await
     }
 
-    /// Sets the longest packet in bytes. Below 1,280 the kernel takes the link's IPv6 addresses away.
+    /// Sets the MTU in bytes. Below 1,280 the kernel removes the link's IPv6 addresses.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `Io` with EINVAL for a size that the link cannot have.
+    /// See [`NetlinkError`]. `Io` with EINVAL if the link cannot have this MTU.
     pub async fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
         let mut message = of(index);
         message.attributes.push(LinkAttribute::Mtu(mtu));
         self.request(RouteNetlinkMessage::NewLink(message), 0).await
     }
 
-    /// Sets how many packets wait to be sent at most; on a TUN device, how many wait to be read.
+    /// Sets the length of the transmit queue in packets. On a TUN device this queue holds the packets not yet read.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -112,16 +113,16 @@ impl Netlink {
     /// Deletes a link.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `Unsupported` for a physical one.
+    /// See [`NetlinkError`]. `Unsupported` for a physical link.
     pub async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
         self.request(RouteNetlinkMessage::DelLink(of(index)), 0).await
     }
 
-    /// Keeps the kernel from giving a link an IPv6 link-local address of its own, which would announce itself into the
-    /// tunnel. To be called before the link comes up.
+    /// Keeps the kernel from giving a link an IPv6 link-local address of its own, which the kernel would announce into
+    /// the tunnel. This must be called before the link is brought up.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `Unsupported` where IPv6 is switched off.
+    /// See [`NetlinkError`]. `Unsupported` if IPv6 is switched off.
     pub async fn set_addr_gen_mode_none(&self, index: u32) -> Result<(), NetlinkError> {
         let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         let mut message = of(index);
@@ -130,7 +131,7 @@ impl Netlink {
     }
 }
 
-/// That there is none is no error.
+/// Turns `NotFound` into `None`.
 fn found(answers: Result<Vec<LinkMessage>, NetlinkError>) -> Result<Option<Link>, NetlinkError> {
     match answers {
         Ok(messages) => Ok(messages.iter().find_map(decode)),

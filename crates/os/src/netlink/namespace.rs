@@ -1,4 +1,4 @@
-//! Numbers of other network namespaces: what this one calls them in requests and notices.
+//! The numbers by which this network namespace refers to others in requests and notices.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -9,22 +9,22 @@ use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::{Netlink, NetlinkError, classify};
 
-/// Asks for any number that is free; in an answer: there is none.
+/// In a request: any free number. In an answer: the namespace has no number.
 const NO_NUMBER: i32 = -1;
 
 impl Netlink {
-    /// The number by which this namespace knows the one that `namespace` is open on. One that has none is given one,
-    /// which lasts until either of the two is gone and keeps neither in existence.
+    /// The number by which this namespace knows the one that `namespace` refers to. If it has no number yet, one is
+    /// assigned. The number lasts until either namespace is gone, and keeps neither of them alive.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `NotFound` for a namespace that is going away.
+    /// See [`NetlinkError`]. `NotFound` for a namespace that is being deleted.
     pub async fn number_namespace(&self, namespace: BorrowedFd<'_>) -> Result<i32, NetlinkError> {
         if let Some(number) = self.number_of(namespace).await? {
             return Ok(number);
         }
         let message = about(namespace, Some(NO_NUMBER));
         match self.request(RouteNetlinkMessage::NewNsId(message), 0).await {
-            // Somebody else, perhaps the kernel, was faster.
+            // Someone else, perhaps the kernel, assigned a number in the meantime.
             Ok(()) | Err(NetlinkError::Exists) => {}
             Err(error) => return Err(error),
         }

@@ -1,27 +1,28 @@
-//! Netlink messages as bytes: the headers of a datagram's messages, and the attributes behind them.
+//! Netlink messages as bytes: the headers of the messages in a datagram, and the attributes behind them.
 //!
-//! For those who look at a few bytes of many messages, and for a family of which nobody here has types.
+//! This is for code that needs only a few bytes of many messages, and for netlink families that our libraries do not
+//! cover.
 
 /// Length of `nlmsghdr`.
 pub(crate) const HEADER_LEN: usize = 16;
 /// Length of an attribute's header.
 const ATTRIBUTE_HEADER_LEN: usize = 4;
-/// Two flags stand in the number of an attribute.
+/// The two upper bits of an attribute's number are flags.
 const ATTRIBUTE_MASK: u16 = 0x3fff;
 
-/// One message.
+/// One netlink message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message<'a> {
-    /// Its type.
+    /// The message type.
     pub(crate) kind: u16,
     pub(crate) flags: u16,
-    /// The port of the socket that caused it, 0 when the kernel itself did.
+    /// The port of the socket that caused the message. 0 if the kernel did.
     pub(crate) port: u32,
-    /// What is behind the header.
+    /// The bytes behind the header.
     pub(crate) payload: &'a [u8],
 }
 
-/// The messages of one datagram, up to the first that is not whole.
+/// The messages of one datagram, up to the first incomplete one.
 pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let len = word(datagram, 0)? as usize;
@@ -36,7 +37,7 @@ pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>>
     })
 }
 
-/// The value of the first attribute of this number.
+/// The value of the first attribute with this number.
 pub(crate) fn attribute(mut attributes: &[u8], number: u16) -> Option<&[u8]> {
     loop {
         let len = usize::from(half_word(attributes, 0)?);
@@ -61,7 +62,8 @@ fn half_word(bytes: &[u8], at: usize) -> Option<u16> {
 mod tests {
     use super::*;
 
-    /// A message of type 17 by port 9 with the attributes 1 = `ab` and 2 = `cdefg`, as a kernel of this machine writes it.
+    /// A message of type 17 from port 9 with the attributes 1 = `ab` and 2 = `cdefg`, as a kernel on this machine
+    /// writes it.
     fn datagram() -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(36u32.to_ne_bytes());

@@ -1,8 +1,9 @@
-//! What other programs change on this host, as the kernel tells it: links, addresses, routes, policy rules, and one nft table.
+//! Reports changes that other programs make on this host: links, addresses, routes, policy rules, and one nft table.
 //!
-//! A notice is a reason to look, nothing more: what is true is asked of the kernel afterwards. So it is enough to know what a
-//! notice is about, which its first bytes tell, and notices that were lost because too many came (ENOBUFS) count as notices
-//! about everything. What our own netlink connection has caused bears its port, and is passed over.
+//! A notice is only a reason to look: the caller then asks the kernel for the current state. So only the subject of a
+//! notice matters, which its first bytes tell. If the kernel dropped notices because there were too many (ENOBUFS),
+//! that counts as a notice about everything. Changes made through our own netlink connection carry its port and are
+//! ignored.
 
 use std::future::pending;
 use std::io;
@@ -18,72 +19,72 @@ use super::{MAIN_TABLE, Netlink};
 use crate::readable::wait_readable;
 use crate::socket::{ControlBuffer, RawAddress, receive, set_option};
 
-/// RTNLGRP_*: links; addresses, routes and rules of both families.
+/// RTNLGRP_* groups: links, and addresses, routes and rules of both families.
 const ROUTE_GROUPS: [i32; 7] = [1, 5, 9, 7, 11, 8, 19];
 /// NFNLGRP_NFTABLES.
 const NFT_GROUPS: [i32; 1] = [7];
 /// Socket option of level SOL_NETLINK.
 const NETLINK_ADD_MEMBERSHIP: i32 = 1;
-/// One datagram of notices; what is cut off is behind what is looked at.
+/// The buffer for one datagram of notices. Only the first bytes matter, so the rest may be cut off.
 const BUFFER_LEN: usize = 32 * 1024;
-/// NFNL_SUBSYS_NFTABLES << 8; the high byte of a message about nft.
+/// NFNL_SUBSYS_NFTABLES << 8, the high byte in the type of every nft message.
 const NFT: u16 = 10 << 8;
-/// NFT_MSG_NEWGEN: a transaction is over. It names no table.
+/// NFT_MSG_NEWGEN, sent when a transaction has ended. It does not name a table.
 const NFT_NEW_GENERATION: u16 = NFT | 15;
-/// NFPROTO_INET, in the first byte of a message about nft.
+/// NFPROTO_INET, in the first byte of an nft message.
 const FAMILY_INET: u8 = 1;
-/// Behind `nfgenmsg`, the name of the table is attribute 1 of every message.
+/// Behind the `nfgenmsg` header, attribute 1 of every message is the name of the table.
 const GENERIC_LEN: usize = 4;
 const NFT_TABLE: u16 = 1;
-/// `ifinfomsg` and `ifaddrmsg` both have the index of the link as their second word.
+/// Offset of the link's index. It is the second word of both `ifinfomsg` and `ifaddrmsg`.
 const INDEX: usize = 4;
-/// `rtmsg`: its length, and where the number of a small table stands.
+/// Length of `rtmsg`, and the offset of the table number in it (for numbers below 256).
 const ROUTE_LEN: usize = 12;
 const ROUTE_TABLE: usize = 4;
 /// RTA_OIF and RTA_TABLE.
 const ROUTE_INTERFACE: u16 = 4;
 const ROUTE_TABLE_LONG: u16 = 15;
-/// The table of the kernel's own routes to local addresses.
+/// The table with the kernel's own routes to local addresses.
 const LOCAL_TABLE: u32 = 255;
 
-/// What to listen for.
+/// The objects whose changes are reported.
 #[derive(Clone, Debug)]
 pub struct Interest {
-    /// Index of our interface.
+    /// The index of our interface.
     pub index: u32,
-    /// Name of our nft table, of family `inet`.
+    /// The name of our nft table, in family `inet`.
     pub nft_table: String,
-    /// The table of our default routes, while there are any.
+    /// The table of our default routes, if there are any.
     pub marked_table: Option<u32>,
 }
 
-/// What may have changed.
+/// The things that may have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noticed {
-    /// Our interface, its addresses, routes through it, policy rules.
+    /// Our interface, its addresses, routes through it, or policy rules.
     pub ours: bool,
-    /// Other links, and routes that do not lead through our interface.
+    /// Other links, or routes that do not lead through our interface.
     pub surroundings: bool,
     /// Our nft table.
     pub nft: bool,
 }
 
-/// Two sockets that hear what is changed in the network namespace they were made in.
+/// Two sockets that receive notices about changes in the network namespace that they were created in.
 #[derive(Debug)]
 pub struct Notices {
     routes: AsyncFd<OwnedFd>,
-    /// `None` where the kernel has no nf_tables.
+    /// `None` if the kernel has no nf_tables.
     nft: Option<AsyncFd<OwnedFd>>,
-    /// The port of our own connection.
+    /// The port of our own netlink connection.
     own_port: u32,
     buffer: Box<[u8]>,
 }
 
 impl Notices {
-    /// Listens from now on, and passes over what `netlink` causes. Must be called on a tokio runtime.
+    /// Starts listening, and ignores changes caused by `netlink`. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// The process has no file descriptors left.
+    /// Fails if the process has no file descriptors left.
     pub fn listen(netlink: &Netlink) -> io::Result<Self> {
         let routes = wait_readable(listen(None, &ROUTE_GROUPS)?)?;
         let nft = match listen(Some(NETFILTER), &NFT_GROUPS) {
@@ -96,14 +97,14 @@ impl Notices {
         Ok(Self { routes, nft, own_port: netlink.port(), buffer: vec![0; BUFFER_LEN].into() })
     }
 
-    /// Waits until something was changed that is of interest. Can be cancelled.
+    /// Waits until something of interest has changed. Can be cancelled.
     ///
     /// # Errors
-    /// None that Linux is known to give.
+    /// Linux is not known to return any.
     pub async fn noticed(&mut self, interest: &Interest) -> io::Result<Noticed> {
         loop {
             tokio::select! {
-                // Cleared before it is read: what comes meanwhile makes it ready again.
+                // Readiness is cleared before reading, so a notice that arrives in between sets it again.
                 ready = self.routes.readable() => ready?.clear_ready(),
                 ready = readable(self.nft.as_ref()) => ready?,
             }
@@ -123,7 +124,7 @@ impl Noticed {
     /// Everything may have changed.
     pub const ALL: Self = Self { ours: true, surroundings: true, nft: true };
 
-    /// Whether there is anything to look at.
+    /// Whether anything may have changed.
     pub fn is_any(self) -> bool {
         self != Self::default()
     }
@@ -157,7 +158,7 @@ fn listen(protocol: Option<Protocol>, groups: &[i32]) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Takes everything that waits, and says what it is about.
+/// Reads all waiting notices, and returns what they are about.
 fn hear(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8], about: impl Fn(&Message<'_>) -> Noticed) -> io::Result<Noticed> {
     let mut noticed = Noticed::default();
     loop {
@@ -201,7 +202,7 @@ fn route_message(message: &Message<'_>, interest: &Interest, own_port: u32) -> N
     }
 }
 
-/// The link that a route leads out of, and its table.
+/// The outgoing link of a route, and its table.
 fn way(payload: &[u8]) -> (Option<u32>, u32) {
     let attributes = payload.get(ROUTE_LEN..).unwrap_or_default();
     let number = |attribute| notice::attribute(attributes, attribute).and_then(|value| notice::word(value, 0));

@@ -1,4 +1,4 @@
-//! Routes, and what the kernel would do with a packet.
+//! Routes, and where the kernel would send a packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,35 +17,35 @@ pub const MAIN_TABLE: u32 = 254;
 /// The number of the routing table `local`, which the kernel fills with its own addresses.
 pub const LOCAL_TABLE: u32 = 255;
 
-/// RTPROT_STATIC: a route that somebody set, not the kernel and not a daemon of routing.
+/// RTPROT_STATIC: a route set by an administrator, not by the kernel or a routing daemon.
 const PROTOCOL_STATIC: u8 = 4;
 
-/// RTPROT_KERNEL: a route that the kernel made of an address.
+/// RTPROT_KERNEL: a route that the kernel derived from an address.
 const PROTOCOL_KERNEL: u8 = 2;
 
-/// A route that leads somewhere, or (without interface and gateway) one that refuses.
+/// A route. Without interface and gateway it is a route that refuses packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// For which destinations.
+    /// The destination prefix.
     pub destination: IpNet,
-    /// Out of which link. `None` in a route to set leaves it to the gateway.
+    /// The index of the outgoing link. `None` in a route to be added lets the gateway decide.
     pub interface: Option<u32>,
-    /// By which router; `None` for what is on the link.
+    /// The next router. `None` for an on-link destination.
     pub gateway: Option<IpAddr>,
-    /// In which table; 254 is `main`.
+    /// The routing table. 254 is `main`.
     pub table: u32,
-    /// The longest packet in bytes by this route, where it says so.
+    /// The route's MTU in bytes, if it sets one.
     pub mtu: Option<u32>,
-    /// Among routes to the same destination the lowest wins. `None` is 0 for IPv4 and 1,024 for IPv6.
+    /// The priority among routes to the same destination: the lowest wins. `None` means 0 for IPv4 and 1,024 for IPv6.
     pub metric: Option<u32>,
-    /// From which of our addresses what names none is sent, where the route says so. IPv6 chooses by itself mostly.
+    /// The preferred source address, if the route sets one. IPv6 routes usually leave the choice to the kernel.
     pub source: Option<IpAddr>,
-    /// Who set it (`/etc/iproute2/rt_protos`): 2 the kernel, 3 boot, 4 an administrator.
+    /// The origin of the route (`/etc/iproute2/rt_protos`): 2 is the kernel, 3 is boot, 4 is an administrator.
     pub protocol: u8,
 }
 
 impl Route {
-    /// A route in table `main` to what lies behind a link.
+    /// A route in table `main` to a destination behind a link.
     pub fn to_interface(destination: IpNet, interface: u32) -> Self {
         Self {
             destination,
@@ -59,35 +59,35 @@ impl Route {
         }
     }
 
-    /// Whether the kernel made it of an address: a connected route.
+    /// Whether this is a connected route, which the kernel derived from an address.
     pub fn is_connected(&self) -> bool {
         self.protocol == PROTOCOL_KERNEL && self.gateway.is_none()
     }
 }
 
-/// Where the kernel would send a packet.
+/// The kernel's answer to where it would send a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteTo {
-    /// Out of which link.
+    /// The index of the outgoing link.
     pub interface: u32,
-    /// By which router.
+    /// The next router.
     pub gateway: Option<IpAddr>,
-    /// The longest packet in bytes as the route itself says. The link's own may be smaller. Not known where routers have
-    /// told of less.
+    /// The MTU in bytes that the route itself sets. The link's MTU may be smaller. Unknown if routers have reported a
+    /// smaller one.
     pub mtu: Option<u32>,
-    /// The longest packet in bytes as routers on the path have told the kernel, by ICMP, in the last ten minutes. Whoever can
-    /// guess a port can have told it as well.
+    /// The path MTU in bytes that routers have reported to the kernel by ICMP in the last ten minutes. It is not
+    /// trustworthy: any sender that can guess a port can cause such a report.
     pub told_mtu: Option<u32>,
-    /// From which of our addresses.
+    /// The source address that the kernel would choose.
     pub source: Option<IpAddr>,
-    /// The table that decided. As long as a namespace has no rules of its own, the kernel takes IPv4's `local` (255) for
-    /// part of `main`.
+    /// The table that decided. As long as a namespace has no rules of its own, the kernel reports IPv4's `local` (255)
+    /// as part of `main`.
     pub table: u32,
 }
 
 impl Netlink {
-    /// The routes of all tables, one for each next hop. Left out is what the kernel keeps for its own addresses (local,
-    /// broadcast, multicast).
+    /// Lists the routes of all tables, one entry for each next hop. The routes that the kernel keeps for its own
+    /// addresses (local, broadcast, multicast) are left out.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -98,7 +98,7 @@ impl Netlink {
             all.header.address_family = address_family(family);
             match collect(self.handle.route().get(all).execute()).await {
                 Ok(messages) => messages.iter().for_each(|message| decode(message, &mut routes)),
-                Err(NetlinkError::Unsupported) => {} // a kernel without this family has none of its routes
+                Err(NetlinkError::Unsupported) => {} // a kernel without this family has no routes for it
                 Err(error) => return Err(error),
             }
         }
@@ -108,12 +108,12 @@ impl Netlink {
     /// Adds a route.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `Exists` for one of the same destination, table and metric.
+    /// See [`NetlinkError`]. `Exists` if there is a route with the same destination, table and metric.
     pub async fn add_route(&self, route: &Route) -> Result<(), NetlinkError> {
         self.request(RouteNetlinkMessage::NewRoute(encode(route)), NLM_F_CREATE | NLM_F_EXCL).await
     }
 
-    /// Adds a route, in place of one of the same destination, table and metric.
+    /// Adds a route, or replaces the one with the same destination, table and metric.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -121,27 +121,28 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewRoute(encode(route)), NLM_F_CREATE | NLM_F_REPLACE).await
     }
 
-    /// Deletes the route of the same destination, table, link and gateway, and of the same metric where one is given.
+    /// Deletes the route with the same destination, table, link and gateway, and the same metric if one is given.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `NotFound` when there is none.
+    /// See [`NetlinkError`]. `NotFound` if it does not exist.
     pub async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
         self.delete_route_as_set(&Route { protocol: 0, ..route.clone() }).await
     }
 
-    /// As [`Netlink::delete_route`], and only if the one who set it is the same: [`Route::protocol`].
+    /// Like [`Netlink::delete_route`], but only if the route's origin is the same too: [`Route::protocol`].
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `NotFound` when there is none, also where another program's is in its place.
+    /// See [`NetlinkError`]. `NotFound` if it does not exist, also if another program has put its own route in its
+    /// place.
     pub async fn delete_route_as_set(&self, route: &Route) -> Result<(), NetlinkError> {
         let mut message = encode(&Route { mtu: None, ..route.clone() });
-        // To the kernel these two mean "whatever it is".
+        // To the kernel these two values mean "any".
         message.header.scope = RouteScope::NoWhere;
         message.header.kind = RouteType::Unspec;
         self.request(RouteNetlinkMessage::DelRoute(message), 0).await
     }
 
-    /// Where a packet to `destination` would go that bears the mark `fwmark`; `None` if nowhere.
+    /// Where a packet to `destination` with the mark `fwmark` would go. `None` if there is no route.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -149,8 +150,8 @@ impl Netlink {
         self.ask(destination, fwmark, RouteFlags::LookupTable, decode_answer).await
     }
 
-    /// The route by which an unmarked packet to `destination` would go, with the prefix it is for; `None` if nowhere. What
-    /// the kernel keeps for its own addresses is of table 255, `local`.
+    /// The route that an unmarked packet to `destination` would take, with its prefix. `None` if there is no route.
+    /// Routes that the kernel keeps for its own addresses have table 255, `local`.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -182,7 +183,8 @@ impl Netlink {
     }
 }
 
-/// The kernel says so in as many ways as there are routes that refuse: unreachable, prohibit, blackhole, no such table.
+/// Whether the error means that there is no route. The kernel has as many errors for that as there are routes that
+/// refuse: unreachable, prohibit, blackhole, missing table.
 fn leads_nowhere(error: &NetlinkError) -> bool {
     match error {
         NetlinkError::Permission | NetlinkError::NotFound | NetlinkError::Unsupported => true,
@@ -259,7 +261,7 @@ fn decode_answer(message: &RouteMessage) -> Option<RouteTo> {
     if matches!(message.header.kind, RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole) {
         return None;
     }
-    // An answer for IPv4 is always marked as cloned, and one for IPv6 may expire because a router advertised it.
+    // Every IPv4 answer is flagged as cloned, and an IPv6 answer may expire because a router advertised the route.
     let is_v6 = message.header.address_family == address_family(Family::V6);
     let is_told = if is_v6 { message.header.flags.contains(RouteFlags::Cloned) } else { hop.expires };
     let (mtu, told_mtu) = if is_told { (None, hop.mtu) } else { (hop.mtu, None) };
@@ -284,7 +286,7 @@ fn decode_match(message: &RouteMessage) -> Option<(IpNet, RouteTo)> {
     Some((IpNet::new(destination, message.header.destination_prefix_length).ok()?, way))
 }
 
-/// The attributes of a route that matter here.
+/// The attributes of a route that we use.
 #[derive(Default)]
 struct Hop<'a> {
     destination: Option<IpAddr>,
@@ -294,7 +296,7 @@ struct Hop<'a> {
     table: Option<u32>,
     metric: Option<u32>,
     mtu: Option<u32>,
-    /// Whether it ends by itself.
+    /// Whether the route has an expiry time.
     expires: bool,
     next_hops: &'a [RouteNextHop],
 }
@@ -307,7 +309,7 @@ impl<'a> Hop<'a> {
                 RouteAttribute::Destination(address) => hop.destination = ip_of(address),
                 RouteAttribute::Oif(index) => hop.interface = Some(*index),
                 RouteAttribute::Gateway(address) => hop.gateway = ip_of(address),
-                // An IPv4 route by an IPv6 router.
+                // An IPv4 route through an IPv6 router.
                 RouteAttribute::Via(RouteVia::Inet(ip)) => hop.gateway = Some((*ip).into()),
                 RouteAttribute::Via(RouteVia::Inet6(ip)) => hop.gateway = Some((*ip).into()),
                 RouteAttribute::PrefSource(address) => hop.source = ip_of(address),

@@ -1,7 +1,7 @@
-//! Policy rules: which table is asked for which packets.
+//! Policy rules: which routing table is consulted for which packets.
 //!
-//! Covers the two kinds with which a default route through a tunnel is kept from swallowing the tunnel's own datagrams:
-//! `not fwmark M table T`, and `table main suppress_prefixlength 0`.
+//! This covers the two kinds of rules that keep a default route through a tunnel from capturing the tunnel's own
+//! datagrams: `not fwmark M table T`, and `table main suppress_prefixlength 0`.
 
 use rtnetlink::IpVersion;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -10,51 +10,53 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMe
 
 use super::{Family, Netlink, NetlinkError, address_family, collect};
 
-/// A rule that leads to a table, or nowhere.
+/// A policy rule that leads to a table, or ends the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// For packets of this family.
+    /// The address family that the rule applies to.
     pub family: Family,
-    /// Lower is asked earlier. `None` in a rule to add puts it before all others but the first.
+    /// The priority. Lower values are consulted earlier. `None` in a rule to be added puts it before all except the
+    /// first.
     pub priority: Option<u32>,
-    /// For packets that bear this mark.
+    /// If set, only packets with this mark match.
     pub fwmark: Option<u32>,
-    /// For packets that do *not* match.
+    /// Whether the rule applies to packets that do *not* match.
     pub invert: bool,
-    /// The table to ask; [`NOWHERE`] for a rule by which nothing is reached.
+    /// The table to consult. [`NOWHERE`] ends the search with "unreachable".
     pub table: u32,
-    /// Pass over what the table finds with a prefix of this length or shorter; 0 passes over default routes.
+    /// Ignores routes of the table with a prefix of at most this length. 0 ignores default routes.
     pub suppress_prefix_length: Option<u32>,
 }
 
-/// The table of a rule that ends the search: "network is unreachable". No real table has this number.
+/// The table number of a rule that ends the search: "network is unreachable". No real table has this number.
 pub const NOWHERE: u32 = 0;
 
 impl Rule {
-    /// `not fwmark MARK unreachable`: what is not our own datagram goes no further.
+    /// `not fwmark MARK unreachable`: refuses everything that is not one of our own datagrams.
     pub fn unreachable_unless_marked(family: Family, fwmark: u32) -> Self {
         Self::unless_marked(family, fwmark, NOWHERE)
     }
 
-    /// `not fwmark MARK table TABLE`: everything but our own datagrams goes by our table.
+    /// `not fwmark MARK table TABLE`: our table routes everything except our own datagrams.
     pub fn unless_marked(family: Family, fwmark: u32, table: u32) -> Self {
         Self { family, priority: None, fwmark: Some(fwmark), invert: true, table, suppress_prefix_length: None }
     }
 
-    /// `table TABLE suppress_prefixlength 0`: the table is asked first, for all but its default route.
+    /// `table TABLE suppress_prefixlength 0`: the table is consulted first, but its default route is ignored.
     pub fn without_default_route(family: Family, table: u32) -> Self {
         Self { family, priority: None, fwmark: None, invert: false, table, suppress_prefix_length: Some(0) }
     }
 
-    /// Whether both do the same, whenever they are asked.
+    /// Whether both rules are the same except for their priority.
     fn is_same_but_for_priority(&self, other: &Self) -> bool {
         Self { priority: None, ..*self } == Self { priority: None, ..*other }
     }
 }
 
 impl Netlink {
-    /// The rules of both families that lead to a table or nowhere, in the order they are asked. Rules that look at more than a
-    /// [`Rule`] can say (addresses, ports, interfaces, users) are left out.
+    /// Lists the rules of both families that lead to a table or end the search, in the order in which they are
+    /// consulted. Rules with conditions that [`Rule`] cannot express (addresses, ports, interfaces, users) are left
+    /// out.
     ///
     /// # Errors
     /// See [`NetlinkError`].
@@ -63,7 +65,7 @@ impl Netlink {
         for (family, version) in [(Family::V4, IpVersion::V4), (Family::V6, IpVersion::V6)] {
             match collect(self.handle.rule().get(version).execute()).await {
                 Ok(messages) => rules.extend(messages.iter().filter_map(|message| decode(family, message))),
-                Err(NetlinkError::Unsupported) => {} // a kernel without this family, or without rules
+                Err(NetlinkError::Unsupported) => {} // a kernel without this family, or without policy rules
                 Err(error) => return Err(error),
             }
         }
@@ -73,17 +75,17 @@ impl Netlink {
     /// Adds a rule.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `Exists` when there is one that does the same at the same priority.
+    /// See [`NetlinkError`]. `Exists` if there is an identical rule with the same priority.
     pub async fn add_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
         self.request(RouteNetlinkMessage::NewRule(encode(rule)), NLM_F_CREATE | NLM_F_EXCL).await
     }
 
-    /// Deletes a rule that does exactly this; without a priority, the first that does.
+    /// Deletes the rule that is exactly like this one. Without a priority, the first such rule.
     ///
     /// # Errors
-    /// See [`NetlinkError`]; `NotFound` when there is none.
+    /// See [`NetlinkError`]. `NotFound` if it does not exist.
     pub async fn delete_rule(&self, rule: &Rule) -> Result<(), NetlinkError> {
-        // The kernel's own search does not look at everything, and would delete a rule of somebody else's.
+        // The kernel's own search does not compare every field, so it could delete another program's rule.
         let rules = self.rules().await?;
         let found = rules
             .iter()
@@ -144,7 +146,7 @@ fn decode(family: Family, message: &RuleMessage) -> Option<Rule> {
             _ => return None,
         }
     }
-    // The first rule of all has priority 0, which the kernel does not write.
+    // The first rule has priority 0, and the kernel omits that attribute.
     rule.priority.get_or_insert(0);
     Some(rule)
 }

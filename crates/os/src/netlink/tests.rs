@@ -1,4 +1,4 @@
-//! Against the kernel, in network namespaces of their own, and against `ip`, which nobody here wrote.
+//! Tests against the kernel, in separate network namespaces, and against `ip`, which is an independent implementation.
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::*;
 use crate::netns::{drop_capabilities, isolated_async};
 
-/// What `ip` prints, one line after the other, white space trimmed.
+/// The lines that `ip` prints, with white space trimmed.
 fn ip(arguments: &str) -> String {
     let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
@@ -16,7 +16,7 @@ fn ip(arguments: &str) -> String {
     text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect()
 }
 
-/// A veth pair, both ends up and without link-local addresses; the index of the first.
+/// Creates a veth pair, with both ends up and without link-local addresses. Returns the index of the first end.
 async fn wire(netlink: &Netlink) -> u32 {
     ip("link add near type veth peer name far");
     for name in ["near", "far"] {
@@ -94,7 +94,7 @@ fn addresses_are_added_listed_and_deleted() {
             ip("-o -4 addr show dev near").trim_end().split(' ').skip(1).collect::<Vec<_>>()[..6],
             ["near", "inet", "10.77.0.1/24", "scope", "global", "near\\"]
         );
-        // Usable at once: not tentative.
+        // The address is usable at once: it is not tentative.
         let v6 = ip("-o -6 addr show dev near");
         assert!(v6.contains("fd00:77::1/64 scope global nodad") && !v6.contains("tentative"), "{v6}");
 
@@ -160,7 +160,7 @@ fn a_route_looks_to_ip_as_it_was_meant() {
         );
         assert_eq!(ip("-6 route show table 51820"), "default dev near proto static metric 1024 pref medium\n");
         assert!(netlink.routes().await.unwrap().contains(&Route { metric: Some(1024), ..other_table }));
-        // Of the kernel's own table nothing is listed.
+        // Routes of the kernel's own table are not listed.
         assert!(netlink.routes().await.unwrap().iter().all(|route| route.table != 255));
     });
 }
@@ -261,7 +261,7 @@ fn the_rules_that_every_namespace_has_are_listed_and_a_rule_of_somebody_else_is_
         };
         let rules = netlink.rules().await.unwrap();
         assert_eq!(rules[..3], [of_v4(0, 255), of_v4(32766, 254), of_v4(32767, 253)]);
-        // Without `not`: the kernel's own search would take it for ours.
+        // The same rule without `not`, which the kernel's own search would take for ours.
         ip("rule add fwmark 0xca6c table 51820 priority 100");
         let ours = Rule::unless_marked(Family::V4, 0xca6c, 51820);
         assert!(matches!(netlink.delete_rule(&ours).await, Err(NetlinkError::NotFound)));

@@ -1,8 +1,8 @@
-//! What stands of our table, asked of the kernel over nfnetlink.
+//! The state of our table, read from the kernel over nfnetlink.
 //!
-//! Asking is not left to the `nft` program: it is done whenever somebody wants a status or another program has touched our
-//! table, and a process each time would be too much. Only what is asked for is read: one table, its chains by name, its
-//! rules, its counters.
+//! The `nft` program is not used for this. The state is read for every status, and whenever another program has touched
+//! our table, and a new process each time would cost too much. Only what we need is read: one table, its chains by
+//! name, its rules, its counters.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,41 +16,41 @@ use crate::netlink::notice::{self, HEADER_LEN};
 
 /// NFNL_SUBSYS_NFTABLES, the high byte of every message's type.
 const SUBSYSTEM: u16 = 10;
-/// NFT_MSG_*.
+/// Message types, NFT_MSG_*.
 const GET_TABLE: u16 = 1;
 const GET_CHAIN: u16 = 4;
 const GET_RULE: u16 = 7;
 const GET_OBJECT: u16 = 19;
 /// NFPROTO_INET.
 const FAMILY_INET: u8 = 1;
-/// The name of the table is attribute 1 of every message; that of a chain is 3 in a chain, that of an object 2.
+/// Attribute numbers. The table's name is 1 in every message. The name of a chain is 3, the name of an object is 2.
 const TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const OBJECT_NAME: u16 = 2;
 const OBJECT_TYPE: u16 = 3;
 const OBJECT_DATA: u16 = 4;
-/// NFT_OBJECT_COUNTER, and in its data the number of packets.
+/// NFT_OBJECT_COUNTER, and the number of packets in its data.
 const OBJECT_COUNTER: u32 = 1;
 const COUNTER_PACKETS: u16 = 2;
-/// `nfgenmsg`.
+/// Length of `nfgenmsg`.
 const GENERIC_LEN: usize = 4;
-/// NLM_F_REQUEST, NLM_F_DUMP, NLM_F_DUMP_INTR.
+/// NLM_F_REQUEST, NLM_F_DUMP and NLM_F_DUMP_INTR.
 const REQUEST: u16 = 1;
 const DUMP: u16 = 0x300;
 const INTERRUPTED: u16 = 0x10;
-/// NLMSG_ERROR, NLMSG_DONE.
+/// NLMSG_ERROR and NLMSG_DONE.
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
-/// More than one datagram of an answer holds.
+/// More than one datagram of an answer can hold.
 const BUFFER_LEN: usize = 64 * 1024;
-/// How often a list is asked for that others change while it is being read.
+/// How many times a list is requested if it keeps changing while it is read.
 const ATTEMPTS: usize = 8;
 
-/// What stands of a table, to be compared: two that are equal say the same.
+/// The state of a table, for comparison: equal shapes have the same content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape(Vec<u8>);
 
-/// What stands of our table; `None` when it is not there.
+/// The state of our table. `None` if it does not exist.
 pub(super) fn shape(interface: &str) -> Result<Option<Shape>, NftError> {
     let table = terminated(&table_name(interface)?);
     let kernel = Kernel::connect()?;
@@ -63,7 +63,7 @@ pub(super) fn shape(interface: &str) -> Result<Option<Shape>, NftError> {
     for chain in CHAINS {
         match kernel.ask(GET_CHAIN, REQUEST, &[(TABLE, &table), (CHAIN_NAME, &terminated(chain))]) {
             Ok(answers) => answers.iter().for_each(|answer| shape.extend_from_slice(answer)),
-            // A table without a lock has only one of them.
+            // A table without a lock has only one of the chains.
             Err(error) if is_missing(&error) => {}
             Err(error) => return Err(error.into()),
         }
@@ -76,7 +76,7 @@ pub(super) fn shape(interface: &str) -> Result<Option<Shape>, NftError> {
     Ok(Some(Shape(shape)))
 }
 
-/// What our table has counted; `None` when it is not there.
+/// The counters of our table. `None` if the table does not exist.
 pub(super) fn counters(interface: &str) -> Result<Option<Counters>, NftError> {
     let table = terminated(&table_name(interface)?);
     let kernel = Kernel::connect()?;
@@ -97,7 +97,7 @@ pub(super) fn counters(interface: &str) -> Result<Option<Counters>, NftError> {
     }
 }
 
-/// The interface's table, or what is asked for in it, is not there.
+/// Whether the error means that the interface's table, or an object in it, does not exist.
 fn is_missing(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOENT)
 }
@@ -108,7 +108,7 @@ fn terminated(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// A connection for a few questions. The kernel answers while it takes the question, so nothing ever waits.
+/// A connection for a few requests. The kernel answers before the send call returns, so reading never blocks.
 struct Kernel {
     socket: OwnedFd,
 }
@@ -131,7 +131,7 @@ impl Kernel {
         Err(io::ErrorKind::Interrupted.into())
     }
 
-    /// `None`: what was listed changed meanwhile.
+    /// Like [`Kernel::ask`], but returns `None` if the list changed while it was read.
     fn ask_once(&self, message: u16, flags: u16, attributes: &[(u16, &[u8])]) -> io::Result<Option<Vec<Vec<u8>>>> {
         let question = encode(message, flags, attributes);
         send(self.socket.as_fd(), &question, SendFlags::empty())?;
@@ -153,7 +153,8 @@ impl Kernel {
                         }
                         return Err(io::Error::from_raw_os_error(-code));
                     }
-                    // The generic header bears a number that changes with every transaction of anybody's.
+                    // The generic header is cut off: it holds a number that changes with every nft transaction on the
+                    // host.
                     _ => answers.push(answer.payload.get(GENERIC_LEN..).unwrap_or_default().to_vec()),
                 }
             }
@@ -168,7 +169,7 @@ fn encode(message: u16, flags: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_LEN];
     bytes.extend([FAMILY_INET, 0, 0, 0]);
     for (kind, value) in attributes {
-        // The length of an attribute is that of its 4 bytes of header and of its value.
+        // An attribute's length includes its 4-byte header.
         let len = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
         bytes.extend(len.to_ne_bytes());
         bytes.extend(kind.to_ne_bytes());

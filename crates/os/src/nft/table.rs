@@ -1,62 +1,63 @@
-//! What our table says, as a value and as the text that `nft` reads.
+//! The content of our table, as a value and as the text that `nft` reads.
 //!
-//! Two chains do the work. `weak_host` sees what arrives, before connection tracking, so that what is dropped leaves no
-//! entry behind. `outside_tunnel` sees what leaves, sent by this host or forwarded, after every rewrite of the destination
-//! and before every rewrite of the source and of marks: it is the second lock of a default route through the tunnel.
+//! Two chains do the work. `weak_host` filters incoming packets before connection tracking, so a dropped packet leaves
+//! no entry there. `outside_tunnel` filters outgoing packets, both local and forwarded, after all destination rewrites
+//! and before all rewrites of the source and of marks. It is the second lock of a default route through the tunnel.
 //!
-//! All sets are anonymous, so that nobody can change their contents without taking the rule away. A table is therefore
-//! always replaced whole, in one transaction, and its counters go on from where they were.
+//! All sets are anonymous, so their contents cannot be changed without removing the rule. A table is therefore always
+//! replaced as a whole, in one transaction, and its counters continue.
 
 use std::fmt::{Display, Write};
 use std::net::IpAddr;
 
 use super::{Counters, NftError, table_name};
 
-/// The counter of packets to a virtual IP that arrived elsewhere.
+/// The counter of packets to a virtual IP that arrived on the wrong interface.
 pub(super) const WEAK_HOST: &str = "weak_host";
-/// The counter of packets that would have left past the tunnel.
+/// The counter of packets that would have left outside the tunnel.
 pub(super) const OUTSIDE_TUNNEL: &str = "outside_tunnel";
-/// Our chains.
+/// The names of our chains.
 pub(super) const CHAINS: [&str; 3] = ["weak_host", "outside_tunnel", "closed"];
 
-/// Our table.
+/// The content of our table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// Name of our interface.
+    /// The name of our interface.
     pub interface: String,
-    /// Destinations that are taken from our interface, from loopback and from `own` only.
+    /// Destinations that are accepted only from our interface, from loopback and from `own`.
     pub addresses: Vec<IpAddr>,
-    /// Indices of other interfaces that may deliver to `addresses`.
+    /// Indices of other interfaces that may deliver packets to `addresses`.
     pub own: Vec<u32>,
-    /// Keeps inside the tunnel what a default route covers.
+    /// Keeps the packets that a default route covers inside the tunnel.
     pub lock: Option<Lock>,
 }
 
-/// The second lock of a default route: what leaves by another interface is dropped.
+/// The second lock of a default route: it drops packets that leave by another interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lock {
     /// Whether IPv4 is covered.
     pub v4: bool,
     /// Whether IPv6 is covered.
     pub v6: bool,
-    /// What bears one of these marks may leave: our own outer datagrams.
+    /// Marks of packets that may leave, such as our own outer datagrams.
     pub marks: Vec<u32>,
-    /// What may leave by other interfaces: disjoint ranges of addresses, first and last.
+    /// Destinations that may be reached through other interfaces: disjoint ranges, each with its first and last
+    /// address.
     pub direct: Vec<(IpAddr, IpAddr)>,
 }
 
-/// What the lock makes of packets that a bridge of this host switches from port to port. Netfilter shows them where
+/// How the lock treats packets that a bridge of this host switches from port to port. Netfilter sees them if
 /// `bridge-nf-call-iptables` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Switched {
-    /// This host does not route them: they pass.
+    /// They pass, because this host does not route them.
     Pass,
-    /// They are taken for routed ones. Not every kernel can tell them apart.
+    /// They are treated like routed packets, because not every kernel can tell the two apart.
     Locked,
 }
 
 impl Table {
-    /// The transaction that puts this table in the place of the one before it, with counters that begin at `counted`.
+    /// The transaction that replaces the previous table with this one. Its counters start at `counted`.
     pub(super) fn text(&self, counted: Counters, switched: Switched) -> Result<String, NftError> {
         let name = table_name(&self.interface)?;
         let mut text = super::removal(&self.interface)?;
@@ -123,17 +124,17 @@ impl Lock {
     }
 }
 
-/// Multicast and broadcast that no router forwards. What follows is not for packets that this host forwards: those came in
-/// by an interface.
+/// Accepts multicast and broadcast that routers do not forward. The rules that follow do not apply to forwarded
+/// packets, which have an incoming interface.
 const NEVER_LEAVES_THE_LINK: &str = r#"		ip daddr { 224.0.0.0/24, 255.255.255.255 } accept
 		ip6 daddr { fe80::/10, ff01::/16, ff02::/16 } accept
 		iif != 0 goto closed
 "#;
 
-/// Neither is a packet that a bridge switches sent by this host, and it has no interface that it came in by.
+/// Accepts packets that a bridge switches. They have no incoming interface here, but are not sent by this host either.
 const IS_SWITCHED: &str = "\t\tmeta oifkind \"bridge\" fib saddr type != local accept\n";
 
-/// What the host needs to keep its addresses and its neighbours: DHCP, neighbour discovery, IGMP.
+/// Accepts what the host needs to keep its addresses and its neighbours: DHCP, neighbour discovery, IGMP.
 const NEEDED_BY_THE_HOST: &str = r#"		udp sport 68 udp dport 67 accept
 		udp sport 546 udp dport 547 accept
 		icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255 accept

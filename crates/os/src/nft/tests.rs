@@ -1,4 +1,4 @@
-//! The table's text, and what it does to packets in a network namespace of its own.
+//! The table's text, and its effect on packets in a separate network namespace.
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -163,14 +163,14 @@ fn a_virtual_ip_answers_on_our_interface_and_loopback_only() {
         return eprintln!("skipped: nft or /dev/net/tun is missing");
     }
     isolated_async(async |netlink| {
-        // Two devices that we hold the other end of: ours, and one that stands for the local network.
+        // Two devices whose remote end we hold: our interface, and one that stands for the local network.
         let ours = Tun::create("ovtest0", false).unwrap();
         let lan = Tun::create("lan0", false).unwrap();
         netlink.add_address(ours.index(), VIRTUAL.into(), 32).await.unwrap();
         netlink.add_address(lan.index(), Ipv4Addr::new(192, 0, 2, 1).into(), 24).await.unwrap();
         for tun in [&ours, &lan] {
             netlink.set_up(tun.index()).await.unwrap();
-            // The reverse path filter would otherwise decide before we do.
+            // The reverse path filter would otherwise decide first.
             std::fs::write(format!("/proc/sys/net/ipv4/conf/{}/rp_filter", tun.name()), "0").unwrap();
         }
         std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").unwrap();
@@ -204,7 +204,7 @@ fn ruleset() -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A UDP datagram of one byte from the neighbour to the virtual IP.
+/// A one-byte UDP datagram from the neighbour to the virtual IP.
 fn packet(port: u16) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0];
     packet.extend(NEIGHBOUR.octets());

@@ -1,4 +1,4 @@
-//! Echo over loopback, with either kind of socket.
+//! Echo over loopback, with both kinds of socket.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,4 +1,4 @@
-//! Waiting on real descriptors.
+//! Waits on real file descriptors.
 
 use std::net::UdpSocket;
 
@@ -106,7 +106,7 @@ fn a_timer_without_a_deadline_never_wakes() {
     timer.set(Some(boottime() + Duration::from_millis(10))).unwrap();
     timer.set(None).unwrap();
     assert_eq!(poller.wait(Some(Duration::from_millis(50))).unwrap().count(), 0);
-    // A deadline that no clock reaches is accepted like any other.
+    // A deadline that the clock never reaches is accepted like any other.
     timer.set(Some(Duration::MAX)).unwrap();
     assert_eq!(poller.wait(AT_ONCE).unwrap().count(), 0);
 }

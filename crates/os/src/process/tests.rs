@@ -1,4 +1,4 @@
-//! Against the processes, groups and locks of this machine.
+//! Tests against the processes, groups and locks of this machine.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -103,6 +103,6 @@ fn a_detached_process_leads_a_session_of_its_own_without_a_terminal() {
     let output = child.wait_with_output().unwrap();
     let stat = String::from_utf8(output.stdout).unwrap();
     let fields: Vec<&str> = stat.split(' ').collect();
-    // Process group, session, terminal (proc(5)).
+    // Process group, session and terminal (proc(5)).
     assert_eq!(fields[4..7], [pid.as_str(), pid.as_str(), "0"], "{stat}");
 }

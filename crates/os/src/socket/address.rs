@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 const V4_LEN: usize = size_of::<libc::sockaddr_in>();
 const V6_LEN: usize = size_of::<libc::sockaddr_in6>();
 
-/// A socket address as the kernel lays it out: family and scope in native order, port and address as on the wire.
+/// A socket address in the kernel's layout: family and scope in native order, port and address in network order.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RawAddress {
@@ -14,7 +14,7 @@ pub(crate) struct RawAddress {
 }
 
 impl RawAddress {
-    /// How much the kernel may write of one.
+    /// The most bytes that the kernel may write for an address.
     pub(crate) const CAPACITY: usize = V6_LEN;
 
     pub(crate) fn new(address: SocketAddr) -> Self {
@@ -36,7 +36,7 @@ impl RawAddress {
         raw
     }
 
-    /// `None` for anything that is neither IPv4 nor IPv6, or too short.
+    /// Decodes the address. `None` if it is too short, or neither IPv4 nor IPv6.
     pub(crate) fn decode(&self) -> Option<SocketAddr> {
         let bytes = &self.bytes;
         let port = u16::from_be_bytes([bytes[2], bytes[3]]);
@@ -54,12 +54,12 @@ impl RawAddress {
         }
     }
 
-    /// Where the kernel finds it or writes it: [`Self::CAPACITY`] bytes.
+    /// A pointer for the kernel to read or write the address: [`Self::CAPACITY`] bytes.
     pub(super) fn as_mut_ptr(&mut self) -> *mut libc::c_void {
         self.bytes.as_mut_ptr().cast()
     }
 
-    /// Where the kernel finds it: [`Self::len`] bytes.
+    /// A pointer for the kernel to read the address: [`Self::len`] bytes.
     pub(super) fn as_ptr(&self) -> *const libc::c_void {
         self.bytes.as_ptr().cast()
     }
@@ -68,7 +68,7 @@ impl RawAddress {
         self.len
     }
 
-    /// Says how much of it the kernel wrote.
+    /// Sets how many bytes the kernel wrote.
     pub(super) fn set_len(&mut self, len: usize) {
         self.len = len.min(V6_LEN);
     }

@@ -1,14 +1,14 @@
-//! Control messages: what travels beside a datagram (cmsg(3)).
+//! Control messages: information that accompanies a datagram (cmsg(3)).
 //!
-//! Each is a header of length, level and kind, then its data, then padding to the size of a pointer. The length counts
-//! the header and not the padding.
+//! Each consists of a header with length, level and kind, then its data, then padding to the size of a pointer. The
+//! length includes the header but not the padding.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const WORD: usize = size_of::<usize>();
 const HEADER_LEN: usize = WORD + 8;
 
-/// Room for control messages: more than all that a socket of ours asks for or sends.
+/// A buffer for control messages, larger than everything that our sockets request or send.
 #[repr(C, align(8))]
 #[derive(Clone, Debug)]
 pub(crate) struct ControlBuffer {
@@ -23,13 +23,13 @@ impl Default for ControlBuffer {
 }
 
 impl ControlBuffer {
-    /// Packet info, traffic class and segment size together are 88 bytes where pointers have 8.
+    /// Packet info, traffic class and segment size together take 88 bytes where a pointer has 8 bytes.
     pub(crate) const CAPACITY: usize = 128;
 
     /// Appends one message.
     ///
     /// # Panics
-    /// When there is no room, which only a change of this crate can bring about.
+    /// Panics if there is no space left, which only a change of this crate can cause.
     fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
         let end = self.len + HEADER_LEN + data.len();
         assert!(end <= Self::CAPACITY, "a control message too many");
@@ -41,12 +41,12 @@ impl ControlBuffer {
         self.len = end.next_multiple_of(WORD);
     }
 
-    /// Cut into datagrams of this many bytes (UDP_SEGMENT).
+    /// Requests that the kernel cut the data into datagrams of this many bytes (UDP_SEGMENT).
     pub(crate) fn push_segment_size(&mut self, size: u16) {
         self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
     }
 
-    /// Leave from this address by this interface (`in_pktinfo`, `in6_pktinfo`).
+    /// Sets the source address and the outgoing interface (`in_pktinfo`, `in6_pktinfo`).
     pub(crate) fn push_source(&mut self, ip: IpAddr, interface: u32) {
         let interface = interface.to_ne_bytes();
         match ip {
@@ -65,7 +65,7 @@ impl ControlBuffer {
         }
     }
 
-    /// Put these bits into the traffic class.
+    /// Sets the traffic class.
     pub(crate) fn push_traffic_class(&mut self, is_ipv4: bool, class: u8) {
         let (level, kind) = match is_ipv4 {
             true => (libc::IPPROTO_IP, libc::IP_TOS),
@@ -86,28 +86,29 @@ impl ControlBuffer {
         self.len
     }
 
-    /// Says how much of it the kernel wrote.
+    /// Sets how many bytes the kernel wrote.
     pub(super) fn set_len(&mut self, len: usize) {
         self.len = len.min(Self::CAPACITY);
     }
 }
 
-/// A control message that a socket of ours asks for.
+/// A control message that one of our sockets requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlMessage {
-    /// UDP_GRO: the length of each datagram but the last, in bytes.
+    /// UDP_GRO: the length of each datagram except the last, in bytes.
     Stride(usize),
-    /// Where it came to, and by which interface.
+    /// The destination address, and the index of the incoming interface.
     Local(IpAddr, u32),
     /// The traffic class.
     TrafficClass(u8),
-    /// Remaining hops.
+    /// The remaining hops.
     HopLimit(u8),
-    /// NETLINK_LISTEN_ALL_NSID: the number of the network namespace that a notice is about; of our own there is none.
+    /// NETLINK_LISTEN_ALL_NSID: the number of the network namespace that a notice is about. Absent for our own
+    /// namespace.
     Namespace(i32),
 }
 
-/// The messages in `buffer` that are known here; the others are passed over.
+/// The messages in `buffer` that we know. Others are skipped.
 pub(crate) fn control_messages(buffer: &ControlBuffer) -> impl Iterator<Item = ControlMessage> {
     let mut rest = &buffer.bytes[..buffer.len];
     std::iter::from_fn(move || {
@@ -133,7 +134,7 @@ fn decode(level: i32, kind: i32, data: &[u8]) -> Option<ControlMessage> {
             let ip: [u8; 16] = *data.first_chunk()?;
             ControlMessage::Local(Ipv6Addr::from(ip).into(), u32::from_ne_bytes(*data.get(16..)?.first_chunk()?))
         }
-        // One byte; the others are ints.
+        // This one has a single byte. The others are ints.
         (libc::IPPROTO_IP, libc::IP_TOS) => ControlMessage::TrafficClass(*data.first()?),
         (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => ControlMessage::TrafficClass(int()? as u8),
         (libc::IPPROTO_IP, libc::IP_TTL) => ControlMessage::HopLimit(int()? as u8),

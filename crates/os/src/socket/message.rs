@@ -1,4 +1,4 @@
-//! sendmsg, sendmmsg, recvmsg and recvmmsg, none of which ever waits.
+//! sendmsg, sendmmsg, recvmsg and recvmmsg. None of them ever blocks.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -7,19 +7,19 @@ use std::ptr;
 
 use super::{ControlBuffer, RawAddress};
 
-/// How many messages one system call carries at most.
+/// The most messages that one system call carries.
 pub(crate) const MESSAGES_MAX: usize = 64;
 
-/// What became of one receive buffer.
+/// The result for one receive buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
-    /// Bytes written to it.
+    /// How many bytes were written to it.
     pub(crate) len: usize,
-    /// The message was longer than the buffer.
+    /// Whether the message was longer than the buffer.
     pub(crate) truncated: bool,
 }
 
-/// Sends one message; to where the socket is connected when there is no `destination`.
+/// Sends one message. Without a `destination` it goes to the address that the socket is connected to.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     destination: Option<&RawAddress>,
@@ -28,30 +28,31 @@ pub(crate) fn send(
 ) -> io::Result<()> {
     let mut vector = vector_of(contents);
     let header = outgoing(destination, &mut vector, control);
-    // SAFETY: `header` points to an address, a vector, contents and control messages of the lengths it gives, all of
-    // which live across the call; sendmsg only reads them.
+    // SAFETY: `header` points to an address, a vector, contents and control messages with the lengths it gives. All of
+    // them live across the call, and sendmsg only reads them.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
     if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A message on its way out.
+/// An outgoing message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
-    /// To where.
+    /// The destination address.
     pub(crate) destination: &'a RawAddress,
-    /// What it says.
+    /// The payload.
     pub(crate) contents: &'a [u8],
-    /// What travels beside it.
+    /// The control messages that accompany it.
     pub(crate) control: &'a ControlBuffer,
 }
 
-/// Sends the first [`MESSAGES_MAX`] of `messages`, each by itself, and says how many were taken: at least one unless
-/// there are none. The kernel stops at the first that it refuses, and says why only when that one is sent again.
+/// Sends the first [`MESSAGES_MAX`] of `messages` separately, and returns how many the kernel accepted: at least one
+/// unless `messages` is empty. The kernel stops at the first message that it refuses. Its error appears only when that
+/// message is sent again.
 ///
 /// # Errors
-/// The first one was refused.
+/// Returns the kernel's error if it refused the first message.
 pub(crate) fn send_many<'a>(socket: BorrowedFd<'_>, messages: impl Iterator<Item = Outgoing<'a>>) -> io::Result<usize> {
-    // Left as they are where there is no message: most calls carry a few.
+    // Unused elements stay uninitialised, since most calls carry only a few messages.
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MESSAGES_MAX];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MESSAGES_MAX];
     let mut count = 0;
@@ -62,8 +63,8 @@ pub(crate) fn send_many<'a>(socket: BorrowedFd<'_>, messages: impl Iterator<Item
         count += 1;
     }
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the first `count` headers were written above and point to what lives across the call; sendmmsg looks at no
-    // more of them, and writes only their `msg_len`.
+    // SAFETY: the first `count` headers were written above and point to data that lives across the call. sendmmsg looks
+    // at no other headers, and writes only their `msg_len`.
     let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr().cast(), count, flags as _) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
@@ -71,7 +72,7 @@ pub(crate) fn send_many<'a>(socket: BorrowedFd<'_>, messages: impl Iterator<Item
 /// Receives one message.
 ///
 /// # Errors
-/// `WouldBlock` when there is none.
+/// `WouldBlock` if there is no message.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     contents: &mut [u8],
@@ -80,21 +81,21 @@ pub(crate) fn receive(
 ) -> io::Result<Outcome> {
     let mut vector = vector_to(contents);
     let mut header = incoming(&mut vector, source, control);
-    // SAFETY: `header` points to a vector, a buffer, an address and control space of the lengths it gives, all borrowed
-    // mutably across the call.
+    // SAFETY: `header` points to a vector, a buffer, an address and control space with the lengths it gives, all
+    // borrowed mutably across the call.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_DONTWAIT) };
     let len = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
     Ok(outcome(&header, len, source, control))
 }
 
-/// Receives as many messages as there are, up to the number of slots: the n-th into the n-th `slot_len` bytes of
-/// `contents`, and beside it. Says how many.
+/// Receives all waiting messages, up to the number of slots. Message n goes to the n-th `slot_len` bytes of `contents`,
+/// and its details to the n-th elements of the other slices. Returns how many messages there were.
 ///
 /// # Errors
-/// `WouldBlock` when there are none.
+/// `WouldBlock` if there are none.
 ///
 /// # Panics
-/// When the slices have different lengths or are longer than [`MESSAGES_MAX`].
+/// Panics if the slices have different lengths or are longer than [`MESSAGES_MAX`].
 pub(crate) fn receive_many(
     socket: BorrowedFd<'_>,
     contents: &mut [u8],
@@ -112,8 +113,8 @@ pub(crate) fn receive_many(
         vectors[slot] = vector_to(buffer);
         headers[slot].msg_hdr = incoming(&mut vectors[slot], &mut sources[slot], &mut controls[slot]);
     }
-    // SAFETY: the first `slots` headers were filled above with pointers to disjoint buffers of the lengths they give, all
-    // borrowed mutably across the call; there is no timeout to read.
+    // SAFETY: the first `slots` headers were filled above with pointers to disjoint buffers of the lengths they give,
+    // all borrowed mutably across the call. There is no timeout to read.
     let received = unsafe {
         libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), slots as _, libc::MSG_DONTWAIT as _, ptr::null_mut())
     };
@@ -128,7 +129,8 @@ pub(crate) fn receive_many(
 const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 fn empty_header() -> libc::msghdr {
-    // SAFETY: a C struct of integers and pointers, some of them private padding, for which zero is a valid value.
+    // SAFETY: this is a C struct of integers and pointers, with some private padding. Zero is a valid value for all of
+    // them.
     unsafe { std::mem::zeroed() }
 }
 
@@ -140,7 +142,7 @@ fn vector_to(buffer: &mut [u8]) -> libc::iovec {
     libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }
 }
 
-/// A header for a send, which only reads through its pointers.
+/// A header for sending, which only reads through its pointers.
 fn outgoing(destination: Option<&RawAddress>, vector: &mut libc::iovec, control: &ControlBuffer) -> libc::msghdr {
     let mut header = empty_header();
     if let Some(destination) = destination {

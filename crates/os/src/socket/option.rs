@@ -1,9 +1,9 @@
-//! Socket options that no safe library offers. Most of them are an int.
+//! Socket options that no safe library offers. Most of them are ints.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// How many figures of a socket's memory there are: `SK_MEMINFO_VARS`.
+/// The number of memory figures of a socket: `SK_MEMINFO_VARS`.
 const MEMORY_FIGURES: usize = libc::SK_MEMINFO_DROPS as usize + 1;
 
 /// Sets an option whose value is an int.
@@ -20,7 +20,7 @@ pub(crate) fn option(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Resul
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What the kernel holds for a socket (SO_MEMINFO, Linux 4.12), by `libc::SK_MEMINFO_*`.
+/// The memory that the kernel holds for a socket (SO_MEMINFO, Linux 4.12), indexed by `libc::SK_MEMINFO_*`.
 pub(crate) fn memory_of(socket: BorrowedFd<'_>) -> io::Result<[u32; MEMORY_FIGURES]> {
     let mut figures = [0u32; MEMORY_FIGURES];
     let mut len = size_of_val(&figures) as libc::socklen_t;
@@ -31,7 +31,7 @@ pub(crate) fn memory_of(socket: BorrowedFd<'_>) -> io::Result<[u32; MEMORY_FIGUR
     if result == 0 { Ok(figures) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sends and receives by that interface only.
+/// Restricts sending and receiving to this interface.
 pub(crate) fn bind_to_device(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     set_bytes(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name.as_bytes())
 }

@@ -1,19 +1,20 @@
-//! The queue between the network stack and whoever reads a TUN device, and what the kernel drops when it is full.
+//! The queue between the network stack and the reader of a TUN device, and the packets that the kernel drops when it is
+//! full.
 
 use std::io;
 
-/// Where the kernel counts for every interface of the calling thread's network namespace. `/sys` shows the namespace it
-/// was mounted in.
+/// The file with the kernel's counters for every interface of the calling thread's network namespace. `/sys` would show
+/// the namespace that it was mounted in.
 const COUNTERS: &str = "/proc/thread-self/net/dev";
 
-/// The column of `tx_dropped`: eight for what is received, then bytes, packets, errors.
+/// The column of `tx_dropped`. It follows the eight receive columns and transmitted bytes, packets and errors.
 const TX_DROPPED: usize = 11;
 
-/// How many packets the kernel had for the reader of the interface `name` and dropped, mostly because those before them
-/// had not been read yet. `None`: there is no such interface.
+/// How many packets the kernel dropped instead of handing them to the reader of the interface `name`, mostly because
+/// earlier packets had not been read yet. `None` if the interface does not exist.
 ///
 /// # Errors
-/// `/proc` is not mounted.
+/// Fails if `/proc` is not mounted.
 pub fn dropped_packets(name: &str) -> io::Result<Option<u64>> {
     Ok(tx_dropped(&std::fs::read_to_string(COUNTERS)?, name))
 }

@@ -1,4 +1,4 @@
-//! The kernel's TUN device, in network namespaces of their own.
+//! The kernel's TUN device, in separate network namespaces.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
@@ -13,7 +13,7 @@ const OURS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const THEIRS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 const VIRTIO_LEN: usize = overlay_wire::offload::VIRTIO_HEADER_LEN;
 
-/// A device with an address, up; or the reason why this machine has none.
+/// Creates a device with an address and brings it up. Returns `None`, and prints the reason, if this machine cannot.
 async fn device(netlink: &Netlink, offload: bool) -> Option<Tun> {
     if !Path::new(CONTROL_DEVICE).exists() {
         eprintln!("skipped: there is no {CONTROL_DEVICE}");
@@ -26,7 +26,7 @@ async fn device(netlink: &Netlink, offload: bool) -> Option<Tun> {
     Some(tun)
 }
 
-/// The next IPv4 packet, behind whatever header the device puts before it.
+/// The next IPv4 packet, and the header that the device puts in front of it.
 fn next_ipv4(tun: &Tun, header_len: usize) -> (Vec<u8>, Vec<u8>) {
     let mut poller = Poller::new().unwrap();
     poller.add(tun, 0).unwrap();
@@ -40,7 +40,7 @@ fn next_ipv4(tun: &Tun, header_len: usize) -> (Vec<u8>, Vec<u8>) {
     }
 }
 
-/// An IPv4 packet with a UDP datagram without checksum, 10.9.0.2:2000 to 10.9.0.1:`port`.
+/// An IPv4 packet with a UDP datagram without checksum, from 10.9.0.2:2000 to 10.9.0.1:`port`.
 fn udp_packet(port: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
     packet.extend(THEIRS.octets());
@@ -96,7 +96,7 @@ fn with_offload_a_train_is_handed_over_whole() {
         let Some(tun) = device(&netlink, true).await else {
             return;
         };
-        // UDP stands in for TCP, which needs somebody to answer.
+        // UDP is used instead of TCP, which would need a peer that answers.
         if !tun.has_udp_offload() {
             return eprintln!("skipped: this kernel's TUN does not join UDP (Linux 6.2)");
         }
@@ -151,7 +151,7 @@ fn the_interface_is_down_without_an_address_and_goes_with_the_value() {
         assert_eq!((link.index, link.up, link.kind.as_deref()), (tun.index(), false, Some("tun")));
         assert!(netlink.addresses().await.unwrap().iter().all(|address| address.index != tun.index()));
         drop(tun);
-        // A process that another test is starting just then holds the device until it has become its program.
+        // A process that another test is just starting holds a copy of the device's descriptor until its exec.
         let deadline = crate::clock::boottime() + Duration::from_secs(2);
         while netlink.link("ovtest0").await.unwrap().is_some() {
             assert!(crate::clock::boottime() < deadline, "the interface stays");
@@ -174,7 +174,7 @@ fn as_many_packets_wait_to_be_read_as_the_queue_is_long_and_the_others_are_count
         let mut buffer = vec![0; VIRTIO_LEN + 65_535];
         let waited: Vec<u8> = std::iter::from_fn(|| tun.read(&mut buffer).ok().map(|len| buffer[len - 1])).collect();
         assert_eq!(waited, (0..20).collect::<Vec<_>>());
-        // There is room again.
+        // There is space again.
         socket.send_to(&[99], (THEIRS, 2000)).unwrap();
         let len = tun.read(&mut buffer).unwrap();
         assert_eq!((buffer[len - 1], dropped_packets(tun.name()).unwrap()), (99, Some(30)));

@@ -1,19 +1,20 @@
-//! What others do to the interface of a TUN device: up, down, another MTU, another name, another namespace, deletion.
+//! Watches what others do to the interface of a TUN device: up, down, a new MTU, name or namespace, deletion.
 //!
-//! A TUN device may be moved into another network namespace while the process and its UDP sockets stay. The watch stays
-//! too: its one socket hears the links of every namespace that has a number here (NETLINK_LISTEN_ALL_NSID), and the
-//! kernel asked by that number answers about a link there. So nobody has to enter the other namespace, and nothing of
-//! ours keeps it in existence: a namespace that is deleted takes the device along, and that ends the watch.
+//! A TUN device may be moved into a different network namespace while the process and its UDP sockets stay where they
+//! are. The watch stays too. Its one socket receives link notices from every namespace that has a number here
+//! (NETLINK_LISTEN_ALL_NSID), and the kernel answers questions about links in a namespace by that number. So we never
+//! need to enter the other namespace or keep it in existence. If the namespace is deleted, the device is deleted with
+//! it, and the watch ends.
 //!
-//! A notice is a reason to look. What is true is asked of the device's descriptor (where, and under which name) and of
-//! netlink (the rest), so that a notice that was lost, or tells of another link, does no harm. Only that the interface was
-//! down for a moment, and is up again when we look, is taken from a notice; it has to come from the namespace that the
-//! interface was last seen in, since another one may have an interface of that index and name. Notices come in the order of
-//! what happened, but later than an answer that was asked for: a look hears all that waits, so that none of it is
-//! taken for news afterwards.
+//! A notice is only a reason to look. The current state comes from the device's descriptor (namespace and name) and
+//! from netlink (the rest), so a notice that is lost or concerns a different link does no harm. There is one exception:
+//! that the interface was down for a moment, and is up again when we look, is known only from a notice. That notice
+//! must come from the namespace in which the interface was last seen, since other namespaces may have an interface with
+//! the same index and name. Notices arrive in the order of the events, but later than an answer to a question. So a
+//! look also reads all waiting notices, so that they are not taken for news afterwards.
 //!
-//! Hearing another namespace takes CAP_NET_BROADCAST beside CAP_NET_ADMIN. Without it what happens there goes unheard, but
-//! for the deletion, which the device's descriptor tells.
+//! Receiving notices from other namespaces takes CAP_NET_BROADCAST in addition to CAP_NET_ADMIN. Without it, nothing that
+//! happens there is noticed except deletion, which the device's descriptor reports.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,33 +31,34 @@ use crate::netlink::{Link, Netlink, NetlinkError, decode};
 use crate::readable::wait_readable;
 use crate::socket::{ControlBuffer, ControlMessage, RawAddress, control_messages, receive, set_option};
 
-/// The groups of notices about links, and about numbers of namespaces.
+/// The notice groups for links, and for the numbers of namespaces.
 const GROUPS: [i32; 2] = [1, 28];
 /// Socket options of level SOL_NETLINK.
 const NETLINK_ADD_MEMBERSHIP: i32 = 1;
-/// Length of `nlmsghdr`, where the type stands in it, and the index in an `ifinfomsg` behind it.
+/// Length of `nlmsghdr`, the offset of the type in it, and the offset of the index in the `ifinfomsg` behind it.
 const HEADER_LEN: usize = 16;
 const TYPE: usize = 4;
 const INDEX: usize = HEADER_LEN + 4;
-/// The type of a notice that a namespace lost its number: it is going away, without a word about its links.
+/// The type of a notice that a namespace lost its number. The namespace is going away, without any notice about its
+/// links.
 const RTM_DELNSID: u16 = 89;
-/// One datagram of notices; what is cut off is not needed.
+/// The buffer for one datagram of notices. The part that may be cut off is not needed.
 const BUFFER_LEN: usize = 32 * 1024;
 /// How often the interface may be renamed, moved or changed between two questions before we give up.
 const MAX_LOOKS: usize = 16;
 
-/// The interface of a TUN device as it is now.
+/// The interface of a TUN device in its current state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunLink {
     /// Index, name, MTU, and whether it is up.
     pub link: Link,
-    /// The inode of the network namespace it is in.
+    /// The inode of its network namespace.
     pub namespace: u64,
-    /// It was down at some moment since the last look, as far as is known.
+    /// Whether it is known to have been down at any moment since the last look.
     pub was_down: bool,
 }
 
-/// Tells when somebody changes the interface of a [`Tun`]. The device exists until the watch is dropped too.
+/// Reports when others change the interface of a [`Tun`]. The device exists until the watch is dropped too.
 pub struct LinkWatch {
     tun: OwnedFd,
     netlink: Netlink,
@@ -65,24 +67,24 @@ pub struct LinkWatch {
     hears_everywhere: bool,
     buffer: Box<[u8]>,
     known: Known,
-    /// Since the last look.
+    /// Whether the interface was down at any moment since the last look.
     was_down: bool,
 }
 
-/// What the notices call the link.
+/// How notices identify the link.
 struct Known {
     index: u32,
     name: String,
-    /// Of the namespace that it is in; `None` at home.
+    /// The number of the namespace that the link is in. `None` in our own namespace.
     namespace: Option<i32>,
 }
 
 impl LinkWatch {
-    /// Watches from now on. The device has to be in the network namespace of the calling thread, and `netlink` connected
-    /// there. Must be called on a tokio runtime.
+    /// Starts watching. The device must be in the network namespace of the calling thread, and `netlink` must be
+    /// connected there. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// The process has no file descriptors left, or the kernel is older than 5.2 (`Unsupported`).
+    /// Fails if the process has no file descriptors left, or if the kernel is older than 5.2 (`Unsupported`).
     pub fn new(tun: &Tun, netlink: Netlink) -> io::Result<Self> {
         let (notices, hears_everywhere) = listen()?;
         let home = namespace_of(tun.as_fd())?.ok_or(io::ErrorKind::NotFound)?.inode;
@@ -98,16 +100,16 @@ impl LinkWatch {
         })
     }
 
-    /// Whether it hears what others do to the interface after it was moved into another namespace.
+    /// Whether changes are still noticed after the interface was moved into a different namespace.
     pub fn hears_everywhere(&self) -> bool {
         self.hears_everywhere
     }
 
-    /// The interface as it is now; `None` when it was deleted. What was noticed until now is told by this, and is no reason
-    /// to look again.
+    /// The interface in its current state. `None` if it was deleted. This covers everything noticed so far, so earlier
+    /// notices are no longer a reason to look.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// Fails if the kernel does not answer.
     pub async fn look(&mut self) -> Result<Option<TunLink>, NetlinkError> {
         let mut last = None;
         for _ in 0..MAX_LOOKS {
@@ -116,11 +118,11 @@ impl LinkWatch {
                 None => return Ok(None),
             };
             if let Some((found, namespace)) = &last {
-                // A move takes it down.
+                // Moving the interface to another namespace takes it down.
                 self.was_down |= self.known.namespace != *namespace;
                 self.known = Known { index: found.link.index, name: found.link.name.clone(), namespace: *namespace };
             }
-            // What waits is older than the answer, or contradicts it: then it has to be asked for again.
+            // A waiting notice is either older than the answer or contradicts it. In the second case we must ask again.
             if !self.hear()? && last.is_some() {
                 break;
             }
@@ -129,13 +131,13 @@ impl LinkWatch {
         Ok(Some(TunLink { was_down: std::mem::take(&mut self.was_down), ..found }))
     }
 
-    /// Waits until something may have changed: then [`LinkWatch::look`]. Can be cancelled.
+    /// Waits until something may have changed. Then call [`LinkWatch::look`]. Can be cancelled.
     ///
     /// # Errors
-    /// None that Linux is known to give.
+    /// Linux is not known to return any.
     pub async fn changed(&mut self) -> io::Result<()> {
         loop {
-            // Cleared before it is read: what comes meanwhile makes it ready again.
+            // Readiness is cleared before reading, so a notice that arrives in between sets it again.
             self.notices.readable().await?.clear_ready();
             if self.hear()? {
                 return Ok(());
@@ -143,7 +145,7 @@ impl LinkWatch {
         }
     }
 
-    /// Takes note of everything that waits; whether any of it is a reason to look.
+    /// Reads all waiting notices. Returns whether any of them is a reason to look.
     fn hear(&mut self) -> io::Result<bool> {
         let mut is_ours = false;
         loop {
@@ -170,7 +172,8 @@ impl LinkWatch {
         }
     }
 
-    /// One look, and the number of the namespace. `Some(None)`: it was renamed or moved while we were asking.
+    /// Looks once. Also returns the number of the namespace. `Some(None)` if the interface was renamed or moved in the
+    /// meantime.
     async fn find(&self) -> Result<Option<Option<(TunLink, Option<i32>)>>, NetlinkError> {
         let Some((name, namespace)) = self.whereabouts()? else { return Ok(None) };
         let inode = namespace.inode;
@@ -190,11 +193,12 @@ impl LinkWatch {
         Ok(Some(link.filter(|_| is_still).map(|link| (TunLink { link, namespace: inode, was_down: false }, number))))
     }
 
-    /// Name and namespace; `None` when it was deleted.
+    /// The interface's name and namespace. `None` if it was deleted.
     fn whereabouts(&self) -> io::Result<Option<(String, Namespace)>> {
         let tun = self.tun.as_fd();
         let namespace = match namespace_of(tun) {
-            // The kernel knew the question once: the namespace is going away, and takes the device along.
+            // The kernel answered this question before, so the namespace is now going away and takes the device with
+            // it.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
             namespace => namespace?,
         };
@@ -203,7 +207,8 @@ impl LinkWatch {
     }
 }
 
-/// A socket that hears of the links of this namespace; and whether it hears of those that have a number here.
+/// A socket for notices about links of this namespace. Also returns whether it covers all namespaces that have a number
+/// here.
 fn listen() -> io::Result<(OwnedFd, bool)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // NETLINK_ROUTE is protocol 0.
@@ -220,7 +225,7 @@ fn listen() -> io::Result<(OwnedFd, bool)> {
     Ok((socket, hears_everywhere))
 }
 
-/// The notices of one datagram.
+/// The notices in one datagram.
 fn notices(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let len = datagram.first_chunk().map(|len| u32::from_ne_bytes(*len) as usize)?;
@@ -230,14 +235,14 @@ fn notices(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether a notice tells of a link of that index, in whatever namespace, or of a namespace that is going away.
+/// Whether a notice concerns a link with this index, in any namespace, or a namespace that is going away.
 fn may_concern(notice: &[u8], index: u32) -> bool {
     let kind = notice[TYPE..].first_chunk().map(|kind| u16::from_ne_bytes(*kind));
     let told = notice.get(INDEX..).and_then(|rest| rest.first_chunk()).map(|index| u32::from_ne_bytes(*index));
     kind == Some(RTM_DELNSID) || told == Some(index)
 }
 
-/// Whether a notice tells of a link of that name that is down.
+/// Whether a notice says that the link with this name is down.
 fn says_down(notice: &[u8], name: &str) -> bool {
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(notice).map(|message| message.payload) {
         Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message))) => {

@@ -1,9 +1,9 @@
-//! Trains on their way out: many messages in one system call, and another way for each that the kernel refuses.
+//! Sending trains: many messages in one system call, and an alternative for each message that the kernel refuses.
 //!
-//! A train is cut into messages: as many of its datagrams as UDP_SEGMENT takes at once, or each by itself where there is
-//! no segmentation. Messages of any trains, to anywhere, share a system call. The kernel stops at the first that it
-//! refuses; that one is sent in another way, or given up with the rest of its train, and the others go on. Whether datagrams
-//! may be fragmented is a setting of the socket, so that a system call carries trains of one kind.
+//! A train is cut into messages. A message is as many datagrams as UDP_SEGMENT takes at once, or a single datagram if
+//! there is no segmentation. Messages of different trains, to any destination, share a system call. The kernel stops at
+//! the first message that it refuses. That message is sent in a different way, or given up with the rest of its train,
+//! and the others continue. DF is a setting of the socket, so all trains in a system call have the same setting.
 
 use std::array;
 use std::io;
@@ -16,18 +16,19 @@ use super::{Family, SendError, Transmit, UdpSocket};
 use crate::clock::boottime;
 use crate::socket::{ControlBuffer, Outgoing, RawAddress, send_many};
 
-/// Messages that share a system call. Its own cost is a small part of theirs by then.
+/// The most messages in one system call. At this number, the cost of the call itself is small compared to theirs.
 const BATCH_MAX: usize = 32;
 
-/// The longest payload of one message over IPv4: 65,535 less the IP and UDP headers. IPv6 would take 20 bytes more.
+/// The longest payload of one message over IPv4, in bytes: 65,535 minus the IP and UDP headers. IPv6 would allow 20
+/// more.
 const PAYLOAD_MAX: usize = 65_507;
 
 impl UdpSocket {
-    /// Sends trains in their order, in as few system calls as the kernel allows, and says how many of them sent. Never
-    /// waits. A source address that is no longer ours is forgotten for its train and the routing table chooses.
+    /// Sends trains in order, in as few system calls as the kernel allows, and returns how many it took. Never blocks.
+    /// If a source address is no longer ours, it is dropped for that train and the routing table chooses.
     ///
-    /// A train that does not go out is given to `on_failed`, once, and those after it are sent all the same. Datagrams of
-    /// it before the one that failed may have gone out.
+    /// A train that cannot be sent is passed to `on_failed` once, and the trains after it are still sent. Some of its
+    /// earlier datagrams may have gone out.
     pub fn send_batch<'a>(
         &self,
         transmits: impl IntoIterator<Item = Transmit<'a>>,
@@ -41,7 +42,7 @@ impl UdpSocket {
         batch.calls
     }
 
-    /// The same from a source that the routing table agrees with, or from none.
+    /// The train with a source that the routing table agrees with, or without a source.
     fn with_living_source<'a>(&self, transmit: &Transmit<'a>) -> Transmit<'a> {
         let source = transmit
             .source
@@ -49,7 +50,7 @@ impl UdpSocket {
         Transmit { source, ..*transmit }
     }
 
-    /// How many bytes of a train make one message.
+    /// How many bytes of a train go into one message.
     fn message_len(&self, transmit: &Transmit<'_>) -> usize {
         let segment_size = transmit.segment_size.max(1);
         let most = self.max_segments();
@@ -71,9 +72,9 @@ struct Batch<'a, 's, F> {
     on_failed: F,
     messages: [Option<Message<'a>>; BATCH_MAX],
     count: usize,
-    /// The train that failed last: the rest of it is not sent.
+    /// The number of the train that failed last. The rest of it is not sent.
     failed: Option<usize>,
-    /// System calls so far.
+    /// The number of system calls so far.
     calls: usize,
 }
 
@@ -81,7 +82,7 @@ struct Batch<'a, 's, F> {
 #[derive(Debug)]
 struct Message<'a> {
     transmit: Transmit<'a>,
-    /// Which train of the batch it belongs to.
+    /// The position of its train in the batch.
     number: usize,
     contents: &'a [u8],
     destination: RawAddress,
@@ -94,7 +95,7 @@ impl<'a, F: FnMut(&Transmit<'a>, SendError)> Batch<'a, '_, F> {
         Batch { socket, on_failed, messages, count: 0, failed: None, calls: 0 }
     }
 
-    /// Adds a train, and sends whenever there is no more room.
+    /// Adds a train, and sends the batch whenever it is full.
     fn add(&mut self, number: usize, transmit: &Transmit<'a>) {
         if transmit.destination.is_ipv4() != (self.socket.family == Family::V4) {
             let error = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
@@ -119,7 +120,7 @@ impl<'a, F: FnMut(&Transmit<'a>, SendError)> Batch<'a, '_, F> {
         }
     }
 
-    /// Sends what waits.
+    /// Sends all waiting messages.
     fn send(&mut self) {
         let mut next = 0;
         while next < self.count {
@@ -135,7 +136,8 @@ impl<'a, F: FnMut(&Transmit<'a>, SendError)> Batch<'a, '_, F> {
         self.count = 0;
     }
 
-    /// The message at `at` was refused. Says how many are dealt with thereby: the rest of a train that is given up too.
+    /// Handles the refusal of the message at `at`. Returns how many messages are done: more than one if the rest of the
+    /// train is given up.
     fn on_refused(&mut self, at: usize, error: io::Error) -> usize {
         let Some(message) = &self.messages[at] else { return 1 };
         let number = message.number;
@@ -150,16 +152,16 @@ impl<'a, F: FnMut(&Transmit<'a>, SendError)> Batch<'a, '_, F> {
 }
 
 impl UdpSocket {
-    /// Sends a message that was refused with `error` in whatever other way that error leaves.
+    /// Sends a message that was refused with `error` in a different way, if that error leaves one.
     fn send_otherwise(&self, message: &Message<'_>, error: io::Error, calls: &mut usize) -> io::Result<()> {
         let error = match error.raw_os_error() {
             Some(libc::EIO) if message.is_segmented() => {
                 self.on_segmentation_broken();
                 self.send_singly(message, calls)
             }
-            // A segment does not fit the route's MTU, and the kernel cuts trains but does not fragment them. One by one it
-            // does, unless it must not. This is no reason to give segmentation up: the next route may be wider. Older kernels
-            // say EINVAL.
+            // A datagram does not fit the route's MTU. The kernel does not fragment the datagrams of a train, but it
+            // does fragment single ones unless DF is set. Segmentation stays on, because the next route may be wider.
+            // Older kernels return EINVAL.
             Some(libc::EINVAL | libc::EMSGSIZE) if message.is_segmented() => {
                 let sent = self.send_singly(message, calls);
                 if sent.is_ok() && !message.transmit.dont_fragment {
@@ -183,7 +185,7 @@ impl UdpSocket {
         }
     }
 
-    /// One datagram after the other, as many as possible in one system call.
+    /// Sends the datagrams of a message separately, as many as possible in one system call.
     fn send_singly(&self, message: &Message<'_>, calls: &mut usize) -> io::Result<()> {
         let (segment_size, control) = (message.segment_size(), message.control_of_one());
         let mut rest = message.contents;
@@ -196,17 +198,17 @@ impl UdpSocket {
         Ok(())
     }
 
-    /// The datagrams of a train are too long. The last may be shorter, and fit.
+    /// Sends the last datagram of a train whose datagrams are too long. The last one may be shorter and fit.
     fn send_last(&self, refused: &Message<'_>, calls: &mut usize) {
         let (contents, segment_size) = (refused.transmit.contents, refused.segment_size());
         let last = &contents[contents.len() - contents.len() % segment_size..];
-        // It was the last itself that was refused.
+        // The refused message was the last datagram itself.
         if last.is_empty() || refused.contents.len() < segment_size {
             return;
         }
         *calls += 1;
         let control = refused.control_of_one();
-        // What is lost here was reported with its train.
+        // If this fails too, its loss has already been reported with the train.
         let _ = send_many(
             self.as_fd(),
             iter::once(Outgoing { destination: &refused.destination, contents: last, control: &control }),
@@ -219,7 +221,7 @@ impl<'a> Message<'a> {
         let destination = RawAddress::new(transmit.destination);
         let mut message = Self { transmit, number, contents, destination, control: ControlBuffer::default() };
         message.control = message.control_of_one();
-        // A message of two datagrams or more is at most 65,507 bytes long, so that this always fits.
+        // A message with two or more datagrams has at most 65,507 bytes, so the conversion always succeeds.
         if message.is_segmented()
             && let Ok(size) = u16::try_from(message.segment_size())
         {
@@ -228,7 +230,7 @@ impl<'a> Message<'a> {
         message
     }
 
-    /// What travels beside each of its datagrams.
+    /// The control messages for a single datagram of this message.
     fn control_of_one(&self) -> ControlBuffer {
         let mut control = ControlBuffer::default();
         if let Some((ip, interface)) = self.source() {
@@ -257,7 +259,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// What the kernel says when a source address or its interface is gone.
+/// Whether the kernel's error means that a source address or its interface is gone.
 fn is_stale_source(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -1,33 +1,35 @@
-//! Ways that are too narrow for a train.
+//! Paths that are too narrow for a train.
 //!
-//! The kernel cuts trains, but does not fragment what it cuts: a train whose datagrams do not fit the route's MTU is
-//! refused, and goes out datagram by datagram. What was refused is remembered for a moment, so that such a way does not
-//! cost a failed system call for each train. Only for a moment: routes change, and asking again costs one call.
+//! The kernel cuts trains but does not fragment the datagrams. A train whose datagrams do not fit the route's MTU is
+//! refused, and is then sent datagram by datagram. Such a refusal is remembered for a moment, so that a narrow path
+//! does not cost a failed system call for every train. It is only for a moment because routes change and trying again
+//! costs just one call.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long a way is taken for narrow.
+/// How long a path is considered narrow.
 const LIFETIME: Duration = Duration::from_secs(1);
 
-/// Ways that are remembered. Another one takes the place of the oldest.
+/// The most paths remembered. A new one replaces the oldest.
 const WAYS_MAX: usize = 8;
 
-/// The ways known to be narrow, the oldest first. Mostly none.
+/// The paths known to be narrow, oldest first. Usually empty.
 #[derive(Debug, Default)]
 pub(super) struct NarrowWays(RefCell<Vec<Way>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Way {
     to: IpAddr,
-    /// The smallest datagrams that did not fit, in bytes.
+    /// The length of the shortest datagrams that did not fit, in bytes.
     too_long: usize,
     until: Duration,
 }
 
 impl NarrowWays {
-    /// Whether a train of datagrams this long may fit, as far as is known. `now` is asked only where a way is known.
+    /// Whether a train of datagrams of this length may fit, as far as is known. `now` is called only for a remembered
+    /// path.
     pub(super) fn may_fit(&self, to: IpAddr, segment_size: usize, now: impl FnOnce() -> Duration) -> bool {
         let mut ways = self.0.borrow_mut();
         let Some(at) = ways.iter().position(|way| way.to == to) else { return true };
@@ -38,7 +40,7 @@ impl NarrowWays {
         segment_size < ways[at].too_long
     }
 
-    /// Datagrams this long did not fit.
+    /// Records that datagrams of this length did not fit.
     pub(super) fn on_too_long(&self, to: IpAddr, segment_size: usize, now: Duration) {
         let mut ways = self.0.borrow_mut();
         let known = ways.iter().position(|way| way.to == to).map(|at| ways.remove(at));
@@ -95,7 +97,7 @@ mod tests {
         ways.on_too_long(host(1), 1300, at(0));
         ways.on_too_long(host(1), 1452, at(900));
         assert!(!ways.may_fit(host(1), 1300, || at(1_800)));
-        // Once it was forgotten, so is the length.
+        // When the entry expires, the length is forgotten too.
         ways.on_too_long(host(1), 1452, at(5_000));
         assert!(ways.may_fit(host(1), 1300, || at(5_000)));
     }

@@ -1,4 +1,4 @@
-//! Receiving: many trains in one system call.
+//! Receiving many trains in one system call.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,18 +7,18 @@ use std::os::fd::AsFd;
 use super::UdpSocket;
 use crate::socket::{ControlBuffer, ControlMessage, MESSAGES_MAX, Outcome, RawAddress, control_messages, receive_many};
 
-/// Length of one slot in bytes: no datagram and no train that the kernel joins is longer.
+/// Length of one slot in bytes. No datagram and no joined train is longer.
 const SLOT_LEN: usize = 65_536;
 
-/// The two bits of the traffic class that are ECN (RFC 3168).
+/// The two ECN bits of the traffic class (RFC 3168).
 const ECN_MASK: u8 = 0b11;
 
 impl UdpSocket {
-    /// Receives what has arrived, at most `slots` trains and no more than `batch` has room for, in one system call, and
-    /// says how many trains that is: 0 when nothing has. [`ReceiveBatch::iter_mut`] yields them.
+    /// Receives waiting trains in one system call: at most `slots`, and at most as many as `batch` can hold. Returns
+    /// how many there were, 0 if none. [`ReceiveBatch::iter_mut`] yields them.
     ///
     /// # Errors
-    /// The system call failed for another reason than having nothing to report; the batch is empty then.
+    /// Fails if the system call fails for any reason except that nothing has arrived. The batch is then empty.
     pub fn receive(&self, batch: &mut ReceiveBatch, slots: usize) -> io::Result<usize> {
         batch.filled = 0;
         let slots = slots.min(batch.slots());
@@ -53,7 +53,7 @@ impl UdpSocket {
     }
 }
 
-/// Room for many trains, allocated once and used for every receive.
+/// Space for many trains, allocated once and reused for every receive.
 #[derive(Debug)]
 pub struct ReceiveBatch {
     contents: Box<[u8]>,
@@ -63,11 +63,11 @@ pub struct ReceiveBatch {
     beside: Box<[Beside]>,
     /// How many slots the last receive filled.
     filled: usize,
-    /// How long the trains of the last receive were that brought any, in the mean.
+    /// The mean length of the trains in the last receive that returned any.
     usual_len: usize,
 }
 
-/// What the control messages of one train say.
+/// The content of one train's control messages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Beside {
     stride: usize,
@@ -75,25 +75,26 @@ struct Beside {
     ecn: u8,
 }
 
-/// A train that was received: datagrams of one source, back to back.
+/// A received train: datagrams from one source, back to back.
 #[derive(Debug)]
 pub struct Received<'a> {
-    /// All datagrams.
+    /// All datagrams of the train.
     pub contents: &'a mut [u8],
-    /// Length of each datagram in bytes but the last, which may be shorter. `contents.len()` for a single one.
+    /// Length of each datagram except the last, in bytes. The last may be shorter. For a single datagram,
+    /// `contents.len()`.
     pub stride: usize,
-    /// Where it came from.
+    /// The source address.
     pub source: SocketAddr,
-    /// Which of our addresses it came to, and the index of the interface it came in by.
+    /// The local address that it was sent to, and the index of the incoming interface.
     pub local: Option<(IpAddr, u32)>,
     /// The two ECN bits of the outer header.
     pub ecn: u8,
-    /// The datagram was longer than a slot and is cut short.
+    /// Whether the datagram was longer than a slot and was truncated.
     pub truncated: bool,
 }
 
 impl ReceiveBatch {
-    /// Room for `slots` trains, 1 to 64, of 64 KiB each. Memory that is never written is never taken.
+    /// Creates space for `slots` trains, 1 to 64, of 64 KiB each. Memory that is never written is never allocated.
     pub fn new(slots: usize) -> Self {
         let slots = slots.clamp(1, MESSAGES_MAX);
         Self {
@@ -107,17 +108,18 @@ impl ReceiveBatch {
         }
     }
 
-    /// How many trains one receive delivers at most.
+    /// The most trains that one receive delivers.
     pub fn slots(&self) -> usize {
         self.outcomes.len()
     }
 
-    /// How many trains to receive for about `len` bytes, 1 to all slots, if they are as long as the last ones were.
+    /// How many trains to receive for about `len` bytes, from 1 to all slots, assuming that they are as long as the
+    /// last ones.
     pub fn slots_for(&self, len: usize) -> usize {
         len.checked_div(self.usual_len).unwrap_or(usize::MAX).clamp(1, self.slots())
     }
 
-    /// The trains of the last receive, in the order of their arrival.
+    /// The trains of the last receive, in the order in which they arrived.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = Received<'_>> {
         let about = self.sources.iter().zip(&self.outcomes).zip(&self.beside);
         self.contents.chunks_exact_mut(SLOT_LEN).zip(about).take(self.filled).filter_map(
@@ -125,7 +127,7 @@ impl ReceiveBatch {
                 Some(Received {
                     contents: &mut slot[..outcome.len],
                     stride: beside.stride,
-                    // Every UDP datagram has one.
+                    // Every UDP datagram has a source address.
                     source: source.decode()?,
                     local: beside.local,
                     ecn: beside.ecn,

@@ -1,6 +1,6 @@
-//! Sending: what a train is, what the kernel's refusals mean, and what a socket says of its own abilities.
+//! Sending: the definition of a train, the meaning of the kernel's refusals, and the abilities of a socket.
 //!
-//! How trains go out is in [`super::batch`].
+//! [`super::batch`] does the sending itself.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,41 +13,44 @@ use crate::clock::boottime;
 /// A train to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
-    /// To where.
+    /// The destination address.
     pub destination: SocketAddr,
-    /// From which of our addresses, and by which interface its question came; `None` leaves both to the routing table, which
-    /// decides too where an IPv4 source and its route have parted.
+    /// The local address to send from, and the index of the interface that the peer's datagram came in by. `None`
+    /// leaves both to the routing table. The table also decides if it no longer routes from this IPv4 source by that
+    /// interface.
     pub source: Option<(IpAddr, u32)>,
     /// All datagrams, back to back.
     pub contents: &'a [u8],
-    /// Length of each datagram in bytes but the last, which may be shorter; at least 1.
+    /// Length of each datagram except the last, in bytes. The last may be shorter. At least 1.
     pub segment_size: usize,
-    /// The traffic class of the outer header, whose lower two bits are ECN.
+    /// The traffic class of the outer header. Its lower two bits are ECN.
     pub traffic_class: u8,
-    /// Nobody may fragment these datagrams: neither this host nor, by DF over IPv4, any router. What does not fit the device
-    /// is [`SendError::MessageTooLong`] at once. A path MTU that the kernel has learned from ICMP is ignored: who sends so
-    /// searches by himself, and believes no stranger.
+    /// Whether to forbid fragmentation of these datagrams, both on this host and, by DF in IPv4, on routers. A datagram
+    /// that exceeds the device's MTU fails with [`SendError::MessageTooLong`] at once. The path MTU that the kernel has
+    /// learned from ICMP is ignored: the caller searches for the path MTU itself and does not trust unauthenticated
+    /// reports.
     ///
-    /// It is a setting of the socket: trains of both kinds in turn cost a system call for each change.
+    /// This is a setting of the socket, so alternating between both kinds of trains costs a system call for each
+    /// change.
     pub dont_fragment: bool,
-    /// The caller's own: whoever is told of a failure is told this.
-    pub tag: u32,
+    /// A value for the caller's own use. It is passed back with a failure.
+    pub tag: u64,
 }
 
-/// Why a train, or what was left of it, did not go out.
+/// The reason why a train, or the rest of it, was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The kernel has no room. Datagrams are not worth waiting for: drop.
+    /// The kernel has no space. Drop the datagrams: they are not worth waiting for.
     #[error("the kernel has no room for more datagrams")]
     WouldBlock,
-    /// A single datagram is longer than UDP allows, or than the device carries where it may not be fragmented. A shorter
-    /// last one of its train may have gone out.
+    /// A single datagram is longer than UDP allows, or exceeds the device's MTU and must not be fragmented. A shorter
+    /// last datagram of the train may have gone out.
     #[error("a datagram is too long")]
     MessageTooLong,
-    /// There is no way to that destination now, or the host's own rules refuse it. It may come back.
+    /// The destination cannot be reached now, or the host's own rules refuse it. This may be temporary.
     #[error("the destination cannot be reached: {0}")]
     Unreachable(io::Error),
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Io(io::Error),
 }
@@ -59,9 +62,9 @@ impl From<io::Error> for SendError {
             Some(libc::EMSGSIZE) => Self::MessageTooLong,
             Some(
                 libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN | libc::EADDRNOTAVAIL
-                // The interface went away; a blackhole route; a prohibiting route; a local packet filter.
+                // The interface is gone, a blackhole route, a prohibiting route, a local packet filter.
                 | libc::ENODEV | libc::EINVAL | libc::EACCES | libc::EPERM
-                // The other family's address, or an ICMP error that came back.
+                // An address of the wrong family, or an ICMP error that came back.
                 | libc::EAFNOSUPPORT | libc::ECONNREFUSED,
             ) => Self::Unreachable(error),
             _ => Self::Io(error),
@@ -70,18 +73,18 @@ impl From<io::Error> for SendError {
 }
 
 impl UdpSocket {
-    /// Sends a train, in as few system calls as the kernel allows. Never waits. A source address that is no longer ours
-    /// is forgotten for this train and the routing table chooses.
+    /// Sends a train, in as few system calls as the kernel allows. Never blocks. If a source address is no longer ours,
+    /// it is dropped for this train and the routing table chooses.
     ///
     /// # Errors
-    /// See [`SendError`]. Datagrams before the one that failed may have gone out.
+    /// See [`SendError`]. Datagrams before the failed one may have gone out.
     pub fn send(&self, transmit: &Transmit<'_>) -> Result<(), SendError> {
         let mut result = Ok(());
         self.send_batch([*transmit], |_, error| result = Err(error));
         result
     }
 
-    /// How many datagrams one message carries: 1 without segmentation, 64 before Linux 6.9, 128 since.
+    /// How many datagrams one message can carry: 1 without segmentation, 64 before Linux 6.9, 128 since.
     pub fn max_segments(&self) -> usize {
         static LIMIT: LazyLock<usize> = LazyLock::new(|| {
             let uname = rustix::system::uname();
@@ -93,15 +96,16 @@ impl UdpSocket {
         if self.sending.segmentation.load(Relaxed) { *LIMIT } else { 1 }
     }
 
-    /// EIO: the device or a transformation on the way (IPsec) cannot finish the checksums of a train. Says so once.
+    /// Handles EIO: the device or a transformation on the path (IPsec) cannot finish a train's checksums. Logs this
+    /// once.
     pub(super) fn on_segmentation_broken(&self) {
         if self.sending.segmentation.swap(false, Relaxed) {
             tracing::warn!(port = self.local_port, "UDP segmentation does not work here; sending datagrams one by one");
         }
     }
 
-    /// A train did not fit its way, and went out datagram by datagram. Says so once for all ways: what to do about it is
-    /// the same.
+    /// Records that a train did not fit its path and was sent datagram by datagram. Logs this once for all paths, since
+    /// the remedy is the same.
     pub(super) fn on_narrow_way(&self, to: IpAddr, segment_size: usize) {
         self.narrow.on_too_long(to, segment_size, boottime());
         if self.sending.narrow_trains.fetch_add(1, Relaxed) == 0 {

@@ -1,13 +1,14 @@
-//! Whether an answer may still leave from the address that was spoken to.
+//! Decides whether an answer may still leave from the address that the peer sent to.
 //!
-//! As WireGuard in the kernel does it: an IPv4 source is kept while the routing table sends what leaves from it by the
-//! interface that the question came in by. Once the address is gone, or another route is preferred, the kernel chooses anew.
-//! Naming the interface instead would hold on to it where no route leads there any more: the kernel then takes every
-//! destination for a neighbour. An IPv6 source is kept while the address is ours, which the kernel says when it refuses it.
+//! This works like WireGuard in the kernel. An IPv4 source is kept as long as the routing table would send packets from
+//! it by the interface that the peer's datagram came in by. Once the address is gone, or a different route is
+//! preferred, the kernel chooses again. We do not name the interface instead: the kernel would stay with it even if no
+//! route leads there any more, and treat every destination as a neighbour. An IPv6 source is kept as long as the
+//! address is ours. Otherwise the kernel refuses it.
 //!
-//! The routing table is asked through a netlink socket of our own, which answers before its system call returns. What it
-//! said counts for a tenth of a second, and in that time it is asked a hundred times at most: a crowd of peers costs no
-//! more than that, and learns of a change a little later.
+//! We ask the routing table through a netlink socket of our own, where the answer arrives before the system call
+//! returns. An answer is valid for a tenth of a second, and in that time we ask at most a hundred times. So even with
+//! many peers the cost stays limited, at the price of noticing changes a little later.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,22 +18,22 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
-/// How long an answer counts.
+/// How long an answer is valid.
 const LIFETIME: Duration = Duration::from_millis(100);
-/// Questions in that time.
+/// The most questions in that time.
 const QUESTIONS_MAX: u32 = 100;
-/// Answers that are remembered. When there are more, all are forgotten.
+/// The most answers remembered. When there are more, all are forgotten.
 const ANSWERS_MAX: usize = 4_096;
 
-/// From where, to where, by which interface.
+/// Source address, destination address and interface index.
 type Way = (Ipv4Addr, SocketAddrV4, u32);
 
-/// What the routing table said of late.
+/// Recent answers of the routing table.
 #[derive(Debug)]
 pub(super) struct Sources {
-    /// `None`: it cannot be asked, and every source is kept until the kernel refuses it.
+    /// `None` if the table cannot be asked. Every source is then kept until the kernel refuses it.
     netlink: Option<OwnedFd>,
-    /// Ours: rules may ask for it.
+    /// Our local port, which policy rules may match.
     port: u16,
     known: RefCell<Known>,
 }
@@ -40,7 +41,7 @@ pub(super) struct Sources {
 #[derive(Debug, Default)]
 struct Known {
     answers: HashMap<Way, Answer>,
-    /// Questions since then.
+    /// The number of questions since `since`.
     asked: u32,
     since: Duration,
 }
@@ -52,13 +53,13 @@ struct Answer {
 }
 
 impl Sources {
-    /// For datagrams from our `port`. Asks in the network namespace of the calling thread.
+    /// Creates the state for datagrams from our `port`. It asks in the network namespace of the calling thread.
     pub(super) fn new(port: u16) -> Self {
         let netlink = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None);
         Self { netlink: netlink.ok(), port, known: RefCell::default() }
     }
 
-    /// The source to name for a datagram to `to`, by an interface only where its address means nothing without one.
+    /// The source to use for a datagram to `to`. An interface is given only if the address has no meaning without one.
     pub(super) fn choose(
         &self,
         source: (IpAddr, u32),
@@ -67,7 +68,7 @@ impl Sources {
         now: impl FnOnce() -> Duration,
     ) -> Option<(IpAddr, u32)> {
         match (source, to) {
-            // Nothing to compare with.
+            // The incoming interface is not known, so there is nothing to compare.
             ((IpAddr::V4(from), 0), SocketAddr::V4(_)) => Some((from.into(), 0)),
             ((IpAddr::V4(from), interface), SocketAddr::V4(to)) => {
                 self.is_kept((from, to, interface), mark, now()).then_some((from.into(), 0))
@@ -98,7 +99,7 @@ impl Sources {
         let is_kept = match ask(netlink, &question(from, self.port, to, mark)) {
             Route::By(found) => found == interface,
             Route::None => false,
-            // The table was not understood, or has no time: no reason to change anything.
+            // The answer was not understood, or the table is busy. That is not a reason to change anything.
             Route::Unknown => true,
         };
         if known.answers.len() >= ANSWERS_MAX {
@@ -109,10 +110,10 @@ impl Sources {
     }
 }
 
-/// What the routing table says of a way.
+/// The routing table's answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
-    /// It leaves by this interface.
+    /// The datagram would leave by this interface.
     By(u32),
     /// There is no route, or the source is not ours.
     None,
@@ -121,32 +122,32 @@ enum Route {
 
 const HEADER_LEN: usize = 16;
 const ROUTE_LEN: usize = 12;
-/// Attributes, each with its four bytes in front.
+/// Length of six attributes, each with a four-byte header.
 const ATTRIBUTES_LEN: usize = 6 * 8;
 const QUESTION_LEN: usize = HEADER_LEN + ROUTE_LEN + ATTRIBUTES_LEN;
 
-/// Attributes of a route that a rule may ask for, Linux 4.17.
+/// Attributes of a route request that rules may match, since Linux 4.17.
 const RTA_IP_PROTO: u16 = 27;
 const RTA_SPORT: u16 = 28;
 const RTA_DPORT: u16 = 29;
 
-/// Asks, and hears the answer.
+/// Asks the routing table and reads the answer.
 fn ask(netlink: &OwnedFd, question: &[u8; QUESTION_LEN]) -> Route {
     let mut answer = [0; 1024];
-    // An answer to an earlier question that came late.
+    // Discards late answers to earlier questions.
     while recv(netlink, &mut answer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC).is_ok() {}
     let asked = send(netlink, question, SendFlags::DONTWAIT);
     let heard = asked.and_then(|_| recv(netlink, &mut answer[..], RecvFlags::DONTWAIT));
     heard.map_or(Route::Unknown, |(_, len)| read(&answer[..len.min(answer.len())]))
 }
 
-/// RTM_GETROUTE for a datagram of ours as the kernel will route it.
+/// RTM_GETROUTE for one of our datagrams as the kernel will route it.
 fn question(from: Ipv4Addr, port: u16, to: SocketAddrV4, mark: u32) -> [u8; QUESTION_LEN] {
     let mut bytes = [0; QUESTION_LEN];
     bytes[..4].copy_from_slice(&(QUESTION_LEN as u32).to_ne_bytes());
     bytes[4..6].copy_from_slice(&libc::RTM_GETROUTE.to_ne_bytes());
     bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    // The family, and that both addresses are whole.
+    // The family, and full prefix lengths for both addresses.
     bytes[HEADER_LEN..HEADER_LEN + 3].copy_from_slice(&[libc::AF_INET as u8, 32, 32]);
     let attributes: [(u16, &[u8]); 6] = [
         (libc::RTA_DST, &to.ip().octets()),
@@ -169,7 +170,7 @@ fn read(answer: &[u8]) -> Route {
     if kind == Some(libc::NLMSG_ERROR as u16) {
         let number =
             answer.get(HEADER_LEN..).and_then(|rest| rest.first_chunk()).map(|number| i32::from_ne_bytes(*number));
-        // What the routing table says, and not that it had no memory, or that we may not ask.
+        // Errors that answer the question. Others mean that the kernel had no memory, or that we may not ask.
         let says_none =
             matches!(number.map(i32::wrapping_neg), Some(libc::EINVAL | libc::ENETUNREACH | libc::EHOSTUNREACH));
         return if says_none { Route::None } else { Route::Unknown };
@@ -187,7 +188,7 @@ fn read(answer: &[u8]) -> Route {
         }
         rest = rest.get(len.max(4).next_multiple_of(4)..).unwrap_or_default();
     }
-    // A blackhole has no interface.
+    // A blackhole route has no interface.
     Route::None
 }
 
@@ -241,7 +242,7 @@ mod tests {
             let sources = Sources::new(51820);
             let to = |number: u32| to(Ipv4Addr::from(0x7f00_0000 + number));
             for number in 1..=200 {
-                // Beyond the limit nothing is known, and nothing changes.
+                // Beyond the limit there are no answers, so nothing changes.
                 let wrong_interface = sources.choose((LOOPBACK.0, 7), to(number), 0, || at(0));
                 assert_eq!(wrong_interface.is_some(), number > QUESTIONS_MAX, "{number}");
             }

@@ -35,12 +35,13 @@ pub(super) fn train(destination: SocketAddr, contents: &[u8], segment_size: usiz
     Transmit { destination, source: None, contents, segment_size, traffic_class: 0, dont_fragment: false, tag: 0 }
 }
 
-/// `count` datagrams of `len` bytes, no two alike.
+/// `count` different datagrams of `len` bytes.
 pub(super) fn datagrams(count: usize, len: usize) -> Vec<u8> {
     (0..count).flat_map(|n| (0..len).map(move |at| (n * 31 + at) as u8)).collect()
 }
 
-/// What arrives within a second, until it is `len` bytes in all: each train as `(stride, length)`, and the bytes.
+/// Receives for up to a second, until `len` bytes have arrived. Returns each train as `(stride, length)`, and the
+/// bytes.
 pub(super) fn receive_all(socket: &UdpSocket, len: usize) -> (Vec<(usize, usize)>, Vec<u8>) {
     let mut batch = ReceiveBatch::new(8);
     let (mut shapes, mut bytes) = (Vec::new(), Vec::new());
@@ -61,7 +62,7 @@ fn is_readable(socket: &UdpSocket) -> bool {
     poller.wait(Some(Duration::from_secs(1))).unwrap().next().is_some()
 }
 
-/// The one datagram or train that is there.
+/// Receives the one waiting datagram or train.
 fn receive_one<T>(socket: &UdpSocket, look: impl Fn(Received<'_>) -> T) -> T {
     assert!(is_readable(socket), "nothing arrived");
     let mut batch = ReceiveBatch::new(2);
@@ -104,7 +105,7 @@ fn a_train_arrives_with_its_stride_and_a_shorter_last_datagram() {
         let (shapes, bytes) = receive_all(&b, contents.len());
         assert!(bytes == contents, "{family:?}");
         assert!(a.max_segments() >= 64);
-        // Loopback hands a train over whole.
+        // Loopback delivers the train whole.
         assert_eq!(shapes, [(1000, 9_500)], "{family:?}");
     }
 }
@@ -136,7 +137,7 @@ fn a_train_goes_out_without_segmentation_too() {
 #[test]
 fn a_train_longer_than_one_send_is_cut_between_datagrams() {
     let (a, b, to_b) = pair(Family::V4, &options(), &options());
-    // 47 datagrams of 1,452 bytes are what a super-packet of 64 KiB becomes; 45 fit one send.
+    // A super-packet of 64 KiB becomes 47 datagrams of 1,452 bytes. One send carries 45 of them.
     let contents = datagrams(47, 1452);
     a.send(&train(to_b, &contents, 1452)).unwrap();
     let (shapes, bytes) = receive_all(&b, contents.len());
@@ -186,7 +187,7 @@ fn an_empty_datagram_is_no_train_and_an_empty_socket_no_error() {
     assert_eq!(batch.iter_mut().count(), 0);
     a.send(&train(to_b, &[], 1)).unwrap();
     assert_eq!(b.receive(&mut batch, usize::MAX).unwrap(), 0);
-    // Somebody else may send one.
+    // An empty datagram can come from any other sender.
     std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[], to_b).unwrap();
     receive_one(&b, |received| assert_eq!((received.contents.len(), received.stride), (0, 0)));
 }
@@ -282,7 +283,7 @@ fn a_mark_and_a_low_port_need_privileges() {
             let result = UdpSocket::bind(Family::V4, &refused);
             assert!(matches!(result, Err(BindError::Permission)), "{result:?}");
         }
-        // Buffers are only as large as the administrator allows, and that is no error.
+        // If the administrator allows only smaller buffers, that is not an error.
         UdpSocket::bind(Family::V4, &BindOptions { receive_buffer: 1 << 30, ..options() }).unwrap();
     });
 }

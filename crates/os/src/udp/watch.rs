@@ -1,6 +1,6 @@
-//! A socket as control sees it while the engine owns it: how large its buffers are, what waits in them, what was dropped
-//! for want of room, and whether segmentation still works. Everything is asked of the kernel when somebody wants to know;
-//! the engine counts nothing for it.
+//! Control's view of a socket that the engine owns: the size of its buffers, how much waits in them, how much was
+//! dropped because they were full, and whether segmentation still works. All of it is read from the kernel on demand.
+//! The engine does not count anything for it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,33 +10,34 @@ use std::sync::{Arc, Weak};
 use super::{Sending, UdpSocket};
 use crate::socket::memory_of;
 
-/// Looks at a socket that somebody else owns. It keeps nothing open: the port is free as soon as the owner is gone.
+/// Looks at a socket that the engine owns. It does not keep the socket open: the port is free as soon as the owner is
+/// gone.
 #[derive(Debug)]
 pub struct Watch {
     socket: Weak<OwnedFd>,
     sending: Arc<Sending>,
-    /// Datagrams dropped, as far as is known.
+    /// The number of dropped datagrams as last seen.
     dropped: AtomicU64,
 }
 
-/// The buffers of a socket. Sizes are the kernel's own figures, as in `ss -m`: its bookkeeping counts, and so they are
-/// twice what was asked for.
+/// The buffers of a socket. Sizes are the kernel's own figures, as in `ss -m`. They include its bookkeeping, so they
+/// are twice as large as requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Buffers {
-    /// Bytes that wait for us at most.
+    /// Size of the receive buffer in bytes.
     pub receive_size: u32,
-    /// Bytes that wait for us.
+    /// Bytes waiting to be received.
     pub receive_used: u32,
-    /// Bytes that wait to be sent at most.
+    /// Size of the send buffer in bytes.
     pub send_size: u32,
-    /// Bytes that wait to be sent.
+    /// Bytes waiting to be sent.
     pub send_used: u32,
-    /// How often the kernel dropped because the receive buffer was full. A train that was joined already counts once.
+    /// How often the kernel dropped because the receive buffer was full. A train that was already joined counts once.
     pub dropped: u64,
 }
 
 impl UdpSocket {
-    /// Lets somebody else look at this socket.
+    /// Creates a view of this socket for another thread.
     pub fn watch(&self) -> Watch {
         let socket = Arc::downgrade(&self.socket);
         Watch { socket, sending: Arc::clone(&self.sending), dropped: AtomicU64::new(0) }
@@ -44,10 +45,10 @@ impl UdpSocket {
 }
 
 impl Watch {
-    /// The buffers now.
+    /// The current state of the buffers.
     ///
     /// # Errors
-    /// The socket is closed (`NotConnected`), or the kernel does not tell (before Linux 4.12).
+    /// `NotConnected` if the socket is closed. Also fails if the kernel cannot report it (before Linux 4.12).
     pub fn buffers(&self) -> io::Result<Buffers> {
         let socket = self.socket.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         let memory = memory_of(socket.as_fd())?;
@@ -61,21 +62,21 @@ impl Watch {
         })
     }
 
-    /// Whether trains are cut by the kernel as far as is known: it can, it was asked to, and it has not failed.
+    /// Whether the kernel segments trains, as far as is known: it can, it was requested, and it has not failed.
     pub fn segmentation(&self) -> bool {
         self.sending.segmentation.load(Relaxed)
     }
 
-    /// Trains that went datagram by datagram because the way to their peer is too narrow for them.
+    /// The number of trains that were sent datagram by datagram because the path to their peer is too narrow for them.
     pub fn narrow_trains(&self) -> u64 {
         self.sending.narrow_trains.load(Relaxed)
     }
 
-    /// The kernel's counter has 32 bits and wraps; ours continues it.
+    /// Extends the kernel's counter, which has 32 bits and wraps, to 64 bits.
     fn on_dropped(&self, total: u32) -> u64 {
         let next = |known: u64| {
             let new = total.wrapping_sub(known as u32);
-            // More than half the range ahead is behind: two who look at once may overtake each other.
+            // A step of more than half the range is a step back: of two concurrent readers, one may overtake the other.
             known + u64::from(if new < u32::MAX / 2 { new } else { 0 })
         };
         let known = self.dropped.fetch_update(Relaxed, Relaxed, |known| Some(next(known)));
@@ -95,7 +96,7 @@ mod tests {
         if !crate::privileges::has_net_admin() {
             return eprintln!("skipped: forcing buffers past the limit needs CAP_NET_ADMIN");
         }
-        // Larger than any administrator's default limit.
+        // Larger than the usual default limits.
         let large = BindOptions { receive_buffer: 9 << 20, send_buffer: 5 << 20, ..options() };
         let socket = UdpSocket::bind(Family::V4, &large).unwrap();
         let buffers = socket.watch().buffers().unwrap();
@@ -148,7 +149,7 @@ mod tests {
             (0x7fff_0000, 0x7fff_0000),
             (0xfffe_0000, 0xfffe_0000),
             (5, 0x1_0000_0005),
-            (3, 0x1_0000_0005), // an older answer, overtaken
+            (3, 0x1_0000_0005), // an older reading, overtaken
             (6, 0x1_0000_0006),
         ] {
             assert_eq!(watch.on_dropped(told), total, "told {told:#x}");

@@ -1,4 +1,4 @@
-//! Parsers by themselves.
+//! Targets that call a parser directly.
 
 use std::net::IpAddr;
 
@@ -14,8 +14,8 @@ use super::Input;
 
 const MTUS: [usize; 6] = [0, 67, 576, 1_280, 1_420, 65_535];
 
-/// An IP packet: its headers up to the last, what is quoted in it, what is answered to it, whether it answers an echo, how
-/// it is fragmented, and the clamp of what a TCP SYN offers.
+/// Parses an IP packet in every way: its headers up to the last, the packet quoted in it, the error that answers it,
+/// whether it is an echo reply, how it is fragmented, and how the MSS of a TCP SYN is clamped.
 pub fn ip_packet(data: &[u8]) {
     for mtu in MTUS {
         let mut clamped = data.to_vec();
@@ -76,7 +76,7 @@ pub fn ip_packet(data: &[u8]) {
     }
 }
 
-/// The request that a reply of this length would answer, and the reply that a host makes of it.
+/// Builds the request that a reply of this length would answer, and checks the reply that a host makes of it.
 fn is_echoed(packet: &Packet<'_>, reply: EchoReply) {
     let (asker, len) = (packet.destination(), packet.len());
     let mut bytes = vec![0xee; len];
@@ -96,7 +96,7 @@ fn is_echoed(packet: &Packet<'_>, reply: EchoReply) {
     assert_eq!(icmp::echo_reply(&Packet::parse(&bytes).expect("a whole packet")), Some(reply));
 }
 
-/// A virtio header and a packet: its checksum, and what a super-packet is cut into.
+/// A virtio header and a packet: finishes its checksum, and cuts a super-packet into segments.
 pub fn segment(data: &[u8]) {
     let mut input = Input::new(data);
     let mtu = MTUS[usize::from(input.byte()) % MTUS.len()];
@@ -118,7 +118,7 @@ pub fn segment(data: &[u8]) {
     assert_eq!(payload, train.payload_len());
 }
 
-/// Packets one after the other: which of them are joined, and that cutting them again gives the same.
+/// A series of packets: joins those that can be joined, and checks that cutting gives the same packets back.
 pub fn join(data: &[u8]) {
     let mut input = Input::new(data);
     let joins = Joins { tcp: true, udp: true };
@@ -146,7 +146,7 @@ pub fn join(data: &[u8]) {
     open.iter().for_each(|(join, packets)| is_cut_again(join, packets));
 }
 
-/// What a sender of TCP does: the next segment continues this one.
+/// Advances a TCP packet to the segment that follows it, as a sender would.
 fn advance(packet: &mut [u8]) {
     let Ok(parsed) = Packet::parse(packet) else { return };
     let Ok(upper) = parsed.upper() else { return };
@@ -183,10 +183,10 @@ fn is_cut_again(join: &Join, packets: &[Vec<u8>]) {
         let differs = segment.iter().zip(packet).enumerate().filter(|(_, (new, old))| new != old).map(|(at, _)| at);
         let checksum_at = usize::from(header.checksum_start + header.checksum_offset);
         for at in differs {
-            // The identification of a packet that may not be fragmented means nothing.
+            // The identification of a packet with DF has no meaning.
             let is_id = packet[0] >> 4 == 4 && (4..6).contains(&at) && packet[6] & 0x40 != 0;
             let is_sum = packet[0] >> 4 == 4 && (10..12).contains(&at) || (checksum_at..checksum_at + 2).contains(&at);
-            // The urgent pointer without URG, which is never joined, means nothing either.
+            // The urgent pointer has no meaning without URG, and packets with URG are never joined.
             let tcp_at = usize::from(header.checksum_start);
             let is_urgent = header.segmentation != Segmentation::Udp && (tcp_at + 18..tcp_at + 20).contains(&at);
             assert!(is_id || is_sum || is_urgent, "segment {index} differs at {at}");
@@ -194,7 +194,7 @@ fn is_cut_again(join: &Join, packets: &[Vec<u8>]) {
     }
 }
 
-/// A datagram: what it is.
+/// A datagram: determines its kind, and parses it.
 pub fn wireguard(data: &[u8]) {
     let kind = wireguard::kind(data);
     let Ok(message) = Message::parse(data) else { return };
@@ -208,7 +208,7 @@ pub fn wireguard(data: &[u8]) {
     assert_eq!(data.len(), expected);
 }
 
-/// An inner packet: whether it is a control frame, and which. What is written again says the same.
+/// An inner packet: parses it as a control frame, and checks that the frame survives being written and parsed again.
 pub fn control(data: &[u8]) {
     let Ok(frame) = Frame::parse(data) else { return };
     assert!(control::is_control(data));
@@ -221,7 +221,7 @@ pub fn control(data: &[u8]) {
     assert!(again.len() <= packet.len(), "what was parsed had at most padding in addition");
     let is_probe = matches!(frame, Frame::Probe { .. });
     assert!(!is_probe || again.len() == packet.len());
-    // As every receiver of UDP would, who has no session to trust.
+    // Verifies the checksum, as a UDP receiver without a session would.
     let offset = again.upper().expect("UDP").offset;
     let len = again.len() - offset;
     let (IpAddr::V6(source), IpAddr::V6(destination)) = (again.source(), again.destination()) else { unreachable!() };

@@ -1,4 +1,4 @@
-//! A node, and a kernel that hands it any packet under any virtio header.
+//! A node, and a kernel that hands it arbitrary packets with arbitrary virtio headers.
 
 use overlay_core::{Joins, Protocol, Rule};
 use overlay_wire::ip::{Packet, Version};
@@ -8,8 +8,8 @@ use super::Input;
 use super::node::{OURS, Options, Scene, THEIRS, home, kernel_takes, packet_from};
 use crate::packet::Ends;
 
-/// Any packets from TUN: each datagram opens and holds one whole packet that fits, padded with zeros; what comes back is
-/// whole too; and the session lives on.
+/// Passes arbitrary packets from TUN to the node. Each datagram sent must open and hold one whole packet that fits,
+/// padded with zeros. Packets that come back must be whole too. The session must survive.
 pub fn node_tun(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
@@ -32,7 +32,7 @@ pub fn node_tun(data: &[u8]) {
             assert_eq!(*destination, home());
             let plaintext = scene.session.open(message).expect("data of this session").plaintext;
             let packet = Packet::parse(&plaintext).expect("a whole packet");
-            // What IPv6 may count on goes whole, whatever the tunnel carries.
+            // IPv6 packets up to its minimum MTU are sent whole, whatever the tunnel's MTU.
             let most = if packet.version() == Version::V6 { mtu.max(1_280) } else { mtu };
             assert!(packet.len() <= usize::from(most), "{} bytes", packet.len());
             let padded = packet.len().next_multiple_of(16).min(usize::from(mtu)).max(packet.len());

@@ -1,10 +1,12 @@
-//! A node with a session, and its hand-written peer: what every target that goes through a node begins with.
+//! A node with a session, and its handwritten peer. All targets that go through a node start from this.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::{Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, Rule, UdpTrain, Via};
+use overlay_core::{
+    Command, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerTag, Rule, UdpTrain, Via,
+};
 use overlay_wire::ip::Packet;
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
 use zeroize::Zeroizing;
@@ -13,12 +15,12 @@ use super::Input;
 use crate::initiator::{Initiator, Session, Timestamp};
 use crate::packet::Ends;
 
-/// The addresses inside: of the node, and of its peer.
+/// The inner addresses of the node and of its peer.
 pub(super) const OURS: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(10, 77, 0, 1), Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
 pub(super) const THEIRS: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(10, 77, 0, 2), Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2));
 
-/// How the node is to be.
+/// The configuration of the node.
 pub(super) struct Options {
     pub(super) mtu: u16,
     pub(super) joins: Joins,
@@ -27,22 +29,22 @@ pub(super) struct Options {
     pub(super) mtu_discovery: bool,
 }
 
-/// A node and a peer of it.
+/// A node and one of its peers.
 pub(super) struct Scene {
     pub(super) node: Node,
     pub(super) session: Session,
     pub(super) now: Instant,
-    /// What the peer has said so far: an initiation, and a keepalive.
+    /// The peer's messages so far: an initiation and a keepalive.
     pub(super) said: Vec<Vec<u8>>,
 }
 
-/// What a node sends: to whom, and a datagram.
+/// A datagram that a node sends, with its destination.
 pub(super) type Datagram = (SocketAddr, Vec<u8>);
 
 /// A packet that a node delivers.
 pub(super) type Delivered = (VirtioHeader, Vec<u8>);
 
-/// Where the peer lives.
+/// The outer address of the peer.
 pub(super) fn home() -> SocketAddr {
     (Ipv4Addr::new(203, 0, 113, 2), 51_820).into()
 }
@@ -68,7 +70,8 @@ impl Scene {
             mtu_discovery: options.mtu_discovery,
             ..PeerConfig::of(PeerKey(peer.public_key()))
         });
-        node.handle_command(Command::SetPeer { config, stats: Arc::default() }, now).expect("a good peer");
+        node.handle_command(Command::SetPeer { peer: PeerTag::from_bits(0), config, stats: Arc::default() }, now)
+            .expect("a good peer");
 
         let pending = peer.initiate(Timestamp::from_unix_seconds(1), 0x0101_0101);
         hear(&mut node, home(), &pending.message, pending.message.len(), now);
@@ -85,12 +88,12 @@ impl Scene {
         scene
     }
 
-    /// A train reaches the node.
+    /// Passes a train to the node.
     pub(super) fn hear(&mut self, source: SocketAddr, contents: &[u8], stride: usize) {
         hear(&mut self.node, source, contents, stride, self.now);
     }
 
-    /// What the node has to send and to deliver. Each has to be as a shell can use it.
+    /// Takes everything that the node wants to send and to deliver, and checks that a shell could use it.
     pub(super) fn drain(&mut self) -> (Vec<Datagram>, Vec<Delivered>) {
         let (mut sent, mut delivered) = (Vec::new(), Vec::new());
         for output in self.node.poll_outputs() {
@@ -111,13 +114,13 @@ impl Scene {
         (sent, delivered)
     }
 
-    /// Time passes.
+    /// Lets time pass.
     pub(super) fn pass(&mut self, span: Duration) {
         self.now = self.now + span;
         self.node.handle_timeout(self.now);
     }
 
-    /// Data of the peer is still taken.
+    /// Checks that the node still accepts data from the peer.
     pub(super) fn is_alive(&mut self) {
         let packet = Ends::new(THEIRS.0, OURS.0).udp_between(4_000, 53, b"still here");
         let message = self.session.seal(&packet);
@@ -132,13 +135,13 @@ fn hear(node: &mut Node, source: SocketAddr, contents: &[u8], stride: usize, now
     node.handle_udp(&UdpTrain { contents, stride, source, via, ecn: 0 }, now);
 }
 
-/// A packet as the input wants it: any bytes, or any bytes behind a header that is right. `ends` has both families.
+/// Builds a packet from the input: arbitrary bytes, or arbitrary bytes behind a valid header. `ends` has both families.
 pub(super) fn packet_from(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
     let shape = input.byte();
     let protocol = input.byte();
     let mut bytes = input.part().to_vec();
     if shape & 0x10 != 0 {
-        // Large packets from few bytes.
+        // Makes large packets from few bytes.
         let long = bytes.len() * 16;
         bytes = bytes.iter().copied().cycle().take(long.min(65_000)).collect();
     }
@@ -158,7 +161,7 @@ pub(super) fn packet_from(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
     packet
 }
 
-/// The packets that the local kernel makes of what was delivered.
+/// The packets that the local kernel makes of a delivered one.
 pub(super) fn kernel_takes((header, packet): &Delivered) -> Vec<Vec<u8>> {
     if header.segmentation == Segmentation::None {
         let mut packet = packet.clone();

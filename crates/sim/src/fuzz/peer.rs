@@ -1,4 +1,4 @@
-//! A node, and a peer with good keys who chooses every inner byte.
+//! A node, and a peer with valid keys that chooses every inner byte.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::Input;
 use super::node::{OURS, Options, Scene, THEIRS, home, kernel_takes, packet_from};
 use crate::packet::Ends;
 
-/// Pauses of 700 ms: the session is not to end.
+/// The most pauses of 700 ms, so that the session does not expire.
 const MAX_PAUSES: usize = 100;
 
-/// Any packets of a peer, alone and in trains: what is delivered is whole, the peer's own, for us, and such that the kernel
-/// can cut it; and the session lives on.
+/// Passes arbitrary packets of a peer to the node, alone and in trains. A delivered packet must be whole, come from the
+/// peer's own addresses, be meant for us, and be one that the kernel can cut. The session must survive.
 pub fn node_peer(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
@@ -37,7 +37,7 @@ pub fn node_peer(data: &[u8]) {
         asked += usize::from(control::is_control(&plaintext));
         let message = scene.session.seal_as_is(scene.session.next_counter, &plaintext);
         scene.session.next_counter += 1;
-        // Datagrams of one length travel together if the input says so.
+        // Datagrams of the same length travel as a train if the input says so.
         if then.is_multiple_of(4) || train.last().is_some_and(|last| last.len() != message.len()) {
             arrive(&mut scene, &mut train);
         }
@@ -48,7 +48,7 @@ pub fn node_peer(data: &[u8]) {
         }
         if then & 0x80 != 0 && pauses < MAX_PAUSES {
             pauses += 1;
-            // Probes are given up, and so are packets that lack pieces.
+            // In this time probes time out, and so do packets that lack fragments.
             scene.pass(Duration::from_millis(700));
             scene.drain();
         }
@@ -58,7 +58,7 @@ pub fn node_peer(data: &[u8]) {
     scene.is_alive();
 }
 
-/// A packet, or a control frame: well made, or anything where its TLVs are.
+/// Builds a packet or a control frame. The frame is valid, or has arbitrary bytes in place of its TLVs.
 fn said(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
     if input.0.first().is_none_or(|shape| *shape < 0xc0) {
         return packet_from(input, ends);
@@ -72,10 +72,10 @@ fn said(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
     let frame = match kind {
         0 => Frame::Hello { nonce: id, understands, mtu: second },
         1 => Frame::HelloReply { nonce: id, understands, mtu: second },
-        // What a session carries at most.
+        // The most that a session can carry.
         2 => Frame::Probe { id, size: first.min(65_000) },
         3 => Frame::ProbeReply { id, size: first },
-        // A value that says so of itself is cut off like any other.
+        // A fragment whose offset and total contradict each other is refused like any other malformed frame.
         4 => Frame::Fragment { id, offset: first, total: second, bytes: rest.0 },
         _ => return around(bytes),
     };
@@ -84,7 +84,7 @@ fn said(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
     packet
 }
 
-/// The headers of a frame, and these bytes where its TLVs are. Nobody looks at its checksum.
+/// The headers of a frame with these bytes as its TLVs. Its checksum is not valid, since none is checked.
 fn around(tlvs: &[u8]) -> Vec<u8> {
     const HEADERS_LEN: usize = 48;
     let mut packet = vec![0; MIN_PROBE_LEN];
@@ -105,10 +105,10 @@ fn arrive(scene: &mut Scene, train: &mut Vec<Vec<u8>>) {
     train.clear();
 }
 
-/// `asked`: control frames among what was said last.
+/// Checks what the node sends and delivers. `asked` is the number of control frames in the peer's last messages.
 fn look(scene: &mut Scene, asked: usize) {
     let (sent, delivered) = scene.drain();
-    // A frame is answered, and a hello is followed by a probe, which may leave with the next datagram only.
+    // Each frame may be answered. A hello is also followed by a probe, which may leave only with the next datagram.
     assert!(sent.len() <= 2 * asked + 1, "{} answers to {asked} frames", sent.len());
     for packet in delivered.iter().flat_map(kernel_takes) {
         let packet = Packet::parse(&packet).expect("a whole packet");

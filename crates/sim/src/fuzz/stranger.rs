@@ -1,4 +1,4 @@
-//! A node, and somebody without a key who has recorded what was said.
+//! A node, and a stranger without a key who has recorded earlier messages.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::Input;
 use super::node::{Options, Scene, home};
 use crate::initiator::{Initiator, Timestamp};
 
-/// Time passes up to here, so that the session does not end by itself.
+/// The most time that passes, so that the session does not expire.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Any datagrams of a stranger: nothing is delivered, no answer is longer than the question or goes elsewhere, and the
-/// session lives on.
+/// Passes arbitrary datagrams of a stranger to the node. None must be delivered, no answer may be longer than the
+/// question or go elsewhere, and the session must survive.
 pub fn node_stranger(data: &[u8]) {
     let mut input = Input::new(data);
     let mut scene = Scene::new(Options {
@@ -36,7 +36,7 @@ pub fn node_stranger(data: &[u8]) {
                 let span = Duration::from_millis(u64::from(input.word()));
                 if (scene.now + span).since(began) < LONGEST {
                     scene.pass(span);
-                    // Keepalives of the node's own.
+                    // The node's own keepalives.
                     let (sent, delivered) = scene.drain();
                     assert!(delivered.is_empty() && sent.iter().all(|(to, _)| *to == home()));
                 }
@@ -60,7 +60,7 @@ pub fn node_stranger(data: &[u8]) {
     scene.is_alive();
 }
 
-/// A message like a good one, changed here and there and perhaps signed again.
+/// Builds a message that resembles a valid one, with some bytes changed, and perhaps signed again.
 fn message(kind: u8, input: &mut Input<'_>, scene: &Scene, stranger: &mut Initiator) -> Vec<u8> {
     let index = scene.session.peer_index;
     let of_type = |kind: u8, len: usize, receiver_at: usize| {

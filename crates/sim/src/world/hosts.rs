@@ -1,11 +1,13 @@
-//! Who is in a world, and what each node was told of the others.
+//! The hosts of a world, and what each node knows about the others.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use overlay_core::{Command, CommandError, DropReason, Event, Instant, NodeStats, PeerConfig, PeerKey, PeerStats};
+use overlay_core::{
+    Command, CommandError, DropReason, Event, Instant, NodeStats, PeerConfig, PeerKey, PeerStats, PeerTag,
+};
 
 use zeroize::Zeroizing;
 
@@ -14,20 +16,20 @@ use crate::host::{Host, HostId, HostOptions};
 use crate::packet::Ends;
 
 impl World {
-    /// A host that knows nobody. The n-th has the outer addresses `192.0.2.n:51820` and `[2001:db8::n]:51820`, and the
-    /// virtual IPs `10.77.0.n` and `fd77::n`.
+    /// Adds a host that knows no peers. The n-th has the outer addresses `192.0.2.n:51820` and `[2001:db8::n]:51820`,
+    /// and the virtual IPs `10.77.0.n` and `fd77::n`.
     pub fn host(&mut self) -> HostId {
         self.host_with(HostOptions::default())
     }
 
-    /// A host that is not like the others.
+    /// Adds a host with options of its own.
     pub fn host_with(&mut self, options: HostOptions) -> HostId {
         self.numbered += 1;
         self.hosts.push(Host::new(self.numbered, options, self.start, self.now, &mut self.rng));
         HostId(self.hosts.len() - 1)
     }
 
-    /// Two hosts that know each other's key and endpoint.
+    /// Adds two hosts that know each other's key and endpoint.
     pub fn pair(&mut self) -> (HostId, HostId) {
         let (one, other) = (self.host(), self.host());
         self.introduce(one, other);
@@ -40,8 +42,8 @@ impl World {
         self.set_peer(other, one, |_| {});
     }
 
-    /// Tells `host` of its peer, or of what changed in it: `edit` sees what `host` was told before, without the endpoint.
-    /// A new peer has its first IPv4 address as endpoint, both its virtual IPs, and nothing else.
+    /// Configures `peer` at `host`, or changes its configuration. `edit` gets the earlier configuration without the
+    /// endpoint. A new peer has its first IPv4 address as endpoint, both its virtual IPs, and nothing else.
     pub fn set_peer(&mut self, host: HostId, peer: HostId, edit: impl FnOnce(&mut PeerConfig)) {
         let mut config = match self.hosts[host.0].peers.get(&self.key(peer)) {
             Some((config, _)) => PeerConfig { endpoint: None, ..config.clone() },
@@ -51,21 +53,22 @@ impl World {
         self.configure(host, config).expect("a host takes every other host as its peer");
     }
 
-    /// Gives a peer, an outsider perhaps, other prefixes.
+    /// Replaces the prefixes of a peer, which may be an outsider.
     pub fn set_allowed_ips(&mut self, host: HostId, peer: PeerKey, allowed_ips: Vec<IpNet>) {
         let (config, _) = &self.hosts[host.0].peers[&peer];
         let config = PeerConfig { endpoint: None, allowed_ips, ..config.clone() };
         self.configure(host, config).expect("it was taken before");
     }
 
-    /// Gives `host` this peer.
+    /// Configures this peer at `host`.
     ///
     /// # Errors
-    /// What the node answers.
+    /// Returns the node's error.
     pub fn configure(&mut self, host: HostId, config: PeerConfig) -> Result<(), CommandError> {
         let known = self.hosts[host.0].peers.get(&config.public_key).cloned();
         let (told, stats) = known.unwrap_or_else(|| (config.clone(), Arc::default()));
-        let command = Command::SetPeer { config: Box::new(config.clone()), stats: Arc::clone(&stats) };
+        let peer = self.tag_for(host, config.public_key);
+        let command = Command::SetPeer { peer, config: Box::new(config.clone()), stats: Arc::clone(&stats) };
         self.command(host, command)?;
         let config = PeerConfig { endpoint: config.endpoint.or(told.endpoint), ..config };
         self.hosts[host.0].peers.insert(config.public_key, (config, stats));
@@ -74,38 +77,76 @@ impl World {
 
     /// Removes a peer.
     pub fn remove_peer(&mut self, host: HostId, peer: PeerKey) {
-        self.command(host, Command::RemovePeer(peer)).expect("the peer is there");
-        self.hosts[host.0].peers.remove(&peer);
+        let tag = self.tag(host, peer);
+        self.command(host, Command::RemovePeer(tag)).expect("the peer is there");
+        let host = &mut self.hosts[host.0];
+        host.peers.remove(&peer);
+        host.tags.remove(&peer);
+        host.free_tags.give_back(tag);
     }
 
-    /// Gives a host another private key, or takes it away. Nobody else is told.
+    /// The peer has a new tunnel key, and `host` hears of it. Everything else stays.
+    pub fn replace_key(&mut self, host: HostId, before: PeerKey, public_key: PeerKey) {
+        let tag = self.tag(host, before);
+        let (config, stats) = self.hosts[host.0].peers.remove(&before).expect("it is a peer");
+        self.hosts[host.0].tags.remove(&before);
+        self.hosts[host.0].tags.insert(public_key, tag);
+        self.hosts[host.0].peers.insert(public_key, (PeerConfig { public_key, ..config.clone() }, stats));
+        self.configure(host, PeerConfig { public_key, endpoint: None, ..config }).expect("a new key");
+    }
+
+    /// What `host` calls its peer in commands and events.
+    pub fn tag(&self, host: HostId, peer: PeerKey) -> PeerTag {
+        self.hosts[host.0].tags[&peer]
+    }
+
+    /// As [`World::tag`], and where there is no such peer, a tag for it.
+    pub fn tag_for(&mut self, host: HostId, peer: PeerKey) -> PeerTag {
+        let host = &mut self.hosts[host.0];
+        *host.tags.entry(peer).or_insert_with(|| host.free_tags.take().expect("a world is small"))
+    }
+
+    /// Replaces or removes the private key of a host. Other hosts are not told.
     pub fn set_private_key(&mut self, host: HostId, key: Option<[u8; 32]>) {
-        let key = key.map(Zeroizing::new);
-        self.command(host, Command::SetPrivateKey(key.clone())).expect("any key is taken");
+        self.set_private_keys(host, key, Vec::new());
+    }
+
+    /// Gives a host another private key, and lets it answer under these former ones too. Nobody else is told.
+    pub fn set_private_keys(&mut self, host: HostId, key: Option<[u8; 32]>, former: Vec<[u8; 32]>) {
+        let present = key.map(Zeroizing::new);
+        let former = former.into_iter().map(Zeroizing::new).collect();
+        let command = Command::SetPrivateKeys { present: present.clone(), former };
+        self.command(host, command).expect("any key is taken");
         let host = &mut self.hosts[host.0];
         host.key = host.node.public_key().unwrap_or(host.key);
-        host.private_key = key;
+        host.private_key = present;
     }
 
-    /// The peer's host name has these addresses.
+    /// The private key of a host.
+    pub fn private_key(&self, host: HostId) -> Option<[u8; 32]> {
+        self.hosts[host.0].private_key.as_deref().copied()
+    }
+
+    /// Sets the addresses that the peer's host name resolves to.
     ///
     /// # Errors
-    /// What the node answers.
+    /// Returns the node's error.
     pub fn resolve(&mut self, host: HostId, peer: PeerKey, addresses: &[SocketAddr]) -> Result<(), CommandError> {
-        self.command(host, Command::SetCandidates(peer, addresses.to_vec()))
+        let tag = self.tag_for(host, peer);
+        self.command(host, Command::SetCandidates(tag, addresses.to_vec()))
     }
 
-    /// Gives the node a command.
+    /// Passes a command to the node.
     ///
     /// # Errors
-    /// What the node answers.
+    /// Returns the node's error.
     pub fn command(&mut self, host: HostId, command: Command) -> Result<(), CommandError> {
         let result = self.hosts[host.0].node.handle_command(command, self.now);
         self.drain(host);
         result
     }
 
-    /// The program ends and starts again with the same config. Counters begin anew, records stay.
+    /// Restarts the program with the same config. Counters start at zero, records stay.
     pub fn restart(&mut self, host: HostId) {
         self.hosts[host.0].restart(self.start, self.now, &mut self.rng);
         let peers = std::mem::take(&mut self.hosts[host.0].peers);
@@ -114,23 +155,23 @@ impl World {
         }
     }
 
-    /// The host has these outer addresses from now on. What is under way to the old ones is lost.
+    /// Replaces the host's outer addresses. Datagrams in flight to the old ones are lost.
     pub fn roam(&mut self, host: HostId, outer: &[&str]) {
         self.hosts[host.0].outer =
             outer.iter().map(|address| address.parse().expect("an address and a port")).collect();
     }
 
-    /// The host's interface to the network has another MTU from now on: see [`HostOptions::device_mtu`].
+    /// Changes the MTU of the host's network interface: see [`HostOptions::device_mtu`].
     pub fn set_device_mtu(&mut self, host: HostId, mtu: usize) {
         self.hosts[host.0].device_mtu = mtu;
     }
 
-    /// A host's outer addresses.
+    /// The outer addresses of a host.
     pub fn outer(&self, host: HostId) -> &[SocketAddr] {
         &self.hosts[host.0].outer
     }
 
-    /// Its public key.
+    /// The public key of a host.
     pub fn key(&self, host: HostId) -> PeerKey {
         self.hosts[host.0].key
     }
@@ -145,46 +186,48 @@ impl World {
         Ends::new(self.hosts[from.0].inner_v6, self.hosts[to.0].inner_v6)
     }
 
-    /// The counters of a host since it started.
+    /// The counters of a host since it was started.
     pub fn stats(&self, host: HostId) -> &NodeStats {
         &self.hosts[host.0].stats
     }
 
-    /// Its counters of one peer.
+    /// The host's counters for one peer.
     pub fn peer_stats(&self, host: HostId, peer: PeerKey) -> &PeerStats {
         &self.hosts[host.0].peers[&peer].1
     }
 
-    /// Handshakes that `host` has completed with `peer`.
+    /// How many handshakes `host` has completed with `peer`.
     pub fn handshakes(&self, host: HostId, peer: HostId) -> u64 {
         self.peer_stats(host, self.key(peer)).handshakes.value()
     }
 
-    /// Everything that a host has dropped so far, by reason: empty when nothing was.
+    /// How many packets a host has dropped so far, by reason. Empty if none.
     pub fn drops(&self, host: HostId) -> BTreeMap<&'static str, u64> {
         let count = |reason: &DropReason| (reason.name(), self.hosts[host.0].stats.drops(*reason));
         DropReason::ALL.iter().map(count).filter(|(_, count)| *count > 0).collect()
     }
 
-    /// What a node told control, and when.
+    /// The events that a node reported to control, and when.
     pub fn events(&self, host: HostId) -> &[(Instant, Event)] {
         &self.hosts[host.0].events
     }
 
-    /// Where `host` was last told that its peer is.
+    /// The last endpoint that `host` reported for its peer.
     pub fn last_endpoint(&self, host: HostId, peer: PeerKey) -> Option<SocketAddr> {
+        let peer = self.hosts[host.0].tags.get(&peer).copied();
         self.hosts[host.0].events.iter().rev().find_map(|(_, event)| match event {
-            Event::EndpointChanged(key, address) if *key == peer => Some(*address),
+            Event::EndpointChanged(of, address) if Some(*of) == peer => Some(*address),
             _ => None,
         })
     }
 
-    /// How often a node was called because its deadline had come.
+    /// How often a node was called because its deadline had passed.
     pub fn wakeups(&self, host: HostId) -> u64 {
         self.hosts[host.0].wakeups
     }
 
-    /// How often a node wrote to TUN: less than packets were received where it joined some into super-packets.
+    /// How often a node wrote to TUN. This is less than the number of packets received if some were joined into
+    /// super-packets.
     pub fn tun_writes(&self, host: HostId) -> u64 {
         self.hosts[host.0].tun_writes
     }

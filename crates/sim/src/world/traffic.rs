@@ -1,4 +1,4 @@
-//! What goes into tunnels and comes out of them, and what a world remembers of it.
+//! The packets that go into tunnels and come out of them, and the records of a world.
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
@@ -13,26 +13,26 @@ use crate::record::{Kind, Received, Sent};
 
 /// How long [`World::ping`] waits for an answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// The program that pings.
+/// The identifier of the program that pings.
 const PING_IDENTIFIER: u16 = 77;
 
 impl World {
-    /// A packet that the host's kernel routes into the tunnel.
+    /// Sends a packet that the host's kernel routes into the tunnel.
     pub fn send(&mut self, from: HostId, mut packet: Vec<u8>) {
         self.enter(from, &VirtioHeader::NONE, &mut packet);
     }
 
-    /// The same with a virtio header: a super-packet, or one without its checksum.
+    /// Like [`World::send`], with a virtio header: a super-packet, or a packet with an unfinished checksum.
     pub fn send_super(&mut self, from: HostId, header: &VirtioHeader, mut packet: Vec<u8>) {
         self.enter(from, header, &mut packet);
     }
 
-    /// Pings over IPv4 and waits up to ten seconds for the answer: the round trip.
+    /// Pings over IPv4 and waits for up to ten seconds. Returns the round-trip time.
     pub fn ping(&mut self, from: HostId, to: HostId) -> Option<Duration> {
         self.ping_between(from, self.v4(from, to))
     }
 
-    /// Pings over IPv6.
+    /// Pings over IPv6, otherwise like [`World::ping`].
     pub fn ping6(&mut self, from: HostId, to: HostId) -> Option<Duration> {
         self.ping_between(from, self.v6(from, to))
     }
@@ -48,7 +48,7 @@ impl World {
         answered.then(|| self.now.since(began))
     }
 
-    /// Sends a ping and does not wait: its sequence number.
+    /// Sends a ping without waiting. Returns its sequence number.
     pub fn send_ping(&mut self, from: HostId, ends: Ends) -> u16 {
         self.echoes = self.echoes.wrapping_add(1);
         self.send(from, ends.echo_request(PING_IDENTIFIER, self.echoes, &[0xa5; 56]));
@@ -61,19 +61,19 @@ impl World {
         self.received(host).iter().filter(is_reply).count()
     }
 
-    /// A datagram from anywhere reaches a host at this moment, whatever the links are like.
+    /// Delivers a datagram from any source to a host now, regardless of links.
     pub fn inject(&mut self, source: SocketAddr, host: HostId, datagram: &[u8]) {
         self.inject_train(source, host, &[datagram]);
     }
 
-    /// A datagram from anywhere with these ECN bits in its outer header.
+    /// Delivers a datagram from any source with these ECN bits in its outer header.
     pub fn inject_marked(&mut self, source: SocketAddr, host: HostId, datagram: &[u8], ecn: u8) {
         let destination = self.hosts[host.0].outer.iter().find(|address| address.is_ipv4() == source.is_ipv4());
         let destination = *destination.expect("the host has an address of that family");
         self.arrive(datagram, datagram.len(), source, destination, ecn);
     }
 
-    /// A train from anywhere: all datagrams but the last are as long as the first.
+    /// Delivers a train from any source. All datagrams except the last have the same length as the first.
     pub fn inject_train(&mut self, source: SocketAddr, host: HostId, datagrams: &[&[u8]]) {
         let of_family = |address: &&SocketAddr| address.is_ipv4() == source.is_ipv4();
         let destination = self.hosts[host.0].outer.iter().find(of_family).copied();
@@ -82,7 +82,8 @@ impl World {
         self.arrive(&datagrams.concat(), stride, source, destination, 0);
     }
 
-    /// A datagram as [`World::inject`], and what the host answers to its source in that moment. The source is no host.
+    /// Delivers a datagram like [`World::inject`], and returns what the host answers at once. The source must not be a
+    /// host.
     pub fn ask(&mut self, source: SocketAddr, host: HostId, datagram: &[u8]) -> Vec<Vec<u8>> {
         self.take_mail(source);
         self.inject(source, host, datagram);
@@ -92,7 +93,7 @@ impl World {
         self.take_mail(source)
     }
 
-    /// All packets that came out of a host's tunnel, oldest first.
+    /// All packets that came out of the host's tunnel, oldest first.
     pub fn received(&self, host: HostId) -> &[Received] {
         &self.hosts[host.0].received
     }
@@ -102,7 +103,7 @@ impl World {
         &self.sent
     }
 
-    /// What one host sent of one kind, oldest first.
+    /// All datagrams of one kind that a host sent, oldest first.
     pub fn sent_by(&self, host: HostId, kind: Kind) -> impl Iterator<Item = &Sent> {
         self.sent.iter().filter(move |sent| sent.from == host && sent.kind() == kind)
     }
@@ -112,7 +113,7 @@ impl World {
         self.sent_by(host, kind).count()
     }
 
-    /// Forgets what was sent, received and told so far. Counters stay.
+    /// Forgets all records of datagrams, packets and events so far. Counters stay.
     pub fn forget(&mut self) {
         self.sent.clear();
         self.mail.clear();
@@ -123,7 +124,8 @@ impl World {
         }
     }
 
-    /// The whole run, a line for each datagram sent and each packet received: equal for equal seeds.
+    /// A trace of the whole run, with a line for each datagram sent and each packet received. Equal seeds give equal
+    /// traces.
     pub fn trace(&self) -> Vec<String> {
         let mut lines: Vec<_> = self.sent.iter().map(|sent| (sent.at, sent.to_string())).collect();
         for (number, host) in self.hosts.iter().enumerate() {

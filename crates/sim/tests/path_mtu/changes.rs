@@ -1,4 +1,4 @@
-//! What else changes while a path is known or searched: peers, keys, sessions, sizes, and the clock.
+//! Changes while a path is being searched or is known: peers, keys, sessions, sizes and the clock.
 
 use overlay_core::{Command, MtuLimit, PathMtu, PathMtuState, PeerKey, ProbedBy};
 use overlay_core::{Event, PeerConfig};
@@ -12,8 +12,9 @@ use crate::scene::{
 use crate::stock::Stock;
 
 fn known(world: &World, host: HostId, peer: PeerKey) -> Option<PathMtu> {
+    let peer = world.tag(host, peer);
     world.events(host).iter().rev().find_map(|(_, event)| match event {
-        Event::PathMtu(of, known) if *of == peer => Some(*known),
+        Event::PathMtu(of, known) if of.peer == peer => Some(*known),
         _ => None,
     })
 }
@@ -36,7 +37,7 @@ fn an_overlay_node_that_becomes_a_stock_peer_and_one_again_is_asked_as_it_answer
     flow(&mut world, &mut peer, 10);
     assert_eq!(how(&world), Some((PathMtuState::Found, 1_440, ProbedBy::ControlFrames)));
 
-    // Another program takes its place, and calls.
+    // A program without control frames replaces the peer, and initiates.
     peer.is_overlay = false;
     peer.call(&mut world);
     world.forget();
@@ -97,7 +98,7 @@ fn another_mtu_of_the_interface_is_searched_for_and_told() {
     for host in [alice, bob] {
         world.command(host, Command::SetMtu { mtu: ASSUMED, max: 8_940 }).expect("a change");
     }
-    // Each tells the other at once.
+    // Each node tells the other at once.
     both_find(&mut world, alice, bob, 8_940);
 
     world.command(alice, Command::SetMtu { mtu: 1_280, max: 1_280 }).expect("a change");
@@ -183,7 +184,7 @@ fn persistent_keepalive_alone_sends_no_probe_for_hours() {
     let before = [alice, bob].map(|host| world.stats(host).mtu_probes_sent.value());
     world.run_for(minutes(240));
     assert_eq!([alice, bob].map(|host| world.stats(host).mtu_probes_sent.value()), before);
-    // A hello and its answer for each session, keepalives, and nothing else.
+    // Only a hello and its answer for each session, and keepalives.
     let sessions = world.count(alice, Kind::Initiation) + world.count(bob, Kind::Initiation);
     let frames = world.count(alice, Kind::Data) + world.count(bob, Kind::Data);
     assert!(frames <= 2 * sessions, "{frames} in {sessions} sessions");

@@ -1,4 +1,5 @@
-//! A path that carries less from one moment to the next, in silence, while large packets flow; and one that is only lossy.
+//! The MTU of a path falls silently from one moment to the next while large packets flow. Also a path that is only
+//! lossy.
 
 use overlay_core::{Event, PathMtuState};
 use overlay_sim::packet::Ends;
@@ -8,7 +9,7 @@ use overlay_wire::ip::Version;
 use crate::flow::{Flow, errors, least, run};
 use crate::scene::{all_path_mtus, around, found_pair, has_found, pair, path_mtu};
 
-/// A flow in each family, both ways.
+/// One flow in each family and direction.
 fn flows(world: &World, alice: HostId, bob: HostId, size: usize) -> Vec<Flow> {
     let to_bob = [world.v4(alice, bob), world.v6(alice, bob)];
     let new = |from, to, ends: Ends, port| Flow::new(world, from, to, ends, port, size);
@@ -38,7 +39,7 @@ fn a_silent_fall_stalls_nobody_for_five_seconds() {
                 for flow in &mut flows {
                     assert!(flow.longest_gap < seconds(5), "{path:?} {mtu} {is_v4}: {:?}", flow.longest_gap);
                     assert!(!flow.told.is_empty(), "{path:?} {mtu} {is_v4}");
-                    // As the route to the peer says from now on.
+                    // The route to the peer has this MTU from now on.
                     flow.size = path_mtu(&world, alice, bob).map_or(0, |known| known.mtu.into());
                     flow.told.clear();
                 }
@@ -106,7 +107,7 @@ fn an_ipv6_sender_of_packets_that_every_link_carries_is_never_told_to_send_less(
     let mut flows = [Flow::new(&world, alice, bob, world.v6(alice, bob), 4_000, 1_280)];
     run(&mut world, &mut flows, seconds(2));
     world.all_links(|link| link.mtu = 1_280);
-    // Somebody else notices the fall, for the packets of the first are too short for it.
+    // A different flow reveals the fall, because the packets of the first are too short.
     let mut both = vec![Flow::new(&world, alice, bob, world.v4(alice, bob), 4_001, 1_440)];
     both.extend(flows);
     run(&mut world, &mut both, seconds(20));

@@ -1,4 +1,4 @@
-//! What two nodes find of a path that they know nothing of: every MTU that there is.
+//! What two nodes find on a path that they know nothing about, for every common MTU.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use overlay_core::{MtuLimit, ProbedBy};
 
 use crate::scene::{ASSUMED, MAX_MTU, all_path_mtus, around, both_find, pair, path_mtu};
 
-/// Outer MTUs that there are.
+/// Outer MTUs found in practice.
 const PATHS: [usize; 9] = [1_280, 1_296, 1_368, 1_400, 1_420, 1_480, 1_492, 1_500, 9_000];
 
 #[test]

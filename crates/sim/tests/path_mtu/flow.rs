@@ -1,5 +1,5 @@
-//! A sender that behaves as TCP does: it sends without pause, believes an ICMP "too big" that quotes it, and then sends
-//! smaller packets at once.
+//! A sender that behaves like TCP: it sends continuously, accepts an ICMP "too big" that quotes one of its packets, and
+//! then sends smaller packets at once.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use overlay_sim::{HostId, World, millis};
 use overlay_wire::checksum;
 use overlay_wire::ip::{Header, ICMP, ICMPV6, Packet, Version};
 
-/// From one packet to the next.
+/// The time between two packets.
 const PAUSE: Duration = millis(20);
-/// Where all of it goes.
+/// The destination port of all packets.
 const PORT: u16 = 9;
 
-/// One flow, and what became of it.
+/// One flow and its results.
 pub(crate) struct Flow {
     from: HostId,
     to: HostId,
@@ -23,12 +23,12 @@ pub(crate) struct Flow {
     port: u16,
     /// Length of its packets in bytes.
     pub(crate) size: usize,
-    /// Every error that was about it, oldest first.
+    /// All errors about this flow, oldest first.
     pub(crate) told: Vec<TooBig>,
-    /// Packets that were looked at on both sides.
+    /// How many packets have been inspected on each side.
     looked_at: (usize, usize),
     last_arrival: Instant,
-    /// The longest time in which nothing arrived.
+    /// The longest time without an arrival.
     pub(crate) longest_gap: Duration,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct TooBig {
 }
 
 impl Flow {
-    /// Between two hosts, from a port that tells it from others.
+    /// A flow between two hosts. Its port distinguishes it from other flows.
     pub(crate) fn new(world: &World, from: HostId, to: HostId, ends: Ends, port: u16, size: usize) -> Self {
         Self {
             from,
@@ -65,7 +65,7 @@ impl Flow {
         world.send(self.from, packet);
     }
 
-    /// Takes note of what came in. Whether an error asked for smaller packets.
+    /// Inspects new packets. Returns whether an error asked for smaller packets.
     fn look(&mut self, world: &World) -> bool {
         let before = self.size;
         for received in &world.received(self.from)[self.looked_at.0..] {
@@ -86,7 +86,7 @@ impl Flow {
     }
 }
 
-/// Lets the flows go on for so long.
+/// Runs the flows for `span`.
 pub(crate) fn run(world: &mut World, flows: &mut [Flow], span: Duration) {
     let end = world.now() + span;
     while world.now() < end {
@@ -105,7 +105,7 @@ pub(crate) fn run(world: &mut World, flows: &mut [Flow], span: Duration) {
 }
 
 impl TooBig {
-    /// Reads one, whose checksum must be right. `None`: it is another packet.
+    /// Parses an error, whose checksum must be valid. `None` for any other packet.
     pub(crate) fn of(at: Instant, bytes: &[u8]) -> Option<Self> {
         let packet = Packet::parse(bytes).ok()?;
         let message = &packet.bytes()[packet.header_len()..];
@@ -130,7 +130,7 @@ impl TooBig {
     }
 }
 
-/// All of them that a host got.
+/// All such errors that a host received.
 pub(crate) fn errors(world: &World, host: HostId) -> Vec<TooBig> {
     world.received(host).iter().filter_map(|received| TooBig::of(received.at, &received.packet)).collect()
 }
@@ -143,7 +143,7 @@ fn port_of(packet: &[u8]) -> Option<u16> {
     }
 }
 
-/// The least that an IPv6 sender is told.
+/// The smallest MTU that an IPv6 sender may be told.
 pub(crate) fn least(version: Version) -> usize {
     if version == Version::V6 { 1_280 } else { 0 }
 }

@@ -1,4 +1,5 @@
-//! Peers that lie, flood, and send what no peer would. Each has good keys: nobody else reaches any of this.
+//! Peers that lie, flood, and send what no honest peer would. All have valid keys, since nobody else can reach this
+//! code.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -11,7 +12,7 @@ use overlay_wire::control::{self, Abilities, Frame};
 use crate::scene::{ASSUMED, MAX_MTU, options};
 use crate::speaker::{Frames, scene, scene_with, written};
 
-/// Where TLVs begin in a frame.
+/// Offset of the TLVs in a frame.
 const TLVS: usize = 48;
 
 /// A frame of these bytes where the TLVs are. Nobody looks at its checksum.
@@ -57,7 +58,7 @@ fn a_malformed_frame_is_counted_and_does_nothing() {
         assert_eq!(scene.ask(&frame_of(tlvs)), [[0u8; 0]; 0], "{what}");
         assert_eq!(scene.drops(), BTreeMap::from([("control_malformed", number)]), "{what}");
     }
-    // Lengths of IPv6 and of UDP that contradict each other.
+    // The lengths of IPv6 and UDP contradict each other.
     let mut packet = frame_of(&HELLO);
     packet[45] -= 1;
     assert_eq!(scene.ask(&packet), [[0u8; 0]; 0]);
@@ -161,12 +162,12 @@ fn a_peer_that_answers_a_size_only_at_times_ends_at_one_that_it_answers() {
     scene.hello(MAX_MTU);
     for round in 0..600 {
         for (id, size) in scene.probes(50) {
-            // What is above 1,440 bytes it answers in every third second only.
+            // It answers sizes above 1,440 bytes only in every third second.
             if size <= 1_440 || round / 20 % 3 == 0 {
                 scene.tell(Frame::ProbeReply { id, size });
             }
         }
-        // Large packets go out all the while.
+        // Large packets go out all the time.
         let large = scene.ends().reversed().udp(&[0x5a; 1_300]);
         scene.world.send(scene.alice, large);
     }
@@ -202,7 +203,7 @@ fn endless_first_pieces_keep_no_more_than_eight_packets() {
         scene.tell(Frame::Fragment { id, offset: 0, total: 1_280, bytes: &[0; 100] });
     }
     assert_eq!(scene.drops(), BTreeMap::from([("fragment_frame_lost", 10_000 - 8)]));
-    // An honest packet gets through between them, and its peer is none the worse.
+    // An honest packet gets through in between, and its peer does not suffer.
     let packet = scene.ends().udp(&[0x5a; 1_000]);
     scene.pieces(77_777, &packet, 600);
     assert_eq!(scene.received(), [packet]);
@@ -245,7 +246,8 @@ fn a_packet_in_pieces_is_judged_as_any_other() {
 
 #[test]
 fn a_control_frame_in_pieces_is_not_obeyed() {
-    // Everything is routed to this peer and the node does not know its own addresses: only what it is keeps a frame out.
+    // Everything is routed to this peer, and the node does not know its own addresses. So only the frame itself is a
+    // reason to refuse it.
     let mut scene = scene_with(HostOptions { knows_addresses: false, ..options() });
     let everything = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix")).to_vec();
     scene.world.set_allowed_ips(scene.alice, scene.carol.key(), everything);

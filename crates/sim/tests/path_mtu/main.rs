@@ -1,5 +1,5 @@
-//! The MTU of a path in every situation that a path gets into, in virtual time: it stays what it is, falls, rises, loses
-//! packets, carries less than IPv6 asks for, has a stock WireGuard at its end, or somebody who lies.
+//! The path MTU in every situation, in virtual time: the path stays the same, falls, rises, loses packets, carries less
+//! than IPv6 requires, or ends at a stock WireGuard or at a peer that lies.
 
 mod changes;
 mod falls;

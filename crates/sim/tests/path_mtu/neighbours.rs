@@ -1,4 +1,4 @@
-//! Peers of one node behind paths of different widths, and a device that carries less than the ceiling.
+//! Peers of one node behind paths of different widths, and a device that carries less than the maximum MTU.
 
 use overlay_core::{MtuLimit, PathMtuState};
 use overlay_sim::{HostOptions, World, millis, seconds};
@@ -33,7 +33,7 @@ fn a_peer_behind_9000_gets_jumbo_packets_and_one_behind_1500_is_not_hurt() {
         assert!(flow.longest_gap < millis(100), "{:?}", flow.longest_gap);
     }
     assert_eq!(world.received(wide).iter().map(|received| received.packet.len()).max(), Some(8_940));
-    // Whoever sends jumbo packets to the narrow one all the same is told, at once, and sends less.
+    // A sender of jumbo packets to the narrow peer is told at once, and sends smaller ones.
     let mut large = [Flow::new(&world, hub, narrow, world.v4(hub, narrow), 4_003, 8_940)];
     run(&mut world, &mut large, seconds(1));
     assert_eq!((large[0].size, large[0].told.len()), (1_440, 1));
@@ -58,7 +58,7 @@ fn what_our_own_device_refuses_is_known_at_once() {
         assert!(is_over && took < millis(100), "{device_mtu}: {took:?} {:?}", path_mtu(&world, alice, bob));
         let known = path_mtu(&world, alice, bob).expect("found");
         assert_eq!((known.state, known.limit), (PathMtuState::Found, MtuLimit::Host), "{device_mtu}");
-        // The way back is another one.
+        // The path in the other direction has a different MTU.
         assert!(world.run_until(seconds(5), |world| has_found(world, bob, alice, MAX_MTU.into())));
     }
 }

@@ -1,4 +1,4 @@
-//! A path that carries more than it did.
+//! A path that carries more than before.
 
 use overlay_sim::{minutes, seconds};
 
@@ -29,7 +29,7 @@ fn nobody_looks_for_more_where_nothing_is_sent() {
         let before = probes(&world);
         world.run_for(minutes(30));
         assert_eq!(probes(&world), before, "{keepalive:?}: nobody is there who would be glad of it");
-        // Small packets do not need it.
+        // Small packets do not need a larger MTU, so they do not start a search.
         for _ in 0..60 {
             assert!(world.ping(alice, bob).is_some());
             world.run_for(seconds(10));

@@ -1,24 +1,24 @@
-//! Two nodes, the path between them, and what they know of it.
+//! Two nodes, the path between them, and what they know about it.
 
 use overlay_core::{Event, PathMtu, PathMtuState};
 use overlay_sim::{HostId, HostOptions, World, seconds};
 
 /// The longest inner packet over Ethernet with jumbo frames, in bytes.
 pub(crate) const MAX_MTU: u16 = 8_940;
-/// The inner MTU of which nothing is known, in bytes.
+/// The inner MTU that is assumed while nothing is known, in bytes.
 pub(crate) const ASSUMED: u16 = 1_420;
 
-/// Bytes around an inner packet.
+/// How many bytes surround an inner packet.
 pub(crate) fn around(is_v4: bool) -> usize {
     if is_v4 { 60 } else { 80 }
 }
 
-/// A host that searches.
+/// Options for a host that searches for the path MTU.
 pub(crate) fn options() -> HostOptions {
     HostOptions { mtu: ASSUMED, max_mtu: MAX_MTU, mtu_discovery: true, ..HostOptions::default() }
 }
 
-/// Two nodes that know nothing yet, on a path that carries outer packets of `mtu` bytes and is silent about it.
+/// Two nodes that know nothing yet, on a path that silently drops outer packets above `mtu` bytes.
 pub(crate) fn pair(seed: u64, mtu: usize, is_v4: bool) -> (World, HostId, HostId) {
     let mut world = World::new(seed);
     let (alice, bob) = (world.host_with(options()), world.host_with(options()));
@@ -35,7 +35,7 @@ pub(crate) fn acquaint(world: &mut World, one: HostId, other: HostId, is_v4: boo
     }
 }
 
-/// The same, and both have found what the path carries.
+/// Like [`pair`], after both nodes have found the path MTU.
 pub(crate) fn found_pair(seed: u64, mtu: usize, is_v4: bool) -> (World, HostId, HostId) {
     let (mut world, alice, bob) = pair(seed, mtu, is_v4);
     world.ping(alice, bob).expect("an answer");
@@ -52,21 +52,21 @@ pub(crate) fn both_find(world: &mut World, alice: HostId, bob: HostId, truth: us
     assert!(is_over, "{truth}: {:?} {:?}", path_mtu(world, alice, bob), path_mtu(world, bob, alice));
 }
 
-/// What `host` last said of the path to `peer`.
+/// The path MTU that `host` last reported for `peer`.
 pub(crate) fn path_mtu(world: &World, host: HostId, peer: HostId) -> Option<PathMtu> {
-    let key = world.key(peer);
+    let tag = world.tag(host, world.key(peer));
     world.events(host).iter().rev().find_map(|(_, event)| match event {
-        Event::PathMtu(of, path_mtu) if *of == key => Some(*path_mtu),
+        Event::PathMtu(of, path_mtu) if of.peer == tag => Some(*path_mtu),
         _ => None,
     })
 }
 
-/// Everything that `host` said of the path to `peer` since it was last forgotten.
+/// All path MTUs that `host` has reported for `peer` since the records were cleared.
 pub(crate) fn all_path_mtus(world: &World, host: HostId, peer: HostId) -> Vec<PathMtu> {
-    let key = world.key(peer);
+    let tag = world.tag(host, world.key(peer));
     let events = world.events(host).iter();
     let said = events.filter_map(|(_, event)| match event {
-        Event::PathMtu(of, path_mtu) if *of == key => Some(*path_mtu),
+        Event::PathMtu(of, path_mtu) if of.peer == tag => Some(*path_mtu),
         _ => None,
     });
     said.collect()

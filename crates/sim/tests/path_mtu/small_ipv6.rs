@@ -1,5 +1,5 @@
-//! A path that carries less than every link must for IPv6: packets of 1,280 bytes arrive all the same, in pieces, and TCP
-//! is told to send what fits.
+//! A path that carries less than IPv6's minimum MTU. Packets of 1,280 bytes still arrive, in fragments, and TCP is told
+//! to send what fits.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use overlay_wire::offload::{Segmentation, VirtioHeader};
 
 use crate::scene::{around, found_pair};
 
-/// What IPv6 counts on, in bytes.
+/// IPv6's minimum MTU in bytes.
 const LEAST: usize = 1_280;
-/// In front of what UDP carries over IPv6.
+/// Length of the IPv6 and UDP headers in bytes.
 const HEADERS_LEN: usize = 48;
 
-/// A datagram of exactly 1,280 bytes that is like no other.
+/// A datagram of exactly 1,280 bytes with a unique content.
 fn numbered(ends: Ends, number: u16) -> Vec<u8> {
     let mut payload = vec![0x5a; LEAST - HEADERS_LEN];
     payload[..2].copy_from_slice(&number.to_be_bytes());
@@ -100,7 +100,7 @@ fn a_lost_piece_costs_the_packet_that_it_belongs_to_and_is_counted() {
             world.run_for(millis(200));
         }
         world.run_for(seconds(3));
-        // What is given up is noticed when the next piece comes.
+        // A packet that was given up is counted when the next fragment arrives.
         world.all_links(|link| link.loss = 0.0);
         world.send(alice, numbered(ends, PACKETS));
         world.run_for(seconds(1));
@@ -115,12 +115,12 @@ fn a_lost_piece_costs_the_packet_that_it_belongs_to_and_is_counted() {
             assert_eq!(*packet, numbered(ends, number), "unchanged");
         }
         let arrived = whole.len() as u64;
-        // Nine in ten pieces arrive, and a packet has two.
+        // Nine in ten fragments arrive, and a packet has two.
         assert!((350..480).contains(&arrived), "seed {seed}: {arrived}");
         assert_eq!(world.stats(bob).packets_joined.value(), arrived, "each once");
         let given_up = world.drops(bob)["fragment_frame_lost"];
         assert!(given_up > 0 && given_up <= u64::from(PACKETS) + 1 - arrived, "seed {seed}: {given_up}");
-        // Of a packet that is counted nowhere both pieces were lost: one in a hundred.
+        // If a packet is not counted at all, both of its fragments were lost: one packet in a hundred.
         assert!(u64::from(PACKETS) + 1 - arrived - given_up < 20, "seed {seed}: {given_up} of {arrived}");
         assert_eq!(world.drops(bob).get("fragment_frame"), None);
     }

@@ -1,4 +1,5 @@
-//! A stock WireGuard: it knows no control frames, and its host answers echoes, in fragments where its own MTU asks for them.
+//! A stock WireGuard peer. It does not know control frames, and its host answers echoes, in fragments if its own MTU
+//! requires that.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use overlay_wire::control::{self, Abilities, Frame};
 use overlay_wire::ip::{ICMPV6, Packet, fragment_v4};
 use overlay_wire::wireguard::Message;
 
-/// Bytes around an inner packet: IPv4, UDP, WireGuard.
+/// How many bytes surround an inner packet: IPv4, UDP, WireGuard.
 const AROUND: usize = 60;
 const PACE: Duration = millis(5);
 
@@ -19,24 +20,24 @@ const PACE: Duration = millis(5);
 pub(crate) struct Stock {
     pub(crate) outsider: Outsider,
     sessions: Vec<Session>,
-    /// The largest outer packet on the way to it and back, in bytes.
+    /// The largest outer packet on the path, in both directions, in bytes.
     pub(crate) path: usize,
-    /// Whether a router fragments what is larger and may be.
+    /// Whether a router fragments larger packets that do not have DF.
     pub(crate) is_fragmented: bool,
-    /// The MTU of its own interface, in bytes.
+    /// The MTU of the peer's own interface, in bytes.
     pub(crate) own_mtu: usize,
-    /// Whether its host answers echoes.
+    /// Whether the peer's host answers echoes.
     pub(crate) is_echoing: bool,
-    /// Whether it answers control frames, as what a stock WireGuard may be replaced by.
+    /// Whether it answers control frames, like software that may replace a stock WireGuard.
     pub(crate) is_overlay: bool,
-    /// Every packet that it was sent, oldest first, whether or not it is for it; nothing for a keepalive.
+    /// Every packet sent to it, oldest first, including packets for other addresses. Empty for a keepalive.
     pub(crate) heard: Vec<(Instant, Vec<u8>)>,
-    /// Handshakes that it answered.
+    /// How many handshakes it has answered.
     pub(crate) answered: usize,
 }
 
 impl Stock {
-    /// A peer of `host`, which may call it.
+    /// Creates a peer of `host`. The host knows its endpoint.
     pub(crate) fn new(world: &mut World, host: HostId, mtu_discovery: bool) -> Self {
         let address: SocketAddr = "203.0.113.77:51820".parse().expect("an address");
         let mut outsider = world.outsider_with(host, |peer| {
@@ -57,20 +58,20 @@ impl Stock {
         }
     }
 
-    /// From its host to it.
+    /// The inner addresses from the host to the peer.
     pub(crate) fn ends(&self, world: &World, is_v4: bool) -> Ends {
         let [v4, v6] = self.outsider.inner;
         let host = self.outsider.host;
         if is_v4 { Ends::new(world.v4(host, host).source, v4) } else { Ends::new(world.v6(host, host).source, v6) }
     }
 
-    /// It calls.
+    /// Makes the peer start a handshake.
     pub(crate) fn call(&mut self, world: &mut World) {
         let session = world.connect(&mut self.outsider);
         self.sessions.push(session);
     }
 
-    /// Lets it live for so long.
+    /// Runs the peer and the world for `span`.
     pub(crate) fn run(&mut self, world: &mut World, span: Duration) {
         let end = world.now() + span;
         while world.now() < end {
@@ -105,7 +106,7 @@ impl Stock {
         }
     }
 
-    /// What its host does with a packet.
+    /// Answers a packet as the peer's host does.
     fn answer(&mut self, world: &mut World, packet: &[u8]) {
         if control::is_control(packet) {
             return self.answer_frame(world, packet);
@@ -136,7 +137,7 @@ impl Stock {
         }
     }
 
-    /// Says this.
+    /// Sends a control frame.
     pub(crate) fn say_frame(&mut self, world: &mut World, frame: Frame<'_>) {
         let mut packet = vec![0; frame.len()];
         frame.write(&mut packet);
@@ -152,12 +153,12 @@ impl Stock {
         }
     }
 
-    /// Packets that it heard and that are control frames.
+    /// How many control frames it has received.
     pub(crate) fn hellos(&self) -> usize {
         self.heard.iter().filter(|(_, packet)| control::is_control(packet)).count()
     }
 
-    /// Echo requests that it heard of somebody who is not the user.
+    /// The lengths of received echo requests that are probes and not sent by a user.
     pub(crate) fn echoes(&self) -> Vec<usize> {
         let is_probe = |packet: &Vec<u8>| {
             Echo::of(packet).is_some_and(|echo| echo.is_request && echo.payload.iter().all(|byte| *byte == 0))
@@ -171,7 +172,7 @@ fn may_be_fragmented(world: &World, datagram: &[u8]) -> bool {
     world.sent().iter().rev().find(|sent| sent.bytes == datagram).is_some_and(|sent| !sent.dont_fragment)
 }
 
-/// The reply of a host, made by the rules and not from a probe's own code: kind and checksum are new.
+/// A host's echo reply, built by the protocol's rules and not with the probe code: type and checksum are new.
 fn reply(echo: &Echo<'_>) -> Vec<u8> {
     let mut packet = echo.ends.reversed().echo_request(echo.identifier, echo.sequence, echo.payload);
     let is_v4 = echo.ends.source.is_ipv4();
@@ -184,7 +185,7 @@ fn reply(echo: &Echo<'_>) -> Vec<u8> {
     packet
 }
 
-/// What a host makes of its own packet that is longer than its interface takes.
+/// The fragments that a host makes of its own packet if that exceeds the MTU of its interface.
 fn fragments(packet: &[u8], mtu: usize) -> Vec<Vec<u8>> {
     if packet.len() <= mtu {
         return vec![packet.to_vec()];

@@ -1,4 +1,4 @@
-//! A stock WireGuard at the other end: the path is found by echoes, and a peer that answers none is left in peace.
+//! A stock WireGuard at the remote end. Echoes find the path MTU, and a peer that does not answer echoes is left alone.
 
 use overlay_core::{Command, MtuLimit, PathMtu, PathMtuState, ProbedBy};
 use overlay_core::{Event, PeerKey};
@@ -10,10 +10,10 @@ use overlay_wire::{control, icmp};
 use crate::scene::{ASSUMED, options};
 use crate::stock::Stock;
 
-/// The length of a probe that is tried first, in bytes.
+/// The length of the first probe, in bytes.
 const BASE: usize = 1_200;
 
-/// What an application sends that makes a packet large enough to begin the search.
+/// Application data that makes a packet large enough to start the search.
 const LARGE: &[u8] = &[0x5a; 1_000];
 
 fn scene(mtu_discovery: bool) -> (World, HostId, Stock) {
@@ -24,13 +24,14 @@ fn scene(mtu_discovery: bool) -> (World, HostId, Stock) {
 }
 
 fn known(world: &World, host: HostId, peer: PeerKey) -> Option<PathMtu> {
+    let peer = world.tag(host, peer);
     world.events(host).iter().rev().find_map(|(_, event)| match event {
-        Event::PathMtu(of, known) if *of == peer => Some(*known),
+        Event::PathMtu(of, known) if of.peer == peer => Some(*known),
         _ => None,
     })
 }
 
-/// Echo replies that came out of the tunnel, and first fragments of such.
+/// How many echo replies, or first fragments of echo replies, came out of the tunnel.
 fn replies(world: &World, host: HostId) -> usize {
     let is_reply = |packet: &[u8]| icmp::echo_reply(&Packet::parse(packet).expect("a packet")).is_some();
     world.received(host).iter().filter(|received| is_reply(&received.packet)).count()
@@ -72,7 +73,7 @@ fn a_stock_peer_is_not_probed_before_it_is_sent_a_large_packet() {
         let ends = stock.ends(&world, true);
         stock.call(&mut world);
         for _ in 0..300 {
-            // An echo of ping's usual size, as anything that watches ten thousand peers sends.
+            // An echo of ping's usual size, which software that monitors ten thousand peers would send.
             world.send(alice, ends.echo_request(0x4d4d, 1, &[0xa5; 56]));
             stock.run(&mut world, seconds(1));
         }
@@ -115,7 +116,7 @@ fn a_stock_peer_that_moved_is_probed_again_when_it_is_sent_a_large_packet() {
 fn replies_that_come_in_fragments_count_in_both_families() {
     for is_v4 in [true, false] {
         let (mut world, alice, mut stock) = scene(true);
-        // The host has one of them only.
+        // The host has only one of the two families.
         let inner = stock.outsider.inner[usize::from(!is_v4)];
         world.set_allowed_ips(alice, stock.outsider.key(), vec![inner.into()]);
         stock.path = 9_000;
@@ -207,11 +208,11 @@ fn a_stock_peer_is_greeted_twice_in_a_session_and_in_three_of_them() {
     stock.run(&mut world, seconds(5));
     assert!(sessions >= 6, "{sessions}");
     assert_eq!(stock.hellos(), 6, "{hellos:?}");
-    // Each session's first packets are counted before its hellos.
+    // The first packets of each session are counted before its hellos.
     let per_session: Vec<_> = hellos.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(per_session.iter().all(|count| *count <= 2), "{per_session:?}");
     assert!(stock.heard.iter().all(|(_, packet)| !control::is_control(packet) || packet.len() == 60), "hellos alone");
-    // What another key asks for is asked again.
+    // After the interface was down and up, hellos are sent again.
     let before = stock.hellos();
     world.command(alice, Command::SetUp(false)).expect("a change");
     world.command(alice, Command::SetUp(true)).expect("a change");
@@ -243,7 +244,7 @@ fn echoes_follow_when_an_address_becomes_another() {
     stock.run(&mut world, seconds(15));
     let key = stock.outsider.key();
     assert_eq!(known(&world, alice, key).map(|known| known.state), Some(PathMtuState::Found));
-    // Ours is another from now on, and the peer knows.
+    // From now on we have a different address, and the peer knows it.
     let moved = "10.77.0.200".parse().expect("an address");
     world.command(alice, Command::SetAddresses { addresses: vec![moved], forward: false }).expect("a change");
     stock.heard.clear();
@@ -268,19 +269,19 @@ fn a_stock_peer_that_is_told_of_anew_without_a_change_keeps_what_was_found() {
     world.set_allowed_ips(alice, key, inner.map(Into::into).to_vec());
     stock.run(&mut world, seconds(1));
     assert_eq!(known(&world, alice, key), None, "no news");
-    // Nobody is there any more to send echoes to.
+    // There is no address left to send echoes to.
     world.set_allowed_ips(alice, key, vec!["10.99.0.0/16".parse().expect("a prefix")]);
     stock.run(&mut world, seconds(1));
     let now = known(&world, alice, key).map(|known| (known.mtu, known.state, known.probed_by));
     assert_eq!(now, Some((ASSUMED, PathMtuState::Assumed, ProbedBy::Nothing)));
-    // And now there is.
+    // Now there is one again.
     world.set_allowed_ips(alice, key, inner.map(Into::into).to_vec());
     stock.run(&mut world, seconds(15));
     let now = known(&world, alice, key).map(|known| (known.mtu, known.state, known.probed_by));
     assert_eq!(now, Some((1_440, PathMtuState::Found, ProbedBy::Echoes)));
 }
 
-/// The longest time, while one such packet is sent every 50 ms for this long, in which none arrives.
+/// The longest time without an arrival while one such packet is sent every 50 ms for `span` seconds.
 fn longest_gap(world: &mut World, alice: HostId, stock: &mut Stock, packet: &[u8], span: u64) -> std::time::Duration {
     let (mut last, mut longest) = (world.now(), seconds(0));
     for _ in 0..span * 20 {
@@ -309,7 +310,7 @@ fn who_answers_no_echo_any_more_is_sent_what_a_router_may_fragment() {
     (stock.path, stock.is_fragmented) = (1_400, true);
     let gap = longest_gap(&mut world, alice, &mut stock, &packet, 120);
     assert!(gap < seconds(5), "{gap:?}");
-    // The size is no other, and who answers again is probed again.
+    // The MTU stays the same. Once the peer answers again, it is probed again.
     assert_eq!(known(&world, alice, stock.outsider.key()).map(|known| known.mtu), Some(1_440));
     stock.is_echoing = true;
     longest_gap(&mut world, alice, &mut stock, &packet, 30);
@@ -327,7 +328,7 @@ fn a_path_that_falls_after_its_peer_fell_silent_is_no_black_hole() {
     let packet = ends.udp(&[0x5a; 1_440 - 28]);
     world.send(alice, ends.udp(LARGE));
     stock.run(&mut world, seconds(15));
-    // Both in the same moment: nothing told us of either before.
+    // Both happen at the same moment, without any warning.
     (stock.is_echoing, stock.path, stock.is_fragmented) = (false, 1_400, true);
     let gap = longest_gap(&mut world, alice, &mut stock, &packet, 60);
     assert!(gap < seconds(4), "{gap:?}");

@@ -1,4 +1,4 @@
-//! A name with many addresses, some of which lead nowhere.
+//! A host name with many addresses, some of which lead nowhere.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,14 +12,14 @@ use crate::name_service::{Resolver, address};
 
 const DEAD_V6: &str = "[2001:db8:dead::1]:51820";
 
-/// Where and when alice's initiations went, in milliseconds since the world began.
+/// When and where alice's initiations were sent, in milliseconds since the world began.
 fn calls(world: &World, alice: HostId) -> Vec<(u128, SocketAddr)> {
     let began = world.now().since_start() - world.elapsed();
     let called = world.sent_by(alice, Kind::Initiation);
     called.map(|sent| ((sent.at.since_start() - began).as_millis(), sent.destination)).collect()
 }
 
-/// Alice and bob; alice knows bob by a name that has these addresses, and has not spoken to him.
+/// Alice and bob. Alice knows bob by a name that has these addresses, and has not talked to him yet.
 fn scene(addresses: &[SocketAddr]) -> (World, HostId, HostId) {
     let mut world = World::new(7);
     let (alice, bob) = (world.host(), world.host());
@@ -36,7 +36,7 @@ fn a_dead_family_costs_a_quarter_of_a_second_at_the_first_start() {
     assert_eq!(world.ping(alice, bob), Some(millis(250 + 40)));
     assert_eq!(calls(&world, alice), [(0, address(DEAD_V6)), (250, v4)]);
     assert_eq!(world.last_endpoint(alice, world.key(bob)), Some(v4));
-    // The same initiation, and bob answered it once.
+    // The same initiation was sent twice, and bob answered it once.
     let sent: Vec<_> = world.sent_by(alice, Kind::Initiation).map(|sent| &sent.bytes).collect();
     assert!(sent[0] == sent[1] && world.count(bob, Kind::Response) == 1);
     world.run_for(seconds(600));
@@ -61,11 +61,11 @@ fn a_peer_that_is_reached_by_both_families_answers_the_first_and_drops_the_other
 fn what_this_host_cannot_send_to_costs_no_time() {
     let v4 = address("192.0.2.2:51820");
     let (mut world, alice, bob) = scene(&[address(DEAD_V6), address("[2001:db8:dead::2]:1"), v4]);
-    // Without an IPv6 address of its own the kernel refuses.
+    // If the host has no IPv6 address, the kernel refuses.
     world.roam(alice, &["192.0.2.1:51820"]);
     assert_eq!(world.ping(alice, bob), Some(millis(40)));
     assert_eq!(calls(&world, alice), [(0, v4)]);
-    // Everything that can be refused is, and it is tried again after five seconds, not in a circle.
+    // Every send that can be refused is refused. The next attempt follows after five seconds, not in a busy loop.
     world.set_peer(alice, bob, |_| {});
     world.roam(alice, &[]);
     world.run_for(seconds(600));
@@ -107,7 +107,7 @@ fn an_attempt_reaches_nine_addresses_and_no_more_whatever_the_name_service_says(
     world.send(alice, world.v4(alice, bob).udp(b"hello"));
     world.run_for(millis(4_900));
     assert_eq!(calls(&world, alice).len(), 8, "the first eight");
-    // Another answer every tenth of a second: one initiation goes to 17 addresses at most.
+    // The name's addresses change every tenth of a second. One initiation goes to at most 17 of them.
     for round in 1..100 {
         world.resolve(alice, world.key(bob), &lies(round)).expect("bob is a peer");
         world.run_for(millis(100));
@@ -129,7 +129,7 @@ fn a_candidate_inside_the_tunnel_is_no_loop() {
     world.run_for(seconds(0));
     let mail = world.take_mail(inside);
     assert_eq!(mail.len(), 1);
-    // Its own initiation comes back by way of the routing table, before and after there is a session.
+    // The routing table returns alice's own initiation to her, before and after there is a session.
     let looped = Ends::new(world.v4(alice, bob).source, inside.ip()).udp_between(51_820, 51_820, &mail[0]);
     world.send(alice, looped.clone());
     world.run_for(seconds(1));
@@ -139,7 +139,7 @@ fn a_candidate_inside_the_tunnel_is_no_loop() {
 
 #[test]
 fn a_cookie_of_one_address_does_not_keep_the_peer_from_another() {
-    // Bob is under load: whoever calls has to prove the address.
+    // Bob is under load, so callers must prove their address.
     let [v6, v4] = [address(DEAD_V6), address("192.0.2.2:51820")];
     let (mut world, alice, bob) = scene(&[v6, v4]);
     let mut flood = overlay_sim::initiator::Initiator::new([9; 32], world.key(bob).0, 9);
@@ -166,9 +166,9 @@ fn an_endpoint_that_is_configured_forgets_what_the_name_had() {
         world.run_for(seconds(1));
     }
     assert!(calls(&world, alice).iter().all(|(_, at)| *at == v4));
-    // So does a name that the peer no longer has.
+    // The addresses of a forgotten name are not called either.
     world.resolve(alice, world.key(bob), &[address(DEAD_V6)]).expect("bob is a peer");
-    world.command(alice, Command::ForgetCandidates(world.key(bob))).expect("bob is a peer");
+    world.command(alice, Command::ForgetCandidates(world.tag(alice, world.key(bob)))).expect("bob is a peer");
     world.run_for(seconds(1));
     world.forget();
     world.send(alice, world.v4(alice, bob).udp(b"are you there"));

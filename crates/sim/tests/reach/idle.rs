@@ -1,4 +1,4 @@
-//! Questions to peers that have nothing to say: how many, how far apart, and who is spared.
+//! Questions to silent peers: how many, how far apart, and which peers are not asked.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::stock::Stock;
 
 const KEEPALIVE: Duration = seconds(25);
 
-/// Two nodes, of which alice keeps bob alive; `by_name`: she knows him by name.
+/// Two nodes. Alice sends bob persistent keepalives. With `by_name`, she knows him by name.
 fn scene(mtu_discovery: bool, by_name: bool) -> (World, HostId, HostId) {
     let mut world = World::new(7);
     let options = || HostOptions { mtu_discovery, ..HostOptions::default() };
@@ -35,11 +35,11 @@ fn a_healthy_overlay_node_is_asked_every_13_s_in_place_of_keepalives() {
     world.run_for(minutes(60));
     let asked = world.stats(alice).questions_sent.value() - asked;
     assert!((240..=277).contains(&asked), "{asked} in an hour");
-    // Nobody ever stands in the same place of a second twice in a row: jitter.
+    // Jitter: the datagrams do not fall on the same fraction of a second.
     let times: Vec<_> = world.sent_by(alice, Kind::Data).map(|sent| sent.at.since_start().subsec_millis()).collect();
     let distinct: std::collections::BTreeSet<_> = times.iter().collect();
     assert!(distinct.len() > 100, "{}", distinct.len());
-    // All of it together: a question, its answer and the keepalive that the answer is owed; handshakes and hellos as ever.
+    // In total: a question, its answer, and the keepalive that the answer requires; handshakes and hellos as usual.
     let datagrams = world.sent().len();
     assert!(datagrams <= 3 * 277 + 30 * 8, "{datagrams} in an hour");
     assert_eq!(answering(&world, alice, world.key(bob)), []);
@@ -47,7 +47,7 @@ fn a_healthy_overlay_node_is_asked_every_13_s_in_place_of_keepalives() {
     assert!(world.received(alice).is_empty() && world.received(bob).is_empty());
     let handshakes = world.handshakes(alice, bob) - handshakes;
     assert!((27..=30).contains(&handshakes), "{handshakes}: one in two minutes, as ever");
-    // As everything that WireGuard sends they are multiples of 16 long, and not large.
+    // Like all WireGuard messages, their lengths are multiples of 16, and they are small.
     let sizes: std::collections::BTreeSet<_> = world.sent_by(alice, Kind::Data).map(|sent| sent.bytes.len()).collect();
     assert!(sizes.contains(&96), "{sizes:?}");
 }
@@ -97,7 +97,7 @@ fn a_stock_peer_is_asked_by_echoes_whose_answers_nobody_sees() {
             allowed_ips,
             persistent_keepalive: Some(KEEPALIVE),
             mtu_discovery: true,
-            // Nothing may come in but answers to what went out: the reply answers no packet of the host.
+            // Only answers to outgoing packets may come in, and the echo reply does not answer any packet of the host.
             allow: is_restricted.then(Vec::new),
             ..overlay_core::PeerConfig::of(key)
         };
@@ -115,7 +115,7 @@ fn a_stock_peer_is_asked_by_echoes_whose_answers_nobody_sees() {
         assert!(!world.received(alice).iter().any(|received| is_reply(&received.packet)));
         assert!(world.drops(alice).is_empty(), "{:?}", world.drops(alice));
 
-        // Gone without a word: five questions in five seconds, and then it is called.
+        // The peer disappears silently: five questions in five seconds, and then it is called.
         world.forget();
         let began = world.now();
         assert!(world.run_until(seconds(20), |world| answering(world, alice, key) == [false]));
@@ -133,8 +133,8 @@ fn a_stock_peer_that_answers_no_echo_is_heard_by_wireguards_own_timer() {
     let options = |mtu_discovery| HostOptions { mtu_discovery, ..HostOptions::default() };
     let (alice, bob) = (world.host_with(options(true)), world.host_with(options(false)));
     world.introduce(alice, bob);
-    // Bob answers frames; what alice sends him are echoes all the same, because he is asked before he said who he is, and his
-    // host answers none: only the kernel's rule is left.
+    // Bob answers control frames, but alice sends him echoes because she asks before he has said what he is. His host
+    // does not answer echoes, so only the kernel's rule is left.
     world.set_peer(bob, alice, |peer| peer.allow = Some(Vec::new()));
     world.set_peer(alice, bob, |peer| peer.persistent_keepalive = Some(KEEPALIVE));
     let addresses = world.outer(bob).to_vec();

@@ -1,4 +1,5 @@
-//! Whether a peer answers, and where it is called when it does not: servers that move, families that are dead, names that lie.
+//! Whether a peer answers, and where it is called if it does not: servers that move, dead address families, names that
+//! lie.
 
 #[path = "../path_mtu/stock.rs"]
 #[allow(dead_code, reason = "the stock peer can do more than is asked of it here")]

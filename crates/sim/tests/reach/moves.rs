@@ -1,4 +1,4 @@
-//! A peer moves: it starts again at another address, with its key and with no memory, and its name follows.
+//! A peer moves: it restarts at a different address, with its key but without any memory, and its name follows.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use overlay_sim::{HostId, HostOptions, Kind, World, millis, seconds};
 use crate::name_service::{Resolver, address};
 
 const ELSEWHERE: &str = "198.51.100.7:4242";
-/// What is promised.
+/// The promised limit.
 const PROMISED: Duration = seconds(20);
-/// The same where nothing but WireGuard's own messages may be sent, and none but keepalives are.
+/// The limit if only WireGuard's own messages may be sent, and all of them are keepalives.
 const BY_HANDSHAKES: Duration = seconds(75);
 
-/// Alice and bob, either of whom knows the other by name.
+/// Alice and bob. One of them knows the other by name.
 struct Scene {
     world: World,
-    /// Who stays, and who moves.
+    /// The host that stays, and the host that moves.
     follower: HostId,
     mover: HostId,
     resolver: Resolver,
 }
 
 impl Scene {
-    /// `alice_follows`: it is bob who moves. The session is begun by alice in any case.
+    /// With `alice_follows`, bob is the one who moves. Alice starts the session in either case.
     fn new(seed: u64, alice_follows: bool, mtu_discovery: bool, keepalive: Option<Duration>) -> Self {
         let mut world = World::new(seed);
         let options = || HostOptions { mtu_discovery, ..HostOptions::default() };
@@ -37,7 +37,7 @@ impl Scene {
         Self { world, follower, mover, resolver }
     }
 
-    /// It starts again elsewhere and cannot call; its name follows at once.
+    /// Restarts the mover at a different address, from where it cannot initiate. Its name follows at once.
     fn mover_moves(&mut self) {
         self.world.roam(self.mover, &[ELSEWHERE]);
         self.world.restart(self.mover);
@@ -47,7 +47,7 @@ impl Scene {
         self.resolver.addresses = vec![address(ELSEWHERE)];
     }
 
-    /// How long until the follower sends to the new place, saying something every `period`.
+    /// How long until the follower sends to the new address. It sends a packet every `period`.
     fn until_followed(&mut self, period: Option<Duration>) -> Option<Duration> {
         let (follower, mover, began) = (self.follower, self.mover, self.world.now());
         let (mut said, key) = (0, self.world.key(mover));
@@ -70,7 +70,7 @@ fn a_peer_that_moved_is_followed_within_20_s_by_whoever_has_something_to_say() {
         for alice_follows in [true, false] {
             for mtu_discovery in [true, false] {
                 for keepalive in [None, Some(seconds(25))] {
-                    // Before and after the session is to be renewed, and when there is none any more.
+                    // Before and after the session is due for renewal, and when it has expired.
                     for age in [3, 60, 110, 118, 119, 121, 150, 170, 178, 400] {
                         let mut scene = Scene::new(seed, alice_follows, mtu_discovery, keepalive);
                         scene.resolver.run(&mut scene.world, seconds(age) + millis(137 * seed));
@@ -134,7 +134,7 @@ fn a_name_that_follows_late_is_followed_when_it_does() {
         scene.world.send(scene.follower, scene.world.v4(scene.follower, scene.mover).udp(b"are you there"));
         scene.resolver.run(&mut scene.world, millis(100));
     }
-    // The initiation that is out goes there at once, not only the next one.
+    // The current initiation goes there at once, not only the next one.
     scene.world.resolve(scene.follower, key, &old).expect("the peer is there");
     assert!(scene.world.run_until(millis(50), |world| world.last_endpoint(scene.follower, key) == Some(old[0])));
 }
@@ -162,10 +162,10 @@ fn a_peer_that_moved_and_speaks_first_is_followed_at_once() {
 fn another_name_is_called_at_once_and_the_session_goes_on_meanwhile() {
     let mut scene = Scene::new(7, true, true, None);
     let (alice, bob, key) = (scene.follower, scene.mover, scene.world.key(scene.mover));
-    // Nobody answers at the new name's addresses: nothing is lost, in ten minutes. Five seconds after the last initiation
-    // the next one may be sent at once.
+    // Nobody answers at the new addresses. Nothing is lost in ten minutes. Five seconds after the last initiation, the
+    // next one may be sent at once.
     scene.world.run_for(seconds(6));
-    scene.world.command(alice, Command::ForgetCandidates(key)).expect("the peer is there");
+    scene.world.command(alice, Command::ForgetCandidates(scene.world.tag(alice, key))).expect("the peer is there");
     let nobody = address("203.0.113.99:1");
     scene.world.resolve(alice, key, &[nobody]).expect("the peer is there");
     scene.world.run_for(seconds(0));
@@ -176,13 +176,13 @@ fn another_name_is_called_at_once_and_the_session_goes_on_meanwhile() {
     }
     assert_eq!(scene.world.last_endpoint(alice, key), None, "it is where it was");
     assert!(scene.world.drops(alice).is_empty());
-    // And one that has both places changes nothing; one that has another place only moves there.
+    // A name with both addresses changes nothing. A name with only a different address makes us move there.
     let (calls, outer) = (scene.world.count(alice, Kind::Initiation), scene.world.outer(bob).to_vec());
-    scene.world.command(alice, Command::ForgetCandidates(key)).expect("the peer is there");
+    scene.world.command(alice, Command::ForgetCandidates(scene.world.tag(alice, key))).expect("the peer is there");
     scene.world.resolve(alice, key, &[nobody, outer[0]]).expect("the peer is there");
     assert!(scene.world.ping(alice, bob).is_some());
     assert_eq!(scene.world.count(alice, Kind::Initiation), calls);
-    scene.world.command(alice, Command::ForgetCandidates(key)).expect("the peer is there");
+    scene.world.command(alice, Command::ForgetCandidates(scene.world.tag(alice, key))).expect("the peer is there");
     scene.world.resolve(alice, key, &outer[1..]).expect("the peer is there");
     assert!(scene.world.run_until(seconds(6), |world| world.last_endpoint(alice, key) == Some(outer[1])));
 }

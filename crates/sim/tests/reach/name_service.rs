@@ -1,4 +1,4 @@
-//! The control side of a node: it asks a name service whenever the node says that a peer does not answer.
+//! The control side of a node: it asks a name service whenever the node reports that a peer does not answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,31 +8,31 @@ use overlay_sim::{HostId, World, millis};
 
 /// How long a look-up takes.
 const LOOK_UP: Duration = millis(50);
-/// How often the control side looks at its events.
+/// How often the control side checks for events.
 const PACE: Duration = millis(20);
 
 /// One host's view of one peer's name.
 pub(crate) struct Resolver {
     host: HostId,
     peer: PeerKey,
-    /// What the name has now.
+    /// The addresses that the name has now.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// Events that were seen.
+    /// How many events have been seen.
     seen: usize,
-    /// When the answer to a question comes.
+    /// When the answer to a look-up arrives.
     pending: Option<Instant>,
-    /// Questions so far.
+    /// How many look-ups have been made.
     pub(crate) asked: usize,
 }
 
 impl Resolver {
-    /// The name was resolved to `addresses` when the host came up.
+    /// Creates the view. The name was resolved to `addresses` when the host came up.
     pub(crate) fn new(world: &mut World, host: HostId, peer: PeerKey, addresses: Vec<SocketAddr>) -> Self {
         world.resolve(host, peer, &addresses).expect("the peer is there");
         Self { host, peer, addresses, seen: 0, pending: None, asked: 0 }
     }
 
-    /// Lets time pass until `is_done`; how long that took, or `None` after `limit`.
+    /// Runs the world until `is_done`. Returns how long that took, or `None` after `limit`.
     pub(crate) fn run_until(
         &mut self,
         world: &mut World,
@@ -50,7 +50,7 @@ impl Resolver {
         None
     }
 
-    /// Lets so much time pass.
+    /// Runs the world for `span`.
     pub(crate) fn run(&mut self, world: &mut World, span: Duration) {
         self.run_until(world, span, |_| false);
     }
@@ -60,7 +60,8 @@ impl Resolver {
         let events = world.events(self.host);
         // The record may have been cleared.
         self.seen = self.seen.min(events.len());
-        let is_silent = |event: &Event| *event == Event::Answering(self.peer, false);
+        let peer = world.tag(self.host, self.peer);
+        let is_silent = |event: &Event| *event == Event::Answering(peer, false);
         if events[self.seen..].iter().any(|(_, event)| is_silent(event)) {
             self.asked += 1;
             self.pending = Some(world.now() + LOOK_UP);
@@ -72,10 +73,11 @@ impl Resolver {
     }
 }
 
-/// What `host` said about whether its peer answers.
+/// What `host` reported about whether its peer answers.
 pub(crate) fn answering(world: &World, host: HostId, peer: PeerKey) -> Vec<bool> {
+    let peer = world.tag(host, peer);
     let said = world.events(host).iter().filter_map(|(_, event)| match event {
-        Event::Answering(key, answers) if *key == peer => Some(*answers),
+        Event::Answering(of, answers) if *of == peer => Some(*answers),
         _ => None,
     });
     said.collect()

@@ -1,4 +1,4 @@
-//! When a peer is said not to answer, and when it is not.
+//! When a peer is reported as not answering, and when it is not.
 
 use overlay_core::Event;
 use overlay_sim::{Kind, World, millis, seconds};
@@ -16,7 +16,8 @@ fn data_that_goes_unanswered_for_15_s_makes_a_peer_suspect_and_anything_authenti
     let began = world.now();
     world.send(alice, world.v4(alice, bob).udp(b"into silence"));
     world.run_for(seconds(30));
-    let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(world.key(bob), false));
+    let bob_tag = world.tag(alice, world.key(bob));
+    let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(bob_tag, false));
     assert_eq!(at.map(|(at, _)| at.since(began)), Some(seconds(15)));
     assert_eq!(world.stats(alice).peers_suspected.value(), 1);
     world.mend(alice, bob);
@@ -63,7 +64,7 @@ fn while_a_session_works_another_answer_changes_nothing() {
     for minute in 0..20 {
         world.resolve(alice, key, &[nowhere]).expect("bob is a peer");
         for _ in 0..20 {
-            // Sometimes there is traffic, sometimes nothing but keepalives.
+            // Some of the time there is traffic, and the rest only keepalives.
             if minute % 4 < 2 {
                 assert!(world.ping(alice, bob).is_some());
             }
@@ -88,7 +89,7 @@ fn a_renewal_that_is_lost_is_repeated_where_the_peer_is_and_nowhere_else() {
     world.run_for(seconds(1));
     world.send(alice, world.v4(alice, bob).udp(b"time to renew"));
     world.run_for(seconds(8));
-    // An answer that comes while the initiation is out is no reason either.
+    // A changed name is not a reason to look elsewhere either while an initiation is waiting for its answer.
     world.resolve(alice, key, &[nowhere]).expect("bob is a peer");
     world.mend(alice, bob);
     assert!(world.run_until(seconds(6), |world| world.handshakes(alice, bob) == 2));
@@ -122,7 +123,7 @@ fn a_peer_that_calls_again_and_again_because_it_does_not_hear_us_is_silent() {
     world.forget();
     let began = world.now();
     for _ in 0..4 {
-        // She hears neither the data nor the response.
+        // She receives neither the data nor the response.
         let calling = carol.initiate();
         assert_eq!(world.ask(carol.address, alice, &calling.message).len(), 1, "a response");
         for _ in 0..50 {
@@ -130,10 +131,11 @@ fn a_peer_that_calls_again_and_again_because_it_does_not_hear_us_is_silent() {
             world.run_for(millis(100));
         }
     }
-    let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(key, false));
+    let tag = world.tag(alice, key);
+    let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(tag, false));
     assert_eq!(at.map(|(at, _)| at.since(began)), Some(seconds(15)));
     assert!(!world.take_mail(other).is_empty(), "her other address is called");
-    // What she sends inside a session she would not send if she heard nothing.
+    // That she sends inside a session proves that she hears alice.
     let mut session = world.connect(&mut carol);
     world.inject(carol.address, alice, &session.seal(&[]));
     assert_eq!(answering(&world, alice, key), [false, true]);
@@ -149,7 +151,7 @@ fn a_lossy_path_makes_a_peer_suspect_rarely_and_costs_it_nothing() {
         let mut resolver = Resolver::new(&mut world, alice, key, addresses);
         world.ping(alice, bob);
         world.all_links(|link| link.loss = 0.2);
-        // The worst case: what alice hears is one keepalive in ten seconds.
+        // The worst case: alice receives only one keepalive in ten seconds.
         for _ in 0..600 {
             world.send(alice, world.v4(alice, bob).udp(b"no answer"));
             resolver.run(&mut world, seconds(1));
@@ -159,7 +161,7 @@ fn a_lossy_path_makes_a_peer_suspect_rarely_and_costs_it_nothing() {
         let answers = answering(&world, alice, key);
         assert!(answers.chunks(2).all(|pair| pair[0] != *pair.get(1).unwrap_or(&true)), "{answers:?}");
     }
-    // Each keepalive that is lost leaves 20 s between two: the kernel begins a handshake then, too.
+    // Each lost keepalive leaves 20 s between two. The kernel would start a handshake then, too.
     assert!(suspected <= 150, "{suspected} in 100 minutes");
 }
 
@@ -172,7 +174,7 @@ fn a_peer_that_is_called_and_does_not_answer_is_reported_after_5_s() {
     world.send(alice, world.v4(alice, bob).udp(b"hello"));
     world.run_for(seconds(600));
     let events: Vec<_> = world.events(alice).iter().map(|(at, event)| (at.since(began), event.clone())).collect();
-    assert_eq!(events[0], (seconds(5), Event::Answering(world.key(bob), false)));
+    assert_eq!(events[0], (seconds(5), Event::Answering(world.tag(alice, world.key(bob)), false)));
     assert_eq!(answering(&world, alice, world.key(bob)), [false], "once");
     assert_eq!(world.stats(alice).peers_suspected.value(), 0, "there was no session to doubt");
 }
@@ -186,7 +188,7 @@ fn a_peer_that_is_silent_and_kept_alive_is_called_until_it_answers() {
     world.cut(alice, bob);
     world.send(alice, world.v4(alice, bob).udp(b"into silence"));
     world.run_for(seconds(16));
-    // The handshake is given up after 90 s, the session ends after 180 s, and attempts go on throughout.
+    // The handshake is given up after 90 s and the session ends after 180 s, but attempts continue throughout.
     for _ in 0..20 {
         world.forget();
         world.run_for(seconds(30));

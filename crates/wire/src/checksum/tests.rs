@@ -1,4 +1,4 @@
-//! Sums against RFC 1071 done slowly, and updates against sums.
+//! Compares sums with a slow implementation of RFC 1071, and updates with fresh sums.
 
 use proptest::prelude::*;
 

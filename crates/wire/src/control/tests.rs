@@ -1,4 +1,4 @@
-//! Control frames byte by byte. The checksums in the vectors were computed by a program of its own.
+//! Control frames byte by byte. The checksums in the vectors were computed by an independent program.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::vectors::{UDP_V6, bytes, hostile_packet};
 
 const ENDS: &str = "fe80000000000000 6f7665726c617901 fe80000000000000 6f7665726c617902 6f766f76";
 
-/// A frame: UDP length, UDP checksum and payload are given, the rest is the same in all.
+/// A frame with the given UDP length, UDP checksum and payload. All frames share the rest.
 fn vector(len: &str, checksum: &str, payload: &str) -> Vec<u8> {
     bytes(&format!("60000000 {len} 1101 {ENDS} {len} {checksum} {payload}"))
 }
@@ -21,7 +21,7 @@ fn written(frame: Frame<'_>) -> Vec<u8> {
     out
 }
 
-/// A frame with these TLVs, whose checksum nobody looks at.
+/// A frame with these TLVs. Its checksum is not valid, since none is checked.
 fn with_tlvs(payload: &str) -> Vec<u8> {
     let len = format!("{:04x}", 8 + bytes(payload).len());
     vector(&len, "0000", payload)
@@ -100,7 +100,7 @@ fn overheads_are_what_frames_have() {
 #[test]
 fn only_both_addresses_and_both_ports_make_a_frame() {
     let frame = written(Frame::ProbeReply { id: 7, size: 1_280 });
-    // The version, the next header, one bit of each address and of each port.
+    // Changes the version, the next header, and one bit of each address and of each port.
     for at in [0, 6, 8, 23, 24, 39, 40, 41, 42, 43] {
         let mut other = frame.clone();
         other[at] ^= 0x10;
@@ -131,21 +131,21 @@ fn what_is_unknown_is_skipped_unless_it_is_critical() {
     for critical in [format!("{reply} 8123 0000"), format!("ffff 0001 00 {reply}"), "8006 0000".to_owned()] {
         assert_eq!(Frame::parse(&with_tlvs(&critical)), Err(Refused::UnknownCritical), "{critical}");
     }
-    // Padding that is critical is not the padding that we know.
+    // Type 0 is padding, but type 0 with the critical bit is an unknown critical TLV.
     assert_eq!(Frame::parse(&with_tlvs(&format!("{reply} 8000 0000"))), Err(Refused::UnknownCritical));
-    // And a message without the bit is none that we know.
+    // A message type without its critical bit is an unknown TLV, so the frame has no message.
     assert_eq!(Frame::parse(&with_tlvs("0004 0006 00000007 0500")), Err(Refused::Malformed));
 }
 
 #[test]
 fn lengths_that_contradict_each_other_are_malformed() {
     for payload in [
-        // No message, or two.
+        // No message, and two messages.
         "",
         "0000 0004 61626364",
         "8003 0004 00000007 8003 0004 00000007",
         "8003 0004 00000007 8004 0006 00000007 0500",
-        // A value that is not all there, or has not the length of its type.
+        // Values that are incomplete, or not as long as their type requires.
         "8003 0005 00000007",
         "8003 0004 00000007 0000 00ff 00",
         "8003 0003 000000",
@@ -153,10 +153,10 @@ fn lengths_that_contradict_each_other_are_malformed() {
         "8004 0004 00000007",
         "8001 0007 01020304 0001 05",
         "8002 0009 01020304 0001 05dc 00",
-        // The end is neither a TLV nor zero.
+        // Trailing bytes that are neither a TLV nor zeros.
         "8003 0004 00000007 01",
         "8003 0004 00000007 000001",
-        // A fragment without bytes, and two that go beyond their packet.
+        // A fragment without bytes, and two that reach beyond their packet.
         "8005 0008 00000009 0000 0500",
         "8005 0009 00000009 0500 0500 61",
         "8005 000b 00000009 ffff 0001 616263",

@@ -1,4 +1,4 @@
-//! Vectors by hand: each message, where it may hide, and what looks like it.
+//! Handwritten vectors: each message, the places where it may hide, and packets that merely look similar.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn options(next: u8) -> [u8; 8] {
     [next, 0, 1, 4, 0, 0, 0, 0]
 }
 
-/// A fragment header; the offset in units of 8 bytes.
+/// A fragment header. `offset` is in units of 8 bytes.
 fn fragment(next: u8, offset: u16, more: u16) -> [u8; 8] {
     let [high, low] = (offset << 3 | more).to_be_bytes();
     [next, 0, high, low, 0, 0, 0, 7]
@@ -51,7 +51,7 @@ fn the_icmp_types_are_those_of_the_registries_that_configure() {
     let wanted = (130..=138).chain(141..=149).chain(151..=154).chain([157, 158]);
     assert_eq!(of_v6, wanted.collect::<Vec<u8>>());
     assert_eq!(asked(&v4(IGMP, 0, &[0x16, 0, 0, 0, 224, 0, 0, 251])), Ok(true));
-    // In the other family the numbers mean nothing.
+    // In the other address family these protocol numbers mean nothing.
     assert_eq!(asked(&v4(ICMPV6, 0, &ROUTER_ADVERTISEMENT)), Ok(false));
     assert_eq!(asked(&v6(IGMP, &[0x16; 8])), Ok(false));
 }
@@ -73,7 +73,7 @@ fn dhcp_is_known_by_its_ports_whatever_its_length_says() {
         (547, 547, false, false),
         (53, 53, false, false),
     ] {
-        // RFC 768 has 8 at least; Linux takes 0 in IPv6 for a length that is somewhere else.
+        // RFC 768 requires at least 8. Linux accepts 0 in IPv6, where it means that the length stands elsewhere.
         for len in [8, 0, 9, 65_535] {
             let udp = ports(source, destination, len);
             assert_eq!(asked(&v4(UDP, 0, &udp)), Ok(of_v4), "{source} to {destination}, {len}");
@@ -94,7 +94,7 @@ fn extension_headers_hide_nothing() {
     assert_eq!(asked(&behind(&chain, DESTINATION_OPTIONS)), Err(Opaque::ChainTooLong));
     let twice = [fragment(FRAGMENT, 0, 0), fragment(ICMPV6, 0, 0)];
     assert_eq!(asked(&behind(&twice, FRAGMENT)), Err(Opaque::ChainTooLong));
-    // Nobody knows how to go on behind these.
+    // A receiver does not know how to continue behind these.
     assert_eq!(asked(&behind(&[options(ICMPV6)], 253)), Err(Opaque::UnknownExtension));
     assert_eq!(asked(&v6(DESTINATION_OPTIONS, &[ICMPV6, 9, 0, 0])), Err(Opaque::Truncated));
     assert_eq!(asked(&v6(ICMPV6, &[])), Ok(false));

@@ -1,9 +1,10 @@
-//! Echo requests of an exact length and the replies to them: the path-MTU probes that every peer answers, whoever wrote it.
+//! Echo requests of an exact length and the replies to them: path MTU probes that every peer answers, whatever software
+//! it runs.
 //!
-//! A reply is as long as its request, and longer than what the peer's own MTU lets through it comes in fragments. The
-//! first of them says all there is to know: that the request arrived whole. The others say nothing.
+//! A reply is as long as its request. If it exceeds the peer's own MTU, it comes in fragments. The first fragment
+//! already proves that the request arrived whole. Later fragments are ignored.
 //!
-//! Left out: the checksum of a reply, which a first fragment does not show and which came out of a session.
+//! Left out: the checksum of a reply. It cannot be verified from a first fragment, and the reply came out of a session.
 
 use std::net::IpAddr;
 
@@ -16,10 +17,10 @@ const ECHO_REPLY_V4: u8 = 0;
 const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 
-/// An answer to an echo request.
+/// A reply to an echo request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EchoReply {
-    /// Who answers.
+    /// The address that replied.
     pub source: IpAddr,
     /// Identifier of the request.
     pub id: u16,
@@ -27,11 +28,11 @@ pub struct EchoReply {
     pub sequence: u16,
 }
 
-/// Writes an echo request to the front of `out` as a whole IP packet of exactly `len` bytes that nobody may fragment. Its
-/// data are zeros.
+/// Writes an echo request to the front of `out` as a whole IP packet of exactly `len` bytes with DF set. Its data are
+/// zeros.
 ///
-/// Returns false, with nothing written, where the addresses are of two families, where `len` has no room for the headers
-/// (28 bytes, 48 in IPv6) or is above 65,535, and where `out` is shorter than `len`.
+/// Returns false, with nothing written, if the addresses belong to different families, if `len` is too small for the
+/// headers (28 bytes, 48 in IPv6) or above 65,535, or if `out` is shorter than `len`.
 pub fn write_echo_request(
     source: IpAddr,
     destination: IpAddr,
@@ -66,8 +67,9 @@ pub fn write_echo_request(
     true
 }
 
-/// Whether it is worth asking [`echo_reply`], by the packet's protocol alone: cheap enough to be asked of every packet. In
-/// IPv6 a reply may stand behind extension headers, so that only TCP and UDP say no.
+/// Whether a packet may be an echo reply, judged by its protocol number alone. This is cheap enough for every packet,
+/// and [`echo_reply`] gives the exact answer. In IPv6 a reply may stand behind extension headers, so only TCP and UDP
+/// are ruled out.
 #[inline]
 pub fn may_be_echo_reply(packet: &[u8]) -> bool {
     match packet {
@@ -77,8 +79,9 @@ pub fn may_be_echo_reply(packet: &[u8]) -> bool {
     }
 }
 
-/// The echo reply that a packet is, or is the first fragment of. None for everything else, and for later fragments.
-/// Nothing says that anybody asked: the caller looks for identifier and sequence number among his own.
+/// The echo reply in a packet, which may be whole or a first fragment. `None` for everything else, later fragments
+/// included. There is no proof that anyone sent the request: callers must compare identifier and sequence number with
+/// their own.
 pub fn echo_reply(packet: &Packet<'_>) -> Option<EchoReply> {
     let upper = packet.upper().ok()?;
     let reply = match packet.version() {

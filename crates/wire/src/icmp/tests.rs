@@ -1,4 +1,4 @@
-//! ICMP errors byte by byte: what is answered, what is not, what a quote tells.
+//! ICMP errors byte by byte: which packets are answered, which are not, and what a quote tells.
 
 use proptest::prelude::*;
 

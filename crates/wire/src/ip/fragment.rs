@@ -1,29 +1,31 @@
 //! Cutting an IPv4 packet into fragments, as a router does for a link with a smaller MTU (RFC 791 section 3.2).
 //!
-//! Needed for packets without DF that are larger than the path carries. A packet that already is a fragment is cut
-//! further: its offsets go on from where they were, and the last piece keeps its "more fragments".
+//! This is needed for packets without DF that are larger than the path's MTU. A packet that is already a fragment can
+//! be cut again: its offsets continue from their old values, and its last piece keeps the packet's "more fragments"
+//! flag.
 
 use etherparse::Ipv4HeaderSlice;
 
 use super::{IPV4_HEADER_LEN, Ip, Packet};
 use crate::{Malformed, checksum};
 
-/// The longest fragment made, in bytes: as much as lies on the stack. Enough for every Ethernet; a path that carries
-/// more gets more fragments than it needs.
+/// The longest fragment made, in bytes. It is built on the stack. This is enough for any Ethernet. On a path that
+/// carries more, a packet is cut into more fragments than necessary.
 const MAX_FRAGMENT: usize = 9_216;
 
-/// The longest header with options.
+/// The longest header with options, in bytes.
 const MAX_HEADER: usize = 60;
 
 const MORE_FRAGMENTS: u16 = 1 << 13;
 const MAX_PACKET: usize = 65_535;
 
-/// Hands `each` the fragments of `packet`, in order, none longer than `mtu` bytes; the packet itself if it fits.
+/// Passes the fragments of `packet` to `each`, in order, none longer than `mtu` bytes. If the packet fits, it is passed
+/// whole.
 ///
 /// # Errors
-/// [`Malformed`], and nothing was handed out, when the packet is IPv6 or has DF set, when its options cannot be read,
-/// when it is a fragment that could not have been made (a length that is no multiple of 8 with others to follow, an
-/// end beyond 65,535 bytes), or when `mtu` has no room for the header and 8 bytes.
+/// Returns [`Malformed`] before any call of `each` if the packet is IPv6 or has DF set, if its options cannot be read,
+/// if it is an impossible fragment (not the last, but with a length that is not a multiple of 8; or ending beyond
+/// 65,535 bytes), or if `mtu` has no room for the header and 8 bytes.
 pub fn fragment_v4(packet: &Packet<'_>, mtu: usize, each: &mut dyn FnMut(&[u8])) -> Result<(), Malformed> {
     let Ip::V4(header) = packet.ip() else { return Err(Malformed) };
     if header.dont_fragment() {
@@ -43,7 +45,7 @@ pub fn fragment_v4(packet: &Packet<'_>, mtu: usize, each: &mut dyn FnMut(&[u8]))
         return Err(Malformed);
     }
 
-    // The first fragment carries every option, the later ones those with the copy bit.
+    // The first fragment carries every option. Later fragments carry only the options with the copy bit.
     let (later_header, later_header_len) = copied_header(&header)?;
     let mut fragment = [0u8; MAX_FRAGMENT];
     let room = mtu.min(MAX_FRAGMENT);
@@ -71,7 +73,8 @@ pub fn fragment_v4(packet: &Packet<'_>, mtu: usize, each: &mut dyn FnMut(&[u8]))
     Ok(())
 }
 
-/// The header of every fragment but the first: only options with the copy bit, padded to a multiple of four.
+/// The header of every fragment except the first: it has only the options with the copy bit, padded to a multiple of
+/// four.
 fn copied_header(header: &Ipv4HeaderSlice<'_>) -> Result<([u8; MAX_HEADER], usize), Malformed> {
     const COPY: u8 = 0x80;
     let mut copied = [0; MAX_HEADER];
@@ -95,13 +98,13 @@ fn copied_header(header: &Ipv4HeaderSlice<'_>) -> Result<([u8; MAX_HEADER], usiz
         }
         options = &options[option_len..];
     }
-    // The bytes behind are zero, which is the end-of-options option.
+    // The remaining bytes are zero, which is the end-of-options option.
     len = len.next_multiple_of(4);
     copied[0] = 0x40 | (len / 4) as u8;
     Ok((copied, len))
 }
 
-/// Writes what differs between fragments. `len` and `offset` are in bytes.
+/// Writes the fields that differ between fragments. `len` and `offset` are in bytes.
 fn finish_header(header: &mut [u8], len: usize, offset: usize, more: bool) {
     let flags = if more { MORE_FRAGMENTS } else { 0 };
     header[2..4].copy_from_slice(&(len as u16).to_be_bytes());

@@ -1,4 +1,4 @@
-//! What is an IP packet and what is not.
+//! Tests which bytes are accepted as an IP packet.
 
 use std::net::Ipv6Addr;
 

@@ -1,12 +1,12 @@
-//! What lies above the IP header: the chain of IPv6 extension headers, fragments, and the first fields of TCP, UDP
-//! and ICMP.
+//! The layer above the IP header: the chain of IPv6 extension headers, fragments, and the first fields of TCP, UDP and
+//! ICMP.
 //!
-//! This is what an allowlist believes, so it is written for a sender who lies. It answers with ports only if every
-//! receiver would read the same ports from this packet; where it cannot be sure it says why ([`Opaque`]), and whoever
-//! asks fails closed. The three evasions of RFC 1858, RFC 3128 and RFC 7112 have a name each: a first fragment too
-//! short for its ports, TCP at fragment offset 1, and a chain that goes on in a later fragment.
+//! The allowlist relies on this, so it assumes a hostile sender. It returns ports only if every receiver would read the
+//! same ports from the packet. If that is not certain, it returns the reason ([`Opaque`]), and the caller fails closed.
+//! The three evasions of RFC 1858, RFC 3128 and RFC 7112 each have a name: a first fragment too short for its ports,
+//! TCP at fragment offset 1, and a chain of headers that continues in a later fragment.
 //!
-//! Left out: ESP, whose content nobody can see (it is an upper protocol here), and checks of checksums.
+//! Left out: ESP, whose content is encrypted (it counts as an upper protocol here), and verifying checksums.
 
 use etherparse::{
     IpAuthHeaderSlice, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
@@ -15,34 +15,34 @@ use etherparse::{
 
 use super::{ICMP, ICMPV6, IPV6_HEADER_LEN, Ip, Packet, TCP, UDP, Version};
 
-/// Extension headers followed in one packet. Hosts send one or two; RFC 8504 section 5.3 lets a receiver set a limit.
+/// The most extension headers followed in one packet. Hosts send one or two. RFC 8504 section 5.3 allows a limit.
 const MAX_EXTENSIONS: usize = 8;
 
-/// What stands above IP, as far as it can be seen in this packet.
+/// The layer above IP, as far as this packet shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upper {
-    /// The last header's protocol number: that of TCP, not that of the extension header in front of it. For a later
-    /// fragment of IPv6 it is what the fragment header names.
+    /// The last header's protocol number: TCP's, for example, not that of the extension header in front of it. For a
+    /// later fragment of IPv6 it is the number in the fragment header.
     pub protocol: u8,
-    /// Where that header begins, in bytes from the start of the packet; where the payload begins for a later fragment.
+    /// Where that header begins, in bytes from the start of the packet. For a later fragment, where the payload begins.
     pub offset: usize,
-    /// Set if this packet is a part of another. A fragment header on an unfragmented packet (RFC 6946) sets nothing.
+    /// Set if this packet is a fragment. A fragment header on an unfragmented packet (RFC 6946) leaves it unset.
     pub fragment: Option<Fragment>,
     /// The header's first fields.
     pub header: Header,
 }
 
-/// Which part of which packet a fragment is.
+/// Identifies a fragment: the packet it belongs to, and its place there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Identification, the same in all fragments of a packet: 16 bits in IPv4, 32 in IPv6.
+    /// The identification, which all fragments of a packet share: 16 bits in IPv4, 32 in IPv6.
     pub id: u32,
-    /// Where its payload belongs, in units of 8 bytes: 0 to 8,191.
+    /// The position of the fragment's payload in the original packet, in units of 8 bytes: 0 to 8,191.
     pub offset: u16,
-    /// Whether others follow.
+    /// Whether more fragments follow.
     pub more: bool,
-    /// Where that payload begins, in bytes from the start of the packet: behind the fragment header in IPv6, in front of
-    /// the extension headers that are cut with the rest.
+    /// Where that payload begins, in bytes from the start of this packet. In IPv6 that is right behind the fragment
+    /// header, so extension headers that were cut along with the payload belong to it.
     pub start: usize,
 }
 
@@ -55,7 +55,7 @@ pub enum Header {
         source: u16,
         /// Destination port.
         destination: u16,
-        /// CWR, ECE, URG, ACK, PSH, RST, SYN, FIN, from the highest bit to the lowest.
+        /// The flags CWR, ECE, URG, ACK, PSH, RST, SYN and FIN, from the highest bit to the lowest.
         flags: u8,
     },
     /// UDP.
@@ -65,41 +65,41 @@ pub enum Header {
         /// Destination port.
         destination: u16,
     },
-    /// ICMP in IPv4 or ICMPv6 in IPv6. One inside the other's family is [`Header::Other`].
+    /// ICMP in IPv4 or ICMPv6 in IPv6. Either of them inside the other IP version is [`Header::Other`].
     Icmp {
         /// Type.
         kind: u8,
         /// Code.
         code: u8,
-        /// Identifier of an echo request or reply, 0 for everything else.
+        /// Identifier of an echo request or reply. 0 for all other types.
         id: u16,
     },
-    /// Another protocol, or none at all (59).
+    /// A different protocol, or no next header (59).
     Other,
-    /// Not the first fragment: there is nothing above IP to see.
+    /// A later fragment, which shows nothing above IP.
     LaterFragment,
 }
 
-/// Why the chain cannot be followed. An allowlist fails closed on these.
+/// The reason why the chain of headers cannot be followed. An allowlist fails closed on all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opaque {
-    /// An extension header that is known to be one, of unknown layout (253 and 254, the experimental numbers).
+    /// An extension header of unknown layout (253 and 254, the experimental numbers).
     UnknownExtension,
-    /// More extension headers than anyone sends, or two fragment headers.
+    /// More extension headers than any real host sends, or two fragment headers.
     ChainTooLong,
-    /// The packet ends before its headers do, or a length in them says so.
+    /// The packet ends before its headers do, or a length field in them claims so.
     Truncated,
-    /// A first fragment that leaves a part of the headers to later ones.
+    /// A first fragment that leaves some of the headers to later fragments.
     ShortFirstFragment,
-    /// A fragment that would overwrite the TCP flags of another (RFC 1858 section 3.1).
+    /// A fragment that would overwrite the TCP flags of an earlier one (RFC 1858 section 3.1).
     TcpAtOffsetOne,
 }
 
 impl Packet<'_> {
-    /// What stands above IP, seen through extension headers and fragmentation.
+    /// The layer above IP, found through extension headers and fragmentation.
     ///
     /// # Errors
-    /// [`Opaque`] when that cannot be said with certainty.
+    /// Returns [`Opaque`] if that layer cannot be determined with certainty.
     #[inline]
     pub fn upper(&self) -> Result<Upper, Opaque> {
         let chain = Chain::follow(self)?;
@@ -108,14 +108,14 @@ impl Packet<'_> {
     }
 }
 
-/// The way from the IP header to the upper one.
+/// The path from the IP header to the upper header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chain {
     pub(crate) protocol: u8,
-    /// Never beyond the end of the packet.
+    /// The end of the packet at most.
     pub(crate) offset: usize,
     pub(crate) fragment: Option<Fragment>,
-    /// There is a routing header: the destination address may not be the final one.
+    /// Whether there is a routing header. If so, the destination address may not be the final one.
     pub(crate) is_routed: bool,
 }
 
@@ -155,7 +155,7 @@ impl Chain {
         for _ in 0..=MAX_EXTENSIONS {
             let rest = &bytes[self.offset..];
             let (next, len) = match self.protocol {
-                // Hop-by-hop options, routing, destination options, mobility, HIP, shim6: one layout.
+                // Hop-by-hop options, routing, destination options, mobility, HIP and shim6 share one layout.
                 0 | 43 | 60 | 135 | 139 | 140 => {
                     let header = Ipv6RawExtHeaderSlice::from_slice(rest).map_err(|_| self.cut_short())?;
                     self.is_routed |= self.protocol == 43;
@@ -192,7 +192,7 @@ impl Chain {
         Err(Opaque::ChainTooLong)
     }
 
-    /// The first fields of the upper header, if all of that header is there.
+    /// The first fields of the upper header, if the whole header is present.
     #[inline]
     fn header(&self, packet: &Packet<'_>) -> Result<Header, Opaque> {
         if self.is_later_fragment() {
@@ -207,7 +207,7 @@ impl Chain {
             UDP => {
                 let udp = UdpHeaderSlice::from_slice(bytes).map_err(|_| self.cut_short())?;
                 let len = usize::from(udp.length());
-                // A first fragment's length counts what later fragments carry.
+                // The length in a first fragment includes what later fragments carry.
                 if len < udp.slice().len() || (self.fragment.is_none() && len > bytes.len()) {
                     return Err(Opaque::Truncated);
                 }
@@ -222,8 +222,8 @@ impl Chain {
         Ok(header)
     }
 
-    /// As [`Chain::header`], for the quote in an ICMP error: eight bytes are enough (RFC 792), lengths may point
-    /// beyond it, and TCP flags that were not quoted read as zero.
+    /// Like [`Chain::header`], for the quote in an ICMP error. Eight bytes are enough (RFC 792), lengths may point
+    /// beyond the quote, and TCP flags that were not quoted read as zero.
     pub(crate) fn quoted_header(&self, packet: &Packet<'_>) -> Result<Header, Opaque> {
         if self.is_later_fragment() {
             return self.later_fragment();
@@ -259,7 +259,7 @@ impl Chain {
         self.fragment.is_some_and(|fragment| fragment.offset > 0)
     }
 
-    /// What it means that a header is not all there: in a first fragment somebody hides the rest in a later one.
+    /// The reason to report when a header is incomplete. In a first fragment, the sender hides the rest in a later one.
     fn cut_short(&self) -> Opaque {
         if self.fragment.is_some() { Opaque::ShortFirstFragment } else { Opaque::Truncated }
     }

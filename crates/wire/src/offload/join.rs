@@ -1,10 +1,10 @@
-//! Joining the packets of a flow into the super-packet that they were cut from, as the kernel's GRO does.
+//! Joins packets of one flow into a super-packet, as the kernel's GRO does.
 //!
-//! Packets join only when cutting the result again would give them back: same headers but for length, IPv4 id and what
-//! counts the payload, all but the last of one size. TCP segments follow each other in sequence, and only the last one is
-//! pushed. Never across ECN marks, IP options, fragments, SYN, FIN, RST or URG, or a UDP checksum that was left out. Other
-//! checksums are not looked at: they come out of a session that has authenticated them, and the kernel is told to make a
-//! new one.
+//! Packets are joined only if cutting the result would give them back. Their headers must be the same except for
+//! length, IPv4 identification and the fields that count the payload. All packets except the last must have the same
+//! size. TCP segments must be in sequence, and only the last one may have PSH. These are never joined: different ECN
+//! marks, IP options, fragments, SYN, FIN, RST or URG, and UDP without a checksum. Other checksums are not verified:
+//! the packets come out of a session that authenticated them, and the kernel is told to compute a new checksum.
 
 use crate::ip::{IPV6_HEADER_LEN, TCP, UDP};
 use crate::offload::{Segmentation, VirtioHeader};
@@ -18,26 +18,27 @@ const PSH: u8 = 0x08;
 const UDP_HEADER_LEN: usize = 8;
 const UDP_LEN: usize = 4;
 const UDP_CHECKSUM: usize = 6;
-/// The longest packet that IP can name.
+/// The longest packet that an IP length field can express, in bytes.
 const MAX_LEN: usize = 65_535;
-/// The kernel cuts a UDP super-packet into at most this many datagrams (its UDP_MAX_SEGMENTS before Linux 6.9).
+/// The most datagrams that the kernel cuts a UDP super-packet into (its UDP_MAX_SEGMENTS before Linux 6.9).
 const MAX_DATAGRAMS: usize = 64;
 
-/// What may be joined: what the reader of the super-packets takes.
+/// The protocols to join: those that the reader of the super-packets accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Joins {
-    /// TCP segments.
+    /// Whether to join TCP segments.
     pub tcp: bool,
-    /// UDP datagrams.
+    /// Whether to join UDP datagrams.
     pub udp: bool,
 }
 
 impl Joins {
-    /// Every packet stays by itself.
+    /// Joins nothing. Every packet stays separate.
     pub const NOTHING: Self = Self { tcp: false, udp: false };
 }
 
-/// A super-packet in the making. The caller keeps the bytes: the first packet whole, of each further one the payload.
+/// A super-packet under construction. The caller keeps the bytes: the whole first packet, then the payloads of the
+/// others.
 #[derive(Clone, Copy, Debug)]
 pub struct Join {
     version: ip::Version,
@@ -48,7 +49,7 @@ pub struct Join {
     len: usize,
     segments: usize,
     next_id: u16,
-    /// Nothing may follow.
+    /// Whether the super-packet is full or ended, so that no packet may follow.
     is_complete: bool,
 }
 
@@ -59,7 +60,7 @@ enum Transport {
 }
 
 impl Join {
-    /// Begins with a whole packet; `None` when it is nothing that `joins` names, or holds no payload.
+    /// Begins with a whole packet. Returns `None` if its protocol is not in `joins`, or if it has no payload.
     #[inline]
     pub fn begin(packet: &[u8], joins: Joins) -> Option<Self> {
         let (version, transport_at, protocol, id) = match packet {
@@ -97,13 +98,14 @@ impl Join {
         })
     }
 
-    /// How many packets there are.
+    /// The number of packets joined so far.
     #[inline]
     pub fn segments(&self) -> usize {
         self.segments
     }
 
-    /// Adds the packet `next` if it continues the super-packet that began with `first`; tells where its payload begins.
+    /// Adds the packet `next` if it continues the super-packet that began with `first`. Returns where its payload
+    /// begins.
     #[inline]
     pub fn append(&mut self, first: &[u8], next: &[u8]) -> Option<usize> {
         let (at, headers_len) = (self.transport_at, self.headers_len);
@@ -153,7 +155,7 @@ impl Join {
         match self.version {
             ip::Version::V4 => {
                 let id = u16::from_be_bytes([new[4], new[5]]);
-                // Either ids count up, or the packet may not be fragmented and its id means nothing (RFC 6864).
+                // The ids must count up, unless DF is set, when the id has no meaning (RFC 6864).
                 let is_atomic = new[6] & 0x40 != 0;
                 old[..2] == new[..2]
                     && old[6..10] == new[6..10]
@@ -164,7 +166,7 @@ impl Join {
         }
     }
 
-    /// Rewrites the headers of the first packet for all of them, and says how the kernel is to read them.
+    /// Rewrites the headers of the first packet to cover all packets, and returns the virtio header for the kernel.
     #[inline]
     pub fn finish(&self, first: &mut [u8]) -> VirtioHeader {
         if self.segments == 1 {

@@ -1,8 +1,8 @@
-//! Cutting a super-packet into the packets that it stands for.
+//! Cuts a super-packet into the packets that it stands for.
 //!
-//! [`SuperPacket::parse`] reads the headers once and keeps the sum of everything in them that all segments share, so
-//! that [`SuperPacket::write_segment`] costs a copy, a sum over the payload, and a few stores. Segments are written
-//! one by one into wherever they are needed, usually in front of the place where they are sealed.
+//! [`SuperPacket::parse`] reads the headers once and keeps the sum of all header fields that the segments share.
+//! [`SuperPacket::write_segment`] then costs a copy, a sum over the payload and a few stores. Each segment is written
+//! where it is needed, usually in front of the place where it will be sealed.
 
 use etherparse::Ipv4HeaderSlice;
 
@@ -20,7 +20,7 @@ const UDP_HEADER_LEN: usize = 8;
 const UDP_LEN: usize = 4;
 const UDP_CHECKSUM: usize = 6;
 
-/// A checked super-packet, to be cut into segments one after the other.
+/// A checked super-packet, ready to be cut into segments.
 #[derive(Clone, Copy, Debug)]
 pub struct SuperPacket<'a> {
     headers: &'a [u8],
@@ -31,14 +31,14 @@ pub struct SuperPacket<'a> {
     transport: Transport,
     /// Where the TCP or UDP header begins.
     transport_at: usize,
-    /// Pseudo header and transport header, without what differs between segments.
+    /// The sum of the pseudo header and the transport header, without the fields that differ between segments.
     transport_sum: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Network {
     V4 {
-        /// The header, without what differs between segments.
+        /// The sum of the header, without the fields that differ between segments.
         sum: u32,
         id: u16,
     },
@@ -52,13 +52,13 @@ enum Transport {
 }
 
 impl<'a> SuperPacket<'a> {
-    /// Checks a super-packet. Header lengths come from the headers themselves: the virtio header's `header_len` may
-    /// be wrong, and checksums are computed afresh for every segment.
+    /// Checks a super-packet. Header lengths come from the headers themselves, because the virtio header's `header_len`
+    /// may be wrong. Checksums are computed afresh for every segment.
     ///
     /// # Errors
-    /// [`Malformed`] when the virtio header names no segmentation, another one than the packet's protocol, or a
-    /// segment size of zero; when the packet is not whole, or is a fragment; and when it is source-routed, because the
-    /// checksum then counts a final destination that stands elsewhere.
+    /// Returns [`Malformed`] if the virtio header names no segmentation, a type that does not match the packet's
+    /// protocol, or a segment size of zero; if the packet is incomplete or a fragment; and if it is source-routed,
+    /// because the checksum then covers a final destination that stands elsewhere.
     pub fn parse(header: &VirtioHeader, packet: &'a [u8]) -> Result<Self, Malformed> {
         let packet = Packet::parse(packet)?;
         let upper = packet.upper().map_err(|_| Malformed)?;
@@ -95,30 +95,30 @@ impl<'a> SuperPacket<'a> {
         })
     }
 
-    /// Length of the headers in front of every segment's payload, in bytes.
+    /// Length of the headers in front of each segment's payload, in bytes.
     #[inline]
     pub fn headers_len(&self) -> usize {
         self.headers.len()
     }
 
-    /// Length of the whole payload in bytes.
+    /// Length of the super-packet's whole payload, in bytes.
     #[inline]
     pub fn payload_len(&self) -> usize {
         self.payload.len()
     }
 
-    /// Payload bytes of each segment but the last.
+    /// Payload bytes in each segment except the last.
     #[inline]
     pub fn segment_size(&self) -> usize {
         self.segment_size
     }
 
-    /// Cuts smaller, so that no segment's packet is longer than `max_packet_len` bytes; never larger than the virtio
-    /// header asked for. Returns whether the segments became smaller by it.
+    /// Reduces the segment size so that no packet is longer than `max_packet_len` bytes. It never exceeds the size in
+    /// the virtio header. Returns whether the segments became smaller.
     ///
-    /// What cannot be cut stays as it is: UDP, whose datagrams are the sender's and not ours to divide, and TCP whose
-    /// headers leave no room for a single byte. The caller sees it by the [`SuperPacket::segment_len`] of segment 0,
-    /// which is the longest.
+    /// Some packets cannot be cut further and stay as they are: UDP, because the sender decides where its datagrams
+    /// end, and TCP whose headers leave no room for a single byte. The caller can tell by the
+    /// [`SuperPacket::segment_len`] of segment 0, which is the longest.
     pub fn limit_segment(&mut self, max_packet_len: usize) -> bool {
         let room = max_packet_len.saturating_sub(self.headers.len());
         let is_longer = self.segment_size.min(self.payload.len()) > room;
@@ -129,28 +129,29 @@ impl<'a> SuperPacket<'a> {
         true
     }
 
-    /// The number of segments: at least one.
+    /// The number of segments, at least one.
     #[inline]
     pub fn segments(&self) -> usize {
         self.payload.len().div_ceil(self.segment_size).max(1)
     }
 
-    /// Length of the packet that segment `index` becomes, in bytes.
+    /// Length of the packet for segment `index`, in bytes.
     ///
     /// # Panics
-    /// When `index` is not below [`SuperPacket::segments`].
+    /// Panics if `index` is not below [`SuperPacket::segments`].
     #[inline]
     pub fn segment_len(&self, index: usize) -> usize {
         self.headers.len() + self.segment_payload(index).len()
     }
 
-    /// Writes segment `index` to the start of `out` as a whole, finished IP packet, and returns its length.
+    /// Writes segment `index` to the start of `out` as a whole, finished IP packet, and returns its length in bytes.
     ///
-    /// As Linux does it: the IPv4 identification counts up by one per segment, FIN and PSH stand on the last one only
-    /// and CWR on the first (RFC 3168 section 6.1.2).
+    /// As in Linux, the IPv4 identification increases by one for each segment. Only the last segment has FIN and PSH,
+    /// and only the first has CWR (RFC 3168 section 6.1.2).
     ///
     /// # Panics
-    /// When `index` is not below [`SuperPacket::segments`], or `out` is shorter than [`SuperPacket::segment_len`].
+    /// Panics if `index` is not below [`SuperPacket::segments`], or if `out` is shorter than
+    /// [`SuperPacket::segment_len`].
     #[inline]
     pub fn write_segment(&self, index: usize, out: &mut [u8]) -> usize {
         let payload = self.segment_payload(index);
@@ -174,7 +175,7 @@ impl<'a> SuperPacket<'a> {
             }
             Transport::Udp => {
                 let udp_len = (len - self.transport_at) as u16;
-                // Once for the pseudo header, once for the field itself.
+                // The length counts twice: in the pseudo header and in the UDP header.
                 let sum = sum + 2 * u32::from(udp_len);
                 set_word(transport, UDP_LEN, udp_len);
                 set_word(transport, UDP_CHECKSUM, checksum::finish_nonzero(sum));
@@ -231,7 +232,7 @@ impl Network {
 }
 
 impl Transport {
-    /// The sum over a transport header without lengths, sequence number, flags and checksum.
+    /// The sum of a transport header without lengths, sequence number, flags and checksum.
     fn shared_sum(&self, header: &[u8]) -> u32 {
         match self {
             Self::Tcp { .. } => {
@@ -245,7 +246,7 @@ impl Transport {
     }
 }
 
-/// The pseudo header without its length.
+/// The sum of the pseudo header without its length.
 fn pseudo_sum(packet: &Packet<'_>, transport: &Transport) -> u32 {
     let protocol = match transport {
         Transport::Tcp { .. } => TCP,
@@ -257,7 +258,7 @@ fn pseudo_sum(packet: &Packet<'_>, transport: &Transport) -> u32 {
     }
 }
 
-/// Whether the packet names hops on its way, the first of which stands in the destination address.
+/// Whether the packet is source-routed. If so, its destination address may be an intermediate hop.
 fn is_source_routed(packet: &Packet<'_>) -> bool {
     match packet.ip() {
         Ip::V4(header) => has_source_route(&header),
@@ -265,7 +266,7 @@ fn is_source_routed(packet: &Packet<'_>) -> bool {
     }
 }
 
-/// Whether there is a loose or strict source route among the options.
+/// Whether the options include a loose or strict source route.
 fn has_source_route(header: &Ipv4HeaderSlice<'_>) -> bool {
     let mut options = header.options();
     loop {

@@ -1,4 +1,4 @@
-//! The virtio header's bytes, and partial checksums finished.
+//! The bytes of the virtio header, and finished partial checksums.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::vectors::{UDP_V4, bytes};
 #[test]
 #[cfg(target_endian = "little")]
 fn the_header_of_a_tcp_super_packet_is_what_linux_writes() {
-    // NEEDS_CSUM, TCPV6 with ECN, headers 72, segments 1208, checksum from 40 at 16.
+    // NEEDS_CSUM, TCPV6 with ECN, 72 bytes of headers, segments of 1208, checksum from 40 at 16.
     let wire = bytes("01 84 4800 b804 2800 1000");
     let header = VirtioHeader {
         needs_checksum: true,
@@ -30,7 +30,7 @@ fn each_segmentation_has_its_number_and_no_other_is_taken() {
         (0, Some(Segmentation::None)),
         (1, Some(Segmentation::TcpV4)),
         (2, None),
-        (3, None), // UFO: one datagram to be fragmented, not asked for.
+        (3, None), // UFO: one datagram to be fragmented, which we did not offer.
         (4, Some(Segmentation::TcpV6)),
         (5, Some(Segmentation::Udp)),
         (6, None),
@@ -57,7 +57,7 @@ const UNFINISHED: VirtioHeader =
 
 #[test]
 fn an_unfinished_checksum_is_finished_in_place() {
-    // The field holds c000 + 0201 + c633 + 6402 + 0011 + 000b, folded and not complemented.
+    // The field holds c000 + 0201 + c633 + 6402 + 0011 + 000b, folded but not complemented.
     let mut packet = bytes(UDP_V4);
     packet[26..28].copy_from_slice(&[0xec, 0x53]);
     assert_eq!(complete_checksum(&UNFINISHED, &mut packet), Ok(()));

@@ -1,4 +1,4 @@
-//! MSS options wherever they stand.
+//! MSS options in every position.
 
 use proptest::prelude::*;
 
@@ -88,7 +88,7 @@ fn every_mss_option_is_lowered_behind_others_and_behind_extension_headers() {
     assert!(clamp_mss(&mut packet, 1280));
     let expected = options.replace("05b4", "04c4").replace("05b0", "04c4");
     assert_eq!(packet[68..], bytes(&expected));
-    // What was right before is right now: the sum over header and checksum has not moved.
+    // The checksum stays correct: the sum over header and checksum has not changed.
     assert_eq!(slow_sum(&packet[48..]), sum);
 }
 

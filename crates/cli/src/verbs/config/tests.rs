@@ -1,4 +1,4 @@
-//! What `config init` writes and says, and what `config check` finds.
+//! What `config init` writes and prints, and what `config check` finds.
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -1,4 +1,4 @@
-//! The exact text that people see, and the JSON.
+//! The exact text that users see, and the JSON.
 
 use overlay_golden::golden;
 use serde_json::json;
@@ -6,7 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::output::rendered;
 
-/// bob is narrow, carol wide, dave was told nothing of, and a nameless one has only what it began with.
+/// Four peers: bob's path is narrow, carol's is wide, nothing is known about dave's, and a peer without a name still
+/// has its initial value.
 fn status() -> Status {
     let path = |mtu: u16, state: &str, probed_by: &str, limit: &str, since: u64| {
         json!({

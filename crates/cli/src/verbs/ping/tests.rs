@@ -1,4 +1,4 @@
-//! Whom an argument means, and what is said of each probe.
+//! The target that an argument refers to, and the text for each probe.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use overlay_golden::golden;
 use super::*;
 use crate::output::rendered;
 
-/// Two peers: bob with a network and a single address behind it, router with 10.0.0.0/8 alone.
+/// Two peers: bob with a network and a single address behind it, and router with only 10.0.0.0/8.
 fn status() -> Status {
     let peer = |name: &str, key: &str, allowed: [&str; 2]| {
         serde_json::json!({

@@ -1,4 +1,4 @@
-//! Which config is meant.
+//! Which config an argument refers to.
 
 use std::fs;
 

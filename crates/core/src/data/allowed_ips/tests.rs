@@ -118,7 +118,7 @@ fn an_ipv4_mapped_address_is_ipv6() {
 
 #[test]
 fn neighbouring_addresses_hash_apart() {
-    // Consecutive addresses are what a configuration holds: no bucket of a half-full table may attract many of them.
+    // A configuration typically holds consecutive addresses: no bucket of a half-full table may attract many of them.
     let mut buckets = [0u8; 2048];
     for host in 0..1024 {
         let mut hasher = AddressHasher::default();

@@ -1,15 +1,17 @@
-//! The flows between us and one peer, and who opened each of them.
+//! The flows between us and one peer, and which side opened each of them.
 //!
-//! A TCP flow is born `TcpOpening` with a SYN, becomes `TcpEstablished` with the first packet that carries none (or is
-//! born so, picked up in its middle) and `TcpClosing` with a RST or a FIN from both sides. The others know one state.
-//! Each state has an idle timeout; a flow that was silent for that long, both ways, is dead, wherever it still lies.
-//! TCP is believed without looking at sequence numbers: whoever could forge a packet of the flow is the peer itself.
+//! A TCP flow starts as `TcpOpening` with a SYN. It becomes `TcpEstablished` with the first packet without a SYN (or
+//! starts there if it is picked up in mid-stream), and `TcpClosing` after a RST or a FIN from both sides. Other
+//! protocols have a single state. Each state has an idle timeout. A flow that has been silent in both directions for
+//! that long is dead, even if it is still in the table. TCP flags are believed without checking sequence numbers: only
+//! the peer itself could forge them.
 //!
-//! Flows opened by us and flows opened by the peer are two halves with a bound each, so that neither side can push the
-//! other's flows out. Nothing here scans: each half keeps one list for each state, ordered by the last packet and thus
-//! by expiry as well, and a full half looks at the ends of these few lists only.
+//! Flows opened by us and flows opened by the peer are two halves, each with its own limit, so that neither side can
+//! evict the other's flows. Nothing here scans the table. Each half keeps one list for each state, ordered by the last
+//! packet and therefore by expiry, and a full half only looks at the ends of these lists.
 //!
-//! Flows that we opened are ranked too, see [`Ranks`]: when their half is full, the flows that are worth least go first.
+//! Flows that we opened are also ranked, see [`Ranks`]: when their half is full, the least valuable flow is evicted
+//! first.
 
 mod ranks;
 
@@ -24,21 +26,21 @@ use crate::Instant;
 #[cfg(test)]
 pub(super) use self::ranks::MAX_CHANCES;
 
-/// Flows kept for each half; 4,096 for a peer.
+/// How many flows each half holds, so 4,096 for each peer in total.
 pub(super) const MAX_FLOWS_PER_HALF: usize = 2048;
 
-/// Silence after which an established TCP flow is dead.
+/// How long an established TCP flow may be silent before it is dead.
 pub(super) const TCP_ESTABLISHED_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
-/// The same before the handshake is through: longer than a SYN is repeated over (63 s by default on Linux).
+/// The timeout before the TCP handshake completes. Longer than SYN retransmission takes (63 s by default on Linux).
 pub(super) const TCP_OPENING_TIMEOUT: Duration = Duration::from_secs(120);
-/// The same after a RST or both FINs: time for the last retransmissions.
+/// The timeout after a RST or both FINs. It leaves time for the last retransmissions.
 pub(super) const TCP_CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same for UDP and every protocol whose flows have no visible end.
+/// The timeout for UDP and every other protocol without a visible end.
 pub(super) const UDP_TIMEOUT: Duration = Duration::from_secs(120);
-/// The same for ICMP echo.
+/// The timeout for ICMP echo.
 pub(super) const ICMP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What names a flow: the protocol and both ends, seen from us.
+/// The name of a flow: its protocol and both ends, seen from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FlowKey {
     /// The upper protocol's number.
@@ -60,19 +62,20 @@ impl FlowKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) address: IpAddr,
-    /// The port, for protocols that have ports. ICMP echo has its identifier here at the end that asks and nothing at
-    /// the end that answers: pings in opposite directions are different flows even if their identifiers are equal.
+    /// The port, for protocols that have ports. For ICMP echo, the requesting end has the identifier here and the
+    /// answering end has `None`. Pings in opposite directions are therefore different flows even if their identifiers
+    /// are equal.
     pub(super) port: Option<u16>,
 }
 
-/// Whose first packet made a flow; and, of a packet, who sent it.
+/// The side that sent the first packet of a flow. Also used for the sender of a single packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opener {
     Us,
     Peer,
 }
 
-/// How far a flow is.
+/// The state of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Icmp,
@@ -101,21 +104,21 @@ pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;
 pub(super) const ACK: u8 = 0x10;
 
-/// What is known of a flow.
+/// What is known about a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
     pub(super) opener: Opener,
     pub(super) state: State,
-    /// Whether we have sent anything, and whether the peer has.
+    /// Whether we have sent a packet, and whether the peer has. Indexed by [`Opener`].
     seen: [bool; 2],
-    /// Whether we have sent a FIN, and whether the peer has.
+    /// Whether we have sent a FIN, and whether the peer has. Indexed by [`Opener`].
     finished: [bool; 2],
-    /// When the last packet of it passed, in either direction.
+    /// When the last packet passed, in either direction.
     last: Instant,
 }
 
 impl Flow {
-    /// A flow before its first packet.
+    /// Creates a flow before its first packet.
     pub(super) fn new(protocol: u8, opener: Opener, now: Instant) -> Self {
         let state = match protocol {
             ip::TCP => State::TcpOpening,
@@ -125,8 +128,7 @@ impl Flow {
         Self { opener, state, seen: [false; 2], finished: [false; 2], last: now }
     }
 
-    /// A flow that somebody else knew. What was not through its handshake, or is over, has to begin anew in the half of its
-    /// opener: it is half open.
+    /// Restores a flow that a previous node knew. A TCP flow that was not established is restored as half open.
     pub(super) fn known(protocol: u8, opener: Opener, is_established: bool, last: Instant) -> Self {
         let flow = Self::new(protocol, opener, last);
         match flow.state {
@@ -135,17 +137,17 @@ impl Flow {
         }
     }
 
-    /// Whether it is a TCP connection that both sides know of.
+    /// Whether this is an established TCP connection in which both sides have sent packets.
     pub(super) fn is_established(&self) -> bool {
         self.class() == Class::Established
     }
 
-    /// When the last packet of it passed.
+    /// When the last packet passed.
     pub(super) fn last(&self) -> Instant {
         self.last
     }
 
-    /// A packet of the flow passed. `flags` are those of TCP, 0 for other protocols.
+    /// Records a packet of the flow. `flags` are the TCP flags, and 0 for other protocols.
     pub(super) fn on_packet(&mut self, from: Opener, flags: u8, now: Instant) {
         self.last = now;
         self.seen[from as usize] = true;
@@ -155,7 +157,7 @@ impl Flow {
         if flags & RST != 0 {
             self.state = State::TcpClosing;
         } else if flags & SYN != 0 {
-            // The ports of a closed connection are used again. Any other SYN is a repeated one.
+            // A SYN after the close reuses the ports for a new connection. Any other SYN is a retransmission.
             if flags & ACK == 0 && self.state == State::TcpClosing {
                 self.state = State::TcpOpening;
                 self.finished = [false; 2];
@@ -166,7 +168,7 @@ impl Flow {
         }
     }
 
-    /// What it is worth when the table is full.
+    /// How valuable the flow is when the table is full.
     pub(super) fn class(&self) -> Class {
         match self.state {
             _ if self.seen != [true; 2] => Class::Unproven,
@@ -181,24 +183,24 @@ impl Flow {
     }
 }
 
-/// Where a flow lies, until the next flow is opened or removed.
+/// The position of a flow. Valid until the next flow is opened or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlowId(u32);
 
 /// All flows with one peer.
 ///
-/// Flows lie in `slots`, which grows up to both bounds and is used again from then on. Indices link them three ways:
-/// the chain of a hash bucket, the list of a half and state, and the free slots (through `chain`).
+/// `slots` grows up to the sum of both limits. Freed slots are reused. Slots are linked by index in three ways: the
+/// chain of a hash bucket, the list of a half and state, and the list of free slots (through `chain`).
 #[derive(Debug)]
 pub(super) struct Flows {
-    /// Keeps the buckets secret from the peer, who chooses what is hashed.
+    /// Keeps the bucket assignment secret from the peer, which chooses what is hashed.
     hash_keys: [u64; 2],
     slots: Vec<Slot>,
-    /// The first slot of each chain; a power of two of them, at least as many as slots.
+    /// The first slot of each chain. The length is a power of two, and at least the number of slots.
     buckets: Vec<u32>,
     free: u32,
     halves: [Half; 2],
-    /// The order in which flows that we opened give way.
+    /// The order in which flows that we opened are evicted.
     ranks: Ranks,
 }
 
@@ -220,21 +222,21 @@ struct Half {
     ages: [Ages; State::COUNT],
 }
 
-/// A list from the flow with the latest packet to the one with the earliest.
+/// A list ordered by the last packet, newest first.
 #[derive(Clone, Copy, Debug)]
 struct Ages {
     newest: u32,
     oldest: u32,
 }
 
-/// No slot.
+/// The index that stands for an empty link.
 const NONE: u32 = u32::MAX;
 
 impl Flows {
-    /// A table without flows, which owns no memory.
+    /// Creates an empty table, which owns no memory.
     pub(super) fn new(seed: u64) -> Self {
         let half = Half { len: 0, ages: [Ages { newest: NONE, oldest: NONE }; State::COUNT] };
-        // The second key is the multiplier: it differs from the first and is odd.
+        // The second key is the multiplier. It differs from the first and is odd.
         let hash_keys = [seed, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ 0xd6e8_feb8_6659_fd93 | 1];
         Self {
             hash_keys,
@@ -246,14 +248,14 @@ impl Flows {
         }
     }
 
-    /// The live flow of this name.
+    /// Returns the live flow with this key.
     pub(super) fn find(&self, key: &FlowKey, now: Instant) -> Option<(FlowId, Flow)> {
         let id = self.find_slot(key)?;
         let flow = self.slots[id as usize].flow;
         flow.is_live(now).then_some((FlowId(id), flow))
     }
 
-    /// A packet of the flow `id` passed, see [`Flow::on_packet`].
+    /// Records a packet of the flow `id`, see [`Flow::on_packet`].
     pub(super) fn on_packet(&mut self, FlowId(id): FlowId, from: Opener, flags: u8, now: Instant) {
         let slot = &mut self.slots[id as usize];
         slot.rank.has_spoken = true;
@@ -275,15 +277,16 @@ impl Flows {
         }
     }
 
-    /// Adds a flow in place of any of the same name. `party` is who of our side is behind it, as a number: see [`Ranks`].
+    /// Adds a flow and replaces any flow with the same key. `party` identifies the party on our side that the flow
+    /// belongs to, see [`Ranks`].
     ///
-    /// A full half makes room by its dead flows. When there is none, ours gives up the one that is worth least, and the
-    /// peer's takes no more: the answer is false.
+    /// A full half first evicts a dead flow. If it has none, our half evicts its least valuable flow, and the peer's
+    /// half refuses the new one and returns false.
     pub(super) fn open(&mut self, key: FlowKey, flow: Flow, party: u64, now: Instant) -> bool {
         if let Some(id) = self.find_slot(&key) {
             self.remove(FlowId(id));
         }
-        // One out for each one in keeps the table from growing while there are dead flows in it.
+        // Removing one dead flow for each new flow keeps the table from growing while it holds dead flows.
         if let Some(dead) = self.first_dead(flow.opener, now) {
             self.remove(dead);
         }
@@ -297,7 +300,7 @@ impl Flows {
                 Opener::Peer => return false,
             }
         }
-        // Only our half has ranks.
+        // Only our half is ranked.
         let group = match flow.opener {
             Opener::Us => self.ranks.group(party ^ self.hash_keys[0], self.hash_keys[1]),
             Opener::Peer => 0,
@@ -330,17 +333,17 @@ impl Flows {
         self.free = id;
     }
 
-    /// A dead flow of this half, found at the end of a list.
+    /// Returns a dead flow of this half, found at the end of a list.
     fn first_dead(&self, opener: Opener, now: Instant) -> Option<FlowId> {
         self.oldest(opener).find(|&id| !self.slots[id as usize].flow.is_live(now)).map(FlowId)
     }
 
-    /// The oldest flow in each state.
+    /// Returns the oldest flow in each state.
     fn oldest(&self, opener: Opener) -> impl Iterator<Item = u32> + '_ {
         self.halves[opener as usize].ages.iter().map(|ages| ages.oldest).filter(|&id| id != NONE)
     }
 
-    /// All flows, dead ones too.
+    /// Iterates over all flows, including dead ones.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
         let link = |&id: &u32| Some(self.slots[id as usize].older).filter(|&id| id != NONE);
         let ages = self.halves.iter().flat_map(|half| &half.ages);
@@ -385,7 +388,7 @@ impl Flows {
         }
     }
 
-    /// Called with a slot at the end that is in no chain yet, and no slot free.
+    /// Grows the buckets. Called after a push: the last slot is in no chain yet, and no slot is free.
     fn grow_buckets(&mut self) {
         if self.slots.len() <= self.buckets.len() {
             return;
@@ -400,7 +403,7 @@ impl Flows {
         }
     }
 
-    /// Puts a slot at the new end of its list.
+    /// Puts a slot at the newest end of its list.
     fn link_age(&mut self, id: u32) {
         let Flow { opener, state, .. } = self.slots[id as usize].flow;
         let ages = &mut self.halves[opener as usize].ages[state as usize];
@@ -427,7 +430,7 @@ impl Flows {
         }
     }
 
-    /// Which chain a flow hangs in. There must be buckets.
+    /// Returns the chain of a flow. There must be buckets.
     fn bucket(&self, key: &FlowKey) -> usize {
         let [mut hash, multiplier] = self.hash_keys;
         let mut mix = |word: u64| {
@@ -448,12 +451,12 @@ impl Flows {
         hash as usize & (self.buckets.len() - 1)
     }
 
-    /// How many flows this side opened, dead ones too.
+    /// How many flows this side opened, including dead ones.
     pub(super) fn len(&self, opener: Opener) -> usize {
         self.halves[opener as usize].len
     }
 
-    /// Slots that were ever made, used or free: the memory.
+    /// How many slots were ever allocated, whether used or free.
     #[cfg(test)]
     pub(super) fn slots(&self) -> usize {
         self.slots.len()

@@ -1,8 +1,8 @@
-//! What was decided about first fragments, for the later ones, which carry no ports.
+//! The verdicts on first fragments, kept for the later fragments, which carry no ports.
 //!
-//! Verdicts lie in the order they came, and are searched from the newest: later fragments follow their first closely,
-//! and a verdict is void after two seconds, where the search ends. At most 256 lie there, so that the longest search
-//! costs less than the decryption before it.
+//! Verdicts are stored in order of arrival and searched from the newest, because later fragments closely follow their
+//! first. A verdict expires after two seconds, and the search ends at the first expired one. There are at most 256, so
+//! that the longest search costs less than decrypting the packet did.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,25 +13,26 @@ use overlay_wire::ip::{Fragment, Packet, Upper, Version};
 use crate::data::shares;
 use crate::{DropReason, Instant};
 
-/// Verdicts kept for a peer; the oldest gives way, of the source that has most.
+/// How many verdicts are kept for a peer. The source with the most verdicts loses its oldest.
 pub(super) const MAX_VERDICTS: usize = 256;
 
-/// How long later fragments follow a verdict.
+/// How long a verdict applies to later fragments.
 pub(super) const VERDICT_LIFETIME: Duration = Duration::from_secs(2);
 
-/// Verdicts on first fragments.
+/// The verdicts on first fragments from one peer.
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     verdicts: VecDeque<Verdict>,
 }
 
-/// One packet in the eyes of the host that puts it together again.
+/// The identity of a fragmented packet, as the host that reassembles it sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Name {
     source: IpAddr,
     destination: IpAddr,
     id: u32,
-    /// `None` for IPv6, where it is no part of the name and later fragments may say anything (RFC 8200 section 4.5).
+    /// `None` for IPv6, where the protocol is not part of the identity and later fragments may carry any (RFC 8200
+    /// section 4.5).
     protocol: Option<u8>,
 }
 
@@ -45,10 +46,10 @@ struct Verdict {
 }
 
 impl Fragments {
-    /// Remembers what became of a first fragment. A later verdict on the same packet replaces an earlier one.
+    /// Records the verdict on a first fragment. It replaces an earlier verdict on the same packet.
     ///
-    /// In IPv6 the ports may lie further behind in another first fragment of the same packet that was admitted before:
-    /// what reaches back into either is evasion.
+    /// In IPv6 an earlier first fragment of the same packet may have been admitted, with its ports further back. Later
+    /// fragments must not reach back into either of the two.
     pub(super) fn on_first(
         &mut self,
         packet: &Packet<'_>,
@@ -73,9 +74,10 @@ impl Fragments {
         self.verdicts.push_back(Verdict { name, result, end, made: now });
     }
 
-    /// What becomes of a later fragment; `None` without a verdict on its first.
+    /// Returns the verdict on a later fragment, or `None` if there is no verdict on its first.
     ///
-    /// One that reaches back into an admitted first fragment is evasion: it could replace the header that was judged.
+    /// A fragment that reaches back into an admitted first fragment is evasion: it could replace the header that was
+    /// judged.
     pub(super) fn on_later(
         &self,
         packet: &Packet<'_>,
@@ -89,13 +91,13 @@ impl Fragments {
         })
     }
 
-    /// The last verdict on a packet, while it is valid.
+    /// Returns the last verdict on a packet if it is still valid.
     fn find(&self, name: Name, now: Instant) -> Option<&Verdict> {
         let mut valid = self.verdicts.iter().rev().take_while(|verdict| verdict.is_valid(now));
         valid.find(|verdict| verdict.name == name)
     }
 
-    /// Many hosts may be behind one peer: the one that has most verdicts loses its oldest.
+    /// Removes the oldest verdict of the source that has the most. There may be many hosts behind one peer.
     fn make_room(&mut self) {
         let group = |verdict: &Verdict| shares::group_of(verdict.name.source);
         let heaviest = shares::heaviest(self.verdicts.iter().map(|verdict| (group(verdict), 1)));
@@ -104,7 +106,7 @@ impl Fragments {
         }
     }
 
-    /// Forgets every verdict: the rules behind them changed.
+    /// Forgets all verdicts, because the rules behind them changed.
     pub(super) fn clear(&mut self) {
         self.verdicts.clear();
     }

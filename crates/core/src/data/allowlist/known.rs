@@ -1,4 +1,4 @@
-//! Flows as a value: what one node hands over to the one that runs after it.
+//! Flows as plain values, which one node hands over to its successor.
 
 use std::net::IpAddr;
 
@@ -7,36 +7,36 @@ use crate::PeerKey;
 use super::flows::{End, Flow, FlowKey, Opener};
 use super::{Allowlist, Instant};
 
-/// A flow that the peer or we opened, and how far it is.
+/// A flow, the side that opened it, and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFlow {
-    /// The upper protocol's number.
+    /// The number of the upper protocol.
     pub protocol: u8,
     /// Our inner address and port.
     pub ours: (IpAddr, Option<u16>),
-    /// The peer's.
+    /// The peer's inner address and port.
     pub theirs: (IpAddr, Option<u16>),
     /// Whether we opened it.
     pub is_ours: bool,
-    /// Whether it is a TCP connection that is through its handshake and open on both sides.
+    /// Whether it is an established TCP connection that is open on both sides.
     pub is_established: bool,
-    /// When the last packet of it passed.
+    /// When its last packet passed.
     pub last: Instant,
 }
 
 /// The flows of one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerFlows {
-    /// Names the peer.
+    /// The key of the peer.
     pub peer: PeerKey,
-    /// Those that are alive.
+    /// The live flows.
     pub flows: Vec<KnownFlow>,
-    /// Whether there are no others that the peer opened.
+    /// Whether the list contains every live flow that the peer opened.
     pub is_complete: bool,
 }
 
 impl Allowlist {
-    /// All living flows, and whether there can be no others that the peer opened.
+    /// Returns all live flows, and whether the list contains every live flow that the peer opened.
     pub(crate) fn known_flows(&self, now: Instant) -> (Vec<KnownFlow>, bool) {
         let known = |(key, flow): (&FlowKey, &Flow)| KnownFlow {
             protocol: key.protocol,
@@ -51,14 +51,14 @@ impl Allowlist {
         (self.flows.iter().filter(|(_, flow)| flow.is_live(now)).map(known).collect(), is_complete)
     }
 
-    /// How many flows it holds.
+    /// How many flows the table holds.
     pub(crate) fn len(&self) -> usize {
         self.flows.len(Opener::Us) + self.flows.len(Opener::Peer)
     }
 
-    /// Takes over what another list knew. `is_complete`: there are no other flows of the peer.
+    /// Takes over the flows of a previous node. `is_complete` says that the peer has no other flows.
     pub(crate) fn restore(&mut self, mut flows: Vec<KnownFlow>, is_complete: bool, now: Instant) {
-        // Each list of the table is in the order of its last packets.
+        // Each list of the table is ordered by the last packet.
         flows.sort_by_key(|flow| flow.last);
         for known in flows.into_iter().filter(|known| known.last <= now) {
             let end = |(address, port)| End { address, port };

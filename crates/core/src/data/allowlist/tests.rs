@@ -1,4 +1,4 @@
-//! What an allowlist admits: the life of a flow, every bound, and a model that it agrees with.
+//! What an allowlist admits: the life of a flow, every limit, and a model that it has to agree with.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ mod packets;
 const SYN_ACK: u8 = SYN | ACK;
 const FIN_ACK: u8 = FIN | ACK;
 
-/// The lent clock, some time after its start.
+/// A time on the test clock, some time after its start.
 fn at(seconds: u64) -> Instant {
     Instant::from_start(Duration::from_secs(1_000_000 + seconds))
 }
 
-/// An allowlist with rules in the words of the configuration.
+/// Creates an allowlist from rules in config syntax.
 fn allow(rules: &[&str]) -> Allowlist {
     Allowlist::new(rules.iter().map(|text| rule(text)).collect(), 7)
 }
@@ -49,7 +49,7 @@ impl Allowlist {
         self.on_outbound(&Packet::parse(packet).unwrap(), |_| 0, now);
     }
 
-    /// A list whose half of ours is full.
+    /// Creates a list in which our half of the table is full.
     pub(crate) fn full_of_flows(now: Instant) -> Self {
         let mut list = allow(&[]);
         (0..MAX_FLOWS_PER_HALF as u16).for_each(|port| list.sees_out(&udp(V4, US, PEER, port, 53), now));
@@ -73,7 +73,7 @@ fn the_transitions_of_a_flow() {
     use Opener::{Peer, Us};
     use State::{Icmp, TcpClosing, TcpEstablished, TcpOpening, Udp};
 
-    // The opener is Us: the table is the same for both.
+    // The opener is `Us`. The table is the same for both openers.
     for (packets, state) in [
         (&[][..], TcpOpening),
         (&[(Us, SYN)], TcpOpening),
@@ -156,12 +156,12 @@ fn a_rule_admits_its_protocol_and_ports_and_nothing_else() {
         (packet(V4, PEER, US, 47, &[0; 4]), ADMITTED),
         (packet(V6, PEER, US, 47, &[0; 4]), ADMITTED),
         (packet(V4, PEER, US, 50, &[0; 32]), REFUSED),
-        // ICMP of the other family is not ICMP.
+        // ICMP of the other address family does not count as ICMP.
         (packet(V4, PEER, US, 58, &[128, 0, 0, 0, 0, 1, 0, 1]), REFUSED),
         (packet(V6, PEER, US, 1, &[8, 0, 0, 0, 0, 1, 0, 1]), REFUSED),
-        // No next header is a protocol like others.
+        // "No next header" is treated like any other protocol.
         (packet(V6, PEER, US, 59, &[]), REFUSED),
-        // Too short for its header: nobody knows the port.
+        // The packet is too short for its header, so its port is unknown.
         (packet(V4, PEER, US, 6, &[0x9c, 0x40, 0, 22]), REFUSED),
     ] {
         assert_eq!(allow(&rules).asked(&packet, at(0)), verdict, "{packet:02x?}");
@@ -250,7 +250,7 @@ fn a_syn_does_not_ride_on_a_flow_that_we_opened() {
     assert_eq!(list.asked(&syn, at(0)), REFUSED);
     assert_eq!(list.asked(&tcp(V4, PEER, US, 80, 40000, ACK), at(0)), ADMITTED, "the flow is as it was");
 
-    // Where a rule admits the SYN, the flow is the peer's from then on.
+    // If a rule admits the SYN, the flow is the peer's from then on.
     list.set_rules(vec![rule("tcp/40000")]);
     assert_eq!(list.asked(&syn, at(1)), ADMITTED);
     list.withdraw_all();
@@ -293,14 +293,14 @@ fn icmp_errors_pass_when_they_quote_a_living_flow() {
         for quoted in [&query, &syn, &ping, &answer] {
             assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, quoted), at(1)), ADMITTED, "{quoted:02x?}");
         }
-        // A router in the peer's network may say it, to nobody but the sender of what it quotes.
+        // A router in the peer's network may report the error, but only to the sender of the quoted packet.
         assert_eq!(list.asked(&icmp_error(v, PEER_NET, US, kind, &syn), at(1)), ADMITTED);
         assert_eq!(list.asked(&icmp_error(v, PEER, US_TOO, kind, &syn), at(1)), REFUSED);
-        // Packets of the flow in the other direction were not sent by us.
+        // Packets in the other direction of the flow were not sent by us.
         let reply = udp(v, PEER_NET, US, 53, 40000);
         assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, &reply), at(1)), REFUSED);
         assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, &udp(v, US, PEER_NET, 40000, 54)), at(1)), REFUSED);
-        // They keep nothing alive, and pass no longer than the flow.
+        // Errors keep no flow alive, and are admitted only as long as the flow lives.
         assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, &query), at(119)), ADMITTED);
         assert_eq!(list.asked(&icmp_error(v, PEER, US, kind, &query), at(120)), REFUSED);
     }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use rand_core::SeedableRng;
 
+use super::flight::Sent;
 use super::*;
 
 /// What a middle hop does with a packet that is too large.
@@ -186,9 +187,9 @@ impl At {
             At::Confirming => {
                 let end = world.now + 20 * SECOND;
                 world.run_until(end, |search| {
-                    search.failed.is_some_and(|failed| failed.size == 1440 && failed.losses == CERTAIN - 1)
-                        && !search.is_unsure
-                        && search.under_way.is_some()
+                    search.climb.failure() == Some(Failure::Lost { size: 1440, losses: CERTAIN - 1 })
+                        && !search.watch.is_unsure()
+                        && search.flight.under_way.is_some()
                 });
             }
             At::Found => world.now = world.now + 2 * SECOND,
@@ -261,7 +262,7 @@ fn the_transition_table() {
     ];
     for (at, fact, phase, mtu, limit, next) in table {
         let mut world = at.reach();
-        let sent = world.search.under_way;
+        let sent = world.search.flight.under_way;
         let search = &mut world.search;
         match (fact, sent) {
             (Answered, Some(Sent { probe, .. })) => assert!(search.on_reply(probe.id, probe.size, world.now)),
@@ -278,7 +279,7 @@ fn the_transition_table() {
         world.truth = 0;
         world.pump();
         let state = world.search.state();
-        let under_way = world.search.under_way.map(|sent| sent.probe.size);
+        let under_way = world.search.flight.under_way.map(|sent| sent.probe.size);
         assert_eq!(
             (state.phase, world.search.mtu(), state.limit, under_way),
             (phase, mtu, limit, next),
@@ -338,7 +339,7 @@ fn what_the_own_kernel_refuses_is_not_waited_for() {
 fn a_liar_is_not_heard() {
     let mut world = World::new(1440);
     world.pump();
-    let Probe { id, size } = world.search.under_way.expect("BASE is").probe;
+    let Probe { id, size } = world.search.flight.under_way.expect("BASE is").probe;
     assert!(!world.search.on_reply(id ^ 1, size, world.now));
     assert!(!world.search.on_reply(id, size + 1, world.now));
     assert!(!world.search.on_reply(id, 8940, world.now));

@@ -1,4 +1,4 @@
-//! The tables `[[peer]]`.
+//! The `[[peer]]` tables.
 
 use ipnet::IpNet;
 use overlay_core::PeerKey;
@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 use super::Reader;
 use crate::config::document::{Section, describe_type};
 use crate::config::draft::{PeerDraft, Placed};
+use crate::config::keys::PEER;
 use crate::config::problem::Problem;
-use crate::config::{schema, value};
+use crate::config::value;
 use crate::keys::{self, KeyError};
 
 impl Reader<'_> {
@@ -33,7 +34,7 @@ impl Reader<'_> {
         for (index, entry) in list.iter().enumerate() {
             match entry.get_ref() {
                 DeValue::Table(table) => {
-                    let section = Section::new(&schema::PEER, table, entry.span(), self.report);
+                    let section = Section::new(&PEER, table, entry.span(), self.report);
                     peers.push(self.peer(&section, index + 1));
                 }
                 other => self.report.error(

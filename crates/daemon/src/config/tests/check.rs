@@ -1,4 +1,4 @@
-//! What is wrong between values that are right on their own.
+//! Errors between values that are valid on their own.
 
 use super::{refuses, warns, with_peer};
 

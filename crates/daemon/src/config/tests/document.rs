@@ -1,4 +1,4 @@
-//! What is wrong with the file as such: its syntax, its keys and their types.
+//! Errors in the file itself: its syntax, its keys and their types.
 
 use super::{refuses, with_interface, with_peer};
 

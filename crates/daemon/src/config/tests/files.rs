@@ -49,7 +49,7 @@ fn key_files_are_looked_for_beside_the_config() {
     assert_eq!(error.problems()[0].kind, "key_file");
     golden_with("no key yet", &error.problems()[0].message, &[(&folder.path().to_string_lossy(), "DIR")]);
 
-    keys::write_secret(&key, OWN).unwrap();
+    crate::files::write_secret(&key, OWN).unwrap();
     let config = Config::load(&path).unwrap();
     assert_eq!(keys::encode_public(&config.interface.private_key.public()), OWN_PUBLIC);
     assert!(config.warnings().is_empty());

@@ -1,4 +1,4 @@
-//! What is wrong with a value of a `[[peer]]`: each refusal with the exact text a person sees.
+//! Errors in the values of a `[[peer]]`: each refusal with the exact text that the user sees.
 
 use super::{refuses, with_peer};
 

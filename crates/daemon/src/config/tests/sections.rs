@@ -1,4 +1,4 @@
-//! What is wrong with a value of `[interface]` or `[metrics]`, or with a key file: each with the text a person sees.
+//! Errors in the values of `[interface]` or `[metrics]`, or in a key file, each with the text that the user sees.
 
 use super::{refuses, with_interface, with_peer};
 

@@ -6,10 +6,10 @@ use super::{MAX_LABEL, parse_port};
 use crate::config::Endpoint;
 use crate::config::problem::{Problem, quoted};
 
-/// Bytes of a host name.
+/// The maximum length of a host name in bytes.
 const MAX_HOST: usize = 253;
 
-/// Where a peer is reached: `203.0.113.7:51820`, `[2001:db8::7]:51820`, `host.example.net:51820`.
+/// Parses an endpoint: `203.0.113.7:51820`, `[2001:db8::7]:51820`, `host.example.net:51820`.
 pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, Problem> {
     let bad = |message: String, hint: String| Err(Problem::new("bad_endpoint", message).hint(hint));
     let shown = quoted(text);
@@ -129,7 +129,7 @@ fn usable(text: &str, address: SocketAddr) -> Result<Endpoint, Problem> {
         _ if ip.is_unspecified() => "the unspecified address",
         _ if ip.is_multicast() => "a multicast address",
         IpAddr::V4(Ipv4Addr::BROADCAST) => "the broadcast address",
-        // One form for each address: the same host must not be two endpoints.
+        // Each address gets a single form, so that the same host cannot be two endpoints.
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => return Ok(Endpoint::Address(SocketAddr::new(v4.into(), address.port()))),
             None => return Ok(Endpoint::Address(address)),

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::config::problem::{Problem, quoted};
 
-/// One of this host's virtual IPs, as "10.77.0.1/24"; host bits stay, a bare address is a prefix of its own.
+/// Parses a virtual IP of this host, such as "10.77.0.1/24". Host bits are kept, and a bare address gets the longest prefix.
 ///
 /// # Errors
 /// What is wrong with the text, without a place.
@@ -27,7 +27,7 @@ pub fn parse_address(text: &str) -> Result<IpNet, Problem> {
     Ok(net)
 }
 
-/// A peer's prefix; host bits must be zero, a bare address is a prefix of its own.
+/// Parses a peer's prefix. Host bits must be zero, and a bare address gets the longest prefix.
 pub(crate) fn parse_allowed_ip(text: &str) -> Result<IpNet, Problem> {
     let net = parse_prefix(text, "10.77.0.2/32")?;
     let network = net.trunc();
@@ -74,7 +74,7 @@ fn parse_prefix(text: &str, example: &str) -> Result<IpNet, Problem> {
         };
         return bad(format!("{shown} has a netmask where a length belongs"), hint);
     }
-    // A sign or a leading zero is a slip, although `parse` takes it.
+    // A sign or a leading zero is a mistake, although `parse` accepts it.
     let digits = length.bytes().all(|byte| byte.is_ascii_digit()) && (length.len() == 1 || !length.starts_with('0'));
     let number = length.parse::<u8>().ok().filter(|number| digits && *number <= longest);
     match number.and_then(|number| IpNet::new(ip, number).ok()) {
@@ -86,7 +86,7 @@ fn parse_prefix(text: &str, example: &str) -> Result<IpNet, Problem> {
     }
 }
 
-/// As WireGuard reads a prefix: host bits may be set. The message of what is wrong is for a line of another file.
+/// Parses a prefix like WireGuard does: host bits may be set. The error message is meant for a line of a different file.
 pub(crate) fn parse_net(text: &str) -> Result<IpNet, String> {
     parse_prefix(text, "10.77.0.2/32").map_err(|problem| problem.message)
 }

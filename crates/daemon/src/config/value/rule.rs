@@ -7,7 +7,7 @@ use overlay_core::{Protocol, Rule};
 use super::parse_port;
 use crate::config::problem::{Problem, quoted};
 
-/// An entry of `allow`: `icmp`, `tcp`, `udp`, `tcp/22`, `udp/8000-8010`, or the number of an IP protocol.
+/// Parses an entry of `allow`: `icmp`, `tcp`, `udp`, `tcp/22`, `udp/8000-8010`, or an IP protocol number.
 pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
     let bad = |message: String, hint: String| Err(Problem::new("bad_allow", message).hint(hint));
     let shown = quoted(text);
@@ -58,7 +58,7 @@ pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
     }
 }
 
-/// IP protocols that are headers on the way to one, RFC 8200 section 4.1, and hide what is behind them.
+/// IPv6 extension headers that precede the protocol and hide what follows them (RFC 8200 section 4.1).
 const EXTENSION_HEADERS: [u8; 4] = [0, 43, 44, 60];
 
 fn protocol_number(text: &str, word: &str) -> Result<Protocol, Problem> {
@@ -76,7 +76,7 @@ fn protocol_number(text: &str, word: &str) -> Result<Protocol, Problem> {
     }
 }
 
-/// What was meant by an entry whose protocol nobody knows.
+/// Suggests what was meant by an entry with an unknown protocol.
 fn correction(text: &str) -> String {
     let grammar = "write \"icmp\", \"tcp\", \"udp\", \"tcp/22\", \"udp/8000-8010\" or the number of an IP protocol";
     let lower = text.trim().to_ascii_lowercase().replace(' ', "");

@@ -1,4 +1,4 @@
-//! The grammars of single values, where a table says more than drawn errors.
+//! The grammars of single values, tested in tables where complete error output would add nothing.
 
 use overlay_golden::golden;
 

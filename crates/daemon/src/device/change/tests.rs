@@ -1,4 +1,4 @@
-//! What the engine is told for an edit, and what the view shows of it. Each edit costs what changed.
+//! The commands that an edit sends to the engine, and what the view shows afterwards. Each edit costs what it changes.
 
 use overlay_core::{Protocol, Rule};
 
@@ -19,11 +19,16 @@ fn add(text: &str) -> AllowedIpChange {
     AllowedIpChange::Add(net(text))
 }
 
-/// What the engine is told, in words.
+/// Returns the commands for the engine as text.
 fn told(view: &View, edit: PeerEdit) -> Vec<String> {
-    let commands = view.edit(|state| edit.apply(state)).expect("a change that is possible");
+    let tags =
+        |view: &View| view.table().read().peers().iter().map(|peer| (peer.tag, peer.public_key)).collect::<Vec<_>>();
+    let mut known = tags(view);
+    let commands = view.table().edit(|state| edit.apply(state)).expect("a change that is possible");
+    known.extend(tags(view));
+    let key = |tag| known.iter().find(|(known, _)| *known == tag).expect("it is or was a peer").1;
     let words = |command: Command| match command {
-        Command::RemovePeer(key) => format!("remove {key:?}"),
+        Command::RemovePeer(peer) => format!("remove {:?}", key(peer)),
         Command::SetPeer { config, .. } => {
             let nothing_else = config.allowed_ips.is_empty() && config.preshared_key.is_none();
             assert!(nothing_else && config.endpoint.is_none() && config.persistent_keepalive.is_none());
@@ -31,7 +36,7 @@ fn told(view: &View, edit: PeerEdit) -> Vec<String> {
             format!("set {:?} which may open {:?}{search}", config.public_key, config.allow)
         }
         Command::ChangePeer(change) => {
-            let mut words = vec![format!("change {:?}", change.public_key)];
+            let mut words = vec![format!("change {:?}", key(change.peer))];
             words.extend(change.add.map(|_| "new".to_owned()));
             words.extend(change.preshared_key.map(|key| format!("psk {:02x}", key[0])));
             words.extend(change.endpoint.map(|endpoint| format!("at {endpoint}")));
@@ -49,7 +54,7 @@ fn told(view: &View, edit: PeerEdit) -> Vec<String> {
 }
 
 fn shown(view: &View, key: PeerKey) -> Vec<String> {
-    let state = view.read();
+    let state = view.table().read();
     let peer = state.peer(key);
     peer.into_iter().flat_map(|peer| &peer.allowed_ips).map(ToString::to_string).collect()
 }
@@ -82,19 +87,19 @@ fn a_peer_of_the_file_that_is_added_again_has_its_name_and_may_open_no_more_than
         let shown = view.status().peers.remove(1);
         assert_eq!((shown.name.as_deref(), shown.allow), (Some("bob"), Some(vec!["icmp".to_owned()])));
     }
-    // All else is what `wg` says.
+    // Everything else is what `wg` sets.
     assert_eq!(view.status().peers[1].endpoint, None);
 
-    // A list that was emptied is none that was left out.
-    view.set_peers([(config::Peer { allow: Some(Vec::new()), ..bob() }, Arc::default())]);
+    // An empty list is different from a missing one.
+    view.table().set_peers([(config::Peer { allow: Some(Vec::new()), ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(told(&view, PeerEdit::of(BOB))[0], "set bbbbbbbb.. which may open Some([]), with search");
-    // The file in force is what counts.
-    view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
+    // The config file in force decides.
+    view.table().set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"]);
     assert_eq!(view.status().peers[0].name.as_deref(), Some("bob"));
-    view.set_peers([]);
+    view.table().set_peers([]);
     assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"]);
     assert_eq!(view.status().peers[0].name, None);
 }
@@ -106,10 +111,13 @@ fn the_path_of_a_peer_of_the_file_that_is_added_again_is_searched_again() {
         told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
         let words = told(&view, PeerEdit::of(BOB));
         assert_eq!(words, ["set bbbbbbbb.. which may open None, with search", "change bbbbbbbb.."]);
-        let is_as_in_the_file = config::Peer { mtu_discovery: true, ..config::Peer::nameless(BOB) };
-        assert!(view.read().peer(BOB).is_some_and(|peer| peer.is_as(&is_as_in_the_file)), "a reload changes nothing");
+        let is_as_in_the_file = config::Peer { mtu_discovery: true, ..config::Peer::of(BOB) };
+        assert!(
+            view.table().read().peer(BOB).is_some_and(|peer| peer.is_as(&is_as_in_the_file)),
+            "a reload changes nothing"
+        );
     }
-    view.set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
+    view.table().set_peers([(config::Peer { mtu_discovery: false, ..bob() }, Arc::default())]);
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(told(&view, PeerEdit::of(BOB)), ["change bbbbbbbb.. new"], "the file in force is what counts");
 }
@@ -119,9 +127,9 @@ fn an_answer_of_dns_counts_while_the_endpoint_is_a_name() {
     let address = "192.0.2.7:51820".parse().expect("an address");
     let name = Endpoint::Name { host: "bob.example".to_owned(), port: 51820 };
     let view = view([config::Peer { endpoint: Some(name), ..bob() }, nameless()]);
-    let is_taken = |key| match resolved(Answer { peer: key, addresses: vec![address] }, &view.read()) {
+    let is_taken = |key| match resolved(Answer { peer: key, addresses: vec![address] }, &view.table().read()) {
         Some(Command::SetCandidates(peer, to)) => {
-            assert_eq!((peer, to), (key, vec![address]));
+            assert_eq!((view.table().key_of(peer), to), (Some(key), vec![address]));
             true
         }
         Some(_) => panic!("another command"),
@@ -159,7 +167,7 @@ fn everything_else_is_told_as_it_is_and_shown() {
         PeerEdit { preshared_key: Some(Zeroizing::new([0; 32])), persistent_keepalive: Some(0), ..PeerEdit::of(BOB) };
     assert_eq!(told(&view, off), ["change bbbbbbbb.. psk 00 every None"]);
     assert_eq!(view.status().peers[0].persistent_keepalive, None);
-    assert!(view.read().peer(BOB).is_some_and(|peer| peer.preshared_key.is_none()));
+    assert!(view.table().read().peer(BOB).is_some_and(|peer| peer.preshared_key.is_none()));
 }
 
 #[test]
@@ -174,7 +182,7 @@ fn a_prefix_has_one_owner() {
     assert_eq!(shown(&view, NAMELESS), ["10.77.0.2/32", "10.77.0.3/32", "fd00::/64"]);
     told(&view, PeerEdit { allowed_ips: not_theirs, ..PeerEdit::of(NAMELESS) });
     assert_eq!(shown(&view, NAMELESS), ["10.77.0.3/32", "fd00::/64"]);
-    // With its owner the prefix goes, and another may have it.
+    // A prefix is removed with its owner, and a different peer may then have it.
     told(&view, PeerEdit { remove: true, ..PeerEdit::of(NAMELESS) });
     told(&view, PeerEdit { allowed_ips: vec![add("fd00::/64")], ..PeerEdit::of(BOB) });
     assert_eq!(shown(&view, BOB), ["fd00::/64"]);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-/// A config of these addresses and, one peer each, these allowed_ips, with further lines for `[interface]`.
+/// Builds a config with these addresses, one peer for each list of allowed_ips, and further lines for `[interface]`.
 pub(in crate::host) fn config(addresses: &[&str], allowed: &[&[&str]], more: &str) -> Config {
     use base64::Engine;
     let folder = tempfile::tempdir().expect("a folder");

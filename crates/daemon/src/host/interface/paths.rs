@@ -1,43 +1,45 @@
-//! Routes that say what was found of the paths behind them.
+//! Routes that carry the MTU of the paths behind them.
 //!
-//! While nothing is known of a path, the route that leads into it says the start value. When the engine finds that a peer's
-//! path carries more or less, the routes to that peer's prefixes are to say so: the planned one, the connected one, or one
-//! of its own beside the connected one. So the kernel never makes packets that do not fit, and makes use of those that do.
+//! While nothing is known about a path, the route into it carries the start value. When the engine finds that a peer's
+//! path carries more or less, the routes to that peer's prefixes must follow: the planned route, the connected route,
+//! or an additional route beside the connected one. The kernel then never creates packets that do not fit, and uses the
+//! full size of wide paths.
 //!
-//! A prefix is *dirty* when something happened that its route may have to follow: its path was found to be different, or
-//! it went from one peer to another. Dirty prefixes wait in a queue, each once, and are settled a few at a time by what is
-//! true then: a flood of news about one path costs no more than the last of them.
+//! A prefix is *dirty* when something happened that its route may have to follow: its path was found to be different,
+//! or it moved from one peer to another. Dirty prefixes wait in a queue, each at most once. A few at a time are
+//! settled, according to the state at that moment. A flood of news about one path therefore costs no more than the last
+//! of them.
 //!
-//! What the kernel has learned from ICMP ("too big", kept for ten minutes) hangs on the route it learned it by, and goes when
-//! that route is replaced by one that says something else. It would come back with the covering route if a route of its own
-//! were deleted. So one that was made once stays for as long as its prefix is a peer's whose path is known, also
-//! when it says what the covering route says.
+//! What the kernel has learned from ICMP ("too big", kept for ten minutes) belongs to the route it was learned for, and
+//! is dropped when a route with a different MTU replaces that route. If an additional route were deleted, the covering
+//! route could bring such an entry back. An additional route therefore stays as long as its prefix belongs to a peer
+//! whose path is known, even if it has the same MTU as the covering route.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{Footprint, Host, IpNet, Netlink, NetlinkError, PlannedRoute, Route};
 use crate::host::footprint::Place;
 
-/// Prefixes that are settled in one go: each costs a request to the kernel, and who waits for an answer of ours waits for
+/// How many prefixes are settled at once. Each costs a request to the kernel, and requests to the supervisor wait for
 /// all of them.
 const AT_ONCE: usize = 64;
 
-/// What is known of the paths behind prefixes, and which of them are dirty.
+/// What is known about the paths behind prefixes, and which prefixes are dirty.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    /// Prefixes whose routes follow a path, and its MTU.
+    /// Prefixes whose routes follow a path, with the path's MTU.
     known: HashMap<IpNet, u16>,
     dirty: VecDeque<IpNet>,
-    /// Those in `dirty`: as many as there are prefixes at most.
+    /// The content of `dirty` as a set: at most as many as there are prefixes.
     queued: HashSet<IpNet>,
-    /// Prefixes whose routes the kernel refused when they were last set. While there are any, whoever reads the log has been
-    /// told.
+    /// Prefixes whose routes the kernel refused when they were last set. While this is not empty, a warning is already
+    /// in the log.
     failing: HashSet<IpNet>,
 }
 
 impl Host {
     /// What is known of the paths to these prefixes may have changed, or whose they are.
-    pub fn on_paths_changed(&mut self, prefixes: impl IntoIterator<Item = IpNet>) {
+    pub fn on_dirty(&mut self, prefixes: impl IntoIterator<Item = IpNet>) {
         for prefix in prefixes {
             if self.paths.queued.insert(prefix) {
                 self.paths.dirty.push_back(prefix);
@@ -45,13 +47,13 @@ impl Host {
         }
     }
 
-    /// Whether [`Host::take_changed_paths`] has something to give.
-    pub fn has_changed_paths(&self) -> bool {
+    /// Whether [`Host::take_dirty`] has something to give.
+    pub fn has_dirty(&self) -> bool {
         !self.paths.dirty.is_empty()
     }
 
     /// Some of the prefixes that are to be settled, each by [`Host::set_path_mtu`].
-    pub fn take_changed_paths(&mut self) -> Vec<IpNet> {
+    pub fn take_dirty(&mut self) -> Vec<IpNet> {
         let Paths { dirty, queued, .. } = &mut self.paths;
         let taken: Vec<_> = dirty.drain(..dirty.len().min(AT_ONCE)).collect();
         for prefix in &taken {
@@ -61,13 +63,13 @@ impl Host {
     }
 
     /// Every prefix whose route follows a path.
-    pub fn routed_paths(&self) -> Vec<IpNet> {
+    pub fn routed_prefixes(&self) -> Vec<IpNet> {
         self.paths.known.keys().copied().collect()
     }
 
-    /// The path to this prefix carries inner packets of `mtu` bytes; `None`: nothing is known, or it is nobody's prefix
-    /// any more. The route that leads there says so before this returns, where it is ours to say. What the kernel refuses
-    /// is a warning: packets that are too long then are answered by the node, as before.
+    /// Applies the MTU of the path to this prefix: the inner packet size `mtu`, or `None` if nothing is known or no
+    /// peer owns the prefix any more. If the route to the prefix is ours, it carries this MTU when the call returns. If
+    /// the kernel refuses, that is a warning: the node then answers packets that are too long, as before.
     pub async fn set_path_mtu(&mut self, netlink: &Netlink, prefix: IpNet, mtu: Option<u16>) {
         let before = self.paths.known.get(&prefix).copied();
         let Some(place) = self.standing.place_of(&prefix) else {
@@ -81,7 +83,7 @@ impl Host {
         };
         let is_as_covered = mtu.is_some_and(|mtu| self.is_as_covered(&prefix, mtu));
         let wanted = match before {
-            // Nothing to say that is not said already.
+            // The covering route already says the same.
             None if matches!(place, Place::Beside(_)) && is_as_covered => None,
             _ => says(mtu),
         };
@@ -107,7 +109,8 @@ impl Host {
         }
     }
 
-    /// The kernel does not let the route to this prefix follow. That somebody else has one there is not worth a warning.
+    /// Records that the kernel refused to change the route to this prefix. A route of another program in its place is
+    /// not worth a warning.
     pub(super) fn on_refused(&mut self, prefix: IpNet, error: &NetlinkError) {
         let is_news = !matches!(error, NetlinkError::Exists) && self.paths.failing.is_empty();
         if is_news {
@@ -121,14 +124,14 @@ impl Host {
         }
     }
 
-    /// Another MTU for a route beside the one that covers it. Not in the place of another's: one that ours was replaced by is
-    /// left alone, and [`NetlinkError::Exists`] then. For the moment between, the covering route leads the same way.
+    /// Changes the MTU of a route beside its covering route. A route that has replaced ours is left alone, with
+    /// [`NetlinkError::Exists`]. Between the two requests, the covering route leads the same way.
     pub(super) async fn renew(&self, netlink: &Netlink, beside: &PlannedRoute) -> Result<(), NetlinkError> {
         self.give_up(netlink, beside).await?;
         netlink.add_route(&self.route(beside)).await
     }
 
-    /// Deletes a route beside the one that covers it, if it is still ours.
+    /// Deletes a route beside its covering route, if it is still ours.
     pub(super) async fn give_up(&self, netlink: &Netlink, beside: &PlannedRoute) -> Result<(), NetlinkError> {
         match netlink.delete_route_as_set(&self.route(beside)).await {
             Err(NetlinkError::NotFound) => Ok(()),
@@ -136,7 +139,7 @@ impl Host {
         }
     }
 
-    /// The routes that are to stand with this footprint, planned ones and those beside them, by what is known of paths.
+    /// Returns the planned routes of this footprint and the additional ones beside them, with the MTU of known paths.
     pub(super) fn routes_with(&self, footprint: &Footprint) -> (Vec<PlannedRoute>, Vec<PlannedRoute>) {
         let said = |route: &PlannedRoute| match self.paths.known.get(&route.destination) {
             Some(path) => PlannedRoute { mtu: footprint.route_mtu(&route.destination, *path), ..*route },
@@ -150,7 +153,7 @@ impl Host {
         (planned, self.paths.known.iter().filter_map(beside).collect())
     }
 
-    /// What the connected route of this prefix is to say.
+    /// Returns the MTU that the connected route of this prefix must carry.
     pub(super) fn connected_mtu(&self, footprint: &Footprint, prefix: &IpNet) -> Option<u32> {
         match self.paths.known.get(prefix) {
             Some(path) if footprint.place_of(prefix) == Some(Place::Connected) => footprint.route_mtu(prefix, *path),
@@ -158,13 +161,13 @@ impl Host {
         }
     }
 
-    /// Somebody else has a route to exactly this prefix: it is left alone.
+    /// Forgets a path because another program has a route to exactly this prefix, which is left alone.
     pub(super) fn forget_path(&mut self, prefix: &IpNet) {
         self.paths.known.remove(prefix);
     }
 
     /// What stands is what was wanted: paths whose prefixes nothing leads to any more are forgotten.
-    pub(super) fn forget_unrouted_paths(&mut self) {
+    pub(super) fn forget_unrouted_prefixes(&mut self) {
         let standing = &self.standing;
         self.paths.known.retain(|prefix, _| standing.place_of(prefix).is_some());
         self.paths.failing.retain(|prefix| standing.place_of(prefix).is_some());
@@ -186,10 +189,10 @@ impl Host {
                 };
                 netlink.replace_route(&Route { mtu, ..connected.clone() }).await
             }
-            // Not in the place of another's.
+            // Never in place of another program's route.
             Place::Beside(_) if is_first => netlink.add_route(&self.route(&planned)).await,
             Place::Beside(_) => self.renew(netlink, &planned).await,
-            // At once: no packet meets a moment without a route.
+            // Replaced in one step, so that no packet finds the route missing.
             Place::Planned(_) => netlink.replace_route(&self.route(&planned)).await,
         }
     }
@@ -202,7 +205,7 @@ impl Host {
         PlannedRoute { destination, table, mtu }
     }
 
-    /// Whether the route that covers this prefix says this MTU.
+    /// Whether the route that covers this prefix carries this MTU.
     fn is_as_covered(&self, prefix: &IpNet, mtu: u16) -> bool {
         self.standing.covering(prefix).is_some_and(|(net, _)| {
             let path = self.paths.known.get(&net).copied().unwrap_or(self.standing.start);

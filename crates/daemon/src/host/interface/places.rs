@@ -1,7 +1,7 @@
-//! MTU, addresses and routes: what is there is asked of the kernel, and what differs from what is wanted is changed.
+//! MTU, addresses and routes: the kernel is asked what is there, and what differs from the wanted state is changed.
 //!
-//! Where nothing but what stands is wanted, whatever differs was changed by another program: it is put back, and noted. A
-//! route of another program in the place of ours is left alone.
+//! If the wanted state is what is already in place, any difference was made by another program. It is restored and
+//! recorded. A route of another program in place of ours is left alone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,8 @@ use crate::host::facts::Part;
 use crate::host::footprint::MINIMUM_INTERFACE_MTU;
 
 impl Host {
-    /// Brings MTU, addresses and routes to what is wanted. `is_look`: that is what stands.
+    /// Brings MTU, addresses and routes to the wanted state. `is_look` says that the wanted state is what is already in
+    /// place.
     pub(super) async fn converge_places(
         &mut self,
         netlink: &Netlink,
@@ -46,7 +47,7 @@ impl Host {
         Ok(())
     }
 
-    /// The MTU before the addresses: below 1280 bytes the kernel takes no IPv6 address.
+    /// Sets the MTU before the addresses, because below 1280 bytes the kernel accepts no IPv6 address.
     async fn converge_link(&mut self, netlink: &Netlink, wanted: &Footprint, is_look: bool) -> Result<(), Failure> {
         let links = netlink.links().await.map_err(|error| self.failure("list interfaces", &error))?;
         let link = links.iter().find(|link| link.index == self.index);
@@ -54,7 +55,7 @@ impl Host {
         let mut is_up = link.up;
         if link.mtu != u32::from(wanted.mtu) {
             let had_no_ipv6 = self.ipv6 && link.mtu < MINIMUM_INTERFACE_MTU.into();
-            // IPv6 begins anew, and would give a link that is up an address of its own, which announces itself.
+            // IPv6 starts over, and would give a link that is up an address of its own and announce it.
             if had_no_ipv6 && is_up && netlink.set_down(self.index).await.is_ok() {
                 is_up = false;
             }
@@ -77,8 +78,8 @@ impl Host {
         Ok(())
     }
 
-    /// New ones first, so that what is talking from an old one has somewhere to go; then once more, because a primary
-    /// address takes its secondaries along.
+    /// Adds new addresses first, so that connections from a removed one have somewhere to go. Adds them again after the
+    /// removal, because a primary address takes its secondaries along.
     async fn converge_addresses(
         &mut self,
         netlink: &Netlink,
@@ -145,7 +146,7 @@ impl Host {
         Ok(())
     }
 
-    /// Adds or changes the planned routes; returns those in whose place another program's stand.
+    /// Adds or changes the planned routes. Returns those that another program has replaced with its own.
     async fn add_planned(
         &mut self,
         netlink: &Netlink,
@@ -173,8 +174,8 @@ impl Host {
         Ok(replaced)
     }
 
-    /// The kernel makes a route of each address's prefix, and does so once: one that was deleted is ours to add again.
-    /// Returns those that stand.
+    /// Sets the MTU of connected routes. The kernel creates one for the prefix of each address, but only once: a
+    /// deleted one is ours to add again. Returns the connected routes that are in place.
     async fn converge_connected(
         &mut self,
         netlink: &Netlink,
@@ -200,7 +201,7 @@ impl Host {
             };
             match done {
                 Ok(()) if there.is_some_and(|there| there.mtu == mtu) => {}
-                // The kernel makes it without an MTU when an address was put back, which is noted already.
+                // The kernel creates it without an MTU when an address was restored, which has already been recorded.
                 Ok(()) if there.is_some_and(|there| there.mtu.is_none()) => {}
                 Ok(()) => self.note(Part::Route, is_look),
                 Err(NetlinkError::Exists) if is_look => replaced.push(prefix),
@@ -214,7 +215,7 @@ impl Host {
         Ok(standing)
     }
 
-    /// Something was missing, or not as it should be, and is there again.
+    /// Records that something was missing or different and has been restored.
     fn note(&mut self, part: Part, is_look: bool) {
         if is_look {
             self.put_back.note(part);

@@ -1,4 +1,4 @@
-//! The life of a footprint in a namespace of its own, looked at with the real `ip` and `nft`.
+//! The life of a footprint in its own network namespace, checked with the real `ip` and `nft`.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -35,13 +35,13 @@ impl World {
     }
 }
 
-/// A device that nothing is sent through: one end of a pair.
+/// Adds an unrelated device with this address: one end of a veth pair.
 pub(super) fn other_device(address: &str) {
     ip("link add eth7 type veth peer name eth8");
     ip("link set eth8 up");
     ip("link set eth7 up");
     ip(&format!("address add {address} dev eth7"));
-    // The kernel tells of carriers once a second at most, for all namespaces together.
+    // The kernel announces carrier changes at most once a second, for all namespaces together.
     let settled = || lines(&ip("-br link show type veth")).iter().all(|line| line.contains(" UP "));
     let deadline = Instant::now() + Duration::from_secs(10);
     while !settled() {
@@ -148,14 +148,14 @@ fn a_default_route_goes_into_the_tunnel_but_for_what_is_marked_or_known_better()
 #[test]
 fn after_a_kill_the_next_start_takes_everything_away_and_nothing_else() {
     run(|| async {
-        // Rules of somebody else's that read like ours.
+        // Rules of another program that look like ours.
         ip("rule add not fwmark 51820 table 51820");
         ip("rule add table main suppress_prefixlength 0");
         let before = everything();
         let folder = tempfile::tempdir().expect("a folder");
         // The one place where a socket of ours may be, shared with the rest of the machine.
-        let uapi = crate::uapi::socket_path("ovt0");
-        fs::create_dir_all(crate::uapi::FOLDER).expect("we are root");
+        let uapi = crate::serving::uapi_socket("ovt0");
+        fs::create_dir_all(crate::serving::UAPI_FOLDER).expect("we are root");
         let _ = fs::remove_file(&uapi);
         {
             let runtime = Runtime::acquire(folder.path(), "ovt0").expect("free");
@@ -163,14 +163,14 @@ fn after_a_kill_the_next_start_takes_everything_away_and_nothing_else() {
             let config = config(&["10.77.0.1/24"], &[&["0.0.0.0/0", "::/0"]], "");
             let mut journal = Journal::begin(&runtime).expect("writable");
             journal.record_socket(&uapi).expect("writable");
-            // A listener that was killed: its file stays.
+            // A listener that was killed leaves its file behind.
             drop(std::os::unix::net::UnixListener::bind(&uapi).expect("a socket"));
             let tun = Tun::create("ovt0", false).expect("a TUN");
             let host = Host::bring_up(&netlink, &mut journal, &tun, &config, MtuRange::fixed(1420))
                 .await
                 .expect("it comes up");
             assert_eq!(ip("-4 rule").lines().count(), 3 + 2 + 2);
-            // A killed process runs no destructor: only the kernel lets go.
+            // A killed process runs no destructors. Only the kernel cleans up.
             std::mem::forget((host, journal));
         }
         assert_ne!(everything(), before);
@@ -216,7 +216,7 @@ fn a_reload_changes_what_changed_and_keeps_the_rest() {
         let first = config(&["10.77.0.1/24", "10.77.0.9/24"], &[&["10.78.0.0/16", "10.79.0.0/16"]], "");
         let (mut host, mut journal, tun) = world.up(&first, MtuRange::fixed(1420)).await;
 
-        // The primary address goes, which makes the kernel drop its secondary; a route goes; defaults come.
+        // The primary address goes, which makes the kernel drop its secondary. A route goes, and default routes come.
         let second = config(&["10.77.0.9/24", "fd77::1/64"], &[&["10.79.0.0/16", "0.0.0.0/0"]], "");
         host.apply(&world.netlink, &mut journal, &second, MtuRange::fixed(1300)).await.expect("it applies");
         let addresses = ip("-br address show dev ovt0");
@@ -229,7 +229,7 @@ fn a_reload_changes_what_changed_and_keeps_the_rest() {
         assert!(ip("-4 rule").contains("lookup 51820"));
         assert!(nft("list ruleset").contains("10.77.0.9") && !nft("list ruleset").contains("10.77.0.1"));
 
-        // Every IPv4 address is replaced: the kernel takes all IPv4 routes along, and they come back.
+        // Every IPv4 address is replaced: the kernel removes all IPv4 routes along with them, and they come back.
         let third = config(&["10.80.0.1/24"], &[&["10.79.0.0/16"]], "");
         host.apply(&world.netlink, &mut journal, &third, MtuRange::fixed(1300)).await.expect("it applies");
         let routes = ip("-4 route show dev ovt0");
@@ -289,8 +289,8 @@ fn what_is_taken_is_refused_by_name_before_anything_is_touched() {
 #[test]
 fn a_start_that_fails_half_way_leaves_nothing() {
     run(|| async {
-        // Both pass no preflight here on purpose. The first is noticed among the routes, the second only after them and
-        // the nft table.
+        // Both skip preflight here on purpose. The first is noticed among the routes, the second only after the routes
+        // and the nft table.
         other_device("192.0.2.1/24");
         ip("route add 10.79.0.0/16 dev eth7");
         ip("-6 rule add priority 1 table 99");

@@ -61,7 +61,7 @@ fn a_veth_or_tap_alone_is_own_only_where_others_may_send_through_us() {
 #[test]
 fn an_uplink_is_never_own() {
     let links = [link(2, "br0", Some("bridge"), None), link(3, "veth0", Some("veth"), None)];
-    /// Destination, interface and gateway of a route, where peers are, and what is still own.
+    /// Destination, interface and gateway of a route, the endpoints of peers, and what is still own.
     type Row<'a> = (&'a str, u32, Option<&'a str>, &'a [&'a str], &'a [&'a str]);
     let rows: &[Row<'_>] = &[
         ("10.1.0.0/24", 3, None, &["192.0.2.1"], &["br0", "veth0"]),

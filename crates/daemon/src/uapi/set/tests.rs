@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A change in words.
+/// Formats a change as text.
 pub(in crate::uapi) fn text(change: &Change) -> String {
     let hex = |bytes: &[u8; 32]| format!("{:02x}..{:02x}", bytes[0], bytes[31]);
     match change {
@@ -27,7 +27,7 @@ pub(in crate::uapi) fn text(change: &Change) -> String {
     }
 }
 
-/// What comes of these lines: the changes in words, and the number of the error.
+/// Returns the result of these lines: the changes as text, and the number of the error.
 fn outcome(lines: &[&str]) -> (Vec<String>, Option<i32>) {
     let mut settings = Settings::default();
     lines.iter().for_each(|line| settings.line(line.as_bytes()));

@@ -1,4 +1,4 @@
-//! What is noticed of what `ip` and `nft` do in a network namespace of its own, and what is not.
+//! Which changes by `ip` and `nft` are noticed and which are not, in a separate network namespace.
 
 use std::process::Command;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::netns::isolated_async;
 
-/// Long enough for a notice that the kernel has sent already.
+/// Enough time to receive a notice that the kernel has already sent.
 const SHORTLY: Duration = Duration::from_millis(50);
 
 fn run(line: &str) {
@@ -14,7 +14,7 @@ fn run(line: &str) {
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// These links up, with their carriers, and without addresses of their own that would come a second later.
+/// Brings these links up, waits for their carriers, and avoids automatic addresses that would appear a second later.
 fn up(links: &[&str]) {
     for link in links {
         run(&format!("ip link set {link} addrgenmode none; ip link set {link} up"));
@@ -31,7 +31,7 @@ const OURS: Noticed = Noticed { ours: true, ..NOTHING };
 const SURROUNDINGS: Noticed = Noticed { surroundings: true, ..NOTHING };
 const NFT: Noticed = Noticed { nft: true, ..NOTHING };
 
-/// Everything that is noticed until nothing more comes.
+/// Gathers notices until no more arrive.
 async fn gathered(notices: &mut Notices, interest: &Interest) -> Noticed {
     let mut all = NOTHING;
     while let Ok(noticed) = tokio::time::timeout(SHORTLY, notices.noticed(interest)).await {
@@ -93,7 +93,7 @@ fn what_our_own_connection_changes_goes_unnoticed() {
 
         let route = crate::netlink::Route::to_interface("10.78.0.0/16".parse().unwrap(), index);
         let rule = crate::netlink::Rule::unless_marked(crate::netlink::Family::V4, 7, 51820);
-        // With a shorter prefix the kernel itself would make a connected route, which is a reason to look.
+        // With a shorter prefix, the kernel would add a connected route, which is itself a reason to look.
         netlink.add_address(index, "10.77.0.1".parse().unwrap(), 32).await.unwrap();
         netlink.add_route(&route).await.unwrap();
         netlink.replace_route(&crate::netlink::Route { mtu: Some(1300), ..route.clone() }).await.unwrap();

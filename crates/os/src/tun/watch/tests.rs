@@ -1,4 +1,4 @@
-//! Against the kernel and `ip`, in network namespaces of their own.
+//! Tests against the kernel and `ip`, in separate network namespaces.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,10 +11,10 @@ use super::*;
 use crate::netns::{current, drop_capability, isolated, isolated_async};
 use crate::poll::Poller;
 
-/// How long a notice may take on a busy machine.
+/// The most time that a notice may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Another network namespace, which exists as long as this does.
+/// A second network namespace, which exists as long as this value does.
 struct Elsewhere {
     file: File,
 }
@@ -26,7 +26,7 @@ impl Elsewhere {
         Self { file: file.expect("the caller is in a namespace that was made in the same way") }
     }
 
-    /// What stands for it on a command line of `ip`, for children of this process.
+    /// The namespace's path for a command line of `ip`. It is valid for children of this process.
     fn path(&self) -> String {
         use std::os::fd::AsRawFd;
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
@@ -37,7 +37,7 @@ impl Elsewhere {
         self.file.metadata().unwrap().ino()
     }
 
-    /// Runs `ip` in it.
+    /// Runs `ip` in this namespace.
     fn ip(&self, arguments: &str) {
         let path = self.path();
         let line = format!("--net={path} ip {arguments}");
@@ -70,7 +70,7 @@ fn device(netlink: &Netlink) -> Option<(Tun, LinkWatch)> {
     Some((tun, watch))
 }
 
-/// Waits for notices until the interface looks as `wanted` says; `None` for one that was deleted.
+/// Waits for notices until `wanted` accepts the interface. Returns `None` if the interface was deleted.
 async fn until(watch: &mut LinkWatch, what: &str, wanted: impl Fn(Option<&TunLink>) -> bool) -> Option<TunLink> {
     let waiting = async {
         loop {
@@ -124,7 +124,7 @@ fn it_tells_of_a_deletion() {
 fn other_links_do_not_wake_it() {
     isolated_async(async |netlink| {
         let Some((_tun, mut watch)) = device(&netlink) else { return };
-        // What the creation itself has caused.
+        // Discards the notices that the creation itself caused.
         while tokio::time::timeout(Duration::from_millis(1), watch.changed()).await.is_ok() {}
         ip("link add near type veth peer name far");
         ip("link set near up");
@@ -140,7 +140,7 @@ fn it_follows_the_interface_into_other_namespaces_and_back() {
         let home_path =
             format!("/proc/{}/task/{}/ns/net", std::process::id(), rustix::thread::gettid().as_raw_nonzero());
         let (first, second) = (Elsewhere::new(), Elsewhere::new());
-        // The index of ours is taken there, so that it gets another one.
+        // Our interface's index is already taken there, so it gets a new one.
         first.ip("link add taken2 type veth peer name taken3");
         let is_in = |inode: u64| move |seen: Option<&TunLink>| seen.is_some_and(|seen| seen.namespace == inode);
 
@@ -181,7 +181,7 @@ fn a_namespace_that_goes_away_takes_the_interface_along() {
         poller.add(&tun, 0).unwrap();
         drop(elsewhere);
         assert_eq!(until(&mut watch, "the end", |seen| seen.is_none()).await, None);
-        // The kernel takes its time, and tells whoever waits for packets.
+        // The kernel takes its time before it tells a reader that waits for packets.
         let deadline = crate::clock::boottime() + PATIENCE;
         while !matches!(tun.read(&mut [0; 2000]), Err(error) if error.raw_os_error() == Some(libc::EBADFD)) {
             assert!(crate::clock::boottime() < deadline, "the interface stays");
@@ -218,7 +218,7 @@ fn a_moment_of_being_down_is_told_though_it_is_up_again() {
 fn what_was_noticed_before_a_look_is_not_told_after_it() {
     isolated_async(async |netlink| {
         let Some((_tun, mut watch)) = device(&netlink) else { return };
-        // Notices that it is down wait behind one another; whoever looks sees it up.
+        // Several notices that it is down are waiting, but a look finds it up.
         ip("link set ovwatch0 mtu 1300 up");
         assert!(is_up(watch.look().await.unwrap().as_ref()));
         assert_eq!(was_down(&mut watch).await, None, "nothing happened since");
@@ -229,7 +229,8 @@ fn what_was_noticed_before_a_look_is_not_told_after_it() {
     });
 }
 
-/// Whether it tells of a moment of being down, after everything that waits was heard: `None` when nothing concerns it.
+/// Whether the interface was reported as having been down, after reading all waiting notices. `None` if no notice
+/// concerned it.
 async fn was_down(watch: &mut LinkWatch) -> Option<bool> {
     let mut told = None;
     while let Ok(changed) = tokio::time::timeout(Duration::from_millis(50), watch.changed()).await {
@@ -239,7 +240,7 @@ async fn was_down(watch: &mut LinkWatch) -> Option<bool> {
     told
 }
 
-/// Makes a link of this index and name, and takes it up, down and up.
+/// Creates a link with this index and name, and takes it up, down and up.
 fn flap_a_namesake(ip: impl Fn(&str), index: u32, name: &str) {
     ip(&format!("link add {name} index {index} type bridge"));
     for state in ["up", "down", "up"] {
@@ -256,7 +257,7 @@ fn a_link_of_the_same_index_and_name_elsewhere_that_goes_down_is_not_ours() {
         }
         let (first, second) = (Elsewhere::new(), Elsewhere::new());
         for elsewhere in [&first, &second] {
-            // Only what has a number here is heard.
+            // Notices come only from namespaces that have a number here.
             netlink.number_namespace(elsewhere.file.as_fd()).await.unwrap();
         }
         ip("link set ovwatch0 up");
@@ -265,7 +266,7 @@ fn a_link_of_the_same_index_and_name_elsewhere_that_goes_down_is_not_ours() {
         flap_a_namesake(|arguments| first.ip(arguments), tun.index(), "ovwatch0");
         assert_eq!(was_down(&mut watch).await, Some(false), "it is heard, but is not ours");
 
-        // The same for one that was moved, beside links at home and in a third namespace.
+        // The same for an interface that was moved, with namesakes at home and in a third namespace.
         ip(&format!("link set ovwatch0 netns {}", second.path()));
         let moved = until(&mut watch, "the move", |seen| seen.is_some_and(|seen| seen.namespace == second.inode()));
         let index = moved.await.expect("it is there").link.index;
@@ -297,7 +298,7 @@ fn without_cap_net_broadcast_it_watches_its_own_namespace() {
         ip("link set ovwatch0 down");
         ip("link set ovwatch0 up");
         assert_eq!(was_down(&mut watch).await, Some(true));
-        // Where it is gone is seen by whoever looks, for whatever reason.
+        // There, the deletion is noticed only by the next look, whatever its reason.
         let elsewhere = Elsewhere::new();
         ip(&format!("link set ovwatch0 netns {}", elsewhere.path()));
         let inode = elsewhere.inode();

@@ -8,7 +8,7 @@ use crate::refusal::{Argument, refuse};
 use crate::udp::BindOptions;
 use crate::udp::tests::{datagrams, options, pair, receive_all, train};
 
-/// Sends, and gives back the system calls it took and what failed: to where, and how.
+/// Sends the trains. Returns the number of system calls, and each failure with its destination.
 fn send_all(socket: &UdpSocket, trains: &[Transmit<'_>]) -> (usize, Vec<(SocketAddr, SendError)>) {
     let mut failed = Vec::new();
     let calls = socket.send_batch(trains.iter().copied(), |transmit, error| failed.push((transmit.destination, error)));
@@ -93,10 +93,10 @@ fn without_segmentation_the_datagrams_of_several_trains_share_system_calls() {
 fn a_train_that_is_refused_is_reported_once_and_those_after_it_go_out() {
     isolated_async(async |_| {
         let (a, b, to_b) = pair(Family::V4, &options(), &options());
-        // No route leads there: the only interface is loopback.
+        // There is no route to this address: loopback is the only interface.
         let nowhere: SocketAddr = ([192, 0, 2, 1], 9).into();
         let other_family: SocketAddr = "[::1]:9".parse().unwrap();
-        // More than one message long.
+        // These take more than one message.
         let (long, short) = (datagrams(100, 1000), datagrams(2, 700));
         let too_long = vec![0; 65_508];
         let trains = [
@@ -140,7 +140,7 @@ fn a_train_that_the_kernel_cannot_segment_is_replayed_one_by_one_and_none_is_seg
         let (b, to_b) = receiver(false);
         let (c, to_c) = receiver(false);
         let a = UdpSocket::bind(Family::V4, &options()).unwrap();
-        // As with IPsec in the way: the first attempt is one message, datagrams one by one are many.
+        // Behaves like IPsec on the path: the first attempt is one message, the separate datagrams are many.
         refuse(libc::SYS_sendmmsg, 2, Argument::Is(1), libc::EIO);
         let (first, second) = (datagrams(10, 1000), datagrams(20, 900));
         let (_, failed) = send_all(&a, &[train(to_b, &first, 1000)]);
@@ -166,13 +166,15 @@ fn a_way_too_narrow_for_a_train_costs_a_failed_call_once_and_no_other_way_suffer
         let a = UdpSocket::bind(Family::V4, &options()).unwrap();
         let watch = a.watch();
         let (long, short) = (datagrams(5, 1452), datagrams(5, 1300));
-        // Refused, then one by one in one call; the second train is not even tried.
+        // The first train is refused, then sent as separate datagrams in one call. The second is not even tried as a
+        // train.
         for (calls, trains) in [(2, 1), (1, 2)] {
             assert_eq!(send_all(&a, &[train(to_b, &long, 1452)]).0, calls);
             assert_eq!(watch.narrow_trains(), trains);
             assert!(receive_all(&b, long.len()).1 == long);
         }
-        // What fits goes as a train, also there, and a way that nothing is known of is tried.
+        // Shorter datagrams still go as a train, even there. So does a train to a destination that is not known to be
+        // narrow.
         assert_eq!(send_all(&a, &[train(to_b, &short, 1300)]).0, 1);
         let (shapes, bytes) = receive_all(&b, short.len());
         assert_eq!((shapes, bytes), (vec![(1300, short.len())], short));

@@ -1,5 +1,5 @@
-//! Whether datagrams may be fragmented, seen on the packets that the kernel makes of them: behind a TUN device we are the
-//! next hop, and say what we like by ICMP.
+//! Whether datagrams may be fragmented, observed in the packets that the kernel makes of them. With a TUN device we act
+//! as the next hop, and can send any ICMP message.
 
 use std::io::IoSlice;
 use std::path::Path;
@@ -19,7 +19,7 @@ struct Hop {
 }
 
 impl Hop {
-    /// One with this MTU, or the reason why this machine has none.
+    /// Creates a next hop with this MTU. Returns `None`, and prints the reason, if this machine cannot.
     async fn new(netlink: &Netlink, mtu: u32) -> Option<Self> {
         if !Path::new("/dev/net/tun").exists() {
             eprintln!("skipped: there is no /dev/net/tun");
@@ -34,7 +34,7 @@ impl Hop {
         Some(Self { tun })
     }
 
-    /// The next packet for [`beyond`].
+    /// The next packet to [`beyond`].
     fn next(&self) -> Vec<u8> {
         let mut poller = Poller::new().unwrap();
         poller.add(&self.tun, 0).unwrap();
@@ -43,7 +43,7 @@ impl Hop {
             assert!(poller.wait(Some(Duration::from_secs(2))).unwrap().next().is_some(), "no packet came");
             let len = self.tun.read(&mut buffer).unwrap();
             let packet = Packet::parse(&buffer[..len]).unwrap();
-            // The kernel has things of its own to say.
+            // The kernel also sends packets of its own.
             if [Family::V4, Family::V6].map(|family| beyond(family).ip()).contains(&packet.destination()) {
                 return packet.bytes().to_vec();
             }
@@ -54,12 +54,12 @@ impl Hop {
         Packet::parse(&self.next()).unwrap().upper().unwrap().fragment
     }
 
-    /// Nothing but what was asked for has come.
+    /// Whether no other packets have come.
     fn is_silent(&self) -> bool {
         self.tun.read(&mut [0; 2_000]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// "This packet is too big for what comes behind me."
+    /// Sends the ICMP error that `packet` is too big for the link behind this hop.
     fn says_too_big(&self, packet: &[u8], mtu: u16) {
         let mut message = Vec::new();
         assert!(icmp::too_big(&Packet::parse(packet).unwrap(), mtu, &mut message));
@@ -67,7 +67,7 @@ impl Hop {
     }
 }
 
-/// Somebody whom the way leads to through the next hop.
+/// An address that is reached through the next hop.
 fn beyond(family: Family) -> SocketAddr {
     match family {
         Family::V4 => "10.9.0.2:9".parse().unwrap(),
@@ -75,7 +75,7 @@ fn beyond(family: Family) -> SocketAddr {
     }
 }
 
-/// Length of the headers in front of a datagram.
+/// Length of the headers in front of a datagram, in bytes.
 fn headers_len(family: Family) -> usize {
     match family {
         Family::V4 => 28,
@@ -162,7 +162,8 @@ fn of_a_train_that_is_too_long_the_last_datagram_goes_out_where_it_fits_and_the_
                 assert_eq!(*len, trains[train].contents.len(), "{family:?}");
                 assert!(matches!(error, SendError::MessageTooLong), "{family:?}: {error}");
             }
-            // As trains, then the first datagram by itself, then the last, where it is shorter: never one call for each.
+            // First as trains, then the first datagram separately, then the last if it is shorter. It must never be one
+            // call for each.
             assert!(sends <= 9, "{family:?}: {sends} system calls");
             let headers_len = headers_len(family);
             assert_eq!(hop.next()[headers_len..], long[4 * 1_452..4 * 1_452 + 500], "{family:?}");
@@ -182,7 +183,8 @@ fn a_path_mtu_that_somebody_has_told_the_kernel_does_not_count() {
             let a = UdpSocket::bind(family, &options()).unwrap();
             let watch = a.watch();
             let contents = datagrams(3, 1_400);
-            // As a router would, of every packet, until the kernel believes it: its IPv6 address takes a moment to hear.
+            // Repeats the error for every packet, as a router would, until the kernel accepts it. Its IPv6 address
+            // takes a moment to become usable.
             let deadline = boottime() + Duration::from_secs(2);
             loop {
                 a.send(&train(beyond(family), &contents[..1_400], 1_400)).unwrap();
@@ -194,11 +196,11 @@ fn a_path_mtu_that_somebody_has_told_the_kernel_does_not_count() {
                 assert!(boottime() < deadline, "{family:?}: nothing was fragmented");
                 hop.says_too_big(&packet, 1_280);
             }
-            // Once more of what may not be fragmented, for whose sender it is an error that an application would see.
+            // Repeats the error for a datagram with DF. An application would see that error.
             a.send(&whole(train(beyond(family), &contents[..1_400], 1_400))).unwrap();
             hop.says_too_big(&hop.next(), 1_280);
 
-            // What may be fragmented is.
+            // Datagrams without DF are fragmented.
             a.send(&train(beyond(family), &contents, 1_400)).unwrap();
             for _ in 0..6 {
                 assert!(hop.next_fragment().is_some(), "{family:?}");

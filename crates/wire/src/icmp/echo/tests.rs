@@ -1,4 +1,4 @@
-//! Echoes byte by byte. The checksums in the vectors were computed by a program of its own.
+//! Echoes byte by byte. The checksums in the vectors were computed by an independent program.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -96,7 +96,7 @@ fn the_first_fragment_of_a_reply_counts_and_the_later_ones_do_not() {
     let data = "00".repeat(24);
     let first = format!("45000034 abcd2000 40019af9 0a000002 0a000001  0000edc4 12340007 {data}");
     assert_eq!(reply_in(&bytes(&first)), reply_from(V4[1]));
-    // A later one that has the bytes of a reply, and the last.
+    // A later fragment that happens to hold the bytes of a reply, and the last fragment.
     let later = format!("45000034 abcd2004 40019af5 0a000002 0a000001  0000edc4 12340007 {data}");
     assert_eq!(reply_in(&bytes(&later)), None);
     assert_eq!(reply_in(&v4(1, 0x0004, &bytes("0000edc4 12340007"))), None);
@@ -121,7 +121,7 @@ fn what_is_no_reply_or_too_short_for_one_is_none() {
     for (kind, code) in [(128, 0), (129, 1), (0, 0), (1, 0)] {
         assert_eq!(reply_in(&v6(58, &message(kind, code))), None, "ICMPv6 type {kind} code {code}");
     }
-    // Each family's ICMP inside the other, and another protocol.
+    // Each family's ICMP inside the other family, and a different protocol.
     assert_eq!(reply_in(&v4(58, 0, &message(129, 0))), None);
     assert_eq!(reply_in(&v6(1, &message(0, 0))), None);
     assert_eq!(reply_in(&v4(17, 0, &message(0, 0))), None);

@@ -56,16 +56,16 @@ fn icmp_of_the_other_family_is_just_another_protocol() {
 
 #[test]
 fn every_known_extension_header_is_stepped_over() {
-    // Next header TCP, length 0 (eight bytes), PadN.
+    // Next header TCP, length 0 (eight bytes), then PadN.
     for extension in [0, 43, 60, 135, 139, 140] {
         let packet = chain(extension, &format!("0600 0104 00000000 {SYN}"));
         let expected = Upper { protocol: 6, offset: 48, fragment: None, header: PORTS };
         assert_eq!(upper(&packet), Ok(expected), "extension header {extension}");
     }
-    // Length 1: sixteen bytes.
+    // Length 1 means sixteen bytes.
     let packet = chain(60, &format!("0601 010c 000000000000000000000000 {SYN}"));
     assert_eq!(upper(&packet).unwrap().offset, 56);
-    // The authentication header counts in fours, less two: 04 is 24 bytes.
+    // The authentication header counts 4-byte units, minus two: 04 means 24 bytes.
     let packet = chain(51, &format!("0604 0000 00000001 00000002 000000000000000000000000 {SYN}"));
     assert_eq!(upper(&packet), Ok(Upper { protocol: 6, offset: 64, fragment: None, header: PORTS }));
 }
@@ -142,10 +142,10 @@ fn a_first_fragment_too_short_for_its_headers_is_named() {
     }
     assert_eq!(header(&v4(17, MORE, &[])), Err(Opaque::ShortFirstFragment));
     assert_eq!(header(&v4(1, MORE, &[])), Err(Opaque::ShortFirstFragment));
-    // TCP options that go on in a later fragment.
+    // TCP options that continue in a later fragment.
     let options = bytes("03e8 01bb 00000001 00000000 8002 ffff 0000 0000 01010101");
     assert_eq!(header(&v4(6, MORE, &options)), Err(Opaque::ShortFirstFragment));
-    // RFC 7112: an extension header, and a TCP header, that go on in a later fragment.
+    // RFC 7112: an extension header, and a TCP header, that continue in a later fragment.
     assert_eq!(header(&chain(44, "3c00 0001 12345678 0600 0104")), Err(Opaque::ShortFirstFragment));
     assert_eq!(header(&chain(44, "3c00 0001 12345678 0600 0104 00000000 03e801bb")), Err(Opaque::ShortFirstFragment));
 }
@@ -173,7 +173,7 @@ fn the_bits_of_an_ipv6_fragment_header_are_where_rfc_8200_has_them() {
     let expected = Upper { protocol: 6, offset: 48, fragment, header: PORTS };
     assert_eq!(upper(&chain(44, &format!("0600 0001 12345678 {SYN}"))), Ok(expected));
 
-    // The two reserved bits between offset and "more" say nothing.
+    // The two reserved bits between the offset and "more" are ignored.
     assert_eq!(upper(&chain(44, &format!("0600 0006 12345678 {SYN}"))).unwrap().fragment, None);
 }
 
@@ -187,7 +187,7 @@ fn tcp_at_fragment_offset_one_is_named_in_both_families() {
 
 #[test]
 fn a_later_fragment_is_not_read_as_extension_headers() {
-    // The fragment header names destination options, but these bytes are the middle of them.
+    // The fragment header names destination options, but these bytes come from the middle of them.
     let fragment = Some(Fragment { id: 0x12345678, offset: 185, more: true, start: 48 });
     let expected = Upper { protocol: 60, offset: 48, fragment, header: Header::LaterFragment };
     assert_eq!(upper(&chain(44, &format!("3c00 05c9 12345678 0600 0104 00000000 {SYN}"))), Ok(expected));
@@ -196,7 +196,7 @@ fn a_later_fragment_is_not_read_as_extension_headers() {
 
 #[test]
 fn the_fragmented_part_begins_behind_the_fragment_header_wherever_that_stands() {
-    // Hop-by-hop options, the fragment header, destination options, TCP: only the last two are cut.
+    // Hop-by-hop options, the fragment header, destination options, TCP. Only the last two are fragmented.
     let packet = chain(0, &format!("2c00 0104 00000000 3c00 0001 12345678 0600 0104 00000000 {SYN}"));
     let fragment = Some(Fragment { id: 0x12345678, offset: 0, more: true, start: 56 });
     assert_eq!(upper(&packet), Ok(Upper { protocol: 6, offset: 64, fragment, header: PORTS }));

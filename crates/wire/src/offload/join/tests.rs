@@ -1,4 +1,4 @@
-//! Joining: what the kernel is handed, what never joins, and that cutting gives the packets back.
+//! Joining: what the kernel receives, what is never joined, and that cutting restores the packets.
 
 use proptest::prelude::*;
 
@@ -6,29 +6,29 @@ use super::*;
 use crate::offload::SuperPacket;
 use crate::vectors::{bytes, hostile_packet};
 
-/// Three segments of 192.0.2.1:1000 to 198.51.100.2:443, sequence numbers 0xfffffffe, 2 and 6, the last one pushed. Their
-/// TCP checksums are never looked at.
+/// Three segments from 192.0.2.1:1000 to 198.51.100.2:443, with sequence numbers 0xfffffffe, 2 and 6. The last has PSH.
+/// Their TCP checksums are never verified.
 const SEGMENTS: [&str; 3] = [
     "4500002c 12344000 40063c61 c0000201 c6336402 03e801bb fffffffe 00000007 5010ffff 5b8c0000 30313233",
     "4500002c 12354000 40063c60 c0000201 c6336402 03e801bb 00000002 00000007 5010ffff 53810000 34353637",
     "4500002a 12364000 40063c61 c0000201 c6336402 03e801bb 00000006 00000007 5018ffff 85aa0000 3839",
 ];
 
-/// What the same sender would have handed to its own offloading device: total length 50, header checksum for it, PSH from
-/// the last segment, and the folded sum of the pseudo header (192.0.2.1, 198.51.100.2, 6, 30).
+/// What the same sender would have passed to an offloading device of its own: total length 50 with its header checksum,
+/// PSH from the last segment, and the folded sum of the pseudo header (192.0.2.1, 198.51.100.2, 6, 30).
 const JOINED: &str = "45000032 12344000 40063c5b c0000201 c6336402
     03e801bb fffffffe 00000007 5018ffff ec5b0000  30313233 34353637 3839";
 
 const ALL: Joins = Joins { tcp: true, udp: true };
 
-/// Three datagrams of 192.0.2.1:1000 to 198.51.100.2:443.
+/// Three datagrams from 192.0.2.1:1000 to 198.51.100.2:443.
 const DATAGRAMS: [&str; 3] = [
     "45000020 12344000 40113c62 c0000201 c6336402 03e801bb 000cab97 30313233",
     "45000020 12354000 40113c61 c0000201 c6336402 03e801bb 000ca38f 34353637",
     "4500001e 12364000 40113c62 c0000201 c6336402 03e801bb 000ad5c6 3839",
 ];
 
-/// What the same sender would have handed over with UDP_SEGMENT: total length 38, UDP length 18, and the folded sum of the
+/// What the same sender would have sent with UDP_SEGMENT: total length 38, UDP length 18, and the folded sum of the
 /// pseudo header (192.0.2.1, 198.51.100.2, 17, 18).
 const JOINED_DATAGRAMS: &str = "45000026 12344000 40113c5c c0000201 c6336402 03e801bb 0012ec5a 30313233 34353637 3839";
 
@@ -49,7 +49,8 @@ fn segments_become_the_super_packet_that_an_offloading_sender_would_hand_over() 
     let (count, header, packet) = join(&SEGMENTS.map(bytes));
     assert_eq!(count, 3);
     assert_eq!(packet, bytes(JOINED));
-    // Flags NEEDS_CSUM, type TCPV4, 40 bytes of headers, 4 a segment, checksum from 20 on at 16: little endian.
+    // Flags NEEDS_CSUM, type TCPV4, 40 bytes of headers, 4 bytes in a segment, checksum from 20 at 16, all
+    // little-endian.
     assert_eq!(header.encode(), *bytes("0101 2800 0400 1400 1000"));
 }
 
@@ -136,7 +137,8 @@ fn datagrams_become_the_super_packet_that_an_offloading_sender_would_hand_over()
     let (count, header, packet) = join(&DATAGRAMS.map(bytes));
     assert_eq!(count, 3);
     assert_eq!(packet, bytes(JOINED_DATAGRAMS));
-    // Flags NEEDS_CSUM, type UDP_L4, 28 bytes of headers, 4 a datagram, checksum from 20 on at 6: little endian.
+    // Flags NEEDS_CSUM, type UDP_L4, 28 bytes of headers, 4 bytes in a datagram, checksum from 20 at 6, all
+    // little-endian.
     assert_eq!(header.encode(), *bytes("0105 1c00 0400 1400 0600"));
 }
 

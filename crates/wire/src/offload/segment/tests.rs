@@ -1,4 +1,4 @@
-//! Cutting: the segments that a sender would have sent.
+//! Cutting produces the segments that a sender would have sent.
 
 use proptest::prelude::*;
 
@@ -10,8 +10,8 @@ const TCP_V4: VirtioHeader =
 const TCP_V6: VirtioHeader = VirtioHeader { segmentation: Segmentation::TcpV6, ..TCP_V4 };
 const UDP: VirtioHeader = VirtioHeader { segmentation: Segmentation::Udp, segment_size: 3, ..TCP_V4 };
 
-/// TCP from 192.0.2.1 to 198.51.100.2 with CWR, ACK, PSH and FIN; sequence number and identification are about to
-/// wrap; the checksum is that of the pseudo header, as Linux leaves it.
+/// TCP from 192.0.2.1 to 198.51.100.2 with CWR, ACK, PSH and FIN. Sequence number and identification are about to wrap.
+/// The checksum is the sum of the pseudo header, as Linux leaves it.
 const SUPER_V4: &str = "45000032 ffff4000 40064e8f c0000201 c6336402
     03e801bb fffffffe 00000007 5099ffff ec660000  30313233 34353637 3839";
 
@@ -35,7 +35,7 @@ fn a_tcp_super_packet_becomes_the_segments_that_a_sender_would_have_sent() {
     assert_eq!(super_packet.headers_len(), 40);
     assert_eq!(super_packet.payload_len(), 10);
     assert_eq!(super_packet.segment_size(), 4);
-    // CWR on the first only, PSH and FIN on the last only.
+    // Only the first segment has CWR. Only the last has PSH and FIN.
     let expected = [
         "4500002c ffff4000 40064e95 c0000201 c6336402 03e801bb fffffffe 00000007 5090ffff 5b0c0000 30313233",
         "4500002c 00004000 40064e95 c0000201 c6336402 03e801bb 00000002 00000007 5010ffff 53810000 34353637",
@@ -62,7 +62,7 @@ fn a_udp_checksum_of_zero_is_written_as_all_ones() {
         let packet = v4(17, 0, &[bytes("12340035 000a0000").as_slice(), &payload].concat());
         segments(&SuperPacket::parse(&UDP, &packet).unwrap()).swap_remove(0)
     };
-    // A payload that is the checksum it would have had as zeros brings the sum to all ones.
+    // The payload equals the checksum that a zero payload would have, so the sum becomes all ones.
     let checksum = datagram([0, 0])[26..28].try_into().unwrap();
     assert_eq!(datagram(checksum)[26..28], [0xff, 0xff]);
 }
@@ -166,7 +166,7 @@ fn source_routes_are_refused_and_other_options_are_copied() {
     assert_eq!(SuperPacket::parse(&TCP_V6, &options).unwrap().headers_len(), 68);
 }
 
-/// Sums of the IPv4 header and of TCP or UDP with its pseudo header, both computed the slow way. All ones if right.
+/// Sums of the IPv4 header and of TCP or UDP with its pseudo header, both computed the slow way. All ones if correct.
 fn slow_sums(packet: &[u8], transport_at: usize) -> (u16, u16) {
     let is_v4 = packet[0] >> 4 == 4;
     let (network, addresses, protocol) = if is_v4 {

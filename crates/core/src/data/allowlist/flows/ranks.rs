@@ -1,31 +1,32 @@
-//! Which flow that we opened goes when there is no room for a new one.
+//! Which of the flows that we opened is evicted when there is no room for a new one.
 //!
-//! All users of this host, and all hosts and peers that we forward for, share the flows towards one peer. None of them may
-//! push out what the others need. So flows have classes: those that nobody answered, that are half open or closing go first;
-//! then those that were answered and have no visible end, as UDP; established TCP goes last. Within a class the party loses
-//! that holds most of it, and of its flows the first one that was silent for a whole round of the list.
+//! All local users, and all hosts and peers that we forward for, share the flows towards one peer. None of them may
+//! evict what the others need. Flows are therefore divided into classes. Unanswered, half-open and closing flows go
+//! first, then answered flows without a visible end such as UDP, and established TCP goes last. Within a class, the
+//! party with the most flows loses one: the first of its flows that has been silent for a whole round of the list.
 //!
-//! A party is the peer that a forwarded packet came from, or else its inner source. Parties fall into 32 groups, by a hash that
-//! nobody outside knows; those of one group are treated as one. All local users are one party: there the classes protect.
+//! A party is the peer that a forwarded packet came from, or otherwise the packet's inner source. Parties are hashed
+//! into 32 groups with a secret key, and the parties in a group are treated as one. All local users are a single party
+//! and are protected from each other by the classes alone.
 //!
-//! Nothing here is done for each packet: a flow moves when its class changes. Whether it has spoken is a mark, which
-//! the search for a victim takes away (the CLOCK algorithm).
+//! Nothing here runs for each packet. A flow moves only when its class changes. A flag records that a flow was active,
+//! and the search for a victim clears it (the CLOCK algorithm).
 
 use super::{NONE, Slot};
 
-/// Parties that are told apart.
+/// How many groups of parties are told apart.
 const GROUPS: usize = 32;
-/// Flows that may show in a search that they have spoken; the one after them goes in any case.
+/// How many flows a search may spare because they were active. The next one is evicted in any case.
 pub(in crate::data::allowlist) const MAX_CHANCES: usize = 16;
 
-/// What a flow is worth; the first class goes first.
+/// How valuable a flow is. The first class is evicted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::data::allowlist) enum Class {
-    /// Anyone could have made it by himself: unanswered, half open, or over.
+    /// Unanswered, half open or closed. Anyone could create such a flow alone.
     Unproven,
-    /// Both sides have spoken, in a protocol without connections.
+    /// Both sides have sent packets, in a protocol without connections.
     Answered,
-    /// A TCP connection.
+    /// An established TCP connection.
     Established,
 }
 
@@ -33,13 +34,13 @@ impl Class {
     const COUNT: usize = 3;
 }
 
-/// A slot's place among the flows of its class and group.
+/// The position of a slot among the flows of its class and group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
     next: u32,
     previous: u32,
     group: u8,
-    /// Whether a packet passed since it was linked or looked at.
+    /// Whether a packet has passed since the slot was linked or last examined.
     pub(super) has_spoken: bool,
 }
 
@@ -49,7 +50,7 @@ impl Link {
     }
 }
 
-/// A list for each class and group; made with the first flow.
+/// One list for each class and group. Allocated with the first flow.
 #[derive(Debug, Default)]
 pub(super) struct Ranks {
     lists: Vec<List>,
@@ -63,13 +64,13 @@ struct List {
 }
 
 impl Ranks {
-    /// The group that a party belongs to. Both words are secret.
+    /// Returns the group of a party. Both arguments are secret.
     pub(super) fn group(&self, party: u64, multiplier: u64) -> u8 {
         let product = u128::from(party) * u128::from(multiplier);
         ((product as u64 ^ (product >> 64) as u64) >> 32) as u8 % GROUPS as u8
     }
 
-    /// The flow that goes first of all. The answer is `None` without flows.
+    /// Returns the least valuable flow, or `None` if there are no flows.
     pub(super) fn least(&mut self, slots: &mut [Slot]) -> Option<u32> {
         let class = self.lists.chunks(GROUPS).position(|groups| groups.iter().any(|list| list.len > 0))?;
         let groups = class * GROUPS..(class + 1) * GROUPS;
@@ -85,7 +86,7 @@ impl Ranks {
         Some(self.lists[at].first)
     }
 
-    /// Puts a slot at the end of the list that its class and group name, as one that has not spoken.
+    /// Appends a slot to the list of its class and group, with `has_spoken` cleared.
     pub(super) fn link(&mut self, slots: &mut [Slot], id: u32) {
         if self.lists.is_empty() {
             self.lists = vec![List { first: NONE, last: NONE, len: 0 }; Class::COUNT * GROUPS];
@@ -101,7 +102,7 @@ impl Ranks {
         *rank = Link { previous, ..Link::new(rank.group) };
     }
 
-    /// Takes a slot out of its list. Its class is still that of the list.
+    /// Removes a slot from its list. The flow must still have the class that it was linked with.
     pub(super) fn unlink(&mut self, slots: &mut [Slot], id: u32) {
         let Link { next, previous, .. } = slots[id as usize].rank;
         let list = &mut self.lists[place(&slots[id as usize])];

@@ -1,4 +1,4 @@
-//! Fragments and extension headers: following the first, and not getting round the rules.
+//! Fragments and extension headers: later fragments follow the first, and nothing gets around the rules.
 
 use super::*;
 
@@ -6,10 +6,10 @@ const ORPHAN: Result<(), DropReason> = Err(DropReason::FragmentOrphan);
 const EVASION: Result<(), DropReason> = Err(DropReason::FragmentEvasion);
 const EXTENSION: Result<(), DropReason> = Err(DropReason::ExtensionHeaders);
 
-/// A first fragment of a UDP packet to `port`: 24 bytes, so that the next one is at offset 3.
+/// Builds the first fragment of a UDP packet to `port`: 24 bytes, so that the next one is at offset 3.
 fn first(v: Version, id: u16, port: u16) -> Vec<u8> {
     let mut payload = udp_bytes(40000, port, 24);
-    // The length is that of the whole datagram.
+    // The UDP length is that of the whole datagram.
     payload[5] = 40;
     fragment(v, PEER, US, 17, id, 0, true, &payload)
 }
@@ -103,13 +103,13 @@ fn a_fragment_that_reaches_back_into_the_first_is_evasion() {
         for offset in [1, 2] {
             assert_eq!(list.asked(&fragment(v, PEER, US, 17, 7, offset, true, &[0; 16]), at(0)), EVASION);
         }
-        // RFC 1858: the flags of a TCP header from a second fragment, and a first one without ports.
+        // RFC 1858: a second fragment that overwrites TCP flags, and a first fragment without ports.
         assert_eq!(list.asked(&fragment(v, PEER, US, 6, 8, 1, false, &[0; 16]), at(0)), EVASION);
         let tcp = tcp_bytes(40000, 22, SYN, 24);
         assert_eq!(list.asked(&fragment(v, PEER, US, 6, 9, 0, true, &tcp[..8]), at(0)), EVASION);
         assert_eq!(list.asked(&fragment(v, PEER, US, 6, 9, 2, false, &tcp[16..]), at(0)), ORPHAN);
     }
-    // Destination options belong to what is fragmented: the UDP header begins at offset 2 here, the payload at 3.
+    // Destination options belong to the fragmented part: the UDP header begins at offset 2 here, the payload at 3.
     let mut list = allow(&["udp/53"]);
     let mut payload = options(17, 2);
     payload.extend(udp_bytes(40000, 53, 8));
@@ -153,7 +153,7 @@ fn a_protocol_listed_by_number_is_admitted_in_fragments_too() {
         assert_eq!(list.asked(&fragment(v, PEER, US, 50, 9, 2, true, &[0; 16]), at(0)), ORPHAN);
     }
     assert_eq!(list.asked(&fragment(V4, PEER, US, 47, 10, 2, false, &[0; 16]), at(0)), ADMITTED);
-    // What a later fragment of IPv6 calls itself is believed by nobody, and does not keep it from its first.
+    // The protocol of a later IPv6 fragment is not believed, and does not separate it from its first fragment.
     assert_eq!(list.asked(&fragment(V6, PEER, US, 47, 10, 2, false, &[0; 16]), at(0)), ORPHAN);
     assert_eq!(list.asked(&fragment(V6, PEER, US, 47, 11, 0, true, &[0; 16]), at(0)), ADMITTED);
     assert_eq!(list.asked(&fragment(V6, PEER, US, 17, 11, 2, false, &[0; 16]), at(0)), ADMITTED);
@@ -189,11 +189,11 @@ fn a_chain_that_cannot_be_followed_is_dropped_by_name() {
     assert_eq!(list.asked(&packet(V6, PEER, US, 60, &long), at(0)), EXTENSION);
     let twice = [fragment_header(44, 7, 0, false), fragment_header(17, 7, 0, false)].concat();
     assert_eq!(list.asked(&packet(V6, PEER, US, 44, &[&twice[..], &udp].concat()), at(0)), EXTENSION);
-    // A length that points beyond the packet.
+    // The header length points beyond the packet.
     assert_eq!(list.asked(&packet(V6, PEER, US, 60, &[17, 200, 0, 0, 0, 0, 0, 0]), at(0)), REFUSED);
 }
 
-/// What no rule of [`RULES`] lists: protocol, and the bytes from its header on.
+/// Generates packets that no rule of [`RULES`] lists: the protocol, and the bytes from its header on.
 fn unlisted() -> impl Strategy<Value = (u8, Vec<u8>)> {
     let port = any::<u16>().prop_filter("listed", |port| !matches!(port, 22 | 53 | 8000..=8010));
     let tail = prop::collection::vec(any::<u8>(), 0..64);
@@ -277,8 +277,8 @@ fn cut(
         .collect()
 }
 
-/// Puts together what was admitted of one IPv4 packet as the loosest receiver would: overlaps in any way, `last_wins`
-/// or the first. `None` while something is missing.
+/// Reassembles the admitted fragments of one IPv4 packet like the most lenient receiver. Overlaps are accepted, and
+/// `last_wins` decides whether the last or the first one counts. Returns `None` while something is missing.
 fn reassemble(admitted: &[Vec<u8>], last_wins: bool) -> Option<Vec<u8>> {
     let mut bytes: Vec<Option<u8>> = Vec::new();
     let mut is_ended = false;
@@ -334,7 +334,7 @@ proptest! {
         order in any::<u64>(),
         repeats in 1usize..3,
     ) {
-        // The rules are in use meanwhile, and so are flows and fragments of other identifications.
+        // Meanwhile the rules, other flows, and fragments with other identifications are in use.
         let mut list = allow(&RULES);
         for v in [V4, V6] {
             list.sees_out(&udp(v, US, PEER, 1, 1), at(0));
@@ -362,7 +362,7 @@ proptest! {
         let mut list = allow(&["tcp/22", "udp/22"]);
         let mut admitted = Vec::new();
         for (offset, units, more, port) in parts {
-            // Every part looks like a header with a port, wherever it is put.
+            // Every part looks like a header with a port, wherever it is placed.
             let mut payload = if protocol == 6 { tcp_bytes(9, port, SYN, 40) } else { udp_bytes(9, port, 40) };
             payload.truncate(units * 8);
             let packet = fragment(V4, PEER, US, protocol, 7, offset, more, &payload);

@@ -1,4 +1,4 @@
-//! Packets, byte by byte, without the code that reads them.
+//! Packets built byte by byte, independent of the code that parses them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -18,13 +18,13 @@ const fn host(v4: [u8; 4], last: u16) -> Host {
 }
 
 pub(super) const US: Host = host([10, 77, 0, 1], 1);
-/// Another address of ours.
+/// A second address of ours.
 pub(super) const US_TOO: Host = host([10, 77, 0, 9], 9);
 pub(super) const PEER: Host = host([10, 77, 0, 2], 2);
 /// A host in the peer's network.
 pub(super) const PEER_NET: Host = host([192, 168, 5, 5], 0x55);
 
-/// A packet of any protocol; for IPv6 `protocol` may be an extension header that `payload` begins with.
+/// Builds a packet of any protocol. For IPv6, `protocol` may be an extension header at the start of `payload`.
 pub(super) fn packet(v: Version, from: Host, to: Host, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let len = payload.len() as u16;
     let mut bytes = match v {
@@ -47,7 +47,7 @@ pub(super) fn packet(v: Version, from: Host, to: Host, protocol: u8, payload: &[
     bytes
 }
 
-/// A fragment; `offset` in units of 8 bytes.
+/// Builds a fragment. `offset` is in units of 8 bytes.
 #[expect(clippy::too_many_arguments, reason = "they are a header's fields")]
 pub(super) fn fragment(
     v: Version,
@@ -76,7 +76,7 @@ pub(super) fn fragment_header(next: u8, id: u16, offset: u16, more: bool) -> [u8
     [next, 0, high, low, 0, 0, id_high, id_low]
 }
 
-/// Hop-by-hop or destination options that hold one padding option; `len` in units of 8 bytes.
+/// Builds hop-by-hop or destination options that hold one padding option. `len` is in units of 8 bytes.
 pub(super) fn options(next: u8, len: u8) -> Vec<u8> {
     let mut header = vec![0; usize::from(len) * 8];
     header[..4].copy_from_slice(&[next, len - 1, 1, len * 8 - 4]);
@@ -122,7 +122,7 @@ pub(super) fn echo_reply_packet(v: Version, from: Host, to: Host, id: u16) -> Ve
     packet(v, from, to, icmp_protocol(v), &[kind, 0, 0, 0, (id >> 8) as u8, id as u8, 0, 1])
 }
 
-/// ICMP that is neither echo nor an error.
+/// Builds an ICMP packet that is neither echo nor an error.
 pub(super) fn icmp_packet(v: Version, from: Host, to: Host, kind: u8) -> Vec<u8> {
     packet(v, from, to, icmp_protocol(v), &[kind, 0, 0, 0, 0, 0, 0, 0])
 }
@@ -131,7 +131,7 @@ pub(super) fn unreachable_kind(v: Version) -> u8 {
     if v == V4 { 3 } else { 1 }
 }
 
-/// An error that quotes as much as RFC 792 asks for: the IP header and eight bytes.
+/// Builds an ICMP error that quotes what RFC 792 requires: the IP header and eight bytes.
 pub(super) fn icmp_error(v: Version, from: Host, to: Host, kind: u8, quoted: &[u8]) -> Vec<u8> {
     let quote = &quoted[..(if v == V4 { 28 } else { 48 })];
     packet(v, from, to, icmp_protocol(v), &[&[kind, 1, 0, 0, 0, 0, 0, 0][..], quote].concat())

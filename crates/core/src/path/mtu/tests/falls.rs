@@ -138,7 +138,7 @@ fn a_path_that_dies_while_it_is_searched_is_searched_on_when_it_lives() {
 fn a_peer_that_answers_nothing_is_left_in_peace() {
     let mut world = World::new(0);
     world.run(3600 * SECOND);
-    assert_eq!(world.sent.len(), usize::from(QUIET));
+    assert_eq!(world.sent.len(), usize::from(watch::QUIET));
     assert_eq!(world.search.mtu(), None);
     assert_eq!(world.search.deadline(), None);
     let quiet = world.sent.len();

@@ -1,4 +1,4 @@
-//! Routes that follow paths, looked at with the real `ip`.
+//! Routes that follow paths, checked with the real `ip`.
 
 use std::io::IoSlice;
 use std::net::UdpSocket;
@@ -16,13 +16,13 @@ fn net(text: &str) -> IpNet {
     text.parse().expect("a prefix")
 }
 
-/// What `ip` shows of the route to exactly this destination in all tables of its family.
+/// Returns what `ip` shows of the route to exactly this destination in all tables of its family.
 fn shown(destination: &str) -> String {
     let family = if destination.contains(':') { "-6" } else { "-4" };
     ip(&format!("{family} route show table all exact {destination} dev ovt0")).trim().to_owned()
 }
 
-/// What a packet to `to` is held to.
+/// Returns the MTU that applies to a packet to `to`.
 fn held(to: &str) -> u32 {
     let answer = ip(&format!("route get {to}"));
     let mut words = answer.split_whitespace();
@@ -44,7 +44,7 @@ fn the_interface_takes_the_most_and_every_route_says_the_start() {
         for to in ["10.77.0.2", "10.77.0.77", "10.78.1.1", "192.0.2.1", "fd77::2", "fd78::1", "2001:db8::1"] {
             assert_eq!(held(to), 1420, "{to}");
         }
-        // The kernel's own, and still its own.
+        // The kernel's own route, unchanged in origin.
         assert!(shown("10.77.0.0/24").starts_with("10.77.0.0/24 proto kernel scope link src 10.77.0.1"));
         assert!(shown("fd77::/64").starts_with("fd77::/64 proto kernel metric 256"));
         assert_eq!(ip("-4 route show dev ovt0").lines().count(), 2);
@@ -53,7 +53,7 @@ fn the_interface_takes_the_most_and_every_route_says_the_start() {
         host.apply(&world.netlink, &mut journal, &config, RANGE).await.expect("it applies");
         assert_eq!(everything(), standing, "nothing is to be done twice");
 
-        // Another MTU of the link: the kernel changes what IPv6 routes say, and so do we.
+        // A different MTU of the link: the kernel changes the MTU of IPv6 routes, and so do we.
         let range = MtuRange { start: 1420, max: 8940 };
         host.apply(&world.netlink, &mut journal, &config, range).await.expect("it applies");
         assert_eq!((held("fd77::2"), held("fd78::1"), held("10.77.0.2"), held("192.0.2.1")), (1420, 1420, 1420, 1420));
@@ -84,7 +84,7 @@ fn the_routes_to_a_peer_say_what_its_path_carries() {
         let netlink = &world.netlink;
         let standing = everything();
 
-        // Prefix, address in it, neighbour that is not in it, MTU of the path, what is said.
+        // Prefix, address in it, neighbour outside it, MTU of the path, expected MTU.
         let rows = [
             ("10.77.0.2/32", "10.77.0.2", "10.77.0.3", 1228, 1228),
             ("fd77::2/128", "fd77::2", "fd77::3", 1300, 1300),
@@ -153,7 +153,7 @@ fn what_the_kernel_learned_from_icmp_goes_with_the_route_that_says_something_els
     });
 }
 
-/// Sends a large datagram to `to`, and answers it with ICMP "too big" as the node does.
+/// Sends a large datagram to `to` and answers it with ICMP "too big" like the node.
 fn refuse(tun: &overlay_os::tun::Tun, to: &str, mtu: u16) {
     let is_ipv4 = !to.contains(':');
     let socket = UdpSocket::bind(if is_ipv4 { "0.0.0.0:0" } else { "[::]:0" }).expect("a socket");
@@ -163,7 +163,7 @@ fn refuse(tun: &overlay_os::tun::Tun, to: &str, mtu: u16) {
     let mut buffer = vec![0; 65_600];
     let refusal = loop {
         assert!(Instant::now() < deadline, "it does not arrive");
-        // Router solicitations and the like come by as well.
+        // Router solicitations and similar packets arrive as well.
         let Ok(length) = tun.read(&mut buffer) else { continue };
         let Ok(packet) = overlay_wire::ip::Packet::parse(&buffer[..length]) else { continue };
         let mut refusal = Vec::new();
@@ -189,14 +189,14 @@ fn a_reload_keeps_what_is_known_of_paths_and_forgets_those_that_are_gone() {
         host.apply(&world.netlink, &mut journal, &first, RANGE).await.expect("it applies");
         assert_eq!(everything(), standing);
 
-        // One that takes all addresses and so all IPv4 routes away for a moment.
+        // A config that removes all addresses, and with them all IPv4 routes, for a moment.
         let second = config(&["10.77.0.9/24"], &[&["10.77.0.2/32"], &["10.78.0.0/16"]], "");
         host.apply(&world.netlink, &mut journal, &second, RANGE).await.expect("it applies");
         assert_eq!((held("10.77.0.2"), held("10.77.0.3"), held("10.78.0.1")), (1300, 1420, 1300));
         assert_eq!(shown("10.79.0.0/16"), "");
-        assert_eq!(host.routed_paths().len(), 2);
+        assert_eq!(host.routed_prefixes().len(), 2);
 
-        // Not beside a connected route any more, then in another table, then nowhere.
+        // No longer beside a connected route, then in a different table, then nowhere.
         let third = config(&["10.80.0.1/24"], &[&["10.77.0.2/32"]], "");
         host.apply(&world.netlink, &mut journal, &third, RANGE).await.expect("it applies");
         assert_eq!((held("10.77.0.2"), ip("-4 route show dev ovt0").lines().count()), (1300, 2));
@@ -208,7 +208,7 @@ fn a_reload_keeps_what_is_known_of_paths_and_forgets_those_that_are_gone() {
         host.apply(&world.netlink, &mut journal, &fifth, MtuRange::fixed(1420)).await.expect("it applies");
         host.set_path_mtu(&world.netlink, net("10.77.0.2/32"), Some(1300)).await;
         assert_eq!(ip("-4 route show table all dev ovt0").lines().filter(|line| line.contains("mtu")).count(), 0);
-        assert_eq!(host.routed_paths(), Vec::<IpNet>::new());
+        assert_eq!(host.routed_prefixes(), Vec::<IpNet>::new());
 
         assert_eq!(host.take_down(&world.netlink, journal).await, Vec::<String>::new());
         drop(tun);
@@ -236,7 +236,7 @@ fn prefixes_of_wg_follow_where_a_route_of_ours_covers_them_and_nowhere_else() {
         ip("route add 10.77.0.8/32 dev eth7");
         host.set_path_mtu(&world.netlink, net("10.77.0.8/32"), Some(1300)).await;
         assert!(ip("route get 10.77.0.8").contains("dev eth7"));
-        assert_eq!(host.routed_paths(), Vec::<IpNet>::new());
+        assert_eq!(host.routed_prefixes(), Vec::<IpNet>::new());
     });
 }
 
@@ -250,7 +250,7 @@ fn another_programs_route_in_the_place_of_ours_is_left_alone_from_then_on() {
         other_device("192.0.2.1/24");
         let all = || ip("-4 route show exact 10.77.0.2/32") + &ip("-6 route show exact fd77::2/128");
         let prefixes = ["10.77.0.2/32", "fd77::2/128"];
-        // By another device; by ours, but as somebody else wants it.
+        // A route through a different device, and one through ours with settings of another program.
         for theirs in ["dev eth7", "dev ovt0 mtu 1310"] {
             for prefix in prefixes {
                 host.set_path_mtu(netlink, net(prefix), Some(1300)).await;
@@ -266,7 +266,7 @@ fn another_programs_route_in_the_place_of_ours_is_left_alone_from_then_on() {
                 }
                 assert_eq!(all(), standing, "{path:?}");
             }
-            assert_eq!(host.routed_paths(), Vec::<IpNet>::new());
+            assert_eq!(host.routed_prefixes(), Vec::<IpNet>::new());
             for prefix in prefixes {
                 ip(&format!("route del {prefix}"));
                 host.set_path_mtu(netlink, net(prefix), Some(1340)).await;
@@ -291,7 +291,7 @@ fn a_route_that_is_taken_is_no_failure_and_a_failure_is_over_when_that_route_is_
         ip("route add 10.77.0.4/32 dev eth7");
         host.set_path_mtu(netlink, net("10.77.0.4/32"), Some(1300)).await;
         assert!(host.paths.failing.is_empty(), "it is documented that it is left alone");
-        // Nothing can be added to an interface that is down.
+        // No route can be added to an interface that is down.
         ip("link set ovt0 down");
         for prefix in ["10.77.0.2/32", "10.77.0.3/32"] {
             host.set_path_mtu(netlink, net(prefix), Some(1300)).await;
@@ -314,12 +314,12 @@ fn a_dirty_prefix_waits_once_and_all_of_them_a_few_at_a_time() {
         let config = config(&["10.77.0.1/24"], &[&texts], "");
         let (mut host, _journal, _tun) = world.up(&config, RANGE).await;
         for _ in 0..3 {
-            host.on_paths_changed(prefixes.iter().map(|text| net(text)));
+            host.on_dirty(prefixes.iter().map(|text| net(text)));
         }
         let (start, mut longest, mut turns) = (Instant::now(), Duration::ZERO, 0);
-        while host.has_changed_paths() {
+        while host.has_dirty() {
             let turn = Instant::now();
-            let some = host.take_changed_paths();
+            let some = host.take_dirty();
             assert!(some.len() <= AT_ONCE);
             for prefix in some {
                 host.set_path_mtu(&world.netlink, prefix, Some(1300)).await;

@@ -1,0 +1,54 @@
+//! Memory for one outbound packet at a time, and the ICMP errors that its sender gets instead.
+
+use overlay_wire::icmp;
+use overlay_wire::ip::{Packet, least_mtu};
+use overlay_wire::offload::VirtioHeader;
+
+use crate::Instant;
+use crate::context::Context;
+use crate::data::icmp_limit::{IcmpLimit, Refusal};
+
+/// The largest IP packet, and its padding.
+const SCRATCH_LEN: usize = 65_536 + 16;
+
+/// Memory for one packet at a time: the plaintext that is sealed next, and the ICMP error that goes back into TUN.
+pub(crate) struct Scratch {
+    pub(super) plaintext: Box<[u8]>,
+    icmp: Vec<u8>,
+    icmp_limit: IcmpLimit,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            plaintext: vec![0; SCRATCH_LEN].into(),
+            icmp: Vec::with_capacity(1_280),
+            icmp_limit: IcmpLimit::default(),
+        }
+    }
+}
+
+impl Scratch {
+    pub(super) fn answer_unreachable(&mut self, refused: &Packet<'_>, context: &mut Context, now: Instant) {
+        if self.icmp_limit.allows(Refusal::Unreachable, refused.source(), now)
+            && icmp::unreachable(refused, &mut self.icmp)
+        {
+            self.deliver(context);
+        }
+    }
+
+    pub(super) fn answer_too_big(&mut self, refused: &[u8], mtu: usize, context: &mut Context, now: Instant) {
+        let mtu = u16::try_from(least_mtu(refused, mtu)).unwrap_or(u16::MAX);
+        if let Ok(refused) = Packet::parse(refused)
+            && self.icmp_limit.allows(Refusal::TooBig, refused.source(), now)
+            && icmp::too_big(&refused, mtu, &mut self.icmp)
+        {
+            self.deliver(context);
+        }
+    }
+
+    fn deliver(&self, context: &mut Context) {
+        let error = context.outbox.copy(&self.icmp);
+        context.outbox.packet(VirtioHeader::NONE, error);
+    }
+}

@@ -1,0 +1,50 @@
+//! This host's end of every session: its key, addresses and limits.
+
+use std::net::IpAddr;
+
+use crate::Joins;
+use crate::data::allowlist::HostPorts;
+use crate::session::local_key::LocalKeys;
+use crate::wall_clock::WallClock;
+
+/// This host's side of every session.
+pub(crate) struct Local {
+    /// Our keys. Without one there is nobody to speak as.
+    pub(crate) keys: LocalKeys,
+    /// Whether the interface is up.
+    pub(crate) is_up: bool,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) forward: bool,
+    /// Of inner packets to a peer of whose path nothing is known, in bytes.
+    pub(crate) mtu: usize,
+    /// The most that a path is searched for.
+    pub(crate) max_mtu: usize,
+    /// What TUN takes as super-packets.
+    pub(crate) joins: Joins,
+    /// What handshakes are stamped with.
+    pub(crate) wall: WallClock,
+    /// The UDP ports that were in use on this host when control last looked.
+    pub(crate) ports: Option<HostPorts>,
+}
+
+impl Local {
+    /// Whether there can be handshakes at all.
+    pub(crate) fn can_speak(&self) -> bool {
+        self.is_up && self.keys.present().is_some()
+    }
+
+    /// Whether an inner address is ours. Without addresses of its own the node cannot tell, as in WireGuard.
+    pub(crate) fn owns(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// Whether packets with this inner source may go out.
+    pub(crate) fn may_send_from(&self, source: IpAddr) -> bool {
+        self.addresses.is_empty() || self.forward || self.owns(source)
+    }
+
+    /// Whether packets to this inner destination may come in.
+    pub(crate) fn may_deliver_to(&self, destination: IpAddr) -> bool {
+        self.addresses.is_empty() || self.forward || self.owns(destination)
+    }
+}

@@ -1,0 +1,216 @@
+//! What waits to be carried away: datagrams, packets and events, in order. Their bytes lie in one arena that is reused once it
+//! was drained.
+//!
+//! A message is composed in the outbox's *room* ([`Outbox::room`]) and becomes a value there ([`Draft`]). That value is what is
+//! judged, transmitted or delivered. Its bytes are its own from then on: whatever else is sent before it lies behind it. A draft
+//! that is dropped leaves a hole in the arena until that is drained.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::vec;
+
+use overlay_wire::offload::VirtioHeader;
+
+use crate::output::{Output, PacketOut, Transmit, Via};
+use crate::{Event, Instant, PathTag, PeerTag};
+
+/// The most datagrams that join one train, and the most bytes: what one UDP_SEGMENT send takes on every kernel.
+const TRAIN_DATAGRAMS: usize = 64;
+const TRAIN_LEN: usize = 65_507;
+
+/// All that waits to be carried away, in order; [`Output::Timeout`] is the last. Their bytes are lent together, so that
+/// many can go out with one system call. What is not taken is lost.
+pub struct Outputs<'a> {
+    arena: &'a [u8],
+    parts: &'a [Range<usize>],
+    entries: vec::Drain<'a, Entry>,
+    timeout: Option<Option<Instant>>,
+}
+
+impl<'a> Iterator for Outputs<'a> {
+    type Item = Output<'a>;
+
+    fn next(&mut self) -> Option<Output<'a>> {
+        let Some(entry) = self.entries.next() else { return self.timeout.take().map(Output::Timeout) };
+        Some(match entry {
+            Entry::Transmit { heading, range, segment_size, call_for } => Output::Transmit(Transmit {
+                destination: heading.destination,
+                via: heading.via,
+                contents: &self.arena[range],
+                segment_size,
+                traffic_class: heading.traffic_class,
+                whole_for: heading.whole_for,
+                call_for,
+            }),
+            Entry::Packet { header, parts } => {
+                Output::Packet(PacketOut { header, arena: self.arena, parts: &self.parts[parts] })
+            }
+            Entry::Event(event) => Output::Event(event),
+        })
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Outbox {
+    arena: Vec<u8>,
+    used: usize,
+    /// The pieces of all packets.
+    parts: Vec<Range<usize>>,
+    entries: Vec<Entry>,
+}
+
+enum Entry {
+    Transmit { heading: Heading, range: Range<usize>, segment_size: usize, call_for: Option<PeerTag> },
+    Packet { header: VirtioHeader, parts: Range<usize> },
+    Event(Event),
+}
+
+/// Where a datagram goes, and how. See [`Transmit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heading {
+    pub(crate) destination: SocketAddr,
+    pub(crate) via: Via,
+    pub(crate) traffic_class: u8,
+    pub(crate) whole_for: Option<PathTag>,
+}
+
+/// A message or packet that was written and is not on its way yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Draft {
+    start: usize,
+    len: usize,
+}
+
+impl Draft {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Only its first `len` bytes.
+    pub(crate) fn truncated(self, len: usize) -> Self {
+        Self { len: self.len.min(len), ..self }
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.start..self.start + self.len
+    }
+}
+
+/// A packet that waits in the outbox; valid until the next output is taken.
+#[derive(Clone, Copy)]
+pub(crate) struct PacketId(usize);
+
+impl Outbox {
+    /// Room for `len` bytes after those in use. [`Outbox::draft`] keeps what was written.
+    pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
+        let end = self.used + len;
+        if self.arena.len() < end {
+            self.arena.resize(end, 0);
+        }
+        &mut self.arena[self.used..end]
+    }
+
+    /// Keeps the first `len` bytes of the room, which were just written.
+    pub(crate) fn draft(&mut self, len: usize) -> Draft {
+        if self.used == 0 {
+            // What was there was carried away with the arena.
+            self.parts.clear();
+        }
+        let start = self.used;
+        self.used = self.arena.len().min(start + len);
+        Draft { start, len: self.used - start }
+    }
+
+    /// A copy of `bytes` in the room.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Draft {
+        self.room(bytes.len()).copy_from_slice(bytes);
+        self.draft(bytes.len())
+    }
+
+    /// What a draft says.
+    pub(crate) fn read(&self, draft: &Draft) -> &[u8] {
+        &self.arena[draft.range()]
+    }
+
+    /// What a draft says, to be changed.
+    pub(crate) fn edit(&mut self, draft: &Draft) -> &mut [u8] {
+        &mut self.arena[draft.range()]
+    }
+
+    /// Sends a draft as datagrams of `segment_size` bytes. They join the train before them where they go the same way:
+    /// packets too small or too few for a super-packet travel together all the same.
+    pub(crate) fn transmit(&mut self, draft: Draft, segment_size: usize, heading: Heading) {
+        let (len, range) = (draft.len, draft.range());
+        if let Some(Entry::Transmit { heading: same, range: train, segment_size: stride, call_for: None }) =
+            self.entries.last_mut()
+            && (*same, *stride) == (heading, segment_size)
+            && train.end == range.start
+            && train.len() % segment_size == 0
+            && train.len() + len <= TRAIN_LEN.min(TRAIN_DATAGRAMS * segment_size)
+        {
+            train.end = range.end;
+            return;
+        }
+        self.entries.push(Entry::Transmit { heading, range, segment_size, call_for: None });
+    }
+
+    /// Sends a draft as one datagram by itself, an initiation to this peer.
+    pub(crate) fn call(&mut self, draft: Draft, heading: Heading, peer: PeerTag) {
+        let range = draft.range();
+        let segment_size = range.len();
+        self.entries.push(Entry::Transmit { heading, range, segment_size, call_for: Some(peer) });
+    }
+
+    /// Writes a draft to TUN. Returns what names the packet for [`Outbox::extend`].
+    pub(crate) fn packet(&mut self, header: VirtioHeader, draft: Draft) -> PacketId {
+        let first = self.parts.len();
+        self.parts.push(draft.range());
+        self.entries.push(Entry::Packet { header, parts: first..first + 1 });
+        PacketId(self.entries.len() - 1)
+    }
+
+    /// The first piece of a packet, and a draft.
+    pub(crate) fn packet_and_draft(&self, id: PacketId, draft: &Draft) -> Option<(&[u8], &[u8])> {
+        let Some(Entry::Packet { parts, .. }) = self.entries.get(id.0) else { return None };
+        let first = self.parts.get(parts.start)?.clone();
+        Some((&self.arena[first], self.read(draft)))
+    }
+
+    /// Adds a draft without its first `skip` bytes to a packet. Gives it back when that packet is full, or not the last one.
+    pub(crate) fn extend(&mut self, id: PacketId, skip: usize, draft: Draft) -> Result<(), Draft> {
+        let end = self.parts.len();
+        match self.entries.get_mut(id.0) {
+            Some(Entry::Packet { parts, .. }) if parts.end == end && parts.len() < PacketOut::MAX_PARTS => {
+                parts.end += 1;
+            }
+            _ => return Err(draft),
+        }
+        let range = draft.range();
+        self.parts.push(range.start + skip..range.end);
+        Ok(())
+    }
+
+    /// Gives a packet its final headers: the virtio header, and whatever `finish` changes in its first piece.
+    pub(crate) fn complete(&mut self, id: PacketId, finish: impl FnOnce(&mut [u8]) -> VirtioHeader) {
+        if let Some(Entry::Packet { header, parts }) = self.entries.get_mut(id.0)
+            && let Some(first) = self.parts.get(parts.start)
+        {
+            *header = finish(&mut self.arena[first.clone()]);
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.entries.push(Entry::Event(event));
+    }
+
+    /// All that waits, and `timeout`. The arena is empty again after it.
+    pub(crate) fn outputs(&mut self, timeout: Option<Instant>) -> Outputs<'_> {
+        self.used = 0;
+        let entries = self.entries.drain(..);
+        Outputs { arena: &self.arena, parts: &self.parts, entries, timeout: Some(timeout) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The paths to one peer. Today there is one: where the peer was last authenticated from, else where it was configured.
+//!
+//! Only authenticated messages move it, whatever their kind; a cookie reply does not. The local address that the peer
+//! wrote to is kept with it, so that answers leave from there (sticky source).
+
+use std::net::SocketAddr;
+
+use crate::path::discovery::{Discovery, Way};
+use crate::path::greeting::Acquaintance;
+use crate::{PathTag, PeerTag, Via};
+
+/// All paths to one peer.
+#[derive(Default)]
+pub(crate) struct Paths {
+    primary: Option<Path>,
+}
+
+/// One path: where its datagrams go, and what is known of it.
+pub(crate) struct Path {
+    /// Counts the peer's paths: see [`PathTag`].
+    number: u32,
+    pub(crate) endpoint: Endpoint,
+    /// The search for its MTU, while that is searched for.
+    pub(crate) discovery: Option<Box<Discovery>>,
+}
+
+/// Where a peer is reached outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    pub(crate) via: Via,
+}
+
+impl Endpoint {
+    /// An address from the configuration: the kernel chooses the source.
+    pub(crate) fn configured(address: SocketAddr) -> Self {
+        Self { address, via: Via::ANY }
+    }
+}
+
+impl Paths {
+    /// The path that packets take. `None`: the peer's address is not known.
+    pub(crate) fn primary(&self) -> Option<&Path> {
+        self.primary.as_ref()
+    }
+
+    pub(crate) fn primary_mut(&mut self) -> Option<&mut Path> {
+        self.primary.as_mut()
+    }
+
+    /// The path that a tag names, if the peer still has it.
+    pub(crate) fn named(&mut self, tag: PathTag) -> Option<&mut Path> {
+        self.primary.as_mut().filter(|path| path.number == tag.number)
+    }
+
+    /// Where packets go now.
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+        self.primary.as_ref().map(|path| path.endpoint)
+    }
+
+    /// Where packets go now, without the local address.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.primary.as_ref().map(|path| path.endpoint.address)
+    }
+
+    /// Packets go to this endpoint from now on. Returns whether that is a different path: a new port on the same IP is not.
+    pub(crate) fn move_to(&mut self, endpoint: Endpoint) -> bool {
+        match &mut self.primary {
+            Some(path) => {
+                let is_elsewhere = path.endpoint.address.ip() != endpoint.address.ip();
+                path.endpoint = endpoint;
+                path.number = path.number.wrapping_add(is_elsewhere.into());
+                is_elsewhere
+            }
+            None => {
+                self.primary = Some(Path { number: 0, endpoint, discovery: None });
+                true
+            }
+        }
+    }
+
+    /// The local address that the path leaves from may be gone: the kernel chooses again.
+    pub(crate) fn forget_source(&mut self) {
+        if let Some(path) = &mut self.primary {
+            path.endpoint.via = Via::ANY;
+        }
+    }
+}
+
+impl Path {
+    /// Its name.
+    pub(crate) fn tag(&self, peer: PeerTag) -> PathTag {
+        PathTag { peer, number: self.number }
+    }
+
+    /// How long packets may be; `assumed` where nothing is known of the path.
+    pub(crate) fn way(&self, assumed: usize, acquaintance: Acquaintance) -> Way {
+        match &self.discovery {
+            Some(discovery) => discovery.way(assumed, acquaintance),
+            None => Way { mtu: assumed, is_proven: false, may_cut: false },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_different_address_is_a_different_path_and_a_new_port_is_not() {
+        let at = |text: &str| Endpoint::configured(text.parse().unwrap());
+        let (mut paths, peer) = (Paths::default(), PeerTag::from_bits(7));
+        assert!(paths.move_to(at("192.0.2.1:1")));
+        let first = paths.primary().unwrap().tag(peer);
+        assert!(!paths.move_to(at("192.0.2.1:2")));
+        assert!(paths.named(first).is_some());
+        assert!(paths.move_to(at("192.0.2.2:2")));
+        assert!(paths.named(first).is_none(), "what was said of the first path does not count for the second");
+        let second = paths.primary().unwrap().tag(peer);
+        assert_eq!(PathTag::from_bits(second.to_bits()), second);
+    }
+}

@@ -1,0 +1,61 @@
+//! Where a peer is: what was authenticated moves its path, and so does control.
+
+use std::net::SocketAddr;
+
+use crate::context::Context;
+use crate::outbox::{Draft, Heading};
+use crate::path::paths::Endpoint;
+use crate::peer::Peer;
+use crate::{Event, Instant, Via};
+
+impl Context {
+    /// A message of the peer opened that it sends because it has heard from us: it is there, and this is where.
+    pub(crate) fn on_authenticated(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
+        if peer.on_authenticated(now) {
+            self.outbox.event(Event::Answering(peer.tag, true));
+        }
+        self.locate(peer, source, via, now);
+    }
+
+    /// An initiation of the peer is authentic: this is where it is. Whether it hears us is open.
+    pub(crate) fn on_called(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
+        peer.on_called(now);
+        self.locate(peer, source, via, now);
+    }
+
+    fn locate(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
+        let endpoint = Endpoint { address: source, via };
+        if peer.paths.endpoint() == Some(endpoint) {
+            return;
+        }
+        if peer.paths.address() != Some(source)
+            && let Some(event) = peer.news.on_endpoint(peer.tag, source, now)
+        {
+            self.outbox.event(event);
+        }
+        self.move_path(peer, endpoint, now);
+    }
+
+    /// The peer is to be reached at this address, says control.
+    pub(crate) fn move_to(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
+        peer.tunnel.hasten(&mut self.rng);
+        peer.news.forget_endpoint();
+        self.move_path(peer, Endpoint::configured(address), now);
+    }
+
+    fn move_path(&mut self, peer: &mut Peer, endpoint: Endpoint, now: Instant) {
+        self.endpoints.on_moved(peer.paths.address(), Some(endpoint.address));
+        if peer.paths.move_to(endpoint) {
+            self.on_path_change(peer, now);
+        }
+    }
+
+    /// Sends a message to the peer. `is_whole`: nobody may fragment it.
+    pub(crate) fn transmit(&mut self, peer: &Peer, message: Draft, traffic_class: u8, is_whole: bool) {
+        let Some(path) = peer.paths.primary() else { return };
+        let (Endpoint { address, via }, len) = (path.endpoint, message.len());
+        let whole_for = is_whole.then_some(path.tag(peer.tag));
+        self.outbox.transmit(message, len, Heading { destination: address, via, traffic_class, whole_for });
+        peer.stats.sent_wire_bytes.add(len as u64);
+    }
+}

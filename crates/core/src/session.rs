@@ -1,0 +1,17 @@
+//! The session plane, which is WireGuard's: handshakes and the gate before them, the engine and the paper's timers, keys and
+//! receiver indices.
+
+pub(crate) mod calls;
+mod clock;
+mod engine;
+pub(crate) mod gate;
+mod generation;
+pub(crate) mod handshake;
+pub(crate) mod indices;
+pub(crate) mod local_key;
+pub(crate) mod outcome;
+mod ring;
+pub(crate) mod seam;
+mod source_limit;
+pub(crate) mod timers;
+pub(crate) mod tunnel;

@@ -1,0 +1,214 @@
+//! What is done for a peer when its time comes: initiations, keepalives and responses, and new engines for its session.
+
+use std::time::Duration;
+
+use overlay_wire::wireguard::{INITIATION_LEN, RESPONSE_LEN};
+
+use crate::context::Context;
+use crate::outbox::Draft;
+use crate::peer::Peer;
+use crate::session::generation::Keys;
+use crate::session::outcome::Due;
+use crate::session::seam::Session;
+use crate::session::timers::{REKEY_AFTER_TIME, REKEY_TIMEOUT};
+use crate::session::tunnel::jitter;
+use crate::{DropReason, Event, Instant, PeerKey};
+
+/// The traffic class of initiations and responses, as the kernel has it: AF41, and not ECN-capable.
+pub(crate) const HANDSHAKE_CLASS: u8 = 0x88;
+/// The traffic class of a message without a packet.
+const KEEPALIVE_CLASS: u8 = 0;
+
+/// The longest message that is due by itself.
+const DUE_LEN: usize = INITIATION_LEN;
+
+impl Context {
+    /// Moves the peer's time to `now` and sends what is due: before each train, at its deadline, and when it was changed.
+    pub(crate) fn advance(&mut self, peer: &mut Peer, now: Instant) {
+        if peer.tunnel.session.as_ref().is_some_and(|session| session.is_outdated(self.local.wall.era(), now)) {
+            self.renew_engine(peer, now);
+        }
+        self.look_after(peer, now);
+        let (pause, jitter) = (peer.tunnel.pause(now), jitter(&mut self.rng));
+        if let Some(session) = &mut peer.tunnel.session {
+            match session.advance(now, pause, jitter, self.outbox.room(DUE_LEN)) {
+                Due::Nothing => {}
+                Due::Initiation { len } => {
+                    // The local address that the last one left from may be gone.
+                    peer.paths.forget_source();
+                    let initiation = self.outbox.draft(len);
+                    self.transmit_initiation(peer, initiation, now);
+                }
+                Due::Keepalive(len) => {
+                    let keepalive = self.outbox.draft(len);
+                    self.transmit_keepalive(peer, keepalive, now);
+                }
+                Due::Expired { unanswered } => self.on_expired(peer, unanswered, now),
+            }
+        }
+        if peer.next_attempt(now).is_some_and(|at| at <= now) {
+            self.initiate(peer, now);
+        }
+        self.call_others(peer, now);
+        self.ask_if_due(peer, now);
+        if peer.tunnel.keepalive_due(peer.is_alive(now)).is_some_and(|at| at <= now) {
+            self.send_keepalive(peer, now);
+        }
+        if peer.discovery_is_due(now) {
+            self.discover(peer, now);
+        }
+        while let Some(event) = peer.news.poll(peer.tag, now) {
+            self.outbox.event(event);
+        }
+    }
+
+    /// Sends an empty packet through a session that is alive.
+    pub(crate) fn send_keepalive(&mut self, peer: &mut Peer, now: Instant) {
+        if let Some(session) = &mut peer.tunnel.session {
+            let len = session.seal(&[], now, self.outbox.room(DUE_LEN));
+            let keepalive = self.outbox.draft(len);
+            self.transmit_keepalive(peer, keepalive, now);
+        }
+    }
+
+    /// Begins the next session when the one in use is ours and older than `age`: after something was sent or received.
+    pub(crate) fn renew(&mut self, peer: &mut Peer, age: Duration, now: Instant) {
+        let is_due = peer.tunnel.session.as_ref().is_some_and(|session| session.wants_renewal(age, now));
+        if is_due && peer.tunnel.initiated.is_none_or(|at| now.since(at) >= REKEY_TIMEOUT) {
+            self.initiate(peer, now);
+        }
+    }
+
+    /// Calls a peer that has called us, now or as soon as our last initiation is old enough.
+    pub(crate) fn call_back(&mut self, peer: &mut Peer, now: Instant) {
+        match &mut peer.tunnel.session {
+            Some(session) if peer.tunnel.initiated.is_some_and(|at| now.since(at) < REKEY_TIMEOUT) => {
+                session.initiate_soon(now);
+            }
+            _ => self.initiate(peer, now),
+        }
+    }
+
+    /// Makes a new engine for the peer's next handshake, under an index of its own, because a key changed or the
+    /// wall clock was set. Sessions go on.
+    pub(crate) fn renew_engine(&mut self, peer: &mut Peer, now: Instant) {
+        let (tunnel, local) = (&mut peer.tunnel, &self.local);
+        let Some(own) = local.keys.find_or_present(tunnel.own_key) else { return };
+        tunnel.own_key = Some(own.public());
+        let Some(session) = &mut tunnel.session else { return };
+        self.indices.renew(peer.tag, &mut tunnel.receivers, |index| session.uses(index, now), &mut self.rng);
+        let keys = Keys { local: own, peer: tunnel.key, preshared: tunnel.preshared_key.as_deref() };
+        session.renew_engine(keys, tunnel.receivers.present, local.wall.origin(now), now);
+    }
+
+    /// A session for a peer that has none yet, with what is remembered of replays. It speaks as this key of ours, or as the
+    /// present one. `None`: without a key of our own.
+    fn new_session(&self, peer: &mut Peer, own: Option<PeerKey>, now: Instant) -> Option<Box<Session>> {
+        let tunnel = &mut peer.tunnel;
+        let own = self.local.keys.find_or_present(own)?;
+        let keys = Keys { local: own, peer: tunnel.key, preshared: tunnel.preshared_key.as_deref() };
+        let mut session = Box::new(Session::new(keys, tunnel.receivers.present, self.local.wall.origin(now), now));
+        tunnel.own_key = Some(own.public());
+        tunnel.remind(&mut session, now);
+        Some(session)
+    }
+
+    /// Answers an initiation that was made for this key of ours, if it is authentic: a stranger can name any peer.
+    pub(crate) fn answer(
+        &mut self,
+        peer: &mut Peer,
+        own: PeerKey,
+        initiation: &[u8],
+        now: Instant,
+    ) -> Result<Draft, DropReason> {
+        if peer.tunnel.session.is_some() && peer.tunnel.own_key != Some(own) {
+            self.speak_as(peer, own, initiation, now)?;
+        }
+        let had_session = peer.tunnel.session.is_some();
+        let session = peer.tunnel.session.take().or_else(|| self.new_session(peer, Some(own), now));
+        let mut session = session.ok_or(DropReason::HandshakeNoKey)?;
+        let answered = session.handle_initiation(initiation, now, self.outbox.room(RESPONSE_LEN));
+        // It is kept too where it remembers replays, which is costly to do: such a peer had one before.
+        if answered.is_ok() || had_session || session.remembers() {
+            peer.tunnel.session = Some(session);
+        }
+        Ok(self.outbox.draft(answered?))
+    }
+
+    /// The peer calls us by a different key of ours than the one that its session speaks as. If it is the peer, the session's
+    /// next handshakes are made with that one.
+    fn speak_as(&mut self, peer: &mut Peer, own: PeerKey, initiation: &[u8], now: Instant) -> Result<(), DropReason> {
+        let local = self.local.keys.find(own).ok_or(DropReason::HandshakeNoKey)?;
+        let tunnel = &mut peer.tunnel;
+        let keys = Keys { local, peer: tunnel.key, preshared: tunnel.preshared_key.as_deref() };
+        let mut trial = Box::new(Session::new(keys, tunnel.receivers.present, self.local.wall.origin(now), now));
+        tunnel.tell_replays(&mut trial, now);
+        trial.handle_initiation(initiation, now, self.outbox.room(RESPONSE_LEN))?;
+        tunnel.set_replays_aside();
+        tunnel.own_key = Some(own);
+        self.renew_engine(peer, now);
+        peer.tunnel.remind_session(now);
+        Ok(())
+    }
+
+    /// A session with the peer was made. `is_initiator`: we began it.
+    pub(crate) fn on_handshake_completed(&mut self, peer: &mut Peer, is_initiator: bool, now: Instant) {
+        peer.on_connected();
+        peer.stats.handshakes.add(1);
+        self.stats.handshakes_completed.add(1);
+        if let Some(event) = peer.news.on_handshake(peer.tag, now) {
+            self.outbox.event(event);
+        }
+        self.on_session(peer, is_initiator, now);
+    }
+
+    /// Sends a response, which proves us to the peer.
+    pub(crate) fn transmit_response(&mut self, peer: &mut Peer, response: Draft, now: Instant) {
+        self.transmit(peer, response, HANDSHAKE_CLASS, false);
+        peer.on_data_sent(now);
+    }
+
+    fn transmit_keepalive(&mut self, peer: &mut Peer, keepalive: Draft, now: Instant) {
+        if keepalive.len() == 0 {
+            return;
+        }
+        peer.tunnel.on_sealed(self.outbox.read(&keepalive));
+        self.transmit(peer, keepalive, KEEPALIVE_CLASS, peer.way(&self.local).is_proven);
+        peer.tunnel.on_sent(now);
+        self.renew(peer, REKEY_AFTER_TIME, now);
+    }
+
+    /// Calls the peer.
+    fn initiate(&mut self, peer: &mut Peer, now: Instant) {
+        if peer.tunnel.is_unanswered() {
+            peer.paths.forget_source();
+        }
+        let retry_after = peer.tunnel.pause(now) + jitter(&mut self.rng);
+        if peer.tunnel.session.is_none() {
+            let own = peer.tunnel.own_key;
+            peer.tunnel.session = self.new_session(peer, own, now);
+        }
+        let Some(session) = &mut peer.tunnel.session else { return };
+        if let Some(len) = session.initiate(now, retry_after, self.outbox.room(DUE_LEN)) {
+            let initiation = self.outbox.draft(len);
+            self.transmit_initiation(peer, initiation, now);
+        }
+    }
+
+    fn transmit_initiation(&mut self, peer: &mut Peer, initiation: Draft, now: Instant) {
+        self.call(peer, initiation, now);
+        peer.on_initiated(now);
+    }
+
+    fn on_expired(&mut self, peer: &mut Peer, unanswered: bool, now: Instant) {
+        // Packets that came while the peer was called already have not waited for long; attempts go on for them.
+        if !peer.tunnel.is_wanted_by_traffic(now) {
+            let dropped = peer.staged.clear();
+            self.stats.count_drops(DropReason::StagedExpired, dropped);
+            peer.stats.drops.add(dropped);
+        }
+        if unanswered {
+            self.outbox.event(Event::HandshakeFailed(peer.tag));
+        }
+    }
+}

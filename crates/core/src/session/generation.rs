@@ -1,0 +1,49 @@
+//! The sessions that were made under one set of keys, with timestamps of one era of the wall clock.
+//!
+//! A `Tunn` mixes the keys that it was made with into all of its handshakes, and stamps them by the wall clock of
+//! that moment. So a new key, or a clock that was set, takes a new `Tunn`, with an index of its own; the one before
+//! makes no more handshakes and carries on what it holds.
+
+use std::sync::Arc;
+
+use boringtun::noise::Tunn;
+use boringtun::x25519::PublicKey;
+
+use super::clock::set_clock_to;
+use super::local_key::LocalKey;
+use super::ring::Ring;
+use crate::PeerKey;
+use crate::wall_clock::Origin;
+
+pub(super) struct Generation {
+    pub(super) tunn: Tunn,
+    pub(super) ring: Ring,
+}
+
+/// What the handshakes with one peer are made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Keys<'a> {
+    /// Our own key.
+    pub(crate) local: &'a LocalKey,
+    /// The peer's public key.
+    pub(crate) peer: PeerKey,
+    /// Mixed in, where both sides have it.
+    pub(crate) preshared: Option<&'a [u8; 32]>,
+}
+
+impl Generation {
+    /// See [`super::seam::Session::new`].
+    pub(super) fn new(keys: Keys<'_>, index: u32, origin: Origin) -> Box<Self> {
+        // `Tunn` counts its handshake timestamps from the wall clock at this moment plus the clock it is lent.
+        set_clock_to(origin);
+        let tunn = Tunn::new(
+            keys.local.private.clone(),
+            PublicKey::from(keys.peer.0),
+            keys.preshared.copied(),
+            None,
+            index,
+            Some(Arc::clone(&keys.local.never_limits)),
+        );
+        Box::new(Self { tunn, ring: Ring::default() })
+    }
+}

@@ -1,0 +1,132 @@
+//! Handshake messages, cheapest check first: mac1, load and cookie, source limit ([`super::gate`]); only then Diffie-Hellman.
+//!
+//! Nothing that a message says is believed before its session engine has authenticated it. Silence is the answer to
+//! everything that fails; the one exception is a cookie reply, which is shorter than what it answers.
+
+use std::time::Duration;
+
+use overlay_wire::wireguard::{COOKIE_REPLY_LEN, Message, RESPONSE_LEN};
+
+use crate::data::outbound;
+use crate::node::Node;
+use crate::peer::Peer;
+use crate::session::gate::Passed;
+use crate::{DropReason, Instant, PeerKey, UdpTrain};
+
+/// A peer's initiations are at least this far apart (the kernel's INITIATIONS_PER_SECOND is 50).
+const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Node {
+    /// Takes a handshake message or a cookie reply.
+    pub(crate) fn handshake(
+        &mut self,
+        message: Message<'_>,
+        bytes: &[u8],
+        train: &UdpTrain<'_>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        match message {
+            Message::Initiation(_) => {
+                let own = self.pass_gate(None, bytes, train, now)?;
+                self.initiation(own, bytes, train, now)
+            }
+            Message::Response { receiver, .. } => {
+                self.pass_gate(Some(receiver), bytes, train, now)?;
+                self.response(receiver, bytes, train, now)
+            }
+            Message::CookieReply { receiver, .. } => self.cookie_reply(receiver, bytes, now),
+            Message::Data { .. } => Err(DropReason::InboundUnknown),
+        }
+    }
+
+    /// Passes a message through the gate, or not. `response`: the receiver index of a response. Returns which of our keys it
+    /// was made for.
+    fn pass_gate(
+        &mut self,
+        response: Option<u32>,
+        bytes: &[u8],
+        train: &UdpTrain<'_>,
+        now: Instant,
+    ) -> Result<PeerKey, DropReason> {
+        match self.gate.check(bytes, train, &mut self.context, now)? {
+            Passed::Free(key) => Ok(key),
+            // Strangers may be behind the same address; they have other ports.
+            Passed::OverLimit(key)
+                if self.context.endpoints.allows(train.source, now) || self.is_awaited(response, now) =>
+            {
+                Ok(key)
+            }
+            Passed::OverLimit(_) => Err(DropReason::HandshakeRate),
+        }
+    }
+
+    /// Whether a response answers an initiation that we have just sent. A stranger cannot know its index.
+    fn is_awaited(&mut self, response: Option<u32>, now: Instant) -> bool {
+        let Some(receiver) = response else { return false };
+        let peer = self.context.indices.find(receiver).and_then(|tag| self.peers.peer(tag));
+        let is_awaited =
+            |peer: &&mut Peer| peer.tunnel.session.as_ref().is_some_and(|session| session.awaits(receiver));
+        peer.filter(is_awaited).is_some_and(|peer| peer.tunnel.responses.take(now))
+    }
+
+    /// Takes an initiation that was made for this key of ours.
+    fn initiation(&mut self, own: PeerKey, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
+        let context = &mut self.context;
+        let own = context.local.keys.find(own).ok_or(DropReason::HandshakeNoKey)?;
+        let key = own.initiator(bytes).ok_or(DropReason::HandshakeForged)?;
+        let own = own.public();
+        let tag = self.peers.find(key).ok_or(DropReason::HandshakeUnknownPeer)?;
+        let peer = self.peers.peer(tag).ok_or(DropReason::HandshakeUnknownPeer)?;
+        if peer.tunnel.is_mute {
+            return Err(DropReason::HandshakeLowOrder);
+        }
+        if peer.tunnel.initiation_received.is_some_and(|at| now.since(at) < INITIATION_INTERVAL) {
+            return Err(DropReason::HandshakeFlood);
+        }
+        context.advance(peer, now);
+        let answered = context.answer(peer, own, bytes, now);
+        peer.arm(&mut self.deadlines, now);
+        let response = answered?;
+
+        // From here on the message is authentic.
+        peer.tunnel.initiation_received = Some(now);
+        context.stats.initiations_received.add(1);
+        peer.stats.received_wire_bytes.add(bytes.len() as u64);
+        context.on_called(peer, train.source, train.via, now);
+        context.transmit_response(peer, response, now);
+        if peer.tunnel.session.as_ref().is_some_and(|session| session.must_initiate(now)) {
+            context.call_back(peer, now);
+        }
+        peer.arm(&mut self.deadlines, now);
+        Ok(())
+    }
+
+    fn response(&mut self, receiver: u32, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
+        let context = &mut self.context;
+        let tag = context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?;
+        let peer = self.peers.peer(tag).ok_or(DropReason::UnknownReceiver)?;
+        let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
+        let completed = session.handle_response(receiver, bytes, now, context.outbox.room(RESPONSE_LEN));
+        peer.arm(&mut self.deadlines, now);
+        completed?;
+
+        // From here on the message is authentic.
+        peer.stats.received_wire_bytes.add(bytes.len() as u64);
+        context.on_authenticated(peer, train.source, train.via, now);
+        context.on_handshake_completed(peer, true, now);
+        if !outbound::flush(peer, &mut self.scratch, context, now) {
+            // Nothing else tells the responder that we hold the keys.
+            context.send_keepalive(peer, now);
+        }
+        peer.arm(&mut self.deadlines, now);
+        Ok(())
+    }
+
+    fn cookie_reply(&mut self, receiver: u32, bytes: &[u8], now: Instant) -> Result<(), DropReason> {
+        let tag = self.context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?;
+        let peer = self.peers.peer(tag).ok_or(DropReason::UnknownReceiver)?;
+        let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
+        // It proves no address: neither endpoint nor timers move on it.
+        session.handle_cookie(bytes, now, self.context.outbox.room(COOKIE_REPLY_LEN))
+    }
+}

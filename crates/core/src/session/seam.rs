@@ -1,0 +1,220 @@
+//! The sessions with one peer, and the handshake that makes the next one: the engine and the paper's timers as one.
+
+use std::time::Duration;
+
+use overlay_wire::wireguard::INITIATION_LEN;
+
+use super::engine::Engine;
+use super::generation::{Generation, Keys};
+use super::outcome::{Content, Due, Opened};
+use super::timers::{Expired, Timers};
+use crate::wall_clock::Origin;
+use crate::{DropReason, Instant};
+
+/// The sessions with one peer.
+pub(crate) struct Session {
+    engine: Engine,
+    timers: Timers,
+}
+
+impl Session {
+    /// `index`: 24 bits, random, not used by another session of this node.
+    pub(crate) fn new(keys: Keys<'_>, index: u32, origin: Origin, now: Instant) -> Self {
+        let mut timers = Timers::new(origin.at);
+        let mut engine = Engine::new(Generation::new(keys, index, origin), origin, now);
+        engine.catch_up(&mut timers, now);
+        Self { engine, timers }
+    }
+
+    /// Makes all handshakes from now on with these keys and from this origin; the others are as in [`Session::new`]. The
+    /// sessions that there are go on until they end. An initiation that is out was the former engine's: the next one counts.
+    pub(crate) fn renew_engine(&mut self, keys: Keys<'_>, index: u32, origin: Origin, now: Instant) {
+        self.engine.renew(Generation::new(keys, index, origin), origin, &mut self.timers, now);
+    }
+
+    /// Takes in the newest initiation of sessions that were forgotten: it, and older ones, are replays. Returns false where it
+    /// was made for a different key of ours.
+    pub(crate) fn remember(&mut self, initiation: &[u8; INITIATION_LEN], now: Instant) -> bool {
+        self.engine.remember(initiation, &mut self.timers, now)
+    }
+
+    /// Whether there is an initiation older than which all are replays.
+    pub(crate) fn remembers(&self) -> bool {
+        self.engine.remembers()
+    }
+
+    /// What [`Session::remember`] needs of this one, which is over. Taken out of it where it lies: moved, it would leave a
+    /// copy of its keys behind.
+    pub(crate) fn take_newest_initiation(&mut self) -> Option<Box<[u8; INITIATION_LEN]>> {
+        self.engine.take_newest_initiation()
+    }
+
+    /// Whether the wall clock was set since the engine was made and a new one can take over: not while an initiation is
+    /// out that may still be answered.
+    pub(crate) fn is_outdated(&self, era: u32, now: Instant) -> bool {
+        self.engine.era() != era && self.timers.retry_at().is_none_or(|retry_at| now >= retry_at)
+    }
+
+    /// Whether packets can be sealed now.
+    pub(crate) fn is_alive(&self, now: Instant) -> bool {
+        self.engine.sending(now).is_some()
+    }
+
+    /// Whether something may still come of it without a new handshake being begun.
+    pub(crate) fn is_in_use(&self, now: Instant) -> bool {
+        self.timers.is_initiating() || self.engine.is_held(now)
+    }
+
+    /// Whether messages may still be opened whose receiver index has these upper 24 bits.
+    pub(crate) fn uses(&self, index: u32, now: Instant) -> bool {
+        self.engine.uses(index, now)
+    }
+
+    /// Whether an initiation is out and may still be answered.
+    pub(crate) fn is_initiating(&self) -> bool {
+        self.timers.is_initiating()
+    }
+
+    /// Whether a response that bears this receiver index would answer our last initiation.
+    pub(crate) fn awaits(&self, receiver_index: u32) -> bool {
+        self.timers.is_initiating() && self.engine.awaits(receiver_index)
+    }
+
+    /// The initiation that is out and may still be answered.
+    pub(crate) fn initiation(&self) -> Option<&[u8; INITIATION_LEN]> {
+        self.engine.initiation().filter(|_| self.timers.is_initiating())
+    }
+
+    /// Whether data was sent that is owed an answer.
+    pub(crate) fn is_owed_answer(&self) -> bool {
+        self.timers.is_owed_answer()
+    }
+
+    /// Whether it begins a handshake by itself until then, because data goes unanswered.
+    pub(crate) fn will_call_by(&self, at: Instant) -> bool {
+        self.timers.will_call_by(at)
+    }
+
+    /// Whether we began the session in use and it is older than `age`: time for the next one. The paper asks this whenever
+    /// something was sent ([`super::timers::REKEY_AFTER_TIME`]) and received ([`super::timers::REKEY_ON_RECEIVE`]), never by a
+    /// timer.
+    pub(crate) fn wants_renewal(&self, age: Duration, now: Instant) -> bool {
+        !self.timers.is_initiating()
+            && self.engine.sending(now).is_some_and(|held| held.is_initiator && now.since(held.made) >= age)
+    }
+
+    /// Does what is due by `now`: at most one message, written to `out`. Call before every train and at
+    /// [`Session::deadline`]. `pause` and `jitter` together follow an initiation sent here.
+    pub(crate) fn advance(&mut self, now: Instant, pause: Duration, jitter: Duration, out: &mut [u8]) -> Due {
+        self.engine.discard_ended(now);
+        match self.timers.poll(self.is_alive(now), jitter, now) {
+            Expired::Nothing => Due::Nothing,
+            Expired::Keepalive => Due::Keepalive(self.seal(&[], now, out)),
+            Expired::Initiation => {
+                let len = self.initiate(now, pause + jitter, out);
+                len.map_or(Due::Nothing, |len| Due::Initiation { len })
+            }
+            Expired::Handshake => {
+                self.engine.catch_up(&mut self.timers, now);
+                Due::Expired { unanswered: true }
+            }
+            Expired::Keys => {
+                self.engine.zero(&mut self.timers, now);
+                Due::Expired { unanswered: false }
+            }
+        }
+    }
+
+    /// When [`Session::advance`] has something to do next.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.timers.deadline(), self.engine.next_end()].into_iter().flatten().min()
+    }
+
+    /// Begins a handshake, or repeats one. `retry_after`: when it is repeated without an answer.
+    pub(crate) fn initiate(&mut self, now: Instant, retry_after: Duration, out: &mut [u8]) -> Option<usize> {
+        let len = self.engine.initiate(&mut self.timers, now, out)?;
+        self.timers.on_initiated(self.engine.lent(), retry_after, now);
+        Some(len)
+    }
+
+    /// Begins a handshake as soon as the last initiation is 5 s old.
+    pub(crate) fn initiate_soon(&mut self, now: Instant) {
+        self.timers.initiate_soon(now);
+        // The index cannot wait.
+        self.engine.spend_threatening_index(&mut self.timers, now);
+    }
+
+    /// Somebody waits: an initiation that backed off is repeated `retry_after` after it was sent.
+    pub(crate) fn hasten(&mut self, retry_after: Duration) {
+        self.timers.hasten(retry_after);
+    }
+
+    /// Seals one padded plaintext; `out` holds at least 32 bytes more. Only while [`Session::is_alive`]: returns 0
+    /// otherwise.
+    pub(crate) fn seal(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
+        let len = self.engine.seal(plaintext, now, out);
+        if len > 0 {
+            self.timers.on_sealed(!plaintext.is_empty(), now);
+        }
+        len
+    }
+
+    /// As [`Session::seal`], for what says nothing about the peer when it is not answered.
+    pub(crate) fn seal_aside(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
+        let len = self.engine.seal(plaintext, now, out);
+        if len > 0 {
+            self.timers.on_sealed(false, now);
+        }
+        len
+    }
+
+    /// Opens a data message into `out`, which is at least as long as the message.
+    pub(crate) fn open(
+        &mut self,
+        receiver_index: u32,
+        counter: u64,
+        message: &[u8],
+        now: Instant,
+        out: &mut [u8],
+    ) -> Result<Opened, DropReason> {
+        let opened = self.engine.open(receiver_index, counter, message, now, out)?;
+        self.timers.on_received(matches!(opened.content, Content::Packet(_)), now);
+        Ok(opened)
+    }
+
+    /// Answers an initiation: the response, `len` bytes of `out`.
+    pub(crate) fn handle_initiation(
+        &mut self,
+        message: &[u8],
+        now: Instant,
+        out: &mut [u8],
+    ) -> Result<usize, DropReason> {
+        let len = self.engine.answer(message, &mut self.timers, now, out)?;
+        self.timers.on_received(false, now);
+        self.timers.on_answered();
+        Ok(len)
+    }
+
+    /// Whether it is time to call a peer that has just been answered.
+    pub(crate) fn must_initiate(&self, now: Instant) -> bool {
+        self.engine.must_initiate(now)
+    }
+
+    /// Completes a handshake that we began. A keepalive is written to `out`; the caller has something better, or seals its own.
+    pub(crate) fn handle_response(
+        &mut self,
+        receiver_index: u32,
+        message: &[u8],
+        now: Instant,
+        out: &mut [u8],
+    ) -> Result<(), DropReason> {
+        self.engine.complete(receiver_index, message, &mut self.timers, now, out)?;
+        self.timers.on_received(false, now);
+        Ok(())
+    }
+
+    /// Keeps a cookie for the next initiation.
+    pub(crate) fn handle_cookie(&mut self, message: &[u8], now: Instant, out: &mut [u8]) -> Result<(), DropReason> {
+        self.engine.keep_cookie(message, now, out)
+    }
+}

@@ -1,0 +1,168 @@
+//! The control thread: everything slow, in one loop that `up` and `wg` share.
+//!
+//! Each concern is a type that waits in `next()` and learns facts through its `on_*` methods. The concerns of every daemon
+//! are in [`Concerns`]: signals, the engine's reports, requests of the local API, settings by `wg`, the watchdog. A concern
+//! of one verb is the verb's, behind [`Daemon::next`].
+//!
+//! The loop handles one thing at a time to its end, so that one reload never overtakes half of another.
+
+mod inbox;
+mod signals;
+mod watchdog;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use overlay_core::Event;
+use tokio::net::UnixListener;
+use tokio::runtime::{Builder, Runtime};
+
+pub(crate) use self::inbox::Inbox;
+use self::signals::Signal;
+pub(crate) use self::signals::Signals;
+pub(crate) use self::watchdog::Watchdog;
+use crate::api::{self, ReloadError, Request};
+use crate::device::table::wall_clock_of;
+use crate::device::{Change, ChangeError, Device, ReloadReport};
+use crate::engine::{Report, Reports};
+use crate::failure::{ExitKind, Failure};
+use crate::uapi::Setting;
+use crate::view::View;
+
+/// Requests of the local API that wait for their turn.
+const MAX_REQUESTS: usize = 16;
+/// Operations of `wg` that wait for their turn.
+pub(crate) const MAX_SETTINGS: usize = 16;
+
+/// Why the loop ends.
+pub(crate) enum End {
+    /// Somebody asked for it.
+    Asked,
+    /// It cannot go on.
+    Failed(Failure),
+}
+
+impl End {
+    /// What the verb returns.
+    pub(crate) fn into_result(self) -> Result<(), Failure> {
+        match self {
+            Self::Asked => Ok(()),
+            Self::Failed(failure) => Err(failure),
+        }
+    }
+}
+
+/// The concerns of every daemon.
+pub(crate) struct Concerns {
+    pub(crate) signals: Signals,
+    pub(crate) reports: Reports,
+    pub(crate) requests: Inbox<Request>,
+    pub(crate) settings: Inbox<Setting>,
+    pub(crate) watchdog: Watchdog,
+}
+
+/// What a verb adds to the loop: concerns of its own, and what it does about those of every daemon.
+pub(crate) trait Daemon {
+    /// What its own concerns bring.
+    type News;
+
+    /// The device that it runs.
+    fn device(&self) -> &Device;
+
+    /// Waits for the next news of its own concerns. It can be cancelled without loss.
+    async fn next(&mut self) -> Self::News;
+
+    /// Handles news of its own concerns.
+    async fn on_news(&mut self, news: Self::News) -> ControlFlow<End>;
+
+    /// Handles an event that the engine reported. The device's table has it already.
+    async fn on_event(&mut self, event: Event);
+
+    /// Says how the daemon ends after the engine has ended by itself.
+    async fn on_engine_ended(&mut self, error: std::io::Error) -> End;
+
+    /// Makes the changes that `wg` asks for.
+    async fn on_setting(&mut self, changes: Vec<Change>) -> Result<(), ChangeError>;
+
+    /// Reads the config again, for SIGHUP or the local API.
+    async fn on_reload(&mut self) -> Result<ReloadReport, ReloadError>;
+}
+
+/// The runtime of the control thread.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot start the control thread").with_cause(error))
+}
+
+/// Starts the local API. Its requests arrive in the inbox.
+pub(crate) fn serve_api(listener: UnixListener, view: &Arc<View>) -> Inbox<Request> {
+    let (asking, requests) = Inbox::new(MAX_REQUESTS);
+    tokio::spawn(api::serve(listener, Arc::clone(view), asking));
+    requests
+}
+
+/// Runs the loop until a concern ends it.
+pub(crate) async fn serve(concerns: &mut Concerns, daemon: &mut impl Daemon) -> End {
+    loop {
+        let flow = tokio::select! {
+            signal = concerns.signals.next() => on_signal(signal, daemon).await,
+            report = concerns.reports.next() => on_report(report, daemon).await,
+            request = concerns.requests.next() => on_request(request, daemon).await,
+            setting = concerns.settings.next() => on_setting(setting, daemon).await,
+            () = concerns.watchdog.next() => {
+                // This thread runs, but the engine thread may hang.
+                concerns.watchdog.on_turns(daemon.device().engine().turns());
+                ControlFlow::Continue(())
+            }
+            news = daemon.next() => daemon.on_news(news).await,
+        };
+        if let ControlFlow::Break(end) = flow {
+            return end;
+        }
+    }
+}
+
+async fn on_signal(signal: Signal, daemon: &mut impl Daemon) -> ControlFlow<End> {
+    match signal {
+        Signal::End => ControlFlow::Break(End::Asked),
+        Signal::Reload => {
+            if let Err(error) = daemon.on_reload().await {
+                tracing::error!(hint = error.hint, "reload refused, the old config stays: {}", error.message);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+async fn on_report(report: Report, daemon: &mut impl Daemon) -> ControlFlow<End> {
+    match report {
+        Report::Event(event) => {
+            tracing::debug!(?event);
+            daemon.device().table().on_event(event.clone(), wall_clock_of);
+            daemon.on_event(event).await;
+            ControlFlow::Continue(())
+        }
+        Report::Ended(error) => ControlFlow::Break(daemon.on_engine_ended(error).await),
+    }
+}
+
+async fn on_request(request: Request, daemon: &mut impl Daemon) -> ControlFlow<End> {
+    match request {
+        Request::Reload(reply) => {
+            let _ = reply.send(daemon.on_reload().await);
+            ControlFlow::Continue(())
+        }
+        Request::Down(reply) => {
+            let _ = reply.send(());
+            ControlFlow::Break(End::Asked)
+        }
+    }
+}
+
+async fn on_setting(setting: Setting, daemon: &mut impl Daemon) -> ControlFlow<End> {
+    let result = daemon.on_setting(setting.changes).await;
+    let _ = setting.reply.send(result);
+    ControlFlow::Continue(())
+}

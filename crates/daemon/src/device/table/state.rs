@@ -1,0 +1,165 @@
+//! What stands in the table: our own end, the peers, and whose each prefix is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use overlay_core::{PeerKey, PeerStats, PeerTag, Rule};
+
+use super::tags::Tags;
+use super::{InterfaceEntry, PeerEntry};
+use crate::config;
+
+/// What is behind the lock.
+pub(crate) struct State {
+    pub(crate) interface: InterfaceEntry,
+    pub(super) peers: HashMap<PeerKey, PeerEntry>,
+    pub(super) tags: Tags,
+    /// Whose each allowed IP is: it moves to whoever it is given to last.
+    owners: HashMap<IpNet, PeerKey>,
+    /// What the config file in force says of a peer and `wg` cannot say, whether the peer is there or not.
+    declared: HashMap<PeerKey, Declared>,
+    next_order: u64,
+}
+
+/// A peer that was added.
+pub(crate) struct Added {
+    pub(crate) tag: PeerTag,
+    pub(crate) config: config::Peer,
+}
+
+/// Name, allow list and search of a peer, as the config file has them; of peers that have any of them.
+struct Declared {
+    name: Option<String>,
+    allow: Option<Vec<Rule>>,
+    mtu_discovery: bool,
+}
+
+impl State {
+    pub(super) fn new(interface: InterfaceEntry) -> Self {
+        Self {
+            interface,
+            peers: HashMap::new(),
+            tags: Tags::default(),
+            owners: HashMap::new(),
+            declared: HashMap::new(),
+            next_order: 0,
+        }
+    }
+
+    /// All peers of the config file in force, and no others. A peer that is already known keeps what was learned of it.
+    pub(super) fn set_peers(&mut self, peers: impl IntoIterator<Item = (config::Peer, Arc<PeerStats>)>) {
+        let mut before = std::mem::take(&mut self.peers);
+        self.owners.clear();
+        self.declared.clear();
+        for (peer, stats) in peers {
+            self.declare(&peer);
+            let known = before.remove(&peer.public_key);
+            let order = self.take_order();
+            self.insert(order, peer, stats, known);
+        }
+        for gone in before.into_keys() {
+            self.tags.give_back(gone);
+        }
+    }
+
+    /// All peers, in the order they are shown in.
+    pub(crate) fn peers(&self) -> Vec<&PeerEntry> {
+        let mut peers: Vec<_> = self.peers.values().collect();
+        peers.sort_unstable_by_key(|peer| peer.order);
+        peers
+    }
+
+    /// One of them.
+    pub(crate) fn peer(&self, key: PeerKey) -> Option<&PeerEntry> {
+        self.peers.get(&key)
+    }
+
+    /// One of them, to be changed in all but its allowed IPs.
+    pub(crate) fn peer_mut(&mut self, key: PeerKey) -> Option<&mut PeerEntry> {
+        self.peers.get_mut(&key)
+    }
+
+    /// The peer whose allowed IP this is.
+    pub(crate) fn owner(&self, prefix: &IpNet) -> Option<&PeerEntry> {
+        self.peers.get(self.owners.get(prefix)?)
+    }
+
+    /// Whether any peer has an allow list, or would have one if it was added.
+    pub(crate) fn has_allowlists(&self) -> bool {
+        let declared = self.declared.values().any(|declared| declared.allow.is_some());
+        declared || self.peers.values().any(|peer| peer.allow.is_some())
+    }
+
+    /// Adds a peer behind the others and returns it. It has nothing but its key, unless the config file has an entry for
+    /// the key: then it gets that entry's name, allow list and path MTU search. Returns `None` if there are too many peers.
+    pub(crate) fn add(&mut self, key: PeerKey, stats: Arc<PeerStats>) -> Option<Added> {
+        let tag = self.tags.take_for(key)?;
+        let order = self.take_order();
+        let mut peer = config::Peer::of(key);
+        if let Some(declared) = self.declared.get(&key) {
+            peer.name.clone_from(&declared.name);
+            peer.allow.clone_from(&declared.allow);
+            peer.mtu_discovery = declared.mtu_discovery;
+        }
+        self.insert(order, peer.clone(), stats, None);
+        Some(Added { tag, config: peer })
+    }
+
+    /// Forgets a peer, and returns it.
+    pub(crate) fn remove(&mut self, key: PeerKey) -> Option<PeerEntry> {
+        let peer = self.peers.remove(&key)?;
+        self.tags.give_back(key);
+        for prefix in &peer.allowed_ips {
+            self.owners.remove(prefix);
+        }
+        Some(peer)
+    }
+
+    /// Makes `prefix` the peer's. False when it is already.
+    pub(crate) fn add_allowed_ip(&mut self, key: PeerKey, prefix: IpNet) -> bool {
+        match self.owners.insert(prefix, key) {
+            Some(owner) if owner == key => return false,
+            Some(owner) => {
+                if let Some(other) = self.peers.get_mut(&owner) {
+                    other.allowed_ips.remove(&prefix);
+                }
+            }
+            None => {}
+        }
+        self.peers.get_mut(&key).is_some_and(|peer| peer.allowed_ips.insert(prefix))
+    }
+
+    /// Takes `prefix` away from the peer. False when it is not the peer's.
+    pub(crate) fn remove_allowed_ip(&mut self, key: PeerKey, prefix: IpNet) -> bool {
+        let is_gone = self.peers.get_mut(&key).is_some_and(|peer| peer.allowed_ips.remove(&prefix));
+        if is_gone {
+            self.owners.remove(&prefix);
+        }
+        is_gone
+    }
+
+    fn insert(&mut self, order: u64, peer: config::Peer, stats: Arc<PeerStats>, known: Option<PeerEntry>) {
+        let key = peer.public_key;
+        let prefixes = peer.allowed_ips.clone();
+        // It was taken before the engine was told.
+        let Some(tag) = self.tags.take_for(key) else { return };
+        self.peers.insert(key, PeerEntry::new(tag, order, peer, stats, known));
+        for prefix in prefixes {
+            self.add_allowed_ip(key, prefix);
+        }
+    }
+
+    fn declare(&mut self, peer: &config::Peer) {
+        if peer.name.is_some() || peer.allow.is_some() || peer.mtu_discovery {
+            let declared =
+                Declared { name: peer.name.clone(), allow: peer.allow.clone(), mtu_discovery: peer.mtu_discovery };
+            self.declared.insert(peer.public_key, declared);
+        }
+    }
+
+    fn take_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
+    }
+}

@@ -1,0 +1,113 @@
+//! What the engine tells the control thread: events, and its own end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use overlay_core::{Event, PeerTag};
+use tokio::sync::{mpsc, oneshot};
+
+/// Events that wait for control; more are merged.
+const MAX_EVENTS: usize = 256;
+/// Merged events are offered to control this often.
+const OFFER_AGAIN: Duration = Duration::from_millis(20);
+
+/// One thing that the engine tells.
+pub enum Report {
+    /// What the node reported.
+    Event(Event),
+    /// Why the engine ended by itself. Nothing follows.
+    Ended(io::Error),
+}
+
+/// The end at which control hears of the engine.
+pub struct Reports {
+    events: mpsc::Receiver<Event>,
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+/// The engine's ends and the control thread's. The engine sends its end to the second.
+pub(super) fn channel() -> (Events, oneshot::Sender<io::Result<()>>, Reports) {
+    let (sender, events) = mpsc::channel(MAX_EVENTS);
+    let (end, ended) = oneshot::channel();
+    (Events { sender, merged: BTreeMap::new() }, end, Reports { events, ended })
+}
+
+impl Reports {
+    /// Waits for the next report. Can be cancelled. Not to be called again after [`Report::Ended`].
+    pub async fn next(&mut self) -> Report {
+        tokio::select! {
+            Some(event) = self.events.recv() => Report::Event(event),
+            ended = &mut self.ended => Report::Ended(match ended {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) | Err(_) => io::Error::other("the engine thread has ended"),
+            }),
+        }
+    }
+}
+
+/// Events on their way to control. What does not fit the queue waits here, one event of a kind for each peer.
+pub(super) struct Events {
+    sender: mpsc::Sender<Event>,
+    merged: BTreeMap<(PeerTag, u8), Event>,
+}
+
+impl Events {
+    /// How long the engine may sleep: not for ever while control has not taken everything.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        (!self.merged.is_empty()).then_some(OFFER_AGAIN)
+    }
+
+    /// False when an older event of the kind was replaced.
+    pub(super) fn push(&mut self, event: Event) -> bool {
+        if self.merged.is_empty() {
+            let Err(error) = self.sender.try_send(event) else { return true };
+            return self.merge(error.into_inner());
+        }
+        self.merge(event)
+    }
+
+    fn merge(&mut self, event: Event) -> bool {
+        let kind = match &event {
+            Event::HandshakeCompleted(..) => 0,
+            Event::EndpointChanged(..) => 1,
+            Event::HandshakeFailed(_) => 2,
+            Event::PathMtu(..) => 3,
+            Event::Answering(..) => 4,
+        };
+        self.merged.insert((event.peer(), kind), event).is_none()
+    }
+
+    pub(super) fn flush(&mut self) {
+        while let Some((key, event)) = self.merged.pop_first() {
+            if let Err(error) = self.sender.try_send(event) {
+                self.merged.insert(key, error.into_inner());
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overlay_core::Instant;
+
+    use super::*;
+
+    #[test]
+    fn events_that_control_does_not_take_are_merged_by_peer_and_kind() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let mut events = Events { sender, merged: BTreeMap::new() };
+        let peer = PeerTag::from_bits(1);
+        let completed = |seconds| Event::HandshakeCompleted(peer, Instant::from_start(Duration::from_secs(seconds)));
+        assert!(events.push(completed(1)));
+        assert!(events.push(completed(2)));
+        assert!(!events.push(completed(3)), "replaces the one that waits");
+        assert!(events.push(Event::HandshakeFailed(peer)));
+        assert_eq!(receiver.try_recv(), Ok(completed(1)));
+        events.flush();
+        assert_eq!(receiver.try_recv(), Ok(completed(3)), "the last one counts");
+        events.flush();
+        assert_eq!(receiver.try_recv(), Ok(Event::HandshakeFailed(peer)));
+    }
+}

@@ -1,0 +1,86 @@
+//! The guard around what changes: it stands before anything that it guards does, and after it.
+//!
+//! First what was and what will be are guarded both, then things change, then only what is left is guarded.
+
+use overlay_os::netlink::Netlink;
+use overlay_os::nft::NftError;
+
+use super::{Footprint, Host, Journal};
+use crate::failure::Failure;
+use crate::host::facts::GuardState;
+use crate::host::guard;
+use crate::host::netlink_failure;
+use crate::host::surroundings::{self, Question, Surroundings};
+
+impl Host {
+    /// What lies around the tunnel, for a footprint.
+    pub(super) async fn look_around(&self, netlink: &Netlink, wanted: &Footprint) -> Result<Surroundings, Failure> {
+        let cannot = |what: &str| {
+            let what = format!("cannot list the {what} of this host");
+            move |error| netlink_failure(what, &error)
+        };
+        let question = Question { ours: self.index, forward: self.forward, endpoints: &self.endpoints };
+        let links = match self.guard.knows_own_interfaces() {
+            true => netlink.links().await.map_err(cannot("interfaces"))?,
+            false => Vec::new(),
+        };
+        let has_candidates = surroundings::has_candidates(&links, &question);
+        let is_locked = self.guard.is_wanted() && (wanted.covered.is_any() || self.standing.covered.is_any());
+        if !has_candidates && !is_locked {
+            return Ok(Surroundings::default());
+        }
+        let routes = netlink.routes().await.map_err(cannot("routes"))?;
+        let (own, names) = surroundings::own_interfaces(&links, &routes, &question);
+        let planned = wanted.routes.iter().map(|route| route.destination).chain(wanted.connected());
+        let direct = match is_locked {
+            true => surroundings::direct_ranges(&routes, self.index, planned),
+            false => Vec::new(),
+        };
+        Ok(Surroundings { own, names, direct })
+    }
+
+    /// Before anything changes: what stands and what is wanted are guarded both.
+    pub(super) async fn guard_both(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
+        let standing = self.standing.clone();
+        self.converge_guard(journal, &[&standing, wanted], around).await;
+    }
+
+    /// After everything has changed: only what is wanted is guarded.
+    pub(super) async fn guard_only(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
+        self.converge_guard(journal, &[wanted], around).await;
+    }
+
+    /// Without nft the virtual IPs answer on every interface, as with WireGuard, and only the policy rules keep a default
+    /// route inside the tunnel. The user is told, once.
+    async fn converge_guard(&mut self, journal: &mut Journal, footprints: &[&Footprint], around: &Surroundings) {
+        if !self.guard.is_wanted() {
+            if let Err(line) = self.guard.remove(journal).await {
+                tracing::warn!("{line}");
+            }
+            self.facts.on_guard(GuardState::Off, Vec::new(), None);
+            return;
+        }
+        let table = guard::table(&self.interface, footprints, around);
+        let is_locked = table.lock.is_some();
+        let done = self.guard.install(journal, &self.facts, &mut self.put_back, table).await;
+        let Err(error) = done else {
+            self.guard.on_installed(None);
+            self.facts.on_guard(GuardState::On, around.names.clone(), None);
+            return;
+        };
+        let mut complaint = match error {
+            NftError::Missing => {
+                "nft is not installed: packets to the virtual IPs that arrive elsewhere are not dropped".to_owned()
+            }
+            // A kernel without nf_tables, most often in a container.
+            error => format!("packets to the virtual IPs that arrive elsewhere are not dropped: {error}"),
+        };
+        if is_locked {
+            complaint += ", and policy rules alone keep the default route inside the tunnel";
+        }
+        if self.guard.on_installed(Some(complaint.clone())) {
+            tracing::warn!("{complaint}");
+        }
+        self.facts.on_guard(GuardState::Unavailable, Vec::new(), Some(complaint));
+    }
+}

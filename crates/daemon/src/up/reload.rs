@@ -1,0 +1,104 @@
+//! A reload: the config is read again, and what changed is applied. What did not change is not touched.
+//!
+//! The file is compared with what runs, not with the file before, and the file wins. Where a step fails, what stood before
+//! is put back as well as can be.
+
+use overlay_core::Command;
+
+use super::paths::{self, Paths};
+use super::running::Running;
+use crate::config::{self, Config, MtuRange, Tuning};
+use crate::device::{ChangeError, ReloadReport};
+use crate::failure::{ExitKind, Failure};
+
+/// Reads the config again and applies what changed.
+pub(super) async fn reload(running: &mut Running, paths: &mut Paths) -> Result<ReloadReport, Failure> {
+    let new = running.config.load_again()?;
+    for warning in new.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
+        tracing::warn!("{warning}");
+    }
+    let needs_restart = needs_restart(&running.started_with, &new);
+    if new.interface.name != running.name() {
+        return Err(Failure::new(ExitKind::Config, "a running interface cannot be renamed")
+            .with_cause(format!("it is `{}`, the config says `{}`", running.name(), new.interface.name))
+            .with_hint(format!(
+                "sudo overlay down {} && sudo overlay up {}",
+                running.name(),
+                config::argument_for(&running.config.path)
+            )));
+    }
+    let mtu = paths::mtu_range(&new, running).await;
+    // What collides is found before anything is touched.
+    running.host.check(&running.netlink, &new, mtu).await?;
+    let (port_before, mtu_before) = (running.device.table().interface().listen_port, paths.mtu());
+    apply_port(new.interface.listen_port, running).await?;
+    let applied = match running.host.apply(&running.netlink, &mut running.journal, &new, mtu).await {
+        Ok(()) => apply_rest(&new, mtu, running, paths).await,
+        Err(failure) => Err(failure),
+    };
+    let report = match applied {
+        Ok(report) => report,
+        Err(failure) => {
+            put_back(port_before, mtu_before, running, paths).await;
+            return Err(failure);
+        }
+    };
+    running.show_interface(&new, mtu);
+    running.config = new;
+    paths.on_config(running);
+    Ok(ReloadReport { needs_restart, ..report })
+}
+
+async fn apply_rest(
+    new: &Config,
+    mtu: MtuRange,
+    running: &mut Running,
+    paths: &mut Paths,
+) -> Result<ReloadReport, Failure> {
+    apply_interface(new, mtu, running, paths).await?;
+    running.device.set_peers(&new.peers).await
+}
+
+/// After a reload that failed half way: what stood before, as well as can be.
+async fn put_back(port: u16, mtu: MtuRange, running: &mut Running, paths: &mut Paths) {
+    let old = running.config.clone();
+    let mut results = vec![apply_port(port, running).await];
+    results.push(running.host.apply(&running.netlink, &mut running.journal, &old, mtu).await);
+    results.push(apply_rest(&old, mtu, running, paths).await.map(|_| ()));
+    for failure in results.into_iter().filter_map(Result::err) {
+        tracing::error!(error = %failure, "what stood before the reload could not be restored");
+    }
+}
+
+async fn apply_interface(new: &Config, mtu: MtuRange, running: &mut Running, paths: &mut Paths) -> Result<(), Failure> {
+    let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
+    running.device.engine().command(addresses).await.map_err(paths::rejected)?;
+    paths.tell_mtu(mtu, running).await?;
+    running.device.set_private_key(Some(new.interface.private_key.clone())).await;
+    running
+        .device
+        .set_fwmark(running.host.fwmark())
+        .await
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot mark outer datagrams").with_cause(error))
+}
+
+/// Port 0 in the file is content with any.
+async fn apply_port(port: u16, running: &mut Running) -> Result<(), Failure> {
+    if port == 0 {
+        return Ok(());
+    }
+    running.device.set_listen_port(port).await.map_err(|error| {
+        let code = if matches!(error, ChangeError::PortInUse) { ExitKind::Conflict } else { ExitKind::Other };
+        Failure::new(code, format!("UDP port {port} cannot be used"))
+            .with_cause(error)
+            .with_hint("set another `listen_port` under [interface], or 0 to let the kernel choose")
+    })
+}
+
+/// Keys whose new value is taken at the next `up`.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    // That one key is of the peers, and they change live.
+    let tuning = Tuning { mtu_discovery: old.tuning.mtu_discovery, ..new.tuning };
+    let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != tuning)];
+    changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
+}

@@ -1,0 +1,41 @@
+//! What `up` has built and its concerns act on: the device, the footprint on the host, and the config in force.
+
+use std::sync::Arc;
+
+use overlay_os::netlink::Netlink;
+
+use crate::config::{Config, MtuRange};
+use crate::device::Device;
+use crate::host::{Host, Journal};
+use crate::view::View;
+
+/// What a running `overlay up` consists of.
+pub(super) struct Running {
+    /// The config in force.
+    pub(super) config: Config,
+    /// What `up` began with: keys that only a start takes are compared with it.
+    pub(super) started_with: Config,
+    pub(super) netlink: Netlink,
+    pub(super) journal: Journal,
+    pub(super) host: Host,
+    pub(super) device: Device,
+    pub(super) view: Arc<View>,
+}
+
+impl Running {
+    /// Name of the interface.
+    pub(super) fn name(&self) -> &str {
+        &self.config.interface.name
+    }
+
+    /// Enters what a config says of our own end into the device's table.
+    pub(super) fn show_interface(&self, new: &Config, mtu: MtuRange) {
+        let max_mtu = self.host.footprint().mtu;
+        self.device.table().edit_interface(|interface| {
+            interface.addresses.clone_from(&new.interface.addresses);
+            interface.mtu = mtu.start;
+            interface.max_mtu = max_mtu;
+            interface.forward = new.interface.forward;
+        });
+    }
+}

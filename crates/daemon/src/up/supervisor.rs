@@ -1,0 +1,183 @@
+//! The running `overlay up`: its own concerns beside those of every daemon, and its end.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use overlay_core::Event;
+use overlay_os::netlink::Noticed;
+
+use super::door::Door;
+use super::footprint::Footprint;
+use super::paths::{self, Paths};
+use super::reload;
+use super::resolving::Resolving;
+use super::running::Running;
+use super::standing::Standing;
+use crate::api::{ReloadError, Request};
+use crate::config::{self, Config};
+use crate::control::{self, Concerns, Daemon, End, Inbox, Signals, Watchdog};
+use crate::device::{Change, ChangeError, Device, ReloadReport, named_endpoints};
+use crate::engine::Reports;
+use crate::failure::{ExitKind, Failure};
+use crate::resolve::Answer;
+use crate::uapi::Setting;
+use crate::{host, notify};
+
+/// A running `overlay up`.
+pub(super) struct Supervisor {
+    pub(super) running: Running,
+    pub(super) paths: Paths,
+    pub(super) footprint: Footprint,
+    pub(super) standing: Standing,
+    pub(super) resolving: Resolving,
+    pub(super) door: Door,
+}
+
+/// The inputs that every daemon has.
+pub(super) struct Inputs {
+    pub(super) reports: Reports,
+    pub(super) requests: Inbox<Request>,
+    pub(super) settings: Inbox<Setting>,
+}
+
+/// What its own concerns bring.
+pub(super) enum News {
+    /// A host name was resolved.
+    Resolved(Answer),
+    /// Another program may have changed something on the host.
+    Noticed(Noticed),
+    /// Routes are to follow what is known of paths.
+    DirtyPaths,
+    /// What may have changed without a word is to be looked at.
+    Look,
+}
+
+impl Supervisor {
+    /// Serves until somebody ends the daemon, and takes everything away again. `flows_file` is what the next daemon of the
+    /// name reads.
+    pub(super) async fn run(
+        mut self,
+        inputs: Inputs,
+        flows_file: PathBuf,
+        ready: Option<Box<dyn FnOnce() + Send>>,
+    ) -> Result<(), Failure> {
+        let signals = Signals::catch()?.and_reload()?;
+        overlay_os::memory::give_back();
+        notify::ready(&self.summary());
+        tracing::info!("{}", self.summary());
+        if let Some(ready) = ready {
+            ready();
+        }
+        let Inputs { reports, requests, settings } = inputs;
+        let mut concerns = Concerns { signals, reports, requests, settings, watchdog: Watchdog::start() };
+        let end = control::serve(&mut concerns, &mut self).await;
+        notify::stopping();
+        let Running { config, netlink, journal, host, device, .. } = self.running;
+        let flows = device.stop().await;
+        if let Err(error) = host::flows::write(&flows_file, &flows) {
+            tracing::warn!(%error, "connections that we opened are cut: they cannot be handed over");
+        }
+        if matches!(end, End::Failed(_)) && host::fails_closed(&config) {
+            let name = &config.interface.name;
+            tracing::error!(
+                "what the default route covers does not leave this host until `overlay up {name}` or `overlay down {name}`"
+            );
+            return end.into_result();
+        }
+        for line in host.take_down(&netlink, journal).await {
+            tracing::error!("left behind: {line}");
+        }
+        end.into_result()
+    }
+
+    async fn reload(&mut self) -> Result<ReloadReport, Failure> {
+        let report = reload::reload(&mut self.running, &mut self.paths).await?;
+        self.resolving.on_names(named_endpoints(&self.running.config.peers));
+        self.look_around(true).await;
+        tracing::info!(
+            "reloaded: {} peers added, {} removed, {} changed, {} unchanged",
+            report.added.len(),
+            report.removed.len(),
+            report.changed.len(),
+            report.unchanged
+        );
+        Ok(report)
+    }
+
+    /// Looks for changes around us that nobody reports. `is_new`: after a reload, which has made some.
+    async fn look_around(&mut self, is_new: bool) {
+        let Running { config, netlink, journal, host, view, .. } = &mut self.running;
+        self.standing.on_look(netlink, host, config, view, is_new).await;
+        self.door.try_again(&config.interface.name, journal, view).await;
+    }
+
+    fn summary(&self) -> String {
+        let Config { interface, peers, .. } = &self.running.config;
+        let plural = if peers.len() == 1 { "" } else { "s" };
+        format!("{} is up, {} peer{plural}, MTU {}", interface.name, peers.len(), self.paths.mtu().start)
+    }
+}
+
+impl Daemon for Supervisor {
+    type News = News;
+
+    fn device(&self) -> &Device {
+        &self.running.device
+    }
+
+    async fn next(&mut self) -> News {
+        tokio::select! {
+            answer = self.resolving.next() => News::Resolved(answer),
+            noticed = self.footprint.next(&self.running.host) => News::Noticed(noticed),
+            () = self.paths.next(&self.running.host) => News::DirtyPaths,
+            () = self.standing.next() => News::Look,
+        }
+    }
+
+    async fn on_news(&mut self, news: News) -> ControlFlow<End> {
+        match news {
+            News::Resolved(answer) => {
+                self.running.device.on_resolved(answer).await;
+                self.standing.on_endpoint();
+            }
+            News::Noticed(noticed) => self.footprint.on_noticed(noticed, &mut self.running).await,
+            News::DirtyPaths => self.paths.on_dirty(&mut self.running).await,
+            News::Look => self.look_around(false).await,
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn on_event(&mut self, event: Event) {
+        // A peer that is gone concerns nobody.
+        let Some(peer) = self.running.device.table().key_of(event.peer()) else { return };
+        self.resolving.on_event(peer, &event);
+        self.paths.on_event(peer, event, &mut self.running).await;
+    }
+
+    async fn on_engine_ended(&mut self, error: io::Error) -> End {
+        let Config { interface, path, .. } = &self.running.config;
+        End::Failed(
+            Failure::new(ExitKind::Other, format!("the interface `{}` cannot be used any more", interface.name))
+                .with_cause(error)
+                .with_hint(format!("was it deleted? sudo overlay up {}", config::argument_for(path))),
+        )
+    }
+
+    async fn on_setting(&mut self, changes: Vec<Change>) -> Result<(), ChangeError> {
+        let touched = paths::prefixes_of(&changes, &self.running);
+        let result = self.running.device.apply(changes).await;
+        self.paths.on_setting(touched, &mut self.running.host);
+        // An endpoint that was set is no name any more.
+        self.resolving.on_names(self.running.device.named_endpoints());
+        result
+    }
+
+    async fn on_reload(&mut self) -> Result<ReloadReport, ReloadError> {
+        notify::reloading();
+        let result = self.reload().await;
+        overlay_os::memory::give_back();
+        notify::ready(&self.summary());
+        result.map_err(ReloadError::from)
+    }
+}
