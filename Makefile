@@ -20,23 +20,23 @@ help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: build
-build: ## the optimised binary: target/release/overlay
+build: ## build the optimised binary: target/release/overlay
 	cargo build --release --locked --bin overlay
 
 .PHONY: demo
-demo: ## two clouds on this machine, and ordinary programs over the tunnel between them (sudo)
+demo: ## show two clouds on this machine, and ordinary programs over the tunnel between them (sudo)
 	scripts/setup demo
 	cargo build --release --locked --bin overlay
 	$(AS_ROOT) scripts/demo target/release/overlay
 
 .PHONY: test
-test: ## every test: unit, simulation, and the real binary in network namespaces (sudo)
+test: ## run every test: unit, simulation, and the real binary in network namespaces (sudo)
 	scripts/setup test
 	@$(MAKE) --no-print-directory built
 	$(RUN_TESTS)
 
 .PHONY: check
-check: ## format, lints, words, documentation; licences, sources and advisories of dependencies
+check: ## check format, lints, words, documentation, and licences, sources and advisories of dependencies
 	scripts/setup check
 	scripts/words
 	cargo fmt --all --check
@@ -47,22 +47,22 @@ check: ## format, lints, words, documentation; licences, sources and advisories 
 	cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --locked
 
 .PHONY: bless
-bless: ## the generated files again: tables in docs, configs/reference.toml, schema.json, openapi.json
+bless: ## write the generated files: tables in docs, configs/reference.toml, schema.json, openapi.json
 	OVERLAY_BLESS=1 cargo test --quiet --workspace --locked --lib --test docs -- committed generated
 
 .PHONY: advisories
-advisories: ## known vulnerabilities of dependencies; fails where the list of them cannot be had
+advisories: ## list known vulnerabilities of dependencies; fails without a database of them
 	scripts/setup check
 	scripts/advisories required
 
 .PHONY: soak
-soak: ## tests that take longer than five minutes each (sudo)
+soak: ## run the tests that take longer than five minutes each (sudo)
 	scripts/setup test
 	@$(MAKE) --no-print-directory built
 	$(RUN_TESTS) --profile soak
 
 .PHONY: matrix
-matrix: ## every MTU past every kind of router, as a table: tests/MATRIX.md (sudo)
+matrix: ## test every MTU with every kind of router, and write the table: tests/MATRIX.md (sudo)
 	scripts/setup test
 	@$(MAKE) --no-print-directory built
 	$(RUN_TESTS) --profile matrix
@@ -70,7 +70,7 @@ matrix: ## every MTU past every kind of router, as a table: tests/MATRIX.md (sud
 
 # `make bench BENCH_ONLY=tcp,overlay,gotatun BENCH_SECONDS=1`: benches/contest/settings.rs lists the settings.
 .PHONY: bench
-bench: ## the data plane beside other WireGuards and nebula: table, report and plot in target/bench (sudo)
+bench: ## compare the data plane with other WireGuards and nebula: table, report and plot in target/bench (sudo)
 	scripts/setup bench
 	@mkdir -p target/bench
 	cargo build --release --locked --bench contest --message-format json-render-diagnostics >target/bench/built.json
@@ -80,20 +80,20 @@ bench: ## the data plane beside other WireGuards and nebula: table, report and p
 # Runs each target for this many seconds. Needs a nightly toolchain: see fuzz/README.md.
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
-fuzz: ## look for inputs that no parser expects (a nightly toolchain)
+fuzz: ## fuzz every parser (needs a nightly toolchain)
 	scripts/setup fuzz
 	cd fuzz && targets=$$(cargo +nightly fuzz list) && test -n "$$targets" && for target in $$targets; do \
 		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 .PHONY: profile
-profile: ## flame graphs of the engine thread in both directions, into benches/profile (sudo)
+profile: ## draw flame graphs of the engine thread in both directions, into benches/profile (sudo)
 	scripts/setup profile
 	cargo build --release --locked --bin overlay
 	$(AS_ROOT) scripts/profile target/release/overlay benches/profile
 
 # Everything that takes too long for `make test`. Each target writes its results, which are then committed.
 .PHONY: weekly
-weekly: ## every week: soak, matrix, bench, profile, fuzz; some hours (sudo, a nightly toolchain)
+weekly: ## run soak, matrix, bench, profile and fuzz, which takes hours (sudo, needs a nightly toolchain)
 	$(MAKE) advisories
 	$(MAKE) soak
 	$(MAKE) matrix
@@ -110,9 +110,9 @@ built:
 	cargo build --workspace --locked --bench contest --bench node --message-format json-render-diagnostics >$(BUILT)/benches.json
 
 .PHONY: install
-install: build ## program, unit, manual pages, completions, example configs; PREFIX and DESTDIR obeyed (sudo)
+install: build ## install program, unit, manual pages, completions and example configs; honours PREFIX and DESTDIR (sudo)
 	$(if $(DESTDIR),,$(AS_ROOT)) scripts/install
 
 .PHONY: clean
-clean: ## what cargo has built
+clean: ## remove what cargo has built
 	cargo clean

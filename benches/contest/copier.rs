@@ -4,7 +4,7 @@
 //! from TUN is sent to the peer as one datagram, and a datagram from the peer is written to TUN. It has no peers,
 //! sessions or timers, and checks nothing. Device and epoll are overlay's. The socket is a plain connected one with
 //! `send` and `recv`. For single datagrams that is 3 % faster than overlay's own, which handles trains and sources, and
-//! a floor must be low. Virtio headers made no difference, so there are none.
+//! a floor must be low. Virtio headers made no difference, so it uses no headers.
 //!
 //! It runs in a separate process, like the programs compared with it: this program starts itself inside a namespace.
 #![allow(clippy::disallowed_types, reason = "a socket as anyone would open it is the point")]

@@ -19,12 +19,12 @@ impl Series {
         Self(rounds.into_iter().map(|(round, all)| (round, all.iter().sum::<f64>() / all.len() as f64)).collect())
     }
 
-    /// The median over the rounds. `None` if there are none.
+    /// The median over the rounds. `None` if there are no rounds.
     pub(crate) fn median(&self) -> Option<f64> {
         median(self.0.values().copied().collect())
     }
 
-    /// The minimum and maximum over the rounds. `None` if there are none.
+    /// The minimum and maximum over the rounds. `None` if there are no rounds.
     pub(crate) fn range(&self) -> Option<[f64; 2]> {
         let mut values: Vec<f64> = self.0.values().copied().collect();
         values.sort_by(f64::total_cmp);

@@ -24,18 +24,18 @@ pub(crate) struct Arguments {
     pub(crate) verb: Verb,
 }
 
-/// What every verb takes.
+/// Options that every verb takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// Print JSON with a `schema` field on stdout, errors included
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Where daemons keep their sockets, locks and logs
+    /// The folder where daemons keep their sockets, locks and logs
     #[arg(long, global = true, value_name = "DIR", default_value = RUNTIME_DIR)]
     pub(crate) runtime_dir: PathBuf,
 
-    /// Log decisions; twice: follow packets
+    /// Log decisions; given twice, follow packets
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -44,16 +44,16 @@ pub(crate) struct Global {
 pub(crate) enum Verb {
     /// Bring an interface up and carry its traffic until Ctrl-C
     Up(Up),
-    /// Take an interface down, and whatever a killed daemon left behind
+    /// Take an interface down, and clean up after a killed daemon
     Down(Daemon),
     /// Make an interface that `wg` and `wg-quick` drive, in place of wireguard-go
     ///
-    /// Creates a TUN interface, down and without key, peers, addresses or routes, and the socket that `wg` talks to, and
-    /// returns when both are there. It ends when the interface is deleted, the socket is removed, or on SIGTERM. With
-    /// `WG_QUICK_USERSPACE_IMPLEMENTATION=overlay-wg` wg-quick does the rest.
+    /// Creates a TUN interface and the socket that `wg` talks to, and returns when both exist. The interface is down and
+    /// has no key, peers, addresses or routes. The background process ends when the interface is deleted, when the socket
+    /// is removed, or on SIGTERM. Set `WG_QUICK_USERSPACE_IMPLEMENTATION=overlay-wg` for wg-quick to use it.
     ///
-    /// `overlay-wg IFACE` is the same. LOG_LEVEL is `verbose`, `error` or `silent`; when it is set, the log of the
-    /// background process goes to stderr.
+    /// `overlay-wg IFACE` does the same. The environment variable LOG_LEVEL is `verbose`, `error` or `silent`. When it
+    /// is set, the log of the background process goes to stderr.
     #[command(version)]
     Wg(Wg),
     /// Apply a changed config without touching peers that did not change
@@ -70,7 +70,7 @@ pub(crate) enum Verb {
     /// Write, check or describe a config
     #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Config(Config),
-    /// Turn a wg-quick config into one of ours
+    /// Turn a wg-quick config into an overlay config
     Import(Import),
     /// Print a completion script for a shell
     Completions(Completions),
@@ -82,11 +82,11 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Args)]
 pub(crate) struct Up {
-    /// A config file, or the NAME of /etc/overlay/NAME.toml; without it the only config in /etc/overlay
+    /// A config file, or the NAME of /etc/overlay/NAME.toml; by default, the only config in /etc/overlay
     #[arg(value_name = "CONFIG|NAME")]
     pub(crate) config: Option<String>,
 
-    /// Return when the interface is ready and go on in the background
+    /// Return when the interface is ready, and continue in the background
     #[arg(short, long)]
     pub(crate) detach: bool,
 
@@ -110,10 +110,10 @@ pub(crate) struct Wg {
     pub(crate) detached_child: bool,
 }
 
-/// Which daemon.
+/// The daemon that a verb acts on.
 #[derive(Debug, Args)]
 pub(crate) struct Daemon {
-    /// Name of the interface, or its config file; without it the only one that is running
+    /// Name of the interface, or its config file; by default, the only one that is running
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
@@ -123,7 +123,7 @@ pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) daemon: Daemon,
 
-    /// Show it again every SECONDS, one second if left out
+    /// Repeat every SECONDS; without a number, every second
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
     pub(crate) watch: Option<Duration>,
 }
@@ -134,7 +134,7 @@ pub(crate) struct Ping {
     #[arg(value_name = "PEER|IP")]
     pub(crate) target: String,
 
-    /// Name of the interface; without it the only one that is running
+    /// Name of the interface; by default, the only one that is running
     #[arg(short = 'I', long, value_name = "NAME")]
     pub(crate) interface: Option<String>,
 
@@ -153,11 +153,11 @@ pub(crate) struct Ping {
 
 #[derive(Debug, Args)]
 pub(crate) struct Mtu {
-    /// Name, public key or virtual IP of a peer; without it, all
+    /// Name, public key or virtual IP of a peer; by default, all peers
     #[arg(value_name = "PEER")]
     pub(crate) peer: Option<String>,
 
-    /// Name of the interface; without it the only one that is running
+    /// Name of the interface; by default, the only one that is running
     #[arg(short = 'I', long, value_name = "NAME")]
     pub(crate) interface: Option<String>,
 }
@@ -166,7 +166,7 @@ pub(crate) struct Mtu {
 pub(crate) enum Key {
     /// Make a private key
     Gen {
-        /// Write it to a new FILE with mode 0600 and print the public key instead
+        /// Write the key to a new FILE with mode 0600, and print the public key instead
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -174,7 +174,7 @@ pub(crate) enum Key {
     Pub,
     /// Make a preshared key
     Psk {
-        /// Write it to a new FILE with mode 0600
+        /// Write the key to a new FILE with mode 0600
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -184,15 +184,15 @@ pub(crate) enum Key {
 pub(crate) enum Config {
     /// Print a commented config
     Init {
-        /// Write it to a new FILE, and a private key beside it if there is none
+        /// Write the config to a new FILE, and a private key beside it unless one exists
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
 
-        /// A virtual IP of this host with its prefix, instead of 10.77.0.1/24; any number of times
+        /// A virtual IP of this host with its prefix, instead of 10.77.0.1/24; may be repeated
         #[arg(long = "address", value_name = "CIDR", value_parser = address)]
         addresses: Vec<IpNet>,
     },
-    /// Say whether a config is right, and what is wrong with it where it is not
+    /// Check a config, and say what is wrong with it
     Check {
         /// A config file, or the NAME of /etc/overlay/NAME.toml
         #[arg(value_name = "CONFIG|NAME")]
@@ -204,18 +204,18 @@ pub(crate) enum Config {
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// A config of wg-quick; its file name becomes the name of the interface
+    /// A wg-quick config; its file name becomes the name of the interface
     #[arg(value_name = "WG.conf")]
     pub(crate) file: PathBuf,
 
-    /// Where the config and the key files go
+    /// The folder for the config and the key files
     #[arg(short, long, value_name = "DIR", default_value = overlay_daemon::config::CONFIG_FOLDER)]
     pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// For which shell
+    /// The shell to write the script for
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
 }
@@ -259,7 +259,7 @@ fn address(text: &str) -> Result<IpNet, String> {
     })
 }
 
-/// Turns clap's error into our three lines.
+/// Turns clap's error into the three lines of a [`Failure`].
 pub(crate) fn failure(error: &clap::Error, line: &[OsString]) -> Failure {
     let (typed, command) = as_far_as_known(line);
     let text = error.render().to_string();
@@ -294,8 +294,7 @@ fn as_far_as_known(line: &[OsString]) -> (String, clap::Command) {
     (typed, command)
 }
 
-/// The word that was most likely meant: a word that the parser finds similar and that differs by a typing error or is
-/// not complete.
+/// The word that was most likely meant. The parser finds it similar, and it differs by a typing error or is not complete.
 fn suggestion(error: &clap::Error) -> Option<String> {
     let pairs = [
         (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),

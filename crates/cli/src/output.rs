@@ -39,7 +39,7 @@ impl Output {
         }
     }
 
-    /// Prints one line of JSON if there is still a reader. For daemons, which continue even if there is none.
+    /// Prints one line of JSON if there is still a reader. For daemons, which continue even without a reader.
     pub(crate) fn offer_json(&self, json: &impl Serialize) {
         if let Ok(line) = serde_json::to_string(json) {
             let _ = write_to(io::stdout().lock(), &format!("{line}\n"));

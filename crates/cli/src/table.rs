@@ -70,7 +70,7 @@ fn mtu(interface: &InterfaceStatus) -> String {
     }
 }
 
-/// The paths whose MTU is smaller than expected. `None` if there are none.
+/// The paths whose MTU is smaller than expected. `None` if there are no such paths.
 fn narrow_paths(status: &Status) -> Option<String> {
     let narrow = status.peers.iter().filter_map(|peer| Some((peer, peer.path_mtu.filter(|path| path.is_narrow)?)));
     let narrow: Vec<String> = narrow

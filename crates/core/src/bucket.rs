@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::Instant;
 
-/// Handshakes a second from one party.
+/// How many handshakes a second one party may start.
 const PACKETS_PER_SECOND: u32 = 20;
-/// Handshakes at once from one party.
+/// How many handshakes one party may start at once.
 const BURST: u32 = 5;
 const COST: Duration = Duration::from_millis(1_000 / PACKETS_PER_SECOND as u64);
 
-/// 20 handshakes a second, 5 at once.
+/// A token bucket for 20 handshakes a second, 5 at once.
 #[derive(Clone, Copy)]
 pub(crate) struct Bucket {
     tokens: Duration,
@@ -23,17 +23,17 @@ impl Bucket {
         last: Instant::from_start(Duration::ZERO),
     };
 
-    /// A full bucket that was used last now.
+    /// A full bucket, last used at `now`.
     pub(crate) fn full(now: Instant) -> Self {
         Self { last: now, ..Self::FULL }
     }
 
-    /// When it was last asked.
+    /// When the bucket was last used.
     pub(crate) fn last(&self) -> Instant {
         self.last
     }
 
-    /// Whether one more is within the limit.
+    /// Takes one token. Returns whether there was one.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.tokens = (self.tokens + now.since(self.last)).min(COST * BURST);
         self.last = now;

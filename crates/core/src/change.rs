@@ -1,6 +1,7 @@
-//! Changes from control: what becomes of peers, and of our own keys, while the node runs.
+//! Changes from control: what happens to peers, and to our own keys, while the node runs.
 //!
-//! Each is whole or not at all, and leaves alone what it does not name: a session lives on unless one of its keys goes.
+//! Each change is applied whole or not at all, and leaves alone what it does not name. A session continues unless one of
+//! its keys goes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::{
     PeerStats, PeerTag, WallStep,
 };
 
-/// From one peer to the next where all are called anew: a handshake takes a fraction of it to begin.
+/// The time between calls when all peers are called again: a handshake takes a fraction of it to begin.
 const CALL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Node {
@@ -46,7 +47,7 @@ impl Node {
         Ok(())
     }
 
-    /// Makes `config` all that a peer is configured with.
+    /// Makes `config` the whole configuration of a peer.
     fn set_peer(
         &mut self,
         tag: PeerTag,
@@ -73,7 +74,7 @@ impl Node {
         peer.discovers = config.mtu_discovery;
         self.context.on_change(peer, now);
         if peer.is_alive(now) {
-            // No need to wait for the next session.
+            // A new session need not be awaited.
             self.context.on_session(peer, true, now);
         }
         peer.tunnel.persistent_keepalive = config.persistent_keepalive;
@@ -86,7 +87,7 @@ impl Node {
                 }
                 allowlist.set_rules(rules);
             }
-            // Nobody has said that there is a host beneath: no flow can be from before.
+            // The node was never told of a host beneath it, so no flow can be older than the node.
             (None, Some(rules)) if is_new && ports.is_none() => {
                 peer.rights.allowlist = Some(Box::new(Allowlist::new(rules, self.context.rng.next_u64())));
             }
@@ -99,14 +100,14 @@ impl Node {
         Ok(())
     }
 
-    /// Changes what `change` names.
+    /// Changes the parts of a peer that `change` names.
     fn change_peer(&mut self, change: PeerChange, now: Instant) -> Result<(), CommandError> {
         let tag = change.peer;
         if self.peers.peer(tag).is_none() {
             let (key, stats) = change.add.ok_or(CommandError::UnknownPeer)?;
             let peer = self.add_peer(tag, key, now)?;
             peer.stats = stats;
-            // It is added without one.
+            // A peer that is added this way has no allowlist.
             peer.rights.allowlist = None;
         }
         let has_other_prefixes = !change.allowed_ips.is_empty();
@@ -146,7 +147,7 @@ impl Node {
         Ok(())
     }
 
-    /// Forgets a peer, but for its flows.
+    /// Removes a peer, but keeps its flows.
     fn remove_peer(&mut self, tag: PeerTag, now: Instant) -> Result<(), CommandError> {
         let mut peer = self.peers.remove(tag).ok_or(CommandError::UnknownPeer)?;
         self.context.indices.release(&peer.tunnel.receivers);
@@ -158,7 +159,7 @@ impl Node {
         Ok(())
     }
 
-    /// Changes our own keys. Those that we have already change nothing.
+    /// Changes our own keys. Keys that we already have change nothing.
     fn set_private_keys(
         &mut self,
         present: Option<Zeroizing<[u8; 32]>>,
@@ -196,7 +197,7 @@ impl Node {
         Ok(())
     }
 
-    /// The addresses of a peer's host name are these.
+    /// Sets the addresses of a peer's host name.
     fn set_candidates(&mut self, tag: PeerTag, addresses: &[SocketAddr], now: Instant) -> Result<(), CommandError> {
         let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
         self.context.set_candidates(peer, addresses, now);
@@ -210,7 +211,7 @@ impl Node {
         Ok(())
     }
 
-    /// An unverified word about a path. One about a path that the peer no longer has says nothing.
+    /// Handles an unverified "too big" about a path. It is ignored if the peer no longer has that path.
     fn too_big(&mut self, path: PathTag, mtu: u16, now: Instant) -> Result<(), CommandError> {
         let peer = self.peers.peer(path.peer).ok_or(CommandError::UnknownPeer)?;
         if let Some(discovery) = peer.paths.named(path).and_then(|path| path.discovery.as_mut()) {
@@ -244,7 +245,7 @@ impl Node {
         }
     }
 
-    /// The interface came up or went down.
+    /// Handles the interface coming up or going down.
     fn set_up(&mut self, is_up: bool, now: Instant) {
         if self.context.local.is_up == is_up {
             return;
@@ -263,8 +264,8 @@ impl Node {
         }
     }
 
-    /// Somebody set the wall clock. A peer that is being called in vain may be so because of the time we gave: it is called
-    /// again without delay.
+    /// Handles a change of the wall clock. The time that we gave may be why a peer does not answer, so such a peer is
+    /// called again without delay.
     fn on_wall_clock_set(&mut self, step: WallStep, now: Instant) {
         self.context.local.wall.on_step(step);
         for tag in self.peers.tags() {
@@ -274,8 +275,8 @@ impl Node {
         }
     }
 
-    /// Calls one of many peers that are all to be called: now if packets wait for it, else at `at`, which is later for the
-    /// next one. Ten thousand handshakes at once would keep packets waiting for seconds.
+    /// Calls one of many peers. A peer for which packets wait is called now. Each other peer is called at `at`, which then
+    /// moves on for the next one. Ten thousand handshakes at once would delay packets for seconds.
     fn attend_in_turn(&mut self, tag: PeerTag, at: &mut Instant, now: Instant) {
         let Some(peer) = self.peers.peer(tag) else { return };
         if !peer.staged.is_empty() {
@@ -299,7 +300,7 @@ impl Node {
         Ok(self.peers.insert(peer))
     }
 
-    /// Gives a peer a new tunnel key: its sessions are over, everything else stays.
+    /// Gives a peer a new tunnel key. Its sessions end, and everything else stays.
     fn set_public_key(&mut self, tag: PeerTag, key: PeerKey, now: Instant) -> Result<(), CommandError> {
         if self.context.local.keys.find(key).is_some() {
             return Err(CommandError::OwnKey);
@@ -317,7 +318,7 @@ impl Node {
         Ok(())
     }
 
-    /// The flows of all peers that have an allowlist, for the [`crate::Command::RestoreFlows`] of a later node.
+    /// Returns the flows of all peers that have an allowlist, for the [`crate::Command::RestoreFlows`] of a later node.
     pub fn known_flows(&mut self, now: Instant) -> Vec<PeerFlows> {
         let mut known = Vec::new();
         for tag in self.peers.tags() {
@@ -337,7 +338,7 @@ impl Node {
         Ok(())
     }
 
-    /// All zero means none. It counts from the next handshake on, as in the kernel.
+    /// Sets the preshared key. All zero means that there is no key. It counts from the next handshake on, as in the kernel.
     fn set_preshared_key(&mut self, tag: PeerTag, key: Zeroizing<[u8; 32]>, now: Instant) {
         let Some(peer) = self.peers.peer(tag) else { return };
         let key = Some(key).filter(|key| **key != [0; 32]);

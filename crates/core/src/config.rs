@@ -1,4 +1,4 @@
-//! What the node is told: how it is made, and the commands that change it while it runs.
+//! The configuration of a node: how it is made, and the commands that change it while it runs.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,53 +12,57 @@ use zeroize::Zeroizing;
 use crate::data::allowlist::PeerFlows;
 use crate::{Instant, PathTag, PeerKey, PeerStats, PeerTag, Rule, WallStep};
 
-/// What a node is made from.
+/// The initial configuration of a node.
 pub struct NodeConfig {
-    /// The X25519 tunnel key, clamped or not. `None`: nothing is sent and nothing understood until there is one.
+    /// The X25519 tunnel key, clamped or not. `None`: nothing is sent or understood until there is a key.
     pub private_key: Option<Zeroizing<[u8; 32]>>,
-    /// The virtual IPs of this host. Empty: any inner source may go out and any inner destination may come in, as in
+    /// The virtual IPs of this host. If empty, any inner source may go out and any inner destination may come in, as in
     /// WireGuard.
     pub addresses: Vec<IpAddr>,
-    /// Whether what comes out of the tunnel may go to other destinations than `addresses`.
+    /// Whether packets from the tunnel may go to destinations other than `addresses`.
     pub forward: bool,
-    /// MTU of the inner packets to a peer of whose path nothing is known, 576..=65535 bytes.
+    /// The MTU of inner packets to a peer while nothing is known of its path, 576..=65535 bytes.
     pub mtu: u16,
-    /// The most that is tried to find out, `mtu`..=65535 bytes: what TUN takes.
+    /// The largest MTU that the search tries, `mtu`..=65535 bytes: the longest packet that TUN takes.
     pub max_mtu: u16,
-    /// Which received packets are joined: what TUN takes as super-packets.
+    /// Which received packets are joined: the kinds of super-packets that TUN takes.
     pub joins: Joins,
-    /// Seeds the node's own generator: jitter and receiver indices. From the operating system, or from the test.
+    /// The seed of the node's own generator, for jitter and receiver indices. It comes from the operating system, or from
+    /// the test.
     pub seed: [u8; 32],
-    /// Handshake timestamps are the wall clock's. `None`: it runs beside the clock that the node is lent, but for
-    /// [`Command::WallClockSet`]. `Some`: a simulation, whose run began at this instant and lasts no time on the wall clock.
+    /// The source of handshake timestamps, which show wall-clock time. `None`: the wall clock runs in step with the lent
+    /// clock, except for [`Command::WallClockSet`]. `Some`: a simulation that began at this instant and takes no time on
+    /// the wall clock.
     pub wall_anchor: Option<Instant>,
 }
 
 /// Everything a peer is configured with.
 #[derive(Clone)]
 pub struct PeerConfig {
-    /// The peer's tunnel key; no two peers have the same. With a low-order point there is no secret to share: such a peer is
+    /// The peer's tunnel key. Two peers never have the same. A low-order point yields no shared secret, so such a peer is
     /// neither called nor answered.
     pub public_key: PeerKey,
-    /// Mixed into every handshake; all zero means none, as in WireGuard. Sessions that there are go on when it changes.
+    /// Mixed into every handshake. All zero means that there is no such key, as in WireGuard. Existing sessions continue
+    /// when it changes.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
-    /// Where to send until the peer is heard from somewhere else. `None`: wait until it calls. On a change of an
-    /// existing peer `None` keeps the endpoint it has.
+    /// Where to send until the peer is heard from a different address. `None`: wait until it calls. When an existing peer
+    /// is changed, `None` keeps the endpoint it has.
     pub endpoint: Option<SocketAddr>,
-    /// Inner prefixes that are this peer's: routed out to it, accepted in from it.
+    /// The inner prefixes of this peer: routed out to it, accepted in from it.
     pub allowed_ips: Vec<IpNet>,
-    /// An empty packet whenever nothing was sent for this long, 1 s to 65,535 s.
+    /// How long nothing may be sent before an empty packet is, 1 s to 65,535 s.
     pub persistent_keepalive: Option<Duration>,
-    /// What the peer may open towards us. `None`: everything, and no flow state is kept. Empty: only answers.
+    /// The protocols and ports that the peer may open towards us. `None`: all of them, and no flow state is kept. Empty:
+    /// only answers.
     pub allow: Option<Vec<Rule>>,
     /// Whether the MTU of the path is searched for, by control frames or echoes inside the session. If not, the peer keeps
-    /// the one of [`NodeConfig::mtu`], and gets nothing that WireGuard does not send, unless it asks: an overlay node that
-    /// greets or probes us is answered.
+    /// [`NodeConfig::mtu`] and gets only messages that WireGuard sends too. The exception is an overlay node that greets or
+    /// probes us, which is answered.
     pub mtu_discovery: bool,
 }
 
 impl PeerConfig {
-    /// A peer of which nothing but the key is configured.
+    /// A peer with only its key configured.
     pub fn of(public_key: PeerKey) -> Self {
         Self {
             public_key,
@@ -72,33 +76,33 @@ impl PeerConfig {
     }
 }
 
-/// What is to change in a peer, and nothing else.
+/// A change of some parts of a peer. Everything else stays.
 pub struct PeerChange {
-    /// Which peer.
+    /// The peer to change.
     pub peer: PeerTag,
-    /// `Some`: the peer is added if it is not there, with this key, and then counted here. `None`: it has to be there.
+    /// `Some`: the peer is added with this key if it does not exist, and is then counted here. `None`: the peer must exist.
     pub add: Option<(PeerKey, Arc<PeerStats>)>,
-    /// See [`PeerConfig::preshared_key`]; all zero takes it away.
+    /// See [`PeerConfig::preshared_key`]. All zero removes it.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
     /// Where to send from now on, also in a session that is alive.
     pub endpoint: Option<SocketAddr>,
-    /// See [`PeerConfig::persistent_keepalive`]. One that is switched on begins with an empty packet at once.
+    /// See [`PeerConfig::persistent_keepalive`]. Switching it on sends an empty packet at once.
     pub persistent_keepalive: Option<Option<Duration>>,
-    /// Applied in order. Each costs the logarithm of how many there are.
+    /// Applied in order. The cost of each is logarithmic in the number of prefixes.
     pub allowed_ips: Vec<AllowedIpChange>,
 }
 
-/// A prefix that becomes a peer's, or is no longer.
+/// A prefix that a peer gains or loses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllowedIpChange {
-    /// It is this peer's; if it was another's it moves.
+    /// The peer gains it. If a different peer has it, it moves.
     Add(IpNet),
-    /// It is this peer's no longer; if it is another's it stays there.
+    /// The peer loses it. If a different peer has it, it stays there.
     Remove(IpNet),
 }
 
 impl PeerChange {
-    /// A change of nothing in a peer that is there.
+    /// A change that leaves an existing peer as it is.
     pub fn of(peer: PeerTag) -> Self {
         Self {
             peer,
@@ -111,48 +115,48 @@ impl PeerChange {
     }
 }
 
-/// A change from control. Applied in order, each one whole or not at all.
+/// A change from control. Changes are applied in order, each one whole or not at all.
 pub enum Command {
-    /// Adds a peer, or gives a known one this configuration. What did not change is not disturbed: the session lives
-    /// on, and a new preshared key counts from the next handshake on. A new public key ends the sessions; flows, withdrawn rights
-    /// and what is known of the path stay. Packets from link-local sources come only from a
-    /// peer that has a prefix in the link-local range itself; one that was made by `ChangePeer` alone may also have a
-    /// shorter one, as in WireGuard.
+    /// Adds a peer, or replaces the configuration of a known one. What did not change is not disturbed: the session
+    /// continues, and a new preshared key counts from the next handshake on. A new public key ends the sessions. Flows,
+    /// withdrawn rights and what is known of the path stay. Packets from link-local sources are accepted only from a peer
+    /// that itself has a prefix in the link-local range. For a peer that only `ChangePeer` has configured, a shorter prefix
+    /// is enough, as in WireGuard.
     SetPeer {
-        /// Which peer.
+        /// The peer to add or replace.
         peer: PeerTag,
-        /// All of it; nothing is kept of what was configured before.
+        /// The whole configuration. Nothing is kept of the earlier one.
         config: Box<PeerConfig>,
         /// Where the peer is counted from now on.
         stats: Arc<PeerStats>,
     },
-    /// Changes parts of a peer, or adds it. What the change does not name stays.
+    /// Changes parts of a peer, or adds it. Parts that the change does not name stay.
     ChangePeer(Box<PeerChange>),
     /// Removes a peer and its session. Its flows are kept for two hours, in case it is added again.
     RemovePeer(PeerTag),
-    /// Our own tunnel keys. Sessions and handshakes under a key that is in neither of these are over at once; peers keep
-    /// what they were configured with and where they are, and are called again when there is a reason to. A peer whose
-    /// key is our own from now on is removed.
+    /// Sets our own tunnel keys. Sessions and handshakes under any other key end at once. Peers keep their configuration
+    /// and endpoint, and are called again when there is a reason to. A peer whose key is now our own is removed.
     SetPrivateKeys {
-        /// The key that we speak as, all zero not allowed. `None`: nothing is sent and nothing understood.
+        /// The key that we speak as. All zero is not allowed. `None`: nothing is sent or understood.
         present: Option<Zeroizing<[u8; 32]>>,
-        /// Former keys, [`crate::Node::MAX_FORMER_KEYS`] at most. They are still answered, and sessions under them go on and are
-        /// renewed under them, until the peer calls by the present one.
+        /// Former keys, [`crate::Node::MAX_FORMER_KEYS`] at most. They are still answered. Sessions under them continue and
+        /// are renewed under them, until the peer calls by the present key.
         former: Vec<Zeroizing<[u8; 32]>>,
     },
-    /// The interface came up, or went down: as it is at first, up. While it is down nothing is sent and nothing taken.
-    /// All sessions and handshakes are over when it goes down, and packets that wait are dropped; peers keep what they
-    /// were configured with and where they are, and when it comes up those with persistent keepalive are called.
+    /// The interface came up or went down. It is up at first. While it is down nothing is sent or taken. When it goes down
+    /// all sessions and handshakes end, and waiting packets are dropped. Peers keep their configuration and endpoint. When
+    /// it comes up, peers with persistent keepalive are called.
     SetUp(bool),
-    /// The addresses of a peer's host name, the best one first; [`crate::Node::MAX_CANDIDATES`] of them count. While a session
-    /// works they change nothing. When the peer is silent, or has no session, an initiation goes to each in turn, and where
-    /// the answer comes from is its endpoint.
+    /// The addresses of a peer's host name, the best one first. Only [`crate::Node::MAX_CANDIDATES`] of them count. They
+    /// change nothing while a session works. When the peer is silent or has no session, an initiation goes to each in turn.
+    /// The address that the answer comes from becomes the endpoint.
     SetCandidates(PeerTag, Vec<SocketAddr>),
-    /// The peer's host name was replaced by another endpoint: what it was resolved to is no longer called. If the next one is a
-    /// name, its addresses are called as soon as they are known, and a session goes on meanwhile.
+    /// The peer's host name was replaced by a different endpoint, so the addresses of the former name are not called any
+    /// more. If the new endpoint is a name, its addresses are called as soon as they are known. A session continues
+    /// meanwhile.
     ForgetCandidates(PeerTag),
-    /// An unverified ICMP "too big" says that this path carries inner packets of no more bytes than these. It chooses what is
-    /// probed next, and nothing else.
+    /// An unverified ICMP "too big" says that this path carries inner packets of at most this many bytes. It only chooses
+    /// what is probed next.
     TooBig(PathTag, u16),
     /// The addresses and forwarding of [`NodeConfig`].
     SetAddresses {
@@ -168,31 +172,31 @@ pub enum Command {
         /// See [`NodeConfig::max_mtu`].
         max: u16,
     },
-    /// Somebody set the wall clock: handshake timestamps follow from the next handshake on, but never go back.
+    /// The wall clock was set. Handshake timestamps follow from the next handshake on, but never go back.
     WallClockSet(WallStep),
-    /// What TUN takes as super-packets from now on: see [`NodeConfig::joins`].
+    /// Which super-packets TUN takes from now on. See [`NodeConfig::joins`].
     SetJoins(Joins),
-    /// The UDP ports that are in use on this host now. To be said before commands that add peers, add prefixes or give an
-    /// allowlist: programs may go on then with flows that the node has never seen, and those are not taken for ours. A node
-    /// that was never told runs above no host.
+    /// The UDP ports that are in use on this host now. Send it before commands that add peers, add prefixes or set an
+    /// allowlist. Programs may then continue flows that the node has never seen, and the node does not take those for flows
+    /// that we opened. A node that never receives this command assumes that no host runs beneath it.
     HostPorts(Vec<u16>),
-    /// What [`crate::Node::known_flows`] of a node before this one said of a peer. Nothing happens where the peer has no
-    /// allowlist.
+    /// Restores the flows of a peer that [`crate::Node::known_flows`] of an earlier node returned. Does nothing if the peer
+    /// has no allowlist.
     RestoreFlows(PeerFlows),
 }
 
-/// Why a command was refused; nothing was changed.
+/// Why a command was refused. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandError {
     /// The public key is our own.
     OwnKey,
-    /// There is no such peer.
+    /// The peer does not exist.
     UnknownPeer,
     /// A different peer has this public key.
     KeyTaken,
-    /// A different peer has the place of this tag.
+    /// A different peer uses the place of this tag.
     TagTaken,
-    /// More former keys than [`crate::Node::MAX_FORMER_KEYS`].
+    /// There are more former keys than [`crate::Node::MAX_FORMER_KEYS`].
     TooManyKeys,
 }
 

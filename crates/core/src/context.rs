@@ -1,4 +1,4 @@
-//! What everything that acts for one peer needs beside the peer. Each plane adds its own methods.
+//! The shared state that every action for one peer needs, beside the peer. Each plane adds its own methods.
 
 use std::sync::Arc;
 
@@ -20,6 +20,6 @@ pub(crate) struct Context {
     pub(crate) rng: ChaCha8Rng,
     /// Memory for the control frame or echo that is sent next.
     pub(crate) frame: Vec<u8>,
-    /// Where all peers are.
+    /// The endpoints of all peers.
     pub(crate) endpoints: Endpoints,
 }

@@ -1,11 +1,11 @@
 //! Deadlines of all peers, with lazy re-arming.
 //!
-//! A peer is armed for the earliest moment at which something may be due. When that moment comes the peer looks at its
-//! facts and says when the next one is, so a packet that only pushes a deadline back costs nothing here. Arming earlier
-//! leaves the later entry behind; it is recognised as stale when its turn comes.
+//! A peer is armed for the earliest moment at which something may be due. At that moment the peer looks at its facts and
+//! returns the next one, so a packet that only postpones a deadline costs nothing here. Arming earlier leaves the later
+//! entry in the heap, where it is recognised as stale when its turn comes.
 //!
-//! DEVIATION: a binary heap, not a wheel: exact, and a peer has two or three entries at most, because one that is
-//! superseded is remembered and serves again.
+//! DEVIATION: this is a binary heap, not a timer wheel. It is exact, and a peer has two or three entries at most, because a
+//! superseded entry is remembered and used again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::{Instant, PeerTag};
 
-/// Nothing here is due more often.
+/// The shortest time between two deadlines of a peer.
 pub(crate) const GRANULARITY: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
@@ -21,17 +21,17 @@ pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<(Instant, PeerTag)>>,
 }
 
-/// A peer's note of its entries.
+/// The entries of a peer in the heap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Armed {
-    /// The entry that counts.
+    /// The entry that counts now.
     at: Option<Instant>,
-    /// A later one that waits behind it, and counts again when its turn comes.
+    /// A later entry that is still in the heap. It counts again when its turn comes.
     parked: Option<Instant>,
 }
 
 impl Armed {
-    /// The entry for `at` is gone. Whether it counted.
+    /// Records that the entry for `at` left the heap. Returns whether it was the one that counts.
     pub(crate) fn take(&mut self, at: Instant) -> bool {
         self.parked.take_if(|parked| *parked <= at);
         self.at.take_if(|armed| *armed == at).is_some()
@@ -55,7 +55,7 @@ impl Deadlines {
         self.heap.push(Reverse((at, peer)));
     }
 
-    /// The next moment at which some entry, perhaps a stale one, is due.
+    /// The next moment at which an entry is due. The entry may be stale.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }

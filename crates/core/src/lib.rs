@@ -1,8 +1,8 @@
 //! The node: a pure state machine that turns packets, datagrams, commands and time into datagrams, packets, events and
 //! a next deadline.
 //!
-//! There is no socket, clock, thread or global random source here. Whoever runs a [`Node`] (the daemon on Linux, `sim`
-//! in memory) lends it the time with every call and carries its [`Output`] away:
+//! The crate contains no socket, clock, thread or global random source. The program that runs a [`Node`] (the daemon on
+//! Linux, `sim` in memory) passes the time with every call and carries the node's [`Output`] away:
 //!
 //! ```text
 //! loop {
@@ -17,8 +17,8 @@
 //! }
 //! ```
 //!
-//! The folders are planes: `data` is touched by every packet and allocates nothing, `session` is WireGuard's, and `path` knows
-//! outer addresses. The files beside them hold what all of them read.
+//! The folders are planes. Every packet passes through `data`, which allocates nothing. `session` speaks WireGuard, and
+//! `path` knows outer addresses. The files beside them hold what all planes read.
 
 mod bucket;
 mod change;

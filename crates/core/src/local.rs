@@ -9,31 +9,31 @@ use crate::wall_clock::WallClock;
 
 /// This host's side of every session.
 pub(crate) struct Local {
-    /// Our keys. Without one there is nobody to speak as.
+    /// Our keys. Without one, no handshake is possible.
     pub(crate) keys: LocalKeys,
     /// Whether the interface is up.
     pub(crate) is_up: bool,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) forward: bool,
-    /// Of inner packets to a peer of whose path nothing is known, in bytes.
+    /// The MTU of inner packets to a peer while nothing is known of its path, in bytes.
     pub(crate) mtu: usize,
-    /// The most that a path is searched for.
+    /// The largest MTU that a search tries, in bytes.
     pub(crate) max_mtu: usize,
-    /// What TUN takes as super-packets.
+    /// The kinds of super-packets that TUN takes.
     pub(crate) joins: Joins,
-    /// What handshakes are stamped with.
+    /// The clock for the timestamps of handshakes.
     pub(crate) wall: WallClock,
     /// The UDP ports that were in use on this host when control last looked.
     pub(crate) ports: Option<HostPorts>,
 }
 
 impl Local {
-    /// Whether there can be handshakes at all.
+    /// Whether handshakes are possible at all.
     pub(crate) fn can_speak(&self) -> bool {
         self.is_up && self.keys.present().is_some()
     }
 
-    /// Whether an inner address is ours. Without addresses of its own the node cannot tell, as in WireGuard.
+    /// Whether an inner address is ours. A node without addresses cannot tell, as in WireGuard, and returns false.
     pub(crate) fn owns(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
     }

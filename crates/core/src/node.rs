@@ -1,7 +1,7 @@
-//! The front door: dispatches, decides nothing.
+//! The node's public interface. It dispatches and decides nothing.
 //!
-//! `impl Node` also stands where a packet's, a handshake's or a change's story is told: `data/outbound`, `data/inbound`,
-//! `session/handshake` and `change`. They know the node, and the node only calls them.
+//! `impl Node` blocks also stand in the files that tell how a packet, a handshake or a change is handled: `data/outbound`,
+//! `data/inbound`, `session/handshake` and `change`. They know the node, and the node only calls them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::session::local_key::{LocalKey, LocalKeys};
 use crate::wall_clock::WallClock;
 use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PathTag, PeerKey, PeerTag, UdpTrain};
 
-/// Our participant in the overlay. See the crate's documentation for how it is driven: after every input, or after a few
+/// The local participant in the overlay. The crate's documentation shows how to drive it: after every input, or after a few
 /// that came at once, carry [`Node::poll_outputs`] away.
 pub struct Node {
     pub(crate) peers: Peers,
@@ -39,14 +39,14 @@ pub struct Node {
 }
 
 impl Node {
-    /// The most peers a node takes: receiver indices stay sparse, a guess finds none.
+    /// The most peers that a node takes. Receiver indices then stay sparse, so a guessed one matches no peer.
     pub const MAX_PEERS: usize = PeerTag::PLACES;
     /// The most addresses of one host name that are called.
     pub const MAX_CANDIDATES: usize = MAX_CANDIDATES;
-    /// The most former keys of our own that are still answered. Each costs a hash for every handshake message.
+    /// The most former keys of ours that are still answered. Each costs a hash for every handshake message.
     pub const MAX_FORMER_KEYS: usize = 3;
 
-    /// A node without peers.
+    /// Makes a node without peers.
     pub fn new(config: NodeConfig, now: Instant) -> Self {
         let rng = ChaCha8Rng::from_seed(config.seed);
         let local = Local {
@@ -79,12 +79,12 @@ impl Node {
         }
     }
 
-    /// Our own public key, if we have a private one.
+    /// Our own public key. `None` if we have no private key.
     pub fn public_key(&self) -> Option<PeerKey> {
         self.context.local.keys.present().map(LocalKey::public)
     }
 
-    /// The node's counters, to be read from anywhere.
+    /// The node's counters. Any thread may read them.
     pub fn stats(&self) -> Arc<NodeStats> {
         Arc::clone(&self.context.stats)
     }
@@ -99,14 +99,16 @@ impl Node {
         self.inbound(train, now);
     }
 
-    /// A datagram of `len` bytes on this path, which nobody may fragment, was refused: it is longer than the device carries.
+    /// Handles a refused datagram of `len` bytes on this path. It must not be fragmented, and it is longer than the device
+    /// carries.
     pub fn handle_refused(&mut self, path: PathTag, len: usize, now: Instant) {
         let Some(known) = self.peers.peer(path.peer) else { return };
         self.context.on_refused(known, path, len.saturating_sub(DATA_OVERHEAD), now);
         self.attend(path.peer, now);
     }
 
-    /// An initiation to this peer was not sent to `destination`, because this host has no way there or forbids it.
+    /// Handles an initiation to this peer that was not sent to `destination`, because this host has no route there or
+    /// forbids it.
     pub fn handle_unsent(&mut self, peer: PeerTag, destination: SocketAddr, now: Instant) {
         let Some(known) = self.peers.peer(peer) else { return };
         self.context.on_unsent(known, destination, now);
@@ -129,13 +131,13 @@ impl Node {
         }
     }
 
-    /// Everything to carry away, and when to call [`Node::handle_timeout`].
+    /// Returns all outputs to carry away, and when to call [`Node::handle_timeout`].
     pub fn poll_outputs(&mut self) -> Outputs<'_> {
         self.context.coalescer.finish(&mut self.context.outbox);
         self.context.outbox.outputs(self.deadlines.next())
     }
 
-    /// Brings one peer up to now and arms its next deadline.
+    /// Does what is due for one peer by `now`, and arms its next deadline.
     pub(crate) fn attend(&mut self, tag: PeerTag, now: Instant) {
         let Some(peer) = self.peers.peer(tag) else { return };
         self.context.advance(peer, now);

@@ -1,9 +1,9 @@
-//! What waits to be carried away: datagrams, packets and events, in order. Their bytes lie in one arena that is reused once it
-//! was drained.
+//! Datagrams, packets and events that wait to be carried away, in order. Their bytes lie in one arena that is reused once
+//! it was drained.
 //!
-//! A message is composed in the outbox's *room* ([`Outbox::room`]) and becomes a value there ([`Draft`]). That value is what is
-//! judged, transmitted or delivered. Its bytes are its own from then on: whatever else is sent before it lies behind it. A draft
-//! that is dropped leaves a hole in the arena until that is drained.
+//! A message is written in the outbox's *room* ([`Outbox::room`]) and becomes a value there ([`Draft`]). That value is then
+//! judged, transmitted or delivered. It owns its bytes: everything that is sent before it lies behind it in the arena. A
+//! draft that is dropped leaves a hole in the arena until the arena is drained.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -14,12 +14,12 @@ use overlay_wire::offload::VirtioHeader;
 use crate::output::{Output, PacketOut, Transmit, Via};
 use crate::{Event, Instant, PathTag, PeerTag};
 
-/// The most datagrams that join one train, and the most bytes: what one UDP_SEGMENT send takes on every kernel.
+/// The most datagrams in one train, and the most bytes: the limits of one UDP_SEGMENT send on every kernel.
 const TRAIN_DATAGRAMS: usize = 64;
 const TRAIN_LEN: usize = 65_507;
 
-/// All that waits to be carried away, in order; [`Output::Timeout`] is the last. Their bytes are lent together, so that
-/// many can go out with one system call. What is not taken is lost.
+/// All outputs that wait, in order. [`Output::Timeout`] is the last. Their bytes are lent together, so that many can be
+/// sent with one system call. Outputs that are not taken are lost.
 pub struct Outputs<'a> {
     arena: &'a [u8],
     parts: &'a [Range<usize>],
@@ -74,7 +74,7 @@ pub(crate) struct Heading {
     pub(crate) whole_for: Option<PathTag>,
 }
 
-/// A message or packet that was written and is not on its way yet.
+/// A message or packet that was written and not yet sent.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Draft {
@@ -87,7 +87,7 @@ impl Draft {
         self.len
     }
 
-    /// Only its first `len` bytes.
+    /// The same draft, cut to its first `len` bytes.
     pub(crate) fn truncated(self, len: usize) -> Self {
         Self { len: self.len.min(len), ..self }
     }
@@ -102,7 +102,7 @@ impl Draft {
 pub(crate) struct PacketId(usize);
 
 impl Outbox {
-    /// Room for `len` bytes after those in use. [`Outbox::draft`] keeps what was written.
+    /// Returns room for `len` bytes after those in use. [`Outbox::draft`] keeps what was written there.
     pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
         let end = self.used + len;
         if self.arena.len() < end {
@@ -114,7 +114,7 @@ impl Outbox {
     /// Keeps the first `len` bytes of the room, which were just written.
     pub(crate) fn draft(&mut self, len: usize) -> Draft {
         if self.used == 0 {
-            // What was there was carried away with the arena.
+            // The earlier contents were carried away with the arena.
             self.parts.clear();
         }
         let start = self.used;
@@ -122,24 +122,24 @@ impl Outbox {
         Draft { start, len: self.used - start }
     }
 
-    /// A copy of `bytes` in the room.
+    /// Copies `bytes` into the room as a draft.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Draft {
         self.room(bytes.len()).copy_from_slice(bytes);
         self.draft(bytes.len())
     }
 
-    /// What a draft says.
+    /// Returns the bytes of a draft.
     pub(crate) fn read(&self, draft: &Draft) -> &[u8] {
         &self.arena[draft.range()]
     }
 
-    /// What a draft says, to be changed.
+    /// Returns the bytes of a draft, to be changed.
     pub(crate) fn edit(&mut self, draft: &Draft) -> &mut [u8] {
         &mut self.arena[draft.range()]
     }
 
-    /// Sends a draft as datagrams of `segment_size` bytes. They join the train before them where they go the same way:
-    /// packets too small or too few for a super-packet travel together all the same.
+    /// Sends a draft as datagrams of `segment_size` bytes. They join the train before them if they go the same way. So
+    /// packets that are too small or too few for a super-packet still travel together.
     pub(crate) fn transmit(&mut self, draft: Draft, segment_size: usize, heading: Heading) {
         let (len, range) = (draft.len, draft.range());
         if let Some(Entry::Transmit { heading: same, range: train, segment_size: stride, call_for: None }) =
@@ -155,14 +155,14 @@ impl Outbox {
         self.entries.push(Entry::Transmit { heading, range, segment_size, call_for: None });
     }
 
-    /// Sends a draft as one datagram by itself, an initiation to this peer.
+    /// Sends a draft as one separate datagram, which is an initiation to this peer.
     pub(crate) fn call(&mut self, draft: Draft, heading: Heading, peer: PeerTag) {
         let range = draft.range();
         let segment_size = range.len();
         self.entries.push(Entry::Transmit { heading, range, segment_size, call_for: Some(peer) });
     }
 
-    /// Writes a draft to TUN. Returns what names the packet for [`Outbox::extend`].
+    /// Writes a draft to TUN. Returns the id of the packet for [`Outbox::extend`].
     pub(crate) fn packet(&mut self, header: VirtioHeader, draft: Draft) -> PacketId {
         let first = self.parts.len();
         self.parts.push(draft.range());
@@ -170,14 +170,15 @@ impl Outbox {
         PacketId(self.entries.len() - 1)
     }
 
-    /// The first piece of a packet, and a draft.
+    /// Returns the first piece of a packet, and the bytes of a draft.
     pub(crate) fn packet_and_draft(&self, id: PacketId, draft: &Draft) -> Option<(&[u8], &[u8])> {
         let Some(Entry::Packet { parts, .. }) = self.entries.get(id.0) else { return None };
         let first = self.parts.get(parts.start)?.clone();
         Some((&self.arena[first], self.read(draft)))
     }
 
-    /// Adds a draft without its first `skip` bytes to a packet. Gives it back when that packet is full, or not the last one.
+    /// Appends a draft, without its first `skip` bytes, to a packet. Returns the draft if that packet is full or is not the
+    /// last one.
     pub(crate) fn extend(&mut self, id: PacketId, skip: usize, draft: Draft) -> Result<(), Draft> {
         let end = self.parts.len();
         match self.entries.get_mut(id.0) {
@@ -204,7 +205,7 @@ impl Outbox {
         self.entries.push(Entry::Event(event));
     }
 
-    /// All that waits, and `timeout`. The arena is empty again after it.
+    /// Returns all outputs that wait, then `timeout`. The arena is empty afterwards.
     pub(crate) fn outputs(&mut self, timeout: Option<Instant>) -> Outputs<'_> {
         self.used = 0;
         let entries = self.entries.drain(..);

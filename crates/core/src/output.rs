@@ -1,4 +1,4 @@
-//! What goes into the node from the network, and what comes out of it.
+//! The datagram trains that go into the node from the network, and everything that comes out of it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -7,11 +7,11 @@ use overlay_wire::offload::VirtioHeader;
 
 use crate::{Event, Instant, PathTag, PeerTag};
 
-/// The local end of an outer path: which of our addresses.
+/// The local end of an outer path: the address of ours that it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via {
-    /// The address the datagram came to, with the index of the interface it came in by, 0 for whichever: answers leave from
-    /// there (sticky source). `None`: the kernel chooses.
+    /// The address that the datagram came to, with the index of the interface it came in through, or 0 for any. Answers
+    /// leave from there (sticky source). `None`: the kernel chooses.
     pub local: Option<(IpAddr, u32)>,
 }
 
@@ -19,8 +19,9 @@ impl Via {
     /// The kernel chooses the source.
     pub const ANY: Self = Self { local: None };
 
-    /// For an answer at once, and to anybody. Where it leaves from is not compared with the routing table, which a crowd
-    /// of strangers could keep busy; a link-local address means nothing without its interface.
+    /// The local end for an immediate answer to any sender. Its address is not compared with the routing table, because
+    /// many strangers could keep that comparison busy. A link-local address keeps its interface, because it means nothing
+    /// without one.
     pub(crate) fn at_once(self) -> Self {
         let local = self.local.map(|(address, interface)| (address, if address.is_ipv4() { 0 } else { interface }));
         Self { local }
@@ -42,7 +43,7 @@ pub struct UdpTrain<'a> {
     pub ecn: u8,
 }
 
-/// What the shell carries away.
+/// One output for the shell to carry away.
 #[derive(Debug)]
 pub enum Output<'a> {
     /// Send to the network.
@@ -51,7 +52,7 @@ pub enum Output<'a> {
     Packet(PacketOut<'a>),
     /// Tell control.
     Event(Event),
-    /// Nothing more. Call [`crate::Node::handle_timeout`] at this instant, or never for `None`.
+    /// Marks the end of the outputs. Call [`crate::Node::handle_timeout`] at this instant, or never if `None`.
     Timeout(Option<Instant>),
 }
 
@@ -60,32 +61,32 @@ pub enum Output<'a> {
 pub struct Transmit<'a> {
     /// The peer's endpoint.
     pub destination: SocketAddr,
-    /// From which local address.
+    /// The local address to send from.
     pub via: Via,
     /// All datagrams, back to back.
     pub contents: &'a [u8],
     /// Length of each datagram but the last.
     pub segment_size: usize,
-    /// The traffic class of the outer header, whose lower two bits are ECN.
+    /// The traffic class of the outer header. Its lower two bits are ECN.
     pub traffic_class: u8,
-    /// `Some`: nobody may fragment it, no path MTU that the kernel has heard of counts, and this names the path to
-    /// [`crate::Node::handle_refused`] where the device carries less.
+    /// `Some`: it must not be fragmented, whatever path MTU the kernel has heard of. If the device carries less,
+    /// [`crate::Node::handle_refused`] takes this name of the path.
     pub whole_for: Option<PathTag>,
-    /// `Some`: it is one initiation. Where this host cannot send it, [`crate::Node::handle_unsent`] wants to know.
+    /// `Some`: it is a single initiation. If this host cannot send it, call [`crate::Node::handle_unsent`].
     pub call_for: Option<PeerTag>,
 }
 
 /// A packet to write to TUN behind its virtio header, in pieces for one `writev`.
 #[derive(Debug)]
 pub struct PacketOut<'a> {
-    /// Says whether the packet is a super-packet and whose checksum is missing.
+    /// Whether the packet is a super-packet, and which checksum is missing.
     pub header: VirtioHeader,
     pub(crate) arena: &'a [u8],
     pub(crate) parts: &'a [Range<usize>],
 }
 
 impl<'a> PacketOut<'a> {
-    /// The most pieces a packet comes in.
+    /// The most pieces that a packet has.
     pub const MAX_PARTS: usize = 128;
 
     /// The packet, piece by piece.

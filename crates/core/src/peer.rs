@@ -1,7 +1,7 @@
-//! One peer: what it was configured with and what was learned of it, told in its parts, and what is due for it.
+//! One peer: its configuration, what was learned of it, and what is due for it.
 //!
-//! The tunnel says when it is called (`session/tunnel`), `path/reach` whether it answers; a peer that does not answer is
-//! *silent*, and is called at all addresses that are known. What concerns both stands here.
+//! The tunnel knows when the peer is called (`session/tunnel`), and `path/reach` knows whether it answers. A peer that does
+//! not answer is *silent*, and is called at all known addresses. This file holds what concerns both.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,32 +21,33 @@ use crate::session::indices::Receivers;
 use crate::session::tunnel::Tunnel;
 use crate::{Instant, PeerKey, PeerStats, PeerTag};
 
-/// The longest inner packet that needs no watch, in bytes: every IPv4 path carries 576 outside (RFC 791 section 3.1), and 60
-/// of them are around it. All others may be lost in silence when a path falls, for nobody may fragment them.
+/// The longest inner packet that needs no watch, in bytes. Every IPv4 path carries 576 outside (RFC 791 section 3.1), of
+/// which 60 are headers around the packet. Any longer packet may be lost silently when the path MTU falls, because it must
+/// not be fragmented.
 const SMALL_PACKET: usize = 512;
 
 pub(crate) struct Peer {
     pub(crate) tag: PeerTag,
     pub(crate) stats: Arc<PeerStats>,
-    /// What it may send.
+    /// The inner prefixes and allowlist of the peer.
     pub(crate) rights: Rights,
     /// Keys, sessions and calls.
     pub(crate) tunnel: Tunnel,
     /// Packets that wait for a session.
     pub(crate) staged: Staged,
-    /// Where it is.
+    /// The paths to the peer.
     pub(crate) paths: Paths,
-    /// The addresses of its name; `None`: it is not reached by name, or nothing was resolved yet.
+    /// The addresses of its host name. `None` if it has no name, or if nothing was resolved yet.
     pub(crate) candidates: Option<Box<Candidates>>,
-    /// Whether it answers.
+    /// Whether the peer answers.
     pub(crate) reach: Reach,
     /// Whether the MTU of its paths is searched for.
     pub(crate) discovers: bool,
-    /// Whether it is an overlay node.
+    /// Whether the peer is an overlay node.
     pub(crate) greeting: Greeting,
-    /// Packets of the peer that came in pieces; made for the first one.
+    /// Packets of the peer that arrived in pieces. Made for the first one.
     pub(crate) reassembly: Option<Box<Reassembly>>,
-    /// What control is to be told of it, and when.
+    /// The news about the peer for control, and when to report it.
     pub(crate) news: News,
     pub(crate) armed: Armed,
 }
@@ -70,19 +71,19 @@ impl Peer {
         }
     }
 
-    /// Whether a session with it can carry packets.
+    /// Whether a session with the peer can carry packets.
     pub(crate) fn is_alive(&self, now: Instant) -> bool {
         self.tunnel.is_alive(now)
     }
 
-    /// Whether its endpoint, or a candidate for it, has this address and port.
+    /// Whether the peer's endpoint, or a candidate for it, has this address and port.
     pub(crate) fn may_be_at(&self, ip: IpAddr, port: Option<u16>) -> bool {
         let is_there = |at: SocketAddr| at.ip() == ip && port.is_none_or(|port| at.port() == port);
         self.paths.address().is_some_and(is_there)
             || self.candidates.as_ref().is_some_and(|candidates| candidates.iter().any(is_there))
     }
 
-    /// How long packets to it may be.
+    /// How long packets to the peer may be.
     pub(crate) fn way(&self, local: &Local) -> Way {
         match self.paths.primary() {
             Some(path) => path.way(local.mtu, self.greeting.peer()),
@@ -95,7 +96,7 @@ impl Peer {
         self.paths.primary_mut().and_then(|path| path.discovery.as_deref_mut())
     }
 
-    /// The MTU of its path is no longer searched for.
+    /// Ends the search for the MTU of its path.
     pub(crate) fn forget_path_mtu(&mut self) {
         if let Some(path) = self.paths.primary_mut() {
             path.discovery = None;
@@ -103,7 +104,7 @@ impl Peer {
         self.greeting = Greeting::default();
     }
 
-    /// Our own key changed, or there is none, or the interface came up or went down.
+    /// Handles a change of our own key, including its removal, and the interface coming up or going down.
     pub(crate) fn on_local_end(&mut self, can_speak: bool, now: Instant) {
         self.greeting.on_change();
         self.tunnel.on_local_end(can_speak, !self.staged.is_empty(), now);
@@ -113,7 +114,7 @@ impl Peer {
         }
     }
 
-    /// A packet `len` bytes long, or in segments as long, goes to the peer.
+    /// Records that a packet is sent to the peer, `len` bytes long, or in segments of that length.
     pub(crate) fn on_large(&mut self, packet: &[u8], len: usize, now: Instant) {
         if len > SMALL_PACKET
             && let Some(discovery) = self.discovery()
@@ -122,13 +123,13 @@ impl Peer {
         }
     }
 
-    /// Data or a response was sent, which the peer has to answer in time.
+    /// Records that data or a response was sent, which the peer has to answer in time.
     pub(crate) fn on_data_sent(&mut self, now: Instant) {
         self.reach.on_owed(now);
         self.tunnel.on_sent(now);
     }
 
-    /// The peer called: it is there, but perhaps does not hear us.
+    /// Records that the peer called. It is there, but may not hear us.
     pub(crate) fn on_called(&mut self, now: Instant) {
         self.tunnel.on_heard(now);
         if let Some(candidates) = &mut self.candidates {
@@ -136,7 +137,7 @@ impl Peer {
         }
     }
 
-    /// Something was authenticated: the peer is there. Returns whether it was silent before.
+    /// Records that something was authenticated, so the peer is there. Returns whether it was silent before.
     pub(crate) fn on_authenticated(&mut self, now: Instant) -> bool {
         self.tunnel.on_heard(now);
         if let Some(candidates) = &mut self.candidates {
@@ -145,13 +146,13 @@ impl Peer {
         self.reach.on_heard(now)
     }
 
-    /// An initiation was sent.
+    /// Records that an initiation was sent.
     pub(crate) fn on_initiated(&mut self, now: Instant) {
         self.tunnel.on_initiated(now);
         self.reach.on_owed(now);
     }
 
-    /// A session is there.
+    /// Records that there is a session.
     pub(crate) fn on_connected(&mut self) {
         self.tunnel.on_connected();
         self.reach.on_connected();
@@ -160,8 +161,8 @@ impl Peer {
         }
     }
 
-    /// When the next initiation may be sent for a peer that has no session and no handshake under way, or one that is kept alive
-    /// and silent. `None`: nothing wants it, or it has no endpoint, or no handshake is possible.
+    /// When the next initiation may be sent. The peer has neither a session nor a handshake under way, or it is kept alive
+    /// and silent. `None`: nothing wants the peer, or it has no endpoint, or no handshake is possible.
     pub(crate) fn next_attempt(&self, now: Instant) -> Option<Instant> {
         self.next_attempt_if(self.is_alive(now), now)
     }
@@ -172,21 +173,21 @@ impl Peer {
         self.tunnel.next_attempt(is_alive, is_lost, now)
     }
 
-    /// Whether it is silent from now on.
+    /// Whether the peer turns silent now.
     pub(crate) fn falls_silent(&self, now: Instant) -> bool {
         self.reach.may_be_silent(now) && self.reach.silent_at(self.is_alive(now)).is_some_and(|at| at <= now)
     }
 
-    /// When it is to be asked whether it is there: a peer that is kept alive, where its name may have a new answer.
+    /// When to ask whether the peer is there. Only a peer that is kept alive is asked, if its name may have a new address.
     pub(crate) fn ask_at(&self, is_alive: bool) -> Option<Instant> {
         let keepalive = self.tunnel.persistent_keepalive?;
         let is_named = self.candidates.as_ref().is_some_and(|candidates| !candidates.is_empty());
         if is_named && is_alive { self.reach.ask_at(keepalive) } else { None }
     }
 
-    /// The earliest moment at which something is due.
+    /// The earliest moment at which something is due for the peer.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
-        // Asked after every train, and most of these are nothing.
+        // Called after every train, when most of these are `None`.
         let is_alive = self.is_alive(now);
         let mut next = self.tunnel.session.as_ref().and_then(|session| session.deadline());
         let mut consider = |at: Option<Instant>| {
@@ -213,14 +214,14 @@ impl Peer {
         next
     }
 
-    /// Whether something is due to be said about the MTU of its path.
+    /// Whether a message about the MTU of its path is due.
     pub(crate) fn discovery_is_due(&self, now: Instant) -> bool {
         self.paths.primary().and_then(|path| path.discovery.as_ref()).is_some_and(|discovery| {
             [self.greeting.deadline(), discovery.deadline()].into_iter().flatten().any(|at| at <= now)
         })
     }
 
-    /// Arms it for the next thing that may be due for it.
+    /// Arms the peer's deadline for the next thing that may be due.
     pub(crate) fn arm(&mut self, deadlines: &mut Deadlines, now: Instant) {
         if let Some(at) = self.deadline(now) {
             // A deadline that stays in the past would never let the shell sleep.

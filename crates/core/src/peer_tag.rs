@@ -1,13 +1,13 @@
-//! What names a peer, and a path to it, between the node and those that drive it.
+//! The tags that name a peer, and a path to it, between the node and the programs that drive it.
 
-/// Names one peer of a node for as long as it is there. Keys are attributes of a peer: they may change, its tag stays.
+/// Names one peer of a node for as long as it exists. Keys are attributes of a peer: they may change, but its tag stays.
 ///
-/// Control takes it from [`PeerTags`]: a place in the node's table and, above that, how often the place was given
-/// before. So a fact about a removed peer does not count for the next one in its place.
+/// Control takes it from [`PeerTags`]. It holds a place in the node's table and, in the bits above, how often that place
+/// was given before. So a fact about a removed peer does not count for the next peer in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerTag(pub(crate) u32);
 
-/// Bits of a tag that are the place in the table.
+/// How many bits of a tag are the place in the table.
 const PLACE_BITS: u32 = 20;
 
 impl PeerTag {
@@ -29,12 +29,12 @@ impl PeerTag {
     }
 }
 
-/// Names one path to a peer. A peer that is somewhere else has a new path: what was said of the path before does not count for it.
+/// Names one path to a peer. A peer that moves gets a new path, so facts about the earlier path do not count for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathTag {
     /// The peer that the path leads to.
     pub peer: PeerTag,
-    /// Counts the peer's paths, and wraps.
+    /// Counts the peer's paths. It wraps.
     pub(crate) number: u32,
 }
 
@@ -50,17 +50,17 @@ impl PathTag {
     }
 }
 
-/// The tags that control may still give, and those that it gave.
+/// The tags that control has given, and those that it may still give.
 #[derive(Debug, Default)]
 pub struct PeerTags {
-    /// Places that were given back, with the tag that each had; the last one is given first.
+    /// Places that were given back, with the last tag of each. The last one is given first.
     free: Vec<PeerTag>,
-    /// Places that were never given begin here.
+    /// The first place that was never given.
     fresh: u32,
 }
 
 impl PeerTags {
-    /// A tag for a new peer. `None`: [`crate::Node::MAX_PEERS`] tags are in use.
+    /// Takes a tag for a new peer. `None` if [`crate::Node::MAX_PEERS`] tags are in use.
     pub fn take(&mut self) -> Option<PeerTag> {
         if let Some(before) = self.free.pop() {
             return Some(PeerTag(before.0.wrapping_add(1 << PLACE_BITS)));
@@ -73,7 +73,7 @@ impl PeerTags {
         Some(PeerTag(place))
     }
 
-    /// The peer with this tag was removed. Its place is given again, under a different tag.
+    /// Takes back the tag of a peer that was removed. Its place is given again, under a different tag.
     pub fn give_back(&mut self, tag: PeerTag) {
         self.free.push(tag);
     }

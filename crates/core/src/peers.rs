@@ -29,7 +29,7 @@ impl Peers {
         self.places.get_mut(tag.place())?.as_mut().filter(|peer| peer.tag == tag)
     }
 
-    /// A peer, and the table that says whose an inner source is.
+    /// A peer, and the table that finds the peer of an inner source.
     pub(crate) fn peer_and_allowed_ips(&mut self, tag: PeerTag) -> Option<(&mut Peer, &AllowedIps<PeerTag>)> {
         let peer = self.places.get_mut(tag.place())?.as_mut().filter(|peer| peer.tag == tag)?;
         Some((peer, &self.allowed_ips))
@@ -40,10 +40,10 @@ impl Peers {
         self.by_key.values().copied().collect()
     }
 
-    /// Whether a peer may be added under this tag and key.
+    /// Checks whether a peer may be added under this tag and key.
     ///
     /// # Errors
-    /// `KeyTaken`, and `TagTaken` where there is a peer in the tag's place.
+    /// `KeyTaken`, and `TagTaken` if a peer uses the tag's place.
     pub(crate) fn check(&self, tag: PeerTag, key: PeerKey) -> Result<(), CommandError> {
         if self.by_key.contains_key(&key) {
             return Err(CommandError::KeyTaken);
@@ -52,7 +52,7 @@ impl Peers {
         if is_taken { Err(CommandError::TagTaken) } else { Ok(()) }
     }
 
-    /// Adds a peer that [`Peers::check`] has nothing against.
+    /// Adds a peer that passed [`Peers::check`].
     pub(crate) fn insert(&mut self, peer: Peer) -> &mut Peer {
         let place = peer.tag.place();
         if self.places.len() <= place {
@@ -79,7 +79,7 @@ impl Peers {
         Ok(())
     }
 
-    /// Takes a peer out. Its receiver indices are still to be released.
+    /// Removes a peer. The caller must still release its receiver indices.
     pub(crate) fn remove(&mut self, tag: PeerTag) -> Option<Peer> {
         let peer = self.places.get_mut(tag.place())?.take_if(|peer| peer.tag == tag)?;
         self.by_key.remove(&peer.tunnel.key);
@@ -89,7 +89,7 @@ impl Peers {
         Some(peer)
     }
 
-    /// Makes these, and no others, the peer's prefixes, and returns those that it had. A prefix that a different peer had moves,
+    /// Makes these prefixes the only ones of the peer, and returns those that it had. A prefix of a different peer moves,
     /// as in WireGuard.
     pub(crate) fn set_allowed_ips(&mut self, tag: PeerTag, prefixes: Vec<IpNet>) -> BTreeSet<IpNet> {
         let Some(peer) = self.peer(tag) else { return BTreeSet::new() };
@@ -103,7 +103,7 @@ impl Peers {
         before
     }
 
-    /// Makes `prefix` the peer's, whichever peer had it.
+    /// Makes `prefix` the peer's, even if a different peer had it.
     pub(crate) fn add_allowed_ip(&mut self, tag: PeerTag, prefix: IpNet) {
         let prefix = prefix.trunc();
         let before = self.allowed_ips.insert(prefix, tag);
@@ -115,7 +115,7 @@ impl Peers {
         }
     }
 
-    /// Takes `prefix` away from the peer, if it is the peer's.
+    /// Takes `prefix` away from the peer, if the peer has it.
     pub(crate) fn remove_allowed_ip(&mut self, tag: PeerTag, prefix: IpNet) {
         let prefix = prefix.trunc();
         if let Some(peer) = self.peer(tag)

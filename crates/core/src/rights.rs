@@ -1,4 +1,4 @@
-//! What a peer may send: its inner prefixes, and its allowlist.
+//! The rights of a peer: its inner prefixes, and its allowlist.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,11 @@ use crate::data::allowlist::Allowlist;
 /// The rights of one peer.
 #[derive(Default)]
 pub(crate) struct Rights {
-    /// What this peer owns in the table of all peers.
+    /// The prefixes of this peer in the table of all peers.
     pub(crate) allowed_ips: BTreeSet<IpNet>,
-    /// Boxed: most peers of a large network have none, and it is a third of what a peer weighs.
+    /// Boxed, because most peers of a large network do not have one, and it takes a third of the memory of a peer.
     pub(crate) allowlist: Option<Box<Allowlist>>,
-    /// Made by [`crate::Command::SetPeer`], from a file, and not in WireGuard's way: link-local sources are not covered by
-    /// a shorter prefix.
+    /// Whether a file declared the peer, by [`crate::Command::SetPeer`]. For such a peer a shorter prefix does not cover
+    /// link-local sources. WireGuard has no such rule.
     pub(crate) is_declared: bool,
 }

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 /// One entry of an allowlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Which upper-layer protocol.
+    /// The upper-layer protocol.
     pub protocol: Protocol,
-    /// Destination ports; `None` is all of them. Only for TCP and UDP.
+    /// The destination ports, only for TCP and UDP. `None` means all ports.
     pub ports: Option<RangeInclusive<u16>>,
 }
 
@@ -20,6 +20,6 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-    /// An IP protocol number that is none of the above.
+    /// A different IP protocol, by its number.
     Number(u8),
 }

@@ -1,5 +1,5 @@
-//! The session plane, which is WireGuard's: handshakes and the gate before them, the engine and the paper's timers, keys and
-//! receiver indices.
+//! The session plane speaks WireGuard: handshakes and the gate before them, the session engine and the paper's timers, keys
+//! and receiver indices.
 
 pub(crate) mod calls;
 mod clock;

@@ -1,17 +1,17 @@
 //! Counters that the node writes and anyone may read at any time.
 //!
-//! One thread writes, so an addition is a load and a store. Readers see each counter whole; two of them may be a packet
-//! apart.
+//! One thread writes, so an addition is a load and a store. Readers see each counter whole, but two counters may differ by
+//! a packet.
 //!
 //! A counter is declared in one place, by one line and its doc comment in [`counters!`](crate::counters). The name in
-//! `overlay status --json`, the name in the metrics and the help text come from there. Drop reasons have their own
-//! declaration of the same kind, [`DropReason`].
+//! `overlay status --json`, the name in the metrics and the help text come from there. Drop reasons have a similar
+//! declaration of their own, [`DropReason`].
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::DropReason;
 
-/// Declares a struct of [`Counter`](crate::Counter)s, and `COUNTERS`, the table of what it counts.
+/// Declares a struct of [`Counter`](crate::Counter)s, and `COUNTERS`, the table that describes them.
 ///
 /// The doc comment of a counter is also its help text, so it is one sentence. `as` gives it a different name in the table than
 /// in the struct. Fields that are not counters follow after `beside`.
@@ -44,7 +44,7 @@ macro_rules! counters {
         }
 
         impl $stats {
-            /// What is counted, in the order in which it is shown.
+            /// The counters, in the order in which they are shown.
             $visibility const COUNTERS: &'static [$crate::Figure<Self>] = &[
                 $($crate::Figure::new(
                     $crate::counters!(@name $counter $($name)?),
@@ -58,23 +58,23 @@ macro_rules! counters {
     (@name $counter:ident $name:ident) => { stringify!($name) };
 }
 
-/// One number that is shown: its name, what it means, and where it is read.
+/// One number that is shown: its name, its meaning, and where it is read.
 #[derive(Debug)]
 pub struct Figure<S, V = u64> {
-    /// The stable name, as it stands in metrics and in `overlay status --json`.
+    /// The stable name in the metrics and in `overlay status --json`.
     pub name: &'static str,
-    /// One sentence.
+    /// The help text, one sentence.
     pub help: &'static str,
     read: fn(&S) -> V,
 }
 
 impl<S, V> Figure<S, V> {
-    /// A figure of this name that `read` finds in its source.
+    /// Makes a figure of this name. `read` finds its value in the source.
     pub const fn new(name: &'static str, help: &'static str, read: fn(&S) -> V) -> Self {
         Self { name, help, read }
     }
 
-    /// What it is now.
+    /// The present value.
     pub fn value(&self, source: &S) -> V {
         (self.read)(source)
     }
@@ -166,7 +166,7 @@ impl Counter {
         self.0.load(Relaxed)
     }
 
-    /// Adds `n` by a load and a store: only the one thread that owns the counter may call this.
+    /// Adds `n` by a load and a store. Only the one thread that owns the counter may call this.
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed) + n, Relaxed);
     }

@@ -137,7 +137,7 @@ fn classify(error: io::Error, name: &str) -> TunError {
         Some(libc::EPERM | libc::EACCES) => TunError::Permission,
         // ENODEV and ENXIO: the device node exists, but the driver does not.
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::NoDevice,
-        // Another process holds a TUN with this name open.
+        // A different process holds a TUN with this name open.
         Some(libc::EBUSY | libc::EEXIST) => TunError::Busy,
         // A link of a different kind has this name: another program created it after our check.
         Some(libc::EINVAL) if matches!(interface::index_of(name), Ok(Some(_))) => TunError::Busy,

@@ -67,7 +67,7 @@ pub struct BindOptions {
 /// The reason why a socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another socket uses the port.
+    /// A different socket uses the port.
     #[error("the port is in use")]
     PortInUse,
     /// The port or the mark needs a privilege.

@@ -103,7 +103,7 @@ fn a_packet_of_a_peer_that_moved_is_what_it_sent() {
 #[test]
 fn a_peer_that_moves_does_not_end_the_node() {
     let mut scene = roam();
-    // Another peer at the same place fills more of the arena than was ever used; the initiation comes last.
+    // A different peer at the same endpoint fills more of the arena than was ever used. The initiation comes last.
     let elsewhere: SocketAddr = "198.51.100.66:7".parse().unwrap();
     let large = scene.world.from_outsider(&scene.bob).udp(&[0x22; 1_400 - 28]);
     let mut train: Vec<_> = (0..40).map(|_| scene.from_bob.seal(&large)).collect();

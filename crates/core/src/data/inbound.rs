@@ -1,8 +1,8 @@
-//! Network to TUN: receiver, session, endpoint, inner source, destination, allowlist, what configures
-//! hosts, TUN.
+//! Network to TUN, check by check: receiver, session, endpoint, inner source, destination, allowlist, the filter for
+//! traffic that configures hosts, TUN.
 //!
-//! A train shares only its outer source. The peer chose every inner packet, so all of this is asked of every datagram;
-//! only one whose addresses, protocol and ports equal those of the one before it reuses its verdict.
+//! A train shares only its outer source. The peer chose every inner packet, so each datagram goes through every check. Only
+//! a packet whose addresses, protocol and ports equal those of the one before it reuses its verdict.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -23,18 +23,18 @@ use crate::session::outcome::Content;
 use crate::session::timers::REKEY_ON_RECEIVE;
 use crate::{DropReason, Instant, PeerTag, UdpTrain};
 
-/// What holds from one datagram of a train to the next.
+/// State that is kept from one datagram of a train to the next.
 #[derive(Default)]
 struct Course {
-    /// The receiver index that was last looked up, and whose it is.
+    /// The receiver index that was last looked up, and the peer that it belongs to.
     receiver: Option<(u32, PeerTag)>,
-    /// The peer that the last data came from, and what there is to say of it once no more comes.
+    /// The peer that the last data came from, and what it sent in this train so far.
     sender: Option<Sender>,
     /// The packet that was last admitted.
     admitted: Option<Admitted>,
 }
 
-/// A peer and its part of a train: timers and counters move once for all of it.
+/// A peer and its part of a train. Timers and counters are updated once for all of it.
 struct Sender {
     tag: PeerTag,
     is_authentic: bool,
@@ -43,15 +43,15 @@ struct Sender {
     wire_bytes: u64,
 }
 
-/// What a packet was admitted for: a next one that is equal in all of it needs not be asked again.
+/// What a packet was admitted for. The next packet skips the checks if all of this is equal.
 #[derive(Clone, Copy)]
 struct Admitted {
     ends: (PeerTag, IpAddr, IpAddr),
-    /// `None` where the peer has no allowlist, or each packet is to be judged by itself.
+    /// `None` if the peer has no allowlist, or if each packet must be judged by itself.
     flow: Option<FlowKey>,
 }
 
-/// What a data message held, before anything is done about it: what that says may be sent first.
+/// What a data message held, before anything is done with it. Messages that its receipt causes may be sent first.
 enum Received {
     Packet(Draft),
     Keepalive,
@@ -76,7 +76,8 @@ impl Node {
         self.dismiss(&mut course, now);
     }
 
-    /// The peer whose data came last has sent all that it has in this train, or another one is next.
+    /// Settles timers and counters for the peer whose data came last. Called when the train ends or the next data is from a
+    /// different peer.
     fn dismiss(&mut self, course: &mut Course, now: Instant) {
         let Some(sender) = course.sender.take() else { return };
         let Some(peer) = self.peers.peer(sender.tag) else { return };
@@ -144,7 +145,7 @@ impl Node {
             self.context.on_authenticated(peer, train.source, train.via, now);
         }
         if opened.confirms {
-            // Before its content: that may be a hello.
+            // Comes before the content is handled, which may be a hello.
             self.context.on_handshake_completed(peer, false, now);
         }
         let delivered = match received {
@@ -174,8 +175,8 @@ impl Node {
 }
 
 impl Context {
-    /// Takes what the peer says to this node itself: control frames, and replies to our echoes. Returns the packet that is
-    /// for the host, if there is one.
+    /// Takes the messages that are for this node itself: control frames, and replies to our echoes. Returns the packet if
+    /// it is for the host.
     fn take_own(&mut self, peer: &mut Peer, packet: Draft, now: Instant) -> Result<Option<Draft>, DropReason> {
         if control::is_control(self.outbox.read(&packet)) {
             return self.on_frame(peer, packet, now);
@@ -185,7 +186,7 @@ impl Context {
     }
 }
 
-/// Whether a packet that `peer` sent may enter: its length if so.
+/// Decides whether a packet that `peer` sent may enter. Returns its length if so.
 fn admit(
     bytes: &[u8],
     peer: &mut Peer,
@@ -236,7 +237,7 @@ fn admit_ends(
     Ok(())
 }
 
-/// Whether no packet can have come from this address.
+/// Whether a packet can never have come from this address.
 fn is_martian(source: IpAddr) -> bool {
     let is_broadcast = source == IpAddr::V4(Ipv4Addr::BROADCAST);
     source.is_loopback() || source.is_multicast() || source.is_unspecified() || is_broadcast

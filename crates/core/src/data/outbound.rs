@@ -1,6 +1,7 @@
-//! TUN to network: source, peer, what configures hosts, allowlist, MSS, MTU, session, one datagram train.
+//! TUN to network, step by step: source, peer, the filter for traffic that configures hosts, allowlist, MSS, MTU, session,
+//! one datagram train.
 //!
-//! A super-packet is one flow: everything up to the session is decided once for it.
+//! A super-packet is one flow, so every step before sealing runs once for all of it.
 
 use std::net::IpAddr;
 
@@ -34,13 +35,13 @@ impl Node {
         }
     }
 
-    /// To the peer whose allowed IPs hold the destination.
+    /// Sends a packet to the peer whose allowed IPs hold the destination.
     fn route(&mut self, header: &VirtioHeader, bytes: &mut [u8], now: Instant) -> Result<(), DropReason> {
         if !self.context.local.is_up {
             return Err(DropReason::InterfaceDown);
         }
         let packet = Packet::parse(bytes).map_err(|_| DropReason::OutboundMalformed)?;
-        // Control frames are the node's own: whoever could send them through TUN would speak for it.
+        // Only the node sends control frames. A program that could send them through TUN would speak for the node.
         if !self.context.local.may_send_from(packet.source()) || control::is_control(packet.bytes()) {
             return Err(DropReason::OutboundSource);
         }
@@ -82,18 +83,18 @@ impl Node {
     }
 }
 
-/// Whether nothing about the packet concerns our own link alone.
+/// Checks that the packet is not meant for our own link alone.
 fn may_leave_for(peer: &Peer, packet: &Packet<'_>, local: &Local) -> Result<(), DropReason> {
     let source = packet.source();
     if peer.rights.is_declared && host_configuration::link_local_bits(source).is_some() && !local.owns(source) {
-        // Forwarded: not from this host, and so from another link (RFC 3927 section 2.7, RFC 4291 section 2.5.6).
+        // Forwarded packets come from a different link (RFC 3927 section 2.7, RFC 4291 section 2.5.6).
         return Err(DropReason::HostConfiguration);
     }
     host_configuration::pass(packet)
 }
 
-/// The party behind an outbound packet, as a number: the peer that it was forwarded for, or else its inner source. Two
-/// parties may share a number, which then shares a quota.
+/// A number for the party that sent an outbound packet: the peer that it was forwarded for, or else its inner source. Two
+/// parties may get the same number, and then share a quota.
 fn party(source: IpAddr, allowed_ips: &AllowedIps<PeerTag>) -> u64 {
     match (allowed_ips.lookup(source), source) {
         (Some(peer), _) => u64::from(peer.to_bits()) | 1 << 40,
@@ -102,9 +103,9 @@ fn party(source: IpAddr, allowed_ips: &AllowedIps<PeerTag>) -> u64 {
     }
 }
 
-/// Whether the packet is a datagram that we sent to this very peer: its endpoint lies inside the tunnel, and each round
-/// would make the packet longer. Of all that may be on its way to the endpoint only ours bears our receiver index, or the
-/// one that the peer gave us.
+/// Whether the packet is a datagram that we sent to this very peer. Its endpoint then lies inside the tunnel, and each
+/// round would make the packet longer. Other packets may go to the endpoint too, but only ours carry our receiver index or
+/// the one that the peer gave us.
 fn is_our_own(packet: &Packet<'_>, peer: &Peer) -> bool {
     if !peer.may_be_at(packet.destination(), None) {
         return false;
@@ -118,7 +119,7 @@ fn is_our_own(packet: &Packet<'_>, peer: &Peer) -> bool {
         }
 }
 
-/// Sends everything that waited for a session. False when nothing left.
+/// Sends all packets that waited for a session. Returns false if nothing left.
 pub(crate) fn flush(peer: &mut Peer, scratch: &mut Scratch, context: &mut Context, now: Instant) -> bool {
     let mut has_sent = false;
     while peer.is_alive(now)
@@ -135,7 +136,7 @@ pub(crate) fn flush(peer: &mut Peer, scratch: &mut Scratch, context: &mut Contex
     has_sent
 }
 
-/// Keeps the packet until there is a session, and sees to it that there will be one.
+/// Keeps the packet until there is a session, and starts a handshake if needed.
 fn stage(peer: &mut Peer, header: &VirtioHeader, bytes: &[u8], context: &mut Context, now: Instant) {
     let dropped = peer.staged.push(*header, bytes);
     context.stats.count_drops(DropReason::StagedOverflow, dropped);
@@ -159,12 +160,12 @@ fn send(
         let mut train = SuperPacket::parse(header, bytes).map_err(|_| DropReason::OutboundMalformed)?;
         let asked = train.segment_len(0);
         if train.limit_segment(mtu) && asked > least_mtu(bytes, mtu) {
-            // Sent all the same, in smaller segments; the sender learns for the next ones.
+            // The packet is sent all the same, in smaller segments. The sender learns the MTU for the next ones.
             scratch.answer_too_big(bytes, mtu, context, now);
         }
         let len = train.segment_len(0);
         if len > least_mtu(bytes, mtu) {
-            // Datagrams of an application, which nobody but the application may cut.
+            // These are datagrams of an application, and only the application may split them.
             scratch.answer_too_big(bytes, mtu, context, now);
             return Err(DropReason::OutboundTooBig);
         }
@@ -203,8 +204,8 @@ fn send(
     sealed
 }
 
-/// Sends a packet that is longer than the path carries, but no longer than IPv6 may count on: in pieces, or to a peer that
-/// does not know such, whole in a datagram that may be fragmented.
+/// Sends a packet that is longer than the path carries but within the minimum MTU of IPv6. It goes in pieces. A peer that
+/// does not support pieces gets it whole, in a datagram that may be fragmented.
 fn send_long(
     peer: &mut Peer,
     packet: &[u8],
@@ -247,7 +248,7 @@ fn seal_one(
 /// Packets that become one datagram train.
 struct Train<W> {
     count: usize,
-    /// The length of all but the last, which may be shorter, in bytes.
+    /// The length in bytes of all packets but the last, which may be shorter.
     full: usize,
     /// The ECN bits of the outer headers.
     ecn: u8,
@@ -268,7 +269,7 @@ fn seal_train(
     };
     let Train { count, full, ecn, write } = train;
     let mtu = way.mtu;
-    // What is longer than the path carries may be fragmented.
+    // A packet that is longer than the path carries may be fragmented.
     let whole_for = (way.is_proven && full <= mtu).then_some(path.tag(peer.tag));
     let Endpoint { address: destination, via } = path.endpoint;
     let stride = padded_len(full, mtu) + DATA_OVERHEAD;

@@ -1,4 +1,4 @@
-//! Memory for one outbound packet at a time, and the ICMP errors that its sender gets instead.
+//! Memory for one outbound packet at a time, and for the ICMP error that its sender gets if it does not fit.
 
 use overlay_wire::icmp;
 use overlay_wire::ip::{Packet, least_mtu};
@@ -8,10 +8,10 @@ use crate::Instant;
 use crate::context::Context;
 use crate::data::icmp_limit::{IcmpLimit, Refusal};
 
-/// The largest IP packet, and its padding.
+/// The size of the largest IP packet with its padding, in bytes.
 const SCRATCH_LEN: usize = 65_536 + 16;
 
-/// Memory for one packet at a time: the plaintext that is sealed next, and the ICMP error that goes back into TUN.
+/// Memory for one packet at a time: the plaintext that is sealed next, and the ICMP error that is written back to TUN.
 pub(crate) struct Scratch {
     pub(super) plaintext: Box<[u8]>,
     icmp: Vec<u8>,

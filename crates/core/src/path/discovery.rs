@@ -1,8 +1,8 @@
-//! What is known of the MTU of one path, and how it is found out: who answers, and by what.
+//! Discovery of the MTU of one path: which kind of probe the peer answers, and what the search has found.
 //!
-//! An overlay node answers control frames. Any other WireGuard answers an echo to its virtual IP, if its host does. Until
-//! one of the two was answered, the path is held to the MTU that every path starts with and its datagrams may be fragmented on
-//! their way: nothing is worse than without a search.
+//! An overlay node answers control frames. Any other WireGuard peer answers an echo to its virtual IP, if its host does.
+//! Until the peer answers one of the two, packets keep to the MTU that every path starts with, and datagrams may be
+//! fragmented on their way. This is never worse than no search at all.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,40 +16,40 @@ use crate::path::mtu::{Limit, Phase, Probe, Search};
 use crate::path::recent::Recent;
 use crate::{Instant, MtuLimit, PathMtu, PathMtuState, ProbedBy};
 
-/// The search follows another MTU of the peer's interface this often at most. Each may begin it anew, from a probe that is
-/// much longer than the hello, and nobody changes an interface more often.
+/// The shortest time between two changes of the ceiling to the MTU of the peer's interface. Each change may start a new
+/// search, whose first probe is much longer than the hello. A real interface never changes more often.
 const CEILING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The search on one path.
 pub(crate) struct Discovery {
     prober: Prober,
     search: Search,
-    /// Whether a large packet went out on this path. Before the first one no peer is probed by echoes: a search costs up
-    /// to ten probes of 1,260 bytes, too much for each of ten thousand stock peers that are only connected.
+    /// Whether a large packet was sent on this path. Before the first one no peer is probed by echoes. A search costs up to
+    /// ten probes of 1,260 bytes, too much for each of ten thousand plain WireGuard peers that are only connected.
     is_used: bool,
-    /// Whether the first search on this path has come to a size that means something: one that is no less than what was
-    /// assumed, or the largest there is, or what was assumed does not get through. Before that packets go as if nothing were
-    /// known: Linux would remember for ten minutes that it was told to send less.
+    /// Whether the first search on this path has found a size that counts. A size counts if it is at least the assumed one,
+    /// if it is the largest possible, or if the assumed one does not get through. Until then packets are sent as if nothing
+    /// were known, because Linux would remember for ten minutes that it was told to send less.
     is_in_force: bool,
     /// When a hello last changed the ceiling, and whether a later one waits for its turn.
     ceiling_moved: Option<Instant>,
     is_ceiling_behind: bool,
-    /// What was last reported.
+    /// The last report to control.
     told: Option<PathMtu>,
-    /// Whom to tell when the path carries less than before: made for the first large packet.
+    /// The senders to tell when the path carries less than before. Made for the first large packet.
     recent: Option<Box<Recent>>,
 }
 
 /// How probes are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Prober {
-    /// Not at all: the peer is unknown, or has no address to send an echo to.
+    /// The peer is not probed: its kind is unknown, or there is no address to send an echo to.
     None,
     Frames,
     Echoes(EchoEnds),
 }
 
-/// From one of our virtual IPs to the peer's.
+/// The addresses of an echo: one of our virtual IPs, and the peer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EchoEnds {
     pub(crate) ours: IpAddr,
@@ -61,14 +61,14 @@ pub(crate) struct EchoEnds {
 pub(crate) struct Way {
     /// The longest inner packet, in bytes.
     pub(crate) mtu: usize,
-    /// Whether one as long has arrived, and the peer did not fall silent since. Only then nobody may fragment a datagram on
-    /// its way.
+    /// Whether a packet of this length has arrived, and the peer did not fall silent since. Only then are datagrams sent
+    /// with DF, so that nobody may fragment them.
     pub(crate) is_proven: bool,
-    /// Whether the peer puts packets together that come in pieces, and is there to do so.
+    /// Whether the peer reassembles packets that come in pieces, and still answers.
     pub(crate) may_cut: bool,
 }
 
-/// What is to be sent to the peer.
+/// A probe to send to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Probe(Probe),
@@ -90,12 +90,13 @@ impl Discovery {
         }
     }
 
-    /// Whether the peer was asked by control frames and does not answer them any more.
+    /// Whether the peer was probed by control frames and does not answer them any more.
     pub(crate) fn is_unanswered(&self) -> bool {
         self.prober == Prober::Frames && self.search.is_quiet()
     }
 
-    /// What is due by `now`; to be asked until there is nothing more. `ends` are for a peer that is not an overlay node.
+    /// Returns what is due by `now`. Call it until it returns `None`. `ends` are the echo addresses for a peer that is not
+    /// an overlay node.
     pub(crate) fn poll(
         &mut self,
         ceiling: Ceiling,
@@ -105,7 +106,7 @@ impl Discovery {
     ) -> Option<Due> {
         if ceiling.acquaintance == Acquaintance::Other {
             match ends() {
-                // The address of either may have changed.
+                // Either address may have changed.
                 Some(ends) if self.prober == Prober::Echoes(ends) => {}
                 Some(ends) => self.ask_by(Prober::Echoes(ends), ceiling, now),
                 None => self.prober = Prober::None,
@@ -130,41 +131,42 @@ impl Discovery {
         [search, self.ceiling_due()].into_iter().flatten().min()
     }
 
-    /// The peer probes, and `size` bytes arrived.
+    /// Records that a probe from the peer arrived, `size` bytes long.
     pub(crate) fn on_probe(&mut self, size: usize, now: Instant) {
         if self.prober == Prober::Frames {
             self.search.on_arrived(size, now);
         }
     }
 
-    /// The peer received a probe of `size` bytes, it says.
+    /// Records that the peer says it received a probe of `size` bytes.
     pub(crate) fn on_probe_reply(&mut self, id: u32, size: usize, now: Instant) {
         if self.prober == Prober::Frames {
             self.search.on_reply(id, size, now);
         }
     }
 
-    /// An echo reply from the peer: whether it answers a probe. It may be fragmented, so that its length says nothing.
+    /// Records an echo reply from the peer. Returns whether it answers a probe. The reply may be fragmented, so its length
+    /// means nothing.
     pub(crate) fn on_echo_reply(&mut self, source: IpAddr, id: u32, now: Instant) -> bool {
         matches!(self.prober, Prober::Echoes(ends) if ends.theirs == source) && self.search.on_echo(id, now)
     }
 
-    /// Whether echo replies may be ours.
+    /// Whether an echo reply may answer one of our probes.
     pub(crate) fn sends_echoes(&self) -> bool {
         matches!(self.prober, Prober::Echoes(_))
     }
 
-    /// Our own kernel refused datagrams with inner packets of `size` bytes.
+    /// Records that our own kernel refused datagrams with inner packets of `size` bytes.
     pub(crate) fn on_refused(&mut self, size: usize, now: Instant) {
         self.search.on_refused(size, now);
     }
 
-    /// Routers are said to have said that packets of more than `mtu` bytes are too big.
+    /// Records an unverified ICMP "too big" that names an inner MTU of `mtu` bytes.
     pub(crate) fn on_too_big(&mut self, mtu: usize) {
         self.search.on_too_big(mtu);
     }
 
-    /// A packet is sent that is `len` bytes long, or in segments as long, and large.
+    /// Records that a large packet is sent, `len` bytes long, or in segments of that length.
     pub(crate) fn on_large_sent(&mut self, packet: &[u8], len: usize, now: Instant) {
         self.is_used = true;
         if self.prober == Prober::None {
@@ -174,30 +176,31 @@ impl Discovery {
         self.recent.get_or_insert_default().keep(packet, len);
     }
 
-    /// The packets sent last that were too long for `mtu`, and what their senders are told.
+    /// Takes the last packets sent that were too long for `mtu`, with the MTU that their senders are told.
     pub(crate) fn take_recent(&mut self, mtu: usize) -> impl Iterator<Item = (Packet<'_>, usize)> {
         self.recent.iter_mut().flat_map(move |recent| recent.take_longer_than(mtu))
     }
 
-    /// The peer is somewhere else: nothing is proven any more.
+    /// Handles a move of the peer. Nothing is proven any more.
     pub(crate) fn on_path_change(&mut self, ceiling: Ceiling, now: Instant) {
         self.is_in_force = false;
         self.is_used = false;
         self.search.on_path_change(ceiling.size(), now);
     }
 
-    /// Our interface takes packets of a different length.
+    /// Handles a change of the MTU of our own interface.
     pub(crate) fn on_local_mtu(&mut self, ceiling: Ceiling, now: Instant) {
         self.search.on_ceiling(ceiling.size(), now);
     }
 
-    /// The path is no longer to be searched.
+    /// Ends the search on this path.
     pub(crate) fn on_end(&mut self) {
         self.prober = Prober::None;
     }
 
-    /// How long packets may be; `assumed` where nothing is known. A peer that answers no probe any more may be another
-    /// program behind another path: the size stays, but nothing is sent that only the one of before was good for.
+    /// How long packets may be, and `assumed` if nothing is known. If the peer stopped answering probes, a different
+    /// program may be there, behind a different path. The size is then kept, but packets that depend on it being proven are
+    /// not sent.
     pub(crate) fn way(&self, assumed: usize, acquaintance: Acquaintance) -> Way {
         let (proven, is_there) = (self.proven(), !self.search.is_silent());
         Way {
@@ -207,16 +210,16 @@ impl Discovery {
         }
     }
 
-    /// The largest packet that is known to arrive. `None`: nothing is known.
+    /// The largest packet that is known to arrive, in bytes. `None` if nothing is known.
     fn proven(&self) -> Option<usize> {
         self.search.mtu().filter(|_| self.is_in_force && self.prober != Prober::None)
     }
 
-    /// What control is to know, where it is news; and whether packets go through no longer that did before. `assumed` is
-    /// the MTU that holds where nothing is known, and `max_mtu` the most that our interface takes.
+    /// Returns what control must be told, if it is news, and whether packets no longer get through that did before.
+    /// `assumed` is the MTU if nothing is known, and `max_mtu` the largest that our interface takes.
     pub(crate) fn report(&mut self, assumed: usize, max_mtu: usize, now: Instant) -> Option<(PathMtu, bool)> {
         let search = self.search.state();
-        // While it is open whether what was assumed gets through, nobody is told to send less.
+        // Nobody is told to send less while it is unknown whether the assumed size gets through.
         let is_refuted = match search.limit {
             Limit::Ceiling(_) => false,
             Limit::Refused(size) | Limit::Unanswered(size) => search.phase != Phase::Unanswered && size <= assumed,
@@ -252,8 +255,8 @@ impl Discovery {
         Some((report, usize::from(mtu) < before.map_or(assumed, |told| told.mtu.into())))
     }
 
-    /// The peer said that it is an overlay node. A search by frames goes on, up to a different ceiling where the peer's
-    /// interface has changed.
+    /// Records that the peer is an overlay node. A search by control frames continues, up to a different ceiling if the
+    /// peer's interface has changed.
     pub(crate) fn on_acquainted(&mut self, ceiling: Ceiling, now: Instant) {
         if self.prober != Prober::Frames {
             self.ask_by(Prober::Frames, ceiling, now);
@@ -266,7 +269,7 @@ impl Discovery {
         }
     }
 
-    /// When the search may follow what the last hello said.
+    /// When the search may adopt the ceiling of the last hello.
     fn ceiling_due(&self) -> Option<Instant> {
         self.is_ceiling_behind.then(|| self.ceiling_moved.map_or(Instant::default(), |at| at + CEILING_INTERVAL))
     }
@@ -294,7 +297,7 @@ pub(crate) struct Ceiling {
 }
 
 impl Ceiling {
-    /// The largest size worth trying: what either end does not take is not.
+    /// The largest size worth trying: the smaller limit of the two ends.
     fn size(self) -> usize {
         match self.acquaintance {
             Acquaintance::Overlay { mtu, .. } => self.ours.min(mtu.into()),

@@ -1,7 +1,7 @@
-//! What is said to a peer about the path, and what it answers: hellos, probes, fragments.
+//! Messages to a peer about the path, and its answers: hellos, probes, fragments.
 //!
-//! All of it travels inside the session. Frames are taken from every peer and answered, whatever we want to know of it
-//! ourselves; an answer is never longer than what it answers, but for two bytes where a probe has no padding.
+//! All of them travel inside the session. Frames of every peer are taken and answered, even if we do not probe that peer
+//! ourselves. An answer is never longer than the message it answers, except for two bytes if a probe has no padding.
 
 use std::collections::BTreeSet;
 
@@ -20,13 +20,13 @@ use crate::path::paths::Path;
 use crate::peer::Peer;
 use crate::{DropReason, Instant, PathTag, ProbedBy};
 
-/// Prefixes of a peer that are looked at for an address to send echoes to.
+/// How many prefixes of a peer are searched for an address to send echoes to.
 const ECHO_PREFIXES: usize = 64;
-/// Frames and echoes bear no mark.
+/// The traffic class of frames and echoes: unmarked.
 const CLASS: u8 = 0;
 
 impl Context {
-    /// A session was made: time to get acquainted.
+    /// Handles a new session: sends a hello if one is due.
     pub(crate) fn on_session(&mut self, peer: &mut Peer, is_initiator: bool, now: Instant) {
         let Some(path) = peer.paths.primary_mut().filter(|_| peer.discovers) else { return };
         let max_mtu = self.local.max_mtu;
@@ -37,7 +37,7 @@ impl Context {
         peer.greeting.on_session(is_initiator, now, &mut self.rng);
     }
 
-    /// The peer is somewhere else: what was known of the way there is of no use.
+    /// Handles a move of the peer. What was known of the earlier path no longer helps.
     pub(crate) fn on_path_change(&mut self, peer: &mut Peer, now: Instant) {
         let ceiling = self.ceiling(peer);
         if let Some(discovery) = peer.discovery() {
@@ -46,7 +46,7 @@ impl Context {
         }
     }
 
-    /// Our interface takes packets of a different length: overlay nodes are told, in the session that there is.
+    /// Handles a change of the MTU of our own interface. Overlay nodes are told in the existing session.
     pub(crate) fn on_local_mtu(&mut self, peer: &mut Peer, now: Instant) {
         let ceiling = self.ceiling(peer);
         if let Some(discovery) = peer.discovery() {
@@ -55,7 +55,8 @@ impl Context {
         }
     }
 
-    /// The peer's configuration, or what is ours of it, changed: what it did not answer it may answer now.
+    /// Handles a change of the peer's configuration, or of ours that affects it. The peer may now answer what it did not
+    /// answer before.
     pub(crate) fn on_change(&mut self, peer: &mut Peer, now: Instant) {
         let discovers = peer.discovers;
         let Some(discovery) = peer.discovery() else { return };
@@ -69,7 +70,7 @@ impl Context {
         }
     }
 
-    /// Says what is due to be said to a peer whose session is alive.
+    /// Sends the hellos and probes that are due to a peer whose session is alive.
     pub(crate) fn discover(&mut self, peer: &mut Peer, now: Instant) {
         if !peer.is_alive(now) || peer.discovery().is_none() {
             return;
@@ -97,8 +98,8 @@ impl Context {
         self.settle(peer, now);
     }
 
-    /// Tells everyone concerned when something changed in what is known of the path: control, and where packets are too
-    /// long from now on, those who sent such.
+    /// Reports a change in what is known of the path: to control, and to the senders whose packets are too long from now
+    /// on.
     pub(crate) fn settle(&mut self, peer: &mut Peer, now: Instant) {
         let Some(path) = peer.paths.primary_mut() else { return };
         let tag = path.tag(peer.tag);
@@ -115,7 +116,7 @@ impl Context {
         }
         let mut error = Vec::new();
         for (packet, mtu) in discovery.take_recent(report.mtu.into()) {
-            // What may be fragmented is fragmented from now on, and nobody has to send less.
+            // A packet that may be fragmented is fragmented from now on, so its sender need not send less.
             if packet.dont_fragment() && icmp::too_big(&packet, u16::try_from(mtu).unwrap_or(u16::MAX), &mut error) {
                 let error = self.outbox.copy(&error);
                 self.outbox.packet(VirtioHeader::NONE, error);
@@ -123,7 +124,7 @@ impl Context {
         }
     }
 
-    /// Takes a control frame. Returns the packet that it completes, if it does.
+    /// Takes a control frame. Returns a packet if the frame completes it.
     pub(crate) fn on_frame(
         &mut self,
         peer: &mut Peer,
@@ -168,7 +169,7 @@ impl Context {
                 peer.stats.drops.add(lost);
                 let Some(packet) = taken? else { return Ok(None) };
                 if control::is_control(packet) {
-                    // A frame is never cut, and it is not a packet for TUN.
+                    // A frame never arrives in pieces, and it is not a packet for TUN.
                     return Err(DropReason::ControlMalformed);
                 }
                 self.stats.packets_joined.add(1);
@@ -182,7 +183,7 @@ impl Context {
         Ok(None)
     }
 
-    /// The peer said that it is an overlay node.
+    /// Records that the peer is an overlay node.
     fn on_acquainted(&mut self, peer: &mut Peer, now: Instant) {
         let ceiling = self.ceiling(peer);
         if let Some(discovery) = peer.discovery() {
@@ -190,7 +191,7 @@ impl Context {
         }
     }
 
-    /// Whether a packet from the peer answers an echo of ours: then nobody else waits for it.
+    /// Whether a packet from the peer answers one of our echoes. If so, no program on the host waits for it.
     pub(crate) fn on_echo_reply(&mut self, peer: &mut Peer, packet: &Draft, now: Instant) -> bool {
         let sends_echoes = peer.discovery().is_some_and(|discovery| discovery.sends_echoes());
         if !sends_echoes && !peer.reach.has_sent_echoes() {
@@ -213,7 +214,7 @@ impl Context {
         is_ours
     }
 
-    /// A datagram on this path of the peer was refused that had a packet of `size` bytes inside.
+    /// Records that a datagram on this path of the peer was refused, with a packet of `size` bytes inside.
     pub(crate) fn on_refused(&mut self, peer: &mut Peer, path: PathTag, size: usize, now: Instant) {
         if let Some(Path { discovery: Some(discovery), .. }) = peer.paths.named(path) {
             discovery.on_refused(size, now);
@@ -221,7 +222,7 @@ impl Context {
         }
     }
 
-    /// What a hello says of us.
+    /// What a hello says about us.
     fn ourselves(&self) -> (Abilities, u16) {
         (Abilities::FRAGMENTS, u16::try_from(self.local.max_mtu).unwrap_or(u16::MAX))
     }
@@ -256,7 +257,7 @@ impl Context {
         self.frame = echo;
     }
 
-    /// Seals a frame or an echo as it is, without padding.
+    /// Seals a frame or an echo without padding.
     fn send_bare(&mut self, peer: &mut Peer, bytes: &[u8], is_whole: bool, now: Instant) {
         let Some(session) = &mut peer.tunnel.session else { return };
         let len = session.seal_aside(bytes, now, self.outbox.room(bytes.len() + DATA_OVERHEAD));
@@ -269,7 +270,7 @@ impl Context {
     }
 }
 
-/// The first address that is the peer's alone, and one of ours of the same family.
+/// The first address that belongs to the peer alone, and one of ours of the same family.
 pub(crate) fn echo_ends(allowed_ips: &BTreeSet<IpNet>, local: &Local) -> Option<EchoEnds> {
     let hosts = allowed_ips.iter().take(ECHO_PREFIXES).filter(|net| net.prefix_len() == net.max_prefix_len());
     hosts.map(|net| net.addr()).find_map(|theirs| {

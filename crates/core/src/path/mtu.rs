@@ -1,38 +1,40 @@
-//! The largest inner packet that one path carries, found by probing (RFC 8899) and never by believing.
+//! The largest inner packet that one path carries. It is found by probing (RFC 8899), never by trusting a report alone.
+//! probe.
 //!
-//! Its life: a probe of [`BASE`] goes first. Once that is answered the ceiling is tried, then sizes in between: those that
-//! links really have, the middle one first, then halves, until the answered size and the smallest failed one lie
-//! [`GAP`] apart. A size has failed for the search after three losses. That is quick, and on a lossy path sometimes wrong,
-//! so before the search ends the smallest failed size is tried until it was lost eight times; should it be answered
-//! after all, the search goes on upwards. Then there is silence, but while large packets are being sent one probe of the
-//! current size a second keeps watch, and 600 s later the search is made again from the current size up; sooner when a
-//! longer probe of the peer's own arrives. A node that has moved to a new uplink need not notice: the peer does, and searches.
+//! The life of a search: it first sends a probe of [`BASE`]. Once that is answered it tries the ceiling, then sizes in
+//! between. Sizes that links really have come first, the middle one before the others. After those it halves, until the
+//! answered size and the smallest failed one lie [`GAP`] apart. The search counts a size as failed after three losses. That
+//! is quick, and sometimes wrong on a lossy path. So before the search ends, the smallest failed size is tried until it was
+//! lost eight times. If it is answered after all, the search continues upwards. Then there is silence, but while large
+//! packets are being sent, one probe of the current size a second keeps watch. After 600 s the search runs again from the
+//! current size up, or sooner if a longer probe of the peer's own arrives. So a node that has moved to a new uplink need
+//! not notice: the peer notices and searches.
 //!
-//! A lost watch probe puts the size in doubt. From then on a probe of the current size and one of BASE take turns, and
-//! the size falls to BASE, to be searched upwards at once, when so many were lost in a row as are no chance at the loss
-//! that this path is seen to have (see `loss`), while BASE was answered after each. When BASE is not answered either, the
-//! path is dead or the peer gone: that is no verdict about a size, it is kept, and BASE is tried with back-off until it
-//! is answered. So every loss is worth something only once a smaller probe was answered after it. For BASE itself that
-//! smaller one is a probe of [`SMALL`], which takes turns with it while it is not answered: a path that carries little
-//! but not BASE any more is no dead path, and then nothing is proven.
+//! A lost watch probe puts the size in doubt. From then on probes of the current size and of BASE alternate. The size falls
+//! to BASE when more probes in a row were lost than chance explains, at the loss rate seen on this path (see `loss`), while
+//! BASE was answered after each. The search then climbs again at once. If BASE is not answered either, the path is dead or
+//! the peer is gone. That says nothing about the size, so the size is kept, and BASE is tried with back-off until it is
+//! answered. So a loss counts only once a smaller probe was answered after it. For BASE itself the smaller probe is one of
+//! [`SMALL`], which alternates with BASE while BASE is not answered. A path that carries SMALL but no longer BASE is not
+//! dead. Nothing is proven for it any more.
 //!
-//! Whose word counts: an answer that names the random id and the size of a probe is a proof, also when it comes late (the
-//! probe under way and the last one that expired are known; older ones are forgotten). Our own kernel's refusal is a
-//! fact. A router's "too big" may be forged: it only chooses which size is tried next, [`WORDS`] times in one search, and
+//! What counts as evidence: an answer that names the random id and the size of a probe is proof, even if it comes late.
+//! (The probe under way and the last one that expired are known; older ones are forgotten.) A refusal by our own kernel is
+//! a fact. A router's "too big" may be forged. It only chooses which size is tried next, [`WORDS`] times in one search, and
 //! makes the next watch probe due.
 //!
 //! `DEVIATION:` the probe timer is three smoothed round trips, between 150 ms and 1 s. RFC 8899 section 5.1.1 wants at
-//! least 1 s, because a transport's probe competes with its own retransmissions; here a probe too early costs one
-//! packet, and a second per loss would leave a black hole for many seconds.
+//! least 1 s, because a transport's probe competes with its own retransmissions. Here a probe sent too early costs one
+//! packet, and a second for each loss would leave a black hole in place for many seconds.
 //!
-//! On a new path all begins anew, once a second at most. Whether a peer that is silent is still sent what only the proven
-//! size is good for ([`Search::is_silent`]) is the caller's to say.
+//! On a new path everything starts again, at most once a second. If the peer is silent ([`Search::is_silent`]), the caller
+//! decides whether it still gets packets that only fit the proven size.
 //!
-//! [`climb`] says which larger size is tried next, [`watch`] whether the path still carries what it did, and [`flight`] which
-//! probe an answer belongs to. What follows from all three stands here.
+//! [`climb`] chooses the next larger size, [`watch`] notices when the path no longer carries what it did, and [`flight`]
+//! finds the probe that an answer belongs to. This file draws the conclusions from all three.
 //!
-//! Left out: the size of a path that carries less than BASE (the caller then keeps its start value and sets no DF),
-//! probing with data, and telling anybody: the caller compares [`Search::mtu`] before and after.
+//! Left out: the size of a path that carries less than BASE (the caller then keeps its start value and sets no DF), probing
+//! with data, and reporting a change: the caller compares [`Search::mtu`] before and after.
 
 mod climb;
 mod flight;
@@ -53,38 +55,38 @@ use flight::Flight;
 pub(crate) use flight::Probe;
 use watch::Watch;
 
-/// Proven first, in bytes; below it nothing is searched (RFC 8899 section 5.1.2, BASE_PLPMTU).
+/// The size that is proven first, in bytes. The search never goes below it (RFC 8899 section 5.1.2, BASE_PLPMTU).
 pub(crate) const BASE: usize = 1200;
-/// Any path carries this, and any probe fits in it.
+/// A size that any path carries and that holds any probe, in bytes.
 const SMALL: usize = 128;
-/// The search ends when the proven size and the smallest failed one are this close, in bytes.
+/// How close the proven size and the smallest failed one are when the search ends, in bytes.
 const GAP: usize = 8;
-/// Losses that the smallest failed size must have before the search ends.
+/// How many losses the smallest failed size must have before the search ends.
 const CERTAIN: u8 = 8;
 
 /// RFC 8899 section 5.1.1, PMTU_RAISE_TIMER.
 const RAISE_INTERVAL: Duration = Duration::from_secs(600);
-/// A search on a new path begins this often at most. A peer that makes us believe that it moves all the time, with sources that
-/// it forges, would otherwise have one large probe sent to a stranger for each of its small datagrams.
+/// The shortest time between searches on new paths. Without it, a peer that forges sources could make it seem that it moves
+/// all the time. Each of its small datagrams would then cause one large probe to a stranger.
 const BEGIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far the search is, for humans.
+/// How far the search is, in a form that people can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) phase: Phase,
     pub(crate) limit: Limit,
 }
 
-/// How sure the present size is.
+/// How certain the present size is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// BASE was not answered (yet).
+    /// BASE was not answered, at least not yet.
     Unanswered,
-    /// There may be a larger one.
+    /// A larger size may be possible.
     Searching,
-    /// There is no larger one.
+    /// A larger size is not possible.
     Found,
-    /// There was none, but probes of the present size, or all of them, were lost; whether that is chance is being found out.
+    /// The size was found, but then probes of it, or all probes, were lost. The search is finding out whether by chance.
     Doubted,
 }
 
@@ -108,26 +110,26 @@ pub(crate) struct Search {
     climb: Climb,
     watch: Watch,
     flight: Flight,
-    /// The longest probe of the peer's own that was a reason to search again, since the size last fell.
+    /// The longest of the peer's own probes that caused a new search since the size last fell, in bytes.
     heard: usize,
 }
 
-/// Whether anything was sent on this path, and when the first probe of the last search on a new path was sent, whichever path
-/// that was.
+/// Whether anything was sent on this path, and when the last search on a new path, which may be an earlier path, sent its
+/// first probe.
 #[derive(Clone, Copy, Debug)]
 enum Start {
     Fresh { before: Option<Instant> },
     Begun(Instant),
 }
 
-/// What is proven.
+/// The proven size, if there is one, and what follows it.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// Nothing: BASE was not answered, or is no longer though less is.
+    /// Nothing is proven: BASE was not answered, or is not answered any more while smaller probes are.
     Unproven,
-    /// This size, and a larger one is searched for.
+    /// This size is proven, and the search is trying larger ones.
     Searching(usize),
-    /// This size, and another search is worth its while at this time.
+    /// This size is proven. The next search may begin at this time.
     Found(usize, Instant),
 }
 
@@ -139,7 +141,7 @@ impl Stage {
         }
     }
 
-    /// The same with a different size.
+    /// The same stage with a different size.
     fn with(self, proven: usize) -> Self {
         match self {
             Self::Unproven | Self::Searching(_) => Self::Searching(proven),
@@ -153,7 +155,8 @@ impl Stage {
 }
 
 impl Search {
-    /// A path of which nothing is known. `ceiling`, the largest inner size worth trying, is what the interface carries.
+    /// Starts the search on a path of which nothing is known. `ceiling` is the largest inner size worth trying, which the
+    /// interface carries.
     pub(crate) const fn new(ceiling: usize, now: Instant) -> Self {
         Self {
             ceiling,
@@ -166,7 +169,8 @@ impl Search {
         }
     }
 
-    /// The largest size that was answered, in bytes; None until BASE was, and when BASE no longer is though less is.
+    /// The largest size that was answered, in bytes. `None` until BASE was answered, and when BASE is not answered any more
+    /// while smaller probes are.
     pub(crate) const fn mtu(&self) -> Option<usize> {
         self.stage.proven()
     }
@@ -176,7 +180,7 @@ impl Search {
         self.ceiling
     }
 
-    /// How far it is.
+    /// How far the search is.
     pub(crate) fn state(&self) -> State {
         let phase = match self.stage {
             Stage::Unproven => Phase::Unanswered,
@@ -193,13 +197,13 @@ impl Search {
         State { phase, limit }
     }
 
-    /// When [`poll`](Self::poll) has something to do next, at once if that is past; None while there is nothing. Every
-    /// `on_` and `poll` itself may change it.
+    /// When [`poll`](Self::poll) next has something to do: at once if that is in the past, never if `None`. Every `on_`
+    /// method and `poll` itself may change it.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.flight.until().or_else(|| self.due())
     }
 
-    /// The probe to send now, if one is due. The one under way is lost when its time is over.
+    /// Returns the probe to send now, if one is due. The probe under way counts as lost once its time is over.
     pub(crate) fn poll(&mut self, now: Instant, rng: &mut ChaCha8Rng) -> Option<Probe> {
         if self.flight.until().is_some_and(|until| now < until) {
             return None;
@@ -221,28 +225,29 @@ impl Search {
         Some(probe)
     }
 
-    /// A probe was answered. False, and nothing happened: it is neither the one under way nor the last that expired.
+    /// Records an answer to a probe. Returns false, and does nothing, if that probe is neither under way nor the last that
+    /// expired.
     pub(crate) fn on_reply(&mut self, id: u32, size: usize, now: Instant) -> bool {
         let is_known = self.flight.on_reply(Probe { id, size }, now);
         if is_known {
-            // It may be from before the ceiling was lowered.
+            // The probe may have been sent before the ceiling was lowered.
             self.on_answered(size.min(self.ceiling), now);
         }
         is_known
     }
 
-    /// A probe was answered by somebody who does not say how long it was. False: as with [`Search::on_reply`].
+    /// Records an answer that does not say how long the probe was. Returns false in the same case as [`Search::on_reply`].
     pub(crate) fn on_echo(&mut self, id: u32, now: Instant) -> bool {
         let known = self.flight.find(id);
         known.is_some_and(|probe| self.on_reply(id, probe.size, now))
     }
 
-    /// Our own kernel refused a datagram with `size` bytes inside (EMSGSIZE).
+    /// Records that our own kernel refused a datagram with `size` bytes inside (EMSGSIZE).
     pub(crate) fn on_refused(&mut self, size: usize, now: Instant) {
         if size > self.ceiling || !self.climb.on_refused(size) {
             return;
         }
-        // A refused BASE waits for its timer all the same, or it would be sent and refused without end.
+        // A refused BASE still waits for its timer, or it would be sent and refused without end.
         self.flight.forget(|probe| probe.size >= size && probe.size > BASE);
         match self.mtu() {
             Some(_) if size <= BASE => self.hold(Stage::Unproven),
@@ -252,7 +257,7 @@ impl Search {
         self.settle(now);
     }
 
-    /// A router said that no more than `mtu` bytes inside get through, or somebody forged that.
+    /// Records an unverified "too big": a router, or a forger, says that at most `mtu` bytes inside get through.
     pub(crate) fn on_too_big(&mut self, mtu: usize) {
         if mtu >= BASE && mtu <= self.ceiling {
             self.climb.on_word(mtu);
@@ -262,7 +267,7 @@ impl Search {
         }
     }
 
-    /// Large data goes out: what a path that was proven may not carry any more.
+    /// Records that large data is sent, which the path may no longer carry.
     pub(crate) fn on_large_sent(&mut self, now: Instant) {
         self.watch.on_large_sent();
         if let Stage::Found(_, raise_at) = self.stage
@@ -272,8 +277,9 @@ impl Search {
         }
     }
 
-    /// A probe of the peer's own arrived, `size` bytes long: the way here carries that much, so the way there may. Each
-    /// longer one is worth one search, or two ways that differ would be searched for ever.
+    /// Records that a probe of the peer's own arrived, `size` bytes long. That direction carries as much, so ours may too.
+    /// Only a longer one than before starts a new search. Otherwise two directions that differ would be searched without
+    /// end.
     pub(crate) fn on_arrived(&mut self, size: usize, now: Instant) {
         let size = size.min(self.ceiling);
         if let Stage::Found(proven, _) = self.stage
@@ -285,12 +291,12 @@ impl Search {
         }
     }
 
-    /// The peer is there, it said so in another way: where BASE was tried in vain it is worth another try.
+    /// Records that the peer answered in a different way. If BASE was tried in vain, it is tried again.
     pub(crate) fn on_heard(&mut self) {
         self.watch.on_heard();
     }
 
-    /// The largest size worth trying has changed. What was proven stays so, as far as it is still worth trying.
+    /// Handles a new largest size worth trying. What was proven stays proven up to that size.
     pub(crate) fn on_ceiling(&mut self, ceiling: usize, now: Instant) {
         if ceiling == self.ceiling {
             return;
@@ -306,13 +312,13 @@ impl Search {
         }
         if self.stage.is_found() && self.climb.failure().is_none() {
             self.search_again(now);
-            // It was the ceiling that kept it from being more, not the path.
+            // The ceiling was the limit, not the path.
             self.climb.forget_likely();
         }
         self.settle(now);
     }
 
-    /// A new endpoint, uplink or way to ask: what was proven is no longer proven.
+    /// Handles a new endpoint, uplink or kind of probe. Nothing is proven any more.
     pub(crate) fn on_path_change(&mut self, ceiling: usize, now: Instant) {
         let before = match self.start {
             Start::Fresh { before } => before,
@@ -321,17 +327,17 @@ impl Search {
         *self = Self { start: Start::Fresh { before }, ..Self::new(ceiling, now) };
     }
 
-    /// Whether BASE was tried in vain so often that only large packets being sent bring the next probe.
+    /// Whether BASE was tried in vain so often that it is probed next only when large packets are sent.
     pub(crate) fn is_quiet(&self) -> bool {
         self.watch.is_quiet()
     }
 
-    /// Whether the peer answers nothing any more, as far as can be said after a second or two.
+    /// Whether the peer answers nothing any more, as far as a second or two can show.
     pub(crate) fn is_silent(&self) -> bool {
         self.watch.is_silent()
     }
 
-    /// When the next probe is due if none is under way; the clock's start means at once.
+    /// When the next probe is due if none is under way. The clock's start means at once.
     fn due(&self) -> Option<Instant> {
         let at_once = Some(Instant::default());
         if self.ceiling < BASE {
@@ -387,7 +393,7 @@ impl Search {
         self.settle(now);
     }
 
-    /// A probe smaller than BASE was answered, after one of BASE was not.
+    /// Handles an answer to a probe smaller than BASE, after one of BASE was lost.
     fn on_small_answered(&mut self) {
         if let Some(losses) = self.watch.on_small_answered()
             && self.mtu().is_some()
@@ -398,7 +404,7 @@ impl Search {
         }
     }
 
-    /// A size above the present one was answered.
+    /// Handles an answer to a size above the present one.
     fn on_larger(&mut self, size: usize, now: Instant) {
         let (losses, had_failed) = self.climb.on_larger(size);
         if had_failed {
@@ -408,7 +414,7 @@ impl Search {
         self.watch.on_larger((size > BASE).then_some(losses), now);
     }
 
-    /// From the present size up.
+    /// Searches again from the present size up.
     fn search_again(&mut self, now: Instant) {
         if let Some(proven) = self.mtu() {
             self.stage = Stage::Searching(proven);
@@ -417,7 +423,7 @@ impl Search {
         self.settle(now);
     }
 
-    /// Draws the conclusions from what is known now. Losses count only once something smaller was answered after them.
+    /// Decides what follows from the probes so far. Losses count only once something smaller was answered after them.
     fn settle(&mut self, now: Instant) {
         let Some(proven) = self.mtu() else { return };
         if self.watch.is_unsure() {
@@ -432,7 +438,7 @@ impl Search {
         }
     }
 
-    /// Falls to a size that is sure, and searches upwards from it.
+    /// Falls to a size that is certain, and searches upwards from it.
     fn hold(&mut self, stage: Stage) {
         self.stage = stage;
         self.heard = 0;

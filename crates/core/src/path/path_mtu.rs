@@ -1,37 +1,37 @@
-//! What is known of the largest packet that reaches a peer, as control is told of it.
+//! The largest packet that reaches a peer, in the form that control is told.
 
 use crate::Instant;
 
 /// The MTU that packets to a peer are held to, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathMtu {
-    /// The longest inner packet that is sent whole, bytes.
+    /// The longest inner packet that is sent whole, in bytes.
     pub mtu: u16,
     /// How well it is known.
     pub state: PathMtuState,
     /// How the peer answers probes.
     pub probed_by: ProbedBy,
-    /// What keeps it from being more.
+    /// What limits it.
     pub limit: MtuLimit,
-    /// Since when it is this much.
+    /// When it last changed.
     pub since: Instant,
 }
 
 /// How well the MTU of a path is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PathMtuState {
-    /// It is the one that every peer starts with: no probe was answered, and datagrams may be fragmented outside.
+    /// It is the MTU that every peer starts with. No probe was answered, and datagrams may be fragmented outside.
     Assumed,
-    /// What was proven so far; the search goes on.
+    /// It is proven so far, and the search continues.
     Searching,
-    /// Proven, and the search is over.
+    /// It is proven, and the search is over.
     Found,
 }
 
-/// What the peer answers.
+/// The kind of probe that the peer answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProbedBy {
-    /// Nothing, as far as is known.
+    /// None, as far as is known.
     Nothing,
     /// Control frames inside the session: it is an overlay node.
     ControlFrames,
@@ -39,15 +39,15 @@ pub enum ProbedBy {
     Echoes,
 }
 
-/// What keeps the MTU of a path from being more.
+/// What limits the MTU of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MtuLimit {
-    /// Our interface, which takes no longer packets.
+    /// Our interface, which does not take longer packets.
     Interface,
-    /// The peer's interface, which takes no longer packets.
+    /// The peer's interface, which does not take longer packets.
     Peer,
-    /// This host: longer datagrams do not fit the device that they leave by.
+    /// This host: longer datagrams do not fit the device that they leave through.
     Host,
-    /// Something on the way: longer probes were not answered.
+    /// A hop on the way: longer probes were not answered.
     Path,
 }

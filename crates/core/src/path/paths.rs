@@ -1,7 +1,7 @@
-//! The paths to one peer. Today there is one: where the peer was last authenticated from, else where it was configured.
+//! The paths to one peer. Today there is one: where the peer was last authenticated from, or else where it was configured.
 //!
-//! Only authenticated messages move it, whatever their kind; a cookie reply does not. The local address that the peer
-//! wrote to is kept with it, so that answers leave from there (sticky source).
+//! Any authenticated message moves it, whatever its kind. A cookie reply does not. The local address that the peer wrote to
+//! is kept with it, so that answers leave from that address (sticky source).
 
 use std::net::SocketAddr;
 
@@ -15,16 +15,16 @@ pub(crate) struct Paths {
     primary: Option<Path>,
 }
 
-/// One path: where its datagrams go, and what is known of it.
+/// One path: where its datagrams are sent, and what is known of it.
 pub(crate) struct Path {
     /// Counts the peer's paths: see [`PathTag`].
     number: u32,
     pub(crate) endpoint: Endpoint,
-    /// The search for its MTU, while that is searched for.
+    /// The search for its MTU, while there is one.
     pub(crate) discovery: Option<Box<Discovery>>,
 }
 
-/// Where a peer is reached outside.
+/// The outer address of a peer, and the local address to reach it from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
@@ -32,14 +32,14 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// An address from the configuration: the kernel chooses the source.
+    /// An endpoint from the configuration: the kernel chooses the source.
     pub(crate) fn configured(address: SocketAddr) -> Self {
         Self { address, via: Via::ANY }
     }
 }
 
 impl Paths {
-    /// The path that packets take. `None`: the peer's address is not known.
+    /// The path that packets take. `None` if the peer's address is not known.
     pub(crate) fn primary(&self) -> Option<&Path> {
         self.primary.as_ref()
     }
@@ -63,7 +63,8 @@ impl Paths {
         self.primary.as_ref().map(|path| path.endpoint.address)
     }
 
-    /// Packets go to this endpoint from now on. Returns whether that is a different path: a new port on the same IP is not.
+    /// Sends packets to this endpoint from now on. Returns whether that is a different path: a new port on the same IP is
+    /// not.
     pub(crate) fn move_to(&mut self, endpoint: Endpoint) -> bool {
         match &mut self.primary {
             Some(path) => {
@@ -79,7 +80,7 @@ impl Paths {
         }
     }
 
-    /// The local address that the path leaves from may be gone: the kernel chooses again.
+    /// Lets the kernel choose the local address again, because the present one may be gone.
     pub(crate) fn forget_source(&mut self) {
         if let Some(path) = &mut self.primary {
             path.endpoint.via = Via::ANY;
@@ -88,12 +89,12 @@ impl Paths {
 }
 
 impl Path {
-    /// Its name.
+    /// The tag that names this path.
     pub(crate) fn tag(&self, peer: PeerTag) -> PathTag {
         PathTag { peer, number: self.number }
     }
 
-    /// How long packets may be; `assumed` where nothing is known of the path.
+    /// How long packets may be, and `assumed` if nothing is known of the path.
     pub(crate) fn way(&self, assumed: usize, acquaintance: Acquaintance) -> Way {
         match &self.discovery {
             Some(discovery) => discovery.way(assumed, acquaintance),

@@ -19,7 +19,7 @@ pub(crate) struct Recent {
 #[derive(Clone, Copy)]
 struct Quote {
     bytes: [u8; QUOTE_LEN],
-    /// The number of bytes in use, or 0 if there are none. `packet_len` is the length of the longest packet that was
+    /// The number of bytes in use, or 0 if the place is free. `packet_len` is the length of the longest packet that was
     /// sent for it.
     len: u8,
     packet_len: u16,

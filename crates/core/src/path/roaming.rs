@@ -1,4 +1,4 @@
-//! Where a peer is: what was authenticated moves its path, and so does control.
+//! Roaming: authenticated messages move the path of a peer, and so does control.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::peer::Peer;
 use crate::{Event, Instant, Via};
 
 impl Context {
-    /// A message of the peer opened that it sends because it has heard from us: it is there, and this is where.
+    /// Handles a message that the peer sends only because it has heard from us. It proves that the peer is at this source.
     pub(crate) fn on_authenticated(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
         if peer.on_authenticated(now) {
             self.outbox.event(Event::Answering(peer.tag, true));
@@ -17,7 +17,7 @@ impl Context {
         self.locate(peer, source, via, now);
     }
 
-    /// An initiation of the peer is authentic: this is where it is. Whether it hears us is open.
+    /// Handles an authentic initiation of the peer. It proves where the peer is, but not that the peer hears us.
     pub(crate) fn on_called(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
         peer.on_called(now);
         self.locate(peer, source, via, now);
@@ -36,7 +36,7 @@ impl Context {
         self.move_path(peer, endpoint, now);
     }
 
-    /// The peer is to be reached at this address, says control.
+    /// Moves the peer to this address, as control asks.
     pub(crate) fn move_to(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
         peer.tunnel.hasten(&mut self.rng);
         peer.news.forget_endpoint();
@@ -50,7 +50,7 @@ impl Context {
         }
     }
 
-    /// Sends a message to the peer. `is_whole`: nobody may fragment it.
+    /// Sends a message to the peer. `is_whole`: it must not be fragmented.
     pub(crate) fn transmit(&mut self, peer: &Peer, message: Draft, traffic_class: u8, is_whole: bool) {
         let Some(path) = peer.paths.primary() else { return };
         let (Endpoint { address, via }, len) = (path.endpoint, message.len());

@@ -1,4 +1,5 @@
-//! What is done for a peer when its time comes: initiations, keepalives and responses, and new engines for its session.
+//! Acts for a peer when its deadline comes: sends initiations, keepalives and responses, and makes new engines for its
+//! session.
 
 use std::time::Duration;
 
@@ -14,16 +15,17 @@ use crate::session::timers::{REKEY_AFTER_TIME, REKEY_TIMEOUT};
 use crate::session::tunnel::jitter;
 use crate::{DropReason, Event, Instant, PeerKey};
 
-/// The traffic class of initiations and responses, as the kernel has it: AF41, and not ECN-capable.
+/// The traffic class of initiations and responses, as in the kernel: AF41, and not ECN-capable.
 pub(crate) const HANDSHAKE_CLASS: u8 = 0x88;
-/// The traffic class of a message without a packet.
+/// The traffic class of a message that carries no packet.
 const KEEPALIVE_CLASS: u8 = 0;
 
-/// The longest message that is due by itself.
+/// The length of the longest message that a deadline can cause.
 const DUE_LEN: usize = INITIATION_LEN;
 
 impl Context {
-    /// Moves the peer's time to `now` and sends what is due: before each train, at its deadline, and when it was changed.
+    /// Moves the peer's time to `now` and sends what is due. Called before each train, at the peer's deadline, and after a
+    /// change to the peer.
     pub(crate) fn advance(&mut self, peer: &mut Peer, now: Instant) {
         if peer.tunnel.session.as_ref().is_some_and(|session| session.is_outdated(self.local.wall.era(), now)) {
             self.renew_engine(peer, now);
@@ -34,7 +36,7 @@ impl Context {
             match session.advance(now, pause, jitter, self.outbox.room(DUE_LEN)) {
                 Due::Nothing => {}
                 Due::Initiation { len } => {
-                    // The local address that the last one left from may be gone.
+                    // The local address that the last initiation left from may be gone.
                     peer.paths.forget_source();
                     let initiation = self.outbox.draft(len);
                     self.transmit_initiation(peer, initiation, now);
@@ -71,7 +73,8 @@ impl Context {
         }
     }
 
-    /// Begins the next session when the one in use is ours and older than `age`: after something was sent or received.
+    /// Begins the next handshake if we began the session in use and it is older than `age`. Called after something was sent
+    /// or received.
     pub(crate) fn renew(&mut self, peer: &mut Peer, age: Duration, now: Instant) {
         let is_due = peer.tunnel.session.as_ref().is_some_and(|session| session.wants_renewal(age, now));
         if is_due && peer.tunnel.initiated.is_none_or(|at| now.since(at) >= REKEY_TIMEOUT) {
@@ -79,7 +82,7 @@ impl Context {
         }
     }
 
-    /// Calls a peer that has called us, now or as soon as our last initiation is old enough.
+    /// Sends an initiation to a peer that has called us, now or as soon as our last initiation is old enough.
     pub(crate) fn call_back(&mut self, peer: &mut Peer, now: Instant) {
         match &mut peer.tunnel.session {
             Some(session) if peer.tunnel.initiated.is_some_and(|at| now.since(at) < REKEY_TIMEOUT) => {
@@ -89,8 +92,8 @@ impl Context {
         }
     }
 
-    /// Makes a new engine for the peer's next handshake, under an index of its own, because a key changed or the
-    /// wall clock was set. Sessions go on.
+    /// Makes a new engine, under its own index, for the peer's next handshake, because a key changed or the wall clock was
+    /// set. Existing sessions continue.
     pub(crate) fn renew_engine(&mut self, peer: &mut Peer, now: Instant) {
         let (tunnel, local) = (&mut peer.tunnel, &self.local);
         let Some(own) = local.keys.find_or_present(tunnel.own_key) else { return };
@@ -101,8 +104,8 @@ impl Context {
         session.renew_engine(keys, tunnel.receivers.present, local.wall.origin(now), now);
     }
 
-    /// A session for a peer that has none yet, with what is remembered of replays. It speaks as this key of ours, or as the
-    /// present one. `None`: without a key of our own.
+    /// Makes a session for a peer that does not have one yet, and gives it the remembered replay state. It speaks as the
+    /// key `own` of ours, or as the present key if `own` is `None`. Returns `None` if we have no key.
     fn new_session(&self, peer: &mut Peer, own: Option<PeerKey>, now: Instant) -> Option<Box<Session>> {
         let tunnel = &mut peer.tunnel;
         let own = self.local.keys.find_or_present(own)?;
@@ -113,7 +116,7 @@ impl Context {
         Some(session)
     }
 
-    /// Answers an initiation that was made for this key of ours, if it is authentic: a stranger can name any peer.
+    /// Answers an initiation that was made for the key `own` of ours, if it is authentic. A stranger can name any peer.
     pub(crate) fn answer(
         &mut self,
         peer: &mut Peer,
@@ -128,15 +131,15 @@ impl Context {
         let session = peer.tunnel.session.take().or_else(|| self.new_session(peer, Some(own), now));
         let mut session = session.ok_or(DropReason::HandshakeNoKey)?;
         let answered = session.handle_initiation(initiation, now, self.outbox.room(RESPONSE_LEN));
-        // It is kept too where it remembers replays, which is costly to do: such a peer had one before.
+        // A session that holds replay state is kept too, because remembering is costly. Such a peer had a session before.
         if answered.is_ok() || had_session || session.remembers() {
             peer.tunnel.session = Some(session);
         }
         Ok(self.outbox.draft(answered?))
     }
 
-    /// The peer calls us by a different key of ours than the one that its session speaks as. If it is the peer, the session's
-    /// next handshakes are made with that one.
+    /// Handles a call for a different key of ours than the one that the peer's session speaks as. If the call is authentic,
+    /// the session makes its next handshakes with that key.
     fn speak_as(&mut self, peer: &mut Peer, own: PeerKey, initiation: &[u8], now: Instant) -> Result<(), DropReason> {
         let local = self.local.keys.find(own).ok_or(DropReason::HandshakeNoKey)?;
         let tunnel = &mut peer.tunnel;
@@ -151,7 +154,7 @@ impl Context {
         Ok(())
     }
 
-    /// A session with the peer was made. `is_initiator`: we began it.
+    /// Records that a session with the peer was made. `is_initiator`: we began it.
     pub(crate) fn on_handshake_completed(&mut self, peer: &mut Peer, is_initiator: bool, now: Instant) {
         peer.on_connected();
         peer.stats.handshakes.add(1);
@@ -162,7 +165,7 @@ impl Context {
         self.on_session(peer, is_initiator, now);
     }
 
-    /// Sends a response, which proves us to the peer.
+    /// Sends a response, which proves to the peer that we hold our keys.
     pub(crate) fn transmit_response(&mut self, peer: &mut Peer, response: Draft, now: Instant) {
         self.transmit(peer, response, HANDSHAKE_CLASS, false);
         peer.on_data_sent(now);
@@ -178,7 +181,7 @@ impl Context {
         self.renew(peer, REKEY_AFTER_TIME, now);
     }
 
-    /// Calls the peer.
+    /// Sends an initiation to the peer.
     fn initiate(&mut self, peer: &mut Peer, now: Instant) {
         if peer.tunnel.is_unanswered() {
             peer.paths.forget_source();
@@ -201,7 +204,8 @@ impl Context {
     }
 
     fn on_expired(&mut self, peer: &mut Peer, unanswered: bool, now: Instant) {
-        // Packets that came while the peer was called already have not waited for long; attempts go on for them.
+        // Packets that arrived while the peer was already being called have not waited long. The attempts continue for
+        // them.
         if !peer.tunnel.is_wanted_by_traffic(now) {
             let dropped = peer.staged.clear();
             self.stats.count_drops(DropReason::StagedExpired, dropped);

@@ -1,7 +1,7 @@
-//! The clock that `Tunn` is lent, through the thread.
+//! The thread-local clock that `Tunn` reads.
 //!
-//! It has run for long when ours starts, so that a `Tunn` can be made as of a moment before that: its timestamps count from
-//! the moment it is made as of ([`Origin`]).
+//! It has already run for a long time when our clock starts, so a `Tunn` can be made as of an earlier moment. The
+//! timestamps of a `Tunn` count from the moment that it is made as of ([`Origin`]).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use mock_instant::MockClock;
 use crate::Instant;
 use crate::wall_clock::Origin;
 
-/// What it shows when ours starts: more than an [`Origin`] ever lies before that.
+/// What this clock shows when ours starts. An [`Origin`] never lies further than this before that moment.
 const BEGAN: Duration = Duration::from_secs(200 * 365 * 86_400);
 
 pub(super) fn set_clock(now: Instant) {

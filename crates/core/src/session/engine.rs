@@ -3,22 +3,22 @@
 //!
 //! boringtun's `Tunn` is a session engine, not a WireGuard device. What the seam adds, and why:
 //!
-//! * **Time is lent**: `Tunn` reads a thread-local clock that is set before every call that looks at it.
-//! * **`Tunn`'s own timers are switched off.** Its idea of the current time moves only in `update_timers`, and its rules
-//!   compare what was stamped with that time. It is moved for handshakes alone ([`Engine::catch_up`]), so that sessions are
-//!   stamped right and data is stamped like the session it went through, where no rule finds anything overdue. (A handshake
-//!   message that fails moves it too; what `Tunn` does then is taken note of.) Its timers would start handshakes too early
-//!   (it counts 15 s of silence from the last packet heard, not from the first that waits for an answer), renew without
-//!   anything sent, and know neither jitter nor back-off. [`Timers`] has the paper's rules instead.
+//! * **The caller lends the time**: `Tunn` reads a thread-local clock, which is set before every call that looks at it.
+//! * **`Tunn`'s own timers are switched off.** Its current time moves only in `update_timers`, and its rules compare stored
+//!   times with it. We move it for handshakes alone ([`Engine::catch_up`]). So sessions get the right time, and data gets
+//!   the time of its session, where no rule finds anything overdue. (A handshake message that fails moves it too. The seam
+//!   notices what `Tunn` does then.) Its timers would start handshakes too early, because they count 15 s of silence from
+//!   the last packet heard, not from the first one that waits for an answer. They would renew sessions although nothing was
+//!   sent, and they know neither jitter nor back-off. [`Timers`] has the paper's rules instead.
 //! * **Which session sends**, and whether its keys are proven and young enough: a mirror of what `Tunn` holds
-//!   ([`super::ring`]). The one index whose session would overwrite the one in use, after seven that the peer did not confirm,
-//!   goes to an initiation of our own ([`Engine::must_initiate`]).
-//! * **A new preshared key, a new key of either side, or a wall clock that was set,** takes a new `Tunn`. The sessions of the
-//!   earlier one go on beside it ([`Generation`]).
-//! * **Counters at the end of their range** are refused before `Tunn` sees them: it would overflow.
+//!   ([`super::ring`]). After seven sessions that the peer did not confirm, the next index would overwrite the session in
+//!   use. That index goes to an initiation of our own ([`Engine::must_initiate`]).
+//! * **A new preshared key, a new key of either side, or a wall clock that was set** requires a new `Tunn`. The sessions of
+//!   the earlier one continue beside it ([`Generation`]).
+//! * **Counters at the end of their range** are refused before `Tunn` sees them, because it would overflow.
 //!
-//! What it leaves out: padding (the caller's plaintext is padded), allowed IPs, staging, persistent keepalive, and
-//! who wants a handshake after one was given up. All of these are the caller's.
+//! The engine leaves out padding (the caller pads the plaintext), allowed IPs, staging, persistent keepalive, and the
+//! decision to begin a new handshake after one was given up. The caller does all of these.
 
 use std::time::Duration;
 
@@ -34,39 +34,39 @@ use super::timers::{REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Timers, has_passed};
 use crate::wall_clock::Origin;
 use crate::{DropReason, Instant};
 
-/// First byte of a handshake initiation, and of a data message.
+/// The first byte of a handshake initiation, and of a data message.
 const INITIATION: u8 = 1;
 const DATA: u8 = 4;
-/// Room for every handshake message.
+/// The size of a buffer that holds any handshake message, in bytes.
 const SCRATCH_LEN: usize = 256;
-/// How many former engines keep their sessions.
+/// The most former engines that keep their sessions.
 const MAX_RETIRED: usize = 3;
 /// Counters from here on are refused (paper, section 6.5: REJECT_AFTER_MESSAGES).
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
-/// The sessions with one peer, as `Tunn` has them.
+/// The sessions with one peer, as `Tunn` holds them.
 pub(super) struct Engine {
     /// Makes all handshakes, with the present keys.
     newest: Box<Generation>,
-    /// Former engines, oldest first: what is on its way in their sessions is still opened, and packets are sealed in
-    /// them until there is a newer one. Boxed: moved, they would leave copies of their keys behind.
+    /// Former engines, oldest first. They still open messages of their sessions that are in flight, and they seal packets
+    /// until there is a newer session. Boxed, because moving them would leave copies of their keys behind.
     retired: Vec<Box<Generation>>,
-    /// What `Tunn` believes the time to be: that of the last handshake message.
+    /// The time that `Tunn` believes it is: that of the last handshake message.
     current: Instant,
-    /// The clock it was last lent, and the era of the wall clock that it was made in.
+    /// The time that `Tunn` was last lent, and the era of the wall clock in which it was made.
     lent: Instant,
     era: u32,
-    /// Since when `Tunn` believes a handshake of ours to be under way, also after we have given it up.
+    /// Since when `Tunn` believes that a handshake of ours is under way, even after we have given it up.
     begun: Option<Instant>,
     /// The sender index of our last initiation.
     last_initiation: Option<u32>,
-    /// That initiation, so that it can go to other addresses too. A peer that is never called has none.
+    /// That initiation, so that it can go to other addresses too. `None` for a peer that was never called.
     initiation: Option<Box<[u8; INITIATION_LEN]>>,
-    /// When the newest session was made of those that both sides are known to have.
+    /// When the newest session that both sides are known to have was made.
     completed: Option<Instant>,
     /// The index of the last response that we sent.
     last_answer: Option<u32>,
-    /// The newest initiation that was good: older ones are replays.
+    /// The newest valid initiation. Older ones are replays.
     newest_initiation: Option<Box<[u8; INITIATION_LEN]>>,
 }
 
@@ -87,13 +87,13 @@ impl Engine {
         }
     }
 
-    /// Makes all handshakes from now on with this `Tunn`. The present one retires with its sessions. An initiation that is out
-    /// was its own: the next one counts.
+    /// Makes all handshakes from now on with this `Tunn`. The present one retires with its sessions. An initiation that
+    /// is out belongs to the former engine, so only the next one counts.
     pub(super) fn renew(&mut self, newest: Box<Generation>, origin: Origin, timers: &mut Timers, now: Instant) {
         self.retired.push(std::mem::replace(&mut self.newest, newest));
         self.discard_ended(now);
         if self.retired.len() > MAX_RETIRED {
-            // The oldest, but not the one that carries everything because no handshake succeeds.
+            // Drops the oldest, but not the one that carries all packets while no handshake succeeds.
             let sending = self.retired.iter().rposition(|retired| retired.ring.sending(now).is_some());
             self.retired.remove(usize::from(sending == Some(0)));
         }
@@ -108,22 +108,22 @@ impl Engine {
         }
     }
 
-    /// Takes in the newest initiation of sessions that were forgotten: it, and older ones, are replays. False: it was made
-    /// for a different key of ours, which mac1 tells at once.
+    /// Restores replay state from the newest initiation of forgotten sessions: that one and older ones are replays. Returns
+    /// false if it was made for a different key of ours, which mac1 shows at once.
     pub(super) fn remember(&mut self, initiation: &[u8; INITIATION_LEN], timers: &mut Timers, now: Instant) -> bool {
-        // `Tunn` keeps the timestamp of a good initiation and gives no other way to set it. Nobody gets the answer.
+        // `Tunn` keeps the timestamp of a valid initiation and has no other way to set it. The response is not sent.
         self.catch_up(timers, now);
         let mut out = [0; SCRATCH_LEN];
         let is_good = matches!(self.newest.tunn.decapsulate(None, initiation, &mut out), TunnResult::WriteToNetwork(_));
         if is_good {
-            // That made a session which nobody knows and whose keys are to be zeroed one day.
+            // That made a session that nobody uses. Its keys must be zeroed later.
             timers.on_established(self.current);
             self.newest_initiation = Some(Box::new(*initiation));
         }
         is_good
     }
 
-    /// Whether there is an initiation older than which all are replays.
+    /// Whether replay state exists: an initiation before which all others are replays.
     pub(super) fn remembers(&self) -> bool {
         self.newest_initiation.is_some()
     }
@@ -133,17 +133,17 @@ impl Engine {
         self.newest_initiation.take()
     }
 
-    /// The era of the wall clock that it was made in.
+    /// The era of the wall clock in which the engine was made.
     pub(super) fn era(&self) -> u32 {
         self.era
     }
 
-    /// The session that packets are sealed in: the newest engine's that has one.
+    /// The session that packets are sealed in: that of the newest engine that has one.
     pub(super) fn sending(&self, now: Instant) -> Option<Held> {
         self.generations().find_map(|generation| generation.ring.sending(now))
     }
 
-    /// Whether any session has not ended.
+    /// Whether any session has not ended yet.
     pub(super) fn is_held(&self, now: Instant) -> bool {
         self.generations().any(|generation| generation.ring.is_held(now))
     }
@@ -153,17 +153,17 @@ impl Engine {
         self.generations().any(|generation| generation.ring.uses(index, now))
     }
 
-    /// When the first of the retired engines has no session any more.
+    /// When the first retired engine runs out of sessions.
     pub(super) fn next_end(&self) -> Option<Instant> {
         self.retired.iter().filter_map(|retired| retired.ring.ends()).min()
     }
 
-    /// Drops retired engines that have no session any more.
+    /// Drops retired engines that have no session left.
     pub(super) fn discard_ended(&mut self, now: Instant) {
         self.retired.retain(|retired| retired.ring.is_held(now));
     }
 
-    /// From the newest to the oldest.
+    /// All engines, from the newest to the oldest.
     fn generations(&self) -> impl Iterator<Item = &Generation> {
         std::iter::once(&*self.newest).chain(self.retired.iter().rev().map(|retired| &**retired))
     }
@@ -172,17 +172,17 @@ impl Engine {
         std::iter::once(&mut *self.newest).chain(self.retired.iter_mut().rev().map(|retired| &mut **retired))
     }
 
-    /// Our last initiation, unless the engine that made it has retired.
+    /// Our last initiation. `None` if the engine that made it has retired.
     pub(super) fn initiation(&self) -> Option<&[u8; INITIATION_LEN]> {
         self.initiation.as_deref().filter(|initiation| self.awaits(index_at(*initiation, 4)))
     }
 
-    /// Whether a response that bears this receiver index would answer our last initiation.
+    /// Whether a response with this receiver index would answer our last initiation.
     pub(super) fn awaits(&self, receiver_index: u32) -> bool {
         self.last_initiation == Some(receiver_index)
     }
 
-    /// Writes an initiation to `out`: begins a handshake, or repeats one.
+    /// Writes an initiation to `out`, which begins a handshake or repeats one.
     pub(super) fn initiate(&mut self, timers: &mut Timers, now: Instant, out: &mut [u8]) -> Option<usize> {
         self.catch_up(timers, now);
         self.lend(now);
@@ -190,7 +190,7 @@ impl Engine {
             return None;
         };
         let mut len = message.len();
-        // The index after it may be that of the session in use: a response is never given that one.
+        // The next index may be that of the session in use. A response must never get that one.
         if self.newest.ring.is_threatened_after(index_at(out, 4), now)
             && let TunnResult::WriteToNetwork(message) = self.newest.tunn.format_handshake_initiation(out, true)
         {
@@ -203,7 +203,8 @@ impl Engine {
         Some(len)
     }
 
-    /// Spends the next index where a response would overwrite the session in use with it: on an initiation that nobody gets.
+    /// Spends the next index on an initiation that is never sent, if a response with that index would overwrite the session
+    /// in use.
     pub(super) fn spend_threatening_index(&mut self, timers: &mut Timers, now: Instant) {
         if self.last_answer.is_some_and(|index| self.newest.ring.is_threatened_after(index, now)) {
             self.lend(now);
@@ -214,15 +215,15 @@ impl Engine {
         }
     }
 
-    /// The clock that `Tunn` was last lent.
+    /// The time that `Tunn` was last lent.
     pub(super) fn lent(&self) -> Instant {
         self.lent
     }
 
-    /// Seals one padded plaintext; `out` holds at least 32 bytes more. Returns 0 where no session seals.
+    /// Seals one padded plaintext. `out` must be at least 32 bytes longer. Returns 0 if no session can seal.
     pub(super) fn seal(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
         let Some(generation) = self.generations_mut().find(|generation| generation.ring.sending(now).is_some()) else {
-            // `Tunn` would queue it, or send it in a session that was never confirmed.
+            // `Tunn` would queue it, or seal it in a session that the peer never confirmed.
             return 0;
         };
         match generation.tunn.encapsulate(plaintext, out) {
@@ -265,16 +266,16 @@ impl Engine {
         Ok(Opened { content, confirms: self.confirms(confirmed) })
     }
 
-    /// Whether a session that was confirmed is news, `made` then.
+    /// Whether the confirmation of a session that was made at `made` is news.
     fn confirms(&mut self, made: Option<Instant>) -> bool {
         let Some(made) = made else { return false };
-        // Where both sides began at once each handshake makes a session; the second one is no news.
+        // If both sides began at once, each handshake makes a session. The second one is not news.
         let is_news = self.completed.is_none_or(|at| made > at);
         self.completed = self.completed.max(Some(made));
         is_news
     }
 
-    /// Answers an initiation: the response, `len` bytes of `out`.
+    /// Answers an initiation. The response is the first `len` bytes of `out`.
     pub(super) fn answer(
         &mut self,
         initiation: &[u8],
@@ -289,7 +290,7 @@ impl Engine {
                 self.newest.ring.on_made(index, false, self.current);
                 self.newest_initiation = initiation.try_into().ok().map(Box::new);
                 self.last_answer = Some(index);
-                // `Tunn` forgets an initiation of its own when it answers one: its response still counts.
+                // `Tunn` forgets its own initiation when it answers one. A response to ours still counts.
                 self.begun = None;
                 timers.on_handshake_over();
                 timers.on_established(self.current);
@@ -300,16 +301,16 @@ impl Engine {
         }
     }
 
-    /// Whether it is time to call a peer that has just been answered: the next response would overwrite the session in
-    /// use, because the peer calls and calls and does not confirm, and our own initiation takes that index; or `Tunn`'s
-    /// time stood still for a handshake of ours, and the session made just now seems too old.
+    /// Whether we must send an initiation to a peer that was just answered. There are two reasons. The peer calls
+    /// repeatedly without confirming, and the next response would overwrite the session in use: our own initiation takes
+    /// that index. Or `Tunn`'s time stood still for a handshake of ours, so the session made just now seems too old.
     pub(super) fn must_initiate(&self, now: Instant) -> bool {
         self.last_answer.is_some_and(|index| self.newest.ring.is_threatened_after(index, now))
             || now.since(self.current) > REKEY_TIMEOUT
     }
 
-    /// Completes a handshake that we began. `Tunn` writes a keepalive to `out`; the caller has something better, or seals
-    /// its own.
+    /// Completes a handshake that we began. `Tunn` writes a keepalive to `out`, which the caller does not send: it has data
+    /// to send, or seals a keepalive of its own.
     pub(super) fn complete(
         &mut self,
         receiver_index: u32,
@@ -343,17 +344,17 @@ impl Engine {
         }
     }
 
-    /// Brings `Tunn`'s own time up to `now`, so that the session made next is stamped with it.
+    /// Brings `Tunn`'s own time up to `now`, so that the next session gets this time.
     pub(super) fn catch_up(&mut self, timers: &mut Timers, now: Instant) {
         self.lend(now);
         let is_given_up = has_passed(self.begun, REKEY_ATTEMPT_TIME, now);
         if is_given_up && self.newest.ring.sending(now).is_some() {
-            // `Tunn` would drop the session in use with the handshake that failed. What is made meanwhile seems older
-            // than it is: renewed early by whoever began it, or by us at once ([`Engine::must_initiate`]).
+            // `Tunn` would drop the session in use together with the handshake that failed. A session made meanwhile seems
+            // older than it is: its initiator renews it early, or we do at once ([`Engine::must_initiate`]).
             return;
         }
         if self.begun.is_some() && !is_given_up {
-            // Just before `Tunn` would repeat the initiation on its own: that is not its to decide.
+            // Stops just before `Tunn` would repeat the initiation by itself. The timers decide that.
             let limit = timers.initiated() + (REKEY_TIMEOUT - Duration::from_nanos(1));
             self.lent = self.lent.min(limit).max(self.current);
             set_clock(self.lent);
@@ -363,22 +364,22 @@ impl Engine {
         match self.newest.tunn.update_timers(&mut out) {
             TunnResult::Err(WireGuardError::ConnectionExpired) => self.on_keys_forgotten(timers, now),
             TunnResult::WriteToNetwork(message) if message[0] == INITIATION => {
-                // A handshake message that failed has moved the time since the session was made, and `Tunn` finds data
-                // unanswered.
+                // A handshake message that failed has moved the time since the session was made, so `Tunn` finds unanswered
+                // data.
                 self.on_initiation_wasted(&out, timers);
             }
             _ => {}
         }
     }
 
-    /// Nobody gets this initiation, but `Tunn` counts 90 s from it.
+    /// Records an initiation that is never sent. `Tunn` counts 90 s from it all the same.
     fn on_initiation_wasted(&mut self, message: &[u8], timers: &mut Timers) {
         self.begun.get_or_insert(self.current);
         self.last_initiation = Some(index_at(message, 4));
         timers.on_initiation_wasted(self.lent);
     }
 
-    /// Makes `Tunn` forget all keys, which are 540 s old.
+    /// Makes `Tunn` forget all keys, once they are 540 s old.
     pub(super) fn zero(&mut self, timers: &mut Timers, now: Instant) {
         self.lend(now);
         self.current = self.lent;
@@ -392,7 +393,7 @@ impl Engine {
         timers.on_keys_forgotten(self.sending(now).is_some(), now);
     }
 
-    /// Sets `Tunn`'s clock, which never runs backwards.
+    /// Sets `Tunn`'s clock. It never runs backwards.
     fn lend(&mut self, now: Instant) {
         self.lent = now.max(self.lent);
         set_clock(self.lent);

@@ -1,8 +1,8 @@
 //! The gate before handshakes: the checks that come before any Diffie-Hellman.
 //!
-//! One stranger can load the node for others: for as long as he sends more than [`LOAD_LIMIT`] messages a second with a good
-//! mac1, everybody's first message is answered with a cookie, and the second one, five seconds later, passes. Sessions that are
-//! there do not notice.
+//! One stranger can slow handshakes for everyone. While he sends more than [`LOAD_LIMIT`] messages a second with a valid
+//! mac1, each sender's first message is answered with a cookie, and the second one, five seconds later, passes. Existing
+//! sessions are not affected.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::{DropReason, Instant, PeerKey, UdpTrain};
 
 /// Handshake messages a second above which senders must prove their address.
 pub(crate) const LOAD_LIMIT: u64 = 256;
-/// The count starts anew after this long.
+/// The count restarts after this long.
 const LOAD_PERIOD: Duration = Duration::from_secs(1);
 
-/// How many handshake messages came lately, and from whom.
+/// Counts recent handshake messages, in total and by source.
 pub(crate) struct HandshakeGate {
     count: u64,
     counting_since: Instant,
@@ -30,7 +30,7 @@ pub(crate) struct HandshakeGate {
 pub(crate) enum Passed {
     /// It was made for this key of ours.
     Free(PeerKey),
-    /// As well, but the node is under load and the source has sent more than its share.
+    /// It was made for this key of ours, but the node is under load and the source has sent more than its share.
     OverLimit(PeerKey),
 }
 
@@ -39,8 +39,8 @@ impl HandshakeGate {
         Self { count: 0, counting_since: now, sources: SourceLimit::default() }
     }
 
-    /// Checks the MACs of a handshake message, and how much its source has sent. A sender that has to prove its address is
-    /// sent a cookie.
+    /// Checks the MACs of a handshake message and how much its source has sent. A sender that must prove its address gets a
+    /// cookie.
     pub(crate) fn check(
         &mut self,
         message: &[u8],

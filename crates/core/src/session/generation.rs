@@ -1,8 +1,8 @@
 //! The sessions that were made under one set of keys, with timestamps of one era of the wall clock.
 //!
-//! A `Tunn` mixes the keys that it was made with into all of its handshakes, and stamps them by the wall clock of
-//! that moment. So a new key, or a clock that was set, takes a new `Tunn`, with an index of its own; the one before
-//! makes no more handshakes and carries on what it holds.
+//! A `Tunn` mixes the keys that it was made with into all of its handshakes, and stamps them by the wall clock of that
+//! moment. So a new key, or a wall clock that was set, requires a new `Tunn` with its own index. The former one makes no
+//! more handshakes and keeps its sessions until they end.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ pub(super) struct Generation {
     pub(super) ring: Ring,
 }
 
-/// What the handshakes with one peer are made from.
+/// The keys that the handshakes with one peer use.
 #[derive(Clone, Copy)]
 pub(crate) struct Keys<'a> {
     /// Our own key.
     pub(crate) local: &'a LocalKey,
     /// The peer's public key.
     pub(crate) peer: PeerKey,
-    /// Mixed in, where both sides have it.
+    /// The preshared key, if there is one.
     pub(crate) preshared: Option<&'a [u8; 32]>,
 }
 

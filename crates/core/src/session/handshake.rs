@@ -1,7 +1,7 @@
 //! Handshake messages, cheapest check first: mac1, load and cookie, source limit ([`super::gate`]); only then Diffie-Hellman.
 //!
-//! Nothing that a message says is believed before its session engine has authenticated it. Silence is the answer to
-//! everything that fails; the one exception is a cookie reply, which is shorter than what it answers.
+//! A message is not believed before its session engine has authenticated it. A message that fails a check gets no answer.
+//! The one exception is a cookie reply, which is shorter than the message that it answers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::peer::Peer;
 use crate::session::gate::Passed;
 use crate::{DropReason, Instant, PeerKey, UdpTrain};
 
-/// A peer's initiations are at least this far apart (the kernel's INITIATIONS_PER_SECOND is 50).
+/// The shortest time between two initiations of one peer (the kernel's INITIATIONS_PER_SECOND is 50).
 const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Node {
@@ -39,8 +39,8 @@ impl Node {
         }
     }
 
-    /// Passes a message through the gate, or not. `response`: the receiver index of a response. Returns which of our keys it
-    /// was made for.
+    /// Sends a message through the gate. `response`: the receiver index, if the message is a response. Returns which of our
+    /// keys the message was made for.
     fn pass_gate(
         &mut self,
         response: Option<u32>,
@@ -50,7 +50,7 @@ impl Node {
     ) -> Result<PeerKey, DropReason> {
         match self.gate.check(bytes, train, &mut self.context, now)? {
             Passed::Free(key) => Ok(key),
-            // Strangers may be behind the same address; they have other ports.
+            // Strangers may share the address. They have different ports.
             Passed::OverLimit(key)
                 if self.context.endpoints.allows(train.source, now) || self.is_awaited(response, now) =>
             {
@@ -69,7 +69,7 @@ impl Node {
         peer.filter(is_awaited).is_some_and(|peer| peer.tunnel.responses.take(now))
     }
 
-    /// Takes an initiation that was made for this key of ours.
+    /// Takes an initiation that was made for the key `own` of ours.
     fn initiation(&mut self, own: PeerKey, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
         let context = &mut self.context;
         let own = context.local.keys.find(own).ok_or(DropReason::HandshakeNoKey)?;
@@ -115,7 +115,7 @@ impl Node {
         context.on_authenticated(peer, train.source, train.via, now);
         context.on_handshake_completed(peer, true, now);
         if !outbound::flush(peer, &mut self.scratch, context, now) {
-            // Nothing else tells the responder that we hold the keys.
+            // The responder learns from nothing else that we hold the keys.
             context.send_keepalive(peer, now);
         }
         peer.arm(&mut self.deadlines, now);
@@ -126,7 +126,7 @@ impl Node {
         let tag = self.context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?;
         let peer = self.peers.peer(tag).ok_or(DropReason::UnknownReceiver)?;
         let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
-        // It proves no address: neither endpoint nor timers move on it.
+        // A cookie proves no address, so it moves neither the endpoint nor the timers.
         session.handle_cookie(bytes, now, self.context.outbox.room(COOKIE_REPLY_LEN))
     }
 }

@@ -1,7 +1,7 @@
-//! Receiver indices: whose a message on the wire is.
+//! Receiver indices: which peer a message on the wire belongs to.
 //!
-//! Each peer has one of 24 bits, to which the session engine adds eight of its own. Where a peer gets a new engine it
-//! gets a new index, and keeps the earlier ones for as long as a session bears them.
+//! Each peer has an index of 24 bits, to which the session engine adds eight bits of its own. A peer with a new engine gets
+//! a new index. It keeps the earlier ones for as long as a session uses them.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -23,7 +23,7 @@ pub(crate) struct Indices {
 pub(crate) struct Receivers {
     /// The upper 24 bits of the indices of its next sessions.
     pub(crate) present: u32,
-    /// Those of sessions that former engines made.
+    /// The upper 24 bits of the indices of sessions that former engines made.
     former: Vec<u32>,
 }
 
@@ -33,12 +33,14 @@ impl Indices {
         self.owners.get(&(receiver_index >> 8)).copied()
     }
 
-    /// An index that no peer has, for this peer. It is random, so that it says nothing of how many there are.
+    /// Assigns this peer an index that no other peer has. It is random, so that it does not reveal how many peers there
+    /// are.
     pub(crate) fn assign(&mut self, peer: PeerTag, rng: &mut impl RngCore) -> Receivers {
         Receivers { present: self.draw(peer, rng), former: Vec::new() }
     }
 
-    /// Gives a peer a new index for its next sessions. The earlier ones find it for as long as `is_used` says so.
+    /// Gives a peer a new index for its next sessions. The earlier ones still find the peer while `is_used` returns true
+    /// for them.
     pub(crate) fn renew(
         &mut self,
         peer: PeerTag,
@@ -57,7 +59,7 @@ impl Indices {
         });
     }
 
-    /// The peer is gone.
+    /// Releases the indices of a peer that was removed.
     pub(crate) fn release(&mut self, receivers: &Receivers) {
         for index in receivers.former.iter().chain([&receivers.present]) {
             self.owners.remove(index);

@@ -1,6 +1,6 @@
-//! Our own tunnel keys, and the check of everything that is asked of them.
+//! Our own tunnel keys, and the checks that are made with them.
 //!
-//! One is the present key. Former ones may still be answered, for peers that do not know the present one yet.
+//! One is the present key. Former keys may still be answered, for peers that do not know the present one yet.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ pub(crate) struct LocalKey {
     public: PublicKey,
     /// Checks mac1 of every handshake message, and mac2 when there are many.
     gate: RateLimiter,
-    /// What each `Tunn` is given: never limits, since `gate` has counted already.
+    /// The limiter that each `Tunn` gets. It never limits, because `gate` has already counted.
     pub(super) never_limits: Arc<RateLimiter>,
 }
 
-/// The keys that handshakes are answered under: the present one, and then former ones.
+/// The keys under which handshakes are answered: the present key first, then former ones.
 #[derive(Default)]
 pub(crate) struct LocalKeys(Vec<LocalKey>);
 
-/// What the MACs of a handshake message say.
+/// The result of checking the MACs of a handshake message.
 pub(crate) enum Macs {
-    /// mac1 is right for this key of ours, and mac2 where it was asked for.
+    /// mac1 is valid for this key of ours, and so is mac2 if it was required.
     Good(PeerKey),
-    /// Under load and without a valid mac2: this many bytes of cookie reply were written.
+    /// The node is under load and mac2 is not valid. A cookie reply of this many bytes was written.
     Cookie(usize),
-    /// mac1 was made for none of our keys.
+    /// mac1 is not valid for any of our keys.
     Bad,
 }
 
 impl LocalKeys {
-    /// `present`, and `former` keys that are still answered. See [`LocalKey::new`].
+    /// Holds the `present` key and the `former` keys that are still answered. See [`LocalKey::new`].
     pub(crate) fn new(present: Option<&[u8; 32]>, former: &[Zeroizing<[u8; 32]>], limit: u64, now: Instant) -> Self {
         let former = former.iter().map(|key| &**key).filter(|_| present.is_some());
         Self(present.into_iter().chain(former).map(|key| LocalKey::new(key, limit, now)).collect())
@@ -50,12 +50,12 @@ impl LocalKeys {
         self.0.first()
     }
 
-    /// The key with this public key, if it is still answered.
+    /// The key of ours with this public key, if it is still answered.
     pub(crate) fn find(&self, public: PeerKey) -> Option<&LocalKey> {
         self.0.iter().find(|key| key.public() == public)
     }
 
-    /// As [`LocalKeys::find`], and else the present key.
+    /// Like [`LocalKeys::find`], but falls back to the present key.
     pub(crate) fn find_or_present(&self, public: Option<PeerKey>) -> Option<&LocalKey> {
         public.and_then(|public| self.find(public)).or_else(|| self.present())
     }
@@ -109,8 +109,9 @@ impl LocalKey {
         }
     }
 
-    /// The static key inside an initiation. One Diffie-Hellman: ask only after [`LocalKey::verify`]. Anyone can name
-    /// anyone here; only [`super::seam::Session::handle_initiation`] authenticates.
+    /// The static key inside an initiation. This costs one Diffie-Hellman, so call [`LocalKey::verify`] first. The result
+    /// is not authenticated: a sender can name any key. Only
+    /// [`super::seam::Session::handle_initiation`] authenticates.
     pub(crate) fn initiator(&self, message: &[u8]) -> Option<PeerKey> {
         let Ok(Packet::HandshakeInit(initiation)) = Tunn::parse_incoming_packet(message) else {
             return None;

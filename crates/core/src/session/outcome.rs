@@ -1,36 +1,36 @@
-//! What a session answers: what is to be sent, and what a message held.
+//! The results of a session's methods: what to send, and what a message held.
 
-/// What [`super::seam::Session::advance`] wants sent, `len` bytes of the buffer it was given.
+/// What [`super::seam::Session::advance`] wants sent: the first `len` bytes of the buffer it was given.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,
-    /// The peer has not answered when it should have.
+    /// The peer did not answer in time.
     Initiation {
         len: usize,
     },
     Keepalive(usize),
-    /// The handshake was given up after 90 s, or no session was made for 540 s. No key is left but that of a session
-    /// that is not too old to be used.
+    /// The handshake was given up after 90 s, or no session was made for 540 s. The only keys left are those of a session
+    /// that is still young enough to be used.
     Expired {
         /// Whether initiations went unanswered.
         unanswered: bool,
     },
 }
 
-/// A data message that was authentic.
+/// An authentic data message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened {
     pub(crate) content: Content,
-    /// Whether it is the first of a session that we responded to: the initiator has proven that it holds the keys.
+    /// Whether it is the first of a session that we responded to. It proves that the initiator holds the keys.
     pub(crate) confirms: bool,
 }
 
 /// What a data message held.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// What claims to be an IP packet: this many bytes at the start of the output.
+    /// The message holds what claims to be an IP packet: this many bytes at the start of the output.
     Packet(usize),
     Keepalive,
-    /// No whole IP packet.
+    /// The message does not hold a whole IP packet.
     Malformed,
 }

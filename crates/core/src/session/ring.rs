@@ -1,9 +1,9 @@
 //! A mirror of the sessions that `Tunn` holds: how old each is, who began it, whether the peer has proven that it holds
 //! the keys, and which one sends.
 //!
-//! `Tunn` answers none of this, and it would also send in a session that the peer never confirmed once its eight places
-//! are used in turn. So its rules are told again here, to the letter: a session lies in the place of its index modulo
-//! eight, and becomes the sending one when something comes in by it and it is not older than the one before.
+//! `Tunn` exposes none of this. It would also send in a session that the peer never confirmed, once its eight places wrap
+//! around. So this file repeats its rules exactly. A session lies in the place of its index modulo eight. It becomes the
+//! sending session when a message arrives in it and it is not older than the present one.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const PLACES: usize = 8;
 #[derive(Clone, Copy)]
 pub(super) struct Held {
     index: u32,
-    /// On `Tunn`'s clock.
+    /// When it was made, on `Tunn`'s clock.
     pub(super) made: Instant,
     pub(super) is_initiator: bool,
     is_confirmed: bool,
@@ -32,7 +32,7 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// A session was made. If we began it the peer has proven its keys; if we answered it has still to.
+    /// Records a new session. If we began it, the peer has proven its keys. If we answered, the peer has not yet.
     pub(super) fn on_made(&mut self, index: u32, is_initiator: bool, now: Instant) {
         self.places[place(index)] = Some(Held { index, made: now, is_initiator, is_confirmed: is_initiator });
         if is_initiator {
@@ -40,7 +40,7 @@ impl Ring {
         }
     }
 
-    /// A message of this session opened. If that confirms it: when it was made.
+    /// Records that a message of this session opened. Returns when the session was made if that confirms it.
     pub(super) fn on_opened(&mut self, index: u32) -> Option<Instant> {
         let held = self.places[place(index)].as_mut()?;
         let is_first = !std::mem::replace(&mut held.is_confirmed, true);
@@ -54,30 +54,30 @@ impl Ring {
         self.places[place(index)].is_some_and(|held| held.index == index && is_young(&held, now))
     }
 
-    /// When the last of them ends.
+    /// When the last session ends.
     pub(super) fn ends(&self) -> Option<Instant> {
         self.places.iter().flatten().map(|held| held.made + REJECT_AFTER_TIME).max()
     }
 
-    /// Whether any has not ended.
+    /// Whether any session has not ended yet.
     pub(super) fn is_held(&self, now: Instant) -> bool {
         self.ends().is_some_and(|at| now < at)
     }
 
-    /// Whether any has not ended whose index has these upper 24 bits.
+    /// Whether any session with these upper 24 bits in its index has not ended yet.
     pub(super) fn uses(&self, index: u32, now: Instant) -> bool {
         self.places.iter().flatten().any(|held| held.index >> 8 == index && is_young(held, now))
     }
 
-    /// The session that packets are sealed in, unless it is too old or unproven.
+    /// The session that packets are sealed in. `None` if it is too old or unproven.
     pub(super) fn sending(&self, now: Instant) -> Option<Held> {
-        // What leaves now arrives later, where the session is older by a way.
+        // A packet that leaves now arrives later, when the session is older by the one-way delay.
         let arrives = now + SENDING_MARGIN;
         self.places[place(self.sending)]
             .filter(|held| held.index == self.sending && held.is_confirmed && is_young(held, arrives))
     }
 
-    /// Whether the index after this one lies in the place of the session in use.
+    /// Whether the index after this one uses the place of the session in use.
     pub(super) fn is_threatened_after(&self, index: u32, now: Instant) -> bool {
         self.sending(now).is_some_and(|held| place(index.wrapping_add(1)) == place(held.index))
     }

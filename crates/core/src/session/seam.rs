@@ -1,4 +1,4 @@
-//! The sessions with one peer, and the handshake that makes the next one: the engine and the paper's timers as one.
+//! The sessions with one peer, and the handshake that makes the next one: combines the engine and the paper's timers.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// `index`: 24 bits, random, not used by another session of this node.
+    /// `index`: 24 random bits that no other session of this node uses.
     pub(crate) fn new(keys: Keys<'_>, index: u32, origin: Origin, now: Instant) -> Self {
         let mut timers = Timers::new(origin.at);
         let mut engine = Engine::new(Generation::new(keys, index, origin), origin, now);
@@ -26,31 +26,32 @@ impl Session {
         Self { engine, timers }
     }
 
-    /// Makes all handshakes from now on with these keys and from this origin; the others are as in [`Session::new`]. The
-    /// sessions that there are go on until they end. An initiation that is out was the former engine's: the next one counts.
+    /// Makes all handshakes from now on with these keys and from this origin. `index` is as in [`Session::new`]. Existing
+    /// sessions continue until they end. An initiation that is out belongs to the former engine, so only the next one
+    /// counts.
     pub(crate) fn renew_engine(&mut self, keys: Keys<'_>, index: u32, origin: Origin, now: Instant) {
         self.engine.renew(Generation::new(keys, index, origin), origin, &mut self.timers, now);
     }
 
-    /// Takes in the newest initiation of sessions that were forgotten: it, and older ones, are replays. Returns false where it
-    /// was made for a different key of ours.
+    /// Restores replay state from the newest initiation of forgotten sessions: that one and older ones are replays. Returns
+    /// false if it was made for a different key of ours.
     pub(crate) fn remember(&mut self, initiation: &[u8; INITIATION_LEN], now: Instant) -> bool {
         self.engine.remember(initiation, &mut self.timers, now)
     }
 
-    /// Whether there is an initiation older than which all are replays.
+    /// Whether replay state exists: an initiation before which all others are replays.
     pub(crate) fn remembers(&self) -> bool {
         self.engine.remembers()
     }
 
-    /// What [`Session::remember`] needs of this one, which is over. Taken out of it where it lies: moved, it would leave a
-    /// copy of its keys behind.
+    /// Takes what [`Session::remember`] needs from a session that is over. Taken in place, because moving the session would
+    /// leave a copy of its keys behind.
     pub(crate) fn take_newest_initiation(&mut self) -> Option<Box<[u8; INITIATION_LEN]>> {
         self.engine.take_newest_initiation()
     }
 
-    /// Whether the wall clock was set since the engine was made and a new one can take over: not while an initiation is
-    /// out that may still be answered.
+    /// Whether the wall clock was set since the engine was made and a new engine can take over. It cannot while an
+    /// initiation is out that may still be answered.
     pub(crate) fn is_outdated(&self, era: u32, now: Instant) -> bool {
         self.engine.era() != era && self.timers.retry_at().is_none_or(|retry_at| now >= retry_at)
     }
@@ -60,7 +61,7 @@ impl Session {
         self.engine.sending(now).is_some()
     }
 
-    /// Whether something may still come of it without a new handshake being begun.
+    /// Whether the session may still be used without a new handshake.
     pub(crate) fn is_in_use(&self, now: Instant) -> bool {
         self.timers.is_initiating() || self.engine.is_held(now)
     }
@@ -75,7 +76,7 @@ impl Session {
         self.timers.is_initiating()
     }
 
-    /// Whether a response that bears this receiver index would answer our last initiation.
+    /// Whether a response with this receiver index would answer our last initiation.
     pub(crate) fn awaits(&self, receiver_index: u32) -> bool {
         self.timers.is_initiating() && self.engine.awaits(receiver_index)
     }
@@ -85,26 +86,26 @@ impl Session {
         self.engine.initiation().filter(|_| self.timers.is_initiating())
     }
 
-    /// Whether data was sent that is owed an answer.
+    /// Whether we sent data that the peer has to answer.
     pub(crate) fn is_owed_answer(&self) -> bool {
         self.timers.is_owed_answer()
     }
 
-    /// Whether it begins a handshake by itself until then, because data goes unanswered.
+    /// Whether the session begins a handshake by itself by `at`, because data goes unanswered.
     pub(crate) fn will_call_by(&self, at: Instant) -> bool {
         self.timers.will_call_by(at)
     }
 
-    /// Whether we began the session in use and it is older than `age`: time for the next one. The paper asks this whenever
-    /// something was sent ([`super::timers::REKEY_AFTER_TIME`]) and received ([`super::timers::REKEY_ON_RECEIVE`]), never by a
-    /// timer.
+    /// Whether we began the session in use and it is older than `age`, so that it must be renewed. The paper checks this
+    /// whenever something was sent ([`super::timers::REKEY_AFTER_TIME`]) or received ([`super::timers::REKEY_ON_RECEIVE`]),
+    /// never by a timer.
     pub(crate) fn wants_renewal(&self, age: Duration, now: Instant) -> bool {
         !self.timers.is_initiating()
             && self.engine.sending(now).is_some_and(|held| held.is_initiator && now.since(held.made) >= age)
     }
 
-    /// Does what is due by `now`: at most one message, written to `out`. Call before every train and at
-    /// [`Session::deadline`]. `pause` and `jitter` together follow an initiation sent here.
+    /// Does what is due by `now`, and writes at most one message to `out`. Call it before every train and at
+    /// [`Session::deadline`]. An initiation sent here is repeated after `pause` plus `jitter`.
     pub(crate) fn advance(&mut self, now: Instant, pause: Duration, jitter: Duration, out: &mut [u8]) -> Due {
         self.engine.discard_ended(now);
         match self.timers.poll(self.is_alive(now), jitter, now) {
@@ -125,12 +126,12 @@ impl Session {
         }
     }
 
-    /// When [`Session::advance`] has something to do next.
+    /// When [`Session::advance`] next has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [self.timers.deadline(), self.engine.next_end()].into_iter().flatten().min()
     }
 
-    /// Begins a handshake, or repeats one. `retry_after`: when it is repeated without an answer.
+    /// Begins a handshake, or repeats one. `retry_after`: how long until it is repeated if no answer comes.
     pub(crate) fn initiate(&mut self, now: Instant, retry_after: Duration, out: &mut [u8]) -> Option<usize> {
         let len = self.engine.initiate(&mut self.timers, now, out)?;
         self.timers.on_initiated(self.engine.lent(), retry_after, now);
@@ -140,17 +141,16 @@ impl Session {
     /// Begins a handshake as soon as the last initiation is 5 s old.
     pub(crate) fn initiate_soon(&mut self, now: Instant) {
         self.timers.initiate_soon(now);
-        // The index cannot wait.
+        // The index must be spent now.
         self.engine.spend_threatening_index(&mut self.timers, now);
     }
 
-    /// Somebody waits: an initiation that backed off is repeated `retry_after` after it was sent.
+    /// Repeats an initiation that had backed off `retry_after` after it was sent, because something now waits for the peer.
     pub(crate) fn hasten(&mut self, retry_after: Duration) {
         self.timers.hasten(retry_after);
     }
 
-    /// Seals one padded plaintext; `out` holds at least 32 bytes more. Only while [`Session::is_alive`]: returns 0
-    /// otherwise.
+    /// Seals one padded plaintext. `out` must be at least 32 bytes longer. Returns 0 unless [`Session::is_alive`].
     pub(crate) fn seal(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
         let len = self.engine.seal(plaintext, now, out);
         if len > 0 {
@@ -159,7 +159,7 @@ impl Session {
         len
     }
 
-    /// As [`Session::seal`], for what says nothing about the peer when it is not answered.
+    /// Seals as [`Session::seal`] does, for messages that a live peer may leave unanswered.
     pub(crate) fn seal_aside(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
         let len = self.engine.seal(plaintext, now, out);
         if len > 0 {
@@ -182,7 +182,7 @@ impl Session {
         Ok(opened)
     }
 
-    /// Answers an initiation: the response, `len` bytes of `out`.
+    /// Answers an initiation. The response is the first `len` bytes of `out`.
     pub(crate) fn handle_initiation(
         &mut self,
         message: &[u8],
@@ -195,12 +195,13 @@ impl Session {
         Ok(len)
     }
 
-    /// Whether it is time to call a peer that has just been answered.
+    /// Whether we must send an initiation to a peer that was just answered.
     pub(crate) fn must_initiate(&self, now: Instant) -> bool {
         self.engine.must_initiate(now)
     }
 
-    /// Completes a handshake that we began. A keepalive is written to `out`; the caller has something better, or seals its own.
+    /// Completes a handshake that we began. A keepalive is written to `out`, which the caller does not send: it has data to
+    /// send, or seals a keepalive of its own.
     pub(crate) fn handle_response(
         &mut self,
         receiver_index: u32,

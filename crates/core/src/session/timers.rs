@@ -1,11 +1,11 @@
 //! The timers of the WireGuard paper (section 6) for the sessions with one peer.
 //!
-//! They are told facts ([`Timers::on_sealed`], [`Timers::on_received`] and so on) and say what is due: a keepalive 10 s after data
-//! that was not answered otherwise; a handshake when data got no answer for 15 s, repeated with jitter and given up after 90 s;
-//! and the end of all keys 540 s after the newest session was made. Renewal by age is not a timer: it is asked for whenever
-//! something was sent or received ([`super::seam::Session::wants_renewal`]).
+//! Callers tell them facts ([`Timers::on_sealed`], [`Timers::on_received`] and so on) and they say what is due. A keepalive
+//! is due 10 s after data that nothing else answered. A handshake is due when data got no answer for 15 s; it is repeated
+//! with jitter and given up after 90 s. All keys end 540 s after the newest session was made. Renewal by age is not a
+//! timer: it is checked whenever something was sent or received ([`super::seam::Session::wants_renewal`]).
 //!
-//! Left out: persistent keepalive, and who wants a handshake after one was given up. Both are the peer's.
+//! Left out: persistent keepalive, and whether to call again after a handshake was given up. The peer decides both.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::Instant;
 
 /// An initiation is repeated after this long without a response (WireGuard paper, section 6.1).
 pub(crate) const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Retries are spread over this much more (paper, section 6.1: up to a third of a second).
+/// The random delay added to a retry is at most this (paper, section 6.1: up to a third of a second).
 pub(crate) const MAX_JITTER: Duration = Duration::from_millis(333);
 /// Attempts end after this long without an answer (paper, section 6.1).
 pub(crate) const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
 /// The side that began a session older than this begins the next one when it sends (paper, section 6.2).
 pub(crate) const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
-/// The same when it receives: early enough that a handshake is done before the session ends (paper, section 6.2).
+/// The same limit when that side receives: early enough to finish a handshake before the session ends (paper, section 6.2).
 pub(crate) const REKEY_ON_RECEIVE: Duration = Duration::from_secs(180 - 10 - 5);
 /// A session older than this carries nothing (paper, section 6.2).
 pub(super) const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
@@ -28,17 +28,17 @@ const ZEROED_AFTER: Duration = Duration::from_secs(3 * 180);
 /// Data that was received is answered with an empty packet after this long (paper, section 6.5).
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What was sent to and received from one peer, as far as a timer depends on it.
+/// When data was last exchanged with one peer, as far as a timer depends on it.
 pub(super) struct Timers {
     handshake: Option<Handshake>,
     /// When our last initiation was sent.
     initiated: Instant,
     /// When the newest session was made, confirmed or not.
     established: Option<Instant>,
-    /// The first data sent since we last heard, and the first data heard since we last sent.
+    /// When the first data was sent since we last heard, and when the first data was heard since we last sent.
     unanswered_since: Option<Instant>,
     owes_answer_since: Option<Instant>,
-    /// How much longer than 15 s to wait for an answer: drawn anew each time.
+    /// How much longer than 15 s to wait for an answer. Drawn anew each time.
     jitter: Duration,
 }
 
@@ -53,9 +53,9 @@ struct Handshake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expired {
     Nothing,
-    /// Data that was received is owed an answer.
+    /// Data was received, and we owe the peer an answer.
     Keepalive,
-    /// A handshake begins, or its initiation is repeated.
+    /// A handshake must begin, or its initiation must be repeated.
     Initiation,
     /// The handshake got no answer for 90 s. It is over.
     Handshake,
@@ -64,7 +64,7 @@ pub(super) enum Expired {
 }
 
 impl Timers {
-    /// `initiated`: a moment at which no initiation was sent yet.
+    /// `initiated`: a moment at which no initiation had been sent yet.
     pub(super) fn new(initiated: Instant) -> Self {
         Self {
             handshake: None,
@@ -76,7 +76,8 @@ impl Timers {
         }
     }
 
-    /// Says what is due by `now`, one thing at a time. `is_alive`: packets can be sealed. `jitter` counts from the next data on.
+    /// Returns what is due by `now`, one thing at a time. `is_alive`: packets can be sealed. `jitter` applies to the next
+    /// data sent.
     pub(super) fn poll(&mut self, is_alive: bool, jitter: Duration, now: Instant) -> Expired {
         if self.unanswered_since.is_none() {
             self.jitter = jitter;
@@ -105,7 +106,7 @@ impl Timers {
         }
     }
 
-    /// When [`Timers::poll`] has something to say next.
+    /// When [`Timers::poll`] next has something to return.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let owed = self.owes_answer_since.map(|at| at + KEEPALIVE_TIMEOUT);
         let zeroed = self.established.map(|at| at + ZEROED_AFTER);
@@ -116,8 +117,8 @@ impl Timers {
         [owed, zeroed, handshake].into_iter().flatten().min()
     }
 
-    /// When data has waited too long for an answer and a handshake is due: 15 s and jitter, but 5 s after the last
-    /// initiation.
+    /// When data has waited too long for an answer and a handshake is due: after 15 s plus jitter, but no earlier than 5 s
+    /// after the last initiation.
     fn silence_ends(&self) -> Option<Instant> {
         let unanswered = self.unanswered_since? + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self.jitter;
         Some(unanswered.max(self.initiated + REKEY_TIMEOUT))
@@ -138,23 +139,23 @@ impl Timers {
         self.handshake.as_ref().map(|handshake| handshake.retry_at)
     }
 
-    /// Whether data was sent that is owed an answer.
+    /// Whether we sent data that the peer has to answer.
     pub(super) fn is_owed_answer(&self) -> bool {
         self.unanswered_since.is_some()
     }
 
-    /// Whether a handshake begins by itself until then, because data goes unanswered.
+    /// Whether a handshake begins by itself by `at`, because data goes unanswered.
     pub(super) fn will_call_by(&self, at: Instant) -> bool {
         self.handshake.is_none() && self.silence_ends().is_some_and(|ends| ends <= at)
     }
 
-    /// An initiation is wanted as soon as the last one is 5 s old.
+    /// Requests an initiation as soon as the last one is 5 s old.
     pub(super) fn initiate_soon(&mut self, now: Instant) {
         let retry_at = now.max(self.initiated + REKEY_TIMEOUT);
         self.handshake.get_or_insert(Handshake { began: now, retry_at });
     }
 
-    /// Somebody waits: an initiation that backed off is repeated `retry_after` after it was sent.
+    /// Repeats an initiation that had backed off `retry_after` after it was sent, because something now waits for the peer.
     pub(super) fn hasten(&mut self, retry_after: Duration) {
         if let Some(handshake) = &mut self.handshake
             && handshake.retry_at > self.initiated + REKEY_TIMEOUT + MAX_JITTER
@@ -163,29 +164,30 @@ impl Timers {
         }
     }
 
-    /// An initiation was made at `now`, at `lent` on the engine's clock, and is repeated after `retry_after`.
+    /// Records an initiation that was made at `now`, or `lent` on the engine's clock. It is repeated after `retry_after`.
     pub(super) fn on_initiated(&mut self, lent: Instant, retry_after: Duration, now: Instant) {
         let began = self.handshake.as_ref().map_or(now, |handshake| handshake.began);
         self.handshake = Some(Handshake { began, retry_at: now + retry_after });
         self.initiated = lent;
     }
 
-    /// The engine made an initiation that nobody gets.
+    /// Records an initiation of the engine that is never sent.
     pub(super) fn on_initiation_wasted(&mut self, lent: Instant) {
         self.initiated = lent;
     }
 
-    /// Our handshake was answered, or the peer's took its place.
+    /// Records that our handshake was answered, or that the peer's replaced it.
     pub(super) fn on_handshake_over(&mut self) {
         self.handshake = None;
     }
 
-    /// A session was made, confirmed or not.
+    /// Records that a session was made, confirmed or not.
     pub(super) fn on_established(&mut self, made: Instant) {
         self.established = Some(made);
     }
 
-    /// Something was sealed, which answers what was received. `is_owed_answer`: it was data, which the peer has to answer.
+    /// Records that a message was sealed, which answers what was received. `is_owed_answer`: it was data, which the peer
+    /// has to answer.
     pub(super) fn on_sealed(&mut self, is_owed_answer: bool, now: Instant) {
         self.owes_answer_since = None;
         if is_owed_answer {
@@ -193,12 +195,12 @@ impl Timers {
         }
     }
 
-    /// A response was sent, which answers what was received.
+    /// Records that a response was sent, which answers what was received.
     pub(super) fn on_answered(&mut self) {
         self.owes_answer_since = None;
     }
 
-    /// Something authentic was received.
+    /// Records that something authentic was received.
     pub(super) fn on_received(&mut self, is_data: bool, now: Instant) {
         self.unanswered_since = None;
         if is_data {
@@ -206,8 +208,8 @@ impl Timers {
         }
     }
 
-    /// The engine has forgotten all keys, and the handshake that was under way. One that is wanted still begins again.
-    /// `is_alive`: an earlier engine still seals.
+    /// Records that the engine forgot all keys and the handshake under way. A handshake that is still wanted begins again.
+    /// `is_alive`: an earlier engine can still seal.
     pub(super) fn on_keys_forgotten(&mut self, is_alive: bool, now: Instant) {
         self.established = None;
         if !is_alive {
@@ -220,7 +222,7 @@ impl Timers {
     }
 }
 
-/// Whether `limit` is over since then.
+/// Whether at least `limit` has passed since `since`.
 pub(super) fn has_passed(since: Option<Instant>, limit: Duration, now: Instant) -> bool {
     since.is_some_and(|at| now.since(at) >= limit)
 }
@@ -237,7 +239,8 @@ mod tests {
         Timers::new(at(0))
     }
 
-    /// Everything that expires until `end`, with the second at which it does. An initiation is repeated every five seconds.
+    /// Collects everything that expires until `end`, with the second at which it does. An initiation is repeated every five
+    /// seconds.
     fn expired(timers: &mut Timers, is_alive: bool, end: u64) -> Vec<(u64, Expired)> {
         let mut seen = Vec::new();
         for second in 0..=end {

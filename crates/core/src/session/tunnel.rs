@@ -1,9 +1,9 @@
 //! The tunnel to one peer: its keys, its sessions, its receiver indices, and when it is called.
 //!
-//! Its life: *idle* until a packet wants out or persistent keepalive is set; *initiating*, one initiation every five
+//! Its life: *idle* until a packet needs a session or persistent keepalive is set; *initiating*, one initiation every five
 //! seconds; *connected* while a session is alive, with a new handshake every two minutes of traffic; *given up* after 90 s
-//! without an answer. What happens then depends on what wants the peer: traffic tries again every five seconds, persistent
-//! keepalive alone backs off to 25 s, and without either it is idle.
+//! without an answer. What happens then depends on why the peer is wanted. Traffic tries again every five seconds.
+//! Persistent keepalive alone backs off to 25 s. Without either, the tunnel is idle.
 
 use std::time::Duration;
 
@@ -18,39 +18,39 @@ use crate::session::seam::Session;
 use crate::session::timers::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT};
 use crate::{Instant, PeerKey};
 
-/// Persistent keepalive alone tries a silent peer this often at last.
+/// The longest interval between attempts to reach a silent peer that only persistent keepalive wants.
 const MAX_BACK_OFF: Duration = Duration::from_secs(25);
 
-/// For how many of our own keys replays are remembered.
+/// The number of our own keys for which replay state is kept.
 const MAX_REMEMBERED: usize = 4;
 
 pub(crate) struct Tunnel {
     /// The peer's public key.
     pub(crate) key: PeerKey,
     pub(crate) preshared_key: Option<Zeroizing<[u8; 32]>>,
-    /// Which of our keys the session speaks as: the one by which the peer called us last, or the present one.
+    /// Which of our keys the session speaks as: the one that the peer last called, or the present one.
     pub(crate) own_key: Option<PeerKey>,
     pub(crate) persistent_keepalive: Option<Duration>,
-    /// Made when first needed: a session is 11 KB.
+    /// Made when first needed, because a session takes 11 KB.
     pub(crate) session: Option<Box<Session>>,
-    /// The newest good initiations of sessions that were forgotten, one for each of our last keys: they are still replays
-    /// when such a key comes back.
+    /// The newest valid initiations of forgotten sessions, one for each of our last keys. They are still replays when such
+    /// a key comes back.
     remembered: Vec<[u8; INITIATION_LEN]>,
-    /// Whether no handshake is possible: we have no key, the peer's is of low order, or the interface is down.
+    /// Whether no handshake is possible, because we have no key, the peer's key is of low order, or the interface is down.
     pub(crate) is_mute: bool,
     pub(crate) receivers: Receivers,
-    /// The receiver index that the last data to the peer bore.
+    /// The receiver index in the last data message to the peer.
     pub(crate) peer_index: Option<u32>,
-    /// How many responses to an initiation of ours are looked at while the node is under load.
+    /// Limits how many responses to an initiation of ours are examined while the node is under load.
     pub(crate) responses: Bucket,
-    /// When the last initiation was sent, and the last good one received.
+    /// When the last initiation was sent, and when the last valid one was received.
     pub(crate) initiated: Option<Instant>,
     pub(crate) initiation_received: Option<Instant>,
-    /// When a packet last wanted out and found no session.
+    /// When a packet last needed a session and there was not one.
     wanted: Option<Instant>,
-    /// Initiations since anything was heard, while only persistent keepalive wants the peer.
+    /// The number of initiations since the peer was last heard, while only persistent keepalive wants it.
     attempts: u32,
-    /// When anything authenticated last went either way: persistent keepalive counts from here.
+    /// When an authenticated message last went either way. Persistent keepalive counts from here.
     traversed: Instant,
 }
 
@@ -83,17 +83,17 @@ impl Tunnel {
         self.session.as_ref().is_some_and(|session| session.is_initiating())
     }
 
-    /// Our own key changed, or there is none, or the interface came up or went down.
+    /// Handles a change of our own key, including its removal, and the interface coming up or going down.
     pub(crate) fn on_local_end(&mut self, can_speak: bool, has_staged: bool, now: Instant) {
         self.is_mute = !can_speak || self.key.is_low_order();
         self.forget_sessions(has_staged, now);
-        // The next handshake owes nothing to the earlier ones.
+        // The next handshake need not wait for the earlier ones.
         self.initiated = None;
         self.attempts = 0;
     }
 
-    /// The session's key of ours is no longer answered, or nothing comes of the sessions any more: only the memory of replays is
-    /// left of them. `has_staged`: packets wait for the next one.
+    /// Forgets the sessions, because the key of ours that they use is no longer answered or because they can no longer be
+    /// used. Only the replay state is kept. `has_staged`: packets wait for the next session.
     pub(crate) fn forget_sessions(&mut self, has_staged: bool, now: Instant) {
         self.set_replays_aside();
         self.session = None;
@@ -102,14 +102,14 @@ impl Tunnel {
         }
     }
 
-    /// The peer's key changed: what was said under the former key cannot be replayed any more.
+    /// Handles a change of the peer's key. Messages under the former key can no longer be replayed.
     pub(crate) fn on_key_changed(&mut self) {
         self.session = None;
         self.remembered.clear();
         self.initiation_received = None;
     }
 
-    /// Keeps the memory of replays when the session is about to speak as a different key of ours.
+    /// Saves the replay state when the session is about to speak as a different key of ours.
     pub(crate) fn set_replays_aside(&mut self) {
         let newest = self.session.as_mut().and_then(|session| session.take_newest_initiation());
         self.remembered.extend(newest.map(|initiation| *initiation));
@@ -117,19 +117,19 @@ impl Tunnel {
         self.remembered.drain(..surplus);
     }
 
-    /// Tells a session on trial what there is to remember under its key of ours.
+    /// Gives a session on trial the replay state of its key of ours.
     pub(crate) fn tell_replays(&self, trial: &mut Session, now: Instant) {
         for initiation in &self.remembered {
             trial.remember(initiation, now);
         }
     }
 
-    /// A session that begins now takes over what there is to remember under its key of ours.
+    /// Moves the replay state of its key of ours to a session that begins now.
     pub(crate) fn remind(&mut self, session: &mut Session, now: Instant) {
         self.remembered.retain(|initiation| !session.remember(initiation, now));
     }
 
-    /// As [`Tunnel::remind`], for the session that there is.
+    /// Does what [`Tunnel::remind`] does, for the existing session.
     pub(crate) fn remind_session(&mut self, now: Instant) {
         if let Some(mut session) = self.session.take() {
             self.remind(&mut session, now);
@@ -137,24 +137,24 @@ impl Tunnel {
         }
     }
 
-    /// A packet wanted out and there was no session. A peer that was called at leisure so far is called in earnest.
+    /// Records that a packet needed a session and there was not one. Ends the back-off of calls to the peer.
     pub(crate) fn on_wanted(&mut self, now: Instant, rng: &mut ChaCha8Rng) {
         self.wanted = Some(now);
         self.hasten(rng);
     }
 
-    /// No packet wants out any more.
+    /// Records that no packet needs a session any more.
     pub(crate) fn on_unwanted(&mut self) {
         self.wanted = None;
     }
 
-    /// Our timestamps have changed: calls begin anew.
+    /// Restarts calls, because our timestamps have changed.
     pub(crate) fn on_wall_clock_set(&mut self, rng: &mut ChaCha8Rng) {
         self.attempts = 0;
         self.hasten(rng);
     }
 
-    /// There is a better reason to call the peer than there was when the last initiation was sent.
+    /// Hastens the next initiation, because there is now a better reason to call the peer than when the last one was sent.
     pub(crate) fn hasten(&mut self, rng: &mut ChaCha8Rng) {
         if let Some(session) = &mut self.session {
             session.hasten(REKEY_TIMEOUT + jitter(rng));
@@ -166,36 +166,36 @@ impl Tunnel {
         self.attempts > 0
     }
 
-    /// A data message for the peer was made.
+    /// Records that a data message for the peer was sealed.
     pub(crate) fn on_sealed(&mut self, message: &[u8]) {
         self.peer_index = message.get(4..8).and_then(|index| Some(u32::from_le_bytes(index.try_into().ok()?)));
     }
 
-    /// Something was sent inside a session.
+    /// Records that something was sent inside a session.
     pub(crate) fn on_sent(&mut self, now: Instant) {
         self.traversed = now;
     }
 
-    /// Something authentic came from the peer.
+    /// Records that something authentic came from the peer.
     pub(crate) fn on_heard(&mut self, now: Instant) {
         self.traversed = now;
         self.attempts = 0;
     }
 
-    /// An initiation was sent.
+    /// Records that an initiation was sent.
     pub(crate) fn on_initiated(&mut self, now: Instant) {
         self.initiated = Some(now);
         self.attempts = self.attempts.saturating_add(1);
     }
 
-    /// A session is there: what waited for it no longer does.
+    /// Records that there is a session, so nothing waits for one any more.
     pub(crate) fn on_connected(&mut self) {
         self.wanted = None;
         self.attempts = 0;
     }
 
-    /// When the next initiation may be sent for a peer that has no session and no handshake under way, or that is lost: wanted,
-    /// and silent although there is a session. `None`: nothing wants it, or no handshake is possible.
+    /// When the next initiation may be sent. The peer has neither a session nor a handshake under way, or it is lost: it is
+    /// wanted, and silent although there is a session. `None`: nothing wants the peer, or no handshake is possible.
     pub(crate) fn next_attempt(&self, is_alive: bool, is_lost: bool, now: Instant) -> Option<Instant> {
         if self.is_mute || is_alive && !is_lost || self.is_initiating() {
             return None;
@@ -208,7 +208,7 @@ impl Tunnel {
         }
     }
 
-    /// Whether the peer is wanted, and its session will not call it by itself now or in a moment.
+    /// Whether the peer is wanted, and its session will not send an initiation by itself now or very soon.
     pub(crate) fn is_wanted_and_uncalled(&self, now: Instant) -> bool {
         self.session.as_ref().is_some_and(|session| {
             let is_wanted = self.persistent_keepalive.is_some() || session.is_owed_answer();
@@ -216,31 +216,31 @@ impl Tunnel {
         })
     }
 
-    /// When an empty packet has to be sent to keep mappings and session alive.
+    /// When an empty packet must be sent to keep NAT mappings and the session alive.
     pub(crate) fn keepalive_due(&self, is_alive: bool) -> Option<Instant> {
         let interval = self.persistent_keepalive?;
         is_alive.then(|| self.traversed + interval)
     }
 
-    /// How long to wait, and jitter more, for the answer to an initiation sent now.
+    /// How long to wait, before jitter, for the answer to an initiation sent now.
     pub(crate) fn pause(&self, now: Instant) -> Duration {
         let kept_only = self.persistent_keepalive.is_some() && !self.is_wanted_by_traffic(now);
         if kept_only && !self.is_alive(now) { self.back_off() } else { REKEY_TIMEOUT }
     }
 
-    /// Whether a packet asked for the peer lately, and found no session.
+    /// Whether a packet recently needed a session and there was not one.
     pub(crate) fn is_wanted_by_traffic(&self, now: Instant) -> bool {
         self.wanted.is_some_and(|at| now.since(at) < REKEY_ATTEMPT_TIME)
     }
 
-    /// Five seconds for the first 90 s, then five more each time, 25 s at last.
+    /// The retry interval: five seconds for the first 90 s, then five more each time, up to 25 s.
     fn back_off(&self) -> Duration {
         let quick = (REKEY_ATTEMPT_TIME.as_secs() / REKEY_TIMEOUT.as_secs()) as u32;
         (REKEY_TIMEOUT * (1 + self.attempts.saturating_sub(quick).min(4))).min(MAX_BACK_OFF)
     }
 }
 
-/// What spreads repetitions.
+/// A random delay that spreads retries.
 pub(crate) fn jitter(rng: &mut ChaCha8Rng) -> Duration {
     Duration::from_millis(u64::from(rng.next_u32()) % (MAX_JITTER.as_millis() as u64 + 1))
 }

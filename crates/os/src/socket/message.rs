@@ -92,7 +92,7 @@ pub(crate) fn receive(
 /// and its details to the n-th elements of the other slices. Returns how many messages there were.
 ///
 /// # Errors
-/// `WouldBlock` if there are none.
+/// `WouldBlock` if there are no messages.
 ///
 /// # Panics
 /// Panics if the slices have different lengths or are longer than [`MESSAGES_MAX`].

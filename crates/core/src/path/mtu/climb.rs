@@ -1,23 +1,23 @@
-//! The climb: which size above the proven one is tried next, and when there is nothing left to try.
+//! The climb: chooses the next size to try above the proven one, and knows when there is nothing left to try.
 
 use super::{BASE, CERTAIN, GAP, plateau};
 
-/// Losses after which the search goes on with another size (RFC 8899 section 5.1.2, MAX_PROBES).
+/// The number of losses after which the search moves on to a different size (RFC 8899 section 5.1.2, MAX_PROBES).
 const QUICK: u8 = 3;
-/// Sizes that routers may choose in one search.
+/// How many sizes routers may choose in one search.
 const WORDS: u8 = 8;
 
 #[derive(Debug)]
 pub(super) struct Climb {
     /// The smallest size that failed.
     failed: Option<Failure>,
-    /// The size that the search is at.
+    /// The size that the search tries now.
     trial: Option<Trial>,
-    /// What a router said last, and how many such words this search still follows.
+    /// What a router last reported, and how many more reports this search follows.
     word: Option<usize>,
     words_left: u8,
-    /// What the truth most likely is: a router's word, or what it was at the last search. Once it is proven, a failure
-    /// a little above it ends the search.
+    /// The most likely result: a router's report, or the result of the last search. Once it is proven, a failure a little
+    /// above it ends the search.
     likely: Option<usize>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Climb {
 pub(super) enum Failure {
     /// Our own kernel refused it.
     Refused(usize),
-    /// This many probes of it were not answered.
+    /// This many probes of it were lost.
     Lost { size: usize, losses: u8 },
 }
 
@@ -96,7 +96,8 @@ impl Climb {
         proven >= ceiling || self.failed.is_some_and(is_narrow)
     }
 
-    /// A probe was lost. Returns whether its size had failed before: the path may be lossy, or the peer gone.
+    /// Records a lost probe. Returns whether its size had failed before, in which case the path may be lossy or the peer
+    /// gone.
     pub(super) fn on_lost(&mut self, size: usize) -> bool {
         match &mut self.failed {
             Some(Failure::Lost { size: failed, losses }) if *failed == size => {
@@ -116,12 +117,12 @@ impl Climb {
         false
     }
 
-    /// This size fails.
+    /// Records that this size failed.
     pub(super) fn fail(&mut self, size: usize, losses: u8) {
         self.failed = Some(Failure::Lost { size, losses });
     }
 
-    /// Our own kernel refuses this size. Returns whether that is news.
+    /// Records that our own kernel refused this size. Returns whether that is news.
     pub(super) fn on_refused(&mut self, size: usize) -> bool {
         if matches!(self.failed, Some(Failure::Refused(refused)) if refused <= size) {
             return false;
@@ -133,13 +134,13 @@ impl Climb {
         true
     }
 
-    /// A router says that this size gets through and no more.
+    /// Records a router's report that this size gets through and no more.
     pub(super) fn on_word(&mut self, size: usize) {
         self.word = Some(size);
     }
 
-    /// A size above the proven one was answered. Returns how often it was lost before, and whether it or a smaller one had
-    /// failed.
+    /// Records an answer to a size above the proven one. Returns how often that size was lost before, and whether it or a
+    /// smaller one had failed.
     pub(super) fn on_larger(&mut self, size: usize) -> (u8, bool) {
         let trial = self.trial.take_if(|trial| trial.size <= size);
         let failed = self.failed.take_if(|failed| failed.size() <= size);
@@ -151,37 +152,37 @@ impl Climb {
         (losses, failed.is_some())
     }
 
-    /// The proven size was answered again: a word about less was wrong, or is over.
+    /// Records that the proven size was answered again. A report of a smaller size was wrong, or no longer holds.
     pub(super) fn on_proven_answered(&mut self, proven: usize) {
         self.word.take_if(|word| *word <= proven);
     }
 
-    /// No size above this one is worth trying.
+    /// Handles a new ceiling: no size above it is worth trying.
     pub(super) fn on_ceiling(&mut self, ceiling: usize) {
         self.trial.take_if(|trial| trial.size > ceiling);
         self.failed.take_if(|failed| failed.size() > ceiling);
     }
 
-    /// A new search begins, from what the last one found.
+    /// Begins a new search from the result of the last one.
     pub(super) fn restart(&mut self, found: Option<usize>) {
         self.failed = None;
         self.likely = found;
         self.words_left = WORDS;
     }
 
-    /// The proven size fell: all but the failure is forgotten.
+    /// Forgets everything but the failure, because the proven size fell.
     pub(super) fn fall(&mut self) {
         self.trial = None;
         self.likely = None;
         self.words_left = WORDS;
     }
 
-    /// What the last search found says nothing.
+    /// Forgets the result of the last search, which no longer helps.
     pub(super) fn forget_likely(&mut self) {
         self.likely = None;
     }
 
-    /// The search is over.
+    /// Records that the search is over.
     pub(super) fn rest(&mut self) {
         self.trial = None;
     }

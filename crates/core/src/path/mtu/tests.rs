@@ -1,5 +1,5 @@
-//! The search against a path that exists only as numbers: a true size, a round trip, a loss each way and a router that
-//! talks or does not. The clock jumps from deadline to deadline.
+//! Tests the search on a simulated path: a true size, a round trip, a loss in each direction and a router that may report.
+//! The clock jumps from deadline to deadline.
 
 mod falls;
 
@@ -23,13 +23,13 @@ struct World {
     now: Instant,
     truth: usize,
     round_trip: Duration,
-    /// Each way, in percent.
+    /// Loss in each direction, in percent.
     loss: u32,
     router: Router,
-    /// What our own kernel refuses from.
+    /// The smallest size that our own kernel refuses.
     refuses: usize,
     is_dead: bool,
-    /// Large packets are sent so often; zero: none are.
+    /// The interval at which large packets are sent. Zero: none are sent.
     busy: Duration,
     busy_at: Instant,
     replies: VecDeque<(Instant, Probe)>,
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// A path that carries `truth`, found.
+    /// A world whose path carries `truth`, and whose search has found it.
     fn found(truth: usize) -> Self {
         let mut world = Self::new(truth);
         world.run_until_found(20 * SECOND);
@@ -78,7 +78,7 @@ impl World {
         self.loss > 0 && self.rng.next_u32() % 100 < self.loss
     }
 
-    /// What is to be sent now goes out.
+    /// Sends what is due now.
     fn pump(&mut self) {
         while let Some(probe) = self.search.poll(self.now, &mut self.rng) {
             self.sent.push((self.now, probe.size));
@@ -130,7 +130,7 @@ impl World {
         self.run_until(self.now + time, |_| false);
     }
 
-    /// How long it took.
+    /// Runs until the size is found, and returns how long that took.
     fn run_until_found(&mut self, limit: Duration) -> Duration {
         let start = self.now;
         self.run_until(start + limit, |search| search.state().phase == Phase::Found);
@@ -144,26 +144,26 @@ impl World {
     }
 }
 
-/// Where a search can be, with a probe under way unless it is idle. Truth 1440, ceiling 8940.
+/// The states that a search can be in, with a probe under way unless it is idle. The true size is 1440, the ceiling 8940.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// BASE is under way.
     New,
     /// BASE was answered, the ceiling is under way.
     Ceiling,
-    /// 1432 is proven, 1440 failed, and is tried until that is certain.
+    /// 1432 is proven, and 1440 failed. 1440 is tried until the failure is certain.
     Confirming,
     /// 1440 is proven, nothing is under way.
     Found,
     /// Large packets are sent, 1440 is under way.
     Watching,
-    /// That was lost, BASE is under way.
+    /// The watch probe was lost, and BASE is under way.
     Unsure,
     /// BASE was answered, 1440 is under way again.
     Doubting,
 }
 
-/// What happens to it.
+/// What happens to the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fact {
     Answered,
@@ -218,7 +218,7 @@ fn the_transition_table() {
     const FOUND: Limit = Limit::Unanswered(1448);
     const TOP: Limit = Limit::Ceiling(8940);
     const UNKNOWN: Limit = Limit::Unanswered(BASE);
-    // Where, what happens; then: phase, proven size, limit, and the probe that is under way.
+    // Each row: the state and what happens; then the phase, proven size, limit, and probe under way.
     #[rustfmt::skip]
     let table = [
         (New,        Answered,      P::Searching,  Some(1200), TOP,                     Some(8940)),
@@ -351,7 +351,7 @@ fn a_liar_is_not_heard() {
 
 #[test]
 fn an_answer_later_than_the_timer_is_a_proof_all_the_same() {
-    // A satellite: slower than the first timer and than the longest one.
+    // Satellite links: slower than the first timer and than the longest one.
     for round_trip in [600, 900, 1400] {
         let mut world = World::new(1440);
         world.round_trip = round_trip * MS;
@@ -398,7 +398,7 @@ fn a_path_that_carries_less_than_base_any_more_is_told_from_a_dead_one() {
 fn a_longer_probe_of_the_peer_is_a_reason_to_search_again_and_the_same_one_is_none() {
     let mut world = World::found(1300);
     world.truth = 1440;
-    // As long as the size, or hardly longer: nothing new.
+    // A probe as long as the size, or hardly longer, shows nothing new.
     for size in [SMALL, BASE, 1300, 1300 + GAP] {
         world.search.on_arrived(size, world.now);
         world.run(10 * SECOND);
@@ -409,17 +409,17 @@ fn a_longer_probe_of_the_peer_is_a_reason_to_search_again_and_the_same_one_is_no
     world.run_until_found(5 * SECOND);
     world.assert_true();
 
-    // A way there that carries less than the way here.
+    // Our direction carries less than the peer's.
     let mut world = World::found(1300);
     for count in 0..100 {
-        // Also one that could not arrive here at all.
+        // Includes a size that could not arrive here at all.
         world.search.on_arrived(if count % 2 == 0 { 1440 } else { 9_900 }, world.now);
         world.run(SECOND);
     }
     world.run_until_found(SECOND);
     assert_eq!(world.search.mtu(), Some(1300));
     assert!(world.sent.len() < 60, "two searches: {}", world.sent.len());
-    // It fell, so all is open again.
+    // The size fell, so everything may be tried again.
     world.truth = 1220;
     world.busy = 10 * MS;
     world.run_until(world.now + 20 * SECOND, |search| search.mtu() < Some(1300));
@@ -439,7 +439,7 @@ fn a_path_that_comes_back_smaller_is_noticed_as_quickly_after_a_long_outage_as_a
             world.is_dead = true;
             world.run(outage);
             world.is_dead = false;
-            // It is alive, and its next large probe is lost.
+            // The peer is alive, and its next large probe is lost.
             world.truth = 1340;
             let changed = world.now;
             world.run(30 * SECOND);
@@ -453,7 +453,7 @@ fn a_path_that_comes_back_smaller_is_noticed_as_quickly_after_a_long_outage_as_a
 
 #[test]
 fn another_ceiling_changes_nothing_but_what_is_worth_trying() {
-    // The ceiling before and after; what the path carries; what is proven at once, and at last.
+    // Each row: the ceiling before and after, what the path carries, what is proven at once, and what is proven in the end.
     let rows = [
         (8940, 1440, 1340, Some(1340), Some(1340)),
         (1440, 8940, 1340, Some(1340), Some(1340)),

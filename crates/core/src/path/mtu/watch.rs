@@ -1,7 +1,7 @@
-//! The watch: whether the path still carries what it did, and whether the peer still answers.
+//! The watch: notices when the path no longer carries what it did, and when the peer no longer answers.
 //!
-//! While large packets are being sent, one probe of the proven size a second keeps watch. What was lost is a verdict about the
-//! size only once something smaller was answered after it.
+//! While large packets are being sent, one probe of the proven size a second keeps watch. A loss counts against the size
+//! only once something smaller was answered after it.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use super::flight::Flight;
 use super::loss::Loss;
 use crate::Instant;
 
-/// One probe of the proven size so often while large packets are being sent.
+/// The interval between watch probes while large packets are being sent.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// BASE is tried so often before the back-off begins: 1 s, 2 s, 4 s and so on.
+/// How many BASE probes are tried before the back-off begins: 1 s, 2 s, 4 s and so on.
 const PROMPT: u8 = 3;
-/// The longest wait for a peer that never answered: it may know no probes at all.
+/// The longest interval for a peer that never answered, because it may not know probes at all.
 const LONGEST_UNKNOWN: Duration = Duration::from_secs(60);
-/// And for one that did: what is sent meanwhile may vanish in a path that came back smaller.
+/// The longest interval for a peer that did answer. Packets sent meanwhile may be lost in a path that came back smaller.
 const LONGEST_KNOWN: Duration = Duration::from_secs(2);
-/// After so many unanswered BASE probes only large packets being sent bring the next one.
+/// The number of unanswered BASE probes after which BASE is probed only when large packets are sent.
 pub(super) const QUIET: u8 = 10;
 
 #[derive(Debug)]
@@ -27,9 +27,9 @@ pub(super) struct Watch {
     /// BASE probes that were lost in a row.
     silent: u8,
     trust: Trust,
-    /// What watching saw since the proven size was last answered.
+    /// What the watch saw since the proven size was last answered.
     doubt: Doubt,
-    /// Large packets went out after the last watch probe.
+    /// Whether large packets were sent after the last watch probe.
     is_large_sent: bool,
     look_at: Instant,
 }
@@ -38,7 +38,8 @@ pub(super) struct Watch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
     Sure,
-    /// Not yet. The next probe is of SMALL, or of BASE; and how many of SMALL were answered more than lost, while BASE was not.
+    /// Nothing was answered yet. Holds whether the next probe is of SMALL or of BASE, and how many more probes of SMALL
+    /// were answered than lost while BASE was not answered.
     Unsure {
         is_small_next: bool,
         small_answered: u8,
@@ -49,7 +50,7 @@ enum Trust {
 struct Doubt {
     /// Probes of the proven size that were lost in a row.
     missed: u8,
-    /// BASE probes in between.
+    /// BASE probes that were lost in between.
     base_lost: u8,
     base_answered: u8,
 }
@@ -83,17 +84,17 @@ impl Watch {
         }
     }
 
-    /// Whether BASE was tried in vain so often that only large packets being sent bring the next probe.
+    /// Whether BASE was tried in vain so often that it is probed next only when large packets are sent.
     pub(super) fn is_quiet(&self) -> bool {
         self.silent >= QUIET
     }
 
-    /// Whether the peer answers nothing any more, as far as can be said after a second or two.
+    /// Whether the peer answers nothing any more, as far as a second or two can show.
     pub(super) fn is_silent(&self) -> bool {
         self.silent >= PROMPT
     }
 
-    /// Whether something was lost, and nothing answered since.
+    /// Whether a probe was lost and none was answered since.
     pub(super) fn is_unsure(&self) -> bool {
         self.trust != Trust::Sure
     }
@@ -103,7 +104,7 @@ impl Watch {
         self.doubt.missed > 0
     }
 
-    /// Whether a peer that answers nothing may be asked now.
+    /// Whether a peer that answers nothing may be probed now.
     pub(super) fn may_ask(&self) -> bool {
         !self.is_quiet() || self.is_large_sent
     }
@@ -113,7 +114,7 @@ impl Watch {
         self.is_large_sent.then_some(self.look_at)
     }
 
-    /// What is to be probed before the search goes on. A silent fall is noticed during a search as well.
+    /// What must be probed before the search continues. A fall that no report announces is noticed during a search as well.
     pub(super) fn wants(&self, now: Instant) -> Option<Wanted> {
         match self.trust {
             Trust::Unsure { is_small_next: true, .. } => Some(Wanted::Small),
@@ -124,7 +125,7 @@ impl Watch {
         }
     }
 
-    /// How long an answer to a probe of `size` is waited for.
+    /// How long to wait for an answer to a probe of `size`.
     pub(super) fn patience(&self, size: usize, is_proven: bool, flight: &Flight) -> Duration {
         if size == BASE && self.is_silent() && self.trust.small_answered() == 0 {
             let longest = if is_proven { LONGEST_KNOWN } else { LONGEST_UNKNOWN };
@@ -134,13 +135,14 @@ impl Watch {
         flight.patience()
     }
 
-    /// How many losses in a row of the proven size say that the path carries it no longer; `None`: fewer were seen.
+    /// How many probes of the proven size were lost in a row, if that shows that the path no longer carries it. `None`: too
+    /// few.
     pub(super) fn verdict(&self) -> Option<u8> {
         let Doubt { missed, base_lost, base_answered } = self.doubt;
         (missed >= self.loss.too_many(base_lost, base_answered)).then_some(missed)
     }
 
-    /// A probe was sent. `is_proven`: of the proven size.
+    /// Records that a probe was sent. `is_proven`: it had the proven size.
     pub(super) fn on_probed(&mut self, is_proven: bool, now: Instant) {
         if let Trust::Unsure { is_small_next, .. } = &mut self.trust {
             *is_small_next = false;
@@ -153,19 +155,19 @@ impl Watch {
         }
     }
 
-    /// Large data goes out, or a router says that the path has changed.
+    /// Records that large data is sent, or that a router reports a change of the path.
     pub(super) fn on_large_sent(&mut self) {
         self.is_large_sent = true;
     }
 
-    /// The peer is there, it said so in another way.
+    /// Records that the peer answered in a different way.
     pub(super) fn on_heard(&mut self) {
         if self.is_quiet() {
             self.silent = 0;
         }
     }
 
-    /// A probe of BASE was lost. `is_proven`: it, or a larger size, was answered before.
+    /// Records that a probe of BASE was lost. `is_proven`: BASE or a larger size was answered before.
     pub(super) fn on_base_lost(&mut self, is_proven: bool) {
         self.silent = self.silent.saturating_add(1);
         self.doubt.base_lost = self.doubt.base_lost.saturating_add(1);
@@ -186,44 +188,44 @@ impl Watch {
         self.on_failed_lost();
     }
 
-    /// A probe of a size that had failed before was lost again.
+    /// Records that a probe of a size that had failed before was lost again.
     pub(super) fn on_failed_lost(&mut self) {
         if self.trust == Trust::Sure {
             self.trust = Trust::Unsure { is_small_next: false, small_answered: 0 };
         }
     }
 
-    /// A probe of BASE, or of more, was answered.
+    /// Records that a probe of BASE, or of a larger size, was answered.
     pub(super) fn on_answered(&mut self, is_base: bool) {
         self.trust = Trust::Sure;
         let silent = std::mem::take(&mut self.silent);
         if is_base {
-            // A dead path is not a lossy one.
+            // Losses on a dead path do not make it a lossy one.
             self.loss.on_answered(silent.min(PROMPT));
             self.doubt.base_answered = self.doubt.base_answered.saturating_add(1);
             self.doubt.base_lost = self.doubt.base_lost.saturating_sub(silent.saturating_sub(PROMPT));
         }
     }
 
-    /// The proven size was answered: what was lost of it was chance.
+    /// Records that the proven size was answered. Its losses were chance.
     pub(super) fn on_proven_answered(&mut self) {
         self.loss.on_answered(self.doubt.missed);
         self.doubt = Doubt::default();
     }
 
-    /// A probe of SMALL was answered. Returns how many of BASE were lost where it is no chance that those are not.
+    /// Records that a probe of SMALL was answered. Returns how many of BASE were lost if that can no longer be chance.
     pub(super) fn on_small_answered(&mut self) -> Option<u8> {
         let Trust::Unsure { small_answered, .. } = &mut self.trust else { return None };
         *small_answered = small_answered.saturating_add(1);
         (*small_answered >= self.loss.too_many(0, 0)).then_some(self.silent)
     }
 
-    /// The path carries less than BASE: its probes go on with back-off.
+    /// Records that the path carries less than BASE. Probes of BASE continue with back-off.
     pub(super) fn on_base_gone(&mut self) {
         self.silent = PROMPT;
     }
 
-    /// A size above the proven one was answered, after `losses` where those say something about the path.
+    /// Records that a size above the proven one was answered. `losses` is `None` if it shows nothing about the path.
     pub(super) fn on_larger(&mut self, losses: Option<u8>, now: Instant) {
         if let Some(losses) = losses {
             self.loss.on_answered(losses);
@@ -232,12 +234,12 @@ impl Watch {
         self.look_at = now + WATCH_INTERVAL;
     }
 
-    /// The proven size changed, without any probe.
+    /// Records that the proven size changed without a probe.
     pub(super) fn on_size_changed(&mut self) {
         self.doubt = Doubt::default();
     }
 
-    /// The proven size fell.
+    /// Records that the proven size fell.
     pub(super) fn on_fall(&mut self) {
         self.trust = Trust::Sure;
         self.doubt = Doubt::default();
