@@ -28,6 +28,15 @@ impl Instant {
     }
 }
 
+/// Returns the earlier of two moments, of which either may never come. Asked for every train: nothing is collected or compared
+/// twice.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (only, None) | (None, only) => only,
+    }
+}
+
 impl Add<Duration> for Instant {
     type Output = Self;
 

@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::instant::earlier;
 use crate::{Event, Instant, PathMtu, PathTag, PeerTag};
 
 /// The minimum time between two facts of the same kind about a peer.
@@ -33,7 +34,7 @@ impl Default for News {
 impl News {
     /// Returns when the next fact may be told.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.endpoint.deadline(), self.path_mtu.deadline(), self.handshake.deadline()].into_iter().flatten().min()
+        earlier(earlier(self.endpoint.deadline(), self.path_mtu.deadline()), self.handshake.deadline())
     }
 
     /// Drops a waiting endpoint, because control itself has just set the peer's endpoint.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::data::staged::Staged;
 use crate::deadlines::{Armed, Deadlines, GRANULARITY};
+use crate::instant::earlier;
 use crate::local::Local;
 use crate::news::News;
 use crate::path::candidates::Candidates;
@@ -179,10 +180,10 @@ impl Peer {
     }
 
     /// When to ask whether the peer is there. Only a peer that is kept alive is asked, if its name may have a new address.
-    pub(crate) fn ask_at(&self, is_alive: bool) -> Option<Instant> {
+    pub(crate) fn ask_at(&self) -> Option<Instant> {
         let keepalive = self.tunnel.persistent_keepalive?;
         let is_named = self.candidates.as_ref().is_some_and(|candidates| !candidates.is_empty());
-        if is_named && is_alive { self.reach.ask_at(keepalive) } else { None }
+        if is_named { self.reach.ask_at(keepalive) } else { None }
     }
 
     /// The earliest moment at which something is due for the peer.
@@ -190,25 +191,18 @@ impl Peer {
         // Called after every train, when most of these are `None`.
         let is_alive = self.is_alive(now);
         let mut next = self.tunnel.session.as_ref().and_then(|session| session.deadline());
-        let mut consider = |at: Option<Instant>| {
-            if let Some(at) = at
-                && next.is_none_or(|next| at < next)
-            {
-                next = Some(at);
-            }
-        };
-        consider(self.reach.silent_at(is_alive));
-        consider(self.next_attempt_if(is_alive, now));
-        consider(self.news.deadline());
+        next = earlier(next, self.reach.silent_at(is_alive));
+        next = earlier(next, self.next_attempt_if(is_alive, now));
+        next = earlier(next, self.news.deadline());
         if let Some(candidates) = &self.candidates {
-            consider(candidates.deadline());
+            next = earlier(next, candidates.deadline());
         }
         if is_alive {
-            consider(self.tunnel.keepalive_due(true));
-            consider(self.ask_at(true));
+            next = earlier(next, self.tunnel.keepalive_at());
+            next = earlier(next, self.ask_at());
             if let Some(discovery) = self.paths.primary().and_then(|path| path.discovery.as_ref()) {
-                consider(self.greeting.deadline());
-                consider(discovery.deadline());
+                next = earlier(next, self.greeting.deadline());
+                next = earlier(next, discovery.deadline());
             }
         }
         next

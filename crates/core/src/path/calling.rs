@@ -122,7 +122,7 @@ impl Context {
 
     /// Asks the peer whether it is still there, if a question is due.
     pub(crate) fn ask_if_due(&mut self, peer: &mut Peer, now: Instant) {
-        let is_due = |peer: &Peer| peer.ask_at(peer.is_alive(now)).is_some_and(|at| at <= now);
+        let is_due = |peer: &Peer| peer.ask_at().is_some_and(|at| at <= now) && peer.is_alive(now);
         if !is_due(peer) {
             return;
         }

@@ -11,6 +11,7 @@ use overlay_wire::control::Abilities;
 use overlay_wire::ip::Packet;
 use rand_chacha::ChaCha8Rng;
 
+use crate::instant::earlier;
 use crate::path::greeting::Acquaintance;
 use crate::path::mtu::{Limit, Phase, Probe, Search};
 use crate::path::recent::Recent;
@@ -128,7 +129,7 @@ impl Discovery {
             Prober::Echoes(_) => self.search.deadline().filter(|_| self.is_used),
             Prober::None => None,
         };
-        [search, self.ceiling_due()].into_iter().flatten().min()
+        earlier(search, self.ceiling_due())
     }
 
     /// Records that a probe from the peer arrived, `size` bytes long.

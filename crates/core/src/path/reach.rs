@@ -26,6 +26,7 @@
 use std::time::Duration;
 
 use crate::Instant;
+use crate::instant::earlier;
 
 /// How long data waits for an answer: KEEPALIVE_TIMEOUT + REKEY_TIMEOUT, the kernel's rule.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -128,7 +129,7 @@ impl Reach {
         }
         let owed = self.owed_since.map(|at| at + if is_alive { SILENCE } else { PROMPT_SILENCE });
         let asked = (self.is_prompt && self.asked > 0).then(|| self.first_asked + PROMPT_SILENCE);
-        [owed, asked].into_iter().flatten().min()
+        earlier(owed, asked)
     }
 
     pub(crate) fn on_silent(&mut self) {

@@ -53,14 +53,17 @@ impl Context {
         }
         self.call_others(peer, now);
         self.ask_if_due(peer, now);
-        if peer.tunnel.keepalive_due(peer.is_alive(now)).is_some_and(|at| at <= now) {
+        // Asked before every train. Whether there is a session is the dearer question.
+        if peer.tunnel.keepalive_at().is_some_and(|at| at <= now) && peer.is_alive(now) {
             self.send_keepalive(peer, now);
         }
         if peer.discovery_is_due(now) {
             self.discover(peer, now);
         }
-        while let Some(event) = peer.news.poll(peer.tag, now) {
-            self.outbox.event(event);
+        if peer.news.deadline().is_some_and(|at| at <= now) {
+            while let Some(event) = peer.news.poll(peer.tag, now) {
+                self.outbox.event(event);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::generation::{Generation, Keys};
 use super::outcome::{Content, Due, Opened};
 use super::timers::{Expired, Timers};
+use crate::instant::earlier;
 use crate::wall_clock::Origin;
 use crate::{DropReason, Instant};
 
@@ -128,7 +129,7 @@ impl Session {
 
     /// When [`Session::advance`] next has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.timers.deadline(), self.engine.next_end()].into_iter().flatten().min()
+        earlier(self.timers.deadline(), self.engine.next_end())
     }
 
     /// Begins a handshake, or repeats one. `retry_after`: how long until it is repeated if no answer comes.

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use crate::Instant;
+use crate::instant::earlier;
 
 /// An initiation is repeated after this long without a response (WireGuard paper, section 6.1).
 pub(crate) const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,7 +115,7 @@ impl Timers {
             Some(handshake) => Some(handshake.retry_at),
             None => self.silence_ends(),
         };
-        [owed, zeroed, handshake].into_iter().flatten().min()
+        earlier(earlier(owed, zeroed), handshake)
     }
 
     /// When data has waited too long for an answer and a handshake is due: after 15 s plus jitter, but no earlier than 5 s

@@ -217,9 +217,8 @@ impl Tunnel {
     }
 
     /// When an empty packet must be sent to keep NAT mappings and the session alive.
-    pub(crate) fn keepalive_due(&self, is_alive: bool) -> Option<Instant> {
-        let interval = self.persistent_keepalive?;
-        is_alive.then(|| self.traversed + interval)
+    pub(crate) fn keepalive_at(&self) -> Option<Instant> {
+        Some(self.traversed + self.persistent_keepalive?)
     }
 
     /// How long to wait, before jitter, for the answer to an initiation sent now.
