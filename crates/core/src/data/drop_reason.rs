@@ -90,7 +90,8 @@ drop_reasons! {
     FragmentFrame = "fragment_frame",
     /// A packet that came in pieces, of which some did not.
     FragmentFrameLost = "fragment_frame_lost",
-    /// The inner source does not belong to the peer that sent it.
+    /// The inner source does not belong to the peer that sent it, or it is an ICMP error about a packet that did not go to
+    /// this peer.
     SpoofedSource = "spoofed_source",
     /// The inner source is ours, loopback, multicast, broadcast or unspecified.
     MartianSource = "martian_source",
