@@ -3,10 +3,12 @@
 //! Each change is applied whole or not at all, and leaves alone what it does not name. A session continues unless one of
 //! its keys goes.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rand_core::RngCore;
 use zeroize::Zeroizing;
 
@@ -62,6 +64,7 @@ impl Node {
             self.set_public_key(tag, config.public_key, now)?;
         }
         let before = self.peers.set_allowed_ips(tag, config.allowed_ips);
+        self.doubt_heirs(tag, before.iter(), now);
         let none = Zeroizing::new([0; 32]);
         self.set_preshared_key(tag, config.preshared_key.unwrap_or(none), now);
         let Some(peer) = self.peers.peer(tag) else { return Err(CommandError::UnknownPeer) };
@@ -111,6 +114,11 @@ impl Node {
             peer.rights.allowlist = None;
         }
         let has_other_prefixes = !change.allowed_ips.is_empty();
+        let removed = |change: &AllowedIpChange| match change {
+            AllowedIpChange::Remove(prefix) => Some(prefix.trunc()),
+            AllowedIpChange::Add(_) => None,
+        };
+        let removed: Vec<_> = change.allowed_ips.iter().filter_map(removed).collect();
         let gains = change.allowed_ips.iter().any(|change| matches!(change, AllowedIpChange::Add(_)));
         for change in change.allowed_ips {
             match change {
@@ -118,6 +126,7 @@ impl Node {
                 AllowedIpChange::Remove(prefix) => self.peers.remove_allowed_ip(tag, prefix),
             }
         }
+        self.doubt_heirs(tag, removed.iter(), now);
         if let Some(preshared_key) = change.preshared_key {
             self.set_preshared_key(tag, preshared_key, now);
         }
@@ -151,12 +160,25 @@ impl Node {
     fn remove_peer(&mut self, tag: PeerTag, now: Instant) -> Result<(), CommandError> {
         let mut peer = self.peers.remove(tag).ok_or(CommandError::UnknownPeer)?;
         self.context.indices.release(&peer.tunnel.receivers);
+        self.doubt_heirs(tag, peer.rights.allowed_ips.iter(), now);
         if let Some(allowlist) = peer.rights.allowlist.take() {
             self.parked.park(peer.tunnel.key, *allowlist, now);
         }
         self.context.endpoints.on_moved(peer.paths.address(), None);
         self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
         Ok(())
+    }
+
+    /// The peer may have lost these prefixes. Where a different peer has a shorter prefix around one of them, its addresses
+    /// are that peer's now, and there may be flows with them that were never that peer's.
+    fn doubt_heirs<'a>(&mut self, tag: PeerTag, prefixes: impl Iterator<Item = &'a IpNet>, now: Instant) {
+        let Some(ports) = &self.context.local.ports else { return };
+        for prefix in prefixes {
+            let Some(heir) = self.peers.allowed_ips.covering(prefix).filter(|heir| *heir != tag) else { continue };
+            if let Some(allowlist) = self.peers.peer(heir).and_then(|heir| heir.rights.allowlist.as_mut()) {
+                allowlist.doubt(Some(ports.clone()), now);
+            }
+        }
     }
 
     /// Changes our own keys. Keys that we already have change nothing.
@@ -321,19 +343,41 @@ impl Node {
     /// Returns the flows of all peers that have an allowlist, for the [`crate::Command::RestoreFlows`] of a later node.
     pub fn known_flows(&mut self, now: Instant) -> Vec<PeerFlows> {
         let mut known = Vec::new();
+        let mut holes = self.holes();
         for tag in self.peers.tags() {
             let Some(peer) = self.peers.peer(tag) else { continue };
             let Some(allowlist) = &peer.rights.allowlist else { continue };
             let (flows, is_complete) = allowlist.known_flows(now);
-            known.push(PeerFlows { peer: peer.tunnel.key, flows, is_complete });
+            let prefixes = peer.rights.allowed_ips.iter().copied().collect();
+            let holes = holes.remove(&tag).unwrap_or_default();
+            known.push(PeerFlows { peer: peer.tunnel.key, flows, is_complete, prefixes, holes });
         }
         known
     }
 
+    /// The prefixes that a different peer has inside a prefix of each peer.
+    fn holes(&mut self) -> BTreeMap<PeerTag, Vec<IpNet>> {
+        let mut holes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for tag in self.peers.tags() {
+            let prefixes = self.peers.peer(tag).map(|peer| peer.rights.allowed_ips.clone()).unwrap_or_default();
+            for prefix in prefixes {
+                let around = prefix.supernet().and_then(|around| self.peers.allowed_ips.covering(&around));
+                if let Some(around) = around.filter(|around| *around != tag) {
+                    holes.entry(around).or_default().push(prefix);
+                }
+            }
+        }
+        holes
+    }
+
+    /// Takes over what an earlier node knew. Its list is complete only for the addresses that were the peer's then.
     fn restore_flows(&mut self, known: PeerFlows, now: Instant) -> Result<(), CommandError> {
         let tag = self.peers.find(known.peer).ok_or(CommandError::UnknownPeer)?;
-        if let Some(allowlist) = self.peers.peer(tag).and_then(|peer| peer.rights.allowlist.as_mut()) {
-            allowlist.restore(known.flows, known.is_complete, now);
+        let is_heir = known.holes.iter().any(|hole| self.peers.allowed_ips.covering(hole) == Some(tag));
+        let Some(peer) = self.peers.peer(tag) else { return Err(CommandError::UnknownPeer) };
+        let has_gained = peer.rights.allowed_ips.iter().any(|prefix| !known.prefixes.contains(prefix));
+        if let Some(allowlist) = peer.rights.allowlist.as_mut() {
+            allowlist.restore(known.flows, known.is_complete && !is_heir && !has_gained, now);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use overlay_core::Command;
+use overlay_sim::initiator::Session;
 use overlay_sim::packet::Ends;
 use overlay_sim::{HostId, HostOptions, Kind, World, minutes, seconds};
 
@@ -48,6 +49,64 @@ fn a_peer_behind_a_hub_pushes_out_no_connection_of_the_hubs_to_another_peer() {
     }
     assert_eq!(world.drops(hub).get("not_allowed"), None);
     assert_eq!(world.received(hub).len(), 20);
+}
+
+#[test]
+fn answered_flows_of_one_party_keep_no_other_from_connecting() {
+    let mut world = World::new(7);
+    let hub = world.host_with(HostOptions { forward: true, ..HostOptions::default() });
+    let mut mallory = world.outsider(hub);
+    let mut dave = world.outsider_with(hub, |peer| peer.allow = Some(Vec::new()));
+    let mut from_mallory = world.connect(&mut mallory);
+    let mut from_dave = world.connect(&mut dave);
+    let through = Ends::new(mallory.inner[0], dave.inner[0]);
+    let ask = |world: &mut World, from_mallory: &mut Session, port: u16| {
+        let query = through.udp_between(port, 53, b"name?");
+        world.inject(mallory.address, hub, &from_mallory.seal(&query));
+        world.send(hub, query);
+    };
+    // Dave's name service answers her as everybody.
+    for port in 0..2_048 {
+        ask(&mut world, &mut from_mallory, port);
+        let answer = from_dave.seal(&through.reversed().udp_between(53, port, b"name."));
+        world.inject(dave.address, hub, &answer);
+    }
+    assert_eq!(world.drops(hub).get("not_allowed"), None);
+    let to_dave = world.from_outsider(&dave).reversed();
+    let mut lost = Vec::new();
+    for attempt in 0..10u16 {
+        world.send(hub, segment(to_dave, 40_000 + attempt, 22, SYN));
+        // Two datagrams in the round trip between SYN and answer.
+        ask(&mut world, &mut from_mallory, 3_000 + 2 * attempt);
+        ask(&mut world, &mut from_mallory, 3_001 + 2 * attempt);
+        let before = world.received(hub).len();
+        let answer = from_dave.seal(&segment(to_dave.reversed(), 22, 40_000 + attempt, SYN | ACK));
+        world.inject(dave.address, hub, &answer);
+        if world.received(hub).len() == before {
+            lost.push(attempt);
+        }
+    }
+    assert!(lost.is_empty(), "attempts whose answer was dropped: {lost:?}");
+}
+
+#[test]
+fn answered_flows_of_one_user_keep_no_other_from_connecting() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut dave = world.outsider_with(alice, |peer| peer.allow = Some(Vec::new()));
+    let mut from_dave = world.connect(&mut dave);
+    let to_dave = world.from_outsider(&dave).reversed();
+    for port in 1_024..1_024 + 2_048 {
+        world.send(alice, to_dave.udp_between(port, 53, b"name?"));
+        let answer = from_dave.seal(&to_dave.reversed().udp_between(53, port, b"name."));
+        world.inject(dave.address, alice, &answer);
+    }
+    world.forget();
+    world.send(alice, segment(to_dave, 40_000, 22, SYN));
+    world.send(alice, to_dave.udp_between(9_999, 53, b"name?"));
+    let answer = from_dave.seal(&segment(to_dave.reversed(), 22, 40_000, SYN | ACK));
+    world.inject(dave.address, alice, &answer);
+    assert_eq!(world.received(alice).len(), 1, "{:?}", world.drops(alice));
 }
 
 #[test]

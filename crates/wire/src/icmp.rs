@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use echo::{EchoReply, echo_reply, may_be_echo_reply, write_echo_request};
 
 use crate::checksum;
-use crate::ip::{Chain, Header, ICMP, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, Version};
+use crate::ip::{Chain, Header, ICMP, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, Upper, Version};
 
 /// Length of the ICMP header in front of the quote, in bytes. It is the same in both families.
 const HEADER_LEN: usize = 8;
@@ -45,6 +45,50 @@ pub struct Quoted {
     pub protocol: u8,
     /// The first fields of that header. TCP flags are zero if the quote ends before them.
     pub header: Header,
+}
+
+/// What an ICMP error reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The packet is not an ICMP error.
+    Nothing,
+    /// An error about a packet with these addresses.
+    About {
+        /// The source address of the quoted packet.
+        source: IpAddr,
+        /// The destination address of the quoted packet.
+        destination: IpAddr,
+    },
+    /// An error whose quote is left to later fragments.
+    Hidden,
+}
+
+/// Returns which packet an ICMP error reports. Unlike [`quoted`], it needs only the addresses of that packet, which are
+/// read even where the rest makes no sense: receivers differ in what they check. An error without addresses reports
+/// nothing.
+pub fn report(packet: &Packet<'_>) -> Report {
+    let (offset, is_fragment) = match packet.upper() {
+        Ok(Upper { offset, fragment, header: Header::Icmp { kind, .. }, .. }) if is_error(packet.version(), kind) => {
+            (offset, fragment.is_some())
+        }
+        _ => return Report::Nothing,
+    };
+    let quote = packet.bytes().get(offset + HEADER_LEN..).unwrap_or_default();
+    let ends = match packet.version() {
+        Version::V4 => quote
+            .get(12..20)
+            .and_then(|ends| Some((ends.first_chunk::<4>()?, ends.last_chunk::<4>()?)))
+            .map(|(source, destination)| (IpAddr::from(*source), IpAddr::from(*destination))),
+        Version::V6 => quote
+            .get(8..40)
+            .and_then(|ends| Some((ends.first_chunk::<16>()?, ends.last_chunk::<16>()?)))
+            .map(|(source, destination)| (IpAddr::from(*source), IpAddr::from(*destination))),
+    };
+    match ends {
+        Some((source, destination)) => Report::About { source, destination },
+        None if is_fragment => Report::Hidden,
+        None => Report::Nothing,
+    }
 }
 
 /// Writes ICMP "fragmentation needed" (RFC 1191) or ICMPv6 "packet too big" for a refused packet into `out`, as a whole

@@ -65,6 +65,16 @@ impl<P: Copy + Eq> AllowedIps<P> {
         }
     }
 
+    /// Returns the owner of the longest prefix that contains all of `prefix`.
+    pub(crate) fn covering(&self, prefix: &IpNet) -> Option<P> {
+        match prefix {
+            IpNet::V4(net) if net.prefix_len() == 32 => self.v4.lookup(net.addr(), || *net),
+            IpNet::V4(net) => self.v4.prefixes.get_lpm(&net.trunc()).map(|(_, owner)| *owner),
+            IpNet::V6(net) if net.prefix_len() == 128 => self.v6.lookup(net.addr(), || *net),
+            IpNet::V6(net) => self.v6.prefixes.get_lpm(&net.trunc()).map(|(_, owner)| *owner),
+        }
+    }
+
     /// Iterates over all entries in no particular order.
     #[cfg(test)]
     pub(crate) fn entries(&self) -> impl Iterator<Item = (IpNet, P)> + '_ {

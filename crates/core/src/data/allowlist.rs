@@ -329,7 +329,7 @@ impl Role {
             Header::Tcp { .. } => Self::Answers,
             Header::Icmp { kind, .. } if kind == echo_request(version) => Self::Opens,
             Header::Icmp { .. } | Header::LaterFragment => Self::Answers,
-            Header::Udp { .. } | Header::Other => Self::Continues,
+            Header::Udp { .. } | Header::Ports { .. } | Header::Other => Self::Continues,
         }
     }
 }
@@ -353,9 +353,9 @@ const fn echo_reply(version: Version) -> u8 {
 fn sent(protocol: u8, header: Header, (source, destination): (IpAddr, IpAddr)) -> Option<FlowKey> {
     let version = if source.is_ipv4() { Version::V4 } else { Version::V6 };
     let (our_port, their_port) = match header {
-        Header::Tcp { source, destination, .. } | Header::Udp { source, destination } => {
-            (Some(source), Some(destination))
-        }
+        Header::Tcp { source, destination, .. }
+        | Header::Udp { source, destination }
+        | Header::Ports { source, destination } => (Some(source), Some(destination)),
         Header::Icmp { kind, id, .. } if kind == echo_request(version) => (Some(id), None),
         Header::Icmp { kind, id, .. } if kind == echo_reply(version) => (None, Some(id)),
         Header::Other => (None, None),
@@ -382,7 +382,9 @@ fn tcp_flags(header: Header) -> u8 {
 /// Returns the port that rules are matched against.
 fn destination_port(header: Header) -> Option<u16> {
     match header {
-        Header::Tcp { destination, .. } | Header::Udp { destination, .. } => Some(destination),
+        Header::Tcp { destination, .. } | Header::Udp { destination, .. } | Header::Ports { destination, .. } => {
+            Some(destination)
+        }
         _ => None,
     }
 }

@@ -100,7 +100,8 @@ drop_reasons! {
     FragmentFrame = "fragment_frame",
     /// A packet arrived in pieces, and some of the pieces are missing.
     FragmentFrameLost = "fragment_frame_lost",
-    /// The inner source does not belong to the peer that sent the packet.
+    /// The inner source does not belong to the peer that sent it, or it is an ICMP error about a packet that did not go to
+    /// this peer.
     SpoofedSource = "spoofed_source",
     /// The inner source was one of our own addresses, loopback, multicast, broadcast or unspecified.
     MartianSource = "martian_source",

@@ -7,7 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use overlay_wire::control;
-use overlay_wire::ip::Packet;
+use overlay_wire::icmp::{self, Report};
+use overlay_wire::ip::{self, Packet};
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{Kind, Message, kind};
 
@@ -211,8 +212,28 @@ fn admit(
     } else {
         host_configuration::pass(&packet)?;
     }
+    if may_be_icmp(&packet) && !may_report(&packet, peer, allowed_ips) {
+        return Err(DropReason::SpoofedSource);
+    }
     *admitted = Some(Admitted { ends: (peer.tag, source, destination), flow });
     Ok(packet.len())
+}
+
+/// Whether the packet may be an ICMP error. Most are not, and their first header says so.
+fn may_be_icmp(packet: &Packet<'_>) -> bool {
+    !matches!(packet.protocol(), ip::TCP | ip::UDP)
+}
+
+/// Whether the packet is no ICMP error, or one about a packet that may have gone to this peer. The kernel believes errors:
+/// one about a path to a different peer would lower its MTU, or end a connection.
+fn may_report(packet: &Packet<'_>, peer: &Peer, allowed_ips: &AllowedIps<PeerTag>) -> bool {
+    match icmp::report(packet) {
+        Report::Nothing => true,
+        Report::About { source, destination } => {
+            source == packet.destination() && allowed_ips.lookup(destination) == Some(peer.tag)
+        }
+        Report::Hidden => false,
+    }
 }
 
 fn admit_ends(

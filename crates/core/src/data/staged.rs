@@ -41,9 +41,12 @@ impl Waiting {
 
 fn groups(packet: &Packet<'_>) -> (u8, u8) {
     let ports = match packet.upper().map(|upper| (upper.protocol, upper.header)) {
-        Ok((protocol, Header::Tcp { source, destination, .. } | Header::Udp { source, destination })) => {
-            u64::from(source) << 24 | u64::from(destination) << 8 | u64::from(protocol)
-        }
+        Ok((
+            protocol,
+            Header::Tcp { source, destination, .. }
+            | Header::Udp { source, destination }
+            | Header::Ports { source, destination },
+        )) => u64::from(source) << 24 | u64::from(destination) << 8 | u64::from(protocol),
         Ok((protocol, _)) => u64::from(protocol),
         Err(_) => 0,
     };

@@ -266,7 +266,8 @@ mod tests {
     #[test]
     fn each_fact_makes_its_own_thing_due() {
         type Fact = fn(&mut Timers);
-        let table: [(&str, Fact, bool, Option<(u64, Expired)>); 7] = [
+        type Row = (&'static str, Fact, bool, Option<(u64, Expired)>);
+        let table: [Row; 7] = [
             ("nothing happened", |_| {}, true, None),
             ("data came", |t| t.on_received(true, at(0)), true, Some((10, Expired::Keepalive))),
             ("data came, no session", |t| t.on_received(true, at(0)), false, None),

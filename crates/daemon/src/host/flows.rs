@@ -4,7 +4,8 @@
 //! wire proves who opened them. The file is readable by root alone, and is read once and removed. It is valid only on
 //! the boot it was written in, and its times are those of the boot clock. A daemon that was killed hands over nothing.
 //!
-//! The file has one line for the boot, then one line for each peer, followed by one line for each flow of that peer.
+//! The file has one line for the boot, then one line for each peer, followed by one line for each prefix of that
+//! peer, for each prefix of a different peer inside those, and for each flow.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -18,14 +19,16 @@ use overlay_core::{Instant, KnownFlow, PeerFlows};
 use crate::engine::Former;
 use crate::keys::{decode_public, encode_public};
 
-/// How many flows are handed over, about 6 MB. A peer whose flows no longer fit is skipped.
+/// How many flows and prefixes are handed over, about 6 MB. A peer whose own no longer fit is skipped.
 const MAX_FLOWS: usize = 65_536;
 /// The longest file that is read, in bytes.
 const MAX_LEN: u64 = 16 << 20;
 /// A machine that has run for less than this and has no such file has just started. No flow can then be older than this
 /// daemon.
 const JUST_BOOTED: Duration = Duration::from_secs(10 * 60);
-const FORMAT: &str = "overlay-flows 1";
+const FORMAT: &str = "overlay-flows 2";
+/// The format without prefixes. What it says is complete may not be: nobody knows of which addresses.
+const FORMAT_WITHOUT_PREFIXES: &str = "overlay-flows 1";
 
 /// Writes the flows for the successor. Writes nothing if no peer has an allow list.
 ///
@@ -68,12 +71,18 @@ fn print(file: File, boot: &str, peers: &[PeerFlows]) -> io::Result<()> {
     let mut file = BufWriter::new(file);
     writeln!(file, "{FORMAT} {boot}")?;
     let mut room = MAX_FLOWS;
-    for PeerFlows { peer, flows, is_complete } in peers {
-        if flows.len() > room {
+    for PeerFlows { peer, flows, is_complete, prefixes, holes } in peers {
+        let len = flows.len() + prefixes.len() + holes.len();
+        if len > room {
             continue;
         }
-        room -= flows.len();
+        room -= len;
         writeln!(file, "peer {} {}", encode_public(peer), if *is_complete { "complete" } else { "partial" })?;
+        for (word, nets) in [("prefix", prefixes), ("hole", holes)] {
+            for net in nets {
+                writeln!(file, "{word} {net}")?;
+            }
+        }
         for flow in flows {
             let KnownFlow { protocol, ours, theirs, is_ours, is_established, last } = flow;
             let port = |port: Option<u16>| port.map_or_else(|| "-".to_owned(), |port| port.to_string());
@@ -102,7 +111,9 @@ fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
     };
     let mut lines = BufReader::new(file.take(MAX_LEN)).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
-    if first != format!("{FORMAT} {}", boot()?) {
+    let boot = boot()?;
+    let has_prefixes = first == format!("{FORMAT} {boot}");
+    if !has_prefixes && first != format!("{FORMAT_WITHOUT_PREFIXES} {boot}") {
         return Ok(None);
     }
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a line is malformed");
@@ -114,8 +125,12 @@ fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
             (["peer", key, extent @ ("complete" | "partial")], _) => peers.push(PeerFlows {
                 peer: decode_public(key).map_err(|_| malformed())?,
                 flows: Vec::new(),
-                is_complete: *extent == "complete",
+                is_complete: has_prefixes && *extent == "complete",
+                prefixes: Vec::new(),
+                holes: Vec::new(),
             }),
+            (["prefix", net], Some(peer)) => peer.prefixes.push(net.parse().map_err(|_| malformed())?),
+            (["hole", net], Some(peer)) => peer.holes.push(net.parse().map_err(|_| malformed())?),
             (["flow", words @ ..], Some(peer)) => peer.flows.push(parse(words).ok_or_else(malformed)?),
             _ => return Err(malformed()),
         }
@@ -161,10 +176,21 @@ mod tests {
         }
     }
 
+    fn bare(n: u8) -> PeerFlows {
+        let peer = PeerKey([n; 32]);
+        PeerFlows { peer, flows: Vec::new(), is_complete: true, prefixes: Vec::new(), holes: Vec::new() }
+    }
+
     fn some() -> Vec<PeerFlows> {
         vec![
-            PeerFlows { peer: PeerKey([7; 32]), flows: vec![flow(1), flow(2)], is_complete: true },
-            PeerFlows { peer: PeerKey([9; 32]), flows: Vec::new(), is_complete: false },
+            PeerFlows {
+                peer: PeerKey([7; 32]),
+                flows: vec![flow(1), flow(2)],
+                is_complete: true,
+                prefixes: vec!["fd00::/64".parse().expect("a prefix")],
+                holes: vec!["fd00::7/128".parse().expect("a prefix")],
+            },
+            PeerFlows { flows: Vec::new(), is_complete: false, ..bare(9) },
         ]
     }
 
@@ -193,6 +219,8 @@ mod tests {
             lines,
             [
                 "peer BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc= complete",
+                "prefix fd00::/64",
+                "hole fd00::7/128",
                 "flow 6 10.77.0.1 1 fd00::2 - theirs established 1234567890123",
                 "flow 6 10.77.0.1 2 fd00::2 - ours established 1234567890123",
                 "peer CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk= partial",
@@ -231,10 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_prefixes_is_complete_for_no_peer() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let path = directory.path().join("ov0.flows");
+        write(&path, &[bare(7)]).expect("writable");
+        let text = fs::read_to_string(&path).expect("there");
+        fs::write(&path, text.replace("overlay-flows 2", "overlay-flows 1")).expect("writable");
+        let taken = take(&path, true).flows;
+        assert_eq!(taken, [PeerFlows { is_complete: false, ..bare(7) }]);
+    }
+
+    #[test]
     fn at_most_65536_flows_are_handed_over() {
         let directory = tempfile::tempdir().expect("a folder");
         let path = directory.path().join("ov0.flows");
-        let peer = |n| PeerFlows { peer: PeerKey([n + 64u8; 32]), flows: vec![flow(1); 4_096], is_complete: true };
+        let peer = |n| PeerFlows { flows: vec![flow(1); 4_096], ..bare(n + 64u8) };
         write(&path, &(0..20).map(peer).collect::<Vec<_>>()).expect("writable");
         let taken = take(&path, true).flows;
         assert_eq!((taken.len(), taken.iter().map(|peer| peer.flows.len()).sum::<usize>()), (16, MAX_FLOWS));

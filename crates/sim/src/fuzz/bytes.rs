@@ -35,7 +35,7 @@ pub fn ip_packet(data: &[u8]) {
         let may_configure = match upper.header {
             Header::Icmp { .. } | Header::Udp { .. } => true,
             Header::Other => upper.protocol == 2,
-            Header::Tcp { .. } | Header::LaterFragment => false,
+            Header::Tcp { .. } | Header::Ports { .. } | Header::LaterFragment => false,
         };
         assert!(may_configure || !configures, "{upper:?}");
     }

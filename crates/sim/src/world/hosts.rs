@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use overlay_core::{
-    Command, CommandError, DropReason, Event, Instant, NodeStats, PeerConfig, PeerKey, PeerStats, PeerTag,
+    Command, CommandError, DropReason, Event, Instant, NodeStats, PeerConfig, PeerFlows, PeerKey, PeerStats, PeerTag,
 };
 
 use zeroize::Zeroizing;
@@ -144,6 +144,11 @@ impl World {
         let result = self.hosts[host.0].node.handle_command(command, self.now);
         self.drain(host);
         result
+    }
+
+    /// What the node of a host would hand over to the next one.
+    pub fn known_flows(&mut self, host: HostId) -> Vec<PeerFlows> {
+        self.hosts[host.0].node.known_flows(self.now)
     }
 
     /// Restarts the program with the same config. Counters start at zero, records stay.

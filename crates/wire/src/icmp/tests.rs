@@ -204,3 +204,28 @@ fn the_beginning_of_a_packet_is_answered_as_the_whole_of_it() {
     packet[20..22].copy_from_slice(&[8, 0]);
     assert!(too_big(&Packet::parse_start(&packet[..128]).expect("its beginning"), 1_200, &mut part), "a ping");
 }
+
+#[test]
+fn a_report_names_the_addresses_that_an_error_quotes() {
+    let report_of = |packet: &[u8]| report(&Packet::parse(packet).unwrap());
+    for (refused, len) in [(bytes(UDP_V4), 20), (bytes(UDP_V6), 40)] {
+        let (source, destination) = {
+            let packet = Packet::parse(&refused).unwrap();
+            (packet.source(), packet.destination())
+        };
+        assert_eq!(report_of(&refused), Report::Nothing);
+        let wrap = |quote: &[u8], kind: u8| {
+            let message = [&[kind, 0, 0, 0, 0, 0, 0, 0], quote].concat();
+            if source.is_ipv4() { v4(ICMP, 0, &message) } else { v6(ICMPV6, &message) }
+        };
+        let (error, other) = if source.is_ipv4() { (3, 8) } else { (1, 128) };
+        let about = Report::About { source, destination };
+        assert_eq!(report_of(&wrap(&refused[..len], error)), about);
+        let mut garbled = refused[..len].to_vec();
+        garbled[0] = 0;
+        assert_eq!(report_of(&wrap(&garbled, error)), about, "whatever else is wrong");
+        assert_eq!(report_of(&wrap(&refused[..len - 1], error)), Report::Nothing);
+        assert_eq!(report_of(&wrap(&refused, other)), Report::Nothing);
+    }
+    assert_eq!(report_of(&v4(ICMP, 0x2000, &[3, 4, 0, 0, 0, 0, 2, 40])), Report::Hidden);
+}

@@ -15,6 +15,11 @@ use etherparse::{
 
 use super::{ICMP, ICMPV6, IPV6_HEADER_LEN, Ip, Packet, TCP, UDP, Version};
 
+/// Protocols whose header begins with both ports, as those of TCP and UDP do (RFC 9260, RFC 4340, RFC 3828).
+const DCCP: u8 = 33;
+const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
+
 /// The most extension headers followed in one packet. Hosts send one or two. RFC 8504 section 5.3 allows a limit.
 const MAX_EXTENSIONS: usize = 8;
 
@@ -60,6 +65,13 @@ pub enum Header {
     },
     /// UDP.
     Udp {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+    },
+    /// SCTP, DCCP or UDP-Lite, of which only the ports are read.
+    Ports {
         /// Source port.
         source: u16,
         /// Destination port.
@@ -217,6 +229,7 @@ impl Chain {
                 let header = bytes.first_chunk::<8>().ok_or(self.cut_short())?;
                 icmp_header(packet.version(), header)
             }
+            SCTP | DCCP | UDP_LITE => ports(bytes.first_chunk::<4>().ok_or(self.cut_short())?),
             _ => Header::Other,
         };
         Ok(header)
@@ -244,6 +257,7 @@ impl Chain {
             protocol if protocol == icmp_of(packet.version()) => {
                 icmp_header(packet.version(), header.ok_or(self.cut_short())?)
             }
+            SCTP | DCCP | UDP_LITE => ports(bytes.first_chunk::<4>().ok_or(self.cut_short())?),
             _ => Header::Other,
         })
     }
@@ -263,6 +277,10 @@ impl Chain {
     fn cut_short(&self) -> Opaque {
         if self.fragment.is_some() { Opaque::ShortFirstFragment } else { Opaque::Truncated }
     }
+}
+
+fn ports(&[a, b, c, d]: &[u8; 4]) -> Header {
+    Header::Ports { source: u16::from_be_bytes([a, b]), destination: u16::from_be_bytes([c, d]) }
 }
 
 fn icmp_of(version: Version) -> u8 {

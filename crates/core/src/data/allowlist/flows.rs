@@ -24,7 +24,7 @@ use self::ranks::{Class, Link, Ranks};
 use crate::Instant;
 
 #[cfg(test)]
-pub(super) use self::ranks::MAX_CHANCES;
+pub(super) use self::ranks::{MAX_CHANCES, ROOM};
 
 /// How many flows each half holds, so 4,096 for each peer in total.
 pub(super) const MAX_FLOWS_PER_HALF: usize = 2048;
@@ -293,7 +293,7 @@ impl Flows {
         if self.halves[flow.opener as usize].len >= MAX_FLOWS_PER_HALF {
             match flow.opener {
                 Opener::Us => {
-                    if let Some(id) = self.ranks.least(&mut self.slots) {
+                    if let Some(id) = self.ranks.least(flow.class(), &mut self.slots) {
                         self.remove(FlowId(id));
                     }
                 }

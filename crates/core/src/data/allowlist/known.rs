@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::PeerKey;
 
 use super::flows::{End, Flow, FlowKey, Opener};
@@ -33,6 +35,10 @@ pub struct PeerFlows {
     pub flows: Vec<KnownFlow>,
     /// Whether the list contains every live flow that the peer opened.
     pub is_complete: bool,
+    /// The peer's prefixes. The list says nothing of other addresses.
+    pub prefixes: Vec<IpNet>,
+    /// Prefixes of different peers that lie inside those. The list says nothing of their addresses either.
+    pub holes: Vec<IpNet>,
 }
 
 impl Allowlist {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use self::packets::*;
-use super::flows::{MAX_CHANCES, MAX_FLOWS_PER_HALF};
+use super::flows::{MAX_CHANCES, MAX_FLOWS_PER_HALF, ROOM};
 use super::fragments::{MAX_VERDICTS, VERDICT_LIFETIME};
 use super::*;
 

@@ -86,8 +86,22 @@ fn experimental_extension_headers_are_unknown_and_esp_is_another_protocol() {
         assert_eq!(header(&chain(experimental, "0600 0104 00000000")), Err(Opaque::UnknownExtension));
     }
     assert_eq!(header(&chain(60, &format!("fd00 0104 00000000 {SYN}"))), Err(Opaque::UnknownExtension));
-    for other in [50, 59, 132] {
+    for other in [50, 59, 47] {
         assert_eq!(header(&chain(other, "0600 0104")), Ok(Header::Other));
+    }
+}
+
+#[test]
+fn sctp_dccp_and_udp_lite_begin_with_their_ports() {
+    for protocol in [33, 132, 136] {
+        let ports = Header::Ports { source: 666, destination: 22 };
+        assert_eq!(header(&chain(protocol, "029a 0016")), Ok(ports));
+        assert_eq!(header(&v4(protocol, 0, &bytes("029a 0016"))), Ok(ports));
+        assert_eq!(header(&v4(protocol, 0, &bytes("029a 00"))), Err(Opaque::Truncated));
+        // A first fragment shows them, or hides them in a later one.
+        assert_eq!(header(&v4(protocol, MORE, &bytes("029a 0016"))), Ok(ports));
+        assert_eq!(header(&v4(protocol, MORE, &bytes("029a 00"))), Err(Opaque::ShortFirstFragment));
+        assert_eq!(header(&v4(protocol, 1, &[0; 8])), Ok(Header::LaterFragment));
     }
 }
 

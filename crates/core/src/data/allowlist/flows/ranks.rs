@@ -1,9 +1,12 @@
 //! Which of the flows that we opened is evicted when there is no room for a new one.
 //!
 //! All local users, and all hosts and peers that we forward for, share the flows towards one peer. None of them may
-//! evict what the others need. Flows are therefore divided into classes. Unanswered, half-open and closing flows go
-//! first, then answered flows without a visible end such as UDP, and established TCP goes last. Within a class, the
-//! party with the most flows loses one: the first of its flows that has been silent for a whole round of the list.
+//! evict what the others need. Flows are therefore divided into classes: unanswered, half-open and closing flows, then
+//! answered flows without a visible end such as UDP, and then established TCP. Each class has room of its own, and the
+//! first class that takes more than its room loses a flow. So no number of flows in one class leaves a different class
+//! without room: answered flows keep nobody from opening a connection, and attempts end no connection that has room.
+//! Within the class, the party with the most flows loses one: the first of its flows that has been silent for a whole
+//! round of the list.
 //!
 //! A party is the peer that a forwarded packet came from, or otherwise the packet's inner source. Parties are hashed
 //! into 32 groups with a secret key, and the parties in a group are treated as one. All local users are a single party
@@ -12,14 +15,19 @@
 //! Nothing here runs for each packet. A flow moves only when its class changes. A flag records that a flow was active,
 //! and the search for a victim clears it (the CLOCK algorithm).
 
-use super::{NONE, Slot};
+use super::{MAX_FLOWS_PER_HALF, NONE, Slot};
 
 /// How many groups of parties are told apart.
 const GROUPS: usize = 32;
 /// How many flows a search may spare because they were active. The next one is evicted in any case.
 pub(in crate::data::allowlist) const MAX_CHANCES: usize = 16;
 
-/// How valuable a flow is. The first class is evicted first.
+/// How many flows of each class always have room. A quarter of the half is enough for the attempts of one round trip, and
+/// for as many look-ups. Half of it is left to connections, because a connection that loses its flow is cut.
+pub(in crate::data::allowlist) const ROOM: [usize; Class::COUNT] = [512, 512, 1_024];
+const _: () = assert!(ROOM[0] + ROOM[1] + ROOM[2] == MAX_FLOWS_PER_HALF);
+
+/// How valuable a flow is. The first class that takes more than its [`ROOM`] loses a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::data::allowlist) enum Class {
     /// Unanswered, half open or closed. Anyone could create such a flow alone.
@@ -31,7 +39,7 @@ pub(in crate::data::allowlist) enum Class {
 }
 
 impl Class {
-    const COUNT: usize = 3;
+    pub(in crate::data::allowlist) const COUNT: usize = 3;
 }
 
 /// The position of a slot among the flows of its class and group.
@@ -54,6 +62,8 @@ impl Link {
 #[derive(Debug, Default)]
 pub(super) struct Ranks {
     lists: Vec<List>,
+    /// How many flows each class has.
+    lens: [usize; Class::COUNT],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +80,11 @@ impl Ranks {
         ((product as u64 ^ (product >> 64) as u64) >> 32) as u8 % GROUPS as u8
     }
 
-    /// Returns the least valuable flow, or `None` if there are no flows.
-    pub(super) fn least(&mut self, slots: &mut [Slot]) -> Option<u32> {
-        let class = self.lists.chunks(GROUPS).position(|groups| groups.iter().any(|list| list.len > 0))?;
+    /// Returns the least valuable flow of a full half, which makes room for a flow of the class `newcomer`. Returns
+    /// `None` if the half is not full.
+    pub(super) fn least(&mut self, newcomer: Class, slots: &mut [Slot]) -> Option<u32> {
+        let is_over = |class: &usize| self.lens[*class] + usize::from(*class == newcomer as usize) > ROOM[*class];
+        let class = (0..Class::COUNT).find(is_over)?;
         let groups = class * GROUPS..(class + 1) * GROUPS;
         let at = groups.max_by_key(|&at| self.lists[at].len)?;
         for _ in 0..MAX_CHANCES {
@@ -91,7 +103,9 @@ impl Ranks {
         if self.lists.is_empty() {
             self.lists = vec![List { first: NONE, last: NONE, len: 0 }; Class::COUNT * GROUPS];
         }
-        let list = &mut self.lists[place(&slots[id as usize])];
+        let place = place(&slots[id as usize]);
+        self.lens[place / GROUPS] += 1;
+        let list = &mut self.lists[place];
         let previous = std::mem::replace(&mut list.last, id);
         list.len += 1;
         match previous {
@@ -105,7 +119,9 @@ impl Ranks {
     /// Removes a slot from its list. The flow must still have the class that it was linked with.
     pub(super) fn unlink(&mut self, slots: &mut [Slot], id: u32) {
         let Link { next, previous, .. } = slots[id as usize].rank;
-        let list = &mut self.lists[place(&slots[id as usize])];
+        let place = place(&slots[id as usize]);
+        self.lens[place / GROUPS] -= 1;
+        let list = &mut self.lists[place];
         list.len -= 1;
         match previous {
             NONE => list.first = next,

@@ -50,6 +50,38 @@ fn a_party_that_holds_most_of_a_class_loses_first() {
 }
 
 #[test]
+fn each_class_of_flows_has_room_that_no_other_class_takes() {
+    let full = MAX_FLOWS_PER_HALF as u16;
+    let [attempts, look_ups, connections] = ROOM.map(|room| room as u16);
+    // A half full of connections. Attempts take their room and no more, so the other connections stay.
+    let mut list = allow(&[]);
+    (0..full).for_each(|port| established(&mut list, US, port, 0, at(0)));
+    (0..20_000).for_each(|port| list.sees_out(&tcp(V4, US, PEER, port, 9, SYN), at(1)));
+    let stay = (0..full).filter(|port| list.asked(&tcp(V4, PEER, US, 443, *port, ACK), at(1)) == ADMITTED);
+    assert_eq!(stay.count(), usize::from(full - attempts));
+    for port in 20_000 - attempts..20_000 {
+        assert_eq!(list.asked(&tcp(V4, PEER, US, 9, port, SYN_ACK), at(1)), ADMITTED, "{port}");
+    }
+
+    // Answered look-ups fill the half. A connection that is opened then gets its answer, however many follow.
+    let mut list = allow(&[]);
+    let look_up = |list: &mut Allowlist, port: u16| {
+        list.sees_out(&udp(V4, US, PEER, port, 53), at(2));
+        assert_eq!(list.asked(&udp(V4, PEER, US, 53, port), at(2)), ADMITTED, "{port}");
+    };
+    (0..full).for_each(|port| look_up(&mut list, port));
+    (0..connections).for_each(|port| established(&mut list, US, port, 0, at(2)));
+    (0..20_000).for_each(|port| look_up(&mut list, full + port));
+    (0..20_000).for_each(|port| list.sees_out(&tcp(V4, US, PEER, port, 9, SYN), at(2)));
+    for port in 0..connections {
+        assert_eq!(list.asked(&tcp(V4, PEER, US, 443, port, ACK), at(2)), ADMITTED, "{port}");
+    }
+    for port in 20_000 - look_ups..20_000 {
+        assert_eq!(list.asked(&udp(V4, PEER, US, 53, full + port), at(2)), ADMITTED, "{port}");
+    }
+}
+
+#[test]
 fn mid_stream_tcp_that_the_peer_may_have_opened_counts_as_the_peers() {
     let (theirs, ours) = (tcp(V4, PEER, US, 40000, 22, ACK), tcp(V4, US, PEER, 22, 40000, ACK));
     // After a restart, our answer comes first, and then the rule goes.

@@ -23,7 +23,7 @@ impl Model {
             if flow.opener == Opener::Peer {
                 return false;
             }
-            let gone = self.least();
+            let gone = self.least(flow.class() as usize);
             self.forget(|k, _| *k == gone);
         }
         self.flows.push((key, flow));
@@ -33,8 +33,10 @@ impl Model {
         true
     }
 
-    fn least(&mut self) -> FlowKey {
-        let least = self.ranks.iter().map(|(_, class, _)| *class).min().unwrap();
+    fn least(&mut self, newcomer: usize) -> FlowKey {
+        let classes = || self.ranks.iter().map(|(_, class, _)| *class).chain([newcomer]);
+        let len = |class| classes().filter(|of| *of == class).count();
+        let least = (0..ROOM.len()).find(|class| len(*class) > ROOM[*class]).unwrap();
         let of_class: Vec<_> = self.ranks.iter().filter(|(_, class, _)| *class == least).copied().collect();
         for (key, class, has_spoken) in of_class.iter().take(MAX_CHANCES) {
             if !has_spoken {
