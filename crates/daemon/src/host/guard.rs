@@ -119,8 +119,8 @@ impl Guard {
     }
 }
 
-/// Whether a guard that an earlier daemon left stays until this config's guard replaces it. False if an endpoint is a
-/// name, because the DNS query may have to leave outside the tunnel.
+/// Whether a guard that an earlier daemon left stays unchanged until this config's guard replaces it. False if an
+/// endpoint is a name: the guard then has to let DNS queries out.
 pub(crate) fn takes_over_guard(config: &Config) -> bool {
     let is_named = |peer: &config::Peer| matches!(peer.endpoint, Some(Endpoint::Name { .. }));
     fails_closed(config) && !config.peers.iter().any(is_named)
@@ -181,7 +181,11 @@ impl Host {
             return;
         }
         let table = table(&self.interface, footprints, around);
-        let is_locked = table.lock.is_some();
+        let locked = table.lock.as_ref().map(|lock| match (lock.v4, lock.v6) {
+            (true, false) => "the IPv4 default route",
+            (false, _) => "the IPv6 default route",
+            (true, true) => "the default routes of IPv4 and IPv6",
+        });
         let done = self.guard.install(journal, &self.facts, &mut self.put_back, table).await;
         let Err(error) = done else {
             self.guard.complaint = None;
@@ -195,8 +199,8 @@ impl Host {
             // A kernel without nf_tables, usually in a container.
             error => format!("packets to the virtual IPs that arrive elsewhere are not dropped: {error}"),
         };
-        if is_locked {
-            complaint += ", and policy rules alone keep the default route inside the tunnel";
+        if let Some(families) = locked {
+            complaint += &format!(", and policy rules alone keep {families} inside the tunnel");
         }
         if self.guard.complaint.as_ref() != Some(&complaint) {
             tracing::warn!("{complaint}");

@@ -46,7 +46,6 @@ pub(crate) const TUN_QUEUE_LEN: u32 = 500;
 pub struct Host {
     pub(super) interface: String,
     pub(super) index: u32,
-    ipv6: bool,
     /// The footprint that was last applied.
     pub(super) standing: Footprint,
     /// Whether the footprint is complete. Anything that is missing afterwards was removed by someone else.
@@ -88,7 +87,6 @@ impl Host {
         let mut host = Self {
             interface: tun.name().to_owned(),
             index: tun.index(),
-            ipv6: ipv6_usable(tun.name()),
             standing: Footprint::none(),
             is_up: false,
             rules: Vec::new(),
@@ -104,7 +102,7 @@ impl Host {
         };
         journal.record_interface(host.index)?;
         let was_guarded = journal.has_nft_table();
-        if !host.ipv6 && config.interface.addresses.iter().any(|net| matches!(net, IpNet::V6(_))) {
+        if !host.has_ipv6() && config.interface.addresses.iter().any(|net| matches!(net, IpNet::V6(_))) {
             tracing::warn!("this host has IPv6 switched off: the IPv6 addresses of the config are left out");
         }
         match host.start(netlink, journal, config, mtu).await {
@@ -281,8 +279,13 @@ impl Host {
         self.converge(netlink, journal, wanted).await
     }
 
+    /// Whether the interface can carry IPv6 now. Another program may change that at any time.
+    fn has_ipv6(&self) -> bool {
+        ipv6_usable(&self.interface)
+    }
+
     async fn prevent_link_local(&self, netlink: &Netlink) {
-        if self.ipv6
+        if self.has_ipv6()
             && let Err(error) = netlink.set_addr_gen_mode_none(self.index).await
         {
             // The kernel then assigns a link-local address, which does no harm.
@@ -313,7 +316,7 @@ impl Host {
                 free_table(&routes)
             }
         };
-        let mut plan = Footprint::plan(config, mtu, self.ipv6, table);
+        let mut plan = Footprint::plan(config, mtu, self.has_ipv6(), table);
         let there = netlink.addresses().await.map_err(|error| self.failure("list addresses", &error))?;
         let elsewhere = there.iter().filter(|other| other.index != self.index).map(|other| other.ip);
         let elsewhere: HashSet<IpAddr> = elsewhere.collect();
@@ -335,10 +338,7 @@ impl Host {
         if !is_look {
             std::mem::replace(&mut placed, Ok(()))?;
         }
-        let ruled = match wanted.marked {
-            Some(marked) => self.converge_rules(netlink, journal, marked).await,
-            None => Ok(()),
-        };
+        let ruled = self.converge_rules(netlink, journal, &wanted).await;
         if is_look {
             return placed.and(ruled);
         }
