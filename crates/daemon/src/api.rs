@@ -14,6 +14,7 @@
 
 pub(crate) mod access;
 pub(crate) mod connection;
+mod guests;
 pub mod openapi;
 pub(crate) mod socket;
 
@@ -36,11 +37,17 @@ use crate::failure::{ExitKind, Failure, FailureBody};
 use crate::metrics;
 use crate::view::{Status, View};
 use access::Caller;
+use guests::Guests;
 
 pub use access::GROUP;
 
 /// How many connections are served at once. Further ones wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 16;
+/// How many of them may belong to users who may only read. The others are for root and the daemon's user, so that
+/// nobody else can keep them from a reload or a `down`.
+const MAX_GUESTS: usize = 8;
+/// How many connections such a user may have at once, so that one of them cannot keep out the others.
+const MAX_OF_A_GUEST: usize = 4;
 
 /// A request to the supervisor. A dropped reply channel means that the daemon is shutting down.
 #[derive(Debug)]
@@ -161,9 +168,14 @@ pub async fn serve(
     control: mpsc::Sender<ControlRequest>,
 ) -> anyhow::Result<()> {
     let routes = routes(view, control);
-    connection::serve(listener, MAX_CONNECTIONS, |stream| {
+    let guests = Guests::new(MAX_GUESTS, MAX_OF_A_GUEST);
+    connection::serve_admitted(listener, MAX_CONNECTIONS, |stream| {
         let caller = Caller::of(stream);
-        routes.clone().layer(Extension(caller))
+        let guest = match caller.is_owner() {
+            true => None,
+            false => Some(guests.admit(stream.peer_cred().ok()?.uid())?),
+        };
+        Some((routes.clone().layer(Extension(caller)), guest))
     })
     .await
 }
