@@ -163,3 +163,56 @@ fn ipv6_switched_off_while_up_keeps_neither_a_reload_nor_ipv4_from_working() {
     a.reaches(OUTSIDE[0]);
     within(SHORTLY, "nothing to be missing", || (overlay.status()["host"]["state"] == "intact").then_some(()));
 }
+
+#[test]
+fn routes_that_the_local_network_supplies_do_not_lead_past_the_tunnel() {
+    let Some(world) = World::new("tunnel vision") else { return };
+    let World { a, b, .. } = &world;
+    let _on_b = b.overlay_up(&world.config_of_b());
+    let (wire, config) = (world.wire(), world.config_of_a(&EVERYTHING, ""));
+    let halves = ["-4 0.0.0.0/1", "-4 128.0.0.0/1", "-4 192.0.2.77/32", "-6 ::/1", "-6 2000::/3", "-6 2001:db8::/32"];
+    for is_without in [false, true] {
+        let overlay = match is_without {
+            true => Overlay::from_command(a, up_without_nft(a, &config)),
+            false => a.overlay_up(&config),
+        };
+        a.reaches(OUTSIDE[0]);
+        let capture = Capture::start(a, &wire, &World::in_clear());
+        // What DHCP's option 121 and router advertisements make a network manager add.
+        for route in halves {
+            let (family, net) = route.split_once(' ').expect("a family");
+            let (via, protocol) = if family == "-4" { ("10.1.0.2", "dhcp") } else { ("fd01::2", "ra") };
+            a.ip(&format!("{family} route add {net} via {via} dev {wire} proto {protocol}"));
+        }
+        within(Duration::from_secs(3), "the routes to be refused", || {
+            overlay.status()["host"]["warnings"].to_string().contains("192.0.2.77/32").then_some(())
+        });
+        let seen = capture.count();
+        for address in OUTSIDE {
+            assert!(ping(a, address), "{address} is reached through the tunnel, without nft: {is_without}");
+        }
+        assert_eq!(capture.count(), seen, "{}", capture.shown());
+        assert!(is_without || seen == 0, "the guard lets nothing out even before: {}", capture.shown());
+        assert!(ping(a, "10.1.0.2") && ping(a, "fd01::2"), "the network of the wire stays direct");
+        // A person's route is followed.
+        b.ip("address add 10.200.0.1/24 dev lo");
+        a.ip("route add 10.200.0.0/24 via 10.1.0.2");
+        within(Duration::from_secs(3), "a static route to be direct", || ping(a, "10.200.0.1").then_some(()));
+        a.ip("route delete 10.200.0.0/24");
+        b.ip("address delete 10.200.0.1/24 dev lo");
+        for route in halves {
+            let (family, net) = route.split_once(' ').expect("a family");
+            a.ip(&format!("{family} route delete {net}"));
+        }
+        within(Duration::from_secs(3), "the warning to go", || {
+            (!overlay.status()["host"]["warnings"].to_string().contains("supplies routes")).then_some(())
+        });
+        for address in OUTSIDE {
+            a.reaches(address);
+        }
+        drop(capture);
+        overlay.stop();
+        assert_eq!(a.ip("-4 rule show").lines().count(), 3);
+        assert_eq!(a.ip("-6 rule show").lines().count(), 2);
+    }
+}

@@ -23,6 +23,7 @@
 //! Left out: the host's DNS, and forwarding sysctls, which belong to the user.
 
 mod collisions;
+mod detours;
 mod facts;
 pub mod flows;
 mod footprint;

@@ -144,18 +144,21 @@ impl Host {
             false => Vec::new(),
         };
         let has_candidates = surroundings::has_candidates(&links, &question);
-        let is_locked = self.guard.is_wanted() && (wanted.covered.is_any() || self.standing.covered.is_any());
+        let is_locked = wanted.covered.is_any() || self.standing.covered.is_any();
         if !has_candidates && !is_locked {
             return Ok(Surroundings::default());
         }
         let routes = netlink.routes().await.map_err(cannot("routes"))?;
         let (own, names) = surroundings::own_interfaces(&links, &routes, &question);
         let planned = wanted.routes.iter().map(|route| route.destination).chain(wanted.connected());
-        let direct = match is_locked {
-            true => surroundings::direct_ranges(&routes, self.index, planned),
-            false => Vec::new(),
+        let beside = match is_locked {
+            true => {
+                let addresses = netlink.addresses().await.map_err(cannot("addresses"))?;
+                surroundings::beside_the_tunnel(&routes, &addresses, self.index, planned)
+            }
+            false => Surroundings::default(),
         };
-        Ok(Surroundings { own, names, direct })
+        Ok(Surroundings { own, names, ..beside })
     }
 
     /// Guards both the current and the wanted state. Called before anything changes.

@@ -20,6 +20,7 @@ use overlay_os::tun::Tun;
 
 use self::paths::Paths;
 use super::collisions::{Depth, collisions};
+use super::detours::Detours;
 use super::facts::{HostFacts, PutBack};
 use super::footprint::{FIRST_MARKED_TABLE, Footprint, PlannedRoute};
 use super::guard::Guard;
@@ -52,6 +53,8 @@ pub struct Host {
     is_up: bool,
     /// The policy rules exactly as they were added.
     pub(super) rules: Vec<Rule>,
+    /// The table for the destinations of refused routes, once there was one.
+    pub(super) detours: Option<Detours>,
     /// The nft table.
     pub(super) guard: Guard,
     /// Whether other hosts may send through this host.
@@ -90,6 +93,7 @@ impl Host {
             standing: Footprint::none(),
             is_up: false,
             rules: Vec::new(),
+            detours: None,
             guard: Guard::new(tun.name(), config.interface.guard),
             forward: config.interface.forward,
             endpoints: endpoints_of(config),
@@ -211,7 +215,9 @@ impl Host {
             false => match self.look_around(netlink, &standing).await {
                 Ok(around) => {
                     self.guard_only(journal, &standing, &around).await;
-                    Ok(())
+                    let led = self.converge_detours(netlink, &standing, &around).await;
+                    let ruled = self.converge_rules(netlink, journal, &standing).await;
+                    led.and(ruled)
                 }
                 Err(failure) => Err(failure),
             },
@@ -338,11 +344,12 @@ impl Host {
         if !is_look {
             std::mem::replace(&mut placed, Ok(()))?;
         }
+        let led = self.converge_detours(netlink, &wanted, &around).await;
         let ruled = self.converge_rules(netlink, journal, &wanted).await;
         if is_look {
-            return placed.and(ruled);
+            return placed.and(led).and(ruled);
         }
-        ruled?;
+        led.and(ruled)?;
         self.guard_only(journal, &wanted, &around).await;
         self.standing = wanted;
         self.is_up = true;

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use overlay_os::netlink::{Family, MAIN_TABLE, Netlink, NetlinkError, Rule};
 
+use super::detours::Detours;
 use super::facts::Part;
 use super::footprint::{Covered, Footprint};
 use super::interface::Host;
@@ -31,19 +32,19 @@ impl Host {
         journal: &mut Journal,
         wanted: &Footprint,
     ) -> Result<(), Failure> {
-        let planned = planned_rules(wanted, !self.guard.is_missing());
+        let planned = planned_rules(wanted, self.detours, !self.guard.is_missing());
         // A kernel without IPv6 has none of its rules.
         let fits = |rule: &&Rule| rule.family == Family::V4 || self.rules.iter().any(|rule| rule.family == Family::V6);
         let anywhere = |rule: &Rule| Rule { priority: None, ..*rule };
         if !self.rules.is_empty() && !self.rules.iter().map(anywhere).eq(planned.iter().filter(fits).copied()) {
-            self.remove_rules(netlink, journal).await?;
+            return self.replace_rules(netlink, journal, planned).await;
         }
         if planned.is_empty() {
             return Ok(());
         }
         let standing = netlink.rules().await.map_err(|error| self.failure("list policy rules", &error))?;
         if self.rules.is_empty() {
-            return self.add_rules(netlink, journal, planned, &standing).await;
+            return self.add_rules(netlink, journal, planned, &[], &standing).await;
         }
         for rule in self.rules.clone().iter().filter(|rule| !standing.contains(rule)) {
             match netlink.add_rule(rule).await {
@@ -55,12 +56,42 @@ impl Host {
         Ok(())
     }
 
-    /// Adds all of the rules or none.
+    /// Adds the new rules before the old ones, and only then removes those, so that there is no moment without.
+    async fn replace_rules(
+        &mut self,
+        netlink: &Netlink,
+        journal: &mut Journal,
+        planned: Vec<Rule>,
+    ) -> Result<(), Failure> {
+        let standing = netlink.rules().await.map_err(|error| self.failure("list policy rules", &error))?;
+        let old = std::mem::take(&mut self.rules);
+        let added = self.add_rules(netlink, journal, planned, &old, &standing).await;
+        if added.is_err() {
+            // The new ones are gone again.
+            self.rules = old;
+            return added;
+        }
+        for rule in old {
+            match netlink.delete_rule(&rule).await {
+                Ok(()) | Err(NetlinkError::NotFound) => {}
+                Err(error) => {
+                    let failure = self.failure(&format!("remove {}", describe_rule(&rule)), &error);
+                    self.rules.push(rule);
+                    return Err(failure);
+                }
+            }
+        }
+        let rules = self.rules.clone();
+        journal.record_rules(&rules)
+    }
+
+    /// Adds all of the rules or none. `kept` are rules of ours that stand and stay in the journal.
     async fn add_rules(
         &mut self,
         netlink: &Netlink,
         journal: &mut Journal,
         planned: Vec<Rule>,
+        kept: &[Rule],
         standing: &[Rule],
     ) -> Result<(), Failure> {
         let mut placed = Vec::with_capacity(planned.len());
@@ -73,7 +104,8 @@ impl Host {
             })?;
             placed.extend((priority..).zip(rules).map(|(at, rule)| Rule { priority: Some(at), ..rule }));
         }
-        journal.record_rules(&placed)?;
+        let recorded: Vec<Rule> = placed.iter().chain(kept).copied().collect();
+        journal.record_rules(&recorded)?;
         for rule in &placed {
             if let Err(error) = netlink.add_rule(rule).await {
                 // A kernel without IPv6 sends none past the tunnel either.
@@ -82,6 +114,7 @@ impl Host {
                 }
                 let failure = self.failure(&format!("add {}", describe_rule(rule)), &error);
                 self.remove_rules(netlink, journal).await?;
+                journal.record_rules(kept)?;
                 return Err(failure);
             }
             self.rules.push(*rule);
@@ -127,12 +160,16 @@ impl Host {
 /// specific route than its default go there. All other traffic without our mark goes into the tunnel. Without the
 /// second lock, a third rule keeps it from going anywhere else. A covered family that the interface cannot carry has
 /// no route into the tunnel. Without the second lock it gets the first and the third rule.
-fn planned_rules(wanted: &Footprint, has_guard: bool) -> Vec<Rule> {
+///
+/// If there are detours, a rule before all of these consults their table.
+fn planned_rules(wanted: &Footprint, detours: Option<Detours>, has_guard: bool) -> Vec<Rule> {
     let Some(marked) = wanted.marked else { return Vec::new() };
     let Covered { v4, v6 } = wanted.covered;
     let mut rules = Vec::new();
     for (family, is_routed, is_covered) in [(Family::V4, marked.v4, v4), (Family::V6, marked.v6, v6)] {
         let is_shut = is_covered && !has_guard;
+        let detours = detours.filter(|detours| if family == Family::V4 { detours.v4 } else { detours.v6 });
+        rules.extend(detours.map(|detours| Rule::unless_marked(family, marked.mark, detours.table)));
         rules.extend((is_routed || is_shut).then(|| Rule::without_default_route(family, MAIN_TABLE)));
         rules.extend(is_routed.then(|| Rule::unless_marked(family, marked.mark, marked.table)));
         rules.extend(is_shut.then(|| Rule::unreachable_unless_marked(family, marked.mark)));
@@ -174,14 +211,14 @@ mod tests {
         let shut = |family| Rule::unreachable_unless_marked(family, 7);
         let (v4, v6) = (Family::V4, Family::V6);
         let both = plan(&["0.0.0.0/0", "::/0"], true);
-        assert_eq!(planned_rules(&both, true), [open(v4), into(v4), open(v6), into(v6)]);
-        assert_eq!(planned_rules(&both, false), [open(v4), into(v4), shut(v4), open(v6), into(v6), shut(v6)]);
+        assert_eq!(planned_rules(&both, None, true), [open(v4), into(v4), open(v6), into(v6)]);
+        assert_eq!(planned_rules(&both, None, false), [open(v4), into(v4), shut(v4), open(v6), into(v6), shut(v6)]);
         // The interface cannot carry IPv6.
         let narrow = plan(&["0.0.0.0/0", "::/0"], false);
-        assert_eq!(planned_rules(&narrow, true), [open(v4), into(v4)]);
-        assert_eq!(planned_rules(&narrow, false), [open(v4), into(v4), shut(v4), open(v6), shut(v6)]);
-        assert_eq!(planned_rules(&plan(&["::/0"], false), false), [open(v6), shut(v6)]);
-        assert_eq!(planned_rules(&plan(&["0.0.0.0/0"], true), false), [open(v4), into(v4), shut(v4)]);
-        assert_eq!(planned_rules(&plan(&["10.0.0.0/8"], true), false), []);
+        assert_eq!(planned_rules(&narrow, None, true), [open(v4), into(v4)]);
+        assert_eq!(planned_rules(&narrow, None, false), [open(v4), into(v4), shut(v4), open(v6), shut(v6)]);
+        assert_eq!(planned_rules(&plan(&["::/0"], false), None, false), [open(v6), shut(v6)]);
+        assert_eq!(planned_rules(&plan(&["0.0.0.0/0"], true), None, false), [open(v4), into(v4), shut(v4)]);
+        assert_eq!(planned_rules(&plan(&["10.0.0.0/8"], true), None, false), []);
     }
 }
