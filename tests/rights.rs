@@ -172,3 +172,20 @@ fn a_member_who_holds_connections_does_not_keep_root_from_reloading() {
     drop(member);
     overlay.stop();
 }
+
+#[test]
+fn a_reload_that_fails_withdraws_rights_all_the_same() {
+    let Some(pair) = Pair::new("rights and a failed reload") else { return };
+    let _on_a = pair.a.overlay_up(&pair.config_of_a(Outside::V4));
+    let on_b = restarted(&pair, SSH_ALLOWED);
+    // The new address is taken by another device.
+    pair.b.ip(&format!("address add 10.99.0.1/24 dev {}", pair.b.link_to(&pair.a)));
+    let config =
+        (pair.config_of_b(Outside::V4) + NOTHING_ALLOWED).replace("addresses = [", "addresses = [\"10.99.0.1/24\", ");
+    fs::write(on_b.config(), config).expect("the lab's folder");
+    let said = pair.b.overlay("reload");
+    assert_eq!(said.code, 9, "{said:?}");
+    assert!(said.stderr.contains("withdrawn all the same"), "{said:?}");
+    assert_eq!(on_b.peer(&pair.a)["allow"], serde_json::json!([]));
+    pair.b.reaches(A.v4);
+}

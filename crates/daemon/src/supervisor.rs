@@ -27,6 +27,7 @@ use crate::up::{self, literal_endpoints};
 use crate::view::PeerView;
 
 mod footprint;
+mod withdrawal;
 
 /// Everything that makes up a running daemon.
 pub(crate) struct Supervisor {
@@ -313,20 +314,9 @@ impl Supervisor {
                 )));
         }
         let mtu = self.mtu_range(&new).await;
-        // Collisions are found before anything is changed.
-        self.host.check(&self.netlink, &new, mtu).await?;
-        let (port_before, mtu_before) = (self.device.view().interface().listen_port, self.mtu);
-        self.apply_port(new.interface.listen_port).await?;
-        let applied = match self.host.apply(&self.netlink, &mut self.journal, &new, mtu).await {
-            Ok(()) => self.apply_rest(&new, mtu).await,
-            Err(failure) => Err(failure),
-        };
-        let report = match applied {
+        let report = match self.apply_config(&new, mtu).await {
             Ok(report) => report,
-            Err(failure) => {
-                self.put_back(port_before, mtu_before).await;
-                return Err(failure);
-            }
+            Err(failure) => return Err(self.withdraw(&new, failure).await),
         };
         self.resolver.set_peers(NamedEndpoint::of(&new.peers));
         self.looked_at.clear();
@@ -347,6 +337,22 @@ impl Supervisor {
             report.unchanged
         );
         Ok(ReloadReport { needs_restart, ..report })
+    }
+
+    /// Applies a config, or leaves the previous one in force.
+    async fn apply_config(&mut self, new: &Config, mtu: MtuRange) -> Result<ReloadReport, Failure> {
+        // Collisions are found before anything is changed.
+        self.host.check(&self.netlink, new, mtu).await?;
+        let (port_before, mtu_before) = (self.device.view().interface().listen_port, self.mtu);
+        self.apply_port(new.interface.listen_port).await?;
+        let applied = match self.host.apply(&self.netlink, &mut self.journal, new, mtu).await {
+            Ok(()) => self.apply_rest(new, mtu).await,
+            Err(failure) => Err(failure),
+        };
+        if applied.is_err() {
+            self.put_back(port_before, mtu_before).await;
+        }
+        applied
     }
 
     async fn apply_rest(&mut self, new: &Config, mtu: MtuRange) -> Result<ReloadReport, Failure> {
