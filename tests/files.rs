@@ -40,6 +40,38 @@ fn a_runtime_folder_of_another_user_is_refused() {
 }
 
 #[test]
+fn root_does_not_run_a_daemon_in_the_folder_of_the_service() {
+    const SERVICE: u32 = 4_242;
+    let Some(pair) = Pair::new("folder of the service") else { return };
+    let host = &pair.a;
+    let name = host.interface();
+    let folder = host.runtime_dir().join(name);
+    fs::create_dir_all(&folder).expect("a folder");
+    own(&folder, SERVICE);
+    // The user exists only in the mount namespace of the command.
+    let known = fs::read_to_string("/etc/passwd").expect("users");
+    let known: String = known.lines().filter(|line| !line.starts_with("overlayd:")).map(|l| format!("{l}\n")).collect();
+    let users = host.write("passwd", known + &format!("overlayd:x:{SERVICE}:{SERVICE}::/:/bin/false\n"));
+    let config = host.write("overlay.toml", pair.config_of_a(Outside::V4));
+    let program = lab::host::overlay_program();
+    let overlay = |arguments: &str| {
+        let (users, program, run) = (users.display(), program.display(), host.runtime_dir());
+        let run = run.display();
+        let line =
+            format!("mount --bind {users} /etc/passwd && exec timeout 3 {program} --runtime-dir {run} {arguments}");
+        host.run(["sh", "-c", &line])
+    };
+    for verb in ["up", "up -d"] {
+        let said = overlay(&format!("{verb} {}", config.display()));
+        assert_eq!(said.code, 9, "{said:?}");
+        assert!(said.stderr.contains(&format!("hint: sudo systemctl start overlay@{name}\n")), "{said:?}");
+        assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0, "nothing was written there");
+    }
+    let said = overlay(&format!("down {name}"));
+    assert_eq!(said.code, 3, "root still cleans up what a killed service left: {said:?}");
+}
+
+#[test]
 fn so_is_one_that_others_may_write_to_and_one_below_a_folder_of_theirs() {
     let Some(pair) = Pair::new("folder for everybody") else { return };
     let host = &pair.a;

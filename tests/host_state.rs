@@ -13,6 +13,8 @@ mod lab;
 mod capture;
 #[path = "host_state/flood.rs"]
 mod flood;
+#[path = "host_state/leaks.rs"]
+mod leaks;
 #[path = "host_state/locks.rs"]
 mod locks;
 #[path = "host_state/own_bridges.rs"]

@@ -131,3 +131,61 @@ fn our_own_ssh_survives_wg_that_adds_the_peer_again_and_an_orderly_restart() {
     let _ssh = sshd.chatter(&pair.b, A.v4, &log);
     arrives(&log);
 }
+
+#[test]
+fn a_member_who_holds_connections_does_not_keep_root_from_reloading() {
+    const MEMBERS: u32 = 4_243;
+    let Some(pair) = Pair::new("slots of the local API") else { return };
+    let host = &pair.a;
+    // The group exists only in the mount namespace of the daemon.
+    let known = fs::read_to_string("/etc/group").expect("groups");
+    let known: String = known.lines().filter(|line| !line.starts_with("overlay:")).map(|l| format!("{l}\n")).collect();
+    let groups = host.write("group", known + &format!("overlay:x:{MEMBERS}:\n"));
+    let config = host.write("overlay.toml", pair.config_of_a(Outside::V4));
+    let (program, run) = (lab::host::overlay_program(), host.runtime_dir());
+    let (groups, program, run, config) = (groups.display(), program.display(), run.display(), config.display());
+    let line = format!("mount --bind {groups} /etc/group && exec {program} --runtime-dir {run} up {config}");
+    let overlay = Overlay::from_command(host, host.command(["sh", "-c", &line]));
+    for folder in [pair.lab.dir(), host.dir()] {
+        fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o711)).expect("our own folder");
+    }
+    let hold = format!(
+        "import socket, time\n\
+         held = []\n\
+         while True:\n  \
+           s = socket.socket(socket.AF_UNIX)\n  \
+           s.settimeout(0.2)\n  \
+           try:\n    s.connect('{run}/{}.sock'); s.send(b'G'); held.append(s)\n  \
+           except OSError: pass\n  \
+           print(len(held), flush=True)\n  \
+           time.sleep(0.01)\n",
+        host.interface()
+    );
+    let group = MEMBERS.to_string();
+    let as_member = ["setpriv", "--reuid", "5000", "--regid", &group, "--clear-groups", lab::services::PYTHON, "-c"];
+    let member = host.spawn(&[&as_member[..], &[&hold]].concat()[..]);
+    within(SHORTLY, "connections of the member", || (member.stdout().lines().count() > 60).then_some(()));
+    for _ in 0..5 {
+        let said = host.run(format!("timeout 3 {program} --runtime-dir {run} reload {}", host.interface()));
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    drop(member);
+    overlay.stop();
+}
+
+#[test]
+fn a_reload_that_fails_withdraws_rights_all_the_same() {
+    let Some(pair) = Pair::new("rights and a failed reload") else { return };
+    let _on_a = pair.a.overlay_up(&pair.config_of_a(Outside::V4));
+    let on_b = restarted(&pair, SSH_ALLOWED);
+    // The new address is taken by another device.
+    pair.b.ip(&format!("address add 10.99.0.1/24 dev {}", pair.b.link_to(&pair.a)));
+    let config =
+        (pair.config_of_b(Outside::V4) + NOTHING_ALLOWED).replace("addresses = [", "addresses = [\"10.99.0.1/24\", ");
+    fs::write(on_b.config(), config).expect("the lab's folder");
+    let said = pair.b.overlay("reload");
+    assert_eq!(said.code, 9, "{said:?}");
+    assert!(said.stderr.contains("withdrawn all the same"), "{said:?}");
+    assert_eq!(on_b.peer(&pair.a)["allow"], serde_json::json!([]));
+    pair.b.reaches(A.v4);
+}

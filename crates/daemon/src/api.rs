@@ -33,11 +33,17 @@ use tokio::sync::{mpsc, oneshot};
 use crate::device::ReloadReport;
 use crate::failure::{ExitKind, Failure, FailureBody};
 use crate::serving::access::{Caller, GROUP};
+use crate::serving::guests::Guests;
 use crate::serving::{connection, socket};
 use crate::view::{Status, View, metrics};
 
 /// How many connections are served at once. Further ones wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 16;
+/// How many of them may belong to users who may only read. The others are for root and the daemon's user, so that
+/// nobody else can keep them from a reload or a `down`.
+const MAX_GUESTS: usize = 8;
+/// How many connections such a user may have at once, so that one of them cannot keep out the others.
+const MAX_OF_A_GUEST: usize = 4;
 
 /// A request to the supervisor. A dropped reply channel means that the daemon is shutting down.
 #[derive(Debug)]
@@ -136,12 +142,17 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 ///
 /// # Errors
 ///
-/// None at present: a connection that fails concerns only itself, and accepting is tried again.
+/// None at present: a failing connection affects only itself, and accepting is retried.
 pub async fn serve(listener: UnixListener, view: Arc<View>, requests: mpsc::Sender<Request>) -> anyhow::Result<()> {
     let routes = routes(view, requests);
-    connection::serve(listener, MAX_CONNECTIONS, |stream| {
+    let guests = Guests::new(MAX_GUESTS, MAX_OF_A_GUEST);
+    connection::serve_admitted(listener, MAX_CONNECTIONS, |stream| {
         let caller = Caller::of(stream);
-        routes.clone().layer(Extension(caller))
+        let guest = match caller.is_owner() {
+            true => None,
+            false => Some(guests.admit(stream.peer_cred().ok()?.uid())?),
+        };
+        Some((routes.clone().layer(Extension(caller)), guest))
     })
     .await
 }

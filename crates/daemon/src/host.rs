@@ -7,9 +7,11 @@
 //! In the order of a start:
 //!
 //! 1. [`require_net_admin`]: without this privilege no other check matters.
-//! 2. [`Runtime::acquire`]: there is one daemon of a name. This claims its files in the runtime folder.
-//! 3. [`Runtime::clean_leftovers`] removes what an earlier daemon of this name left behind.
-//! 4. [`preflight()`] refuses what would collide, while the system is still unchanged.
+//! 2. [`Runtime::acquire_to_run`]: there is one daemon of a name. This claims its files in the runtime folder.
+//! 3. [`Runtime::clean_leftovers_but_locks`] removes what an earlier daemon of this name left behind, but for what locks
+//!    a default route in.
+//! 4. [`preflight()`] refuses what would collide, while the system is still unchanged. Then
+//!    [`Runtime::remove_locks`].
 //! 5. [`Journal::begin`], the sockets, the TUN.
 //! 6. [`mtu_range()`] and [`Host::bring_up`]: first the nft guard, then addresses, MTU, routes, rules.
 //! 7. [`Host::apply`] on each reload, [`Host::set_path_mtu`] when a path's MTU becomes known, [`Host::look`] when

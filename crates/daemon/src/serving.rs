@@ -4,6 +4,7 @@
 
 pub(crate) mod access;
 pub(crate) mod connection;
+pub(crate) mod guests;
 pub(crate) mod socket;
 
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ mod resolving;
 mod running;
 mod standing;
 mod supervisor;
+mod withdrawal;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,22 +76,22 @@ pub fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
-    let runtime = Runtime::acquire(&options.runtime_dir, &config.interface.name)?;
-    let cleaned = match host::takes_over_guard(&config) {
-        true => runtime.clean_leftovers_but_guard().await?,
-        false => runtime.clean_leftovers().await?,
-    };
-    for line in &cleaned.removed {
-        tracing::info!("an earlier daemon left this behind, now removed: {line}");
-    }
-    for line in &cleaned.warnings {
-        tracing::warn!("{line}");
-    }
+    let runtime = Runtime::acquire_to_run(&options.runtime_dir, &config.interface.name)?;
+    let mut cleaned = runtime.clean_leftovers_but_locks().await?;
+    tell_cleaned(&cleaned);
     let netlink = Netlink::connect()
         .await
         .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
-    host::preflight(&netlink, &config).await?;
-    let listening = Listening::bind(&config, &runtime)?;
+    // Until everything that can be refused has been refused, the locks of a killed daemon stand.
+    let listening = match host::preflight(&netlink, &config).await {
+        Ok(()) => Listening::bind(&config, &runtime),
+        Err(failure) => Err(failure),
+    };
+    let listening = listening.inspect_err(|_| tell_locks(&runtime))?;
+    let mut unlocked = runtime.remove_locks(host::fails_closed(&config)).await?;
+    unlocked.warnings.retain(|line| !cleaned.warnings.contains(line));
+    tell_cleaned(&unlocked);
+    cleaned.removed.extend(unlocked.removed);
     confine(&Needs {
         runtime: Some(runtime.directory()),
         config: Some(&config),
@@ -99,6 +100,10 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     });
 
     let (fails_closed, has_guard) = (host::fails_closed(&config), runtime.has_guard());
+    let asks_for_names = has_guard && !host::takes_over_guard(&config);
+    if asks_for_names && let Err(error) = overlay_os::nft::let_names_out(runtime.name(), true).await {
+        tracing::debug!(%error, "the guard that stands lets no DNS query out");
+    }
     // A daemon that ended in order leaves nothing but its file, so what it knew about flows is in that file or is lost.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
     let (result, stays_closed) = match start(config, &runtime, netlink, listening, former).await {
@@ -111,10 +116,34 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
         true => return result,
         false => runtime.clean_leftovers().await,
     };
+    if runtime.has_guard() && asks_for_names {
+        // A table that was replaced meanwhile lets none out anyway.
+        let _ = overlay_os::nft::let_names_out(runtime.name(), false).await;
+    }
     if let Err(failure) = cleaned {
         tracing::error!(error = %failure, "not everything could be taken away");
     }
     result
+}
+
+fn tell_cleaned(cleaned: &host::Cleaned) {
+    for line in &cleaned.removed {
+        tracing::info!("an earlier daemon left this behind, now removed: {line}");
+    }
+    for line in &cleaned.warnings {
+        tracing::warn!("{line}");
+    }
+}
+
+/// Says that the locks of an earlier daemon stay, when a new one is refused.
+fn tell_locks(runtime: &Runtime) {
+    if runtime.has_locks() {
+        let name = runtime.name();
+        tracing::warn!(
+            "`{name}`: an earlier daemon was killed, and what its default route covers does not leave this host until \
+             `overlay up` succeeds or: sudo overlay down {name}"
+        );
+    }
 }
 
 /// What a second daemon might already hold. Bound before the system is changed.

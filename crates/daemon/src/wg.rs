@@ -137,7 +137,7 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
 async fn acquire(directory: &Path, name: &str, mut is_there: impl AsyncFnMut() -> bool) -> Result<Runtime, Failure> {
     let mut attempts = 1;
     loop {
-        match Runtime::acquire(directory, name) {
+        match Runtime::acquire_to_run(directory, name) {
             Err(failure) if failure.code == ExitKind::Conflict => {
                 if attempts == LOCK_ATTEMPTS || is_there().await {
                     return Err(failure);

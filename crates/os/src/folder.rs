@@ -8,6 +8,8 @@
 //! A sticky folder such as `/tmp` may lie above a trusted folder, because nobody can rename other users' entries there.
 //! It cannot be a trusted folder itself, because a stranger could create a file of an expected name there first.
 
+mod listen;
+
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -274,6 +276,11 @@ impl Folder {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether users other than the owner may open what has this name. False if the name does not exist.
+    pub fn is_open_to_others(&self, name: impl AsRef<OsStr>) -> bool {
+        fs::statat(&self.file, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_mode & 0o066 != 0)
     }
 
     /// Whether an open file still has this name.

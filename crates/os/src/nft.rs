@@ -20,12 +20,16 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// Folders where `nft` may be if PATH does not list them, as in many services.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+/// How long `nft` may take. A busy machine needs a tenth of a second. A program that hangs must not stop the daemon.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The reason why the table could not be written or removed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,9 @@ pub enum NftError {
     /// `nft` refused the request. This is its message.
     #[error("nft: {0}")]
     Refused(String),
+    /// `nft` did not end in time and was killed.
+    #[error("nft did not end within {} s", PATIENCE.as_secs())]
+    Hangs,
     /// `nft` could not be run.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -91,6 +98,15 @@ pub fn counters(interface: &str) -> Result<Option<Counters>, NftError> {
     netfilter::counters(interface)
 }
 
+/// Lets DNS queries of this host pass the lock of a table that an earlier call installed, or forbids it again. A newly
+/// installed table forbids it.
+///
+/// # Errors
+/// See [`NftError`]. `Refused` if the table does not exist or has no lock.
+pub async fn let_names_out(interface: &str, may_leave: bool) -> Result<(), NftError> {
+    run(&table::names_text(interface, may_leave)?).await
+}
+
 /// Removes the table. Removing a table that does not exist is not an error.
 ///
 /// # Errors
@@ -132,11 +148,15 @@ async fn run(script: &str) -> Result<(), NftError> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        // If nft exits early, its stderr says why.
-        let _ = input.write_all(script.as_bytes()).await;
-    }
-    let output = child.wait_with_output().await?;
+    let ended = async move {
+        if let Some(mut input) = child.stdin.take() {
+            // If nft exits early, its stderr says why.
+            let _ = input.write_all(script.as_bytes()).await;
+        }
+        child.wait_with_output().await
+    };
+    // Dropping the child kills it.
+    let output = tokio::time::timeout(PATIENCE, ended).await.map_err(|_| NftError::Hangs)??;
     if output.status.success() {
         return Ok(());
     }

@@ -12,6 +12,9 @@ use overlay_os::nft::{self, Counters};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// How many refused routes a warning names.
+const SHOWN_ROUTES: usize = 4;
+
 /// A kind of thing that `up` adds to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
@@ -95,6 +98,8 @@ struct Told {
     failed: Option<String>,
     /// Our routes that another program has replaced with its own.
     replaced: Vec<String>,
+    /// Routes of other origin that are not followed past the tunnel.
+    refused_routes: Vec<String>,
     contested_until: Option<Instant>,
     /// The counters of the nft table when it was last read.
     counted: Counters,
@@ -173,6 +178,7 @@ impl HostFacts {
                 without_guard: None,
                 failed: None,
                 replaced: Vec::new(),
+                refused_routes: Vec::new(),
                 contested_until: None,
                 counted: Counters::default(),
             }),
@@ -237,6 +243,11 @@ impl HostFacts {
         (told.guard, told.own_interfaces, told.without_guard) = (guard, own_interfaces, without);
     }
 
+    /// Records the routes of this host that are not followed past the tunnel.
+    pub(super) fn on_refused_routes(&self, routes: Vec<String>) {
+        self.write().refused_routes = routes;
+    }
+
     pub(super) fn on_contested(&self, until: Instant) {
         self.write().contested_until = Some(until);
     }
@@ -274,7 +285,19 @@ impl Told {
             [] => None,
             replaced => Some(format!("another program's route is in the place of ours: {}", replaced.join(", "))),
         };
-        [self.without_guard.clone(), self.failed.clone(), contested, replaced].into_iter().flatten().collect()
+        let refused = (!self.refused_routes.is_empty()).then(|| {
+            let shown: Vec<&str> = self.refused_routes.iter().take(SHOWN_ROUTES).map(String::as_str).collect();
+            let more = match self.refused_routes.len().saturating_sub(SHOWN_ROUTES) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!(
+                "the local network supplies routes past the tunnel, which are not followed: {}{more}",
+                shown.join(", ")
+            )
+        });
+        let warnings = [self.without_guard.clone(), self.failed.clone(), contested, replaced, refused];
+        warnings.into_iter().flatten().collect()
     }
 }
 

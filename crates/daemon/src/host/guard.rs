@@ -122,8 +122,8 @@ impl Guard {
     }
 }
 
-/// Whether a guard that an earlier daemon left stays until this config's guard replaces it. False if an endpoint is a
-/// name, because the DNS query may have to leave outside the tunnel.
+/// Whether a guard that an earlier daemon left stays unchanged until this config's guard replaces it. False if an
+/// endpoint is a name: the guard then has to let DNS queries out.
 pub(crate) fn takes_over_guard(config: &Config) -> bool {
     let is_named = |peer: &config::Peer| matches!(peer.endpoint, Some(Endpoint::Name { .. }));
     fails_closed(config) && !config.peers.iter().any(is_named)

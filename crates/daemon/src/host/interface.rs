@@ -5,6 +5,7 @@
 //! to: the last IPv4 address of an interface takes all its IPv4 routes along, and a primary address takes its
 //! secondaries.
 
+mod detours;
 mod guarding;
 mod paths;
 mod places;
@@ -20,6 +21,7 @@ use overlay_os::netlink::{Interest, MAIN_TABLE, Netlink, NetlinkError, Noticed, 
 use overlay_os::nft;
 use overlay_os::tun::Tun;
 
+use self::detours::Detours;
 use self::paths::Paths;
 use super::collisions::{Depth, collisions};
 use super::facts::{HostFacts, PutBack};
@@ -48,13 +50,14 @@ pub(crate) const TUN_QUEUE_LEN: u32 = 500;
 pub struct Host {
     interface: String,
     index: u32,
-    ipv6: bool,
     /// What was last asked for and stands.
     standing: Footprint,
     /// Whether it has come up: what is missing from then on, somebody has taken away.
     is_up: bool,
     /// The policy rules exactly as they were added.
     rules: Vec<Rule>,
+    /// The table for the destinations of refused routes, once there was one.
+    detours: Option<Detours>,
     /// The table in nft.
     guard: Guard,
     /// Whether others may send through this host.
@@ -90,10 +93,10 @@ impl Host {
         let mut host = Self {
             interface: tun.name().to_owned(),
             index: tun.index(),
-            ipv6: ipv6_usable(tun.name()),
             standing: Footprint::none(),
             is_up: false,
             rules: Vec::new(),
+            detours: None,
             guard: Guard::new(tun.name(), config.interface.guard),
             forward: config.interface.forward,
             endpoints: endpoints_of(config),
@@ -106,7 +109,7 @@ impl Host {
         };
         journal.record_interface(host.index)?;
         let was_guarded = journal.has_nft_table();
-        if !host.ipv6 && config.interface.addresses.iter().any(|net| matches!(net, IpNet::V6(_))) {
+        if !host.has_ipv6() && config.interface.addresses.iter().any(|net| matches!(net, IpNet::V6(_))) {
             tracing::warn!("this host has IPv6 switched off: the IPv6 addresses of the config are left out");
         }
         match host.start(netlink, journal, config, mtu).await {
@@ -215,7 +218,9 @@ impl Host {
             false => match self.look_around(netlink, &standing).await {
                 Ok(around) => {
                     self.guard_only(journal, &standing, &around).await;
-                    Ok(())
+                    let led = self.converge_detours(netlink, &standing, &around).await;
+                    let ruled = self.converge_rules(netlink, journal, &standing).await;
+                    led.and(ruled)
                 }
                 Err(failure) => Err(failure),
             },
@@ -283,8 +288,13 @@ impl Host {
         self.converge(netlink, journal, wanted).await
     }
 
+    /// Whether the interface can carry IPv6 now. Another program may change that at any time.
+    fn has_ipv6(&self) -> bool {
+        ipv6_usable(&self.interface)
+    }
+
     async fn prevent_link_local(&self, netlink: &Netlink) {
-        if self.ipv6
+        if self.has_ipv6()
             && let Err(error) = netlink.set_addr_gen_mode_none(self.index).await
         {
             // The kernel then assigns a link-local address, which does no harm.
@@ -315,7 +325,7 @@ impl Host {
                 free_table(&routes)
             }
         };
-        let mut plan = Footprint::plan(config, mtu, self.ipv6, table);
+        let mut plan = Footprint::plan(config, mtu, self.has_ipv6(), table);
         let there = netlink.addresses().await.map_err(|error| self.failure("list addresses", &error))?;
         let elsewhere = there.iter().filter(|other| other.index != self.index).map(|other| other.ip);
         let elsewhere: HashSet<IpAddr> = elsewhere.collect();
@@ -337,14 +347,12 @@ impl Host {
         if !is_look {
             std::mem::replace(&mut placed, Ok(()))?;
         }
-        let ruled = match wanted.marked {
-            Some(marked) => self.converge_rules(netlink, journal, marked).await,
-            None => Ok(()),
-        };
+        let led = self.converge_detours(netlink, &wanted, &around).await;
+        let ruled = self.converge_rules(netlink, journal, &wanted).await;
         if is_look {
-            return placed.and(ruled);
+            return placed.and(led).and(ruled);
         }
-        ruled?;
+        led.and(ruled)?;
         self.guard_only(journal, &wanted, &around).await;
         self.standing = wanted;
         self.is_up = true;

@@ -32,6 +32,16 @@ const TUN_LINGERS: Duration = Duration::from_secs(2);
 /// How often the TUN is checked meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// What a clean-up leaves in place and in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Nothing,
+    /// The nft table.
+    Guard,
+    /// The nft table and the policy rules.
+    Locks,
+}
+
 /// What a clean-up found and removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
@@ -70,13 +80,25 @@ impl Runtime {
     /// Removes what an earlier daemon of this name left behind. The journal is removed too, unless part of it could not
     /// be cleaned up or belongs to a different network namespace.
     pub async fn clean_leftovers(&self) -> Result<Cleaned, Failure> {
-        self.clean(false).await
+        self.clean(Keep::Nothing).await
+    }
+
+    /// Does the same but keeps what locks a default route in: the nft table and the policy rules. Both stay in the
+    /// journal. If the daemon that follows is refused, the locks still stand.
+    pub async fn clean_leftovers_but_locks(&self) -> Result<Cleaned, Failure> {
+        self.clean(Keep::Locks).await
+    }
+
+    /// Removes the locks that [`Runtime::clean_leftovers_but_locks`] kept, or all but the nft table. The daemon may
+    /// already listen on its socket.
+    pub async fn remove_locks(&self, but_guard: bool) -> Result<Cleaned, Failure> {
+        self.clean_record(if but_guard { Keep::Guard } else { Keep::Nothing }, Cleaned::default()).await
     }
 
     /// Does the same but keeps the nft table, which stays in the journal. The daemon that follows at once replaces the
     /// table with its own, so that traffic covered by a default route never leaves in the clear.
     pub async fn clean_leftovers_but_guard(&self) -> Result<Cleaned, Failure> {
-        self.clean(true).await
+        self.clean(Keep::Guard).await
     }
 
     /// Whether an nft table was left in place.
@@ -84,11 +106,20 @@ impl Runtime {
         journal::read(self).is_ok_and(|left| left.is_some_and(|record| record.nft_table))
     }
 
-    async fn clean(&self, leave_guard: bool) -> Result<Cleaned, Failure> {
+    /// Whether an nft table or policy rules were left in place.
+    pub fn has_locks(&self) -> bool {
+        let is_locked = |record: Record| record.nft_table || !record.rules.is_empty();
+        journal::read(self).is_ok_and(|left| left.is_some_and(is_locked))
+    }
+
+    async fn clean(&self, keep: Keep) -> Result<Cleaned, Failure> {
         let mut cleaned = Cleaned::default();
         remove_stale_socket(self.folder(), &runtime::file_name(self.name(), "sock"), &mut cleaned);
+        self.clean_record(keep, cleaned).await
+    }
+
+    async fn clean_record(&self, keep: Keep, mut cleaned: Cleaned) -> Result<Cleaned, Failure> {
         let Some(mut record) = journal::read(self)? else { return Ok(cleaned) };
-        let has_guard = leave_guard && record.nft_table;
         for socket in &record.sockets {
             remove_recorded_socket(socket, self.name(), &mut cleaned);
         }
@@ -102,11 +133,16 @@ impl Runtime {
             ));
             return Ok(cleaned);
         }
-        record.nft_table &= !has_guard;
+        let kept = Record {
+            rules: if keep == Keep::Locks { std::mem::take(&mut record.rules) } else { Vec::new() },
+            nft_table: keep != Keep::Nothing && std::mem::take(&mut record.nft_table),
+            sockets: Vec::new(),
+            index: None,
+            ..record.clone()
+        };
         remove_from_namespace(&record, &mut cleaned).await?;
-        if has_guard {
-            let left = Record { rules: Vec::new(), sockets: Vec::new(), index: None, nft_table: true, ..record };
-            return journal::write(self.folder(), &left).map(|()| cleaned);
+        if kept.nft_table || !kept.rules.is_empty() {
+            return journal::write(self.folder(), &kept).map(|()| cleaned);
         }
         let path = self.state();
         self.folder().remove(runtime::file_name(self.name(), "state")).map_err(|error| {

@@ -78,10 +78,11 @@ async fn require_free_name(netlink: &Netlink, config: &Config) -> Result<(), Fai
     }
 }
 
-/// Whether the kernel has usable IPv6 on this interface. `default` stands for new interfaces.
+/// Whether the kernel has usable IPv6 on this interface. `default` stands for new interfaces. An interface whose MTU is
+/// too small for IPv6 starts over like a new one.
 pub(super) fn ipv6_usable(interface: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"))
-        .is_ok_and(|value| value.trim() == "0")
+    let switched_off = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"));
+    switched_off(interface).or_else(|_| switched_off("default")).is_ok_and(|value| value.trim() == "0")
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Runtime {
         let path = folder.path_of(&lock_name);
         let mut waited = Duration::ZERO;
         loop {
-            let was_open_to_others = is_open_to_others(&path);
+            let was_open_to_others = folder.is_open_to_others(&lock_name);
             let mut lock =
                 folder.open(&lock_name, Access::Own).map_err(|error| file_failure(&folder, name, "lock", error))?;
             match lock.try_lock() {
@@ -74,6 +74,16 @@ impl Runtime {
             std::thread::sleep(LOCK_RETRY);
             waited += LOCK_RETRY;
         }
+    }
+
+    /// Like [`Runtime::acquire`], for a daemon that is to run. Root does not run it in the service's folder: the service
+    /// user could exchange every file there.
+    ///
+    /// Errors: [`ExitKind::Conflict`] for root if the folder belongs to the service, and those of
+    /// [`Runtime::acquire`].
+    pub fn acquire_to_run(directory: &Path, name: &str) -> Result<Self, Failure> {
+        refuse_service_folder(&home(directory, name), name)?;
+        Self::acquire(directory, name)
     }
 
     /// The name of the daemon, which is the name of its interface.
@@ -115,8 +125,9 @@ impl Runtime {
 /// Opens the log of a daemon that is to run in the background, and returns its path. The folder is created if it is
 /// missing.
 ///
-/// Errors: [`ExitKind::Permission`] if the folder or the file cannot be used or could be changed by other users.
+/// Errors: [`ExitKind::Conflict`] for root if the folder belongs to the service. [`ExitKind::Permission`] if the folder or the file cannot be used or could be changed by other users.
 pub fn open_log(directory: &Path, name: &str) -> Result<(File, PathBuf), Failure> {
+    refuse_service_folder(&home(directory, name), name)?;
     let folder = open_folder(&home(directory, name))?;
     let log = file_name(name, "log");
     let file = folder.open(&log, Access::Append).map_err(|error| file_failure(&folder, name, "log", error))?;
@@ -157,9 +168,22 @@ fn open_folder(directory: &Path) -> Result<Folder, Failure> {
     })
 }
 
-/// Whether users other than the owner may open the file, and therefore hold its lock.
-fn is_open_to_others(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.mode() & 0o066 != 0)
+fn refuse_service_folder(folder: &Path, name: &str) -> Result<(), Failure> {
+    let owner = fs::metadata(folder).map(|metadata| metadata.uid());
+    match owner {
+        Ok(owner) if permission::friends().contains(&owner) => Err(service_folder(folder, name)),
+        _ => Ok(()),
+    }
+}
+
+fn service_folder(folder: &Path, name: &str) -> Failure {
+    Failure::new(ExitKind::Conflict, format!("`{name}` belongs to the systemd service overlay@{name}"))
+        .with_cause(format!(
+            "{} belongs to the user {}, who could exchange what root writes there",
+            folder.display(),
+            permission::SERVICE_USER
+        ))
+        .with_hint(format!("sudo systemctl start overlay@{name}"))
 }
 
 fn write_pid(lock: &mut File) -> io::Result<()> {

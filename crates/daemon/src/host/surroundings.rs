@@ -1,4 +1,4 @@
-//! What lies around the tunnel on this host, as far as the guard needs to know: which interfaces lead to the host's own
+//! What lies around the tunnel on this host, as far as the locks need to know: which interfaces lead to the host's own
 //! containers, and which destinations its main table routes past the tunnel.
 //!
 //! **Own interfaces.** A virtual IP answers on our interface, on loopback, and for the host's own containers. The
@@ -13,17 +13,31 @@
 //!
 //! **Direct destinations** are those that the policy rules leave to the main table: destinations for which it has a
 //! more specific route than its default route, unless a longer prefix within that route belongs to a peer.
+//!
+//! The local network supplies routes, too: by DHCP (option 121), router advertisements and redirects. If
+//! they opened the locks, a stranger in a cafe could lead everything past the tunnel with two routes of length 1. So a
+//! learned route opens nothing, unless it is the on-link prefix of one of this host's addresses or lies within a route
+//! that is direct anyway. A route that is nearly a default route opens nothing, whatever its origin: some DHCP clients
+//! add what they learn as a person would. Destinations of such **refused routes** are led into the tunnel.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
-use overlay_os::netlink::{Link, MAIN_TABLE, Route};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use overlay_os::netlink::{Address, Link, MAIN_TABLE, Route};
 
 use super::footprint::is_ipv4;
 
 /// The kinds of bridge ports that lead to containers and virtual machines of this host alone.
 const VIRTUAL_PORTS: [&str; 3] = ["veth", "tun", "dummy"];
+/// The origins of routes that others supply (`/etc/iproute2/rt_protos`): ICMP redirects, router advertisements, DHCP.
+const LEARNED: [u8; 3] = [1, 9, 16];
+/// The origin of routes that the kernel derived from an address, or for IPv6 from a router advertisement.
+const KERNEL: u8 = 2;
+/// The shortest direct prefixes. 10.0.0.0/8 is the largest private network. For IPv6, no operator has more than a /16.
+const SHORTEST_DIRECT: (u8, u8) = (8, 16);
+/// How many routes may lead refused destinations into the tunnel. The guard drops the rest.
+const MAX_DETOURS: usize = 512;
 /// The index of the loopback device in every network namespace.
 const LOOPBACK: u32 = 1;
 
@@ -36,6 +50,10 @@ pub(super) struct Surroundings {
     pub(super) names: Vec<String>,
     /// Disjoint ranges of direct destinations, as first and last address.
     pub(super) direct: Vec<(IpAddr, IpAddr)>,
+    /// Routes that open nothing because others supply them, or because they are nearly default routes. Sorted.
+    pub(super) refused: Vec<IpNet>,
+    /// Disjoint prefixes of the destinations of refused routes.
+    pub(super) detours: Vec<IpNet>,
 }
 
 /// The facts that decide whether an interface is an uplink or an own one.
@@ -80,23 +98,78 @@ fn is_uplink(link: &Link, routes: &[Route], question: &Question<'_>) -> bool {
     })
 }
 
-/// Returns the destinations that the main table routes past the tunnel. `planned` are the prefixes of our own routes
-/// into the tunnel, whether or not they are in place at the moment.
-pub(super) fn direct_ranges(
+/// Finds the direct destinations and the refused routes. `planned` are the prefixes of our own routes into the tunnel,
+/// whether or not they are in place at the moment. `addresses` are those of this host.
+pub(super) fn beside_the_tunnel(
     routes: &[Route],
+    addresses: &[Address],
     ours: u32,
     planned: impl Iterator<Item = IpNet>,
-) -> Vec<(IpAddr, IpAddr)> {
+) -> Surroundings {
+    let main = || routes.iter().filter(|route| route.table == MAIN_TABLE);
+    let leads_past = |route: &Route| route.interface.is_some_and(|index| index != ours && index != LOOPBACK);
+    let is_specific = |route: &&Route| leads_past(route) && route.destination.prefix_len() > 0;
+    let (accepted, others): (Vec<&Route>, Vec<&Route>) =
+        main().filter(is_specific).partition(|route| is_accepted(route, addresses));
+    let accepted: HashSet<IpNet> = accepted.iter().map(|route| route.destination.trunc()).collect();
+    let is_direct_anyway =
+        |net: &IpNet| std::iter::successors(Some(*net), IpNet::supernet).any(|net| accepted.contains(&net));
+    let refused: HashSet<IpNet> =
+        others.iter().map(|route| route.destination.trunc()).filter(|net| !is_direct_anyway(net)).collect();
+
     let mut prefixes: HashMap<IpNet, bool> = planned.map(|net| (net.trunc(), false)).collect();
-    for route in routes.iter().filter(|route| route.table == MAIN_TABLE) {
-        let leads_past = route.interface.is_some_and(|index| index != ours && index != LOOPBACK);
-        *prefixes.entry(route.destination.trunc()).or_default() |= leads_past;
+    for route in main() {
+        let net = route.destination.trunc();
+        *prefixes.entry(net).or_default() |= leads_past(route) && !refused.contains(&net);
     }
     prefixes.retain(|net, _| net.prefix_len() > 0);
-    let (v4, v6): (Vec<_>, Vec<_>) = prefixes.into_iter().partition(|(net, _)| is_ipv4(net));
-    let v4 = longest_first_wins(v4).into_iter().map(|(first, last)| (v4_of(first), v4_of(last)));
-    let v6 = longest_first_wins(v6).into_iter().map(|(first, last)| (v6_of(first), v6_of(last)));
-    v4.chain(v6).collect()
+    let direct = |(first, last, is_v4): (u128, u128, bool)| {
+        if is_v4 { (v4_of(first).into(), v4_of(last).into()) } else { (v6_of(first).into(), v6_of(last).into()) }
+    };
+    let mut detours = Vec::new();
+    if !refused.is_empty() {
+        for (first, last, is_v4) in ranges_of(prefixes.keys().map(|net| (*net, refused.contains(net)))) {
+            match is_v4 {
+                true => detours.extend(Ipv4Subnets::new(v4_of(first), v4_of(last), 0).map(IpNet::from)),
+                false => detours.extend(Ipv6Subnets::new(v6_of(first), v6_of(last), 0).map(IpNet::from)),
+            }
+        }
+        detours.truncate(MAX_DETOURS);
+    }
+    let mut refused: Vec<IpNet> = refused.into_iter().collect();
+    refused.sort_unstable();
+    Surroundings {
+        direct: ranges_of(prefixes.into_iter()).map(direct).collect(),
+        refused,
+        detours,
+        ..Surroundings::default()
+    }
+}
+
+/// Whether a route of the main table may lead past the tunnel by itself.
+fn is_accepted(route: &Route, addresses: &[Address]) -> bool {
+    let net = &route.destination;
+    let (v4, v6) = SHORTEST_DIRECT;
+    if net.prefix_len() < if is_ipv4(net) { v4 } else { v6 } {
+        return false;
+    }
+    let is_learned = LEARNED.contains(&route.protocol);
+    // Router advertisements make the kernel add on-link prefixes. It adds host routes for addresses of point-to-point
+    // links alone.
+    let is_announced = route.protocol == KERNEL && !is_ipv4(net) && net.prefix_len() < net.max_prefix_len();
+    let is_our_link = || {
+        let has = |address: &Address| Some(address.index) == route.interface && net.contains(&address.ip);
+        route.gateway.is_none() && addresses.iter().any(has)
+    };
+    !(is_learned || is_announced) || is_our_link()
+}
+
+/// Returns the addresses whose longest prefix is marked, as ranges with first address, last address and whether they
+/// are IPv4.
+fn ranges_of(prefixes: impl Iterator<Item = (IpNet, bool)>) -> impl Iterator<Item = (u128, u128, bool)> {
+    let (v4, v6): (Vec<_>, Vec<_>) = prefixes.partition(|(net, _)| is_ipv4(net));
+    let v4 = longest_first_wins(v4).into_iter().map(|(first, last)| (first, last, true));
+    v4.chain(longest_first_wins(v6).into_iter().map(|(first, last)| (first, last, false)))
 }
 
 /// Returns the addresses whose longest prefix is marked, as disjoint ranges that do not touch. All prefixes are of one
@@ -150,12 +223,12 @@ fn number(ip: IpAddr) -> u128 {
     }
 }
 
-fn v4_of(number: u128) -> IpAddr {
-    Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into()
+fn v4_of(number: u128) -> Ipv4Addr {
+    Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-fn v6_of(number: u128) -> IpAddr {
-    Ipv6Addr::from(number).into()
+fn v6_of(number: u128) -> Ipv6Addr {
+    Ipv6Addr::from(number)
 }
 
 /// Returns the virtual IPs and the broadcast addresses of their prefixes. Linux treats a broadcast address as its own,

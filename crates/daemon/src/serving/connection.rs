@@ -55,13 +55,23 @@ pub(crate) async fn serve<L: Listener>(
     limit: usize,
     routes_for: impl Fn(&L::Stream) -> Router,
 ) -> anyhow::Result<()> {
+    serve_admitted(listener, limit, |stream| Some((routes_for(stream), ()))).await
+}
+
+/// Like [`serve`], but `admit` may turn a connection away, which closes it. Its second result is kept for as long as
+/// the connection lasts.
+pub(crate) async fn serve_admitted<L: Listener, G: Send + 'static>(
+    listener: L,
+    limit: usize,
+    admit: impl Fn(&L::Stream) -> Option<(Router, G)>,
+) -> anyhow::Result<()> {
     let slots = Arc::new(Semaphore::new(limit));
     loop {
         let slot = slots.clone().acquire_owned().await?;
         let stream = accept(&listener).await;
-        let routes = routes_for(&stream);
+        let Some((routes, guest)) = admit(&stream) else { continue };
         tokio::spawn(async move {
-            let _slot = slot;
+            let (_slot, _guest) = (slot, guest);
             // A caller that hangs up, stalls or does not speak HTTP affects nobody else.
             let _ = tokio::time::timeout(CONNECTION_PATIENCE, serve_one(stream, routes)).await;
         });

@@ -1,14 +1,10 @@
 //! Unix sockets that have the right mode from the first moment.
 //!
-//! Between `bind` and `chmod` a socket has the mode that the umask gives it, and the umask belongs to the whole
-//! process. The socket is therefore created in a folder that nobody else may enter, and is moved to its place when it
-//! is ready. The move replaces a socket that a killed daemon left there. The caller holds the daemon's lock.
-//!
-//! All this works by path name, so it is done only in a folder that nobody else can change.
+//! The socket is made by [`Folder::listen`], which trusts no name that another user could exchange. The caller holds the
+//! daemon's lock.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::Path;
 
 use overlay_os::folder::{Folder, TrustError};
@@ -25,32 +21,15 @@ use crate::permission;
 /// Those of the file system. A path of more than 107 bytes is `InvalidInput`. A folder that others can change is
 /// `PermissionDenied`, with a [`overlay_os::folder::TrustError`] inside.
 pub(crate) fn bind(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_stem()) else {
+    let (Some(folder), Some(name), Some(stem)) = (path.parent(), path.file_name(), path.file_stem()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket needs a folder and a name"));
     };
-    Folder::make_trusted(folder, &permission::friends())?;
-    // The temporary path is no longer than `path` itself, so that the limit of 107 bytes applies only once.
-    let workshop = folder.join(format!(".{}", name.to_string_lossy()));
-    let _ = fs::remove_dir_all(&workshop);
-    DirBuilder::new().mode(0o700).create(&workshop)?;
-    let listener = bind_in(&workshop, path, mode, group);
-    let _ = fs::remove_dir_all(&workshop);
-    listener
-}
-
-fn bind_in(workshop: &Path, path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
-    let made = workshop.join("s");
-    let listener = UnixListener::bind(&made)?;
-    fs::set_permissions(&made, Permissions::from_mode(mode))?;
-    if let Some(group) = group {
-        match chown(&made, None, Some(group)) {
-            // Without the privilege the group stays our own: fewer users may connect, never more.
-            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
-            _ => {}
-        }
-    }
-    fs::rename(&made, path)?;
-    Ok(listener)
+    let folder = Folder::make_trusted(folder, &permission::friends())?;
+    let mut workshop = OsString::from(".");
+    workshop.push(stem);
+    let listener = folder.listen(name, &workshop, mode, group)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 /// What a socket that cannot be bound means for the user.
@@ -74,6 +53,9 @@ pub(crate) fn cannot_listen(path: &Path, error: io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[tokio::test]

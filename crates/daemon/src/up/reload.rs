@@ -7,6 +7,7 @@ use overlay_core::Command;
 
 use super::paths::{self, Paths};
 use super::running::Running;
+use super::withdrawal;
 use crate::config::{self, Config, MtuRange, Tuning};
 use crate::device::{ChangeError, ReloadReport};
 use crate::failure::{ExitKind, Failure};
@@ -28,25 +29,30 @@ pub(super) async fn reload(running: &mut Running, paths: &mut Paths) -> Result<R
             )));
     }
     let mtu = paths::mtu_range(&new, running).await;
-    // What collides is found before anything is touched.
-    running.host.check(&running.netlink, &new, mtu).await?;
-    let (port_before, mtu_before) = (running.device.table().interface().listen_port, paths.mtu());
-    apply_port(new.interface.listen_port, running).await?;
-    let applied = match running.host.apply(&running.netlink, &mut running.journal, &new, mtu).await {
-        Ok(()) => apply_rest(&new, mtu, running, paths).await,
-        Err(failure) => Err(failure),
-    };
-    let report = match applied {
+    let report = match apply(&new, mtu, running, paths).await {
         Ok(report) => report,
-        Err(failure) => {
-            put_back(port_before, mtu_before, running, paths).await;
-            return Err(failure);
-        }
+        Err(failure) => return Err(withdrawal::withdraw(&new, failure, running).await),
     };
     running.show_interface(&new, mtu);
     running.config = new;
     paths.on_config(running);
     Ok(ReloadReport { needs_restart, ..report })
+}
+
+/// Applies a config, or leaves the previous one in force.
+async fn apply(new: &Config, mtu: MtuRange, running: &mut Running, paths: &mut Paths) -> Result<ReloadReport, Failure> {
+    // Collisions are found before anything is changed.
+    running.host.check(&running.netlink, new, mtu).await?;
+    let (port_before, mtu_before) = (running.device.table().interface().listen_port, paths.mtu());
+    apply_port(new.interface.listen_port, running).await?;
+    let applied = match running.host.apply(&running.netlink, &mut running.journal, new, mtu).await {
+        Ok(()) => apply_rest(new, mtu, running, paths).await,
+        Err(failure) => Err(failure),
+    };
+    if applied.is_err() {
+        put_back(port_before, mtu_before, running, paths).await;
+    }
+    applied
 }
 
 async fn apply_rest(

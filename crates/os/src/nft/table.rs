@@ -17,7 +17,9 @@ pub(super) const WEAK_HOST: &str = "weak_host";
 /// The counter of packets that would have left outside the tunnel.
 pub(super) const OUTSIDE_TUNNEL: &str = "outside_tunnel";
 /// The names of our chains.
-pub(super) const CHAINS: [&str; 3] = ["weak_host", "outside_tunnel", "closed"];
+pub(super) const CHAINS: [&str; 5] = ["weak_host", "outside_tunnel", "by_the_host", NAMES, "closed"];
+/// The chain that lets DNS queries out while a daemon starts. It is empty otherwise.
+pub(super) const NAMES: &str = "names";
 
 /// The content of our table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +98,18 @@ impl Table {
     }
 }
 
+/// The transaction that lets DNS queries of this host pass the lock, or forbids it again. The rest of the table stays.
+pub(super) fn names_text(interface: &str, may_leave: bool) -> Result<String, NftError> {
+    let name = table_name(interface)?;
+    let mut text = format!("flush chain inet {name} {NAMES}\n");
+    if may_leave {
+        // Port 853 is DNS over TLS.
+        let _ =
+            writeln!(text, "add rule inet {name} {NAMES} meta l4proto {{ tcp, udp }} th dport {{ 53, 853 }} accept");
+    }
+    Ok(text)
+}
+
 impl Lock {
     fn write(&self, text: &mut String, interface: &str, switched: Switched) {
         text.push_str("\tchain outside_tunnel {\n\t\ttype filter hook postrouting priority raw; policy accept;\n");
@@ -113,8 +127,9 @@ impl Lock {
         if switched == Switched::Pass {
             text.push_str(IS_SWITCHED);
         }
+        text.push_str("\t\tgoto by_the_host\n\t}\n\tchain by_the_host {\n");
         text.push_str(NEEDED_BY_THE_HOST);
-        text.push_str("\t}\n\tchain closed {\n");
+        let _ = writeln!(text, "\t}}\n\tchain {NAMES} {{\n\t}}\n\tchain closed {{");
         for (family, is_covered) in Family::BOTH.into_iter().zip([self.v4, self.v6]) {
             if is_covered {
                 let _ = writeln!(text, "\t\tmeta nfproto {} counter name {OUTSIDE_TUNNEL} drop", family.protocol());
@@ -132,10 +147,15 @@ const NEVER_LEAVES_THE_LINK: &str = r#"		ip daddr { 224.0.0.0/24, 255.255.255.25
 "#;
 
 /// Accepts packets that a bridge switches. They have no incoming interface here, but are not sent by this host either.
-const IS_SWITCHED: &str = "\t\tmeta oifkind \"bridge\" fib saddr type != local accept\n";
+/// A foreign source address alone does not prove that: a program on this host may choose one (IPV6_FREEBIND). Its
+/// packets have a socket, and so an owner, which is never the user 2^32 - 1. Switched packets have none.
+const IS_SWITCHED: &str = r#"		meta skuid != 4294967295 goto by_the_host
+		meta oifkind "bridge" fib saddr type != local accept
+"#;
 
 /// Accepts what the host needs to keep its addresses and its neighbours: DHCP, neighbour discovery, IGMP.
-const NEEDED_BY_THE_HOST: &str = r#"		udp sport 68 udp dport 67 accept
+const NEEDED_BY_THE_HOST: &str = r#"		jump names
+		udp sport 68 udp dport 67 accept
 		udp sport 546 udp dport 547 accept
 		icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255 accept
 		ip protocol igmp ip ttl 1 accept

@@ -46,7 +46,9 @@ fn a_lock_lets_out_what_is_marked_or_direct_or_stays_on_the_link() {
     let table = Table { lock: Some(lock), ..table("wg-0", &["10.77.0.1"]) };
     let text = table.text(nothing(), Switched::Pass).unwrap();
     let without = table.text(nothing(), Switched::Locked).unwrap();
-    assert_eq!(without, text.replace("\t\tmeta oifkind \"bridge\" fib saddr type != local accept\n", ""));
+    let switched =
+        "\t\tmeta skuid != 4294967295 goto by_the_host\n\t\tmeta oifkind \"bridge\" fib saddr type != local accept\n";
+    assert_eq!(without, text.replace(switched, ""));
     assert_ne!(without, text);
     let chain = &text[text.find("\tchain outside_tunnel").unwrap()..];
     let expected = r#"	chain outside_tunnel {
@@ -58,12 +60,19 @@ fn a_lock_lets_out_what_is_marked_or_direct_or_stays_on_the_link() {
 		ip daddr { 224.0.0.0/24, 255.255.255.255 } accept
 		ip6 daddr { fe80::/10, ff01::/16, ff02::/16 } accept
 		iif != 0 goto closed
+		meta skuid != 4294967295 goto by_the_host
 		meta oifkind "bridge" fib saddr type != local accept
+		goto by_the_host
+	}
+	chain by_the_host {
+		jump names
 		udp sport 68 udp dport 67 accept
 		udp sport 546 udp dport 547 accept
 		icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255 accept
 		ip protocol igmp ip ttl 1 accept
 		goto closed
+	}
+	chain names {
 	}
 	chain closed {
 		meta nfproto ipv4 counter name outside_tunnel drop

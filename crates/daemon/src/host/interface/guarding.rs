@@ -25,18 +25,21 @@ impl Host {
             false => Vec::new(),
         };
         let has_candidates = surroundings::has_candidates(&links, &question);
-        let is_locked = self.guard.is_wanted() && (wanted.covered.is_any() || self.standing.covered.is_any());
+        let is_locked = wanted.covered.is_any() || self.standing.covered.is_any();
         if !has_candidates && !is_locked {
             return Ok(Surroundings::default());
         }
         let routes = netlink.routes().await.map_err(cannot("routes"))?;
         let (own, names) = surroundings::own_interfaces(&links, &routes, &question);
         let planned = wanted.routes.iter().map(|route| route.destination).chain(wanted.connected());
-        let direct = match is_locked {
-            true => surroundings::direct_ranges(&routes, self.index, planned),
-            false => Vec::new(),
+        let beside = match is_locked {
+            true => {
+                let addresses = netlink.addresses().await.map_err(cannot("addresses"))?;
+                surroundings::beside_the_tunnel(&routes, &addresses, self.index, planned)
+            }
+            false => Surroundings::default(),
         };
-        Ok(Surroundings { own, names, direct })
+        Ok(Surroundings { own, names, ..beside })
     }
 
     /// Before anything changes: what stands and what is wanted are guarded both.
@@ -61,7 +64,11 @@ impl Host {
             return;
         }
         let table = guard::table(&self.interface, footprints, around);
-        let is_locked = table.lock.is_some();
+        let locked = table.lock.as_ref().map(|lock| match (lock.v4, lock.v6) {
+            (true, false) => "the IPv4 default route",
+            (false, _) => "the IPv6 default route",
+            (true, true) => "the default routes of IPv4 and IPv6",
+        });
         let done = self.guard.install(journal, &self.facts, &mut self.put_back, table).await;
         let Err(error) = done else {
             self.guard.on_installed(None);
@@ -75,8 +82,8 @@ impl Host {
             // A kernel without nf_tables, most often in a container.
             error => format!("packets to the virtual IPs that arrive elsewhere are not dropped: {error}"),
         };
-        if is_locked {
-            complaint += ", and policy rules alone keep the default route inside the tunnel";
+        if let Some(families) = locked {
+            complaint += &format!(", and policy rules alone keep {families} inside the tunnel");
         }
         if self.guard.on_installed(Some(complaint.clone())) {
             tracing::warn!("{complaint}");

@@ -13,6 +13,33 @@ use crate::failure::Failure;
 use crate::host::facts::Part;
 use crate::host::footprint::MINIMUM_INTERFACE_MTU;
 
+/// What to do about a failure. If nothing is to change, a part that cannot be restored must not keep the other parts
+/// from being restored: the first failure is reported at the end. Otherwise the first failure is the end.
+struct FirstFailure {
+    goes_on: bool,
+    failure: Option<Failure>,
+}
+
+impl FirstFailure {
+    fn new(goes_on: bool) -> Self {
+        Self { goes_on, failure: None }
+    }
+
+    fn on(&mut self, done: Result<(), Failure>) -> Result<(), Failure> {
+        match done {
+            Err(failure) if self.goes_on => {
+                self.failure.get_or_insert(failure);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn into_result(self) -> Result<(), Failure> {
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
 impl Host {
     /// Brings MTU, addresses and routes to the wanted state. `is_look` says that the wanted state is what is already in
     /// place.
@@ -22,9 +49,11 @@ impl Host {
         wanted: &Footprint,
         is_look: bool,
     ) -> Result<(), Failure> {
-        self.remove_routes(netlink, wanted).await?;
-        self.converge_link(netlink, wanted, is_look).await?;
-        self.add_routes(netlink, wanted, is_look).await
+        let mut first = FirstFailure::new(is_look);
+        first.on(self.remove_routes(netlink, wanted).await)?;
+        first.on(self.converge_link(netlink, wanted, is_look).await)?;
+        first.on(self.add_routes(netlink, wanted, is_look).await)?;
+        first.into_result()
     }
 
     async fn remove_routes(&self, netlink: &Netlink, wanted: &Footprint) -> Result<(), Failure> {
@@ -53,29 +82,29 @@ impl Host {
         let link = links.iter().find(|link| link.index == self.index);
         let link = link.ok_or_else(|| self.failure("find the interface", &NetlinkError::NotFound))?;
         let mut is_up = link.up;
+        let mut first = FirstFailure::new(is_look);
         if link.mtu != u32::from(wanted.mtu) {
-            let had_no_ipv6 = self.ipv6 && link.mtu < MINIMUM_INTERFACE_MTU.into();
+            let had_no_ipv6 = self.has_ipv6() && link.mtu < MINIMUM_INTERFACE_MTU.into();
             // IPv6 starts over, and would give a link that is up an address of its own and announce it.
             if had_no_ipv6 && is_up && netlink.set_down(self.index).await.is_ok() {
                 is_up = false;
             }
-            netlink
-                .set_mtu(self.index, wanted.mtu.into())
-                .await
-                .map_err(|error| self.failure(&format!("set the MTU to {}", wanted.mtu), &error))?;
-            self.note(Part::Mtu, is_look);
+            match netlink.set_mtu(self.index, wanted.mtu.into()).await {
+                Ok(()) => self.note(Part::Mtu, is_look),
+                Err(error) => first.on(Err(self.failure(&format!("set the MTU to {}", wanted.mtu), &error)))?,
+            }
             if had_no_ipv6 {
                 self.prevent_link_local(netlink).await;
             }
         }
-        self.converge_addresses(netlink, wanted, is_look).await?;
+        first.on(self.converge_addresses(netlink, wanted, is_look).await)?;
         if !is_up {
             netlink.set_up(self.index).await.map_err(|error| self.failure("bring the interface up", &error))?;
         }
         if !link.up {
             self.note(Part::Link, is_look);
         }
-        Ok(())
+        first.into_result()
     }
 
     /// Adds new addresses first, so that connections from a removed one have somewhere to go. Adds them again after the
@@ -94,7 +123,8 @@ impl Host {
         }
         for net in gone {
             match netlink.delete_address(self.index, net.addr(), net.prefix_len()).await {
-                Ok(()) | Err(NetlinkError::NotFound) => {}
+                // IPv6 that was switched off has taken its addresses along.
+                Ok(()) | Err(NetlinkError::NotFound | NetlinkError::Unsupported) => {}
                 Err(error) => return Err(self.failure(&format!("remove the address {net}"), &error)),
             }
         }
@@ -102,20 +132,26 @@ impl Host {
     }
 
     async fn add_addresses(&mut self, netlink: &Netlink, wanted: &Footprint, is_look: bool) -> Result<(), Failure> {
+        let mut first = FirstFailure::new(is_look);
         let present = netlink.addresses().await.map_err(|error| self.failure("list addresses", &error))?;
         for net in &wanted.addresses {
             let ours = |there: &Address| {
                 there.index == self.index && there.ip == net.addr() && there.prefix == net.prefix_len()
             };
-            if !present.iter().any(ours) {
-                netlink
-                    .add_address(self.index, net.addr(), net.prefix_len())
-                    .await
-                    .map_err(|error| self.failure(&format!("add the address {net}"), &error))?;
-                self.note(Part::Address, is_look);
+            if present.iter().any(ours) {
+                continue;
+            }
+            match netlink.add_address(self.index, net.addr(), net.prefix_len()).await {
+                Ok(()) => self.note(Part::Address, is_look),
+                // A reload goes on without it: a right that the config takes away must not depend on it. The next look
+                // tries again, and reports it.
+                Err(NetlinkError::Unsupported) if !is_look && self.is_up => {
+                    tracing::warn!("`{}` cannot have the address {net}: IPv6 is switched off", self.interface);
+                }
+                Err(error) => first.on(Err(self.failure(&format!("add the address {net}"), &error)))?,
             }
         }
-        Ok(())
+        first.into_result()
     }
 
     async fn add_routes(&mut self, netlink: &Netlink, wanted: &Footprint, is_look: bool) -> Result<(), Failure> {
@@ -125,8 +161,13 @@ impl Host {
         let present: HashMap<(IpNet, u32), &Route> =
             ours().map(|route| ((route.destination.trunc(), route.table), route)).collect();
 
-        let mut replaced = self.add_planned(netlink, &planned, &present, is_look).await?;
-        self.connected = self.converge_connected(netlink, wanted, &routes, is_look, &mut replaced).await?;
+        let mut first = FirstFailure::new(is_look);
+        let mut replaced = Vec::new();
+        first.on(self.add_planned(netlink, &planned, &present, is_look, &mut replaced).await)?;
+        match self.converge_connected(netlink, wanted, &routes, is_look, &mut replaced).await {
+            Ok(connected) => self.connected = connected,
+            Err(failure) => first.on(Err(failure))?,
+        }
         self.replaced = replaced;
 
         for route in &beside {
@@ -143,18 +184,19 @@ impl Host {
                 }
             }
         }
-        Ok(())
+        first.into_result()
     }
 
-    /// Adds or changes the planned routes. Returns those that another program has replaced with its own.
+    /// Adds or changes the planned routes. Adds to `replaced` those that another program has replaced with its own.
     async fn add_planned(
         &mut self,
         netlink: &Netlink,
         planned: &[PlannedRoute],
         present: &HashMap<(IpNet, u32), &Route>,
         is_look: bool,
-    ) -> Result<Vec<IpNet>, Failure> {
-        let mut replaced = Vec::new();
+        replaced: &mut Vec<IpNet>,
+    ) -> Result<(), Failure> {
+        let mut first = FirstFailure::new(is_look);
         for route in planned {
             let set = self.route(route);
             let added = match present.get(&(route.destination, route.table)) {
@@ -167,11 +209,11 @@ impl Host {
                 Ok(()) => self.note(Part::Route, is_look),
                 Err(NetlinkError::Exists) if is_look => replaced.push(route.destination),
                 Err(error) => {
-                    return Err(self.failure(&format!("add the route to {}", route.destination), &error));
+                    first.on(Err(self.failure(&format!("add the route to {}", route.destination), &error)))?;
                 }
             }
         }
-        Ok(replaced)
+        first.into_result()
     }
 
     /// Sets the MTU of connected routes. The kernel creates one for the prefix of each address, but only once: a

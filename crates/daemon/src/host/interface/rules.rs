@@ -11,10 +11,11 @@ use std::path::Path;
 
 use overlay_os::netlink::{Family, MAIN_TABLE, Netlink, NetlinkError, Rule};
 
+use super::detours::Detours;
 use super::{Host, Journal};
 use crate::failure::{ExitKind, Failure};
 use crate::host::facts::Part;
-use crate::host::footprint::MarkedTable;
+use crate::host::footprint::{Covered, Footprint};
 use crate::host::leftovers::describe_rule;
 use crate::host::mtu::default_routes;
 
@@ -22,16 +23,27 @@ use crate::host::mtu::default_routes;
 const MAIN_RULE: u32 = 32766;
 
 impl Host {
-    /// Adds the rules, or restores those that another program has removed, each with its former priority.
+    /// Adds the rules, or restores those that another program has removed, each with its former priority. Rules that
+    /// were made for a different plan are replaced.
     pub(super) async fn converge_rules(
         &mut self,
         netlink: &Netlink,
         journal: &mut Journal,
-        marked: MarkedTable,
+        wanted: &Footprint,
     ) -> Result<(), Failure> {
+        let planned = planned_rules(wanted, self.detours, !self.guard.is_missing());
+        // A kernel without IPv6 has none of its rules.
+        let fits = |rule: &&Rule| rule.family == Family::V4 || self.rules.iter().any(|rule| rule.family == Family::V6);
+        let anywhere = |rule: &Rule| Rule { priority: None, ..*rule };
+        if !self.rules.is_empty() && !self.rules.iter().map(anywhere).eq(planned.iter().filter(fits).copied()) {
+            return self.replace_rules(netlink, journal, planned).await;
+        }
+        if planned.is_empty() {
+            return Ok(());
+        }
         let standing = netlink.rules().await.map_err(|error| self.failure("list policy rules", &error))?;
         if self.rules.is_empty() {
-            return self.add_rules(netlink, journal, marked, &standing).await;
+            return self.add_rules(netlink, journal, planned, &[], &standing).await;
         }
         for rule in self.rules.clone().iter().filter(|rule| !standing.contains(rule)) {
             match netlink.add_rule(rule).await {
@@ -43,34 +55,70 @@ impl Host {
         Ok(())
     }
 
+    /// Adds the new rules before the old ones, and only then removes those, so that there is no moment without.
+    async fn replace_rules(
+        &mut self,
+        netlink: &Netlink,
+        journal: &mut Journal,
+        planned: Vec<Rule>,
+    ) -> Result<(), Failure> {
+        let standing = netlink.rules().await.map_err(|error| self.failure("list policy rules", &error))?;
+        let old = std::mem::take(&mut self.rules);
+        let added = self.add_rules(netlink, journal, planned, &old, &standing).await;
+        if added.is_err() {
+            // The new ones are gone again.
+            self.rules = old;
+            return added;
+        }
+        for rule in old {
+            match netlink.delete_rule(&rule).await {
+                Ok(()) | Err(NetlinkError::NotFound) => {}
+                Err(error) => {
+                    let failure = self.failure(&format!("remove {}", describe_rule(&rule)), &error);
+                    self.rules.push(rule);
+                    return Err(failure);
+                }
+            }
+        }
+        let rules = self.rules.clone();
+        journal.record_rules(&rules)
+    }
+
+    /// Adds all of the rules or none. `kept` are rules of ours that stand and stay in the journal.
     async fn add_rules(
         &mut self,
         netlink: &Netlink,
         journal: &mut Journal,
-        marked: MarkedTable,
+        planned: Vec<Rule>,
+        kept: &[Rule],
         standing: &[Rule],
     ) -> Result<(), Failure> {
-        let mut planned = Vec::new();
-        for (family, wanted) in [(Family::V4, marked.v4), (Family::V6, marked.v6)] {
-            if wanted {
-                let rules = rules_of(marked, family, !self.guard.is_missing());
-                let priority = free_priorities(standing, family, rules.len()).ok_or_else(|| {
-                    Failure::new(ExitKind::Conflict, "cannot add policy rules for the default route")
-                        .with_cause("no priority is free before those that stand")
-                        .with_hint("look at: ip rule; or set `table` to a number and route by hand")
-                })?;
-                planned.extend((priority..).zip(rules).map(|(at, rule)| Rule { priority: Some(at), ..rule }));
+        let mut placed = Vec::with_capacity(planned.len());
+        for family in [Family::V4, Family::V6] {
+            let rules: Vec<Rule> = planned.iter().copied().filter(|rule| rule.family == family).collect();
+            let priority = free_priorities(standing, family, rules.len()).ok_or_else(|| {
+                Failure::new(ExitKind::Conflict, "cannot add policy rules for the default route")
+                    .with_cause("no priority is free before those that stand")
+                    .with_hint("look at: ip rule; or set `table` to a number and route by hand")
+            })?;
+            placed.extend((priority..).zip(rules).map(|(at, rule)| Rule { priority: Some(at), ..rule }));
+        }
+        let recorded: Vec<Rule> = placed.iter().chain(kept).copied().collect();
+        journal.record_rules(&recorded)?;
+        for rule in &placed {
+            if let Err(error) = netlink.add_rule(rule).await {
+                // A kernel without IPv6 sends none past the tunnel either.
+                if rule.family == Family::V6 && matches!(error, NetlinkError::Unsupported) {
+                    continue;
+                }
+                let failure = self.failure(&format!("add {}", describe_rule(rule)), &error);
+                self.remove_rules(netlink, journal).await?;
+                journal.record_rules(kept)?;
+                return Err(failure);
             }
+            self.rules.push(*rule);
         }
-        journal.record_rules(&planned)?;
-        for rule in planned {
-            netlink
-                .add_rule(&rule)
-                .await
-                .map_err(|error| self.failure(&format!("add {}", describe_rule(&rule)), &error))?;
-            self.rules.push(rule);
-        }
-        if marked.v4 {
+        if placed.iter().any(|rule| rule.family == Family::V4) {
             self.warn_of_strict_reverse_path(netlink).await;
         }
         Ok(())
@@ -105,13 +153,26 @@ impl Host {
     }
 }
 
-/// Returns wg-quick's two rules, in the order in which the kernel evaluates them. Destinations for which the main table
-/// has a more specific route than its default go there. All other traffic without our mark goes into the tunnel.
-/// Without the second lock, a third rule keeps it from going anywhere else.
-fn rules_of(marked: MarkedTable, family: Family, has_guard: bool) -> Vec<Rule> {
-    let mut rules =
-        vec![Rule::without_default_route(family, MAIN_TABLE), Rule::unless_marked(family, marked.mark, marked.table)];
-    rules.extend((!has_guard).then(|| Rule::unreachable_unless_marked(family, marked.mark)));
+/// Returns the rules of a footprint without their priorities, in the order in which the kernel evaluates them.
+///
+/// A family with a route into the tunnel gets wg-quick's two rules. Destinations for which the main table has a more
+/// specific route than its default go there. All other traffic without our mark goes into the tunnel. Without the
+/// second lock, a third rule keeps it from going anywhere else. A covered family that the interface cannot carry has
+/// no route into the tunnel. Without the second lock it gets the first and the third rule.
+///
+/// If there are detours, a rule before all of these consults their table.
+fn planned_rules(wanted: &Footprint, detours: Option<Detours>, has_guard: bool) -> Vec<Rule> {
+    let Some(marked) = wanted.marked else { return Vec::new() };
+    let Covered { v4, v6 } = wanted.covered;
+    let mut rules = Vec::new();
+    for (family, is_routed, is_covered) in [(Family::V4, marked.v4, v4), (Family::V6, marked.v6, v6)] {
+        let is_shut = is_covered && !has_guard;
+        let detours = detours.filter(|detours| if family == Family::V4 { detours.v4 } else { detours.v6 });
+        rules.extend(detours.map(|detours| Rule::unless_marked(family, marked.mark, detours.table)));
+        rules.extend((is_routed || is_shut).then(|| Rule::without_default_route(family, MAIN_TABLE)));
+        rules.extend(is_routed.then(|| Rule::unless_marked(family, marked.mark, marked.table)));
+        rules.extend(is_shut.then(|| Rule::unreachable_unless_marked(family, marked.mark)));
+    }
     rules
 }
 
@@ -130,4 +191,33 @@ fn rp_filter(interface: &str) -> u8 {
         .ok()
         .and_then(|value| value.trim().parse().ok())
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MtuRange;
+    use crate::host::footprint::tests::config;
+
+    #[test]
+    fn a_covered_family_is_shut_in_by_the_guard_or_by_a_rule() {
+        let plan = |allowed: &[&str], ipv6| {
+            let config = config(&["10.77.0.1/24", "fd77::1/64"], &[allowed], "fwmark = 7");
+            Footprint::plan(&config, MtuRange::fixed(1420), ipv6, 51820)
+        };
+        let open = |family| Rule::without_default_route(family, MAIN_TABLE);
+        let into = |family| Rule::unless_marked(family, 7, 7);
+        let shut = |family| Rule::unreachable_unless_marked(family, 7);
+        let (v4, v6) = (Family::V4, Family::V6);
+        let both = plan(&["0.0.0.0/0", "::/0"], true);
+        assert_eq!(planned_rules(&both, None, true), [open(v4), into(v4), open(v6), into(v6)]);
+        assert_eq!(planned_rules(&both, None, false), [open(v4), into(v4), shut(v4), open(v6), into(v6), shut(v6)]);
+        // The interface cannot carry IPv6.
+        let narrow = plan(&["0.0.0.0/0", "::/0"], false);
+        assert_eq!(planned_rules(&narrow, None, true), [open(v4), into(v4)]);
+        assert_eq!(planned_rules(&narrow, None, false), [open(v4), into(v4), shut(v4), open(v6), shut(v6)]);
+        assert_eq!(planned_rules(&plan(&["::/0"], false), None, false), [open(v6), shut(v6)]);
+        assert_eq!(planned_rules(&plan(&["0.0.0.0/0"], true), None, false), [open(v4), into(v4), shut(v4)]);
+        assert_eq!(planned_rules(&plan(&["10.0.0.0/8"], true), None, false), []);
+    }
 }

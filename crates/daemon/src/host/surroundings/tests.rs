@@ -93,8 +93,9 @@ fn direct_is_what_the_main_table_knows_better_than_its_default_and_no_peer_owns(
         refusing,
     ];
     let planned = ["172.20.0.0/16", "10.77.0.0/24", "0.0.0.0/0", "172.20.5.0/24"].map(|net| net.parse().unwrap());
-    let ranges: Vec<String> =
-        direct_ranges(&routes, 9, planned.into_iter()).iter().map(|(first, last)| format!("{first}-{last}")).collect();
+    let found = beside_the_tunnel(&routes, &[], 9, planned.into_iter());
+    let ranges: Vec<String> = found.direct.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+    assert_eq!((found.refused, found.detours), (vec![], vec![]));
     assert_eq!(
         ranges,
         [
@@ -138,4 +139,48 @@ fn a_broadcast_address_is_guarded_where_a_prefix_has_one() {
         ["10.77.0.1/24", "10.77.0.9/24", "10.78.0.1/32", "10.79.0.0/31", "fd77::1/64"].map(|net| net.parse().unwrap());
     let guarded: Vec<String> = guarded_addresses(&nets).iter().map(IpAddr::to_string).collect();
     assert_eq!(guarded, ["10.77.0.1", "10.77.0.255", "10.77.0.9", "10.78.0.1", "10.79.0.0", "fd77::1"]);
+}
+
+#[test]
+fn routes_that_the_local_network_supplies_open_nothing() {
+    const DHCP: u8 = 16;
+    const RA: u8 = 9;
+    let from = |protocol, route| Route { protocol, ..route };
+    let address = |ip: &str, prefix| Address { index: 2, ip: ip.parse().unwrap(), prefix };
+    let addresses = [address("10.1.0.7", 24), address("fd01::7", 64), address("fe80::7", 64)];
+    let gateway = Some("10.1.0.1");
+    /// A route, whether it is refused, and what leads its destinations into the tunnel.
+    type Row<'a> = (Route, bool, &'a [&'a str]);
+    let rows: &[Row<'_>] = &[
+        (from(DHCP, route("0.0.0.0/1", 2, gateway)), true, &["0.0.0.0/5", "8.0.0.0/7", "10.0.0.0/16"]),
+        (from(DHCP, route("198.51.100.9/32", 2, gateway)), true, &["198.51.100.9/32"]),
+        // Option 121 can also say that a prefix is on-link.
+        (from(DHCP, route("198.51.100.0/24", 2, None)), true, &["198.51.100.0/24"]),
+        // The route to the router itself, as systemd-networkd adds it.
+        (from(DHCP, route("10.1.0.1/32", 2, None)), false, &[]),
+        (from(DHCP, route("10.1.0.0/24", 2, None)), false, &[]),
+        (from(RA, route("fd01::/64", 2, None)), false, &[]),
+        (from(RA, route("2001:db8::/32", 2, Some("fe80::1"))), true, &["2001:db8::/32"]),
+        (from(KERNEL, route("2001:db8::/64", 2, None)), true, &["2001:db8::/64"]),
+        (from(KERNEL, route("172.17.0.0/16", 3, None)), false, &[]),
+        // A person's route is followed, unless it is nearly a default route.
+        (route("172.16.0.0/12", 2, gateway), false, &[]),
+        (route("10.0.0.0/8", 2, gateway), false, &[]),
+        (route("128.0.0.0/1", 2, gateway), true, &["128.0.0.0/1"]),
+        (route("2000::/3", 2, Some("fe80::1")), true, &["2000::/3"]),
+    ];
+    for (row, is_refused, detours) in rows {
+        let routes = [from(KERNEL, route("10.1.0.0/24", 2, None)), row.clone()];
+        let found = beside_the_tunnel(&routes, &addresses, 9, std::iter::empty());
+        assert_eq!(found.refused.contains(&row.destination), *is_refused, "{row:?}");
+        let led: Vec<String> = found.detours.iter().map(ToString::to_string).collect();
+        assert!(detours.iter().all(|detour| led.contains(&(*detour).to_owned())), "{row:?}: {led:?}");
+        assert_eq!(led.is_empty(), detours.is_empty(), "{row:?}: {led:?}");
+        let is_direct = |ip: &str| {
+            let ip: IpAddr = ip.parse().unwrap();
+            found.direct.iter().any(|(first, last)| *first <= ip && ip <= *last)
+        };
+        assert!(is_direct("10.1.0.1"), "the network of the link stays direct: {row:?}");
+        assert_eq!(is_direct(&row.destination.addr().to_string()), !is_refused, "{row:?}");
+    }
 }
