@@ -288,7 +288,7 @@ impl Host {
         self.converge(netlink, journal, wanted).await
     }
 
-    /// Whether the interface can carry IPv6 now. Another program may change that at any time.
+    /// Whether the interface can carry IPv6 now. Other programs may change that at any time.
     fn has_ipv6(&self) -> bool {
         ipv6_usable(&self.interface)
     }
