@@ -46,7 +46,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ExitKind::NoDaemon`] if there is none, [`ExitKind::Usage`] if there are several to choose from.
+    /// [`ExitKind::NoDaemon`] if no daemon runs, [`ExitKind::Usage`] if there are several to choose from.
     pub fn find(runtime_dir: &Path, name: Option<&str>, command: &str) -> Result<Self, Failure> {
         if let Some(name) = name {
             let client = Self::new(runtime_dir, name);

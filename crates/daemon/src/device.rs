@@ -46,7 +46,7 @@ pub struct Start {
     pub tun_offload: Switch,
     /// How the outer sockets are created.
     pub outer: Outer,
-    /// The sockets that are already open, from [`sockets::bind`]. If there are none, the device is closed until
+    /// The sockets that are already open, from [`sockets::bind`]. If it is empty, the device is closed until
     /// [`Device::open`].
     pub sockets: Sockets,
     /// The first peers, each with the addresses that its host name was resolved to.

@@ -62,7 +62,7 @@ pub fn joins(tun: &Tun) -> Joins {
     Joins { tcp: tun.has_offload(), udp: tun.has_udp_offload() }
 }
 
-/// One UDP socket for each address family that the host has. There are none while the interface is down.
+/// One UDP socket for each address family that the host has. All are closed while the interface is down.
 #[derive(Default)]
 pub struct Sockets {
     /// The IPv4 socket.

@@ -317,7 +317,7 @@ fn unknown(entry: &Entry) -> ImportError {
         ["jc", "jmin", "jmax", "s1", "s2", "s3", "s4", "h1", "h2", "h3", "h4", "i1", "i2", "i3", "i4", "i5", "itime"];
     let message = match entry.key.as_str() {
         key if AMNEZIA.contains(&key) => format!(
-            "`{}` is of AmneziaWG, which is another protocol: overlay speaks WireGuard; \
+            "`{}` belongs to AmneziaWG, a different protocol: overlay speaks WireGuard; \
              take its lines out, here and at the peers, or ask for a config of WireGuard",
             entry.written
         ),

@@ -68,7 +68,7 @@ fn only_config(folder: &Path, verb: &str) -> Result<PathBuf, Failure> {
     match configs.len() {
         1 => Ok(configs.remove(0)),
         0 => Err(Failure::new(ExitKind::Usage, "no config was named")
-            .with_cause(format!("there is none in {} to fall back on", folder.display()))
+            .with_cause(format!("{} holds no config to fall back on", folder.display()))
             .with_hint(format!("overlay {verb} config.toml; overlay config init -o config.toml writes one"))),
         _ => Err(Failure::new(ExitKind::Usage, "no config was named")
             .with_cause(format!("there are several in {}: {}", folder.display(), names.join(", ")))

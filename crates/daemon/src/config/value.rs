@@ -90,10 +90,10 @@ fn parse_port(text: &str) -> Result<u16, String> {
         return Err("there is no port".to_owned());
     }
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("{shown} is no port number"));
+        return Err(format!("{shown} is not a port number"));
     }
     match text.parse::<u16>() {
-        Ok(0) => Err("0 is no port".to_owned()),
+        Ok(0) => Err("0 is not a port: ports are 1 to 65535".to_owned()),
         Ok(port) => Ok(port),
         Err(_) => Err(format!("{shown} is more than 65535")),
     }

@@ -69,7 +69,7 @@ pub fn bind(outer: Outer) -> Result<Sockets, Failure> {
     Ok(sockets)
 }
 
-/// Returns the port of these sockets, or `None` if there are none.
+/// Returns the port of these sockets, or `None` without sockets.
 pub fn port_of(sockets: &Sockets) -> Option<u16> {
     sockets.each().next().map(UdpSocket::local_port)
 }

@@ -144,7 +144,7 @@ pub(super) fn write(folder: &Folder, record: &Record) -> Result<(), Failure> {
         })
 }
 
-/// Returns the record that an earlier daemon left, or `None` if there is none. A record that cannot be understood is an
+/// Returns the record that an earlier daemon left, or `None` if it left no record. A record that cannot be understood is an
 /// error, because it may name things that still exist. A file that others may write is also an error, and is not
 /// obeyed.
 pub(super) fn read(runtime: &Runtime) -> Result<Option<Record>, Failure> {

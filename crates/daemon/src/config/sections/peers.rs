@@ -88,7 +88,9 @@ impl Reader<'_> {
         let parsed = keys::decode_public(text).map_err(|error| {
             let kind = if error == KeyError::LowOrder { "low_order_key" } else { "bad_key" };
             let hint = match error {
-                KeyError::LowOrder => "nobody has such a key by chance: ask whoever gave it to you for the right one",
+                KeyError::LowOrder => {
+                    "such a key does not come about by chance: ask the person who gave it to you for the right one"
+                }
                 _ => "copy the whole key again; `overlay key pub < KEY_FILE` on the peer shows it",
             };
             Problem::new(kind, format!("this public key {error}")).hint(hint)

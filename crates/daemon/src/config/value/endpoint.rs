@@ -25,7 +25,7 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, Problem> {
         let trimmed = text.trim();
         let hint = if trimmed.is_empty() { "host.example.net:51820" } else { trimmed };
         return bad(
-            format!("{shown} is no endpoint: it is empty or has blanks around it"),
+            format!("{shown} is not a valid endpoint: it is empty or has blanks around it"),
             format!("write \"{hint}\""),
         );
     }
@@ -69,7 +69,7 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, Problem> {
     }
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => bad(format!("{shown} has no port"), port_after(text)),
-        _ => bad(format!("{shown} is no endpoint"), "write it as \"[2001:db8::7]:51820\"".to_owned()),
+        _ => bad(format!("{shown} is not a valid endpoint"), "write it as \"[2001:db8::7]:51820\"".to_owned()),
     }
 }
 
@@ -83,14 +83,17 @@ fn bracketed(text: &str, inner: &str, port: u16) -> Result<Endpoint, Problem> {
         && address.parse::<Ipv6Addr>().is_ok()
     {
         return bad(
-            format!("the zone {} of {shown} is no number", quoted(zone)),
+            format!("the zone {} of {shown} is not a number", quoted(zone)),
             format!("write the interface's index, as `ip link` shows it: \"[{address}%2]:{port}\""),
         );
     }
     if inner.parse::<Ipv4Addr>().is_ok() {
         return bad(format!("{shown}: an IPv4 address has no brackets"), format!("write \"{inner}:{port}\""));
     }
-    bad(format!("{shown} is no endpoint: {} is no IPv6 address", quoted(inner)), "check the address".to_owned())
+    bad(
+        format!("{shown} is not a valid endpoint: {} is not an IPv6 address", quoted(inner)),
+        "check the address".to_owned(),
+    )
 }
 
 fn address_or_name(text: &str, host: &str, port: u16) -> Result<Endpoint, Problem> {
@@ -103,7 +106,7 @@ fn address_or_name(text: &str, host: &str, port: u16) -> Result<Endpoint, Proble
     let last = host.rsplit('.').next().unwrap_or(host);
     if last.bytes().all(|byte| byte.is_ascii_digit()) {
         return bad(
-            format!("{shown} is no endpoint: {} is no IPv4 address", quoted(host)),
+            format!("{shown} is not a valid endpoint: {} is not an IPv4 address", quoted(host)),
             "an IPv4 address is four numbers from 0 to 255, as \"203.0.113.7:51820\"",
         );
     }
@@ -115,7 +118,7 @@ fn address_or_name(text: &str, host: &str, port: u16) -> Result<Endpoint, Proble
     };
     if host.len() > MAX_HOST || !host.split('.').all(label) {
         return bad(
-            format!("{shown} is no endpoint: {} is neither an address nor a host name", quoted(host)),
+            format!("{shown} is not a valid endpoint: {} is neither an address nor a host name", quoted(host)),
             "write it as \"203.0.113.7:51820\", \"[2001:db8::7]:51820\" or \"host.example.net:51820\"",
         );
     }

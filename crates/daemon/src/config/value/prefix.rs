@@ -57,7 +57,7 @@ fn parse_prefix(text: &str, example: &str) -> Result<IpNet, Problem> {
         return match address.parse::<SocketAddr>() {
             Ok(_) => bad(format!("{shown} has a port; a prefix has none"), format!("write it as \"{example}\"")),
             Err(_) => bad(
-                format!("{shown} is no prefix: {} is no IP address", quoted(address)),
+                format!("{shown} is not a valid prefix: {} is not an IP address", quoted(address)),
                 format!("write an address and a length, as \"{example}\""),
             ),
         };
@@ -80,7 +80,7 @@ fn parse_prefix(text: &str, example: &str) -> Result<IpNet, Problem> {
     match number.and_then(|number| IpNet::new(ip, number).ok()) {
         Some(net) => Ok(net),
         None => bad(
-            format!("{shown} is no prefix: an {family} prefix has a length from 0 to {longest}"),
+            format!("{shown} is not a valid prefix: {family} prefixes end at /{longest}"),
             format!("write \"{ip}/{longest}\" for this address alone"),
         ),
     }

@@ -22,14 +22,14 @@ pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
         _ if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()) => protocol_number(text, word)?,
         _ => {
             return bad(
-                format!("{shown} is no entry of `allow`: there is no protocol {}", quoted(word)),
+                format!("{shown} is not a valid entry of `allow`: there is no protocol {}", quoted(word)),
                 correction(text),
             );
         }
     };
     let Some(ports) = ports else { return Ok(Rule { protocol, ports: None }) };
     if word.starts_with(|c: char| c.is_ascii_digit()) && matches!(ports, "tcp" | "udp") {
-        return bad(format!("{shown} is no entry of `allow`: the protocol stands first"), correction(text));
+        return bad(format!("{shown} is not a valid entry of `allow`: the protocol comes first"), correction(text));
     }
     if !matches!(protocol, Protocol::Tcp | Protocol::Udp) {
         let what = if protocol == Protocol::Icmp { "icmp" } else { "this protocol" };
@@ -39,18 +39,18 @@ pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
     if ports.contains(',') {
         let entries: Vec<_> = ports.split(',').map(|port| format!("\"{name}/{}\"", port.trim())).collect();
         return bad(
-            format!("{shown} is no entry of `allow`: it lists several ports"),
+            format!("{shown} is not a valid entry of `allow`: it lists several ports"),
             format!("write each as an entry of its own: {}", entries.join(", ")),
         );
     }
     match parse_ports(ports) {
         Ok(range) => Ok(Rule { protocol, ports: Some(range) }),
         Err(PortsError::Reversed(first, last)) => bad(
-            format!("{shown} is no entry of `allow`: its range ends before it begins"),
+            format!("{shown} is not a valid entry of `allow`: its range ends before it begins"),
             format!("write \"{name}/{last}-{first}\""),
         ),
         Err(PortsError::Port(reason)) => bad(
-            format!("{shown} is no entry of `allow`: {reason}"),
+            format!("{shown} is not a valid entry of `allow`: {reason}"),
             format!(
                 "write a port or a range of them, as \"{name}/22\" or \"{name}/8000-8010\"; \"{name}\" is all ports"
             ),
