@@ -91,7 +91,7 @@ fn wrong_configs() -> Vec<Wrong> {
             place: "9:14",
         },
         Wrong {
-            what: "a key with a letter that is none",
+            what: "a key with a letter that base64 does not have",
             kind: "bad_key",
             config: GOOD.replace(BOB, "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8D!="),
             place: "9:14",
@@ -128,13 +128,13 @@ fn wrong_configs() -> Vec<Wrong> {
             place: "5:7",
         },
         Wrong {
-            what: "an MTU that is no whole number",
+            what: "an MTU that is not a whole number",
             kind: "wrong_type",
             config: GOOD.replace("listen_port = 51820", "mtu = 1.5"),
             place: "5:7",
         },
         Wrong {
-            what: "a word for the search of MTUs that is none",
+            what: "a wrong word for the MTU search",
             kind: "bad_value",
             config: format!("{GOOD}\n[tuning]\nmtu_discovery = \"on?\"\n"),
             place: "13:17",

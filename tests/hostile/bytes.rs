@@ -26,7 +26,7 @@ pub(crate) struct Ends {
 
 /// From `source` to `destination`, given as text.
 pub(crate) fn ends(source: &str, destination: &str) -> Ends {
-    let parse = |text: &str| text.parse().unwrap_or_else(|_| panic!("`{text}` is no address"));
+    let parse = |text: &str| text.parse().unwrap_or_else(|_| panic!("`{text}` is not an address"));
     Ends { source: parse(source), destination: parse(destination) }
 }
 

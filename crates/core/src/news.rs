@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(paced.take_due(at(5_999)), None);
         assert_eq!((paced.take_due(at(6_000)), paced.deadline()), (Some(14), None), "the last one");
         assert_eq!(paced.offer(15, at(6_999)), None, "a second from then on");
-        assert_eq!(paced.offer(16, at(7_000)), Some(16), "and the one before it is none any more");
+        assert_eq!(paced.offer(16, at(7_000)), Some(16), "and the one before it is no longer told");
         assert_eq!(paced.take_due(at(60_000)), None);
         let told = (0..10_000).filter(|millis| paced.offer(7, at(60_000 + millis)).is_some()).count();
         assert_eq!(told, 10, "a rest earns nothing");

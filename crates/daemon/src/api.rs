@@ -129,7 +129,7 @@ pub struct Down {
 }
 
 /// Binds the socket: mode 0660, group `overlay` where this host has it, in place of whatever stale socket is there. Makes
-/// the folder if it is missing. Must be called on a tokio runtime, by whoever holds the daemon's lock.
+/// the folder if it is missing. Must be called on a tokio runtime, by the holder of the daemon's lock.
 ///
 /// # Errors
 ///

@@ -196,7 +196,7 @@ pub struct Tuning {
     pub tun_offload: Switch,
     /// How the engine thread is scheduled.
     pub scheduling: Scheduling,
-    /// Whether it is searched for how long packets may be to reach each peer.
+    /// Whether the path MTU to each peer is searched for.
     pub mtu_discovery: MtuDiscovery,
 }
 

@@ -1,7 +1,7 @@
 //! The running device: our own key, the outer sockets and the peers, and how each of them changes.
 //!
-//! Whoever configures it, a file by `reload` or `wg` over the UAPI, does so here, so that engine and [`Table`] never
-//! disagree. It knows nothing of files, addresses and routes: those are `host`'s.
+//! All configuration goes through here, from a file by `reload` and from `wg` over the UAPI, so that engine and [`Table`]
+//! never disagree. This module knows nothing of files, addresses and routes, which belong to `host`.
 
 mod change;
 mod names;

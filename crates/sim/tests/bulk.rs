@@ -98,7 +98,7 @@ impl Friend {
         assert_eq!(delivered, 1);
         node.handle_tun(&VirtioHeader::NONE, &mut ends.reversed().udp(b"out"), NOW);
         let out = sent(node).pop().expect("data");
-        assert!(self.session.open(&out).is_ok(), "a session of before");
+        assert!(self.session.open(&out).is_ok(), "an earlier session");
     }
 }
 

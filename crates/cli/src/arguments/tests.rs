@@ -48,8 +48,8 @@ fn help_can_be_asked_as_a_verb() {
         (&["overlay", "help", "ping"], "Usage: overlay ping "),
         (&["overlay", "help", "key", "gen"], "Usage: overlay key gen "),
     ] {
-        let help = Arguments::try_parse_from(line).expect_err("help is no verb of ours");
-        assert!(!help.use_stderr(), "{line:?} is no mistake");
+        let help = Arguments::try_parse_from(line).expect_err("help is not a verb of ours");
+        assert!(!help.use_stderr(), "{line:?} is not a mistake");
         assert!(help.to_string().contains(shown), "{line:?}: {help}");
     }
 }

@@ -45,7 +45,7 @@ pub async fn serve_when_possible(address: SocketAddr, view: Arc<View>) -> anyhow
     serve_tcp(listener, view).await
 }
 
-/// Serves `GET /metrics` until the future is dropped. Whoever reaches the listener may read: it belongs on loopback or
+/// Serves `GET /metrics` until the future is dropped. Everybody who reaches the listener may read: it belongs on loopback or
 /// on an address of a management network.
 ///
 /// # Errors

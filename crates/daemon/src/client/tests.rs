@@ -1,4 +1,4 @@
-//! The client against a served API, and its errors where there is none.
+//! The client against a served API, and its errors without one.
 
 use std::sync::Arc;
 

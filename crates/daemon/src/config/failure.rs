@@ -14,7 +14,7 @@ impl From<&ConfigError> for Failure {
         };
         let is_forbidden = error.problems().iter().all(Problem::is_permission);
         if is_forbidden || (first.line == 0 && others == 0) {
-            // Another user, or the file as a whole: there is nothing to draw.
+            // The wrong user, or an error about the file as a whole: there is no place to show.
             let code = if is_forbidden { ExitKind::Permission } else { ExitKind::Config };
             return Self { hint: first.hint.clone(), ..Self::new(code, first.message.clone()) };
         }

@@ -1,7 +1,7 @@
 //! What can change in a running device, and what a change of a peer means for the engine.
 //!
-//! A change names only what it changes. The table is brought up to date first and says what the engine has to be told:
-//! whoever gives a peer the 130,000 prefixes that it has already tells the engine nothing.
+//! A change names only what it changes. The table is updated first and determines what to tell the engine: setting
+//! 130,000 prefixes that a peer already has tells the engine nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;

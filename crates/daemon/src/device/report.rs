@@ -10,7 +10,7 @@ pub struct ReloadReport {
     pub added: Vec<String>,
     /// Peers that are no longer there.
     pub removed: Vec<String>,
-    /// Peers whose configuration is another one.
+    /// Peers whose configuration changed.
     pub changed: Vec<String>,
     /// How many peers were not touched.
     pub unchanged: usize,

@@ -79,7 +79,7 @@ impl Table {
         self.write().set_peers(peers);
     }
 
-    /// Our own key is another one, or none: every session is over. A peer that has it now is gone.
+    /// Records a change of our own key: every session is over. A peer that has this key is removed.
     pub fn set_private_key(&self, key: Option<PrivateKey>) {
         let mut state = self.write();
         state.interface.public_key = key.as_ref().map(PrivateKey::public);

@@ -34,7 +34,7 @@ pub enum OffloadState {
     FallenBack,
 }
 
-/// The state of every offload. Written by whoever finds out, read whenever somebody wants to know.
+/// The state of every offload. The part that finds out writes it, and anyone may read it at any time.
 #[derive(Debug)]
 pub struct Offloads([AtomicU8; Offload::ALL.len()]);
 

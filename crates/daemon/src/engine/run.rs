@@ -178,7 +178,7 @@ impl Run {
         self.carry()
     }
 
-    /// Reads one packet and gives it to the node. Its length; `None` where there is none.
+    /// Reads one packet and gives it to the node. Returns its length, or `None` if no packet waits.
     fn take_from_tun(&mut self, now: Instant) -> io::Result<Option<usize>> {
         let len = match self.carrier.tun.read(&mut self.frame) {
             Ok(len) => len,
@@ -209,7 +209,7 @@ impl Run {
             Step::Forward(by) => WallStep::Forward(by),
             Step::Back(by) => WallStep::Back(by),
         };
-        // Of all commands it is one that is never refused.
+        // This command is never refused.
         let _ = self.node.handle_command(Command::WallClockSet(step), now());
     }
 

@@ -48,7 +48,7 @@ fn every_way_to_miswrite_a_key_has_its_reason() {
         golden(format!("{reason:?}"), reason.to_string());
         assert_eq!(PrivateKey::from_base64(text), Err(reason), "{text}");
     }
-    assert!(PrivateKey::from_base64(&format!(" {PRIVATE}\n")).is_ok(), "white space around a key is no mistake");
+    assert!(PrivateKey::from_base64(&format!(" {PRIVATE}\n")).is_ok(), "white space around a key is not a mistake");
 }
 
 #[test]

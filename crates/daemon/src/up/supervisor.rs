@@ -168,7 +168,7 @@ impl Daemon for Supervisor {
         let touched = paths::prefixes_of(&changes, &self.running);
         let result = self.running.device.apply(changes).await;
         self.paths.on_setting(touched, &mut self.running.host);
-        // An endpoint that was set is no name any more.
+        // An endpoint that was set is not a name any more.
         self.resolving.on_names(self.running.device.named_endpoints());
         result
     }

@@ -179,7 +179,7 @@ fn interface_status(interface: &InterfaceEntry, uptime: Duration) -> InterfaceSt
         listen_port: interface.listen_port,
         fwmark: interface.fwmark,
         forward: interface.forward,
-        // Whoever reads it may be in another folder.
+        // The reader may be in a different working directory.
         config: absolute(&interface.config_file).unwrap_or_else(|_| interface.config_file.clone()),
         uptime_seconds: uptime.as_secs(),
     }

@@ -2,7 +2,7 @@
 //!
 //! The interface is `ip`'s to change, so what the device does follows from what is seen of it. *Up*: the sockets are
 //! bound and peers with persistent keepalive are called. *Down*: sessions end, the sockets are closed, the port is free.
-//! *Another MTU*: packets are fitted to it from then on. *Deleted*: the end, as it is when the name of the socket is lost.
+//! *A new MTU*: packets are fitted to it from then on. *Deleted*: the end, as it is when the name of the socket is lost.
 //! A move into another network namespace takes the interface down, as the kernel does with every device; the sockets
 //! are bound in the namespace where the process was started, whenever they are.
 
@@ -26,7 +26,7 @@ const MINIMUM_MTU: u16 = 576;
 /// A running `overlay wg`.
 pub(super) struct Follower {
     name: String,
-    /// Of the interface.
+    /// The MTU of the interface.
     mtu: u16,
     link: LinkWatch,
     /// The name of the socket that `wg` talks to.

@@ -147,7 +147,7 @@ fn under_load_one_source_with_a_cookie_gets_five_handshakes_at_once_and_twenty_a
     assert_eq!(world.drops(alice)["handshake_rate"], 15);
     assert_eq!(world.drops(alice)["handshake_unknown_peer"], 256 + 5);
 
-    // Another port is the same source; another address is not.
+    // A different port is the same source. A different address is not.
     let other_port = SocketAddr::new(source.ip(), 667);
     assert!(world.ask(other_port, alice, &message).is_empty());
     assert_eq!(world.drops(alice)["handshake_rate"], 16);

@@ -9,7 +9,7 @@ use crate::failure::{ExitKind, Failure};
 
 #[test]
 fn a_missing_file_is_named_with_the_way_to_make_one() {
-    let error = Config::load(Path::new("/nonexistent/lab.toml")).expect_err("there is none");
+    let error = Config::load(Path::new("/nonexistent/lab.toml")).expect_err("there is no such file");
     assert_eq!(error.problems()[0].kind, "missing_file");
     golden("in one line", error.to_string());
     golden("drawn", error.render(false));

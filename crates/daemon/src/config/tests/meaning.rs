@@ -133,7 +133,7 @@ fn the_node_gets_what_the_config_says() {
     assert_eq!(*keys::encode_secret(&node.private_key.expect("a key")), OWN);
 
     let peer = config.peers[0].to_core();
-    assert_eq!(peer.endpoint, None, "a name is no address: its addresses are told when they are known");
+    assert_eq!(peer.endpoint, None, "a name is not an address: its addresses are told when they are known");
     assert_eq!(peer.persistent_keepalive, Some(Duration::from_secs(25)));
     assert_eq!(peer.preshared_key.map(|key| keys::encode_secret(&key).to_string()).as_deref(), Some(PRESHARED));
     assert_eq!(peer.allow, Some(vec![Rule { protocol: Protocol::Icmp, ports: None }]));

@@ -44,7 +44,7 @@ fn an_escape_sequence_in_the_file_does_not_reach_the_terminal() {
 fn the_long_path_of_a_key_file_is_no_secret() {
     let path = "/home/somebody/projects/overlay/deployments/production/own.key";
     let text = INTERFACE.replace("own.key", path);
-    let rendered = read(&text).expect_err("there is none").render(false);
+    let rendered = read(&text).expect_err("the config is wrong").render(false);
     assert_eq!(rendered.matches(path).count(), 3, "in the message, the line and the hint: {rendered}");
 }
 

@@ -15,7 +15,7 @@ pub(crate) struct State {
     pub(crate) interface: InterfaceEntry,
     pub(super) peers: HashMap<PeerKey, PeerEntry>,
     pub(super) tags: Tags,
-    /// Whose each allowed IP is: it moves to whoever it is given to last.
+    /// The owner of each allowed IP: the peer that it was given to last.
     owners: HashMap<IpNet, PeerKey>,
     /// What the config file in force says of a peer and `wg` cannot say, whether the peer is there or not.
     declared: HashMap<PeerKey, Declared>,
