@@ -71,8 +71,11 @@ fn protocol_number(text: &str, word: &str) -> Result<Protocol, Problem> {
                 .hint("leave it out: extension headers are passed with the protocol they carry"))
         }
         Ok(number) => Ok(Protocol::Number(number)),
-        Err(_) => Err(Problem::new("bad_allow", format!("{} is no IP protocol: they go from 0 to 255", quoted(word)))
-            .hint(format!("a port is written with its protocol, as \"tcp/{word}\""))),
+        Err(_) => Err(Problem::new(
+            "bad_allow",
+            format!("{} is not an IP protocol number: they go from 0 to 255", quoted(word)),
+        )
+        .hint(format!("a port is written with its protocol, as \"tcp/{word}\""))),
     }
 }
 
