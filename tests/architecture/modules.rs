@@ -1,8 +1,8 @@
 //! The modules of a crate and which of them use each other, read from the text of the source files.
 //!
-//! A module uses another one when its code, tests apart, names a path into it: `use crate::host::Host;`, `super::x::f()`.
-//! A path is followed through re-exports to the module that defines the name. A module and the modules inside it are one
-//! another's business: they may use each other. All others are compared at the level of the folder that both stand in, so
+//! Module A uses module B if A's code, without its tests, names a path into B: `use crate::b::Thing;`, `super::b::f()`.
+//! A path is followed through re-exports to the module that defines the name. A module and the modules inside it may use
+//! each other. All others are compared at the level of the folder that both stand in, so
 //! that `engine::carrier` using `host::guard` counts as `engine` using `host`.
 //!
 //! It reads words, not types: a method that is called on a value leaves no trace.
@@ -94,7 +94,7 @@ impl Modules {
         this
     }
 
-    /// Whether a module, or one inside it, uses another one, or one inside that: each such use.
+    /// Returns every use of module `of`, or of a module inside it, by module `by`, or by a module inside that.
     pub(crate) fn uses(&self, by: &str, of: &str) -> Vec<(String, String)> {
         let (by, of) = (split(by), split(of));
         let found = self.uses.iter().filter(|(from, to)| from.starts_with(&by) && to.starts_with(&of));

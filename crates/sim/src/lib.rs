@@ -40,7 +40,7 @@ use std::time::Duration;
 
 pub use host::{HostId, HostOptions};
 pub use link::Link;
-pub use outsider::Outsider;
+pub use outsider::{Outsider, key_pair};
 pub use record::{Kind, Received, Sent};
 pub use scene::Scene;
 pub use world::World;

@@ -104,6 +104,14 @@ impl Scene {
 }
 
 impl World {
+    /// A world with two hosts that have a session.
+    pub fn connected() -> (Self, HostId, HostId) {
+        let mut world = Self::new(7);
+        let (one, other) = world.pair();
+        assert!(world.ping(one, other).is_some(), "nothing is in the way");
+        (world, one, other)
+    }
+
     /// Uses up this second's allowance of `host` with initiations of strangers from many addresses: it is under load.
     pub fn load(&mut self, host: HostId) {
         let message = self.stranger(host, 9).1;

@@ -8,13 +8,6 @@ use overlay_core::{AllowedIpChange, Command, CommandError, PeerChange, PeerKey};
 use overlay_sim::packet::Ends;
 use overlay_sim::{HostId, Kind, World, millis, minutes, seconds};
 
-fn connected() -> (World, HostId, HostId) {
-    let mut world = World::new(7);
-    let (alice, bob) = world.pair();
-    assert!(world.ping(alice, bob).is_some());
-    (world, alice, bob)
-}
-
 fn change(world: &mut World, host: HostId, peer: HostId, edit: impl FnOnce(&mut PeerChange)) {
     let mut change = PeerChange::of(world.tag(host, world.key(peer)));
     edit(&mut change);
@@ -36,7 +29,7 @@ fn arrivals(world: &mut World, from: HostId, to: HostId, address: [u8; 4]) -> us
 
 #[test]
 fn a_change_of_nothing_changes_nothing() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     change(&mut world, alice, bob, |_| {});
     assert_eq!(world.ping(alice, bob), Some(millis(20)));
     assert_eq!(world.count(alice, Kind::Initiation), 1);
@@ -63,7 +56,7 @@ fn a_peer_is_added_only_when_that_is_said() {
 
 #[test]
 fn prefixes_come_move_and_go_one_by_one() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     let carol = world.host();
     world.introduce(alice, carol);
     assert!(world.ping(alice, carol).is_some());
@@ -101,7 +94,7 @@ fn prefixes_come_move_and_go_one_by_one() {
 
 #[test]
 fn an_endpoint_that_is_set_counts_in_a_session_that_is_alive() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     let v6 = world.outer(bob)[1];
     change(&mut world, alice, bob, |change| change.endpoint = Some(v6));
     world.forget();
@@ -113,7 +106,7 @@ fn an_endpoint_that_is_set_counts_in_a_session_that_is_alive() {
 
 #[test]
 fn persistent_keepalive_begins_when_it_is_switched_on_and_ends_when_it_is_switched_off() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     world.run_for(seconds(20));
     world.forget();
     change(&mut world, alice, bob, |change| change.persistent_keepalive = Some(Some(seconds(30))));
@@ -139,7 +132,7 @@ fn persistent_keepalive_calls_a_peer_without_a_session() {
 
 #[test]
 fn a_change_needs_no_other_peer_to_be_named() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     let strangers: Vec<_> = (1..=200u8).map(|byte| PeerKey([byte; 32])).collect();
     for (n, key) in (0..).zip(&strangers) {
         let prefix = IpNet::from(std::net::IpAddr::from([10, 80, 0, n]));

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use overlay_core::Command;
 use overlay_sim::initiator::Session;
 use overlay_sim::packet::Ends;
-use overlay_sim::{HostId, HostOptions, Kind, World, minutes, seconds};
+use overlay_sim::{HostId, HostOptions, Kind, Outsider, World, minutes, seconds};
 
 const TCP: u8 = 6;
 const SYN: u8 = 0x02;
@@ -18,14 +18,31 @@ fn segment(ends: Ends, from: u16, to: u16, flags: u8) -> Vec<u8> {
     ends.ip(TCP, &[&ports[..], &[0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]].concat())
 }
 
+/// A host that forwards. Mallory sends through it, and dave may only answer.
+struct Hub {
+    world: World,
+    hub: HostId,
+    mallory: Outsider,
+    dave: Outsider,
+    from_mallory: Session,
+    from_dave: Session,
+}
+
+impl Hub {
+    fn new() -> Self {
+        let mut world = World::new(7);
+        let hub = world.host_with(HostOptions { forward: true, ..HostOptions::default() });
+        let mut mallory = world.outsider(hub);
+        let mut dave = world.outsider_with(hub, |peer| peer.allow = Some(Vec::new()));
+        let from_mallory = world.connect(&mut mallory);
+        let from_dave = world.connect(&mut dave);
+        Self { world, hub, mallory, dave, from_mallory, from_dave }
+    }
+}
+
 #[test]
 fn a_peer_behind_a_hub_pushes_out_no_connection_of_the_hubs_to_another_peer() {
-    let mut world = World::new(7);
-    let hub = world.host_with(HostOptions { forward: true, ..HostOptions::default() });
-    let mut mallory = world.outsider(hub);
-    let mut dave = world.outsider_with(hub, |peer| peer.allow = Some(Vec::new()));
-    let mut from_mallory = world.connect(&mut mallory);
-    let mut from_dave = world.connect(&mut dave);
+    let Hub { mut world, hub, mallory, dave, mut from_mallory, mut from_dave } = Hub::new();
     let to_dave = world.from_outsider(&dave).reversed();
     for port in 1..=20 {
         world.send(hub, segment(to_dave, port, 22, SYN));
@@ -53,12 +70,7 @@ fn a_peer_behind_a_hub_pushes_out_no_connection_of_the_hubs_to_another_peer() {
 
 #[test]
 fn answered_flows_of_one_party_keep_no_other_from_connecting() {
-    let mut world = World::new(7);
-    let hub = world.host_with(HostOptions { forward: true, ..HostOptions::default() });
-    let mut mallory = world.outsider(hub);
-    let mut dave = world.outsider_with(hub, |peer| peer.allow = Some(Vec::new()));
-    let mut from_mallory = world.connect(&mut mallory);
-    let mut from_dave = world.connect(&mut dave);
+    let Hub { mut world, hub, mallory, dave, mut from_mallory, mut from_dave } = Hub::new();
     let through = Ends::new(mallory.inner[0], dave.inner[0]);
     let ask = |world: &mut World, from_mallory: &mut Session, port: u16| {
         let query = through.udp_between(port, 53, b"name?");

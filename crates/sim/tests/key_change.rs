@@ -1,21 +1,8 @@
 //! Tunnel keys that change while the peer stays the same: its key, and ours.
 
-use overlay_core::{PeerKey, Protocol, Rule};
+use overlay_core::{Protocol, Rule};
 use overlay_sim::initiator::{Initiator, Session, Timestamp};
-use overlay_sim::{HostId, Kind, Outsider, World, millis, minutes, seconds};
-
-/// A private key, and the public one that belongs to it.
-fn key_pair(byte: u8) -> ([u8; 32], PeerKey) {
-    let public = Initiator::new([byte; 32], [0; 32], 0).public_key();
-    ([byte; 32], PeerKey(public))
-}
-
-fn connected() -> (World, HostId, HostId) {
-    let mut world = World::new(7);
-    let (alice, bob) = world.pair();
-    assert!(world.ping(alice, bob).is_some());
-    (world, alice, bob)
-}
+use overlay_sim::{HostId, Kind, Outsider, World, key_pair, millis, minutes, seconds};
 
 /// Bob changes his key, and alice hears of it.
 fn bob_changes_his_key(world: &mut World, alice: HostId, bob: HostId) {
@@ -34,7 +21,7 @@ fn arrives(world: &mut World, from: HostId, to: HostId, packet: Vec<u8>) -> bool
 
 #[test]
 fn a_peer_with_a_new_key_is_called_again_at_once_and_where_it_was() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     bob_changes_his_key(&mut world, alice, bob);
     assert_eq!(world.ping(alice, bob), Some(millis(40)), "one handshake");
     assert_eq!(world.ping(bob, alice), Some(millis(20)));
@@ -56,7 +43,7 @@ fn a_flow_that_we_opened_goes_on_when_the_peer_changes_its_key() {
 
 #[test]
 fn a_withdrawn_right_stays_withdrawn_when_the_peer_changes_its_key() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     let udp = Rule { protocol: Protocol::Udp, ports: None };
     world.set_peer(alice, bob, |peer| peer.allow = Some(vec![udp]));
     let ends = world.v4(bob, alice);
@@ -89,7 +76,7 @@ fn what_is_known_of_the_path_outlives_the_key() {
 
 #[test]
 fn a_peer_that_knows_only_our_former_key_is_served_through_renewals() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     let former = world.private_key(alice).expect("she has one");
     world.set_private_keys(alice, Some(key_pair(9).0), vec![former]);
     for minute in 0..10 {
@@ -106,7 +93,7 @@ fn a_peer_that_knows_only_our_former_key_is_served_through_renewals() {
 
 #[test]
 fn a_peer_that_learns_our_present_key_keeps_its_session_when_the_former_one_goes() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     let (former, known) = (world.private_key(alice).expect("she has one"), world.key(alice));
     let (present, public) = key_pair(9);
     world.set_private_keys(alice, Some(present), vec![former]);
@@ -120,7 +107,7 @@ fn a_peer_that_learns_our_present_key_keeps_its_session_when_the_former_one_goes
 
 #[test]
 fn a_former_key_that_goes_takes_its_sessions_with_it() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     let former = world.private_key(alice).expect("she has one");
     let (present, _) = key_pair(9);
     world.set_private_keys(alice, Some(present), vec![former]);

@@ -3,25 +3,11 @@
 use std::collections::BTreeMap;
 
 use overlay_core::{Command, CommandError, PeerChange, PeerKey};
-use overlay_sim::{HostId, Kind, World, millis, minutes, seconds};
-
-/// A private key and its public key.
-fn key_pair(byte: u8) -> ([u8; 32], PeerKey) {
-    let public = overlay_sim::initiator::Initiator::new([byte; 32], [0; 32], 0).public_key();
-    ([byte; 32], PeerKey(public))
-}
-
-/// Two hosts with a session between them.
-fn connected() -> (World, HostId, HostId) {
-    let mut world = World::new(7);
-    let (alice, bob) = world.pair();
-    assert!(world.ping(alice, bob).is_some());
-    (world, alice, bob)
-}
+use overlay_sim::{Kind, World, key_pair, millis, minutes, seconds};
 
 #[test]
 fn a_new_key_ends_what_was_agreed_with_the_old_one_at_once() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     world.set_private_key(alice, Some(key_pair(9).0));
     world.send(bob, world.v4(bob, alice).udp(b"in the session of the old key"));
     world.run_for(seconds(1));
@@ -34,7 +20,7 @@ fn a_new_key_ends_what_was_agreed_with_the_old_one_at_once() {
 
 #[test]
 fn with_a_new_key_a_peer_that_knows_it_is_called_where_it_was_last_seen() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     world.roam(bob, &["198.51.100.7:4242"]);
     assert!(world.ping(bob, alice).is_some());
     world.set_private_key(alice, Some(key_pair(9).0));
@@ -45,7 +31,7 @@ fn with_a_new_key_a_peer_that_knows_it_is_called_where_it_was_last_seen() {
 
 #[test]
 fn persistent_keepalive_calls_with_the_new_key_without_being_asked() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     world.set_peer(alice, bob, |peer| peer.persistent_keepalive = Some(seconds(25)));
     world.forget();
     world.set_private_key(alice, Some(key_pair(9).0));
@@ -57,7 +43,7 @@ fn persistent_keepalive_calls_with_the_new_key_without_being_asked() {
 
 #[test]
 fn a_thousand_peers_are_called_one_after_the_other_and_one_that_is_waited_for_first() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     for n in 0..1_000u16 {
         let mut public_key = [9; 32];
         public_key[..2].copy_from_slice(&n.to_be_bytes());
@@ -105,7 +91,7 @@ fn packets_that_wait_leave_with_the_new_key() {
 
 #[test]
 fn a_key_that_we_have_already_changes_nothing() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     world.set_private_key(alice, Some(key_pair(9).0));
     world.set_peer(bob, alice, |_| {});
     assert!(world.ping(alice, bob).is_some());
@@ -131,7 +117,7 @@ fn a_peer_whose_key_becomes_our_own_is_removed() {
 
 #[test]
 fn without_a_key_nothing_is_sent_and_nothing_understood() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     world.set_peer(alice, bob, |peer| peer.persistent_keepalive = Some(seconds(5)));
     world.set_private_key(alice, None);
     world.forget();
@@ -178,7 +164,7 @@ fn an_initiation_stays_a_replay_while_the_key_is_away() {
 
 #[test]
 fn an_initiation_stays_a_replay_when_its_key_comes_back_after_handshakes_with_others() {
-    let (mut world, alice, bob) = connected();
+    let (mut world, alice, bob) = World::connected();
     let keys = [9, 10, 11, 12].map(|byte| key_pair(byte).0);
     let mut old = Vec::new();
     for key in keys {

@@ -41,8 +41,8 @@ fn under_load_a_stranger_gets_a_cookie_that_is_not_longer_than_the_question() {
     assert!(carol.initiator.complete(&again, &answers[0]).is_ok());
 }
 
-/// Whom it is for is not known yet, and the routing table is not asked for strangers: the sender of an IPv4 question is answered
-/// from where it was asked, by whatever interface leads there. A link-local address means nothing without its interface.
+/// A cookie goes to a sender that is not known yet, and the node looks up no routes for strangers. It answers an IPv4 sender from the
+/// address that was asked, by any interface. A link-local address means nothing without its interface, so that is kept.
 #[test]
 fn a_cookie_leaves_from_where_it_was_asked_for_and_names_no_interface_of_ipv4() {
     let now = Instant::from_start(seconds(1));

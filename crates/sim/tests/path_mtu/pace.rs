@@ -27,7 +27,7 @@ fn a_peer_that_forges_where_it_is_has_no_large_probe_sent_to_each_of_these_place
     }
     scene.world.run_for(millis(900));
     assert!(scene.large() <= 3, "{} for 2,000 keepalives", scene.large());
-    // Who has really moved is found there.
+    // A peer that has really moved is found at its new place.
     scene.world.inject(scene.carol.address, scene.alice, &scene.session.seal(&[]));
     scene.world.take_mail(scene.carol.address);
     let probes = scene.probes(2_000);
