@@ -130,17 +130,16 @@ impl Peer {
         self.tunnel.on_sent(now);
     }
 
-    /// Records that the peer called. It is there, but may not hear us.
-    pub(crate) fn on_called(&mut self, now: Instant) {
-        self.tunnel.on_heard(now);
+    /// Records that a message was authenticated. The peer is there, but may not hear us.
+    pub(crate) fn on_authenticated(&mut self, now: Instant) {
+        self.tunnel.on_authenticated(now);
         if let Some(candidates) = &mut self.candidates {
-            candidates.on_called();
+            candidates.on_authenticated();
         }
     }
 
-    /// Records that something was authenticated, so the peer is there. Returns whether it was silent before.
-    pub(crate) fn on_authenticated(&mut self, now: Instant) -> bool {
-        self.tunnel.on_heard(now);
+    /// Records that the peer hears us. Returns whether it was silent before.
+    pub(crate) fn on_heard(&mut self, now: Instant) -> bool {
         if let Some(candidates) = &mut self.candidates {
             candidates.on_heard();
         }

@@ -193,6 +193,11 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// Whether the frame is a question. A node sends such a frame whether or not it hears the receiver.
+    pub fn is_question(&self) -> bool {
+        matches!(self, Self::Hello { .. } | Self::Probe { .. })
+    }
+
     /// The message in a TLV. `None` if the TLV is padding or unknown.
     fn read(kind: u16, value: &'a [u8], packet_len: usize) -> Result<Option<Self>, Malformed> {
         let wanted = match kind {

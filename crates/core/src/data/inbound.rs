@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use overlay_wire::control;
+use overlay_wire::control::Frame;
 use overlay_wire::icmp::{self, Report};
 use overlay_wire::ip::{self, Packet};
 use overlay_wire::tcp;
@@ -39,9 +39,17 @@ struct Course {
 struct Sender {
     tag: PeerTag,
     is_authentic: bool,
+    /// It sent something that a peer sends only while it hears us.
+    is_heard: bool,
     packets: u64,
     bytes: u64,
     wire_bytes: u64,
+}
+
+impl Sender {
+    fn new(tag: PeerTag) -> Self {
+        Self { tag, is_authentic: false, is_heard: false, packets: 0, bytes: 0, wire_bytes: 0 }
+    }
 }
 
 /// What a packet was admitted for. The next packet skips the checks if all of this is equal.
@@ -55,6 +63,7 @@ struct Admitted {
 /// What a data message held, before anything is done with it. Messages that its receipt causes may be sent first.
 enum Received {
     Packet(Draft),
+    Frame(Draft),
     Keepalive,
     Malformed,
 }
@@ -129,18 +138,22 @@ impl Node {
         if is_new {
             self.context.advance(peer, now);
         }
-        let sender =
-            course.sender.get_or_insert(Sender { tag, is_authentic: false, packets: 0, bytes: 0, wire_bytes: 0 });
+        let sender = course.sender.get_or_insert_with(|| Sender::new(tag));
         let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         let room = self.context.outbox.room(message.len());
         let opened = session.open(receiver, counter, message, now, room)?;
         let received = match opened.content {
             Content::Packet(len) => Received::Packet(self.context.outbox.draft(len)),
+            Content::Frame(len) => Received::Frame(self.context.outbox.draft(len)),
             Content::Keepalive => Received::Keepalive,
             Content::Malformed => Received::Malformed,
         };
 
         // From here on the message is authentic.
+        if !sender.is_heard && (opened.confirms || !self.context.is_question(&received)) {
+            sender.is_heard = true;
+            self.context.on_heard(peer, now);
+        }
         if !sender.is_authentic {
             sender.is_authentic = true;
             self.context.on_authenticated(peer, train.source, train.via, now);
@@ -152,7 +165,9 @@ impl Node {
         let delivered = match received {
             Received::Keepalive => Ok(None),
             Received::Malformed => Err(DropReason::InboundMalformed),
-            Received::Packet(packet) => self.context.take_own(peer, packet, now),
+            Received::Frame(frame) => self.context.on_frame(peer, frame, now),
+            Received::Packet(packet) if self.context.on_echo_reply(peer, &packet, now) => Ok(None),
+            Received::Packet(packet) => Ok(Some(packet)),
         };
         let delivered = delivered.and_then(|packet| {
             let Some(packet) = packet else { return Ok(()) };
@@ -176,14 +191,12 @@ impl Node {
 }
 
 impl Context {
-    /// Takes the messages that are for this node itself: control frames, and replies to our echoes. Returns the packet if
-    /// it is for the host.
-    fn take_own(&mut self, peer: &mut Peer, packet: Draft, now: Instant) -> Result<Option<Draft>, DropReason> {
-        if control::is_control(self.outbox.read(&packet)) {
-            return self.on_frame(peer, packet, now);
+    /// Whether the message is a question, which the peer sends whether or not it hears us.
+    fn is_question(&self, received: &Received) -> bool {
+        match received {
+            Received::Frame(frame) => Frame::parse(self.outbox.read(frame)).is_ok_and(|frame| frame.is_question()),
+            Received::Packet(_) | Received::Keepalive | Received::Malformed => false,
         }
-        let is_reply = self.on_echo_reply(peer, &packet, now);
-        Ok((!is_reply).then_some(packet))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::path::exchange::echo_ends;
 use crate::path::reach::Question;
 use crate::peer::Peer;
 use crate::session::calls::HANDSHAKE_CLASS;
-use crate::session::timers::MAX_JITTER;
+use crate::session::timers::{MAX_JITTER, REKEY_AFTER_TIME};
 use crate::session::tunnel::jitter;
 use crate::{Event, Instant, Via};
 
@@ -144,8 +144,10 @@ impl Context {
             None if is_overlay => {
                 self.say(peer, Frame::Probe { id: fresh, size: QUESTION_LEN as u16 }, is_whole, now);
             }
-            None => self.call_back(peer, now),
+            None => return self.call_back(peer, now),
         }
+        // The question stands for a keepalive.
+        self.renew(peer, REKEY_AFTER_TIME, now);
     }
 }
 

@@ -163,15 +163,14 @@ impl Candidates {
         }
     }
 
-    /// Records an initiation from the peer. It shows where the peer is, whether or not the peer hears us there.
-    pub(crate) fn on_called(&mut self) {
+    /// Records an authentic message. It shows where the peer is, whether or not the peer hears us there.
+    pub(crate) fn on_authenticated(&mut self) {
         self.is_tentative = false;
     }
 
-    /// Records that something authentic arrived, so the peer answers where it was called. While a new name is being
+    /// Records that the peer hears us, so it answers where it was called. While a new name is being
     /// called this proves nothing, because the earlier session goes on.
     pub(crate) fn on_heard(&mut self) {
-        self.is_tentative = false;
         if !self.is_moving {
             self.attempts = 0;
             self.rest();
@@ -181,6 +180,7 @@ impl Candidates {
     /// Records a completed handshake. The peer is where it came from.
     pub(crate) fn on_connected(&mut self) {
         self.is_moving = false;
+        self.is_tentative = false;
         self.on_heard();
     }
 }
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(candidates.stand_in(Some(address(1))), None, "the name has it still");
         candidates.set(&[address(3)], Some(address(1)));
         assert_eq!(candidates.stand_in(Some(address(1))), Some(address(3)));
-        candidates.on_heard();
+        candidates.on_authenticated();
         candidates.set(&[address(4)], Some(address(3)));
         assert_eq!(candidates.stand_in(Some(address(3))), None, "the peer was heard there");
     }

@@ -236,7 +236,7 @@ impl Context {
         let mut bytes = std::mem::take(&mut self.frame);
         bytes.resize(frame.len(), 0);
         frame.write(&mut bytes);
-        self.send_bare(peer, &bytes, is_whole, now);
+        self.send_bare(peer, &bytes, frame.is_question(), is_whole, now);
         self.frame = bytes;
     }
 
@@ -253,14 +253,16 @@ impl Context {
         let mut echo = std::mem::take(&mut self.frame);
         echo.resize(size, 0);
         icmp::write_echo_request(ends.ours, ends.theirs, (id >> 16) as u16, id as u16, size, &mut echo);
-        self.send_bare(peer, &echo, is_whole, now);
+        self.send_bare(peer, &echo, true, is_whole, now);
         self.frame = echo;
     }
 
     /// Seals a frame or an echo without padding.
-    fn send_bare(&mut self, peer: &mut Peer, bytes: &[u8], is_whole: bool, now: Instant) {
+    fn send_bare(&mut self, peer: &mut Peer, bytes: &[u8], is_question: bool, is_whole: bool, now: Instant) {
         let Some(session) = &mut peer.tunnel.session else { return };
-        let len = session.seal_aside(bytes, now, self.outbox.room(bytes.len() + DATA_OVERHEAD));
+        let room = self.outbox.room(bytes.len() + DATA_OVERHEAD);
+        let len =
+            if is_question { session.seal_question(bytes, now, room) } else { session.seal_answer(bytes, now, room) };
         if len > 0 {
             let message = self.outbox.draft(len);
             peer.tunnel.on_sealed(self.outbox.read(&message));

@@ -4,15 +4,15 @@
 //! packet, and to an initiation and a response at once. A peer is *silent* when nothing authentic has arrived since the
 //! first such message: for 15 s while a session is alive (the kernel begins a new handshake then, too), and for 5 s
 //! without a session. Control is told, resolves the peer's name again, and shows a peer with a session as *suspect*.
-//! Anything authentic ends the silence except an initiation: a peer that keeps initiating does so because it does not
-//! hear us.
+//! Anything authentic ends the silence except what a peer also sends while it does not hear us: an initiation,
+//! a hello and a probe. Such a message does not take the place of a keepalive either.
 //!
 //! An empty packet is owed no answer, so a peer that only receives persistent keepalives may be gone for minutes
 //! without anyone noticing. In that case a *question* replaces a keepalive: a packet inside the session that the peer
 //! answers. A question is asked only where the answer makes a difference and silence alone proves nothing: if the
 //! peer's endpoint is a name, if the peer has a persistent keepalive, and if it was not heard from for [`ASK_AFTER`]. A
-//! question, its answer and the keepalive owed for the answer are about 220 bytes in 13 s, in place of 32 bytes in 25
-//! s. A peer that is heard from anyway is not asked.
+//! question to an overlay node and its answer are about 190 bytes in 13 s, in place of 32 bytes in 25 s. A peer that is
+//! heard from anyway is not asked.
 //!
 //! A peer that answered its last question within a second is *prompt*. It is asked five times in a row, a second apart,
 //! and is silent after 5 s, so that a move is noticed within 19 s of the last sign of life. Other peers answer by
@@ -61,7 +61,7 @@ pub(crate) enum Question {
 /// What was heard from one peer, and what it owes us.
 #[derive(Debug)]
 pub(crate) struct Reach {
-    /// When something authentic last arrived.
+    /// When something last arrived that shows that the peer hears us.
     heard: Instant,
     /// When we first sent something since then that the peer has to answer.
     owed_since: Option<Instant>,
@@ -100,7 +100,7 @@ impl Reach {
         self.owed_since.get_or_insert(now);
     }
 
-    /// Records that something authentic arrived. Returns true if the peer was silent.
+    /// Records that the peer hears us. Returns true if the peer was silent.
     pub(crate) fn on_heard(&mut self, now: Instant) -> bool {
         if self.asked > 0 {
             self.is_prompt = self.question == Question::Packet && now.since(self.last_asked) < PROMPT;

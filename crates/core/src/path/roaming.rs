@@ -9,21 +9,9 @@ use crate::peer::Peer;
 use crate::{Event, Instant, Via};
 
 impl Context {
-    /// Handles a message that the peer sends only because it has heard from us. It proves that the peer is at this source.
+    /// Handles an authentic message of the peer. It proves where the peer is, but not that the peer hears us.
     pub(crate) fn on_authenticated(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
-        if peer.on_authenticated(now) {
-            self.outbox.event(Event::Answering(peer.tag, true));
-        }
-        self.locate(peer, source, via, now);
-    }
-
-    /// Handles an authentic initiation of the peer. It proves where the peer is, but not that the peer hears us.
-    pub(crate) fn on_called(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
-        peer.on_called(now);
-        self.locate(peer, source, via, now);
-    }
-
-    fn locate(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
+        peer.on_authenticated(now);
         let endpoint = Endpoint { address: source, via };
         if peer.paths.endpoint() == Some(endpoint) {
             return;
@@ -34,6 +22,13 @@ impl Context {
             self.outbox.event(event);
         }
         self.move_path(peer, endpoint, now);
+    }
+
+    /// Handles a message that the peer sends only while it hears from us.
+    pub(crate) fn on_heard(&mut self, peer: &mut Peer, now: Instant) {
+        if peer.on_heard(now) {
+            self.outbox.event(Event::Answering(peer.tag, true));
+        }
     }
 
     /// Moves the peer to this address, as control asks.

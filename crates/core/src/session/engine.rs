@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use boringtun::noise::TunnResult;
 use boringtun::noise::errors::WireGuardError;
+use overlay_wire::control;
 use overlay_wire::wireguard::INITIATION_LEN;
 
 use super::clock::set_clock;
@@ -250,6 +251,7 @@ impl Engine {
         };
         let content = match generation.tunn.decapsulate(None, message, out) {
             TunnResult::WriteToTunnelV4(packet, _) => Content::Packet(packet.len()),
+            TunnResult::WriteToTunnelV6(packet, _) if control::is_control(packet) => Content::Frame(packet.len()),
             TunnResult::WriteToTunnelV6(packet, _) => Content::Packet(packet.len()),
             TunnResult::Done => Content::Keepalive,
             TunnResult::Err(WireGuardError::InvalidPacket) => Content::Malformed,

@@ -92,7 +92,8 @@ impl Node {
         peer.tunnel.initiation_received = Some(now);
         context.stats.initiations_received.add(1);
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
-        context.on_called(peer, train.source, train.via, now);
+        // A peer that keeps initiating may do so because it does not hear us.
+        context.on_authenticated(peer, train.source, train.via, now);
         context.transmit_response(peer, response, now);
         if peer.tunnel.session.as_ref().is_some_and(|session| session.must_initiate(now)) {
             context.call_back(peer, now);
@@ -112,6 +113,7 @@ impl Node {
 
         // From here on the message is authentic.
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
+        context.on_heard(peer, now);
         context.on_authenticated(peer, train.source, train.via, now);
         context.on_handshake_completed(peer, true, now);
         if !outbound::flush(peer, &mut self.scratch, context, now) {

@@ -30,6 +30,8 @@ pub(crate) struct Opened {
 pub(crate) enum Content {
     /// The message holds what claims to be an IP packet: this many bytes at the start of the output.
     Packet(usize),
+    /// The message holds what claims to be a control frame: this many bytes at the start of the output.
+    Frame(usize),
     Keepalive,
     /// The message does not hold a whole IP packet.
     Malformed,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use overlay_wire::control::Frame;
 use overlay_wire::wireguard::INITIATION_LEN;
 
 use super::engine::Engine;
@@ -160,8 +161,14 @@ impl Session {
         len
     }
 
-    /// Seals as [`Session::seal`] does, for messages that a live peer may leave unanswered.
-    pub(crate) fn seal_aside(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
+    /// Seals a question as [`Session::seal`] does. A question does not show the peer that we hear it, so a keepalive that we
+    /// owe is still sent. A live peer may leave it unanswered.
+    pub(crate) fn seal_question(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
+        self.engine.seal(plaintext, now, out)
+    }
+
+    /// Seals an answer as [`Session::seal`] does. A live peer may leave it unanswered.
+    pub(crate) fn seal_answer(&mut self, plaintext: &[u8], now: Instant, out: &mut [u8]) -> usize {
         let len = self.engine.seal(plaintext, now, out);
         if len > 0 {
             self.timers.on_sealed(false, now);
@@ -179,7 +186,15 @@ impl Session {
         out: &mut [u8],
     ) -> Result<Opened, DropReason> {
         let opened = self.engine.open(receiver_index, counter, message, now, out)?;
-        self.timers.on_received(matches!(opened.content, Content::Packet(_)), now);
+        let is_owed_keepalive = match opened.content {
+            Content::Packet(_) => true,
+            // A question is answered at once. An answer is owed nothing.
+            Content::Frame(len) => {
+                out.get(..len).is_some_and(|frame| matches!(Frame::parse(frame), Ok(Frame::Fragment { .. })))
+            }
+            Content::Keepalive | Content::Malformed => false,
+        };
+        self.timers.on_received(is_owed_keepalive, now);
         Ok(opened)
     }
 

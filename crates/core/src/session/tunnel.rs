@@ -177,7 +177,7 @@ impl Tunnel {
     }
 
     /// Records that something authentic came from the peer.
-    pub(crate) fn on_heard(&mut self, now: Instant) {
+    pub(crate) fn on_authenticated(&mut self, now: Instant) {
         self.traversed = now;
         self.attempts = 0;
     }

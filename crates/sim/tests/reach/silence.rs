@@ -1,7 +1,9 @@
 //! When a peer is reported as not answering, and when it is not.
 
+use std::time::Duration;
+
 use overlay_core::Event;
-use overlay_sim::{Kind, World, millis, seconds};
+use overlay_sim::{HostId, HostOptions, Kind, World, millis, seconds};
 
 use crate::name_service::{Resolver, address, answering};
 
@@ -197,4 +199,57 @@ fn a_peer_that_is_silent_and_kept_alive_is_called_until_it_answers() {
     world.mend(alice, bob);
     assert!(world.run_until(seconds(26), |world| world.handshakes(alice, bob) == 2));
     assert_eq!(world.ping(alice, bob), Some(millis(20)));
+}
+
+/// Two hosts that search for the path MTU, and a path from alice to bob that fails when the search is `progress` old. Bob
+/// still sends large packets and pings.
+fn one_way_failure(seed: u64, progress: Duration, bob_sends: usize) -> (World, HostId, HostId) {
+    let mut world = World::new(seed);
+    let options = HostOptions { mtu: 1_420, max_mtu: 8_940, mtu_discovery: true, ..HostOptions::default() };
+    let (alice, bob) = (world.host_with(options.clone()), world.host_with(options));
+    world.introduce(alice, bob);
+    world.all_links(|link| link.mtu = 1_500);
+    world.ping(alice, bob).expect("an answer");
+    if bob_sends > 0 {
+        world.send(bob, world.v4(bob, alice).udp(&vec![0; bob_sends]));
+    }
+    world.run_for(progress);
+    world.link(alice, bob, |link| link.loss = 1.0);
+    world.forget();
+    (world, alice, bob)
+}
+
+#[test]
+fn a_peer_that_only_asks_is_silent_because_it_may_not_hear_us() {
+    for progress in [0, 20, 100, 300, 1_000, 1_500, 2_500, 10_000] {
+        let (mut world, alice, bob) = one_way_failure(progress, millis(progress), 1_000);
+        let began = world.now();
+        world.run_for(millis(200));
+        for _ in 0..100 {
+            world.send(alice, world.v4(alice, bob).udp(b"are you there"));
+            world.run_for(millis(200));
+        }
+        let tag = world.tag(alice, world.key(bob));
+        let at = world.events(alice).iter().find(|(_, event)| *event == Event::Answering(tag, false));
+        let took = at.map(|(at, _)| at.since(began));
+        assert!(took.is_some_and(|took| took <= millis(15_400)), "{progress} ms into the search: {took:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_asks_still_owes_a_keepalive_and_sends_it() {
+    for period in [700, 1_100, 3_000, 9_000, 11_000] {
+        let mut world = World::new(period);
+        let options = HostOptions { mtu: 1_420, max_mtu: 8_940, mtu_discovery: true, ..HostOptions::default() };
+        let (alice, bob) = (world.host_with(options.clone()), world.host_with(options));
+        world.introduce(alice, bob);
+        world.all_links(|link| link.mtu = 1_500);
+        for _ in 0..(120_000 / period) {
+            // Large packets in both directions keep both searches going. Nothing else is said.
+            world.send(alice, world.v4(alice, bob).udp(&[0; 1_300]));
+            world.run_for(millis(period));
+        }
+        assert_eq!(answering(&world, alice, world.key(bob)), [], "every {period} ms");
+        assert_eq!(answering(&world, bob, world.key(alice)), [], "every {period} ms");
+    }
 }
