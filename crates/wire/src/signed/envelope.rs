@@ -1,0 +1,261 @@
+//! The envelope around every signed object.
+//!
+//! ```text
+//! envelope  = CBOR [ 1, payload: bstr, signature: bstr(64) ]
+//! signature = Ed25519( "overlay/1 " || kind || 0x00 || payload )
+//! ```
+
+use minicbor::decode::Decoder;
+use minicbor::encode::{Encode, Encoder};
+
+use super::form;
+use super::key::{PublicKey, SecretKey};
+
+/// The longest envelope of any kind, in bytes.
+pub const MAX_ENVELOPE_LEN: usize = 4_096 + ENVELOPE_OVERHEAD;
+/// The bytes of an envelope around its payload, at most: array, version, two lengths, signature.
+const ENVELOPE_OVERHEAD: usize = 1 + 1 + 3 + 2 + 64;
+const VERSION: u8 = 1;
+
+/// What an object is. The signature covers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A network: its name, its IPv4 pool and its rendezvous.
+    Network,
+    /// An agent: its name, its keys and what it offers.
+    Record,
+    /// What one agent lets another open.
+    Grant,
+    /// The end of a grant.
+    Revoke,
+    /// A wish to be trusted, with what the asker grants.
+    Request,
+    /// The answer to a request.
+    Approval,
+    /// Where an agent can be reached, for one other agent.
+    Endpoints,
+    /// The right to send somebody messages.
+    Permit,
+    /// The right to join a closed network.
+    Token,
+    /// That an agent is a member, as relays ask.
+    Membership,
+    /// That an agent gives up its name.
+    Release,
+    /// Who is at the other end of a connection.
+    Auth,
+    /// That a token is used for one identity.
+    Bind,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 13] = [
+        Self::Network,
+        Self::Record,
+        Self::Grant,
+        Self::Revoke,
+        Self::Request,
+        Self::Approval,
+        Self::Endpoints,
+        Self::Permit,
+        Self::Token,
+        Self::Membership,
+        Self::Release,
+        Self::Auth,
+        Self::Bind,
+    ];
+
+    /// The word that is signed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Record => "record",
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
+            Self::Request => "request",
+            Self::Approval => "approval",
+            Self::Endpoints => "endpoints",
+            Self::Permit => "permit",
+            Self::Token => "token",
+            Self::Membership => "membership",
+            Self::Release => "release",
+            Self::Auth => "auth",
+            Self::Bind => "bind",
+        }
+    }
+
+    fn signed_bytes(self, payload: &[u8]) -> Vec<u8> {
+        [b"overlay/1 ", self.word().as_bytes(), &[0], payload].concat()
+    }
+}
+
+/// Why an object is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// It does not have the form of an envelope, or of a payload of its kind.
+    Malformed,
+    /// It is longer than its kind may be.
+    TooLong,
+    /// It has a key that must be known. The sender is newer than we are.
+    UnknownKey,
+    /// The signature was not made by the signer that the object names, or not for this kind.
+    BadSignature,
+    /// The signer's key, or a key in the object, is one that anybody could use.
+    WeakKey,
+    /// A name or a tag has a form that is not allowed.
+    BadName,
+    /// An entry of a list of rights is not one.
+    BadScope,
+    /// A value is outside its range, or contradicts a different one.
+    BadValue,
+    /// An object inside it is not what it must be.
+    BadPart,
+}
+
+impl Refused {
+    /// The reason as one word, for counters and for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLong => "too_long",
+            Self::UnknownKey => "unknown_key",
+            Self::BadSignature => "bad_signature",
+            Self::WeakKey => "weak_key",
+            Self::BadName => "bad_name",
+            Self::BadScope => "bad_scope",
+            Self::BadValue => "bad_value",
+            Self::BadPart => "bad_part",
+        }
+    }
+}
+
+impl From<minicbor::decode::Error> for Refused {
+    fn from(_: minicbor::decode::Error) -> Self {
+        Self::Malformed
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The parts of an envelope. Nothing is verified yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// The signed CBOR map.
+    pub payload: &'a [u8],
+    /// The signature.
+    pub signature: &'a [u8; 64],
+}
+
+impl<'a> Envelope<'a> {
+    /// Splits `bytes`, which must be exactly one envelope.
+    ///
+    /// # Errors
+    /// [`Refused::TooLong`] or [`Refused::Malformed`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Refused> {
+        if bytes.len() > MAX_ENVELOPE_LEN {
+            return Err(Refused::TooLong);
+        }
+        let mut decoder = Decoder::new(bytes);
+        if decoder.array()? != Some(3) || decoder.u8()? != VERSION {
+            return Err(Refused::Malformed);
+        }
+        let payload = decoder.bytes()?;
+        let signature = decoder.bytes()?.try_into().map_err(|_| Refused::Malformed)?;
+        if decoder.position() == bytes.len() { Ok(Self { payload, signature }) } else { Err(Refused::Malformed) }
+    }
+
+    fn write(payload: &[u8], signature: &[u8; 64]) -> Vec<u8> {
+        let mut encoder = Encoder::new(Vec::with_capacity(payload.len() + ENVELOPE_OVERHEAD));
+        encoder
+            .array(3)
+            .and_then(|encoder| encoder.u8(VERSION))
+            .and_then(|encoder| encoder.bytes(payload))
+            .and_then(|encoder| encoder.bytes(signature))
+            .expect("a Vec takes every write");
+        encoder.into_writer()
+    }
+}
+
+/// An object that can be signed.
+pub trait Object: Encode<()> + for<'b> minicbor::Decode<'b, ()> {
+    /// What it is.
+    const KIND: Kind;
+    /// The longest payload in bytes.
+    const MAX_LEN: usize = 2_048;
+
+    /// The key that must have signed it.
+    fn signer(&self) -> &PublicKey;
+
+    /// Checks every field that the type does not.
+    ///
+    /// # Errors
+    /// Returns the first reason found.
+    fn check(&self) -> Result<(), Refused>;
+}
+
+/// An object whose signature and fields were checked, with the bytes it came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed<T> {
+    bytes: Box<[u8]>,
+    value: T,
+}
+
+impl<T: Object> Signed<T> {
+    /// Checks an envelope.
+    ///
+    /// # Errors
+    /// Returns the first reason found: form, fields, signature.
+    pub fn open(bytes: &[u8]) -> Result<Self, Refused> {
+        let envelope = Envelope::parse(bytes)?;
+        if envelope.payload.len() > T::MAX_LEN {
+            return Err(Refused::TooLong);
+        }
+        form::check(envelope.payload)?;
+        let value: T = minicbor::decode(envelope.payload)?;
+        value.signer().verify(&T::KIND.signed_bytes(envelope.payload), envelope.signature)?;
+        value.check()?;
+        Ok(Self { bytes: bytes.into(), value })
+    }
+
+    /// Signs an object of our own.
+    ///
+    /// # Errors
+    /// Returns the reason why others would refuse it.
+    pub fn sign(value: T, key: &SecretKey) -> Result<Self, Refused> {
+        value.check()?;
+        let payload = minicbor::to_vec(&value).map_err(|_| Refused::Malformed)?;
+        if payload.len() > T::MAX_LEN {
+            return Err(Refused::TooLong);
+        }
+        if *value.signer() != key.public() {
+            return Err(Refused::BadSignature);
+        }
+        let bytes = Envelope::write(&payload, &key.sign(&T::KIND.signed_bytes(&payload)));
+        Ok(Self { bytes: bytes.into(), value })
+    }
+
+    /// The envelope.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The object without its envelope.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+}
+
+impl<T> std::ops::Deref for Signed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
