@@ -8,4 +8,6 @@
 //! sealed to the agent that may read it (`overlay_wire::signed`). It can refuse service. It cannot redirect, read
 //! endpoints, or change what is trusted.
 
+pub mod preshared;
 pub mod protocol;
+pub mod sealed;
