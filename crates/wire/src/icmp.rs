@@ -28,9 +28,14 @@ const INTERNETWORK_CONTROL: u8 = 0xc0;
 
 const DESTINATION_UNREACHABLE_V4: u8 = 3;
 const HOST_UNREACHABLE: u8 = 1;
+const PROTOCOL_UNREACHABLE: u8 = 2;
+const PORT_UNREACHABLE_V4: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
 const DESTINATION_UNREACHABLE_V6: u8 = 1;
 const ADDRESS_UNREACHABLE: u8 = 3;
+const PORT_UNREACHABLE_V6: u8 = 4;
+const PARAMETER_PROBLEM_V6: u8 = 4;
+const UNRECOGNIZED_NEXT_HEADER: u8 = 1;
 const PACKET_TOO_BIG: u8 = 2;
 const REDIRECT_V6: u8 = 137;
 
@@ -142,6 +147,24 @@ pub fn quoted(packet: &Packet<'_>) -> Option<Quoted> {
     let chain = Chain::follow(&quote).ok()?;
     let header = chain.quoted_header(&quote).ok()?;
     Some(Quoted { source: quote.source(), destination: quote.destination(), protocol: chain.protocol, header })
+}
+
+/// The flow of a packet that its destination refuses because nothing there takes it: ICMP "protocol unreachable" and "port
+/// unreachable", ICMPv6 "port unreachable" and "unrecognized next header".
+///
+/// Returns `None` for everything else, also for an error that does not come from the destination of the quoted packet or
+/// does not go to its source. See [`quoted`].
+pub fn refused(packet: &Packet<'_>) -> Option<Quoted> {
+    let Header::Icmp { kind, code, .. } = packet.upper().ok()?.header else { return None };
+    let is_refusal = match packet.version() {
+        Version::V4 => kind == DESTINATION_UNREACHABLE_V4 && matches!(code, PROTOCOL_UNREACHABLE | PORT_UNREACHABLE_V4),
+        Version::V6 => matches!(
+            (kind, code),
+            (DESTINATION_UNREACHABLE_V6, PORT_UNREACHABLE_V6) | (PARAMETER_PROBLEM_V6, UNRECOGNIZED_NEXT_HEADER)
+        ),
+    };
+    let is_for = |quoted: &Quoted| (quoted.source, quoted.destination) == (packet.destination(), packet.source());
+    if is_refusal { quoted(packet).filter(is_for) } else { None }
 }
 
 /// Writes an error. `rest` is the four bytes in front of the quote.

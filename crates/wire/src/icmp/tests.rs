@@ -166,12 +166,45 @@ fn what_is_no_error_quotes_nothing() {
     assert_eq!(quoted_header(&fragment), None);
 }
 
+#[test]
+fn a_refusal_comes_from_the_destination_of_what_it_quotes() {
+    // The vectors go from 192.0.2.1 to 198.51.100.2, and from 2001:db8::1 to 2001:db8::2.
+    let answer = |quote: &[u8], kind: u8, code: u8| {
+        let refused = Packet::parse(quote).unwrap();
+        let mut message = answer_to(quote, unreachable).unwrap();
+        let offset = refused.header_len();
+        message[offset..offset + 2].copy_from_slice(&[kind, code]);
+        message
+    };
+    let is_refusal = |message: &[u8]| refused(&Packet::parse(message).unwrap()).is_some();
+    for (quote, refusals) in [(UDP_V4, [(3, 2), (3, 3)]), (UDP_V6, [(1, 4), (4, 1)])] {
+        let quote = bytes(quote);
+        let refusals_of_all: Vec<_> = (0..=255u8)
+            .flat_map(|kind| (0..=255u8).map(move |code| (kind, code)))
+            .filter(|(kind, code)| is_refusal(&answer(&quote, *kind, *code)))
+            .collect();
+        assert_eq!(refusals_of_all, refusals);
+        let good = answer(&quote, refusals[1].0, refusals[1].1);
+        let quoted = refused(&Packet::parse(&good).unwrap()).unwrap();
+        assert_eq!(quoted.header, Header::Udp { source: 4660, destination: 53 });
+        // The last byte of the source, and of the destination.
+        let ends = if quote[0] >> 4 == 4 { [15, 19] } else { [23, 39] };
+        for at in ends {
+            let mut message = good.clone();
+            message[at] ^= 1;
+            assert!(!is_refusal(&message));
+        }
+    }
+    assert!(!is_refusal(&bytes(UDP_V4)));
+}
+
 proptest! {
     #[test]
     fn no_packet_makes_reading_or_answering_panic(bytes in hostile_packet(), mtu: u16) {
         let mut out = Vec::new();
         if let Ok(packet) = Packet::parse(&bytes) {
             let _ = quoted(&packet);
+            let _ = refused(&packet);
             too_big(&packet, mtu, &mut out);
             prop_assert!(out.len() <= 1280);
             unreachable(&packet, &mut out);

@@ -118,6 +118,19 @@ impl Packet<'_> {
         let header = chain.header(self)?;
         Ok(Upper { protocol: chain.protocol, offset: chain.offset, fragment: chain.fragment, header })
     }
+
+    /// Whether this packet ends an association of SCTP or a connection of DCCP, as a kernel does that knows of none. `upper`
+    /// is what [`Packet::upper`] returned.
+    pub fn ends_association(&self, upper: &Upper) -> bool {
+        let byte = |at: usize| self.bytes().get(upper.offset + at).copied();
+        match (upper.protocol, upper.header) {
+            // The first chunk is ABORT or SHUTDOWN COMPLETE (RFC 9260 sections 3.3.7 and 3.3.13).
+            (SCTP, Header::Ports { .. }) => matches!(byte(12), Some(6 | 14)),
+            // Reset (RFC 4340 section 5.1).
+            (DCCP, Header::Ports { .. }) => byte(8).is_some_and(|byte| byte >> 1 & 0xf == 7),
+            _ => false,
+        }
+    }
 }
 
 /// The path from the IP header to the upper header.

@@ -106,6 +106,32 @@ fn sctp_dccp_and_udp_lite_begin_with_their_ports() {
 }
 
 #[test]
+fn the_end_of_an_association_is_the_type_of_its_message() {
+    let ends = |packet: &[u8]| {
+        let packet = Packet::parse(packet).unwrap();
+        packet.ends_association(&packet.upper().unwrap())
+    };
+    // The first chunk of SCTP and its type: DATA, INIT, ABORT, SHUTDOWN COMPLETE.
+    for (kind, is_end) in [("00", false), ("01", false), ("06", true), ("0e", true)] {
+        let message = format!("029a 0016 00000001 00000000 {kind} 00 0004");
+        assert_eq!(ends(&v4(132, 0, &bytes(&message))), is_end, "{kind}");
+        assert_eq!(ends(&chain(132, &message)), is_end, "{kind}");
+    }
+    assert!(!ends(&v4(132, 0, &bytes("029a 0016 00000001 00000000"))));
+    // The four bits of DCCP's type: Data, Reset with and without the bit for long sequence numbers behind it.
+    for (kind, is_end) in [("04", false), ("0e", true), ("0f", true), ("ef", true), ("1e", false)] {
+        assert_eq!(ends(&v4(33, 0, &bytes(&format!("029a 0016 0400 0000 {kind}00 0001")))), is_end, "{kind}");
+    }
+    assert!(!ends(&v4(33, 0, &bytes("029a 0016"))));
+    // Neither TCP, UDP nor UDP-Lite.
+    for protocol in [6, 17, 136] {
+        let mut message = bytes("029a 0016 0014 0000 0e00 0001 0650 0000 0000 0000");
+        message[12] = 0x50;
+        assert!(!ends(&v4(protocol, 0, &message)));
+    }
+}
+
+#[test]
 fn an_extension_header_beyond_the_end_is_truncated() {
     assert_eq!(header(&chain(60, "")), Err(Opaque::Truncated));
     assert_eq!(header(&chain(60, "0600 0104 000000")), Err(Opaque::Truncated));
