@@ -42,8 +42,8 @@ impl Node {
             Command::SetMtu { mtu, max } => self.set_mtu(mtu, max, now),
             Command::WallClockSet(step) => self.on_wall_clock_set(step, now),
             Command::SetJoins(joins) => self.context.local.joins = joins,
-            Command::HostPorts(ports) => {
-                self.context.local.ports = Some(HostPorts::new(&self.context.local.addresses, ports));
+            Command::HostPorts { taken, ephemeral } => {
+                self.context.local.ports = Some(HostPorts::new(&self.context.local.addresses, taken, ephemeral));
             }
         }
         Ok(())

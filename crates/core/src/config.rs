@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,10 +177,15 @@ pub enum Command {
     WallClockSet(WallStep),
     /// Which super-packets TUN takes from now on. See [`NodeConfig::joins`].
     SetJoins(Joins),
-    /// The UDP ports that are in use on this host now. Send it before commands that add peers, add prefixes or set an
-    /// allowlist. Programs may then continue flows that the node has never seen, and the node does not take those for flows
-    /// that we opened. A node that never receives this command assumes that no host runs beneath it.
-    HostPorts(Vec<u16>),
+    /// The UDP ports of this host now. Send it before commands that add peers, add prefixes or set an allowlist. Programs
+    /// may then continue flows that the node has never seen, and the node does not take those for flows that we opened. A
+    /// node that never receives this command assumes that no host runs beneath it.
+    HostPorts {
+        /// The ports that sockets have, and the ephemeral ports that are reserved for services.
+        taken: Vec<u16>,
+        /// The ports that the kernel gives to programs that ask for any port.
+        ephemeral: RangeInclusive<u16>,
+    },
     /// Restores the flows of a peer that [`crate::Node::known_flows`] of an earlier node returned. Does nothing if the peer
     /// has no allowlist.
     RestoreFlows(PeerFlows),

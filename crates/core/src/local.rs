@@ -23,7 +23,7 @@ pub(crate) struct Local {
     pub(crate) joins: Joins,
     /// The clock for the timestamps of handshakes.
     pub(crate) wall: WallClock,
-    /// The UDP ports that were in use on this host when control last looked.
+    /// The UDP ports of this host when control last looked.
     pub(crate) ports: Option<HostPorts>,
 }
 

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use overlay_core::{Command, Node, NodeConfig, NodeStats, PeerFlows, PeerKey, PeerStats};
+use overlay_os::ports;
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
 use overlay_os::udp::UdpSocket;
@@ -383,11 +384,16 @@ impl Device {
 
 /// What the node is told about this host's programs before it is told about peers.
 fn host_ports() -> Command {
-    let all = |error| {
+    look_at_ports().unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot see which UDP ports are in use: for two minutes all UDP counts as begun by the peers");
-        (0..=u16::MAX).collect()
-    };
-    Command::HostPorts(overlay_os::ports::udp_in_use().unwrap_or_else(all))
+        Command::HostPorts { taken: (0..=u16::MAX).collect(), ephemeral: 0..=u16::MAX }
+    })
+}
+
+fn look_at_ports() -> io::Result<Command> {
+    let mut taken = ports::udp_in_use()?;
+    taken.extend(ports::reserved()?);
+    Ok(Command::HostPorts { taken, ephemeral: ports::ephemeral()? })
 }
 
 fn impossible(peer: &Peer, error: impl std::fmt::Display) -> Failure {

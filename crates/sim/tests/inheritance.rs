@@ -11,6 +11,11 @@ fn udp(ports: Option<u16>) -> Rule {
     Rule { protocol: Protocol::Udp, ports: ports.map(|port| port..=port) }
 }
 
+/// UDP port 53 is in use.
+fn ports() -> Command {
+    Command::HostPorts { taken: vec![53], ephemeral: 32_768..=60_999 }
+}
+
 fn data(ends: Ends, from: u16, to: u16) -> Vec<u8> {
     ends.udp_between(from, to, b"more of it")
 }
@@ -31,7 +36,7 @@ fn a_peer_that_inherits_an_address_inherits_no_flow_of_it() {
     world.inject(bob.address, alice, &from_bob.seal(&data(ends, 4_000, 53)));
     assert_eq!(world.received(alice).len(), 1);
     // What a reload does where bob is no longer in the file.
-    world.command(alice, Command::HostPorts(vec![53])).unwrap();
+    world.command(alice, ports()).unwrap();
     world.remove_peer(alice, bob.key());
     // The service goes on with what it was asked.
     world.send(alice, data(ends.reversed(), 53, 4_000));
@@ -44,7 +49,7 @@ fn flows_handed_over_say_nothing_of_other_addresses() {
     let mut world = World::new(7);
     let alice = world.host();
     // A start, as `device.rs` does it: ports, peers, flows. 10.99.0.5 was bob's before, who was allowed udp/53.
-    world.command(alice, Command::HostPorts(vec![53])).unwrap();
+    world.command(alice, ports()).unwrap();
     let narrow = "10.99.0.5/32".parse().unwrap();
     let mut mallory =
         world.outsider_with(alice, |peer| (peer.allowed_ips, peer.allow) = (vec![narrow], Some(Vec::new())));
@@ -66,7 +71,7 @@ fn flows_handed_over_say_nothing_of_other_addresses() {
 /// Alice, who has mallory as 10.99.0.0/24, which may open nothing, and bob as one address in it.
 fn nested(world: &mut World) -> (HostId, Outsider, Outsider) {
     let alice = world.host();
-    world.command(alice, Command::HostPorts(vec![53])).expect("ports");
+    world.command(alice, ports()).expect("ports");
     let (wide, narrow) = (net("10.99.0.0/24"), net("10.99.0.5/32"));
     let mallory = world.outsider_with(alice, |peer| (peer.allowed_ips, peer.allow) = (vec![wide], Some(Vec::new())));
     let rules = Some(vec![udp(Some(53))]);
@@ -95,7 +100,7 @@ fn a_prefix_that_is_taken_away_is_doubtful_for_its_heir() {
         let (alice, mut mallory, bob) = nested(&mut world);
         // What was in doubt when the peers were added no longer is.
         world.run_for(overlay_sim::minutes(3));
-        world.command(alice, Command::HostPorts(vec![53])).expect("ports");
+        world.command(alice, ports()).expect("ports");
         if by_change {
             let mut change = PeerChange::of(world.tag(alice, bob.key()));
             change.allowed_ips = vec![AllowedIpChange::Remove(net("10.99.0.5/32"))];

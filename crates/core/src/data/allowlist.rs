@@ -15,8 +15,8 @@
 //! packet. After a restart, after a peer gets an allowlist or a new prefix, or while the peer's half of the table is
 //! full, the table is incomplete and proves nothing for two minutes. Within that time every older flow shows itself or
 //! expires. Until then an unknown flow counts as the peer's, even if the peer only tries to continue it without being
-//! admitted, and it stays the peer's while either side sends in it. The exception is UDP from a local port that was not
-//! in use when the table became incomplete ([`HostPorts`]): no older flow can end there, so DNS lookups work at once.
+//! admitted, and it stays the peer's while either side sends in it. The exception is UDP that we begin from an ephemeral
+//! port that was not in use when the table became incomplete ([`HostPorts`]), so that DNS lookups work at once.
 //!
 //! A packet that cannot be parsed with certainty is dropped, and each case has a drop reason of its own: extension
 //! headers, fragments that hide ports, fragments whose first fragment was never seen.
@@ -194,11 +194,12 @@ impl Allowlist {
     }
 
     /// Handles a refused packet of a protocol without a visible beginning. The flow stays the peer's for as long as the
-    /// peer keeps trying. Otherwise two minutes of silence on our side would make the flow ours.
+    /// peer keeps trying. Otherwise two minutes of silence on our side would make the flow ours. While the table is
+    /// incomplete, a peer that goes on first has an older flow, whatever our ports say.
     fn on_refused(&mut self, key: FlowKey, found: Option<(FlowId, Flow)>, now: Instant) {
         match found {
             Some((id, Flow { opener: Opener::Peer, .. })) => self.flows.on_packet(id, Opener::Peer, 0, now),
-            None if self.may_be_theirs(&key, now) => {
+            None if self.is_in_doubt(now) || self.may_be_theirs(&key, now) => {
                 let mut flow = Flow::new(key.protocol, Opener::Peer, now);
                 flow.on_packet(Opener::Peer, 0, now);
                 self.open(key, flow, 0, now);
@@ -265,6 +266,11 @@ impl Allowlist {
         let is_doubtful = self.doubt.as_ref().is_some_and(|doubt| doubt.covers(key, now));
         let may_open = || admits_reverse(&self.rules, key) || admits_reverse(self.withdrawn.rules(now), key);
         is_doubtful || self.is_overflowing(now) && may_open()
+    }
+
+    /// Whether flows that are older than the table may be missing in it.
+    fn is_in_doubt(&self, now: Instant) -> bool {
+        self.doubt.as_ref().is_some_and(|doubt| now < doubt.until)
     }
 
     /// Whether live flows of the peer may be missing because its half of the table was full.

@@ -65,9 +65,9 @@ fn connections_that_we_opened_survive_our_restart_where_they_are_handed_over() {
     assert_eq!(list.asked(&tcp(V4, PEER, US, 443, 40000, SYN_ACK), at(2)), ADMITTED);
 }
 
-/// A list that knows nothing of what went on before; 53 and 123 were in use on our own address.
+/// A list that knows nothing of what went on before. Ports 53, 123 and 50,000 were in use on our own address.
 fn without_memory(rules: &[&str], now: Instant) -> Allowlist {
-    let ports = HostPorts::new(&[US.v4.into(), US.v6.into()], vec![123, 53]);
+    let ports = HostPorts::new(&[US.v4.into(), US.v6.into()], vec![123, 50_000, 53], 32_768..=60_999);
     Allowlist::restricting(rules.iter().map(|text| rule(text)).collect(), 7, Some(ports), now)
 }
 
@@ -76,8 +76,15 @@ fn a_flow_is_not_ours_because_our_side_answered_after_memory_was_lost() {
     for (theirs, ours) in [
         (tcp(V4, PEER, US, 40000, 22, ACK), tcp(V4, US, PEER, 22, 40000, ACK)),
         (udp(V6, PEER, US, 40000, 53), udp(V6, US, PEER, 53, 40000)),
+        (udp(V6, PEER, US, 40000, 50_000), udp(V6, US, PEER, 50_000, 40000)),
+        // No socket has this port, but it may be redirected to a socket or a container that has a different one.
+        (udp(V4, PEER, US, 40000, 443), udp(V4, US, PEER, 443, 40000)),
         // We cannot know the ports of a host behind us, and GRE has none.
-        (udp(V4, PEER, US_TOO, 40000, 5000), udp(V4, US_TOO, PEER, 5000, 40000)),
+        (udp(V4, PEER, US_TOO, 40000, 40000), udp(V4, US_TOO, PEER, 40000, 40000)),
+        (
+            packet(V4, PEER, US, 132, &udp_bytes(40000, 40000, 32)),
+            packet(V4, US, PEER, 132, &udp_bytes(40000, 40000, 32)),
+        ),
         (packet(V4, PEER, US, 47, &[0; 4]), packet(V4, US, PEER, 47, &[0; 4])),
     ] {
         // A server that speaks all the time, one that is asked first, and one that waits until the time of doubt is over.
@@ -98,8 +105,17 @@ fn a_flow_is_not_ours_because_our_side_answered_after_memory_was_lost() {
 fn udp_that_we_begin_works_at_once_after_memory_was_lost() {
     let mut list = without_memory(&[], at(0));
     // A look-up, QUIC: their ports were not in use when memory was lost.
-    list.sees_out(&udp(V4, US, PEER, 40000, 53), at(0));
-    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 40000), at(0)), ADMITTED);
+    for port in [32_768, 40_000, 60_999] {
+        for v in [V4, V6] {
+            list.sees_out(&udp(v, US, PEER, port, 53), at(0));
+            assert_eq!(list.asked(&udp(v, PEER, US, 53, port), at(0)), ADMITTED);
+        }
+    }
+    // The kernel gives these to nobody.
+    for port in [1_024, 32_767, 61_000] {
+        list.sees_out(&udp(V4, US, PEER, port, 53), at(0));
+        assert_eq!(list.asked(&udp(V4, PEER, US, 53, port), at(0)), REFUSED);
+    }
     // From a port that was in use a flow proves itself by two minutes in which nobody spoke.
     let (ours, answer) = (udp(V4, US, PEER, 123, 123), udp(V4, PEER, US, 123, 123));
     list.sees_out(&ours, at(1));
@@ -109,6 +125,20 @@ fn udp_that_we_begin_works_at_once_after_memory_was_lost() {
     // One that nobody had before the end of doubt is ours.
     list.sees_out(&udp(V4, US, PEER, 53, 5353), at(122));
     assert_eq!(list.asked(&udp(V4, PEER, US, 5353, 53), at(122)), ADMITTED);
+}
+
+#[test]
+fn a_flow_that_the_peer_continues_first_after_memory_was_lost_is_older() {
+    let (theirs, ours) = (udp(V4, PEER, US, 40000, 51_820), udp(V4, US, PEER, 51_820, 40000));
+    let mut list = without_memory(&[], at(0));
+    assert_eq!(list.asked(&theirs, at(0)), REFUSED);
+    list.sees_out(&ours, at(1));
+    assert_eq!(list.asked(&theirs, at(1)), REFUSED);
+    // When the table is complete again, what the peer tries says nothing.
+    let mut list = without_memory(&[], at(0));
+    assert_eq!(list.asked(&theirs, at(120)), REFUSED);
+    list.sees_out(&ours, at(121));
+    assert_eq!(list.asked(&theirs, at(121)), ADMITTED);
 }
 
 #[test]
