@@ -4,6 +4,9 @@
 use super::bytes::{ACK, Ends, FIN, ICMP, ICMPV6, PSH, RST, SYN, TCP, UDP, URG, ends, with};
 use super::siege::{Application, Attacker, Knock, MALLORY, Siege};
 
+/// A port in the kernel's ephemeral range. A flow that a program of the victim begins there is certainly the victim's.
+const OUR_PORT: u16 = 40_000;
+
 const ALLOW: &[&str] = &["tcp/22", "udp/7000-7010", "icmp"];
 
 /// The offset of the upper header in a packet without options or extension headers.
@@ -143,7 +146,7 @@ fn error_about(ends: Ends, kind: u8, quoted: &[u8], len: usize) -> Vec<u8> {
 fn icmp_errors_pass_only_if_they_quote_a_flow_that_we_opened() {
     // `icmp` must not be listed: it would allow the peer to send every error.
     let Some(mut siege) = Siege::with_allowlist("errors", &["tcp/22"]) else { return };
-    let program = siege.application(5000);
+    let program = siege.application(OUR_PORT);
     // A ping would be refused.
     let mut mallory = siege.attacker_who_knocks(MALLORY, Knock::Syn(22));
     for ends in MALLORY.both_families() {
@@ -152,10 +155,10 @@ fn icmp_errors_pass_only_if_they_quote_a_flow_that_we_opened() {
         let ours = ends.reversed();
         // Packets that we could have sent, but did not: each protocol, to ports of her choice.
         let never_sent = [
-            ours.udp(5000, 6000, &[0; 8]),
+            ours.udp(OUR_PORT, 6000, &[0; 8]),
             ours.udp(53, 53, &[0; 8]),
-            ours.tcp(5000, 443, ACK),
-            ours.tcp(5000, 443, SYN),
+            ours.tcp(OUR_PORT, 443, ACK),
+            ours.tcp(OUR_PORT, 443, SYN),
             ours.echo_request(1, 1, &[]),
             ours.ip(47, &[0; 8]),
         ];
@@ -168,17 +171,17 @@ fn icmp_errors_pass_only_if_they_quote_a_flow_that_we_opened() {
         let others: Vec<_> = no_errors.iter().map(|kind| ends.icmp(*kind, 0, [0; 4], &[0; 16])).collect();
         siege.refuses(&mut mallory, "not_allowed", "no error", &others);
 
-        // Now we do send, from port 5000 to port 6000.
+        // Now we do send, from our port to port 6000.
         let sent = says(&mut siege, &program, &mut mallory, ends);
-        assert_eq!(sent[upper_at(ends)..upper_at(ends) + 4], [0x13, 0x88, 0x17, 0x70]);
+        assert_eq!(sent[upper_at(ends)..upper_at(ends) + 4], [0x9c, 0x40, 0x17, 0x70]);
         let kind = errors[0];
         let quote = &sent[..];
         let to_another_port = with(sent.clone(), upper_at(ends) + 2, &6001u16.to_be_bytes());
-        let from_another_port = with(sent.clone(), upper_at(ends), &5001u16.to_be_bytes());
+        let from_another_port = with(sent.clone(), upper_at(ends), &(OUR_PORT + 1).to_be_bytes());
         let another_protocol = with(sent.clone(), if ends.is_v4() { 9 } else { 6 }, &[TCP]);
-        let reversed = ends.udp(6000, 5000, &[0; 8]);
-        let elsewhere = ends_of(ours, if ends.is_v4() { "10.77.0.5" } else { "fd77::5" }).udp(5000, 6000, &[0; 8]);
-        let other_family = MALLORY.both_families()[usize::from(ends.is_v4())].reversed().udp(5000, 6000, &[0; 8]);
+        let reversed = ends.udp(6000, OUR_PORT, &[0; 8]);
+        let elsewhere = ends_of(ours, if ends.is_v4() { "10.77.0.5" } else { "fd77::5" }).udp(OUR_PORT, 6000, &[0; 8]);
+        let other_family = MALLORY.both_families()[usize::from(ends.is_v4())].reversed().udp(OUR_PORT, 6000, &[0; 8]);
         let bent = [to_another_port, from_another_port, another_protocol, reversed, elsewhere, other_family];
         let mut bent: Vec<_> =
             bent.iter().map(|packet| ends.icmp(kind, 1, [0; 4], &packet[..packet.len().min(48)])).collect();
@@ -190,8 +193,8 @@ fn icmp_errors_pass_only_if_they_quote_a_flow_that_we_opened() {
         let honest = error_about(ends, kind, quote, 8);
         siege.delivers(&mut mallory, "about what we sent", &[honest]);
         // Answers pass too, but only from that port.
-        siege.refuses(&mut mallory, "not_allowed", "from elsewhere", &[ends.udp(6001, 5000, b"hello")]);
-        siege.delivers(&mut mallory, "an answer", &[ends.udp(6000, 5000, b"hello")]);
+        siege.refuses(&mut mallory, "not_allowed", "from elsewhere", &[ends.udp(6001, OUR_PORT, b"hello")]);
+        siege.delivers(&mut mallory, "an answer", &[ends.udp(6000, OUR_PORT, b"hello")]);
         assert_eq!(program.receives(), b"hello");
     }
 }
@@ -205,4 +208,19 @@ fn says(siege: &mut Siege, program: &Application, attacker: &mut Attacker, ends:
     assert_eq!(outcome.delivered.len(), 0);
     let len = upper_at(ends) + 8 + 5;
     opened.plaintext[..len].to_vec()
+}
+
+#[test]
+fn a_flow_that_we_opened_ends_when_our_kernel_says_that_nobody_listens() {
+    let Some(mut siege) = Siege::with_allowlist("unreachable", &["tcp/22"]) else { return };
+    let mut mallory = siege.attacker_who_knocks(MALLORY, Knock::Syn(22));
+    for ends in MALLORY.both_families() {
+        let program = siege.application(OUR_PORT);
+        says(&mut siege, &program, &mut mallory, ends);
+        let late = ends.udp(6000, OUR_PORT, b"late");
+        siege.delivers(&mut mallory, "while it listens", std::slice::from_ref(&late));
+        drop(program);
+        siege.delivers(&mut mallory, "the kernel refuses it", std::slice::from_ref(&late));
+        siege.refuses(&mut mallory, "not_allowed", "after that", &[late]);
+    }
 }

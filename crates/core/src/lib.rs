@@ -45,7 +45,7 @@ mod stats;
 mod wall_clock;
 
 pub use config::{AllowedIpChange, Command, CommandError, Joins, NodeConfig, PeerChange, PeerConfig};
-pub use data::allowlist::{KnownFlow, PeerFlows};
+pub use data::allowlist::{KnownFlow, PeerFlows, TcpStage};
 pub use data::drop_reason::DropReason;
 pub use event::Event;
 pub use instant::Instant;

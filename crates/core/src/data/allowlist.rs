@@ -18,15 +18,20 @@
 //! admitted, and it stays the peer's while either side sends in it. The exception is UDP that we begin from an ephemeral
 //! port that was not in use when the table became incomplete ([`HostPorts`]), so that DNS lookups work at once.
 //!
+//! A flow that we opened is a way in, so it ends when our side stops using it, whatever the peer sends: see the module
+//! `flow` for how long it lives, and `refusal` for packets that end it at once.
+//!
 //! A packet that cannot be parsed with certainty is dropped, and each case has a drop reason of its own: extension
 //! headers, fragments that hide ports, fragments whose first fragment was never seen.
 //!
 //! Left out: TCP sequence numbers, and helpers that read payloads to expect related flows (FTP, SIP).
 
 mod doubt;
+mod flow;
 mod flows;
 mod fragments;
 mod known;
+mod refusal;
 
 use std::net::IpAddr;
 
@@ -34,11 +39,13 @@ use overlay_wire::icmp;
 use overlay_wire::ip::{self, Fragment, Header, Opaque, Packet, Upper, Version};
 
 use self::doubt::Doubt;
-use self::flows::{ACK, End, FIN, Flow, FlowId, Flows, Opener, RST, SYN, State, TCP_ESTABLISHED_TIMEOUT, UDP_TIMEOUT};
+use self::flow::{ACK, FIN, Flow, Opener, RST, SYN, State, TCP_ESTABLISHED_TIMEOUT, UDP_TIMEOUT};
+use self::flows::{End, FlowId, Flows};
 use self::fragments::Fragments;
 use crate::{DropReason, Instant, Protocol, Rule};
 
 pub(crate) use self::doubt::HostPorts;
+pub use self::flow::TcpStage;
 pub(crate) use self::flows::FlowKey;
 pub use self::known::{KnownFlow, PeerFlows};
 
@@ -107,7 +114,11 @@ impl Allowlist {
     /// to the party on our side that it belongs to. It is called for new flows only.
     pub(crate) fn on_outbound(&mut self, packet: &Packet<'_>, party: impl FnOnce(IpAddr) -> u64, now: Instant) {
         self.clock = now;
-        let Ok(Upper { protocol, header, .. }) = packet.upper() else { return };
+        let Ok(upper) = packet.upper() else { return };
+        if let Some(key) = refusal::refused(packet, &upper) {
+            return self.close(&key, now);
+        }
+        let Upper { protocol, header, .. } = upper;
         let Some(key) = sent(protocol, header, ends(packet)) else { return };
         let flags = tcp_flags(header);
         let role = Role::of(packet.version(), header);
@@ -129,6 +140,14 @@ impl Allowlist {
         let mut flow = Flow::new(protocol, opener, now);
         flow.on_packet(Opener::Us, flags, now);
         self.open(key, flow, party(packet.source()), now);
+    }
+
+    /// Ends a flow that we opened and that nobody on our side uses any more. A flow of the peer stays known as the peer's.
+    /// TCP has an end of its own.
+    fn close(&mut self, key: &FlowKey, now: Instant) {
+        if let Some((id, Flow { opener: Opener::Us, state: State::Udp, .. })) = self.flows.find(key, now) {
+            self.flows.remove(id);
+        }
     }
 
     /// Decides whether a packet from the peer may come in.
@@ -165,10 +184,9 @@ impl Allowlist {
         let role = Role::of(packet.version(), header);
         let found = key.and_then(|key| self.flows.find(&key, now));
 
-        if let Some((id, Flow { opener: Opener::Us, state, .. })) = found {
-            // A peer that opens a connection does not answer ours, so the rules decide, except in a simultaneous open
-            // (RFC 9293 section 3.5).
-            if role != Role::Opens || state == State::TcpOpening {
+        if let Some((id, flow @ Flow { opener: Opener::Us, .. })) = found {
+            // A peer that opens a connection does not answer ours, so the rules decide, except in a simultaneous open.
+            if role != Role::Opens || flow.admits_syn(now) {
                 self.flows.on_packet(id, Opener::Peer, flags, now);
                 return Ok(());
             }

@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use overlay_core::{Instant, KnownFlow, PeerFlows};
+use overlay_core::{Instant, KnownFlow, PeerFlows, TcpStage};
 
 use crate::engine::Former;
 use crate::keys::{decode_public, encode_public};
@@ -26,9 +26,10 @@ const MAX_LEN: u64 = 16 << 20;
 /// A machine that has run for less than this and has no such file has just started. No flow can then be older than this
 /// daemon.
 const JUST_BOOTED: Duration = Duration::from_secs(10 * 60);
-const FORMAT: &str = "overlay-flows 2";
-/// The format without prefixes. What it says is complete may not be: nobody knows of which addresses.
-const FORMAT_WITHOUT_PREFIXES: &str = "overlay-flows 1";
+const NAME: &str = "overlay-flows";
+/// The present format. In format 2, a flow has no stage other than "established", and no time of our last packet. Format 1
+/// has no prefixes either. What it says is complete may not be: nobody knows of which addresses.
+const FORMAT: u8 = 3;
 
 /// Writes the flows for the successor. Writes nothing if no peer has an allow list.
 ///
@@ -69,7 +70,7 @@ fn remove(path: &Path) -> io::Result<()> {
 
 fn print(file: File, boot: &str, peers: &[PeerFlows]) -> io::Result<()> {
     let mut file = BufWriter::new(file);
-    writeln!(file, "{FORMAT} {boot}")?;
+    writeln!(file, "{NAME} {FORMAT} {boot}")?;
     let mut room = MAX_FLOWS;
     for PeerFlows { peer, flows, is_complete, prefixes, holes } in peers {
         let len = flows.len() + prefixes.len() + holes.len();
@@ -84,18 +85,19 @@ fn print(file: File, boot: &str, peers: &[PeerFlows]) -> io::Result<()> {
             }
         }
         for flow in flows {
-            let KnownFlow { protocol, ours, theirs, is_ours, is_established, last } = flow;
+            let KnownFlow { protocol, ours, theirs, is_ours, tcp, last, last_ours } = flow;
             let port = |port: Option<u16>| port.map_or_else(|| "-".to_owned(), |port| port.to_string());
             writeln!(
                 file,
-                "flow {protocol} {} {} {} {} {} {} {}",
+                "flow {protocol} {} {} {} {} {} {} {} {}",
                 ours.0,
                 port(ours.1),
                 theirs.0,
                 port(theirs.1),
                 if *is_ours { "ours" } else { "theirs" },
-                if *is_established { "established" } else { "-" },
-                last.since_start().as_nanos()
+                word(*tcp),
+                last.since_start().as_nanos(),
+                last_ours.since_start().as_nanos()
             )?;
         }
     }
@@ -112,9 +114,10 @@ fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
     let mut lines = BufReader::new(file.take(MAX_LEN)).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
     let boot = boot()?;
-    let has_prefixes = first == format!("{FORMAT} {boot}");
-    if !has_prefixes && first != format!("{FORMAT_WITHOUT_PREFIXES} {boot}") {
-        return Ok(None);
+    let Some(format) = format_of(&first, &boot) else { return Ok(None) };
+    let has_prefixes = format >= 2;
+    if !(1..=FORMAT).contains(&format) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("its format is {format}")));
     }
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a line is malformed");
     let mut peers: Vec<PeerFlows> = Vec::new();
@@ -138,8 +141,32 @@ fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
     Ok(Some(peers))
 }
 
+/// Returns the format that the first line names, if it names this boot.
+fn format_of(line: &str, boot: &str) -> Option<u8> {
+    let (format, of) = line.strip_prefix(NAME)?.strip_prefix(' ')?.split_once(' ')?;
+    format.parse().ok().filter(|_| of == boot)
+}
+
+fn word(tcp: Option<TcpStage>) -> &'static str {
+    match tcp {
+        None => "-",
+        Some(TcpStage::Opening) => "opening",
+        Some(TcpStage::Established) => "established",
+        Some(TcpStage::Closing) => "closing",
+    }
+}
+
 fn parse(words: &[&str]) -> Option<KnownFlow> {
-    let &[protocol, ours, our_port, theirs, their_port, opener, state, last] = words else { return None };
+    let &[protocol, ours, our_port, theirs, their_port, opener, stage, last, ref rest @ ..] = words else {
+        return None;
+    };
+    let last_ours = match rest {
+        [] => last,
+        [last_ours] => last_ours,
+        _ => return None,
+    };
+    let stages = [None, Some(TcpStage::Opening), Some(TcpStage::Established), Some(TcpStage::Closing)];
+    let time = |text: &str| Some(Instant::from_start(Duration::from_nanos(text.parse().ok()?)));
     let address = |text: &str| text.parse::<IpAddr>().ok();
     let port = |text: &str| if text == "-" { Some(None) } else { text.parse().ok().map(Some) };
     Some(KnownFlow {
@@ -147,8 +174,9 @@ fn parse(words: &[&str]) -> Option<KnownFlow> {
         ours: (address(ours)?, port(our_port)?),
         theirs: (address(theirs)?, port(their_port)?),
         is_ours: matches!(opener, "ours"),
-        is_established: matches!(state, "established"),
-        last: Instant::from_start(Duration::from_nanos(last.parse().ok()?)),
+        tcp: stages.into_iter().find(|tcp| word(*tcp) == stage)?,
+        last: time(last)?,
+        last_ours: time(last_ours)?,
     })
 }
 
@@ -171,8 +199,9 @@ mod tests {
             ours: ([10, 77, 0, 1].into(), Some(port)),
             theirs: ("fd00::2".parse().expect("an address"), None),
             is_ours: port.is_multiple_of(2),
-            is_established: true,
+            tcp: [None, Some(TcpStage::Established), Some(TcpStage::Closing)][usize::from(port % 3)],
             last: Instant::from_start(Duration::from_nanos(1_234_567_890_123)),
+            last_ours: Instant::from_start(Duration::from_nanos(1_234_567_890_120)),
         }
     }
 
@@ -221,8 +250,8 @@ mod tests {
                 "peer BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc= complete",
                 "prefix fd00::/64",
                 "hole fd00::7/128",
-                "flow 6 10.77.0.1 1 fd00::2 - theirs established 1234567890123",
-                "flow 6 10.77.0.1 2 fd00::2 - ours established 1234567890123",
+                "flow 6 10.77.0.1 1 fd00::2 - theirs established 1234567890123 1234567890120",
+                "flow 6 10.77.0.1 2 fd00::2 - ours closing 1234567890123 1234567890120",
                 "peer CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk= partial",
             ]
         );
@@ -259,14 +288,31 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_prefixes_is_complete_for_no_peer() {
+    fn files_of_earlier_daemons_are_read_and_those_of_later_ones_are_not() {
         let directory = tempfile::tempdir().expect("a folder");
         let path = directory.path().join("ov0.flows");
-        write(&path, &[bare(7)]).expect("writable");
+        write(&path, &some()).expect("writable");
         let text = fs::read_to_string(&path).expect("there");
-        fs::write(&path, text.replace("overlay-flows 2", "overlay-flows 1")).expect("writable");
-        let taken = take(&path, true).flows;
-        assert_eq!(taken, [PeerFlows { is_complete: false, ..bare(7) }]);
+        let in_format = |format: u8, text: &str| {
+            let text = text.replace("overlay-flows 3", &format!("overlay-flows {format}"));
+            write(&path, &some()).expect("writable");
+            fs::write(&path, text).expect("writable");
+            let taken = take(&path, false);
+            assert!(!taken.is_first, "another daemon ran in this boot");
+            taken.flows
+        };
+        // Format 2 had one time for each flow.
+        let earlier = text.replace(" 1234567890120", "").replace("closing", "-");
+        let mut expected = some();
+        for flow in &mut expected[0].flows {
+            flow.last_ours = flow.last;
+            flow.tcp = flow.tcp.filter(|tcp| *tcp != TcpStage::Closing);
+        }
+        assert_eq!(in_format(2, &earlier), expected);
+        // Format 1 is complete for no peer.
+        expected[0].is_complete = false;
+        assert_eq!(in_format(1, &earlier), expected);
+        assert_eq!(in_format(4, &text), []);
     }
 
     #[test]

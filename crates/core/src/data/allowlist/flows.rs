@@ -1,14 +1,8 @@
 //! The flows between us and one peer, and which side opened each of them.
 //!
-//! A TCP flow starts as `TcpOpening` with a SYN. It becomes `TcpEstablished` with the first packet without a SYN (or
-//! starts there if it is picked up in mid-stream), and `TcpClosing` after a RST or a FIN from both sides. Other
-//! protocols have a single state. Each state has an idle timeout. A flow that has been silent in both directions for
-//! that long is dead, even if it is still in the table. TCP flags are believed without checking sequence numbers: only
-//! the peer itself could forge them.
-//!
 //! Flows opened by us and flows opened by the peer are two halves, each with its own limit, so that neither side can
 //! evict the other's flows. Nothing here scans the table. Each half keeps one list for each state, ordered by the last
-//! packet and therefore by expiry, and a full half only looks at the ends of these lists.
+//! renewal and therefore by expiry, and a full half only looks at the ends of these lists.
 //!
 //! Flows that we opened are also ranked, see [`Ranks`]: when their half is full, the least valuable flow is evicted
 //! first.
@@ -16,11 +10,9 @@
 mod ranks;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use overlay_wire::ip;
-
-use self::ranks::{Class, Link, Ranks};
+use self::ranks::{Link, Ranks};
+use super::flow::{Flow, Opener, State};
 use crate::Instant;
 
 #[cfg(test)]
@@ -28,17 +20,6 @@ pub(super) use self::ranks::{MAX_CHANCES, ROOM};
 
 /// How many flows each half holds, so 4,096 for each peer in total.
 pub(super) const MAX_FLOWS_PER_HALF: usize = 2048;
-
-/// How long an established TCP flow may be silent before it is dead.
-pub(super) const TCP_ESTABLISHED_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
-/// The timeout before the TCP handshake completes. Longer than SYN retransmission takes (63 s by default on Linux).
-pub(super) const TCP_OPENING_TIMEOUT: Duration = Duration::from_secs(120);
-/// The timeout after a RST or both FINs. It leaves time for the last retransmissions.
-pub(super) const TCP_CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
-/// The timeout for UDP and every other protocol without a visible end.
-pub(super) const UDP_TIMEOUT: Duration = Duration::from_secs(120);
-/// The timeout for ICMP echo.
-pub(super) const ICMP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The name of a flow: its protocol and both ends, seen from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,121 +47,6 @@ pub(super) struct End {
     /// answering end has `None`. Pings in opposite directions are therefore different flows even if their identifiers
     /// are equal.
     pub(super) port: Option<u16>,
-}
-
-/// The side that sent the first packet of a flow. Also used for the sender of a single packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opener {
-    Us,
-    Peer,
-}
-
-/// The state of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Icmp,
-    Udp,
-    TcpOpening,
-    TcpEstablished,
-    TcpClosing,
-}
-
-impl State {
-    const COUNT: usize = 5;
-
-    pub(super) const fn timeout(self) -> Duration {
-        match self {
-            Self::Icmp => ICMP_TIMEOUT,
-            Self::Udp => UDP_TIMEOUT,
-            Self::TcpOpening => TCP_OPENING_TIMEOUT,
-            Self::TcpEstablished => TCP_ESTABLISHED_TIMEOUT,
-            Self::TcpClosing => TCP_CLOSING_TIMEOUT,
-        }
-    }
-}
-
-pub(super) const FIN: u8 = 0x01;
-pub(super) const SYN: u8 = 0x02;
-pub(super) const RST: u8 = 0x04;
-pub(super) const ACK: u8 = 0x10;
-
-/// What is known about a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flow {
-    pub(super) opener: Opener,
-    pub(super) state: State,
-    /// Whether we have sent a packet, and whether the peer has. Indexed by [`Opener`].
-    seen: [bool; 2],
-    /// Whether we have sent a FIN, and whether the peer has. Indexed by [`Opener`].
-    finished: [bool; 2],
-    /// When the last packet passed, in either direction.
-    last: Instant,
-}
-
-impl Flow {
-    /// Creates a flow before its first packet.
-    pub(super) fn new(protocol: u8, opener: Opener, now: Instant) -> Self {
-        let state = match protocol {
-            ip::TCP => State::TcpOpening,
-            ip::ICMP | ip::ICMPV6 => State::Icmp,
-            _ => State::Udp,
-        };
-        Self { opener, state, seen: [false; 2], finished: [false; 2], last: now }
-    }
-
-    /// Restores a flow that a previous node knew. A TCP flow that was not established is restored as half open.
-    pub(super) fn known(protocol: u8, opener: Opener, is_established: bool, last: Instant) -> Self {
-        let flow = Self::new(protocol, opener, last);
-        match flow.state {
-            State::TcpOpening if is_established => Self { state: State::TcpEstablished, seen: [true; 2], ..flow },
-            _ => flow,
-        }
-    }
-
-    /// Whether this is an established TCP connection in which both sides have sent packets.
-    pub(super) fn is_established(&self) -> bool {
-        self.class() == Class::Established
-    }
-
-    /// When the last packet passed.
-    pub(super) fn last(&self) -> Instant {
-        self.last
-    }
-
-    /// Records a packet of the flow. `flags` are the TCP flags, and 0 for other protocols.
-    pub(super) fn on_packet(&mut self, from: Opener, flags: u8, now: Instant) {
-        self.last = now;
-        self.seen[from as usize] = true;
-        if matches!(self.state, State::Icmp | State::Udp) {
-            return;
-        }
-        if flags & RST != 0 {
-            self.state = State::TcpClosing;
-        } else if flags & SYN != 0 {
-            // A SYN after the close reuses the ports for a new connection. Any other SYN is a retransmission.
-            if flags & ACK == 0 && self.state == State::TcpClosing {
-                self.state = State::TcpOpening;
-                self.finished = [false; 2];
-            }
-        } else if self.state != State::TcpClosing {
-            self.finished[from as usize] |= flags & FIN != 0;
-            self.state = if self.finished == [true; 2] { State::TcpClosing } else { State::TcpEstablished };
-        }
-    }
-
-    /// How valuable the flow is when the table is full.
-    pub(super) fn class(&self) -> Class {
-        match self.state {
-            _ if self.seen != [true; 2] => Class::Unproven,
-            State::TcpOpening | State::TcpClosing => Class::Unproven,
-            State::Icmp | State::Udp => Class::Answered,
-            State::TcpEstablished => Class::Established,
-        }
-    }
-
-    pub(super) fn is_live(&self, now: Instant) -> bool {
-        now.since(self.last) < self.state.timeout()
-    }
 }
 
 /// The position of a flow. Valid until the next flow is opened or removed.
@@ -222,7 +88,7 @@ struct Half {
     ages: [Ages; State::COUNT],
 }
 
-/// A list ordered by the last packet, newest first.
+/// A list ordered by the last renewal, newest first.
 #[derive(Clone, Copy, Debug)]
 struct Ages {
     newest: u32,
@@ -266,12 +132,17 @@ impl Flows {
             return;
         }
         let changes_rank = flow.opener == Opener::Us && flow.class() != before.class();
+        let changes_age = (flow.state, flow.last()) != (before.state, before.last());
         if changes_rank {
             self.ranks.unlink(&mut self.slots, id);
         }
-        self.unlink_age(id);
+        if changes_age {
+            self.unlink_age(id);
+        }
         self.slots[id as usize].flow = flow;
-        self.link_age(id);
+        if changes_age {
+            self.link_age(id);
+        }
         if changes_rank {
             self.ranks.link(&mut self.slots, id);
         }

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use crate::PeerKey;
 
-use super::flows::{End, Flow, FlowKey, Opener};
+use super::flow::{Flow, Opener, TcpStage};
+use super::flows::{End, FlowKey};
 use super::{Allowlist, Instant};
 
 /// A flow, the side that opened it, and its state.
@@ -20,10 +21,12 @@ pub struct KnownFlow {
     pub theirs: (IpAddr, Option<u16>),
     /// Whether we opened it.
     pub is_ours: bool,
-    /// Whether it is an established TCP connection that is open on both sides.
-    pub is_established: bool,
-    /// When its last packet passed.
+    /// The stage of its connection. `None` for protocols other than TCP.
+    pub tcp: Option<TcpStage>,
+    /// When it was last renewed.
     pub last: Instant,
+    /// When a packet of ours last renewed it.
+    pub last_ours: Instant,
 }
 
 /// The flows of one peer.
@@ -49,11 +52,11 @@ impl Allowlist {
             ours: (key.ours.address, key.ours.port),
             theirs: (key.theirs.address, key.theirs.port),
             is_ours: flow.opener == Opener::Us,
-            is_established: flow.is_established(),
+            tcp: flow.tcp_stage(),
             last: flow.last(),
+            last_ours: flow.last_ours(),
         };
-        let is_doubtful = self.doubt.as_ref().is_some_and(|doubt| now < doubt.until);
-        let is_complete = !is_doubtful && !self.is_overflowing(now);
+        let is_complete = !self.is_in_doubt(now) && !self.is_overflowing(now);
         (self.flows.iter().filter(|(_, flow)| flow.is_live(now)).map(known).collect(), is_complete)
     }
 
@@ -64,13 +67,13 @@ impl Allowlist {
 
     /// Takes over the flows of a previous node. `is_complete` says that the peer has no other flows.
     pub(crate) fn restore(&mut self, mut flows: Vec<KnownFlow>, is_complete: bool, now: Instant) {
-        // Each list of the table is ordered by the last packet.
+        // Each list of the table is ordered by the last renewal.
         flows.sort_by_key(|flow| flow.last);
         for known in flows.into_iter().filter(|known| known.last <= now) {
             let end = |(address, port)| End { address, port };
             let key = FlowKey { protocol: known.protocol, ours: end(known.ours), theirs: end(known.theirs) };
             let opener = if known.is_ours { Opener::Us } else { Opener::Peer };
-            let flow = Flow::known(known.protocol, opener, known.is_established, known.last);
+            let flow = Flow::known(known.protocol, opener, known.tcp, known.last, known.last_ours);
             if flow.is_live(now) && self.flows.find(&key, now).is_none() {
                 self.open(key, flow, 0, now);
             }

@@ -81,6 +81,7 @@ fn the_transitions_of_a_flow() {
         (&[(Us, SYN), (Peer, SYN_ACK)], TcpOpening),
         (&[(Us, SYN), (Peer, RST | ACK)], TcpClosing),
         (&[(Us, SYN), (Peer, SYN_ACK), (Us, ACK)], TcpEstablished),
+        (&[(Us, SYN), (Peer, SYN), (Us, SYN_ACK), (Peer, SYN_ACK), (Us, ACK)], TcpEstablished),
         (&[(Us, ACK)], TcpEstablished),
         (&[(Us, ACK), (Peer, SYN)], TcpEstablished),
         (&[(Us, ACK), (Peer, SYN_ACK)], TcpEstablished),
@@ -109,6 +110,101 @@ fn the_transitions_of_a_flow() {
         assert_eq!(flow.state, state);
         flow.on_packet(Peer, 0, at(0));
         assert_eq!(flow.state, state);
+    }
+}
+
+#[test]
+fn the_peer_alone_establishes_no_connection_of_ours() {
+    for flags in [ACK, FIN_ACK, SYN_ACK, SYN] {
+        let mut flow = Flow::new(ip::TCP, Opener::Us, at(0));
+        flow.on_packet(Opener::Us, SYN, at(0));
+        (0..3).for_each(|_| flow.on_packet(Opener::Peer, flags, at(0)));
+        assert_eq!(flow.state, State::TcpOpening, "{flags:#04x}");
+    }
+    // The peer completes its own connection.
+    let mut flow = Flow::new(ip::TCP, Opener::Peer, at(0));
+    for (from, flags) in [(Opener::Peer, SYN), (Opener::Us, SYN_ACK), (Opener::Peer, ACK)] {
+        flow.on_packet(from, flags, at(0));
+    }
+    assert_eq!(flow.state, State::TcpEstablished);
+}
+
+#[test]
+fn what_renews_a_flow_that_we_opened() {
+    use Opener::{Peer, Us};
+    let (opening, established, closing) = ([SYN].as_slice(), [SYN, ACK].as_slice(), [SYN, RST].as_slice());
+    // The flags that we have sent at 0, the packet, when it passes, and whether it renews the flow.
+    for (protocol, before, from, flags, second, renews) in [
+        (ip::ICMP, [0].as_slice(), Us, 0, 20, true),
+        (ip::ICMP, &[0], Peer, 0, 20, false),
+        (ip::UDP, &[0], Us, 0, 100, true),
+        (ip::UDP, &[0], Peer, 0, 100, true),
+        (47, &[0], Peer, 0, 100, true),
+        (ip::TCP, opening, Us, SYN, 100, true),
+        (ip::TCP, opening, Us, SYN_ACK, 100, false),
+        (ip::TCP, opening, Peer, SYN, 10, false),
+        (ip::TCP, opening, Peer, SYN_ACK, 10, false),
+        (ip::TCP, opening, Peer, ACK, 10, false),
+        (ip::TCP, established, Us, ACK, 7_000, true),
+        (ip::TCP, established, Peer, ACK, 7_000, false),
+        (ip::TCP, closing, Us, ACK, 9, true),
+        (ip::TCP, closing, Us, RST, 9, false),
+        (ip::TCP, closing, Peer, ACK, 9, false),
+        (ip::TCP, closing, Peer, RST, 9, false),
+        // A change of state.
+        (ip::TCP, opening, Peer, RST, 100, true),
+        (ip::TCP, established, Peer, RST, 7_000, true),
+        (ip::TCP, closing, Us, SYN, 9, true),
+    ] {
+        let mut flow = Flow::new(protocol, Us, at(0));
+        before.iter().for_each(|&flags| flow.on_packet(Us, flags, at(0)));
+        flow.on_packet(from, flags, at(second));
+        let last = if renews { at(second) } else { at(0) };
+        assert_eq!(flow.last(), last, "{protocol} {before:?} {from:?} {flags:#04x}");
+        let of_us = if renews && from == Us { at(second) } else { at(0) };
+        assert_eq!(flow.last_ours(), of_us, "{protocol} {before:?} {from:?} {flags:#04x}");
+    }
+    let mut flow = Flow::new(ip::UDP, Us, at(0));
+    (1..100).for_each(|minute| flow.on_packet(Peer, 0, at(minute * 60)));
+    assert_eq!(flow.last(), at(29 * 60), "half an hour after our last packet");
+    let mut flow = Flow::new(ip::UDP, Peer, at(0));
+    (1..100).for_each(|minute| flow.on_packet(Peer, 0, at(minute * 60)));
+    assert_eq!(flow.last(), at(99 * 60), "what the peer opened stays known as the peer's");
+}
+
+#[test]
+fn a_refusal_of_ours_ends_what_we_opened_and_nothing_else() {
+    for (v, kind_and_code) in [(V4, [3, 3]), (V6, [1, 4]), (V4, [3, 2]), (V6, [4, 1])] {
+        let refusal = |from: Host, to: Host, quoted: &[u8]| {
+            let message = [&kind_and_code[..], &[0; 6], quoted].concat();
+            packet(v, from, to, icmp_protocol(v), &message)
+        };
+        let (ours, answer) = (udp(v, US, PEER, 40000, 53), udp(v, PEER, US, 53, 40000));
+        let mut list = allow(&["udp/53"]);
+        list.sees_out(&ours, at(0));
+        // A different flow, a different host, TCP, and what quotes a packet of ours.
+        list.sees_out(&refusal(US, PEER, &udp(v, PEER, US, 54, 40000)), at(0));
+        list.sees_out(&refusal(US_TOO, PEER, &answer), at(0));
+        list.sees_out(&refusal(US, PEER_NET, &answer), at(0));
+        list.sees_out(&refusal(US, PEER, &ours), at(0));
+        assert_eq!(list.asked(&answer, at(0)), ADMITTED);
+        list.sees_out(&refusal(US, PEER, &answer), at(0));
+        assert_eq!(list.asked(&answer, at(0)), REFUSED);
+        list.sees_out(&ours, at(1));
+        assert_eq!(list.asked(&answer, at(1)), ADMITTED, "opened again");
+
+        let (syn, syn_ack) = (tcp(v, US, PEER, 40000, 80, SYN), tcp(v, PEER, US, 80, 40000, SYN_ACK));
+        list.sees_out(&syn, at(1));
+        list.sees_out(&refusal(US, PEER, &syn_ack), at(1));
+        assert_eq!(list.asked(&syn_ack, at(1)), ADMITTED);
+
+        // A flow of the peer stays the peer's. Otherwise our next packet would make it ours.
+        let theirs = udp(v, PEER, US, 1234, 53);
+        assert_eq!(list.asked(&theirs, at(1)), ADMITTED);
+        list.sees_out(&refusal(US, PEER, &theirs), at(1));
+        list.withdraw_all();
+        list.sees_out(&udp(v, US, PEER, 53, 1234), at(1));
+        assert_eq!(list.asked(&theirs, at(1)), REFUSED);
     }
 }
 

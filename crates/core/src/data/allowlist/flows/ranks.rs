@@ -16,6 +16,7 @@
 //! and the search for a victim clears it (the CLOCK algorithm).
 
 use super::{MAX_FLOWS_PER_HALF, NONE, Slot};
+use crate::data::allowlist::flow::Class;
 
 /// How many groups of parties are told apart.
 const GROUPS: usize = 32;
@@ -26,21 +27,6 @@ pub(in crate::data::allowlist) const MAX_CHANCES: usize = 16;
 /// for as many look-ups. Half of it is left to connections, because a connection that loses its flow is cut.
 pub(in crate::data::allowlist) const ROOM: [usize; Class::COUNT] = [512, 512, 1_024];
 const _: () = assert!(ROOM[0] + ROOM[1] + ROOM[2] == MAX_FLOWS_PER_HALF);
-
-/// How valuable a flow is. The first class that takes more than its [`ROOM`] loses a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::data::allowlist) enum Class {
-    /// Unanswered, half open or closed. Anyone could create such a flow alone.
-    Unproven,
-    /// Both sides have sent packets, in a protocol without connections.
-    Answered,
-    /// An established TCP connection.
-    Established,
-}
-
-impl Class {
-    pub(in crate::data::allowlist) const COUNT: usize = 3;
-}
 
 /// The position of a slot among the flows of its class and group.
 #[derive(Clone, Copy, Debug)]
