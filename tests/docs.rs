@@ -102,8 +102,9 @@ fn config_keys() -> String {
                 Absent::Means(words, _) => words.to_owned(),
             };
             let applied = match key.applied {
+                Applied::EachKey => "as its keys say",
                 Applied::Reload => "`reload`",
-                Applied::NextUp => "the next `up`",
+                Applied::NextUp(_) => "the next `up`",
                 Applied::DownAndUp => "`down` and `up`",
             };
             row(&mut text, &[&format!("`{}`", key.name), key.meaning, key.values, &default, applied]);

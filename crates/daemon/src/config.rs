@@ -35,7 +35,7 @@ mod value;
 pub use crate::keys::PrivateKey;
 pub(crate) use key_file::KeyFiles;
 use key_file::ReadKeys;
-pub use keys::{Absent, Applied, Key, KeyTable, tables};
+pub use keys::{Absent, Applied, Key, KeyTable, keys_for_next_up, tables};
 pub use problem::{ConfigError, Problem, Warning};
 pub use reference::reference;
 pub use schema::schema;

@@ -4,6 +4,8 @@
 //! meant to be, `configs/reference.toml`, and the table in `docs/configuration.md`. Values are read in `sections`, where
 //! the errors are; tests hold the shapes and defaults of this table to what is read there.
 
+use super::Config;
+
 mod spelling;
 
 /// The keys of one table of the file.
@@ -46,12 +48,15 @@ pub enum Absent {
 }
 
 /// What makes a running daemon use a changed value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Applied {
+    /// Each key of this table says it for itself.
+    EachKey,
     /// `overlay reload`.
     Reload,
-    /// The next `overlay up`: `reload` reports that it has to wait.
-    NextUp,
+    /// The next `overlay up`. The function tells whether the value differs between two configs, so that `reload` can
+    /// report that the new one has to wait.
+    NextUp(fn(&Config, &Config) -> bool),
     /// `overlay down` and `overlay up`: `reload` refuses it.
     DownAndUp,
 }
@@ -90,7 +95,7 @@ pub(super) static TOP: KeyTable = KeyTable {
             meaning: "This host's side of the tunnel.",
             values: "one table",
             default: Absent::Required(""),
-            applied: Applied::Reload,
+            applied: Applied::EachKey,
             shape: Shape::Table(&INTERFACE),
             aliases: &["iface"],
         },
@@ -99,7 +104,7 @@ pub(super) static TOP: KeyTable = KeyTable {
             meaning: "A remote node, and what it may do.",
             values: "one table for each peer, up to 1,048,576",
             default: Absent::Means("no peers", ""),
-            applied: Applied::Reload,
+            applied: Applied::EachKey,
             shape: Shape::Tables(&PEER),
             aliases: &["peers"],
         },
@@ -108,7 +113,7 @@ pub(super) static TOP: KeyTable = KeyTable {
             meaning: "Where Prometheus may ask.",
             values: "one table",
             default: Absent::Means("no metrics are served", ""),
-            applied: Applied::NextUp,
+            applied: Applied::EachKey,
             shape: Shape::Table(&METRICS),
             aliases: &["prometheus"],
         },
@@ -117,7 +122,7 @@ pub(super) static TOP: KeyTable = KeyTable {
             meaning: "Switches that exist because kernels and drivers have faults.",
             values: "one table",
             default: Absent::Means("every switch has its default", ""),
-            applied: Applied::NextUp,
+            applied: Applied::EachKey,
             shape: Shape::Table(&TUNING),
             aliases: &[],
         },
@@ -126,7 +131,7 @@ pub(super) static TOP: KeyTable = KeyTable {
             meaning: "Agent mode, which is not available yet.",
             values: "",
             default: Absent::Means("static mode", ""),
-            applied: Applied::NextUp,
+            applied: Applied::EachKey,
             shape: Shape::Unavailable,
             aliases: &[],
         },
@@ -305,7 +310,7 @@ pub(super) static METRICS: KeyTable = KeyTable {
         meaning: "Address and TCP port where the metrics are served.",
         values: "`127.0.0.1:9586` or `[::1]:9586`",
         default: Absent::Required(r#""127.0.0.1:9586""#),
-        applied: Applied::NextUp,
+        applied: Applied::NextUp(|old, new| old.metrics != new.metrics),
         shape: Shape::Text(None),
         aliases: &["address", "listenaddress", "port"],
     }],
@@ -319,7 +324,7 @@ pub(super) static TUNING: KeyTable = KeyTable {
             meaning: "Trains of outer datagrams, which the kernel cuts on the way out and joins on the way in.",
             values: r#"`"auto"`: where the kernel supports it; `"on"`: `up` fails where it does not; `"off"`: never"#,
             default: Absent::Value(r#""auto""#),
-            applied: Applied::NextUp,
+            applied: Applied::NextUp(|old, new| old.tuning.udp_gso != new.tuning.udp_gso),
             shape: Shape::Words(&["auto", "on", "off"]),
             aliases: &["gso"],
         },
@@ -328,7 +333,7 @@ pub(super) static TUNING: KeyTable = KeyTable {
             meaning: "Super-packets between the kernel and the daemon.",
             values: r#"`"auto"`: where the kernel supports them; `"on"`: `up` fails where it does not; `"off"`: never"#,
             default: Absent::Value(r#""auto""#),
-            applied: Applied::NextUp,
+            applied: Applied::NextUp(|old, new| old.tuning.tun_offload != new.tuning.tun_offload),
             shape: Shape::Words(&["auto", "on", "off"]),
             aliases: &[],
         },
@@ -337,7 +342,7 @@ pub(super) static TUNING: KeyTable = KeyTable {
             meaning: "How the engine thread is scheduled.",
             values: r#"`"default"`; `"high"`: nice -20; `"realtime"`: SCHED_RR"#,
             default: Absent::Value(r#""default""#),
-            applied: Applied::NextUp,
+            applied: Applied::NextUp(|old, new| old.tuning.scheduling != new.tuning.scheduling),
             shape: Shape::Words(&["default", "high", "realtime"]),
             aliases: &[],
         },
@@ -359,6 +364,13 @@ pub fn tables() -> impl Iterator<Item = (&'static Key, &'static KeyTable)> {
         Shape::Table(table) | Shape::Tables(table) => Some((key, table)),
         _ => None,
     })
+}
+
+/// Returns the keys whose value differs between two configs and is used at the next `up`, such as `metrics.listen`.
+pub fn keys_for_next_up(old: &Config, new: &Config) -> Vec<String> {
+    let keys = tables().flat_map(|(table, keys)| keys.keys.iter().map(|key| (table.name, key)));
+    let waiting = keys.filter(|(_, key)| matches!(key.applied, Applied::NextUp(differs) if differs(old, new)));
+    waiting.map(|(table, key)| format!("{table}.{}", key.name)).collect()
 }
 
 impl Absent {

@@ -8,7 +8,7 @@ use overlay_core::Command;
 use super::paths::{self, Paths};
 use super::running::Running;
 use super::withdrawal;
-use crate::config::{self, Config, MtuRange, Tuning};
+use crate::config::{self, Config, MtuRange};
 use crate::device::{ChangeError, ReloadReport};
 use crate::failure::{ExitKind, Failure};
 
@@ -18,7 +18,7 @@ pub(super) async fn reload(running: &mut Running, paths: &mut Paths) -> Result<R
     for warning in new.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
         tracing::warn!("{warning}");
     }
-    let needs_restart = needs_restart(&running.started_with, &new);
+    let needs_restart = config::keys_for_next_up(&running.started_with, &new);
     if new.interface.name != running.name() {
         return Err(Failure::new(ExitKind::Config, "a running interface cannot be renamed")
             .with_cause(format!("it is `{}`, the config says `{}`", running.name(), new.interface.name))
@@ -99,12 +99,4 @@ async fn apply_port(port: u16, running: &mut Running) -> Result<(), Failure> {
             .with_cause(error)
             .with_hint("set another `listen_port` under [interface], or 0 to let the kernel choose")
     })
-}
-
-/// Keys whose new value is taken at the next `up`.
-fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    // That one key is of the peers, and they change live.
-    let tuning = Tuning { mtu_discovery: old.tuning.mtu_discovery, ..new.tuning };
-    let changed = [("metrics.listen", old.metrics != new.metrics), ("tuning", old.tuning != tuning)];
-    changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
 }

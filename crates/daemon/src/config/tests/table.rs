@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::super::keys::{Absent, INTERFACE as OURS, METRICS, PEER, Shape, TOP, TUNING};
+use super::super::keys::{Absent, Applied, INTERFACE as OURS, METRICS, PEER, Shape, TOP, TUNING, keys_for_next_up};
 use super::*;
 
 /// A config with this line in the table of this name.
 fn with_line(table: &str, line: &str) -> String {
     let line_of = |name: &str| if name == table { line } else { "" };
     let (interface, peer, tuning) = (line_of("interface"), line_of("peer"), line_of("tuning"));
+    let metrics = if table == "metrics" && !line.is_empty() { format!("[metrics]\n{line}\n") } else { String::new() };
     format!(
-        "{INTERFACE}{interface}\n[[peer]]\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n{peer}\n[tuning]\n{tuning}\n"
+        "{INTERFACE}{interface}\n[[peer]]\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n{peer}\n[tuning]\n{tuning}\n{metrics}"
     )
 }
 
@@ -116,4 +117,37 @@ fn the_table_says_everything_once() {
     let peers = TOP.keys.iter().find(|key| key.name == "peer").unwrap();
     let most = overlay_core::Node::MAX_PEERS.to_string();
     assert!(peers.values.replace(',', "").contains(&most), "{}", peers.values);
+}
+
+#[test]
+fn a_changed_key_waits_for_the_next_up_if_the_table_says_so() {
+    let old = accepted(&with_line("", ""));
+    for (name, table) in tables().map(|(key, table)| (key.name, table)) {
+        for key in table.keys {
+            let waits = matches!(key.applied, Applied::NextUp(_));
+            let Some(value) = different_value(key) else {
+                assert!(!waits, "{name}.{} needs a value that differs", key.name);
+                continue;
+            };
+            let new = accepted(&with_line(name, &format!("{} = {value}", key.name)));
+            let expected = if waits { vec![format!("{name}.{}", key.name)] } else { Vec::new() };
+            assert_eq!(keys_for_next_up(&old, &new), expected, "{name}.{} = {value}", key.name);
+        }
+    }
+}
+
+/// Returns a value other than the default, or `None` for keys that need more than their own line.
+fn different_value(key: &Key) -> Option<String> {
+    match key.shape {
+        Shape::Flag => Some("true".to_owned()),
+        Shape::Number(_, max) => Some(max.to_string()),
+        Shape::Words(choice) | Shape::WordsOrNumber(choice, ..) => {
+            let mut words = choice.iter().map(|word| format!("\"{word}\""));
+            words
+                .find(|word| !matches!(key.default, Absent::Value(default) if default == word))
+                .or(Some("1280".to_owned()))
+        }
+        Shape::Text(_) if matches!(key.applied, Applied::NextUp(_)) => Some(key.default.example().to_owned()),
+        _ => None,
+    }
 }
