@@ -7,12 +7,12 @@
 pub const KEY_STAYS: &str = "; the key in force stays";
 /// The interface went away under a running daemon.
 pub const CANNOT_GO_ON: &str = "cannot be used any more";
-/// The daemon has put back what some other program had taken away.
-pub const PUT_BACK: &str = "put back what another program had taken away";
+/// The daemon has restored what another program had removed.
+pub const PUT_BACK: &str = "restored what another program had removed";
 /// The same as `overlay status` shows it.
-pub const PUT_BACK_SHOWN: &str = "put back";
-/// Some other program takes the same thing away each time.
-pub const FIGHT: &str = "another program keeps taking away";
+pub const PUT_BACK_SHOWN: &str = "restored";
+/// Another program removes the same thing each time.
+pub const FIGHT: &str = "another program keeps removing";
 /// The program nft, which makes the guard, is missing.
 pub const NO_NFT: &str = "nft is not installed";
 /// A daemon that failed leaves the lock of a default route shut.

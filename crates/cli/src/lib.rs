@@ -92,7 +92,7 @@ fn file_failure(what: &str, path: &std::path::Path, error: &std::io::Error) -> F
             let denied = permission::denied(path);
             failure.with_cause(denied.cause).with_hint(denied.hint)
         }
-        ExitKind::Conflict => failure.with_cause("it exists already").with_hint("name another file"),
+        ExitKind::Conflict => failure.with_cause("it already exists").with_hint("choose a different file"),
         ExitKind::NotFound => failure.with_cause("no such file or directory"),
         _ => failure.with_cause(error),
     }

@@ -44,7 +44,7 @@ fn heading(status: &Status) -> String {
         lines.push(("warning", warning.clone()));
     }
     if let Some(restored) = status.host.as_ref().and_then(restored) {
-        lines.push(("put back", restored));
+        lines.push(("restored", restored));
     }
     if let Some(drops) = drops(status) {
         lines.push(("dropped", drops));
@@ -99,7 +99,7 @@ fn drops(status: &Status) -> Option<String> {
 fn restored(host: &HostStatus) -> Option<String> {
     let restored = host.restored.iter().filter(|(_, count)| **count > 0);
     let restored: Vec<String> = restored.map(|(what, count)| format!("{what} {count}")).collect();
-    (!restored.is_empty()).then(|| format!("{}: another program had taken it away", restored.join(", ")))
+    (!restored.is_empty()).then(|| format!("{}: another program had removed it", restored.join(", ")))
 }
 
 /// The packets that our nft table has dropped. `None` if it dropped none.

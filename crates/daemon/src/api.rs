@@ -71,7 +71,7 @@ impl From<ReloadError> for Failure {
     fn from(error: ReloadError) -> Self {
         Self {
             code: error.code,
-            error: "nothing was reloaded: the config in force before stays in force".to_owned(),
+            error: "nothing was reloaded: the old config stays in force".to_owned(),
             cause: Some(error.message),
             hint: error.hint,
             details: error.rendered,
@@ -215,7 +215,7 @@ async fn unknown_path() -> Failure {
 }
 
 async fn wrong_method() -> Failure {
-    Failure::new(ExitKind::Usage, "the path does not take this method").with_hint("GET to look, POST to change")
+    Failure::new(ExitKind::Usage, "this path does not accept this method").with_hint("GET reads, POST changes")
 }
 
 fn stopping() -> Failure {

@@ -149,7 +149,8 @@ impl Client {
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, patience: Duration) -> Result<T, Failure> {
         let asked = tokio::time::timeout(patience, self.exchange(method, path)).await;
-        let (status, body) = asked.map_err(|_| self.no_answer("it did not answer in time"))??;
+        let (status, body) =
+            asked.map_err(|_| self.no_answer(&format!("no answer came within {} s", patience.as_secs())))??;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| self.strange_answer(&error));
         }
@@ -187,20 +188,20 @@ impl Client {
                     Method::GET => access::may_not_read(),
                     _ => access::may_not_change(),
                 };
-                failure.with_cause(format!("{} may not be opened by this user", self.socket.display()))
+                failure.with_cause(format!("this user may not open {}", self.socket.display()))
             }
             _ => no_daemon(&format!("no daemon is running for `{}`", self.name), folder, Some(&self.name)),
         }
     }
 
     fn no_answer(&self, cause: &str) -> Failure {
-        Failure::new(ExitKind::Timeout, format!("the daemon of `{}` gave no answer", self.name)).with_cause(cause)
+        Failure::new(ExitKind::Timeout, format!("the daemon of `{}` did not answer", self.name)).with_cause(cause)
     }
 
     fn strange_answer(&self, error: &serde_json::Error) -> Failure {
-        Failure::new(ExitKind::Other, format!("the answer of the daemon of `{}` makes no sense", self.name))
+        Failure::new(ExitKind::Other, format!("cannot understand the answer of the daemon of `{}`", self.name))
             .with_cause(error)
-            .with_hint("the daemon may be of another version: overlay version")
+            .with_hint("the daemon may have a different version: compare with overlay version")
     }
 }
 
@@ -265,14 +266,14 @@ fn no_daemon(error: &str, runtime_dir: &Path, name: Option<&str>) -> Failure {
     };
     if let Some(killed) = killed {
         return failure
-            .with_cause(format!("that of `{killed}` was killed, and what it added to this host is still there"))
+            .with_cause(format!("the daemon of `{killed}` was killed, and what it added to this host is still there"))
             .with_hint(format!("sudo overlay down {killed}"));
     }
     let cause = match name {
         Some(name) => {
-            format!("nobody listens on {}", host::home(runtime_dir, name).join(format!("{name}.sock")).display())
+            format!("no process listens on {}", host::home(runtime_dir, name).join(format!("{name}.sock")).display())
         }
-        None => format!("nobody listens in {}", runtime_dir.display()),
+        None => format!("no process listens in {}", runtime_dir.display()),
     };
     failure.with_cause(cause).with_hint(format!("sudo overlay up {}", name.unwrap_or("config.toml")))
 }

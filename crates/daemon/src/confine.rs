@@ -43,7 +43,7 @@ pub(crate) fn confine(needs: &Needs<'_>) {
         keep.push(Capability::NetBroadcast);
     }
     if needs.config.is_some_and(is_readable_by_privilege_only) {
-        tracing::info!("files of other users are in the config: the right to read all files is kept for `reload`");
+        tracing::info!("the config uses files of other users: the right to read all files is kept for `reload`");
         keep.push(Capability::DacReadSearch);
     }
     // Membership lets root give a socket to the group that may read the API.

@@ -1,10 +1,10 @@
-//! The control thread: everything slow, in one loop that `up` and `wg` share.
+//! The control thread: everything that may be slow, in one loop that `up` and `wg` share.
 //!
 //! Each concern is a type that waits in `next()` and learns facts through its `on_*` methods. The concerns of every daemon
-//! are in [`Concerns`]: signals, the engine's reports, requests of the local API, settings by `wg`, the watchdog. A concern
-//! of one verb is the verb's, behind [`Daemon::next`].
+//! are in [`Concerns`]: signals, the engine's reports, requests of the local API, settings by `wg`, the watchdog. A verb
+//! adds its own concerns through [`Daemon::next`].
 //!
-//! The loop handles one thing at a time to its end, so that one reload never overtakes half of another.
+//! The loop completes one thing before it begins the next, so that two reloads never overlap.
 
 mod inbox;
 mod signals;
@@ -29,16 +29,16 @@ use crate::failure::{ExitKind, Failure};
 use crate::uapi::Setting;
 use crate::view::View;
 
-/// Requests of the local API that wait for their turn.
+/// How many requests of the local API may wait for their turn.
 const MAX_REQUESTS: usize = 16;
-/// Operations of `wg` that wait for their turn.
+/// How many operations of `wg` may wait for their turn.
 pub(crate) const MAX_SETTINGS: usize = 16;
 
 /// Why the loop ends.
 pub(crate) enum End {
-    /// Somebody asked for it.
+    /// The end was asked for.
     Asked,
-    /// It cannot go on.
+    /// The daemon cannot go on.
     Failed(Failure),
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Concerns {
 
 /// What a verb adds to the loop: concerns of its own, and what it does about those of every daemon.
 pub(crate) trait Daemon {
-    /// What its own concerns bring.
+    /// News from its own concerns.
     type News;
 
     /// The device that it runs.
@@ -78,7 +78,7 @@ pub(crate) trait Daemon {
     /// Handles an event that the engine reported. The device's table has it already.
     async fn on_event(&mut self, event: Event);
 
-    /// Says how the daemon ends after the engine has ended by itself.
+    /// Returns how the daemon ends after the engine has ended by itself.
     async fn on_engine_ended(&mut self, error: std::io::Error) -> End;
 
     /// Makes the changes that `wg` asks for.
@@ -88,7 +88,7 @@ pub(crate) trait Daemon {
     async fn on_reload(&mut self) -> Result<ReloadReport, ReloadError>;
 }
 
-/// The runtime of the control thread.
+/// Creates the runtime of the control thread.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread()
         .enable_all()
@@ -129,7 +129,7 @@ async fn on_signal(signal: Signal, daemon: &mut impl Daemon) -> ControlFlow<End>
         Signal::End => ControlFlow::Break(End::Asked),
         Signal::Reload => {
             if let Err(error) = daemon.on_reload().await {
-                tracing::error!(hint = error.hint, "reload refused, the old config stays: {}", error.message);
+                tracing::error!(hint = error.hint, "reload refused, the old config stays in force: {}", error.message);
             }
             ControlFlow::Continue(())
         }

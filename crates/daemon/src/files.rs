@@ -104,7 +104,7 @@ fn temporary_for(name: &str) -> String {
 
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     let Some(name) = path.file_name() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` names no file", path.display())));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` does not name a file", path.display())));
     };
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok((folder, name))

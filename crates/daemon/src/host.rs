@@ -62,7 +62,7 @@ use crate::failure::{ExitKind, Failure};
 fn netlink_failure(what: impl Into<String>, error: &NetlinkError) -> Failure {
     match error {
         NetlinkError::Permission => crate::permission::refused_by_kernel(Failure::new(ExitKind::Permission, what)),
-        NetlinkError::Exists => Failure::new(ExitKind::Conflict, what).with_cause("it exists already"),
+        NetlinkError::Exists => Failure::new(ExitKind::Conflict, what).with_cause("it already exists"),
         other => Failure::new(ExitKind::Other, what).with_cause(other),
     }
 }

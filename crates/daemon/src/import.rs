@@ -158,11 +158,13 @@ impl Import<'_> {
                         );
                     }
                 }
-                "predown" | "postdown" => self.skip(entry, "overlay runs no commands, and takes away what it added"),
+                "predown" | "postdown" => {
+                    self.skip(entry, "overlay runs no commands, and removes what it added by itself")
+                }
                 "saveconfig" if value.eq_ignore_ascii_case("true") => self
                     .skip(entry, "overlay never rewrites its config; what `wg set` changes lasts until the next start"),
                 "saveconfig" if value.eq_ignore_ascii_case("false") => {}
-                "saveconfig" => return Err(ImportError::new(entry.line, "`SaveConfig` is neither true nor false")),
+                "saveconfig" => return Err(ImportError::new(entry.line, "`SaveConfig` must be true or false")),
                 _ => return Err(unknown(entry)),
             }
         }
@@ -246,7 +248,7 @@ impl Import<'_> {
             None => Err(ImportError::new(
                 entry.line,
                 format!(
-                    "this host knows no routing table `{value}`, and another table would send the traffic elsewhere; \
+                    "this host knows no routing table `{value}`, and a different table would send the traffic elsewhere; \
                      write its number, or add it to /etc/iproute2/rt_tables"
                 ),
             )),

@@ -145,9 +145,9 @@ impl fmt::Display for KeyError {
             Self::Empty => f.write_str("is empty"),
             Self::Hexadecimal => f.write_str("is written in hexadecimal; a key is 44 characters of base64"),
             Self::UrlAlphabet(at) => {
-                write!(f, "has a character of base64url at position {at}; `+` and `/` stand where it has `-` and `_`")
+                write!(f, "has a character of base64url at position {at}; a key has `+` and `/` instead of `-` and `_`")
             }
-            Self::Alphabet(at) => write!(f, "has a character at position {at} that base64 does not have"),
+            Self::Alphabet(at) => write!(f, "has a character at position {at} that is not base64"),
             Self::Length(1) => f.write_str("has 1 character; a key has 44"),
             Self::Length(length) => write!(f, "has {length} characters; a key has 44"),
             Self::Padding => f.write_str("has 44 characters but is not 32 bytes; a key ends in exactly one `=`"),

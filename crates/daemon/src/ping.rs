@@ -130,8 +130,8 @@ fn ask(socket: &Ping, sequence: u32, wait: Duration) -> Option<Answer> {
 
 fn no_socket(options: &Options, error: &io::Error) -> Failure {
     if let (Some(device), Some(NO_SUCH_DEVICE)) = (&options.device, error.raw_os_error()) {
-        return Failure::new(ExitKind::NotFound, format!("interface `{device}` is in another network namespace"))
-            .with_cause("its daemon answers here, and its packets start there");
+        return Failure::new(ExitKind::NotFound, format!("interface `{device}` is in a different network namespace"))
+            .with_cause("the daemon answers here, but packets must be sent from the namespace of the interface");
     }
     let failure = Failure::new(ExitKind::Other, "cannot open an ICMP socket").with_cause(error);
     match error.kind() {
@@ -181,7 +181,7 @@ mod tests {
             println!("skipped: {failure}");
             return;
         }
-        let expected = (ExitKind::NotFound, "interface `nosuchdevice` is in another network namespace");
+        let expected = (ExitKind::NotFound, "interface `nosuchdevice` is in a different network namespace");
         assert_eq!((failure.code, failure.error.as_str()), expected);
     }
 

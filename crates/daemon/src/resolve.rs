@@ -300,7 +300,7 @@ impl Names {
             if name.failures == 0 {
                 let host = &asked.host;
                 tracing::info!(
-                    "the endpoint `{host}` has no usable address yet; it is asked again, see overlay status"
+                    "the host name `{host}` has no usable address yet; overlay keeps asking, see overlay status"
                 );
             }
             let wait = FIRST_RETRY.saturating_mul(1 << name.failures.min(5)).min(LONGEST_WAIT);

@@ -1,6 +1,6 @@
 //! What every server of the daemon needs: unix sockets with the right mode, bounded connections, and who is calling.
 //!
-//! The local API, the UAPI and the metrics serve through this. It knows nothing of what they say.
+//! The local API, the UAPI and the metrics serve through this. It does not know their protocols.
 
 pub(crate) mod access;
 pub(crate) mod connection;

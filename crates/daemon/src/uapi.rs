@@ -71,7 +71,7 @@ pub fn handed_over(interface: &str) -> Option<UnixListener> {
     let found = address.as_pathname()?;
     if found.file_name() != uapi_socket(interface).file_name() {
         tracing::warn!(
-            "{} is not the socket of `{interface}`: is the interface called like the unit?",
+            "{} is not the socket of `{interface}`: does the interface have the name of the unit?",
             found.display()
         );
         return None;

@@ -41,7 +41,7 @@ use crate::serving::socket::cannot_listen;
 use crate::view::View;
 use crate::{api, uapi};
 
-/// How long `up` waits for host names, before a default route through the tunnel covers the route to the name servers too.
+/// How long `up` waits for host names if a default route through the tunnel will also cover the route to the name servers.
 const PATIENCE_BEFORE_DEFAULT_ROUTE: Duration = Duration::from_secs(5);
 
 /// The arguments of `overlay up`.
@@ -81,8 +81,8 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     tell_cleaned(&cleaned);
     let netlink = Netlink::connect()
         .await
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
-    // Until everything that can be refused has been refused, the locks of a killed daemon stand.
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot open a netlink socket").with_cause(error))?;
+    // The locks of a killed daemon stay until every check that can refuse has passed.
     let listening = match host::preflight(&netlink, &config).await {
         Ok(()) => Listening::bind(&config, &runtime),
         Err(failure) => Err(failure),
@@ -102,9 +102,9 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     let (fails_closed, has_guard) = (host::fails_closed(&config), runtime.has_guard());
     let asks_for_names = has_guard && !host::takes_over_guard(&config);
     if asks_for_names && let Err(error) = overlay_os::nft::let_names_out(runtime.name(), true).await {
-        tracing::debug!(%error, "the guard that stands lets no DNS query out");
+        tracing::debug!(%error, "the guard in place could not be opened for DNS queries");
     }
-    // A daemon that ended in order leaves nothing but its file, so what it knew about flows is in that file or is lost.
+    // A daemon that ended in order leaves only the file of its flows. Any other leftover means that it was killed, and its flows may be lost.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
     let (result, stays_closed) = match start(config, &runtime, netlink, listening, former).await {
         Ok((supervisor, inputs)) => (supervisor.run(inputs, runtime.flows(), options.ready).await, fails_closed),
@@ -117,11 +117,11 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
         false => runtime.clean_leftovers().await,
     };
     if runtime.has_guard() && asks_for_names {
-        // A table that was replaced meanwhile lets none out anyway.
+        // If the table was replaced meanwhile, the new one lets no DNS query out anyway.
         let _ = overlay_os::nft::let_names_out(runtime.name(), false).await;
     }
     if let Err(failure) = cleaned {
-        tracing::error!(error = %failure, "not everything could be taken away");
+        tracing::error!(error = %failure, "not everything could be removed");
     }
     result
 }
@@ -135,18 +135,18 @@ fn tell_cleaned(cleaned: &host::Cleaned) {
     }
 }
 
-/// Says that the locks of an earlier daemon stay, when a new one is refused.
+/// Warns that the locks of a killed daemon stay because this one was refused.
 fn tell_locks(runtime: &Runtime) {
     if runtime.has_locks() {
         let name = runtime.name();
         tracing::warn!(
-            "`{name}`: an earlier daemon was killed, and what its default route covers does not leave this host until \
+            "`{name}`: an earlier daemon was killed, and traffic that its default route covers does not leave this host until \
              `overlay up` succeeds or: sudo overlay down {name}"
         );
     }
 }
 
-/// What a second daemon might already hold. Bound before the system is changed.
+/// The sockets that a second daemon might already hold. They are bound before the system is changed.
 struct Listening {
     sockets: Sockets,
     api: UnixListener,
@@ -206,7 +206,7 @@ async fn start(
     let (setting, settings) = Inbox::new(MAX_SETTINGS);
     let mut door = Door::closed(setting);
     door.on_tried(uapi, &view);
-    // Now the virtual IPs are there to be listened on.
+    // Only now do the virtual IPs exist, on which metrics may listen.
     if let Some(address) = config.metrics {
         tokio::spawn(api::scrape::serve_when_possible(address, Arc::clone(&view)));
     }
@@ -229,7 +229,7 @@ fn outer_of(config: &Config) -> Outer {
     Outer { port: listen_port, fwmark, udp_gso: config.tuning.udp_gso }
 }
 
-/// What the device's table begins with.
+/// Returns our own side as the device's table first has it.
 fn interface_entry(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceEntry {
     InterfaceEntry {
         name: config.interface.name.clone(),

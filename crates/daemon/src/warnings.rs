@@ -42,7 +42,7 @@ impl Warnings {
             tracing::warn!(hint = new.hint, "{}", new.message);
         }
         for gone in before.iter().filter(|warning| !warnings.contains(warning)) {
-            tracing::info!("no longer: {}", gone.message);
+            tracing::info!("no longer true: {}", gone.message);
         }
     }
 

@@ -87,11 +87,11 @@ pub fn run(options: Options) -> Result<(), Failure> {
 
 async fn run_interface(options: Options) -> Result<(), Failure> {
     let name = &options.interface;
-    // Before there is anything that a signal could leave behind.
+    // Signals are caught before anything exists that they could leave behind.
     let signals = Signals::catch()?;
     let netlink = Netlink::connect()
         .await
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot talk to the kernel's netlink").with_cause(error))?;
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot open a netlink socket").with_cause(error))?;
     // If the kernel does not answer, there is no reason to wait.
     let is_there = async || netlink.link(name).await.map_or(true, |link| link.is_some());
     // Dropped last: a process that waits for the name may then have it.
@@ -110,7 +110,9 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
     let journalled = match &runtime {
         Some(runtime) => journal(runtime, name)
             .await
-            .map_err(|failure| tracing::warn!("after `kill -9` the socket of {name} would stay: {failure}"))
+            .map_err(|failure| {
+                tracing::warn!("if this process is killed, the socket of {name} will stay behind: {failure}")
+            })
             .ok(),
         None => None,
     };
@@ -127,7 +129,7 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
     if let (Some(runtime), Some(())) = (&runtime, journalled)
         && let Err(failure) = runtime.clean_leftovers().await
     {
-        tracing::error!(error = %failure, "not everything could be taken away");
+        tracing::error!(error = %failure, "not everything could be removed");
     }
     ended
 }
@@ -169,8 +171,10 @@ async fn require_free_socket(name: &str) -> Result<(), Failure> {
     while UnixStream::connect(&path).await.is_ok() {
         if waited >= SOCKET_PATIENCE {
             return Err(Failure::new(ExitKind::Conflict, format!("{} belongs to another process", path.display()))
-                .with_cause(format!("an interface `{name}` is served already, perhaps in another network namespace"))
-                .with_hint("choose another name; wg show interfaces lists those that are taken"));
+                .with_cause(format!(
+                    "an interface `{name}` is already served, perhaps in a different network namespace"
+                ))
+                .with_hint("choose a different name; wg show interfaces lists those that are taken"));
         }
         tokio::time::sleep(SOCKET_RETRY).await;
         waited += SOCKET_RETRY;
@@ -226,15 +230,15 @@ async fn start(
 
 fn watch_link(tun: &Tun, netlink: &Netlink) -> Result<LinkWatch, Failure> {
     let watch = LinkWatch::new(tun, netlink.clone()).map_err(|error| {
-        let failure = Failure::new(ExitKind::Other, format!("cannot follow what becomes of `{}`", tun.name()));
+        let failure = Failure::new(ExitKind::Other, format!("cannot watch the interface `{}`", tun.name()));
         match error.kind() {
-            io::ErrorKind::Unsupported => failure.with_cause("this takes Linux 5.2 or newer"),
+            io::ErrorKind::Unsupported => failure.with_cause("this needs Linux 5.2 or newer"),
             _ => failure.with_cause(error),
         }
     })?;
     if !watch.hears_everywhere() {
         tracing::info!(
-            "without CAP_NET_BROADCAST, up, down and MTU of `{}` are not followed once it is in another network namespace",
+            "without CAP_NET_BROADCAST, up, down and MTU of `{}` go unnoticed once it is in a different network namespace",
             tun.name()
         );
     }
@@ -257,7 +261,7 @@ async fn prepare(tun: &Tun, netlink: &Netlink) -> Result<(), Failure> {
     }
     if let Err(error) = netlink.set_addr_gen_mode_none(tun.index()).await {
         // There is no IPv6 here, so there is no link-local address to prevent.
-        tracing::debug!(%error, "addr_gen_mode");
+        tracing::debug!(%error, "addr_gen_mode could not be set");
     }
     host::refuse_configuration(tun.name());
     Ok(())
@@ -285,7 +289,7 @@ fn interface_entry(name: &str, index: u32) -> InterfaceEntry {
         max_mtu: DEFAULT_MTU,
         listen_port: 0,
         fwmark: None,
-        // It is configured through this.
+        // The interface is configured through this socket.
         config_file: uapi_socket(name),
         forward: true,
         started: Date::now(),

@@ -163,7 +163,7 @@ fn existing_or_new_key(file: &Path) -> Result<String, Failure> {
         let text = files::read_key(file).map_err(|error| file_failure("read", file, &error))?;
         PrivateKey::from_base64(text.trim()).map_err(|error| {
             Failure::new(ExitKind::Config, format!("the private key in `{}` {error}", file.display()))
-                .with_hint("move it away, or name another config")
+                .with_hint("move it away, or give the config a different name")
         })?
     } else {
         let key = PrivateKey::generate();

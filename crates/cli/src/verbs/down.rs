@@ -52,7 +52,7 @@ async fn wait_until_gone(client: &Client) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     while client.socket().exists() {
         if Instant::now() >= deadline {
-            return Err(Failure::new(ExitKind::Timeout, format!("the daemon of `{}` does not end", client.name()))
+            return Err(Failure::new(ExitKind::Timeout, format!("the daemon of `{}` did not stop", client.name()))
                 .with_cause(format!("{} is still there", client.socket().display()))
                 .with_hint(format!(
                     "its log says what it waits for; overlay down {} again after that",

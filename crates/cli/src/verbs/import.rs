@@ -44,7 +44,7 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<ExitCode, Fai
         if file.symlink_metadata().is_ok() {
             let word = shell_word(&source.display().to_string());
             return Err(file_failure("write", file, &io::ErrorKind::AlreadyExists.into())
-                .with_hint(format!("overlay import {word} -o DIR writes into another folder")));
+                .with_hint(format!("overlay import {word} -o DIR writes into a different folder")));
         }
     }
     fs::create_dir_all(&arguments.output)
@@ -72,7 +72,7 @@ pub(crate) fn run(session: &Session, arguments: &Import) -> Result<ExitCode, Fai
         return Ok(ExitCode::SUCCESS);
     }
     session.output.say(&format!(
-        "error: not all of `{}` works with overlay as it did\nhint: do what the warnings say, then: {up}",
+        "error: not everything in `{}` works with overlay as before\nhint: do what the warnings say, then: {up}",
         source.display()
     ));
     Ok(ExitCode::from(ExitKind::Degraded.exit_code()))

@@ -86,16 +86,16 @@ fn target(argument: &str, status: &Status) -> Result<Target, Failure> {
     let peer = peers::named(argument, status)?;
     let single = peer.allowed_ips.iter().find(|prefix| prefix.prefix_len() == prefix.max_prefix_len());
     let single = single.ok_or_else(|| {
-        Failure::new(ExitKind::NotFound, format!("peer `{argument}` has no single address to ask"))
-            .with_cause("its allowed_ips hold no /32 and no /128")
-            .with_hint("overlay ping IP, with an address behind it")
+        Failure::new(ExitKind::NotFound, format!("peer `{argument}` has no single address to ping"))
+            .with_cause("its allowed_ips contain no /32 and no /128")
+            .with_hint("overlay ping IP, with an address within its allowed_ips")
     })?;
     Ok(Target { ip: single.addr(), peer: table::label(peer) })
 }
 
 /// Prints the outcome of each probe as it becomes known, until the count is reached or the user presses Ctrl-C.
 async fn probe(session: &Session, target: &Target, options: Options) -> Result<Summary, Failure> {
-    session.output.say(&format!("asking {}", name(target)));
+    session.output.say(&format!("pinging {}", name(target)));
     let (decided, mut probes) = mpsc::channel(16);
     let (ended, end) = oneshot::channel();
     // This is a separate thread, not one of the runtime's, so that Ctrl-C does not have to wait for an answer.

@@ -67,10 +67,10 @@ fn only_config(folder: &Path, verb: &str) -> Result<PathBuf, Failure> {
         configs.iter().filter_map(|path| Some(format!("`{}`", path.file_stem()?.to_str()?))).collect();
     match configs.len() {
         1 => Ok(configs.remove(0)),
-        0 => Err(Failure::new(ExitKind::Usage, "no config was named")
-            .with_cause(format!("{} holds no config to fall back on", folder.display()))
+        0 => Err(Failure::new(ExitKind::Usage, "no config was given")
+            .with_cause(format!("there is no config in {}", folder.display()))
             .with_hint(format!("overlay {verb} config.toml; overlay config init -o config.toml writes one"))),
-        _ => Err(Failure::new(ExitKind::Usage, "no config was named")
+        _ => Err(Failure::new(ExitKind::Usage, "no config was given")
             .with_cause(format!("there are several in {}: {}", folder.display(), names.join(", ")))
             .with_hint(format!("overlay {verb} {}", names[0].trim_matches('`')))),
     }

@@ -33,8 +33,8 @@ pub async fn serve_when_possible(address: SocketAddr, view: Arc<View>) -> anyhow
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,
             Err(error) => {
-                let message = format!("cannot listen for metrics on {address}: {error}; it is tried again");
-                let hint = "set another `listen` under [metrics], or end what listens there";
+                let message = format!("cannot listen for metrics on {address}: {error}; overlay keeps trying");
+                let hint = "set a different `listen` under [metrics], or stop the program that listens there";
                 view.set_warnings(TOPIC, vec![StatusWarning::new("metrics", message, hint)]);
             }
         }

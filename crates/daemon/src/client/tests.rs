@@ -99,7 +99,7 @@ async fn after_a_killed_daemon_the_way_to_clean_up_is_named() {
         golden(format!("{name:?}"), failure.lines());
     }
     let failure = Client::find(world.path(), Some("other"), "").expect_err("nobody listens");
-    golden_with("another name", failure.lines(), &[(&world.path().to_string_lossy(), "DIR")]);
+    golden_with("a different name", failure.lines(), &[(&world.path().to_string_lossy(), "DIR")]);
 }
 
 #[tokio::test]

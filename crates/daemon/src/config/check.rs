@@ -25,9 +25,9 @@ pub(super) fn together(interface: &InterfaceDraft, peers: &[PeerDraft], report: 
     }
     if peers.is_empty() {
         report.warn(
-            Problem::new("no_peers", "there is no [[peer]]: nobody can be reached")
+            Problem::new("no_peers", "there is no [[peer]], so nothing can be reached through the tunnel")
                 .at(&interface.span)
-                .hint("write a [[peer]] with its public_key and allowed_ips"),
+                .hint("add a [[peer]] with its public_key and allowed_ips"),
         );
     }
 }
@@ -36,7 +36,7 @@ fn own_addresses(interface: &InterfaceDraft, report: &mut Report) {
     let mut seen: HashMap<IpAddr, &Range<usize>> = HashMap::new();
     for (net, span) in &interface.addresses {
         if let Some(first) = seen.insert(net.addr(), span) {
-            let message = format!("the address {} stands twice in `addresses`", net.addr());
+            let message = format!("the address {} is listed twice in `addresses`", net.addr());
             report.error(
                 Problem::new("duplicate_address", message).at(span).related(first, "first here").hint("remove one"),
             );
@@ -105,7 +105,7 @@ fn allowed_ips(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Rep
             match seen.insert(*prefix, (peer, span)) {
                 Some((first, first_span)) => {
                     let message = match std::ptr::eq(first, peer) {
-                        true => format!("{prefix} stands twice in the `allowed_ips` of peer {}", peer.label()),
+                        true => format!("{prefix} is listed twice in the `allowed_ips` of peer {}", peer.label()),
                         false => format!("{prefix} belongs to both peers {} and {}", first.label(), peer.label()),
                     };
                     report.error(
@@ -179,7 +179,7 @@ fn endpoints_outside_own_networks(interface: &InterfaceDraft, peers: &[PeerDraft
                 net.trunc()
             );
             report.warn(
-                Problem::new("endpoint_in_network", message).at(span).hint("use a longer prefix or another range"),
+                Problem::new("endpoint_in_network", message).at(span).hint("use a longer prefix or a different range"),
             );
         }
     }

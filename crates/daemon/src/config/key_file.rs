@@ -87,7 +87,7 @@ impl KeyFiles<'_> {
                 };
                 if is_for_others {
                     let shown = path.display();
-                    let message = format!("the key file `{shown}` can be read by others than its owner");
+                    let message = format!("the key file `{shown}` can be read by users other than its owner");
                     report.warn(
                         Problem::new("key_file_mode", message).at(&field.span).hint(format!("`chmod 600 {shown}`")),
                     );
@@ -126,7 +126,9 @@ fn unreadable(path: &Path, name: &str, maker: &str, error: &io::Error) -> Proble
         return Problem::permission(&format!("the key file `{shown}`"), path);
     }
     let hint = match error.kind() {
-        io::ErrorKind::NotFound if name.starts_with("~/") => "write the whole path: `~` means nothing here".to_owned(),
+        io::ErrorKind::NotFound if name.starts_with("~/") => {
+            "write the whole path: `~` is not expanded here".to_owned()
+        }
         io::ErrorKind::NotFound if maker.ends_with("psk") => {
             format!("`{maker} -o {shown}` makes one; the peer needs a copy of it")
         }

@@ -44,7 +44,7 @@ pub(super) fn check_interface_name(name: &str) -> Result<(), Problem> {
             .map_err(|p| p.hint(format!("shorten it, for example to \"{}\"", &name[..MAX_INTERFACE_NAME])))
     } else if matches!(name, "." | ".." | "lo" | "all" | "default") || name.starts_with('-') {
         bad(format!("{shown} cannot be an interface's name: it means something else to the system"))
-            .map_err(|p| p.hint("choose another name, for example \"overlay0\""))
+            .map_err(|p| p.hint("choose a different name, for example \"overlay0\""))
     } else {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Messages of other tasks for the control thread, in order.
+//! Messages from other tasks to the control thread, in order.
 
 use std::future::pending;
 

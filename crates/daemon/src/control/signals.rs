@@ -18,7 +18,7 @@ pub(crate) enum Signal {
 pub(crate) struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
-    /// Only where there is a config to read again.
+    /// `None` if there is no config to read again.
     hangup: Option<unix::Signal>,
 }
 

@@ -8,7 +8,7 @@ use crate::notify;
 
 /// The timer of the next message, and the engine's turns at the last one.
 pub(crate) struct Watchdog {
-    /// `None` where the service manager does not ask.
+    /// `None` if the service manager has no watchdog for us.
     timer: Option<Interval>,
     turns_seen: Option<u64>,
 }

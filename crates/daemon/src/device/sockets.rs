@@ -62,7 +62,7 @@ pub fn bind(outer: Outer) -> Result<Sockets, Failure> {
     if outer.udp_gso == Switch::On && [&v4, &v6].into_iter().flatten().any(lacks_offload) {
         return Err(Failure::new(ExitKind::Other, "this kernel has no UDP segmentation offload")
             .with_cause("`udp_gso = \"on\"` under [tuning] asks for it")
-            .with_hint("set `udp_gso = \"auto\"` to use it where there is one"));
+            .with_hint("set `udp_gso = \"auto\"` to use it only where the kernel has it"));
     }
     let sockets = Sockets { v4, v6 };
     warn_of_small_buffers(&sockets);
@@ -80,11 +80,11 @@ fn available(bound: Result<UdpSocket, BindError>, port: u16) -> Result<Option<Ud
         Err(BindError::FamilyUnavailable) => Ok(None),
         Err(BindError::PortInUse) => {
             Err(Failure::new(ExitKind::Conflict, format!("UDP port {port} is already in use"))
-                .with_cause("another process listens on it, perhaps another WireGuard")
-                .with_hint("set another `listen_port` under [interface], or 0 to let the kernel choose"))
+                .with_cause("another process listens on it, or a WireGuard interface of the kernel uses it")
+                .with_hint("set a different `listen_port` under [interface], or 0 to let the kernel choose"))
         }
         Err(BindError::Permission) => {
-            Err(Failure::new(ExitKind::Permission, format!("UDP port {port} may not be used by this process")))
+            Err(Failure::new(ExitKind::Permission, format!("this process may not use UDP port {port}")))
         }
         Err(error) => Err(Failure::new(ExitKind::Other, format!("cannot use UDP port {port}")).with_cause(error)),
     }

@@ -19,7 +19,7 @@ const TUN_DEVICE: &str = "/dev/net/tun";
 pub fn open_tun(name: &str, offload: Switch) -> Result<Tun, Failure> {
     let created = match Tun::create(name, offload != Switch::Off) {
         Err(TunError::Io(error)) if offload == Switch::Auto => {
-            tracing::warn!(%error, "this kernel hands out no TUN with offloads: packets go one by one");
+            tracing::warn!(%error, "this kernel has no offloads for TUN: packets pass one by one");
             Tun::create(name, false)
         }
         created => created,
@@ -32,10 +32,10 @@ pub fn open_tun(name: &str, offload: Switch) -> Result<Tun, Failure> {
         };
         let failure = Failure::new(code, format!("cannot create the interface `{name}`")).with_cause(&error);
         match error {
-            TunError::Io(_) if offload == Switch::On => {
-                failure.with_hint("set `tun_offload = \"auto\"` under [tuning] to do without where it is missing")
-            }
-            TunError::Busy => failure.with_hint(format!("ip link show {name} tells what it is")),
+            TunError::Io(_) if offload == Switch::On => failure.with_hint(
+                "set `tun_offload = \"auto\"` under [tuning] to run without offloads where the kernel has none",
+            ),
+            TunError::Busy => failure.with_hint(format!("ip link show {name} shows what it is")),
             TunError::Permission => match OpenOptions::new().read(true).write(true).open(TUN_DEVICE) {
                 Err(_) if has_net_admin() => {
                     failure.with_cause(format!("{TUN_DEVICE} may not be opened by this process")).with_hint(format!(

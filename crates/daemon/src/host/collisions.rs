@@ -129,13 +129,13 @@ impl Collision {
                 Failure::new(ExitKind::Conflict, format!("address {} is already in use on `{device}`", ours.addr()))
                     .with_cause("a virtual IP answers on its own interface only")
                     .with_hint(format!(
-                        "give this host another address in {file}, or: sudo ip address delete {}/{} dev {device}",
+                        "give this host a different address in {file}, or: sudo ip address delete {}/{} dev {device}",
                         other.ip, other.prefix
                     ))
             }
             Subject::Connected(prefix) => self
                 .taken_route(*prefix, MAIN_TABLE)
-                .with_hint(format!("choose addresses from another prefix in {file}")),
+                .with_hint(format!("choose addresses from a different prefix in {file}")),
             Subject::Route(destination, table) => self
                 .taken_route(*destination, *table)
                 .with_hint(format!("change `allowed_ips` in {file}, or set table = \"off\" there and route by hand")),
@@ -146,14 +146,14 @@ impl Collision {
     pub(super) fn warning(&self) -> StatusWarning {
         let device = match &self.device {
             Some(device) => format!("on `{device}`"),
-            None => "by a route that leads nowhere".to_owned(),
+            None => "as a route that leads nowhere".to_owned(),
         };
         match &self.subject {
             Subject::Address(ours, other) => StatusWarning::new(
                 "address_taken",
-                format!("the address {} appeared {device} as well: it is ours no longer alone", ours.addr()),
+                format!("the address {} now also exists {device}, where it answers outside the tunnel", ours.addr()),
                 format!(
-                    "sudo ip address delete {}/{} dev {}, or give this host another address",
+                    "sudo ip address delete {}/{} dev {}, or give this host a different address",
                     other.ip,
                     other.prefix,
                     self.device.as_deref().unwrap_or_default()
@@ -161,8 +161,8 @@ impl Collision {
             ),
             Subject::Connected(prefix) | Subject::Route(prefix, _) => StatusWarning::new(
                 "prefix_taken",
-                format!("{prefix} appeared {device} as well: packets to it may not reach the tunnel"),
-                "move one of the two networks to another prefix",
+                format!("{prefix} now also exists {device}: packets to it may not reach the tunnel"),
+                "move one of the two networks to a different prefix",
             ),
         }
     }

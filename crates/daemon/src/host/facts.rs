@@ -278,12 +278,12 @@ impl Told {
 
     fn warnings(&self) -> Vec<String> {
         let contested = self.is_contested().then(|| {
-            "another program keeps taking away what overlay adds to this host: it is put back less and less often"
+            "another program keeps removing what overlay adds to this host: it is restored less and less often"
                 .to_owned()
         });
         let replaced = match self.replaced.as_slice() {
             [] => None,
-            replaced => Some(format!("another program's route is in the place of ours: {}", replaced.join(", "))),
+            replaced => Some(format!("another program's route has replaced ours: {}", replaced.join(", "))),
         };
         let refused = (!self.refused_routes.is_empty()).then(|| {
             let shown: Vec<&str> = self.refused_routes.iter().take(SHOWN_ROUTES).map(String::as_str).collect();

@@ -50,15 +50,15 @@ pub(crate) const TUN_QUEUE_LEN: u32 = 500;
 pub struct Host {
     interface: String,
     index: u32,
-    /// What was last asked for and stands.
+    /// The footprint that is in place.
     standing: Footprint,
-    /// Whether it has come up: what is missing from then on, somebody has taken away.
+    /// Whether the interface has come up. From then on, another program has removed whatever is missing.
     is_up: bool,
     /// The policy rules exactly as they were added.
     rules: Vec<Rule>,
     /// The table for the destinations of refused routes, once there was one.
     detours: Option<Detours>,
-    /// The table in nft.
+    /// The nft table.
     guard: Guard,
     /// Whether others may send through this host.
     forward: bool,
@@ -146,13 +146,13 @@ impl Host {
         let done = self.converge(netlink, journal, wanted).await;
         let looked = self.report(None);
         if !looked.put_back.is_empty() {
-            tracing::info!("put back what another program had taken away: {}", looked.put_back);
+            tracing::info!("restored what another program had removed: {}", looked.put_back);
         }
         if let Err(failure) = done {
             self.guard.set_mode(mode);
             self.forward = forward;
             if let Err(second) = self.converge(netlink, journal, old).await {
-                tracing::error!(error = %second, "what stood before the reload could not be restored");
+                tracing::error!(error = %second, "the state before the reload could not be restored");
             }
             return Err(failure);
         }
@@ -298,7 +298,7 @@ impl Host {
             && let Err(error) = netlink.set_addr_gen_mode_none(self.index).await
         {
             // The kernel then assigns a link-local address, which does no harm.
-            tracing::debug!(%error, "addr_gen_mode");
+            tracing::debug!(%error, "addr_gen_mode could not be set");
         }
     }
 

@@ -162,7 +162,7 @@ pub(super) fn read(runtime: &Runtime) -> Result<Option<Record>, Failure> {
     let unreadable = |cause: String| {
         Failure::new(ExitKind::Other, format!("cannot understand {}", path.display()))
             .with_cause(cause)
-            .with_hint(format!("look at what it names, then: sudo rm {}", path.display()))
+            .with_hint(format!("remove by hand what it lists, then: sudo rm {}", path.display()))
     };
     let record: Record = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
     if record.schema != SCHEMA {

@@ -156,7 +156,7 @@ impl Runtime {
 async fn remove_from_namespace(record: &Record, cleaned: &mut Cleaned) -> Result<(), Failure> {
     let netlink = Netlink::connect()
         .await
-        .map_err(|error| Failure::new(ExitKind::Other, "cannot speak netlink").with_cause(error))?;
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot open a netlink socket").with_cause(error))?;
     for rule in record.rules.iter().map(Rule::from) {
         let name = describe_rule(&rule);
         if !is_of_our_shape(&rule) {

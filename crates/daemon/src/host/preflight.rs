@@ -72,8 +72,13 @@ async fn require_free_name(netlink: &Netlink, config: &Config) -> Result<(), Fai
                 None => "a hardware or loopback device".to_owned(),
             };
             Err(Failure::new(ExitKind::Conflict, format!("interface `{name}` already exists"))
-                .with_cause(format!("it is {kind} that this daemon did not make, and none is ever taken over"))
-                .with_hint(format!("sudo ip link delete {name}, or set another `name` in {}", config.path.display())))
+                .with_cause(format!(
+                    "it is {kind} that this daemon did not create, and overlay never takes over an interface"
+                ))
+                .with_hint(format!(
+                    "sudo ip link delete {name}, or set a different `name` in {}",
+                    config.path.display()
+                )))
         }
     }
 }

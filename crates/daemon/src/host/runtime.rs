@@ -228,13 +228,15 @@ fn folder_failure(directory: &Path, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             let denied = denied(directory);
-            let hint = format!("{}, or name another folder with --runtime-dir", denied.hint);
+            let hint = format!("{}, or choose a different folder with --runtime-dir", denied.hint);
             Failure::new(ExitKind::Permission, what).with_cause(denied.cause).with_hint(hint)
         }
         io::ErrorKind::ReadOnlyFilesystem => Failure::new(ExitKind::Permission, what)
             .with_cause(error)
-            .with_hint("name another folder with --runtime-dir"),
-        _ => Failure::new(ExitKind::Other, what).with_cause(error).with_hint("name another folder with --runtime-dir"),
+            .with_hint("choose a different folder with --runtime-dir"),
+        _ => Failure::new(ExitKind::Other, what)
+            .with_cause(error)
+            .with_hint("choose a different folder with --runtime-dir"),
     }
 }
 

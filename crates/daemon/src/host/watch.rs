@@ -66,7 +66,7 @@ impl HostWatch {
     /// tokio runtime.
     pub fn start(netlink: &Netlink) -> Self {
         let notices = Notices::listen(netlink)
-            .inspect_err(|error| tracing::warn!(%error, "what other programs change on this host goes unnoticed"))
+            .inspect_err(|error| tracing::warn!(%error, "changes that other programs make on this host go unnoticed"))
             .ok();
         Self { notices, noticed: Noticed::ALL, since: Instant::now(), pace: Pace::default(), told: None }
     }
@@ -119,7 +119,7 @@ async fn next(notices: &mut Option<Notices>, interest: &Interest) -> Noticed {
     match listening.noticed(interest).await {
         Ok(noticed) => noticed,
         Err(error) => {
-            tracing::warn!(%error, "what other programs change on this host goes unnoticed from now on");
+            tracing::warn!(%error, "changes that other programs make on this host go unnoticed from now on");
             *notices = None;
             Noticed::ALL
         }

@@ -38,9 +38,9 @@ pub(super) async fn require_ways(netlink: &Netlink, config: &Config, wanted: &Fo
         };
         return Err(Failure::new(
             ExitKind::Config,
-            format!("the way to the endpoint {ip} of peer `{}` would lead into the tunnel", peer.label()),
+            format!("the route to the endpoint {ip} of peer `{}` would lead into the tunnel", peer.label()),
         )
-        .with_cause(format!("no route of this host to it is more specific than the tunnel's own to {ours}"))
+        .with_cause(format!("this host has no route to it that is more specific than the tunnel's route to {ours}"))
         .with_hint(format!("{keep_out}; or take {ip} out of the prefixes in {file}")));
     }
     Ok(())
@@ -72,9 +72,7 @@ pub(super) async fn loop_of(
     (way.interface == own).then(|| {
         StatusWarning::new(
             "endpoint_in_tunnel",
-            format!(
-                "the way to the endpoint {ip} of peer `{peer}` leads into the tunnel: what is sent there is dropped"
-            ),
+            format!("the route to the endpoint {ip} of peer `{peer}` leads into the tunnel: packets to it are dropped"),
             format!(
                 "give this host a route to {} outside of the tunnel, or take {ip} out of `allowed_ips`",
                 IpNet::from(ip)

@@ -66,12 +66,12 @@ impl Caller {
 
 /// The error for a stranger that wants to read. The hint mentions the group if this host has it.
 pub(crate) fn may_not_read() -> Failure {
-    Failure::new(ExitKind::Permission, "looking at the daemon needs root")
+    Failure::new(ExitKind::Permission, "reading the daemon's state needs root")
         .with_hint(hint_to_look(overlay_os::process::group_id(GROUP).is_some()))
 }
 
 fn hint_to_look(has_group: bool) -> String {
-    let by_group = format!("; or, from the next login on without sudo: sudo usermod -aG {GROUP} $USER");
+    let by_group = format!("; to need no sudo from the next login on: sudo usermod -aG {GROUP} $USER");
     format!("sudo overlay status{}", if has_group { by_group.as_str() } else { "" })
 }
 

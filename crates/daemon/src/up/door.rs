@@ -50,10 +50,10 @@ impl Door {
 pub(super) async fn open(name: &str, journal: &mut Journal) -> Result<UnixListener, StatusWarning> {
     let path = uapi_socket(name);
     let failed = |why: &str| {
-        let message = format!("`wg show {name}` does not work: {why}; it is tried again");
+        let message = format!("`wg show {name}` does not work: {why}; overlay keeps trying");
         StatusWarning::new("uapi", message, format!("ls -l {}", path.display()))
     };
-    // The folder is one for the whole host, also for other namespaces and other WireGuards.
+    // All network namespaces and WireGuard implementations of a host share this folder.
     if UnixStream::connect(&path).await.is_ok() {
         return Err(failed(&format!("{} belongs to another process", path.display())));
     }

@@ -1,4 +1,4 @@
-//! Maintains the footprint while the daemon runs: what another program removes is restored.
+//! Maintains the footprint while the daemon runs: restores what other programs remove.
 
 use overlay_os::netlink::{Netlink, Noticed};
 
@@ -16,13 +16,13 @@ impl Footprint {
         Self { watch: HostWatch::start(netlink) }
     }
 
-    /// Waits until a look is due, and says at what. Can be cancelled.
+    /// Waits until a look is due. Returns what to look at. Can be cancelled.
     pub(super) async fn next(&mut self, host: &Host) -> Noticed {
         self.watch.next(&host.interest()).await
     }
 
-    /// Another program may have changed something: what is missing is put back, and said once for each time, but no more
-    /// often than somebody wants to read it.
+    /// Looks for changes by other programs and restores what is missing. Each time is logged, but at DEBUG while a known
+    /// dispute goes on.
     pub(super) async fn on_noticed(&mut self, noticed: Noticed, running: &mut Running) {
         let endpoints = running.device.table().endpoints();
         let looked = running.host.look(&running.netlink, &mut running.journal, noticed, endpoints).await;
@@ -32,10 +32,10 @@ impl Footprint {
             _ if looked.put_back.is_empty() => {}
             Verdict::Fine => {}
             Verdict::Restored => {
-                tracing::warn!("`{name}`: put back what another program had taken away: {}", looked.put_back);
+                tracing::warn!("`{name}`: restored what another program had removed: {}", looked.put_back);
             }
             Verdict::Contested(pace) => tracing::warn!(
-                "`{name}`: another program keeps taking away what is put back: {}; from now on it is put back every {} s",
+                "`{name}`: another program keeps removing what overlay restores: {}; from now on it is restored every {} s",
                 looked.put_back,
                 pace.as_secs()
             ),
@@ -47,7 +47,7 @@ impl Footprint {
             running.host.on_contested(span);
         }
         if let Some(failed) = self.watch.news(looked.failed) {
-            tracing::warn!("`{name}`: something is missing on this host and cannot be put back: {failed}");
+            tracing::warn!("`{name}`: something is missing on this host and cannot be restored: {failed}");
         }
     }
 }

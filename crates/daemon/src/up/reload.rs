@@ -1,7 +1,7 @@
 //! A reload: the config is read again, and what changed is applied. What did not change is not touched.
 //!
-//! The file is compared with what runs, not with the file before, and the file wins. Where a step fails, what stood before
-//! is put back as well as can be.
+//! The file is compared with what runs, not with the previous file, and the file wins. If a step fails, the previous
+//! state is restored as far as possible.
 
 use overlay_core::Command;
 
@@ -65,14 +65,14 @@ async fn apply_rest(
     running.device.set_peers(&new.peers).await
 }
 
-/// After a reload that failed half way: what stood before, as well as can be.
+/// Restores the previous state, as far as possible, after a reload failed half way.
 async fn put_back(port: u16, mtu: MtuRange, running: &mut Running, paths: &mut Paths) {
     let old = running.config.clone();
     let mut results = vec![apply_port(port, running).await];
     results.push(running.host.apply(&running.netlink, &mut running.journal, &old, mtu).await);
     results.push(apply_rest(&old, mtu, running, paths).await.map(|_| ()));
     for failure in results.into_iter().filter_map(Result::err) {
-        tracing::error!(error = %failure, "what stood before the reload could not be restored");
+        tracing::error!(error = %failure, "the state before the reload could not be restored");
     }
 }
 
@@ -88,7 +88,7 @@ async fn apply_interface(new: &Config, mtu: MtuRange, running: &mut Running, pat
         .map_err(|error| Failure::new(ExitKind::Other, "cannot mark outer datagrams").with_cause(error))
 }
 
-/// Port 0 in the file is content with any.
+/// Moves to this port. With port 0 the current one stays.
 async fn apply_port(port: u16, running: &mut Running) -> Result<(), Failure> {
     if port == 0 {
         return Ok(());
@@ -97,6 +97,6 @@ async fn apply_port(port: u16, running: &mut Running) -> Result<(), Failure> {
         let code = if matches!(error, ChangeError::PortInUse) { ExitKind::Conflict } else { ExitKind::Other };
         Failure::new(code, format!("UDP port {port} cannot be used"))
             .with_cause(error)
-            .with_hint("set another `listen_port` under [interface], or 0 to let the kernel choose")
+            .with_hint("set a different `listen_port` under [interface], or 0 to let the kernel choose")
     })
 }

@@ -1,4 +1,4 @@
-//! The running `overlay up`: its own concerns beside those of every daemon, and its end.
+//! The running `overlay up`: serves the concerns that only `up` has, and ends the daemon in order.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -41,21 +41,21 @@ pub(super) struct Inputs {
     pub(super) settings: Inbox<Setting>,
 }
 
-/// What its own concerns bring.
+/// News from the concerns that only `up` has.
 pub(super) enum News {
     /// A host name was resolved.
     Resolved(Answer),
     /// Another program may have changed something on the host.
     Noticed(Noticed),
-    /// Routes are to follow what is known of paths.
+    /// Routes must follow what is now known about paths.
     DirtyPaths,
-    /// What may have changed without a word is to be looked at.
+    /// It is time to look for changes that nothing reports.
     Look,
 }
 
 impl Supervisor {
-    /// Serves until somebody ends the daemon, and takes everything away again. `flows_file` is what the next daemon of the
-    /// name reads.
+    /// Serves until the daemon is told to end, and removes everything that it added. The known flows go to `flows_file`,
+    /// which the next daemon of this name reads.
     pub(super) async fn run(
         mut self,
         inputs: Inputs,
@@ -76,12 +76,12 @@ impl Supervisor {
         let Running { config, netlink, journal, host, device, .. } = self.running;
         let flows = device.stop().await;
         if let Err(error) = host::flows::write(&flows_file, &flows) {
-            tracing::warn!(%error, "connections that we opened are cut: they cannot be handed over");
+            tracing::warn!(%error, "the connections that this host opened will be cut: they cannot be handed over to the next daemon");
         }
         if matches!(end, End::Failed(_)) && host::fails_closed(&config) {
             let name = &config.interface.name;
             tracing::error!(
-                "what the default route covers does not leave this host until `overlay up {name}` or `overlay down {name}`"
+                "traffic that the default route covers does not leave this host until `overlay up {name}` or `overlay down {name}`"
             );
             return end.into_result();
         }
@@ -105,7 +105,7 @@ impl Supervisor {
         Ok(report)
     }
 
-    /// Looks for changes around us that nobody reports. `is_new`: after a reload, which has made some.
+    /// Looks for changes on the host that nothing reports. `is_new` says that a reload has just changed something.
     async fn look_around(&mut self, is_new: bool) {
         let Running { config, netlink, journal, host, view, .. } = &mut self.running;
         self.standing.on_look(netlink, host, config, view, is_new).await;
@@ -149,7 +149,7 @@ impl Daemon for Supervisor {
     }
 
     async fn on_event(&mut self, event: Event) {
-        // A peer that is gone concerns nobody.
+        // The peer may be gone by now.
         let Some(peer) = self.running.device.table().key_of(event.peer()) else { return };
         self.resolving.on_event(peer, &event);
         self.paths.on_event(peer, event, &mut self.running).await;
@@ -168,7 +168,7 @@ impl Daemon for Supervisor {
         let touched = paths::prefixes_of(&changes, &self.running);
         let result = self.running.device.apply(changes).await;
         self.paths.on_setting(touched, &mut self.running.host);
-        // An endpoint that was set is not a name any more.
+        // An endpoint that `wg` has set replaces a host name.
         self.resolving.on_names(self.running.device.named_endpoints());
         result
     }

@@ -1,14 +1,14 @@
 //! What a reload withdraws stays withdrawn even if the reload fails.
 //!
 //! A reload is all or nothing, with one exception. A right that is taken from a peer must not last until a route
-//! fits or a port is free. So if a reload fails, peers that the file no longer names are removed, and the others
+//! can be added or a port is free. So if a reload fails, peers that the file no longer names are removed, and the others
 //! keep only what both the old and the new config grant. Nothing new is granted.
 
 use super::running::Running;
 use crate::config::{Config, Peer};
 use crate::failure::Failure;
 
-/// Called after a reload to `new` has failed. Returns the failure for the user.
+/// Withdraws rights after a reload to `new` has failed. Returns the failure for the user.
 pub(super) async fn withdraw(new: &Config, failure: Failure, running: &mut Running) -> Failure {
     let narrowed = narrowed(&running.config.peers, &new.peers);
     if narrowed == running.config.peers {
@@ -19,7 +19,7 @@ pub(super) async fn withdraw(new: &Config, failure: Failure, running: &mut Runni
         return failure;
     }
     running.config.peers = narrowed;
-    let error = format!("{} (what the file withdraws from peers is withdrawn all the same)", failure.error);
+    let error = format!("{} (the rights that the file withdraws from peers are withdrawn all the same)", failure.error);
     Failure { error, ..failure }
 }
 

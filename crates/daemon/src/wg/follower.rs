@@ -1,10 +1,10 @@
-//! The running `overlay wg`: what `wg` sets, what becomes of the interface, and the end.
+//! The running `overlay wg`: applies what `wg` sets, follows the interface, and ends.
 //!
-//! The interface is `ip`'s to change, so what the device does follows from what is seen of it. *Up*: the sockets are
-//! bound and peers with persistent keepalive are called. *Down*: sessions end, the sockets are closed, the port is free.
-//! *A new MTU*: packets are fitted to it from then on. *Deleted*: the end, as it is when the name of the socket is lost.
-//! A move into another network namespace takes the interface down, as the kernel does with every device; the sockets
-//! are bound in the namespace where the process was started, whenever they are.
+//! `ip` changes the interface, and the device follows. *Up*: the sockets are bound and peers with persistent keepalive
+//! are called. *Down*: sessions end, the sockets are closed, the port is free. *A new MTU*: packets are limited to it from
+//! then on. *Deleted*: the process ends, as it does when the socket loses its name. A move to a different network
+//! namespace takes the interface down, as the kernel does with every device. The sockets are always bound in the
+//! namespace where the process was started.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -32,13 +32,13 @@ pub(super) struct Follower {
     /// The name of the socket that `wg` talks to.
     socket: NameWatch,
     device: Device,
-    /// The interface is up.
+    /// Whether the interface is up.
     is_up: bool,
-    /// So is the device: it could bind its sockets.
+    /// Whether the device is up too: its sockets are bound.
     is_open: bool,
 }
 
-/// What its own concerns bring.
+/// News from the concerns that only `wg` has.
 pub(super) enum News {
     /// The interface changed, or cannot be followed any more.
     Link(io::Result<()>),
@@ -60,8 +60,8 @@ impl Follower {
     ) -> Result<(), Failure> {
         let end = match self.begin().await {
             Ok(()) => {
-                notify::ready(&format!("{} is there", self.name));
-                tracing::info!("{} is there, and waits for `wg` and `ip`", self.name);
+                notify::ready(&format!("{} exists", self.name));
+                tracing::info!("{} exists and waits for `wg` and `ip`", self.name);
                 if let Some(ready) = ready {
                     ready();
                 }
@@ -77,13 +77,13 @@ impl Follower {
         if self.socket.is_there() {
             let _ = std::fs::remove_file(uapi_socket(&self.name));
         }
-        // It holds the device too.
+        // The watch holds the TUN open, too.
         drop(self.link);
         self.device.stop().await;
         end.into_result()
     }
 
-    /// The interface is down at first.
+    /// Brings the device to the state of a new interface, which is down.
     async fn begin(&mut self) -> Result<(), Failure> {
         self.tell(Command::SetUp(false)).await;
         self.device
@@ -92,16 +92,16 @@ impl Follower {
             .map_err(|error| Failure::new(ExitKind::Other, "the engine does not answer").with_cause(error))
     }
 
-    /// Brings the device to where the interface is.
+    /// Brings the device to the state of the interface.
     async fn follow(&mut self) -> ControlFlow<End> {
         let now = match self.link.look().await {
             Ok(Some(now)) => now,
             Ok(None) => {
-                tracing::info!("{} was deleted: the end", self.name);
+                tracing::info!("{} was deleted: stopping", self.name);
                 return ControlFlow::Break(End::Asked);
             }
             Err(error) => {
-                tracing::warn!(%error, "what became of {} is not known", self.name);
+                tracing::warn!(%error, "the state of {} is unknown", self.name);
                 return ControlFlow::Continue(());
             }
         };
@@ -122,7 +122,7 @@ impl Follower {
     async fn set_mtu(&mut self, mtu: u32) {
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         self.mtu = mtu;
-        tracing::debug!(mtu, "the interface has another MTU");
+        tracing::debug!(mtu, "the MTU of the interface changed");
         let mtu = mtu.max(MINIMUM_MTU);
         self.tell(Command::SetMtu { mtu, max: mtu }).await;
         self.device.table().edit_interface(|interface| (interface.mtu, interface.max_mtu) = (mtu, mtu));
@@ -160,7 +160,7 @@ impl Follower {
         }
     }
 
-    /// A command that no node refuses: without an engine the end is near.
+    /// Sends a command that the node never refuses. It fails only if the engine has ended, which is reported separately.
     async fn tell(&self, command: Command) {
         let _ = self.device.engine().command(command).await;
     }
@@ -189,7 +189,7 @@ impl Daemon for Follower {
         match news {
             News::Link(Ok(())) => self.follow().await,
             News::SocketLost(Ok(())) => {
-                tracing::info!("the socket of {} was removed: the end", self.name);
+                tracing::info!("the socket of {} was removed: stopping", self.name);
                 ControlFlow::Break(End::Asked)
             }
             News::Link(Err(error)) | News::SocketLost(Err(error)) => ControlFlow::Break(End::Failed(self.lost(error))),
@@ -208,7 +208,7 @@ impl Daemon for Follower {
 
     async fn on_setting(&mut self, changes: Vec<Change>) -> Result<(), ChangeError> {
         let result = self.device.apply(changes).await;
-        // Perhaps it has a port now that is free.
+        // The new port may be free.
         if self.is_up && !self.is_open {
             self.go_up().await;
         }

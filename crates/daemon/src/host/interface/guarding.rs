@@ -1,6 +1,6 @@
-//! The guard around what changes: it stands before anything that it guards does, and after it.
+//! Keeps the guard in place while things change.
 //!
-//! First what was and what will be are guarded both, then things change, then only what is left is guarded.
+//! First it covers both the old and the new state, then the change is made, and then it covers only the new state.
 
 use overlay_os::netlink::Netlink;
 use overlay_os::nft::NftError;
@@ -13,7 +13,7 @@ use crate::host::netlink_failure;
 use crate::host::surroundings::{self, Question, Surroundings};
 
 impl Host {
-    /// What lies around the tunnel, for a footprint.
+    /// Collects what the guard of this footprint must know about the host.
     pub(super) async fn look_around(&self, netlink: &Netlink, wanted: &Footprint) -> Result<Surroundings, Failure> {
         let cannot = |what: &str| {
             let what = format!("cannot list the {what} of this host");
@@ -42,19 +42,20 @@ impl Host {
         Ok(Surroundings { own, names, ..beside })
     }
 
-    /// Before anything changes: what stands and what is wanted are guarded both.
+    /// Guards both the current and the wanted state. Called before anything changes.
     pub(super) async fn guard_both(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
         let standing = self.standing.clone();
         self.converge_guard(journal, &[&standing, wanted], around).await;
     }
 
-    /// After everything has changed: only what is wanted is guarded.
+    /// Guards only the wanted state. Called after everything has changed.
     pub(super) async fn guard_only(&mut self, journal: &mut Journal, wanted: &Footprint, around: &Surroundings) {
         self.converge_guard(journal, &[wanted], around).await;
     }
 
-    /// Without nft the virtual IPs answer on every interface, as with WireGuard, and only the policy rules keep a default
-    /// route inside the tunnel. The user is told, once.
+    /// Installs the table that guards these footprints, or removes it if the config wants none. Without nft the virtual
+    /// IPs answer on every interface, as with WireGuard, and only the policy rules keep a default route inside the tunnel.
+    /// That is logged once.
     async fn converge_guard(&mut self, journal: &mut Journal, footprints: &[&Footprint], around: &Surroundings) {
         if !self.guard.is_wanted() {
             if let Err(line) = self.guard.remove(journal).await {
@@ -77,10 +78,11 @@ impl Host {
         };
         let mut complaint = match error {
             NftError::Missing => {
-                "nft is not installed: packets to the virtual IPs that arrive elsewhere are not dropped".to_owned()
+                "nft is not installed: packets to the virtual IPs that arrive on other interfaces are not dropped"
+                    .to_owned()
             }
             // A kernel without nf_tables, most often in a container.
-            error => format!("packets to the virtual IPs that arrive elsewhere are not dropped: {error}"),
+            error => format!("packets to the virtual IPs that arrive on other interfaces are not dropped: {error}"),
         };
         if let Some(families) = locked {
             complaint += &format!(", and policy rules alone keep {families} inside the tunnel");

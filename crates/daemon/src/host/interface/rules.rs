@@ -32,7 +32,7 @@ impl Host {
         wanted: &Footprint,
     ) -> Result<(), Failure> {
         let planned = planned_rules(wanted, self.detours, !self.guard.is_missing());
-        // A kernel without IPv6 has none of its rules.
+        // A kernel without IPv6 has no IPv6 rules.
         let fits = |rule: &&Rule| rule.family == Family::V4 || self.rules.iter().any(|rule| rule.family == Family::V6);
         let anywhere = |rule: &Rule| Rule { priority: None, ..*rule };
         if !self.rules.is_empty() && !self.rules.iter().map(anywhere).eq(planned.iter().filter(fits).copied()) {
@@ -55,7 +55,7 @@ impl Host {
         Ok(())
     }
 
-    /// Adds the new rules before the old ones, and only then removes those, so that there is no moment without.
+    /// Adds the new rules before the old ones, and only then removes those, so that rules are in place at every moment.
     async fn replace_rules(
         &mut self,
         netlink: &Netlink,
@@ -66,7 +66,7 @@ impl Host {
         let old = std::mem::take(&mut self.rules);
         let added = self.add_rules(netlink, journal, planned, &old, &standing).await;
         if added.is_err() {
-            // The new ones are gone again.
+            // `add_rules` has removed the new ones again.
             self.rules = old;
             return added;
         }
@@ -98,8 +98,8 @@ impl Host {
             let rules: Vec<Rule> = planned.iter().copied().filter(|rule| rule.family == family).collect();
             let priority = free_priorities(standing, family, rules.len()).ok_or_else(|| {
                 Failure::new(ExitKind::Conflict, "cannot add policy rules for the default route")
-                    .with_cause("no priority is free before those that stand")
-                    .with_hint("look at: ip rule; or set `table` to a number and route by hand")
+                    .with_cause("no priority is free before the existing rules")
+                    .with_hint("ip rule shows them; or set `table` to a number and route by hand")
             })?;
             placed.extend((priority..).zip(rules).map(|(at, rule)| Rule { priority: Some(at), ..rule }));
         }
@@ -107,7 +107,7 @@ impl Host {
         journal.record_rules(&recorded)?;
         for rule in &placed {
             if let Err(error) = netlink.add_rule(rule).await {
-                // A kernel without IPv6 sends none past the tunnel either.
+                // A kernel without IPv6 sends no IPv6 past the tunnel either.
                 if rule.family == Family::V6 && matches!(error, NetlinkError::Unsupported) {
                     continue;
                 }

@@ -34,20 +34,20 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Always 1: the labels tell something.
+    /// Always 1: the labels carry the information.
     Info,
 }
 
-/// Families that are about one thing.
+/// Families about one subject.
 #[derive(Debug)]
 pub struct Group {
-    /// What they are about.
+    /// The subject.
     pub title: &'static str,
     /// In the order in which a scraper reads them.
     pub families: Vec<Family>,
 }
 
-/// What each peer's sample bears.
+/// The labels of each peer's samples.
 const PEER: &[&str] = &["peer", "public_key"];
 /// The same, for a peer that is in one of several states.
 const PEER_STATE: &[&str] = &["peer", "public_key", "state"];
@@ -71,7 +71,7 @@ pub(super) const OFFLOAD: Family =
 pub(super) const RESTORED: Family = counter(
     "host_restored",
     &["what"],
-    "Things that another program removed from this host and that were put back: `address`, `link`, `mtu`, `route`, \
+    "Things that another program removed from this host and that were restored: `address`, `link`, `mtu`, `route`, \
      `rule` or `nft_table`.",
 );
 pub(super) const HOST_STATE: Family = gauge(
@@ -82,7 +82,7 @@ pub(super) const HOST_STATE: Family = gauge(
 pub(super) const GUARD_DROPPED: Family = counter(
     "guard_dropped_packets",
     &["rule"],
-    "Packets that our nft table dropped: `weak_host` went to a virtual IP by another interface, `outside_tunnel` was \
+    "Packets that our nft table dropped: `weak_host` went to a virtual IP through a different interface, `outside_tunnel` was \
      covered by a /0 and would have left outside the tunnel.",
 );
 
