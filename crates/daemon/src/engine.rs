@@ -38,26 +38,26 @@ const MAX_COMMANDS: usize = 64;
 pub struct Parts {
     /// The node, with its first peers.
     pub node: Node,
-    /// Where inner packets come from and go to.
+    /// The interface that inner packets come from and go to.
     pub tun: Tun,
     /// The outer sockets.
     pub sockets: Sockets,
-    /// Where the engine counts.
+    /// The counters of the engine thread.
     pub stats: Arc<ShellStats>,
     /// How the thread is scheduled.
     pub scheduling: Scheduling,
 }
 
-/// What an engine may know of the flows through one that ran before it.
+/// What a new engine may know about the flows through an earlier one.
 #[derive(Default)]
 pub struct Former {
-    /// Whether there can be none: no engine ran before.
+    /// Whether no engine ran before, so that no flow can exist.
     pub is_first: bool,
-    /// Those that were handed over.
+    /// The flows that were handed over.
     pub flows: Vec<PeerFlows>,
 }
 
-/// What a TUN takes as super-packets, as far as can be known before one was written.
+/// Returns which super-packets a TUN accepts, as far as this is known before one was written.
 pub fn joins(tun: &Tun) -> Joins {
     Joins { tcp: tun.has_offload(), udp: tun.has_udp_offload() }
 }
@@ -113,7 +113,7 @@ impl Engine {
         let turns = Arc::<Counter>::default();
         let mut run = Run::new(parts, Arc::clone(&turns), waker.clone(), inbox, events)?;
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || {
-            // If nobody listens, control is gone and there is no one to tell.
+            // The receiver is gone if control has ended, and then nothing needs the result.
             let _ = end.send(run.run());
         })?;
         Ok((Self { requests, waker, turns, thread: Some(thread) }, reports))
@@ -171,8 +171,8 @@ impl Engine {
         self.ask(|reply| Request::SetFwmark(mark, reply)).await.unwrap_or_else(gone)
     }
 
-    /// How often the thread has come round by now. It comes round soon after this call, even where nothing else is to be
-    /// done: if a later call gives the same answer, the thread hangs.
+    /// Returns how many turns the thread has made, and wakes it for one more. If a later call returns the same number, the
+    /// thread hangs.
     pub fn turns(&self) -> u64 {
         let turns = self.turns.value();
         self.waker.wake();
@@ -201,7 +201,7 @@ async fn applied(answer: oneshot::Receiver<Result<(), CommandError>>) -> Result<
     answer.await.unwrap_or(Err(CommandError::UnknownPeer))
 }
 
-/// The clock that the engine lends to the node.
+/// Returns the current time for the node.
 pub(crate) fn now() -> Instant {
     Instant::from_start(overlay_os::clock::boottime())
 }

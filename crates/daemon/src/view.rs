@@ -1,7 +1,7 @@
 //! What is shown of the running daemon: the one place that local API, UAPI and metrics read.
 //!
-//! Peers and our own end stand in the device's table, and counters are read where the engine keeps them. So nobody who
-//! asks "how are you?" ever waits for the packet path, and a slow reader of status costs no packet.
+//! Peers and our own side are in the device's table, and counters are read where the engine keeps them. A request for the
+//! status therefore never waits for the packet path, and a slow reader costs no packet.
 
 pub mod metrics;
 mod path_mtu;
@@ -33,7 +33,7 @@ pub struct View {
 }
 
 impl View {
-    /// The view of a device that was started just now.
+    /// Creates the view of a device that has just been started.
     pub fn of(device: &Device) -> Arc<Self> {
         let view =
             Self::new(Arc::clone(device.table()), Arc::clone(device.node_stats()), Arc::clone(device.shell_stats()));
@@ -53,7 +53,7 @@ impl View {
         })
     }
 
-    /// Where the kernel is asked about queues. Once.
+    /// Sets where the kernel's queues are read. Called once.
     fn watch(&self, queues: Arc<Queues>) {
         let _ = self.queues.set(queues);
     }
@@ -63,27 +63,27 @@ impl View {
         let _ = self.host.set(facts);
     }
 
-    /// Everything that `overlay status` shows.
+    /// Returns everything that `overlay status` shows.
     pub fn status(&self) -> Status {
         self.status_at(now())
     }
 
-    /// What control knows of the device.
+    /// Returns what control knows about the device.
     pub(crate) fn table(&self) -> &Table {
         &self.table
     }
 
-    /// These are the warnings of `topic` from now on, and no others.
+    /// Replaces the warnings of `topic`.
     pub fn set_warnings(&self, topic: &'static str, warnings: Vec<StatusWarning>) {
         self.warnings.set(topic, warnings);
     }
 
-    /// All warnings that stand.
+    /// Returns all current warnings.
     pub(crate) fn warnings(&self) -> Vec<StatusWarning> {
         self.warnings.all()
     }
 
-    /// Whether a warning of `topic` stands.
+    /// Whether `topic` has a warning.
     pub(crate) fn has_warnings(&self, topic: &str) -> bool {
         self.warnings.has(topic)
     }

@@ -12,7 +12,7 @@ pub(crate) fn run(session: &Session, arguments: &Daemon) -> Result<(), Failure> 
     session.output.result(&reloaded, || summary(client.name(), &reloaded.report));
     if !reloaded.report.needs_restart.is_empty() {
         let keys = reloaded.report.needs_restart.join(", ");
-        session.output.say(&format!("hint: {keys}: taken at the next `overlay up`, not now"));
+        session.output.say(&format!("hint: {keys}: takes effect at the next `overlay up`, not now"));
     }
     Ok(())
 }

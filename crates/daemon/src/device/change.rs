@@ -97,7 +97,7 @@ impl PeerEdit {
         }
     }
 
-    /// Brings the table up to date, and says what the engine is to be told for it.
+    /// Updates the table. Returns the commands that the engine needs.
     pub(super) fn apply(self, state: &mut State) -> Result<Vec<Command>, ChangeError> {
         let key = self.public_key;
         if state.interface.public_key == Some(key) {
@@ -118,7 +118,7 @@ impl PeerEdit {
             let peer = added.tag;
             tag = Some(peer);
             if added.config.allow.is_some() || added.config.mtu_discovery {
-                // The peer must never be without them, and a change of a peer can carry neither.
+                // The peer must never exist without its allow list and its search, and a `PeerChange` can carry neither.
                 commands.push(Command::SetPeer { peer, config: Box::new(added.config.to_core()), stats });
             } else {
                 add = Some((key, stats));

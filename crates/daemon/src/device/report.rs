@@ -14,6 +14,6 @@ pub struct ReloadReport {
     pub changed: Vec<String>,
     /// How many peers were not touched.
     pub unchanged: usize,
-    /// Keys of the config whose new value is taken at the next `up`.
+    /// Keys of the config whose new value takes effect at the next `up`, such as `metrics.listen`.
     pub needs_restart: Vec<String>,
 }

@@ -1,8 +1,8 @@
-//! What control knows of the device: our own end and the peers, as they were configured and as the engine reported.
+//! What control knows about the device: our own side and the peers, as configured and as reported by the engine.
 //!
-//! A change of the device is entered in the table first, and the table says what the engine has to be told, so that a change
-//! costs what changed. The engine's reports are entered here too. What people and programs are shown is read from it by
-//! the view. Only control threads take the lock, and briefly.
+//! A change of the device is entered in the table first. The difference decides which commands the engine gets, so that a
+//! small change of a large device stays cheap. The engine's reports are entered here too. The view reads from the table
+//! what users and programs are shown. Only control threads take the lock, and only for a short time.
 //!
 //! It does not repeat decisions of the node: a peer's state follows from the reported facts.
 
@@ -28,12 +28,12 @@ pub(crate) use self::state::State;
 use crate::config;
 use crate::keys::PrivateKey;
 
-/// What control knows of the device.
+/// What control knows about the device.
 pub struct Table {
     state: RwLock<State>,
 }
 
-/// Our own end, as it was configured.
+/// Our own side, as it was configured.
 #[derive(Clone)]
 pub struct InterfaceEntry {
     /// Name of the kernel interface.
@@ -42,15 +42,15 @@ pub struct InterfaceEntry {
     pub index: u32,
     /// Our public key, if there is a private one.
     pub public_key: Option<PeerKey>,
-    /// For `get=1` over the UAPI alone; shown nowhere else.
+    /// Our private key. Only `get=1` over the UAPI shows it.
     pub private_key: Option<PrivateKey>,
     /// The virtual IPs with the prefix they were configured with.
     pub addresses: Vec<IpNet>,
-    /// MTU of inner packets to a peer of whose path nothing is known, bytes.
+    /// MTU of inner packets to a peer about whose path nothing is known, in bytes.
     pub mtu: u16,
-    /// MTU of the kernel interface, bytes: no path is found to carry more.
+    /// MTU of the kernel interface, in bytes: the most that a path may turn out to carry.
     pub max_mtu: u16,
-    /// The UDP port that is really bound, or is to be while none is.
+    /// The UDP port that is bound, or that will be bound when the sockets open.
     pub listen_port: u16,
     /// Mark on our own datagrams.
     pub fwmark: Option<u32>,
@@ -68,13 +68,13 @@ impl Table {
         Self { state: RwLock::new(State::new(interface)) }
     }
 
-    /// Our own end, after a reload.
+    /// Replaces our own side, after a reload.
     pub fn set_interface(&self, interface: InterfaceEntry) {
         self.write().interface = interface;
     }
 
-    /// All peers of the config file in force, in the order they are shown in. A peer that is already known keeps what was
-    /// learned of it.
+    /// Replaces all peers by those of the config file in force, in the order in which they are shown. A peer that is already
+    /// known keeps what was learned about it.
     pub fn set_peers(&self, peers: impl IntoIterator<Item = (config::Peer, Arc<PeerStats>)>) {
         self.write().set_peers(peers);
     }
@@ -90,22 +90,22 @@ impl Table {
         state.peers.values_mut().for_each(PeerEntry::on_sessions_over);
     }
 
-    /// Every session is over, whatever the reason.
+    /// Records that every session is over.
     pub fn on_sessions_over(&self) {
         self.write().peers.values_mut().for_each(PeerEntry::on_sessions_over);
     }
 
-    /// Changes our own end.
+    /// Changes our own side.
     pub fn edit_interface(&self, edit: impl FnOnce(&mut InterfaceEntry)) {
         edit(&mut self.write().interface);
     }
 
-    /// Changes what is known; `edit` sees all of it.
+    /// Changes anything in the table.
     pub(crate) fn edit<T>(&self, edit: impl FnOnce(&mut State) -> T) -> T {
         edit(&mut self.write())
     }
 
-    /// A fact from the engine. About a peer that is gone: nothing.
+    /// Records an event of the engine. Ignores events about peers that are gone.
     pub fn on_event(&self, event: Event, wall_clock_of: impl Fn(Instant) -> SystemTime) {
         let mut state = self.write();
         let Some(key) = state.tags.key_of(event.peer()) else { return };
@@ -132,30 +132,30 @@ impl Table {
         self.read().tags.key_of(peer)
     }
 
-    /// The configured host name of a peer's endpoint has this address. As in the node, it does not replace an endpoint that is
-    /// there: what becomes of that is told by events.
+    /// Records an address of the host name that is a peer's endpoint. As in the node, it does not replace a known endpoint.
+    /// Events report when that one changes.
     pub fn on_endpoint_resolved(&self, key: PeerKey, endpoint: SocketAddr) {
         if let Some(peer) = self.write().peers.get_mut(&key) {
             peer.endpoint.get_or_insert(endpoint);
         }
     }
 
-    /// Our own end.
+    /// Returns our own side.
     pub fn interface(&self) -> InterfaceEntry {
         self.read().interface.clone()
     }
 
-    /// The allowed IPs of a peer, none where there is no such peer.
+    /// Returns the allowed IPs of a peer. Empty if there is no such peer.
     pub fn allowed_ips(&self, key: PeerKey) -> Vec<IpNet> {
         self.read().peers.get(&key).map(|peer| peer.allowed_ips.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// Where peers are reached now.
+    /// Returns the IPs of the current endpoints.
     pub fn endpoints(&self) -> Vec<IpAddr> {
         self.read().peers.values().filter_map(|peer| Some(peer.endpoint?.ip())).collect()
     }
 
-    /// The allowed IPs of all peers of whose paths something was found.
+    /// Returns the allowed IPs of all peers whose path MTU was found.
     pub fn prefixes_of_found_paths(&self) -> Vec<IpNet> {
         let state = self.read();
         let found = state.peers.values().filter(|peer| peer.found_mtu().is_some());
@@ -167,7 +167,7 @@ impl Table {
         self.read().interface.name.clone()
     }
 
-    /// The facts themselves. Held while something is printed from them, never across an await.
+    /// Locks the table for reading. The guard may be held while output is written, but never across an await.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         // Nothing panics between the writes of one change, so what a poisoned lock guards is whole.
         self.state.read().unwrap_or_else(PoisonError::into_inner)

@@ -1,12 +1,12 @@
-//! Which offloads are in use: chosen when the daemon starts, given up by the engine when the kernel refuses what it
-//! offered, shown by status and metrics.
+//! Which offloads are in use. They are chosen when the daemon starts. The engine gives one up when the kernel refuses what
+//! it offered. Status and metrics show them.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Work on trains that the kernel does for us, or we for it, a whole train at a time.
+/// A way to hand a whole train to the kernel or to receive one, instead of single packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offload {
     /// TCP super-packets between the kernel and us.
@@ -19,7 +19,7 @@ pub enum Offload {
     UdpCoalescing,
 }
 
-/// How things stand with an offload.
+/// The state of an offload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OffloadState {
@@ -67,7 +67,7 @@ impl OffloadState {
         }
     }
 
-    /// At the start, by whether the config wants it and whether the kernel gave it to us.
+    /// Returns the state at the start: whether the config wants the offload, and whether the kernel provides it.
     pub fn at_start(is_wanted: bool, is_there: bool) -> Self {
         match (is_wanted, is_there) {
             (_, true) => Self::On,
@@ -84,25 +84,25 @@ impl Default for Offloads {
 }
 
 impl Offloads {
-    /// A fact about one of them.
+    /// Records the state of an offload.
     pub fn set(&self, offload: Offload, state: OffloadState) {
         self.0[offload as usize].store(state as u8, Relaxed);
     }
 
-    /// What was in use is so no longer.
+    /// Records that the kernel refused an offload. Changes only one that was in use.
     pub fn on_fallen_back(&self, offload: Offload) {
         if self.state(offload) == OffloadState::On {
             self.set(offload, OffloadState::FallenBack);
         }
     }
 
-    /// How things stand with one of them.
+    /// Returns the state of an offload.
     pub fn state(&self, offload: Offload) -> OffloadState {
         let stored = self.0[offload as usize].load(Relaxed);
         OffloadState::ALL.into_iter().find(|state| *state as u8 == stored).unwrap_or_default()
     }
 
-    /// Every one with its state.
+    /// Lists all offloads with their states.
     pub fn list(&self) -> impl Iterator<Item = (Offload, OffloadState)> {
         Offload::ALL.into_iter().map(|offload| (offload, self.state(offload)))
     }

@@ -1,7 +1,7 @@
 //! The queues that the kernel keeps for us: how large they are, how full, and what did not fit.
 //!
-//! A full queue is how overload shows: silently, at the one who reads too slowly. The kernel counts, and is asked only
-//! when somebody asks us: the engine knows nothing of it.
+//! Overload shows as a full queue, from which the kernel drops packets silently. The kernel counts them. It is asked only
+//! for a status or a scrape, and the engine takes no part in it.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -17,7 +17,7 @@ pub struct Queues {
     watched: RwLock<Watched>,
 }
 
-/// The sockets in use, and what is known of those before them.
+/// The sockets in use, and the counts of earlier sockets.
 #[derive(Debug, Default)]
 struct Watched {
     sockets: Vec<Watch>,
@@ -25,7 +25,7 @@ struct Watched {
     narrow_trains_before: u64,
 }
 
-/// What the kernel said. A figure that it does not tell is not listed.
+/// The figures of the kernel. A figure that it does not provide is not listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueFigures {
     tun_dropped: Option<u64>,
@@ -33,18 +33,18 @@ pub struct QueueFigures {
     narrow_trains: Option<u64>,
 }
 
-/// A figure that the kernel may not tell.
+/// A figure that the kernel may not provide.
 type Figure = overlay_core::Figure<QueueFigures, Option<u64>>;
 
 impl Queues {
-    /// Those of a TUN device and of sockets.
+    /// Watches the queues of a TUN device and of sockets.
     pub fn of(interface: &str, sockets: &Sockets) -> Self {
         let queues = Self { interface: interface.to_owned(), watched: RwLock::default() };
         queues.follow(sockets);
         queues
     }
 
-    /// These sockets take the place of those before them, which are still open. What was counted there counts on.
+    /// Watches these sockets instead of the earlier ones, which must still be open. The counts go on from theirs.
     pub fn follow(&self, sockets: &Sockets) {
         let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
         let (buffers, narrow_trains) = (watched.buffers(), watched.narrow_trains());
@@ -55,7 +55,7 @@ impl Queues {
         };
     }
 
-    /// What the kernel says now.
+    /// Reads the current figures of the kernel.
     pub fn read(&self) -> QueueFigures {
         let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
         QueueFigures {
@@ -73,7 +73,7 @@ impl Queues {
 }
 
 impl Watched {
-    /// `None` where no socket is open.
+    /// Returns the buffers of all sockets as one. `None` if no socket is open.
     fn buffers(&self) -> Option<Buffers> {
         let both = self.sockets.iter().filter_map(|socket| socket.buffers().ok()).reduce(together)?;
         Some(Buffers { dropped: self.dropped_before + both.dropped, ..both })
@@ -86,7 +86,7 @@ impl Watched {
 }
 
 impl QueueFigures {
-    /// What did not fit.
+    /// The counters of packets that did not fit.
     pub const COUNTERS: &'static [Figure] = &[
         Figure::new(
             "tun_queue_dropped",
@@ -105,7 +105,7 @@ impl QueueFigures {
         ),
     ];
 
-    /// How large the buffers are, and how full.
+    /// The sizes of the buffers, and how full they are.
     pub const SIZES: &'static [Figure] = &[
         Figure::new(
             "udp_receive_buffer_bytes",
@@ -129,13 +129,13 @@ impl QueueFigures {
         ),
     ];
 
-    /// Those of `list` that the kernel told, by name.
+    /// Returns the figures of `list` that the kernel provides, by name.
     pub fn told(self, list: &'static [Figure]) -> impl Iterator<Item = (&'static str, u64)> {
         list.iter().filter_map(move |figure| Some((figure.name, figure.value(&self)?)))
     }
 }
 
-/// The figures of two sockets as those of one: the smaller buffer is the one that overflows.
+/// Combines the buffers of two sockets. The size is that of the smaller one, which overflows first.
 fn together(a: Buffers, b: Buffers) -> Buffers {
     Buffers {
         receive_size: a.receive_size.min(b.receive_size),

@@ -7,26 +7,26 @@ use std::time::Duration;
 use overlay_core::{Event, PeerTag};
 use tokio::sync::{mpsc, oneshot};
 
-/// Events that wait for control; more are merged.
+/// How many events may wait for control. Further ones are merged.
 const MAX_EVENTS: usize = 256;
 /// Merged events are offered to control this often.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 
-/// One thing that the engine tells.
+/// A report of the engine.
 pub enum Report {
-    /// What the node reported.
+    /// An event of the node.
     Event(Event),
     /// Why the engine ended by itself. Nothing follows.
     Ended(io::Error),
 }
 
-/// The end at which control hears of the engine.
+/// The receiver of reports, which control holds.
 pub struct Reports {
     events: mpsc::Receiver<Event>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
-/// The engine's ends and the control thread's. The engine sends its end to the second.
+/// Creates the sender of events, the sender of the result with which the engine ends, and the receiver of both.
 pub(super) fn channel() -> (Events, oneshot::Sender<io::Result<()>>, Reports) {
     let (sender, events) = mpsc::channel(MAX_EVENTS);
     let (end, ended) = oneshot::channel();
@@ -53,12 +53,12 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// How long the engine may sleep: not for ever while control has not taken everything.
+    /// Returns how long the engine may sleep: not without a limit while merged events wait for control.
     pub(super) fn patience(&self) -> Option<Duration> {
         (!self.merged.is_empty()).then_some(OFFER_AGAIN)
     }
 
-    /// False when an older event of the kind was replaced.
+    /// Queues an event. Returns false if it replaced an older one of its kind.
     pub(super) fn push(&mut self, event: Event) -> bool {
         if self.merged.is_empty() {
             let Err(error) = self.sender.try_send(event) else { return true };

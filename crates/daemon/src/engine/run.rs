@@ -19,11 +19,11 @@ use super::reports::Events;
 use super::shell::add;
 use super::{Parts, Request, Sockets, joins, now};
 
-/// How long commands are obeyed before packets get their turn, but for the one that is being obeyed then.
+/// How long commands are handled before packets get their turn. The current command is always completed.
 const OBEY_A_TURN: Duration = Duration::from_millis(1);
-/// Bytes that one side brings before the other gets its turn, and that are carried away at once: some super-packets, so that
-/// the datagrams of one that came in two trains go to TUN in one write; little enough to lie in the cache still, and to
-/// keep short what waits on the other side. The last train or packet goes beyond it.
+/// How many bytes one side brings before they are carried on and the other side gets its turn. The last train or packet may
+/// exceed it. It is several super-packets, so that the datagrams of one super-packet that came in two trains go to TUN in
+/// one write. It is small enough for the bytes to stay in the cache, and for the other side not to wait for long.
 const TURN_LEN: usize = 4 * 65_536;
 /// Packets read from TUN in a turn.
 const TUN_READS_A_TURN: usize = 64;
@@ -95,12 +95,12 @@ impl Run {
         })
     }
 
-    /// Until control says stop, or TUN is gone.
+    /// Runs until control says stop or TUN is gone.
     pub(super) fn run(&mut self) -> io::Result<()> {
         if let Err(error) = schedule::apply_to_current_thread(self.scheduling) {
             tracing::warn!(%error, scheduling = ?self.scheduling, "the engine thread keeps the default scheduling");
         }
-        // What the first peers made due.
+        // Adding the first peers may have made something due.
         self.carry()?;
         loop {
             for token in self.poller.wait(self.events.patience())? {
@@ -110,7 +110,7 @@ impl Run {
                     TOKEN_TIMER => {
                         self.carrier.timer.clear()?;
                         add(&self.carrier.stats.timeouts, 1);
-                        // Before a handshake that may be due.
+                        // The node must know of a changed wall clock before it starts a handshake that may be due.
                         self.follow_wall_clock();
                         self.node.handle_timeout(now());
                         self.carry()?;
@@ -139,7 +139,7 @@ impl Run {
             let socket = if token == TOKEN_V4 { &self.carrier.sockets.v4 } else { &self.carrier.sockets.v6 };
             let Some(socket) = socket else { break };
             let slots = self.batch.slots_for(TURN_LEN - waiting);
-            // An error here is one that a datagram of ours has met (an ICMP answer); it was taken by this call.
+            // An error here is an ICMP answer to a datagram of ours. This call has consumed it.
             let received = socket.receive(&mut self.batch, slots).unwrap_or(0);
             if received == 0 {
                 break;
@@ -192,7 +192,7 @@ impl Run {
         let frame = &mut self.frame[..len];
         let (header, packet) = if self.carrier.tun.has_offload() {
             let Some((header, packet)) = frame.split_at_mut_checked(VIRTIO_HEADER_LEN) else { return Ok(Some(len)) };
-            // What the kernel writes here is its own; one it does not know is passed on as a plain packet.
+            // The kernel writes this header. If we do not know it, the packet is passed on as a plain one.
             (VirtioHeader::decode(header).unwrap_or(VirtioHeader::NONE), packet)
         } else {
             (VirtioHeader::NONE, frame)
@@ -201,7 +201,7 @@ impl Run {
         Ok(Some(len))
     }
 
-    /// The node hears of it when somebody has set the wall clock.
+    /// Tells the node if the wall clock was set.
     fn follow_wall_clock(&mut self) {
         let Some(step) = self.wall_clock.take_step() else { return };
         tracing::info!(?step, "the wall clock was set");
@@ -213,15 +213,16 @@ impl Run {
         let _ = self.node.handle_command(Command::WallClockSet(step), now());
     }
 
-    /// The node knows that the interface came up or went down. While it is down TUN is not read: what is sent between its
-    /// coming up and the node's hearing of it waits there, and is not taken for something sent while it was down.
+    /// Follows the interface after the node was told that it came up or went down. While it is down, TUN is not read. A
+    /// packet that is sent after the interface comes up, but before the node knows, therefore waits in TUN and is not
+    /// mistaken for one that was sent before.
     fn follow_interface(&mut self, is_up: bool) -> io::Result<()> {
-        // The node drops what was sent before.
+        // What was sent before is read now, and the node drops it.
         while !is_up && self.take_from_tun(now())?.is_some() {}
         self.poller.set_reading(&self.carrier.tun, TOKEN_TUN, is_up)
     }
 
-    /// Does what control asks, for a while; true when that is to stop.
+    /// Handles requests of control for a limited time. Returns true if the engine is to stop.
     fn obey(&mut self) -> io::Result<bool> {
         let began = now();
         while let Ok(request) = self.requests.try_recv() {
@@ -247,7 +248,7 @@ impl Run {
                 }
             }
             if now().since(began) >= OBEY_A_TURN {
-                // Packets first; then the rest.
+                // Packets get their turn, then the remaining requests.
                 self.waker.wake();
                 break;
             }
@@ -266,7 +267,7 @@ impl Run {
     }
 }
 
-/// Watches sockets. When that fails, the caller closes them, which ends it.
+/// Watches sockets. If that fails, the caller closes them, which also ends the watch.
 fn wait_for(poller: &Poller, sockets: &Sockets) -> io::Result<()> {
     for (socket, token) in [(&sockets.v4, TOKEN_V4), (&sockets.v6, TOKEN_V6)] {
         if let Some(socket) = socket {

@@ -1,7 +1,7 @@
 //! Counters of the shell around the node: what the engine thread does to TUN and sockets, where the node cannot see it.
 //!
-//! The engine thread alone writes them, everything else reads them whenever it likes. What the node itself counts
-//! stands in [`overlay_core::NodeStats`].
+//! Only the engine thread writes them, and any thread may read them at any time. The node's own counters are in
+//! [`overlay_core::NodeStats`].
 
 use overlay_core::Counter;
 

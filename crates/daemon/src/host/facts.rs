@@ -71,8 +71,8 @@ pub struct HostStatus {
     pub restored: BTreeMap<String, u64>,
     /// The state of the nft table.
     pub guard: GuardState,
-    /// How many packets the nft table dropped: `weak_host` (sent to a virtual IP through another interface),
-    /// `outside_tunnel` (covered by a /0 and about to leave through another interface).
+    /// How many packets the nft table dropped: `weak_host` (sent to a virtual IP through a different interface),
+    /// `outside_tunnel` (covered by a /0 and about to leave through a different interface).
     pub guard_drops: BTreeMap<String, u64>,
     /// Other interfaces through which the virtual IPs are reachable: those of this host's own containers.
     pub own_interfaces: Vec<String>,

@@ -62,14 +62,14 @@ impl Guard {
         self.complaint.clone().filter(|_| self.installed.is_some())
     }
 
-    /// Keeps why the table could not be installed; `None` where it was. True when that was not told before.
+    /// Records why the table could not be installed, or `None` if it was. Returns true if this is news.
     pub(super) fn on_installed(&mut self, complaint: Option<String>) -> bool {
         let is_news = self.complaint != complaint;
         self.complaint = complaint;
         is_news
     }
 
-    /// Brings the table to this, if it is not that already, and notes when another program had touched it.
+    /// Installs this table unless it is already in place. Notes in `put_back` if another program had changed it.
     pub(super) async fn install(
         &mut self,
         journal: &mut Journal,

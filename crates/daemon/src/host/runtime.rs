@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(refused.code, ExitKind::Conflict);
         let process = std::process::id().to_string();
         golden_with("the second", refused.lines(), &[(&directory.path().to_string_lossy(), "DIR"), (&process, "PID")]);
-        assert!(Runtime::acquire(directory.path(), "ov1").is_ok(), "another name is free");
+        assert!(Runtime::acquire(directory.path(), "ov1").is_ok(), "a different name is free");
         drop(first);
         assert!(Runtime::acquire(directory.path(), "ov0").is_ok(), "free again");
     }

@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(key("sudo wg set wg0 private-key \"/etc/wireguard/wg0.key\" && echo up"), file);
         assert_eq!(key("wg set %i private-key <(cat /etc/wireguard/%i.key)"), file);
         assert_eq!(key("wg set %i private-key <(pass show vpn)"), None, "no file says what it holds");
-        assert_eq!(key("wg set wg1 private-key /etc/wireguard/wg0.key"), None, "another interface");
+        assert_eq!(key("wg set wg1 private-key /etc/wireguard/wg0.key"), None, "a different interface");
         let hook = read("wg set %i peer AAA= preshared-key /a.psk peer BBB= preshared-key /b.psk", "wg0");
         let both = [("AAA=", "/a.psk"), ("BBB=", "/b.psk")].map(|(peer, file)| (peer.to_owned(), file.to_owned()));
         assert_eq!((hook.preshared_keys, hook.rest), (both.to_vec(), Vec::new()));

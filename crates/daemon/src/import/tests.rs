@@ -120,7 +120,7 @@ fn names_are_taken_from_comments_of_one_word() {
     assert_eq!(peer("", "", "# Name = bob\n"), bob);
     assert_eq!(peer("", "", "# friendly_name = bob\n"), bob);
     assert_eq!(peer("", "", "# friendly_json = {}\n"), None);
-    assert_eq!(peer("# the laptop of bob\n", "", ""), None, "several words are no name");
+    assert_eq!(peer("# the laptop of bob\n", "", ""), None, "several words are not a name");
     assert_eq!(peer("# bob\n\n", "", ""), None, "a blank line parts them");
     assert_eq!(peer("", "", "# Endpoint = 203.0.113.7:1\n"), None, "a comment is not a name");
 }

@@ -1,7 +1,7 @@
 //! What `up` does about paths: the interface has the MTU of the widest one, and routes say what each of them carries.
 //!
-//! A report of the engine only makes prefixes *dirty*. They are settled a few at a time between two other things, by what
-//! is true then, so that ten thousand reports at once stall nobody.
+//! A report of the engine only makes prefixes *dirty*. A few of them are settled at a time, according to the state at that
+//! moment. Other concerns are served in between, so that ten thousand reports at once delay nothing else.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,9 +20,9 @@ use crate::host::Host;
 pub(super) struct Paths {
     /// The inner MTUs in force.
     mtu: MtuRange,
-    /// MTUs that the kernel did not let the interface have when a wider path appeared.
+    /// The MTUs that the kernel refused for the interface when a wider path appeared.
     unavailable: Option<MtuRange>,
-    /// Endpoint of each peer that moved, as the route to it was last looked at.
+    /// The IP of each peer that moved, as of the last look at the route to it.
     looked_at: HashMap<PeerKey, IpAddr>,
 }
 
@@ -103,14 +103,14 @@ impl Paths {
         Ok(())
     }
 
-    /// A peer is reached there: more may fit that way than any that was known so far.
+    /// Raises the MTU of the interface if the route to this new endpoint carries more than those known so far.
     async fn widen_mtu(&mut self, endpoint: SocketAddr, running: &mut Running) {
         let interface = &running.config.interface;
         if interface.mtu != Mtu::Auto || interface.table == Table::Off {
             return;
         }
         let mtu = running.host.widened(&running.netlink, self.mtu, &[endpoint]).await;
-        // What the kernel has refused once is not asked for again for each peer that moves.
+        // An MTU that the kernel has refused is not requested again for each peer that moves.
         if mtu == self.mtu || self.unavailable == Some(mtu) {
             return;
         }
@@ -128,7 +128,7 @@ impl Paths {
     }
 }
 
-/// A probe failed. What routers say of the path, the kernel has been told by now.
+/// Passes on the MTU that ICMP has told the kernel about a path. Called after a probe failed: ICMP has arrived by then.
 async fn pass_on_too_big(path: PathTag, peer: PeerKey, running: &Running) {
     let endpoint = running.device.table().read().peer(peer).and_then(|peer| peer.endpoint);
     if let Some(endpoint) = endpoint
@@ -139,7 +139,7 @@ async fn pass_on_too_big(path: PathTag, peer: PeerKey, running: &Running) {
     }
 }
 
-/// The prefixes that may go to another peer, or to none, when these changes are made.
+/// Returns the prefixes whose owner may change when these changes are made.
 pub(super) fn prefixes_of(changes: &[Change], running: &Running) -> Vec<IpNet> {
     let state = running.device.table().read();
     let of_peer = |edit: &PeerEdit| {
@@ -152,14 +152,14 @@ pub(super) fn prefixes_of(changes: &[Change], running: &Running) -> Vec<IpNet> {
     };
     let of_change = |change: &Change| match change {
         Change::Peer(edit) => of_peer(edit),
-        // A peer that has our own key from now on is removed, too.
+        // A peer whose key becomes our own key is removed, too.
         Change::RemoveAllPeers | Change::PrivateKey(_) => running.host.routed_prefixes(),
         Change::ListenPort(_) | Change::Fwmark(_) => Vec::new(),
     };
     changes.iter().flat_map(of_change).collect()
 }
 
-/// The inner MTUs of a config that is to take the place of the one in force.
+/// Returns the inner MTUs for a config that is about to replace the one in force.
 pub(super) async fn mtu_range(new: &Config, running: &Running) -> MtuRange {
     let mut endpoints = literal_endpoints(new);
     let mut learned = Vec::new();
@@ -178,7 +178,7 @@ pub(super) async fn mtu_range(new: &Config, running: &Running) -> MtuRange {
     }
 }
 
-/// The endpoints that are known without asking anyone.
+/// Returns the endpoints that the config gives as addresses.
 pub(super) fn literal_endpoints(config: &Config) -> Vec<SocketAddr> {
     let literal = |peer: &Peer| match peer.endpoint {
         Some(Endpoint::Address(address)) => Some(address),

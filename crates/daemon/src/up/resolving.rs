@@ -1,4 +1,4 @@
-//! Endpoints by host name: tells the resolver how their peers fare, and takes its answers.
+//! Endpoints by host name: tells the resolver whether their peers answer, and receives its addresses.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::resolve::{self, Answer, Families, NamedEndpoint, Resolver};
 
-/// Answers of the resolver that wait for their turn.
+/// How many answers of the resolver may wait for their turn.
 const MAX_ANSWERS: usize = 64;
 
 /// The resolver and its answers.
@@ -19,7 +19,7 @@ pub(super) struct Resolving {
 }
 
 impl Resolving {
-    /// Starts to look names up. Returns the addresses that came within `patience`.
+    /// Starts to look up names. Returns the addresses that came within `patience`.
     pub(super) async fn start(
         names: Vec<NamedEndpoint>,
         families: Families,
@@ -39,7 +39,7 @@ impl Resolving {
         }
     }
 
-    /// Tells the resolver how a peer fares.
+    /// Tells the resolver whether a peer answers.
     pub(super) fn on_event(&self, peer: PeerKey, event: &Event) {
         match event {
             Event::HandshakeCompleted(..) => self.resolver.on_handshake_completed(peer),

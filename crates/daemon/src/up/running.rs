@@ -13,7 +13,7 @@ use crate::view::View;
 pub(super) struct Running {
     /// The config in force.
     pub(super) config: Config,
-    /// What `up` began with: keys that only a start takes are compared with it.
+    /// The config that `up` began with. A reload compares it with keys that take effect at a start.
     pub(super) started_with: Config,
     pub(super) netlink: Netlink,
     pub(super) journal: Journal,
@@ -28,7 +28,7 @@ impl Running {
         &self.config.interface.name
     }
 
-    /// Enters what a config says of our own end into the device's table.
+    /// Enters what a config says about our own side into the device's table.
     pub(super) fn show_interface(&self, new: &Config, mtu: MtuRange) {
         let max_mtu = self.host.footprint().mtu;
         self.device.table().edit_interface(|interface| {

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::view::View;
 
-/// From one look to the next.
+/// The time between two looks.
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// How soon after learning an endpoint its route is checked. One check covers all endpoints learned meanwhile, because
@@ -23,10 +23,10 @@ const PERIOD: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 
 /// How many endpoints' routes are checked at once.
-const MAX_WAYS: usize = 256;
+const MAX_ENDPOINTS: usize = 256;
 
 const COLLISIONS: &str = "collisions";
-const WAYS: &str = "endpoints";
+const ENDPOINTS: &str = "endpoints";
 
 /// What was known at the last look.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// The first look is due at once. Must be called on a tokio runtime.
+    /// Starts the timer. The first look is due at once. Must be called on a tokio runtime.
     pub(super) fn start() -> Self {
         Self { timer: tokio::time::interval(PERIOD), has_looked: false, has_news: false, loops: 0 }
     }
@@ -50,14 +50,14 @@ impl Standing {
         self.timer.tick().await;
     }
 
-    /// An endpoint was learned: the next look is due soon, and no later for what is learned until then.
+    /// Makes a look due soon, because an endpoint was learned. Endpoints that are learned until then do not delay it.
     pub(super) fn on_endpoint(&mut self) {
         if !std::mem::replace(&mut self.has_news, true) {
             self.timer.reset_after(SOON);
         }
     }
 
-    /// A look is due: looks, and brings the warnings up to date. `is_new`: peers, routes or endpoints have just changed.
+    /// Looks, and updates the warnings. `is_new` says that peers, routes or endpoints have just changed.
     pub(super) async fn on_look(&mut self, netlink: &Netlink, host: &Host, config: &Config, view: &View, is_new: bool) {
         // Names may have been resolved before the first look.
         let is_new = is_new || !std::mem::replace(&mut self.has_looked, true);
@@ -66,19 +66,24 @@ impl Standing {
         view.set_warnings(COLLISIONS, host.collisions(netlink, config, routes).await);
 
         let loops = view.node_stats().drops(DropReason::OutboundLoop);
-        if !is_new && loops == self.loops && !view.has_warnings(WAYS) {
+        if !is_new && loops == self.loops && !view.has_warnings(ENDPOINTS) {
             return;
         }
         self.loops = loops;
         let endpoints: Vec<(SocketAddr, String)> = {
             let state = view.table().read();
-            state.peers().into_iter().filter_map(|peer| Some((peer.endpoint?, peer.label()))).take(MAX_WAYS).collect()
+            state
+                .peers()
+                .into_iter()
+                .filter_map(|peer| Some((peer.endpoint?, peer.label())))
+                .take(MAX_ENDPOINTS)
+                .collect()
         };
         let mut warnings = Vec::new();
         for (endpoint, peer) in endpoints {
             warnings.extend(host.loop_of(netlink, endpoint, &peer).await);
         }
-        view.set_warnings(WAYS, warnings);
+        view.set_warnings(ENDPOINTS, warnings);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What Prometheus reads: counters as they stand when somebody scrapes, in OpenMetrics text.
+//! What Prometheus reads: the counters at the time of the scrape, in OpenMetrics text.
 //!
 //! Nothing is counted twice: the collector reads the atomics that the engine writes. Every reason for a drop is there
 //! from the first scrape on, also with zero, so that an alert on a rate never misses the first packet.
@@ -25,7 +25,7 @@ pub use families::{Family, Group, Kind, groups};
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything there is to scrape.
+/// Returns all metrics as OpenMetrics text.
 pub fn text(view: &Arc<View>) -> String {
     let mut registry = Registry::with_prefix(families::PREFIX);
     registry.register_collector(Box::new(Scrape(view.clone())));
@@ -100,7 +100,7 @@ fn encode_offloads(out: &mut DescriptorEncoder<'_>, offloads: &Offloads) -> fmt:
     Ok(())
 }
 
-/// What became of the footprint on the host.
+/// The state of the footprint on the host.
 fn encode_host(out: &mut DescriptorEncoder<'_>, host: &HostFacts) -> fmt::Result {
     let mut family = families::RESTORED.begin(out)?;
     for (part, count) in host.restored() {

@@ -64,7 +64,7 @@ pub enum MtuLimit {
 }
 
 impl PathMtuStatus {
-    /// What is shown of it where paths begin with `configured`.
+    /// Returns what is shown about a path. `configured` is the start value of every path.
     pub(super) fn of(known: &KnownPathMtu, configured: u16) -> Self {
         let told = &known.told;
         Self {

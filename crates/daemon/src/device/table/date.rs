@@ -44,7 +44,7 @@ impl Date {
     }
 }
 
-/// The date of an instant of the engine's clock.
+/// Converts an instant of the engine's clock to wall-clock time.
 pub(crate) fn wall_clock_of(at: Instant) -> SystemTime {
     SystemTime::now() - now().since(at)
 }

@@ -60,7 +60,7 @@ pub(crate) struct Handshake {
     is_over: bool,
 }
 
-/// What is known of a path's MTU, with a date for people.
+/// What is known about a path's MTU, with a date for users.
 #[derive(Clone, Copy)]
 pub(crate) struct KnownPathMtu {
     pub(crate) told: PathMtu,

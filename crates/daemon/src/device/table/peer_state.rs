@@ -3,30 +3,30 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How things stand with a peer.
+/// The state of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerState {
     /// A session is alive, and the peer answers.
     Connected,
-    /// A session is alive, but the peer did not answer for 15 s: it is called at every address that is known.
+    /// A session is alive, but the peer did not answer for 15 s: initiations go to every known address.
     Suspect,
     /// Initiations are being sent.
     Handshaking,
-    /// No session, and nobody asked for one.
+    /// There is no session, and no packet has needed one.
     Idle,
     /// Initiations went unanswered for 90 s.
     Unreachable,
-    /// Nothing is known of where it is: it has to call.
+    /// The endpoint of the peer is unknown: the peer must send the first initiation.
     NoEndpoint,
 }
 
 impl PeerState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 6] =
         [Self::Connected, Self::Suspect, Self::Handshaking, Self::Idle, Self::Unreachable, Self::NoEndpoint];
 
-    /// As JSON and metrics have it.
+    /// The name in JSON and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Connected => "connected",

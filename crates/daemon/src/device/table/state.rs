@@ -1,4 +1,4 @@
-//! What stands in the table: our own end, the peers, and whose each prefix is.
+//! The content of the table: our own side, the peers, and the owner of each prefix.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use super::tags::Tags;
 use super::{InterfaceEntry, PeerEntry};
 use crate::config;
 
-/// What is behind the lock.
+/// The content of the table, which the lock guards.
 pub(crate) struct State {
     pub(crate) interface: InterfaceEntry,
     pub(super) peers: HashMap<PeerKey, PeerEntry>,
     pub(super) tags: Tags,
     /// The owner of each allowed IP: the peer that it was given to last.
     owners: HashMap<IpNet, PeerKey>,
-    /// What the config file in force says of a peer and `wg` cannot say, whether the peer is there or not.
+    /// What the config file in force says about peers and `wg` cannot say. Kept while a peer is removed.
     declared: HashMap<PeerKey, Declared>,
     next_order: u64,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Added {
     pub(crate) config: config::Peer,
 }
 
-/// Name, allow list and search of a peer, as the config file has them; of peers that have any of them.
+/// The name, allow list and MTU search that the config file gives to a peer. Kept for peers that have any of them.
 struct Declared {
     name: Option<String>,
     allow: Option<Vec<Rule>>,
@@ -47,7 +47,7 @@ impl State {
         }
     }
 
-    /// All peers of the config file in force, and no others. A peer that is already known keeps what was learned of it.
+    /// Replaces all peers by those of the config file in force. A peer that is already known keeps what was learned about it.
     pub(super) fn set_peers(&mut self, peers: impl IntoIterator<Item = (config::Peer, Arc<PeerStats>)>) {
         let mut before = std::mem::take(&mut self.peers);
         self.owners.clear();
@@ -63,24 +63,24 @@ impl State {
         }
     }
 
-    /// All peers, in the order they are shown in.
+    /// Returns all peers, in the order in which they are shown.
     pub(crate) fn peers(&self) -> Vec<&PeerEntry> {
         let mut peers: Vec<_> = self.peers.values().collect();
         peers.sort_unstable_by_key(|peer| peer.order);
         peers
     }
 
-    /// One of them.
+    /// Returns a peer.
     pub(crate) fn peer(&self, key: PeerKey) -> Option<&PeerEntry> {
         self.peers.get(&key)
     }
 
-    /// One of them, to be changed in all but its allowed IPs.
+    /// Returns a peer for a change of anything but its allowed IPs.
     pub(crate) fn peer_mut(&mut self, key: PeerKey) -> Option<&mut PeerEntry> {
         self.peers.get_mut(&key)
     }
 
-    /// The peer whose allowed IP this is.
+    /// Returns the owner of this allowed IP.
     pub(crate) fn owner(&self, prefix: &IpNet) -> Option<&PeerEntry> {
         self.peers.get(self.owners.get(prefix)?)
     }
@@ -116,7 +116,7 @@ impl State {
         Some(peer)
     }
 
-    /// Makes `prefix` the peer's. False when it is already.
+    /// Gives `prefix` to the peer. Returns false if the peer already has it.
     pub(crate) fn add_allowed_ip(&mut self, key: PeerKey, prefix: IpNet) -> bool {
         match self.owners.insert(prefix, key) {
             Some(owner) if owner == key => return false,
@@ -130,7 +130,7 @@ impl State {
         self.peers.get_mut(&key).is_some_and(|peer| peer.allowed_ips.insert(prefix))
     }
 
-    /// Takes `prefix` away from the peer. False when it is not the peer's.
+    /// Takes `prefix` away from the peer. Returns false if the peer does not have it.
     pub(crate) fn remove_allowed_ip(&mut self, key: PeerKey, prefix: IpNet) -> bool {
         let is_gone = self.peers.get_mut(&key).is_some_and(|peer| peer.allowed_ips.remove(&prefix));
         if is_gone {
@@ -142,7 +142,7 @@ impl State {
     fn insert(&mut self, order: u64, peer: config::Peer, stats: Arc<PeerStats>, known: Option<PeerEntry>) {
         let key = peer.public_key;
         let prefixes = peer.allowed_ips.clone();
-        // It was taken before the engine was told.
+        // The tag was taken before the engine learned about the peer.
         let Some(tag) = self.tags.take_for(key) else { return };
         self.peers.insert(key, PeerEntry::new(tag, order, peer, stats, known));
         for prefix in prefixes {

@@ -1,12 +1,12 @@
-//! What the engine calls the peers.
+//! The tags by which the engine knows peers.
 //!
-//! In static mode and over the UAPI a peer is its key. The engine knows it by a tag, which outlives a key.
+//! The config and the UAPI identify a peer by its key. The engine identifies it by a tag, which outlives a key.
 
 use std::collections::HashMap;
 
 use overlay_core::{PeerKey, PeerTag, PeerTags};
 
-/// The tags of all peers, also of those that the engine is about to be told of.
+/// The tags of all peers, including those that the engine does not know yet.
 #[derive(Default)]
 pub(super) struct Tags {
     free: PeerTags,
@@ -15,7 +15,7 @@ pub(super) struct Tags {
 }
 
 impl Tags {
-    /// The tag of the peer with this key, a new one if it has none. `None`: all are in use.
+    /// Returns the tag of the peer with this key, or takes a new one. `None` if all are in use.
     pub(super) fn take_for(&mut self, key: PeerKey) -> Option<PeerTag> {
         if let Some(tag) = self.tags.get(&key) {
             return Some(*tag);
@@ -26,7 +26,7 @@ impl Tags {
         Some(tag)
     }
 
-    /// The peer with this key is gone.
+    /// Frees the tag of the peer with this key, which is gone.
     pub(super) fn give_back(&mut self, key: PeerKey) {
         if let Some(tag) = self.tags.remove(&key) {
             self.keys.remove(&tag);
@@ -34,7 +34,7 @@ impl Tags {
         }
     }
 
-    /// The key of the peer with this tag.
+    /// Returns the key of the peer with this tag.
     pub(super) fn key_of(&self, tag: PeerTag) -> Option<PeerKey> {
         self.keys.get(&tag).copied()
     }

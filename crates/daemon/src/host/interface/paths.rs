@@ -38,7 +38,7 @@ pub(super) struct Paths {
 }
 
 impl Host {
-    /// What is known of the paths to these prefixes may have changed, or whose they are.
+    /// Makes prefixes dirty: their owner, or what is known about the path to it, may have changed.
     pub fn on_dirty(&mut self, prefixes: impl IntoIterator<Item = IpNet>) {
         for prefix in prefixes {
             if self.paths.queued.insert(prefix) {
@@ -52,7 +52,7 @@ impl Host {
         !self.paths.dirty.is_empty()
     }
 
-    /// Some of the prefixes that are to be settled, each by [`Host::set_path_mtu`].
+    /// Takes some dirty prefixes from the queue. The caller settles each with [`Host::set_path_mtu`].
     pub fn take_dirty(&mut self) -> Vec<IpNet> {
         let Paths { dirty, queued, .. } = &mut self.paths;
         let taken: Vec<_> = dirty.drain(..dirty.len().min(AT_ONCE)).collect();
@@ -62,7 +62,7 @@ impl Host {
         taken
     }
 
-    /// Every prefix whose route follows a path.
+    /// Returns every prefix whose route follows a path.
     pub fn routed_prefixes(&self) -> Vec<IpNet> {
         self.paths.known.keys().copied().collect()
     }
@@ -166,7 +166,7 @@ impl Host {
         self.paths.known.remove(prefix);
     }
 
-    /// What stands is what was wanted: paths whose prefixes nothing leads to any more are forgotten.
+    /// Forgets the paths of prefixes that our routes no longer lead to. Called when the wanted state is in place.
     pub(super) fn forget_unrouted_prefixes(&mut self) {
         let standing = &self.standing;
         self.paths.known.retain(|prefix, _| standing.place_of(prefix).is_some());
@@ -189,7 +189,7 @@ impl Host {
                 };
                 netlink.replace_route(&Route { mtu, ..connected.clone() }).await
             }
-            // Never in place of another program's route.
+            // Fails if another program has a route to this prefix, which is left alone.
             Place::Beside(_) if is_first => netlink.add_route(&self.route(&planned)).await,
             Place::Beside(_) => self.renew(netlink, &planned).await,
             // Replaced in one step, so that no packet finds the route missing.
