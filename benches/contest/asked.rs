@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::contestant::Role;
 use super::report::Report;
-use super::runs::{Runs, Who};
+use super::runs::{Runs, Subject};
 use super::series::Series;
 use super::settings::Wire;
 use super::udp;
@@ -61,8 +61,8 @@ struct Figures<'a> {
 
 impl Figures<'_> {
     fn throughput(&self) -> Vec<Asked> {
-        let rate = |who: Who<'_>| self.runs.one_stream(who, |run| run.gigabits_per_second);
-        let rate_on = |wire| self.against_best_peer(f64::max, |contestant| rate(Who { contestant, wire }));
+        let rate = |subject: Subject<'_>| self.runs.one_stream(subject, |run| run.gigabits_per_second);
+        let rate_on = |wire| self.against_best_peer(f64::max, |contestant| rate(Subject { contestant, wire }));
         let cpu = |label: &str| self.runs.one_stream(on_veth(label), |run| run.daemon_cpu_seconds_per_gb);
         let rust = Series::best(self.labels(&[Role::RustPeer]).map(cpu), f64::min);
         let [small, _] = udp::PAYLOADS;
@@ -146,8 +146,8 @@ impl Figures<'_> {
     }
 }
 
-fn on_veth(contestant: &str) -> Who<'_> {
-    Who { contestant, wire: Wire::Veth }
+fn on_veth(contestant: &str) -> Subject<'_> {
+    Subject { contestant, wire: Wire::Veth }
 }
 
 fn line(figure: &str, limit: Limit, unit: &str, seen: &Series) -> Asked {

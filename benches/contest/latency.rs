@@ -111,8 +111,8 @@ fn one_of_each(client: &Host, protocol: &str, round: u32) -> [RoundTrip; 3] {
     let mut runs = [None; 3];
     for turn in 0..PATHS.len() {
         let at = (turn + round as usize) % PATHS.len();
-        let said = start(client, &[CLIENT, protocol, &format!("{}:{PORT}", PATHS[at])]).succeed_within(LIMIT);
-        runs[at] = Some(serde_json::from_str(&said).expect("what this program itself has written"));
+        let output = start(client, &[CLIENT, protocol, &format!("{}:{PORT}", PATHS[at])]).succeed_within(LIMIT);
+        runs[at] = Some(serde_json::from_str(&output).expect("what this program itself has written"));
     }
     runs.map(|run| run.expect("each path had its turn"))
 }

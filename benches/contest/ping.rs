@@ -44,12 +44,12 @@ pub(crate) fn loaded(standing: &Standing, seconds: u32) -> PingFigures {
 
 /// Sends as many echoes as time allows. Under load, `ping` sends some of them late.
 fn echoes(standing: &Standing, seconds: u32) -> PingFigures {
-    let said = standing.pair.a.run(format!("ping -n -i {INTERVAL} -w {seconds} {}", standing.far)).stdout;
-    let mut times: Vec<f64> = said.lines().filter_map(time).collect();
+    let output = standing.pair.a.run(format!("ping -n -i {INTERVAL} -w {seconds} {}", standing.far)).stdout;
+    let mut times: Vec<f64> = output.lines().filter_map(time).collect();
     let answers = times.len();
-    let sent = said.lines().find_map(|line| line.split_once(" packets transmitted")?.0.parse::<f64>().ok());
+    let sent = output.lines().find_map(|line| line.split_once(" packets transmitted")?.0.parse::<f64>().ok());
     let max = times.iter().copied().fold(0.0, f64::max);
-    let mut share = |share| percentile(&mut times, share).unwrap_or_else(|| panic!("no echo came back: {said}"));
+    let mut share = |share| percentile(&mut times, share).unwrap_or_else(|| panic!("no echo came back: {output}"));
     PingFigures {
         is_loaded: false,
         p50_milliseconds: share(0.5),

@@ -12,7 +12,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::contestant::{Identity, Role};
 use super::report::Report;
-use super::runs::Who;
+use super::runs::Subject;
 use super::settings::Wire;
 use super::table::number;
 use super::tcp::{Direction, TcpFigures};
@@ -20,7 +20,7 @@ use super::udp;
 
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// The value of a contestant on a wire.
-type Value<'a> = Box<dyn Fn(Who<'_>) -> Option<f64> + 'a>;
+type Value<'a> = Box<dyn Fn(Subject<'_>) -> Option<f64> + 'a>;
 type Drawn = Result<(), Box<dyn Error>>;
 
 const WIDTH: u32 = 1200;
@@ -60,11 +60,11 @@ fn figures(report: &Report) -> Vec<(&'static str, Value<'_>)> {
     let runs = &report.runs;
     let [small, _] = udp::PAYLOADS;
     let tcp = |streams, value: fn(&TcpFigures) -> f64| -> Value<'_> {
-        Box::new(move |who| runs.tcp(who, streams, Direction::Forward, value).median())
+        Box::new(move |subject| runs.tcp(subject, streams, Direction::Forward, value).median())
     };
-    let udp: Value<'_> = Box::new(move |who| runs.udp(who, small, |run| run.kilopackets_per_second).median());
-    let ping: Value<'_> = Box::new(|who| runs.ping(who, true, |run| run.p99_milliseconds).median());
-    let memory: Value<'_> = Box::new(|who| runs.memory(who, |run| run.peak_bytes).median());
+    let udp: Value<'_> = Box::new(move |subject| runs.udp(subject, small, |run| run.kilopackets_per_second).median());
+    let ping: Value<'_> = Box::new(|subject| runs.ping(subject, true, |run| run.p99_milliseconds).median());
+    let memory: Value<'_> = Box::new(|subject| runs.memory(subject, |run| run.peak_bytes).median());
     vec![
         ("TCP, one stream, Gb/s", tcp(1, |run| run.gigabits_per_second)),
         ("TCP, eight streams, Gb/s", tcp(8, |run| run.gigabits_per_second)),
@@ -90,7 +90,7 @@ fn title(head: &Panel<'_>, report: &Report) -> Drawn {
 
 fn bars(panel: &Panel<'_>, report: &Report, name: &str, value: &Value<'_>) -> Drawn {
     write(panel, name, (20, TOP / 2), 18, HPos::Left)?;
-    let values = |contestant: &str| Wire::ALL.map(|wire| value(Who { contestant, wire }));
+    let values = |contestant: &str| Wire::ALL.map(|wire| value(Subject { contestant, wire }));
     let rows: Vec<_> = tunnels(report).map(|one| (one, values(&one.label))).collect();
     let longest = rows.iter().flat_map(|(_, values)| values).flatten().copied().fold(f64::MIN_POSITIVE, f64::max);
     let room = f64::from(i32::try_from(panel.dim_in_pixel().0)? - LEFT - RIGHT);

@@ -178,10 +178,10 @@ impl Step {
     }
 
     fn name(self) -> String {
-        let way = |direction| if direction == Direction::Forward { "forward" } else { "reverse" };
+        let name_of = |direction| if direction == Direction::Forward { "forward" } else { "reverse" };
         match self {
-            Step::Tcp(1, direction) => format!("TCP, one stream, {}", way(direction)),
-            Step::Tcp(streams, direction) => format!("TCP, {streams} streams, {}", way(direction)),
+            Step::Tcp(1, direction) => format!("TCP, one stream, {}", name_of(direction)),
+            Step::Tcp(streams, direction) => format!("TCP, {streams} streams, {}", name_of(direction)),
             Step::Udp(payload) => format!("UDP, {payload} bytes"),
             Step::PingIdle => "ping, idle".into(),
             Step::PingLoaded => "ping beside a TCP stream".into(),

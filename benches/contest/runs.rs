@@ -42,45 +42,51 @@ pub(crate) struct StartFigures {
 
 /// A contestant on a wire, whose results are wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Who<'a> {
+pub(crate) struct Subject<'a> {
     pub(crate) contestant: &'a str,
     pub(crate) wire: Wire,
 }
 
 impl Runs {
     /// A value of the runs with this many streams in this direction.
-    pub(crate) fn tcp(&self, who: Who<'_>, streams: u32, way: Direction, value: fn(&TcpFigures) -> f64) -> Series {
-        series(&self.tcp, who, |run| (run.streams == streams && run.direction == way).then(|| value(run)))
+    pub(crate) fn tcp(
+        &self,
+        subject: Subject<'_>,
+        streams: u32,
+        direction: Direction,
+        value: fn(&TcpFigures) -> f64,
+    ) -> Series {
+        series(&self.tcp, subject, |run| (run.streams == streams && run.direction == direction).then(|| value(run)))
     }
 
     /// A value of the run that most comparisons use: one stream, forward.
-    pub(crate) fn one_stream(&self, who: Who<'_>, value: fn(&TcpFigures) -> f64) -> Series {
-        self.tcp(who, 1, Direction::Forward, value)
+    pub(crate) fn one_stream(&self, subject: Subject<'_>, value: fn(&TcpFigures) -> f64) -> Series {
+        self.tcp(subject, 1, Direction::Forward, value)
     }
 
     /// A value of the runs with this payload.
-    pub(crate) fn udp(&self, who: Who<'_>, payload_bytes: u32, value: fn(&UdpFigures) -> f64) -> Series {
-        series(&self.udp, who, |run| (run.payload_bytes == payload_bytes).then(|| value(run)))
+    pub(crate) fn udp(&self, subject: Subject<'_>, payload_bytes: u32, value: fn(&UdpFigures) -> f64) -> Series {
+        series(&self.udp, subject, |run| (run.payload_bytes == payload_bytes).then(|| value(run)))
     }
 
     /// A value of the echoes on an idle tunnel, or next to a stream.
-    pub(crate) fn ping(&self, who: Who<'_>, is_loaded: bool, value: fn(&PingFigures) -> f64) -> Series {
-        series(&self.ping, who, |run| (run.is_loaded == is_loaded).then(|| value(run)))
+    pub(crate) fn ping(&self, subject: Subject<'_>, is_loaded: bool, value: fn(&PingFigures) -> f64) -> Series {
+        series(&self.ping, subject, |run| (run.is_loaded == is_loaded).then(|| value(run)))
     }
 
     /// The rate of the stream next to the echoes, in Gb/s.
-    pub(crate) fn stream_beside_ping(&self, who: Who<'_>) -> Series {
-        series(&self.ping, who, |run| run.stream_gigabits_per_second)
+    pub(crate) fn stream_beside_ping(&self, subject: Subject<'_>) -> Series {
+        series(&self.ping, subject, |run| run.stream_gigabits_per_second)
     }
 
     /// Memory in MB. Contestants without any are left out.
-    pub(crate) fn memory(&self, who: Who<'_>, value: fn(&MemoryFigures) -> u64) -> Series {
-        series(&self.memory, who, |run| Some(value(run)).filter(|bytes| *bytes > 0).map(|bytes| bytes as f64 / 1e6))
+    pub(crate) fn memory(&self, subject: Subject<'_>, value: fn(&MemoryFigures) -> u64) -> Series {
+        series(&self.memory, subject, |run| Some(value(run)).filter(|bytes| *bytes > 0).map(|bytes| bytes as f64 / 1e6))
     }
 
     /// The time to the first answer, in milliseconds.
-    pub(crate) fn first_answer(&self, who: Who<'_>) -> Series {
-        series(&self.start, who, |run| Some(run.first_answer_milliseconds))
+    pub(crate) fn first_answer(&self, subject: Subject<'_>) -> Series {
+        series(&self.start, subject, |run| Some(run.first_answer_milliseconds))
     }
 
     /// One seal and one open of WireGuard's AEAD, in CPU seconds per GB.
@@ -89,7 +95,7 @@ impl Runs {
     }
 }
 
-fn series<F>(runs: &[Run<F>], who: Who<'_>, value: impl Fn(&F) -> Option<f64>) -> Series {
-    let its = runs.iter().filter(|run| run.wire == who.wire && run.contestant == who.contestant);
+fn series<F>(runs: &[Run<F>], subject: Subject<'_>, value: impl Fn(&F) -> Option<f64>) -> Series {
+    let its = runs.iter().filter(|run| run.wire == subject.wire && run.contestant == subject.contestant);
     Series::new(its.filter_map(|run| Some((run.round, value(&run.figures)?))))
 }

@@ -21,11 +21,11 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("wireguard-go", &["--foreground"]),
 ];
 
-/// The ways to start an unknown program, with the most informative first. The last is for programs that always go to
-/// the background.
-const WAYS: &[&[&str]] = &[&["--foreground"], &["-f"], &["--foreground", "--disable-drop-privileges"], &[]];
+/// The arguments with which an unknown program is tried, the most informative first. The last choice is for programs that
+/// always go to the background.
+const USUAL_ARGUMENTS: &[&[&str]] = &[&["--foreground"], &["-f"], &["--foreground", "--disable-drop-privileges"], &[]];
 
-/// How long one way of starting is given before the next is tried.
+/// How long the program may take with one choice of arguments before the next is tried.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// One such program.
@@ -33,7 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 pub(super) struct WireGuard {
     /// A path, or a name to be looked up.
     program: PathBuf,
-    ways: &'static [&'static [&'static str]],
+    /// The arguments before the interface's name, each choice in turn.
+    argument_choices: &'static [&'static [&'static str]],
     is_guest: bool,
 }
 
@@ -41,7 +42,8 @@ pub(super) struct WireGuard {
 struct Prepared {
     host: Host,
     program: PathBuf,
-    ways: &'static [&'static [&'static str]],
+    /// The arguments before the interface's name, each choice in turn.
+    argument_choices: &'static [&'static [&'static str]],
     wg_set: Vec<String>,
     ip_batch: PathBuf,
 }
@@ -50,12 +52,12 @@ impl WireGuard {
     /// A program that `scripts/setup` installs.
     pub(super) fn known(program: &'static str) -> Rc<dyn Tunnel> {
         let (_, arguments) = KNOWN.iter().find(|(name, _)| *name == program).expect("one of those we know");
-        Rc::new(Self { program: program.into(), ways: std::slice::from_ref(arguments), is_guest: false })
+        Rc::new(Self { program: program.into(), argument_choices: std::slice::from_ref(arguments), is_guest: false })
     }
 
     /// A program from `PEER_BINS`.
     pub(super) fn guest(path: &Path) -> Rc<dyn Tunnel> {
-        Rc::new(Self { program: path.to_owned(), ways: WAYS, is_guest: true })
+        Rc::new(Self { program: path.to_owned(), argument_choices: USUAL_ARGUMENTS, is_guest: true })
     }
 
     fn path(&self) -> Option<PathBuf> {
@@ -81,7 +83,7 @@ impl Tunnel for WireGuard {
         let prepared = Prepared {
             host: host.clone(),
             program,
-            ways: self.ways,
+            argument_choices: self.argument_choices,
             wg_set: wg_set.split(' ').map(String::from).collect(),
             ip_batch,
         };
@@ -97,17 +99,17 @@ impl Tunnel for WireGuard {
 
 impl Prepared {
     fn start(self) -> Process {
-        let mut said = String::new();
-        for way in self.ways {
-            match self.try_to_start(way) {
+        let mut failures = String::new();
+        for arguments in self.argument_choices {
+            match self.try_to_start(arguments) {
                 Ok(process) => {
                     self.host.ip(&format!("-batch {}", self.ip_batch.display()));
                     return process;
                 }
-                Err(reason) => said += &format!("; started with {way:?}: {reason}"),
+                Err(reason) => failures += &format!("; started with {arguments:?}: {reason}"),
             }
         }
-        panic!("{} does not answer `wg`{said}", self.program.display());
+        panic!("{} does not answer `wg`{failures}", self.program.display());
     }
 
     /// Starts it and configures it through its socket.
@@ -119,24 +121,24 @@ impl Prepared {
         let socket = Path::new("/var/run/wireguard").join(format!("{interface}.sock"));
         let deadline = Instant::now() + PATIENCE;
         let wg_set: Vec<&str> = self.wg_set.iter().map(String::as_str).collect();
-        let mut said = "no socket came".to_owned();
+        let mut reason = "no socket came".to_owned();
         while Instant::now() < deadline {
             if socket.exists() {
                 let finished = self.host.run(&wg_set[..]);
                 if finished.code == 0 {
                     return Ok(process);
                 }
-                said = finished.stderr;
+                reason = finished.stderr;
             }
             // If a program goes to the background by itself, its successful exit means nothing.
             if let Some(ended) = process.ended().filter(|ended| ended.code != 0) {
-                said = format!("it ended with {}: {}{}", ended.code, ended.stdout, ended.stderr);
+                reason = format!("it ended with {}: {}{}", ended.code, ended.stdout, ended.stderr);
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         // A socket left by a killed program would be mistaken for that of the next.
         let _ = std::fs::remove_file(&socket);
-        Err(said.trim().replace('\n', " "))
+        Err(reason.trim().replace('\n', " "))
     }
 }

@@ -3,7 +3,7 @@
 use super::row;
 use crate::contest::contestant::{Identity, Role};
 use crate::contest::report::Report;
-use crate::contest::runs::Who;
+use crate::contest::runs::Subject;
 use crate::contest::series::Series;
 use crate::contest::settings::Wire;
 use crate::contest::table::{Table, number, pair};
@@ -45,22 +45,22 @@ impl Figures<'_> {
         ];
         let mut table = Table::new(1, &head);
         let [small, large] = udp::PAYLOADS;
-        for who in self.everyone() {
+        for subject in self.subjects() {
             let runs = &self.report.runs;
-            let rate = |streams, direction| runs.tcp(who, streams, direction, |run| run.gigabits_per_second);
+            let rate = |streams, direction| runs.tcp(subject, streams, direction, |run| run.gigabits_per_second);
             let figures = [
                 rate(1, Direction::Forward),
                 rate(1, Direction::Reverse),
                 rate(8, Direction::Forward),
                 rate(8, Direction::Reverse),
-                runs.udp(who, small, |run| run.kilopackets_per_second),
-                runs.udp(who, small, |run| run.lost_percent),
-                runs.udp(who, large, |run| run.gigabits_per_second),
-                runs.udp(who, large, |run| run.lost_percent),
-                runs.one_stream(who, |run| run.daemon_cpu_seconds_per_gb),
-                runs.one_stream(who, |run| run.machine_cpu_seconds_per_gb),
+                runs.udp(subject, small, |run| run.kilopackets_per_second),
+                runs.udp(subject, small, |run| run.lost_percent),
+                runs.udp(subject, large, |run| run.gigabits_per_second),
+                runs.udp(subject, large, |run| run.lost_percent),
+                runs.one_stream(subject, |run| run.daemon_cpu_seconds_per_gb),
+                runs.one_stream(subject, |run| run.machine_cpu_seconds_per_gb),
             ];
-            table.row(row(who.contestant, figures.map(|figure| number(figure.median()))));
+            table.row(row(subject.contestant, figures.map(|figure| number(figure.median()))));
         }
         explained(
             "TCP with one stream and with eight, from the host whose daemon came last (forward) and towards it; UDP sent as\n\
@@ -81,21 +81,21 @@ impl Figures<'_> {
             "first answer, ms",
         ];
         let mut table = Table::new(1, &head);
-        for who in self.everyone() {
+        for subject in self.subjects() {
             let runs = &self.report.runs;
             let ping = |is_loaded| {
-                let p50 = runs.ping(who, is_loaded, |run| run.p50_milliseconds);
-                pair(p50.median(), runs.ping(who, is_loaded, |run| run.p99_milliseconds).median())
+                let p50 = runs.ping(subject, is_loaded, |run| run.p50_milliseconds);
+                pair(p50.median(), runs.ping(subject, is_loaded, |run| run.p99_milliseconds).median())
             };
             let figures = [
-                runs.stream_beside_ping(who),
-                runs.memory(who, |run| run.at_rest_bytes),
-                runs.memory(who, |run| run.under_load_bytes),
-                runs.memory(who, |run| run.peak_bytes),
-                runs.first_answer(who),
+                runs.stream_beside_ping(subject),
+                runs.memory(subject, |run| run.at_rest_bytes),
+                runs.memory(subject, |run| run.under_load_bytes),
+                runs.memory(subject, |run| run.peak_bytes),
+                runs.first_answer(subject),
             ];
             let figures = figures.map(|figure| number(figure.median()));
-            table.row(row(who.contestant, [ping(false), ping(true)].into_iter().chain(figures)));
+            table.row(row(subject.contestant, [ping(false), ping(true)].into_iter().chain(figures)));
         }
         explained(
             "Round trips, idle and beside one TCP stream in the same direction; what the larger daemon holds (VmRSS, VmHWM);\n\
@@ -119,27 +119,27 @@ impl Figures<'_> {
         let variants = self.report.contestants.iter().filter(|one| one.role == Role::OverlayVariant);
         for Identity { label, .. } in variants {
             let runs = &self.report.runs;
-            let times = |of: &dyn Fn(Who<'_>) -> Series| {
+            let times = |of: &dyn Fn(Subject<'_>) -> Series| {
                 let [variant, ours] =
-                    [label.as_str(), "overlay"].map(|contestant| of(Who { contestant, wire: self.wire }));
+                    [label.as_str(), "overlay"].map(|contestant| of(Subject { contestant, wire: self.wire }));
                 variant.over(&ours).median()
             };
             let [small, _] = udp::PAYLOADS;
-            let p50 = times(&|who| runs.ping(who, true, |run| run.p50_milliseconds));
-            let p99 = times(&|who| runs.ping(who, true, |run| run.p99_milliseconds));
+            let p50 = times(&|subject| runs.ping(subject, true, |run| run.p50_milliseconds));
+            let p99 = times(&|subject| runs.ping(subject, true, |run| run.p99_milliseconds));
             let figures = [
-                times(&|who| runs.stream_beside_ping(who)),
-                times(&|who| runs.one_stream(who, |run| run.gigabits_per_second)),
-                times(&|who| runs.udp(who, small, |run| run.kilopackets_per_second)),
-                times(&|who| runs.one_stream(who, |run| run.daemon_cpu_seconds_per_gb)),
-                times(&|who| runs.one_stream(who, |run| run.machine_cpu_seconds_per_gb)),
+                times(&|subject| runs.stream_beside_ping(subject)),
+                times(&|subject| runs.one_stream(subject, |run| run.gigabits_per_second)),
+                times(&|subject| runs.udp(subject, small, |run| run.kilopackets_per_second)),
+                times(&|subject| runs.one_stream(subject, |run| run.daemon_cpu_seconds_per_gb)),
+                times(&|subject| runs.one_stream(subject, |run| run.machine_cpu_seconds_per_gb)),
             ];
             table.row(row(label, [pair(p50, p99)].into_iter().chain(figures.map(number))));
         }
         explained("What a scheduling class brings and costs, as multiples of ours without one.", table)
     }
 
-    fn everyone(&self) -> impl Iterator<Item = Who<'_>> {
-        self.report.contestants.iter().map(|contestant| Who { contestant: &contestant.label, wire: self.wire })
+    fn subjects(&self) -> impl Iterator<Item = Subject<'_>> {
+        self.report.contestants.iter().map(|contestant| Subject { contestant: &contestant.label, wire: self.wire })
     }
 }

@@ -197,7 +197,7 @@ fn strangers_behind_the_same_address_keep_out_no_answer_that_we_wait_for() {
     world.run_for(seconds(0));
     let initiation = world.take_mail(address).remove(0);
     world.load(alice);
-    // The NAT before carol has given her another port since.
+    // The NAT before carol has given her a different port since.
     let roamed = SocketAddr::new(address.ip(), 777);
     use_up(&mut world, alice, SocketAddr::new(address.ip(), 666));
 

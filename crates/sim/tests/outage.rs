@@ -95,10 +95,10 @@ fn a_stock_peer_is_reached_within_six_seconds_of_its_return_by_traffic_from_here
                 let mut scene = Scene::new(outage, keepalive);
                 scene.is_cut_for(seconds(outage), talks_meanwhile);
                 let back = scene.world.now();
-                let mut said = 0;
+                let mut sent = 0;
                 let after = scene.until(back, seconds(60), |scene| {
-                    if said == 0 || scene.world.now().since(back) >= seconds(said) {
-                        said += 1;
+                    if sent == 0 || scene.world.now().since(back) >= seconds(sent) {
+                        sent += 1;
                         scene.alice_says();
                         scene.carol_reads();
                     }

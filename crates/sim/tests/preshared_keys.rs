@@ -227,7 +227,7 @@ fn an_old_initiation_is_a_replay_also_after_the_key_changed() {
 
 /// A preshared key that changes at alice while carol has a session without one.
 trait ChangingKey {
-    /// Alice mixes another key into handshakes with carol.
+    /// Alice mixes a different key into handshakes with carol.
     fn set(&mut self, key: u8);
 
     /// A handshake of carol's, who has the key too, that she does not confirm.

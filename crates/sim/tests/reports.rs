@@ -39,6 +39,6 @@ fn an_sctp_dccp_or_udp_lite_flow_opens_no_other_port() {
         world.inject(mallory.address, alice, &from_mallory.seal(&packet(ends, 3_868, 40_000)));
         assert_eq!(world.received(alice).len(), 1, "the answer");
         world.inject(mallory.address, alice, &from_mallory.seal(&packet(ends, 666, 22)));
-        assert_eq!(world.received(alice).len(), 1, "{protocol}: another port");
+        assert_eq!(world.received(alice).len(), 1, "{protocol}: a different port");
     }
 }

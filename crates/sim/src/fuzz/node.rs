@@ -35,7 +35,7 @@ pub(super) struct Scene {
     pub(super) session: Session,
     pub(super) now: Instant,
     /// The peer's messages so far: an initiation and a keepalive.
-    pub(super) said: Vec<Vec<u8>>,
+    pub(super) messages: Vec<Vec<u8>>,
 }
 
 /// A datagram that a node sends, with its destination.
@@ -80,10 +80,10 @@ impl Scene {
             _ => None,
         });
         let session = peer.complete(&pending, &response.expect("an answer")).expect("a good response");
-        let mut scene = Self { node, session, now, said: vec![pending.message] };
+        let mut scene = Self { node, session, now, messages: vec![pending.message] };
         let keepalive = scene.session.seal(&[]);
         scene.hear(home(), &keepalive, keepalive.len());
-        scene.said.push(keepalive);
+        scene.messages.push(keepalive);
         scene.drain();
         scene
     }

@@ -33,7 +33,7 @@ pub fn node_peer(data: &[u8]) {
     let (mut asked, mut pauses) = (0, 0);
     while !input.is_empty() {
         let then = input.byte();
-        let plaintext = said(&mut input, ends);
+        let plaintext = plaintext_from(&mut input, ends);
         asked += usize::from(control::is_control(&plaintext));
         let message = scene.session.seal_as_is(scene.session.next_counter, &plaintext);
         scene.session.next_counter += 1;
@@ -59,7 +59,7 @@ pub fn node_peer(data: &[u8]) {
 }
 
 /// Builds a packet or a control frame. The frame is valid, or has arbitrary bytes in place of its TLVs.
-fn said(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
+fn plaintext_from(input: &mut Input<'_>, ends: [Ends; 2]) -> Vec<u8> {
     if input.0.first().is_none_or(|shape| *shape < 0xc0) {
         return packet_from(input, ends);
     }

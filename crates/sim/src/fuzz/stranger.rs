@@ -71,7 +71,7 @@ fn message(kind: u8, input: &mut Input<'_>, scene: &Scene, stranger: &mut Initia
     };
     let mut message = match kind {
         3 => stranger.initiate(Timestamp::from_unix_seconds(u64::from(input.byte())), 9).message,
-        4 => scene.said[usize::from(input.byte()) % scene.said.len()].clone(),
+        4 => scene.messages[usize::from(input.byte()) % scene.messages.len()].clone(),
         5 => of_type(2, 92, 8),
         6 => of_type(3, 64, 8),
         _ => of_type(4, 32 + usize::from(input.byte()), 4),

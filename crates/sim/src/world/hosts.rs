@@ -66,11 +66,11 @@ impl World {
     /// Returns the node's error.
     pub fn configure(&mut self, host: HostId, config: PeerConfig) -> Result<(), CommandError> {
         let known = self.hosts[host.0].peers.get(&config.public_key).cloned();
-        let (told, stats) = known.unwrap_or_else(|| (config.clone(), Arc::default()));
+        let (former, stats) = known.unwrap_or_else(|| (config.clone(), Arc::default()));
         let peer = self.tag_for(host, config.public_key);
         let command = Command::SetPeer { peer, config: Box::new(config.clone()), stats: Arc::clone(&stats) };
         self.command(host, command)?;
-        let config = PeerConfig { endpoint: config.endpoint.or(told.endpoint), ..config };
+        let config = PeerConfig { endpoint: config.endpoint.or(former.endpoint), ..config };
         self.hosts[host.0].peers.insert(config.public_key, (config, stats));
         Ok(())
     }

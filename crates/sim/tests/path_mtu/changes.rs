@@ -114,8 +114,8 @@ fn an_interface_that_takes_more_from_now_on_disturbs_nobody_whose_path_does_not(
         world.command(alice, Command::SetMtu { mtu, max }).expect("a change");
         world.run_for(seconds(5));
     }
-    let said = [all_path_mtus(&world, alice, bob), all_path_mtus(&world, bob, alice)];
-    assert_eq!(said, [vec![], vec![]], "what was found is found");
+    let reported = [all_path_mtus(&world, alice, bob), all_path_mtus(&world, bob, alice)];
+    assert_eq!(reported, [vec![], vec![]], "what was found is found");
 }
 
 #[test]
@@ -151,8 +151,11 @@ fn a_session_that_ends_while_a_probe_is_under_way_costs_nothing_but_time() {
         world.send(alice, large.clone());
         world.run_for(seconds(10));
         both_find(&mut world, alice, bob, 1_340);
-        let said = &all_path_mtus(&world, alice, bob)[before..];
-        assert!(!is_found || said.iter().all(|known| known.mtu >= 1_328), "a dead path is no narrow one: {said:?}");
+        let reported = &all_path_mtus(&world, alice, bob)[before..];
+        assert!(
+            !is_found || reported.iter().all(|known| known.mtu >= 1_328),
+            "a dead path is not a narrow one: {reported:?}"
+        );
     }
 }
 
@@ -168,8 +171,8 @@ fn a_host_that_slept_for_an_hour_goes_on_where_it_was() {
         run(&mut world, &mut flows, seconds(12));
         both_find(&mut world, alice, bob, 1_340);
         assert!(flows[0].longest_gap < seconds(6), "{:?}", flows[0].longest_gap);
-        let said = &all_path_mtus(&world, alice, bob)[before..];
-        assert!(!is_found || said.iter().all(|known| known.mtu >= 1_328), "{said:?}");
+        let reported = &all_path_mtus(&world, alice, bob)[before..];
+        assert!(!is_found || reported.iter().all(|known| known.mtu >= 1_328), "{reported:?}");
     }
 }
 

@@ -28,7 +28,7 @@ fn a_silent_fall_stalls_nobody_for_five_seconds() {
             let (mut world, alice, bob) = found_pair(11, path[0], is_v4);
             let mut flows = flows(&world, alice, bob, path[0] - around(is_v4));
             run(&mut world, &mut flows, seconds(5));
-            assert!(flows.iter().all(|flow| flow.told.is_empty()), "as long as it was");
+            assert!(flows.iter().all(|flow| flow.errors.is_empty()), "as long as it was");
             for mtu in &path[1..] {
                 world.all_links(|link| link.mtu = *mtu);
                 run(&mut world, &mut flows, seconds(20));
@@ -38,10 +38,10 @@ fn a_silent_fall_stalls_nobody_for_five_seconds() {
                 }
                 for flow in &mut flows {
                     assert!(flow.longest_gap < seconds(5), "{path:?} {mtu} {is_v4}: {:?}", flow.longest_gap);
-                    assert!(!flow.told.is_empty(), "{path:?} {mtu} {is_v4}");
+                    assert!(!flow.errors.is_empty(), "{path:?} {mtu} {is_v4}");
                     // The route to the peer has this MTU from now on.
                     flow.size = path_mtu(&world, alice, bob).map_or(0, |known| known.mtu.into());
-                    flow.told.clear();
+                    flow.errors.clear();
                 }
             }
         }
@@ -76,7 +76,7 @@ fn whoever_sent_packets_that_are_too_long_now_is_told_at_once() {
             })
             .expect("it fell");
         for (flow, version) in flows.iter().zip([Version::V4, Version::V4, Version::V6, Version::V6]) {
-            let first = flow.told.first().unwrap_or_else(|| panic!("{version:?} of {is_v4} was never told"));
+            let first = flow.errors.first().unwrap_or_else(|| panic!("{version:?} of {is_v4} was never told"));
             assert_eq!(first.at, fell_at, "in that very moment: {first:?}");
             assert_eq!(first.mtu, fallen.max(least(version)));
             assert_eq!(first.source, first.quoted.1, "from where the packet was to go");
@@ -94,7 +94,7 @@ fn nobody_is_told_anything_before_the_first_search_is_over() {
         run(&mut world, &mut flows, seconds(10));
         assert!(has_found(&world, alice, bob, (mtu - around(is_v4)).min(8_940)));
         for flow in &flows {
-            assert_eq!(flow.told, [], "{mtu} {is_v4}: packets of 1,420 bytes fit before and after");
+            assert_eq!(flow.errors, [], "{mtu} {is_v4}: packets of 1,420 bytes fit before and after");
         }
         let lowest = all_path_mtus(&world, alice, bob).iter().map(|known| known.mtu).min();
         assert_eq!(lowest, Some(1_420), "{mtu} {is_v4}: routes do not go down and up again");
@@ -112,8 +112,8 @@ fn an_ipv6_sender_of_packets_that_every_link_carries_is_never_told_to_send_less(
     both.extend(flows);
     run(&mut world, &mut both, seconds(20));
     assert!(has_found(&world, alice, bob, 1_220), "{:?}", path_mtu(&world, alice, bob));
-    assert!(!both[0].told.is_empty());
-    assert_eq!(both[1].told, [], "what it sends is cut here");
+    assert!(!both[0].errors.is_empty());
+    assert_eq!(both[1].errors, [], "what it sends is cut here");
     assert!(both[1].longest_gap < seconds(5));
 }
 
@@ -131,9 +131,9 @@ fn ten_percent_of_loss_for_ten_minutes_is_never_taken_for_a_smaller_path() {
             world.run_for(minutes(10) / 6_000);
         }
         for (host, peer) in [(alice, bob), (bob, alice)] {
-            let said = all_path_mtus(&world, host, peer);
-            assert!(said.iter().all(|known| known.mtu == 1_440), "seed {seed}: {said:?}");
-            assert!(said.iter().all(|known| known.state != PathMtuState::Assumed), "seed {seed}: {said:?}");
+            let reported = all_path_mtus(&world, host, peer);
+            assert!(reported.iter().all(|known| known.mtu == 1_440), "seed {seed}: {reported:?}");
+            assert!(reported.iter().all(|known| known.state != PathMtuState::Assumed), "seed {seed}: {reported:?}");
             assert!(!world.drops(host).contains_key("outbound_too_big"));
             assert!(world.received(host).len() > 5_000, "seed {seed}: it flows");
         }

@@ -37,7 +37,7 @@ fn where_the_path_carries_the_most_packets_are_never_held_to_less() {
     world.ping(alice, bob).expect("an answer");
     both_find(&mut world, alice, bob, MAX_MTU.into());
     for (host, peer) in [(alice, bob), (bob, alice)] {
-        let said: BTreeSet<_> = all_path_mtus(&world, host, peer).into_iter().map(|known| known.mtu).collect();
-        assert_eq!(said, BTreeSet::from([ASSUMED, MAX_MTU]));
+        let reported: BTreeSet<_> = all_path_mtus(&world, host, peer).into_iter().map(|known| known.mtu).collect();
+        assert_eq!(reported, BTreeSet::from([ASSUMED, MAX_MTU]));
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Flow {
     /// Length of its packets in bytes.
     pub(crate) size: usize,
     /// All errors about this flow, oldest first.
-    pub(crate) told: Vec<TooBig>,
+    pub(crate) errors: Vec<TooBig>,
     /// How many packets have been inspected on each side.
     looked_at: (usize, usize),
     last_arrival: Instant,
@@ -51,7 +51,7 @@ impl Flow {
             ends,
             port,
             size,
-            told: Vec::new(),
+            errors: Vec::new(),
             looked_at: (world.received(from).len(), world.received(to).len()),
             last_arrival: world.now(),
             longest_gap: Duration::ZERO,
@@ -72,7 +72,7 @@ impl Flow {
             let Some(error) = TooBig::of(received.at, &received.packet) else { continue };
             if error.quoted == (self.ends.source, self.ends.destination, self.port) {
                 self.size = self.size.min(error.mtu);
-                self.told.push(error);
+                self.errors.push(error);
             }
         }
         for received in &world.received(self.to)[self.looked_at.1..] {

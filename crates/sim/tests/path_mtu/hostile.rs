@@ -9,15 +9,15 @@ use overlay_sim::packet::Ends;
 use overlay_sim::{HostOptions, Scene, millis, seconds};
 use overlay_wire::control::{self, Abilities, Frame};
 
+use crate::control_peer::{Frames, encoded, scene, scene_with};
 use crate::scene::{ASSUMED, MAX_MTU, options};
-use crate::speaker::{Frames, scene, scene_with, written};
 
 /// Offset of the TLVs in a frame.
 const TLVS: usize = 48;
 
 /// A frame of these bytes where the TLVs are. Nobody looks at its checksum.
 fn frame_of(tlvs: &[u8]) -> Vec<u8> {
-    let mut packet = written(Frame::Probe { id: 0, size: 0 });
+    let mut packet = encoded(Frame::Probe { id: 0, size: 0 });
     packet.truncate(TLVS);
     packet.extend(tlvs);
     let [high, low] = ((packet.len() - 40) as u16).to_be_bytes();
@@ -93,7 +93,7 @@ fn a_flood_of_hellos_is_answered_one_for_one_and_harms_nobody_else() {
     for number in 0..2_000u32 {
         let mtu = [0, 576, 1_199, 1_200, 1_500, 9_000, u16::MAX][number as usize % 7];
         let hello = Frame::Hello { nonce: number, understands: Abilities(number as u16), mtu };
-        let answers = scene.tell(hello);
+        let answers = scene.send_frame(hello);
         let is_reply = |answer: &&Vec<u8>| matches!(Frame::parse(answer), Ok(Frame::HelloReply { .. }));
         replies += answers.iter().filter(is_reply).count();
         let others: Vec<_> = answers.iter().filter(|answer| !is_reply(answer)).collect();
@@ -114,9 +114,9 @@ fn nobody_raises_the_mtu_above_our_own_by_a_hello_or_an_answer() {
         for (id, size) in scene.probes(20) {
             largest = largest.max(size);
             // It says that more arrived than was sent, and then the truth.
-            scene.tell(Frame::ProbeReply { id, size: u16::MAX });
-            scene.tell(Frame::ProbeReply { id, size: size + 100 });
-            scene.tell(Frame::ProbeReply { id, size });
+            scene.send_frame(Frame::ProbeReply { id, size: u16::MAX });
+            scene.send_frame(Frame::ProbeReply { id, size: size + 100 });
+            scene.send_frame(Frame::ProbeReply { id, size });
         }
     }
     assert_eq!(largest, 1_500);
@@ -131,7 +131,7 @@ fn an_answer_to_no_probe_of_ours_changes_nothing() {
     let [(id, size)] = scene.probes(1)[..] else { panic!("a probe") };
     assert_eq!(size, 1_200);
     let mut lie = |id: u32, size: u16| {
-        scene.tell(Frame::ProbeReply { id, size });
+        scene.send_frame(Frame::ProbeReply { id, size });
     };
     for size in [0, 57, 1_199, 1_201, 8_940, u16::MAX] {
         lie(id, size);
@@ -144,14 +144,14 @@ fn an_answer_to_no_probe_of_ours_changes_nothing() {
         lie(random.wrapping_mul(0x9e37_79b9), 8_940);
     }
     assert!(scene.known().is_none_or(|known| (known.state, known.mtu) == (PathMtuState::Assumed, ASSUMED)));
-    scene.tell(Frame::ProbeReply { id, size });
+    scene.send_frame(Frame::ProbeReply { id, size });
     let mut probes = scene.probes(1);
     let (next, size) = probes.pop().expect("the next one");
     assert_eq!(size, MAX_MTU);
     // The answer before comes again, for a size that was never sent under its id.
-    scene.tell(Frame::ProbeReply { id, size: MAX_MTU });
+    scene.send_frame(Frame::ProbeReply { id, size: MAX_MTU });
     assert!(scene.known().is_none_or(|known| known.mtu != MAX_MTU));
-    scene.tell(Frame::ProbeReply { id: next, size });
+    scene.send_frame(Frame::ProbeReply { id: next, size });
     scene.probes(1);
     assert_eq!(scene.known().map(|known| known.mtu), Some(MAX_MTU));
 }
@@ -164,15 +164,16 @@ fn a_peer_that_answers_a_size_only_at_times_ends_at_one_that_it_answers() {
         for (id, size) in scene.probes(50) {
             // It answers sizes above 1,440 bytes only in every third second.
             if size <= 1_440 || round / 20 % 3 == 0 {
-                scene.tell(Frame::ProbeReply { id, size });
+                scene.send_frame(Frame::ProbeReply { id, size });
             }
         }
         // Large packets go out all the time.
         let large = scene.ends().reversed().udp(&[0x5a; 1_300]);
         scene.world.send(scene.alice, large);
     }
-    let told = scene.world.events(scene.alice).iter().filter(|(_, event)| matches!(event, Event::PathMtu(..))).count();
-    assert!(told < 200, "control is not flooded: {told}");
+    let reports =
+        scene.world.events(scene.alice).iter().filter(|(_, event)| matches!(event, Event::PathMtu(..))).count();
+    assert!(reports < 200, "control is not flooded: {reports}");
     assert!(scene.known().is_some_and(|known| known.mtu >= 1_200));
 }
 
@@ -185,13 +186,13 @@ fn pieces_that_overlap_or_are_too_long_are_refused() {
         (piece(0, 8, b"a"), "the same again"),
         (piece(4, 9, b"efgh"), "another length"),
     ] {
-        scene.tell(piece(0, 8, b"abcd"));
+        scene.send_frame(piece(0, 8, b"abcd"));
         let before = scene.drops().get("fragment_frame").copied().unwrap_or_default();
-        assert_eq!(scene.tell(second), [[0u8; 0]; 0], "{what}");
+        assert_eq!(scene.send_frame(second), [[0u8; 0]; 0], "{what}");
         assert_eq!(scene.drops().get("fragment_frame"), Some(&(before + 1)), "{what}");
     }
-    scene.tell(Frame::Fragment { id: 2, offset: 0, total: 1_281, bytes: &[0; 1_000] });
-    scene.tell(Frame::Fragment { id: 2, offset: 60_000, total: u16::MAX, bytes: &[0; 1_000] });
+    scene.send_frame(Frame::Fragment { id: 2, offset: 0, total: 1_281, bytes: &[0; 1_000] });
+    scene.send_frame(Frame::Fragment { id: 2, offset: 60_000, total: u16::MAX, bytes: &[0; 1_000] });
     assert_eq!(scene.drops(), BTreeMap::from([("fragment_frame", 5)]));
     assert!(scene.received().is_empty());
 }
@@ -200,7 +201,7 @@ fn pieces_that_overlap_or_are_too_long_are_refused() {
 fn endless_first_pieces_keep_no_more_than_eight_packets() {
     let mut scene = scene();
     for id in 0..10_000 {
-        scene.tell(Frame::Fragment { id, offset: 0, total: 1_280, bytes: &[0; 100] });
+        scene.send_frame(Frame::Fragment { id, offset: 0, total: 1_280, bytes: &[0; 100] });
     }
     assert_eq!(scene.drops(), BTreeMap::from([("fragment_frame_lost", 10_000 - 8)]));
     // An honest packet gets through in between, and its peer does not suffer.
@@ -251,10 +252,10 @@ fn a_control_frame_in_pieces_is_not_obeyed() {
     let mut scene = scene_with(HostOptions { knows_addresses: false, ..options() });
     let everything = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().expect("a prefix")).to_vec();
     scene.world.set_allowed_ips(scene.alice, scene.carol.key(), everything);
-    let hello = written(Frame::Hello { nonce: 7, understands: Abilities::FRAGMENTS, mtu: 9_000 });
-    let probe = written(Frame::Probe { id: 7, size: 600 });
+    let hello = encoded(Frame::Hello { nonce: 7, understands: Abilities::FRAGMENTS, mtu: 9_000 });
+    let probe = encoded(Frame::Probe { id: 7, size: 600 });
     let inner = scene.ends().udp(b"a packet");
-    let piece = written(Frame::Fragment { id: 9, offset: 0, total: inner.len() as u16, bytes: &inner });
+    let piece = encoded(Frame::Fragment { id: 9, offset: 0, total: inner.len() as u16, bytes: &inner });
     for (number, frame) in (1..).zip([hello, probe, piece]) {
         assert!(control::is_control(&frame));
         assert_eq!(scene.pieces(number, &frame, frame.len().div_ceil(2)), [[0u8; 0]; 0], "{number}");
@@ -274,7 +275,7 @@ fn nobody_behind_tun_speaks_in_control_frames() {
         Frame::ProbeReply { id: 1, size: 9_000 },
         Frame::HelloReply { nonce: 1, understands: Abilities(1), mtu: 9_000 },
     ] {
-        scene.world.send(alice, written(frame));
+        scene.world.send(alice, encoded(frame));
     }
     scene.world.run_for(millis(1));
     let mail = scene.world.take_mail(scene.carol.address);

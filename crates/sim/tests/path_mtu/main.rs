@@ -2,6 +2,7 @@
 //! than IPv6 requires, or ends at a stock WireGuard or at a peer that lies.
 
 mod changes;
+mod control_peer;
 mod falls;
 mod finds;
 mod flow;
@@ -11,6 +12,5 @@ mod pace;
 mod rises;
 mod scene;
 mod small_ipv6;
-mod speaker;
 mod stock;
 mod stock_peer;

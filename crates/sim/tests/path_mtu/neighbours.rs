@@ -29,14 +29,14 @@ fn a_peer_behind_9000_gets_jumbo_packets_and_one_behind_1500_is_not_hurt() {
     ];
     run(&mut world, &mut flows, seconds(60));
     for flow in &flows {
-        assert_eq!(flow.told, []);
+        assert_eq!(flow.errors, []);
         assert!(flow.longest_gap < millis(100), "{:?}", flow.longest_gap);
     }
     assert_eq!(world.received(wide).iter().map(|received| received.packet.len()).max(), Some(8_940));
     // A sender of jumbo packets to the narrow peer is told at once, and sends smaller ones.
     let mut large = [Flow::new(&world, hub, narrow, world.v4(hub, narrow), 4_003, 8_940)];
     run(&mut world, &mut large, seconds(1));
-    assert_eq!((large[0].size, large[0].told.len()), (1_440, 1));
+    assert_eq!((large[0].size, large[0].errors.len()), (1_440, 1));
     assert!(large[0].longest_gap < millis(100));
     assert!(path_mtu(&world, hub, wide).is_none() && path_mtu(&world, hub, narrow).is_none(), "no news of either");
     assert_eq!(errors(&world, hub).len(), 1);

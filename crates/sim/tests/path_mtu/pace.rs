@@ -4,7 +4,7 @@ use overlay_core::{Event, PathMtuState};
 use overlay_sim::{Scene, millis, seconds};
 use overlay_wire::control::{Abilities, Frame};
 
-use crate::speaker::{Frames, scene};
+use crate::control_peer::{Frames, scene};
 
 #[test]
 fn a_peer_that_forges_where_it_is_has_no_large_probe_sent_to_each_of_these_places() {
@@ -40,7 +40,7 @@ fn a_peer_that_says_something_else_in_every_hello_is_not_probed_for_each() {
     let before = scene.large();
     for count in 0..1_000u16 {
         let understands = if count % 2 == 0 { Abilities::FRAGMENTS } else { Abilities::default() };
-        scene.tell(Frame::Hello { nonce: 7, understands, mtu: 1_300 + count % 7 });
+        scene.send_frame(Frame::Hello { nonce: 7, understands, mtu: 1_300 + count % 7 });
         scene.world.run_for(millis(1));
     }
     let large = scene.large() - before;
@@ -53,7 +53,7 @@ fn a_hello_that_alternates_is_followed_once_a_second_and_the_last_word_counts() 
     let answer = |scene: &mut Scene, millis| {
         let probes = scene.probes(millis);
         for (id, size) in &probes {
-            scene.tell(Frame::ProbeReply { id: *id, size: *size });
+            scene.send_frame(Frame::ProbeReply { id: *id, size: *size });
         }
         probes
     };
@@ -71,7 +71,7 @@ fn a_hello_that_alternates_is_followed_once_a_second_and_the_last_word_counts() 
             (probes, bytes) = (probes + 1, bytes + usize::from(size));
         }
     }
-    let facts = scene.told(|event| matches!(event, Event::PathMtu(..)));
+    let facts = scene.count_events(|event| matches!(event, Event::PathMtu(..)));
     assert!((8..=16).contains(&facts), "{facts} in 10 s");
     assert!(probes <= 100 && bytes <= 10_000 * 60, "{probes} probes of {bytes} bytes for as many hellos");
     scene.hello(1_400);
@@ -92,9 +92,9 @@ fn a_peer_that_flaps_between_two_addresses_is_news_once_a_second_and_the_last_pl
         scene.world.inject(places[turn % 2], scene.alice, &message);
         scene.world.run_for(millis(1));
     }
-    let facts = scene.told(|event| matches!(event, Event::EndpointChanged(..)));
+    let facts = scene.count_events(|event| matches!(event, Event::EndpointChanged(..)));
     assert!((8..=16).contains(&facts), "{facts} in 10 s, of which five at once");
-    let facts = scene.told(|event| matches!(event, Event::PathMtu(..)));
+    let facts = scene.count_events(|event| matches!(event, Event::PathMtu(..)));
     assert!(facts <= 16, "{facts} in 10 s");
     scene.world.run_for(seconds(1));
     assert_eq!(scene.world.last_endpoint(scene.alice, scene.carol.key()), Some(places[0]));
@@ -126,7 +126,7 @@ fn a_peer_that_shakes_hands_fifty_times_a_second_is_news_once_a_second() {
         scene.world.run_for(millis(20));
         scene.session = scene.world.connect(&mut scene.carol);
     }
-    let facts = scene.told(|event| matches!(event, Event::HandshakeCompleted(..)));
+    let facts = scene.count_events(|event| matches!(event, Event::HandshakeCompleted(..)));
     assert!((4..=11).contains(&facts), "{facts} in 5 s, of which five at once");
     let last = scene.world.now();
     scene.world.run_for(millis(1_001));

@@ -65,11 +65,11 @@ pub(crate) fn path_mtu(world: &World, host: HostId, peer: HostId) -> Option<Path
 pub(crate) fn all_path_mtus(world: &World, host: HostId, peer: HostId) -> Vec<PathMtu> {
     let tag = world.tag(host, world.key(peer));
     let events = world.events(host).iter();
-    let said = events.filter_map(|(_, event)| match event {
+    let reported = events.filter_map(|(_, event)| match event {
         Event::PathMtu(of, path_mtu) if of.peer == tag => Some(*path_mtu),
         _ => None,
     });
-    said.collect()
+    reported.collect()
 }
 
 /// Whether `host` has found `truth`, or at most 16 bytes less.

@@ -153,8 +153,8 @@ fn tcp_is_told_both_ways_what_the_path_really_carries_and_never_more() {
                         world.run_for(seconds(1));
                         let [packet] = &packets(&world, to)[..] else { panic!("{mtu} {is_v4}") };
                         let mss = u16::from_be_bytes([packet[packet.len() - 2], packet[packet.len() - 1]]);
-                        let fits = (carried - headers_len) as u16;
-                        let range = offered.min(fits - 16)..=offered.min(fits);
+                        let carried_payload = (carried - headers_len) as u16;
+                        let range = offered.min(carried_payload - 16)..=offered.min(carried_payload);
                         assert!(range.contains(&mss), "{mtu} {is_v4}: {mss} of {range:?}");
                         assert_eq!(*packet, made(mss), "and its checksum is right");
                     }

@@ -50,12 +50,12 @@ impl Scene {
     /// How long until the follower sends to the new address. It sends a packet every `period`.
     fn until_followed(&mut self, period: Option<Duration>) -> Option<Duration> {
         let (follower, mover, began) = (self.follower, self.mover, self.world.now());
-        let (mut said, key) = (0, self.world.key(mover));
+        let (mut sent, key) = (0, self.world.key(mover));
         self.resolver.run_until(&mut self.world, seconds(200), |world| {
             if let Some(period) = period
-                && world.now() >= began + period * said
+                && world.now() >= began + period * sent
             {
-                said += 1;
+                sent += 1;
                 world.send(follower, world.v4(follower, mover).udp(b"are you there"));
             }
             world.last_endpoint(follower, key) == Some(address(ELSEWHERE))

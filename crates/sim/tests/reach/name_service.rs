@@ -76,11 +76,11 @@ impl Resolver {
 /// What `host` reported about whether its peer answers.
 pub(crate) fn answering(world: &World, host: HostId, peer: PeerKey) -> Vec<bool> {
     let peer = world.tag(host, peer);
-    let said = world.events(host).iter().filter_map(|(_, event)| match event {
+    let reported = world.events(host).iter().filter_map(|(_, event)| match event {
         Event::Answering(of, answers) if *of == peer => Some(*answers),
         _ => None,
     });
-    said.collect()
+    reported.collect()
 }
 
 pub(crate) fn address(text: &str) -> SocketAddr {

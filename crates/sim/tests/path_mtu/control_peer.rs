@@ -1,4 +1,4 @@
-//! A peer with good keys that speaks in control frames of its own choice, to a host that searches for its path's MTU.
+//! A peer with good keys that sends control frames of the test's choice to a host that searches for its path's MTU.
 
 use overlay_core::{Event, PathMtu};
 use overlay_sim::{HostOptions, Scene};
@@ -16,34 +16,34 @@ pub(crate) fn scene_with(options: HostOptions) -> Scene {
     Scene::with(options, |peer| peer.mtu_discovery = true)
 }
 
-/// What a peer says in control frames, and what comes of it.
+/// Sends control frames as the peer, and inspects the results.
 pub(crate) trait Frames {
-    /// What the host answers in that moment, keepalives apart.
+    /// Sends a packet. Returns the immediate answers of the host, without keepalives.
     fn ask(&mut self, packet: &[u8]) -> Vec<Vec<u8>>;
 
-    /// What of these messages can be opened, keepalives apart.
+    /// Opens the messages that can be opened, without keepalives.
     fn open(&self, messages: &[Vec<u8>]) -> Vec<Vec<u8>>;
 
-    /// What the host answers to this frame.
-    fn tell(&mut self, frame: Frame<'_>) -> Vec<Vec<u8>>;
+    /// Sends a frame. Returns the immediate answers of the host.
+    fn send_frame(&mut self, frame: Frame<'_>) -> Vec<Vec<u8>>;
 
-    /// What the host answers to a hello of this MTU.
+    /// Sends a hello with this MTU. Returns the immediate answers of the host.
     fn hello(&mut self, mtu: u16) -> Vec<Vec<u8>>;
 
-    /// Lets time pass: the probes that came meanwhile, with their ids.
+    /// Lets time pass. Returns the probes that came meanwhile, as id and size.
     fn probes(&mut self, millis: u64) -> Vec<(u32, u16)>;
 
-    /// What control was told last of the path to carol.
+    /// The path MTU to carol that was last reported to control.
     fn known(&self) -> Option<PathMtu>;
 
-    /// The packet in fragments of so many bytes.
+    /// Sends the packet in fragments of `room` bytes. Returns the answers of the host.
     fn pieces(&mut self, id: u32, packet: &[u8], room: usize) -> Vec<Vec<u8>>;
 
-    /// Datagrams as long as a probe or longer that were sent since the last time everything was forgotten, to anybody.
+    /// Counts the datagrams that the host sent to anyone, as long as a probe or longer, since the records were cleared.
     fn large(&self) -> usize;
 
-    /// How many events of a kind control was told.
-    fn told(&self, is_one: impl Fn(&Event) -> bool) -> usize;
+    /// Counts the events of a kind that the node reported to control.
+    fn count_events(&self, is_one: impl Fn(&Event) -> bool) -> usize;
 }
 
 impl Frames for Scene {
@@ -58,12 +58,12 @@ impl Frames for Scene {
         opened.map(|opened| opened.plaintext).filter(|plaintext| !plaintext.is_empty()).collect()
     }
 
-    fn tell(&mut self, frame: Frame<'_>) -> Vec<Vec<u8>> {
-        self.ask(&written(frame))
+    fn send_frame(&mut self, frame: Frame<'_>) -> Vec<Vec<u8>> {
+        self.ask(&encoded(frame))
     }
 
     fn hello(&mut self, mtu: u16) -> Vec<Vec<u8>> {
-        self.tell(Frame::Hello { nonce: 7, understands: Abilities::FRAGMENTS, mtu })
+        self.send_frame(Frame::Hello { nonce: 7, understands: Abilities::FRAGMENTS, mtu })
     }
 
     fn probes(&mut self, millis: u64) -> Vec<(u32, u16)> {
@@ -87,7 +87,7 @@ impl Frames for Scene {
         let total = packet.len() as u16;
         let mut answers = Vec::new();
         for (index, bytes) in packet.chunks(room).enumerate() {
-            answers.extend(self.tell(Frame::Fragment { id, offset: (index * room) as u16, total, bytes }));
+            answers.extend(self.send_frame(Frame::Fragment { id, offset: (index * room) as u16, total, bytes }));
         }
         answers
     }
@@ -96,13 +96,13 @@ impl Frames for Scene {
         self.world.sent().iter().filter(|sent| sent.from == self.alice && sent.bytes.len() >= 1_200).count()
     }
 
-    fn told(&self, is_one: impl Fn(&Event) -> bool) -> usize {
+    fn count_events(&self, is_one: impl Fn(&Event) -> bool) -> usize {
         self.world.events(self.alice).iter().filter(|(_, event)| is_one(event)).count()
     }
 }
 
-/// A frame as it is sent.
-pub(crate) fn written(frame: Frame<'_>) -> Vec<u8> {
+/// Encodes a frame.
+pub(crate) fn encoded(frame: Frame<'_>) -> Vec<u8> {
     let mut packet = vec![0; frame.len()];
     frame.write(&mut packet);
     packet
