@@ -163,7 +163,7 @@ fn every_golden_file_belongs_to_a_test() {
         let source = folder.iter().collect::<PathBuf>().join(source).with_extension("rs");
         let text = fs::read_to_string(root().join(&source)).unwrap_or_default();
         let test = test.trim_end_matches(".txt");
-        assert!(text.contains(&format!("fn {test}(")), "{} is no test's: remove it", file.display());
+        assert!(text.contains(&format!("fn {test}(")), "{} belongs to no test: remove it", file.display());
     }
 }
 

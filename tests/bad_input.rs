@@ -389,7 +389,7 @@ fn a_ping_that_cannot_be_answered_says_why() {
     assert_eq!(said.code, 8, "{said:?}");
     host.golden("ping b", &said.stderr);
 
-    // The same runtime folder, seen from another namespace.
+    // The same runtime folder, seen from a different namespace.
     let line = format!("{} --runtime-dir {} ping b -c 1", env!("CARGO_BIN_EXE_overlay"), host.runtime_dir().display());
     let said = pair.b.run(&line);
     assert_eq!(said.code, 6, "{said:?}");

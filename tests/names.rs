@@ -272,7 +272,7 @@ fn a_peer_that_stops_answering_is_suspect_and_connected_again_when_it_answers_la
 
 #[test]
 fn a_reload_that_changes_the_name_moves_to_it_at_once_and_drops_nothing_if_nobody_is_there() {
-    let Some(world) = World::new("another name") else { return };
+    let Some(world) = World::new("a different name") else { return };
     world.names.set(NAME, &[HERE]);
     world.names.set("nobody.lab.test", &["10.3.0.77"]);
     world.names.set("other.lab.test", &[THERE]);

@@ -44,7 +44,7 @@ fn answers_leave_from_the_address_that_was_spoken_to_until_it_is_gone() {
 
 #[test]
 fn a_route_by_another_interface_that_is_preferred_is_taken_with_its_own_address() {
-    let Some(pair) = Pair::new("another route") else { return };
+    let Some(pair) = Pair::new("a different route") else { return };
     for host in [&pair.a, &pair.b] {
         host.exec("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0");
         host.exec(format!(

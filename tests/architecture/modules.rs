@@ -153,7 +153,7 @@ impl Modules {
 
     /// The module that a path named in `at` leads to; `None` where it leads out of the crate.
     fn resolve(&self, at: &ModulePath, named: &[String], depth: usize) -> Option<ModulePath> {
-        // Names that stand for each other are no Rust.
+        // Names that stand for each other are not valid Rust.
         if depth > 16 {
             return None;
         }

@@ -56,7 +56,7 @@ fn a_handshake_that_proves_nothing_is_met_with_silence() {
     let index = mallory.session.peer_index;
 
     let mut attacks: Vec<(&str, &str, Vec<Vec<u8>>)> = vec![
-        ("handshake_mac", "for another key", vec![MALLORY.noise([0x44; 32]).initiate(newest, 1).message]),
+        ("handshake_mac", "for a different key", vec![MALLORY.noise([0x44; 32]).initiate(newest, 1).message]),
         ("handshake_mac", "mac1 flipped", (116..132).map(flipped).collect()),
         ("handshake_mac", "anything under mac1 flipped", (4..116).map(flipped).collect()),
         ("handshake_mac", "of noise", vec![of_type(1, 148, 4, 1), of_type(2, 92, 8, index)]),

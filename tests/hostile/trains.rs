@@ -145,7 +145,7 @@ fn the_second_packet_of_a_train_is_asked_of_the_allowlist_by_itself() {
         let other_protocol = ends.ip(136, &ends.udp_bytes(4660, 7000, b"8 bytes."));
         let later = ends.fragment(UDP, 1, 3, false, &[0; 8]);
         for (what, second, reason) in [
-            ("another port", udp(ends, 7011), "not_allowed"),
+            ("a different port", udp(ends, 7011), "not_allowed"),
             ("another protocol", other_protocol, "not_allowed"),
             ("TCP to the same port", ends.tcp(4660, 7000, ACK), "not_allowed"),
             ("a fragment without its first", later, "fragment_orphan"),

@@ -61,7 +61,7 @@ impl Overlay {
     #[track_caller]
     pub fn status(&self) -> Value {
         let json = self.host.overlay("status --json").succeeded("overlay status --json");
-        serde_json::from_str(&json).unwrap_or_else(|error| panic!("status is no JSON: {error}\n{json}"))
+        serde_json::from_str(&json).unwrap_or_else(|error| panic!("status is not valid JSON: {error}\n{json}"))
     }
 
     /// The status of the peer with this host's public key.

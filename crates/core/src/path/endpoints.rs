@@ -69,7 +69,7 @@ mod tests {
         endpoints.on_moved(None, Some(here));
         assert_eq!((0..100).filter(|_| endpoints.allows(here, at(0))).count(), 5);
         assert_eq!((1..=1_000).filter(|ms| endpoints.allows(here, at(*ms))).count(), 20);
-        assert!(!endpoints.allows(there, at(0)), "another port is a stranger's");
+        assert!(!endpoints.allows(there, at(0)), "a different port is a stranger's");
         endpoints.on_moved(Some(here), Some(there));
         assert!(endpoints.allows(here, at(2_000)), "the second one is still there");
         endpoints.on_moved(Some(here), None);

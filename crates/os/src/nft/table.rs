@@ -34,7 +34,7 @@ pub struct Table {
     pub lock: Option<Lock>,
 }
 
-/// The second lock of a default route: it drops packets that leave by another interface.
+/// The second lock of a default route: it drops packets that leave by a different interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lock {
     /// Whether IPv4 is covered.

@@ -220,7 +220,7 @@ fn errno_has_the_meaning_that_a_user_can_act_on() {
     assert!(matches!(meaning(libc::EPERM), TunError::Permission));
     assert!(matches!(meaning(libc::ENODEV), TunError::NoDevice));
     assert!(matches!(meaning(libc::EBUSY), TunError::Busy));
-    assert!(matches!(meaning(libc::EINVAL), TunError::Busy), "loopback is no TUN");
+    assert!(matches!(meaning(libc::EINVAL), TunError::Busy), "loopback is not a TUN");
     let elsewhere = classify(io::Error::from_raw_os_error(libc::EINVAL), "nobody-has-this");
     assert!(matches!(elsewhere, TunError::Io(_)));
     assert!(matches!(meaning(libc::EMFILE), TunError::Io(_)));

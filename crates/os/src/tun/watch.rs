@@ -118,7 +118,7 @@ impl LinkWatch {
                 None => return Ok(None),
             };
             if let Some((found, namespace)) = &last {
-                // Moving the interface to another namespace takes it down.
+                // Moving the interface to a different namespace takes it down.
                 self.was_down |= self.known.namespace != *namespace;
                 self.known = Known { index: found.link.index, name: found.link.name.clone(), namespace: *namespace };
             }

@@ -213,7 +213,7 @@ mod tests {
             let sources = Sources::new(51820);
             let here = to([127, 0, 0, 1]);
             assert_eq!(sources.choose(LOOPBACK, here, 0, || at(0)), Some((LOOPBACK.0, 0)));
-            assert_eq!(sources.choose((LOOPBACK.0, 7), here, 0, || at(0)), None, "another interface");
+            assert_eq!(sources.choose((LOOPBACK.0, 7), here, 0, || at(0)), None, "a different interface");
             let gone = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77));
             assert_eq!(sources.choose((gone, 1), here, 0, || at(0)), None, "not ours");
             let nowhere = to([198, 51, 100, 1]);

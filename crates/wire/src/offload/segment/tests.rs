@@ -128,7 +128,7 @@ fn what_contradicts_its_virtio_header_is_malformed() {
     let malformed = |header: &VirtioHeader, packet: &[u8]| SuperPacket::parse(header, packet).is_err();
     let tcp_v4 = bytes(SUPER_V4);
     assert!(malformed(&VirtioHeader { segmentation: Segmentation::None, ..TCP_V4 }, &tcp_v4), "no segmentation");
-    assert!(malformed(&TCP_V6, &tcp_v4), "another version");
+    assert!(malformed(&TCP_V6, &tcp_v4), "a different version");
     assert!(malformed(&UDP, &tcp_v4), "another protocol");
     assert!(malformed(&VirtioHeader { segment_size: 0, ..TCP_V4 }, &tcp_v4), "segments of nothing");
     assert!(malformed(&TCP_V4, &tcp_v4[..49]), "not whole");
