@@ -108,7 +108,7 @@ impl Import<'_> {
             None => {
                 let fitting = names::interface(name);
                 self.warnings
-                    .push(format!("the interface is named {fitting}, since {name:?} cannot be an interface's name"));
+                    .push(format!("the interface is named {fitting}, because {name:?} cannot be an interface's name"));
                 fitting
             }
         }
@@ -191,7 +191,7 @@ impl Import<'_> {
             toml,
             "\n[interface]\nname = \"{name}\"\n{key_line}addresses = [{}]\nlisten_port = {port}{}\n",
             quoted_list(&addresses),
-            if port == 0 { "   # 0: the kernel chooses, as there was no ListenPort" } else { "" },
+            if port == 0 { "   # 0: the kernel chooses, because there was no ListenPort" } else { "" },
         );
         toml.extend(mark.map(|mark| format!("fwmark = {mark:#x}\n")));
         toml.extend(mtu.map(|mtu| format!("mtu = {mtu}\n")));
@@ -208,7 +208,7 @@ impl Import<'_> {
     fn forward(&mut self, commanded: Option<usize>, peers: usize, toml: &mut String) {
         match (commanded, self.surroundings.forwards) {
             (None, false) if peers > 1 => self.warnings.push(
-                "this host passes nothing on between its peers, and neither will overlay: for that write \
+                "this host does not forward packets between its peers, and overlay will not either: to forward them, write \
                  forward = true in [interface], and net.ipv4.ip_forward = 1 into a file in /etc/sysctl.d"
                     .to_owned(),
             ),
@@ -216,8 +216,8 @@ impl Import<'_> {
             (_, true) => {
                 toml.push_str("forward = true\n");
                 self.warnings.push(
-                    "forward = true: this host passes packets on (net.ipv4.ip_forward), so peers reach each other and \
-                     what is behind it, as before; without the line they reach this host alone"
+                    "forward = true: this host forwards packets (net.ipv4.ip_forward), so peers reach each other and the \
+                     networks behind this host, as before; without the line they reach only this host"
                         .to_owned(),
                 );
             }
@@ -225,7 +225,7 @@ impl Import<'_> {
                 toml.push_str("forward = true\n");
                 self.losses += 1;
                 self.warnings.push(format!(
-                    "line {line}: forward = true, as the command is about passing packets on, but this host does not: \
+                    "line {line}: forward = true, because the command is about forwarding, but this host does not forward: \
                      sudo sysctl -w net.ipv4.ip_forward=1, and write it into a file in /etc/sysctl.d"
                 ));
             }
@@ -248,7 +248,7 @@ impl Import<'_> {
             None => Err(ImportError::new(
                 entry.line,
                 format!(
-                    "this host knows no routing table `{value}`, and a different table would send the traffic elsewhere; \
+                    "this host has no routing table `{value}`, and a different table would send the traffic elsewhere; \
                      write its number, or add it to /etc/iproute2/rt_tables"
                 ),
             )),

@@ -33,7 +33,7 @@ impl StatusWarning {
 pub(crate) struct Warnings(Mutex<BTreeMap<&'static str, Vec<StatusWarning>>>);
 
 impl Warnings {
-    /// These are the warnings of `topic` from now on, and no others.
+    /// Replaces the warnings of `topic`, and logs what is new and what is gone.
     pub(crate) fn set(&self, topic: &'static str, warnings: Vec<StatusWarning>) {
         // Nothing panics while it is held.
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,13 +46,13 @@ impl Warnings {
         }
     }
 
-    /// All warnings that stand.
+    /// Returns all current warnings.
     pub(crate) fn all(&self) -> Vec<StatusWarning> {
         let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.values().flatten().cloned().collect()
     }
 
-    /// Whether a warning of `topic` stands.
+    /// Whether `topic` has a warning.
     pub(crate) fn has(&self, topic: &str) -> bool {
         let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.get(topic).is_some_and(|warnings| !warnings.is_empty())
