@@ -7,8 +7,8 @@
 //! ```
 //!
 //! *Lower* and *higher* are the two agents in the order of their identities. Each envelope is the request or the approval
-//! that carried the share. Both travelled sealed with X-Wing, so recorded traffic stays secret from whoever breaks X25519
-//! later. Authentication stays X25519 and Ed25519.
+//! that carried the share. Both travelled sealed with X-Wing, so traffic that is recorded today stays secret even if
+//! X25519 is broken later. Authentication stays X25519 and Ed25519.
 
 use hkdf::Hkdf;
 use overlay_wire::signed::{PublicKey, Share};

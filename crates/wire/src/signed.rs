@@ -19,6 +19,7 @@ mod member;
 mod name;
 mod network;
 mod record;
+mod refused;
 mod scope;
 mod trust;
 
@@ -27,13 +28,14 @@ mod tests;
 
 pub use address::{Pool, ipv4_candidate, ipv6_address, network_prefix};
 pub use endpoints::{Endpoints, MAX_ENDPOINTS, Place};
-pub use envelope::{Envelope, Kind, MAX_ENVELOPE_LEN, Object, Refused, Signed};
+pub use envelope::{Envelope, Kind, MAX_ENVELOPE_LEN, Object, Signed};
 pub use key::{KEY_TEXT_LEN, NotAKey, PublicKey, SecretKey};
 pub use member::{Attestation, Auth, Bind, Membership, Permit, Release, Role, Token};
-pub use name::{BadName, MAX_NAME_LEN, check_name, check_tag};
+pub use name::{BadName, MAX_NAME_LEN, MAX_TAGS, check_name, check_tag};
 pub use network::{Network, Rendezvous};
 pub use record::{
-    Abilities, MAX_FRESH, MAX_SERVICES, MAX_TAGS, Record, Service, Transport, TunnelKey, Visibility, XWING_KEY_LEN,
+    Abilities, MAX_FRESH, MAX_SERVICES, Record, Service, Transport, TunnelKey, Visibility, XWING_KEY_LEN,
 };
+pub use refused::Refused;
 pub use scope::{BadScope, MAX_SCOPES, Ports, Protocol, Scope, ScopeList};
 pub use trust::{Approval, Grant, MAX_REASON_LEN, MAX_REQUEST_LIFETIME, Request, Revoke, Share};

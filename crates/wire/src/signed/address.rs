@@ -15,8 +15,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
 
-use super::envelope::Refused;
 use super::key::PublicKey;
+use super::refused::Refused;
 
 /// The first bytes of a network's addresses: its /32 of IPv6.
 pub fn network_prefix(network: &PublicKey) -> Ipv6Addr {

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use minicbor::{Decode, Encode};
 
-use super::envelope::{Kind, Object, Refused};
+use super::envelope::{Kind, Object};
 use super::key::PublicKey;
+use super::refused::Refused;
 
 /// The most endpoints of one agent.
 pub const MAX_ENDPOINTS: usize = 16;

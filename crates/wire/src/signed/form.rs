@@ -7,7 +7,7 @@
 use minicbor::data::Type;
 use minicbor::decode::Decoder;
 
-use super::envelope::Refused;
+use super::refused::Refused;
 
 /// How many maps and arrays may contain each other.
 const MAX_DEPTH: usize = 4;

@@ -12,7 +12,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::envelope::Refused;
+use super::refused::Refused;
 
 /// The number of characters in the text of a key.
 pub const KEY_TEXT_LEN: usize = 52;

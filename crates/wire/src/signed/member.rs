@@ -2,10 +2,10 @@
 
 use minicbor::{Decode, Encode};
 
-use super::envelope::{Kind, Object, Refused, Signed};
+use super::envelope::{Kind, Object, Signed};
 use super::key::PublicKey;
-use super::name::{check_name, check_tag};
-use super::record::MAX_TAGS;
+use super::name::{MAX_TAGS, check_name, check_tag};
+use super::refused::Refused;
 
 /// The longest time for which a membership is valid, in milliseconds: seven days.
 const MAX_MEMBERSHIP: u64 = 7 * 24 * 3_600 * 1_000;

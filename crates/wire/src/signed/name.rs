@@ -4,6 +4,8 @@
 
 /// The longest name in bytes.
 pub const MAX_NAME_LEN: usize = 32;
+/// The most tags of a record or a token.
+pub const MAX_TAGS: usize = 16;
 
 /// Names that mean something else: in the DNS, on the command line, or to people.
 const RESERVED: [&str; 24] = [

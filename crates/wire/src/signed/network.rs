@@ -3,9 +3,10 @@
 use minicbor::{Decode, Encode};
 
 use super::address::Pool;
-use super::envelope::{Kind, Object, Refused};
+use super::envelope::{Kind, Object};
 use super::key::PublicKey;
 use super::name::check_name;
+use super::refused::Refused;
 
 /// The most rendezvous that a network lists.
 const MAX_RENDEZVOUS: usize = 8;

@@ -6,14 +6,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use minicbor::{Decode, Encode};
 
 use super::address::ipv6_address;
-use super::envelope::{Kind, Object, Refused};
+use super::envelope::{Kind, Object};
 use super::key::PublicKey;
 use super::member::Attestation;
-use super::name::{check_name, check_tag};
+use super::name::{MAX_TAGS, check_name, check_tag};
+use super::refused::Refused;
 use crate::x25519::is_low_order;
 
-/// The most tags and services of a record.
-pub const MAX_TAGS: usize = 16;
 /// The most services of a record.
 pub const MAX_SERVICES: usize = 16;
 /// The longest time for which a record is fresh, in milliseconds: seven days.

@@ -9,7 +9,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::envelope::Refused;
+use super::refused::Refused;
 
 /// The most scopes of one list.
 pub const MAX_SCOPES: usize = 32;

@@ -5,8 +5,9 @@
 
 use minicbor::{Decode, Encode};
 
-use super::envelope::{Kind, MAX_ENVELOPE_LEN, Object, Refused, Signed};
+use super::envelope::{Kind, MAX_ENVELOPE_LEN, Object, Signed};
 use super::key::PublicKey;
+use super::refused::Refused;
 use super::scope::ScopeList;
 
 /// The longest reason of a request in bytes.
