@@ -156,13 +156,17 @@ impl Node {
         Ok(())
     }
 
-    /// Removes a peer, but keeps its flows.
+    /// Removes a peer, but keeps its flows and its replay state.
     fn remove_peer(&mut self, tag: PeerTag, now: Instant) -> Result<(), CommandError> {
         let mut peer = self.peers.remove(tag).ok_or(CommandError::UnknownPeer)?;
         self.context.indices.release(&peer.tunnel.receivers);
         self.doubt_heirs(tag, peer.rights.allowed_ips.iter(), now);
         if let Some(allowlist) = peer.rights.allowlist.take() {
-            self.parked.park(peer.tunnel.key, *allowlist, now);
+            self.flows_parked.park(peer.tunnel.key, *allowlist, now);
+        }
+        let replays = peer.tunnel.replays();
+        if !replays.is_empty() {
+            self.replays_parked.park(peer.tunnel.key, replays, now);
         }
         self.context.endpoints.on_moved(peer.paths.address(), None);
         self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
@@ -318,7 +322,8 @@ impl Node {
         let receivers = self.context.indices.assign(tag, &mut self.context.rng);
         let mut peer = Peer::new(tag, key, receivers, now);
         peer.on_local_end(self.context.local.can_speak(), now);
-        peer.rights.allowlist = self.parked.take(key, now).map(Box::new);
+        peer.rights.allowlist = self.flows_parked.take(key, now).map(Box::new);
+        peer.tunnel.remembered = self.replays_parked.take(key, now).unwrap_or_default();
         Ok(self.peers.insert(peer))
     }
 
@@ -333,8 +338,12 @@ impl Node {
             return Ok(());
         }
         self.peers.set_key(tag, key)?;
+        let remembered = self.replays_parked.take(key, now).unwrap_or_default();
         if let Some(peer) = self.peers.peer(tag) {
-            peer.tunnel.on_key_changed();
+            let replays = peer.tunnel.on_key_changed(remembered);
+            if let Some(before) = before.filter(|_| !replays.is_empty()) {
+                self.replays_parked.park(before, replays, now);
+            }
             peer.on_local_end(can_speak, now);
         }
         Ok(())

@@ -133,7 +133,8 @@ pub enum Command {
     },
     /// Changes parts of a peer, or adds it. Parts that the change does not name stay.
     ChangePeer(Box<PeerChange>),
-    /// Removes a peer and its session. Its flows are kept for two hours, in case it is added again.
+    /// Removes a peer and its session. Its flows and its replay state are kept for two hours, in case it is
+    /// added again.
     RemovePeer(PeerTag),
     /// Sets our own tunnel keys. Sessions and handshakes under any other key end at once. Peers keep their configuration
     /// and endpoint, and are called again when there is a reason to. A peer whose key is now our own is removed.

@@ -9,7 +9,6 @@ pub(crate) mod host_configuration;
 pub(crate) mod icmp_limit;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
-pub(crate) mod parked;
 pub(crate) mod scratch;
 pub(crate) mod shares;
 pub(crate) mod staged;

@@ -33,6 +33,7 @@ mod news;
 mod node;
 mod outbox;
 mod output;
+mod parked;
 mod path;
 mod peer;
 mod peer_key;

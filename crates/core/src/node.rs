@@ -12,18 +12,20 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use crate::context::Context;
+use crate::data::allowlist::Allowlist;
 use crate::data::coalesce::Coalescer;
-use crate::data::parked::Parked;
 use crate::data::scratch::Scratch;
 use crate::deadlines::Deadlines;
 use crate::local::Local;
 use crate::outbox::Outbox;
+use crate::parked::Parked;
 use crate::path::candidates::MAX_CANDIDATES;
 use crate::path::endpoints::Endpoints;
 use crate::peers::Peers;
 use crate::session::gate::{HandshakeGate, LOAD_LIMIT};
 use crate::session::indices::Indices;
 use crate::session::local_key::{LocalKey, LocalKeys};
+use crate::session::replays::Replays;
 use crate::wall_clock::WallClock;
 use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PathTag, PeerKey, PeerTag, UdpTrain};
 
@@ -34,7 +36,8 @@ pub struct Node {
     pub(crate) deadlines: Deadlines,
     pub(crate) gate: HandshakeGate,
     pub(crate) scratch: Scratch,
-    pub(crate) parked: Parked,
+    pub(crate) flows_parked: Parked<Allowlist>,
+    pub(crate) replays_parked: Parked<Replays>,
     pub(crate) context: Context,
 }
 
@@ -65,7 +68,8 @@ impl Node {
             deadlines: Deadlines::default(),
             gate: HandshakeGate::new(now),
             scratch: Scratch::default(),
-            parked: Parked::default(),
+            flows_parked: Parked::default(),
+            replays_parked: Parked::default(),
             context: Context {
                 local,
                 indices: Indices::default(),

@@ -1,11 +1,14 @@
-//! Counters of data messages: which are accepted once and which are never accepted, up to the very end of their range.
+//! Replays. Counters of data messages: which are accepted once and which are never accepted, up to the very end of their
+//! range. Initiations: which ones stay replays when peers, keys and programs come and go.
 //!
-//! The cases are those of RFC 6479 and of the kernel's own test, adapted to boringtun's window of 1,024 counters: the
+//! The cases of counters are those of RFC 6479 and of the kernel's own test, adapted to boringtun's window of 1,024 counters: the
 //! highest accepted counter and the 1,023 below it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use overlay_sim::{HostOptions, Scene, seconds};
+use overlay_core::PeerConfig;
+use overlay_sim::{HostId, HostOptions, Outsider, Scene, World, key_pair, seconds};
 
 /// How far below the highest counter a counter is still accepted.
 const WINDOW: u64 = 1_023;
@@ -146,4 +149,71 @@ fn a_leap_forgets_no_replay_and_blocks_no_latecomer() {
             }
         }
     }
+}
+
+/// Where carol is.
+fn home() -> SocketAddr {
+    SocketAddr::from(([203, 0, 113, 77], 51820))
+}
+
+/// A host with the peer carol, whose endpoint is configured.
+fn with_carol() -> (World, HostId, Outsider) {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let mut carol = world.outsider_with(alice, |peer| peer.endpoint = Some(home()));
+    carol.address = home();
+    (world, alice, carol)
+}
+
+/// Adds carol as she was.
+fn add(world: &mut World, carol: &Outsider) {
+    let config = PeerConfig {
+        endpoint: Some(home()),
+        allowed_ips: carol.inner.map(Into::into).to_vec(),
+        ..PeerConfig::of(carol.key())
+    };
+    world.configure(carol.host, config).expect("a peer");
+}
+
+/// Somebody who listened on the wire sends this again. Returns how many answers went there, and the endpoint that the
+/// host reported, if any.
+fn replayed(world: &mut World, carol: &Outsider, message: &[u8]) -> (usize, Option<SocketAddr>) {
+    world.run_for(seconds(1));
+    let answers = world.ask(SocketAddr::from(([198, 51, 100, 66], 7)), carol.host, message).len();
+    (answers, world.last_endpoint(carol.host, carol.key()))
+}
+
+#[test]
+fn an_old_initiation_moves_no_peer_that_was_removed_and_added() {
+    let (mut world, alice, mut carol) = with_carol();
+    let older = carol.initiate();
+    let old = carol.initiate();
+    assert_eq!(world.ask(home(), alice, &old.message).len(), 1);
+    // Twice: the second time, the replay state was not in use in between.
+    for _ in 0..2 {
+        world.remove_peer(alice, carol.key());
+        add(&mut world, &carol);
+    }
+    for message in [&old.message, &older.message] {
+        assert_eq!(replayed(&mut world, &carol, message), (0, None));
+    }
+    assert_eq!(world.drops(alice)["handshake_replay"], 2);
+    // Then in a session of the new peer, which is removed as well.
+    world.connect(&mut carol);
+    world.remove_peer(alice, carol.key());
+    add(&mut world, &carol);
+    assert_eq!(replayed(&mut world, &carol, &old.message), (0, None));
+    world.connect(&mut carol);
+}
+
+#[test]
+fn replays_stay_replays_when_a_peer_gets_its_former_key_back() {
+    let (mut world, alice, mut carol) = with_carol();
+    let old = carol.initiate();
+    assert_eq!(world.ask(home(), alice, &old.message).len(), 1);
+    let (_, interim) = key_pair(9);
+    world.replace_key(alice, carol.key(), interim);
+    world.replace_key(alice, interim, carol.key());
+    assert_eq!(replayed(&mut world, &carol, &old.message), (0, None));
+    world.connect(&mut carol);
 }

@@ -124,9 +124,9 @@ impl Engine {
         is_good
     }
 
-    /// Whether replay state exists: an initiation before which all others are replays.
-    pub(super) fn remembers(&self) -> bool {
-        self.newest_initiation.is_some()
+    /// The newest valid initiation.
+    pub(super) fn newest_initiation(&self) -> Option<&[u8; INITIATION_LEN]> {
+        self.newest_initiation.as_deref()
     }
 
     /// See [`super::seam::Session::take_newest_initiation`].

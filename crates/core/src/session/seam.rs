@@ -41,9 +41,14 @@ impl Session {
         self.engine.remember(initiation, &mut self.timers, now)
     }
 
+    /// The newest valid initiation.
+    pub(crate) fn newest_initiation(&self) -> Option<&[u8; INITIATION_LEN]> {
+        self.engine.newest_initiation()
+    }
+
     /// Whether replay state exists: an initiation before which all others are replays.
     pub(crate) fn remembers(&self) -> bool {
-        self.engine.remembers()
+        self.engine.newest_initiation().is_some()
     }
 
     /// Takes what [`Session::remember`] needs from a session that is over. Taken in place, because moving the session would

@@ -7,22 +7,19 @@
 
 use std::time::Duration;
 
-use overlay_wire::wireguard::INITIATION_LEN;
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
 use zeroize::Zeroizing;
 
 use crate::bucket::Bucket;
 use crate::session::indices::Receivers;
+use crate::session::replays::Replays;
 use crate::session::seam::Session;
 use crate::session::timers::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT};
 use crate::{Instant, PeerKey};
 
 /// The longest interval between attempts to reach a silent peer that only persistent keepalive wants.
 const MAX_BACK_OFF: Duration = Duration::from_secs(25);
-
-/// The number of our own keys for which replay state is kept.
-const MAX_REMEMBERED: usize = 4;
 
 pub(crate) struct Tunnel {
     /// The peer's public key.
@@ -33,9 +30,8 @@ pub(crate) struct Tunnel {
     pub(crate) persistent_keepalive: Option<Duration>,
     /// Made when first needed, because a session takes 11 KB.
     pub(crate) session: Option<Box<Session>>,
-    /// The newest valid initiations of forgotten sessions, one for each of our last keys. They are still replays when such
-    /// a key comes back.
-    remembered: Vec<[u8; INITIATION_LEN]>,
+    /// The replay state of forgotten sessions.
+    pub(crate) remembered: Replays,
     /// Whether no handshake is possible, because we have no key, the peer's key is of low order, or the interface is down.
     pub(crate) is_mute: bool,
     pub(crate) receivers: Receivers,
@@ -62,7 +58,7 @@ impl Tunnel {
             own_key: None,
             persistent_keepalive: None,
             session: None,
-            remembered: Vec::new(),
+            remembered: Replays::default(),
             is_mute: true,
             receivers,
             peer_index: None,
@@ -102,31 +98,38 @@ impl Tunnel {
         }
     }
 
-    /// Handles a change of the peer's key. Messages under the former key can no longer be replayed.
-    pub(crate) fn on_key_changed(&mut self) {
+    /// Handles a change of the peer's key. `remembered` is the replay state of the new key. Returns that of the former one:
+    /// its initiations are replays if it comes back.
+    pub(crate) fn on_key_changed(&mut self, remembered: Replays) -> Replays {
+        self.set_replays_aside();
         self.session = None;
-        self.remembered.clear();
         self.initiation_received = None;
+        std::mem::replace(&mut self.remembered, remembered)
     }
 
     /// Saves the replay state when the session is about to speak as a different key of ours.
     pub(crate) fn set_replays_aside(&mut self) {
         let newest = self.session.as_mut().and_then(|session| session.take_newest_initiation());
-        self.remembered.extend(newest.map(|initiation| *initiation));
-        let surplus = self.remembered.len().saturating_sub(MAX_REMEMBERED);
-        self.remembered.drain(..surplus);
+        self.remembered.add(newest.map(|initiation| *initiation));
+    }
+
+    /// All replay state, also that of the present session.
+    pub(crate) fn replays(&self) -> Replays {
+        let mut replays = self.remembered.clone();
+        replays.add(self.session.as_ref().and_then(|session| session.newest_initiation().copied()));
+        replays
     }
 
     /// Gives a session on trial the replay state of its key of ours.
     pub(crate) fn tell_replays(&self, trial: &mut Session, now: Instant) {
-        for initiation in &self.remembered {
+        for initiation in self.remembered.iter() {
             trial.remember(initiation, now);
         }
     }
 
     /// Moves the replay state of its key of ours to a session that begins now.
     pub(crate) fn remind(&mut self, session: &mut Session, now: Instant) {
-        self.remembered.retain(|initiation| !session.remember(initiation, now));
+        self.remembered.drop_if(|initiation| session.remember(initiation, now));
     }
 
     /// Does what [`Tunnel::remind`] does, for the existing session.

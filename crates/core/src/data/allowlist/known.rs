@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::PeerKey;
+use crate::parked::Keep;
 
 use super::flow::{Flow, Opener, TcpStage};
 use super::flows::{End, FlowKey};
@@ -42,6 +43,16 @@ pub struct PeerFlows {
     pub prefixes: Vec<IpNet>,
     /// Prefixes of different peers that lie inside those. The list says nothing of their addresses either.
     pub holes: Vec<IpNet>,
+}
+
+impl Keep for Allowlist {
+    const MAX_PEERS: usize = 1_024;
+    /// Counted in flows.
+    const MAX_SIZE: usize = 32_768;
+
+    fn size(&self) -> usize {
+        self.len()
+    }
 }
 
 impl Allowlist {
