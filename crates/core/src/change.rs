@@ -37,6 +37,8 @@ impl Node {
             Command::ForgetCandidates(peer) => return self.forget_candidates(peer),
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
             Command::RestoreFlows(known) => return self.restore_flows(known, now),
+            Command::RestoreInitiations(known) => self.restore_initiations(known, now),
+            Command::RunAhead(by) => self.context.local.wall.run_ahead(by),
             Command::SetUp(is_up) => self.set_up(is_up, now),
             Command::SetAddresses { addresses, forward } => self.set_addresses(addresses, forward, now),
             Command::SetMtu { mtu, max } => self.set_mtu(mtu, max, now),

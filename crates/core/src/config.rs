@@ -11,6 +11,7 @@ pub use overlay_wire::offload::Joins;
 use zeroize::Zeroizing;
 
 use crate::data::allowlist::PeerFlows;
+use crate::session::replays::PeerInitiations;
 use crate::{Instant, PathTag, PeerKey, PeerStats, PeerTag, Rule, WallStep};
 
 /// The initial configuration of a node.
@@ -190,6 +191,12 @@ pub enum Command {
     /// Restores the flows of a peer that [`crate::Node::known_flows`] of an earlier node returned. Does nothing if the peer
     /// has no allowlist.
     RestoreFlows(PeerFlows),
+    /// Restores the replay state of a peer that [`crate::Node::hand_over`] of an earlier node returned. Send it before the
+    /// command that adds the peer, so that the first session has it. It is kept for two hours for a peer that does not exist.
+    RestoreInitiations(PeerInitiations),
+    /// Makes handshake timestamps run at least this far ahead of the wall clock, because an earlier node has used later ones.
+    /// Send it before peers are added.
+    RunAhead(Duration),
 }
 
 /// Why a command was refused. Nothing was changed.

@@ -6,6 +6,10 @@
 //! they *run ahead* of the clock, because the peer has already seen the later time. A later step forward makes up for
 //! that first.
 //!
+//! A node that ends in order says how far ahead its timestamps ran ([`crate::HandOver`]), and the next one begins from
+//! there. A node that was killed says nothing. If its clock had been set back, peers refuse the next one as a replay until
+//! the clock passes the last timestamp that they saw, or until they have been restarted.
+//!
 //! The session engine reads the wall clock when it is created and counts on from there by the clock that it is given.
 //! Timestamps therefore follow a step only in a new engine, created for the next handshake ([`Origin`]). An *era*
 //! begins with every step, and an engine of an earlier era makes no further handshakes. The shell reports the steps and
@@ -63,6 +67,19 @@ impl WallClock {
         }
     }
 
+    /// Makes timestamps run at least this far ahead of the wall clock.
+    pub(crate) fn run_ahead(&mut self, by: Duration) {
+        let more = by.min(LONGEST).saturating_sub(self.ahead);
+        self.ahead += more;
+        self.gained = (self.gained + more).min(LONGEST);
+        self.era = self.era.wrapping_add(1);
+    }
+
+    /// How far timestamps run ahead of the wall clock.
+    pub(crate) fn ahead(&self) -> Duration {
+        self.ahead
+    }
+
     pub(crate) fn era(&self) -> u32 {
         self.era
     }
@@ -113,6 +130,19 @@ mod tests {
             assert_eq!(after(steps), (hours(ahead), hours(gained)), "{steps:?}");
         }
         let far = Duration::from_secs(u64::MAX / 2);
+        for anchor in [None, Some(Instant::default())] {
+            let mut next = WallClock::new(anchor);
+            next.run_ahead(hours(24));
+            next.run_ahead(hours(1));
+            assert_eq!((next.ahead(), next.origin(NOW).before), (hours(24), hours(24)));
+            next.on_step(Forward(hours(23)));
+            assert_eq!(
+                (next.ahead(), next.origin(NOW).before),
+                (hours(1), hours(if anchor.is_some() { 24 } else { 1 }))
+            );
+            next.run_ahead(far);
+            assert_eq!(next.ahead(), LONGEST);
+        }
         assert_eq!(after(&[Back(far), Back(far)]), (LONGEST, Duration::ZERO));
         assert_eq!(after(&[Forward(far), Forward(far)]), (Duration::ZERO, LONGEST));
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use overlay_core::PeerConfig;
-use overlay_sim::{HostId, HostOptions, Outsider, Scene, World, key_pair, seconds};
+use overlay_sim::{HostId, HostOptions, Outsider, Scene, World, key_pair, millis, seconds};
 
 /// How far below the highest counter a counter is still accepted.
 const WINDOW: u64 = 1_023;
@@ -207,6 +207,47 @@ fn an_old_initiation_moves_no_peer_that_was_removed_and_added() {
 }
 
 #[test]
+fn an_old_initiation_moves_no_peer_after_an_orderly_restart() {
+    let (mut world, alice, mut carol) = with_carol();
+    let old = carol.initiate();
+    assert_eq!(world.ask(home(), alice, &old.message).len(), 1);
+    for _ in 0..2 {
+        world.restart_in_order(alice);
+        world.run_for(millis(100));
+        assert_eq!(replayed(&mut world, &carol, &old.message).0, 0);
+        assert!(world.drops(alice)["handshake_replay"] > 0, "{:?}", world.drops(alice));
+    }
+    world.connect(&mut carol);
+    // A killed node leaves nothing. Then the first timestamp counts, as in WireGuard.
+    world.restart(alice);
+    assert_eq!(replayed(&mut world, &carol, &old.message).0, 1);
+}
+
+#[test]
+fn an_orderly_restart_keeps_the_replays_of_a_peer_that_is_called_at_once() {
+    let (mut world, alice, mut carol) = with_carol();
+    let config = PeerConfig {
+        endpoint: Some(home()),
+        persistent_keepalive: Some(seconds(25)),
+        allowed_ips: carol.inner.map(Into::into).to_vec(),
+        ..PeerConfig::of(carol.key())
+    };
+    world.configure(alice, config).expect("a peer");
+    let old = carol.initiate();
+    assert!(!world.ask(home(), alice, &old.message).is_empty());
+    world.take_mail(home());
+    world.restart_in_order(alice);
+    world.run_for(millis(500));
+    assert_eq!(replayed(&mut world, &carol, &old.message).0, 0);
+    // The initiation that was out meanwhile is answered.
+    let mail = world.take_mail(home());
+    let initiation = mail.iter().find(|message| message[0] == 1).expect("a call");
+    let (response, session, _) = carol.initiator.answer(initiation, 5).expect("for us");
+    let said = world.ask(home(), alice, &response);
+    assert!(said.iter().any(|message| session.open(message).is_ok()), "the session is confirmed");
+}
+
+#[test]
 fn replays_stay_replays_when_a_peer_gets_its_former_key_back() {
     let (mut world, alice, mut carol) = with_carol();
     let old = carol.initiate();
@@ -215,5 +256,27 @@ fn replays_stay_replays_when_a_peer_gets_its_former_key_back() {
     world.replace_key(alice, carol.key(), interim);
     world.replace_key(alice, interim, carol.key());
     assert_eq!(replayed(&mut world, &carol, &old.message), (0, None));
+    world.connect(&mut carol);
+}
+
+/// This is WireGuard's behaviour, and an orderly restart does not change it. See `docs/limits.md`.
+#[test]
+fn a_peer_whose_clock_was_set_back_is_refused_until_we_forget() {
+    let (mut world, alice, mut carol) = with_carol();
+    world.connect(&mut carol);
+    carol.seconds -= 3_600;
+    for _ in 0..2 {
+        let late = carol.initiate();
+        world.run_for(seconds(1));
+        assert!(world.ask(home(), alice, &late.message).is_empty());
+        world.restart_in_order(alice);
+    }
+    // The program was killed, or the file was removed before the start.
+    world.restart(alice);
+    world.connect(&mut carol);
+    carol.seconds -= 3_600;
+    world.remove_peer(alice, carol.key());
+    world.run_for(seconds(2 * 60 * 60));
+    add(&mut world, &carol);
     world.connect(&mut carol);
 }

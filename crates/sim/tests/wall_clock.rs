@@ -1,6 +1,7 @@
 //! The wall clock is set while a node runs. Handshake timestamps follow it forwards and never go back, and sessions do
 //! not notice.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use overlay_core::{Command, WallStep};
@@ -172,4 +173,33 @@ fn replays_of_a_peer_stay_replays_when_our_clock_is_set() {
     }
     assert_eq!(world.drops(alice)["handshake_replay"], 2);
     world.connect(&mut carol);
+}
+
+#[test]
+fn timestamps_do_not_go_back_over_an_orderly_restart() {
+    let mut world = World::new(7);
+    let alice = world.host();
+    let address = SocketAddr::from(([203, 0, 113, 77], 51820));
+    let mut carol = world.outsider_with(alice, |peer| peer.endpoint = Some(address));
+    carol.address = address;
+    // A false step, and its correction.
+    set(&mut world, alice, WallStep::Forward(DAY));
+    let before = called(&mut world, &mut carol);
+    set(&mut world, alice, WallStep::Back(DAY));
+    let meanwhile = called(&mut world, &mut carol);
+    assert!(meanwhile > before);
+    let mut latest = meanwhile;
+    for _ in 0..2 {
+        world.restart_in_order(alice);
+        let after = called(&mut world, &mut carol);
+        assert!(after > latest, "carol refuses us as a replay for {} s", latest.abs_diff(after) / 1_000_000_000);
+        latest = after;
+    }
+    assert_is(latest, before, seconds(18));
+    // The clock catches up, and then goes its way.
+    set(&mut world, alice, WallStep::Forward(DAY));
+    let caught_up = called(&mut world, &mut carol);
+    assert_is(caught_up, latest, seconds(6));
+    world.restart_in_order(alice);
+    assert_eq!(world.hand_over(alice).ahead, Duration::ZERO);
 }

@@ -134,7 +134,8 @@ impl Context {
         let session = peer.tunnel.session.take().or_else(|| self.new_session(peer, Some(own), now));
         let mut session = session.ok_or(DropReason::HandshakeNoKey)?;
         let answered = session.handle_initiation(initiation, now, self.outbox.room(RESPONSE_LEN));
-        // A session that holds replay state is kept too, because remembering is costly. Such a peer had a session before.
+        // A session that holds replay state is kept too, because remembering is costly. Such a peer had a session before, with
+        // this node or with the one that handed over.
         if answered.is_ok() || had_session || session.remembers() {
             peer.tunnel.session = Some(session);
         }

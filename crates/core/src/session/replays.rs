@@ -1,15 +1,26 @@
 //! Replay state that outlives a session: the newest valid initiation for each of our last keys. That initiation and older
 //! ones are replays.
 //!
-//! It is kept when the sessions are forgotten, and when the peer is removed and added again ([`crate::parked`]). Without it, anybody who recorded an initiation could send it again, and the
+//! It is kept when the sessions are forgotten, when the peer is removed and added again ([`crate::parked`]), and when the
+//! node ends in order ([`crate::hand_over`]). Without it, anybody who recorded an initiation could send it again, and the
 //! peer's endpoint would move there.
 
 use overlay_wire::wireguard::INITIATION_LEN;
 
+use crate::PeerKey;
 use crate::parked::Keep;
 
 /// The number of our own keys for which replay state is kept.
 const MAX_REMEMBERED: usize = 4;
+
+/// The replay state of one peer, as a value that one node hands over to its successor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInitiations {
+    /// The key of the peer.
+    pub peer: PeerKey,
+    /// The newest valid initiation for each of our last keys, four at most. Each is what passed on the wire.
+    pub initiations: Vec<[u8; INITIATION_LEN]>,
+}
 
 /// The newest valid initiations of forgotten sessions, one for each of our last keys. They are still replays when such a
 /// key comes back.
@@ -52,8 +63,8 @@ impl Keep for Replays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Instant;
     use crate::parked::Parked;
-    use crate::{Instant, PeerKey};
 
     #[test]
     fn initiations_for_four_keys_of_ours_are_kept_and_16_384_of_removed_peers() {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use overlay_core::{
-    Command, CommandError, DropReason, Event, Instant, NodeStats, PeerConfig, PeerFlows, PeerKey, PeerStats, PeerTag,
+    Command, CommandError, DropReason, Event, HandOver, Instant, NodeStats, PeerConfig, PeerFlows, PeerKey, PeerStats,
+    PeerTag,
 };
 
 use zeroize::Zeroizing;
@@ -151,12 +152,36 @@ impl World {
         self.hosts[host.0].node.known_flows(self.now)
     }
 
+    /// What the node of a host would hand over to the next one, with its flows.
+    pub fn hand_over(&mut self, host: HostId) -> HandOver {
+        self.hosts[host.0].node.hand_over(self.now)
+    }
+
     /// Restarts the program with the same config. Counters start at zero, records stay.
     pub fn restart(&mut self, host: HostId) {
         self.hosts[host.0].restart(self.start, self.now, &mut self.rng);
+        self.repeat_peers(host);
+    }
+
+    /// Configures the peers of a host again, after a restart.
+    fn repeat_peers(&mut self, host: HostId) {
         let peers = std::mem::take(&mut self.hosts[host.0].peers);
         for (config, _) in peers.into_values() {
             self.configure(host, config).expect("it was taken before");
+        }
+    }
+
+    /// Restarts the program as [`World::restart`] does, but in order: what the node hands over goes to the next one.
+    pub fn restart_in_order(&mut self, host: HostId) {
+        let HandOver { flows, initiations, ahead } = self.hosts[host.0].node.hand_over(self.now);
+        self.hosts[host.0].restart(self.start, self.now, &mut self.rng);
+        self.command(host, Command::RunAhead(ahead)).expect("it is never refused");
+        for known in initiations {
+            self.command(host, Command::RestoreInitiations(known)).expect("it is never refused");
+        }
+        self.repeat_peers(host);
+        for known in flows {
+            self.command(host, Command::RestoreFlows(known)).expect("a peer");
         }
     }
 
