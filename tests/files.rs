@@ -344,3 +344,22 @@ fn up_in_background(pair: &Pair) -> Finished {
     pair.a.overlay("down");
     said
 }
+
+/// A daemon that starts shortly after the boot, and is not the first one, must not take flows for its own.
+#[test]
+fn a_daemon_leaves_a_mark_from_the_beginning_and_when_it_is_killed() {
+    let Some(pair) = Pair::new("mark") else { return };
+    let host = &pair.a;
+    let path = host.runtime_dir().join(format!("{}.flows", host.interface()));
+    let lines = || fs::read_to_string(&path).expect("a mark").lines().count();
+    // No peer has an allow list.
+    let overlay = host.overlay_up(&pair.config_of_a(Outside::V4));
+    assert_eq!(lines(), 1, "the line for the boot");
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    overlay.stop();
+    assert_eq!(lines(), 2, "and our latest timestamp");
+    host.overlay_up(&pair.config_of_a(Outside::V4)).kill9();
+    assert_eq!(lines(), 1, "read once");
+    assert_eq!(host.overlay(format!("down {}", host.interface())).code, 0);
+    assert_eq!(lines(), 1);
+}

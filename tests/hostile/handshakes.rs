@@ -3,6 +3,7 @@
 //! A sender that proves nothing gets no answer at all. The one exception is the cookie reply of a daemon under load,
 //! which is shorter than the message that it answers.
 
+use std::fs;
 use std::net::UdpSocket;
 use std::thread;
 
@@ -295,4 +296,25 @@ fn flip(message: &[u8], at: usize) -> Vec<u8> {
     let mut message = message.to_vec();
     message[at] ^= 0x01;
     message
+}
+
+#[test]
+fn an_old_initiation_moves_no_peer_after_an_orderly_restart() {
+    let Some(mut siege) = Siege::of_two("replay, restart") else { return };
+    let mut mallory = siege.attacker(MALLORY);
+    let old = mallory.initiate().message;
+    assert_eq!(answers(&mut siege, &mut mallory, &old), 1);
+    let mut elsewhere = siege.wire();
+    let Siege { overlay, pair, .. } = siege;
+    let config = fs::read_to_string(overlay.config()).expect("the config of the victim");
+    overlay.stop();
+    let overlay = pair.a.overlay_up(&config);
+    elsewhere.send(&old);
+    within(SHORTLY, "the replay to be dropped", || (overlay.dropped("handshake_replay") == 1).then_some(()));
+    assert_eq!(elsewhere.receive_now(), None);
+    // A killed daemon hands over nothing. Then the first initiation counts, as in WireGuard.
+    overlay.kill9();
+    let _overlay = pair.a.overlay_up(&config);
+    elsewhere.send(&old);
+    elsewhere.receive();
 }

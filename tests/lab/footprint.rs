@@ -80,12 +80,14 @@ fn sysctls(host: &Host) -> String {
     )
 }
 
-/// The names in a folder with this prefix. Empty if the folder does not exist. A lock file may stay: only its lock
-/// matters.
+/// The names in a folder with this prefix. Empty if the folder does not exist. Two files may stay: a lock file, of which
+/// only the lock matters, and `NAME.flows`, which says that a daemon ran on this boot.
 fn listing(folder: &Path, prefix: &str) -> String {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<_> = names.filter(|name| name.starts_with(prefix) && !name.ends_with(".lock")).collect();
+    let mut names: Vec<_> = names
+        .filter(|name| name.starts_with(prefix) && !name.ends_with(".lock") && !name.ends_with(".flows"))
+        .collect();
     names.sort_unstable();
     names.join("\n")
 }

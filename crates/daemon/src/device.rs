@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use overlay_core::{Command, Node, NodeConfig, NodeStats, PeerFlows, PeerKey, PeerStats};
+use overlay_core::{Command, Node, NodeConfig, NodeStats, PeerKey, PeerStats};
 use overlay_os::ports;
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
@@ -29,7 +29,7 @@ use self::table::{InterfaceEntry, Table};
 pub use self::tun::open_tun;
 use crate::config::{Peer, Switch};
 use crate::engine::{
-    Engine, Former, Offload, OffloadState, Offloads, Parts, Queues, Reports, ShellStats, Sockets, now,
+    Engine, Former, Legacy, Offload, OffloadState, Offloads, Parts, Queues, Reports, ShellStats, Sockets, now,
 };
 use crate::failure::{ExitKind, Failure};
 use crate::keys::PrivateKey;
@@ -54,7 +54,7 @@ pub struct Start {
     pub peers: Vec<(Peer, Option<Vec<SocketAddr>>)>,
     /// How the engine thread is scheduled.
     pub scheduling: Scheduling,
-    /// What is known about earlier flows.
+    /// What is known of an earlier device.
     pub former: Former,
 }
 
@@ -110,6 +110,15 @@ impl Device {
             // This command is never refused.
             let _ = node.handle_command(host_ports(), now);
         }
+        // These commands are never refused, and come before peers are called.
+        let ahead = former.legacy.ahead();
+        if !ahead.is_zero() {
+            tracing::info!(?ahead, "handshake timestamps run ahead of the wall clock: peers have seen later ones");
+            let _ = node.handle_command(Command::RunAhead(ahead), now);
+        }
+        for known in former.legacy.initiations {
+            let _ = node.handle_command(Command::RestoreInitiations(known), now);
+        }
         let mut shown = Vec::with_capacity(peers.len());
         for (peer, resolved) in &peers {
             let stats = Arc::<PeerStats>::default();
@@ -123,7 +132,7 @@ impl Device {
             }
             shown.push((peer.clone(), stats));
         }
-        for known in former.flows {
+        for known in former.legacy.flows {
             // A peer that no longer exists needs no flows.
             let _ = node.handle_command(Command::RestoreFlows(known), now);
         }
@@ -165,7 +174,7 @@ impl Device {
     }
 
     /// Ends the engine. TUN and sockets are closed then. See [`Engine::stop`].
-    pub async fn stop(self) -> Vec<PeerFlows> {
+    pub async fn stop(self) -> Legacy {
         self.engine.stop().await
     }
 

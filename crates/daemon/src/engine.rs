@@ -17,8 +17,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use overlay_core::{Command, CommandError, Counter, Instant, Joins, Node, PeerFlows};
+use overlay_core::{Command, CommandError, Counter, HandOver, Instant, Joins, Node, PeerFlows, PeerInitiations};
 use overlay_os::poll::Waker;
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
@@ -48,13 +49,36 @@ pub struct Parts {
     pub scheduling: Scheduling,
 }
 
-/// What a new engine may know about the flows through an earlier one.
+/// What an engine may know of one that ran before it.
 #[derive(Default)]
 pub struct Former {
-    /// Whether no engine ran before, so that no flow can exist.
+    /// Whether no engine ran before it on this boot.
     pub is_first: bool,
-    /// The flows that were handed over.
+    /// What was handed over.
+    pub legacy: Legacy,
+}
+
+/// What an engine that ends leaves to the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Legacy {
+    /// The flows of peers with an allow list.
     pub flows: Vec<PeerFlows>,
+    /// The replay state of peers.
+    pub initiations: Vec<PeerInitiations>,
+    /// A time since 1970 after which no handshake timestamp of ours lies. Zero if it is not known.
+    pub latest_timestamp: Duration,
+}
+
+impl Legacy {
+    fn of(handed_over: HandOver) -> Self {
+        let HandOver { flows, initiations, ahead } = handed_over;
+        Self { flows, initiations, latest_timestamp: wall_clock().saturating_add(ahead) }
+    }
+
+    /// How far handshake timestamps must run ahead of the wall clock, so that peers do not take them for replays.
+    pub fn ahead(&self) -> Duration {
+        self.latest_timestamp.saturating_sub(wall_clock())
+    }
 }
 
 /// Returns which super-packets a TUN accepts, as far as this is known before one was written.
@@ -98,7 +122,7 @@ enum Request {
     Command(Command, oneshot::Sender<Result<(), CommandError>>),
     SetFwmark(Option<u32>, oneshot::Sender<io::Result<()>>),
     SetSockets(Box<Sockets>, oneshot::Sender<io::Result<()>>),
-    Stop(oneshot::Sender<Vec<PeerFlows>>),
+    Stop(oneshot::Sender<Legacy>),
 }
 
 impl Engine {
@@ -179,14 +203,14 @@ impl Engine {
         turns
     }
 
-    /// Ends the thread and waits for it, which closes TUN and sockets. Returns [`Node::known_flows`], or nothing if the
-    /// engine has ended by itself.
-    pub async fn stop(mut self) -> Vec<PeerFlows> {
-        let flows = self.ask(Request::Stop).await.unwrap_or_default();
+    /// Ends the thread and waits for it, which closes TUN and sockets. Returns what the next engine needs, or nothing
+    /// if the engine has ended by itself.
+    pub async fn stop(mut self) -> Legacy {
+        let legacy = self.ask(Request::Stop).await.unwrap_or_default();
         if let Some(thread) = self.thread.take() {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-        flows
+        legacy
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
@@ -204,4 +228,9 @@ async fn applied(answer: oneshot::Receiver<Result<(), CommandError>>) -> Result<
 /// Returns the current time for the node.
 pub(crate) fn now() -> Instant {
     Instant::from_start(overlay_os::clock::boottime())
+}
+
+/// The wall clock, as the time since 1970.
+fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

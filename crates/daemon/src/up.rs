@@ -104,9 +104,18 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     if asks_for_names && let Err(error) = overlay_os::nft::let_names_out(runtime.name(), true).await {
         tracing::debug!(%error, "the guard in place could not be opened for DNS queries");
     }
-    // A daemon that ended in order leaves only the file of its flows. Any other leftover means that it was killed, and its flows may be lost.
+    // A daemon that ended in order leaves nothing but its file, so what it knew is in that file or is lost.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
-    let (result, stays_closed) = match start(config, &runtime, netlink, listening, former).await {
+    let (is_first, legacy) = (former.is_first, former.legacy.clone());
+    let started = start(config, &runtime, netlink, listening, former).await;
+    // If it failed, no packet passed, so what was handed over still holds for the next attempt.
+    if started.is_err()
+        && let Err(error) = host::flows::put_back(&runtime.flows(), is_first, &legacy)
+    {
+        tracing::warn!(%error, "what the last daemon handed over is lost");
+    }
+    drop(legacy);
+    let (result, stays_closed) = match started {
         Ok((supervisor, inputs)) => (supervisor.run(inputs, runtime.flows(), options.ready).await, fails_closed),
         Err(failure) => (Err(failure), has_guard),
     };

@@ -17,7 +17,7 @@ use super::carrier::Carrier;
 use super::refusals::Refusals;
 use super::reports::Events;
 use super::shell::add;
-use super::{Parts, Request, Sockets, joins, now};
+use super::{Legacy, Parts, Request, Sockets, joins, now};
 
 /// How long commands are handled before packets get their turn. The current command is always completed.
 const OBEY_A_TURN: Duration = Duration::from_millis(1);
@@ -242,8 +242,10 @@ impl Run {
                     let _ = reply.send(self.set_sockets(*sockets));
                 }
                 Request::Stop(reply) => {
+                    // A step of the wall clock that was not noticed yet counts too.
+                    self.follow_wall_clock();
                     // No packet passes after this.
-                    let _ = reply.send(self.node.known_flows(now()));
+                    let _ = reply.send(Legacy::of(self.node.hand_over(now())));
                     return Ok(true);
                 }
             }

@@ -1,78 +1,111 @@
-//! `NAME.flows`: what a daemon knows about running flows when it ends in order, for its successor.
+//! `NAME.flows`: what a daemon leaves to the next one of its name on the same boot.
 //!
-//! Without it, a restart would cut the connections that we opened to peers with an allow list, because nothing on the
-//! wire proves who opened them. The file is readable by root alone, and is read once and removed. It is valid only on
-//! the boot it was written in, and its times are those of the boot clock. A daemon that was killed hands over nothing.
+//! The file exists from the start of the first daemon on. While a daemon runs it is a bare *mark*, which says that a
+//! daemon ran on this boot. So the next one knows that flows may be older than it is, also if this one is killed. A
+//! daemon that ends in order replaces the mark by what it knows. The next one reads that once, and puts a mark in its
+//! place.
 //!
-//! The file has one line for the boot, then one line for each peer, followed by one line for each prefix of that
-//! peer, for each prefix of a different peer inside those, and for each flow.
+//! Without the flows, a restart would cut the connections that we opened to peers with an allow list, because nothing on
+//! the wire proves who opened them. Without the initiations, somebody who recorded one could send it again after a
+//! restart, and the peer's endpoint would move. Without the timestamp, peers would take our handshakes for replays after
+//! our clock was set back.
+//!
+//! The file is readable by root alone. It is valid only on the boot it was written in, and the times of flows are those
+//! of the boot clock.
+//!
+//! The file has one line for the boot, and one for our latest handshake timestamp in nanoseconds since 1970. Then comes
+//! one line for each peer with an allow list, followed by one line for each prefix of that peer, for each prefix of a
+//! different peer inside those, and for each flow. The end is one line for each initiation.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use overlay_core::{Instant, KnownFlow, PeerFlows, TcpStage};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use overlay_core::{Instant, KnownFlow, PeerFlows, PeerInitiations, TcpStage};
+use overlay_wire::wireguard::INITIATION_LEN;
 
-use crate::engine::Former;
+use crate::engine::{Former, Legacy};
 use crate::keys::{decode_public, encode_public};
 
 /// How many flows and prefixes are handed over, about 6 MB. A peer whose own no longer fit is skipped.
 const MAX_FLOWS: usize = 65_536;
+/// How many initiations are handed over, about 4 MB. A node keeps no more than this for peers that it does not have yet.
+const MAX_INITIATIONS: usize = 16_384;
 /// The longest file that is read, in bytes.
 const MAX_LEN: u64 = 16 << 20;
 /// A machine that has run for less than this and has no such file has just started. No flow can then be older than this
 /// daemon.
 const JUST_BOOTED: Duration = Duration::from_secs(10 * 60);
 const NAME: &str = "overlay-flows";
-/// The present format. In format 2, a flow has no stage other than "established", and no time of our last packet. Format 1
-/// has no prefixes either. What it says is complete may not be: nobody knows of which addresses.
+/// The present format. Format 2 has no timestamp and no initiations. In it, a flow has no stage other than "established",
+/// and no time of our last packet. Format 1 has no prefixes either. What it says is complete may not be: nobody knows of
+/// which addresses.
 const FORMAT: u8 = 3;
 
-/// Writes the flows for the successor. Writes nothing if no peer has an allow list.
+/// Writes what the next daemon needs.
 ///
 /// # Errors
-/// If the file cannot be written. It does not exist then.
-pub fn write(path: &Path, peers: &[PeerFlows]) -> io::Result<()> {
-    remove(path)?;
-    if peers.is_empty() {
-        return Ok(());
-    }
-    // A symbolic link in its place is not followed, because the file must be new.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let written = file.and_then(|file| print(file, &boot()?, peers));
-    written.inspect_err(|_| _ = remove(path))
+/// If the file cannot be written. It stays as it was, which is a bare mark at the end of a daemon.
+pub fn write(path: &Path, legacy: &Legacy) -> io::Result<()> {
+    let new = beside(path);
+    remove(&new)?;
+    // A symbolic link in its place is not followed, because the file must be new. Neither does renaming follow one.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
+    let written = file.and_then(|file| print(file, &boot()?, legacy)).and_then(|()| fs::rename(&new, path));
+    written.inspect_err(|_| _ = remove(&new))
 }
 
-/// Reads the handed-over flows and removes the file. `was_killed` says that the previous daemon left other things
+/// Reads what was handed over, and leaves a bare mark. `was_killed` says that the previous daemon left other things
 /// behind.
 pub fn take(path: &Path, was_killed: bool) -> Former {
     let read = read(path);
-    let removed = remove(path);
-    match read.and_then(|flows| removed.map(|()| flows)) {
-        Ok(Some(flows)) => Former { is_first: false, flows },
+    // What stays readable would be taken over a second time.
+    let marked = write(path, &Legacy::default()).inspect_err(|_| _ = remove(path));
+    match read.and_then(|legacy| marked.map(|()| legacy)) {
+        Ok(Some(legacy)) => Former { is_first: false, legacy },
         Ok(None) => {
             let is_first = !was_killed && overlay_os::clock::boottime() < JUST_BOOTED;
-            Former { is_first, flows: Vec::new() }
+            Former { is_first, legacy: Legacy::default() }
         }
         Err(error) => {
-            tracing::warn!(%error, "the flows in {} are not taken over", path.display());
+            tracing::warn!(%error, "what the last daemon left in {} is not taken over", path.display());
             Former::default()
         }
     }
+}
+
+/// Undoes [`take`], because the daemon did not start.
+///
+/// # Errors
+/// As [`write`].
+pub fn put_back(path: &Path, is_first: bool, legacy: &Legacy) -> io::Result<()> {
+    if is_first { remove(path) } else { write(path, legacy) }
+}
+
+/// The file that replaces `path` when it is complete.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-fn print(file: File, boot: &str, peers: &[PeerFlows]) -> io::Result<()> {
+fn print(file: File, boot: &str, legacy: &Legacy) -> io::Result<()> {
     let mut file = BufWriter::new(file);
     writeln!(file, "{NAME} {FORMAT} {boot}")?;
+    if !legacy.latest_timestamp.is_zero() {
+        writeln!(file, "timestamp {}", legacy.latest_timestamp.as_nanos())?;
+    }
     let mut room = MAX_FLOWS;
-    for PeerFlows { peer, flows, is_complete, prefixes, holes } in peers {
+    for PeerFlows { peer, flows, is_complete, prefixes, holes } in &legacy.flows {
         let len = flows.len() + prefixes.len() + holes.len();
         if len > room {
             continue;
@@ -101,11 +134,16 @@ fn print(file: File, boot: &str, peers: &[PeerFlows]) -> io::Result<()> {
             )?;
         }
     }
+    let initiations =
+        legacy.initiations.iter().flat_map(|known| known.initiations.iter().map(|initiation| (known.peer, initiation)));
+    for (peer, initiation) in initiations.take(MAX_INITIATIONS) {
+        writeln!(file, "initiation {} {}", encode_public(&peer), STANDARD.encode(initiation))?;
+    }
     file.flush()
 }
 
 /// Reads the file. Returns `None` if there is no file or if it was written in an earlier boot.
-fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
+fn read(path: &Path) -> io::Result<Option<Legacy>> {
     let file = match overlay_os::private::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -120,12 +158,23 @@ fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("its format is {format}")));
     }
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a line is malformed");
-    let mut peers: Vec<PeerFlows> = Vec::new();
+    let mut legacy = Legacy::default();
     for line in lines {
         let line = line?;
         let words: Vec<_> = line.split(' ').collect();
-        match (&words[..], peers.last_mut()) {
-            (["peer", key, extent @ ("complete" | "partial")], _) => peers.push(PeerFlows {
+        match (&words[..], legacy.flows.last_mut()) {
+            (["timestamp", nanos], _) => {
+                legacy.latest_timestamp = Duration::from_nanos(nanos.parse().map_err(|_| malformed())?);
+            }
+            (["initiation", key, initiation], _) => {
+                let peer = decode_public(key).map_err(|_| malformed())?;
+                let initiation = parse_initiation(initiation).ok_or_else(malformed)?;
+                match legacy.initiations.last_mut().filter(|last| last.peer == peer) {
+                    Some(last) => last.initiations.push(initiation),
+                    None => legacy.initiations.push(PeerInitiations { peer, initiations: vec![initiation] }),
+                }
+            }
+            (["peer", key, extent @ ("complete" | "partial")], _) => legacy.flows.push(PeerFlows {
                 peer: decode_public(key).map_err(|_| malformed())?,
                 flows: Vec::new(),
                 is_complete: has_prefixes && *extent == "complete",
@@ -138,7 +187,11 @@ fn read(path: &Path) -> io::Result<Option<Vec<PeerFlows>>> {
             _ => return Err(malformed()),
         }
     }
-    Ok(Some(peers))
+    Ok(Some(legacy))
+}
+
+fn parse_initiation(text: &str) -> Option<[u8; INITIATION_LEN]> {
+    STANDARD.decode(text).ok()?.try_into().ok()
 }
 
 /// Returns the format that the first line names, if it names this boot.
@@ -186,142 +239,4 @@ fn boot() -> io::Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use overlay_core::PeerKey;
-
-    use super::*;
-
-    fn flow(port: u16) -> KnownFlow {
-        KnownFlow {
-            protocol: 6,
-            ours: ([10, 77, 0, 1].into(), Some(port)),
-            theirs: ("fd00::2".parse().expect("an address"), None),
-            is_ours: port.is_multiple_of(2),
-            tcp: [None, Some(TcpStage::Established), Some(TcpStage::Closing)][usize::from(port % 3)],
-            last: Instant::from_start(Duration::from_nanos(1_234_567_890_123)),
-            last_ours: Instant::from_start(Duration::from_nanos(1_234_567_890_120)),
-        }
-    }
-
-    fn bare(n: u8) -> PeerFlows {
-        let peer = PeerKey([n; 32]);
-        PeerFlows { peer, flows: Vec::new(), is_complete: true, prefixes: Vec::new(), holes: Vec::new() }
-    }
-
-    fn some() -> Vec<PeerFlows> {
-        vec![
-            PeerFlows {
-                peer: PeerKey([7; 32]),
-                flows: vec![flow(1), flow(2)],
-                is_complete: true,
-                prefixes: vec!["fd00::/64".parse().expect("a prefix")],
-                holes: vec!["fd00::7/128".parse().expect("a prefix")],
-            },
-            PeerFlows { flows: Vec::new(), is_complete: false, ..bare(9) },
-        ]
-    }
-
-    #[test]
-    fn what_is_written_for_this_user_alone_is_read_once() {
-        let directory = tempfile::tempdir().expect("a folder");
-        let path = directory.path().join("ov0.flows");
-        write(&path, &some()).expect("writable");
-        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-        let taken = take(&path, false);
-        assert_eq!((taken.is_first, taken.flows), (false, some()));
-        assert!(!path.exists());
-        assert!(take(&path, true).flows.is_empty() && !take(&path, true).is_first);
-        write(&path, &[]).expect("nothing to do");
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn the_lines_of_the_file() {
-        let directory = tempfile::tempdir().expect("a folder");
-        let path = directory.path().join("ov0.flows");
-        write(&path, &some()).expect("writable");
-        let text = fs::read_to_string(&path).expect("there");
-        let lines: Vec<_> = text.lines().skip(1).collect();
-        assert_eq!(
-            lines,
-            [
-                "peer BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc= complete",
-                "prefix fd00::/64",
-                "hole fd00::7/128",
-                "flow 6 10.77.0.1 1 fd00::2 - theirs established 1234567890123 1234567890120",
-                "flow 6 10.77.0.1 2 fd00::2 - ours closing 1234567890123 1234567890120",
-                "peer CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk= partial",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_file_of_another_boot_of_others_or_of_nonsense_is_not_believed() {
-        let directory = tempfile::tempdir().expect("a folder");
-        let path = directory.path().join("ov0.flows");
-        let text = |path: &Path| {
-            write(path, &some()).expect("writable");
-            fs::read_to_string(path).expect("there")
-        };
-        let good = text(&path);
-        let boot = boot().expect("/proc is mounted");
-        for bad in [
-            good.replace(&boot, "another"),
-            good.replace("flow 6", "flow 600"),
-            good.replace("peer", "who"),
-            "x".into(),
-        ] {
-            fs::write(&path, bad).expect("writable");
-            assert!(take(&path, true).flows.is_empty());
-            assert!(!path.exists());
-        }
-        text(&path);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("our own");
-        assert!(take(&path, true).flows.is_empty());
-        let elsewhere = directory.path().join("elsewhere");
-        text(&elsewhere);
-        symlink(&elsewhere, &path).expect("a folder of ours");
-        assert!(take(&path, true).flows.is_empty());
-        assert!(elsewhere.exists() && !path.exists(), "the link went, not what it names");
-    }
-
-    #[test]
-    fn files_of_earlier_daemons_are_read_and_those_of_later_ones_are_not() {
-        let directory = tempfile::tempdir().expect("a folder");
-        let path = directory.path().join("ov0.flows");
-        write(&path, &some()).expect("writable");
-        let text = fs::read_to_string(&path).expect("there");
-        let in_format = |format: u8, text: &str| {
-            let text = text.replace("overlay-flows 3", &format!("overlay-flows {format}"));
-            write(&path, &some()).expect("writable");
-            fs::write(&path, text).expect("writable");
-            let taken = take(&path, false);
-            assert!(!taken.is_first, "another daemon ran in this boot");
-            taken.flows
-        };
-        // Format 2 had one time for each flow.
-        let earlier = text.replace(" 1234567890120", "").replace("closing", "-");
-        let mut expected = some();
-        for flow in &mut expected[0].flows {
-            flow.last_ours = flow.last;
-            flow.tcp = flow.tcp.filter(|tcp| *tcp != TcpStage::Closing);
-        }
-        assert_eq!(in_format(2, &earlier), expected);
-        // Format 1 is complete for no peer.
-        expected[0].is_complete = false;
-        assert_eq!(in_format(1, &earlier), expected);
-        assert_eq!(in_format(4, &text), []);
-    }
-
-    #[test]
-    fn at_most_65536_flows_are_handed_over() {
-        let directory = tempfile::tempdir().expect("a folder");
-        let path = directory.path().join("ov0.flows");
-        let peer = |n| PeerFlows { flows: vec![flow(1); 4_096], ..bare(n + 64u8) };
-        write(&path, &(0..20).map(peer).collect::<Vec<_>>()).expect("writable");
-        let taken = take(&path, true).flows;
-        assert_eq!((taken.len(), taken.iter().map(|peer| peer.flows.len()).sum::<usize>()), (16, MAX_FLOWS));
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
 //! The files of one daemon in the runtime folder, and the lock that makes it the only one of its name.
 //!
 //! A daemon called NAME has these files. `NAME.lock` is locked with flock for as long as the daemon lives, and contains
-//! its process id. `NAME.state` is the [`super::Journal`]. `NAME.sock` is the local API. `NAME.flows` is what a daemon
-//! hands over when it ends. `NAME.log` is written when the daemon is detached, and outlives it. The kernel releases the
+//! its process id. `NAME.state` is the [`super::Journal`]. `NAME.sock` is the local API. `NAME.flows` says
+//! that a daemon ran, and is what a daemon hands over when it ends. `NAME.log` is written when the daemon is detached, and outlives it. The kernel releases the
 //! lock however the process ends, so a held lock means a live daemon.
 //!
 //! Root acts on the content of these files. The folder is therefore used only if nobody else can write to it, and each
@@ -111,7 +111,7 @@ impl Runtime {
         self.folder.path_of(file_name(&self.name, "state"))
     }
 
-    /// The path of the flows that an ended daemon left: `super::flows`.
+    /// The path of what an ended daemon left to the next one: `super::flows`.
     pub fn flows(&self) -> PathBuf {
         self.folder.path_of(file_name(&self.name, "flows"))
     }

@@ -74,8 +74,8 @@ impl Supervisor {
         let end = control::serve(&mut concerns, &mut self).await;
         notify::stopping();
         let Running { config, netlink, journal, host, device, .. } = self.running;
-        let flows = device.stop().await;
-        if let Err(error) = host::flows::write(&flows_file, &flows) {
+        let legacy = device.stop().await;
+        if let Err(error) = host::flows::write(&flows_file, &legacy) {
             tracing::warn!(%error, "the connections that this host opened will be cut: they cannot be handed over to the next daemon");
         }
         if matches!(end, End::Failed(_)) && host::fails_closed(&config) {
