@@ -13,6 +13,8 @@ use rand_core::RngCore;
 use zeroize::Zeroizing;
 
 use crate::data::allowlist::{Allowlist, HostPorts};
+use crate::data::budget::Purse;
+use crate::data::shares::Party;
 use crate::node::Node;
 use crate::peer::Peer;
 use crate::session::gate::LOAD_LIMIT;
@@ -84,6 +86,8 @@ impl Node {
         }
         peer.tunnel.persistent_keepalive = config.persistent_keepalive;
         let ports = self.context.local.ports.clone();
+        let party = Party::peer(tag, self.context.local.secret);
+        let purse = Purse { party, budget: self.context.flows.clone() };
         match (&mut peer.rights.allowlist, config.allow) {
             (_, None) => peer.rights.allowlist = None,
             (Some(allowlist), Some(rules)) => {
@@ -94,11 +98,11 @@ impl Node {
             }
             // The node was never told of a host beneath it, so no flow can be older than the node.
             (None, Some(rules)) if is_new && ports.is_none() => {
-                peer.rights.allowlist = Some(Box::new(Allowlist::new(rules, self.context.rng.next_u64())));
+                peer.rights.allowlist = Some(Box::new(Allowlist::new(rules, self.context.rng.next_u64(), purse)));
             }
             (None, Some(rules)) => {
                 peer.rights.allowlist =
-                    Some(Box::new(Allowlist::restricting(rules, self.context.rng.next_u64(), ports, now)));
+                    Some(Box::new(Allowlist::restricting(rules, self.context.rng.next_u64(), purse, ports, now)));
             }
         }
         self.attend(tag, now);
@@ -324,7 +328,10 @@ impl Node {
         let receivers = self.context.indices.assign(tag, &mut self.context.rng);
         let mut peer = Peer::new(tag, key, receivers, now);
         peer.on_local_end(self.context.local.can_speak(), now);
-        peer.rights.allowlist = self.flows_parked.take(key, now).map(Box::new);
+        if let Some(mut allowlist) = self.flows_parked.take(key, now) {
+            allowlist.set_party(Party::peer(tag, self.context.local.secret));
+            peer.rights.allowlist = Some(Box::new(allowlist));
+        }
         peer.tunnel.remembered = self.replays_parked.take(key, now).unwrap_or_default();
         Ok(self.peers.insert(peer))
     }
@@ -385,11 +392,13 @@ impl Node {
     fn restore_flows(&mut self, known: PeerFlows, now: Instant) -> Result<(), CommandError> {
         let tag = self.peers.find(known.peer).ok_or(CommandError::UnknownPeer)?;
         let is_heir = known.holes.iter().any(|hole| self.peers.allowed_ips.covering(hole) == Some(tag));
-        let Some(peer) = self.peers.peer(tag) else { return Err(CommandError::UnknownPeer) };
+        let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(tag).ok_or(CommandError::UnknownPeer)?;
         let has_gained = peer.rights.allowed_ips.iter().any(|prefix| !known.prefixes.contains(prefix));
         if let Some(allowlist) = peer.rights.allowlist.as_mut() {
-            allowlist.restore(known.flows, known.is_complete && !is_heir && !has_gained, now);
+            let party = |source| self.context.local.party(source, allowed_ips);
+            allowlist.restore(known.flows, known.is_complete && !is_heir && !has_gained, party, now);
         }
+        self.attend(tag, now);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 
 use crate::NodeStats;
+use crate::data::budget::Budget;
 use crate::data::coalesce::Coalescer;
 use crate::local::Local;
 use crate::outbox::Outbox;
@@ -18,6 +19,10 @@ pub(crate) struct Context {
     pub(crate) coalescer: Coalescer,
     pub(crate) stats: Arc<NodeStats>,
     pub(crate) rng: ChaCha8Rng,
+    /// How much all peers together may keep of packets that wait for a session, in bytes.
+    pub(crate) staging: Budget,
+    /// How many flows all peers together may have beside those that each peer always has.
+    pub(crate) flows: Budget,
     /// Memory for the control frame or echo that is sent next.
     pub(crate) frame: Vec<u8>,
     /// The endpoints of all peers.

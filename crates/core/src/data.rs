@@ -2,6 +2,7 @@
 
 pub(crate) mod allowed_ips;
 pub(crate) mod allowlist;
+pub(crate) mod budget;
 pub(crate) mod coalesce;
 pub(crate) mod drop_reason;
 pub(crate) mod ecn;

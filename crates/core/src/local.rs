@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::Joins;
+use crate::data::allowed_ips::AllowedIps;
 use crate::data::allowlist::HostPorts;
+use crate::data::shares::Party;
 use crate::session::local_key::LocalKeys;
 use crate::wall_clock::WallClock;
+use crate::{Joins, PeerTag};
 
 /// This host's side of every session.
 pub(crate) struct Local {
@@ -25,6 +27,8 @@ pub(crate) struct Local {
     pub(crate) wall: WallClock,
     /// The UDP ports of this host when control last looked.
     pub(crate) ports: Option<HostPorts>,
+    /// Keeps others from choosing which party they count as.
+    pub(crate) secret: u64,
 }
 
 impl Local {
@@ -36,6 +40,19 @@ impl Local {
     /// Whether an inner address is ours. A node without addresses cannot tell, as in WireGuard, and returns false.
     pub(crate) fn owns(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
+    }
+
+    /// Returns the party that sent a packet into TUN: this host, the peer that it is forwarded for, or a different sender.
+    ///
+    /// A prefix of length 0 names nobody. Its peer may send from any address, and so may a host beside us.
+    pub(crate) fn party(&self, source: IpAddr, allowed_ips: &AllowedIps<PeerTag>) -> Party {
+        if self.owns(source) {
+            return Party::OWN;
+        }
+        match allowed_ips.lookup_at_least(source, 1) {
+            Some(peer) => Party::peer(peer, self.secret),
+            None => Party::other(source, self.secret),
+        }
     }
 
     /// Whether packets with this inner source may go out.

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use overlay_wire::offload::VirtioHeader;
 use overlay_wire::wireguard::DATA_OVERHEAD;
 use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
+use rand_core::{RngCore, SeedableRng};
 
 use crate::context::Context;
-use crate::data::allowlist::Allowlist;
+use crate::data::allowlist::{Allowlist, MAX_FLOWS};
+use crate::data::budget::Budget;
 use crate::data::coalesce::Coalescer;
 use crate::data::scratch::Scratch;
+use crate::data::staged::STAGED_BUDGET;
 use crate::deadlines::Deadlines;
 use crate::local::Local;
 use crate::outbox::Outbox;
@@ -52,6 +54,8 @@ impl Node {
     /// Makes a node without peers.
     pub fn new(config: NodeConfig, now: Instant) -> Self {
         let rng = ChaCha8Rng::from_seed(config.seed);
+        let mut secrets = rng.clone();
+        secrets.set_stream(1);
         let local = Local {
             keys: LocalKeys::new(config.private_key.as_deref(), &[], LOAD_LIMIT, now),
             is_up: true,
@@ -62,6 +66,7 @@ impl Node {
             joins: config.joins,
             wall: WallClock::new(config.wall_anchor),
             ports: None,
+            secret: secrets.next_u64(),
         };
         Self {
             peers: Peers::new(),
@@ -77,6 +82,8 @@ impl Node {
                 coalescer: Coalescer::default(),
                 stats: Arc::default(),
                 rng,
+                staging: Budget::new(STAGED_BUDGET),
+                flows: Budget::new(MAX_FLOWS),
                 frame: Vec::new(),
                 endpoints: Endpoints::default(),
             },
@@ -144,6 +151,7 @@ impl Node {
     /// Does what is due for one peer by `now`, and arms its next deadline.
     pub(crate) fn attend(&mut self, tag: PeerTag, now: Instant) {
         let Some(peer) = self.peers.peer(tag) else { return };
+        peer.rights.tidy(now);
         self.context.advance(peer, now);
         peer.arm(&mut self.deadlines, now);
     }

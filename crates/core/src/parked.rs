@@ -73,10 +73,16 @@ impl<T: Keep> Parked<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::allowlist::Allowlist;
+    use crate::data::allowlist::{Allowlist, MAX_FLOWS};
+    use crate::data::budget::{Budget, Purse};
+    use crate::data::shares::Party;
 
     const MAX_PARKED: usize = Allowlist::MAX_PEERS;
     const MAX_PARKED_FLOWS: usize = Allowlist::MAX_SIZE;
+
+    fn empty() -> Allowlist {
+        Allowlist::new(Vec::new(), 1, Purse { party: Party::OWN, budget: Budget::new(MAX_FLOWS) })
+    }
 
     fn at(seconds: u64) -> Instant {
         Instant::from_start(Duration::from_secs(10_000 + seconds))
@@ -91,8 +97,8 @@ mod tests {
     #[test]
     fn a_peer_gets_back_its_own_flows_once_and_for_two_hours() {
         let mut parked = Parked::<Allowlist>::default();
-        parked.park(key(1), Allowlist::new(Vec::new(), 1), at(0));
-        parked.park(key(2), Allowlist::new(Vec::new(), 1), at(0));
+        parked.park(key(1), empty(), at(0));
+        parked.park(key(2), empty(), at(0));
         assert!(parked.take(key(3), at(0)).is_none());
         assert!(parked.take(key(1), at(7_199)).is_some());
         assert!(parked.take(key(1), at(7_199)).is_none());
@@ -104,7 +110,7 @@ mod tests {
     fn peers_and_flows_that_are_kept_are_bounded() {
         let mut parked = Parked::<Allowlist>::default();
         for n in 0..=MAX_PARKED {
-            parked.park(key(n), Allowlist::new(Vec::new(), 1), at(0));
+            parked.park(key(n), empty(), at(0));
         }
         assert_eq!((parked.by_key.len(), parked.order.len()), (MAX_PARKED, MAX_PARKED));
         assert!(parked.take(key(0), at(0)).is_none(), "the oldest went");
@@ -119,7 +125,7 @@ mod tests {
         assert!(parked.take(key(0), at(0)).is_none(), "the oldest went");
 
         // Expired entries are removed when the next peer is parked.
-        parked.park(key(9_999), Allowlist::new(Vec::new(), 1), at(7_200));
+        parked.park(key(9_999), empty(), at(7_200));
         assert_eq!((parked.by_key.len(), parked.size), (1, 0));
     }
 }

@@ -193,6 +193,7 @@ impl Peer {
         next = earlier(next, self.reach.silent_at(is_alive));
         next = earlier(next, self.next_attempt_if(is_alive, now));
         next = earlier(next, self.news.deadline());
+        next = earlier(next, self.rights.tidy_at());
         if let Some(candidates) = &self.candidates {
             next = earlier(next, candidates.deadline());
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
+use crate::Instant;
 use crate::data::allowlist::Allowlist;
 
 /// The rights of one peer.
@@ -16,4 +17,18 @@ pub(crate) struct Rights {
     /// Whether a file declared the peer, by [`crate::Command::SetPeer`]. For such a peer a shorter prefix does not cover
     /// link-local sources. WireGuard has no such rule.
     pub(crate) is_declared: bool,
+}
+
+impl Rights {
+    /// When to call [`Rights::tidy`], if ever.
+    pub(crate) fn tidy_at(&self) -> Option<Instant> {
+        self.allowlist.as_ref().and_then(|allowlist| allowlist.tidy_at())
+    }
+
+    /// Frees what dead flows occupy, if that is due.
+    pub(crate) fn tidy(&mut self, now: Instant) {
+        if let Some(allowlist) = &mut self.allowlist {
+            allowlist.tidy(now);
+        }
+    }
 }

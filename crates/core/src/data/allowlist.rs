@@ -12,8 +12,8 @@
 //!
 //! Other protocols have no visible beginning. There the table itself is the proof: a live flow of the peer is in the
 //! table, so the first packet of a flow that is not in the table begins it, and the flow is ours if we sent that
-//! packet. After a restart, after a peer gets an allowlist or a new prefix, or while the peer's half of the table is
-//! full, the table is incomplete and proves nothing for two minutes. Within that time every older flow shows itself or
+//! packet. After a restart, after a peer gets an allowlist or a new prefix, or while there is no room for
+//! the peer's flows, the table is incomplete and proves nothing for two minutes. Within that time every older flow shows itself or
 //! expires. Until then an unknown flow counts as the peer's, even if the peer only tries to continue it without being
 //! admitted, and it stays the peer's while either side sends in it. The exception is UDP that we begin from an ephemeral
 //! port that was not in use when the table became incomplete ([`HostPorts`]), so that DNS lookups work at once.
@@ -42,25 +42,29 @@ use self::doubt::Doubt;
 use self::flow::{ACK, FIN, Flow, Opener, RST, SYN, State, TCP_ESTABLISHED_TIMEOUT, UDP_TIMEOUT};
 use self::flows::{End, FlowId, Flows};
 use self::fragments::Fragments;
+use crate::data::budget::Purse;
+use crate::data::shares::Party;
 use crate::{DropReason, Instant, Protocol, Rule};
 
 pub(crate) use self::doubt::HostPorts;
 pub use self::flow::TcpStage;
-pub(crate) use self::flows::FlowKey;
+pub(crate) use self::flows::{FlowKey, MAX_FLOWS};
 pub use self::known::{KnownFlow, PeerFlows};
 
 /// How many withdrawn rules are remembered for a peer. The oldest are forgotten first. Nobody changes more than this in
 /// two hours.
 const MAX_WITHDRAWN: usize = 256;
 
-/// The rules of one peer and its flows: at most 4,096 flows and 256 fragment verdicts.
+/// The rules of one peer and its flows: at most 4,096 flows and 256 fragment verdicts. All peers together are bounded too.
 #[derive(Debug)]
 pub(crate) struct Allowlist {
     rules: Vec<Rule>,
     withdrawn: Withdrawn,
     flows: Flows,
     fragments: Fragments,
-    /// When the peer last opened a flow that its half of the table had no room for.
+    /// The party that opens the peer's flows: the peer itself.
+    party: Party,
+    /// When the peer last opened a flow that there was no room for.
     unrecorded: Option<Instant>,
     /// The period during which live flows may be missing from the table.
     doubt: Option<Doubt>,
@@ -69,13 +73,15 @@ pub(crate) struct Allowlist {
 }
 
 impl Allowlist {
-    /// Creates an allowlist without flows. `seed` keeps the peer from choosing flows that collide. Allocates nothing.
-    pub(crate) fn new(rules: Vec<Rule>, seed: u64) -> Self {
+    /// Creates an allowlist without flows. `seed` keeps the peer from choosing flows that collide. `purse` holds the peer's
+    /// party, and the budget for the flows of all peers. Allocates nothing.
+    pub(crate) fn new(rules: Vec<Rule>, seed: u64, purse: Purse) -> Self {
         Self {
             rules,
             withdrawn: Withdrawn::default(),
-            flows: Flows::new(seed),
-            fragments: Fragments::default(),
+            flows: Flows::new(seed, purse.budget),
+            fragments: Fragments::new(seed),
+            party: purse.party,
             unrecorded: None,
             doubt: None,
             clock: Instant::default(),
@@ -84,9 +90,15 @@ impl Allowlist {
 
     /// Creates an allowlist for a peer whose flows may already be running. Unknown flows count as the peer's, see
     /// [`Allowlist::doubt`].
-    pub(crate) fn restricting(rules: Vec<Rule>, seed: u64, ports: Option<HostPorts>, now: Instant) -> Self {
+    pub(crate) fn restricting(
+        rules: Vec<Rule>,
+        seed: u64,
+        purse: Purse,
+        ports: Option<HostPorts>,
+        now: Instant,
+    ) -> Self {
         let everything = [Protocol::Tcp, Protocol::Udp].map(|protocol| Rule { protocol, ports: None });
-        let mut allowlist = Self::new(everything.into(), seed);
+        let mut allowlist = Self::new(everything.into(), seed, purse);
         allowlist.clock = now;
         allowlist.set_rules(rules);
         allowlist.doubt(ports, now);
@@ -97,6 +109,21 @@ impl Allowlist {
     /// example because it was given a new prefix.
     pub(crate) fn doubt(&mut self, ports: Option<HostPorts>, now: Instant) {
         self.doubt = Some(Doubt { until: now + UDP_TIMEOUT, ports });
+    }
+
+    /// Makes this the list of a different party: the peer was removed and added again.
+    pub(crate) fn set_party(&mut self, party: Party) {
+        self.party = party;
+    }
+
+    /// When to call [`Allowlist::tidy`], if ever.
+    pub(crate) fn tidy_at(&self) -> Option<Instant> {
+        self.flows.tidy_at()
+    }
+
+    /// Frees what dead flows occupy, if that is due.
+    pub(crate) fn tidy(&mut self, now: Instant) {
+        self.flows.tidy(now);
     }
 
     /// Replaces the rules. Flows that we opened live on. Flows that the peer opened are judged by the new rules from
@@ -112,7 +139,7 @@ impl Allowlist {
 
     /// Records an outbound packet to the peer. Called with the first packet of each train. `party` maps an inner source
     /// to the party on our side that it belongs to. It is called for new flows only.
-    pub(crate) fn on_outbound(&mut self, packet: &Packet<'_>, party: impl FnOnce(IpAddr) -> u64, now: Instant) {
+    pub(crate) fn on_outbound(&mut self, packet: &Packet<'_>, party: impl FnOnce(IpAddr) -> Party, now: Instant) {
         self.clock = now;
         let Ok(upper) = packet.upper() else { return };
         if let Some(key) = refusal::refused(packet, &upper) {
@@ -204,7 +231,7 @@ impl Allowlist {
             (_, Some(key)) if role != Role::Answers => {
                 let mut flow = Flow::new(protocol, Opener::Peer, now);
                 flow.on_packet(Opener::Peer, flags, now);
-                self.open(key, flow, 0, now);
+                self.open(key, flow, self.party, now);
             }
             _ => {}
         }
@@ -220,14 +247,14 @@ impl Allowlist {
             None if self.is_in_doubt(now) || self.may_be_theirs(&key, now) => {
                 let mut flow = Flow::new(key.protocol, Opener::Peer, now);
                 flow.on_packet(Opener::Peer, 0, now);
-                self.open(key, flow, 0, now);
+                self.open(key, flow, self.party, now);
             }
             _ => {}
         }
     }
 
-    fn open(&mut self, key: FlowKey, flow: Flow, party: u64, now: Instant) {
-        if self.flows.open(key, flow, party, now) {
+    fn open(&mut self, key: FlowKey, flow: Flow, party: Party, now: Instant) {
+        if self.flows.open(key, flow, party, now) || flow.opener == Opener::Us {
             return;
         }
         self.unrecorded = Some(now);
@@ -291,7 +318,7 @@ impl Allowlist {
         self.doubt.as_ref().is_some_and(|doubt| now < doubt.until)
     }
 
-    /// Whether live flows of the peer may be missing because its half of the table was full.
+    /// Whether live flows of the peer may be missing because there was no room for them.
     fn is_overflowing(&self, now: Instant) -> bool {
         self.unrecorded.is_some_and(|at| now.since(at) < UDP_TIMEOUT)
     }

@@ -56,6 +56,8 @@ drop_reasons! {
     OutboundNoEndpoint = "outbound_no_endpoint",
     /// Too many packets were waiting for the handshake, so the source with the most of them lost one.
     StagedOverflow = "staged_overflow",
+    /// Too many bytes were waiting for handshakes with all peers together, and the sender of the packet had its share.
+    StagedBudget = "staged_budget",
     /// The packet waited for a handshake that was never completed.
     StagedExpired = "staged_expired",
 

@@ -2,18 +2,16 @@
 //! own limits are of the same order.
 //!
 //! "Too big" errors have to arrive, or connections stall. A party that sends to addresses without a peer, or sends
-//! oversized packets, must not use up what others need. Parties are told apart by their inner source, in eight groups.
+//! oversized packets, must not use up what others need.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::Instant;
-use crate::data::shares;
+use crate::data::shares::Party;
 
 const COST: Duration = Duration::from_millis(10);
 const BURST: u32 = 50;
 const KINDS: usize = 2;
-const PARTIES: usize = 8;
 
 /// The kind of an ICMP error.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +24,7 @@ pub(crate) enum Refusal {
 
 /// A token bucket for each kind and party.
 pub(crate) struct IcmpLimit {
-    buckets: [[Bucket; PARTIES]; KINDS],
+    buckets: [[Bucket; Party::COUNT]; KINDS],
 }
 
 #[derive(Clone, Copy)]
@@ -36,9 +34,9 @@ struct Bucket {
 }
 
 impl IcmpLimit {
-    /// Whether an error of this kind may go back to this inner source. Takes a token if so.
-    pub(crate) fn allows(&mut self, kind: Refusal, source: IpAddr, now: Instant) -> bool {
-        let bucket = &mut self.buckets[kind as usize][usize::from(shares::group_of(source)) % PARTIES];
+    /// Whether an error of this kind may go back to this party. Takes a token if so.
+    pub(crate) fn allows(&mut self, kind: Refusal, party: Party, now: Instant) -> bool {
+        let bucket = &mut self.buckets[kind as usize][party.index()];
         bucket.tokens = (bucket.tokens + now.since(bucket.last)).min(COST * BURST);
         bucket.last = now;
         let allowed = bucket.tokens >= COST;
@@ -52,20 +50,23 @@ impl IcmpLimit {
 impl Default for IcmpLimit {
     fn default() -> Self {
         let full = Bucket { tokens: COST * BURST, last: Instant::default() };
-        Self { buckets: [[full; PARTIES]; KINDS] }
+        Self { buckets: [[full; Party::COUNT]; KINDS] }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::PeerTag;
 
     fn at(millis: u64) -> Instant {
         Instant::from_start(Duration::from_millis(millis))
     }
 
-    fn host(last: u8) -> IpAddr {
-        IpAddr::from([10, 77, 0, last])
+    fn host(last: u8) -> Party {
+        Party::other(IpAddr::from([10, 77, 0, last]), 7)
     }
 
     #[test]
@@ -79,8 +80,7 @@ mod tests {
     #[test]
     fn neither_another_kind_nor_another_party_uses_up_too_big() {
         let mut limit = IcmpLimit::default();
-        let group = |host| usize::from(shares::group_of(host)) % PARTIES;
-        let other = (2..).map(host).find(|other| group(*other) != group(host(1))).expect("not all are alike");
+        let other = (2..).map(host).find(|other| *other != host(1)).expect("not all are alike");
         for _ in 0..1_000 {
             limit.allows(Refusal::Unreachable, host(1), at(0));
             limit.allows(Refusal::TooBig, other, at(0));
@@ -90,10 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn all_parties_together_get_a_bounded_number() {
+    fn all_parties_together_get_a_bounded_number_and_leave_us_ours() {
         let mut limit = IcmpLimit::default();
-        let passed =
-            (0..=255).flat_map(|last| [host(last); 100]).filter(|host| limit.allows(Refusal::TooBig, *host, at(0)));
-        assert_eq!(passed.count(), PARTIES * BURST as usize);
+        let peers = (0..1_000).map(|place| Party::peer(PeerTag(place), 7));
+        let all = peers.chain((0..=255).map(host)).flat_map(|party| [party; 100]);
+        let passed = all.filter(|party| limit.allows(Refusal::TooBig, *party, at(0))).count();
+        assert_eq!(passed, (Party::COUNT - 1) * BURST as usize);
+        let ours = (0..100).filter(|_| limit.allows(Refusal::TooBig, Party::OWN, at(0))).count();
+        assert_eq!(ours, BURST as usize);
     }
 }

@@ -184,7 +184,7 @@ impl Node {
         });
         sender.wire_bytes += message.len() as u64;
         if !peer.staged.is_empty() {
-            outbound::flush(peer, &mut self.scratch, &mut self.context, now);
+            outbound::flush(peer, allowed_ips, &mut self.scratch, &mut self.context, now);
         }
         delivered.inspect_err(|_| peer.stats.drops.add(1))
     }

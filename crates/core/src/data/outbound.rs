@@ -3,8 +3,6 @@
 //!
 //! A super-packet is one flow, so every step before sealing runs once for all of it.
 
-use std::net::IpAddr;
-
 use overlay_wire::control::{self, FRAGMENT_OVERHEAD, Frame};
 use overlay_wire::ip::{self, Header, IPV6_MINIMUM_MTU, Packet, Upper, least_mtu};
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
@@ -15,6 +13,7 @@ use rand_core::RngCore;
 use crate::context::Context;
 use crate::data::allowed_ips::AllowedIps;
 use crate::data::scratch::Scratch;
+use crate::data::shares::Party;
 use crate::data::{ecn, host_configuration};
 use crate::local::Local;
 use crate::node::Node;
@@ -46,14 +45,14 @@ impl Node {
             return Err(DropReason::OutboundSource);
         }
         let Some(tag) = self.peers.allowed_ips.lookup(packet.destination()) else {
-            self.scratch.answer_unreachable(&packet, &mut self.context, now);
+            self.scratch.answer_unreachable(&packet, &self.peers.allowed_ips, &mut self.context, now);
             return Err(DropReason::OutboundNoPeer);
         };
         let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(tag).ok_or(DropReason::OutboundNoPeer)?;
         may_leave_for(peer, &packet, &self.context.local).inspect_err(|_| peer.stats.drops.add(1))?;
         let is_mute = peer.tunnel.is_mute;
         if is_mute || peer.paths.primary().is_none() {
-            self.scratch.answer_unreachable(&packet, &mut self.context, now);
+            self.scratch.answer_unreachable(&packet, allowed_ips, &mut self.context, now);
             peer.stats.drops.add(1);
             return Err(if is_mute { DropReason::OutboundNoKey } else { DropReason::OutboundNoEndpoint });
         }
@@ -61,19 +60,19 @@ impl Node {
             return Err(DropReason::OutboundLoop);
         }
         if let Some(allowlist) = &mut peer.rights.allowlist {
-            allowlist.on_outbound(&packet, |source| party(source, allowed_ips), now);
+            allowlist.on_outbound(&packet, |source| self.context.local.party(source, allowed_ips), now);
         }
-        let len = packet.len();
+        let (len, source) = (packet.len(), packet.source());
         let bytes = &mut bytes[..len];
 
         self.context.advance(peer, now);
         let sent = if peer.is_alive(now) {
-            let sent = send(peer, header, bytes, &mut self.scratch, &mut self.context, now);
+            let sent = send(peer, header, bytes, allowed_ips, &mut self.scratch, &mut self.context, now);
             self.context.renew(peer, REKEY_AFTER_TIME, now);
             sent
         } else {
-            stage(peer, header, bytes, &mut self.context, now);
-            Ok(())
+            let party = self.context.local.party(source, allowed_ips);
+            stage(peer, header, bytes, party, &mut self.context, now)
         };
         if sent.is_err() {
             peer.stats.drops.add(1);
@@ -93,16 +92,6 @@ fn may_leave_for(peer: &Peer, packet: &Packet<'_>, local: &Local) -> Result<(), 
     host_configuration::pass(packet)
 }
 
-/// A number for the party that sent an outbound packet: the peer that it was forwarded for, or else its inner source. Two
-/// parties may get the same number, and then share a quota.
-fn party(source: IpAddr, allowed_ips: &AllowedIps<PeerTag>) -> u64 {
-    match (allowed_ips.lookup(source), source) {
-        (Some(peer), _) => u64::from(peer.to_bits()) | 1 << 40,
-        (None, IpAddr::V4(address)) => u64::from(address.to_bits()),
-        (None, IpAddr::V6(address)) => (address.to_bits() >> 64) as u64 ^ (address.to_bits() as u64).rotate_left(32),
-    }
-}
-
 /// Whether the packet is a datagram that we sent to this very peer. Its endpoint then lies inside the tunnel, and each
 /// round would make the packet longer. Other packets may go to the endpoint too, but only ours carry our receiver index or
 /// the one that the peer gave us.
@@ -120,12 +109,18 @@ fn is_our_own(packet: &Packet<'_>, peer: &Peer) -> bool {
 }
 
 /// Sends all packets that waited for a session. Returns false if nothing left.
-pub(crate) fn flush(peer: &mut Peer, scratch: &mut Scratch, context: &mut Context, now: Instant) -> bool {
+pub(crate) fn flush(
+    peer: &mut Peer,
+    allowed_ips: &AllowedIps<PeerTag>,
+    scratch: &mut Scratch,
+    context: &mut Context,
+    now: Instant,
+) -> bool {
     let mut has_sent = false;
     while peer.is_alive(now)
         && let Some((header, mut packet)) = peer.staged.pop()
     {
-        match send(peer, &header, &mut packet, scratch, context, now) {
+        match send(peer, &header, &mut packet, allowed_ips, scratch, context, now) {
             Ok(()) => has_sent = true,
             Err(reason) => {
                 context.stats.count_drop(reason);
@@ -137,12 +132,21 @@ pub(crate) fn flush(peer: &mut Peer, scratch: &mut Scratch, context: &mut Contex
 }
 
 /// Keeps the packet until there is a session, and starts a handshake if needed.
-fn stage(peer: &mut Peer, header: &VirtioHeader, bytes: &[u8], context: &mut Context, now: Instant) {
-    let dropped = peer.staged.push(*header, bytes);
+fn stage(
+    peer: &mut Peer,
+    header: &VirtioHeader,
+    bytes: &[u8],
+    party: Party,
+    context: &mut Context,
+    now: Instant,
+) -> Result<(), DropReason> {
+    let staged = peer.staged.push(*header, bytes, party, context.local.secret, &context.staging);
+    let dropped = staged.unwrap_or_default();
     context.stats.count_drops(DropReason::StagedOverflow, dropped);
     peer.stats.drops.add(dropped);
     peer.tunnel.on_wanted(now, &mut context.rng);
     context.advance(peer, now);
+    staged.map(|_| ())
 }
 
 /// Clamps, fits and seals a packet or super-packet for a peer whose session is alive.
@@ -150,6 +154,7 @@ fn send(
     peer: &mut Peer,
     header: &VirtioHeader,
     bytes: &mut [u8],
+    allowed_ips: &AllowedIps<PeerTag>,
     scratch: &mut Scratch,
     context: &mut Context,
     now: Instant,
@@ -161,12 +166,12 @@ fn send(
         let asked = train.segment_len(0);
         if train.limit_segment(mtu) && asked > least_mtu(bytes, mtu) {
             // The packet is sent all the same, in smaller segments. The sender learns the MTU for the next ones.
-            scratch.answer_too_big(bytes, mtu, context, now);
+            scratch.answer_too_big(bytes, mtu, allowed_ips, context, now);
         }
         let len = train.segment_len(0);
         if len > least_mtu(bytes, mtu) {
             // These are datagrams of an application, and only the application may split them.
-            scratch.answer_too_big(bytes, mtu, context, now);
+            scratch.answer_too_big(bytes, mtu, allowed_ips, context, now);
             return Err(DropReason::OutboundTooBig);
         }
         peer.on_large(bytes, len, now);
@@ -193,7 +198,7 @@ fn send(
     }
     let packet = Packet::parse(bytes).map_err(|_| DropReason::OutboundMalformed)?;
     if packet.dont_fragment() {
-        scratch.answer_too_big(bytes, mtu, context, now);
+        scratch.answer_too_big(bytes, mtu, allowed_ips, context, now);
         return Err(DropReason::OutboundTooBig);
     }
     let mut sealed = Ok(());

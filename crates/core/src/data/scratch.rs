@@ -4,9 +4,10 @@ use overlay_wire::icmp;
 use overlay_wire::ip::{Packet, least_mtu};
 use overlay_wire::offload::VirtioHeader;
 
-use crate::Instant;
 use crate::context::Context;
+use crate::data::allowed_ips::AllowedIps;
 use crate::data::icmp_limit::{IcmpLimit, Refusal};
+use crate::{Instant, PeerTag};
 
 /// The size of the largest IP packet with its padding, in bytes.
 const SCRATCH_LEN: usize = 65_536 + 16;
@@ -29,18 +30,30 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    pub(super) fn answer_unreachable(&mut self, refused: &Packet<'_>, context: &mut Context, now: Instant) {
-        if self.icmp_limit.allows(Refusal::Unreachable, refused.source(), now)
-            && icmp::unreachable(refused, &mut self.icmp)
-        {
+    pub(super) fn answer_unreachable(
+        &mut self,
+        refused: &Packet<'_>,
+        allowed_ips: &AllowedIps<PeerTag>,
+        context: &mut Context,
+        now: Instant,
+    ) {
+        let party = context.local.party(refused.source(), allowed_ips);
+        if self.icmp_limit.allows(Refusal::Unreachable, party, now) && icmp::unreachable(refused, &mut self.icmp) {
             self.deliver(context);
         }
     }
 
-    pub(super) fn answer_too_big(&mut self, refused: &[u8], mtu: usize, context: &mut Context, now: Instant) {
+    pub(super) fn answer_too_big(
+        &mut self,
+        refused: &[u8],
+        mtu: usize,
+        allowed_ips: &AllowedIps<PeerTag>,
+        context: &mut Context,
+        now: Instant,
+    ) {
         let mtu = u16::try_from(least_mtu(refused, mtu)).unwrap_or(u16::MAX);
         if let Ok(refused) = Packet::parse(refused)
-            && self.icmp_limit.allows(Refusal::TooBig, refused.source(), now)
+            && self.icmp_limit.allows(Refusal::TooBig, context.local.party(refused.source(), allowed_ips), now)
             && icmp::too_big(&refused, mtu, &mut self.icmp)
         {
             self.deliver(context);

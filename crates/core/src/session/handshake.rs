@@ -105,7 +105,7 @@ impl Node {
     fn response(&mut self, receiver: u32, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
         let context = &mut self.context;
         let tag = context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?;
-        let peer = self.peers.peer(tag).ok_or(DropReason::UnknownReceiver)?;
+        let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(tag).ok_or(DropReason::UnknownReceiver)?;
         let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         let completed = session.handle_response(receiver, bytes, now, context.outbox.room(RESPONSE_LEN));
         peer.arm(&mut self.deadlines, now);
@@ -116,7 +116,7 @@ impl Node {
         context.on_heard(peer, now);
         context.on_authenticated(peer, train.source, train.via, now);
         context.on_handshake_completed(peer, true, now);
-        if !outbound::flush(peer, &mut self.scratch, context, now) {
+        if !outbound::flush(peer, allowed_ips, &mut self.scratch, context, now) {
             // The responder learns from nothing else that we hold the keys.
             context.send_keepalive(peer, now);
         }

@@ -6,17 +6,25 @@
 //!
 //! Flows that we opened are also ranked, see [`Ranks`]: when their half is full, the least valuable flow is evicted
 //! first.
+//!
+//! All tables together share a budget, see [`room`].
 
 mod ranks;
+mod room;
 
 use std::net::IpAddr;
 
 use self::ranks::{Link, Ranks};
 use super::flow::{Flow, Opener, State};
 use crate::Instant;
+use crate::data::budget::Budget;
+use crate::data::shares::Party;
 
 #[cfg(test)]
 pub(super) use self::ranks::{MAX_CHANCES, ROOM};
+pub(crate) use self::room::MAX_FLOWS;
+#[cfg(test)]
+pub(super) use self::room::{FIRST_FLOWS, TIDY_INTERVAL};
 
 /// How many flows each half holds, so 4,096 for each peer in total.
 pub(super) const MAX_FLOWS_PER_HALF: usize = 2048;
@@ -68,9 +76,13 @@ pub(super) struct Flows {
     halves: [Half; 2],
     /// The order in which flows that we opened are evicted.
     ranks: Ranks,
+    /// What all tables together may hold.
+    budget: Budget,
+    /// When to look for dead flows. `None` while the table holds few.
+    tidy_at: Option<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Slot {
     key: FlowKey,
     flow: Flow,
@@ -88,6 +100,10 @@ struct Half {
     ages: [Ages; State::COUNT],
 }
 
+impl Half {
+    const EMPTY: Self = Self { len: 0, ages: [Ages { newest: NONE, oldest: NONE }; State::COUNT] };
+}
+
 /// A list ordered by the last renewal, newest first.
 #[derive(Clone, Copy, Debug)]
 struct Ages {
@@ -100,8 +116,7 @@ const NONE: u32 = u32::MAX;
 
 impl Flows {
     /// Creates an empty table, which owns no memory.
-    pub(super) fn new(seed: u64) -> Self {
-        let half = Half { len: 0, ages: [Ages { newest: NONE, oldest: NONE }; State::COUNT] };
+    pub(super) fn new(seed: u64, budget: Budget) -> Self {
         // The second key is the multiplier. It differs from the first and is odd.
         let hash_keys = [seed, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) ^ 0xd6e8_feb8_6659_fd93 | 1];
         Self {
@@ -109,8 +124,10 @@ impl Flows {
             slots: Vec::new(),
             buckets: Vec::new(),
             free: NONE,
-            halves: [half; 2],
+            halves: [Half::EMPTY; 2],
             ranks: Ranks::default(),
+            budget,
+            tidy_at: None,
         }
     }
 
@@ -148,12 +165,11 @@ impl Flows {
         }
     }
 
-    /// Adds a flow and replaces any flow with the same key. `party` identifies the party on our side that the flow
-    /// belongs to, see [`Ranks`].
+    /// Adds a flow and replaces any flow with the same key. `party` is the party that opened it, see [`Ranks`].
     ///
     /// A full half first evicts a dead flow. If it has none, our half evicts its least valuable flow, and the peer's
-    /// half refuses the new one and returns false.
-    pub(super) fn open(&mut self, key: FlowKey, flow: Flow, party: u64, now: Instant) -> bool {
+    /// half refuses the new one and returns false. The budget may also refuse a flow, see [`room`].
+    pub(super) fn open(&mut self, key: FlowKey, flow: Flow, party: Party, now: Instant) -> bool {
         if let Some(id) = self.find_slot(&key) {
             self.remove(FlowId(id));
         }
@@ -171,16 +187,20 @@ impl Flows {
                 Opener::Peer => return false,
             }
         }
-        // Only our half is ranked.
-        let group = match flow.opener {
-            Opener::Us => self.ranks.group(party ^ self.hash_keys[0], self.hash_keys[1]),
-            Opener::Peer => 0,
-        };
-        self.link(key, flow, group);
+        let Some(is_charged) = self.find_room(flow.opener, party) else { return false };
+        self.link(key, flow, Link::new(party, is_charged));
+        self.plan_to_tidy(now);
         true
     }
 
-    pub(super) fn remove(&mut self, FlowId(id): FlowId) {
+    pub(super) fn remove(&mut self, id: FlowId) {
+        if self.detach(id) {
+            self.budget.give_back(self.slots[id.0 as usize].rank.party, 1);
+        }
+    }
+
+    /// Removes a flow, and returns whether its party still pays for it.
+    fn detach(&mut self, FlowId(id): FlowId) -> bool {
         self.unlink_age(id);
         let opener = self.slots[id as usize].flow.opener;
         self.halves[opener as usize].len -= 1;
@@ -202,6 +222,7 @@ impl Flows {
 
         self.slots[id as usize].chain = self.free;
         self.free = id;
+        self.slots[id as usize].rank.is_charged
     }
 
     /// Returns a dead flow of this half, found at the end of a list.
@@ -237,8 +258,8 @@ impl Flows {
         None
     }
 
-    fn link(&mut self, key: FlowKey, flow: Flow, group: u8) {
-        let slot = Slot { key, flow, chain: NONE, newer: NONE, older: NONE, rank: Link::new(group) };
+    fn link(&mut self, key: FlowKey, flow: Flow, rank: Link) {
+        let slot = Slot { key, flow, chain: NONE, newer: NONE, older: NONE, rank };
         let id = if self.free == NONE {
             self.slots.push(slot);
             self.grow_buckets();

@@ -20,8 +20,10 @@ pub(super) const MAX_VERDICTS: usize = 256;
 pub(super) const VERDICT_LIFETIME: Duration = Duration::from_secs(2);
 
 /// The verdicts on first fragments from one peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fragments {
+    /// Keeps a host behind the peer from choosing an address that shares the limit of a different one.
+    secret: u64,
     verdicts: VecDeque<Verdict>,
 }
 
@@ -46,6 +48,11 @@ struct Verdict {
 }
 
 impl Fragments {
+    /// Creates an empty list, which owns no memory.
+    pub(super) fn new(secret: u64) -> Self {
+        Self { secret, verdicts: VecDeque::new() }
+    }
+
     /// Records the verdict on a first fragment. It replaces an earlier verdict on the same packet.
     ///
     /// In IPv6 an earlier first fragment of the same packet may have been admitted, with its ports further back. Later
@@ -99,7 +106,8 @@ impl Fragments {
 
     /// Removes the oldest verdict of the source that has the most. There may be many hosts behind one peer.
     fn make_room(&mut self) {
-        let group = |verdict: &Verdict| shares::group_of(verdict.name.source);
+        let secret = self.secret;
+        let group = |verdict: &Verdict| shares::group_of(verdict.name.source, secret);
         let heaviest = shares::heaviest(self.verdicts.iter().map(|verdict| (group(verdict), 1)));
         if let Some(at) = self.verdicts.iter().position(|verdict| Some(group(verdict)) == heaviest) {
             self.verdicts.remove(at);

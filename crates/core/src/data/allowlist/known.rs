@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::PeerKey;
+use crate::data::shares::Party;
 use crate::parked::Keep;
 
 use super::flow::{Flow, Opener, TcpStage};
@@ -76,8 +77,15 @@ impl Allowlist {
         self.flows.len(Opener::Us) + self.flows.len(Opener::Peer)
     }
 
-    /// Takes over the flows of a previous node. `is_complete` says that the peer has no other flows.
-    pub(crate) fn restore(&mut self, mut flows: Vec<KnownFlow>, is_complete: bool, now: Instant) {
+    /// Takes over the flows of a previous node. `is_complete` says that the peer has no other flows. `party` maps an inner
+    /// source to its party.
+    pub(crate) fn restore(
+        &mut self,
+        mut flows: Vec<KnownFlow>,
+        is_complete: bool,
+        party: impl Fn(IpAddr) -> Party,
+        now: Instant,
+    ) {
         // Each list of the table is ordered by the last renewal.
         flows.sort_by_key(|flow| flow.last);
         for known in flows.into_iter().filter(|known| known.last <= now) {
@@ -86,7 +94,8 @@ impl Allowlist {
             let opener = if known.is_ours { Opener::Us } else { Opener::Peer };
             let flow = Flow::known(known.protocol, opener, known.tcp, known.last, known.last_ours);
             if flow.is_live(now) && self.flows.find(&key, now).is_none() {
-                self.open(key, flow, 0, now);
+                let party = if known.is_ours { party(known.ours.0) } else { self.party };
+                self.open(key, flow, party, now);
             }
         }
         if is_complete {

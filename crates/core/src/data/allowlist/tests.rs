@@ -5,9 +5,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use self::packets::*;
-use super::flows::{MAX_CHANCES, MAX_FLOWS_PER_HALF, ROOM};
+use super::flows::{FIRST_FLOWS, MAX_CHANCES, MAX_FLOWS_PER_HALF, ROOM, TIDY_INTERVAL};
 use super::fragments::{MAX_VERDICTS, VERDICT_LIFETIME};
 use super::*;
+use crate::PeerTag;
+use crate::data::budget::{Budget, Purse};
 
 mod fragmented;
 mod full;
@@ -25,7 +27,12 @@ fn at(seconds: u64) -> Instant {
 
 /// Creates an allowlist from rules in config syntax.
 fn allow(rules: &[&str]) -> Allowlist {
-    Allowlist::new(rules.iter().map(|text| rule(text)).collect(), 7)
+    Allowlist::new(rules.iter().map(|text| rule(text)).collect(), 7, purse())
+}
+
+/// The peer's party, and a budget that nobody else uses.
+fn purse() -> Purse {
+    Purse { party: Party::peer(PeerTag(100), 7), budget: Budget::new(MAX_FLOWS) }
 }
 
 fn rule(text: &str) -> Rule {
@@ -46,7 +53,7 @@ fn rule(text: &str) -> Rule {
 
 impl Allowlist {
     fn sees_out(&mut self, packet: &[u8], now: Instant) {
-        self.on_outbound(&Packet::parse(packet).unwrap(), |_| 0, now);
+        self.on_outbound(&Packet::parse(packet).unwrap(), |_| Party::OWN, now);
     }
 
     /// Creates a list in which our half of the table is full.

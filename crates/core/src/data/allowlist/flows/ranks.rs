@@ -6,20 +6,15 @@
 //! first class that takes more than its room loses a flow. So no number of flows in one class leaves a different class
 //! without room: answered flows keep nobody from opening a connection, and attempts end no connection that has room.
 //! Within the class, the party with the most flows loses one: the first of its flows that has been silent for a whole
-//! round of the list.
-//!
-//! A party is the peer that a forwarded packet came from, or otherwise the packet's inner source. Parties are hashed
-//! into 32 groups with a secret key, and the parties in a group are treated as one. All local users are a single party
-//! and are protected from each other by the classes alone.
+//! round of the list. All local users are a single [`Party`] and are protected from each other by the classes alone.
 //!
 //! Nothing here runs for each packet. A flow moves only when its class changes. A flag records that a flow was active,
 //! and the search for a victim clears it (the CLOCK algorithm).
 
 use super::{MAX_FLOWS_PER_HALF, NONE, Slot};
 use crate::data::allowlist::flow::Class;
+use crate::data::shares::Party;
 
-/// How many groups of parties are told apart.
-const GROUPS: usize = 32;
 /// How many flows a search may spare because they were active. The next one is evicted in any case.
 pub(in crate::data::allowlist) const MAX_CHANCES: usize = 16;
 
@@ -28,23 +23,25 @@ pub(in crate::data::allowlist) const MAX_CHANCES: usize = 16;
 pub(in crate::data::allowlist) const ROOM: [usize; Class::COUNT] = [512, 512, 1_024];
 const _: () = assert!(ROOM[0] + ROOM[1] + ROOM[2] == MAX_FLOWS_PER_HALF);
 
-/// The position of a slot among the flows of its class and group.
+/// The position of a slot among the flows of its class and party.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
     next: u32,
     previous: u32,
-    group: u8,
+    pub(super) party: Party,
+    /// Whether the flow is charged to its party.
+    pub(super) is_charged: bool,
     /// Whether a packet has passed since the slot was linked or last examined.
     pub(super) has_spoken: bool,
 }
 
 impl Link {
-    pub(super) fn new(group: u8) -> Self {
-        Self { next: NONE, previous: NONE, group, has_spoken: false }
+    pub(super) fn new(party: Party, is_charged: bool) -> Self {
+        Self { next: NONE, previous: NONE, party, is_charged, has_spoken: false }
     }
 }
 
-/// One list for each class and group. Allocated with the first flow.
+/// One list for each class and party. Allocated with the first flow.
 #[derive(Debug, Default)]
 pub(super) struct Ranks {
     lists: Vec<List>,
@@ -60,19 +57,26 @@ struct List {
 }
 
 impl Ranks {
-    /// Returns the group of a party. Both arguments are secret.
-    pub(super) fn group(&self, party: u64, multiplier: u64) -> u8 {
-        let product = u128::from(party) * u128::from(multiplier);
-        ((product as u64 ^ (product >> 64) as u64) >> 32) as u8 % GROUPS as u8
-    }
-
     /// Returns the least valuable flow of a full half, which makes room for a flow of the class `newcomer`. Returns
     /// `None` if the half is not full.
     pub(super) fn least(&mut self, newcomer: Class, slots: &mut [Slot]) -> Option<u32> {
         let is_over = |class: &usize| self.lens[*class] + usize::from(*class == newcomer as usize) > ROOM[*class];
         let class = (0..Class::COUNT).find(is_over)?;
-        let groups = class * GROUPS..(class + 1) * GROUPS;
-        let at = groups.max_by_key(|&at| self.lists[at].len)?;
+        let at = |party: Party| class * Party::COUNT + party.index();
+        let party = Party::heaviest(|party| self.lists[at(party)].len as usize)?;
+        Some(self.silent(at(party), slots))
+    }
+
+    /// Returns the least valuable flow of this party. Connections are spared. `None` if it has nothing else.
+    pub(super) fn least_of(&mut self, party: Party, slots: &mut [Slot]) -> Option<u32> {
+        let at = |class: Class| class as usize * Party::COUNT + party.index();
+        let has_flows = |at: &usize| self.lists.get(*at).is_some_and(|list| list.len > 0);
+        let at = [Class::Unproven, Class::Answered].map(at).into_iter().find(has_flows)?;
+        Some(self.silent(at, slots))
+    }
+
+    /// Returns the first flow of a list that has been silent for a round. The list must not be empty.
+    fn silent(&mut self, at: usize, slots: &mut [Slot]) -> u32 {
         for _ in 0..MAX_CHANCES {
             let first = self.lists[at].first;
             if !slots[first as usize].rank.has_spoken {
@@ -81,16 +85,16 @@ impl Ranks {
             self.unlink(slots, first);
             self.link(slots, first);
         }
-        Some(self.lists[at].first)
+        self.lists[at].first
     }
 
-    /// Appends a slot to the list of its class and group, with `has_spoken` cleared.
+    /// Appends a slot to the list of its class and party, with `has_spoken` cleared.
     pub(super) fn link(&mut self, slots: &mut [Slot], id: u32) {
         if self.lists.is_empty() {
-            self.lists = vec![List { first: NONE, last: NONE, len: 0 }; Class::COUNT * GROUPS];
+            self.lists = vec![List { first: NONE, last: NONE, len: 0 }; Class::COUNT * Party::COUNT];
         }
         let place = place(&slots[id as usize]);
-        self.lens[place / GROUPS] += 1;
+        self.lens[place / Party::COUNT] += 1;
         let list = &mut self.lists[place];
         let previous = std::mem::replace(&mut list.last, id);
         list.len += 1;
@@ -99,14 +103,14 @@ impl Ranks {
             _ => slots[previous as usize].rank.next = id,
         }
         let rank = &mut slots[id as usize].rank;
-        *rank = Link { previous, ..Link::new(rank.group) };
+        *rank = Link { previous, ..Link::new(rank.party, rank.is_charged) };
     }
 
     /// Removes a slot from its list. The flow must still have the class that it was linked with.
     pub(super) fn unlink(&mut self, slots: &mut [Slot], id: u32) {
         let Link { next, previous, .. } = slots[id as usize].rank;
         let place = place(&slots[id as usize]);
-        self.lens[place / GROUPS] -= 1;
+        self.lens[place / Party::COUNT] -= 1;
         let list = &mut self.lists[place];
         list.len -= 1;
         match previous {
@@ -121,5 +125,5 @@ impl Ranks {
 }
 
 fn place(slot: &Slot) -> usize {
-    slot.flow.class() as usize * GROUPS + usize::from(slot.rank.group)
+    slot.flow.class() as usize * Party::COUNT + slot.rank.party.index()
 }

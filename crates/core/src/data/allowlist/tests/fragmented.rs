@@ -318,7 +318,7 @@ proptest! {
         }
         if let Ok(packet) = Packet::parse(&bytes) {
             let _ = list.admit(&packet, at(0));
-            list.on_outbound(&packet, |_| 0, at(0));
+            list.on_outbound(&packet, |_| Party::OWN, at(0));
             let _ = list.admit(&packet, at(1));
             let _ = flow_key(&packet);
         }

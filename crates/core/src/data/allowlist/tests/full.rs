@@ -2,8 +2,13 @@
 
 use super::*;
 
+/// The party of a peer. Peers 1 and 2 are told apart.
+fn peer(place: u32) -> Party {
+    Party::peer(PeerTag(place), 7)
+}
+
 /// A connection that we opened, established.
-fn established(list: &mut Allowlist, from: Host, port: u16, party: u64, now: Instant) {
+fn established(list: &mut Allowlist, from: Host, port: u16, party: Party, now: Instant) {
     let mut out = |packet: &[u8]| list.on_outbound(&Packet::parse(packet).unwrap(), |_| party, now);
     out(&tcp(V4, from, PEER, port, 443, SYN));
     out(&tcp(V4, from, PEER, port, 443, ACK));
@@ -14,7 +19,7 @@ fn established(list: &mut Allowlist, from: Host, port: u16, party: u64, now: Ins
 fn datagrams_of_any_local_user_push_out_no_connection_and_no_answered_flow() {
     let mut list = allow(&[]);
     for port in 1..=100 {
-        established(&mut list, US, port, 0, at(0));
+        established(&mut list, US, port, Party::OWN, at(0));
     }
     list.sees_out(&udp(V4, US, PEER, 500, 53), at(0));
     assert_eq!(list.asked(&udp(V4, PEER, US, 53, 500), at(0)), ADMITTED);
@@ -35,8 +40,8 @@ fn datagrams_of_any_local_user_push_out_no_connection_and_no_answered_flow() {
 fn a_party_that_holds_most_of_a_class_loses_first() {
     // A host that we forward for opens connections that are answered; so did somebody else, long ago.
     let mut list = allow(&[]);
-    (1..=50).for_each(|port| established(&mut list, US, port, 1, at(0)));
-    (0..3_000).for_each(|port| established(&mut list, US_TOO, port, 2, at(1)));
+    (1..=50).for_each(|port| established(&mut list, US, port, peer(1), at(0)));
+    (0..3_000).for_each(|port| established(&mut list, US_TOO, port, peer(2), at(1)));
     assert_eq!(list.flows.len(Opener::Us), MAX_FLOWS_PER_HALF);
     for port in 1..=50 {
         assert_eq!(list.asked(&tcp(V4, PEER, US, 443, port, ACK), at(2)), ADMITTED, "{port}");
@@ -44,8 +49,8 @@ fn a_party_that_holds_most_of_a_class_loses_first() {
     // The same among flows that nobody answers.
     let mut list = allow(&[]);
     let mut out = |packet: &[u8], party| list.on_outbound(&Packet::parse(packet).unwrap(), |_| party, at(0));
-    out(&udp(V4, US, PEER, 1, 53), 1);
-    (0..3_000).for_each(|port| out(&udp(V4, US_TOO, PEER, port, 53), 2));
+    out(&udp(V4, US, PEER, 1, 53), peer(1));
+    (0..3_000).for_each(|port| out(&udp(V4, US_TOO, PEER, port, 53), peer(2)));
     assert_eq!(list.asked(&udp(V4, PEER, US, 53, 1), at(1)), ADMITTED);
 }
 
@@ -55,7 +60,7 @@ fn each_class_of_flows_has_room_that_no_other_class_takes() {
     let [attempts, look_ups, connections] = ROOM.map(|room| room as u16);
     // A half full of connections. Attempts take their room and no more, so the other connections stay.
     let mut list = allow(&[]);
-    (0..full).for_each(|port| established(&mut list, US, port, 0, at(0)));
+    (0..full).for_each(|port| established(&mut list, US, port, Party::OWN, at(0)));
     (0..20_000).for_each(|port| list.sees_out(&tcp(V4, US, PEER, port, 9, SYN), at(1)));
     let stay = (0..full).filter(|port| list.asked(&tcp(V4, PEER, US, 443, *port, ACK), at(1)) == ADMITTED);
     assert_eq!(stay.count(), usize::from(full - attempts));
@@ -70,7 +75,7 @@ fn each_class_of_flows_has_room_that_no_other_class_takes() {
         assert_eq!(list.asked(&udp(V4, PEER, US, 53, port), at(2)), ADMITTED, "{port}");
     };
     (0..full).for_each(|port| look_up(&mut list, port));
-    (0..connections).for_each(|port| established(&mut list, US, port, 0, at(2)));
+    (0..connections).for_each(|port| established(&mut list, US, port, Party::OWN, at(2)));
     (0..20_000).for_each(|port| look_up(&mut list, full + port));
     (0..20_000).for_each(|port| list.sees_out(&tcp(V4, US, PEER, port, 9, SYN), at(2)));
     for port in 0..connections {
@@ -202,4 +207,78 @@ fn flows_that_fill_the_table_spread_over_its_buckets() {
         list.asked(&udp(V4, PEER, US, port, 53), at(0)).unwrap();
     }
     assert!(list.flows.longest_chain() <= 10, "{}", list.flows.longest_chain());
+}
+
+/// Lists of different peers that share a budget: 100 flows for each party, and 2,500 for all.
+fn sharing(count: usize) -> (Budget, Vec<Allowlist>) {
+    let budget = Budget::new(5_000);
+    let list = || Allowlist::new(vec![rule("udp")], 7, Purse { party: peer(100), budget: budget.clone() });
+    let lists = std::iter::repeat_with(list).take(count).collect();
+    (budget, lists)
+}
+
+#[test]
+fn a_party_that_calls_many_peers_uses_up_no_room_of_others() {
+    let (budget, mut lists) = sharing(100);
+    let out = |list: &mut Allowlist, packet: &[u8], party| {
+        list.on_outbound(&Packet::parse(packet).unwrap(), |_| party, at(1));
+    };
+    let last = lists.last_mut().unwrap();
+    (1..=50).for_each(|port| established(last, US_TOO, port, peer(1), at(1)));
+    for list in &mut lists {
+        (0..500).for_each(|port| out(list, &udp(V4, US_TOO, PEER, port, 9), peer(1)));
+    }
+    let most = 100 + 1_250;
+    assert!((most - 10..=most).contains(&budget.used()), "{}", budget.used());
+    // It keeps its connections, and gives up attempts of its own for later ones, in the same table.
+    let last = lists.last_mut().unwrap();
+    assert!(last.len() >= 50, "{}", last.len());
+    for port in 1..=50 {
+        assert_eq!(last.asked(&tcp(V4, PEER, US_TOO, 443, port, ACK), at(1)), ADMITTED, "{port}");
+    }
+    // We can still open flows in each table, and lose none.
+    for list in &mut lists[98..] {
+        (0..40).for_each(|port| list.sees_out(&udp(V4, US, PEER, port, 53), at(1)));
+        (0..500).for_each(|port| out(list, &udp(V4, US_TOO, PEER, 1_000 + port, 9), peer(1)));
+    }
+    for list in &mut lists[98..] {
+        for port in 0..40 {
+            assert_eq!(list.asked(&udp(V4, PEER, US, 53, port), at(1)), ADMITTED, "{port}");
+        }
+    }
+    drop(lists);
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn flows_that_a_peer_opened_are_refused_where_the_budget_ends() {
+    let (budget, mut lists) = sharing(2);
+    for list in &mut lists {
+        (0..2_000).for_each(|port| assert_eq!(list.asked(&udp(V4, PEER, US, port, 53), at(0)), ADMITTED));
+    }
+    assert_eq!(budget.used(), 100 + 1_250);
+    assert_eq!(lists[1].flows.len(Opener::Peer), FIRST_FLOWS);
+    // A flow that is not in the table does not become ours.
+    lists[1].withdraw_all();
+    lists[1].sees_out(&udp(V4, US, PEER, 53, 1_999), at(1));
+    assert_eq!(lists[1].asked(&udp(V4, PEER, US, 1_999, 53), at(1)), REFUSED);
+}
+
+#[test]
+fn dead_flows_give_back_their_room_and_memory() {
+    let (budget, mut lists) = sharing(1);
+    let list = &mut lists[0];
+    assert_eq!(list.tidy_at(), None);
+    established(list, US, 1, Party::OWN, at(0));
+    (0..1_000).for_each(|port| list.sees_out(&udp(V4, US, PEER, port, 53), at(0)));
+    assert_eq!(list.tidy_at(), Some(at(0) + TIDY_INTERVAL));
+    list.sees_out(&udp(V4, US, PEER, 7, 53), at(100));
+    list.tidy(at(119));
+    assert_eq!(budget.used(), 1_001 - FIRST_FLOWS, "not due yet");
+    list.tidy(at(120));
+    assert_eq!((list.len(), list.flows.slots(), list.tidy_at()), (2, 2, None));
+    assert!(budget.used() <= 1, "{}", budget.used());
+    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 7), at(120)), ADMITTED);
+    assert_eq!(list.asked(&udp(V4, PEER, US, 53, 8), at(120)), ADMITTED, "by rule");
+    assert_eq!(list.asked(&tcp(V4, PEER, US, 443, 1, ACK), at(120)), ADMITTED);
 }

@@ -44,16 +44,16 @@ fn connections_that_we_opened_survive_our_restart_where_they_are_handed_over() {
     let (flows, is_complete) = before.known_flows(at(100));
     assert_eq!((flows.len(), is_complete), (3, true));
 
-    let mut list = Allowlist::restricting(Vec::new(), 9, None, at(110));
-    list.restore(flows.clone(), is_complete, at(110));
+    let mut list = Allowlist::restricting(Vec::new(), 9, purse(), None, at(110));
+    list.restore(flows.clone(), is_complete, |_| Party::OWN, at(110));
     assert_eq!(list.asked(&answer, at(7199)), ADMITTED, "established");
     assert_eq!(list.asked(&tcp(V4, PEER, US, 443, 40001, SYN_ACK), at(119)), ADMITTED, "half open");
     assert_eq!(list.asked(&tcp(V4, PEER, US, 40000, 22, ACK), at(119)), REFUSED, "the peer's");
     // What died on the way, and what is said to come from the future, is not taken.
-    let mut list = Allowlist::restricting(Vec::new(), 9, None, at(7200));
-    list.restore(flows.clone(), true, at(7200));
+    let mut list = Allowlist::restricting(Vec::new(), 9, purse(), None, at(7200));
+    list.restore(flows.clone(), true, |_| Party::OWN, at(7200));
     assert_eq!(list.len(), 0);
-    list.restore(flows, true, Instant::default());
+    list.restore(flows, true, |_| Party::OWN, Instant::default());
     assert_eq!(list.len(), 0);
 
     // Without that it needs a rule, or a new beginning on the same ports.
@@ -68,7 +68,7 @@ fn connections_that_we_opened_survive_our_restart_where_they_are_handed_over() {
 /// A list that knows nothing of what went on before. Ports 53, 123 and 50,000 were in use on our own address.
 fn without_memory(rules: &[&str], now: Instant) -> Allowlist {
     let ports = HostPorts::new(&[US.v4.into(), US.v6.into()], vec![123, 50_000, 53], 32_768..=60_999);
-    Allowlist::restricting(rules.iter().map(|text| rule(text)).collect(), 7, Some(ports), now)
+    Allowlist::restricting(rules.iter().map(|text| rule(text)).collect(), 7, purse(), Some(ports), now)
 }
 
 #[test]

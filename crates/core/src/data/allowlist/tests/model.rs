@@ -33,6 +33,13 @@ impl Model {
         true
     }
 
+    /// A table that shrinks ranks its flows by their last packet.
+    fn on_shrink(&mut self, now: Instant) {
+        self.forget(|_, flow| !flow.is_live(now));
+        let ours = self.flows.iter().filter(|(_, flow)| flow.opener == Opener::Us);
+        self.ranks = ours.map(|(key, flow)| (*key, flow.class() as usize, false)).collect();
+    }
+
     fn least(&mut self, newcomer: usize) -> FlowKey {
         let classes = || self.ranks.iter().map(|(_, class, _)| *class).chain([newcomer]);
         let len = |class| classes().filter(|of| *of == class).count();
@@ -70,17 +77,23 @@ impl Model {
 
 #[test]
 fn the_table_agrees_with_a_list_that_is_searched_from_end_to_end() {
-    let (mut flows, mut model) = (Flows::new(3), Model::default());
+    let (mut flows, mut model) = (Flows::new(3, purse().budget), Model::default());
     let mut random = 1u64;
     let mut next = |below: u64| {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (random >> 33) % below
     };
     let mut now = at(0);
-    let (mut refused, mut hits) = (0, 0);
+    let (mut refused, mut hits, mut shrunk) = (0, 0, 0);
     for step in 0..60_000u64 {
         // Bursts fill both halves, pauses let the short-lived die.
         now = now + Duration::from_millis(if step % 20_000 > 15_000 { 40 } else { 1 });
+        let before = flows.slots();
+        flows.tidy(now);
+        if flows.slots() < before {
+            model.on_shrink(now);
+            shrunk += 1;
+        }
         let protocol = [ip::TCP, ip::UDP, ip::ICMP][next(3) as usize];
         let key = FlowKey {
             protocol,
@@ -103,12 +116,12 @@ fn the_table_agrees_with_a_list_that_is_searched_from_end_to_end() {
             }
             None => {
                 let flow = Flow::new(protocol, from, now);
-                let opened = flows.open(key, flow, 0, now);
+                let opened = flows.open(key, flow, Party::OWN, now);
                 assert_eq!(opened, model.open(key, flow, now), "step {step}");
                 refused += usize::from(!opened);
             }
         }
     }
-    assert!(refused > 100 && hits > 10_000, "the run reaches what it is for: {refused} {hits}");
+    assert!(refused > 100 && hits > 10_000 && shrunk > 1, "the run reaches what it is for: {refused} {hits} {shrunk}");
     assert!(flows.slots() <= 2 * MAX_FLOWS_PER_HALF);
 }
