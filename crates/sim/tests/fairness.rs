@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use overlay_core::Command;
+use overlay_core::{Command, PeerConfig, PeerKey, Protocol, Rule};
 use overlay_sim::initiator::Session;
 use overlay_sim::packet::Ends;
 use overlay_sim::{HostId, HostOptions, Kind, Outsider, World, minutes, seconds};
@@ -231,4 +231,203 @@ fn a_stranger_who_loads_the_node_disturbs_no_session_that_there_is() {
     }
     assert!(world.stats(bob).cookies_sent.value() > 10_000);
     assert!(world.handshakes(alice, bob) >= 3 && world.count(alice, Kind::Initiation) >= 3);
+}
+
+/// A host that forwards, whose packets to `bob` may have 1,200 bytes. `mallory` may send from 256 addresses.
+struct Gateway {
+    world: World,
+    gateway: HostId,
+    bob: HostId,
+    mallory: Outsider,
+}
+
+impl Gateway {
+    fn new() -> Self {
+        let mut world = World::new(7);
+        let options = HostOptions { forward: true, mtu: 1_200, max_mtu: 1_200, ..HostOptions::default() };
+        let (gateway, bob) = (world.host_with(options), world.host());
+        world.introduce(gateway, bob);
+        let wide = "10.99.0.0/24".parse().expect("a prefix");
+        let mallory = world.outsider_with(gateway, |peer| peer.allowed_ips = vec![wide]);
+        Self { world, gateway, bob, mallory }
+    }
+
+    /// Packets of this length to bob, `count` from each of 256 addresses of this network.
+    fn flood(&mut self, network: [u8; 3], len: usize, count: u16) {
+        let to = self.world.v4(self.gateway, self.bob).destination;
+        let [a, b, c] = network;
+        for last in 0..=255 {
+            let ends = Ends::new(Ipv4Addr::new(a, b, c, last), to);
+            (0..count).for_each(|port| self.world.send(self.gateway, ends.udp_between(port, 9, &vec![0; len - 28])));
+        }
+    }
+}
+
+#[test]
+fn no_number_of_addresses_uses_up_too_big_of_another_party() {
+    const MALLORYS: [u8; 3] = [10, 99, 0];
+    const BESIDE_US: [u8; 3] = [192, 168, 7];
+    for network in [MALLORYS, BESIDE_US] {
+        let mut scene = Gateway::new();
+        scene.world.ping(scene.gateway, scene.bob);
+        scene.flood(network, 1_300, 50);
+        // Ours, and that of a host beside us if the flood came from a peer.
+        let own = scene.world.v4(scene.gateway, scene.bob);
+        let beside = Ends::new(Ipv4Addr::new(192, 168, 7, 7), own.destination);
+        scene.world.forget();
+        scene.world.send(scene.gateway, own.udp(&[0; 1_300]));
+        assert_eq!(scene.world.received(scene.gateway).len(), 1, "{network:?}");
+        if network == MALLORYS {
+            scene.world.send(scene.gateway, beside.udp(&[0; 1_300]));
+            assert_eq!(scene.world.received(scene.gateway).len(), 2, "{network:?}");
+        }
+    }
+}
+
+#[test]
+fn hosts_beside_us_are_told_apart_where_a_peer_has_the_default_route() {
+    let Gateway { mut world, gateway, bob, .. } = Gateway::new();
+    world.set_peer(gateway, bob, |peer| peer.allowed_ips.push("0.0.0.0/0".parse().expect("a prefix")));
+    world.ping(gateway, bob);
+    let outside = IpAddr::from([203, 0, 113, 200]);
+    let flood = Ends::new(Ipv4Addr::new(192, 168, 7, 1), outside);
+    (0..1_000).for_each(|_| world.send(gateway, flood.udp(&[0; 1_300])));
+    world.forget();
+    for last in 2..=31 {
+        world.send(gateway, Ends::new(Ipv4Addr::new(192, 168, 7, last), outside).udp(&[0; 1_300]));
+    }
+    // Few of them are in the group of the first.
+    let answered = world.received(gateway).len();
+    assert!((20..30).contains(&answered), "{answered}");
+}
+
+#[test]
+fn no_number_of_addresses_pushes_out_staged_packets_of_another_party() {
+    for network in [[10, 99, 0], [192, 168, 7]] {
+        let mut scene = Gateway::new();
+        let own = scene.world.v4(scene.gateway, scene.bob);
+        (0..20).for_each(|port| scene.world.send(scene.gateway, own.udp_between(port, 9, b"ours")));
+        scene.flood(network, 100, 4);
+        scene.world.run_for(seconds(1));
+        assert_eq!(scene.world.received(scene.bob).len(), 20, "{network:?}");
+    }
+}
+
+#[test]
+fn no_host_can_choose_whose_fragments_it_pushes_out() {
+    let Gateway { mut world, gateway, mut mallory, .. } = Gateway::new();
+    let rule = Rule { protocol: Protocol::Udp, ports: None };
+    let allowed_ips = vec!["10.99.0.0/24".parse().expect("a prefix")];
+    world
+        .configure(gateway, PeerConfig { allowed_ips, allow: Some(vec![rule]), ..PeerConfig::of(mallory.key()) })
+        .expect("rules");
+    let mut session = world.connect(&mut mallory);
+    let ours = world.v4(gateway, gateway).source;
+    let fragment = |source: u32, id: u16, offset: u16, more: bool| {
+        let ends = Ends::new(Ipv4Addr::from(source), ours);
+        let whole = ends.udp_between(4_000, 9, &[7; 16]);
+        let mut packet = ends.ip(17, if offset == 0 { &whole[20..36] } else { &whole[36..] });
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
+        packet[6..8].copy_from_slice(&((u16::from(more) << 13) | (offset / 8)).to_be_bytes());
+        packet
+    };
+    // A public hash with 64 values puts these two addresses together.
+    let group = |address: u32| u64::from(address).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
+    let victim = u32::from(Ipv4Addr::new(10, 99, 0, 5));
+    let twin = (victim + 1..victim + 250).find(|address| group(*address) == group(victim)).expect("one in 64");
+    world.inject(mallory.address, gateway, &session.seal(&fragment(victim, 1, 0, true)));
+    for id in 0..256 {
+        world.inject(mallory.address, gateway, &session.seal(&fragment(twin, id, 0, true)));
+    }
+    world.forget();
+    world.inject(mallory.address, gateway, &session.seal(&fragment(victim, 1, 16, false)));
+    assert_eq!(world.received(gateway).len(), 1, "{:?}", world.drops(gateway));
+}
+
+/// Adds peers of `host` that never answer, and returns their virtual IPs.
+fn add_silent(world: &mut World, host: HostId, count: u16, allow: Option<Vec<Rule>>) -> Vec<IpAddr> {
+    let add = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let mut key = [9; 32];
+        key[..2].copy_from_slice(&[high, low]);
+        let inner = IpAddr::from(Ipv4Addr::new(10, 200, high, low));
+        let endpoint = Some(SocketAddr::from(([198, 18, high, low], 9)));
+        let config = PeerConfig {
+            endpoint,
+            allowed_ips: vec![inner.into()],
+            allow: allow.clone(),
+            ..PeerConfig::of(PeerKey(key))
+        };
+        world.configure(host, config).expect("a new key");
+        inner
+    };
+    (0..count).map(add).collect()
+}
+
+#[test]
+fn packets_that_wait_for_silent_peers_are_bounded_together() {
+    const BUDGET: u64 = 64 << 20;
+    const BIG: u64 = 60_000;
+    let Gateway { mut world, gateway, bob, .. } = Gateway::new();
+    let silent = add_silent(&mut world, gateway, 600, None);
+    let own = world.v4(gateway, bob);
+    let refused = |world: &World| world.drops(gateway).get("staged_budget").copied().unwrap_or(0);
+    // Offers 144 MB, and returns how many bytes are kept.
+    let flood = |world: &mut World, source: IpAddr| {
+        let before = refused(world);
+        for peer in &silent {
+            let ends = Ends::new(source, *peer);
+            (0..4).for_each(|port| world.send(gateway, ends.udp_between(port, 9, &vec![0; BIG as usize - 28])));
+        }
+        BIG * (4 * silent.len() as u64 - (refused(world) - before))
+    };
+    let mallory = IpAddr::from([10, 99, 0, 1]);
+    let (ours, mallorys) = (flood(&mut world, own.source), flood(&mut world, mallory));
+    assert!((BUDGET / 5..BUDGET / 3).contains(&ours), "{ours}");
+    // She also pushes out half of ours where she meets it, which makes more room.
+    let overflow = |world: &World| world.drops(gateway).get("staged_overflow").copied().unwrap_or(0);
+    let (pushed_out, before) = (overflow(&world), refused(&world));
+    assert!(mallorys >= BUDGET / 8 && ours + mallorys - BIG * pushed_out < BUDGET * 3 / 5, "{mallorys}");
+
+    // A party that has nothing yet is let in, and so is the first packet of anybody to a peer.
+    world.send(gateway, Ends::new(Ipv4Addr::new(192, 168, 7, 7), silent[599]).udp(&[1; 50_000]));
+    world.send(gateway, Ends::new(own.source, silent[598]).udp(b"ours"));
+    world.send(gateway, own.udp(b"ours"));
+    assert_eq!((overflow(&world), refused(&world)), (pushed_out, before));
+    world.run_for(seconds(1));
+    assert_eq!(world.received(bob).len(), 1);
+
+    // Packets that are given up make room.
+    world.run_for(minutes(4));
+    let ours = flood(&mut world, own.source);
+    assert!((BUDGET / 5..BUDGET / 3).contains(&ours), "{ours}");
+}
+
+#[test]
+fn flows_with_silent_peers_are_bounded_together_and_make_room_when_they_are_dead() {
+    let Gateway { mut world, gateway, .. } = Gateway::new();
+    let silent = add_silent(&mut world, gateway, 90, Some(Vec::new()));
+    let own = world.v4(gateway, gateway).source;
+    let scan = |world: &mut World, source: IpAddr| {
+        for peer in &silent {
+            (0..2_048).for_each(|port| world.send(gateway, Ends::new(source, *peer).udp_between(port, 9, b"x")));
+        }
+    };
+    let count = |world: &mut World| world.known_flows(gateway).iter().map(|known| known.flows.len()).sum::<usize>();
+    // A quarter of the budget, and what a party always has. Each table has 32 flows free of charge.
+    scan(&mut world, IpAddr::from([10, 99, 0, 1]));
+    let most = 524_288 / 4 + 524_288 / 50 + 90 * 32;
+    let (first, is_bounded) = (count(&mut world), |count| (most * 9 / 10..=most).contains(&count));
+    assert!(is_bounded(first), "{first}");
+    // A party that has nothing yet has room in the same tables.
+    let before = count(&mut world);
+    (0..500).for_each(|port| world.send(gateway, Ends::new(own, silent[89]).udp_between(port, 53, b"name?")));
+    assert_eq!(count(&mut world), before + 500);
+
+    let freed = allocation_counter::measure(|| world.run_for(minutes(5))).bytes_current;
+    assert!(freed < -(8 << 20), "{freed}");
+    assert_eq!(count(&mut world), 0);
+    scan(&mut world, IpAddr::from([10, 99, 0, 1]));
+    let second = count(&mut world);
+    assert!(is_bounded(second), "{second}");
 }
