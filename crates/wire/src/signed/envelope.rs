@@ -7,6 +7,7 @@
 
 use minicbor::decode::Decoder;
 use minicbor::encode::{Encode, Encoder};
+use zeroize::Zeroizing;
 
 use super::form;
 use super::key::{PublicKey, SecretKey};
@@ -86,8 +87,8 @@ impl Kind {
         }
     }
 
-    fn signed_bytes(self, payload: &[u8]) -> Vec<u8> {
-        [b"overlay/1 ", self.word().as_bytes(), &[0], payload].concat()
+    fn signed_bytes(self, payload: &[u8]) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new([b"overlay/1 ", self.word().as_bytes(), &[0], payload].concat())
     }
 }
 
@@ -118,7 +119,7 @@ impl<'a> Envelope<'a> {
         if decoder.position() == bytes.len() { Ok(Self { payload, signature }) } else { Err(Refused::Malformed) }
     }
 
-    fn write(payload: &[u8], signature: &[u8; 64]) -> Vec<u8> {
+    fn write(payload: &[u8], signature: &[u8; 64]) -> Zeroizing<Vec<u8>> {
         let mut encoder = Encoder::new(Vec::with_capacity(payload.len() + ENVELOPE_OVERHEAD));
         encoder
             .array(3)
@@ -126,7 +127,7 @@ impl<'a> Envelope<'a> {
             .and_then(|encoder| encoder.bytes(payload))
             .and_then(|encoder| encoder.bytes(signature))
             .expect("a Vec takes every write");
-        encoder.into_writer()
+        Zeroizing::new(encoder.into_writer())
     }
 }
 
@@ -147,11 +148,18 @@ pub trait Object: Encode<()> + for<'b> minicbor::Decode<'b, ()> {
     fn check(&self) -> Result<(), Refused>;
 }
 
-/// An object whose signature and fields were checked, with the bytes it came in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An object whose signature and fields were checked, with the bytes it came in. The bytes may hold a secret, so they are
+/// erased from memory when it is dropped, and not shown.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Signed<T> {
-    bytes: Box<[u8]>,
+    bytes: Zeroizing<Vec<u8>>,
     value: T,
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Signed<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Signed").field(&self.value).finish()
+    }
 }
 
 impl<T: Object> Signed<T> {
@@ -168,7 +176,7 @@ impl<T: Object> Signed<T> {
         let value: T = minicbor::decode(envelope.payload)?;
         value.signer().verify(&T::KIND.signed_bytes(envelope.payload), envelope.signature)?;
         value.check()?;
-        Ok(Self { bytes: bytes.into(), value })
+        Ok(Self { bytes: bytes.to_vec().into(), value })
     }
 
     /// Signs an object of our own.
@@ -177,7 +185,7 @@ impl<T: Object> Signed<T> {
     /// Returns the reason why others would refuse it.
     pub fn sign(value: T, key: &SecretKey) -> Result<Self, Refused> {
         value.check()?;
-        let payload = minicbor::to_vec(&value).map_err(|_| Refused::Malformed)?;
+        let payload = encode(&value)?;
         if payload.len() > T::MAX_LEN {
             return Err(Refused::TooLong);
         }
@@ -185,7 +193,7 @@ impl<T: Object> Signed<T> {
             return Err(Refused::BadSignature);
         }
         let bytes = Envelope::write(&payload, &key.sign(&T::KIND.signed_bytes(&payload)));
-        Ok(Self { bytes: bytes.into(), value })
+        Ok(Self { bytes, value })
     }
 
     /// The envelope.
@@ -205,4 +213,11 @@ impl<T> std::ops::Deref for Signed<T> {
     fn deref(&self) -> &T {
         &self.value
     }
+}
+
+/// The payload. It has room enough from the start, so that a `Vec` that grows leaves no copy of a secret behind.
+fn encode<T: Object>(value: &T) -> Result<Zeroizing<Vec<u8>>, Refused> {
+    let mut payload = Zeroizing::new(Vec::with_capacity(MAX_ENVELOPE_LEN));
+    minicbor::encode(value, &mut *payload).map_err(|_| Refused::Malformed)?;
+    Ok(payload)
 }
