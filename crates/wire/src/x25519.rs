@@ -1,4 +1,4 @@
-//! Points of Curve25519 that no honest key is: they give a secret that everybody knows.
+//! Points of Curve25519 that no honest key is: those that give a secret that everybody knows, and second encodings.
 
 /// Whether a public key is a point of small order, in any of its encodings. Every secret derived from such a key is zero.
 /// X25519 ignores the topmost bit. The multiplication itself would take half a second for ten thousand peers.
@@ -6,6 +6,17 @@ pub fn is_low_order(key: &[u8; 32]) -> bool {
     let mut point = *key;
     point[31] &= 0x7f;
     LOW_ORDER_POINTS.contains(&point)
+}
+
+/// Whether this is the only encoding of its point that counts: a number below 2^255 - 19, and a topmost bit of 0. Honest
+/// keys are. Without this rule one key would have several names.
+pub fn is_canonical(key: &[u8; 32]) -> bool {
+    key[31] & 0x80 == 0 && is_reduced(key)
+}
+
+/// Whether a number without its topmost bit is below 2^255 - 19.
+pub(crate) fn is_reduced(number: &[u8; 32]) -> bool {
+    number[31] & 0x7f != 0x7f || number[1..31].iter().any(|byte| *byte != 0xff) || number[0] < 0xed
 }
 
 /// The points of order 1, 2, 4 and 8 of Curve25519 and its twist, and the values from 2^255 - 19 up that reduce to such points.

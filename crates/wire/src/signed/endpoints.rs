@@ -53,14 +53,16 @@ impl Place {
             16 => <[u8; 16]>::try_from(&self.address[..]).ok()?.into(),
             _ => return None,
         };
-        let is_good = self.port > 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast(ip);
+        // An IPv4 address in the form of an IPv6 address would be a second form, and could hide a broadcast address.
+        let is_good =
+            self.port > 0 && ip == ip.to_canonical() && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast(ip);
         is_good.then(|| SocketAddr::new(ip, self.port))
     }
 }
 
 impl From<SocketAddr> for Place {
     fn from(address: SocketAddr) -> Self {
-        let bytes = match address.ip() {
+        let bytes = match address.ip().to_canonical() {
             IpAddr::V4(ip) => ip.octets().to_vec(),
             IpAddr::V6(ip) => ip.octets().to_vec(),
         };
@@ -77,6 +79,10 @@ impl Object for Endpoints {
 
     fn signer(&self) -> &PublicKey {
         &self.from
+    }
+
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.from, &self.to]
     }
 
     fn check(&self) -> Result<(), Refused> {

@@ -4,6 +4,9 @@
 //! envelope  = CBOR [ 1, payload: bstr, signature: bstr(64) ]
 //! signature = Ed25519( "overlay/1 " || kind || 0x00 || payload )
 //! ```
+//!
+//! The signature does not cover the few bytes around the payload. They have exactly one form, so that nobody but the
+//! signer can make different bytes of the same object. Those would look like a fork of its sequence, or like a clone.
 
 use minicbor::decode::Decoder;
 use minicbor::encode::{Encode, Encoder};
@@ -116,7 +119,8 @@ impl<'a> Envelope<'a> {
         }
         let payload = decoder.bytes()?;
         let signature = decoder.bytes()?.try_into().map_err(|_| Refused::Malformed)?;
-        if decoder.position() == bytes.len() { Ok(Self { payload, signature }) } else { Err(Refused::Malformed) }
+        let envelope = Self { payload, signature };
+        if *Self::write(payload, signature) == *bytes { Ok(envelope) } else { Err(Refused::Malformed) }
     }
 
     fn write(payload: &[u8], signature: &[u8; 64]) -> Zeroizing<Vec<u8>> {
@@ -141,7 +145,10 @@ pub trait Object: Encode<()> + for<'b> minicbor::Decode<'b, ()> {
     /// The key that must have signed it.
     fn signer(&self) -> &PublicKey;
 
-    /// Checks every field that the type does not.
+    /// The Ed25519 keys in it. None may be weak.
+    fn keys(&self) -> Vec<&PublicKey>;
+
+    /// Checks every field that the type does not, apart from [`Self::keys`].
     ///
     /// # Errors
     /// Returns the first reason found.
@@ -174,8 +181,9 @@ impl<T: Object> Signed<T> {
         }
         form::check(envelope.payload)?;
         let value: T = minicbor::decode(envelope.payload)?;
+        form::check_decoded(envelope.payload, &encode(&value)?)?;
         value.signer().verify(&T::KIND.signed_bytes(envelope.payload), envelope.signature)?;
-        value.check()?;
+        check(&value)?;
         Ok(Self { bytes: bytes.to_vec().into(), value })
     }
 
@@ -184,7 +192,7 @@ impl<T: Object> Signed<T> {
     /// # Errors
     /// Returns the reason why others would refuse it.
     pub fn sign(value: T, key: &SecretKey) -> Result<Self, Refused> {
-        value.check()?;
+        check(&value)?;
         let payload = encode(&value)?;
         if payload.len() > T::MAX_LEN {
             return Err(Refused::TooLong);
@@ -213,6 +221,11 @@ impl<T> std::ops::Deref for Signed<T> {
     fn deref(&self) -> &T {
         &self.value
     }
+}
+
+fn check<T: Object>(value: &T) -> Result<(), Refused> {
+    value.keys().into_iter().try_for_each(PublicKey::check)?;
+    value.check()
 }
 
 /// The payload. It has room enough from the start, so that a `Vec` that grows leaves no copy of a secret behind.

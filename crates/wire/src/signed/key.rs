@@ -1,7 +1,7 @@
 //! Ed25519 keys: the identities of agents, networks and rendezvous.
 //!
 //! The text of a public key is base32 (RFC 4648) in lower case without padding: 52 characters, of which the last can only
-//! be `a`, `i`, `q` or `y`. A key has exactly one text.
+//! be `a` or `q`. A key has exactly one text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +13,7 @@ use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
 use super::refused::Refused;
+use crate::x25519::is_reduced;
 
 /// The number of characters in the text of a key.
 pub const KEY_TEXT_LEN: usize = 52;
@@ -23,23 +24,33 @@ static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     specification.encoding().expect("32 symbols make an encoding")
 });
 
-/// A public key. Whether it is a good one shows when a signature is verified.
+/// A public key. Whether it is a good one shows when it is checked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct PublicKey(#[cbor(with = "minicbor::bytes")] pub [u8; 32]);
 
 impl PublicKey {
-    /// Verifies a signature over the parts of a message, strictly: weak keys and signatures that a different verifier might
+    /// Verifies a signature over a message, strictly: weak keys and signatures that a different verifier might
     /// judge differently are refused.
     ///
     /// # Errors
     /// [`Refused::WeakKey`] or [`Refused::BadSignature`].
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), Refused> {
-        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| Refused::WeakKey)?;
-        if key.is_weak() {
-            return Err(Refused::WeakKey);
-        }
+        let key = self.verifying_key()?;
         key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| Refused::BadSignature)
+    }
+
+    /// Checks that it is a point in its only encoding, and not one of the points for which anybody can sign.
+    ///
+    /// # Errors
+    /// [`Refused::WeakKey`].
+    pub fn check(&self) -> Result<(), Refused> {
+        self.verifying_key().map(drop)
+    }
+
+    fn verifying_key(&self) -> Result<VerifyingKey, Refused> {
+        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| Refused::WeakKey)?;
+        if key.is_weak() || !is_reduced(&self.0) { Err(Refused::WeakKey) } else { Ok(key) }
     }
 
     /// The first `len` characters of the text.

@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use super::envelope::{Kind, Object, Signed};
 use super::key::PublicKey;
-use super::name::{MAX_TAGS, check_name, check_tag};
+use super::name::{MAX_TAGS, are_different, check_name, check_tag};
 use super::refused::Refused;
 
 /// The longest time for which a membership is valid, in milliseconds: seven days.
@@ -85,10 +85,6 @@ impl Attestation {
             && bind.token == token.token
             && bind.identity == *identity;
         if is_theirs { Ok(token) } else { Err(Refused::BadPart) }
-    }
-
-    pub(super) fn check(&self, network: &PublicKey, identity: &PublicKey) -> Result<(), Refused> {
-        self.token(network, identity).map(drop)
     }
 }
 
@@ -204,10 +200,15 @@ impl Object for Token {
         &self.network
     }
 
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.token]
+    }
+
     fn check(&self) -> Result<(), Refused> {
         self.name.as_deref().map_or(Ok(()), check_name).map_err(|_| Refused::BadName)?;
         self.tags.iter().try_for_each(|tag| check_tag(tag)).map_err(|_| Refused::BadName)?;
-        if self.expires > self.issued && self.tags.len() <= MAX_TAGS { Ok(()) } else { Err(Refused::BadValue) }
+        let is_good = self.expires > self.issued && self.tags.len() <= MAX_TAGS && are_different(&self.tags);
+        if is_good { Ok(()) } else { Err(Refused::BadValue) }
     }
 }
 
@@ -216,6 +217,10 @@ impl Object for Bind {
 
     fn signer(&self) -> &PublicKey {
         &self.token
+    }
+
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.token, &self.identity]
     }
 
     fn check(&self) -> Result<(), Refused> {
@@ -228,6 +233,10 @@ impl Object for Membership {
 
     fn signer(&self) -> &PublicKey {
         &self.rendezvous
+    }
+
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.rendezvous, &self.identity]
     }
 
     fn check(&self) -> Result<(), Refused> {
@@ -243,8 +252,12 @@ impl Object for Permit {
         &self.issuer
     }
 
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.issuer, &self.subject]
+    }
+
     fn check(&self) -> Result<(), Refused> {
-        if self.expires > self.issued { Ok(()) } else { Err(Refused::BadValue) }
+        if self.expires > self.issued && self.issuer != self.subject { Ok(()) } else { Err(Refused::BadValue) }
     }
 }
 
@@ -253,6 +266,10 @@ impl Object for Release {
 
     fn signer(&self) -> &PublicKey {
         &self.identity
+    }
+
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.identity]
     }
 
     fn check(&self) -> Result<(), Refused> {
@@ -269,6 +286,10 @@ impl Object for Auth {
             Role::Client => &self.identity,
             Role::Server => &self.rendezvous,
         }
+    }
+
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.rendezvous, &self.identity]
     }
 
     fn check(&self) -> Result<(), Refused> {

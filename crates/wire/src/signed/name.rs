@@ -2,6 +2,8 @@
 //!
 //! A name is a DNS label (RFC 1123) in lower case, with the limits that keep it from being taken for something else.
 
+use std::collections::BTreeSet;
+
 /// The longest name in bytes.
 pub const MAX_NAME_LEN: usize = 32;
 /// The most tags of a record or a token.
@@ -96,6 +98,11 @@ pub fn check_name(name: &str) -> Result<(), BadName> {
 /// Returns the first reason found.
 pub fn check_tag(tag: &str) -> Result<(), BadName> {
     check_label(tag)
+}
+
+/// Whether all tags differ.
+pub(super) fn are_different(tags: &[String]) -> bool {
+    tags.iter().collect::<BTreeSet<_>>().len() == tags.len()
 }
 
 fn check_label(label: &str) -> Result<(), BadName> {

@@ -58,15 +58,24 @@ impl Object for Network {
         &self.network
     }
 
+    fn keys(&self) -> Vec<&PublicKey> {
+        std::iter::once(&self.network).chain(self.rendezvous.iter().map(|rendezvous| &rendezvous.key)).collect()
+    }
+
     fn check(&self) -> Result<(), Refused> {
         check_name(&self.name).map_err(|_| Refused::BadName)?;
         self.pool.check()?;
-        let is_good = |rendezvous: &Rendezvous| {
-            rendezvous.url.starts_with("https://")
-                && rendezvous.url.len() <= MAX_URL_LEN
-                && rendezvous.url.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        let are_good = self.rendezvous.len() <= MAX_RENDEZVOUS && self.rendezvous.iter().all(is_good);
+        let are_good =
+            self.rendezvous.len() <= MAX_RENDEZVOUS && self.rendezvous.iter().all(|rendezvous| is_url(&rendezvous.url));
         if are_good && self.sequence > 0 { Ok(()) } else { Err(Refused::BadValue) }
     }
+}
+
+/// Whether this is `https://HOST`, with a port and a path at most. A user, a query or a fragment is refused: people write
+/// the keys of a rendezvous behind a `#`.
+fn is_url(url: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"#?@\\\"<>".contains(&byte);
+    url.len() <= MAX_URL_LEN
+        && url.bytes().all(is_plain)
+        && url.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']))
 }

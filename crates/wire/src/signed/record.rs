@@ -1,6 +1,5 @@
 //! The record of an agent: what others may know of it. It holds no endpoints.
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use minicbor::{Decode, Encode};
@@ -9,9 +8,9 @@ use super::address::ipv6_address;
 use super::envelope::{Kind, Object};
 use super::key::PublicKey;
 use super::member::Attestation;
-use super::name::{MAX_TAGS, check_name, check_tag};
+use super::name::{MAX_TAGS, are_different, check_name, check_tag};
 use super::refused::Refused;
-use crate::x25519::is_low_order;
+use crate::x25519::{is_canonical, is_low_order};
 
 /// The most services of a record.
 pub const MAX_SERVICES: usize = 16;
@@ -141,6 +140,12 @@ impl Record {
         self.ipv4.map(Ipv4Addr::from)
     }
 
+    /// The X25519 keys. An X-Wing key ends in one.
+    fn x25519_keys(&self) -> impl Iterator<Item = &[u8; 32]> {
+        let xwing = self.mailbox_xwing.as_ref().and_then(|key| key.last_chunk());
+        self.tunnel_keys.iter().map(|key| &key.0).chain([&self.mailbox_x25519]).chain(xwing)
+    }
+
     /// Whether a registry may show it at this time, in milliseconds since 1970.
     pub fn is_fresh(&self, now: u64) -> bool {
         now <= self.fresh_until
@@ -155,26 +160,31 @@ impl Object for Record {
         &self.identity
     }
 
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.identity]
+    }
+
     fn check(&self) -> Result<(), Refused> {
         check_name(&self.name).map_err(|_| Refused::BadName)?;
         self.tags.iter().try_for_each(|tag| check_tag(tag)).map_err(|_| Refused::BadName)?;
         self.services.iter().try_for_each(Service::check)?;
-        let keys = self.tunnel_keys.iter().map(|key| &key.0).chain([&self.mailbox_x25519]);
-        if keys.into_iter().any(is_low_order) {
-            return Err(Refused::WeakKey);
-        }
+        self.x25519_keys().try_for_each(|key| if is_low_order(key) { Err(Refused::WeakKey) } else { Ok(()) })?;
         let is_good = self.sequence > 0
             && self.issued <= self.fresh_until
             && self.fresh_until - self.issued <= MAX_FRESH
+            && self.x25519_keys().all(is_canonical)
             && (1..=MAX_TUNNEL_KEYS).contains(&self.tunnel_keys.len())
+            && self.tunnel_keys.first() != self.tunnel_keys.get(1)
             && self.mailbox_xwing.as_ref().is_none_or(|key| key.len() == XWING_KEY_LEN)
             && self.tags.len() <= MAX_TAGS
-            && self.tags.iter().collect::<BTreeSet<_>>().len() == self.tags.len()
+            && are_different(&self.tags)
             && self.services.len() <= MAX_SERVICES;
         if !is_good {
             return Err(Refused::BadValue);
         }
-        self.attestation.as_ref().map_or(Ok(()), |attestation| attestation.check(&self.network, &self.identity))
+        let Some(attestation) = &self.attestation else { return Ok(()) };
+        let token = attestation.token(&self.network, &self.identity)?;
+        if token.name.as_ref().is_none_or(|name| *name == self.name) { Ok(()) } else { Err(Refused::BadPart) }
     }
 }
 

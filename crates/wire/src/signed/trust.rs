@@ -182,6 +182,10 @@ impl Object for Grant {
         &self.issuer
     }
 
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.issuer, &self.subject]
+    }
+
     fn check(&self) -> Result<(), Refused> {
         self.allow.check()?;
         let is_good = self.sequence > 0
@@ -198,6 +202,10 @@ impl Object for Revoke {
         &self.issuer
     }
 
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.issuer, &self.subject]
+    }
+
     fn check(&self) -> Result<(), Refused> {
         if self.sequence > 0 && self.issuer != self.subject { Ok(()) } else { Err(Refused::BadValue) }
     }
@@ -208,6 +216,10 @@ impl Object for Request {
 
     fn signer(&self) -> &PublicKey {
         &self.from
+    }
+
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.from, &self.to]
     }
 
     fn check(&self) -> Result<(), Refused> {
@@ -228,6 +240,10 @@ impl Object for Approval {
 
     fn signer(&self) -> &PublicKey {
         &self.from
+    }
+
+    fn keys(&self) -> Vec<&PublicKey> {
+        vec![&self.network, &self.from, &self.to]
     }
 
     fn check(&self) -> Result<(), Refused> {
