@@ -11,11 +11,13 @@
 mod bytes;
 mod local;
 mod node;
+mod objects;
 mod peer;
 mod stranger;
 
 pub use bytes::{control, ip_packet, join, segment, wireguard};
 pub use local::node_tun;
+pub use objects::objects;
 pub use peer::node_peer;
 pub use stranger::node_stranger;
 
@@ -24,13 +26,14 @@ pub use stranger::node_stranger;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("control", control),
     ("ip_packet", ip_packet),
     ("join", join),
     ("node_peer", node_peer),
     ("node_stranger", node_stranger),
     ("node_tun", node_tun),
+    ("objects", objects),
     ("segment", segment),
     ("wireguard", wireguard),
 ];
