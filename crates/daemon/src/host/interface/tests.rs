@@ -38,6 +38,10 @@ impl World {
 /// Adds an unrelated device with this address: one end of a veth pair.
 pub(super) fn other_device(address: &str) {
     ip("link add eth7 type veth peer name eth8");
+    // A link-local address would appear some time after the link is up, between two looks at the host.
+    for link in ["eth7", "eth8"] {
+        ip(&format!("link set {link} addrgenmode none"));
+    }
     ip("link set eth8 up");
     ip("link set eth7 up");
     ip(&format!("address add {address} dev eth7"));
