@@ -22,6 +22,11 @@ impl Instant {
         Duration::from_nanos(self.0)
     }
 
+    /// Returns the whole milliseconds since the clock's start.
+    pub(crate) const fn millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
     /// Returns the time since `earlier`, or zero if `earlier` is later than this.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
