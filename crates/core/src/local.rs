@@ -46,7 +46,7 @@ impl Local {
     ///
     /// A prefix of length 0 names nobody. Its peer may send from any address, and so may a host beside us.
     pub(crate) fn party(&self, source: IpAddr, allowed_ips: &AllowedIps<PeerTag>) -> Party {
-        if self.owns(source) {
+        if !self.may_forward() || self.owns(source) {
             return Party::OWN;
         }
         match allowed_ips.lookup_at_least(source, 1) {
@@ -57,11 +57,16 @@ impl Local {
 
     /// Whether packets with this inner source may go out.
     pub(crate) fn may_send_from(&self, source: IpAddr) -> bool {
-        self.addresses.is_empty() || self.forward || self.owns(source)
+        self.may_forward() || self.owns(source)
     }
 
     /// Whether packets to this inner destination may come in.
     pub(crate) fn may_deliver_to(&self, destination: IpAddr) -> bool {
-        self.addresses.is_empty() || self.forward || self.owns(destination)
+        self.may_forward() || self.owns(destination)
+    }
+
+    /// Whether packets of other hosts pass. A node without addresses cannot tell them from ours.
+    fn may_forward(&self) -> bool {
+        self.addresses.is_empty() || self.forward
     }
 }
