@@ -11,6 +11,8 @@ use crate::data::shares::Party;
 
 const COST: Duration = Duration::from_millis(10);
 const BURST: u32 = 50;
+/// How long a bucket with a single token takes to fill.
+const LAST_TOKEN: Duration = Duration::from_millis(COST.as_millis() as u64 * (BURST as u64 - 1));
 const KINDS: usize = 2;
 
 /// The kind of an ICMP error.
@@ -27,21 +29,20 @@ pub(crate) struct IcmpLimit {
     buckets: [[Bucket; Party::COUNT]; KINDS],
 }
 
-#[derive(Clone, Copy)]
+/// A token bucket. One moment says how many tokens it lacks, so a refusal costs one comparison and writes nothing.
+#[derive(Clone, Copy, Default)]
 struct Bucket {
-    tokens: Duration,
-    last: Instant,
+    /// When the bucket is full again if no token is taken.
+    full_at: Instant,
 }
 
 impl IcmpLimit {
     /// Whether an error of this kind may go back to this party. Takes a token if so.
     pub(crate) fn allows(&mut self, kind: Refusal, party: Party, now: Instant) -> bool {
-        let bucket = &mut self.buckets[kind as usize][party.index()];
-        bucket.tokens = (bucket.tokens + now.since(bucket.last)).min(COST * BURST);
-        bucket.last = now;
-        let allowed = bucket.tokens >= COST;
+        let Bucket { full_at } = &mut self.buckets[kind as usize][party.index()];
+        let allowed = *full_at <= now + LAST_TOKEN;
         if allowed {
-            bucket.tokens -= COST;
+            *full_at = now.max(*full_at) + COST;
         }
         allowed
     }
@@ -49,8 +50,7 @@ impl IcmpLimit {
 
 impl Default for IcmpLimit {
     fn default() -> Self {
-        let full = Bucket { tokens: COST * BURST, last: Instant::default() };
-        Self { buckets: [[full; Party::COUNT]; KINDS] }
+        Self { buckets: [[Bucket::default(); Party::COUNT]; KINDS] }
     }
 }
 
