@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use self::packets::*;
+use super::flow::PEER_ALONE;
 use super::flows::{FIRST_FLOWS, MAX_CHANCES, MAX_FLOWS_PER_HALF, ROOM, TIDY_INTERVAL};
 use super::fragments::{MAX_VERDICTS, VERDICT_LIFETIME};
 use super::*;
@@ -177,6 +178,26 @@ fn what_renews_a_flow_that_we_opened() {
     let mut flow = Flow::new(ip::UDP, Peer, at(0));
     (1..100).for_each(|minute| flow.on_packet(Peer, 0, at(minute * 60)));
     assert_eq!(flow.last(), at(99 * 60), "what the peer opened stays known as the peer's");
+}
+
+#[test]
+fn the_peer_alone_renews_for_half_an_hour_however_often_it_sends() {
+    // The second clock passes 2^32 ms, where 32 bits of milliseconds begin again.
+    for started in [Duration::from_micros(1_999_900), Duration::from_millis(1 << 32) - Duration::from_micros(500_100)] {
+        let start = Instant::from_start(started);
+        for step in [Duration::from_micros(300), Duration::from_micros(7_300)] {
+            let mut flow = Flow::new(ip::UDP, Opener::Us, start);
+            flow.on_packet(Opener::Us, 0, start);
+            let mut now = start;
+            while now < start + PEER_ALONE + Duration::from_secs(60) {
+                now = now + step;
+                flow.on_packet(Opener::Peer, 0, now);
+            }
+            let renewed = flow.last().since(start);
+            assert!(renewed.abs_diff(PEER_ALONE) < step + Duration::from_millis(1), "{renewed:?}");
+            assert!(flow.last_ours().since(start).max(start.since(flow.last_ours())) < Duration::from_millis(1));
+        }
+    }
 }
 
 #[test]
