@@ -8,6 +8,16 @@
 //! sealed to the agent that may read it (`overlay_wire::signed`). It can refuse service. It cannot redirect, read
 //! endpoints, or change what is trusted.
 
+pub mod channel;
+pub mod client;
+pub mod letter;
+mod mailbox;
+pub mod now;
 pub mod preshared;
 pub mod protocol;
+pub mod quota;
+pub mod registry;
+#[cfg(test)]
+mod scene;
 pub mod sealed;
+pub mod store;

@@ -14,6 +14,8 @@ use overlay_wire::signed::PublicKey;
 pub const VERSION: u16 = 1;
 /// The longest message in bytes.
 pub const MAX_MESSAGE_LEN: usize = 8_192;
+/// The longest sealed message in a mailbox, in bytes: with the rest of its call it fits [`MAX_MESSAGE_LEN`].
+pub const MAX_SEALED_LEN: usize = 7_168;
 /// The longest sealed object in a slot, in bytes.
 pub const MAX_SLOT_LEN: usize = 1_024;
 /// The most records in one answer. The next ones are found with [`Verb::Find`]'s `after`.
@@ -74,7 +76,7 @@ pub enum Verb {
         /// Names the message between this pair. The same id again is the same message.
         #[cbor(n(1), with = "minicbor::bytes")]
         message: [u8; 16],
-        /// The sealed bytes.
+        /// The sealed bytes, at most [`MAX_SEALED_LEN`].
         #[n(2)]
         sealed: ByteVec,
         /// An envelope of kind `permit`, if there is one.
@@ -104,7 +106,8 @@ pub enum Verb {
         #[n(2)]
         sealed: ByteVec,
     },
-    /// Adds identities to those whose records, presence and slots are pushed: [`Reply::Done`], followed by what is known.
+    /// Adds identities to those whose records, presence and slots are pushed: [`Reply::Done`]. What is known of them is
+    /// pushed before the answer, so whatever has not come by then does not exist.
     #[n(7)]
     Watch {
         /// At most [`MAX_WATCHED_AT_ONCE`].
@@ -156,6 +159,11 @@ pub enum Slot {
     /// An envelope of kind `grant` or `revoke`, sealed: the latest word of this pair.
     #[n(1)]
     Word,
+}
+
+impl Slot {
+    /// All slots of a pair.
+    pub const ALL: [Self; 2] = [Self::Endpoints, Self::Word];
 }
 
 /// The answer to a call.
@@ -213,9 +221,9 @@ pub enum Reply {
         /// Envelopes of kind `record`, in the order of their identities, at most [`MAX_FOUND`].
         #[n(0)]
         records: Vec<ByteVec>,
-        /// Whether there are more behind the last one.
+        /// If there may be more: the `after` to ask with.
         #[n(1)]
-        more: bool,
+        next: Option<PublicKey>,
     },
     /// The answer to [`Verb::Ping`].
     #[n(4)]
@@ -272,6 +280,44 @@ pub enum Code {
     /// The caller has to register first.
     #[n(12)]
     Unregistered,
+}
+
+impl Code {
+    /// All codes.
+    pub const ALL: [Self; 13] = [
+        Self::Malformed,
+        Self::NotYours,
+        Self::NameTaken,
+        Self::Ipv4,
+        Self::TooOld,
+        Self::Fork,
+        Self::Clock,
+        Self::NotFound,
+        Self::Full,
+        Self::Later,
+        Self::NotAMember,
+        Self::TooLong,
+        Self::Unregistered,
+    ];
+
+    /// The code as one word, for counters and for programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NotYours => "not_yours",
+            Self::NameTaken => "name_taken",
+            Self::Ipv4 => "ipv4",
+            Self::TooOld => "too_old",
+            Self::Fork => "fork",
+            Self::Clock => "clock",
+            Self::NotFound => "not_found",
+            Self::Full => "full",
+            Self::Later => "later",
+            Self::NotAMember => "not_a_member",
+            Self::TooLong => "too_long",
+            Self::Unregistered => "unregistered",
+        }
+    }
 }
 
 /// What a rendezvous says on its own.

@@ -113,6 +113,19 @@ pub fn seal(
     }
 }
 
+/// Seals with X25519 whatever the record has: for what is short, and secret for a short time.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_short(
+    to: &Record,
+    heading: Heading<'_>,
+    plaintext: &[u8],
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, Malformed> {
+    seal_by::<X25519HkdfSha256>(X25519, &to.mailbox_x25519, heading, plaintext, rng)
+}
+
 fn seal_by<K: Kem>(
     suite: u8,
     key: &[u8],

@@ -1,0 +1,365 @@
+//! The client: an agent's side of one rendezvous.
+//!
+//! The agent says what it wants once: its record, whom it watches, what it keeps for others, what it sends. The client
+//! gets it there, over as many connections as it takes. After each connection it says hello, registers, watches in
+//! chunks, and repeats whatever was not acknowledged, with the same ids. Then it pings.
+//!
+//! ```text
+//! waiting --time--> connecting --connected--> up --lost, silent, told to reconnect--> waiting
+//! ```
+//!
+//! * The first connection is made at once. Later ones are spread over [`RECONNECT`], because all clients of a rendezvous
+//!   that restarts lose it together.
+//! * Silence is judged by answers to pings alone. A connection on which nothing comes for [`SILENCE`] is given up, even if
+//!   the kernel calls it alive.
+//! * A call that is refused for now is repeated when the rendezvous said so. One that is refused for good becomes an
+//!   [`Event::Refused`].
+//!
+//! Nothing is believed because the rendezvous says so: records are opened, compared with what was asked, and dropped if
+//! the agent does not watch them. Whether a record is newer than one that is pinned is decided where it is used.
+//!
+//! Left out: sockets, channels, and what the sealed bytes mean.
+
+mod answers;
+mod event;
+mod pushes;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use overlay_wire::signed::{PublicKey, Record, Signed};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
+
+use crate::now::Now;
+use crate::protocol::{Call, Find, FromServer, MAX_SEALED_LEN, MAX_SLOT_LEN, Slot, Verb};
+
+use work::{Class, Work};
+
+pub use event::{Event, Output, Query, Subject, TooMuch};
+pub use work::{Outgoing, Task};
+
+/// How often a connection is pinged.
+pub const PING: Duration = Duration::from_secs(15);
+/// A connection without an answer to a ping for this long is given up.
+pub const SILENCE: Duration = Duration::from_secs(120);
+/// The shortest and the longest time until the next connection.
+pub const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long a connection may take to come about.
+const CONNECTING: Duration = Duration::from_secs(30);
+/// The longest wait that a rendezvous may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// The most calls without an answer, beside pings.
+const MAX_OUTSTANDING: usize = 32;
+
+/// The client. See the module's text.
+#[derive(Debug)]
+pub struct Client {
+    network: PublicKey,
+    identity: PublicKey,
+    rng: ChaCha8Rng,
+    state: State,
+    work: Work,
+    outputs: VecDeque<Output>,
+    /// Objects that did not match what was asked for, or could not be opened.
+    distrusted: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { until: Duration },
+    Connecting { since: Duration },
+    Up(Session),
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Session {
+    last_id: u32,
+    outstanding: BTreeMap<u32, Asked>,
+    /// Whether the rendezvous has said welcome.
+    is_welcome: bool,
+    /// Whether it has a record of ours.
+    is_registered: bool,
+    /// Whether all that is watched has been told once.
+    is_synced: bool,
+    next_ping: Duration,
+    /// When the last answer to a ping came, or else the connection.
+    heard: Duration,
+    /// Until when calls of each class are held back.
+    held: [Duration; Class::COUNT],
+}
+
+/// A call that waits for its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Hello,
+    Ping,
+    Tasks(Vec<Task>),
+}
+
+impl Client {
+    /// A client that connects with its first [`Client::handle_timeout`].
+    pub fn new(network: PublicKey, identity: PublicKey, seed: [u8; 32]) -> Self {
+        Self {
+            network,
+            identity,
+            rng: ChaCha8Rng::from_seed(seed),
+            state: State::Waiting { until: Duration::ZERO },
+            work: Work::default(),
+            outputs: VecDeque::new(),
+            distrusted: 0,
+        }
+    }
+
+    /// The connection that was asked for is up: TLS, WebSocket and the channel inside.
+    pub fn connected(&mut self, now: Now) {
+        let State::Connecting { .. } = self.state else {
+            // It was given up meanwhile.
+            return self.outputs.push_back(Output::Disconnect);
+        };
+        let mut session = Session {
+            last_id: 0,
+            outstanding: BTreeMap::new(),
+            is_welcome: false,
+            is_registered: false,
+            is_synced: false,
+            next_ping: now.monotonic + PING,
+            heard: now.monotonic,
+            held: [Duration::ZERO; Class::COUNT],
+        };
+        self.outputs.push_back(Output::Send(session.call(Asked::Hello, Verb::Hello)));
+        self.state = State::Up(session);
+    }
+
+    /// A message came.
+    pub fn received(&mut self, message: FromServer, now: Now) {
+        let State::Up(_) = self.state else { return };
+        match message {
+            FromServer::Answer(answer) => self.on_answer(answer.id, answer.reply, now),
+            FromServer::Push(push) => self.on_push(push, now),
+        }
+        self.pump(now);
+    }
+
+    /// The connection has ended, or did not come about.
+    pub fn lost(&mut self, now: Now) {
+        // The time of the next connection is set already, perhaps by the rendezvous.
+        if let State::Waiting { .. } = self.state {
+            return;
+        }
+        let wait = self.spread();
+        self.go_offline(now.monotonic + wait);
+    }
+
+    /// The host has a new address or a new way out, so the connection is probably dead: connects again at once.
+    pub fn on_network_changed(&mut self, now: Now) {
+        self.disconnect(now.monotonic);
+        self.handle_timeout(now);
+    }
+
+    /// The time that [`Client::deadline`] named has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        match &mut self.state {
+            State::Waiting { until } if *until <= now.monotonic => {
+                self.state = State::Connecting { since: now.monotonic };
+                self.outputs.push_back(Output::Connect);
+            }
+            State::Waiting { .. } => {}
+            State::Connecting { since } if *since + CONNECTING <= now.monotonic => self.give_up(now),
+            State::Connecting { .. } => {}
+            State::Up(session) if session.heard + SILENCE <= now.monotonic => self.give_up(now),
+            State::Up(session) => {
+                if session.next_ping <= now.monotonic {
+                    session.next_ping = now.monotonic + PING;
+                    let ping = session.call(Asked::Ping, Verb::Ping);
+                    self.outputs.push_back(Output::Send(ping));
+                }
+                self.pump(now);
+            }
+        }
+    }
+
+    /// When [`Client::handle_timeout`] is wanted, by the monotonic clock.
+    pub fn deadline(&self) -> Duration {
+        match &self.state {
+            State::Waiting { until } => *until,
+            State::Connecting { since } => *since + CONNECTING,
+            State::Up(session) => {
+                let held = Class::ALL
+                    .into_iter()
+                    .filter(|class| session.is_ready() && self.work.first(*class, session.is_registered).is_some())
+                    .map(|class| session.held[class as usize]);
+                let held = held.filter(|until| !until.is_zero());
+                held.fold(session.next_ping.min(session.heard + SILENCE), Duration::min)
+            }
+        }
+    }
+
+    /// The next thing to do, or to know.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Replaces the agent's record, which is registered now and after each connection.
+    pub fn set_record(&mut self, record: Signed<Record>, now: Now) {
+        self.work.set_record(record);
+        self.pump(now);
+    }
+
+    /// Gives up the agent's name, with an envelope of kind `release`. The record is not registered any more.
+    pub fn release(&mut self, release: Vec<u8>, now: Now) {
+        self.work.set_release(release);
+        self.pump(now);
+    }
+
+    /// Looks for records. The answer is an [`Event::Found`] with the same number.
+    ///
+    /// # Errors
+    /// Too many queries wait.
+    pub fn find(&mut self, by: Find, after: Option<PublicKey>, now: Now) -> Result<Query, TooMuch> {
+        let query = self.work.add_find(by, after)?;
+        self.pump(now);
+        Ok(query)
+    }
+
+    /// Sends a message until the rendezvous has kept it.
+    ///
+    /// # Errors
+    /// It is too long, or too many messages wait.
+    pub fn send(&mut self, to: PublicKey, id: [u8; 16], outgoing: Outgoing, now: Now) -> Result<(), TooMuch> {
+        if outgoing.sealed.len() > MAX_SEALED_LEN {
+            return Err(TooMuch);
+        }
+        self.work.add_send(to, id, outgoing)?;
+        self.pump(now);
+        Ok(())
+    }
+
+    /// Replaces what the agent keeps for one other agent, now and after each connection.
+    ///
+    /// # Errors
+    /// It is too long, or there are too many slots.
+    pub fn put_slot(&mut self, to: PublicKey, slot: Slot, sealed: Vec<u8>, now: Now) -> Result<(), TooMuch> {
+        if sealed.len() > MAX_SLOT_LEN {
+            return Err(TooMuch);
+        }
+        self.work.put_slot(to, slot, sealed)?;
+        self.pump(now);
+        Ok(())
+    }
+
+    /// Ends keeping anything for one other agent. What the rendezvous has stays until the other agent leaves.
+    pub fn forget_slots(&mut self, to: &PublicKey) {
+        self.work.forget_slots(to);
+    }
+
+    /// Watches these agents, too.
+    ///
+    /// # Errors
+    /// They would be too many. None of them is watched then.
+    pub fn watch(&mut self, identities: &[PublicKey], now: Now) -> Result<(), TooMuch> {
+        self.work.watch(identities)?;
+        self.pump(now);
+        Ok(())
+    }
+
+    /// Watches these agents no longer.
+    pub fn unwatch(&mut self, identities: &[PublicKey], now: Now) {
+        self.work.unwatch(identities);
+        self.pump(now);
+    }
+
+    /// Says that a message has arrived and is safe, so the rendezvous deletes it.
+    ///
+    /// # Errors
+    /// Too many acknowledgements wait. The message comes again with the next connection.
+    pub fn acknowledge(&mut self, from: PublicKey, id: [u8; 16], now: Now) -> Result<(), TooMuch> {
+        self.work.acknowledge(from, id)?;
+        self.pump(now);
+        Ok(())
+    }
+
+    /// Whether the rendezvous has said welcome on the connection that is up.
+    pub fn is_online(&self) -> bool {
+        matches!(&self.state, State::Up(session) if session.is_welcome)
+    }
+
+    /// How many objects of the rendezvous were dropped: they could not be opened, or did not match what was asked for.
+    pub fn distrusted(&self) -> u64 {
+        self.distrusted
+    }
+
+    /// Sends what can be sent now.
+    fn pump(&mut self, now: Now) {
+        let State::Up(session) = &mut self.state else { return };
+        for class in Class::ALL {
+            if session.held[class as usize] > now.monotonic {
+                continue;
+            }
+            session.held[class as usize] = Duration::ZERO;
+            while session.is_ready() && !(class == Class::Watch && session.is_watching()) {
+                let Some((tasks, verb)) = self.work.take(class, session.is_registered) else { break };
+                self.outputs.push_back(Output::Send(session.call(Asked::Tasks(tasks), verb)));
+            }
+        }
+        let is_done = session.is_registered && !session.is_watching() && !self.work.wants(Class::Watch);
+        if is_done && !std::mem::replace(&mut session.is_synced, true) {
+            self.outputs.push_back(Output::Event(Event::Synced));
+        }
+    }
+
+    /// Gives up a connection that is silent, did not come about, or does not keep to the protocol.
+    fn give_up(&mut self, now: Now) {
+        let wait = self.spread();
+        self.disconnect(now.monotonic + wait);
+    }
+
+    fn disconnect(&mut self, until: Duration) {
+        if !matches!(self.state, State::Waiting { .. }) {
+            self.outputs.push_back(Output::Disconnect);
+        }
+        self.go_offline(until);
+    }
+
+    fn go_offline(&mut self, until: Duration) {
+        if self.is_online() {
+            self.outputs.push_back(Output::Event(Event::Offline));
+        }
+        self.state = State::Waiting { until };
+        self.work.on_connection_lost();
+    }
+
+    fn spread(&mut self) -> Duration {
+        let (shortest, longest) = RECONNECT;
+        let range = (longest - shortest).as_millis() as u64 + 1;
+        shortest + Duration::from_millis(self.rng.next_u64() % range)
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}
+
+impl Session {
+    fn call(&mut self, asked: Asked, verb: Verb) -> Call {
+        self.last_id = self.last_id.wrapping_add(1);
+        self.outstanding.insert(self.last_id, asked);
+        Call { id: self.last_id, verb }
+    }
+
+    /// Whether one more call may be made.
+    fn is_ready(&self) -> bool {
+        self.is_welcome && self.outstanding.len() < MAX_OUTSTANDING
+    }
+
+    /// Whether a chunk of watched agents is being told. One at a time keeps what is pushed within bounds.
+    fn is_watching(&self) -> bool {
+        let is_watch =
+            |asked: &Asked| matches!(asked, Asked::Tasks(tasks) if matches!(tasks[..], [Task::Watch(_), ..]));
+        self.outstanding.values().any(is_watch)
+    }
+}

@@ -1,0 +1,147 @@
+//! What becomes of a call.
+
+use std::time::Duration;
+
+use minicbor::bytes::ByteVec;
+use overlay_wire::signed::{Network, Object, PublicKey, Record, Signed};
+
+use super::event::{Event, Query};
+use super::work::Task;
+use super::{Asked, Client, LONGEST_WAIT, State};
+use crate::now::Now;
+use crate::protocol::{Code, Find, Reply};
+
+/// How long to wait if the rendezvous does not say how long.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+impl Client {
+    pub(super) fn on_answer(&mut self, id: u32, reply: Reply, now: Now) {
+        let State::Up(session) = &mut self.state else { return };
+        let Some(asked) = session.outstanding.remove(&id) else { return };
+        match (asked, reply) {
+            (Asked::Ping, Reply::Revision { time, .. }) => {
+                session.heard = now.monotonic;
+                self.tell(Event::Clock { time });
+            }
+            (Asked::Hello, Reply::Welcome { network, record, epoch, seen_from }) => {
+                self.on_welcome(&network, record.as_ref(), (epoch, seen_from.into()), now);
+            }
+            (Asked::Tasks(tasks), Reply::Done) => tasks.iter().for_each(|task| self.on_done(task)),
+            (Asked::Tasks(tasks), Reply::Found { records, next }) => match tasks[..] {
+                [Task::Find(query)] => self.on_found(query, &records, next),
+                _ => self.give_up(now),
+            },
+            (Asked::Tasks(tasks), Reply::Refused { code: Code::Later, wait, .. }) => {
+                let wait = wait.map_or(A_MOMENT, |wait| Duration::from_millis(wait.into())).min(LONGEST_WAIT);
+                for task in tasks {
+                    let held = &mut session.held[task.class() as usize];
+                    *held = (*held).max(now.monotonic + wait);
+                    self.work.put_back(task);
+                }
+            }
+            (Asked::Tasks(tasks), Reply::Refused { code, ipv4, record, .. }) => {
+                for task in tasks {
+                    self.on_refused(task, code, (ipv4, record.as_ref()));
+                }
+            }
+            (Asked::Ping, Reply::Refused { .. }) => {}
+            // The rendezvous has nothing for us now, or does not keep to the protocol.
+            _ => self.give_up(now),
+        }
+    }
+
+    fn on_welcome(&mut self, network: &[u8], record: Option<&ByteVec>, (epoch, seen_from): (u64, Vec<u8>), now: Now) {
+        let opened = Signed::<Network>::open(network).ok().filter(|network| *network.signer() == self.network);
+        let Some(network) = opened else {
+            self.distrusted += 1;
+            return self.give_up(now);
+        };
+        let record = record.and_then(|bytes| self.open_own(bytes));
+        let State::Up(session) = &mut self.state else { return };
+        session.is_welcome = true;
+        session.is_registered = record.is_some();
+        let is_same = |ours: &&Signed<Record>| record.as_ref().is_some_and(|theirs| theirs.bytes() == ours.bytes());
+        let registered = self.work.record().filter(is_same).map(|record| record.sequence);
+        let network = Box::new(network);
+        self.tell(Event::Online { network, record: record.map(Box::new), epoch, seen_from });
+        if let Some(sequence) = registered {
+            self.work.on_registered();
+            self.tell(Event::Registered { sequence });
+        }
+    }
+
+    fn on_done(&mut self, task: &Task) {
+        let State::Up(session) = &mut self.state else { return };
+        match task {
+            Task::Register(sequence) => {
+                session.is_registered = true;
+                self.tell(Event::Registered { sequence: *sequence });
+            }
+            Task::Release => session.is_registered = false,
+            Task::Send(to, id) => self.tell(Event::Sent { to: *to, id: *id }),
+            _ => {}
+        }
+        self.work.on_settled(task);
+    }
+
+    fn on_found(&mut self, query: Query, found: &[ByteVec], next: Option<PublicKey>) {
+        let Some(by) = self.work.find_of(query).cloned() else { return };
+        let mut records: Vec<_> = found.iter().filter_map(|bytes| self.open(bytes)).collect();
+        let all = records.len();
+        records.retain(|record| matches(&by, record));
+        self.distrusted += (all - records.len()) as u64;
+        self.work.on_settled(&Task::Find(query));
+        self.tell(Event::Found { query, records, next });
+    }
+
+    fn on_refused(&mut self, task: Task, code: Code, (ipv4, record): (Option<[u8; 4]>, Option<&ByteVec>)) {
+        match (&task, code) {
+            (Task::Register(_), Code::Ipv4) => self.tell(Event::NeedsIpv4 { address: ipv4 }),
+            (Task::Register(_), Code::TooOld) => {
+                let record = record.and_then(|bytes| self.open_own(bytes)).map(Box::new);
+                self.tell(Event::TooOld { record });
+            }
+            // The rendezvous has lost our record. What waits for it is done once it is registered again.
+            (Task::Watch(_) | Task::Send(..) | Task::PutSlot(..), Code::Unregistered) => {
+                if let State::Up(session) = &mut self.state {
+                    session.is_registered = false;
+                }
+                self.work.put_back(task);
+                self.work.register_again();
+            }
+            _ => {
+                self.work.on_settled(&task);
+                self.tell(Event::Refused { subject: task, code });
+            }
+        }
+    }
+
+    /// A record of this network.
+    pub(super) fn open(&mut self, bytes: &[u8]) -> Option<Signed<Record>> {
+        let opened = Signed::<Record>::open(bytes).ok().filter(|record| record.network == self.network);
+        self.distrusted += u64::from(opened.is_none());
+        opened
+    }
+
+    /// The agent's own record.
+    fn open_own(&mut self, bytes: &[u8]) -> Option<Signed<Record>> {
+        let record = self.open(bytes)?;
+        let is_own = record.identity == self.identity;
+        self.distrusted += u64::from(!is_own);
+        is_own.then_some(record)
+    }
+}
+
+/// Whether a record is what was looked for.
+fn matches(by: &Find, record: &Record) -> bool {
+    match by {
+        Find::Key(key) => record.identity == *key,
+        Find::Name(name) => record.name == *name,
+        Find::Tag(tag) => record.tags.contains(tag),
+        Find::Address(address) => {
+            record.ipv4.is_some_and(|ipv4| ipv4[..] == address[..]) || record.ipv6().octets()[..] == address[..]
+        }
+        Find::All => true,
+        Find::KeyPrefix(prefix) => record.identity.to_string().starts_with(prefix.as_str()),
+    }
+}

@@ -1,0 +1,5 @@
+//! The client: alone with a hostile rendezvous, and in a world with a real one.
+
+mod alone;
+mod pair;
+mod peers;

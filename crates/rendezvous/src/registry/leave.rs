@@ -1,0 +1,124 @@
+//! Leaving: an agent gives up its name, is gone for good, or was ephemeral.
+//!
+//! What is left of an agent is the sequence of its last word, for 30 days, so an old record does not bring it back. Its
+//! name and its address are kept for it for as long.
+
+use overlay_wire::signed::{PublicKey, Release, Signed};
+
+use super::agenda::Due;
+use super::agents::{ABANDONED, Agent, Claim, QUARANTINE};
+use super::stored::{StoredAgent, StoredClaim, address_key, agent_key, name_key, to_bytes};
+use super::{ConnectionId, Effect, MAX_AHEAD, Outcome, Refusal, Registry};
+use crate::now::Now;
+use crate::protocol::Code;
+use crate::store::{Expected, Operation, Revision};
+
+/// How long an ephemeral agent is kept after its lease, in milliseconds: ten minutes.
+const EPHEMERAL: u64 = 10 * 60 * 1_000;
+
+/// An agent that is about to leave.
+#[derive(Debug)]
+pub(super) struct Left {
+    identity: PublicKey,
+    name: String,
+    address: Option<[u8; 4]>,
+    floor: u64,
+    at: u64,
+}
+
+impl Registry {
+    /// The caller gives up its name, and with it its record and its address.
+    pub(super) fn release(&mut self, asker: (ConnectionId, u32), caller: PublicKey, bytes: &[u8], now: Now) -> Outcome {
+        let release = Signed::<Release>::open(bytes).map_err(|refused| self.bad_object(refused))?;
+        if release.network != self.network.network || release.identity != caller {
+            return Err(Code::NotYours.into());
+        }
+        if release.issued > now.unix.saturating_add(MAX_AHEAD) {
+            return Err(Code::Clock.into());
+        }
+        let record = self.agents.record(&caller).ok_or(Code::NotFound)?;
+        if record.name != release.name {
+            return Err(Code::NotFound.into());
+        }
+        if release.sequence <= record.sequence {
+            let record = Some(record.bytes().to_vec().into());
+            return Err(Refusal { record, ..Code::TooOld.into() });
+        }
+        self.leave(Some(asker), &caller, release.sequence, now)?;
+        Ok(None)
+    }
+
+    /// The record ended long ago. `None` if that cannot be handled now.
+    pub(super) fn on_abandoned(&mut self, identity: &PublicKey, now: Now) -> Option<()> {
+        let Some(record) = self.agents.record(identity) else { return Some(()) };
+        let is_abandoned = now.unix >= record.fresh_until.saturating_add(ABANDONED);
+        if !is_abandoned {
+            return Some(());
+        }
+        let sequence = record.sequence;
+        self.leave(None, identity, sequence, now).ok()
+    }
+
+    /// The agent's lease has ended.
+    pub(super) fn note_absence(&mut self, identity: PublicKey, now: Now) {
+        if self.agents.find(&identity).is_some_and(|agent| agent.is_ephemeral && agent.record.is_some()) {
+            self.agenda.add(now.unix.saturating_add(EPHEMERAL), Due::Ephemeral(identity));
+        }
+    }
+
+    /// An ephemeral agent has been away for a while, or came back meanwhile. `None` if that cannot be handled now.
+    pub(super) fn on_ephemeral_gone(&mut self, identity: &PublicKey, now: Now) -> Option<()> {
+        let record = self.agents.record(identity).filter(|_| !self.leases.is_present(identity));
+        let Some(sequence) = record.map(|record| record.sequence) else { return Some(()) };
+        self.leave(None, identity, sequence, now).ok()
+    }
+
+    fn leave(
+        &mut self,
+        asker: Option<(ConnectionId, u32)>,
+        identity: &PublicKey,
+        floor: u64,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let Some(agent) = self.agents.find(identity) else { return Ok(()) };
+        let Some(name) = agent.record.as_ref().map(|record| record.name.clone()) else { return Ok(()) };
+        let address = self.agents.address_of(identity);
+        let stored = StoredAgent {
+            record: None,
+            floor,
+            is_member: agent.is_member,
+            is_ephemeral: agent.is_ephemeral,
+            left: now.unix,
+        };
+        let claim = to_bytes(&StoredClaim { owner: *identity, released: Some(now.unix) });
+        let expected = |claim: Option<&Claim>| claim.map_or(Expected::Absent, |claim| Expected::At(claim.revision));
+        let mut operation = Operation::default();
+        operation.push(agent_key(identity), Expected::At(agent.revision), Some(to_bytes(&stored)));
+        operation.push(name_key(&name), expected(self.agents.names.find(&name)), Some(claim.clone()));
+        if let Some(address) = address {
+            operation.push(address_key(address), expected(self.agents.addresses.find(&address)), Some(claim));
+        }
+        let locks: Vec<_> = operation.writes.iter().map(|write| write.key.clone()).collect();
+        self.check_free(&locks)?;
+        let left = Left { identity: *identity, name, address, floor, at: now.unix };
+        self.commit(asker, operation, locks, Effect::Left(Box::new(left)));
+        Ok(())
+    }
+
+    /// What is left of the agent is on disk.
+    pub(super) fn on_left(&mut self, left: Left, revision: Revision) {
+        let Left { identity, name, address, floor, at } = left;
+        let end = at.saturating_add(QUARANTINE);
+        let claim = Claim { revision, owner: identity, released: Some(at) };
+        self.agenda.add(end, Due::Name(name.clone()));
+        self.agents.set_name(name, claim);
+        if let Some(address) = address {
+            self.agenda.add(end, Due::Address(address));
+            self.agents.set_address(address, claim);
+        }
+        let former = self.agents.find(&identity);
+        let (is_member, is_ephemeral) = former.map_or((false, false), |agent| (agent.is_member, agent.is_ephemeral));
+        self.agenda.add(end, Due::Agent(identity));
+        self.agents.set(identity, Agent { revision, record: None, floor, is_member, is_ephemeral, left: at });
+    }
+}

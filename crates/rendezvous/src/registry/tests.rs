@@ -1,0 +1,8 @@
+//! The registry, called directly.
+
+mod finding;
+mod hostile;
+mod letters;
+mod presence;
+mod registering;
+mod restarts;
