@@ -5,7 +5,9 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, geteuid, getgroups, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Gid, Resource, Rlimit, geteuid, getgroups, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, remove_capability_from_bounding_set,
     set_capabilities, set_no_new_privs, set_thread_groups,
@@ -122,6 +124,17 @@ pub fn harden() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets this process open as many files as the administrator allows, and returns that number. Most systems start programs
+/// with 1,024.
+///
+/// # Errors
+/// Linux is not known to return any.
+pub fn raise_file_limit() -> io::Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +143,13 @@ mod tests {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with(name)).expect("a line that every kernel writes");
         line[name.len()..].trim().to_owned()
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
+        let allowed = raise_file_limit().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!((limit.current, limit.maximum), (Some(allowed), Some(allowed)));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! is trusted but carries packets of strangers if this host forwards.
 
 mod bytes;
+mod channel;
 mod local;
 mod node;
 mod objects;
@@ -16,6 +17,7 @@ mod peer;
 mod stranger;
 
 pub use bytes::{control, ip_packet, join, segment, wireguard};
+pub use channel::channel;
 pub use local::node_tun;
 pub use objects::objects;
 pub use peer::node_peer;
@@ -26,7 +28,8 @@ pub use stranger::node_stranger;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
+    ("channel", channel),
     ("control", control),
     ("ip_packet", ip_packet),
     ("join", join),

@@ -1,0 +1,145 @@
+//! The task that owns the registry: it passes on what connections report, and puts what comes back into their queues.
+//!
+//! What the registry wants kept goes to the thread that owns the store. Its outcomes come back in a queue of their own. It
+//! has no bound of its own, because the registry has at most [`MAX_WAITING`](crate::redb_store::MAX_WAITING) operations
+//! under way, and each has one outcome.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use overlay_rendezvous::protocol::{Call, FromServer, Push, encode};
+use overlay_rendezvous::registry::{Arrival, ConnectionId, NotCommitted, Output, Registry, Ticket};
+use overlay_rendezvous::store::{Conflict, Operation, Revision};
+use tokio::sync::mpsc;
+
+use crate::clock::now;
+use crate::end::End;
+use crate::outbox::Outbox;
+use crate::redb_store::Submitter;
+
+/// Reports that wait for the registry. A connection that reports more waits, and so does its agent.
+pub(crate) const MAX_REPORTS: usize = 1_024;
+/// Reconnects after the end of a rendezvous are spread over this time, in milliseconds.
+const SPREAD: u32 = 30_000;
+
+/// What a connection reports.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// Its agent has proved who it is.
+    Connected(ConnectionId, Arrival, Outbox),
+    /// Its agent calls.
+    Call(ConnectionId, Call),
+    /// It has ended.
+    Disconnected(ConnectionId),
+    /// The rendezvous ends: all agents are told, and all connections end.
+    Shutdown,
+}
+
+/// The store has failed. What the registry holds in memory may differ from what is on disk, so the process must start again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoreFailed;
+
+/// The outcome of an operation.
+type Outcome = (Ticket, Result<Revision, NotCommitted>);
+
+/// Runs until [`Report::Shutdown`], or until nobody can report any longer.
+///
+/// # Errors
+/// [`StoreFailed`]. All connections end with it.
+pub(crate) async fn run(
+    mut registry: Registry,
+    store: Submitter,
+    mut reports: mpsc::Receiver<Report>,
+) -> Result<(), StoreFailed> {
+    let (outcomes, mut arriving) = mpsc::unbounded_channel();
+    let mut outboxes: HashMap<ConnectionId, Outbox> = HashMap::new();
+    let mut ended = Ok(());
+    while ended.is_ok() {
+        let due = registry.deadline(now()).map(|at| at.saturating_sub(now().monotonic));
+        tokio::select! {
+            report = reports.recv() => match report {
+                Some(Report::Connected(connection, arrival, outbox)) => {
+                    outboxes.insert(connection, outbox);
+                    registry.connected(connection, arrival, now());
+                }
+                Some(Report::Call(connection, call)) => registry.call(connection, call, now()),
+                Some(Report::Disconnected(connection)) => {
+                    if outboxes.remove(&connection).is_some() {
+                        registry.disconnected(connection, now());
+                    }
+                }
+                Some(Report::Shutdown) | None => break,
+            },
+            Some((ticket, result)) = arriving.recv() => {
+                if result == Err(NotCommitted::Failed) {
+                    ended = Err(StoreFailed);
+                }
+                registry.committed(ticket, result, now());
+            }
+            () = passed(due) => registry.handle_timeout(now()),
+        }
+        while let Some(output) = registry.poll_output() {
+            match output {
+                Output::Send { connection, message } => {
+                    outboxes.get(&connection).inspect(|outbox| outbox.push(encode(&message)));
+                }
+                Output::Close { connection } => {
+                    outboxes.get(&connection).inspect(|outbox| outbox.finish(End::Registry));
+                }
+                Output::Commit { ticket, operation } => submit(&store, ticket, operation, &outcomes),
+            }
+        }
+    }
+    for outbox in outboxes.values() {
+        outbox.push(encode(&FromServer::Push(Push::Reconnect { wait: spread() })));
+        outbox.finish(End::Shutdown);
+    }
+    ended
+}
+
+/// Hands an operation to the store. Its outcome always arrives, as a failure if need be.
+fn submit(store: &Submitter, ticket: Ticket, operation: Operation, outcomes: &mpsc::UnboundedSender<Outcome>) {
+    let mut pending = Pending { ticket, outcomes: outcomes.clone(), is_told: false };
+    let reply = move |outcome: Result<Revision, Conflict>| {
+        pending.tell(outcome.map_err(|Conflict| NotCommitted::Conflict));
+    };
+    // What is not taken is dropped, and tells that by itself.
+    let _ = store.submit(operation, Box::new(reply));
+}
+
+/// An operation without an outcome. Dropping it is one: the store has failed.
+struct Pending {
+    ticket: Ticket,
+    outcomes: mpsc::UnboundedSender<Outcome>,
+    is_told: bool,
+}
+
+impl Pending {
+    fn tell(&mut self, result: Result<Revision, NotCommitted>) {
+        self.is_told = true;
+        // At the end nobody listens any more. What was committed is on disk.
+        let _ = self.outcomes.send((self.ticket, result));
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.tell(Err(NotCommitted::Failed));
+        }
+    }
+}
+
+async fn passed(due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn spread() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness all reconnect at once, which is only slower.
+    let _ = overlay_os::random::fill(&mut bytes);
+    u32::from_ne_bytes(bytes) % SPREAD
+}

@@ -1,0 +1,37 @@
+//! The public side's shell: the rendezvous on Linux. TLS, WebSocket, keys on disk, limits, metrics.
+//!
+//! [`serve`] opens the state folder, listens, and carries messages between connections and the registry of
+//! `overlay_rendezvous`, which decides what is answered, and between the registry and its store ([`redb_store`]). It never holds an agent's keys, and it believes nothing that an agent has not signed.
+//!
+//! A connection goes through TLS, a WebSocket at [`PATH`] and the handshake of `overlay_rendezvous::channel`, all within one
+//! deadline. From then on each binary message is one sealed message. Whatever goes wrong ends the connection under a name
+//! that the metrics count ([`End`]).
+
+// A program may read the clock and use sockets. The purity lints are for `core`, `wire`, `rendezvous` and `sim`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod addresses;
+mod clock;
+mod connection;
+mod desk;
+mod end;
+mod failure;
+mod http;
+mod limits;
+mod listening;
+mod metrics;
+mod outbox;
+pub mod redb_store;
+mod serve;
+mod state;
+mod tls;
+
+pub use end::End;
+pub use failure::{Kind, ServeError};
+pub use limits::Limits;
+pub use metrics::{FAMILIES, Family, Stats};
+pub use serve::{Options, Setup, serve};
+pub use tls::CertificateFiles;
+
+/// The path of the WebSocket for control messages.
+pub const PATH: &str = "/v1/control";

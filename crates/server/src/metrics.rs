@@ -1,0 +1,183 @@
+//! What a scraper reads of a rendezvous: counters as they stand, in OpenMetrics text.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::end::End;
+
+/// The media type of [`text`].
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What every name begins with.
+const PREFIX: &str = "overlay_rendezvous";
+
+/// The counters of a rendezvous.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Connections that were accepted.
+    pub accepted: AtomicU64,
+    /// Connections that were refused because their address had too many.
+    pub refused: AtomicU64,
+    /// Connections whose handshake succeeded.
+    pub established: AtomicU64,
+    /// Calls that agents made.
+    pub calls: AtomicU64,
+    /// Messages that were sent to agents.
+    pub sent: AtomicU64,
+    ended: [AtomicU64; End::ALL.len()],
+}
+
+impl Stats {
+    /// How many connections ended for this reason.
+    pub fn ended(&self, end: End) -> u64 {
+        self.counter(end).map_or(0, |counter| counter.load(Relaxed))
+    }
+
+    pub(crate) fn count_end(&self, end: End) {
+        if let Some(counter) = self.counter(end) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn counter(&self, end: End) -> Option<&AtomicU64> {
+        let place = End::ALL.iter().position(|known| known.code() == end.code())?;
+        self.ended.get(place)
+    }
+
+    fn open(&self) -> u64 {
+        let ended: u64 = self.ended.iter().map(|counter| counter.load(Relaxed)).sum();
+        self.accepted.load(Relaxed).saturating_sub(ended)
+    }
+}
+
+/// Samples that have a name, a type and a help text in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Without the prefix, and without the suffix that its type adds.
+    name: &'static str,
+    /// `counter`, `gauge` or `info`.
+    pub kind: &'static str,
+    label: Option<&'static str>,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+const BUILD: Family = info("build", "version", "The version of the rendezvous.");
+const OPEN: Family = gauge("open_connections", "Connections that are open, with those whose handshake is not done.");
+const ACCEPTED: Family = counter("accepted_connections", None, "Connections that were accepted.");
+const REFUSED: Family =
+    counter("refused_connections", None, "Connections that were refused because their address had too many.");
+const ESTABLISHED: Family = counter("established_connections", None, "Connections whose handshake succeeded.");
+const ENDED: Family = counter("ended_connections", Some("reason"), "Connections that ended, by reason.");
+const CALLS: Family = counter("calls", None, "Calls that agents made.");
+const SENT: Family = counter("sent_messages", None, "Messages that were sent to agents.");
+
+/// All families.
+pub const FAMILIES: [Family; 8] = [BUILD, OPEN, ACCEPTED, REFUSED, ESTABLISHED, ENDED, CALLS, SENT];
+
+impl Family {
+    fn begin<'o>(&self, out: &'o mut DescriptorEncoder<'_>) -> Result<MetricEncoder<'o>, fmt::Error> {
+        let kind = match self.kind {
+            "counter" => MetricType::Counter,
+            "gauge" => MetricType::Gauge,
+            _ => MetricType::Info,
+        };
+        out.encode_descriptor(self.name, self.help, None, kind)
+    }
+}
+
+impl fmt::Display for Family {
+    /// As its samples are written, with the name of the label.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = match self.kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        write!(f, "{PREFIX}_{}{suffix}", self.name)?;
+        self.label.map_or(Ok(()), |label| write!(f, "{{{label}}}"))
+    }
+}
+
+const fn counter(name: &'static str, label: Option<&'static str>, help: &'static str) -> Family {
+    Family { name, kind: "counter", label, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: "gauge", label: None, help }
+}
+
+const fn info(name: &'static str, label: &'static str, help: &'static str) -> Family {
+    Family { name, kind: "info", label: Some(label), help }
+}
+
+/// Everything there is to scrape.
+pub(crate) fn text(stats: &Arc<Stats>) -> String {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Scrape(stats.clone())));
+    let mut out = String::new();
+    // Writing to a string does not fail; what was written is shown in any case.
+    let _ = encode(&mut out, &registry);
+    out
+}
+
+#[derive(Debug)]
+struct Scrape(Arc<Stats>);
+
+impl Collector for Scrape {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(stats) = self;
+        BUILD.begin(&mut out)?.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        OPEN.begin(&mut out)?.encode_gauge(&stats.open())?;
+        let counters = [
+            (ACCEPTED, &stats.accepted),
+            (REFUSED, &stats.refused),
+            (ESTABLISHED, &stats.established),
+            (CALLS, &stats.calls),
+            (SENT, &stats.sent),
+        ];
+        for (family, counter) in counters {
+            let mut family = family.begin(&mut out)?;
+            family.encode_counter::<NoLabelSet, _, u64>(&counter.load(Relaxed), None)?;
+        }
+        let mut family = ENDED.begin(&mut out)?;
+        for end in End::ALL {
+            let labels = [("reason", end.code())];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&stats.ended(end), None)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_listed_before_it_happens() {
+        let codes: BTreeSet<_> = End::ALL.iter().map(|end| end.code()).collect();
+        assert_eq!(codes.len(), End::ALL.len(), "each has a name of its own");
+        let stats = Arc::new(Stats::default());
+        stats.accepted.store(3, Relaxed);
+        stats.count_end(End::Idle);
+        let text = text(&stats);
+        for end in End::ALL {
+            let line = format!("ended_connections_total{{reason=\"{}\"}} {}\n", end.code(), u8::from(end == End::Idle));
+            assert!(text.contains(&line), "{line}{text}");
+        }
+        for family in FAMILIES {
+            let name = family.to_string();
+            let name = name.split('{').next().unwrap_or_default();
+            assert!(text.contains(&format!("\n{name}")), "{name}\n{text}");
+        }
+        assert!(text.contains("overlay_rendezvous_open_connections 2\n"), "{text}");
+    }
+}

@@ -1,0 +1,188 @@
+//! The life of a rendezvous: open the state folder, listen, accept, end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use overlay_rendezvous::channel::Pinned;
+use overlay_rendezvous::registry::{self, ConnectionId, Registry};
+use overlay_wire::signed::{Network, Pool, PublicKey, Signed, check_name};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::addresses::Addresses;
+use crate::clock::now;
+use crate::connection::{self, Shared};
+use crate::desk::{self, MAX_REPORTS, Report};
+use crate::failure::{Kind, ServeError};
+use crate::http;
+use crate::limits::Limits;
+use crate::listening::{accept, listen, shown_address};
+use crate::metrics::Stats;
+use crate::redb_store::Writer;
+use crate::state::{State, random_pool};
+use crate::tls::{self, CertificateFiles};
+
+/// The most connections of all agents together.
+const MAX_CONNECTIONS: usize = 50_000;
+/// How long connections may take to say goodbye at the end.
+const END_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a rendezvous is told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name of the network.
+    pub network: String,
+    /// Where to listen for agents. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// The folder below which all rendezvous keep their state.
+    pub state_dir: PathBuf,
+    /// The IPv4 addresses of a new network. `None`: a random /16.
+    pub pool: Option<Pool>,
+    /// Where to serve metrics and health. `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// The operator's certificate. `None`: one of our own.
+    pub certificate: Option<CertificateFiles>,
+    /// How much agents may use.
+    pub limits: Limits,
+}
+
+/// What a rendezvous is, once its state is open.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The key of the rendezvous.
+    pub rendezvous: PublicKey,
+    /// The network object.
+    pub network: Signed<Network>,
+    /// The URL that agents are given.
+    pub url: Pinned,
+    /// Its counters.
+    pub stats: Arc<Stats>,
+}
+
+/// Runs a rendezvous until `end` completes. `ready` is called once agents can connect.
+///
+/// # Errors
+/// What keeps it from starting, or that the store has failed.
+pub async fn serve(
+    options: Options,
+    ready: impl FnOnce(&Setup),
+    end: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    check_name(&options.network).map_err(|reason| {
+        ServeError::new(Kind::Config, format!("`{}` is not a valid name of a network", options.network))
+            .with_cause(reason)
+    })?;
+    prepare_process();
+    let state = State::open(&options.state_dir, &options.network)?;
+    let (listener, address) = listen("for agents", options.listen).await?;
+    let host = SocketAddr::new(shown_address(address.ip()), address.port());
+    let identity = if state.is_new()? {
+        let pool = match options.pool {
+            Some(pool) => pool,
+            None => random_pool().await?,
+        };
+        state.make(&options.network, pool, &format!("https://{host}"), now())?
+    } else {
+        state.load(&options.network, options.pool, &format!("https://{host}"), now())?
+    };
+    let tls = tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
+    let url = Pinned {
+        host: host.ip().to_string(),
+        port: host.port(),
+        rendezvous: identity.key.public(),
+        network: identity.network.network,
+    };
+    let stats = Arc::<Stats>::default();
+    let setup = Setup { rendezvous: url.rendezvous, network: identity.network, url, stats: stats.clone() };
+    let mut beside = JoinSet::new();
+    if let Some(address) = options.metrics {
+        let (listener, address) = listen("for metrics", address).await?;
+        tracing::info!(%address, "serving /metrics and /health");
+        beside.spawn(http::serve(listener, stats.clone()));
+    }
+    let (reports, inbox) = mpsc::channel(MAX_REPORTS);
+    let mut seed = [0; 32];
+    overlay_os::random::fill(&mut seed)
+        .map_err(|error| ServeError::new(Kind::Other, "the kernel gives no randomness").with_cause(error))?;
+    let config = registry::Config { network: setup.network.clone(), limits: registry::Limits::default(), seed };
+    let store = state.store()?;
+    let registry = Registry::open(config, &store, now())
+        .map_err(|error| ServeError::new(Kind::Other, "the registry cannot be read").with_cause(error))?;
+    let (writer, submitter) = Writer::start(store)
+        .map_err(|error| ServeError::new(Kind::Other, "cannot start the thread of the store").with_cause(error))?;
+    let mut desk = tokio::spawn(desk::run(registry, submitter, inbox));
+    let shared = Arc::new(Shared {
+        tls,
+        network: setup.network.network,
+        key: identity.key,
+        limits: options.limits,
+        stats,
+        reports: reports.clone(),
+    });
+    let mut connections = JoinSet::new();
+    ready(&setup);
+    tracing::info!(%address, network = options.network, "the rendezvous is ready");
+    tokio::select! {
+        () = accept_all(&listener, &shared, &mut connections) => {}
+        () = end => {}
+        ended = &mut desk => {
+            let cause = match ended {
+                // The last submitter went with the task, so the thread ends.
+                Ok(_) => writer.join().err().map_or_else(|| "it ended".to_owned(), |error| error.to_string()),
+                Err(error) => error.to_string(),
+            };
+            return Err(ServeError::new(Kind::Other, "the registry has failed").with_cause(cause));
+        }
+    }
+    drop(listener);
+    let goodbye = async {
+        let _ = reports.send(Report::Shutdown).await;
+        let _ = desk.await;
+        while connections.join_next().await.is_some() {}
+    };
+    let _ = tokio::time::timeout(END_PATIENCE, goodbye).await;
+    // Everything that waits is committed first.
+    match tokio::task::spawn_blocking(|| writer.join()).await {
+        Ok(Err(error)) => Err(ServeError::new(Kind::Other, "the store has failed at the end").with_cause(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps the keys out of core dumps, and makes room for many connections. A rendezvous runs without either.
+fn prepare_process() {
+    if let Err(error) = overlay_os::privileges::harden() {
+        tracing::warn!(%error, "core dumps of this process could not be switched off");
+    }
+    match overlay_os::privileges::raise_file_limit() {
+        Ok(limit) => tracing::debug!(limit, "files that may be open"),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
+}
+
+/// Accepts connections and gives each a task. Never returns. Can be cancelled.
+async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
+    let addresses = Addresses::new(shared.limits.connections_per_address);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut next = 0;
+    while let Ok(slot) = slots.clone().acquire_owned().await {
+        let (tcp, from) = accept(listener).await;
+        while connections.try_join_next().is_some() {}
+        let address = from.ip().to_canonical();
+        let Some(counted) = addresses.admit(address) else {
+            shared.stats.refused.fetch_add(1, Relaxed);
+            continue;
+        };
+        shared.stats.accepted.fetch_add(1, Relaxed);
+        next += 1;
+        let (id, shared) = (ConnectionId(next), shared.clone());
+        connections.spawn(async move {
+            let _counted = (slot, counted);
+            connection::serve(tcp, address, id, shared).await;
+        });
+    }
+}

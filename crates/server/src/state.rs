@@ -1,0 +1,239 @@
+//! The state folder of a rendezvous: its keys and the network object.
+//!
+//! ```text
+//! STATE-DIR/rendezvous/NETWORK/     0700
+//!   lock                            held while a rendezvous runs
+//!   network.key, rendezvous.key     0600; the network key may be kept elsewhere after the first start
+//!   network                         the signed network object
+//!   registry.redb                   who is registered, and what waits for whom
+//!   certificate.pem, .key           unless the operator has one
+//! ```
+//!
+//! Everything is made at the first start, the network object last. From then on a file that is missing, empty or damaged is
+//! refused by name: a rendezvous never takes a new identity in silence.
+
+mod keys;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use overlay_os::folder::{Access, Folder, TrustError};
+use overlay_rendezvous::now::Now;
+use overlay_wire::signed::{MAX_ENVELOPE_LEN, Network, Pool, Rendezvous, SecretKey, Signed};
+use zeroize::Zeroizing;
+
+use crate::failure::{Kind, ServeError};
+use crate::redb_store::RedbStore;
+
+pub(crate) use pool::random_pool;
+
+const LOCK: &str = "lock";
+const NETWORK: &str = "network";
+const NETWORK_KEY: &str = "network.key";
+const RENDEZVOUS_KEY: &str = "rendezvous.key";
+const REGISTRY: &str = "registry.redb";
+/// The largest file that is read: a certificate chain.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// An open state folder. No other rendezvous can open it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) folder: Folder,
+    _lock: File,
+}
+
+/// The keys and the network of a rendezvous.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) key: Arc<SecretKey>,
+    pub(crate) network: Signed<Network>,
+}
+
+impl State {
+    /// Opens the folder of a network, and makes it if it is missing.
+    pub(crate) fn open(state_dir: &Path, network: &str) -> Result<Self, ServeError> {
+        let above = state_dir.join("rendezvous");
+        let path = above.join(network);
+        let refused = |error| ServeError::of_trust("use the state folder", &path, error);
+        Folder::make_trusted(&above, &[]).map_err(refused)?;
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(error.into())),
+            _ => {}
+        }
+        let folder = Folder::trusted(&path, &[]).map_err(refused)?;
+        if std::fs::metadata(&path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+            let failure =
+                ServeError::new(Kind::Permission, format!("others than its owner may look into {}", path.display()));
+            return Err(failure.with_hint(format!("chmod 700 {}", path.display())));
+        }
+        let lock = folder.open(LOCK, Access::Own).map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { folder, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                Err(ServeError::new(Kind::Conflict, format!("a rendezvous of the network `{network}` is running"))
+                    .with_cause(format!("it holds {}", path.join(LOCK).display())))
+            }
+            Err(TryLockError::Error(error)) => Err(refused(error.into())),
+        }
+    }
+
+    /// Opens the store of the registry, and makes it if it is missing.
+    pub(crate) fn store(&self) -> Result<RedbStore, ServeError> {
+        let path = self.folder.path_of(REGISTRY);
+        // Nobody else can look into the folder. The file gets its mode before anything is in it all the same.
+        self.folder.open(REGISTRY, Access::Own).map_err(|error| ServeError::of_trust("use", &path, error))?;
+        RedbStore::open(&path).map_err(|error| {
+            ServeError::new(Kind::Other, format!("{} cannot be used", self.shown(REGISTRY)))
+                .with_cause(error)
+                .with_hint("restore it from a backup")
+        })
+    }
+
+    /// Whether nothing was ever made here.
+    pub(crate) fn is_new(&self) -> Result<bool, ServeError> {
+        let names = [NETWORK, NETWORK_KEY, RENDEZVOUS_KEY];
+        Ok(names
+            .iter()
+            .map(|name| read(&self.folder, name))
+            .collect::<Result<Vec<_>, _>>()?
+            .iter()
+            .all(Option::is_none))
+    }
+
+    /// Makes the keys and the network object.
+    pub(crate) fn make(&self, name: &str, pool: Pool, url: &str, now: Now) -> Result<Identity, ServeError> {
+        let (network_key, key) = (self.make_key(NETWORK_KEY)?, self.make_key(RENDEZVOUS_KEY)?);
+        let network = Network {
+            network: network_key.public(),
+            sequence: now.unix.max(1),
+            issued: now.unix,
+            name: name.to_owned(),
+            pool,
+            rendezvous: vec![Rendezvous { url: url.to_owned(), key: key.public() }],
+            is_closed: false,
+        };
+        let network = self.sign(network, &network_key)?;
+        Ok(Identity { key: Arc::new(key), network })
+    }
+
+    /// Reads what was made at the first start. The network object is signed again if it does not name `url`.
+    pub(crate) fn load(&self, name: &str, pool: Option<Pool>, url: &str, now: Now) -> Result<Identity, ServeError> {
+        let network = self.network()?;
+        let key = self.key(RENDEZVOUS_KEY)?.ok_or_else(|| self.missing(RENDEZVOUS_KEY))?;
+        if network.name != name {
+            let failure = ServeError::new(Kind::Config, format!("{} is not of `{name}`", self.shown(NETWORK)));
+            let failure = failure.with_cause(format!("it is of the network `{}`", network.name));
+            return Err(
+                failure.with_hint(format!("give the folder the name `{}` and use `--network {0}`", network.name))
+            );
+        }
+        if pool.is_some_and(|pool| pool != network.pool) {
+            let known = format!("{}/{}", network.pool.address(), network.pool.prefix_len());
+            let failure = ServeError::new(Kind::Config, "the pool of a network cannot be changed");
+            let failure = failure.with_cause(format!("agents of `{name}` have addresses in {known}"));
+            return Err(failure.with_hint(format!("leave `--pool` out, or write `--pool {known}`")));
+        }
+        let ours = Rendezvous { url: url.to_owned(), key: key.public() };
+        if network.rendezvous.contains(&ours) {
+            return Ok(Identity { key: Arc::new(key), network });
+        }
+        let Some(network_key) = self.key(NETWORK_KEY)? else {
+            tracing::warn!(
+                "the network object does not name {url}, and {} is not here to sign a new one",
+                self.shown(NETWORK_KEY)
+            );
+            return Ok(Identity { key: Arc::new(key), network });
+        };
+        if network_key.public() != network.network {
+            let failure =
+                ServeError::new(Kind::Other, format!("{} is the key of a different network", self.shown(NETWORK_KEY)));
+            return Err(failure.with_cause(format!("{} is signed by {}", self.shown(NETWORK), network.network)));
+        }
+        let mut changed = network.into_value();
+        changed.rendezvous.retain(|known| known.key != ours.key);
+        changed.rendezvous.push(ours);
+        changed.sequence = now.unix.max(changed.sequence + 1);
+        changed.issued = now.unix;
+        let network = self.sign(changed, &network_key)?;
+        Ok(Identity { key: Arc::new(key), network })
+    }
+
+    fn network(&self) -> Result<Signed<Network>, ServeError> {
+        let bytes = read(&self.folder, NETWORK)?.ok_or_else(|| self.missing(NETWORK))?;
+        Signed::open(&bytes[..bytes.len().min(MAX_ENVELOPE_LEN + 1)]).map_err(|refused| match bytes.len() {
+            0 => self.damaged(NETWORK, "it is empty"),
+            _ => self.damaged(NETWORK, &format!("it is not a signed network object: {refused}")),
+        })
+    }
+
+    fn sign(&self, network: Network, key: &SecretKey) -> Result<Signed<Network>, ServeError> {
+        let signed = Signed::sign(network, key)
+            .map_err(|refused| ServeError::new(Kind::Config, "cannot sign the network object").with_cause(refused))?;
+        self.folder
+            .replace(OsStr::new(NETWORK), &temporary(NETWORK), signed.bytes(), 0o600)
+            .map_err(|error| ServeError::of_file("write", &self.folder.path_of(NETWORK), &error))?;
+        Ok(signed)
+    }
+
+    fn key(&self, name: &str) -> Result<Option<SecretKey>, ServeError> {
+        let Some(bytes) = read(&self.folder, name)? else { return Ok(None) };
+        if self.folder.is_open_to_others(name) {
+            let path = self.folder.path_of(name);
+            let failure =
+                ServeError::new(Kind::Permission, format!("others than its owner may open `{}`", path.display()));
+            return Err(failure.with_hint(format!("chmod 600 {}", path.display())));
+        }
+        keys::parse(&bytes).map(Some).map_err(|problem| self.damaged(name, problem))
+    }
+
+    fn make_key(&self, name: &str) -> Result<SecretKey, ServeError> {
+        let failed = |error| ServeError::of_file("write", &self.folder.path_of(name), &error);
+        let mut secret = Zeroizing::new([0; 32]);
+        overlay_os::random::fill(&mut *secret).map_err(failed)?;
+        let key = SecretKey::from_bytes(&secret);
+        let text = keys::text(&key);
+        self.folder.write_new(OsStr::new(name), &temporary(name), text.as_bytes(), 0o600).map_err(failed)?;
+        Ok(key)
+    }
+
+    fn missing(&self, name: &str) -> ServeError {
+        self.damaged(name, "it is missing, but other files of this rendezvous are there")
+    }
+
+    fn damaged(&self, name: &str, problem: &str) -> ServeError {
+        let folder = self.folder.path().display();
+        ServeError::new(Kind::Other, format!("{} cannot be used", self.shown(name))).with_cause(problem).with_hint(
+            format!("restore it from a backup; `mv {folder} {folder}.old` makes a new network, which no agent knows"),
+        )
+    }
+
+    fn shown(&self, name: &str) -> String {
+        format!("`{}`", self.folder.path_of(name).display())
+    }
+}
+
+/// Reads a file of the folder whole. `None` if it does not exist.
+pub(crate) fn read(folder: &Folder, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, ServeError> {
+    let file = match folder.open(name, Access::Read) {
+        Ok(file) => file,
+        Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(ServeError::of_trust("read", &folder.path_of(name), error)),
+    };
+    let mut content = Zeroizing::new(Vec::with_capacity(4_096));
+    file.take(MAX_FILE)
+        .read_to_end(&mut content)
+        .map_err(|error| ServeError::of_file("read", &folder.path_of(name), &error))?;
+    Ok(Some(content))
+}
+
+/// The name under which a file is written before it gets its own. The lock keeps a second writer away.
+pub(crate) fn temporary(name: &str) -> OsString {
+    format!(".{name}.new").into()
+}

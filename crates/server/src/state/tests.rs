@@ -1,0 +1,139 @@
+//! What a state folder keeps, and that nothing of it is replaced in silence.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use overlay_golden::golden;
+
+use super::*;
+
+const URL: &str = "https://192.0.2.1:7447";
+const NOW: Now = Now { unix: 1_000, monotonic: Duration::ZERO };
+
+fn pool() -> Pool {
+    Pool::new(Ipv4Addr::new(10, 64, 0, 0), 16).expect("a pool")
+}
+
+fn open(dir: &tempfile::TempDir) -> State {
+    State::open(dir.path(), "lab").expect("our own folder")
+}
+
+fn made() -> (tempfile::TempDir, Identity) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let identity = open(&dir).make("lab", pool(), URL, NOW).expect("a new network");
+    (dir, identity)
+}
+
+fn path_of(state_dir: &Path, network: &str, name: &str) -> PathBuf {
+    state_dir.join("rendezvous").join(network).join(name)
+}
+
+fn load(dir: &tempfile::TempDir) -> Result<Identity, ServeError> {
+    open(dir).load("lab", None, URL, NOW)
+}
+
+#[test]
+fn what_was_made_is_found_again_and_nobody_else_can_read_it() {
+    let (dir, made) = made();
+    let found = load(&dir).expect("what was made");
+    assert_eq!((found.key.public(), found.network.bytes()), (made.key.public(), made.network.bytes()));
+    assert!(!open(&dir).is_new().expect("readable"));
+    let folder = path_of(dir.path(), "lab", "");
+    assert_eq!(fs::metadata(&folder).expect("there").mode() & 0o777, 0o700);
+    for entry in fs::read_dir(&folder).expect("there").flatten() {
+        assert_eq!(entry.metadata().expect("there").mode() & 0o777, 0o600, "{:?}", entry.file_name());
+    }
+    let network_key = open(&dir).key(NETWORK_KEY).expect("a good key").expect("a key");
+    assert_eq!(network_key.public(), made.network.network);
+}
+
+#[test]
+fn a_second_rendezvous_of_the_network_is_refused() {
+    let (dir, _) = made();
+    let first = open(&dir);
+    let refused = State::open(dir.path(), "lab").expect_err("it is running");
+    assert_eq!(refused.kind, Kind::Conflict);
+    assert!(State::open(dir.path(), "other").is_ok());
+    drop(first);
+    assert!(State::open(dir.path(), "lab").is_ok());
+}
+
+#[test]
+fn a_damaged_or_missing_file_is_refused_by_name_and_left_alone() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, &str, Damage); 7] = [
+        ("empty key", RENDEZVOUS_KEY, Vec::clear),
+        ("torn key", RENDEZVOUS_KEY, |content| content.truncate(60)),
+        ("key of zeros", RENDEZVOUS_KEY, |content| content.fill(0)),
+        ("changed key", RENDEZVOUS_KEY, |content| content[5] = if content[5] == b'A' { b'B' } else { b'A' }),
+        ("empty network", NETWORK, Vec::clear),
+        ("torn network", NETWORK, |content| content.truncate(100)),
+        ("changed network", NETWORK, |content| *content.last_mut().expect("a signature") ^= 1),
+    ];
+    for (what, name, damage) in damages {
+        let (dir, _) = made();
+        let path = path_of(dir.path(), "lab", name);
+        let mut content = fs::read(&path).expect("there");
+        damage(&mut content);
+        fs::write(&path, &content).expect("ours");
+        let refused = load(&dir).expect_err(what);
+        golden(what, shown(&refused, &dir));
+        assert_eq!(fs::read(&path).expect("still there"), content, "{what}");
+        assert!(!open(&dir).is_new().expect("readable"), "{what}: no new network is made");
+    }
+    for name in [RENDEZVOUS_KEY, NETWORK] {
+        let (dir, _) = made();
+        fs::remove_file(path_of(dir.path(), "lab", name)).expect("there");
+        golden(format!("missing {name}"), shown(&load(&dir).expect_err("missing"), &dir));
+        assert!(!open(&dir).is_new().expect("readable"), "{name}: no new network is made");
+    }
+}
+
+#[test]
+fn a_key_or_a_folder_that_others_can_read_is_refused() {
+    let (dir, _) = made();
+    let path = path_of(dir.path(), "lab", RENDEZVOUS_KEY);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("ours");
+    let refused = load(&dir).expect_err("readable");
+    assert_eq!(refused.kind, Kind::Permission);
+    golden("a readable key", shown(&refused, &dir));
+
+    let folder = path_of(dir.path(), "lab", "");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o750)).expect("ours");
+    let refused = State::open(dir.path(), "lab").expect_err("readable");
+    assert_eq!(refused.kind, Kind::Permission);
+    golden("a readable folder", shown(&refused, &dir));
+}
+
+#[test]
+fn a_new_url_is_signed_while_the_network_key_is_there() {
+    let (dir, made) = made();
+    let moved = open(&dir).load("lab", None, "https://192.0.2.2:1", NOW).expect("a new object");
+    assert_eq!(moved.network.network, made.network.network);
+    assert_eq!(moved.network.sequence, made.network.sequence + 1);
+    assert_eq!(moved.network.rendezvous.len(), 1);
+    assert_eq!(moved.network.rendezvous[0].url, "https://192.0.2.2:1");
+
+    fs::remove_file(path_of(dir.path(), "lab", NETWORK_KEY)).expect("there");
+    let kept = load(&dir).expect("the key may be elsewhere");
+    assert_eq!(kept.network.bytes(), moved.network.bytes());
+}
+
+#[test]
+fn a_different_name_or_pool_is_refused() {
+    let (dir, _) = made();
+    let other = Pool::new(Ipv4Addr::new(10, 65, 0, 0), 16);
+    golden("pool", shown(&open(&dir).load("lab", other, URL, NOW).expect_err("a different pool"), &dir));
+    fs::rename(path_of(dir.path(), "lab", ""), path_of(dir.path(), "prod", "")).expect("ours");
+    let state = State::open(dir.path(), "prod").expect("our own folder");
+    golden("name", shown(&state.load("prod", None, URL, NOW).expect_err("a different name"), &dir));
+}
+
+fn shown(error: &ServeError, dir: &tempfile::TempDir) -> String {
+    let line = |label: &str, text: &Option<String>| text.as_ref().map(|text| format!("\n{label}: {text}"));
+    let [cause, hint] = [line("cause", &error.cause), line("hint", &error.hint)].map(Option::unwrap_or_default);
+    format!("error: {}{cause}{hint}", error.error).replace(&dir.path().display().to_string(), "DIR")
+}
