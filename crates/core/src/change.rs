@@ -43,6 +43,7 @@ impl Node {
             Command::RunAhead(by) => self.context.local.wall.run_ahead(by),
             Command::SetUp(is_up) => self.set_up(is_up, now),
             Command::SetAddresses { addresses, forward } => self.set_addresses(addresses, forward, now),
+            Command::SetPools(pools) => self.context.local.pools = pools,
             Command::SetMtu { mtu, max } => self.set_mtu(mtu, max, now),
             Command::WallClockSet(step) => self.on_wall_clock_set(step, now),
             Command::SetJoins(joins) => self.context.local.joins = joins,
@@ -78,6 +79,7 @@ impl Node {
         }
         peer.stats = stats;
         peer.rights.is_declared = true;
+        peer.rights.opens = config.opens.map(Vec::into_boxed_slice);
         peer.discovers = config.mtu_discovery;
         self.context.on_change(peer, now);
         if peer.is_alive(now) {

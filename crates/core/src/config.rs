@@ -57,6 +57,9 @@ pub struct PeerConfig {
     /// The protocols and ports that the peer may open towards us. `None`: all of them, and no flow state is kept. Empty:
     /// only answers.
     pub allow: Option<Vec<Rule>>,
+    /// The protocols and ports that we may open at the peer, as far as is known. Anything else is refused at once, with an
+    /// ICMP error. `None`: everything is sent, and the peer decides.
+    pub opens: Option<Vec<Rule>>,
     /// Whether the MTU of the path is searched for, by control frames or echoes inside the session. If not, the peer keeps
     /// [`NodeConfig::mtu`] and gets only messages that WireGuard sends too. The exception is an overlay node that greets or
     /// probes us, which is answered.
@@ -73,6 +76,7 @@ impl PeerConfig {
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
             allow: None,
+            opens: None,
             mtu_discovery: false,
         }
     }
@@ -168,6 +172,9 @@ pub enum Command {
         /// See [`NodeConfig::forward`].
         forward: bool,
     },
+    /// The prefixes in which only trusted peers have addresses. A packet to any other address in them is refused as
+    /// prohibited rather than as unreachable.
+    SetPools(Vec<IpNet>),
     /// New inner MTUs.
     SetMtu {
         /// See [`NodeConfig::mtu`].

@@ -9,6 +9,7 @@ pub(crate) mod ecn;
 pub(crate) mod host_configuration;
 pub(crate) mod icmp_limit;
 pub(crate) mod inbound;
+pub(crate) mod opens;
 pub(crate) mod outbound;
 pub(crate) mod scratch;
 pub(crate) mod shares;

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::data::allowed_ips::AllowedIps;
 use crate::data::allowlist::HostPorts;
 use crate::data::shares::Party;
@@ -27,6 +29,8 @@ pub(crate) struct Local {
     pub(crate) wall: WallClock,
     /// The UDP ports of this host when control last looked.
     pub(crate) ports: Option<HostPorts>,
+    /// The prefixes in which only trusted peers have addresses.
+    pub(crate) pools: Vec<IpNet>,
     /// Keeps others from choosing which party they count as.
     pub(crate) secret: u64,
 }

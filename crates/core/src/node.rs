@@ -66,6 +66,7 @@ impl Node {
             joins: config.joins,
             wall: WallClock::new(config.wall_anchor),
             ports: None,
+            pools: Vec::new(),
             secret: secrets.next_u64(),
         };
         Self {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use crate::Instant;
 use crate::data::allowlist::Allowlist;
+use crate::{Instant, Rule};
 
 /// The rights of one peer.
 #[derive(Default)]
@@ -14,6 +14,8 @@ pub(crate) struct Rights {
     pub(crate) allowed_ips: BTreeSet<IpNet>,
     /// Boxed, because most peers of a large network do not have one, and it takes a third of the memory of a peer.
     pub(crate) allowlist: Option<Box<Allowlist>>,
+    /// What we may open at the peer. `None`: the peer decides.
+    pub(crate) opens: Option<Box<[Rule]>>,
     /// Whether a file declared the peer, by [`crate::Command::SetPeer`]. For such a peer a shorter prefix does not cover
     /// link-local sources. WireGuard has no such rule.
     pub(crate) is_declared: bool,

@@ -28,6 +28,8 @@ const INTERNETWORK_CONTROL: u8 = 0xc0;
 
 const DESTINATION_UNREACHABLE_V4: u8 = 3;
 const HOST_UNREACHABLE: u8 = 1;
+const PROHIBITED_V4: u8 = 13;
+const PROHIBITED_V6: u8 = 1;
 const PROTOCOL_UNREACHABLE: u8 = 2;
 const PORT_UNREACHABLE_V4: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
@@ -116,6 +118,15 @@ pub fn unreachable(refused: &Packet<'_>, out: &mut Vec<u8>) -> bool {
     match refused.version() {
         Version::V4 => answer(refused, [DESTINATION_UNREACHABLE_V4, HOST_UNREACHABLE], [0; 4], out),
         Version::V6 => answer(refused, [DESTINATION_UNREACHABLE_V6, ADDRESS_UNREACHABLE], [0; 4], out),
+    }
+}
+
+/// Writes ICMP "communication administratively prohibited" (RFC 1812, RFC 4443) for a refused packet into `out`. The rules
+/// are those of [`too_big`].
+pub fn prohibited(refused: &Packet<'_>, out: &mut Vec<u8>) -> bool {
+    match refused.version() {
+        Version::V4 => answer(refused, [DESTINATION_UNREACHABLE_V4, PROHIBITED_V4], [0; 4], out),
+        Version::V6 => answer(refused, [DESTINATION_UNREACHABLE_V6, PROHIBITED_V6], [0; 4], out),
     }
 }
 

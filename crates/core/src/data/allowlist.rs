@@ -137,6 +137,11 @@ impl Allowlist {
         self.fragments.clear();
     }
 
+    /// Whether the peer may open flows to this port of ours, so that a packet from it may be an answer.
+    pub(crate) fn lists(&self, version: Version, protocol: u8, port: Option<u16>) -> bool {
+        admits(&self.rules, version, protocol, port)
+    }
+
     /// Records an outbound packet to the peer. Called with the first packet of each train. `party` maps an inner source
     /// to the party on our side that it belongs to. It is called for new flows only.
     pub(crate) fn on_outbound(&mut self, packet: &Packet<'_>, party: impl FnOnce(IpAddr) -> Party, now: Instant) {
@@ -441,7 +446,7 @@ fn destination_port(header: Header) -> Option<u16> {
 }
 
 /// Whether a rule lists this protocol and destination port.
-fn admits(rules: &[Rule], version: Version, protocol: u8, port: Option<u16>) -> bool {
+pub(crate) fn admits(rules: &[Rule], version: Version, protocol: u8, port: Option<u16>) -> bool {
     rules.iter().any(|rule| {
         let number = match (rule.protocol, version) {
             (Protocol::Icmp, Version::V4) => ip::ICMP,

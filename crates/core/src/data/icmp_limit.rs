@@ -13,7 +13,7 @@ const COST: Duration = Duration::from_millis(10);
 const BURST: u32 = 50;
 /// How long a bucket with a single token takes to fill.
 const LAST_TOKEN: Duration = Duration::from_millis(COST.as_millis() as u64 * (BURST as u64 - 1));
-const KINDS: usize = 2;
+const KINDS: usize = 3;
 
 /// The kind of an ICMP error.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub(crate) enum Refusal {
     Unreachable,
     /// The packet is larger than the path MTU.
     TooBig,
+    /// The destination does not belong to a peer, or the peer does not let us open the flow.
+    Prohibited,
 }
 
 /// A token bucket for each kind and party.

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::data::allowed_ips::AllowedIps;
 use crate::data::scratch::Scratch;
 use crate::data::shares::Party;
-use crate::data::{ecn, host_configuration};
+use crate::data::{ecn, host_configuration, opens};
 use crate::local::Local;
 use crate::node::Node;
 use crate::outbox::Heading;
@@ -45,11 +45,21 @@ impl Node {
             return Err(DropReason::OutboundSource);
         }
         let Some(tag) = self.peers.allowed_ips.lookup(packet.destination()) else {
-            self.scratch.answer_unreachable(&packet, &self.peers.allowed_ips, &mut self.context, now);
+            let (allowed_ips, destination) = (&self.peers.allowed_ips, packet.destination());
+            if self.context.local.pools.iter().any(|pool| pool.contains(&destination)) {
+                self.scratch.answer_prohibited(&packet, allowed_ips, &mut self.context, now);
+            } else {
+                self.scratch.answer_unreachable(&packet, allowed_ips, &mut self.context, now);
+            }
             return Err(DropReason::OutboundNoPeer);
         };
         let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(tag).ok_or(DropReason::OutboundNoPeer)?;
         may_leave_for(peer, &packet, &self.context.local).inspect_err(|_| peer.stats.drops.add(1))?;
+        if !opens::may_send(&peer.rights, &packet) {
+            self.scratch.answer_prohibited(&packet, allowed_ips, &mut self.context, now);
+            peer.stats.drops.add(1);
+            return Err(DropReason::NotAllowed);
+        }
         let is_mute = peer.tunnel.is_mute;
         if is_mute || peer.paths.primary().is_none() {
             self.scratch.answer_unreachable(&packet, allowed_ips, &mut self.context, now);

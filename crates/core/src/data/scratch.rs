@@ -43,6 +43,19 @@ impl Scratch {
         }
     }
 
+    pub(super) fn answer_prohibited(
+        &mut self,
+        refused: &Packet<'_>,
+        allowed_ips: &AllowedIps<PeerTag>,
+        context: &mut Context,
+        now: Instant,
+    ) {
+        let party = context.local.party(refused.source(), allowed_ips);
+        if self.icmp_limit.allows(Refusal::Prohibited, party, now) && icmp::prohibited(refused, &mut self.icmp) {
+            self.deliver(context);
+        }
+    }
+
     pub(super) fn answer_too_big(
         &mut self,
         refused: &[u8],
