@@ -10,8 +10,11 @@
 //! GET  /metrics      OpenMetrics text                 any error         FailureBody, overlay.error.v1
 //! ```
 //!
+//! What an agent is asked is in [`agent`].
+//!
 //! [`openapi::document`] is the machine-readable description.
 
+pub mod agent;
 pub mod openapi;
 pub mod scrape;
 
@@ -30,9 +33,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::agent::request::{AgentCall, AgentReply};
 use crate::device::ReloadReport;
 use crate::failure::{ExitKind, Failure, FailureBody};
-use crate::serving::access::{Caller, GROUP};
+use crate::serving::access::{Caller, GROUP, Uid};
 use crate::serving::guests::Guests;
 use crate::serving::{connection, socket};
 use crate::view::{Status, View, metrics};
@@ -52,6 +56,8 @@ pub enum Request {
     Reload(oneshot::Sender<Result<ReloadReport, ReloadError>>),
     /// Remove everything and end. Answered when that has begun or is done.
     Down(oneshot::Sender<()>),
+    /// Ask the agent. A daemon in static mode answers with a failure.
+    Agent(AgentCall, oneshot::Sender<Result<AgentReply, Failure>>),
 }
 
 /// Why a reload changed nothing: the config in force before is in force still.
@@ -148,11 +154,9 @@ pub async fn serve(listener: UnixListener, view: Arc<View>, requests: mpsc::Send
     let guests = Guests::new(MAX_GUESTS, MAX_OF_A_GUEST);
     connection::serve_admitted(listener, MAX_CONNECTIONS, |stream| {
         let caller = Caller::of(stream);
-        let guest = match caller.is_owner() {
-            true => None,
-            false => Some(guests.admit(stream.peer_cred().ok()?.uid())?),
-        };
-        Some((routes.clone().layer(Extension(caller)), guest))
+        let uid = stream.peer_cred().ok()?.uid();
+        let guest = if caller.is_owner() { None } else { Some(guests.admit(uid)?) };
+        Some((routes.clone().layer(Extension(caller)).layer(Extension(Uid(uid))), guest))
     })
     .await
 }
@@ -170,6 +174,7 @@ fn routes(view: Arc<View>, requests: mpsc::Sender<Request>) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/down", post(down))
         .route("/metrics", get(scrape))
+        .merge(agent::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Daemon { view, requests })

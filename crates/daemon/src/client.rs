@@ -1,5 +1,7 @@
 //! The client side of the local API: the verbs of the program use it to find a daemon and send it requests.
 
+mod agent;
+
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -7,7 +9,7 @@ use std::os::unix::net::UnixStream as Probe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -148,7 +150,17 @@ impl Client {
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, patience: Duration) -> Result<T, Failure> {
-        let asked = tokio::time::timeout(patience, self.exchange(method, path)).await;
+        self.ask_with(method, path, Bytes::new(), patience).await
+    }
+
+    async fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let asked = tokio::time::timeout(patience, self.exchange(method, path, body)).await;
         let (status, body) =
             asked.map_err(|_| self.no_answer(&format!("no answer came within {} s", patience.as_secs())))??;
         if status.is_success() {
@@ -160,7 +172,7 @@ impl Client {
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.not_connected(&error, &method))?;
         let broken = |error: hyper::Error| self.no_answer(&error.to_string());
         let (mut sender, connection) =
@@ -171,7 +183,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, "localhost")
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .expect("method, path and header are valid by construction");
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();

@@ -1,4 +1,5 @@
-//! The config of one interface: the content of a TOML file, checked to the last value.
+//! The config of one interface: the content of a TOML file, checked to the last value. In static mode it says everything;
+//! in agent mode key, addresses and most peers come later ([`Config::in_force`]).
 //!
 //! [`Config::load`] is the usual way in. A value of these types has passed every check, so later code does not check
 //! again. A file with mistakes yields a [`ConfigError`] that contains *all* of them, each with its place and its fix.
@@ -17,6 +18,7 @@ pub use overlay_os::schedule::Scheduling;
 use overlay_core::{Joins, NodeConfig, PeerConfig, PeerKey, Rule};
 use zeroize::Zeroizing;
 
+mod agent;
 mod check;
 mod credential;
 mod document;
@@ -33,15 +35,16 @@ mod template;
 mod value;
 
 pub use crate::keys::PrivateKey;
+pub use agent::{Agent, AgentPart, Candidates, RendezvousUrl, Trust};
 pub(crate) use key_file::KeyFiles;
 use key_file::ReadKeys;
 pub use keys::{Absent, Applied, Key, KeyTable, keys_for_next_up, tables};
 pub use problem::{ConfigError, Problem, Warning};
 pub use reference::reference;
 pub use schema::schema;
-pub use template::{Template, template};
-pub use value::{interface_name_of, parse_address};
-pub(crate) use value::{is_peer_name, parse_endpoint, parse_net};
+pub use template::{AgentTemplate, Template, agent_template, template};
+pub(crate) use value::{check_agent_name, is_peer_name, parse_endpoint, parse_net, parse_service, parse_tag};
+pub use value::{check_scope, interface_name_of, parse_address, parse_rendezvous};
 
 /// The folder in which a bare NAME is looked up.
 pub const CONFIG_FOLDER: &str = "/etc/overlay";
@@ -56,6 +59,8 @@ pub struct Config {
     pub interface: Interface,
     /// The peers, in the order of the file.
     pub peers: Vec<Peer>,
+    /// Agent mode; `None` in static mode.
+    pub agent: Option<Agent>,
     /// The address at which metrics are served, if any.
     pub metrics: Option<SocketAddr>,
     /// Switches that nobody should need.
@@ -71,9 +76,10 @@ pub struct Config {
 pub struct Interface {
     /// The kernel's name for it: 1 to 15 of `A-Z a-z 0-9 _ = + . -`. Without a `name` in the file, the file's own.
     pub name: String,
-    /// The tunnel key.
-    pub private_key: PrivateKey,
-    /// The virtual IPs with the prefix each is connected to. Host bits are kept: `10.77.0.1/24`. At least one.
+    /// The tunnel key. The file of agent mode has none: [`Config::in_force`] adds it.
+    pub private_key: Option<PrivateKey>,
+    /// The virtual IPs with the prefix each is connected to. Host bits are kept: `10.77.0.1/24`. At least one, except in
+    /// agent mode before [`Config::in_force`].
     pub addresses: Vec<IpNet>,
     /// UDP port; 0 lets the kernel choose.
     pub listen_port: u16,
@@ -169,6 +175,8 @@ pub struct Peer {
     pub persistent_keepalive: Option<u16>,
     /// What it may open towards us. `None`: everything it is routed for. Empty: only answers.
     pub allow: Option<Vec<Rule>>,
+    /// What this host may open towards it, as it has granted. `None`: it decides by itself.
+    pub opens: Option<Vec<Rule>>,
     /// Whether the MTU of its path is searched for: see [`Tuning::mtu_discovery`]. Not for one that `wg` has added and no file names.
     pub mtu_discovery: bool,
 }
@@ -276,7 +284,7 @@ impl Config {
     /// accepts, and `seed` is random.
     pub fn to_node(&self, mtu: MtuRange, joins: Joins, seed: [u8; 32]) -> NodeConfig {
         NodeConfig {
-            private_key: Some(self.interface.private_key.to_bytes()),
+            private_key: self.interface.private_key.as_ref().map(PrivateKey::to_bytes),
             addresses: self.addresses(),
             forward: self.interface.forward,
             mtu: mtu.start,
@@ -298,6 +306,7 @@ impl Peer {
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
             allow: self.allow.clone(),
+            opens: self.opens.clone(),
             mtu_discovery: self.mtu_discovery,
         }
     }
@@ -312,6 +321,7 @@ impl Peer {
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
             allow: None,
+            opens: None,
             mtu_discovery: false,
         }
     }
@@ -333,6 +343,7 @@ impl fmt::Debug for Peer {
             .field("allowed_ips", &self.allowed_ips)
             .field("persistent_keepalive", &self.persistent_keepalive)
             .field("allow", &self.allow)
+            .field("opens", &self.opens)
             .field("mtu_discovery", &self.mtu_discovery)
             .finish()
     }

@@ -25,6 +25,8 @@ const PLACES: [&str; 4] = [UAPI_FOLDER, "/dev/net/tun", "/dev/null", "/proc/sys/
 pub(crate) struct Needs<'a> {
     /// The folder of lock, journal and socket, if there is one.
     pub(crate) runtime: Option<&'a Path>,
+    /// The folder of the agent's state, if there is an agent.
+    pub(crate) state: Option<&'a Path>,
     /// The config that a reload reads again, with the files it names.
     pub(crate) config: Option<&'a Config>,
     /// How the engine thread will be scheduled.
@@ -55,7 +57,7 @@ pub(crate) fn confine(needs: &Needs<'_>) {
     if effective_uid() == 0 {
         let _ = std::fs::create_dir_all(UAPI_FOLDER);
     }
-    if let Err(error) = write_only_below(needs.runtime.into_iter().chain(PLACES.map(Path::new))) {
+    if let Err(error) = write_only_below(needs.runtime.into_iter().chain(needs.state).chain(PLACES.map(Path::new))) {
         tracing::debug!(%error, "this kernel does not restrict where files are written");
     }
     if let Err(error) = refuse_system_calls() {

@@ -16,11 +16,13 @@ use std::sync::Arc;
 use overlay_core::Event;
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 pub(crate) use self::inbox::Inbox;
 use self::signals::Signal;
 pub(crate) use self::signals::Signals;
 pub(crate) use self::watchdog::Watchdog;
+use crate::agent::request::{AgentCall, AgentReply};
 use crate::api::{self, ReloadError, Request};
 use crate::device::table::wall_clock_of;
 use crate::device::{Change, ChangeError, Device, ReloadReport};
@@ -86,6 +88,19 @@ pub(crate) trait Daemon {
 
     /// Reads the config again, for SIGHUP or the local API.
     async fn on_reload(&mut self) -> Result<ReloadReport, ReloadError>;
+
+    /// Asks the agent, for the local API. It may answer later.
+    async fn on_agent_call(&mut self, call: AgentCall, reply: AgentAnswer);
+}
+
+/// Takes the agent's answer.
+pub(crate) type AgentAnswer = oneshot::Sender<Result<AgentReply, Failure>>;
+
+/// The failure for a question to the agent of a daemon that has none. The hint says how to get one.
+pub(crate) fn no_agent(hint: impl Into<String>) -> Failure {
+    Failure::new(ExitKind::Config, "this daemon runs in static mode")
+        .with_cause("it has no identity: only an agent can ask for trust and give it")
+        .with_hint(hint)
 }
 
 /// Creates the runtime of the control thread.
@@ -157,6 +172,10 @@ async fn on_request(request: Request, daemon: &mut impl Daemon) -> ControlFlow<E
         Request::Down(reply) => {
             let _ = reply.send(());
             ControlFlow::Break(End::Asked)
+        }
+        Request::Agent(call, reply) => {
+            daemon.on_agent_call(call, reply).await;
+            ControlFlow::Continue(())
         }
     }
 }

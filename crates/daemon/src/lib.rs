@@ -2,6 +2,7 @@
 // The daemon is where the machine's clock and sockets are used; the purity lints guard `core`, `wire` and `sim`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod agent;
 pub mod api;
 pub mod client;
 pub mod config;

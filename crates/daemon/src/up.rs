@@ -4,6 +4,7 @@
 //! followed by the same clean-up that follows a crash.
 
 mod door;
+mod follow;
 mod footprint;
 mod paths;
 mod reload;
@@ -27,6 +28,7 @@ use self::resolving::Resolving;
 use self::running::Running;
 use self::standing::Standing;
 use self::supervisor::{Inputs, Supervisor};
+use crate::agent::Agent;
 use crate::config::{self, Config, MtuRange, Table};
 use crate::confine::{Needs, confine};
 use crate::control::{self, Inbox, MAX_SETTINGS};
@@ -50,6 +52,8 @@ pub struct Options {
     pub config: PathBuf,
     /// The folder with the sockets, locks and journals of running daemons.
     pub runtime_dir: PathBuf,
+    /// The folder with the state of agents.
+    pub state_dir: PathBuf,
     /// Called once when traffic can flow.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -68,14 +72,16 @@ pub fn run(options: Options) -> Result<(), Failure> {
     if let Err(error) = overlay_os::privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
+    let agent = config.agent.as_ref().map(|agent| Agent::open(agent, &options.state_dir)).transpose()?;
     let control = control::runtime()?;
-    let result = control.block_on(run_config(config, options));
+    let result = control.block_on(run_config(config, agent, options));
     // A lookup that hangs must not keep the process alive: getaddrinfo cannot be cancelled.
     control.shutdown_background();
     result
 }
 
-async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
+async fn run_config(file: Config, agent: Option<Agent>, options: Options) -> Result<(), Failure> {
+    let config = agent.as_ref().map_or_else(|| file.clone(), |agent| file.in_force(agent.part()));
     let runtime = Runtime::acquire_to_run(&options.runtime_dir, &config.interface.name)?;
     let mut cleaned = runtime.clean_leftovers_but_locks().await?;
     tell_cleaned(&cleaned);
@@ -94,6 +100,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     cleaned.removed.extend(unlocked.removed);
     confine(&Needs {
         runtime: Some(runtime.directory()),
+        state: agent.as_ref().map(Agent::folder),
         config: Some(&config),
         scheduling: config.tuning.scheduling,
         is_followed: false,
@@ -107,7 +114,7 @@ async fn run_config(config: Config, options: Options) -> Result<(), Failure> {
     // A daemon that ended in order leaves nothing but its file, so what it knew is in that file or is lost.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
     let (is_first, legacy) = (former.is_first, former.legacy.clone());
-    let started = start(config, &runtime, netlink, listening, former).await;
+    let started = start(Configs { file, config }, agent, &runtime, netlink, listening, former).await;
     // If it failed, no packet passed, so what was handed over still holds for the next attempt.
     if started.is_err()
         && let Err(error) = host::flows::put_back(&runtime.flows(), is_first, &legacy)
@@ -170,8 +177,15 @@ impl Listening {
     }
 }
 
-async fn start(
+/// The config as the file has it, and with what agent mode adds.
+struct Configs {
+    file: Config,
     config: Config,
+}
+
+async fn start(
+    Configs { file, config }: Configs,
+    agent: Option<Agent>,
     runtime: &Runtime,
     netlink: Netlink,
     listening: Listening,
@@ -220,9 +234,12 @@ async fn start(
         tokio::spawn(api::scrape::serve_when_possible(address, Arc::clone(&view)));
     }
     let requests = control::serve_api(listening.api, &view);
-    let running = Running { started_with: config.clone(), config, netlink, journal, host, device, view };
+    let running = Running { started_with: config.clone(), config, file, netlink, journal, host, device, view };
     let (paths, standing) = (Paths::new(mtu), Standing::start());
-    let supervisor = Supervisor { running, paths, footprint, standing, resolving, door };
+    if let Some(agent) = &agent {
+        follow::tell(agent, &running).await?;
+    }
+    let supervisor = Supervisor { running, paths, footprint, standing, resolving, door, agent };
     Ok((supervisor, Inputs { reports, requests, settings }))
 }
 

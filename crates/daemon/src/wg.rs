@@ -117,6 +117,7 @@ async fn run_interface(options: Options) -> Result<(), Failure> {
         None => None,
     };
     confine(&Needs {
+        state: None,
         runtime: runtime.as_ref().map(Runtime::directory),
         config: None,
         scheduling: Scheduling::Default,

@@ -10,17 +10,20 @@ use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::agent::{AgentAnswer, AgentsAnswer, DecidedAnswer, PendingAnswer};
 use super::{Down, GROUP, Reloaded, Version, status_code};
+use crate::agent::request::{Approve, Handshake, Named};
 use crate::failure::{ExitKind, FailureBody};
 use crate::view::Status;
 use crate::view::metrics;
 
 /// All operations of the API.
-pub(super) static OPERATIONS: [Operation; 5] = [
+pub(super) static OPERATIONS: [Operation; 12] = [
     Operation {
         path: "/v1/status",
         method: "get",
         id: "status",
+        takes: Takes::Nothing,
         summary: "The interface, its peers, every drop reason and every counter.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<Status>()),
     },
@@ -28,6 +31,7 @@ pub(super) static OPERATIONS: [Operation; 5] = [
         path: "/v1/version",
         method: "get",
         id: "version",
+        takes: Takes::Nothing,
         summary: "Which version the daemon is.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<Version>()),
     },
@@ -35,6 +39,7 @@ pub(super) static OPERATIONS: [Operation; 5] = [
         path: "/metrics",
         method: "get",
         id: "metrics",
+        takes: Takes::Nothing,
         summary: "What Prometheus scrapes.",
         answer: Answer::Text(metrics::CONTENT_TYPE),
     },
@@ -42,6 +47,7 @@ pub(super) static OPERATIONS: [Operation; 5] = [
         path: "/v1/reload",
         method: "post",
         id: "reload",
+        takes: Takes::Nothing,
         summary: "Reads the config again and applies what changed; a config that is wrong changes nothing.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<Reloaded>()),
     },
@@ -49,18 +55,89 @@ pub(super) static OPERATIONS: [Operation; 5] = [
         path: "/v1/down",
         method: "post",
         id: "down",
+        takes: Takes::Nothing,
         summary: "Takes everything away and ends the daemon. Answered when that has begun.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<Down>()),
     },
+    Operation {
+        path: "/v1/agent/handshake",
+        method: "post",
+        id: "handshake",
+        takes: Takes::Body(|schemas| schemas.subschema_for::<Handshake>()),
+        summary: "Asks a peer for trust.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<DecidedAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/approve",
+        method: "post",
+        id: "approve",
+        takes: Takes::Body(|schemas| schemas.subschema_for::<Approve>()),
+        summary: "Approves a request, or changes what a trusted peer may open.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<DecidedAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/untrust",
+        method: "post",
+        id: "untrust",
+        takes: Takes::Body(|schemas| schemas.subschema_for::<Named>()),
+        summary: "Refuses a request, or takes trust back.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<DecidedAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/pending",
+        method: "get",
+        id: "pending",
+        takes: Takes::Nothing,
+        summary: "The requests that wait for a decision. A reason may hold any character.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<PendingAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/peers",
+        method: "get",
+        id: "peers",
+        takes: Takes::Nothing,
+        summary: "This agent and its peers.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<AgentAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/find",
+        method: "get",
+        id: "find",
+        takes: Takes::Query(&[
+            ("name", false, "Only agents with this name."),
+            ("tag", false, "Only agents that claim this tag."),
+        ]),
+        summary: "Looks for agents at the rendezvous.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<AgentsAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/whois",
+        method: "get",
+        id: "whois",
+        takes: Takes::Query(&[("agent", true, "A virtual IP, a name or a key.")]),
+        summary: "The agent with this virtual IP, name or key.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<AgentsAnswer>()),
+    },
 ];
 
-/// One method of one path. No operation has a body or parameters.
+/// One method of one path.
 pub(super) struct Operation {
     pub(super) path: &'static str,
     pub(super) method: &'static str,
     id: &'static str,
+    pub(super) takes: Takes,
     summary: &'static str,
     pub(super) answer: Answer,
+}
+
+/// What a request carries besides its path.
+pub(super) enum Takes {
+    /// Nothing.
+    Nothing,
+    /// A type of ours as JSON.
+    Body(fn(&mut SchemaGenerator) -> Schema),
+    /// Texts in the query: the name, whether it is required, and what it means.
+    Query(&'static [(&'static str, bool, &'static str)]),
 }
 
 /// The body of a successful answer (200).
@@ -90,16 +167,18 @@ struct Components {
 /// Returns the document as JSON that ends in a newline.
 pub fn document() -> String {
     // Schemas describe what is sent: a field that may be left out is not required.
-    let settings = SchemaSettings::draft2020_12().for_serialize();
-    let mut schemas = settings.with(|it| it.definitions_path = "/components/schemas".into()).into_generator();
+    let settings = SchemaSettings::draft2020_12().with(|it| it.definitions_path = "/components/schemas".into());
+    let mut schemas = settings.clone().for_serialize().into_generator();
+    let mut bodies = settings.for_deserialize().into_generator();
     let mut paths: BTreeMap<_, Map<_, _>> = BTreeMap::new();
     for operation in &OPERATIONS {
-        let described = operation.describe(&mut schemas);
+        let described = operation.describe(&mut schemas, &mut bodies);
         paths.entry(operation.path).or_default().insert(operation.method.to_owned(), described);
     }
     let failure = schemas.subschema_for::<FailureBody>();
     let codes = ExitKind::ALL.map(|kind| format!("{} {}", kind.code_name(), status_code(kind).as_u16()));
     let mut shapes = schemas.take_definitions(true);
+    shapes.extend(bodies.take_definitions(true));
     without_null(shapes.values_mut());
     let shapes = shapes.into_iter().map(|(name, shape)| (name, Schema::try_from(shape).expect("a shape is an object")));
     let document = Document {
@@ -129,19 +208,34 @@ pub fn document() -> String {
 }
 
 impl Operation {
-    fn describe(&self, schemas: &mut SchemaGenerator) -> Value {
+    fn describe(&self, schemas: &mut SchemaGenerator, bodies: &mut SchemaGenerator) -> Value {
         let (media, shape) = match self.answer {
             Answer::Json(shape) => ("application/json", json!(shape(schemas))),
             Answer::Text(media) => (media, json!({ "type": "string" })),
         };
-        json!({
+        let mut described = json!({
             "operationId": self.id,
             "summary": self.summary,
             "responses": {
                 "200": { "description": "It was done.", "content": { media: { "schema": shape } } },
                 "default": { "$ref": "#/components/responses/Failure" },
             },
-        })
+        });
+        match self.takes {
+            Takes::Nothing => {}
+            Takes::Body(shape) => {
+                let content = json!({ "application/json": { "schema": shape(bodies) } });
+                described["requestBody"] = json!({ "required": true, "content": content });
+            }
+            Takes::Query(parameters) => {
+                let parameter = |(name, is_required, meaning): &(&str, bool, &str)| {
+                    let text = json!({ "type": "string" });
+                    json!({ "name": name, "in": "query", "required": is_required, "description": meaning, "schema": text })
+                };
+                described["parameters"] = parameters.iter().map(parameter).collect();
+            }
+        }
+        described
     }
 }
 
@@ -154,6 +248,7 @@ fn without_null<'a>(values: impl Iterator<Item = &'a mut Value>) {
                 without_null(entries.iter_mut());
             }
             Value::Object(members) => {
+                members.retain(|name, value| name != "default" || !value.is_null());
                 without_null(members.values_mut());
                 collapse(members);
             }

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::agent::request::{AgentRecord, AgentReply, AgentRequest, Approve, Decided, Find, Handshake, Named};
 use crate::api::{self, ReloadError, Request};
 use crate::device::ReloadReport;
 use crate::view::tests::{bob, view};
@@ -34,6 +35,7 @@ impl World {
                 match request {
                     Request::Reload(answer) => drop(answer.send(reload.clone())),
                     Request::Down(answer) => drop(answer.send(())),
+                    Request::Agent(call, answer) => drop(answer.send(echo(call.request))),
                 }
             }
         });
@@ -43,6 +45,75 @@ impl World {
     fn leave_stale(&self, name: &str) {
         drop(std::os::unix::net::UnixListener::bind(self.path().join(format!("{name}.sock"))).expect("a socket"));
     }
+}
+
+/// An agent that answers with what it was asked.
+fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
+    let decided = |asked: String| Decided {
+        name: asked,
+        identity: String::new(),
+        state: "asked".to_owned(),
+        allow: Vec::new(),
+        expires: None,
+    };
+    let found = |asked: String| AgentRecord {
+        name: asked,
+        identity: String::new(),
+        addresses: Vec::new(),
+        tags: Vec::new(),
+        services: Vec::new(),
+        state: "unknown".to_owned(),
+    };
+    Ok(match request {
+        AgentRequest::Handshake(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
+        AgentRequest::Approve(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
+        AgentRequest::Untrust(asked) if asked.peer == "eve" => {
+            return Err(Failure::new(ExitKind::NotFound, "nobody is called `eve`").with_hint("overlay agents"));
+        }
+        AgentRequest::Untrust(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
+        AgentRequest::Find(asked) => AgentReply::Found(vec![found(format!("{asked:?}"))]),
+        AgentRequest::Whois(asked) => AgentReply::Found(vec![found(asked)]),
+        AgentRequest::Pending => AgentReply::Pending(Vec::new()),
+        AgentRequest::Peers => AgentReply::Found(Vec::new()),
+    })
+}
+
+#[tokio::test]
+async fn what_the_agent_is_asked_arrives_as_it_was_meant() {
+    let world = World::new();
+    world.serve("overlay0", Ok(ReloadReport::default()));
+    let client = Client::find(world.path(), None, "").expect("the only one");
+
+    let whole = Handshake {
+        peer: "bob".to_owned(),
+        reason: "\"why\" \u{1b}[2J\n".to_owned(),
+        want: vec!["tcp/8000".to_owned()],
+        allow: Some(Vec::new()),
+        seconds: Some(3_600),
+    };
+    for handshake in [whole, Handshake { peer: "bob".to_owned(), ..Handshake::default() }] {
+        let answer = client.handshake(&handshake).await.expect("an answer");
+        assert_eq!(answer.decided.name, format!("{handshake:?}"));
+    }
+    let approve = Approve { peer: "bob".to_owned(), allow: None, seconds: Some(1) };
+    assert_eq!(client.approve(&approve).await.expect("an answer").decided.name, format!("{approve:?}"));
+    let named = Named { peer: "bob".to_owned() };
+    assert_eq!(client.untrust(&named).await.expect("an answer").decided.name, format!("{named:?}"));
+
+    for agent in ["10.99.0.2", "fd5c::1", "bob@abc", "a&agent=b#c?d%20 +ü"] {
+        assert_eq!(client.whois(agent).await.expect("an answer").agents[0].name, agent);
+    }
+    let queries = [(None, None), (Some("bob"), None), (None, Some("gpu")), (Some("a&b"), Some("c=d"))];
+    for (name, tag) in queries {
+        let find = Find { name: name.map(str::to_owned), tag: tag.map(str::to_owned) };
+        assert_eq!(client.find_agents(&find).await.expect("an answer").agents[0].name, format!("{find:?}"));
+    }
+    assert_eq!(client.pending().await.expect("an answer").requests, []);
+
+    let failure = client.untrust(&Named { peer: "eve".to_owned() }).await.expect_err("nobody");
+    assert_eq!((failure.code, failure.hint.as_deref()), (ExitKind::NotFound, Some("overlay agents")));
+    let failure = client.agent().await.expect_err("an answer to a different question");
+    assert_eq!(failure.code, ExitKind::Other);
 }
 
 #[tokio::test]

@@ -8,11 +8,11 @@ use std::ops::Range;
 use ipnet::IpNet;
 
 use super::Table;
-use super::draft::{InterfaceDraft, PeerDraft};
+use super::draft::{InterfaceDraft, Mode, PeerDraft};
 use super::problem::{Problem, Report, quoted};
 
 /// Runs all checks in this file.
-pub(super) fn together(interface: &InterfaceDraft, peers: &[PeerDraft], report: &mut Report) {
+pub(super) fn together(interface: &InterfaceDraft, peers: &[PeerDraft], mode: Mode, report: &mut Report) {
     own_addresses(interface, report);
     peer_keys(interface, peers, report);
     peer_names(peers, report);
@@ -23,7 +23,7 @@ pub(super) fn together(interface: &InterfaceDraft, peers: &[PeerDraft], report: 
     if interface.fwmark.is_none() {
         endpoints_outside_own_networks(interface, peers, report);
     }
-    if peers.is_empty() {
+    if peers.is_empty() && mode == Mode::Static {
         report.warn(
             Problem::new("no_peers", "there is no [[peer]], so nothing can be reached through the tunnel")
                 .at(&interface.span)

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use toml::value::Datetime;
 
 use super::keys::{KeyTable, PEER, TOP, tables};
 use super::problem::{ConfigError, Problem, Report, quoted};
@@ -225,6 +226,21 @@ impl<'a> Field<'a> {
             self.wrong_type("true or false", hint, report);
         }
         value
+    }
+
+    /// Returns a date, a time or both.
+    pub(super) fn moment(&self, report: &mut Report) -> Option<&'a Datetime> {
+        let moment = self.value.as_datetime();
+        if moment.is_none() {
+            let hint = match self.value.as_str() {
+                Some(text) if text.parse::<Datetime>().is_ok() => {
+                    format!("write it without quotes: {} = {text}", self.key)
+                }
+                _ => format!("write {} = 2027-01-01T00:00:00Z", self.key),
+            };
+            self.wrong_type("a date and a time", hint, report);
+        }
+        moment
     }
 
     /// Returns a number in `range`. `what` begins a sentence that the range completes: "a port is", "an MTU is \"auto\" or".

@@ -9,15 +9,27 @@ use overlay_core::{PeerKey, Rule};
 use zeroize::Zeroizing;
 
 use super::key_file::ReadKeys;
-use super::{Config, Dns, Endpoint, Guard, Interface, Mtu, MtuDiscovery, Peer, PrivateKey, Table, Tuning, Warning};
+use super::{
+    Agent, Config, Dns, Endpoint, Guard, Interface, Mtu, MtuDiscovery, Peer, PrivateKey, Table, Tuning, Warning,
+};
 
 /// A value and its place.
 pub(super) type Placed<T> = (T, Range<usize>);
+
+/// Where key, addresses and peers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// From the file alone.
+    Static,
+    /// From the agent's identity and from trust. The file may add peers.
+    Agent,
+}
 
 /// The readable part of `[interface]`.
 pub(super) struct InterfaceDraft {
     pub(super) span: Range<usize>,
     pub(super) name: Option<String>,
+    /// In static mode a missing one was reported.
     pub(super) private_key: Option<PrivateKey>,
     pub(super) addresses: Vec<Placed<IpNet>>,
     pub(super) listen_port: u16,
@@ -46,6 +58,8 @@ pub(super) struct PeerDraft {
 pub(super) struct Parts {
     pub(super) interface: Option<InterfaceDraft>,
     pub(super) peers: Vec<PeerDraft>,
+    /// `None` in static mode.
+    pub(super) agent: Option<Agent>,
     pub(super) metrics: Option<SocketAddr>,
     pub(super) tuning: Tuning,
 }
@@ -57,7 +71,7 @@ impl Parts {
         Config {
             interface: Interface {
                 name: interface.name.expect("a missing name was reported"),
-                private_key: interface.private_key.expect("a missing key was reported"),
+                private_key: interface.private_key,
                 addresses: interface.addresses.into_iter().map(|(address, _)| address).collect(),
                 listen_port: interface.listen_port,
                 mtu: interface.mtu,
@@ -68,6 +82,7 @@ impl Parts {
                 guard: interface.guard,
             },
             peers: self.peers.into_iter().map(|peer| peer.into_peer(&self.tuning)).collect(),
+            agent: self.agent,
             metrics: self.metrics,
             tuning: self.tuning,
             path: path.to_owned(),
@@ -95,6 +110,7 @@ impl PeerDraft {
             allowed_ips: self.allowed_ips.into_iter().map(|(prefix, _)| prefix).collect(),
             persistent_keepalive: self.persistent_keepalive,
             allow: self.allow,
+            opens: None,
             mtu_discovery: tuning.mtu_discovery == MtuDiscovery::Auto,
         }
     }

@@ -6,7 +6,10 @@
 
 use super::Config;
 
+mod agents;
 mod spelling;
+
+pub(super) use agents::{AGENT, TRUST};
 
 /// The keys of one table of the file.
 #[derive(Debug)]
@@ -41,6 +44,9 @@ pub struct Key {
 pub enum Absent {
     /// The key is required. This is an example of a value, in TOML.
     Required(&'static str),
+    /// The key is required in static mode. Agent mode does not need it, and refuses it unless it is a table. This is an
+    /// example of a value, in TOML.
+    RequiredInStaticMode(&'static str),
     /// This value applies, in TOML.
     Value(&'static str),
     /// The first says in words what applies. The second is an example of a value, in TOML.
@@ -68,6 +74,8 @@ pub(super) enum Shape {
     Text(Option<&'static str>),
     /// A string of 44 characters: 32 bytes in base64.
     PublicKey,
+    /// A string of 52 characters: 32 bytes in base32.
+    Identity,
     /// True or false.
     Flag,
     /// A whole number between these, both included.
@@ -82,8 +90,8 @@ pub(super) enum Shape {
     Table(&'static KeyTable),
     /// Tables of their own, any number of them.
     Tables(&'static KeyTable),
-    /// The key is known and refused, because what it is for is not available yet.
-    Unavailable,
+    /// A date and a time with its zone.
+    Moment,
 }
 
 /// The top of the file.
@@ -94,7 +102,7 @@ pub(super) static TOP: KeyTable = KeyTable {
             name: "interface",
             meaning: "This host's side of the tunnel.",
             values: "one table",
-            default: Absent::Required(""),
+            default: Absent::RequiredInStaticMode(""),
             applied: Applied::EachKey,
             shape: Shape::Table(&INTERFACE),
             aliases: &["iface"],
@@ -128,12 +136,21 @@ pub(super) static TOP: KeyTable = KeyTable {
         },
         Key {
             name: "agent",
-            meaning: "Agent mode, which is not available yet.",
-            values: "",
+            meaning: "Agent mode: who this agent is, and where agents meet.",
+            values: "one table",
             default: Absent::Means("static mode", ""),
             applied: Applied::EachKey,
-            shape: Shape::Unavailable,
-            aliases: &[],
+            shape: Shape::Table(&AGENT),
+            aliases: &["agents"],
+        },
+        Key {
+            name: "trust",
+            meaning: "An agent that this file trusts, whatever was decided by commands. Only with `[agent]`.",
+            values: "one table for each agent",
+            default: Absent::Means("trust is given by commands alone", ""),
+            applied: Applied::EachKey,
+            shape: Shape::Tables(&TRUST),
+            aliases: &["trusted", "trusts"],
         },
     ],
 };
@@ -154,7 +171,7 @@ pub(super) static INTERFACE: KeyTable = KeyTable {
             name: "private_key_file",
             meaning: "File that holds the private key. A relative path starts in the folder of the config.",
             values: "path of a file with one key in base64, mode 0600",
-            default: Absent::Required(r#""/etc/overlay/overlay0.key""#),
+            default: Absent::RequiredInStaticMode(r#""/etc/overlay/overlay0.key""#),
             applied: Applied::Reload,
             shape: Shape::Text(None),
             aliases: &["keyfile"],
@@ -163,7 +180,7 @@ pub(super) static INTERFACE: KeyTable = KeyTable {
             name: "addresses",
             meaning: "Virtual IPs of this host, each with the prefix of the network that it is connected to.",
             values: "list of at least one address, such as `10.77.0.1/24`",
-            default: Absent::Required(r#"["10.77.0.1/24"]"#),
+            default: Absent::RequiredInStaticMode(r#"["10.77.0.1/24"]"#),
             applied: Applied::Reload,
             shape: Shape::Texts(1, None),
             aliases: &["address", "ip", "ips"],
@@ -373,11 +390,21 @@ pub fn keys_for_next_up(old: &Config, new: &Config) -> Vec<String> {
     waiting.map(|(table, key)| format!("{table}.{}", key.name)).collect()
 }
 
+impl KeyTable {
+    /// Whether only agent mode has this table.
+    pub fn is_of_agent_mode(&self) -> bool {
+        std::ptr::eq(self, &AGENT) || std::ptr::eq(self, &TRUST)
+    }
+}
+
 impl Absent {
     /// A value as an example, in TOML.
     pub(super) fn example(&self) -> &'static str {
         match self {
-            Self::Required(example) | Self::Value(example) | Self::Means(_, example) => example,
+            Self::Required(example)
+            | Self::RequiredInStaticMode(example)
+            | Self::Value(example)
+            | Self::Means(_, example) => example,
         }
     }
 }

@@ -7,7 +7,8 @@ const WIDTH: usize = 120;
 
 const HEAD: &str = "\
 #:schema ./schema.json
-# Every key there is, with its default where it has one. Unknown keys are errors.
+# Every key there is, with its default where it has one. Unknown keys are errors. A `#` without a blank behind it turns
+# off what only agent mode has.
 # Made from crates/daemon/src/config/keys.rs; a test compares the two.
 ";
 
@@ -15,16 +16,24 @@ const HEAD: &str = "\
 pub fn reference() -> String {
     let mut text = HEAD.to_owned();
     for (key, table) in tables() {
-        text += &format!("\n{}{}\n", comment(key.meaning), table.header);
+        // Both modes in one file would be wrong, so agent mode stands behind a `#`.
+        let off = if table.is_of_agent_mode() { "#" } else { "" };
+        text += &format!("\n{}{off}{}\n", comment(key.meaning), table.header);
         for key in table.keys {
             let absent = match key.default {
                 Absent::Required(_) => " Required.".to_owned(),
+                Absent::RequiredInStaticMode(_) => " Required, except with [agent], which refuses it.".to_owned(),
                 Absent::Value(_) => String::new(),
                 Absent::Means(words, _) => format!(" Default: {words}."),
             };
             let values = format!("Values: {}.{absent}", key.values);
-            text +=
-                &format!("\n{}{}{} = {}\n", comment(key.meaning), comment(&values), key.name, key.default.example());
+            text += &format!(
+                "\n{}{}{off}{} = {}\n",
+                comment(key.meaning),
+                comment(&values),
+                key.name,
+                key.default.example()
+            );
         }
     }
     text

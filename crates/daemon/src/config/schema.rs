@@ -5,7 +5,7 @@
 use schemars::Schema;
 use serde_json::{Map, Value, json};
 
-use super::keys::{Absent, Key, KeyTable, Shape, TOP, tables};
+use super::keys::{Absent, INTERFACE, Key, KeyTable, Shape, TOP, tables};
 
 /// The JSON schema of the config file. Ends in a newline.
 pub fn schema() -> String {
@@ -18,17 +18,35 @@ pub fn schema() -> String {
         "$defs": definitions,
     });
     schema.extend(members(head));
+    schema.extend(members(modes()));
     // In the order that people read schemas in.
     let mut text = serde_json::to_string_pretty(&Schema::from(schema)).expect("a schema is JSON");
     text.push('\n');
     text
 }
 
+/// What static mode requires and agent mode refuses: the keys of `[interface]` that come from the identity there.
+fn modes() -> Value {
+    let of_static_mode = |table: &KeyTable| {
+        let keys = table.keys.iter().filter(|key| matches!(key.default, Absent::RequiredInStaticMode(_)));
+        keys.map(|key| key.name).collect::<Vec<_>>()
+    };
+    let keys = of_static_mode(&INTERFACE);
+    let any: Vec<_> = keys.iter().map(|key| json!({ "required": [key] })).collect();
+    json!({
+        "if": { "required": ["agent"] },
+        "then": { "properties": { "interface": { "not": { "anyOf": any } } } },
+        "else": {
+            "required": of_static_mode(&TOP),
+            "properties": { "interface": { "required": keys }, "trust": false },
+        },
+    })
+}
+
 fn object(table: &KeyTable) -> Map<String, Value> {
-    let available = || table.keys.iter().filter(|key| !matches!(key.shape, Shape::Unavailable));
-    let properties: Map<_, _> = available().map(|key| (key.name.to_owned(), property(key))).collect();
+    let properties: Map<_, _> = table.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
     let required: Vec<_> =
-        available().filter(|key| matches!(key.default, Absent::Required(_))).map(|key| key.name).collect();
+        table.keys.iter().filter(|key| matches!(key.default, Absent::Required(_))).map(|key| key.name).collect();
     let mut object = members(json!({ "type": "object", "properties": properties, "additionalProperties": false }));
     if !required.is_empty() {
         object.insert("required".to_owned(), json!(required));
@@ -40,6 +58,7 @@ fn property(key: &Key) -> Value {
     let mut property = shape(key);
     let words = match key.default {
         Absent::Required(_) => String::new(),
+        Absent::RequiredInStaticMode(_) => " Required in static mode.".to_owned(),
         Absent::Means(words, _) if key.shape.is_a_table() => format!(" Without it: {words}."),
         Absent::Value(words) | Absent::Means(words, _) => format!(" Default: {words}."),
     };
@@ -59,6 +78,9 @@ fn shape(key: &Key) -> Map<String, Value> {
     members(match key.shape {
         Shape::Text(pattern) => text(pattern),
         Shape::PublicKey => json!({ "type": "string", "minLength": 44, "maxLength": 44 }),
+        Shape::Identity => json!({ "type": "string", "pattern": "^[a-z2-7]{52}$" }),
+        // TOML's own dates are not strings, and JSON has no word for them.
+        Shape::Moment => json!({}),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Number(min, max) => number(min, max),
         Shape::Words(choice) => words(choice),
@@ -67,7 +89,6 @@ fn shape(key: &Key) -> Map<String, Value> {
         Shape::Texts(least, pattern) => json!({ "type": "array", "items": text(pattern), "minItems": least }),
         Shape::Table(_) => reference(),
         Shape::Tables(_) => json!({ "type": "array", "items": reference() }),
-        Shape::Unavailable => json!({}),
     })
 }
 

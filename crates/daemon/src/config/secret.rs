@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use overlay_wire::signed::KEY_TEXT_LEN;
+
 use crate::keys::ENCODED_LENGTH;
 
 /// Formats a value for a message: in back quotes, escaped, cut to 60 characters, with secrets overwritten.
@@ -56,7 +58,7 @@ fn secrets_of(line: &str) -> (Vec<Range<usize>>, bool) {
             run += 1;
             continue;
         }
-        if run >= SHORTEST_SECRET && !is_shown {
+        if run >= SHORTEST_SECRET && !is_shown && !is_identity(&line[at - run..at]) {
             secrets.push(at - run..at);
         }
         run = 0;
@@ -77,6 +79,12 @@ fn secrets_of(line: &str) -> (Vec<Range<usize>>, bool) {
         }
     }
     (secrets, false)
+}
+
+/// Whether a run is the text of an agent's, a network's or a rendezvous' key, which is public. Base64 of a secret has
+/// other characters too.
+fn is_identity(run: &str) -> bool {
+    run.len() == KEY_TEXT_LEN && run.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
 }
 
 /// Returns the name that precedes a `=` after `text`, in lower case and without `_` and `-`.

@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::document::{self, Field, Section, describe_type};
-use super::draft::{InterfaceDraft, Parts, Placed};
+use super::draft::{InterfaceDraft, Mode, Parts, Placed};
 use super::key_file::{KeyFiles, ReadKeys};
 use super::problem::{ConfigError, Problem, Report, quoted};
 use super::{
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::keys::{KeyError, PrivateKey};
 
+mod agent;
 mod peers;
 
 /// Replaces the content of a key file that is not UTF-8. No base64 alphabet contains it.
@@ -30,15 +31,22 @@ pub(super) fn read(text: &str, path: &Path, key_files: &KeyFiles<'_>) -> Result<
     let mut report = Report::new(path, text);
     let parts = document::parse(text, path, &mut report).map(|top| {
         let mut reader = Reader { path, key_files, report: &mut report, read_keys: ReadKeys::default() };
-        let parts = reader.top(&top);
-        (parts, reader.read_keys)
+        let mode = mode_of(&top);
+        let parts = reader.top(&top, mode);
+        (parts, reader.read_keys, mode)
     });
-    if let Some((Parts { interface: Some(interface), peers, .. }, _)) = &parts {
-        check::together(interface, peers, &mut report);
+    if let Some((Parts { interface: Some(interface), peers, .. }, _, mode)) = &parts {
+        check::together(interface, peers, *mode, &mut report);
     }
     let warnings = report.finish()?;
-    let (parts, read_keys) = parts.expect("a file without tables was reported");
+    let (parts, read_keys, _) = parts.expect("a file without tables was reported");
     Ok(parts.into_config(path, read_keys, warnings))
+}
+
+/// A misspelled `[agent]` counts, so that the keys that agent mode does not have are not missing as well.
+fn mode_of(top: &DeTable<'_>) -> Mode {
+    let is_agent = |name: &str| name == "agent" || (!keys::TOP.has(name) && keys::TOP.meant(name) == Some("agent"));
+    if top.iter().any(|(name, _)| is_agent(name.get_ref())) { Mode::Agent } else { Mode::Static }
 }
 
 struct Reader<'r> {
@@ -49,18 +57,16 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn top<'a>(&mut self, top: &'a DeTable<'a>) -> Parts {
+    fn top<'a>(&mut self, top: &'a DeTable<'a>, mode: Mode) -> Parts {
         let file = Section::new(&keys::TOP, top, 0..0, self.report);
-        if let Some(agent) = file.field("agent") {
-            self.report.error(
-                Problem::new("unsupported", "agent mode is not available yet")
-                    .at(&agent.span)
-                    .hint("remove [agent] and write the peers as [[peer]]"),
-            );
-        }
+        let empty = DeTable::new();
         let interface = match top.get("interface") {
-            Some(value) => self.table(value, &keys::INTERFACE).map(|section| self.interface(&section)),
+            Some(value) => self.table(value, &keys::INTERFACE).map(|section| self.interface(&section, mode)),
             None if file.has_misspelled("interface") => None,
+            None if mode == Mode::Agent => {
+                let section = Section::new(&keys::INTERFACE, &empty, 0..0, self.report);
+                Some(self.interface(&section, mode))
+            }
             None => {
                 self.report.error(
                     Problem::new("missing_table", "there is no [interface]")
@@ -71,11 +77,14 @@ impl Reader<'_> {
             }
         };
         let peers = top.get("peer").map(|value| self.peers(value)).unwrap_or_default();
+        let trust = top.get("trust").map(|value| self.trusted(value, mode)).unwrap_or_default();
+        let agent = top.get("agent").and_then(|value| self.table(value, &keys::AGENT));
+        let agent = agent.and_then(|section| self.agent(&section, trust));
         let metrics = top.get("metrics").and_then(|value| self.table(value, &keys::METRICS));
         let metrics = metrics.and_then(|section| self.metrics(&section));
         let tuning = top.get("tuning").and_then(|value| self.table(value, &keys::TUNING));
         let tuning = tuning.map(|section| self.tuning(&section)).unwrap_or_default();
-        Parts { interface, peers, metrics, tuning }
+        Parts { interface, peers, agent, metrics, tuning }
     }
 
     /// Returns a table that may occur only once.
@@ -97,12 +106,69 @@ impl Reader<'_> {
         None
     }
 
-    fn interface(&mut self, section: &Section<'_>) -> InterfaceDraft {
+    /// Returns the tables of a list. `one` and `many` are what a table stands for, such as "a peer" and "peers".
+    fn tables<'a>(
+        &mut self,
+        value: &'a Spanned<DeValue<'a>>,
+        keys: &'static keys::KeyTable,
+        (one, many): (&str, &str),
+    ) -> Vec<Section<'a>> {
+        let name = keys.header.trim_matches(['[', ']']);
+        let on_a_line = format!("write {} on a line of its own, and its keys below", keys.header);
+        let mut wrong = |message: String, span: Range<usize>, hint: String| {
+            self.report.error(Problem::new("wrong_type", message).at(&span).hint(hint));
+        };
+        let list = match value.get_ref() {
+            DeValue::Array(list) => list,
+            DeValue::Table(_) => {
+                let message = format!("[{name}] is one table; {many} are a list of them");
+                wrong(message, value.span(), format!("write {}, with two brackets", keys.header));
+                return Vec::new();
+            }
+            _ => {
+                wrong(format!("`{name}` must be a list of tables"), value.span(), on_a_line);
+                return Vec::new();
+            }
+        };
+        let mut sections = Vec::with_capacity(list.len());
+        for entry in list {
+            match entry.get_ref() {
+                DeValue::Table(table) => sections.push((table, entry.span())),
+                other => wrong(
+                    format!("{one} must be a table, not {}", describe_type(other)),
+                    entry.span(),
+                    on_a_line.clone(),
+                ),
+            }
+        }
+        sections.into_iter().map(|(table, span)| Section::new(keys, table, span, self.report)).collect()
+    }
+
+    /// Reads the `[[trust]]` tables, which only agent mode has.
+    fn trusted<'a>(&mut self, value: &'a Spanned<DeValue<'a>>, mode: Mode) -> Vec<agent::TrustDraft> {
+        let sections = self.tables(value, &keys::TRUST, ("a trusted agent", "trusted agents"));
+        if let (Mode::Static, Some(first)) = (mode, sections.first()) {
+            self.report.error(
+                Problem::new("agent_mode_only", "[[trust]] belongs to agent mode, and there is no [agent]")
+                    .at(&first.span)
+                    .hint("write an [agent] table, or write the peer as a [[peer]]"),
+            );
+        }
+        self.trust(&sections)
+    }
+
+    fn interface(&mut self, section: &Section<'_>, mode: Mode) -> InterfaceDraft {
         InterfaceDraft {
             span: section.span.clone(),
             name: self.interface_name(section),
-            private_key: self.private_key(section),
-            addresses: self.addresses(section),
+            private_key: match mode {
+                Mode::Static => self.private_key(section),
+                Mode::Agent => self.not_of_an_agent(section, "private_key_file", "the key comes"),
+            },
+            addresses: match mode {
+                Mode::Static => self.addresses(section),
+                Mode::Agent => self.not_of_an_agent(section, "addresses", "addresses come").unwrap_or_default(),
+            },
             listen_port: self
                 .integer(section, "listen_port", 0..=65535, "bad_port", "a port is")
                 .map_or(DEFAULT_LISTEN_PORT, |port| port as u16),
@@ -138,6 +204,20 @@ impl Reader<'_> {
                 name
             }
         }
+    }
+
+    /// Refuses a key that agent mode does not have.
+    fn not_of_an_agent<T>(&mut self, section: &Section<'_>, key: &'static str, what: &str) -> Option<T> {
+        let field = section.field(key)?;
+        self.report.error(
+            Problem::new(
+                "static_mode_only",
+                format!("`{key}` belongs to static mode: in agent mode {what} from the identity"),
+            )
+            .at(&field.span)
+            .hint("remove this line; `overlay init` makes the identity"),
+        );
+        None
     }
 
     fn private_key(&mut self, section: &Section<'_>) -> Option<PrivateKey> {

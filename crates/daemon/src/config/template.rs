@@ -1,8 +1,9 @@
-//! The config that `overlay config init` writes.
+//! The configs that `overlay config init` and `overlay init` write.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use overlay_wire::signed::{PublicKey, Visibility};
 
 /// The virtual IP if the user gives none.
 const EXAMPLE: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), 24);
@@ -78,6 +79,81 @@ listen_port = 51820
 
 # [metrics]
 # listen = "127.0.0.1:9586"                      # Prometheus
+"#
+    )
+}
+
+/// The values in an [`agent_template`], all of them valid.
+#[derive(Clone, Debug)]
+pub struct AgentTemplate {
+    /// The name of the interface.
+    pub interface: String,
+    /// The agent's name.
+    pub name: String,
+    /// The network's name.
+    pub network: String,
+    /// `https://HOST:PORT#RVKEY.NETKEY`.
+    pub rendezvous: String,
+    /// What the agent says about itself.
+    pub tags: Vec<String>,
+    /// What the agent offers, as `tcp/443=https`.
+    pub services: Vec<String>,
+    /// Who may find the agent.
+    pub visibility: Visibility,
+    /// The agent's identity, which is written in a comment.
+    pub identity: PublicKey,
+    /// The agent's IPv6 address, which is written in a comment.
+    pub ipv6: Ipv6Addr,
+}
+
+/// Returns a commented config of agent mode. It trusts nobody.
+pub fn agent_template(with: &AgentTemplate) -> String {
+    let AgentTemplate { interface, name, network, rendezvous, tags, services, visibility, identity, ipv6 } = with;
+    let list = |words: &[String]| {
+        let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        format!("[{}]", words.join(", "))
+    };
+    let (tags, services) = (list(tags), list(services));
+    let visibility = match visibility {
+        Visibility::Hidden => "hidden",
+        Visibility::Members => "members",
+        Visibility::Public => "public",
+    };
+    format!(
+        r#"# One agent. `overlay config check` says whether this file is right.
+#
+# This agent's identity, for a [[trust]] in the configs of others, and its address:
+#   {identity}
+#   {ipv6}
+
+[interface]
+name = "{interface}"
+
+# listen_port = 51820   # UDP; to be open in the firewall of an agent that others reach directly
+
+[agent]
+name = "{name}"
+network = "{network}"
+
+# Where agents meet, with the keys that this agent insists on.
+rendezvous = ["{rendezvous}"]
+
+# What this agent says about itself, and what it offers. Neither opens anything.
+tags = {tags}
+services = {services}
+
+# Who may find it: "hidden", "members" or "public".
+visibility = "{visibility}"
+
+# allow = ["icmp"]      # what a trusted agent may open here if the command does not say; left out: only answers
+# auto_approve = []     # identities whose requests are approved without asking
+
+# One block for each agent that this file trusts, whatever is decided by commands.
+#
+# [[trust]]
+# key = "..."                          # the identity of that agent; `overlay init` printed it there
+# allow = ["icmp", "tcp/22"]           # what it may open here
+# expires = 2027-01-01T00:00:00Z       # left out: never
 "#
     )
 }

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::keys;
 
+mod agent;
 mod check;
 mod document;
 mod files;
@@ -31,11 +32,22 @@ private_key_file = "own.key"
 addresses = ["10.77.0.1/24"]
 "#;
 
+/// Keys of agents, of a rendezvous and of two networks: public keys of RFC 8032 section 7.1.
+const RENDEZVOUS: &str = "25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkena";
+const NETWORK: &str = "hvabpq7iioevvevxbktu2g36xsojqlgpf3cjndgazvk7ckxumyga";
+const DAVE: &str = "7ri43dtcdcq2hdnep3iaemhqlaebn3itxizqhlc55oirkseqqasq";
+const ERIN: &str = "e6arp7aujrzdid3h2dzdc3udq3hp7pzlequmtri7556fs7y5ijxa";
+
 /// Reads `text` as the file `lab.toml`, with three key files beside it.
 fn read(text: &str) -> Result<Config, ConfigError> {
     let file = |name: &str, content: &str| (name.to_owned(), Zeroizing::new(format!("{content}\n")));
     let files = [file("own.key", OWN), file("bob.psk", PRESHARED), file("bad.key", "shortsecret")];
     Config::parse_with(text, Path::new("lab.toml"), &KeyFiles::Memory(&files))
+}
+
+/// The public half of the tunnel key, in base64.
+fn public_key_of(config: &Config) -> String {
+    keys::encode_public(&config.interface.private_key.as_ref().expect("static mode has a key").public())
 }
 
 fn accepted(text: &str) -> Config {
@@ -78,4 +90,11 @@ fn with_interface(lines: &str) -> String {
 /// Returns a config with a peer of these `lines`.
 fn with_peer(lines: &str) -> String {
     format!("{INTERFACE}\n[[peer]]\n{lines}\n")
+}
+
+/// Returns a config of agent mode that is valid except for `lines` in [agent], which begin in line 4.
+fn with_agent(lines: &str) -> String {
+    format!(
+        "[agent]\nname = \"alice\"\nrendezvous = [\"https://rv.example.net:7447#{RENDEZVOUS}.{NETWORK}\"]\n{lines}\n"
+    )
 }

@@ -5,15 +5,24 @@ use std::path::Path;
 
 use super::problem::{Problem, quoted};
 
+mod agent;
 mod endpoint;
+mod moment;
 mod prefix;
+mod rendezvous;
 mod rule;
+mod scope;
 
+pub(super) use agent::parse_identity;
+pub(crate) use agent::{check_agent_name, parse_scope, parse_service, parse_tag};
 pub(crate) use endpoint::parse_endpoint;
+pub(super) use moment::parse_moment;
 pub use prefix::parse_address;
 pub(super) use prefix::parse_allowed_ip;
 pub(crate) use prefix::parse_net;
+pub use rendezvous::parse_rendezvous;
 pub(super) use rule::parse_rule;
+pub use scope::check_scope;
 
 /// The length limit of the kernel for interface names, in bytes.
 const MAX_INTERFACE_NAME: usize = 15;

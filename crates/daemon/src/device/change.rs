@@ -117,7 +117,7 @@ impl PeerEdit {
             let added = state.add(key, Arc::clone(&stats)).ok_or(ChangeError::TooManyPeers)?;
             let peer = added.tag;
             tag = Some(peer);
-            if added.config.allow.is_some() || added.config.mtu_discovery {
+            if added.config.allow.is_some() || added.config.opens.is_some() || added.config.mtu_discovery {
                 // The peer must never exist without its allow list and its search, and a `PeerChange` can carry neither.
                 commands.push(Command::SetPeer { peer, config: Box::new(added.config.to_core()), stats });
             } else {

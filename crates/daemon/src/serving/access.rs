@@ -23,6 +23,10 @@ pub(crate) enum Caller {
     Stranger,
 }
 
+/// The user id of the process at the other end, for logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Uid(pub(crate) u32);
+
 impl Caller {
     /// Identifies the caller by what the kernel reports.
     pub(crate) fn of(stream: &UnixStream) -> Self {
@@ -72,7 +76,7 @@ pub(crate) fn may_not_read() -> Failure {
 
 fn hint_to_look(has_group: bool) -> String {
     let by_group = format!("; to need no sudo from the next login on: sudo usermod -aG {GROUP} $USER");
-    format!("sudo overlay status{}", if has_group { by_group.as_str() } else { "" })
+    format!("run the same command with sudo{}", if has_group { by_group.as_str() } else { "" })
 }
 
 /// The error for a caller that may not change the daemon.

@@ -8,13 +8,25 @@ use overlay_core::Command;
 use super::paths::{self, Paths};
 use super::running::Running;
 use super::withdrawal;
+use crate::agent::Agent;
 use crate::config::{self, Config, MtuRange};
 use crate::device::{ChangeError, ReloadReport};
 use crate::failure::{ExitKind, Failure};
 
 /// Reads the config again and applies what changed.
-pub(super) async fn reload(running: &mut Running, paths: &mut Paths) -> Result<ReloadReport, Failure> {
-    let new = running.config.load_again()?;
+pub(super) async fn reload(
+    running: &mut Running,
+    paths: &mut Paths,
+    agent: Option<&mut Agent>,
+) -> Result<ReloadReport, Failure> {
+    let file = running.file.load_again()?;
+    let new = match agent {
+        Some(agent) => {
+            agent.on_config(&file);
+            file.in_force(agent.part())
+        }
+        None => file.clone(),
+    };
     for warning in new.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
         tracing::warn!("{warning}");
     }
@@ -28,13 +40,23 @@ pub(super) async fn reload(running: &mut Running, paths: &mut Paths) -> Result<R
                 config::argument_for(&running.config.path)
             )));
     }
+    if new.agent.is_some() != running.config.agent.is_some() {
+        let mode = |config: &Config| if config.agent.is_some() { "agent mode" } else { "static mode" };
+        return Err(Failure::new(ExitKind::Config, "a running interface cannot change its mode")
+            .with_cause(format!("it runs in {}, the config is one of {}", mode(&running.config), mode(&new)))
+            .with_hint(format!(
+                "sudo overlay down {} && sudo overlay up {}",
+                running.name(),
+                config::argument_for(&running.config.path)
+            )));
+    }
     let mtu = paths::mtu_range(&new, running).await;
     let report = match apply(&new, mtu, running, paths).await {
         Ok(report) => report,
         Err(failure) => return Err(withdrawal::withdraw(&new, failure, running).await),
     };
     running.show_interface(&new, mtu);
-    running.config = new;
+    (running.config, running.file) = (new, file);
     paths.on_config(running);
     Ok(ReloadReport { needs_restart, ..report })
 }
@@ -80,7 +102,7 @@ async fn apply_interface(new: &Config, mtu: MtuRange, running: &mut Running, pat
     let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
     running.device.engine().command(addresses).await.map_err(paths::rejected)?;
     paths.tell_mtu(mtu, running).await?;
-    running.device.set_private_key(Some(new.interface.private_key.clone())).await;
+    running.device.set_private_key(new.interface.private_key.clone()).await;
     running
         .device
         .set_fwmark(running.host.fwmark())

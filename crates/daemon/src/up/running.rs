@@ -13,6 +13,8 @@ use crate::view::View;
 pub(super) struct Running {
     /// The config in force.
     pub(super) config: Config,
+    /// The config as the file has it, without what agent mode adds.
+    pub(super) file: Config,
     /// The config that `up` began with. A reload compares it with keys that take effect at a start.
     pub(super) started_with: Config,
     pub(super) netlink: Netlink,

@@ -8,15 +8,18 @@ use overlay_core::Event;
 use overlay_os::netlink::Noticed;
 
 use super::door::Door;
+use super::follow;
 use super::footprint::Footprint;
 use super::paths::{self, Paths};
 use super::reload;
 use super::resolving::Resolving;
 use super::running::Running;
 use super::standing::Standing;
+use crate::agent::request::AgentCall;
+use crate::agent::{self, Agent, Changed};
 use crate::api::{ReloadError, Request};
 use crate::config::{self, Config};
-use crate::control::{self, Concerns, Daemon, End, Inbox, Signals, Watchdog};
+use crate::control::{self, AgentAnswer, Concerns, Daemon, End, Inbox, Signals, Watchdog, no_agent};
 use crate::device::{Change, ChangeError, Device, ReloadReport, named_endpoints};
 use crate::engine::Reports;
 use crate::failure::{ExitKind, Failure};
@@ -32,6 +35,7 @@ pub(super) struct Supervisor {
     pub(super) standing: Standing,
     pub(super) resolving: Resolving,
     pub(super) door: Door,
+    pub(super) agent: Option<Agent>,
 }
 
 /// The inputs that every daemon has.
@@ -49,6 +53,8 @@ pub(super) enum News {
     Noticed(Noticed),
     /// Routes must follow what is now known about paths.
     DirtyPaths,
+    /// The agent has something to do.
+    Agent(agent::News),
     /// It is time to look for changes that nothing reports.
     Look,
 }
@@ -92,7 +98,7 @@ impl Supervisor {
     }
 
     async fn reload(&mut self) -> Result<ReloadReport, Failure> {
-        let report = reload::reload(&mut self.running, &mut self.paths).await?;
+        let report = reload::reload(&mut self.running, &mut self.paths, self.agent.as_mut()).await?;
         self.resolving.on_names(named_endpoints(&self.running.config.peers));
         self.look_around(true).await;
         tracing::info!(
@@ -110,6 +116,14 @@ impl Supervisor {
         let Running { config, netlink, journal, host, view, .. } = &mut self.running;
         self.standing.on_look(netlink, host, config, view, is_new).await;
         self.door.try_again(&config.interface.name, journal, view).await;
+    }
+
+    /// Brings the data plane up to date with the agent.
+    async fn follow_agent(&mut self, changed: Changed) {
+        let Some(agent) = self.agent.as_ref().filter(|_| changed.is_any()) else { return };
+        if let Err(failure) = follow::follow(agent, changed, &mut self.running, &mut self.paths).await {
+            tracing::error!(error = %failure, "the data plane cannot follow the agent");
+        }
     }
 
     fn summary(&self) -> String {
@@ -132,6 +146,7 @@ impl Daemon for Supervisor {
             noticed = self.footprint.next(&self.running.host) => News::Noticed(noticed),
             () = self.paths.next(&self.running.host) => News::DirtyPaths,
             () = self.standing.next() => News::Look,
+            news = next_of(&mut self.agent) => News::Agent(news),
         }
     }
 
@@ -144,6 +159,13 @@ impl Daemon for Supervisor {
             News::Noticed(noticed) => self.footprint.on_noticed(noticed, &mut self.running).await,
             News::DirtyPaths => self.paths.on_dirty(&mut self.running).await,
             News::Look => self.look_around(false).await,
+            News::Agent(news) => {
+                let port = self.running.device.table().interface().listen_port;
+                if let Some(agent) = &mut self.agent {
+                    let changed = agent.on_news(news, &self.running.netlink, port).await;
+                    self.follow_agent(changed).await;
+                }
+            }
         }
         ControlFlow::Continue(())
     }
@@ -179,5 +201,30 @@ impl Daemon for Supervisor {
         overlay_os::memory::give_back();
         notify::ready(&self.summary());
         result.map_err(ReloadError::from)
+    }
+
+    async fn on_agent_call(&mut self, call: AgentCall, reply: AgentAnswer) {
+        if let Some(agent) = &mut self.agent {
+            let (changed, answer) = agent.on_call(call, reply);
+            self.follow_agent(changed).await;
+            if let Some(answer) = answer {
+                answer.give();
+            }
+            return;
+        }
+        let Config { interface, path, .. } = &self.running.config;
+        let (file, again) = (path.display(), config::argument_for(path));
+        let _ = reply.send(Err(no_agent(format!(
+            "write an [agent] table into {file}, then: sudo overlay down {} && sudo overlay up {again}",
+            interface.name
+        ))));
+    }
+}
+
+/// Waits for the agent, if there is one.
+async fn next_of(agent: &mut Option<Agent>) -> agent::News {
+    match agent {
+        Some(agent) => agent.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -13,8 +13,9 @@ use overlay_core::{Command, Event};
 use overlay_os::removal::NameWatch;
 use overlay_os::tun::{LinkWatch, TunLink};
 
+use crate::agent::request::AgentCall;
 use crate::api::ReloadError;
-use crate::control::{self, Concerns, Daemon, End};
+use crate::control::{self, AgentAnswer, Concerns, Daemon, End, no_agent};
 use crate::device::{Change, ChangeError, Device, ReloadReport};
 use crate::failure::{ExitKind, Failure};
 use crate::notify;
@@ -219,5 +220,10 @@ impl Daemon for Follower {
         Err(Failure::new(ExitKind::Usage, format!("`{}` has no config file: `wg` configures it", self.name))
             .with_hint(format!("wg syncconf {} FILE", self.name))
             .into())
+    }
+
+    async fn on_agent_call(&mut self, _: AgentCall, reply: AgentAnswer) {
+        let hint = "overlay up with a config that has an [agent] table makes an agent";
+        let _ = reply.send(Err(no_agent(hint)));
     }
 }

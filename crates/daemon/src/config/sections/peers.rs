@@ -3,11 +3,11 @@
 use ipnet::IpNet;
 use overlay_core::PeerKey;
 use toml::Spanned;
-use toml::de::{DeArray, DeValue};
+use toml::de::DeValue;
 use zeroize::Zeroizing;
 
 use super::Reader;
-use crate::config::document::{Section, describe_type};
+use crate::config::document::Section;
 use crate::config::draft::{PeerDraft, Placed};
 use crate::config::keys::PEER;
 use crate::config::problem::Problem;
@@ -16,35 +16,8 @@ use crate::keys::{self, KeyError};
 
 impl Reader<'_> {
     pub(super) fn peers<'a>(&mut self, value: &'a Spanned<DeValue<'a>>) -> Vec<PeerDraft> {
-        let empty = DeArray::new();
-        let list = match value.get_ref() {
-            DeValue::Array(list) => list,
-            other => {
-                let (message, hint) = match other {
-                    DeValue::Table(_) => {
-                        ("[peer] is one table; peers are a list of them", "write [[peer]], with two brackets")
-                    }
-                    _ => ("`peer` must be a list of tables", "write [[peer]] on a line of its own, and its keys below"),
-                };
-                self.report.error(Problem::new("wrong_type", message).at(&value.span()).hint(hint));
-                &empty
-            }
-        };
-        let mut peers = Vec::with_capacity(list.len());
-        for (index, entry) in list.iter().enumerate() {
-            match entry.get_ref() {
-                DeValue::Table(table) => {
-                    let section = Section::new(&PEER, table, entry.span(), self.report);
-                    peers.push(self.peer(&section, index + 1));
-                }
-                other => self.report.error(
-                    Problem::new("wrong_type", format!("a peer must be a table, not {}", describe_type(other)))
-                        .at(&entry.span())
-                        .hint("write [[peer]] on a line of its own, and its keys below"),
-                ),
-            }
-        }
-        peers
+        let sections = self.tables(value, &PEER, ("a peer", "peers"));
+        sections.iter().enumerate().map(|(index, section)| self.peer(section, index + 1)).collect()
     }
 
     fn peer(&mut self, section: &Section<'_>, number: usize) -> PeerDraft {

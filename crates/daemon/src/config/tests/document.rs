@@ -135,7 +135,7 @@ fn a_command_of_wg_quick_is_refused_with_the_reason() {
 }
 
 #[test]
-fn agent_mode_is_refused_in_plain_words() {
+fn what_static_mode_needs_is_refused_in_agent_mode() {
     refuses(
         r#"[interface]
 name = "overlay0"
@@ -145,7 +145,7 @@ addresses = ["10.77.0.1/24"]
 [agent]
 name = "alice"
 "#,
-        &["unsupported 6:1"],
+        &["static_mode_only 3:20", "static_mode_only 4:13", "missing_key 6:1"],
     );
 }
 

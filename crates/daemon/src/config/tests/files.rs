@@ -51,7 +51,7 @@ fn key_files_are_looked_for_beside_the_config() {
 
     crate::files::write_secret(&key, OWN).unwrap();
     let config = Config::load(&path).unwrap();
-    assert_eq!(keys::encode_public(&config.interface.private_key.public()), OWN_PUBLIC);
+    assert_eq!(public_key_of(&config), OWN_PUBLIC);
     assert!(config.warnings().is_empty());
 }
 

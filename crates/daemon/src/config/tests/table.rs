@@ -2,17 +2,42 @@
 
 use std::collections::BTreeSet;
 
-use super::super::keys::{Absent, Applied, INTERFACE as OURS, METRICS, PEER, Shape, TOP, TUNING, keys_for_next_up};
+use super::super::keys::{
+    AGENT, Absent, Applied, INTERFACE as OURS, METRICS, PEER, Shape, TOP, TRUST, TUNING, keys_for_next_up,
+};
 use super::*;
 
 /// A config with this line in the table of this name.
 fn with_line(table: &str, line: &str) -> String {
+    if matches!(table, "agent" | "trust") {
+        return with_line_of_agent_mode(table, line);
+    }
     let line_of = |name: &str| if name == table { line } else { "" };
     let (interface, peer, tuning) = (line_of("interface"), line_of("peer"), line_of("tuning"));
     let metrics = if table == "metrics" && !line.is_empty() { format!("[metrics]\n{line}\n") } else { String::new() };
     format!(
         "{INTERFACE}{interface}\n[[peer]]\npublic_key = \"{BOB}\"\nallowed_ips = [\"10.77.0.2/32\"]\n{peer}\n[tuning]\n{tuning}\n{metrics}"
     )
+}
+
+fn with_line_of_agent_mode(table: &str, line: &str) -> String {
+    let in_agent = if table == "agent" { line } else { "" };
+    let key = line.split(' ').next().unwrap_or_default();
+    let agent = [
+        ("name", "name = \"dave\"".to_owned()),
+        ("rendezvous", format!("rendezvous = [\"https://[2001:db8::7]:7447#{DAVE}.{ERIN}\"]")),
+    ];
+    let agent: String = agent
+        .iter()
+        .filter(|(name, _)| table != "agent" || *name != key)
+        .map(|(_, line)| format!("{line}\n"))
+        .collect();
+    let trust = match table {
+        "trust" if key == "key" => format!("[[trust]]\n{line}\n"),
+        "trust" => format!("[[trust]]\nkey = \"{DAVE}\"\n{line}\n"),
+        _ => String::new(),
+    };
+    format!("[agent]\n{agent}{in_agent}\n{trust}")
 }
 
 #[test]
@@ -23,14 +48,20 @@ fn the_schema_and_the_reader_know_the_same_keys() {
         keys.sort();
         keys
     };
-    let tables =
-        [("InterfaceTable", &OURS), ("PeerTable", &PEER), ("MetricsTable", &METRICS), ("TuningTable", &TUNING)];
+    let tables = [
+        ("InterfaceTable", &OURS),
+        ("PeerTable", &PEER),
+        ("MetricsTable", &METRICS),
+        ("TuningTable", &TUNING),
+        ("AgentTable", &AGENT),
+        ("TrustTable", &TRUST),
+    ];
     for (definition, table) in tables {
         let mut keys: Vec<_> = table.keys.iter().map(|key| key.name.to_owned()).collect();
         keys.sort();
         assert_eq!(keys_of(&schema["$defs"][definition]), keys, "{definition}");
     }
-    assert_eq!(keys_of(&schema), ["interface", "metrics", "peer", "tuning"], "and [agent] is not available yet");
+    assert_eq!(keys_of(&schema), ["agent", "interface", "metrics", "peer", "trust", "tuning"]);
 }
 
 #[test]
@@ -62,7 +93,10 @@ fn a_key_that_is_left_out_has_the_default_of_the_table() {
             let Absent::Value(value) = key.default else { continue };
             let config = accepted(&with_line(name, &format!("{} = {value}", key.name)));
             assert!(
-                config.interface == absent.interface && config.peers == absent.peers && config.tuning == absent.tuning,
+                config.interface == absent.interface
+                    && config.peers == absent.peers
+                    && config.tuning == absent.tuning
+                    && config.agent == absent.agent,
                 "{} = {value} is not the default of {}",
                 key.name,
                 table.header
@@ -120,9 +154,19 @@ fn the_table_says_everything_once() {
 }
 
 #[test]
+fn what_agent_mode_applies_at_a_reload_is_what_it_allows() {
+    let reloaded = |table: &KeyTable| {
+        let keys = table.keys.iter().filter(|key| matches!(key.applied, Applied::Reload));
+        keys.map(|key| key.name).collect::<Vec<_>>()
+    };
+    assert_eq!(reloaded(&AGENT), ["allow", "auto_approve"]);
+    assert_eq!(reloaded(&TRUST), ["key", "allow", "expires"]);
+}
+
+#[test]
 fn a_changed_key_waits_for_the_next_up_if_the_table_says_so() {
-    let old = accepted(&with_line("", ""));
     for (name, table) in tables().map(|(key, table)| (key.name, table)) {
+        let old = accepted(&with_line(name, ""));
         for key in table.keys {
             let waits = matches!(key.applied, Applied::NextUp(_));
             let Some(value) = different_value(key) else {
@@ -147,7 +191,9 @@ fn different_value(key: &Key) -> Option<String> {
                 .find(|word| !matches!(key.default, Absent::Value(default) if default == word))
                 .or(Some("1280".to_owned()))
         }
-        Shape::Text(_) if matches!(key.applied, Applied::NextUp(_)) => Some(key.default.example().to_owned()),
+        Shape::Text(_) | Shape::Texts(..) if matches!(key.applied, Applied::NextUp(_)) => {
+            Some(key.default.example().to_owned())
+        }
         _ => None,
     }
 }

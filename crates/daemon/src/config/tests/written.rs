@@ -29,6 +29,21 @@ fn the_template_is_right_as_it_is_and_with_its_comments_removed() {
 }
 
 #[test]
+fn the_reference_is_right_in_agent_mode_too() {
+    let of_static_mode = |line: &&str| line.starts_with("private_key_file") || line.starts_with("addresses");
+    let turned_on = |line| match str::strip_prefix(line, "#") {
+        Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => rest,
+        _ => line,
+    };
+    let text = reference();
+    let text: Vec<_> = text.lines().filter(|line| !of_static_mode(line)).map(turned_on).collect();
+    let config = accepted(&text.join("\n").replace("/etc/overlay/bob.psk", "bob.psk"));
+    let agent = config.agent.expect("[agent] is turned on");
+    assert_eq!((agent.name.as_str(), agent.trust.len(), agent.services.len()), ("alice", 1, 2));
+    assert!(config.interface.private_key.is_none() && config.interface.addresses.is_empty());
+}
+
+#[test]
 fn every_example_config_is_right() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
     let mut seen = 0;

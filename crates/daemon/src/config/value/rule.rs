@@ -7,8 +7,27 @@ use overlay_core::{Protocol, Rule};
 use super::parse_port;
 use crate::config::problem::{Problem, quoted};
 
+/// What a text is to be, in the words of its problems.
+pub(super) struct Wording {
+    /// The noun.
+    pub(super) noun: &'static str,
+    /// What can be written.
+    pub(super) grammar: &'static str,
+}
+
+const ENTRY: Wording = Wording {
+    noun: "entry of `allow`",
+    grammar: "write \"icmp\", \"tcp\", \"udp\", \"tcp/22\", \"udp/8000-8010\" or the number of an IP protocol",
+};
+
 /// Parses an entry of `allow`: `icmp`, `tcp`, `udp`, `tcp/22`, `udp/8000-8010`, or an IP protocol number.
 pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
+    parse_worded(text, &ENTRY)
+}
+
+/// Parses a rule. Its problems are told in these words.
+pub(super) fn parse_worded(text: &str, words: &Wording) -> Result<Rule, Problem> {
+    let noun = words.noun;
     let bad = |message: String, hint: String| Err(Problem::new("bad_allow", message).hint(hint));
     let shown = quoted(text);
     let (word, ports) = match text.split_once('/') {
@@ -22,14 +41,14 @@ pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
         _ if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()) => protocol_number(text, word)?,
         _ => {
             return bad(
-                format!("{shown} is not a valid entry of `allow`: there is no protocol {}", quoted(word)),
-                correction(text),
+                format!("{shown} is not a valid {noun}: there is no protocol {}", quoted(word)),
+                correction(text, words),
             );
         }
     };
     let Some(ports) = ports else { return Ok(Rule { protocol, ports: None }) };
     if word.starts_with(|c: char| c.is_ascii_digit()) && matches!(ports, "tcp" | "udp") {
-        return bad(format!("{shown} is not a valid entry of `allow`: the protocol comes first"), correction(text));
+        return bad(format!("{shown} is not a valid {noun}: the protocol comes first"), correction(text, words));
     }
     if !matches!(protocol, Protocol::Tcp | Protocol::Udp) {
         let what = if protocol == Protocol::Icmp { "icmp" } else { "this protocol" };
@@ -39,18 +58,18 @@ pub(crate) fn parse_rule(text: &str) -> Result<Rule, Problem> {
     if ports.contains(',') {
         let entries: Vec<_> = ports.split(',').map(|port| format!("\"{name}/{}\"", port.trim())).collect();
         return bad(
-            format!("{shown} is not a valid entry of `allow`: it lists several ports"),
+            format!("{shown} is not a valid {noun}: it lists several ports"),
             format!("write each as an entry of its own: {}", entries.join(", ")),
         );
     }
     match parse_ports(ports) {
         Ok(range) => Ok(Rule { protocol, ports: Some(range) }),
         Err(PortsError::Reversed(first, last)) => bad(
-            format!("{shown} is not a valid entry of `allow`: its range ends before it begins"),
+            format!("{shown} is not a valid {noun}: its range ends before it begins"),
             format!("write \"{name}/{last}-{first}\""),
         ),
         Err(PortsError::Port(reason)) => bad(
-            format!("{shown} is not a valid entry of `allow`: {reason}"),
+            format!("{shown} is not a valid {noun}: {reason}"),
             format!(
                 "write a port or a range of them, as \"{name}/22\" or \"{name}/8000-8010\"; \"{name}\" is all ports"
             ),
@@ -80,8 +99,8 @@ fn protocol_number(text: &str, word: &str) -> Result<Protocol, Problem> {
 }
 
 /// Suggests what was meant by an entry with an unknown protocol.
-fn correction(text: &str) -> String {
-    let grammar = "write \"icmp\", \"tcp\", \"udp\", \"tcp/22\", \"udp/8000-8010\" or the number of an IP protocol";
+fn correction(text: &str, words: &Wording) -> String {
+    let grammar = words.grammar;
     let lower = text.trim().to_ascii_lowercase().replace(' ', "");
     if matches!(lower.as_str(), "all" | "any" | "*" | "everything") {
         return "leave `allow` out to allow everything".to_owned();

@@ -119,6 +119,46 @@ fn entries_of_allow_are_corrected_where_the_meaning_is_plain() {
 }
 
 #[test]
+fn scopes_are_corrected_where_the_meaning_is_plain() {
+    let refused = [
+        "tpc/22",
+        "22/tcp",
+        "all",
+        "ANY",
+        "any/22",
+        "none",
+        "",
+        "ssh",
+        "icmp/3",
+        "tcp/",
+        "tcp/70000",
+        "tcp/80-22",
+        "tcp/22,80",
+        "tcp/22,icmp",
+        "44",
+        "443",
+        "tcp/022",
+        "017",
+    ];
+    for text in refused {
+        let problem = check_scope(text).expect_err(text);
+        golden(format!("{text:?}"), format!("{}\nhint: {}", problem.message, problem.hint.unwrap_or_default()));
+    }
+}
+
+/// What people may write and what can be signed are the same.
+#[test]
+fn a_scope_that_passes_can_be_signed_and_no_other_can() {
+    let words = ["any", "icmp", "tcp", "udp", "47", "0", "44", "58", "006", "256", "", "TCP", " tcp"];
+    let ports =
+        ["", "/", "/0", "/1", "/22", "/022", "/65535", "/65536", "/1-2", "/2-1", "/2-2", "/1-2-3", "/a", "/+1", "/ 1"];
+    for text in words.iter().flat_map(|word| ports.map(|ports| format!("{word}{ports}"))) {
+        let can_be_signed = overlay_wire::signed::Scope::parse(&text).is_ok();
+        assert_eq!(check_scope(&text).is_ok(), can_be_signed, "{text:?}");
+    }
+}
+
+#[test]
 fn interface_names_are_those_that_the_kernel_and_the_file_system_take() {
     for name in ["overlay0", "a", "wg-lab_1.2", "fifteen-letters"] {
         assert!(check_interface_name(name).is_ok(), "{name}");

@@ -33,6 +33,7 @@ pub(crate) struct PeerEntry {
     /// In seconds, never zero.
     pub(crate) persistent_keepalive: Option<u16>,
     pub(crate) allow: Option<Vec<Rule>>,
+    pub(crate) opens: Option<Vec<Rule>>,
     mtu_discovery: bool,
     pub(crate) stats: Arc<PeerStats>,
     pub(crate) handshake: Option<Handshake>,
@@ -93,6 +94,7 @@ impl PeerEntry {
             allowed_ips: BTreeSet::new(),
             persistent_keepalive: peer.persistent_keepalive.filter(|seconds| *seconds != 0),
             allow: peer.allow,
+            opens: peer.opens,
             handshake: known.as_ref().and_then(|known| known.handshake),
             mtu_discovery: peer.mtu_discovery,
             // A found MTU no longer applies if the search is switched off.
@@ -113,6 +115,7 @@ impl PeerEntry {
             && peer.allowed_ips.iter().all(|prefix| self.allowed_ips.contains(prefix))
             && self.persistent_keepalive == peer.persistent_keepalive.filter(|seconds| *seconds != 0)
             && self.allow == peer.allow
+            && self.opens == peer.opens
             && self.mtu_discovery == peer.mtu_discovery
     }
 

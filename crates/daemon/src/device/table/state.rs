@@ -28,10 +28,11 @@ pub(crate) struct Added {
     pub(crate) config: config::Peer,
 }
 
-/// The name, allow list and MTU search that the config file gives to a peer. Kept for peers that have any of them.
+/// What the config file or a grant gives to a peer, and `wg` cannot say. Kept for peers that have any of it.
 struct Declared {
     name: Option<String>,
     allow: Option<Vec<Rule>>,
+    opens: Option<Vec<Rule>>,
     mtu_discovery: bool,
 }
 
@@ -100,6 +101,7 @@ impl State {
         if let Some(declared) = self.declared.get(&key) {
             peer.name.clone_from(&declared.name);
             peer.allow.clone_from(&declared.allow);
+            peer.opens.clone_from(&declared.opens);
             peer.mtu_discovery = declared.mtu_discovery;
         }
         self.insert(order, peer.clone(), stats, None);
@@ -151,9 +153,13 @@ impl State {
     }
 
     fn declare(&mut self, peer: &config::Peer) {
-        if peer.name.is_some() || peer.allow.is_some() || peer.mtu_discovery {
-            let declared =
-                Declared { name: peer.name.clone(), allow: peer.allow.clone(), mtu_discovery: peer.mtu_discovery };
+        if peer.name.is_some() || peer.allow.is_some() || peer.opens.is_some() || peer.mtu_discovery {
+            let declared = Declared {
+                name: peer.name.clone(),
+                allow: peer.allow.clone(),
+                opens: peer.opens.clone(),
+                mtu_discovery: peer.mtu_discovery,
+            };
             self.declared.insert(peer.public_key, declared);
         }
     }

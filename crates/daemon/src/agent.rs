@@ -1,0 +1,317 @@
+//! Agent mode: this host's identity, whom it trusts, and what it tells and learns through a rendezvous.
+//!
+//! [`Agent`] is a concern of `up`. It joins pure machines (the book of trust, the client of the rendezvous) with the
+//! state folder and the connection. What follows for the data plane is a set of peers ([`Agent::part`]), which `up` applies
+//! as it applies a config.
+//!
+//! Everything works from the state folder alone. The rendezvous is needed to meet new agents, and to learn that an old
+//! one has moved.
+
+mod answers;
+pub mod connection;
+mod events;
+pub mod init;
+mod letters;
+mod link;
+mod own;
+mod places;
+mod post;
+pub mod request;
+pub(crate) mod state;
+mod time;
+pub(crate) mod trust;
+mod tunnels;
+
+pub use self::init::init;
+pub use self::state::STATE_DIR;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use overlay_core::PeerKey;
+use overlay_os::netlink::Netlink;
+use overlay_rendezvous::channel::Pinned;
+use overlay_rendezvous::client::{Client, Output, Query};
+use overlay_wire::signed::{Endpoints, Network, PublicKey, Record, Signed};
+
+use self::answers::Asked;
+use self::connection::{ConnectError, Target};
+use self::link::{Link, LinkNews};
+use self::post::Post;
+use self::state::{Keys, State};
+use self::time::{now, unix_now};
+use self::trust::{Book, Open};
+use crate::config::{self, AgentPart};
+use crate::failure::{ExitKind, Failure};
+
+/// How often the addresses of this host are looked at.
+const LOOK_AROUND: Duration = Duration::from_secs(30);
+
+/// A running agent.
+pub(crate) struct Agent {
+    config: config::Agent,
+    state: State,
+    keys: Keys,
+    post: Post,
+    book: Book,
+    network: Option<Signed<Network>>,
+    /// The newest record of ours.
+    record: Signed<Record>,
+    client: Client,
+    link: Link,
+    standing: Standing,
+    /// The value that the last connection handed out.
+    epoch: u64,
+    seen_from: Option<IpAddr>,
+    /// Who waits for which look-up.
+    asked: BTreeMap<Query, Asked>,
+    /// Where peers can be reached, as they have said.
+    endpoints: BTreeMap<PublicKey, Signed<Endpoints>>,
+    /// Where this host can be reached, as its peers were told.
+    places: Vec<SocketAddr>,
+    told: BTreeSet<PublicKey>,
+    /// Why the last change is not on disk.
+    unsaved: Option<Failure>,
+    look_at: tokio::time::Instant,
+}
+
+/// The connection to the rendezvous, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    Connecting,
+    Connected,
+    Failed(String),
+}
+
+/// What the agent waits for.
+pub(crate) enum News {
+    Link(LinkNews),
+    /// Something of the client, a grant or this host is due.
+    Due,
+}
+
+/// What has changed for the data plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// The set of peers, or what one of them may do.
+    pub(crate) peers: bool,
+    /// The virtual IPs.
+    pub(crate) addresses: bool,
+    /// Where peers can be reached.
+    pub(crate) endpoints: bool,
+}
+
+impl Changed {
+    pub(crate) fn is_any(self) -> bool {
+        self.peers || self.addresses || self.endpoints
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            peers: self.peers || other.peers,
+            addresses: self.addresses || other.addresses,
+            endpoints: self.endpoints || other.endpoints,
+        }
+    }
+}
+
+const NOTHING: Changed = Changed { peers: false, addresses: false, endpoints: false };
+const PEERS: Changed = Changed { peers: true, ..NOTHING };
+const ADDRESSES: Changed = Changed { addresses: true, ..NOTHING };
+const ENDPOINTS: Changed = Changed { endpoints: true, ..NOTHING };
+
+impl Agent {
+    /// Reads the state of the agent that the config names.
+    pub(crate) fn open(config: &config::Agent, state_dir: &Path) -> Result<Self, Failure> {
+        let name = config.network.as_deref().ok_or_else(|| {
+            Failure::new(ExitKind::Config, "[agent] names no network")
+                .with_hint("write network = \"NAME\"; `overlay init` writes it")
+        })?;
+        let state = State::open(state_dir, name)?.ok_or_else(|| {
+            Failure::new(ExitKind::NotFound, format!("there is no identity in {}", state_dir.join(name).display()))
+                .with_hint("make one with `overlay init`, or name the folder with --state-dir")
+        })?;
+        let keys = state.keys()?;
+        let me = keys.identity.public();
+        let network = state.network()?.filter(|network| network.network == config.network_key);
+        let before = state.record()?.filter(|record| record.identity == me && record.network == config.network_key);
+        let ipv4 = before.as_ref().and_then(|record| record.ipv4);
+        let now = now();
+        let record = match before.filter(|record| own::is_current(record, config, &keys, now.unix)) {
+            Some(record) => record,
+            None => own::record(config, &keys, state.record()?.as_ref(), ipv4, now.unix).map_err(|refused| {
+                Failure::new(ExitKind::Config, "[agent] makes no valid record").with_cause(refused)
+            })?,
+        };
+        let book = Book::new(config.network_key, own::copy(&keys.identity), state.relations()?);
+        let endpoints = book.relations().filter_map(|relation| Some((relation.identity, relation.endpoints.clone()?)));
+        let endpoints = endpoints.collect();
+        let mut seed = [0; 32];
+        overlay_os::random::fill(&mut seed).map_err(|error| {
+            Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error)
+        })?;
+        let mut client = Client::new(config.network_key, me, seed);
+        client.set_record(record.clone(), now);
+        let known: Vec<_> = book.relations().map(|relation| relation.identity).collect();
+        if client.watch(&known, now).is_err() {
+            tracing::warn!("there are too many peers: the rendezvous is asked about none of them");
+        }
+        let post = Post::new(config.network_key, me, state.keys()?.mailbox);
+        let mut agent = Self {
+            config: config.clone(),
+            state,
+            keys,
+            post,
+            book,
+            network,
+            record,
+            client,
+            link: Link::default(),
+            standing: Standing::Connecting,
+            epoch: 0,
+            seen_from: None,
+            asked: BTreeMap::new(),
+            endpoints,
+            places: Vec::new(),
+            told: BTreeSet::new(),
+            unsaved: None,
+            look_at: tokio::time::Instant::now(),
+        };
+        agent.repeat_letters();
+        Ok(agent)
+    }
+
+    /// Takes what `reload` may change.
+    pub(crate) fn on_config(&mut self, config: &config::Config) {
+        if let Some(new) = &config.agent {
+            self.config.allow.clone_from(&new.allow);
+            self.config.auto_approve.clone_from(&new.auto_approve);
+            self.config.trust.clone_from(&new.trust);
+        }
+    }
+
+    /// The folder that the agent writes to.
+    pub(crate) fn folder(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// What agent mode adds to the config at this time.
+    pub(crate) fn part(&self) -> AgentPart {
+        let peers = self.book.open(unix_now()).filter_map(|open| tunnels::peer_of(&open)).collect();
+        AgentPart { private_key: self.keys.tunnel.clone(), addresses: self.addresses(), peers }
+    }
+
+    fn addresses(&self) -> Vec<IpNet> {
+        let network = self.network.as_deref();
+        own::addresses(&self.config.network_key, &self.book.me(), network, self.record.ipv4)
+    }
+
+    /// The prefixes in which only agents have addresses.
+    pub(crate) fn pools(&self) -> Vec<IpNet> {
+        tunnels::pools(&self.config.network_key, self.network.as_ref().map(|network| &network.pool))
+    }
+
+    /// Where each open peer may be called.
+    pub(crate) fn candidates(&self) -> Vec<(PeerKey, Vec<SocketAddr>)> {
+        let inner = self.pools();
+        let candidates = self.book.open(unix_now()).filter_map(|open: Open<'_>| {
+            let key = open.record.tunnel_keys.first()?;
+            let endpoints = self.endpoints.get(&open.record.identity)?;
+            Some((PeerKey(key.0), places::of_peer(endpoints, &inner)))
+        });
+        candidates.filter(|(_, addresses)| !addresses.is_empty()).collect()
+    }
+
+    /// Waits for news. Can be cancelled.
+    pub(crate) async fn next(&mut self) -> News {
+        let due = self.client.deadline().saturating_sub(now().monotonic);
+        let expiry = self.book.next_expiry(unix_now()).map_or(LOOK_AROUND, |at| {
+            // A wall clock that is set is noticed after half a minute at the latest.
+            Duration::from_millis(at.saturating_sub(unix_now())).min(LOOK_AROUND)
+        });
+        tokio::select! {
+            news = self.link.next() => News::Link(news),
+            () = tokio::time::sleep(due.min(expiry)) => News::Due,
+            () = tokio::time::sleep_until(self.look_at) => News::Due,
+            () = tokio::time::sleep(answers::PATIENCE), if !self.asked.is_empty() => News::Due,
+        }
+    }
+
+    /// Handles news.
+    pub(crate) async fn on_news(&mut self, news: News, netlink: &Netlink, port: u16) -> Changed {
+        let now = now();
+        match news {
+            News::Link(LinkNews::Connected) => self.client.connected(now),
+            News::Link(LinkNews::Received(message)) => self.client.received(*message, now),
+            News::Link(LinkNews::Lost(cause)) => {
+                tracing::info!("the connection to the rendezvous ended: {cause}");
+                self.standing = Standing::Failed(cause);
+                self.client.lost(now);
+            }
+            News::Link(LinkNews::Failed(error)) => {
+                self.on_not_connected(&error);
+                self.client.lost(now);
+            }
+            News::Due => {}
+        }
+        self.client.handle_timeout(now);
+        let mut changed = self.drain();
+        if self.look_at <= tokio::time::Instant::now() {
+            self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
+            self.look_around(netlink, port).await;
+            // What has ended since the last look is closed now.
+            changed = changed.and(PEERS);
+        }
+        self.give_up_questions();
+        changed.and(self.settle())
+    }
+
+    /// Sends what follows from a change.
+    fn settle(&mut self) -> Changed {
+        self.tell_places();
+        self.drain()
+    }
+
+    fn on_not_connected(&mut self, error: &ConnectError) {
+        let cause = error.to_string();
+        if self.standing != Standing::Failed(cause.clone()) {
+            tracing::warn!("no connection to the rendezvous: {cause}");
+        }
+        self.standing = Standing::Failed(cause);
+    }
+
+    /// Does what the client wants, until it wants nothing.
+    fn drain(&mut self) -> Changed {
+        let mut changed = NOTHING;
+        while let Some(output) = self.client.poll_output() {
+            match output {
+                Output::Connect => self.connect(),
+                Output::Disconnect => self.link.disconnect(),
+                Output::Send(call) => {
+                    if !self.link.send(call) {
+                        self.link.disconnect();
+                        self.client.lost(now());
+                    }
+                }
+                Output::Event(event) => changed = changed.and(self.on_event(event)),
+            }
+        }
+        changed
+    }
+
+    fn connect(&mut self) {
+        let Some(url) = self.config.rendezvous.first() else { return };
+        let rendezvous = Pinned {
+            host: url.host.clone(),
+            port: url.port,
+            rendezvous: url.rendezvous,
+            network: self.config.network_key,
+        };
+        let identity = Arc::new(own::copy(&self.keys.identity));
+        self.link.connect(Target { rendezvous, identity, epoch: self.epoch, ca_file: None });
+    }
+}

@@ -1,0 +1,106 @@
+//! What the client of the rendezvous tells: the network, our record, and what others say.
+
+use std::net::IpAddr;
+
+use overlay_rendezvous::client::{Event, Subject};
+use overlay_rendezvous::protocol::Code;
+use overlay_wire::signed::{Network, Signed};
+
+use super::time::{now, unix_now};
+use super::{ADDRESSES, Agent, Changed, NOTHING, Standing, own};
+
+impl Agent {
+    pub(super) fn on_event(&mut self, event: Event) -> Changed {
+        match event {
+            Event::Online { network, epoch, seen_from, .. } => {
+                tracing::info!("connected to the rendezvous");
+                self.standing = Standing::Connected;
+                self.epoch = epoch;
+                self.seen_from = address_of(&seen_from);
+                return self.on_network(*network);
+            }
+            Event::Offline => {
+                if self.standing == Standing::Connected {
+                    self.standing = Standing::Connecting;
+                }
+            }
+            Event::Registered { .. } => {
+                if let Err(failure) = self.state.set_record(&self.record) {
+                    tracing::error!("{failure}");
+                }
+            }
+            Event::NeedsIpv4 { address } => return self.sign_record(address),
+            Event::TooOld { record } => {
+                if let Some(record) = record {
+                    // Our own signature: this agent, or its backup, was further than this state.
+                    self.record = *record;
+                    return self.sign_record(self.record.ipv4);
+                }
+            }
+            Event::Refused { subject, code } => self.on_refused(&subject, code),
+            Event::Synced
+            | Event::Presence { .. }
+            | Event::Sent { .. }
+            | Event::Delivered { .. }
+            | Event::Clock { .. } => {}
+            Event::Record(record) => {
+                let effects = self.book.on_record(*record, unix_now());
+                return self.follow(effects, "record");
+            }
+            Event::Message { from, id, sealed } => return self.on_message(from, id, &sealed),
+            Event::Slot { from, slot, sealed } => return self.on_slot(from, slot, &sealed),
+            Event::Found { query, records, .. } => return self.on_found(query, records),
+        }
+        NOTHING
+    }
+
+    fn on_network(&mut self, network: Signed<Network>) -> Changed {
+        let is_newer = self.network.as_ref().is_none_or(|known| network.sequence > known.sequence);
+        if !is_newer {
+            return NOTHING;
+        }
+        if let Err(failure) = self.state.set_network(&network) {
+            tracing::error!("{failure}");
+        }
+        self.network = Some(network);
+        ADDRESSES
+    }
+
+    /// Signs the record anew and registers it.
+    pub(super) fn sign_record(&mut self, ipv4: Option<[u8; 4]>) -> Changed {
+        let now = now();
+        match own::record(&self.config, &self.keys, Some(&self.record), ipv4, now.unix) {
+            Ok(record) => {
+                self.record = record;
+                self.client.set_record(self.record.clone(), now);
+                ADDRESSES
+            }
+            Err(refused) => {
+                tracing::error!("this agent's record is refused: {refused}");
+                NOTHING
+            }
+        }
+    }
+
+    fn on_refused(&mut self, subject: &Subject, code: Code) {
+        match subject {
+            Subject::Register(_) => {
+                tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {}", code.word());
+            }
+            Subject::Find(query) => {
+                if let Some(asked) = self.asked.remove(query) {
+                    asked.refuse(code);
+                }
+            }
+            _ => tracing::warn!(?subject, "the rendezvous refuses a call: {}", code.word()),
+        }
+    }
+}
+
+fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
+        _ => None,
+    }
+}

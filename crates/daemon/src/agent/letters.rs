@@ -1,0 +1,186 @@
+//! Letters that come and go, and what follows from them: first on disk, then in the data plane, then to the peer.
+
+use overlay_os::netlink::Netlink;
+use overlay_rendezvous::client::Outgoing;
+use overlay_rendezvous::letter::Letter;
+use overlay_rendezvous::protocol::Slot;
+use overlay_wire::signed::{Endpoints, PublicKey, Signed};
+
+use super::time::{now, unix_now};
+use super::trust::{Chance, Effect, Refusal, Terms};
+use super::{Agent, Changed, ENDPOINTS, NOTHING, PEERS, own, places};
+
+impl Agent {
+    pub(super) fn on_message(&mut self, from: PublicKey, id: [u8; 16], sealed: &[u8]) -> Changed {
+        let changed = match self.post.open_message(&from, &id, sealed) {
+            Ok(letter) => self.on_letter(from, &letter),
+            Err(_) => {
+                tracing::debug!(%from, "a message cannot be opened");
+                NOTHING
+            }
+        };
+        // What it said is on disk now, or was refused for good.
+        let _ = self.client.acknowledge(from, id, now());
+        changed
+    }
+
+    pub(super) fn on_slot(&mut self, from: PublicKey, slot: Slot, sealed: &[u8]) -> Changed {
+        match self.post.open_slot(&from, slot, sealed) {
+            Ok(Letter::Endpoints { endpoints }) => self.on_endpoints(from, &endpoints),
+            Ok(letter) => self.on_letter(from, &letter),
+            Err(_) => {
+                tracing::debug!(%from, "a slot cannot be opened");
+                NOTHING
+            }
+        }
+    }
+
+    pub(super) fn on_letter(&mut self, from: PublicKey, letter: &Letter) -> Changed {
+        let chance = chance();
+        let automatic = self.automatic(&from);
+        let effects = self.book.on_letter(&from, letter, &self.record, automatic, unix_now(), chance);
+        self.follow(effects, "letter")
+    }
+
+    /// What the config grants to this agent without asking.
+    pub(super) fn automatic(&self, peer: &PublicKey) -> Option<Terms> {
+        if let Some(trust) = self.config.trust.iter().find(|trust| trust.key == *peer) {
+            return Some(Terms { allow: Some(trust.allow.clone()), expires: trust.expires });
+        }
+        let is_listed = self.config.auto_approve.contains(peer);
+        is_listed.then(|| Terms { allow: Some(self.config.allow.clone()), expires: None })
+    }
+
+    pub(super) fn on_endpoints(&mut self, from: PublicKey, bytes: &[u8]) -> Changed {
+        let Ok(endpoints) = Signed::<Endpoints>::open(bytes) else { return NOTHING };
+        let is_ours = endpoints.from == from
+            && endpoints.to == self.book.me()
+            && endpoints.network == self.config.network_key
+            && self.endpoints.get(&from).is_none_or(|known| known.sequence < endpoints.sequence);
+        if !is_ours || !self.book.set_endpoints(&from, endpoints.clone()) {
+            return NOTHING;
+        }
+        self.endpoints.insert(from, endpoints);
+        self.save(&from);
+        ENDPOINTS
+    }
+
+    /// Does what follows from a letter. A refused one is counted by its name.
+    pub(super) fn follow(&mut self, effects: Result<Vec<Effect>, Refusal>, what: &str) -> Changed {
+        match effects {
+            Ok(effects) => self.carry_out(effects),
+            Err(refusal) => {
+                tracing::debug!(reason = refusal.code(), "a {what} is refused");
+                NOTHING
+            }
+        }
+    }
+
+    /// Writes what changed, then sends what follows from it.
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) -> Changed {
+        let mut changed = NOTHING;
+        for effect in effects {
+            match effect {
+                Effect::Changed(peer) => {
+                    changed = PEERS;
+                    if !self.save(&peer) {
+                        return changed;
+                    }
+                    let _ = self.client.watch(&[peer], now());
+                }
+                Effect::Send { to, id, letter } => self.send(to, id, &letter),
+                Effect::Keep { to, letter } => self.keep(to, Slot::Word, &letter),
+                Effect::Asked(peer) => {
+                    let name = self.book.relation(&peer).and_then(|relation| relation.name()).unwrap_or_default();
+                    tracing::info!("{name} asks for trust: sudo overlay pending");
+                }
+            }
+        }
+        changed
+    }
+
+    /// Writes what is known of a peer. Returns whether it is on disk. What could not be written opens nothing.
+    pub(super) fn save(&mut self, peer: &PublicKey) -> bool {
+        let Some(relation) = self.book.relation(peer) else { return true };
+        let Err(failure) = self.state.set_relation(relation) else { return true };
+        tracing::error!("{failure}");
+        self.book.close(peer);
+        self.unsaved = Some(failure);
+        false
+    }
+
+    pub(super) fn send(&mut self, to: PublicKey, id: [u8; 16], letter: &Letter) {
+        let Some(record) = self.book.relation(&to).and_then(|relation| relation.newest_record()) else { return };
+        let Ok(sealed) = self.post.seal_message(record, &id, letter) else { return };
+        if self.client.send(to, id, Outgoing { sealed, permit: None }, now()).is_err() {
+            tracing::warn!(%to, "a letter is too long, or too many wait");
+        }
+    }
+
+    pub(super) fn keep(&mut self, to: PublicKey, slot: Slot, letter: &Letter) {
+        let Some(record) = self.book.relation(&to).and_then(|relation| relation.newest_record()) else { return };
+        let Ok(sealed) = self.post.seal_slot(record, slot, letter) else { return };
+        if self.client.put_slot(to, slot, sealed, now()).is_err() {
+            tracing::warn!(%to, "what is kept for a peer is too long, or is kept for too many");
+        }
+    }
+
+    /// After a start: what was not answered is asked again, and the latest word of each relation is kept again.
+    pub(super) fn repeat_letters(&mut self) {
+        for effect in self.book.repeat(&self.record, unix_now()) {
+            match effect {
+                Effect::Send { to, id, letter } => self.send(to, id, &letter),
+                Effect::Keep { to, letter } => self.keep(to, Slot::Word, &letter),
+                Effect::Changed(_) | Effect::Asked(_) => {}
+            }
+        }
+    }
+
+    pub(super) async fn look_around(&mut self, netlink: &Netlink, port: u16) {
+        let mut inner = self.pools();
+        inner.extend(self.addresses());
+        let places = places::own(netlink, self.seen_from, &inner, port).await;
+        if places != self.places {
+            self.places = places;
+            self.told.clear();
+        }
+        if !own::is_current(&self.record, &self.config, &self.keys, unix_now()) {
+            self.sign_record(self.record.ipv4);
+        }
+    }
+
+    /// Tells each open peer where this host is, if it was not told yet.
+    pub(super) fn tell_places(&mut self) {
+        let now = unix_now();
+        let open: Vec<_> = self.book.open(now).map(|open| open.record.identity).collect();
+        self.told.retain(|peer| open.contains(peer));
+        for peer in open {
+            if !self.told.insert(peer) {
+                continue;
+            }
+            let endpoints = Endpoints {
+                network: self.config.network_key,
+                from: self.book.me(),
+                to: peer,
+                sequence: now,
+                issued: now,
+                places: self.places.iter().map(|place| (*place).into()).collect(),
+            };
+            if let Ok(endpoints) = Signed::sign(endpoints, &self.keys.identity) {
+                self.keep(peer, Slot::Endpoints, &Letter::Endpoints { endpoints: endpoints.bytes().to_vec().into() });
+            }
+        }
+    }
+}
+
+/// Random bytes for one step of the book.
+pub(super) fn chance() -> Chance {
+    let mut chance = Chance { id: [0; 16], share: [0; 32] };
+    for bytes in [&mut chance.id[..], &mut chance.share[..]] {
+        if overlay_os::random::fill(bytes).is_err() {
+            // Without randomness nothing secret can be made.
+            std::process::abort();
+        }
+    }
+    chance
+}

@@ -1,0 +1,103 @@
+//! The connection to the rendezvous as a task of its own, so that a slow network delays nobody.
+
+use overlay_rendezvous::protocol::{Call, FromServer};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::connection::{ConnectError, Connection, Target, connect};
+
+/// Calls that wait to be sent, and messages that wait to be read.
+const QUEUE: usize = 256;
+
+/// What the task reports.
+#[derive(Debug)]
+pub(crate) enum LinkNews {
+    /// The connection is up.
+    Connected,
+    /// There is no connection.
+    Failed(ConnectError),
+    /// The rendezvous sent this.
+    Received(Box<FromServer>),
+    /// The connection has ended.
+    Lost(String),
+}
+
+/// At most one connection, or the attempt to make one.
+#[derive(Default)]
+pub(super) struct Link(Option<Task>);
+
+struct Task {
+    handle: JoinHandle<()>,
+    calls: mpsc::Sender<Call>,
+    news: mpsc::Receiver<LinkNews>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+impl Link {
+    /// Begins to connect. An earlier connection ends.
+    pub(super) fn connect(&mut self, target: Target) {
+        let (calls, to_send) = mpsc::channel(QUEUE);
+        let (tell, news) = mpsc::channel(QUEUE);
+        let handle = tokio::spawn(run(target, to_send, tell));
+        self.0 = Some(Task { handle, calls, news });
+    }
+
+    /// Ends the connection, or the attempt. Nothing more is reported.
+    pub(super) fn disconnect(&mut self) {
+        self.0 = None;
+    }
+
+    /// Sends a call. Returns false if the network is too slow for what is asked.
+    pub(super) fn send(&self, call: Call) -> bool {
+        self.0.as_ref().is_none_or(|task| task.calls.try_send(call).is_ok())
+    }
+
+    /// Waits for news. Can be cancelled.
+    pub(super) async fn next(&mut self) -> LinkNews {
+        let Some(task) = &mut self.0 else { return std::future::pending().await };
+        match task.news.recv().await {
+            Some(news) => news,
+            None => {
+                self.0 = None;
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+async fn run(target: Target, mut to_send: mpsc::Receiver<Call>, tell: mpsc::Sender<LinkNews>) {
+    let Connection { mut calls, mut messages, .. } = match connect(&target).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            let _ = tell.send(LinkNews::Failed(error)).await;
+            return;
+        }
+    };
+    if tell.send(LinkNews::Connected).await.is_err() {
+        return;
+    }
+    let lost = loop {
+        tokio::select! {
+            call = to_send.recv() => {
+                let Some(call) = call else { return calls.close().await };
+                if let Err(lost) = calls.send(&call).await {
+                    break lost;
+                }
+            }
+            message = messages.next() => match message {
+                Ok(message) => {
+                    if tell.send(LinkNews::Received(Box::new(message))).await.is_err() {
+                        return;
+                    }
+                }
+                Err(lost) => break lost,
+            },
+        }
+    };
+    let _ = tell.send(LinkNews::Lost(lost.to_string())).await;
+}

@@ -1,0 +1,195 @@
+//! What people and programs ask of the agent through the local API, and what they are answered.
+
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A request to the agent. Peers are named by name, by the full key, by at least 16 characters of the key, or as
+/// `NAME@KEYPREFIX`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentRequest {
+    /// Ask a peer for trust.
+    Handshake(Handshake),
+    /// Approve a request, or change what a trusted peer may open.
+    Approve(Approve),
+    /// Refuse a request, or take trust back.
+    Untrust(Named),
+    /// The requests that wait for a decision.
+    Pending,
+    /// This agent and its peers.
+    Peers,
+    /// Look for agents at the rendezvous.
+    Find(Find),
+    /// The agent with this virtual IP, name or key.
+    Whois(String),
+}
+
+/// A request, and the user that makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentCall {
+    /// What is asked.
+    pub request: AgentRequest,
+    /// The user id of the caller, as the kernel reports it.
+    pub uid: u32,
+}
+
+/// The body of `POST /v1/agent/handshake`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Handshake {
+    /// Whom to ask.
+    pub peer: String,
+    /// Why, in at most 256 bytes.
+    #[serde(default)]
+    pub reason: String,
+    /// What this agent would like to open there, as `tcp/8000`.
+    #[serde(default)]
+    pub want: Vec<String>,
+    /// What the peer may open here. Left out: what `[agent] allow` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<String>>,
+    /// For how many seconds the grant holds. Left out: until it is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+}
+
+/// The body of `POST /v1/agent/approve`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Approve {
+    /// Whom to approve.
+    pub peer: String,
+    /// What the peer may open here. Left out: what it asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<String>>,
+    /// For how many seconds the grant holds. Left out: until it is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+}
+
+/// The body of `POST /v1/agent/untrust`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// Which peer.
+    pub peer: String,
+}
+
+/// The query of `GET /v1/agent/find`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Find {
+    /// Only agents with this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only agents that claim this tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentReply {
+    /// What became of a handshake, an approval or an untrust.
+    Decided(Decided),
+    /// The requests that wait for a decision.
+    Pending(Vec<PendingRequest>),
+    /// This agent and its peers.
+    Peers(Box<AgentStatus>),
+    /// The agents that were found.
+    Found(Vec<AgentRecord>),
+}
+
+/// What became of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Decided {
+    /// The peer's name.
+    pub name: String,
+    /// The peer's key.
+    pub identity: String,
+    /// `asked`, `approved`, `changed`, `trusted` (both sides have granted), `untrusted`.
+    pub state: String,
+    /// What the peer may open here.
+    pub allow: Vec<String>,
+    /// When the grant ends, in seconds since 1970. Left out: it does not end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+}
+
+/// A request that waits for a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PendingRequest {
+    /// The asker's name.
+    pub name: String,
+    /// The asker's key.
+    pub identity: String,
+    /// The asker's virtual IPs.
+    pub addresses: Vec<IpAddr>,
+    /// Why, as the asker wrote it. It may hold any character.
+    pub reason: String,
+    /// What the asker would like to open here.
+    pub want: Vec<String>,
+    /// What the asker lets this agent open.
+    pub gives: Vec<String>,
+    /// When the request was signed, in seconds since 1970.
+    pub issued: u64,
+    /// Until when it can be approved, in seconds since 1970.
+    pub expires: u64,
+}
+
+/// This agent and its peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgentStatus {
+    /// This agent's name.
+    pub name: String,
+    /// This agent's key.
+    pub identity: String,
+    /// The network's name.
+    pub network: String,
+    /// This agent's virtual IPs.
+    pub addresses: Vec<IpAddr>,
+    /// The rendezvous: `connected`, `connecting`, or why not.
+    pub rendezvous: String,
+    /// Every peer that something is known of.
+    pub peers: Vec<AgentPeer>,
+}
+
+/// A peer of this agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgentPeer {
+    /// The peer's name.
+    pub name: String,
+    /// The peer's key.
+    pub identity: String,
+    /// The peer's virtual IPs.
+    pub addresses: Vec<IpAddr>,
+    /// `trusted`, `asked` (waits for the peer), `pending` (waits for us), `untrusted`, `expired`.
+    pub state: String,
+    /// What the peer may open here, if there is a grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<String>>,
+    /// What this agent may open there, if there is a grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens: Option<Vec<String>>,
+    /// When the first of both grants ends, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+}
+
+/// An agent as the rendezvous shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgentRecord {
+    /// Its name.
+    pub name: String,
+    /// Its key.
+    pub identity: String,
+    /// Its virtual IPs.
+    pub addresses: Vec<IpAddr>,
+    /// What it says about itself.
+    pub tags: Vec<String>,
+    /// What it offers, as `tcp/8000=http`.
+    pub services: Vec<String>,
+    /// How this agent stands to it: as [`AgentPeer::state`], `self`, or `unknown`.
+    pub state: String,
+}

@@ -1,0 +1,260 @@
+//! What an agent keeps on disk, in `STATE/NETWORK/`.
+//!
+//! | file | content |
+//! |---|---|
+//! | `identity.key` | the Ed25519 secret of the identity, base64 |
+//! | `tunnel.key` | the X25519 secret of the tunnel, base64 as `wg` has it |
+//! | `mailbox.key` | the secrets of the mailbox, base64 |
+//! | `network` | the network's signed object |
+//! | `record` | the agent's own signed record, as registered last |
+//! | `peers/IDENTITY` | what is known of one peer: see [`Relation`] |
+//!
+//! Every file is replaced as a whole: written under a temporary name, synced, renamed, and the folder synced. So a file is
+//! the old one or the new one. A file that cannot be read is refused by name. It is never made anew in silence, because an
+//! agent with a new identity is a different agent.
+
+mod relation;
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use overlay_os::folder::{Access, Folder, TrustError};
+use overlay_rendezvous::sealed::{MailboxKeys, SECRET_LEN};
+use overlay_wire::signed::{MAX_ENVELOPE_LEN, Network, Object, PublicKey, Record, SecretKey, Signed};
+use zeroize::Zeroizing;
+
+use super::trust::Relation;
+use crate::failure::{ExitKind, Failure};
+use crate::keys::PrivateKey;
+
+/// Where the state of all networks is, unless `--state-dir` says otherwise.
+pub const STATE_DIR: &str = "/var/lib/overlay";
+
+const IDENTITY: &str = "identity.key";
+const TUNNEL: &str = "tunnel.key";
+const MAILBOX: &str = "mailbox.key";
+const NETWORK: &str = "network";
+const RECORD: &str = "record";
+const PEERS: &str = "peers";
+/// The name under which a file is written before it replaces the one before it.
+const TEMPORARY: &str = ".new";
+/// The longest file, in bytes: a relation with eight envelopes.
+const MAX_LEN: u64 = 8 * MAX_ENVELOPE_LEN as u64;
+
+/// The keys of an agent.
+pub(crate) struct Keys {
+    pub(crate) identity: SecretKey,
+    pub(crate) tunnel: PrivateKey,
+    pub(crate) mailbox: MailboxKeys,
+}
+
+/// The state folder of one network.
+pub(crate) struct State {
+    folder: Folder,
+    peers: Folder,
+}
+
+impl State {
+    /// Opens the state of a network. `None` if it does not exist.
+    pub(crate) fn open(state_dir: &Path, network: &str) -> Result<Option<Self>, Failure> {
+        let path = state_dir.join(network);
+        match Folder::trusted(&path, &[]) {
+            Ok(folder) => {
+                let peers = trusted(&path.join(PEERS))?;
+                Ok(Some(Self { folder, peers }))
+            }
+            Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(untrusted(&path, error)),
+        }
+    }
+
+    /// Makes the state of a network with new keys. An existing identity is never replaced.
+    pub(crate) fn create(state_dir: &Path, network: &str) -> Result<Self, Failure> {
+        let path = state_dir.join(network);
+        for folder in [path.clone(), path.join(PEERS)] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .map_err(|error| cannot_write(&folder, error))?;
+        }
+        let state = Self { folder: trusted(&path)?, peers: trusted(&path.join(PEERS))? };
+        if state.has(IDENTITY) {
+            return Err(cannot_write(&state.folder.path_of(IDENTITY), io::ErrorKind::AlreadyExists.into()));
+        }
+        if state.was_in_use()? {
+            return Err(state.damaged(IDENTITY));
+        }
+        // The identity comes last: with it, the state is complete. Without it, the other keys are what an interrupted
+        // attempt has left.
+        let mut mailbox = Zeroizing::new([0; SECRET_LEN]);
+        let mut identity = Zeroizing::new([0; 32]);
+        for random in [&mut mailbox[..], &mut identity[..]] {
+            overlay_os::random::fill(random).map_err(|error| {
+                Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error)
+            })?;
+        }
+        state.replace(MAILBOX, &in_line(&in_base64(&mailbox[..])))?;
+        state.replace(TUNNEL, &in_line(&PrivateKey::generate().to_base64()))?;
+        state.write_new(IDENTITY, &in_base64(&identity[..]))?;
+        Ok(state)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Reads the agent's keys.
+    pub(crate) fn keys(&self) -> Result<Keys, Failure> {
+        let identity: Zeroizing<[u8; 32]> = self.secret(IDENTITY)?;
+        let tunnel: Zeroizing<[u8; 32]> = self.secret(TUNNEL)?;
+        let mailbox: Zeroizing<[u8; SECRET_LEN]> = self.secret(MAILBOX)?;
+        Ok(Keys {
+            identity: SecretKey::from_bytes(&identity),
+            tunnel: PrivateKey::from_bytes(tunnel).ok_or_else(|| self.damaged(TUNNEL))?,
+            mailbox: MailboxKeys::from_secret(&mailbox).map_err(|_| self.damaged(MAILBOX))?,
+        })
+    }
+
+    /// The network's signed object, once it was seen.
+    pub(crate) fn network(&self) -> Result<Option<Signed<Network>>, Failure> {
+        self.object(NETWORK)
+    }
+
+    pub(crate) fn set_network(&self, network: &Signed<Network>) -> Result<(), Failure> {
+        self.replace(NETWORK, network.bytes())
+    }
+
+    /// The agent's own record, once it was registered.
+    pub(crate) fn record(&self) -> Result<Option<Signed<Record>>, Failure> {
+        self.object(RECORD)
+    }
+
+    pub(crate) fn set_record(&self, record: &Signed<Record>) -> Result<(), Failure> {
+        self.replace(RECORD, record.bytes())
+    }
+
+    /// What is known of all peers.
+    pub(crate) fn relations(&self) -> Result<Vec<Relation>, Failure> {
+        let path = self.peers.path();
+        let mut relations = Vec::new();
+        for entry in fs::read_dir(path).map_err(|error| cannot_read(path, error))? {
+            let name = entry.map_err(|error| cannot_read(path, error))?.file_name();
+            // A file that was not complete when the power failed has no name of a key.
+            let Some(identity) = name.to_str().and_then(|name| name.parse::<PublicKey>().ok()) else { continue };
+            let bytes = read(&self.peers, &name)?.ok_or_else(|| damaged(&self.peers.path_of(&name)))?;
+            let relation = relation::read(&bytes).filter(|relation| relation.identity == identity);
+            relations.push(relation.ok_or_else(|| damaged(&self.peers.path_of(&name)))?);
+        }
+        Ok(relations)
+    }
+
+    /// Writes what is known of one peer. It is on disk when this returns.
+    pub(crate) fn set_relation(&self, relation: &Relation) -> Result<(), Failure> {
+        let name = relation.identity.to_string();
+        let bytes = Zeroizing::new(relation::write(relation));
+        self.peers
+            .replace(OsStr::new(&name), OsStr::new(TEMPORARY), &bytes, 0o600)
+            .map_err(|error| cannot_write(&self.peers.path_of(&name), error))
+    }
+
+    fn object<T: Object>(&self, name: &str) -> Result<Option<Signed<T>>, Failure> {
+        let Some(bytes) = read(&self.folder, OsStr::new(name))? else { return Ok(None) };
+        Signed::open(&bytes).map(Some).map_err(|_| self.damaged(name))
+    }
+
+    fn secret<const N: usize>(&self, name: &str) -> Result<Zeroizing<[u8; N]>, Failure> {
+        let text = read(&self.folder, OsStr::new(name))?.ok_or_else(|| self.damaged(name))?;
+        let bytes = STANDARD.decode(text.trim_ascii()).map(Zeroizing::new).map_err(|_| self.damaged(name))?;
+        let bytes: [u8; N] = bytes.as_slice().try_into().map_err(|_| self.damaged(name))?;
+        Ok(Zeroizing::new(bytes))
+    }
+
+    fn write_new(&self, name: &str, text: &str) -> Result<(), Failure> {
+        self.folder
+            .write_new(OsStr::new(name), OsStr::new(TEMPORARY), &in_line(text), 0o600)
+            .map_err(|error| cannot_write(&self.folder.path_of(name), error))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        self.folder
+            .replace(OsStr::new(name), OsStr::new(TEMPORARY), bytes, 0o600)
+            .map_err(|error| cannot_write(&self.folder.path_of(name), error))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.folder.path_of(name).symlink_metadata().is_ok()
+    }
+
+    /// Whether an identity was registered or met anybody, so that others may know it.
+    fn was_in_use(&self) -> Result<bool, Failure> {
+        let path = self.peers.path();
+        let has_peers = fs::read_dir(path).map_err(|error| cannot_read(path, error))?.next().is_some();
+        Ok(has_peers || self.has(NETWORK) || self.has(RECORD))
+    }
+
+    fn damaged(&self, name: &str) -> Failure {
+        damaged(&self.folder.path_of(name))
+    }
+}
+
+fn in_line(text: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new([text, "\n"].concat().into_bytes())
+}
+
+fn in_base64(bytes: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(STANDARD.encode(bytes))
+}
+
+/// Reads a file. `None` if it does not exist.
+fn read(folder: &Folder, name: &OsStr) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    let path = folder.path_of(name);
+    let file = match folder.open(name, Access::Read) {
+        Ok(file) => file,
+        Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(untrusted(&path, error)),
+    };
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(MAX_LEN).read_to_end(&mut bytes).map_err(|error| cannot_read(&path, error))?;
+    Ok(Some(bytes))
+}
+
+fn trusted(path: &Path) -> Result<Folder, Failure> {
+    Folder::trusted(path, &[]).map_err(|error| untrusted(path, error))
+}
+
+fn untrusted(path: &Path, error: TrustError) -> Failure {
+    let fix = error.fix();
+    let failure = Failure::new(ExitKind::Permission, format!("cannot use {}", path.display())).with_cause(error);
+    match fix {
+        Some(fix) => failure.with_hint(fix),
+        None => failure,
+    }
+}
+
+fn damaged(path: &Path) -> Failure {
+    Failure::new(ExitKind::Config, format!("{} is damaged", path.display()))
+        .with_cause("it is empty, cut off, or was changed by hand")
+        .with_hint("restore it from a backup; without one, this agent's identity is lost: see docs/agents.md")
+}
+
+fn cannot_read(path: &Path, error: io::Error) -> Failure {
+    Failure::new(ExitKind::Other, format!("cannot read {}", path.display())).with_cause(error)
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return Failure::new(ExitKind::Conflict, format!("{} exists already", path.display()))
+            .with_cause("this host has an identity in this network")
+            .with_hint("use it: overlay up; or choose a different folder with --state-dir");
+    }
+    Failure::new(ExitKind::Other, format!("cannot write {}", path.display())).with_cause(error)
+}
+
+#[cfg(test)]
+mod tests;

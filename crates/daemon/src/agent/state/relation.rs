@@ -1,0 +1,121 @@
+//! The file of one relation: CBOR, with every signed object as the envelope it came in.
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use overlay_wire::signed::{Object, PublicKey, Signed};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::agent::trust::{Asked, Pending, Relation, Word};
+
+/// The version of the format.
+const VERSION: u8 = 1;
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct File {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    identity: PublicKey,
+    #[n(2)]
+    record: Option<ByteVec>,
+    #[n(3)]
+    mine: Option<StoredWord>,
+    #[n(4)]
+    theirs: Option<StoredWord>,
+    #[cbor(n(5), with = "minicbor::bytes")]
+    preshared_key: Option<[u8; 32]>,
+    #[n(6)]
+    asked: Option<ByteVec>,
+    #[n(7)]
+    pending: Option<ByteVec>,
+    #[n(8)]
+    pending_record: Option<ByteVec>,
+    #[n(9)]
+    answered: Option<ByteVec>,
+    #[n(10)]
+    is_barred: bool,
+    #[n(11)]
+    endpoints: Option<ByteVec>,
+}
+
+#[derive(Encode, Decode)]
+enum StoredWord {
+    #[n(0)]
+    Grant(#[n(0)] ByteVec),
+    #[n(1)]
+    Revoke(#[n(0)] ByteVec),
+}
+
+pub(super) fn write(relation: &Relation) -> Vec<u8> {
+    let mut file = File {
+        version: VERSION,
+        identity: relation.identity,
+        record: bytes(relation.record.as_ref()),
+        mine: relation.mine.as_ref().map(stored),
+        theirs: relation.theirs.as_ref().map(stored),
+        preshared_key: relation.preshared_key.as_ref().map(|key| **key),
+        asked: bytes(relation.asked.as_ref().map(|asked| &asked.request)),
+        pending: bytes(relation.pending.as_ref().map(|pending| &pending.request)),
+        pending_record: bytes(relation.pending.as_ref().map(|pending| &pending.record)),
+        answered: bytes(relation.answered.as_ref()),
+        is_barred: relation.is_barred,
+        endpoints: bytes(relation.endpoints.as_ref()),
+    };
+    let written = minicbor::to_vec(&file).unwrap_or_default();
+    file.preshared_key.zeroize();
+    written
+}
+
+/// Reads a file. `None` if any part of it is not what it must be.
+pub(super) fn read(bytes: &[u8]) -> Option<Relation> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let file: File = decoder.decode().ok()?;
+    if decoder.position() != bytes.len() || file.version != VERSION {
+        return None;
+    }
+    let pending = match (opened(file.pending)?, opened(file.pending_record)?) {
+        (Some(request), Some(record)) => Some(Pending { request, record }),
+        (None, None) => None,
+        _ => return None,
+    };
+    Some(Relation {
+        identity: file.identity,
+        record: opened(file.record)?,
+        mine: word(file.mine)?,
+        theirs: word(file.theirs)?,
+        preshared_key: file.preshared_key.map(Zeroizing::new),
+        asked: opened(file.asked)?.map(|request| Asked { request }),
+        pending,
+        answered: opened(file.answered)?,
+        endpoints: opened(file.endpoints)?,
+        is_barred: file.is_barred,
+    })
+}
+
+fn bytes<T: Object>(object: Option<&Signed<T>>) -> Option<ByteVec> {
+    object.map(|object| object.bytes().to_vec().into())
+}
+
+/// Opens an envelope. The outer `None` is a damaged one.
+fn opened<T: Object>(bytes: Option<ByteVec>) -> Option<Option<Signed<T>>> {
+    match bytes {
+        Some(bytes) => Signed::open(&bytes).ok().map(Some),
+        None => Some(None),
+    }
+}
+
+fn stored(word: &Word) -> StoredWord {
+    match word {
+        Word::Grant(grant) => StoredWord::Grant(grant.bytes().to_vec().into()),
+        Word::Revoke(revoke) => StoredWord::Revoke(revoke.bytes().to_vec().into()),
+    }
+}
+
+fn word(stored: Option<StoredWord>) -> Option<Option<Word>> {
+    match stored {
+        Some(StoredWord::Grant(bytes)) => Signed::open(&bytes).ok().map(|grant| Some(Word::Grant(grant))),
+        Some(StoredWord::Revoke(bytes)) => Signed::open(&bytes).ok().map(|revoke| Some(Word::Revoke(revoke))),
+        None => Some(None),
+    }
+}

@@ -1,0 +1,81 @@
+//! State that survives, and state that is refused by name.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::failure::ExitKind;
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/root").or_else(|_| tempfile::tempdir()).expect("a folder")
+}
+
+#[test]
+fn keys_are_made_once_and_read_again() {
+    let folder = folder();
+    let state = State::create(folder.path(), "lab").expect("a new state");
+    let made = state.keys().expect("just written");
+    let state = State::open(folder.path(), "lab").expect("readable").expect("there");
+    let read = state.keys().expect("readable");
+    assert_eq!(made.identity.public(), read.identity.public());
+    assert_eq!(made.tunnel.public(), read.tunnel.public());
+    assert_eq!(made.mailbox.public_x25519(), read.mailbox.public_x25519());
+    for name in [IDENTITY, TUNNEL, MAILBOX] {
+        let mode = fs::metadata(state.path().join(name)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{name}");
+    }
+    assert_eq!(fs::metadata(state.path()).expect("there").permissions().mode() & 0o7777, 0o700);
+    let error = State::create(folder.path(), "lab").err().expect("never a second identity");
+    assert_eq!(error.code, ExitKind::Conflict);
+    assert_eq!(state.keys().expect("untouched").identity.public(), read.identity.public());
+    assert!(State::open(folder.path(), "other").expect("readable").is_none());
+}
+
+#[test]
+fn a_damaged_file_is_refused_by_name_and_never_replaced() {
+    for name in [IDENTITY, TUNNEL, MAILBOX] {
+        for damage in ["", "\n", "AAAA\n", "not base64 at all, but as long as a key would be\n"] {
+            let folder = folder();
+            let state = State::create(folder.path(), "lab").expect("a new state");
+            let path = state.path().join(name);
+            fs::write(&path, damage).expect("our own file");
+            let error = state.keys().err().expect("damaged");
+            assert_eq!(error.code, ExitKind::Config);
+            assert!(error.error.contains(name), "{}", error.error);
+            assert_eq!(fs::read_to_string(&path).expect("there"), damage, "left for its owner to see");
+        }
+    }
+}
+
+#[test]
+fn files_that_others_could_have_written_are_refused() {
+    let folder = folder();
+    let state = State::create(folder.path(), "lab").expect("a new state");
+    let path = state.path().join(IDENTITY);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).expect("our own file");
+    assert_eq!(state.keys().err().expect("refused").code, ExitKind::Permission);
+}
+
+#[test]
+fn a_state_whose_making_was_interrupted_is_made_to_the_end() {
+    let folder = folder();
+    let complete = State::create(folder.path(), "lab").expect("a new state");
+    let before = complete.keys().expect("just written");
+    fs::remove_file(complete.path().join(IDENTITY)).expect("the file that is written last");
+    fs::write(complete.path().join(TEMPORARY), "half").expect("our own folder");
+    let state = State::create(folder.path(), "lab").expect("nobody has seen the identity that was to be");
+    assert_ne!(state.keys().expect("complete").identity.public(), before.identity.public());
+}
+
+#[test]
+fn an_identity_that_was_in_use_is_never_replaced_in_silence() {
+    for trace in [NETWORK, RECORD, "peers/trace"] {
+        let folder = folder();
+        let state = State::create(folder.path(), "lab").expect("a new state");
+        fs::remove_file(state.path().join(IDENTITY)).expect("our own file");
+        fs::write(state.path().join(trace), "seen").expect("our own folder");
+        let error = State::create(folder.path(), "lab").err().expect("refused");
+        assert_eq!(error.code, ExitKind::Config, "{trace}");
+        assert!(error.error.contains(IDENTITY), "{}", error.error);
+        assert!(!state.path().join(IDENTITY).exists(), "{trace}");
+    }
+}

@@ -1,0 +1,206 @@
+//! Whom this agent trusts, and who trusts it: grants, requests and their answers.
+//!
+//! Trust is two independent grants. A peer is *open* if this agent holds its own unexpired grant for the peer, the
+//! peer's unexpired grant for it, and the preshared key that both made. Nothing else opens a tunnel.
+//!
+//! The book is pure: letters, decisions of people and the time go in, [`Effect`]s come out. The caller writes a changed
+//! [`Relation`] to disk before it sends anything that follows from it. Times are milliseconds since 1970.
+//!
+//! The latest word of each side (a grant or a revoke) is kept for ever, and only a word with a higher sequence replaces
+//! it. So no earlier word can be replayed, and nothing comes back after it was revoked.
+
+mod decisions;
+mod exchange;
+mod letters;
+mod relation;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use overlay_rendezvous::letter::Letter;
+use overlay_wire::signed::{Endpoints, Grant, PublicKey, Record, ScopeList, SecretKey, Signed};
+
+pub(crate) use self::relation::{Asked, Open, Pending, Relation, Word};
+
+/// How far in the future an object may have been signed, in milliseconds. Clocks differ.
+const MAX_AHEAD: u64 = 10 * 60 * 1_000;
+/// How many requests wait for a decision.
+pub(crate) const MAX_PENDING: usize = 1_000;
+
+/// What follows from a letter or a decision.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// The relation with this peer changed: write it to disk, and bring the data plane up to date.
+    Changed(PublicKey),
+    /// Put this letter into the peer's mailbox. The same id is the same letter.
+    Send { to: PublicKey, id: [u8; 16], letter: Letter },
+    /// Keep this letter for the peer as our latest word.
+    Keep { to: PublicKey, letter: Letter },
+    /// A request waits for a decision.
+    Asked(PublicKey),
+}
+
+/// Why a letter is refused. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    /// It cannot be read, or an envelope in it is refused.
+    Malformed,
+    /// It is not from its sender, not for us, or not of this network.
+    NotOurs,
+    /// It is from us.
+    Ourselves,
+    /// Its sequence is not above the highest one seen: an earlier word, or one that was revoked.
+    Replayed,
+    /// It answers nothing that we asked.
+    Unasked,
+    /// It has expired.
+    Expired,
+    /// It was signed in the future.
+    Future,
+    /// Its tunnel key belongs to a different agent that we trust.
+    KeyTaken,
+    /// Too many requests wait already.
+    Full,
+}
+
+impl Refusal {
+    /// The reason as one word, for counters and for programs.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NotOurs => "not_ours",
+            Self::Ourselves => "ourselves",
+            Self::Replayed => "replayed",
+            Self::Unasked => "unasked",
+            Self::Expired => "expired",
+            Self::Future => "future",
+            Self::KeyTaken => "key_taken",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// Why a decision of a person is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Impossible {
+    /// It concerns this agent itself.
+    Ourselves,
+    /// The peer has not asked, and is not trusted.
+    NothingAsked,
+    /// The request has expired.
+    Expired,
+    /// There is nothing to take back.
+    NotTrusted,
+    /// A list has an entry that is not a right, or a text is too long.
+    BadValue,
+}
+
+/// What is granted, by a verb or by the config.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// What the peer may open. `None`: what it asked for.
+    pub(crate) allow: Option<ScopeList>,
+    /// When the grant ends.
+    pub(crate) expires: Option<u64>,
+}
+
+/// Random bytes for one step. Each is used once.
+pub(crate) struct Chance {
+    pub(crate) id: [u8; 16],
+    pub(crate) share: [u8; 32],
+}
+
+/// Whom this agent trusts, and who trusts it.
+pub(crate) struct Book {
+    network: PublicKey,
+    key: SecretKey,
+    relations: BTreeMap<PublicKey, Relation>,
+}
+
+impl Book {
+    pub(crate) fn new(network: PublicKey, key: SecretKey, relations: impl IntoIterator<Item = Relation>) -> Self {
+        let relations = relations.into_iter().map(|relation| (relation.identity, relation)).collect();
+        Self { network, key, relations }
+    }
+
+    /// This agent.
+    pub(crate) fn me(&self) -> PublicKey {
+        self.key.public()
+    }
+
+    pub(crate) fn relation(&self, peer: &PublicKey) -> Option<&Relation> {
+        self.relations.get(peer)
+    }
+
+    pub(crate) fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.values()
+    }
+
+    /// The peers that have a tunnel at this time.
+    pub(crate) fn open(&self, now: u64) -> impl Iterator<Item = Open<'_>> {
+        self.relations.values().filter_map(move |relation| relation.open(now))
+    }
+
+    /// The requests that wait for a decision.
+    pub(crate) fn pending(&self, now: u64) -> impl Iterator<Item = &Pending> {
+        self.relations.values().filter_map(move |relation| relation.pending(now))
+    }
+
+    /// When the next grant ends.
+    pub(crate) fn next_expiry(&self, now: u64) -> Option<u64> {
+        self.relations.values().filter_map(|relation| relation.next_expiry(now)).min()
+    }
+
+    /// Ends the tunnel of a peer whose relation cannot be written, until it is read again.
+    pub(crate) fn close(&mut self, peer: &PublicKey) {
+        if let Some(relation) = self.relations.get_mut(peer) {
+            relation.close();
+        }
+    }
+
+    /// Keeps where a peer can be reached. Returns false for a peer without a tunnel.
+    pub(crate) fn set_endpoints(&mut self, peer: &PublicKey, endpoints: Signed<Endpoints>) -> bool {
+        let Some(relation) = self.relations.get_mut(peer) else { return false };
+        let has_tunnel = relation.preshared_key.is_some();
+        if has_tunnel {
+            relation.endpoints = Some(endpoints);
+        }
+        has_tunnel
+    }
+
+    /// After a start: the requests that are not answered, and the latest word for each peer that has one of ours.
+    pub(crate) fn repeat(&self, own_record: &Signed<Record>, now: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for relation in self.relations.values() {
+            let to = relation.identity;
+            if let Some(asked) = relation.asked.as_ref().filter(|asked| asked.request.expires > now) {
+                effects.push(Effect::Send { to, id: asked.request.id, letter: asked.letter(own_record) });
+            }
+            if let Some(letter) = relation.answer_letter(own_record)
+                && let Some(answered) = &relation.answered
+            {
+                // The peer may not have got it. If it has, it refuses the second one.
+                effects.push(Effect::Send { to, id: answered.request, letter });
+            }
+            match &relation.mine {
+                Some(Word::Revoke(revoke)) => {
+                    let letter = Letter::Revoke { revoke: revoke.bytes().to_vec().into() };
+                    effects.push(Effect::Keep { to, letter });
+                }
+                Some(Word::Grant(grant)) if relation.preshared_key.is_some() => {
+                    let letter = Letter::Grant { grant: grant.bytes().to_vec().into() };
+                    effects.push(Effect::Keep { to, letter });
+                }
+                _ => {}
+            }
+        }
+        effects
+    }
+}
+
+/// Whether a grant has not ended.
+fn is_current(grant: &Grant, now: u64) -> bool {
+    grant.expires.is_none_or(|expires| now < expires)
+}

@@ -1,0 +1,141 @@
+//! What people decide: to ask, to approve, to change, and to take back.
+
+use overlay_rendezvous::letter::Letter;
+use overlay_wire::signed::{Grant, MAX_REQUEST_LIFETIME, PublicKey, Record, Request, Revoke, ScopeList, Share, Signed};
+
+use super::exchange::{answer, complete};
+use super::relation::{Asked, Relation, Word};
+use super::{Book, Chance, Effect, Impossible, Terms};
+
+impl Book {
+    /// Asks a peer for trust, and grants it `terms` at once. If the same peer was asked before, the same letter is sent
+    /// again, unless what is granted or wanted differs.
+    pub(crate) fn ask(
+        &mut self,
+        peer: &Signed<Record>,
+        own_record: &Signed<Record>,
+        (reason, want, terms): (String, ScopeList, Terms),
+        now: u64,
+        chance: Chance,
+    ) -> Result<Vec<Effect>, Impossible> {
+        let identity = peer.identity;
+        if identity == self.me() {
+            return Err(Impossible::Ourselves);
+        }
+        let relation = self.relations.entry(identity).or_insert_with(|| Relation::new(identity));
+        relation.pin(peer.clone());
+        let allow = terms.allow.unwrap_or_default();
+        let again = relation.asked.as_ref().filter(|asked| {
+            let grant = relation.mine.as_ref().and_then(Word::grant);
+            asked.request.expires > now
+                && asked.request.want == want
+                && grant.is_some_and(|grant| grant.allow == allow && grant.expires == terms.expires)
+        });
+        if let Some(asked) = again {
+            let letter = asked.letter(own_record);
+            return Ok(vec![Effect::Send { to: identity, id: asked.request.id, letter }]);
+        }
+        let grant = Grant {
+            network: self.network,
+            issuer: self.key.public(),
+            subject: identity,
+            sequence: relation.next_sequence(now),
+            issued: now,
+            expires: terms.expires,
+            allow,
+            request: None,
+        };
+        let grant = Signed::sign(grant, &self.key).map_err(|_| Impossible::BadValue)?;
+        let request = Request {
+            network: self.network,
+            from: self.key.public(),
+            to: identity,
+            id: chance.id,
+            issued: now,
+            expires: now + MAX_REQUEST_LIFETIME,
+            reason,
+            want,
+            grant: grant.bytes().to_vec(),
+            psk_share: Share(chance.share),
+        };
+        let request = Signed::sign(request, &self.key).map_err(|_| Impossible::BadValue)?;
+        relation.mine = Some(Word::Grant(grant));
+        relation.is_barred = false;
+        let asked = Asked { request };
+        let letter = asked.letter(own_record);
+        relation.asked = Some(asked);
+        let mut effects = vec![Effect::Changed(identity)];
+        if let Some(pending) = relation.pending.take_if(|pending| pending.request.expires > now) {
+            // The requests cross: each side has granted something.
+            complete(relation, &self.key.public(), &pending);
+        }
+        effects.push(Effect::Send { to: identity, id: chance.id, letter });
+        Ok(effects)
+    }
+
+    /// Approves a peer's request, or changes what a trusted peer may open.
+    pub(crate) fn approve(
+        &mut self,
+        peer: &PublicKey,
+        own_record: &Signed<Record>,
+        terms: Terms,
+        now: u64,
+        chance: Chance,
+    ) -> Result<Vec<Effect>, Impossible> {
+        let relation = self.relations.get_mut(peer).ok_or(Impossible::NothingAsked)?;
+        let Some(pending) = relation.pending.take() else {
+            return self.change(*peer, terms, now);
+        };
+        if pending.request.expires <= now {
+            return Err(Impossible::Expired);
+        }
+        let allow = terms.allow.unwrap_or_else(|| pending.request.want.clone());
+        let terms = Terms { allow: Some(allow), expires: terms.expires };
+        answer(relation, &self.key, own_record, &pending, terms, now, chance)
+    }
+
+    /// Changes what a trusted peer may open. The preshared key stays.
+    fn change(&mut self, peer: PublicKey, terms: Terms, now: u64) -> Result<Vec<Effect>, Impossible> {
+        let relation = self.relations.get_mut(&peer).ok_or(Impossible::NothingAsked)?;
+        let Some(Word::Grant(grant)) = &relation.mine else { return Err(Impossible::NothingAsked) };
+        if relation.preshared_key.is_none() {
+            return Err(Impossible::NothingAsked);
+        }
+        let grant = Grant {
+            sequence: relation.next_sequence(now),
+            issued: now,
+            allow: terms.allow.unwrap_or_else(|| grant.allow.clone()),
+            expires: terms.expires,
+            ..Grant::clone(grant)
+        };
+        let grant = Signed::sign(grant, &self.key).map_err(|_| Impossible::BadValue)?;
+        let letter = Letter::Grant { grant: grant.bytes().to_vec().into() };
+        relation.mine = Some(Word::Grant(grant));
+        Ok(vec![Effect::Changed(peer), Effect::Keep { to: peer, letter }])
+    }
+
+    /// Takes back what was granted to a peer, or refuses its request. It stays so until a person decides otherwise.
+    pub(crate) fn untrust(&mut self, peer: &PublicKey, now: u64) -> Result<Vec<Effect>, Impossible> {
+        let relation = self.relations.get_mut(peer).ok_or(Impossible::NotTrusted)?;
+        let had_something = relation.pending.is_some() || matches!(relation.mine, Some(Word::Grant(_)));
+        if !had_something {
+            return Err(Impossible::NotTrusted);
+        }
+        let revoke = Revoke {
+            network: self.network,
+            issuer: self.key.public(),
+            subject: *peer,
+            sequence: relation.next_sequence(now),
+            issued: now,
+        };
+        let revoke = Signed::sign(revoke, &self.key).map_err(|_| Impossible::BadValue)?;
+        if let Some(pending) = relation.pending.take() {
+            relation.note_theirs(&pending);
+        }
+        let letter = Letter::Revoke { revoke: revoke.bytes().to_vec().into() };
+        relation.mine = Some(Word::Revoke(revoke));
+        relation.close();
+        relation.is_barred = true;
+        Ok(vec![Effect::Changed(*peer), Effect::Keep { to: *peer, letter }])
+    }
+}

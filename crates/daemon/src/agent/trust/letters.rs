@@ -1,0 +1,195 @@
+//! What peers write: requests, approvals, grants and their end. Each is checked before anything changes.
+
+use overlay_rendezvous::letter::Letter;
+use overlay_rendezvous::preshared::{Half, preshared_key};
+use overlay_wire::signed::{Approval, Grant, Object, PublicKey, Record, Request, Revoke, Signed};
+
+use super::exchange::{answer, complete};
+use super::relation::{Pending, Relation, Word};
+use super::{Book, Chance, Effect, MAX_AHEAD, MAX_PENDING, Refusal, Terms, is_current};
+
+impl Book {
+    /// Handles a letter that was sealed by `from`, as the registry says. `automatic` says what is granted without a
+    /// person's decision, if anything.
+    pub(crate) fn on_letter(
+        &mut self,
+        from: &PublicKey,
+        letter: &Letter,
+        own_record: &Signed<Record>,
+        automatic: Option<Terms>,
+        now: u64,
+        chance: Chance,
+    ) -> Result<Vec<Effect>, Refusal> {
+        if *from == self.me() {
+            return Err(Refusal::Ourselves);
+        }
+        match letter {
+            Letter::Request { request, record } => {
+                let request =
+                    self.opened::<Request>(request, now, |request| (request.from, request.to, request.issued), from)?;
+                let record = self.record(record, from, now)?;
+                self.on_request(request, record, own_record, automatic, now, chance)
+            }
+            Letter::Approval { approval, record } => {
+                let approval =
+                    self.opened::<Approval>(approval, now, |approval| (approval.from, approval.to, 0), from)?;
+                let record = self.record(record, from, now)?;
+                self.on_approval(&approval, record, now)
+            }
+            Letter::Grant { grant } => {
+                let grant =
+                    self.opened::<Grant>(grant, now, |grant| (grant.issuer, grant.subject, grant.issued), from)?;
+                self.on_word(*from, Word::Grant(grant))
+            }
+            Letter::Revoke { revoke } => {
+                let revoke =
+                    self.opened::<Revoke>(revoke, now, |revoke| (revoke.issuer, revoke.subject, revoke.issued), from)?;
+                self.on_word(*from, Word::Revoke(revoke))
+            }
+            // Endpoints say nothing about trust.
+            Letter::Endpoints { .. } => Err(Refusal::NotOurs),
+        }
+    }
+
+    /// Opens an envelope that must be from `from`, for us, and of this network. `ends`: who, to whom, and when.
+    fn opened<T: Object + OfNetwork>(
+        &self,
+        bytes: &[u8],
+        now: u64,
+        ends: impl Fn(&T) -> (PublicKey, PublicKey, u64),
+        from: &PublicKey,
+    ) -> Result<Signed<T>, Refusal> {
+        let object = Signed::<T>::open(bytes).map_err(|_| Refusal::Malformed)?;
+        let (sender, recipient, issued) = ends(&object);
+        if sender != *from || recipient != self.me() || *object.network() != self.network {
+            return Err(Refusal::NotOurs);
+        }
+        if issued > now + MAX_AHEAD { Err(Refusal::Future) } else { Ok(object) }
+    }
+
+    /// Opens the record of a peer. The tunnel key must not be that of a different peer.
+    fn record(&self, bytes: &[u8], from: &PublicKey, now: u64) -> Result<Signed<Record>, Refusal> {
+        let record = Signed::<Record>::open(bytes).map_err(|_| Refusal::Malformed)?;
+        if record.identity != *from || record.network != self.network {
+            return Err(Refusal::NotOurs);
+        }
+        if record.issued > now + MAX_AHEAD {
+            return Err(Refusal::Future);
+        }
+        let is_taken = |relation: &Relation| relation.identity != *from && relation.has_key_of(&record);
+        if self.relations.values().any(is_taken) { Err(Refusal::KeyTaken) } else { Ok(record) }
+    }
+
+    fn on_request(
+        &mut self,
+        request: Signed<Request>,
+        record: Signed<Record>,
+        own_record: &Signed<Record>,
+        automatic: Option<Terms>,
+        now: u64,
+        chance: Chance,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let peer = request.from;
+        if request.expires <= now {
+            return Err(Refusal::Expired);
+        }
+        let grant = request.grant().map_err(|_| Refusal::Malformed)?;
+        let waiting = self.pending(now).count();
+        let is_known = self.relations.contains_key(&peer);
+        if !is_known && waiting >= MAX_PENDING {
+            return Err(Refusal::Full);
+        }
+        let relation = self.relations.entry(peer).or_insert_with(|| Relation::new(peer));
+        if grant.sequence <= relation.highest_of_theirs() {
+            let (id, letter) = relation.stored_answer(&request, own_record).ok_or(Refusal::Replayed)?;
+            return Ok(vec![Effect::Send { to: peer, id, letter }]);
+        }
+        let pending = Pending { request, record };
+        let mine = relation.mine.as_ref().and_then(Word::grant).filter(|grant| is_current(grant, now));
+        if relation.asked.as_ref().is_some_and(|asked| asked.request.expires > now) && mine.is_some() {
+            complete(relation, &self.key.public(), &pending);
+            return Ok(vec![Effect::Changed(peer)]);
+        }
+        // A peer that lost its state is answered again, if it wants no more than it has.
+        let healed = mine
+            .filter(|grant| relation.preshared_key.is_some() && grant.allow.covers(&pending.request.want))
+            .map(|grant| Terms { allow: Some(grant.allow.clone()), expires: grant.expires });
+        let automatic = healed.or(automatic.filter(|_| !relation.is_barred));
+        if let Some(terms) = automatic {
+            let terms = Terms { allow: Some(terms.allow.unwrap_or_default()), ..terms };
+            return answer(relation, &self.key, own_record, &pending, terms, now, chance)
+                .map_err(|_| Refusal::Malformed);
+        }
+        relation.pending = Some(pending);
+        Ok(vec![Effect::Changed(peer), Effect::Asked(peer)])
+    }
+
+    fn on_approval(
+        &mut self,
+        approval: &Signed<Approval>,
+        record: Signed<Record>,
+        now: u64,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let me = self.me();
+        let peer = approval.from;
+        let relation = self.relations.get_mut(&peer).ok_or(Refusal::Unasked)?;
+        let grant = approval.grant().map_err(|_| Refusal::Malformed)?;
+        if grant.issued > now + MAX_AHEAD {
+            return Err(Refusal::Future);
+        }
+        if grant.sequence <= relation.highest_of_theirs() {
+            return Err(Refusal::Replayed);
+        }
+        let Some(asked) = relation.asked.take_if(|asked| asked.request.id == approval.request) else {
+            return Err(Refusal::Unasked);
+        };
+        let ours = Half { identity: &me, share: &asked.request.psk_share, envelope: asked.request.bytes() };
+        let theirs = Half { identity: &peer, share: &approval.psk_share, envelope: approval.bytes() };
+        relation.preshared_key = Some(preshared_key(ours, theirs));
+        relation.theirs = Some(Word::Grant(grant));
+        relation.pin(record);
+        Ok(vec![Effect::Changed(peer)])
+    }
+
+    fn on_word(&mut self, peer: PublicKey, word: Word) -> Result<Vec<Effect>, Refusal> {
+        let relation = self.relations.get_mut(&peer).ok_or(Refusal::Unasked)?;
+        if word.sequence() <= relation.highest_of_theirs() {
+            return Err(Refusal::Replayed);
+        }
+        if matches!(word, Word::Revoke(_)) {
+            relation.asked = None;
+            relation.pending = None;
+        }
+        relation.theirs = Some(word);
+        Ok(vec![Effect::Changed(peer)])
+    }
+
+    /// Replaces what is known of a peer's record, if the peer is known and the record is newer.
+    pub(crate) fn on_record(&mut self, record: Signed<Record>, now: u64) -> Result<Vec<Effect>, Refusal> {
+        let record = self.record(record.bytes(), &record.identity, now)?;
+        let peer = record.identity;
+        let Some(relation) = self.relations.get_mut(&peer) else { return Ok(Vec::new()) };
+        if relation.record.as_ref().is_some_and(|known| known.sequence >= record.sequence) {
+            return Ok(Vec::new());
+        }
+        relation.pin(record);
+        Ok(vec![Effect::Changed(peer)])
+    }
+}
+
+/// Objects that name their network.
+trait OfNetwork {
+    fn network(&self) -> &PublicKey;
+}
+
+macro_rules! of_network {
+    ($($kind:ty),*) => {
+        $(impl OfNetwork for $kind {
+            fn network(&self) -> &PublicKey {
+                &self.network
+            }
+        })*
+    };
+}
+
+of_network!(Request, Approval, Grant, Revoke);

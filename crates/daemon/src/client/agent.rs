@@ -1,0 +1,118 @@
+//! What the verbs of agent mode ask a daemon.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use hyper::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{CHANGE_PATIENCE, Client, LOOK_PATIENCE};
+use crate::agent::request::{Approve, Find, Handshake, Named};
+use crate::api::agent::{AgentAnswer, AgentsAnswer, DecidedAnswer, PendingAnswer};
+use crate::failure::Failure;
+
+/// How long a daemon may take to answer a request for which it asks the rendezvous.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Every function fails as [`Client::status`] does, and with the failure that the agent returns.
+impl Client {
+    /// Asks a peer for trust.
+    ///
+    /// # Errors
+    ///
+    /// Those of every request, and what the agent says.
+    pub async fn handshake(&self, handshake: &Handshake) -> Result<DecidedAnswer, Failure> {
+        self.decide("/v1/agent/handshake", handshake).await
+    }
+
+    /// Approves a request, or changes what a trusted peer may open.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn approve(&self, approve: &Approve) -> Result<DecidedAnswer, Failure> {
+        self.decide("/v1/agent/approve", approve).await
+    }
+
+    /// Refuses a request, or takes trust back.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn untrust(&self, named: &Named) -> Result<DecidedAnswer, Failure> {
+        self.decide("/v1/agent/untrust", named).await
+    }
+
+    /// Fetches the requests that wait for a decision.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn pending(&self) -> Result<PendingAnswer, Failure> {
+        self.ask(Method::GET, "/v1/agent/pending", LOOK_PATIENCE).await
+    }
+
+    /// Fetches what is known of this agent and its peers.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn agent(&self) -> Result<AgentAnswer, Failure> {
+        self.ask(Method::GET, "/v1/agent/peers", LOOK_PATIENCE).await
+    }
+
+    /// Looks for agents at the rendezvous.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn find_agents(&self, find: &Find) -> Result<AgentsAnswer, Failure> {
+        let parameters = [("name", find.name.as_deref()), ("tag", find.tag.as_deref())];
+        self.search("/v1/agent/find", &parameters).await
+    }
+
+    /// Looks for the agent with this virtual IP, name or key.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn whois(&self, agent: &str) -> Result<AgentsAnswer, Failure> {
+        self.search("/v1/agent/whois", &[("agent", Some(agent))]).await
+    }
+
+    async fn decide<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).expect("a request is plain data");
+        self.ask_with(Method::POST, path, body.into(), CHANGE_PATIENCE).await
+    }
+
+    async fn search(&self, path: &str, parameters: &[(&str, Option<&str>)]) -> Result<AgentsAnswer, Failure> {
+        let given = parameters.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded((*value)?))));
+        let query = given.collect::<Vec<_>>().join("&");
+        let path = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+        self.ask(Method::GET, &path, SEARCH_PATIENCE).await
+    }
+}
+
+/// Encodes a value for the query of a URI (RFC 3986 section 2).
+fn encoded(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(byte.into()),
+            _ => write!(text, "%{byte:02X}").expect("a string takes everything"),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_asked_for_stays_one_value_of_the_query() {
+        assert_eq!(encoded("bob@abc-7.x_~"), "bob%40abc-7.x_~");
+        assert_eq!(encoded("a&name=b #?/%\r\nü"), "a%26name%3Db%20%23%3F%2F%25%0D%0A%C3%BC");
+    }
+}

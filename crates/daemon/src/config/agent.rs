@@ -1,0 +1,102 @@
+//! What a config says about agent mode: who this agent is, where agents meet, and whom the file trusts.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use overlay_wire::signed::{PublicKey, ScopeList, Service, Visibility};
+
+use super::{Config, Peer, PrivateKey};
+
+/// `[agent]` with every `[[trust]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// This agent's name, a valid one.
+    pub name: String,
+    /// The network's name, a valid one. Without it, the rendezvous tells it.
+    pub network: Option<String>,
+    /// The network's key, which every entry of `rendezvous` names.
+    pub network_key: PublicKey,
+    /// Where agents meet, 1 to 8. All of them are used.
+    pub rendezvous: Vec<RendezvousUrl>,
+    /// What this agent says about itself: at most 16, all different.
+    pub tags: Vec<String>,
+    /// What this agent offers: at most 16, all different, without texts.
+    pub services: Vec<Service>,
+    /// Who may find this agent.
+    pub visibility: Visibility,
+    /// What a grant gives if the verb does not say. Empty: only answers.
+    pub allow: ScopeList,
+    /// The agents whose requests are approved without asking a person.
+    pub auto_approve: Vec<PublicKey>,
+    /// Which addresses this host tells its peers.
+    pub candidates: Candidates,
+    /// The agents that the file trusts, each once.
+    pub trust: Vec<Trust>,
+}
+
+/// One `[[trust]]`: an agent that the file trusts, whatever the state says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// The agent's identity.
+    pub key: PublicKey,
+    /// What it may open here. Where the file does not say, this is [`Agent::allow`].
+    pub allow: ScopeList,
+    /// When the trust ends, in milliseconds since 1970.
+    pub expires: Option<u64>,
+}
+
+/// Which addresses of this host its peers are told. It has no effect yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Candidates {
+    /// Private addresses only where the peer has the same public one.
+    #[default]
+    Auto,
+    /// Every address.
+    All,
+}
+
+/// Where agents meet, and the keys that are pinned: `https://HOST:PORT#RVKEY.NETKEY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RendezvousUrl {
+    /// `https://HOST:PORT`, at most 128 bytes.
+    pub url: String,
+    /// The name or the address in the URL, without brackets.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+    /// The key that the rendezvous must prove to have.
+    pub rendezvous: PublicKey,
+    /// The network's key.
+    pub network: PublicKey,
+}
+
+impl fmt::Display for RendezvousUrl {
+    /// Formats the URL with its keys, as in the config.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}.{}", self.url, self.rendezvous, self.network)
+    }
+}
+
+/// What agent mode adds to a config while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct AgentPart {
+    /// The tunnel key from the state.
+    pub private_key: PrivateKey,
+    /// The virtual IPs, which follow from the identity.
+    pub addresses: Vec<IpNet>,
+    /// The agents that both sides trust.
+    pub peers: Vec<Peer>,
+}
+
+impl Config {
+    /// The config with everything that agent mode adds: key, addresses, and the agent's peers behind those of the file.
+    /// A peer whose key the file has already stays as the file has it.
+    pub fn in_force(&self, agent: AgentPart) -> Config {
+        let mut config = self.clone();
+        config.interface.private_key = Some(agent.private_key);
+        config.interface.addresses = agent.addresses;
+        let is_of_file = |peer: &Peer| self.peers.iter().any(|known| known.public_key == peer.public_key);
+        config.peers.extend(agent.peers.into_iter().filter(|peer| !is_of_file(peer)));
+        config
+    }
+}
