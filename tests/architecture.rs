@@ -42,8 +42,13 @@ const UPWARD: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Crates whose modules use each other in no circle, but for the uses that are listed, each with its reason.
-const WITHOUT_CIRCLES: &[(&str, &[Exception])] =
-    &[("crates/daemon/src", &[]), ("crates/os/src", &[]), ("crates/cli/src", &[]), ("crates/wire/src", &[])];
+const WITHOUT_CIRCLES: &[(&str, &[Exception])] = &[
+    ("crates/daemon/src", &[]),
+    ("crates/os/src", &[]),
+    ("crates/cli/src", &[]),
+    ("crates/server/src", &[]),
+    ("crates/wire/src", &[]),
+];
 
 #[test]
 fn every_arrow_between_crates_is_one_the_design_names() {

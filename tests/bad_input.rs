@@ -415,6 +415,31 @@ fn the_mtu_of_a_path_to_nobody_is_not_shown() {
 }
 
 #[test]
+fn a_daemon_in_static_mode_has_no_agent_to_ask() {
+    let Some(pair) = Pair::new("no agent") else { return };
+    let host = &pair.a;
+    assert_eq!(in_its_folder(host, "pending").code, 3, "no daemon");
+    let _overlay = host.overlay_up(&pair.config_of_a(Outside::V4));
+    for verb in [
+        "pending",
+        "agents",
+        "find",
+        "whois bob",
+        "ip bob",
+        "handshake bob",
+        "approve bob",
+        "reject bob",
+        "untrust bob",
+    ] {
+        let said = in_its_folder(host, verb);
+        assert_eq!((said.code, said.stdout.as_str()), (5, ""), "{verb}: {said:?}");
+    }
+    refused(host, "ip bob", &in_its_folder(host, "ip bob"), 5, "[agent]");
+    // What is wrong on the command line is refused before anybody is asked.
+    assert_eq!(in_its_folder(host, "approve bob --allow all").code, 2);
+}
+
+#[test]
 fn a_checked_config_as_json_lists_its_problems_once() {
     let Some(pair) = Pair::new("check as json") else { return };
     pair.a.write("overlay.toml", GOOD.replace("listen_port", "listen_prot").replace("/24", "/33"));

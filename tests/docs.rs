@@ -19,8 +19,13 @@ const END: &str = "<!-- end generated -->";
 type Render = fn() -> String;
 
 /// The generated tables by their names.
-const TABLES: [(&str, Render); 3] =
-    [("config-keys", config_keys), ("metrics", metrics_table), ("drop-reasons", drop_reasons)];
+const TABLES: [(&str, Render); 5] = [
+    ("config-keys", config_keys),
+    ("metrics", metrics_table),
+    ("drop-reasons", drop_reasons),
+    ("rendezvous-metrics", rendezvous_metrics),
+    ("rendezvous-ends", rendezvous_ends),
+];
 
 #[test]
 fn the_generated_tables_are_current() {
@@ -91,6 +96,7 @@ fn config_keys() -> String {
     for (key, table) in config::tables() {
         let absent = match key.default {
             Absent::Required(_) => "Required.".to_owned(),
+            Absent::RequiredInStaticMode(_) => "Required in static mode.".to_owned(),
             Absent::Value(words) | Absent::Means(words, _) => format!("Without it: {words}."),
         };
         let _ = write!(text, "### `{}`\n\n{} {absent}\n\n", table.header, key.meaning);
@@ -98,6 +104,7 @@ fn config_keys() -> String {
         for key in table.keys {
             let default = match key.default {
                 Absent::Required(_) => "required".to_owned(),
+                Absent::RequiredInStaticMode(_) => "required in static mode, refused in agent mode".to_owned(),
                 Absent::Value(value) => format!("`{value}`"),
                 Absent::Means(words, _) => words.to_owned(),
             };
@@ -124,6 +131,22 @@ fn metrics_table() -> String {
         text.push('\n');
     }
     text.trim_end().to_owned() + "\n"
+}
+
+fn rendezvous_metrics() -> String {
+    let mut text = "| metric | type | meaning |\n|---|---|---|\n".to_owned();
+    for family in overlay_server::FAMILIES {
+        row(&mut text, &[&format!("`{family}`"), family.kind, family.help]);
+    }
+    text
+}
+
+fn rendezvous_ends() -> String {
+    let mut text = "| reason | meaning |\n|---|---|\n".to_owned();
+    for end in overlay_server::End::ALL {
+        row(&mut text, &[&format!("`{}`", end.code()), end.meaning()]);
+    }
+    text
 }
 
 fn drop_reasons() -> String {

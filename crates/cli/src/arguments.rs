@@ -1,16 +1,21 @@
 //! The command line: verbs, arguments, and the text of `--help`.
 
+pub(crate) mod agent;
+
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use overlay_daemon::Failure;
+use overlay_daemon::agent::STATE_DIR;
 use overlay_daemon::client::RUNTIME_DIR;
 use overlay_daemon::config::parse_address;
 use overlay_daemon::failure::ExitKind;
+use overlay_wire::signed::{self, Pool, check_name};
 
 /// The network for AI agents: one stable virtual IP each, over WireGuard.
 #[derive(Debug, Parser)]
@@ -35,6 +40,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR", default_value = RUNTIME_DIR)]
     pub(crate) runtime_dir: PathBuf,
 
+    /// The folder where agents keep their identity and whom they trust
+    #[arg(long, global = true, value_name = "DIR", default_value = STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+
     /// Log decisions; given twice, follow packets
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -42,6 +51,11 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Make the identity of an agent, and its config
+    ///
+    /// Makes new keys in the state folder and writes a config. Prints the identity and the IPv6 address that follows from
+    /// it. The IPv4 address is given by the rendezvous at the first `overlay up`. Nothing that exists is replaced.
+    Init(Init),
     /// Bring an interface up and carry its traffic until Ctrl-C
     Up(Up),
     /// Take an interface down, and clean up after a killed daemon
@@ -64,6 +78,29 @@ pub(crate) enum Verb {
     Ping(Ping),
     /// Show the longest packet to each peer, how it was found and what limits it
     Mtu(Mtu),
+    /// Ask an agent for trust
+    ///
+    /// A tunnel exists once both sides have agreed: this agent by this verb, the peer by `overlay approve`. The key that
+    /// is printed is the one that was asked. Compare it with what `overlay agents` shows there.
+    Handshake(agent::Handshake),
+    /// Show the requests that wait for a decision
+    Pending(agent::On),
+    /// Approve a request, or change what a trusted agent may open
+    Approve(agent::Approve),
+    /// Refuse a request
+    Reject(agent::Peer),
+    /// Take trust back: the tunnel and what runs in it end at once
+    Untrust(agent::Peer),
+    /// Show this agent, its peers and what each may open
+    Agents(agent::On),
+    /// Look for agents at the rendezvous
+    Find(agent::Find),
+    /// Say which agent has an address, a name or a key
+    Whois(agent::Whois),
+    /// Print the virtual IP of an agent, for scripts
+    ///
+    /// Prints the IPv4 address if the agent has one, and else the IPv6 address: `ssh "$(overlay ip bob)"`.
+    Ip(agent::Ip),
     /// Make keys
     #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Key(Key),
@@ -72,12 +109,67 @@ pub(crate) enum Verb {
     Config(Config),
     /// Turn a wg-quick config into an overlay config
     Import(Import),
+    /// Run a rendezvous, where agents find each other
+    #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
+    Rendezvous(Rendezvous),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page, or write all of them into a folder
     Man(Man),
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Name of the agent in its network: 1 to 32 of a-z, 0-9 and hyphens
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// Where agents meet: the line that `overlay rendezvous serve` prints, https://HOST:PORT#RVKEY.NETKEY
+    #[arg(long, value_name = "URL")]
+    pub(crate) rendezvous: String,
+
+    /// Write the config to a new FILE
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// Name of the network; by default, the rendezvous is asked
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<String>,
+
+    /// What the agent says about itself, as gpu; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+
+    /// What the agent offers, as tcp/8000=http; may be repeated
+    #[arg(long = "service", value_name = "PROTO/PORT=NAME")]
+    pub(crate) services: Vec<String>,
+
+    /// Who may find the agent
+    #[arg(long, value_enum, default_value = "members")]
+    pub(crate) visibility: Visibility,
+}
+
+/// Who may find an agent.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Visibility {
+    /// Those who know its key
+    Hidden,
+    /// Every agent of the network
+    Members,
+    /// Everybody
+    Public,
+}
+
+impl From<Visibility> for signed::Visibility {
+    fn from(visibility: Visibility) -> Self {
+        match visibility {
+            Visibility::Hidden => Self::Hidden,
+            Visibility::Members => Self::Members,
+            Visibility::Public => Self::Public,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -213,6 +305,46 @@ pub(crate) struct Import {
     pub(crate) output: PathBuf,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rendezvous {
+    /// Serve a network until Ctrl-C
+    ///
+    /// The first start makes the keys of the rendezvous and of the network. When agents can connect, one line is printed:
+    /// the URL that they need. It ends in both public keys, so nobody else can pose as this rendezvous.
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The name of the network
+    #[arg(long, value_name = "NAME", value_parser = network_name)]
+    pub(crate) network: String,
+
+    /// Where agents connect
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: SocketAddr,
+
+    /// The IPv4 addresses of a new network; by default, a random /16 of 10.64.0.0/10
+    #[arg(long, value_name = "CIDR", value_parser = pool)]
+    pub(crate) pool: Option<Pool>,
+
+    /// Serve /metrics and /health over plain HTTP
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
+
+    /// A TLS certificate with its chain, as PEM; by default, one that the rendezvous signs itself
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// The private key of the certificate, as PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Connections from one IPv4 address or IPv6 /64 at once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) connections_per_address: u16,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell to write the script for
@@ -259,6 +391,23 @@ fn address(text: &str) -> Result<IpNet, String> {
     })
 }
 
+/// Checks the name of a network.
+fn network_name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned()).map_err(|reason| reason.to_string())
+}
+
+/// Parses the IPv4 addresses of a network.
+fn pool(text: &str) -> Result<Pool, String> {
+    let prefix: Ipv4Net = text.parse().map_err(|_| "give an IPv4 prefix such as 10.64.0.0/16".to_owned())?;
+    if prefix.addr() != prefix.network() {
+        return Err(format!("it has bits behind the prefix; did you mean `{}`?", prefix.trunc()));
+    }
+    Pool::new(prefix.addr(), prefix.prefix_len()).ok_or_else(|| {
+        let lengths = Pool::PREFIX_LENGTHS;
+        format!("a pool is a unicast prefix from /{} to /{}", lengths.start(), lengths.end())
+    })
+}
+
 /// Turns clap's error into the three lines of a [`Failure`].
 pub(crate) fn failure(error: &clap::Error, line: &[OsString]) -> Failure {
     let (typed, command) = as_far_as_known(line);
@@ -275,6 +424,7 @@ pub(crate) fn failure(error: &clap::Error, line: &[OsString]) -> Failure {
     let verbs: Vec<String> = command.get_subcommands().map(|verb| format!("{typed} {}", verb.get_name())).collect();
     let hint = match (suggestion(error), verbs.as_slice()) {
         (Some(word), _) => format!("did you mean `{word}`?"),
+        (None, [only]) if !is_top => only.clone(),
         (None, [others @ .., last]) if !is_top => format!("{} or {last}", others.join(", ")),
         (None, _) => format!("{typed} --help"),
     };

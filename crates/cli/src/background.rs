@@ -58,6 +58,8 @@ pub(crate) fn spawn(session: &Session, runtime_dir: &Path, verb: &[&OsStr], log:
         .arg0("overlay")
         .args(["--json", "--runtime-dir"])
         .arg(runtime_dir)
+        .arg("--state-dir")
+        .arg(path_from_root(&session.state_dir)?)
         .args((0..session.verbose).map(|_| "-v"))
         .args(verb)
         .current_dir("/")

@@ -1,6 +1,6 @@
 //! Formats numbers for people.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes in the largest binary unit that keeps the number at 1 or above: `3.4 KiB`.
 pub(crate) fn bytes(count: u64) -> String {
@@ -38,6 +38,37 @@ pub(crate) fn span(seconds: u64) -> String {
 /// How long ago something was: `12 s ago`.
 pub(crate) fn ago(seconds: u64) -> String {
     if seconds == 0 { "now".to_owned() } else { format!("{} ago", span(seconds)) }
+}
+
+/// The wall clock in seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A date in seconds since 1970, and how far away it is: `2026-11-28 12:00:00 UTC (in 3 d 4 h)`.
+pub(crate) fn until(at: u64, now: u64) -> String {
+    format!("{} ({})", date(at), distance(at, now))
+}
+
+/// How far away a date is: `in 3 d 4 h` or `12 s ago`.
+pub(crate) fn distance(at: u64, now: u64) -> String {
+    if at > now { format!("in {}", span(at - now)) } else { ago(now - at) }
+}
+
+/// A date in seconds since 1970 in the Gregorian calendar: `2026-11-28 12:00:00 UTC`.
+fn date(seconds: u64) -> String {
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March here, so that the leap day is the last. 400 years have 146,097 days.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 /// A round trip in milliseconds with three significant digits: `0.412 ms`.
@@ -90,6 +121,24 @@ mod tests {
         }
         assert_eq!(ago(0), "now");
         assert_eq!(ago(12), "12 s ago");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let cases = [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (68_169_599, "1972-02-28 23:59:59 UTC"),
+            (68_169_600, "1972-02-29 00:00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00:00 UTC"),
+            (1_798_761_599, "2026-12-31 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(date(seconds), text);
+        }
+        assert_eq!(until(90, 30), "1970-01-01 00:01:30 UTC (in 1 min)");
+        assert_eq!(distance(30, 90), "1 min ago");
+        assert!(!date(u64::MAX).is_empty(), "what a stranger wrote does not end the program");
     }
 
     #[test]

@@ -9,7 +9,10 @@
 
 mod arguments;
 mod background;
+mod columns;
+mod decided;
 mod figures;
+mod inert;
 mod logging;
 mod output;
 mod peers;
@@ -45,6 +48,7 @@ fn run(arguments: Arguments) -> ExitCode {
     logging::start(&arguments.global, &arguments.verb);
     let success = |()| ExitCode::SUCCESS;
     let ended = match arguments.verb {
+        Verb::Init(arguments) => verbs::init::run(&session, &arguments).map(success),
         Verb::Up(arguments) => verbs::up::run(&session, &arguments).map(success),
         Verb::Down(arguments) => verbs::down::run(&session, &arguments).map(success),
         Verb::Wg(arguments) => verbs::wg::run(&session, &arguments).map(success),
@@ -52,9 +56,19 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Status(arguments) => verbs::status::run(&session, &arguments).map(success),
         Verb::Ping(arguments) => verbs::ping::run(&session, &arguments).map(success),
         Verb::Mtu(arguments) => verbs::mtu::run(&session, &arguments).map(success),
+        Verb::Handshake(arguments) => verbs::handshake::run(&session, &arguments).map(success),
+        Verb::Pending(arguments) => verbs::pending::run(&session, &arguments).map(success),
+        Verb::Approve(arguments) => verbs::approve::run(&session, &arguments).map(success),
+        Verb::Reject(arguments) => verbs::reject::run(&session, &arguments).map(success),
+        Verb::Untrust(arguments) => verbs::untrust::run(&session, &arguments).map(success),
+        Verb::Agents(arguments) => verbs::agents::run(&session, &arguments).map(success),
+        Verb::Find(arguments) => verbs::find::run(&session, &arguments).map(success),
+        Verb::Whois(arguments) => verbs::whois::run(&session, &arguments).map(success),
+        Verb::Ip(arguments) => verbs::ip::run(&session, &arguments).map(success),
         Verb::Key(verb) => verbs::key::run(&session, &verb).map(success),
         Verb::Config(verb) => verbs::config::run(&session, &verb),
         Verb::Import(arguments) => verbs::import::run(&session, &arguments),
+        Verb::Rendezvous(verb) => verbs::rendezvous::run(&session, verb).map(success),
         Verb::Completions(arguments) => verbs::completions::run(&session, &arguments).map(success),
         Verb::Man(arguments) => verbs::man::run(&session, &arguments).map(success),
         Verb::Version => verbs::version::run(&session).map(success),

@@ -41,7 +41,8 @@ pub(crate) fn start(global: &Global, verb: &Verb) {
         Verb::Wg(_) => wanted.or_else(|| wg_level().map(str::to_owned)),
         _ => wanted,
     };
-    let filter = filter(wanted.as_deref(), global.verbose, matches!(verb, Verb::Up(_) | Verb::Wg(_)));
+    let is_daemon = matches!(verb, Verb::Up(_) | Verb::Wg(_) | Verb::Rendezvous(_));
+    let filter = filter(wanted.as_deref(), global.verbose, is_daemon);
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(self::filter(None, 0, true)));
     let color = Output::new(global.json).color && io::stderr().is_terminal();
     let lines =

@@ -6,6 +6,8 @@ use overlay_daemon::Failure;
 use overlay_daemon::failure::FailureBody;
 use serde::Serialize;
 
+use crate::inert;
+
 /// Where results are printed, and in which form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -34,7 +36,7 @@ impl Output {
     /// Prints one line of JSON.
     pub(crate) fn json_line(&self, json: &impl Serialize) {
         match serde_json::to_string(json) {
-            Ok(line) => self.data(&line),
+            Ok(line) => self.data(&inert::json(&line)),
             Err(error) => self.say(&format!("cannot be written as JSON: {error}")),
         }
     }
@@ -42,7 +44,16 @@ impl Output {
     /// Prints one line of JSON if there is still a reader. For daemons, which continue even without a reader.
     pub(crate) fn offer_json(&self, json: &impl Serialize) {
         if let Ok(line) = serde_json::to_string(json) {
-            let _ = write_to(io::stdout().lock(), &format!("{line}\n"));
+            let _ = write_to(io::stdout().lock(), &format!("{}\n", inert::json(&line)));
+        }
+    }
+
+    /// Prints one line, as text or as JSON, if there is still a reader. For daemons, which continue even without a reader.
+    pub(crate) fn offer(&self, json: &impl Serialize, text: impl FnOnce() -> String) {
+        if self.json {
+            self.offer_json(json);
+        } else {
+            let _ = write_to(io::stdout().lock(), &format!("{}\n", text()));
         }
     }
 

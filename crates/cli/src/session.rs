@@ -15,6 +15,8 @@ use crate::output::Output;
 pub(crate) struct Session {
     /// The folder in which daemons keep their sockets.
     pub(crate) runtime_dir: PathBuf,
+    /// The folder in which agents keep their state.
+    pub(crate) state_dir: PathBuf,
     /// How often `-v` was given.
     pub(crate) verbose: u8,
     /// Prints the results.
@@ -23,7 +25,12 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(global: &Global) -> Self {
-        Self { runtime_dir: global.runtime_dir.clone(), verbose: global.verbose, output: Output::new(global.json) }
+        Self {
+            runtime_dir: global.runtime_dir.clone(),
+            state_dir: global.state_dir.clone(),
+            verbose: global.verbose,
+            output: Output::new(global.json),
+        }
     }
 
     /// The daemon that an argument names: by interface, by config file, or without an argument the only one that runs.
@@ -75,8 +82,12 @@ mod tests {
     #[test]
     fn a_config_stands_for_the_interface_in_it_and_one_that_is_gone_or_broken_for_its_own_name() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let session =
-            Session { runtime_dir: folder.path().to_owned(), verbose: 0, output: Output { json: true, color: false } };
+        let session = Session {
+            runtime_dir: folder.path().to_owned(),
+            state_dir: folder.path().to_owned(),
+            verbose: 0,
+            output: Output { json: true, color: false },
+        };
         let file = folder.path().join("lab.toml");
         let named = || session.interface_named(&file.display().to_string());
         assert_eq!(named(), "lab");

@@ -21,7 +21,7 @@ fn the_description_is_consistent() {
 
 #[test]
 fn a_wrong_command_line_is_a_usage_failure_with_the_nearest_word() {
-    let cases: [&[&str]; 11] = [
+    let cases: [&[&str]; 25] = [
         &["overlay"],
         &["overlay", "key"],
         &["overlay", "--json", "config"],
@@ -33,6 +33,20 @@ fn a_wrong_command_line_is_a_usage_failure_with_the_nearest_word() {
         &["overlay", "config", "init", "--address", "10.77.0.2/33"],
         &["overlay", "completions", "bsh"],
         &["overlay", "completions", "tcsh"],
+        &["overlay", "rendezvous"],
+        &["overlay", "rendezvous", "serve", "--network", "lab"],
+        &["overlay", "rendezvous", "serve", "--network", "Lab", "--listen", "[::]:7447"],
+        &["overlay", "rendezvous", "serve", "--network", "lab", "--listen", "[::]:7447", "--pool", "10.64.1.0/16"],
+        &["overlay", "rendezvous", "serve", "--network", "lab", "--listen", "[::]:7447", "--cert", "a.pem"],
+        &["overlay", "handshake"],
+        &["overlay", "handshake", "bob", "need", "it"],
+        &["overlay", "handshake", "bob", "--want", "22/tcp"],
+        &["overlay", "handshake", "bob", "--want", "none"],
+        &["overlay", "approve", "bob", "--allow", "all"],
+        &["overlay", "approve", "bob", "--allow", "tcp/22,443"],
+        &["overlay", "approve", "bob", "--for", "30"],
+        &["overlay", "approve", "bob", "--for", "tomorrow"],
+        &["overlay", "aprove", "bob"],
     ];
     for line in cases {
         let failure = refused(line);
@@ -92,6 +106,34 @@ fn watching_has_a_period_that_may_be_left_out() {
     assert_eq!(watch(&["overlay", "status", "--watch"]), Some(Duration::from_secs(1)));
     assert_eq!(watch(&["overlay", "status", "--watch", "0.5"]), Some(Duration::from_millis(500)));
     assert_eq!(watch(&["overlay", "status", "overlay0", "-w"]), Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn trust_is_asked_for_and_given_as_documented() {
+    let line = [
+        "overlay",
+        "handshake",
+        "bob",
+        "need your search tool",
+        "--want",
+        "tcp/8000",
+        "--allow",
+        "icmp",
+        "--for",
+        "24h",
+    ];
+    let Verb::Handshake(asked) = taken(&line).verb else { panic!("a different verb") };
+    assert_eq!(
+        (asked.peer.as_str(), asked.reason.as_str(), asked.lifetime),
+        ("bob", "need your search tool", Some(86_400))
+    );
+    assert_eq!((asked.want, asked.allow), (vec!["tcp/8000".to_owned()], vec!["icmp".to_owned()]));
+
+    let line = ["overlay", "approve", "alice", "--allow", "tcp/8000", "--allow", "icmp", "-I", "lab0", "--json"];
+    let arguments = taken(&line);
+    let Verb::Approve(approved) = arguments.verb else { panic!("a different verb") };
+    assert!(arguments.global.json && approved.lifetime.is_none());
+    assert_eq!((approved.allow.len(), approved.on.interface.as_deref()), (2, Some("lab0")));
 }
 
 #[test]

@@ -33,6 +33,9 @@ struct Checked<'a> {
     status: &'static str,
     config: &'a Path,
     interface: &'a str,
+    /// The agent's name in agent mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
     peers: usize,
     warnings: Vec<Found<'a>>,
 }
@@ -74,16 +77,18 @@ fn check(session: &Session, argument: Option<&str>) -> Result<ExitCode, Failure>
         status: "ok",
         config: &path,
         interface: &config.interface.name,
+        agent: config.agent.as_ref().map(|agent| agent.name.as_str()),
         peers: config.peers.len(),
         warnings: config.warnings().iter().map(|warning| found(warning.problem())).collect(),
     };
     for warning in config.warnings() {
         session.output.say(&warning.render(session.output.color));
     }
+    let agent = checked.agent.map(|name| format!("agent {name}, ")).unwrap_or_default();
     let peers = if checked.peers == 1 { "1 peer".to_owned() } else { format!("{} peers", checked.peers) };
     session
         .output
-        .result(&checked, || format!("{} is valid: interface {}, {peers}", path.display(), checked.interface));
+        .result(&checked, || format!("{} is valid: {agent}interface {}, {peers}", path.display(), checked.interface));
     Ok(ExitCode::SUCCESS)
 }
 

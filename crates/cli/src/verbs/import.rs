@@ -99,7 +99,12 @@ mod tests {
                       PublicKey = xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\nAllowedIPs = 10.77.0.2/32\n";
 
     fn session() -> Session {
-        Session { runtime_dir: "/nonexistent".into(), verbose: 0, output: Output { json: true, color: false } }
+        Session {
+            runtime_dir: "/nonexistent".into(),
+            state_dir: "/nonexistent".into(),
+            verbose: 0,
+            output: Output { json: true, color: false },
+        }
     }
 
     #[test]

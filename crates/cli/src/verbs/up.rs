@@ -83,7 +83,12 @@ fn run_here(session: &Session, config: PathBuf) -> Result<(), Failure> {
             output.offer_json(&Ready::now());
         }
     });
-    up::run(Options { config, runtime_dir: session.runtime_dir.clone(), ready: Some(ready) })
+    up::run(Options {
+        config,
+        runtime_dir: session.runtime_dir.clone(),
+        state_dir: session.state_dir.clone(),
+        ready: Some(ready),
+    })
 }
 
 fn run_detached(session: &Session, config: &Path) -> Result<(), Failure> {

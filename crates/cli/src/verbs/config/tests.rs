@@ -8,7 +8,12 @@ use super::*;
 use crate::output::Output;
 
 fn session() -> Session {
-    Session { runtime_dir: "/nonexistent".into(), verbose: 0, output: Output { json: true, color: false } }
+    Session {
+        runtime_dir: "/nonexistent".into(),
+        state_dir: "/nonexistent".into(),
+        verbose: 0,
+        output: Output { json: true, color: false },
+    }
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! `overlay agents`: this agent, its peers, and what each side may open.
+
+use overlay_daemon::Failure;
+use overlay_daemon::agent::request::{AgentPeer, AgentStatus};
+
+use crate::arguments::agent::On;
+use crate::figures::{distance, now};
+use crate::session::Session;
+use crate::{columns, inert};
+
+pub(crate) fn run(session: &Session, arguments: &On) -> Result<(), Failure> {
+    let client = session.client(arguments.interface.as_deref(), "overlay agents -I")?;
+    let answer = session.block_on(client.agent())?;
+    session.output.result(&answer, || text(&answer.agent, now()));
+    Ok(())
+}
+
+fn text(agent: &AgentStatus, now: u64) -> String {
+    let heading = columns::labelled(&[
+        ("agent", inert::text(&agent.name)),
+        ("key", inert::text(&agent.identity)),
+        ("network", inert::text(&agent.network)),
+        ("addresses", columns::addresses(&agent.addresses)),
+        ("rendezvous", inert::text(&agent.rendezvous)),
+    ]);
+    if agent.peers.is_empty() {
+        return format!("{heading}\n\nno peers");
+    }
+    let granted = |scopes: &Option<Vec<String>>| scopes.as_deref().map_or_else(|| "-".to_owned(), columns::scopes);
+    let row = |peer: &AgentPeer| {
+        [
+            columns::agent(&peer.name, &peer.identity),
+            columns::key(&peer.identity),
+            columns::addresses(&peer.addresses),
+            inert::text(&peer.state),
+            granted(&peer.allow),
+            granted(&peer.opens),
+            peer.expires.map_or_else(|| "-".to_owned(), |at| distance(at, now)),
+        ]
+    };
+    let header = ["peer", "key", "addresses", "state", "may open here", "we may open", "expires"];
+    format!("{heading}\n\n{}", columns::table(header, agent.peers.iter().map(row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use overlay_golden::golden;
+
+    use super::*;
+
+    fn status(peers: Vec<AgentPeer>) -> AgentStatus {
+        AgentStatus {
+            name: "alice".to_owned(),
+            identity: "ahl4qrxso6qbzc3s2v7jgmi5twdkfyenup2x4o7i5s6pdlmgaaaa".to_owned(),
+            network: "lab".to_owned(),
+            addresses: vec!["10.99.0.1".parse().expect("IPv4"), "fd5c:1:2::1".parse().expect("IPv6")],
+            rendezvous: "connected".to_owned(),
+            peers,
+        }
+    }
+
+    fn peer(name: &str, state: &str, allow: Option<&[&str]>, opens: Option<&[&str]>) -> AgentPeer {
+        let list = |scopes: &[&str]| scopes.iter().map(|&scope| scope.to_owned()).collect();
+        AgentPeer {
+            name: name.to_owned(),
+            identity: "vqkd3sdpxlgr7a2q5m4zc6fj8ynuwhbte2kx4o7i5s6pdlmgaaaq".to_owned(),
+            addresses: vec!["10.99.0.2".parse().expect("IPv4"), "fd5c:1:2::2".parse().expect("IPv6")],
+            state: state.to_owned(),
+            allow: allow.map(list),
+            opens: opens.map(list),
+            expires: None,
+        }
+    }
+
+    #[test]
+    fn each_peer_has_what_either_side_may_open() {
+        let peers = vec![
+            AgentPeer { expires: Some(87_400), ..peer("bob", "trusted", Some(&[]), Some(&["tcp/8000", "icmp"])) },
+            peer("carol", "asked", Some(&["any"]), None),
+            AgentPeer { addresses: Vec::new(), ..peer("", "pending", None, Some(&[])) },
+            AgentPeer { expires: Some(940), ..peer("dave", "expired", None, Some(&["tcp"])) },
+        ];
+        golden("overlay agents", text(&status(peers), 1_000));
+    }
+
+    #[test]
+    fn without_peers_it_says_so() {
+        golden("overlay agents", text(&AgentStatus { rendezvous: "connecting".to_owned(), ..status(Vec::new()) }, 0));
+    }
+}
