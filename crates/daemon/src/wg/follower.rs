@@ -72,7 +72,8 @@ impl Follower {
                     ControlFlow::Break(end) => end,
                 }
             }
-            Err(failure) => End::Failed(failure),
+            // Before the interface was ready, somebody may have deleted it.
+            Err(error) => self.on_engine_ended(error).await,
         };
         notify::stopping();
         if self.socket.is_there() {
@@ -85,12 +86,9 @@ impl Follower {
     }
 
     /// Brings the device to the state of a new interface, which is down.
-    async fn begin(&mut self) -> Result<(), Failure> {
+    async fn begin(&mut self) -> io::Result<()> {
         self.tell(Command::SetUp(false)).await;
-        self.device
-            .close()
-            .await
-            .map_err(|error| Failure::new(ExitKind::Other, "the engine does not answer").with_cause(error))
+        self.device.close().await
     }
 
     /// Brings the device to the state of the interface.
