@@ -156,7 +156,8 @@ impl Agent {
         })?;
         let mut client = Client::new(config.network_key, me, seed);
         client.set_record(record.clone(), now);
-        let known: Vec<_> = book.relations().map(|relation| relation.identity).collect();
+        let known = book.relations().map(|relation| relation.identity);
+        let known: Vec<_> = known.chain(config.trust.iter().map(|trust| trust.key)).collect();
         if client.watch(&known, now).is_err() {
             tracing::warn!("there are too many peers: the rendezvous is asked about none of them");
         }
@@ -191,6 +192,10 @@ impl Agent {
             self.config.allow.clone_from(&new.allow);
             self.config.auto_approve.clone_from(&new.auto_approve);
             self.config.trust.clone_from(&new.trust);
+            let trusted: Vec<_> = new.trust.iter().map(|trust| trust.key).collect();
+            if self.client.watch(&trusted, now()).is_err() {
+                tracing::warn!("there are too many agents: those that were added to the config are not looked for");
+            }
         }
     }
 

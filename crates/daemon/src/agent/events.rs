@@ -44,8 +44,9 @@ impl Agent {
             | Event::Delivered { .. }
             | Event::Clock { .. } => {}
             Event::Record(record) => {
+                let asked = self.ask_pinned(&record);
                 let effects = self.book.on_record(*record, unix_now());
-                return self.follow(effects, "record");
+                return asked.and(self.follow(effects, "record"));
             }
             Event::Message { from, id, sealed } => return self.on_message(from, id, &sealed),
             Event::Slot { from, slot, sealed } => return self.on_slot(from, slot, &sealed),

@@ -4,7 +4,7 @@ use overlay_os::netlink::Netlink;
 use overlay_rendezvous::client::Outgoing;
 use overlay_rendezvous::letter::Letter;
 use overlay_rendezvous::protocol::Slot;
-use overlay_wire::signed::{Endpoints, PublicKey, Signed};
+use overlay_wire::signed::{Endpoints, PublicKey, Record, ScopeList, Signed};
 
 use super::time::{now, unix_now};
 use super::trust::{Chance, Effect, Refusal, Terms};
@@ -40,6 +40,26 @@ impl Agent {
         let automatic = self.automatic(&from);
         let effects = self.book.on_letter(&from, letter, &self.record, automatic, unix_now(), chance);
         self.follow(effects, "letter")
+    }
+
+    /// Asks an agent that the config trusts, if it was not asked yet. If it trusts us, too, the requests cross.
+    pub(super) fn ask_pinned(&mut self, record: &Signed<Record>) -> Changed {
+        let now = unix_now();
+        let Some(trust) = self.config.trust.iter().find(|trust| trust.key == record.identity) else { return NOTHING };
+        let relation = self.book.relation(&record.identity);
+        let is_done = relation.is_some_and(|relation| relation.is_open(now) || relation.asked.is_some());
+        if is_done || trust.expires.is_some_and(|at| at <= now) {
+            return NOTHING;
+        }
+        let terms = Terms { allow: Some(trust.allow.clone()), expires: trust.expires };
+        let what = (String::new(), ScopeList::default(), terms);
+        match self.book.ask(record, &self.record, what, now, chance()) {
+            Ok(effects) => self.carry_out(effects),
+            Err(error) => {
+                tracing::warn!(peer = %record.identity, ?error, "an agent that the config trusts cannot be asked");
+                NOTHING
+            }
+        }
     }
 
     /// What the config grants to this agent without asking.
