@@ -109,6 +109,8 @@ impl<'a> Named<'a> {
 impl Agent {
     /// Handles a call. The answer is given after what has changed was applied. `None`: it is given later.
     pub(crate) fn on_call(&mut self, call: AgentCall, reply: Reply) -> (Changed, Option<Answer>) {
+        // An earlier failure is in the log, and does not concern this caller.
+        self.unsaved = None;
         let (changed, answer) = self.answer(call, reply);
         (changed.and(self.settle()), answer)
     }
@@ -125,6 +127,11 @@ impl Agent {
                 self.decide(&approve.peer.clone(), uid, reply, |agent, peer| agent.approve(&peer, &approve))
             }
             AgentRequest::Untrust(named) => self.decide(&named.peer, uid, reply, |agent, peer| {
+                if agent.config.trust.iter().any(|trust| trust.key == peer) {
+                    return Err(Failure::new(ExitKind::Refused, format!("the config trusts `{}`", named.peer))
+                        .with_cause("what the config says is not changed by verbs")
+                        .with_hint("remove its [[trust]] from the config, then: sudo overlay reload"));
+                }
                 let effects = agent.book.untrust(&peer, unix_now()).map_err(|error| impossible(&named.peer, error))?;
                 Ok((agent.carry_out(effects), "untrusted"))
             }),

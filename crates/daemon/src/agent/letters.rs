@@ -19,8 +19,10 @@ impl Agent {
                 NOTHING
             }
         };
-        // What it said is on disk now, or was refused for good.
-        let _ = self.client.acknowledge(from, id, now());
+        // What could not be written comes again with the next connection.
+        if self.unsaved.take().is_none() {
+            let _ = self.client.acknowledge(from, id, now());
+        }
         changed
     }
 
