@@ -1,7 +1,7 @@
 //! Agent mode: this host's identity, whom it trusts, and what it tells and learns through a rendezvous.
 //!
-//! [`Agent`] is a concern of `up`. It joins pure machines (the book of trust, the client of the rendezvous) with the
-//! state folder and the connection. What follows for the data plane is a set of peers ([`Agent::part`]), which `up` applies
+//! `Agent` is a concern of `up`. It joins pure machines (the book of trust, the client of the rendezvous) with the
+//! state folder and the connection. What follows for the data plane is a set of peers (`Agent::part`), which `up` applies
 //! as it applies a config.
 //!
 //! Everything works from the state folder alone. The rendezvous is needed to meet new agents, and to learn that an old

@@ -1,8 +1,8 @@
 //! The embedded store: one redb file, which one process opens.
 //!
 //! A [`RedbStore`] commits a batch with one transaction that is synced before it returns. A [`Writer`] owns the store on
-//! a thread of its own and gathers what many connections want written: at most [`MAX_BATCH`] operations, or what arrives
-//! within [`GATHER`] of the first. All of them are on disk before the first is told, in the order in which they came.
+//! a thread of its own and gathers what many connections want written: at most `MAX_BATCH` operations, or what arrives
+//! within `GATHER` of the first. All of them are on disk before the first is told, in the order in which they came.
 //!
 //! Commits are made in two phases, because agents choose what is written: the checksums of a single phase are not
 //! made against somebody who picks the contents. They also save the allocator's state, so a start after a crash does

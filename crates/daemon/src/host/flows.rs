@@ -82,7 +82,7 @@ pub fn take(path: &Path, was_killed: bool) -> Former {
 /// Undoes [`take`], because the daemon did not start.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn put_back(path: &Path, is_first: bool, legacy: &Legacy) -> io::Result<()> {
     if is_first { remove(path) } else { write(path, legacy) }
 }
