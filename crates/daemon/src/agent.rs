@@ -74,6 +74,8 @@ pub(crate) struct Agent {
     /// Where this host can be reached, as its peers were told.
     places: Vec<SocketAddr>,
     told: BTreeSet<PublicKey>,
+    /// When the next grant ends, in milliseconds since 1970.
+    expires_at: Option<u64>,
     /// Why the last change is not on disk.
     unsaved: Option<Failure>,
     look_at: tokio::time::Instant,
@@ -179,10 +181,12 @@ impl Agent {
             endpoints,
             places: Vec::new(),
             told: BTreeSet::new(),
+            expires_at: None,
             unsaved: None,
             look_at: tokio::time::Instant::now(),
         };
         agent.repeat_letters();
+        agent.expires_at = agent.book.next_expiry(now.unix);
         Ok(agent)
     }
 
@@ -206,7 +210,9 @@ impl Agent {
 
     /// What agent mode adds to the config at this time.
     pub(crate) fn part(&self) -> AgentPart {
-        let peers = self.book.open(unix_now()).filter_map(|open| tunnels::peer_of(&open)).collect();
+        let pool = self.network.as_ref().map(|network| &network.pool);
+        let peers =
+            self.book.open(unix_now()).filter_map(|open| tunnels::peer_of(&open, pool, self.record.ipv4)).collect();
         AgentPart { private_key: self.keys.tunnel.clone(), addresses: self.addresses(), peers }
     }
 
@@ -234,7 +240,7 @@ impl Agent {
     /// Waits for news. Can be cancelled.
     pub(crate) async fn next(&mut self) -> News {
         let due = self.client.deadline().saturating_sub(now().monotonic);
-        let expiry = self.book.next_expiry(unix_now()).map_or(LOOK_AROUND, |at| {
+        let expiry = self.expires_at.map_or(LOOK_AROUND, |at| {
             // A wall clock that is set is noticed after half a minute at the latest.
             Duration::from_millis(at.saturating_sub(unix_now())).min(LOOK_AROUND)
         });
@@ -265,6 +271,9 @@ impl Agent {
         }
         self.client.handle_timeout(now);
         let mut changed = self.drain();
+        if self.expires_at.is_some_and(|at| at <= now.unix) {
+            changed = changed.and(PEERS);
+        }
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             self.look_around(netlink, port).await;
@@ -277,6 +286,7 @@ impl Agent {
 
     /// Sends what follows from a change.
     fn settle(&mut self) -> Changed {
+        self.expires_at = self.book.next_expiry(unix_now());
         self.tell_places();
         self.drain()
     }

@@ -274,7 +274,7 @@ impl Agent {
         let relation = self.book.relation(&identity);
         let grant = relation.and_then(|relation| relation.mine.as_ref()).and_then(Word::grant);
         let is_open = self.book.open(unix_now()).any(|open| open.record.identity == identity);
-        let state = if is_open && state == "asked" { "trusted" } else { state };
+        let state = if is_open && matches!(state, "asked" | "approved") { "trusted" } else { state };
         let decided = Decided {
             name: relation.and_then(Relation::name).unwrap_or_default().to_owned(),
             identity: identity.to_string(),

@@ -7,7 +7,7 @@ use overlay_rendezvous::protocol::Slot;
 use overlay_wire::signed::{Endpoints, PublicKey, Record, ScopeList, Signed};
 
 use super::time::{now, unix_now};
-use super::trust::{Chance, Effect, Refusal, Terms};
+use super::trust::{Automatic, Chance, Effect, Refusal, Terms};
 use super::{Agent, Changed, ENDPOINTS, NOTHING, PEERS, own, places};
 
 impl Agent {
@@ -65,12 +65,11 @@ impl Agent {
     }
 
     /// What the config grants to this agent without asking.
-    pub(super) fn automatic(&self, peer: &PublicKey) -> Option<Terms> {
+    pub(super) fn automatic(&self, peer: &PublicKey) -> Option<Automatic> {
         if let Some(trust) = self.config.trust.iter().find(|trust| trust.key == *peer) {
-            return Some(Terms { allow: Some(trust.allow.clone()), expires: trust.expires });
+            return Some(Automatic::Terms(Terms { allow: Some(trust.allow.clone()), expires: trust.expires }));
         }
-        let is_listed = self.config.auto_approve.contains(peer);
-        is_listed.then(|| Terms { allow: Some(self.config.allow.clone()), expires: None })
+        self.config.auto_approve.contains(peer).then(|| Automatic::Within(self.config.allow.clone()))
     }
 
     pub(super) fn on_endpoints(&mut self, from: PublicKey, bytes: &[u8]) -> Changed {
@@ -105,6 +104,7 @@ impl Agent {
             match effect {
                 Effect::Changed(peer) => {
                     changed = PEERS;
+                    self.book.settle_ipv4(&peer);
                     if !self.save(&peer) {
                         return changed;
                     }

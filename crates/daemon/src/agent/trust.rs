@@ -97,6 +97,28 @@ pub(crate) enum Impossible {
     BadValue,
 }
 
+/// What the config grants without a person's decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Automatic {
+    /// These terms, whatever is asked.
+    Terms(Terms),
+    /// What is asked, as far as this list covers it.
+    Within(ScopeList),
+}
+
+impl Automatic {
+    /// What is granted to a request that wants `want`.
+    fn terms(self, want: &ScopeList) -> Terms {
+        match self {
+            Self::Terms(terms) => terms,
+            Self::Within(most) => {
+                let covered = want.0.iter().filter(|scope| most.covers(&ScopeList(vec![(*scope).clone()])));
+                Terms { allow: Some(ScopeList(covered.cloned().collect())), expires: None }
+            }
+        }
+    }
+}
+
 /// What is granted, by a verb or by the config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Terms {
@@ -151,6 +173,19 @@ impl Book {
     /// When the next grant ends.
     pub(crate) fn next_expiry(&self, now: u64) -> Option<u64> {
         self.relations.values().filter_map(|relation| relation.next_expiry(now)).min()
+    }
+
+    /// Decides which IPv4 address is the peer's here. Nothing proves that an address belongs to an agent, so the first peer
+    /// that has it keeps it, and a later one has IPv6 alone.
+    pub(crate) fn settle_ipv4(&mut self, peer: &PublicKey) {
+        let Some(relation) = self.relations.get(peer) else { return };
+        let wanted =
+            relation.record.as_ref().filter(|_| relation.preshared_key.is_some()).and_then(|record| record.ipv4);
+        let is_taken = |other: &Relation| other.identity != *peer && other.ipv4 == wanted;
+        let ipv4 = wanted.filter(|_| !self.relations.values().any(is_taken));
+        if let Some(relation) = self.relations.get_mut(peer) {
+            relation.ipv4 = ipv4;
+        }
     }
 
     /// Ends the tunnel of a peer whose relation cannot be written, until it is read again.

@@ -1,6 +1,6 @@
 //! What the book means for the data plane: one peer for each open relation.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_core::{PeerKey, Protocol, Rule};
@@ -13,10 +13,12 @@ use crate::config::Peer;
 const KEEPALIVE: u16 = 25;
 
 /// The peer of an open relation. Its endpoint is not part of it: see `places`.
-pub(super) fn peer_of(open: &Open<'_>) -> Option<Peer> {
+pub(super) fn peer_of(open: &Open<'_>, pool: Option<&Pool>, own: Option<[u8; 4]>) -> Option<Peer> {
     let record = open.record;
     let key = record.tunnel_keys.first()?;
-    let addresses = [Some(IpAddr::V6(record.ipv6())), record.ipv4().map(IpAddr::V4)];
+    let ipv4 = open.ipv4.filter(|address| Some(*address) != own).map(Ipv4Addr::from);
+    let ipv4 = ipv4.filter(|address| pool.is_some_and(|pool| pool.has_host(*address)));
+    let addresses = [Some(IpAddr::V6(record.ipv6())), ipv4.map(IpAddr::V4)];
     Some(Peer {
         name: Some(record.name.clone()),
         preshared_key: Some(open.preshared_key.clone()),

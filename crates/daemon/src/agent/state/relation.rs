@@ -37,6 +37,8 @@ struct File {
     is_barred: bool,
     #[n(11)]
     endpoints: Option<ByteVec>,
+    #[cbor(n(12), with = "minicbor::bytes")]
+    ipv4: Option<[u8; 4]>,
 }
 
 #[derive(Encode, Decode)]
@@ -61,6 +63,7 @@ pub(super) fn write(relation: &Relation) -> Vec<u8> {
         answered: bytes(relation.answered.as_ref()),
         is_barred: relation.is_barred,
         endpoints: bytes(relation.endpoints.as_ref()),
+        ipv4: relation.ipv4,
     };
     let written = minicbor::to_vec(&file).unwrap_or_default();
     file.preshared_key.zeroize();
@@ -89,6 +92,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Relation> {
         pending,
         answered: opened(file.answered)?,
         endpoints: opened(file.endpoints)?,
+        ipv4: file.ipv4,
         is_barred: file.is_barred,
     })
 }

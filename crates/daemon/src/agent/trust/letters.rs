@@ -6,7 +6,7 @@ use overlay_wire::signed::{Approval, Grant, Object, PublicKey, Record, Request, 
 
 use super::exchange::{answer, complete};
 use super::relation::{Pending, Relation, Word};
-use super::{Book, Chance, Effect, MAX_AHEAD, MAX_PENDING, Refusal, Terms, is_current};
+use super::{Automatic, Book, Chance, Effect, MAX_AHEAD, MAX_PENDING, Refusal, Terms, is_current};
 
 impl Book {
     /// Handles a letter that was sealed by `from`, as the registry says. `automatic` says what is granted without a
@@ -16,7 +16,7 @@ impl Book {
         from: &PublicKey,
         letter: &Letter,
         own_record: &Signed<Record>,
-        automatic: Option<Terms>,
+        automatic: Option<Automatic>,
         now: u64,
         chance: Chance,
     ) -> Result<Vec<Effect>, Refusal> {
@@ -85,7 +85,7 @@ impl Book {
         request: Signed<Request>,
         record: Signed<Record>,
         own_record: &Signed<Record>,
-        automatic: Option<Terms>,
+        automatic: Option<Automatic>,
         now: u64,
         chance: Chance,
     ) -> Result<Vec<Effect>, Refusal> {
@@ -114,7 +114,9 @@ impl Book {
         let healed = mine
             .filter(|grant| relation.preshared_key.is_some() && grant.allow.covers(&pending.request.want))
             .map(|grant| Terms { allow: Some(grant.allow.clone()), expires: grant.expires });
-        let automatic = healed.or(automatic.filter(|_| !relation.is_barred));
+        let automatic =
+            automatic.filter(|_| !relation.is_barred).map(|automatic| automatic.terms(&pending.request.want));
+        let automatic = healed.or(automatic);
         if let Some(terms) = automatic {
             let terms = Terms { allow: Some(terms.allow.unwrap_or_default()), ..terms };
             return answer(relation, &self.key, own_record, &pending, terms, now, chance)

@@ -59,6 +59,8 @@ pub(crate) struct Open<'a> {
     /// What may be opened there.
     pub(crate) opens: &'a ScopeList,
     pub(crate) preshared_key: &'a Zeroizing<[u8; 32]>,
+    /// The address that is the peer's here.
+    pub(crate) ipv4: Option<[u8; 4]>,
 }
 
 /// What this agent knows of one peer.
@@ -76,6 +78,8 @@ pub(crate) struct Relation {
     pub(crate) pending: Option<Pending>,
     /// Our answer to the peer's last request, for the case that the peer asks the same again.
     pub(crate) answered: Option<Signed<Approval>>,
+    /// The IPv4 address that is the peer's here: the one of its record, unless an earlier peer has it.
+    pub(crate) ipv4: Option<[u8; 4]>,
     /// Where the peer can be reached, as it has said last.
     pub(crate) endpoints: Option<Signed<Endpoints>>,
     /// A person has taken trust back, so nothing but a person gives it again.
@@ -93,6 +97,7 @@ impl Relation {
             asked: None,
             pending: None,
             answered: None,
+            ipv4: None,
             endpoints: None,
             is_barred: false,
         }
@@ -119,6 +124,7 @@ impl Relation {
             allow: &self.mine.as_ref()?.grant()?.allow,
             opens: &self.theirs.as_ref()?.grant()?.allow,
             preshared_key: self.preshared_key.as_ref()?,
+            ipv4: self.ipv4,
         })
     }
 
@@ -173,6 +179,7 @@ impl Relation {
     /// Ends everything but the latest words.
     pub(super) fn close(&mut self) {
         self.preshared_key = None;
+        self.ipv4 = None;
         self.asked = None;
         self.pending = None;
         self.answered = None;

@@ -82,9 +82,15 @@ impl Agent {
         self.receive_with(from, letter, None, now)
     }
 
-    fn receive_with(&mut self, from: &Agent, letter: &Letter, terms: Option<Terms>, now: u64) -> Result<(), Refusal> {
+    fn receive_with(
+        &mut self,
+        from: &Agent,
+        letter: &Letter,
+        automatic: Option<Automatic>,
+        now: u64,
+    ) -> Result<(), Refusal> {
         let (chance, own) = (self.chance(), self.record.clone());
-        let effects = self.book.on_letter(&from.book.me(), letter, &own, terms, now, chance)?;
+        let effects = self.book.on_letter(&from.book.me(), letter, &own, automatic, now, chance)?;
         self.note(effects);
         Ok(())
     }
@@ -204,7 +210,7 @@ fn what_was_taken_back_stays_so_whatever_is_replayed() {
     alice.receive(&bob, &revoke, START + 5).expect("bob's word");
     assert_eq!(alice.tunnel(START + 5), None);
 
-    let any = Some(Terms { allow: Some(scopes(&["any"])), expires: None });
+    let any = Some(Automatic::Within(scopes(&["any"])));
     assert_eq!(bob.receive_with(&alice, &request, any.clone(), START + 6), Err(Refusal::Replayed));
     assert_eq!(alice.receive(&bob, &approval, START + 6), Err(Refusal::Replayed));
     assert_eq!(alice.receive(&bob, &revoke, START + 6), Err(Refusal::Replayed));
@@ -289,4 +295,29 @@ fn a_tunnel_key_that_is_pinned_for_a_peer_is_refused_from_a_different_one() {
     mallory.ask(&bob, &[], &[], START);
     let request = mallory.mail().remove(0);
     assert_eq!(bob.receive(&mallory, &request, START), Err(Refusal::KeyTaken));
+}
+
+#[test]
+fn what_is_approved_by_the_config_is_what_was_wanted_and_no_more_than_the_config_says() {
+    let (mut alice, mut bob) = (Agent::new(2), Agent::new(3));
+    alice.ask(&bob, &["tcp/8000", "tcp/22", "udp"], &[], START);
+    let request = alice.mail().remove(0);
+    let most = Some(Automatic::Within(scopes(&["tcp/8000-8010", "udp/53", "icmp"])));
+    bob.receive_with(&alice, &request, most, START).expect("a request");
+    assert_eq!(bob.tunnel(START).expect("approved").0, ["tcp/8000"]);
+}
+
+#[test]
+fn an_ipv4_address_stays_with_the_first_peer_that_has_it() {
+    let mut bob = Agent::new(3);
+    for (byte, expected) in [(2, Some([10, 64, 0, 9])), (4, None), (2, Some([10, 64, 0, 9]))] {
+        let mut peer = Agent::new(byte);
+        let record = Record { ipv4: Some([10, 64, 0, 9]), ..Record::clone(&peer.record) };
+        peer.record = Signed::sign(record, &SecretKey::from_bytes(&[byte; 32])).expect("a good record");
+        peer.ask(&bob, &[], &[], START + u64::from(byte));
+        let request = peer.mail().remove(0);
+        let _ = bob.receive_with(&peer, &request, Some(Automatic::Within(scopes(&[]))), START);
+        bob.book.settle_ipv4(&peer.book.me());
+        assert_eq!(bob.book.relation(&peer.book.me()).expect("known").ipv4, expected, "{byte}");
+    }
 }
