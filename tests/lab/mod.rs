@@ -20,6 +20,7 @@
     reason = "the lab is a program: it waits for real processes on the real clock"
 )]
 
+pub mod agents;
 pub mod crowd;
 pub mod footprint;
 pub mod host;
@@ -35,6 +36,7 @@ pub mod wait;
 pub mod words;
 pub mod world;
 
+pub use agents::{Agent, Agents};
 pub use host::Host;
 pub use names::NameServer;
 pub use namespace::inside;

@@ -1,0 +1,62 @@
+//! Agent mode with the real binary: a rendezvous and agents that know nothing but its URL and each other's names.
+//!
+//! The measured times are what a user waits for. They are printed, and each has a limit.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real programs and seconds are what this is about"
+)]
+
+#[path = "agents/ends.rs"]
+mod ends;
+mod lab;
+#[path = "agents/rendezvous.rs"]
+mod rendezvous;
+#[path = "agents/trust.rs"]
+mod trust;
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use lab::{Agent, Host, inside};
+
+/// The errors by which Linux reports "administratively prohibited": EHOSTUNREACH for IPv4, and EACCES for IPv6.
+const PROHIBITED: [i32; 2] = [113, 13];
+/// How long a connect waits that is not refused.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// What became of a TCP connect, and how long it took.
+fn connect(from: &Host, address: &str, port: u16) -> (std::io::Result<()>, Duration) {
+    let target: SocketAddr = (address.parse::<std::net::IpAddr>().expect("an address"), port).into();
+    inside(from, || {
+        let began = Instant::now();
+        let result = TcpStream::connect_timeout(&target, CONNECT).map(drop);
+        (result, began.elapsed())
+    })
+}
+
+/// Requires that a connect fails at once with an error that says "not allowed", not with a timeout. A busy machine may
+/// keep a program waiting, so the fastest of three has to keep the limit.
+#[track_caller]
+fn is_refused_at_once(from: &Host, address: &str, port: u16) {
+    let mut fastest = CONNECT;
+    for _ in 0..3 {
+        let (result, took) = connect(from, address, port);
+        let error = result.expect_err("a refusal").raw_os_error();
+        let is_prohibited = error.is_some_and(|error| PROHIBITED.contains(&error));
+        assert!(is_prohibited, "{address} port {port}: {error:?} after {took:?}");
+        fastest = fastest.min(took);
+    }
+    eprintln!("{} to {address} port {port}: refused after {fastest:?}", from.name());
+    assert!(fastest < Duration::from_millis(10), "{fastest:?}");
+}
+
+/// Makes two agents trust each other: `alice` asks with these options, and `bob` approves with these.
+#[track_caller]
+fn befriend(alice: &Agent, handshake: &str, bob: &Agent, approve: &str) {
+    alice.ask(&format!("handshake bob {handshake}"));
+    bob.is_asked_by("alice");
+    bob.ask(&format!("approve alice {approve}"));
+    alice.sees("bob", "trusted");
+    bob.sees("alice", "trusted");
+}

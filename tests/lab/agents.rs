@@ -1,0 +1,222 @@
+//! Agents of one network, and their rendezvous: the real binary in agent mode.
+//!
+//! The rendezvous' host is also the router between the agents, so their packets still cross when its program is killed.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::host::Host;
+use super::overlay::Overlay;
+use super::process::{CommandLine, Finished, Process};
+use super::wait::{SHORTLY, within};
+use super::{Lab, services};
+
+/// The rendezvous' address, on the loopback of its host.
+const ADDRESS: &str = "192.0.2.9";
+
+/// A network with a rendezvous that runs, and no agents yet.
+pub struct Agents {
+    /// The host of the rendezvous, which routes between the agents.
+    pub router: Host,
+    /// What `rendezvous serve` printed: `https://192.0.2.9:7447#RVKEY.NETKEY`.
+    pub url: String,
+    server: Option<Process>,
+    count: u8,
+    /// Dropped last.
+    pub lab: Lab,
+}
+
+impl Agents {
+    /// Starts a rendezvous. `None` if this machine cannot.
+    #[track_caller]
+    pub fn new(name: &str) -> Option<Agents> {
+        let lab = Lab::new(name)?;
+        let router = lab.router("rv");
+        router.ip(&format!("address add {ADDRESS}/32 dev lo"));
+        let (server, url) = serve(&router, "lab", 7447);
+        Some(Agents { router, url, server: Some(server), count: 0, lab })
+    }
+
+    /// Starts a second rendezvous, of a different network, and returns its URL.
+    #[track_caller]
+    pub fn second_rendezvous(&self) -> (Process, String) {
+        serve(&self.router, "other", 7448)
+    }
+
+    /// Creates a host that reaches the rendezvous and the other agents' hosts.
+    pub fn host(&mut self, name: &str) -> Host {
+        self.count += 1;
+        let host = self.lab.host(name);
+        let (near, far) = (format!("10.{}.0.1", self.count), format!("10.{}.0.2", self.count));
+        self.lab.link(&self.router, &host, &[&format!("{near}/24")], &[&format!("{far}/24")]);
+        host.ip(&format!("route add default via {near}"));
+        host
+    }
+
+    /// Makes an agent with `init` on a host of its own and starts it.
+    #[track_caller]
+    pub fn agent(&mut self, name: &str) -> Agent {
+        let host = self.host(name);
+        Agent::init(&host, name, &self.url).succeeded("overlay init");
+        let mut agent = Agent::of(&host);
+        agent.start();
+        agent
+    }
+
+    /// Starts `alice` and `bob`, and waits until both have both addresses.
+    #[track_caller]
+    pub fn two(&mut self) -> (Agent, Agent) {
+        let (alice, bob) = (self.agent("alice"), self.agent("bob"));
+        for agent in [&alice, &bob] {
+            agent.v4();
+        }
+        (alice, bob)
+    }
+
+    /// Kills the rendezvous.
+    pub fn kill(&mut self) {
+        drop(self.server.take());
+    }
+}
+
+#[track_caller]
+fn serve(host: &Host, network: &str, port: u16) -> (Process, String) {
+    let state = host.dir().join(network);
+    let line =
+        format!("--state-dir {} rendezvous serve --network {network} --listen {ADDRESS}:{port}", state.display());
+    let mut server = host.start(host.overlay_command(line), "overlay rendezvous serve");
+    let url = within(SHORTLY, "the rendezvous", || {
+        assert!(server.ended().is_none(), "the rendezvous ended: {}", server.stderr());
+        server.stdout().strip_suffix('\n').map(str::to_owned)
+    });
+    (server, url)
+}
+
+/// An agent on a host. Its daemon may run or not.
+pub struct Agent {
+    /// Its host, which has a state folder and a runtime folder of its own.
+    pub host: Host,
+    overlay: Option<Overlay>,
+}
+
+impl Agent {
+    /// Runs `overlay init`.
+    pub fn init(host: &Host, name: &str, url: &str) -> Finished {
+        ask(host, format!("init {name} --rendezvous {url} -o {}", config(host).display()))
+    }
+
+    /// The agent of a host on which `init` ran. It does not run yet.
+    pub fn of(host: &Host) -> Agent {
+        Agent { host: host.clone(), overlay: None }
+    }
+
+    /// Starts the daemon.
+    #[track_caller]
+    pub fn start(&mut self) {
+        let line = format!("--state-dir {} up {}", state(&self.host).display(), config(&self.host).display());
+        self.overlay = Some(Overlay::from_command(&self.host, self.host.overlay_command(line)));
+    }
+
+    /// The daemon, which must run.
+    pub fn daemon(&self) -> &Overlay {
+        self.overlay.as_ref().expect("the daemon runs")
+    }
+
+    /// Kills the daemon with SIGKILL.
+    pub fn kill9(&mut self) {
+        self.overlay.take().expect("the daemon runs").kill9();
+    }
+
+    /// The config that `init` has written.
+    pub fn config(&self) -> PathBuf {
+        config(&self.host)
+    }
+
+    /// Runs a verb.
+    pub fn verb(&self, arguments: impl CommandLine) -> Finished {
+        ask(&self.host, arguments)
+    }
+
+    /// Runs a verb that must succeed, and returns its answer.
+    #[track_caller]
+    pub fn ask(&self, line: &str) -> Value {
+        let json = self.verb(format!("{line} --json")).succeeded(line);
+        serde_json::from_str(&json).unwrap_or_else(|error| panic!("{line} is not valid JSON: {error}\n{json}"))
+    }
+
+    /// What `agents` shows of a peer, or null.
+    #[track_caller]
+    pub fn peer(&self, name: &str) -> Value {
+        let status = self.ask("agents");
+        let peers = status["peers"].as_array().expect("`peers` is a list");
+        peers.iter().find(|peer| peer["name"] == name).cloned().unwrap_or_default()
+    }
+
+    /// Waits until a peer is in this state.
+    #[track_caller]
+    pub fn sees(&self, name: &str, state: &str) {
+        within(SHORTLY, &format!("{name} to be {state} at {}", self.host.name()), || {
+            (self.peer(name)["state"] == state).then_some(())
+        });
+    }
+
+    /// Waits until a request of this agent waits for a decision.
+    #[track_caller]
+    pub fn is_asked_by(&self, name: &str) -> Value {
+        within(SHORTLY, &format!("a request of {name}"), || {
+            let pending = self.ask("pending");
+            pending["requests"].as_array()?.iter().find(|request| request["name"] == name).cloned()
+        })
+    }
+
+    /// Its virtual IPv4 address, once the rendezvous has given it one.
+    #[track_caller]
+    pub fn v4(&self) -> String {
+        within(SHORTLY, &format!("the IPv4 address of {}", self.host.name()), || self.address(IpAddr::is_ipv4))
+    }
+
+    /// Its virtual IPv6 address.
+    #[track_caller]
+    pub fn v6(&self) -> String {
+        within(SHORTLY, "the IPv6 address", || self.address(IpAddr::is_ipv6))
+    }
+
+    #[track_caller]
+    fn address(&self, is_one: impl Fn(&IpAddr) -> bool) -> Option<String> {
+        let status = self.ask("agents");
+        let addresses = status["addresses"].as_array().expect("`addresses` is a list");
+        let texts = addresses.iter().filter_map(Value::as_str);
+        texts.filter(|text| text.parse().is_ok_and(|address| is_one(&address))).map(str::to_owned).next()
+    }
+
+    /// Serves a folder of its own over HTTP, and returns the server.
+    #[track_caller]
+    pub fn serves(&self) -> Process {
+        let folder = self.host.dir().join("www");
+        std::fs::create_dir_all(&folder).expect("a folder in the host's folder");
+        std::fs::write(folder.join("hello"), "hello").expect("our own folder");
+        services::http_server(&self.host, &folder)
+    }
+
+    /// Runs `curl` for the file that [`Agent::serves`] offers.
+    pub fn curls(&self, address: &str) -> Finished {
+        let url = format!("http://{}:{}/hello", services::bracketed(address), services::HTTP);
+        self.host.run(format!("curl -sS --fail --noproxy * --max-time 5 {url}"))
+    }
+}
+
+fn config(host: &Host) -> PathBuf {
+    host.dir().join(format!("{}.toml", host.interface()))
+}
+
+fn state(host: &Host) -> PathBuf {
+    host.dir().join("state")
+}
+
+fn ask(host: &Host, arguments: impl CommandLine) -> Finished {
+    let mut words = vec!["--state-dir".to_owned(), state(host).display().to_string()];
+    words.extend(arguments.words());
+    host.overlay(&words.iter().map(String::as_str).collect::<Vec<_>>()[..])
+}
