@@ -7,18 +7,22 @@
     reason = "real programs and seconds are what this is about"
 )]
 
+#[path = "agents/changes.rs"]
+mod changes;
 #[path = "agents/ends.rs"]
 mod ends;
 mod lab;
 #[path = "agents/rendezvous.rs"]
 mod rendezvous;
+#[path = "agents/restarts.rs"]
+mod restarts;
 #[path = "agents/trust.rs"]
 mod trust;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use lab::{Agent, Host, inside};
+use lab::{Agent, Host, SHORTLY, inside, within};
 
 /// The errors by which Linux reports "administratively prohibited": EHOSTUNREACH for IPv4, and EACCES for IPv6.
 const PROHIBITED: [i32; 2] = [113, 13];
@@ -59,4 +63,10 @@ fn befriend(alice: &Agent, handshake: &str, bob: &Agent, approve: &str) {
     bob.ask(&format!("approve alice {approve}"));
     alice.sees("bob", "trusted");
     bob.sees("alice", "trusted");
+}
+
+/// Waits until `from` gets the page of the agent at `address`.
+#[track_caller]
+fn gets_page(from: &Agent, address: &str) {
+    within(SHORTLY, "the page", || (from.curls(address).stdout == "hello").then_some(()));
 }

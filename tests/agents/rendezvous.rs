@@ -13,7 +13,7 @@ fn two_agents_that_trust_each_other_start_without_a_rendezvous() {
     befriend(&alice, "--want tcp/8000 --want icmp", &bob, "");
     let v4 = bob.v4();
     let _server = bob.serves();
-    within(SHORTLY, "the page", || (alice.curls(&v4).stdout == "hello").then_some(()));
+    gets_page(&alice, &v4);
     world.kill();
     alice.kill9();
     bob.kill9();

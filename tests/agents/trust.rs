@@ -49,7 +49,7 @@ fn two_agents_that_know_a_url_and_a_name_reach_each_other_within_ten_seconds() {
     assert!(refused >= 12, "{refused}: the kernel refused them, not the daemon");
 
     bob.ask("approve alice");
-    within(SHORTLY, "the page", || (alice.curls(&v4).stdout == "hello").then_some(()));
+    gets_page(&alice, &v4);
     let took = began.elapsed();
     eprintln!("from nothing to curl: {:.1} s", took.as_secs_f64());
     assert!(took <= FROM_NOTHING, "{took:?}");
@@ -71,7 +71,7 @@ fn what_was_not_granted_is_refused_at_once_on_both_sides() {
     assert_eq!(granted(&bob, "alice"), (r#"["tcp/8000"]"#.to_owned(), "[]".to_owned()));
     let _servers = (bob.serves(), alice.serves());
     for address in [bob.v4(), bob.v6()] {
-        within(SHORTLY, "the page", || (alice.curls(&address).stdout == "hello").then_some(()));
+        gets_page(&alice, &address);
         is_refused_at_once(&alice.host, &address, 8001);
     }
     for address in [alice.v4(), alice.v6()] {
@@ -98,7 +98,7 @@ fn requests_that_cross_approve_each_other_with_what_each_gave() {
     }
     let _server = bob.serves();
     let (to_bob, to_alice) = (bob.v4(), alice.v4());
-    within(SHORTLY, "the page", || (alice.curls(&to_bob).stdout == "hello").then_some(()));
+    gets_page(&alice, &to_bob);
     bob.host.reaches(&to_alice);
     is_refused_at_once(&bob.host, &to_alice, services::HTTP);
 }

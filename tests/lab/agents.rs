@@ -75,6 +75,14 @@ impl Agents {
         (alice, bob)
     }
 
+    /// Starts the rendezvous again with its state, after [`Agents::kill`].
+    #[track_caller]
+    pub fn start(&mut self) {
+        let (server, url) = serve(&self.router, "lab", 7447);
+        assert_eq!(url, self.url, "the keys are the same");
+        self.server = Some(server);
+    }
+
     /// Kills the rendezvous.
     pub fn kill(&mut self) {
         drop(self.server.take());
