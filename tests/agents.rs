@@ -23,6 +23,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use lab::{Agent, Host, SHORTLY, inside, within};
+use serde_json::Value;
 
 /// The errors by which Linux reports "administratively prohibited": EHOSTUNREACH for IPv4, and EACCES for IPv6.
 const PROHIBITED: [i32; 2] = [113, 13];
@@ -69,4 +70,25 @@ fn befriend(alice: &Agent, handshake: &str, bob: &Agent, approve: &str) {
 #[track_caller]
 fn gets_page(from: &Agent, address: &str) {
     within(SHORTLY, "the page", || (from.curls(address).stdout == "hello").then_some(()));
+}
+
+/// Counts packets that arrive at a host: those that an nft expression matches, from its creation on.
+struct Counter(Host);
+
+impl Counter {
+    #[track_caller]
+    fn new(host: &Host, matching: &str) -> Counter {
+        host.exec("nft add table inet counted");
+        host.exec(["nft", "add chain inet counted input { type filter hook input priority 0; }"]);
+        host.exec(format!("nft add rule inet counted input {matching} counter"));
+        Counter(host.clone())
+    }
+
+    #[track_caller]
+    fn packets(&self) -> u64 {
+        let json: Value = serde_json::from_str(&self.0.exec("nft -j list table inet counted")).expect("JSON of nft");
+        let rules = json["nftables"].as_array().expect("a list");
+        let expressions = rules.iter().filter_map(|entry| entry["rule"]["expr"].as_array()).flatten();
+        expressions.filter_map(|expression| expression["counter"]["packets"].as_u64()).next().expect("the counter")
+    }
 }

@@ -55,7 +55,7 @@ fn a_third_agent_gets_nothing_from_two_that_trust_each_other() {
     for address in [bob.v4(), bob.v6(), alice.v4(), alice.v6()] {
         is_refused_at_once(&eve.host, &address, services::HTTP);
     }
-    assert_eq!(bob.peer("eve"), serde_json::Value::Null);
+    assert_eq!(bob.peer("eve"), Value::Null);
 }
 
 #[test]
@@ -71,4 +71,47 @@ fn a_reload_takes_back_nothing_that_a_verb_has_granted() {
     }
     assert_eq!(alice.curls(&v4).succeeded("curl"), "hello");
     assert_eq!(bob.daemon().status()["peers"].as_array().map(Vec::len), Some(1));
+}
+
+/// Adds keys to the `[agent]` table of an agent's config, and tables after it, and reloads it.
+#[track_caller]
+fn configure(agent: &Agent, keys: &str, tables: &str) {
+    let config = std::fs::read_to_string(agent.config()).expect("what init wrote");
+    let config = config.replacen("\n[agent]\n", &format!("\n[agent]\n{keys}\n"), 1) + tables;
+    std::fs::write(agent.config(), config).expect("our own file");
+    agent.verb("reload").succeeded("overlay reload");
+}
+
+#[test]
+fn an_agent_that_the_config_approves_gets_what_the_config_allows_until_a_person_takes_it_back() {
+    let Some(mut world) = Agents::new("auto_approve") else { return };
+    let (alice, bob) = world.two();
+    let key = alice.ask("agents")["identity"].as_str().expect("a key").to_owned();
+    configure(&bob, &format!("allow = [\"tcp/8000\"]\nauto_approve = [\"{key}\"]"), "");
+    let _server = bob.serves();
+    let v4 = bob.v4();
+    alice.ask("handshake bob --want any");
+    alice.sees("bob", "trusted");
+    assert_eq!(alice.peer("bob")["opens"], Value::from(&["tcp/8000"][..]));
+    gets_page(&alice, &v4);
+    is_refused_at_once(&alice.host, &v4, 22);
+
+    bob.ask("untrust alice");
+    alice.sees("bob", "untrusted");
+    alice.ask("handshake bob --want any --allow icmp");
+    bob.is_asked_by("alice");
+    assert_eq!(bob.peer("alice")["state"], "pending");
+}
+
+#[test]
+fn an_agent_that_the_config_trusts_gets_what_its_table_allows() {
+    let Some(mut world) = Agents::new("[[trust]]") else { return };
+    let (alice, bob) = world.two();
+    let key = alice.ask("agents")["identity"].as_str().expect("a key").to_owned();
+    configure(&bob, "", &format!("\n[[trust]]\nkey = \"{key}\"\nallow = [\"tcp/8000\"]\n"));
+    let _server = bob.serves();
+    alice.ask("handshake bob --want any");
+    alice.sees("bob", "trusted");
+    assert_eq!(alice.peer("bob")["opens"], Value::from(&["tcp/8000"][..]));
+    gets_page(&alice, &bob.v4());
 }

@@ -6,28 +6,12 @@ use crate::lab::{Agents, SHORTLY, services, within};
 /// From nothing to a page by virtual IP.
 const FROM_NOTHING: Duration = Duration::from_secs(10);
 
-/// Counts the datagrams that reach the UDP port of a host's daemon from now on.
-fn count_datagrams(host: &Host) {
-    host.exec("nft add table inet watch");
-    host.exec(["nft", "add chain inet watch input { type filter hook input priority 0; }"]);
-    host.exec("nft add rule inet watch input udp dport 51820 counter");
-}
-
-#[track_caller]
-fn datagrams(host: &Host) -> u64 {
-    let json = host.exec("nft -j list chain inet watch input");
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON of nft");
-    let rules = json["nftables"].as_array().expect("a list");
-    let expressions = rules.iter().filter_map(|entry| entry["rule"]["expr"].as_array()).flatten();
-    expressions.filter_map(|expression| expression["counter"]["packets"].as_u64()).next().expect("the counter")
-}
-
 #[test]
 fn two_agents_that_know_a_url_and_a_name_reach_each_other_within_ten_seconds() {
     let began = Instant::now();
     let Some(mut world) = Agents::new("from nothing") else { return };
     let (alice, bob) = world.two();
-    count_datagrams(&bob.host);
+    let datagrams = Counter::new(&bob.host, "udp dport 51820");
     let _server = bob.serves();
     let (v4, v6) = (bob.v4(), bob.v6());
     assert_eq!(alice.verb("ip bob").succeeded("overlay ip bob").trim(), v4);
@@ -44,7 +28,7 @@ fn two_agents_that_know_a_url_and_a_name_reach_each_other_within_ten_seconds() {
     for address in [&v4, &v6] {
         is_refused_at_once(&alice.host, address, services::HTTP);
     }
-    assert_eq!(datagrams(&bob.host), 0, "a datagram to an agent that has not agreed");
+    assert_eq!(datagrams.packets(), 0, "a datagram to an agent that has not agreed");
     let refused = alice.daemon().dropped("outbound_no_peer");
     assert!(refused >= 12, "{refused}: the kernel refused them, not the daemon");
 
@@ -107,7 +91,7 @@ fn requests_that_cross_approve_each_other_with_what_each_gave() {
 fn a_rejected_request_opens_nothing_and_the_asker_is_told() {
     let Some(mut world) = Agents::new("reject") else { return };
     let (alice, bob) = world.two();
-    count_datagrams(&bob.host);
+    let datagrams = Counter::new(&bob.host, "udp dport 51820");
     alice.ask("handshake bob --want tcp/8000");
     bob.is_asked_by("alice");
     bob.ask("reject alice");
@@ -115,7 +99,7 @@ fn a_rejected_request_opens_nothing_and_the_asker_is_told() {
     assert_eq!(bob.peer("alice")["state"], "untrusted");
     alice.sees("bob", "untrusted");
     is_refused_at_once(&alice.host, &bob.v4(), services::HTTP);
-    assert_eq!(datagrams(&bob.host), 0);
+    assert_eq!(datagrams.packets(), 0);
 }
 
 #[test]
