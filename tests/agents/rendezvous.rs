@@ -1,7 +1,7 @@
 //! The rendezvous: what works without one, and what happens with a wrong one.
 
 use super::*;
-use crate::lab::{Agents, SHORTLY, within};
+use crate::lab::{Agents, words};
 
 /// From cold to a tunnel, with nothing but what is on disk.
 const FROM_DISK: Duration = Duration::from_secs(6);
@@ -52,4 +52,20 @@ fn a_wrong_key_of_the_rendezvous_is_refused_by_init_and_named_by_up() {
     });
     assert!(cause.contains("key"), "{cause}");
     eprintln!("{cause}");
+}
+
+#[test]
+fn a_host_without_ipv6_is_an_agent_with_ipv4_alone() {
+    let Some(mut world) = Agents::new("without IPv6") else { return };
+    let bob = world.agent("bob");
+    let host = world.host("alice");
+    host.exec("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+    Agent::init(&host, "alice", &world.url).succeeded("overlay init");
+    let mut alice = Agent::of(&host);
+    alice.start();
+    alice.v4();
+    befriend(&alice, "--want tcp/8000", &bob, "");
+    let _server = bob.serves();
+    gets_page(&alice, &bob.v4());
+    assert!(alice.daemon().log().contains(words::IPV6_OFF), "{}", alice.daemon().log());
 }

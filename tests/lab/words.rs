@@ -39,3 +39,5 @@ pub const FROM_PEERS: &str = "from peers";
 pub const PORT_TAKEN: &str = "UDP port 51820 is already in use";
 /// A node without a private key, as `overlay status` shows it.
 pub const NO_PRIVATE_KEY: &str = "no private key";
+/// A host without IPv6 leaves the IPv6 addresses out.
+pub const IPV6_OFF: &str = "this host has IPv6 switched off";
