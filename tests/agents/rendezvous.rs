@@ -1,5 +1,7 @@
 //! The rendezvous: what works without one, and what happens with a wrong one.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::lab::{Agents, words};
 
@@ -68,4 +70,23 @@ fn a_host_without_ipv6_is_an_agent_with_ipv4_alone() {
     let _server = bob.serves();
     gets_page(&alice, &bob.v4());
     assert!(alice.daemon().log().contains(words::IPV6_OFF), "{}", alice.daemon().log());
+}
+
+#[test]
+fn a_pool_that_collides_with_a_route_is_named_and_ipv6_goes_on() {
+    let Some(mut world) = Agents::new("collision") else { return };
+    let bob = world.agent("bob");
+    let v4: Ipv4Addr = bob.v4().parse().expect("an address");
+    let [first, second, ..] = v4.octets();
+    let host = world.host("alice");
+    let (pool, link) = (format!("{first}.{second}.0.0/16"), host.link_to(&world.router));
+    host.ip(&format!("route add {pool} dev {link}"));
+    Agent::init(&host, "alice", &world.url).succeeded("overlay init");
+    let mut alice = Agent::of(&host);
+    alice.start();
+    befriend(&alice, "--want tcp/8000", &bob, "");
+    let _server = bob.serves();
+    gets_page(&alice, &bob.v6());
+    let log = alice.daemon().log();
+    assert!(log.lines().any(|line| line.contains(&pool) && line.contains(&link)), "{log}");
 }

@@ -127,3 +127,27 @@ fn a_second_agent_of_the_same_name_is_refused_and_says_so() {
     let named = alice.ask("whois bob");
     assert_eq!(named["agents"][0]["identity"], bob.ask("agents")["identity"], "{named:#}");
 }
+
+#[test]
+fn what_a_stranger_writes_is_shown_without_effect() {
+    let Some(mut world) = Agents::new("inert") else { return };
+    let (alice, bob) = world.two();
+    alice.verb(["handshake", "bob", "\x1b[2Jhello\r\nmallory  trusted"]).succeeded("overlay handshake");
+    bob.is_asked_by("alice");
+    let shown = bob.verb("pending").succeeded("overlay pending");
+    assert_eq!(shown.trim_end().lines().count(), 2, "{shown}");
+    assert!(!shown.contains(|letter: char| letter.is_control() && letter != '\n'), "{shown:?}");
+}
+
+#[test]
+fn a_grant_of_the_asker_ends_too() {
+    let Some(mut world) = Agents::new("the asker's expiry") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want icmp --for 2s", &bob, "");
+    let v4 = bob.v4();
+    alice.host.reaches(&v4);
+    alice.sees("bob", "expired");
+    bob.sees("alice", "expired");
+    is_refused_at_once(&alice.host, &v4, services::HTTP);
+    is_refused_at_once(&bob.host, &alice.v4(), services::HTTP);
+}
