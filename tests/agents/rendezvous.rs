@@ -65,7 +65,7 @@ fn a_host_without_ipv6_is_an_agent_with_ipv4_alone() {
     Agent::init(&host, "alice", &world.url).succeeded("overlay init");
     let mut alice = Agent::of(&host);
     alice.start();
-    alice.v4();
+    alice.is_registered("alice");
     befriend(&alice, "--want tcp/8000", &bob, "");
     let _server = bob.serves();
     gets_page(&alice, &bob.v4());
@@ -84,6 +84,7 @@ fn a_pool_that_collides_with_a_route_is_named_and_ipv6_goes_on() {
     Agent::init(&host, "alice", &world.url).succeeded("overlay init");
     let mut alice = Agent::of(&host);
     alice.start();
+    alice.is_registered("alice");
     befriend(&alice, "--want tcp/8000", &bob, "");
     let _server = bob.serves();
     gets_page(&alice, &bob.v6());

@@ -55,24 +55,21 @@ impl Agents {
         host
     }
 
-    /// Makes an agent with `init` on a host of its own and starts it.
+    /// Makes an agent with `init` on a host of its own, starts it, and waits until it is registered.
     #[track_caller]
     pub fn agent(&mut self, name: &str) -> Agent {
         let host = self.host(name);
         Agent::init(&host, name, &self.url).succeeded("overlay init");
         let mut agent = Agent::of(&host);
         agent.start();
+        agent.is_registered(name);
         agent
     }
 
-    /// Starts `alice` and `bob`, and waits until both have both addresses.
+    /// Starts `alice` and `bob`.
     #[track_caller]
     pub fn two(&mut self) -> (Agent, Agent) {
-        let (alice, bob) = (self.agent("alice"), self.agent("bob"));
-        for agent in [&alice, &bob] {
-            agent.v4();
-        }
-        (alice, bob)
+        (self.agent("alice"), self.agent("bob"))
     }
 
     /// Starts the rendezvous again with its state, after [`Agents::kill`].
@@ -177,6 +174,15 @@ impl Agent {
             let pending = self.ask("pending");
             pending["requests"].as_array()?.iter().find(|request| request["name"] == name).cloned()
         })
+    }
+
+    /// Waits until the rendezvous knows the agent, so that others find it, and it finds them.
+    #[track_caller]
+    pub fn is_registered(&self, name: &str) {
+        within(SHORTLY, &format!("{name} to be registered"), || {
+            let found: Value = serde_json::from_str(&self.verb(format!("find {name} --json")).stdout).ok()?;
+            found["agents"].as_array().is_some_and(|agents| !agents.is_empty()).then_some(())
+        });
     }
 
     /// Its virtual IPv4 address, once the rendezvous has given it one.
