@@ -74,8 +74,9 @@ pub(crate) struct Agent {
     /// Where this host can be reached, as its peers were told.
     places: Vec<SocketAddr>,
     told: BTreeSet<PublicKey>,
-    /// When the next grant ends, in milliseconds since 1970.
+    /// When the next grant ends, and until when those that ended are closed, in milliseconds since 1970.
     expires_at: Option<u64>,
+    closed_until: u64,
     /// Why the last change is not on disk.
     unsaved: Option<Failure>,
     look_at: tokio::time::Instant,
@@ -182,6 +183,7 @@ impl Agent {
             places: Vec::new(),
             told: BTreeSet::new(),
             expires_at: None,
+            closed_until: now.unix,
             unsaved: None,
             look_at: tokio::time::Instant::now(),
         };
@@ -274,6 +276,7 @@ impl Agent {
         if self.expires_at.is_some_and(|at| at <= now.unix) {
             changed = changed.and(PEERS);
         }
+        self.closed_until = now.unix;
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             self.look_around(netlink, port).await;
@@ -286,7 +289,7 @@ impl Agent {
 
     /// Sends what follows from a change.
     fn settle(&mut self) -> Changed {
-        self.expires_at = self.book.next_expiry(unix_now());
+        self.expires_at = self.book.next_expiry(self.closed_until);
         self.tell_places();
         self.drain()
     }
