@@ -17,6 +17,7 @@ mod own;
 mod places;
 mod post;
 pub mod request;
+mod shown;
 pub(crate) mod state;
 mod time;
 pub(crate) mod trust;
@@ -36,6 +37,7 @@ use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::client::{Client, Output, Query};
+use overlay_rendezvous::protocol::Find;
 use overlay_wire::signed::{Endpoints, Network, PublicKey, Record, Signed};
 
 use self::answers::Asked;
@@ -69,6 +71,9 @@ pub(crate) struct Agent {
     seen_from: Option<IpAddr>,
     /// Who waits for which look-up.
     asked: BTreeMap<Query, Asked>,
+    /// Questions that wait until this agent is registered.
+    held: Vec<(Find, Asked)>,
+    is_registered: bool,
     /// Where peers can be reached, as they have said.
     endpoints: BTreeMap<PublicKey, Signed<Endpoints>>,
     /// Where this host can be reached, as its peers were told.
@@ -179,6 +184,8 @@ impl Agent {
             epoch: 0,
             seen_from: None,
             asked: BTreeMap::new(),
+            held: Vec::new(),
+            is_registered: false,
             endpoints,
             places: Vec::new(),
             told: BTreeSet::new(),
@@ -250,7 +257,7 @@ impl Agent {
             news = self.link.next() => News::Link(news),
             () = tokio::time::sleep(due.min(expiry)) => News::Due,
             () = tokio::time::sleep_until(self.look_at) => News::Due,
-            () = tokio::time::sleep(answers::PATIENCE), if !self.asked.is_empty() => News::Due,
+            () = tokio::time::sleep(answers::PATIENCE), if self.has_questions() => News::Due,
         }
     }
 

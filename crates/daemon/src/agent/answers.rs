@@ -8,15 +8,13 @@ use std::net::IpAddr;
 use overlay_rendezvous::client::{Client, Query};
 use overlay_rendezvous::now::Now;
 use overlay_rendezvous::protocol::{Code, Find as By};
-use overlay_wire::signed::{PublicKey, Record, ScopeList, Service, Signed, Transport};
+use overlay_wire::signed::{PublicKey, Record, ScopeList, Signed};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::letters::chance;
-use super::request::{
-    AgentCall, AgentPeer, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Handshake,
-    PendingRequest,
-};
+use super::request::{AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Handshake};
+use super::shown::{addresses, pending_request, shown_peer, shown_service, state_of};
 use super::time::{now, unix_now};
 use super::trust::{Impossible, Relation, Terms, Word};
 use super::{Agent, Changed, NOTHING, Standing};
@@ -41,7 +39,8 @@ pub(super) struct Asked {
 
 /// What the answer is for.
 enum Goal {
-    Handshake(Handshake),
+    /// A handshake that this user asks for.
+    Handshake(Handshake, u32),
     Show,
 }
 
@@ -120,7 +119,7 @@ impl Agent {
         match call.request {
             AgentRequest::Handshake(handshake) => match self.find_known(&handshake.peer) {
                 Ok(Some(record)) => self.shake(&record, &handshake, uid, reply),
-                Ok(None) => (self.look_up(&handshake.peer.clone(), Goal::Handshake(handshake), reply), None),
+                Ok(None) => (self.look_up(&handshake.peer.clone(), Goal::Handshake(handshake, uid), reply), None),
                 Err(failure) => answered(NOTHING, reply, Err(failure)),
             },
             AgentRequest::Approve(approve) => {
@@ -161,6 +160,11 @@ impl Agent {
                 asked.give_up();
             }
         }
+        let (late, held) =
+            std::mem::take(&mut self.held).into_iter().partition(|(_, asked)| asked.until <= Instant::now());
+        self.held = held;
+        let late: Vec<(By, Asked)> = late;
+        late.into_iter().for_each(|(_, asked)| asked.give_up());
     }
 
     /// Handles the records that the rendezvous has found.
@@ -172,12 +176,12 @@ impl Agent {
                 let _ = asked.reply.send(Ok(AgentReply::Found(found)));
                 NOTHING
             }
-            Goal::Handshake(handshake) => {
+            Goal::Handshake(handshake, uid) => {
                 let named = Named::parse(&handshake.peer);
                 let mut matching = records.into_iter().filter(|record| named.matches(&record.identity, &record.name));
                 match (matching.next(), matching.next()) {
                     (Some(record), None) => {
-                        let (changed, answer) = self.shake(&record, &handshake, 0, asked.reply);
+                        let (changed, answer) = self.shake(&record, &handshake, uid, asked.reply);
                         if let Some(answer) = answer {
                             answer.give();
                         }
@@ -317,12 +321,39 @@ impl Agent {
             let _ = asked.reply.send(Err(failure));
             return NOTHING;
         }
-        let query = if self.asked.len() < MAX_ASKED { find(&mut self.client, by, now()) } else { None };
-        match query {
+        if self.asked.len() + self.held.len() >= MAX_ASKED {
+            asked.refuse(Code::Later);
+        } else if self.is_registered {
+            self.pass_on(by, asked);
+        } else {
+            // A rendezvous shows members to members alone.
+            self.held.push((by, asked));
+        }
+        self.drain()
+    }
+
+    fn pass_on(&mut self, by: By, asked: Asked) {
+        match find(&mut self.client, by, now()) {
             Some(query) => _ = self.asked.insert(query, asked),
             None => asked.refuse(Code::Later),
         }
-        self.drain()
+    }
+
+    /// Passes on the questions that came before this agent was registered.
+    pub(super) fn pass_on_held(&mut self) {
+        for (by, asked) in std::mem::take(&mut self.held) {
+            self.pass_on(by, asked);
+        }
+    }
+
+    /// This agent cannot be registered, so what waits for that is not answered.
+    pub(super) fn give_up_held(&mut self) {
+        std::mem::take(&mut self.held).into_iter().for_each(|(_, asked)| asked.give_up());
+    }
+
+    /// Whether anybody waits for the rendezvous.
+    pub(super) fn has_questions(&self) -> bool {
+        !self.asked.is_empty() || !self.held.is_empty()
     }
 
     /// The record of the one agent that a text names, if it is known here.
@@ -390,64 +421,6 @@ fn find(client: &mut Client, by: By, now: Now) -> Option<Query> {
 
 fn answered(changed: Changed, reply: Reply, result: Result<AgentReply, Failure>) -> (Changed, Option<Answer>) {
     (changed, Some(Answer { reply, result }))
-}
-
-fn addresses(record: &Record) -> Vec<IpAddr> {
-    let v4 = record.ipv4().map(IpAddr::V4);
-    v4.into_iter().chain([record.ipv6().into()]).collect()
-}
-
-fn shown_service(service: &Service) -> String {
-    let transport = match service.transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
-    };
-    format!("{transport}/{}={}", service.port, service.name)
-}
-
-fn pending_request(pending: &super::trust::Pending) -> PendingRequest {
-    let request = &pending.request;
-    PendingRequest {
-        name: pending.record.name.clone(),
-        identity: request.from.to_string(),
-        addresses: addresses(&pending.record),
-        reason: request.reason.clone(),
-        want: request.want.0.clone(),
-        gives: request.grant().map(|grant| grant.allow.0.clone()).unwrap_or_default(),
-        issued: request.issued / 1_000,
-        expires: request.expires / 1_000,
-    }
-}
-
-fn shown_peer(relation: &Relation, now: u64) -> AgentPeer {
-    let mine = relation.mine.as_ref().and_then(Word::grant);
-    let theirs = relation.theirs.as_ref().and_then(Word::grant);
-    let ends = [mine, theirs].into_iter().flatten().filter_map(|grant| grant.expires).min();
-    AgentPeer {
-        name: relation.name().unwrap_or_default().to_owned(),
-        identity: relation.identity.to_string(),
-        addresses: relation.newest_record().map(|record| addresses(record)).unwrap_or_default(),
-        state: state_of(relation, now).to_owned(),
-        allow: mine.map(|grant| grant.allow.0.clone()),
-        opens: theirs.map(|grant| grant.allow.0.clone()),
-        expires: ends.map(|at| at / 1_000),
-    }
-}
-
-fn state_of(relation: &Relation, now: u64) -> &'static str {
-    let has_grants =
-        [&relation.mine, &relation.theirs].iter().all(|word| word.as_ref().is_some_and(|w| w.grant().is_some()));
-    if relation.is_open(now) {
-        "trusted"
-    } else if relation.pending(now).is_some() {
-        "pending"
-    } else if has_grants && relation.preshared_key.is_some() {
-        "expired"
-    } else if relation.asked.is_some() {
-        "asked"
-    } else {
-        "untrusted"
-    }
 }
 
 fn unknown(text: &str) -> Failure {

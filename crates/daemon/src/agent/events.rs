@@ -20,11 +20,15 @@ impl Agent {
                 return self.on_network(*network);
             }
             Event::Offline => {
+                self.is_registered = false;
                 if self.standing == Standing::Connected {
                     self.standing = Standing::Connecting;
                 }
             }
             Event::Registered { .. } => {
+                self.is_registered = true;
+                self.standing = Standing::Connected;
+                self.pass_on_held();
                 if let Err(failure) = self.state.set_record(&self.record) {
                     tracing::error!("{failure}");
                 }
@@ -87,6 +91,8 @@ impl Agent {
         match subject {
             Subject::Register(_) => {
                 tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {}", code.word());
+                self.standing = Standing::Failed(format!("it refuses this agent's record: {}", code.word()));
+                self.give_up_held();
             }
             Subject::Find(query) => {
                 if let Some(asked) = self.asked.remove(query) {

@@ -14,18 +14,22 @@ pub(super) async fn follow(
     running: &mut Running,
     paths: &mut Paths,
 ) -> Result<(), Failure> {
-    if changed.peers || changed.addresses {
-        let new = running.file.in_force(agent.part());
-        running.device.set_peers(&new.peers).await?;
-        let mtu = paths::mtu_range(&new, running).await;
-        running.host.apply(&running.netlink, &mut running.journal, &new, mtu).await?;
-        let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
-        running.device.engine().command(addresses).await.map_err(paths::rejected)?;
-        running.show_interface(&new, mtu);
-        running.config = new;
-        paths.on_config(running);
-    }
-    tell(agent, running).await
+    let applied = if changed.peers || changed.addresses { apply(agent, running, paths).await } else { Ok(()) };
+    // What the host refuses, such as a route, concerns no endpoint.
+    applied.and(tell(agent, running).await)
+}
+
+async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Result<(), Failure> {
+    let new = running.file.in_force(agent.part());
+    running.device.set_peers(&new.peers).await?;
+    let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
+    running.device.engine().command(addresses).await.map_err(paths::rejected)?;
+    let mtu = paths::mtu_range(&new, running).await;
+    let applied = running.host.apply(&running.netlink, &mut running.journal, &new, mtu).await;
+    running.show_interface(&new, mtu);
+    running.config = new;
+    paths.on_config(running);
+    applied
 }
 
 /// Tells the node what no config says: the pools, and where peers may be called.

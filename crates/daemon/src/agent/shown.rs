@@ -1,0 +1,66 @@
+//! How agents, requests and peers are shown.
+
+use std::net::IpAddr;
+
+use overlay_wire::signed::{Record, Service, Transport};
+
+use super::request::{AgentPeer, PendingRequest};
+use super::trust::{Pending, Relation, Word};
+
+pub(super) fn addresses(record: &Record) -> Vec<IpAddr> {
+    let v4 = record.ipv4().map(IpAddr::V4);
+    v4.into_iter().chain([record.ipv6().into()]).collect()
+}
+
+pub(super) fn shown_service(service: &Service) -> String {
+    let transport = match service.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    format!("{transport}/{}={}", service.port, service.name)
+}
+
+pub(super) fn pending_request(pending: &Pending) -> PendingRequest {
+    let request = &pending.request;
+    PendingRequest {
+        name: pending.record.name.clone(),
+        identity: request.from.to_string(),
+        addresses: addresses(&pending.record),
+        reason: request.reason.clone(),
+        want: request.want.0.clone(),
+        gives: request.grant().map(|grant| grant.allow.0.clone()).unwrap_or_default(),
+        issued: request.issued / 1_000,
+        expires: request.expires / 1_000,
+    }
+}
+
+pub(super) fn shown_peer(relation: &Relation, now: u64) -> AgentPeer {
+    let mine = relation.mine.as_ref().and_then(Word::grant);
+    let theirs = relation.theirs.as_ref().and_then(Word::grant);
+    let ends = [mine, theirs].into_iter().flatten().filter_map(|grant| grant.expires).min();
+    AgentPeer {
+        name: relation.name().unwrap_or_default().to_owned(),
+        identity: relation.identity.to_string(),
+        addresses: relation.newest_record().map(|record| addresses(record)).unwrap_or_default(),
+        state: state_of(relation, now).to_owned(),
+        allow: mine.map(|grant| grant.allow.0.clone()),
+        opens: theirs.map(|grant| grant.allow.0.clone()),
+        expires: ends.map(|at| at / 1_000),
+    }
+}
+
+pub(super) fn state_of(relation: &Relation, now: u64) -> &'static str {
+    let has_grants =
+        [&relation.mine, &relation.theirs].iter().all(|word| word.as_ref().is_some_and(|w| w.grant().is_some()));
+    if relation.is_open(now) {
+        "trusted"
+    } else if relation.pending(now).is_some() {
+        "pending"
+    } else if has_grants && relation.preshared_key.is_some() {
+        "expired"
+    } else if relation.asked.is_some() {
+        "asked"
+    } else {
+        "untrusted"
+    }
+}
