@@ -81,7 +81,10 @@ pub fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn run_config(file: Config, agent: Option<Agent>, options: Options) -> Result<(), Failure> {
-    let config = agent.as_ref().map_or_else(|| file.clone(), |agent| file.in_force(agent.part()));
+    let (config, file) = match &agent {
+        Some(agent) => (file.in_force(agent.part()), Some(file)),
+        None => (file, None),
+    };
     let runtime = Runtime::acquire_to_run(&options.runtime_dir, &config.interface.name)?;
     let mut cleaned = runtime.clean_leftovers_but_locks().await?;
     tell_cleaned(&cleaned);
@@ -179,7 +182,7 @@ impl Listening {
 
 /// The config as the file has it, and with what agent mode adds.
 struct Configs {
-    file: Config,
+    file: Option<Config>,
     config: Config,
 }
 
@@ -234,7 +237,10 @@ async fn start(
         tokio::spawn(api::scrape::serve_when_possible(address, Arc::clone(&view)));
     }
     let requests = control::serve_api(listening.api, &view);
-    let running = Running { started_with: config.clone(), config, file, netlink, journal, host, device, view };
+    // Peers change live, and there may be many.
+    let mut started_with = config.clone();
+    started_with.peers = Vec::new();
+    let running = Running { started_with, config, file, netlink, journal, host, device, view };
     let (paths, standing) = (Paths::new(mtu), Standing::start());
     if let Some(agent) = &agent {
         follow::tell(agent, &running).await?;

@@ -114,6 +114,10 @@ impl Staged {
     pub(crate) fn pop(&mut self) -> Option<(VirtioHeader, Box<[u8]>)> {
         let Waiting { header, packet, .. } = self.packets.pop_front()?;
         self.bytes -= packet.len();
+        if self.packets.is_empty() {
+            // Ten thousand peers need no room for what they staged once.
+            self.packets = VecDeque::new();
+        }
         Some((header, packet))
     }
 

@@ -20,7 +20,7 @@ pub(super) async fn follow(
 }
 
 async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Result<(), Failure> {
-    let new = running.file.in_force(agent.part());
+    let new = running.file().in_force(agent.part());
     running.device.set_peers(&new.peers).await?;
     let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
     running.device.engine().command(addresses).await.map_err(paths::rejected)?;

@@ -19,13 +19,13 @@ pub(super) async fn reload(
     paths: &mut Paths,
     agent: Option<&mut Agent>,
 ) -> Result<ReloadReport, Failure> {
-    let file = running.file.load_again()?;
-    let new = match agent {
+    let read = running.file().load_again()?;
+    let (new, file) = match agent {
         Some(agent) => {
-            agent.on_config(&file);
-            file.in_force(agent.part())
+            agent.on_config(&read);
+            (read.in_force(agent.part()), Some(read))
         }
-        None => file.clone(),
+        None => (read, None),
     };
     for warning in new.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
         tracing::warn!("{warning}");

@@ -13,8 +13,8 @@ use crate::view::View;
 pub(super) struct Running {
     /// The config in force.
     pub(super) config: Config,
-    /// The config as the file has it, without what agent mode adds.
-    pub(super) file: Config,
+    /// The config as the file has it, where agent mode adds something to it. Ten thousand peers are not kept twice.
+    pub(super) file: Option<Config>,
     /// The config that `up` began with. A reload compares it with keys that take effect at a start.
     pub(super) started_with: Config,
     pub(super) netlink: Netlink,
@@ -28,6 +28,11 @@ impl Running {
     /// Name of the interface.
     pub(super) fn name(&self) -> &str {
         &self.config.interface.name
+    }
+
+    /// The config as the file has it.
+    pub(super) fn file(&self) -> &Config {
+        self.file.as_ref().unwrap_or(&self.config)
     }
 
     /// Enters what a config says about our own side into the device's table.
