@@ -37,10 +37,9 @@ use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::client::{Client, Output, Query};
-use overlay_rendezvous::protocol::Find;
 use overlay_wire::signed::{Endpoints, Network, PublicKey, Record, Signed};
 
-use self::answers::Asked;
+use self::answers::{Asked, Held};
 use self::connection::{ConnectError, Target};
 use self::link::{Link, LinkNews};
 use self::post::Post;
@@ -72,7 +71,8 @@ pub(crate) struct Agent {
     /// Who waits for which look-up.
     asked: BTreeMap<Query, Asked>,
     /// Questions that wait until this agent is registered.
-    held: Vec<(Find, Asked)>,
+    held: Vec<Held>,
+    started: tokio::time::Instant,
     is_registered: bool,
     /// Where peers can be reached, as they have said.
     endpoints: BTreeMap<PublicKey, Signed<Endpoints>>,
@@ -185,6 +185,7 @@ impl Agent {
             seen_from: None,
             asked: BTreeMap::new(),
             held: Vec::new(),
+            started: tokio::time::Instant::now(),
             is_registered: false,
             endpoints,
             places: Vec::new(),
@@ -253,7 +254,9 @@ impl Agent {
             // A wall clock that is set is noticed after half a minute at the latest.
             Duration::from_millis(at.saturating_sub(unix_now())).min(LOOK_AROUND)
         });
+        let pass_on_at = self.pass_on_at();
         tokio::select! {
+            () = tokio::time::sleep_until(pass_on_at.unwrap_or(self.look_at)), if pass_on_at.is_some() => News::Due,
             news = self.link.next() => News::Link(news),
             () = tokio::time::sleep(due.min(expiry)) => News::Due,
             () = tokio::time::sleep_until(self.look_at) => News::Due,
@@ -291,6 +294,7 @@ impl Agent {
             changed = changed.and(PEERS);
         }
         self.give_up_questions();
+        self.pass_on_held();
         changed.and(self.settle())
     }
 

@@ -4,6 +4,7 @@
 //! here is passed on to the rendezvous, and answered when that answers.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use overlay_rendezvous::client::{Client, Query};
 use overlay_rendezvous::now::Now;
@@ -25,7 +26,10 @@ const MIN_PREFIX: usize = 16;
 /// How many questions wait for the rendezvous.
 const MAX_ASKED: usize = 64;
 /// How long a question waits for the rendezvous.
-pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long after its start an agent looks again for one that is not found: both may have started together.
+const JUST_STARTED: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(300);
 
 pub(crate) type Reply = oneshot::Sender<Result<AgentReply, Failure>>;
 
@@ -56,6 +60,14 @@ impl Asked {
             .with_hint("overlay agents shows whether the rendezvous is connected");
         let _ = self.reply.send(Err(failure));
     }
+}
+
+/// A question that is not passed on yet.
+pub(super) struct Held {
+    by: By,
+    asked: Asked,
+    /// When it may be passed on.
+    from: Instant,
 }
 
 /// An answer that is given once the data plane follows.
@@ -161,10 +173,10 @@ impl Agent {
             }
         }
         let (late, held) =
-            std::mem::take(&mut self.held).into_iter().partition(|(_, asked)| asked.until <= Instant::now());
+            std::mem::take(&mut self.held).into_iter().partition(|held| held.asked.until <= Instant::now());
         self.held = held;
-        let late: Vec<(By, Asked)> = late;
-        late.into_iter().for_each(|(_, asked)| asked.give_up());
+        let late: Vec<Held> = late;
+        late.into_iter().for_each(|held| held.asked.give_up());
     }
 
     /// Handles the records that the rendezvous has found.
@@ -186,6 +198,13 @@ impl Agent {
                             answer.give();
                         }
                         changed
+                    }
+                    (None, _) if Instant::now() < self.started + JUST_STARTED => {
+                        let by = named.by();
+                        let (about, until, reply) = (asked.about, asked.until, asked.reply);
+                        let asked = Asked { about, goal: Goal::Handshake(handshake, uid), until, reply };
+                        self.held.push(Held { by, asked, from: Instant::now() + AGAIN });
+                        NOTHING
                     }
                     (None, _) => {
                         let _ = asked.reply.send(Err(unknown(&handshake.peer)));
@@ -327,7 +346,7 @@ impl Agent {
             self.pass_on(by, asked);
         } else {
             // A rendezvous shows members to members alone.
-            self.held.push((by, asked));
+            self.held.push(Held { by, asked, from: Instant::now() });
         }
         self.drain()
     }
@@ -339,16 +358,26 @@ impl Agent {
         }
     }
 
-    /// Passes on the questions that came before this agent was registered.
+    /// Passes on the questions whose time has come. A rendezvous shows members to members alone.
     pub(super) fn pass_on_held(&mut self) {
-        for (by, asked) in std::mem::take(&mut self.held) {
-            self.pass_on(by, asked);
+        if !self.is_registered {
+            return;
         }
+        let now = Instant::now();
+        let (due, held) = std::mem::take(&mut self.held).into_iter().partition(|held| held.from <= now);
+        self.held = held;
+        let due: Vec<Held> = due;
+        due.into_iter().for_each(|held| self.pass_on(held.by, held.asked));
+    }
+
+    /// When the next question may be passed on.
+    pub(super) fn pass_on_at(&self) -> Option<Instant> {
+        self.held.iter().map(|held| held.from).filter(|_| self.is_registered).min()
     }
 
     /// This agent cannot be registered, so what waits for that is not answered.
     pub(super) fn give_up_held(&mut self) {
-        std::mem::take(&mut self.held).into_iter().for_each(|(_, asked)| asked.give_up());
+        std::mem::take(&mut self.held).into_iter().for_each(|held| held.asked.give_up());
     }
 
     /// Whether anybody waits for the rendezvous.
@@ -370,7 +399,7 @@ impl Agent {
     fn find_relation(&self, text: &str) -> Result<PublicKey, Failure> {
         match self.find_known(text)? {
             Some(record) => Ok(record.identity),
-            None => Err(unknown(text)),
+            None => Err(impossible(text, Impossible::NothingAsked)),
         }
     }
 

@@ -102,7 +102,7 @@ pub(crate) enum Impossible {
 pub(crate) enum Automatic {
     /// These terms, whatever is asked.
     Terms(Terms),
-    /// What is asked, as far as this list covers it.
+    /// What is asked, as far as this list allows it.
     Within(ScopeList),
 }
 
@@ -112,8 +112,16 @@ impl Automatic {
         match self {
             Self::Terms(terms) => terms,
             Self::Within(most) => {
-                let covered = want.0.iter().filter(|scope| most.covers(&ScopeList(vec![(*scope).clone()])));
-                Terms { allow: Some(ScopeList(covered.cloned().collect())), expires: None }
+                let mut both = Vec::new();
+                for (wanted, given) in want.0.iter().flat_map(|wanted| most.0.iter().map(move |given| (wanted, given)))
+                {
+                    let (one, other) = ([wanted.clone()], [given.clone()]);
+                    let (one, other) = (ScopeList(one.into()), ScopeList(other.into()));
+                    // The narrower of the two.
+                    let narrower = if other.covers(&one) { Some(wanted) } else { one.covers(&other).then_some(given) };
+                    both.extend(narrower.filter(|scope| !both.contains(*scope)).cloned());
+                }
+                Terms { allow: Some(ScopeList(both)), expires: None }
             }
         }
     }

@@ -304,7 +304,7 @@ fn what_is_approved_by_the_config_is_what_was_wanted_and_no_more_than_the_config
     let request = alice.mail().remove(0);
     let most = Some(Automatic::Within(scopes(&["tcp/8000-8010", "udp/53", "icmp"])));
     bob.receive_with(&alice, &request, most, START).expect("a request");
-    assert_eq!(bob.tunnel(START).expect("approved").0, ["tcp/8000"]);
+    assert_eq!(bob.tunnel(START).expect("approved").0, ["tcp/8000", "udp/53"]);
 }
 
 #[test]
