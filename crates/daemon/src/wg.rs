@@ -272,7 +272,7 @@ async fn prepare(tun: &Tun, netlink: &Netlink) -> Result<(), Failure> {
 fn listen(name: &str) -> Result<(UnixListener, NameWatch), Failure> {
     let path = uapi_socket(name);
     let listener = uapi::bind(name).map_err(|error| cannot_listen(&path, error))?;
-    let watch = NameWatch::new(&path).map_err(|error| {
+    let watch = NameWatch::of_own(&path).map_err(|error| {
         let _ = std::fs::remove_file(&path);
         Failure::new(ExitKind::Other, format!("cannot watch {}", path.display())).with_cause(error)
     })?;

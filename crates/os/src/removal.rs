@@ -14,6 +14,9 @@ use crate::readable::wait_readable;
 /// Enough for events about one file, which carry no name.
 const BUFFER_LEN: usize = 1024;
 
+/// The device and inode of no file.
+const NO_FILE: (u64, u64) = (0, 0);
+
 /// Watches one file name. It keeps neither the file nor the name in existence.
 #[derive(Debug)]
 pub struct NameWatch {
@@ -29,11 +32,24 @@ impl NameWatch {
     /// # Errors
     /// Fails if there is no such file, or if the user has no inotify instances left.
     pub fn new(path: &Path) -> io::Result<Self> {
+        let watch = Self::of_own(path)?;
+        if watch.file == NO_FILE { Err(io::ErrorKind::NotFound.into()) } else { Ok(watch) }
+    }
+
+    /// Watches a file that the caller has just made. If somebody has removed it since, it has lost its name.
+    ///
+    /// # Errors
+    /// Fails if the user has no inotify instances left.
+    pub fn of_own(path: &Path) -> io::Result<Self> {
         let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         // While a process holds the file open, losing its last name is reported as a change of its attributes.
         let flags = inotify::WatchFlags::ATTRIB | inotify::WatchFlags::DELETE_SELF | inotify::WatchFlags::MOVE_SELF;
-        inotify::add_watch(&events, path, flags)?;
-        let file = identity(path)?;
+        let found = inotify::add_watch(&events, path, flags).map_err(io::Error::from).and_then(|_| identity(path));
+        let file = match found {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => NO_FILE,
+            Err(error) => return Err(error),
+        };
         Ok(Self { path: path.to_owned(), file, events: wait_readable(events)? })
     }
 
@@ -102,6 +118,12 @@ mod tests {
         };
         let (lost, ()) = tokio::join!(tokio::time::timeout(PATIENCE, watch.lost()), remove);
         lost.expect("a notice").unwrap();
+    }
+
+    #[tokio::test]
+    async fn so_is_one_that_was_removed_before_it_was_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        is_noticed(&NameWatch::of_own(&folder.path().join("wg0.sock")).unwrap()).await;
     }
 
     #[tokio::test]
