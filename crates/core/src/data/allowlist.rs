@@ -367,7 +367,7 @@ impl Withdrawn {
 
 /// What a packet says about its place in its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+pub(crate) enum Role {
     /// The packet begins a flow: a bare SYN, an echo request.
     Opens,
     /// The packet may or may not be the first of a flow: UDP, TCP in mid-stream.
@@ -377,7 +377,7 @@ enum Role {
 }
 
 impl Role {
-    fn of(version: Version, header: Header) -> Self {
+    pub(crate) fn of(version: Version, header: Header) -> Self {
         match header {
             Header::Tcp { flags, .. } if flags & RST != 0 => Self::Answers,
             Header::Tcp { flags, .. } if flags & SYN == 0 => Self::Continues,
@@ -436,7 +436,7 @@ fn tcp_flags(header: Header) -> u8 {
 }
 
 /// Returns the port that rules are matched against.
-fn destination_port(header: Header) -> Option<u16> {
+pub(crate) fn destination_port(header: Header) -> Option<u16> {
     match header {
         Header::Tcp { destination, .. } | Header::Udp { destination, .. } | Header::Ports { destination, .. } => {
             Some(destination)

@@ -15,15 +15,25 @@ const BURST: u32 = 50;
 const LAST_TOKEN: Duration = Duration::from_millis(COST.as_millis() as u64 * (BURST as u64 - 1));
 const KINDS: usize = 3;
 
-/// The kind of an ICMP error.
+/// Why a packet is answered with an ICMP error. Each kind has a limit of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
     /// There is no route to the destination.
     Unreachable,
-    /// The packet is larger than the path MTU.
-    TooBig,
+    /// The packet is longer than the path carries, which is this many bytes.
+    TooBig(u16),
     /// The destination does not belong to a peer, or the peer does not let us open the flow.
     Prohibited,
+}
+
+impl Refusal {
+    fn kind(self) -> usize {
+        match self {
+            Self::Unreachable => 0,
+            Self::TooBig(_) => 1,
+            Self::Prohibited => 2,
+        }
+    }
 }
 
 /// A token bucket for each kind and party.
@@ -40,8 +50,8 @@ struct Bucket {
 
 impl IcmpLimit {
     /// Whether an error of this kind may go back to this party. Takes a token if so.
-    pub(crate) fn allows(&mut self, kind: Refusal, party: Party, now: Instant) -> bool {
-        let Bucket { full_at } = &mut self.buckets[kind as usize][party.index()];
+    pub(crate) fn allows(&mut self, refusal: Refusal, party: Party, now: Instant) -> bool {
+        let Bucket { full_at } = &mut self.buckets[refusal.kind()][party.index()];
         let allowed = *full_at <= now + LAST_TOKEN;
         if allowed {
             *full_at = now.max(*full_at) + COST;
@@ -74,7 +84,7 @@ mod tests {
     #[test]
     fn icmp_errors_are_limited_to_a_burst_of_50_and_100_a_second() {
         let mut limit = IcmpLimit::default();
-        let mut allows = |millis| limit.allows(Refusal::TooBig, host(1), at(millis));
+        let mut allows = |millis| limit.allows(Refusal::TooBig(1_280), host(1), at(millis));
         assert_eq!((0..1_000).filter(|_| allows(5_000)).count(), 50);
         assert_eq!((1..=1_000).filter(|ms| allows(5_000 + ms)).count(), 100);
     }
@@ -85,10 +95,12 @@ mod tests {
         let other = (2..).map(host).find(|other| *other != host(1)).expect("not all are alike");
         for _ in 0..1_000 {
             limit.allows(Refusal::Unreachable, host(1), at(0));
-            limit.allows(Refusal::TooBig, other, at(0));
+            limit.allows(Refusal::TooBig(1_280), other, at(0));
         }
-        assert!(limit.allows(Refusal::TooBig, host(1), at(0)));
-        assert!(!limit.allows(Refusal::Unreachable, host(1), at(0)) && !limit.allows(Refusal::TooBig, other, at(0)));
+        assert!(limit.allows(Refusal::TooBig(1_280), host(1), at(0)));
+        assert!(
+            !limit.allows(Refusal::Unreachable, host(1), at(0)) && !limit.allows(Refusal::TooBig(1_280), other, at(0))
+        );
     }
 
     #[test]
@@ -96,9 +108,9 @@ mod tests {
         let mut limit = IcmpLimit::default();
         let peers = (0..1_000).map(|place| Party::peer(PeerTag(place), 7));
         let all = peers.chain((0..=255).map(host)).flat_map(|party| [party; 100]);
-        let passed = all.filter(|party| limit.allows(Refusal::TooBig, *party, at(0))).count();
+        let passed = all.filter(|party| limit.allows(Refusal::TooBig(1_280), *party, at(0))).count();
         assert_eq!(passed, (Party::COUNT - 1) * BURST as usize);
-        let ours = (0..100).filter(|_| limit.allows(Refusal::TooBig, Party::OWN, at(0))).count();
+        let ours = (0..100).filter(|_| limit.allows(Refusal::TooBig(1_280), Party::OWN, at(0))).count();
         assert_eq!(ours, BURST as usize);
     }
 }

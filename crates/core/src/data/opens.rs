@@ -4,16 +4,10 @@
 //! rather than after a timeout. It keeps no state: a packet passes if it opens nothing, if the grant lists it, or if it may
 //! be an answer to what the peer may open here.
 
-use overlay_wire::ip::{Header, Packet, Upper, Version};
+use overlay_wire::ip::{Header, Packet, Upper};
 
-use crate::data::allowlist::admits;
+use crate::data::allowlist::{Role, admits, destination_port};
 use crate::rights::Rights;
-
-/// The TCP flags that tell the first packet of a connection from all others.
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
-const ECHO_REQUEST_V4: u8 = 8;
-const ECHO_REQUEST_V6: u8 = 128;
 
 /// Whether the packet may go to the peer.
 pub(crate) fn may_send(rights: &Rights, packet: &Packet<'_>) -> bool {
@@ -21,22 +15,17 @@ pub(crate) fn may_send(rights: &Rights, packet: &Packet<'_>) -> bool {
     // What cannot be read is left to the peer.
     let Ok(Upper { protocol, header, .. }) = packet.upper() else { return true };
     let version = packet.version();
-    let may_open = |port| admits(opens, version, protocol, port);
-    let may_answer = |port| rights.allowlist.as_ref().is_none_or(|allowlist| allowlist.lists(version, protocol, port));
-    match header {
-        Header::Tcp { destination, flags, .. } => flags & (SYN | ACK) != SYN || may_open(Some(destination)),
-        Header::Udp { source, destination } | Header::Ports { source, destination } => {
-            may_open(Some(destination)) || may_answer(Some(source))
+    let may_open = || admits(opens, version, protocol, destination_port(header));
+    match (Role::of(version, header), header) {
+        (Role::Opens, _) => may_open(),
+        (Role::Answers, _) | (Role::Continues, Header::Tcp { .. }) => true,
+        (Role::Continues, _) => {
+            let source = match header {
+                Header::Udp { source, .. } | Header::Ports { source, .. } => Some(source),
+                _ => None,
+            };
+            let may_answer = || rights.allowlist.as_ref().is_none_or(|own| own.lists(version, protocol, source));
+            may_open() || may_answer()
         }
-        Header::Icmp { kind, .. } => !is_echo_request(version, kind) || may_open(None),
-        Header::LaterFragment => true,
-        Header::Other => may_open(None) || may_answer(None),
-    }
-}
-
-fn is_echo_request(version: Version, kind: u8) -> bool {
-    match version {
-        Version::V4 => kind == ECHO_REQUEST_V4,
-        Version::V6 => kind == ECHO_REQUEST_V6,
     }
 }

@@ -12,6 +12,7 @@ use rand_core::RngCore;
 
 use crate::context::Context;
 use crate::data::allowed_ips::AllowedIps;
+use crate::data::icmp_limit::Refusal;
 use crate::data::scratch::Scratch;
 use crate::data::shares::Party;
 use crate::data::{ecn, host_configuration, opens};
@@ -46,23 +47,21 @@ impl Node {
         }
         let Some(tag) = self.peers.allowed_ips.lookup(packet.destination()) else {
             let (allowed_ips, destination) = (&self.peers.allowed_ips, packet.destination());
-            if self.context.local.pools.iter().any(|pool| pool.contains(&destination)) {
-                self.scratch.answer_prohibited(&packet, allowed_ips, &mut self.context, now);
-            } else {
-                self.scratch.answer_unreachable(&packet, allowed_ips, &mut self.context, now);
-            }
+            let is_of_pool = self.context.local.pools.iter().any(|pool| pool.contains(&destination));
+            let refusal = if is_of_pool { Refusal::Prohibited } else { Refusal::Unreachable };
+            self.scratch.answer(&packet, refusal, allowed_ips, &mut self.context, now);
             return Err(DropReason::OutboundNoPeer);
         };
         let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(tag).ok_or(DropReason::OutboundNoPeer)?;
         may_leave_for(peer, &packet, &self.context.local).inspect_err(|_| peer.stats.drops.add(1))?;
         if !opens::may_send(&peer.rights, &packet) {
-            self.scratch.answer_prohibited(&packet, allowed_ips, &mut self.context, now);
+            self.scratch.answer(&packet, Refusal::Prohibited, allowed_ips, &mut self.context, now);
             peer.stats.drops.add(1);
             return Err(DropReason::NotAllowed);
         }
         let is_mute = peer.tunnel.is_mute;
         if is_mute || peer.paths.primary().is_none() {
-            self.scratch.answer_unreachable(&packet, allowed_ips, &mut self.context, now);
+            self.scratch.answer(&packet, Refusal::Unreachable, allowed_ips, &mut self.context, now);
             peer.stats.drops.add(1);
             return Err(if is_mute { DropReason::OutboundNoKey } else { DropReason::OutboundNoEndpoint });
         }

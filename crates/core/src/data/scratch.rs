@@ -30,32 +30,31 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    pub(super) fn answer_unreachable(
+    /// Answers a refused packet with an ICMP error, if its sender may have one more of this kind.
+    pub(super) fn answer(
         &mut self,
         refused: &Packet<'_>,
+        refusal: Refusal,
         allowed_ips: &AllowedIps<PeerTag>,
         context: &mut Context,
         now: Instant,
     ) {
         let party = context.local.party(refused.source(), allowed_ips);
-        if self.icmp_limit.allows(Refusal::Unreachable, party, now) && icmp::unreachable(refused, &mut self.icmp) {
-            self.deliver(context);
+        if !self.icmp_limit.allows(refusal, party, now) {
+            return;
+        }
+        let is_written = match refusal {
+            Refusal::Unreachable => icmp::unreachable(refused, &mut self.icmp),
+            Refusal::Prohibited => icmp::prohibited(refused, &mut self.icmp),
+            Refusal::TooBig(mtu) => icmp::too_big(refused, mtu, &mut self.icmp),
+        };
+        if is_written {
+            let error = context.outbox.copy(&self.icmp);
+            context.outbox.packet(VirtioHeader::NONE, error);
         }
     }
 
-    pub(super) fn answer_prohibited(
-        &mut self,
-        refused: &Packet<'_>,
-        allowed_ips: &AllowedIps<PeerTag>,
-        context: &mut Context,
-        now: Instant,
-    ) {
-        let party = context.local.party(refused.source(), allowed_ips);
-        if self.icmp_limit.allows(Refusal::Prohibited, party, now) && icmp::prohibited(refused, &mut self.icmp) {
-            self.deliver(context);
-        }
-    }
-
+    /// Answers a packet that is longer than a path carries, or at least its beginning.
     pub(super) fn answer_too_big(
         &mut self,
         refused: &[u8],
@@ -65,16 +64,8 @@ impl Scratch {
         now: Instant,
     ) {
         let mtu = u16::try_from(least_mtu(refused, mtu)).unwrap_or(u16::MAX);
-        if let Ok(refused) = Packet::parse(refused)
-            && self.icmp_limit.allows(Refusal::TooBig, context.local.party(refused.source(), allowed_ips), now)
-            && icmp::too_big(&refused, mtu, &mut self.icmp)
-        {
-            self.deliver(context);
+        if let Ok(refused) = Packet::parse(refused) {
+            self.answer(&refused, Refusal::TooBig(mtu), allowed_ips, context, now);
         }
-    }
-
-    fn deliver(&self, context: &mut Context) {
-        let error = context.outbox.copy(&self.icmp);
-        context.outbox.packet(VirtioHeader::NONE, error);
     }
 }

@@ -1,4 +1,4 @@
-//! Who shares a resource of the node, and who gives way when it runs out.
+//! The parties that share a resource of the node, and the one that gives way when it runs out.
 //!
 //! A party is this host, a peer whose packets we forward, or a different sender, of which only its inner source is known.
 //! This host is a party of its own. Peers are hashed into 23 groups, and other senders into 8. The parties in a group
