@@ -146,12 +146,12 @@ pub(crate) struct Init {
     #[arg(long = "service", value_name = "PROTO/PORT=NAME")]
     pub(crate) services: Vec<String>,
 
-    /// Who may find the agent
+    /// The agents that may find this one
     #[arg(long, value_enum, default_value = "members")]
     pub(crate) visibility: Visibility,
 }
 
-/// Who may find an agent.
+/// The agents that may find an agent.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Visibility {
     /// Those who know its key

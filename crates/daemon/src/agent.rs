@@ -68,7 +68,7 @@ pub(crate) struct Agent {
     /// The value that the last connection handed out.
     epoch: u64,
     seen_from: Option<IpAddr>,
-    /// Who waits for which look-up.
+    /// The questions that wait for a look-up.
     asked: BTreeMap<Query, Asked>,
     /// Questions that wait until this agent is registered.
     held: Vec<Held>,

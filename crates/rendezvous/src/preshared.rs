@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 /// What one side contributes.
 #[derive(Clone, Copy, Debug)]
 pub struct Half<'a> {
-    /// Who.
+    /// The agent that contributes it.
     pub identity: &'a PublicKey,
     /// Its share.
     pub share: &'a Share,

@@ -86,7 +86,7 @@ pub enum Verb {
     /// Says that these messages have arrived, so they are deleted: [`Reply::Done`].
     #[n(5)]
     Acknowledge {
-        /// Who sent it.
+        /// The sender.
         #[n(0)]
         from: PublicKey,
         /// Which of the sender's messages.
@@ -326,7 +326,7 @@ pub enum Push {
     /// A message in the mailbox. It is pushed at every connection until it is acknowledged.
     #[n(0)]
     Message {
-        /// Who sent it.
+        /// The sender.
         #[n(0)]
         from: PublicKey,
         /// Which of the sender's messages.
@@ -349,7 +349,7 @@ pub enum Push {
     /// What a watched agent keeps for us.
     #[n(2)]
     Slot {
-        /// Who keeps it.
+        /// The agent that keeps it.
         #[n(0)]
         from: PublicKey,
         /// Which slot.

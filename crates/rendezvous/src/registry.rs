@@ -84,7 +84,7 @@ struct Connection {
 /// An operation that is under way.
 #[derive(Debug)]
 struct UnderWay {
-    /// Who waits for an answer, and to which call.
+    /// The connections that wait for an answer, and the call that each waits for.
     asker: Option<(ConnectionId, u32)>,
     /// Keys of the store that nobody else may claim meanwhile.
     locks: Vec<Vec<u8>>,

@@ -32,14 +32,14 @@ pub struct MailboxKeys {
     xwing: <XWing as Kem>::PrivateKey,
 }
 
-/// Who seals for whom, and what.
+/// The sender, the recipient and the label of what is sealed.
 #[derive(Clone, Copy, Debug)]
 pub struct Heading<'a> {
     /// The network's key.
     pub network: &'a PublicKey,
-    /// Who seals.
+    /// The agent that seals.
     pub sender: &'a PublicKey,
-    /// Who may open.
+    /// The agent that may open.
     pub recipient: &'a PublicKey,
     /// The id of the message, or the word of the slot.
     pub label: &'a [u8],

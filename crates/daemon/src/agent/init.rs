@@ -36,7 +36,7 @@ pub struct Wanted {
     pub tags: Vec<String>,
     /// What the agent offers, as `tcp/443=https`.
     pub services: Vec<String>,
-    /// Who may find the agent.
+    /// The agents that may find this one.
     pub visibility: Visibility,
     /// The new config file.
     pub config: PathBuf,

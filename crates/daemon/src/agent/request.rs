@@ -38,9 +38,9 @@ pub struct AgentCall {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Handshake {
-    /// Whom to ask.
+    /// The agent to ask.
     pub peer: String,
-    /// Why, in at most 256 bytes.
+    /// The reason, in at most 256 bytes.
     #[serde(default)]
     pub reason: String,
     /// What this agent would like to open there, as `tcp/8000`.
@@ -58,7 +58,7 @@ pub struct Handshake {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Approve {
-    /// Whom to approve.
+    /// The agent to approve.
     pub peer: String,
     /// What the peer may open here. Left out: what it asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,7 +126,7 @@ pub struct PendingRequest {
     pub identity: String,
     /// The asker's virtual IPs.
     pub addresses: Vec<IpAddr>,
-    /// Why, as the asker wrote it. It may hold any character.
+    /// The reason, as the asker wrote it. It may hold any character.
     pub reason: String,
     /// What the asker would like to open here.
     pub want: Vec<String>,

@@ -1,4 +1,4 @@
-//! Whom this agent trusts, and who trusts it: grants, requests and their answers.
+//! The trust between this agent and others: grants, requests and their answers.
 //!
 //! Trust is two independent grants. A peer is *open* if this agent holds its own unexpired grant for the peer, the
 //! peer's unexpired grant for it, and the preshared key that both made. Nothing else opens a tunnel.
@@ -142,7 +142,7 @@ pub(crate) struct Chance {
     pub(crate) share: [u8; 32],
 }
 
-/// Whom this agent trusts, and who trusts it.
+/// The trust between this agent and all others.
 pub(crate) struct Book {
     network: PublicKey,
     key: SecretKey,

@@ -22,7 +22,7 @@ pub struct Agent {
     pub tags: Vec<String>,
     /// What this agent offers: at most 16, all different, without texts.
     pub services: Vec<Service>,
-    /// Who may find this agent.
+    /// The agents that may find this one.
     pub visibility: Visibility,
     /// What a grant gives if the verb does not say. Empty: only answers.
     pub allow: ScopeList,

@@ -98,7 +98,7 @@ pub struct AgentTemplate {
     pub tags: Vec<String>,
     /// What the agent offers, as `tcp/443=https`.
     pub services: Vec<String>,
-    /// Who may find the agent.
+    /// The agents that may find this one.
     pub visibility: Visibility,
     /// The agent's identity, which is written in a comment.
     pub identity: PublicKey,
@@ -142,7 +142,7 @@ rendezvous = ["{rendezvous}"]
 tags = {tags}
 services = {services}
 
-# Who may find it: "hidden", "members" or "public".
+# Which agents may find it: "hidden", "members" or "public".
 visibility = "{visibility}"
 
 # allow = ["icmp"]      # what a trusted agent may open here if the command does not say; left out: only answers

@@ -1,4 +1,4 @@
-//! Who the caller is, and what it may do.
+//! The caller of a local socket, and what it may do.
 //!
 //! The mode of the socket already keeps strangers out. Asking the kernel again enforces the rule even if somebody
 //! widened that mode, and distinguishes callers that may read from callers that may change something.

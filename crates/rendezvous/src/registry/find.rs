@@ -20,7 +20,7 @@ const ANSWER_OVERHEAD: usize = 64;
 /// What a record needs beside its own bytes, in bytes.
 const RECORD_OVERHEAD: usize = 3;
 
-/// Who asks, and when.
+/// The agent that asks, and the time.
 struct View {
     is_registered: bool,
     now: u64,

@@ -1,4 +1,4 @@
-//! Who is connected, and who wants to know.
+//! The agents that are connected, and those that want to know.
 //!
 //! An agent is present while it has a lease. A connection begins one, and every call renews it for [`LEASE`]. Renewing
 //! touches one number in memory. A lease ends when it was not renewed: the connection has ended and no new one came, or
@@ -100,7 +100,7 @@ impl Leases {
     }
 }
 
-/// Who watches whom, in both directions.
+/// The agents that watch each other, in both directions.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     watchers: BTreeMap<PublicKey, BTreeSet<ConnectionId>>,

@@ -21,7 +21,7 @@ pub struct Endpoints {
     /// Whose endpoints they are.
     #[n(1)]
     pub from: PublicKey,
-    /// Who may know them.
+    /// The agent that may know them.
     #[n(2)]
     pub to: PublicKey,
     /// A higher one replaces a lower one.

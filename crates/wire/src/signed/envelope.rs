@@ -47,7 +47,7 @@ pub enum Kind {
     Membership,
     /// That an agent gives up its name.
     Release,
-    /// Who is at the other end of a connection.
+    /// The identity of one end of a connection.
     Auth,
     /// That a token is used for one identity.
     Bind,

@@ -116,10 +116,10 @@ pub struct Permit {
     /// The network's key.
     #[n(0)]
     pub network: PublicKey,
-    /// Who receives.
+    /// The agent that receives.
     #[n(1)]
     pub issuer: PublicKey,
-    /// Who sends.
+    /// The agent that sends.
     #[n(2)]
     pub subject: PublicKey,
     /// When it was signed, in milliseconds since 1970.
@@ -151,7 +151,7 @@ pub struct Release {
     pub name: String,
 }
 
-/// Who is at one end of a connection, signed by that end.
+/// The identity of one end of a connection, signed by that end.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Auth {

@@ -63,7 +63,7 @@ pub struct Record {
     /// What it offers.
     #[n(11)]
     pub services: Vec<Service>,
-    /// Who may find it.
+    /// The agents that may find it.
     #[n(12)]
     pub visibility: Visibility,
     /// What its program can do.
@@ -108,11 +108,11 @@ pub enum Transport {
     Udp,
 }
 
-/// Who may find an agent.
+/// The agents that may find an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Visibility {
-    /// Who knows its key.
+    /// Those that know its key.
     #[n(0)]
     Hidden,
     /// Every agent of the network.

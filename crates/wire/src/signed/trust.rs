@@ -39,10 +39,10 @@ pub struct Grant {
     /// The network's key.
     #[n(0)]
     pub network: PublicKey,
-    /// Who grants.
+    /// The agent that grants.
     #[n(1)]
     pub issuer: PublicKey,
-    /// To whom.
+    /// The agent that is granted it.
     #[n(2)]
     pub subject: PublicKey,
     /// A higher one replaces a lower one. Revokes of the same pair count in the same sequence.
@@ -69,10 +69,10 @@ pub struct Revoke {
     /// The network's key.
     #[n(0)]
     pub network: PublicKey,
-    /// Who granted.
+    /// The agent that granted.
     #[n(1)]
     pub issuer: PublicKey,
-    /// To whom.
+    /// The agent that is granted it.
     #[n(2)]
     pub subject: PublicKey,
     /// Ends every grant of this pair with a lower one.
@@ -90,10 +90,10 @@ pub struct Request {
     /// The network's key.
     #[n(0)]
     pub network: PublicKey,
-    /// Who asks.
+    /// The agent that asks.
     #[n(1)]
     pub from: PublicKey,
-    /// Whom.
+    /// The agent that is asked.
     #[n(2)]
     pub to: PublicKey,
     /// A random number that names the request.
@@ -105,7 +105,7 @@ pub struct Request {
     /// Until when it may be answered, in milliseconds since 1970: at most [`MAX_REQUEST_LIFETIME`] later.
     #[n(5)]
     pub expires: u64,
-    /// Why, for people. Any text: show it with its control characters escaped.
+    /// The reason, for people. Any text: show it with its control characters escaped.
     #[n(6)]
     pub reason: String,
     /// What the asker would like to open.
@@ -126,10 +126,10 @@ pub struct Approval {
     /// The network's key.
     #[n(0)]
     pub network: PublicKey,
-    /// Who approves.
+    /// The agent that approves.
     #[n(1)]
     pub from: PublicKey,
-    /// Whom.
+    /// The agent that is approved.
     #[n(2)]
     pub to: PublicKey,
     /// The request that is approved.

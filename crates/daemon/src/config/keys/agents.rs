@@ -60,7 +60,7 @@ pub(crate) static AGENT: KeyTable = KeyTable {
         },
         Key {
             name: "visibility",
-            meaning: "Who may find this agent at the rendezvous.",
+            meaning: "The agents that may find this one at the rendezvous.",
             values: r#"`"hidden"`: those who know its key; `"members"`: every agent of the network; `"public"`: everybody"#,
             default: Absent::Value(r#""members""#),
             applied: Applied::NextUp(|old, new| differ(old, new, |agent| &agent.visibility)),

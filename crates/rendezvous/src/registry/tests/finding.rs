@@ -1,4 +1,4 @@
-//! Who finds whom, and by what.
+//! What an agent finds, and by what it looks.
 
 use overlay_wire::signed::{Visibility, XWING_KEY_LEN};
 
