@@ -2,8 +2,9 @@
 #
 # The user builds. Only what creates network namespaces runs as root, through sudo if needed.
 
-# Passes the user's PATH on: rustup's programs are in the user's home, and sudo would reset PATH.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH="$(PATH)")
+# Passes the user's PATH on: rustup's programs are in the user's home, and sudo would reset PATH. A user's PATH of Debian lacks
+# the folders of root's programs, such as sysctl.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH="$(PATH):/usr/local/sbin:/usr/sbin:/sbin")
 
 # These files tell nextest and the tests what the user has built, so that root never runs the compiler.
 BUILT := target/nextest

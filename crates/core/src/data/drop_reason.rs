@@ -38,6 +38,9 @@ drop_reasons! {
     /// The packet would configure a host: neighbour discovery, a redirect, MLD, IGMP, DHCP, or a link-local source that
     /// does not belong to its sender.
     HostConfiguration = "host_configuration",
+    /// Inbound: the allow list has no entry for the packet, and the packet does not answer anything that we sent. Outbound:
+    /// the peer's grant does not list what the packet would open there.
+    NotAllowed = "not_allowed",
 
     // Outbound: TUN to network, in the order a packet meets them.
     /// The packet from TUN was not a whole IP packet, or its virtio header contradicted it.
@@ -109,8 +112,6 @@ drop_reasons! {
     MartianSource = "martian_source",
     /// The inner destination was not one of our addresses, and forwarding is off.
     InboundDestination = "inbound_destination",
-    /// The allowlist has no entry for the packet, and the packet does not answer anything that we sent.
-    NotAllowed = "not_allowed",
     /// The chain of IPv6 extension headers was too long, or it held an unknown one.
     ExtensionHeaders = "extension_headers",
     /// A first fragment was too short for its ports, TCP began at offset 1, or a fragment overlapped an admitted first one.

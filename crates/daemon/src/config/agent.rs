@@ -12,7 +12,7 @@ use super::{Config, Peer, PrivateKey};
 pub struct Agent {
     /// This agent's name, a valid one.
     pub name: String,
-    /// The network's name, a valid one. Without it, the rendezvous tells it.
+    /// The network's name, a valid one. The daemon needs it, and `overlay init` writes it.
     pub network: Option<String>,
     /// The network's key, which every entry of `rendezvous` names.
     pub network_key: PublicKey,

@@ -23,7 +23,7 @@ pub(crate) static AGENT: KeyTable = KeyTable {
             name: "network",
             meaning: "Name of the network, which is also the name of its state folder.",
             values: "1 to 32 of `a-z 0-9 -`; not reserved, not only digits",
-            default: Absent::Means("what the rendezvous says", r#""lab""#),
+            default: Absent::Required(r#""lab""#),
             applied: Applied::NextUp(|old, new| differ(old, new, |agent| &agent.network)),
             shape: Shape::Text(Some(NAME)),
             aliases: &["net"],
