@@ -77,7 +77,9 @@ impl Slots {
         }
         let freed = dropped.and_then(|dropped| slots.get(&dropped)).map_or(0, Kept::cost);
         let cost = if former.is_some() { 0 } else { OVERHEAD };
-        if self.len - freed + cost + sealed.len() > self.max_len {
+        // The bytes that are replaced make room for the new ones.
+        let replaced = former.flatten().map_or(0, <[u8]>::len);
+        if self.len - freed - replaced + cost + sealed.len() > self.max_len {
             if slots.is_empty() {
                 self.to.remove(&to);
             }

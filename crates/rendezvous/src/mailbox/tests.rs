@@ -136,3 +136,15 @@ fn a_watched_agent_finds_room_among_strangers() {
     assert_eq!(placed, Placement::Room { dropped: Some((sender(1), Slot::Word)) });
     assert_eq!(slots.place(BOB, (sender(u32::MAX - 1), Slot::Word), (&[1], 9), |_| true), Placement::Full);
 }
+
+#[test]
+fn a_slot_is_replaced_even_when_all_slots_together_are_full() {
+    let mut slots = Slots::new(OVERHEAD + 6);
+    let slot = (sender(1), Slot::Word);
+    let nobody = |_: &PublicKey| false;
+    slots.place(BOB, slot, (&[1; 6], 0), nobody);
+    slots.on_kept(BOB, slot, vec![1; 6], 0);
+    assert_eq!(slots.len, OVERHEAD + 6, "nothing is free");
+    assert_eq!(slots.place(BOB, slot, (&[2; 7], 1), nobody), Placement::Full);
+    assert_eq!(slots.place(BOB, slot, (&[2; 6], 1), nobody), Placement::Room { dropped: None });
+}
