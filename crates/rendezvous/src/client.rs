@@ -12,8 +12,9 @@
 //!   that restarts lose it together.
 //! * Silence is judged by answers to pings alone. A connection on which nothing comes for [`SILENCE`] is given up, even if
 //!   the kernel calls it alive.
-//! * A call that is refused for now is repeated when the rendezvous said so. One that is refused for good becomes an
-//!   [`Event::Refused`].
+//! * A call that is refused for now is repeated when the rendezvous said so. So is a watch or a slot for which there was
+//!   no room, after at least half a minute. A call that is refused for good becomes an [`Event::Refused`].
+//! * [`Event::Synced`] is not told while a watch stands refused: nothing is known of that agent.
 //!
 //! Nothing is believed because the rendezvous says so: records are opened, compared with what was asked, and dropped if
 //! the agent does not watch them. Whether a record is newer than one that is pinned is decided where it is used.
@@ -306,7 +307,8 @@ impl Client {
                 self.outputs.push_back(Output::Send(session.call(Asked::Tasks(tasks), verb)));
             }
         }
-        let is_done = session.is_registered && !session.is_watching() && !self.work.wants(Class::Watch);
+        let is_told = !session.is_watching() && !self.work.wants(Class::Watch) && !self.work.is_watch_refused();
+        let is_done = session.is_registered && is_told;
         if is_done && !std::mem::replace(&mut session.is_synced, true) {
             self.outputs.push_back(Output::Event(Event::Synced));
         }
@@ -349,6 +351,12 @@ impl Session {
         self.last_id = self.last_id.wrapping_add(1);
         self.outstanding.insert(self.last_id, asked);
         Call { id: self.last_id, verb }
+    }
+
+    /// Holds calls of a class back until then.
+    fn hold(&mut self, class: Class, until: Duration) {
+        let held = &mut self.held[class as usize];
+        *held = (*held).max(until);
     }
 
     /// Whether one more call may be made.

@@ -13,6 +13,8 @@ use crate::protocol::{Code, Find, Reply};
 
 /// How long to wait if the rendezvous does not say how long.
 const A_MOMENT: Duration = Duration::from_secs(1);
+/// The shortest wait until a rendezvous that had no room is asked again. Others have to leave first.
+const FULL_WAIT: Duration = Duration::from_secs(30);
 
 impl Client {
     pub(super) fn on_answer(&mut self, id: u32, reply: Reply, now: Now) {
@@ -33,11 +35,15 @@ impl Client {
             },
             (Asked::Tasks(tasks), Reply::Refused { code: Code::Later, wait, .. }) => {
                 let wait = wait.map_or(A_MOMENT, |wait| Duration::from_millis(wait.into())).min(LONGEST_WAIT);
-                for task in tasks {
-                    let held = &mut session.held[task.class() as usize];
-                    *held = (*held).max(now.monotonic + wait);
-                    self.work.put_back(task);
-                }
+                self.try_again(tasks, wait, now);
+            }
+            // What an agent watches and keeps is wanted until it says otherwise. There may be room later.
+            (Asked::Tasks(tasks), Reply::Refused { code: Code::Full, wait, .. })
+                if matches!(tasks[..], [Task::Watch(_) | Task::PutSlot(..), ..]) =>
+            {
+                let wait = wait.map_or(FULL_WAIT, |wait| Duration::from_millis(wait.into()));
+                tasks.iter().for_each(|task| self.work.on_refused(task));
+                self.try_again(tasks, wait.clamp(FULL_WAIT, LONGEST_WAIT), now);
             }
             (Asked::Tasks(tasks), Reply::Refused { code, ipv4, record, .. }) => {
                 for task in tasks {
@@ -47,6 +53,15 @@ impl Client {
             (Asked::Ping, Reply::Refused { .. }) => {}
             // The rendezvous has nothing for us now, or does not keep to the protocol.
             _ => self.give_up(now),
+        }
+    }
+
+    /// Puts tasks back, and holds their class for a while.
+    fn try_again(&mut self, tasks: Vec<Task>, wait: Duration, now: Now) {
+        let State::Up(session) = &mut self.state else { return };
+        for task in tasks {
+            session.hold(task.class(), now.monotonic + wait);
+            self.work.put_back(task);
         }
     }
 
@@ -81,7 +96,7 @@ impl Client {
             Task::Send(to, id) => self.tell(Event::Sent { to: *to, id: *id }),
             _ => {}
         }
-        self.work.on_settled(task);
+        self.work.on_done(task);
     }
 
     fn on_found(&mut self, query: Query, found: &[ByteVec], next: Option<PublicKey>) {
@@ -110,6 +125,7 @@ impl Client {
                 self.work.register_again();
             }
             _ => {
+                self.work.on_refused(&task);
                 self.work.on_settled(&task);
                 self.tell(Event::Refused { subject: task, code });
             }

@@ -3,3 +3,4 @@
 mod alone;
 mod pair;
 mod peers;
+mod rogue;

@@ -88,6 +88,8 @@ pub(super) struct Work {
     slots: BTreeMap<(PublicKey, Slot), Vec<u8>>,
     finds: BTreeMap<Query, (Find, Option<PublicKey>)>,
     last_query: u64,
+    /// What this rendezvous refused on this connection and is still wanted. It is tried again after everything else.
+    refused: BTreeSet<Task>,
     /// What is to be done, by class.
     todo: [BTreeSet<Task>; Class::COUNT],
 }
@@ -165,6 +167,7 @@ impl Work {
         for slot in Slot::ALL {
             self.slots.remove(&(*to, slot));
             self.drop_task(&Task::PutSlot(*to, slot));
+            self.refused.remove(&Task::PutSlot(*to, slot));
         }
     }
 
@@ -185,6 +188,7 @@ impl Work {
         for identity in identities {
             if self.watched.remove(identity) {
                 self.drop_task(&Task::Watch(*identity));
+                self.refused.remove(&Task::Watch(*identity));
                 self.add(Task::Unwatch(*identity));
             }
         }
@@ -220,6 +224,29 @@ impl Work {
         }
     }
 
+    /// The rendezvous refused a watch or a slot. Until it takes it, it comes after the others, so that it holds up none.
+    pub(super) fn on_refused(&mut self, task: &Task) {
+        let is_wanted = match task {
+            Task::Watch(identity) => self.watched.contains(identity),
+            Task::PutSlot(to, slot) => self.slots.contains_key(&(*to, *slot)),
+            _ => false,
+        };
+        if is_wanted {
+            self.refused.insert(task.clone());
+        }
+    }
+
+    /// Whether the rendezvous has refused to tell of an agent that is watched.
+    pub(super) fn is_watch_refused(&self) -> bool {
+        self.refused.iter().any(|task| matches!(task, Task::Watch(_)))
+    }
+
+    /// The rendezvous has done a task.
+    pub(super) fn on_done(&mut self, task: &Task) {
+        self.refused.remove(task);
+        self.on_settled(task);
+    }
+
     /// A task was done, or refused for good. What is wanted after each connection stays.
     pub(super) fn on_settled(&mut self, task: &Task) {
         match task {
@@ -234,6 +261,7 @@ impl Work {
     /// Everything is to be done again.
     pub(super) fn on_connection_lost(&mut self) {
         self.todo = Default::default();
+        self.refused.clear();
         let register = self.register().into_iter();
         let release = self.release.iter().map(|_| Task::Release);
         let acknowledge = self.acknowledgements.iter().map(|(from, id)| Task::Acknowledge(*from, *id));
@@ -251,9 +279,11 @@ impl Work {
         !self.todo[class as usize].is_empty()
     }
 
-    /// The first task of a class that can be done.
+    /// The first task of a class that can be done. What was refused comes last.
     pub(super) fn first(&self, class: Class, is_registered: bool) -> Option<&Task> {
-        self.todo[class as usize].iter().find(|task| is_registered || !task.needs_record())
+        let can_be_done = |task: &&Task| is_registered || !task.needs_record();
+        let todo = || self.todo[class as usize].iter().filter(can_be_done);
+        todo().find(|task| !self.refused.contains(task)).or_else(|| todo().next())
     }
 
     /// Takes the first tasks of a class that can be done, as one call.

@@ -12,23 +12,23 @@ use crate::protocol::{
 };
 use crate::scene::{START, agent, network, network_secret, record, sign};
 
-struct Alone {
-    client: Client,
-    now: Now,
+pub(super) struct Alone {
+    pub(super) client: Client,
+    pub(super) now: Now,
 }
 
-fn refused(code: Code) -> Reply {
+pub(super) fn refused(code: Code) -> Reply {
     Reply::Refused { code, ipv4: None, record: None, wait: None }
 }
 
 impl Alone {
-    fn new(seed: u8) -> Self {
+    pub(super) fn new(seed: u8) -> Self {
         let now = Now { unix: START, monotonic: Duration::from_secs(500) };
         Self { client: Client::new(network_secret().public(), agent(1), [seed; 32]), now }
     }
 
     /// A client that was welcomed and is registered.
-    fn welcomed() -> Self {
+    pub(super) fn welcomed() -> Self {
         let mut alone = Self::new(1);
         alone.client.set_record(sign(1, record(1, "alice", 1, alone.now)), alone.now);
         alone.connect();
@@ -40,13 +40,13 @@ impl Alone {
         alone
     }
 
-    fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         self.client.handle_timeout(self.now);
         assert_eq!(self.outputs(), [Output::Connect]);
         self.client.connected(self.now);
     }
 
-    fn welcome(&mut self) {
+    pub(super) fn welcome(&mut self) {
         let calls = self.calls();
         let [Call { id, verb: Verb::Hello }] = calls[..] else { panic!("hello comes first: {calls:?}") };
         let network = network(false).bytes().to_vec().into();
@@ -54,19 +54,19 @@ impl Alone {
         assert!(matches!(self.client.poll_output(), Some(Output::Event(Event::Online { epoch: 5, .. }))));
     }
 
-    fn answer(&mut self, id: u32, reply: Reply) {
+    pub(super) fn answer(&mut self, id: u32, reply: Reply) {
         self.client.received(FromServer::Answer(Answer { id, reply }), self.now);
     }
 
-    fn push(&mut self, push: Push) {
+    pub(super) fn push(&mut self, push: Push) {
         self.client.received(FromServer::Push(push), self.now);
     }
 
-    fn outputs(&mut self) -> Vec<Output> {
+    pub(super) fn outputs(&mut self) -> Vec<Output> {
         std::iter::from_fn(|| self.client.poll_output()).collect()
     }
 
-    fn calls(&mut self) -> Vec<Call> {
+    pub(super) fn calls(&mut self) -> Vec<Call> {
         let call = |output| match output {
             Output::Send(call) => call,
             other => panic!("{other:?}"),
@@ -74,7 +74,7 @@ impl Alone {
         self.outputs().into_iter().map(call).collect()
     }
 
-    fn events(&mut self) -> Vec<Event> {
+    pub(super) fn events(&mut self) -> Vec<Event> {
         let event = |output| match output {
             Output::Event(event) => event,
             other => panic!("{other:?}"),
@@ -82,7 +82,7 @@ impl Alone {
         self.outputs().into_iter().map(event).collect()
     }
 
-    fn advance_to(&mut self, at: Duration) {
+    pub(super) fn advance_to(&mut self, at: Duration) {
         self.now.monotonic = at;
         self.client.handle_timeout(self.now);
     }
