@@ -1,4 +1,5 @@
-//! How often somebody may ask: by identity first, by address second, because a whole office shares one address.
+//! How often somebody may ask: by identity first, by address second, because a whole office shares one address. Pings
+//! and the first hello of a connection count for the identity alone.
 //!
 //! A bucket holds the moment at which it is full again (the generic cell rate algorithm). A full bucket need not be
 //! remembered, so the tables stay small: they forget full buckets, and strangers beyond their bound share one bucket.
@@ -104,6 +105,19 @@ impl Quotas {
         let address_full_at = by_address.map_err(|wait| Exceeded { is_address: true, wait })?;
         self.identities.set(*identity, class, full_at, now);
         self.addresses.set(address, class, address_full_at, now);
+        Ok(())
+    }
+
+    /// Takes `cost` from the bucket of the identity alone: nobody behind the same address can take this away from it.
+    pub(crate) fn take_of_identity(
+        &mut self,
+        identity: &PublicKey,
+        (class, cost): (Class, u32),
+        now: Duration,
+    ) -> Result<(), Exceeded> {
+        let by_identity = self.identities.after(identity, class, cost, now);
+        let full_at = by_identity.map_err(|wait| Exceeded { is_address: false, wait })?;
+        self.identities.set(*identity, class, full_at, now);
         Ok(())
     }
 }

@@ -203,9 +203,19 @@ impl Registry {
     pub fn call(&mut self, connection: ConnectionId, call: Call, now: Now) {
         let Some(caller) = self.connections.get(&connection) else { return };
         let (identity, address) = (caller.identity, caller.address);
+        // What keeps an agent online is its own. Otherwise a neighbour behind the same address could take it offline.
+        let is_own = match call.verb {
+            Verb::Ping => true,
+            Verb::Hello => !caller.is_greeted,
+            _ => false,
+        };
         self.stats.calls += 1;
         self.leases.renew(&identity, now.monotonic);
-        let taken = self.quotas.take(&identity, address, cost(&call.verb), now.monotonic);
+        let taken = if is_own {
+            self.quotas.take_of_identity(&identity, cost(&call.verb), now.monotonic)
+        } else {
+            self.quotas.take(&identity, address, cost(&call.verb), now.monotonic)
+        };
         let outcome = match taken {
             Ok(()) => self.judge((connection, call.id), identity, call.verb, now),
             Err(exceeded) => {

@@ -93,6 +93,10 @@ pub(crate) fn permit(issuer: u32, subject: u32, expires: u64) -> Vec<u8> {
 
 /// A token of the network, which anybody may use `uses` times, used for agent `n`.
 pub(crate) fn attestation(n: u32, token: u32, uses: u32, is_ephemeral: bool) -> Attestation {
+    attest(n, token, uses, is_ephemeral, None)
+}
+
+fn attest(n: u32, token: u32, uses: u32, is_ephemeral: bool, name: Option<String>) -> Attestation {
     let network = network_secret().public();
     let key = secret(1_000_000 + token);
     let issued = Token {
@@ -102,7 +106,7 @@ pub(crate) fn attestation(n: u32, token: u32, uses: u32, is_ephemeral: bool) -> 
         expires: START + DAY,
         uses,
         is_ephemeral,
-        name: None,
+        name,
         tags: Vec::new(),
     };
     let bind = Bind { network, token: key.public(), identity: agent(n), nonce: [1; 16] };
@@ -165,9 +169,13 @@ impl World {
     }
 
     pub(crate) fn connect(&mut self, identity: PublicKey, epoch: u64) -> ConnectionId {
+        let address = IpAddr::V4(Ipv4Addr::from_bits(0xc633_0000 + self.last_connection as u32));
+        self.connect_from(identity, address, epoch)
+    }
+
+    pub(crate) fn connect_from(&mut self, identity: PublicKey, address: IpAddr, epoch: u64) -> ConnectionId {
         self.last_connection += 1;
         let connection = ConnectionId(self.last_connection);
-        let address = IpAddr::V4(Ipv4Addr::from_bits(0xc633_0000 + self.last_connection as u32));
         self.registry.connected(connection, Arrival { identity, address, epoch }, self.now);
         self.settle();
         connection

@@ -191,3 +191,23 @@ fn bytes_that_are_not_a_call_are_refused() {
         assert!(decode::<Call>(wrong).is_err());
     }
 }
+
+/// A whole office shares an address. What one of them asks must not cost the others their connections.
+#[test]
+fn a_neighbour_behind_the_same_address_takes_nobody_offline() {
+    let look_ups = Rate { per_second: 1, burst: 20 };
+    let limits = Limits { address_rates: Rates { look_ups, ..Rates::ADDRESS }, ..Limits::default() };
+    let mut world = World::with(limits, false);
+    let office = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
+    let neighbour = world.connect_from(agent(1), office, 0);
+    let find = || Verb::Find { by: Find::All, after: None };
+    let done = (0..50).filter(|_| code(&world.ask(neighbour, find())).is_none()).count();
+    assert_eq!(done, 20);
+    let alice = world.connect_from(agent(2), office, 0);
+    assert!(matches!(world.ask(alice, Verb::Hello), Reply::Welcome { .. }));
+    assert!(matches!(world.ask(alice, Verb::Ping), Reply::Revision { .. }));
+    assert_eq!(code(&world.ask(alice, Verb::Hello)), Some(Code::Later), "the first hello alone is free");
+    // The rate of the identity bounds its pings.
+    let done = (0..200).filter(|_| code(&world.ask(alice, Verb::Ping)).is_none()).count();
+    assert_eq!(done, 98);
+}
