@@ -87,6 +87,8 @@ struct Session {
     is_registered: bool,
     /// Whether all that is watched has been told once.
     is_synced: bool,
+    /// When to say hello again, if the rendezvous refused it for now.
+    next_hello: Option<Duration>,
     next_ping: Duration,
     /// When the last answer to a ping came, or else the connection.
     heard: Duration,
@@ -128,6 +130,7 @@ impl Client {
             is_welcome: false,
             is_registered: false,
             is_synced: false,
+            next_hello: None,
             next_ping: now.monotonic + PING,
             heard: now.monotonic,
             held: [Duration::ZERO; Class::COUNT],
@@ -179,6 +182,11 @@ impl Client {
                     let ping = session.call(Asked::Ping, Verb::Ping);
                     self.outputs.push_back(Output::Send(ping));
                 }
+                if session.next_hello.is_some_and(|at| at <= now.monotonic) {
+                    session.next_hello = None;
+                    let hello = session.call(Asked::Hello, Verb::Hello);
+                    self.outputs.push_back(Output::Send(hello));
+                }
                 self.pump(now);
             }
         }
@@ -195,7 +203,7 @@ impl Client {
                     .filter(|class| session.is_ready() && self.work.first(*class, session.is_registered).is_some())
                     .map(|class| session.held[class as usize]);
                 let held = held.filter(|until| !until.is_zero());
-                held.fold(session.next_ping.min(session.heard + SILENCE), Duration::min)
+                held.chain(session.next_hello).fold(session.next_ping.min(session.heard + SILENCE), Duration::min)
             }
         }
     }

@@ -34,8 +34,7 @@ impl Client {
                 _ => self.give_up(now),
             },
             (Asked::Tasks(tasks), Reply::Refused { code: Code::Later, wait, .. }) => {
-                let wait = wait.map_or(A_MOMENT, |wait| Duration::from_millis(wait.into())).min(LONGEST_WAIT);
-                self.try_again(tasks, wait, now);
+                self.try_again(tasks, bounded(wait), now);
             }
             // What an agent watches and keeps is wanted until it says otherwise. There may be room later.
             (Asked::Tasks(tasks), Reply::Refused { code: Code::Full, wait, .. })
@@ -50,7 +49,11 @@ impl Client {
                     self.on_refused(task, code, (ipv4, record.as_ref()));
                 }
             }
-            (Asked::Ping, Reply::Refused { .. }) => {}
+            // A refusal is an answer, too: the rendezvous is there.
+            (Asked::Ping, Reply::Refused { .. }) => session.heard = now.monotonic,
+            (Asked::Hello, Reply::Refused { code: Code::Later, wait, .. }) => {
+                session.next_hello = Some(now.monotonic + bounded(wait));
+            }
             // The rendezvous has nothing for us now, or does not keep to the protocol.
             _ => self.give_up(now),
         }
@@ -146,6 +149,11 @@ impl Client {
         self.distrusted += u64::from(!is_own);
         is_own.then_some(record)
     }
+}
+
+/// The wait that a rendezvous asks for, within reason.
+fn bounded(wait: Option<u32>) -> Duration {
+    wait.map_or(A_MOMENT, |wait| Duration::from_millis(wait.into())).min(LONGEST_WAIT)
 }
 
 /// Whether a record is what was looked for.

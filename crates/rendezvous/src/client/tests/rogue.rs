@@ -107,3 +107,33 @@ fn slots_without_room_are_repeated_and_hold_up_no_others() {
     let (calls, _) = alone.play(FULL_WAIT * 3, |_| Reply::Done);
     assert_eq!(calls.len(), full.len(), "the others are served once there is room");
 }
+
+fn later(wait: Option<u32>) -> Reply {
+    Reply::Refused { code: Code::Later, ipv4: None, record: None, wait }
+}
+
+#[test]
+fn a_ping_that_is_refused_shows_that_the_rendezvous_is_there() {
+    let mut alone = Alone::welcomed();
+    for _ in 0..20 {
+        alone.advance_to(alone.client.deadline());
+        let calls = alone.calls();
+        let [Call { id, verb: Verb::Ping }] = calls[..] else { panic!("{calls:?}") };
+        alone.answer(id, later(Some(10)));
+    }
+    assert!(alone.client.is_online());
+}
+
+#[test]
+fn a_hello_that_is_refused_for_now_is_repeated() {
+    let mut alone = Alone::new(1);
+    alone.connect();
+    for (asked, expected) in [(Some(3_000), 3_000), (None, 1_000)] {
+        let hello = alone.calls()[0].id;
+        alone.answer(hello, later(asked));
+        assert_eq!(alone.outputs(), []);
+        assert_eq!(alone.client.deadline() - alone.now.monotonic, Duration::from_millis(expected));
+        alone.advance_to(alone.client.deadline());
+    }
+    alone.welcome();
+}
