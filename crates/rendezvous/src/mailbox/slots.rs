@@ -94,8 +94,18 @@ impl Slots {
         Placement::Room { dropped }
     }
 
-    /// The bytes of a slot are on disk.
-    pub(crate) fn on_kept(&mut self, to: PublicKey, key: SlotKey, sealed: Vec<u8>, put: u64) {
+    /// The bytes of a slot are on disk. Returns whether there is such a slot: it may have been dropped meanwhile, and
+    /// then an operation that deletes it follows.
+    pub(crate) fn on_kept(&mut self, to: &PublicKey, key: &SlotKey, sealed: Vec<u8>, put: u64) -> bool {
+        let Some(kept) = self.to.get_mut(to).and_then(|slots| slots.get_mut(key)) else { return false };
+        self.len += sealed.len();
+        let former = std::mem::replace(kept, Kept { sealed: Some(sealed), put });
+        self.len -= former.sealed.map_or(0, |former| former.len());
+        true
+    }
+
+    /// Puts back what the store holds.
+    pub(crate) fn restore(&mut self, to: PublicKey, key: SlotKey, sealed: Vec<u8>, put: u64) {
         self.len += OVERHEAD + sealed.len();
         if let Some(former) = self.to.entry(to).or_default().insert(key, Kept { sealed: Some(sealed), put }) {
             self.len -= former.cost();

@@ -98,12 +98,12 @@ fn a_slot_is_replaced_and_costs_room_once() {
     let nobody = |_: &PublicKey| false;
     assert_eq!(slots.place(BOB, slot, (&[1; 6], 0), nobody), Placement::Room { dropped: None });
     assert_eq!(slots.of(&BOB, &slot.0), [], "it is shown once it is on disk");
-    slots.on_kept(BOB, slot, vec![1; 6], 0);
+    slots.on_kept(&BOB, &slot, vec![1; 6], 0);
     assert_eq!(slots.of(&BOB, &slot.0), [(Slot::Endpoints, vec![1; 6])]);
     assert_eq!(slots.place(BOB, slot, (&[1; 6], 1), nobody), Placement::Same);
     assert_eq!(slots.place(BOB, (sender(2), Slot::Word), (&[1; 5], 1), nobody), Placement::Full);
     assert_eq!(slots.place(BOB, slot, (&[2; 4], 1), nobody), Placement::Room { dropped: None });
-    slots.on_kept(BOB, slot, vec![2; 4], 1);
+    slots.on_kept(&BOB, &slot, vec![2; 4], 1);
     assert_eq!(slots.len, OVERHEAD + 4);
     slots.remove(&BOB, &slot);
     assert!(slots.len == 0 && slots.to.is_empty());
@@ -116,7 +116,7 @@ fn room_that_was_reserved_for_lost_bytes_is_given_back() {
     slots.place(BOB, slot, (&[1], 0), |_| false);
     slots.on_lost(&BOB, &slot);
     assert!(slots.to.is_empty() && slots.len == 0);
-    slots.on_kept(BOB, slot, vec![1], 0);
+    slots.restore(BOB, slot, vec![1], 0);
     slots.place(BOB, slot, (&[2], 0), |_| false);
     slots.on_lost(&BOB, &slot);
     assert_eq!(slots.of(&BOB, &slot.0), [(Slot::Word, vec![1])], "what was there before stays");
@@ -143,8 +143,18 @@ fn a_slot_is_replaced_even_when_all_slots_together_are_full() {
     let slot = (sender(1), Slot::Word);
     let nobody = |_: &PublicKey| false;
     slots.place(BOB, slot, (&[1; 6], 0), nobody);
-    slots.on_kept(BOB, slot, vec![1; 6], 0);
+    slots.on_kept(&BOB, &slot, vec![1; 6], 0);
     assert_eq!(slots.len, OVERHEAD + 6, "nothing is free");
     assert_eq!(slots.place(BOB, slot, (&[2; 7], 1), nobody), Placement::Full);
     assert_eq!(slots.place(BOB, slot, (&[2; 6], 1), nobody), Placement::Room { dropped: None });
+}
+
+#[test]
+fn a_slot_that_was_dropped_while_it_was_written_stays_dropped() {
+    let mut slots = Slots::new(PLENTY);
+    let slot = (sender(1), Slot::Word);
+    slots.place(BOB, slot, (&[1], 0), |_| false);
+    slots.remove(&BOB, &slot);
+    assert!(!slots.on_kept(&BOB, &slot, vec![1], 0));
+    assert!(slots.to.is_empty() && slots.len == 0, "{slots:?}");
 }

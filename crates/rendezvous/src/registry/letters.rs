@@ -162,8 +162,10 @@ impl Registry {
                 }
             }
             Effect::Put { to, key, sealed, at } => {
+                if !self.slots.on_kept(&to, &key, sealed.clone(), at) {
+                    return;
+                }
                 let recipient = self.leases.connection(&to);
-                self.slots.on_kept(to, key, sealed.clone(), at);
                 if let Some(recipient) = recipient.filter(|it| self.watches.is_watched_by(*it, &key.0)) {
                     self.push(recipient, Push::Slot { from: key.0, slot: key.1, sealed: sealed.into() });
                 }

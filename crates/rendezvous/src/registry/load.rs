@@ -81,7 +81,7 @@ impl Registry {
             SLOTS => {
                 let (to, key) = parse_slot_key(key)?;
                 let StoredSlot { sealed, put } = decode(&entry.value)?;
-                self.slots.on_kept(to, key, sealed.into(), put);
+                self.slots.restore(to, key, sealed.into(), put);
                 Some(())
             }
             _ => None,
