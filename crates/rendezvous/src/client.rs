@@ -16,6 +16,9 @@
 //!   no room, after at least half a minute. A call that is refused for good becomes an [`Event::Refused`].
 //! * [`Event::Synced`] is not told while a watch stands refused: nothing is known of that agent.
 //!
+//! Every wait that a rendezvous asks for has a lower and an upper bound, and so has what is repeated because of its
+//! answers: it cannot make the client call without pause.
+//!
 //! Nothing is believed because the rendezvous says so: records are opened, compared with what was asked, and dropped if
 //! the agent does not watch them. Whether a record is newer than one that is pinned is decided where it is used.
 //!
@@ -85,6 +88,8 @@ struct Session {
     is_welcome: bool,
     /// Whether it has a record of ours.
     is_registered: bool,
+    /// How often the record had to be registered once more.
+    unregistered: u32,
     /// Whether all that is watched has been told once.
     is_synced: bool,
     /// When to say hello again, if the rendezvous refused it for now.
@@ -129,6 +134,7 @@ impl Client {
             outstanding: BTreeMap::new(),
             is_welcome: false,
             is_registered: false,
+            unregistered: 0,
             is_synced: false,
             next_hello: None,
             next_ping: now.monotonic + PING,

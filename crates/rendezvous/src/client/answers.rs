@@ -6,13 +6,19 @@ use minicbor::bytes::ByteVec;
 use overlay_wire::signed::{Network, Object, PublicKey, Record, Signed};
 
 use super::event::{Event, Query};
-use super::work::Task;
+use super::work::{Class, Task};
 use super::{Asked, Client, LONGEST_WAIT, State};
 use crate::now::Now;
 use crate::protocol::{Code, Find, Reply};
 
 /// How long to wait if the rendezvous does not say how long.
 const A_MOMENT: Duration = Duration::from_secs(1);
+/// The shortest wait that is believed: a rendezvous cannot make us ask without pause.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+/// How often a record is registered at once on one connection after the rendezvous forgot or refused it.
+const REGISTERED_AT_ONCE: u32 = 4;
+/// How long each further registration waits.
+const REGISTER_WAIT: Duration = Duration::from_secs(30);
 /// The shortest wait until a rendezvous that had no room is asked again. Others have to leave first.
 const FULL_WAIT: Duration = Duration::from_secs(30);
 
@@ -46,7 +52,7 @@ impl Client {
             }
             (Asked::Tasks(tasks), Reply::Refused { code, ipv4, record, .. }) => {
                 for task in tasks {
-                    self.on_refused(task, code, (ipv4, record.as_ref()));
+                    self.on_refused(task, code, (ipv4, record.as_ref()), now);
                 }
             }
             // A refusal is an answer, too: the rendezvous is there.
@@ -103,35 +109,54 @@ impl Client {
     }
 
     fn on_found(&mut self, query: Query, found: &[ByteVec], next: Option<PublicKey>) {
-        let Some(by) = self.work.find_of(query).cloned() else { return };
+        let Some((by, after)) = self.work.find_of(query).cloned() else { return };
         let mut records: Vec<_> = found.iter().filter_map(|bytes| self.open(bytes)).collect();
         let all = records.len();
         records.retain(|record| matches(&by, record));
         self.distrusted += (all - records.len()) as u64;
+        // Pages that go back or stand still would never end.
+        let goes_on = |next: &PublicKey| after.is_none_or(|after| after < *next);
+        self.distrusted += u64::from(next.is_some_and(|next| !goes_on(&next)));
+        let next = next.filter(goes_on);
         self.work.on_settled(&Task::Find(query));
         self.tell(Event::Found { query, records, next });
     }
 
-    fn on_refused(&mut self, task: Task, code: Code, (ipv4, record): (Option<[u8; 4]>, Option<&ByteVec>)) {
+    fn on_refused(&mut self, task: Task, code: Code, (ipv4, record): (Option<[u8; 4]>, Option<&ByteVec>), now: Now) {
         match (&task, code) {
-            (Task::Register(_), Code::Ipv4) => self.tell(Event::NeedsIpv4 { address: ipv4 }),
+            (Task::Register(_), Code::Ipv4) => {
+                self.on_unregistered(now);
+                self.tell(Event::NeedsIpv4 { address: ipv4 });
+            }
             (Task::Register(_), Code::TooOld) => {
+                self.on_unregistered(now);
                 let record = record.and_then(|bytes| self.open_own(bytes)).map(Box::new);
                 self.tell(Event::TooOld { record });
             }
             // The rendezvous has lost our record. What waits for it is done once it is registered again.
             (Task::Watch(_) | Task::Send(..) | Task::PutSlot(..), Code::Unregistered) => {
-                if let State::Up(session) = &mut self.state {
-                    session.is_registered = false;
+                if let State::Up(session) = &mut self.state
+                    && std::mem::replace(&mut session.is_registered, false)
+                {
+                    self.on_unregistered(now);
+                    self.work.register_again();
                 }
                 self.work.put_back(task);
-                self.work.register_again();
             }
             _ => {
                 self.work.on_refused(&task);
                 self.work.on_settled(&task);
                 self.tell(Event::Refused { subject: task, code });
             }
+        }
+    }
+
+    /// The record is about to be registered once more. That ends somewhere, or else it is not done at once any more.
+    fn on_unregistered(&mut self, now: Now) {
+        let State::Up(session) = &mut self.state else { return };
+        session.unregistered = session.unregistered.saturating_add(1);
+        if session.unregistered > REGISTERED_AT_ONCE {
+            session.hold(Class::Write, now.monotonic + REGISTER_WAIT);
         }
     }
 
@@ -153,7 +178,7 @@ impl Client {
 
 /// The wait that a rendezvous asks for, within reason.
 fn bounded(wait: Option<u32>) -> Duration {
-    wait.map_or(A_MOMENT, |wait| Duration::from_millis(wait.into())).min(LONGEST_WAIT)
+    wait.map_or(A_MOMENT, |wait| Duration::from_millis(wait.into())).clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
 
 /// Whether a record is what was looked for.

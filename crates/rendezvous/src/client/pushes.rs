@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::event::Event;
-use super::{Client, LONGEST_WAIT};
+use super::{Client, LONGEST_WAIT, RECONNECT};
 use crate::now::Now;
 use crate::protocol::{MAX_SEALED_LEN, MAX_SLOT_LEN, Push};
 
@@ -25,7 +25,8 @@ impl Client {
                 Some(Event::Presence { identity, is_present })
             }
             Push::Reconnect { wait } => {
-                let wait = Duration::from_millis(wait.into()).min(LONGEST_WAIT);
+                let (shortest, _) = RECONNECT;
+                let wait = Duration::from_millis(wait.into()).clamp(shortest, LONGEST_WAIT);
                 return self.disconnect(now.monotonic + wait);
             }
             Push::Message { .. } | Push::Slot { .. } | Push::Presence { .. } => None,

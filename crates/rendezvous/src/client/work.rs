@@ -141,8 +141,9 @@ impl Work {
         Ok(query)
     }
 
-    pub(super) fn find_of(&self, query: Query) -> Option<&Find> {
-        self.finds.get(&query).map(|(by, _)| by)
+    /// By what a query looks for records, and above which identity.
+    pub(super) fn find_of(&self, query: Query) -> Option<&(Find, Option<PublicKey>)> {
+        self.finds.get(&query)
     }
 
     pub(super) fn add_send(&mut self, to: PublicKey, id: [u8; 16], outgoing: Outgoing) -> Result<(), TooMuch> {

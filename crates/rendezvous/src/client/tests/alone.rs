@@ -105,7 +105,7 @@ fn reconnects_are_spread_over_thirty_seconds() {
 
 #[test]
 fn the_rendezvous_says_when_to_reconnect_within_reason() {
-    for (asked, expected) in [(45_000, 45), (u32::MAX, 600)] {
+    for (asked, expected) in [(0, 1), (45_000, 45), (u32::MAX, 600)] {
         let mut alone = Alone::welcomed();
         alone.push(Push::Reconnect { wait: asked });
         assert_eq!(alone.outputs(), [Output::Disconnect, Output::Event(Event::Offline)]);

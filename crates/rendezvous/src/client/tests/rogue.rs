@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::alone::{Alone, refused};
-use crate::client::{Event, Output, Task};
-use crate::protocol::{Call, Code, Reply, Slot, Verb};
+use crate::client::{Event, Outgoing, Output, Task};
+use crate::protocol::{Call, Code, Find, Reply, Slot, Verb};
 use crate::scene::{agent, record, sign};
 
 /// More calls than an honest exchange of these tests needs.
@@ -28,6 +28,7 @@ impl Alone {
                         calls.push((self.now.monotonic - begin, verb));
                         self.answer(id, reply);
                     }
+                    Output::Event(Event::NeedsIpv4 { .. }) => self.sign_again(calls.len() as u64),
                     Output::Event(event) => events.push(event),
                     other => panic!("{other:?}"),
                 }
@@ -41,6 +42,11 @@ impl Alone {
             }
             self.advance_to(at);
         }
+    }
+
+    fn sign_again(&mut self, sequence: u64) {
+        let record = sign(1, record(1, "alice", 100 + sequence, self.now));
+        self.client.set_record(record, self.now);
     }
 
     /// A client that watches agent 2, was registered just now, and has called to watch it.
@@ -128,7 +134,7 @@ fn a_ping_that_is_refused_shows_that_the_rendezvous_is_there() {
 fn a_hello_that_is_refused_for_now_is_repeated() {
     let mut alone = Alone::new(1);
     alone.connect();
-    for (asked, expected) in [(Some(3_000), 3_000), (None, 1_000)] {
+    for (asked, expected) in [(Some(3_000), 3_000), (Some(0), 100)] {
         let hello = alone.calls()[0].id;
         alone.answer(hello, later(asked));
         assert_eq!(alone.outputs(), []);
@@ -136,4 +142,63 @@ fn a_hello_that_is_refused_for_now_is_repeated() {
         alone.advance_to(alone.client.deadline());
     }
     alone.welcome();
+}
+
+fn outgoing(byte: u8) -> Outgoing {
+    Outgoing { sealed: vec![byte], permit: None }
+}
+
+#[test]
+fn the_waits_that_a_rendezvous_asks_for_are_bounded() {
+    for (asked, expected) in [(None, 1_000), (Some(0), 100), (Some(5_000), 5_000), (Some(u32::MAX), 600_000)] {
+        let mut alone = Alone::welcomed();
+        assert_eq!(alone.client.send(agent(2), [7; 16], outgoing(1), alone.now), Ok(()));
+        let id = alone.calls()[0].id;
+        alone.answer(id, later(asked));
+        let (calls, _) = alone.play(Duration::from_secs(700), |_| Reply::Done);
+        assert_eq!(calls[0].0, Duration::from_millis(expected), "{asked:?}");
+    }
+}
+
+#[test]
+fn a_rendezvous_that_forgets_us_again_and_again_is_asked_rarely() {
+    let (mut alone, id) = Alone::watching();
+    alone.answer(id, refused(Code::Unregistered));
+    let (calls, _) = alone.play(Duration::from_secs(600), |verb| match verb {
+        Verb::Watch { .. } => refused(Code::Unregistered),
+        _ => Reply::Done,
+    });
+    let registered = calls.iter().filter(|(_, verb)| matches!(verb, Verb::Register { .. })).count();
+    assert!((10..=25).contains(&registered), "{registered} times within ten minutes");
+}
+
+#[test]
+fn a_rendezvous_that_takes_no_address_is_asked_rarely() {
+    let mut alone = Alone::new(1);
+    alone.client.set_record(sign(1, record(1, "alice", 1, alone.now)), alone.now);
+    alone.connect();
+    alone.welcome();
+    let (calls, _) = alone.play(Duration::from_secs(600), |_| refused(Code::Ipv4));
+    assert!((10..=25).contains(&calls.len()), "{} times within ten minutes", calls.len());
+}
+
+#[test]
+fn a_page_that_does_not_go_on_is_the_last_one() {
+    let mut keys = [agent(1), agent(2)];
+    keys.sort_unstable();
+    let [low, high] = keys;
+    for (after, next, expected) in [
+        (None, Some(low), Some(low)),
+        (Some(low), Some(high), Some(high)),
+        (Some(low), None, None),
+        (Some(low), Some(low), None),
+        (Some(high), Some(low), None),
+    ] {
+        let mut alone = Alone::welcomed();
+        let query = alone.client.find(Find::All, after, alone.now).expect("room");
+        let id = alone.calls()[0].id;
+        alone.answer(id, Reply::Found { records: Vec::new(), next });
+        assert_eq!(alone.events(), [Event::Found { query, records: Vec::new(), next: expected }]);
+        assert_eq!(alone.client.distrusted(), u64::from(next != expected));
+    }
 }
