@@ -25,7 +25,7 @@ impl Post {
 
     /// Seals a message.
     pub(super) fn seal_message(&self, to: &Record, id: &[u8; 16], letter: &Letter) -> Result<Vec<u8>, Malformed> {
-        let plaintext = Zeroizing::new(letter.write());
+        let plaintext = letter.write();
         sealed::seal(to, self.heading_to(&to.identity, id), &plaintext, &mut UnwrapErr(getrandom::SysRng))
     }
 
