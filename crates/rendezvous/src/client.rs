@@ -39,7 +39,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::now::Now;
-use crate::protocol::{Call, Find, FromServer, MAX_SEALED_LEN, MAX_SLOT_LEN, Slot, Verb};
+use crate::protocol::{Call, Find, FromServer, MAX_MESSAGE_LEN, MAX_SEALED_LEN, MAX_SLOT_LEN, Slot, Verb, encode};
 
 use work::{Class, Work};
 
@@ -234,8 +234,9 @@ impl Client {
     /// Looks for records. The answer is an [`Event::Found`] with the same number.
     ///
     /// # Errors
-    /// Too many queries wait.
+    /// It is too long, or too many queries wait.
     pub fn find(&mut self, by: Find, after: Option<PublicKey>, now: Now) -> Result<Query, TooMuch> {
+        check_len(Verb::Find { by: by.clone(), after })?;
         let query = self.work.add_find(by, after)?;
         self.pump(now);
         Ok(query)
@@ -249,6 +250,8 @@ impl Client {
         if outgoing.sealed.len() > MAX_SEALED_LEN {
             return Err(TooMuch);
         }
+        let (sealed, permit) = (outgoing.sealed.clone().into(), outgoing.permit.clone().map(Into::into));
+        check_len(Verb::Send { to, message: id, sealed, permit })?;
         self.work.add_send(to, id, outgoing)?;
         self.pump(now);
         Ok(())
@@ -358,6 +361,12 @@ impl Client {
     fn tell(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
+}
+
+/// Whether a call can be sealed. One that cannot would end this connection, and each one after it.
+fn check_len(verb: Verb) -> Result<(), TooMuch> {
+    let call = Call { id: u32::MAX, verb };
+    if encode(&call).len() <= MAX_MESSAGE_LEN { Ok(()) } else { Err(TooMuch) }
 }
 
 impl Session {

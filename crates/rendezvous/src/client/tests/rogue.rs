@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::alone::{Alone, refused};
-use crate::client::{Event, Outgoing, Output, Task};
-use crate::protocol::{Call, Code, Find, Reply, Slot, Verb};
+use crate::client::{Event, Outgoing, Output, Task, TooMuch};
+use crate::protocol::{Call, Code, Find, MAX_MESSAGE_LEN, MAX_SEALED_LEN, Reply, Slot, Verb, encode};
 use crate::scene::{agent, record, sign};
 
 /// More calls than an honest exchange of these tests needs.
@@ -201,4 +201,21 @@ fn a_page_that_does_not_go_on_is_the_last_one() {
         assert_eq!(alone.events(), [Event::Found { query, records: Vec::new(), next: expected }]);
         assert_eq!(alone.client.distrusted(), u64::from(next != expected));
     }
+}
+
+/// A call that cannot be sealed would end this connection and each one after it.
+#[test]
+fn a_call_that_is_too_long_to_be_sent_is_not_taken() {
+    let mut alone = Alone::welcomed();
+    let send = |alone: &mut Alone, permit_len| {
+        let outgoing = Outgoing { sealed: vec![0; MAX_SEALED_LEN], permit: Some(vec![0; permit_len]) };
+        alone.client.send(agent(2), [7; 16], outgoing, alone.now)
+    };
+    assert_eq!(send(&mut alone, MAX_MESSAGE_LEN - MAX_SEALED_LEN), Err(TooMuch));
+    let longest = (0..1_024).rev().find(|len| send(&mut alone, *len).is_ok()).expect("a short one fits");
+    let calls = alone.calls();
+    assert!(encode(&calls[0]).len() <= MAX_MESSAGE_LEN && longest > 900, "{longest}");
+    let by = Find::Name("a".repeat(MAX_MESSAGE_LEN));
+    assert_eq!(alone.client.find(by, None, alone.now), Err(TooMuch));
+    assert_eq!(alone.outputs(), []);
 }
