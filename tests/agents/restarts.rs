@@ -124,4 +124,5 @@ fn a_kill_at_any_moment_of_an_approval_leaves_it_made_or_not_made() {
         alice.sees("bob", "untrusted");
     }
     eprintln!("{made} of 20 approvals were made");
+    assert!(made > 0, "each kill came too early to show anything");
 }

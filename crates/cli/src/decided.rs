@@ -73,6 +73,7 @@ fn state(state: &str, name: &str) -> String {
         "approved" => format!("approved: {name} has to agree too"),
         "changed" => format!("changed: this is what {name} may open from now on"),
         "trusted" => "trusted: both sides have agreed".to_owned(),
+        "rejected" => format!("rejected: what {name} may open here is as before"),
         "untrusted" => format!("untrusted: {name} has no tunnel to this host"),
         other => inert::text(other),
     }
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn each_state_says_what_it_means_and_the_whole_key_is_shown() {
-        for state in ["asked", "approved", "changed", "trusted", "untrusted"] {
+        for state in ["asked", "approved", "changed", "trusted", "rejected", "untrusted"] {
             golden(state, text(&decided(state), 1_795_824_000 - 86_400));
         }
         let open_ended = Decided { name: String::new(), allow: Vec::new(), expires: None, ..decided("asked") };

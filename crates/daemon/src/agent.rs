@@ -13,9 +13,11 @@ mod events;
 pub mod init;
 mod letters;
 mod link;
+mod named;
 mod own;
 mod places;
 mod post;
+mod questions;
 pub mod request;
 mod shown;
 pub(crate) mod state;
@@ -37,15 +39,17 @@ use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::client::{Client, Output, Query};
+use overlay_rendezvous::protocol::MAX_WATCHED;
 use overlay_wire::signed::{Endpoints, Network, PublicKey, Record, Signed};
 
-use self::answers::{Asked, Held};
+use self::answers::Answer;
 use self::connection::{ConnectError, Target};
 use self::link::{Link, LinkNews};
 use self::post::Post;
+use self::questions::{Asked, Held};
 use self::state::{Keys, State};
 use self::time::{now, unix_now};
-use self::trust::{Book, Open};
+use self::trust::{Book, Open, Relation};
 use crate::config::{self, AgentPart};
 use crate::failure::{ExitKind, Failure};
 
@@ -72,10 +76,14 @@ pub(crate) struct Agent {
     asked: BTreeMap<Query, Asked>,
     /// Questions that wait until this agent is registered.
     held: Vec<Held>,
+    /// What is answered once the data plane follows.
+    answers: Vec<Answer>,
     started: tokio::time::Instant,
     is_registered: bool,
     /// Where peers can be reached, as they have said.
     endpoints: BTreeMap<PublicKey, Signed<Endpoints>>,
+    /// Peers that have said so since the data plane was told.
+    moved: BTreeSet<PublicKey>,
     /// Where this host can be reached, as its peers were told.
     places: Vec<SocketAddr>,
     told: BTreeSet<PublicKey>,
@@ -84,6 +92,10 @@ pub(crate) struct Agent {
     closed_until: u64,
     /// Why the last change is not on disk.
     unsaved: Option<Failure>,
+    /// Peers whose tunnel is closed here, but not on disk yet.
+    unwritten: BTreeSet<PublicKey>,
+    /// What the data plane could not follow.
+    owed: Changed,
     look_at: tokio::time::Instant,
 }
 
@@ -139,10 +151,11 @@ impl Agent {
             Failure::new(ExitKind::Config, "[agent] names no network")
                 .with_hint("write network = \"NAME\"; `overlay init` writes it")
         })?;
-        let state = State::open(state_dir, name)?.ok_or_else(|| {
+        let mut state = State::open(state_dir, name)?.ok_or_else(|| {
             Failure::new(ExitKind::NotFound, format!("there is no identity in {}", state_dir.join(name).display()))
                 .with_hint("make one with `overlay init`, or name the folder with --state-dir")
         })?;
+        state.lock()?;
         let keys = state.keys()?;
         let me = keys.identity.public();
         let network = state.network()?.filter(|network| network.network == config.network_key);
@@ -155,7 +168,8 @@ impl Agent {
                 Failure::new(ExitKind::Config, "[agent] makes no valid record").with_cause(refused)
             })?,
         };
-        let book = Book::new(config.network_key, own::copy(&keys.identity), state.relations()?);
+        let relations = state.relations()?;
+        let book = Book::new(config.network_key, own::copy(&keys.identity), own::tunnel_keys(&keys), relations);
         let endpoints = book.relations().filter_map(|relation| Some((relation.identity, relation.endpoints.clone()?)));
         let endpoints = endpoints.collect();
         let mut seed = [0; 32];
@@ -164,11 +178,6 @@ impl Agent {
         })?;
         let mut client = Client::new(config.network_key, me, seed);
         client.set_record(record.clone(), now);
-        let known = book.relations().map(|relation| relation.identity);
-        let known: Vec<_> = known.chain(config.trust.iter().map(|trust| trust.key)).collect();
-        if client.watch(&known, now).is_err() {
-            tracing::warn!("there are too many peers: the rendezvous is asked about none of them");
-        }
         let post = Post::new(config.network_key, me, state.keys()?.mailbox);
         let mut agent = Self {
             config: config.clone(),
@@ -185,16 +194,21 @@ impl Agent {
             seen_from: None,
             asked: BTreeMap::new(),
             held: Vec::new(),
+            answers: Vec::new(),
             started: tokio::time::Instant::now(),
             is_registered: false,
             endpoints,
+            moved: BTreeSet::new(),
             places: Vec::new(),
             told: BTreeSet::new(),
             expires_at: None,
             closed_until: now.unix,
             unsaved: None,
+            unwritten: BTreeSet::new(),
+            owed: NOTHING,
             look_at: tokio::time::Instant::now(),
         };
+        agent.watch_peers(now.unix);
         agent.repeat_letters();
         agent.expires_at = agent.book.next_expiry(now.unix);
         Ok(agent)
@@ -207,10 +221,23 @@ impl Agent {
             self.config.auto_approve.clone_from(&new.auto_approve);
             self.config.trust.clone_from(&new.trust);
             let trusted: Vec<_> = new.trust.iter().map(|trust| trust.key).collect();
-            if self.client.watch(&trusted, now()).is_err() {
-                tracing::warn!("there are too many agents: those that were added to the config are not looked for");
-            }
+            self.watch(&trusted);
         }
+    }
+
+    /// Watches the peers that we have a word for and those that the config trusts, as many as there is room for. Peers with a
+    /// tunnel come first.
+    fn watch_peers(&mut self, now: u64) {
+        let is_ours = |relation: &&Relation| !relation.is_stranger();
+        let (open, closed): (Vec<_>, Vec<_>) =
+            self.book.relations().filter(is_ours).partition(|relation| relation.is_open(now));
+        let known = open.into_iter().chain(closed).map(|relation| relation.identity);
+        let mut wanted: Vec<_> = known.chain(self.config.trust.iter().map(|trust| trust.key)).collect();
+        if wanted.len() > MAX_WATCHED {
+            tracing::warn!("there are {} peers: the rendezvous is asked about {MAX_WATCHED} of them", wanted.len());
+            wanted.truncate(MAX_WATCHED);
+        }
+        self.watch(&wanted);
     }
 
     /// The folder that the agent writes to.
@@ -221,8 +248,10 @@ impl Agent {
     /// What agent mode adds to the config at this time.
     pub(crate) fn part(&self) -> AgentPart {
         let pool = self.network.as_ref().map(|network| &network.pool);
-        let peers =
-            self.book.open(unix_now()).filter_map(|open| tunnels::peer_of(&open, pool, self.record.ipv4)).collect();
+        // Two peers with one key would leave the daemon without a start. The book lets none in.
+        let mut keys = BTreeSet::from([self.keys.tunnel.public()]);
+        let peers = self.book.open(unix_now()).filter_map(|open| tunnels::peer_of(&open, pool, self.record.ipv4));
+        let peers = peers.filter(|peer| keys.insert(peer.public_key)).collect();
         AgentPart { private_key: self.keys.tunnel.clone(), addresses: self.addresses(), peers }
     }
 
@@ -236,10 +265,14 @@ impl Agent {
         tunnels::pools(&self.config.network_key, self.network.as_ref().map(|network| &network.pool))
     }
 
-    /// Where each open peer may be called.
-    pub(crate) fn candidates(&self) -> Vec<(PeerKey, Vec<SocketAddr>)> {
+    /// Where open peers may be called: all of them, or those that have moved since the last call.
+    pub(crate) fn candidates(&mut self, all: bool) -> Vec<(PeerKey, Vec<SocketAddr>)> {
         let inner = self.pools();
+        let moved = std::mem::take(&mut self.moved);
         let candidates = self.book.open(unix_now()).filter_map(|open: Open<'_>| {
+            if !all && !moved.contains(&open.record.identity) {
+                return None;
+            }
             let key = open.record.tunnel_keys.first()?;
             let endpoints = self.endpoints.get(&open.record.identity)?;
             Some((PeerKey(key.0), places::of_peer(endpoints, &inner)))
@@ -254,13 +287,11 @@ impl Agent {
             // A wall clock that is set is noticed after half a minute at the latest.
             Duration::from_millis(at.saturating_sub(unix_now())).min(LOOK_AROUND)
         });
-        let pass_on_at = self.pass_on_at();
+        let look_at = self.question_due().map_or(self.look_at, |at| at.min(self.look_at));
         tokio::select! {
-            () = tokio::time::sleep_until(pass_on_at.unwrap_or(self.look_at)), if pass_on_at.is_some() => News::Due,
             news = self.link.next() => News::Link(news),
             () = tokio::time::sleep(due.min(expiry)) => News::Due,
-            () = tokio::time::sleep_until(self.look_at) => News::Due,
-            () = tokio::time::sleep(answers::PATIENCE), if self.has_questions() => News::Due,
+            () = tokio::time::sleep_until(look_at) => News::Due,
         }
     }
 
@@ -283,19 +314,23 @@ impl Agent {
         }
         self.client.handle_timeout(now);
         let mut changed = self.drain();
-        if self.expires_at.is_some_and(|at| at <= now.unix) {
+        if self.expires_at.is_some_and(|at| at <= now.unix) || now.unix < self.closed_until {
             changed = changed.and(PEERS);
         }
         self.closed_until = now.unix;
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
-            self.look_around(netlink, port).await;
-            // What has ended since the last look is closed now.
-            changed = changed.and(PEERS);
+            changed = changed.and(self.look_around(netlink, port).await);
+            changed = changed.and(std::mem::take(&mut self.owed));
         }
         self.give_up_questions();
         self.pass_on_held();
         changed.and(self.settle())
+    }
+
+    /// The data plane could not follow what changed. It is told again with the next look around.
+    pub(crate) fn on_not_followed(&mut self, changed: Changed) {
+        self.owed = self.owed.and(changed);
     }
 
     /// Sends what follows from a change.
@@ -344,3 +379,6 @@ impl Agent {
         self.link.connect(Target { rendezvous, identity, epoch: self.epoch, ca_file: None });
     }
 }
+
+#[cfg(test)]
+mod tests;

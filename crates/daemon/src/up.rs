@@ -188,7 +188,7 @@ struct Configs {
 
 async fn start(
     Configs { file, config }: Configs,
-    agent: Option<Agent>,
+    mut agent: Option<Agent>,
     runtime: &Runtime,
     netlink: Netlink,
     listening: Listening,
@@ -242,7 +242,7 @@ async fn start(
     started_with.peers = Vec::new();
     let running = Running { started_with, config, file, netlink, journal, host, device, view };
     let (paths, standing) = (Paths::new(mtu), Standing::start());
-    if let Some(agent) = &agent {
+    if let Some(agent) = &mut agent {
         follow::tell(agent, &running).await?;
     }
     let supervisor = Supervisor { running, paths, footprint, standing, resolving, door, agent };

@@ -1,11 +1,16 @@
-//! `overlay reject`: refuses a request. For the agent this is the same as `untrust`.
+//! `overlay reject`: refuses a request. What a trusted peer has stays.
 
 use overlay_daemon::Failure;
+use overlay_daemon::agent::request::Named;
 
-use super::untrust;
 use crate::arguments::agent::Peer;
+use crate::decided;
 use crate::session::Session;
 
 pub(crate) fn run(session: &Session, arguments: &Peer) -> Result<(), Failure> {
-    untrust::ask(session, arguments, "reject")
+    let command = format!("sudo overlay reject {} -I", arguments.peer);
+    let client = session.client(arguments.on.interface.as_deref(), &command)?;
+    let answer = session.block_on(client.reject(&Named { peer: arguments.peer.clone() }))?;
+    decided::show(session, &answer);
+    Ok(())
 }

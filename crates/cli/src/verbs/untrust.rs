@@ -8,12 +8,7 @@ use crate::decided;
 use crate::session::Session;
 
 pub(crate) fn run(session: &Session, arguments: &Peer) -> Result<(), Failure> {
-    ask(session, arguments, "untrust")
-}
-
-/// Takes back or refuses. `verb` is what the user typed.
-pub(super) fn ask(session: &Session, arguments: &Peer, verb: &str) -> Result<(), Failure> {
-    let command = format!("sudo overlay {verb} {} -I", arguments.peer);
+    let command = format!("sudo overlay untrust {} -I", arguments.peer);
     let client = session.client(arguments.on.interface.as_deref(), &command)?;
     let answer = session.block_on(client.untrust(&Named { peer: arguments.peer.clone() }))?;
     decided::show(session, &answer);

@@ -33,18 +33,20 @@ impl Agent {
                     tracing::error!("{failure}");
                 }
             }
-            Event::NeedsIpv4 { address } => return self.sign_record(address),
-            Event::TooOld { record } => {
-                if let Some(record) = record {
-                    // Our own signature: this agent, or its backup, was further than this state.
-                    self.record = *record;
-                    return self.sign_record(self.record.ipv4);
-                }
+            Event::NeedsIpv4 { address } => {
+                let address = address.filter(|address| self.may_have(*address));
+                return self.sign_record(address);
+            }
+            Event::TooOld { record: Some(record) } if record.sequence >= self.record.sequence => {
+                // Our own signature: this agent, or its backup, was further than this state.
+                self.record = *record;
+                return self.sign_record(self.record.ipv4);
             }
             Event::Refused { subject, code } => self.on_refused(&subject, code),
             Event::Synced
             | Event::Presence { .. }
             | Event::Sent { .. }
+            | Event::TooOld { .. }
             | Event::Delivered { .. }
             | Event::Clock { .. } => {}
             Event::Record(record) => {
@@ -57,6 +59,14 @@ impl Agent {
             Event::Found { query, records, .. } => return self.on_found(query, records),
         }
         NOTHING
+    }
+
+    /// Whether an IPv4 address that the rendezvous offers can be ours: it follows from our key, and is not a peer's.
+    fn may_have(&self, address: [u8; 4]) -> bool {
+        let Some(network) = &self.network else { return false };
+        let me = self.book.me();
+        let follows = own::follows_from(&me, &network.pool, address);
+        follows && self.book.relations().all(|relation| relation.ipv4 != Some(address))
     }
 
     fn on_network(&mut self, network: Signed<Network>) -> Changed {
@@ -92,7 +102,7 @@ impl Agent {
             Subject::Register(_) => {
                 tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {}", code.word());
                 self.standing = Standing::Failed(format!("it refuses this agent's record: {}", code.word()));
-                self.give_up_held();
+                self.refuse_held(code);
             }
             Subject::Find(query) => {
                 if let Some(asked) = self.asked.remove(query) {

@@ -1,5 +1,7 @@
 //! Letters that come and go, and what follows from them: first on disk, then in the data plane, then to the peer.
 
+use std::collections::BTreeSet;
+
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::client::Outgoing;
 use overlay_rendezvous::letter::Letter;
@@ -12,6 +14,7 @@ use super::{Agent, Changed, ENDPOINTS, NOTHING, PEERS, own, places};
 
 impl Agent {
     pub(super) fn on_message(&mut self, from: PublicKey, id: [u8; 16], sealed: &[u8]) -> Changed {
+        self.unsaved = None;
         let changed = match self.post.open_message(&from, &id, sealed) {
             Ok(letter) => self.on_letter(from, &letter),
             Err(_) => {
@@ -20,7 +23,7 @@ impl Agent {
             }
         };
         // What could not be written comes again with the next connection.
-        if self.unsaved.take().is_none() {
+        if self.unsaved.take().is_none() && !self.unwritten.contains(&from) {
             let _ = self.client.acknowledge(from, id, now());
         }
         changed
@@ -67,6 +70,9 @@ impl Agent {
     /// What the config grants to this agent without asking.
     pub(super) fn automatic(&self, peer: &PublicKey) -> Option<Automatic> {
         if let Some(trust) = self.config.trust.iter().find(|trust| trust.key == *peer) {
+            if trust.expires.is_some_and(|at| at <= unix_now()) {
+                return None;
+            }
             return Some(Automatic::Terms(Terms { allow: Some(trust.allow.clone()), expires: trust.expires }));
         }
         self.config.auto_approve.contains(peer).then(|| Automatic::Within(self.config.allow.clone()))
@@ -82,11 +88,12 @@ impl Agent {
             return NOTHING;
         }
         self.endpoints.insert(from, endpoints);
+        self.moved.insert(from);
         self.save(&from);
         ENDPOINTS
     }
 
-    /// Does what follows from a letter. A refused one is counted by its name.
+    /// Does what follows from a letter.
     pub(super) fn follow(&mut self, effects: Result<Vec<Effect>, Refusal>, what: &str) -> Changed {
         match effects {
             Ok(effects) => self.carry_out(effects),
@@ -108,7 +115,9 @@ impl Agent {
                     if !self.save(&peer) {
                         return changed;
                     }
-                    let _ = self.client.watch(&[peer], now());
+                    if self.book.relation(&peer).is_some_and(|relation| !relation.is_stranger()) {
+                        self.watch(&[peer]);
+                    }
                 }
                 Effect::Send { to, id, letter } => self.send(to, id, &letter),
                 Effect::Keep { to, letter } => self.keep(to, Slot::Word, &letter),
@@ -121,14 +130,55 @@ impl Agent {
         changed
     }
 
-    /// Writes what is known of a peer. Returns whether it is on disk. What could not be written opens nothing.
+    /// Writes what is known of a peer. Returns whether it is on disk. What could not be written opens nothing, and what
+    /// was taken back stays closed.
     pub(super) fn save(&mut self, peer: &PublicKey) -> bool {
         let Some(relation) = self.book.relation(peer) else { return true };
-        let Err(failure) = self.state.set_relation(relation) else { return true };
+        let Err(failure) = self.state.set_relation(relation) else {
+            self.unwritten.remove(peer);
+            return true;
+        };
         tracing::error!("{failure}");
-        self.book.close(peer);
+        if relation.is_revoked() {
+            self.unwritten.insert(*peer);
+        } else {
+            match self.state.relation(peer) {
+                Ok(before) => self.book.put_back(peer, before),
+                Err(failure) => {
+                    tracing::error!("{failure}");
+                    self.book.close(peer);
+                    self.unwritten.insert(*peer);
+                }
+            }
+        }
         self.unsaved = Some(failure);
         false
+    }
+
+    /// What follows from a relation that is not on disk yet, once it is.
+    pub(super) fn repeat_unwritten(&mut self, peer: &PublicKey) -> Vec<Effect> {
+        let letters = self.book.relation(peer).map(|relation| relation.repeat(&self.record, unix_now()));
+        std::iter::once(Effect::Changed(*peer)).chain(letters.into_iter().flatten()).collect()
+    }
+
+    /// Writes what could not be written before.
+    pub(super) fn write_again(&mut self) -> Changed {
+        let unwritten: Vec<_> = self.unwritten.iter().copied().collect();
+        let mut changed = NOTHING;
+        for peer in unwritten {
+            let effects = self.repeat_unwritten(&peer);
+            changed = changed.and(self.carry_out(effects));
+        }
+        changed
+    }
+
+    /// Ends what strangers cost once nothing more is expected of them.
+    fn forget_strangers(&mut self) {
+        for stranger in self.book.forget(unix_now()) {
+            if let Err(failure) = self.state.forget_relation(&stranger) {
+                tracing::error!("{failure}");
+            }
+        }
     }
 
     pub(super) fn send(&mut self, to: PublicKey, id: [u8; 16], letter: &Letter) {
@@ -158,7 +208,14 @@ impl Agent {
         }
     }
 
-    pub(super) async fn look_around(&mut self, netlink: &Netlink, port: u16) {
+    /// Watches these agents, if there is room.
+    pub(super) fn watch(&mut self, identities: &[PublicKey]) {
+        if self.client.watch(identities, now()).is_err() {
+            tracing::warn!("there are too many agents: not all that were added are looked for");
+        }
+    }
+
+    pub(super) async fn look_around(&mut self, netlink: &Netlink, port: u16) -> Changed {
         let mut inner = self.pools();
         inner.extend(self.addresses());
         let places = places::own(netlink, self.seen_from, &inner, port).await;
@@ -169,17 +226,16 @@ impl Agent {
         if !own::is_current(&self.record, &self.config, &self.keys, unix_now()) {
             self.sign_record(self.record.ipv4);
         }
+        self.forget_strangers();
+        self.write_again()
     }
 
     /// Tells each open peer where this host is, if it was not told yet.
     pub(super) fn tell_places(&mut self) {
         let now = unix_now();
-        let open: Vec<_> = self.book.open(now).map(|open| open.record.identity).collect();
-        self.told.retain(|peer| open.contains(peer));
-        for peer in open {
-            if !self.told.insert(peer) {
-                continue;
-            }
+        let open: BTreeSet<_> = self.book.open(now).map(|open| open.record.identity).collect();
+        let told = std::mem::replace(&mut self.told, open.clone());
+        for peer in open.difference(&told).copied() {
             let endpoints = Endpoints {
                 network: self.config.network_key,
                 from: self.book.me(),

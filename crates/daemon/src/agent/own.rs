@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_wire::signed::{
-    Abilities, MAX_FRESH, Network, PublicKey, Record, Refused, SecretKey, Signed, TunnelKey, ipv6_address,
+    Abilities, MAX_FRESH, Network, Pool, PublicKey, Record, Refused, SecretKey, Signed, TunnelKey, ipv4_candidate,
+    ipv6_address,
 };
 
 use super::state::Keys;
@@ -12,8 +13,15 @@ use crate::config;
 
 /// A record is signed anew when half of its time is over.
 const RENEW_BEFORE: u64 = MAX_FRESH / 2;
+/// How many candidates a rendezvous may try.
+const IPV4_CANDIDATES: u32 = 64;
 /// The length of a network's IPv6 prefix in bits.
 const IPV6_PREFIX_LEN: u8 = 32;
+
+/// The public keys of our tunnel, the current one first.
+pub(super) fn tunnel_keys(keys: &Keys) -> Vec<TunnelKey> {
+    vec![TunnelKey(keys.tunnel.public().0)]
+}
 
 /// Makes the record with a new sequence. `before` is the newest one that is known.
 pub(super) fn record(
@@ -31,7 +39,7 @@ pub(super) fn record(
         fresh_until: now + MAX_FRESH,
         name: config.name.clone(),
         ipv4,
-        tunnel_keys: vec![TunnelKey(keys.tunnel.public().0)],
+        tunnel_keys: tunnel_keys(keys),
         mailbox_x25519: keys.mailbox.public_x25519(),
         mailbox_xwing: Some(keys.mailbox.public_xwing()),
         tags: config.tags.clone(),
@@ -49,7 +57,7 @@ pub(super) fn is_current(record: &Record, config: &config::Agent, keys: &Keys, n
         && record.tags == config.tags
         && record.services == config.services
         && record.visibility == config.visibility
-        && record.tunnel_keys == [TunnelKey(keys.tunnel.public().0)]
+        && record.tunnel_keys == tunnel_keys(keys)
         && record.mailbox_x25519 == keys.mailbox.public_x25519()
         && record.issued <= now
         && record.fresh_until > now + RENEW_BEFORE
@@ -68,6 +76,11 @@ pub(super) fn addresses(
         is_in_pool.then(|| IpNet::new(IpAddr::V4(address), network.pool.prefix_len()).ok())?
     });
     v6.into_iter().chain(v4).collect()
+}
+
+/// Whether an IPv4 address is one of those that follow from an agent's key.
+pub(super) fn follows_from(identity: &PublicKey, pool: &Pool, address: [u8; 4]) -> bool {
+    (0..IPV4_CANDIDATES).any(|i| ipv4_candidate(pool, identity, i).octets() == address)
 }
 
 /// A second handle on a secret key, for the task that connects.

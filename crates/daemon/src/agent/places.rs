@@ -28,7 +28,7 @@ fn is_reachable(address: IpAddr) -> bool {
     }
 }
 
-/// Where a peer may be called: what it has said, without addresses inside the tunnel and without this host itself.
+/// Where a peer may be called: what it has said, without addresses inside the tunnel.
 pub(super) fn of_peer(endpoints: &Endpoints, inner: &[IpNet]) -> Vec<SocketAddr> {
     let outside = |address: &SocketAddr| !inner.iter().any(|prefix| prefix.contains(&address.ip()));
     let usable = |address: &SocketAddr| outside(address) && is_reachable(address.ip());

@@ -9,7 +9,6 @@ use overlay_rendezvous::protocol::Slot;
 use overlay_rendezvous::sealed::{self, Heading, MailboxKeys};
 use overlay_wire::Malformed;
 use overlay_wire::signed::{PublicKey, Record};
-use zeroize::Zeroizing;
 
 /// This agent's end of all letters.
 pub(super) struct Post {

@@ -13,7 +13,9 @@ pub enum AgentRequest {
     Handshake(Handshake),
     /// Approve a request, or change what a trusted peer may open.
     Approve(Approve),
-    /// Refuse a request, or take trust back.
+    /// Refuse a request.
+    Reject(Named),
+    /// Take trust back, or refuse a request.
     Untrust(Named),
     /// The requests that wait for a decision.
     Pending,
@@ -68,7 +70,7 @@ pub struct Approve {
     pub seconds: Option<u64>,
 }
 
-/// The body of `POST /v1/agent/untrust`.
+/// The body of `POST /v1/agent/reject` and `POST /v1/agent/untrust`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Named {
@@ -108,7 +110,7 @@ pub struct Decided {
     pub name: String,
     /// The peer's key.
     pub identity: String,
-    /// `asked`, `approved`, `changed`, `trusted` (both sides have granted), `untrusted`.
+    /// `asked`, `approved`, `changed`, `trusted` (both sides have granted), `rejected`, `untrusted`.
     pub state: String,
     /// What the peer may open here.
     pub allow: Vec<String>,

@@ -7,6 +7,7 @@
 //! | `mailbox.key` | the secrets of the mailbox, base64 |
 //! | `network` | the network's signed object |
 //! | `record` | the agent's own signed record, as registered last |
+//! | `lock` | empty; the daemon that runs the agent holds a lock on it |
 //! | `peers/IDENTITY` | what is known of one peer: see [`Relation`] |
 //!
 //! Every file is replaced as a whole: written under a temporary name, synced, renamed, and the folder synced. So a file is
@@ -16,9 +17,9 @@
 mod relation;
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use base64::Engine as _;
@@ -41,6 +42,7 @@ const MAILBOX: &str = "mailbox.key";
 const NETWORK: &str = "network";
 const RECORD: &str = "record";
 const PEERS: &str = "peers";
+const LOCK: &str = "lock";
 /// The name under which a file is written before it replaces the one before it.
 const TEMPORARY: &str = ".new";
 /// The longest file, in bytes: a relation with eight envelopes.
@@ -57,6 +59,8 @@ pub(crate) struct Keys {
 pub(crate) struct State {
     folder: Folder,
     peers: Folder,
+    /// Held by the one daemon that runs this agent.
+    lock: Option<File>,
 }
 
 impl State {
@@ -66,7 +70,7 @@ impl State {
         match Folder::trusted(&path, &[]) {
             Ok(folder) => {
                 let peers = trusted(&path.join(PEERS))?;
-                Ok(Some(Self { folder, peers }))
+                Ok(Some(Self { folder, peers, lock: None }))
             }
             Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(untrusted(&path, error)),
@@ -83,7 +87,7 @@ impl State {
                 .create(&folder)
                 .map_err(|error| cannot_write(&folder, error))?;
         }
-        let state = Self { folder: trusted(&path)?, peers: trusted(&path.join(PEERS))? };
+        let state = Self { folder: trusted(&path)?, peers: trusted(&path.join(PEERS))?, lock: None };
         if state.has(IDENTITY) {
             return Err(cannot_write(&state.folder.path_of(IDENTITY), io::ErrorKind::AlreadyExists.into()));
         }
@@ -103,6 +107,26 @@ impl State {
         state.replace(TUNNEL, &in_line(&PrivateKey::generate().to_base64()))?;
         state.write_new(IDENTITY, &in_base64(&identity[..]))?;
         Ok(state)
+    }
+
+    /// Keeps every other daemon from running this agent while this value lives.
+    pub(crate) fn lock(&mut self) -> Result<(), Failure> {
+        let path = self.folder.path_of(LOCK);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(|error| cannot_write(&path, error))?;
+        match file.try_lock() {
+            Ok(()) => self.lock = Some(file),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::new(ExitKind::Conflict, format!("{} is in use", self.path().display()))
+                    .with_cause("a different daemon runs this agent")
+                    .with_hint(
+                        "overlay status shows what runs; give each agent a folder of its own with --state-dir",
+                    ));
+            }
+            Err(TryLockError::Error(error)) => return Err(cannot_write(&path, error)),
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -147,9 +171,7 @@ impl State {
             let name = entry.map_err(|error| cannot_read(path, error))?.file_name();
             // A file that was not complete when the power failed has no name of a key.
             let Some(identity) = name.to_str().and_then(|name| name.parse::<PublicKey>().ok()) else { continue };
-            let bytes = read(&self.peers, &name)?.ok_or_else(|| damaged(&self.peers.path_of(&name)))?;
-            let relation = relation::read(&bytes).filter(|relation| relation.identity == identity);
-            relations.push(relation.ok_or_else(|| damaged(&self.peers.path_of(&name)))?);
+            relations.extend(self.relation(&identity)?);
         }
         Ok(relations)
     }
@@ -161,6 +183,23 @@ impl State {
         self.peers
             .replace(OsStr::new(&name), OsStr::new(TEMPORARY), &bytes, 0o600)
             .map_err(|error| cannot_write(&self.peers.path_of(&name), error))
+    }
+
+    /// What is known of one peer.
+    pub(crate) fn relation(&self, peer: &PublicKey) -> Result<Option<Relation>, Failure> {
+        let name = peer.to_string();
+        let Some(bytes) = read(&self.peers, OsStr::new(&name))? else { return Ok(None) };
+        let relation = relation::read(&bytes).filter(|relation| relation.identity == *peer);
+        relation.map(Some).ok_or_else(|| damaged_peer(&self.peers.path_of(&name)))
+    }
+
+    /// Deletes what is known of one peer.
+    pub(crate) fn forget_relation(&self, peer: &PublicKey) -> Result<(), Failure> {
+        let path = self.peers.path_of(peer.to_string());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot_write(&path, error)),
+            _ => Ok(()),
+        }
     }
 
     fn object<T: Object>(&self, name: &str) -> Result<Option<Signed<T>>, Failure> {
@@ -241,6 +280,12 @@ fn damaged(path: &Path) -> Failure {
     Failure::new(ExitKind::Config, format!("{} is damaged", path.display()))
         .with_cause("it is empty, cut off, or was changed by hand")
         .with_hint("restore it from a backup; without one, this agent's identity is lost: see docs/agents.md")
+}
+
+fn damaged_peer(path: &Path) -> Failure {
+    Failure::new(ExitKind::Config, format!("{} is damaged", path.display()))
+        .with_cause("it is empty, cut off, or was changed by hand")
+        .with_hint("restore it from a backup, or move it away and ask that peer for trust again: overlay handshake")
 }
 
 fn cannot_read(path: &Path, error: io::Error) -> Failure {

@@ -20,14 +20,14 @@ mod tests;
 use std::collections::BTreeMap;
 
 use overlay_rendezvous::letter::Letter;
-use overlay_wire::signed::{Endpoints, Grant, PublicKey, Record, ScopeList, SecretKey, Signed};
+use overlay_wire::signed::{Endpoints, Grant, PublicKey, Record, ScopeList, SecretKey, Signed, TunnelKey};
 
-pub(crate) use self::relation::{Asked, Open, Pending, Relation, Word};
+pub(crate) use self::relation::{Asked, Open, Pending, PresharedKey, Relation, Word};
 
 /// How far in the future an object may have been signed, in milliseconds. Clocks differ.
 const MAX_AHEAD: u64 = 10 * 60 * 1_000;
-/// How many requests wait for a decision.
-pub(crate) const MAX_PENDING: usize = 1_000;
+/// How many agents that we never answered are kept, each with at most one request.
+pub(crate) const MAX_STRANGERS: usize = 1_000;
 
 /// What follows from a letter or a decision.
 #[derive(Debug)]
@@ -59,9 +59,9 @@ pub(crate) enum Refusal {
     Expired,
     /// It was signed in the future.
     Future,
-    /// Its tunnel key belongs to a different agent that we trust.
+    /// Its tunnel key is ours, or belongs to a different agent that we trust.
     KeyTaken,
-    /// Too many requests wait already.
+    /// Too many agents that we never answered have written already.
     Full,
 }
 
@@ -93,6 +93,8 @@ pub(crate) enum Impossible {
     Expired,
     /// There is nothing to take back.
     NotTrusted,
+    /// The peer's tunnel key is ours, or belongs to a different agent that we trust.
+    KeyTaken,
     /// A list has an entry that is not a right, or a text is too long.
     BadValue,
 }
@@ -146,13 +148,20 @@ pub(crate) struct Chance {
 pub(crate) struct Book {
     network: PublicKey,
     key: SecretKey,
+    /// The keys of our own tunnel, which no peer may claim.
+    tunnel_keys: Vec<TunnelKey>,
     relations: BTreeMap<PublicKey, Relation>,
 }
 
 impl Book {
-    pub(crate) fn new(network: PublicKey, key: SecretKey, relations: impl IntoIterator<Item = Relation>) -> Self {
+    pub(crate) fn new(
+        network: PublicKey,
+        key: SecretKey,
+        tunnel_keys: Vec<TunnelKey>,
+        relations: impl IntoIterator<Item = Relation>,
+    ) -> Self {
         let relations = relations.into_iter().map(|relation| (relation.identity, relation)).collect();
-        Self { network, key, relations }
+        Self { network, key, tunnel_keys, relations }
     }
 
     /// This agent.
@@ -196,11 +205,32 @@ impl Book {
         }
     }
 
-    /// Ends the tunnel of a peer whose relation cannot be written, until it is read again.
+    /// Whether a record has a tunnel key that is ours, or that is pinned for a different peer.
+    fn is_taken(&self, record: &Record) -> bool {
+        let others = self.relations.values().filter(|relation| relation.identity != record.identity);
+        record.tunnel_keys.iter().any(|key| self.tunnel_keys.contains(key))
+            || others.into_iter().any(|relation| relation.has_key_of(record))
+    }
+
+    /// Puts back what was known of a peer before a change that could not be written.
+    pub(crate) fn put_back(&mut self, peer: &PublicKey, before: Option<Relation>) {
+        match before {
+            Some(relation) => _ = self.relations.insert(*peer, relation),
+            None => _ = self.relations.remove(peer),
+        }
+    }
+
+    /// Ends the tunnel of a peer.
     pub(crate) fn close(&mut self, peer: &PublicKey) {
         if let Some(relation) = self.relations.get_mut(peer) {
             relation.close();
         }
+    }
+
+    /// Forgets the strangers of whom nothing more is expected, and returns them.
+    pub(crate) fn forget(&mut self, now: u64) -> Vec<PublicKey> {
+        let over = self.relations.extract_if(.., |_, relation| relation.is_over(now));
+        over.map(|(identity, _)| identity).collect()
     }
 
     /// Keeps where a peer can be reached. Returns false for a peer without a tunnel.
@@ -215,31 +245,7 @@ impl Book {
 
     /// After a start: the requests that are not answered, and the latest word for each peer that has one of ours.
     pub(crate) fn repeat(&self, own_record: &Signed<Record>, now: u64) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for relation in self.relations.values() {
-            let to = relation.identity;
-            if let Some(asked) = relation.asked.as_ref().filter(|asked| asked.request.expires > now) {
-                effects.push(Effect::Send { to, id: asked.request.id, letter: asked.letter(own_record) });
-            }
-            if let Some(letter) = relation.answer_letter(own_record)
-                && let Some(answered) = &relation.answered
-            {
-                // The peer may not have got it. If it has, it refuses the second one.
-                effects.push(Effect::Send { to, id: answered.request, letter });
-            }
-            match &relation.mine {
-                Some(Word::Revoke(revoke)) => {
-                    let letter = Letter::Revoke { revoke: revoke.bytes().to_vec().into() };
-                    effects.push(Effect::Keep { to, letter });
-                }
-                Some(Word::Grant(grant)) if relation.preshared_key.is_some() => {
-                    let letter = Letter::Grant { grant: grant.bytes().to_vec().into() };
-                    effects.push(Effect::Keep { to, letter });
-                }
-                _ => {}
-            }
-        }
-        effects
+        self.relations.values().flat_map(|relation| relation.repeat(own_record, now)).collect()
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn peer_of(open: &Open<'_>, pool: Option<&Pool>, own: Option<[u8; 4]>
     let addresses = [Some(IpAddr::V6(record.ipv6())), ipv4.map(IpAddr::V4)];
     Some(Peer {
         name: Some(record.name.clone()),
-        preshared_key: Some(open.preshared_key.clone()),
+        preshared_key: Some(open.preshared_key.0.clone()),
         allowed_ips: addresses.into_iter().flatten().map(IpNet::from).collect(),
         persistent_keepalive: Some(KEEPALIVE),
         allow: rules(open.allow),

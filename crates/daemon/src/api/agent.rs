@@ -3,6 +3,7 @@
 //! ```text
 //! POST /v1/agent/handshake   Handshake        DecidedAnswer, overlay.decided.v1
 //! POST /v1/agent/approve     Approve          DecidedAnswer
+//! POST /v1/agent/reject      Named            DecidedAnswer
 //! POST /v1/agent/untrust     Named            DecidedAnswer
 //! GET  /v1/agent/pending                      PendingAnswer, overlay.pending.v1
 //! GET  /v1/agent/peers                        AgentAnswer, overlay.agent.v1
@@ -101,6 +102,7 @@ pub(super) fn routes() -> Router<Daemon> {
     Router::new()
         .route("/v1/agent/handshake", post(handshake))
         .route("/v1/agent/approve", post(approve))
+        .route("/v1/agent/reject", post(reject))
         .route("/v1/agent/untrust", post(untrust))
         .route("/v1/agent/pending", get(pending))
         .route("/v1/agent/peers", get(peers))
@@ -132,6 +134,13 @@ async fn approve(asker: Asker, request: Request) -> Result<Json<DecidedAnswer>, 
     check_scopes("allow", approve.allow.as_deref().unwrap_or_default())?;
     check_lifetime(approve.seconds)?;
     decide(asker, AgentRequest::Approve(approve)).await
+}
+
+async fn reject(asker: Asker, request: Request) -> Result<Json<DecidedAnswer>, Failure> {
+    asker.0.may_change()?;
+    let named: Named = body(request).await?;
+    check_named("`peer`", &named.peer)?;
+    decide(asker, AgentRequest::Reject(named)).await
 }
 
 async fn untrust(asker: Asker, request: Request) -> Result<Json<DecidedAnswer>, Failure> {

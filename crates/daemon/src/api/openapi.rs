@@ -18,7 +18,7 @@ use crate::view::Status;
 use crate::view::metrics;
 
 /// All operations of the API.
-pub(super) static OPERATIONS: [Operation; 12] = [
+pub(super) static OPERATIONS: [Operation; 13] = [
     Operation {
         path: "/v1/status",
         method: "get",
@@ -76,11 +76,19 @@ pub(super) static OPERATIONS: [Operation; 12] = [
         answer: Answer::Json(|schemas| schemas.subschema_for::<DecidedAnswer>()),
     },
     Operation {
+        path: "/v1/agent/reject",
+        method: "post",
+        id: "reject",
+        takes: Takes::Body(|schemas| schemas.subschema_for::<Named>()),
+        summary: "Refuses a request. What a trusted peer has stays.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<DecidedAnswer>()),
+    },
+    Operation {
         path: "/v1/agent/untrust",
         method: "post",
         id: "untrust",
         takes: Takes::Body(|schemas| schemas.subschema_for::<Named>()),
-        summary: "Refuses a request, or takes trust back.",
+        summary: "Takes trust back, or refuses a request.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<DecidedAnswer>()),
     },
     Operation {

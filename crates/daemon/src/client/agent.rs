@@ -35,7 +35,16 @@ impl Client {
         self.decide("/v1/agent/approve", approve).await
     }
 
-    /// Refuses a request, or takes trust back.
+    /// Refuses a request. What a trusted peer has stays.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn reject(&self, named: &Named) -> Result<DecidedAnswer, Failure> {
+        self.decide("/v1/agent/reject", named).await
+    }
+
+    /// Takes trust back, or refuses a request.
     ///
     /// # Errors
     ///

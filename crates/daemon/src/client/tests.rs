@@ -67,6 +67,7 @@ fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
     Ok(match request {
         AgentRequest::Handshake(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
         AgentRequest::Approve(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
+        AgentRequest::Reject(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
         AgentRequest::Untrust(asked) if asked.peer == "eve" => {
             return Err(Failure::new(ExitKind::NotFound, "nobody is called `eve`").with_hint("overlay agents"));
         }

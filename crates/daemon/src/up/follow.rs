@@ -9,14 +9,16 @@ use crate::failure::Failure;
 
 /// Applies what changed.
 pub(super) async fn follow(
-    agent: &Agent,
+    agent: &mut Agent,
     changed: Changed,
     running: &mut Running,
     paths: &mut Paths,
 ) -> Result<(), Failure> {
     let applied = if changed.peers || changed.addresses { apply(agent, running, paths).await } else { Ok(()) };
     // What the host refuses, such as a route, concerns no endpoint.
-    applied.and(tell(agent, running).await)
+    let told =
+        if changed.peers || changed.addresses { tell(agent, running).await } else { call(agent, false, running).await };
+    applied.and(told)
 }
 
 async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Result<(), Failure> {
@@ -33,15 +35,21 @@ async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Resul
 }
 
 /// Tells the node what no config says: the pools, and where peers may be called.
-pub(super) async fn tell(agent: &Agent, running: &Running) -> Result<(), Failure> {
-    let engine = running.device.engine();
-    engine.command(Command::SetPools(agent.pools())).await.map_err(paths::rejected)?;
-    for (key, addresses) in agent.candidates() {
+pub(super) async fn tell(agent: &mut Agent, running: &Running) -> Result<(), Failure> {
+    let pools = Command::SetPools(agent.pools());
+    running.device.engine().command(pools).await.map_err(paths::rejected)?;
+    call(agent, true, running).await
+}
+
+/// Tells the node where peers may be called: all, or those that have moved.
+async fn call(agent: &mut Agent, all: bool, running: &Running) -> Result<(), Failure> {
+    for (key, addresses) in agent.candidates(all) {
         let Some(tag) = running.device.table().tag_for(key) else { continue };
+        let first = addresses.first().copied();
         // A peer that is gone needs no endpoint.
-        let _ = engine.command(Command::SetCandidates(tag, addresses.clone())).await;
-        if let Some(first) = addresses.first() {
-            running.device.table().on_endpoint_resolved(key, *first);
+        let _ = running.device.engine().command(Command::SetCandidates(tag, addresses)).await;
+        if let Some(first) = first {
+            running.device.table().on_endpoint_resolved(key, first);
         }
     }
     Ok(())

@@ -118,12 +118,16 @@ impl Supervisor {
         self.door.try_again(&config.interface.name, journal, view).await;
     }
 
-    /// Brings the data plane up to date with the agent.
+    /// Brings the data plane up to date with the agent, and answers who waited for that.
     async fn follow_agent(&mut self, changed: Changed) {
-        let Some(agent) = self.agent.as_ref().filter(|_| changed.is_any()) else { return };
-        if let Err(failure) = follow::follow(agent, changed, &mut self.running, &mut self.paths).await {
+        let Some(agent) = &mut self.agent else { return };
+        if changed.is_any()
+            && let Err(failure) = follow::follow(agent, changed, &mut self.running, &mut self.paths).await
+        {
             tracing::error!(error = %failure, "the data plane cannot follow the agent");
+            agent.on_not_followed(changed);
         }
+        agent.give_answers();
     }
 
     fn summary(&self) -> String {
@@ -205,11 +209,8 @@ impl Daemon for Supervisor {
 
     async fn on_agent_call(&mut self, call: AgentCall, reply: AgentAnswer) {
         if let Some(agent) = &mut self.agent {
-            let (changed, answer) = agent.on_call(call, reply);
+            let changed = agent.on_call(call, reply);
             self.follow_agent(changed).await;
-            if let Some(answer) = answer {
-                answer.give();
-            }
             return;
         }
         let Config { interface, path, .. } = &self.running.config;

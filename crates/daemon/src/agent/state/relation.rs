@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use overlay_wire::signed::{Object, PublicKey, Signed};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::agent::trust::{Asked, Pending, Relation, Word};
+use crate::agent::trust::{Asked, Pending, PresharedKey, Relation, Word};
 
 /// The version of the format.
 const VERSION: u8 = 1;
@@ -56,7 +56,7 @@ pub(super) fn write(relation: &Relation) -> Vec<u8> {
         record: bytes(relation.record.as_ref()),
         mine: relation.mine.as_ref().map(stored),
         theirs: relation.theirs.as_ref().map(stored),
-        preshared_key: relation.preshared_key.as_ref().map(|key| **key),
+        preshared_key: relation.preshared_key.as_ref().map(|key| *key.0),
         asked: bytes(relation.asked.as_ref().map(|asked| &asked.request)),
         pending: bytes(relation.pending.as_ref().map(|pending| &pending.request)),
         pending_record: bytes(relation.pending.as_ref().map(|pending| &pending.record)),
@@ -87,7 +87,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Relation> {
         record: opened(file.record)?,
         mine: word(file.mine)?,
         theirs: word(file.theirs)?,
-        preshared_key: file.preshared_key.map(Zeroizing::new),
+        preshared_key: file.preshared_key.map(|key| PresharedKey(Zeroizing::new(key))),
         asked: opened(file.asked)?.map(|request| Asked { request }),
         pending,
         answered: opened(file.answered)?,

@@ -22,8 +22,12 @@ impl Book {
         if identity == self.me() {
             return Err(Impossible::Ourselves);
         }
+        let known = self.relations.get(&identity);
+        if self.is_taken(known.map_or(peer, |relation| relation.newer(peer))) {
+            return Err(Impossible::KeyTaken);
+        }
         let relation = self.relations.entry(identity).or_insert_with(|| Relation::new(identity));
-        relation.pin(peer.clone());
+        relation.pin(peer);
         let allow = terms.allow.unwrap_or_default();
         let again = relation.asked.as_ref().filter(|asked| {
             let grant = relation.mine.as_ref().and_then(Word::grant);
@@ -82,13 +86,18 @@ impl Book {
         now: u64,
         chance: Chance,
     ) -> Result<Vec<Effect>, Impossible> {
-        let relation = self.relations.get_mut(peer).ok_or(Impossible::NothingAsked)?;
-        let Some(pending) = relation.pending.take() else {
-            return self.change(*peer, terms, now);
+        let relation = self.relations.get(peer).ok_or(Impossible::NothingAsked)?;
+        let Some(pending) = relation.pending(now).cloned() else {
+            let is_late = relation.pending.is_some();
+            return self.change(*peer, terms, now).map_err(|error| match error {
+                Impossible::NothingAsked if is_late => Impossible::Expired,
+                error => error,
+            });
         };
-        if pending.request.expires <= now {
-            return Err(Impossible::Expired);
+        if self.is_taken(relation.newer(&pending.record)) {
+            return Err(Impossible::KeyTaken);
         }
+        let relation = self.relations.get_mut(peer).ok_or(Impossible::NothingAsked)?;
         let allow = terms.allow.unwrap_or_else(|| pending.request.want.clone());
         let terms = Terms { allow: Some(allow), expires: terms.expires };
         answer(relation, &self.key, own_record, &pending, terms, now, chance)
@@ -114,6 +123,22 @@ impl Book {
         Ok(vec![Effect::Changed(peer), Effect::Keep { to: peer, letter }])
     }
 
+    /// Refuses the request of a peer. What a trusted peer has stays.
+    pub(crate) fn reject(&mut self, peer: &PublicKey, now: u64) -> Result<Vec<Effect>, Impossible> {
+        let relation = self.relations.get_mut(peer).ok_or(Impossible::NothingAsked)?;
+        if relation.pending.is_none() {
+            return Err(Impossible::NothingAsked);
+        }
+        if !matches!(relation.mine, Some(Word::Grant(_))) {
+            return self.untrust(peer, now);
+        }
+        if let Some(pending) = relation.pending.take() {
+            // What the peer grants is its own word. It refused nothing.
+            relation.note_theirs(&pending);
+        }
+        Ok(vec![Effect::Changed(*peer)])
+    }
+
     /// Takes back what was granted to a peer, or refuses its request. It stays so until a person decides otherwise.
     pub(crate) fn untrust(&mut self, peer: &PublicKey, now: u64) -> Result<Vec<Effect>, Impossible> {
         let relation = self.relations.get_mut(peer).ok_or(Impossible::NotTrusted)?;
@@ -131,6 +156,8 @@ impl Book {
         let revoke = Signed::sign(revoke, &self.key).map_err(|_| Impossible::BadValue)?;
         if let Some(pending) = relation.pending.take() {
             relation.note_theirs(&pending);
+            // It says where the peer's mailbox is.
+            relation.pin(&pending.record);
         }
         let letter = Letter::Revoke { revoke: revoke.bytes().to_vec().into() };
         relation.mine = Some(Word::Revoke(revoke));

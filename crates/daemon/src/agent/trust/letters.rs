@@ -5,8 +5,8 @@ use overlay_rendezvous::preshared::{Half, preshared_key};
 use overlay_wire::signed::{Approval, Grant, Object, PublicKey, Record, Request, Revoke, Signed};
 
 use super::exchange::{answer, complete};
-use super::relation::{Pending, Relation, Word};
-use super::{Automatic, Book, Chance, Effect, MAX_AHEAD, MAX_PENDING, Refusal, Terms, is_current};
+use super::relation::{Pending, PresharedKey, Relation, Word};
+use super::{Automatic, Book, Chance, Effect, MAX_AHEAD, MAX_STRANGERS, Refusal, is_current};
 
 impl Book {
     /// Handles a letter that was sealed by `from`, as the registry says. `automatic` says what is granted without a
@@ -67,7 +67,7 @@ impl Book {
         if issued > now + MAX_AHEAD { Err(Refusal::Future) } else { Ok(object) }
     }
 
-    /// Opens the record of a peer. The tunnel key must not be that of a different peer.
+    /// Opens the record of a peer. Its tunnel key must not be ours, and not that of a different peer.
     fn record(&self, bytes: &[u8], from: &PublicKey, now: u64) -> Result<Signed<Record>, Refusal> {
         let record = Signed::<Record>::open(bytes).map_err(|_| Refusal::Malformed)?;
         if record.identity != *from || record.network != self.network {
@@ -76,8 +76,7 @@ impl Book {
         if record.issued > now + MAX_AHEAD {
             return Err(Refusal::Future);
         }
-        let is_taken = |relation: &Relation| relation.identity != *from && relation.has_key_of(&record);
-        if self.relations.values().any(is_taken) { Err(Refusal::KeyTaken) } else { Ok(record) }
+        if self.is_taken(&record) { Err(Refusal::KeyTaken) } else { Ok(record) }
     }
 
     fn on_request(
@@ -94,9 +93,12 @@ impl Book {
             return Err(Refusal::Expired);
         }
         let grant = request.grant().map_err(|_| Refusal::Malformed)?;
-        let waiting = self.pending(now).count();
-        let is_known = self.relations.contains_key(&peer);
-        if !is_known && waiting >= MAX_PENDING {
+        let pinned = self.relations.get(&peer).and_then(|relation| relation.record.as_ref());
+        if pinned.is_some_and(|pinned| self.is_taken(pinned)) {
+            return Err(Refusal::KeyTaken);
+        }
+        let strangers = self.relations.values().filter(|relation| relation.is_stranger()).count();
+        if !self.relations.contains_key(&peer) && strangers >= MAX_STRANGERS {
             return Err(Refusal::Full);
         }
         let relation = self.relations.entry(peer).or_insert_with(|| Relation::new(peer));
@@ -104,23 +106,24 @@ impl Book {
             let (id, letter) = relation.stored_answer(&request, own_record).ok_or(Refusal::Replayed)?;
             return Ok(vec![Effect::Send { to: peer, id, letter }]);
         }
+        let waiting = relation.pending(now).map(|pending| &pending.request);
+        let is_repeated = waiting.is_some_and(|waiting| waiting.bytes() == request.bytes());
+        let is_older = |waiting: &Request| waiting.grant().is_ok_and(|waiting| grant.sequence <= waiting.sequence);
+        if !is_repeated && waiting.is_some_and(|waiting| is_older(waiting)) {
+            return Err(Refusal::Replayed);
+        }
         let pending = Pending { request, record };
         let mine = relation.mine.as_ref().and_then(Word::grant).filter(|grant| is_current(grant, now));
         if relation.asked.as_ref().is_some_and(|asked| asked.request.expires > now) && mine.is_some() {
             complete(relation, &self.key.public(), &pending);
             return Ok(vec![Effect::Changed(peer)]);
         }
-        // A peer that lost its state is answered again, if it wants no more than it has.
-        let healed = mine
-            .filter(|grant| relation.preshared_key.is_some() && grant.allow.covers(&pending.request.want))
-            .map(|grant| Terms { allow: Some(grant.allow.clone()), expires: grant.expires });
-        let automatic =
-            automatic.filter(|_| !relation.is_barred).map(|automatic| automatic.terms(&pending.request.want));
-        let automatic = healed.or(automatic);
-        if let Some(terms) = automatic {
-            let terms = Terms { allow: Some(terms.allow.unwrap_or_default()), ..terms };
+        if let Some(terms) = relation.automatic(automatic, &pending.request.want, mine) {
             return answer(relation, &self.key, own_record, &pending, terms, now, chance)
                 .map_err(|_| Refusal::Malformed);
+        }
+        if is_repeated {
+            return Ok(Vec::new());
         }
         relation.pending = Some(pending);
         Ok(vec![Effect::Changed(peer), Effect::Asked(peer)])
@@ -134,6 +137,10 @@ impl Book {
     ) -> Result<Vec<Effect>, Refusal> {
         let me = self.me();
         let peer = approval.from;
+        let known = self.relations.get(&peer).ok_or(Refusal::Unasked)?;
+        if self.is_taken(known.newer(&record)) {
+            return Err(Refusal::KeyTaken);
+        }
         let relation = self.relations.get_mut(&peer).ok_or(Refusal::Unasked)?;
         let grant = approval.grant().map_err(|_| Refusal::Malformed)?;
         if grant.issued > now + MAX_AHEAD {
@@ -147,9 +154,9 @@ impl Book {
         };
         let ours = Half { identity: &me, share: &asked.request.psk_share, envelope: asked.request.bytes() };
         let theirs = Half { identity: &peer, share: &approval.psk_share, envelope: approval.bytes() };
-        relation.preshared_key = Some(preshared_key(ours, theirs));
+        relation.preshared_key = Some(PresharedKey(preshared_key(ours, theirs)));
         relation.theirs = Some(Word::Grant(grant));
-        relation.pin(record);
+        relation.pin(&record);
         Ok(vec![Effect::Changed(peer)])
     }
 
@@ -174,7 +181,7 @@ impl Book {
         if relation.record.as_ref().is_some_and(|known| known.sequence >= record.sequence) {
             return Ok(Vec::new());
         }
-        relation.pin(record);
+        relation.pin(&record);
         Ok(vec![Effect::Changed(peer)])
     }
 }

@@ -1,10 +1,14 @@
 //! What this agent knows of one peer: its record, the latest word of each side, and what is being asked.
 
+use std::fmt;
+
 use overlay_rendezvous::letter::Letter;
-use overlay_wire::signed::{Approval, Endpoints, Grant, PublicKey, Record, Request, Revoke, ScopeList, Signed};
+use overlay_wire::signed::{
+    Approval, Endpoints, Grant, MAX_REQUEST_LIFETIME, PublicKey, Record, Request, Revoke, ScopeList, Signed,
+};
 use zeroize::Zeroizing;
 
-use super::is_current;
+use super::{Automatic, Effect, Terms, is_current};
 
 /// What one side last said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +24,13 @@ impl Word {
         match self {
             Self::Grant(grant) => grant.sequence,
             Self::Revoke(revoke) => revoke.sequence,
+        }
+    }
+
+    fn issued(&self) -> u64 {
+        match self {
+            Self::Grant(grant) => grant.issued,
+            Self::Revoke(revoke) => revoke.issued,
         }
     }
 
@@ -50,6 +61,16 @@ pub(crate) struct Pending {
     pub(crate) record: Signed<Record>,
 }
 
+/// The preshared key of a tunnel. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PresharedKey(pub(crate) Zeroizing<[u8; 32]>);
+
+impl fmt::Debug for PresharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresharedKey(redacted)")
+    }
+}
+
 /// A peer with a tunnel.
 #[derive(Clone, Debug)]
 pub(crate) struct Open<'a> {
@@ -58,7 +79,7 @@ pub(crate) struct Open<'a> {
     pub(crate) allow: &'a ScopeList,
     /// What may be opened there.
     pub(crate) opens: &'a ScopeList,
-    pub(crate) preshared_key: &'a Zeroizing<[u8; 32]>,
+    pub(crate) preshared_key: &'a PresharedKey,
     /// The address that is the peer's here.
     pub(crate) ipv4: Option<[u8; 4]>,
 }
@@ -73,7 +94,7 @@ pub(crate) struct Relation {
     pub(crate) mine: Option<Word>,
     pub(crate) theirs: Option<Word>,
     /// Made from both shares when both sides have granted.
-    pub(crate) preshared_key: Option<Zeroizing<[u8; 32]>>,
+    pub(crate) preshared_key: Option<PresharedKey>,
     pub(crate) asked: Option<Asked>,
     pub(crate) pending: Option<Pending>,
     /// Our answer to the peer's last request, for the case that the peer asks the same again.
@@ -103,13 +124,38 @@ impl Relation {
         }
     }
 
-    /// The newest record, pinned or waiting.
+    /// The record by which people know the peer: the pinned one if there is a tunnel or was one, else the one of the
+    /// request that waits.
+    pub(crate) fn shown_record(&self) -> Option<&Signed<Record>> {
+        let asking = self.pending.as_ref().map(|pending| &pending.record);
+        if self.is_paired() { self.record.as_ref().or(asking) } else { asking.or(self.record.as_ref()) }
+    }
+
+    /// The newest record, whose mailbox is the one to write to.
     pub(crate) fn newest_record(&self) -> Option<&Signed<Record>> {
-        self.record.as_ref().or_else(|| self.pending.as_ref().map(|pending| &pending.record))
+        match &self.pending {
+            Some(pending) => Some(self.newer(&pending.record)),
+            None => self.record.as_ref(),
+        }
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
-        self.newest_record().map(|record| record.name.as_str())
+        self.shown_record().map(|record| record.name.as_str())
+    }
+
+    /// Whether this agent never said anything to the peer.
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.mine.is_none()
+    }
+
+    /// Whether both sides made a preshared key, which nothing has ended since.
+    pub(crate) fn is_paired(&self) -> bool {
+        self.preshared_key.is_some()
+    }
+
+    /// Whether one side has taken back what it had granted.
+    pub(crate) fn is_revoked(&self) -> bool {
+        [&self.mine, &self.theirs].into_iter().any(|word| matches!(word, Some(Word::Revoke(_))))
     }
 
     /// The peer's tunnel, if both sides grant one at this time.
@@ -138,6 +184,25 @@ impl Relation {
         self.pending.as_ref().filter(|pending| pending.request.expires > now)
     }
 
+    /// What is granted to a request that wants `want` without a person's decision. The config's own terms come first. A
+    /// peer that lost its state is answered again if it wants no more than it has. A peer that a person has refused needs a
+    /// person's approval, unless the config pins it.
+    pub(super) fn automatic(
+        &self,
+        automatic: Option<Automatic>,
+        want: &ScopeList,
+        mine: Option<&Signed<Grant>>,
+    ) -> Option<Terms> {
+        let has_enough = mine.filter(|grant| self.is_paired() && grant.allow.covers(want));
+        let healed = has_enough.map(|grant| Terms { allow: Some(grant.allow.clone()), expires: grant.expires });
+        match automatic {
+            Some(Automatic::Terms(terms)) => Some(terms),
+            Some(within) => healed.or_else(|| (!self.is_barred).then(|| within.terms(want))),
+            None => healed,
+        }
+        .map(|terms| Terms { allow: Some(terms.allow.unwrap_or_default()), ..terms })
+    }
+
     /// When a grant of either side ends next.
     pub(super) fn next_expiry(&self, now: u64) -> Option<u64> {
         let ends = |word: &Option<Word>| word.as_ref().and_then(Word::grant).and_then(|grant| grant.expires);
@@ -163,17 +228,46 @@ impl Relation {
         }
     }
 
+    /// The newer of two records: the pinned one, or this.
+    pub(super) fn newer<'a>(&'a self, record: &'a Signed<Record>) -> &'a Signed<Record> {
+        self.record.as_ref().filter(|known| known.sequence >= record.sequence).unwrap_or(record)
+    }
+
     /// Keeps the newer of two records.
-    pub(super) fn pin(&mut self, record: Signed<Record>) {
-        if self.record.as_ref().is_none_or(|known| known.sequence < record.sequence) {
-            self.record = Some(record);
-        }
+    pub(super) fn pin(&mut self, record: &Signed<Record>) {
+        self.record = Some(self.newer(record).clone());
+    }
+
+    /// Whether nothing more is expected of a stranger: it has no request that waits, and its latest word is so old that
+    /// every request with a lower sequence has expired.
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        let issued = self.theirs.as_ref().map_or(0, Word::issued);
+        self.is_stranger() && self.pending(now).is_none() && issued.saturating_add(MAX_REQUEST_LIFETIME) < now
     }
 
     /// Whether a record has a tunnel key that is pinned for this peer.
     pub(super) fn has_key_of(&self, record: &Record) -> bool {
         let keys = self.record.iter().flat_map(|known| &known.tunnel_keys);
         self.preshared_key.is_some() && keys.into_iter().any(|key| record.tunnel_keys.contains(key))
+    }
+
+    /// What the peer may not have got: the request that is not answered, our answer, and our latest word.
+    pub(crate) fn repeat(&self, own_record: &Signed<Record>, now: u64) -> Vec<Effect> {
+        let to = self.identity;
+        let asked = self.asked.as_ref().filter(|asked| asked.request.expires > now);
+        let asked = asked.map(|asked| Effect::Send { to, id: asked.request.id, letter: asked.letter(own_record) });
+        // A peer that has the answer refuses the second one.
+        let answered = self.answered.as_ref().zip(self.answer_letter(own_record));
+        let answered = answered.map(|(approval, letter)| Effect::Send { to, id: approval.request, letter });
+        let word = match &self.mine {
+            Some(Word::Revoke(revoke)) => Some(Letter::Revoke { revoke: revoke.bytes().to_vec().into() }),
+            Some(Word::Grant(grant)) if self.is_paired() => {
+                Some(Letter::Grant { grant: grant.bytes().to_vec().into() })
+            }
+            _ => None,
+        };
+        let word = word.map(|letter| Effect::Keep { to, letter });
+        asked.into_iter().chain(answered).chain(word).collect()
     }
 
     /// Ends everything but the latest words.

@@ -73,6 +73,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
         }
         AgentRequest::Handshake(_) => AgentReply::Decided(decided("asked")),
         AgentRequest::Approve(_) => AgentReply::Decided(decided("trusted")),
+        AgentRequest::Reject(_) => AgentReply::Decided(decided("rejected")),
         AgentRequest::Untrust(_) => AgentReply::Decided(decided("untrusted")),
         AgentRequest::Pending => AgentReply::Pending(vec![PendingRequest {
             name: "bob".to_owned(),
@@ -131,6 +132,7 @@ async fn each_path_asks_its_question_with_the_uid_of_its_caller() {
             r#"{"peer":"bob","allow":["icmp"]}"#,
             AgentRequest::Approve(Approve { peer: text("bob"), allow: Some(vec![text("icmp")]), seconds: None }),
         ),
+        ("POST /v1/agent/reject", r#"{"peer":"bob"}"#, AgentRequest::Reject(Named { peer: text("bob") })),
         ("POST /v1/agent/untrust", r#"{"peer":"bob"}"#, AgentRequest::Untrust(Named { peer: text("bob") })),
         ("GET /v1/agent/pending", "", AgentRequest::Pending),
         ("GET /v1/agent/peers", "", AgentRequest::Peers),

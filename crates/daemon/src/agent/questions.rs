@@ -1,0 +1,209 @@
+//! Questions about agents that are not known here: they are passed on to the rendezvous, and answered when it answers.
+
+use std::time::Duration;
+
+use overlay_rendezvous::client::Query;
+use overlay_rendezvous::protocol::{Code, Find as By};
+use overlay_wire::signed::{PublicKey, Record, Signed};
+use tokio::time::Instant;
+
+use super::answers::Reply;
+use super::named::{Named, ambiguous, unknown};
+use super::request::{AgentReply, Approve, Handshake};
+use super::time::now;
+use super::{Agent, Changed, NOTHING, Standing};
+use crate::failure::{ExitKind, Failure};
+
+/// How many questions wait for the rendezvous.
+const MAX_ASKED: usize = 64;
+/// How long a question waits for the rendezvous.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long after its start an agent looks again for one that is not found: both may have started together.
+const JUST_STARTED: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(300);
+
+/// A question that waits for the rendezvous.
+pub(super) struct Asked {
+    /// What people call the agent.
+    about: String,
+    by: By,
+    /// What is looked for if nothing is found.
+    otherwise: Option<By>,
+    goal: Goal,
+    until: Instant,
+    reply: Reply,
+}
+
+/// What the answer is for.
+pub(super) enum Goal {
+    /// A handshake that this user asks for.
+    Handshake(Handshake, u32),
+    /// An approval by this user. The agent that asks has named itself, and the rendezvous says whose the name is.
+    Approve(Approve, u32, PublicKey),
+    Show,
+}
+
+impl Asked {
+    pub(super) fn refuse(self, code: Code) {
+        let failure = Failure::new(ExitKind::Other, format!("the rendezvous refuses to look for {}", self.about))
+            .with_cause(code.word());
+        let _ = self.reply.send(Err(failure));
+    }
+
+    fn give_up(self) {
+        let failure = Failure::new(ExitKind::Timeout, format!("the rendezvous did not say who {} is", self.about))
+            .with_hint(hint_without_rendezvous(&self.goal));
+        let _ = self.reply.send(Err(failure));
+    }
+}
+
+/// A question that is not passed on yet.
+pub(super) struct Held {
+    asked: Asked,
+    /// When it may be passed on.
+    from: Instant,
+}
+
+impl Agent {
+    pub(super) fn look_up(&mut self, text: &str, goal: Goal, reply: Reply) -> Changed {
+        match Named::parse(text) {
+            Ok(named) => self.ask_rendezvous(text.to_owned(), named.by(), goal, reply),
+            Err(failure) => {
+                let _ = reply.send(Err(failure));
+                NOTHING
+            }
+        }
+    }
+
+    pub(super) fn ask_rendezvous(
+        &mut self,
+        about: String,
+        (by, otherwise): (By, Option<By>),
+        goal: Goal,
+        reply: Reply,
+    ) -> Changed {
+        if let Standing::Failed(cause) = &self.standing {
+            let failure = Failure::new(ExitKind::Timeout, "the rendezvous is not connected")
+                .with_cause(cause.clone())
+                .with_hint(hint_without_rendezvous(&goal));
+            let _ = reply.send(Err(failure));
+            return NOTHING;
+        }
+        let asked = Asked { about, by, otherwise, goal, until: Instant::now() + PATIENCE, reply };
+        if self.asked.len() + self.held.len() >= MAX_ASKED {
+            asked.refuse(Code::Later);
+        } else if self.is_registered {
+            self.pass_on(asked);
+        } else {
+            // A rendezvous shows members to members alone.
+            self.held.push(Held { asked, from: Instant::now() });
+        }
+        self.drain()
+    }
+
+    fn pass_on(&mut self, asked: Asked) {
+        match self.client.find(asked.by.clone(), None, now()) {
+            Ok(query) => _ = self.asked.insert(query, asked),
+            Err(_) => asked.refuse(Code::Later),
+        }
+    }
+
+    /// Passes on the questions whose time has come.
+    pub(super) fn pass_on_held(&mut self) {
+        if !self.is_registered {
+            return;
+        }
+        let now = Instant::now();
+        let (due, held) = std::mem::take(&mut self.held).into_iter().partition(|held| held.from <= now);
+        self.held = held;
+        let due: Vec<Held> = due;
+        due.into_iter().for_each(|held| self.pass_on(held.asked));
+    }
+
+    /// When a question is due next: to be passed on, or to be given up.
+    pub(super) fn question_due(&self) -> Option<Instant> {
+        let held = self.held.iter().map(|held| if self.is_registered { held.from } else { held.asked.until });
+        self.asked.values().map(|asked| asked.until).chain(held).min()
+    }
+
+    /// Tells those whose question was not answered in time.
+    pub(super) fn give_up_questions(&mut self) {
+        let now = Instant::now();
+        self.asked.extract_if(.., |_, asked| asked.until <= now).for_each(|(_, asked)| asked.give_up());
+        self.held.extract_if(.., |held| held.asked.until <= now).for_each(|held| held.asked.give_up());
+    }
+
+    /// This agent cannot be registered, so what waits for that is not answered.
+    pub(super) fn refuse_held(&mut self, code: Code) {
+        self.held.drain(..).for_each(|held| held.asked.refuse(code));
+    }
+
+    /// Handles the records that the rendezvous has found.
+    pub(super) fn on_found(&mut self, query: Query, records: Vec<Signed<Record>>) -> Changed {
+        let Some(mut asked) = self.asked.remove(&query) else { return NOTHING };
+        if records.is_empty()
+            && let Some(by) = asked.otherwise.take()
+        {
+            asked.by = by;
+            self.pass_on(asked);
+            return NOTHING;
+        }
+        match asked.goal {
+            Goal::Show => {
+                let found = records.iter().map(|record| self.shown(record)).collect();
+                let _ = asked.reply.send(Ok(AgentReply::Found(found)));
+                NOTHING
+            }
+            Goal::Approve(approve, uid, identity) => {
+                let claimed = self.book.relation(&identity).and_then(|relation| relation.name());
+                let registered = records.iter().find(|record| record.identity == identity);
+                if registered.map(|record| record.name.as_str()) == claimed {
+                    return self.approve(identity, &approve, uid, asked.reply);
+                }
+                let _ = asked.reply.send(Err(claims_name(&asked.about, &identity, registered)));
+                NOTHING
+            }
+            Goal::Handshake(ref handshake, uid) => {
+                // What cannot be read was refused before it was passed on.
+                let Ok(named) = Named::parse(&handshake.peer) else { return NOTHING };
+                let mut matching = records.iter().filter(|record| named.matches(&record.identity, &record.name));
+                match (matching.next(), matching.next()) {
+                    (Some(record), None) => self.shake(record, handshake, uid, asked.reply),
+                    (None, _) if Instant::now() < self.started + JUST_STARTED => {
+                        (asked.by, asked.otherwise) = named.by();
+                        self.held.push(Held { asked, from: Instant::now() + AGAIN });
+                        NOTHING
+                    }
+                    (None, _) => {
+                        let _ = asked.reply.send(Err(unknown(&handshake.peer)));
+                        NOTHING
+                    }
+                    (Some(_), Some(_)) => {
+                        let _ = asked.reply.send(Err(ambiguous(&handshake.peer)));
+                        NOTHING
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What to do without the rendezvous.
+fn hint_without_rendezvous(goal: &Goal) -> String {
+    match goal {
+        Goal::Approve(_, _, identity) => {
+            format!("compare the key with its owner, then: sudo overlay approve {identity}")
+        }
+        Goal::Handshake(..) | Goal::Show => "overlay agents shows whether the rendezvous is connected".to_owned(),
+    }
+}
+
+fn claims_name(about: &str, identity: &PublicKey, registered: Option<&Signed<Record>>) -> Failure {
+    let cause = match registered {
+        Some(record) => format!("the agent that asks is registered as `{}`", record.name),
+        None => "the agent that asks is not registered".to_owned(),
+    };
+    Failure::new(ExitKind::Conflict, format!("`{about}` is not the name of the agent that asks"))
+        .with_cause(cause)
+        .with_hint(format!("approve it by its key if you know it: sudo overlay approve {identity}"))
+}
