@@ -9,6 +9,8 @@
 
 #[path = "agents/changes.rs"]
 mod changes;
+#[path = "agents/clocks.rs"]
+mod clocks;
 #[path = "agents/ends.rs"]
 mod ends;
 mod lab;

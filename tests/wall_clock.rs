@@ -7,37 +7,21 @@
 
 mod lab;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use lab::{B, Host, Outside, Overlay, Pair, SHORTLY, skip, within};
+use lab::faketime::{set_offset, under_another_clock};
+use lab::{B, Host, Outside, Overlay, Pair, SHORTLY, within};
 
 /// By when a peer is heard again after its clock was changed: three attempts at a handshake, 5 s apart.
 const HEARD_AGAIN: Duration = Duration::from_secs(15);
 
-/// Where Debian has it.
-const LIBRARIES: [&str; 2] =
-    ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
-
 /// `overlay up` with a wall clock that is off by the current content of the file.
-fn under_another_clock(host: &Host, config: &str, offset: &Path) -> Option<Command> {
-    let Some(library) = LIBRARIES.iter().find(|library| Path::new(library).exists()) else {
-        skip("wall clock", "not installed: faketime (scripts/setup test)");
-        return None;
-    };
+fn up_under_another_clock(host: &Host, config: &str, offset: &Path) -> Option<Command> {
     let path = host.write("overlay.toml", config);
     let mut command = host.overlay_command(format!("up {}", path.display()));
-    command
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME_TIMESTAMP_FILE", offset)
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    Some(command)
-}
-
-fn set_offset(host: &Host, offset: &str) -> PathBuf {
-    host.write("offset", format!("{offset}\n"))
+    under_another_clock(&mut command, offset).then_some(command)
 }
 
 #[test]
@@ -50,7 +34,7 @@ fn a_daemon_that_began_a_day_behind_is_heard_once_its_clock_is_right() {
     pair.b.exec("nft add rule inet mute out udp sport 51820 @th,64,8 1 drop");
     let config = pair.config_of_a(Outside::V4) + "persistent_keepalive = 1\n";
     let offset = set_offset(&pair.a, "-1d");
-    let Some(command) = under_another_clock(&pair.a, &config, &offset) else { return };
+    let Some(command) = up_under_another_clock(&pair.a, &config, &offset) else { return };
 
     // The peer remembers a handshake from today.
     let a = pair.a.overlay_up(&config);
@@ -89,7 +73,7 @@ fn a_daemon_whose_clock_was_set_back_is_heard_after_an_orderly_restart() {
     let b = pair.b.overlay_up(&pair.config_of_b_waiting());
     let config = pair.config_of_a(Outside::V4) + "persistent_keepalive = 1\n";
     let offset = set_offset(&pair.a, "+1d");
-    let Some(command) = under_another_clock(&pair.a, &config, &offset) else { return };
+    let Some(command) = up_under_another_clock(&pair.a, &config, &offset) else { return };
     let tomorrow = Overlay::from_command(&pair.a, command);
     pair.a.reaches(B.v4);
     set_offset(&pair.a, "+0");

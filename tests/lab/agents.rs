@@ -11,7 +11,7 @@ use super::host::Host;
 use super::overlay::Overlay;
 use super::process::{CommandLine, Finished, Process};
 use super::wait::{SHORTLY, within};
-use super::{Lab, services};
+use super::{Lab, faketime, services};
 
 /// The rendezvous' address, on the loopback of its host.
 const ADDRESS: &str = "192.0.2.9";
@@ -122,6 +122,20 @@ impl Agent {
     pub fn start(&mut self) {
         let line = format!("--state-dir {} up {}", state(&self.host).display(), config(&self.host).display());
         self.overlay = Some(Overlay::from_command(&self.host, self.host.overlay_command(line)));
+    }
+
+    /// Starts the daemon with a wall clock that is off by this much, for example `-400d`. Returns false if this machine
+    /// cannot.
+    #[track_caller]
+    #[must_use]
+    pub fn start_at(&mut self, offset: &str) -> bool {
+        let line = format!("--state-dir {} up {}", state(&self.host).display(), config(&self.host).display());
+        let mut command = self.host.overlay_command(line);
+        let can = faketime::under_another_clock(&mut command, &faketime::set_offset(&self.host, offset));
+        if can {
+            self.overlay = Some(Overlay::from_command(&self.host, command));
+        }
+        can
     }
 
     /// The daemon, which must run.

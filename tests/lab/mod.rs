@@ -22,6 +22,7 @@
 
 pub mod agents;
 pub mod crowd;
+pub mod faketime;
 pub mod footprint;
 pub mod host;
 pub mod names;

@@ -48,13 +48,16 @@ use self::link::{Link, LinkNews};
 use self::post::Post;
 use self::questions::{Asked, Held};
 use self::state::{Keys, State};
-use self::time::{now, unix_now};
-use self::trust::{Book, Open, Relation};
+use self::time::{HighWater, now};
+use self::trust::{Book, Moment, Open, Relation};
 use crate::config::{self, AgentPart};
 use crate::failure::{ExitKind, Failure};
 
 /// How often the addresses of this host are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
+
+/// How far the wall clock may be behind the latest time without a warning, in milliseconds.
+const BEHIND: u64 = 10 * 60 * 1_000;
 
 /// A running agent.
 pub(crate) struct Agent {
@@ -87,9 +90,9 @@ pub(crate) struct Agent {
     /// Where this host can be reached, as its peers were told.
     places: Vec<SocketAddr>,
     told: BTreeSet<PublicKey>,
-    /// When the next grant ends, and until when those that ended are closed, in milliseconds since 1970.
+    time: HighWater,
+    /// When the next grant ends, in milliseconds since 1970.
     expires_at: Option<u64>,
-    closed_until: u64,
     /// Why the last change is not on disk.
     unsaved: Option<Failure>,
     /// Peers whose tunnel is closed here, but not on disk yet.
@@ -178,6 +181,14 @@ impl Agent {
         })?;
         let mut client = Client::new(config.network_key, me, seed);
         client.set_record(record.clone(), now);
+        let time = HighWater::new(state.time()?, now);
+        if time.read(now) > now.unix.saturating_add(BEHIND) {
+            tracing::warn!(
+                "the clock is behind the latest time that this agent has reached, which goes on ending grants: set the clock, or \
+                 remove {} if that time was wrong",
+                state.path().join(state::TIME).display()
+            );
+        }
         let post = Post::new(config.network_key, me, state.keys()?.mailbox);
         let mut agent = Self {
             config: config.clone(),
@@ -201,16 +212,16 @@ impl Agent {
             moved: BTreeSet::new(),
             places: Vec::new(),
             told: BTreeSet::new(),
+            time,
             expires_at: None,
-            closed_until: now.unix,
             unsaved: None,
             unwritten: BTreeSet::new(),
             owed: NOTHING,
             look_at: tokio::time::Instant::now(),
         };
-        agent.watch_peers(now.unix);
+        agent.watch_peers();
         agent.repeat_letters();
-        agent.expires_at = agent.book.next_expiry(now.unix);
+        agent.expires_at = agent.book.next_expiry(agent.moment());
         Ok(agent)
     }
 
@@ -227,7 +238,8 @@ impl Agent {
 
     /// Watches the peers that we have a word for and those that the config trusts, as many as there is room for. Peers with a
     /// tunnel come first.
-    fn watch_peers(&mut self, now: u64) {
+    fn watch_peers(&mut self) {
+        let now = self.moment();
         let is_ours = |relation: &&Relation| !relation.is_stranger();
         let (open, closed): (Vec<_>, Vec<_>) =
             self.book.relations().filter(is_ours).partition(|relation| relation.is_open(now));
@@ -250,7 +262,7 @@ impl Agent {
         let pool = self.network.as_ref().map(|network| &network.pool);
         // Two peers with one key would leave the daemon without a start. The book lets none in.
         let mut keys = BTreeSet::from([self.keys.tunnel.public()]);
-        let peers = self.book.open(unix_now()).filter_map(|open| tunnels::peer_of(&open, pool, self.record.ipv4));
+        let peers = self.book.open(self.moment()).filter_map(|open| tunnels::peer_of(&open, pool, self.record.ipv4));
         let peers = peers.filter(|peer| keys.insert(peer.public_key)).collect();
         AgentPart { private_key: self.keys.tunnel.clone(), addresses: self.addresses(), peers }
     }
@@ -269,7 +281,7 @@ impl Agent {
     pub(crate) fn candidates(&mut self, all: bool) -> Vec<(PeerKey, Vec<SocketAddr>)> {
         let inner = self.pools();
         let moved = std::mem::take(&mut self.moved);
-        let candidates = self.book.open(unix_now()).filter_map(|open: Open<'_>| {
+        let candidates = self.book.open(self.moment()).filter_map(|open: Open<'_>| {
             if !all && !moved.contains(&open.record.identity) {
                 return None;
             }
@@ -285,7 +297,7 @@ impl Agent {
         let due = self.client.deadline().saturating_sub(now().monotonic);
         let expiry = self.expires_at.map_or(LOOK_AROUND, |at| {
             // A wall clock that is set is noticed after half a minute at the latest.
-            Duration::from_millis(at.saturating_sub(unix_now())).min(LOOK_AROUND)
+            Duration::from_millis(at.saturating_sub(self.moment().latest)).min(LOOK_AROUND)
         });
         let look_at = self.question_due().map_or(self.look_at, |at| at.min(self.look_at));
         tokio::select! {
@@ -314,10 +326,11 @@ impl Agent {
         }
         self.client.handle_timeout(now);
         let mut changed = self.drain();
-        if self.expires_at.is_some_and(|at| at <= now.unix) || now.unix < self.closed_until {
+        self.time.note(now);
+        if self.expires_at.is_some_and(|at| at <= self.time.reached()) {
             changed = changed.and(PEERS);
+            self.write_time();
         }
-        self.closed_until = now.unix;
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             changed = changed.and(self.look_around(netlink, port).await);
@@ -335,9 +348,27 @@ impl Agent {
 
     /// Sends what follows from a change.
     fn settle(&mut self) -> Changed {
-        self.expires_at = self.book.next_expiry(self.closed_until);
+        self.expires_at = self.book.next_expiry(self.moment());
+        if self.expires_at.is_some() && self.time.lags() {
+            self.write_time();
+        }
         self.tell_places();
         self.drain()
+    }
+
+    /// The time by both clocks, for the book.
+    fn moment(&self) -> Moment {
+        let now = now();
+        Moment { wall: now.unix, latest: self.time.read(now) }
+    }
+
+    /// Writes the latest time, which ends grants after a reboot with a clock that is behind.
+    fn write_time(&mut self) {
+        let reached = self.time.reached();
+        match self.state.set_time(reached) {
+            Ok(()) => self.time.on_written(reached),
+            Err(failure) => tracing::error!("{failure}"),
+        }
     }
 
     fn on_not_connected(&mut self, error: &ConnectError) {

@@ -14,7 +14,6 @@ use super::named::impossible;
 use super::questions::Goal;
 use super::request::{AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Handshake};
 use super::shown::{addresses, pending_request, shown_peer, shown_service, state_of};
-use super::time::unix_now;
 use super::trust::{Effect, Impossible, Relation, Terms, Word};
 use super::{Agent, Changed, NOTHING, Standing};
 use crate::failure::{ExitKind, Failure};
@@ -49,7 +48,7 @@ impl Agent {
     }
 
     fn handle(&mut self, call: AgentCall, reply: Reply) -> Changed {
-        let uid = call.uid;
+        let (uid, now) = (call.uid, self.moment());
         match call.request {
             AgentRequest::Handshake(handshake) => match self.find_known(&handshake.peer) {
                 Ok(Some(record)) => return self.shake(&record, &handshake, uid, reply),
@@ -58,7 +57,7 @@ impl Agent {
             },
             AgentRequest::Approve(approve) => match self.choose(&approve.peer) {
                 Ok(peer) => {
-                    let asks = self.book.relation(&peer.identity).and_then(|relation| relation.pending(unix_now()));
+                    let asks = self.book.relation(&peer.identity).and_then(|relation| relation.pending(now));
                     if asks.is_none() || peer.is_certain {
                         return self.approve(peer.identity, &approve, uid, reply);
                     }
@@ -69,7 +68,7 @@ impl Agent {
             },
             AgentRequest::Reject(named) => match self.choose(&named.peer) {
                 Ok(peer) => {
-                    let effects = self.book.reject(&peer.identity, unix_now());
+                    let effects = self.book.reject(&peer.identity, now);
                     let effects = effects.map_err(|error| impossible(&named.peer, error));
                     return self.conclude(peer.identity, "rejected", uid, reply, effects);
                 }
@@ -80,7 +79,7 @@ impl Agent {
                 Err(failure) => self.answer(reply, Err(failure)),
             },
             AgentRequest::Pending => {
-                let pending = self.book.pending(unix_now()).map(pending_request).collect();
+                let pending = self.book.pending(now).map(pending_request).collect();
                 self.answer(reply, Ok(AgentReply::Pending(pending)));
             }
             AgentRequest::Peers => {
@@ -103,18 +102,19 @@ impl Agent {
     pub(super) fn shake(&mut self, record: &Signed<Record>, handshake: &Handshake, uid: u32, reply: Reply) -> Changed {
         let terms = Terms {
             allow: Some(handshake.allow.clone().map_or_else(|| self.config.allow.clone(), ScopeList)),
-            expires: expires(handshake.seconds),
+            expires: self.end_of(handshake.seconds),
         };
         let what = (handshake.reason.clone(), ScopeList(handshake.want.clone()), terms);
-        let effects = self.book.ask(record, &self.record, what, unix_now(), chance());
+        let effects = self.book.ask(record, &self.record, what, self.moment(), chance());
         let effects = effects.map_err(|error| impossible(&handshake.peer, error));
         self.conclude(record.identity, "asked", uid, reply, effects)
     }
 
     pub(super) fn approve(&mut self, peer: PublicKey, approve: &Approve, uid: u32, reply: Reply) -> Changed {
-        let was_pending = self.book.relation(&peer).is_some_and(|relation| relation.pending(unix_now()).is_some());
-        let terms = Terms { allow: approve.allow.clone().map(ScopeList), expires: expires(approve.seconds) };
-        let effects = self.book.approve(&peer, &self.record, terms, unix_now(), chance());
+        let now = self.moment();
+        let was_pending = self.book.relation(&peer).is_some_and(|relation| relation.pending(now).is_some());
+        let terms = Terms { allow: approve.allow.clone().map(ScopeList), expires: self.end_of(approve.seconds) };
+        let effects = self.book.approve(&peer, &self.record, terms, now, chance());
         let effects = effects.map_err(|error| impossible(&approve.peer, error));
         self.conclude(peer, if was_pending { "approved" } else { "changed" }, uid, reply, effects)
     }
@@ -127,7 +127,7 @@ impl Agent {
             self.answer(reply, Err(failure));
             return NOTHING;
         }
-        let effects = match self.book.untrust(&peer, unix_now()) {
+        let effects = match self.book.untrust(&peer, self.moment()) {
             // It was taken back already, but that is not on disk yet.
             Err(Impossible::NotTrusted) if self.unwritten.contains(&peer) => Ok(self.repeat_unwritten(&peer)),
             effects => effects.map_err(|error| impossible(text, error)),
@@ -158,7 +158,7 @@ impl Agent {
         }
         let relation = self.book.relation(&identity);
         let grant = relation.and_then(|relation| relation.mine.as_ref()).and_then(Word::grant);
-        let is_open = relation.is_some_and(|relation| relation.is_open(unix_now()));
+        let is_open = relation.is_some_and(|relation| relation.is_open(self.moment()));
         let state = if is_open && matches!(state, "asked" | "approved") { "trusted" } else { state };
         let decided = Decided {
             name: relation.and_then(Relation::name).unwrap_or_default().to_owned(),
@@ -198,7 +198,7 @@ impl Agent {
     }
 
     fn status(&self) -> AgentStatus {
-        let now = unix_now();
+        let now = self.moment();
         AgentStatus {
             name: self.config.name.clone(),
             identity: self.book.me().to_string(),
@@ -220,7 +220,7 @@ impl Agent {
         let state = if record.identity == self.book.me() {
             "self"
         } else {
-            self.book.relation(&record.identity).map_or("unknown", |relation| state_of(relation, unix_now()))
+            self.book.relation(&record.identity).map_or("unknown", |relation| state_of(relation, self.moment()))
         };
         AgentRecord {
             name: record.name.clone(),
@@ -231,9 +231,9 @@ impl Agent {
             state: state.to_owned(),
         }
     }
-}
 
-/// When a grant ends that holds for so many seconds.
-fn expires(seconds: Option<u64>) -> Option<u64> {
-    seconds.map(|seconds| unix_now().saturating_add(seconds.saturating_mul(1_000)))
+    /// When a grant ends that holds for so many seconds.
+    fn end_of(&self, seconds: Option<u64>) -> Option<u64> {
+        seconds.map(|seconds| self.moment().latest.saturating_add(seconds.saturating_mul(1_000)))
+    }
 }

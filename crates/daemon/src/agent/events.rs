@@ -6,7 +6,7 @@ use overlay_rendezvous::client::{Event, Subject};
 use overlay_rendezvous::protocol::Code;
 use overlay_wire::signed::{Network, Signed};
 
-use super::time::{now, unix_now};
+use super::time::now;
 use super::{ADDRESSES, Agent, Changed, NOTHING, Standing, own};
 
 impl Agent {
@@ -51,7 +51,7 @@ impl Agent {
             | Event::Clock { .. } => {}
             Event::Record(record) => {
                 let asked = self.ask_pinned(&record);
-                let effects = self.book.on_record(*record, unix_now());
+                let effects = self.book.on_record(*record, self.moment());
                 return asked.and(self.follow(effects, "record"));
             }
             Event::Message { from, id, sealed } => return self.on_message(from, id, &sealed),

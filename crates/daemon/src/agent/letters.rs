@@ -43,17 +43,17 @@ impl Agent {
     pub(super) fn on_letter(&mut self, from: PublicKey, letter: &Letter) -> Changed {
         let chance = chance();
         let automatic = self.automatic(&from);
-        let effects = self.book.on_letter(&from, letter, &self.record, automatic, unix_now(), chance);
+        let effects = self.book.on_letter(&from, letter, &self.record, automatic, self.moment(), chance);
         self.follow(effects, "letter")
     }
 
     /// Asks an agent that the config trusts, if it was not asked yet. If it trusts us, too, the requests cross.
     pub(super) fn ask_pinned(&mut self, record: &Signed<Record>) -> Changed {
-        let now = unix_now();
+        let now = self.moment();
         let Some(trust) = self.config.trust.iter().find(|trust| trust.key == record.identity) else { return NOTHING };
         let relation = self.book.relation(&record.identity);
         let is_done = relation.is_some_and(|relation| relation.is_open(now) || relation.asked.is_some());
-        if is_done || trust.expires.is_some_and(|at| at <= now) {
+        if is_done || trust.expires.is_some_and(|at| at <= now.latest) {
             return NOTHING;
         }
         let terms = Terms { allow: Some(trust.allow.clone()), expires: trust.expires };
@@ -70,7 +70,7 @@ impl Agent {
     /// What the config grants to this agent without asking.
     pub(super) fn automatic(&self, peer: &PublicKey) -> Option<Automatic> {
         if let Some(trust) = self.config.trust.iter().find(|trust| trust.key == *peer) {
-            if trust.expires.is_some_and(|at| at <= unix_now()) {
+            if trust.expires.is_some_and(|at| at <= self.moment().latest) {
                 return None;
             }
             return Some(Automatic::Terms(Terms { allow: Some(trust.allow.clone()), expires: trust.expires }));
@@ -157,7 +157,7 @@ impl Agent {
 
     /// What follows from a relation that is not on disk yet, once it is.
     pub(super) fn repeat_unwritten(&mut self, peer: &PublicKey) -> Vec<Effect> {
-        let letters = self.book.relation(peer).map(|relation| relation.repeat(&self.record, unix_now()));
+        let letters = self.book.relation(peer).map(|relation| relation.repeat(&self.record, self.moment()));
         std::iter::once(Effect::Changed(*peer)).chain(letters.into_iter().flatten()).collect()
     }
 
@@ -174,7 +174,7 @@ impl Agent {
 
     /// Ends what strangers cost once nothing more is expected of them.
     fn forget_strangers(&mut self) {
-        for stranger in self.book.forget(unix_now()) {
+        for stranger in self.book.forget(self.moment()) {
             if let Err(failure) = self.state.forget_relation(&stranger) {
                 tracing::error!("{failure}");
             }
@@ -199,7 +199,7 @@ impl Agent {
 
     /// After a start: what was not answered is asked again, and the latest word of each relation is kept again.
     pub(super) fn repeat_letters(&mut self) {
-        for effect in self.book.repeat(&self.record, unix_now()) {
+        for effect in self.book.repeat(&self.record, self.moment()) {
             match effect {
                 Effect::Send { to, id, letter } => self.send(to, id, &letter),
                 Effect::Keep { to, letter } => self.keep(to, Slot::Word, &letter),
@@ -233,7 +233,7 @@ impl Agent {
     /// Tells each open peer where this host is, if it was not told yet.
     pub(super) fn tell_places(&mut self) {
         let now = unix_now();
-        let open: BTreeSet<_> = self.book.open(now).map(|open| open.record.identity).collect();
+        let open: BTreeSet<_> = self.book.open(self.moment()).map(|open| open.record.identity).collect();
         let told = std::mem::replace(&mut self.told, open.clone());
         for peer in open.difference(&told).copied() {
             let endpoints = Endpoints {

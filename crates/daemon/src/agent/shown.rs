@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use overlay_wire::signed::{Record, Service, Transport};
 
 use super::request::{AgentPeer, PendingRequest};
-use super::trust::{Pending, Relation, Word};
+use super::trust::{Moment, Pending, Relation, Word};
 
 pub(super) fn addresses(record: &Record) -> Vec<IpAddr> {
     let v4 = record.ipv4().map(IpAddr::V4);
@@ -34,7 +34,7 @@ pub(super) fn pending_request(pending: &Pending) -> PendingRequest {
     }
 }
 
-pub(super) fn shown_peer(relation: &Relation, now: u64) -> AgentPeer {
+pub(super) fn shown_peer(relation: &Relation, now: Moment) -> AgentPeer {
     let mine = relation.mine.as_ref().and_then(Word::grant);
     let theirs = relation.theirs.as_ref().and_then(Word::grant);
     let ends = [mine, theirs].into_iter().flatten().filter_map(|grant| grant.expires).min();
@@ -49,7 +49,7 @@ pub(super) fn shown_peer(relation: &Relation, now: u64) -> AgentPeer {
     }
 }
 
-pub(super) fn state_of(relation: &Relation, now: u64) -> &'static str {
+pub(super) fn state_of(relation: &Relation, now: Moment) -> &'static str {
     let has_grants =
         [&relation.mine, &relation.theirs].iter().all(|word| word.as_ref().is_some_and(|w| w.grant().is_some()));
     if relation.is_open(now) {

@@ -7,6 +7,7 @@
 //! | `mailbox.key` | the secrets of the mailbox, base64 |
 //! | `network` | the network's signed object |
 //! | `record` | the agent's own signed record, as registered last |
+//! | `time` | the latest time that this agent has reached, in milliseconds since 1970 |
 //! | `lock` | empty; the daemon that runs the agent holds a lock on it |
 //! | `peers/IDENTITY` | what is known of one peer: see [`Relation`] |
 //!
@@ -43,6 +44,7 @@ const NETWORK: &str = "network";
 const RECORD: &str = "record";
 const PEERS: &str = "peers";
 const LOCK: &str = "lock";
+pub(super) const TIME: &str = "time";
 /// The name under which a file is written before it replaces the one before it.
 const TEMPORARY: &str = ".new";
 /// The longest file, in bytes: a relation with eight envelopes.
@@ -161,6 +163,17 @@ impl State {
 
     pub(crate) fn set_record(&self, record: &Signed<Record>) -> Result<(), Failure> {
         self.replace(RECORD, record.bytes())
+    }
+
+    /// The latest time that this agent has reached, in milliseconds since 1970.
+    pub(crate) fn time(&self) -> Result<Option<u64>, Failure> {
+        let Some(bytes) = read(&self.folder, OsStr::new(TIME))? else { return Ok(None) };
+        let time = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_ascii().parse().ok());
+        time.map(Some).ok_or_else(|| damaged_time(&self.folder.path_of(TIME)))
+    }
+
+    pub(crate) fn set_time(&self, time: u64) -> Result<(), Failure> {
+        self.replace(TIME, &in_line(&time.to_string()))
     }
 
     /// What is known of all peers.
@@ -286,6 +299,12 @@ fn damaged_peer(path: &Path) -> Failure {
     Failure::new(ExitKind::Config, format!("{} is damaged", path.display()))
         .with_cause("it is empty, cut off, or was changed by hand")
         .with_hint("restore it from a backup, or move it away and ask that peer for trust again: overlay handshake")
+}
+
+fn damaged_time(path: &Path) -> Failure {
+    Failure::new(ExitKind::Config, format!("{} is damaged", path.display()))
+        .with_cause("it is empty, cut off, or was changed by hand")
+        .with_hint("check the clock of this host and remove the file: without it, grants end by the clock alone")
 }
 
 fn cannot_read(path: &Path, error: io::Error) -> Failure {

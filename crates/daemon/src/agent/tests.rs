@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::init::{Wanted, init};
 use super::request::{AgentCall, AgentReply, AgentRequest, Approve, Named};
+use super::time::unix_now;
 use super::trust::{Effect, Terms};
 use super::*;
 use crate::config::Config;
@@ -135,7 +136,7 @@ fn untrust(peer: impl ToString) -> AgentRequest {
 }
 
 fn is_open(agent: &Agent, peer: &Peer) -> bool {
-    agent.book.relation(&peer.me()).is_some_and(|relation| relation.is_open(unix_now()))
+    agent.book.relation(&peer.me()).is_some_and(|relation| relation.is_open(agent.moment()))
 }
 
 #[tokio::test]
@@ -253,4 +254,30 @@ async fn two_daemons_never_run_one_agent() {
     assert_eq!(error.code, ExitKind::Conflict);
     drop(first);
     home.open();
+}
+
+#[tokio::test]
+async fn a_grant_that_has_ended_stays_ended_whatever_the_clock_says_after_a_reboot() {
+    let home = Home::new().await;
+    let mut bob = home.open();
+    let mut alice = Peer::new(2, "alice", &bob);
+    alice.asks(&mut bob);
+    let approve = Approve { peer: alice.me().to_string(), allow: None, seconds: Some(3_600) };
+    decide(&mut bob, AgentRequest::Approve(approve)).expect("she asked");
+    assert!(is_open(&bob, &alice), "for an hour");
+    drop(bob);
+    let bob = home.open();
+    assert!(is_open(&bob, &alice), "a restart changes nothing");
+    drop(bob);
+    // The host has reached tomorrow. The clock says today again.
+    let path = home.folder.path().join("state/lab/time");
+    let written: u64 = std::fs::read_to_string(&path).expect("written with the grant").trim().parse().expect("a time");
+    assert!(unix_now().abs_diff(written) < 60_000);
+    std::fs::write(&path, format!("{}\n", written + 86_400_000)).expect("our own file");
+    let mut bob = home.open();
+    assert!(!is_open(&bob, &alice));
+    // A new grant holds for as long as it says.
+    let approve = Approve { peer: alice.me().to_string(), allow: None, seconds: Some(3_600) };
+    decide(&mut bob, AgentRequest::Approve(approve)).expect("she is known");
+    assert!(is_open(&bob, &alice));
 }

@@ -29,6 +29,22 @@ const MAX_AHEAD: u64 = 10 * 60 * 1_000;
 /// How many agents that we never answered are kept, each with at most one request.
 pub(crate) const MAX_STRANGERS: usize = 1_000;
 
+/// The time, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// What the wall clock says. What we sign carries it.
+    pub(crate) wall: u64,
+    /// The latest time that this host has reached. It ends grants, and never goes back.
+    pub(crate) latest: u64,
+}
+
+#[cfg(test)]
+impl From<u64> for Moment {
+    fn from(time: u64) -> Self {
+        Self { wall: time, latest: time }
+    }
+}
+
 /// What follows from a letter or a decision.
 #[derive(Debug)]
 pub(crate) enum Effect {
@@ -178,17 +194,20 @@ impl Book {
     }
 
     /// The peers that have a tunnel at this time.
-    pub(crate) fn open(&self, now: u64) -> impl Iterator<Item = Open<'_>> {
+    pub(crate) fn open(&self, now: impl Into<Moment>) -> impl Iterator<Item = Open<'_>> {
+        let now = now.into();
         self.relations.values().filter_map(move |relation| relation.open(now))
     }
 
     /// The requests that wait for a decision.
-    pub(crate) fn pending(&self, now: u64) -> impl Iterator<Item = &Pending> {
+    pub(crate) fn pending(&self, now: impl Into<Moment>) -> impl Iterator<Item = &Pending> {
+        let now = now.into();
         self.relations.values().filter_map(move |relation| relation.pending(now))
     }
 
     /// When the next grant ends.
-    pub(crate) fn next_expiry(&self, now: u64) -> Option<u64> {
+    pub(crate) fn next_expiry(&self, now: impl Into<Moment>) -> Option<u64> {
+        let now = now.into();
         self.relations.values().filter_map(|relation| relation.next_expiry(now)).min()
     }
 
@@ -228,7 +247,8 @@ impl Book {
     }
 
     /// Forgets the strangers of whom nothing more is expected, and returns them.
-    pub(crate) fn forget(&mut self, now: u64) -> Vec<PublicKey> {
+    pub(crate) fn forget(&mut self, now: impl Into<Moment>) -> Vec<PublicKey> {
+        let now = now.into();
         let over = self.relations.extract_if(.., |_, relation| relation.is_over(now));
         over.map(|(identity, _)| identity).collect()
     }
@@ -244,12 +264,13 @@ impl Book {
     }
 
     /// After a start: the requests that are not answered, and the latest word for each peer that has one of ours.
-    pub(crate) fn repeat(&self, own_record: &Signed<Record>, now: u64) -> Vec<Effect> {
+    pub(crate) fn repeat(&self, own_record: &Signed<Record>, now: impl Into<Moment>) -> Vec<Effect> {
+        let now = now.into();
         self.relations.values().flat_map(|relation| relation.repeat(own_record, now)).collect()
     }
 }
 
 /// Whether a grant has not ended.
-fn is_current(grant: &Grant, now: u64) -> bool {
-    grant.expires.is_none_or(|expires| now < expires)
+fn is_current(grant: &Grant, now: Moment) -> bool {
+    grant.expires.is_none_or(|expires| now.latest < expires)
 }

@@ -5,7 +5,7 @@ use overlay_wire::signed::{Grant, MAX_REQUEST_LIFETIME, PublicKey, Record, Reque
 
 use super::exchange::{answer, complete};
 use super::relation::{Asked, Relation, Word};
-use super::{Book, Chance, Effect, Impossible, Terms};
+use super::{Book, Chance, Effect, Impossible, Moment, Terms};
 
 impl Book {
     /// Asks a peer for trust, and grants it `terms` at once. If the same peer was asked before, the same letter is sent
@@ -15,10 +15,10 @@ impl Book {
         peer: &Signed<Record>,
         own_record: &Signed<Record>,
         (reason, want, terms): (String, ScopeList, Terms),
-        now: u64,
+        now: impl Into<Moment>,
         chance: Chance,
     ) -> Result<Vec<Effect>, Impossible> {
-        let identity = peer.identity;
+        let (identity, now) = (peer.identity, now.into());
         if identity == self.me() {
             return Err(Impossible::Ourselves);
         }
@@ -31,7 +31,7 @@ impl Book {
         let allow = terms.allow.unwrap_or_default();
         let again = relation.asked.as_ref().filter(|asked| {
             let grant = relation.mine.as_ref().and_then(Word::grant);
-            asked.request.expires > now
+            asked.request.expires > now.wall
                 && asked.request.want == want
                 && grant.is_some_and(|grant| grant.allow == allow && grant.expires == terms.expires)
         });
@@ -43,8 +43,8 @@ impl Book {
             network: self.network,
             issuer: self.key.public(),
             subject: identity,
-            sequence: relation.next_sequence(now),
-            issued: now,
+            sequence: relation.next_sequence(now.wall),
+            issued: now.wall,
             expires: terms.expires,
             allow,
             request: None,
@@ -55,8 +55,8 @@ impl Book {
             from: self.key.public(),
             to: identity,
             id: chance.id,
-            issued: now,
-            expires: now + MAX_REQUEST_LIFETIME,
+            issued: now.wall,
+            expires: now.wall + MAX_REQUEST_LIFETIME,
             reason,
             want,
             grant: grant.bytes().to_vec(),
@@ -69,7 +69,7 @@ impl Book {
         let letter = asked.letter(own_record);
         relation.asked = Some(asked);
         let mut effects = vec![Effect::Changed(identity)];
-        if let Some(pending) = relation.pending.take_if(|pending| pending.request.expires > now) {
+        if let Some(pending) = relation.pending.take_if(|pending| pending.request.expires > now.wall) {
             // The requests cross: each side has granted something.
             complete(relation, &self.key.public(), &pending);
         }
@@ -83,9 +83,10 @@ impl Book {
         peer: &PublicKey,
         own_record: &Signed<Record>,
         terms: Terms,
-        now: u64,
+        now: impl Into<Moment>,
         chance: Chance,
     ) -> Result<Vec<Effect>, Impossible> {
+        let now = now.into();
         let relation = self.relations.get(peer).ok_or(Impossible::NothingAsked)?;
         let Some(pending) = relation.pending(now).cloned() else {
             let is_late = relation.pending.is_some();
@@ -104,15 +105,15 @@ impl Book {
     }
 
     /// Changes what a trusted peer may open. The preshared key stays.
-    fn change(&mut self, peer: PublicKey, terms: Terms, now: u64) -> Result<Vec<Effect>, Impossible> {
+    fn change(&mut self, peer: PublicKey, terms: Terms, now: Moment) -> Result<Vec<Effect>, Impossible> {
         let relation = self.relations.get_mut(&peer).ok_or(Impossible::NothingAsked)?;
         let Some(Word::Grant(grant)) = &relation.mine else { return Err(Impossible::NothingAsked) };
         if relation.preshared_key.is_none() {
             return Err(Impossible::NothingAsked);
         }
         let grant = Grant {
-            sequence: relation.next_sequence(now),
-            issued: now,
+            sequence: relation.next_sequence(now.wall),
+            issued: now.wall,
             allow: terms.allow.unwrap_or_else(|| grant.allow.clone()),
             expires: terms.expires,
             ..Grant::clone(grant)
@@ -124,7 +125,7 @@ impl Book {
     }
 
     /// Refuses the request of a peer. What a trusted peer has stays.
-    pub(crate) fn reject(&mut self, peer: &PublicKey, now: u64) -> Result<Vec<Effect>, Impossible> {
+    pub(crate) fn reject(&mut self, peer: &PublicKey, now: impl Into<Moment>) -> Result<Vec<Effect>, Impossible> {
         let relation = self.relations.get_mut(peer).ok_or(Impossible::NothingAsked)?;
         if relation.pending.is_none() {
             return Err(Impossible::NothingAsked);
@@ -140,7 +141,8 @@ impl Book {
     }
 
     /// Takes back what was granted to a peer, or refuses its request. It stays so until a person decides otherwise.
-    pub(crate) fn untrust(&mut self, peer: &PublicKey, now: u64) -> Result<Vec<Effect>, Impossible> {
+    pub(crate) fn untrust(&mut self, peer: &PublicKey, now: impl Into<Moment>) -> Result<Vec<Effect>, Impossible> {
+        let now = now.into();
         let relation = self.relations.get_mut(peer).ok_or(Impossible::NotTrusted)?;
         let had_something = relation.pending.is_some() || matches!(relation.mine, Some(Word::Grant(_)));
         if !had_something {
@@ -150,8 +152,8 @@ impl Book {
             network: self.network,
             issuer: self.key.public(),
             subject: *peer,
-            sequence: relation.next_sequence(now),
-            issued: now,
+            sequence: relation.next_sequence(now.wall),
+            issued: now.wall,
         };
         let revoke = Signed::sign(revoke, &self.key).map_err(|_| Impossible::BadValue)?;
         if let Some(pending) = relation.pending.take() {

@@ -4,7 +4,7 @@ use overlay_rendezvous::preshared::{Half, preshared_key};
 use overlay_wire::signed::{Approval, Grant, PublicKey, Record, SecretKey, Share, Signed};
 
 use super::relation::{Pending, PresharedKey, Relation, Word};
-use super::{Chance, Effect, Impossible, Terms};
+use super::{Chance, Effect, Impossible, Moment, Terms};
 
 /// Both sides have asked: each request approves the other.
 pub(super) fn complete(relation: &mut Relation, me: &PublicKey, pending: &Pending) {
@@ -24,7 +24,7 @@ pub(super) fn answer(
     own_record: &Signed<Record>,
     pending: &Pending,
     terms: Terms,
-    now: u64,
+    now: Moment,
     chance: Chance,
 ) -> Result<Vec<Effect>, Impossible> {
     let (peer, request) = (relation.identity, &pending.request);
@@ -32,8 +32,8 @@ pub(super) fn answer(
         network: request.network,
         issuer: key.public(),
         subject: peer,
-        sequence: relation.next_sequence(now),
-        issued: now,
+        sequence: relation.next_sequence(now.wall),
+        issued: now.wall,
         expires: terms.expires,
         allow: terms.allow.unwrap_or_default(),
         request: Some(request.id),

@@ -6,7 +6,7 @@ use overlay_wire::signed::{Approval, Grant, Object, PublicKey, Record, Request, 
 
 use super::exchange::{answer, complete};
 use super::relation::{Pending, PresharedKey, Relation, Word};
-use super::{Automatic, Book, Chance, Effect, MAX_AHEAD, MAX_STRANGERS, Refusal, is_current};
+use super::{Automatic, Book, Chance, Effect, MAX_AHEAD, MAX_STRANGERS, Moment, Refusal, is_current};
 
 impl Book {
     /// Handles a letter that was sealed by `from`, as the registry says. `automatic` says what is granted without a
@@ -17,9 +17,10 @@ impl Book {
         letter: &Letter,
         own_record: &Signed<Record>,
         automatic: Option<Automatic>,
-        now: u64,
+        now: impl Into<Moment>,
         chance: Chance,
     ) -> Result<Vec<Effect>, Refusal> {
+        let now = now.into();
         if *from == self.me() {
             return Err(Refusal::Ourselves);
         }
@@ -55,7 +56,7 @@ impl Book {
     fn opened<T: Object + OfNetwork>(
         &self,
         bytes: &[u8],
-        now: u64,
+        now: Moment,
         ends: impl Fn(&T) -> (PublicKey, PublicKey, u64),
         from: &PublicKey,
     ) -> Result<Signed<T>, Refusal> {
@@ -64,19 +65,24 @@ impl Book {
         if sender != *from || recipient != self.me() || *object.network() != self.network {
             return Err(Refusal::NotOurs);
         }
-        if issued > now + MAX_AHEAD { Err(Refusal::Future) } else { Ok(object) }
+        if self.is_ahead(&sender, issued, now) { Err(Refusal::Future) } else { Ok(object) }
     }
 
     /// Opens the record of a peer. Its tunnel key must not be ours, and not that of a different peer.
-    fn record(&self, bytes: &[u8], from: &PublicKey, now: u64) -> Result<Signed<Record>, Refusal> {
+    fn record(&self, bytes: &[u8], from: &PublicKey, now: Moment) -> Result<Signed<Record>, Refusal> {
         let record = Signed::<Record>::open(bytes).map_err(|_| Refusal::Malformed)?;
         if record.identity != *from || record.network != self.network {
             return Err(Refusal::NotOurs);
         }
-        if record.issued > now + MAX_AHEAD {
+        if self.is_ahead(from, record.issued, now) {
             return Err(Refusal::Future);
         }
         if self.is_taken(&record) { Err(Refusal::KeyTaken) } else { Ok(record) }
+    }
+
+    /// Whether something was signed in the future. A trusted peer's clock may be wrong, or ours: nothing follows from that.
+    fn is_ahead(&self, from: &PublicKey, issued: u64, now: Moment) -> bool {
+        issued > now.wall + MAX_AHEAD && !self.relations.get(from).is_some_and(Relation::is_paired)
     }
 
     fn on_request(
@@ -85,11 +91,11 @@ impl Book {
         record: Signed<Record>,
         own_record: &Signed<Record>,
         automatic: Option<Automatic>,
-        now: u64,
+        now: Moment,
         chance: Chance,
     ) -> Result<Vec<Effect>, Refusal> {
         let peer = request.from;
-        if request.expires <= now {
+        if request.expires <= now.wall {
             return Err(Refusal::Expired);
         }
         let grant = request.grant().map_err(|_| Refusal::Malformed)?;
@@ -114,7 +120,7 @@ impl Book {
         }
         let pending = Pending { request, record };
         let mine = relation.mine.as_ref().and_then(Word::grant).filter(|grant| is_current(grant, now));
-        if relation.asked.as_ref().is_some_and(|asked| asked.request.expires > now) && mine.is_some() {
+        if relation.asked.as_ref().is_some_and(|asked| asked.request.expires > now.wall) && mine.is_some() {
             complete(relation, &self.key.public(), &pending);
             return Ok(vec![Effect::Changed(peer)]);
         }
@@ -133,7 +139,7 @@ impl Book {
         &mut self,
         approval: &Signed<Approval>,
         record: Signed<Record>,
-        now: u64,
+        now: Moment,
     ) -> Result<Vec<Effect>, Refusal> {
         let me = self.me();
         let peer = approval.from;
@@ -141,11 +147,11 @@ impl Book {
         if self.is_taken(known.newer(&record)) {
             return Err(Refusal::KeyTaken);
         }
-        let relation = self.relations.get_mut(&peer).ok_or(Refusal::Unasked)?;
         let grant = approval.grant().map_err(|_| Refusal::Malformed)?;
-        if grant.issued > now + MAX_AHEAD {
+        if self.is_ahead(&peer, grant.issued, now) {
             return Err(Refusal::Future);
         }
+        let relation = self.relations.get_mut(&peer).ok_or(Refusal::Unasked)?;
         if grant.sequence <= relation.highest_of_theirs() {
             return Err(Refusal::Replayed);
         }
@@ -174,8 +180,8 @@ impl Book {
     }
 
     /// Replaces what is known of a peer's record, if the peer is known and the record is newer.
-    pub(crate) fn on_record(&mut self, record: Signed<Record>, now: u64) -> Result<Vec<Effect>, Refusal> {
-        let record = self.record(record.bytes(), &record.identity, now)?;
+    pub(crate) fn on_record(&mut self, record: Signed<Record>, now: impl Into<Moment>) -> Result<Vec<Effect>, Refusal> {
+        let record = self.record(record.bytes(), &record.identity, now.into())?;
         let peer = record.identity;
         let Some(relation) = self.relations.get_mut(&peer) else { return Ok(Vec::new()) };
         if relation.record.as_ref().is_some_and(|known| known.sequence >= record.sequence) {

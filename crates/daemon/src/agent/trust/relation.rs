@@ -8,7 +8,7 @@ use overlay_wire::signed::{
 };
 use zeroize::Zeroizing;
 
-use super::{Automatic, Effect, Terms, is_current};
+use super::{Automatic, Effect, Moment, Terms, is_current};
 
 /// What one side last said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +159,8 @@ impl Relation {
     }
 
     /// The peer's tunnel, if both sides grant one at this time.
-    pub(crate) fn open(&self, now: u64) -> Option<Open<'_>> {
+    pub(crate) fn open(&self, now: impl Into<Moment>) -> Option<Open<'_>> {
+        let now = now.into();
         let current =
             |word: &Option<Word>| word.as_ref().and_then(Word::grant).is_some_and(|grant| is_current(grant, now));
         if !current(&self.mine) || !current(&self.theirs) {
@@ -175,12 +176,13 @@ impl Relation {
     }
 
     /// Whether the peer has a tunnel at this time.
-    pub(crate) fn is_open(&self, now: u64) -> bool {
+    pub(crate) fn is_open(&self, now: impl Into<Moment>) -> bool {
         self.open(now).is_some()
     }
 
     /// The request that waits for a decision.
-    pub(crate) fn pending(&self, now: u64) -> Option<&Pending> {
+    pub(crate) fn pending(&self, now: impl Into<Moment>) -> Option<&Pending> {
+        let now = now.into().wall;
         self.pending.as_ref().filter(|pending| pending.request.expires > now)
     }
 
@@ -204,9 +206,9 @@ impl Relation {
     }
 
     /// When a grant of either side ends next.
-    pub(super) fn next_expiry(&self, now: u64) -> Option<u64> {
+    pub(super) fn next_expiry(&self, now: Moment) -> Option<u64> {
         let ends = |word: &Option<Word>| word.as_ref().and_then(Word::grant).and_then(|grant| grant.expires);
-        [ends(&self.mine), ends(&self.theirs)].into_iter().flatten().filter(|at| *at > now).min()
+        [ends(&self.mine), ends(&self.theirs)].into_iter().flatten().filter(|at| *at > now.latest).min()
     }
 
     /// The sequence of our next word: above the last one, and the time where that is higher.
@@ -240,9 +242,9 @@ impl Relation {
 
     /// Whether nothing more is expected of a stranger: it has no request that waits, and its latest word is so old that
     /// every request with a lower sequence has expired.
-    pub(super) fn is_over(&self, now: u64) -> bool {
+    pub(super) fn is_over(&self, now: Moment) -> bool {
         let issued = self.theirs.as_ref().map_or(0, Word::issued);
-        self.is_stranger() && self.pending(now).is_none() && issued.saturating_add(MAX_REQUEST_LIFETIME) < now
+        self.is_stranger() && self.pending(now).is_none() && issued.saturating_add(MAX_REQUEST_LIFETIME) < now.wall
     }
 
     /// Whether a record has a tunnel key that is pinned for this peer.
@@ -252,9 +254,9 @@ impl Relation {
     }
 
     /// What the peer may not have got: the request that is not answered, our answer, and our latest word.
-    pub(crate) fn repeat(&self, own_record: &Signed<Record>, now: u64) -> Vec<Effect> {
+    pub(crate) fn repeat(&self, own_record: &Signed<Record>, now: Moment) -> Vec<Effect> {
         let to = self.identity;
-        let asked = self.asked.as_ref().filter(|asked| asked.request.expires > now);
+        let asked = self.asked.as_ref().filter(|asked| asked.request.expires > now.wall);
         let asked = asked.map(|asked| Effect::Send { to, id: asked.request.id, letter: asked.letter(own_record) });
         // A peer that has the answer refuses the second one.
         let answered = self.answered.as_ref().zip(self.answer_letter(own_record));
