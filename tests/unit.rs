@@ -43,6 +43,36 @@ fn the_unit_is_hardly_exposed() {
     assert!(complaints.is_empty(), "{complaints:?}");
 }
 
+/// The keys of a rendezvous and of a network: public keys of RFC 8032, section 7.1. Nothing listens at port 1.
+const RENDEZVOUS: &str = "https://127.0.0.1:1#25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkena.\
+                          hvabpq7iioevvevxbktu2g36xsojqlgpf3cjndgazvk7ckxumyga";
+
+#[test]
+fn an_agent_runs_under_the_unit_and_keeps_its_identity() {
+    let programs = ["systemctl", "pgrep"];
+    if !lab::installed("an agent under the unit", &programs) {
+        return;
+    }
+    let Some(pair) = Pair::new("agent unit") else { return };
+    let name = pair.a.interface();
+    let machine = Machine::boot(&pair.a);
+    let state = format!("/var/lib/overlay/{name}");
+    machine.exec(&format!(
+        "overlay init {name} --rendezvous '{RENDEZVOUS}' --network lab -o /etc/overlay/{name}.toml --state-dir {state}"
+    ));
+    machine.exec(&format!("systemctl start overlay@{name}"));
+    let identity = || -> Value {
+        let said = machine.exec(&format!("overlay agents --json -I {name}"));
+        serde_json::from_str::<Value>(&said).expect("JSON")["identity"].clone()
+    };
+    let before = identity();
+    assert!(before.as_str().is_some_and(|key| key.len() == 52), "{before}");
+    let modes = machine.exec(&format!("stat -c '%U %a' {state} {state}/lab {state}/lab/identity.key"));
+    assert_eq!(modes, "overlayd 700\noverlayd 700\noverlayd 600\n");
+    machine.exec(&format!("systemctl restart overlay@{name}"));
+    assert_eq!(identity(), before);
+}
+
 #[test]
 fn under_the_unit_everything_works() {
     let programs = ["systemctl", "curl", "sshd", "ssh-keygen", "pgrep", services::PYTHON];

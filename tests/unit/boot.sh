@@ -10,11 +10,11 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs -o mode=0755 tmpfs /run
-mkdir -p /run/lab /run/repository /run/layers/{etc,usr}/{upper,work} /run/units /run/none
+mkdir -p /run/lab /run/repository /run/layers/{etc,usr,var/lib}/{upper,work} /run/units /run/none
 mount --bind "$folder" /run/lab
 mount --bind "$repository" /run/repository
 cp "$binary" /run/overlay.bin
-for layer in etc usr; do
+for layer in etc usr var/lib; do
     mount -t overlay overlay -o "lowerdir=/$layer,upperdir=/run/layers/$layer/upper,workdir=/run/layers/$layer/work" "/$layer"
 done
 for place in /tmp /var/tmp /var/log /var/lib/systemd; do

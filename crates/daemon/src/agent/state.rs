@@ -82,12 +82,9 @@ impl State {
     /// Makes the state of a network with new keys. An existing identity is never replaced.
     pub(crate) fn create(state_dir: &Path, network: &str) -> Result<Self, Failure> {
         let path = state_dir.join(network);
-        for folder in [path.clone(), path.join(PEERS)] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&folder)
-                .map_err(|error| cannot_write(&folder, error))?;
+        // Daemons of different users may have their folders side by side, so others may pass through.
+        for (folder, mode) in [(state_dir, 0o711), (&path, 0o700), (&path.join(PEERS), 0o700)] {
+            DirBuilder::new().recursive(true).mode(mode).create(folder).map_err(|error| cannot_write(folder, error))?;
         }
         let state = Self { folder: trusted(&path)?, peers: trusted(&path.join(PEERS))?, lock: None };
         if state.has(IDENTITY) {
