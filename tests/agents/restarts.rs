@@ -61,6 +61,26 @@ fn a_request_and_its_approval_wait_for_agents_that_are_not_there() {
 }
 
 #[test]
+fn the_asker_sees_how_far_its_request_came() {
+    let Some(mut world) = Agents::new("progress") else { return };
+    let (alice, mut bob) = world.two();
+    let is = |progress: &str| {
+        within(SHORTLY, &format!("the request to be {progress}"), || {
+            (alice.peer("bob")["request"] == progress).then_some(())
+        });
+    };
+    bob.kill9();
+    alice.ask("handshake bob --want tcp/8000");
+    is("sent");
+    bob.start();
+    is("delivered");
+    assert_eq!(alice.peer("bob")["state"], "asked");
+    bob.ask("approve alice");
+    alice.sees("bob", "trusted");
+    assert_eq!(alice.peer("bob")["request"], Value::Null);
+}
+
+#[test]
 fn a_peer_that_moved_while_it_was_off_is_found_again() {
     let Some(mut world) = Agents::new("moved") else { return };
     let (alice, mut bob) = world.two();

@@ -47,6 +47,7 @@ use self::connection::{ConnectError, Target};
 use self::link::{Link, LinkNews};
 use self::post::Post;
 use self::questions::{Asked, Held};
+use self::shown::Progress;
 use self::state::{Keys, State};
 use self::time::{HighWater, now};
 use self::trust::{Book, Moment, Open, Relation};
@@ -90,6 +91,8 @@ pub(crate) struct Agent {
     /// Where this host can be reached, as its peers were told.
     places: Vec<SocketAddr>,
     told: BTreeSet<PublicKey>,
+    /// How far our latest request to each peer came.
+    progress: BTreeMap<PublicKey, ([u8; 16], Progress)>,
     time: HighWater,
     /// When the next grant ends, in milliseconds since 1970.
     expires_at: Option<u64>,
@@ -212,6 +215,7 @@ impl Agent {
             moved: BTreeSet::new(),
             places: Vec::new(),
             told: BTreeSet::new(),
+            progress: BTreeMap::new(),
             time,
             expires_at: None,
             unsaved: None,

@@ -13,7 +13,7 @@ use super::letters::chance;
 use super::named::impossible;
 use super::questions::Goal;
 use super::request::{AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Handshake};
-use super::shown::{addresses, pending_request, shown_peer, shown_service, state_of};
+use super::shown::{Progress, addresses, pending_request, shown_peer, shown_service, state_of};
 use super::trust::{Effect, Impossible, Relation, Terms, Word};
 use super::{Agent, Changed, NOTHING, Standing};
 use crate::failure::{ExitKind, Failure};
@@ -212,8 +212,17 @@ impl Agent {
                 Standing::Connected => "connected".to_owned(),
                 Standing::Failed(cause) => cause.clone(),
             },
-            peers: self.book.relations().map(|relation| shown_peer(relation, now)).collect(),
+            peers: self
+                .book
+                .relations()
+                .map(|relation| shown_peer(relation, self.progress_of(relation), now))
+                .collect(),
         }
+    }
+
+    fn progress_of(&self, relation: &Relation) -> Option<Progress> {
+        let (id, progress) = self.progress.get(&relation.identity)?;
+        relation.asked.as_ref().filter(|asked| asked.request.id == *id).map(|_| *progress)
     }
 
     pub(super) fn shown(&self, record: &Record) -> AgentRecord {

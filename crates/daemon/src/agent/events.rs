@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use overlay_rendezvous::client::{Event, Subject};
 use overlay_rendezvous::protocol::Code;
-use overlay_wire::signed::{Network, Signed};
+use overlay_wire::signed::{Network, PublicKey, Signed};
 
+use super::shown::Progress;
 use super::time::now;
 use super::{ADDRESSES, Agent, Changed, NOTHING, Standing, own};
 
@@ -43,12 +44,9 @@ impl Agent {
                 return self.sign_record(self.record.ipv4);
             }
             Event::Refused { subject, code } => self.on_refused(&subject, code),
-            Event::Synced
-            | Event::Presence { .. }
-            | Event::Sent { .. }
-            | Event::TooOld { .. }
-            | Event::Delivered { .. }
-            | Event::Clock { .. } => {}
+            Event::Sent { to, id } => self.on_progress(to, id, Progress::Sent),
+            Event::Delivered { to, id } => self.on_progress(to, id, Progress::Delivered),
+            Event::Synced | Event::Presence { .. } | Event::TooOld { .. } | Event::Clock { .. } => {}
             Event::Record(record) => {
                 let asked = self.ask_pinned(&record);
                 let effects = self.book.on_record(*record, self.moment());
@@ -94,6 +92,15 @@ impl Agent {
                 tracing::error!("this agent's record is refused: {refused}");
                 NOTHING
             }
+        }
+    }
+
+    /// Notes how far our request came. Other letters need no note.
+    fn on_progress(&mut self, to: PublicKey, id: [u8; 16], progress: Progress) {
+        let asked = self.book.relation(&to).and_then(|relation| relation.asked.as_ref());
+        let is_told = self.progress.get(&to) == Some(&(id, Progress::Delivered));
+        if asked.is_some_and(|asked| asked.request.id == id) && !is_told {
+            self.progress.insert(to, (id, progress));
         }
     }
 

@@ -168,6 +168,10 @@ pub struct AgentPeer {
     pub addresses: Vec<IpAddr>,
     /// `trusted`, `asked` (waits for the peer), `pending` (waits for us), `untrusted`, `expired`.
     pub state: String,
+    /// How far our request came, if one is not answered: `waiting` (for the rendezvous), `sent` (it lies in the peer's mailbox),
+    /// `delivered` (the peer has it), `expired`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// What the peer may open here, if there is a grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<String>>,

@@ -34,7 +34,7 @@ pub(super) fn pending_request(pending: &Pending) -> PendingRequest {
     }
 }
 
-pub(super) fn shown_peer(relation: &Relation, now: Moment) -> AgentPeer {
+pub(super) fn shown_peer(relation: &Relation, progress: Option<Progress>, now: Moment) -> AgentPeer {
     let mine = relation.mine.as_ref().and_then(Word::grant);
     let theirs = relation.theirs.as_ref().and_then(Word::grant);
     let ends = [mine, theirs].into_iter().flatten().filter_map(|grant| grant.expires).min();
@@ -43,10 +43,28 @@ pub(super) fn shown_peer(relation: &Relation, now: Moment) -> AgentPeer {
         identity: relation.identity.to_string(),
         addresses: relation.newest_record().map(|record| addresses(record)).unwrap_or_default(),
         state: state_of(relation, now).to_owned(),
+        request: shown_request(relation, progress, now).map(str::to_owned),
         allow: mine.map(|grant| grant.allow.0.clone()),
         opens: theirs.map(|grant| grant.allow.0.clone()),
         expires: ends.map(|at| at / 1_000),
     }
+}
+
+/// How far our request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Sent,
+    Delivered,
+}
+
+fn shown_request(relation: &Relation, progress: Option<Progress>, now: Moment) -> Option<&'static str> {
+    relation.asked.as_ref()?;
+    Some(match progress {
+        _ if relation.asked(now).is_none() => "expired",
+        Some(Progress::Delivered) => "delivered",
+        Some(Progress::Sent) => "sent",
+        None => "waiting",
+    })
 }
 
 pub(super) fn state_of(relation: &Relation, now: Moment) -> &'static str {
@@ -58,7 +76,7 @@ pub(super) fn state_of(relation: &Relation, now: Moment) -> &'static str {
         "pending"
     } else if has_grants && relation.preshared_key.is_some() {
         "expired"
-    } else if relation.asked.is_some() {
+    } else if relation.asked(now).is_some() {
         "asked"
     } else {
         "untrusted"

@@ -97,6 +97,6 @@ mod tests {
         time.note(at(START + 60_000, 160));
         assert!(time.lags());
         let time = HighWater::new(Some(time.reached()), at(START - 400 * DAY, 3));
-        assert_eq!(time.read(at(START - 400 * DAY + 1_000, 4)), START + 61_000);
+        assert_eq!(time.read(at(START - 400 * DAY + 1_000, 4)), START + 61_999);
     }
 }

@@ -120,7 +120,7 @@ impl Book {
         }
         let pending = Pending { request, record };
         let mine = relation.mine.as_ref().and_then(Word::grant).filter(|grant| is_current(grant, now));
-        if relation.asked.as_ref().is_some_and(|asked| asked.request.expires > now.wall) && mine.is_some() {
+        if relation.asked(now).is_some() && mine.is_some() {
             complete(relation, &self.key.public(), &pending);
             return Ok(vec![Effect::Changed(peer)]);
         }

@@ -205,6 +205,12 @@ impl Relation {
         .map(|terms| Terms { allow: Some(terms.allow.unwrap_or_default()), ..terms })
     }
 
+    /// Our request that waits for the peer's decision.
+    pub(crate) fn asked(&self, now: impl Into<Moment>) -> Option<&Asked> {
+        let now = now.into().wall;
+        self.asked.as_ref().filter(|asked| asked.request.expires > now)
+    }
+
     /// When a grant of either side ends next.
     pub(super) fn next_expiry(&self, now: Moment) -> Option<u64> {
         let ends = |word: &Option<Word>| word.as_ref().and_then(Word::grant).and_then(|grant| grant.expires);
@@ -256,7 +262,7 @@ impl Relation {
     /// What the peer may not have got: the request that is not answered, our answer, and our latest word.
     pub(crate) fn repeat(&self, own_record: &Signed<Record>, now: Moment) -> Vec<Effect> {
         let to = self.identity;
-        let asked = self.asked.as_ref().filter(|asked| asked.request.expires > now.wall);
+        let asked = self.asked(now);
         let asked = asked.map(|asked| Effect::Send { to, id: asked.request.id, letter: asked.letter(own_record) });
         // A peer that has the answer refuses the second one.
         let answered = self.answered.as_ref().zip(self.answer_letter(own_record));

@@ -96,6 +96,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
                 identity: "k".repeat(52),
                 addresses: Vec::new(),
                 state: "asked".to_owned(),
+                request: None,
                 allow: None,
                 opens: None,
                 expires: None,
