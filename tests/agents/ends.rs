@@ -80,6 +80,24 @@ fn untrust_needs_no_rendezvous() {
     bob.ask("untrust alice");
     download.is_over_within_a_second();
     assert_eq!(bob.peer("alice")["state"], "untrusted");
+    // She was told inside the tunnel.
+    assert_eq!(alice.peer("bob")["state"], "untrusted");
+    is_refused_at_once(&alice.host, &bob.v4(), services::HTTP);
+}
+
+#[test]
+fn a_change_of_a_right_needs_no_rendezvous() {
+    let Some(mut world) = Agents::new("change alone") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want icmp", &bob, "");
+    let v4 = bob.v4();
+    alice.host.reaches(&v4);
+    let _server = bob.serves();
+    is_refused_at_once(&alice.host, &v4, services::HTTP);
+    world.kill();
+    bob.ask("approve alice --allow icmp --allow tcp/8000");
+    within(SHORTLY, "alice to know", || (alice.peer("bob")["opens"].as_array().map(Vec::len) == Some(2)).then_some(()));
+    gets_page(&alice, &v4);
 }
 
 #[test]

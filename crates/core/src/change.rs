@@ -38,6 +38,7 @@ impl Node {
             Command::SetCandidates(peer, addresses) => return self.set_candidates(peer, &addresses, now),
             Command::ForgetCandidates(peer) => return self.forget_candidates(peer),
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
+            Command::SayWord(peer, word) => return self.say_word(peer, &word, now),
             Command::RestoreFlows(known) => return self.restore_flows(known, now),
             Command::RestoreInitiations(known) => self.restore_initiations(known, now),
             Command::RunAhead(by) => self.context.local.wall.run_ahead(by),
@@ -242,6 +243,13 @@ impl Node {
     fn forget_candidates(&mut self, tag: PeerTag) -> Result<(), CommandError> {
         let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
         peer.candidates.get_or_insert_default().forget();
+        Ok(())
+    }
+
+    fn say_word(&mut self, tag: PeerTag, word: &[u8], now: Instant) -> Result<(), CommandError> {
+        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
+        self.context.say_word(peer, word, now);
+        peer.arm(&mut self.deadlines, now);
         Ok(())
     }
 

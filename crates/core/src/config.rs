@@ -165,6 +165,9 @@ pub enum Command {
     /// An unverified ICMP "too big" says that this path carries inner packets of at most this many bytes. It only chooses
     /// what is probed next.
     TooBig(PathTag, u16),
+    /// Says this to the peer's control, inside the session. It is sent once, if there is a session with an overlay node that
+    /// understands it. At most [`overlay_wire::control::MAX_WORD_LEN`] bytes.
+    SayWord(PeerTag, Box<[u8]>),
     /// The addresses and forwarding of [`NodeConfig`].
     SetAddresses {
         /// See [`NodeConfig::addresses`].

@@ -19,6 +19,8 @@ pub enum Event {
     HandshakeFailed(PeerTag),
     /// What is known of the path's MTU changed.
     PathMtu(PathTag, PathMtu),
+    /// The peer's control says this to ours. The session authenticates it as the peer's.
+    Word(PeerTag, Box<[u8]>),
 }
 
 impl Event {
@@ -28,6 +30,7 @@ impl Event {
             Self::HandshakeCompleted(peer, _)
             | Self::EndpointChanged(peer, _)
             | Self::Answering(peer, _)
+            | Self::Word(peer, _)
             | Self::HandshakeFailed(peer) => *peer,
             Self::PathMtu(path, _) => path.peer,
         }

@@ -13,3 +13,4 @@ pub(crate) mod reach;
 pub(crate) mod reassembly;
 pub(crate) mod recent;
 mod roaming;
+pub(crate) mod words;

@@ -18,6 +18,7 @@ use crate::path::greeting::Greeting;
 use crate::path::paths::Paths;
 use crate::path::reach::Reach;
 use crate::path::reassembly::Reassembly;
+use crate::path::words::Words;
 use crate::rights::Rights;
 use crate::session::indices::Receivers;
 use crate::session::tunnel::Tunnel;
@@ -54,6 +55,8 @@ pub(crate) struct Peer {
     pub(crate) reassembly: Option<Box<Reassembly>>,
     /// The news about the peer for control, and when to report it.
     pub(crate) news: News,
+    /// How often control has heard the peer lately.
+    pub(crate) words: Words,
     pub(crate) armed: Armed,
 }
 
@@ -76,6 +79,7 @@ impl Peer {
             greeting: Greeting::default(),
             reassembly: None,
             news: News::default(),
+            words: Words::default(),
             armed: Armed::default(),
         }
     }

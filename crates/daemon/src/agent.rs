@@ -91,6 +91,8 @@ pub(crate) struct Agent {
     /// Where this host can be reached, as its peers were told.
     places: Vec<SocketAddr>,
     told: BTreeSet<PublicKey>,
+    /// What to say to peers through their tunnels.
+    words: Vec<(PeerKey, Box<[u8]>)>,
     /// How far our latest request to each peer came.
     progress: BTreeMap<PublicKey, ([u8; 16], Progress)>,
     time: HighWater,
@@ -215,6 +217,7 @@ impl Agent {
             moved: BTreeSet::new(),
             places: Vec::new(),
             told: BTreeSet::new(),
+            words: Vec::new(),
             progress: BTreeMap::new(),
             time,
             expires_at: None,
@@ -225,6 +228,8 @@ impl Agent {
         };
         agent.watch_peers();
         agent.repeat_letters();
+        // There is no tunnel yet to say them in.
+        agent.words.clear();
         agent.expires_at = agent.book.next_expiry(agent.moment());
         Ok(agent)
     }

@@ -42,6 +42,7 @@ const HELLO_REPLY: u16 = CRITICAL | 2;
 const PROBE: u16 = CRITICAL | 3;
 const PROBE_REPLY: u16 = CRITICAL | 4;
 const FRAGMENT: u16 = CRITICAL | 5;
+const WORD: u16 = CRITICAL | 6;
 
 const HELLO_LEN: usize = 8;
 const PROBE_LEN: usize = 4;
@@ -55,7 +56,10 @@ pub const MIN_PROBE_LEN: usize = HEADERS_LEN + TLV_HEADER_LEN + PROBE_LEN;
 /// How many bytes a fragment frame adds to the bytes it carries.
 pub const FRAGMENT_OVERHEAD: usize = HEADERS_LEN + TLV_HEADER_LEN + FRAGMENT_HEADER_LEN;
 
-/// The longest frame that is neither a probe nor a fragment, without padding, in bytes. A buffer of this size has room
+/// The longest word in bytes. A frame with it fits every path.
+pub const MAX_WORD_LEN: usize = 1_024;
+
+/// The longest frame that is not a probe, a fragment or a word, without padding, in bytes. A buffer of this size has room
 /// for all other messages.
 pub const MAX_MESSAGE_LEN: usize = HEADERS_LEN + TLV_HEADER_LEN + HELLO_LEN;
 
@@ -106,6 +110,11 @@ pub enum Frame<'a> {
         /// The fragment's bytes, at least one.
         bytes: &'a [u8],
     },
+    /// Carries what control on the sender's side says to control on the receiver's. A newer word replaces an older one.
+    Word {
+        /// At least one byte and at most [`MAX_WORD_LEN`]. The node does not read them.
+        bytes: &'a [u8],
+    },
 }
 
 /// The abilities of a node, one bit each. Bits that have no name here are kept but mean nothing.
@@ -115,6 +124,14 @@ pub struct Abilities(pub u16);
 impl Abilities {
     /// The node can reassemble fragments ([`Frame::Fragment`]).
     pub const FRAGMENTS: Self = Self(1);
+    /// The node hands words to its control ([`Frame::Word`]).
+    pub const WORDS: Self = Self(2);
+
+    /// The abilities of both.
+    #[must_use]
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
 
     /// Whether `self` has all the abilities in `others`.
     pub fn include(self, others: Self) -> bool {
@@ -205,6 +222,8 @@ impl<'a> Frame<'a> {
             PROBE => PROBE_LEN,
             PROBE_REPLY => PROBE_REPLY_LEN,
             FRAGMENT => value.len().max(FRAGMENT_HEADER_LEN + 1),
+            WORD if (1..=MAX_WORD_LEN).contains(&value.len()) => return Ok(Some(Self::Word { bytes: value })),
+            WORD => return Err(Malformed),
             _ => return Ok(None),
         };
         if value.len() != wanted {
@@ -237,6 +256,7 @@ impl<'a> Frame<'a> {
             Self::Probe { size, .. } => usize::from(size).max(MIN_PROBE_LEN),
             Self::ProbeReply { .. } => HEADERS_LEN + TLV_HEADER_LEN + PROBE_REPLY_LEN,
             Self::Fragment { bytes, .. } => FRAGMENT_OVERHEAD + bytes.len(),
+            Self::Word { bytes } => HEADERS_LEN + TLV_HEADER_LEN + bytes.len(),
         }
     }
 
@@ -275,6 +295,7 @@ impl<'a> Frame<'a> {
                 put_u32_and_two(header, id, offset, total);
                 room.copy_from_slice(bytes);
             }
+            Self::Word { bytes } => put_tlv(&mut payload, WORD, bytes.len()).copy_from_slice(bytes),
         }
         write_headers(headers, len - IPV6_HEADER_LEN);
         let sum = checksum::pseudo_v6(SOURCE, DESTINATION, UDP, len - IPV6_HEADER_LEN);

@@ -101,6 +101,8 @@ drop_reasons! {
     ControlMalformed = "control_malformed",
     /// A control frame required something that we do not understand.
     ControlUnknown = "control_unknown",
+    /// The peer's control said more than a few words a second.
+    ControlFlood = "control_flood",
     /// A piece of a packet was too long, or it contradicted the other pieces.
     FragmentFrame = "fragment_frame",
     /// A packet arrived in pieces, and some of the pieces are missing.

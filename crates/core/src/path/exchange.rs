@@ -1,4 +1,4 @@
-//! Messages to a peer about the path, and its answers: hellos, probes, fragments.
+//! Messages to a peer about the path, and its answers: hellos, probes, fragments. Words for its control go the same way.
 //!
 //! All of them travel inside the session. Frames of every peer are taken and answered, even if we do not probe that peer
 //! ourselves. An answer is never longer than the message it answers, except for two bytes if a probe has no padding.
@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use overlay_wire::control::{self, Abilities, Frame, Refused};
+use overlay_wire::control::{self, Abilities, Frame, MAX_WORD_LEN, Refused};
 use overlay_wire::icmp;
 use overlay_wire::ip::Packet;
 use overlay_wire::offload::VirtioHeader;
@@ -18,7 +18,7 @@ use crate::outbox::Draft;
 use crate::path::discovery::{Ceiling, Discovery, Due, EchoEnds};
 use crate::path::paths::Path;
 use crate::peer::Peer;
-use crate::{DropReason, Instant, PathTag, ProbedBy};
+use crate::{DropReason, Event, Instant, PathTag, ProbedBy};
 
 /// How many prefixes of a peer are searched for an address to send echoes to.
 const ECHO_PREFIXES: usize = 64;
@@ -175,12 +175,26 @@ impl Context {
                 self.stats.packets_joined.add(1);
                 return Ok(Some(self.outbox.copy(packet)));
             }
+            Frame::Word { .. } if !peer.words.take(now) => return Err(DropReason::ControlFlood),
+            Frame::Word { bytes } => {
+                let word = Event::Word(peer.tag, bytes.into());
+                self.outbox.event(word);
+                None
+            }
         };
         if let Some(answer) = answer {
             self.say(peer, answer, peer.way(&self.local).is_proven, now);
         }
         self.settle(peer, now);
         Ok(None)
+    }
+
+    /// Says a word to a peer that is known to hand words on, if there is a session.
+    pub(crate) fn say_word(&mut self, peer: &mut Peer, bytes: &[u8], now: Instant) {
+        let can = peer.is_alive(now) && peer.greeting.peer().understands(Abilities::WORDS);
+        if can && (1..=MAX_WORD_LEN).contains(&bytes.len()) {
+            self.say(peer, Frame::Word { bytes }, false, now);
+        }
     }
 
     /// Records that the peer is an overlay node.
@@ -224,7 +238,7 @@ impl Context {
 
     /// What a hello says about us.
     fn ourselves(&self) -> (Abilities, u16) {
-        (Abilities::FRAGMENTS, u16::try_from(self.local.max_mtu).unwrap_or(u16::MAX))
+        (Abilities::FRAGMENTS.and(Abilities::WORDS), u16::try_from(self.local.max_mtu).unwrap_or(u16::MAX))
     }
 
     /// What limits the search on a path to this peer.

@@ -7,18 +7,17 @@ use std::net::IpAddr;
 
 use overlay_rendezvous::protocol::Find as By;
 use overlay_wire::signed::{PublicKey, Record, ScopeList, Signed};
-use tokio::sync::oneshot;
 
 use super::letters::chance;
 use super::named::impossible;
 use super::questions::Goal;
-use super::request::{AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Handshake};
+use super::request::{
+    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Handshake, Reply,
+};
 use super::shown::{Progress, addresses, pending_request, shown_peer, shown_service, state_of};
 use super::trust::{Effect, Impossible, Relation, Terms, Word};
 use super::{Agent, Changed, NOTHING, Standing};
 use crate::failure::{ExitKind, Failure};
-
-pub(crate) type Reply = oneshot::Sender<Result<AgentReply, Failure>>;
 
 /// An answer that is given once the data plane follows.
 pub(super) struct Answer {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::client::Outgoing;
 use overlay_rendezvous::letter::Letter;
@@ -9,7 +10,7 @@ use overlay_rendezvous::protocol::Slot;
 use overlay_wire::signed::{Endpoints, PublicKey, Record, ScopeList, Signed};
 
 use super::time::{now, unix_now};
-use super::trust::{Automatic, Chance, Effect, Refusal, Terms};
+use super::trust::{Automatic, Chance, Effect, Refusal, Relation, Terms};
 use super::{Agent, Changed, ENDPOINTS, NOTHING, PEERS, own, places};
 
 impl Agent {
@@ -38,6 +39,28 @@ impl Agent {
                 NOTHING
             }
         }
+    }
+
+    /// Handles the latest word of the peer with this tunnel key, which came through the tunnel.
+    pub(crate) fn on_word(&mut self, key: PeerKey, bytes: &[u8]) -> Changed {
+        let has_key = |relation: &&Relation| {
+            let keys = relation.record.iter().flat_map(|record| &record.tunnel_keys);
+            relation.is_paired() && keys.into_iter().any(|known| known.0 == key.0)
+        };
+        let Some(from) = self.book.relations().find(has_key).map(|relation| relation.identity) else { return NOTHING };
+        let changed = match Letter::read(bytes) {
+            Ok(letter @ (Letter::Grant { .. } | Letter::Revoke { .. })) => self.on_letter(from, &letter),
+            _ => {
+                tracing::debug!(%from, "what came through the tunnel cannot be read");
+                NOTHING
+            }
+        };
+        changed.and(self.settle())
+    }
+
+    /// What to say to peers through the tunnel, before the data plane follows: it may end that tunnel.
+    pub(crate) fn take_words(&mut self) -> Vec<(PeerKey, Box<[u8]>)> {
+        std::mem::take(&mut self.words)
     }
 
     pub(super) fn on_letter(&mut self, from: PublicKey, letter: &Letter) -> Changed {
@@ -191,6 +214,9 @@ impl Agent {
 
     pub(super) fn keep(&mut self, to: PublicKey, slot: Slot, letter: &Letter) {
         let Some(record) = self.book.relation(&to).and_then(|relation| relation.newest_record()) else { return };
+        if let (Slot::Word, Some(key)) = (slot, record.tunnel_keys.first()) {
+            self.words.push((PeerKey(key.0), letter.write().as_slice().into()));
+        }
         let Ok(sealed) = self.post.seal_slot(record, slot, letter) else { return };
         if self.client.put_slot(to, slot, sealed, now()).is_err() {
             tracing::warn!(%to, "what is kept for a peer is too long, or is kept for too many");

@@ -7,9 +7,8 @@ use overlay_rendezvous::protocol::{Code, Find as By};
 use overlay_wire::signed::{PublicKey, Record, Signed};
 use tokio::time::Instant;
 
-use super::answers::Reply;
 use super::named::{Named, ambiguous, unknown};
-use super::request::{AgentReply, Approve, Handshake};
+use super::request::{AgentReply, Approve, Handshake, Reply};
 use super::time::now;
 use super::{Agent, Changed, NOTHING, Standing};
 use crate::failure::{ExitKind, Failure};

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::failure::Failure;
 
 /// A request to the agent. Peers are named by name, by the full key, by at least 16 characters of the key, or as
 /// `NAME@KEYPREFIX`.
@@ -35,6 +38,9 @@ pub struct AgentCall {
     /// The user id of the caller, as the kernel reports it.
     pub uid: u32,
 }
+
+/// Where the answer to a call goes.
+pub(crate) type Reply = oneshot::Sender<Result<AgentReply, Failure>>;
 
 /// The body of `POST /v1/agent/handshake`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

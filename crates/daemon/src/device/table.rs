@@ -118,6 +118,8 @@ impl Table {
             Event::PathMtu(_, told) => {
                 peer.path_mtu = Some(KnownPathMtu { told, since: Date::of(wall_clock_of(told.since)) });
             }
+            // It is the agent's.
+            Event::Word(..) => {}
         }
     }
 
@@ -125,6 +127,11 @@ impl Table {
     /// peers.
     pub fn tag_for(&self, key: PeerKey) -> Option<PeerTag> {
         self.write().tags.take_for(key)
+    }
+
+    /// Returns the engine's name for the peer with this key, or `None` if there is no such peer.
+    pub fn tag_of(&self, key: PeerKey) -> Option<PeerTag> {
+        self.read().tags.tag_of(key)
     }
 
     /// Returns the key of a peer that the engine reports on, or `None` if the peer is gone.

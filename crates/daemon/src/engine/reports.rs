@@ -74,6 +74,7 @@ impl Events {
             Event::HandshakeFailed(_) => 2,
             Event::PathMtu(..) => 3,
             Event::Answering(..) => 4,
+            Event::Word(..) => 5,
         };
         self.merged.insert((event.peer(), kind), event).is_none()
     }

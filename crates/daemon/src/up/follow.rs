@@ -14,11 +14,21 @@ pub(super) async fn follow(
     running: &mut Running,
     paths: &mut Paths,
 ) -> Result<(), Failure> {
+    say(agent, running).await;
     let applied = if changed.peers || changed.addresses { apply(agent, running, paths).await } else { Ok(()) };
     // What the host refuses, such as a route, concerns no endpoint.
     let told =
         if changed.peers || changed.addresses { tell(agent, running).await } else { call(agent, false, running).await };
     applied.and(told)
+}
+
+/// Says what peers are to hear inside the tunnel. One that is not there hears it through the rendezvous.
+async fn say(agent: &mut Agent, running: &Running) {
+    for (key, word) in agent.take_words() {
+        if let Some(tag) = running.device.table().tag_of(key) {
+            let _ = running.device.engine().command(Command::SayWord(tag, word)).await;
+        }
+    }
 }
 
 async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Result<(), Failure> {
@@ -44,7 +54,7 @@ pub(super) async fn tell(agent: &mut Agent, running: &Running) -> Result<(), Fai
 /// Tells the node where peers may be called: all, or those that have moved.
 async fn call(agent: &mut Agent, all: bool, running: &Running) -> Result<(), Failure> {
     for (key, addresses) in agent.candidates(all) {
-        let Some(tag) = running.device.table().tag_for(key) else { continue };
+        let Some(tag) = running.device.table().tag_of(key) else { continue };
         let first = addresses.first().copied();
         // A peer that is gone needs no endpoint.
         let _ = running.device.engine().command(Command::SetCandidates(tag, addresses)).await;

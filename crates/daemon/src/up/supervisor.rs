@@ -177,6 +177,10 @@ impl Daemon for Supervisor {
     async fn on_event(&mut self, event: Event) {
         // The peer may be gone by now.
         let Some(peer) = self.running.device.table().key_of(event.peer()) else { return };
+        if let (Event::Word(_, word), Some(agent)) = (&event, &mut self.agent) {
+            let changed = agent.on_word(peer, word);
+            return self.follow_agent(changed).await;
+        }
         self.resolving.on_event(peer, &event);
         self.paths.on_event(peer, event, &mut self.running).await;
     }

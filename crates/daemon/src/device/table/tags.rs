@@ -26,6 +26,10 @@ impl Tags {
         Some(tag)
     }
 
+    pub(super) fn tag_of(&self, key: PeerKey) -> Option<PeerTag> {
+        self.tags.get(&key).copied()
+    }
+
     /// Frees the tag of the peer with this key, which is gone.
     pub(super) fn give_back(&mut self, key: PeerKey) {
         if let Some(tag) = self.tags.remove(&key) {
