@@ -114,4 +114,14 @@ fn an_agent_that_the_config_trusts_gets_what_its_table_allows() {
     alice.sees("bob", "trusted");
     assert_eq!(alice.peer("bob")["opens"], Value::from(&["tcp/8000"][..]));
     gets_page(&alice, &bob.v4());
+
+    // What the file says now is what she has. A verb changes nothing.
+    assert_eq!(bob.verb("approve alice --allow any").code, 7);
+    let config = std::fs::read_to_string(bob.config()).expect("our own file");
+    let config = config.replace("allow = [\"tcp/8000\"]", "allow = [\"icmp\"]");
+    std::fs::write(bob.config(), config).expect("our own file");
+    bob.verb("reload").succeeded("overlay reload");
+    assert_eq!(bob.peer("alice")["allow"], Value::from(&["icmp"][..]));
+    alice.host.reaches(&bob.v4());
+    is_refused_at_once(&alice.host, &bob.v4(), services::HTTP);
 }

@@ -227,6 +227,7 @@ impl Agent {
             look_at: tokio::time::Instant::now(),
         };
         agent.watch_peers();
+        agent.grant_pinned();
         agent.repeat_letters();
         // There is no tunnel yet to say them in.
         agent.words.clear();
@@ -235,7 +236,7 @@ impl Agent {
     }
 
     /// Takes what `reload` may change.
-    pub(crate) fn on_config(&mut self, config: &config::Config) {
+    pub(crate) fn on_config(&mut self, config: &config::Config) -> Changed {
         if let Some(new) = &config.agent {
             self.config.allow.clone_from(&new.allow);
             self.config.auto_approve.clone_from(&new.auto_approve);
@@ -243,6 +244,9 @@ impl Agent {
             let trusted: Vec<_> = new.trust.iter().map(|trust| trust.key).collect();
             self.watch(&trusted);
         }
+        self.unsaved = None;
+        let changed = self.grant_pinned();
+        changed.and(self.settle())
     }
 
     /// Watches the peers that we have a word for and those that the config trusts, as many as there is room for. Peers with a

@@ -99,9 +99,18 @@ impl Agent {
     }
 
     pub(super) fn shake(&mut self, record: &Signed<Record>, handshake: &Handshake, uid: u32, reply: Reply) -> Changed {
-        let terms = Terms {
-            allow: Some(handshake.allow.clone().map_or_else(|| self.config.allow.clone(), ScopeList)),
-            expires: self.end_of(handshake.seconds),
+        let pinned = self.config.trust.iter().find(|trust| trust.key == record.identity);
+        let is_more = handshake.allow.is_some() || handshake.seconds.is_some();
+        if let Some(failure) = self.refuse_pinned(&record.identity, &handshake.peer).filter(|_| is_more) {
+            self.answer(reply, Err(failure));
+            return NOTHING;
+        }
+        let terms = match pinned {
+            Some(pinned) => Terms { allow: Some(pinned.allow.clone()), expires: pinned.expires },
+            None => Terms {
+                allow: Some(handshake.allow.clone().map_or_else(|| self.config.allow.clone(), ScopeList)),
+                expires: self.end_of(handshake.seconds),
+            },
         };
         let what = (handshake.reason.clone(), ScopeList(handshake.want.clone()), terms);
         let effects = self.book.ask(record, &self.record, what, self.moment(), chance());
@@ -110,6 +119,10 @@ impl Agent {
     }
 
     pub(super) fn approve(&mut self, peer: PublicKey, approve: &Approve, uid: u32, reply: Reply) -> Changed {
+        if let Some(failure) = self.refuse_pinned(&peer, &approve.peer) {
+            self.answer(reply, Err(failure));
+            return NOTHING;
+        }
         let now = self.moment();
         let was_pending = self.book.relation(&peer).is_some_and(|relation| relation.pending(now).is_some());
         let terms = Terms { allow: approve.allow.clone().map(ScopeList), expires: self.end_of(approve.seconds) };
@@ -118,11 +131,18 @@ impl Agent {
         self.conclude(peer, if was_pending { "approved" } else { "changed" }, uid, reply, effects)
     }
 
-    fn untrust(&mut self, peer: PublicKey, text: &str, uid: u32, reply: Reply) -> Changed {
-        if self.config.trust.iter().any(|trust| trust.key == peer) {
-            let failure = Failure::new(ExitKind::Refused, format!("the config trusts `{text}`"))
+    /// Why a verb cannot change what a peer has, if the config says what that is.
+    fn refuse_pinned(&self, peer: &PublicKey, text: &str) -> Option<Failure> {
+        self.config.trust.iter().find(|trust| trust.key == *peer)?;
+        Some(
+            Failure::new(ExitKind::Refused, format!("the config trusts `{text}`"))
                 .with_cause("what the config says is not changed by verbs")
-                .with_hint("remove its [[trust]] from the config, then: sudo overlay reload");
+                .with_hint("change or remove its [[trust]] in the config, then: sudo overlay reload"),
+        )
+    }
+
+    fn untrust(&mut self, peer: PublicKey, text: &str, uid: u32, reply: Reply) -> Changed {
+        if let Some(failure) = self.refuse_pinned(&peer, text) {
             self.answer(reply, Err(failure));
             return NOTHING;
         }

@@ -90,6 +90,20 @@ impl Agent {
         }
     }
 
+    /// Gives trusted agents what the config says of them now.
+    pub(super) fn grant_pinned(&mut self) -> Changed {
+        let now = self.moment();
+        let mut changed = NOTHING;
+        for trust in self.config.trust.clone() {
+            let terms = Terms { allow: Some(trust.allow), expires: trust.expires };
+            match self.book.pin(&trust.key, terms, now) {
+                Ok(effects) => changed = changed.and(self.carry_out(effects)),
+                Err(error) => tracing::warn!(peer = %trust.key, ?error, "what the config grants cannot be granted"),
+            }
+        }
+        changed
+    }
+
     /// What the config grants to this agent without asking.
     pub(super) fn automatic(&self, peer: &PublicKey) -> Option<Automatic> {
         if let Some(trust) = self.config.trust.iter().find(|trust| trust.key == *peer) {

@@ -17,11 +17,11 @@ use crate::failure::{ExitKind, Failure};
 pub(super) async fn reload(
     running: &mut Running,
     paths: &mut Paths,
-    agent: Option<&mut Agent>,
+    agent: Option<&Agent>,
 ) -> Result<ReloadReport, Failure> {
     let read = running.file().load_again()?;
     let (new, file) = match agent {
-        Some(ref agent) => (read.in_force(agent.part()), Some(read)),
+        Some(agent) => (read.in_force(agent.part()), Some(read)),
         None => (read, None),
     };
     for warning in new.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {
@@ -53,9 +53,6 @@ pub(super) async fn reload(
         Err(failure) => return Err(withdrawal::withdraw(&new, failure, running).await),
     };
     running.show_interface(&new, mtu);
-    if let Some((agent, file)) = agent.zip(file.as_ref()) {
-        agent.on_config(file);
-    }
     (running.config, running.file) = (new, file);
     paths.on_config(running);
     Ok(ReloadReport { needs_restart, ..report })

@@ -98,7 +98,12 @@ impl Supervisor {
     }
 
     async fn reload(&mut self) -> Result<ReloadReport, Failure> {
-        let report = reload::reload(&mut self.running, &mut self.paths, self.agent.as_mut()).await?;
+        let report = reload::reload(&mut self.running, &mut self.paths, self.agent.as_ref()).await?;
+        // Only what is in force counts for the agent, too.
+        if let (Some(agent), Some(file)) = (&mut self.agent, &self.running.file) {
+            let changed = agent.on_config(file);
+            self.follow_agent(changed).await;
+        }
         self.resolving.on_names(named_endpoints(&self.running.config.peers));
         self.look_around(true).await;
         tracing::info!(

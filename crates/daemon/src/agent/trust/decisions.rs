@@ -124,6 +124,23 @@ impl Book {
         Ok(vec![Effect::Changed(peer), Effect::Keep { to: peer, letter }])
     }
 
+    /// Changes what a trusted peer may open to what the config says, if that differs. A person who took trust back wins.
+    pub(crate) fn pin(
+        &mut self,
+        peer: &PublicKey,
+        terms: Terms,
+        now: impl Into<Moment>,
+    ) -> Result<Vec<Effect>, Impossible> {
+        let Some(relation) = self.relations.get(peer).filter(|relation| relation.is_paired()) else {
+            return Ok(Vec::new());
+        };
+        let Some(grant) = relation.mine.as_ref().and_then(Word::grant) else { return Ok(Vec::new()) };
+        if terms.allow.as_ref() == Some(&grant.allow) && terms.expires == grant.expires {
+            return Ok(Vec::new());
+        }
+        self.change(*peer, terms, now.into())
+    }
+
     /// Refuses the request of a peer. What a trusted peer has stays.
     pub(crate) fn reject(&mut self, peer: &PublicKey, now: impl Into<Moment>) -> Result<Vec<Effect>, Impossible> {
         let relation = self.relations.get_mut(peer).ok_or(Impossible::NothingAsked)?;
