@@ -26,7 +26,7 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-pub use address::{Pool, ipv4_candidate, ipv6_address, network_prefix};
+pub use address::{IPV4_CANDIDATES, Pool, ipv4_candidate, ipv6_address, is_ipv4_candidate, network_prefix};
 pub use endpoints::{Endpoints, MAX_ENDPOINTS, Place};
 pub use envelope::{Envelope, Kind, MAX_ENVELOPE_LEN, Object, Signed};
 pub use key::{KEY_TEXT_LEN, NotAKey, PublicKey, SecretKey};

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::Bound;
 
-use overlay_wire::signed::{Pool, PublicKey, Record, Signed, Visibility, ipv4_candidate};
+use overlay_wire::signed::{
+    IPV4_CANDIDATES, Pool, PublicKey, Record, Signed, Visibility, ipv4_candidate, is_ipv4_candidate,
+};
 
 use crate::store::{Expected, Revision};
 
@@ -17,8 +19,6 @@ pub(super) const QUARANTINE: u64 = 30 * DAY;
 pub(super) const ABANDONED: u64 = 180 * DAY;
 /// The most names that are kept for an agent which gave them up.
 pub(super) const MAX_RELEASED: usize = 4;
-/// How many candidates for an IPv4 address an agent has.
-pub(super) const CANDIDATES: u32 = 64;
 const DAY: u64 = 24 * 3_600 * 1_000;
 
 /// An agent that is registered, or was.
@@ -239,13 +239,13 @@ impl Agents {
         if let Some(own) = self.address_of(identity) {
             return Some(own);
         }
-        let mut candidates = (0..CANDIDATES).map(|i| ipv4_candidate(&self.pool, identity, i).octets());
+        let mut candidates = (0..IPV4_CANDIDATES).map(|i| ipv4_candidate(&self.pool, identity, i).octets());
         candidates.find(|octets| !is_locked(*octets) && self.addresses.claimable(octets, identity, now).is_some())
     }
 
     /// Whether an address is one of an agent's candidates.
     pub(super) fn is_candidate(&self, identity: &PublicKey, address: [u8; 4]) -> bool {
-        (0..CANDIDATES).any(|i| ipv4_candidate(&self.pool, identity, i) == Ipv4Addr::from(address))
+        is_ipv4_candidate(&self.pool, identity, Ipv4Addr::from(address))
     }
 
     /// The agent with this IPv6 address.

@@ -90,7 +90,15 @@ impl Pool {
     }
 }
 
-/// Candidate `i` for the IPv4 address of an agent.
+/// How many candidates an agent has for its IPv4 address.
+pub const IPV4_CANDIDATES: u32 = 64;
+
+/// Whether an IPv4 address is one of an agent's candidates, and so follows from its key.
+pub fn is_ipv4_candidate(pool: &Pool, identity: &PublicKey, address: Ipv4Addr) -> bool {
+    (0..IPV4_CANDIDATES).any(|i| ipv4_candidate(pool, identity, i) == address)
+}
+
+/// Candidate `i` for the IPv4 address of an agent, of [`IPV4_CANDIDATES`].
 pub fn ipv4_candidate(pool: &Pool, identity: &PublicKey, i: u32) -> Ipv4Addr {
     let hash =
         Sha256::new().chain_update(b"overlay ip4").chain_update(identity.0).chain_update(i.to_be_bytes()).finalize();
