@@ -32,7 +32,7 @@ use overlay_wire::signed::{Auth, PublicKey, Role, SecretKey, Signed};
 use crate::protocol::{MAX_MESSAGE_LEN, VERSION};
 
 pub use client::{Client, ClientSide};
-pub use noise::{Opener, Sealer};
+pub use noise::{Handshake, Opener, Sealer};
 pub use pinned::{DEFAULT_PORT, NotPinned, Pinned};
 pub use server::{Server, ServerSide};
 

@@ -21,31 +21,45 @@ const PROLOGUE: &[u8] = b"overlay channel 1";
 /// The longest message of the handshake: an ephemeral key and an empty sealed payload.
 const MAX_HANDSHAKE_LEN: usize = 32 + SEAL_LEN;
 
-/// A handshake that is not finished.
-pub(super) struct Handshake(Box<HandshakeState>);
+/// The Noise handshake inside the channel, while it is not finished. It proves nothing about the other end: that is what
+/// [`Client`](super::Client) and [`Server`](super::Server) are for, which exchange an `auth` after it. Alone it is of use to
+/// a program that plays an end which lies.
+pub struct Handshake(Box<HandshakeState>);
 
 impl Handshake {
     /// Starts as the end that speaks first. `random` must never be used again.
-    pub(super) fn initiator(random: &[u8; 32]) -> Result<Self, Broken> {
+    ///
+    /// # Errors
+    /// None that a caller can cause.
+    pub fn initiator(random: &[u8; 32]) -> Result<Self, Broken> {
         let state = with_builder(random, |builder| builder.build_initiator())?;
         Ok(Self(Box::new(state)))
     }
 
     /// Starts as the end that waits. `random` must never be used again.
-    pub(super) fn responder(random: &[u8; 32]) -> Result<Self, Broken> {
+    ///
+    /// # Errors
+    /// None that a caller can cause.
+    pub fn responder(random: &[u8; 32]) -> Result<Self, Broken> {
         let state = with_builder(random, |builder| builder.build_responder())?;
         Ok(Self(Box::new(state)))
     }
 
     /// Writes our message.
-    pub(super) fn write(&mut self) -> Result<Vec<u8>, Broken> {
+    ///
+    /// # Errors
+    /// [`Broken::Over`] if it is not our turn.
+    pub fn write(&mut self) -> Result<Vec<u8>, Broken> {
         let mut message = [0; MAX_HANDSHAKE_LEN];
         let len = self.0.write_message(&[], &mut message).map_err(|_| Broken::Over)?;
         Ok(message[..len].to_vec())
     }
 
     /// Reads the other end's message, which has no payload.
-    pub(super) fn read(&mut self, message: &[u8]) -> Result<(), Broken> {
+    ///
+    /// # Errors
+    /// [`Broken::Malformed`].
+    pub fn read(&mut self, message: &[u8]) -> Result<(), Broken> {
         let mut payload = [0; MAX_HANDSHAKE_LEN];
         if message.len() > MAX_HANDSHAKE_LEN {
             return Err(Broken::Malformed);
@@ -57,7 +71,10 @@ impl Handshake {
     }
 
     /// Ends a handshake whose two messages have passed. Returns also its hash, which no other handshake has.
-    pub(super) fn finish(self) -> Result<(Sealer, Opener, [u8; 32]), Broken> {
+    ///
+    /// # Errors
+    /// [`Broken::Over`] if they have not.
+    pub fn finish(self) -> Result<(Sealer, Opener, [u8; 32]), Broken> {
         let hash = self.0.get_handshake_hash().try_into().map_err(|_| Broken::Over)?;
         let noise = Arc::new(self.0.into_stateless_transport_mode().map_err(|_| Broken::Over)?);
         Ok((Sealer { noise: noise.clone(), next: Some(0) }, Opener { noise, next: Some(0) }, hash))
