@@ -25,6 +25,7 @@
 //! Left out: sockets, channels, and what the sealed bytes mean.
 
 mod answers;
+mod distrust;
 mod event;
 mod pushes;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use rand_core::{RngCore, SeedableRng};
 use crate::now::Now;
 use crate::protocol::{Call, Find, FromServer, MAX_MESSAGE_LEN, MAX_SEALED_LEN, MAX_SLOT_LEN, Slot, Verb, encode};
 
+use distrust::Distrusted;
 use work::{Class, Work};
 
 pub use event::{Event, Output, Query, Subject, TooMuch};
@@ -68,8 +70,8 @@ pub struct Client {
     state: State,
     work: Work,
     outputs: VecDeque<Output>,
-    /// Objects that did not match what was asked for, or could not be opened.
-    distrusted: u64,
+    /// What did not match what was asked for, or could not be opened.
+    distrusted: Distrusted,
 }
 
 #[derive(Debug)]
@@ -119,7 +121,7 @@ impl Client {
             state: State::Waiting { until: Duration::ZERO },
             work: Work::default(),
             outputs: VecDeque::new(),
-            distrusted: 0,
+            distrusted: Distrusted::default(),
         }
     }
 
@@ -304,11 +306,6 @@ impl Client {
     /// Whether the rendezvous has said welcome on the connection that is up.
     pub fn is_online(&self) -> bool {
         matches!(&self.state, State::Up(session) if session.is_welcome)
-    }
-
-    /// How many objects of the rendezvous were dropped: they could not be opened, or did not match what was asked for.
-    pub fn distrusted(&self) -> u64 {
-        self.distrusted
     }
 
     /// Sends what can be sent now.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use minicbor::bytes::ByteVec;
 use overlay_wire::signed::{Network, Object, PublicKey, Record, Signed};
 
+use super::distrust::Distrust;
 use super::event::{Event, Query};
 use super::work::{Class, Task};
 use super::{Asked, Client, LONGEST_WAIT, State};
@@ -75,10 +76,12 @@ impl Client {
     }
 
     fn on_welcome(&mut self, network: &[u8], record: Option<&ByteVec>, (epoch, seen_from): (u64, Vec<u8>), now: Now) {
-        let opened = Signed::<Network>::open(network).ok().filter(|network| *network.signer() == self.network);
-        let Some(network) = opened else {
-            self.distrusted += 1;
-            return self.give_up(now);
+        let network = match Signed::<Network>::open(network) {
+            Ok(network) if *network.signer() == self.network => network,
+            opened => {
+                self.distrust(opened.err().map_or(Distrust::WrongNetwork, Distrust::Refused));
+                return self.give_up(now);
+            }
         };
         let record = record.and_then(|bytes| self.open_own(bytes));
         let State::Up(session) = &mut self.state else { return };
@@ -113,10 +116,14 @@ impl Client {
         let mut records: Vec<_> = found.iter().filter_map(|bytes| self.open(bytes)).collect();
         let all = records.len();
         records.retain(|record| matches(&by, record));
-        self.distrusted += (all - records.len()) as u64;
+        for _ in records.len()..all {
+            self.distrust(Distrust::NotAsked);
+        }
         // Pages that go back or stand still would never end.
         let goes_on = |next: &PublicKey| after.is_none_or(|after| after < *next);
-        self.distrusted += u64::from(next.is_some_and(|next| !goes_on(&next)));
+        if next.is_some_and(|next| !goes_on(&next)) {
+            self.distrust(Distrust::Page);
+        }
         let next = next.filter(goes_on);
         self.work.on_settled(&Task::Find(query));
         self.tell(Event::Found { query, records, next });
@@ -162,16 +169,20 @@ impl Client {
 
     /// A record of this network.
     pub(super) fn open(&mut self, bytes: &[u8]) -> Option<Signed<Record>> {
-        let opened = Signed::<Record>::open(bytes).ok().filter(|record| record.network == self.network);
-        self.distrusted += u64::from(opened.is_none());
-        opened
+        match Signed::<Record>::open(bytes) {
+            Ok(record) if record.network == self.network => return Some(record),
+            opened => self.distrust(opened.err().map_or(Distrust::WrongNetwork, Distrust::Refused)),
+        }
+        None
     }
 
     /// The agent's own record.
     fn open_own(&mut self, bytes: &[u8]) -> Option<Signed<Record>> {
         let record = self.open(bytes)?;
         let is_own = record.identity == self.identity;
-        self.distrusted += u64::from(!is_own);
+        if !is_own {
+            self.distrust(Distrust::NotOurs);
+        }
         is_own.then_some(record)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::distrust::Distrust;
 use super::event::Event;
 use super::{Client, LONGEST_WAIT, RECONNECT};
 use crate::now::Now;
@@ -29,11 +30,14 @@ impl Client {
                 let wait = Duration::from_millis(wait.into()).clamp(shortest, LONGEST_WAIT);
                 return self.disconnect(now.monotonic + wait);
             }
-            Push::Message { .. } | Push::Slot { .. } | Push::Presence { .. } => None,
+            Push::Message { .. } => return self.distrust(Distrust::TooLong),
+            Push::Slot { sealed, .. } if sealed.len() > MAX_SLOT_LEN => return self.distrust(Distrust::TooLong),
+            Push::Slot { .. } | Push::Presence { .. } => None,
         };
         // What is not watched any more may still be on its way.
-        if let Some(event) = event {
-            self.tell(event);
+        match event {
+            Some(event) => self.tell(event),
+            None => self.distrust(Distrust::NotWatched),
         }
     }
 }
