@@ -158,8 +158,13 @@ impl State {
         self.object(RECORD)
     }
 
+    /// Writes the agent's own record. A rendezvous can make us register as often as it likes, so what is there already is
+    /// not written again.
     pub(crate) fn set_record(&self, record: &Signed<Record>) -> Result<(), Failure> {
-        self.replace(RECORD, record.bytes())
+        match read(&self.folder, OsStr::new(RECORD)) {
+            Ok(Some(known)) if known[..] == *record.bytes() => Ok(()),
+            _ => self.replace(RECORD, record.bytes()),
+        }
     }
 
     /// The latest time that this agent has reached, in milliseconds since 1970.
