@@ -19,10 +19,11 @@ const END: &str = "<!-- end generated -->";
 type Render = fn() -> String;
 
 /// The generated tables by their names.
-const TABLES: [(&str, Render); 5] = [
+const TABLES: [(&str, Render); 6] = [
     ("config-keys", config_keys),
     ("metrics", metrics_table),
     ("drop-reasons", drop_reasons),
+    ("agent-refusals", agent_refusals),
     ("rendezvous-metrics", rendezvous_metrics),
     ("rendezvous-ends", rendezvous_ends),
 ];
@@ -131,6 +132,14 @@ fn metrics_table() -> String {
         text.push('\n');
     }
     text.trim_end().to_owned() + "\n"
+}
+
+fn agent_refusals() -> String {
+    let mut text = "| reason | meaning |\n|---|---|\n".to_owned();
+    for (reason, meaning) in overlay_daemon::agent::REFUSALS {
+        row(&mut text, &[&format!("`{reason}`"), meaning]);
+    }
+    text
 }
 
 fn rendezvous_metrics() -> String {

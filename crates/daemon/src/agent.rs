@@ -18,6 +18,7 @@ mod own;
 mod places;
 mod post;
 mod questions;
+mod refusals;
 pub mod request;
 mod shown;
 pub(crate) mod state;
@@ -26,6 +27,8 @@ pub(crate) mod trust;
 mod tunnels;
 
 pub use self::init::init;
+pub use self::refusals::REFUSALS;
+pub(crate) use self::refusals::Refusals;
 pub use self::state::STATE_DIR;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,6 +108,7 @@ pub(crate) struct Agent {
     /// What the data plane could not follow.
     owed: Changed,
     look_at: tokio::time::Instant,
+    refusals: Arc<Refusals>,
 }
 
 /// The connection to the rendezvous, for people.
@@ -225,7 +229,9 @@ impl Agent {
             unwritten: BTreeSet::new(),
             owed: NOTHING,
             look_at: tokio::time::Instant::now(),
+            refusals: Arc::default(),
         };
+        agent.book.set_pool(agent.network.as_ref().map(|network| network.pool));
         agent.watch_peers();
         agent.grant_pinned();
         agent.repeat_letters();
@@ -263,6 +269,11 @@ impl Agent {
             wanted.truncate(MAX_WATCHED);
         }
         self.watch(&wanted);
+    }
+
+    /// What the agent refused, for the metrics.
+    pub(crate) fn refusals(&self) -> Arc<Refusals> {
+        Arc::clone(&self.refusals)
     }
 
     /// The folder that the agent writes to.
@@ -385,6 +396,7 @@ impl Agent {
     }
 
     fn on_not_connected(&mut self, error: &ConnectError) {
+        self.refusals.on_not_connected(error);
         let cause = error.to_string();
         if self.standing != Standing::Failed(cause.clone()) {
             tracing::warn!("no connection to the rendezvous: {cause}");
@@ -408,6 +420,7 @@ impl Agent {
                 Output::Event(event) => changed = changed.and(self.on_event(event)),
             }
         }
+        self.refusals.follow(&self.client);
         changed
     }
 

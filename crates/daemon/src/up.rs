@@ -229,6 +229,9 @@ async fn start(
     })?;
     let view = View::of(&device);
     view.attach_host(host.facts());
+    if let Some(agent) = &agent {
+        view.attach_agent(agent.refusals());
+    }
     let (setting, settings) = Inbox::new(MAX_SETTINGS);
     let mut door = Door::closed(setting);
     door.on_tried(uapi, &view);

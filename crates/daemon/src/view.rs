@@ -13,6 +13,7 @@ use overlay_core::{Instant, NodeStats};
 
 pub use self::path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub use self::status::{InterfaceStatus, PeerStatus, Status, rule_text};
+use crate::agent::Refusals;
 use crate::device::Device;
 pub use crate::device::table::PeerState;
 use crate::device::table::Table;
@@ -28,6 +29,7 @@ pub struct View {
     shell: Arc<ShellStats>,
     queues: OnceLock<Arc<Queues>>,
     host: OnceLock<Arc<HostFacts>>,
+    refusals: OnceLock<Arc<Refusals>>,
     started: Instant,
     warnings: Warnings,
 }
@@ -48,6 +50,7 @@ impl View {
             shell,
             queues: OnceLock::new(),
             host: OnceLock::new(),
+            refusals: OnceLock::new(),
             started: now(),
             warnings: Warnings::default(),
         })
@@ -61,6 +64,11 @@ impl View {
     /// Sets where the state of the footprint is read. Called once.
     pub fn attach_host(&self, facts: Arc<HostFacts>) {
         let _ = self.host.set(facts);
+    }
+
+    /// Sets where the agent counts what it refuses. Called once, in agent mode.
+    pub(crate) fn attach_agent(&self, refusals: Arc<Refusals>) {
+        let _ = self.refusals.set(refusals);
     }
 
     /// Returns everything that `overlay status` shows.
@@ -99,6 +107,11 @@ impl View {
     /// Returns the state of the footprint on the host, or `None` for a daemon without one.
     pub(crate) fn host(&self) -> Option<&HostFacts> {
         self.host.get().map(Arc::as_ref)
+    }
+
+    /// Returns what the agent has refused, or `None` without an agent.
+    pub(crate) fn refusals(&self) -> Option<&Refusals> {
+        self.refusals.get().map(Arc::as_ref)
     }
 
     /// Returns the current figures of the kernel's queues.

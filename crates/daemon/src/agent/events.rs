@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use overlay_rendezvous::client::{Event, Subject};
 use overlay_rendezvous::protocol::Code;
-use overlay_wire::signed::{Network, PublicKey, Signed};
+use overlay_wire::signed::{Network, PublicKey, Signed, is_ipv4_candidate};
 
 use super::shown::Progress;
 use super::time::now;
@@ -48,6 +48,7 @@ impl Agent {
             Event::Delivered { to, id } => self.on_progress(to, id, Progress::Delivered),
             Event::Synced | Event::Presence { .. } | Event::TooOld { .. } | Event::Clock { .. } => {}
             Event::Record(record) => {
+                self.note_other_keys([&*record]);
                 let asked = self.ask_pinned(&record);
                 let effects = self.book.on_record(*record, self.moment());
                 return asked.and(self.follow(effects, "record"));
@@ -62,8 +63,7 @@ impl Agent {
     /// Whether an IPv4 address that the rendezvous offers can be ours: it follows from our key, and is not a peer's.
     fn may_have(&self, address: [u8; 4]) -> bool {
         let Some(network) = &self.network else { return false };
-        let me = self.book.me();
-        let follows = own::follows_from(&me, &network.pool, address);
+        let follows = is_ipv4_candidate(&network.pool, &self.book.me(), address.into());
         follows && self.book.relations().all(|relation| relation.ipv4 != Some(address))
     }
 
@@ -75,6 +75,7 @@ impl Agent {
         if let Err(failure) = self.state.set_network(&network) {
             tracing::error!("{failure}");
         }
+        self.book.set_pool(Some(network.pool));
         self.network = Some(network);
         ADDRESSES
     }

@@ -19,6 +19,7 @@ impl Agent {
         let changed = match self.post.open_message(&from, &id, sealed) {
             Ok(letter) => self.on_letter(from, &letter),
             Err(_) => {
+                self.refusals.count("sealed");
                 tracing::debug!(%from, "a message cannot be opened");
                 NOTHING
             }
@@ -33,8 +34,11 @@ impl Agent {
     pub(super) fn on_slot(&mut self, from: PublicKey, slot: Slot, sealed: &[u8]) -> Changed {
         match self.post.open_slot(&from, slot, sealed) {
             Ok(Letter::Endpoints { endpoints }) => self.on_endpoints(from, &endpoints),
+            // A rendezvous shows the latest word again with each connection.
+            Ok(letter) if self.book.has_said(&from, &letter) => NOTHING,
             Ok(letter) => self.on_letter(from, &letter),
             Err(_) => {
+                self.refusals.count("sealed");
                 tracing::debug!(%from, "a slot cannot be opened");
                 NOTHING
             }
@@ -116,26 +120,40 @@ impl Agent {
     }
 
     pub(super) fn on_endpoints(&mut self, from: PublicKey, bytes: &[u8]) -> Changed {
-        let Ok(endpoints) = Signed::<Endpoints>::open(bytes) else { return NOTHING };
-        let is_ours = endpoints.from == from
-            && endpoints.to == self.book.me()
-            && endpoints.network == self.config.network_key
-            && self.endpoints.get(&from).is_none_or(|known| known.sequence < endpoints.sequence);
-        if !is_ours || !self.book.set_endpoints(&from, endpoints.clone()) {
-            return NOTHING;
-        }
+        let endpoints = match self.endpoints_of(from, bytes) {
+            Ok(Some(endpoints)) => endpoints,
+            Ok(None) => return NOTHING,
+            Err(refusal) => {
+                self.refuse(refusal, "list of endpoints");
+                return NOTHING;
+            }
+        };
         self.endpoints.insert(from, endpoints);
         self.moved.insert(from);
         self.save(&from);
         ENDPOINTS
     }
 
-    /// Does what follows from a letter.
+    /// Opens and keeps the endpoints of a peer. `None`: they are known. A rendezvous shows them again with each connection.
+    fn endpoints_of(&mut self, from: PublicKey, bytes: &[u8]) -> Result<Option<Signed<Endpoints>>, Refusal> {
+        let endpoints = Signed::<Endpoints>::open(bytes).map_err(|_| Refusal::Malformed)?;
+        if endpoints.from != from || endpoints.to != self.book.me() || endpoints.network != self.config.network_key {
+            return Err(Refusal::NotOurs);
+        }
+        match self.endpoints.get(&from) {
+            Some(known) if *known == endpoints => return Ok(None),
+            Some(known) if known.sequence >= endpoints.sequence => return Err(Refusal::Replayed),
+            _ => {}
+        }
+        if self.book.set_endpoints(&from, endpoints.clone()) { Ok(Some(endpoints)) } else { Err(Refusal::Unasked) }
+    }
+
+    /// Does what follows from a letter. A refused one is counted by its name.
     pub(super) fn follow(&mut self, effects: Result<Vec<Effect>, Refusal>, what: &str) -> Changed {
         match effects {
             Ok(effects) => self.carry_out(effects),
             Err(refusal) => {
-                tracing::debug!(reason = refusal.code(), "a {what} is refused");
+                self.refuse(refusal, what);
                 NOTHING
             }
         }

@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_wire::signed::{
-    Abilities, MAX_FRESH, Network, Pool, PublicKey, Record, Refused, SecretKey, Signed, TunnelKey, ipv4_candidate,
-    ipv6_address,
+    Abilities, MAX_FRESH, Network, PublicKey, Record, Refused, SecretKey, Signed, TunnelKey, ipv6_address,
 };
 
 use super::state::Keys;
@@ -13,8 +12,6 @@ use crate::config;
 
 /// A record is signed anew when half of its time is over.
 const RENEW_BEFORE: u64 = MAX_FRESH / 2;
-/// How many candidates a rendezvous may try.
-const IPV4_CANDIDATES: u32 = 64;
 /// The length of a network's IPv6 prefix in bits.
 const IPV6_PREFIX_LEN: u8 = 32;
 
@@ -76,11 +73,6 @@ pub(super) fn addresses(
         is_in_pool.then(|| IpNet::new(IpAddr::V4(address), network.pool.prefix_len()).ok())?
     });
     v6.into_iter().chain(v4).collect()
-}
-
-/// Whether an IPv4 address is one of those that follow from an agent's key.
-pub(super) fn follows_from(identity: &PublicKey, pool: &Pool, address: [u8; 4]) -> bool {
-    (0..IPV4_CANDIDATES).any(|i| ipv4_candidate(pool, identity, i).octets() == address)
 }
 
 /// A second handle on a secret key, for the task that connects.

@@ -11,6 +11,7 @@
 
 mod decisions;
 mod exchange;
+mod judged;
 mod letters;
 mod relation;
 
@@ -20,7 +21,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use overlay_rendezvous::letter::Letter;
-use overlay_wire::signed::{Endpoints, Grant, PublicKey, Record, ScopeList, SecretKey, Signed, TunnelKey};
+use overlay_wire::signed::{Endpoints, Grant, Pool, PublicKey, Record, ScopeList, SecretKey, Signed, TunnelKey};
 
 pub(crate) use self::relation::{Asked, Open, Pending, PresharedKey, Relation, Word};
 
@@ -69,12 +70,18 @@ pub(crate) enum Refusal {
     Ourselves,
     /// Its sequence is not above the highest one seen: an earlier word, or one that was revoked.
     Replayed,
+    /// A record is older than the pinned one.
+    RolledBack,
+    /// A record has the sequence of the pinned one, and different content.
+    Forked,
     /// It answers nothing that we asked.
     Unasked,
     /// It has expired.
     Expired,
     /// It was signed in the future.
     Future,
+    /// Its IPv4 address does not follow from its identity.
+    Address,
     /// Its tunnel key is ours, or belongs to a different agent that we trust.
     KeyTaken,
     /// Too many agents that we never answered have written already.
@@ -89,9 +96,12 @@ impl Refusal {
             Self::NotOurs => "not_ours",
             Self::Ourselves => "ourselves",
             Self::Replayed => "replayed",
+            Self::RolledBack => "rolled_back",
+            Self::Forked => "forked",
             Self::Unasked => "unasked",
             Self::Expired => "expired",
             Self::Future => "future",
+            Self::Address => "address",
             Self::KeyTaken => "key_taken",
             Self::Full => "full",
         }
@@ -167,6 +177,8 @@ pub(crate) struct Book {
     /// The keys of our own tunnel, which no peer may claim.
     tunnel_keys: Vec<TunnelKey>,
     relations: BTreeMap<PublicKey, Relation>,
+    /// The IPv4 addresses of the network, once they are known.
+    pool: Option<Pool>,
 }
 
 impl Book {
@@ -177,7 +189,7 @@ impl Book {
         relations: impl IntoIterator<Item = Relation>,
     ) -> Self {
         let relations = relations.into_iter().map(|relation| (relation.identity, relation)).collect();
-        Self { network, key, tunnel_keys, relations }
+        Self { network, key, tunnel_keys, relations, pool: None }
     }
 
     /// This agent.

@@ -12,6 +12,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::registry::Registry;
 
+use crate::agent::Refusals;
 use crate::device::table::{InterfaceEntry, PeerEntry};
 use crate::engine::{OffloadState, Offloads, QueueFigures, ShellStats, now};
 use crate::host::{HostFacts, HostState};
@@ -72,6 +73,9 @@ impl Collector for Scrape {
         if let Some(host) = view.host() {
             encode_host(&mut out, host)?;
         }
+        if let Some(refusals) = view.refusals() {
+            encode_refusals(&mut out, refusals)?;
+        }
         encode_peers(&mut out, &state.peers(), now())
     }
 }
@@ -115,6 +119,15 @@ fn encode_host(out: &mut DescriptorEncoder<'_>, host: &HostFacts) -> fmt::Result
     let mut family = families::GUARD_DROPPED.begin(out)?;
     for (rule, count) in host.guard_drops() {
         family.encode_family(&[("rule", rule)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    Ok(())
+}
+
+/// What the agent refused.
+fn encode_refusals(out: &mut DescriptorEncoder<'_>, refusals: &Refusals) -> fmt::Result {
+    let mut family = families::AGENT_REFUSED.begin(out)?;
+    for (reason, count) in refusals.list() {
+        family.encode_family(&[("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
     }
     Ok(())
 }

@@ -77,6 +77,7 @@ impl Book {
         if self.is_ahead(from, record.issued, now) {
             return Err(Refusal::Future);
         }
+        self.check_address(&record)?;
         if self.is_taken(&record) { Err(Refusal::KeyTaken) } else { Ok(record) }
     }
 
@@ -181,10 +182,11 @@ impl Book {
 
     /// Replaces what is known of a peer's record, if the peer is known and the record is newer.
     pub(crate) fn on_record(&mut self, record: Signed<Record>, now: impl Into<Moment>) -> Result<Vec<Effect>, Refusal> {
-        let record = self.record(record.bytes(), &record.identity, now.into())?;
+        let now = now.into();
+        let record = self.record(record.bytes(), &record.identity, now)?;
         let peer = record.identity;
         let Some(relation) = self.relations.get_mut(&peer) else { return Ok(Vec::new()) };
-        if relation.record.as_ref().is_some_and(|known| known.sequence >= record.sequence) {
+        if !relation.is_news(&record, now.wall)? {
             return Ok(Vec::new());
         }
         relation.pin(&record);

@@ -86,6 +86,12 @@ pub(super) const GUARD_DROPPED: Family = counter(
      covered by a /0 and would have left outside the tunnel.",
 );
 
+pub(super) const AGENT_REFUSED: Family = counter(
+    "agent_refused",
+    &["reason"],
+    "What a rendezvous or a peer has shown to this agent and was refused, by reason. Only in agent mode.",
+);
+
 pub(super) const PEERS: Family = gauge("peers", &[], "Peers that are configured.");
 pub(super) const LATEST_HANDSHAKE: Family = gauge(
     "latest_handshake_seconds",
@@ -119,6 +125,7 @@ pub fn groups() -> Vec<Group> {
         group("Queues of the kernel", queues.collect()),
         group("Offloads", vec![OFFLOAD]),
         group("The host", vec![RESTORED, HOST_STATE, GUARD_DROPPED]),
+        group("The agent", vec![AGENT_REFUSED]),
         group("Peers", peers.chain([LATEST_HANDSHAKE, PEER_STATES, PATH_MTU, PATH_MTU_STATE]).collect()),
     ]
 }

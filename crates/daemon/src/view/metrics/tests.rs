@@ -125,6 +125,7 @@ fn the_families_of_the_text_are_those_that_are_documented() {
     let view = view([bob()]);
     let _sockets = watch_loopback(&view);
     view.attach_host(Arc::new(HostFacts::new("no such interface")));
+    view.attach_agent(Arc::default());
     shake_hands(&view, 0xbb, Instant::default(), 1_700_000_123);
     find_path_mtu(&view, 0xbb, 1228, overlay_core::PathMtuState::Found, 1);
     let text = text(&view);
