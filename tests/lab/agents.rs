@@ -32,11 +32,23 @@ impl Agents {
     /// Starts a rendezvous. `None` if this machine cannot.
     #[track_caller]
     pub fn new(name: &str) -> Option<Agents> {
+        let mut server = None;
+        let world = Self::served_by(name, |router| {
+            let (process, url) = serve(router, "lab", 7447);
+            server = Some(process);
+            url
+        })?;
+        Some(Agents { server, ..world })
+    }
+
+    /// A network whose rendezvous the caller starts on the router, which has the address 192.0.2.9. `start` returns its URL.
+    #[track_caller]
+    pub fn served_by(name: &str, start: impl FnOnce(&Host) -> String) -> Option<Agents> {
         let lab = Lab::new(name)?;
         let router = lab.router("rv");
         router.ip(&format!("address add {ADDRESS}/32 dev lo"));
-        let (server, url) = serve(&router, "lab", 7447);
-        Some(Agents { router, url, server: Some(server), count: 0, lab })
+        let url = start(&router);
+        Some(Agents { router, url, server: None, count: 0, lab })
     }
 
     /// Starts a second rendezvous, of a different network, and returns its URL.

@@ -34,6 +34,7 @@ pub struct Pings {
 #[derive(Debug)]
 pub struct Underway {
     what: String,
+    are_enough: Arc<AtomicBool>,
     are_sent: Arc<AtomicBool>,
     thread: JoinHandle<Answers>,
 }
@@ -64,9 +65,9 @@ impl Pings {
         let address: IpAddr = to.parse().expect("an address");
         let ping = inside(from, || Ping::connect(address, None)).expect("a socket for echo requests");
         let what = format!("{} pings of {} to {to}", self.count, from.name());
-        let are_sent = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&are_sent);
-        Underway { what, are_sent, thread: thread::spawn(move || self.exchange(&ping, &told)) }
+        let [are_enough, are_sent] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let (enough, told) = (Arc::clone(&are_enough), Arc::clone(&are_sent));
+        Underway { what, are_enough, are_sent, thread: thread::spawn(move || self.exchange(&ping, &enough, &told)) }
     }
 
     /// Sends all requests and waits for all answers.
@@ -78,12 +79,12 @@ impl Pings {
         self.start(from, to).are_answered();
     }
 
-    fn exchange(self, ping: &Ping, are_sent: &AtomicBool) -> Answers {
+    fn exchange(self, ping: &Ping, are_enough: &AtomicBool, are_sent: &AtomicBool) -> Answers {
         let (began, payload) = (Instant::now(), vec![0; self.payload_len]);
         let mut answers = Answers::default();
         loop {
             let (now, last) = (began.elapsed(), answers.requests.last().map(|(at, _)| *at));
-            let is_sending = answers.requests.len() < usize::from(self.count);
+            let is_sending = answers.requests.len() < usize::from(self.count) && !are_enough.load(Relaxed);
             are_sent.store(!is_sending, Relaxed);
             let until = match last {
                 None => now,
@@ -118,6 +119,11 @@ impl Underway {
     /// Whether all requests have been sent.
     pub fn are_sent(&self) -> bool {
         self.are_sent.load(Relaxed)
+    }
+
+    /// Sends no more requests. Those that were sent have to be answered.
+    pub fn are_enough(&self) {
+        self.are_enough.store(true, Relaxed);
     }
 
     /// Whether all requests have been sent, and then answered or given up.

@@ -1,0 +1,63 @@
+//! What a rendezvous says of an agent's own record.
+
+use overlay_rendezvous::protocol::{Code, FromServer, Reply, Verb};
+use overlay_wire::signed::Record;
+
+use super::*;
+use crate::rogue::signing::sign_unchecked;
+use crate::rogue::{Told, answered, secret};
+
+/// The answer to `hello` with a different record, or none.
+fn welcome_with(told: &Told<'_>, own: Option<&[u8]>) -> Vec<FromServer> {
+    let FromServer::Answer(answer) = &told.message else { return Vec::new() };
+    let Reply::Welcome { network, epoch, seen_from, .. } = answer.reply.clone() else { return Vec::new() };
+    let record = own.map(|own| own.to_vec().into());
+    answered(&told.message, Reply::Welcome { network, record, epoch, seen_from })
+}
+
+/// Makes alice connect again, and waits until she has registered again, because the rendezvous shows her no record of hers.
+#[track_caller]
+fn registers_again(scene: &Scene) {
+    let before = scene.rogue.records(&scene.alice_key).len();
+    scene.rogue.bounce(&scene.alice_key);
+    within(SHORTLY, "alice to register", || (scene.rogue.records(&scene.alice_key).len() > before).then_some(()));
+}
+
+#[test]
+fn a_record_of_ours_that_we_did_not_sign_is_not_believed() {
+    let Some(scene) = Scene::new("own record") else { return };
+    let (alice, stranger) = (scene.alice_key, secret());
+    let own = scene.record_of(&alice);
+    let newer = Record { sequence: own.sequence + 1_000_000, name: "alicia".to_owned(), ..own.clone().into_value() };
+    let forged = sign_unchecked(&newer, &stranger);
+    let foreign = sign_unchecked(&Record { identity: stranger.public(), ..newer }, &stranger);
+    let attack = scene.attack();
+
+    // In the answer to hello. Alice registers her own one then.
+    for (record, reason) in [(&forged, "bad_signature"), (&foreign, "not_ours")] {
+        let record = record.clone();
+        scene.rogue.filter(move |told| match told.asked {
+            Some(Verb::Hello) if *told.to == alice => welcome_with(&told, Some(&record)),
+            _ => vec![told.message],
+        });
+        attack.is_refused("a welcome", reason, 1, || registers_again(&scene));
+    }
+    // As a change of an agent that alice watches, which she herself is not.
+    attack.is_refused("a forged push", "bad_signature", 1, || scene.rogue.show(&alice, &forged[..]));
+    attack.is_refused("her own record", "not_watched", 1, || scene.rogue.show(&alice, own.bytes()));
+    // As the newer record that makes hers too old.
+    for (record, reason) in [(forged, "bad_signature"), (foreign, "not_ours")] {
+        scene.rogue.filter(move |told| match told.asked {
+            Some(Verb::Hello) if *told.to == alice => welcome_with(&told, None),
+            Some(Verb::Register { .. }) if *told.to == alice => {
+                let record = Some(record.clone().into());
+                answered(&told.message, Reply::Refused { code: Code::TooOld, ipv4: None, record, wait: None })
+            }
+            _ => vec![told.message],
+        });
+        attack.is_refused("too old", reason, 1, || registers_again(&scene));
+    }
+    let last = scene.record_of(&alice);
+    assert_eq!(last.bytes(), own.bytes(), "alice has signed a record because of it: {last:?}");
+    attack.was_in_vain();
+}
