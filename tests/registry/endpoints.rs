@@ -68,7 +68,7 @@ fn a_trusted_peer_cannot_make_us_flood_a_victim() {
     let Some(mut scene) = Scene::new("endpoints of a victim") else { return };
     let victim = Victim::new(&mut scene.world);
     let mut mallory = scene.rogue.join("mallory");
-    mallory.ask(&scene.record_of(&scene.alice_key));
+    mallory.ask(&scene.record_of(&scene.alice_key), "any");
     scene.alice.is_asked_by("mallory");
     scene.alice.ask("approve mallory --allow any");
     scene.alice.sees("mallory", "trusted");
@@ -83,6 +83,12 @@ fn a_trusted_peer_cannot_make_us_flood_a_victim() {
     eprintln!("{} endpoints, {came} datagrams in {took:?}", 2 * TOLD);
     assert!(came >= 1, "alice has not called at all");
     assert!(came <= initiations * CALLS, "{came} datagrams in {took:?}");
+    // What was told last counts in the end.
+    let last = lists.last().and_then(|list| list.first()).expect("a list").to_string();
+    within(SHORTLY, "the last list", || {
+        let shown = tunnels_of(&scene.alice);
+        shown.as_array()?.iter().any(|peer| peer[0] == "mallory" && peer[2] == *last).then_some(())
+    });
     pings.are_enough();
     pings.are_answered();
 }

@@ -23,7 +23,7 @@ fn a_letter_that_is_shown_as_a_different_kind_is_refused() {
     let sequence = now().unix + 1;
     // All of it is signed by bob, and newer than anything that alice has seen of him.
     let granted = grant(&alice, &bobs, sequence);
-    let asked = request(&alice, &bobs);
+    let asked = request(&alice, &bobs, "any");
     let revoke =
         Revoke { network: alice.network, issuer: scene.bob_key, subject: scene.alice_key, sequence, issued: sequence };
     let revoke = Signed::sign(revoke, &bobs).expect("a good revoke");

@@ -14,7 +14,7 @@ const HOUR: u64 = 3_600_000;
 fn no_record_that_is_forged_or_replayed_replaces_a_pinned_one() {
     let Some(scene) = Scene::new("forged records") else { return };
     let mut mallory = scene.rogue.join("mallory");
-    mallory.ask(&scene.record_of(&scene.alice_key));
+    mallory.ask(&scene.record_of(&scene.alice_key), "any");
     scene.alice.is_asked_by("mallory");
     settled(&scene.alice);
     let (bobs, stranger, time) = (scene.bobs_secret(), secret(), now().unix);

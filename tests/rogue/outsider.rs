@@ -68,9 +68,9 @@ impl Outsider {
 
     /// Asks an agent to be trusted, with a grant for it that lets it open nothing.
     #[track_caller]
-    pub fn ask(&mut self, agent: &Record) {
+    pub fn ask(&mut self, agent: &Record, want: &str) {
         let letter = Letter::Request {
-            request: request(agent, &self.key).bytes().to_vec().into(),
+            request: request(agent, &self.key, want).bytes().to_vec().into(),
             record: self.record.bytes().to_vec().into(),
         };
         let id = random();
@@ -110,7 +110,7 @@ fn record(network: PublicKey, key: &SecretKey, name: &str) -> Record {
 }
 
 /// A request for an agent, signed with `key` now.
-pub fn request(to: &Record, key: &SecretKey) -> Signed<Request> {
+pub fn request(to: &Record, key: &SecretKey, want: &str) -> Signed<Request> {
     let unix = now().unix;
     let grant = grant(to, key, unix);
     let request = Request {
@@ -121,7 +121,7 @@ pub fn request(to: &Record, key: &SecretKey) -> Signed<Request> {
         issued: unix,
         expires: unix + 3_600_000,
         reason: String::new(),
-        want: ScopeList(vec!["any".to_owned()]),
+        want: ScopeList(vec![want.to_owned()]),
         grant: grant.bytes().to_vec(),
         psk_share: Share(random()),
     };

@@ -18,6 +18,7 @@ mod own;
 mod places;
 mod post;
 mod questions;
+mod reached;
 mod refusals;
 pub mod request;
 mod shown;
@@ -50,6 +51,7 @@ use self::connection::{ConnectError, Target};
 use self::link::{Link, LinkNews};
 use self::post::Post;
 use self::questions::{Asked, Held};
+use self::reached::Pace;
 use self::shown::Progress;
 use self::state::{Keys, State};
 use self::time::{HighWater, now};
@@ -108,6 +110,7 @@ pub(crate) struct Agent {
     /// What the data plane could not follow.
     owed: Changed,
     look_at: tokio::time::Instant,
+    pace: Pace,
     refusals: Arc<Refusals>,
 }
 
@@ -229,6 +232,7 @@ impl Agent {
             unwritten: BTreeSet::new(),
             owed: NOTHING,
             look_at: tokio::time::Instant::now(),
+            pace: Pace::default(),
             refusals: Arc::default(),
         };
         agent.book.set_pool(agent.network.as_ref().map(|network| network.pool));
@@ -323,7 +327,8 @@ impl Agent {
             // A wall clock that is set is noticed after half a minute at the latest.
             Duration::from_millis(at.saturating_sub(self.moment().latest)).min(LOOK_AROUND)
         });
-        let look_at = self.question_due().map_or(self.look_at, |at| at.min(self.look_at));
+        let sooner = self.question_due().into_iter().chain(self.pace.due());
+        let look_at = sooner.fold(self.look_at, tokio::time::Instant::min);
         tokio::select! {
             news = self.link.next() => News::Link(news),
             () = tokio::time::sleep(due.min(expiry)) => News::Due,
@@ -360,6 +365,7 @@ impl Agent {
             changed = changed.and(self.look_around(netlink, port).await);
             changed = changed.and(std::mem::take(&mut self.owed));
         }
+        changed = changed.and(self.follow_late_endpoints());
         self.give_up_questions();
         self.pass_on_held();
         changed.and(self.settle())

@@ -11,7 +11,7 @@ use overlay_wire::signed::{Endpoints, PublicKey, Record, ScopeList, Signed};
 
 use super::time::{now, unix_now};
 use super::trust::{Automatic, Chance, Effect, Refusal, Relation, Terms};
-use super::{Agent, Changed, ENDPOINTS, NOTHING, PEERS, own, places};
+use super::{Agent, Changed, NOTHING, PEERS, own, places};
 
 impl Agent {
     pub(super) fn on_message(&mut self, from: PublicKey, id: [u8; 16], sealed: &[u8]) -> Changed {
@@ -117,35 +117,6 @@ impl Agent {
             return Some(Automatic::Terms(Terms { allow: Some(trust.allow.clone()), expires: trust.expires }));
         }
         self.config.auto_approve.contains(peer).then(|| Automatic::Within(self.config.allow.clone()))
-    }
-
-    pub(super) fn on_endpoints(&mut self, from: PublicKey, bytes: &[u8]) -> Changed {
-        let endpoints = match self.endpoints_of(from, bytes) {
-            Ok(Some(endpoints)) => endpoints,
-            Ok(None) => return NOTHING,
-            Err(refusal) => {
-                self.refuse(refusal, "list of endpoints");
-                return NOTHING;
-            }
-        };
-        self.endpoints.insert(from, endpoints);
-        self.moved.insert(from);
-        self.save(&from);
-        ENDPOINTS
-    }
-
-    /// Opens and keeps the endpoints of a peer. `None`: they are known. A rendezvous shows them again with each connection.
-    fn endpoints_of(&mut self, from: PublicKey, bytes: &[u8]) -> Result<Option<Signed<Endpoints>>, Refusal> {
-        let endpoints = Signed::<Endpoints>::open(bytes).map_err(|_| Refusal::Malformed)?;
-        if endpoints.from != from || endpoints.to != self.book.me() || endpoints.network != self.config.network_key {
-            return Err(Refusal::NotOurs);
-        }
-        match self.endpoints.get(&from) {
-            Some(known) if *known == endpoints => return Ok(None),
-            Some(known) if known.sequence >= endpoints.sequence => return Err(Refusal::Replayed),
-            _ => {}
-        }
-        if self.book.set_endpoints(&from, endpoints.clone()) { Ok(Some(endpoints)) } else { Err(Refusal::Unasked) }
     }
 
     /// Does what follows from a letter. A refused one is counted by its name.

@@ -91,7 +91,7 @@ mod tests {
         let judged = |relation: &Relation, record| relation.is_news(&record, NOW);
         assert_eq!(judged(&relation, record(5, NOW, None)), Ok(true), "nothing is pinned");
         assert_eq!(judged(&relation, record(5, NOW - 1, None)), Err(Refusal::Expired));
-        relation.pin(known.clone());
+        relation.pin(&known);
         assert_eq!(judged(&relation, known), Ok(false));
         assert_eq!(judged(&relation, record(5, NOW + 11, None)), Err(Refusal::Forked));
         assert_eq!(judged(&relation, record(4, NOW + 11, None)), Err(Refusal::RolledBack));
