@@ -74,14 +74,15 @@ impl Book {
         if record.identity != *from || record.network != self.network {
             return Err(Refusal::NotOurs);
         }
-        if self.is_ahead(from, record.issued, now) {
+        // The pinned record goes on, so nothing is lost by waiting until both clocks agree.
+        if record.issued > now.wall + MAX_AHEAD {
             return Err(Refusal::Future);
         }
         self.check_address(&record)?;
         if self.is_taken(&record) { Err(Refusal::KeyTaken) } else { Ok(record) }
     }
 
-    /// Whether something was signed in the future. A trusted peer's clock may be wrong, or ours: nothing follows from that.
+    /// Whether a word was signed in the future. The words of a trusted peer count although its clock is wrong, or ours.
     fn is_ahead(&self, from: &PublicKey, issued: u64, now: Moment) -> bool {
         issued > now.wall + MAX_AHEAD && !self.relations.get(from).is_some_and(Relation::is_paired)
     }
