@@ -148,6 +148,46 @@ fn a_different_key_under_a_trusted_name_is_reported_and_not_followed() {
 }
 
 #[test]
+fn what_is_found_is_judged_like_what_is_pushed() {
+    let Some(scene) = Scene::new("found records") else { return };
+    // Carol and the rendezvous work together: she signs whatever it shows.
+    let carol = scene.rogue.join("carol");
+    let (alice, bobs, time) = (scene.alice_key, scene.record_of(&scene.bob_key), now().unix);
+    let signed = |change: &dyn Fn(&mut Record)| {
+        let mut record = Record { sequence: carol.record.sequence + 1, ..carol.record.clone().into_value() };
+        change(&mut record);
+        sign_unchecked(&record, &carol.key)
+    };
+    let attacks = [
+        ("expired", signed(&|record| (record.issued, record.fresh_until) = (time - 2 * HOUR, time - HOUR))),
+        ("future", signed(&|record| (record.issued, record.fresh_until) = (time + HOUR, time + 2 * HOUR))),
+        ("address", signed(&|record| record.ipv4 = bobs.ipv4)),
+        ("key_taken", signed(&|record| record.tunnel_keys = bobs.tunnel_keys.clone())),
+        ("bad_signature", unsigned(&*carol.record)),
+        ("not_asked", bobs.bytes().to_vec()),
+    ];
+    let attack = scene.attack();
+    for (reason, record) in attacks {
+        scene.rogue.filter(move |told| match told.asked {
+            Some(Verb::Find { .. }) if *told.to == alice => {
+                answered(&told.message, Reply::Found { records: vec![record.clone().into()], next: None })
+            }
+            _ => vec![told.message],
+        });
+        attack.is_refused("a record that was found", reason, 1, || {
+            assert_eq!(scene.alice.ask("find carol")["agents"], Value::from(&[][..] as &[Value]), "{reason}");
+        });
+        // Nobody of that name can be asked, so nothing is pinned.
+        let finished = scene.alice.verb("handshake carol");
+        assert_eq!(finished.code, 6, "{reason}: {}", finished.stderr);
+        attack.has_changed_nothing(reason);
+    }
+    attack.was_in_vain();
+    scene.rogue.be_honest();
+    assert_eq!(scene.alice.ask("handshake carol")["identity"], carol.identity().to_string());
+}
+
+#[test]
 fn what_is_pushed_of_agents_that_nobody_watches_is_counted_and_dropped() {
     let Some(scene) = Scene::new("not watched") else { return };
     let stranger = secret().public();

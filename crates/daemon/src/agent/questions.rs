@@ -140,7 +140,7 @@ impl Agent {
     /// Handles the records that the rendezvous has found.
     pub(super) fn on_found(&mut self, query: Query, records: Vec<Signed<Record>>) -> Changed {
         let Some(mut asked) = self.asked.remove(&query) else { return NOTHING };
-        self.note_other_keys(&records);
+        let records = self.judge_found(records);
         if records.is_empty()
             && let Some(by) = asked.otherwise.take()
         {

@@ -106,6 +106,16 @@ impl Agent {
         tracing::debug!(reason = refusal.code(), "a {what} is refused");
     }
 
+    /// Returns the records that may be shown and pinned, out of those that the rendezvous has found.
+    pub(super) fn judge_found(&self, mut records: Vec<Signed<Record>>) -> Vec<Signed<Record>> {
+        self.note_other_keys(&records);
+        records.retain(|record| {
+            let judged = self.book.check_found(record, self.moment());
+            judged.map_err(|refusal| self.refuse(refusal, "record")).is_ok()
+        });
+        records
+    }
+
     /// Reports records that show a different identity under the name of a trusted agent. They are never followed, because
     /// a peer is its identity. Only the first one is a line in the log: a rendezvous could send many.
     pub(super) fn note_other_keys<'a>(&self, records: impl IntoIterator<Item = &'a Signed<Record>>) {

@@ -6,7 +6,7 @@ use overlay_rendezvous::letter::Letter;
 use overlay_wire::signed::{Pool, PublicKey, Record, Signed, is_ipv4_candidate};
 
 use super::relation::{Relation, Word};
-use super::{Book, Refusal};
+use super::{Book, Moment, Refusal};
 
 impl Book {
     /// Sets the IPv4 addresses of the network. Until they are known, no IPv4 address of a record is judged.
@@ -19,6 +19,13 @@ impl Book {
     pub(super) fn check_address(&self, record: &Record) -> Result<(), Refusal> {
         let (Some(pool), Some(address)) = (&self.pool, record.ipv4()) else { return Ok(()) };
         if is_ipv4_candidate(pool, &record.identity, address) { Ok(()) } else { Err(Refusal::Address) }
+    }
+
+    /// Judges a record that a rendezvous has found for a query, as the record of an agent that is known is judged. Whatever
+    /// may be pinned because of it would be refused later.
+    pub(crate) fn check_found(&self, record: &Signed<Record>, now: Moment) -> Result<(), Refusal> {
+        let record = self.record(record.bytes(), &record.identity, now)?;
+        if record.is_fresh(now.wall) { Ok(()) } else { Err(Refusal::Expired) }
     }
 
     /// Whether a letter is the latest word of its sender, which we have.

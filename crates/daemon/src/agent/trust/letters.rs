@@ -69,7 +69,7 @@ impl Book {
     }
 
     /// Opens the record of a peer. Its tunnel key must not be ours, and not that of a different peer.
-    fn record(&self, bytes: &[u8], from: &PublicKey, now: Moment) -> Result<Signed<Record>, Refusal> {
+    pub(super) fn record(&self, bytes: &[u8], from: &PublicKey, now: Moment) -> Result<Signed<Record>, Refusal> {
         let record = Signed::<Record>::open(bytes).map_err(|_| Refusal::Malformed)?;
         if record.identity != *from || record.network != self.network {
             return Err(Refusal::NotOurs);
