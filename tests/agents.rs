@@ -18,6 +18,8 @@ mod lab;
 mod rendezvous;
 #[path = "agents/restarts.rs"]
 mod restarts;
+#[path = "agents/sixteen.rs"]
+mod sixteen;
 #[path = "agents/trust.rs"]
 mod trust;
 

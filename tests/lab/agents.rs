@@ -247,11 +247,11 @@ impl Agent {
     }
 }
 
-fn config(host: &Host) -> PathBuf {
+pub(super) fn config(host: &Host) -> PathBuf {
     host.dir().join(format!("{}.toml", host.interface()))
 }
 
-fn state(host: &Host) -> PathBuf {
+pub(super) fn state(host: &Host) -> PathBuf {
     host.dir().join("state")
 }
 

@@ -1,0 +1,123 @@
+//! An agent's state folder, read and copied from outside the program.
+//!
+//! The program has no verb that shows these secrets, so the files are read as `docs/agents.md` lists them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use minicbor::Decoder;
+use minicbor::data::Type;
+use overlay_sim::initiator::Initiator;
+use overlay_wire::signed::{Grant, Request, Signed};
+
+use super::agents::{Agent, config, state};
+use super::{Host, SHORTLY, within};
+
+/// The network of [`super::Agents`].
+const NETWORK: &str = "lab";
+
+/// Where each entry of a peer's file is.
+const MINE: u64 = 3;
+const THEIRS: u64 = 4;
+const PRESHARED_KEY: u64 = 5;
+const PENDING: u64 = 7;
+const ENDPOINTS: u64 = 11;
+
+/// The state folder of an agent, or a copy of it.
+#[derive(Clone, Debug)]
+pub struct StateFolder(PathBuf);
+
+/// What a state folder holds of one peer.
+pub struct PeerFile(Vec<u8>);
+
+impl StateFolder {
+    /// The state folder of an agent.
+    pub fn of(agent: &Agent) -> StateFolder {
+        StateFolder(state(&agent.host))
+    }
+
+    /// The tunnel key: private and public.
+    #[track_caller]
+    pub fn tunnel_key(&self) -> ([u8; 32], [u8; 32]) {
+        let text = fs::read_to_string(self.0.join(NETWORK).join("tunnel.key")).expect("the tunnel key");
+        let private: [u8; 32] =
+            BASE64_STANDARD.decode(text.trim()).expect("base64").try_into().expect("a key of 32 bytes");
+        (private, Initiator::new(private, [0; 32], 0).public_key())
+    }
+
+    /// What is known of the peer with this identity, if anything.
+    pub fn peer(&self, identity: &str) -> Option<PeerFile> {
+        fs::read(self.0.join(NETWORK).join("peers").join(identity)).ok().map(PeerFile)
+    }
+
+    /// Copies the state folder and the config of an agent, which may run. [`Agent::of_copy`] makes an agent of the copy.
+    #[track_caller]
+    pub fn copy(agent: &Agent, to: &Path) -> StateFolder {
+        within(SHORTLY, "a moment in which no file is being written", || {
+            let _ = fs::remove_dir_all(to);
+            let copied = Command::new("cp").arg("-a").arg(state(&agent.host)).arg(to).output().expect("cp");
+            copied.status.success().then_some(())
+        });
+        let config = fs::read_to_string(config(&agent.host)).expect("what init wrote");
+        fs::write(to.join("config.toml"), config.replace(agent.host.interface(), "INTERFACE")).expect("our own folder");
+        StateFolder(to.into())
+    }
+}
+
+impl Agent {
+    /// An agent on `host` that has this copy of a state folder. It does not run yet.
+    #[track_caller]
+    pub fn of_copy(host: &Host, copy: &StateFolder) -> Agent {
+        let copied = Command::new("cp").arg("-a").arg(&copy.0).arg(state(host)).output().expect("cp");
+        assert!(copied.status.success(), "{copied:?}");
+        let text = fs::read_to_string(copy.0.join("config.toml")).expect("a copy has a config");
+        fs::write(config(host), text.replace("INTERFACE", host.interface())).expect("the host's folder");
+        Agent::of(host)
+    }
+}
+
+impl PeerFile {
+    /// The preshared key.
+    pub fn preshared_key(&self) -> Option<[u8; 32]> {
+        self.entry(PRESHARED_KEY)?.bytes().ok()?.try_into().ok()
+    }
+
+    /// Whether the agent knows where the peer is.
+    pub fn has_endpoints(&self) -> bool {
+        self.entry(ENDPOINTS).is_some()
+    }
+
+    /// Whether there is a grant of the agent for the peer that has not expired at this time, and one of the peer for the
+    /// agent. The latter may have come with a request that is not decided yet.
+    pub fn grants(&self, now: u64) -> [bool; 2] {
+        let is_current = |grant: &Signed<Grant>| grant.expires.is_none_or(|expires| now < expires);
+        let pending = self.entry(PENDING).and_then(|mut entry| Signed::<Request>::open(entry.bytes().ok()?).ok());
+        let pending = pending.and_then(|request| request.grant().ok());
+        let theirs = self.word(THEIRS).or(pending);
+        [self.word(MINE).as_ref().is_some_and(is_current), theirs.as_ref().is_some_and(is_current)]
+    }
+
+    /// The latest word of a side, if it is a grant and not the end of one.
+    fn word(&self, key: u64) -> Option<Signed<Grant>> {
+        let mut entry = self.entry(key)?;
+        entry.array().ok()?;
+        let is_grant = entry.u8().ok()? == 0;
+        entry.array().ok()?;
+        is_grant.then(|| Signed::open(entry.bytes().ok()?).ok())?
+    }
+
+    /// The value of this key, unless it is absent or null.
+    fn entry(&self, key: u64) -> Option<Decoder<'_>> {
+        let mut decoder = Decoder::new(&self.0);
+        for _ in 0..decoder.map().ok()?? {
+            if decoder.u64().ok()? == key {
+                return (decoder.datatype().ok()? != Type::Null).then_some(decoder);
+            }
+            decoder.skip().ok()?;
+        }
+        None
+    }
+}
