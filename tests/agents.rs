@@ -14,6 +14,8 @@ mod clocks;
 #[path = "agents/ends.rs"]
 mod ends;
 mod lab;
+#[path = "agents/preshared.rs"]
+mod preshared;
 #[path = "agents/rendezvous.rs"]
 mod rendezvous;
 #[path = "agents/restarts.rs"]

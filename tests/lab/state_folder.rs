@@ -48,6 +48,13 @@ impl StateFolder {
         (private, Initiator::new(private, [0; 32], 0).public_key())
     }
 
+    /// Puts a new tunnel key in the place of the present one. The agent must not run.
+    #[track_caller]
+    pub fn replace_tunnel_key(&self) {
+        let key = Command::new("wg").arg("genkey").output().expect("wg genkey").stdout;
+        fs::write(self.0.join(NETWORK).join("tunnel.key"), key).expect("the state folder");
+    }
+
     /// What is known of the peer with this identity, if anything.
     pub fn peer(&self, identity: &str) -> Option<PeerFile> {
         fs::read(self.0.join(NETWORK).join("peers").join(identity)).ok().map(PeerFile)

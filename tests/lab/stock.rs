@@ -63,6 +63,12 @@ impl Stock {
     /// Starts it on `host` with port 51820 and MTU 1420, and waits until it is configured and its interface is up.
     #[track_caller]
     pub fn up(self, host: &Host, config: &StockConfig<'_>) -> StockPeer {
+        self.up_with(host, &config.wg_set(host), config.addresses)
+    }
+
+    /// The same, where the interface is configured by this line of `wg set`.
+    #[track_caller]
+    pub fn up_with(self, host: &Host, wg_set: &str, addresses: &[&str]) -> StockPeer {
         let interface = host.interface();
         let program = find(self.program()).unwrap_or_else(|| panic!("{} is not installed", self.program()));
         let program = program.display();
@@ -84,8 +90,8 @@ impl Stock {
             }
             (host.run(["wg", "show", interface]).code == 0).then_some(())
         });
-        host.exec(config.wg_set(host));
-        for address in config.addresses {
+        host.exec(wg_set);
+        for address in addresses {
             host.ip(&format!("address add {address} dev {interface}"));
         }
         host.ip(&format!("link set {interface} mtu 1420 up"));

@@ -109,8 +109,8 @@ pub enum Refused {
 /// The keys from a handshake.
 #[derive(Clone)]
 pub struct Session {
-    sending_key: Bytes32,
-    receiving_key: Bytes32,
+    pub(crate) sending_key: Bytes32,
+    pub(crate) receiving_key: Bytes32,
     /// The receiver index that the peer puts into its messages to us.
     pub local_index: u32,
     /// The receiver index that we put into our messages.
@@ -323,6 +323,13 @@ impl Initiator {
     }
 }
 
+impl Pending {
+    /// The private half of the key in it, which an honest peer forgets after the handshake.
+    pub fn ephemeral_private(&self) -> [u8; 32] {
+        self.ephemeral_private
+    }
+}
+
 impl Session {
     /// Seals a packet like an honest peer: padded with zeros to a multiple of 16, with the next counter. An empty
     /// packet becomes a keepalive.
@@ -362,14 +369,14 @@ impl Session {
 }
 
 /// Chaining key and hash before the first message to `responder`.
-fn start(responder: &Bytes32) -> (Bytes32, Bytes32) {
+pub(crate) fn start(responder: &Bytes32) -> (Bytes32, Bytes32) {
     let chaining_key = noise::hash(&[CONSTRUCTION]);
     let hash = noise::hash(&[&chaining_key, IDENTIFIER]);
     (chaining_key, noise::hash(&[&hash, responder]))
 }
 
 /// The key chain of the second message: the chaining key, the key of its tag, and the hash that the tag covers.
-fn mix_response(
+pub(crate) fn mix_response(
     mut chaining_key: Bytes32,
     mut hash: Bytes32,
     ephemeral: &Bytes32,
@@ -389,11 +396,11 @@ fn mac1_of(message: &[u8]) -> &[u8] {
     &message[message.len() - 2 * MAC_LEN..message.len() - MAC_LEN]
 }
 
-fn word(message: &[u8], at: usize) -> u32 {
+pub(crate) fn word(message: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]])
 }
 
-fn bytes32(message: &[u8], at: usize) -> Bytes32 {
+pub(crate) fn bytes32(message: &[u8], at: usize) -> Bytes32 {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(&message[at..at + 32]);
     bytes

@@ -33,6 +33,7 @@ mod noise;
 mod outsider;
 pub mod packet;
 mod record;
+pub mod recorded;
 mod scene;
 mod world;
 
