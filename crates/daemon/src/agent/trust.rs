@@ -16,6 +16,8 @@ mod letters;
 mod relation;
 
 #[cfg(test)]
+mod by_mail;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
