@@ -72,7 +72,7 @@ impl Node {
         let before = self.peers.set_allowed_ips(tag, config.allowed_ips);
         self.doubt_heirs(tag, before.iter(), now);
         let none = Zeroizing::new([0; 32]);
-        self.set_preshared_key(tag, config.preshared_key.unwrap_or(none), now);
+        self.set_preshared_key(tag, config.preshared_key.unwrap_or(none), config.former_preshared_key, now);
         let Some(peer) = self.peers.peer(tag) else { return Err(CommandError::UnknownPeer) };
         if let Some(address) = config.endpoint {
             peer.candidates = None;
@@ -137,7 +137,7 @@ impl Node {
         }
         self.doubt_heirs(tag, removed.iter(), now);
         if let Some(preshared_key) = change.preshared_key {
-            self.set_preshared_key(tag, preshared_key, now);
+            self.set_preshared_key(tag, preshared_key, None, now);
         }
         let Some(peer) = self.peers.peer(tag) else { return Err(CommandError::UnknownPeer) };
         if let Some(address) = change.endpoint {
@@ -412,14 +412,20 @@ impl Node {
         Ok(())
     }
 
-    /// Sets the preshared key. All zero means that there is no key. It counts from the next handshake on, as in the kernel.
-    fn set_preshared_key(&mut self, tag: PeerTag, key: Zeroizing<[u8; 32]>, now: Instant) {
+    /// Sets the preshared key, and the one that counts until the peer has proven it. All zero means that there is no key. It
+    /// counts from the next handshake on, as in the kernel.
+    fn set_preshared_key(
+        &mut self,
+        tag: PeerTag,
+        key: Zeroizing<[u8; 32]>,
+        former: Option<Zeroizing<[u8; 32]>>,
+        now: Instant,
+    ) {
         let Some(peer) = self.peers.peer(tag) else { return };
         let key = Some(key).filter(|key| **key != [0; 32]);
-        if peer.tunnel.preshared_key == key {
+        if !peer.tunnel.preshared.set(key, former) {
             return;
         }
-        peer.tunnel.preshared_key = key;
         if !peer.tunnel.session.as_ref().is_some_and(|session| session.is_in_use(now)) {
             return peer.tunnel.forget_sessions(!peer.staged.is_empty(), now);
         }

@@ -47,6 +47,9 @@ pub struct PeerConfig {
     /// Mixed into every handshake. All zero means that there is no such key, as in WireGuard. Existing sessions continue
     /// when it changes.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
+    /// The preshared key before, if the peer may not have the present one yet. Both count until the peer has proven the
+    /// present one, which is told as [`crate::Event::PresharedKeyProven`].
+    pub former_preshared_key: Option<Zeroizing<[u8; 32]>>,
     /// Where to send until the peer is heard from a different address. `None`: wait until it calls. When an existing peer
     /// is changed, `None` keeps the endpoint it has.
     pub endpoint: Option<SocketAddr>,
@@ -72,6 +75,7 @@ impl PeerConfig {
         Self {
             public_key,
             preshared_key: None,
+            former_preshared_key: None,
             endpoint: None,
             allowed_ips: Vec::new(),
             persistent_keepalive: None,

@@ -17,6 +17,8 @@ pub enum Event {
     Answering(PeerTag, bool),
     /// Handshakes with the peer went unanswered for 90 s; its endpoint may be stale.
     HandshakeFailed(PeerTag),
+    /// The peer has proven that it holds the present preshared key, so the former one counts no longer.
+    PresharedKeyProven(PeerTag),
     /// What is known of the path's MTU changed.
     PathMtu(PathTag, PathMtu),
     /// The peer's control says this to ours. The session authenticates it as the peer's.
@@ -31,6 +33,7 @@ impl Event {
             | Self::EndpointChanged(peer, _)
             | Self::Answering(peer, _)
             | Self::Word(peer, _)
+            | Self::PresharedKeyProven(peer)
             | Self::HandshakeFailed(peer) => *peer,
             Self::PathMtu(path, _) => path.peer,
         }

@@ -10,6 +10,7 @@ pub(crate) mod handshake;
 pub(crate) mod indices;
 pub(crate) mod local_key;
 pub(crate) mod outcome;
+pub(crate) mod preshared;
 pub(crate) mod replays;
 mod ring;
 pub(crate) mod seam;

@@ -160,7 +160,7 @@ impl Node {
         }
         if opened.confirms {
             // Comes before the content is handled, which may be a hello.
-            self.context.on_handshake_completed(peer, false, now);
+            self.context.on_handshake_completed(peer, opened.key_number, false, now);
         }
         let delivered = match received {
             Received::Keepalive => Ok(None),

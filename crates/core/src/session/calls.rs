@@ -9,7 +9,9 @@ use crate::context::Context;
 use crate::outbox::Draft;
 use crate::peer::Peer;
 use crate::session::generation::Keys;
+use crate::session::local_key::LocalKey;
 use crate::session::outcome::Due;
+use crate::session::preshared::Order;
 use crate::session::seam::Session;
 use crate::session::timers::{REKEY_AFTER_TIME, REKEY_TIMEOUT};
 use crate::session::tunnel::jitter;
@@ -31,6 +33,11 @@ impl Context {
             self.renew_engine(peer, now);
         }
         self.look_after(peer, now);
+        if peer.tunnel.preshared.are_two()
+            && peer.tunnel.session.as_ref().is_some_and(|session| session.is_call_due(now))
+        {
+            self.choose_key(peer, now);
+        }
         let (pause, jitter) = (peer.tunnel.pause(now), jitter(&mut self.rng));
         if let Some(session) = &mut peer.tunnel.session {
             match session.advance(now, pause, jitter, self.outbox.room(DUE_LEN)) {
@@ -103,7 +110,7 @@ impl Context {
         tunnel.own_key = Some(own.public());
         let Some(session) = &mut tunnel.session else { return };
         self.indices.renew(peer.tag, &mut tunnel.receivers, |index| session.uses(index, now), &mut self.rng);
-        let keys = Keys { local: own, peer: tunnel.key, preshared: tunnel.preshared_key.as_deref() };
+        let keys = Keys { local: own, peer: tunnel.key, preshared: tunnel.preshared.in_turn() };
         session.renew_engine(keys, tunnel.receivers.present, local.wall.origin(now), now);
     }
 
@@ -112,7 +119,7 @@ impl Context {
     fn new_session(&self, peer: &mut Peer, own: Option<PeerKey>, now: Instant) -> Option<Box<Session>> {
         let tunnel = &mut peer.tunnel;
         let own = self.local.keys.find_or_present(own)?;
-        let keys = Keys { local: own, peer: tunnel.key, preshared: tunnel.preshared_key.as_deref() };
+        let keys = Keys { local: own, peer: tunnel.key, preshared: tunnel.preshared.in_turn() };
         let mut session = Box::new(Session::new(keys, tunnel.receivers.present, self.local.wall.origin(now), now));
         tunnel.own_key = Some(own.public());
         tunnel.remind(&mut session, now);
@@ -139,7 +146,24 @@ impl Context {
         if answered.is_ok() || had_session || session.remembers() {
             peer.tunnel.session = Some(session);
         }
-        Ok(self.outbox.draft(answered?))
+        let response = self.outbox.draft(answered?);
+        if peer.tunnel.preshared.on_answered(self.order(peer), now) {
+            self.renew_engine(peer, now);
+        }
+        Ok(response)
+    }
+
+    /// Chooses the preshared key for a call that follows, if there are two.
+    fn choose_key(&mut self, peer: &mut Peer, now: Instant) {
+        if peer.tunnel.preshared.on_call(self.order(peer), now) {
+            self.renew_engine(peer, now);
+        }
+    }
+
+    /// Which public key is ours, of the two that a handshake with this peer uses.
+    fn order(&self, peer: &Peer) -> Order {
+        let ours = self.local.keys.find_or_present(peer.tunnel.own_key).map(LocalKey::public);
+        if ours < Some(peer.tunnel.key) { Order::Lower } else { Order::Higher }
     }
 
     /// Handles a call for a different key of ours than the one that the peer's session speaks as. If the call is authentic,
@@ -147,7 +171,7 @@ impl Context {
     fn speak_as(&mut self, peer: &mut Peer, own: PeerKey, initiation: &[u8], now: Instant) -> Result<(), DropReason> {
         let local = self.local.keys.find(own).ok_or(DropReason::HandshakeNoKey)?;
         let tunnel = &mut peer.tunnel;
-        let keys = Keys { local, peer: tunnel.key, preshared: tunnel.preshared_key.as_deref() };
+        let keys = Keys { local, peer: tunnel.key, preshared: tunnel.preshared.in_turn() };
         let mut trial = Box::new(Session::new(keys, tunnel.receivers.present, self.local.wall.origin(now), now));
         tunnel.tell_replays(&mut trial, now);
         trial.handle_initiation(initiation, now, self.outbox.room(RESPONSE_LEN))?;
@@ -158,9 +182,22 @@ impl Context {
         Ok(())
     }
 
-    /// Records that a session with the peer was made. `is_initiator`: we began it.
-    pub(crate) fn on_handshake_completed(&mut self, peer: &mut Peer, is_initiator: bool, now: Instant) {
+    /// Records that a session with the peer was made, with the preshared key of this number. `is_initiator`: we began it.
+    pub(crate) fn on_handshake_completed(
+        &mut self,
+        peer: &mut Peer,
+        key_number: Option<u32>,
+        is_initiator: bool,
+        now: Instant,
+    ) {
         peer.on_connected();
+        let proof = peer.tunnel.preshared.on_session(key_number);
+        if proof.is_other_turn {
+            self.renew_engine(peer, now);
+        }
+        if proof.is_news {
+            self.outbox.event(Event::PresharedKeyProven(peer.tag));
+        }
         peer.stats.handshakes.add(1);
         self.stats.handshakes_completed.add(1);
         if let Some(event) = peer.news.on_handshake(peer.tag, now) {
@@ -191,6 +228,7 @@ impl Context {
             peer.paths.forget_source();
         }
         let retry_after = peer.tunnel.pause(now) + jitter(&mut self.rng);
+        self.choose_key(peer, now);
         if peer.tunnel.session.is_none() {
             let own = peer.tunnel.own_key;
             peer.tunnel.session = self.new_session(peer, own, now);

@@ -264,8 +264,9 @@ impl Engine {
             _ => return Err(DropReason::Forged),
         };
         let confirmed = generation.ring.on_opened(receiver_index);
+        let key_number = generation.key_number;
         drop(generations);
-        Ok(Opened { content, confirms: self.confirms(confirmed) })
+        Ok(Opened { content, confirms: self.confirms(confirmed), key_number })
     }
 
     /// Whether the confirmation of a session that was made at `made` is news.
@@ -335,6 +336,11 @@ impl Engine {
             }
             _ => Err(DropReason::HandshakeForged),
         }
+    }
+
+    /// The number of the preshared key that the next handshake is made with.
+    pub(super) fn key_number(&self) -> Option<u32> {
+        self.newest.key_number
     }
 
     /// Keeps a cookie for the next initiation.

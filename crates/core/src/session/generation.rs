@@ -11,6 +11,7 @@ use boringtun::x25519::PublicKey;
 
 use super::clock::set_clock_to;
 use super::local_key::LocalKey;
+use super::preshared::Mixed;
 use super::ring::Ring;
 use crate::PeerKey;
 use crate::wall_clock::Origin;
@@ -18,6 +19,8 @@ use crate::wall_clock::Origin;
 pub(super) struct Generation {
     pub(super) tunn: Tunn,
     pub(super) ring: Ring,
+    /// See [`Mixed::number`].
+    pub(super) key_number: Option<u32>,
 }
 
 /// The keys that the handshakes with one peer use.
@@ -27,8 +30,8 @@ pub(crate) struct Keys<'a> {
     pub(crate) local: &'a LocalKey,
     /// The peer's public key.
     pub(crate) peer: PeerKey,
-    /// The preshared key, if there is one.
-    pub(crate) preshared: Option<&'a [u8; 32]>,
+    /// The preshared key.
+    pub(crate) preshared: Mixed<'a>,
 }
 
 impl Generation {
@@ -39,11 +42,11 @@ impl Generation {
         let tunn = Tunn::new(
             keys.local.private.clone(),
             PublicKey::from(keys.peer.0),
-            keys.preshared.copied(),
+            keys.preshared.key.copied(),
             None,
             index,
             Some(Arc::clone(&keys.local.never_limits)),
         );
-        Box::new(Self { tunn, ring: Ring::default() })
+        Box::new(Self { tunn, ring: Ring::default(), key_number: keys.preshared.number })
     }
 }

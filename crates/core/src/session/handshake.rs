@@ -107,6 +107,7 @@ impl Node {
         let tag = context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?;
         let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(tag).ok_or(DropReason::UnknownReceiver)?;
         let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
+        let key_number = session.key_number();
         let completed = session.handle_response(receiver, bytes, now, context.outbox.room(RESPONSE_LEN));
         peer.arm(&mut self.deadlines, now);
         completed?;
@@ -115,7 +116,7 @@ impl Node {
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
         context.on_heard(peer, now);
         context.on_authenticated(peer, train.source, train.via, now);
-        context.on_handshake_completed(peer, true, now);
+        context.on_handshake_completed(peer, key_number, true, now);
         if !outbound::flush(peer, allowed_ips, &mut self.scratch, context, now) {
             // The responder learns from nothing else that we hold the keys.
             context.send_keepalive(peer, now);

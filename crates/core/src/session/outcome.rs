@@ -23,6 +23,8 @@ pub(crate) struct Opened {
     pub(crate) content: Content,
     /// Whether it is the first of a session that we responded to. It proves that the initiator holds the keys.
     pub(crate) confirms: bool,
+    /// The number of the preshared key that the session was made with.
+    pub(crate) key_number: Option<u32>,
 }
 
 /// What a data message held.

@@ -78,6 +78,16 @@ impl Session {
         self.engine.uses(index, now)
     }
 
+    /// Whether [`Session::advance`] sends an initiation now, unless it has something else to do first.
+    pub(crate) fn is_call_due(&self, now: Instant) -> bool {
+        self.timers.is_call_due(now)
+    }
+
+    /// The number of the preshared key that handshakes are made with at present.
+    pub(crate) fn key_number(&self) -> Option<u32> {
+        self.engine.key_number()
+    }
+
     /// Whether an initiation is out and may still be answered.
     pub(crate) fn is_initiating(&self) -> bool {
         self.timers.is_initiating()

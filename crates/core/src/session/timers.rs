@@ -118,6 +118,12 @@ impl Timers {
         earlier(earlier(owed, zeroed), handshake)
     }
 
+    /// Whether a handshake is to be begun or repeated.
+    pub(super) fn is_call_due(&self, now: Instant) -> bool {
+        let at = self.handshake.as_ref().map_or_else(|| self.silence_ends(), |handshake| Some(handshake.retry_at));
+        at.is_some_and(|at| now >= at)
+    }
+
     /// When data has waited too long for an answer and a handshake is due: after 15 s plus jitter, but no earlier than 5 s
     /// after the last initiation.
     fn silence_ends(&self) -> Option<Instant> {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
-use zeroize::Zeroizing;
 
 use crate::bucket::Bucket;
 use crate::session::indices::Receivers;
+use crate::session::preshared::PresharedKeys;
 use crate::session::replays::Replays;
 use crate::session::seam::Session;
 use crate::session::timers::{MAX_JITTER, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT};
@@ -24,7 +24,7 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(25);
 pub(crate) struct Tunnel {
     /// The peer's public key.
     pub(crate) key: PeerKey,
-    pub(crate) preshared_key: Option<Zeroizing<[u8; 32]>>,
+    pub(crate) preshared: PresharedKeys,
     /// Which of our keys the session speaks as: the one that the peer last called, or the present one.
     pub(crate) own_key: Option<PeerKey>,
     pub(crate) persistent_keepalive: Option<Duration>,
@@ -54,7 +54,7 @@ impl Tunnel {
     pub(crate) fn new(key: PeerKey, receivers: Receivers, now: Instant) -> Self {
         Self {
             key,
-            preshared_key: None,
+            preshared: PresharedKeys::default(),
             own_key: None,
             persistent_keepalive: None,
             session: None,

@@ -75,6 +75,7 @@ impl Events {
             Event::PathMtu(..) => 3,
             Event::Answering(..) => 4,
             Event::Word(..) => 5,
+            Event::PresharedKeyProven(_) => 6,
         };
         self.merged.insert((event.peer(), kind), event).is_none()
     }
