@@ -47,6 +47,11 @@ impl Friends {
         alices
     }
 
+    /// The former preshared keys on both disks.
+    fn former_preshared_keys(&self) -> [Option<[u8; 32]>; 2] {
+        [0, 1].map(|side| self.folders[side].peer(&self.identities[1 - side])?.former_preshared_key())
+    }
+
     /// The preshared key on the disk of one side.
     fn preshared_key_of(&self, side: usize) -> Option<[u8; 32]> {
         self.folders[side].peer(&self.identities[1 - side])?.preshared_key()
@@ -209,4 +214,51 @@ fn the_preshared_key_survives_a_new_scope_a_new_tunnel_key_and_restarts() {
     }
     friends.alice.host.reaches(&to_bob);
     assert_eq!(friends.preshared_key(), replaced, "a restart");
+}
+
+/// Starts an agent anew, which ends its sessions, and waits until both reach each other.
+#[track_caller]
+fn rekey(agent: &mut Agent, host: &Host, peer: &str) {
+    agent.kill9();
+    agent.start();
+    host.reaches_within(TURNS, peer);
+}
+
+/// How long two agents need at most to find the preshared key that both have: four attempts.
+const TURNS: Duration = Duration::from_secs(25);
+
+#[test]
+fn a_key_that_is_replaced_while_the_mailbox_dies_leaves_the_tunnel_alive() {
+    let Some(mut world) = Agents::new("replaced key") else { return };
+    let mut friends = Friends::new(&mut world);
+    let former = friends.preshared_key();
+    let [to_alice, to_bob] = friends.virtual_ips.clone();
+    friends.bob.ask("approve alice --allow icmp");
+    friends.alice.ask("handshake bob --want any --allow any");
+    friends.bob.is_asked_by("alice");
+    world.kill();
+    friends.bob.ask("approve alice");
+    assert_ne!(friends.preshared_key_of(1), Some(former), "bob made a new key");
+    assert_eq!(friends.preshared_key_of(0), Some(former), "the approval does not arrive");
+    assert_eq!(friends.former_preshared_keys(), [None, Some(former)]);
+
+    let pings = friends.alice.host.spawn(format!("ping -n -q -c 20 -i 0.1 {to_bob}"));
+    assert!(pings.succeed_within(SHORTLY).contains(" 0% packet loss"), "the session goes on");
+    let (alice, bob) = (friends.alice.host.clone(), friends.bob.host.clone());
+    rekey(&mut friends.bob, &alice, &to_bob);
+    rekey(&mut friends.alice, &bob, &to_alice);
+    rekey(&mut friends.bob, &bob, &to_alice);
+    assert_eq!(friends.former_preshared_keys(), [None, Some(former)], "nothing was proven");
+
+    // The approval arrives, and the next handshake proves the new key.
+    world.start();
+    friends.bob.kill9();
+    friends.alice.kill9();
+    friends.bob.start();
+    friends.alice.start();
+    within(SHORTLY, "the approval", || (friends.preshared_key_of(0) != Some(former)).then_some(()));
+    assert_ne!(friends.preshared_key(), former);
+    rekey(&mut friends.bob, &alice, &to_bob);
+    within(SHORTLY, "the former key to be erased", || (friends.former_preshared_keys() == [None; 2]).then_some(()));
+    bob.reaches(&to_alice);
 }

@@ -25,6 +25,7 @@ const THEIRS: u64 = 4;
 const PRESHARED_KEY: u64 = 5;
 const PENDING: u64 = 7;
 const ENDPOINTS: u64 = 11;
+const FORMER_PRESHARED_KEY: u64 = 13;
 
 /// The state folder of an agent, or a copy of it.
 #[derive(Clone, Debug)]
@@ -90,6 +91,11 @@ impl PeerFile {
     /// The preshared key.
     pub fn preshared_key(&self) -> Option<[u8; 32]> {
         self.entry(PRESHARED_KEY)?.bytes().ok()?.try_into().ok()
+    }
+
+    /// The preshared key before, if the peer has not proven the present one.
+    pub fn former_preshared_key(&self) -> Option<[u8; 32]> {
+        self.entry(FORMER_PRESHARED_KEY)?.bytes().ok()?.try_into().ok()
     }
 
     /// Whether the agent knows where the peer is.

@@ -167,6 +167,8 @@ pub struct Peer {
     pub public_key: PeerKey,
     /// Mixed into every handshake.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
+    /// The preshared key before, until the peer has proven the present one. Only agent mode has it.
+    pub former_preshared_key: Option<Zeroizing<[u8; 32]>>,
     /// Where it is reached; `None`: it calls us.
     pub endpoint: Option<Endpoint>,
     /// Inner prefixes that are this peer's, host bits zero, no prefix twice in one config.
@@ -302,6 +304,7 @@ impl Peer {
         PeerConfig {
             public_key: self.public_key,
             preshared_key: self.preshared_key.clone(),
+            former_preshared_key: self.former_preshared_key.clone(),
             endpoint: self.endpoint.as_ref().and_then(Endpoint::address),
             allowed_ips: self.allowed_ips.clone(),
             persistent_keepalive: self.persistent_keepalive.map(|seconds| Duration::from_secs(seconds.into())),
@@ -317,6 +320,7 @@ impl Peer {
             name: None,
             public_key,
             preshared_key: None,
+            former_preshared_key: None,
             endpoint: None,
             allowed_ips: Vec::new(),
             persistent_keepalive: None,
@@ -333,12 +337,13 @@ impl Peer {
 }
 
 impl fmt::Debug for Peer {
-    /// Writes everything except the preshared key.
+    /// Writes everything except the preshared keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer")
             .field("name", &self.name)
             .field("public_key", &self.public_key)
             .field("preshared_key", &self.preshared_key.as_ref().map(|_| "redacted"))
+            .field("former_preshared_key", &self.former_preshared_key.as_ref().map(|_| "redacted"))
             .field("endpoint", &self.endpoint)
             .field("allowed_ips", &self.allowed_ips)
             .field("persistent_keepalive", &self.persistent_keepalive)

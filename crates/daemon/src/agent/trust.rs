@@ -253,6 +253,11 @@ impl Book {
         }
     }
 
+    /// Forgets the former preshared key of a peer that has proven the present one. Returns whether there was one.
+    pub(crate) fn on_key_proven(&mut self, peer: &PublicKey) -> bool {
+        self.relations.get_mut(peer).is_some_and(|relation| relation.former_preshared_key.take().is_some())
+    }
+
     /// Ends the tunnel of a peer.
     pub(crate) fn close(&mut self, peer: &PublicKey) {
         if let Some(relation) = self.relations.get_mut(peer) {

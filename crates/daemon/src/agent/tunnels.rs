@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use overlay_core::{PeerKey, Protocol, Rule};
 use overlay_wire::signed::{self, Pool, PublicKey, Scope, ScopeList};
 
-use super::trust::Open;
+use super::Agent;
+use super::trust::{Open, Relation};
 use crate::config::Peer;
 
 /// Seconds without traffic after which a peer is sent an empty packet, so that both know that the path works.
@@ -22,6 +23,7 @@ pub(super) fn peer_of(open: &Open<'_>, pool: Option<&Pool>, own: Option<[u8; 4]>
     Some(Peer {
         name: Some(record.name.clone()),
         preshared_key: Some(open.preshared_key.0.clone()),
+        former_preshared_key: open.former_preshared_key.map(|key| key.0.clone()),
         allowed_ips: addresses.into_iter().flatten().map(IpNet::from).collect(),
         persistent_keepalive: Some(KEEPALIVE),
         allow: rules(open.allow),
@@ -29,6 +31,25 @@ pub(super) fn peer_of(open: &Open<'_>, pool: Option<&Pool>, own: Option<[u8; 4]>
         mtu_discovery: true,
         ..Peer::of(PeerKey(key.0))
     })
+}
+
+impl Agent {
+    /// Handles that a peer with this tunnel key holds the present preshared key: the former one is erased.
+    pub(crate) fn on_key_proven(&mut self, key: PeerKey) {
+        let is_it = |relation: &&Relation| {
+            relation.record.as_ref().is_some_and(|record| record.tunnel_keys.first().is_some_and(|it| it.0 == key.0))
+        };
+        let Some(peer) = self.book.relations().find(is_it).map(|relation| relation.identity) else { return };
+        if !self.book.on_key_proven(&peer) {
+            return;
+        }
+        // The tunnel needs the file no more than before, so it stays if the file does not follow.
+        if let Some(relation) = self.book.relation(&peer)
+            && let Err(failure) = self.state.set_relation(relation)
+        {
+            tracing::error!("{failure}");
+        }
+    }
 }
 
 /// The rules of a list of scopes. `None`: everything.

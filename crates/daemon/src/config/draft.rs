@@ -106,6 +106,7 @@ impl PeerDraft {
             name: self.name.map(|(name, _)| name),
             public_key: self.public_key.expect("a missing key was reported").0,
             preshared_key: self.preshared_key,
+            former_preshared_key: None,
             endpoint: self.endpoint.map(|(endpoint, _)| endpoint),
             allowed_ips: self.allowed_ips.into_iter().map(|(prefix, _)| prefix).collect(),
             persistent_keepalive: self.persistent_keepalive,

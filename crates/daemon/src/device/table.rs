@@ -115,6 +115,7 @@ impl Table {
             Event::EndpointChanged(_, endpoint) => peer.endpoint = Some(endpoint),
             Event::HandshakeFailed(_) => peer.on_handshake_failed(),
             Event::Answering(_, answers) => peer.on_answering(answers),
+            Event::PresharedKeyProven(_) => {}
             Event::PathMtu(_, told) => {
                 peer.path_mtu = Some(KnownPathMtu { told, since: Date::of(wall_clock_of(told.since)) });
             }

@@ -72,7 +72,11 @@ impl Paths {
                     pass_on_too_big(path, peer, running).await;
                 }
             }
-            Event::HandshakeCompleted(..) | Event::HandshakeFailed(_) | Event::Answering(..) | Event::Word(..) => {}
+            Event::HandshakeCompleted(..)
+            | Event::HandshakeFailed(_)
+            | Event::Answering(..)
+            | Event::Word(..)
+            | Event::PresharedKeyProven(_) => {}
         }
     }
 

@@ -187,6 +187,9 @@ impl Daemon for Supervisor {
             return self.follow_agent(changed).await;
         }
         self.resolving.on_event(peer, &event);
+        if let (Event::PresharedKeyProven(_), Some(agent)) = (&event, &mut self.agent) {
+            agent.on_key_proven(peer);
+        }
         self.paths.on_event(peer, event, &mut self.running).await;
     }
 

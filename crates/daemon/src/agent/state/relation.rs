@@ -39,6 +39,8 @@ struct File {
     endpoints: Option<ByteVec>,
     #[cbor(n(12), with = "minicbor::bytes")]
     ipv4: Option<[u8; 4]>,
+    #[cbor(n(13), with = "minicbor::bytes")]
+    former_preshared_key: Option<[u8; 32]>,
 }
 
 #[derive(Encode, Decode)]
@@ -64,9 +66,11 @@ pub(super) fn write(relation: &Relation) -> Vec<u8> {
         is_barred: relation.is_barred,
         endpoints: bytes(relation.endpoints.as_ref()),
         ipv4: relation.ipv4,
+        former_preshared_key: relation.former_preshared_key.as_ref().map(|key| *key.0),
     };
     let written = minicbor::to_vec(&file).unwrap_or_default();
     file.preshared_key.zeroize();
+    file.former_preshared_key.zeroize();
     written
 }
 
@@ -88,6 +92,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Relation> {
         mine: word(file.mine)?,
         theirs: word(file.theirs)?,
         preshared_key: file.preshared_key.map(|key| PresharedKey(Zeroizing::new(key))),
+        former_preshared_key: file.former_preshared_key.map(|key| PresharedKey(Zeroizing::new(key))),
         asked: opened(file.asked)?.map(|request| Asked { request }),
         pending,
         answered: opened(file.answered)?,

@@ -3,7 +3,7 @@
 use overlay_rendezvous::preshared::{Half, preshared_key};
 use overlay_wire::signed::{Approval, Grant, PublicKey, Record, SecretKey, Share, Signed};
 
-use super::relation::{Pending, PresharedKey, Relation, Word};
+use super::relation::{Pending, Relation, Word};
 use super::{Chance, Effect, Impossible, Moment, Terms};
 
 /// Both sides have asked: each request approves the other.
@@ -12,7 +12,7 @@ pub(super) fn complete(relation: &mut Relation, me: &PublicKey, pending: &Pendin
     let ours = Half { identity: me, share: &asked.request.psk_share, envelope: asked.request.bytes() };
     let theirs =
         Half { identity: &relation.identity, share: &pending.request.psk_share, envelope: pending.request.bytes() };
-    relation.preshared_key = Some(PresharedKey(preshared_key(ours, theirs)));
+    relation.replace_key(preshared_key(ours, theirs));
     relation.note_theirs(pending);
     relation.pin(&pending.record);
 }
@@ -51,7 +51,7 @@ pub(super) fn answer(
     let me = key.public();
     let ours = Half { identity: &me, share: &approval.psk_share, envelope: approval.bytes() };
     let theirs = Half { identity: &peer, share: &request.psk_share, envelope: request.bytes() };
-    relation.preshared_key = Some(PresharedKey(preshared_key(ours, theirs)));
+    relation.replace_key(preshared_key(ours, theirs));
     relation.note_theirs(pending);
     relation.pin(&pending.record);
     relation.mine = Some(Word::Grant(grant));

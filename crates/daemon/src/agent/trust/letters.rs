@@ -5,7 +5,7 @@ use overlay_rendezvous::preshared::{Half, preshared_key};
 use overlay_wire::signed::{Approval, Grant, Object, PublicKey, Record, Request, Revoke, Signed};
 
 use super::exchange::{answer, complete};
-use super::relation::{Pending, PresharedKey, Relation, Word};
+use super::relation::{Pending, Relation, Word};
 use super::{Automatic, Book, Chance, Effect, MAX_AHEAD, MAX_STRANGERS, Moment, Refusal, is_current};
 
 impl Book {
@@ -162,7 +162,7 @@ impl Book {
         };
         let ours = Half { identity: &me, share: &asked.request.psk_share, envelope: asked.request.bytes() };
         let theirs = Half { identity: &peer, share: &approval.psk_share, envelope: approval.bytes() };
-        relation.preshared_key = Some(PresharedKey(preshared_key(ours, theirs)));
+        relation.replace_key(preshared_key(ours, theirs));
         relation.theirs = Some(Word::Grant(grant));
         relation.pin(&record);
         Ok(vec![Effect::Changed(peer)])

@@ -80,6 +80,8 @@ pub(crate) struct Open<'a> {
     /// What may be opened there.
     pub(crate) opens: &'a ScopeList,
     pub(crate) preshared_key: &'a PresharedKey,
+    /// See [`Relation::former_preshared_key`].
+    pub(crate) former_preshared_key: Option<&'a PresharedKey>,
     /// The address that is the peer's here.
     pub(crate) ipv4: Option<[u8; 4]>,
 }
@@ -95,6 +97,8 @@ pub(crate) struct Relation {
     pub(crate) theirs: Option<Word>,
     /// Made from both shares when both sides have granted.
     pub(crate) preshared_key: Option<PresharedKey>,
+    /// The last preshared key that the peer has proven, until it proves the present one.
+    pub(crate) former_preshared_key: Option<PresharedKey>,
     pub(crate) asked: Option<Asked>,
     pub(crate) pending: Option<Pending>,
     /// Our answer to the peer's last request, for the case that the peer asks the same again.
@@ -115,6 +119,7 @@ impl Relation {
             mine: None,
             theirs: None,
             preshared_key: None,
+            former_preshared_key: None,
             asked: None,
             pending: None,
             answered: None,
@@ -171,6 +176,7 @@ impl Relation {
             allow: &self.mine.as_ref()?.grant()?.allow,
             opens: &self.theirs.as_ref()?.grant()?.allow,
             preshared_key: self.preshared_key.as_ref()?,
+            former_preshared_key: self.former_preshared_key.as_ref(),
             ipv4: self.ipv4,
         })
     }
@@ -241,6 +247,13 @@ impl Relation {
         self.record.as_ref().filter(|known| known.sequence >= record.sequence).unwrap_or(record)
     }
 
+    /// Sets a new preshared key. The peer may get it later, or never.
+    pub(super) fn replace_key(&mut self, key: Zeroizing<[u8; 32]>) {
+        let before = self.preshared_key.replace(PresharedKey(key));
+        // A key that was never proven is not one that the peer is known to have.
+        self.former_preshared_key = self.former_preshared_key.take().or(before);
+    }
+
     /// Keeps the newer of two records.
     pub(super) fn pin(&mut self, record: &Signed<Record>) {
         self.record = Some(self.newer(record).clone());
@@ -281,6 +294,7 @@ impl Relation {
     /// Ends everything but the latest words.
     pub(super) fn close(&mut self) {
         self.preshared_key = None;
+        self.former_preshared_key = None;
         self.ipv4 = None;
         self.asked = None;
         self.pending = None;
