@@ -44,7 +44,9 @@ struct Agent {
     post: Post,
     client: Client,
     connection: Option<ConnectionId>,
-    chances: u8,
+    chances: u16,
+    /// Whether letters are lost on the way.
+    is_deaf: bool,
     _folder: tempfile::TempDir,
 }
 
@@ -225,14 +227,17 @@ impl Agent {
             record,
             client,
             connection: None,
-            chances: number,
+            chances: 0,
+            is_deaf: false,
             _folder: folder,
         }
     }
 
     fn chance(&mut self) -> Chance {
-        self.chances = self.chances.wrapping_add(32);
-        Chance { id: [self.chances; 16], share: [self.chances; 32] }
+        self.chances += 1;
+        let mut share = self.secret;
+        share[..2].copy_from_slice(&self.chances.to_be_bytes());
+        Chance { id: *share.first_chunk().expect("longer"), share }
     }
 
     fn restart(&mut self, now: Now) {
@@ -264,7 +269,9 @@ impl Agent {
             }
             Event::Message { from, id, sealed } => {
                 let letter = self.post.open_message(&from, &id, &sealed).expect("sealed for this agent");
-                self.on_letter(&from, &letter, now);
+                if !self.is_deaf {
+                    self.on_letter(&from, &letter, now);
+                }
                 self.client.acknowledge(from, id, now).expect("few");
             }
             Event::Slot { from, slot, sealed } => {
@@ -394,6 +401,49 @@ fn a_new_tunnel_key_a_new_scope_and_restarts_keep_the_key() {
     world.restart(0);
     world.restart(1);
     assert_eq!(world.preshared_key(0, 1), key, "restarts");
+}
+
+/// The former key that an agent keeps for a peer.
+fn former(world: &World, agent: usize, peer: usize) -> Option<[u8; 32]> {
+    let relation = world.agents[agent].book.relation(&world.agents[peer].book.me()).expect("a friend");
+    relation.former_preshared_key.as_ref().map(|key| **key)
+}
+
+#[test]
+fn the_last_key_that_was_proven_is_kept_until_a_newer_one_is() {
+    let mut world = friends();
+    let [one, other] = [0, 1].map(|agent| world.agents[agent].book.me());
+    let first = world.preshared_key(0, 1);
+    let both = |world: &World| [former(world, 0, 1), former(world, 1, 0)];
+    assert_eq!(both(&world), [None, None]);
+    // Agent 1 answers two requests, and no answer arrives.
+    for want in ["any", "tcp/22"] {
+        world.agents[0].is_deaf = true;
+        world.ask(0, 1, &[want], &["icmp"]);
+        world.settle();
+        if world.agents[1].book.pending(world.now.unix).count() > 0 {
+            world.approve(1, 0, None);
+        }
+        world.settle();
+        assert_eq!(both(&world), [None, Some(first)]);
+        world.restart(1);
+        assert_eq!(both(&world), [None, Some(first)], "it is on disk");
+    }
+    world.agents[0].is_deaf = false;
+    world.ask(0, 1, &["icmp"], &["icmp"]);
+    world.settle();
+    assert_ne!(world.preshared_key(0, 1), first);
+    assert_eq!(both(&world), [Some(first); 2]);
+    assert!(world.agents[0].book.on_key_proven(&other) && world.agents[1].book.on_key_proven(&one));
+    assert!(!world.agents[0].book.on_key_proven(&other), "once");
+    assert_eq!(both(&world), [None, None]);
+
+    // What a person takes back takes the former key with it.
+    world.ask(0, 1, &["tcp/80"], &["icmp"]);
+    world.settle();
+    assert!(former(&world, 1, 0).is_some());
+    world.agents[1].book.untrust(&one, world.now.unix).expect("trusted");
+    assert_eq!(former(&world, 1, 0), None);
 }
 
 /// All pairs use the same random bytes. So only who they are makes the keys differ.
