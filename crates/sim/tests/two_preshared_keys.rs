@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
 use zeroize::Zeroizing;
 
-/// A present key and a former one. 0 means that there is none.
+/// A present key and a former one. 0 stands for no key.
 type Keys = (u8, u8);
 
 /// Makes `host` use these keys in handshakes with `peer` from now on.

@@ -85,7 +85,7 @@ impl World {
             for agent in &mut self.agents {
                 agent.client.handle_timeout(self.now);
             }
-            while (0..self.agents.len()).fold(false, |any, agent| self.serve(agent) || any) || self.carry_out() {}
+            while (0..self.agents.len()).any(|agent| self.serve(agent)) || self.carry_out() {}
             self.now.unix += 1_000;
             self.now.monotonic += Duration::from_secs(1);
         }
@@ -186,7 +186,7 @@ impl World {
         let key = |agent: usize, peer: usize| {
             let identity = self.agents[peer].book.me();
             let mut open = self.agents[agent].book.open(self.now.unix);
-            **open.find(|open| open.record.identity == identity).expect("a tunnel").preshared_key
+            *open.find(|open| open.record.identity == identity).expect("a tunnel").preshared_key.0
         };
         assert_eq!(key(one, other), key(other, one));
         key(one, other)
@@ -223,7 +223,7 @@ impl Agent {
             mailbox,
             state: State::create(folder.path(), "lab").expect("a new state"),
             post: Post::new(network_key().public(), key.public(), keys),
-            book: Book::new(network_key().public(), key, []),
+            book: Book::new(network_key().public(), key, Vec::new(), []),
             record,
             client,
             connection: None,
@@ -246,7 +246,7 @@ impl Agent {
         self.post = Post::new(network_key().public(), key.public(), keys);
         self.client = Client::new(network_key().public(), key.public(), self.secret);
         self.client.set_record(self.record.clone(), now);
-        self.book = Book::new(network_key().public(), key, self.state.relations().expect("our own files"));
+        self.book = Book::new(network_key().public(), key, Vec::new(), self.state.relations().expect("our own files"));
         let known: Vec<_> = self.book.relations().map(|relation| relation.identity).collect();
         self.client.watch(&known, now).expect("few");
         let effects = self.book.repeat(&self.record, now.unix);
@@ -475,7 +475,8 @@ fn stranger(number: u8, record: &Record) -> ([u8; 32], Signed<Record>) {
 /// Two agents ask each other. Returns the key that both make.
 fn crossing(one: &([u8; 32], Signed<Record>), other: &([u8; 32], Signed<Record>)) -> [u8; 32] {
     let chance = || Chance { id: [1; 16], share: [1; 32] };
-    let mut books = [one, other].map(|agent| Book::new(network_key().public(), SecretKey::from_bytes(&agent.0), []));
+    let mut books =
+        [one, other].map(|agent| Book::new(network_key().public(), SecretKey::from_bytes(&agent.0), Vec::new(), []));
     let records = [&one.1, &other.1];
     let identities = records.map(|record| record.identity);
     let requests = [0, 1].map(|end| {
@@ -490,5 +491,5 @@ fn crossing(one: &([u8; 32], Signed<Record>), other: &([u8; 32], Signed<Record>)
         books[end].relation(from).and_then(|relation| relation.preshared_key.clone()).expect("a key")
     });
     assert_eq!(made, same);
-    *made
+    *made.0
 }
