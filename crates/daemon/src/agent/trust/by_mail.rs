@@ -406,7 +406,7 @@ fn a_new_tunnel_key_a_new_scope_and_restarts_keep_the_key() {
 /// The former key that an agent keeps for a peer.
 fn former(world: &World, agent: usize, peer: usize) -> Option<[u8; 32]> {
     let relation = world.agents[agent].book.relation(&world.agents[peer].book.me()).expect("a friend");
-    relation.former_preshared_key.as_ref().map(|key| **key)
+    relation.former_preshared_key.as_ref().map(|key| *key.0)
 }
 
 #[test]
