@@ -64,11 +64,12 @@ impl Node {
         now: Instant,
     ) -> Result<(), CommandError> {
         let is_new = self.peers.peer(tag).is_none();
-        if is_new {
+        let is_to_call = if is_new {
             self.add_peer(tag, config.public_key, now)?;
+            false
         } else {
-            self.set_public_key(tag, config.public_key, now)?;
-        }
+            self.set_public_key(tag, config.public_key, config.former_key, now)?
+        };
         let before = self.peers.set_allowed_ips(tag, config.allowed_ips);
         self.doubt_heirs(tag, before.iter(), now);
         let none = Zeroizing::new([0; 32]);
@@ -107,6 +108,11 @@ impl Node {
                 peer.rights.allowlist =
                     Some(Box::new(Allowlist::restricting(rules, self.context.rng.next_u64(), purse, ports, now)));
             }
+        }
+        if is_to_call {
+            // The next handshake need not wait for one by the earlier key.
+            peer.tunnel.initiated = None;
+            self.context.call_back(peer, now);
         }
         self.attend(tag, now);
         Ok(())
@@ -209,6 +215,7 @@ impl Node {
             return Ok(());
         }
         let before = std::mem::replace(&mut self.context.local.keys, keys);
+        let is_new = before.publics().next() != self.context.local.keys.publics().next();
         let can_speak = self.context.local.can_speak();
         let own: Vec<_> = self.context.local.keys.publics().filter_map(|own| self.peers.find(own)).collect();
         for tag in own {
@@ -217,6 +224,7 @@ impl Node {
         let mut at = now;
         for tag in self.peers.tags() {
             let Some(peer) = self.peers.peer(tag) else { continue };
+            peer.tunnel.knows_present_key &= !is_new;
             let is_kept = |own| [&before, &self.context.local.keys].iter().all(|keys| keys.find(own).is_some());
             if peer.tunnel.own_key.is_some_and(is_kept) {
                 continue;
@@ -346,26 +354,39 @@ impl Node {
         Ok(self.peers.insert(peer))
     }
 
-    /// Gives a peer a new tunnel key. Its sessions end, and everything else stays.
-    fn set_public_key(&mut self, tag: PeerTag, key: PeerKey, now: Instant) -> Result<(), CommandError> {
+    /// Gives a peer a new tunnel key. Its sessions end, unless they were made with the key `former` that the peer still
+    /// answers under. Everything else stays. Returns whether the peer has to be called while its sessions continue.
+    fn set_public_key(
+        &mut self,
+        tag: PeerTag,
+        key: PeerKey,
+        former: Option<PeerKey>,
+        now: Instant,
+    ) -> Result<bool, CommandError> {
         if self.context.local.keys.find(key).is_some() {
             return Err(CommandError::OwnKey);
         }
         let can_speak = self.context.local.can_speak();
         let before = self.peers.peer(tag).map(|peer| peer.tunnel.key);
         if before == Some(key) {
-            return Ok(());
+            return Ok(false);
         }
         self.peers.set_key(tag, key)?;
         let remembered = self.replays_parked.take(key, now).unwrap_or_default();
-        if let Some(peer) = self.peers.peer(tag) {
-            let replays = peer.tunnel.on_key_changed(remembered);
-            if let Some(before) = before.filter(|_| !replays.is_empty()) {
-                self.replays_parked.park(before, replays, now);
-            }
+        let Some(peer) = self.peers.peer(tag) else { return Ok(false) };
+        let replays = peer.tunnel.on_key_changed(remembered);
+        if let Some(before) = before.filter(|_| !replays.is_empty()) {
+            self.replays_parked.park(before, replays, now);
+        }
+        let continues = former.is_some() && before == former && !key.is_low_order() && peer.is_alive(now);
+        if continues {
+            self.context.renew_engine(peer, now);
+            peer.tunnel.remind_session(now);
+        } else {
+            peer.tunnel.session = None;
             peer.on_local_end(can_speak, now);
         }
-        Ok(())
+        Ok(continues)
     }
 
     /// Returns the flows of all peers that have an allowlist, for the [`crate::Command::RestoreFlows`] of a later node.

@@ -44,6 +44,9 @@ pub struct PeerConfig {
     /// The peer's tunnel key. Two peers never have the same. A low-order point yields no shared secret, so such a peer is
     /// neither called nor answered.
     pub public_key: PeerKey,
+    /// The key that the peer had before, while the peer still answers under it. If the peer has this key here until now,
+    /// its sessions continue until the next handshake, which begins at once. Calls by this key are not answered.
+    pub former_key: Option<PeerKey>,
     /// Mixed into every handshake. All zero means that there is no such key, as in WireGuard. Existing sessions continue
     /// when it changes.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
@@ -74,6 +77,7 @@ impl PeerConfig {
     pub fn of(public_key: PeerKey) -> Self {
         Self {
             public_key,
+            former_key: None,
             preshared_key: None,
             former_preshared_key: None,
             endpoint: None,
@@ -128,8 +132,8 @@ impl PeerChange {
 /// A change from control. Changes are applied in order, each one whole or not at all.
 pub enum Command {
     /// Adds a peer, or replaces the configuration of a known one. What did not change is not disturbed: the session
-    /// continues, and a new preshared key counts from the next handshake on. A new public key ends the sessions. Flows,
-    /// withdrawn rights and what is known of the path stay. Packets from link-local sources are accepted only from a peer
+    /// continues, and a new preshared key counts from the next handshake on. A new public key ends the sessions, unless
+    /// the earlier one is [`PeerConfig::former_key`]. Flows, withdrawn rights and what is known of the path stay. Packets from link-local sources are accepted only from a peer
     /// that itself has a prefix in the link-local range. For a peer that only `ChangePeer` has configured, a shorter prefix
     /// is enough, as in WireGuard.
     SetPeer {
@@ -151,7 +155,8 @@ pub enum Command {
         /// The key that we speak as. All zero is not allowed. `None`: nothing is sent or understood.
         present: Option<Zeroizing<[u8; 32]>>,
         /// Former keys, [`crate::Node::MAX_FORMER_KEYS`] at most. They are still answered. Sessions under them continue and
-        /// are renewed under them, until the peer calls by the present key.
+        /// are renewed under them, until the peer calls by the present key. A peer that does not answer is called by each
+        /// of the keys in turn.
         former: Vec<Zeroizing<[u8; 32]>>,
     },
     /// The interface came up or went down. It is up at first. While it is down nothing is sent or taken. When it goes down

@@ -19,6 +19,9 @@ pub enum Event {
     HandshakeFailed(PeerTag),
     /// The peer has proven that it holds the present preshared key, so the former one counts no longer.
     PresharedKeyProven(PeerTag),
+    /// The peer has proved in a handshake that it knows the present key of ours. Told once for each present key, and only
+    /// while former keys are answered too.
+    KnowsPresentKey(PeerTag),
     /// What is known of the path's MTU changed.
     PathMtu(PathTag, PathMtu),
     /// The peer's control says this to ours. The session authenticates it as the peer's.
@@ -34,7 +37,8 @@ impl Event {
             | Self::Answering(peer, _)
             | Self::Word(peer, _)
             | Self::PresharedKeyProven(peer)
-            | Self::HandshakeFailed(peer) => *peer,
+            | Self::HandshakeFailed(peer)
+            | Self::KnowsPresentKey(peer) => *peer,
             Self::PathMtu(path, _) => path.peer,
         }
     }

@@ -32,6 +32,9 @@ impl Context {
         if peer.tunnel.session.as_ref().is_some_and(|session| session.is_outdated(self.local.wall.era(), now)) {
             self.renew_engine(peer, now);
         }
+        if self.local.keys.has_former() {
+            self.try_next_key(peer, now);
+        }
         self.look_after(peer, now);
         if peer.tunnel.preshared.are_two()
             && peer.tunnel.session.as_ref().is_some_and(|session| session.is_call_due(now))
@@ -180,6 +183,27 @@ impl Context {
         self.renew_engine(peer, now);
         peer.tunnel.remind_session(now);
         Ok(())
+    }
+
+    /// Before an initiation that was not answered is repeated: the next handshake is made with the next of our keys. A peer
+    /// that has not learned of our present key does not know it, and one that has does not know the former one any more.
+    fn try_next_key(&mut self, peer: &mut Peer, now: Instant) {
+        if !peer.tunnel.session.as_ref().is_some_and(|session| session.is_to_repeat(now)) {
+            return;
+        }
+        peer.tunnel.set_replays_aside();
+        peer.tunnel.own_key = self.local.keys.after(peer.tunnel.own_key).map(LocalKey::public);
+        self.renew_engine(peer, now);
+        peer.tunnel.remind_session(now);
+    }
+
+    /// Notes which of our keys the peer knows, after a handshake message of the peer was authenticated.
+    pub(crate) fn on_own_key_proven(&mut self, peer: &mut Peer) {
+        let keys = &self.local.keys;
+        let is_present = peer.tunnel.own_key.is_some() && peer.tunnel.own_key == keys.present().map(LocalKey::public);
+        if is_present && keys.has_former() && !std::mem::replace(&mut peer.tunnel.knows_present_key, true) {
+            self.outbox.event(Event::KnowsPresentKey(peer.tag));
+        }
     }
 
     /// Records that a session with the peer was made, with the preshared key of this number. `is_initiator`: we began it.

@@ -91,6 +91,7 @@ impl Node {
         // From here on the message is authentic.
         peer.tunnel.initiation_received = Some(now);
         context.stats.initiations_received.add(1);
+        context.on_own_key_proven(peer);
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
         // A peer that keeps initiating may do so because it does not hear us.
         context.on_authenticated(peer, train.source, train.via, now);
@@ -114,6 +115,7 @@ impl Node {
 
         // From here on the message is authentic.
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
+        context.on_own_key_proven(peer);
         context.on_heard(peer, now);
         context.on_authenticated(peer, train.source, train.via, now);
         context.on_handshake_completed(peer, key_number, true, now);

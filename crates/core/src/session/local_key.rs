@@ -60,6 +60,17 @@ impl LocalKeys {
         public.and_then(|public| self.find(public)).or_else(|| self.present())
     }
 
+    /// Whether former keys are answered, too.
+    pub(crate) fn has_former(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// The key that comes after this one, in a circle. The present key if this one is not ours, or `None`.
+    pub(crate) fn after(&self, public: Option<PeerKey>) -> Option<&LocalKey> {
+        let place = public.and_then(|public| self.0.iter().position(|key| key.public() == public));
+        place.and_then(|place| self.0.get(place + 1)).or_else(|| self.present())
+    }
+
     /// The public keys, the present one first.
     pub(crate) fn publics(&self) -> impl Iterator<Item = PeerKey> {
         self.0.iter().map(LocalKey::public)

@@ -103,6 +103,11 @@ impl Session {
         self.engine.initiation().filter(|_| self.timers.is_initiating())
     }
 
+    /// Whether an initiation went unanswered and is to be repeated now.
+    pub(crate) fn is_to_repeat(&self, now: Instant) -> bool {
+        self.timers.retry_at().is_some_and(|retry_at| now >= retry_at)
+    }
+
     /// Whether we sent data that the peer has to answer.
     pub(crate) fn is_owed_answer(&self) -> bool {
         self.timers.is_owed_answer()

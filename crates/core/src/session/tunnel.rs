@@ -27,6 +27,8 @@ pub(crate) struct Tunnel {
     pub(crate) preshared: PresharedKeys,
     /// Which of our keys the session speaks as: the one that the peer last called, or the present one.
     pub(crate) own_key: Option<PeerKey>,
+    /// Whether the peer has proved that it knows our present key. Noted while former keys are answered, too.
+    pub(crate) knows_present_key: bool,
     pub(crate) persistent_keepalive: Option<Duration>,
     /// Made when first needed, because a session takes 11 KB.
     pub(crate) session: Option<Box<Session>>,
@@ -56,6 +58,7 @@ impl Tunnel {
             key,
             preshared: PresharedKeys::default(),
             own_key: None,
+            knows_present_key: false,
             persistent_keepalive: None,
             session: None,
             remembered: Replays::default(),
@@ -99,10 +102,9 @@ impl Tunnel {
     }
 
     /// Handles a change of the peer's key. `remembered` is the replay state of the new key. Returns that of the former one:
-    /// its initiations are replays if it comes back.
+    /// its initiations are replays if it comes back. The sessions stay, but the caller ends them or renews the engine.
     pub(crate) fn on_key_changed(&mut self, remembered: Replays) -> Replays {
         self.set_replays_aside();
-        self.session = None;
         self.initiation_received = None;
         std::mem::replace(&mut self.remembered, remembered)
     }

@@ -44,6 +44,8 @@ pub struct InterfaceEntry {
     pub public_key: Option<PeerKey>,
     /// Our private key. Only `get=1` over the UAPI shows it.
     pub private_key: Option<PrivateKey>,
+    /// Our former private keys that are still answered.
+    pub former_keys: Vec<PrivateKey>,
     /// The virtual IPs with the prefix they were configured with.
     pub addresses: Vec<IpNet>,
     /// MTU of inner packets to a peer about whose path nothing is known, in bytes.
@@ -79,15 +81,21 @@ impl Table {
         self.write().set_peers(peers);
     }
 
-    /// Records a change of our own key: every session is over. A peer that has this key is removed.
-    pub fn set_private_key(&self, key: Option<PrivateKey>) {
+    /// Records a change of our own keys: every session is over, unless the key before is still answered. A peer that has
+    /// one of these keys is removed.
+    pub fn set_private_keys(&self, key: Option<PrivateKey>, former: Vec<PrivateKey>) {
         let mut state = self.write();
+        let before = state.interface.public_key;
         state.interface.public_key = key.as_ref().map(PrivateKey::public);
         state.interface.private_key = key;
-        if let Some(own) = state.interface.public_key {
-            state.remove(own);
+        let own: Vec<_> = state.interface.public_key.into_iter().chain(former.iter().map(PrivateKey::public)).collect();
+        state.interface.former_keys = former;
+        for own in &own {
+            state.remove(*own);
         }
-        state.peers.values_mut().for_each(PeerEntry::on_sessions_over);
+        if !before.is_some_and(|before| own.contains(&before)) {
+            state.peers.values_mut().for_each(PeerEntry::on_sessions_over);
+        }
     }
 
     /// Records that every session is over.
@@ -115,7 +123,7 @@ impl Table {
             Event::EndpointChanged(_, endpoint) => peer.endpoint = Some(endpoint),
             Event::HandshakeFailed(_) => peer.on_handshake_failed(),
             Event::Answering(_, answers) => peer.on_answering(answers),
-            Event::PresharedKeyProven(_) => {}
+            Event::PresharedKeyProven(_) | Event::KnowsPresentKey(_) => {}
             Event::PathMtu(_, told) => {
                 peer.path_mtu = Some(KnownPathMtu { told, since: Date::of(wall_clock_of(told.since)) });
             }

@@ -76,6 +76,7 @@ impl Events {
             Event::Answering(..) => 4,
             Event::Word(..) => 5,
             Event::PresharedKeyProven(_) => 6,
+            Event::KnowsPresentKey(_) => 7,
         };
         self.merged.insert((event.peer(), kind), event).is_none()
     }

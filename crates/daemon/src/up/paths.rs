@@ -76,7 +76,8 @@ impl Paths {
             | Event::HandshakeFailed(_)
             | Event::Answering(..)
             | Event::Word(..)
-            | Event::PresharedKeyProven(_) => {}
+            | Event::PresharedKeyProven(_)
+            | Event::KnowsPresentKey(_) => {}
         }
     }
 

@@ -45,7 +45,11 @@ impl Resolving {
             Event::HandshakeCompleted(..) => self.resolver.on_handshake_completed(peer),
             Event::HandshakeFailed(_) => self.resolver.on_handshake_failed(peer),
             Event::Answering(_, answers) => self.resolver.on_answering(peer, *answers),
-            Event::EndpointChanged(..) | Event::PathMtu(..) | Event::Word(..) | Event::PresharedKeyProven(_) => {}
+            Event::EndpointChanged(..)
+            | Event::PathMtu(..)
+            | Event::Word(..)
+            | Event::PresharedKeyProven(_)
+            | Event::KnowsPresentKey(_) => {}
         }
     }
 

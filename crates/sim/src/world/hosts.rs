@@ -88,12 +88,22 @@ impl World {
 
     /// The peer has a new tunnel key, and `host` hears of it. Everything else stays.
     pub fn replace_key(&mut self, host: HostId, before: PeerKey, public_key: PeerKey) {
+        self.replace_key_with(host, before, public_key, None);
+    }
+
+    /// As [`World::replace_key`], but `host` hears too that the peer still answers under the key before.
+    pub fn rotate_key(&mut self, host: HostId, before: PeerKey, public_key: PeerKey) {
+        self.replace_key_with(host, before, public_key, Some(before));
+    }
+
+    fn replace_key_with(&mut self, host: HostId, before: PeerKey, public_key: PeerKey, former_key: Option<PeerKey>) {
         let tag = self.tag(host, before);
         let (config, stats) = self.hosts[host.0].peers.remove(&before).expect("it is a peer");
         self.hosts[host.0].tags.remove(&before);
         self.hosts[host.0].tags.insert(public_key, tag);
         self.hosts[host.0].peers.insert(public_key, (PeerConfig { public_key, ..config.clone() }, stats));
-        self.configure(host, PeerConfig { public_key, endpoint: None, ..config }).expect("a new key");
+        let config = PeerConfig { public_key, former_key, endpoint: None, ..config };
+        self.configure(host, config).expect("a new key");
     }
 
     /// What `host` calls its peer in commands and events.

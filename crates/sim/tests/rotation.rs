@@ -1,0 +1,214 @@
+//! A host changes its tunnel key and still answers under the former one, until every peer has called by the new one.
+
+use std::time::Duration;
+
+use overlay_core::{Event, PeerKey, Protocol, Rule};
+use overlay_sim::{HostId, Kind, World, key_pair, millis, minutes, seconds};
+
+/// The keys of a host that has rotated.
+struct Rotated {
+    private: [u8; 32],
+    before: PeerKey,
+    now: PeerKey,
+    former: [u8; 32],
+}
+
+/// `host` takes a new key and still answers under the one before. Nobody is told.
+fn rotate(world: &mut World, host: HostId, seed: u8) -> Rotated {
+    let (former, before) = (world.private_key(host).expect("it has one"), world.key(host));
+    let (private, now) = key_pair(seed);
+    world.set_private_keys(host, Some(private), vec![former]);
+    Rotated { private, before, now, former }
+}
+
+/// How often `host` was told that the peer knows its present key.
+fn told(world: &World, host: HostId) -> usize {
+    world.events(host).iter().filter(|(_, event)| matches!(event, Event::KnowsPresentKey(_))).count()
+}
+
+/// Sends packets in both directions every ten milliseconds for this long. Returns how many were lost each way.
+fn lost_while(world: &mut World, alice: HostId, bob: HostId, span: Duration) -> (usize, usize) {
+    let (to_bob, to_alice) = (world.v4(alice, bob), world.v4(bob, alice));
+    let before = (world.received(bob).len(), world.received(alice).len());
+    let count = (span.as_millis() / 10) as usize;
+    for _ in 0..count {
+        world.send(alice, to_bob.udp(b"to bob"));
+        world.send(bob, to_alice.udp(b"to alice"));
+        world.run_for(millis(10));
+    }
+    world.run_for(seconds(1));
+    (count - (world.received(bob).len() - before.0), count - (world.received(alice).len() - before.1))
+}
+
+#[test]
+fn a_peer_that_learns_the_new_key_uses_it_at_once_and_no_packet_is_lost() {
+    let (mut world, alice, bob) = World::connected();
+    let keys = rotate(&mut world, alice, 9);
+    assert_eq!(lost_while(&mut world, alice, bob, seconds(1)), (0, 0));
+    assert_eq!(told(&world, alice), 0);
+    world.rotate_key(bob, keys.before, keys.now);
+    let start = world.now();
+    assert_eq!(lost_while(&mut world, alice, bob, seconds(5)), (0, 0));
+    assert_eq!(told(&world, alice), 1);
+    let (at, _) = world.events(alice).iter().find(|(_, event)| matches!(event, Event::KnowsPresentKey(_))).expect("it");
+    assert!(at.since(start) <= millis(20), "{:?}", at.since(start));
+    // The former key goes, and nothing is lost with it.
+    world.set_private_keys(alice, Some(keys.private), Vec::new());
+    assert_eq!(lost_while(&mut world, alice, bob, minutes(5)), (0, 0));
+    assert_eq!(told(&world, alice), 1);
+    assert!(world.drops(alice).is_empty() && world.drops(bob).is_empty());
+}
+
+#[test]
+fn both_sides_may_rotate_at_the_same_time() {
+    let (mut world, alice, bob) = World::connected();
+    let of_alice = rotate(&mut world, alice, 9);
+    let of_bob = rotate(&mut world, bob, 10);
+    world.rotate_key(bob, of_alice.before, of_alice.now);
+    world.rotate_key(alice, of_bob.before, of_bob.now);
+    assert_eq!(lost_while(&mut world, alice, bob, seconds(15)), (0, 0));
+    assert_eq!((told(&world, alice), told(&world, bob)), (1, 1));
+    world.set_private_keys(alice, Some(of_alice.private), Vec::new());
+    world.set_private_keys(bob, Some(of_bob.private), Vec::new());
+    assert_eq!(lost_while(&mut world, alice, bob, minutes(5)), (0, 0));
+}
+
+/// Whether a packet of alice reaches bob within this time, although bob never calls.
+fn reaches(world: &mut World, alice: HostId, bob: HostId, span: Duration) -> bool {
+    let before = world.received(bob).len();
+    let packet = world.v4(alice, bob).udp(b"to bob");
+    world.send(alice, packet);
+    world.run_until(span, |world| world.received(bob).len() > before)
+}
+
+#[test]
+fn a_peer_that_was_away_is_called_by_each_key_in_turn() {
+    // Bob cannot call: he does not know where alice is.
+    for knows_new in [false, true] {
+        let mut world = World::new(7);
+        let (alice, bob) = (world.host(), world.host());
+        world.set_peer(alice, bob, |_| {});
+        world.set_peer(bob, alice, |peer| peer.endpoint = None);
+        let keys = rotate(&mut world, alice, 9);
+        if knows_new {
+            world.rotate_key(bob, keys.before, keys.now);
+        }
+        assert!(reaches(&mut world, alice, bob, seconds(6)), "{knows_new}");
+        assert_eq!(told(&world, alice), usize::from(knows_new));
+        assert_eq!(lost_while(&mut world, alice, bob, minutes(5)), (0, 0));
+    }
+}
+
+#[test]
+fn a_host_that_restarts_during_the_overlap_is_there_for_peers_of_either_key() {
+    for knows_new in [false, true] {
+        let (mut world, alice, bob) = World::connected();
+        let keys = rotate(&mut world, alice, 9);
+        if knows_new {
+            world.rotate_key(bob, keys.before, keys.now);
+        }
+        world.run_for(seconds(10));
+        world.restart(alice);
+        world.set_private_keys(alice, Some(keys.private), vec![keys.former]);
+        assert!(reaches(&mut world, alice, bob, seconds(11)), "{knows_new}");
+        assert_eq!(lost_while(&mut world, alice, bob, minutes(5)), (0, 0));
+    }
+}
+
+#[test]
+fn without_news_of_the_new_key_everything_goes_on_under_the_former_one() {
+    let (mut world, alice, bob) = World::connected();
+    let keys = rotate(&mut world, alice, 9);
+    assert_eq!(lost_while(&mut world, alice, bob, minutes(10)), (0, 0));
+    assert_eq!(told(&world, alice), 0);
+    world.rotate_key(bob, keys.before, keys.now);
+    assert_eq!(lost_while(&mut world, alice, bob, minutes(5)), (0, 0));
+    assert_eq!(told(&world, alice), 1);
+}
+
+#[test]
+fn a_compromised_key_gets_silence_at_once_and_its_sessions_end() {
+    let (mut world, alice, bob) = World::connected();
+    let before = world.key(alice);
+    let (private, now) = key_pair(9);
+    world.set_private_keys(alice, Some(private), Vec::new());
+    world.forget();
+    let ends = world.v4(bob, alice);
+    for _ in 0..60 {
+        world.send(bob, ends.udp(b"in a session of the former key"));
+        world.run_for(seconds(1));
+    }
+    assert!(world.sent_by(bob, Kind::Initiation).count() > 0, "bob calls");
+    let answers = world.sent_by(alice, Kind::Response).chain(world.sent_by(alice, Kind::Data)).count();
+    assert_eq!(answers, 0, "{:?}", world.drops(alice));
+    // Bob ends his sessions too when he learns that the former key is answered no more.
+    world.replace_key(bob, before, now);
+    assert_eq!(world.ping(bob, alice), Some(millis(40)), "one handshake, by the present key");
+}
+
+#[test]
+fn sessions_end_when_the_key_before_is_not_the_one_that_is_still_answered() {
+    let (mut world, alice, bob) = World::connected();
+    let before = world.key(alice);
+    // Alice rotated twice: bob knows neither of the keys that she answers under.
+    let (middle, present) = (key_pair(9), key_pair(10));
+    world.set_private_keys(alice, Some(present.0), vec![middle.0]);
+    let tag = world.tag(bob, before);
+    world.replace_key(bob, before, middle.1);
+    world.rotate_key(bob, middle.1, present.1);
+    assert_eq!(world.tag(bob, present.1), tag);
+    assert_eq!(world.ping(bob, alice), Some(millis(40)));
+}
+
+#[test]
+fn flows_withdrawn_rights_and_the_path_mtu_outlive_a_rotation() {
+    let mut world = World::new(7);
+    let (alice, bob) = (world.host(), world.host());
+    let dns = Rule { protocol: Protocol::Udp, ports: Some(53..=53) };
+    world.set_peer(alice, bob, |peer| (peer.allow, peer.mtu_discovery) = (Some(vec![dns]), true));
+    world.set_peer(bob, alice, |peer| peer.mtu_discovery = true);
+    let (out, back) = (world.v4(alice, bob), world.v4(bob, alice));
+    let arrives = |world: &mut World, packet: Vec<u8>| {
+        let before = world.received(alice).len();
+        world.send(bob, packet);
+        world.run_for(seconds(1));
+        world.received(alice).len() > before
+    };
+    world.send(alice, out.udp_between(4_000, 8_053, b"a question of ours"));
+    world.run_for(seconds(30));
+    assert!(arrives(&mut world, back.udp_between(5_000, 53, b"allowed")));
+    world.set_peer(alice, bob, |peer| peer.allow = Some(Vec::new()));
+    let probes = world.stats(alice).mtu_probes_sent.value();
+    assert!(probes > 1, "a search");
+
+    let keys = rotate(&mut world, bob, 9);
+    world.rotate_key(alice, keys.before, keys.now);
+    world.run_for(seconds(1));
+    assert_eq!(told(&world, bob), 1);
+    assert!(arrives(&mut world, back.udp_between(8_053, 4_000, b"the answer")));
+    assert!(!arrives(&mut world, back.udp_between(5_000, 53, b"not any more")));
+    world.set_private_keys(bob, Some(keys.private), Vec::new());
+    assert!(!arrives(&mut world, back.udp_between(5_000, 53, b"not any more")));
+    world.run_for(seconds(60));
+    assert_eq!(world.stats(alice).mtu_probes_sent.value(), probes, "the size that was proven stays so");
+}
+
+#[test]
+fn a_peer_that_changes_between_our_keys_is_told_of_once() {
+    let (mut world, alice, bob) = World::connected();
+    let keys = rotate(&mut world, alice, 9);
+    let mut knows = (keys.before, keys.now);
+    for _ in 0..6 {
+        world.rotate_key(bob, knows.0, knows.1);
+        knows = (knows.1, knows.0);
+        world.run_for(seconds(10));
+        assert!(world.ping(bob, alice).is_some());
+    }
+    assert_eq!(told(&world, alice), 1);
+    // A key after that is news again.
+    let next = key_pair(11);
+    world.set_private_keys(alice, Some(next.0), vec![keys.private, keys.former]);
+    world.rotate_key(bob, knows.0, next.1);
+    world.run_for(seconds(10));
+    assert_eq!(told(&world, alice), 2);
+}
