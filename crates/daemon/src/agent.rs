@@ -292,7 +292,7 @@ impl Agent {
         let mut keys = BTreeSet::from([self.keys.tunnel.public()]);
         let peers = self.book.open(self.moment()).filter_map(|open| tunnels::peer_of(&open, pool, self.record.ipv4));
         let peers = peers.filter(|peer| keys.insert(peer.public_key)).collect();
-        AgentPart { private_key: self.keys.tunnel.clone(), addresses: self.addresses(), peers }
+        AgentPart { private_key: self.keys.tunnel.clone(), former_key: None, addresses: self.addresses(), peers }
     }
 
     fn addresses(&self) -> Vec<IpNet> {

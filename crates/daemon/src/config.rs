@@ -35,7 +35,7 @@ mod template;
 mod value;
 
 pub use crate::keys::PrivateKey;
-pub use agent::{Agent, AgentPart, Candidates, RendezvousUrl, Trust};
+pub use agent::{Agent, AgentPart, AgentPeer, Candidates, RendezvousUrl, Trust};
 pub(crate) use key_file::KeyFiles;
 use key_file::ReadKeys;
 pub use keys::{Absent, Applied, Key, KeyTable, keys_for_next_up, tables};
@@ -61,6 +61,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// Agent mode; `None` in static mode.
     pub agent: Option<Agent>,
+    /// Former tunnel keys of this host that are still answered. No file has any: [`Config::in_force`] adds them.
+    pub former_keys: Vec<PrivateKey>,
     /// The address at which metrics are served, if any.
     pub metrics: Option<SocketAddr>,
     /// Switches that nobody should need.
@@ -181,6 +183,8 @@ pub struct Peer {
     pub opens: Option<Vec<Rule>>,
     /// Whether the MTU of its path is searched for: see [`Tuning::mtu_discovery`]. Not for one that `wg` has added and no file names.
     pub mtu_discovery: bool,
+    /// What only a peer of agent mode has.
+    pub agent: Option<Box<AgentPeer>>,
 }
 
 /// Where a peer is reached before it was heard from.
@@ -303,6 +307,7 @@ impl Peer {
     pub fn to_core(&self) -> PeerConfig {
         PeerConfig {
             public_key: self.public_key,
+            former_key: self.agent.as_ref().and_then(|agent| agent.former_key),
             preshared_key: self.preshared_key.clone(),
             former_preshared_key: self.former_preshared_key.clone(),
             endpoint: self.endpoint.as_ref().and_then(Endpoint::address),
@@ -327,6 +332,7 @@ impl Peer {
             allow: None,
             opens: None,
             mtu_discovery: false,
+            agent: None,
         }
     }
 
@@ -350,6 +356,7 @@ impl fmt::Debug for Peer {
             .field("allow", &self.allow)
             .field("opens", &self.opens)
             .field("mtu_discovery", &self.mtu_discovery)
+            .field("agent", &self.agent)
             .finish()
     }
 }

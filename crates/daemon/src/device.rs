@@ -20,6 +20,7 @@ use overlay_os::ports;
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
 use overlay_os::udp::UdpSocket;
+use zeroize::Zeroizing;
 
 pub use self::change::{Change, ChangeError, PeerEdit};
 pub(crate) use self::names::named_endpoints;
@@ -39,6 +40,8 @@ use crate::resolve::{Answer, NamedEndpoint};
 pub struct Start {
     /// The node. [`crate::engine::joins`] says which super-packets the TUN accepts, and [`seed`] provides randomness.
     pub node: NodeConfig,
+    /// Former keys of ours that are still answered.
+    pub former_keys: Vec<PrivateKey>,
     /// What is shown of it. Key, port and mark are overwritten by the other parts.
     pub interface: InterfaceEntry,
     /// Where inner packets come from and go to.
@@ -86,7 +89,8 @@ impl Device {
     /// # Errors
     /// A peer that is not possible, or a process without file descriptors or threads.
     pub fn start(start: Start) -> Result<(Self, Reports), Failure> {
-        let Start { node, interface, tun, tun_offload, mut outer, sockets, peers, scheduling, former } = start;
+        let Start { node, former_keys, interface, tun, tun_offload, mut outer, sockets, peers, scheduling, former } =
+            start;
         let private_key = node.private_key.clone();
         let now = now();
         let mut node = Node::new(node, now);
@@ -96,7 +100,8 @@ impl Device {
         note_offloads(&shell.offloads, &outer, tun_offload, &tun, &sockets);
         let interface = InterfaceEntry {
             public_key: node.public_key(),
-            private_key: private_key.and_then(PrivateKey::from_unclamped),
+            private_key: private_key.clone().and_then(PrivateKey::from_unclamped),
+            former_keys: former_keys.clone(),
             listen_port: outer.port,
             fwmark: outer.fwmark,
             ..interface
@@ -109,6 +114,10 @@ impl Device {
         if !former.is_first {
             // This command is never refused.
             let _ = node.handle_command(host_ports(), now);
+        }
+        if !former_keys.is_empty() {
+            // An agent has one former key at most.
+            let _ = node.handle_command(private_keys(private_key, &former_keys), now);
         }
         // These commands are never refused, and come before peers are called.
         let ahead = former.legacy.ahead();
@@ -209,10 +218,19 @@ impl Device {
         if self.table.interface().public_key == public {
             return;
         }
-        let present = key.as_ref().map(PrivateKey::to_bytes);
-        let command = Command::SetPrivateKeys { present, former: Vec::new() };
-        self.table.set_private_key(key);
-        // This command is never refused.
+        self.set_private_keys(key, Vec::new()).await;
+    }
+
+    /// Sets our own key, and the `former` keys that are still answered. Sessions under any other key end. A peer that has
+    /// one of these keys is removed.
+    pub async fn set_private_keys(&mut self, key: Option<PrivateKey>, former: Vec<PrivateKey>) {
+        let interface = self.table.interface();
+        if interface.public_key == key.as_ref().map(PrivateKey::public) && interface.former_keys == former {
+            return;
+        }
+        let command = private_keys(key.as_ref().map(PrivateKey::to_bytes), &former);
+        self.table.set_private_keys(key, former);
+        // This command is refused only for more former keys than any caller has.
         let _ = self.engine.command(command).await;
     }
 
@@ -281,6 +299,8 @@ impl Device {
     /// If a peer is not possible.
     pub async fn set_peers(&mut self, new: &[Peer]) -> Result<ReloadReport, Failure> {
         let mut report = ReloadReport::default();
+        // A peer with a new tunnel key is the same peer.
+        let rekeyed = self.table.edit(|state| state.rekey(new));
         let kept: HashSet<PeerKey> = new.iter().map(|peer| peer.public_key).collect();
         report.removed = self
             .table
@@ -305,7 +325,7 @@ impl Device {
                 let stats = before.map_or_else(Arc::default, |before| Arc::clone(&before.stats));
                 shown.push((peer.clone(), Arc::clone(&stats)));
                 let list = match before {
-                    Some(before) if before.is_as(peer) => {
+                    Some(before) if before.is_as(peer) && !rekeyed.contains(&peer.public_key) => {
                         report.unchanged += 1;
                         continue;
                     }
@@ -389,6 +409,10 @@ impl Device {
         self.table.edit_interface(|interface| interface.listen_port = port);
         Ok(())
     }
+}
+
+fn private_keys(present: Option<Zeroizing<[u8; 32]>>, former: &[PrivateKey]) -> Command {
+    Command::SetPrivateKeys { present, former: former.iter().map(PrivateKey::to_bytes).collect() }
 }
 
 /// What the node is told about this host's programs before it is told about peers.

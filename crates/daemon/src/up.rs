@@ -218,6 +218,7 @@ async fn start(
 
     let (device, reports) = Device::start(Start {
         node: config.to_node(mtu, joins(&tun), device::seed()?),
+        former_keys: config.former_keys.clone(),
         interface: interface_entry(&config, &host, mtu),
         tun,
         tun_offload: config.tuning.tun_offload,
@@ -278,6 +279,7 @@ fn interface_entry(config: &Config, host: &Host, mtu: MtuRange) -> InterfaceEntr
         // The device fills these in.
         public_key: None,
         private_key: None,
+        former_keys: Vec::new(),
         listen_port: 0,
         fwmark: None,
     }

@@ -8,7 +8,7 @@ use overlay_wire::signed::{self, Pool, PublicKey, Scope, ScopeList};
 
 use super::Agent;
 use super::trust::{Open, Relation};
-use crate::config::Peer;
+use crate::config::{AgentPeer, Peer};
 
 /// Seconds without traffic after which a peer is sent an empty packet, so that both know that the path works.
 const KEEPALIVE: u16 = 25;
@@ -16,7 +16,7 @@ const KEEPALIVE: u16 = 25;
 /// The peer of an open relation. Its endpoint is not part of it: see `places`.
 pub(super) fn peer_of(open: &Open<'_>, pool: Option<&Pool>, own: Option<[u8; 4]>) -> Option<Peer> {
     let record = open.record;
-    let key = record.tunnel_keys.first()?;
+    let (key, former) = (record.tunnel_keys.first()?, record.tunnel_keys.get(1));
     let ipv4 = open.ipv4.filter(|address| Some(*address) != own).map(Ipv4Addr::from);
     let ipv4 = ipv4.filter(|address| pool.is_some_and(|pool| pool.has_host(*address)));
     let addresses = [Some(IpAddr::V6(record.ipv6())), ipv4.map(IpAddr::V4)];
@@ -29,6 +29,7 @@ pub(super) fn peer_of(open: &Open<'_>, pool: Option<&Pool>, own: Option<[u8; 4]>
         allow: rules(open.allow),
         opens: rules(open.opens),
         mtu_discovery: true,
+        agent: Some(Box::new(AgentPeer { identity: record.identity, former_key: former.map(|key| PeerKey(key.0)) })),
         ..Peer::of(PeerKey(key.0))
     })
 }

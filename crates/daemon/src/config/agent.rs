@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ipnet::IpNet;
+use overlay_core::PeerKey;
 use overlay_wire::signed::{PublicKey, ScopeList, Service, Visibility};
 
 use super::{Config, Peer, PrivateKey};
@@ -82,10 +83,21 @@ impl fmt::Display for RendezvousUrl {
 pub struct AgentPart {
     /// The tunnel key from the state.
     pub private_key: PrivateKey,
+    /// The tunnel key before it, while it is still answered.
+    pub former_key: Option<PrivateKey>,
     /// The virtual IPs, which follow from the identity.
     pub addresses: Vec<IpNet>,
     /// The agents that both sides trust.
     pub peers: Vec<Peer>,
+}
+
+/// What a peer of agent mode has beside what a file says of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentPeer {
+    /// The agent. Its tunnel key may change.
+    pub identity: PublicKey,
+    /// The tunnel key that the agent had before, while it still answers under it.
+    pub former_key: Option<PeerKey>,
 }
 
 impl Config {
@@ -94,6 +106,7 @@ impl Config {
     pub fn in_force(&self, agent: AgentPart) -> Config {
         let mut config = self.clone();
         config.interface.private_key = Some(agent.private_key);
+        config.former_keys = agent.former_key.into_iter().collect();
         config.interface.addresses = agent.addresses;
         let is_of_file = |peer: &Peer| self.peers.iter().any(|known| known.public_key == peer.public_key);
         config.peers.extend(agent.peers.into_iter().filter(|peer| !is_of_file(peer)));

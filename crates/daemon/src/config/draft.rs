@@ -83,6 +83,7 @@ impl Parts {
             },
             peers: self.peers.into_iter().map(|peer| peer.into_peer(&self.tuning)).collect(),
             agent: self.agent,
+            former_keys: Vec::new(),
             metrics: self.metrics,
             tuning: self.tuning,
             path: path.to_owned(),
@@ -113,6 +114,7 @@ impl PeerDraft {
             allow: self.allow,
             opens: None,
             mtu_discovery: tuning.mtu_discovery == MtuDiscovery::Auto,
+            agent: None,
         }
     }
 }

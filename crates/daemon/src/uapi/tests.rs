@@ -89,7 +89,7 @@ fn what_was_received_is_rx_and_what_was_sent_is_tx() {
 #[tokio::test]
 async fn without_a_private_key_get_shows_none() {
     let view = view([]);
-    view.table().set_private_key(None);
+    view.table().set_private_keys(None, Vec::new());
     assert_eq!(exchange(view, b"get=1\n\n").await, "listen_port=51820\nerrno=0\n\n");
 }
 

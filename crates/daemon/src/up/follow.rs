@@ -33,6 +33,8 @@ async fn say(agent: &mut Agent, running: &Running) {
 
 async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Result<(), Failure> {
     let new = running.file().in_force(agent.part());
+    // First of all: a key that is compromised is answered no more.
+    running.device.set_private_keys(new.interface.private_key.clone(), new.former_keys.clone()).await;
     running.device.set_peers(&new.peers).await?;
     let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
     running.device.engine().command(addresses).await.map_err(paths::rejected)?;

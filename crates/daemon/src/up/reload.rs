@@ -99,7 +99,7 @@ async fn apply_interface(new: &Config, mtu: MtuRange, running: &mut Running, pat
     let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
     running.device.engine().command(addresses).await.map_err(paths::rejected)?;
     paths.tell_mtu(mtu, running).await?;
-    running.device.set_private_key(new.interface.private_key.clone()).await;
+    running.device.set_private_keys(new.interface.private_key.clone(), new.former_keys.clone()).await;
     running
         .device
         .set_fwmark(running.host.fwmark())

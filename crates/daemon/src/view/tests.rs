@@ -23,6 +23,7 @@ pub(crate) fn interface() -> InterfaceEntry {
         index: 7,
         public_key: Some(PeerKey([0xaa; 32])),
         private_key: PrivateKey::from_bytes(Zeroizing::new([0x11; 32])),
+        former_keys: Vec::new(),
         addresses: vec!["10.77.0.1/24".parse().expect("a prefix")],
         mtu: 1420,
         max_mtu: 1440,

@@ -96,7 +96,7 @@ fn the_config_in_force_has_the_key_the_addresses_and_the_peers_of_the_agent() {
     let private_key = PrivateKey::from_base64(OWN).expect("a key");
     let addresses: Vec<IpNet> = vec!["fd00::1/128".parse().expect("a prefix")];
     let peers = vec![peer(CAROL), Peer { name: Some("twice".to_owned()), ..peer(BOB) }];
-    let in_force = config.in_force(AgentPart { private_key, addresses: addresses.clone(), peers });
+    let in_force = config.in_force(AgentPart { private_key, former_key: None, addresses: addresses.clone(), peers });
     assert_eq!((public_key_of(&in_force).as_str(), &in_force.interface.addresses), (OWN_PUBLIC, &addresses));
     let names: Vec<_> = in_force.peers.iter().map(Peer::label).collect();
     assert_eq!(names, [BOB, CAROL], "the peer of the file stays as the file has it");

@@ -35,6 +35,8 @@ pub(crate) struct PeerEntry {
     pub(crate) allow: Option<Vec<Rule>>,
     pub(crate) opens: Option<Vec<Rule>>,
     mtu_discovery: bool,
+    /// What only a peer of agent mode has.
+    pub(super) agent: Option<Box<config::AgentPeer>>,
     pub(crate) stats: Arc<PeerStats>,
     pub(crate) handshake: Option<Handshake>,
     /// What the engine reported about the path MTU. `None` until it did.
@@ -97,6 +99,7 @@ impl PeerEntry {
             opens: peer.opens,
             handshake: known.as_ref().and_then(|known| known.handshake),
             mtu_discovery: peer.mtu_discovery,
+            agent: peer.agent,
             // A found MTU no longer applies if the search is switched off.
             path_mtu: known.as_ref().filter(|_| peer.mtu_discovery).and_then(|known| known.path_mtu),
             gave_up: known.as_ref().is_some_and(|known| known.gave_up),

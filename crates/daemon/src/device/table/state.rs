@@ -1,6 +1,6 @@
 //! The content of the table: our own side, the peers, and the owner of each prefix.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -62,6 +62,33 @@ impl State {
         for gone in before.into_keys() {
             self.tags.give_back(gone);
         }
+    }
+
+    /// Gives every agent in `new` that is here under a different tunnel key the new one. It stays the same peer. Returns the
+    /// new keys.
+    pub(crate) fn rekey(&mut self, new: &[config::Peer]) -> HashSet<PeerKey> {
+        let known = self.peers.values().filter_map(|peer| Some((peer.agent.as_ref()?.identity, peer.public_key)));
+        let known: HashMap<_, _> = known.collect();
+        let mut rekeyed = HashSet::new();
+        for peer in new {
+            let Some(agent) = &peer.agent else { continue };
+            let (Some(before), now) = (known.get(&agent.identity), peer.public_key) else { continue };
+            if *before == now || self.peers.contains_key(&now) {
+                continue;
+            }
+            let Some(mut entry) = self.peers.remove(before) else { continue };
+            entry.public_key = now;
+            if agent.former_key != Some(*before) {
+                entry.on_sessions_over();
+            }
+            for prefix in &entry.allowed_ips {
+                self.owners.insert(*prefix, now);
+            }
+            self.tags.rekey(*before, now);
+            self.peers.insert(now, entry);
+            rekeyed.insert(now);
+        }
+        rekeyed
     }
 
     /// Returns all peers, in the order in which they are shown.

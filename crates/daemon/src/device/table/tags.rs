@@ -30,6 +30,14 @@ impl Tags {
         self.tags.get(&key).copied()
     }
 
+    /// Gives the peer with the key `before` the key `now`, which no peer has.
+    pub(super) fn rekey(&mut self, before: PeerKey, now: PeerKey) {
+        if let Some(tag) = self.tags.remove(&before) {
+            self.tags.insert(now, tag);
+            self.keys.insert(tag, now);
+        }
+    }
+
     /// Frees the tag of the peer with this key, which is gone.
     pub(super) fn give_back(&mut self, key: PeerKey) {
         if let Some(tag) = self.tags.remove(&key) {
