@@ -101,7 +101,7 @@ pub(crate) enum Verb {
     ///
     /// Prints the IPv4 address if the agent has one, and else the IPv6 address: `ssh "$(overlay ip bob)"`.
     Ip(agent::Ip),
-    /// Make keys
+    /// Make keys, or replace the tunnel key of an agent
     #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Key(Key),
     /// Write, check or describe a config
@@ -269,6 +269,20 @@ pub(crate) enum Key {
         /// Write the key to a new FILE with mode 0600
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+    /// Replace the tunnel key of a running agent
+    ///
+    /// The identity, the addresses and the trust stay, and so do connections. The former key is still answered until every
+    /// trusted peer has used the new one, for 30 days at most. The new key is on disk when the command returns.
+    Rotate {
+        /// Answer the former key no more, because others know it: every session ends at once
+        ///
+        /// A peer has no tunnel until it learns the new key from the rendezvous.
+        #[arg(long)]
+        compromised: bool,
+
+        #[command(flatten)]
+        on: agent::On,
     },
 }
 

@@ -21,6 +21,7 @@ mod questions;
 mod reached;
 mod refusals;
 pub mod request;
+mod rotation;
 mod shown;
 pub(crate) mod state;
 mod time;
@@ -52,6 +53,7 @@ use self::link::{Link, LinkNews};
 use self::post::Post;
 use self::questions::{Asked, Held};
 use self::reached::Pace;
+use self::rotation::Rotation;
 use self::shown::Progress;
 use self::state::{Keys, State};
 use self::time::{HighWater, now};
@@ -71,6 +73,7 @@ pub(crate) struct Agent {
     state: State,
     keys: Keys,
     post: Post,
+    rotation: Rotation,
     book: Book,
     network: Option<Signed<Network>>,
     /// The newest record of ours.
@@ -201,12 +204,15 @@ impl Agent {
                 state.path().join(state::TIME).display()
             );
         }
-        let post = Post::new(config.network_key, me, state.keys()?.mailbox);
+        let read = state.keys()?;
+        let post = Post::new(config.network_key, me, read.mailbox, read.former_mailbox);
+        let rotation = Rotation::open(&state, &keys);
         let mut agent = Self {
             config: config.clone(),
             state,
             keys,
             post,
+            rotation,
             book,
             network,
             record,
@@ -289,10 +295,15 @@ impl Agent {
     pub(crate) fn part(&self) -> AgentPart {
         let pool = self.network.as_ref().map(|network| &network.pool);
         // Two peers with one key would leave the daemon without a start. The book lets none in.
-        let mut keys = BTreeSet::from([self.keys.tunnel.public()]);
+        let mut keys = BTreeSet::new();
         let peers = self.book.open(self.moment()).filter_map(|open| tunnels::peer_of(&open, pool, self.record.ipv4));
-        let peers = peers.filter(|peer| keys.insert(peer.public_key)).collect();
-        AgentPart { private_key: self.keys.tunnel.clone(), former_key: None, addresses: self.addresses(), peers }
+        let peers = peers.filter(|peer| !self.is_own_key(peer.public_key) && keys.insert(peer.public_key));
+        AgentPart {
+            private_key: self.keys.tunnel.clone(),
+            former_key: self.keys.former_tunnel.as_ref().map(|former| former.key.clone()),
+            addresses: self.addresses(),
+            peers: peers.collect(),
+        }
     }
 
     fn addresses(&self) -> Vec<IpNet> {
@@ -333,6 +344,7 @@ impl Agent {
             news = self.link.next() => News::Link(news),
             () = tokio::time::sleep(due.min(expiry)) => News::Due,
             () = tokio::time::sleep_until(look_at) => News::Due,
+            () = std::future::ready(()), if self.rotation.is_due() => News::Due,
         }
     }
 
@@ -353,6 +365,7 @@ impl Agent {
             }
             News::Due => {}
         }
+        self.register_keys();
         self.client.handle_timeout(now);
         let mut changed = self.drain();
         self.time.note(now);
@@ -363,7 +376,7 @@ impl Agent {
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             changed = changed.and(self.look_around(netlink, port).await);
-            changed = changed.and(std::mem::take(&mut self.owed));
+            changed = changed.and(self.tend_keys()).and(std::mem::take(&mut self.owed));
         }
         changed = changed.and(self.follow_late_endpoints());
         self.give_up_questions();

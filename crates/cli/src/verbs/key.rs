@@ -1,5 +1,7 @@
-//! `overlay key`: WireGuard keys. Secrets are read from stdin, and written to stdout or to a file that only its owner
-//! may read.
+//! `overlay key`: WireGuard keys, and the tunnel key of an agent. Secrets are read from stdin, and written to stdout or to
+//! a file that only its owner may read.
+
+mod rotate;
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -40,6 +42,7 @@ pub(crate) fn run(session: &Session, verb: &Key) -> Result<(), Failure> {
         Key::Gen { output } => make_private(session, output.as_ref()),
         Key::Pub => show_public(session),
         Key::Psk { output } => make_preshared(session, output.as_ref()),
+        Key::Rotate { compromised, on } => rotate::run(session, *compromised, on),
     }
 }
 

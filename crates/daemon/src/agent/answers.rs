@@ -94,6 +94,11 @@ impl Agent {
                 return self.ask_rendezvous("them".to_owned(), (by, None), Goal::Show, reply);
             }
             AgentRequest::Whois(who) => return self.whois(&who, reply),
+            AgentRequest::RotateKey(rotate) => {
+                let (changed, rotated) = self.rotate_key(&rotate, uid);
+                self.answer(reply, rotated.map(AgentReply::Rotated));
+                return changed;
+            }
         }
         NOTHING
     }

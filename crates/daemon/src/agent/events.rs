@@ -50,8 +50,14 @@ impl Agent {
             Event::Record(record) => {
                 self.note_other_keys([&*record]);
                 let asked = self.ask_pinned(&record);
+                let peer = record.identity;
+                let mailbox = self.mailbox_of(&peer);
                 let effects = self.book.on_record(*record, self.moment());
-                return asked.and(self.follow(effects, "record"));
+                let changed = asked.and(self.follow(effects, "record"));
+                if mailbox.is_some() && mailbox != self.mailbox_of(&peer) {
+                    self.on_new_mailbox(&peer);
+                }
+                return changed;
             }
             Event::Message { from, id, sealed } => return self.on_message(from, id, &sealed),
             Event::Slot { from, slot, sealed } => return self.on_slot(from, slot, &sealed),

@@ -226,6 +226,11 @@ impl Agent {
         }
     }
 
+    /// Keeps our latest word for a peer.
+    pub(super) fn keep_word(&mut self, to: PublicKey, letter: &Letter) {
+        self.keep(to, Slot::Word, letter);
+    }
+
     /// After a start: what was not answered is asked again, and the latest word of each relation is kept again.
     pub(super) fn repeat_letters(&mut self) {
         for effect in self.book.repeat(&self.record, self.moment()) {

@@ -15,11 +15,6 @@ const RENEW_BEFORE: u64 = MAX_FRESH / 2;
 /// The length of a network's IPv6 prefix in bits.
 const IPV6_PREFIX_LEN: u8 = 32;
 
-/// The public keys of our tunnel, the current one first.
-pub(super) fn tunnel_keys(keys: &Keys) -> Vec<TunnelKey> {
-    vec![TunnelKey(keys.tunnel.public().0)]
-}
-
 /// Makes the record with a new sequence. `before` is the newest one that is known.
 pub(super) fn record(
     config: &config::Agent,
@@ -46,6 +41,12 @@ pub(super) fn record(
         attestation: None,
     };
     Signed::sign(value, &keys.identity)
+}
+
+/// The tunnel keys that are answered, the present one first.
+pub(super) fn tunnel_keys(keys: &Keys) -> Vec<TunnelKey> {
+    let former = keys.former_tunnel.iter().map(|former| &former.key);
+    std::iter::once(&keys.tunnel).chain(former).map(|key| TunnelKey(key.public().0)).collect()
 }
 
 /// Whether a record says what the config says, and is fresh for long enough.

@@ -15,11 +15,13 @@ pub(super) struct Post {
     network: PublicKey,
     me: PublicKey,
     keys: MailboxKeys,
+    /// The keys before those. Letters may still be sealed for them.
+    former: Option<MailboxKeys>,
 }
 
 impl Post {
-    pub(super) fn new(network: PublicKey, me: PublicKey, keys: MailboxKeys) -> Self {
-        Self { network, me, keys }
+    pub(super) fn new(network: PublicKey, me: PublicKey, keys: MailboxKeys, former: Option<MailboxKeys>) -> Self {
+        Self { network, me, keys, former }
     }
 
     /// Seals a message.
@@ -37,12 +39,21 @@ impl Post {
 
     /// Opens a message.
     pub(super) fn open_message(&self, from: &PublicKey, id: &[u8; 16], bytes: &[u8]) -> Result<Letter, Malformed> {
-        Letter::read(&self.keys.open(self.heading_from(from, id), bytes)?)
+        self.open(self.heading_from(from, id), bytes)
     }
 
     /// Opens what a peer keeps in a slot.
     pub(super) fn open_slot(&self, from: &PublicKey, slot: Slot, bytes: &[u8]) -> Result<Letter, Malformed> {
-        Letter::read(&self.keys.open(self.heading_from(from, label_of(slot)), bytes)?)
+        self.open(self.heading_from(from, label_of(slot)), bytes)
+    }
+
+    fn open(&self, heading: Heading<'_>, bytes: &[u8]) -> Result<Letter, Malformed> {
+        let opened = self.keys.open(heading, bytes);
+        let opened = opened.or_else(|malformed| match &self.former {
+            Some(former) => former.open(heading, bytes),
+            None => Err(malformed),
+        });
+        Letter::read(&opened?)
     }
 
     fn heading_to<'a>(&'a self, recipient: &'a PublicKey, label: &'a [u8]) -> Heading<'a> {

@@ -28,6 +28,8 @@ pub enum AgentRequest {
     Find(Find),
     /// The agent with this virtual IP, name or key.
     Whois(String),
+    /// Replace the tunnel key.
+    RotateKey(RotateKey),
 }
 
 /// A request, and the user that makes it.
@@ -96,6 +98,16 @@ pub struct Find {
     pub tag: Option<String>,
 }
 
+/// The body of `POST /v1/agent/key/rotate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateKey {
+    /// The present key is known to others: it is answered no more at once, and every session ends. Otherwise it is still
+    /// answered until every trusted peer has used the new one.
+    #[serde(default)]
+    pub compromised: bool,
+}
+
 /// What the agent answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentReply {
@@ -107,6 +119,25 @@ pub enum AgentReply {
     Peers(Box<AgentStatus>),
     /// The agents that were found.
     Found(Vec<AgentRecord>),
+    /// The tunnel key was replaced.
+    Rotated(Rotated),
+}
+
+/// The tunnel keys after one was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rotated {
+    /// The new public key, in base64.
+    pub tunnel_key: String,
+    /// The one before it, if it is still answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_key: Option<String>,
+    /// Until when the one before is answered at most, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// How many trusted peers have not used the new key yet.
+    pub waits_for_count: usize,
+    /// The names of the first 16 of them.
+    pub waits_for: Vec<String>,
 }
 
 /// What became of a decision.

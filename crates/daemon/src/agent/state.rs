@@ -3,8 +3,9 @@
 //! | file | content |
 //! |---|---|
 //! | `identity.key` | the Ed25519 secret of the identity, base64 |
-//! | `tunnel.key` | the X25519 secret of the tunnel, base64 as `wg` has it |
-//! | `mailbox.key` | the secrets of the mailbox, base64 |
+//! | `tunnel.key` | the X25519 secret of the tunnel, base64 as `wg` has it, and the one before it while it is answered |
+//! | `mailbox.key` | the secrets of the mailbox, base64, and those before them while letters may be sealed for them |
+//! | `rotation` | the agents that have used the present tunnel key while the one before it is answered, too |
 //! | `network` | the network's signed object |
 //! | `record` | the agent's own signed record, as registered last |
 //! | `time` | the latest time that this agent has reached, in milliseconds since 1970 |
@@ -15,8 +16,10 @@
 //! the old one or the new one. A file that cannot be read is refused by name. It is never made anew in silence, because an
 //! agent with a new identity is a different agent.
 
+mod key_file;
 mod relation;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -25,14 +28,16 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use overlay_core::PeerKey;
 use overlay_os::folder::{Access, Folder, TrustError};
 use overlay_rendezvous::sealed::{MailboxKeys, SECRET_LEN};
 use overlay_wire::signed::{MAX_ENVELOPE_LEN, Network, Object, PublicKey, Record, SecretKey, Signed};
 use zeroize::Zeroizing;
 
+use self::key_file::KeyFile;
 use super::trust::Relation;
 use crate::failure::{ExitKind, Failure};
-use crate::keys::PrivateKey;
+use crate::keys::{PrivateKey, encode_public};
 
 /// Where the state of all networks is, unless `--state-dir` says otherwise.
 pub const STATE_DIR: &str = "/var/lib/overlay";
@@ -45,6 +50,7 @@ const RECORD: &str = "record";
 const PEERS: &str = "peers";
 const LOCK: &str = "lock";
 pub(super) const TIME: &str = "time";
+const ROTATION: &str = "rotation";
 /// The name under which a file is written before it replaces the one before it.
 const TEMPORARY: &str = ".new";
 /// The longest file, in bytes: a relation with eight envelopes.
@@ -54,7 +60,21 @@ const MAX_LEN: u64 = 8 * MAX_ENVELOPE_LEN as u64;
 pub(crate) struct Keys {
     pub(crate) identity: SecretKey,
     pub(crate) tunnel: PrivateKey,
+    /// The tunnel key before it, while that one is still answered.
+    pub(crate) former_tunnel: Option<FormerKey>,
     pub(crate) mailbox: MailboxKeys,
+    /// The mailbox keys before those, while letters may be sealed for them.
+    pub(crate) former_mailbox: Option<MailboxKeys>,
+    /// When the present mailbox keys were made, in milliseconds since 1970. `None`: by a version that did not note it.
+    pub(crate) mailbox_since: Option<u64>,
+}
+
+/// A tunnel key that was replaced.
+#[derive(Clone)]
+pub(crate) struct FormerKey {
+    pub(crate) key: PrivateKey,
+    /// When it was replaced, in milliseconds since 1970.
+    pub(crate) replaced: u64,
 }
 
 /// The state folder of one network.
@@ -135,13 +155,65 @@ impl State {
     /// Reads the agent's keys.
     pub(crate) fn keys(&self) -> Result<Keys, Failure> {
         let identity: Zeroizing<[u8; 32]> = self.secret(IDENTITY)?;
-        let tunnel: Zeroizing<[u8; 32]> = self.secret(TUNNEL)?;
-        let mailbox: Zeroizing<[u8; SECRET_LEN]> = self.secret(MAILBOX)?;
+        let tunnel: KeyFile<32> = self.key_file(TUNNEL)?;
+        let mailbox: KeyFile<SECRET_LEN> = self.key_file(MAILBOX)?;
+        let tunnel_key = |key| PrivateKey::from_bytes(key).ok_or_else(|| self.damaged(TUNNEL));
+        let mailbox_keys =
+            |secret: &[u8; SECRET_LEN]| MailboxKeys::from_secret(secret).map_err(|_| self.damaged(MAILBOX));
+        let former_tunnel = match (tunnel.former, tunnel.since) {
+            (Some(key), Some(replaced)) => Some(FormerKey { key: tunnel_key(key)?, replaced }),
+            (Some(_), None) => return Err(self.damaged(TUNNEL)),
+            (None, _) => None,
+        };
         Ok(Keys {
             identity: SecretKey::from_bytes(&identity),
-            tunnel: PrivateKey::from_bytes(tunnel).ok_or_else(|| self.damaged(TUNNEL))?,
-            mailbox: MailboxKeys::from_secret(&mailbox).map_err(|_| self.damaged(MAILBOX))?,
+            tunnel: tunnel_key(tunnel.key)?,
+            former_tunnel,
+            mailbox: mailbox_keys(&mailbox.key)?,
+            former_mailbox: mailbox.former.map(|secret| mailbox_keys(&secret)).transpose()?,
+            mailbox_since: mailbox.since,
         })
+    }
+
+    /// Replaces the tunnel keys.
+    pub(crate) fn set_tunnel_keys(&self, key: &PrivateKey, former: Option<&FormerKey>) -> Result<(), Failure> {
+        let since = former.map(|former| former.replaced);
+        let file = KeyFile { key: key.to_bytes(), since, former: former.map(|former| former.key.to_bytes()) };
+        self.replace(TUNNEL, &file.write())
+    }
+
+    /// Replaces the mailbox keys.
+    pub(crate) fn set_mailbox_keys(
+        &self,
+        keys: &MailboxKeys,
+        since: u64,
+        former: Option<&MailboxKeys>,
+    ) -> Result<(), Failure> {
+        let secret = |keys: &MailboxKeys| Zeroizing::new(*keys.secret());
+        let file = KeyFile { key: secret(keys), since: Some(since), former: former.map(secret) };
+        self.replace(MAILBOX, &file.write())
+    }
+
+    /// The agents that have used the tunnel key with this public key. Nobody, if the file is about a different key.
+    pub(crate) fn users_of(&self, tunnel_key: &PeerKey) -> Result<BTreeSet<PublicKey>, Failure> {
+        let path = self.folder.path_of(ROTATION);
+        let mut text = String::new();
+        match self.folder.open(ROTATION, Access::Read) {
+            Ok(mut file) => _ = file.read_to_string(&mut text).map_err(|error| cannot_read(&path, error))?,
+            Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(untrusted(&path, error)),
+        }
+        let mut lines = text.lines();
+        if lines.next() != Some(&encode_public(tunnel_key)) {
+            return Ok(BTreeSet::new());
+        }
+        Ok(lines.filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Notes which agents have used the tunnel key with this public key.
+    pub(crate) fn set_users_of(&self, tunnel_key: &PeerKey, users: &BTreeSet<PublicKey>) -> Result<(), Failure> {
+        let users: String = users.iter().map(|user| format!("{user}\n")).collect();
+        self.replace(ROTATION, format!("{}\n{users}", encode_public(tunnel_key)).as_bytes())
     }
 
     /// The network's signed object, once it was seen.
@@ -223,10 +295,13 @@ impl State {
     }
 
     fn secret<const N: usize>(&self, name: &str) -> Result<Zeroizing<[u8; N]>, Failure> {
+        let file = self.key_file(name)?;
+        if file.since.is_some() || file.former.is_some() { Err(self.damaged(name)) } else { Ok(file.key) }
+    }
+
+    fn key_file<const N: usize>(&self, name: &str) -> Result<KeyFile<N>, Failure> {
         let text = read(&self.folder, OsStr::new(name))?.ok_or_else(|| self.damaged(name))?;
-        let bytes = STANDARD.decode(text.trim_ascii()).map(Zeroizing::new).map_err(|_| self.damaged(name))?;
-        let bytes: [u8; N] = bytes.as_slice().try_into().map_err(|_| self.damaged(name))?;
-        Ok(Zeroizing::new(bytes))
+        KeyFile::read(&text).ok_or_else(|| self.damaged(name))
     }
 
     fn write_new(&self, name: &str, text: &str) -> Result<(), Failure> {

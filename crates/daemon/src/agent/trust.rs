@@ -194,6 +194,11 @@ impl Book {
         Self { network, key, tunnel_keys, relations, pool: None }
     }
 
+    /// Sets the keys of our own tunnel.
+    pub(crate) fn set_tunnel_keys(&mut self, keys: Vec<TunnelKey>) {
+        self.tunnel_keys = keys;
+    }
+
     /// This agent.
     pub(crate) fn me(&self) -> PublicKey {
         self.key.public()

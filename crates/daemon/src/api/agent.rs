@@ -5,6 +5,7 @@
 //! POST /v1/agent/approve     Approve          DecidedAnswer
 //! POST /v1/agent/reject      Named            DecidedAnswer
 //! POST /v1/agent/untrust     Named            DecidedAnswer
+//! POST /v1/agent/key/rotate  RotateKey        RotatedAnswer, overlay.rotated.v1
 //! GET  /v1/agent/pending                      PendingAnswer, overlay.pending.v1
 //! GET  /v1/agent/peers                        AgentAnswer, overlay.agent.v1
 //! GET  /v1/agent/find        ?name= &tag=     AgentsAnswer, overlay.agents.v1
@@ -31,7 +32,7 @@ use tokio::sync::oneshot;
 use super::{Daemon, stopping};
 use crate::agent::request::{
     AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Find, Handshake, Named,
-    PendingRequest,
+    PendingRequest, RotateKey, Rotated,
 };
 use crate::config::check_scope;
 use crate::failure::{ExitKind, Failure};
@@ -90,6 +91,19 @@ pub struct AgentsAnswer {
     pub agents: Vec<AgentRecord>,
 }
 
+/// The answer to `POST /v1/agent/key/rotate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotatedAnswer {
+    /// The name of this JSON schema.
+    #[schemars(extend("const" = "overlay.rotated.v1"))]
+    pub schema: Cow<'static, str>,
+    /// Always `ok`. A failure has a different schema.
+    pub status: Cow<'static, str>,
+    /// The keys.
+    #[serde(flatten)]
+    pub rotated: Rotated,
+}
+
 /// The query of `GET /v1/agent/whois`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +118,7 @@ pub(super) fn routes() -> Router<Daemon> {
         .route("/v1/agent/approve", post(approve))
         .route("/v1/agent/reject", post(reject))
         .route("/v1/agent/untrust", post(untrust))
+        .route("/v1/agent/key/rotate", post(rotate_key))
         .route("/v1/agent/pending", get(pending))
         .route("/v1/agent/peers", get(peers))
         .route("/v1/agent/find", get(find))
@@ -148,6 +163,17 @@ async fn untrust(asker: Asker, request: Request) -> Result<Json<DecidedAnswer>, 
     let named: Named = body(request).await?;
     check_named("`peer`", &named.peer)?;
     decide(asker, AgentRequest::Untrust(named)).await
+}
+
+async fn rotate_key(asker: Asker, request: Request) -> Result<Json<RotatedAnswer>, Failure> {
+    asker.0.may_change()?;
+    let rotate: RotateKey = body(request).await?;
+    match ask(asker, AgentRequest::RotateKey(rotate)).await? {
+        AgentReply::Rotated(rotated) => {
+            Ok(Json(RotatedAnswer { schema: "overlay.rotated.v1".into(), status: "ok".into(), rotated }))
+        }
+        _ => Err(different_answer()),
+    }
 }
 
 async fn pending(asker: Asker) -> Result<Json<PendingAnswer>, Failure> {

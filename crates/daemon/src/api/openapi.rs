@@ -10,15 +10,15 @@ use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::agent::{AgentAnswer, AgentsAnswer, DecidedAnswer, PendingAnswer};
+use super::agent::{AgentAnswer, AgentsAnswer, DecidedAnswer, PendingAnswer, RotatedAnswer};
 use super::{Down, GROUP, Reloaded, Version, status_code};
-use crate::agent::request::{Approve, Handshake, Named};
+use crate::agent::request::{Approve, Handshake, Named, RotateKey};
 use crate::failure::{ExitKind, FailureBody};
 use crate::view::Status;
 use crate::view::metrics;
 
 /// All operations of the API.
-pub(super) static OPERATIONS: [Operation; 13] = [
+pub(super) static OPERATIONS: [Operation; 14] = [
     Operation {
         path: "/v1/status",
         method: "get",
@@ -90,6 +90,14 @@ pub(super) static OPERATIONS: [Operation; 13] = [
         takes: Takes::Body(|schemas| schemas.subschema_for::<Named>()),
         summary: "Takes trust back, or refuses a request.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<DecidedAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/key/rotate",
+        method: "post",
+        id: "rotateKey",
+        takes: Takes::Body(|schemas| schemas.subschema_for::<RotateKey>()),
+        summary: "Replaces the tunnel key. Answered when the new one is on disk and in force.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<RotatedAnswer>()),
     },
     Operation {
         path: "/v1/agent/pending",

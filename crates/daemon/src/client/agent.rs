@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{CHANGE_PATIENCE, Client, LOOK_PATIENCE};
-use crate::agent::request::{Approve, Find, Handshake, Named};
-use crate::api::agent::{AgentAnswer, AgentsAnswer, DecidedAnswer, PendingAnswer};
+use crate::agent::request::{Approve, Find, Handshake, Named, RotateKey};
+use crate::api::agent::{AgentAnswer, AgentsAnswer, DecidedAnswer, PendingAnswer, RotatedAnswer};
 use crate::failure::Failure;
 
 /// How long a daemon may take to answer a request for which it asks the rendezvous.
@@ -51,6 +51,15 @@ impl Client {
     /// The same as for [`Client::handshake`].
     pub async fn untrust(&self, named: &Named) -> Result<DecidedAnswer, Failure> {
         self.decide("/v1/agent/untrust", named).await
+    }
+
+    /// Replaces the tunnel key.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn rotate_key(&self, rotate: &RotateKey) -> Result<RotatedAnswer, Failure> {
+        self.decide("/v1/agent/key/rotate", rotate).await
     }
 
     /// Fetches the requests that wait for a decision.

@@ -7,7 +7,9 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::agent::request::{AgentRecord, AgentReply, AgentRequest, Approve, Decided, Find, Handshake, Named};
+use crate::agent::request::{
+    AgentRecord, AgentReply, AgentRequest, Approve, Decided, Find, Handshake, Named, RotateKey, Rotated,
+};
 use crate::api::{self, ReloadError, Request};
 use crate::device::ReloadReport;
 use crate::view::tests::{bob, view};
@@ -76,6 +78,13 @@ fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
         AgentRequest::Whois(asked) => AgentReply::Found(vec![found(asked)]),
         AgentRequest::Pending => AgentReply::Pending(Vec::new()),
         AgentRequest::Peers => AgentReply::Found(Vec::new()),
+        AgentRequest::RotateKey(asked) => AgentReply::Rotated(Rotated {
+            tunnel_key: format!("{asked:?}"),
+            former_key: None,
+            until: None,
+            waits_for_count: 0,
+            waits_for: Vec::new(),
+        }),
     })
 }
 
@@ -100,6 +109,9 @@ async fn what_the_agent_is_asked_arrives_as_it_was_meant() {
     assert_eq!(client.approve(&approve).await.expect("an answer").decided.name, format!("{approve:?}"));
     let named = Named { peer: "bob".to_owned() };
     assert_eq!(client.untrust(&named).await.expect("an answer").decided.name, format!("{named:?}"));
+
+    let rotate = RotateKey { compromised: true };
+    assert_eq!(client.rotate_key(&rotate).await.expect("an answer").rotated.tunnel_key, format!("{rotate:?}"));
 
     for agent in ["10.99.0.2", "fd5c::1", "bob@abc", "a&agent=b#c?d%20 +ü"] {
         assert_eq!(client.whois(agent).await.expect("an answer").agents[0].name, agent);

@@ -19,6 +19,7 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 use overlay_core::{Event, Instant, PeerKey, PeerStats, PeerTag};
+use overlay_wire::signed::PublicKey;
 
 pub use self::date::Date;
 pub(crate) use self::date::wall_clock_of;
@@ -146,6 +147,11 @@ impl Table {
     /// Returns the key of a peer that the engine reports on, or `None` if the peer is gone.
     pub fn key_of(&self, peer: PeerTag) -> Option<PeerKey> {
         self.read().tags.key_of(peer)
+    }
+
+    /// Returns the agent that is this peer, if the peer is one of agent mode.
+    pub(crate) fn agent_of(&self, key: PeerKey) -> Option<PublicKey> {
+        self.read().peers.get(&key).and_then(|peer| Some(peer.agent.as_ref()?.identity))
     }
 
     /// Records an address of the host name that is a peer's endpoint. As in the node, it does not replace a known endpoint.

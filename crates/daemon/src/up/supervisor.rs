@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use overlay_core::Event;
+use overlay_core::{Event, PeerKey};
 use overlay_os::netlink::Noticed;
 
 use super::door::Door;
@@ -135,6 +135,15 @@ impl Supervisor {
         agent.give_answers();
     }
 
+    /// A peer has proved that it knows our present key.
+    async fn on_key_used(&mut self, peer: PeerKey) {
+        let identity = self.running.device.table().agent_of(peer);
+        if let (Some(agent), Some(identity)) = (&mut self.agent, identity) {
+            let changed = agent.on_key_used(identity);
+            self.follow_agent(changed).await;
+        }
+    }
+
     fn summary(&self) -> String {
         let Config { interface, peers, .. } = &self.running.config;
         let plural = if peers.len() == 1 { "" } else { "s" };
@@ -189,6 +198,9 @@ impl Daemon for Supervisor {
         self.resolving.on_event(peer, &event);
         if let (Event::PresharedKeyProven(_), Some(agent)) = (&event, &mut self.agent) {
             agent.on_key_proven(peer);
+        }
+        if let Event::KnowsPresentKey(_) = event {
+            self.on_key_used(peer).await;
         }
         self.paths.on_event(peer, event, &mut self.running).await;
     }

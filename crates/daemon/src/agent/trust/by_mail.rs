@@ -222,7 +222,7 @@ impl Agent {
             secret,
             mailbox,
             state: State::create(folder.path(), "lab").expect("a new state"),
-            post: Post::new(network_key().public(), key.public(), keys),
+            post: Post::new(network_key().public(), key.public(), keys, None),
             book: Book::new(network_key().public(), key, Vec::new(), []),
             record,
             client,
@@ -243,7 +243,7 @@ impl Agent {
     fn restart(&mut self, now: Now) {
         let key = SecretKey::from_bytes(&self.secret);
         let keys = MailboxKeys::from_secret(&self.mailbox).expect("a good secret");
-        self.post = Post::new(network_key().public(), key.public(), keys);
+        self.post = Post::new(network_key().public(), key.public(), keys, None);
         self.client = Client::new(network_key().public(), key.public(), self.secret);
         self.client.set_record(self.record.clone(), now);
         self.book = Book::new(network_key().public(), key, Vec::new(), self.state.relations().expect("our own files"));

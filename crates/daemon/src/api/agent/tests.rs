@@ -103,6 +103,13 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             }],
         })),
         AgentRequest::Find(_) | AgentRequest::Whois(_) => AgentReply::Found(Vec::new()),
+        AgentRequest::RotateKey(rotate) => AgentReply::Rotated(Rotated {
+            tunnel_key: "n".repeat(44),
+            former_key: (!rotate.compromised).then(|| "o".repeat(44)),
+            until: (!rotate.compromised).then_some(1_795_824_000),
+            waits_for_count: 1,
+            waits_for: vec!["bob".to_owned()],
+        }),
     })
 }
 
@@ -135,6 +142,12 @@ async fn each_path_asks_its_question_with_the_uid_of_its_caller() {
         ),
         ("POST /v1/agent/reject", r#"{"peer":"bob"}"#, AgentRequest::Reject(Named { peer: text("bob") })),
         ("POST /v1/agent/untrust", r#"{"peer":"bob"}"#, AgentRequest::Untrust(Named { peer: text("bob") })),
+        ("POST /v1/agent/key/rotate", "{}", AgentRequest::RotateKey(RotateKey { compromised: false })),
+        (
+            "POST /v1/agent/key/rotate",
+            r#"{"compromised":true}"#,
+            AgentRequest::RotateKey(RotateKey { compromised: true }),
+        ),
         ("GET /v1/agent/pending", "", AgentRequest::Pending),
         ("GET /v1/agent/peers", "", AgentRequest::Peers),
         ("GET /v1/agent/find", "", AgentRequest::Find(Find::default())),

@@ -1,0 +1,321 @@
+//! Keys that change: the tunnel key when a person says so, the keys of the mailbox every month.
+//!
+//! A new tunnel key is in force at once, and the one before it is still answered: a peer calls by the key that it knows.
+//! That ends when every trusted peer has used the new key, and after 30 days at the latest. A compromised key is answered
+//! no more at once. Peers learn the new key from this agent's record, which holds both while both are answered.
+//!
+//! The order protects against a power cut at any moment. The record and the key are on disk before anything is answered
+//! or registered, so no peer ever sees a key that can be lost. A record on disk that does not match the keys is signed
+//! anew at the next start. The data plane takes the new key before the record is registered, so a peer that calls by it at
+//! once is answered.
+
+use std::collections::BTreeSet;
+
+use overlay_core::PeerKey;
+use overlay_rendezvous::sealed::{MailboxKeys, SECRET_LEN};
+use overlay_wire::Malformed;
+use overlay_wire::signed::{PublicKey, Record, Signed};
+use zeroize::Zeroizing;
+
+use super::post::Post;
+use super::request::{RotateKey, Rotated};
+use super::state::{FormerKey, Keys, State};
+use super::time::{now, unix_now};
+use super::trust::{Effect, Open};
+use super::{Agent, Changed, NOTHING, PEERS, own};
+use crate::failure::{ExitKind, Failure};
+use crate::keys::{PrivateKey, encode_public};
+
+const DAY: u64 = 24 * 3_600 * 1_000;
+/// How long a former tunnel key is answered at most, in milliseconds.
+const LONGEST_OVERLAP: u64 = 30 * DAY;
+/// The age at which mailbox keys are replaced, in milliseconds.
+const MAILBOX_REPLACED: u64 = 30 * DAY;
+/// The age at which they are deleted. A record is fresh for 7 days and a letter waits for 7 days, so nothing that was
+/// sealed by a fresh record comes later than 14 days after they were replaced.
+const MAILBOX_DELETED: u64 = 45 * DAY;
+/// How many names of peers an answer holds.
+const MAX_NAMES: usize = 16;
+
+/// What is known of a rotation while two tunnel keys are answered.
+#[derive(Default)]
+pub(super) struct Rotation {
+    /// The agents that have used the present key.
+    used: BTreeSet<PublicKey>,
+    /// Whether `used` is on disk as it is here.
+    is_unsaved: bool,
+    /// Whether the record must be registered as soon as the data plane has its keys.
+    is_unregistered: bool,
+}
+
+impl Rotation {
+    /// Reads what an earlier daemon has noted.
+    pub(super) fn open(state: &State, keys: &Keys) -> Self {
+        let mut rotation = Self::default();
+        if keys.former_tunnel.is_some() {
+            match state.users_of(&keys.tunnel.public()) {
+                Ok(used) => rotation.used = used,
+                // The peers show it again with their next handshakes.
+                Err(failure) => tracing::warn!("{failure}"),
+            }
+        }
+        rotation
+    }
+
+    /// Whether something has to be done without delay.
+    pub(super) fn is_due(&self) -> bool {
+        self.is_unregistered
+    }
+}
+
+impl Agent {
+    /// Replaces the tunnel key. When this returns, the new key and the record with it are on disk.
+    pub(super) fn rotate_key(&mut self, rotate: &RotateKey, uid: u32) -> (Changed, Result<Rotated, Failure>) {
+        match self.try_rotate(rotate) {
+            Ok(changed) => {
+                let rotated = self.rotated();
+                let (key, is_compromised) = (&rotated.tunnel_key, rotate.compromised);
+                tracing::info!(uid, key, is_compromised, "the tunnel key was replaced");
+                (changed, Ok(rotated))
+            }
+            Err(failure) => (NOTHING, Err(failure)),
+        }
+    }
+
+    fn try_rotate(&mut self, rotate: &RotateKey) -> Result<Changed, Failure> {
+        if self.keys.former_tunnel.is_some() && !rotate.compromised {
+            return Err(self.still_answered());
+        }
+        let replaced = unix_now();
+        let has_peers = self.book.open(self.moment()).next().is_some();
+        let former = FormerKey { key: self.keys.tunnel.clone(), replaced };
+        let former = Some(former).filter(|_| has_peers && !rotate.compromised);
+        let tunnel = PrivateKey::generate();
+        let before =
+            (std::mem::replace(&mut self.keys.tunnel, tunnel), std::mem::replace(&mut self.keys.former_tunnel, former));
+        match self.write_keys() {
+            Ok(record) => {
+                self.record = record;
+                self.book.set_tunnel_keys(own::tunnel_keys(&self.keys));
+                let is_unsaved = self.keys.former_tunnel.is_some();
+                self.rotation = Rotation { is_unsaved, is_unregistered: true, used: BTreeSet::new() };
+                Ok(PEERS)
+            }
+            Err(failure) => {
+                (self.keys.tunnel, self.keys.former_tunnel) = before;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Writes the tunnel keys, and a record with them. Returns the record. After a failure the disk may hold either keys.
+    fn write_keys(&self) -> Result<Signed<Record>, Failure> {
+        let record = own::record(&self.config, &self.keys, Some(&self.record), self.record.ipv4, unix_now());
+        let record = record.map_err(|refused| {
+            Failure::new(ExitKind::Other, "the record with the new key is not valid").with_cause(refused)
+        })?;
+        self.state.set_record(&record)?;
+        self.state.set_tunnel_keys(&self.keys.tunnel, self.keys.former_tunnel.as_ref())?;
+        Ok(record)
+    }
+
+    /// Registers the record, once the data plane has the keys that it names.
+    pub(super) fn register_keys(&mut self) {
+        if std::mem::take(&mut self.rotation.is_unregistered) {
+            self.client.set_record(self.record.clone(), now());
+        }
+    }
+
+    /// A peer has proved in a handshake that it knows our present tunnel key.
+    pub(crate) fn on_key_used(&mut self, peer: PublicKey) -> Changed {
+        if self.keys.former_tunnel.is_none() || !self.rotation.used.insert(peer) {
+            return NOTHING;
+        }
+        tracing::debug!(%peer, "the peer uses the new tunnel key");
+        self.rotation.is_unsaved = true;
+        self.end_overlap_if_over()
+    }
+
+    /// Does what is due for keys. Called twice a minute.
+    pub(super) fn tend_keys(&mut self) -> Changed {
+        let changed = self.tend_mailbox().and(self.end_overlap_if_over());
+        if std::mem::take(&mut self.rotation.is_unsaved)
+            && let Err(failure) = self.state.set_users_of(&self.keys.tunnel.public(), &self.rotation.used)
+        {
+            tracing::warn!("{failure}");
+        }
+        changed
+    }
+
+    /// Answers the former tunnel key no more, if all trusted peers have used the present one or its time is over.
+    fn end_overlap_if_over(&mut self) -> Changed {
+        let now = unix_now();
+        let Some(former) = &self.keys.former_tunnel else { return NOTHING };
+        let is_too_old = now.saturating_sub(former.replaced) > LONGEST_OVERLAP;
+        if !is_too_old && self.waits_for().next().is_some() {
+            return NOTHING;
+        }
+        let former = self.keys.former_tunnel.take();
+        match self.write_keys() {
+            Ok(record) => {
+                self.record = record;
+                self.book.set_tunnel_keys(own::tunnel_keys(&self.keys));
+                self.rotation = Rotation { is_unregistered: true, ..Rotation::default() };
+                tracing::info!(is_too_old, "the former tunnel key is answered no more");
+                PEERS
+            }
+            Err(failure) => {
+                // It is tried again.
+                tracing::error!("{failure}");
+                self.keys.former_tunnel = former;
+                NOTHING
+            }
+        }
+    }
+
+    /// The trusted peers that have not used the present tunnel key.
+    fn waits_for(&self) -> impl Iterator<Item = Open<'_>> {
+        self.book.open(self.moment()).filter(|open| !self.rotation.used.contains(&open.record.identity))
+    }
+
+    fn still_answered(&self) -> Failure {
+        let rotated = self.rotated();
+        let (names, more) = (rotated.waits_for.join(", "), rotated.waits_for_count - rotated.waits_for.len());
+        let names = if more > 0 { format!("{names} and {more} more") } else { names };
+        Failure::new(ExitKind::Conflict, "the key before this one is still answered")
+            .with_cause(format!("{names} may not know the present key yet"))
+            .with_hint("wait until they have been online; `overlay key rotate --compromised` does not wait")
+    }
+
+    fn rotated(&self) -> Rotated {
+        let former = self.keys.former_tunnel.as_ref();
+        let waits_for: Vec<_> = match former {
+            Some(_) => self.waits_for().map(|open| open.record.name.clone()).collect(),
+            None => Vec::new(),
+        };
+        Rotated {
+            tunnel_key: encode_public(&self.keys.tunnel.public()),
+            former_key: former.map(|former| encode_public(&former.key.public())),
+            until: former.map(|former| (former.replaced + LONGEST_OVERLAP) / 1_000),
+            waits_for_count: waits_for.len(),
+            waits_for: waits_for.into_iter().take(MAX_NAMES).collect(),
+        }
+    }
+
+    /// Whether this tunnel key is one of ours. A peer that claims it has no tunnel.
+    pub(super) fn is_own_key(&self, key: PeerKey) -> bool {
+        let former = self.keys.former_tunnel.iter().map(|former| &former.key);
+        std::iter::once(&self.keys.tunnel).chain(former).any(|own| own.public() == key)
+    }
+
+    fn tend_mailbox(&mut self) -> Changed {
+        let now = unix_now();
+        let due = due_for_mailbox(self.keys.mailbox_since, self.keys.former_mailbox.is_some(), now);
+        match self.change_mailbox(due, now) {
+            Ok(()) if due == MailboxDue::Replace => self.sign_record(self.record.ipv4),
+            Ok(()) => NOTHING,
+            Err(failure) => {
+                tracing::error!("{failure}");
+                NOTHING
+            }
+        }
+    }
+
+    /// Changes the mailbox keys, on disk first.
+    fn change_mailbox(&mut self, due: MailboxDue, now: u64) -> Result<(), Failure> {
+        let copy = |keys: &MailboxKeys| MailboxKeys::from_secret(keys.secret());
+        let (present, since, former) = match due {
+            MailboxDue::Nothing => return Ok(()),
+            MailboxDue::Note => (copy(&self.keys.mailbox), now, None),
+            MailboxDue::Delete => (copy(&self.keys.mailbox), self.keys.mailbox_since.unwrap_or(now), None),
+            MailboxDue::Replace => (new_mailbox_keys()?, now, Some(copy(&self.keys.mailbox))),
+        };
+        let failed = |_: Malformed| Failure::new(ExitKind::Other, "the keys of the mailbox cannot be used");
+        let (present, former) = (present.map_err(failed)?, former.transpose().map_err(failed)?);
+        self.state.set_mailbox_keys(&present, since, former.as_ref())?;
+        let post = (copy(&present).map_err(failed)?, former.as_ref().map(copy).transpose().map_err(failed)?);
+        self.post = Post::new(self.config.network_key, self.book.me(), post.0, post.1);
+        (self.keys.mailbox, self.keys.former_mailbox, self.keys.mailbox_since) = (present, former, Some(since));
+        match due {
+            MailboxDue::Replace => tracing::info!("the keys of the mailbox were replaced"),
+            MailboxDue::Delete => tracing::info!("the former keys of the mailbox were deleted"),
+            MailboxDue::Note | MailboxDue::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// The key for which short letters to a peer are sealed.
+    pub(super) fn mailbox_of(&self, peer: &PublicKey) -> Option<[u8; 32]> {
+        self.book.relation(peer).and_then(|relation| relation.newest_record()).map(|record| record.mailbox_x25519)
+    }
+
+    /// Seals anew what is kept for a peer or waits for its answer, because the peer has new mailbox keys. It deletes the
+    /// ones before.
+    pub(super) fn on_new_mailbox(&mut self, peer: &PublicKey) {
+        self.told.remove(peer);
+        for effect in self.book.repeat(&self.record, self.moment()) {
+            match effect {
+                Effect::Send { to, id, letter } if to == *peer => self.send(to, id, &letter),
+                Effect::Keep { to, letter } if to == *peer => self.keep_word(to, &letter),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What is due for the mailbox keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MailboxDue {
+    Nothing,
+    /// Note the time, from which their age counts.
+    Note,
+    /// Replace them, and keep them as the former ones.
+    Replace,
+    /// Delete the former ones.
+    Delete,
+}
+
+/// What is due for mailbox keys that were made at `since`. The former ones, if there are any, are a month older. A clock
+/// that was set back makes nothing due.
+fn due_for_mailbox(since: Option<u64>, has_former: bool, now: u64) -> MailboxDue {
+    let Some(since) = since else { return MailboxDue::Note };
+    let age = now.saturating_sub(since);
+    if age >= MAILBOX_REPLACED {
+        MailboxDue::Replace
+    } else if has_former && age >= MAILBOX_DELETED - MAILBOX_REPLACED {
+        MailboxDue::Delete
+    } else {
+        MailboxDue::Nothing
+    }
+}
+
+fn new_mailbox_keys() -> Result<Result<MailboxKeys, Malformed>, Failure> {
+    let mut secret = Zeroizing::new([0; SECRET_LEN]);
+    overlay_os::random::fill(&mut secret[..])
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error))?;
+    Ok(MailboxKeys::from_secret(&secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mailbox_keys_are_replaced_at_30_days_and_deleted_at_45() {
+        let made = 1_795_824_000_000;
+        let table = [
+            (None, false, 0, MailboxDue::Note),
+            (Some(made), false, 0, MailboxDue::Nothing),
+            (Some(made), false, 30 * DAY - 1, MailboxDue::Nothing),
+            (Some(made), false, 30 * DAY, MailboxDue::Replace),
+            (Some(made), true, 15 * DAY - 1, MailboxDue::Nothing),
+            (Some(made), true, 15 * DAY, MailboxDue::Delete),
+            (Some(made), true, 30 * DAY, MailboxDue::Replace),
+            (Some(made), false, 20 * DAY, MailboxDue::Nothing),
+        ];
+        for (since, has_former, age, due) in table {
+            assert_eq!(due_for_mailbox(since, has_former, made + age), due, "{since:?} {has_former} {age}");
+        }
+        assert_eq!(due_for_mailbox(Some(made), true, made - DAY), MailboxDue::Nothing, "the clock was set back");
+    }
+}
