@@ -20,6 +20,8 @@ mod preshared;
 mod rendezvous;
 #[path = "agents/restarts.rs"]
 mod restarts;
+#[path = "agents/rotation.rs"]
+mod rotation;
 #[path = "agents/sixteen.rs"]
 mod sixteen;
 #[path = "agents/trust.rs"]

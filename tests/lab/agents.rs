@@ -155,6 +155,12 @@ impl Agent {
         self.overlay.as_ref().expect("the daemon runs")
     }
 
+    /// Ends the daemon in order.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.overlay.take().expect("the daemon runs").stop();
+    }
+
     /// Kills the daemon with SIGKILL.
     pub fn kill9(&mut self) {
         self.overlay.take().expect("the daemon runs").kill9();

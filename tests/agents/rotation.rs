@@ -1,0 +1,424 @@
+//! An agent changes its tunnel key: connections stay, trust stays, and a key that others know is answered no more.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::thread;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use overlay_sim::initiator::{Initiator, Timestamp};
+
+use super::*;
+use crate::lab::{AT_LENGTH, Agents, services};
+
+/// How long a new key may take to be in use where both sides and the rendezvous are there.
+const IN_USE: Duration = Duration::from_secs(3);
+
+fn key_file(agent: &Agent, name: &str) -> PathBuf {
+    agent.host.dir().join("state/lab").join(name)
+}
+
+/// The lines of the file with the tunnel key.
+fn tunnel_file(agent: &Agent) -> Vec<String> {
+    let text = fs::read_to_string(key_file(agent, "tunnel.key")).expect("the tunnel key");
+    text.lines().map(str::to_owned).collect()
+}
+
+fn private_key(line: &str) -> [u8; 32] {
+    STANDARD.decode(line).expect("base64").try_into().expect("32 bytes")
+}
+
+/// The public key that an agent has for itself.
+fn own_key(agent: &Agent) -> String {
+    agent.daemon().status()["interface"]["public_key"].as_str().expect("a key").to_owned()
+}
+
+/// The only peer of an agent, as its data plane has it.
+fn peer(agent: &Agent) -> Value {
+    let status = agent.daemon().status();
+    assert_eq!(status["peers"].as_array().map(Vec::len), Some(1), "{status:#}");
+    status["peers"][0].clone()
+}
+
+/// Waits until `from` uses the tunnel key that `to` has now, and `to` answers no other one. Returns how long that took.
+#[track_caller]
+fn is_rotated(from: &Agent, to: &Agent) -> Duration {
+    let began = Instant::now();
+    within(SHORTLY, "the new key to be in use", || {
+        (peer(from)["public_key"] == *own_key(to) && tunnel_file(to).len() == 1).then_some(())
+    });
+    began.elapsed()
+}
+
+/// A download that takes about this many seconds.
+fn download(from: &Agent, to: &Agent, seconds: u32, name: &str) -> (crate::lab::Process, PathBuf) {
+    let file = services::random_file(&to.host, &format!("www/{name}"), u64::from(seconds) * 4_000_000);
+    let into = from.host.dir().join(name);
+    let url = format!("http://{}:{}/{name}", to.v4(), services::HTTP);
+    let line = format!("curl -sS --fail --noproxy * --limit-rate 4M --max-time 100 -o {} {url}", into.display());
+    (from.host.spawn(line), file)
+}
+
+#[test]
+fn transfers_in_both_directions_survive_rotations_of_both_sides() {
+    let Some(mut world) = Agents::new("rotation") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want any --allow any", &bob, "--allow any");
+    let _servers = (alice.serves(), bob.serves());
+    gets_page(&alice, &bob.v4());
+    let known = |agent: &Agent| {
+        let peer = peer(agent);
+        (peer["path_mtu"].clone(), peer["endpoint"].clone())
+    };
+    within(SHORTLY, "the MTU of the path", || {
+        [&alice, &bob].iter().all(|agent| peer(agent)["path_mtu"]["state"] == "found").then_some(())
+    });
+    let before = (known(&alice), known(&bob), own_key(&alice), own_key(&bob));
+    let sent = [&alice, &bob].map(|agent| peer(agent)["sent_packets"].clone());
+
+    let transfers = [download(&alice, &bob, 10, "down"), download(&bob, &alice, 10, "up")];
+    let pings = alice.host.spawn(format!("ping -n -q -i 0.01 -c 800 -W 2 {}", bob.v4()));
+    thread::sleep(Duration::from_secs(1));
+    for (one, other) in [(&alice, &bob), (&bob, &alice)] {
+        let rotated = one.ask("key rotate");
+        assert_eq!(rotated["schema"], "overlay.rotated.v1", "{rotated:#}");
+        assert_eq!(rotated["tunnel_key"], *own_key(one));
+        let took = is_rotated(other, one);
+        eprintln!("{} has a new key, used after {:.2} s", one.host.name(), took.as_secs_f64());
+        assert!(took <= IN_USE, "{took:?}");
+    }
+    // Both at once, while the transfers still run.
+    thread::scope(|scope| {
+        scope.spawn(|| alice.ask("key rotate"));
+        scope.spawn(|| bob.ask("key rotate"));
+    });
+    let took = is_rotated(&alice, &bob).max(is_rotated(&bob, &alice));
+    eprintln!("both have new keys, used after {:.2} s", took.as_secs_f64());
+
+    let pinged = pings.succeed_within(AT_LENGTH);
+    eprintln!("{}", pinged.lines().filter(|line| line.contains("loss") || line.contains("rtt")).collect::<String>());
+    for ((transfer, file), agent) in transfers.into_iter().zip([&alice, &bob]) {
+        transfer.succeed_within(AT_LENGTH);
+        let arrived = agent.host.dir().join(file.file_name().expect("a file"));
+        assert_eq!(services::sha256(&arrived), services::sha256(&file));
+    }
+    let lost = pinged.split(", ").find_map(|part| part.strip_suffix("% packet loss")).expect("a summary of ping");
+    assert!(lost.parse::<f64>().expect("a number") < 0.5, "{pinged}");
+    let after = (known(&alice), known(&bob), own_key(&alice), own_key(&bob));
+    assert_eq!((&before.0, &before.1), (&after.0, &after.1), "the path and its MTU");
+    assert!(before.2 != after.2 && before.3 != after.3);
+    for (agent, before) in [&alice, &bob].iter().zip(sent) {
+        let after = peer(agent)["sent_packets"].clone();
+        assert!(after.as_u64() > before.as_u64(), "it is the same peer: {before} to {after}");
+    }
+}
+
+#[test]
+fn a_key_is_on_disk_before_the_command_returns() {
+    let Some(mut world) = Agents::new("on disk") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want any", &bob, "");
+    world.kill();
+    let before = (tunnel_file(&alice), own_key(&alice));
+    assert_eq!(before.0.len(), 1);
+    let rotated = alice.ask("key rotate");
+    let file = tunnel_file(&alice);
+    assert_eq!(file.len(), 3, "{:?}", file.iter().map(|line| line.split(' ').next()).collect::<Vec<_>>());
+    assert_eq!(file[2].strip_prefix("former "), Some(before.0[0].as_str()));
+    let mode = fs::metadata(key_file(&alice, "tunnel.key")).expect("there").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let public = Initiator::new(private_key(&file[0]), [0; 32], 0).public_key();
+    assert_eq!(rotated["tunnel_key"], STANDARD.encode(public));
+    assert_eq!((&rotated["former_key"], &rotated["waits_for"][0]), (&before.1.as_str().into(), &"bob".into()));
+    // The record that peers will see is there, too.
+    let record = fs::read(key_file(&alice, "record")).expect("the record");
+    let holds = |key: &[u8]| record.windows(32).any(|window| window == key);
+    assert!(holds(&public) && holds(&STANDARD.decode(&before.1).expect("base64")));
+
+    let again = alice.verb("key rotate");
+    assert_eq!(again.code, 9, "{}", again.stderr);
+    assert!(again.stderr.contains("bob") && again.stderr.contains("--compromised"), "{}", again.stderr);
+    assert_eq!(tunnel_file(&alice), file);
+}
+
+#[test]
+fn a_peer_that_is_away_is_answered_by_the_former_key_until_it_has_been_there() {
+    let Some(mut world) = Agents::new("away") else { return };
+    let (alice, mut bob) = world.two();
+    befriend(&alice, "--want any --allow any", &bob, "--allow any");
+    let _server = bob.serves();
+    let v4 = bob.v4();
+    gets_page(&alice, &v4);
+    bob.kill9();
+    assert_eq!(alice.ask("key rotate")["waits_for"][0], "bob");
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(tunnel_file(&alice).len(), 3, "the former key is kept");
+    // Bob comes back without a rendezvous, and knows only the former key.
+    world.kill();
+    bob.start();
+    gets_page(&alice, &v4);
+    bob.host.reaches(&alice.v4());
+    assert_ne!(peer(&bob)["public_key"], *own_key(&alice));
+    assert_eq!(tunnel_file(&alice).len(), 3);
+    // With it, he learns the new one.
+    world.start();
+    let took = within(AT_LENGTH, "bob to learn the new key", || {
+        let began = Instant::now();
+        (peer(&bob)["public_key"] == *own_key(&alice)).then(|| began.elapsed())
+    });
+    eprintln!("the new key was learned after {took:?}");
+    is_rotated(&bob, &alice);
+    gets_page(&alice, &v4);
+}
+
+#[test]
+fn without_a_rendezvous_the_former_key_serves_and_restarts_change_nothing() {
+    let Some(mut world) = Agents::new("rotation, alone") else { return };
+    let (mut alice, mut bob) = world.two();
+    befriend(&alice, "--want any --allow any", &bob, "--allow any");
+    let _servers = (alice.serves(), bob.serves());
+    let (to_alice, to_bob) = (alice.v4(), bob.v4());
+    gets_page(&alice, &to_bob);
+    world.kill();
+    for agent in [&alice, &bob] {
+        agent.ask("key rotate");
+    }
+    let _streams = [download(&alice, &bob, 5, "down"), download(&bob, &alice, 5, "up")]
+        .map(|(transfer, _)| transfer.succeed_within(AT_LENGTH));
+    for is_in_order in [true, false] {
+        let began = Instant::now();
+        match is_in_order {
+            true => alice.stop(),
+            false => {
+                alice.kill9();
+                bob.kill9();
+                bob.start();
+            }
+        }
+        alice.start();
+        gets_page(&alice, &to_bob);
+        gets_page(&bob, &to_alice);
+        eprintln!("a restart during the overlap: {:.1} s", began.elapsed().as_secs_f64());
+    }
+    for agent in [&alice, &bob] {
+        assert_eq!(tunnel_file(agent).len(), 3);
+    }
+    world.start();
+    within(AT_LENGTH, "both to use the new keys", || {
+        let is_done = |from: &Agent, to: &Agent| peer(from)["public_key"] == *own_key(to) && tunnel_file(to).len() == 1;
+        (is_done(&alice, &bob) && is_done(&bob, &alice)).then_some(())
+    });
+    gets_page(&alice, &to_bob);
+}
+
+/// Bob's key in the hands of a program that calls alice as bob, by a key of hers.
+struct Caller {
+    socket: UdpSocket,
+    private: [u8; 32],
+    calls: u64,
+}
+
+impl Caller {
+    /// Takes bob's key and his place. His daemon must not run.
+    fn new(bob: &Agent) -> Caller {
+        let socket = inside(&bob.host, || UdpSocket::bind("0.0.0.0:51820")).expect("bob's port");
+        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+        Caller { socket, private: private_key(&tunnel_file(bob)[0]), calls: 0 }
+    }
+
+    /// Whether alice answers an initiation that is made for this key of hers.
+    fn is_answered(&mut self, alice: &str) -> bool {
+        let mut initiator = Initiator::new(self.private, private_key(alice), self.calls);
+        let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+        // Three times: a datagram may be lost on a busy machine.
+        (0..3).any(|_| {
+            self.calls += 1;
+            let call = initiator.initiate(Timestamp::from_unix(seconds + 1_000, self.calls as u32), 7);
+            self.socket.send_to(&call.message, "10.1.0.2:51820").expect("a datagram");
+            let deadline = Instant::now() + Duration::from_millis(700);
+            let mut buffer = [0; 2048];
+            while Instant::now() < deadline {
+                let Ok(len) = self.socket.recv(&mut buffer) else { continue };
+                // Her own calls and packets are no answers.
+                if buffer[..4] == [2, 0, 0, 0] && len == 92 {
+                    return true;
+                }
+            }
+            false
+        })
+    }
+}
+
+#[test]
+fn a_former_key_is_answered_and_a_compromised_one_gets_silence_at_once() {
+    let Some(mut world) = Agents::new("compromised") else { return };
+    let (alice, mut bob) = world.two();
+    befriend(&alice, "--want any --allow any", &bob, "--allow any");
+    gets_through(&alice, &bob);
+    let first = own_key(&alice);
+    bob.kill9();
+    let mut caller = Caller::new(&bob);
+    assert!(caller.is_answered(&first));
+    alice.ask("key rotate");
+    let second = own_key(&alice);
+    assert!(caller.is_answered(&first), "the former key");
+    assert!(caller.is_answered(&second), "the new key");
+    within(SHORTLY, "the former key to go", || (tunnel_file(&alice).len() == 1).then_some(()));
+    assert!(!caller.is_answered(&first), "bob has used the new key, so the former one is over");
+    assert!(caller.is_answered(&second));
+
+    let rotated = alice.ask("key rotate --compromised");
+    assert!(!caller.is_answered(&second), "silence");
+    assert!(!caller.is_answered(&first));
+    let third = own_key(&alice);
+    assert_eq!((&rotated["tunnel_key"], &rotated["former_key"]), (&third.as_str().into(), &Value::Null));
+    assert_eq!(tunnel_file(&alice).len(), 1, "the compromised key is not kept");
+    assert!(caller.is_answered(&third));
+    // Bob learns it.
+    drop(caller);
+    bob.start();
+    within(SHORTLY, "bob to learn the key", || (peer(&bob)["public_key"] == *third).then_some(()));
+    gets_through(&alice, &bob);
+}
+
+/// Waits until packets go both ways.
+#[track_caller]
+fn gets_through(alice: &Agent, bob: &Agent) {
+    alice.host.reaches(&bob.v4());
+    bob.host.reaches(&alice.v4());
+}
+
+#[test]
+fn after_a_compromised_key_both_sides_are_back_within_seconds_and_flows_go_on() {
+    let Some(mut world) = Agents::new("compromised, online") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want any", &bob, "");
+    let _server = bob.serves();
+    gets_page(&alice, &bob.v4());
+    let (transfer, file) = download(&alice, &bob, 8, "down");
+    thread::sleep(Duration::from_secs(1));
+    for agent in [&alice, &bob] {
+        let began = Instant::now();
+        agent.ask("key rotate --compromised");
+        within(SHORTLY, "an answer", || {
+            (alice.host.run(format!("ping -n -q -c 1 -W 0.2 {}", bob.v4())).code == 0).then_some(())
+        });
+        eprintln!("without an overlap: back after {:.2} s", began.elapsed().as_secs_f64());
+    }
+    transfer.succeed_within(AT_LENGTH);
+    assert_eq!(services::sha256(&alice.host.dir().join("down")), services::sha256(&file));
+}
+
+#[test]
+fn trust_that_was_taken_back_stays_so_when_keys_change() {
+    let Some(mut world) = Agents::new("untrusted, rotated") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want any --allow any", &bob, "--allow any");
+    let _server = bob.serves();
+    let v4 = bob.v4();
+    gets_page(&alice, &v4);
+    // A right that is withdrawn, and then trust as a whole.
+    bob.ask("approve alice --allow icmp");
+    alice.ask("key rotate");
+    is_rotated(&bob, &alice);
+    bob.ask("key rotate");
+    is_rotated(&alice, &bob);
+    alice.host.reaches(&v4);
+    assert_ne!(alice.curls(&v4).code, 0);
+    assert_eq!(bob.peer("alice")["allow"], Value::from(&["icmp"][..]));
+
+    bob.ask("untrust alice");
+    alice.sees("bob", "untrusted");
+    for rotate in ["key rotate", "key rotate --compromised"] {
+        for agent in [&alice, &bob] {
+            let rotated = agent.ask(rotate);
+            assert_eq!(rotated["former_key"], Value::Null, "there is nobody to wait for");
+        }
+    }
+    thread::sleep(Duration::from_secs(2));
+    assert_ne!(alice.host.run(format!("ping -n -q -c 2 -i 0.3 -W 1 {v4}")).code, 0);
+    for (agent, other) in [(&alice, "bob"), (&bob, "alice")] {
+        assert_eq!(agent.peer(other)["state"], "untrusted");
+        assert_eq!(agent.daemon().status()["peers"].as_array().map(Vec::len), Some(0));
+    }
+}
+
+#[test]
+fn a_daemon_that_is_killed_during_a_rotation_comes_back_with_a_key_that_works() {
+    const MOMENTS: u32 = 20;
+    let Some(mut world) = Agents::new("killed") else { return };
+    let (mut alice, bob) = world.two();
+    befriend(&alice, "--want any --allow any", &bob, "--allow any");
+    let v4 = bob.v4();
+    alice.host.reaches(&v4);
+    let (mut keys, mut answered) = (vec![own_key(&alice)], 0);
+    for moment in 0..MOMENTS {
+        within(AT_LENGTH, "the last rotation to end", || (tunnel_file(&alice).len() == 1).then_some(()));
+        let before = own_key(&alice);
+        let rotate = ["key rotate", "key rotate --compromised"][usize::from(moment % 4 == 3)];
+        let state = alice.host.dir().join("state");
+        let line = format!("--state-dir {} {rotate} --json", state.display());
+        let command = alice.host.start(alice.host.overlay_command(line), "overlay key rotate");
+        // The whole takes some milliseconds.
+        thread::sleep(Duration::from_micros(u64::from(moment) * 1_500));
+        alice.kill9();
+        let answer = command.finish_within(SHORTLY);
+        alice.start();
+        let now = own_key(&alice);
+        if answer.code == 0 {
+            answered += 1;
+            let rotated: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+            assert_eq!(rotated["tunnel_key"], *now, "moment {moment}: what was answered holds");
+        }
+        if now != before {
+            keys.push(now);
+        }
+        within(AT_LENGTH, &format!("the tunnel after moment {moment}"), || {
+            (alice.host.run(format!("ping -n -q -c 1 -W 0.2 {v4}")).code == 0).then_some(())
+        });
+        within(AT_LENGTH, &format!("bob to have the key of moment {moment}"), || {
+            (peer(&bob)["public_key"] == *own_key(&alice)).then_some(())
+        });
+    }
+    eprintln!("{MOMENTS} kills: {} new keys, {answered} commands answered", keys.len() - 1);
+    assert_eq!(bob.peer("alice")["state"], "trusted");
+}
+
+#[test]
+fn letters_for_the_former_mailbox_keys_are_still_opened() {
+    let Some(mut world) = Agents::new("mailbox keys") else { return };
+    let (alice, mut bob) = world.two();
+    bob.kill9();
+    alice.ask("handshake bob --want any");
+    within(SHORTLY, "the letter to be sent", || (alice.peer("bob")["state"] == "asked").then_some(()));
+    // Bob's keys are 31 days old. He replaces them at his start, and the letter waits for the ones before.
+    let path = key_file(&bob, "mailbox.key");
+    let before = fs::read_to_string(&path).expect("the mailbox keys");
+    let secret = before.lines().next().expect("a line");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
+    let day = 24 * 3_600 * 1_000;
+    fs::write(&path, format!("{secret}\nsince {}\n", now - 31 * day)).expect("our own file");
+    bob.start();
+    within(SHORTLY, "new mailbox keys", || {
+        let text = fs::read_to_string(&path).expect("the mailbox keys");
+        text.ends_with(&format!("\nformer {secret}\n")).then_some(())
+    });
+    bob.is_asked_by("alice");
+    bob.ask("approve alice");
+    alice.sees("bob", "trusted");
+    alice.host.reaches(&bob.v4());
+    // A new letter is sealed for the new keys, and the former ones go after 15 days.
+    bob.kill9();
+    let text = fs::read_to_string(&path).expect("the mailbox keys");
+    let (new, _) = text.split_once('\n').expect("lines");
+    fs::write(&path, format!("{new}\nsince {}\nformer {secret}\n", now - 16 * day)).expect("our own file");
+    bob.start();
+    within(SHORTLY, "the former keys to be deleted", || {
+        let text = fs::read_to_string(&path).expect("the mailbox keys");
+        (text.lines().count() == 2 && text.starts_with(new)).then_some(())
+    });
+    alice.ask("untrust bob");
+    bob.sees("alice", "untrusted");
+}
