@@ -65,7 +65,7 @@ impl Node {
     ) -> Result<(), CommandError> {
         let is_new = self.peers.peer(tag).is_none();
         let is_to_call = if is_new {
-            self.add_peer(tag, config.public_key, now)?;
+            self.add_peer(tag, config.public_key, now)?.tunnel.own_key = config.own_key;
             false
         } else {
             self.set_public_key(tag, config.public_key, config.former_key, now)?
@@ -225,6 +225,11 @@ impl Node {
         for tag in self.peers.tags() {
             let Some(peer) = self.peers.peer(tag) else { continue };
             peer.tunnel.knows_present_key &= !is_new;
+            if peer.tunnel.own_key.is_none() {
+                // As far as is known, the peer knows the key before.
+                peer.tunnel.own_key =
+                    before.publics().next().filter(|own| self.context.local.keys.find(*own).is_some());
+            }
             let is_kept = |own| [&before, &self.context.local.keys].iter().all(|keys| keys.find(own).is_some());
             if peer.tunnel.own_key.is_some_and(is_kept) {
                 continue;

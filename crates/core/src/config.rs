@@ -47,6 +47,8 @@ pub struct PeerConfig {
     /// The key that the peer had before, while the peer still answers under it. If the peer has this key here until now,
     /// its sessions continue until the next handshake, which begins at once. Calls by this key are not answered.
     pub former_key: Option<PeerKey>,
+    /// The key of ours by which a new peer is called first, if it is one that we answer under. `None`: the present one.
+    pub own_key: Option<PeerKey>,
     /// Mixed into every handshake. All zero means that there is no such key, as in WireGuard. Existing sessions continue
     /// when it changes.
     pub preshared_key: Option<Zeroizing<[u8; 32]>>,
@@ -78,6 +80,7 @@ impl PeerConfig {
         Self {
             public_key,
             former_key: None,
+            own_key: None,
             preshared_key: None,
             former_preshared_key: None,
             endpoint: None,

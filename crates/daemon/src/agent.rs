@@ -298,6 +298,7 @@ impl Agent {
         let mut keys = BTreeSet::new();
         let peers = self.book.open(self.moment()).filter_map(|open| tunnels::peer_of(&open, pool, self.record.ipv4));
         let peers = peers.filter(|peer| !self.is_own_key(peer.public_key) && keys.insert(peer.public_key));
+        let peers = peers.map(|peer| self.called_by_known_key(peer));
         AgentPart {
             private_key: self.keys.tunnel.clone(),
             former_key: self.keys.former_tunnel.as_ref().map(|former| former.key.clone()),

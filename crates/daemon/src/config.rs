@@ -308,6 +308,7 @@ impl Peer {
         PeerConfig {
             public_key: self.public_key,
             former_key: self.agent.as_ref().and_then(|agent| agent.former_key),
+            own_key: self.agent.as_ref().and_then(|agent| agent.own_key),
             preshared_key: self.preshared_key.clone(),
             former_preshared_key: self.former_preshared_key.clone(),
             endpoint: self.endpoint.as_ref().and_then(Endpoint::address),

@@ -116,6 +116,26 @@ fn a_host_that_restarts_during_the_overlap_is_there_for_peers_of_either_key() {
 }
 
 #[test]
+fn a_peer_is_called_first_by_the_key_that_it_is_known_to_know() {
+    for is_known in [false, true] {
+        let (mut world, alice, bob) = World::connected();
+        let keys = rotate(&mut world, alice, 9);
+        world.set_peer(alice, bob, |peer| peer.own_key = is_known.then_some(keys.before));
+        // A new node has its keys before it has peers.
+        let peer = world.key(bob);
+        world.remove_peer(alice, peer);
+        world.set_peer(alice, bob, |peer| peer.own_key = is_known.then_some(keys.before));
+        let took = world.ping(alice, bob);
+        assert_eq!(took == Some(millis(40)), is_known, "{took:?}");
+    }
+    // A peer without a session, at the time of the rotation: it knows the key before.
+    let mut world = World::new(7);
+    let (alice, bob) = world.pair();
+    rotate(&mut world, alice, 9);
+    assert_eq!(world.ping(alice, bob), Some(millis(40)));
+}
+
+#[test]
 fn without_news_of_the_new_key_everything_goes_on_under_the_former_one() {
     let (mut world, alice, bob) = World::connected();
     let keys = rotate(&mut world, alice, 9);

@@ -23,6 +23,7 @@ use super::state::{FormerKey, Keys, State};
 use super::time::{now, unix_now};
 use super::trust::{Effect, Open};
 use super::{Agent, Changed, NOTHING, PEERS, own};
+use crate::config::Peer;
 use crate::failure::{ExitKind, Failure};
 use crate::keys::{PrivateKey, encode_public};
 
@@ -200,6 +201,16 @@ impl Agent {
             waits_for_count: waits_for.len(),
             waits_for: waits_for.into_iter().take(MAX_NAMES).collect(),
         }
+    }
+
+    /// A peer, with the former key of ours if it is not known to have learned of the present one.
+    pub(super) fn called_by_known_key(&self, mut peer: Peer) -> Peer {
+        if let (Some(former), Some(agent)) = (&self.keys.former_tunnel, &mut peer.agent)
+            && !self.rotation.used.contains(&agent.identity)
+        {
+            agent.own_key = Some(former.key.public());
+        }
+        peer
     }
 
     /// Whether this tunnel key is one of ours. A peer that claims it has no tunnel.

@@ -29,7 +29,11 @@ pub(super) fn peer_of(open: &Open<'_>, pool: Option<&Pool>, own: Option<[u8; 4]>
         allow: rules(open.allow),
         opens: rules(open.opens),
         mtu_discovery: true,
-        agent: Some(Box::new(AgentPeer { identity: record.identity, former_key: former.map(|key| PeerKey(key.0)) })),
+        agent: Some(Box::new(AgentPeer {
+            identity: record.identity,
+            former_key: former.map(|key| PeerKey(key.0)),
+            own_key: None,
+        })),
         ..Peer::of(PeerKey(key.0))
     })
 }

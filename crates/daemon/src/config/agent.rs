@@ -98,6 +98,8 @@ pub struct AgentPeer {
     pub identity: PublicKey,
     /// The tunnel key that the agent had before, while it still answers under it.
     pub former_key: Option<PeerKey>,
+    /// The former tunnel key of this host, if the agent is not known to have learned of the present one.
+    pub own_key: Option<PeerKey>,
 }
 
 impl Config {
