@@ -15,6 +15,8 @@ use crate::lab::{AT_LENGTH, Agents, services};
 
 /// How long a new key may take to be in use where both sides and the rendezvous are there.
 const IN_USE: Duration = Duration::from_secs(3);
+/// A day in milliseconds.
+const DAY: u64 = 24 * 3_600 * 1_000;
 
 fn key_file(agent: &Agent, name: &str) -> PathBuf {
     agent.host.dir().join("state/lab").join(name)
@@ -171,6 +173,36 @@ fn a_peer_that_is_away_is_answered_by_the_former_key_until_it_has_been_there() {
     eprintln!("the new key was learned after {took:?}");
     is_rotated(&bob, &alice);
     gets_page(&alice, &v4);
+}
+
+#[test]
+fn a_former_key_is_answered_for_30_days_at_most() {
+    let Some(mut world) = Agents::new("30 days") else { return };
+    let (mut alice, mut bob) = world.two();
+    befriend(&alice, "--want any --allow any", &bob, "--allow any");
+    gets_through(&alice, &bob);
+    bob.kill9();
+    alice.ask("key rotate");
+    let shown = alice.ask("agents");
+    assert_eq!(shown["rotation"]["waits_for"][0], "bob", "{shown:#}");
+    alice.kill9();
+    let path = key_file(&alice, "tunnel.key");
+    let [key, since, former] = &tunnel_file(&alice)[..] else { panic!("both keys") };
+    let replaced: u64 = since.strip_prefix("since ").and_then(|at| at.parse().ok()).expect("a time");
+    let (almost, over) = (replaced - 29 * DAY, replaced - 31 * DAY);
+    fs::write(&path, format!("{key}\nsince {almost}\n{former}\n")).expect("our own file");
+    alice.start();
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(tunnel_file(&alice).len(), 3, "29 days");
+    alice.kill9();
+    fs::write(&path, format!("{key}\nsince {over}\n{former}\n")).expect("our own file");
+    alice.start();
+    within(SHORTLY, "the former key to go", || (tunnel_file(&alice) == [key.as_str()]).then_some(()));
+    assert_eq!(alice.ask("agents")["rotation"], Value::Null);
+    // Bob meets silence until he has heard of the new key.
+    bob.start();
+    within(SHORTLY, "bob to learn the key", || (peer(&bob)["public_key"] == *own_key(&alice)).then_some(()));
+    gets_through(&alice, &bob);
 }
 
 #[test]
@@ -397,9 +429,9 @@ fn letters_for_the_former_mailbox_keys_are_still_opened() {
     let path = key_file(&bob, "mailbox.key");
     let before = fs::read_to_string(&path).expect("the mailbox keys");
     let secret = before.lines().next().expect("a line");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
-    let day = 24 * 3_600 * 1_000;
-    fs::write(&path, format!("{secret}\nsince {}\n", now - 31 * day)).expect("our own file");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let now = u64::try_from(now.as_millis()).expect("before the year 500,000,000");
+    fs::write(&path, format!("{secret}\nsince {}\n", now - 31 * DAY)).expect("our own file");
     bob.start();
     within(SHORTLY, "new mailbox keys", || {
         let text = fs::read_to_string(&path).expect("the mailbox keys");
@@ -413,7 +445,7 @@ fn letters_for_the_former_mailbox_keys_are_still_opened() {
     bob.kill9();
     let text = fs::read_to_string(&path).expect("the mailbox keys");
     let (new, _) = text.split_once('\n').expect("lines");
-    fs::write(&path, format!("{new}\nsince {}\nformer {secret}\n", now - 16 * day)).expect("our own file");
+    fs::write(&path, format!("{new}\nsince {}\nformer {secret}\n", now - 16 * DAY)).expect("our own file");
     bob.start();
     within(SHORTLY, "the former keys to be deleted", || {
         let text = fs::read_to_string(&path).expect("the mailbox keys");

@@ -6,6 +6,7 @@ use overlay_daemon::agent::request::{AgentPeer, AgentStatus};
 use crate::arguments::agent::On;
 use crate::figures::{distance, now};
 use crate::session::Session;
+use crate::verbs::key::rotate;
 use crate::{columns, inert};
 
 pub(crate) fn run(session: &Session, arguments: &On) -> Result<(), Failure> {
@@ -16,13 +17,17 @@ pub(crate) fn run(session: &Session, arguments: &On) -> Result<(), Failure> {
 }
 
 fn text(agent: &AgentStatus, now: u64) -> String {
-    let heading = columns::labelled(&[
+    let mut lines = vec![
         ("agent", inert::text(&agent.name)),
         ("key", inert::text(&agent.identity)),
         ("network", inert::text(&agent.network)),
         ("addresses", columns::addresses(&agent.addresses)),
         ("rendezvous", inert::text(&agent.rendezvous)),
-    ]);
+    ];
+    if let Some(rotated) = &agent.rotation {
+        lines.push(("former key", format!("is answered {}", rotate::answered(rotated, now))));
+    }
+    let heading = columns::labelled(&lines);
     if agent.peers.is_empty() {
         return format!("{heading}\n\nno peers");
     }
@@ -47,6 +52,7 @@ fn text(agent: &AgentStatus, now: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use overlay_daemon::agent::request::Rotated;
     use overlay_golden::golden;
 
     use super::*;
@@ -58,6 +64,7 @@ mod tests {
             network: "lab".to_owned(),
             addresses: vec!["10.99.0.1".parse().expect("IPv4"), "fd5c:1:2::1".parse().expect("IPv6")],
             rendezvous: "connected".to_owned(),
+            rotation: None,
             peers,
         }
     }
@@ -85,6 +92,18 @@ mod tests {
             AgentPeer { expires: Some(940), ..peer("dave", "expired", None, Some(&["tcp"])) },
         ];
         golden("overlay agents", text(&status(peers), 1_000));
+    }
+
+    #[test]
+    fn while_two_keys_are_answered_it_says_for_whom() {
+        let rotated = Rotated {
+            tunnel_key: "YHNo4QQ3GZLL7pYcGBRlXA1fPQ3zoVcPGsdfDYMM9VE=".to_owned(),
+            former_key: Some("xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=".to_owned()),
+            until: Some(1_795_824_000),
+            waits_for_count: 1,
+            waits_for: vec!["bob".to_owned()],
+        };
+        golden("overlay agents", text(&AgentStatus { rotation: Some(rotated), ..status(Vec::new()) }, 1_795_823_000));
     }
 
     #[test]

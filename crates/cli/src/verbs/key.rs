@@ -1,7 +1,7 @@
 //! `overlay key`: WireGuard keys, and the tunnel key of an agent. Secrets are read from stdin, and written to stdout or to
 //! a file that only its owner may read.
 
-mod rotate;
+pub(crate) mod rotate;
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};

@@ -236,6 +236,7 @@ impl Agent {
                 Standing::Connected => "connected".to_owned(),
                 Standing::Failed(cause) => cause.clone(),
             },
+            rotation: self.rotation(),
             peers: self
                 .book
                 .relations()

@@ -190,6 +190,9 @@ pub struct AgentStatus {
     pub addresses: Vec<IpAddr>,
     /// The rendezvous: `connected`, `connecting`, or why not.
     pub rendezvous: String,
+    /// The tunnel keys, while the former one is still answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotated>,
     /// Every peer that something is known of.
     pub peers: Vec<AgentPeer>,
 }

@@ -188,6 +188,11 @@ impl Agent {
             .with_hint("wait until they have been online; `overlay key rotate --compromised` does not wait")
     }
 
+    /// The tunnel keys, while the former one is still answered.
+    pub(super) fn rotation(&self) -> Option<Rotated> {
+        self.keys.former_tunnel.as_ref().map(|_| self.rotated())
+    }
+
     fn rotated(&self) -> Rotated {
         let former = self.keys.former_tunnel.as_ref();
         let waits_for: Vec<_> = match former {

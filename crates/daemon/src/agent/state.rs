@@ -55,6 +55,8 @@ const ROTATION: &str = "rotation";
 const TEMPORARY: &str = ".new";
 /// The longest file, in bytes: a relation with eight envelopes.
 const MAX_LEN: u64 = 8 * MAX_ENVELOPE_LEN as u64;
+/// The longest list of agents that have used a key, in bytes: 65,000 of them.
+const MAX_USERS_LEN: u64 = 65_000 * 53;
 
 /// The keys of an agent.
 pub(crate) struct Keys {
@@ -199,7 +201,10 @@ impl State {
         let path = self.folder.path_of(ROTATION);
         let mut text = String::new();
         match self.folder.open(ROTATION, Access::Read) {
-            Ok(mut file) => _ = file.read_to_string(&mut text).map_err(|error| cannot_read(&path, error))?,
+            Ok(file) => {
+                let read = file.take(MAX_USERS_LEN).read_to_string(&mut text);
+                read.map_err(|error| cannot_read(&path, error))?;
+            }
             Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(untrusted(&path, error)),
         }

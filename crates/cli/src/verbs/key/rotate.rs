@@ -29,7 +29,7 @@ fn text(rotated: &Rotated, now: u64) -> String {
 }
 
 /// For how long the former key is answered.
-fn answered(rotated: &Rotated, now: u64) -> String {
+pub(crate) fn answered(rotated: &Rotated, now: u64) -> String {
     let names = columns::texts(&rotated.waits_for);
     let names = match rotated.waits_for_count.saturating_sub(rotated.waits_for.len()) {
         0 => names,

@@ -47,6 +47,62 @@ fn a_damaged_file_is_refused_by_name_and_never_replaced() {
 }
 
 #[test]
+fn a_key_that_was_replaced_is_read_with_the_one_before_it() {
+    let folder = folder();
+    let state = State::create(folder.path(), "lab").expect("a new state");
+    let first = state.keys().expect("just written");
+    assert!(first.former_tunnel.is_none() && first.former_mailbox.is_none() && first.mailbox_since.is_none());
+
+    let second = PrivateKey::generate();
+    let former = FormerKey { key: first.tunnel.clone(), replaced: 1_795_824_000_000 };
+    state.set_tunnel_keys(&second, Some(&former)).expect("written");
+    let secret = [7; SECRET_LEN];
+    let mailbox = MailboxKeys::from_secret(&secret).expect("any bytes");
+    state.set_mailbox_keys(&mailbox, 1_795_824_000_001, Some(&first.mailbox)).expect("written");
+    let read = state.keys().expect("readable");
+    assert_eq!(read.tunnel.public(), second.public());
+    let before = read.former_tunnel.expect("the former key");
+    assert_eq!((before.key.public(), before.replaced), (first.tunnel.public(), 1_795_824_000_000));
+    assert_eq!(read.mailbox.public_x25519(), mailbox.public_x25519());
+    assert_eq!(read.former_mailbox.expect("the former keys").public_x25519(), first.mailbox.public_x25519());
+    assert_eq!(read.mailbox_since, Some(1_795_824_000_001));
+    for name in [TUNNEL, MAILBOX] {
+        let mode = fs::metadata(state.path().join(name)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{name}");
+    }
+
+    // Without a former key, the file is as it always was.
+    state.set_tunnel_keys(&second, None).expect("written");
+    let text = fs::read_to_string(state.path().join(TUNNEL)).expect("there");
+    assert_eq!(text, format!("{}\n", *second.to_base64()));
+}
+
+#[test]
+fn a_former_key_without_its_time_is_damage() {
+    let folder = folder();
+    let state = State::create(folder.path(), "lab").expect("a new state");
+    let path = state.path().join(TUNNEL);
+    let text = fs::read_to_string(&path).expect("there");
+    fs::write(&path, format!("{text}former {text}")).expect("our own file");
+    let error = state.keys().err().expect("damaged");
+    assert!(error.code == ExitKind::Config && error.error.contains(TUNNEL), "{}", error.error);
+}
+
+#[test]
+fn the_users_of_a_key_are_those_of_that_key_alone() {
+    let folder = folder();
+    let state = State::create(folder.path(), "lab").expect("a new state");
+    let keys = [PrivateKey::generate().public(), PrivateKey::generate().public()];
+    assert!(state.users_of(&keys[0]).expect("nothing is noted").is_empty());
+    let users: BTreeSet<_> = [1, 2, 3].map(|byte| SecretKey::from_bytes(&[byte; 32]).public()).into();
+    state.set_users_of(&keys[0], &users).expect("written");
+    assert_eq!(state.users_of(&keys[0]).expect("readable"), users);
+    assert!(state.users_of(&keys[1]).expect("readable").is_empty(), "a different key");
+    fs::write(state.path().join(ROTATION), "half a li").expect("our own file");
+    assert!(state.users_of(&keys[0]).expect("readable").is_empty());
+}
+
+#[test]
 fn files_that_others_could_have_written_are_refused() {
     let folder = folder();
     let state = State::create(folder.path(), "lab").expect("a new state");

@@ -91,6 +91,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             network: "lab".to_owned(),
             addresses: Vec::new(),
             rendezvous: "connected".to_owned(),
+            rotation: None,
             peers: vec![AgentPeer {
                 name: "bob".to_owned(),
                 identity: "k".repeat(52),
