@@ -206,6 +206,43 @@ fn a_former_key_is_answered_for_30_days_at_most() {
 }
 
 #[test]
+fn a_peer_of_the_file_is_answered_by_the_former_key_until_a_person_has_told_it_the_new_one() {
+    let Some(mut world) = Agents::new("static, rotated") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want any --allow any", &bob, "--allow any");
+    gets_through(&alice, &bob);
+    let carol = world.host("carol");
+    let config = |key: &str| {
+        format!(
+            "{}[[peer]]\npublic_key = \"{key}\"\nendpoint = \"10.1.0.2:51820\"\nallowed_ips = [\"{}/32\"]\n",
+            carol.interface_toml(&["10.77.0.3/32"]),
+            alice.v4()
+        )
+    };
+    let of_carol = carol.overlay_up(&config(&own_key(&alice)));
+    let table = carol.peer_toml(None, &["10.77.0.3/32"]);
+    fs::write(alice.config(), fs::read_to_string(alice.config()).expect("a config") + &table).expect("our own file");
+    alice.verb("reload").succeeded("overlay reload");
+    carol.reaches(&alice.v4());
+
+    let rotated = alice.ask("key rotate");
+    assert_eq!((&rotated["waits_for_count"], &rotated["waits_for"][0]), (&2.into(), &"bob".into()), "{rotated:#}");
+    within(SHORTLY, "bob to use the new key", || {
+        (alice.ask("agents")["rotation"]["waits_for_count"] == 1).then_some(())
+    });
+    gets_through(&alice, &bob);
+    carol.reaches(&alice.v4());
+    assert_eq!(tunnel_file(&alice).len(), 3);
+
+    fs::write(of_carol.config(), config(&own_key(&alice))).expect("our own file");
+    carol.overlay("reload").succeeded("overlay reload");
+    carol.reaches(&alice.v4());
+    within(SHORTLY, "the former key to go", || (tunnel_file(&alice).len() == 1).then_some(()));
+    gets_through(&alice, &bob);
+    carol.reaches(&alice.v4());
+}
+
+#[test]
 fn without_a_rendezvous_the_former_key_serves_and_restarts_change_nothing() {
     let Some(mut world) = Agents::new("rotation, alone") else { return };
     let (mut alice, mut bob) = world.two();

@@ -253,6 +253,7 @@ impl Agent {
 
     /// Takes what `reload` may change.
     pub(crate) fn on_config(&mut self, config: &config::Config) -> Changed {
+        self.on_file_peers(&config.peers);
         if let Some(new) = &config.agent {
             self.config.allow.clone_from(&new.allow);
             self.config.auto_approve.clone_from(&new.auto_approve);

@@ -72,7 +72,10 @@ pub fn run(options: Options) -> Result<(), Failure> {
     if let Err(error) = overlay_os::privileges::harden() {
         tracing::warn!(%error, "core dumps of this process could not be switched off");
     }
-    let agent = config.agent.as_ref().map(|agent| Agent::open(agent, &options.state_dir)).transpose()?;
+    let mut agent = config.agent.as_ref().map(|agent| Agent::open(agent, &options.state_dir)).transpose()?;
+    if let Some(agent) = &mut agent {
+        agent.on_file_peers(&config.peers);
+    }
     let control = control::runtime()?;
     let result = control.block_on(run_config(config, agent, options));
     // A lookup that hangs must not keep the process alive: getaddrinfo cannot be cancelled.

@@ -21,7 +21,7 @@ use super::post::Post;
 use super::request::{RotateKey, Rotated};
 use super::state::{FormerKey, Keys, State};
 use super::time::{now, unix_now};
-use super::trust::{Effect, Open};
+use super::trust::Effect;
 use super::{Agent, Changed, NOTHING, PEERS, own};
 use crate::config::Peer;
 use crate::failure::{ExitKind, Failure};
@@ -43,6 +43,9 @@ const MAX_NAMES: usize = 16;
 pub(super) struct Rotation {
     /// The agents that have used the present key.
     used: BTreeSet<PublicKey>,
+    /// The peers of the file, each with its name, and those of them that have used the present key.
+    file_peers: Vec<(PeerKey, String)>,
+    used_by_file_peers: BTreeSet<PeerKey>,
     /// Whether `used` is on disk as it is here.
     is_unsaved: bool,
     /// Whether the record must be registered as soon as the data plane has its keys.
@@ -61,6 +64,14 @@ impl Rotation {
             }
         }
         rotation
+    }
+
+    /// Begins with a new present key.
+    fn restart(&mut self, has_former: bool) {
+        self.used.clear();
+        self.used_by_file_peers.clear();
+        self.is_unsaved = has_former;
+        self.is_unregistered = true;
     }
 
     /// Whether something has to be done without delay.
@@ -88,7 +99,7 @@ impl Agent {
             return Err(self.still_answered());
         }
         let replaced = unix_now();
-        let has_peers = self.book.open(self.moment()).next().is_some();
+        let has_peers = self.book.open(self.moment()).next().is_some() || !self.rotation.file_peers.is_empty();
         let former = FormerKey { key: self.keys.tunnel.clone(), replaced };
         let former = Some(former).filter(|_| has_peers && !rotate.compromised);
         let tunnel = PrivateKey::generate();
@@ -98,8 +109,7 @@ impl Agent {
             Ok(record) => {
                 self.record = record;
                 self.book.set_tunnel_keys(own::tunnel_keys(&self.keys));
-                let is_unsaved = self.keys.former_tunnel.is_some();
-                self.rotation = Rotation { is_unsaved, is_unregistered: true, used: BTreeSet::new() };
+                self.rotation.restart(self.keys.former_tunnel.is_some());
                 Ok(PEERS)
             }
             Err(failure) => {
@@ -127,14 +137,22 @@ impl Agent {
         }
     }
 
-    /// A peer has proved in a handshake that it knows our present tunnel key.
-    pub(crate) fn on_key_used(&mut self, peer: PublicKey) -> Changed {
-        if self.keys.former_tunnel.is_none() || !self.rotation.used.insert(peer) {
+    /// The peer with this tunnel key has proved in a handshake that it knows our present one. `agent`: the agent that it is,
+    /// or `None` for a peer of the file.
+    pub(crate) fn on_key_used(&mut self, peer: PeerKey, agent: Option<PublicKey>) -> Changed {
+        if self.keys.former_tunnel.is_none() {
             return NOTHING;
         }
-        tracing::debug!(%peer, "the peer uses the new tunnel key");
-        self.rotation.is_unsaved = true;
+        match agent {
+            Some(agent) => self.rotation.is_unsaved |= self.rotation.used.insert(agent),
+            None => _ = self.rotation.used_by_file_peers.insert(peer),
+        }
         self.end_overlap_if_over()
+    }
+
+    /// Takes the peers of the file, which a person tells the new key.
+    pub(crate) fn on_file_peers(&mut self, peers: &[Peer]) {
+        self.rotation.file_peers = peers.iter().map(|peer| (peer.public_key, peer.label())).collect();
     }
 
     /// Does what is due for keys. Called twice a minute.
@@ -161,7 +179,7 @@ impl Agent {
             Ok(record) => {
                 self.record = record;
                 self.book.set_tunnel_keys(own::tunnel_keys(&self.keys));
-                self.rotation = Rotation { is_unregistered: true, ..Rotation::default() };
+                self.rotation.restart(false);
                 tracing::info!(is_too_old, "the former tunnel key is answered no more");
                 PEERS
             }
@@ -174,9 +192,13 @@ impl Agent {
         }
     }
 
-    /// The trusted peers that have not used the present tunnel key.
-    fn waits_for(&self) -> impl Iterator<Item = Open<'_>> {
-        self.book.open(self.moment()).filter(|open| !self.rotation.used.contains(&open.record.identity))
+    /// The names of the trusted peers that have not used the present tunnel key.
+    fn waits_for(&self) -> impl Iterator<Item = &str> {
+        let rotation = &self.rotation;
+        let agents = self.book.open(self.moment()).map(|open| open.record);
+        let agents = agents.filter(|record| !rotation.used.contains(&record.identity));
+        let of_file = rotation.file_peers.iter().filter(|(key, _)| !rotation.used_by_file_peers.contains(key));
+        agents.map(|record| record.name.as_str()).chain(of_file.map(|(_, name)| name.as_str()))
     }
 
     fn still_answered(&self) -> Failure {
@@ -196,7 +218,7 @@ impl Agent {
     fn rotated(&self) -> Rotated {
         let former = self.keys.former_tunnel.as_ref();
         let waits_for: Vec<_> = match former {
-            Some(_) => self.waits_for().map(|open| open.record.name.clone()).collect(),
+            Some(_) => self.waits_for().map(str::to_owned).collect(),
             None => Vec::new(),
         };
         Rotated {

@@ -138,8 +138,8 @@ impl Supervisor {
     /// A peer has proved that it knows our present key.
     async fn on_key_used(&mut self, peer: PeerKey) {
         let identity = self.running.device.table().agent_of(peer);
-        if let (Some(agent), Some(identity)) = (&mut self.agent, identity) {
-            let changed = agent.on_key_used(identity);
+        if let Some(agent) = &mut self.agent {
+            let changed = agent.on_key_used(peer, identity);
             self.follow_agent(changed).await;
         }
     }
