@@ -1,6 +1,7 @@
 //! The commands that an edit sends to the engine, and what the view shows afterwards. Each edit costs what it changes.
 
 use overlay_core::{Protocol, Rule};
+use overlay_wire::signed::SecretKey;
 
 use super::*;
 use crate::config;
@@ -219,4 +220,42 @@ fn many_prefixes_come_and_go_in_pieces() {
     let gone = told(&view, PeerEdit { remove: true, ..PeerEdit::of(BOB) });
     assert_eq!(gone.len(), 4, "{gone:?}");
     assert_eq!(gone[3], "remove bbbbbbbb..");
+}
+
+/// An agent with this identity and these tunnel keys, for 10.99.0.2/32.
+fn agent(identity: u8, key: u8, former: Option<u8>) -> config::Peer {
+    let agent = config::AgentPeer {
+        identity: SecretKey::from_bytes(&[identity; 32]).public(),
+        former_key: former.map(|byte| PeerKey([byte; 32])),
+        own_key: None,
+    };
+    let allowed_ips = vec!["10.99.0.2/32".parse().expect("a prefix")];
+    config::Peer { agent: Some(Box::new(agent)), allowed_ips, ..config::Peer::of(PeerKey([key; 32])) }
+}
+
+#[test]
+fn an_agent_with_a_new_tunnel_key_is_the_same_peer() {
+    let view = view([bob(), agent(1, 0x11, None)]);
+    let table = view.table();
+    let (first, second) = (PeerKey([0x11; 32]), PeerKey([0x22; 32]));
+    let tag = table.tag_for(first).expect("room");
+    assert!(table.edit(|state| state.rekey(&[bob(), agent(1, 0x11, None)])).is_empty(), "the key is the same");
+
+    let rekeyed = table.edit(|state| state.rekey(&[bob(), agent(1, 0x22, Some(0x11))]));
+    assert_eq!(rekeyed.into_iter().collect::<Vec<_>>(), [second]);
+    assert_eq!((table.tag_for(second), table.key_of(tag)), (Some(tag), Some(second)));
+    let prefix = "10.99.0.2/32".parse().expect("a prefix");
+    assert_eq!(table.read().owner(&prefix).map(|peer| peer.public_key), Some(second));
+    assert!(table.read().peer(first).is_none());
+    assert_eq!(table.agent_of(second), Some(SecretKey::from_bytes(&[1; 32]).public()));
+    assert_ne!(table.tag_for(first), Some(tag), "the former key names nobody");
+}
+
+#[test]
+fn no_agent_takes_a_key_that_a_peer_has() {
+    let view = view([bob(), agent(1, 0x11, None)]);
+    let rekeyed = view.table().edit(|state| state.rekey(&[bob(), agent(1, 0xbb, None), agent(2, 0x11, None)]));
+    assert!(rekeyed.is_empty());
+    assert_eq!(view.table().agent_of(BOB), None);
+    assert_eq!(view.table().agent_of(PeerKey([0x11; 32])), Some(SecretKey::from_bytes(&[1; 32]).public()));
 }
