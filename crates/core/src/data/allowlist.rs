@@ -447,17 +447,7 @@ pub(crate) fn destination_port(header: Header) -> Option<u16> {
 
 /// Whether a rule lists this protocol and destination port.
 pub(crate) fn admits(rules: &[Rule], version: Version, protocol: u8, port: Option<u16>) -> bool {
-    rules.iter().any(|rule| {
-        let number = match (rule.protocol, version) {
-            (Protocol::Icmp, Version::V4) => ip::ICMP,
-            (Protocol::Icmp, Version::V6) => ip::ICMPV6,
-            (Protocol::Tcp, _) => ip::TCP,
-            (Protocol::Udp, _) => ip::UDP,
-            (Protocol::Number(number), _) => number,
-        };
-        let holds = |ports: &std::ops::RangeInclusive<u16>| port.is_some_and(|port| ports.contains(&port));
-        number == protocol && rule.ports.as_ref().is_none_or(holds)
-    })
+    rules.iter().any(|rule| rule.lists(version, protocol, port))
 }
 
 /// Whether a rule lets the peer open this flow.
