@@ -22,6 +22,7 @@ mod record;
 mod refused;
 mod scope;
 mod trust;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -39,3 +40,4 @@ pub use record::{
 pub use refused::Refused;
 pub use scope::{BadScope, MAX_SCOPES, Ports, Protocol, Scope, ScopeList};
 pub use trust::{Approval, Grant, MAX_REASON_LEN, MAX_REQUEST_LIFETIME, Request, Revoke, Share};
+pub use verify::verification_code;
