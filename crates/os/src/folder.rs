@@ -255,6 +255,24 @@ impl Folder {
         written
     }
 
+    /// Gives a file a different name in the same folder, in place of whatever has that name. It is on disk when this
+    /// returns.
+    ///
+    /// # Errors
+    /// Returns the system's error.
+    pub fn rename(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> io::Result<()> {
+        fs::renameat(&self.file, from.as_ref(), &self.file, to.as_ref())?;
+        self.sync()
+    }
+
+    /// Writes the names in the folder to disk.
+    ///
+    /// # Errors
+    /// Returns the system's error.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(fs::fsync(&self.file)?)
+    }
+
     /// Removes the name, if it exists. A folder is left alone.
     ///
     /// # Errors
