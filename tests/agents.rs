@@ -11,8 +11,14 @@
 mod changes;
 #[path = "agents/clocks.rs"]
 mod clocks;
+#[path = "agents/decisions.rs"]
+mod decisions;
 #[path = "agents/ends.rs"]
 mod ends;
+#[path = "agents/events.rs"]
+mod events;
+#[path = "agents/explain.rs"]
+mod explain;
 mod lab;
 #[path = "agents/preshared.rs"]
 mod preshared;

@@ -75,7 +75,7 @@ fn a_reload_takes_back_nothing_that_a_verb_has_granted() {
 
 /// Adds keys to the `[agent]` table of an agent's config, and tables after it, and reloads it.
 #[track_caller]
-fn configure(agent: &Agent, keys: &str, tables: &str) {
+pub(super) fn configure(agent: &Agent, keys: &str, tables: &str) {
     let config = std::fs::read_to_string(agent.config()).expect("what init wrote");
     let config = config.replacen("\n[agent]\n", &format!("\n[agent]\n{keys}\n"), 1) + tables;
     std::fs::write(agent.config(), config).expect("our own file");

@@ -91,8 +91,26 @@ pub(crate) enum Verb {
     Reject(agent::Peer),
     /// Take trust back: the tunnel and what runs in it end at once
     Untrust(agent::Peer),
+    /// Trust an agent before it asks, or compare keys with it
+    ///
+    /// The agent is named by its whole key. When it asks for trust, it gets what is granted here without a further
+    /// decision. If it has asked already, or is trusted, that is decided at once, as by `overlay approve`.
+    Trust(agent::Trust),
     /// Show this agent, its peers and what each may open
     Agents(agent::On),
+    /// Say which rule of which side decides whether something may be opened
+    ///
+    /// Prints the verdict, the side that decides, its rule, and what to type in order to change it. The exit code is 0 if
+    /// this side allows it, and 7 if it is refused.
+    Explain(agent::Explain),
+    /// Show what a peer may open here, and what may be opened there
+    Rules(agent::Peer),
+    /// Show the decisions about trust, and who made them
+    Decisions(agent::Decisions),
+    /// Print what happens to trust as it happens, until Ctrl-C
+    ///
+    /// Begins with the requests that wait for a decision. With `--json`, each line is an object, for programs that decide.
+    Events(agent::On),
     /// Look for agents at the rendezvous
     Find(agent::Find),
     /// Say which agent has an address, a name or a key
@@ -435,7 +453,9 @@ pub(crate) fn failure(error: &clap::Error, line: &[OsString]) -> Failure {
         ErrorKind::MissingSubcommand => format!("no verb was given after `{typed}`"),
         _ => what.join(" ").replace('\'', "`"),
     };
-    let verbs: Vec<String> = command.get_subcommands().map(|verb| format!("{typed} {}", verb.get_name())).collect();
+    let is_verb_missing = error.kind() != ErrorKind::MissingRequiredArgument;
+    let verbs = command.get_subcommands().filter(|_| is_verb_missing);
+    let verbs: Vec<String> = verbs.map(|verb| format!("{typed} {}", verb.get_name())).collect();
     let hint = match (suggestion(error), verbs.as_slice()) {
         (Some(word), _) => format!("did you mean `{word}`?"),
         (None, [only]) if !is_top => only.clone(),

@@ -1,4 +1,4 @@
-//! What became of a decision about a peer: the output of `handshake`, `approve`, `reject` and `untrust`.
+//! What became of a decision about a peer: the output of `handshake`, `approve`, `reject`, `untrust` and `trust`.
 
 use overlay_daemon::Failure;
 use overlay_daemon::agent::request::Decided;
@@ -74,6 +74,7 @@ fn state(state: &str, name: &str) -> String {
         "changed" => format!("changed: this is what {name} may open from now on"),
         "trusted" => "trusted: both sides have agreed".to_owned(),
         "rejected" => format!("rejected: what {name} may open here is as before"),
+        "granted" => format!("granted: {name} gets this when it asks"),
         "untrusted" => format!("untrusted: {name} has no tunnel to this host"),
         other => inert::text(other),
     }
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn each_state_says_what_it_means_and_the_whole_key_is_shown() {
-        for state in ["asked", "approved", "changed", "trusted", "rejected", "untrusted"] {
+        for state in ["asked", "approved", "changed", "trusted", "granted", "rejected", "untrusted"] {
             golden(state, text(&decided(state), 1_795_824_000 - 86_400));
         }
         let open_ended = Decided { name: String::new(), allow: Vec::new(), expires: None, ..decided("asked") };

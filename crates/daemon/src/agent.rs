@@ -8,8 +8,12 @@
 //! one has moved.
 
 mod answers;
+mod beforehand;
 pub mod connection;
+mod decided;
+pub mod decisions_log;
 mod events;
+pub mod explain;
 pub mod init;
 mod letters;
 mod link;
@@ -24,9 +28,11 @@ pub mod request;
 mod rotation;
 mod shown;
 pub(crate) mod state;
+mod tell;
 mod time;
 pub(crate) mod trust;
 mod tunnels;
+pub(crate) mod watchers;
 
 pub use self::init::init;
 pub use self::refusals::REFUSALS;
@@ -48,7 +54,9 @@ use overlay_rendezvous::protocol::MAX_WATCHED;
 use overlay_wire::signed::{Endpoints, Network, PublicKey, Record, Signed};
 
 use self::answers::Answer;
+use self::beforehand::Beforehand;
 use self::connection::{ConnectError, Target};
+use self::decisions_log::DecisionLog;
 use self::link::{Link, LinkNews};
 use self::post::Post;
 use self::questions::{Asked, Held};
@@ -58,6 +66,7 @@ use self::shown::Progress;
 use self::state::{Keys, State};
 use self::time::{HighWater, now};
 use self::trust::{Book, Moment, Open, Relation};
+use self::watchers::Watchers;
 use crate::config::{self, AgentPart};
 use crate::failure::{ExitKind, Failure};
 
@@ -115,6 +124,9 @@ pub(crate) struct Agent {
     look_at: tokio::time::Instant,
     pace: Pace,
     refusals: Arc<Refusals>,
+    log: DecisionLog,
+    beforehand: Beforehand,
+    watchers: Watchers,
 }
 
 /// The connection to the rendezvous, for people.
@@ -208,6 +220,9 @@ impl Agent {
         let post = Post::new(config.network_key, me, read.mailbox, read.former_mailbox);
         let rotation = Rotation::open(&state, &keys);
         let mut agent = Self {
+            log: DecisionLog::open(state.path())?,
+            beforehand: Beforehand::open(state.path())?,
+            watchers: Watchers::new(book.relations(), Moment { wall: now.unix, latest: time.read(now) }),
             config: config.clone(),
             state,
             keys,
@@ -373,12 +388,14 @@ impl Agent {
         self.time.note(now);
         if self.expires_at.is_some_and(|at| at <= self.time.reached()) {
             changed = changed.and(PEERS);
+            self.note_expired();
             self.write_time();
         }
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             changed = changed.and(self.look_around(netlink, port).await);
             changed = changed.and(self.tend_keys()).and(std::mem::take(&mut self.owed));
+            self.note_expired();
         }
         changed = changed.and(self.follow_late_endpoints());
         self.give_up_questions();
@@ -393,6 +410,7 @@ impl Agent {
 
     /// Sends what follows from a change.
     fn settle(&mut self) -> Changed {
+        self.log_automatic();
         self.expires_at = self.book.next_expiry(self.moment());
         if self.expires_at.is_some() && self.time.lags() {
             self.write_time();

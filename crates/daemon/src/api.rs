@@ -10,11 +10,13 @@
 //! GET  /metrics      OpenMetrics text                 any error         FailureBody, overlay.error.v1
 //! ```
 //!
-//! What an agent is asked is in [`agent`].
+//! What an agent is asked is in [`agent`], its stream of events in [`events`], and which rule decides in [`explain`].
 //!
 //! [`openapi::document`] is the machine-readable description.
 
 pub mod agent;
+mod events;
+pub mod explain;
 pub mod openapi;
 pub mod scrape;
 
@@ -48,6 +50,10 @@ const MAX_CONNECTIONS: usize = 16;
 const MAX_GUESTS: usize = 8;
 /// How many connections such a user may have at once, so that one of them cannot keep out the others.
 const MAX_OF_A_GUEST: usize = 4;
+
+/// How many streams of events users have who may only read, and how many one of them has.
+const MAX_GUEST_STREAMS: usize = 8;
+const MAX_STREAMS_OF_A_GUEST: usize = 2;
 
 /// A request to the supervisor. A dropped reply channel means that the daemon is shutting down.
 #[derive(Debug)]
@@ -165,6 +171,8 @@ pub async fn serve(listener: UnixListener, view: Arc<View>, requests: mpsc::Send
 struct Daemon {
     view: Arc<View>,
     requests: mpsc::Sender<Request>,
+    /// The streams of users who may only read.
+    streams: Arc<Guests>,
 }
 
 fn routes(view: Arc<View>, requests: mpsc::Sender<Request>) -> Router {
@@ -175,9 +183,15 @@ fn routes(view: Arc<View>, requests: mpsc::Sender<Request>) -> Router {
         .route("/v1/down", post(down))
         .route("/metrics", get(scrape))
         .merge(agent::routes())
+        .merge(events::routes())
+        .merge(explain::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(Daemon { view, requests })
+        .with_state(Daemon {
+            view,
+            requests,
+            streams: Arc::new(Guests::new(MAX_GUEST_STREAMS, MAX_STREAMS_OF_A_GUEST)),
+        })
 }
 
 async fn status(caller: Extension<Caller>, daemon: State<Daemon>) -> Result<Json<Status>, Failure> {

@@ -1,6 +1,7 @@
 //! The client side of the local API: the verbs of the program use it to find a daemon and send it requests.
 
 mod agent;
+mod events;
 
 use std::fs;
 use std::io;
@@ -10,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -173,6 +174,15 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Failure> {
+        let response = self.begin(method, path, body).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| self.no_answer(&error.to_string()))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// Sends a request, and returns the answer without its body.
+    async fn begin(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.not_connected(&error, &method))?;
         let broken = |error: hyper::Error| self.no_answer(&error.to_string());
         let (mut sender, connection) =
@@ -185,11 +195,7 @@ impl Client {
             .header(header::HOST, "localhost")
             .body(Full::new(body))
             .expect("method, path and header are valid by construction");
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| self.no_answer(&error.to_string()))?;
-        Ok((status, body.to_bytes()))
+        sender.send_request(request).await.map_err(broken)
     }
 
     fn not_connected(&self, error: &io::Error, method: &Method) -> Failure {

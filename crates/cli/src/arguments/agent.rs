@@ -1,6 +1,8 @@
 //! The arguments of the verbs that ask an agent, and how scopes and durations are written.
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use overlay_daemon::agent::decisions_log::MAX_LISTED;
+use overlay_daemon::agent::explain::Opening;
 use overlay_daemon::api::agent::MAX_LIFETIME;
 use overlay_daemon::config::check_scope;
 use overlay_wire::signed::MAX_REASON_LEN;
@@ -111,6 +113,85 @@ pub(crate) struct Ip {
 
     #[command(flatten)]
     pub(crate) on: On,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
+pub(crate) struct Trust {
+    #[command(subcommand)]
+    pub(crate) verb: Option<TrustVerb>,
+
+    /// The whole key of an agent, as `overlay agents` shows it there
+    #[arg(value_name = "KEY", required = true)]
+    pub(crate) peer: Option<String>,
+
+    /// What the peer may open here, or `none`; by default, what the config says; may be repeated
+    #[arg(long, value_name = "SCOPE", value_parser = allowed)]
+    pub(crate) allow: Vec<String>,
+
+    /// How long the grant lasts from now on, as in 30m, 24h or 7d; by default, until `untrust`
+    #[arg(long = "for", value_name = "DURATION", value_parser = lifetime)]
+    pub(crate) lifetime: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) on: On,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrustVerb {
+    /// Print one code for this agent and a peer, which is the same on both sides
+    ///
+    /// Compare the code with the one that `overlay trust verify` prints on the other host, over a channel that you trust.
+    /// If both are the same, each side has the other's key. If not, somebody stands between you.
+    Verify(Peer),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The agent that opens: a name, a key, a virtual IP, or `self`
+    #[arg(value_name = "SRC")]
+    pub(crate) from: String,
+
+    /// The agent at which it opens; one of both is this agent
+    #[arg(value_name = "DST")]
+    pub(crate) to: String,
+
+    /// What it opens: icmp, tcp/22, udp/53, or the number of an IP protocol
+    #[arg(value_name = "PROTO/PORT", value_parser = opening)]
+    pub(crate) what: String,
+
+    #[command(flatten)]
+    pub(crate) on: On,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Decisions {
+    /// Only decisions about this peer
+    #[arg(long, value_name = "PEER")]
+    pub(crate) peer: Option<String>,
+
+    /// How many, the newest last; at most 1000
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = count)]
+    pub(crate) last: usize,
+
+    #[command(flatten)]
+    pub(crate) on: On,
+}
+
+/// Parses how many decisions are listed.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=MAX_LISTED) => Ok(count),
+        _ => Err(format!("give a number from 1 to {MAX_LISTED}")),
+    }
+}
+
+/// Parses what is opened.
+fn opening(text: &str) -> Result<String, String> {
+    match Opening::parse(text) {
+        Ok(opening) => Ok(opening.to_string()),
+        Err(failure) => Err(failure.hint.unwrap_or(failure.error)),
+    }
 }
 
 fn reason(text: &str) -> Result<String, String> {

@@ -42,7 +42,7 @@ impl Agent {
         }
     }
 
-    fn answer(&mut self, reply: Reply, result: Result<AgentReply, Failure>) {
+    pub(super) fn answer(&mut self, reply: Reply, result: Result<AgentReply, Failure>) {
         self.answers.push(Answer { reply, result });
     }
 
@@ -73,10 +73,18 @@ impl Agent {
                 }
                 Err(failure) => self.answer(reply, Err(failure)),
             },
-            AgentRequest::Untrust(named) => match self.choose(&named.peer) {
-                Ok(peer) => return self.untrust(peer.identity, &named.peer, uid, reply),
-                Err(failure) => self.answer(reply, Err(failure)),
+            AgentRequest::Untrust(named) => match self.untrust_beforehand(&named.peer, uid) {
+                Some(result) => self.answer(reply, result),
+                None => match self.choose(&named.peer) {
+                    Ok(peer) => return self.untrust(peer.identity, &named.peer, uid, reply),
+                    Err(failure) => self.answer(reply, Err(failure)),
+                },
             },
+            AgentRequest::Trust(trust) => return self.trust(&trust, uid, reply),
+            AgentRequest::Ask(question) => {
+                let told = self.tell(question);
+                self.answer(reply, told);
+            }
             AgentRequest::Pending => {
                 let pending = self.book.pending(now).map(pending_request).collect();
                 self.answer(reply, Ok(AgentReply::Pending(pending)));
@@ -183,15 +191,15 @@ impl Agent {
         let relation = self.book.relation(&identity);
         let grant = relation.and_then(|relation| relation.mine.as_ref()).and_then(Word::grant);
         let is_open = relation.is_some_and(|relation| relation.is_open(self.moment()));
-        let state = if is_open && matches!(state, "asked" | "approved") { "trusted" } else { state };
+        let shown = if is_open && matches!(state, "asked" | "approved") { "trusted" } else { state };
         let decided = Decided {
             name: relation.and_then(Relation::name).unwrap_or_default().to_owned(),
             identity: identity.to_string(),
-            state: state.to_owned(),
+            state: shown.to_owned(),
             allow: grant.map(|grant| grant.allow.0.clone()).unwrap_or_default(),
             expires: grant.and_then(|grant| grant.expires).map(|at| at / 1_000),
         };
-        tracing::info!(uid, peer = decided.identity, allow = ?decided.allow, "{}: {}", decided.name, decided.state);
+        self.log_person(&identity, &decided, state, uid);
         self.answer(reply, Ok(AgentReply::Decided(decided)));
         changed
     }
@@ -223,6 +231,7 @@ impl Agent {
 
     fn status(&self) -> AgentStatus {
         let now = self.moment();
+        let peers = self.book.relations().map(|relation| shown_peer(relation, self.progress_of(relation), now));
         AgentStatus {
             name: self.config.name.clone(),
             identity: self.book.me().to_string(),
@@ -237,11 +246,7 @@ impl Agent {
                 Standing::Failed(cause) => cause.clone(),
             },
             rotation: self.rotation(),
-            peers: self
-                .book
-                .relations()
-                .map(|relation| shown_peer(relation, self.progress_of(relation), now))
-                .collect(),
+            peers: peers.chain(self.shown_beforehand(now)).collect(),
         }
     }
 
@@ -267,7 +272,7 @@ impl Agent {
     }
 
     /// When a grant ends that holds for so many seconds.
-    fn end_of(&self, seconds: Option<u64>) -> Option<u64> {
+    pub(super) fn end_of(&self, seconds: Option<u64>) -> Option<u64> {
         seconds.map(|seconds| self.moment().latest.saturating_add(seconds.saturating_mul(1_000)))
     }
 }

@@ -116,6 +116,9 @@ impl Agent {
             }
             return Some(Automatic::Terms(Terms { allow: Some(trust.allow.clone()), expires: trust.expires }));
         }
+        if let Some(terms) = self.granted_beforehand(peer) {
+            return Some(Automatic::Terms(terms));
+        }
         self.config.auto_approve.contains(peer).then(|| Automatic::Within(self.config.allow.clone()))
     }
 
@@ -141,6 +144,7 @@ impl Agent {
                     if !self.save(&peer) {
                         return changed;
                     }
+                    self.note(&peer);
                     if self.book.relation(&peer).is_some_and(|relation| !relation.is_stranger()) {
                         self.watch(&[peer]);
                     }

@@ -1,5 +1,9 @@
 //! What people and programs ask of the agent through the local API, and what they are answered.
 
+mod event;
+mod question;
+mod stream;
+
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
@@ -7,6 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::failure::Failure;
+
+pub use self::event::{AgentEvent, Happened};
+pub use self::question::{About, Decisions, Granted, Logged, Packets, PeerRules, Question, Verified};
+pub use self::stream::{EventReceiver, EventSender, MAX_WAITING};
+use super::explain::Explained;
 
 /// A request to the agent. Peers are named by name, by the full key, by at least 16 characters of the key, or as
 /// `NAME@KEYPREFIX`.
@@ -20,10 +29,14 @@ pub enum AgentRequest {
     Reject(Named),
     /// Take trust back, or refuse a request.
     Untrust(Named),
+    /// Grant something to an agent before it asks.
+    Trust(Approve),
     /// The requests that wait for a decision.
     Pending,
     /// This agent and its peers.
     Peers,
+    /// A question that needs nobody else.
+    Ask(Question),
     /// Look for agents at the rendezvous.
     Find(Find),
     /// The agent with this virtual IP, name or key.
@@ -64,13 +77,13 @@ pub struct Handshake {
     pub seconds: Option<u64>,
 }
 
-/// The body of `POST /v1/agent/approve`.
+/// The body of `POST /v1/agent/approve`, and of `POST /v1/agent/trust`, which takes a whole key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Approve {
     /// The agent to approve.
     pub peer: String,
-    /// What the peer may open here. Left out: what it asked for.
+    /// What the peer may open here. Left out: what it asked for, or for `trust` what `[agent] allow` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<String>>,
     /// For how many seconds the grant holds. Left out: until it is taken back.
@@ -121,6 +134,16 @@ pub enum AgentReply {
     Found(Vec<AgentRecord>),
     /// The tunnel key was replaced.
     Rotated(Rotated),
+    /// Which rule decides.
+    Explained(Box<About<Explained>>),
+    /// The rules between this agent and a peer.
+    Rules(Box<About<PeerRules>>),
+    /// The newest decisions.
+    Decisions(Logged),
+    /// The code of two agents.
+    Verified(Box<Verified>),
+    /// The requests that wait when a stream begins.
+    Watching(Vec<AgentEvent>),
 }
 
 /// The tunnel keys after one was replaced.
@@ -147,7 +170,7 @@ pub struct Decided {
     pub name: String,
     /// The peer's key.
     pub identity: String,
-    /// `asked`, `approved`, `changed`, `trusted` (both sides have granted), `rejected`, `untrusted`.
+    /// `asked`, `approved`, `changed`, `trusted` (both sides have granted), `rejected`, `untrusted`, `granted` (beforehand).
     pub state: String,
     /// What the peer may open here.
     pub allow: Vec<String>,
@@ -206,7 +229,8 @@ pub struct AgentPeer {
     pub identity: String,
     /// The peer's virtual IPs.
     pub addresses: Vec<IpAddr>,
-    /// `trusted`, `asked` (waits for the peer), `pending` (waits for us), `untrusted`, `expired`.
+    /// `trusted`, `asked` (waits for the peer), `pending` (waits for us), `untrusted`, `expired`,
+    /// `granted` (trusted beforehand).
     pub state: String,
     /// How far our request came, if one is not answered: `waiting` (for the rendezvous), `sent` (it lies in the peer's mailbox),
     /// `delivered` (the peer has it), `expired`.

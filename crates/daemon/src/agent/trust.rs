@@ -13,6 +13,7 @@ mod decisions;
 mod exchange;
 mod judged;
 mod letters;
+mod lifted;
 mod relation;
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ fn rules(scopes: &ScopeList) -> Option<Vec<Rule>> {
     scopes.scopes().map(rule).collect()
 }
 
-fn rule(scope: Scope) -> Option<Rule> {
+/// The rule of a scope. `None`: everything.
+pub(super) fn rule(scope: Scope) -> Option<Rule> {
     let Scope::Only(protocol, ports) = scope else { return None };
     let protocol = match protocol {
         signed::Protocol::Icmp => Protocol::Icmp,

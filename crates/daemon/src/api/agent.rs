@@ -6,10 +6,13 @@
 //! POST /v1/agent/reject      Named            DecidedAnswer
 //! POST /v1/agent/untrust     Named            DecidedAnswer
 //! POST /v1/agent/key/rotate  RotateKey        RotatedAnswer, overlay.rotated.v1
+//! POST /v1/agent/trust       Approve          DecidedAnswer
 //! GET  /v1/agent/pending                      PendingAnswer, overlay.pending.v1
 //! GET  /v1/agent/peers                        AgentAnswer, overlay.agent.v1
 //! GET  /v1/agent/find        ?name= &tag=     AgentsAnswer, overlay.agents.v1
 //! GET  /v1/agent/whois       ?agent=          AgentsAnswer
+//! GET  /v1/agent/verify      ?peer=           VerifiedAnswer, overlay.verify.v1
+//! GET  /v1/agent/decisions   ?peer= &last=    DecisionsAnswer, overlay.decisions.v1
 //! ```
 //!
 //! Rights come first: the body of a caller that may not change anything is not read. A body is bounded in length and
@@ -34,6 +37,7 @@ use crate::agent::request::{
     AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Find, Handshake, Named,
     PendingRequest, RotateKey, Rotated,
 };
+use crate::agent::request::{Decisions, Logged, Question, Verified};
 use crate::config::check_scope;
 use crate::failure::{ExitKind, Failure};
 use crate::serving::access::{Caller, Uid};
@@ -112,6 +116,28 @@ pub struct Whois {
     pub agent: String,
 }
 
+/// The answer to `GET /v1/agent/verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VerifiedAnswer {
+    /// The name of this JSON schema.
+    #[schemars(extend("const" = "overlay.verify.v1"))]
+    pub schema: Cow<'static, str>,
+    /// The code, and what it is made of.
+    #[serde(flatten)]
+    pub verified: Verified,
+}
+
+/// The answer to `GET /v1/agent/decisions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DecisionsAnswer {
+    /// The name of this JSON schema.
+    #[schemars(extend("const" = "overlay.decisions.v1"))]
+    pub schema: Cow<'static, str>,
+    /// What was logged.
+    #[serde(flatten)]
+    pub logged: Logged,
+}
+
 pub(super) fn routes() -> Router<Daemon> {
     Router::new()
         .route("/v1/agent/handshake", post(handshake))
@@ -119,14 +145,17 @@ pub(super) fn routes() -> Router<Daemon> {
         .route("/v1/agent/reject", post(reject))
         .route("/v1/agent/untrust", post(untrust))
         .route("/v1/agent/key/rotate", post(rotate_key))
+        .route("/v1/agent/trust", post(trust))
         .route("/v1/agent/pending", get(pending))
         .route("/v1/agent/peers", get(peers))
         .route("/v1/agent/find", get(find))
         .route("/v1/agent/whois", get(whois))
+        .route("/v1/agent/verify", get(verify))
+        .route("/v1/agent/decisions", get(decisions))
 }
 
 /// The caller, and the daemon that it asks.
-type Asker = (Extension<Caller>, Extension<Uid>, State<Daemon>);
+pub(super) type Asker = (Extension<Caller>, Extension<Uid>, State<Daemon>);
 
 async fn handshake(asker: Asker, request: Request) -> Result<Json<DecidedAnswer>, Failure> {
     asker.0.may_change()?;
@@ -143,12 +172,22 @@ async fn handshake(asker: Asker, request: Request) -> Result<Json<DecidedAnswer>
 }
 
 async fn approve(asker: Asker, request: Request) -> Result<Json<DecidedAnswer>, Failure> {
+    let approve = approval(&asker, request).await?;
+    decide(asker, AgentRequest::Approve(approve)).await
+}
+
+async fn trust(asker: Asker, request: Request) -> Result<Json<DecidedAnswer>, Failure> {
+    let trust = approval(&asker, request).await?;
+    decide(asker, AgentRequest::Trust(trust)).await
+}
+
+async fn approval(asker: &Asker, request: Request) -> Result<Approve, Failure> {
     asker.0.may_change()?;
     let approve: Approve = body(request).await?;
     check_named("`peer`", &approve.peer)?;
     check_scopes("allow", approve.allow.as_deref().unwrap_or_default())?;
     check_lifetime(approve.seconds)?;
-    decide(asker, AgentRequest::Approve(approve)).await
+    Ok(approve)
 }
 
 async fn reject(asker: Asker, request: Request) -> Result<Json<DecidedAnswer>, Failure> {
@@ -208,6 +247,31 @@ async fn whois(asker: Asker, query: Result<Query<Whois>, QueryRejection>) -> Res
     found(asker, AgentRequest::Whois(agent)).await
 }
 
+async fn verify(asker: Asker, query: Result<Query<Named>, QueryRejection>) -> Result<Json<VerifiedAnswer>, Failure> {
+    asker.0.may_read()?;
+    let Query(Named { peer }) = query.map_err(|error| bad_query(&error))?;
+    check_named("`peer`", &peer)?;
+    match ask(asker, AgentRequest::Ask(Question::Verify(peer))).await? {
+        AgentReply::Verified(verified) => {
+            Ok(Json(VerifiedAnswer { schema: "overlay.verify.v1".into(), verified: *verified }))
+        }
+        _ => Err(different_answer()),
+    }
+}
+
+async fn decisions(
+    asker: Asker,
+    query: Result<Query<Decisions>, QueryRejection>,
+) -> Result<Json<DecisionsAnswer>, Failure> {
+    asker.0.may_read()?;
+    let Query(decisions) = query.map_err(|error| bad_query(&error))?;
+    decisions.peer.as_ref().map_or(Ok(()), |peer| check_named("`peer`", peer))?;
+    match ask(asker, AgentRequest::Ask(Question::Decisions(decisions))).await? {
+        AgentReply::Decisions(logged) => Ok(Json(DecisionsAnswer { schema: "overlay.decisions.v1".into(), logged })),
+        _ => Err(different_answer()),
+    }
+}
+
 async fn decide(asker: Asker, request: AgentRequest) -> Result<Json<DecidedAnswer>, Failure> {
     match ask(asker, request).await? {
         AgentReply::Decided(decided) => {
@@ -224,7 +288,7 @@ async fn found(asker: Asker, request: AgentRequest) -> Result<Json<AgentsAnswer>
     }
 }
 
-async fn ask((_, Extension(Uid(uid)), daemon): Asker, request: AgentRequest) -> Result<AgentReply, Failure> {
+pub(super) async fn ask((_, Extension(Uid(uid)), daemon): Asker, request: AgentRequest) -> Result<AgentReply, Failure> {
     let (answer, answered) = oneshot::channel();
     let request = super::Request::Agent(AgentCall { request, uid }, answer);
     daemon.requests.send(request).await.map_err(|_| stopping())?;
@@ -250,7 +314,7 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Failure> {
     })
 }
 
-fn check_named(what: &str, text: &str) -> Result<(), Failure> {
+pub(super) fn check_named(what: &str, text: &str) -> Result<(), Failure> {
     match text.len() {
         0 => Err(bad(format!("{what} is empty"))),
         1..=MAX_NAMED if !text.chars().any(char::is_control) => Ok(()),
@@ -285,13 +349,13 @@ fn bad(error: impl Into<String>) -> Failure {
     Failure::new(ExitKind::Usage, error)
 }
 
-fn bad_query(error: &QueryRejection) -> Failure {
+pub(super) fn bad_query(error: &QueryRejection) -> Failure {
     bad("the query is not what this path takes")
         .with_cause(error.body_text())
         .with_hint("configs/openapi.json describes it")
 }
 
-fn different_answer() -> Failure {
+pub(super) fn different_answer() -> Failure {
     Failure::new(ExitKind::Other, "the agent answered a different question")
 }
 

@@ -10,15 +10,19 @@ use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::agent::{AgentAnswer, AgentsAnswer, DecidedAnswer, PendingAnswer, RotatedAnswer};
+use super::agent::{
+    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, PendingAnswer, RotatedAnswer, VerifiedAnswer,
+};
+use super::events::MEDIA_TYPE;
+use super::explain::{ExplainedAnswer, RulesAnswer};
 use super::{Down, GROUP, Reloaded, Version, status_code};
-use crate::agent::request::{Approve, Handshake, Named, RotateKey};
+use crate::agent::request::{AgentEvent, Approve, Handshake, Named, RotateKey};
 use crate::failure::{ExitKind, FailureBody};
 use crate::view::Status;
 use crate::view::metrics;
 
 /// All operations of the API.
-pub(super) static OPERATIONS: [Operation; 14] = [
+pub(super) static OPERATIONS: [Operation; 20] = [
     Operation {
         path: "/v1/status",
         method: "get",
@@ -134,6 +138,61 @@ pub(super) static OPERATIONS: [Operation; 14] = [
         summary: "The agent with this virtual IP, name or key.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<AgentsAnswer>()),
     },
+    Operation {
+        path: "/v1/agent/trust",
+        method: "post",
+        id: "trust",
+        takes: Takes::Body(|schemas| schemas.subschema_for::<Approve>()),
+        summary: "Grants something to an agent before it asks. The peer is named by its whole key.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<DecidedAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/verify",
+        method: "get",
+        id: "verify",
+        takes: Takes::Query(&[("peer", true, "A name or a key.")]),
+        summary: "The code by which two people check that each has the other's key.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<VerifiedAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/decisions",
+        method: "get",
+        id: "decisions",
+        takes: Takes::Query(&[
+            ("peer", false, "Only decisions about this peer."),
+            ("last", false, "How many, at most 1,000."),
+        ]),
+        summary: "The newest decisions about trust, and who made them.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<DecisionsAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/events",
+        method: "get",
+        id: "events",
+        takes: Takes::Nothing,
+        summary: "The requests that wait, and every event from now on, one a line. A slow reader is dropped.",
+        answer: Answer::Lines(MEDIA_TYPE, |schemas| schemas.subschema_for::<AgentEvent>()),
+    },
+    Operation {
+        path: "/v1/explain",
+        method: "get",
+        id: "explain",
+        takes: Takes::Query(&[
+            ("from", true, "The agent that opens: a name, a key, a virtual IP, or `self`."),
+            ("to", true, "The agent at which it opens. One of both is this agent."),
+            ("what", true, "`icmp`, `tcp/22`, `udp/53` or the number of an IP protocol."),
+        ]),
+        summary: "Which rule of which side decides whether something may be opened.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<ExplainedAnswer>()),
+    },
+    Operation {
+        path: "/v1/rules",
+        method: "get",
+        id: "rules",
+        takes: Takes::Query(&[("peer", true, "A name, a key or a virtual IP.")]),
+        summary: "What a peer may open here, and what may be opened there.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<RulesAnswer>()),
+    },
 ];
 
 /// One method of one path.
@@ -160,6 +219,8 @@ pub(super) enum Takes {
 pub(super) enum Answer {
     /// A type of ours.
     Json(fn(&mut SchemaGenerator) -> Schema),
+    /// Lines of a media type, each of them a type of ours.
+    Lines(&'static str, fn(&mut SchemaGenerator) -> Schema),
     /// Text of this media type.
     Text(&'static str),
 }
@@ -227,6 +288,7 @@ impl Operation {
     fn describe(&self, schemas: &mut SchemaGenerator, bodies: &mut SchemaGenerator) -> Value {
         let (media, shape) = match self.answer {
             Answer::Json(shape) => ("application/json", json!(shape(schemas))),
+            Answer::Lines(media, shape) => (media, json!(shape(schemas))),
             Answer::Text(media) => (media, json!({ "type": "string" })),
         };
         let mut described = json!({

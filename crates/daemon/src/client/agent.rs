@@ -8,8 +8,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{CHANGE_PATIENCE, Client, LOOK_PATIENCE};
-use crate::agent::request::{Approve, Find, Handshake, Named, RotateKey};
-use crate::api::agent::{AgentAnswer, AgentsAnswer, DecidedAnswer, PendingAnswer, RotatedAnswer};
+use crate::agent::explain::Explain;
+use crate::agent::request::{Approve, Decisions, Find, Handshake, Named, RotateKey};
+use crate::api::agent::{
+    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, PendingAnswer, RotatedAnswer, VerifiedAnswer,
+};
+use crate::api::explain::{ExplainedAnswer, RulesAnswer};
 use crate::failure::Failure;
 
 /// How long a daemon may take to answer a request for which it asks the rendezvous.
@@ -99,12 +103,60 @@ impl Client {
         self.search("/v1/agent/whois", &[("agent", Some(agent))]).await
     }
 
+    /// Grants something to an agent before it asks.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn trust(&self, trust: &Approve) -> Result<DecidedAnswer, Failure> {
+        self.decide("/v1/agent/trust", trust).await
+    }
+
+    /// Fetches the code by which two people compare keys.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn verify(&self, peer: &str) -> Result<VerifiedAnswer, Failure> {
+        self.search("/v1/agent/verify", &[("peer", Some(peer))]).await
+    }
+
+    /// Fetches the newest decisions.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn decisions(&self, decisions: &Decisions) -> Result<DecisionsAnswer, Failure> {
+        let last = decisions.last.map(|last| last.to_string());
+        let parameters = [("peer", decisions.peer.as_deref()), ("last", last.as_deref())];
+        self.search("/v1/agent/decisions", &parameters).await
+    }
+
+    /// Asks which rule decides.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn explain(&self, explain: &Explain) -> Result<ExplainedAnswer, Failure> {
+        let Explain { from, to, what } = explain;
+        self.search("/v1/explain", &[("from", Some(from)), ("to", Some(to)), ("what", Some(what))]).await
+    }
+
+    /// Fetches the rules between this side and a peer.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn rules(&self, peer: &str) -> Result<RulesAnswer, Failure> {
+        self.search("/v1/rules", &[("peer", Some(peer))]).await
+    }
+
     async fn decide<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).expect("a request is plain data");
         self.ask_with(Method::POST, path, body.into(), CHANGE_PATIENCE).await
     }
 
-    async fn search(&self, path: &str, parameters: &[(&str, Option<&str>)]) -> Result<AgentsAnswer, Failure> {
+    async fn search<T: DeserializeOwned>(&self, path: &str, parameters: &[(&str, Option<&str>)]) -> Result<T, Failure> {
         let given = parameters.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded((*value)?))));
         let query = given.collect::<Vec<_>>().join("&");
         let path = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };

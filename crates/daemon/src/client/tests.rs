@@ -7,8 +7,10 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::agent::explain::Explain;
 use crate::agent::request::{
-    AgentRecord, AgentReply, AgentRequest, Approve, Decided, Find, Handshake, Named, RotateKey, Rotated,
+    AgentRecord, AgentReply, AgentRequest, Approve, Decided, Decisions, Find, Handshake, Named, Question, RotateKey,
+    Rotated,
 };
 use crate::api::{self, ReloadError, Request};
 use crate::device::ReloadReport;
@@ -85,6 +87,8 @@ fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
             waits_for_count: 0,
             waits_for: Vec::new(),
         }),
+        AgentRequest::Trust(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
+        AgentRequest::Ask(asked) => return Err(Failure::new(ExitKind::NotFound, format!("{asked:?}"))),
     })
 }
 
@@ -109,6 +113,13 @@ async fn what_the_agent_is_asked_arrives_as_it_was_meant() {
     assert_eq!(client.approve(&approve).await.expect("an answer").decided.name, format!("{approve:?}"));
     let named = Named { peer: "bob".to_owned() };
     assert_eq!(client.untrust(&named).await.expect("an answer").decided.name, format!("{named:?}"));
+    assert_eq!(client.trust(&approve).await.expect("an answer").decided.name, format!("{approve:?}"));
+    let explain = Explain { from: "a&to=b".to_owned(), to: "fd5c::1".to_owned(), what: "tcp/22".to_owned() };
+    let failure = client.explain(&explain).await.expect_err("not known");
+    assert_eq!(failure.error, format!("{:?}", Question::Explain(explain)));
+    let decisions = Decisions { peer: Some("bob".to_owned()), last: Some(3) };
+    let failure = client.decisions(&decisions).await.expect_err("not known");
+    assert_eq!(failure.error, format!("{:?}", Question::Decisions(decisions)));
 
     let rotate = RotateKey { compromised: true };
     assert_eq!(client.rotate_key(&rotate).await.expect("an answer").rotated.tunnel_key, format!("{rotate:?}"));

@@ -25,7 +25,11 @@ use crate::engine::Reports;
 use crate::failure::{ExitKind, Failure};
 use crate::resolve::Answer;
 use crate::uapi::Setting;
+use crate::view::StatusWarning;
 use crate::{host, notify};
+
+/// The topic of warnings about the log of decisions.
+const DECISIONS: &str = "decisions";
 
 /// A running `overlay up`.
 pub(super) struct Supervisor {
@@ -79,6 +83,8 @@ impl Supervisor {
         let mut concerns = Concerns { signals, reports, requests, settings, watchdog: Watchdog::start() };
         let end = control::serve(&mut concerns, &mut self).await;
         notify::stopping();
+        // Those who read its events are told while the rest ends.
+        drop(self.agent);
         let Running { config, netlink, journal, host, device, .. } = self.running;
         let legacy = device.stop().await;
         if let Err(error) = host::flows::write(&flows_file, &legacy) {
@@ -144,6 +150,20 @@ impl Supervisor {
         }
     }
 
+    /// Passes on what happened to trust, and shows whether decisions are logged.
+    fn publish(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        agent.publish();
+        let view = &self.running.view;
+        let failure = agent.log_failure().map(|error| {
+            let message = format!("decisions about trust hold, but are not logged: {error}");
+            StatusWarning::new(DECISIONS, message, "make room, or remove what is in the way: see docs/agents.md")
+        });
+        if failure.is_some() || view.has_warnings(DECISIONS) {
+            view.set_warnings(DECISIONS, failure.into_iter().collect());
+        }
+    }
+
     fn summary(&self) -> String {
         let Config { interface, peers, .. } = &self.running.config;
         let plural = if peers.len() == 1 { "" } else { "s" };
@@ -182,6 +202,7 @@ impl Daemon for Supervisor {
                 if let Some(agent) = &mut self.agent {
                     let changed = agent.on_news(news, &self.running.netlink, port).await;
                     self.follow_agent(changed).await;
+                    self.publish();
                 }
             }
         }
@@ -196,6 +217,7 @@ impl Daemon for Supervisor {
             return self.follow_agent(changed).await;
         }
         self.resolving.on_event(peer, &event);
+        self.agent.iter_mut().for_each(|agent| agent.on_tunnel_event(peer, &event));
         if let (Event::PresharedKeyProven(_), Some(agent)) = (&event, &mut self.agent) {
             agent.on_key_proven(peer);
         }
@@ -235,6 +257,7 @@ impl Daemon for Supervisor {
         if let Some(agent) = &mut self.agent {
             let changed = agent.on_call(call, reply);
             self.follow_agent(changed).await;
+            self.publish();
             return;
         }
         let Config { interface, path, .. } = &self.running.config;

@@ -111,6 +111,17 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             waits_for_count: 1,
             waits_for: vec!["bob".to_owned()],
         }),
+        AgentRequest::Trust(_) => AgentReply::Decided(decided("granted")),
+        AgentRequest::Ask(Question::Decisions(_)) => AgentReply::Decisions(Logged::default()),
+        AgentRequest::Ask(Question::Verify(_)) => AgentReply::Verified(Box::new(Verified {
+            name: "bob".to_owned(),
+            identity: "k".repeat(52),
+            own_name: "alice".to_owned(),
+            own_identity: "a".repeat(52),
+            network: "n".repeat(52),
+            code: "12345".to_owned(),
+        })),
+        AgentRequest::Ask(_) => return Err(Failure::new(ExitKind::NotFound, "not known to this agent")),
     })
 }
 
@@ -158,6 +169,17 @@ async fn each_path_asks_its_question_with_the_uid_of_its_caller() {
             AgentRequest::Find(Find { name: Some(text("bob")), tag: Some(text("gpu")) }),
         ),
         ("GET /v1/agent/whois?agent=bob%40abc%26x", "", AgentRequest::Whois(text("bob@abc&x"))),
+        (
+            "POST /v1/agent/trust",
+            r#"{"peer":"bob","allow":[],"seconds":60}"#,
+            AgentRequest::Trust(Approve { peer: text("bob"), allow: Some(Vec::new()), seconds: Some(60) }),
+        ),
+        ("GET /v1/agent/verify?peer=bob", "", AgentRequest::Ask(Question::Verify(text("bob")))),
+        (
+            "GET /v1/agent/decisions?peer=bob&last=7",
+            "",
+            AgentRequest::Ask(Question::Decisions(Decisions { peer: Some(text("bob")), last: Some(7) })),
+        ),
     ];
     for (asked, body, request) in cases {
         let (code, answer) = world.send(asked, body).await;
@@ -194,8 +216,8 @@ async fn each_answer_has_its_schema_and_leaves_out_what_is_not_known() {
     assert_eq!((code, &failure["code"], &failure["hint"]), (404, &json!("not_found"), &json!("overlay find")));
 }
 
-const CHANGES: [&str; 3] = ["handshake", "approve", "untrust"];
-const LOOKS: [&str; 4] = ["pending", "peers", "find", "whois?agent=bob"];
+const CHANGES: [&str; 4] = ["handshake", "approve", "untrust", "trust"];
+const LOOKS: [&str; 6] = ["pending", "peers", "find", "whois?agent=bob", "verify?peer=bob", "decisions"];
 
 #[tokio::test]
 async fn members_of_the_group_look_but_do_not_decide_and_strangers_do_neither() {
