@@ -109,7 +109,8 @@ fn past(mut world: Agents) -> (Past, Lab) {
     alice.is_asked_by("bob");
     let (bob_asks, alice_is_asked) = (copy(&bob, "asks"), copy(&alice, "is-asked"));
     alice.ask("approve bob --for 3s");
-    bob.sees("alice", "trusted");
+    let has_key = || StateFolder::of(&bob).peer(&alices)?.preshared_key().map(drop);
+    within(SHORTLY, "the approval to arrive, before or after it has expired", has_key);
     holds(&alice, &bobs, [false, true]);
     holds(&bob, &alices, [true, false]);
     let expired = [&alice, &bob].map(|agent| copy(agent, "expired"));

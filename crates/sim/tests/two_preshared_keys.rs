@@ -119,6 +119,23 @@ fn two_sides_without_a_session_find_the_key_that_both_have() {
     }
 }
 
+/// Calls, answers and confirmations are lost, so the two sides count their turns differently.
+#[test]
+fn two_sides_find_the_key_that_both_have_over_a_path_that_loses_a_fifth() {
+    for (seed, (one, other)) in (0..40).flat_map(|seed| [((9, 8), (8, 0)), ((9, 8), (8, 7))].map(|keys| (seed, keys))) {
+        let mut world = World::new(seed);
+        let (alice, bob) = world.pair();
+        world.all_links(|link| link.loss = 0.2);
+        set(&mut world, alice, bob, one);
+        set(&mut world, bob, alice, other);
+        for (host, peer) in [(alice, bob), (bob, alice)] {
+            world.set_peer(host, peer, |peer| peer.persistent_keepalive = Some(seconds(25)));
+        }
+        let is_done = |world: &World| world.handshakes(alice, bob) > 0 && world.handshakes(bob, alice) > 0;
+        assert!(world.run_until(minutes(2), is_done), "{one:?} and {other:?}, seed {seed}");
+    }
+}
+
 #[test]
 fn keys_that_are_not_the_same_on_any_side_make_no_session() {
     let mut world = World::new(7);
