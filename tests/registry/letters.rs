@@ -2,10 +2,11 @@
 
 use overlay_rendezvous::letter::Letter;
 use overlay_rendezvous::protocol::{FromServer, Push, Slot};
-use overlay_wire::signed::Revoke;
+use overlay_wire::signed::{Request, Revoke};
 
 use super::*;
 use crate::rogue::outsider::{endpoints, grant, request, seal_message, seal_slot};
+use crate::rogue::signing::{sign_unchecked, unsigned};
 use crate::rogue::{now, random};
 
 /// How often old letters are shown again.
@@ -89,6 +90,46 @@ fn a_letter_that_is_shown_as_a_different_kind_is_refused() {
     within(SHORTLY, "bob's grant", || {
         (scene.alice.peer("bob")["opens"] == Value::from(&[][..] as &[Value])).then_some(())
     });
+}
+
+#[test]
+fn a_request_with_a_record_that_lies_waits_for_no_decision() {
+    let Some(scene) = Scene::new("lying requests") else { return };
+    let mallory = scene.rogue.join("mallory");
+    let (alice, bob) = (scene.record_of(&scene.alice_key), scene.record_of(&scene.bob_key));
+    let asked = request(&alice, &mallory.key, "any");
+    let record = |change: &dyn Fn(&mut Record)| {
+        let mut record = Record { sequence: mallory.record.sequence + 1, ..mallory.record.clone().into_value() };
+        change(&mut record);
+        sign_unchecked(&record, &mallory.key)
+    };
+    let hour = 3_600_000;
+    let far = |record: &mut Record| (record.issued, record.fresh_until) = (now().unix + hour, now().unix + 2 * hour);
+    let old = Request { issued: now().unix - 2 * hour, expires: now().unix - hour, ..asked.clone().into_value() };
+    let attacks = [
+        ("bob's address", "address", asked.bytes().to_vec(), record(&|record| record.ipv4 = bob.ipv4)),
+        ("bob's tunnel key", "key_taken", asked.bytes().to_vec(), {
+            record(&|record| record.tunnel_keys.clone_from(&bob.tunnel_keys))
+        }),
+        ("bob's record", "not_ours", asked.bytes().to_vec(), bob.bytes().to_vec()),
+        ("a record from the future", "future", asked.bytes().to_vec(), record(&far)),
+        ("no signature", "malformed", unsigned(&*asked), mallory.record.bytes().to_vec()),
+        ("an expired request", "expired", sign_unchecked(&old, &mallory.key), mallory.record.bytes().to_vec()),
+    ];
+    let attack = scene.attack();
+    let from = mallory.identity();
+    let push = |request: Vec<u8>, record: Vec<u8>| {
+        let (message, letter) = (random(), Letter::Request { request: request.into(), record: record.into() });
+        let sealed = seal_message(&alice, &from, &message, &letter).into();
+        scene.rogue.push(&scene.alice_key, Push::Message { from, message, sealed });
+    };
+    for (what, reason, request, record) in attacks {
+        attack.is_refused(what, reason, 1, || push(request, record));
+        assert_eq!(scene.alice.ask("pending")["requests"], Value::from(&[][..] as &[Value]), "{what}");
+    }
+    attack.was_in_vain();
+    push(asked.bytes().to_vec(), mallory.record.bytes().to_vec());
+    scene.alice.is_asked_by("mallory");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a rendezvous says of an agent's own record.
 
 use overlay_rendezvous::protocol::{Code, FromServer, Reply, Verb};
-use overlay_wire::signed::Record;
+use overlay_wire::signed::{Network, Pool, Record};
 
 use super::*;
 use crate::rogue::signing::sign_unchecked;
@@ -21,6 +21,49 @@ fn registers_again(scene: &Scene) {
     let before = scene.rogue.records(&scene.alice_key).len();
     scene.rogue.bounce(&scene.alice_key);
     within(SHORTLY, "alice to register", || (scene.rogue.records(&scene.alice_key).len() > before).then_some(()));
+}
+
+#[test]
+fn a_network_object_that_is_older_or_forked_is_not_believed() {
+    let Some(scene) = Scene::new("network object") else { return };
+    let (alice, known) = (scene.alice_key, &scene.rogue.network);
+    let pool = Pool::new([10, 98, 0, 0].into(), 16).expect("a pool");
+    let changed = |sequence| Network { sequence, pool, ..known.clone().into_value() };
+    let newest = Signed::sign(changed(known.sequence + 1), &scene.rogue.network_key).expect("a good network");
+    let attack = scene.attack();
+    for (what, reason, sequence) in
+        [("an older one", "rolled_back", known.sequence - 1), ("a fork", "forked", known.sequence)]
+    {
+        let network = Signed::sign(changed(sequence), &scene.rogue.network_key).expect("a good network");
+        scene.rogue.filter(move |told| welcome_to(&told, &alice, network.bytes()));
+        attack.is_refused(what, reason, 1, || connects_again(&scene));
+    }
+    attack.was_in_vain();
+    // The newest one arrives, and its pool with it.
+    scene.rogue.filter(move |told| welcome_to(&told, &alice, newest.bytes()));
+    let before = files_of(&scene.alice);
+    connects_again(&scene);
+    within(SHORTLY, "the newest network", || (files_of(&scene.alice) != before).then_some(()));
+}
+
+/// What an agent is told, with a different network object in the answer to its `hello`.
+fn welcome_to(told: &Told<'_>, agent: &PublicKey, network: &[u8]) -> Vec<FromServer> {
+    match (&told.message, told.asked) {
+        (FromServer::Answer(answer), Some(Verb::Hello)) if told.to == agent => {
+            let Reply::Welcome { record, epoch, seen_from, .. } = answer.reply.clone() else { return Vec::new() };
+            let network = network.to_vec().into();
+            answered(&told.message, Reply::Welcome { network, record, epoch, seen_from })
+        }
+        _ => vec![told.message.clone()],
+    }
+}
+
+/// Makes alice connect again, and waits until she does.
+#[track_caller]
+fn connects_again(scene: &Scene) {
+    let arrivals = scene.rogue.arrivals();
+    scene.rogue.bounce(&scene.alice_key);
+    within(SHORTLY, "alice to connect", || (scene.rogue.arrivals() > arrivals).then_some(()));
 }
 
 #[test]

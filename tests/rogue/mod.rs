@@ -50,8 +50,9 @@ const POOL: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 0);
 pub struct Rogue {
     /// The URL, with both keys.
     pub url: Pinned,
-    /// The network.
+    /// The network, and its key.
     pub network: Signed<Network>,
+    pub network_key: SecretKey,
     /// The key of the rendezvous.
     pub key: Arc<SecretKey>,
     desk: Arc<Mutex<Desk>>,
@@ -80,7 +81,7 @@ impl Rogue {
             Pinned { host: ADDRESS.to_owned(), port: PORT, rendezvous: key.public(), network: network_key.public() };
         let network = Network {
             network: network_key.public(),
-            sequence: 1,
+            sequence: now().unix,
             issued: now().unix,
             name: "lab".to_owned(),
             pool: Pool::new(POOL, 16).expect("a pool"),
@@ -96,7 +97,7 @@ impl Rogue {
         let listener = listener.expect("no panic").expect("the host has the address, and the port is free");
         let server = connection::Server { network: url.network, key: Arc::clone(&key), desk: Arc::clone(&desk) };
         runtime.spawn(server.run(listener));
-        Rogue { url, network, key, desk, runtime }
+        Rogue { url, network, network_key, key, desk, runtime }
     }
 
     /// From now on, an agent is told what `filter` makes of a message of the registry.

@@ -76,6 +76,7 @@ impl Agent {
     fn on_network(&mut self, network: Signed<Network>) -> Changed {
         let is_newer = self.network.as_ref().is_none_or(|known| network.sequence > known.sequence);
         if !is_newer {
+            self.note_former_network(&network);
             return NOTHING;
         }
         if let Err(failure) = self.state.set_network(&network) {

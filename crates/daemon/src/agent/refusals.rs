@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use overlay_rendezvous::client::Client;
-use overlay_wire::signed::{Record, Signed};
+use overlay_wire::signed::{Network, Record, Signed};
 
 use super::Agent;
 use super::connection::ConnectError;
@@ -38,8 +38,8 @@ pub const REFUSALS: [(&str, &str); 32] = [
     ("key_taken", "The tunnel key of a record belongs to a different agent that is trusted."),
     ("expired", "It has expired."),
     ("future", "It was signed more than ten minutes in the future."),
-    ("rolled_back", "A record is older than the one that is pinned."),
-    ("forked", "A record has the sequence of the one that is pinned, and different content."),
+    ("rolled_back", "A record or the network object is older than the one that is known."),
+    ("forked", "A record or the network object has the sequence of the one that is known, and different content."),
     ("replayed", "A letter is not newer than the newest one of its sender, which may have been a revoke."),
     ("unasked", "A letter answers nothing that this agent asked, or is from an agent without trust."),
     ("full", "Too many requests wait for a decision."),
@@ -104,6 +104,15 @@ impl Agent {
     pub(super) fn refuse(&self, refusal: Refusal, what: &str) {
         self.refusals.count(refusal.code());
         tracing::debug!(reason = refusal.code(), "a {what} is refused");
+    }
+
+    /// Counts a network object that is older than the known one, or has its sequence and different content.
+    pub(super) fn note_former_network(&self, network: &Signed<Network>) {
+        match self.network.as_ref().filter(|known| *known != network) {
+            Some(known) if known.sequence == network.sequence => self.refuse(Refusal::Forked, "network"),
+            Some(_) => self.refuse(Refusal::RolledBack, "network"),
+            None => {}
+        }
     }
 
     /// Returns the records that may be shown and pinned, out of those that the rendezvous has found.
