@@ -355,13 +355,12 @@ impl Agent {
             // A wall clock that is set is noticed after half a minute at the latest.
             Duration::from_millis(at.saturating_sub(self.moment().latest)).min(LOOK_AROUND)
         });
-        let sooner = self.question_due().into_iter().chain(self.pace.due());
+        let sooner = self.question_due().into_iter().chain(self.pace.due()).chain(self.rotation.due_at());
         let look_at = sooner.fold(self.look_at, tokio::time::Instant::min);
         tokio::select! {
             news = self.link.next() => News::Link(news),
             () = tokio::time::sleep(due.min(expiry)) => News::Due,
             () = tokio::time::sleep_until(look_at) => News::Due,
-            () = std::future::ready(()), if self.rotation.is_due() => News::Due,
         }
     }
 
@@ -382,9 +381,9 @@ impl Agent {
             }
             News::Due => {}
         }
-        self.register_keys();
+        let rotated = self.on_rotation_due();
         self.client.handle_timeout(now);
-        let mut changed = self.drain();
+        let mut changed = self.drain().and(rotated);
         self.time.note(now);
         if self.expires_at.is_some_and(|at| at <= self.time.reached()) {
             changed = changed.and(PEERS);

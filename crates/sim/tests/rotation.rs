@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use overlay_core::{Event, PeerKey, Protocol, Rule};
 use overlay_sim::{HostId, Kind, World, key_pair, millis, minutes, seconds};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore as _, SeedableRng as _};
 
 /// The keys of a host that has rotated.
 struct Rotated {
@@ -211,6 +213,97 @@ fn flows_withdrawn_rights_and_the_path_mtu_outlive_a_rotation() {
     assert!(!arrives(&mut world, back.udp_between(5_000, 53, b"not any more")));
     world.run_for(seconds(60));
     assert_eq!(world.stats(alice).mtu_probes_sent.value(), probes, "the size that was proven stays so");
+}
+
+/// One of two hosts that rotate at random moments.
+struct Side {
+    host: HostId,
+    /// The seed of the present key, and the one before it while it is answered.
+    present: u8,
+    former: Option<u8>,
+    /// What the other host knows as the key of this one.
+    known: PeerKey,
+    /// How often this host had been told that its present key is known when it last rotated.
+    told: usize,
+}
+
+impl Side {
+    fn apply(&self, world: &mut World) {
+        let former = self.former.map(|seed| key_pair(seed).0).into_iter().collect();
+        world.set_private_keys(self.host, Some(key_pair(self.present).0), former);
+    }
+}
+
+#[test]
+fn whatever_happens_during_rotations_the_tunnel_comes_back() {
+    for seed in 0..40 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut world = World::new(seed);
+        let hosts = [world.host(), world.host()];
+        let mut next_key = 20;
+        let mut sides = hosts.map(|host| {
+            next_key += 1;
+            let (private, known) = key_pair(next_key);
+            world.set_private_key(host, Some(private));
+            Side { host, present: next_key, former: None, known, told: 0 }
+        });
+        let [alice, bob] = hosts;
+        world.introduce(alice, bob);
+        for (host, peer) in [(alice, bob), (bob, alice)] {
+            world.set_peer(host, peer, |peer| peer.persistent_keepalive = Some(seconds(25)));
+        }
+        let mut trace = Vec::new();
+        for _ in 0..40 {
+            let (at, action) = ((rng.next_u32() % 2) as usize, rng.next_u32() % 6);
+            trace.push((at, action));
+            let other = hosts[1 - at];
+            let side = &mut sides[at];
+            match action {
+                // It rotates.
+                0 if side.former.is_none() => {
+                    next_key += 1;
+                    (side.former, side.present) = (Some(side.present), next_key);
+                    side.told = told(&world, side.host);
+                    side.apply(&mut world);
+                }
+                // The other one hears of it.
+                1 | 2 => {
+                    let (before, now) = (side.known, key_pair(side.present).1);
+                    if side.former.is_some_and(|former| key_pair(former).1 == before) {
+                        world.rotate_key(other, before, now);
+                    } else if before != now {
+                        world.replace_key(other, before, now);
+                    }
+                    side.known = now;
+                }
+                // It restarts.
+                3 => {
+                    world.restart(side.host);
+                    side.told = told(&world, side.host).min(side.told);
+                    side.apply(&mut world);
+                }
+                // They do not hear each other for a while.
+                4 => {
+                    world.cut(alice, bob);
+                    world.run_for(seconds(u64::from(rng.next_u32() % 200)));
+                    world.mend(alice, bob);
+                }
+                _ => world.run_for(millis(u64::from(rng.next_u32() % 20_000))),
+            }
+            // The former key goes once the other one has used the present one.
+            for side in &mut sides {
+                if side.former.is_some() && told(&world, side.host) > side.told {
+                    assert_eq!(side.known, key_pair(side.present).1, "seed {seed}: {trace:?}");
+                    side.former = None;
+                    side.apply(&mut world);
+                }
+            }
+            if rng.next_u32() % 3 == 0 {
+                let came_back = (0..4).any(|_| world.ping(alice, bob).is_some());
+                assert!(came_back && world.ping(bob, alice).is_some(), "seed {seed}: {trace:?}");
+            }
+        }
+    }
 }
 
 #[test]

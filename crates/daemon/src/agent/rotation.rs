@@ -10,11 +10,13 @@
 //! once is answered.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use overlay_core::PeerKey;
 use overlay_rendezvous::sealed::{MailboxKeys, SECRET_LEN};
 use overlay_wire::Malformed;
 use overlay_wire::signed::{PublicKey, Record, Signed};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::post::Post;
@@ -35,6 +37,8 @@ const MAILBOX_REPLACED: u64 = 30 * DAY;
 /// The age at which they are deleted. A record is fresh for 7 days and a letter waits for 7 days, so nothing that was
 /// sealed by a fresh record comes later than 14 days after they were replaced.
 const MAILBOX_DELETED: u64 = 45 * DAY;
+/// How long after a peer has used the present key it is looked whether all have. Many may do so within a moment.
+const LOOK_AFTER: Duration = Duration::from_millis(200);
 /// How many names of peers an answer holds.
 const MAX_NAMES: usize = 16;
 
@@ -50,6 +54,8 @@ pub(super) struct Rotation {
     is_unsaved: bool,
     /// Whether the record must be registered as soon as the data plane has its keys.
     is_unregistered: bool,
+    /// When to look whether all peers have used the present key, because one has.
+    look_at: Option<Instant>,
 }
 
 impl Rotation {
@@ -72,11 +78,12 @@ impl Rotation {
         self.used_by_file_peers.clear();
         self.is_unsaved = has_former;
         self.is_unregistered = true;
+        self.look_at = None;
     }
 
-    /// Whether something has to be done without delay.
-    pub(super) fn is_due(&self) -> bool {
-        self.is_unregistered
+    /// When something has to be done.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        if self.is_unregistered { Some(Instant::now()) } else { self.look_at }
     }
 }
 
@@ -130,24 +137,28 @@ impl Agent {
         Ok(record)
     }
 
-    /// Registers the record, once the data plane has the keys that it names.
-    pub(super) fn register_keys(&mut self) {
+    /// Does what is due for a rotation. The data plane has the keys that the record names by now, so it is registered.
+    pub(super) fn on_rotation_due(&mut self) -> Changed {
         if std::mem::take(&mut self.rotation.is_unregistered) {
             self.client.set_record(self.record.clone(), now());
         }
+        if self.rotation.look_at.take_if(|at| *at <= Instant::now()).is_some() {
+            return self.end_overlap_if_over();
+        }
+        NOTHING
     }
 
     /// The peer with this tunnel key has proved in a handshake that it knows our present one. `agent`: the agent that it is,
     /// or `None` for a peer of the file.
-    pub(crate) fn on_key_used(&mut self, peer: PeerKey, agent: Option<PublicKey>) -> Changed {
+    pub(crate) fn on_key_used(&mut self, peer: PeerKey, agent: Option<PublicKey>) {
         if self.keys.former_tunnel.is_none() {
-            return NOTHING;
+            return;
         }
         match agent {
             Some(agent) => self.rotation.is_unsaved |= self.rotation.used.insert(agent),
             None => _ = self.rotation.used_by_file_peers.insert(peer),
         }
-        self.end_overlap_if_over()
+        self.rotation.look_at.get_or_insert(Instant::now() + LOOK_AFTER);
     }
 
     /// Takes the peers of the file, which a person tells the new key.

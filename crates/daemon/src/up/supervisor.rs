@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use overlay_core::{Event, PeerKey};
+use overlay_core::Event;
 use overlay_os::netlink::Noticed;
 
 use super::door::Door;
@@ -141,15 +141,6 @@ impl Supervisor {
         agent.give_answers();
     }
 
-    /// A peer has proved that it knows our present key.
-    async fn on_key_used(&mut self, peer: PeerKey) {
-        let identity = self.running.device.table().agent_of(peer);
-        if let Some(agent) = &mut self.agent {
-            let changed = agent.on_key_used(peer, identity);
-            self.follow_agent(changed).await;
-        }
-    }
-
     /// Passes on what happened to trust, and shows whether decisions are logged.
     fn publish(&mut self) {
         let Some(agent) = &mut self.agent else { return };
@@ -221,8 +212,8 @@ impl Daemon for Supervisor {
         if let (Event::PresharedKeyProven(_), Some(agent)) = (&event, &mut self.agent) {
             agent.on_key_proven(peer);
         }
-        if let Event::KnowsPresentKey(_) = event {
-            self.on_key_used(peer).await;
+        if let (Event::KnowsPresentKey(_), Some(agent)) = (&event, &mut self.agent) {
+            agent.on_key_used(peer, self.running.device.table().agent_of(peer));
         }
         self.paths.on_event(peer, event, &mut self.running).await;
     }
