@@ -143,6 +143,10 @@ fn a_key_is_on_disk_before_the_command_returns() {
     assert_eq!(again.code, 9, "{}", again.stderr);
     assert!(again.stderr.contains("bob") && again.stderr.contains("--compromised"), "{}", again.stderr);
     assert_eq!(tunnel_file(&alice), file);
+    // A compromised key waits for nobody.
+    alice.ask("key rotate --compromised");
+    let last = tunnel_file(&alice);
+    assert!(last.len() == 1 && last[0] != file[0], "neither key before is kept");
 }
 
 #[test]
@@ -453,6 +457,30 @@ fn a_daemon_that_is_killed_during_a_rotation_comes_back_with_a_key_that_works() 
     }
     eprintln!("{MOMENTS} kills: {} new keys, {answered} commands answered", keys.len() - 1);
     assert_eq!(bob.peer("alice")["state"], "trusted");
+}
+
+#[test]
+fn a_peer_that_is_killed_while_it_learns_the_new_key_comes_back_with_a_tunnel() {
+    const MOMENTS: u32 = 10;
+    let Some(mut world) = Agents::new("killed peer") else { return };
+    let (alice, mut bob) = world.two();
+    befriend(&alice, "--want any --allow any", &bob, "--allow any");
+    let v4 = bob.v4();
+    alice.host.reaches(&v4);
+    let mut learned = 0;
+    for moment in 0..MOMENTS {
+        let before = own_key(&alice);
+        alice.ask("key rotate");
+        thread::sleep(Duration::from_micros(u64::from(moment) * 1_500));
+        bob.kill9();
+        bob.start();
+        learned += u32::from(peer(&bob)["public_key"] != *before);
+        within(AT_LENGTH, &format!("the tunnel after moment {moment}"), || {
+            (alice.host.run(format!("ping -n -q -c 1 -W 0.2 {v4}")).code == 0).then_some(())
+        });
+        is_rotated(&bob, &alice);
+    }
+    eprintln!("{MOMENTS} kills: the key was known {learned} times at the start");
 }
 
 #[test]
