@@ -19,6 +19,8 @@ mod ends;
 mod events;
 #[path = "agents/explain.rs"]
 mod explain;
+#[path = "agents/interrupted.rs"]
+mod interrupted;
 mod lab;
 #[path = "agents/preshared.rs"]
 mod preshared;

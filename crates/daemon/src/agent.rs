@@ -17,6 +17,7 @@ pub mod explain;
 pub mod init;
 mod letters;
 mod link;
+mod mailbox_keys;
 mod named;
 mod own;
 mod places;
@@ -312,9 +313,12 @@ impl Agent {
         let pool = self.network.as_ref().map(|network| &network.pool);
         // Two peers with one key would leave the daemon without a start. The book lets none in.
         let mut keys = BTreeSet::new();
-        let peers = self.book.open(self.moment()).filter_map(|open| tunnels::peer_of(&open, pool, self.record.ipv4));
-        let peers = peers.filter(|peer| !self.is_own_key(peer.public_key) && keys.insert(peer.public_key));
-        let peers = peers.map(|peer| self.called_by_known_key(peer));
+        let own_keys = self.own_keys();
+        let peers = self.book.open(self.moment()).filter_map(|open| {
+            let peer = tunnels::peer_of(&open, pool, self.record.ipv4)?;
+            self.called_by_known_key(peer, &own_keys)
+        });
+        let peers = peers.filter(|peer| keys.insert(peer.public_key));
         AgentPart {
             private_key: self.keys.tunnel.clone(),
             former_key: self.keys.former_tunnel.as_ref().map(|former| former.key.clone()),
@@ -393,7 +397,8 @@ impl Agent {
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             changed = changed.and(self.look_around(netlink, port).await);
-            changed = changed.and(self.tend_keys()).and(std::mem::take(&mut self.owed));
+            changed = changed.and(self.tend_tunnel_keys()).and(self.tend_mailbox());
+            changed = changed.and(std::mem::take(&mut self.owed));
             self.note_expired();
         }
         changed = changed.and(self.follow_late_endpoints());
