@@ -23,6 +23,8 @@ mod letters;
 mod own;
 #[path = "registry/records.rs"]
 mod records;
+#[path = "registry/refused.rs"]
+mod refused;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;

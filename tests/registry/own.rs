@@ -8,7 +8,7 @@ use crate::rogue::signing::sign_unchecked;
 use crate::rogue::{Told, answered, secret};
 
 /// The answer to `hello` with a different record, or none.
-fn welcome_with(told: &Told<'_>, own: Option<&[u8]>) -> Vec<FromServer> {
+pub(crate) fn welcome_with(told: &Told<'_>, own: Option<&[u8]>) -> Vec<FromServer> {
     let FromServer::Answer(answer) = &told.message else { return Vec::new() };
     let Reply::Welcome { network, epoch, seen_from, .. } = answer.reply.clone() else { return Vec::new() };
     let record = own.map(|own| own.to_vec().into());
@@ -17,7 +17,7 @@ fn welcome_with(told: &Told<'_>, own: Option<&[u8]>) -> Vec<FromServer> {
 
 /// Makes alice connect again, and waits until she has registered again, because the rendezvous shows her no record of hers.
 #[track_caller]
-fn registers_again(scene: &Scene) {
+pub(crate) fn registers_again(scene: &Scene) {
     let before = scene.rogue.records(&scene.alice_key).len();
     scene.rogue.bounce(&scene.alice_key);
     within(SHORTLY, "alice to register", || (scene.rogue.records(&scene.alice_key).len() > before).then_some(()));
@@ -60,7 +60,7 @@ fn welcome_to(told: &Told<'_>, agent: &PublicKey, network: &[u8]) -> Vec<FromSer
 
 /// Makes alice connect again, and waits until she does.
 #[track_caller]
-fn connects_again(scene: &Scene) {
+pub(crate) fn connects_again(scene: &Scene) {
     let arrivals = scene.rogue.arrivals();
     scene.rogue.bounce(&scene.alice_key);
     within(SHORTLY, "alice to connect", || (scene.rogue.arrivals() > arrivals).then_some(()));
