@@ -83,7 +83,7 @@ fn past(mut world: Agents) -> (Past, Lab) {
 
     // Bob's approval does not arrive before the copy.
     world.kill();
-    bob.ask("approve alice");
+    bob.ask(&format!("approve {alices}"));
     let bob_approved = copy(&bob, "approved");
     restart(&mut world, [&mut alice, &mut bob]);
     alice.sees("bob", "trusted");

@@ -59,6 +59,9 @@ fn our_own_tunnel_key_in_a_record_of_a_peer_is_refused() {
     let mut mallory = scene.rogue.join("mallory");
     mallory.ask(&scene.record_of(&scene.alice_key), "any");
     scene.alice.is_asked_by("mallory");
+    // Alice watches agents that she has decided about.
+    scene.alice.ask("approve mallory --allow icmp");
+    scene.alice.sees("mallory", "trusted");
     settled(&scene.alice);
     let record = Record {
         sequence: mallory.record.sequence + 1,

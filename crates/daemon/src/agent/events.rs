@@ -8,6 +8,7 @@ use overlay_wire::signed::{Network, PublicKey, Signed, is_ipv4_candidate};
 
 use super::shown::Progress;
 use super::time::now;
+use super::trust::Refusal;
 use super::{ADDRESSES, Agent, Changed, NOTHING, Standing, own};
 
 impl Agent {
@@ -35,8 +36,12 @@ impl Agent {
                 }
             }
             Event::NeedsIpv4 { address } => {
-                let address = address.filter(|address| self.may_have(*address));
-                return self.sign_record(address);
+                if address.is_some_and(|address| !self.follows_from_our_key(address)) {
+                    self.refuse(Refusal::Address, "address for us");
+                    return NOTHING;
+                }
+                let is_free = |address: &[u8; 4]| self.book.relations().all(|it| it.ipv4 != Some(*address));
+                return self.sign_record(address.filter(is_free));
             }
             Event::TooOld { record: Some(record) } if record.sequence >= self.record.sequence => {
                 // Our own signature: this agent, or its backup, was further than this state.
@@ -66,11 +71,9 @@ impl Agent {
         NOTHING
     }
 
-    /// Whether an IPv4 address that the rendezvous offers can be ours: it follows from our key, and is not a peer's.
-    fn may_have(&self, address: [u8; 4]) -> bool {
-        let Some(network) = &self.network else { return false };
-        let follows = is_ipv4_candidate(&network.pool, &self.book.me(), address.into());
-        follows && self.book.relations().all(|relation| relation.ipv4 != Some(address))
+    fn follows_from_our_key(&self, address: [u8; 4]) -> bool {
+        let pool = self.network.as_ref().map(|network| &network.pool);
+        pool.is_some_and(|pool| is_ipv4_candidate(pool, &self.book.me(), address.into()))
     }
 
     fn on_network(&mut self, network: Signed<Network>) -> Changed {

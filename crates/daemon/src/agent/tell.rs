@@ -8,6 +8,7 @@ use overlay_wire::signed::{PublicKey, verification_code};
 use super::Agent;
 use super::decisions_log::MAX_LISTED;
 use super::explain::{Case, Explain, Explained, Opening, Party, Side};
+use super::named::Named;
 use super::request::{About, AgentReply, Decisions, Granted, Happened, Logged, PeerRules, Question, Verified};
 use super::shown::{addresses, state_of};
 use super::trust::{Moment, Relation, Word};
@@ -153,11 +154,16 @@ impl Agent {
                 None => Meant::Stranger(text.to_owned()),
             });
         }
-        Ok(match self.find_known(text)? {
-            Some(record) if record.identity == self.book.me() => Meant::Me,
-            Some(record) => Meant::Peer(record.identity),
-            None => text.parse().map_or_else(|_| Meant::Stranger(text.to_owned()), Meant::Peer),
-        })
+        if Named::parse(text)?.matches(&self.book.me(), &self.config.name) {
+            return Ok(Meant::Me);
+        }
+        match self.choose(text) {
+            Ok(peer) => Ok(Meant::Peer(peer.identity)),
+            Err(failure) if failure.code == ExitKind::NotFound => {
+                Ok(text.parse().map_or_else(|_| Meant::Stranger(text.to_owned()), Meant::Peer))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// What people call a peer: its name, or its key where no name is known.

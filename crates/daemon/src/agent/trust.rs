@@ -247,7 +247,8 @@ impl Book {
     /// Whether a record has a tunnel key that is ours, or that is pinned for a different peer.
     fn is_taken(&self, record: &Record) -> bool {
         let others = self.relations.values().filter(|relation| relation.identity != record.identity);
-        record.tunnel_keys.iter().any(|key| self.tunnel_keys.contains(key))
+        let is_foreign = record.identity != self.me();
+        is_foreign && record.tunnel_keys.iter().any(|key| self.tunnel_keys.contains(key))
             || others.into_iter().any(|relation| relation.has_key_of(record))
     }
 
