@@ -14,7 +14,8 @@
 //!
 //! Every file is replaced as a whole: written under a temporary name, synced, renamed, and the folder synced. So a file is
 //! the old one or the new one. A file that cannot be read is refused by name. It is never made anew in silence, because an
-//! agent with a new identity is a different agent.
+//! agent with a new identity is a different agent. Only `network` and `record` are taken as missing when they are damaged,
+//! with a warning: they are signed, and the rendezvous has both.
 
 mod key_file;
 mod relation;
@@ -53,6 +54,8 @@ pub(super) const TIME: &str = "time";
 const ROTATION: &str = "rotation";
 /// The name under which a file is written before it replaces the one before it.
 const TEMPORARY: &str = ".new";
+/// The state folder, and those above it that may be new, too: with the default, `/var/lib/overlay` and `/var/lib`.
+const NEW_FOLDERS: usize = 3;
 /// The longest file, in bytes: a relation with eight envelopes.
 const MAX_LEN: u64 = 8 * MAX_ENVELOPE_LEN as u64;
 /// The longest list of agents that have used a key, in bytes: 65,000 of them.
@@ -93,7 +96,13 @@ impl State {
         let path = state_dir.join(network);
         match Folder::trusted(&path, &[]) {
             Ok(folder) => {
-                let peers = trusted(&path.join(PEERS))?;
+                let peers = match Folder::trusted(&path.join(PEERS), &[]) {
+                    Ok(peers) => peers,
+                    Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                        return Err(no_peers(&path.join(PEERS)));
+                    }
+                    Err(error) => return Err(untrusted(&path.join(PEERS), error)),
+                };
                 Ok(Some(Self { folder, peers, lock: None }))
             }
             Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -107,6 +116,11 @@ impl State {
         // Daemons of different users may have their folders side by side, so others may pass through.
         for (folder, mode) in [(state_dir, 0o711), (&path, 0o700), (&path.join(PEERS), 0o700)] {
             DirBuilder::new().recursive(true).mode(mode).create(folder).map_err(|error| cannot_write(folder, error))?;
+        }
+        // The names of the new folders, too, must survive a power loss.
+        for folder in path.ancestors().take(NEW_FOLDERS).filter(|folder| !folder.as_os_str().is_empty()) {
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| cannot_write(folder, error))?;
         }
         let state = Self { folder: trusted(&path)?, peers: trusted(&path.join(PEERS))?, lock: None };
         if state.has(IDENTITY) {
@@ -247,7 +261,9 @@ impl State {
     /// The latest time that this agent has reached, in milliseconds since 1970.
     pub(crate) fn time(&self) -> Result<Option<u64>, Failure> {
         let Some(bytes) = read(&self.folder, OsStr::new(TIME))? else { return Ok(None) };
-        let time = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_ascii().parse().ok());
+        // The end of the line shows that the number is whole.
+        let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n'));
+        let time = text.and_then(|text| text.trim_ascii().parse().ok());
         time.map(Some).ok_or_else(|| damaged_time(&self.folder.path_of(TIME)))
     }
 
@@ -294,9 +310,15 @@ impl State {
         }
     }
 
+    /// Reads a signed object that the rendezvous has, too. `None` if it is missing or damaged.
     fn object<T: Object>(&self, name: &str) -> Result<Option<Signed<T>>, Failure> {
         let Some(bytes) = read(&self.folder, OsStr::new(name))? else { return Ok(None) };
-        Signed::open(&bytes).map(Some).map_err(|_| self.damaged(name))
+        let object = Signed::open(&bytes);
+        if object.is_err() {
+            let path = self.folder.path_of(name);
+            tracing::warn!("{} is damaged: it is replaced once the rendezvous answers", path.display());
+        }
+        Ok(object.ok())
     }
 
     fn secret<const N: usize>(&self, name: &str) -> Result<Zeroizing<[u8; N]>, Failure> {
@@ -306,6 +328,9 @@ impl State {
 
     fn key_file<const N: usize>(&self, name: &str) -> Result<KeyFile<N>, Failure> {
         let text = read(&self.folder, OsStr::new(name))?.ok_or_else(|| self.damaged(name))?;
+        if self.folder.is_open_to_others(name) {
+            return Err(open_to_others(&self.folder.path_of(name)));
+        }
         KeyFile::read(&text).ok_or_else(|| self.damaged(name))
     }
 
@@ -351,7 +376,7 @@ fn read(folder: &Folder, name: &OsStr) -> Result<Option<Zeroizing<Vec<u8>>>, Fai
     let file = match folder.open(name, Access::Read) {
         Ok(file) => file,
         Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(untrusted(&path, error)),
+        Err(error) => return Err(untrusted_file(&path, error)),
     };
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(MAX_LEN).read_to_end(&mut bytes).map_err(|error| cannot_read(&path, error))?;
@@ -371,10 +396,40 @@ fn untrusted(path: &Path, error: TrustError) -> Failure {
     }
 }
 
+/// A file of the state is never to be removed: what is in it may be the only copy.
+fn untrusted_file(path: &Path, error: TrustError) -> Failure {
+    let hint = match &error {
+        TrustError::Owner { .. } => Some(format!("if nobody has changed it: sudo chown root:root {}", path.display())),
+        TrustError::Writable { .. } => Some(format!("if nobody has changed it: sudo chmod 600 {}", path.display())),
+        TrustError::Kind { .. } => Some("restore it from a backup".to_owned()),
+        TrustError::Io(_) => None,
+    };
+    let failure = Failure::new(ExitKind::Permission, format!("cannot use {}", path.display())).with_cause(error);
+    match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
+}
+
+fn open_to_others(path: &Path) -> Failure {
+    Failure::new(ExitKind::Permission, format!("others than its owner may open {}", path.display()))
+        .with_cause("it is a secret key")
+        .with_hint(format!("sudo chmod 600 {}", path.display()))
+}
+
+fn no_peers(path: &Path) -> Failure {
+    Failure::new(ExitKind::Config, format!("{} is missing", path.display()))
+        .with_cause("it has what is known of each peer, and what was granted to it")
+        .with_hint(format!(
+            "restore it from a backup; without one, ask each peer for trust again after: sudo mkdir -m 700 {}",
+            path.display()
+        ))
+}
+
 fn damaged(path: &Path) -> Failure {
     Failure::new(ExitKind::Config, format!("{} is damaged", path.display()))
         .with_cause("it is empty, cut off, or was changed by hand")
-        .with_hint("restore it from a backup; without one, this agent's identity is lost: see docs/agents.md")
+        .with_hint("restore it from a backup; without one, only a new identity helps: see docs/agents.md")
 }
 
 fn damaged_peer(path: &Path) -> Failure {
