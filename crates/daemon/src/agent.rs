@@ -88,6 +88,8 @@ pub(crate) struct Agent {
     network: Option<Signed<Network>>,
     /// The newest record of ours.
     record: Signed<Record>,
+    /// Whether no record of ours was on disk. Then the rendezvous is heard before a new one is registered.
+    is_record_lost: bool,
     client: Client,
     link: Link,
     standing: Standing,
@@ -190,12 +192,13 @@ impl Agent {
         let keys = state.keys()?;
         let me = keys.identity.public();
         let network = state.network()?.filter(|network| network.network == config.network_key);
-        let before = state.record()?.filter(|record| record.identity == me && record.network == config.network_key);
-        let ipv4 = before.as_ref().and_then(|record| record.ipv4);
+        let stored = state.record()?;
+        let before = stored.clone().filter(|record| record.identity == me && record.network == config.network_key);
+        let (is_record_lost, ipv4) = (before.is_none(), before.as_ref().and_then(|record| record.ipv4));
         let now = now();
         let record = match before.filter(|record| own::is_current(record, config, &keys, now.unix)) {
             Some(record) => record,
-            None => own::record(config, &keys, state.record()?.as_ref(), ipv4, now.unix).map_err(|refused| {
+            None => own::record(config, &keys, stored.as_ref(), ipv4, now.unix).map_err(|refused| {
                 Failure::new(ExitKind::Config, "[agent] makes no valid record").with_cause(refused)
             })?,
         };
@@ -208,7 +211,9 @@ impl Agent {
             Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error)
         })?;
         let mut client = Client::new(config.network_key, me, seed);
-        client.set_record(record.clone(), now);
+        if !is_record_lost {
+            client.set_record(record.clone(), now);
+        }
         let time = HighWater::new(state.time()?, now);
         if time.read(now) > now.unix.saturating_add(BEHIND) {
             tracing::warn!(
@@ -232,6 +237,7 @@ impl Agent {
             book,
             network,
             record,
+            is_record_lost,
             client,
             link: Link::default(),
             standing: Standing::Connecting,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use overlay_rendezvous::client::{Event, Subject};
 use overlay_rendezvous::protocol::Code;
-use overlay_wire::signed::{Network, PublicKey, Signed, is_ipv4_candidate};
+use overlay_wire::signed::{Network, PublicKey, Record, Signed, is_ipv4_candidate};
 
 use super::shown::Progress;
 use super::time::now;
@@ -14,12 +14,13 @@ use super::{ADDRESSES, Agent, Changed, NOTHING, Standing, own};
 impl Agent {
     pub(super) fn on_event(&mut self, event: Event) -> Changed {
         match event {
-            Event::Online { network, epoch, seen_from, .. } => {
+            Event::Online { network, record, epoch, seen_from } => {
                 tracing::info!("connected to the rendezvous");
                 self.standing = Standing::Connected;
                 self.epoch = epoch;
                 self.seen_from = address_of(&seen_from);
-                return self.on_network(*network);
+                let changed = self.on_network(*network);
+                return changed.and(self.take_back_record(record.as_deref()));
             }
             Event::Offline => {
                 self.is_registered = false;
@@ -88,6 +89,15 @@ impl Agent {
         self.book.set_pool(Some(network.pool));
         self.network = Some(network);
         ADDRESSES
+    }
+
+    /// Without a record on disk, the registered one says which IPv4 address is ours. A record without an address would
+    /// give it up.
+    fn take_back_record(&mut self, registered: Option<&Signed<Record>>) -> Changed {
+        if !std::mem::take(&mut self.is_record_lost) {
+            return NOTHING;
+        }
+        self.sign_record(registered.and_then(|record| record.ipv4).filter(|address| self.follows_from_our_key(*address)))
     }
 
     /// Signs the record anew and registers it.
