@@ -4,7 +4,7 @@
 //! replacement never follows a link, and the folder is held open from the first check to the last.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -36,12 +36,21 @@ pub fn replace_secret(path: &Path, secret: &str) -> io::Result<()> {
     install(path, secret, Folder::replace)
 }
 
-/// Writes a file that the user named, such as a new config. The umask decides who else may read it.
+/// Writes a file that the user named, such as a new config. The umask decides who else may read it. It is on disk when this
+/// returns, and nothing is left of it if it cannot be written.
 ///
 /// # Errors
 /// `AlreadyExists` if the file exists, otherwise the file system's error.
 pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let written = fill_new(&mut file, path, text);
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+fn fill_new(file: &mut File, path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     let (folder, _) = split(path)?;
     if is_of_service(&Folder::any(folder)?) {
@@ -49,7 +58,8 @@ pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
         let mode = file.metadata()?.permissions().mode() | 0o040;
         file.set_permissions(Permissions::from_mode(mode))?;
     }
-    Ok(())
+    file.sync_all()?;
+    File::open(folder)?.sync_all()
 }
 
 /// Writes files into a folder, which is created if it is missing. Each file replaces any existing one of its name. A
