@@ -11,6 +11,8 @@
 mod changes;
 #[path = "agents/clocks.rs"]
 mod clocks;
+#[path = "agents/cut_off.rs"]
+mod cut_off;
 #[path = "agents/decisions.rs"]
 mod decisions;
 #[path = "agents/ends.rs"]
@@ -19,9 +21,17 @@ mod ends;
 mod events;
 #[path = "agents/explain.rs"]
 mod explain;
+#[path = "agents/files.rs"]
+mod files;
+#[path = "agents/full.rs"]
+mod full;
 #[path = "agents/interrupted.rs"]
 mod interrupted;
 mod lab;
+#[path = "agents/names.rs"]
+mod names;
+#[path = "agents/power.rs"]
+mod power;
 #[path = "agents/preshared.rs"]
 mod preshared;
 #[path = "agents/rendezvous.rs"]
@@ -32,6 +42,8 @@ mod restarts;
 mod rotation;
 #[path = "agents/sixteen.rs"]
 mod sixteen;
+#[path = "agents/strangers.rs"]
+mod strangers;
 #[path = "agents/trust.rs"]
 mod trust;
 

@@ -4,9 +4,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use super::disk::Disk;
 use super::host::Host;
 use super::overlay::Overlay;
 use super::process::{CommandLine, Finished, Process};
@@ -132,8 +135,44 @@ impl Agent {
     /// Starts the daemon.
     #[track_caller]
     pub fn start(&mut self) {
-        let line = format!("--state-dir {} up {}", state(&self.host).display(), config(&self.host).display());
-        self.overlay = Some(Overlay::from_command(&self.host, self.host.overlay_command(line)));
+        self.overlay = Some(Overlay::from_command(&self.host, self.up_command()));
+    }
+
+    /// Moves the state folder to a disk of its own. `None` if this machine has no such disks. The daemon must not run.
+    #[track_caller]
+    pub fn move_to_disk(&self) -> Option<Disk> {
+        let (state, aside) = (self.state(), self.host.dir().join("state-before"));
+        std::fs::rename(&state, &aside).expect("the folder that `init` has made");
+        let disk = Disk::new(&self.host, &state)?;
+        disk.run(&format!("cp -a {}/. {}; sync", aside.display(), state.display())).succeeded("cp");
+        std::fs::remove_dir_all(&aside).expect("our own folder");
+        Some(disk)
+    }
+
+    /// Starts the daemon with its state folder on a disk.
+    #[track_caller]
+    pub fn start_on(&mut self, disk: &Disk) {
+        let command = disk.command(&self.up_command());
+        self.overlay = Some(Overlay::from_command(&self.host, command));
+    }
+
+    /// Starts the daemon with a filter for its log, as `debug`.
+    #[track_caller]
+    pub fn start_logging(&mut self, filter: &str) {
+        let mut command = self.up_command();
+        command.env("OVERLAY_LOG", filter);
+        self.overlay = Some(Overlay::from_command(&self.host, command));
+    }
+
+    /// The command that starts the daemon.
+    pub fn up_command(&self) -> Command {
+        let line = format!("--state-dir {} up {}", self.state().display(), self.config().display());
+        self.host.overlay_command(line)
+    }
+
+    /// The state folder.
+    pub fn state(&self) -> PathBuf {
+        state(&self.host)
     }
 
     /// Starts the daemon with a wall clock that is off by this much, for example `-400d`. Returns false if this machine
@@ -141,8 +180,7 @@ impl Agent {
     #[track_caller]
     #[must_use]
     pub fn start_at(&mut self, offset: &str) -> bool {
-        let line = format!("--state-dir {} up {}", state(&self.host).display(), config(&self.host).display());
-        let mut command = self.host.overlay_command(line);
+        let mut command = self.up_command();
         let can = faketime::under_another_clock(&mut command, &faketime::set_offset(&self.host, offset));
         if can {
             self.overlay = Some(Overlay::from_command(&self.host, command));
@@ -194,7 +232,13 @@ impl Agent {
     /// Waits until a peer is in this state.
     #[track_caller]
     pub fn sees(&self, name: &str, state: &str) {
-        within(SHORTLY, &format!("{name} to be {state} at {}", self.host.name()), || {
+        self.sees_within(SHORTLY, name, state);
+    }
+
+    /// Like [`Agent::sees`], with a different limit.
+    #[track_caller]
+    pub fn sees_within(&self, limit: Duration, name: &str, state: &str) {
+        within(limit, &format!("{name} to be {state} at {}", self.host.name()), || {
             (self.peer(name)["state"] == state).then_some(())
         });
     }

@@ -22,6 +22,7 @@
 
 pub mod agents;
 pub mod crowd;
+pub mod disk;
 pub mod faketime;
 pub mod footprint;
 pub mod frames;
@@ -40,6 +41,7 @@ pub mod words;
 pub mod world;
 
 pub use agents::{Agent, Agents};
+pub use disk::Disk;
 pub use frames::{Datagram, Frames, datagram};
 pub use host::Host;
 pub use names::NameServer;
