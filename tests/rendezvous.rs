@@ -3,6 +3,8 @@
 
 #[path = "rendezvous/between.rs"]
 mod between;
+#[path = "rendezvous/names.rs"]
+mod names;
 #[path = "rendezvous/program.rs"]
 mod program;
 #[path = "rendezvous/refused.rs"]
