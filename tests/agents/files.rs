@@ -63,7 +63,7 @@ fn outcome(file: &str, harm: Harm) -> Outcome {
         ("lock", _) => Outcome::Runs,
         (_, Harm::Owner | Harm::Link | Harm::SecondName) => Outcome::Refused(OPEN),
         (_, Harm::Mode(mode)) if mode & 0o022 != 0 => Outcome::Refused(OPEN),
-        (_, Harm::Mode(_)) if file.ends_with(".key") => Outcome::Refused(OPEN),
+        (_, Harm::Mode(_)) if file.ends_with(".key") || file.starts_with("peers/") => Outcome::Refused(OPEN),
         (_, Harm::Mode(_)) => Outcome::Runs,
         // An administrator may remove the time, and the rendezvous has the others.
         ("network" | "record" | "time", Harm::Missing) => Outcome::Runs,

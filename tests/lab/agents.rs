@@ -144,7 +144,8 @@ impl Agent {
         let (state, aside) = (self.state(), self.host.dir().join("state-before"));
         std::fs::rename(&state, &aside).expect("the folder that `init` has made");
         let disk = Disk::new(&self.host, &state)?;
-        disk.run(&format!("cp -a {}/. {}; sync", aside.display(), state.display())).succeeded("cp");
+        let at = state.display();
+        disk.run(&format!("cp -a {}/. {at}; sync -f {at}", aside.display())).succeeded("cp");
         std::fs::remove_dir_all(&aside).expect("our own folder");
         Some(disk)
     }

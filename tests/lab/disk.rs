@@ -110,6 +110,6 @@ impl Disk {
     /// Makes room again.
     #[track_caller]
     pub fn make_room(&self) {
-        self.run(&format!("rm -r {}/filler; sync", self.at.display())).succeeded("rm");
+        self.run(&format!("rm -r {0}/filler; sync -f {0}", self.at.display())).succeeded("rm");
     }
 }

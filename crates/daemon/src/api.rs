@@ -10,7 +10,7 @@
 //! GET  /metrics      OpenMetrics text                 any error         FailureBody, overlay.error.v1
 //! ```
 //!
-//! What an agent is asked is in [`agent`], its stream of events in [`events`], and which rule decides in [`explain`].
+//! What an agent is asked is in [`agent`], its stream of events in `events`, and which rule decides in [`explain`].
 //!
 //! [`openapi::document`] is the machine-readable description.
 

@@ -2,12 +2,12 @@
 //!
 //! `decisions.log` in the state folder has one line of JSON for each decision of this side. It is appended to and synced
 //! before the decision is answered. What peers decide is not in it, so no peer can push a person's decision out of it by
-//! making many of its own. What the config decides when a peer asks is held to [`MAX_AUTOMATIC`] an hour for each peer.
+//! making many of its own. What the config decides when a peer asks is held to 16 an hour for each peer.
 //!
 //! A decision holds whether or not it can be logged: a full disk must not keep anybody from taking trust back. What could
 //! not be logged is counted.
 //!
-//! At [`MAX_LEN`] the file is renamed to `decisions.log.1`, in place of the one before it.
+//! At 4 MiB the file is renamed to `decisions.log.1`, in place of the one before it.
 
 use std::collections::BTreeMap;
 use std::fs::File;

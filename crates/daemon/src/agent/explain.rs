@@ -1,6 +1,6 @@
 //! Which rule of which side decides what one agent may open at a different one, and why.
 //!
-//! The judgement is the data plane's: a relation is open or not as [`Relation::open`] says, and a scope lists a packet as
+//! The judgement is the data plane's: a relation is open or not as the book of trust says, and a scope lists a packet as
 //! the node's rule of that scope does. What is explained is the first packet of a flow. Answers in a flow follow from it.
 
 mod opening;
@@ -296,10 +296,7 @@ impl Case<'_> {
         Some(match (judgement.reason, judgement.side) {
             (Reason::Listed | Reason::NoList | Reason::NotKnown, _) => return None,
             (Reason::NotListed, Side::Here) if self.is_pinned => {
-                format!(
-                    "sudo overlay approve {peer}{}, and write \"{what}\" into its [[trust]] in the config",
-                    longer()
-                )
+                format!("write \"{what}\" into its [[trust]] in the config, then: sudo overlay reload")
             }
             (Reason::NotListed, Side::Here) => format!("sudo overlay approve {peer}{}", longer()),
             (Reason::NotListed, Side::There) => format!("on {peer}: sudo overlay approve {me}{}", longer()),

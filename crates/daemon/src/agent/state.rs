@@ -297,6 +297,9 @@ impl State {
     pub(crate) fn relation(&self, peer: &PublicKey) -> Result<Option<Relation>, Failure> {
         let name = peer.to_string();
         let Some(bytes) = read(&self.peers, OsStr::new(&name))? else { return Ok(None) };
+        if self.peers.is_open_to_others(&name) {
+            return Err(open_to_others(&self.peers.path_of(&name)));
+        }
         let relation = relation::read(&bytes).filter(|relation| relation.identity == *peer);
         relation.map(Some).ok_or_else(|| damaged_peer(&self.peers.path_of(&name)))
     }
@@ -413,7 +416,7 @@ fn untrusted_file(path: &Path, error: TrustError) -> Failure {
 
 fn open_to_others(path: &Path) -> Failure {
     Failure::new(ExitKind::Permission, format!("others than its owner may open {}", path.display()))
-        .with_cause("it is a secret key")
+        .with_cause("it holds a secret key")
         .with_hint(format!("sudo chmod 600 {}", path.display()))
 }
 
