@@ -119,8 +119,13 @@ impl State {
         }
         // The names of the new folders, too, must survive a power loss.
         for folder in path.ancestors().take(NEW_FOLDERS).filter(|folder| !folder.as_os_str().is_empty()) {
-            let synced = File::open(folder).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| cannot_write(folder, error))?;
+            match File::open(folder).and_then(|folder| folder.sync_all()) {
+                // One that we may not read is not one that we have made.
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                    return Err(cannot_write(folder, error));
+                }
+                _ => {}
+            }
         }
         let state = Self { folder: trusted(&path)?, peers: trusted(&path.join(PEERS))?, lock: None };
         if state.has(IDENTITY) {

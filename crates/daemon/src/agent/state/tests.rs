@@ -135,3 +135,39 @@ fn an_identity_that_was_in_use_is_never_replaced_in_silence() {
         assert!(!state.path().join(IDENTITY).exists(), "{trace}");
     }
 }
+
+#[test]
+fn a_signed_object_that_is_damaged_counts_as_missing_and_a_time_or_a_relation_does_not() {
+    let folder = folder();
+    let state = State::create(folder.path(), "lab").expect("a new state");
+    for damage in ["", "half", "neither CBOR nor signed"] {
+        for name in [NETWORK, RECORD] {
+            fs::write(state.path().join(name), damage).expect("our own folder");
+        }
+        assert!(state.network().expect("no error").is_none() && state.record().expect("no error").is_none());
+        assert_eq!(fs::read_to_string(state.path().join(RECORD)).expect("there"), damage);
+    }
+    for (time, expected) in
+        [("1700000000000\n", Some(Some(1_700_000_000_000))), ("1700000", None), ("", None), ("\n", None)]
+    {
+        fs::write(state.path().join(TIME), time).expect("our own folder");
+        assert_eq!(state.time().ok(), expected, "{time:?}");
+    }
+    let peer = SecretKey::from_bytes(&[5; 32]).public();
+    let path = state.path().join(PEERS).join(peer.to_string());
+    fs::write(&path, "").expect("our own folder");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("our own file");
+    assert_eq!(state.relations().map(drop).expect_err("damaged").code, ExitKind::Config);
+}
+
+#[test]
+fn no_hint_tells_anybody_to_remove_a_file_of_the_state() {
+    for mode in [0o644, 0o620, 0o602] {
+        let folder = folder();
+        let state = State::create(folder.path(), "lab").expect("a new state");
+        fs::set_permissions(state.path().join(IDENTITY), fs::Permissions::from_mode(mode)).expect("our own file");
+        let failure = state.keys().err().expect("refused");
+        let hint = failure.hint.unwrap_or_default();
+        assert!(failure.code == ExitKind::Permission && hint.contains("chmod 600") && !hint.contains("rm "), "{hint}");
+    }
+}
