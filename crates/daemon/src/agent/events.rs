@@ -97,7 +97,9 @@ impl Agent {
         if !std::mem::take(&mut self.is_record_lost) {
             return NOTHING;
         }
-        self.sign_record(registered.and_then(|record| record.ipv4).filter(|address| self.follows_from_our_key(*address)))
+        self.sign_record(
+            registered.and_then(|record| record.ipv4).filter(|address| self.follows_from_our_key(*address)),
+        )
     }
 
     /// Signs the record anew and registers it.
