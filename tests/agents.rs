@@ -25,6 +25,8 @@ mod explain;
 mod files;
 #[path = "agents/full.rs"]
 mod full;
+#[path = "agents/intercepted.rs"]
+mod intercepted;
 #[path = "agents/interrupted.rs"]
 mod interrupted;
 mod lab;
