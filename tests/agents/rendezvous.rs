@@ -91,3 +91,60 @@ fn a_pool_that_collides_with_a_route_is_named_and_ipv6_goes_on() {
     let log = alice.daemon().log();
     assert!(log.lines().any(|line| line.contains(&pool) && line.contains(&link)), "{log}");
 }
+
+/// The messages of the standing warnings about families.
+fn left_out(agent: &Agent) -> Vec<String> {
+    let status = agent.ask(&format!("status {}", agent.host.interface()));
+    let warnings = status["warnings"].as_array().cloned().unwrap_or_default();
+    let ours = warnings.iter().filter(|warning| warning["kind"] == "family_left_out");
+    ours.filter_map(|warning| warning["message"].as_str()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_family_that_collides_while_running_goes_and_comes_back() {
+    let Some(mut world) = Agents::new("collides while running") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want tcp/8000", &bob, "");
+    let _server = bob.serves();
+    let (v4, v6) = (bob.v4(), bob.v6());
+    gets_page(&alice, &v4);
+    let octets = v4.parse::<Ipv4Addr>().expect("an address").octets();
+    let (inside, link) = (format!("{}.{}.7", octets[0], octets[1]), alice.host.link_to(&world.router));
+    let has_v4 = || !alice.host.ip(&format!("-o -4 address show dev {}", alice.host.interface())).is_empty();
+    for (what, there) in [
+        (format!("route {{}} {inside}.0/24 dev {link}"), "route"),
+        (format!("address {{}} {inside}.9/24 dev {link}"), "address"),
+    ] {
+        alice.host.ip(&what.replace("{}", "add"));
+        let warnings = within(SHORTLY, "the warning", || Some(left_out(&alice)).filter(|found| !found.is_empty()));
+        assert!(warnings.len() == 1 && warnings[0].contains(&link) && warnings[0].contains(there), "{warnings:?}");
+        within(SHORTLY, "IPv4 to be left out", || (!has_v4()).then_some(()));
+        gets_page(&alice, &v6);
+        alice.host.ip(&what.replace("{}", "delete"));
+        within(SHORTLY, "IPv4 to come back", || (has_v4() && left_out(&alice).is_empty()).then_some(()));
+        gets_page(&alice, &v4);
+    }
+    let log = alice.daemon().log();
+    let warned = log.lines().filter(|line| line.contains("WARN") && line.contains("goes on without IPv4")).count();
+    assert_eq!(warned, 2, "one warning per change: {log}");
+    assert!(!log.contains("cannot follow the agent"), "{log}");
+}
+
+#[test]
+fn an_agent_that_can_have_neither_family_is_refused() {
+    let Some(mut world) = Agents::new("neither family") else { return };
+    let mut alice = world.agent("alice");
+    let v4: Ipv4Addr = alice.v4().parse().expect("an address");
+    let [first, second, ..] = v4.octets();
+    alice.kill9();
+    let link = alice.host.link_to(&world.router);
+    alice.host.ip(&format!("route add {first}.{second}.7.0/24 dev {link}"));
+    alice.host.exec("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+    let refused = alice.verb(format!("up {}", alice.config().display()));
+    assert_eq!(refused.code, 9, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("neither IPv4 nor IPv6") && refused.stderr.contains("route delete"),
+        "{}",
+        refused.stderr
+    );
+}

@@ -24,6 +24,7 @@
 
 mod collisions;
 mod facts;
+mod families;
 pub mod flows;
 mod footprint;
 mod guard;
@@ -41,6 +42,7 @@ mod watch;
 mod ways;
 
 pub use facts::{GuardState, HostFacts, HostState, HostStatus, Part, PutBack};
+pub use families::{LeftOut, leave_out, left_out, require_one_family};
 pub use footprint::{Covered, Footprint, MarkedTable, PlannedRoute};
 pub(crate) use guard::{fails_closed, takes_over_guard};
 pub use interface::Host;

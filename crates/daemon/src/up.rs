@@ -37,7 +37,7 @@ use crate::device::table::{Date, InterfaceEntry};
 use crate::device::{self, Device, Start, open_tun};
 use crate::engine::{Former, Sockets, joins};
 use crate::failure::{ExitKind, Failure};
-use crate::host::{self, Host, Journal, Runtime};
+use crate::host::{self, Host, Journal, LeftOut, Runtime};
 use crate::resolve::Families;
 use crate::serving::socket::cannot_listen;
 use crate::view::View;
@@ -84,7 +84,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn run_config(file: Config, agent: Option<Agent>, options: Options) -> Result<(), Failure> {
-    let (config, file) = match &agent {
+    let (mut config, file) = match &agent {
         Some(agent) => (file.in_force(agent.part()), Some(file)),
         None => (file, None),
     };
@@ -94,8 +94,17 @@ async fn run_config(file: Config, agent: Option<Agent>, options: Options) -> Res
     let netlink = Netlink::connect()
         .await
         .map_err(|error| Failure::new(ExitKind::Other, "cannot open a netlink socket").with_cause(error))?;
+    let left_out = match &agent {
+        Some(agent) => host::left_out(&netlink, &agent.pools(), None).await?,
+        None => Vec::new(),
+    };
+    host::leave_out(&mut config, &left_out);
     // The locks of a killed daemon stay until every check that can refuse has passed.
-    let listening = match host::preflight(&netlink, &config).await {
+    let checked = match host::require_one_family(&left_out) {
+        Ok(()) => host::preflight(&netlink, &config).await,
+        refused => refused,
+    };
+    let listening = match checked {
         Ok(()) => Listening::bind(&config, &runtime),
         Err(failure) => Err(failure),
     };
@@ -120,7 +129,7 @@ async fn run_config(file: Config, agent: Option<Agent>, options: Options) -> Res
     // A daemon that ended in order leaves nothing but its file, so what it knew is in that file or is lost.
     let former = host::flows::take(&runtime.flows(), has_guard || !cleaned.removed.is_empty());
     let (is_first, legacy) = (former.is_first, former.legacy.clone());
-    let started = start(Configs { file, config }, agent, &runtime, netlink, listening, former).await;
+    let started = start(Configs { file, config, left_out }, agent, &runtime, netlink, listening, former).await;
     // If it failed, no packet passed, so what was handed over still holds for the next attempt.
     if started.is_err()
         && let Err(error) = host::flows::put_back(&runtime.flows(), is_first, &legacy)
@@ -187,10 +196,11 @@ impl Listening {
 struct Configs {
     file: Option<Config>,
     config: Config,
+    left_out: Vec<LeftOut>,
 }
 
 async fn start(
-    Configs { file, config }: Configs,
+    Configs { file, config, left_out }: Configs,
     mut agent: Option<Agent>,
     runtime: &Runtime,
     netlink: Netlink,
@@ -247,7 +257,9 @@ async fn start(
     // Peers change live, and there may be many.
     let mut started_with = config.clone();
     started_with.peers = Vec::new();
-    let running = Running { started_with, config, file, netlink, journal, host, device, view };
+    let mut running =
+        Running { started_with, config, file, left_out: Vec::new(), netlink, journal, host, device, view };
+    running.leave_out(left_out);
     let (paths, standing) = (Paths::new(mtu), Standing::start());
     if let Some(agent) = &mut agent {
         follow::tell(agent, &running).await?;

@@ -194,12 +194,12 @@ fn is_on_every_link(prefix: &IpNet) -> bool {
     }
 }
 
-fn loses_against_ours(route: &Route) -> bool {
+pub(super) fn loses_against_ours(route: &Route) -> bool {
     let ours = if route.destination.addr().is_ipv4() { 0 } else { IPV6_METRIC };
     !route.is_connected() && route.metric.unwrap_or(ours) > ours
 }
 
-fn name_of(links: &[Link], index: u32) -> String {
+pub(super) fn name_of(links: &[Link], index: u32) -> String {
     links.iter().find(|link| link.index == index).map_or_else(|| format!("#{index}"), |link| link.name.clone())
 }
 

@@ -5,7 +5,9 @@ use overlay_core::Command;
 use super::paths::{self, Paths};
 use super::running::Running;
 use crate::agent::{Agent, Changed};
+use crate::config::Config;
 use crate::failure::Failure;
+use crate::host;
 
 /// Applies what changed.
 pub(super) async fn follow(
@@ -32,10 +34,19 @@ async fn say(agent: &mut Agent, running: &Running) {
 }
 
 async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Result<(), Failure> {
-    let new = running.file().in_force(agent.part());
+    let mut new = config(agent, running);
     // First of all: a key that is compromised is answered no more.
     running.device.set_private_keys(new.interface.private_key.clone(), new.former_keys.clone()).await;
     running.device.set_peers(&new.peers).await?;
+    match running.look_for_families(&agent.pools()).await {
+        Ok(left_out) if left_out == running.left_out => {}
+        Ok(left_out) => {
+            running.leave_out(left_out);
+            new = config(agent, running);
+            running.device.set_peers(&new.peers).await?;
+        }
+        Err(failure) => tracing::warn!("what collides with this host is not known: {failure}"),
+    }
     let addresses = Command::SetAddresses { addresses: new.addresses(), forward: new.interface.forward };
     running.device.engine().command(addresses).await.map_err(paths::rejected)?;
     let mtu = paths::mtu_range(&new, running).await;
@@ -44,6 +55,18 @@ async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Resul
     running.config = new;
     paths.on_config(running);
     applied
+}
+
+/// The config that is in force, with what the agent adds and without the families that are left out.
+fn config(agent: &Agent, running: &Running) -> Config {
+    let mut config = running.file().in_force(agent.part());
+    host::leave_out(&mut config, &running.left_out);
+    config
+}
+
+/// Whether a family has become usable or unusable since the last time.
+pub(super) async fn is_due(agent: &Agent, running: &Running) -> bool {
+    running.look_for_families(&agent.pools()).await.is_ok_and(|left_out| left_out != running.left_out)
 }
 
 /// Tells the node what no config says: the pools, and where peers may be called.

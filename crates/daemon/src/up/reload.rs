@@ -12,6 +12,7 @@ use crate::agent::Agent;
 use crate::config::{self, Config, MtuRange};
 use crate::device::{ChangeError, ReloadReport};
 use crate::failure::{ExitKind, Failure};
+use crate::host;
 
 /// Reads the config again and applies what changed.
 pub(super) async fn reload(
@@ -21,7 +22,11 @@ pub(super) async fn reload(
 ) -> Result<ReloadReport, Failure> {
     let read = running.file().load_again()?;
     let (new, file) = match agent {
-        Some(agent) => (read.in_force(agent.part()), Some(read)),
+        Some(agent) => {
+            let mut new = read.in_force(agent.part());
+            host::leave_out(&mut new, &running.left_out);
+            (new, Some(read))
+        }
         None => (read, None),
     };
     for warning in new.warnings().iter().filter(|warning| !warning.is_up_to_the_host()) {

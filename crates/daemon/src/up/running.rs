@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use overlay_os::netlink::Netlink;
 
 use crate::config::{Config, MtuRange};
 use crate::device::Device;
-use crate::host::{Host, Journal};
+use crate::failure::Failure;
+use crate::host::{self, Host, Journal, LeftOut};
 use crate::view::View;
+
+/// The topic of the warnings about families.
+const FAMILIES: &str = "families";
 
 /// What a running `overlay up` consists of.
 pub(super) struct Running {
@@ -17,6 +22,8 @@ pub(super) struct Running {
     pub(super) file: Option<Config>,
     /// The config that `up` began with. A reload compares it with keys that take effect at a start.
     pub(super) started_with: Config,
+    /// The families that agent mode leaves out.
+    pub(super) left_out: Vec<LeftOut>,
     pub(super) netlink: Netlink,
     pub(super) journal: Journal,
     pub(super) host: Host,
@@ -33,6 +40,17 @@ impl Running {
     /// The config as the file has it.
     pub(super) fn file(&self) -> &Config {
         self.file.as_ref().unwrap_or(&self.config)
+    }
+
+    /// The families that agent mode would leave out now.
+    pub(super) async fn look_for_families(&self, pools: &[IpNet]) -> Result<Vec<LeftOut>, Failure> {
+        host::left_out(&self.netlink, pools, Some((self.name(), self.host.index()))).await
+    }
+
+    /// Shows the families that are left out from now on.
+    pub(super) fn leave_out(&mut self, left_out: Vec<LeftOut>) {
+        self.view.set_warnings(FAMILIES, left_out.iter().map(|left| left.warning.clone()).collect());
+        self.left_out = left_out;
     }
 
     /// Enters what a config says about our own side into the device's table.

@@ -155,6 +155,15 @@ impl Supervisor {
         }
     }
 
+    /// Leaves out a family that collides with this host from now on, and takes back one that no longer does.
+    async fn look_for_families(&mut self) {
+        if let Some(agent) = &self.agent
+            && follow::is_due(agent, &self.running).await
+        {
+            self.follow_agent(Changed { addresses: true, ..Changed::default() }).await;
+        }
+    }
+
     fn summary(&self) -> String {
         let Config { interface, peers, .. } = &self.running.config;
         let plural = if peers.len() == 1 { "" } else { "s" };
@@ -185,9 +194,15 @@ impl Daemon for Supervisor {
                 self.running.device.on_resolved(answer).await;
                 self.standing.on_endpoint();
             }
-            News::Noticed(noticed) => self.footprint.on_noticed(noticed, &mut self.running).await,
+            News::Noticed(noticed) => {
+                self.footprint.on_noticed(noticed, &mut self.running).await;
+                self.look_for_families().await;
+            }
             News::DirtyPaths => self.paths.on_dirty(&mut self.running).await,
-            News::Look => self.look_around(false).await,
+            News::Look => {
+                self.look_around(false).await;
+                self.look_for_families().await;
+            }
             News::Agent(news) => {
                 let port = self.running.device.table().interface().listen_port;
                 if let Some(agent) = &mut self.agent {
