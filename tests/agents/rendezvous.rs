@@ -70,6 +70,8 @@ fn a_host_without_ipv6_is_an_agent_with_ipv4_alone() {
     let _server = bob.serves();
     gets_page(&alice, &bob.v4());
     assert!(alice.daemon().log().contains(words::IPV6_OFF), "{}", alice.daemon().log());
+    let warnings = left_out(&alice);
+    assert!(warnings.len() == 1 && warnings[0].contains(words::IPV6_OFF), "{warnings:?}");
 }
 
 #[test]
@@ -147,4 +149,27 @@ fn an_agent_that_can_have_neither_family_is_refused() {
         "{}",
         refused.stderr
     );
+}
+
+#[test]
+fn ipv6_that_is_switched_off_while_running_goes_and_comes_back() {
+    let Some(mut world) = Agents::new("IPv6 off while running") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want tcp/8000", &bob, "");
+    let _server = bob.serves();
+    let (v4, v6) = (bob.v4(), bob.v6());
+    gets_page(&alice, &v6);
+    let switch = |off: u8| {
+        alice
+            .host
+            .exec(format!("sysctl -qw net.ipv6.conf.all.disable_ipv6={off} net.ipv6.conf.default.disable_ipv6={off}"));
+    };
+    switch(1);
+    within(SHORTLY, "the warning", || {
+        left_out(&alice).iter().any(|found| found.contains(words::IPV6_OFF)).then_some(())
+    });
+    gets_page(&alice, &v4);
+    switch(0);
+    within(SHORTLY, "IPv6 to come back", || left_out(&alice).is_empty().then_some(()));
+    gets_page(&alice, &v6);
 }
