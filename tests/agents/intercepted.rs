@@ -247,7 +247,7 @@ fn squid_that_opens_tls_carries_the_rendezvous_and_reads_no_name_or_key() {
         secrets.push((agent.v4(), agent.v4().into_bytes()));
     }
     for (head, payloads) in &plaintexts {
-        // The network's name is short. In ciphertext it is searched for as a CBOR text, and not in the random keys of WebSocket.
+        // The network's name is short. In ciphertext only its CBOR text counts, and the random keys of WebSocket do not.
         let said = |line: &str| !line.starts_with("sec-websocket-") && line.contains("lab");
         let is_named = head.to_lowercase().lines().any(said) || contains(payloads, b"\x63lab");
         assert!(!is_named, "squid reads the network's name: {head}");

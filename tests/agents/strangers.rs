@@ -194,7 +194,7 @@ fn a_thousand_strangers_wait_and_the_rest_is_refused_while_friends_get_through()
     let me: PublicKey = bob.ask("agents")["identity"].as_str().expect("a key").parse().expect("a key");
     let hosts: Vec<_> = (0..HOSTS).map(|number| world.host(&format!("crowd{number}"))).collect();
 
-    // Who writes again replaces what it wrote.
+    // A stranger that writes again replaces what it wrote.
     on(&hosts[0], async || {
         let mut stranger = Stranger::new(&url, 0).await;
         for reason in ["first", "second", "third"] {
@@ -245,7 +245,7 @@ fn a_thousand_strangers_wait_and_the_rest_is_refused_while_friends_get_through()
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(grown < 64 * 1_024, "{grown} KiB");
 
-    // Whom a person refuses makes room for the next one. No more than that.
+    // A stranger that a person refuses makes room for one more, and for no more than one.
     let first = bob.ask("pending")["requests"][0]["identity"].as_str().expect("a key").to_owned();
     bob.ask(&format!("reject {first}"));
     on(&hosts[0], async || {

@@ -1,4 +1,4 @@
-//! Names at the rendezvous: first come by key, and what is not a name is refused, whoever signs it.
+//! Names at the rendezvous: first come by key, and what is not a name is refused, although its owner signs it.
 
 use ring::signature::Ed25519KeyPair;
 
