@@ -140,7 +140,8 @@ fn a_route_put_in_the_place_of_ours_is_left_alone() {
         // Both use the metric of our route.
         let metric = if family == "-6" { "metric 1024" } else { "" };
         a.ip(&format!("{family} route delete {prefix} dev {}", a.interface()));
-        a.ip(&format!("{family} route add {prefix} via {gateway} dev {wire} {metric}"));
+        // It is refused if our route is back already. Then it is tried again below.
+        a.run(format!("ip {family} route add {prefix} via {gateway} dev {wire} {metric}"));
     }
     let is_told = || {
         let warnings = overlay.status()["host"]["warnings"].to_string();

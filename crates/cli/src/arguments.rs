@@ -1,21 +1,21 @@
 //! The command line: verbs, arguments, and the text of `--help`.
 
 pub(crate) mod agent;
+pub(crate) mod rendezvous;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use overlay_daemon::Failure;
 use overlay_daemon::agent::STATE_DIR;
 use overlay_daemon::client::RUNTIME_DIR;
 use overlay_daemon::config::parse_address;
 use overlay_daemon::failure::ExitKind;
-use overlay_wire::signed::{self, Pool, check_name};
+use overlay_wire::signed::{self, check_name};
 
 /// The network for AI agents: one stable virtual IP each, over WireGuard.
 #[derive(Debug, Parser)]
@@ -129,7 +129,7 @@ pub(crate) enum Verb {
     Import(Import),
     /// Run a rendezvous, where agents find each other
     #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
-    Rendezvous(Rendezvous),
+    Rendezvous(rendezvous::Rendezvous),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page, or write all of them into a folder
@@ -337,46 +337,6 @@ pub(crate) struct Import {
     pub(crate) output: PathBuf,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Rendezvous {
-    /// Serve a network until Ctrl-C
-    ///
-    /// The first start makes the keys of the rendezvous and of the network. When agents can connect, one line is printed:
-    /// the URL that they need. It ends in both public keys, so nobody else can pose as this rendezvous.
-    Serve(Serve),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// The name of the network
-    #[arg(long, value_name = "NAME", value_parser = network_name)]
-    pub(crate) network: String,
-
-    /// Where agents connect
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) listen: SocketAddr,
-
-    /// The IPv4 addresses of a new network; by default, a random /16 of 10.64.0.0/10
-    #[arg(long, value_name = "CIDR", value_parser = pool)]
-    pub(crate) pool: Option<Pool>,
-
-    /// Serve /metrics and /health over plain HTTP
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) metrics: Option<SocketAddr>,
-
-    /// A TLS certificate with its chain, as PEM; by default, one that the rendezvous signs itself
-    #[arg(long, value_name = "FILE", requires = "key")]
-    pub(crate) cert: Option<PathBuf>,
-
-    /// The private key of the certificate, as PEM
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
-
-    /// Connections from one IPv4 address or IPv6 /64 at once
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) connections_per_address: u16,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell to write the script for
@@ -426,18 +386,6 @@ fn address(text: &str) -> Result<IpNet, String> {
 /// Checks the name of a network.
 fn network_name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned()).map_err(|reason| reason.to_string())
-}
-
-/// Parses the IPv4 addresses of a network.
-fn pool(text: &str) -> Result<Pool, String> {
-    let prefix: Ipv4Net = text.parse().map_err(|_| "give an IPv4 prefix such as 10.64.0.0/16".to_owned())?;
-    if prefix.addr() != prefix.network() {
-        return Err(format!("it has bits behind the prefix; did you mean `{}`?", prefix.trunc()));
-    }
-    Pool::new(prefix.addr(), prefix.prefix_len()).ok_or_else(|| {
-        let lengths = Pool::PREFIX_LENGTHS;
-        format!("a pool is a unicast prefix from /{} to /{}", lengths.start(), lengths.end())
-    })
 }
 
 /// Turns clap's error into the three lines of a [`Failure`].

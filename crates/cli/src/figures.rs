@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use overlay_daemon::dates::rfc3339;
+
 /// Bytes in the largest binary unit that keeps the number at 1 or above: `3.4 KiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -55,20 +57,9 @@ pub(crate) fn distance(at: u64, now: u64) -> String {
     if at > now { format!("in {}", span(at - now)) } else { ago(now - at) }
 }
 
-/// A date in seconds since 1970 in the Gregorian calendar: `2026-11-28 12:00:00 UTC`.
+/// A date in seconds since 1970: `2026-11-28 12:00:00 UTC`.
 fn date(seconds: u64) -> String {
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that the leap day is the last. 400 years have 146,097 days.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    rfc3339(seconds.saturating_mul(1_000)).replace('T', " ").replace('Z', " UTC")
 }
 
 /// A round trip in milliseconds with three significant digits: `0.412 ms`.

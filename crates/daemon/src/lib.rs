@@ -8,6 +8,7 @@ pub mod client;
 pub mod config;
 mod confine;
 mod control;
+pub mod dates;
 pub mod detach;
 pub mod device;
 pub mod engine;

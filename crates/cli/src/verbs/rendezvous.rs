@@ -11,7 +11,7 @@ use overlay_server::{CertificateFiles, Kind, Limits, Options, ServeError, Setup}
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::arguments::{Rendezvous, Serve};
+use crate::arguments::rendezvous::{Rendezvous, Serve};
 use crate::background::path_from_root;
 use crate::output::Output;
 use crate::session::Session;

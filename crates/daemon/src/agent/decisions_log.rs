@@ -19,7 +19,7 @@ use overlay_wire::signed::PublicKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::time::rfc3339;
+use crate::dates::rfc3339;
 use crate::failure::{ExitKind, Failure};
 
 const NAME: &str = "decisions.log";

@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::opening::Opening;
-use super::time::rfc3339;
 use super::trust::{Moment, Relation, Word};
+use crate::dates::rfc3339;
 
 /// The query of `GET /v1/explain`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PendingRequest;
 use crate::agent::explain::Side;
-use crate::agent::time::rfc3339;
+use crate::dates::rfc3339;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
