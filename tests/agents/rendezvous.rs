@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::lab::{Agents, words};
+use crate::lab::{Agents, NameServer, words};
 
 /// From cold to a tunnel, with nothing but what is on disk.
 const FROM_DISK: Duration = Duration::from_secs(6);
@@ -130,6 +130,42 @@ fn a_family_that_collides_while_running_goes_and_comes_back() {
     let warned = log.lines().filter(|line| line.contains("WARN") && line.contains("goes on without IPv4")).count();
     assert_eq!(warned, 2, "one warning per change: {log}");
     assert!(!log.contains("cannot follow the agent"), "{log}");
+}
+
+#[test]
+fn a_name_that_resolves_into_the_pool_costs_ipv4_alone() {
+    let Some(mut world) = Agents::new("fake answers") else { return };
+    let bob = world.agent("bob");
+    let octets = bob.v4().parse::<Ipv4Addr>().expect("an address").octets();
+    let host = world.host("alice");
+    let names = NameServer::start(&host);
+    names.set("rv.lab", &["192.0.2.9"]);
+    Agent::init(&host, "alice", &world.url.replace("192.0.2.9", "rv.lab")).succeeded("overlay init");
+    let mut alice = Agent::of(&host);
+    alice.start();
+    alice.is_registered("alice");
+    befriend(&alice, "--want tcp/8000", &bob, "");
+    let _server = bob.serves();
+    let (v4, v6) = (bob.v4(), bob.v6());
+    gets_page(&alice, &v4);
+
+    // A proxy that gives fake addresses gives one that is an agent's.
+    alice.kill9();
+    let fake = format!("{}.{}.3.4", octets[0], octets[1]);
+    names.set("rv.lab", &[&fake, "192.0.2.9"]);
+    alice.start();
+    let warnings = within(SHORTLY, "the warning", || Some(left_out(&alice)).filter(|found| !found.is_empty()));
+    assert!(warnings.len() == 1 && warnings[0].contains(&fake) && warnings[0].contains("rv.lab"), "{warnings:?}");
+    gets_page(&alice, &v6);
+    let has_v4 = || !alice.host.ip(&format!("-o -4 address show dev {}", alice.host.interface())).is_empty();
+    within(SHORTLY, "IPv4 to be left out", || (!has_v4()).then_some(()));
+    alice.is_registered("alice");
+
+    alice.kill9();
+    names.set("rv.lab", &["192.0.2.9"]);
+    alice.start();
+    gets_page(&alice, &v4);
+    assert!(left_out(&alice).is_empty());
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod mailbox_keys;
 mod named;
 mod own;
 mod places;
+mod plane;
 mod post;
 mod questions;
 mod reached;
@@ -46,7 +47,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::channel::Pinned;
@@ -66,9 +66,9 @@ use self::rotation::Rotation;
 use self::shown::Progress;
 use self::state::{Keys, State};
 use self::time::{HighWater, now};
-use self::trust::{Book, Moment, Open, Relation};
+use self::trust::{Book, Moment, Relation};
 use self::watchers::Watchers;
-use crate::config::{self, AgentPart};
+use crate::config;
 use crate::failure::{ExitKind, Failure};
 
 /// How often the addresses of this host are looked at.
@@ -104,6 +104,8 @@ pub(crate) struct Agent {
     answers: Vec<Answer>,
     started: tokio::time::Instant,
     is_registered: bool,
+    /// Names that resolved to addresses which only agents have.
+    fake_answers: Vec<(String, IpAddr)>,
     /// Where peers can be reached, as they have said.
     endpoints: BTreeMap<PublicKey, Signed<Endpoints>>,
     /// Peers that have said so since the data plane was told.
@@ -248,6 +250,7 @@ impl Agent {
             answers: Vec::new(),
             started: tokio::time::Instant::now(),
             is_registered: false,
+            fake_answers: Vec::new(),
             endpoints,
             moved: BTreeSet::new(),
             places: Vec::new(),
@@ -314,50 +317,6 @@ impl Agent {
         self.state.path()
     }
 
-    /// What agent mode adds to the config at this time.
-    pub(crate) fn part(&self) -> AgentPart {
-        let pool = self.network.as_ref().map(|network| &network.pool);
-        // Two peers with one key would leave the daemon without a start. The book lets none in.
-        let mut keys = BTreeSet::new();
-        let own_keys = self.own_keys();
-        let peers = self.book.open(self.moment()).filter_map(|open| {
-            let peer = tunnels::peer_of(&open, pool, self.record.ipv4)?;
-            self.called_by_known_key(peer, &own_keys)
-        });
-        let peers = peers.filter(|peer| keys.insert(peer.public_key));
-        AgentPart {
-            private_key: self.keys.tunnel.clone(),
-            former_key: self.keys.former_tunnel.as_ref().map(|former| former.key.clone()),
-            addresses: self.addresses(),
-            peers: peers.collect(),
-        }
-    }
-
-    fn addresses(&self) -> Vec<IpNet> {
-        let network = self.network.as_deref();
-        own::addresses(&self.config.network_key, &self.book.me(), network, self.record.ipv4)
-    }
-
-    /// The prefixes in which only agents have addresses.
-    pub(crate) fn pools(&self) -> Vec<IpNet> {
-        tunnels::pools(&self.config.network_key, self.network.as_ref().map(|network| &network.pool))
-    }
-
-    /// Where open peers may be called: all of them, or those that have moved since the last call.
-    pub(crate) fn candidates(&mut self, all: bool) -> Vec<(PeerKey, Vec<SocketAddr>)> {
-        let inner = self.pools();
-        let moved = std::mem::take(&mut self.moved);
-        let candidates = self.book.open(self.moment()).filter_map(|open: Open<'_>| {
-            if !all && !moved.contains(&open.record.identity) {
-                return None;
-            }
-            let key = open.record.tunnel_keys.first()?;
-            let endpoints = self.endpoints.get(&open.record.identity)?;
-            Some((PeerKey(key.0), places::of_peer(endpoints, &inner)))
-        });
-        candidates.filter(|(_, addresses)| !addresses.is_empty()).collect()
-    }
-
     /// Waits for news. Can be cancelled.
     pub(crate) async fn next(&mut self) -> News {
         let due = self.client.deadline().saturating_sub(now().monotonic);
@@ -377,7 +336,9 @@ impl Agent {
     /// Handles news.
     pub(crate) async fn on_news(&mut self, news: News, netlink: &Netlink, port: u16) -> Changed {
         let now = now();
+        let mut resolved = NOTHING;
         match news {
+            News::Link(LinkNews::Resolved(addresses)) => resolved = self.on_resolved(&addresses),
             News::Link(LinkNews::Connected) => self.client.connected(now),
             News::Link(LinkNews::Received(message)) => self.client.received(*message, now),
             News::Link(LinkNews::Lost(cause)) => {
@@ -393,7 +354,7 @@ impl Agent {
         }
         let rotated = self.on_rotation_due();
         self.client.handle_timeout(now);
-        let mut changed = self.drain().and(rotated);
+        let mut changed = self.drain().and(rotated).and(resolved);
         self.time.note(now);
         if self.expires_at.is_some_and(|at| at <= self.time.reached()) {
             changed = changed.and(PEERS);

@@ -95,7 +95,7 @@ async fn run_config(file: Config, agent: Option<Agent>, options: Options) -> Res
         .await
         .map_err(|error| Failure::new(ExitKind::Other, "cannot open a netlink socket").with_cause(error))?;
     let left_out = match &agent {
-        Some(agent) => host::left_out(&netlink, &agent.pools(), None).await?,
+        Some(agent) => host::left_out(&netlink, &agent.pools(), None, agent.fake_answers()).await?,
         None => Vec::new(),
     };
     host::leave_out(&mut config, &left_out);

@@ -9,6 +9,7 @@ mod tls;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -155,9 +156,23 @@ type Socket = WebSocketStream<TlsStream<TcpStream>>;
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
+    let addresses = look_up(&target.rendezvous).await?;
+    connect_to(target, &addresses).await
+}
+
+/// The addresses of the rendezvous' host, within [`CONNECT_PATIENCE`].
+pub(super) async fn look_up(rendezvous: &Pinned) -> Result<Vec<SocketAddr>, ConnectError> {
+    let found = tokio::net::lookup_host((rendezvous.host.as_str(), rendezvous.port));
+    let found = timeout_at(Instant::now() + CONNECT_PATIENCE, found).await;
+    let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(ConnectError::Unreachable)?;
+    Ok(found.collect())
+}
+
+/// Connects to one of these addresses within [`CONNECT_PATIENCE`].
+pub(super) async fn connect_to(target: &Target, addresses: &[SocketAddr]) -> Result<Connection, ConnectError> {
     let deadline = Instant::now() + CONNECT_PATIENCE;
     let tls = tls::connector(target.ca_file.as_deref())?;
-    let tcp = timeout_at(deadline, connect_tcp(&target.rendezvous, deadline)).await;
+    let tcp = timeout_at(deadline, connect_tcp(addresses, deadline)).await;
     let tcp = tcp.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(ConnectError::Unreachable)?;
     let greeted = timeout_at(deadline, async {
         let name = tls::name_of(&target.rendezvous.host)?;
@@ -179,8 +194,7 @@ pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
 }
 
 /// Tries the addresses of the host one after the other, each for its share of the time that is left.
-async fn connect_tcp(rendezvous: &Pinned, deadline: Instant) -> io::Result<TcpStream> {
-    let addresses: Vec<_> = tokio::net::lookup_host((rendezvous.host.as_str(), rendezvous.port)).await?.collect();
+async fn connect_tcp(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (tried, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());

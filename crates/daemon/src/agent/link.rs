@@ -1,10 +1,12 @@
 //! The connection to the rendezvous as a task of its own, so that a slow network delays nobody.
 
+use std::net::SocketAddr;
+
 use overlay_rendezvous::protocol::{Call, FromServer};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::connection::{ConnectError, Connection, Target, connect};
+use super::connection::{ConnectError, Connection, Target, connect_to, look_up};
 
 /// Calls that wait to be sent, and messages that wait to be read.
 const QUEUE: usize = 256;
@@ -12,6 +14,8 @@ const QUEUE: usize = 256;
 /// What the task reports.
 #[derive(Debug)]
 pub(crate) enum LinkNews {
+    /// The rendezvous' host has these addresses.
+    Resolved(Vec<SocketAddr>),
     /// The connection is up.
     Connected,
     /// There is no connection.
@@ -71,7 +75,16 @@ impl Link {
 }
 
 async fn run(target: Target, mut to_send: mpsc::Receiver<Call>, tell: mpsc::Sender<LinkNews>) {
-    let Connection { mut calls, mut messages, .. } = match connect(&target).await {
+    let connected = match look_up(&target.rendezvous).await {
+        Ok(addresses) => {
+            if tell.send(LinkNews::Resolved(addresses.clone())).await.is_err() {
+                return;
+            }
+            connect_to(&target, &addresses).await
+        }
+        Err(error) => Err(error),
+    };
+    let Connection { mut calls, mut messages, .. } = match connected {
         Ok(connection) => connection,
         Err(error) => {
             let _ = tell.send(LinkNews::Failed(error)).await;

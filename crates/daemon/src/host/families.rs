@@ -2,6 +2,8 @@
 //!
 //! An agent does not choose its addresses. So one family that collides is left out, and the other one goes on.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use overlay_os::netlink::{MAIN_TABLE, Netlink};
 
@@ -21,11 +23,17 @@ pub struct LeftOut {
     pub warning: StatusWarning,
 }
 
-/// Returns which of the pools cannot be used. `own` is the name and index of our interface, if it exists.
+/// Returns which of the pools cannot be used. `own` is the name and index of our interface, if it exists. `answers` are names
+/// with the addresses that they resolve to.
 ///
 /// # Errors
 /// The kernel does not list its addresses or routes.
-pub async fn left_out(netlink: &Netlink, pools: &[IpNet], own: Option<(&str, u32)>) -> Result<Vec<LeftOut>, Failure> {
+pub async fn left_out(
+    netlink: &Netlink,
+    pools: &[IpNet],
+    own: Option<(&str, u32)>,
+    answers: &[(String, IpAddr)],
+) -> Result<Vec<LeftOut>, Failure> {
     let index = own.map(|(_, index)| index);
     let cannot = |what: &str| {
         let what = format!("cannot list the {what} of this host");
@@ -65,7 +73,12 @@ pub async fn left_out(netlink: &Netlink, pools: &[IpNet], own: Option<(&str, u32
                 None => (format!("a route to {to} without a device"), format!("sudo ip -{version} route delete {to}")),
             })
         };
-        if let Some((what, fix)) = taken.or_else(routed) {
+        let resolved = || {
+            let (name, ip) = answers.iter().find(|(_, ip)| pool.contains(ip))?;
+            let fix = "give the program on this host that answers with fake addresses a different range".to_owned();
+            Some((format!("the address {ip} of `{name}`"), fix))
+        };
+        if let Some((what, fix)) = taken.or_else(routed).or_else(resolved) {
             let message = format!("{what} is inside {pool}, which the network uses: {goes_on}");
             let hint = format!("use the {other} addresses of the agents, or: {fix}");
             found.push(LeftOut { pool: *pool, warning: StatusWarning::new("family_left_out", message, hint) });

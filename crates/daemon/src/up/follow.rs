@@ -38,7 +38,7 @@ async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Resul
     // First of all: a key that is compromised is answered no more.
     running.device.set_private_keys(new.interface.private_key.clone(), new.former_keys.clone()).await;
     running.device.set_peers(&new.peers).await?;
-    match running.look_for_families(&agent.pools()).await {
+    match running.look_for_families(agent).await {
         Ok(left_out) if left_out == running.left_out => {}
         Ok(left_out) => {
             running.leave_out(left_out);
@@ -66,7 +66,7 @@ fn config(agent: &Agent, running: &Running) -> Config {
 
 /// Whether a family has become usable or unusable since the last time.
 pub(super) async fn is_due(agent: &Agent, running: &Running) -> bool {
-    running.look_for_families(&agent.pools()).await.is_ok_and(|left_out| left_out != running.left_out)
+    running.look_for_families(agent).await.is_ok_and(|left_out| left_out != running.left_out)
 }
 
 /// Tells the node what no config says: the pools, and where peers may be called.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use overlay_os::netlink::Netlink;
 
+use crate::agent::Agent;
 use crate::config::{Config, MtuRange};
 use crate::device::Device;
 use crate::failure::Failure;
@@ -43,8 +43,9 @@ impl Running {
     }
 
     /// The families that agent mode would leave out now.
-    pub(super) async fn look_for_families(&self, pools: &[IpNet]) -> Result<Vec<LeftOut>, Failure> {
-        host::left_out(&self.netlink, pools, Some((self.name(), self.host.index()))).await
+    pub(super) async fn look_for_families(&self, agent: &Agent) -> Result<Vec<LeftOut>, Failure> {
+        let own = Some((self.name(), self.host.index()));
+        host::left_out(&self.netlink, &agent.pools(), own, agent.fake_answers()).await
     }
 
     /// Shows the families that are left out from now on.

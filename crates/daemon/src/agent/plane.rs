@@ -1,0 +1,75 @@
+//! What the agent means for the data plane: our addresses, the peers with a tunnel, and where they may be called.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use overlay_core::PeerKey;
+
+use super::trust::Open;
+use super::{ADDRESSES, Agent, Changed, NOTHING, own, places, tunnels};
+use crate::config::AgentPart;
+
+impl Agent {
+    /// What agent mode adds to the config at this time.
+    pub(crate) fn part(&self) -> AgentPart {
+        let pool = self.network.as_ref().map(|network| &network.pool);
+        // Two peers with one key would leave the daemon without a start. The book lets none in.
+        let mut keys = BTreeSet::new();
+        let own_keys = self.own_keys();
+        let peers = self.book.open(self.moment()).filter_map(|open| {
+            let peer = tunnels::peer_of(&open, pool, self.record.ipv4)?;
+            self.called_by_known_key(peer, &own_keys)
+        });
+        let peers = peers.filter(|peer| keys.insert(peer.public_key));
+        AgentPart {
+            private_key: self.keys.tunnel.clone(),
+            former_key: self.keys.former_tunnel.as_ref().map(|former| former.key.clone()),
+            addresses: self.addresses(),
+            peers: peers.collect(),
+        }
+    }
+
+    pub(super) fn addresses(&self) -> Vec<IpNet> {
+        let network = self.network.as_deref();
+        own::addresses(&self.config.network_key, &self.book.me(), network, self.record.ipv4)
+    }
+
+    /// The prefixes in which only agents have addresses.
+    pub(crate) fn pools(&self) -> Vec<IpNet> {
+        tunnels::pools(&self.config.network_key, self.network.as_ref().map(|network| &network.pool))
+    }
+
+    /// Where open peers may be called: all of them, or those that have moved since the last call.
+    pub(crate) fn candidates(&mut self, all: bool) -> Vec<(PeerKey, Vec<SocketAddr>)> {
+        let inner = self.pools();
+        let moved = std::mem::take(&mut self.moved);
+        let candidates = self.book.open(self.moment()).filter_map(|open: Open<'_>| {
+            if !all && !moved.contains(&open.record.identity) {
+                return None;
+            }
+            let key = open.record.tunnel_keys.first()?;
+            let endpoints = self.endpoints.get(&open.record.identity)?;
+            Some((PeerKey(key.0), places::of_peer(endpoints, &inner)))
+        });
+        candidates.filter(|(_, addresses)| !addresses.is_empty()).collect()
+    }
+
+    /// Notes what the name of the rendezvous resolves to. A program that gives fake addresses may give one that is an agent's.
+    pub(super) fn on_resolved(&mut self, addresses: &[SocketAddr]) -> Changed {
+        let Some(host) = self.config.rendezvous.first().map(|url| url.host.clone()) else { return NOTHING };
+        let pools = self.pools();
+        let inside = addresses.iter().map(SocketAddr::ip).filter(|ip| pools.iter().any(|pool| pool.contains(ip)));
+        let answers: Vec<_> = inside.map(|ip| (host.clone(), ip)).collect();
+        if self.fake_answers == answers {
+            return NOTHING;
+        }
+        self.fake_answers = answers;
+        ADDRESSES
+    }
+
+    /// Names that resolve to addresses which only agents have.
+    pub(crate) fn fake_answers(&self) -> &[(String, IpAddr)] {
+        &self.fake_answers
+    }
+}
