@@ -49,8 +49,14 @@ impl Local {
     /// Returns the party that sent a packet into TUN: this host, the peer that it is forwarded for, or a different sender.
     ///
     /// A prefix of length 0 names nobody. Its peer may send from any address, and so may a host beside us.
+    #[inline]
     pub(crate) fn party(&self, source: IpAddr, allowed_ips: &AllowedIps<PeerTag>) -> Party {
-        if !self.may_forward() || self.owns(source) {
+        if self.may_forward() { self.party_of_many(source, allowed_ips) } else { Party::OWN }
+    }
+
+    /// The party of a sender, where packets may come from beyond this host.
+    fn party_of_many(&self, source: IpAddr, allowed_ips: &AllowedIps<PeerTag>) -> Party {
+        if self.owns(source) {
             return Party::OWN;
         }
         match allowed_ips.lookup_at_least(source, 1) {
