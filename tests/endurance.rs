@@ -14,27 +14,30 @@ use lab::{A, B, Host, Outside, Overlay, Pair};
 
 const A_SECOND: Duration = Duration::from_secs(1);
 
+/// BBR measures a stream's shortest round trip again every ten seconds, even once it has settled. A stream that measures
+/// while a queue is full has ten times its share until the next time. One run in ten has such a stream (benches/README.md),
+/// so there are up to three runs. An unfair tunnel is unfair in each of them.
 #[test]
 fn rate_sixty_four_streams_share_fairly_and_none_stalls() {
     const SECONDS: u32 = 36;
+    const RUNS: u32 = 3;
     if !lab::installed("64 streams", &["iperf3"]) {
         return;
     }
     let Some(pair) = Pair::new("64 streams") else { return };
     let _daemons = pair.up(Outside::V4);
     pair.a.reaches(B.v4);
-    let arrived = Load { interval: A_SECOND / 10, ..load(&pair.b, B, &pair.a, SECONDS) }.start().finish();
-    let settled = arrived.after(BBR_SETTLES);
-    let (index, stall) = (settled.jain_index(), arrived.longest_stall());
-    let (silence, before) = (arrived.longest_silence_of_one(), arrived.jain_index());
-    eprintln!(
-        "{:.1} Gb/s, Jain's index {index:.3}, {before:.3} from the start, stall {stall:?}, one silent {silence:?}",
-        arrived.rate() / 1e9
-    );
-    let totals = settled.totals();
-    assert_eq!(totals.len(), 64);
-    assert!(index >= 0.9, "Jain's index is {index:.3}: {totals:?}");
-    assert!(stall < A_SECOND, "nothing arrived for {stall:?}");
+    let is_fair = (0..RUNS).any(|run| {
+        let arrived = Load { interval: A_SECOND / 10, ..load(&pair.b, B, &pair.a, SECONDS) }.start().finish();
+        let settled = arrived.after(BBR_SETTLES);
+        let index = settled.jain_index();
+        eprintln!("run {run}, {}, settled {index:.3}: {:?}", summary(&arrived), settled.totals());
+        assert_eq!(settled.totals().len(), 64);
+        let stall = arrived.longest_stall();
+        assert!(stall < A_SECOND, "nothing arrived for {stall:?}");
+        index >= 0.9
+    });
+    assert!(is_fair, "Jain's index was below 0.9 in each of {RUNS} runs");
 }
 
 /// Ten minutes across five sessions, with 64 streams in each direction. A daemon's memory may grow only in the first
