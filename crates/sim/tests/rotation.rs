@@ -101,6 +101,33 @@ fn a_peer_that_was_away_is_called_by_each_key_in_turn() {
     }
 }
 
+/// Bob cannot call, so alice must find the pair of a tunnel key and a preshared key that bob has.
+#[test]
+fn each_key_of_ours_is_tried_with_each_preshared_key() {
+    const SEEDS: std::ops::Range<u64> = 0..8;
+    for (seed, knows_new, preshared) in SEEDS.flat_map(|seed| {
+        [(false, (8, 0)), (false, (9, 0)), (true, (8, 0)), (true, (9, 0)), (false, (8, 9)), (true, (7, 8))]
+            .map(|(knows_new, preshared)| (seed, knows_new, preshared))
+    }) {
+        let mut world = World::new(seed);
+        let (alice, bob) = (world.host(), world.host());
+        let key = |byte: u8| (byte != 0).then(|| zeroize::Zeroizing::new([byte; 32]));
+        for (host, peer, (present, former)) in [(alice, bob, (9, 8)), (bob, alice, preshared)] {
+            world.set_peer(host, peer, |config| {
+                (config.preshared_key, config.former_preshared_key) = (key(present), key(former));
+                config.endpoint = config.endpoint.filter(|_| host == alice);
+            });
+        }
+        // Both orders of the public keys, before and after the rotation.
+        let keys = rotate(&mut world, alice, 9 + seed as u8);
+        if knows_new {
+            world.rotate_key(bob, keys.before, keys.now);
+        }
+        // Four attempts find the preshared key of a peer, and every second one is made with the right key of ours.
+        assert!(reaches(&mut world, alice, bob, seconds(46)), "seed {seed}, {knows_new}, {preshared:?}");
+    }
+}
+
 #[test]
 fn a_host_that_restarts_during_the_overlap_is_there_for_peers_of_either_key() {
     for knows_new in [false, true] {

@@ -156,9 +156,11 @@ impl Context {
         Ok(response)
     }
 
-    /// Chooses the preshared key for a call that follows, if there are two.
+    /// Chooses the preshared key for a call that follows, if there are two. It stays while our own keys take turns.
     fn choose_key(&mut self, peer: &mut Peer, now: Instant) {
-        if peer.tunnel.preshared.on_call(self.order(peer), now) {
+        let is_former =
+            peer.tunnel.own_key.is_some() && peer.tunnel.own_key != self.local.keys.present().map(LocalKey::public);
+        if peer.tunnel.preshared.on_call(self.order(peer), is_former, now) {
             self.renew_engine(peer, now);
         }
     }

@@ -5,7 +5,7 @@
 //! turn ends when a call, ours or the peer's, is not followed by a session. It lasts at least [`TURN`], so calls that cross
 //! are one turn. The side with the lower public key changes the key with every turn, and the other side with every second
 //! one. So within four turns, each key of one side meets each key of the other side, whichever turn either of them has
-//! reached. Meanwhile data goes on in the earlier session, which is renewed after 120 s and ends after 180 s.
+//! reached. A side that also has two tunnel keys of its own tries all of them in one turn. Meanwhile data goes on in the earlier session, which is renewed after 120 s and ends after 180 s.
 //!
 //! *Proof*: a session that was made with the present key, and that both sides are known to have. Then the former key is
 //! forgotten. A session that was made with the former key proves nothing, and the next handshake begins with the present
@@ -104,18 +104,22 @@ impl PresharedKeys {
     }
 
     /// Chooses the key for a call that follows. Returns whether it is a different one. `ours`: which public key is ours.
-    pub(crate) fn on_call(&mut self, ours: Order, now: Instant) -> bool {
+    /// `goes_on`: the turn does not end before this call, because not all tunnel keys of ours were tried in it.
+    pub(crate) fn on_call(&mut self, ours: Order, goes_on: bool, now: Instant) -> bool {
         let Some(former) = &mut self.former else { return false };
         if former.began.is_none() {
             former.began = Some(now);
-            return false;
+        } else if !goes_on {
+            former.end_turn(now);
         }
-        former.end_turn(ours, now)
+        former.choose(ours)
     }
 
     /// Chooses the key for the next handshake, after an authentic call was answered. Returns whether it is a different one.
     pub(crate) fn on_answered(&mut self, ours: Order, now: Instant) -> bool {
-        self.former.as_mut().is_some_and(|former| former.end_turn(ours, now))
+        let Some(former) = &mut self.former else { return false };
+        former.end_turn(now);
+        former.choose(ours)
     }
 
     /// Handles a session that both sides are known to have. `number` is that of the key that it was made with.
@@ -132,12 +136,16 @@ impl PresharedKeys {
 }
 
 impl Former {
-    fn end_turn(&mut self, ours: Order, now: Instant) -> bool {
-        if self.began.is_some_and(|at| now.since(at) < TURN) {
-            return false;
+    /// Ends the turn if it has lasted long enough.
+    fn end_turn(&mut self, now: Instant) {
+        if self.began.is_none_or(|at| now.since(at) >= TURN) {
+            self.turns = self.turns.wrapping_add(1);
+            self.began = Some(now);
         }
-        self.turns = self.turns.wrapping_add(1);
-        self.began = Some(now);
+    }
+
+    /// Returns whether a different key is in turn than before.
+    fn choose(&mut self, ours: Order) -> bool {
         let changes = match ours {
             Order::Lower => self.turns,
             Order::Higher => self.turns.div_ceil(2),
@@ -171,7 +179,7 @@ mod tests {
 
     /// The key of the call made at this time.
     fn called(keys: &mut PresharedKeys, ours: Order, seconds: u64) -> u8 {
-        keys.on_call(ours, at(seconds));
+        keys.on_call(ours, false, at(seconds));
         turn(keys)
     }
 
