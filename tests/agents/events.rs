@@ -122,6 +122,25 @@ fn each_side_is_told_what_happens() {
 }
 
 #[test]
+fn what_a_peer_says_in_the_tunnel_is_told() {
+    let Some(mut world) = Agents::new("events, tunnel") else { return };
+    let (alice, bob) = world.two();
+    befriend(&alice, "--want tcp/8000 --want icmp", &bob, "");
+    alice.host.reaches(&bob.v4());
+    let at_alice = watch(&alice);
+    world.kill();
+    let began = Instant::now();
+    bob.ask("approve alice --allow icmp");
+    tells(&at_alice, &[("changed", "bob", "there")]);
+    bob.ask("untrust alice");
+    tells(&at_alice, &[("changed", "bob", "there"), ("untrusted", "bob", "there")]);
+    // Twice a minute, everything is told anyway.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(alice.peer("bob")["state"], "untrusted");
+}
+
+#[test]
 fn a_stream_ends_with_the_daemon_and_says_so() {
     let Some(mut world) = Agents::new("end of events") else { return };
     let alice = world.agent("alice");

@@ -3,7 +3,6 @@
 //! A look at a relation that changed ([`Agent::note`]) notices whether our word changed. A verb then logs it as the
 //! decision of its user. What is left when a turn of the agent ends was decided by the config, or by the clock.
 
-use overlay_core::{Event, PeerKey};
 use overlay_wire::signed::{PublicKey, ScopeList};
 
 use super::beforehand::Entry;
@@ -201,24 +200,13 @@ impl Agent {
         }
     }
 
-    /// Notices whether a peer answers.
-    pub(crate) fn on_tunnel_event(&mut self, key: PeerKey, event: &Event) {
-        let is_up = match event {
-            Event::HandshakeCompleted(..) => true,
-            Event::Answering(_, answers) => *answers,
-            Event::HandshakeFailed(_) => false,
-            Event::EndpointChanged(..)
-            | Event::PathMtu(..)
-            | Event::Word(..)
-            | Event::PresharedKeyProven(_)
-            | Event::KnowsPresentKey(_) => return,
-        };
-        if let Some(peer) = self.watchers.on_tunnel(key, is_up)
+    /// Notes whether a peer answers.
+    pub(super) fn on_reached(&mut self, peer: PublicKey, is_up: bool) {
+        if self.watchers.on_reached(peer, is_up)
             && let Some(relation) = self.book.relation(&peer)
         {
             let what = if is_up { Happened::PeerUp } else { Happened::PeerDown };
             self.watchers.hold(event_of(relation, what, None::<Side>, self.moment()));
-            self.watchers.publish();
         }
     }
 

@@ -10,7 +10,7 @@ use overlay_rendezvous::protocol::Slot;
 use overlay_wire::signed::{Endpoints, PublicKey, Record, ScopeList, Signed};
 
 use super::time::{now, unix_now};
-use super::trust::{Automatic, Chance, Effect, Refusal, Relation, Terms};
+use super::trust::{Automatic, Chance, Effect, Refusal, Terms};
 use super::{Agent, Changed, NOTHING, PEERS, own, places};
 
 impl Agent {
@@ -45,17 +45,14 @@ impl Agent {
         }
     }
 
-    /// Handles the latest word of the peer with this tunnel key, which came through the tunnel.
-    pub(crate) fn on_word(&mut self, key: PeerKey, bytes: &[u8]) -> Changed {
-        let has_key = |relation: &&Relation| {
-            let keys = relation.record.iter().flat_map(|record| &record.tunnel_keys);
-            relation.is_paired() && keys.into_iter().any(|known| known.0 == key.0)
-        };
-        let Some(from) = self.book.relations().find(has_key).map(|relation| relation.identity) else { return NOTHING };
+    /// Handles the latest word of a peer, which came through its tunnel.
+    pub(super) fn on_word(&mut self, from: PublicKey, bytes: &[u8]) -> Changed {
         let changed = match Letter::read(bytes) {
+            // It has come through the rendezvous, too.
+            Ok(letter) if self.book.has_said(&from, &letter) => NOTHING,
             Ok(letter @ (Letter::Grant { .. } | Letter::Revoke { .. })) => self.on_letter(from, &letter),
-            _ => {
-                tracing::debug!(%from, "what came through the tunnel cannot be read");
+            Ok(_) | Err(_) => {
+                self.refuse(Refusal::Malformed, "word in the tunnel");
                 NOTHING
             }
         };
@@ -205,6 +202,7 @@ impl Agent {
     /// Ends what strangers cost once nothing more is expected of them.
     fn forget_strangers(&mut self) {
         for stranger in self.book.forget(self.moment()) {
+            self.watchers.forget(&stranger);
             if let Err(failure) = self.state.forget_relation(&stranger) {
                 tracing::error!("{failure}");
             }

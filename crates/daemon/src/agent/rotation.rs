@@ -142,7 +142,7 @@ impl Agent {
 
     /// The peer with this tunnel key has proved in a handshake that it knows our present one. `agent`: the agent that it is,
     /// or `None` for a peer of the file.
-    pub(crate) fn on_key_used(&mut self, peer: PeerKey, agent: Option<PublicKey>) {
+    pub(super) fn on_key_used(&mut self, peer: PeerKey, agent: Option<PublicKey>) {
         if self.keys.former_tunnel.is_none() {
             return;
         }

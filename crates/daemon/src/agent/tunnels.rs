@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use overlay_core::{PeerKey, Protocol, Rule};
+use overlay_core::{Event, PeerKey, Protocol, Rule};
 use overlay_wire::signed::{self, Pool, PublicKey, Scope, ScopeList};
 
-use super::Agent;
-use super::trust::{Open, Relation};
+use super::trust::Open;
+use super::{Agent, Changed, NOTHING};
 use crate::config::{AgentPeer, Peer};
 
 /// Seconds without traffic after which a peer is sent an empty packet, so that both know that the path works.
@@ -39,17 +39,26 @@ pub(super) fn peer_of(open: &Open<'_>, pool: Option<&Pool>, own: Option<[u8; 4]>
 }
 
 impl Agent {
-    /// Handles that a peer with this tunnel key holds the present preshared key: the former one is erased.
-    pub(crate) fn on_key_proven(&mut self, key: PeerKey) {
-        let is_it = |relation: &&Relation| {
-            relation.record.as_ref().is_some_and(|record| record.tunnel_keys.first().is_some_and(|it| it.0 == key.0))
-        };
-        let Some(peer) = self.book.relations().find(is_it).map(|relation| relation.identity) else { return };
-        if !self.book.on_key_proven(&peer) {
+    /// Handles what the node tells of a peer. `agent`: the agent that the peer is, or `None` for a peer of the file.
+    pub(crate) fn on_tunnel_event(&mut self, peer: PeerKey, agent: Option<PublicKey>, event: &Event) -> Changed {
+        match (event, agent) {
+            (Event::KnowsPresentKey(_), agent) => self.on_key_used(peer, agent),
+            (Event::Word(_, word), Some(agent)) => return self.on_word(agent, word),
+            (Event::PresharedKeyProven(_), Some(agent)) => self.on_preshared_key_proven(&agent),
+            (Event::HandshakeCompleted(..) | Event::Answering(_, true), Some(agent)) => self.on_reached(agent, true),
+            (Event::HandshakeFailed(_) | Event::Answering(_, false), Some(agent)) => self.on_reached(agent, false),
+            (Event::EndpointChanged(..) | Event::PathMtu(..), _) | (_, None) => {}
+        }
+        NOTHING
+    }
+
+    /// A peer holds the present preshared key, so the former one is erased.
+    fn on_preshared_key_proven(&mut self, peer: &PublicKey) {
+        if !self.book.on_key_proven(peer) {
             return;
         }
         // The tunnel needs the file no more than before, so it stays if the file does not follow.
-        if let Some(relation) = self.book.relation(&peer)
+        if let Some(relation) = self.book.relation(peer)
             && let Err(failure) = self.state.set_relation(relation)
         {
             tracing::error!("{failure}");

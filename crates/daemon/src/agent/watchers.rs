@@ -11,7 +11,6 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use overlay_core::PeerKey;
 use overlay_wire::signed::{PublicKey, ScopeList};
 
 use super::explain::Side;
@@ -34,7 +33,6 @@ struct Seen {
     pending: Option<[u8; 16]>,
     /// The sequence of our last word, which tells whether this side has decided.
     sequence: u64,
-    tunnel_key: Option<PeerKey>,
 }
 
 /// The last word of one side, without its sequence.
@@ -58,7 +56,6 @@ impl Said {
 
 impl Seen {
     fn of(relation: &Relation, now: Moment) -> Self {
-        let key = relation.record.as_ref().and_then(|record| record.tunnel_keys.first());
         Self {
             is_open: relation.is_open(now),
             mine: Said::of(relation.mine.as_ref()),
@@ -66,7 +63,6 @@ impl Seen {
             asked: relation.asked.is_some(),
             pending: relation.pending(now).map(|pending| pending.request.id),
             sequence: relation.mine.as_ref().map_or(0, Word::sequence),
-            tunnel_key: key.map(|key| PeerKey(key.0)),
         }
     }
 
@@ -108,7 +104,6 @@ impl Seen {
 pub(super) struct Watchers {
     streams: Vec<EventSender>,
     seen: BTreeMap<PublicKey, Seen>,
-    by_tunnel: BTreeMap<PeerKey, PublicKey>,
     up: BTreeSet<PublicKey>,
     /// The peers to which our last word is a different one, and nobody has said who decided that.
     decided: BTreeSet<PublicKey>,
@@ -123,7 +118,7 @@ impl Watchers {
     pub(super) fn new<'a>(relations: impl Iterator<Item = &'a Relation>, now: Moment) -> Self {
         let mut watchers = Self::default();
         for relation in relations {
-            watchers.remember(relation.identity, Seen::of(relation, now));
+            watchers.seen.insert(relation.identity, Seen::of(relation, now));
         }
         watchers
     }
@@ -153,7 +148,14 @@ impl Watchers {
         if !after.is_open {
             self.up.remove(&peer);
         }
-        self.remember(peer, after);
+        self.seen.insert(peer, after);
+    }
+
+    /// Forgets a peer of which nothing is known any more.
+    pub(super) fn forget(&mut self, peer: &PublicKey) {
+        self.seen.remove(peer);
+        self.up.remove(peer);
+        self.decided.remove(peer);
     }
 
     /// Takes the peers about which this side has decided, and nobody has said who.
@@ -172,11 +174,9 @@ impl Watchers {
         self.seen.iter().filter(|(_, seen)| seen.is_open).map(|(peer, _)| *peer).collect()
     }
 
-    /// The peer with this tunnel key, if it was not known to answer or not to answer before.
-    pub(super) fn on_tunnel(&mut self, key: PeerKey, is_up: bool) -> Option<PublicKey> {
-        let peer = *self.by_tunnel.get(&key)?;
-        let is_news = if is_up { self.up.insert(peer) } else { self.up.remove(&peer) };
-        is_news.then_some(peer)
+    /// Notes whether a peer answers. Returns whether that is news.
+    pub(super) fn on_reached(&mut self, peer: PublicKey, is_up: bool) -> bool {
+        if is_up { self.up.insert(peer) } else { self.up.remove(&peer) }
     }
 
     /// Holds an event until the data plane follows.
@@ -190,16 +190,6 @@ impl Watchers {
     pub(super) fn publish(&mut self) {
         for event in std::mem::take(&mut self.held) {
             self.streams.retain(|stream| stream.send(&event));
-        }
-    }
-
-    fn remember(&mut self, peer: PublicKey, seen: Seen) {
-        if let Some(key) = seen.tunnel_key {
-            self.by_tunnel.insert(key, peer);
-        }
-        let before = self.seen.insert(peer, seen.clone()).and_then(|before| before.tunnel_key);
-        if let Some(key) = before.filter(|key| seen.tunnel_key != Some(*key)) {
-            self.by_tunnel.remove(&key);
         }
     }
 }

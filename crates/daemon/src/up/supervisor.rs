@@ -218,18 +218,13 @@ impl Daemon for Supervisor {
     async fn on_event(&mut self, event: Event) {
         // The peer may be gone by now.
         let Some(peer) = self.running.device.table().key_of(event.peer()) else { return };
-        if let (Event::Word(_, word), Some(agent)) = (&event, &mut self.agent) {
-            let changed = agent.on_word(peer, word);
-            return self.follow_agent(changed).await;
+        let identity = self.running.device.table().agent_of(peer);
+        if let Some(agent) = &mut self.agent {
+            let changed = agent.on_tunnel_event(peer, identity, &event);
+            self.follow_agent(changed).await;
+            self.publish();
         }
         self.resolving.on_event(peer, &event);
-        self.agent.iter_mut().for_each(|agent| agent.on_tunnel_event(peer, &event));
-        if let (Event::PresharedKeyProven(_), Some(agent)) = (&event, &mut self.agent) {
-            agent.on_key_proven(peer);
-        }
-        if let (Event::KnowsPresentKey(_), Some(agent)) = (&event, &mut self.agent) {
-            agent.on_key_used(peer, self.running.device.table().agent_of(peer));
-        }
         self.paths.on_event(peer, event, &mut self.running).await;
     }
 
