@@ -1,13 +1,12 @@
 //! A whole agent without a rendezvous: what is on disk, what is open, and what people are answered.
 
 use overlay_rendezvous::letter::Letter;
-use overlay_wire::signed::{Abilities, TunnelKey, Visibility};
 use tokio::sync::oneshot;
 
 use super::init::{Wanted, init};
 use super::request::{AgentCall, AgentReply, AgentRequest, Approve, Named};
 use super::time::unix_now;
-use super::trust::{Effect, Terms};
+use super::trust::{Effect, Terms, sample};
 use super::*;
 use crate::config::Config;
 
@@ -69,25 +68,10 @@ struct Peer {
 impl Peer {
     fn new(byte: u8, name: &str, of: &Agent) -> Self {
         let key = overlay_wire::signed::SecretKey::from_bytes(&[byte; 32]);
-        let now = unix_now();
-        let record = Record {
-            network: of.config.network_key,
-            identity: key.public(),
-            sequence: 1,
-            issued: now,
-            fresh_until: now + 1_000_000,
-            name: name.to_owned(),
-            ipv4: None,
-            tunnel_keys: vec![TunnelKey([byte; 32])],
-            mailbox_x25519: of.record.mailbox_x25519,
-            mailbox_xwing: None,
-            tags: Vec::new(),
-            services: Vec::new(),
-            visibility: Visibility::Members,
-            abilities: Abilities::default(),
-            attestation: None,
-        };
-        let record = Signed::sign(record, &key).expect("a good record");
+        let record = sample::record(of.config.network_key, &key, unix_now(), |record| {
+            record.name = name.to_owned();
+            record.mailbox_x25519 = of.record.mailbox_x25519;
+        });
         Self { book: Book::new(of.config.network_key, key, record.tunnel_keys.clone(), []), record }
     }
 

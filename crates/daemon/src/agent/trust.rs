@@ -17,7 +17,7 @@ mod lifted;
 mod relation;
 
 #[cfg(test)]
-mod by_mail;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 

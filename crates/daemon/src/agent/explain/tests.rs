@@ -1,12 +1,10 @@
 //! Every state of a relation, in both directions: who decides, and why.
 
-use overlay_wire::signed::{
-    Abilities, Grant, PublicKey, Record, Request, Revoke, SecretKey, Share, Signed, TunnelKey, Visibility,
-};
+use overlay_wire::signed::{Grant, PublicKey, Record, Request, Revoke, SecretKey, Share, Signed};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::agent::trust::{Asked, Pending, PresharedKey};
+use crate::agent::trust::{Asked, Pending, PresharedKey, sample};
 
 const NOW: u64 = 1_700_000_000_000;
 const HOUR: u64 = 3_600_000;
@@ -63,24 +61,7 @@ fn request(from: u8, want: &[&str], expires: u64) -> Signed<Request> {
 }
 
 fn record() -> Signed<Record> {
-    let record = Record {
-        network: key(9),
-        identity: key(PEER),
-        sequence: 1,
-        issued: NOW - HOUR,
-        fresh_until: NOW + HOUR,
-        name: "bob".to_owned(),
-        ipv4: None,
-        tunnel_keys: vec![TunnelKey([PEER; 32])],
-        mailbox_x25519: [1; 32],
-        mailbox_xwing: None,
-        tags: Vec::new(),
-        services: Vec::new(),
-        visibility: Visibility::Members,
-        abilities: Abilities::default(),
-        attestation: None,
-    };
-    Signed::sign(record, &secret(PEER)).expect("a good record")
+    sample::record(key(9), &secret(PEER), NOW - HOUR, |record| record.name = "bob".to_owned())
 }
 
 fn closed() -> Relation {

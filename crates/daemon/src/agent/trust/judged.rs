@@ -63,32 +63,18 @@ impl Relation {
 
 #[cfg(test)]
 mod tests {
-    use overlay_wire::signed::{Abilities, SecretKey, TunnelKey, Visibility, ipv4_candidate};
+    use overlay_wire::signed::{SecretKey, ipv4_candidate};
 
     use super::*;
+    use crate::agent::trust::sample;
 
     const NOW: u64 = 1_800_000_000_000;
 
     fn record(sequence: u64, fresh_until: u64, ipv4: Option<[u8; 4]>) -> Signed<Record> {
-        let key = SecretKey::from_bytes(&[7; 32]);
-        let record = Record {
-            network: SecretKey::from_bytes(&[8; 32]).public(),
-            identity: key.public(),
-            sequence,
-            issued: NOW - 1_000,
-            fresh_until,
-            name: "bob".to_owned(),
-            ipv4,
-            tunnel_keys: vec![TunnelKey([9; 32])],
-            mailbox_x25519: [9; 32],
-            mailbox_xwing: None,
-            tags: Vec::new(),
-            services: Vec::new(),
-            visibility: Visibility::Members,
-            abilities: Abilities::default(),
-            attestation: None,
-        };
-        Signed::sign(record, &key).expect("a good record")
+        let network = SecretKey::from_bytes(&[8; 32]).public();
+        sample::record(network, &SecretKey::from_bytes(&[7; 32]), NOW - 1_000, |record| {
+            (record.sequence, record.fresh_until, record.ipv4) = (sequence, fresh_until, ipv4);
+        })
     }
 
     #[test]

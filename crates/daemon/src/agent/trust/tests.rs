@@ -1,10 +1,11 @@
 //! Two agents, and what makes a tunnel between them: each test delivers letters as a mailbox would, or does not.
 
 use overlay_rendezvous::letter::Letter;
-use overlay_wire::signed::{Abilities, PublicKey, Record, Revoke, ScopeList, SecretKey, Signed, TunnelKey, Visibility};
+use overlay_wire::signed::{PublicKey, Record, Revoke, ScopeList, SecretKey, Signed, TunnelKey};
 
 use super::*;
 
+mod by_mail;
 mod claims;
 mod strangers;
 
@@ -27,24 +28,7 @@ fn network() -> PublicKey {
 impl Agent {
     fn new(byte: u8) -> Self {
         let key = SecretKey::from_bytes(&[byte; 32]);
-        let record = Record {
-            network: network(),
-            identity: key.public(),
-            sequence: 1,
-            issued: START,
-            fresh_until: START + DAY,
-            name: format!("agent-{byte}"),
-            ipv4: None,
-            tunnel_keys: vec![TunnelKey([byte; 32])],
-            mailbox_x25519: [byte; 32],
-            mailbox_xwing: None,
-            tags: Vec::new(),
-            services: Vec::new(),
-            visibility: Visibility::Members,
-            abilities: Abilities::default(),
-            attestation: None,
-        };
-        let record = Signed::sign(record, &key).expect("a good record");
+        let record = sample::record(network(), &key, START, |_| {});
         let book = Book::new(network(), key, record.tunnel_keys.clone(), []);
         Self { book, record, sent: Vec::new(), byte, chance: byte }
     }

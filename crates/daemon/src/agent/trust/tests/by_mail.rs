@@ -12,9 +12,7 @@ use overlay_rendezvous::protocol::Slot;
 use overlay_rendezvous::registry::{self, Arrival, Config, ConnectionId, Limits, NotCommitted, Registry};
 use overlay_rendezvous::sealed::{MailboxKeys, SECRET_LEN};
 use overlay_rendezvous::store::{MemoryStore, Store};
-use overlay_wire::signed::{
-    Abilities, Network, Pool, PublicKey, Record, ScopeList, SecretKey, Signed, TunnelKey, Visibility,
-};
+use overlay_wire::signed::{Network, Pool, PublicKey, Record, ScopeList, SecretKey, Signed, TunnelKey};
 
 use super::*;
 use crate::agent::post::Post;
@@ -198,24 +196,11 @@ impl Agent {
         let (secret, mailbox) = ([number; 32], [number; SECRET_LEN]);
         let (key, keys) = (SecretKey::from_bytes(&secret), MailboxKeys::from_secret(&mailbox).expect("a good secret"));
         let folder = tempfile::tempdir_in("/root").or_else(|_| tempfile::tempdir()).expect("a folder");
-        let record = Record {
-            network: network_key().public(),
-            identity: key.public(),
-            sequence: 1,
-            issued: START,
-            fresh_until: START + WEEK,
-            name: format!("agent{number}"),
-            ipv4: None,
-            tunnel_keys: vec![TunnelKey([number; 32])],
-            mailbox_x25519: keys.public_x25519(),
-            mailbox_xwing: Some(keys.public_xwing()),
-            tags: Vec::new(),
-            services: Vec::new(),
-            visibility: Visibility::Members,
-            abilities: Abilities::default(),
-            attestation: None,
-        };
-        let record = Signed::sign(record, &key).expect("a good record");
+        let record = sample::record(network_key().public(), &key, START, |record| {
+            record.fresh_until = START + WEEK;
+            record.mailbox_x25519 = keys.public_x25519();
+            record.mailbox_xwing = Some(keys.public_xwing());
+        });
         let mut client = Client::new(network_key().public(), key.public(), secret);
         client.set_record(record.clone(), Now { unix: START, monotonic: Duration::ZERO });
         Self {
