@@ -37,7 +37,7 @@ use serde_json::Value;
 
 use lab::pings::Underway;
 use lab::{Agent, Agents, Pings, SHORTLY, within};
-use rogue::{Rogue, signing};
+use rogue::{Outsider, Rogue, signing};
 
 /// Between two pings during an attack.
 const PACE: Duration = Duration::from_millis(20);
@@ -72,6 +72,18 @@ impl Scene {
         });
         settled(&scene.alice);
         Some(scene)
+    }
+
+    /// An agent of the rendezvous that alice trusts, and so watches.
+    #[track_caller]
+    fn trusted(&self, name: &str, allow: &str) -> Outsider {
+        let mut agent = self.rogue.join(name);
+        agent.ask(&self.record_of(&self.alice_key), "any");
+        self.alice.is_asked_by(name);
+        self.alice.ask(&format!("approve {name} --allow {allow}"));
+        self.alice.sees(name, "trusted");
+        settled(&self.alice);
+        agent
     }
 
     fn has_endpoints(&self, to: &PublicKey, of: &PublicKey) -> bool {

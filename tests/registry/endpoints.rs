@@ -69,11 +69,7 @@ fn tell(scene: &Scene, key: &SecretKey, lists: &[Vec<SocketAddr>], apart: Durati
 fn a_trusted_peer_cannot_make_us_flood_a_victim() {
     let Some(mut scene) = Scene::new("endpoints of a victim") else { return };
     let victim = Victim::new(&mut scene.world);
-    let mut mallory = scene.rogue.join("mallory");
-    mallory.ask(&scene.record_of(&scene.alice_key), "any");
-    scene.alice.is_asked_by("mallory");
-    scene.alice.ask("approve mallory --allow any");
-    scene.alice.sees("mallory", "trusted");
+    let mallory = scene.trusted("mallory", "any");
     let (lists, began) = (victim.places(), Instant::now());
     assert_eq!(lists.len(), LISTS);
     let pings = Pings::new(u16::MAX, PACE).start(&scene.alice.host, &scene.bob.v4());

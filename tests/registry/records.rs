@@ -13,13 +13,7 @@ const HOUR: u64 = 3_600_000;
 #[test]
 fn no_record_that_is_forged_or_replayed_replaces_a_pinned_one() {
     let Some(scene) = Scene::new("forged records") else { return };
-    let mut mallory = scene.rogue.join("mallory");
-    mallory.ask(&scene.record_of(&scene.alice_key), "any");
-    scene.alice.is_asked_by("mallory");
-    // Alice watches agents that she has decided about.
-    scene.alice.ask("approve mallory --allow icmp");
-    scene.alice.sees("mallory", "trusted");
-    settled(&scene.alice);
+    let mallory = scene.trusted("mallory", "icmp");
     let (bobs, stranger, time) = (scene.bobs_secret(), secret(), now().unix);
     let pinned = scene.record_of(&scene.bob_key);
     // What bob might sign next, with a tunnel key that is not his.

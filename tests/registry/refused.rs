@@ -56,13 +56,7 @@ fn an_address_that_does_not_follow_from_our_key_is_not_taken() {
 #[test]
 fn our_own_tunnel_key_in_a_record_of_a_peer_is_refused() {
     let Some(scene) = Scene::new("own tunnel key") else { return };
-    let mut mallory = scene.rogue.join("mallory");
-    mallory.ask(&scene.record_of(&scene.alice_key), "any");
-    scene.alice.is_asked_by("mallory");
-    // Alice watches agents that she has decided about.
-    scene.alice.ask("approve mallory --allow icmp");
-    scene.alice.sees("mallory", "trusted");
-    settled(&scene.alice);
+    let mallory = scene.trusted("mallory", "icmp");
     let record = Record {
         sequence: mallory.record.sequence + 1,
         tunnel_keys: scene.record_of(&scene.alice_key).tunnel_keys.clone(),
