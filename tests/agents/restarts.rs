@@ -1,7 +1,5 @@
 //! What is on disk when a command returns, and what waits for an agent that is not there.
 
-use std::process::Stdio;
-
 use super::*;
 use crate::lab::Agents;
 
@@ -115,34 +113,4 @@ fn agents_come_back_to_a_rendezvous_that_was_restarted() {
     befriend(&alice, "--want tcp/8000", &bob, "");
     let _server = bob.serves();
     gets_page(&alice, &bob.v4());
-}
-
-#[test]
-fn a_kill_at_any_moment_of_an_approval_leaves_it_made_or_not_made() {
-    let Some(mut world) = Agents::new("kill any time") else { return };
-    let (alice, mut bob) = world.two();
-    let mut made = 0;
-    for milliseconds in (0..20).map(|step| step * 2) {
-        alice.ask("handshake bob --want icmp");
-        bob.is_asked_by("alice");
-        let mut command = bob.host.overlay_command("approve alice");
-        let mut approve = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("overlay approve");
-        std::thread::sleep(Duration::from_millis(milliseconds));
-        bob.kill9();
-        let is_answered = approve.wait().expect("our own child").success();
-        bob.start();
-        let state = bob.peer("alice")["state"].clone();
-        assert!(
-            state == "trusted" || (state == "pending" && !is_answered),
-            "{milliseconds} ms: {is_answered}, {state}"
-        );
-        if state == "trusted" {
-            made += 1;
-            alice.sees("bob", "trusted");
-        }
-        bob.ask("untrust alice");
-        alice.sees("bob", "untrusted");
-    }
-    eprintln!("{made} of 20 approvals were made");
-    assert!(made > 0, "each kill came too early to show anything");
 }
