@@ -136,9 +136,9 @@ impl PeerChange {
 pub enum Command {
     /// Adds a peer, or replaces the configuration of a known one. What did not change is not disturbed: the session
     /// continues, and a new preshared key counts from the next handshake on. A new public key ends the sessions, unless
-    /// the earlier one is [`PeerConfig::former_key`]. Flows, withdrawn rights and what is known of the path stay. Packets from link-local sources are accepted only from a peer
-    /// that itself has a prefix in the link-local range. For a peer that only `ChangePeer` has configured, a shorter prefix
-    /// is enough, as in WireGuard.
+    /// the earlier one is [`PeerConfig::former_key`]. Flows, withdrawn rights and what is known of the path stay. Packets
+    /// from link-local sources are accepted only from a peer that itself has a prefix in the link-local range. For a peer
+    /// that only `ChangePeer` has configured, a shorter prefix is enough, as in WireGuard.
     SetPeer {
         /// The peer to add or replace.
         peer: PeerTag,
