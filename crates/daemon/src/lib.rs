@@ -8,7 +8,7 @@ pub mod client;
 pub mod config;
 mod confine;
 mod control;
-pub mod dates;
+pub use overlay_os::dates;
 pub mod detach;
 pub mod device;
 pub mod engine;
