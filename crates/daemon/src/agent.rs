@@ -336,6 +336,7 @@ impl Agent {
     /// Handles news.
     pub(crate) async fn on_news(&mut self, news: News, netlink: &Netlink, port: u16) -> Changed {
         let now = now();
+        let expired = self.end_expired();
         let mut resolved = NOTHING;
         match news {
             News::Link(LinkNews::Resolved(addresses)) => resolved = self.on_resolved(&addresses),
@@ -354,13 +355,7 @@ impl Agent {
         }
         let rotated = self.on_rotation_due();
         self.client.handle_timeout(now);
-        let mut changed = self.drain().and(rotated).and(resolved);
-        self.time.note(now);
-        if self.expires_at.is_some_and(|at| at <= self.time.reached()) {
-            changed = changed.and(PEERS);
-            self.note_expired();
-            self.write_time();
-        }
+        let mut changed = self.drain().and(rotated).and(resolved).and(expired);
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             changed = changed.and(self.look_around(netlink, port).await);
@@ -388,6 +383,18 @@ impl Agent {
         }
         self.tell_places();
         self.drain()
+    }
+
+    /// Ends what has expired, before anything is decided by what is left.
+    fn end_expired(&mut self) -> Changed {
+        self.time.note(now());
+        if self.expires_at.is_none_or(|at| at > self.time.reached()) {
+            return NOTHING;
+        }
+        self.note_expired();
+        self.write_time();
+        self.expires_at = self.book.next_expiry(self.moment());
+        PEERS
     }
 
     /// The time by both clocks, for the book.

@@ -30,8 +30,9 @@ impl Agent {
     pub(crate) fn on_call(&mut self, call: AgentCall, reply: Reply) -> Changed {
         // An earlier failure is in the log, and does not concern this caller.
         self.unsaved = None;
+        let expired = self.end_expired();
         let changed = self.handle(call, reply);
-        changed.and(self.settle())
+        changed.and(expired).and(self.settle())
     }
 
     /// Gives the answers that the data plane had to follow first.

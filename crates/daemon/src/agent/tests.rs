@@ -141,6 +141,25 @@ async fn what_was_taken_back_stays_closed_while_it_cannot_be_written() {
     assert!(!is_open(&home.open(), &alice));
 }
 
+/// The timer of an end and a decision may come at the same moment, in either order.
+#[tokio::test]
+async fn a_grant_that_has_ended_is_noted_before_the_next_decision() {
+    let home = Home::new().await;
+    let mut bob = home.open();
+    let mut alice = Peer::new(2, "alice", &bob);
+    alice.asks(&mut bob);
+    let for_a_minute =
+        AgentRequest::Approve(Approve { peer: alice.me().to_string(), seconds: Some(60), ..Approve::default() });
+    decide(&mut bob, for_a_minute).expect("she asked");
+    let mut later = now();
+    later.unix += 60_000;
+    bob.time.note(later);
+    decide(&mut bob, approve(alice.me())).expect("she was trusted");
+    let logged = bob.log.newest(None, 9);
+    let decisions: Vec<_> = logged.iter().rev().map(|decision| decision.decision.as_str()).collect();
+    assert_eq!(decisions, ["approved", "expired", "changed"]);
+}
+
 #[tokio::test]
 async fn what_was_taken_back_is_written_as_soon_as_it_can_be() {
     let home = Home::new().await;

@@ -43,7 +43,10 @@ impl Agent {
     pub(crate) fn on_tunnel_event(&mut self, peer: PeerKey, agent: Option<PublicKey>, event: &Event) -> Changed {
         match (event, agent) {
             (Event::KnowsPresentKey(_), agent) => self.on_key_used(peer, agent),
-            (Event::Word(_, word), Some(agent)) => return self.on_word(agent, word),
+            (Event::Word(_, word), Some(agent)) => {
+                let expired = self.end_expired();
+                return self.on_word(agent, word).and(expired);
+            }
             (Event::PresharedKeyProven(_), Some(agent)) => self.on_preshared_key_proven(&agent),
             (Event::HandshakeCompleted(..) | Event::Answering(_, true), Some(agent)) => self.on_reached(agent, true),
             (Event::HandshakeFailed(_) | Event::Answering(_, false), Some(agent)) => self.on_reached(agent, false),
