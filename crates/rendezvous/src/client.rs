@@ -14,6 +14,8 @@
 //!   the kernel calls it alive.
 //! * A call that is refused for now is repeated when the rendezvous said so. So is a watch or a slot for which there was
 //!   no room, after at least half a minute. A call that is refused for good becomes an [`Event::Refused`].
+//! * A record that is refused is registered again after half a minute, and then ever more rarely: somebody may lift a ban, or
+//!   set a clock right.
 //! * [`Event::Synced`] is not told while a watch stands refused: nothing is known of that agent.
 //!
 //! Every wait that a rendezvous asks for has a lower and an upper bound, and so has what is repeated because of its
@@ -96,6 +98,9 @@ struct Session {
     is_synced: bool,
     /// When to say hello again, if the rendezvous refused it for now.
     next_hello: Option<Duration>,
+    /// When to register again, if the rendezvous refused the record, and how often it has.
+    next_register: Option<Duration>,
+    refused_records: u32,
     next_ping: Duration,
     /// When the last answer to a ping came, or else the connection.
     heard: Duration,
@@ -139,6 +144,8 @@ impl Client {
             unregistered: 0,
             is_synced: false,
             next_hello: None,
+            next_register: None,
+            refused_records: 0,
             next_ping: now.monotonic + PING,
             heard: now.monotonic,
             held: [Duration::ZERO; Class::COUNT],
@@ -195,6 +202,10 @@ impl Client {
                     let hello = session.call(Asked::Hello, Verb::Hello);
                     self.outputs.push_back(Output::Send(hello));
                 }
+                if session.next_register.is_some_and(|at| at <= now.monotonic) {
+                    session.next_register = None;
+                    self.work.register_again();
+                }
                 self.pump(now);
             }
         }
@@ -211,7 +222,8 @@ impl Client {
                     .filter(|class| session.is_ready() && self.work.first(*class, session.is_registered).is_some())
                     .map(|class| session.held[class as usize]);
                 let held = held.filter(|until| !until.is_zero());
-                held.chain(session.next_hello).fold(session.next_ping.min(session.heard + SILENCE), Duration::min)
+                let later = held.chain(session.next_hello).chain(session.next_register);
+                later.fold(session.next_ping.min(session.heard + SILENCE), Duration::min)
             }
         }
     }

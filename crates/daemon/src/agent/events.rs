@@ -49,6 +49,8 @@ impl Agent {
                 self.record = *record;
                 return self.sign_record(self.record.ipv4);
             }
+            // The rendezvous has removed this agent. It keeps the sequence, so that nobody brings the old record back.
+            Event::TooOld { record: None } => return self.sign_record(self.record.ipv4),
             Event::Refused { subject, code } => self.on_refused(&subject, code),
             Event::Sent { to, id } => self.on_progress(to, id, Progress::Sent),
             Event::Delivered { to, id } => self.on_progress(to, id, Progress::Delivered),

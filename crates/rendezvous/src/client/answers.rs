@@ -20,6 +20,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const REGISTERED_AT_ONCE: u32 = 4;
 /// How long each further registration waits.
 const REGISTER_WAIT: Duration = Duration::from_secs(30);
+/// The longest time until a record that was refused is registered again.
+const LONGEST_REGISTER_WAIT: Duration = Duration::from_secs(300);
 /// The shortest wait until a rendezvous that had no room is asked again. Others have to leave first.
 const FULL_WAIT: Duration = Duration::from_secs(30);
 
@@ -101,7 +103,7 @@ impl Client {
         let State::Up(session) = &mut self.state else { return };
         match task {
             Task::Register(sequence) => {
-                session.is_registered = true;
+                (session.is_registered, session.next_register, session.refused_records) = (true, None, 0);
                 self.tell(Event::Registered { sequence: *sequence });
             }
             Task::Release => session.is_registered = false,
@@ -137,8 +139,11 @@ impl Client {
             }
             (Task::Register(_), Code::TooOld) => {
                 self.on_unregistered(now);
-                let record = record.and_then(|bytes| self.open_own(bytes)).map(Box::new);
-                self.tell(Event::TooOld { record });
+                match record.map(|bytes| self.open_own(bytes)) {
+                    // What is shown is not ours, so it says nothing about our sequence.
+                    Some(None) => self.register_later(now),
+                    told => self.tell(Event::TooOld { record: told.flatten().map(Box::new) }),
+                }
             }
             // The rendezvous has lost our record. What waits for it is done once it is registered again.
             (Task::Watch(_) | Task::Send(..) | Task::PutSlot(..), Code::Unregistered) => {
@@ -151,11 +156,22 @@ impl Client {
                 self.work.put_back(task);
             }
             _ => {
+                if matches!(task, Task::Register(_)) {
+                    self.register_later(now);
+                }
                 self.work.on_refused(&task);
                 self.work.on_settled(&task);
                 self.tell(Event::Refused { subject: task, code });
             }
         }
+    }
+
+    /// Registers the record again after a while, though it was refused: a ban is lifted, a name becomes free, a clock is set.
+    fn register_later(&mut self, now: Now) {
+        let State::Up(session) = &mut self.state else { return };
+        let wait = REGISTER_WAIT * 2_u32.saturating_pow(session.refused_records.min(8));
+        session.refused_records = session.refused_records.saturating_add(1);
+        session.next_register = Some(now.monotonic + wait.min(LONGEST_REGISTER_WAIT));
     }
 
     /// The record is about to be registered once more. That ends somewhere, or else it is not done at once any more.

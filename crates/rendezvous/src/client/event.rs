@@ -63,9 +63,9 @@ pub enum Event {
         /// A free address.
         address: Option<[u8; 4]>,
     },
-    /// A newer record of the agent is registered. Its next sequence must be higher.
+    /// A newer record of the agent is registered, or was until it was removed. Its next sequence must be higher.
     TooOld {
-        /// That record, which the agent's key signed.
+        /// That record, which the agent's key signed. `None`: it was removed.
         record: Option<Box<Signed<Record>>>,
     },
     /// Something is refused for good.

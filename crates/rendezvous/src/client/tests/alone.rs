@@ -197,20 +197,56 @@ fn a_record_that_needs_an_address_is_signed_again() {
     let calls = alone.calls();
     assert_eq!(calls[0].verb, Verb::Register { record: signed.bytes().to_vec().into() });
 
-    // A newer record of our own is handed over if it is really ours.
+    // A newer record of our own is handed over if it is really ours. Without one, our record was removed.
     let newer = sign(1, record(1, "alice", 9, alone.now));
     let theirs = sign(2, record(2, "bob", 9, alone.now));
-    for (told, expected) in [(newer.clone(), Some(Box::new(newer))), (theirs, None)] {
+    for (told, expected) in [
+        (Some(newer.clone()), vec![Event::TooOld { record: Some(Box::new(newer)) }]),
+        (None, vec![Event::TooOld { record: None }]),
+        (Some(theirs), vec![]),
+    ] {
         alone.client.set_record(signed.clone(), alone.now);
         let id = alone.calls().last().expect("a call").id;
-        let record = Some(ByteVec::from(told.bytes().to_vec()));
+        let record = told.map(|told| ByteVec::from(told.bytes().to_vec()));
         alone.answer(id, Reply::Refused { code: Code::TooOld, ipv4: None, record, wait: None });
-        assert_eq!(alone.events(), [Event::TooOld { record: expected }]);
+        assert_eq!(alone.events(), expected);
     }
 }
 
 #[test]
-fn a_name_that_is_taken_is_told_and_not_tried_until_the_next_connection() {
+fn a_record_that_is_refused_is_registered_again_after_a_growing_wait() {
+    let mut alone = Alone::new(1);
+    alone.client.set_record(sign(1, record(1, "alice", 1, alone.now)), alone.now);
+    alone.connect();
+    alone.welcome();
+    let mut id = alone.calls()[0].id;
+    for expected in [30, 60, 120, 240, 300, 300] {
+        alone.answer(id, refused(Code::NotAMember));
+        assert_eq!(alone.events(), [Event::Refused { subject: Task::Register(1), code: Code::NotAMember }]);
+        let refused_at = alone.now.monotonic;
+        id = loop {
+            alone.advance_to(alone.client.deadline());
+            let mut registered = None;
+            for Call { id, verb } in alone.calls() {
+                match verb {
+                    Verb::Register { .. } => registered = Some(id),
+                    Verb::Ping => alone.answer(id, Reply::Revision { revision: 1, time: START }),
+                    other => panic!("{other:?}"),
+                }
+            }
+            alone.events();
+            if let Some(id) = registered {
+                break id;
+            }
+        };
+        assert_eq!(alone.now.monotonic - refused_at, Duration::from_secs(expected));
+    }
+    alone.answer(id, Reply::Done);
+    assert_eq!(alone.events(), [Event::Registered { sequence: 1 }, Event::Synced]);
+}
+
+#[test]
+fn a_name_that_is_taken_is_told_and_not_tried_at_once() {
     let mut alone = Alone::new(1);
     alone.client.set_record(sign(1, record(1, "alice", 1, alone.now)), alone.now);
     alone.connect();
