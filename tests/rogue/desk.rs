@@ -106,6 +106,7 @@ impl Desk {
                     }
                 }
                 Output::Close { connection } => drop(self.seats.remove(&connection)),
+                Output::Ordered { .. } => {}
                 Output::Send { connection, message } => {
                     let Some(seat) = self.seats.get(&connection) else { continue };
                     self.told.push((seat.identity, message.clone()));

@@ -20,8 +20,10 @@
 //! Records, claims, messages and slots are in the store, and in memory as they are on disk. Leases, watches and quotas
 //! are in memory alone, because they end with the connections. Everything has a bound in [`Limits`] or beside its type.
 //!
-//! Left out: the operator's verbs, and a store that several processes write to. A conflict in the store is counted and
-//! the caller is told to ask again.
+//! The operator of the network gives orders ([`Registry::order`]), which are operations like those of calls.
+//!
+//! Left out: a store that several processes write to. A conflict in the store is counted and the caller is told to ask
+//! again.
 
 mod agenda;
 mod agents;
@@ -30,6 +32,7 @@ mod leave;
 mod letters;
 mod limits;
 mod load;
+mod operator;
 mod presence;
 mod register;
 mod shell;
@@ -55,9 +58,11 @@ use crate::store::{Operation, Revision};
 
 use agenda::Agenda;
 use agents::Agents;
+use operator::KnownToken;
 use presence::{Leases, Watches};
 
 pub use limits::{Config, Limits};
+pub use operator::{AgentView, Order, OrderId, OrderRefused, TokenView};
 pub use presence::LEASE;
 pub use shell::{Arrival, ConnectionId, NotCommitted, Output, Ticket};
 pub use stats::Stats;
@@ -81,11 +86,25 @@ struct Connection {
     is_greeted: bool,
 }
 
+/// What waits for the outcome of an operation.
+#[derive(Clone, Copy, Debug)]
+enum Asker {
+    /// A connection, for the answer to this call.
+    Call(ConnectionId, u32),
+    /// The operator.
+    Order(OrderId),
+}
+
+impl From<(ConnectionId, u32)> for Asker {
+    fn from((connection, call): (ConnectionId, u32)) -> Self {
+        Self::Call(connection, call)
+    }
+}
+
 /// An operation that is under way.
 #[derive(Debug)]
 struct UnderWay {
-    /// The connections that wait for an answer, and the call that each waits for.
-    asker: Option<(ConnectionId, u32)>,
+    asker: Option<Asker>,
     /// Keys of the store that nobody else may claim meanwhile.
     locks: Vec<Vec<u8>>,
     effect: Effect,
@@ -96,6 +115,7 @@ struct UnderWay {
 enum Effect {
     Registered(Box<register::Registered>),
     Left(Box<leave::Left>),
+    Ordered(Box<operator::Change>),
     Letter(letters::Effect),
     Forgotten(agenda::Forgotten),
 }
@@ -121,8 +141,10 @@ pub struct Registry {
     agents: Agents,
     /// The last two epochs that each registered agent was told. Its answer to the newest may have been lost.
     epochs: BTreeMap<PublicKey, [u64; 2]>,
-    /// How often each token was used, and the operation that wrote it.
-    tokens: BTreeMap<PublicKey, (u32, Revision)>,
+    /// The tokens that were used, or that the operator has told of.
+    tokens: BTreeMap<PublicKey, KnownToken>,
+    /// The agents that may do nothing here, since when, and the operation that wrote it.
+    bans: BTreeMap<PublicKey, (u64, Revision)>,
     mail: Mailboxes,
     slots: Slots,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -147,6 +169,7 @@ impl Registry {
             agents: Agents::new(network.pool),
             epochs: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            bans: BTreeMap::new(),
             mail: Mailboxes::new(limits.mailbox_len),
             slots: Slots::new(limits.slots_len),
             connections: BTreeMap::new(),
@@ -236,6 +259,10 @@ impl Registry {
     }
 
     fn judge(&mut self, asker: (ConnectionId, u32), caller: PublicKey, verb: Verb, now: Now) -> Outcome {
+        // A banned agent keeps a connection, so it learns why it gets nothing.
+        if self.bans.contains_key(&caller) && !matches!(verb, Verb::Hello | Verb::Ping) {
+            return Err(Code::NotAMember.into());
+        }
         match verb {
             Verb::Hello => Ok(self.greet(asker, caller)),
             Verb::Ping => Ok(Some(Reply::Revision { revision: self.revision.0, time: now.unix })),
@@ -285,15 +312,21 @@ impl Registry {
             Ok(revision) => {
                 self.stats.commits += 1;
                 self.revision = self.revision.max(revision);
-                let asker_connection = asker.map(|(connection, _)| connection);
-                if let Some((connection, id)) = asker {
-                    self.answer(connection, id, Reply::Done);
+                let mut asker_connection = None;
+                match asker {
+                    Some(Asker::Call(connection, id)) => {
+                        asker_connection = Some(connection);
+                        self.answer(connection, id, Reply::Done);
+                    }
+                    Some(Asker::Order(order)) => self.outputs.push_back(Output::Ordered { order, result: Ok(()) }),
+                    None => {}
                 }
                 match effect {
                     Effect::Registered(registered) => {
                         self.on_registered(*registered, revision, asker_connection, now);
                     }
                     Effect::Left(left) => self.on_left(*left, revision),
+                    Effect::Ordered(change) => self.on_ordered(*change, revision, now),
                     Effect::Letter(letter) => self.on_letter_committed(letter),
                     Effect::Forgotten(forgotten) => self.on_forgotten(forgotten, now),
                 }
@@ -307,8 +340,14 @@ impl Registry {
                 if let Effect::Letter(letter) = effect {
                     self.on_letter_lost(letter);
                 }
-                if let Some((connection, id)) = asker {
-                    self.refuse(connection, id, Refusal::later(Duration::from_secs(1)));
+                match asker {
+                    Some(Asker::Call(connection, id)) => {
+                        self.refuse(connection, id, Refusal::later(Duration::from_secs(1)));
+                    }
+                    Some(Asker::Order(order)) => {
+                        self.outputs.push_back(Output::Ordered { order, result: Err(OrderRefused::Later) });
+                    }
+                    None => {}
                 }
             }
         }
@@ -338,6 +377,11 @@ impl Registry {
         self.outputs.pop_front()
     }
 
+    /// The network.
+    pub fn network(&self) -> &Signed<Network> {
+        &self.network
+    }
+
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -359,13 +403,7 @@ impl Registry {
     }
 
     /// Hands an operation to the shell. `locks` are the keys that nobody else may claim until its outcome is known.
-    fn commit(
-        &mut self,
-        asker: Option<(ConnectionId, u32)>,
-        operation: Operation,
-        locks: Vec<Vec<u8>>,
-        effect: Effect,
-    ) {
+    fn commit(&mut self, asker: Option<Asker>, operation: Operation, locks: Vec<Vec<u8>>, effect: Effect) {
         self.last_ticket.0 += 1;
         self.locks.extend(locks.iter().cloned());
         self.under_way.insert(self.last_ticket, UnderWay { asker, locks, effect });

@@ -11,7 +11,9 @@ use overlay_wire::signed::{
 
 use crate::now::Now;
 use crate::protocol::{Call, Code, Find, FromServer, Push, Reply, Verb};
-use crate::registry::{Arrival, Config, ConnectionId, Limits, NotCommitted, Output, Registry, Ticket};
+use crate::registry::{
+    Arrival, Config, ConnectionId, Limits, NotCommitted, Order, OrderId, OrderRefused, Output, Registry, Ticket,
+};
 use crate::store::{MemoryStore, Operation, Store};
 
 /// When the world begins, in milliseconds since 1970.
@@ -97,23 +99,28 @@ pub(crate) fn attestation(n: u32, token: u32, uses: u32, is_ephemeral: bool) -> 
 }
 
 fn attest(n: u32, token: u32, uses: u32, is_ephemeral: bool, name: Option<String>) -> Attestation {
-    let network = network_secret().public();
     let key = secret(1_000_000 + token);
-    let issued = Token {
-        network,
-        token: key.public(),
+    let token = sign_token(Token { is_ephemeral, name, ..new_token(token, uses) });
+    let bind = Bind { network: token.network, token: key.public(), identity: agent(n), nonce: [1; 16] };
+    Attestation { token: token.bytes().to_vec(), bind: Signed::sign(bind, &key).expect("a good bind").bytes().to_vec() }
+}
+
+/// Token number `n`.
+pub(crate) fn new_token(n: u32, uses: u32) -> Token {
+    Token {
+        network: network_secret().public(),
+        token: secret(1_000_000 + n).public(),
         issued: START,
         expires: START + DAY,
         uses,
-        is_ephemeral,
-        name,
+        is_ephemeral: false,
+        name: None,
         tags: Vec::new(),
-    };
-    let bind = Bind { network, token: key.public(), identity: agent(n), nonce: [1; 16] };
-    Attestation {
-        token: Signed::sign(issued, &network_secret()).expect("a good token").bytes().to_vec(),
-        bind: Signed::sign(bind, &key).expect("a good bind").bytes().to_vec(),
     }
+}
+
+pub(crate) fn sign_token(token: Token) -> Signed<Token> {
+    Signed::sign(token, &network_secret()).expect("a good token")
 }
 
 pub(crate) fn send(to: u32, id: u8, sealed: &[u8]) -> Verb {
@@ -141,8 +148,10 @@ pub(crate) struct World {
     /// What each connection was sent and nobody has taken yet.
     pub(crate) sent: BTreeMap<ConnectionId, VecDeque<FromServer>>,
     pub(crate) closed: BTreeSet<ConnectionId>,
+    ordered: BTreeMap<OrderId, Result<(), OrderRefused>>,
     last_connection: u64,
     last_call: u32,
+    last_order: u64,
 }
 
 impl World {
@@ -163,8 +172,10 @@ impl World {
             waiting: VecDeque::new(),
             sent: BTreeMap::new(),
             closed: BTreeSet::new(),
+            ordered: BTreeMap::new(),
             last_connection: 0,
             last_call: 0,
+            last_order: 0,
         }
     }
 
@@ -214,6 +225,15 @@ impl World {
         self.answer(connection, id).expect("an answer")
     }
 
+    /// Orders something. `None`: the outcome is not known yet.
+    pub(crate) fn order(&mut self, order: Order) -> Option<Result<(), OrderRefused>> {
+        self.last_order += 1;
+        let id = OrderId(self.last_order);
+        self.registry.order(id, order, self.now);
+        self.settle();
+        self.ordered.remove(&id)
+    }
+
     /// Takes the answer to a call, if there is one.
     pub(crate) fn answer(&mut self, connection: ConnectionId, id: u32) -> Option<Reply> {
         let sent = self.sent.get_mut(&connection)?;
@@ -261,6 +281,7 @@ impl World {
                     self.sent.entry(connection).or_default().push_back(message);
                 }
                 Output::Close { connection } => drop(self.closed.insert(connection)),
+                Output::Ordered { order, result } => drop(self.ordered.insert(order, result)),
                 Output::Commit { ticket, operation } => {
                     assert!(operation.is_well_formed());
                     self.waiting.push_back((ticket, operation));
@@ -319,6 +340,11 @@ impl World {
 
     pub(crate) fn advance_days(&mut self, days: u32) {
         self.advance(Duration::from_secs(24 * 3_600) * days);
+    }
+
+    /// Closes the network from the next start on.
+    pub(crate) fn set_closed(&mut self) {
+        self.is_closed = true;
     }
 
     /// The registry ends without a word, and a new one starts from the store. What was not committed is lost.

@@ -138,6 +138,12 @@ impl Agents {
         self.agents.len()
     }
 
+    /// The agents above this one, in the order of their identities.
+    pub(super) fn after(&self, after: Option<PublicKey>) -> impl Iterator<Item = (&PublicKey, &Agent)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.agents.range((start, Bound::Unbounded))
+    }
+
     /// Replaces what is known of an agent.
     pub(super) fn set(&mut self, identity: PublicKey, agent: Agent) {
         self.unlist(&identity);

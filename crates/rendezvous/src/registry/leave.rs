@@ -1,7 +1,7 @@
-//! Leaving: an agent gives up its name, is gone for good, or was ephemeral.
+//! Leaving: an agent gives up its name, is gone for good, was ephemeral, or is removed by the operator.
 //!
 //! What is left of an agent is the sequence of its last word, for 30 days, so an old record does not bring it back. Its
-//! name and its address are kept for it for as long.
+//! name and its address are kept for it for as long. Those of an ephemeral agent are free at once.
 
 use overlay_wire::signed::{PublicKey, Release, Signed};
 
@@ -23,7 +23,24 @@ pub(super) struct Left {
     name: String,
     address: Option<[u8; 4]>,
     floor: u64,
+    is_member: bool,
+    claims: Claims,
     at: u64,
+}
+
+/// What becomes of the name and the address of an agent that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claims {
+    /// They are kept for it.
+    Kept,
+    /// They are free.
+    Freed,
+}
+
+impl Left {
+    pub(super) fn identity(&self) -> &PublicKey {
+        &self.identity
+    }
 }
 
 impl Registry {
@@ -44,7 +61,7 @@ impl Registry {
             let record = Some(record.bytes().to_vec().into());
             return Err(Refusal { record, ..Code::TooOld.into() });
         }
-        self.leave(Some(asker), &caller, release.sequence, now)?;
+        self.leave(Some(asker), &caller, release.sequence, Claims::Kept, now)?;
         Ok(None)
     }
 
@@ -56,7 +73,7 @@ impl Registry {
             return Some(());
         }
         let sequence = record.sequence;
-        self.leave(None, identity, sequence, now).ok()
+        self.leave(None, identity, sequence, Claims::Kept, now).ok()
     }
 
     /// The agent's lease has ended.
@@ -70,7 +87,7 @@ impl Registry {
     pub(super) fn on_ephemeral_gone(&mut self, identity: &PublicKey, now: Now) -> Option<()> {
         let record = self.agents.record(identity).filter(|_| !self.leases.is_present(identity));
         let Some(sequence) = record.map(|record| record.sequence) else { return Some(()) };
-        self.leave(None, identity, sequence, now).ok()
+        self.leave(None, identity, sequence, Claims::Freed, now).ok()
     }
 
     fn leave(
@@ -78,46 +95,66 @@ impl Registry {
         asker: Option<(ConnectionId, u32)>,
         identity: &PublicKey,
         floor: u64,
+        claims: Claims,
         now: Now,
     ) -> Result<(), Refusal> {
-        let Some(agent) = self.agents.find(identity) else { return Ok(()) };
-        let Some(name) = agent.record.as_ref().map(|record| record.name.clone()) else { return Ok(()) };
+        let is_member = self.agents.find(identity).is_some_and(|agent| agent.is_member);
+        let Some((operation, left)) = self.leaving(identity, floor, is_member, claims, now) else { return Ok(()) };
+        let locks: Vec<_> = operation.writes.iter().map(|write| write.key.clone()).collect();
+        self.check_free(&locks)?;
+        self.commit(asker.map(Into::into), operation, locks, Effect::Left(Box::new(left)));
+        Ok(())
+    }
+
+    /// What is written when a registered agent leaves. `is_member`: its key is enough to come back.
+    pub(super) fn leaving(
+        &self,
+        identity: &PublicKey,
+        floor: u64,
+        is_member: bool,
+        claims: Claims,
+        now: Now,
+    ) -> Option<(Operation, Left)> {
+        let agent = self.agents.find(identity)?;
+        let name = agent.record.as_ref()?.name.clone();
         let address = self.agents.address_of(identity);
-        let stored = StoredAgent {
-            record: None,
-            floor,
-            is_member: agent.is_member,
-            is_ephemeral: agent.is_ephemeral,
-            left: now.unix,
+        let stored = StoredAgent { record: None, floor, is_member, is_ephemeral: agent.is_ephemeral, left: now.unix };
+        let claim = match claims {
+            Claims::Kept => Some(to_bytes(&StoredClaim { owner: *identity, released: Some(now.unix) })),
+            Claims::Freed => None,
         };
-        let claim = to_bytes(&StoredClaim { owner: *identity, released: Some(now.unix) });
         let expected = |claim: Option<&Claim>| claim.map_or(Expected::Absent, |claim| Expected::At(claim.revision));
         let mut operation = Operation::default();
         operation.push(agent_key(identity), Expected::At(agent.revision), Some(to_bytes(&stored)));
-        operation.push(name_key(&name), expected(self.agents.names.find(&name)), Some(claim.clone()));
+        operation.push(name_key(&name), expected(self.agents.names.find(&name)), claim.clone());
         if let Some(address) = address {
-            operation.push(address_key(address), expected(self.agents.addresses.find(&address)), Some(claim));
+            operation.push(address_key(address), expected(self.agents.addresses.find(&address)), claim);
         }
-        let locks: Vec<_> = operation.writes.iter().map(|write| write.key.clone()).collect();
-        self.check_free(&locks)?;
-        let left = Left { identity: *identity, name, address, floor, at: now.unix };
-        self.commit(asker, operation, locks, Effect::Left(Box::new(left)));
-        Ok(())
+        Some((operation, Left { identity: *identity, name, address, floor, is_member, claims, at: now.unix }))
     }
 
     /// What is left of the agent is on disk.
     pub(super) fn on_left(&mut self, left: Left, revision: Revision) {
-        let Left { identity, name, address, floor, at } = left;
+        let Left { identity, name, address, floor, is_member, claims, at } = left;
         let end = at.saturating_add(QUARANTINE);
-        let claim = Claim { revision, owner: identity, released: Some(at) };
-        self.agenda.add(end, Due::Name(name.clone()));
-        self.agents.set_name(name, claim);
-        if let Some(address) = address {
-            self.agenda.add(end, Due::Address(address));
-            self.agents.set_address(address, claim);
+        match claims {
+            Claims::Kept => {
+                let claim = Claim { revision, owner: identity, released: Some(at) };
+                self.agenda.add(end, Due::Name(name.clone()));
+                self.agents.set_name(name, claim);
+                if let Some(address) = address {
+                    self.agenda.add(end, Due::Address(address));
+                    self.agents.set_address(address, claim);
+                }
+            }
+            Claims::Freed => {
+                self.agents.remove_name(&name);
+                if let Some(address) = address {
+                    self.agents.remove_address(address);
+                }
+            }
         }
-        let former = self.agents.find(&identity);
-        let (is_member, is_ephemeral) = former.map_or((false, false), |agent| (agent.is_member, agent.is_ephemeral));
+        let is_ephemeral = self.agents.find(&identity).is_some_and(|agent| agent.is_ephemeral);
         self.agenda.add(end, Due::Agent(identity));
         self.agents.set(identity, Agent { revision, record: None, floor, is_member, is_ephemeral, left: at });
     }

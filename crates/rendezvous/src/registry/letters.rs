@@ -56,7 +56,7 @@ impl Registry {
                 }
                 operation.push(mail_key(&to, &key), Expected::Any, Some(to_bytes(&stored)));
                 self.agenda.add(now.unix.saturating_add(MESSAGE_LIFETIME), Due::Message(to, key));
-                self.commit(Some(asker), operation, Vec::new(), super::Effect::Letter(Effect::Kept { to, key }));
+                self.commit(Some(asker.into()), operation, Vec::new(), super::Effect::Letter(Effect::Kept { to, key }));
                 Ok(None)
             }
             Admission::Known { is_kept: false, .. } => Err(Refusal::later(A_MOMENT)),
@@ -102,7 +102,7 @@ impl Registry {
         }
         operation.push(mail_key(&caller, &key), Expected::Any, Some(to_bytes(&receipt)));
         let effect = Effect::Acknowledged { to: caller, key, dropped };
-        self.commit(Some(asker), operation, Vec::new(), super::Effect::Letter(effect));
+        self.commit(Some(asker.into()), operation, Vec::new(), super::Effect::Letter(effect));
         Ok(None)
     }
 
@@ -132,7 +132,7 @@ impl Registry {
                 let stored = StoredSlot { sealed: sealed.clone().into(), put: now.unix };
                 operation.push(slot_key(&to, &key), Expected::Any, Some(to_bytes(&stored)));
                 let effect = Effect::Put { to, key, sealed, at: now.unix };
-                self.commit(Some(asker), operation, Vec::new(), super::Effect::Letter(effect));
+                self.commit(Some(asker.into()), operation, Vec::new(), super::Effect::Letter(effect));
                 Ok(None)
             }
             Placement::Same => Ok(Some(Reply::Done)),

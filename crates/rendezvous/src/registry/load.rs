@@ -5,9 +5,10 @@ use overlay_wire::signed::{PublicKey, Record, Signed};
 
 use super::agenda::{Due, MESSAGE_LIFETIME};
 use super::agents::{ABANDONED, Agent, Claim, QUARANTINE};
+use super::operator::KnownToken;
 use super::stored::{
-    ADDRESSES, AGENTS, MAIL, NAMES, SLOTS, StoredAgent, StoredClaim, StoredMessage, StoredSlot, TOKENS, parse_mail_key,
-    parse_slot_key,
+    ADDRESSES, AGENTS, BANS, MAIL, NAMES, SLOTS, StoredAgent, StoredClaim, StoredMessage, StoredSlot, StoredToken,
+    TOKENS, parse_mail_key, parse_slot_key,
 };
 use super::{Config, Registry};
 use crate::mailbox::Message;
@@ -25,7 +26,7 @@ impl Registry {
     pub fn open<S: Store>(config: Config, store: &S, now: Now) -> Result<Self, S::Error> {
         let mut registry = Self::new(config);
         registry.revision = store.revision()?;
-        for prefix in [AGENTS, NAMES, ADDRESSES, TOKENS, MAIL, SLOTS] {
+        for prefix in [AGENTS, NAMES, ADDRESSES, TOKENS, BANS, MAIL, SLOTS] {
             let mut after: Option<Vec<u8>> = None;
             loop {
                 let page = store.scan(prefix, after.as_deref(), PAGE)?;
@@ -66,8 +67,14 @@ impl Registry {
                 Some(())
             }
             TOKENS => {
-                let count = decode(&entry.value)?;
-                self.tokens.insert(PublicKey(key.try_into().ok()?), (count, entry.revision));
+                // The release before this one kept the count alone.
+                let stored = decode::<StoredToken>(&entry.value)
+                    .or_else(|| Some(StoredToken { count: decode(&entry.value)?, ..StoredToken::default() }))?;
+                self.tokens.insert(PublicKey(key.try_into().ok()?), KnownToken::load(stored, entry.revision)?);
+                Some(())
+            }
+            BANS => {
+                self.bans.insert(PublicKey(key.try_into().ok()?), (decode(&entry.value)?, entry.revision));
                 Some(())
             }
             MAIL => {
@@ -89,7 +96,7 @@ impl Registry {
     }
 
     /// Puts something in the place of an entry that cannot be read. An agent may register again. A name or an address is
-    /// free after the usual time. A token is used up.
+    /// free after the usual time. A token is used up. An agent whose ban cannot be read stays banned.
     fn stand_in(&mut self, prefix: &[u8], key: &[u8], entry: &Entry, now: Now) -> Option<()> {
         let revision = entry.revision;
         let end = now.unix.saturating_add(QUARANTINE);
@@ -113,7 +120,10 @@ impl Registry {
                 self.agents.set_address(address, claim);
             }
             TOKENS => {
-                self.tokens.insert(PublicKey(key.try_into().ok()?), (u32::MAX, revision));
+                self.tokens.insert(PublicKey(key.try_into().ok()?), KnownToken::used_up(revision));
+            }
+            BANS => {
+                self.bans.insert(PublicKey(key.try_into().ok()?), (now.unix, revision));
             }
             _ => {}
         }

@@ -5,6 +5,7 @@ use overlay_wire::signed::{PublicKey, Record, Signed};
 
 use super::agenda::Due;
 use super::agents::{ABANDONED, Agent, Claim, QUARANTINE};
+use super::operator::KnownToken;
 use super::stored::{StoredAgent, StoredClaim, address_key, agent_key, name_key, to_bytes, token_key};
 use super::{ConnectionId, Effect, MAX_AHEAD, Outcome, Refusal, Registry};
 use crate::now::Now;
@@ -20,8 +21,8 @@ pub(super) struct Registered {
     former_name: Option<String>,
     /// When it was called, in milliseconds since 1970.
     at: u64,
-    /// The token that is used up once more.
-    token: Option<(PublicKey, u32)>,
+    /// The token, used once more.
+    token: Option<(PublicKey, KnownToken)>,
 }
 
 /// What an agent's token, if any, has made of it.
@@ -73,7 +74,7 @@ impl Registry {
         let expected = self.agents.find(&caller).map_or(Expected::Absent, |agent| Expected::At(agent.revision));
         operation.push(agent_key(&caller), expected, Some(to_bytes(&agent)));
         let registered = Registered { record, membership, former_name, at: now.unix, token };
-        self.commit(Some(asker), operation, locks, Effect::Registered(Box::new(registered)));
+        self.commit(Some(asker.into()), operation, locks, Effect::Registered(Box::new(registered)));
         Ok(None)
     }
 
@@ -98,13 +99,14 @@ impl Registry {
         }
     }
 
-    /// In a closed network, an agent shows a token with its first record. Its key is enough afterwards.
+    /// In a closed network, an agent shows a token with its first record. Its key is enough afterwards, also for those that
+    /// came while the network was open.
     fn check_membership(
         &self,
         record: &Record,
         now: Now,
         operation: &mut Operation,
-    ) -> Result<(Membership, Option<(PublicKey, u32)>), Refusal> {
+    ) -> Result<(Membership, Option<(PublicKey, KnownToken)>), Refusal> {
         let identity = &record.identity;
         if let Some(agent) = self.agents.find(identity).filter(|agent| agent.is_member) {
             return Ok((Membership { is_member: true, is_ephemeral: agent.is_ephemeral }, None));
@@ -112,22 +114,24 @@ impl Registry {
         let attested = record.attestation.as_ref();
         let token = attested.and_then(|attestation| attestation.token(&record.network, identity).ok());
         let Some(token) = token else {
-            let is_open = !self.network.is_closed;
+            let is_open = !self.network.is_closed || self.agents.is_registered(identity);
             return if is_open { Ok((Membership::default(), None)) } else { Err(Code::NotAMember.into()) };
         };
-        let used = self.tokens.get(&token.token);
-        let count = used.map_or(0, |(count, _)| *count);
+        let known = self.tokens.get(&token.token);
+        let count = known.map_or(0, |known| known.count);
         let is_valid = now.unix <= token.expires
+            && known.is_none_or(|known| known.revoked.is_none())
             && token.name.as_ref().is_none_or(|name| *name == record.name)
             && (token.uses == 0 || count < token.uses)
             && count < u32::MAX;
         if !is_valid {
             return Err(Code::NotAMember.into());
         }
-        let expected = used.map_or(Expected::Absent, |(_, revision)| Expected::At(*revision));
-        operation.push(token_key(&token.token), expected, Some(to_bytes(&count.saturating_add(1))));
-        let membership = Membership { is_member: true, is_ephemeral: token.is_ephemeral };
-        Ok((membership, Some((token.token, count.saturating_add(1)))))
+        let expected = known.map_or(Expected::Absent, |known| Expected::At(known.revision));
+        let (key, membership) = (token.token, Membership { is_member: true, is_ephemeral: token.is_ephemeral });
+        let used = KnownToken { count: count.saturating_add(1), ..KnownToken::new(token) };
+        operation.push(token_key(&key), expected, Some(to_bytes(&used.stored())));
+        Ok((membership, Some((key, used))))
     }
 
     /// Claims the record's name and gives up the former one, which is returned.
@@ -198,8 +202,8 @@ impl Registry {
     ) {
         let Registered { record, membership, former_name, at, token } = registered;
         let identity = record.identity;
-        if let Some((token, count)) = token {
-            self.tokens.insert(token, (count, revision));
+        if let Some((key, used)) = token {
+            self.tokens.insert(key, KnownToken { revision, ..used });
         }
         let had_name = self.agents.record(&identity).is_some_and(|former| former.name == record.name);
         let claim = Claim { revision, owner: identity, released: None };

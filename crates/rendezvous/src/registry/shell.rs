@@ -7,6 +7,8 @@ use overlay_wire::signed::PublicKey;
 use crate::protocol::FromServer;
 use crate::store::Operation;
 
+use super::operator::{OrderId, OrderRefused};
+
 /// Names a connection. The shell chooses it and never uses it twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -50,6 +52,13 @@ pub enum Output {
     Close {
         /// Which one.
         connection: ConnectionId,
+    },
+    /// Tell the operator what came of an order.
+    Ordered {
+        /// Which order.
+        order: OrderId,
+        /// What came of it. `Ok`: it is done, and kept on disk.
+        result: Result<(), OrderRefused>,
     },
     /// Commit an operation. Outcomes come back in the order of their tickets.
     Commit {

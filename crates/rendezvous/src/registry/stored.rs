@@ -4,7 +4,8 @@
 //! agent/ identity                    the record of an agent, or what is left of it
 //! name/  name                        to whom a name belongs
 //! ipv4/  address                     to whom an IPv4 address belongs
-//! token/ token                       how many identities have used a token
+//! token/ token                       what is known of a token
+//! ban/   identity                    since when an agent is banned
 //! mail/  recipient sender id         a message or its receipt
 //! slot/  recipient sender slot       a slot
 //! ```
@@ -22,6 +23,7 @@ pub(super) const AGENTS: &[u8] = b"agent/";
 pub(super) const NAMES: &[u8] = b"name/";
 pub(super) const ADDRESSES: &[u8] = b"ipv4/";
 pub(super) const TOKENS: &[u8] = b"token/";
+pub(super) const BANS: &[u8] = b"ban/";
 pub(super) const MAIL: &[u8] = b"mail/";
 pub(super) const SLOTS: &[u8] = b"slot/";
 
@@ -85,6 +87,21 @@ pub(super) struct StoredSlot {
     pub(super) put: u64,
 }
 
+/// A token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredToken {
+    /// How many identities have used it.
+    #[n(0)]
+    pub(super) count: u32,
+    /// When it was revoked, in milliseconds since 1970.
+    #[n(1)]
+    pub(super) revoked: Option<u64>,
+    /// The envelope of kind `token`, if it was ever shown.
+    #[n(2)]
+    pub(super) envelope: Option<ByteVec>,
+}
+
 /// The key of an agent.
 pub(super) fn agent_key(identity: &PublicKey) -> Vec<u8> {
     [AGENTS, &identity.0].concat()
@@ -103,6 +120,11 @@ pub(super) fn address_key(address: [u8; 4]) -> Vec<u8> {
 /// The key of a token.
 pub(super) fn token_key(token: &PublicKey) -> Vec<u8> {
     [TOKENS, &token.0].concat()
+}
+
+/// The key of a ban.
+pub(super) fn ban_key(identity: &PublicKey) -> Vec<u8> {
+    [BANS, &identity.0].concat()
 }
 
 /// The key of a message.

@@ -3,6 +3,7 @@
 mod finding;
 mod hostile;
 mod letters;
+mod operator;
 mod presence;
 mod registering;
 mod restarts;

@@ -251,6 +251,18 @@ fn an_ephemeral_agent_vanishes_ten_minutes_after_its_lease() {
         assert_eq!(world.find(bob, Find::Key(agent(1))), expected, "after {minute} minutes");
         world.advance(Duration::from_secs(60));
     }
+    // Its name and its address are free for others, now and after a restart.
+    let (name, address) = ("agent1".to_owned(), ipv4_candidate(&pool(), &agent(1), 0).octets());
+    for _ in 0..2 {
+        assert!(world.registry.agents.names.find(&name).is_none());
+        assert!(world.registry.agents.addresses.find(&address).is_none());
+        world.restart();
+    }
+    let carol = world.connect(agent(3), 0);
+    let mut mine = record(3, "agent1", 1, world.now);
+    mine.attestation = Some(attestation(3, 1, 0, false));
+    mine.ipv4 = Some(ipv4_candidate(&pool(), &agent(3), 0).octets());
+    assert_eq!(world.ask(carol, register(3, mine)), Reply::Done);
 }
 
 #[test]

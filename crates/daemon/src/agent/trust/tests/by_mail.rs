@@ -130,6 +130,7 @@ impl World {
                     agent.client.lost(self.now);
                 }
             }
+            registry::Output::Ordered { .. } => {}
             registry::Output::Commit { ticket, operation } => {
                 let Ok(mut outcomes) = self.store.commit(&[operation]);
                 let outcome = outcomes.remove(0).map_err(|_| NotCommitted::Conflict);
