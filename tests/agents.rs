@@ -32,6 +32,8 @@ mod interrupted;
 mod lab;
 #[path = "agents/names.rs"]
 mod names;
+#[path = "agents/operator.rs"]
+mod operator;
 #[path = "agents/power.rs"]
 mod power;
 #[path = "agents/preshared.rs"]

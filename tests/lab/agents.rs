@@ -37,7 +37,7 @@ impl Agents {
     pub fn new(name: &str) -> Option<Agents> {
         let mut server = None;
         let world = Self::served_by(name, |router| {
-            let (process, url) = serve(router, "lab", 7447);
+            let (process, url) = serve(router, "lab", 7447, "");
             server = Some(process);
             url
         })?;
@@ -57,7 +57,7 @@ impl Agents {
     /// Starts a second rendezvous, of a different network, and returns its URL.
     #[track_caller]
     pub fn second_rendezvous(&self) -> (Process, String) {
-        serve(&self.router, "other", 7448)
+        serve(&self.router, "other", 7448, "")
     }
 
     /// Creates a host that reaches the rendezvous and the other agents' hosts.
@@ -90,9 +90,34 @@ impl Agents {
     /// Starts the rendezvous again with its state, after [`Agents::kill`].
     #[track_caller]
     pub fn start(&mut self) {
-        let (server, url) = serve(&self.router, "lab", 7447);
+        self.start_with("");
+    }
+
+    /// Like [`Agents::start`], with more arguments.
+    #[track_caller]
+    pub fn start_with(&mut self, more: &str) {
+        let (server, url) = serve(&self.router, "lab", 7447, more);
         assert_eq!(url, self.url, "the keys are the same");
         self.server = Some(server);
+    }
+
+    /// Runs a verb of the operator: `overlay rendezvous VERB`.
+    pub fn operator(&self, verb: &str) -> Finished {
+        let state = self.state().display().to_string();
+        let command = self.router.overlay_command(format!("--state-dir {state} rendezvous {verb}"));
+        self.router.start(command, &format!("overlay rendezvous {verb}")).finish_within(SHORTLY)
+    }
+
+    /// What a verb of the operator prints with `--json`.
+    #[track_caller]
+    pub fn operator_asks(&self, verb: &str) -> Value {
+        let printed = self.operator(&format!("{verb} --json")).succeeded(&format!("overlay rendezvous {verb}"));
+        serde_json::from_str(&printed).expect("JSON")
+    }
+
+    /// The state folder of the rendezvous.
+    pub fn state(&self) -> PathBuf {
+        self.router.dir().join("lab")
     }
 
     /// Kills the rendezvous.
@@ -102,10 +127,12 @@ impl Agents {
 }
 
 #[track_caller]
-fn serve(host: &Host, network: &str, port: u16) -> (Process, String) {
+fn serve(host: &Host, network: &str, port: u16, more: &str) -> (Process, String) {
     let state = host.dir().join(network);
-    let line =
-        format!("--state-dir {} rendezvous serve --network {network} --listen {ADDRESS}:{port}", state.display());
+    let line = format!(
+        "--state-dir {} rendezvous serve --network {network} --listen {ADDRESS}:{port} {more}",
+        state.display()
+    );
     let mut server = host.start(host.overlay_command(line), "overlay rendezvous serve");
     let url = within(SHORTLY, "the rendezvous", || {
         assert!(server.ended().is_none(), "the rendezvous ended: {}", server.stderr());

@@ -37,6 +37,7 @@ impl Running {
             network: "lab".to_owned(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             state_dir: state.path().to_owned(),
+            is_closed: None,
             pool: None,
             metrics: Some(metrics),
             certificate: None,

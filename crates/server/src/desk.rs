@@ -5,12 +5,15 @@
 //! under way, and each has one outcome.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use overlay_rendezvous::protocol::{Call, FromServer, Push, encode};
-use overlay_rendezvous::registry::{Arrival, ConnectionId, NotCommitted, Output, Registry, Ticket};
+use overlay_rendezvous::registry::{
+    Arrival, ConnectionId, NotCommitted, Order, OrderId, OrderRefused, Output, Registry, Ticket,
+};
 use overlay_rendezvous::store::{Conflict, Operation, Revision};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::now;
 use crate::end::End;
@@ -31,8 +34,21 @@ pub(crate) enum Report {
     Call(ConnectionId, Call),
     /// It has ended.
     Disconnected(ConnectionId),
+    /// The operator orders something, and waits for the outcome.
+    Order(Order, oneshot::Sender<Result<(), OrderRefused>>),
+    /// The operator looks at the registry.
+    Look(Look),
     /// The rendezvous ends: all agents are told, and all connections end.
     Shutdown,
+}
+
+/// What the operator wants to see.
+pub(crate) struct Look(pub(crate) Box<dyn FnOnce(&Registry) + Send>);
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Look")
+    }
 }
 
 /// The store has failed. What the registry holds in memory may differ from what is on disk, so the process must start again.
@@ -53,6 +69,8 @@ pub(crate) async fn run(
 ) -> Result<(), StoreFailed> {
     let (outcomes, mut arriving) = mpsc::unbounded_channel();
     let mut outboxes: HashMap<ConnectionId, Outbox> = HashMap::new();
+    let mut orders: HashMap<OrderId, oneshot::Sender<Result<(), OrderRefused>>> = HashMap::new();
+    let mut last_order = 0;
     let mut ended = Ok(());
     while ended.is_ok() {
         let due = registry.deadline(now()).map(|at| at.saturating_sub(now().monotonic));
@@ -68,6 +86,12 @@ pub(crate) async fn run(
                         registry.disconnected(connection, now());
                     }
                 }
+                Some(Report::Order(order, reply)) => {
+                    last_order += 1;
+                    orders.insert(OrderId(last_order), reply);
+                    registry.order(OrderId(last_order), order, now());
+                }
+                Some(Report::Look(Look(look))) => look(&registry),
                 Some(Report::Shutdown) | None => break,
             },
             Some((ticket, result)) = arriving.recv() => {
@@ -85,6 +109,10 @@ pub(crate) async fn run(
                 }
                 Output::Close { connection } => {
                     outboxes.get(&connection).inspect(|outbox| outbox.finish(End::Registry));
+                }
+                Output::Ordered { order, result } => {
+                    // The operator may have hung up.
+                    orders.remove(&order).map(|reply| reply.send(result));
                 }
                 Output::Commit { ticket, operation } => submit(&store, ticket, operation, &outcomes),
             }

@@ -5,9 +5,11 @@ use std::io;
 use std::path::Path;
 
 use overlay_os::folder::TrustError;
+use serde::{Deserialize, Serialize};
 
 /// What kind of failure it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// An argument contradicts what is on disk.
     Config,
@@ -15,12 +17,16 @@ pub enum Kind {
     Permission,
     /// A folder or an address is in use.
     Conflict,
+    /// What was named does not exist.
+    NotFound,
+    /// No rendezvous is running.
+    NotRunning,
     /// Any other failure, such as a damaged file.
     Other,
 }
 
 /// What went wrong, why, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServeError {
     /// The kind of failure.
     pub kind: Kind,
@@ -49,6 +55,7 @@ impl ServeError {
     pub(crate) fn of_file(what: &str, path: &Path, error: &io::Error) -> Self {
         let kind = match error.kind() {
             io::ErrorKind::PermissionDenied => Kind::Permission,
+            io::ErrorKind::NotFound => Kind::NotFound,
             _ => Kind::Other,
         };
         Self::new(kind, format!("cannot {what} `{}`", path.display())).with_cause(error)

@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod addresses;
+pub mod backup;
 mod clock;
 mod connection;
 mod desk;
@@ -20,6 +21,7 @@ mod http;
 mod limits;
 mod listening;
 mod metrics;
+pub mod operator;
 mod outbox;
 pub mod redb_store;
 mod serve;

@@ -15,8 +15,10 @@ mod power_cut;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
 
 use overlay_rendezvous::store::{Conflict, Entry, Operation, Revision, Store};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
@@ -62,7 +64,30 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 /// A store in one redb file.
 #[derive(Debug)]
 pub struct RedbStore {
-    database: Database,
+    database: Arc<Database>,
+}
+
+/// Reads the store while somebody else writes to it.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    database: Arc<Database>,
+}
+
+impl Snapshots {
+    /// Calls `take` with the key and the value of every entry, as they are at one moment.
+    ///
+    /// # Errors
+    /// Those of the store and of `take`.
+    pub fn each(&self, mut take: impl FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<()> {
+        let failed = |error: StoreError| io::Error::other(error);
+        let reading = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let entries = reading.open_table(ENTRIES).map_err(|error| failed(error.into()))?;
+        for next in entries.iter().map_err(|error| failed(error.into()))? {
+            let (key, value) = next.map_err(|error| failed(error.into()))?;
+            take(key.value(), &entry(value.value()).map_err(failed)?.value)?;
+        }
+        Ok(())
+    }
 }
 
 impl RedbStore {
@@ -80,6 +105,11 @@ impl RedbStore {
         Self::prepare(Database::builder().create_with_backend(backend)?)
     }
 
+    /// A reader that works beside the writer.
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots { database: self.database.clone() }
+    }
+
     /// Makes the tables, so that readers always find them.
     fn prepare(database: Database) -> Result<Self, StoreError> {
         let transaction = database.begin_write()?;
@@ -93,7 +123,7 @@ impl RedbStore {
             numbers.insert(FORMAT, FORMAT_VERSION)?;
         }
         transaction.commit()?;
-        Ok(Self { database })
+        Ok(Self { database: Arc::new(database) })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::http;
 use crate::limits::Limits;
 use crate::listening::{accept, listen, shown_address};
 use crate::metrics::Stats;
+use crate::operator;
 use crate::redb_store::Writer;
 use crate::state::{State, random_pool};
 use crate::tls::{self, CertificateFiles};
@@ -43,6 +44,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The IPv4 addresses of a new network. `None`: a random /16.
     pub pool: Option<Pool>,
+    /// Whether only agents with a token may join. `None`: as it was, and open at first.
+    pub is_closed: Option<bool>,
     /// Where to serve metrics and health. `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// The operator's certificate. `None`: one of our own.
@@ -86,9 +89,9 @@ pub async fn serve(
             Some(pool) => pool,
             None => random_pool().await?,
         };
-        state.make(&options.network, pool, &format!("https://{host}"), now())?
+        state.make(&options.network, pool, options.is_closed.unwrap_or(false), &format!("https://{host}"), now())?
     } else {
-        state.load(&options.network, options.pool, &format!("https://{host}"), now())?
+        state.load(&options.network, options.pool, options.is_closed, &format!("https://{host}"), now())?
     };
     let tls = tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
     let url = Pinned {
@@ -111,6 +114,13 @@ pub async fn serve(
         .map_err(|error| ServeError::new(Kind::Other, "the kernel gives no randomness").with_cause(error))?;
     let config = registry::Config { network: setup.network.clone(), limits: registry::Limits::default(), seed };
     let store = state.store()?;
+    let desk_of_operator = operator::Desk {
+        folder: state.folder.clone(),
+        network: options.network.as_str().into(),
+        snapshots: store.snapshots(),
+        reports: reports.clone(),
+    };
+    beside.spawn(operator::serve(operator::listen(&state.folder)?, desk_of_operator));
     let registry = Registry::open(config, &store, now())
         .map_err(|error| ServeError::new(Kind::Other, "the registry cannot be read").with_cause(error))?;
     let (writer, submitter) = Writer::start(store)
@@ -146,6 +156,8 @@ pub async fn serve(
         while connections.join_next().await.is_some() {}
     };
     let _ = tokio::time::timeout(END_PATIENCE, goodbye).await;
+    // The operator's door reads the store, too.
+    beside.shutdown().await;
     // Everything that waits is committed first.
     match tokio::task::spawn_blocking(|| writer.join()).await {
         Ok(Err(error)) => Err(ServeError::new(Kind::Other, "the store has failed at the end").with_cause(error)),

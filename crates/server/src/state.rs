@@ -7,6 +7,8 @@
 //!   network                         the signed network object
 //!   registry.redb                   who is registered, and what waits for whom
 //!   certificate.pem, .key           unless the operator has one
+//!   operator.sock                   0600; where the operator's verbs reach the rendezvous that runs
+//!   audit.log                       what the operator ordered
 //! ```
 //!
 //! Everything is made at the first start, the network object last. From then on a file that is missing, empty or damaged is
@@ -21,7 +23,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use overlay_os::folder::{Access, Folder, TrustError};
@@ -35,17 +37,17 @@ use crate::redb_store::RedbStore;
 pub(crate) use pool::random_pool;
 
 const LOCK: &str = "lock";
-const NETWORK: &str = "network";
-const NETWORK_KEY: &str = "network.key";
-const RENDEZVOUS_KEY: &str = "rendezvous.key";
-const REGISTRY: &str = "registry.redb";
+pub(crate) const NETWORK: &str = "network";
+pub(crate) const NETWORK_KEY: &str = "network.key";
+pub(crate) const RENDEZVOUS_KEY: &str = "rendezvous.key";
+pub(crate) const REGISTRY: &str = "registry.redb";
 /// The largest file that is read: a certificate chain.
 const MAX_FILE: u64 = 64 * 1024;
 
 /// An open state folder. No other rendezvous can open it.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) folder: Folder,
+    pub(crate) folder: Arc<Folder>,
     _lock: File,
 }
 
@@ -59,8 +61,8 @@ pub(crate) struct Identity {
 impl State {
     /// Opens the folder of a network, and makes it if it is missing.
     pub(crate) fn open(state_dir: &Path, network: &str) -> Result<Self, ServeError> {
+        let path = folder_of(state_dir, network);
         let above = state_dir.join("rendezvous");
-        let path = above.join(network);
         let refused = |error| ServeError::of_trust("use the state folder", &path, error);
         Folder::make_trusted(&above, &[]).map_err(refused)?;
         match DirBuilder::new().mode(0o700).create(&path) {
@@ -75,7 +77,7 @@ impl State {
         }
         let lock = folder.open(LOCK, Access::Own).map_err(refused)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder, _lock: lock }),
+            Ok(()) => Ok(Self { folder: Arc::new(folder), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
                 Err(ServeError::new(Kind::Conflict, format!("a rendezvous of the network `{network}` is running"))
                     .with_cause(format!("it holds {}", path.join(LOCK).display())))
@@ -108,7 +110,14 @@ impl State {
     }
 
     /// Makes the keys and the network object.
-    pub(crate) fn make(&self, name: &str, pool: Pool, url: &str, now: Now) -> Result<Identity, ServeError> {
+    pub(crate) fn make(
+        &self,
+        name: &str,
+        pool: Pool,
+        is_closed: bool,
+        url: &str,
+        now: Now,
+    ) -> Result<Identity, ServeError> {
         let (network_key, key) = (self.make_key(NETWORK_KEY)?, self.make_key(RENDEZVOUS_KEY)?);
         let network = Network {
             network: network_key.public(),
@@ -117,14 +126,22 @@ impl State {
             name: name.to_owned(),
             pool,
             rendezvous: vec![Rendezvous { url: url.to_owned(), key: key.public() }],
-            is_closed: false,
+            is_closed,
         };
         let network = self.sign(network, &network_key)?;
         Ok(Identity { key: Arc::new(key), network })
     }
 
-    /// Reads what was made at the first start. The network object is signed again if it does not name `url`.
-    pub(crate) fn load(&self, name: &str, pool: Option<Pool>, url: &str, now: Now) -> Result<Identity, ServeError> {
+    /// Reads what was made at the first start. The network object is signed again if it does not name `url`, or if the
+    /// operator has closed or opened the network. `is_closed`: `None` leaves it as it is.
+    pub(crate) fn load(
+        &self,
+        name: &str,
+        pool: Option<Pool>,
+        is_closed: Option<bool>,
+        url: &str,
+        now: Now,
+    ) -> Result<Identity, ServeError> {
         let network = self.network()?;
         let key = self.key(RENDEZVOUS_KEY)?.ok_or_else(|| self.missing(RENDEZVOUS_KEY))?;
         if network.name != name {
@@ -141,10 +158,16 @@ impl State {
             return Err(failure.with_hint(format!("leave `--pool` out, or write `--pool {known}`")));
         }
         let ours = Rendezvous { url: url.to_owned(), key: key.public() };
-        if network.rendezvous.contains(&ours) {
+        let is_closed = is_closed.unwrap_or(network.is_closed);
+        if network.rendezvous.contains(&ours) && network.is_closed == is_closed {
             return Ok(Identity { key: Arc::new(key), network });
         }
         let Some(network_key) = self.key(NETWORK_KEY)? else {
+            if network.is_closed != is_closed {
+                let what = if is_closed { "close" } else { "open" };
+                let failure = ServeError::new(Kind::NotFound, format!("cannot {what} the network `{name}`"));
+                return Err(failure.with_cause(format!("{} is not here to sign that", self.shown(NETWORK_KEY))));
+            }
             tracing::warn!(
                 "the network object does not name {url}, and {} is not here to sign a new one",
                 self.shown(NETWORK_KEY)
@@ -159,6 +182,7 @@ impl State {
         let mut changed = network.into_value();
         changed.rendezvous.retain(|known| known.key != ours.key);
         changed.rendezvous.push(ours);
+        changed.is_closed = is_closed;
         changed.sequence = now.unix.max(changed.sequence + 1);
         changed.issued = now.unix;
         let network = self.sign(changed, &network_key)?;
@@ -183,14 +207,7 @@ impl State {
     }
 
     fn key(&self, name: &str) -> Result<Option<SecretKey>, ServeError> {
-        let Some(bytes) = read(&self.folder, name)? else { return Ok(None) };
-        if self.folder.is_open_to_others(name) {
-            let path = self.folder.path_of(name);
-            let failure =
-                ServeError::new(Kind::Permission, format!("others than its owner may open `{}`", path.display()));
-            return Err(failure.with_hint(format!("chmod 600 {}", path.display())));
-        }
-        keys::parse(&bytes).map(Some).map_err(|problem| self.damaged(name, problem))
+        key_in(&self.folder, name)
     }
 
     fn make_key(&self, name: &str) -> Result<SecretKey, ServeError> {
@@ -208,15 +225,36 @@ impl State {
     }
 
     fn damaged(&self, name: &str, problem: &str) -> ServeError {
-        let folder = self.folder.path().display();
-        ServeError::new(Kind::Other, format!("{} cannot be used", self.shown(name))).with_cause(problem).with_hint(
-            format!("restore it from a backup; `mv {folder} {folder}.old` makes a new network, which no agent knows"),
-        )
+        damaged(&self.folder, name, problem)
     }
 
     fn shown(&self, name: &str) -> String {
         format!("`{}`", self.folder.path_of(name).display())
     }
+}
+
+/// The folder of a network's rendezvous.
+pub(crate) fn folder_of(state_dir: &Path, network: &str) -> PathBuf {
+    state_dir.join("rendezvous").join(network)
+}
+
+/// Reads a key of a folder. `None` if there is no such file.
+pub(crate) fn key_in(folder: &Folder, name: &str) -> Result<Option<SecretKey>, ServeError> {
+    let Some(bytes) = read(folder, name)? else { return Ok(None) };
+    if folder.is_open_to_others(name) {
+        let path = folder.path_of(name);
+        let failure = ServeError::new(Kind::Permission, format!("others than its owner may open `{}`", path.display()));
+        return Err(failure.with_hint(format!("chmod 600 {}", path.display())));
+    }
+    keys::parse(&bytes).map(Some).map_err(|problem| damaged(folder, name, problem))
+}
+
+fn damaged(folder: &Folder, name: &str, problem: &str) -> ServeError {
+    let failure = ServeError::new(Kind::Other, format!("`{}` cannot be used", folder.path_of(name).display()));
+    let folder = folder.path().display();
+    failure.with_cause(problem).with_hint(format!(
+        "restore it from a backup; `mv {folder} {folder}.old` makes a new network, which no agent knows"
+    ))
 }
 
 /// Reads a file of the folder whole. `None` if it does not exist.

@@ -225,7 +225,7 @@ fn scope(text: &str) -> Result<String, String> {
 }
 
 /// Parses a duration: a number and a unit. The result is in seconds.
-fn lifetime(text: &str) -> Result<u64, String> {
+pub(super) fn lifetime(text: &str) -> Result<u64, String> {
     const EXAMPLES: &str = "write a number and a unit, as in 30m, 24h or 7d";
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

@@ -1,12 +1,13 @@
-//! The arguments of `overlay rendezvous`.
+//! The arguments of `overlay rendezvous`: running one, and what its operator does.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use ipnet::Ipv4Net;
-use overlay_wire::signed::Pool;
+use overlay_wire::signed::{Pool, check_tag};
 
+use super::agent::lifetime;
 use super::network_name;
 
 #[derive(Debug, Subcommand)]
@@ -16,6 +17,138 @@ pub(crate) enum Rendezvous {
     /// The first start makes the keys of the rendezvous and of the network. When agents can connect, one line is printed:
     /// the URL that they need. It ends in both public keys, so nobody else can pose as this rendezvous.
     Serve(Serve),
+    /// Make, list and revoke the tokens by which agents join a closed network
+    #[command(subcommand)]
+    Token(Token),
+    /// List, remove and ban agents
+    #[command(subcommand)]
+    Agents(Agents),
+    /// Free a name that its agent has given up, before the 30 days are over
+    Release(Release),
+    /// Show the counters of a running rendezvous
+    Stats(Network),
+    /// Write the keys and the registry of a running rendezvous to a new file
+    Backup(Backup),
+    /// Make a rendezvous from a backup, on a host that has none of this network
+    Restore(Restore),
+}
+
+/// The rendezvous that is meant: one of this host.
+#[derive(Debug, Args)]
+pub(crate) struct Network {
+    /// The name of the network; by default, the only one of which a rendezvous keeps its state here
+    #[arg(long, value_name = "NAME", value_parser = network_name)]
+    pub(crate) network: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Print a new token; the holder of its text may join
+    Create(Create),
+    /// List the tokens that the rendezvous knows
+    List(Network),
+    /// End a token: nobody joins with it any more, and those who have joined stay
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// The only name that an agent may take with it
+    #[arg(long, value_name = "NAME", value_parser = network_name)]
+    pub(crate) name: Option<String>,
+
+    /// A tag that the network vouches for; may be repeated
+    #[arg(long, value_name = "TAG", value_parser = tag)]
+    pub(crate) tag: Vec<String>,
+
+    /// How many agents may join with it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) uses: u32,
+
+    /// Any number of agents may join with it
+    #[arg(long, conflicts_with = "uses")]
+    pub(crate) reusable: bool,
+
+    /// Its agents vanish ten minutes after they have gone, and their names are free
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
+
+    /// How long agents may join with it, as in 30m, 24h or 7d
+    #[arg(long = "for", value_name = "DURATION", default_value = "24h", value_parser = lifetime)]
+    pub(crate) lifetime: u64,
+
+    /// Write the token to a new file, which only its owner may read
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// The file with the network key, if it is not beside the rendezvous
+    #[arg(long, value_name = "FILE")]
+    pub(crate) network_key: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) on: Network,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Key of the token, as `token list` shows it; 16 characters are enough
+    #[arg(value_name = "TOKEN")]
+    pub(crate) token: String,
+
+    #[command(flatten)]
+    pub(crate) on: Network,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agents {
+    /// List all agents
+    List(Network),
+    /// Remove an agent; it needs a new token to come back to a closed network
+    Remove(Agent),
+    /// Remove an agent, which gets nothing from the rendezvous until the ban is lifted
+    Ban(Agent),
+    /// Lift a ban
+    Unban(Agent),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// Name or key of an agent; 16 characters of the key are enough
+    #[arg(value_name = "AGENT")]
+    pub(crate) agent: String,
+
+    #[command(flatten)]
+    pub(crate) on: Network,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The new file, which only its owner may read: it holds private keys
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) on: Network,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) on: Network,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Release {
+    /// The name
+    #[arg(value_name = "NAME", value_parser = network_name)]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) on: Network,
 }
 
 #[derive(Debug, Args)]
@@ -32,6 +165,14 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "CIDR", value_parser = pool)]
     pub(crate) pool: Option<Pool>,
 
+    /// Close the network: only agents with a token may join, and those that are registered already stay
+    #[arg(long)]
+    pub(crate) closed: bool,
+
+    /// Open a network that was closed: any agent may register
+    #[arg(long, conflicts_with = "closed")]
+    pub(crate) open: bool,
+
     /// Serve /metrics and /health over plain HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) metrics: Option<SocketAddr>,
@@ -47,6 +188,11 @@ pub(crate) struct Serve {
     /// Connections from one IPv4 address or IPv6 /64 at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) connections_per_address: u16,
+}
+
+/// Checks a tag.
+fn tag(text: &str) -> Result<String, String> {
+    check_tag(text).map(|()| text.to_owned()).map_err(|reason| reason.to_string())
 }
 
 /// Parses the IPv4 addresses of a network.

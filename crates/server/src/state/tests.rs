@@ -23,7 +23,7 @@ fn open(dir: &tempfile::TempDir) -> State {
 
 fn made() -> (tempfile::TempDir, Identity) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let identity = open(&dir).make("lab", pool(), URL, NOW).expect("a new network");
+    let identity = open(&dir).make("lab", pool(), false, URL, NOW).expect("a new network");
     (dir, identity)
 }
 
@@ -32,7 +32,7 @@ fn path_of(state_dir: &Path, network: &str, name: &str) -> PathBuf {
 }
 
 fn load(dir: &tempfile::TempDir) -> Result<Identity, ServeError> {
-    open(dir).load("lab", None, URL, NOW)
+    open(dir).load("lab", None, None, URL, NOW)
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_key_or_a_folder_that_others_can_read_is_refused() {
 #[test]
 fn a_new_url_is_signed_while_the_network_key_is_there() {
     let (dir, made) = made();
-    let moved = open(&dir).load("lab", None, "https://192.0.2.2:1", NOW).expect("a new object");
+    let moved = open(&dir).load("lab", None, None, "https://192.0.2.2:1", NOW).expect("a new object");
     assert_eq!(moved.network.network, made.network.network);
     assert_eq!(moved.network.sequence, made.network.sequence + 1);
     assert_eq!(moved.network.rendezvous.len(), 1);
@@ -126,10 +126,10 @@ fn a_new_url_is_signed_while_the_network_key_is_there() {
 fn a_different_name_or_pool_is_refused() {
     let (dir, _) = made();
     let other = Pool::new(Ipv4Addr::new(10, 65, 0, 0), 16);
-    golden("pool", shown(&open(&dir).load("lab", other, URL, NOW).expect_err("a different pool"), &dir));
+    golden("pool", shown(&open(&dir).load("lab", other, None, URL, NOW).expect_err("a different pool"), &dir));
     fs::rename(path_of(dir.path(), "lab", ""), path_of(dir.path(), "prod", "")).expect("ours");
     let state = State::open(dir.path(), "prod").expect("our own folder");
-    golden("name", shown(&state.load("prod", None, URL, NOW).expect_err("a different name"), &dir));
+    golden("name", shown(&state.load("prod", None, None, URL, NOW).expect_err("a different name"), &dir));
 }
 
 fn shown(error: &ServeError, dir: &tempfile::TempDir) -> String {

@@ -1,0 +1,254 @@
+//! The operator's door to a running rendezvous: a unix socket in its state folder, which only the folder's owner and root
+//! can reach.
+//!
+//! A connection carries one question and one answer, each a line of JSON ([`protocol`]). Orders go to the registry, which
+//! answers once they are on disk. Each order is logged ([`audit`]) before it is answered.
+
+mod audit;
+pub mod client;
+pub mod protocol;
+mod shown;
+pub mod token;
+
+use std::ffi::OsStr;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use overlay_os::folder::Folder;
+use overlay_rendezvous::registry::{Order, Registry};
+use overlay_wire::signed::{KEY_TEXT_LEN, PublicKey, Signed, Token};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::backup;
+use crate::clock::now;
+use crate::desk::{Look, Report};
+use crate::failure::{Kind, ServeError};
+use crate::redb_store::Snapshots;
+use protocol::{Ask, Told};
+
+/// The socket's name in the state folder.
+pub(crate) const SOCKET: &str = "operator.sock";
+const WORKSHOP: &str = ".operator.new";
+/// The most agents in one answer.
+pub const MAX_SHOWN: usize = 256;
+/// The longest question in bytes.
+const MAX_QUESTION: u64 = 16 * 1024;
+/// The fewest characters that stand for a key.
+const MIN_PREFIX: usize = 16;
+/// Questions at once.
+const MAX_CONNECTIONS: usize = 8;
+/// How long a question may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take. The longest is a backup.
+const BACKUP_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Listens for the operator.
+pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, ServeError> {
+    let path = folder.path_of(SOCKET);
+    let bound = folder.listen(OsStr::new(SOCKET), OsStr::new(WORKSHOP), 0o600, None).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    });
+    bound.map_err(|error| {
+        let failure = ServeError::of_file("listen on", &path, &error);
+        match error.kind() {
+            io::ErrorKind::InvalidInput => failure.with_hint("choose a shorter --state-dir: a socket has 107 bytes"),
+            _ => failure,
+        }
+    })
+}
+
+/// Serves until the future is dropped.
+pub(crate) async fn serve(listener: UnixListener, desk: Desk) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(slot) = slots.clone().acquire_owned().await {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accepting the operator failed");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                continue;
+            }
+        };
+        let desk = desk.clone();
+        tokio::spawn(async move {
+            let _slot = slot;
+            // A caller that hangs up or stalls affects nobody else.
+            let _ = tokio::time::timeout(BACKUP_PATIENCE, desk.answer(stream)).await;
+        });
+    }
+}
+
+/// What questions are answered from.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    /// The state folder.
+    pub(crate) folder: Arc<Folder>,
+    /// The network's name.
+    pub(crate) network: Arc<str>,
+    /// Reads the store.
+    pub(crate) snapshots: Snapshots,
+    /// Where the registry is asked.
+    pub(crate) reports: mpsc::Sender<Report>,
+}
+
+impl Desk {
+    async fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
+        let uid = stream.peer_cred()?.uid();
+        let (reading, mut writing) = stream.split();
+        let mut line = String::new();
+        let mut question = BufReader::new(reading.take(MAX_QUESTION));
+        tokio::time::timeout(PATIENCE, question.read_line(&mut line)).await??;
+        let told = match serde_json::from_str::<Ask>(&line) {
+            Ok(Ask::Backup) => return self.back_up(&mut writing).await,
+            Ok(ask) => self.tell(uid, ask).await.unwrap_or_else(Told::Refused),
+            Err(error) => Told::Refused(ServeError::new(Kind::Config, "the question cannot be read").with_cause(error)),
+        };
+        let mut answer = serde_json::to_vec(&told)?;
+        answer.push(b'\n');
+        writing.write_all(&answer).await
+    }
+
+    /// Sends a backup, line by line. If it fails, its last line is missing.
+    async fn back_up(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let (put, mut lines) = mpsc::channel(64);
+        let Self { folder, network, snapshots, .. } = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let put = |line| put.blocking_send(line).map_err(|_| io::ErrorKind::BrokenPipe.into());
+            backup::write(&folder, &network, &snapshots, put)
+        });
+        while let Some(line) = lines.recv().await {
+            stream.write_all(&line).await?;
+        }
+        drop(lines);
+        let read = reading.await.map_err(io::Error::other).flatten();
+        read.inspect_err(|error| tracing::error!(%error, "the backup could not be finished"))
+    }
+
+    async fn tell(&self, uid: u32, ask: Ask) -> Result<Told, ServeError> {
+        match ask {
+            Ask::Agents { after } => {
+                let after = after.map(|text| text.parse::<PublicKey>()).transpose().map_err(not_a_key)?;
+                self.look(move |registry| shown::agents(registry, after)).await
+            }
+            Ask::Tokens => self.look(shown::tokens).await,
+            Ask::Stats => self.look(shown::stats).await,
+            order => {
+                let (key, outcome) = match self.order(&order).await {
+                    Ok(key) => (key, Ok(())),
+                    Err((key, error)) => (key, Err(error)),
+                };
+                let key = key.map(|key| key.to_string());
+                let said = outcome.as_ref().map_or_else(ToString::to_string, |()| "done".to_owned());
+                if let Err(error) = audit::note(&self.folder, (uid, &order), key.as_deref(), &said, now().unix) {
+                    tracing::error!(%error, ?order, said, "an order cannot be logged in {}", self.folder.path().display());
+                }
+                outcome.map(|()| Told::Done { key })
+            }
+        }
+    }
+
+    /// Carries an order out. Returns the key that it was about, also when it is refused.
+    async fn order(&self, order: &Ask) -> Result<Option<PublicKey>, (Option<PublicKey>, ServeError)> {
+        let (order, key) = self.planned(order).await.map_err(|error| (None, error))?;
+        let (reply, outcome) = oneshot::channel();
+        let asked = self.reports.send(Report::Order(order, reply)).await;
+        let outcome = match asked {
+            Ok(()) => outcome.await.map_err(|_| ends()),
+            Err(_) => Err(ends()),
+        };
+        match outcome {
+            Ok(Ok(())) => Ok(key),
+            Ok(Err(refused)) => Err((key, shown::refused(refused))),
+            Err(error) => Err((key, error)),
+        }
+    }
+
+    async fn planned(&self, order: &Ask) -> Result<(Order, Option<PublicKey>), ServeError> {
+        let with = |key: PublicKey, order: fn(PublicKey) -> Order| (order(key), Some(key));
+        Ok(match order {
+            Ask::AddToken { token } => {
+                let envelope = BASE64.decode(token.as_bytes());
+                let envelope = envelope.map_err(|error| bad_token().with_cause(error))?;
+                let token = Signed::<Token>::open(&envelope).map_err(|refused| bad_token().with_cause(refused))?;
+                let key = token.token;
+                (Order::AddToken(token), Some(key))
+            }
+            Ask::RevokeToken { token } => with(self.token(token.clone()).await?, Order::RevokeToken),
+            Ask::RemoveAgent { agent } => with(self.agent(agent.clone()).await?, Order::Remove),
+            Ask::BanAgent { agent } => with(self.agent(agent.clone()).await?, Order::Ban),
+            Ask::UnbanAgent { agent } => with(self.agent(agent.clone()).await?, Order::Unban),
+            Ask::FreeName { name } => (Order::Free(name.clone()), None),
+            Ask::Agents { .. } | Ask::Tokens | Ask::Stats | Ask::Backup => {
+                return Err(ServeError::new(Kind::Config, "this is not an order"));
+            }
+        })
+    }
+
+    /// The agent that a name, a key or the beginning of a key means.
+    async fn agent(&self, text: String) -> Result<PublicKey, ServeError> {
+        if let Ok(key) = text.parse() {
+            return Ok(key);
+        }
+        self.look(move |registry| {
+            if let Some(owner) = registry.owner_of_name(&text) {
+                return Ok(*owner);
+            }
+            let all = registry.agents_after(None, usize::MAX);
+            the_only_one("agent", &text, all.iter().map(|view| *view.identity))
+        })
+        .await?
+    }
+
+    /// The token that a key or the beginning of a key means.
+    async fn token(&self, text: String) -> Result<PublicKey, ServeError> {
+        self.look(move |registry| the_only_one("token", &text, registry.known_tokens().map(|view| *view.key))).await?
+    }
+
+    /// Looks at the registry.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Registry) -> T + Send + 'static,
+    ) -> Result<T, ServeError> {
+        let (reply, seen) = oneshot::channel();
+        let look = Look(Box::new(move |registry| {
+            // The caller may have hung up.
+            let _ = reply.send(look(registry));
+        }));
+        self.reports.send(Report::Look(look)).await.map_err(|_| ends())?;
+        seen.await.map_err(|_| ends())
+    }
+}
+
+fn the_only_one(what: &str, text: &str, keys: impl Iterator<Item = PublicKey>) -> Result<PublicKey, ServeError> {
+    let not_found = || ServeError::new(Kind::NotFound, format!("no {what} is `{text}`"));
+    let is_beginning = (MIN_PREFIX..=KEY_TEXT_LEN).contains(&text.len());
+    if !is_beginning {
+        return Err(not_found().with_hint(format!("give a key, or at least {MIN_PREFIX} characters of it")));
+    }
+    let mut found = keys.filter(|key| key.to_string().starts_with(text));
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(not_found()),
+        (Some(_), Some(_)) => {
+            let failure = ServeError::new(Kind::Conflict, format!("`{text}` is the beginning of several keys"));
+            Err(failure.with_hint("give more characters of the key"))
+        }
+    }
+}
+
+fn not_a_key(error: overlay_wire::signed::NotAKey) -> ServeError {
+    ServeError::new(Kind::Config, error.to_string())
+}
+
+fn bad_token() -> ServeError {
+    ServeError::new(Kind::Config, "the token cannot be read")
+}
+
+fn ends() -> ServeError {
+    ServeError::new(Kind::Other, "the rendezvous is about to end")
+}
