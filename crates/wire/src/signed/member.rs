@@ -43,6 +43,13 @@ pub struct Token {
     pub tags: Vec<String>,
 }
 
+impl Token {
+    /// Whether its identities may take this name.
+    pub fn suits(&self, name: &str) -> bool {
+        self.name.as_ref().is_none_or(|only| only == name)
+    }
+}
+
 /// That a token is used for one identity, signed by the token.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

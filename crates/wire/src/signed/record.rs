@@ -57,7 +57,7 @@ pub struct Record {
     /// The X-Wing key of its mailbox, [`XWING_KEY_LEN`] bytes.
     #[cbor(n(9), with = "minicbor::bytes")]
     pub mailbox_xwing: Option<Vec<u8>>,
-    /// What it says about itself. Nobody vouches for these.
+    /// What it says about itself. Nobody vouches for these: see [`Record::attested_tags`].
     #[n(10)]
     pub tags: Vec<String>,
     /// What it offers.
@@ -140,6 +140,13 @@ impl Record {
         self.ipv4.map(Ipv4Addr::from)
     }
 
+    /// The tags that the network's operator vouches for. The claims in [`Record::tags`] do not matter.
+    pub fn attested_tags(&self) -> Vec<String> {
+        let token = |attestation: &Attestation| attestation.token(&self.network, &self.identity).ok();
+        let token = self.attestation.as_ref().and_then(token).filter(|token| token.suits(&self.name));
+        token.map(|token| token.tags.clone()).unwrap_or_default()
+    }
+
     /// The X25519 keys. An X-Wing key ends in one.
     fn x25519_keys(&self) -> impl Iterator<Item = &[u8; 32]> {
         let xwing = self.mailbox_xwing.as_ref().and_then(|key| key.last_chunk());
@@ -184,7 +191,7 @@ impl Object for Record {
         }
         let Some(attestation) = &self.attestation else { return Ok(()) };
         let token = attestation.token(&self.network, &self.identity)?;
-        if token.name.as_ref().is_none_or(|name| *name == self.name) { Ok(()) } else { Err(Refused::BadPart) }
+        if token.suits(&self.name) { Ok(()) } else { Err(Refused::BadPart) }
     }
 }
 

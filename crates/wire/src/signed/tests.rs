@@ -43,6 +43,23 @@ fn what_others_would_refuse_is_not_signed() {
 }
 
 #[test]
+fn only_a_token_that_is_bound_to_the_agent_attests_its_tags() {
+    let rich = good::rich_record();
+    assert_eq!(rich.attested_tags(), good::token().tags);
+    assert!(!good::token().tags.is_empty() && rich.tags != good::token().tags, "claims do not matter");
+    for record in [
+        Record { attestation: None, ..rich.clone() },
+        Record { identity: good::bob().public(), ..rich.clone() },
+        Record { network: good::bob().public(), ..rich.clone() },
+    ] {
+        assert!(record.attested_tags().is_empty(), "{record:?}");
+    }
+    let token = good::signed(Token { name: Some("carol".to_owned()), ..good::token() }, &network());
+    let attestation = Some(Attestation { token, ..good::attestation() });
+    assert!(Record { attestation, ..rich }.attested_tags().is_empty(), "a different name");
+}
+
+#[test]
 fn a_payload_may_be_as_long_as_its_kind_allows() {
     let grant = hostile::padded(Kind::Grant, &good::signed(good::grant(), &alice()), 2_048);
     assert!(Signed::<Grant>::open(&grant).is_ok());
