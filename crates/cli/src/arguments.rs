@@ -167,6 +167,10 @@ pub(crate) struct Init {
     /// The agents that may find this one
     #[arg(long, value_enum, default_value = "members")]
     pub(crate) visibility: Visibility,
+
+    /// Join a closed network with the token in FILE, which its operator has handed out; - is stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token: Option<PathBuf>,
 }
 
 /// The agents that may find an agent.

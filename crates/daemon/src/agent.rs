@@ -32,6 +32,7 @@ mod shown;
 pub(crate) mod state;
 mod tell;
 mod time;
+mod token;
 pub(crate) mod trust;
 mod tunnels;
 pub(crate) mod watchers;

@@ -27,6 +27,8 @@ struct Begun<'a> {
     rendezvous: &'a str,
     /// Whether the rendezvous answered.
     contact: bool,
+    /// Whether the network is closed, and no join token was given.
+    needs_token: bool,
 }
 
 pub(crate) fn run(session: &Session, arguments: &Init) -> Result<(), Failure> {
@@ -37,6 +39,7 @@ pub(crate) fn run(session: &Session, arguments: &Init) -> Result<(), Failure> {
         tags: arguments.tags.clone(),
         services: arguments.services.clone(),
         visibility: arguments.visibility.into(),
+        token: arguments.token.clone(),
         config: arguments.output.clone(),
         state_dir: session.state_dir.clone(),
     };
@@ -59,6 +62,7 @@ fn begun<'a>(wanted: &'a Wanted, made: &'a Made) -> Begun<'a> {
         state: &made.state,
         rendezvous: &made.rendezvous.url,
         contact: made.is_in_contact,
+        needs_token: made.needs_token,
     }
 }
 
@@ -74,6 +78,11 @@ fn next_steps(begun: &Begun<'_>, state_dir: &Path) -> String {
     }
     if !begun.contact {
         text += &format!("the rendezvous {rendezvous} did not confirm that its network is called {network}\n");
+    }
+    if begun.needs_token {
+        text += &format!(
+            "the network {network} is closed: ask its operator for a token; once the agent runs: sudo overlay join FILE\n"
+        );
     }
     text += "the IPv4 address comes with the first contact to the rendezvous\n";
     text += &format!("hint: sudo overlay up {}", config::argument_for(file));
@@ -101,6 +110,7 @@ mod tests {
             state: Path::new("/var/lib/overlay/lab"),
             rendezvous: "https://rv.example.net:7447",
             contact,
+            needs_token: false,
         }
     }
 
@@ -111,6 +121,7 @@ mod tests {
         golden("in contact", format!("{}\n{}", shown(&begun), told(&begun)));
         golden("without contact", told(&example(false, "/etc/overlay/alice.toml")));
         golden("a long file name", told(&Begun { interface: "overlay0", ..example(true, "sixteen-letters0.toml") }));
+        golden("a closed network", told(&Begun { needs_token: true, ..example(true, "alice.toml") }));
         golden("a state folder of its own", next_steps(&begun, Path::new("/srv/agents")));
     }
 

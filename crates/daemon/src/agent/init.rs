@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::protocol::{Answer, Call, FromServer, Reply, Verb};
-use overlay_wire::signed::{Network, PublicKey, SecretKey, Signed, Visibility, ipv6_address};
+use overlay_wire::signed::{JoinToken, Network, PublicKey, SecretKey, Signed, Visibility, ipv6_address};
 use zeroize::Zeroizing;
 
 use super::connection::{CONNECT_PATIENCE, ConnectError, Target, connect};
-use super::state::State;
+use super::state::{Beginning, State};
+use super::time::unix_now;
+use super::token;
 use crate::config::{
     self, AgentTemplate, Config, Problem, RendezvousUrl, agent_template, argument_for, check_agent_name,
     parse_rendezvous, parse_service, parse_tag,
@@ -38,6 +40,8 @@ pub struct Wanted {
     pub services: Vec<String>,
     /// The agents that may find this one.
     pub visibility: Visibility,
+    /// The file of a join token, which a closed network asks for. `-` is stdin.
+    pub token: Option<PathBuf>,
     /// The new config file.
     pub config: PathBuf,
     /// The folder with the state of all networks.
@@ -61,6 +65,8 @@ pub struct Made {
     pub rendezvous: RendezvousUrl,
     /// Whether the rendezvous answered.
     pub is_in_contact: bool,
+    /// Whether the network is closed, and no join token was given.
+    pub needs_token: bool,
 }
 
 /// What a rendezvous says of its network.
@@ -68,6 +74,8 @@ pub struct Made {
 struct Contact {
     /// The network's name, signed by the network.
     network: String,
+    /// Whether it takes nobody without a join token.
+    is_closed: bool,
 }
 
 /// Makes an identity, its state, and a config that names it.
@@ -77,9 +85,11 @@ struct Contact {
 /// [`ExitKind::Timeout`] if the network's name is not given and the rendezvous does not tell it.
 pub async fn init(wanted: &Wanted) -> Result<Made, Failure> {
     let rendezvous = judge(wanted)?;
+    let token = judge_token(wanted, &rendezvous.network)?;
     refuse_existing(&wanted.config)?;
     let contact = contact(&rendezvous).await;
     let is_in_contact = contact.is_ok();
+    let needs_token = token.is_none() && contact.as_ref().is_ok_and(|contact| contact.is_closed);
     let network = network_name(contact, wanted)?;
 
     let ipv6_of = |identity| ipv6_address(&rendezvous.network, identity);
@@ -99,7 +109,8 @@ pub async fn init(wanted: &Wanted) -> Result<Made, Failure> {
         return Err(error.problems().first().cloned().map_or_else(|| Failure::from(&error), usage));
     }
 
-    let state = State::create(&wanted.state_dir, &network)?;
+    let beginning = Beginning { token: token.as_ref(), ..Beginning::default() };
+    let state = State::create(&wanted.state_dir, &network, beginning)?;
     let identity = state.keys()?.identity.public();
     (template.identity, template.ipv6) = (identity, ipv6_of(&identity));
     files::write_new(&wanted.config, &agent_template(&template)).map_err(|error| {
@@ -114,6 +125,7 @@ pub async fn init(wanted: &Wanted) -> Result<Made, Failure> {
         state: state.path().to_owned(),
         rendezvous,
         is_in_contact,
+        needs_token,
     })
 }
 
@@ -131,6 +143,14 @@ fn judge(wanted: &Wanted) -> Result<RendezvousUrl, Failure> {
         parse_service(service).map_err(usage)?;
     }
     Ok(rendezvous)
+}
+
+/// Reads the join token, if there is one, and refuses one that cannot be used.
+fn judge_token(wanted: &Wanted, network: &PublicKey) -> Result<Option<JoinToken>, Failure> {
+    let Some(file) = &wanted.token else { return Ok(None) };
+    let token = token::read(file)?;
+    token::check(token.token(), network, &wanted.name, unix_now())?;
+    Ok(Some(token))
 }
 
 fn usage(problem: Problem) -> Failure {
@@ -195,7 +215,8 @@ async fn contact(rendezvous: &RendezvousUrl) -> Result<Contact, Failure> {
     };
     connection.calls.close().await;
     let network = Signed::<Network>::open(&network).ok().filter(|network| network.network == rendezvous.network);
-    network.map(|network| Contact { network: network.name.clone() }).ok_or_else(|| {
+    let contact = |network: Signed<Network>| Contact { network: network.name.clone(), is_closed: network.is_closed };
+    network.map(contact).ok_or_else(|| {
         Failure::new(ExitKind::Refused, format!("the rendezvous {} cannot be trusted", rendezvous.url))
             .with_cause("what it says of its network is not signed with the key in the URL")
     })

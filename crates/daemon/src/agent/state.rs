@@ -6,6 +6,7 @@
 //! | `tunnel.key` | the X25519 secret of the tunnel, base64 as `wg` has it, and the one before it while it is answered |
 //! | `mailbox.key` | the secrets of the mailbox, base64, and those before them while letters may be sealed for them |
 //! | `rotation` | the agents that have used the present tunnel key while the one before it is answered, too |
+//! | `attestation` | the join token that was bound to this identity, without its secret, if there is one |
 //! | `network` | the network's signed object |
 //! | `record` | the agent's own signed record, as registered last |
 //! | `time` | the latest time that this agent has reached, in milliseconds since 1970 |
@@ -15,16 +16,18 @@
 //! Every file is replaced as a whole: written under a temporary name, synced, renamed, and the folder synced. So a file is
 //! the old one or the new one. A file that cannot be read is refused by name. It is never made anew in silence, because an
 //! agent with a new identity is a different agent. Only `network` and `record` are taken as missing when they are damaged,
-//! with a warning: they are signed, and the rendezvous has both.
+//! with a warning: they are signed, and the rendezvous has both. An `attestation` can only be had from the operator again.
 
+mod attestation;
+mod begin;
 mod key_file;
 mod relation;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -35,6 +38,7 @@ use overlay_rendezvous::sealed::{MailboxKeys, SECRET_LEN};
 use overlay_wire::signed::{MAX_ENVELOPE_LEN, Network, Object, PublicKey, Record, SecretKey, Signed};
 use zeroize::Zeroizing;
 
+pub(crate) use self::begin::Beginning;
 use self::key_file::KeyFile;
 use super::trust::Relation;
 use crate::failure::{ExitKind, Failure};
@@ -46,6 +50,7 @@ pub const STATE_DIR: &str = "/var/lib/overlay";
 const IDENTITY: &str = "identity.key";
 const TUNNEL: &str = "tunnel.key";
 const MAILBOX: &str = "mailbox.key";
+const ATTESTATION: &str = "attestation";
 const NETWORK: &str = "network";
 const RECORD: &str = "record";
 const PEERS: &str = "peers";
@@ -54,8 +59,6 @@ pub(super) const TIME: &str = "time";
 const ROTATION: &str = "rotation";
 /// The name under which a file is written before it replaces the one before it.
 const TEMPORARY: &str = ".new";
-/// The state folder, and those above it that may be new, too: with the default, `/var/lib/overlay` and `/var/lib`.
-const NEW_FOLDERS: usize = 3;
 /// The longest file, in bytes: a relation with eight envelopes.
 const MAX_LEN: u64 = 8 * MAX_ENVELOPE_LEN as u64;
 /// The longest list of agents that have used a key, in bytes: 65,000 of them.
@@ -108,45 +111,6 @@ impl State {
             Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(untrusted(&path, error)),
         }
-    }
-
-    /// Makes the state of a network with new keys. An existing identity is never replaced.
-    pub(crate) fn create(state_dir: &Path, network: &str) -> Result<Self, Failure> {
-        let path = state_dir.join(network);
-        // Daemons of different users may have their folders side by side, so others may pass through.
-        for (folder, mode) in [(state_dir, 0o711), (&path, 0o700), (&path.join(PEERS), 0o700)] {
-            DirBuilder::new().recursive(true).mode(mode).create(folder).map_err(|error| cannot_write(folder, error))?;
-        }
-        // The names of the new folders, too, must survive a power loss.
-        for folder in path.ancestors().take(NEW_FOLDERS).filter(|folder| !folder.as_os_str().is_empty()) {
-            match File::open(folder).and_then(|folder| folder.sync_all()) {
-                // One that we may not read is not one that we have made.
-                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-                    return Err(cannot_write(folder, error));
-                }
-                _ => {}
-            }
-        }
-        let state = Self { folder: trusted(&path)?, peers: trusted(&path.join(PEERS))?, lock: None };
-        if state.has(IDENTITY) {
-            return Err(cannot_write(&state.folder.path_of(IDENTITY), io::ErrorKind::AlreadyExists.into()));
-        }
-        if state.was_in_use()? {
-            return Err(state.damaged(IDENTITY));
-        }
-        // The identity comes last: with it, the state is complete. Without it, the other keys are what an interrupted
-        // attempt has left.
-        let mut mailbox = Zeroizing::new([0; SECRET_LEN]);
-        let mut identity = Zeroizing::new([0; 32]);
-        for random in [&mut mailbox[..], &mut identity[..]] {
-            overlay_os::random::fill(random).map_err(|error| {
-                Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error)
-            })?;
-        }
-        state.replace(MAILBOX, &in_line(&in_base64(&mailbox[..])))?;
-        state.replace(TUNNEL, &in_line(&PrivateKey::generate().to_base64()))?;
-        state.write_new(IDENTITY, &in_base64(&identity[..]))?;
-        Ok(state)
     }
 
     /// Keeps every other daemon from running this agent while this value lives.
@@ -342,27 +306,10 @@ impl State {
         KeyFile::read(&text).ok_or_else(|| self.damaged(name))
     }
 
-    fn write_new(&self, name: &str, text: &str) -> Result<(), Failure> {
-        self.folder
-            .write_new(OsStr::new(name), OsStr::new(TEMPORARY), &in_line(text), 0o600)
-            .map_err(|error| cannot_write(&self.folder.path_of(name), error))
-    }
-
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         self.folder
             .replace(OsStr::new(name), OsStr::new(TEMPORARY), bytes, 0o600)
             .map_err(|error| cannot_write(&self.folder.path_of(name), error))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.folder.path_of(name).symlink_metadata().is_ok()
-    }
-
-    /// Whether an identity was registered or met anybody, so that others may know it.
-    fn was_in_use(&self) -> Result<bool, Failure> {
-        let path = self.peers.path();
-        let has_peers = fs::read_dir(path).map_err(|error| cannot_read(path, error))?.next().is_some();
-        Ok(has_peers || self.has(NETWORK) || self.has(RECORD))
     }
 
     fn damaged(&self, name: &str) -> Failure {

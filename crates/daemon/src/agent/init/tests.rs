@@ -5,6 +5,7 @@ use std::fs;
 use overlay_golden::golden;
 
 use super::*;
+use crate::agent::token::sample;
 
 /// Public keys of RFC 8032 section 7.1.
 /// Port 1 of this host, where nothing listens.
@@ -114,7 +115,7 @@ async fn bad_arguments_are_refused_and_nothing_is_written() {
 #[test]
 fn the_rendezvous_decides_how_its_network_is_called() {
     let named = |network: Option<&str>| Wanted { network: network.map(str::to_owned), ..wanted(Path::new("/tmp")) };
-    let contact = || Ok(Contact { network: "lab".to_owned() });
+    let contact = || Ok(Contact { network: "lab".to_owned(), is_closed: false });
     assert_eq!(network_name(contact(), &named(None)).expect("its name"), "lab");
     assert_eq!(network_name(contact(), &named(Some("lab"))).expect("its name"), "lab");
     let failure = network_name(contact(), &named(Some("prod"))).expect_err("a different name");
@@ -127,4 +128,36 @@ fn the_rendezvous_decides_how_its_network_is_called() {
 
 fn without(folder: &Path, failure: &Failure) -> String {
     failure.lines().replace(&folder.display().to_string(), "DIR")
+}
+
+/// Writes a token into the folder, and returns what is wanted with it.
+fn with_token(folder: &Path, token: &JoinToken) -> Wanted {
+    let file = folder.join("token");
+    fs::write(&file, format!("{}\n", &*token.text())).expect("our own folder");
+    Wanted { token: Some(file), ..wanted(folder) }
+}
+
+#[tokio::test]
+async fn a_token_is_bound_to_the_new_identity() {
+    let folder = folder();
+    let token = sample::token(|token| token.name = Some("alice".to_owned()));
+    let made = init(&with_token(folder.path(), &token)).await.expect("a new agent");
+    let state = State::open(&folder.path().join("state"), "lab").expect("readable").expect("it was made");
+    let attestation = state.attestation(&made.rendezvous.network, &made.identity).expect("good").expect("there");
+    let bound = attestation.token(&made.rendezvous.network, &made.identity).expect("it is ours");
+    assert_eq!(bound.bytes(), token.token().bytes());
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_used_is_refused_before_anything_is_written() {
+    for token in [
+        sample::token(|token| token.expires = sample::ISSUED + 1),
+        sample::token(|token| token.name = Some("bob".to_owned())),
+    ] {
+        let folder = folder();
+        let wanted = with_token(folder.path(), &token);
+        let failure = init(&wanted).await.expect_err("refused");
+        assert_eq!(failure.code, ExitKind::Usage, "{failure:?}");
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "the token alone");
+    }
 }

@@ -12,7 +12,7 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn keys_are_made_once_and_read_again() {
     let folder = folder();
-    let state = State::create(folder.path(), "lab").expect("a new state");
+    let state = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
     let made = state.keys().expect("just written");
     let state = State::open(folder.path(), "lab").expect("readable").expect("there");
     let read = state.keys().expect("readable");
@@ -24,7 +24,7 @@ fn keys_are_made_once_and_read_again() {
         assert_eq!(mode & 0o7777, 0o600, "{name}");
     }
     assert_eq!(fs::metadata(state.path()).expect("there").permissions().mode() & 0o7777, 0o700);
-    let error = State::create(folder.path(), "lab").err().expect("never a second identity");
+    let error = State::create(folder.path(), "lab", Beginning::default()).err().expect("never a second identity");
     assert_eq!(error.code, ExitKind::Conflict);
     assert_eq!(state.keys().expect("untouched").identity.public(), read.identity.public());
     assert!(State::open(folder.path(), "other").expect("readable").is_none());
@@ -35,7 +35,7 @@ fn a_damaged_file_is_refused_by_name_and_never_replaced() {
     for name in [IDENTITY, TUNNEL, MAILBOX] {
         for damage in ["", "\n", "AAAA\n", "not base64 at all, but as long as a key would be\n"] {
             let folder = folder();
-            let state = State::create(folder.path(), "lab").expect("a new state");
+            let state = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
             let path = state.path().join(name);
             fs::write(&path, damage).expect("our own file");
             let error = state.keys().err().expect("damaged");
@@ -49,7 +49,7 @@ fn a_damaged_file_is_refused_by_name_and_never_replaced() {
 #[test]
 fn a_key_that_was_replaced_is_read_with_the_one_before_it() {
     let folder = folder();
-    let state = State::create(folder.path(), "lab").expect("a new state");
+    let state = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
     let first = state.keys().expect("just written");
     assert!(first.former_tunnel.is_none() && first.former_mailbox.is_none() && first.mailbox_since.is_none());
 
@@ -80,7 +80,7 @@ fn a_key_that_was_replaced_is_read_with_the_one_before_it() {
 #[test]
 fn a_former_key_without_its_time_is_damage() {
     let folder = folder();
-    let state = State::create(folder.path(), "lab").expect("a new state");
+    let state = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
     let path = state.path().join(TUNNEL);
     let text = fs::read_to_string(&path).expect("there");
     fs::write(&path, format!("{text}former {text}")).expect("our own file");
@@ -91,7 +91,7 @@ fn a_former_key_without_its_time_is_damage() {
 #[test]
 fn the_users_of_a_key_are_those_of_that_key_alone() {
     let folder = folder();
-    let state = State::create(folder.path(), "lab").expect("a new state");
+    let state = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
     let keys = [PrivateKey::generate().public(), PrivateKey::generate().public()];
     assert!(state.users_of(&keys[0]).expect("nothing is noted").is_empty());
     let users: BTreeSet<_> = [1, 2, 3].map(|byte| SecretKey::from_bytes(&[byte; 32]).public()).into();
@@ -105,7 +105,7 @@ fn the_users_of_a_key_are_those_of_that_key_alone() {
 #[test]
 fn files_that_others_could_have_written_are_refused() {
     let folder = folder();
-    let state = State::create(folder.path(), "lab").expect("a new state");
+    let state = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
     let path = state.path().join(IDENTITY);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).expect("our own file");
     assert_eq!(state.keys().err().expect("refused").code, ExitKind::Permission);
@@ -114,11 +114,12 @@ fn files_that_others_could_have_written_are_refused() {
 #[test]
 fn a_state_whose_making_was_interrupted_is_made_to_the_end() {
     let folder = folder();
-    let complete = State::create(folder.path(), "lab").expect("a new state");
+    let complete = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
     let before = complete.keys().expect("just written");
     fs::remove_file(complete.path().join(IDENTITY)).expect("the file that is written last");
     fs::write(complete.path().join(TEMPORARY), "half").expect("our own folder");
-    let state = State::create(folder.path(), "lab").expect("nobody has seen the identity that was to be");
+    let state =
+        State::create(folder.path(), "lab", Beginning::default()).expect("nobody has seen the identity that was to be");
     assert_ne!(state.keys().expect("complete").identity.public(), before.identity.public());
 }
 
@@ -126,10 +127,10 @@ fn a_state_whose_making_was_interrupted_is_made_to_the_end() {
 fn an_identity_that_was_in_use_is_never_replaced_in_silence() {
     for trace in [NETWORK, RECORD, "peers/trace"] {
         let folder = folder();
-        let state = State::create(folder.path(), "lab").expect("a new state");
+        let state = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
         fs::remove_file(state.path().join(IDENTITY)).expect("our own file");
         fs::write(state.path().join(trace), "seen").expect("our own folder");
-        let error = State::create(folder.path(), "lab").err().expect("refused");
+        let error = State::create(folder.path(), "lab", Beginning::default()).err().expect("refused");
         assert_eq!(error.code, ExitKind::Config, "{trace}");
         assert!(error.error.contains(IDENTITY), "{}", error.error);
         assert!(!state.path().join(IDENTITY).exists(), "{trace}");
@@ -139,7 +140,7 @@ fn an_identity_that_was_in_use_is_never_replaced_in_silence() {
 #[test]
 fn a_signed_object_that_is_damaged_counts_as_missing_and_a_time_or_a_relation_does_not() {
     let folder = folder();
-    let state = State::create(folder.path(), "lab").expect("a new state");
+    let state = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
     for damage in ["", "half", "neither CBOR nor signed"] {
         for name in [NETWORK, RECORD] {
             fs::write(state.path().join(name), damage).expect("our own folder");
@@ -164,7 +165,7 @@ fn a_signed_object_that_is_damaged_counts_as_missing_and_a_time_or_a_relation_do
 fn no_hint_tells_anybody_to_remove_a_file_of_the_state() {
     for mode in [0o644, 0o620, 0o602] {
         let folder = folder();
-        let state = State::create(folder.path(), "lab").expect("a new state");
+        let state = State::create(folder.path(), "lab", Beginning::default()).expect("a new state");
         fs::set_permissions(state.path().join(IDENTITY), fs::Permissions::from_mode(mode)).expect("our own file");
         let failure = state.keys().err().expect("refused");
         let hint = failure.hint.unwrap_or_default();

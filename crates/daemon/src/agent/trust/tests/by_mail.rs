@@ -16,7 +16,7 @@ use overlay_wire::signed::{Network, Pool, PublicKey, Record, ScopeList, SecretKe
 
 use super::*;
 use crate::agent::post::Post;
-use crate::agent::state::State;
+use crate::agent::state::{Beginning, State};
 
 const START: u64 = 1_800_000_000_000;
 const WEEK: u64 = 7 * 24 * 3_600 * 1_000;
@@ -207,7 +207,7 @@ impl Agent {
         Self {
             secret,
             mailbox,
-            state: State::create(folder.path(), "lab").expect("a new state"),
+            state: State::create(folder.path(), "lab", Beginning::default()).expect("a new state"),
             post: Post::new(network_key().public(), key.public(), keys, None),
             book: Book::new(network_key().public(), key, Vec::new(), []),
             record,
