@@ -53,7 +53,7 @@ use overlay_os::netlink::Netlink;
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::client::{Client, Output, Query};
 use overlay_rendezvous::protocol::MAX_WATCHED;
-use overlay_wire::signed::{Endpoints, Network, PublicKey, Record, Signed};
+use overlay_wire::signed::{Attestation, Endpoints, Network, PublicKey, Record, Signed};
 
 use self::answers::Answer;
 use self::beforehand::Beforehand;
@@ -83,6 +83,8 @@ pub(crate) struct Agent {
     config: config::Agent,
     state: State,
     keys: Keys,
+    /// The join token that was bound to this agent.
+    attestation: Option<Attestation>,
     post: Post,
     rotation: Rotation,
     book: Book,
@@ -194,14 +196,15 @@ impl Agent {
         state.lock()?;
         let keys = state.keys()?;
         let me = keys.identity.public();
+        let attestation = own::attestation(&state, config, &me)?;
         let network = state.network()?.filter(|network| network.network == config.network_key);
         let stored = state.record()?;
         let before = stored.clone().filter(|record| record.identity == me && record.network == config.network_key);
         let (is_record_lost, ipv4) = (before.is_none(), before.as_ref().and_then(|record| record.ipv4));
-        let now = now();
-        let record = match before.filter(|record| own::is_current(record, config, &keys, now.unix)) {
+        let (now, attested) = (now(), attestation.as_ref());
+        let record = match before.filter(|record| own::is_current(record, config, &keys, attested, now.unix)) {
             Some(record) => record,
-            None => own::record(config, &keys, stored.as_ref(), ipv4, now.unix).map_err(|refused| {
+            None => own::record(config, &keys, attested, stored.as_ref(), ipv4, now.unix).map_err(|refused| {
                 Failure::new(ExitKind::Config, "[agent] makes no valid record").with_cause(refused)
             })?,
         };
@@ -235,6 +238,7 @@ impl Agent {
             config: config.clone(),
             state,
             keys,
+            attestation,
             post,
             rotation,
             book,

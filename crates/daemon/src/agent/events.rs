@@ -107,7 +107,7 @@ impl Agent {
     /// Signs the record anew and registers it.
     pub(super) fn sign_record(&mut self, ipv4: Option<[u8; 4]>) -> Changed {
         let now = now();
-        match own::record(&self.config, &self.keys, Some(&self.record), ipv4, now.unix) {
+        match own::record(&self.config, &self.keys, self.attestation.as_ref(), Some(&self.record), ipv4, now.unix) {
             Ok(record) => {
                 self.record = record;
                 self.client.set_record(self.record.clone(), now);

@@ -259,7 +259,7 @@ impl Agent {
             self.places = places;
             self.told.clear();
         }
-        if !own::is_current(&self.record, &self.config, &self.keys, unix_now()) {
+        if !own::is_current(&self.record, &self.config, &self.keys, self.attestation.as_ref(), unix_now()) {
             self.sign_record(self.record.ipv4);
         }
         self.forget_strangers();

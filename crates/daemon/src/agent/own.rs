@@ -4,21 +4,43 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_wire::signed::{
-    Abilities, MAX_FRESH, Network, PublicKey, Record, Refused, SecretKey, Signed, TunnelKey, ipv6_address,
+    Abilities, Attestation, MAX_FRESH, Network, PublicKey, Record, Refused, SecretKey, Signed, TunnelKey, ipv6_address,
 };
 
-use super::state::Keys;
+use super::state::{Keys, State};
 use crate::config;
+use crate::failure::Failure;
 
 /// A record is signed anew when half of its time is over.
 const RENEW_BEFORE: u64 = MAX_FRESH / 2;
 /// The length of a network's IPv6 prefix in bits.
 const IPV6_PREFIX_LEN: u8 = 32;
 
+/// The attestation for the record. One for a different name is left out, because nobody would take the record.
+pub(super) fn attestation(
+    state: &State,
+    config: &config::Agent,
+    me: &PublicKey,
+) -> Result<Option<Attestation>, Failure> {
+    let Some(attestation) = state.attestation(&config.network_key, me)? else { return Ok(None) };
+    let name = attestation.token(&config.network_key, me).ok().and_then(|token| token.name.clone());
+    match name.filter(|name| *name != config.name) {
+        Some(name) => {
+            tracing::warn!(
+                "the join token of this agent is for the name `{name}`: it does not count for `{}`, and neither do its tags",
+                config.name
+            );
+            Ok(None)
+        }
+        None => Ok(Some(attestation)),
+    }
+}
+
 /// Makes the record with a new sequence. `before` is the newest one that is known.
 pub(super) fn record(
     config: &config::Agent,
     keys: &Keys,
+    attestation: Option<&Attestation>,
     before: Option<&Signed<Record>>,
     ipv4: Option<[u8; 4]>,
     now: u64,
@@ -38,7 +60,7 @@ pub(super) fn record(
         services: config.services.clone(),
         visibility: config.visibility,
         abilities: Abilities::default(),
-        attestation: None,
+        attestation: attestation.cloned(),
     };
     Signed::sign(value, &keys.identity)
 }
@@ -50,11 +72,18 @@ pub(super) fn tunnel_keys(keys: &Keys) -> Vec<TunnelKey> {
 }
 
 /// Whether a record says what the config says, and is fresh for long enough.
-pub(super) fn is_current(record: &Record, config: &config::Agent, keys: &Keys, now: u64) -> bool {
+pub(super) fn is_current(
+    record: &Record,
+    config: &config::Agent,
+    keys: &Keys,
+    attestation: Option<&Attestation>,
+    now: u64,
+) -> bool {
     record.name == config.name
         && record.tags == config.tags
         && record.services == config.services
         && record.visibility == config.visibility
+        && record.attestation.as_ref() == attestation
         && record.tunnel_keys == tunnel_keys(keys)
         && record.mailbox_x25519 == keys.mailbox.public_x25519()
         && record.issued <= now

@@ -120,7 +120,8 @@ impl Agent {
 
     /// Writes the tunnel keys, and a record with them. Returns the record. After a failure the disk may hold either keys.
     fn write_keys(&self) -> Result<Signed<Record>, Failure> {
-        let record = own::record(&self.config, &self.keys, Some(&self.record), self.record.ipv4, unix_now());
+        let (attestation, before) = (self.attestation.as_ref(), Some(&self.record));
+        let record = own::record(&self.config, &self.keys, attestation, before, self.record.ipv4, unix_now());
         let record = record.map_err(|refused| {
             Failure::new(ExitKind::Other, "the record with the new key is not valid").with_cause(refused)
         })?;

@@ -284,3 +284,31 @@ async fn a_grant_that_has_ended_stays_ended_whatever_the_clock_says_after_a_rebo
     decide(&mut bob, AgentRequest::Approve(approve)).expect("she is known");
     assert!(is_open(&bob, &alice));
 }
+
+#[tokio::test]
+async fn the_record_shows_the_token_from_the_next_start_on() {
+    let home = Home::new().await;
+    let bob = home.open();
+    assert_eq!(bob.record.attestation, None);
+    bob.state.set_record(&bob.record).expect("written, as if it was registered");
+    let before = bob.record.sequence;
+    let attestation = token::sample::token(|_| {}).attest(&bob.book.me(), [1; 16]).expect("a good key");
+    bob.state.set_attestation(&attestation).expect("written");
+    drop(bob);
+    let bob = home.open();
+    assert_eq!(bob.record.attestation.as_ref(), Some(&attestation));
+    assert!(bob.record.sequence > before, "it is signed anew");
+    assert_eq!(bob.record.attested_tags(), ["ops"]);
+    let is_current = |attestation| own::is_current(&bob.record, &bob.config, &bob.keys, attestation, unix_now());
+    assert!(is_current(Some(&attestation)) && !is_current(None));
+}
+
+#[tokio::test]
+async fn a_token_for_a_different_name_is_left_out_of_the_record() {
+    let home = Home::new().await;
+    let bob = home.open();
+    let token = token::sample::token(|token| token.name = Some("carol".to_owned()));
+    bob.state.set_attestation(&token.attest(&bob.book.me(), [1; 16]).expect("a good key")).expect("written");
+    drop(bob);
+    assert_eq!(home.open().record.attestation, None);
+}
