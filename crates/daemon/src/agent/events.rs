@@ -132,13 +132,14 @@ impl Agent {
     fn on_refused(&mut self, subject: &Subject, code: Code) {
         match subject {
             Subject::Register(_) => {
-                tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {}", code.word());
-                self.standing = Standing::Failed(format!("it refuses this agent's record: {}", code.word()));
-                self.refuse_held(code);
+                let cause = refused_record(code, self.attestation.is_some());
+                tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {cause}");
+                self.standing = Standing::Failed(format!("it refuses this agent's record: {cause}"));
+                self.refuse_held(&cause);
             }
             Subject::Find(query) => {
                 if let Some(asked) = self.asked.remove(query) {
-                    asked.refuse(code);
+                    asked.refuse(code.word());
                 }
             }
             _ => tracing::warn!(?subject, "the rendezvous refuses a call: {}", code.word()),
@@ -146,10 +147,36 @@ impl Agent {
     }
 }
 
+/// Why this agent cannot be registered, and what to do about it where that is not plain.
+fn refused_record(code: Code, has_token: bool) -> String {
+    let what = match code {
+        Code::NotAMember if has_token => {
+            "the join token of this agent does not count: it is used up, revoked, expired or for a different name"
+        }
+        Code::NotAMember => "the network is closed, and this agent has no join token",
+        code => return code.word().to_owned(),
+    };
+    format!("{}: {what}; ask the operator of the network for a token, then: sudo overlay join FILE", code.word())
+}
+
 fn address_of(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
         16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overlay_golden::golden;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_record_says_what_is_missing() {
+        assert_eq!(refused_record(Code::NameTaken, true), "name_taken");
+        golden("no token", refused_record(Code::NotAMember, false));
+        golden("a token that does not count", refused_record(Code::NotAMember, true));
     }
 }

@@ -43,9 +43,9 @@ pub(super) enum Goal {
 }
 
 impl Asked {
-    pub(super) fn refuse(self, code: Code) {
+    pub(super) fn refuse(self, cause: &str) {
         let failure = Failure::new(ExitKind::Other, format!("the rendezvous refuses to look for {}", self.about))
-            .with_cause(code.word());
+            .with_cause(cause);
         let _ = self.reply.send(Err(failure));
     }
 
@@ -90,7 +90,7 @@ impl Agent {
         }
         let asked = Asked { about, by, otherwise, goal, until: Instant::now() + PATIENCE, reply };
         if self.asked.len() + self.held.len() >= MAX_ASKED {
-            asked.refuse(Code::Later);
+            asked.refuse(Code::Later.word());
         } else if self.is_registered {
             self.pass_on(asked);
         } else {
@@ -103,7 +103,7 @@ impl Agent {
     fn pass_on(&mut self, asked: Asked) {
         match self.client.find(asked.by.clone(), None, now()) {
             Ok(query) => _ = self.asked.insert(query, asked),
-            Err(_) => asked.refuse(Code::Later),
+            Err(_) => asked.refuse(Code::Later.word()),
         }
     }
 
@@ -133,8 +133,8 @@ impl Agent {
     }
 
     /// This agent cannot be registered, so what waits for that is not answered.
-    pub(super) fn refuse_held(&mut self, code: Code) {
-        self.held.drain(..).for_each(|held| held.asked.refuse(code));
+    pub(super) fn refuse_held(&mut self, cause: &str) {
+        self.held.drain(..).for_each(|held| held.asked.refuse(cause));
     }
 
     /// Handles the records that the rendezvous has found.
