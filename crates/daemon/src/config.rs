@@ -35,7 +35,7 @@ mod template;
 mod value;
 
 pub use crate::keys::PrivateKey;
-pub use agent::{Agent, AgentPart, AgentPeer, Candidates, RendezvousUrl, Trust};
+pub use agent::{Agent, AgentPart, AgentPeer, Approved, Candidates, RendezvousUrl, Trust};
 pub(crate) use key_file::KeyFiles;
 use key_file::ReadKeys;
 pub use keys::{Absent, Applied, Key, KeyTable, keys_for_next_up, tables};

@@ -57,11 +57,12 @@ impl Agent {
             let Some(relation) = self.book.relation(&peer) else { continue };
             let mine = relation.mine.as_ref().and_then(Word::grant).map(|grant| &grant.allow);
             let entry = self.beforehand.entry(&peer, now.latest).filter(|entry| Some(&entry.allow) == mine);
+            let attested = relation.newest_record().map(|record| record.attested_tags()).unwrap_or_default();
             let rule = if self.config.trust.iter().any(|trust| trust.key == peer) {
                 "[[trust]]"
             } else if entry.is_some() {
                 "trust"
-            } else if self.config.auto_approve.contains(&peer) {
+            } else if self.config.auto_approves(&peer, &attested) {
                 "auto_approve"
             } else {
                 "again"

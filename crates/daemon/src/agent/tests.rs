@@ -1,6 +1,7 @@
 //! A whole agent without a rendezvous: what is on disk, what is open, and what people are answered.
 
 use overlay_rendezvous::letter::Letter;
+use overlay_wire::signed::{JoinToken, Refused, ScopeList, SecretKey};
 use tokio::sync::oneshot;
 
 use super::init::{Wanted, init};
@@ -8,7 +9,7 @@ use super::request::{AgentCall, AgentReply, AgentRequest, Approve, Named};
 use super::time::unix_now;
 use super::trust::{Effect, Terms, sample};
 use super::*;
-use crate::config::Config;
+use crate::config::{Approved, Config};
 
 const URL: &str = "https://127.0.0.1:1#25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkena\
                    .hvabpq7iioevvevxbktu2g36xsojqlgpf3cjndgazvk7ckxumyga";
@@ -61,27 +62,43 @@ impl Drop for FullDisk {
 
 /// An agent on a different host.
 struct Peer {
+    key: SecretKey,
     book: Book,
     record: Signed<Record>,
 }
 
 impl Peer {
     fn new(byte: u8, name: &str, of: &Agent) -> Self {
-        let key = overlay_wire::signed::SecretKey::from_bytes(&[byte; 32]);
+        let key = SecretKey::from_bytes(&[byte; 32]);
         let record = sample::record(of.config.network_key, &key, unix_now(), |record| {
             record.name = name.to_owned();
             record.mailbox_x25519 = of.record.mailbox_x25519;
         });
-        Self { book: Book::new(of.config.network_key, key, record.tunnel_keys.clone(), []), record }
+        let book = Book::new(of.config.network_key, own::copy(&key), record.tunnel_keys.clone(), []);
+        Self { key, book, record }
     }
 
     fn me(&self) -> PublicKey {
         self.book.me()
     }
 
+    /// Signs the record anew, after a change.
+    fn change(&mut self, change: impl FnOnce(&mut Record, PublicKey)) {
+        let mut record = self.record.clone().into_value();
+        change(&mut record, self.me());
+        record.sequence += 1;
+        self.record = Signed::sign(record, &self.key).expect("a good record");
+    }
+
     /// Asks the agent for trust.
     fn asks(&mut self, agent: &mut Agent) {
-        let what = (String::new(), Default::default(), Terms::default());
+        self.wants(agent, &[]);
+    }
+
+    /// Asks the agent for trust, and to open something there.
+    fn wants(&mut self, agent: &mut Agent, want: &[&str]) {
+        let want = ScopeList(want.iter().map(|&scope| scope.to_owned()).collect());
+        let what = (String::new(), want, Terms::default());
         let effects = self.book.ask(&agent.record, &self.record, what, unix_now(), letters::chance());
         for letter in effects.expect("possible").into_iter().filter_map(sent) {
             agent.on_letter(self.me(), &letter);
@@ -311,4 +328,55 @@ async fn a_token_for_a_different_name_is_left_out_of_the_record() {
     bob.state.set_attestation(&token.attest(&bob.book.me(), [1; 16]).expect("a good key")).expect("written");
     drop(bob);
     assert_eq!(home.open().record.attestation, None);
+}
+
+/// An agent whose network vouches for these tags.
+fn attested(byte: u8, name: &str, of: &Agent, tags: &[&str]) -> Peer {
+    let token = token::sample::token(|token| token.tags = tags.iter().map(|&tag| tag.to_owned()).collect());
+    let mut peer = Peer::new(byte, name, of);
+    peer.change(|record, me| record.attestation = Some(token.attest(&me, [1; 16]).expect("a good key")));
+    peer
+}
+
+#[tokio::test]
+async fn an_attested_tag_approves_within_what_the_config_allows() {
+    let mut home = Home::new().await;
+    home.config.auto_approve = vec![Approved::Tag("ops".to_owned())];
+    home.config.allow = ScopeList(vec!["tcp/22".to_owned()]);
+    let mut bob = home.open();
+    let mut alice = attested(2, "alice", &bob, &["eu", "ops"]);
+    alice.wants(&mut bob, &["tcp/22", "tcp/443"]);
+    bob.settle();
+    assert!(is_open(&bob, &alice));
+    let grant = bob.book.relation(&alice.me()).and_then(|it| it.mine.as_ref()?.grant()).expect("granted");
+    assert_eq!(grant.allow.0, ["tcp/22"]);
+    assert_eq!(bob.log.last(&alice.me()).and_then(|decision| decision.rule.clone()).as_deref(), Some("auto_approve"));
+
+    // What a person has taken back is not given again.
+    decide(&mut bob, untrust(alice.me())).expect("she is trusted");
+    alice.wants(&mut bob, &["tcp/22"]);
+    assert!(!is_open(&bob, &alice));
+    assert_eq!(bob.book.pending(unix_now()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_tag_that_nobody_vouches_for_leaves_the_request_pending() {
+    let mut home = Home::new().await;
+    home.config.auto_approve = vec![Approved::Tag("ops".to_owned())];
+    let mut bob = home.open();
+    let mut claims = Peer::new(2, "claims", &bob);
+    claims.change(|record, _| record.tags = vec!["ops".to_owned()]);
+    let different = attested(4, "different", &bob, &["eu"]);
+    let mut count = 0;
+    for mut peer in [claims, different] {
+        peer.asks(&mut bob);
+        count += 1;
+        assert!(!is_open(&bob, &peer), "{}", peer.record.name);
+        assert_eq!(bob.book.pending(unix_now()).count(), count, "{}", peer.record.name);
+    }
+    // An attestation that belongs to a different agent makes the record itself bad.
+    let stolen = attested(5, "owner", &bob, &["ops"]).record.attestation.clone();
+    let key = SecretKey::from_bytes(&[6; 32]);
+    let thief = Record { identity: key.public(), attestation: stolen, ..bob.record.clone().into_value() };
+    assert_eq!(Signed::sign(thief, &key).err(), Some(Refused::BadPart));
 }

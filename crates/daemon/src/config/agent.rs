@@ -27,12 +27,21 @@ pub struct Agent {
     pub visibility: Visibility,
     /// What a grant gives if the verb does not say. Empty: only answers.
     pub allow: ScopeList,
-    /// The agents whose requests are approved without asking a person.
-    pub auto_approve: Vec<PublicKey>,
+    /// The agents whose requests are approved without asking a person, each once.
+    pub auto_approve: Vec<Approved>,
     /// Which addresses this host tells its peers.
     pub candidates: Candidates,
     /// The agents that the file trusts, each once.
     pub trust: Vec<Trust>,
+}
+
+/// An entry of `auto_approve`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Approved {
+    /// The agent with this identity.
+    Agent(PublicKey),
+    /// Every agent for which the network's operator vouches with this tag. What an agent says about itself does not count.
+    Tag(String),
 }
 
 /// One `[[trust]]`: an agent that the file trusts, whatever the state says.
@@ -69,6 +78,17 @@ pub struct RendezvousUrl {
     pub rendezvous: PublicKey,
     /// The network's key.
     pub network: PublicKey,
+}
+
+impl Agent {
+    /// Whether requests of this agent are approved without asking a person. `attested` are the tags that the network's
+    /// operator vouches for.
+    pub fn auto_approves(&self, agent: &PublicKey, attested: &[String]) -> bool {
+        self.auto_approve.iter().any(|approved| match approved {
+            Approved::Agent(key) => key == agent,
+            Approved::Tag(tag) => attested.contains(tag),
+        })
+    }
 }
 
 impl fmt::Display for RendezvousUrl {

@@ -146,7 +146,7 @@ services = {services}
 visibility = "{visibility}"
 
 # allow = ["icmp"]      # what a trusted agent may open here if the command does not say; left out: only answers
-# auto_approve = []     # identities whose requests are approved without asking
+# auto_approve = []     # identities, and tags such as "tag:ops", whose requests are approved without asking
 
 # One block for each agent that this file trusts, whatever is decided by commands.
 #

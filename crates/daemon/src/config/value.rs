@@ -13,8 +13,8 @@ mod rendezvous;
 mod rule;
 mod scope;
 
-pub(super) use agent::parse_identity;
 pub(crate) use agent::{check_agent_name, parse_scope, parse_service, parse_tag};
+pub(super) use agent::{parse_approved, parse_identity};
 pub(crate) use endpoint::parse_endpoint;
 pub(super) use moment::parse_moment;
 pub use prefix::parse_address;

@@ -79,10 +79,10 @@ pub(crate) static AGENT: KeyTable = KeyTable {
         Key {
             name: "auto_approve",
             meaning: "Agents whose requests are approved without asking a person, with no more than `allow`.",
-            values: "list of identities, each 52 characters; tags are not available yet",
+            values: "list of identities, each 52 characters, and of tags that the network's operator vouches for: `tag:ops`",
             default: Absent::Value("[]"),
             applied: Applied::Reload,
-            shape: Shape::Texts(0, Some(r"^[a-z2-7]{52}$")),
+            shape: Shape::Texts(0, Some(r"^([a-z2-7]{52}|tag:[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)$")),
             aliases: &["approve"],
         },
         Key {

@@ -10,11 +10,11 @@ use super::Reader;
 use crate::config::document::{Field, Item, Section};
 use crate::config::draft::Placed;
 use crate::config::problem::{Problem, quoted};
-use crate::config::{Agent, Candidates, RendezvousUrl, Trust, value};
+use crate::config::{Agent, Approved, Candidates, RendezvousUrl, Trust, value};
 
 /// The most rendezvous of one network.
 const MAX_RENDEZVOUS: usize = 8;
-/// The most agents that are approved without asking.
+/// The most agents and tags that are approved without asking.
 const MAX_AUTO_APPROVE: usize = 10_000;
 
 /// The readable part of a `[[trust]]`.
@@ -42,9 +42,12 @@ impl Reader<'_> {
             [("hidden", Visibility::Hidden), ("members", Visibility::Members), ("public", Visibility::Public)];
         let visibility = self.word(section, "visibility", &visibilities);
         let allow = self.scopes(section).unwrap_or_default();
-        let auto_approve = self.list(section, "auto_approve", "tag:ops", MAX_AUTO_APPROVE, approved_key);
-        let each = auto_approve.iter().map(|(key, span)| (*key, span));
-        self.none_twice(each, "duplicate_key", |_| "this agent is listed twice in `auto_approve`".to_owned());
+        let auto_approve = self.list(section, "auto_approve", "tag:ops", MAX_AUTO_APPROVE, value::parse_approved);
+        let each = auto_approve.iter().map(|(approved, span)| (approved, span));
+        self.none_twice(each, "duplicate_key", |approved| match approved {
+            Approved::Agent(_) => "this agent is listed twice in `auto_approve`".to_owned(),
+            Approved::Tag(tag) => format!("the tag {} is listed twice in `auto_approve`", quoted(tag)),
+        });
         let candidates = self.candidates(section);
         let trust = trust.into_iter().filter_map(|draft| {
             let allow = draft.allow.unwrap_or_else(|| allow.clone());
@@ -204,14 +207,6 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-fn approved_key(text: &str) -> Result<PublicKey, Problem> {
-    if text.starts_with("tag:") {
-        return Err(Problem::new("unsupported", format!("{}: approving by tag is not available yet", quoted(text)))
-            .hint("write the identity of each agent, as `overlay init` printed it there"));
-    }
-    value::parse_identity(text)
 }
 
 fn without_places<T>(placed: Vec<Placed<T>>) -> Vec<T> {

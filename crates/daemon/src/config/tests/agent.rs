@@ -19,7 +19,7 @@ tags = ["gpu", "test"]
 services = ["tcp/443=https", "udp/8000=mcp"]
 visibility = "hidden"
 allow = ["any"]
-auto_approve = ["{ERIN}"]
+auto_approve = ["{ERIN}", "tag:ops"]
 candidates = "all"
 
 [[trust]]
@@ -57,7 +57,10 @@ allowed_ips = ["10.77.0.2/32"]
     let service = |name: &str, transport, port| Service { name: name.to_owned(), transport, port, text: String::new() };
     assert_eq!(agent.services, [service("https", Transport::Tcp, 443), service("mcp", Transport::Udp, 8000)]);
     assert_eq!((agent.visibility, agent.candidates), (Visibility::Hidden, Candidates::All));
-    assert_eq!((agent.allow.0, agent.auto_approve), (text(&["any"]), vec![key(ERIN)]));
+    assert_eq!(
+        (agent.allow.0, agent.auto_approve),
+        (text(&["any"]), vec![Approved::Agent(key(ERIN)), Approved::Tag("ops".to_owned())])
+    );
     let [dave, erin] = agent.trust.as_slice() else { panic!("two that are trusted") };
     assert_eq!((dave.key, dave.allow.0.clone()), (key(DAVE), text(&["tcp/22", "icmp"])));
     assert_eq!(dave.expires, Some(1_798_761_600_000), "2027-01-01 in UTC");
@@ -230,12 +233,16 @@ fn bad_scopes_are_refused_one_by_one() {
 }
 
 #[test]
-fn bad_identities_are_refused_and_tags_do_not_approve_yet() {
+fn bad_identities_and_tags_are_refused() {
     refuses(
         &with_agent(&format!(
-            "auto_approve = [\n  \"tag:ops\",\n  \"bob\",\n  \"{BOB}\",\n  \"{DAVE}\",\n  \"{DAVE}\",\n]"
+            "auto_approve = [\n  \"ops\",\n  \"bob\",\n  \"{BOB}\",\n  \"{DAVE}\",\n  \"{DAVE}\",\n]"
         )),
-        &["unsupported 5:3", "bad_key 6:3", "bad_key 7:3", "duplicate_key 9:3"],
+        &["bad_key 5:3", "bad_key 6:3", "bad_key 7:3", "duplicate_key 9:3"],
+    );
+    refuses(
+        &with_agent("auto_approve = [\"tag:Ops\", \"tag:\", \"tag:tag:ops\", \"tag:ops\", \"tag:ops\"]"),
+        &["bad_tag 4:17", "bad_tag 4:28", "bad_tag 4:36", "duplicate_key 4:62"],
     );
     let trust = |key: &str| with_agent(&format!("[[trust]]\nkey = \"{key}\""));
     refuses(&trust(&DAVE.to_uppercase()), &["bad_key 5:7"]);

@@ -3,6 +3,7 @@
 use overlay_wire::signed::{BadName, KEY_TEXT_LEN, PublicKey, Scope, Service, Transport, check_name, check_tag};
 
 use super::{parse_port, parse_rule};
+use crate::config::Approved;
 use crate::config::problem::{Problem, quoted};
 use crate::keys::ENCODED_LENGTH;
 
@@ -86,6 +87,24 @@ pub(crate) fn parse_scope(text: &str) -> Result<String, Problem> {
     Scope::parse(text).map(|_| text.to_owned()).map_err(|_| {
         Problem::new("bad_allow", format!("{} has a number that begins with 0", quoted(text)))
             .hint("write the number without it")
+    })
+}
+
+/// Parses an entry of `auto_approve`: an identity, or `tag:` and a tag.
+pub(crate) fn parse_approved(text: &str) -> Result<Approved, Problem> {
+    const TAG: &str = "tag:";
+    let Some(tag) = text.strip_prefix(TAG) else {
+        return parse_identity(text).map(Approved::Agent).map_err(|problem| match check_tag(text) {
+            Ok(()) => problem.hint(format!("write the whole identity of an agent, or \"{TAG}{text}\" for a tag")),
+            Err(_) => problem,
+        });
+    };
+    parse_tag(tag).map(Approved::Tag).map_err(|problem| {
+        let corrected = corrected(tag).filter(|word| check_tag(word).is_ok());
+        problem.hint(match corrected {
+            Some(word) => format!("write \"{TAG}{word}\""),
+            None => "use 1 to 32 of a-z, 0-9 and hyphens, as in \"tag:ops\"".to_owned(),
+        })
     })
 }
 
