@@ -119,6 +119,11 @@ pub(crate) enum Verb {
     ///
     /// Prints the IPv4 address if the agent has one, and else the IPv6 address: `ssh "$(overlay ip bob)"`.
     Ip(agent::Ip),
+    /// Give a running agent a token of its closed network
+    ///
+    /// Reads the token that the network's operator has handed out, and registers the agent with it. The token itself is not
+    /// kept. A new agent takes its token with `overlay init --token`.
+    Join(agent::Join),
     /// Make keys, or replace the tunnel key of an agent
     #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Key(Key),

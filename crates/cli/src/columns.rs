@@ -50,6 +50,12 @@ pub(crate) fn texts(texts: &[String]) -> String {
     if texts.is_empty() { "-".to_owned() } else { texts.join(", ") }
 }
 
+/// The tags of an agent: what it only claims, then what the network's operator vouches for, which is marked.
+pub(crate) fn tags(claimed: &[String], attested: &[String]) -> String {
+    let claimed = claimed.iter().filter(|tag| !attested.contains(tag)).cloned();
+    texts(&claimed.chain(attested.iter().map(|tag| format!("{tag} (attested)"))).collect::<Vec<_>>())
+}
+
 /// Addresses with commas between them.
 pub(crate) fn addresses(addresses: &[IpAddr]) -> String {
     let addresses: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();

@@ -70,6 +70,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Find(arguments) => verbs::find::run(&session, &arguments).map(success),
         Verb::Whois(arguments) => verbs::whois::run(&session, &arguments).map(success),
         Verb::Ip(arguments) => verbs::ip::run(&session, &arguments).map(success),
+        Verb::Join(arguments) => verbs::join::run(&session, &arguments).map(success),
         Verb::Key(verb) => verbs::key::run(&session, &verb).map(success),
         Verb::Config(verb) => verbs::config::run(&session, &verb),
         Verb::Import(arguments) => verbs::import::run(&session, &arguments),

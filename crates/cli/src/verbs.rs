@@ -13,6 +13,7 @@ pub(crate) mod handshake;
 pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod ip;
+pub(crate) mod join;
 pub(crate) mod key;
 pub(crate) mod man;
 pub(crate) mod mtu;

@@ -15,6 +15,7 @@ pub mod decisions_log;
 mod events;
 pub mod explain;
 pub mod init;
+mod join;
 mod letters;
 mod link;
 mod mailbox_keys;
@@ -38,9 +39,11 @@ mod tunnels;
 pub(crate) mod watchers;
 
 pub use self::init::init;
+pub use self::join::bind;
 pub use self::refusals::REFUSALS;
 pub(crate) use self::refusals::Refusals;
 pub use self::state::STATE_DIR;
+pub use self::token::read as read_token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,7 @@
 //! The arguments of the verbs that ask an agent, and how scopes and durations are written.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use overlay_daemon::agent::decisions_log::MAX_LISTED;
 use overlay_daemon::agent::explain::Opening;
@@ -16,6 +18,16 @@ pub(crate) struct On {
     /// Name of the interface; by default, the only one that is running
     #[arg(short = 'I', long, value_name = "NAME")]
     pub(crate) interface: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// The file that holds the token; - is stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) on: On,
 }
 
 #[derive(Debug, Args)]

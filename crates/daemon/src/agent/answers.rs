@@ -108,6 +108,10 @@ impl Agent {
                 self.answer(reply, rotated.map(AgentReply::Rotated));
                 return changed;
             }
+            AgentRequest::Join(join) => {
+                let joined = self.join(&join, uid);
+                self.answer(reply, joined.map(AgentReply::Joined));
+            }
         }
         NOTHING
     }

@@ -43,6 +43,8 @@ pub enum AgentRequest {
     Whois(String),
     /// Replace the tunnel key.
     RotateKey(RotateKey),
+    /// Take a join token.
+    Join(Join),
 }
 
 /// A request, and the user that makes it.
@@ -121,6 +123,16 @@ pub struct RotateKey {
     pub compromised: bool,
 }
 
+/// The body of `POST /v1/agent/join`: a join token that was bound to the identity of this agent. Neither half is a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// The envelope of kind `token`, in base64.
+    pub token: String,
+    /// The envelope of kind `bind`, in base64.
+    pub bind: String,
+}
+
 /// What the agent answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentReply {
@@ -134,6 +146,8 @@ pub enum AgentReply {
     Found(Vec<AgentRecord>),
     /// The tunnel key was replaced.
     Rotated(Rotated),
+    /// The join token was taken.
+    Joined(Joined),
     /// Which rule decides.
     Explained(Box<About<Explained>>),
     /// The rules between this agent and a peer.
@@ -144,6 +158,13 @@ pub enum AgentReply {
     Verified(Box<Verified>),
     /// The requests that wait when a stream begins.
     Watching(Vec<AgentEvent>),
+}
+
+/// What a join token has brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Joined {
+    /// The tags that the network's operator vouches for.
+    pub tags: Vec<String>,
 }
 
 /// The tunnel keys after one was replaced.

@@ -330,6 +330,31 @@ async fn a_token_for_a_different_name_is_left_out_of_the_record() {
     assert_eq!(home.open().record.attestation, None);
 }
 
+#[tokio::test]
+async fn a_running_agent_takes_a_token_that_is_bound_to_it() {
+    let home = Home::new().await;
+    let mut bob = home.open();
+    let join = |token: &JoinToken, identity: PublicKey| {
+        AgentRequest::Join(join::bind(token, &identity.to_string()).expect("a good key"))
+    };
+    let me = bob.book.me();
+    let refused = |bob: &mut Agent, request| ask(bob, request).expect("at once").expect_err("refused").code;
+    let other = Peer::new(2, "alice", &bob).me();
+    let good = token::sample::token(|_| {});
+    assert_eq!(refused(&mut bob, join(&good, other)), ExitKind::Refused, "bound to a different agent");
+    let expired = token::sample::token(|token| token.expires = token.issued + 1);
+    assert_eq!(refused(&mut bob, join(&expired, me)), ExitKind::Usage);
+    assert_eq!(refused(&mut bob, AgentRequest::Join(Default::default())), ExitKind::Refused, "nothing");
+    assert_eq!(bob.record.attestation, None);
+
+    let before = bob.record.sequence;
+    let answer = ask(&mut bob, join(&good, me)).expect("at once").expect("taken");
+    assert_eq!(answer, AgentReply::Joined(request::Joined { tags: vec!["ops".to_owned()] }));
+    assert!(bob.record.sequence > before && bob.record.attested_tags() == ["ops"]);
+    drop(bob);
+    assert_eq!(home.open().record.attested_tags(), ["ops"], "it is on disk");
+}
+
 /// An agent whose network vouches for these tags.
 fn attested(byte: u8, name: &str, of: &Agent, tags: &[&str]) -> Peer {
     let token = token::sample::token(|token| token.tags = tags.iter().map(|&tag| tag.to_owned()).collect());

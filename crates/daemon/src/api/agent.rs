@@ -6,6 +6,7 @@
 //! POST /v1/agent/reject      Named            DecidedAnswer
 //! POST /v1/agent/untrust     Named            DecidedAnswer
 //! POST /v1/agent/key/rotate  RotateKey        RotatedAnswer, overlay.rotated.v1
+//! POST /v1/agent/join        Join             JoinedAnswer, overlay.joined.v1
 //! POST /v1/agent/trust       Approve          DecidedAnswer
 //! GET  /v1/agent/pending                      PendingAnswer, overlay.pending.v1
 //! GET  /v1/agent/peers                        AgentAnswer, overlay.agent.v1
@@ -34,8 +35,8 @@ use tokio::sync::oneshot;
 
 use super::{Daemon, stopping};
 use crate::agent::request::{
-    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Find, Handshake, Named,
-    PendingRequest, RotateKey, Rotated,
+    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Find, Handshake, Join, Joined,
+    Named, PendingRequest, RotateKey, Rotated,
 };
 use crate::agent::request::{Decisions, Logged, Question, Verified};
 use crate::config::check_scope;
@@ -108,6 +109,19 @@ pub struct RotatedAnswer {
     pub rotated: Rotated,
 }
 
+/// The answer to `POST /v1/agent/join`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JoinedAnswer {
+    /// The name of this JSON schema.
+    #[schemars(extend("const" = "overlay.joined.v1"))]
+    pub schema: Cow<'static, str>,
+    /// Always `ok`. A failure has a different schema.
+    pub status: Cow<'static, str>,
+    /// What the token has brought.
+    #[serde(flatten)]
+    pub joined: Joined,
+}
+
 /// The query of `GET /v1/agent/whois`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -145,6 +159,7 @@ pub(super) fn routes() -> Router<Daemon> {
         .route("/v1/agent/reject", post(reject))
         .route("/v1/agent/untrust", post(untrust))
         .route("/v1/agent/key/rotate", post(rotate_key))
+        .route("/v1/agent/join", post(join))
         .route("/v1/agent/trust", post(trust))
         .route("/v1/agent/pending", get(pending))
         .route("/v1/agent/peers", get(peers))
@@ -210,6 +225,17 @@ async fn rotate_key(asker: Asker, request: Request) -> Result<Json<RotatedAnswer
     match ask(asker, AgentRequest::RotateKey(rotate)).await? {
         AgentReply::Rotated(rotated) => {
             Ok(Json(RotatedAnswer { schema: "overlay.rotated.v1".into(), status: "ok".into(), rotated }))
+        }
+        _ => Err(different_answer()),
+    }
+}
+
+async fn join(asker: Asker, request: Request) -> Result<Json<JoinedAnswer>, Failure> {
+    asker.0.may_change()?;
+    let join: Join = body(request).await?;
+    match ask(asker, AgentRequest::Join(join)).await? {
+        AgentReply::Joined(joined) => {
+            Ok(Json(JoinedAnswer { schema: "overlay.joined.v1".into(), status: "ok".into(), joined }))
         }
         _ => Err(different_answer()),
     }

@@ -11,18 +11,19 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::agent::{
-    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, PendingAnswer, RotatedAnswer, VerifiedAnswer,
+    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, JoinedAnswer, PendingAnswer, RotatedAnswer,
+    VerifiedAnswer,
 };
 use super::events::MEDIA_TYPE;
 use super::explain::{ExplainedAnswer, RulesAnswer};
 use super::{Down, GROUP, Reloaded, Version, status_code};
-use crate::agent::request::{AgentEvent, Approve, Handshake, Named, RotateKey};
+use crate::agent::request::{AgentEvent, Approve, Handshake, Join, Named, RotateKey};
 use crate::failure::{ExitKind, FailureBody};
 use crate::view::Status;
 use crate::view::metrics;
 
 /// All operations of the API.
-pub(super) static OPERATIONS: [Operation; 20] = [
+pub(super) static OPERATIONS: [Operation; 21] = [
     Operation {
         path: "/v1/status",
         method: "get",
@@ -102,6 +103,14 @@ pub(super) static OPERATIONS: [Operation; 20] = [
         takes: Takes::Body(|schemas| schemas.subschema_for::<RotateKey>()),
         summary: "Replaces the tunnel key. Answered when the new one is on disk and in force.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<RotatedAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/join",
+        method: "post",
+        id: "join",
+        takes: Takes::Body(|schemas| schemas.subschema_for::<Join>()),
+        summary: "Takes a join token that was bound to this agent. Answered when it is on disk; the record with it is registered then.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<JoinedAnswer>()),
     },
     Operation {
         path: "/v1/agent/pending",

@@ -86,6 +86,9 @@ async fn every_documented_operation_is_answered_as_documented() {
                 (format!("?{}", given.collect::<Vec<_>>().join("&")), "")
             }
             openapi::Takes::Body(_) if operation.path == "/v1/agent/key/rotate" => (String::new(), "{}"),
+            openapi::Takes::Body(_) if operation.path == "/v1/agent/join" => {
+                (String::new(), r#"{"token":"","bind":""}"#)
+            }
             openapi::Takes::Body(_) => (String::new(), r#"{"peer":"bob"}"#),
         };
         let asked = format!("{} {}{query}", operation.method.to_uppercase(), operation.path);

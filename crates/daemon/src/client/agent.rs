@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 
 use super::{CHANGE_PATIENCE, Client, LOOK_PATIENCE};
 use crate::agent::explain::Explain;
-use crate::agent::request::{Approve, Decisions, Find, Handshake, Named, RotateKey};
+use crate::agent::request::{Approve, Decisions, Find, Handshake, Join, Named, RotateKey};
 use crate::api::agent::{
-    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, PendingAnswer, RotatedAnswer, VerifiedAnswer,
+    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, JoinedAnswer, PendingAnswer, RotatedAnswer,
+    VerifiedAnswer,
 };
 use crate::api::explain::{ExplainedAnswer, RulesAnswer};
 use crate::failure::Failure;
@@ -64,6 +65,15 @@ impl Client {
     /// The same as for [`Client::handshake`].
     pub async fn rotate_key(&self, rotate: &RotateKey) -> Result<RotatedAnswer, Failure> {
         self.decide("/v1/agent/key/rotate", rotate).await
+    }
+
+    /// Gives the agent a join token that was bound to it.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn join(&self, join: &Join) -> Result<JoinedAnswer, Failure> {
+        self.decide("/v1/agent/join", join).await
     }
 
     /// Fetches the requests that wait for a decision.

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::agent::explain::Explain;
 use crate::agent::request::{
-    AgentRecord, AgentReply, AgentRequest, Approve, Decided, Decisions, Find, Handshake, Named, Question, RotateKey,
-    Rotated,
+    AgentRecord, AgentReply, AgentRequest, Approve, Decided, Decisions, Find, Handshake, Join, Joined, Named, Question,
+    RotateKey, Rotated,
 };
 use crate::api::{self, ReloadError, Request};
 use crate::device::ReloadReport;
@@ -88,6 +88,7 @@ fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
             waits_for: Vec::new(),
         }),
         AgentRequest::Trust(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
+        AgentRequest::Join(asked) => AgentReply::Joined(Joined { tags: vec![format!("{asked:?}")] }),
         AgentRequest::Ask(asked) => return Err(Failure::new(ExitKind::NotFound, format!("{asked:?}"))),
     })
 }
@@ -125,6 +126,9 @@ async fn what_the_agent_is_asked_arrives_as_it_was_meant() {
     assert_eq!(client.rotate_key(&rotate).await.expect("an answer").rotated.tunnel_key, format!("{rotate:?}"));
 
     for agent in ["10.99.0.2", "fd5c::1", "bob@abc", "a&agent=b#c?d%20 +ü"] {
+    let join = Join { token: "a+/=".to_owned(), bind: "b".to_owned() };
+    assert_eq!(client.join(&join).await.expect("an answer").joined.tags, [format!("{join:?}")]);
+
         assert_eq!(client.whois(agent).await.expect("an answer").agents[0].name, agent);
     }
     let queries = [(None, None), (Some("bob"), None), (None, Some("gpu")), (Some("a&b"), Some("c=d"))];

@@ -114,6 +114,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
         AgentRequest::Trust(_) => AgentReply::Decided(decided("granted")),
         AgentRequest::Ask(Question::Decisions(_)) => AgentReply::Decisions(Logged::default()),
         AgentRequest::Ask(Question::Verify(_)) => AgentReply::Verified(Box::new(Verified {
+        AgentRequest::Join(_) => AgentReply::Joined(Joined { tags: vec!["ops".to_owned()] }),
             name: "bob".to_owned(),
             identity: "k".repeat(52),
             own_name: "alice".to_owned(),
@@ -163,6 +164,11 @@ async fn each_path_asks_its_question_with_the_uid_of_its_caller() {
         ("GET /v1/agent/pending", "", AgentRequest::Pending),
         ("GET /v1/agent/peers", "", AgentRequest::Peers),
         ("GET /v1/agent/find", "", AgentRequest::Find(Find::default())),
+        (
+            "POST /v1/agent/join",
+            r#"{"token":"YQ==","bind":"Yg=="}"#,
+            AgentRequest::Join(Join { token: text("YQ=="), bind: text("Yg==") }),
+        ),
         (
             "GET /v1/agent/find?name=bob&tag=gpu",
             "",
