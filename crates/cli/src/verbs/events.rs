@@ -86,6 +86,7 @@ mod tests {
             name: "eve".to_owned(),
             identity: "vqkd3sdpxlgr7a2q5m4zc6fj8ynuwhbte2kx4o7i5s6pdlmgaaaq".to_owned(),
             addresses: Vec::new(),
+            attested_tags: Vec::new(),
             reason: "\x1b[2J\r\n2026  trusted  eve\u{202e}".to_owned(),
             want: vec!["any".to_owned()],
             gives: Vec::new(),

@@ -29,7 +29,7 @@ fn text(agents: &[AgentRecord]) -> String {
             columns::key(&agent.identity),
             columns::addresses(&agent.addresses),
             inert::text(&agent.state),
-            columns::texts(&agent.tags),
+            columns::tags(&agent.tags, &agent.attested_tags),
             columns::texts(&agent.services),
         ]
     };
@@ -49,6 +49,7 @@ mod tests {
             identity: "vqkd3sdpxlgr7a2q5m4zc6fj8ynuwhbte2kx4o7i5s6pdlmgaaaq".to_owned(),
             addresses: vec!["10.99.0.2".parse().expect("IPv4"), "fd5c:1:2::2".parse().expect("IPv6")],
             tags: vec!["gpu".to_owned(), "lab".to_owned()],
+            attested_tags: vec!["lab".to_owned(), "ops".to_owned()],
             services: vec!["tcp/8000=search\x1b[5m".to_owned()],
             state: "unknown".to_owned(),
         };
@@ -56,6 +57,7 @@ mod tests {
             name: String::new(),
             addresses: Vec::new(),
             tags: Vec::new(),
+            attested_tags: Vec::new(),
             services: Vec::new(),
             state: "self".to_owned(),
             ..bob.clone()

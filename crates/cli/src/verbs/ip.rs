@@ -80,6 +80,7 @@ mod tests {
             identity: "vqkd3sdpxlgr7a2q5m4zc6fj8ynuwhbte2kx4o7i5s6pdlmgaaaq".to_owned(),
             addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
             tags: Vec::new(),
+            attested_tags: Vec::new(),
             services: Vec::new(),
             state: "trusted".to_owned(),
         }

@@ -50,6 +50,7 @@ mod tests {
             name: name.to_owned(),
             identity: "vqkd3sdpxlgr7a2q5m4zc6fj8ynuwhbte2kx4o7i5s6pdlmgaaaq".to_owned(),
             addresses: vec!["10.99.0.2".parse().expect("an address")],
+            attested_tags: Vec::new(),
             reason: reason.to_owned(),
             want: vec!["tcp/8000".to_owned()],
             gives: Vec::new(),

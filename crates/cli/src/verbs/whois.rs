@@ -34,7 +34,7 @@ fn text(agents: &[AgentRecord]) -> String {
             ("key", inert::text(&agent.identity)),
             ("addresses", columns::addresses(&agent.addresses)),
             ("state", inert::text(&agent.state)),
-            ("tags", columns::texts(&agent.tags)),
+            ("tags", columns::tags(&agent.tags, &agent.attested_tags)),
             ("services", columns::texts(&agent.services)),
         ])
     };
@@ -54,6 +54,7 @@ mod tests {
             identity: "vqkd3sdpxlgr7a2q5m4zc6fj8ynuwhbte2kx4o7i5s6pdlmgaaaq".to_owned(),
             addresses: vec!["10.99.0.2".parse().expect("IPv4"), "fd5c:1:2::2".parse().expect("IPv6")],
             tags: vec!["gpu".to_owned()],
+            attested_tags: vec!["ops".to_owned()],
             services: Vec::new(),
             state: "trusted".to_owned(),
         };

@@ -245,6 +245,7 @@ impl Agent {
                 .as_ref()
                 .map_or_else(|| self.config.network.clone().unwrap_or_default(), |network| network.name.clone()),
             addresses: self.addresses().iter().map(|prefix| prefix.addr()).collect(),
+            attested_tags: self.record.attested_tags(),
             rendezvous: match &self.standing {
                 Standing::Connecting => "connecting".to_owned(),
                 Standing::Connected => "connected".to_owned(),
@@ -271,6 +272,7 @@ impl Agent {
             identity: record.identity.to_string(),
             addresses: addresses(record),
             tags: record.tags.clone(),
+            attested_tags: record.attested_tags(),
             services: record.services.iter().map(shown_service).collect(),
             state: state.to_owned(),
         }

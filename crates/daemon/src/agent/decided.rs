@@ -180,6 +180,7 @@ impl Agent {
             name: String::new(),
             identity: peer.to_string(),
             addresses: Vec::new(),
+            attested_tags: Vec::new(),
             state: "granted".to_owned(),
             allow: Some(entry.allow.0.clone()),
             request: None,

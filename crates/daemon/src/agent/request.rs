@@ -209,6 +209,9 @@ pub struct PendingRequest {
     pub identity: String,
     /// The asker's virtual IPs.
     pub addresses: Vec<IpAddr>,
+    /// The tags that the network's operator vouches for.
+    #[serde(default)]
+    pub attested_tags: Vec<String>,
     /// The reason, as the asker wrote it. It may hold any character.
     pub reason: String,
     /// What the asker would like to open here.
@@ -232,6 +235,9 @@ pub struct AgentStatus {
     pub network: String,
     /// This agent's virtual IPs.
     pub addresses: Vec<IpAddr>,
+    /// The tags of this agent that the network's operator vouches for.
+    #[serde(default)]
+    pub attested_tags: Vec<String>,
     /// The rendezvous: `connected`, `connecting`, or why not.
     pub rendezvous: String,
     /// The tunnel keys, while the former one is still answered.
@@ -250,6 +256,9 @@ pub struct AgentPeer {
     pub identity: String,
     /// The peer's virtual IPs.
     pub addresses: Vec<IpAddr>,
+    /// The tags that the network's operator vouches for.
+    #[serde(default)]
+    pub attested_tags: Vec<String>,
     /// `trusted`, `asked` (waits for the peer), `pending` (waits for us), `untrusted`, `expired`,
     /// `granted` (trusted beforehand).
     pub state: String,
@@ -279,6 +288,9 @@ pub struct AgentRecord {
     pub addresses: Vec<IpAddr>,
     /// What it says about itself.
     pub tags: Vec<String>,
+    /// The tags that the network's operator vouches for.
+    #[serde(default)]
+    pub attested_tags: Vec<String>,
     /// What it offers, as `tcp/8000=http`.
     pub services: Vec<String>,
     /// How this agent stands to it: as [`AgentPeer::state`], `self`, or `unknown`.

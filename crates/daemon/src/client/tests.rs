@@ -65,6 +65,7 @@ fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
         identity: String::new(),
         addresses: Vec::new(),
         tags: Vec::new(),
+        attested_tags: Vec::new(),
         services: Vec::new(),
         state: "unknown".to_owned(),
     };
@@ -87,8 +88,8 @@ fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
             waits_for_count: 0,
             waits_for: Vec::new(),
         }),
-        AgentRequest::Trust(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
         AgentRequest::Join(asked) => AgentReply::Joined(Joined { tags: vec![format!("{asked:?}")] }),
+        AgentRequest::Trust(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
         AgentRequest::Ask(asked) => return Err(Failure::new(ExitKind::NotFound, format!("{asked:?}"))),
     })
 }
@@ -125,10 +126,10 @@ async fn what_the_agent_is_asked_arrives_as_it_was_meant() {
     let rotate = RotateKey { compromised: true };
     assert_eq!(client.rotate_key(&rotate).await.expect("an answer").rotated.tunnel_key, format!("{rotate:?}"));
 
-    for agent in ["10.99.0.2", "fd5c::1", "bob@abc", "a&agent=b#c?d%20 +ü"] {
     let join = Join { token: "a+/=".to_owned(), bind: "b".to_owned() };
     assert_eq!(client.join(&join).await.expect("an answer").joined.tags, [format!("{join:?}")]);
 
+    for agent in ["10.99.0.2", "fd5c::1", "bob@abc", "a&agent=b#c?d%20 +ü"] {
         assert_eq!(client.whois(agent).await.expect("an answer").agents[0].name, agent);
     }
     let queries = [(None, None), (Some("bob"), None), (None, Some("gpu")), (Some("a&b"), Some("c=d"))];

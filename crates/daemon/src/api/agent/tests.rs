@@ -79,6 +79,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             name: "bob".to_owned(),
             identity: "k".repeat(52),
             addresses: vec!["10.99.0.2".parse().expect("an address")],
+            attested_tags: vec!["ops".to_owned()],
             reason: "\u{1b}[2J".to_owned(),
             want: Vec::new(),
             gives: Vec::new(),
@@ -90,12 +91,14 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             identity: "a".repeat(52),
             network: "lab".to_owned(),
             addresses: Vec::new(),
+            attested_tags: Vec::new(),
             rendezvous: "connected".to_owned(),
             rotation: None,
             peers: vec![AgentPeer {
                 name: "bob".to_owned(),
                 identity: "k".repeat(52),
                 addresses: Vec::new(),
+                attested_tags: Vec::new(),
                 state: "asked".to_owned(),
                 request: None,
                 allow: None,
@@ -111,10 +114,10 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             waits_for_count: 1,
             waits_for: vec!["bob".to_owned()],
         }),
+        AgentRequest::Join(_) => AgentReply::Joined(Joined { tags: vec!["ops".to_owned()] }),
         AgentRequest::Trust(_) => AgentReply::Decided(decided("granted")),
         AgentRequest::Ask(Question::Decisions(_)) => AgentReply::Decisions(Logged::default()),
         AgentRequest::Ask(Question::Verify(_)) => AgentReply::Verified(Box::new(Verified {
-        AgentRequest::Join(_) => AgentReply::Joined(Joined { tags: vec!["ops".to_owned()] }),
             name: "bob".to_owned(),
             identity: "k".repeat(52),
             own_name: "alice".to_owned(),
@@ -161,14 +164,14 @@ async fn each_path_asks_its_question_with_the_uid_of_its_caller() {
             r#"{"compromised":true}"#,
             AgentRequest::RotateKey(RotateKey { compromised: true }),
         ),
-        ("GET /v1/agent/pending", "", AgentRequest::Pending),
-        ("GET /v1/agent/peers", "", AgentRequest::Peers),
-        ("GET /v1/agent/find", "", AgentRequest::Find(Find::default())),
         (
             "POST /v1/agent/join",
             r#"{"token":"YQ==","bind":"Yg=="}"#,
             AgentRequest::Join(Join { token: text("YQ=="), bind: text("Yg==") }),
         ),
+        ("GET /v1/agent/pending", "", AgentRequest::Pending),
+        ("GET /v1/agent/peers", "", AgentRequest::Peers),
+        ("GET /v1/agent/find", "", AgentRequest::Find(Find::default())),
         (
             "GET /v1/agent/find?name=bob&tag=gpu",
             "",
@@ -212,7 +215,7 @@ async fn each_answer_has_its_schema_and_leaves_out_what_is_not_known() {
     );
     let (_, agent) = world.send("GET /v1/agent/peers", "").await;
     assert_eq!((&agent["schema"], &agent["name"]), (&json!("overlay.agent.v1"), &json!("alice")));
-    let peer = json!({ "name": "bob", "identity": "k".repeat(52), "addresses": [], "state": "asked" });
+    let peer = json!({ "name": "bob", "identity": "k".repeat(52), "addresses": [], "attested_tags": [], "attested_tags": [], "state": "asked" });
     assert_eq!(agent["peers"], json!([peer]));
     for path in ["GET /v1/agent/find", "GET /v1/agent/whois?agent=bob"] {
         let (_, found) = world.send(path, "").await;
