@@ -176,6 +176,10 @@ pub(crate) struct Init {
     /// Join a closed network with the token in FILE, which its operator has handed out; - is stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) token: Option<PathBuf>,
+
+    /// Use the identity in FILE, which `overlay key gen --identity` has made, instead of a new one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
 }
 
 /// The agents that may find an agent.
@@ -285,12 +289,20 @@ pub(crate) struct Mtu {
 pub(crate) enum Key {
     /// Make a private key
     Gen {
+        /// Make the identity of an agent, for `overlay init --identity`, instead of a WireGuard key
+        #[arg(long)]
+        identity: bool,
+
         /// Write the key to a new FILE with mode 0600, and print the public key instead
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
     /// Read a private key from stdin and print its public key
-    Pub,
+    Pub {
+        /// Read the identity of an agent instead of a WireGuard key
+        #[arg(long)]
+        identity: bool,
+    },
     /// Make a preshared key
     Psk {
         /// Write the key to a new FILE with mode 0600

@@ -9,6 +9,7 @@ use std::io;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use overlay_core::PeerKey;
+use overlay_wire::signed::SecretKey;
 use rand_core::{OsRng, RngCore};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
@@ -113,6 +114,20 @@ pub fn decode_preshared(text: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
 pub fn decode_public(text: &str) -> Result<PeerKey, KeyError> {
     let key = PeerKey(*decode(text)?);
     if key.is_low_order() { Err(KeyError::LowOrder) } else { Ok(key) }
+}
+
+/// Generates the secret key of an identity with the operating system's generator.
+pub fn generate_identity() -> SecretKey {
+    SecretKey::from_bytes(&random_bytes())
+}
+
+/// Parses the secret key of an identity, as `identity.key` in a state folder holds it.
+///
+/// # Errors
+/// The first thing that is wrong with the text.
+pub fn decode_identity(text: &str) -> Result<SecretKey, KeyError> {
+    let bytes = decode(text)?;
+    if *bytes == [0; 32] { Err(KeyError::AllZero) } else { Ok(SecretKey::from_bytes(&bytes)) }
 }
 
 /// Why a text is not a valid key. Positions count characters from 1.

@@ -27,7 +27,7 @@ struct Begun<'a> {
     rendezvous: &'a str,
     /// Whether the rendezvous answered.
     contact: bool,
-    /// Whether the network is closed, and no join token was given.
+    /// Whether the network is closed, and neither a join token nor an identity was given.
     needs_token: bool,
 }
 
@@ -39,6 +39,7 @@ pub(crate) fn run(session: &Session, arguments: &Init) -> Result<(), Failure> {
         tags: arguments.tags.clone(),
         services: arguments.services.clone(),
         visibility: arguments.visibility.into(),
+        identity: arguments.identity.clone(),
         token: arguments.token.clone(),
         config: arguments.output.clone(),
         state_dir: session.state_dir.clone(),

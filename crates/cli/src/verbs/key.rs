@@ -1,4 +1,4 @@
-//! `overlay key`: WireGuard keys, and the tunnel key of an agent. Secrets are read from stdin, and written to stdout or to
+//! `overlay key`: WireGuard keys, the identity of an agent, and its tunnel key. Secrets are read from stdin, and written to stdout or to
 //! a file that only its owner may read.
 
 pub(crate) mod rotate;
@@ -29,6 +29,12 @@ struct Made<'a> {
     public_key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     preshared_key: Option<&'a str>,
+    /// The secret key of an identity, as in `identity.key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity_key: Option<&'a str>,
+    /// The identity, which is public: 52 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<&'a Path>,
 }
@@ -39,8 +45,9 @@ impl Made<'_> {
 
 pub(crate) fn run(session: &Session, verb: &Key) -> Result<(), Failure> {
     match verb {
-        Key::Gen { output } => make_private(session, output.as_ref()),
-        Key::Pub => show_public(session),
+        Key::Gen { identity: false, output } => make_private(session, output.as_ref()),
+        Key::Gen { identity: true, output } => make_identity(session, output.as_ref()),
+        Key::Pub { identity } => show_public(session, *identity),
         Key::Psk { output } => make_preshared(session, output.as_ref()),
         Key::Rotate { compromised, on } => rotate::run(session, *compromised, on),
     }
@@ -61,6 +68,21 @@ fn make_private(session: &Session, file: Option<&PathBuf>) -> Result<(), Failure
     Ok(())
 }
 
+fn make_identity(session: &Session, file: Option<&PathBuf>) -> Result<(), Failure> {
+    let key = keys::generate_identity();
+    let secret = keys::encode_secret(&key.to_bytes());
+    let identity = key.public().to_string();
+    let made = Made { schema: Made::SCHEMA, identity: Some(&identity), ..Made::default() };
+    match file {
+        Some(file) => {
+            write(file, &secret)?;
+            session.output.result(&Made { file: Some(file), ..made }, || identity.clone());
+        }
+        None => session.output.result(&Made { identity_key: Some(&secret), ..made }, || secret.to_string()),
+    }
+    Ok(())
+}
+
 fn make_preshared(session: &Session, file: Option<&PathBuf>) -> Result<(), Failure> {
     let secret = keys::encode_secret(&keys::generate_preshared());
     let made = Made { schema: Made::SCHEMA, ..Made::default() };
@@ -74,22 +96,27 @@ fn make_preshared(session: &Session, file: Option<&PathBuf>) -> Result<(), Failu
     Ok(())
 }
 
-fn show_public(session: &Session) -> Result<(), Failure> {
+fn show_public(session: &Session, is_identity: bool) -> Result<(), Failure> {
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_INPUT as usize));
     io::stdin()
         .take(MAX_INPUT)
         .read_to_end(&mut text)
         .map_err(|error| Failure::new(ExitKind::Other, "cannot read the private key from stdin").with_cause(error))?;
-    let key =
-        std::str::from_utf8(&text).map_err(|_| KeyError::Padding).and_then(|text| PrivateKey::from_base64(text.trim()));
-    let key = key.map_err(|error| {
+    let text = std::str::from_utf8(&text).map(str::trim).map_err(|_| KeyError::Padding);
+    let refused = |error: KeyError| {
+        let option = if is_identity { " --identity" } else { "" };
         Failure::new(ExitKind::Config, format!("the private key on stdin {error}"))
-            .with_hint("overlay key gen -o FILE && overlay key pub < FILE")
-    })?;
-    let public = keys::encode_public(&key.public());
-    session
-        .output
-        .result(&Made { schema: Made::SCHEMA, public_key: Some(&public), ..Made::default() }, || public.clone());
+            .with_hint(format!("overlay key gen{option} -o FILE && overlay key pub{option} < FILE"))
+    };
+    let made = Made { schema: Made::SCHEMA, ..Made::default() };
+    if is_identity {
+        let identity = text.and_then(keys::decode_identity).map_err(refused)?.public().to_string();
+        session.output.result(&Made { identity: Some(&identity), ..made }, || identity.clone());
+    } else {
+        let public = text.and_then(PrivateKey::from_base64).map_err(refused)?;
+        let public = keys::encode_public(&public.public());
+        session.output.result(&Made { public_key: Some(&public), ..made }, || public.clone());
+    }
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use crate::config::{
 };
 use crate::failure::{ExitKind, Failure};
 use crate::files;
+use crate::keys::decode_identity;
 use crate::permission::denied;
 
 /// The arguments of `overlay init`, as they were typed.
@@ -40,6 +41,8 @@ pub struct Wanted {
     pub services: Vec<String>,
     /// The agents that may find this one.
     pub visibility: Visibility,
+    /// The file with the secret key of an identity that was made before, as `overlay key gen --identity` writes it.
+    pub identity: Option<PathBuf>,
     /// The file of a join token, which a closed network asks for. `-` is stdin.
     pub token: Option<PathBuf>,
     /// The new config file.
@@ -65,7 +68,7 @@ pub struct Made {
     pub rendezvous: RendezvousUrl,
     /// Whether the rendezvous answered.
     pub is_in_contact: bool,
-    /// Whether the network is closed, and no join token was given.
+    /// Whether the network is closed, and neither a join token nor an identity was given.
     pub needs_token: bool,
 }
 
@@ -86,10 +89,13 @@ struct Contact {
 pub async fn init(wanted: &Wanted) -> Result<Made, Failure> {
     let rendezvous = judge(wanted)?;
     let token = judge_token(wanted, &rendezvous.network)?;
+    let identity = wanted.identity.as_deref().map(read_identity).transpose()?;
     refuse_existing(&wanted.config)?;
     let contact = contact(&rendezvous).await;
     let is_in_contact = contact.is_ok();
-    let needs_token = token.is_none() && contact.as_ref().is_ok_and(|contact| contact.is_closed);
+    // An identity that was made before may be a member already.
+    let is_new = token.is_none() && identity.is_none();
+    let needs_token = is_new && contact.as_ref().is_ok_and(|contact| contact.is_closed);
     let network = network_name(contact, wanted)?;
 
     let ipv6_of = |identity| ipv6_address(&rendezvous.network, identity);
@@ -109,7 +115,7 @@ pub async fn init(wanted: &Wanted) -> Result<Made, Failure> {
         return Err(error.problems().first().cloned().map_or_else(|| Failure::from(&error), usage));
     }
 
-    let beginning = Beginning { token: token.as_ref(), ..Beginning::default() };
+    let beginning = Beginning { identity, token: token.as_ref() };
     let state = State::create(&wanted.state_dir, &network, beginning)?;
     let identity = state.keys()?.identity.public();
     (template.identity, template.ipv6) = (identity, ipv6_of(&identity));
@@ -151,6 +157,28 @@ fn judge_token(wanted: &Wanted, network: &PublicKey) -> Result<Option<JoinToken>
     let token = token::read(file)?;
     token::check(token.token(), network, &wanted.name, unix_now())?;
     Ok(Some(token))
+}
+
+/// Reads the secret key of an identity.
+fn read_identity(file: &Path) -> Result<SecretKey, Failure> {
+    let name = file.display();
+    let text = files::read_key(file).map_err(|error| {
+        let what = format!("cannot read the identity in `{name}`");
+        match error.kind() {
+            io::ErrorKind::NotFound => Failure::new(ExitKind::NotFound, what)
+                .with_cause("there is no such file")
+                .with_hint(format!("overlay key gen --identity -o {}", argument_for(file))),
+            io::ErrorKind::PermissionDenied => {
+                let denied = denied(file);
+                Failure::new(ExitKind::Permission, what).with_cause(denied.cause).with_hint(denied.hint)
+            }
+            _ => Failure::new(ExitKind::Usage, what).with_cause(error),
+        }
+    })?;
+    decode_identity(&text).map_err(|error| {
+        Failure::new(ExitKind::Usage, format!("the identity in `{name}` {error}"))
+            .with_hint("overlay key gen --identity makes one; identity.key in the state folder of an agent is one")
+    })
 }
 
 fn usage(problem: Problem) -> Failure {

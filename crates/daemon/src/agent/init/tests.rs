@@ -6,6 +6,7 @@ use overlay_golden::golden;
 
 use super::*;
 use crate::agent::token::sample;
+use crate::keys::{encode_secret, generate_identity};
 
 /// Public keys of RFC 8032 section 7.1.
 /// Port 1 of this host, where nothing listens.
@@ -159,5 +160,28 @@ async fn a_token_that_cannot_be_used_is_refused_before_anything_is_written() {
         let failure = init(&wanted).await.expect_err("refused");
         assert_eq!(failure.code, ExitKind::Usage, "{failure:?}");
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "the token alone");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_that_was_made_before_is_used() {
+    let folder = folder();
+    let file = folder.path().join("identity");
+    let key = generate_identity();
+    fs::write(&file, format!("{}\n", &*encode_secret(&key.to_bytes()))).expect("our own folder");
+    let wanted = Wanted { identity: Some(file.clone()), ..wanted(folder.path()) };
+    let made = init(&wanted).await.expect("a new agent");
+    assert_eq!(made.identity, key.public());
+    let written = fs::read_to_string(made.state.join("identity.key")).expect("there");
+    assert_eq!(written, fs::read_to_string(&file).expect("there"), "the same form");
+
+    for (name, content) in [("short", "AAAA"), ("zero", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")] {
+        let folder = self::folder();
+        fs::write(&file, content).expect("our own folder");
+        let failure = init(&Wanted { identity: Some(file.clone()), ..self::wanted(folder.path()) }).await;
+        let failure = failure.expect_err("refused");
+        assert_eq!(failure.code, ExitKind::Usage, "{name}");
+        golden(name, failure.lines().replace(&file.display().to_string(), "FILE"));
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0);
     }
 }
