@@ -56,6 +56,71 @@ fn a_network_is_closed_and_opened_and_its_agents_stay() {
     sees(&world, &[("alice", "online"), ("bob", "online"), ("carol", "online")]);
 }
 
+/// Makes a token in a file of its own.
+fn token(world: &Agents, options: &str) -> std::path::PathBuf {
+    let file = world.lab.dir().join(format!("token{}", options.replace([' ', '-'], "_")));
+    world.operator_asks(&format!("token create {options} -o {}", file.display()));
+    file
+}
+
+/// Starts an agent that joins with a token. It may be refused.
+fn joins(world: &mut Agents, name: &str, token: &std::path::Path) -> Agent {
+    let host = world.host(name);
+    let mut agent = Agent::of(&host);
+    let (config, token) = (agent.config(), token.display());
+    let line = format!("init {name} --rendezvous {} --token {token} -o {}", world.url, config.display());
+    agent.verb(line).succeeded("overlay init");
+    agent.start();
+    agent
+}
+
+#[test]
+fn a_closed_network_is_joined_once_with_each_token() {
+    let Some(mut world) = Agents::new("closed, tokens") else { return };
+    world.kill();
+    world.start_with("--closed");
+    let for_alice = token(&world, "--name alice --tag ops");
+    let once = token(&world, "--for 2h");
+    let alice = joins(&mut world, "alice", &for_alice);
+    let bob = joins(&mut world, "bob", &once);
+    sees(&world, &[("alice", "online"), ("bob", "online")]);
+    let agents = world.operator_asks("agents list")["agents"].as_array().expect("a list").clone();
+    let alice_shown = agents.iter().find(|agent| agent["name"] == "alice").expect("she is there");
+    assert_eq!(
+        (&alice_shown["attested_tags"], &alice_shown["tags"]),
+        (&["ops"][..].into(), &Value::from(&[][..] as &[Value]))
+    );
+    befriend(&alice, "--want icmp", &bob, "");
+    alice.host.reaches(&bob.v4());
+
+    // The same token again, and once more after its agent is gone.
+    let carol = joins(&mut world, "carol", &once);
+    let is_told = |agent: &Agent| {
+        within(RECONNECT, "the refusal", || {
+            agent.ask("agents")["rendezvous"].as_str().is_some_and(|told| told.contains("does not count")).then_some(())
+        });
+    };
+    is_told(&carol);
+    world.operator_asks("agents remove bob");
+    is_told(&bob);
+    let dave = joins(&mut world, "dave", &once);
+    is_told(&dave);
+    sees(&world, &[("alice", "online")]);
+    // Trust is none of the operator's business.
+    alice.host.reaches(&bob.v4());
+
+    // A new token lets a running agent in.
+    let second = token(&world, "--uses 2");
+    for (name, agent) in [("bob", &bob), ("carol", &carol)] {
+        agent.verb(format!("join {}", second.display())).succeeded("overlay join");
+        agent.is_registered(name);
+    }
+    sees(&world, &[("alice", "online"), ("bob", "online"), ("carol", "online")]);
+    let third = dave.verb(format!("join {}", second.display()));
+    assert_eq!(third.code, 0, "its use is known to the rendezvous alone: {}", third.stderr);
+    is_told(&dave);
+}
+
 #[test]
 fn tokens_are_made_listed_and_revoked_and_their_secrets_are_kept_nowhere() {
     let Some(mut world) = Agents::new("tokens") else { return };

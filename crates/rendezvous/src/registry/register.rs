@@ -121,7 +121,7 @@ impl Registry {
         let count = known.map_or(0, |known| known.count);
         let is_valid = now.unix <= token.expires
             && known.is_none_or(|known| known.revoked.is_none())
-            && token.name.as_ref().is_none_or(|name| *name == record.name)
+            && token.suits(&record.name)
             && (token.uses == 0 || count < token.uses)
             && count < u32::MAX;
         if !is_valid {

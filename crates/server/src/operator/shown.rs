@@ -15,11 +15,10 @@ use crate::failure::{Kind, ServeError};
 pub(super) fn agents(registry: &Registry, after: Option<PublicKey>) -> Told {
     let views = registry.agents_after(after, MAX_SHOWN);
     let next = views.last().filter(|_| views.len() == MAX_SHOWN).map(|view| view.identity.to_string());
-    let network = &registry.network().network;
-    Told::Agents { agents: views.iter().map(|view| agent(view, network, now().unix)).collect(), next }
+    Told::Agents { agents: views.iter().map(|view| agent(view, now().unix)).collect(), next }
 }
 
-fn agent(view: &AgentView<'_>, network: &PublicKey, now: u64) -> AgentShown {
+fn agent(view: &AgentView<'_>, now: u64) -> AgentShown {
     let record = view.record;
     let state = match record {
         _ if view.banned.is_some() => "banned",
@@ -28,8 +27,6 @@ fn agent(view: &AgentView<'_>, network: &PublicKey, now: u64) -> AgentShown {
         Some(_) if view.is_present => "online",
         Some(_) => "offline",
     };
-    let attestation = record.and_then(|record| record.attestation.as_ref());
-    let token = attestation.and_then(|attestation| attestation.token(network, view.identity).ok());
     AgentShown {
         identity: view.identity.to_string(),
         state: state.to_owned(),
@@ -37,7 +34,7 @@ fn agent(view: &AgentView<'_>, network: &PublicKey, now: u64) -> AgentShown {
         ipv4: record.and_then(|record| record.ipv4).map(|octets| Ipv4Addr::from(octets).to_string()),
         ipv6: record.map(|record| record.ipv6().to_string()),
         tags: record.map(|record| record.tags.clone()).unwrap_or_default(),
-        attested_tags: token.map(|token| token.tags.clone()).unwrap_or_default(),
+        attested_tags: record.map(|record| record.attested_tags()).unwrap_or_default(),
         is_member: view.is_member,
         is_ephemeral: view.is_ephemeral,
         fresh_until: record.map(|record| record.fresh_until),
