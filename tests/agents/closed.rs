@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use overlay_wire::signed::{JoinToken, SecretKey, Signed, Token};
 
 use super::changes::configure;
+use super::strangers::{Stranger, on};
 use super::*;
 use crate::lab::{Agents, Finished, services};
 
@@ -144,6 +145,32 @@ fn an_attested_tag_is_approved_and_a_claimed_one_waits() {
     }
     let log = alice.daemon().log();
     assert!(log.contains("connected to the rendezvous") && !log.contains(secret) && !log.contains(&in_base64));
+}
+
+#[test]
+fn a_token_that_the_rendezvous_would_not_take_approves_nobody() {
+    let Some(mut world) = Agents::new("an expired token") else { return };
+    let bob = world.agent("bob");
+    configure(&bob, "auto_approve = [\"tag:ops\"]", "");
+    let me = bob.ask("agents")["identity"].as_str().expect("a key").parse().expect("a key");
+    let url = world.url.parse().expect("the URL of a rendezvous");
+    let host = world.host("mallory");
+    let network = network_key(&world);
+    let expired = token(&network, |token| token.expires = token.issued + HOUR / 2);
+    let attested = on(&host, async || {
+        // It is registered without the token, and shows the token to bob alone.
+        let mut mallory = Stranger::new(&url, 1).await;
+        mallory.shows(&expired);
+        mallory.asks(&me, "").await;
+        bob.is_asked_by("stranger-1")["attested_tags"].clone()
+    });
+    assert_eq!(attested, Value::from(&["ops"][..]), "the token is bound to it");
+    // A request that comes later is approved, so the answer of the rendezvous about the first one has come.
+    let alice = start_with(&mut world, "alice", &token(&network, |_| {}));
+    alice.is_registered("alice");
+    alice.ask("handshake bob");
+    alice.sees("bob", "trusted");
+    assert_eq!(bob.peer("stranger-1")["state"], "pending");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use overlay_rendezvous::letter::Letter;
 use overlay_rendezvous::protocol::{Call, Code, Find, FromServer, Reply, Verb};
 use overlay_rendezvous::sealed::{self, Heading, MailboxKeys};
 use overlay_wire::signed::{
-    Abilities, Grant, PublicKey, Record, Request, ScopeList, SecretKey, Share, Signed, TunnelKey, Visibility,
+    Abilities, Grant, JoinToken, PublicKey, Record, Request, ScopeList, SecretKey, Share, Signed, TunnelKey, Visibility,
 };
 
 use super::*;
@@ -23,7 +23,7 @@ const KEPT: usize = 1_000;
 const HOSTS: u32 = 10;
 
 /// A client of the rendezvous with a key of its own.
-struct Stranger {
+pub(super) struct Stranger {
     key: SecretKey,
     network: PublicKey,
     connection: Connection,
@@ -33,7 +33,7 @@ struct Stranger {
 
 impl Stranger {
     /// Connects and registers.
-    async fn new(url: &Pinned, number: u32) -> Stranger {
+    pub(super) async fn new(url: &Pinned, number: u32) -> Stranger {
         let mut seed = [7; 32];
         seed[..4].copy_from_slice(&number.to_be_bytes());
         let key = || SecretKey::from_bytes(&seed);
@@ -88,8 +88,16 @@ impl Stranger {
         }
     }
 
+    /// Shows this token from now on, in requests but not at the rendezvous.
+    pub(super) fn shows(&mut self, token: &JoinToken) {
+        let attestation = token.attest(&self.key.public(), [7; 16]).expect("a good key");
+        let sequence = self.record.sequence + 1;
+        let record = Record { attestation: Some(attestation), sequence, ..self.record.clone().into_value() };
+        self.record = Signed::sign(record, &self.key).expect("a good record");
+    }
+
     /// Asks for trust, as often as the mailbox is full.
-    async fn asks(&mut self, to: &PublicKey, reason: &str) {
+    pub(super) async fn asks(&mut self, to: &PublicKey, reason: &str) {
         let Reply::Found { records, .. } = self.call(Verb::Find { by: Find::Key(*to), after: None }).await else {
             panic!("not found")
         };
@@ -165,7 +173,7 @@ fn unix_now() -> u64 {
 }
 
 /// Runs something of the network protocol on a host.
-fn on<T: Send>(host: &Host, act: impl AsyncFnOnce() -> T + Send) -> T {
+pub(super) fn on<T: Send>(host: &Host, act: impl AsyncFnOnce() -> T + Send) -> T {
     inside(host, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(act())

@@ -8,6 +8,7 @@
 //! one has moved.
 
 mod answers;
+mod attested;
 mod beforehand;
 pub mod connection;
 mod decided;

@@ -12,7 +12,6 @@ use overlay_wire::signed::{Endpoints, PublicKey, Record, ScopeList, Signed};
 use super::time::{now, unix_now};
 use super::trust::{Automatic, Chance, Effect, Refusal, Terms};
 use super::{Agent, Changed, NOTHING, PEERS, own, places};
-use crate::config::Approved;
 
 impl Agent {
     pub(super) fn on_message(&mut self, from: PublicKey, id: [u8; 16], sealed: &[u8]) -> Changed {
@@ -67,9 +66,10 @@ impl Agent {
 
     pub(super) fn on_letter(&mut self, from: PublicKey, letter: &Letter) -> Changed {
         let chance = chance();
-        let automatic = self.automatic(&from, letter);
+        let automatic = self.automatic(&from);
         let effects = self.book.on_letter(&from, letter, &self.record, automatic, self.moment(), chance);
-        self.follow(effects, "letter")
+        let changed = self.follow(effects, "letter");
+        if matches!(letter, Letter::Request { .. }) { changed.and(self.confirm_tags(from)) } else { changed }
     }
 
     /// Asks an agent that the config trusts, if it was not asked yet. If it trusts us, too, the requests cross.
@@ -106,8 +106,8 @@ impl Agent {
         changed
     }
 
-    /// What the config grants to the writer of a letter without asking.
-    fn automatic(&self, peer: &PublicKey, letter: &Letter) -> Option<Automatic> {
+    /// What the config grants to this agent without asking. Approval by a tag comes later: see `attested`.
+    fn automatic(&self, peer: &PublicKey) -> Option<Automatic> {
         if let Some(trust) = self.config.trust.iter().find(|trust| trust.key == *peer) {
             if trust.expires.is_some_and(|at| at <= self.moment().latest) {
                 return None;
@@ -117,20 +117,7 @@ impl Agent {
         if let Some(terms) = self.granted_beforehand(peer) {
             return Some(Automatic::Terms(terms));
         }
-        let attested = self.attested_in(peer, letter);
-        self.config.auto_approves(peer, &attested).then(|| Automatic::Within(self.config.allow.clone()))
-    }
-
-    /// The tags that the network's operator vouches for, as the writer of a request shows it. Claimed tags do not count.
-    fn attested_in(&self, peer: &PublicKey, letter: &Letter) -> Vec<String> {
-        let Letter::Request { record, .. } = letter else { return Vec::new() };
-        let asks_for_tags = |approved: &Approved| matches!(approved, Approved::Tag(_));
-        if !self.config.auto_approve.iter().any(asks_for_tags) {
-            return Vec::new();
-        }
-        let is_theirs = |record: &Signed<Record>| record.identity == *peer && record.network == self.config.network_key;
-        let record = Signed::<Record>::open(record).ok().filter(is_theirs);
-        record.map(|record| record.attested_tags()).unwrap_or_default()
+        self.config.auto_approves(peer, &[]).then(|| Automatic::Within(self.config.allow.clone()))
     }
 
     /// Does what follows from a letter. A refused one is counted by its name.

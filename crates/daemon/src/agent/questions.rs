@@ -40,6 +40,8 @@ pub(super) enum Goal {
     /// An approval by this user. The agent that asks has named itself, and the rendezvous says whose the name is.
     Approve(Approve, u32, PublicKey),
     Show,
+    /// An approval by a tag of this agent, whose request waits.
+    Attested(PublicKey),
 }
 
 impl Asked {
@@ -137,6 +139,12 @@ impl Agent {
         self.held.drain(..).for_each(|held| held.asked.refuse(cause));
     }
 
+    /// Whether the rendezvous is asked about the tags of this agent already.
+    pub(super) fn is_confirming(&self, peer: &PublicKey) -> bool {
+        let mut asked = self.asked.values().chain(self.held.iter().map(|held| &held.asked));
+        asked.any(|asked| matches!(asked.goal, Goal::Attested(about) if about == *peer))
+    }
+
     /// Handles the records that the rendezvous has found.
     pub(super) fn on_found(&mut self, query: Query, records: Vec<Signed<Record>>) -> Changed {
         let Some(mut asked) = self.asked.remove(&query) else { return NOTHING };
@@ -154,6 +162,7 @@ impl Agent {
                 let _ = asked.reply.send(Ok(AgentReply::Found(found)));
                 NOTHING
             }
+            Goal::Attested(peer) => self.on_tags_shown(&peer, &records),
             Goal::Approve(approve, uid, identity) => {
                 let claimed = self.book.relation(&identity).and_then(|relation| relation.name());
                 let registered = records.iter().find(|record| record.identity == identity);
@@ -194,7 +203,9 @@ fn hint_without_rendezvous(goal: &Goal) -> String {
         Goal::Approve(_, _, identity) => {
             format!("compare the key with its owner, then: sudo overlay approve {identity}")
         }
-        Goal::Handshake(..) | Goal::Show => "overlay agents shows whether the rendezvous is connected".to_owned(),
+        Goal::Handshake(..) | Goal::Show | Goal::Attested(_) => {
+            "overlay agents shows whether the rendezvous is connected".to_owned()
+        }
     }
 }
 

@@ -363,32 +363,77 @@ fn attested(byte: u8, name: &str, of: &Agent, tags: &[&str]) -> Peer {
     peer
 }
 
-#[tokio::test]
-async fn an_attested_tag_approves_within_what_the_config_allows() {
+/// An agent that is registered and approves the tag `ops`, without a connection.
+async fn approving_ops() -> (Home, Agent) {
     let mut home = Home::new().await;
     home.config.auto_approve = vec![Approved::Tag("ops".to_owned())];
     home.config.allow = ScopeList(vec!["tcp/22".to_owned()]);
     let mut bob = home.open();
+    bob.is_registered = true;
+    (home, bob)
+}
+
+/// Answers the only question to the rendezvous. Returns whether there was one.
+fn shows(bob: &mut Agent, record: Option<&Signed<Record>>) -> bool {
+    let Some(query) = bob.asked.keys().next().copied() else { return false };
+    bob.on_found(query, record.cloned().into_iter().collect());
+    bob.settle();
+    true
+}
+
+#[tokio::test]
+async fn an_attested_tag_approves_within_what_the_config_allows() {
+    let (_home, mut bob) = approving_ops().await;
     let mut alice = attested(2, "alice", &bob, &["eu", "ops"]);
     alice.wants(&mut bob, &["tcp/22", "tcp/443"]);
-    bob.settle();
-    assert!(is_open(&bob, &alice));
+    assert!(!is_open(&bob, &alice), "the rendezvous is asked first");
+    let record = alice.record.clone();
+    assert!(shows(&mut bob, Some(&record)) && is_open(&bob, &alice));
     let grant = bob.book.relation(&alice.me()).and_then(|it| it.mine.as_ref()?.grant()).expect("granted");
     assert_eq!(grant.allow.0, ["tcp/22"]);
-    assert_eq!(bob.log.last(&alice.me()).and_then(|decision| decision.rule.clone()).as_deref(), Some("auto_approve"));
+    assert_eq!(bob.log.last(&alice.me()).and_then(|decision| decision.rule).as_deref(), Some("auto_approve"));
 
     // What a person has taken back is not given again.
     decide(&mut bob, untrust(alice.me())).expect("she is trusted");
     alice.wants(&mut bob, &["tcp/22"]);
-    assert!(!is_open(&bob, &alice));
+    assert!(!shows(&mut bob, Some(&record)) && !is_open(&bob, &alice));
     assert_eq!(bob.book.pending(unix_now()).count(), 1);
 }
 
 #[tokio::test]
-async fn a_tag_that_nobody_vouches_for_leaves_the_request_pending() {
-    let mut home = Home::new().await;
-    home.config.auto_approve = vec![Approved::Tag("ops".to_owned())];
-    let mut bob = home.open();
+async fn an_approval_by_tag_that_a_person_has_overtaken_changes_nothing() {
+    let (_home, mut bob) = approving_ops().await;
+    let mut alice = attested(2, "alice", &bob, &["ops"]);
+    alice.wants(&mut bob, &["tcp/22"]);
+    decide(&mut bob, untrust(alice.me())).expect("refused meanwhile");
+    let record = alice.record.clone();
+    assert!(shows(&mut bob, Some(&record)) && !is_open(&bob, &alice));
+}
+
+#[tokio::test]
+async fn a_tag_that_the_rendezvous_does_not_show_leaves_the_request_pending() {
+    let (_home, mut bob) = approving_ops().await;
+    let mut alice = attested(2, "alice", &bob, &["ops"]);
+    let mut bare = alice.record.clone().into_value();
+    bare.attestation = None;
+    let bare = Signed::sign(bare, &alice.key).expect("a good record");
+    let other = attested(4, "other", &bob, &["ops"]).record;
+    // The record that is registered has no token, or nothing is registered, or it is the record of a different agent.
+    for registered in [Some(&bare), None, Some(&other)] {
+        alice.wants(&mut bob, &["tcp/22"]);
+        assert!(shows(&mut bob, registered), "asked again with each letter");
+        assert!(!is_open(&bob, &alice));
+        assert_eq!(bob.book.pending(unix_now()).count(), 1);
+    }
+    // One question at a time.
+    alice.wants(&mut bob, &["tcp/22"]);
+    alice.wants(&mut bob, &["tcp/22"]);
+    assert_eq!(bob.asked.len(), 1);
+}
+
+#[tokio::test]
+async fn a_tag_that_nobody_vouches_for_is_not_even_looked_for() {
+    let (_home, mut bob) = approving_ops().await;
     let mut claims = Peer::new(2, "claims", &bob);
     claims.change(|record, _| record.tags = vec!["ops".to_owned()]);
     let different = attested(4, "different", &bob, &["eu"]);
@@ -396,7 +441,7 @@ async fn a_tag_that_nobody_vouches_for_leaves_the_request_pending() {
     for mut peer in [claims, different] {
         peer.asks(&mut bob);
         count += 1;
-        assert!(!is_open(&bob, &peer), "{}", peer.record.name);
+        assert!(bob.asked.is_empty() && !is_open(&bob, &peer), "{}", peer.record.name);
         assert_eq!(bob.book.pending(unix_now()).count(), count, "{}", peer.record.name);
     }
     // An attestation that belongs to a different agent makes the record itself bad.

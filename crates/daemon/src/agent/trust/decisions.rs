@@ -5,7 +5,7 @@ use overlay_wire::signed::{Grant, MAX_REQUEST_LIFETIME, PublicKey, Record, Reque
 
 use super::exchange::{answer, complete};
 use super::relation::{Asked, Relation, Word};
-use super::{Book, Chance, Effect, Impossible, Moment, Terms};
+use super::{Automatic, Book, Chance, Effect, Impossible, Moment, Terms};
 
 impl Book {
     /// Asks a peer for trust, and grants it `terms` at once. If the same peer was asked before, the same letter is sent
@@ -102,6 +102,23 @@ impl Book {
         let allow = terms.allow.unwrap_or_else(|| pending.request.want.clone());
         let terms = Terms { allow: Some(allow), expires: terms.expires };
         answer(relation, &self.key, own_record, &pending, terms, now, chance)
+    }
+
+    /// Approves a peer's request without a person, as far as `most` covers what it wants. A peer that a person has refused
+    /// waits for a person.
+    pub(crate) fn approve_within(
+        &mut self,
+        peer: &PublicKey,
+        own_record: &Signed<Record>,
+        most: ScopeList,
+        now: impl Into<Moment>,
+        chance: Chance,
+    ) -> Result<Vec<Effect>, Impossible> {
+        let now = now.into();
+        let relation = self.relations.get(peer).filter(|relation| !relation.is_barred);
+        let pending = relation.and_then(|relation| relation.pending(now)).ok_or(Impossible::NothingAsked)?;
+        let terms = Automatic::Within(most).terms(&pending.request.want);
+        self.approve(peer, own_record, terms, now, chance)
     }
 
     /// Changes what a trusted peer may open. The preshared key stays.
