@@ -19,14 +19,14 @@ use crate::lab::{Agents, Finished, services};
 const HOUR: u64 = 3_600_000;
 
 /// The network's key, as the rendezvous keeps it.
-fn network_key(world: &Agents) -> SecretKey {
+pub(super) fn network_key(world: &Agents) -> SecretKey {
     let text = std::fs::read_to_string(world.router.dir().join("lab/rendezvous/lab/network.key")).expect("its state");
     let secret = STANDARD.decode(text.split(' ').next().expect("a secret")).expect("base64");
     SecretKey::from_bytes(&secret.try_into().expect("32 bytes"))
 }
 
 /// Signs a token for the tag `ops` with this network key, after `change`.
-fn token(network: &SecretKey, change: impl FnOnce(&mut Token)) -> JoinToken {
+pub(super) fn token(network: &SecretKey, change: impl FnOnce(&mut Token)) -> JoinToken {
     let mut secret = [0; 32];
     overlay_os::random::fill(&mut secret).expect("randomness");
     let secret = SecretKey::from_bytes(&secret);
@@ -47,7 +47,7 @@ fn token(network: &SecretKey, change: impl FnOnce(&mut Token)) -> JoinToken {
 }
 
 /// Writes a token into a file of the host, as an operator would hand it out.
-fn hand_out(host: &Host, token: &JoinToken) -> PathBuf {
+pub(super) fn hand_out(host: &Host, token: &JoinToken) -> PathBuf {
     host.write_secret("join.token", &format!("{}\n", &*token.text()))
 }
 

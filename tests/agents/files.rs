@@ -6,6 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use super::closed::{hand_out, network_key, token};
 use super::*;
 use crate::lab::{Agents, Finished};
 
@@ -65,8 +66,8 @@ fn outcome(file: &str, harm: Harm) -> Outcome {
         (_, Harm::Mode(mode)) if mode & 0o022 != 0 => Outcome::Refused(OPEN),
         (_, Harm::Mode(_)) if file.ends_with(".key") || file.starts_with("peers/") => Outcome::Refused(OPEN),
         (_, Harm::Mode(_)) => Outcome::Runs,
-        // An administrator may remove the time, and the rendezvous has the others.
-        ("network" | "record" | "time", Harm::Missing) => Outcome::Runs,
+        // An administrator may remove the time or the attestation, and the rendezvous has the others.
+        ("network" | "record" | "time" | "attestation", Harm::Missing) => Outcome::Runs,
         ("network" | "record", _) => Outcome::Warns,
         _ => Outcome::Refused(DAMAGED),
     }
@@ -99,13 +100,17 @@ fn a_harmed_state_file_is_refused_by_name_or_made_again() {
     // A grant that ends makes `time`.
     befriend(&alice, "--want icmp", &bob, "--for 30d");
     let (identity, v4) = (bob.ask("agents")["identity"].clone(), bob.v4());
+    let token = hand_out(&bob.host, &token(&network_key(&world), |_| {}));
+    bob.ask(&format!("join {}", token.display()));
+    bob.is_registered("bob");
     bob.kill9();
     let (folder, good) = (bob.state().join("lab"), bob.host.dir().join("good"));
     let aside = bob.host.dir().join("aside");
     bob.host.exec(format!("cp -a {} {}", folder.display(), good.display()));
     let peer = format!("peers/{}", alice.ask("agents")["identity"].as_str().expect("a key"));
 
-    let files = ["identity.key", "tunnel.key", "mailbox.key", "network", "record", "time", "lock", &peer];
+    let files =
+        ["identity.key", "tunnel.key", "mailbox.key", "network", "record", "time", "attestation", "lock", &peer];
     let harms = [Harm::Empty, Harm::Half, Harm::Garbage, Harm::Missing, Harm::Mode(0o644), Harm::Mode(0o620)];
     for file in files {
         for harm in harms.into_iter().chain([Harm::Owner, Harm::Link, Harm::SecondName]) {
