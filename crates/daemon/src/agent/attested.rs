@@ -3,7 +3,7 @@
 //! An attestation shows which tags a token gives to an identity. It does not show when it was made, so a person who has kept the
 //! text of a token could make one long after its end. The rendezvous knows better: it registers a record with a token only
 //! while the token counts. So an agent is approved by a tag if both its request and its registered record show the tag.
-//! A rendezvous cannot make up a tag. While it does not answer, the request waits for a person.
+//! A rendezvous without the network's key cannot make up a tag. While it does not answer, the request waits for a person.
 
 use overlay_rendezvous::protocol::Find as By;
 use overlay_wire::signed::{PublicKey, Record, Signed};
