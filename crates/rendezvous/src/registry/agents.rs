@@ -30,12 +30,20 @@ pub(super) struct Agent {
     pub(super) record: Option<Signed<Record>>,
     /// The sequence of its last word.
     pub(super) floor: u64,
-    /// Whether it has shown a token once.
+    pub(super) membership: Membership,
+    /// When it left, in milliseconds since 1970.
+    pub(super) left: u64,
+}
+
+/// What a token, if any, has made of an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Membership {
+    /// Whether it has shown a token once. Its key is enough from then on.
     pub(super) is_member: bool,
     /// Whether it vanishes when it is gone.
     pub(super) is_ephemeral: bool,
-    /// When it left, in milliseconds since 1970.
-    pub(super) left: u64,
+    /// That token. `None`: none, or the release before this one did not note it.
+    pub(super) token: Option<PublicKey>,
 }
 
 /// To whom a name or an address belongs.

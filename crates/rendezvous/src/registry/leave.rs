@@ -6,7 +6,7 @@
 use overlay_wire::signed::{PublicKey, Release, Signed};
 
 use super::agenda::Due;
-use super::agents::{ABANDONED, Agent, Claim, QUARANTINE};
+use super::agents::{ABANDONED, Agent, Claim, Membership, QUARANTINE};
 use super::stored::{StoredAgent, StoredClaim, address_key, agent_key, name_key, to_bytes};
 use super::{ConnectionId, Effect, MAX_AHEAD, Outcome, Refusal, Registry};
 use crate::now::Now;
@@ -23,7 +23,7 @@ pub(super) struct Left {
     name: String,
     address: Option<[u8; 4]>,
     floor: u64,
-    is_member: bool,
+    membership: Membership,
     claims: Claims,
     at: u64,
 }
@@ -78,7 +78,7 @@ impl Registry {
 
     /// The agent's lease has ended.
     pub(super) fn note_absence(&mut self, identity: PublicKey, now: Now) {
-        if self.agents.find(&identity).is_some_and(|agent| agent.is_ephemeral && agent.record.is_some()) {
+        if self.agents.find(&identity).is_some_and(|agent| agent.membership.is_ephemeral && agent.record.is_some()) {
             self.agenda.add(now.unix.saturating_add(EPHEMERAL), Due::Ephemeral(identity));
         }
     }
@@ -98,27 +98,27 @@ impl Registry {
         claims: Claims,
         now: Now,
     ) -> Result<(), Refusal> {
-        let is_member = self.agents.find(identity).is_some_and(|agent| agent.is_member);
-        let Some((operation, left)) = self.leaving(identity, floor, is_member, claims, now) else { return Ok(()) };
+        let membership = self.agents.find(identity).map(|agent| agent.membership).unwrap_or_default();
+        let Some((operation, left)) = self.leaving(identity, floor, membership, claims, now) else { return Ok(()) };
         let locks: Vec<_> = operation.writes.iter().map(|write| write.key.clone()).collect();
         self.check_free(&locks)?;
         self.commit(asker.map(Into::into), operation, locks, Effect::Left(Box::new(left)));
         Ok(())
     }
 
-    /// What is written when a registered agent leaves. `is_member`: its key is enough to come back.
+    /// What is written when a registered agent leaves. `membership` is what it comes back with.
     pub(super) fn leaving(
         &self,
         identity: &PublicKey,
         floor: u64,
-        is_member: bool,
+        membership: Membership,
         claims: Claims,
         now: Now,
     ) -> Option<(Operation, Left)> {
         let agent = self.agents.find(identity)?;
         let name = agent.record.as_ref()?.name.clone();
         let address = self.agents.address_of(identity);
-        let stored = StoredAgent { record: None, floor, is_member, is_ephemeral: agent.is_ephemeral, left: now.unix };
+        let stored = StoredAgent::new(None, floor, membership, now.unix);
         let claim = match claims {
             Claims::Kept => Some(to_bytes(&StoredClaim { owner: *identity, released: Some(now.unix) })),
             Claims::Freed => None,
@@ -130,12 +130,12 @@ impl Registry {
         if let Some(address) = address {
             operation.push(address_key(address), expected(self.agents.addresses.find(&address)), claim);
         }
-        Some((operation, Left { identity: *identity, name, address, floor, is_member, claims, at: now.unix }))
+        Some((operation, Left { identity: *identity, name, address, floor, membership, claims, at: now.unix }))
     }
 
     /// What is left of the agent is on disk.
     pub(super) fn on_left(&mut self, left: Left, revision: Revision) {
-        let Left { identity, name, address, floor, is_member, claims, at } = left;
+        let Left { identity, name, address, floor, membership, claims, at } = left;
         let end = at.saturating_add(QUARANTINE);
         match claims {
             Claims::Kept => {
@@ -154,8 +154,7 @@ impl Registry {
                 }
             }
         }
-        let is_ephemeral = self.agents.find(&identity).is_some_and(|agent| agent.is_ephemeral);
         self.agenda.add(end, Due::Agent(identity));
-        self.agents.set(identity, Agent { revision, record: None, floor, is_member, is_ephemeral, left: at });
+        self.agents.set(identity, Agent { revision, record: None, floor, membership, left: at });
     }
 }

@@ -4,7 +4,7 @@ use minicbor::Decode;
 use overlay_wire::signed::{PublicKey, Record, Signed};
 
 use super::agenda::{Due, MESSAGE_LIFETIME};
-use super::agents::{ABANDONED, Agent, Claim, QUARANTINE};
+use super::agents::{ABANDONED, Agent, Claim, Membership, QUARANTINE};
 use super::operator::KnownToken;
 use super::stored::{
     ADDRESSES, AGENTS, BANS, MAIL, NAMES, SLOTS, StoredAgent, StoredClaim, StoredMessage, StoredSlot, StoredToken,
@@ -104,8 +104,8 @@ impl Registry {
         match prefix {
             AGENTS => {
                 let identity = PublicKey(key.try_into().ok()?);
-                let (is_member, is_ephemeral) = (false, false);
-                let agent = Agent { revision, record: None, floor: 0, is_member, is_ephemeral, left: now.unix };
+                let membership = Membership::default();
+                let agent = Agent { revision, record: None, floor: 0, membership, left: now.unix };
                 self.agenda.add(end, Due::Agent(identity));
                 self.agents.set(identity, agent);
             }
@@ -131,7 +131,7 @@ impl Registry {
     }
 
     fn load_agent(&mut self, identity: PublicKey, entry: &Entry, now: Now) -> Option<()> {
-        let StoredAgent { record, floor, is_member, is_ephemeral, left } = decode(&entry.value)?;
+        let StoredAgent { record, floor, is_member, is_ephemeral, left, token } = decode(&entry.value)?;
         let record = match record {
             Some(bytes) => Some(Signed::<Record>::open(&bytes).ok()?),
             None => None,
@@ -145,7 +145,10 @@ impl Registry {
             }
             None => self.agenda.add(left.saturating_add(QUARANTINE), Due::Agent(identity)),
         }
-        let agent = Agent { revision: entry.revision, record, floor, is_member, is_ephemeral, left };
+        let shown = || record.as_ref()?.attestation.as_ref()?.token(&self.network.network, &identity).ok();
+        let token = token.or_else(|| shown().filter(|_| is_member).map(|token| token.token));
+        let membership = Membership { is_member, is_ephemeral, token };
+        let agent = Agent { revision: entry.revision, record, floor, membership, left };
         self.agents.set(identity, agent);
         // Nobody is connected yet: an ephemeral agent has the usual time to come back.
         self.note_absence(identity, now);

@@ -14,6 +14,7 @@
 use minicbor::bytes::ByteVec;
 use overlay_wire::signed::{PublicKey, Record, Signed, Token};
 
+use super::agents::Membership;
 use super::leave::{Claims, Left};
 use super::stored::{StoredToken, agent_key, ban_key, name_key, to_bytes, token_key};
 use super::{Asker, Effect, Output, Registry};
@@ -220,7 +221,7 @@ impl Registry {
     /// What is written when the operator removes an agent. A new token is needed to come back to a closed network.
     fn removal(&self, identity: &PublicKey, now: Now) -> Option<(Operation, Left)> {
         let floor = self.agents.record(identity)?.sequence;
-        self.leaving(identity, floor, false, Claims::Kept, now)
+        self.leaving(identity, floor, Membership::default(), Claims::Kept, now)
     }
 
     /// What the operator ordered is on disk.
@@ -279,8 +280,8 @@ impl Registry {
             .map(|(identity, agent)| AgentView {
                 identity,
                 record: agent.record.as_ref(),
-                is_member: agent.is_member,
-                is_ephemeral: agent.is_ephemeral,
+                is_member: agent.membership.is_member,
+                is_ephemeral: agent.membership.is_ephemeral,
                 is_present: self.leases.is_present(identity),
                 left: agent.record.is_none().then_some(agent.left),
                 banned: self.banned(identity),

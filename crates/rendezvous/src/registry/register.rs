@@ -4,7 +4,7 @@ use minicbor::bytes::ByteVec;
 use overlay_wire::signed::{PublicKey, Record, Signed};
 
 use super::agenda::Due;
-use super::agents::{ABANDONED, Agent, Claim, QUARANTINE};
+use super::agents::{ABANDONED, Agent, Claim, Membership, QUARANTINE};
 use super::operator::KnownToken;
 use super::stored::{StoredAgent, StoredClaim, address_key, agent_key, name_key, to_bytes, token_key};
 use super::{ConnectionId, Effect, MAX_AHEAD, Outcome, Refusal, Registry};
@@ -23,13 +23,6 @@ pub(super) struct Registered {
     at: u64,
     /// The token, used once more.
     token: Option<(PublicKey, KnownToken)>,
-}
-
-/// What an agent's token, if any, has made of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Membership {
-    is_member: bool,
-    is_ephemeral: bool,
 }
 
 impl Registry {
@@ -64,13 +57,7 @@ impl Registry {
         locks.extend(operation.writes.iter().map(|write| write.key.clone()));
         self.check_free(&locks)?;
 
-        let agent = StoredAgent {
-            record: Some(bytes.to_vec().into()),
-            floor: record.sequence,
-            is_member: membership.is_member,
-            is_ephemeral: membership.is_ephemeral,
-            left: 0,
-        };
+        let agent = StoredAgent::new(Some(bytes.to_vec().into()), record.sequence, membership, 0);
         let expected = self.agents.find(&caller).map_or(Expected::Absent, |agent| Expected::At(agent.revision));
         operation.push(agent_key(&caller), expected, Some(to_bytes(&agent)));
         let registered = Registered { record, membership, former_name, at: now.unix, token };
@@ -100,7 +87,7 @@ impl Registry {
     }
 
     /// In a closed network, an agent shows a token with its first record. Its key is enough afterwards, also for those that
-    /// came while the network was open.
+    /// came while the network was open. In any network, a token that is shown must count.
     fn check_membership(
         &self,
         record: &Record,
@@ -108,11 +95,14 @@ impl Registry {
         operation: &mut Operation,
     ) -> Result<(Membership, Option<(PublicKey, KnownToken)>), Refusal> {
         let identity = &record.identity;
-        if let Some(agent) = self.agents.find(identity).filter(|agent| agent.is_member) {
-            return Ok((Membership { is_member: true, is_ephemeral: agent.is_ephemeral }, None));
-        }
         let attested = record.attestation.as_ref();
         let token = attested.and_then(|attestation| attestation.token(&record.network, identity).ok());
+        let agent = self.agents.find(identity).filter(|agent| agent.membership.is_member);
+        // A member that shows a different token is judged like a newcomer: the token vouches for tags.
+        let is_same = |agent: &Agent| token.as_ref().is_none_or(|token| agent.membership.token == Some(token.token));
+        if let Some(agent) = agent.filter(|agent| is_same(agent)) {
+            return Ok((agent.membership, None));
+        }
         let Some(token) = token else {
             let is_open = !self.network.is_closed || self.agents.is_registered(identity);
             return if is_open { Ok((Membership::default(), None)) } else { Err(Code::NotAMember.into()) };
@@ -128,7 +118,8 @@ impl Registry {
             return Err(Code::NotAMember.into());
         }
         let expected = known.map_or(Expected::Absent, |known| Expected::At(known.revision));
-        let (key, membership) = (token.token, Membership { is_member: true, is_ephemeral: token.is_ephemeral });
+        let key = token.token;
+        let membership = Membership { is_member: true, is_ephemeral: token.is_ephemeral, token: Some(key) };
         let used = KnownToken { count: count.saturating_add(1), ..KnownToken::new(token) };
         operation.push(token_key(&key), expected, Some(to_bytes(&used.stored())));
         Ok((membership, Some((key, used))))
@@ -223,14 +214,7 @@ impl Registry {
         self.agenda.add(record.fresh_until.saturating_add(ABANDONED), Due::Abandoned(identity));
         let bytes = ByteVec::from(record.bytes().to_vec());
         let was_registered = self.agents.is_registered(&identity);
-        let agent = Agent {
-            revision,
-            floor: record.sequence,
-            is_member: membership.is_member,
-            is_ephemeral: membership.is_ephemeral,
-            left: 0,
-            record: Some(record),
-        };
+        let agent = Agent { revision, floor: record.sequence, membership, left: 0, record: Some(record) };
         self.agents.set(identity, agent);
         for connection in self.watches.watchers(&identity) {
             self.push(connection, Push::Record { record: bytes.clone() });

@@ -16,6 +16,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use overlay_wire::signed::PublicKey;
 
+use super::agents::Membership;
 use crate::mailbox::{MessageKey, SlotKey};
 use crate::protocol::Slot;
 
@@ -46,6 +47,16 @@ pub(super) struct StoredAgent {
     /// When it left, in milliseconds since 1970.
     #[n(4)]
     pub(super) left: u64,
+    /// The token by which it is a member.
+    #[n(5)]
+    pub(super) token: Option<PublicKey>,
+}
+
+impl StoredAgent {
+    pub(super) fn new(record: Option<ByteVec>, floor: u64, membership: Membership, left: u64) -> Self {
+        let Membership { is_member, is_ephemeral, token } = membership;
+        Self { record, floor, is_member, is_ephemeral, left, token }
+    }
 }
 
 /// To whom a name or an address belongs.

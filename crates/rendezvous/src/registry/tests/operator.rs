@@ -117,6 +117,42 @@ fn a_removed_agent_needs_a_new_token_and_keeps_its_name_for_a_month() {
     assert_eq!(shown, expected);
 }
 
+/// A token vouches for tags. An agent that is a member by one token shows another one.
+#[test]
+fn a_member_shows_no_token_that_does_not_count() {
+    let mut world = closed();
+    join_with_token(&mut world, 1, 1);
+    let shows = |world: &mut World, sequence, token: Option<u32>, uses| {
+        let connection = world.connect(agent(1), 0);
+        let mut mine = record(1, "agent1", sequence, world.now);
+        mine.ipv4 = world.registry.agents.address_of(&agent(1));
+        mine.attestation = token.map(|token| attestation(1, token, uses, false));
+        code(&world.ask(connection, register(1, mine)))
+    };
+    assert_eq!(world.order(Order::AddToken(sign_token(new_token(8, 0)))), DONE);
+    assert_eq!(world.order(Order::RevokeToken(new_token(8, 0).token)), DONE);
+    world.join_as(2, |record| record.attestation = Some(attestation(2, 9, 1, false)));
+    let mut sequence = 1;
+    for is_restarted in [false, true] {
+        for (token, uses, expected) in [
+            (Some(8), 0, Some(Code::NotAMember)),
+            (Some(9), 1, Some(Code::NotAMember)),
+            (Some(7), 1, None),
+            (None, 0, None),
+        ] {
+            sequence += 1;
+            assert_eq!(shows(&mut world, sequence, token, uses), expected, "{token:?}, restarted: {is_restarted}");
+        }
+        world.restart();
+    }
+    // One that counts is used once more, and from then on it is the one that it is a member by.
+    assert_eq!(shows(&mut world, 20, Some(10), 1), None);
+    assert_eq!(shows(&mut world, 21, Some(10), 1), None);
+    assert_eq!(shows(&mut world, 22, Some(7), 1), Some(Code::NotAMember), "it is used up");
+    let used: Vec<_> = world.registry.known_tokens().map(|known| known.used).collect();
+    assert_eq!(used.iter().sum::<u32>(), 3);
+}
+
 #[test]
 fn a_banned_agent_gets_nothing_until_the_ban_is_lifted() {
     let mut world = World::new();
