@@ -11,6 +11,8 @@
 mod changes;
 #[path = "agents/clocks.rs"]
 mod clocks;
+#[path = "agents/clones.rs"]
+mod clones;
 #[path = "agents/closed.rs"]
 mod closed;
 #[path = "agents/cut_off.rs"]

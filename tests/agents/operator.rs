@@ -106,7 +106,7 @@ fn a_closed_network_is_joined_once_with_each_token() {
     let dave = joins(&mut world, "dave", &once);
     is_told(&dave);
     sees(&world, &[("alice", "online")]);
-    // Trust is none of the operator's business.
+    // The operator has no say in who trusts whom.
     alice.host.reaches(&bob.v4());
 
     // A new token lets a running agent in.

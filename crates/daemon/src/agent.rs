@@ -37,6 +37,7 @@ mod time;
 mod token;
 pub(crate) mod trust;
 mod tunnels;
+mod twin;
 pub(crate) mod watchers;
 
 pub use self::init::init;
@@ -72,6 +73,7 @@ use self::shown::Progress;
 use self::state::{Keys, State};
 use self::time::{HighWater, now};
 use self::trust::{Book, Moment, Relation};
+use self::twin::Twin;
 use self::watchers::Watchers;
 use crate::config;
 use crate::failure::{ExitKind, Failure};
@@ -111,6 +113,7 @@ pub(crate) struct Agent {
     answers: Vec<Answer>,
     started: tokio::time::Instant,
     is_registered: bool,
+    twin: Twin,
     /// Names that resolved to addresses which only agents have.
     fake_answers: Vec<(String, IpAddr)>,
     /// Where peers can be reached, as they have said.
@@ -206,12 +209,9 @@ impl Agent {
         let before = stored.clone().filter(|record| record.identity == me && record.network == config.network_key);
         let (is_record_lost, ipv4) = (before.is_none(), before.as_ref().and_then(|record| record.ipv4));
         let (now, attested) = (now(), attestation.as_ref());
-        let record = match before.filter(|record| own::is_current(record, config, &keys, attested, now.unix)) {
-            Some(record) => record,
-            None => own::record(config, &keys, attested, stored.as_ref(), ipv4, now.unix).map_err(|refused| {
-                Failure::new(ExitKind::Config, "[agent] makes no valid record").with_cause(refused)
-            })?,
-        };
+        // A new one at each start: see `twin`.
+        let record = own::record(config, &keys, attested, stored.as_ref(), ipv4, now.unix)
+            .map_err(|refused| Failure::new(ExitKind::Config, "[agent] makes no valid record").with_cause(refused))?;
         let relations = state.relations()?;
         let book = Book::new(config.network_key, own::copy(&keys.identity), own::tunnel_keys(&keys), relations);
         let endpoints = book.relations().filter_map(|relation| Some((relation.identity, relation.endpoints.clone()?)));
@@ -259,6 +259,7 @@ impl Agent {
             answers: Vec::new(),
             started: tokio::time::Instant::now(),
             is_registered: false,
+            twin: Twin::default(),
             fake_answers: Vec::new(),
             endpoints,
             moved: BTreeSet::new(),
@@ -451,7 +452,7 @@ impl Agent {
     }
 
     fn connect(&mut self) {
-        let Some(url) = self.config.rendezvous.first() else { return };
+        let Some(url) = self.config.rendezvous.first().filter(|_| !self.twin.is_found()) else { return };
         let rendezvous = Pinned {
             host: url.host.clone(),
             port: url.port,

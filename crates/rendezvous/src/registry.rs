@@ -71,6 +71,8 @@ pub use stats::Stats;
 pub const MAX_AHEAD: u64 = 10 * 60 * 1_000;
 /// The most operations that are under way. Further calls that need one are told to ask again.
 const MAX_UNDER_WAY: usize = 4_096;
+/// When an agent is to reconnect whose connection was replaced, in milliseconds.
+const REPLACED_WAIT: u32 = 2_000;
 /// How long to wait for an operation that is under way.
 const A_MOMENT: Duration = Duration::from_millis(100);
 /// The longest time until [`Registry::handle_timeout`], because somebody may set the wall clock.
@@ -194,6 +196,10 @@ impl Registry {
         let address = address.to_canonical();
         if let Some(former) = self.leases.connection(&identity) {
             self.stats.replaced_connections += 1;
+            // If somebody is still there, it is a copy of the agent, and soon finds that out.
+            if self.is_greeted(former) {
+                self.push(former, Push::Reconnect { wait: REPLACED_WAIT });
+            }
             self.close(former);
         } else if self.connections.len() >= self.limits.connections {
             self.stats.refused_connections += 1;

@@ -31,6 +31,10 @@ impl Agent {
         // An earlier failure is in the log, and does not concern this caller.
         self.unsaved = None;
         let expired = self.end_expired();
+        if let Err(failure) = self.refuse_for_twin(&call.request) {
+            self.answer(reply, Err(failure));
+            return expired.and(self.settle());
+        }
         let changed = self.handle(call, reply);
         changed.and(expired).and(self.settle())
     }

@@ -13,6 +13,12 @@ use super::{ADDRESSES, Agent, Changed, NOTHING, Standing, own};
 
 impl Agent {
     pub(super) fn on_event(&mut self, event: Event) -> Changed {
+        if self.twin.is_found() {
+            return NOTHING;
+        }
+        if self.shows_twin(&event) {
+            return self.stop_for_twin();
+        }
         match event {
             Event::Online { network, record, epoch, seen_from } => {
                 tracing::info!("connected to the rendezvous");
@@ -30,6 +36,7 @@ impl Agent {
             }
             Event::Registered { .. } => {
                 self.is_registered = true;
+                self.twin.on_registered();
                 self.standing = Standing::Connected;
                 self.pass_on_held();
                 if let Err(failure) = self.state.set_record(&self.record) {

@@ -17,7 +17,8 @@ impl Agent {
         // Two peers with one key would leave the daemon without a start. The book lets none in.
         let mut keys = BTreeSet::new();
         let own_keys = self.own_keys();
-        let peers = self.book.open(self.moment()).filter_map(|open| {
+        let open = self.book.open(self.moment()).filter(|_| !self.twin.is_found());
+        let peers = open.filter_map(|open| {
             let peer = tunnels::peer_of(&open, pool, self.record.ipv4)?;
             self.called_by_known_key(peer, &own_keys)
         });

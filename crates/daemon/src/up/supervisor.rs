@@ -28,7 +28,9 @@ use crate::uapi::Setting;
 use crate::view::StatusWarning;
 use crate::{host, notify};
 
-/// The topic of warnings about the log of decisions.
+/// The topic of warnings about the agent.
+const AGENT: &str = "agent";
+/// The code of the warning about the log of decisions.
 const DECISIONS: &str = "decisions";
 
 /// A running `overlay up`.
@@ -150,8 +152,9 @@ impl Supervisor {
             let message = format!("decisions about trust hold, but are not logged: {error}");
             StatusWarning::new(DECISIONS, message, "make room, or remove what is in the way: see docs/agents.md")
         });
-        if failure.is_some() || view.has_warnings(DECISIONS) {
-            view.set_warnings(DECISIONS, failure.into_iter().collect());
+        let warnings: Vec<_> = failure.into_iter().chain(agent.twin_warning()).collect();
+        if !warnings.is_empty() || view.has_warnings(AGENT) {
+            view.set_warnings(AGENT, warnings);
         }
     }
 
