@@ -104,3 +104,38 @@ fn a_record_of_ours_that_we_did_not_sign_is_not_believed() {
     assert_eq!(last.bytes(), own.bytes(), "alice has signed a record because of it: {last:?}");
     attack.was_in_vain();
 }
+
+#[test]
+fn a_lie_about_a_clone_silences_nobody() {
+    let Some(scene) = Scene::new("clone") else { return };
+    let (alice, stranger) = (scene.alice_key, secret());
+    let own = scene.record_of(&alice);
+    let with = |sequence| Record { sequence, ..own.clone().into_value() };
+    let key = crate::rogue::signing::identity_of(&scene.alice.host);
+    let is_stopped = || scene.alice.ask("agents")["rendezvous"].as_str().is_some_and(|it| it.starts_with("key_clone"));
+    let shows = |record: Vec<u8>| {
+        scene.rogue.filter(move |told| match told.asked {
+            Some(Verb::Hello) if *told.to == alice => welcome_with(&told, Some(&record)),
+            _ => vec![told.message],
+        });
+        connects_again(&scene);
+    };
+    let attack = scene.attack();
+    let newer = own.sequence + 1_000;
+    for lie in [
+        sign_unchecked(&with(own.sequence - 1), &key),
+        own.bytes().to_vec(),
+        sign_unchecked(&with(newer), &stranger),
+        sign_unchecked(&Record { identity: stranger.public(), ..with(newer) }, &stranger),
+    ] {
+        shows(lie);
+        settled(&scene.alice);
+        assert!(!is_stopped());
+    }
+    attack.was_in_vain();
+    // Only what alice's key has signed is believed.
+    shows(sign_unchecked(&with(newer), &key));
+    within(SHORTLY, "alice to stop", || is_stopped().then_some(()));
+    let ping = format!("ping -n -q -c 1 -W 1 {}", scene.bob.v4());
+    assert_ne!(scene.alice.host.run(ping).code, 0);
+}
