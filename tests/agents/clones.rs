@@ -69,3 +69,48 @@ fn an_agent_that_starts_again_and_again_is_no_clone_of_itself() {
     }
     assert!(!has_stopped(&alice) && !has_stopped(&bob));
 }
+
+/// The command that starts an agent on a machine with this id.
+fn on_machine(agent: &Agent, id: &str, more: &str) -> std::process::Command {
+    let file = agent.host.write(&format!("machine-{}", &id[..4]), &format!("{id}\n"));
+    let up = agent.up_command();
+    // "ip netns exec NAME" comes first.
+    let mut words = up.get_args();
+    let mut command = std::process::Command::new(up.get_program());
+    command.args(words.by_ref().take(3)).args(["unshare", "-m", "sh", "-c"]);
+    command.arg("mount --bind \"$0\" /etc/machine-id && exec \"$@\"").arg(file).args(words);
+    command.args(more.split_whitespace());
+    command
+}
+
+#[test]
+fn a_state_folder_of_a_different_machine_is_adopted_by_word_alone() {
+    const MACHINES: [&str; 2] = ["1111c4c5404aaa1f6d2a48adfda4d121", "2222c4c5404aaa1f6d2a48adfda4d121"];
+    if !std::path::Path::new("/etc/machine-id").exists() {
+        eprintln!("skipped: this machine has no /etc/machine-id, over which the test could put one");
+        return;
+    }
+    let Some(mut world) = Agents::new("machines") else { return };
+    let bob = world.agent("bob");
+    let identity = bob.ask("agents")["identity"].clone();
+    let mut copy = copy_of(&mut world, &bob, "copy");
+    drop(bob);
+    // A folder that was never bound belongs to the machine that runs it first.
+    std::fs::remove_file(copy.state().join("lab/machine")).expect("it was bound");
+    copy.start_by(on_machine(&copy, MACHINES[0], ""));
+    copy.kill9();
+    copy.start_by(on_machine(&copy, MACHINES[0], ""));
+    copy.kill9();
+    let refused = copy.host.start(on_machine(&copy, MACHINES[1], ""), "overlay up").finish_within(SHORTLY);
+    assert_eq!(refused.code, 9, "{}", refused.stderr);
+    assert!(refused.stderr.contains("belongs to a different machine") && refused.stderr.contains("--adopt"));
+    copy.start_by(on_machine(&copy, MACHINES[1], "--adopt"));
+    assert_eq!(copy.ask("agents")["identity"], identity);
+    copy.kill9();
+    copy.start_by(on_machine(&copy, MACHINES[1], ""));
+    copy.kill9();
+    let refused = copy.host.start(on_machine(&copy, MACHINES[0], ""), "overlay up").finish_within(SHORTLY);
+    assert_eq!(refused.code, 9, "{}", refused.stderr);
+    let state = std::fs::read_to_string(copy.state().join("lab/machine")).expect("it is bound");
+    assert!(MACHINES.iter().all(|id| !state.contains(id)), "the id itself is not kept");
+}

@@ -184,6 +184,12 @@ impl Agent {
         self.overlay = Some(Overlay::from_command(&self.host, command));
     }
 
+    /// Starts the daemon with a command of the caller's.
+    #[track_caller]
+    pub fn start_by(&mut self, command: Command) {
+        self.overlay = Some(Overlay::from_command(&self.host, command));
+    }
+
     /// Starts the daemon with a filter for its log, as `debug`.
     #[track_caller]
     pub fn start_logging(&mut self, filter: &str) {

@@ -213,6 +213,10 @@ pub(crate) struct Up {
     #[arg(short, long)]
     pub(crate) detach: bool,
 
+    /// Run an agent whose state was used on a different machine and was moved here for good
+    #[arg(long)]
+    pub(crate) adopt: bool,
+
     /// This process is the background half of `--detach`
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub(crate) detached_child: bool,

@@ -322,6 +322,11 @@ impl Agent {
         Arc::clone(&self.refusals)
     }
 
+    /// Refuses state that was used on a different machine. With `adopt` it belongs to this one from now on.
+    pub(crate) fn check_machine(&self, adopt: bool) -> Result<(), Failure> {
+        self.state.check_machine(adopt)
+    }
+
     /// The folder that the agent writes to.
     pub(crate) fn folder(&self) -> &Path {
         self.state.path()

@@ -54,6 +54,8 @@ pub struct Options {
     pub runtime_dir: PathBuf,
     /// The folder with the state of agents.
     pub state_dir: PathBuf,
+    /// Whether to take over the state of an agent from a different machine.
+    pub adopt: bool,
     /// Called once when traffic can flow.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -74,6 +76,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     }
     let mut agent = config.agent.as_ref().map(|agent| Agent::open(agent, &options.state_dir)).transpose()?;
     if let Some(agent) = &mut agent {
+        agent.check_machine(options.adopt)?;
         agent.on_file_peers(&config.peers);
     }
     let control = control::runtime()?;

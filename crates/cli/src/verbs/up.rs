@@ -1,6 +1,7 @@
 //! `overlay up`: runs the daemon in the foreground, or with `-d` starts it in the background and returns when it is
 //! ready.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,9 +26,9 @@ pub(crate) fn run(session: &Session, arguments: &Up) -> Result<(), Failure> {
         host::require_net_admin(&format!("up {detach}{}", config::argument_for(&path)))?;
     }
     if arguments.detach {
-        return run_detached(session, &path);
+        return run_detached(session, &path, arguments.adopt);
     }
-    let ended = run_here(session, path);
+    let ended = run_here(session, path, arguments.adopt);
     if arguments.detached_child
         && let Err(failure) = &ended
     {
@@ -76,7 +77,7 @@ fn only_config(folder: &Path, verb: &str) -> Result<PathBuf, Failure> {
     }
 }
 
-fn run_here(session: &Session, config: PathBuf) -> Result<(), Failure> {
+fn run_here(session: &Session, config: PathBuf, adopt: bool) -> Result<(), Failure> {
     let output = session.output;
     let ready: Box<dyn FnOnce() + Send> = Box::new(move || {
         if output.json {
@@ -87,11 +88,12 @@ fn run_here(session: &Session, config: PathBuf) -> Result<(), Failure> {
         config,
         runtime_dir: session.runtime_dir.clone(),
         state_dir: session.state_dir.clone(),
+        adopt,
         ready: Some(ready),
     })
 }
 
-fn run_detached(session: &Session, config: &Path) -> Result<(), Failure> {
+fn run_detached(session: &Session, config: &Path, adopt: bool) -> Result<(), Failure> {
     // Problems of the config are reported here, in colour, before a process is started for it.
     let loaded = Config::load(config).map_err(|error| in_color(&error, &session.output))?;
     for warning in loaded.warnings() {
@@ -101,7 +103,10 @@ fn run_detached(session: &Session, config: &Path) -> Result<(), Failure> {
     let runtime_dir = path_from_root(&session.runtime_dir)?;
     let (log, log_path) = host::open_log(&runtime_dir, &interface)?;
     let config = path_from_root(config)?;
-    let verb = ["up".as_ref(), "--detached-child".as_ref(), config.as_os_str()];
+    let mut verb: Vec<&OsStr> = vec!["up".as_ref(), "--detached-child".as_ref(), config.as_os_str()];
+    if adopt {
+        verb.push("--adopt".as_ref());
+    }
     let child = background::spawn(session, &runtime_dir, &verb, log.into())?;
     let ready = await_ready(child, Some(&log_path))?;
     let ready = Ready { interface: Some(interface), log: Some(log_path.clone()), ..ready };

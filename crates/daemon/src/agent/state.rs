@@ -10,6 +10,7 @@
 //! | `network` | the network's signed object |
 //! | `record` | the agent's own signed record, as registered last |
 //! | `time` | the latest time that this agent has reached, in milliseconds since 1970 |
+//! | `machine` | a hash of the id of the machine that runs the agent |
 //! | `lock` | empty; the daemon that runs the agent holds a lock on it |
 //! | `peers/IDENTITY` | what is known of one peer: see [`Relation`] |
 //!
@@ -21,6 +22,7 @@
 mod attestation;
 mod begin;
 mod key_file;
+mod machine;
 mod relation;
 
 use std::collections::BTreeSet;

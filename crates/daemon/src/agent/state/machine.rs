@@ -1,0 +1,45 @@
+//! The machine that a state folder belongs to.
+//!
+//! A copied folder is the same agent a second time. So the folder holds a hash of the machine's id, and a daemon on a different
+//! machine refuses it, unless somebody says that it was moved. Machines without an id, as many containers are, are not told
+//! apart.
+
+use std::fs;
+
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+
+/// Where systemd keeps the id of a machine.
+const MACHINE_ID: &str = "/etc/machine-id";
+const MACHINE: &str = "machine";
+/// What is hashed with the id, which is not to be shown to anybody.
+const PURPOSE: &[u8] = b"overlay machine v1\0";
+
+impl State {
+    /// Refuses a folder that was used on a different machine. With `adopt` it belongs to this one from now on.
+    pub(crate) fn check_machine(&self, adopt: bool) -> Result<(), Failure> {
+        let Some(machine) = this_machine() else { return Ok(()) };
+        let known = read(&self.folder, OsStr::new(MACHINE))?;
+        let is_readable = |known: &Zeroizing<Vec<u8>>| known.len() == machine.len();
+        match known.filter(is_readable) {
+            Some(known) if **known == *machine.as_bytes() => Ok(()),
+            Some(_) if !adopt => Err(Failure::new(
+                ExitKind::Conflict,
+                format!("{} belongs to a different machine", self.folder.path().display()),
+            )
+            .with_cause("it was used on a host with a different /etc/machine-id, and two hosts with one identity disturb each other")
+            .with_hint("if it was moved here for good, add --adopt to this command; otherwise remove it and run overlay init")),
+            _ => self.replace(MACHINE, machine.as_bytes()),
+        }
+    }
+}
+
+/// The hash of this machine's id. `None`: it has none.
+fn this_machine() -> Option<String> {
+    let id = fs::read_to_string(MACHINE_ID).ok()?;
+    let id = id.trim();
+    // systemd writes a word instead of an id while a machine starts for the first time.
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| STANDARD.encode(Sha256::new().chain_update(PURPOSE).chain_update(id).finalize()))
+}
