@@ -72,7 +72,7 @@ fn an_agent_that_starts_again_and_again_is_no_clone_of_itself() {
 
 /// The command that starts an agent on a machine with this id.
 fn on_machine(agent: &Agent, id: &str, more: &str) -> std::process::Command {
-    let file = agent.host.write(&format!("machine-{}", &id[..4]), &format!("{id}\n"));
+    let file = agent.host.write(&format!("machine-{}", &id[..4]), format!("{id}\n"));
     let up = agent.up_command();
     // "ip netns exec NAME" comes first.
     let mut words = up.get_args();
