@@ -2,7 +2,7 @@
 //! can reach.
 //!
 //! A connection carries one question and one answer, each a line of JSON ([`protocol`]). Orders go to the registry, which
-//! answers once they are on disk. Each order is logged ([`audit`]) before it is answered.
+//! answers once they are on disk. Each order is logged (`audit`) before it is answered.
 
 mod audit;
 pub mod client;
