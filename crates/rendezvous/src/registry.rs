@@ -266,7 +266,7 @@ impl Registry {
 
     fn judge(&mut self, asker: (ConnectionId, u32), caller: PublicKey, verb: Verb, now: Now) -> Outcome {
         // A banned agent keeps a connection, so it learns why it gets nothing.
-        if self.bans.contains_key(&caller) && !matches!(verb, Verb::Hello | Verb::Ping) {
+        if self.is_banned(&caller) && !matches!(verb, Verb::Hello | Verb::Ping) {
             return Err(Code::NotAMember.into());
         }
         match verb {
@@ -302,7 +302,7 @@ impl Registry {
         };
         let network = self.network.bytes().to_vec().into();
         self.answer(connection, id, Reply::Welcome { network, record, epoch, seen_from: seen_from.into() });
-        if is_first {
+        if is_first && !self.is_banned(&caller) {
             self.push_waiting(connection, &caller);
         }
         None
@@ -332,7 +332,7 @@ impl Registry {
                         self.on_registered(*registered, revision, asker_connection, now);
                     }
                     Effect::Left(left) => self.on_left(*left, revision),
-                    Effect::Ordered(change) => self.on_ordered(*change, revision, now),
+                    Effect::Ordered(change) => self.on_ordered(*change, revision),
                     Effect::Letter(letter) => self.on_letter_committed(letter),
                     Effect::Forgotten(forgotten) => self.on_forgotten(forgotten, now),
                 }

@@ -146,7 +146,7 @@ impl Registry {
             None => self.agenda.add(left.saturating_add(QUARANTINE), Due::Agent(identity)),
         }
         let shown = || record.as_ref()?.attestation.as_ref()?.token(&self.network.network, &identity).ok();
-        let token = token.or_else(|| shown().filter(|_| is_member).map(|token| token.token));
+        let token = token.or_else(|| Some(is_member.then(shown)??.token));
         let membership = Membership { is_member, is_ephemeral, token };
         let agent = Agent { revision: entry.revision, record, floor, membership, left };
         self.agents.set(identity, agent);

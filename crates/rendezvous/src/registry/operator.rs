@@ -149,7 +149,11 @@ impl Registry {
     pub fn order(&mut self, id: OrderId, order: Order, now: Now) {
         let planned = self.plan(order, now).and_then(|planned| {
             let Some((operation, change)) = planned else { return Ok(None) };
-            let locks: Vec<_> = operation.writes.iter().map(|write| write.key.clone()).collect();
+            let mut locks: Vec<_> = operation.writes.iter().map(|write| write.key.clone()).collect();
+            if let Change::Banned(identity, ..) = &change {
+                // Its record may be on its way to the disk, or set out while the ban is.
+                locks.push(agent_key(identity));
+            }
             self.check_free(&locks).map_err(|_| OrderRefused::Later)?;
             Ok(Some((operation, locks, change)))
         });
@@ -188,15 +192,13 @@ impl Registry {
                 Ok(Some((operation, Change::Left(left))))
             }
             Order::Ban(identity) => {
-                if self.bans.contains_key(&identity) {
+                if self.is_banned(&identity) {
                     return Ok(None);
                 }
                 let (mut operation, left) = match self.removal(&identity, now) {
                     Some((operation, left)) => (operation, Some(left)),
-                    // Its record may be on its way to the disk.
                     None => (Operation::default(), None),
                 };
-                self.check_free(&[agent_key(&identity)]).map_err(|_| OrderRefused::Later)?;
                 operation.push(ban_key(&identity), Expected::Absent, Some(to_bytes(&now.unix)));
                 Ok(Some((operation, Change::Banned(identity, now.unix, left))))
             }
@@ -225,7 +227,7 @@ impl Registry {
     }
 
     /// What the operator ordered is on disk.
-    pub(super) fn on_ordered(&mut self, change: Change, revision: Revision, now: Now) {
+    pub(super) fn on_ordered(&mut self, change: Change, revision: Revision) {
         match change {
             Change::Token(key, token) => {
                 self.tokens.insert(key, KnownToken { revision, ..token });
@@ -243,7 +245,6 @@ impl Registry {
             }
             Change::Freed(name) => self.agents.remove_name(&name),
         }
-        self.handle_agenda(now);
     }
 
     fn on_removed(&mut self, left: Left, revision: Revision) {
@@ -312,6 +313,16 @@ impl Registry {
             used: known.count,
             revoked: known.revoked,
         })
+    }
+
+    /// The banned agent that had a name when it was banned, and for which the name is still kept.
+    pub fn banned_with_name(&self, name: &str) -> Option<&PublicKey> {
+        let owner = &self.agents.names.find(&name.to_owned())?.owner;
+        self.is_banned(owner).then_some(owner)
+    }
+
+    pub(super) fn is_banned(&self, identity: &PublicKey) -> bool {
+        self.bans.contains_key(identity)
     }
 
     fn banned(&self, identity: &PublicKey) -> Option<u64> {

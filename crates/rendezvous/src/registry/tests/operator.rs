@@ -117,7 +117,7 @@ fn a_removed_agent_needs_a_new_token_and_keeps_its_name_for_a_month() {
     assert_eq!(shown, expected);
 }
 
-/// A token vouches for tags. An agent that is a member by one token shows another one.
+/// A token vouches for tags, so a member cannot show the tags of a token that does not count.
 #[test]
 fn a_member_shows_no_token_that_does_not_count() {
     let mut world = closed();
@@ -157,13 +157,17 @@ fn a_member_shows_no_token_that_does_not_count() {
 fn a_banned_agent_gets_nothing_until_the_ban_is_lifted() {
     let mut world = World::new();
     let (alice, bob) = (world.join(1), world.join(2));
+    world.ask(bob, send(1, 7, b"this waits for alice"));
     assert_eq!(world.order(Order::Ban(agent(1))), DONE);
     assert_eq!(world.order(Order::Ban(agent(1))), DONE, "again");
+    assert_eq!(world.registry.banned_with_name("agent1"), Some(&agent(1)));
+    assert_eq!(world.registry.banned_with_name("agent2"), None);
     assert!(world.closed.contains(&alice));
     assert_eq!(world.find(bob, Find::Name("agent1".to_owned())), [""; 0]);
     for is_restarted in [false, true] {
         let alice = world.connect(agent(1), 0);
         assert!(matches!(world.ask(alice, Verb::Hello), Reply::Welcome { .. }), "restarted: {is_restarted}");
+        assert_eq!(world.pushes(alice), [], "restarted: {is_restarted}");
         for verb in [
             register(1, record(1, "agent1", 9, world.now)),
             send(2, 1, b"a request"),
@@ -183,6 +187,32 @@ fn a_banned_agent_gets_nothing_until_the_ban_is_lifted() {
     assert_eq!(world.order(Order::Ban(agent(5))), DONE);
     let shown: Vec<_> = world.registry.agents_after(None, 10).iter().map(|view| view.banned.is_some()).collect();
     assert_eq!(shown.iter().filter(|is_banned| **is_banned).count(), 1);
+}
+
+#[test]
+fn a_record_and_a_ban_that_are_under_way_at_once_end_in_the_ban() {
+    for ban_is_first in [false, true] {
+        let mut world = World::new();
+        let alice = world.connect(agent(1), 0);
+        let mut mine = record(1, "agent1", 1, world.now);
+        mine.ipv4 = world.registry.agents.free_address(&agent(1), world.now.unix, |_| false);
+        world.is_commit_held = true;
+        if ban_is_first {
+            assert_eq!(world.order(Order::Ban(agent(1))), None);
+        }
+        let call = world.call(alice, register(1, mine));
+        if ban_is_first {
+            assert_eq!(world.answer(alice, call).as_ref().and_then(code), Some(Code::Later));
+        } else {
+            assert_eq!(world.order(Order::Ban(agent(1))), Some(Err(OrderRefused::Later)));
+        }
+        world.commit();
+        world.is_commit_held = false;
+        assert_eq!(world.order(Order::Ban(agent(1))), DONE);
+        let views = world.registry.agents_after(None, 9);
+        let shown: Vec<_> = views.iter().map(|view| (view.record.is_some(), view.banned.is_some())).collect();
+        assert_eq!(shown, [(false, true)], "the ban is first: {ban_is_first}");
+    }
 }
 
 #[test]
