@@ -265,7 +265,7 @@ impl Agent {
         relation.asked.as_ref().filter(|asked| asked.request.id == *id).map(|_| *progress)
     }
 
-    pub(super) fn shown(&self, record: &Record) -> AgentRecord {
+    pub(super) fn shown(&self, record: &Signed<Record>) -> AgentRecord {
         let state = if record.identity == self.book.me() {
             "self"
         } else {

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::envelope::{Kind, Object, Signed};
+use super::envelope::{Envelope, Kind, Object, Signed};
 use super::key::PublicKey;
 use super::name::{MAX_TAGS, are_different, check_name, check_tag};
 use super::refused::Refused;
@@ -92,6 +92,11 @@ impl Attestation {
             && bind.token == token.token
             && bind.identity == *identity;
         if is_theirs { Ok(token) } else { Err(Refused::BadPart) }
+    }
+
+    /// The token of an attestation that was verified before, by [`Attestation::token`].
+    pub(super) fn verified_token(&self) -> Option<Token> {
+        minicbor::decode(Envelope::parse(&self.token).ok()?.payload).ok()
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use minicbor::{Decode, Encode};
 
 use super::address::ipv6_address;
-use super::envelope::{Kind, Object};
+use super::envelope::{Kind, Object, Signed};
 use super::key::PublicKey;
 use super::member::Attestation;
 use super::name::{MAX_TAGS, are_different, check_name, check_tag};
@@ -57,7 +57,7 @@ pub struct Record {
     /// The X-Wing key of its mailbox, [`XWING_KEY_LEN`] bytes.
     #[cbor(n(9), with = "minicbor::bytes")]
     pub mailbox_xwing: Option<Vec<u8>>,
-    /// What it says about itself. Nobody vouches for these: see [`Record::attested_tags`].
+    /// What it says about itself. Nobody vouches for these: see [`Signed::attested_tags`].
     #[n(10)]
     pub tags: Vec<String>,
     /// What it offers.
@@ -140,13 +140,6 @@ impl Record {
         self.ipv4.map(Ipv4Addr::from)
     }
 
-    /// The tags that the network's operator vouches for. The claims in [`Record::tags`] do not matter.
-    pub fn attested_tags(&self) -> Vec<String> {
-        let token = |attestation: &Attestation| attestation.token(&self.network, &self.identity).ok();
-        let token = self.attestation.as_ref().and_then(token).filter(|token| token.suits(&self.name));
-        token.map(|token| token.tags.clone()).unwrap_or_default()
-    }
-
     /// The X25519 keys. An X-Wing key ends in one.
     fn x25519_keys(&self) -> impl Iterator<Item = &[u8; 32]> {
         let xwing = self.mailbox_xwing.as_ref().and_then(|key| key.last_chunk());
@@ -156,6 +149,15 @@ impl Record {
     /// Whether a registry may show it at this time, in milliseconds since 1970.
     pub fn is_fresh(&self, now: u64) -> bool {
         now <= self.fresh_until
+    }
+}
+
+impl Signed<Record> {
+    /// The tags that the network's operator vouches for. The claims in [`Record::tags`] do not matter. The attestation was
+    /// verified with the record, so this costs no signature.
+    pub fn attested_tags(&self) -> Vec<String> {
+        let token = self.attestation.as_ref().and_then(Attestation::verified_token);
+        token.map(|token| token.tags).unwrap_or_default()
     }
 }
 

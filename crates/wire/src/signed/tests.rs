@@ -44,19 +44,25 @@ fn what_others_would_refuse_is_not_signed() {
 
 #[test]
 fn only_a_token_that_is_bound_to_the_agent_attests_its_tags() {
+    let sign = |record| Signed::sign(record, &alice());
     let rich = good::rich_record();
-    assert_eq!(rich.attested_tags(), good::token().tags);
+    assert_eq!(sign(rich.clone()).expect("a good record").attested_tags(), good::token().tags);
     assert!(!good::token().tags.is_empty() && rich.tags != good::token().tags, "claims do not matter");
-    for record in [
-        Record { attestation: None, ..rich.clone() },
-        Record { identity: good::bob().public(), ..rich.clone() },
-        Record { network: good::bob().public(), ..rich.clone() },
+    let bare = sign(Record { attestation: None, ..rich.clone() }).expect("a good record");
+    assert!(bare.attested_tags().is_empty());
+    // A record with an attestation for somebody else is no record.
+    for token in [
+        Token { name: Some("carol".to_owned()), ..good::token() },
+        Token { network: good::bob().public(), ..good::token() },
+        Token { token: good::bob().public(), ..good::token() },
     ] {
-        assert!(record.attested_tags().is_empty(), "{record:?}");
+        let key = if token.network == network().public() { network() } else { good::bob() };
+        let attestation = Some(Attestation { token: good::signed(token, &key), ..good::attestation() });
+        assert_eq!(sign(Record { attestation, ..rich.clone() }).err(), Some(Refused::BadPart));
     }
-    let token = good::signed(Token { name: Some("carol".to_owned()), ..good::token() }, &network());
-    let attestation = Some(Attestation { token, ..good::attestation() });
-    assert!(Record { attestation, ..rich }.attested_tags().is_empty(), "a different name");
+    let bind = good::signed(Bind { identity: good::bob().public(), ..good::bind() }, &good::token_key());
+    let attestation = Some(Attestation { bind, ..good::attestation() });
+    assert_eq!(sign(Record { attestation, ..rich }).err(), Some(Refused::BadPart));
 }
 
 #[test]
