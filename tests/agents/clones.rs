@@ -103,7 +103,7 @@ fn a_state_folder_of_a_different_machine_is_adopted_by_word_alone() {
     copy.kill9();
     let refused = copy.host.start(on_machine(&copy, MACHINES[1], ""), "overlay up").finish_within(SHORTLY);
     assert_eq!(refused.code, 9, "{}", refused.stderr);
-    assert!(refused.stderr.contains("belongs to a different machine") && refused.stderr.contains("--adopt"));
+    assert!(refused.stderr.contains("names a different machine") && refused.stderr.contains("--adopt"));
     copy.start_by(on_machine(&copy, MACHINES[1], "--adopt"));
     assert_eq!(copy.ask("agents")["identity"], identity);
     copy.kill9();

@@ -12,6 +12,8 @@ use crate::lab::{Agents, Finished};
 
 /// The exit codes for a file that is damaged, and for one that others could have read or written.
 const DAMAGED: i32 = 5;
+/// The exit code for the state of a different machine.
+const FOREIGN: i32 = 9;
 const OPEN: i32 = 4;
 
 /// What is done to a file.
@@ -66,8 +68,9 @@ fn outcome(file: &str, harm: Harm) -> Outcome {
         (_, Harm::Mode(mode)) if mode & 0o022 != 0 => Outcome::Refused(OPEN),
         (_, Harm::Mode(_)) if file.ends_with(".key") || file.starts_with("peers/") => Outcome::Refused(OPEN),
         (_, Harm::Mode(_)) => Outcome::Runs,
-        // An administrator may remove the time or the attestation, and the rendezvous has the others.
-        ("network" | "record" | "time" | "attestation", Harm::Missing) => Outcome::Runs,
+        // An administrator may remove the time, the attestation or the machine, and the rendezvous has the others.
+        ("network" | "record" | "time" | "attestation" | "machine", Harm::Missing) => Outcome::Runs,
+        ("machine", _) => Outcome::Refused(FOREIGN),
         ("network" | "record", _) => Outcome::Warns,
         _ => Outcome::Refused(DAMAGED),
     }
@@ -109,8 +112,18 @@ fn a_harmed_state_file_is_refused_by_name_or_made_again() {
     bob.host.exec(format!("cp -a {} {}", folder.display(), good.display()));
     let peer = format!("peers/{}", alice.ask("agents")["identity"].as_str().expect("a key"));
 
-    let files =
-        ["identity.key", "tunnel.key", "mailbox.key", "network", "record", "time", "attestation", "lock", &peer];
+    let files = [
+        "identity.key",
+        "tunnel.key",
+        "mailbox.key",
+        "network",
+        "record",
+        "time",
+        "attestation",
+        "machine",
+        "lock",
+        &peer,
+    ];
     let harms = [Harm::Empty, Harm::Half, Harm::Garbage, Harm::Missing, Harm::Mode(0o644), Harm::Mode(0o620)];
     for file in files {
         for harm in harms.into_iter().chain([Harm::Owner, Harm::Link, Harm::SecondName]) {

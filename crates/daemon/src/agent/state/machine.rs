@@ -20,16 +20,19 @@ impl State {
     /// Refuses a folder that was used on a different machine. With `adopt` it belongs to this one from now on.
     pub(crate) fn check_machine(&self, adopt: bool) -> Result<(), Failure> {
         let Some(machine) = this_machine() else { return Ok(()) };
-        let known = read(&self.folder, OsStr::new(MACHINE))?;
-        let is_readable = |known: &Zeroizing<Vec<u8>>| known.len() == machine.len();
-        match known.filter(is_readable) {
+        match read(&self.folder, OsStr::new(MACHINE))? {
             Some(known) if **known == *machine.as_bytes() => Ok(()),
-            Some(_) if !adopt => Err(Failure::new(
-                ExitKind::Conflict,
-                format!("{} belongs to a different machine", self.folder.path().display()),
-            )
-            .with_cause("it was used on a host with a different /etc/machine-id, and two hosts with one identity disturb each other")
-            .with_hint("if it was moved here for good, add --adopt to this command; otherwise remove it and run overlay init")),
+            Some(_) if !adopt => {
+                let path = self.folder.path_of(MACHINE);
+                Err(Failure::new(ExitKind::Conflict, format!("{} names a different machine", path.display()))
+                    .with_cause(
+                        "the state folder was used on a host with a different /etc/machine-id, and two hosts with one \
+                         identity disturb each other",
+                    )
+                    .with_hint(
+                        "if the folder was moved here for good, add --adopt; if it is a copy, make a new agent: overlay init",
+                    ))
+            }
             _ => self.replace(MACHINE, machine.as_bytes()),
         }
     }
