@@ -114,6 +114,8 @@ pub(crate) struct Agent {
     started: tokio::time::Instant,
     is_registered: bool,
     twin: Twin,
+    /// The agent about whose tags the rendezvous was asked last.
+    confirmed_last: Option<PublicKey>,
     /// Names that resolved to addresses which only agents have.
     fake_answers: Vec<(String, IpAddr)>,
     /// Where peers can be reached, as they have said.
@@ -260,6 +262,7 @@ impl Agent {
             started: tokio::time::Instant::now(),
             is_registered: false,
             twin: Twin::default(),
+            confirmed_last: None,
             fake_answers: Vec::new(),
             endpoints,
             moved: BTreeSet::new(),
@@ -374,7 +377,7 @@ impl Agent {
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             changed = changed.and(self.look_around(netlink, port).await);
-            changed = changed.and(self.tend_tunnel_keys()).and(self.tend_mailbox());
+            changed = changed.and(self.tend_tunnel_keys()).and(self.tend_mailbox()).and(self.confirm_waiting());
             changed = changed.and(std::mem::take(&mut self.owed));
             self.note_expired();
         }

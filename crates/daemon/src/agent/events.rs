@@ -140,8 +140,11 @@ impl Agent {
         match subject {
             Subject::Register(_) => {
                 let cause = refused_record(code, self.attestation.is_some());
-                tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {cause}");
-                self.standing = Standing::Failed(format!("it refuses this agent's record: {cause}"));
+                let standing = Standing::Failed(format!("it refuses this agent's record: {cause}"));
+                // It is registered again from time to time, and refused again.
+                if std::mem::replace(&mut self.standing, standing.clone()) != standing {
+                    tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {cause}");
+                }
                 self.refuse_held(&cause);
             }
             Subject::Find(query) => {

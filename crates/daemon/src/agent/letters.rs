@@ -270,7 +270,7 @@ impl Agent {
     /// Tells each open peer where this host is, if it was not told yet.
     pub(super) fn tell_places(&mut self) {
         let now = unix_now();
-        let open: BTreeSet<_> = self.book.open(self.moment()).map(|open| open.record.identity).collect();
+        let open: BTreeSet<_> = self.open_peers().map(|open| open.record.identity).collect();
         let told = std::mem::replace(&mut self.told, open.clone());
         for peer in open.difference(&told).copied() {
             let endpoints = Endpoints {

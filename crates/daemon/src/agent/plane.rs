@@ -17,8 +17,7 @@ impl Agent {
         // Two peers with one key would leave the daemon without a start. The book lets none in.
         let mut keys = BTreeSet::new();
         let own_keys = self.own_keys();
-        let open = self.book.open(self.moment()).filter(|_| !self.twin.is_found());
-        let peers = open.filter_map(|open| {
+        let peers = self.open_peers().filter_map(|open| {
             let peer = tunnels::peer_of(&open, pool, self.record.ipv4)?;
             self.called_by_known_key(peer, &own_keys)
         });
@@ -29,6 +28,11 @@ impl Agent {
             addresses: self.addresses(),
             peers: peers.collect(),
         }
+    }
+
+    /// The peers with a tunnel.
+    pub(super) fn open_peers(&self) -> impl Iterator<Item = Open<'_>> {
+        self.book.open(self.moment()).filter(|_| !self.twin.is_found())
     }
 
     pub(super) fn addresses(&self) -> Vec<IpNet> {
@@ -45,7 +49,7 @@ impl Agent {
     pub(crate) fn candidates(&mut self, all: bool) -> Vec<(PeerKey, Vec<SocketAddr>)> {
         let inner = self.pools();
         let moved = std::mem::take(&mut self.moved);
-        let candidates = self.book.open(self.moment()).filter_map(|open: Open<'_>| {
+        let candidates = self.open_peers().filter_map(|open| {
             if !all && !moved.contains(&open.record.identity) {
                 return None;
             }

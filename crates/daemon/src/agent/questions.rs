@@ -1,5 +1,6 @@
 //! Questions about agents that are not known here: they are passed on to the rendezvous, and answered when it answers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use overlay_rendezvous::client::Query;
@@ -139,10 +140,14 @@ impl Agent {
         self.held.drain(..).for_each(|held| held.asked.refuse(cause));
     }
 
-    /// Whether the rendezvous is asked about the tags of this agent already.
-    pub(super) fn is_confirming(&self, peer: &PublicKey) -> bool {
-        let mut asked = self.asked.values().chain(self.held.iter().map(|held| &held.asked));
-        asked.any(|asked| matches!(asked.goal, Goal::Attested(about) if about == *peer))
+    /// The agents about whose tags the rendezvous is being asked.
+    pub(super) fn confirming(&self) -> BTreeSet<PublicKey> {
+        let asked = self.asked.values().chain(self.held.iter().map(|held| &held.asked));
+        let about = |asked: &Asked| match asked.goal {
+            Goal::Attested(peer) => Some(peer),
+            _ => None,
+        };
+        asked.filter_map(about).collect()
     }
 
     /// Handles the records that the rendezvous has found.

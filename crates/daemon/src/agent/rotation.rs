@@ -98,7 +98,7 @@ impl Agent {
             return Err(self.still_answered());
         }
         let replaced = unix_now();
-        let has_peers = self.book.open(self.moment()).next().is_some() || !self.rotation.file_peers.is_empty();
+        let has_peers = self.open_peers().next().is_some() || !self.rotation.file_peers.is_empty();
         let former = FormerKey { key: self.keys.tunnel.clone(), replaced };
         let former = Some(former).filter(|_| has_peers && !rotate.compromised);
         let tunnel = PrivateKey::generate();
@@ -199,7 +199,7 @@ impl Agent {
     /// The names of the trusted peers that have not used the present tunnel key.
     fn waits_for(&self) -> impl Iterator<Item = &str> {
         let rotation = &self.rotation;
-        let agents = self.book.open(self.moment()).map(|open| open.record);
+        let agents = self.open_peers().map(|open| open.record);
         let agents = agents.filter(|record| !rotation.used.contains(&record.identity));
         let of_file = rotation.file_peers.iter().filter(|(key, _)| !rotation.used_by_file_peers.contains(key));
         agents.map(|record| record.name.as_str()).chain(of_file.map(|(_, name)| name.as_str()))

@@ -70,16 +70,20 @@ impl Agent {
 
     /// Refuses what would change something that a twin has, too.
     pub(super) fn refuse_for_twin(&self, request: &AgentRequest) -> Result<(), Failure> {
-        let changes = matches!(
-            request,
+        let changes = match request {
             AgentRequest::Handshake(_)
-                | AgentRequest::Approve(_)
-                | AgentRequest::Reject(_)
-                | AgentRequest::Untrust(_)
-                | AgentRequest::Trust(_)
-                | AgentRequest::RotateKey(_)
-                | AgentRequest::Join(_)
-        );
+            | AgentRequest::Approve(_)
+            | AgentRequest::Reject(_)
+            | AgentRequest::Untrust(_)
+            | AgentRequest::Trust(_)
+            | AgentRequest::RotateKey(_)
+            | AgentRequest::Join(_) => true,
+            AgentRequest::Pending
+            | AgentRequest::Peers
+            | AgentRequest::Ask(_)
+            | AgentRequest::Find(_)
+            | AgentRequest::Whois(_) => false,
+        };
         if self.twin.is_found && changes {
             return Err(Failure::new(ExitKind::Refused, format!("{KEY_CLONE}: {WHAT}")).with_hint(FIX));
         }
