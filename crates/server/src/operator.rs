@@ -181,7 +181,7 @@ impl Desk {
             Ask::RevokeToken { token } => with(self.token(token.clone()).await?, Order::RevokeToken),
             Ask::RemoveAgent { agent } => with(self.agent(agent.clone()).await?, Order::Remove),
             Ask::BanAgent { agent } => with(self.agent(agent.clone()).await?, Order::Ban),
-            Ask::UnbanAgent { agent } => with(self.agent(agent.clone()).await?, Order::Unban),
+            Ask::UnbanAgent { agent } => with(self.banned(agent.clone()).await?, Order::Unban),
             Ask::FreeName { name } => (Order::Free(name.clone()), None),
             Ask::Agents { .. } | Ask::Tokens | Ask::Stats | Ask::Backup => {
                 return Err(ServeError::new(Kind::Config, "this is not an order"));
@@ -202,6 +202,15 @@ impl Desk {
             the_only_one("agent", &text, all.iter().map(|view| *view.identity))
         })
         .await?
+    }
+
+    /// The banned agent that a name means, or else what a key means.
+    async fn banned(&self, text: String) -> Result<PublicKey, ServeError> {
+        let name = text.clone();
+        match self.look(move |registry| registry.banned_with_name(&name).copied()).await? {
+            Some(banned) => Ok(banned),
+            None => self.agent(text).await,
+        }
     }
 
     /// The token that a key or the beginning of a key means.

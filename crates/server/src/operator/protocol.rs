@@ -41,7 +41,7 @@ pub enum Ask {
     },
     /// Lifts a ban.
     UnbanAgent {
-        /// Its key, or at least 16 characters of it.
+        /// The name that it had, its key, or at least 16 characters of it.
         agent: String,
     },
     /// Frees a name that its agent has given up.
