@@ -100,7 +100,8 @@ impl State {
 
     /// Whether nothing was ever made here.
     pub(crate) fn is_new(&self) -> Result<bool, ServeError> {
-        let names = [NETWORK, NETWORK_KEY, RENDEZVOUS_KEY];
+        // A restore makes the registry first. What is left of one that was interrupted is not a beginning.
+        let names = [NETWORK, NETWORK_KEY, RENDEZVOUS_KEY, REGISTRY];
         Ok(names
             .iter()
             .map(|name| read(&self.folder, name))

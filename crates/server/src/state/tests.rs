@@ -93,6 +93,15 @@ fn a_damaged_or_missing_file_is_refused_by_name_and_left_alone() {
 }
 
 #[test]
+fn what_an_interrupted_restore_left_is_not_a_beginning() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let state = open(&dir);
+    assert!(state.is_new().expect("readable"));
+    drop(state.store().expect("a new store"));
+    assert!(!state.is_new().expect("readable"));
+}
+
+#[test]
 fn a_key_or_a_folder_that_others_can_read_is_refused() {
     let (dir, _) = made();
     let path = path_of(dir.path(), "lab", RENDEZVOUS_KEY);
