@@ -33,8 +33,8 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const REVISION: &str = "revision";
 /// The version of the format, which [`RedbStore::open`] refuses if it does not know it.
 const FORMAT: &str = "format";
-/// The version of the format that this program writes.
-const FORMAT_VERSION: u64 = 1;
+/// The version of the format that this program writes. 1 had no bans, and of a token the number of its uses alone; it is read.
+const FORMAT_VERSION: u64 = 2;
 /// The length of a revision in front of a value.
 const REVISION_LEN: usize = 8;
 
@@ -117,7 +117,7 @@ impl RedbStore {
             transaction.open_table(ENTRIES)?;
             let mut numbers = transaction.open_table(NUMBERS)?;
             let found = numbers.get(FORMAT)?.map_or(FORMAT_VERSION, |found| found.value());
-            if found != FORMAT_VERSION {
+            if found > FORMAT_VERSION {
                 return Err(StoreError::Format { found });
             }
             numbers.insert(FORMAT, FORMAT_VERSION)?;

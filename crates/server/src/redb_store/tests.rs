@@ -30,14 +30,38 @@ fn a_store_is_found_again_in_its_file() {
 }
 
 #[test]
-fn a_store_of_a_newer_program_is_refused() {
+fn a_store_of_the_release_before_is_read_and_one_of_a_newer_program_is_refused() {
     let disk = Disk::default();
-    let store = RedbStore::on(disk.clone()).expect("an empty disk");
+    let mut store = RedbStore::on(disk.clone()).expect("an empty disk");
+    store.commit(&[put(b"a", b"1")]).expect("a commit");
+    for (found, is_read) in [(1, true), (FORMAT_VERSION, true), (FORMAT_VERSION + 1, false)] {
+        note_format(&store, found);
+        drop(store);
+        match RedbStore::on(disk.clone()) {
+            Ok(opened) => store = opened,
+            Err(refused) => {
+                assert!(!is_read, "format {found}: {refused}");
+                assert!(matches!(refused, StoreError::Format { found: said } if said == found));
+                return;
+            }
+        }
+        assert!(is_read, "format {found}");
+        assert_eq!(&*store.get(b"a").expect("a read").expect("an entry").value, b"1", "format {found}");
+        assert_eq!(format_of(&store), FORMAT_VERSION, "a program of the release before must refuse it");
+    }
+    unreachable!("a newer format was read");
+}
+
+/// Notes in a store that it has a format.
+fn note_format(store: &RedbStore, format: u64) {
     let transaction = store.database.begin_write().expect("a transaction");
-    transaction.open_table(NUMBERS).expect("a table").insert(FORMAT, FORMAT_VERSION + 1).expect("an insert");
+    transaction.open_table(NUMBERS).expect("a table").insert(FORMAT, format).expect("an insert");
     transaction.commit().expect("a commit");
-    drop(store);
-    assert!(matches!(RedbStore::on(disk), Err(StoreError::Format { found: 2 })));
+}
+
+fn format_of(store: &RedbStore) -> u64 {
+    let reading = store.database.begin_read().expect("a transaction");
+    reading.open_table(NUMBERS).expect("a table").get(FORMAT).expect("a read").expect("a format").value()
 }
 
 #[test]
