@@ -39,7 +39,7 @@ const AT_ONCE: usize = 64;
 #[serde(rename_all = "snake_case")]
 enum Line {
     Head(Head),
-    File { name: String, content: String },
+    File { name: String, content: Zeroizing<String> },
     Entry { key: String, value: String },
     End(Counts),
 }
@@ -82,7 +82,7 @@ pub(crate) fn write(
     let mut counts = Counts::default();
     for name in FILES {
         if let Some(content) = read(folder, name).map_err(io::Error::other)? {
-            put(&Line::File { name: name.to_owned(), content: BASE64.encode(&content) })?;
+            put(&Line::File { name: name.to_owned(), content: Zeroizing::new(BASE64.encode(&content)) })?;
             counts.files += 1;
         }
     }
