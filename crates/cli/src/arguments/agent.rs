@@ -252,9 +252,9 @@ pub(super) fn lifetime(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| EXAMPLES.to_owned())?;
     match number.checked_mul(seconds) {
-        Some(0) => Err("a grant cannot end at once; overlay untrust takes it back".to_owned()),
+        Some(0) => Err("nothing ends at once; write at least 1s".to_owned()),
         Some(lifetime) if lifetime <= MAX_LIFETIME => Ok(lifetime),
-        _ => Err("a hundred years are the most; leave --for out to set no end".to_owned()),
+        _ => Err("a hundred years (36500d) are the most".to_owned()),
     }
 }
 
