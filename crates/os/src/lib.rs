@@ -16,6 +16,7 @@ pub mod dates;
 pub mod folder;
 pub mod handed_over;
 pub mod interface;
+pub mod line_log;
 pub mod memory;
 pub mod netlink;
 pub mod netns;

@@ -36,7 +36,7 @@ pub(crate) async fn serve(listener: TcpListener, stats: Arc<Stats>) {
     let routes = Router::new().route("/metrics", get(scrape)).route("/health", get(async || "ok\n"));
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Ok(slot) = slots.clone().acquire_owned().await {
-        let (stream, _) = accept(&listener).await;
+        let (stream, _) = accept(|context| listener.poll_accept(context)).await;
         let routes = routes.clone();
         tokio::spawn(async move {
             let _slot = slot;

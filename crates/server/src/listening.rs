@@ -1,19 +1,23 @@
 //! Listening for TCP connections, and the address under which others find it.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::failure::ServeError;
 
 /// How long to wait after accepting failed, which happens while file descriptors are exhausted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
-/// Accepts a connection. Accepting fails while file descriptors are exhausted, so it is retried.
-pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+/// Accepts a connection, which `poll` asks a listener for. Accepting fails while file descriptors are exhausted, so it is
+/// retried.
+pub(crate) async fn accept<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>) -> T {
     loop {
-        match listener.accept().await {
+        match poll_fn(&mut poll).await {
             Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed");
@@ -47,5 +51,28 @@ pub(crate) fn shown_address(listen: IpAddr) -> IpAddr {
     match listen {
         IpAddr::V4(_) => v4().unwrap_or(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(_) => v4().or_else(v6).unwrap_or(Ipv6Addr::LOCALHOST.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn accepting_goes_on_after_a_pause() {
+        let (began, failures) = (Instant::now(), Cell::new(3));
+        let poll = |_: &mut Context<'_>| match failures.get() {
+            0 => Poll::Ready(Ok("a connection")),
+            left => {
+                failures.set(left - 1);
+                Poll::Ready(Err(io::Error::other("too many open files")))
+            }
+        };
+        assert_eq!(accept(poll).await, "a connection");
+        assert_eq!(began.elapsed(), 3 * ACCEPT_RETRY);
     }
 }

@@ -27,7 +27,9 @@ use crate::backup;
 use crate::clock::now;
 use crate::desk::{Look, Report};
 use crate::failure::{Kind, ServeError};
+use crate::listening::accept;
 use crate::redb_store::Snapshots;
+pub(crate) use audit::Audit;
 use protocol::{Ask, Told};
 
 /// The socket's name in the state folder.
@@ -66,14 +68,7 @@ pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, ServeError> {
 pub(crate) async fn serve(listener: UnixListener, desk: Desk) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Ok(slot) = slots.clone().acquire_owned().await {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "accepting the operator failed");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                continue;
-            }
-        };
+        let (stream, _) = accept(|context| listener.poll_accept(context)).await;
         let desk = desk.clone();
         tokio::spawn(async move {
             let _slot = slot;
@@ -88,6 +83,8 @@ pub(crate) async fn serve(listener: UnixListener, desk: Desk) {
 pub(crate) struct Desk {
     /// The state folder.
     pub(crate) folder: Arc<Folder>,
+    /// Where orders are logged.
+    pub(crate) audit: Audit,
     /// The network's name.
     pub(crate) network: Arc<str>,
     /// Reads the store.
@@ -144,12 +141,22 @@ impl Desk {
                 };
                 let key = key.map(|key| key.to_string());
                 let said = outcome.as_ref().map_or_else(ToString::to_string, |()| "done".to_owned());
-                if let Err(error) = audit::note(&self.folder, (uid, &order), key.as_deref(), &said, now().unix) {
-                    tracing::error!(%error, ?order, said, "an order cannot be logged in {}", self.folder.path().display());
-                }
+                self.log((uid, order), key.clone(), said).await;
                 outcome.map(|()| Told::Done { key })
             }
         }
+    }
+
+    /// Logs an order on a thread that may wait for the disk.
+    async fn log(&self, (uid, order): (u32, Ask), key: Option<String>, said: String) {
+        let (audit, folder) = (self.audit.clone(), self.folder.clone());
+        let logging = tokio::task::spawn_blocking(move || {
+            if let Err(error) = audit.note((uid, &order), key.as_deref(), &said, now().unix) {
+                tracing::error!(%error, ?order, said, "an order cannot be logged in {}", folder.path().display());
+            }
+        });
+        // A panic in there has been reported.
+        let _ = logging.await;
     }
 
     /// Carries an order out. Returns the key that it was about, also when it is refused.

@@ -23,7 +23,7 @@ use crate::http;
 use crate::limits::Limits;
 use crate::listening::{accept, listen, shown_address};
 use crate::metrics::Stats;
-use crate::operator;
+use crate::operator::{self, Audit};
 use crate::redb_store::Writer;
 use crate::state::{State, random_pool};
 use crate::tls::{self, CertificateFiles};
@@ -116,6 +116,8 @@ pub async fn serve(
     let store = state.store()?;
     let desk_of_operator = operator::Desk {
         folder: state.folder.clone(),
+        audit: Audit::open(state.folder.path())
+            .map_err(|error| ServeError::of_trust("use the state folder", state.folder.path(), error))?,
         network: options.network.as_str().into(),
         snapshots: store.snapshots(),
         reports: reports.clone(),
@@ -158,6 +160,8 @@ pub async fn serve(
     let _ = tokio::time::timeout(END_PATIENCE, goodbye).await;
     // The operator's door reads the store, too.
     beside.shutdown().await;
+    // Nobody listens on it any more. A start replaces what a killed rendezvous has left.
+    let _ = state.folder.remove(operator::SOCKET);
     // Everything that waits is committed first.
     match tokio::task::spawn_blocking(|| writer.join()).await {
         Ok(Err(error)) => Err(ServeError::new(Kind::Other, "the store has failed at the end").with_cause(error)),
@@ -182,7 +186,7 @@ async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, connections: &
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut next = 0;
     while let Ok(slot) = slots.clone().acquire_owned().await {
-        let (tcp, from) = accept(listener).await;
+        let (tcp, from) = accept(|context| listener.poll_accept(context)).await;
         while connections.try_join_next().is_some() {}
         let address = from.ip().to_canonical();
         let Some(counted) = addresses.admit(address) else {

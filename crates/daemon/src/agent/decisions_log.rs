@@ -10,11 +10,10 @@
 //! At 4 MiB the file is renamed to `decisions.log.1`, in place of the one before it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-use overlay_os::folder::{Access, Folder, TrustError};
+use overlay_os::folder::Folder;
+use overlay_os::line_log::LineLog;
 use overlay_wire::signed::PublicKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,15 +74,11 @@ impl Decision {
 
 /// The open log.
 pub(super) struct DecisionLog {
-    folder: Folder,
-    file: Option<File>,
-    /// The last write may have left half a line.
-    is_torn: bool,
+    lines: LineLog,
     unwritten: u64,
     /// Why the last decision could not be logged.
     failure: Option<String>,
     automatic: BTreeMap<PublicKey, Rate>,
-    max_len: u64,
 }
 
 /// How often the config decided about a peer in the current hour.
@@ -99,13 +94,10 @@ impl DecisionLog {
             Failure::new(ExitKind::Permission, format!("cannot use {}", state.display())).with_cause(error)
         })?;
         Ok(Self {
-            folder,
-            file: None,
-            is_torn: false,
+            lines: LineLog::new(folder, NAME, OLD, MAX_LEN),
             unwritten: 0,
             failure: None,
             automatic: BTreeMap::new(),
-            max_len: MAX_LEN,
         })
     }
 
@@ -119,10 +111,10 @@ impl DecisionLog {
         let decision = Decision { time: rfc3339(now), unix_ms: now, ..decision };
         let Ok(mut line) = serde_json::to_vec(&decision) else { return };
         line.push(b'\n');
-        let written = self.append(&line);
+        let written = self.lines.append(&line);
         if let Err(error) = &written {
             self.unwritten += 1;
-            let path = self.folder.path_of(NAME);
+            let path = self.lines.folder().path_of(NAME);
             tracing::warn!(%error, "a decision holds, but cannot be logged in {}", path.display());
         }
         self.failure = written.err().map(|error| error.to_string());
@@ -153,8 +145,7 @@ impl DecisionLog {
     pub(super) fn newest(&self, peer: Option<&PublicKey>, limit: usize) -> Vec<Decision> {
         let key = peer.map(PublicKey::to_string);
         let mut found = Vec::new();
-        for name in [NAME, OLD] {
-            let text = self.read(name);
+        for text in self.lines.newest_first() {
             let lines = text.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             // A line that is not whole was not logged.
             let decisions = lines.filter_map(|line| {
@@ -174,59 +165,6 @@ impl DecisionLog {
     /// The last decision that gave a peer what it has.
     pub(super) fn last(&self, peer: &PublicKey) -> Option<Decision> {
         self.newest(Some(peer), 1).pop()
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        if let Ok(file) = self.folder.open(name, Access::Read) {
-            // Half a file is still worth reading.
-            let _ = file.take(self.max_len * 2).read_to_end(&mut bytes);
-        }
-        bytes
-    }
-
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        let mut file = self.current(line.len() as u64)?;
-        let was_torn = std::mem::replace(&mut self.is_torn, true);
-        let written = if was_torn { file.write_all(&[b"\n", line].concat()) } else { file.write_all(line) };
-        written.and_then(|()| file.sync_data())?;
-        self.is_torn = false;
-        self.file = Some(file);
-        Ok(())
-    }
-
-    /// The file with room for a line. It is opened again if somebody has moved it away.
-    fn current(&mut self, room: u64) -> io::Result<File> {
-        let known = self.file.take().filter(|file| self.folder.is_at(file, NAME));
-        let file = match known {
-            Some(file) => file,
-            None => self.open_file()?,
-        };
-        if file.metadata()?.len() + room <= self.max_len {
-            return Ok(file);
-        }
-        self.folder.rename(NAME, OLD)?;
-        self.open_file()
-    }
-
-    fn open_file(&mut self) -> io::Result<File> {
-        // The last line may be half a line, if the power failed while it was written.
-        self.is_torn = match self.folder.open(NAME, Access::Read) {
-            Ok(mut file) => {
-                let mut last = [b'\n'];
-                let length = file.metadata()?.len();
-                if length > 0 {
-                    file.seek(SeekFrom::Start(length - 1))?;
-                    file.read_exact(&mut last)?;
-                }
-                last != *b"\n"
-            }
-            Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(error.into()),
-        };
-        let file = self.folder.open(NAME, Access::Append)?;
-        self.folder.sync()?;
-        Ok(file)
     }
 }
 
