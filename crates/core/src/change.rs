@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rand_core::RngCore;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng as _};
 use zeroize::Zeroizing;
 
 use crate::data::allowlist::{Allowlist, HostPorts};
@@ -47,6 +48,7 @@ impl Node {
             Command::SetPools(pools) => self.context.local.pools = pools,
             Command::SetMtu { mtu, max } => self.set_mtu(mtu, max, now),
             Command::WallClockSet(step) => self.on_wall_clock_set(step, now),
+            Command::Copied { seed } => self.on_copied(&seed, now),
             Command::SetJoins(joins) => self.context.local.joins = joins,
             Command::HostPorts { taken, ephemeral } => {
                 self.context.local.ports = Some(HostPorts::new(&self.context.local.addresses, taken, ephemeral));
@@ -327,6 +329,25 @@ impl Node {
             let Some(peer) = self.peers.peer(tag) else { continue };
             peer.tunnel.on_wall_clock_set(&mut self.context.rng);
             peer.arm(&mut self.deadlines, now);
+        }
+    }
+
+    /// Ends everything that a copy of this node has, too.
+    fn on_copied(&mut self, seed: &[u8; 32], now: Instant) {
+        self.context.rng = ChaCha8Rng::from_seed(*seed);
+        self.context.local.keys.forget_cookies(LOAD_LIMIT, now);
+        let can_speak = self.context.local.can_speak();
+        let mut at = now;
+        for tag in self.peers.tags() {
+            let Some(peer) = self.peers.peer(tag) else { continue };
+            let was_connected = peer.is_alive(now);
+            peer.on_local_end(can_speak, now);
+            if was_connected {
+                // It would speak into the former session until it notices.
+                peer.tunnel.on_wanted(now, &mut self.context.rng);
+            }
+            self.context.indices.renew(tag, &mut peer.tunnel.receivers, |_| false, &mut self.context.rng);
+            self.attend_in_turn(tag, &mut at, now);
         }
     }
 

@@ -199,6 +199,12 @@ pub enum Command {
     },
     /// The wall clock was set. Handshake timestamps follow from the next handshake on, but never go back.
     WallClockSet(WallStep),
+    /// This process, or its machine, was copied, and the other copy may run on. Sessions, handshakes and cookies end at once,
+    /// and waiting packets stay. Peers that had a session are called.
+    Copied {
+        /// A new [`NodeConfig::seed`], which the other copy does not have.
+        seed: Zeroizing<[u8; 32]>,
+    },
     /// Which super-packets TUN takes from now on. See [`NodeConfig::joins`].
     SetJoins(Joins),
     /// The UDP ports of this host now. Send it before commands that add peers, add prefixes or set an allowlist. Programs

@@ -80,6 +80,9 @@ pub(crate) trait Daemon {
     /// Handles an event that the engine reported. The device's table has it already.
     async fn on_event(&mut self, event: Event);
 
+    /// This process was copied while it ran. All sessions have ended.
+    async fn on_copied(&mut self);
+
     /// Returns how the daemon ends after the engine has ended by itself.
     async fn on_engine_ended(&mut self, error: std::io::Error) -> End;
 
@@ -157,6 +160,10 @@ async fn on_report(report: Report, daemon: &mut impl Daemon) -> ControlFlow<End>
             tracing::debug!(?event);
             daemon.device().table().on_event(event.clone(), wall_clock_of);
             daemon.on_event(event).await;
+            ControlFlow::Continue(())
+        }
+        Report::Copied => {
+            daemon.on_copied().await;
             ControlFlow::Continue(())
         }
         Report::Ended(error) => ControlFlow::Break(daemon.on_engine_ended(error).await),

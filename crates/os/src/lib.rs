@@ -12,6 +12,7 @@
 
 pub mod clock;
 pub mod confine;
+pub mod copies;
 pub mod dates;
 pub mod folder;
 pub mod handed_over;

@@ -180,6 +180,13 @@ impl Client {
         self.handle_timeout(now);
     }
 
+    /// This process was copied while it ran, so somebody else may have the connection, too: connects again at once. `seed` is
+    /// new randomness.
+    pub fn renew(&mut self, seed: [u8; 32], now: Now) {
+        self.rng = ChaCha8Rng::from_seed(seed);
+        self.on_network_changed(now);
+    }
+
     /// The time that [`Client::deadline`] named has come.
     pub fn handle_timeout(&mut self, now: Now) {
         match &mut self.state {

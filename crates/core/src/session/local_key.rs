@@ -76,6 +76,12 @@ impl LocalKeys {
         self.0.iter().map(LocalKey::public)
     }
 
+    /// Forgets the secrets of cookies. Cookies that were given out are void.
+    pub(crate) fn forget_cookies(&mut self, limit: u64, now: Instant) {
+        set_clock(now);
+        self.0.iter_mut().for_each(|key| key.gate = RateLimiter::new(&key.public, limit));
+    }
+
     /// Starts a new second of counting.
     pub(crate) fn reset_count(&self, now: Instant) {
         self.0.iter().for_each(|key| key.reset_count(now));

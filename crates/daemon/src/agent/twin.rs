@@ -13,7 +13,7 @@ use overlay_wire::signed::{Record, Signed};
 
 use super::request::AgentRequest;
 use super::time::now;
-use super::{Agent, Changed, PEERS, Standing};
+use super::{Agent, Changed, NOTHING, PEERS, Standing};
 use crate::failure::{ExitKind, Failure};
 use crate::warnings::StatusWarning;
 
@@ -50,6 +50,21 @@ impl Agent {
             record.sequence > self.record.sequence || is_other
         };
         self.twin.has_registered && record.as_deref().is_some_and(is_foreign)
+    }
+
+    /// This process was copied while it ran, so there may be a twin, with the same connection. A new connection and a new
+    /// record show which of the two goes on.
+    pub(crate) fn on_copied(&mut self) -> Changed {
+        if self.twin.is_found() {
+            return NOTHING;
+        }
+        let mut seed = [0; 32];
+        if let Err(error) = overlay_os::random::fill(&mut seed) {
+            tracing::error!(%error, "cannot get randomness from the kernel");
+        }
+        self.client.renew(seed, now());
+        let changed = self.sign_record(self.record.ipv4);
+        changed.and(self.drain())
     }
 
     /// Stops: no connection, no tunnel.

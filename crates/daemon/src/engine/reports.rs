@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_core::{Event, PeerTag};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// How many events may wait for control. Further ones are merged.
 const MAX_EVENTS: usize = 256;
@@ -16,6 +17,8 @@ const OFFER_AGAIN: Duration = Duration::from_millis(20);
 pub enum Report {
     /// An event of the node.
     Event(Event),
+    /// This process was copied while it ran. All sessions have ended.
+    Copied,
     /// Why the engine ended by itself. Nothing follows.
     Ended(io::Error),
 }
@@ -23,6 +26,7 @@ pub enum Report {
 /// The receiver of reports, which control holds.
 pub struct Reports {
     events: mpsc::Receiver<Event>,
+    copied: Arc<Notify>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
@@ -30,13 +34,16 @@ pub struct Reports {
 pub(super) fn channel() -> (Events, oneshot::Sender<io::Result<()>>, Reports) {
     let (sender, events) = mpsc::channel(MAX_EVENTS);
     let (end, ended) = oneshot::channel();
-    (Events { sender, merged: BTreeMap::new() }, end, Reports { events, ended })
+    let copied = Arc::<Notify>::default();
+    let told = Events { sender, merged: BTreeMap::new(), copied: Arc::clone(&copied) };
+    (told, end, Reports { events, copied, ended })
 }
 
 impl Reports {
     /// Waits for the next report. Can be cancelled. Not to be called again after [`Report::Ended`].
     pub async fn next(&mut self) -> Report {
         tokio::select! {
+            () = self.copied.notified() => Report::Copied,
             Some(event) = self.events.recv() => Report::Event(event),
             ended = &mut self.ended => Report::Ended(match ended {
                 Ok(Err(error)) => error,
@@ -50,6 +57,7 @@ impl Reports {
 pub(super) struct Events {
     sender: mpsc::Sender<Event>,
     merged: BTreeMap<(PeerTag, u8), Event>,
+    copied: Arc<Notify>,
 }
 
 impl Events {
@@ -81,6 +89,11 @@ impl Events {
         self.merged.insert((event.peer(), kind), event).is_none()
     }
 
+    /// Tells control that the process was copied. Control hears it once, however often it happens before control looks.
+    pub(super) fn tell_copied(&self) {
+        self.copied.notify_one();
+    }
+
     pub(super) fn flush(&mut self) {
         while let Some((key, event)) = self.merged.pop_first() {
             if let Err(error) = self.sender.try_send(event) {
@@ -100,7 +113,7 @@ mod tests {
     #[test]
     fn events_that_control_does_not_take_are_merged_by_peer_and_kind() {
         let (sender, mut receiver) = mpsc::channel(1);
-        let mut events = Events { sender, merged: BTreeMap::new() };
+        let mut events = Events { sender, merged: BTreeMap::new(), copied: Arc::default() };
         let peer = PeerTag::from_bits(1);
         let completed = |seconds| Event::HandshakeCompleted(peer, Instant::from_start(Duration::from_secs(seconds)));
         assert!(events.push(completed(1)));

@@ -6,12 +6,14 @@ use std::time::Duration;
 use std::{io, mem};
 
 use overlay_core::{Command, Counter, Instant, Node, UdpTrain, Via, WallStep};
+use overlay_os::copies::{Copied, CopyWatch};
 use overlay_os::poll::{Poller, Timer, Waker};
 use overlay_os::schedule::{self, Scheduling};
 use overlay_os::udp::{self, ReceiveBatch};
 use overlay_os::wall_clock::{Step, WallWatch};
 use overlay_wire::offload::{VIRTIO_HEADER_LEN, VirtioHeader};
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use super::carrier::Carrier;
 use super::refusals::Refusals;
@@ -41,6 +43,7 @@ const TOKEN_WAKER: u64 = 2;
 const TOKEN_V4: u64 = 3;
 const TOKEN_V6: u64 = 4;
 const TOKEN_WALL_CLOCK: u64 = 5;
+const TOKEN_COPIES: u64 = 6;
 
 /// The engine on its own thread.
 pub(super) struct Run {
@@ -48,6 +51,7 @@ pub(super) struct Run {
     carrier: Carrier,
     poller: Poller,
     wall_clock: WallWatch,
+    copies: CopyWatch,
     waker: Waker,
     turns: Arc<Counter>,
     requests: mpsc::Receiver<Request>,
@@ -71,6 +75,8 @@ impl Run {
         poller.add(&timer, TOKEN_TIMER)?;
         poller.add(&waker, TOKEN_WAKER)?;
         poller.add(&wall_clock, TOKEN_WALL_CLOCK)?;
+        let copies = CopyWatch::new()?;
+        copies.announcements().map_or(Ok(()), |announcements| poller.add(announcements, TOKEN_COPIES))?;
         wait_for(&poller, &sockets)?;
         Ok(Self {
             node,
@@ -85,6 +91,7 @@ impl Run {
             },
             poller,
             wall_clock,
+            copies,
             waker,
             turns,
             requests,
@@ -103,7 +110,11 @@ impl Run {
         // Adding the first peers may have made something due.
         self.carry()?;
         loop {
-            for token in self.poller.wait(self.events.patience())? {
+            let ready = self.poller.wait(self.events.patience())?;
+            if let Some(copied) = self.copies.take(now().since_start()) {
+                self.on_copied(copied)?;
+            }
+            for token in ready {
                 match token {
                     TOKEN_V4 | TOKEN_V6 => self.receive(token)?,
                     TOKEN_TUN => self.read_tun()?,
@@ -119,6 +130,11 @@ impl Run {
                         self.wall_clock.clear();
                         self.follow_wall_clock();
                         self.carry()?;
+                    }
+                    TOKEN_COPIES => {
+                        if let Some(copied) = self.copies.on_announcement() {
+                            self.on_copied(copied)?;
+                        }
                     }
                     _ => {
                         self.waker.clear();
@@ -211,6 +227,17 @@ impl Run {
         };
         // This command is never refused.
         let _ = self.node.handle_command(Command::WallClockSet(step), now());
+    }
+
+    /// Ends all sessions before another packet passes: a copy of this process may use the same keys and counters.
+    fn on_copied(&mut self, copied: Copied) -> io::Result<()> {
+        tracing::warn!(?copied, "this process was copied while it ran, so all sessions end");
+        let mut seed = Zeroizing::new([0; 32]);
+        overlay_os::random::fill(&mut *seed)?;
+        // This command is never refused.
+        let _ = self.node.handle_command(Command::Copied { seed }, now());
+        self.events.tell_copied();
+        self.carry()
     }
 
     /// Follows the interface after the node was told that it came up or went down. While it is down, TUN is not read. A

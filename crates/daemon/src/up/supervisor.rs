@@ -231,6 +231,14 @@ impl Daemon for Supervisor {
         self.paths.on_event(peer, event, &mut self.running).await;
     }
 
+    async fn on_copied(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            let changed = agent.on_copied();
+            self.follow_agent(changed).await;
+            self.publish();
+        }
+    }
+
     async fn on_engine_ended(&mut self, error: io::Error) -> End {
         let Config { interface, path, .. } = &self.running.config;
         End::Failed(

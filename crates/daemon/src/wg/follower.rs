@@ -197,6 +197,8 @@ impl Daemon for Follower {
 
     async fn on_event(&mut self, _: Event) {}
 
+    async fn on_copied(&mut self) {}
+
     async fn on_engine_ended(&mut self, error: io::Error) -> End {
         // Most often the interface was deleted.
         match self.link.look().await {
