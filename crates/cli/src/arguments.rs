@@ -1,6 +1,7 @@
 //! The command line: verbs, arguments, and the text of `--help`.
 
 pub(crate) mod agent;
+pub(crate) mod network;
 pub(crate) mod rendezvous;
 
 use std::ffi::OsString;
@@ -132,6 +133,9 @@ pub(crate) enum Verb {
     Config(Config),
     /// Turn a wg-quick config into an overlay config
     Import(Import),
+    /// Make or change a network whose key is kept away from its rendezvous
+    #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
+    Network(network::Network),
     /// Run a rendezvous, where agents find each other
     #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Rendezvous(rendezvous::Rendezvous),

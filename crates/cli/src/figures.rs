@@ -58,7 +58,7 @@ pub(crate) fn distance(at: u64, now: u64) -> String {
 }
 
 /// A date in seconds since 1970: `2026-11-28 12:00:00 UTC`.
-fn date(seconds: u64) -> String {
+pub(crate) fn date(seconds: u64) -> String {
     rfc3339(seconds.saturating_mul(1_000)).replace('T', " ").replace('Z', " UTC")
 }
 

@@ -74,6 +74,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Key(verb) => verbs::key::run(&session, &verb).map(success),
         Verb::Config(verb) => verbs::config::run(&session, &verb),
         Verb::Import(arguments) => verbs::import::run(&session, &arguments),
+        Verb::Network(verb) => verbs::network::run(&session, &verb).map(success),
         Verb::Rendezvous(verb) => verbs::rendezvous::run(&session, verb).map(success),
         Verb::Completions(arguments) => verbs::completions::run(&session, &arguments).map(success),
         Verb::Man(arguments) => verbs::man::run(&session, &arguments).map(success),

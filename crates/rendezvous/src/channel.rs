@@ -33,7 +33,7 @@ use crate::protocol::{MAX_MESSAGE_LEN, VERSION};
 
 pub use client::{Client, ClientSide};
 pub use noise::{Handshake, Opener, Sealer};
-pub use pinned::{DEFAULT_PORT, NotPinned, Pinned};
+pub use pinned::{DEFAULT_PORT, NotPinned, Pinned, parse_url};
 pub use server::{Server, ServerSide};
 
 /// The bytes that sealing adds to a message.

@@ -21,6 +21,7 @@ mod http;
 mod limits;
 mod listening;
 mod metrics;
+pub mod network;
 pub mod operator;
 mod outbox;
 pub mod redb_store;

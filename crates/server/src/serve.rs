@@ -23,9 +23,10 @@ use crate::http;
 use crate::limits::Limits;
 use crate::listening::{accept, listen, shown_address};
 use crate::metrics::Stats;
+use crate::network;
 use crate::operator::{self, Audit};
 use crate::redb_store::Writer;
-use crate::state::{State, random_pool};
+use crate::state::{Identity, State, Wanted, random_pool};
 use crate::tls::{self, CertificateFiles};
 
 /// The most connections of all agents together.
@@ -46,6 +47,10 @@ pub struct Options {
     pub pool: Option<Pool>,
     /// Whether only agents with a token may join. `None`: as it was, and open at first.
     pub is_closed: Option<bool>,
+    /// Where agents find it: `https://HOST:PORT`. `None`: where the network object says, and else where it listens.
+    pub url: Option<String>,
+    /// A network object that was signed elsewhere. `None`: the one that is known, or a new one.
+    pub network_file: Option<PathBuf>,
     /// Where to serve metrics and health. `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// The operator's certificate. `None`: one of our own.
@@ -84,22 +89,12 @@ pub async fn serve(
     let state = State::open(&options.state_dir, &options.network)?;
     let (listener, address) = listen("for agents", options.listen).await?;
     let host = SocketAddr::new(shown_address(address.ip()), address.port());
-    let identity = if state.is_new()? {
-        let pool = match options.pool {
-            Some(pool) => pool,
-            None => random_pool().await?,
-        };
-        state.make(&options.network, pool, options.is_closed.unwrap_or(false), &format!("https://{host}"), now())?
-    } else {
-        state.load(&options.network, options.pool, options.is_closed, &format!("https://{host}"), now())?
-    };
+    let identity = identity(&options, &state, host).await?;
     let tls = tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
-    let url = Pinned {
-        host: host.ip().to_string(),
-        port: host.port(),
-        rendezvous: identity.key.public(),
-        network: identity.network.network,
-    };
+    let (rendezvous, network) = (identity.key.public(), identity.network.network);
+    let url: Pinned = format!("{}#{rendezvous}.{network}", identity.url).parse().map_err(|reason| {
+        ServeError::new(Kind::Config, format!("`{}` is not the URL of a rendezvous", identity.url)).with_cause(reason)
+    })?;
     let stats = Arc::<Stats>::default();
     let setup = Setup { rendezvous: url.rendezvous, network: identity.network, url, stats: stats.clone() };
     let mut beside = JoinSet::new();
@@ -167,6 +162,23 @@ pub async fn serve(
         Ok(Err(error)) => Err(ServeError::new(Kind::Other, "the store has failed at the end").with_cause(error)),
         _ => Ok(()),
     }
+}
+
+/// Reads or makes the key of this rendezvous and the network object.
+async fn identity(options: &Options, state: &State, host: SocketAddr) -> Result<Identity, ServeError> {
+    let default = format!("https://{host}");
+    let url = options.url.as_deref().unwrap_or(&default);
+    let wanted = Wanted { name: &options.network, pool: options.pool, is_closed: options.is_closed, url };
+    if let Some(file) = &options.network_file {
+        state.take(&network::open(file)?)?;
+    } else if state.is_new()? {
+        let pool = match options.pool {
+            Some(pool) => pool,
+            None => random_pool().await?,
+        };
+        return state.make(&wanted, pool, now());
+    }
+    state.load(&wanted, now())
 }
 
 /// Keeps the keys out of core dumps, and makes room for many connections. A rendezvous runs without either.

@@ -14,6 +14,7 @@
 //! Everything is made at the first start, the network object last. From then on a file that is missing, empty or damaged is
 //! refused by name: a rendezvous never takes a new identity in silence.
 
+mod identity;
 mod keys;
 mod pool;
 #[cfg(test)]
@@ -27,13 +28,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use overlay_os::folder::{Access, Folder, TrustError};
-use overlay_rendezvous::now::Now;
-use overlay_wire::signed::{MAX_ENVELOPE_LEN, Network, Pool, Rendezvous, SecretKey, Signed};
+use overlay_wire::signed::{PublicKey, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::failure::{Kind, ServeError};
 use crate::redb_store::RedbStore;
 
+pub(crate) use identity::{Identity, Wanted};
 pub(crate) use pool::random_pool;
 
 const LOCK: &str = "lock";
@@ -49,13 +50,6 @@ const MAX_FILE: u64 = 64 * 1024;
 pub(crate) struct State {
     pub(crate) folder: Arc<Folder>,
     _lock: File,
-}
-
-/// The keys and the network of a rendezvous.
-#[derive(Debug)]
-pub(crate) struct Identity {
-    pub(crate) key: Arc<SecretKey>,
-    pub(crate) network: Signed<Network>,
 }
 
 impl State {
@@ -101,124 +95,30 @@ impl State {
     /// Whether nothing was ever made here.
     pub(crate) fn is_new(&self) -> Result<bool, ServeError> {
         // A restore makes the registry first. What is left of one that was interrupted is not a beginning.
-        let names = [NETWORK, NETWORK_KEY, RENDEZVOUS_KEY, REGISTRY];
-        Ok(names
-            .iter()
-            .map(|name| read(&self.folder, name))
-            .collect::<Result<Vec<_>, _>>()?
-            .iter()
-            .all(Option::is_none))
-    }
-
-    /// Makes the keys and the network object.
-    pub(crate) fn make(
-        &self,
-        name: &str,
-        pool: Pool,
-        is_closed: bool,
-        url: &str,
-        now: Now,
-    ) -> Result<Identity, ServeError> {
-        let (network_key, key) = (self.make_key(NETWORK_KEY)?, self.make_key(RENDEZVOUS_KEY)?);
-        let network = Network {
-            network: network_key.public(),
-            sequence: now.unix.max(1),
-            issued: now.unix,
-            name: name.to_owned(),
-            pool,
-            rendezvous: vec![Rendezvous { url: url.to_owned(), key: key.public() }],
-            is_closed,
-        };
-        let network = self.sign(network, &network_key)?;
-        Ok(Identity { key: Arc::new(key), network })
-    }
-
-    /// Reads what was made at the first start. The network object is signed again if it does not name `url`, or if the
-    /// operator has closed or opened the network. `is_closed`: `None` leaves it as it is.
-    pub(crate) fn load(
-        &self,
-        name: &str,
-        pool: Option<Pool>,
-        is_closed: Option<bool>,
-        url: &str,
-        now: Now,
-    ) -> Result<Identity, ServeError> {
-        let network = self.network()?;
-        let key = self.key(RENDEZVOUS_KEY)?.ok_or_else(|| self.missing(RENDEZVOUS_KEY))?;
-        if network.name != name {
-            let failure = ServeError::new(Kind::Config, format!("{} is not of `{name}`", self.shown(NETWORK)));
-            let failure = failure.with_cause(format!("it is of the network `{}`", network.name));
-            return Err(
-                failure.with_hint(format!("give the folder the name `{}` and use `--network {0}`", network.name))
-            );
-        }
-        if pool.is_some_and(|pool| pool != network.pool) {
-            let known = format!("{}/{}", network.pool.address(), network.pool.prefix_len());
-            let failure = ServeError::new(Kind::Config, "the pool of a network cannot be changed");
-            let failure = failure.with_cause(format!("agents of `{name}` have addresses in {known}"));
-            return Err(failure.with_hint(format!("leave `--pool` out, or write `--pool {known}`")));
-        }
-        let ours = Rendezvous { url: url.to_owned(), key: key.public() };
-        let is_closed = is_closed.unwrap_or(network.is_closed);
-        if network.rendezvous.contains(&ours) && network.is_closed == is_closed {
-            return Ok(Identity { key: Arc::new(key), network });
-        }
-        let Some(network_key) = self.key(NETWORK_KEY)? else {
-            if network.is_closed != is_closed {
-                let what = if is_closed { "close" } else { "open" };
-                let failure = ServeError::new(Kind::NotFound, format!("cannot {what} the network `{name}`"));
-                return Err(failure.with_cause(format!("{} is not here to sign that", self.shown(NETWORK_KEY))));
+        for name in [NETWORK, NETWORK_KEY, RENDEZVOUS_KEY, REGISTRY] {
+            if self.has(name)? {
+                return Ok(false);
             }
-            tracing::warn!(
-                "the network object does not name {url}, and {} is not here to sign a new one",
-                self.shown(NETWORK_KEY)
-            );
-            return Ok(Identity { key: Arc::new(key), network });
-        };
-        if network_key.public() != network.network {
-            let failure =
-                ServeError::new(Kind::Other, format!("{} is the key of a different network", self.shown(NETWORK_KEY)));
-            return Err(failure.with_cause(format!("{} is signed by {}", self.shown(NETWORK), network.network)));
         }
-        let mut changed = network.into_value();
-        changed.rendezvous.retain(|known| known.key != ours.key);
-        changed.rendezvous.push(ours);
-        changed.is_closed = is_closed;
-        changed.sequence = now.unix.max(changed.sequence + 1);
-        changed.issued = now.unix;
-        let network = self.sign(changed, &network_key)?;
-        Ok(Identity { key: Arc::new(key), network })
+        Ok(true)
     }
 
-    fn network(&self) -> Result<Signed<Network>, ServeError> {
-        let bytes = read(&self.folder, NETWORK)?.ok_or_else(|| self.missing(NETWORK))?;
-        Signed::open(&bytes[..bytes.len().min(MAX_ENVELOPE_LEN + 1)]).map_err(|refused| match bytes.len() {
-            0 => self.damaged(NETWORK, "it is empty"),
-            _ => self.damaged(NETWORK, &format!("it is not a signed network object: {refused}")),
-        })
+    fn has(&self, name: &str) -> Result<bool, ServeError> {
+        match self.folder.open(name, Access::Read) {
+            Ok(_) => Ok(true),
+            Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(ServeError::of_trust("read", &self.folder.path_of(name), error)),
+        }
     }
 
-    fn sign(&self, network: Network, key: &SecretKey) -> Result<Signed<Network>, ServeError> {
-        let signed = Signed::sign(network, key)
-            .map_err(|refused| ServeError::new(Kind::Config, "cannot sign the network object").with_cause(refused))?;
-        self.folder
-            .replace(OsStr::new(NETWORK), &temporary(NETWORK), signed.bytes(), 0o600)
-            .map_err(|error| ServeError::of_file("write", &self.folder.path_of(NETWORK), &error))?;
-        Ok(signed)
+    /// The key of the rendezvous, which is made if it does not exist.
+    pub(crate) fn rendezvous_key(&self) -> Result<PublicKey, ServeError> {
+        let known = self.key(RENDEZVOUS_KEY)?;
+        Ok(known.map_or_else(|| make_key(&self.folder, RENDEZVOUS_KEY), Ok)?.public())
     }
 
     fn key(&self, name: &str) -> Result<Option<SecretKey>, ServeError> {
         key_in(&self.folder, name)
-    }
-
-    fn make_key(&self, name: &str) -> Result<SecretKey, ServeError> {
-        let failed = |error| ServeError::of_file("write", &self.folder.path_of(name), &error);
-        let mut secret = Zeroizing::new([0; 32]);
-        overlay_os::random::fill(&mut *secret).map_err(failed)?;
-        let key = SecretKey::from_bytes(&secret);
-        let text = keys::text(&key);
-        self.folder.write_new(OsStr::new(name), &temporary(name), text.as_bytes(), 0o600).map_err(failed)?;
-        Ok(key)
     }
 
     fn missing(&self, name: &str) -> ServeError {
@@ -248,6 +148,17 @@ pub(crate) fn key_in(folder: &Folder, name: &str) -> Result<Option<SecretKey>, S
         return Err(failure.with_hint(format!("chmod 600 {}", path.display())));
     }
     keys::parse(&bytes).map(Some).map_err(|problem| damaged(folder, name, problem))
+}
+
+/// Makes a key in a folder. One that exists is not replaced.
+pub(crate) fn make_key(folder: &Folder, name: &str) -> Result<SecretKey, ServeError> {
+    let failed = |error| ServeError::of_file("write", &folder.path_of(name), &error);
+    let mut secret = Zeroizing::new([0; 32]);
+    overlay_os::random::fill(&mut *secret).map_err(failed)?;
+    let key = SecretKey::from_bytes(&secret);
+    let text = keys::text(&key);
+    folder.write_new(OsStr::new(name), &temporary(name), text.as_bytes(), 0o600).map_err(failed)?;
+    Ok(key)
 }
 
 fn damaged(folder: &Folder, name: &str, problem: &str) -> ServeError {

@@ -35,7 +35,7 @@ pub use join::{BadJoinToken, JoinToken, MAX_JOIN_TEXT_LEN};
 pub use key::{KEY_TEXT_LEN, NotAKey, PublicKey, SecretKey};
 pub use member::{Attestation, Auth, Bind, Membership, Permit, Release, Role, Token};
 pub use name::{BadName, MAX_NAME_LEN, MAX_TAGS, check_name, check_tag};
-pub use network::{Network, Rendezvous};
+pub use network::{MAX_RENDEZVOUS, Network, Rendezvous};
 pub use record::{
     Abilities, MAX_FRESH, MAX_SERVICES, Record, Service, Transport, TunnelKey, Visibility, XWING_KEY_LEN,
 };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use ipnet::Ipv4Net;
+use overlay_server::network::parse_url;
 use overlay_wire::signed::{Pool, check_tag};
 
 use super::agent::lifetime;
@@ -17,6 +18,8 @@ pub(crate) enum Rendezvous {
     /// The first start makes the keys of the rendezvous and of the network. When agents can connect, one line is printed:
     /// the URL that they need. It ends in both public keys, so nobody else can pose as this rendezvous.
     Serve(Serve),
+    /// Print the key of this host's rendezvous, which is made at first, for `overlay network`
+    Key(Key),
     /// Make, list and revoke the tokens by which agents join a closed network
     #[command(subcommand)]
     Token(Token),
@@ -39,6 +42,14 @@ pub(crate) struct Network {
     /// The name of the network; by default, the only one of which a rendezvous keeps its state here
     #[arg(long, value_name = "NAME", value_parser = network_name)]
     pub(crate) network: Option<String>,
+}
+
+/// The key of a rendezvous.
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    /// The name of the network
+    #[arg(long, value_name = "NAME", value_parser = network_name)]
+    pub(crate) network: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -173,6 +184,14 @@ pub(crate) struct Serve {
     #[arg(long, conflicts_with = "closed")]
     pub(crate) open: bool,
 
+    /// Where agents find this rendezvous, if that is not where it listens; `network.key` must be here to sign it
+    #[arg(long, value_name = "URL", value_parser = parse_url, conflicts_with = "network_file")]
+    pub(crate) url: Option<String>,
+
+    /// A network object that was signed elsewhere: see `overlay network`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pool", "closed", "open"])]
+    pub(crate) network_file: Option<PathBuf>,
+
     /// Serve /metrics and /health over plain HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) metrics: Option<SocketAddr>,
@@ -196,7 +215,7 @@ fn tag(text: &str) -> Result<String, String> {
 }
 
 /// Parses the IPv4 addresses of a network.
-fn pool(text: &str) -> Result<Pool, String> {
+pub(super) fn pool(text: &str) -> Result<Pool, String> {
     let prefix: Ipv4Net = text.parse().map_err(|_| "give an IPv4 prefix such as 10.64.0.0/16".to_owned())?;
     if prefix.addr() != prefix.network() {
         return Err(format!("it has bits behind the prefix; did you mean `{}`?", prefix.trunc()));

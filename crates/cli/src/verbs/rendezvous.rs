@@ -18,7 +18,7 @@ use overlay_server::{CertificateFiles, Kind, Limits, Options, ServeError, Setup}
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::arguments::rendezvous::{Network, Rendezvous, Serve};
+use crate::arguments::rendezvous::{Key, Network, Rendezvous, Serve};
 use crate::background::path_from_root;
 use crate::output::Output;
 use crate::session::Session;
@@ -40,6 +40,7 @@ struct Ready<'a> {
 pub(crate) fn run(session: &Session, verb: Rendezvous) -> Result<(), Failure> {
     match verb {
         Rendezvous::Serve(arguments) => serve(session, arguments),
+        Rendezvous::Key(arguments) => key(session, &arguments),
         Rendezvous::Token(verb) => token::run(session, verb),
         Rendezvous::Agents(verb) => agents::run(session, &verb),
         Rendezvous::Release(arguments) => release::run(session, arguments),
@@ -83,6 +84,8 @@ fn options(arguments: Serve, state_dir: &Path) -> Result<Options, Failure> {
         state_dir: path_from_root(state_dir)?,
         pool: arguments.pool,
         is_closed: (arguments.closed || arguments.open).then_some(arguments.closed),
+        url: arguments.url,
+        network_file: arguments.network_file.map(absolute).transpose()?,
         metrics: arguments.metrics,
         certificate,
         limits: Limits { connections_per_address: arguments.connections_per_address.into(), ..Limits::default() },
@@ -99,6 +102,22 @@ fn say_ready(output: &Output, setup: &Setup) {
         url: setup.url.to_string(),
     };
     output.offer(&ready, || ready.url.clone());
+}
+
+/// The answer of `overlay rendezvous key`.
+#[derive(Serialize)]
+struct Known<'a> {
+    schema: &'static str,
+    network: &'a str,
+    key: String,
+}
+
+fn key(session: &Session, arguments: &Key) -> Result<(), Failure> {
+    let state_dir = path_from_root(&session.state_dir)?;
+    let key = overlay_server::network::rendezvous_key(&state_dir, &arguments.network).map_err(failure)?.to_string();
+    let known = Known { schema: "overlay.rendezvous.key.v1", network: &arguments.network, key };
+    session.output.result(&known, || known.key.clone());
+    Ok(())
 }
 
 /// What an order has done.
@@ -164,7 +183,7 @@ fn strange_answer() -> Failure {
         .with_hint("it may have a different version: restart it with this program")
 }
 
-fn failure(error: ServeError) -> Failure {
+pub(crate) fn failure(error: ServeError) -> Failure {
     let kind = match error.kind {
         Kind::Config => ExitKind::Config,
         Kind::Permission => ExitKind::Permission,

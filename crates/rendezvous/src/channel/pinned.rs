@@ -29,11 +29,7 @@ pub struct Pinned {
 impl Pinned {
     /// The URL without the keys.
     pub fn url(&self) -> String {
-        if self.host.contains(':') {
-            format!("https://[{}]:{}", self.host, self.port)
-        } else {
-            format!("https://{}:{}", self.host, self.port)
-        }
+        url_of(&self.host, self.port)
     }
 }
 
@@ -91,36 +87,55 @@ impl FromStr for Pinned {
         let (rendezvous, network) = keys.split_once('.').ok_or(NotPinned::Keys)?;
         let key = |text: &str| text.parse::<PublicKey>().map_err(|_| NotPinned::Keys);
         let (rendezvous, network) = (key(rendezvous)?, key(network)?);
-        let place = place.strip_suffix('/').unwrap_or(place);
-        if place.contains(['/', '?', '@']) {
-            return Err(NotPinned::Path);
-        }
-        let (host, port) = match place.strip_prefix('[') {
-            Some(rest) => {
-                let (host, behind) = rest.split_once(']').ok_or(NotPinned::Host)?;
-                host.parse::<Ipv6Addr>().map_err(|_| NotPinned::Host)?;
-                let port = match behind {
-                    "" => None,
-                    _ => Some(behind.strip_prefix(':').ok_or(NotPinned::Port)?),
-                };
-                (host, port)
-            }
-            None => {
-                let (host, port) = place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port)));
-                let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-                if host.is_empty() || host.len() > MAX_HOST_LEN || !host.bytes().all(is_good) {
-                    return Err(NotPinned::Host);
-                }
-                (host, port)
-            }
-        };
-        let port = match port {
-            None => DEFAULT_PORT,
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().ok().filter(|port| *port > 0).ok_or(NotPinned::Port)?
-            }
-            Some(_) => return Err(NotPinned::Port),
-        };
-        Ok(Self { host: host.to_owned(), port, rendezvous, network })
+        let (host, port) = parse_place(place)?;
+        Ok(Self { host, port, rendezvous, network })
     }
+}
+
+/// Parses `HOST:PORT`.
+fn parse_place(place: &str) -> Result<(String, u16), NotPinned> {
+    let place = place.strip_suffix('/').unwrap_or(place);
+    if place.contains(['/', '?', '@']) {
+        return Err(NotPinned::Path);
+    }
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => {
+            let (host, behind) = rest.split_once(']').ok_or(NotPinned::Host)?;
+            host.parse::<Ipv6Addr>().map_err(|_| NotPinned::Host)?;
+            let port = match behind {
+                "" => None,
+                _ => Some(behind.strip_prefix(':').ok_or(NotPinned::Port)?),
+            };
+            (host, port)
+        }
+        None => {
+            let (host, port) = place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port)));
+            let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            if host.is_empty() || host.len() > MAX_HOST_LEN || !host.bytes().all(is_good) {
+                return Err(NotPinned::Host);
+            }
+            (host, port)
+        }
+    };
+    let port = match port {
+        None => DEFAULT_PORT,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok().filter(|port| *port > 0).ok_or(NotPinned::Port)?
+        }
+        Some(_) => return Err(NotPinned::Port),
+    };
+    Ok((host.to_owned(), port))
+}
+
+/// Parses a URL without keys, `https://HOST:PORT`, and returns it in full.
+///
+/// # Errors
+/// It is not such a URL.
+pub fn parse_url(url: &str) -> Result<String, NotPinned> {
+    let (host, port) = parse_place(url.strip_prefix("https://").ok_or(NotPinned::Scheme)?)?;
+    Ok(url_of(&host, port))
+}
+
+fn url_of(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") }
 }

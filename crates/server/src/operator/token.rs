@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use data_encoding::BASE64;
-use overlay_os::folder::Folder;
 use overlay_wire::signed::{JoinToken, SecretKey, Signed, Token};
 use zeroize::Zeroizing;
 
 use super::protocol::Ask;
 use crate::clock::now;
 use crate::failure::{Kind, ServeError};
-use crate::state::{NETWORK_KEY, folder_of, key_in};
+use crate::network;
+use crate::state::{NETWORK_KEY, folder_of};
 
 /// The kind of token that is wanted.
 #[derive(Clone, Debug)]
@@ -66,16 +66,11 @@ pub fn make(state_dir: &Path, network: &str, key_file: Option<&Path>, wanted: &W
 }
 
 fn network_key(state_dir: &Path, network: &str, file: Option<&Path>) -> Result<SecretKey, ServeError> {
-    let path = match file {
-        Some(file) => file.to_owned(),
-        None => folder_of(state_dir, network).join(NETWORK_KEY),
-    };
-    let (Some(above), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return Err(ServeError::new(Kind::Config, format!("`{}` is not a file", path.display())));
-    };
-    let folder = Folder::trusted(above, &[]).map_err(|error| ServeError::of_trust("look into", above, error))?;
-    key_in(&folder, name)?.ok_or_else(|| {
-        let failure = ServeError::new(Kind::NotFound, format!("the network key `{}` is missing", path.display()));
-        failure.with_hint("name the file that holds it: --network-key FILE")
+    let in_state = || folder_of(state_dir, network).join(NETWORK_KEY);
+    let path = file.map_or_else(in_state, Path::to_owned);
+    network::key(&path).map_err(|error| match error.kind {
+        Kind::NotFound => ServeError::new(Kind::NotFound, format!("the network key `{}` is missing", path.display()))
+            .with_hint("name the file that holds it: --network-key FILE"),
+        _ => error,
     })
 }

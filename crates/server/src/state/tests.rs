@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use overlay_golden::golden;
+use overlay_rendezvous::now::Now;
+use overlay_wire::signed::{Network, Pool, Rendezvous, Signed};
 
 use super::*;
 
@@ -17,13 +19,17 @@ fn pool() -> Pool {
     Pool::new(Ipv4Addr::new(10, 64, 0, 0), 16).expect("a pool")
 }
 
+fn wanted(name: &str) -> Wanted<'_> {
+    Wanted { name, pool: None, is_closed: None, url: URL }
+}
+
 fn open(dir: &tempfile::TempDir) -> State {
     State::open(dir.path(), "lab").expect("our own folder")
 }
 
 fn made() -> (tempfile::TempDir, Identity) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let identity = open(&dir).make("lab", pool(), false, URL, NOW).expect("a new network");
+    let identity = open(&dir).make(&wanted("lab"), pool(), NOW).expect("a new network");
     (dir, identity)
 }
 
@@ -32,7 +38,7 @@ fn path_of(state_dir: &Path, network: &str, name: &str) -> PathBuf {
 }
 
 fn load(dir: &tempfile::TempDir) -> Result<Identity, ServeError> {
-    open(dir).load("lab", None, None, URL, NOW)
+    open(dir).load(&wanted("lab"), NOW)
 }
 
 #[test]
@@ -120,7 +126,7 @@ fn a_key_or_a_folder_that_others_can_read_is_refused() {
 #[test]
 fn a_new_url_is_signed_while_the_network_key_is_there() {
     let (dir, made) = made();
-    let moved = open(&dir).load("lab", None, None, "https://192.0.2.2:1", NOW).expect("a new object");
+    let moved = open(&dir).load(&Wanted { url: "https://192.0.2.2:1", ..wanted("lab") }, NOW).expect("a new object");
     assert_eq!(moved.network.network, made.network.network);
     assert_eq!(moved.network.sequence, made.network.sequence + 1);
     assert_eq!(moved.network.rendezvous.len(), 1);
@@ -135,10 +141,78 @@ fn a_new_url_is_signed_while_the_network_key_is_there() {
 fn a_different_name_or_pool_is_refused() {
     let (dir, _) = made();
     let other = Pool::new(Ipv4Addr::new(10, 65, 0, 0), 16);
-    golden("pool", shown(&open(&dir).load("lab", other, None, URL, NOW).expect_err("a different pool"), &dir));
+    golden(
+        "pool",
+        shown(&open(&dir).load(&Wanted { pool: other, ..wanted("lab") }, NOW).expect_err("a different pool"), &dir),
+    );
     fs::rename(path_of(dir.path(), "lab", ""), path_of(dir.path(), "prod", "")).expect("ours");
     let state = State::open(dir.path(), "prod").expect("our own folder");
-    golden("name", shown(&state.load("prod", None, None, URL, NOW).expect_err("a different name"), &dir));
+    golden("name", shown(&state.load(&wanted("prod"), NOW).expect_err("a different name"), &dir));
+}
+
+/// An object that names the rendezvous of a folder under this URL, signed by a key that is elsewhere.
+fn signed_elsewhere(state: &State, sequence: u64, edit: impl FnOnce(&mut Network)) -> Signed<Network> {
+    let key = SecretKey::from_bytes(&[7; 32]);
+    let mut network = Network {
+        network: key.public(),
+        sequence,
+        issued: 1_000,
+        name: "lab".to_owned(),
+        pool: pool(),
+        rendezvous: vec![Rendezvous {
+            url: "https://rv.example.net:7447".to_owned(),
+            key: state.rendezvous_key().expect("a key"),
+        }],
+        is_closed: true,
+    };
+    edit(&mut network);
+    Signed::sign(network, &key).expect("a good object")
+}
+
+#[test]
+fn an_object_that_was_signed_elsewhere_is_taken_and_says_where_we_are() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let state = open(&dir);
+    let key = state.rendezvous_key().expect("a key");
+    assert_eq!(state.rendezvous_key().expect("the same one"), key);
+    golden("no object", shown(&state.load(&wanted("lab"), NOW).expect_err("no object"), &dir));
+    for sequence in [5, 5, 6] {
+        let object = signed_elsewhere(&state, sequence, |_| {});
+        state.take(&object).expect("the first one, the same one, a newer one");
+        let identity = state.load(&wanted("lab"), NOW).expect("complete");
+        assert_eq!(identity.network.bytes(), object.bytes());
+        assert_eq!((identity.key.public(), identity.url.as_str()), (key, "https://rv.example.net:7447"));
+    }
+    let closed = Wanted { is_closed: Some(false), ..wanted("lab") };
+    golden("opened without the key", shown(&state.load(&closed, NOW).expect_err("no key to sign with"), &dir));
+}
+
+#[test]
+fn an_object_that_does_not_follow_the_known_one_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let state = open(&dir);
+    let known = signed_elsewhere(&state, 5, |_| {});
+    state.take(&known).expect("the first one");
+    type Edit = fn(&mut Network);
+    let other = || SecretKey::from_bytes(&[8; 32]);
+    let cases: [(&str, u64, Edit); 4] = [
+        ("an older object", 4, |_| {}),
+        ("a different object of the same sequence", 5, |network| network.is_closed = false),
+        ("an object with a different pool", 6, |network| {
+            network.pool = Pool::new(Ipv4Addr::new(10, 65, 0, 0), 16).expect("a pool");
+        }),
+        ("an object without this rendezvous", 6, |network| network.rendezvous.clear()),
+    ];
+    let key = state.rendezvous_key().expect("a key").to_string();
+    for (what, sequence, edit) in cases {
+        let refused = state.take(&signed_elsewhere(&state, sequence, edit)).expect_err(what);
+        golden(what, shown(&refused, &dir).replace(&key, "KEY"));
+    }
+    let mut foreign = signed_elsewhere(&state, 6, |_| {}).into_value();
+    foreign.network = other().public();
+    let foreign = Signed::sign(foreign, &other()).expect("a good object");
+    golden("an object of a different network", shown(&state.take(&foreign).expect_err("a different key"), &dir));
+    assert_eq!(state.load(&wanted("lab"), NOW).expect("unchanged").network.bytes(), known.bytes());
 }
 
 fn shown(error: &ServeError, dir: &tempfile::TempDir) -> String {

@@ -9,7 +9,7 @@ use super::name::check_name;
 use super::refused::Refused;
 
 /// The most rendezvous that a network lists.
-const MAX_RENDEZVOUS: usize = 8;
+pub const MAX_RENDEZVOUS: usize = 8;
 /// The longest URL of a rendezvous in bytes.
 const MAX_URL_LEN: usize = 128;
 
