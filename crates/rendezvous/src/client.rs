@@ -11,7 +11,7 @@
 //! * The first connection is made at once. Later ones are spread over [`RECONNECT`], because all clients of a rendezvous
 //!   that restarts lose it together.
 //! * Silence is judged by answers to pings alone. A connection on which nothing comes for [`SILENCE`] is given up, even if
-//!   the kernel calls it alive.
+//!   the kernel calls it alive. The next one is made at once.
 //! * A call that is refused for now is repeated when the rendezvous said so. So is a watch or a slot for which there was
 //!   no room, after at least half a minute. A call that is refused for good becomes an [`Event::Refused`].
 //! * A record that is refused is registered again after half a minute, and then ever more rarely: somebody may lift a ban, or
@@ -52,8 +52,8 @@ pub use work::{Outgoing, Task};
 
 /// How often a connection is pinged.
 pub const PING: Duration = Duration::from_secs(15);
-/// A connection without an answer to a ping for this long is given up.
-pub const SILENCE: Duration = Duration::from_secs(120);
+/// A connection without an answer to a ping for this long is given up: two pings went unanswered.
+pub const SILENCE: Duration = Duration::from_secs(35);
 /// The shortest and the longest time until the next connection.
 pub const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long a connection may take to come about.
@@ -197,7 +197,8 @@ impl Client {
             State::Waiting { .. } => {}
             State::Connecting { since } if *since + CONNECTING <= now.monotonic => self.give_up(now),
             State::Connecting { .. } => {}
-            State::Up(session) if session.heard + SILENCE <= now.monotonic => self.give_up(now),
+            // Others have given theirs up at other times, as they have pinged at other times.
+            State::Up(session) if session.heard + SILENCE <= now.monotonic => self.on_network_changed(now),
             State::Up(session) => {
                 if session.next_ping <= now.monotonic {
                     session.next_ping = now.monotonic + PING;
