@@ -20,6 +20,7 @@ mod join;
 mod letters;
 mod link;
 mod mailbox_keys;
+mod meetings;
 mod named;
 mod own;
 mod places;
@@ -55,16 +56,15 @@ use std::time::Duration;
 
 use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
-use overlay_rendezvous::channel::Pinned;
-use overlay_rendezvous::client::{Client, Output, Query};
+use overlay_rendezvous::client::Query;
 use overlay_rendezvous::protocol::MAX_WATCHED;
 use overlay_wire::signed::{Attestation, Endpoints, Network, PublicKey, Record, Signed};
 
 use self::answers::Answer;
 use self::beforehand::Beforehand;
-use self::connection::{ConnectError, Target};
 use self::decisions_log::DecisionLog;
-use self::link::{Link, LinkNews};
+use self::link::LinkNews;
+use self::meetings::{At, Brought, Meetings};
 use self::post::Post;
 use self::questions::{Asked, Held};
 use self::reached::Pace;
@@ -99,20 +99,14 @@ pub(crate) struct Agent {
     record: Signed<Record>,
     /// Whether no record of ours was on disk. Then the rendezvous is heard before a new one is registered.
     is_record_lost: bool,
-    client: Client,
-    link: Link,
-    standing: Standing,
-    /// The value that the last connection handed out.
-    epoch: u64,
-    seen_from: Option<IpAddr>,
+    meetings: Meetings,
     /// The questions that wait for a look-up.
-    asked: BTreeMap<Query, Asked>,
+    asked: BTreeMap<(At, Query), Asked>,
     /// Questions that wait until this agent is registered.
     held: Vec<Held>,
     /// What is answered once the data plane follows.
     answers: Vec<Answer>,
     started: tokio::time::Instant,
-    is_registered: bool,
     twin: Twin,
     /// The agent about whose tags the rendezvous was asked last.
     confirmed_last: Option<PublicKey>,
@@ -146,18 +140,10 @@ pub(crate) struct Agent {
     watchers: Watchers,
 }
 
-/// The connection to the rendezvous, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Standing {
-    Connecting,
-    Connected,
-    Failed(String),
-}
-
 /// What the agent waits for.
 pub(crate) enum News {
-    Link(LinkNews),
-    /// Something of the client, a grant or this host is due.
+    Link(At, LinkNews),
+    /// Something of a client, a grant or this host is due.
     Due,
 }
 
@@ -218,13 +204,10 @@ impl Agent {
         let book = Book::new(config.network_key, own::copy(&keys.identity), own::tunnel_keys(&keys), relations);
         let endpoints = book.relations().filter_map(|relation| Some((relation.identity, relation.endpoints.clone()?)));
         let endpoints = endpoints.collect();
-        let mut seed = [0; 32];
-        overlay_os::random::fill(&mut seed).map_err(|error| {
-            Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error)
-        })?;
-        let mut client = Client::new(config.network_key, me, seed);
+        let places = (config.network_key, network.as_ref().map(|network| &**network));
+        let mut meetings = Meetings::new(&config.rendezvous, places, own::copy(&keys.identity))?;
         if !is_record_lost {
-            client.set_record(record.clone(), now);
+            meetings.set_record(&record, now);
         }
         let time = HighWater::new(state.time()?, now);
         if time.read(now) > now.unix.saturating_add(BEHIND) {
@@ -251,16 +234,11 @@ impl Agent {
             network,
             record,
             is_record_lost,
-            client,
-            link: Link::default(),
-            standing: Standing::Connecting,
-            epoch: 0,
-            seen_from: None,
+            meetings,
             asked: BTreeMap::new(),
             held: Vec::new(),
             answers: Vec::new(),
             started: tokio::time::Instant::now(),
-            is_registered: false,
             twin: Twin::default(),
             confirmed_last: None,
             fake_answers: Vec::new(),
@@ -337,7 +315,7 @@ impl Agent {
 
     /// Waits for news. Can be cancelled.
     pub(crate) async fn next(&mut self) -> News {
-        let due = self.client.deadline().saturating_sub(now().monotonic);
+        let due = self.meetings.deadline().saturating_sub(now().monotonic);
         let expiry = self.expires_at.map_or(LOOK_AROUND, |at| {
             // A wall clock that is set is noticed after half a minute at the latest.
             Duration::from_millis(at.saturating_sub(self.moment().latest)).min(LOOK_AROUND)
@@ -345,7 +323,7 @@ impl Agent {
         let sooner = self.question_due().into_iter().chain(self.pace.due()).chain(self.rotation.due_at());
         let look_at = sooner.fold(self.look_at, tokio::time::Instant::min);
         tokio::select! {
-            news = self.link.next() => News::Link(news),
+            (at, news) = self.meetings.next() => News::Link(at, news),
             () = tokio::time::sleep(due.min(expiry)) => News::Due,
             () = tokio::time::sleep_until(look_at) => News::Due,
         }
@@ -357,22 +335,15 @@ impl Agent {
         let expired = self.end_expired();
         let mut resolved = NOTHING;
         match news {
-            News::Link(LinkNews::Resolved(addresses)) => resolved = self.on_resolved(&addresses),
-            News::Link(LinkNews::Connected) => self.client.connected(now),
-            News::Link(LinkNews::Received(message)) => self.client.received(*message, now),
-            News::Link(LinkNews::Lost(cause)) => {
-                tracing::info!("the connection to the rendezvous ended: {cause}");
-                self.standing = Standing::Failed(cause);
-                self.client.lost(now);
-            }
-            News::Link(LinkNews::Failed(error)) => {
-                self.on_not_connected(&error);
-                self.client.lost(now);
-            }
+            News::Link(at, news) => match self.meetings.on_link(&at, news, now) {
+                Brought::Nothing => {}
+                Brought::Resolved(host, addresses) => resolved = self.on_resolved(&host, &addresses),
+                Brought::Failed(error) => self.refusals.on_not_connected(&error),
+            },
             News::Due => {}
         }
         let rotated = self.on_rotation_due();
-        self.client.handle_timeout(now);
+        self.meetings.handle_timeout(now);
         let mut changed = self.drain().and(rotated).and(resolved).and(expired);
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
@@ -430,45 +401,14 @@ impl Agent {
         }
     }
 
-    fn on_not_connected(&mut self, error: &ConnectError) {
-        self.refusals.on_not_connected(error);
-        let cause = error.to_string();
-        if self.standing != Standing::Failed(cause.clone()) {
-            tracing::warn!("no connection to the rendezvous: {cause}");
-        }
-        self.standing = Standing::Failed(cause);
-    }
-
-    /// Does what the client wants, until it wants nothing.
+    /// Does what the clients want, until they want nothing.
     fn drain(&mut self) -> Changed {
         let mut changed = NOTHING;
-        while let Some(output) = self.client.poll_output() {
-            match output {
-                Output::Connect => self.connect(),
-                Output::Disconnect => self.link.disconnect(),
-                Output::Send(call) => {
-                    if !self.link.send(call) {
-                        self.link.disconnect();
-                        self.client.lost(now());
-                    }
-                }
-                Output::Event(event) => changed = changed.and(self.on_event(event)),
-            }
+        while let Some((at, event)) = self.meetings.next_event() {
+            changed = changed.and(self.on_event(&at, event));
         }
-        self.refusals.follow(&self.client);
+        self.refusals.follow(self.meetings.clients());
         changed
-    }
-
-    fn connect(&mut self) {
-        let Some(url) = self.config.rendezvous.first().filter(|_| !self.twin.is_found()) else { return };
-        let rendezvous = Pinned {
-            host: url.host.clone(),
-            port: url.port,
-            rendezvous: url.rendezvous,
-            network: self.config.network_key,
-        };
-        let identity = Arc::new(own::copy(&self.keys.identity));
-        self.link.connect(Target { rendezvous, identity, epoch: self.epoch, ca_file: None });
     }
 }
 

@@ -1,10 +1,10 @@
 //! `overlay agents`: this agent, its peers, and what each side may open.
 
 use overlay_daemon::Failure;
-use overlay_daemon::agent::request::{AgentPeer, AgentStatus};
+use overlay_daemon::agent::request::{AgentPeer, AgentStatus, Meeting};
 
 use crate::arguments::agent::On;
-use crate::figures::{distance, now};
+use crate::figures::{distance, now, span};
 use crate::session::Session;
 use crate::verbs::key::rotate;
 use crate::{columns, inert};
@@ -22,8 +22,12 @@ fn text(agent: &AgentStatus, now: u64) -> String {
         ("key", inert::text(&agent.identity)),
         ("network", inert::text(&agent.network)),
         ("addresses", columns::addresses(&agent.addresses)),
-        ("rendezvous", inert::text(&agent.rendezvous)),
     ];
+    let met = |meeting: &Meeting| {
+        let span = span(now.saturating_sub(meeting.since));
+        ("rendezvous", format!("{}: {} (for {span})", inert::text(&meeting.url), inert::text(&meeting.state)))
+    };
+    lines.extend(agent.meetings.iter().map(met));
     if let Some(rotated) = &agent.rotation {
         lines.push(("former key", format!("is answered {}", rotate::answered(rotated, now))));
     }
@@ -65,6 +69,11 @@ mod tests {
             addresses: vec!["10.99.0.1".parse().expect("IPv4"), "fd5c:1:2::1".parse().expect("IPv6")],
             attested_tags: Vec::new(),
             rendezvous: "connected".to_owned(),
+            meetings: vec![Meeting {
+                url: "https://rv.example.net:7447".to_owned(),
+                state: "connected".to_owned(),
+                since: 0,
+            }],
             rotation: None,
             peers,
         }
@@ -110,6 +119,6 @@ mod tests {
 
     #[test]
     fn without_peers_it_says_so() {
-        golden("overlay agents", text(&AgentStatus { rendezvous: "connecting".to_owned(), ..status(Vec::new()) }, 0));
+        golden("overlay agents", text(&status(Vec::new()), 61));
     }
 }

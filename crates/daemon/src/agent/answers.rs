@@ -16,7 +16,7 @@ use super::request::{
 };
 use super::shown::{Progress, addresses, pending_request, shown_peer, shown_service, state_of};
 use super::trust::{Effect, Impossible, Relation, Terms, Word};
-use super::{Agent, Changed, NOTHING, Standing};
+use super::{Agent, Changed, NOTHING};
 use crate::failure::{ExitKind, Failure};
 
 /// An answer that is given once the data plane follows.
@@ -250,11 +250,8 @@ impl Agent {
                 .map_or_else(|| self.config.network.clone().unwrap_or_default(), |network| network.name.clone()),
             addresses: self.addresses().iter().map(|prefix| prefix.addr()).collect(),
             attested_tags: self.record.attested_tags(),
-            rendezvous: match &self.standing {
-                Standing::Connecting => "connecting".to_owned(),
-                Standing::Connected => "connected".to_owned(),
-                Standing::Failed(cause) => cause.clone(),
-            },
+            rendezvous: self.meetings.standing(),
+            meetings: self.meetings.shown(),
             rotation: self.rotation(),
             peers: peers.chain(self.shown_beforehand(now)).collect(),
         }

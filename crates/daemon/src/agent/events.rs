@@ -1,7 +1,5 @@
 //! What the client of the rendezvous tells: the network, our record, and what others say.
 
-use std::net::IpAddr;
-
 use overlay_rendezvous::client::{Event, Subject};
 use overlay_rendezvous::protocol::Code;
 use overlay_wire::signed::{Network, PublicKey, Record, Signed, is_ipv4_candidate};
@@ -9,35 +7,23 @@ use overlay_wire::signed::{Network, PublicKey, Record, Signed, is_ipv4_candidate
 use super::shown::Progress;
 use super::time::now;
 use super::trust::Refusal;
-use super::{ADDRESSES, Agent, Changed, NOTHING, Standing, own};
+use super::{ADDRESSES, Agent, At, Changed, NOTHING, own};
 
 impl Agent {
-    pub(super) fn on_event(&mut self, event: Event) -> Changed {
+    pub(super) fn on_event(&mut self, at: &At, event: Event) -> Changed {
         if self.twin.is_found() {
             return NOTHING;
         }
-        if self.shows_twin(&event) {
+        if self.shows_twin(at, &event) {
             return self.stop_for_twin();
         }
         match event {
-            Event::Online { network, record, epoch, seen_from } => {
-                tracing::info!("connected to the rendezvous");
-                self.standing = Standing::Connected;
-                self.epoch = epoch;
-                self.seen_from = address_of(&seen_from);
+            Event::Online { network, record, .. } => {
                 let changed = self.on_network(*network);
                 return changed.and(self.take_back_record(record.as_deref()));
             }
-            Event::Offline => {
-                self.is_registered = false;
-                if self.standing == Standing::Connected {
-                    self.standing = Standing::Connecting;
-                }
-            }
+            Event::Offline => return self.ask_elsewhere(at),
             Event::Registered { .. } => {
-                self.is_registered = true;
-                self.twin.on_registered();
-                self.standing = Standing::Connected;
                 self.pass_on_held();
                 if let Err(failure) = self.state.set_record(&self.record) {
                     tracing::error!("{failure}");
@@ -46,6 +32,10 @@ impl Agent {
             Event::NeedsIpv4 { address } => {
                 if address.is_some_and(|address| !self.follows_from_our_key(address)) {
                     self.refuse(Refusal::Address, "address for us");
+                    return NOTHING;
+                }
+                if self.record.ipv4.is_some() && !self.meetings.decides(at) {
+                    self.refuse_record(at, "it has given the IPv4 address of this agent to another one".to_owned());
                     return NOTHING;
                 }
                 let is_free = |address: &[u8; 4]| self.book.relations().all(|it| it.ipv4 != Some(*address));
@@ -58,7 +48,7 @@ impl Agent {
             }
             // The rendezvous has removed this agent. It keeps the sequence, so that nobody brings the old record back.
             Event::TooOld { record: None } => return self.sign_record(self.record.ipv4),
-            Event::Refused { subject, code } => self.on_refused(&subject, code),
+            Event::Refused { subject, code } => self.on_refused(at, &subject, code),
             Event::Sent { to, id } => self.on_progress(to, id, Progress::Sent),
             Event::Delivered { to, id } => self.on_progress(to, id, Progress::Delivered),
             Event::Synced | Event::Presence { .. } | Event::TooOld { .. } | Event::Clock { .. } => {}
@@ -76,7 +66,7 @@ impl Agent {
             }
             Event::Message { from, id, sealed } => return self.on_message(from, id, &sealed),
             Event::Slot { from, slot, sealed } => return self.on_slot(from, slot, &sealed),
-            Event::Found { query, records, .. } => return self.on_found(query, records),
+            Event::Found { query, records, .. } => return self.on_found((*at, query), records),
         }
         NOTHING
     }
@@ -96,6 +86,17 @@ impl Agent {
             tracing::error!("{failure}");
         }
         self.book.set_pool(Some(network.pool));
+        match self.meetings.on_network(&network) {
+            // The new one has to be told everything. The others take it as what they have.
+            Ok(true) => {
+                self.meetings.set_record(&self.record, now());
+                self.watch_peers();
+                self.told.clear();
+                self.repeat_letters();
+            }
+            Ok(false) => {}
+            Err(failure) => tracing::error!("{failure}"),
+        }
         self.network = Some(network);
         ADDRESSES
     }
@@ -117,7 +118,7 @@ impl Agent {
         match own::record(&self.config, &self.keys, self.attestation.as_ref(), Some(&self.record), ipv4, now.unix) {
             Ok(record) => {
                 self.record = record;
-                self.client.set_record(self.record.clone(), now);
+                self.meetings.set_record(&self.record, now);
                 ADDRESSES
             }
             Err(refused) => {
@@ -136,19 +137,22 @@ impl Agent {
         }
     }
 
-    fn on_refused(&mut self, subject: &Subject, code: Code) {
+    /// A rendezvous does not take our record.
+    fn refuse_record(&mut self, at: &At, cause: String) {
+        // It is registered again from time to time, and refused again.
+        if self.meetings.on_refused(at, format!("it refuses this agent's record: {cause}")) {
+            tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {cause}");
+        }
+        if self.meetings.failure().is_some() {
+            self.refuse_held(&cause);
+        }
+    }
+
+    fn on_refused(&mut self, at: &At, subject: &Subject, code: Code) {
         match subject {
-            Subject::Register(_) => {
-                let cause = refused_record(code, self.attestation.is_some());
-                let standing = Standing::Failed(format!("it refuses this agent's record: {cause}"));
-                // It is registered again from time to time, and refused again.
-                if std::mem::replace(&mut self.standing, standing.clone()) != standing {
-                    tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {cause}");
-                }
-                self.refuse_held(&cause);
-            }
+            Subject::Register(_) => self.refuse_record(at, refused_record(code, self.attestation.is_some())),
             Subject::Find(query) => {
-                if let Some(asked) = self.asked.remove(query) {
+                if let Some(asked) = self.asked.remove(&(*at, *query)) {
                     asked.refuse(code.word());
                 }
             }
@@ -167,14 +171,6 @@ fn refused_record(code: Code, has_token: bool) -> String {
         code => return code.word().to_owned(),
     };
     format!("{}: {what}; ask the operator of the network for a token, then: sudo overlay join FILE", code.word())
-}
-
-fn address_of(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
-        16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Agent {
         self.state.set_attestation(&attestation)?;
         self.attestation = Some(attestation);
         self.record = record;
-        self.client.set_record(self.record.clone(), now());
+        self.meetings.set_record(&self.record, now());
         tracing::info!(uid, tags = ?token.tags, "a join token was given to this agent");
         Ok(Joined { tags: token.tags.clone() })
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
-use overlay_rendezvous::client::Outgoing;
 use overlay_rendezvous::letter::Letter;
 use overlay_rendezvous::protocol::Slot;
 use overlay_wire::signed::{Endpoints, PublicKey, Record, ScopeList, Signed};
@@ -26,7 +25,7 @@ impl Agent {
         };
         // What could not be written comes again with the next connection.
         if self.unsaved.take().is_none() && !self.unwritten.contains(&from) {
-            let _ = self.client.acknowledge(from, id, now());
+            self.meetings.acknowledge(from, id, now());
         }
         changed
     }
@@ -213,7 +212,7 @@ impl Agent {
     pub(super) fn send(&mut self, to: PublicKey, id: [u8; 16], letter: &Letter) {
         let Some(record) = self.book.relation(&to).and_then(|relation| relation.newest_record()) else { return };
         let Ok(sealed) = self.post.seal_message(record, &id, letter) else { return };
-        if self.client.send(to, id, Outgoing { sealed, permit: None }, now()).is_err() {
+        if self.meetings.send(to, id, &sealed, now()).is_err() {
             tracing::warn!(%to, "a letter is too long, or too many wait");
         }
     }
@@ -224,7 +223,7 @@ impl Agent {
             self.words.push((PeerKey(key.0), letter.write().as_slice().into()));
         }
         let Ok(sealed) = self.post.seal_slot(record, slot, letter) else { return };
-        if self.client.put_slot(to, slot, sealed, now()).is_err() {
+        if self.meetings.put_slot(to, slot, &sealed, now()).is_err() {
             tracing::warn!(%to, "what is kept for a peer is too long, or is kept for too many");
         }
     }
@@ -247,7 +246,7 @@ impl Agent {
 
     /// Watches these agents, if there is room.
     pub(super) fn watch(&mut self, identities: &[PublicKey]) {
-        if self.client.watch(identities, now()).is_err() {
+        if self.meetings.watch(identities, now()).is_err() {
             tracing::warn!("there are too many agents: not all that were added are looked for");
         }
     }
@@ -255,7 +254,7 @@ impl Agent {
     pub(super) async fn look_around(&mut self, netlink: &Netlink, port: u16) -> Changed {
         let mut inner = self.pools();
         inner.extend(self.addresses());
-        let places = places::own(netlink, self.seen_from, &inner, port).await;
+        let places = places::own(netlink, self.meetings.seen_from(), &inner, port).await;
         if places != self.places {
             self.places = places;
             self.told.clear();

@@ -1,6 +1,7 @@
 //! The connection to the rendezvous as a task of its own, so that a slow network delays nobody.
 
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 
 use overlay_rendezvous::protocol::{Call, FromServer};
 use tokio::sync::mpsc;
@@ -61,15 +62,16 @@ impl Link {
         self.0.as_ref().is_none_or(|task| task.calls.try_send(call).is_ok())
     }
 
-    /// Waits for news. Can be cancelled.
-    pub(super) async fn next(&mut self) -> LinkNews {
-        let Some(task) = &mut self.0 else { return std::future::pending().await };
-        match task.news.recv().await {
-            Some(news) => news,
-            None => {
+    /// Asks for news.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<LinkNews> {
+        let Some(task) = &mut self.0 else { return Poll::Pending };
+        match task.news.poll_recv(context) {
+            Poll::Ready(Some(news)) => Poll::Ready(news),
+            Poll::Ready(None) => {
                 self.0 = None;
-                std::future::pending().await
+                Poll::Pending
             }
+            Poll::Pending => Poll::Pending,
         }
     }
 }

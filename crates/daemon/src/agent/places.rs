@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use overlay_os::netlink::Netlink;
 use overlay_wire::signed::{Endpoints, MAX_ENDPOINTS, Place};
 
-/// The outer addresses of this host, the one that the rendezvous has seen first. `inner` are the virtual IPs and pools.
-pub(super) async fn own(netlink: &Netlink, seen_from: Option<IpAddr>, inner: &[IpNet], port: u16) -> Vec<SocketAddr> {
+/// The outer addresses of this host, those that a rendezvous has seen first. `inner` are the virtual IPs and pools.
+pub(super) async fn own(netlink: &Netlink, seen_from: Vec<IpAddr>, inner: &[IpNet], port: u16) -> Vec<SocketAddr> {
     let addresses = netlink.addresses().await.unwrap_or_default();
-    let mut places: Vec<IpAddr> = seen_from.into_iter().collect();
+    let mut places = seen_from;
     for address in addresses.into_iter().map(|address| address.ip) {
         let is_inner = inner.iter().any(|prefix| prefix.contains(&address));
         if !is_inner && is_reachable(address) && !places.contains(&address) {

@@ -60,12 +60,12 @@ impl Agent {
         candidates.filter(|(_, addresses)| !addresses.is_empty()).collect()
     }
 
-    /// Notes what the name of the rendezvous resolves to. A program that gives fake addresses may give one that is an agent's.
-    pub(super) fn on_resolved(&mut self, addresses: &[SocketAddr]) -> Changed {
-        let Some(host) = self.config.rendezvous.first().map(|url| url.host.clone()) else { return NOTHING };
+    /// Notes what the name of a rendezvous resolves to. A program that gives fake addresses may give one that is an agent's.
+    pub(super) fn on_resolved(&mut self, host: &str, addresses: &[SocketAddr]) -> Changed {
         let pools = self.pools();
         let inside = addresses.iter().map(SocketAddr::ip).filter(|ip| pools.iter().any(|pool| pool.contains(ip)));
-        let answers: Vec<_> = inside.map(|ip| (host.clone(), ip)).collect();
+        let of_others = self.fake_answers.iter().filter(|(known, _)| known != host).cloned();
+        let answers: Vec<_> = of_others.chain(inside.map(|ip| (host.to_owned(), ip))).collect();
         if self.fake_answers == answers {
             return NOTHING;
         }

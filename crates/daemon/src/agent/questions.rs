@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::named::{Named, ambiguous, unknown};
 use super::request::{AgentReply, Approve, Handshake, Reply};
 use super::time::now;
-use super::{Agent, Changed, NOTHING, Standing};
+use super::{Agent, At, Changed, NOTHING};
 use crate::failure::{ExitKind, Failure};
 
 /// How many questions wait for the rendezvous.
@@ -84,9 +84,9 @@ impl Agent {
         goal: Goal,
         reply: Reply,
     ) -> Changed {
-        if let Standing::Failed(cause) = &self.standing {
+        if let Some(cause) = self.meetings.failure() {
             let failure = Failure::new(ExitKind::Timeout, "the rendezvous is not connected")
-                .with_cause(cause.clone())
+                .with_cause(cause)
                 .with_hint(hint_without_rendezvous(&goal));
             let _ = reply.send(Err(failure));
             return NOTHING;
@@ -94,7 +94,7 @@ impl Agent {
         let asked = Asked { about, by, otherwise, goal, until: Instant::now() + PATIENCE, reply };
         if self.asked.len() + self.held.len() >= MAX_ASKED {
             asked.refuse(Code::Later.word());
-        } else if self.is_registered {
+        } else if self.meetings.is_registered() {
             self.pass_on(asked);
         } else {
             // A rendezvous shows members to members alone.
@@ -103,16 +103,33 @@ impl Agent {
         self.drain()
     }
 
+    /// Asks the first rendezvous.
     fn pass_on(&mut self, asked: Asked) {
-        match self.client.find(asked.by.clone(), None, now()) {
-            Ok(query) => _ = self.asked.insert(query, asked),
-            Err(_) => asked.refuse(Code::Later.word()),
+        if let Some(asked) = self.pass_on_behind(None, asked) {
+            self.held.push(Held { asked, from: Instant::now() });
         }
+    }
+
+    /// Asks the next rendezvous behind `after`. Returns the question if there is none.
+    fn pass_on_behind(&mut self, after: Option<&At>, asked: Asked) -> Option<Asked> {
+        match self.meetings.find(&asked.by, after, now()) {
+            Some(Ok(at)) => _ = self.asked.insert(at, asked),
+            Some(Err(_)) => asked.refuse(Code::Later.word()),
+            None => return Some(asked),
+        }
+        None
+    }
+
+    /// This rendezvous is gone. What it was asked is asked elsewhere, or again.
+    pub(super) fn ask_elsewhere(&mut self, at: &At) -> Changed {
+        let orphaned: Vec<_> = self.asked.extract_if(.., |(asked_at, _), _| asked_at == at).collect();
+        orphaned.into_iter().for_each(|(_, asked)| self.pass_on(asked));
+        NOTHING
     }
 
     /// Passes on the questions whose time has come.
     pub(super) fn pass_on_held(&mut self) {
-        if !self.is_registered {
+        if !self.meetings.is_registered() {
             return;
         }
         let now = Instant::now();
@@ -124,7 +141,8 @@ impl Agent {
 
     /// When a question is due next: to be passed on, or to be given up.
     pub(super) fn question_due(&self) -> Option<Instant> {
-        let held = self.held.iter().map(|held| if self.is_registered { held.from } else { held.asked.until });
+        let held =
+            self.held.iter().map(|held| if self.meetings.is_registered() { held.from } else { held.asked.until });
         self.asked.values().map(|asked| asked.until).chain(held).min()
     }
 
@@ -151,9 +169,16 @@ impl Agent {
     }
 
     /// Handles the records that the rendezvous has found.
-    pub(super) fn on_found(&mut self, query: Query, records: Vec<Signed<Record>>) -> Changed {
-        let Some(mut asked) = self.asked.remove(&query) else { return NOTHING };
+    pub(super) fn on_found(&mut self, at: (At, Query), records: Vec<Signed<Record>>) -> Changed {
+        let Some(mut asked) = self.asked.remove(&at) else { return NOTHING };
         let records = self.judge_found(records);
+        if records.is_empty() {
+            // A different one may know.
+            match self.pass_on_behind(Some(&at.0), asked) {
+                Some(back) => asked = back,
+                None => return NOTHING,
+            }
+        }
         if records.is_empty()
             && let Some(by) = asked.otherwise.take()
         {

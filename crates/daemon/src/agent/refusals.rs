@@ -80,11 +80,13 @@ impl Refusals {
         }
     }
 
-    /// Takes over what the client has counted.
-    pub(super) fn follow(&self, client: &Client) {
-        for (reason, count) in client.distrusted_by_reason() {
-            self.client[place_of(reason)].store(count, Relaxed);
+    /// Takes over what the clients have counted.
+    pub(super) fn follow<'a>(&self, clients: impl Iterator<Item = &'a Client>) {
+        let mut counts = [0; REFUSALS.len()];
+        for (reason, count) in clients.flat_map(Client::distrusted_by_reason) {
+            counts[place_of(reason)] += count;
         }
+        self.client.iter().zip(counts).for_each(|(shown, count)| shown.store(count, Relaxed));
     }
 
     /// Every reason, with how often it occurred.

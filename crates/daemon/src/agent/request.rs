@@ -238,13 +238,27 @@ pub struct AgentStatus {
     /// The tags of this agent that the network's operator vouches for.
     #[serde(default)]
     pub attested_tags: Vec<String>,
-    /// The rendezvous: `connected`, `connecting`, or why not.
+    /// The rendezvous together: `connected` if one is, or else `connecting`, or why not.
     pub rendezvous: String,
+    /// Every rendezvous that this agent uses.
+    #[serde(default)]
+    pub meetings: Vec<Meeting>,
     /// The tunnel keys, while the former one is still answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotated>,
     /// Every peer that something is known of.
     pub peers: Vec<AgentPeer>,
+}
+
+/// A rendezvous that this agent uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Meeting {
+    /// `https://HOST:PORT`.
+    pub url: String,
+    /// `connected`, `connecting`, or why not.
+    pub state: String,
+    /// Since when it is connected, or is not, in seconds since 1970.
+    pub since: u64,
 }
 
 /// A peer of this agent.

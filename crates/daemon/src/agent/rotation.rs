@@ -133,7 +133,7 @@ impl Agent {
     /// Does what is due for a rotation. The data plane has the keys that the record names by now, so it is registered.
     pub(super) fn on_rotation_due(&mut self) -> Changed {
         if std::mem::take(&mut self.rotation.is_unregistered) {
-            self.client.set_record(self.record.clone(), now());
+            self.meetings.set_record(&self.record, now());
         }
         if self.rotation.look_at.take_if(|at| *at <= Instant::now()).is_some() {
             return self.end_overlap_if_over();

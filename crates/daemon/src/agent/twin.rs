@@ -13,7 +13,7 @@ use overlay_wire::signed::{Record, Signed};
 
 use super::request::AgentRequest;
 use super::time::now;
-use super::{Agent, Changed, NOTHING, PEERS, Standing};
+use super::{Agent, At, Changed, NOTHING, PEERS};
 use crate::failure::{ExitKind, Failure};
 use crate::warnings::StatusWarning;
 
@@ -25,16 +25,10 @@ const FIX: &str = "give one of the two an identity of its own: overlay init";
 /// What is known of a twin.
 #[derive(Debug, Default)]
 pub(super) struct Twin {
-    /// Whether our record was registered since the start.
-    has_registered: bool,
     is_found: bool,
 }
 
 impl Twin {
-    pub(super) fn on_registered(&mut self) {
-        self.has_registered = true;
-    }
-
     /// Whether this agent has stopped, because a twin runs.
     pub(super) fn is_found(&self) -> bool {
         self.is_found
@@ -43,13 +37,13 @@ impl Twin {
 
 impl Agent {
     /// Whether an event shows a record of ours that this agent has not made.
-    pub(super) fn shows_twin(&self, event: &Event) -> bool {
+    pub(super) fn shows_twin(&self, at: &At, event: &Event) -> bool {
         let (Event::Online { record, .. } | Event::TooOld { record }) = event else { return false };
         let is_foreign = |record: &Signed<Record>| {
             let is_other = record.sequence == self.record.sequence && record.bytes() != self.record.bytes();
             record.sequence > self.record.sequence || is_other
         };
-        self.twin.has_registered && record.as_deref().is_some_and(is_foreign)
+        self.meetings.has_registered(at) && record.as_deref().is_some_and(is_foreign)
     }
 
     /// This process was copied while it ran, so there may be a twin, with the same connection. A new connection and a new
@@ -58,11 +52,9 @@ impl Agent {
         if self.twin.is_found() {
             return NOTHING;
         }
-        let mut seed = [0; 32];
-        if let Err(error) = overlay_os::random::fill(&mut seed) {
-            tracing::error!(%error, "cannot get randomness from the kernel");
+        if let Err(failure) = self.meetings.renew(now()) {
+            tracing::error!("{failure}");
         }
-        self.client.renew(seed, now());
         let changed = self.sign_record(self.record.ipv4);
         changed.and(self.drain())
     }
@@ -70,11 +62,8 @@ impl Agent {
     /// Stops: no connection, no tunnel.
     pub(super) fn stop_for_twin(&mut self) -> Changed {
         self.twin.is_found = true;
-        self.standing = Standing::Failed(format!("{KEY_CLONE}: {WHAT}; {FIX}"));
-        self.is_registered = false;
         self.refuse_held(KEY_CLONE);
-        self.link.disconnect();
-        self.client.lost(now());
+        self.meetings.stop(format!("{KEY_CLONE}: {WHAT}; {FIX}"), now());
         PEERS
     }
 

@@ -17,7 +17,7 @@ pub struct Agent {
     pub network: Option<String>,
     /// The network's key, which every entry of `rendezvous` names.
     pub network_key: PublicKey,
-    /// Where agents meet, 1 to 8. The first one is used.
+    /// Where agents meet, 1 to 8. All are used.
     pub rendezvous: Vec<RendezvousUrl>,
     /// What this agent says about itself: at most 16, all different.
     pub tags: Vec<String>,

@@ -69,7 +69,7 @@ async fn approving_ops() -> (Home, Agent) {
     home.config.auto_approve = vec![Approved::Tag("ops".to_owned())];
     home.config.allow = ScopeList(vec!["tcp/22".to_owned()]);
     let mut bob = home.open();
-    bob.is_registered = true;
+    bob.meetings.assume_registered();
     (home, bob)
 }
 
@@ -139,7 +139,7 @@ async fn a_request_with_a_tag_that_was_not_confirmed_is_asked_about_again() {
     drop(bob);
     // The first answer was lost with the daemon.
     let mut bob = home.open();
-    bob.is_registered = true;
+    bob.meetings.assume_registered();
     bob.confirm_waiting();
     let record = alice.record.clone();
     assert!(shows(&mut bob, Some(&record)) && is_open(&bob, &alice));

@@ -93,6 +93,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             addresses: Vec::new(),
             attested_tags: Vec::new(),
             rendezvous: "connected".to_owned(),
+            meetings: Vec::new(),
             rotation: None,
             peers: vec![AgentPeer {
                 name: "bob".to_owned(),

@@ -30,7 +30,7 @@ pub(crate) static AGENT: KeyTable = KeyTable {
         },
         Key {
             name: "rendezvous",
-            meaning: "Where agents meet, with the keys that this agent insists on. The first one is used.",
+            meaning: "Where agents meet, with the keys that this agent insists on. All are used.",
             values: "list of 1 to 8 lines, each as `overlay rendezvous serve` prints it: `https://HOST:PORT#RVKEY.NETKEY`",
             default: Absent::Required(concat!(
                 r#"["https://rv.example.net:7447#25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkena"#,

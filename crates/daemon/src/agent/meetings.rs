@@ -1,0 +1,422 @@
+//! Where this agent meets others: at every rendezvous that the config names, and at those that the network lists beside them.
+//!
+//! All are used at once, and the same signed bytes go to each, so any of them may be down. A question goes to one after the
+//! other until one knows the answer. The first that is connected says which IPv4 address is ours: two that disagree would
+//! change it for ever.
+
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::Poll;
+
+use overlay_rendezvous::channel::Pinned;
+use overlay_rendezvous::client::{Client, Event, Outgoing, Output, Query, TooMuch};
+use overlay_rendezvous::now::Now;
+use overlay_rendezvous::protocol::{Find, Slot};
+use overlay_wire::signed::{MAX_RENDEZVOUS, Network, PublicKey, Record, SecretKey, Signed};
+
+use super::Agent;
+use super::connection::{ConnectError, Target};
+use super::link::{Link, LinkNews};
+use super::request::Meeting as Shown;
+use super::time::{now, unix_now};
+use crate::config::{RendezvousUrl, parse_rendezvous};
+use crate::dates::rfc3339;
+use crate::failure::{ExitKind, Failure};
+use crate::warnings::StatusWarning;
+
+/// The code of the warning about a rendezvous that does not serve us.
+const NOT_MET: &str = "rendezvous";
+
+/// The key of a rendezvous, which names it.
+pub(super) type At = PublicKey;
+
+/// All rendezvous of this agent.
+pub(super) struct Meetings {
+    network: PublicKey,
+    identity: Arc<SecretKey>,
+    all: Vec<Meeting>,
+    /// Why nobody is met any more.
+    end: Option<String>,
+}
+
+/// One rendezvous: the machine, the connection, and how they stand.
+struct Meeting {
+    place: RendezvousUrl,
+    client: Client,
+    link: Link,
+    standing: Standing,
+    /// Since when it is connected, or is not, in milliseconds since 1970.
+    since: u64,
+    /// The value that the last connection handed out.
+    epoch: u64,
+    seen_from: Option<IpAddr>,
+    is_registered: bool,
+    /// Whether our record was registered here since the start.
+    has_registered: bool,
+}
+
+/// A connection to a rendezvous, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Connecting,
+    Connected,
+    Failed(String),
+}
+
+impl Standing {
+    fn text(&self) -> String {
+        match self {
+            Self::Connecting => "connecting".to_owned(),
+            Self::Connected => "connected".to_owned(),
+            Self::Failed(cause) => cause.clone(),
+        }
+    }
+}
+
+/// What a connection brings that concerns more than this connection.
+pub(super) enum Brought {
+    Nothing,
+    /// The host of the rendezvous has these addresses.
+    Resolved(String, Vec<SocketAddr>),
+    Failed(ConnectError),
+}
+
+impl Meetings {
+    /// Meets at the rendezvous of the config, and at those that the known network lists.
+    pub(super) fn new(
+        places: &[RendezvousUrl],
+        network: (PublicKey, Option<&Network>),
+        identity: SecretKey,
+    ) -> Result<Self, Failure> {
+        let mut meetings = Self { network: network.0, identity: Arc::new(identity), all: Vec::new(), end: None };
+        for place in places {
+            meetings.add(place.clone())?;
+        }
+        if let Some(network) = network.1 {
+            meetings.on_network(network)?;
+        }
+        Ok(meetings)
+    }
+
+    /// Adds the rendezvous that the network lists. Returns whether there is a new one, which knows nothing of this agent.
+    pub(super) fn on_network(&mut self, network: &Network) -> Result<bool, Failure> {
+        let mut is_any = false;
+        for listed in &network.rendezvous {
+            let text = format!("{}#{}.{}", listed.url, listed.key, self.network);
+            match parse_rendezvous(&text) {
+                Ok(place) => is_any |= self.add(place)?,
+                Err(problem) => tracing::debug!(url = listed.url, problem.message, "a listed rendezvous is left out"),
+            }
+        }
+        Ok(is_any)
+    }
+
+    fn add(&mut self, place: RendezvousUrl) -> Result<bool, Failure> {
+        if self.all.len() == MAX_RENDEZVOUS || self.all.iter().any(|known| known.place.rendezvous == place.rendezvous) {
+            return Ok(false);
+        }
+        let client = Client::new(self.network, self.identity.public(), seed()?);
+        self.all.push(Meeting {
+            place,
+            client,
+            link: Link::default(),
+            standing: Standing::Connecting,
+            since: unix_now(),
+            epoch: 0,
+            seen_from: None,
+            is_registered: false,
+            has_registered: false,
+        });
+        Ok(true)
+    }
+
+    /// Waits for news of a connection. Can be cancelled.
+    pub(super) async fn next(&mut self) -> (At, LinkNews) {
+        poll_fn(|context| {
+            for meeting in &mut self.all {
+                if let Poll::Ready(news) = meeting.link.poll_next(context) {
+                    return Poll::Ready((meeting.place.rendezvous, news));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// When something of a client is due, by the monotonic clock.
+    pub(super) fn deadline(&self) -> std::time::Duration {
+        self.all.iter().map(|meeting| meeting.client.deadline()).min().unwrap_or(std::time::Duration::MAX)
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        self.all.iter_mut().for_each(|meeting| meeting.client.handle_timeout(now));
+    }
+
+    /// Handles news of a connection.
+    pub(super) fn on_link(&mut self, at: &At, news: LinkNews, now: Now) -> Brought {
+        let Some(meeting) = self.at(at) else { return Brought::Nothing };
+        match news {
+            LinkNews::Resolved(addresses) => return Brought::Resolved(meeting.place.host.clone(), addresses),
+            LinkNews::Connected => meeting.client.connected(now),
+            LinkNews::Received(message) => meeting.client.received(*message, now),
+            LinkNews::Lost(cause) => {
+                tracing::info!(url = meeting.place.url, "the connection to the rendezvous ended: {cause}");
+                meeting.stand(Standing::Failed(cause));
+                meeting.client.lost(now);
+            }
+            LinkNews::Failed(error) => {
+                let standing = Standing::Failed(error.to_string());
+                if meeting.standing != standing {
+                    tracing::warn!(url = meeting.place.url, "no connection to the rendezvous: {error}");
+                }
+                meeting.stand(standing);
+                meeting.client.lost(now);
+                return Brought::Failed(error);
+            }
+        }
+        Brought::Nothing
+    }
+
+    /// Does what the clients want, until one of them has something to tell.
+    pub(super) fn next_event(&mut self) -> Option<(At, Event)> {
+        let is_over = self.end.is_some();
+        for meeting in &mut self.all {
+            while let Some(output) = meeting.client.poll_output() {
+                match output {
+                    Output::Connect if is_over => {}
+                    Output::Connect => meeting.connect(&self.network, &self.identity),
+                    Output::Disconnect => meeting.link.disconnect(),
+                    Output::Send(call) => {
+                        if !meeting.link.send(call) {
+                            meeting.link.disconnect();
+                            meeting.client.lost(now());
+                        }
+                    }
+                    Output::Event(event) => {
+                        meeting.on_event(&event);
+                        return Some((meeting.place.rendezvous, event));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The clients, whose refusals are counted.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.all.iter().map(|meeting| &meeting.client)
+    }
+
+    /// Registers a record everywhere.
+    pub(super) fn set_record(&mut self, record: &Signed<Record>, now: Now) {
+        self.all.iter_mut().for_each(|meeting| meeting.client.set_record(record.clone(), now));
+    }
+
+    /// Says that a message is safe. The others learn it, too: they may have it as well.
+    pub(super) fn acknowledge(&mut self, from: PublicKey, id: [u8; 16], now: Now) {
+        for meeting in &mut self.all {
+            // What is not acknowledged comes again with the next connection.
+            let _ = meeting.client.acknowledge(from, id, now);
+        }
+    }
+
+    /// Sends a message everywhere.
+    pub(super) fn send(&mut self, to: PublicKey, id: [u8; 16], sealed: &[u8], now: Now) -> Result<(), TooMuch> {
+        self.each(|client| client.send(to, id, Outgoing { sealed: sealed.to_vec(), permit: None }, now))
+    }
+
+    /// Keeps something for another agent everywhere.
+    pub(super) fn put_slot(&mut self, to: PublicKey, slot: Slot, sealed: &[u8], now: Now) -> Result<(), TooMuch> {
+        self.each(|client| client.put_slot(to, slot, sealed.to_vec(), now))
+    }
+
+    /// Watches agents everywhere.
+    pub(super) fn watch(&mut self, identities: &[PublicKey], now: Now) -> Result<(), TooMuch> {
+        self.each(|client| client.watch(identities, now))
+    }
+
+    /// Does something at each. The last failure counts.
+    fn each(&mut self, mut act: impl FnMut(&mut Client) -> Result<(), TooMuch>) -> Result<(), TooMuch> {
+        let acted: Vec<_> = self.all.iter_mut().map(|meeting| act(&mut meeting.client)).collect();
+        acted.into_iter().collect()
+    }
+
+    /// Looks for records at the first rendezvous behind `after` where this agent is registered.
+    pub(super) fn find(&mut self, by: &Find, after: Option<&At>, now: Now) -> Option<Result<(At, Query), TooMuch>> {
+        let place = |at: &At| self.all.iter().position(|meeting| meeting.place.rendezvous == *at);
+        let begin = after.and_then(place).map_or(0, |place| place + 1);
+        let meeting = self.all.iter_mut().skip(begin).find(|meeting| meeting.is_registered)?;
+        let found = meeting.client.find(by.clone(), None, now);
+        Some(found.map(|query| (meeting.place.rendezvous, query)))
+    }
+
+    /// Whether this agent is registered anywhere.
+    pub(super) fn is_registered(&self) -> bool {
+        self.all.iter().any(|meeting| meeting.is_registered)
+    }
+
+    /// Whether our record was registered here since the start.
+    pub(super) fn has_registered(&self, at: &At) -> bool {
+        self.all.iter().any(|meeting| meeting.place.rendezvous == *at && meeting.has_registered)
+    }
+
+    /// Whether this rendezvous says which IPv4 address is ours: the first one that is connected.
+    pub(super) fn decides(&self, at: &At) -> bool {
+        let first = self.all.iter().find(|meeting| meeting.client.is_online());
+        first.is_some_and(|first| first.place.rendezvous == *at)
+    }
+
+    /// Notes that this rendezvous refuses our record. Returns whether that is news.
+    pub(super) fn on_refused(&mut self, at: &At, cause: String) -> bool {
+        let Some(meeting) = self.at(at) else { return false };
+        let standing = Standing::Failed(cause);
+        let is_news = meeting.standing != standing;
+        meeting.stand(standing);
+        is_news
+    }
+
+    /// Why no rendezvous answers questions. `None`: one does, or may soon.
+    pub(super) fn failure(&self) -> Option<String> {
+        if self.end.is_some() {
+            return self.end.clone();
+        }
+        let causes = self.all.iter().map(|meeting| match &meeting.standing {
+            Standing::Failed(cause) => Some(cause.clone()),
+            Standing::Connecting | Standing::Connected => None,
+        });
+        causes.collect::<Option<Vec<_>>>()?.into_iter().next()
+    }
+
+    /// The addresses that this host is seen from.
+    pub(super) fn seen_from(&self) -> Vec<IpAddr> {
+        let mut seen: Vec<_> = self.all.iter().filter_map(|meeting| meeting.seen_from).collect();
+        seen.dedup();
+        seen
+    }
+
+    /// Connects anew everywhere, because this process was copied while it ran.
+    pub(super) fn renew(&mut self, now: Now) -> Result<(), Failure> {
+        for meeting in &mut self.all {
+            meeting.client.renew(seed()?, now);
+        }
+        Ok(())
+    }
+
+    /// Ends all connections for good.
+    pub(super) fn stop(&mut self, cause: String, now: Now) {
+        for meeting in &mut self.all {
+            meeting.stand(Standing::Failed(cause.clone()));
+            meeting.is_registered = false;
+            meeting.link.disconnect();
+            meeting.client.lost(now);
+        }
+        self.end = Some(cause);
+    }
+
+    /// How each stands, for people.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let shown = |meeting: &Meeting| Shown {
+            url: meeting.place.url.clone(),
+            state: meeting.standing.text(),
+            since: meeting.since / 1_000,
+        };
+        self.all.iter().map(shown).collect()
+    }
+
+    /// The warnings in `overlay status`. A connection that was ended on purpose has a warning of its own.
+    fn warnings(&self) -> impl Iterator<Item = StatusWarning> {
+        let failed = self.all.iter().filter(|_| self.end.is_none()).filter_map(|meeting| match &meeting.standing {
+            Standing::Failed(cause) => Some((meeting, cause)),
+            Standing::Connecting | Standing::Connected => None,
+        });
+        failed.map(|(Meeting { place, since, .. }, cause)| {
+            let since = rfc3339(*since);
+            let what = format!("the rendezvous {} does not serve this agent since {since}: {cause}", place.url);
+            StatusWarning::new(NOT_MET, what, "tunnels go on without it; `overlay doctor` looks for the cause")
+        })
+    }
+
+    /// How they stand together, in one word or with the cause.
+    pub(super) fn standing(&self) -> String {
+        let is = |standing: &Standing| self.all.iter().any(|meeting| meeting.standing == *standing);
+        if let Some(cause) = self.failure() {
+            return cause;
+        }
+        if is(&Standing::Connected) { Standing::Connected.text() } else { Standing::Connecting.text() }
+    }
+
+    /// As if each had registered our record.
+    #[cfg(test)]
+    pub(super) fn assume_registered(&mut self) {
+        self.all.iter_mut().for_each(|meeting| meeting.is_registered = true);
+    }
+
+    fn at(&mut self, at: &At) -> Option<&mut Meeting> {
+        self.all.iter_mut().find(|meeting| meeting.place.rendezvous == *at)
+    }
+}
+
+impl Agent {
+    /// The warnings in `overlay status` about rendezvous.
+    pub(crate) fn rendezvous_warnings(&self) -> Vec<StatusWarning> {
+        self.meetings.warnings().collect()
+    }
+}
+
+impl Meeting {
+    fn stand(&mut self, standing: Standing) {
+        if (self.standing == Standing::Connected) != (standing == Standing::Connected) {
+            self.since = unix_now();
+        }
+        self.standing = standing;
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::Online { epoch, seen_from, .. } => {
+                tracing::info!(url = self.place.url, "connected to the rendezvous");
+                self.stand(Standing::Connected);
+                self.epoch = *epoch;
+                self.seen_from = address_of(seen_from);
+            }
+            Event::Offline => {
+                self.is_registered = false;
+                if self.standing == Standing::Connected {
+                    self.stand(Standing::Connecting);
+                }
+            }
+            Event::Registered { .. } => {
+                (self.is_registered, self.has_registered) = (true, true);
+                self.stand(Standing::Connected);
+            }
+            _ => {}
+        }
+    }
+
+    fn connect(&mut self, network: &PublicKey, identity: &Arc<SecretKey>) {
+        let rendezvous = Pinned {
+            host: self.place.host.clone(),
+            port: self.place.port,
+            rendezvous: self.place.rendezvous,
+            network: *network,
+        };
+        self.link.connect(Target { rendezvous, identity: Arc::clone(identity), epoch: self.epoch, ca_file: None });
+    }
+}
+
+/// Randomness for one client.
+fn seed() -> Result<[u8; 32], Failure> {
+    let mut seed = [0; 32];
+    overlay_os::random::fill(&mut seed)
+        .map_err(|error| Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error))?;
+    Ok(seed)
+}
+
+fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
+        _ => None,
+    }
+}
