@@ -48,6 +48,10 @@ mod rendezvous;
 mod restarts;
 #[path = "agents/rotation.rs"]
 mod rotation;
+#[path = "agents/several.rs"]
+mod several;
+#[path = "agents/silent.rs"]
+mod silent;
 #[path = "agents/sixteen.rs"]
 mod sixteen;
 #[path = "agents/strangers.rs"]

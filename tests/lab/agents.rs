@@ -37,7 +37,7 @@ impl Agents {
     pub fn new(name: &str) -> Option<Agents> {
         let mut server = None;
         let world = Self::served_by(name, |router| {
-            let (process, url) = serve(router, "lab", 7447, "");
+            let (process, url) = serve(router, ("lab", "lab"), 7447, "");
             server = Some(process);
             url
         })?;
@@ -57,7 +57,7 @@ impl Agents {
     /// Starts a second rendezvous, of a different network, and returns its URL.
     #[track_caller]
     pub fn second_rendezvous(&self) -> (Process, String) {
-        serve(&self.router, "other", 7448, "")
+        serve(&self.router, ("other", "other"), 7448, "")
     }
 
     /// Creates a host that reaches the rendezvous and the other agents' hosts.
@@ -96,7 +96,7 @@ impl Agents {
     /// Like [`Agents::start`], with more arguments.
     #[track_caller]
     pub fn start_with(&mut self, more: &str) {
-        let (server, url) = serve(&self.router, "lab", 7447, more);
+        let (server, url) = serve(&self.router, ("lab", "lab"), 7447, more);
         assert_eq!(url, self.url, "the keys are the same");
         self.server = Some(server);
     }
@@ -126,9 +126,10 @@ impl Agents {
     }
 }
 
+/// Starts a rendezvous with its state in a folder of the host, and returns what it prints.
 #[track_caller]
-fn serve(host: &Host, network: &str, port: u16, more: &str) -> (Process, String) {
-    let state = host.dir().join(network);
+pub fn serve(host: &Host, (folder, network): (&str, &str), port: u16, more: &str) -> (Process, String) {
+    let state = host.dir().join(folder);
     let line = format!(
         "--state-dir {} rendezvous serve --network {network} --listen {ADDRESS}:{port} {more}",
         state.display()

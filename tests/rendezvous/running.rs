@@ -39,6 +39,8 @@ impl Running {
             state_dir: state.path().to_owned(),
             is_closed: None,
             pool: None,
+            url: None,
+            network_file: None,
             metrics: Some(metrics),
             certificate: None,
             limits,

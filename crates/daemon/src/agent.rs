@@ -100,8 +100,9 @@ pub(crate) struct Agent {
     /// Whether no record of ours was on disk. Then the rendezvous is heard before a new one is registered.
     is_record_lost: bool,
     meetings: Meetings,
-    /// The questions that wait for a look-up.
-    asked: BTreeMap<(At, Query), Asked>,
+    /// The questions that wait for a look-up, and the look-ups of each.
+    asked: BTreeMap<u64, Asked>,
+    queries: BTreeMap<(At, Query), u64>,
     /// Questions that wait until this agent is registered.
     held: Vec<Held>,
     /// What is answered once the data plane follows.
@@ -236,6 +237,7 @@ impl Agent {
             is_record_lost,
             meetings,
             asked: BTreeMap::new(),
+            queries: BTreeMap::new(),
             held: Vec::new(),
             answers: Vec::new(),
             started: tokio::time::Instant::now(),
@@ -353,7 +355,7 @@ impl Agent {
             self.note_expired();
         }
         changed = changed.and(self.follow_late_endpoints());
-        self.give_up_questions();
+        changed = changed.and(self.give_up_questions());
         self.pass_on_held();
         changed.and(self.settle())
     }

@@ -151,6 +151,17 @@ impl std::error::Error for Lost {}
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
+/// How a connection ended, for people.
+fn shown_end(error: &Error) -> String {
+    match error {
+        // What TLS says of it is a text for programmers.
+        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the rendezvous closed it without a goodbye".to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
 /// Connects within [`CONNECT_PATIENCE`].
 ///
 /// # Errors
@@ -275,7 +286,7 @@ impl Calls {
     /// See [`Lost`].
     pub async fn send(&mut self, call: &Call) -> Result<(), Lost> {
         let sealed = self.sealer.seal(&encode(call)).map_err(Lost::Broken)?;
-        self.sink.send(Message::binary(sealed)).await.map_err(|error| Lost::Closed(error.to_string()))
+        self.sink.send(Message::binary(sealed)).await.map_err(|error| Lost::Closed(shown_end(&error)))
     }
 
     /// Says goodbye.
@@ -323,7 +334,7 @@ async fn next_message(
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Text(_))) => return Err("it sends text".to_owned()),
             Some(Ok(Message::Close(_))) | None => return Err("it closes the connection".to_owned()),
-            Some(Err(error)) => return Err(error.to_string()),
+            Some(Err(error)) => return Err(shown_end(&error)),
         }
     }
 }

@@ -152,7 +152,7 @@ impl Agent {
         match subject {
             Subject::Register(_) => self.refuse_record(at, refused_record(code, self.attestation.is_some())),
             Subject::Find(query) => {
-                if let Some(asked) = self.asked.remove(&(*at, *query)) {
+                if let Some(asked) = self.on_no_answer(&(*at, *query)) {
                     asked.refuse(code.word());
                 }
             }

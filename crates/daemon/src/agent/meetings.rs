@@ -1,7 +1,7 @@
 //! Where this agent meets others: at every rendezvous that the config names, and at those that the network lists beside them.
 //!
-//! All are used at once, and the same signed bytes go to each, so any of them may be down. A question goes to one after the
-//! other until one knows the answer. The first that is connected says which IPv4 address is ours: two that disagree would
+//! All are used at once, and the same signed bytes go to each, so any of them may be down. A question goes to
+//! each, and the first that knows the answer has answered it. The first that is connected says which IPv4 address is ours: two that disagree would
 //! change it for ever.
 
 use std::future::poll_fn;
@@ -166,11 +166,8 @@ impl Meetings {
                 meeting.client.lost(now);
             }
             LinkNews::Failed(error) => {
-                let standing = Standing::Failed(error.to_string());
-                if meeting.standing != standing {
-                    tracing::warn!(url = meeting.place.url, "no connection to the rendezvous: {error}");
-                }
-                meeting.stand(standing);
+                tracing::debug!(url = meeting.place.url, "no connection to the rendezvous: {error}");
+                meeting.stand(Standing::Failed(error.to_string()));
                 meeting.client.lost(now);
                 return Brought::Failed(error);
             }
@@ -242,13 +239,16 @@ impl Meetings {
         acted.into_iter().collect()
     }
 
-    /// Looks for records at the first rendezvous behind `after` where this agent is registered.
-    pub(super) fn find(&mut self, by: &Find, after: Option<&At>, now: Now) -> Option<Result<(At, Query), TooMuch>> {
-        let place = |at: &At| self.all.iter().position(|meeting| meeting.place.rendezvous == *at);
-        let begin = after.and_then(place).map_or(0, |place| place + 1);
-        let meeting = self.all.iter_mut().skip(begin).find(|meeting| meeting.is_registered)?;
-        let found = meeting.client.find(by.clone(), None, now);
-        Some(found.map(|query| (meeting.place.rendezvous, query)))
+    /// Looks for records wherever this agent is registered. Each answers by itself.
+    pub(super) fn find(&mut self, by: &Find, now: Now) -> Result<Vec<(At, Query)>, TooMuch> {
+        let registered = self.all.iter_mut().filter(|meeting| meeting.is_registered);
+        let asked: Vec<_> = registered
+            .map(|meeting| Ok((meeting.place.rendezvous, meeting.client.find(by.clone(), None, now)?)))
+            .collect();
+        match asked.first() {
+            Some(Err(too_much)) if asked.iter().all(Result::is_err) => Err(*too_much),
+            _ => Ok(asked.into_iter().flatten().collect()),
+        }
     }
 
     /// Whether this agent is registered anywhere.

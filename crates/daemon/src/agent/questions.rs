@@ -32,6 +32,8 @@ pub(super) struct Asked {
     goal: Goal,
     until: Instant,
     reply: Reply,
+    /// Whether a rendezvous knows of no such agent.
+    is_denied: bool,
 }
 
 /// What the answer is for.
@@ -91,7 +93,7 @@ impl Agent {
             let _ = reply.send(Err(failure));
             return NOTHING;
         }
-        let asked = Asked { about, by, otherwise, goal, until: Instant::now() + PATIENCE, reply };
+        let asked = Asked { about, by, otherwise, goal, until: Instant::now() + PATIENCE, reply, is_denied: false };
         if self.asked.len() + self.held.len() >= MAX_ASKED {
             asked.refuse(Code::Later.word());
         } else if self.meetings.is_registered() {
@@ -103,27 +105,43 @@ impl Agent {
         self.drain()
     }
 
-    /// Asks the first rendezvous.
-    fn pass_on(&mut self, asked: Asked) {
-        if let Some(asked) = self.pass_on_behind(None, asked) {
-            self.held.push(Held { asked, from: Instant::now() });
+    /// Asks every rendezvous.
+    fn pass_on(&mut self, mut asked: Asked) {
+        asked.is_denied = false;
+        match self.meetings.find(&asked.by, now()) {
+            Ok(queries) if queries.is_empty() => self.held.push(Held { asked, from: Instant::now() }),
+            Ok(queries) => {
+                let number = self.asked.last_key_value().map_or(0, |(last, _)| last + 1);
+                self.queries.extend(queries.into_iter().map(|query| (query, number)));
+                self.asked.insert(number, asked);
+            }
+            Err(_) => asked.refuse(Code::Later.word()),
         }
     }
 
-    /// Asks the next rendezvous behind `after`. Returns the question if there is none.
-    fn pass_on_behind(&mut self, after: Option<&At>, asked: Asked) -> Option<Asked> {
-        match self.meetings.find(&asked.by, after, now()) {
-            Some(Ok(at)) => _ = self.asked.insert(at, asked),
-            Some(Err(_)) => asked.refuse(Code::Later.word()),
-            None => return Some(asked),
+    /// Ends one look-up without an answer. Returns its question if that was the last one, and no rendezvous has denied it.
+    pub(super) fn on_no_answer(&mut self, query: &(At, Query)) -> Option<Asked> {
+        let number = self.queries.remove(query)?;
+        if self.queries.values().any(|other| *other == number) {
+            return None;
         }
-        None
+        let asked = self.asked.remove(&number)?;
+        if asked.is_denied {
+            // The answer of the others counts as soon as its time is over.
+            self.asked.insert(number, Asked { until: Instant::now(), ..asked });
+            return None;
+        }
+        Some(asked)
     }
 
-    /// This rendezvous is gone. What it was asked is asked elsewhere, or again.
+    /// This rendezvous is gone. What only it was asked is asked again.
     pub(super) fn ask_elsewhere(&mut self, at: &At) -> Changed {
-        let orphaned: Vec<_> = self.asked.extract_if(.., |(asked_at, _), _| asked_at == at).collect();
-        orphaned.into_iter().for_each(|(_, asked)| self.pass_on(asked));
+        let lost: Vec<_> = self.queries.keys().filter(|(asked_at, _)| asked_at == at).copied().collect();
+        for query in lost {
+            if let Some(asked) = self.on_no_answer(&query) {
+                self.pass_on(asked);
+            }
+        }
         NOTHING
     }
 
@@ -146,11 +164,20 @@ impl Agent {
         self.asked.values().map(|asked| asked.until).chain(held).min()
     }
 
-    /// Tells those whose question was not answered in time.
-    pub(super) fn give_up_questions(&mut self) {
+    /// Answers those whose question was not answered in time.
+    pub(super) fn give_up_questions(&mut self) -> Changed {
         let now = Instant::now();
-        self.asked.extract_if(.., |_, asked| asked.until <= now).for_each(|(_, asked)| asked.give_up());
+        let late: Vec<_> = self.asked.extract_if(.., |_, asked| asked.until <= now).collect();
+        let mut changed = NOTHING;
+        for (number, asked) in late {
+            self.queries.retain(|_, other| *other != number);
+            match asked.is_denied {
+                true => changed = changed.and(self.answer_question(asked, Vec::new())),
+                false => asked.give_up(),
+            }
+        }
         self.held.extract_if(.., |held| held.asked.until <= now).for_each(|held| held.asked.give_up());
+        changed
     }
 
     /// This agent cannot be registered, so what waits for that is not answered.
@@ -168,17 +195,24 @@ impl Agent {
         asked.filter_map(about).collect()
     }
 
-    /// Handles the records that the rendezvous has found.
-    pub(super) fn on_found(&mut self, at: (At, Query), records: Vec<Signed<Record>>) -> Changed {
-        let Some(mut asked) = self.asked.remove(&at) else { return NOTHING };
+    /// Handles the records that a rendezvous has found.
+    pub(super) fn on_found(&mut self, query: (At, Query), records: Vec<Signed<Record>>) -> Changed {
+        let Some(number) = self.queries.remove(&query) else { return NOTHING };
         let records = self.judge_found(records);
-        if records.is_empty() {
+        if records.is_empty() && self.queries.values().any(|other| *other == number) {
             // A different one may know.
-            match self.pass_on_behind(Some(&at.0), asked) {
-                Some(back) => asked = back,
-                None => return NOTHING,
+            if let Some(asked) = self.asked.get_mut(&number) {
+                asked.is_denied = true;
             }
+            return NOTHING;
         }
+        self.queries.retain(|_, other| *other != number);
+        let Some(asked) = self.asked.remove(&number) else { return NOTHING };
+        self.answer_question(asked, records)
+    }
+
+    /// Answers a question by what was found.
+    fn answer_question(&mut self, mut asked: Asked, records: Vec<Signed<Record>>) -> Changed {
         if records.is_empty()
             && let Some(by) = asked.otherwise.take()
         {
