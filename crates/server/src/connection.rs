@@ -12,7 +12,7 @@ use overlay_rendezvous::registry::{Arrival, ConnectionId};
 use overlay_wire::signed::{PublicKey, SecretKey};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -32,6 +32,8 @@ use crate::outbox::Outbox;
 
 /// The buffers of a WebSocket in bytes. They are kept for as long as the connection, and most of the time they are empty.
 const BUFFER: usize = 4 * 1024;
+/// How long an agent is not read that has called too often. What it sends meanwhile fills its own buffers, and then it waits.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long the end of a connection may take to be sent.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -126,17 +128,20 @@ async fn converse(socket: Socket, channel: Channel, id: ConnectionId, outbox: &O
     let (mut sink, mut stream) = socket.split();
     let (mut sealer, mut opener) = (channel.sealer, channel.opener);
     let end = tokio::select! {
-        end = read(&mut stream, &mut opener, id, shared) => end,
+        end = read(&mut stream, &mut opener, id, outbox, shared) => end,
         end = write(&mut sink, &mut sealer, outbox, shared) => end,
     };
     let _ = timeout(FAREWELL_PATIENCE, sink.close()).await;
     end
 }
 
+/// Reads calls. Only one call of a connection is with the registry at a time, so that its turn comes no earlier because it
+/// calls more, and an agent that calls too often is read more slowly.
 async fn read(
     stream: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
     opener: &mut Opener,
     id: ConnectionId,
+    outbox: &Outbox,
     shared: &Shared,
 ) -> End {
     loop {
@@ -156,6 +161,9 @@ async fn read(
         if shared.reports.send(Report::Call(id, call)).await.is_err() {
             // The registry's task has ended, and the queue holds the last message.
             std::future::pending::<()>().await;
+        }
+        if outbox.taken().await {
+            sleep(PAUSE).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use overlay_rendezvous::protocol::{Call, FromServer, Push, encode};
+use overlay_rendezvous::protocol::{Answer, Call, Code, FromServer, Push, Reply, encode};
 use overlay_rendezvous::registry::{
     Arrival, ConnectionId, NotCommitted, Order, OrderId, OrderRefused, Output, Registry, Ticket,
 };
@@ -74,13 +74,17 @@ pub(crate) async fn run(
     let mut ended = Ok(());
     while ended.is_ok() {
         let due = registry.deadline(now()).map(|at| at.saturating_sub(now().monotonic));
+        let (mut taken, mut is_refused_for_now) = (None, false);
         tokio::select! {
             report = reports.recv() => match report {
                 Some(Report::Connected(connection, arrival, outbox)) => {
                     outboxes.insert(connection, outbox);
                     registry.connected(connection, arrival, now());
                 }
-                Some(Report::Call(connection, call)) => registry.call(connection, call, now()),
+                Some(Report::Call(connection, call)) => {
+                    taken = Some((connection, call.id));
+                    registry.call(connection, call, now());
+                }
                 Some(Report::Disconnected(connection)) => {
                     if outboxes.remove(&connection).is_some() {
                         registry.disconnected(connection, now());
@@ -105,6 +109,7 @@ pub(crate) async fn run(
         while let Some(output) = registry.poll_output() {
             match output {
                 Output::Send { connection, message } => {
+                    is_refused_for_now |= taken.is_some_and(|taken| refuses_for_now(&message, connection, taken));
                     outboxes.get(&connection).inspect(|outbox| outbox.push(encode(&message)));
                 }
                 Output::Close { connection } => {
@@ -117,12 +122,23 @@ pub(crate) async fn run(
                 Output::Commit { ticket, operation } => submit(&store, ticket, operation, &outcomes),
             }
         }
+        if let Some((connection, _)) = taken {
+            outboxes.get(&connection).inspect(|outbox| outbox.on_taken(is_refused_for_now));
+        }
     }
     for outbox in outboxes.values() {
         outbox.push(encode(&FromServer::Push(Push::Reconnect { wait: spread() })));
         outbox.finish(End::Shutdown);
     }
     ended
+}
+
+/// Whether a message is the answer to this call of this connection, and tells it to ask again later.
+fn refuses_for_now(message: &FromServer, to: ConnectionId, (connection, call): (ConnectionId, u32)) -> bool {
+    let FromServer::Answer(Answer { id, reply: Reply::Refused { code: Code::Later, .. } }) = message else {
+        return false;
+    };
+    (to, *id) == (connection, call)
 }
 
 /// Hands an operation to the store. Its outcome always arrives, as a failure if need be.

@@ -22,7 +22,7 @@ const PREFIX: &str = "overlay_rendezvous";
 pub struct Stats {
     /// Connections that were accepted.
     pub accepted: AtomicU64,
-    /// Connections that were refused because their address had too many.
+    /// Connections that were refused: their address had, or made, too many.
     pub refused: AtomicU64,
     /// Connections whose handshake succeeded.
     pub established: AtomicU64,
@@ -72,7 +72,7 @@ const BUILD: Family = info("build", "version", "The version of the rendezvous.")
 const OPEN: Family = gauge("open_connections", "Connections that are open, with those whose handshake is not done.");
 const ACCEPTED: Family = counter("accepted_connections", None, "Connections that were accepted.");
 const REFUSED: Family =
-    counter("refused_connections", None, "Connections that were refused because their address had too many.");
+    counter("refused_connections", None, "Connections that were refused: their address had, or made, too many.");
 const ESTABLISHED: Family = counter("established_connections", None, "Connections whose handshake succeeded.");
 const ENDED: Family = counter("ended_connections", Some("reason"), "Connections that ended, by reason.");
 const CALLS: Family = counter("calls", None, "Calls that agents made.");

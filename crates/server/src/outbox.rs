@@ -1,6 +1,8 @@
-//! What waits to be sent to one connection: messages that are not sealed yet, bounded in bytes.
+//! What waits to be sent to one connection: messages that are not sealed yet, bounded in bytes. It also tells the connection
+//! what became of the call that it has reported.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -19,6 +21,8 @@ struct Inner {
     waiting: Mutex<Waiting>,
     changed: Notify,
     overflow: Notify,
+    taken: Notify,
+    is_one_too_many: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +41,8 @@ impl Outbox {
                 waiting: Mutex::default(),
                 changed: Notify::new(),
                 overflow: Notify::new(),
+                taken: Notify::new(),
+                is_one_too_many: AtomicBool::new(false),
             }),
         }
     }
@@ -83,6 +89,18 @@ impl Outbox {
     /// Waits until the queue overflows. From then on it is pointless to wait for the agent to read.
     pub(crate) async fn overflowed(&self) {
         self.inner.overflow.notified().await;
+    }
+
+    /// The registry has dealt with the call that the connection has reported. It may have refused it for now.
+    pub(crate) fn on_taken(&self, is_refused_for_now: bool) {
+        self.inner.is_one_too_many.store(is_refused_for_now, Relaxed);
+        self.inner.taken.notify_one();
+    }
+
+    /// Waits until the registry has dealt with the call. Returns whether it refused it for now. Can be cancelled.
+    pub(crate) async fn taken(&self) -> bool {
+        self.inner.taken.notified().await;
+        self.inner.is_one_too_many.load(Relaxed)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

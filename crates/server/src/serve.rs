@@ -201,8 +201,10 @@ async fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, connections: &
         let (tcp, from) = accept(|context| listener.poll_accept(context)).await;
         while connections.try_join_next().is_some() {}
         let address = from.ip().to_canonical();
-        let Some(counted) = addresses.admit(address) else {
+        let Some(counted) = addresses.admit(address, overlay_os::clock::boottime()) else {
             shared.stats.refused.fetch_add(1, Relaxed);
+            // It is reset, so that the kernel keeps nothing of it.
+            let _ = tcp.set_zero_linger();
             continue;
         };
         shared.stats.accepted.fetch_add(1, Relaxed);
