@@ -14,6 +14,7 @@ pub mod clock;
 pub mod confine;
 pub mod copies;
 pub mod dates;
+pub mod descriptors;
 pub mod folder;
 pub mod handed_over;
 pub mod interface;
