@@ -1,7 +1,7 @@
 //! The mailboxes: sealed messages that wait until their recipients acknowledge them.
 //!
-//! A mailbox has two halves of equal size. Strangers share one half, with one message for each. Senders with a permit
-//! signed by the recipient have the other. A half that is full drops the oldest message of the same sender. If the sender
+//! A mailbox has two halves of equal size. Strangers share one half, with one message for each. Friends have
+//! the other: senders with a permit signed by the recipient, and those for whom the recipient has left something itself. A half that is full drops the oldest message of the same sender. If the sender
 //! has none there, the message is refused, so nobody can push out what others sent.
 //!
 //! A message that was acknowledged leaves a receipt behind until its time is over. A sender that missed the push learns
@@ -40,7 +40,7 @@ pub(crate) struct Message {
     pub(crate) sealed: Option<Vec<u8>>,
     /// When it came, in milliseconds since 1970.
     pub(crate) arrived: u64,
-    /// Whether its sender has a permit of the recipient.
+    /// Whether its sender is a friend of the recipient.
     pub(crate) is_permitted: bool,
     /// Whether it is on disk.
     pub(crate) is_kept: bool,
@@ -164,6 +164,12 @@ impl Mailboxes {
     /// A message or a receipt.
     pub(crate) fn find(&self, to: &PublicKey, key: &MessageKey) -> Option<&Message> {
         self.boxes.get(to)?.get(key)
+    }
+
+    /// Whether a message of this sender waits for a recipient, or its receipt is still there.
+    pub(crate) fn holds(&self, to: &PublicKey, from: &PublicKey) -> bool {
+        let all = (*from, [0; 16])..=(*from, [u8::MAX; 16]);
+        self.boxes.get(to).is_some_and(|mailbox| mailbox.range(all).next().is_some())
     }
 
     /// What waits for a recipient and is on disk, the oldest first.

@@ -40,7 +40,7 @@ impl Registry {
         }
         let is_permitted = match permit {
             Some(permit) => self.check_permit(&permit, (&from, &to), now)?,
-            None => false,
+            None => self.has_written_to(&to, &from),
         };
         self.check_free(&[])?;
         let key = (from, id);
@@ -86,6 +86,12 @@ impl Registry {
         }
         let is_valid = permit.issued <= now.unix.saturating_add(MAX_AHEAD) && now.unix <= permit.expires;
         if is_valid { Ok(true) } else { Err(Code::Clock.into()) }
+    }
+
+    /// Whether an agent has left a message or a slot for a different one, which makes that one a friend: an answer to its request
+    /// finds room, and so does what its peers send, however many strangers write to it.
+    fn has_written_to(&self, writer: &PublicKey, to: &PublicKey) -> bool {
+        self.mail.holds(to, writer) || !self.slots.of(to, writer).is_empty()
     }
 
     /// The caller has a message, so only its receipt is kept. What is not there was acknowledged earlier, or its time was over.

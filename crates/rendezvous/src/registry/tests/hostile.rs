@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::{Code, Find, MAX_MESSAGE_LEN, MAX_WATCHED, MAX_WATCHED_AT_ONCE, Reply, Verb, decode};
+use crate::protocol::{Code, Find, MAX_MESSAGE_LEN, MAX_WATCHED, MAX_WATCHED_AT_ONCE, Reply, Slot, Verb, decode};
 use crate::quota::{Rate, Rates};
 use crate::registry::{ConnectionId, Limits};
 use crate::scene::{World, agent, code, record, register, send};
@@ -174,6 +174,37 @@ fn a_flood_from_strangers_leaves_room_for_permits_and_other_mailboxes() {
     let sealed = vec![0; 7_000].into();
     let verb = Verb::Send { to: agent(500), message: [9; 16], sealed, permit: Some(permit.into()) };
     assert_eq!(world.ask(late, verb), Reply::Done);
+}
+
+#[test]
+fn strangers_keep_out_no_answer_and_no_peer() {
+    let mut world = World::with(without_quotas(), false);
+    let victim = world.join(500);
+    let [asked, peer] = [501, 502].map(|n| world.join(n));
+    for n in 0..100 {
+        let stranger = world.join(n);
+        world.ask(stranger, send(500, 1, &[0; 7_000]));
+    }
+    let long = |to| send(to, 1, &[0; 7_000]);
+    let refused = [asked, peer].map(|sender| code(&world.ask(sender, long(500))));
+    assert_eq!(refused, [Some(Code::Full); 2], "so far they are strangers, too");
+    // The victim asks one of them, and keeps its endpoints for the other one.
+    assert_eq!(world.ask(victim, long(501)), Reply::Done);
+    let endpoints = Verb::PutSlot { to: agent(502), slot: Slot::Endpoints, sealed: vec![1].into() };
+    assert_eq!(world.ask(victim, endpoints), Reply::Done);
+    for sender in [asked, peer] {
+        assert_eq!(world.ask(sender, long(500)), Reply::Done);
+    }
+    let stranger = world.join(600);
+    assert_eq!(code(&world.ask(stranger, long(500))), Some(Code::Full));
+    // That the request was acknowledged changes nothing, and neither does a restart.
+    let acknowledge = Verb::Acknowledge { from: agent(500), message: [1; 16] };
+    assert_eq!(world.ask(asked, acknowledge), Reply::Done);
+    world.restart();
+    let [asked, peer] = [501, 502].map(|n| world.connect(agent(n), 0));
+    for sender in [asked, peer] {
+        assert_eq!(world.ask(sender, send(500, 2, &[0; 7_000])), Reply::Done);
+    }
 }
 
 #[test]
