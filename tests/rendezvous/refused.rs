@@ -163,7 +163,8 @@ async fn one_address_gets_no_more_connections_than_its_share() {
     let first = connect(&agent(30)).await.expect("the first");
     let _second = connect(&agent(31)).await.expect("the second");
     let error = connect(&agent(32)).await.expect_err("one too many");
-    assert_eq!(error.code(), "not_a_rendezvous", "{error}");
+    // It is reset, before or after the agent has begun with TLS.
+    assert!(matches!(error.code(), "not_a_rendezvous" | "unreachable"), "{error}");
     assert_eq!(server.setup.stats.refused.load(std::sync::atomic::Ordering::Relaxed), 1);
     drop(first);
     server.counts(End::Closed, 1).await;

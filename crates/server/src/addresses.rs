@@ -4,7 +4,7 @@
 //! handshakes. An IPv6 host has a /64.
 //!
 //! New connections have a bucket (the generic cell rate algorithm): it holds [`BURST`] times the limit, and is full again
-//! after [`REFILL`]. All agents of an office may come back at once several times.
+//! after [`REFILL`]. All agents of an office may come back at once, and once more.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How many times the limit an address may connect at once.
-const BURST: u32 = 4;
+const BURST: u32 = 2;
 /// After this time it may do so again.
 const REFILL: Duration = Duration::from_secs(10);
 /// The most addresses that are remembered. There are fewer connections than that in all.
@@ -104,12 +104,12 @@ mod tests {
         let addresses = Addresses::new(2);
         let address = |last| IpAddr::from([192, 0, 2, last]);
         let now = Duration::from_secs(100);
-        for _ in 0..8 {
+        for _ in 0..4 {
             assert!(addresses.admit(address(1), now).is_some(), "it hangs up each time");
         }
         assert!(addresses.admit(address(1), now).is_none());
         assert!(addresses.admit(address(2), now).is_some(), "others do not wait for it");
-        let later = now + REFILL / 8;
+        let later = now + REFILL / 4;
         assert!(addresses.admit(address(1), later).is_some() && addresses.admit(address(1), later).is_none());
     }
 
