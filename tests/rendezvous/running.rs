@@ -44,6 +44,7 @@ impl Running {
             metrics: Some(metrics),
             certificate: None,
             limits,
+            is_replacing: false,
         };
         let (ready, started) = oneshot::channel();
         let (end, ended) = oneshot::channel();

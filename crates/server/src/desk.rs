@@ -38,7 +38,7 @@ pub(crate) enum Report {
     Order(Order, oneshot::Sender<Result<(), OrderRefused>>),
     /// The operator looks at the registry.
     Look(Look),
-    /// The rendezvous ends: all agents are told, and all connections end.
+    /// The rendezvous ends: what is under way is kept and answered, then all agents are told, and all connections end.
     Shutdown,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct StoreFailed;
 /// The outcome of an operation.
 type Outcome = (Ticket, Result<Revision, NotCommitted>);
 
-/// Runs until [`Report::Shutdown`], or until nobody can report any longer.
+/// Runs until [`Report::Shutdown`], or until nobody can report any longer. What is under way is answered first.
 ///
 /// # Errors
 /// [`StoreFailed`]. All connections end with it.
@@ -71,12 +71,12 @@ pub(crate) async fn run(
     let mut outboxes: HashMap<ConnectionId, Outbox> = HashMap::new();
     let mut orders: HashMap<OrderId, oneshot::Sender<Result<(), OrderRefused>>> = HashMap::new();
     let mut last_order = 0;
-    let mut ended = Ok(());
-    while ended.is_ok() {
+    let (mut ended, mut is_ending, mut under_way) = (Ok(()), false, 0_usize);
+    while ended.is_ok() && !(is_ending && under_way == 0) {
         let due = registry.deadline(now()).map(|at| at.saturating_sub(now().monotonic));
         let (mut taken, mut is_refused_for_now) = (None, false);
         tokio::select! {
-            report = reports.recv() => match report {
+            report = reports.recv(), if !is_ending => match report {
                 Some(Report::Connected(connection, arrival, outbox)) => {
                     outboxes.insert(connection, outbox);
                     registry.connected(connection, arrival, now());
@@ -96,15 +96,16 @@ pub(crate) async fn run(
                     registry.order(OrderId(last_order), order, now());
                 }
                 Some(Report::Look(Look(look))) => look(&registry),
-                Some(Report::Shutdown) | None => break,
+                Some(Report::Shutdown) | None => is_ending = true,
             },
             Some((ticket, result)) = arriving.recv() => {
+                under_way -= 1;
                 if result == Err(NotCommitted::Failed) {
                     ended = Err(StoreFailed);
                 }
                 registry.committed(ticket, result, now());
             }
-            () = passed(due) => registry.handle_timeout(now()),
+            () = passed(due), if !is_ending => registry.handle_timeout(now()),
         }
         while let Some(output) = registry.poll_output() {
             match output {
@@ -119,7 +120,10 @@ pub(crate) async fn run(
                     // The operator may have hung up.
                     orders.remove(&order).map(|reply| reply.send(result));
                 }
-                Output::Commit { ticket, operation } => submit(&store, ticket, operation, &outcomes),
+                Output::Commit { ticket, operation } => {
+                    under_way += 1;
+                    submit(&store, ticket, operation, &outcomes);
+                }
             }
         }
         if let Some((connection, _)) = taken {

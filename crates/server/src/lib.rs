@@ -17,6 +17,7 @@ mod connection;
 mod desk;
 mod end;
 mod failure;
+mod handover;
 mod http;
 mod limits;
 mod listening;

@@ -6,12 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
-use crate::failure::ServeError;
+use crate::failure::{Kind, ServeError};
 
 /// How long to wait after accepting failed, which happens while file descriptors are exhausted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(500);
+/// How many connections wait for us in the kernel. While one process takes the place of a different one, nobody accepts.
+const BACKLOG: u32 = 4_096;
 
 /// Accepts a connection, which `poll` asks a listener for. Accepting fails while file descriptors are exhausted, so it is
 /// retried.
@@ -27,12 +29,26 @@ pub(crate) async fn accept<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<io:
     }
 }
 
-/// Listens, and returns also the address with its port.
-pub(crate) async fn listen(purpose: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let failed = |error| ServeError::of_listening(purpose, address, &error);
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
+/// Listens. Nobody is accepted yet.
+pub(crate) fn bind(purpose: &str, address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let bound = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    });
+    bound.map_err(|error| ServeError::of_listening(purpose, address, &error))
+}
+
+/// What accepts from a socket, which others may hold, too, and the socket's address with its port.
+pub(crate) fn acceptor(socket: &std::net::TcpListener) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let opened = socket.try_clone().and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(socket)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    opened.map_err(|error| ServeError::new(Kind::Other, "cannot accept connections").with_cause(error))
 }
 
 /// The address that agents are told. If we listen on all addresses, it is the one that packets to the Internet leave from.

@@ -12,6 +12,7 @@ pub mod token;
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +23,13 @@ use overlay_wire::signed::{KEY_TEXT_LEN, PublicKey, Signed, Token};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::backup;
 use crate::clock::now;
 use crate::desk::{Look, Report};
 use crate::failure::{Kind, ServeError};
+use crate::handover::{Sockets, Successor};
 use crate::listening::accept;
 use crate::redb_store::Snapshots;
 pub(crate) use audit::Audit;
@@ -67,10 +70,13 @@ pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, ServeError> {
 /// Serves until the future is dropped.
 pub(crate) async fn serve(listener: UnixListener, desk: Desk) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // They hold the store, so they end with this.
+    let mut answers = JoinSet::new();
     while let Ok(slot) = slots.clone().acquire_owned().await {
         let (stream, _) = accept(|context| listener.poll_accept(context)).await;
+        while answers.try_join_next().is_some() {}
         let desk = desk.clone();
-        tokio::spawn(async move {
+        answers.spawn(async move {
             let _slot = slot;
             // A caller that hangs up or stalls affects nobody else.
             let _ = tokio::time::timeout(BACKUP_PATIENCE, desk.answer(stream)).await;
@@ -91,6 +97,10 @@ pub(crate) struct Desk {
     pub(crate) snapshots: Snapshots,
     /// Where the registry is asked.
     pub(crate) reports: mpsc::Sender<Report>,
+    /// What a successor gets.
+    pub(crate) sockets: Arc<Sockets>,
+    /// Where it is announced.
+    pub(crate) successors: mpsc::Sender<Successor>,
 }
 
 impl Desk {
@@ -102,12 +112,30 @@ impl Desk {
         tokio::time::timeout(PATIENCE, question.read_line(&mut line)).await??;
         let told = match serde_json::from_str::<Ask>(&line) {
             Ok(Ask::Backup) => return self.back_up(&mut writing).await,
+            Ok(Ask::HandOver) => return self.hand_over(uid, stream).await,
             Ok(ask) => self.tell(uid, ask).await.unwrap_or_else(Told::Refused),
             Err(error) => Told::Refused(ServeError::new(Kind::Config, "the question cannot be read").with_cause(error)),
         };
         let mut answer = serde_json::to_vec(&told)?;
         answer.push(b'\n');
         writing.write_all(&answer).await
+    }
+
+    /// Hands our sockets to a new process, if it wants them in the end.
+    async fn hand_over(&self, uid: u32, stream: UnixStream) -> io::Result<()> {
+        // The socket keeps others out already. What is handed over here is everything.
+        let owner = std::fs::metadata(self.folder.path())?.uid();
+        if uid != 0 && uid != owner {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let (agents, metrics) = self.sockets.addresses()?;
+        let mut line = serde_json::to_vec(&Told::Sockets { agents, metrics })?;
+        line.push(b'\n');
+        if let Some(successor) = self.sockets.offer(stream, &line).await? {
+            // If the rendezvous ends already, the successor sees its lock released all the same.
+            let _ = self.successors.send(successor).await;
+        }
+        Ok(())
     }
 
     /// Sends a backup, line by line. If it fails, its last line is missing.
@@ -190,7 +218,7 @@ impl Desk {
             Ask::BanAgent { agent } => with(self.agent(agent.clone()).await?, Order::Ban),
             Ask::UnbanAgent { agent } => with(self.banned(agent.clone()).await?, Order::Unban),
             Ask::FreeName { name } => (Order::Free(name.clone()), None),
-            Ask::Agents { .. } | Ask::Tokens | Ask::Stats | Ask::Backup => {
+            Ask::Agents { .. } | Ask::Tokens | Ask::Stats | Ask::Backup | Ask::HandOver => {
                 return Err(ServeError::new(Kind::Config, "this is not an order"));
             }
         })

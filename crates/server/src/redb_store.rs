@@ -55,6 +55,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether a different process has the store open.
+    pub(crate) fn is_open_elsewhere(&self) -> bool {
+        matches!(self, Self::Database(error) if matches!(**error, redb::Error::DatabaseAlreadyOpen))
+    }
+}
+
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
         Self::Database(Box::new(error.into()))

@@ -1,6 +1,7 @@
-//! The life of a rendezvous: open the state folder, listen, accept, end.
+//! The life of a rendezvous: open the state folder, listen, accept, end. `handover` says how one follows the other.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,20 +13,21 @@ use overlay_rendezvous::registry::{self, ConnectionId, Registry};
 use overlay_wire::signed::{Network, Pool, PublicKey, Signed, check_name};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::addresses::Addresses;
 use crate::clock::now;
 use crate::connection::{self, Shared};
 use crate::desk::{self, MAX_REPORTS, Report};
 use crate::failure::{Kind, ServeError};
+use crate::handover::{Predecessor, RELEASE_PATIENCE, Sockets, Successor};
 use crate::http;
 use crate::limits::Limits;
-use crate::listening::{accept, listen, shown_address};
+use crate::listening::{self, accept, shown_address};
 use crate::metrics::Stats;
 use crate::network;
 use crate::operator::{self, Audit};
-use crate::redb_store::Writer;
+use crate::redb_store::{RedbStore, Writer};
 use crate::state::{Identity, State, Wanted, random_pool};
 use crate::tls::{self, CertificateFiles};
 
@@ -57,6 +59,8 @@ pub struct Options {
     pub certificate: Option<CertificateFiles>,
     /// How much agents may use.
     pub limits: Limits,
+    /// Whether to take the place of a rendezvous that runs. If none does, this is a start like any other.
+    pub is_replacing: bool,
 }
 
 /// What a rendezvous is, once its state is open.
@@ -72,7 +76,8 @@ pub struct Setup {
     pub stats: Arc<Stats>,
 }
 
-/// Runs a rendezvous until `end` completes. `ready` is called once agents can connect.
+/// Runs a rendezvous until `end` completes, or until a successor serves in its place. `ready` is called once agents can
+/// connect.
 ///
 /// # Errors
 /// What keeps it from starting, or that the store has failed.
@@ -86,81 +91,172 @@ pub async fn serve(
             .with_cause(reason)
     })?;
     prepare_process();
-    let state = State::open(&options.state_dir, &options.network)?;
-    let (listener, address) = listen("for agents", options.listen).await?;
-    let host = SocketAddr::new(shown_address(address.ip()), address.port());
-    let identity = identity(&options, &state, host).await?;
-    let tls = tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
-    let (rendezvous, network) = (identity.key.public(), identity.network.network);
-    let url: Pinned = format!("{}#{rendezvous}.{network}", identity.url).parse().map_err(|reason| {
-        ServeError::new(Kind::Config, format!("`{}` is not the URL of a rendezvous", identity.url)).with_cause(reason)
-    })?;
-    let stats = Arc::<Stats>::default();
-    let setup = Setup { rendezvous: url.rendezvous, network: identity.network, url, stats: stats.clone() };
-    let mut beside = JoinSet::new();
-    if let Some(address) = options.metrics {
-        let (listener, address) = listen("for metrics", address).await?;
-        tracing::info!(%address, "serving /metrics and /health");
-        beside.spawn(http::serve(listener, stats.clone()));
-    }
-    let (reports, inbox) = mpsc::channel(MAX_REPORTS);
-    let mut seed = [0; 32];
-    overlay_os::random::fill(&mut seed)
-        .map_err(|error| ServeError::new(Kind::Other, "the kernel gives no randomness").with_cause(error))?;
-    let config = registry::Config { network: setup.network.clone(), limits: registry::Limits::default(), seed };
-    let store = state.store()?;
-    let desk_of_operator = operator::Desk {
-        folder: state.folder.clone(),
-        audit: Audit::open(state.folder.path())
-            .map_err(|error| ServeError::of_trust("use the state folder", state.folder.path(), error))?,
-        network: options.network.as_str().into(),
-        snapshots: store.snapshots(),
-        reports: reports.clone(),
-    };
-    beside.spawn(operator::serve(operator::listen(&state.folder)?, desk_of_operator));
-    let registry = Registry::open(config, &store, now())
-        .map_err(|error| ServeError::new(Kind::Other, "the registry cannot be read").with_cause(error))?;
-    let (writer, submitter) = Writer::start(store)
-        .map_err(|error| ServeError::new(Kind::Other, "cannot start the thread of the store").with_cause(error))?;
-    let mut desk = tokio::spawn(desk::run(registry, submitter, inbox));
-    let shared = Arc::new(Shared {
-        tls,
-        network: setup.network.network,
-        key: identity.key,
-        limits: options.limits,
-        stats,
-        reports: reports.clone(),
-    });
-    let mut connections = JoinSet::new();
-    ready(&setup);
-    tracing::info!(%address, network = options.network, "the rendezvous is ready");
-    tokio::select! {
-        () = accept_all(&listener, &shared, &mut connections) => {}
-        () = end => {}
-        ended = &mut desk => {
-            let cause = match ended {
-                // The last submitter went with the task, so the thread ends.
-                Ok(_) => writer.join().err().map_or_else(|| "it ended".to_owned(), |error| error.to_string()),
-                Err(error) => error.to_string(),
-            };
-            return Err(ServeError::new(Kind::Other, "the registry has failed").with_cause(cause));
+    let mut end = std::pin::pin!(end);
+    let (mut life, sockets) = match predecessor(&options)? {
+        Some((predecessor, sockets)) => replace(&options, predecessor, sockets).await?,
+        None => {
+            let state = State::open(&options.state_dir, &options.network)?;
+            let sockets = Arc::new(Sockets::open(options.listen, options.metrics, Vec::new())?);
+            (Life::begin(&options, state, sockets.clone()).await?, sockets)
         }
-    }
-    drop(listener);
-    let goodbye = async {
-        let _ = reports.send(Report::Shutdown).await;
-        let _ = desk.await;
-        while connections.join_next().await.is_some() {}
     };
-    let _ = tokio::time::timeout(END_PATIENCE, goodbye).await;
-    // The operator's door reads the store, too.
-    beside.shutdown().await;
-    // Nobody listens on it any more. A start replaces what a killed rendezvous has left.
-    let _ = state.folder.remove(operator::SOCKET);
-    // Everything that waits is committed first.
-    match tokio::task::spawn_blocking(|| writer.join()).await {
-        Ok(Err(error)) => Err(ServeError::new(Kind::Other, "the store has failed at the end").with_cause(error)),
-        _ => Ok(()),
+    ready(&life.setup);
+    while let Some(successor) = life.run(end.as_mut()).await? {
+        let serves = tokio::select! {
+            serves = successor.serves() => serves,
+            () = end.as_mut() => return Ok(()),
+        };
+        if serves {
+            tracing::info!("a new process serves in our place");
+            return Ok(());
+        }
+        tracing::error!("the new process has failed; we go on");
+        let state = State::open_within(RELEASE_PATIENCE, &options.state_dir, &options.network).await?;
+        life = Life::begin(&options, state, sockets.clone()).await?;
+    }
+    Ok(())
+}
+
+/// The process that runs, with its sockets, if we are to replace it and there is one.
+fn predecessor(options: &Options) -> Result<Option<(Predecessor, Vec<std::net::TcpListener>)>, ServeError> {
+    if !options.is_replacing {
+        return Ok(None);
+    }
+    match operator::client::Client::new(&options.state_dir, &options.network).take_over() {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind == Kind::NotRunning => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the place of a process that serves. Until it is told to go, it serves on whatever happens here.
+async fn replace(
+    options: &Options,
+    mut predecessor: Predecessor,
+    sockets: Vec<std::net::TcpListener>,
+) -> Result<(Life, Arc<Sockets>), ServeError> {
+    let failed = |error: io::Error| {
+        ServeError::new(Kind::Other, "the rendezvous that runs cannot be replaced").with_cause(error)
+    };
+    let sockets = Arc::new(Sockets::open(options.listen, options.metrics, sockets)?);
+    let state = State::look(&options.state_dir, &options.network)?;
+    match &options.network_file {
+        Some(file) => _ = state.check_successor(&network::open(file)?)?,
+        None => _ = state.known(&options.network, options.pool)?,
+    }
+    tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
+    predecessor.go().map_err(failed)?;
+    let state = State::open_within(RELEASE_PATIENCE, &options.state_dir, &options.network).await?;
+    let life = Life::begin(options, state, sockets.clone()).await?;
+    // It may have ended already: then somebody else is replacing it, too, and has come second.
+    let _ = predecessor.relieve();
+    Ok((life, sockets))
+}
+
+/// A rendezvous that has lock and store.
+struct Life {
+    setup: Setup,
+    state: State,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    writer: Writer<RedbStore>,
+    desk: JoinHandle<Result<(), desk::StoreFailed>>,
+    /// Metrics, and the operator's door.
+    beside: JoinSet<()>,
+    successors: mpsc::Receiver<Successor>,
+}
+
+impl Life {
+    /// Reads what is kept, and serves metrics and the operator. Nobody is accepted yet.
+    async fn begin(options: &Options, state: State, sockets: Arc<Sockets>) -> Result<Self, ServeError> {
+        let (listener, address) = listening::acceptor(&sockets.agents)?;
+        let host = SocketAddr::new(shown_address(address.ip()), address.port());
+        let identity = identity(options, &state, host).await?;
+        let tls = tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
+        let (rendezvous, network) = (identity.key.public(), identity.network.network);
+        let url: Pinned = format!("{}#{rendezvous}.{network}", identity.url).parse().map_err(|reason| {
+            ServeError::new(Kind::Config, format!("`{}` is not the URL of a rendezvous", identity.url))
+                .with_cause(reason)
+        })?;
+        let stats = Arc::<Stats>::default();
+        let setup = Setup { rendezvous: url.rendezvous, network: identity.network, url, stats: stats.clone() };
+        let mut beside = JoinSet::new();
+        if let Some(socket) = &sockets.metrics {
+            let (listener, address) = listening::acceptor(socket)?;
+            tracing::info!(%address, "serving /metrics and /health");
+            beside.spawn(http::serve(listener, stats.clone()));
+        }
+        let (reports, inbox) = mpsc::channel(MAX_REPORTS);
+        let (successors, announced) = mpsc::channel(1);
+        let mut seed = [0; 32];
+        overlay_os::random::fill(&mut seed)
+            .map_err(|error| ServeError::new(Kind::Other, "the kernel gives no randomness").with_cause(error))?;
+        let config = registry::Config { network: setup.network.clone(), limits: registry::Limits::default(), seed };
+        let store = state.store_within(RELEASE_PATIENCE).await?;
+        let desk_of_operator = operator::Desk {
+            folder: state.folder.clone(),
+            audit: Audit::open(state.folder.path())
+                .map_err(|error| ServeError::of_trust("use the state folder", state.folder.path(), error))?,
+            network: options.network.as_str().into(),
+            snapshots: store.snapshots(),
+            reports: reports.clone(),
+            sockets,
+            successors,
+        };
+        let registry = Registry::open(config, &store, now())
+            .map_err(|error| ServeError::new(Kind::Other, "the registry cannot be read").with_cause(error))?;
+        let (writer, submitter) = Writer::start(store)
+            .map_err(|error| ServeError::new(Kind::Other, "cannot start the thread of the store").with_cause(error))?;
+        beside.spawn(operator::serve(operator::listen(&state.folder)?, desk_of_operator));
+        let desk = tokio::spawn(desk::run(registry, submitter, inbox));
+        let shared = Arc::new(Shared {
+            tls,
+            network: setup.network.network,
+            key: identity.key,
+            limits: options.limits,
+            stats,
+            reports,
+        });
+        tracing::info!(%address, network = options.network, "the rendezvous is ready");
+        Ok(Self { setup, state, listener, shared, writer, desk, beside, successors: announced })
+    }
+
+    /// Serves until `end` completes, or until a successor is to serve: it is returned once lock and store are free, and all
+    /// agents have been told.
+    async fn run(self, end: impl Future<Output = ()>) -> Result<Option<Successor>, ServeError> {
+        let Self { state, listener, shared, writer, mut desk, mut beside, mut successors, .. } = self;
+        let mut connections = JoinSet::new();
+        let successor = tokio::select! {
+            () = accept_all(&listener, &shared, &mut connections) => None,
+            () = end => None,
+            successor = successors.recv() => successor,
+            ended = &mut desk => {
+                let cause = match ended {
+                    // The last submitter went with the task, so the thread ends.
+                    Ok(_) => writer.join().err().map_or_else(|| "it ended".to_owned(), |error| error.to_string()),
+                    Err(error) => error.to_string(),
+                };
+                return Err(ServeError::new(Kind::Other, "the registry has failed").with_cause(cause));
+            }
+        };
+        drop(listener);
+        let last_words = async {
+            let _ = shared.reports.send(Report::Shutdown).await;
+            let _ = desk.await;
+        };
+        let _ = tokio::time::timeout(END_PATIENCE, last_words).await;
+        // The operator's door reads the store, too.
+        beside.shutdown().await;
+        // Nobody listens on it any more. A start replaces what a killed rendezvous has left.
+        let _ = state.folder.remove(operator::SOCKET);
+        // Everything that waits is committed first.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(|| writer.join().map(drop)).await {
+            return Err(ServeError::new(Kind::Other, "the store has failed at the end").with_cause(error));
+        }
+        drop(state);
+        let goodbyes = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(END_PATIENCE, goodbyes).await;
+        Ok(successor)
     }
 }
 

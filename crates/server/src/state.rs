@@ -26,9 +26,11 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use overlay_os::folder::{Access, Folder, TrustError};
 use overlay_wire::signed::{PublicKey, SecretKey};
+use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use crate::failure::{Kind, ServeError};
@@ -45,16 +47,41 @@ pub(crate) const REGISTRY: &str = "registry.redb";
 /// The largest file that is read: a certificate chain.
 const MAX_FILE: u64 = 64 * 1024;
 
+/// How often a lock is tried that somebody is about to release.
+const RETRY: Duration = Duration::from_millis(20);
+
 /// An open state folder. No other rendezvous can open it.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) folder: Arc<Folder>,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl State {
     /// Opens the folder of a network, and makes it if it is missing.
     pub(crate) fn open(state_dir: &Path, network: &str) -> Result<Self, ServeError> {
+        let Self { folder, .. } = Self::look(state_dir, network)?;
+        let path = folder.path().to_owned();
+        let refused = |error| ServeError::of_trust("use the state folder", &path, error);
+        let lock = folder.open(LOCK, Access::Own).map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { folder, _lock: Some(lock) }),
+            Err(TryLockError::WouldBlock) => {
+                Err(ServeError::new(Kind::Conflict, format!("a rendezvous of the network `{network}` is running"))
+                    .with_cause(format!("it holds {}", path.join(LOCK).display()))
+                    .with_hint("`--replace` takes its place, and nobody is refused meanwhile"))
+            }
+            Err(TryLockError::Error(error)) => Err(refused(error.into())),
+        }
+    }
+
+    /// Like [`State::open`], but waits until a different rendezvous has released the folder.
+    pub(crate) async fn open_within(patience: Duration, state_dir: &Path, network: &str) -> Result<Self, ServeError> {
+        retry(patience, || Self::open(state_dir, network)).await
+    }
+
+    /// Opens the folder of a network without a lock, to look at what is there. A rendezvous may be running.
+    pub(crate) fn look(state_dir: &Path, network: &str) -> Result<Self, ServeError> {
         let path = folder_of(state_dir, network);
         let above = state_dir.join("rendezvous");
         let refused = |error| ServeError::of_trust("use the state folder", &path, error);
@@ -69,15 +96,7 @@ impl State {
                 ServeError::new(Kind::Permission, format!("others than its owner may look into {}", path.display()));
             return Err(failure.with_hint(format!("chmod 700 {}", path.display())));
         }
-        let lock = folder.open(LOCK, Access::Own).map_err(refused)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: Arc::new(folder), _lock: lock }),
-            Err(TryLockError::WouldBlock) => {
-                Err(ServeError::new(Kind::Conflict, format!("a rendezvous of the network `{network}` is running"))
-                    .with_cause(format!("it holds {}", path.join(LOCK).display())))
-            }
-            Err(TryLockError::Error(error)) => Err(refused(error.into())),
-        }
+        Ok(Self { folder: Arc::new(folder), _lock: None })
     }
 
     /// Opens the store of the registry, and makes it if it is missing.
@@ -86,10 +105,16 @@ impl State {
         // Nobody else can look into the folder. The file gets its mode before anything is in it all the same.
         self.folder.open(REGISTRY, Access::Own).map_err(|error| ServeError::of_trust("use", &path, error))?;
         RedbStore::open(&path).map_err(|error| {
-            ServeError::new(Kind::Other, format!("{} cannot be used", self.shown(REGISTRY)))
+            let kind = if error.is_open_elsewhere() { Kind::Conflict } else { Kind::Other };
+            ServeError::new(kind, format!("{} cannot be used", self.shown(REGISTRY)))
                 .with_cause(error)
                 .with_hint("restore it from a backup")
         })
+    }
+
+    /// Like [`State::store`], but waits until a different rendezvous has closed it.
+    pub(crate) async fn store_within(&self, patience: Duration) -> Result<RedbStore, ServeError> {
+        retry(patience, || self.store()).await
     }
 
     /// Whether nothing was ever made here.
@@ -131,6 +156,17 @@ impl State {
 
     fn shown(&self, name: &str) -> String {
         format!("`{}`", self.folder.path_of(name).display())
+    }
+}
+
+/// Tries again while somebody else has it.
+async fn retry<T>(patience: Duration, attempt: impl Fn() -> Result<T, ServeError>) -> Result<T, ServeError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match attempt() {
+            Err(error) if error.kind == Kind::Conflict && Instant::now() < deadline => sleep(RETRY).await,
+            done => return done,
+        }
     }
 }
 

@@ -172,6 +172,14 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: SocketAddr,
 
+    /// Take the place of the rendezvous of this network that runs on this host: no connection is refused meanwhile
+    ///
+    /// The new process checks its arguments and files, and takes the listening sockets. Then the old one keeps what is
+    /// under way, tells its agents to come back, and ends. If the new one fails, the old one goes on. If none runs, this
+    /// is a start like any other.
+    #[arg(long)]
+    pub(crate) replace: bool,
+
     /// The IPv4 addresses of a new network; by default, a random /16 of 10.64.0.0/10
     #[arg(long, value_name = "CIDR", value_parser = pool)]
     pub(crate) pool: Option<Pool>,
@@ -204,7 +212,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
 
-    /// Connections from one IPv4 address or IPv6 /64 at once
+    /// Connections from one IPv4 address or IPv6 /64 at once; twice as many new ones within 10 s
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) connections_per_address: u16,
 }

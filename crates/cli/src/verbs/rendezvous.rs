@@ -89,6 +89,7 @@ fn options(arguments: Serve, state_dir: &Path) -> Result<Options, Failure> {
         metrics: arguments.metrics,
         certificate,
         limits: Limits { connections_per_address: arguments.connections_per_address.into(), ..Limits::default() },
+        is_replacing: arguments.replace,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The operator's end of the socket: one question, one answer.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::SOCKET;
 use super::protocol::{Ask, Told};
 use crate::backup::{self, Counts};
 use crate::failure::{Kind, ServeError};
+use crate::handover::Predecessor;
 use crate::state::folder_of;
 
 /// How long an answer may take.
@@ -51,6 +53,19 @@ impl Client {
         })
     }
 
+    /// Asks the rendezvous to hand over its sockets.
+    pub(crate) fn take_over(&self) -> Result<(Predecessor, Vec<TcpListener>), ServeError> {
+        let asked = UnixStream::connect(&self.socket).and_then(|stream| {
+            let (predecessor, line, sockets) = Predecessor::ask(stream, &question(&Ask::HandOver)?)?;
+            Ok((predecessor, serde_json::from_str(&line)?, sockets))
+        });
+        match asked.map_err(|error| self.no_answer(&error))? {
+            (predecessor, Told::Sockets { .. }, sockets) => Ok((predecessor, sockets)),
+            (_, Told::Refused(error), _) => Err(error.with_hint("end the rendezvous that runs, and start this one")),
+            _ => Err(ServeError::new(Kind::Other, "the rendezvous that runs did not hand over its sockets")),
+        }
+    }
+
     fn fetch(&self, file: &mut impl io::Write) -> io::Result<Option<Counts>> {
         let mut lines = BufReader::new(self.send(&Ask::Backup)?);
         let (mut line, mut last) = (Zeroizing::new(String::new()), None);
@@ -74,9 +89,7 @@ impl Client {
     fn send(&self, ask: &Ask) -> io::Result<UnixStream> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut line = serde_json::to_vec(ask)?;
-        line.push(b'\n');
-        stream.write_all(&line)?;
+        stream.write_all(&question(ask)?)?;
         Ok(stream)
     }
 
@@ -100,4 +113,11 @@ impl Client {
             }
         }
     }
+}
+
+/// A question as it is sent.
+fn question(ask: &Ask) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(ask)?;
+    line.push(b'\n');
+    Ok(line)
 }

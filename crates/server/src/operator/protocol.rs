@@ -1,5 +1,7 @@
 //! What the operator asks a running rendezvous, and what it answers: one line of JSON each.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::failure::ServeError;
@@ -19,6 +21,8 @@ pub enum Ask {
     Stats,
     /// A backup. The answer is its lines, and no [`Told`].
     Backup,
+    /// A new process of this rendezvous wants the sockets: [`Told::Sockets`]. What follows is in `handover`.
+    HandOver,
     /// Tells of a new token, as base64 of its envelope. Its secret half stays with the operator.
     AddToken {
         /// An envelope of kind `token`.
@@ -73,6 +77,13 @@ pub enum Told {
     Done {
         /// The full key of the agent or the token, if it was about one.
         key: Option<String>,
+    },
+    /// The listening sockets, which come with this line, in this order.
+    Sockets {
+        /// Where agents connect.
+        agents: SocketAddr,
+        /// Where metrics are read.
+        metrics: Option<SocketAddr>,
     },
     /// It is refused.
     Refused(ServeError),

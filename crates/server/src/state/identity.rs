@@ -51,29 +51,44 @@ impl State {
 
     /// Takes a network object that was signed elsewhere, if it is newer than the one that is known.
     pub(crate) fn take(&self, network: &Signed<Network>) -> Result<(), ServeError> {
-        let key = self.rendezvous_key()?;
+        self.rendezvous_key()?;
+        if self.check_successor(network)? { self.write(network) } else { Ok(()) }
+    }
+
+    /// Refuses an object that does not name this rendezvous, or does not come after the known one. Returns whether it is not
+    /// the known one.
+    pub(crate) fn check_successor(&self, network: &Signed<Network>) -> Result<bool, ServeError> {
+        let key = self.key(RENDEZVOUS_KEY)?.ok_or_else(|| self.missing(RENDEZVOUS_KEY))?.public();
         if !network.rendezvous.iter().any(|known| known.key == key) {
             let failure = ServeError::new(Kind::Config, "the network object does not name this rendezvous");
             return Err(failure.with_cause(format!("its key is {key}")).with_hint(format!(
                 "where the network key is: overlay network sign FILE --key KEYFILE --rendezvous https://HOST:PORT#{key}"
             )));
         }
-        if self.has(NETWORK)? {
-            let known = self.network()?;
-            if known.bytes() == network.bytes() {
-                return Ok(());
-            }
+        if !self.has(NETWORK)? {
+            return Ok(true);
+        }
+        let known = self.network()?;
+        let is_new = known.bytes() != network.bytes();
+        if is_new {
             check_successor(&known, network)?;
         }
-        self.write(network)
+        Ok(is_new)
+    }
+
+    /// Reads the network and the key, and refuses what contradicts them. Writes nothing.
+    pub(crate) fn known(&self, name: &str, pool: Option<Pool>) -> Result<(Signed<Network>, SecretKey), ServeError> {
+        let network = self.network()?;
+        let key = self.key(RENDEZVOUS_KEY)?.ok_or_else(|| self.missing(RENDEZVOUS_KEY))?;
+        check_kept(&network, (name, pool), &self.shown(NETWORK))?;
+        Ok((network, key))
     }
 
     /// Reads what was made at the first start. The network object is signed again if it does not name the wanted URL, or if
     /// the operator has closed or opened the network.
     pub(crate) fn load(&self, wanted: &Wanted<'_>, now: Now) -> Result<Identity, ServeError> {
-        let network = self.network()?;
-        let key = Arc::new(self.key(RENDEZVOUS_KEY)?.ok_or_else(|| self.missing(RENDEZVOUS_KEY))?);
-        check_kept(&network, wanted, &self.shown(NETWORK))?;
+        let (network, key) = self.known(wanted.name, wanted.pool)?;
+        let key = Arc::new(key);
         let ours = Rendezvous { url: wanted.url.to_owned(), key: key.public() };
         let is_closed = wanted.is_closed.unwrap_or(network.is_closed);
         if network.rendezvous.contains(&ours) && network.is_closed == is_closed {
@@ -145,13 +160,13 @@ impl State {
 }
 
 /// Refuses a name or a pool that the network does not have.
-fn check_kept(network: &Network, wanted: &Wanted<'_>, shown: &str) -> Result<(), ServeError> {
-    if network.name != wanted.name {
-        let failure = ServeError::new(Kind::Config, format!("{shown} is not of `{}`", wanted.name));
+fn check_kept(network: &Network, (name, pool): (&str, Option<Pool>), shown: &str) -> Result<(), ServeError> {
+    if network.name != name {
+        let failure = ServeError::new(Kind::Config, format!("{shown} is not of `{name}`"));
         let failure = failure.with_cause(format!("it is of the network `{}`", network.name));
         return Err(failure.with_hint(format!("give the folder the name `{}` and use `--network {0}`", network.name)));
     }
-    if wanted.pool.is_some_and(|pool| pool != network.pool) {
+    if pool.is_some_and(|pool| pool != network.pool) {
         let known = shown_pool(network.pool);
         let failure = ServeError::new(Kind::Config, "the pool of a network cannot be changed");
         let failure = failure.with_cause(format!("agents of `{}` have addresses in {known}", network.name));
