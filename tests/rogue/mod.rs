@@ -198,13 +198,19 @@ impl Drop for Rogue {
 }
 
 /// A runtime whose threads are on a host.
-fn runtime_on(host: &Host) -> Runtime {
+pub fn runtime_on(host: &Host) -> Runtime {
+    runtime_where(host, || ())
+}
+
+/// A runtime whose threads are on a host, and begin with `prepare`.
+pub fn runtime_where(host: &Host, prepare: impl Fn() + Send + Sync + 'static) -> Runtime {
     let namespace = Arc::new(File::open(format!("/run/netns/{}", host.namespace())).expect("the host's namespace"));
     Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .on_thread_start(move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("we are root");
+            prepare();
         })
         .build()
         .expect("threads")

@@ -85,7 +85,7 @@ impl Outsider {
 }
 
 /// A record of an agent that did not exist before.
-fn record(network: PublicKey, key: &SecretKey, name: &str) -> Record {
+pub fn record(network: PublicKey, key: &SecretKey, name: &str) -> Record {
     let mailbox = MailboxKeys::from_secret(&random()).expect("any bytes are keys");
     let unix = now().unix;
     Record {
