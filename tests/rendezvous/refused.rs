@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use overlay_rendezvous::channel::{Broken, Client, ClientSide};
+use overlay_rendezvous::protocol::Find;
+use overlay_wire::signed::{Service, Transport};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -142,18 +144,45 @@ async fn an_auth_sealed_for_a_different_connection_is_cut_off() {
     server.counts(End::Channel(Broken::NotAuthentic), 1).await;
 }
 
+/// It calls as often as it may, and no more: otherwise it is not read either. So it asks for the longest answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_does_not_read_is_cut_off() {
     let server = Running::start(Limits { out_queue: 64 * 1024, ..Limits::default() }).await;
+    for agent in 10..14 {
+        register_long(&server, agent).await;
+    }
     let mut agent = connect(&server.target()).await.expect("a connection");
     let began = Instant::now();
     for id in 0.. {
-        if agent.calls.send(&Call { id, verb: Verb::Hello }).await.is_err() {
+        if agent.calls.send(&Call { id, verb: Verb::Find { by: Find::All, after: None } }).await.is_err() {
             break;
         }
         assert!(began.elapsed() < Duration::from_secs(60), "it is never cut off");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     server.counts(End::OutQueueFull, 1).await;
+}
+
+/// Registers a record that is nearly as long as one may be, and that everybody finds.
+async fn register_long(server: &Running, byte: u8) {
+    let target = Target { identity: Arc::new(key(byte)), ..server.target() };
+    let mut agent = connect(&target).await.expect("a connection");
+    let service = |port| Service { name: format!("s{port}"), transport: Transport::Tcp, port, text: "x".repeat(64) };
+    let short = Signed::<Record>::open(&record(server, 1, None)).expect("a good record").into_value();
+    let long = Record {
+        identity: key(byte).public(),
+        name: format!("long{byte}"),
+        services: (1..=16).map(service).collect(),
+        visibility: Visibility::Public,
+        ..short
+    };
+    let verb = |record: Record| {
+        let signed = Signed::sign(record, &key(byte)).expect("a good record");
+        Verb::Register { record: signed.bytes().to_vec().into() }
+    };
+    let reply = answer_to(&mut agent, 1, verb(long.clone())).await;
+    let Reply::Refused { ipv4, .. } = reply else { panic!("no address: {reply:?}") };
+    assert_eq!(answer_to(&mut agent, 2, verb(Record { ipv4, sequence: 2, ..long })).await, Reply::Done);
 }
 
 #[tokio::test(flavor = "multi_thread")]
