@@ -69,6 +69,13 @@ matrix: ## test every MTU with every kind of router, and write the table: tests/
 	$(RUN_TESTS) --profile matrix
 	cat tests/mtu/table.md target/tmp/matrix/V4.md target/tmp/matrix/V6.md >tests/MATRIX.md
 
+.PHONY: crowd
+crowd: ## test a rendezvous with 10,000 agents, and write the table: tests/CROWD.md (sudo)
+	scripts/setup test
+	@$(MAKE) --no-print-directory built
+	$(RUN_TESTS) --profile crowd
+	cat tests/crowd/table.md target/tmp/crowd/agents.md target/tmp/crowd/floods.md >tests/CROWD.md
+
 # `make bench BENCH_ONLY=tcp,overlay,gotatun BENCH_SECONDS=1`: benches/contest/settings.rs lists the settings.
 .PHONY: bench
 bench: ## compare the data plane with other WireGuards and nebula: table, report and plot in target/bench (sudo)
@@ -94,10 +101,11 @@ profile: ## draw flame graphs of the engine thread in both directions, into benc
 
 # Everything that takes too long for `make test`. Each target writes its results, which are then committed.
 .PHONY: weekly
-weekly: ## run soak, matrix, bench, profile and fuzz, which takes hours (sudo, needs a nightly toolchain)
+weekly: ## run soak, matrix, crowd, bench, profile and fuzz, which takes hours (sudo, needs a nightly toolchain)
 	$(MAKE) advisories
 	$(MAKE) soak
 	$(MAKE) matrix
+	$(MAKE) crowd
 	$(MAKE) bench
 	cp target/bench/RESULTS.md benches/RESULTS.md
 	$(MAKE) profile
