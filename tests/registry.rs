@@ -221,6 +221,7 @@ fn settled(agent: &Agent) {
 fn known_to(agent: &Agent) -> Value {
     let mut known = agent.ask("agents");
     known["rendezvous"].take();
+    known["meetings"].take();
     known
 }
 
