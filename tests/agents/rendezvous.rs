@@ -98,7 +98,8 @@ fn a_pool_that_collides_with_a_route_is_named_and_ipv6_goes_on() {
 fn left_out(agent: &Agent) -> Vec<String> {
     let status = agent.ask(&format!("status {}", agent.host.interface()));
     let warnings = status["warnings"].as_array().cloned().unwrap_or_default();
-    let ours = warnings.iter().filter(|warning| warning["kind"] == "family_left_out");
+    let kinds = ["family_left_out", "ipv6_off"];
+    let ours = warnings.iter().filter(|warning| kinds.iter().any(|kind| warning["kind"] == *kind));
     ours.filter_map(|warning| warning["message"].as_str()).map(str::to_owned).collect()
 }
 

@@ -49,7 +49,7 @@ pub async fn left_out(
         if pool.addr().is_ipv6() && !ipv6_usable(own.map_or("default", |(name, _)| name)) {
             let hint = "sudo sysctl net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0";
             let message = format!("this host has IPv6 switched off: {goes_on}");
-            found.push(LeftOut { pool: *pool, warning: StatusWarning::new("family_left_out", message, hint) });
+            found.push(LeftOut { pool: *pool, warning: StatusWarning::new("ipv6_off", message, hint) });
             continue;
         }
         let taken = addresses.iter().find(|address| Some(address.index) != index && pool.contains(&address.ip));
