@@ -19,6 +19,8 @@ mod closed;
 mod cut_off;
 #[path = "agents/decisions.rs"]
 mod decisions;
+#[path = "agents/doctor.rs"]
+mod doctor;
 #[path = "agents/ends.rs"]
 mod ends;
 #[path = "agents/events.rs"]

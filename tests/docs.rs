@@ -19,11 +19,12 @@ const END: &str = "<!-- end generated -->";
 type Render = fn() -> String;
 
 /// The generated tables by their names.
-const TABLES: [(&str, Render); 6] = [
+const TABLES: [(&str, Render); 7] = [
     ("config-keys", config_keys),
     ("metrics", metrics_table),
     ("drop-reasons", drop_reasons),
     ("agent-refusals", agent_refusals),
+    ("doctor-findings", doctor_findings),
     ("rendezvous-metrics", rendezvous_metrics),
     ("rendezvous-ends", rendezvous_ends),
 ];
@@ -138,6 +139,14 @@ fn agent_refusals() -> String {
     let mut text = "| reason | meaning |\n|---|---|\n".to_owned();
     for (reason, meaning) in overlay_daemon::agent::REFUSALS {
         row(&mut text, &[&format!("`{reason}`"), meaning]);
+    }
+    text
+}
+
+fn doctor_findings() -> String {
+    let mut text = "| code | check | meaning |\n|---|---|---|\n".to_owned();
+    for code in overlay_daemon::doctor::Code::ALL {
+        row(&mut text, &[&format!("`{}`", code.name()), code.check().name(), code.meaning()]);
     }
     text
 }

@@ -7,7 +7,7 @@ use crate::lab::Agents;
 const NOTICED: Duration = Duration::from_secs(10);
 
 /// A second host with a copy of an agent's state folder and its config.
-fn copy_of(world: &mut Agents, agent: &Agent, name: &str) -> Agent {
+pub(super) fn copy_of(world: &mut Agents, agent: &Agent, name: &str) -> Agent {
     let host = world.host(name);
     let copy = Agent::of(&host);
     let config = std::fs::read_to_string(agent.config()).expect("the config that `init` has written");
@@ -17,7 +17,10 @@ fn copy_of(world: &mut Agents, agent: &Agent, name: &str) -> Agent {
     copy
 }
 
-fn has_stopped(agent: &Agent) -> bool {
+/// The ids of two machines.
+pub(super) const MACHINES: [&str; 2] = ["1111c4c5404aaa1f6d2a48adfda4d121", "2222c4c5404aaa1f6d2a48adfda4d121"];
+
+pub(super) fn has_stopped(agent: &Agent) -> bool {
     let told = agent.ask("agents")["rendezvous"].clone();
     told.as_str().is_some_and(|told| told.starts_with("key_clone"))
 }
@@ -71,12 +74,21 @@ fn an_agent_that_starts_again_and_again_is_no_clone_of_itself() {
 }
 
 /// The command that starts an agent on a machine with this id.
-fn on_machine(agent: &Agent, id: &str, more: &str) -> std::process::Command {
-    let file = agent.host.write(&format!("machine-{}", &id[..4]), format!("{id}\n"));
-    let up = agent.up_command();
+pub(super) fn on_machine(agent: &Agent, id: &str, more: &str) -> std::process::Command {
+    with_machine_id(&agent.host, id, &agent.up_command(), more)
+}
+
+/// A command of a host as it runs on a machine with this id.
+pub(super) fn with_machine_id(
+    host: &Host,
+    id: &str,
+    wanted: &std::process::Command,
+    more: &str,
+) -> std::process::Command {
+    let file = host.write(&format!("machine-{}", &id[..4]), format!("{id}\n"));
     // "ip netns exec NAME" comes first.
-    let mut words = up.get_args();
-    let mut command = std::process::Command::new(up.get_program());
+    let mut words = wanted.get_args();
+    let mut command = std::process::Command::new(wanted.get_program());
     command.args(words.by_ref().take(3)).args(["unshare", "-m", "sh", "-c"]);
     command.arg("mount --bind \"$0\" /etc/machine-id && exec \"$@\"").arg(file).args(words);
     command.args(more.split_whitespace());
@@ -85,7 +97,6 @@ fn on_machine(agent: &Agent, id: &str, more: &str) -> std::process::Command {
 
 #[test]
 fn a_state_folder_of_a_different_machine_is_adopted_by_word_alone() {
-    const MACHINES: [&str; 2] = ["1111c4c5404aaa1f6d2a48adfda4d121", "2222c4c5404aaa1f6d2a48adfda4d121"];
     if !std::path::Path::new("/etc/machine-id").exists() {
         eprintln!("skipped: this machine has no /etc/machine-id, over which the test could put one");
         return;

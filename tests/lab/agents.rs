@@ -101,6 +101,19 @@ impl Agents {
         self.server = Some(server);
     }
 
+    /// Starts the rendezvous again with a wall clock that is off by this much, after [`Agents::kill`]. Returns false if this
+    /// machine cannot.
+    #[track_caller]
+    #[must_use]
+    pub fn start_at(&mut self, offset: &str) -> bool {
+        let mut command = serve_command(&self.router, ("lab", "lab"), 7447, "");
+        let can = faketime::under_another_clock(&mut command, &faketime::set_offset(&self.router, offset));
+        if can {
+            self.server = Some(serving(&self.router, command).0);
+        }
+        can
+    }
+
     /// Runs a verb of the operator: `overlay rendezvous VERB`.
     pub fn operator(&self, verb: &str) -> Finished {
         let state = self.state().display().to_string();
@@ -128,13 +141,23 @@ impl Agents {
 
 /// Starts a rendezvous with its state in a folder of the host, and returns what it prints.
 #[track_caller]
-pub fn serve(host: &Host, (folder, network): (&str, &str), port: u16, more: &str) -> (Process, String) {
+pub fn serve(host: &Host, place: (&str, &str), port: u16, more: &str) -> (Process, String) {
+    serving(host, serve_command(host, place, port, more))
+}
+
+fn serve_command(host: &Host, (folder, network): (&str, &str), port: u16, more: &str) -> Command {
     let state = host.dir().join(folder);
     let line = format!(
         "--state-dir {} rendezvous serve --network {network} --listen {ADDRESS}:{port} {more}",
         state.display()
     );
-    let mut server = host.start(host.overlay_command(line), "overlay rendezvous serve");
+    host.overlay_command(line)
+}
+
+/// Starts a rendezvous, and returns its URL.
+#[track_caller]
+fn serving(host: &Host, command: Command) -> (Process, String) {
+    let mut server = host.start(command, "overlay rendezvous serve");
     let url = within(SHORTLY, "the rendezvous", || {
         assert!(server.ended().is_none(), "the rendezvous ended: {}", server.stderr());
         server.stdout().strip_suffix('\n').map(str::to_owned)

@@ -75,6 +75,11 @@ pub(crate) enum Verb {
     Reload(Daemon),
     /// Show an interface and its peers
     Status(Status),
+    /// Say why an agent does not work, and what to do about it
+    ///
+    /// Looks at the daemon, the rendezvous, the clocks, the addresses, the trust and the rights, also if the daemon does not
+    /// run. Changes nothing, and ends within 10 seconds. The exit code is 0, or 10 if it finds an error.
+    Doctor(Doctor),
     /// Measure the round trip to a peer
     Ping(Ping),
     /// Show the longest packet to each peer, how it was found and what limits it
@@ -257,6 +262,17 @@ pub(crate) struct Status {
     /// Repeat every SECONDS; without a number, every second
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
     pub(crate) watch: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// A config file, or the NAME of an interface or of /etc/overlay/NAME.toml; by default, the only one
+    #[arg(value_name = "CONFIG|NAME")]
+    pub(crate) config: Option<String>,
+
+    /// Say why there is no tunnel to this peer, and leave the others out
+    #[arg(long, value_name = "PEER")]
+    pub(crate) peer: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -54,6 +54,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Wg(arguments) => verbs::wg::run(&session, &arguments).map(success),
         Verb::Reload(arguments) => verbs::reload::run(&session, &arguments).map(success),
         Verb::Status(arguments) => verbs::status::run(&session, &arguments).map(success),
+        Verb::Doctor(arguments) => verbs::doctor::run(&session, &arguments),
         Verb::Ping(arguments) => verbs::ping::run(&session, &arguments).map(success),
         Verb::Mtu(arguments) => verbs::mtu::run(&session, &arguments).map(success),
         Verb::Handshake(arguments) => verbs::handshake::run(&session, &arguments).map(success),

@@ -15,6 +15,7 @@ mod decided;
 pub mod decisions_log;
 mod events;
 pub mod explain;
+pub(crate) mod health;
 pub mod init;
 mod join;
 mod letters;
@@ -32,6 +33,7 @@ mod refusals;
 pub mod request;
 mod rotation;
 mod shown;
+mod standing;
 pub(crate) mod state;
 mod tell;
 mod time;
@@ -47,6 +49,7 @@ pub use self::refusals::REFUSALS;
 pub(crate) use self::refusals::Refusals;
 pub use self::state::STATE_DIR;
 pub use self::token::read as read_token;
+pub(crate) use self::twin::KEY_CLONE;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -181,14 +184,7 @@ const ENDPOINTS: Changed = Changed { endpoints: true, ..NOTHING };
 impl Agent {
     /// Reads the state of the agent that the config names.
     pub(crate) fn open(config: &config::Agent, state_dir: &Path) -> Result<Self, Failure> {
-        let name = config.network.as_deref().ok_or_else(|| {
-            Failure::new(ExitKind::Config, "[agent] names no network")
-                .with_hint("write network = \"NAME\"; `overlay init` writes it")
-        })?;
-        let mut state = State::open(state_dir, name)?.ok_or_else(|| {
-            Failure::new(ExitKind::NotFound, format!("there is no identity in {}", state_dir.join(name).display()))
-                .with_hint("make one with `overlay init`, or name the folder with --state-dir")
-        })?;
+        let mut state = State::of(config, state_dir)?;
         state.lock()?;
         let keys = state.keys()?;
         let me = keys.identity.public();

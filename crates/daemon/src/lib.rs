@@ -11,6 +11,7 @@ mod control;
 pub use overlay_os::dates;
 pub mod detach;
 pub mod device;
+pub mod doctor;
 pub mod engine;
 pub mod failure;
 pub mod files;

@@ -257,7 +257,7 @@ impl Agent {
         }
     }
 
-    fn progress_of(&self, relation: &Relation) -> Option<Progress> {
+    pub(super) fn progress_of(&self, relation: &Relation) -> Option<Progress> {
         let (id, progress) = self.progress.get(&relation.identity)?;
         relation.asked.as_ref().filter(|asked| asked.request.id == *id).map(|_| *progress)
     }

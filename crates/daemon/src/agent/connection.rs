@@ -67,8 +67,10 @@ pub struct Connection {
 pub enum ConnectError {
     /// The name has no address, or nobody answers there.
     Unreachable(io::Error),
-    /// What answers is not a rendezvous, or it did not answer in time.
+    /// What answers is not a rendezvous.
     NotARendezvous(String),
+    /// Something accepts the connection and does not speak for this long.
+    Silent(Duration),
     /// It is a rendezvous, but not the pinned one.
     WrongRendezvous {
         /// The key that it has.
@@ -88,6 +90,7 @@ impl ConnectError {
         match self {
             Self::Unreachable(_) => "unreachable",
             Self::NotARendezvous(_) => "not_a_rendezvous",
+            Self::Silent(_) => "silent",
             Self::WrongRendezvous { .. } => Refusal::WrongRendezvous.code(),
             Self::BadAuth(refusal) => refusal.code(),
             Self::Denied(_) => "denied",
@@ -101,6 +104,9 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Unreachable(error) => write!(f, "the rendezvous cannot be reached: {error}"),
             Self::NotARendezvous(cause) => write!(f, "what answers is not a rendezvous: {cause}"),
+            Self::Silent(patience) => {
+                write!(f, "something accepts the connection, but does not speak within {} s", patience.as_secs())
+            }
             Self::WrongRendezvous { offered: Some(offered) } => {
                 write!(f, "the rendezvous has a different key than the URL says: it has {offered}")
             }
@@ -167,21 +173,25 @@ fn shown_end(error: &Error) -> String {
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
-    let addresses = look_up(&target.rendezvous).await?;
-    connect_to(target, &addresses).await
+    let addresses = look_up(&target.rendezvous, CONNECT_PATIENCE).await?;
+    connect_to(target, &addresses, CONNECT_PATIENCE).await
 }
 
-/// The addresses of the rendezvous' host, within [`CONNECT_PATIENCE`].
-pub(super) async fn look_up(rendezvous: &Pinned) -> Result<Vec<SocketAddr>, ConnectError> {
+/// The addresses of the rendezvous' host.
+pub(crate) async fn look_up(rendezvous: &Pinned, patience: Duration) -> Result<Vec<SocketAddr>, ConnectError> {
     let found = tokio::net::lookup_host((rendezvous.host.as_str(), rendezvous.port));
-    let found = timeout_at(Instant::now() + CONNECT_PATIENCE, found).await;
+    let found = timeout_at(Instant::now() + patience, found).await;
     let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(ConnectError::Unreachable)?;
     Ok(found.collect())
 }
 
-/// Connects to one of these addresses within [`CONNECT_PATIENCE`].
-pub(super) async fn connect_to(target: &Target, addresses: &[SocketAddr]) -> Result<Connection, ConnectError> {
-    let deadline = Instant::now() + CONNECT_PATIENCE;
+/// Connects to one of these addresses.
+pub(crate) async fn connect_to(
+    target: &Target,
+    addresses: &[SocketAddr],
+    patience: Duration,
+) -> Result<Connection, ConnectError> {
+    let deadline = Instant::now() + patience;
     let tls = tls::connector(target.ca_file.as_deref())?;
     let tcp = timeout_at(deadline, connect_tcp(addresses, deadline)).await;
     let tcp = tcp.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(ConnectError::Unreachable)?;
@@ -192,9 +202,7 @@ pub(super) async fn connect_to(target: &Target, addresses: &[SocketAddr]) -> Res
         let channel = shake_hands(&mut socket, target).await?;
         Ok((socket, channel))
     });
-    let (socket, channel) = greeted
-        .await
-        .unwrap_or_else(|_| Err(ConnectError::NotARendezvous(format!("no answer in {CONNECT_PATIENCE:?}"))))?;
+    let (socket, channel) = greeted.await.unwrap_or(Err(ConnectError::Silent(patience)))?;
     let (sink, stream) = socket.split();
     Ok(Connection {
         peer: channel.peer,

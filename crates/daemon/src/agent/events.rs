@@ -35,7 +35,8 @@ impl Agent {
                     return NOTHING;
                 }
                 if self.record.ipv4.is_some() && !self.meetings.decides(at) {
-                    self.refuse_record(at, "it has given the IPv4 address of this agent to another one".to_owned());
+                    let cause = "it has given the IPv4 address of this agent to another one".to_owned();
+                    self.refuse_record(at, Code::Ipv4.word(), cause);
                     return NOTHING;
                 }
                 let is_free = |address: &[u8; 4]| self.book.relations().all(|it| it.ipv4 != Some(*address));
@@ -138,9 +139,9 @@ impl Agent {
     }
 
     /// A rendezvous does not take our record.
-    fn refuse_record(&mut self, at: &At, cause: String) {
+    fn refuse_record(&mut self, at: &At, reason: &'static str, cause: String) {
         // It is registered again from time to time, and refused again.
-        if self.meetings.on_refused(at, format!("it refuses this agent's record: {cause}")) {
+        if self.meetings.on_refused(at, reason, format!("it refuses this agent's record: {cause}")) {
             tracing::error!(name = self.config.name, "the rendezvous refuses this agent's record: {cause}");
         }
         if self.meetings.failure().is_some() {
@@ -150,7 +151,9 @@ impl Agent {
 
     fn on_refused(&mut self, at: &At, subject: &Subject, code: Code) {
         match subject {
-            Subject::Register(_) => self.refuse_record(at, refused_record(code, self.attestation.is_some())),
+            Subject::Register(_) => {
+                self.refuse_record(at, code.word(), refused_record(code, self.attestation.is_some()));
+            }
             Subject::Find(query) => {
                 if let Some(asked) = self.on_no_answer(&(*at, *query)) {
                     asked.refuse(code.word());
@@ -168,6 +171,12 @@ fn refused_record(code: Code, has_token: bool) -> String {
             "the join token of this agent does not count: it is used up, revoked, expired or for a different name"
         }
         Code::NotAMember => "the network is closed, and this agent has no join token",
+        Code::Clock => {
+            return format!(
+                "{}: the clock of this host and that of the rendezvous differ; see: overlay doctor",
+                code.word()
+            );
+        }
         code => return code.word().to_owned(),
     };
     format!("{}: {what}; ask the operator of the network for a token, then: sudo overlay join FILE", code.word())
@@ -182,6 +191,7 @@ mod tests {
     #[test]
     fn a_refused_record_says_what_is_missing() {
         assert_eq!(refused_record(Code::NameTaken, true), "name_taken");
+        golden("a clock that differs", refused_record(Code::Clock, false));
         golden("no token", refused_record(Code::NotAMember, false));
         golden("a token that does not count", refused_record(Code::NotAMember, true));
     }

@@ -155,7 +155,7 @@ pub(super) struct Judgement {
     pub(super) rule: Option<String>,
     allow: Option<Vec<String>>,
     /// Milliseconds since 1970.
-    since: Option<u64>,
+    pub(super) since: Option<u64>,
     expires: Option<u64>,
 }
 
@@ -172,8 +172,9 @@ impl Judgement {
 impl Case<'_> {
     /// Judges as the data plane does: first whether there is a tunnel, then the grant of the side at which it is opened.
     pub(super) fn judge(&self) -> Judgement {
-        let (Some(relation), None) = (self.relation, self.bar()) else {
-            return self.bar().unwrap_or(Judgement::of(Side::Here, Reason::Unknown, None));
+        let bar = bar(self.relation, self.beforehand.is_some(), self.now);
+        let (Some(relation), None) = (self.relation, &bar) else {
+            return bar.unwrap_or(Judgement::of(Side::Here, Reason::Unknown, None));
         };
         let word = match self.at {
             Side::Here => &relation.mine,
@@ -190,40 +191,6 @@ impl Case<'_> {
             allow: Some(grant.allow.0.clone()),
             since: Some(grant.issued),
             expires: grant.expires,
-        }
-    }
-
-    /// Why there is no tunnel. `None`: there is one.
-    fn bar(&self) -> Option<Judgement> {
-        let of = |side, reason, since| Some(Judgement::of(side, reason, since));
-        let now = self.now;
-        let Some(relation) = self.relation else {
-            return match self.beforehand {
-                Some(_) => of(Side::There, Reason::Beforehand, None),
-                None => of(Side::Here, Reason::Unknown, None),
-            };
-        };
-        if relation.is_open(now) {
-            return None;
-        }
-        if let Some(pending) = relation.pending(now) {
-            return of(Side::Here, Reason::Pending, Some(pending.request.issued));
-        }
-        if self.beforehand.is_some() {
-            return of(Side::There, Reason::Beforehand, None);
-        }
-        match said(relation.mine.as_ref(), now) {
-            Some((reason, since)) => return of(Side::Here, reason, Some(since)),
-            None if relation.mine.is_none() => return of(Side::Here, Reason::NoGrant, None),
-            None => {}
-        }
-        if let Some(asked) = relation.asked(now) {
-            return of(Side::There, Reason::Asked, Some(asked.request.issued));
-        }
-        match said(relation.theirs.as_ref(), now) {
-            Some((reason, since)) => of(Side::There, reason, Some(since)),
-            None if relation.theirs.is_none() => of(Side::There, Reason::NoGrant, None),
-            None => of(Side::Here, Reason::NoTunnel, None),
         }
     }
 
@@ -318,6 +285,39 @@ impl Case<'_> {
         let wants = pending.is_some_and(|it| it.request.want.0.iter().any(|scope| self.opening.is_listed_by(scope)));
         // What the peer gives is not changed by our approval.
         self.at == Side::There || wants
+    }
+}
+
+/// Why there is no tunnel. `None`: there is one. `is_beforehand`: the peer was granted something before it asks.
+pub(super) fn bar(relation: Option<&Relation>, is_beforehand: bool, now: Moment) -> Option<Judgement> {
+    let of = |side, reason, since| Some(Judgement::of(side, reason, since));
+    let Some(relation) = relation else {
+        return match is_beforehand {
+            true => of(Side::There, Reason::Beforehand, None),
+            false => of(Side::Here, Reason::Unknown, None),
+        };
+    };
+    if relation.is_open(now) {
+        return None;
+    }
+    if let Some(pending) = relation.pending(now) {
+        return of(Side::Here, Reason::Pending, Some(pending.request.issued));
+    }
+    if is_beforehand {
+        return of(Side::There, Reason::Beforehand, None);
+    }
+    match said(relation.mine.as_ref(), now) {
+        Some((reason, since)) => return of(Side::Here, reason, Some(since)),
+        None if relation.mine.is_none() => return of(Side::Here, Reason::NoGrant, None),
+        None => {}
+    }
+    if let Some(asked) = relation.asked(now) {
+        return of(Side::There, Reason::Asked, Some(asked.request.issued));
+    }
+    match said(relation.theirs.as_ref(), now) {
+        Some((reason, since)) => of(Side::There, reason, Some(since)),
+        None if relation.theirs.is_none() => of(Side::There, Reason::NoGrant, None),
+        None => of(Side::Here, Reason::NoTunnel, None),
     }
 }
 

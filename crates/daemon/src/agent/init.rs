@@ -256,7 +256,9 @@ fn no_contact(rendezvous: &RendezvousUrl, error: &ConnectError) -> Failure {
             (ExitKind::Refused, Some("copy the whole line that `overlay rendezvous serve` prints"))
         }
         ConnectError::Local(_) => (ExitKind::Other, None),
-        ConnectError::Unreachable(_) | ConnectError::NotARendezvous(_) => (ExitKind::Timeout, None),
+        ConnectError::Unreachable(_) | ConnectError::NotARendezvous(_) | ConnectError::Silent(_) => {
+            (ExitKind::Timeout, None)
+        }
     };
     let failure = Failure::new(code, format!("no contact with the rendezvous {}", rendezvous.url)).with_cause(error);
     match hint {

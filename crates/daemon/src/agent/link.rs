@@ -7,7 +7,7 @@ use overlay_rendezvous::protocol::{Call, FromServer};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::connection::{ConnectError, Connection, Target, connect_to, look_up};
+use super::connection::{CONNECT_PATIENCE, ConnectError, Connection, Target, connect_to, look_up};
 
 /// Calls that wait to be sent, and messages that wait to be read.
 const QUEUE: usize = 256;
@@ -77,12 +77,12 @@ impl Link {
 }
 
 async fn run(target: Target, mut to_send: mpsc::Receiver<Call>, tell: mpsc::Sender<LinkNews>) {
-    let connected = match look_up(&target.rendezvous).await {
+    let connected = match look_up(&target.rendezvous, CONNECT_PATIENCE).await {
         Ok(addresses) => {
             if tell.send(LinkNews::Resolved(addresses.clone())).await.is_err() {
                 return;
             }
-            connect_to(&target, &addresses).await
+            connect_to(&target, &addresses, CONNECT_PATIENCE).await
         }
         Err(error) => Err(error),
     };

@@ -15,11 +15,12 @@ use overlay_rendezvous::now::Now;
 use overlay_rendezvous::protocol::{Find, Slot};
 use overlay_wire::signed::{MAX_RENDEZVOUS, Network, PublicKey, Record, SecretKey, Signed};
 
-use super::Agent;
 use super::connection::{ConnectError, Target};
 use super::link::{Link, LinkNews};
-use super::request::Meeting as Shown;
+use super::request::{Meeting as Shown, RendezvousHealth};
+use super::standing::{self, Standing};
 use super::time::{now, unix_now};
+use super::{Agent, BEHIND};
 use crate::config::{RendezvousUrl, parse_rendezvous};
 use crate::dates::rfc3339;
 use crate::failure::{ExitKind, Failure};
@@ -27,6 +28,9 @@ use crate::warnings::StatusWarning;
 
 /// The code of the warning about a rendezvous that does not serve us.
 const NOT_MET: &str = "rendezvous";
+
+/// The code of the warning about a clock that agrees with that of no rendezvous.
+const CLOCK: &str = "clock";
 
 /// The key of a rendezvous, which names it.
 pub(super) type At = PublicKey;
@@ -54,24 +58,8 @@ struct Meeting {
     is_registered: bool,
     /// Whether our record was registered here since the start.
     has_registered: bool,
-}
-
-/// A connection to a rendezvous, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Connecting,
-    Connected,
-    Failed(String),
-}
-
-impl Standing {
-    fn text(&self) -> String {
-        match self {
-            Self::Connecting => "connecting".to_owned(),
-            Self::Connected => "connected".to_owned(),
-            Self::Failed(cause) => cause.clone(),
-        }
-    }
+    /// How far its clock was ahead of ours when it was heard last, in milliseconds.
+    ahead: Option<i64>,
 }
 
 /// What a connection brings that concerns more than this connection.
@@ -127,6 +115,7 @@ impl Meetings {
             seen_from: None,
             is_registered: false,
             has_registered: false,
+            ahead: None,
         });
         Ok(true)
     }
@@ -162,12 +151,12 @@ impl Meetings {
             LinkNews::Received(message) => meeting.client.received(*message, now),
             LinkNews::Lost(cause) => {
                 tracing::info!(url = meeting.place.url, "the connection to the rendezvous ended: {cause}");
-                meeting.stand(Standing::Failed(cause));
+                meeting.stand(Standing::failed(standing::LOST, cause));
                 meeting.client.lost(now);
             }
             LinkNews::Failed(error) => {
                 tracing::debug!(url = meeting.place.url, "no connection to the rendezvous: {error}");
-                meeting.stand(Standing::Failed(error.to_string()));
+                meeting.stand(Standing::failed(error.code(), error.to_string()));
                 meeting.client.lost(now);
                 return Brought::Failed(error);
             }
@@ -268,9 +257,9 @@ impl Meetings {
     }
 
     /// Notes that this rendezvous refuses our record. Returns whether that is news.
-    pub(super) fn on_refused(&mut self, at: &At, cause: String) -> bool {
+    pub(super) fn on_refused(&mut self, at: &At, reason: &'static str, cause: String) -> bool {
         let Some(meeting) = self.at(at) else { return false };
-        let standing = Standing::Failed(cause);
+        let standing = Standing::refused(reason, cause);
         let is_news = meeting.standing != standing;
         meeting.stand(standing);
         is_news
@@ -281,10 +270,7 @@ impl Meetings {
         if self.end.is_some() {
             return self.end.clone();
         }
-        let causes = self.all.iter().map(|meeting| match &meeting.standing {
-            Standing::Failed(cause) => Some(cause.clone()),
-            Standing::Connecting | Standing::Connected => None,
-        });
+        let causes = self.all.iter().map(|meeting| meeting.standing.cause().map(str::to_owned));
         causes.collect::<Option<Vec<_>>>()?.into_iter().next()
     }
 
@@ -304,9 +290,9 @@ impl Meetings {
     }
 
     /// Ends all connections for good.
-    pub(super) fn stop(&mut self, cause: String, now: Now) {
+    pub(super) fn stop(&mut self, code: &'static str, cause: String, now: Now) {
         for meeting in &mut self.all {
-            meeting.stand(Standing::Failed(cause.clone()));
+            meeting.stand(Standing::failed(code, cause.clone()));
             meeting.is_registered = false;
             meeting.link.disconnect();
             meeting.client.lost(now);
@@ -324,12 +310,22 @@ impl Meetings {
         self.all.iter().map(shown).collect()
     }
 
+    /// How each stands, for programs.
+    pub(super) fn health(&self) -> Vec<RendezvousHealth> {
+        let health = |meeting: &Meeting| RendezvousHealth {
+            url: meeting.place.to_string(),
+            connection: meeting.standing.code().to_owned(),
+            cause: meeting.standing.cause().map(str::to_owned),
+            refused_record: meeting.standing.refused_record().map(str::to_owned),
+            ahead_ms: meeting.ahead,
+        };
+        self.all.iter().map(health).collect()
+    }
+
     /// The warnings in `overlay status`. A connection that was ended on purpose has a warning of its own.
     fn warnings(&self) -> impl Iterator<Item = StatusWarning> {
-        let failed = self.all.iter().filter(|_| self.end.is_none()).filter_map(|meeting| match &meeting.standing {
-            Standing::Failed(cause) => Some((meeting, cause)),
-            Standing::Connecting | Standing::Connected => None,
-        });
+        let served = self.all.iter().filter(|_| self.end.is_none());
+        let failed = served.filter_map(|meeting| Some((meeting, meeting.standing.cause()?)));
         failed.map(|(Meeting { place, since, .. }, cause)| {
             let since = rfc3339(*since);
             let what = format!("the rendezvous {} does not serve this agent since {since}: {cause}", place.url);
@@ -344,6 +340,12 @@ impl Meetings {
             return cause;
         }
         if is(&Standing::Connected) { Standing::Connected.text() } else { Standing::Connecting.text() }
+    }
+
+    /// As if this one had told something.
+    #[cfg(test)]
+    pub(super) fn on_event(&mut self, at: &At, event: &Event) {
+        self.at(at).expect("it is known").on_event(event);
     }
 
     /// As if each had registered our record.
@@ -361,6 +363,14 @@ impl Agent {
     /// The warnings in `overlay status` about rendezvous.
     pub(crate) fn rendezvous_warnings(&self) -> Vec<StatusWarning> {
         self.meetings.warnings().collect()
+    }
+
+    /// The warning in `overlay status` about a clock that agrees with that of no rendezvous.
+    pub(crate) fn clock_warning(&self) -> Option<StatusWarning> {
+        let nearest = self.meetings.all.iter().filter_map(|meeting| meeting.ahead).map(i64::unsigned_abs).min()?;
+        let what = "the clock of this host and that of the rendezvous differ by more than ten minutes";
+        let hint = "overlay doctor says which one is wrong, and by how much";
+        (nearest > BEHIND).then(|| StatusWarning::new(CLOCK, what, hint))
     }
 }
 
@@ -389,6 +399,9 @@ impl Meeting {
             Event::Registered { .. } => {
                 (self.is_registered, self.has_registered) = (true, true);
                 self.stand(Standing::Connected);
+            }
+            Event::Clock { time } => {
+                self.ahead = i64::try_from(i128::from(*time) - i128::from(unix_now())).ok();
             }
             _ => {}
         }

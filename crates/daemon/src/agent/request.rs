@@ -1,6 +1,7 @@
 //! What people and programs ask of the agent through the local API, and what they are answered.
 
 mod event;
+mod health;
 mod question;
 mod stream;
 
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::failure::Failure;
 
 pub use self::event::{AgentEvent, Happened};
+pub use self::health::{Bar, Health, PeerHealth, RendezvousHealth, Times};
 pub use self::question::{About, Decisions, Granted, Logged, Packets, PeerRules, Question, Verified};
 pub use self::stream::{EventReceiver, EventSender, MAX_WAITING};
 use super::explain::Explained;
@@ -154,6 +156,8 @@ pub enum AgentReply {
     Rules(Box<About<PeerRules>>),
     /// The newest decisions.
     Decisions(Logged),
+    /// How this agent is.
+    Health(Box<Health>),
     /// The code of two agents.
     Verified(Box<Verified>),
     /// The requests that wait when a stream begins.

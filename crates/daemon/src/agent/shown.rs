@@ -59,7 +59,7 @@ pub(super) enum Progress {
     Delivered,
 }
 
-fn shown_request(relation: &Relation, progress: Option<Progress>, now: Moment) -> Option<&'static str> {
+pub(super) fn shown_request(relation: &Relation, progress: Option<Progress>, now: Moment) -> Option<&'static str> {
     relation.asked.as_ref()?;
     Some(match progress {
         _ if relation.asked(now).is_none() => "expired",

@@ -43,6 +43,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::begin::Beginning;
 use self::key_file::KeyFile;
 use super::trust::Relation;
+use crate::config;
 use crate::failure::{ExitKind, Failure};
 use crate::keys::{PrivateKey, encode_public};
 
@@ -96,6 +97,18 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Opens the state of the agent that a config names.
+    pub(crate) fn of(config: &config::Agent, state_dir: &Path) -> Result<Self, Failure> {
+        let name = config.network.as_deref().ok_or_else(|| {
+            Failure::new(ExitKind::Config, "[agent] names no network")
+                .with_hint("write network = \"NAME\"; `overlay init` writes it")
+        })?;
+        Self::open(state_dir, name)?.ok_or_else(|| {
+            Failure::new(ExitKind::NotFound, format!("there is no identity in {}", state_dir.join(name).display()))
+                .with_hint("make one with `overlay init`, or name the folder with --state-dir")
+        })
+    }
+
     /// Opens the state of a network. `None` if it does not exist.
     pub(crate) fn open(state_dir: &Path, network: &str) -> Result<Option<Self>, Failure> {
         let path = state_dir.join(network);

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use overlay_core::PeerKey;
 use overlay_wire::signed::{PublicKey, verification_code};
 
 use super::Agent;
@@ -12,6 +11,7 @@ use super::named::Named;
 use super::request::{About, AgentReply, Decisions, Granted, Happened, Logged, PeerRules, Question, Verified};
 use super::shown::{addresses, state_of};
 use super::trust::{Moment, Relation, Word};
+use super::tunnels::tunnel_key;
 use super::watchers::event_of;
 use crate::failure::{ExitKind, Failure};
 
@@ -33,6 +33,7 @@ impl Agent {
             Question::Rules(peer) => Ok(AgentReply::Rules(Box::new(self.rules(&peer)?))),
             Question::Decisions(decisions) => Ok(AgentReply::Decisions(self.decisions(&decisions)?)),
             Question::Verify(peer) => Ok(AgentReply::Verified(Box::new(self.verify(&peer)?))),
+            Question::Health => Ok(AgentReply::Health(Box::new(self.health()))),
             Question::Watch(stream) => {
                 let now = self.moment();
                 let waiting = self.book.relations().filter(|relation| relation.pending(now).is_some());
@@ -171,10 +172,6 @@ impl Agent {
         let name = self.book.relation(key).and_then(Relation::name).filter(|name| !name.is_empty());
         name.map_or_else(|| key.to_string(), str::to_owned)
     }
-}
-
-fn tunnel_key(relation: &Relation) -> Option<PeerKey> {
-    relation.record.as_ref()?.tunnel_keys.first().map(|key| PeerKey(key.0))
 }
 
 fn granted(word: Option<&Word>, now: Moment) -> Granted {

@@ -11,6 +11,7 @@ use super::trust::{Effect, Terms, sample};
 use super::*;
 use crate::config::{Approved, Config};
 
+mod health;
 mod tokens;
 
 const URL: &str = "https://127.0.0.1:1#25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkena\

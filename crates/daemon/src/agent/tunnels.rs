@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use overlay_core::{Event, PeerKey, Protocol, Rule};
 use overlay_wire::signed::{self, Pool, PublicKey, Scope, ScopeList};
 
-use super::trust::Open;
+use super::trust::{Open, Relation};
 use super::{Agent, Changed, NOTHING};
 use crate::config::{AgentPeer, Peer};
 
@@ -36,6 +36,11 @@ pub(super) fn peer_of(open: &Open<'_>, pool: Option<&Pool>, own: Option<[u8; 4]>
         })),
         ..Peer::of(PeerKey(key.0))
     })
+}
+
+/// The key by which the data plane knows a peer.
+pub(super) fn tunnel_key(relation: &Relation) -> Option<PeerKey> {
+    relation.record.as_ref()?.tunnel_keys.first().map(|key| PeerKey(key.0))
 }
 
 impl Agent {

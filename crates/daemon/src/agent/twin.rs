@@ -18,7 +18,7 @@ use crate::failure::{ExitKind, Failure};
 use crate::warnings::StatusWarning;
 
 /// The code of all that is said about it.
-const KEY_CLONE: &str = "key_clone";
+pub(crate) const KEY_CLONE: &str = "key_clone";
 const WHAT: &str = "a different host runs with the identity of this agent";
 const FIX: &str = "give one of the two an identity of its own: overlay init";
 
@@ -63,7 +63,7 @@ impl Agent {
     pub(super) fn stop_for_twin(&mut self) -> Changed {
         self.twin.is_found = true;
         self.refuse_held(KEY_CLONE);
-        self.meetings.stop(format!("{KEY_CLONE}: {WHAT}; {FIX}"), now());
+        self.meetings.stop(KEY_CLONE, format!("{KEY_CLONE}: {WHAT}; {FIX}"), now());
         PEERS
     }
 

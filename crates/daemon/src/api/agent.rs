@@ -10,6 +10,7 @@
 //! POST /v1/agent/trust       Approve          DecidedAnswer
 //! GET  /v1/agent/pending                      PendingAnswer, overlay.pending.v1
 //! GET  /v1/agent/peers                        AgentAnswer, overlay.agent.v1
+//! GET  /v1/agent/health                       HealthAnswer, overlay.health.v1
 //! GET  /v1/agent/find        ?name= &tag=     AgentsAnswer, overlay.agents.v1
 //! GET  /v1/agent/whois       ?agent=          AgentsAnswer
 //! GET  /v1/agent/verify      ?peer=           VerifiedAnswer, overlay.verify.v1
@@ -35,8 +36,8 @@ use tokio::sync::oneshot;
 
 use super::{Daemon, stopping};
 use crate::agent::request::{
-    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Find, Handshake, Join, Joined,
-    Named, PendingRequest, RotateKey, Rotated,
+    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Find, Handshake, Health, Join,
+    Joined, Named, PendingRequest, RotateKey, Rotated,
 };
 use crate::agent::request::{Decisions, Logged, Question, Verified};
 use crate::config::check_scope;
@@ -152,6 +153,17 @@ pub struct DecisionsAnswer {
     pub logged: Logged,
 }
 
+/// The answer to `GET /v1/agent/health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HealthAnswer {
+    /// The name of this JSON schema.
+    #[schemars(extend("const" = "overlay.health.v1"))]
+    pub schema: Cow<'static, str>,
+    /// How the agent is.
+    #[serde(flatten)]
+    pub health: Health,
+}
+
 pub(super) fn routes() -> Router<Daemon> {
     Router::new()
         .route("/v1/agent/handshake", post(handshake))
@@ -163,6 +175,7 @@ pub(super) fn routes() -> Router<Daemon> {
         .route("/v1/agent/trust", post(trust))
         .route("/v1/agent/pending", get(pending))
         .route("/v1/agent/peers", get(peers))
+        .route("/v1/agent/health", get(health))
         .route("/v1/agent/find", get(find))
         .route("/v1/agent/whois", get(whois))
         .route("/v1/agent/verify", get(verify))
@@ -253,6 +266,14 @@ async fn peers(asker: Asker) -> Result<Json<AgentAnswer>, Failure> {
     asker.0.may_read()?;
     match ask(asker, AgentRequest::Peers).await? {
         AgentReply::Peers(agent) => Ok(Json(AgentAnswer { schema: "overlay.agent.v1".into(), agent: *agent })),
+        _ => Err(different_answer()),
+    }
+}
+
+async fn health(asker: Asker) -> Result<Json<HealthAnswer>, Failure> {
+    asker.0.may_read()?;
+    match ask(asker, AgentRequest::Ask(Question::Health)).await? {
+        AgentReply::Health(health) => Ok(Json(HealthAnswer { schema: "overlay.health.v1".into(), health: *health })),
         _ => Err(different_answer()),
     }
 }

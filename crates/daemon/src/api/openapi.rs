@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::agent::{
-    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, JoinedAnswer, PendingAnswer, RotatedAnswer,
-    VerifiedAnswer,
+    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, HealthAnswer, JoinedAnswer, PendingAnswer,
+    RotatedAnswer, VerifiedAnswer,
 };
 use super::events::MEDIA_TYPE;
 use super::explain::{ExplainedAnswer, RulesAnswer};
@@ -23,7 +23,7 @@ use crate::view::Status;
 use crate::view::metrics;
 
 /// All operations of the API.
-pub(super) static OPERATIONS: [Operation; 21] = [
+pub(super) static OPERATIONS: [Operation; 22] = [
     Operation {
         path: "/v1/status",
         method: "get",
@@ -127,6 +127,14 @@ pub(super) static OPERATIONS: [Operation; 21] = [
         takes: Takes::Nothing,
         summary: "This agent and its peers.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<AgentAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/health",
+        method: "get",
+        id: "health",
+        takes: Takes::Nothing,
+        summary: "The connection, the clock, and why there is no tunnel to a peer: what `overlay doctor` judges.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<HealthAnswer>()),
     },
     Operation {
         path: "/v1/agent/find",

@@ -11,8 +11,8 @@ use super::{CHANGE_PATIENCE, Client, LOOK_PATIENCE};
 use crate::agent::explain::Explain;
 use crate::agent::request::{Approve, Decisions, Find, Handshake, Join, Named, RotateKey};
 use crate::api::agent::{
-    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, JoinedAnswer, PendingAnswer, RotatedAnswer,
-    VerifiedAnswer,
+    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, HealthAnswer, JoinedAnswer, PendingAnswer,
+    RotatedAnswer, VerifiedAnswer,
 };
 use crate::api::explain::{ExplainedAnswer, RulesAnswer};
 use crate::failure::Failure;
@@ -92,6 +92,15 @@ impl Client {
     /// The same as for [`Client::handshake`].
     pub async fn agent(&self) -> Result<AgentAnswer, Failure> {
         self.ask(Method::GET, "/v1/agent/peers", LOOK_PATIENCE).await
+    }
+
+    /// Fetches how this agent is.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn health(&self) -> Result<HealthAnswer, Failure> {
+        self.ask(Method::GET, "/v1/agent/health", LOOK_PATIENCE).await
     }
 
     /// Looks for agents at the rendezvous.

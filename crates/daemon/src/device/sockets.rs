@@ -74,15 +74,18 @@ pub fn port_of(sockets: &Sockets) -> Option<u16> {
     sockets.each().next().map(UdpSocket::local_port)
 }
 
+/// The failure to bind a port that somebody else has.
+pub(crate) fn port_in_use(port: u16) -> Failure {
+    Failure::new(ExitKind::Conflict, format!("UDP port {port} is already in use"))
+        .with_cause("another process listens on it, or a WireGuard interface of the kernel uses it")
+        .with_hint("set a different `listen_port` under [interface], or 0 to let the kernel choose")
+}
+
 fn available(bound: Result<UdpSocket, BindError>, port: u16) -> Result<Option<UdpSocket>, Failure> {
     match bound {
         Ok(socket) => Ok(Some(socket)),
         Err(BindError::FamilyUnavailable) => Ok(None),
-        Err(BindError::PortInUse) => {
-            Err(Failure::new(ExitKind::Conflict, format!("UDP port {port} is already in use"))
-                .with_cause("another process listens on it, or a WireGuard interface of the kernel uses it")
-                .with_hint("set a different `listen_port` under [interface], or 0 to let the kernel choose"))
-        }
+        Err(BindError::PortInUse) => Err(port_in_use(port)),
         Err(BindError::Permission) => {
             Err(Failure::new(ExitKind::Permission, format!("this process may not use UDP port {port}")))
         }

@@ -152,8 +152,12 @@ impl Supervisor {
             let message = format!("decisions about trust hold, but are not logged: {error}");
             StatusWarning::new(DECISIONS, message, "make room, or remove what is in the way: see docs/agents.md")
         });
-        let warnings: Vec<_> =
-            failure.into_iter().chain(agent.twin_warning()).chain(agent.rendezvous_warnings()).collect();
+        let warnings: Vec<_> = failure
+            .into_iter()
+            .chain(agent.twin_warning())
+            .chain(agent.clock_warning())
+            .chain(agent.rendezvous_warnings())
+            .collect();
         if !warnings.is_empty() || view.has_warnings(AGENT) {
             view.set_warnings(AGENT, warnings);
         }

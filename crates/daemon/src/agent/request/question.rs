@@ -19,6 +19,8 @@ pub enum Question {
     Decisions(Decisions),
     /// The code by which two people compare keys.
     Verify(String),
+    /// How this agent is.
+    Health,
     /// The events from now on.
     Watch(EventSender),
 }

@@ -20,21 +20,35 @@ impl State {
     /// Refuses a folder that was used on a different machine. With `adopt` it belongs to this one from now on.
     pub(crate) fn check_machine(&self, adopt: bool) -> Result<(), Failure> {
         let Some(machine) = this_machine() else { return Ok(()) };
-        match read(&self.folder, OsStr::new(MACHINE))? {
-            Some(known) if **known == *machine.as_bytes() => Ok(()),
-            Some(_) if !adopt => {
-                let path = self.folder.path_of(MACHINE);
-                Err(Failure::new(ExitKind::Conflict, format!("{} names a different machine", path.display()))
-                    .with_cause(
-                        "the state folder was used on a host with a different /etc/machine-id, and two hosts with one \
-                         identity disturb each other",
-                    )
-                    .with_hint(
-                        "if the folder was moved here for good, add --adopt; if it is a copy, make a new agent: overlay init",
-                    ))
-            }
+        match self.machine()? {
+            Some(known) if known == machine => Ok(()),
+            Some(_) if !adopt => Err(self.foreign()),
             _ => self.replace(MACHINE, machine.as_bytes()),
         }
+    }
+
+    /// Why this machine may not run the agent: the folder was used on a different one. `None`: it may. Changes nothing.
+    pub(crate) fn refusal_of_machine(&self) -> Result<Option<Failure>, Failure> {
+        let known = this_machine().zip(self.machine()?);
+        Ok(known.filter(|(this, known)| this != known).map(|_| self.foreign()))
+    }
+
+    /// The hash of the machine that the folder belongs to.
+    fn machine(&self) -> Result<Option<String>, Failure> {
+        let known = read(&self.folder, OsStr::new(MACHINE))?;
+        Ok(known.map(|known| String::from_utf8_lossy(&known).into_owned()))
+    }
+
+    fn foreign(&self) -> Failure {
+        let path = self.folder.path_of(MACHINE);
+        Failure::new(ExitKind::Conflict, format!("{} names a different machine", path.display()))
+            .with_cause(
+                "the state folder was used on a host with a different /etc/machine-id, and two hosts with one identity \
+                 disturb each other",
+            )
+            .with_hint(
+                "if the folder was moved here for good, add --adopt; if it is a copy, make a new agent: overlay init",
+            )
     }
 }
 

@@ -126,6 +126,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             network: "n".repeat(52),
             code: "12345".to_owned(),
         })),
+        AgentRequest::Ask(Question::Health) => AgentReply::Health(Box::default()),
         AgentRequest::Ask(_) => return Err(Failure::new(ExitKind::NotFound, "not known to this agent")),
     })
 }
@@ -184,6 +185,7 @@ async fn each_path_asks_its_question_with_the_uid_of_its_caller() {
             r#"{"peer":"bob","allow":[],"seconds":60}"#,
             AgentRequest::Trust(Approve { peer: text("bob"), allow: Some(Vec::new()), seconds: Some(60) }),
         ),
+        ("GET /v1/agent/health", "", AgentRequest::Ask(Question::Health)),
         ("GET /v1/agent/verify?peer=bob", "", AgentRequest::Ask(Question::Verify(text("bob")))),
         (
             "GET /v1/agent/decisions?peer=bob&last=7",
