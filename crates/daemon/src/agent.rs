@@ -201,7 +201,7 @@ impl Agent {
         let book = Book::new(config.network_key, own::copy(&keys.identity), own::tunnel_keys(&keys), relations);
         let endpoints = book.relations().filter_map(|relation| Some((relation.identity, relation.endpoints.clone()?)));
         let endpoints = endpoints.collect();
-        let places = (config.network_key, network.as_ref().map(|network| &**network));
+        let places = (config.network_key, network.as_deref());
         let mut meetings = Meetings::new(&config.rendezvous, places, own::copy(&keys.identity))?;
         if !is_record_lost {
             meetings.set_record(&record, now);

@@ -22,7 +22,7 @@ pub const MAX: usize = 4;
 pub fn send(stream: impl AsFd, bytes: &[u8], sockets: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if sockets.is_empty() || !control.push(SendAncillaryMessage::ScmRights(sockets)) {
+    if sockets.is_empty() || sockets.len() > MAX || !control.push(SendAncillaryMessage::ScmRights(sockets)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
