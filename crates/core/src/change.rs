@@ -40,6 +40,7 @@ impl Node {
             Command::ForgetCandidates(peer) => return self.forget_candidates(peer),
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
             Command::SayWord(peer, word) => return self.say_word(peer, &word, now),
+            Command::KnowsPresharedKey(peer) => return self.on_preshared_key_known(peer, now),
             Command::RestoreFlows(known) => return self.restore_flows(known, now),
             Command::RestoreInitiations(known) => self.restore_initiations(known, now),
             Command::RunAhead(by) => self.context.local.wall.run_ahead(by),
@@ -258,6 +259,17 @@ impl Node {
     fn forget_candidates(&mut self, tag: PeerTag) -> Result<(), CommandError> {
         let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
         peer.candidates.get_or_insert_default().forget();
+        Ok(())
+    }
+
+    fn on_preshared_key_known(&mut self, tag: PeerTag, now: Instant) -> Result<(), CommandError> {
+        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
+        if peer.tunnel.preshared.are_two() {
+            // It need not wait for a handshake that the peer could not have answered.
+            peer.tunnel.initiated = None;
+            self.context.call_back(peer, now);
+        }
+        self.attend(tag, now);
         Ok(())
     }
 

@@ -180,6 +180,9 @@ pub enum Command {
     /// Says this to the peer's control, inside the session. It is sent once, if there is a session with an overlay node that
     /// understands it. At most [`overlay_wire::control::MAX_WORD_LEN`] bytes.
     SayWord(PeerTag, Box<[u8]>),
+    /// The peer has the present preshared key. If it has not proven that yet, it is called now: it may not be able to call us.
+    /// A session goes on.
+    KnowsPresharedKey(PeerTag),
     /// The addresses and forwarding of [`NodeConfig`].
     SetAddresses {
         /// See [`NodeConfig::addresses`].

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use overlay_core::{Event, PeerConfig};
+use overlay_core::{Command, Event, PeerConfig};
 use overlay_sim::{HostId, HostOptions, Kind, Scene, World, millis, minutes, seconds};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
@@ -81,6 +81,25 @@ fn a_key_that_both_sides_get_is_used_by_the_next_handshake_and_the_former_one_is
         set(&mut world, other, one, (8, 0));
         assert_eq!(unanswered(&mut world, [alice, bob], minutes(4)).map(|count| count > 0), [true, true]);
     }
+}
+
+/// The peer was told the new key, and its own calls may look like replays: its clock was set back, and it was restarted.
+#[test]
+fn a_peer_that_is_known_to_have_the_new_key_is_called_at_once() {
+    let (mut world, alice, bob) = connected();
+    let bobs = world.tag(alice, world.key(bob));
+    let told = |world: &mut World| {
+        world.command(alice, Command::KnowsPresharedKey(bobs)).expect("he is there");
+        world.run_for(seconds(1));
+        (world.handshakes(alice, bob), proofs(world, alice), proofs(world, bob))
+    };
+    assert_eq!(told(&mut world), (1, 0, 0), "there is no former key, so nothing is to be proven");
+    set(&mut world, alice, bob, (9, 8));
+    set(&mut world, bob, alice, (9, 8));
+    world.run_for(seconds(1));
+    assert_eq!(world.handshakes(alice, bob), 1, "the session goes on by itself");
+    assert_eq!(told(&mut world), (2, 1, 1));
+    assert_eq!(told(&mut world), (2, 1, 1), "it is proven");
 }
 
 #[test]
