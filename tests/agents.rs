@@ -48,6 +48,8 @@ mod preshared;
 mod rendezvous;
 #[path = "agents/restarts.rs"]
 mod restarts;
+#[path = "agents/restored.rs"]
+mod restored;
 #[path = "agents/rotation.rs"]
 mod rotation;
 #[path = "agents/several.rs"]

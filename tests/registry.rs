@@ -17,6 +17,8 @@ mod rogue;
 mod auth;
 #[path = "registry/endpoints.rs"]
 mod endpoints;
+#[path = "registry/ledger.rs"]
+mod ledger;
 #[path = "registry/letters.rs"]
 mod letters;
 #[path = "registry/own.rs"]
@@ -31,6 +33,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use overlay_rendezvous::channel::VERSIONS;
 use overlay_rendezvous::protocol::{FromServer, Push, Slot};
 use overlay_wire::signed::{PublicKey, Record, SecretKey, Signed};
 use serde_json::Value;
@@ -56,7 +59,13 @@ struct Scene {
 impl Scene {
     #[track_caller]
     fn new(name: &str) -> Option<Scene> {
-        let (mut world, rogue) = Rogue::world(name)?;
+        Self::speaking(name, VERSIONS)
+    }
+
+    /// The same, at a rendezvous that speaks these versions of the protocol.
+    #[track_caller]
+    fn speaking(name: &str, versions: &'static [u16]) -> Option<Scene> {
+        let (mut world, rogue) = Rogue::world_speaking(name, versions)?;
         let (alice, bob) = world.two();
         alice.ask("handshake bob --want any --allow icmp");
         bob.is_asked_by("alice");

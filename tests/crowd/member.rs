@@ -135,9 +135,10 @@ impl Life {
                     self.connecting = None;
                     match made {
                         Ok(connection) => {
+                            let version = connection.version;
                             self.connection = Some(connection);
                             self.tell(What::Connected);
-                            self.client.connected(now());
+                            self.client.connected(version, now());
                         }
                         Err(error) => {
                             self.tell(What::Failed(error));
@@ -246,6 +247,7 @@ impl Life {
             | Event::Clock { .. }
             | Event::Message { .. }
             | Event::Slot { .. }
+            | Event::Entries { .. }
             | Event::Sent { .. }
             | Event::Delivered { .. } => return,
         };

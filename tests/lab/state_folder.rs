@@ -76,6 +76,23 @@ impl StateFolder {
 }
 
 impl Agent {
+    /// Puts a copy in the place of this agent's state folder, as somebody does who restores a backup. The daemon must not run.
+    #[track_caller]
+    pub fn restore(&self, copy: &StateFolder) {
+        fs::remove_dir_all(state(&self.host)).expect("our own folder");
+        let copied = Command::new("cp").arg("-a").arg(&copy.0).arg(state(&self.host)).output().expect("cp");
+        assert!(copied.status.success(), "{copied:?}");
+    }
+
+    /// Forgets all peers, as after a loss of everything but the keys. The daemon must not run.
+    #[track_caller]
+    pub fn lose_trust(&self) {
+        let peers = state(&self.host).join(NETWORK).join("peers");
+        for peer in fs::read_dir(peers).expect("the state folder").flatten() {
+            fs::remove_file(peer.path()).expect("our own file");
+        }
+    }
+
     /// An agent on `host` that has this copy of a state folder. It does not run yet.
     #[track_caller]
     pub fn of_copy(host: &Host, copy: &StateFolder) -> Agent {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use overlay_rendezvous::channel::{Broken, Handshake, Refusal, Server, ServerSide};
+use overlay_rendezvous::channel::{Broken, Handshake, Refusal, Server, ServerSide, VERSIONS};
 use overlay_wire::signed::{Auth, Role, Signed};
 
 use super::*;
@@ -57,7 +57,12 @@ fn a_proof_of_an_agent_that_a_rendezvous_has_seen_opens_no_connection_in_its_nam
     let seen = scene.rogue.auth_of(&scene.alice_key).expect("alice has connected");
     assert_eq!(seen.role, Role::Client);
     // A different rendezvous with the same keys, or the same one, to which the auth is relayed or replayed.
-    let side = ServerSide { network: scene.rogue.url.network, key: Arc::clone(&scene.rogue.key), now: now().unix };
+    let side = ServerSide {
+        network: scene.rogue.url.network,
+        key: Arc::clone(&scene.rogue.key),
+        now: now().unix,
+        versions: VERSIONS,
+    };
     let mut server = Server::begin(side, &random()).expect("a handshake");
     let mut noise = Handshake::initiator(&random()).expect("a handshake");
     let answer = server.handle(&noise.write().expect("our turn")).expect("a Noise message").send;

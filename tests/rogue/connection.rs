@@ -30,6 +30,8 @@ type Socket = WebSocketStream<TlsStream<TcpStream>>;
 pub(super) struct Server {
     pub(super) network: PublicKey,
     pub(super) key: Arc<SecretKey>,
+    /// The protocol versions that it speaks.
+    pub(super) versions: &'static [u16],
     pub(super) desk: Arc<Mutex<Desk>>,
 }
 
@@ -82,7 +84,8 @@ impl Server {
 
     /// The handshake of an honest rendezvous.
     async fn greet(&self, socket: &mut Socket) -> Option<Channel> {
-        let side = ServerSide { network: self.network, key: Arc::clone(&self.key), now: now().unix };
+        let side =
+            ServerSide { network: self.network, key: Arc::clone(&self.key), now: now().unix, versions: self.versions };
         let mut server = channel::Server::begin(side, &random()).ok()?;
         loop {
             let step = server.handle(&next_of(socket).await?).ok()?;

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use overlay_daemon::agent::connection::{Target, connect};
-use overlay_rendezvous::channel::Pinned;
+use overlay_rendezvous::channel::{Pinned, VERSIONS};
 use overlay_rendezvous::now::Now;
 use overlay_rendezvous::protocol::{Answer, Call, FromServer, Push, Reply, Verb};
 use overlay_rendezvous::registry::{Config, Limits, Registry};
@@ -63,9 +63,15 @@ impl Rogue {
     /// Creates a world of agents that meet at such a rendezvous. `None` if this machine cannot.
     #[track_caller]
     pub fn world(name: &str) -> Option<(Agents, Rogue)> {
+        Self::world_speaking(name, VERSIONS)
+    }
+
+    /// The same, with a rendezvous that speaks these versions of the protocol.
+    #[track_caller]
+    pub fn world_speaking(name: &str, versions: &'static [u16]) -> Option<(Agents, Rogue)> {
         let mut rogue = None;
         let world = Agents::served_by(name, |router| {
-            let started = Rogue::start(router);
+            let started = Rogue::start(router, versions);
             let url = started.url.to_string();
             rogue = Some(started);
             url
@@ -75,7 +81,7 @@ impl Rogue {
 
     /// Starts it on a host, which has its address.
     #[track_caller]
-    pub fn start(host: &Host) -> Rogue {
+    pub fn start(host: &Host, versions: &'static [u16]) -> Rogue {
         let (network_key, key) = (secret(), Arc::new(secret()));
         let url =
             Pinned { host: ADDRESS.to_owned(), port: PORT, rendezvous: key.public(), network: network_key.public() };
@@ -95,7 +101,8 @@ impl Rogue {
         let address: IpAddr = ADDRESS.parse().expect("an address");
         let listener = runtime.block_on(runtime.spawn(TcpListener::bind(SocketAddr::new(address, PORT))));
         let listener = listener.expect("no panic").expect("the host has the address, and the port is free");
-        let server = connection::Server { network: url.network, key: Arc::clone(&key), desk: Arc::clone(&desk) };
+        let server =
+            connection::Server { network: url.network, key: Arc::clone(&key), versions, desk: Arc::clone(&desk) };
         runtime.spawn(server.run(listener));
         Rogue { url, network, network_key, key, desk, runtime }
     }

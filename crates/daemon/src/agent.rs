@@ -16,6 +16,7 @@ pub mod decisions_log;
 mod events;
 pub mod explain;
 pub(crate) mod health;
+mod informed;
 pub mod init;
 mod join;
 mod letters;
@@ -31,6 +32,7 @@ mod questions;
 mod reached;
 mod refusals;
 pub mod request;
+mod restored;
 mod rotation;
 mod shown;
 mod standing;
@@ -60,17 +62,20 @@ use std::time::Duration;
 use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::client::Query;
+use overlay_rendezvous::ledger::LedgerKeys;
 use overlay_rendezvous::protocol::MAX_WATCHED;
 use overlay_wire::signed::{Attestation, Endpoints, Network, PublicKey, Record, Signed};
 
 use self::answers::Answer;
 use self::beforehand::Beforehand;
 use self::decisions_log::DecisionLog;
+use self::informed::Informed;
 use self::link::LinkNews;
 use self::meetings::{At, Brought, Meetings};
 use self::post::Post;
 use self::questions::{Asked, Held};
 use self::reached::Pace;
+use self::restored::Past;
 use self::rotation::Rotation;
 use self::shown::Progress;
 use self::state::{Keys, State};
@@ -100,7 +105,7 @@ pub(crate) struct Agent {
     network: Option<Signed<Network>>,
     /// The newest record of ours.
     record: Signed<Record>,
-    /// Whether no record of ours was on disk. Then the rendezvous is heard before a new one is registered.
+    /// Whether no record of ours was on disk.
     is_record_lost: bool,
     meetings: Meetings,
     /// The questions that wait for a look-up, and the look-ups of each.
@@ -112,6 +117,9 @@ pub(crate) struct Agent {
     answers: Vec<Answer>,
     started: tokio::time::Instant,
     twin: Twin,
+    past: Past,
+    /// Since when, and how often, each peer was returned its word.
+    returned: BTreeMap<PublicKey, (tokio::time::Instant, u8)>,
     /// The agent about whose tags the rendezvous was asked last.
     confirmed_last: Option<PublicKey>,
     /// Names that resolved to addresses which only agents have.
@@ -123,6 +131,8 @@ pub(crate) struct Agent {
     /// Where this host can be reached, as its peers were told.
     places: Vec<SocketAddr>,
     told: BTreeSet<PublicKey>,
+    /// Peers that have our answer to their request.
+    informed: Informed,
     /// What to say to peers through their tunnels.
     words: Vec<(PeerKey, Box<[u8]>)>,
     /// How far our latest request to each peer came.
@@ -202,10 +212,9 @@ impl Agent {
         let endpoints = book.relations().filter_map(|relation| Some((relation.identity, relation.endpoints.clone()?)));
         let endpoints = endpoints.collect();
         let places = (config.network_key, network.as_deref());
-        let mut meetings = Meetings::new(&config.rendezvous, places, own::copy(&keys.identity))?;
-        if !is_record_lost {
-            meetings.set_record(&record, now);
-        }
+        let meetings = Meetings::new(&config.rendezvous, places, own::copy(&keys.identity))?;
+        let on_disk = before.map(|record| record.sequence);
+        let past = Past::new(LedgerKeys::new(config.network_key, &keys.identity), on_disk, state.is_restored());
         let time = HighWater::new(state.time()?, now);
         if time.read(now) > now.unix.saturating_add(BEHIND) {
             tracing::warn!(
@@ -238,12 +247,15 @@ impl Agent {
             answers: Vec::new(),
             started: tokio::time::Instant::now(),
             twin: Twin::default(),
+            past,
+            returned: BTreeMap::new(),
             confirmed_last: None,
             fake_answers: Vec::new(),
             endpoints,
             moved: BTreeSet::new(),
             places: Vec::new(),
             told: BTreeSet::new(),
+            informed: Informed::default(),
             words: Vec::new(),
             progress: BTreeMap::new(),
             time,
@@ -256,9 +268,10 @@ impl Agent {
             refusals: Arc::default(),
         };
         agent.book.set_pool(agent.network.as_ref().map(|network| network.pool));
-        agent.watch_peers();
-        agent.grant_pinned();
-        agent.repeat_letters();
+        // Letters wait until it is known how old this state is: see `restored`.
+        if !agent.past.is_held() {
+            agent.grant_pinned();
+        }
         // There is no tunnel yet to say them in.
         agent.words.clear();
         agent.expires_at = agent.book.next_expiry(agent.moment());
@@ -274,9 +287,13 @@ impl Agent {
             self.config.trust.clone_from(&new.trust);
             let trusted: Vec<_> = new.trust.iter().map(|trust| trust.key).collect();
             self.watch(&trusted);
+            for peer in trusted {
+                let effects = self.book.lift_withdrawal(&peer);
+                self.carry_out(effects);
+            }
         }
         self.unsaved = None;
-        let changed = self.grant_pinned();
+        let changed = if self.past.is_held() { NOTHING } else { self.grant_pinned() };
         changed.and(self.settle())
     }
 
@@ -318,7 +335,13 @@ impl Agent {
             // A wall clock that is set is noticed after half a minute at the latest.
             Duration::from_millis(at.saturating_sub(self.moment().latest)).min(LOOK_AROUND)
         });
-        let sooner = self.question_due().into_iter().chain(self.pace.due()).chain(self.rotation.due_at());
+        let sooner = self
+            .question_due()
+            .into_iter()
+            .chain(self.pace.due())
+            .chain(self.rotation.due_at())
+            .chain(self.past.due())
+            .chain(self.informed.due());
         let look_at = sooner.fold(self.look_at, tokio::time::Instant::min);
         tokio::select! {
             (at, news) = self.meetings.next() => News::Link(at, news),
@@ -342,7 +365,8 @@ impl Agent {
         }
         let rotated = self.on_rotation_due();
         self.meetings.handle_timeout(now);
-        let mut changed = self.drain().and(rotated).and(resolved).and(expired);
+        let tended = self.tend_past().and(self.tend_informed());
+        let mut changed = tended.and(self.drain()).and(rotated).and(resolved).and(expired);
         if self.look_at <= tokio::time::Instant::now() {
             self.look_at = tokio::time::Instant::now() + LOOK_AROUND;
             changed = changed.and(self.look_around(netlink, port).await);

@@ -29,7 +29,7 @@ mod tests;
 
 use overlay_wire::signed::{Auth, PublicKey, Role, SecretKey, Signed};
 
-use crate::protocol::{MAX_MESSAGE_LEN, VERSION};
+use crate::protocol::MAX_MESSAGE_LEN;
 
 pub use client::{Client, ClientSide};
 pub use noise::{Handshake, Opener, Sealer};
@@ -40,8 +40,8 @@ pub use server::{Server, ServerSide};
 pub const SEAL_LEN: usize = 16;
 /// The longest sealed message in bytes.
 pub const MAX_FRAME_LEN: usize = MAX_MESSAGE_LEN + SEAL_LEN;
-/// The protocol versions that we speak, the newest first.
-const VERSIONS: [u16; 1] = [VERSION];
+/// The protocol versions that we speak, the newest first: this one, and that of the release before.
+pub const VERSIONS: &[u16] = &[2, 1];
 /// The verdict on a client that is welcome.
 const WELCOME: u8 = 0;
 
@@ -210,6 +210,8 @@ struct Expected<'a> {
     network: &'a PublicKey,
     rendezvous: &'a PublicKey,
     hash: &'a [u8; 32],
+    /// What we speak.
+    versions: &'a [u16],
 }
 
 impl Expected<'_> {
@@ -232,7 +234,7 @@ impl Expected<'_> {
         if auth.network != *self.network {
             return Err((Refusal::WrongNetwork, None));
         }
-        let version = VERSIONS.into_iter().find(|version| auth.versions.contains(version));
+        let version = self.versions.iter().copied().find(|version| auth.versions.contains(version));
         let version = version.ok_or((Refusal::UnknownVersion, None))?;
         Ok((auth, version))
     }

@@ -42,10 +42,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::now::Now;
-use crate::protocol::{Call, Find, FromServer, MAX_MESSAGE_LEN, MAX_SEALED_LEN, MAX_SLOT_LEN, Slot, Verb, encode};
+use crate::protocol::{
+    Call, ENTRIES_SINCE, Find, FromServer, Label, MAX_ENTRY_LEN, MAX_MESSAGE_LEN, MAX_SEALED_LEN, MAX_SLOT_LEN, Slot,
+    Verb, encode,
+};
 
 use distrust::Distrusted;
-use work::{Class, Work};
+use work::{Can, Class, Work};
 
 pub use event::{Event, Output, Query, Subject, TooMuch};
 pub use work::{Outgoing, Task};
@@ -88,6 +91,8 @@ enum State {
 struct Session {
     last_id: u32,
     outstanding: BTreeMap<u32, Asked>,
+    /// The version of the protocol.
+    version: u16,
     /// Whether the rendezvous has said welcome.
     is_welcome: bool,
     /// Whether it has a record of ours.
@@ -130,8 +135,8 @@ impl Client {
         }
     }
 
-    /// The connection that was asked for is up: TLS, WebSocket and the channel inside.
-    pub fn connected(&mut self, now: Now) {
+    /// The connection that was asked for is up: TLS, WebSocket and the channel inside, in which both ends speak this version.
+    pub fn connected(&mut self, version: u16, now: Now) {
         let State::Connecting { .. } = self.state else {
             // It was given up meanwhile.
             return self.outputs.push_back(Output::Disconnect);
@@ -139,6 +144,7 @@ impl Client {
         let mut session = Session {
             last_id: 0,
             outstanding: BTreeMap::new(),
+            version,
             is_welcome: false,
             is_registered: false,
             unregistered: 0,
@@ -227,7 +233,7 @@ impl Client {
             State::Up(session) => {
                 let held = Class::ALL
                     .into_iter()
-                    .filter(|class| session.is_ready() && self.work.first(*class, session.is_registered).is_some())
+                    .filter(|class| session.is_ready() && self.work.first(*class, session.can()).is_some())
                     .map(|class| session.held[class as usize]);
                 let held = held.filter(|until| !until.is_zero());
                 let later = held.chain(session.next_hello).chain(session.next_register);
@@ -297,6 +303,32 @@ impl Client {
         self.work.forget_slots(to);
     }
 
+    /// Replaces what the agent keeps for itself under a label, now and after each connection to a rendezvous that keeps it.
+    /// `is_kept`: this one holds these bytes already. Returns whether it replaces a different entry.
+    ///
+    /// # Errors
+    /// It is too long, or there are too many entries.
+    pub fn put_entry(&mut self, label: Label, sealed: Vec<u8>, is_kept: bool, now: Now) -> Result<bool, TooMuch> {
+        if sealed.len() > MAX_ENTRY_LEN {
+            return Err(TooMuch);
+        }
+        let is_replaced = self.work.put_entry(label, sealed, is_kept)?;
+        self.pump(now);
+        Ok(is_replaced)
+    }
+
+    /// Asks for what the agent keeps for itself, page by page. The answer is an [`Event::Entries`], or an
+    /// [`Event::Refused`]. A rendezvous that keeps nothing ([`Event::Online`]) is not asked.
+    pub fn read_entries(&mut self, after: Option<Label>, now: Now) {
+        self.work.read_entries(after);
+        self.pump(now);
+    }
+
+    /// Whether a question for entries was not answered yet.
+    pub fn is_reading(&self) -> bool {
+        self.work.reading().is_some()
+    }
+
     /// Watches these agents, too.
     ///
     /// # Errors
@@ -337,7 +369,7 @@ impl Client {
             }
             session.held[class as usize] = Duration::ZERO;
             while session.is_ready() && !(class == Class::Watch && session.is_watching()) {
-                let Some((tasks, verb)) = self.work.take(class, session.is_registered) else { break };
+                let Some((tasks, verb)) = self.work.take(class, session.can()) else { break };
                 self.outputs.push_back(Output::Send(session.call(Asked::Tasks(tasks), verb)));
             }
         }
@@ -397,6 +429,16 @@ impl Session {
     fn hold(&mut self, class: Class, until: Duration) {
         let held = &mut self.held[class as usize];
         *held = (*held).max(until);
+    }
+
+    /// What can be done on this connection.
+    fn can(&self) -> Can {
+        Can { is_registered: self.is_registered, keeps_entries: self.keeps_entries() }
+    }
+
+    /// Whether the rendezvous keeps what an agent keeps for itself. The release before this one did not.
+    fn keeps_entries(&self) -> bool {
+        self.version >= ENTRIES_SINCE
     }
 
     /// Whether one more call may be made.

@@ -10,6 +10,7 @@
 
 pub mod channel;
 pub mod client;
+pub mod ledger;
 pub mod letter;
 mod mailbox;
 pub mod now;

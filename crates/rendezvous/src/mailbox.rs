@@ -10,6 +10,7 @@
 //! Left out: the store, time and who is connected. A message counts from the moment it is admitted, and is shown once
 //! it is on disk ([`Mailboxes::on_kept`]).
 
+mod ledgers;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use overlay_wire::signed::PublicKey;
 
+pub(crate) use ledgers::{Entering, Ledgers};
 pub(crate) use slots::{Placement, SlotKey, Slots};
 
 /// The most messages in a half of a mailbox.

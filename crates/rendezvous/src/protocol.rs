@@ -4,20 +4,31 @@
 //! and each gets one [`Answer`] with its id. The rendezvous also sends [`Push`]es, which nobody asked for.
 //!
 //! Enums are arrays of an index and their fields. A message with an unknown index is refused, and new ones need a new
-//! [`VERSION`].
+//! [`VERSION`]. Both ends name the versions that they speak when they meet (`channel`), and use the newest of both.
+//!
+//! | version | what is new |
+//! |---|---|
+//! | 1 | |
+//! | 2 | [`Verb::PutEntry`] and [`Verb::Entries`]: what an agent keeps for itself |
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use overlay_wire::signed::PublicKey;
 
 /// The version of this protocol.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+/// The first version in which an agent keeps entries for itself.
+pub const ENTRIES_SINCE: u16 = 2;
 /// The longest message in bytes.
 pub const MAX_MESSAGE_LEN: usize = 8_192;
 /// The longest sealed message in a mailbox, in bytes: with the rest of its call it fits [`MAX_MESSAGE_LEN`].
 pub const MAX_SEALED_LEN: usize = 7_168;
 /// The longest sealed object in a slot, in bytes.
 pub const MAX_SLOT_LEN: usize = 1_024;
+/// The longest sealed entry that an agent keeps for itself, in bytes: a word of the longest kind.
+pub const MAX_ENTRY_LEN: usize = 2_304;
+/// The most entries that an agent keeps for itself.
+pub const MAX_ENTRIES: usize = 4_096;
 /// The most records in one answer. The next ones are found with [`Verb::Find`]'s `after`.
 pub const MAX_FOUND: usize = 8;
 /// The most identities that one connection watches.
@@ -124,6 +135,37 @@ pub enum Verb {
     /// Keeps the lease and the connection: [`Reply::Revision`].
     #[n(9)]
     Ping,
+    /// Replaces what the caller keeps for itself under a label: [`Reply::Done`].
+    #[n(10)]
+    PutEntry {
+        /// Which entry. It means something to the caller alone.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        label: Label,
+        /// The sealed bytes, at most [`MAX_ENTRY_LEN`].
+        #[n(1)]
+        sealed: ByteVec,
+    },
+    /// Asks for what the caller keeps for itself: [`Reply::Entries`].
+    #[n(11)]
+    Entries {
+        /// Only labels above this one.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        after: Option<Label>,
+    },
+}
+
+/// Names an entry among those that an agent keeps for itself.
+pub type Label = [u8; 16];
+
+/// What an agent keeps for itself. It is replaced, and never deleted while the agent is known.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Entry {
+    /// Its name.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub label: Label,
+    /// The sealed bytes.
+    #[n(1)]
+    pub sealed: ByteVec,
 }
 
 /// By what records are looked for.
@@ -234,6 +276,16 @@ pub enum Reply {
         /// The time at the rendezvous, in milliseconds since 1970.
         #[n(1)]
         time: u64,
+    },
+    /// The answer to [`Verb::Entries`].
+    #[n(5)]
+    Entries {
+        /// In the order of their labels, as many as fit.
+        #[n(0)]
+        entries: Vec<Entry>,
+        /// If there may be more: the `after` to ask with.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        next: Option<Label>,
     },
 }
 

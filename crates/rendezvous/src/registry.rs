@@ -29,6 +29,7 @@ mod agenda;
 mod agents;
 mod find;
 mod leave;
+mod ledger;
 mod letters;
 mod limits;
 mod load;
@@ -50,14 +51,15 @@ use overlay_wire::signed::{Network, PublicKey, Refused, Signed};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
-use crate::mailbox::{Mailboxes, Slots};
+use crate::mailbox::{Ledgers, Mailboxes, Slots};
 use crate::now::Now;
 use crate::protocol::{Answer, Call, Code, FromServer, Push, Reply, Verb};
-use crate::quota::{Class, Quotas};
+use crate::quota::Quotas;
 use crate::store::{Operation, Revision};
 
 use agenda::Agenda;
 use agents::Agents;
+use limits::cost;
 use operator::KnownToken;
 use presence::{Leases, Watches};
 
@@ -119,6 +121,7 @@ enum Effect {
     Left(Box<leave::Left>),
     Ordered(Box<operator::Change>),
     Letter(letters::Effect),
+    Entry(ledger::Put),
     Forgotten(agenda::Forgotten),
 }
 
@@ -149,6 +152,7 @@ pub struct Registry {
     bans: BTreeMap<PublicKey, (u64, Revision)>,
     mail: Mailboxes,
     slots: Slots,
+    ledgers: Ledgers,
     connections: BTreeMap<ConnectionId, Connection>,
     leases: Leases,
     watches: Watches,
@@ -174,6 +178,7 @@ impl Registry {
             bans: BTreeMap::new(),
             mail: Mailboxes::new(limits.mailbox_len),
             slots: Slots::new(limits.slots_len),
+            ledgers: Ledgers::new(limits.ledgers_len),
             connections: BTreeMap::new(),
             leases: Leases::default(),
             watches: Watches::default(),
@@ -283,6 +288,8 @@ impl Registry {
             Verb::PutSlot { to, slot, sealed } => self.put_slot(asker, (caller, slot), to, sealed.into(), now),
             Verb::Watch { identities } => self.watch(asker.0, caller, &identities, now),
             Verb::Unwatch { identities } => self.unwatch(asker.0, &identities),
+            Verb::PutEntry { label, sealed } => self.put_entry(asker, caller, label, sealed.into()),
+            Verb::Entries { after } => Ok(Some(self.entries(&caller, after))),
         }
     }
 
@@ -334,6 +341,7 @@ impl Registry {
                     Effect::Left(left) => self.on_left(*left, revision),
                     Effect::Ordered(change) => self.on_ordered(*change, revision),
                     Effect::Letter(letter) => self.on_letter_committed(letter),
+                    Effect::Entry(put) => self.on_entry_committed(put),
                     Effect::Forgotten(forgotten) => self.on_forgotten(forgotten, now),
                 }
             }
@@ -343,8 +351,10 @@ impl Registry {
                     NotCommitted::Failed => &mut self.stats.failures,
                 };
                 *counter += 1;
-                if let Effect::Letter(letter) = effect {
-                    self.on_letter_lost(letter);
+                match effect {
+                    Effect::Letter(letter) => self.on_letter_lost(letter),
+                    Effect::Entry(put) => self.on_entry_lost(&put),
+                    _ => {}
                 }
                 match asker {
                     Some(Asker::Call(connection, id)) => {
@@ -457,19 +467,6 @@ impl Registry {
     fn bad_object(&mut self, _: Refused) -> Refusal {
         self.stats.bad_objects += 1;
         Code::Malformed.into()
-    }
-}
-
-/// What a call takes from the quotas. What makes the registry send more costs more.
-fn cost(verb: &Verb) -> (Class, u32) {
-    match verb {
-        Verb::Register { .. } | Verb::Release { .. } | Verb::Send { .. } => (Class::Write, 1),
-        Verb::PutSlot { .. } => (Class::Slot, 1),
-        Verb::Watch { identities } => (Class::LookUp, 1 + (identities.len() / 8).min(16) as u32),
-        // A message that is acknowledged has already cost its sender a write.
-        Verb::Acknowledge { .. } | Verb::Hello | Verb::Find { .. } | Verb::Unwatch { .. } | Verb::Ping => {
-            (Class::LookUp, 1)
-        }
     }
 }
 

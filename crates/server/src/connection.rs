@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use overlay_rendezvous::channel::{Channel, MAX_FRAME_LEN, Opener, Sealer, Server, ServerSide};
+use overlay_rendezvous::channel::{Channel, MAX_FRAME_LEN, Opener, Sealer, Server, ServerSide, VERSIONS};
 use overlay_rendezvous::protocol::{Call, decode};
 use overlay_rendezvous::registry::{Arrival, ConnectionId};
 use overlay_wire::signed::{PublicKey, SecretKey};
@@ -88,7 +88,7 @@ async fn greet(tcp: TcpStream, shared: &Shared) -> Result<(Socket, Channel), End
         tracing::error!(%error, "the kernel gives no randomness");
         End::Closed
     })?;
-    let side = ServerSide { network: shared.network, key: shared.key.clone(), now: now().unix };
+    let side = ServerSide { network: shared.network, key: shared.key.clone(), now: now().unix, versions: VERSIONS };
     let mut server = Server::begin(side, &random)?;
     loop {
         let message = next_message(&mut socket).await?;

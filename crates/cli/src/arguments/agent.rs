@@ -156,6 +156,12 @@ pub(crate) enum TrustVerb {
     /// Compare the code with the one that `overlay trust verify` prints on the other host, over a channel that you trust.
     /// If both are the same, each side has the other's key. If not, somebody stands between you.
     Verify(Peer),
+
+    /// Say that a state that was restored is the newest one
+    ///
+    /// After a restore, what this agent has granted is held until its rendezvous says what was taken back since. If it cannot
+    /// say so, look at `overlay agents`, take back what should not be there with `overlay untrust`, and confirm the rest.
+    Confirm(On),
 }
 
 #[derive(Debug, Args)]

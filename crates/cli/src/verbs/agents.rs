@@ -28,6 +28,10 @@ fn text(agent: &AgentStatus, now: u64) -> String {
         ("rendezvous", format!("{}: {} (for {span})", inert::text(&meeting.url), inert::text(&meeting.state)))
     };
     lines.extend(agent.meetings.iter().map(met));
+    if let Some(why) = &agent.held {
+        lines.push(("restored", format!("what was granted is held: {}", inert::text(why))));
+        lines.push(("", "if this state is the newest one: sudo overlay trust confirm".to_owned()));
+    }
     if let Some(rotated) = &agent.rotation {
         lines.push(("former key", format!("is answered {}", rotate::answered(rotated, now))));
     }
@@ -74,6 +78,7 @@ mod tests {
                 state: "connected".to_owned(),
                 since: 0,
             }],
+            held: None,
             rotation: None,
             peers,
         }
@@ -115,6 +120,13 @@ mod tests {
             waits_for: vec!["bob".to_owned()],
         };
         golden("overlay agents", text(&AgentStatus { rotation: Some(rotated), ..status(Vec::new()) }, 1_795_823_000));
+    }
+
+    #[test]
+    fn a_restored_state_says_why_it_opens_nothing() {
+        let held = Some("the rendezvous does not say what was taken back since".to_owned());
+        let peers = vec![peer("bob", "held", Some(&["any"]), Some(&["icmp"]))];
+        golden("overlay agents", text(&AgentStatus { held, ..status(peers) }, 1_000));
     }
 
     #[test]

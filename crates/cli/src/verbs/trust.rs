@@ -2,16 +2,17 @@
 
 use overlay_daemon::Failure;
 use overlay_daemon::agent::request;
-use overlay_daemon::agent::request::Verified;
+use overlay_daemon::agent::request::{Confirmed, Verified};
 use overlay_daemon::failure::ExitKind;
 
-use crate::arguments::agent::{Peer, Trust, TrustVerb};
+use crate::arguments::agent::{On, Peer, Trust, TrustVerb};
 use crate::session::Session;
 use crate::{columns, decided, inert};
 
 pub(crate) fn run(session: &Session, arguments: &Trust) -> Result<(), Failure> {
     match (&arguments.verb, &arguments.peer) {
         (Some(TrustVerb::Verify(peer)), _) => verify(session, peer),
+        (Some(TrustVerb::Confirm(on)), _) => confirm(session, on),
         (None, Some(peer)) => trust(session, arguments, peer),
         (None, None) => Err(Failure::new(ExitKind::Usage, "no agent was given").with_hint("overlay trust --help")),
     }
@@ -42,6 +43,19 @@ fn verify(session: &Session, arguments: &Peer) -> Result<(), Failure> {
     Ok(())
 }
 
+fn confirm(session: &Session, on: &On) -> Result<(), Failure> {
+    let client = session.client(on.interface.as_deref(), "sudo overlay trust confirm -I")?;
+    let answer = session.block_on(client.confirm())?;
+    session.output.result(&answer, || confirmed(&answer.confirmed));
+    Ok(())
+}
+
+fn confirmed(confirmed: &Confirmed) -> String {
+    let names: Vec<_> = confirmed.peers.iter().map(|name| inert::text(name)).collect();
+    let trusted = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+    columns::labelled(&[("trusted", trusted)])
+}
+
 fn text(verified: &Verified) -> String {
     columns::labelled(&[
         ("peer", columns::agent(&verified.name, &verified.identity)),
@@ -57,6 +71,14 @@ mod tests {
     use overlay_golden::golden;
 
     use super::*;
+
+    #[test]
+    fn those_who_are_trusted_again_are_named() {
+        let text =
+            |peers: &[&str]| confirmed(&Confirmed { peers: peers.iter().map(|&peer| peer.to_owned()).collect() });
+        assert_eq!(text(&["bob", "carol\n"]), "trusted    bob, carol\\n");
+        assert_eq!(text(&[]), "trusted    nobody");
+    }
 
     #[test]
     fn the_code_stands_below_what_it_is_made_of() {

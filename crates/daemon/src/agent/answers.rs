@@ -14,7 +14,7 @@ use super::questions::Goal;
 use super::request::{
     AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Handshake, Reply,
 };
-use super::shown::{Progress, addresses, pending_request, shown_peer, shown_service, state_of};
+use super::shown::{Progress, addresses, pending_request, shown_peer, shown_service};
 use super::trust::{Effect, Impossible, Relation, Terms, Word};
 use super::{Agent, Changed, NOTHING};
 use crate::failure::{ExitKind, Failure};
@@ -31,7 +31,8 @@ impl Agent {
         // An earlier failure is in the log, and does not concern this caller.
         self.unsaved = None;
         let expired = self.end_expired();
-        if let Err(failure) = self.refuse_for_twin(&call.request) {
+        let refused = self.refuse_for_twin(&call.request).and_then(|()| self.refuse_while_held(&call.request));
+        if let Err(failure) = refused {
             self.answer(reply, Err(failure));
             return expired.and(self.settle());
         }
@@ -110,6 +111,11 @@ impl Agent {
             AgentRequest::RotateKey(rotate) => {
                 let (changed, rotated) = self.rotate_key(&rotate, uid);
                 self.answer(reply, rotated.map(AgentReply::Rotated));
+                return changed;
+            }
+            AgentRequest::Confirm => {
+                let (changed, confirmed) = self.confirm(uid);
+                self.answer(reply, confirmed);
                 return changed;
             }
             AgentRequest::Join(join) => {
@@ -197,6 +203,7 @@ impl Agent {
             self.answer(reply, Err(failure));
             return changed;
         }
+        self.book.note_decided(identity);
         let relation = self.book.relation(&identity);
         let grant = relation.and_then(|relation| relation.mine.as_ref()).and_then(Word::grant);
         let is_open = relation.is_some_and(|relation| relation.is_open(self.moment()));
@@ -240,7 +247,8 @@ impl Agent {
 
     fn status(&self) -> AgentStatus {
         let now = self.moment();
-        let peers = self.book.relations().map(|relation| shown_peer(relation, self.progress_of(relation), now));
+        let shown = |relation| shown_peer(relation, self.state_of(relation), self.progress_of(relation), now);
+        let peers = self.book.relations().map(shown);
         AgentStatus {
             name: self.config.name.clone(),
             identity: self.book.me().to_string(),
@@ -252,6 +260,7 @@ impl Agent {
             attested_tags: self.record.attested_tags(),
             rendezvous: self.meetings.standing(),
             meetings: self.meetings.shown(),
+            held: self.held(),
             rotation: self.rotation(),
             peers: peers.chain(self.shown_beforehand(now)).collect(),
         }
@@ -266,7 +275,7 @@ impl Agent {
         let state = if record.identity == self.book.me() {
             "self"
         } else {
-            self.book.relation(&record.identity).map_or("unknown", |relation| state_of(relation, self.moment()))
+            self.book.relation(&record.identity).map_or("unknown", |relation| self.state_of(relation))
         };
         AgentRecord {
             name: record.name.clone(),

@@ -75,6 +75,24 @@ impl Agent {
         }
     }
 
+    /// Logs a word of ours that was found after a restore. Somebody had decided it before.
+    pub(super) fn log_learned(&mut self, peer: &PublicKey) {
+        let now = self.moment();
+        self.watchers.on_person(peer);
+        self.forget_beforehand(peer);
+        let Some(relation) = self.book.relation(peer) else { return };
+        let what = if relation.is_barred { "untrusted" } else { "approved" };
+        tracing::warn!(%peer, "{}: {what} after the state that was restored", relation.name().unwrap_or_default());
+        self.log.note(Decision { rule: Some("restored".to_owned()), ..decision(relation, what) }, now.wall);
+    }
+
+    /// Logs that a user trusts a peer again as a restored state does.
+    pub(super) fn log_confirmed(&mut self, peer: &PublicKey, uid: u32) {
+        let now = self.moment();
+        let Some(relation) = self.book.relation(peer) else { return };
+        self.log.note(Decision { uid: Some(uid), ..decision(relation, "confirmed") }, now.wall);
+    }
+
     /// Grants something to an agent that has not asked. If it has, or is trusted already, that is decided at once.
     pub(super) fn trust(&mut self, trust: &Approve, uid: u32, reply: Reply) -> Changed {
         match self.trust_key(trust, uid) {
@@ -196,7 +214,7 @@ impl Agent {
         self.beforehand.entry(peer, now.latest).filter(|_| !is_open).map(Entry::terms)
     }
 
-    fn forget_beforehand(&mut self, peer: &PublicKey) {
+    pub(super) fn forget_beforehand(&mut self, peer: &PublicKey) {
         if let Err(failure) = self.beforehand.remove(peer) {
             tracing::error!("{failure}");
         }

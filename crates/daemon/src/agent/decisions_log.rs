@@ -40,13 +40,14 @@ pub struct Decision {
     pub time: String,
     /// When, in milliseconds since 1970.
     pub unix_ms: u64,
-    /// What: `asked`, `approved`, `changed`, `granted` (beforehand), `rejected`, `untrusted` or `expired`.
+    /// What: `asked`, `approved`, `changed`, `granted` (beforehand), `rejected`, `untrusted`, `expired` or `confirmed`
+    /// (a restored state counts).
     pub decision: String,
     /// The user who decided, as the kernel reports it. Left out if no user did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     /// What decided if no user did: `[[trust]]`, `auto_approve`, `trust` (a grant beforehand), `again` (the peer has the
-    /// same as before) or `expiry`.
+    /// same as before), `restored` (found after a restore) or `expiry`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// The peer's name.

@@ -5,7 +5,7 @@ use overlay_rendezvous::protocol::Code;
 use overlay_wire::signed::{Network, PublicKey, Record, Signed, is_ipv4_candidate};
 
 use super::shown::Progress;
-use super::time::now;
+use super::time::{now, unix_now};
 use super::trust::Refusal;
 use super::{ADDRESSES, Agent, At, Changed, NOTHING, own};
 
@@ -17,12 +17,13 @@ impl Agent {
         if self.shows_twin(at, &event) {
             return self.stop_for_twin();
         }
+        let Some(event) = self.let_wait(event) else { return NOTHING };
         match event {
-            Event::Online { network, record, .. } => {
+            Event::Online { network, record, keeps_entries, .. } => {
                 let changed = self.on_network(*network);
-                return changed.and(self.take_back_record(record.as_deref()));
+                return changed.and(self.on_welcome(at, record.as_deref(), keeps_entries));
             }
-            Event::Offline => return self.ask_elsewhere(at),
+            Event::Offline => return self.ask_elsewhere(at).and(self.on_ledger_lost(at)),
             Event::Registered { .. } => {
                 self.pass_on_held();
                 if let Err(failure) = self.state.set_record(&self.record) {
@@ -44,14 +45,20 @@ impl Agent {
             }
             Event::TooOld { record: Some(record) } if record.sequence >= self.record.sequence => {
                 // Our own signature: this agent, or its backup, was further than this state.
+                let held = self.on_newer_record(at, &record);
                 self.record = *record;
-                return self.sign_record(self.record.ipv4);
+                return self.sign_record(self.record.ipv4).and(held);
             }
             // The rendezvous has removed this agent. It keeps the sequence, so that nobody brings the old record back.
             Event::TooOld { record: None } => return self.sign_record(self.record.ipv4),
+            Event::Entries { entries, next } => return self.on_entries(at, entries, next),
+            Event::Refused { subject: Subject::Entries, .. } => return self.on_no_ledger(at),
             Event::Refused { subject, code } => self.on_refused(at, &subject, code),
             Event::Sent { to, id } => self.on_progress(to, id, Progress::Sent),
-            Event::Delivered { to, id } => self.on_progress(to, id, Progress::Delivered),
+            Event::Delivered { to, id } => {
+                self.on_progress(to, id, Progress::Delivered);
+                return self.on_answer_delivered(to, id);
+            }
             Event::Synced | Event::Presence { .. } | Event::TooOld { .. } | Event::Clock { .. } => {}
             Event::Record(record) => {
                 self.note_other_keys([&*record]);
@@ -59,7 +66,7 @@ impl Agent {
                 let peer = record.identity;
                 let mailbox = self.mailbox_of(&peer);
                 let effects = self.book.on_record(*record, self.moment());
-                let changed = asked.and(self.follow(effects, "record"));
+                let changed = asked.and(self.follow(effects, "record")).and(self.ask_again(&peer));
                 if mailbox.is_some() && mailbox != self.mailbox_of(&peer) {
                     self.on_new_mailbox(&peer);
                 }
@@ -90,10 +97,11 @@ impl Agent {
         match self.meetings.on_network(&network) {
             // The new one has to be told everything. The others take it as what they have.
             Ok(true) => {
-                self.meetings.set_record(&self.record, now());
                 self.watch_peers();
                 self.told.clear();
-                self.repeat_letters();
+                if self.past.is_settled() {
+                    self.repeat_letters();
+                }
             }
             Ok(false) => {}
             Err(failure) => tracing::error!("{failure}"),
@@ -102,24 +110,37 @@ impl Agent {
         ADDRESSES
     }
 
-    /// Without a record on disk, the registered one says which IPv4 address is ours. A record without an address would
-    /// give it up.
-    fn take_back_record(&mut self, registered: Option<&Signed<Record>>) -> Changed {
-        if !std::mem::take(&mut self.is_record_lost) {
+    /// Registers our record for the first time since the start. `registered` is the one that the rendezvous has.
+    ///
+    /// If none was on disk, or if the registered one is newer, that one says which IPv4 address is ours. A record without an
+    /// address would give it up.
+    pub(super) fn register_first(&mut self, registered: Option<&Signed<Record>>) -> Changed {
+        let is_old = std::mem::take(&mut self.is_record_lost) || self.past.is_held();
+        let Some(registered) = registered.filter(|_| is_old) else {
+            self.offer_record();
             return NOTHING;
+        };
+        let ipv4 = registered.ipv4.filter(|address| self.follows_from_our_key(*address)).or(self.record.ipv4);
+        if registered.sequence >= self.record.sequence {
+            self.record = registered.clone();
         }
-        self.sign_record(
-            registered.and_then(|record| record.ipv4).filter(|address| self.follows_from_our_key(*address)),
-        )
+        self.sign_record(ipv4)
+    }
+
+    /// Gives our record to the client, on disk first: a newer one at the rendezvous is the sign of an old state.
+    pub(super) fn offer_record(&mut self) {
+        if let Err(failure) = self.state.set_record(&self.record) {
+            tracing::error!("{failure}");
+        }
+        self.meetings.set_record(&self.record, now());
     }
 
     /// Signs the record anew and registers it.
     pub(super) fn sign_record(&mut self, ipv4: Option<[u8; 4]>) -> Changed {
-        let now = now();
-        match own::record(&self.config, &self.keys, self.attestation.as_ref(), Some(&self.record), ipv4, now.unix) {
+        match own::record(&self.config, &self.keys, self.attestation.as_ref(), Some(&self.record), ipv4, unix_now()) {
             Ok(record) => {
                 self.record = record;
-                self.meetings.set_record(&self.record, now);
+                self.offer_record();
                 ADDRESSES
             }
             Err(refused) => {

@@ -15,6 +15,9 @@ pub use self::opening::Opening;
 use super::trust::{Moment, Relation, Word};
 use crate::dates::rfc3339;
 
+/// What people do about a state that was restored and is held.
+pub(super) const CONFIRM: &str = "if this state is the newest one: sudo overlay trust confirm";
+
 /// The query of `GET /v1/explain`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +78,8 @@ pub enum Reason {
     Revoked,
     /// Both sides have granted, but they have not agreed on a preshared key.
     NoTunnel,
+    /// The state of this agent was restored, and it is not known what was taken back since.
+    Held,
     /// This side knows no such peer.
     Unknown,
 }
@@ -143,6 +148,8 @@ pub(super) struct Case<'a> {
     pub(super) beforehand: Option<&'a ScopeList>,
     /// Whether a `[[trust]]` of the config names the peer.
     pub(super) is_pinned: bool,
+    /// Whether what this side has granted is held: see `restored`.
+    pub(super) is_held: bool,
     /// Milliseconds since 1970.
     pub(super) now: Moment,
 }
@@ -172,7 +179,7 @@ impl Judgement {
 impl Case<'_> {
     /// Judges as the data plane does: first whether there is a tunnel, then the grant of the side at which it is opened.
     pub(super) fn judge(&self) -> Judgement {
-        let bar = bar(self.relation, self.beforehand.is_some(), self.now);
+        let bar = bar(self.relation, self.beforehand.is_some(), self.is_held, self.now);
         let (Some(relation), None) = (self.relation, &bar) else {
             return bar.unwrap_or(Judgement::of(Side::Here, Reason::Unknown, None));
         };
@@ -243,6 +250,9 @@ impl Case<'_> {
             Reason::Expired => format!("the grant of {decider} for {other} ended at {at}"),
             Reason::Revoked => format!("{decider} took its trust in {other} back at {at}"),
             Reason::NoTunnel => "both sides have granted, but they share no preshared key".to_owned(),
+            Reason::Held => {
+                "the state of this agent was restored: it is not known what was taken back since".to_owned()
+            }
             Reason::Unknown => format!("{} does not know {peer}", self.me),
             // These are said in static mode alone.
             Reason::NoList | Reason::NotKnown => String::new(),
@@ -275,6 +285,7 @@ impl Case<'_> {
             (Reason::Beforehand, _) => format!("on {peer}: sudo overlay handshake {me}"),
             (Reason::Expired, Side::Here) => format!("sudo overlay approve {peer} --for 24h"),
             (Reason::Expired, Side::There) => format!("on {peer}: sudo overlay approve {me} --for 24h"),
+            (Reason::Held, _) => CONFIRM.to_owned(),
             (Reason::NoGrant | Reason::Revoked | Reason::NoTunnel | Reason::Unknown, _) => ask,
         })
     }
@@ -289,7 +300,8 @@ impl Case<'_> {
 }
 
 /// Why there is no tunnel. `None`: there is one. `is_beforehand`: the peer was granted something before it asks.
-pub(super) fn bar(relation: Option<&Relation>, is_beforehand: bool, now: Moment) -> Option<Judgement> {
+/// `is_held`: what was granted is held.
+pub(super) fn bar(relation: Option<&Relation>, is_beforehand: bool, is_held: bool, now: Moment) -> Option<Judgement> {
     let of = |side, reason, since| Some(Judgement::of(side, reason, since));
     let Some(relation) = relation else {
         return match is_beforehand {
@@ -298,7 +310,7 @@ pub(super) fn bar(relation: Option<&Relation>, is_beforehand: bool, now: Moment)
         };
     };
     if relation.is_open(now) {
-        return None;
+        return if is_held { of(Side::Here, Reason::Held, None) } else { None };
     }
     if let Some(pending) = relation.pending(now) {
         return of(Side::Here, Reason::Pending, Some(pending.request.issued));

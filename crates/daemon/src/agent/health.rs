@@ -60,7 +60,7 @@ impl OnDisk {
             pools: tunnels::pools(&config.network_key, network.as_ref().map(|network| &network.pool)),
             foreign,
             time: Times { wall_ms: now.unix, latest_ms: latest, signed_by_peers_ms: newest_signed(&relations) },
-            peers: peers(&relations, &beforehand, |_| None, moment),
+            peers: peers(&relations, &beforehand, |_| None, state.is_restored(), moment),
         })
     }
 }
@@ -73,7 +73,7 @@ impl Agent {
             rendezvous: self.meetings.health(),
             addresses: self.addresses(),
             time: Times { wall_ms: now.wall, latest_ms: now.latest, signed_by_peers_ms: newest_signed(&relations) },
-            peers: peers(&relations, &self.beforehand, |relation| self.progress_of(relation), now),
+            peers: peers(&relations, &self.beforehand, |relation| self.progress_of(relation), self.past.is_held(), now),
         }
     }
 }
@@ -83,6 +83,7 @@ fn peers(
     relations: &[&Relation],
     beforehand: &Beforehand,
     progress: impl Fn(&Relation) -> Option<Progress>,
+    is_held: bool,
     now: Moment,
 ) -> Vec<PeerHealth> {
     let known = relations.iter().map(|&relation| PeerHealth {
@@ -90,7 +91,7 @@ fn peers(
         identity: relation.identity.to_string(),
         tunnel_key: tunnels::tunnel_key(relation).map(|key| encode_public(&key)),
         request: shown_request(relation, progress(relation), now).map(str::to_owned),
-        bar: bar_of(Some(relation), beforehand.entry(&relation.identity, now.latest).is_some(), now),
+        bar: bar_of(Some(relation), beforehand.entry(&relation.identity, now.latest).is_some(), is_held, now),
     });
     let identities: BTreeSet<_> = relations.iter().map(|relation| relation.identity).collect();
     let is_unknown = |key: &PublicKey| !identities.contains(key);
@@ -99,13 +100,13 @@ fn peers(
         identity: key.to_string(),
         tunnel_key: None,
         request: None,
-        bar: bar_of(None, true, now),
+        bar: bar_of(None, true, is_held, now),
     });
     known.chain(unknown).collect()
 }
 
-fn bar_of(relation: Option<&Relation>, is_beforehand: bool, now: Moment) -> Option<Bar> {
-    let judgement = bar(relation, is_beforehand, now)?;
+fn bar_of(relation: Option<&Relation>, is_beforehand: bool, is_held: bool, now: Moment) -> Option<Bar> {
+    let judgement = bar(relation, is_beforehand, is_held, now)?;
     let mine = relation.and_then(|relation| relation.mine.as_ref());
     Some(Bar {
         side: judgement.side,

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use overlay_wire::signed::{Attestation, JoinToken, PublicKey, Signed, Token};
 
 use super::request::{Join, Joined};
-use super::time::{now, unix_now};
+use super::time::unix_now;
 use super::{Agent, own, token};
 use crate::failure::{ExitKind, Failure};
 
@@ -42,7 +42,7 @@ impl Agent {
         self.state.set_attestation(&attestation)?;
         self.attestation = Some(attestation);
         self.record = record;
-        self.meetings.set_record(&self.record, now());
+        self.offer_record();
         tracing::info!(uid, tags = ?token.tags, "a join token was given to this agent");
         Ok(Joined { tags: token.tags.clone() })
     }

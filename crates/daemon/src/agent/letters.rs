@@ -1,6 +1,7 @@
 //! Letters that come and go, and what follows from them: first on disk, then in the data plane, then to the peer.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
@@ -11,6 +12,9 @@ use overlay_wire::signed::{Endpoints, PublicKey, Record, ScopeList, Signed};
 use super::time::{now, unix_now};
 use super::trust::{Automatic, Chance, Effect, Refusal, Terms};
 use super::{Agent, Changed, NOTHING, PEERS, own, places};
+
+/// How often a peer is returned its word at most, in this time.
+const MAX_RETURNED: (u8, Duration) = (4, Duration::from_secs(10));
 
 impl Agent {
     pub(super) fn on_message(&mut self, from: PublicKey, id: [u8; 16], sealed: &[u8]) -> Changed {
@@ -67,8 +71,25 @@ impl Agent {
         let chance = chance();
         let automatic = self.automatic(&from);
         let effects = self.book.on_letter(&from, letter, &self.record, automatic, self.moment(), chance);
+        let is_low = matches!(effects, Err(Refusal::Replayed));
         let changed = self.follow(effects, "letter");
+        if is_low {
+            self.return_word(from, letter);
+        }
         if matches!(letter, Letter::Request { .. }) { changed.and(self.confirm_tags(from)) } else { changed }
+    }
+
+    /// Returns the latest word of a peer that has said one which is not above it: its state was lost, or its clock is slower.
+    fn return_word(&mut self, to: PublicKey, letter: &Letter) {
+        let now = tokio::time::Instant::now();
+        let (most, time) = MAX_RETURNED;
+        self.returned.retain(|_, (since, _)| *since + time > now);
+        let Some(word) = self.book.to_return(&to, letter) else { return };
+        let (_, count) = self.returned.entry(to).or_insert((now, 0));
+        if *count < most {
+            *count += 1;
+            self.send(to, chance().id, &word);
+        }
     }
 
     /// Asks an agent that the config trusts, if it was not asked yet. If it trusts us, too, the requests cross.
@@ -76,8 +97,9 @@ impl Agent {
         let now = self.moment();
         let Some(trust) = self.config.trust.iter().find(|trust| trust.key == record.identity) else { return NOTHING };
         let relation = self.book.relation(&record.identity);
-        let is_done = relation.is_some_and(|relation| relation.is_open(now) || relation.asked.is_some());
-        if is_done || trust.expires.is_some_and(|at| at <= now.latest) {
+        let is_done =
+            relation.is_some_and(|relation| relation.is_open(now) || relation.asked.is_some() || relation.is_withdrawn);
+        if is_done || !self.past.is_settled() || trust.expires.is_some_and(|at| at <= now.latest) {
             return NOTHING;
         }
         let terms = Terms { allow: Some(trust.allow.clone()), expires: trust.expires };
@@ -142,6 +164,7 @@ impl Agent {
                         return changed;
                     }
                     self.note(&peer);
+                    self.keep_in_ledger(&peer);
                     if self.book.relation(&peer).is_some_and(|relation| !relation.is_stranger()) {
                         self.watch(&[peer]);
                     }
@@ -209,7 +232,11 @@ impl Agent {
         }
     }
 
+    /// Sends a letter. Until it is known how old this state is, nothing is sent: what is to be sent is on disk.
     pub(super) fn send(&mut self, to: PublicKey, id: [u8; 16], letter: &Letter) {
+        if !self.past.is_settled() {
+            return;
+        }
         let Some(record) = self.book.relation(&to).and_then(|relation| relation.newest_record()) else { return };
         let Ok(sealed) = self.post.seal_message(record, &id, letter) else { return };
         if self.meetings.send(to, id, &sealed, now()).is_err() {
@@ -221,6 +248,9 @@ impl Agent {
         let Some(record) = self.book.relation(&to).and_then(|relation| relation.newest_record()) else { return };
         if let (Slot::Word, Some(key)) = (slot, record.tunnel_keys.first()) {
             self.words.push((PeerKey(key.0), letter.write().as_slice().into()));
+        }
+        if !self.past.is_settled() {
+            return;
         }
         let Ok(sealed) = self.post.seal_slot(record, slot, letter) else { return };
         if self.meetings.put_slot(to, slot, &sealed, now()).is_err() {
@@ -268,6 +298,9 @@ impl Agent {
 
     /// Tells each open peer where this host is, if it was not told yet.
     pub(super) fn tell_places(&mut self) {
+        if !self.past.is_settled() {
+            return;
+        }
         let now = unix_now();
         let open: BTreeSet<_> = self.open_peers().map(|open| open.record.identity).collect();
         let told = std::mem::replace(&mut self.told, open.clone());

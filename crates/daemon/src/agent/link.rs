@@ -17,8 +17,8 @@ const QUEUE: usize = 256;
 pub(crate) enum LinkNews {
     /// The rendezvous' host has these addresses.
     Resolved(Vec<SocketAddr>),
-    /// The connection is up.
-    Connected,
+    /// The connection is up, in this version of the protocol.
+    Connected(u16),
     /// There is no connection.
     Failed(ConnectError),
     /// The rendezvous sent this.
@@ -86,14 +86,14 @@ async fn run(target: Target, mut to_send: mpsc::Receiver<Call>, tell: mpsc::Send
         }
         Err(error) => Err(error),
     };
-    let Connection { mut calls, mut messages, .. } = match connected {
+    let Connection { mut calls, mut messages, version, .. } = match connected {
         Ok(connection) => connection,
         Err(error) => {
             let _ = tell.send(LinkNews::Failed(error)).await;
             return;
         }
     };
-    if tell.send(LinkNews::Connected).await.is_err() {
+    if tell.send(LinkNews::Connected(version)).await.is_err() {
         return;
     }
     let lost = loop {

@@ -12,7 +12,7 @@ use std::task::Poll;
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::client::{Client, Event, Outgoing, Output, Query, TooMuch};
 use overlay_rendezvous::now::Now;
-use overlay_rendezvous::protocol::{Find, Slot};
+use overlay_rendezvous::protocol::{Find, Label, Slot};
 use overlay_wire::signed::{MAX_RENDEZVOUS, Network, PublicKey, Record, SecretKey, Signed};
 
 use super::connection::{ConnectError, Target};
@@ -55,6 +55,8 @@ struct Meeting {
     /// The value that the last connection handed out.
     epoch: u64,
     seen_from: Option<IpAddr>,
+    /// Whether it has shown what it knows of us, since the start.
+    is_heard: bool,
     is_registered: bool,
     /// Whether our record was registered here since the start.
     has_registered: bool,
@@ -113,6 +115,7 @@ impl Meetings {
             since: unix_now(),
             epoch: 0,
             seen_from: None,
+            is_heard: false,
             is_registered: false,
             has_registered: false,
             ahead: None,
@@ -147,7 +150,7 @@ impl Meetings {
         let Some(meeting) = self.at(at) else { return Brought::Nothing };
         match news {
             LinkNews::Resolved(addresses) => return Brought::Resolved(meeting.place.host.clone(), addresses),
-            LinkNews::Connected => meeting.client.connected(now),
+            LinkNews::Connected(version) => meeting.client.connected(version, now),
             LinkNews::Received(message) => meeting.client.received(*message, now),
             LinkNews::Lost(cause) => {
                 tracing::info!(url = meeting.place.url, "the connection to the rendezvous ended: {cause}");
@@ -194,9 +197,64 @@ impl Meetings {
         self.all.iter().map(|meeting| &meeting.client)
     }
 
-    /// Registers a record everywhere.
+    /// This rendezvous has shown what it knows of us, so it is given our records from now on.
+    pub(super) fn hear(&mut self, at: &At) {
+        if let Some(meeting) = self.at(at) {
+            meeting.is_heard = true;
+        }
+    }
+
+    /// Registers a record wherever a rendezvous was heard.
     pub(super) fn set_record(&mut self, record: &Signed<Record>, now: Now) {
-        self.all.iter_mut().for_each(|meeting| meeting.client.set_record(record.clone(), now));
+        let heard = self.all.iter_mut().filter(|meeting| meeting.is_heard);
+        heard.for_each(|meeting| meeting.client.set_record(record.clone(), now));
+    }
+
+    /// Keeps something for ourselves everywhere. `kept_at`: where these bytes are kept already. Returns whether it replaces a
+    /// different entry.
+    pub(super) fn put_entry(
+        &mut self,
+        label: Label,
+        sealed: &[u8],
+        kept_at: Option<At>,
+        now: Now,
+    ) -> Result<bool, TooMuch> {
+        let mut is_replaced = false;
+        for meeting in &mut self.all {
+            let is_kept = kept_at == Some(meeting.place.rendezvous);
+            is_replaced |= meeting.client.put_entry(label, sealed.to_vec(), is_kept, now)?;
+        }
+        Ok(is_replaced)
+    }
+
+    /// Asks a rendezvous for a page of what is kept there for ourselves.
+    pub(super) fn read_entries(&mut self, at: &At, after: Option<Label>, now: Now) {
+        if let Some(meeting) = self.at(at) {
+            meeting.client.read_entries(after, now);
+        }
+    }
+
+    /// Whether such a page is awaited.
+    pub(super) fn is_reading(&self, at: &At) -> bool {
+        self.all.iter().any(|meeting| meeting.place.rendezvous == *at && meeting.client.is_reading())
+    }
+
+    /// Whether this rendezvous has said welcome on a connection that is up.
+    pub(super) fn is_online(&self, at: &At) -> bool {
+        self.all.iter().any(|meeting| meeting.place.rendezvous == *at && meeting.client.is_online())
+    }
+
+    /// The keys of all rendezvous.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &At> {
+        self.all.iter().map(|meeting| &meeting.place.rendezvous)
+    }
+
+    /// Ends a connection. The next one is made in its turn.
+    pub(super) fn disconnect(&mut self, at: &At, now: Now) {
+        if let Some(meeting) = self.at(at) {
+            meeting.link.disconnect();
+            meeting.client.lost(now);
+        }
     }
 
     /// Says that a message is safe. The others learn it, too: they may have it as well.

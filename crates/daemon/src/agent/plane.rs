@@ -32,7 +32,7 @@ impl Agent {
 
     /// The peers with a tunnel.
     pub(super) fn open_peers(&self) -> impl Iterator<Item = Open<'_>> {
-        self.book.open(self.moment()).filter(|_| !self.twin.is_found())
+        self.book.open(self.moment()).filter(|_| !self.twin.is_found() && !self.past.is_held())
     }
 
     pub(super) fn addresses(&self) -> Vec<IpNet> {

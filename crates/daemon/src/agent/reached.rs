@@ -101,8 +101,8 @@ impl Agent {
             Some(known) if known.sequence >= endpoints.sequence => return Err(Refusal::Replayed),
             _ => {}
         }
-        let has_tunnel = self.book.relation(&from).is_some_and(|relation| relation.preshared_key.is_some());
-        if has_tunnel { Ok(Some(endpoints)) } else { Err(Refusal::Unasked) }
+        let is_expected = self.book.relation(&from).is_some_and(|relation| relation.expects_endpoints());
+        if is_expected { Ok(Some(endpoints)) } else { Err(Refusal::Unasked) }
     }
 }
 

@@ -47,6 +47,8 @@ pub enum AgentRequest {
     RotateKey(RotateKey),
     /// Take a join token.
     Join(Join),
+    /// Say that a restored state is the newest one.
+    Confirm,
 }
 
 /// A request, and the user that makes it.
@@ -150,6 +152,8 @@ pub enum AgentReply {
     Rotated(Rotated),
     /// The join token was taken.
     Joined(Joined),
+    /// The restored state counts.
+    Confirmed(Confirmed),
     /// Which rule decides.
     Explained(Box<About<Explained>>),
     /// The rules between this agent and a peer.
@@ -169,6 +173,13 @@ pub enum AgentReply {
 pub struct Joined {
     /// The tags that the network's operator vouches for.
     pub tags: Vec<String>,
+}
+
+/// What a restored state has opened again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Confirmed {
+    /// The names of the peers that are trusted again.
+    pub peers: Vec<String>,
 }
 
 /// The tunnel keys after one was replaced.
@@ -247,6 +258,9 @@ pub struct AgentStatus {
     /// Every rendezvous that this agent uses.
     #[serde(default)]
     pub meetings: Vec<Meeting>,
+    /// Why what this agent has granted is held, after its state was restored. Left out: it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// The tunnel keys, while the former one is still answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotated>,
@@ -278,7 +292,7 @@ pub struct AgentPeer {
     #[serde(default)]
     pub attested_tags: Vec<String>,
     /// `trusted`, `asked` (waits for the peer), `pending` (waits for us), `untrusted`, `expired`,
-    /// `granted` (trusted beforehand).
+    /// `granted` (trusted beforehand), `held` (trusted by a state that was restored).
     pub state: String,
     /// How far our request came, if one is not answered: `waiting` (for the rendezvous), `sent` (it lies in the peer's mailbox),
     /// `delivered` (the peer has it), `expired`.

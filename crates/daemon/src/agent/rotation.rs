@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::request::{RotateKey, Rotated};
 use super::state::{FormerKey, Keys, State};
-use super::time::{now, unix_now};
+use super::time::unix_now;
 use super::{Agent, Changed, NOTHING, PEERS, own};
 use crate::config::Peer;
 use crate::failure::{ExitKind, Failure};
@@ -125,7 +125,10 @@ impl Agent {
         let record = record.map_err(|refused| {
             Failure::new(ExitKind::Other, "the record with the new key is not valid").with_cause(refused)
         })?;
-        self.state.set_record(&record)?;
+        // Until the rendezvous is heard, the record on disk says how old this state is. A new one is signed at each start.
+        if self.past.is_heard() {
+            self.state.set_record(&record)?;
+        }
         self.state.set_tunnel_keys(&self.keys.tunnel, self.keys.former_tunnel.as_ref())?;
         Ok(record)
     }
@@ -133,7 +136,7 @@ impl Agent {
     /// Does what is due for a rotation. The data plane has the keys that the record names by now, so it is registered.
     pub(super) fn on_rotation_due(&mut self) -> Changed {
         if std::mem::take(&mut self.rotation.is_unregistered) {
-            self.meetings.set_record(&self.record, now());
+            self.offer_record();
         }
         if self.rotation.look_at.take_if(|at| *at <= Instant::now()).is_some() {
             return self.end_overlap_if_over();

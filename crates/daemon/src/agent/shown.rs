@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use overlay_wire::signed::{Record, Service, Transport};
 
+use super::Agent;
 use super::request::{AgentPeer, PendingRequest};
 use super::trust::{Moment, Pending, Relation, Word};
 
@@ -35,7 +36,7 @@ pub(super) fn pending_request(pending: &Pending) -> PendingRequest {
     }
 }
 
-pub(super) fn shown_peer(relation: &Relation, progress: Option<Progress>, now: Moment) -> AgentPeer {
+pub(super) fn shown_peer(relation: &Relation, state: &str, progress: Option<Progress>, now: Moment) -> AgentPeer {
     let mine = relation.mine.as_ref().and_then(Word::grant);
     let theirs = relation.theirs.as_ref().and_then(Word::grant);
     let ends = [mine, theirs].into_iter().flatten().filter_map(|grant| grant.expires).min();
@@ -44,7 +45,7 @@ pub(super) fn shown_peer(relation: &Relation, progress: Option<Progress>, now: M
         identity: relation.identity.to_string(),
         addresses: relation.newest_record().map(|record| addresses(record)).unwrap_or_default(),
         attested_tags: relation.newest_record().map(|record| record.attested_tags()).unwrap_or_default(),
-        state: state_of(relation, now).to_owned(),
+        state: state.to_owned(),
         request: shown_request(relation, progress, now).map(str::to_owned),
         allow: mine.map(|grant| grant.allow.0.clone()),
         opens: theirs.map(|grant| grant.allow.0.clone()),
@@ -69,7 +70,17 @@ pub(super) fn shown_request(relation: &Relation, progress: Option<Progress>, now
     })
 }
 
-pub(super) fn state_of(relation: &Relation, now: Moment) -> &'static str {
+impl Agent {
+    /// How this agent stands to a peer.
+    pub(super) fn state_of(&self, relation: &Relation) -> &'static str {
+        match state_of(relation, self.moment()) {
+            "trusted" if self.past.is_held() => "held",
+            state => state,
+        }
+    }
+}
+
+fn state_of(relation: &Relation, now: Moment) -> &'static str {
     let has_grants =
         [&relation.mine, &relation.theirs].iter().all(|word| word.as_ref().is_some_and(|w| w.grant().is_some()));
     if relation.is_open(now) {

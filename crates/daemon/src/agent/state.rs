@@ -11,6 +11,7 @@
 //! | `record` | the agent's own signed record, as registered last |
 //! | `time` | the latest time that this agent has reached, in milliseconds since 1970 |
 //! | `machine` | a hash of the id of the machine that runs the agent |
+//! | `restored` | there while this state is known to be older than what the agent has said since |
 //! | `lock` | empty; the daemon that runs the agent holds a lock on it |
 //! | `peers/IDENTITY` | what is known of one peer: see [`Relation`] |
 //!
@@ -24,6 +25,7 @@ mod begin;
 mod key_file;
 mod machine;
 mod relation;
+mod restored;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -9,7 +9,7 @@ use super::decisions_log::MAX_LISTED;
 use super::explain::{Case, Explain, Explained, Opening, Party, Side};
 use super::named::Named;
 use super::request::{About, AgentReply, Decisions, Granted, Happened, Logged, PeerRules, Question, Verified};
-use super::shown::{addresses, state_of};
+use super::shown::addresses;
 use super::trust::{Moment, Relation, Word};
 use super::tunnels::tunnel_key;
 use super::watchers::event_of;
@@ -76,6 +76,7 @@ impl Agent {
             relation,
             beforehand: key.and_then(|key| self.beforehand.entry(&key, now.latest)).map(|entry| &entry.allow),
             is_pinned: self.config.trust.iter().any(|trust| Some(trust.key) == key),
+            is_held: self.past.is_held(),
             now,
         };
         let me = Party { name: self.config.name.clone(), identity: Some(self.book.me().to_string()), is_self: true };
@@ -109,7 +110,7 @@ impl Agent {
             name: relation.and_then(Relation::name).unwrap_or_default().to_owned(),
             identity: key.to_string(),
             addresses: record.map(|record| addresses(record)).into_iter().flatten().map(|it| it.to_string()).collect(),
-            state: relation.map_or("granted", |relation| state_of(relation, now)).to_owned(),
+            state: relation.map_or("granted", |relation| self.state_of(relation)).to_owned(),
             here,
             there: granted(relation.and_then(|relation| relation.theirs.as_ref()), now),
             tunnel: None,

@@ -15,13 +15,14 @@ mod judged;
 mod letters;
 mod lifted;
 mod relation;
+mod restored;
 
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use overlay_rendezvous::letter::Letter;
 use overlay_wire::signed::{Endpoints, Grant, Pool, PublicKey, Record, ScopeList, SecretKey, Signed, TunnelKey};
@@ -182,6 +183,8 @@ pub(crate) struct Book {
     relations: BTreeMap<PublicKey, Relation>,
     /// The IPv4 addresses of the network, once they are known.
     pool: Option<Pool>,
+    /// The peers about which a person has decided since the start.
+    decided: BTreeSet<PublicKey>,
 }
 
 impl Book {
@@ -192,7 +195,7 @@ impl Book {
         relations: impl IntoIterator<Item = Relation>,
     ) -> Self {
         let relations = relations.into_iter().map(|relation| (relation.identity, relation)).collect();
-        Self { network, key, tunnel_keys, relations, pool: None }
+        Self { network, key, tunnel_keys, relations, pool: None, decided: BTreeSet::new() }
     }
 
     /// Sets the keys of our own tunnel.
@@ -276,17 +279,19 @@ impl Book {
     pub(crate) fn forget(&mut self, now: impl Into<Moment>) -> Vec<PublicKey> {
         let now = now.into();
         let over = self.relations.extract_if(.., |_, relation| relation.is_over(now));
-        over.map(|(identity, _)| identity).collect()
+        let over: Vec<_> = over.map(|(identity, _)| identity).collect();
+        over.iter().for_each(|identity| _ = self.decided.remove(identity));
+        over
     }
 
-    /// Keeps where a peer can be reached. Returns false for a peer without a tunnel.
+    /// Keeps where a peer can be reached. Returns false for a peer of which that is of no use.
     pub(crate) fn set_endpoints(&mut self, peer: &PublicKey, endpoints: Signed<Endpoints>) -> bool {
         let Some(relation) = self.relations.get_mut(peer) else { return false };
-        let has_tunnel = relation.preshared_key.is_some();
-        if has_tunnel {
+        let is_expected = relation.expects_endpoints();
+        if is_expected {
             relation.endpoints = Some(endpoints);
         }
-        has_tunnel
+        is_expected
     }
 
     /// After a start: the requests that are not answered, and the latest word for each peer that has one of ours.

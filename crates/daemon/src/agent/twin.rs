@@ -80,6 +80,7 @@ impl Agent {
             | AgentRequest::Reject(_)
             | AgentRequest::Untrust(_)
             | AgentRequest::Trust(_)
+            | AgentRequest::Confirm
             | AgentRequest::RotateKey(_)
             | AgentRequest::Join(_) => true,
             AgentRequest::Pending

@@ -8,6 +8,7 @@
 //! POST /v1/agent/key/rotate  RotateKey        RotatedAnswer, overlay.rotated.v1
 //! POST /v1/agent/join        Join             JoinedAnswer, overlay.joined.v1
 //! POST /v1/agent/trust       Approve          DecidedAnswer
+//! POST /v1/agent/confirm                      ConfirmedAnswer, overlay.confirmed.v1
 //! GET  /v1/agent/pending                      PendingAnswer, overlay.pending.v1
 //! GET  /v1/agent/peers                        AgentAnswer, overlay.agent.v1
 //! GET  /v1/agent/health                       HealthAnswer, overlay.health.v1
@@ -36,8 +37,8 @@ use tokio::sync::oneshot;
 
 use super::{Daemon, stopping};
 use crate::agent::request::{
-    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Decided, Find, Handshake, Health, Join,
-    Joined, Named, PendingRequest, RotateKey, Rotated,
+    AgentCall, AgentRecord, AgentReply, AgentRequest, AgentStatus, Approve, Confirmed, Decided, Find, Handshake,
+    Health, Join, Joined, Named, PendingRequest, RotateKey, Rotated,
 };
 use crate::agent::request::{Decisions, Logged, Question, Verified};
 use crate::config::check_scope;
@@ -123,6 +124,19 @@ pub struct JoinedAnswer {
     pub joined: Joined,
 }
 
+/// The answer to `POST /v1/agent/confirm`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfirmedAnswer {
+    /// The name of this JSON schema.
+    #[schemars(extend("const" = "overlay.confirmed.v1"))]
+    pub schema: Cow<'static, str>,
+    /// Always `ok`. A failure has a different schema.
+    pub status: Cow<'static, str>,
+    /// What counts again.
+    #[serde(flatten)]
+    pub confirmed: Confirmed,
+}
+
 /// The query of `GET /v1/agent/whois`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -173,6 +187,7 @@ pub(super) fn routes() -> Router<Daemon> {
         .route("/v1/agent/key/rotate", post(rotate_key))
         .route("/v1/agent/join", post(join))
         .route("/v1/agent/trust", post(trust))
+        .route("/v1/agent/confirm", post(confirm))
         .route("/v1/agent/pending", get(pending))
         .route("/v1/agent/peers", get(peers))
         .route("/v1/agent/health", get(health))
@@ -249,6 +264,16 @@ async fn join(asker: Asker, request: Request) -> Result<Json<JoinedAnswer>, Fail
     match ask(asker, AgentRequest::Join(join)).await? {
         AgentReply::Joined(joined) => {
             Ok(Json(JoinedAnswer { schema: "overlay.joined.v1".into(), status: "ok".into(), joined }))
+        }
+        _ => Err(different_answer()),
+    }
+}
+
+async fn confirm(asker: Asker) -> Result<Json<ConfirmedAnswer>, Failure> {
+    asker.0.may_change()?;
+    match ask(asker, AgentRequest::Confirm).await? {
+        AgentReply::Confirmed(confirmed) => {
+            Ok(Json(ConfirmedAnswer { schema: "overlay.confirmed.v1".into(), status: "ok".into(), confirmed }))
         }
         _ => Err(different_answer()),
     }

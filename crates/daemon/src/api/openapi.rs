@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::agent::{
-    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, HealthAnswer, JoinedAnswer, PendingAnswer,
-    RotatedAnswer, VerifiedAnswer,
+    AgentAnswer, AgentsAnswer, ConfirmedAnswer, DecidedAnswer, DecisionsAnswer, HealthAnswer, JoinedAnswer,
+    PendingAnswer, RotatedAnswer, VerifiedAnswer,
 };
 use super::events::MEDIA_TYPE;
 use super::explain::{ExplainedAnswer, RulesAnswer};
@@ -23,7 +23,7 @@ use crate::view::Status;
 use crate::view::metrics;
 
 /// All operations of the API.
-pub(super) static OPERATIONS: [Operation; 22] = [
+pub(super) static OPERATIONS: [Operation; 23] = [
     Operation {
         path: "/v1/status",
         method: "get",
@@ -154,6 +154,14 @@ pub(super) static OPERATIONS: [Operation; 22] = [
         takes: Takes::Query(&[("agent", true, "A virtual IP, a name or a key.")]),
         summary: "The agent with this virtual IP, name or key.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<AgentsAnswer>()),
+    },
+    Operation {
+        path: "/v1/agent/confirm",
+        method: "post",
+        id: "confirm",
+        takes: Takes::Nothing,
+        summary: "Says that a state which was restored is the newest one, so that what it has granted counts.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<ConfirmedAnswer>()),
     },
     Operation {
         path: "/v1/agent/trust",

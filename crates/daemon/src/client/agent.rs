@@ -11,8 +11,8 @@ use super::{CHANGE_PATIENCE, Client, LOOK_PATIENCE};
 use crate::agent::explain::Explain;
 use crate::agent::request::{Approve, Decisions, Find, Handshake, Join, Named, RotateKey};
 use crate::api::agent::{
-    AgentAnswer, AgentsAnswer, DecidedAnswer, DecisionsAnswer, HealthAnswer, JoinedAnswer, PendingAnswer,
-    RotatedAnswer, VerifiedAnswer,
+    AgentAnswer, AgentsAnswer, ConfirmedAnswer, DecidedAnswer, DecisionsAnswer, HealthAnswer, JoinedAnswer,
+    PendingAnswer, RotatedAnswer, VerifiedAnswer,
 };
 use crate::api::explain::{ExplainedAnswer, RulesAnswer};
 use crate::failure::Failure;
@@ -129,6 +129,15 @@ impl Client {
     /// The same as for [`Client::handshake`].
     pub async fn trust(&self, trust: &Approve) -> Result<DecidedAnswer, Failure> {
         self.decide("/v1/agent/trust", trust).await
+    }
+
+    /// Says that a restored state is the newest one.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`].
+    pub async fn confirm(&self) -> Result<ConfirmedAnswer, Failure> {
+        self.ask(Method::POST, "/v1/agent/confirm", CHANGE_PATIENCE).await
     }
 
     /// Fetches the code by which two people compare keys.

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::agent::explain::Explain;
 use crate::agent::request::{
-    AgentRecord, AgentReply, AgentRequest, Approve, Decided, Decisions, Find, Handshake, Join, Joined, Named, Question,
-    RotateKey, Rotated,
+    AgentRecord, AgentReply, AgentRequest, Approve, Confirmed, Decided, Decisions, Find, Handshake, Join, Joined,
+    Named, Question, RotateKey, Rotated,
 };
 use crate::api::{self, ReloadError, Request};
 use crate::device::ReloadReport;
@@ -89,6 +89,7 @@ fn echo(request: AgentRequest) -> Result<AgentReply, Failure> {
             waits_for: Vec::new(),
         }),
         AgentRequest::Join(asked) => AgentReply::Joined(Joined { tags: vec![format!("{asked:?}")] }),
+        AgentRequest::Confirm => AgentReply::Confirmed(Confirmed { peers: vec!["bob".to_owned()] }),
         AgentRequest::Trust(asked) => AgentReply::Decided(decided(format!("{asked:?}"))),
         AgentRequest::Ask(asked) => return Err(Failure::new(ExitKind::NotFound, format!("{asked:?}"))),
     })

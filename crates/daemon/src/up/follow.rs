@@ -76,8 +76,9 @@ pub(super) async fn tell(agent: &mut Agent, running: &Running) -> Result<(), Fai
     call(agent, true, running).await
 }
 
-/// Tells the node where peers may be called: all, or those that have moved.
+/// Tells the node where peers may be called, all or those that have moved, and which of them have our answer.
 async fn call(agent: &mut Agent, all: bool, running: &Running) -> Result<(), Failure> {
+    let informed = agent.take_informed();
     for (key, addresses) in agent.candidates(all) {
         let Some(tag) = running.device.table().tag_of(key) else { continue };
         let first = addresses.first().copied();
@@ -85,6 +86,11 @@ async fn call(agent: &mut Agent, all: bool, running: &Running) -> Result<(), Fai
         let _ = running.device.engine().command(Command::SetCandidates(tag, addresses)).await;
         if let Some(first) = first {
             running.device.table().on_endpoint_resolved(key, first);
+        }
+    }
+    for key in informed {
+        if let Some(tag) = running.device.table().tag_of(key) {
+            let _ = running.device.engine().command(Command::KnowsPresharedKey(tag)).await;
         }
     }
     Ok(())

@@ -156,6 +156,7 @@ impl Supervisor {
             .into_iter()
             .chain(agent.twin_warning())
             .chain(agent.clock_warning())
+            .chain(agent.restored_warning())
             .chain(agent.rendezvous_warnings())
             .collect();
         if !warnings.is_empty() || view.has_warnings(AGENT) {

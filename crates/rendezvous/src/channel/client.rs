@@ -66,8 +66,13 @@ impl Client {
             }
             State::Auth { mut sealer, mut opener, hash } => {
                 let side = &self.side;
-                let expected =
-                    Expected { role: Role::Server, network: &side.network, rendezvous: &side.rendezvous, hash: &hash };
+                let expected = Expected {
+                    role: Role::Server,
+                    network: &side.network,
+                    rendezvous: &side.rendezvous,
+                    hash: &hash,
+                    versions: VERSIONS,
+                };
                 // A server that is refused is told nothing, not even why.
                 let checked = expected.check(&opener.open(message)?);
                 let (peer, version) = checked.map_err(|(refusal, offered)| Failed {

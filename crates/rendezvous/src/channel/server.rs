@@ -6,7 +6,7 @@ use std::sync::Arc;
 use overlay_wire::signed::{Auth, PublicKey, Role, SecretKey};
 
 use super::noise::{Handshake, Opener, Sealer};
-use super::{Broken, Channel, Expected, Failed, Step, VERSIONS, WELCOME, signed};
+use super::{Broken, Channel, Expected, Failed, Step, WELCOME, signed};
 
 /// What the server says of itself.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct ServerSide {
     pub key: Arc<SecretKey>,
     /// The time, in milliseconds since 1970. It is signed, and nothing else is done with it.
     pub now: u64,
+    /// The protocol versions that it speaks, the newest first: [`super::VERSIONS`].
+    pub versions: &'static [u16],
 }
 
 /// A handshake as the server sees it.
@@ -59,8 +61,13 @@ impl Server {
             }
             State::Auth { mut sealer, mut opener, hash } => {
                 let rendezvous = self.side.key.public();
-                let expected =
-                    Expected { role: Role::Client, network: &self.side.network, rendezvous: &rendezvous, hash: &hash };
+                let expected = Expected {
+                    role: Role::Client,
+                    network: &self.side.network,
+                    rendezvous: &rendezvous,
+                    hash: &hash,
+                    versions: self.side.versions,
+                };
                 match expected.check(&opener.open(message)?) {
                     Ok((peer, version)) => {
                         let verdict = sealer.seal(&[WELCOME])?;
@@ -81,7 +88,7 @@ impl Server {
         let side = &self.side;
         let auth = Auth {
             role: Role::Server,
-            versions: VERSIONS.to_vec(),
+            versions: side.versions.to_vec(),
             network: side.network,
             rendezvous: side.key.public(),
             identity: side.key.public(),

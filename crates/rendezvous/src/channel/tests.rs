@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::noise::Handshake;
 use super::*;
+use crate::protocol::VERSION;
 
 fn key(byte: u8) -> Arc<SecretKey> {
     Arc::new(SecretKey::from_bytes(&[byte; 32]))
@@ -22,7 +23,7 @@ fn client_side() -> ClientSide {
 }
 
 fn server_side() -> ServerSide {
-    ServerSide { network: network(), key: rendezvous(), now: 2_000 }
+    ServerSide { network: network(), key: rendezvous(), now: 2_000, versions: VERSIONS }
 }
 
 fn client(random: u8) -> (Client, Vec<u8>) {
@@ -133,6 +134,30 @@ fn both_ends_learn_who_the_other_one_is_and_talk() {
     }
     assert_eq!(client.seal(&[0; MAX_MESSAGE_LEN + 1]), Err(Broken::TooLong));
     assert_eq!(server.open(&[0; MAX_FRAME_LEN + 1]), Err(Broken::TooLong));
+}
+
+/// The release before this one spoke version 1 alone.
+#[test]
+fn both_ends_talk_in_the_newest_version_that_both_speak() {
+    assert_eq!(VERSIONS, [VERSION, VERSION - 1], "this version, and that of the release before");
+    let mut former = Server::begin(ServerSide { versions: &[1], ..server_side() }, &[20; 32]).expect("a handshake");
+    let (mut client, first) = client(10);
+    let step = former.handle(&first).expect("a good message");
+    client.handle(&step.send[0]).expect("a good message");
+    let ours = client.handle(&step.send[1]).expect("a good auth").send;
+    let step = former.handle(&ours[0]).expect("it knows one of our versions");
+    assert_eq!(step.channel.expect("the channel of the former rendezvous").version, 1);
+    assert_eq!(client.handle(&step.send[0]).expect("a verdict").channel.expect("ours").version, 1);
+
+    // A former agent at our rendezvous.
+    let mut server = server(20);
+    let mut noise = Handshake::initiator(&[11; 32]).expect("a handshake");
+    let step = server.handle(&noise.write().expect("ours")).expect("a good message");
+    noise.read(&step.send[0]).expect("the server's message");
+    let (mut sealer, _, hash) = noise.finish().expect("a finished handshake");
+    let auth = signed(Auth { versions: vec![1], ..auth_of_client(hash) }, &key(3));
+    let step = server.handle(&sealer.seal(&auth).expect("sealed")).expect("a good auth");
+    assert_eq!(step.channel.expect("the channel").version, 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::event::{Event, Query};
 use super::work::{Class, Task};
 use super::{Asked, Client, LONGEST_WAIT, State};
 use crate::now::Now;
-use crate::protocol::{Code, Find, Reply};
+use crate::protocol::{Code, Entry, Find, Label, MAX_ENTRY_LEN, Reply};
 
 /// How long to wait if the rendezvous does not say how long.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -42,12 +42,16 @@ impl Client {
                 [Task::Find(query)] => self.on_found(query, &records, next),
                 _ => self.give_up(now),
             },
+            (Asked::Tasks(tasks), Reply::Entries { entries, next }) => match tasks[..] {
+                [Task::Entries] => self.on_entries(entries, next),
+                _ => self.give_up(now),
+            },
             (Asked::Tasks(tasks), Reply::Refused { code: Code::Later, wait, .. }) => {
                 self.try_again(tasks, bounded(wait), now);
             }
             // What an agent watches and keeps is wanted until it says otherwise. There may be room later.
             (Asked::Tasks(tasks), Reply::Refused { code: Code::Full, wait, .. })
-                if matches!(tasks[..], [Task::Watch(_) | Task::PutSlot(..), ..]) =>
+                if matches!(tasks[..], [Task::Watch(_) | Task::PutSlot(..) | Task::PutEntry(_), ..]) =>
             {
                 let wait = wait.map_or(FULL_WAIT, |wait| Duration::from_millis(wait.into()));
                 tasks.iter().for_each(|task| self.work.on_refused(task));
@@ -92,7 +96,8 @@ impl Client {
         let is_same = |ours: &&Signed<Record>| record.as_ref().is_some_and(|theirs| theirs.bytes() == ours.bytes());
         let registered = self.work.record().filter(is_same).map(|record| record.sequence);
         let network = Box::new(network);
-        self.tell(Event::Online { network, record: record.map(Box::new), epoch, seen_from });
+        let keeps_entries = session.keeps_entries();
+        self.tell(Event::Online { network, record: record.map(Box::new), epoch, seen_from, keeps_entries });
         if let Some(sequence) = registered {
             self.work.on_registered();
             self.tell(Event::Registered { sequence });
@@ -131,6 +136,23 @@ impl Client {
         self.tell(Event::Found { query, records, next });
     }
 
+    /// Entries are in the order of their labels, and a page goes on where the one before it has ended. Anything else is not an
+    /// answer: pages that go back would never end.
+    fn on_entries(&mut self, entries: Vec<Entry>, next: Option<Label>) {
+        let Some(after) = self.work.reading() else { return };
+        self.work.on_settled(&Task::Entries);
+        let labels = || after.into_iter().chain(entries.iter().map(|entry| entry.label));
+        let is_in_order = labels().is_sorted_by(|one, other| one < other);
+        let goes_on = next.is_none_or(|next| entries.last().is_some_and(|last| last.label == next));
+        let is_too_long = entries.iter().any(|entry| entry.sealed.len() > MAX_ENTRY_LEN);
+        if !is_in_order || !goes_on || is_too_long {
+            self.distrust(if is_too_long { Distrust::TooLong } else { Distrust::Page });
+            return self.tell(Event::Refused { subject: Task::Entries, code: Code::Malformed });
+        }
+        let entries = entries.into_iter().map(|entry| (entry.label, entry.sealed.into())).collect();
+        self.tell(Event::Entries { entries, next });
+    }
+
     fn on_refused(&mut self, task: Task, code: Code, (ipv4, record): (Option<[u8; 4]>, Option<&ByteVec>), now: Now) {
         match (&task, code) {
             (Task::Register(_), Code::Ipv4) => {
@@ -146,7 +168,7 @@ impl Client {
                 }
             }
             // The rendezvous has lost our record. What waits for it is done once it is registered again.
-            (Task::Watch(_) | Task::Send(..) | Task::PutSlot(..), Code::Unregistered) => {
+            (Task::Watch(_) | Task::Send(..) | Task::PutSlot(..) | Task::PutEntry(_), Code::Unregistered) => {
                 if let State::Up(session) = &mut self.state
                     && std::mem::replace(&mut session.is_registered, false)
                 {

@@ -3,7 +3,7 @@
 use overlay_wire::signed::{Network, PublicKey, Record, Signed};
 
 use super::work::Task;
-use crate::protocol::{Call, Code, Slot};
+use crate::protocol::{Call, Code, Label, Slot};
 
 /// What the client wants done, or tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub enum Event {
         epoch: u64,
         /// The address that the connection comes from, 4 or 16 bytes.
         seen_from: Vec<u8>,
+        /// Whether it keeps what the agent keeps for itself. The release before this one did not.
+        keeps_entries: bool,
     },
     /// The connection is gone. The client makes a new one.
     Offline,
@@ -126,6 +128,13 @@ pub enum Event {
         records: Vec<Signed<Record>>,
         /// If there may be more: the `after` to ask with.
         next: Option<PublicKey>,
+    },
+    /// What the agent keeps for itself, one page of it.
+    Entries {
+        /// The labels, in ascending order, and the sealed bytes.
+        entries: Vec<(Label, Vec<u8>)>,
+        /// If there may be more: the `after` to ask with.
+        next: Option<Label>,
     },
     /// The time at the rendezvous.
     Clock {

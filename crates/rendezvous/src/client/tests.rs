@@ -1,6 +1,7 @@
 //! The client: alone with a hostile rendezvous, and in a world with a real one.
 
 mod alone;
+mod entries;
 mod pair;
 mod peers;
 mod rogue;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use overlay_wire::signed::{PublicKey, Record, Signed};
 
 use super::event::{Query, TooMuch};
-use crate::protocol::{Find, MAX_WATCHED, MAX_WATCHED_AT_ONCE, Slot, Verb};
+use crate::protocol::{Find, Label, MAX_ENTRIES, MAX_WATCHED, MAX_WATCHED_AT_ONCE, Slot, Verb};
 
 /// The most messages, acknowledgements, slots and queries that wait.
 const MAX_SENDS: usize = 256;
@@ -36,6 +36,10 @@ pub enum Task {
     PutSlot(PublicKey, Slot),
     /// Answer a query.
     Find(Query),
+    /// Replace an entry that the agent keeps for itself.
+    PutEntry(Label),
+    /// Read these entries.
+    Entries,
 }
 
 /// Tasks that a rendezvous counts separately, or that wait for each other.
@@ -57,14 +61,34 @@ impl Task {
         match self {
             Self::Register(_) | Self::Release | Self::Send(..) => Class::Write,
             Self::Watch(_) => Class::Watch,
-            Self::PutSlot(..) => Class::Slot,
-            Self::Acknowledge(..) | Self::Unwatch(_) | Self::Find(_) => Class::LookUp,
+            Self::PutSlot(..) | Self::PutEntry(_) => Class::Slot,
+            Self::Acknowledge(..) | Self::Unwatch(_) | Self::Find(_) | Self::Entries => Class::LookUp,
         }
     }
 
     /// Whether the rendezvous does this for registered agents alone.
     fn needs_record(&self) -> bool {
-        matches!(self, Self::Watch(_) | Self::Send(..) | Self::PutSlot(..))
+        matches!(self, Self::Watch(_) | Self::Send(..) | Self::PutSlot(..) | Self::PutEntry(_))
+    }
+
+    /// Whether the rendezvous must keep what an agent keeps for itself.
+    fn needs_entries(&self) -> bool {
+        matches!(self, Self::PutEntry(_) | Self::Entries)
+    }
+}
+
+/// What can be done on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Can {
+    /// The rendezvous has our record.
+    pub(super) is_registered: bool,
+    /// It keeps what an agent keeps for itself.
+    pub(super) keeps_entries: bool,
+}
+
+impl Can {
+    fn does(self, task: &Task) -> bool {
+        (self.is_registered || !task.needs_record()) && (self.keeps_entries || !task.needs_entries())
     }
 }
 
@@ -87,6 +111,9 @@ pub(super) struct Work {
     sends: BTreeMap<(PublicKey, [u8; 16]), Outgoing>,
     slots: BTreeMap<(PublicKey, Slot), Vec<u8>>,
     finds: BTreeMap<Query, (Find, Option<PublicKey>)>,
+    entries: BTreeMap<Label, Vec<u8>>,
+    /// Above which label entries are read, if they are.
+    reading: Option<Option<Label>>,
     last_query: u64,
     /// What this rendezvous refused on this connection and is still wanted. It is tried again after everything else.
     refused: BTreeSet<Task>,
@@ -172,6 +199,32 @@ impl Work {
         }
     }
 
+    /// Returns whether there was a different entry under this label.
+    pub(super) fn put_entry(&mut self, label: Label, sealed: Vec<u8>, is_kept: bool) -> Result<bool, TooMuch> {
+        match self.entries.get(&label) {
+            Some(known) if *known == sealed => return Ok(false),
+            None if self.entries.len() >= MAX_ENTRIES => return Err(TooMuch),
+            _ => {}
+        }
+        let former = self.entries.insert(label, sealed);
+        if is_kept {
+            self.drop_task(&Task::PutEntry(label));
+        } else {
+            self.add(Task::PutEntry(label));
+        }
+        Ok(former.is_some())
+    }
+
+    pub(super) fn read_entries(&mut self, after: Option<Label>) {
+        self.reading = Some(after);
+        self.add(Task::Entries);
+    }
+
+    /// Above which label entries are read.
+    pub(super) fn reading(&self) -> Option<Option<Label>> {
+        self.reading
+    }
+
     pub(super) fn watch(&mut self, identities: &[PublicKey]) -> Result<(), TooMuch> {
         let new: BTreeSet<_> = identities.iter().filter(|identity| !self.watched.contains(identity)).copied().collect();
         if self.watched.len() + new.len() > MAX_WATCHED {
@@ -219,6 +272,8 @@ impl Work {
             Task::Send(to, id) => self.sends.contains_key(&(*to, *id)),
             Task::PutSlot(to, slot) => self.slots.contains_key(&(*to, *slot)),
             Task::Find(query) => self.finds.contains_key(query),
+            Task::PutEntry(label) => self.entries.contains_key(label),
+            Task::Entries => self.reading.is_some(),
         };
         if is_wanted {
             self.add(task);
@@ -230,6 +285,7 @@ impl Work {
         let is_wanted = match task {
             Task::Watch(identity) => self.watched.contains(identity),
             Task::PutSlot(to, slot) => self.slots.contains_key(&(*to, *slot)),
+            Task::PutEntry(label) => self.entries.contains_key(label),
             _ => false,
         };
         if is_wanted {
@@ -255,7 +311,8 @@ impl Work {
             Task::Acknowledge(from, id) => drop(self.acknowledgements.remove(&(*from, *id))),
             Task::Send(to, id) => drop(self.sends.remove(&(*to, *id))),
             Task::Find(query) => drop(self.finds.remove(query)),
-            Task::Register(_) | Task::Watch(_) | Task::Unwatch(_) | Task::PutSlot(..) => {}
+            Task::Entries => self.reading = None,
+            Task::Register(_) | Task::Watch(_) | Task::Unwatch(_) | Task::PutSlot(..) | Task::PutEntry(_) => {}
         }
     }
 
@@ -270,8 +327,9 @@ impl Work {
         let send = self.sends.keys().map(|(to, id)| Task::Send(*to, *id));
         let put = self.slots.keys().map(|(to, slot)| Task::PutSlot(*to, *slot));
         let find = self.finds.keys().copied().map(Task::Find);
-        let all: Vec<_> =
-            register.chain(release).chain(acknowledge).chain(watch).chain(send).chain(put).chain(find).collect();
+        let entries = self.entries.keys().copied().map(Task::PutEntry).chain(self.reading.map(|_| Task::Entries));
+        let all = register.chain(release).chain(acknowledge).chain(watch).chain(send).chain(put).chain(find);
+        let all: Vec<_> = all.chain(entries).collect();
         all.into_iter().for_each(|task| self.add(task));
     }
 
@@ -281,16 +339,15 @@ impl Work {
     }
 
     /// The first task of a class that can be done. What was refused comes last.
-    pub(super) fn first(&self, class: Class, is_registered: bool) -> Option<&Task> {
-        let can_be_done = |task: &&Task| is_registered || !task.needs_record();
-        let todo = || self.todo[class as usize].iter().filter(can_be_done);
+    pub(super) fn first(&self, class: Class, can: Can) -> Option<&Task> {
+        let todo = || self.todo[class as usize].iter().filter(|task| can.does(task));
         todo().find(|task| !self.refused.contains(task)).or_else(|| todo().next())
     }
 
     /// Takes the first tasks of a class that can be done, as one call.
-    pub(super) fn take(&mut self, class: Class, is_registered: bool) -> Option<(Vec<Task>, Verb)> {
+    pub(super) fn take(&mut self, class: Class, can: Can) -> Option<(Vec<Task>, Verb)> {
         loop {
-            let first = self.first(class, is_registered)?.clone();
+            let first = self.first(class, can)?.clone();
             self.drop_task(&first);
             let mut tasks = vec![first];
             if let Some(verb) = self.verb(&mut tasks) {
@@ -317,6 +374,8 @@ impl Work {
                 let (by, after) = self.finds.get(&query)?.clone();
                 Verb::Find { by, after }
             }
+            Task::PutEntry(label) => Verb::PutEntry { label, sealed: self.entries.get(&label)?.clone().into() },
+            Task::Entries => Verb::Entries { after: self.reading? },
         })
     }
 

@@ -8,17 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use overlay_wire::signed::PublicKey;
 
 use super::agents::{Claim, QUARANTINE};
-use super::stored::{address_key, agent_key, mail_key, name_key, slot_key};
+use super::stored::{address_key, agent_key, entry_key, mail_key, name_key, slot_key};
 use super::{Effect, Registry};
 use crate::mailbox::{MessageKey, SlotKey};
 use crate::now::Now;
+use crate::protocol::Label;
 use crate::store::{Expected, Operation};
 
 /// How long a message waits in a mailbox, in milliseconds: seven days.
 pub(super) const MESSAGE_LIFETIME: u64 = 7 * 24 * 3_600 * 1_000;
 /// The most entries that are handled at once, so that calls do not wait.
 const MAX_AT_ONCE: usize = 64;
-/// How many messages and slots of an agent are forgotten with one operation.
+/// How many messages, slots and entries of an agent are forgotten with one operation.
 const MAX_FORGOTTEN: usize = 60;
 /// When an entry is looked at again whose turn came at a bad time, in milliseconds.
 const SOON: u64 = 1_000;
@@ -96,7 +97,7 @@ impl Registry {
         let is_long_ago = |at: u64| now.unix >= at.saturating_add(QUARANTINE);
         let is_over = |claim: &&Claim| claim.released.is_some_and(is_long_ago);
         let mut operation = Operation::default();
-        let mut forgotten = Forgotten { due: due.clone(), mail: Vec::new(), slots: Vec::new() };
+        let mut forgotten = Forgotten { due: due.clone(), mail: Vec::new(), slots: Vec::new(), entries: Vec::new() };
         let lock = match due {
             Due::Abandoned(identity) => return self.on_abandoned(identity, now),
             Due::Ephemeral(identity) => return self.on_ephemeral_gone(identity, now),
@@ -123,8 +124,11 @@ impl Registry {
                 let Some(revision) = left.map(|agent| agent.revision) else { return Some(()) };
                 forgotten.mail = self.mail.some_of(identity, MAX_FORGOTTEN);
                 forgotten.slots = self.slots.some_of(identity, MAX_FORGOTTEN);
+                forgotten.entries = self.ledgers.some_of(identity, MAX_FORGOTTEN);
                 let mail = forgotten.mail.iter().map(|key| mail_key(identity, key));
-                for key in mail.chain(forgotten.slots.iter().map(|key| slot_key(identity, key))) {
+                let slots = forgotten.slots.iter().map(|key| slot_key(identity, key));
+                let entries = forgotten.entries.iter().map(|label| entry_key(identity, label));
+                for key in mail.chain(slots).chain(entries) {
                     operation.push(key, Expected::Any, None);
                 }
                 // While there is more, the agent itself is kept.
@@ -158,6 +162,9 @@ impl Registry {
                 for key in &forgotten.slots {
                     self.slots.remove(&identity, key);
                 }
+                for label in &forgotten.entries {
+                    self.ledgers.remove(&identity, label);
+                }
                 if is_full {
                     self.agenda.add(now.unix, Due::Agent(identity));
                 } else {
@@ -178,11 +185,13 @@ pub(super) struct Forgotten {
     mail: Vec<MessageKey>,
     /// Slots for an agent that left.
     slots: Vec<SlotKey>,
+    /// What it kept for itself.
+    entries: Vec<Label>,
 }
 
 impl Forgotten {
-    /// Whether there may be more messages or slots.
+    /// Whether there may be more of one of them.
     fn is_full(&self) -> bool {
-        self.mail.len() == MAX_FORGOTTEN || self.slots.len() == MAX_FORGOTTEN
+        [self.mail.len(), self.slots.len(), self.entries.len()].contains(&MAX_FORGOTTEN)
     }
 }

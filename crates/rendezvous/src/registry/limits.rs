@@ -2,7 +2,8 @@
 
 use overlay_wire::signed::{Network, Signed};
 
-use crate::quota::Rates;
+use crate::protocol::Verb;
+use crate::quota::{Class, Rates};
 
 /// What a registry is made of.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Limits {
     pub mailbox_len: usize,
     /// What all slots together may cost, in bytes: their sealed bytes, and 256 for each.
     pub slots_len: usize,
+    /// What agents keep for themselves may cost together, in bytes: the sealed bytes, and 256 for each entry.
+    pub ledgers_len: usize,
     /// How often one identity may ask.
     pub identity_rates: Rates,
     /// How often one address may ask.
@@ -42,8 +45,25 @@ impl Default for Limits {
             watches: 2_000_000,
             mailbox_len: 256 << 20,
             slots_len: 256 << 20,
+            ledgers_len: 256 << 20,
             identity_rates: Rates::IDENTITY,
             address_rates: Rates::ADDRESS,
         }
+    }
+}
+
+/// What a call takes from the quotas. What makes the registry send more costs more.
+pub(super) fn cost(verb: &Verb) -> (Class, u32) {
+    match verb {
+        Verb::Register { .. } | Verb::Release { .. } | Verb::Send { .. } => (Class::Write, 1),
+        Verb::PutSlot { .. } | Verb::PutEntry { .. } => (Class::Slot, 1),
+        Verb::Watch { identities } => (Class::LookUp, 1 + (identities.len() / 8).min(16) as u32),
+        // A message that is acknowledged has already cost its sender a write.
+        Verb::Acknowledge { .. }
+        | Verb::Hello
+        | Verb::Find { .. }
+        | Verb::Unwatch { .. }
+        | Verb::Entries { .. }
+        | Verb::Ping => (Class::LookUp, 1),
     }
 }

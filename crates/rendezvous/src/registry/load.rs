@@ -7,8 +7,8 @@ use super::agenda::{Due, MESSAGE_LIFETIME};
 use super::agents::{ABANDONED, Agent, Claim, Membership, QUARANTINE};
 use super::operator::KnownToken;
 use super::stored::{
-    ADDRESSES, AGENTS, BANS, MAIL, NAMES, SLOTS, StoredAgent, StoredClaim, StoredMessage, StoredSlot, StoredToken,
-    TOKENS, parse_mail_key, parse_slot_key,
+    ADDRESSES, AGENTS, BANS, ENTRIES, MAIL, NAMES, SLOTS, StoredAgent, StoredClaim, StoredEntry, StoredMessage,
+    StoredSlot, StoredToken, TOKENS, parse_entry_key, parse_mail_key, parse_slot_key,
 };
 use super::{Config, Registry};
 use crate::mailbox::Message;
@@ -26,7 +26,7 @@ impl Registry {
     pub fn open<S: Store>(config: Config, store: &S, now: Now) -> Result<Self, S::Error> {
         let mut registry = Self::new(config);
         registry.revision = store.revision()?;
-        for prefix in [AGENTS, NAMES, ADDRESSES, TOKENS, BANS, MAIL, SLOTS] {
+        for prefix in [AGENTS, NAMES, ADDRESSES, TOKENS, BANS, MAIL, SLOTS, ENTRIES] {
             let mut after: Option<Vec<u8>> = None;
             loop {
                 let page = store.scan(prefix, after.as_deref(), PAGE)?;
@@ -91,12 +91,19 @@ impl Registry {
                 self.slots.restore(to, key, sealed.into(), put);
                 Some(())
             }
+            ENTRIES => {
+                let (owner, label) = parse_entry_key(key)?;
+                let StoredEntry { sealed } = decode(&entry.value)?;
+                self.ledgers.restore(owner, label, sealed.into());
+                Some(())
+            }
             _ => None,
         }
     }
 
     /// Puts something in the place of an entry that cannot be read. An agent may register again. A name or an address is
-    /// free after the usual time. A token is used up. An agent whose ban cannot be read stays banned.
+    /// free after the usual time. A token is used up. An agent whose ban cannot be read stays banned. What an agent keeps
+    /// for itself is shown as an entry without content, so that it knows that something is lost.
     fn stand_in(&mut self, prefix: &[u8], key: &[u8], entry: &Entry, now: Now) -> Option<()> {
         let revision = entry.revision;
         let end = now.unix.saturating_add(QUARANTINE);
@@ -124,6 +131,10 @@ impl Registry {
             }
             BANS => {
                 self.bans.insert(PublicKey(key.try_into().ok()?), (now.unix, revision));
+            }
+            ENTRIES => {
+                let (owner, label) = parse_entry_key(key)?;
+                self.ledgers.restore(owner, label, Vec::new());
             }
             _ => {}
         }

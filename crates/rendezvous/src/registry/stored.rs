@@ -8,6 +8,7 @@
 //! ban/   identity                    since when an agent is banned
 //! mail/  recipient sender id         a message or its receipt
 //! slot/  recipient sender slot       a slot
+//! entry/ identity label              what an agent keeps for itself
 //! ```
 //!
 //! Leases, watches and quotas are not kept. They end with the connections that a restart ends.
@@ -18,7 +19,7 @@ use overlay_wire::signed::PublicKey;
 
 use super::agents::Membership;
 use crate::mailbox::{MessageKey, SlotKey};
-use crate::protocol::Slot;
+use crate::protocol::{Label, Slot};
 
 pub(super) const AGENTS: &[u8] = b"agent/";
 pub(super) const NAMES: &[u8] = b"name/";
@@ -27,6 +28,7 @@ pub(super) const TOKENS: &[u8] = b"token/";
 pub(super) const BANS: &[u8] = b"ban/";
 pub(super) const MAIL: &[u8] = b"mail/";
 pub(super) const SLOTS: &[u8] = b"slot/";
+pub(super) const ENTRIES: &[u8] = b"entry/";
 
 /// An agent.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -98,6 +100,15 @@ pub(super) struct StoredSlot {
     pub(super) put: u64,
 }
 
+/// What an agent keeps for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct StoredEntry {
+    /// The sealed bytes.
+    #[n(0)]
+    pub(super) sealed: ByteVec,
+}
+
 /// A token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -146,6 +157,17 @@ pub(super) fn mail_key(to: &PublicKey, (from, id): &MessageKey) -> Vec<u8> {
 /// The key of a slot.
 pub(super) fn slot_key(to: &PublicKey, (from, slot): &SlotKey) -> Vec<u8> {
     [SLOTS, &to.0, &from.0, &[slot_number(*slot)]].concat()
+}
+
+/// The key of an entry.
+pub(super) fn entry_key(owner: &PublicKey, label: &Label) -> Vec<u8> {
+    [ENTRIES, &owner.0, label].concat()
+}
+
+/// The owner and the label of an entry's key, behind [`ENTRIES`].
+pub(super) fn parse_entry_key(key: &[u8]) -> Option<(PublicKey, Label)> {
+    let (owner, label) = key.split_first_chunk::<32>()?;
+    Some((PublicKey(*owner), label.try_into().ok()?))
 }
 
 /// The recipient and the rest of a message's key, behind [`MAIL`].

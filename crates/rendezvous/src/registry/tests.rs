@@ -2,6 +2,7 @@
 
 mod finding;
 mod hostile;
+mod ledger;
 mod letters;
 mod operator;
 mod presence;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use overlay_rendezvous::channel::{Channel, Client, ClientSide, Pinned, Server, ServerSide};
+use overlay_rendezvous::channel::{Channel, Client, ClientSide, Pinned, Server, ServerSide, VERSIONS};
 use overlay_rendezvous::protocol::{Call, FromServer, decode, encode};
 use overlay_wire::signed::SecretKey;
 
@@ -98,6 +98,7 @@ fn ends() -> (Server, Client, Vec<u8>) {
     let (network, rendezvous) = (key(1).public(), Arc::new(key(2)));
     let side = ClientSide { network, rendezvous: rendezvous.public(), identity: Arc::new(key(3)), epoch: 0, now: 0 };
     let (client, first) = Client::begin(side, &[4; 32]).expect("a handshake");
-    let server = Server::begin(ServerSide { network, key: rendezvous, now: 0 }, &[5; 32]).expect("a handshake");
+    let server = Server::begin(ServerSide { network, key: rendezvous, now: 0, versions: VERSIONS }, &[5; 32])
+        .expect("a handshake");
     (server, client, first)
 }

@@ -92,7 +92,17 @@ fn judged(relation: Option<&Relation>, at: Side, what: &str) -> Judgement {
 
 fn case<'a>(relation: Option<&'a Relation>, at: Side, what: &str, beforehand: Option<&'a ScopeList>) -> Case<'a> {
     let opening = Opening::parse(what).expect("an opening");
-    Case { me: "alice", peer: "bob", opening, at, relation, beforehand, is_pinned: false, now: NOW.into() }
+    Case {
+        me: "alice",
+        peer: "bob",
+        opening,
+        at,
+        relation,
+        beforehand,
+        is_pinned: false,
+        is_held: false,
+        now: NOW.into(),
+    }
 }
 
 #[test]
@@ -173,6 +183,11 @@ fn each_answer_says_why_and_what_to_type() {
         ("not listed here", shown(Some(&both), Side::Here, "tcp/22", false)),
         ("not listed here, pinned", shown(Some(&both), Side::Here, "tcp/22", true)),
         ("not listed there", shown(Some(&both), Side::There, "tcp/22", false)),
+        ("held", {
+            let case = Case { is_held: true, ..case(Some(&both), Side::There, "icmp", None) };
+            let explained = case.explain(party("alice", true), party("bob", false));
+            format!("{}\nhint: {}", explained.why, explained.hint.unwrap_or("-".to_owned()))
+        }),
         ("unknown", shown(None, Side::There, "tcp/22", false)),
         ("pending", shown(Some(&pending(&["tcp"], NOW + 1)), Side::Here, "tcp/22", false)),
         ("pending, wants less", shown(Some(&pending(&[], NOW + 1)), Side::Here, "tcp/22", false)),

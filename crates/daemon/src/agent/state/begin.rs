@@ -68,7 +68,7 @@ impl State {
         Ok(has_peers || self.has(NETWORK) || self.has(RECORD))
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.folder.path_of(name).symlink_metadata().is_ok()
     }
 

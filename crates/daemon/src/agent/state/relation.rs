@@ -41,6 +41,12 @@ struct File {
     ipv4: Option<[u8; 4]>,
     #[cbor(n(13), with = "minicbor::bytes")]
     former_preshared_key: Option<[u8; 32]>,
+    #[n(14)]
+    floor: Option<u64>,
+    #[n(15)]
+    is_behind: Option<bool>,
+    #[n(16)]
+    is_withdrawn: Option<bool>,
 }
 
 #[derive(Encode, Decode)]
@@ -67,6 +73,9 @@ pub(super) fn write(relation: &Relation) -> Vec<u8> {
         endpoints: bytes(relation.endpoints.as_ref()),
         ipv4: relation.ipv4,
         former_preshared_key: relation.former_preshared_key.as_ref().map(|key| *key.0),
+        floor: Some(relation.floor).filter(|floor| *floor > 0),
+        is_behind: relation.is_behind.then_some(true),
+        is_withdrawn: relation.is_withdrawn.then_some(true),
     };
     let written = minicbor::to_vec(&file).unwrap_or_default();
     file.preshared_key.zeroize();
@@ -99,6 +108,9 @@ pub(super) fn read(bytes: &[u8]) -> Option<Relation> {
         endpoints: opened(file.endpoints)?,
         ipv4: file.ipv4,
         is_barred: file.is_barred,
+        floor: file.floor.unwrap_or_default(),
+        is_behind: file.is_behind.unwrap_or_default(),
+        is_withdrawn: file.is_withdrawn.unwrap_or_default(),
     })
 }
 

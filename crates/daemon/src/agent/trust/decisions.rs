@@ -64,7 +64,7 @@ impl Book {
         };
         let request = Signed::sign(request, &self.key).map_err(|_| Impossible::BadValue)?;
         relation.mine = Some(Word::Grant(grant));
-        relation.is_barred = false;
+        (relation.is_barred, relation.is_withdrawn, relation.is_behind) = (false, false, false);
         let asked = Asked { request };
         let letter = asked.letter(own_record);
         relation.asked = Some(asked);
@@ -122,7 +122,7 @@ impl Book {
     }
 
     /// Changes what a trusted peer may open. The preshared key stays.
-    fn change(&mut self, peer: PublicKey, terms: Terms, now: Moment) -> Result<Vec<Effect>, Impossible> {
+    pub(super) fn change(&mut self, peer: PublicKey, terms: Terms, now: Moment) -> Result<Vec<Effect>, Impossible> {
         let relation = self.relations.get_mut(&peer).ok_or(Impossible::NothingAsked)?;
         let Some(Word::Grant(grant)) = &relation.mine else { return Err(Impossible::NothingAsked) };
         if relation.preshared_key.is_none() {
@@ -176,12 +176,14 @@ impl Book {
 
     /// Takes back what was granted to a peer, or refuses its request. It stays so until a person decides otherwise.
     pub(crate) fn untrust(&mut self, peer: &PublicKey, now: impl Into<Moment>) -> Result<Vec<Effect>, Impossible> {
-        let now = now.into();
-        let relation = self.relations.get_mut(peer).ok_or(Impossible::NotTrusted)?;
+        let relation = self.relations.get(peer).ok_or(Impossible::NotTrusted)?;
         let had_something = relation.pending.is_some() || matches!(relation.mine, Some(Word::Grant(_)));
-        if !had_something {
-            return Err(Impossible::NotTrusted);
-        }
+        if had_something { self.revoke(peer, now.into()) } else { Err(Impossible::NotTrusted) }
+    }
+
+    /// Signs a revoke above everything that was said to a peer, and closes.
+    pub(super) fn revoke(&mut self, peer: &PublicKey, now: Moment) -> Result<Vec<Effect>, Impossible> {
+        let relation = self.relations.get_mut(peer).ok_or(Impossible::NotTrusted)?;
         let revoke = Revoke {
             network: self.network,
             issuer: self.key.public(),

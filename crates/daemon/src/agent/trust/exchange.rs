@@ -58,6 +58,8 @@ pub(super) fn answer(
     relation.asked = None;
     relation.pending = None;
     relation.is_barred = false;
+    relation.is_withdrawn = false;
+    relation.is_behind = false;
     relation.answered = Some(approval);
     let letter = relation.answer_letter(own_record);
     let send = letter.map(|letter| Effect::Send { to: peer, id: request.id, letter });

@@ -24,6 +24,9 @@ impl Book {
         if *from == self.me() {
             return Err(Refusal::Ourselves);
         }
+        if let Some(word) = self.returned(from, letter) {
+            return self.on_returned(word, own_record, now, chance);
+        }
         match letter {
             Letter::Request { request, record } => {
                 let request =
@@ -34,8 +37,13 @@ impl Book {
             Letter::Approval { approval, record } => {
                 let approval =
                     self.opened::<Approval>(approval, now, |approval| (approval.from, approval.to, 0), from)?;
-                let record = self.record(record, from, now)?;
-                self.on_approval(&approval, record, now)
+                let known = self.relations.get(from).and_then(|relation| relation.record.as_ref());
+                let record = match (self.record(record, from, now), known) {
+                    // The record that is pinned goes on. Whether this is an answer to our request is seen below.
+                    (Err(Refusal::Future), Some(known)) => known.clone(),
+                    (record, _) => record?,
+                };
+                self.on_approval(&approval, record)
             }
             Letter::Grant { grant } => {
                 let grant =
@@ -74,8 +82,11 @@ impl Book {
         if record.identity != *from || record.network != self.network {
             return Err(Refusal::NotOurs);
         }
-        // The pinned record goes on, so nothing is lost by waiting until both clocks agree.
-        if record.issued > now.wall + MAX_AHEAD {
+        // The pinned record goes on, so nothing is lost by waiting until both clocks agree. After a restore there may be none of
+        // a peer that we had trusted.
+        let is_missed = |relation: &Relation| relation.is_behind && relation.record.is_none();
+        let is_needed = self.relations.get(from).is_some_and(is_missed);
+        if record.issued > now.wall + MAX_AHEAD && !is_needed {
             return Err(Refusal::Future);
         }
         self.check_address(&record)?;
@@ -137,12 +148,7 @@ impl Book {
         Ok(vec![Effect::Changed(peer), Effect::Asked(peer)])
     }
 
-    fn on_approval(
-        &mut self,
-        approval: &Signed<Approval>,
-        record: Signed<Record>,
-        now: Moment,
-    ) -> Result<Vec<Effect>, Refusal> {
+    fn on_approval(&mut self, approval: &Signed<Approval>, record: Signed<Record>) -> Result<Vec<Effect>, Refusal> {
         let me = self.me();
         let peer = approval.from;
         let known = self.relations.get(&peer).ok_or(Refusal::Unasked)?;
@@ -150,11 +156,12 @@ impl Book {
             return Err(Refusal::KeyTaken);
         }
         let grant = approval.grant().map_err(|_| Refusal::Malformed)?;
-        if self.is_ahead(&peer, grant.issued, now) {
-            return Err(Refusal::Future);
-        }
         let relation = self.relations.get_mut(&peer).ok_or(Refusal::Unasked)?;
-        if grant.sequence <= relation.highest_of_theirs() {
+        // Whatever the clocks say, the peer has answered this very request, so its answer is no replay. If its clock is slower or its state was lost, an
+        // earlier grant of the peer is the highest word, and goes on to count.
+        let is_low = grant.sequence <= relation.highest_of_theirs();
+        let is_answer = relation.asked.as_ref().is_some_and(|asked| asked.request.id == approval.request);
+        if is_low && !(is_answer && matches!(relation.theirs, Some(Word::Grant(_)))) {
             return Err(Refusal::Replayed);
         }
         let Some(asked) = relation.asked.take_if(|asked| asked.request.id == approval.request) else {
@@ -163,7 +170,9 @@ impl Book {
         let ours = Half { identity: &me, share: &asked.request.psk_share, envelope: asked.request.bytes() };
         let theirs = Half { identity: &peer, share: &approval.psk_share, envelope: approval.bytes() };
         relation.replace_key(preshared_key(ours, theirs));
-        relation.theirs = Some(Word::Grant(grant));
+        if !is_low {
+            relation.theirs = Some(Word::Grant(grant));
+        }
         relation.pin(&record);
         Ok(vec![Effect::Changed(peer)])
     }

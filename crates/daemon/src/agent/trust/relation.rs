@@ -109,6 +109,13 @@ pub(crate) struct Relation {
     pub(crate) endpoints: Option<Signed<Endpoints>>,
     /// A person has taken trust back, so nothing but a person gives it again.
     pub(crate) is_barred: bool,
+    /// The highest sequence of ours that the peer has shown, if that is a word which does not count any more.
+    pub(crate) floor: u64,
+    /// Our word is newer than this state, so that what both sides have made since is missing here.
+    pub(crate) is_behind: bool,
+    /// Our revoke is newer than this state. The config may be as old as the state, so it does not count for the peer until a
+    /// person reads it again or decides.
+    pub(crate) is_withdrawn: bool,
 }
 
 impl Relation {
@@ -126,6 +133,9 @@ impl Relation {
             ipv4: None,
             endpoints: None,
             is_barred: false,
+            floor: 0,
+            is_behind: false,
+            is_withdrawn: false,
         }
     }
 
@@ -156,6 +166,11 @@ impl Relation {
     /// Whether both sides made a preshared key, which nothing has ended since.
     pub(crate) fn is_paired(&self) -> bool {
         self.preshared_key.is_some()
+    }
+
+    /// Whether it is of use where the peer can be reached: it has a tunnel, or had one before our state was restored.
+    pub(crate) fn expects_endpoints(&self) -> bool {
+        self.is_paired() || self.is_behind || self.asked.is_some()
     }
 
     /// Whether one side has taken back what it had granted.
@@ -201,6 +216,7 @@ impl Relation {
         want: &ScopeList,
         mine: Option<&Signed<Grant>>,
     ) -> Option<Terms> {
+        let automatic = automatic.filter(|_| !self.is_withdrawn);
         let has_enough = mine.filter(|grant| self.is_paired() && grant.allow.covers(want));
         let healed = has_enough.map(|grant| Terms { allow: Some(grant.allow.clone()), expires: grant.expires });
         match automatic {
@@ -225,7 +241,7 @@ impl Relation {
 
     /// The sequence of our next word: above the last one, and the time where that is higher.
     pub(super) fn next_sequence(&self, now: u64) -> u64 {
-        self.mine.as_ref().map_or(0, Word::sequence).saturating_add(1).max(now)
+        self.mine.as_ref().map_or(0, Word::sequence).max(self.floor).saturating_add(1).max(now)
     }
 
     /// The sequence of the peer's latest word.
@@ -299,6 +315,7 @@ impl Relation {
         self.asked = None;
         self.pending = None;
         self.answered = None;
+        self.is_behind = false;
     }
 
     /// Our answer to this very request, if it was answered before.

@@ -7,6 +7,7 @@ use super::*;
 
 mod by_mail;
 mod claims;
+mod restored;
 mod strangers;
 
 const DAY: u64 = 24 * 3_600 * 1_000;

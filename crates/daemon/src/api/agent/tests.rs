@@ -94,6 +94,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             attested_tags: Vec::new(),
             rendezvous: "connected".to_owned(),
             meetings: Vec::new(),
+            held: None,
             rotation: None,
             peers: vec![AgentPeer {
                 name: "bob".to_owned(),
@@ -116,6 +117,7 @@ fn reply_to(request: &AgentRequest) -> Result<AgentReply, Failure> {
             waits_for: vec!["bob".to_owned()],
         }),
         AgentRequest::Join(_) => AgentReply::Joined(Joined { tags: vec!["ops".to_owned()] }),
+        AgentRequest::Confirm => AgentReply::Confirmed(Confirmed { peers: vec!["bob".to_owned()] }),
         AgentRequest::Trust(_) => AgentReply::Decided(decided("granted")),
         AgentRequest::Ask(Question::Decisions(_)) => AgentReply::Decisions(Logged::default()),
         AgentRequest::Ask(Question::Verify(_)) => AgentReply::Verified(Box::new(Verified {
@@ -171,6 +173,7 @@ async fn each_path_asks_its_question_with_the_uid_of_its_caller() {
             r#"{"token":"YQ==","bind":"Yg=="}"#,
             AgentRequest::Join(Join { token: text("YQ=="), bind: text("Yg==") }),
         ),
+        ("POST /v1/agent/confirm", "", AgentRequest::Confirm),
         ("GET /v1/agent/pending", "", AgentRequest::Pending),
         ("GET /v1/agent/peers", "", AgentRequest::Peers),
         ("GET /v1/agent/find", "", AgentRequest::Find(Find::default())),

@@ -8,7 +8,7 @@ use overlay_wire::signed::Signed;
 use crate::client::{Client, Event, Outgoing, Output, PING, RECONNECT, SILENCE, Task, TooMuch};
 use crate::now::Now;
 use crate::protocol::{
-    Answer, Call, Code, Find, FromServer, MAX_SEALED_LEN, MAX_WATCHED_AT_ONCE, Push, Reply, Slot, Verb,
+    Answer, Call, Code, Find, FromServer, MAX_SEALED_LEN, MAX_WATCHED_AT_ONCE, Push, Reply, Slot, VERSION, Verb,
 };
 use crate::scene::{START, agent, network, network_secret, record, sign};
 
@@ -41,9 +41,14 @@ impl Alone {
     }
 
     pub(super) fn connect(&mut self) {
+        self.connect_in(VERSION);
+    }
+
+    /// Connects to a rendezvous with which this is the newest version that both speak.
+    pub(super) fn connect_in(&mut self, version: u16) {
         self.client.handle_timeout(self.now);
         assert_eq!(self.outputs(), [Output::Connect]);
-        self.client.connected(self.now);
+        self.client.connected(version, self.now);
     }
 
     pub(super) fn welcome(&mut self) {
@@ -154,7 +159,7 @@ fn a_connection_that_does_not_come_about_is_given_up() {
     assert_eq!(alone.outputs(), [Output::Connect]);
     alone.advance_to(alone.client.deadline());
     assert_eq!(alone.outputs(), [Output::Disconnect]);
-    alone.client.connected(alone.now);
+    alone.client.connected(VERSION, alone.now);
     assert_eq!(alone.outputs(), [Output::Disconnect], "it comes too late");
     alone.advance_to(alone.client.deadline());
     assert_eq!(alone.outputs(), [Output::Connect]);
@@ -261,7 +266,7 @@ fn a_name_that_is_taken_is_told_and_not_tried_at_once() {
     alone.outputs();
     alone.advance_to(alone.client.deadline());
     assert_eq!(alone.outputs(), [Output::Connect]);
-    alone.client.connected(alone.now);
+    alone.client.connected(VERSION, alone.now);
     alone.welcome();
     let id = alone.calls()[0].id;
     alone.answer(id, Reply::Done);

@@ -52,7 +52,7 @@ pub(super) fn settle(world: &mut World, peers: &mut [&mut Peer]) {
                 match output {
                     Output::Connect => {
                         peer.connection = Some(world.connect(peer.identity(), 0));
-                        peer.client.connected(world.now);
+                        peer.client.connected(crate::protocol::VERSION, world.now);
                     }
                     Output::Disconnect => cut(world, peer),
                     Output::Send(call) => {

@@ -102,7 +102,7 @@ impl World {
                 let arrival = Arrival { identity: agent.book.me(), address, epoch: 0 };
                 self.registry.connected(connection, arrival, self.now);
                 agent.connection = Some(connection);
-                agent.client.connected(self.now);
+                agent.client.connected(overlay_rendezvous::protocol::VERSION, self.now);
             }
             Output::Disconnect => agent.connection = None,
             Output::Send(call) => {
