@@ -93,7 +93,11 @@ pub async fn serve(
     prepare_process();
     let mut end = std::pin::pin!(end);
     let (mut life, sockets) = match predecessor(&options)? {
-        Some((predecessor, sockets)) => replace(&options, predecessor, sockets).await?,
+        // Told to end meanwhile, we leave the old one serving.
+        Some((predecessor, sockets)) => tokio::select! {
+            replaced = replace(&options, predecessor, sockets) => replaced?,
+            () = end.as_mut() => return Ok(()),
+        },
         None => {
             let state = State::open(&options.state_dir, &options.network)?;
             let sockets = Arc::new(Sockets::open(options.listen, options.metrics, Vec::new())?);
@@ -101,6 +105,9 @@ pub async fn serve(
         }
     };
     ready(&life.setup);
+    // What they ask for is on disk by now. A successor that fails may have written something newer.
+    let url = Some(life.setup.url.url());
+    let options = Options { url, network_file: None, pool: None, is_closed: None, ..options };
     while let Some(successor) = life.run(end.as_mut()).await? {
         let serves = tokio::select! {
             serves = successor.serves() => serves,
@@ -141,7 +148,7 @@ async fn replace(
     let sockets = Arc::new(Sockets::open(options.listen, options.metrics, sockets)?);
     let state = State::look(&options.state_dir, &options.network)?;
     match &options.network_file {
-        Some(file) => _ = state.check_successor(&network::open(file)?)?,
+        Some(file) => _ = state.check_successor(&network::open(file)?, (&options.network, options.pool))?,
         None => _ = state.known(&options.network, options.pool)?,
     }
     tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
@@ -266,7 +273,7 @@ async fn identity(options: &Options, state: &State, host: SocketAddr) -> Result<
     let url = options.url.as_deref().unwrap_or(&default);
     let wanted = Wanted { name: &options.network, pool: options.pool, is_closed: options.is_closed, url };
     if let Some(file) = &options.network_file {
-        state.take(&network::open(file)?)?;
+        state.take(&network::open(file)?, (&options.network, options.pool))?;
     } else if state.is_new()? {
         let pool = match options.pool {
             Some(pool) => pool,

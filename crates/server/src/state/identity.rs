@@ -50,14 +50,19 @@ impl State {
     }
 
     /// Takes a network object that was signed elsewhere, if it is newer than the one that is known.
-    pub(crate) fn take(&self, network: &Signed<Network>) -> Result<(), ServeError> {
+    pub(crate) fn take(&self, network: &Signed<Network>, kept: (&str, Option<Pool>)) -> Result<(), ServeError> {
         self.rendezvous_key()?;
-        if self.check_successor(network)? { self.write(network) } else { Ok(()) }
+        if self.check_successor(network, kept)? { self.write(network) } else { Ok(()) }
     }
 
-    /// Refuses an object that does not name this rendezvous, or does not come after the known one. Returns whether it is not
-    /// the known one.
-    pub(crate) fn check_successor(&self, network: &Signed<Network>) -> Result<bool, ServeError> {
+    /// Refuses an object that does not name this rendezvous, does not come after the known one, or has a different name or
+    /// pool than is wanted (`kept`). Returns whether it is not the known one.
+    pub(crate) fn check_successor(
+        &self,
+        network: &Signed<Network>,
+        kept: (&str, Option<Pool>),
+    ) -> Result<bool, ServeError> {
+        check_kept(network, kept, "the network object")?;
         let key = self.key(RENDEZVOUS_KEY)?.ok_or_else(|| self.missing(RENDEZVOUS_KEY))?.public();
         if !network.rendezvous.iter().any(|known| known.key == key) {
             let failure = ServeError::new(Kind::Config, "the network object does not name this rendezvous");
@@ -66,7 +71,9 @@ impl State {
             )));
         }
         if !self.has(NETWORK)? {
-            return Ok(true);
+            // Nothing but our key: the first object. Otherwise one is lost, and no other takes its place.
+            let is_first = !self.has(NETWORK_KEY)? && !self.has(REGISTRY)?;
+            return if is_first { Ok(true) } else { Err(self.missing(NETWORK)) };
         }
         let known = self.network()?;
         let is_new = known.bytes() != network.bytes();

@@ -178,7 +178,7 @@ fn an_object_that_was_signed_elsewhere_is_taken_and_says_where_we_are() {
     golden("no object", shown(&state.load(&wanted("lab"), NOW).expect_err("no object"), &dir));
     for sequence in [5, 5, 6] {
         let object = signed_elsewhere(&state, sequence, |_| {});
-        state.take(&object).expect("the first one, the same one, a newer one");
+        state.take(&object, ("lab", None)).expect("the first one, the same one, a newer one");
         let identity = state.load(&wanted("lab"), NOW).expect("complete");
         assert_eq!(identity.network.bytes(), object.bytes());
         assert_eq!((identity.key.public(), identity.url.as_str()), (key, "https://rv.example.net:7447"));
@@ -192,7 +192,7 @@ fn an_object_that_does_not_follow_the_known_one_is_refused() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let state = open(&dir);
     let known = signed_elsewhere(&state, 5, |_| {});
-    state.take(&known).expect("the first one");
+    state.take(&known, ("lab", None)).expect("the first one");
     type Edit = fn(&mut Network);
     let other = || SecretKey::from_bytes(&[8; 32]);
     let cases: [(&str, u64, Edit); 4] = [
@@ -205,14 +205,30 @@ fn an_object_that_does_not_follow_the_known_one_is_refused() {
     ];
     let key = state.rendezvous_key().expect("a key").to_string();
     for (what, sequence, edit) in cases {
-        let refused = state.take(&signed_elsewhere(&state, sequence, edit)).expect_err(what);
+        let refused = state.take(&signed_elsewhere(&state, sequence, edit), ("lab", None)).expect_err(what);
         golden(what, shown(&refused, &dir).replace(&key, "KEY"));
     }
     let mut foreign = signed_elsewhere(&state, 6, |_| {}).into_value();
     foreign.network = other().public();
     let foreign = Signed::sign(foreign, &other()).expect("a good object");
-    golden("an object of a different network", shown(&state.take(&foreign).expect_err("a different key"), &dir));
+    golden(
+        "an object of a different network",
+        shown(&state.take(&foreign, ("lab", None)).expect_err("a different key"), &dir),
+    );
     assert_eq!(state.load(&wanted("lab"), NOW).expect("unchanged").network.bytes(), known.bytes());
+
+    // A lost object is not replaced by one that may be of a different network. Nor is one written that is refused.
+    let (dir, _) = made();
+    let state = open(&dir);
+    fs::remove_file(path_of(dir.path(), "lab", NETWORK)).expect("there");
+    let refused = state.take(&signed_elsewhere(&state, 5, |_| {}), ("lab", None)).expect_err("a lost object");
+    golden("a lost object", shown(&refused, &dir));
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let state = State::open(dir.path(), "prod").expect("our own folder");
+    state.rendezvous_key().expect("a key");
+    let refused = state.take(&signed_elsewhere(&state, 5, |_| {}), ("prod", None)).expect_err("a different name");
+    golden("an object with a different name", shown(&refused, &dir));
+    assert!(!state.has(NETWORK).expect("readable"));
 }
 
 fn shown(error: &ServeError, dir: &tempfile::TempDir) -> String {
