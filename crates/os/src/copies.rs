@@ -49,7 +49,7 @@ pub enum Copied {
 /// Watches for copies of this process.
 #[derive(Debug)]
 pub struct CopyWatch {
-    page: WipedPage,
+    page: Option<WipedPage>,
     boot_id: Option<(File, [u8; BOOT_ID_LEN])>,
     looked: Duration,
     announcements: Option<OwnedFd>,
@@ -57,17 +57,14 @@ pub struct CopyWatch {
 
 impl CopyWatch {
     /// Starts watching. What this kernel does not offer is not watched.
-    ///
-    /// # Errors
-    /// There is no memory left.
-    pub fn new() -> io::Result<Self> {
+    pub fn new() -> Self {
         let boot_id = File::open(BOOT_ID).ok().and_then(|file| Some((read_boot_id(&file)?, file)));
-        Ok(Self {
-            page: WipedPage::new()?,
+        Self {
+            page: WipedPage::new().ok(),
             boot_id: boot_id.map(|(id, file)| (file, id)),
             looked: boottime(),
             announcements: announcements().ok(),
-        })
+        }
     }
 
     /// Becomes readable when the kernel announces something. `None`: it announces nothing to this process.
@@ -94,7 +91,7 @@ impl CopyWatch {
     /// Whether the process was copied since the last call. `now` is the time on [`crate::clock::boottime`]. It reads memory,
     /// and every 100 ms a file.
     pub fn take(&mut self, now: Duration) -> Option<Copied> {
-        if self.page.take_wiped() {
+        if self.page.as_ref().is_some_and(WipedPage::take_wiped) {
             return Some(Copied::Process);
         }
         if now.abs_diff(self.looked) < LOOK_AGAIN {
@@ -176,8 +173,8 @@ mod tests {
 
     #[test]
     fn a_process_that_runs_on_is_no_copy() {
-        let mut watch = CopyWatch::new().expect("memory");
-        assert!(watch.boot_id.is_some(), "every kernel has a boot id");
+        let mut watch = CopyWatch::new();
+        assert!(watch.boot_id.is_some() && watch.page.is_some(), "every kernel of today has them");
         assert_eq!(watch.take(watch.looked), None);
         assert_eq!(watch.take(watch.looked + 2 * LOOK_AGAIN), None);
         assert_eq!(watch.on_announcement(), None);
@@ -185,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_child_of_a_fork_is_told_once() {
-        let mut watch = CopyWatch::new().expect("memory");
+        let mut watch = CopyWatch::new();
         // SAFETY: the child only reads memory and ends, without anything that a different thread may have locked.
         match unsafe { libc::fork() } {
             0 => {
@@ -207,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_different_boot_id_is_told_once_and_looked_for_every_100_ms() {
-        let mut watch = CopyWatch::new().expect("memory");
+        let mut watch = CopyWatch::new();
         let start = watch.looked;
         watch.boot_id.as_mut().expect("a boot id").1 = *b"00000000-0000-0000-0000-000000000000";
         assert_eq!(watch.take(start + LOOK_AGAIN - Duration::from_nanos(1)), None);
@@ -229,7 +226,7 @@ mod tests {
     /// Other programs may write to such sockets, and only the kernel counts.
     #[test]
     fn an_announcement_of_a_program_is_not_believed() {
-        let watch = CopyWatch::new().expect("memory");
+        let watch = CopyWatch::new();
         let Some(socket) = &watch.announcements else { return eprintln!("this process hears no announcements") };
         let address = rustix::net::getsockname(socket).expect("bound");
         let sender = announcements().expect("a second socket");

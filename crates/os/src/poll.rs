@@ -67,7 +67,7 @@ impl Poller {
     ///
     /// # Errors
     /// None for a correct caller.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = u64> + use<>> {
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = u64> + Clone + use<>> {
         let timeout = timeout.map(timespec);
         let mut events =
             [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; EVENTS_MAX];

@@ -75,7 +75,7 @@ impl Run {
         poller.add(&timer, TOKEN_TIMER)?;
         poller.add(&waker, TOKEN_WAKER)?;
         poller.add(&wall_clock, TOKEN_WALL_CLOCK)?;
-        let copies = CopyWatch::new()?;
+        let copies = CopyWatch::new();
         copies.announcements().map_or(Ok(()), |announcements| poller.add(announcements, TOKEN_COPIES))?;
         wait_for(&poller, &sockets)?;
         Ok(Self {
@@ -111,7 +111,9 @@ impl Run {
         self.carry()?;
         loop {
             let ready = self.poller.wait(self.events.patience())?;
-            if let Some(copied) = self.copies.take(now().since_start()) {
+            // Before anything else: a copy must not send a packet with the keys of the original.
+            let announced = ready.clone().any(|token| token == TOKEN_COPIES).then(|| self.copies.on_announcement());
+            if let Some(copied) = self.copies.take(now().since_start()).or(announced.flatten()) {
                 self.on_copied(copied)?;
             }
             for token in ready {
@@ -131,11 +133,8 @@ impl Run {
                         self.follow_wall_clock();
                         self.carry()?;
                     }
-                    TOKEN_COPIES => {
-                        if let Some(copied) = self.copies.on_announcement() {
-                            self.on_copied(copied)?;
-                        }
-                    }
+                    // It was read above.
+                    TOKEN_COPIES => {}
                     _ => {
                         self.waker.clear();
                         if self.obey()? {
