@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::lab::agents::serve;
+use crate::lab::state_folder::StateFolder;
 use crate::lab::{Agents, Process};
 
 /// How long an agent may take to come back to a rendezvous that was down: it tries again after 30 s at most.
@@ -165,4 +166,40 @@ fn a_network_is_closed_where_its_key_is() {
     bob.verb(format!("join {}", token.display())).succeeded("overlay join");
     meets_at(&bob, 2);
     bob.is_registered("bob");
+}
+
+#[test]
+fn a_revoke_that_one_rendezvous_has_missed_is_learned_from_the_other_one() {
+    let Some(mut network) = Network::new("missed a revoke") else { return };
+    let (mut alice, mut bob) = (network.agent("alice", 0), network.agent("bob", 1));
+    for agent in [&alice, &bob] {
+        meets_at(agent, 2);
+    }
+    befriend(&alice, "--want icmp", &bob, "");
+    let yesterday = StateFolder::copy(&alice, &alice.host.dir().join("yesterday"));
+    // The peer can tell nobody, and the second rendezvous hears of nothing.
+    bob.kill9();
+    network.kill(1);
+    meets_at(&alice, 1);
+    alice.ask("untrust bob");
+    alice.ask("find alice");
+    network.kill(0);
+    alice.kill9();
+    alice.restore(&yesterday);
+
+    // What the second one knows is as old as the state.
+    network.start(1, "");
+    alice.start();
+    meets_at(&alice, 1);
+    assert_eq!(alice.peer("bob")["state"], "trusted");
+    network.start(0, "");
+    alice.sees_within(RECONNECT, "bob", "untrusted");
+    assert_eq!(alice.ask("agents")["held"], Value::Null);
+
+    // The other way round: the first one is there, and says at once that something is missing.
+    network.kill(1);
+    alice.kill9();
+    alice.restore(&yesterday);
+    alice.start();
+    alice.sees("bob", "untrusted");
 }

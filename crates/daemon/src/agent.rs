@@ -214,7 +214,11 @@ impl Agent {
         let places = (config.network_key, network.as_deref());
         let meetings = Meetings::new(&config.rendezvous, places, own::copy(&keys.identity))?;
         let on_disk = before.map(|record| record.sequence);
-        let past = Past::new(LedgerKeys::new(config.network_key, &keys.identity), on_disk, state.is_restored());
+        let past = Past::new(
+            LedgerKeys::new(config.network_key, &keys.identity),
+            (on_disk, state.registered()),
+            state.is_restored(),
+        );
         let time = HighWater::new(state.time()?, now);
         if time.read(now) > now.unix.saturating_add(BEHIND) {
             tracing::warn!(

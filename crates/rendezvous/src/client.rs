@@ -74,6 +74,8 @@ pub struct Client {
     rng: ChaCha8Rng,
     state: State,
     work: Work,
+    /// Whether what is said to others, and what is kept, may be written: see [`Client::hold_writes`].
+    may_write: bool,
     outputs: VecDeque<Output>,
     /// What did not match what was asked for, or could not be opened.
     distrusted: Distrusted,
@@ -130,6 +132,7 @@ impl Client {
             rng: ChaCha8Rng::from_seed(seed),
             state: State::Waiting { until: Duration::ZERO },
             work: Work::default(),
+            may_write: true,
             outputs: VecDeque::new(),
             distrusted: Distrusted::default(),
         }
@@ -233,13 +236,26 @@ impl Client {
             State::Up(session) => {
                 let held = Class::ALL
                     .into_iter()
-                    .filter(|class| session.is_ready() && self.work.first(*class, session.can()).is_some())
+                    .filter(|class| {
+                        session.is_ready() && self.work.first(*class, session.can(self.may_write)).is_some()
+                    })
                     .map(|class| session.held[class as usize]);
                 let held = held.filter(|until| !until.is_zero());
                 let later = held.chain(session.next_hello).chain(session.next_register);
                 later.fold(session.next_ping.min(session.heard + SILENCE), Duration::min)
             }
         }
+    }
+
+    /// Letters, slots and entries wait from now on: an agent whose state may be an old one must not replace its newer words.
+    pub fn hold_writes(&mut self) {
+        self.may_write = false;
+    }
+
+    /// Letters, slots and entries are written again.
+    pub fn let_write(&mut self, now: Now) {
+        self.may_write = true;
+        self.pump(now);
     }
 
     /// The next thing to do, or to know.
@@ -369,7 +385,7 @@ impl Client {
             }
             session.held[class as usize] = Duration::ZERO;
             while session.is_ready() && !(class == Class::Watch && session.is_watching()) {
-                let Some((tasks, verb)) = self.work.take(class, session.can()) else { break };
+                let Some((tasks, verb)) = self.work.take(class, session.can(self.may_write)) else { break };
                 self.outputs.push_back(Output::Send(session.call(Asked::Tasks(tasks), verb)));
             }
         }
@@ -432,8 +448,8 @@ impl Session {
     }
 
     /// What can be done on this connection.
-    fn can(&self) -> Can {
-        Can { is_registered: self.is_registered, keeps_entries: self.keeps_entries() }
+    fn can(&self, may_write: bool) -> Can {
+        Can { is_registered: self.is_registered, may_write, keeps_entries: self.keeps_entries() }
     }
 
     /// Whether the rendezvous keeps what an agent keeps for itself. The release before this one did not.

@@ -45,7 +45,10 @@ impl Agent {
             }
             Event::TooOld { record: Some(record) } if record.sequence >= self.record.sequence => {
                 // Our own signature: this agent, or its backup, was further than this state.
-                let held = self.on_newer_record(at, &record);
+                let held = match self.on_newer_record(at, &record) {
+                    Ok(held) => held,
+                    Err(held) => return held,
+                };
                 self.record = *record;
                 return self.sign_record(self.record.ipv4).and(held);
             }
@@ -127,8 +130,9 @@ impl Agent {
         self.sign_record(ipv4)
     }
 
-    /// Gives our record to the client, on disk first: a newer one at the rendezvous is the sign of an old state.
+    /// Gives our record to every rendezvous that was heard, on disk first: a newer one there is the sign of an old state.
     pub(super) fn offer_record(&mut self) {
+        self.note_offered();
         if let Err(failure) = self.state.set_record(&self.record) {
             tracing::error!("{failure}");
         }

@@ -4,18 +4,20 @@
 //! each, and the first that knows the answer has answered it. The first that is connected says which IPv4 address is ours: two that disagree would
 //! change it for ever.
 
+mod meeting;
+
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Poll;
 
-use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::client::{Client, Event, Outgoing, Output, Query, TooMuch};
 use overlay_rendezvous::now::Now;
 use overlay_rendezvous::protocol::{Find, Label, Slot};
 use overlay_wire::signed::{MAX_RENDEZVOUS, Network, PublicKey, Record, SecretKey, Signed};
 
-use super::connection::{ConnectError, Target};
+use self::meeting::Meeting;
+use super::connection::ConnectError;
 use super::link::{Link, LinkNews};
 use super::request::{Meeting as Shown, RendezvousHealth};
 use super::standing::{self, Standing};
@@ -42,26 +44,6 @@ pub(super) struct Meetings {
     all: Vec<Meeting>,
     /// Why nobody is met any more.
     end: Option<String>,
-}
-
-/// One rendezvous: the machine, the connection, and how they stand.
-struct Meeting {
-    place: RendezvousUrl,
-    client: Client,
-    link: Link,
-    standing: Standing,
-    /// Since when it is connected, or is not, in milliseconds since 1970.
-    since: u64,
-    /// The value that the last connection handed out.
-    epoch: u64,
-    seen_from: Option<IpAddr>,
-    /// Whether it has shown what it knows of us, since the start.
-    is_heard: bool,
-    is_registered: bool,
-    /// Whether our record was registered here since the start.
-    has_registered: bool,
-    /// How far its clock was ahead of ours when it was heard last, in milliseconds.
-    ahead: Option<i64>,
 }
 
 /// What a connection brings that concerns more than this connection.
@@ -106,7 +88,8 @@ impl Meetings {
         if self.all.len() == MAX_RENDEZVOUS || self.all.iter().any(|known| known.place.rendezvous == place.rendezvous) {
             return Ok(false);
         }
-        let client = Client::new(self.network, self.identity.public(), seed()?);
+        let mut client = Client::new(self.network, self.identity.public(), seed()?);
+        client.hold_writes();
         self.all.push(Meeting {
             place,
             client,
@@ -204,6 +187,22 @@ impl Meetings {
         }
     }
 
+    /// What was said to peers, and what is kept for ourselves, goes to this rendezvous from now on: its ledger was read.
+    pub(super) fn let_write(&mut self, at: &At, now: Now) {
+        if let Some(meeting) = self.at(at) {
+            meeting.client.let_write(now);
+        }
+    }
+
+    pub(super) fn let_all_write(&mut self, now: Now) {
+        self.all.iter_mut().for_each(|meeting| meeting.client.let_write(now));
+    }
+
+    /// The rendezvous that were heard.
+    pub(super) fn heard(&self) -> impl Iterator<Item = At> {
+        self.all.iter().filter(|meeting| meeting.is_heard).map(|meeting| meeting.place.rendezvous)
+    }
+
     /// Registers a record wherever a rendezvous was heard.
     pub(super) fn set_record(&mut self, record: &Signed<Record>, now: Now) {
         let heard = self.all.iter_mut().filter(|meeting| meeting.is_heard);
@@ -219,12 +218,15 @@ impl Meetings {
         kept_at: Option<At>,
         now: Now,
     ) -> Result<bool, TooMuch> {
-        let mut is_replaced = false;
-        for meeting in &mut self.all {
+        let put = self.all.iter_mut().map(|meeting| {
             let is_kept = kept_at == Some(meeting.place.rendezvous);
-            is_replaced |= meeting.client.put_entry(label, sealed.to_vec(), is_kept, now)?;
+            meeting.client.put_entry(label, sealed.to_vec(), is_kept, now)
+        });
+        let put: Vec<_> = put.collect();
+        match put.iter().all(Result::is_err) {
+            true => Err(TooMuch),
+            false => Ok(put.into_iter().flatten().any(|is_replaced| is_replaced)),
         }
-        Ok(is_replaced)
     }
 
     /// Asks a rendezvous for a page of what is kept there for ourselves.
@@ -280,10 +282,10 @@ impl Meetings {
         self.each(|client| client.watch(identities, now))
     }
 
-    /// Does something at each. The last failure counts.
+    /// Does something at each. It has failed if it has failed everywhere.
     fn each(&mut self, mut act: impl FnMut(&mut Client) -> Result<(), TooMuch>) -> Result<(), TooMuch> {
         let acted: Vec<_> = self.all.iter_mut().map(|meeting| act(&mut meeting.client)).collect();
-        acted.into_iter().collect()
+        if acted.iter().any(Result::is_ok) { Ok(()) } else { Err(TooMuch) }
     }
 
     /// Looks for records wherever this agent is registered. Each answers by itself.
@@ -342,6 +344,7 @@ impl Meetings {
     /// Connects anew everywhere, because this process was copied while it ran.
     pub(super) fn renew(&mut self, now: Now) -> Result<(), Failure> {
         for meeting in &mut self.all {
+            (meeting.is_heard, meeting.has_registered) = (false, false);
             meeting.client.renew(seed()?, now);
         }
         Ok(())
@@ -432,62 +435,10 @@ impl Agent {
     }
 }
 
-impl Meeting {
-    fn stand(&mut self, standing: Standing) {
-        if (self.standing == Standing::Connected) != (standing == Standing::Connected) {
-            self.since = unix_now();
-        }
-        self.standing = standing;
-    }
-
-    fn on_event(&mut self, event: &Event) {
-        match event {
-            Event::Online { epoch, seen_from, .. } => {
-                tracing::info!(url = self.place.url, "connected to the rendezvous");
-                self.stand(Standing::Connected);
-                self.epoch = *epoch;
-                self.seen_from = address_of(seen_from);
-            }
-            Event::Offline => {
-                self.is_registered = false;
-                if self.standing == Standing::Connected {
-                    self.stand(Standing::Connecting);
-                }
-            }
-            Event::Registered { .. } => {
-                (self.is_registered, self.has_registered) = (true, true);
-                self.stand(Standing::Connected);
-            }
-            Event::Clock { time } => {
-                self.ahead = i64::try_from(i128::from(*time) - i128::from(unix_now())).ok();
-            }
-            _ => {}
-        }
-    }
-
-    fn connect(&mut self, network: &PublicKey, identity: &Arc<SecretKey>) {
-        let rendezvous = Pinned {
-            host: self.place.host.clone(),
-            port: self.place.port,
-            rendezvous: self.place.rendezvous,
-            network: *network,
-        };
-        self.link.connect(Target { rendezvous, identity: Arc::clone(identity), epoch: self.epoch, ca_file: None });
-    }
-}
-
 /// Randomness for one client.
 fn seed() -> Result<[u8; 32], Failure> {
     let mut seed = [0; 32];
     overlay_os::random::fill(&mut seed)
         .map_err(|error| Failure::new(ExitKind::Other, "cannot get randomness from the kernel").with_cause(error))?;
     Ok(seed)
-}
-
-fn address_of(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
-        16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
-        _ => None,
-    }
 }

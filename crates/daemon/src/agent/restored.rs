@@ -4,32 +4,31 @@
 //! unheard --welcome--> reading --the whole ledger--> settled
 //! ```
 //!
-//! Until the rendezvous is heard, the state on disk counts. If the rendezvous shows a record that this agent has signed, and
-//! that is newer than the one on its disk, the state is an old one. From then on everything that was granted is *held*: no
-//! tunnel, nothing given, nothing taken, also over restarts. It ends when the agent's own ledger was read and holds every grant
-//! of this state, or when a person confirms the state.
+//! Until a rendezvous is heard, the state on disk counts. If one shows a record that this agent has signed, and that is newer
+//! than the last one that this state knows to be there, the state is an old one. From then on everything that was granted is *held*: no
+//! tunnel, nothing given, nothing taken, also over restarts. It ends when the agent's own ledgers at those that have
+//! shown such a record were read and hold every grant of this state, or when a person confirms the state.
 //!
-//! The ledger is read at each start, held or not: a word of ours that is newer than this state counts in any case. Letters wait
-//! until then, so that an old word never replaces a newer one at the rendezvous.
+//! Each ledger is read at each start, held or not: a word of ours that is newer than this state counts in any case. Nothing is
+//! written to a rendezvous until its ledger was read, so that an old word never replaces a newer one there.
 //!
 //! Our record is on disk before it is registered, so a crash makes no state an old one. A new one is signed when a word replaces
 //! a different one, so that every state from before is known as an old one.
 
 mod held;
+mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use overlay_rendezvous::client::Event;
 use overlay_rendezvous::ledger::{LedgerKeys, OwnWord};
-use overlay_rendezvous::protocol::{Label, MAX_ENTRIES};
+use overlay_rendezvous::protocol::Label;
 use overlay_wire::signed::{PublicKey, Record, Signed};
 use tokio::time::Instant;
 
-use super::explain::CONFIRM as FIX;
 use super::letters::chance;
 use super::time::now;
-use super::trust::{Effect, Word};
 use super::{Agent, At, Changed, NOTHING, PEERS};
 
 /// How long an agent whose state is not held waits for its ledger before it goes on without.
@@ -42,10 +41,13 @@ const MAX_MESSAGES: usize = 64;
 /// What is known of the age of the state.
 pub(super) struct Past {
     keys: LedgerKeys,
-    /// The sequence of our record on disk at the start.
+    /// The sequence of our record on disk at the start, and of the last one that was given to each rendezvous.
     on_disk: Option<u64>,
+    registered: BTreeMap<At, u64>,
     stage: Stage,
     is_held: bool,
+    /// Whether it was held before this start.
+    was_held: bool,
     /// The rendezvous that were heard since the start, those that keep ledgers, and those that have shown a newer record.
     heard: BTreeSet<At>,
     keepers: BTreeSet<At>,
@@ -59,9 +61,13 @@ pub(super) struct Past {
     due: Option<Instant>,
     /// Our words as the ledger has them.
     found: BTreeMap<Label, (OwnWord, Vec<u8>)>,
+    /// Whether `found` has every page so far.
+    is_from_start: bool,
     /// How many entries could not be opened.
     unreadable: usize,
     messages: Vec<(PublicKey, [u8; 16], Vec<u8>)>,
+    /// Whether a new record is signed at the next welcome.
+    is_to_sign: bool,
     /// Whether a word was said before the ledger was read.
     has_said: bool,
 }
@@ -79,12 +85,18 @@ enum Stage {
 }
 
 impl Past {
-    pub(super) fn new(keys: LedgerKeys, on_disk: Option<u64>, is_held: bool) -> Self {
+    pub(super) fn new(
+        keys: LedgerKeys,
+        (on_disk, registered): (Option<u64>, BTreeMap<At, u64>),
+        is_held: bool,
+    ) -> Self {
         Self {
             keys,
             on_disk,
+            registered,
             stage: Stage::Unheard,
             is_held,
+            was_held: is_held,
             heard: BTreeSet::new(),
             keepers: BTreeSet::new(),
             accusers: BTreeSet::new(),
@@ -93,8 +105,10 @@ impl Past {
             read: BTreeSet::new(),
             due: None,
             found: BTreeMap::new(),
+            is_from_start: false,
             unreadable: 0,
             messages: Vec::new(),
+            is_to_sign: false,
             has_said: false,
         }
     }
@@ -123,8 +137,10 @@ impl Past {
         !self.keepers.is_empty()
     }
 
-    fn is_newer(&self, record: &Record) -> bool {
-        self.on_disk.is_some_and(|on_disk| record.sequence > on_disk)
+    /// Whether a record that this rendezvous shows is newer than the last one that this state knows to be there.
+    fn is_newer(&self, at: &At, record: &Record) -> bool {
+        let known = self.registered.get(at).copied().or(self.on_disk);
+        known.is_some_and(|known| record.sequence > known)
     }
 
     fn forget_found(&mut self) {
@@ -142,13 +158,13 @@ impl Agent {
             self.past.keepers.remove(at);
         }
         if self.past.heard.contains(at) {
-            if !self.past.is_settled() {
+            if !self.past.is_settled() || !self.past.read.contains(at) {
                 self.read_ledger(at);
             }
             return NOTHING;
         }
         let mut changed = NOTHING;
-        if registered.is_some_and(|record| self.past.is_newer(record)) {
+        if registered.is_some_and(|record| self.past.is_newer(at, record)) {
             match self.hold(at) {
                 Ok(held) => changed = held,
                 // Its record is the only sign, so nothing is registered there.
@@ -160,9 +176,37 @@ impl Agent {
             self.past.stage = Stage::Reading;
         }
         self.meetings.hear(at);
-        changed = changed.and(self.register_first(registered));
+        changed = changed.and(match std::mem::take(&mut self.past.is_to_sign) {
+            true => self.sign_record(self.record.ipv4),
+            false => self.register_first(registered),
+        });
         self.read_ledger(at);
         changed
+    }
+
+    /// Notes which rendezvous is given which record, and what the others had at this start: each shows by itself whether this
+    /// state is an old one, also after the next start.
+    pub(super) fn note_offered(&mut self) {
+        let before = self.past.registered.clone();
+        if let Some(on_disk) = self.past.on_disk {
+            for at in self.meetings.keys() {
+                self.past.registered.entry(*at).or_insert(on_disk);
+            }
+        }
+        self.past.registered.extend(self.meetings.heard().map(|at| (at, self.record.sequence)));
+        if self.past.registered != before
+            && let Err(failure) = self.state.set_registered(&self.past.registered)
+        {
+            tracing::error!("{failure}");
+        }
+    }
+
+    /// This process was copied while it ran, and perhaps rolled back. Each rendezvous is heard anew before a new record says
+    /// that this copy goes on.
+    pub(super) fn hear_anew(&mut self) {
+        self.past.heard.clear();
+        self.past.read.clear();
+        self.past.is_to_sign = true;
     }
 
     /// This state is an old one. That is on disk before the newer record is replaced at the rendezvous, where it is the only
@@ -176,6 +220,7 @@ impl Agent {
             return Err(PEERS);
         }
         self.past.accusers.insert(*at);
+        self.past.read.remove(at);
         if self.past.is_heard() {
             self.past.stage = Stage::Reading;
         }
@@ -183,173 +228,14 @@ impl Agent {
     }
 
     /// A newer record of ours was shown after all, when we registered for the first time.
-    pub(super) fn on_newer_record(&mut self, at: &At, record: &Record) -> Changed {
-        if self.past.is_held || self.meetings.has_registered(at) || !self.past.is_newer(record) {
-            return NOTHING;
+    /// An error: that could not be written, so the record must not be replaced.
+    pub(super) fn on_newer_record(&mut self, at: &At, record: &Record) -> Result<Changed, Changed> {
+        if self.meetings.has_registered(at) || !self.past.is_newer(at, record) {
+            return Ok(NOTHING);
         }
-        let (Ok(changed) | Err(changed)) = self.hold(at);
+        let changed = self.hold(at)?;
         self.read_ledger(at);
-        changed
-    }
-
-    /// Reads one ledger after the other.
-    fn read_ledger(&mut self, at: &At) {
-        if !self.past.keepers.contains(at) {
-            // The release before this one keeps no ledgers.
-            if self.past.reading.is_none() && !self.past.is_settled() {
-                self.past.due = Some(Instant::now());
-            }
-            return;
-        }
-        if self.past.reading.is_some_and(|other| other != *at) {
-            self.past.to_read.insert(*at);
-            return;
-        }
-        self.past.reading = Some(*at);
-        if !self.past.is_settled() {
-            self.past.stage = Stage::Reading;
-            self.past.due = Some(Instant::now() + PATIENCE);
-        }
-        // One question at a time: a rendezvous that does not answer is not asked more.
-        if !self.meetings.is_reading(at) {
-            self.past.forget_found();
-            self.meetings.read_entries(at, None, now());
-        }
-    }
-
-    /// This ledger was read, or cannot be. Begins with the next one, if there is one.
-    fn read_next(&mut self) -> bool {
-        self.past.reading = None;
-        let Some(next) = self.past.to_read.pop_first() else { return false };
-        self.read_ledger(&next);
-        true
-    }
-
-    /// The connection to a rendezvous is gone.
-    pub(super) fn on_ledger_lost(&mut self, at: &At) -> Changed {
-        self.past.to_read.remove(at);
-        if self.past.reading == Some(*at) { self.on_no_ledger(at) } else { NOTHING }
-    }
-
-    /// A page of the ledger.
-    pub(super) fn on_entries(&mut self, at: &At, entries: Vec<(Label, Vec<u8>)>, next: Option<Label>) -> Changed {
-        if self.past.reading != Some(*at) || matches!(self.past.stage, Stage::Unheard | Stage::Incomplete) {
-            return NOTHING;
-        }
-        for (label, sealed) in entries {
-            match self.past.keys.open(&label, &sealed) {
-                Ok(word) => _ = self.past.found.insert(label, (word, sealed)),
-                Err(_) => {
-                    self.past.unreadable += 1;
-                    self.refusals.count("sealed");
-                }
-            }
-        }
-        let count = self.past.found.len() + self.past.unreadable;
-        match next {
-            Some(next) if count < MAX_ENTRIES => {
-                if self.past.is_held {
-                    // It takes as long as it takes. A state that is not held goes on after a while.
-                    self.past.due = Some(Instant::now() + PATIENCE);
-                }
-                self.meetings.read_entries(at, Some(next), now());
-                NOTHING
-            }
-            // Nobody keeps more than this.
-            Some(_) => self.on_no_ledger(at),
-            None => self.on_ledger(at),
-        }
-    }
-
-    /// Everything that the ledger has was read.
-    fn on_ledger(&mut self, at: &At) -> Changed {
-        let words: Vec<_> = self.past.found.values().map(|(word, _)| word.clone()).collect();
-        let mut changed = NOTHING;
-        let mut is_on_disk = true;
-        for word in words {
-            for effect in self.book.learn(word) {
-                changed = changed.and(self.learned(effect));
-                is_on_disk &= self.unsaved.take().is_none();
-            }
-        }
-        if self.past.is_settled() {
-            // It came late.
-            self.past.forget_found();
-            self.read_next();
-            return changed;
-        }
-        let is_complete = self.past.unreadable == 0 && self.is_in_ledger();
-        if !is_on_disk || self.past.is_held && !is_complete {
-            return changed.and(self.on_no_ledger(at));
-        }
-        self.past.read.insert(*at);
-        if self.past.is_held && !self.is_vouched_for() {
-            // What another one knows is still to be read.
-            self.past.forget_found();
-            if !self.read_next() {
-                changed = changed.and(self.on_no_ledger(at));
-            }
-            return changed;
-        }
-        if self.past.is_held {
-            // It was granted by the state that is an old one, and nothing says whether it was taken back.
-            let granted: Vec<_> = self.beforehand.entries(0).map(|(peer, _)| *peer).collect();
-            granted.iter().for_each(|peer| self.forget_beforehand(peer));
-        }
-        changed.and(self.release())
-    }
-
-    /// Writes a word that was learned, and notes who had decided it.
-    fn learned(&mut self, effect: Effect) -> Changed {
-        let Effect::Changed(peer) = effect else { return NOTHING };
-        let changed = self.carry_out(vec![Effect::Changed(peer)]);
-        self.log_learned(&peer);
-        changed
-    }
-
-    /// Whether each grant of this state is in the ledger. One that is missing was withheld or lost, and with it perhaps the
-    /// revoke that came later. What the config grants was granted at this start.
-    fn is_in_ledger(&self) -> bool {
-        let is_pinned = |peer: &PublicKey| self.config.trust.iter().any(|trust| trust.key == *peer);
-        self.book.relations().filter(|relation| relation.is_paired()).all(|relation| {
-            let Some(Word::Grant(grant)) = &relation.mine else { return true };
-            let found = self.past.found.get(&self.past.keys.label(&relation.identity));
-            found.is_some_and(|(word, _)| word.sequence() >= grant.sequence) || is_pinned(&relation.identity)
-        })
-    }
-
-    /// Whether all ledgers were read that may know what this state does not: those of the rendezvous that have shown a newer
-    /// record. If that was before this start, it is not known which ones these are.
-    fn is_vouched_for(&self) -> bool {
-        if self.past.accusers.is_empty() {
-            self.meetings.keys().all(|at| self.past.read.contains(at))
-        } else {
-            self.past.accusers.is_subset(&self.past.read)
-        }
-    }
-
-    /// The ledger cannot be had, or lacks something.
-    pub(super) fn on_no_ledger(&mut self, at: &At) -> Changed {
-        if self.past.reading.is_some_and(|reading| reading != *at) {
-            return NOTHING;
-        }
-        if self.read_next() { NOTHING } else { self.give_up_ledgers() }
-    }
-
-    /// No ledger is left to be read.
-    fn give_up_ledgers(&mut self) -> Changed {
-        if self.past.is_settled() {
-            return NOTHING;
-        }
-        if !self.past.is_held {
-            return self.release();
-        }
-        if self.past.stage != Stage::Incomplete {
-            tracing::warn!("what was taken back since this state was saved is not known: {FIX}");
-        }
-        self.past.stage = Stage::Incomplete;
-        self.past.due = Some(Instant::now() + AGAIN);
-        NOTHING
+        Ok(changed)
     }
 
     /// Does what is due.
@@ -376,7 +262,10 @@ impl Agent {
         self.past.stage = Stage::Settled;
         self.past.due = None;
         self.past.accusers.clear();
+        self.past.was_held = false;
         let read_at = self.past.reading.take();
+        let read: Vec<_> = self.past.read.iter().copied().collect();
+        read.iter().for_each(|at| self.meetings.let_write(at, now()));
         let was_held = std::mem::take(&mut self.past.is_held);
         if was_held && let Err(failure) = self.state.forget_restored() {
             // After the next start it is read again.
@@ -444,7 +333,9 @@ impl Agent {
     pub(super) fn let_wait(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Message { from, id, sealed } if !self.past.is_settled() => {
-                if self.past.messages.len() < MAX_MESSAGES {
+                // Each rendezvous delivers it.
+                let is_known = self.past.messages.iter().any(|known| (known.0, known.1) == (from, id));
+                if !is_known && self.past.messages.len() < MAX_MESSAGES {
                     self.past.messages.push((from, id, sealed));
                 }
                 None

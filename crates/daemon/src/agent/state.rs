@@ -11,6 +11,7 @@
 //! | `record` | the agent's own signed record, as registered last |
 //! | `time` | the latest time that this agent has reached, in milliseconds since 1970 |
 //! | `machine` | a hash of the id of the machine that runs the agent |
+//! | `registered` | the sequence of the last record that each rendezvous was given |
 //! | `restored` | there while this state is known to be older than what the agent has said since |
 //! | `lock` | empty; the daemon that runs the agent holds a lock on it |
 //! | `peers/IDENTITY` | what is known of one peer: see [`Relation`] |

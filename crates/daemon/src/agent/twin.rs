@@ -55,8 +55,8 @@ impl Agent {
         if let Err(failure) = self.meetings.renew(now()) {
             tracing::error!("{failure}");
         }
-        let changed = self.sign_record(self.record.ipv4);
-        changed.and(self.drain())
+        self.hear_anew();
+        self.drain()
     }
 
     /// Stops: no connection, no tunnel.

@@ -71,6 +71,11 @@ impl Task {
         matches!(self, Self::Watch(_) | Self::Send(..) | Self::PutSlot(..) | Self::PutEntry(_))
     }
 
+    /// Whether it replaces what was said before.
+    fn writes(&self) -> bool {
+        matches!(self, Self::Send(..) | Self::PutSlot(..) | Self::PutEntry(_))
+    }
+
     /// Whether the rendezvous must keep what an agent keeps for itself.
     fn needs_entries(&self) -> bool {
         matches!(self, Self::PutEntry(_) | Self::Entries)
@@ -82,13 +87,17 @@ impl Task {
 pub(super) struct Can {
     /// The rendezvous has our record.
     pub(super) is_registered: bool,
+    /// What is said to others may be written.
+    pub(super) may_write: bool,
     /// It keeps what an agent keeps for itself.
     pub(super) keeps_entries: bool,
 }
 
 impl Can {
     fn does(self, task: &Task) -> bool {
-        (self.is_registered || !task.needs_record()) && (self.keeps_entries || !task.needs_entries())
+        (self.is_registered || !task.needs_record())
+            && (self.may_write || !task.writes())
+            && (self.keeps_entries || !task.needs_entries())
     }
 }
 

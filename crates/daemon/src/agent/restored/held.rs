@@ -2,6 +2,7 @@
 
 use super::super::explain::CONFIRM as FIX;
 use super::super::request::{AgentReply, AgentRequest, Confirmed};
+use super::super::time;
 use super::super::{Agent, Changed, NOTHING, PEERS};
 use super::Stage;
 use crate::failure::{ExitKind, Failure};
@@ -24,16 +25,19 @@ impl Agent {
             self.book.note_decided(*peer);
             self.log_confirmed(peer, uid);
         }
+        // Whatever record of ours is shown, a person has said that this state counts.
+        self.past.on_disk = None;
+        self.past.registered.clear();
+        self.past.was_held = false;
+        self.meetings.let_all_write(time::now());
         // The rendezvous may not have been heard yet.
         let changed = match self.past.stage {
             Stage::Unheard => {
                 self.past.is_held = false;
-                // Whatever record of ours is shown, a person has said that this state counts.
-                self.past.on_disk = None;
                 if let Err(failure) = self.state.forget_restored() {
                     tracing::error!("{failure}");
                 }
-                PEERS
+                PEERS.and(self.grant_pinned())
             }
             _ => self.release(),
         };
