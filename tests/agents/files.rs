@@ -158,7 +158,8 @@ fn a_harmed_state_file_is_refused_by_name_or_made_again() {
             } else {
                 bob.start();
                 assert_eq!(bob.ask("agents")["identity"], identity, "{what}");
-                assert_eq!(bob.peer("alice")["state"], "trusted", "{what}");
+                // The folder is a backup each time, so what it grants may be held until the ledger was read.
+                bob.sees("alice", "trusted");
                 assert_eq!(bob.v4(), v4, "{what}");
                 let is_named = bob.daemon().log().contains(&path.display().to_string());
                 assert_eq!(is_named, outcome == Outcome::Warns, "{what}: {}", bob.daemon().log());
