@@ -191,7 +191,7 @@ fn a_revoke_that_one_rendezvous_has_missed_is_learned_from_the_other_one() {
     network.start(1, "");
     alice.start();
     meets_at(&alice, 1);
-    assert_eq!(alice.peer("bob")["state"], "trusted");
+    alice.sees("bob", "trusted");
     network.start(0, "");
     alice.sees_within(RECONNECT, "bob", "untrusted");
     assert_eq!(alice.ask("agents")["held"], Value::Null);

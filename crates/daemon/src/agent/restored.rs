@@ -264,8 +264,6 @@ impl Agent {
         self.past.accusers.clear();
         self.past.was_held = false;
         let read_at = self.past.reading.take();
-        let read: Vec<_> = self.past.read.iter().copied().collect();
-        read.iter().for_each(|at| self.meetings.let_write(at, now()));
         let was_held = std::mem::take(&mut self.past.is_held);
         if was_held && let Err(failure) = self.state.forget_restored() {
             // After the next start it is read again.
@@ -282,6 +280,9 @@ impl Agent {
             let kept = found.get(&self.past.keys.label(&peer)).map(|(_, sealed)| &sealed[..]);
             self.keep_own_word(&peer, read_at.zip(kept));
         }
+        // Not before: what waits for them may be older than what was just learned.
+        let read: Vec<_> = self.past.read.iter().copied().collect();
+        read.iter().for_each(|at| self.meetings.let_write(at, now()));
         if std::mem::take(&mut self.past.has_said) {
             changed = changed.and(self.sign_record(self.record.ipv4));
         }
