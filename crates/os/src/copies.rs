@@ -57,7 +57,7 @@ pub struct CopyWatch {
 
 impl CopyWatch {
     /// Starts watching. What this kernel does not offer is not watched.
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         let boot_id = File::open(BOOT_ID).ok().and_then(|file| Some((read_boot_id(&file)?, file)));
         Self {
             page: WipedPage::new().ok(),
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_process_that_runs_on_is_no_copy() {
-        let mut watch = CopyWatch::new();
+        let mut watch = CopyWatch::start();
         assert!(watch.boot_id.is_some() && watch.page.is_some(), "every kernel of today has them");
         assert_eq!(watch.take(watch.looked), None);
         assert_eq!(watch.take(watch.looked + 2 * LOOK_AGAIN), None);
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_child_of_a_fork_is_told_once() {
-        let mut watch = CopyWatch::new();
+        let mut watch = CopyWatch::start();
         // SAFETY: the child only reads memory and ends, without anything that a different thread may have locked.
         match unsafe { libc::fork() } {
             0 => {
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_different_boot_id_is_told_once_and_looked_for_every_100_ms() {
-        let mut watch = CopyWatch::new();
+        let mut watch = CopyWatch::start();
         let start = watch.looked;
         watch.boot_id.as_mut().expect("a boot id").1 = *b"00000000-0000-0000-0000-000000000000";
         assert_eq!(watch.take(start + LOOK_AGAIN - Duration::from_nanos(1)), None);
@@ -226,7 +226,7 @@ mod tests {
     /// Other programs may write to such sockets, and only the kernel counts.
     #[test]
     fn an_announcement_of_a_program_is_not_believed() {
-        let watch = CopyWatch::new();
+        let watch = CopyWatch::start();
         let Some(socket) = &watch.announcements else { return eprintln!("this process hears no announcements") };
         let address = rustix::net::getsockname(socket).expect("bound");
         let sender = announcements().expect("a second socket");

@@ -75,7 +75,7 @@ impl Run {
         poller.add(&timer, TOKEN_TIMER)?;
         poller.add(&waker, TOKEN_WAKER)?;
         poller.add(&wall_clock, TOKEN_WALL_CLOCK)?;
-        let copies = CopyWatch::new();
+        let copies = CopyWatch::start();
         copies.announcements().map_or(Ok(()), |announcements| poller.add(announcements, TOKEN_COPIES))?;
         wait_for(&poller, &sockets)?;
         Ok(Self {
