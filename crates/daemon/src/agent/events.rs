@@ -36,7 +36,7 @@ impl Agent {
                     return NOTHING;
                 }
                 if self.record.ipv4.is_some() && !self.meetings.decides(at) {
-                    let cause = "it has given the IPv4 address of this agent to another one".to_owned();
+                    let cause = "a different agent has the IPv4 address of this agent there".to_owned();
                     self.refuse_record(at, Code::Ipv4.word(), cause);
                     return NOTHING;
                 }

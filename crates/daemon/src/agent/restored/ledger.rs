@@ -123,7 +123,7 @@ impl Agent {
         }
         self.past.read.insert(*at);
         if self.past.is_held && !self.is_vouched_for() {
-            // What another one knows is still to be read.
+            // The ledger of a different rendezvous must be read, too.
             self.past.forget_found();
             if !self.read_next() {
                 changed = changed.and(self.on_no_ledger(at));
