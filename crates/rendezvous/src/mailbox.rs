@@ -1,8 +1,9 @@
 //! The mailboxes: sealed messages that wait until their recipients acknowledge them.
 //!
-//! A mailbox has two halves of equal size. Strangers share one half, with one message for each. Friends have
-//! the other: senders with a permit signed by the recipient, and those for whom the recipient has left something itself. A half that is full drops the oldest message of the same sender. If the sender
-//! has none there, the message is refused, so nobody can push out what others sent.
+//! A mailbox has two halves of equal size. Strangers share one half, with one message for each. Friends have the other:
+//! senders with a permit signed by the recipient, and those for whom the recipient has left a message or its endpoints. A half
+//! that is full drops the oldest message of the same sender. If the sender has none there, the message is refused, so nobody
+//! can push out what others sent.
 //!
 //! A message that was acknowledged leaves a receipt behind until its time is over. A sender that missed the push learns
 //! from it, and the same message sent again is not delivered a second time.

@@ -119,6 +119,11 @@ impl Slots {
         Slot::ALL.into_iter().filter_map(kept).collect()
     }
 
+    /// Whether this slot of a recipient is filled.
+    pub(crate) fn holds(&self, to: &PublicKey, key: &SlotKey) -> bool {
+        self.to.get(to).and_then(|slots| slots.get(key)).is_some_and(|slot| slot.sealed.is_some())
+    }
+
     /// Removes a slot.
     pub(crate) fn remove(&mut self, to: &PublicKey, key: &SlotKey) {
         let Some(slots) = self.to.get_mut(to) else { return };

@@ -8,7 +8,7 @@ use super::stored::{StoredMessage, StoredSlot, mail_key, slot_key, to_bytes};
 use super::{A_MOMENT, ConnectionId, MAX_AHEAD, Outcome, Refusal, Registry};
 use crate::mailbox::{Admission, Message, MessageKey, Placement, SlotKey};
 use crate::now::Now;
-use crate::protocol::{Code, MAX_SEALED_LEN, MAX_SLOT_LEN, Push, Reply};
+use crate::protocol::{Code, MAX_SEALED_LEN, MAX_SLOT_LEN, Push, Reply, Slot};
 use crate::store::{Expected, Operation};
 
 /// A message that somebody sends.
@@ -88,10 +88,11 @@ impl Registry {
         if is_valid { Ok(true) } else { Err(Code::Clock.into()) }
     }
 
-    /// Whether an agent has left a message or a slot for a different one, which makes that one a friend: an answer to its request
-    /// finds room, and so does what its peers send, however many strangers write to it.
+    /// Whether an agent has left a message or its endpoints for a different one, which makes that one a friend: an answer to its
+    /// request finds room, and so does what its peers send, however many strangers write to it. A word alone makes nobody a
+    /// friend: it may be a refusal.
     fn has_written_to(&self, writer: &PublicKey, to: &PublicKey) -> bool {
-        self.mail.holds(to, writer) || !self.slots.of(to, writer).is_empty()
+        self.mail.holds(to, writer) || self.slots.holds(to, &(*writer, Slot::Endpoints))
     }
 
     /// The caller has a message, so only its receipt is kept. What is not there was acknowledged earlier, or its time was over.

@@ -197,6 +197,10 @@ fn strangers_keep_out_no_answer_and_no_peer() {
     }
     let stranger = world.join(600);
     assert_eq!(code(&world.ask(stranger, long(500))), Some(Code::Full));
+    // Nor is one a friend that got a word, which may be a refusal.
+    let word = Verb::PutSlot { to: agent(600), slot: Slot::Word, sealed: vec![1].into() };
+    assert_eq!(world.ask(victim, word), Reply::Done);
+    assert_eq!(code(&world.ask(stranger, long(500))), Some(Code::Full));
     // That the request was acknowledged changes nothing, and neither does a restart.
     let acknowledge = Verb::Acknowledge { from: agent(500), message: [1; 16] };
     assert_eq!(world.ask(asked, acknowledge), Reply::Done);
