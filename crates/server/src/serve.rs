@@ -106,7 +106,8 @@ pub async fn serve(
     };
     ready(&life.setup);
     // What they ask for is on disk by now. A successor that fails may have written something newer.
-    let url = Some(life.setup.url.url());
+    // Where the key is elsewhere, the object says where we are.
+    let url = life.state.can_sign()?.then(|| life.setup.url.url());
     let options = Options { url, network_file: None, pool: None, is_closed: None, ..options };
     while let Some(successor) = life.run(end.as_mut()).await? {
         let serves = tokio::select! {
@@ -271,7 +272,13 @@ impl Life {
 async fn identity(options: &Options, state: &State, host: SocketAddr) -> Result<Identity, ServeError> {
     let default = format!("https://{host}");
     let url = options.url.as_deref().unwrap_or(&default);
-    let wanted = Wanted { name: &options.network, pool: options.pool, is_closed: options.is_closed, url };
+    let wanted = Wanted {
+        name: &options.network,
+        pool: options.pool,
+        is_closed: options.is_closed,
+        url,
+        is_url_given: options.url.is_some(),
+    };
     if let Some(file) = &options.network_file {
         state.take(&network::open(file)?, (&options.network, options.pool))?;
     } else if state.is_new()? {

@@ -128,6 +128,11 @@ impl State {
         Ok(true)
     }
 
+    /// Whether the network's key is here.
+    pub(crate) fn can_sign(&self) -> Result<bool, ServeError> {
+        self.has(NETWORK_KEY)
+    }
+
     fn has(&self, name: &str) -> Result<bool, ServeError> {
         match self.folder.open(name, Access::Read) {
             Ok(_) => Ok(true),

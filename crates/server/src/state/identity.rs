@@ -30,6 +30,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) is_closed: Option<bool>,
     /// Where agents find this rendezvous, if the one who signs the object has not said.
     pub(crate) url: &'a str,
+    /// Whether the operator has said so, and it is not only where it listens.
+    pub(crate) is_url_given: bool,
 }
 
 impl State {
@@ -112,6 +114,15 @@ impl State {
                 )));
             }
             let listed = network.rendezvous.iter().find(|known| known.key == ours.key);
+            if wanted.is_url_given && listed.is_none_or(|listed| listed.url != ours.url) {
+                let failure =
+                    ServeError::new(Kind::NotFound, format!("cannot name {} in the network object", ours.url));
+                let failure = failure.with_cause(format!("{} is not here to sign that", self.shown(NETWORK_KEY)));
+                return Err(failure.with_hint(format!(
+                    "where the network key is: overlay network sign FILE --key KEYFILE --rendezvous {}#{}",
+                    ours.url, ours.key
+                )));
+            }
             let url = listed.map(|listed| listed.url.clone()).unwrap_or_else(|| {
                 tracing::warn!(
                     "the network object does not name this rendezvous, and {} is not here to sign a new one",

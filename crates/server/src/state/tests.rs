@@ -20,7 +20,7 @@ fn pool() -> Pool {
 }
 
 fn wanted(name: &str) -> Wanted<'_> {
-    Wanted { name, pool: None, is_closed: None, url: URL }
+    Wanted { name, pool: None, is_closed: None, url: URL, is_url_given: false }
 }
 
 fn open(dir: &tempfile::TempDir) -> State {
@@ -183,6 +183,9 @@ fn an_object_that_was_signed_elsewhere_is_taken_and_says_where_we_are() {
         assert_eq!(identity.network.bytes(), object.bytes());
         assert_eq!((identity.key.public(), identity.url.as_str()), (key, "https://rv.example.net:7447"));
     }
+    let elsewhere = Wanted { is_url_given: true, ..wanted("lab") };
+    let refused = shown(&state.load(&elsewhere, NOW).expect_err("no key to sign with"), &dir);
+    golden("moved without the key", refused.replace(&key.to_string(), "KEY"));
     let closed = Wanted { is_closed: Some(false), ..wanted("lab") };
     golden("opened without the key", shown(&state.load(&closed, NOW).expect_err("no key to sign with"), &dir));
 }
