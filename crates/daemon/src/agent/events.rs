@@ -103,6 +103,7 @@ impl Agent {
                 self.watch_peers();
                 self.told.clear();
                 if self.past.is_settled() {
+                    self.keep_own_words();
                     self.repeat_letters();
                 }
             }

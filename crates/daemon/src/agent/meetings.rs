@@ -194,6 +194,13 @@ impl Meetings {
         }
     }
 
+    /// Nothing of that goes to it until its ledger was read.
+    pub(super) fn hold_writes(&mut self, at: &At) {
+        if let Some(meeting) = self.at(at) {
+            meeting.client.hold_writes();
+        }
+    }
+
     pub(super) fn let_all_write(&mut self, now: Now) {
         self.all.iter_mut().for_each(|meeting| meeting.client.let_write(now));
     }
@@ -345,6 +352,7 @@ impl Meetings {
     pub(super) fn renew(&mut self, now: Now) -> Result<(), Failure> {
         for meeting in &mut self.all {
             (meeting.is_heard, meeting.has_registered) = (false, false);
+            meeting.client.hold_writes();
             meeting.client.renew(seed()?, now);
         }
         Ok(())

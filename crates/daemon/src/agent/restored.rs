@@ -221,6 +221,7 @@ impl Agent {
         }
         self.past.accusers.insert(*at);
         self.past.read.remove(at);
+        self.meetings.hold_writes(at);
         if self.past.is_heard() {
             self.past.stage = Stage::Reading;
         }
@@ -296,6 +297,14 @@ impl Agent {
         }
         self.read_next();
         changed
+    }
+
+    /// Keeps our latest word to each peer. A rendezvous that has these bytes already is not told again.
+    pub(super) fn keep_own_words(&mut self) {
+        let peers: Vec<_> = self.book.relations().map(|relation| relation.identity).collect();
+        for peer in peers {
+            self.keep_own_word(&peer, None);
+        }
     }
 
     /// Keeps our latest word to a peer for the time after a restore. `kept`: what a rendezvous has. Returns whether it

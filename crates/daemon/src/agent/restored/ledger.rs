@@ -54,7 +54,11 @@ impl Agent {
     /// The connection to a rendezvous is gone.
     pub(in crate::agent) fn on_ledger_lost(&mut self, at: &At) -> Changed {
         self.past.to_read.remove(at);
-        if self.past.reading == Some(*at) { self.on_no_ledger(at) } else { NOTHING }
+        if self.past.reading != Some(*at) || self.read_next() {
+            return NOTHING;
+        }
+        // It is read with the next connection, and nothing is written there before.
+        self.give_up_ledgers()
     }
 
     /// A page of the ledger.
