@@ -66,5 +66,5 @@ fn a_rendezvous_that_never_speaks_is_tried_again_and_status_says_since_when() {
     let is_since = (unix_now() - since).abs_diff(began.elapsed().as_secs()) <= 2;
     assert!(state != "connected" && is_since, "{state} since {since}");
     let status = alice.verb(format!("status {}", alice.host.interface())).succeeded("status");
-    assert!(status.contains("does not serve this agent since 20"), "{status}");
+    assert!(status.contains("has not served this agent since 20"), "{status}");
 }

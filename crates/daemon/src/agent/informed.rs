@@ -13,15 +13,15 @@ use tokio::time::Instant;
 
 use super::{Agent, Changed, ENDPOINTS, NOTHING};
 
-/// How long after the one before each call follows.
+/// The pause before each call.
 const CALLS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2)];
 
 /// The calls that are due. There is one entry for each peer at most.
 #[derive(Debug, Default)]
 pub(super) struct Informed {
-    /// When, and how many were made.
+    /// When the next call is due, and how many were made.
     calls: BTreeMap<PublicKey, (Instant, usize)>,
-    /// The last answer of which each peer was known to have it. This may be told more than once.
+    /// The last answer that each peer is known to have. A delivery may be told more than once.
     answers: BTreeMap<PublicKey, [u8; 16]>,
 }
 

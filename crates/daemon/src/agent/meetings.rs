@@ -1,8 +1,8 @@
 //! Where this agent meets others: at every rendezvous that the config names, and at those that the network lists beside them.
 //!
-//! All are used at once, and the same signed bytes go to each, so any of them may be down. A question goes to
-//! each, and the first that knows the answer has answered it. The first that is connected says which IPv4 address is ours: two that disagree would
-//! change it for ever.
+//! All are used at once, and the same signed bytes go to each, so any of them may be down. A question goes to each, and the
+//! first answer that knows something counts. The first rendezvous that is connected says which IPv4 address is ours: two that
+//! disagree would change it for ever.
 
 mod meeting;
 
@@ -31,7 +31,7 @@ use crate::warnings::StatusWarning;
 /// The code of the warning about a rendezvous that does not serve us.
 const NOT_MET: &str = "rendezvous";
 
-/// The code of the warning about a clock that agrees with that of no rendezvous.
+/// The code of the warning about a clock that differs from that of every rendezvous.
 const CLOCK: &str = "clock";
 
 /// The key of a rendezvous, which names it.
@@ -42,7 +42,7 @@ pub(super) struct Meetings {
     network: PublicKey,
     identity: Arc<SecretKey>,
     all: Vec<Meeting>,
-    /// Why nobody is met any more.
+    /// Why all connections were ended.
     end: Option<String>,
 }
 
@@ -343,8 +343,12 @@ impl Meetings {
 
     /// The addresses that this host is seen from.
     pub(super) fn seen_from(&self) -> Vec<IpAddr> {
-        let mut seen: Vec<_> = self.all.iter().filter_map(|meeting| meeting.seen_from).collect();
-        seen.dedup();
+        let mut seen = Vec::new();
+        for address in self.all.iter().filter_map(|meeting| meeting.seen_from) {
+            if !seen.contains(&address) {
+                seen.push(address);
+            }
+        }
         seen
     }
 
@@ -397,7 +401,7 @@ impl Meetings {
         let failed = served.filter_map(|meeting| Some((meeting, meeting.standing.cause()?)));
         failed.map(|(Meeting { place, since, .. }, cause)| {
             let since = rfc3339(*since);
-            let what = format!("the rendezvous {} does not serve this agent since {since}: {cause}", place.url);
+            let what = format!("the rendezvous {} has not served this agent since {since}: {cause}", place.url);
             StatusWarning::new(NOT_MET, what, "tunnels go on without it; `overlay doctor` looks for the cause")
         })
     }
@@ -411,13 +415,13 @@ impl Meetings {
         if is(&Standing::Connected) { Standing::Connected.text() } else { Standing::Connecting.text() }
     }
 
-    /// As if this one had told something.
+    /// Pretends that this rendezvous told an event.
     #[cfg(test)]
     pub(super) fn on_event(&mut self, at: &At, event: &Event) {
         self.at(at).expect("it is known").on_event(event);
     }
 
-    /// As if each had registered our record.
+    /// Pretends that each has registered our record.
     #[cfg(test)]
     pub(super) fn assume_registered(&mut self) {
         self.all.iter_mut().for_each(|meeting| meeting.is_registered = true);
@@ -434,7 +438,7 @@ impl Agent {
         self.meetings.warnings().collect()
     }
 
-    /// The warning in `overlay status` about a clock that agrees with that of no rendezvous.
+    /// The warning in `overlay status` about a clock that differs from that of every rendezvous.
     pub(crate) fn clock_warning(&self) -> Option<StatusWarning> {
         let nearest = self.meetings.all.iter().filter_map(|meeting| meeting.ahead).map(i64::unsigned_abs).min()?;
         let what = "the clock of this host and that of the rendezvous differ by more than ten minutes";

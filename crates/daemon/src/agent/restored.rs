@@ -1,13 +1,14 @@
 //! State that is older than what this agent has said since: a restored backup, or a virtual machine that was rolled back.
 //!
 //! ```text
-//! unheard --welcome--> reading --the whole ledger--> settled
+//! unheard --welcome--> reading --the whole ledger--> settled --a newer record--> reading
+//!                      reading --not enough--> incomplete --30 s--> reading
 //! ```
 //!
 //! Until a rendezvous is heard, the state on disk counts. If one shows a record that this agent has signed, and that is newer
-//! than the last one that this state knows to be there, the state is an old one. From then on everything that was granted is *held*: no
-//! tunnel, nothing given, nothing taken, also over restarts. It ends when the agent's own ledgers at those that have
-//! shown such a record were read and hold every grant of this state, or when a person confirms the state.
+//! than the last one that this state knows to be there, the state is an old one. From then on everything that was granted is
+//! *held*: no tunnel, nothing given, nothing taken, also over restarts. It ends when the agent's own ledgers at those that
+//! have shown such a record were read and hold every grant of this state, or when a person confirms the state.
 //!
 //! Each ledger is read at each start, held or not: a word of ours that is newer than this state counts in any case. Nothing is
 //! written to a rendezvous until its ledger was read, so that an old word never replaces a newer one there.
@@ -57,7 +58,7 @@ pub(super) struct Past {
     to_read: BTreeSet<At>,
     /// Whose ledger was read to its end.
     read: BTreeSet<At>,
-    /// When something is to be done if nothing comes.
+    /// When the present reading is given up, or the next one begins.
     due: Option<Instant>,
     /// Our words as the ledger has them.
     found: BTreeMap<Label, (OwnWord, Vec<u8>)>,

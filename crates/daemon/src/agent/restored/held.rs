@@ -50,7 +50,7 @@ impl Agent {
         let why = match self.past.stage {
             _ if !self.past.is_held => return None,
             Stage::Incomplete if !self.past.keeps_entries() => "the rendezvous does not say what was taken back since",
-            Stage::Incomplete => "the rendezvous does not have all that was said since",
+            Stage::Incomplete => "no rendezvous that answers has all that was said since",
             Stage::Unheard | Stage::Reading | Stage::Settled => "the rendezvous is asked what was taken back since",
         };
         Some(why.to_owned())

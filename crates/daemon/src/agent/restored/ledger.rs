@@ -162,7 +162,7 @@ impl Agent {
     }
 
     /// Whether all ledgers were read that may know what this state does not: those of the rendezvous that have shown a newer
-    /// record. If that was before this start, it is not known which ones these are.
+    /// record. After a restart nobody knows which ones those were, so all must be read.
     fn is_vouched_for(&self) -> bool {
         if self.past.was_held || self.past.accusers.is_empty() {
             self.meetings.keys().all(|at| self.past.read.contains(at))
