@@ -95,7 +95,7 @@ fn a_ledger_that_is_withheld_opens_nothing() {
     let alice = scene.alice_key;
     scene.rogue.filter(move |told| entries_become(told, alice, |_| Vec::new()));
     restore(&mut scene, &yesterday);
-    is_held_until_a_person_confirms(&scene, "does not have all");
+    is_held_until_a_person_confirms(&scene, "has all that was said since");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_ledger_that_is_never_shown_opens_nothing_and_silences_nobody_who_is_up_to_d
     let yesterday = untrusted(&scene);
     scene.rogue.filter(refuse);
     restore(&mut scene, &yesterday);
-    is_held_until_a_person_confirms(&scene, "does not have all");
+    is_held_until_a_person_confirms(&scene, "has all that was said since");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn entries_that_are_not_ours_bring_nothing_back_and_take_nothing_away() {
         within(SHORTLY, "alice to be held", || {
             scene.alice.ask("agents")["held"]
                 .as_str()
-                .is_some_and(|held| held.contains("does not have all"))
+                .is_some_and(|held| held.contains("has all that was said since"))
                 .then_some(())
         });
         assert!(!pings(&scene), "a restored grant was open");
