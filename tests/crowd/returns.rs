@@ -121,6 +121,12 @@ impl Crowd {
         assert!(failed.contains("not usable for TLS"), "{failed}");
         let failed = self.world.replaces_in_vain("--pool 10.1.0.0/16");
         assert!(failed.contains("the pool of a network cannot be changed"), "{failed}");
+        let key = self.world.state_file("network.key");
+        let aside = key.with_extension("aside");
+        std::fs::rename(&key, &aside).expect("our own file");
+        let failed = self.world.replaces_in_vain("--closed");
+        assert!(failed.contains("cannot close the network"), "{failed}");
+        std::fs::rename(&aside, &key).expect("our own file");
         let failed = self.world.replaces_in_vain("--metrics 192.0.2.1:1");
         assert!(failed.contains("cannot listen for metrics"), "{failed}");
         let (_, times) = self.look_up(Duration::from_secs(1));
@@ -128,16 +134,24 @@ impl Crowd {
         let after = self.members.iter().map(|member| member.pushes.load(Relaxed)).sum::<u64>();
         assert_eq!(before, after, "no agent has noticed anything");
 
-        // This one is found out only once the old process has released everything.
-        let key = self.world.state_file("network.key");
-        let aside = key.with_extension("aside");
-        std::fs::rename(&key, &aside).expect("our own file");
+        // This one is found out only once the old process has released everything: its certificate is good for one reading.
+        let pipes = ["certificate.pipe", "key.pipe"].map(|name| self.world.host.dir().join(name));
+        let [chain, key] = pipes.each_ref().map(|pipe| pipe.display().to_string());
+        self.world.host.exec(format!("mkfifo {chain} {key}"));
+        let own = ["certificate.pem", "certificate.key"].map(|name| self.world.state_file(name));
+        let [good, secret] = own.map(|file| std::fs::read(file).expect("the server's own"));
+        let writer = std::thread::spawn(move || {
+            let [chain, key] = &pipes;
+            for (pipe, text) in [(chain, &good[..]), (key, &secret), (chain, b"no certificate"), (key, &secret)] {
+                std::fs::write(pipe, text).expect("the successor reads it");
+            }
+        });
         let began = Instant::now();
-        let failed = self.world.replaces_in_vain("--closed");
-        assert!(failed.contains("cannot close the network"), "{failed}");
+        let failed = self.world.replaces_in_vain(&format!("--cert {chain} --key {key}"));
+        assert!(failed.contains("not usable for TLS"), "{failed}");
+        writer.join().expect("both were read");
         let back = self.all_back(began, &mut Vec::new());
         assert!(back <= BACK, "{back:?}");
-        std::fs::rename(&aside, &key).expect("our own file");
         self.world.replace("");
         self.all_back(Instant::now(), &mut Vec::new());
     }

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! successor                                      predecessor
-//! checks config, keys and certificate
 //!   -- hand over -->
 //!   <-- the listening sockets --                 serves as before
-//! checks the sockets, and binds what is missing
+//! binds what is missing
+//! checks options, keys and certificate
 //!   -- go -->
 //! waits for the lock                             stops accepting, keeps and answers what is under way,
 //!                                                closes the store, releases the lock, says goodbye
@@ -59,10 +59,18 @@ impl Sockets {
     ) -> Result<Self, ServeError> {
         let mut listen = |purpose, wanted: SocketAddr| {
             let is_there = |socket: &TcpListener| socket.local_addr().is_ok_and(|address| suits(address, wanted));
-            match handed.iter().position(is_there) {
-                Some(at) => Ok(handed.swap_remove(at)),
-                None => bind(purpose, wanted),
+            if let Some(at) = handed.iter().position(is_there) {
+                return Ok(handed.swap_remove(at));
             }
+            bind(purpose, wanted).map_err(|error| {
+                let in_the_way = handed.iter().filter_map(|socket| socket.local_addr().ok());
+                match in_the_way.into_iter().find(|address| address.port() == wanted.port()) {
+                    Some(address) => error.with_hint(format!(
+                        "the rendezvous that runs listens on {address}: name the same, or end it before this start"
+                    )),
+                    None => error,
+                }
+            })
         };
         let agents = listen("for agents", agents)?;
         let metrics = metrics.map(|metrics| listen("for metrics", metrics)).transpose()?;
@@ -144,4 +152,26 @@ fn listener(socket: OwnedFd) -> io::Result<TcpListener> {
     let listener = TcpListener::from(socket);
     listener.local_addr()?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_taken_over_where_it_is_wanted_and_named_where_it_is_in_the_way() {
+        let handed = || bind("for agents", "127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let socket = handed();
+        let address = socket.local_addr().expect("it is bound");
+        let taken = Sockets::open(address, None, vec![socket]).expect("the same");
+        assert_eq!(taken.addresses().expect("they are open"), (address, None));
+        drop(taken);
+
+        let socket = handed();
+        let port = socket.local_addr().expect("it is bound").port();
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], port));
+        let refused = Sockets::open(everywhere, None, vec![socket]).expect_err("the port is taken");
+        let hint = refused.hint.expect("what to do");
+        assert!(hint.contains(&format!("listens on 127.0.0.1:{port}")), "{hint}");
+    }
 }

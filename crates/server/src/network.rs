@@ -128,15 +128,22 @@ pub fn open(file: &Path) -> Result<Signed<Network>, ServeError> {
 /// The key of the rendezvous of a network on this host. It is made if it does not exist.
 ///
 /// # Errors
-/// The state folder cannot be used, or a rendezvous runs.
+/// The state folder cannot be used.
 pub fn rendezvous_key(state_dir: &Path, network: &str) -> Result<PublicKey, ServeError> {
+    if let Some(known) = State::look(state_dir, network)?.known_rendezvous_key()? {
+        return Ok(known);
+    }
     State::open(state_dir, network)?.rendezvous_key()
 }
 
 /// Reads a key file. One that others may open is refused.
 pub(crate) fn key(file: &Path) -> Result<SecretKey, ServeError> {
     let place = Place::of(file)?;
-    key_in(&place.folder, &place.name)?.ok_or_else(|| missing(file))
+    let damaged = |problem: &str| {
+        let failure = ServeError::new(Kind::Other, format!("`{}` cannot be used", file.display()));
+        failure.with_cause(problem).with_hint("restore it from a backup: no other key signs for this network")
+    };
+    key_in(&place.folder, &place.name, damaged)?.ok_or_else(|| missing(file))
 }
 
 fn missing(file: &Path) -> ServeError {

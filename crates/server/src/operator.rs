@@ -52,7 +52,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const BACKUP_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Listens for the operator.
-pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, ServeError> {
+fn listen(folder: &Folder) -> Result<UnixListener, ServeError> {
     let path = folder.path_of(SOCKET);
     let bound = folder.listen(OsStr::new(SOCKET), OsStr::new(WORKSHOP), 0o600, None).and_then(|listener| {
         listener.set_nonblocking(true)?;
@@ -67,13 +67,42 @@ pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, ServeError> {
     })
 }
 
-/// Serves until the future is dropped.
-pub(crate) async fn serve(listener: UnixListener, desk: Desk) {
+/// The door, while it is open.
+pub(crate) struct Door {
+    end: oneshot::Sender<()>,
+    serving: JoinSet<()>,
+}
+
+impl Door {
+    /// Listens, and answers questions.
+    pub(crate) fn open(folder: &Folder, desk: Desk) -> Result<Self, ServeError> {
+        let listener = listen(folder)?;
+        let (end, ending) = oneshot::channel();
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(listener, desk, ending));
+        Ok(Self { end, serving })
+    }
+
+    /// Lets nobody in any more, and waits until those inside have their answers. Can be cancelled, which ends them.
+    pub(crate) async fn end(mut self) {
+        let _ = self.end.send(());
+        while self.serving.join_next().await.is_some() {}
+    }
+}
+
+async fn serve(listener: UnixListener, desk: Desk, mut ending: oneshot::Receiver<()>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // They hold the store, so they end with this.
     let mut answers = JoinSet::new();
-    while let Ok(slot) = slots.clone().acquire_owned().await {
-        let (stream, _) = accept(|context| listener.poll_accept(context)).await;
+    loop {
+        let next = async {
+            let slot = slots.clone().acquire_owned().await;
+            (slot, accept(|context| listener.poll_accept(context)).await.0)
+        };
+        let (slot, stream) = tokio::select! {
+            next = next => next,
+            _ = &mut ending => break,
+        };
         while answers.try_join_next().is_some() {}
         let desk = desk.clone();
         answers.spawn(async move {
@@ -82,6 +111,8 @@ pub(crate) async fn serve(listener: UnixListener, desk: Desk) {
             let _ = tokio::time::timeout(BACKUP_PATIENCE, desk.answer(stream)).await;
         });
     }
+    drop((listener, desk));
+    while answers.join_next().await.is_some() {}
 }
 
 /// What questions are answered from.

@@ -91,24 +91,25 @@ pub async fn serve(
             .with_cause(reason)
     })?;
     prepare_process();
+    let object = options.network_file.as_deref().map(network::open).transpose()?;
     let mut end = std::pin::pin!(end);
     let (mut life, sockets) = match predecessor(&options)? {
         // Told to end meanwhile, we leave the old one serving.
         Some((predecessor, sockets)) => tokio::select! {
-            replaced = replace(&options, predecessor, sockets) => replaced?,
+            replaced = replace(&options, object.as_ref(), predecessor, sockets) => replaced?,
             () = end.as_mut() => return Ok(()),
         },
         None => {
             let state = State::open(&options.state_dir, &options.network)?;
             let sockets = Arc::new(Sockets::open(options.listen, options.metrics, Vec::new())?);
-            (Life::begin(&options, state, sockets.clone()).await?, sockets)
+            (Life::begin(&options, object.as_ref(), state, sockets.clone()).await?, sockets)
         }
     };
     ready(&life.setup);
     // What they ask for is on disk by now. A successor that fails may have written something newer.
     // Where the key is elsewhere, the object says where we are.
     let url = life.state.can_sign()?.then(|| life.setup.url.url());
-    let options = Options { url, network_file: None, pool: None, is_closed: None, ..options };
+    let options = Options { url, pool: None, is_closed: None, ..options };
     while let Some(successor) = life.run(end.as_mut()).await? {
         let serves = tokio::select! {
             serves = successor.serves() => serves,
@@ -120,7 +121,7 @@ pub async fn serve(
         }
         tracing::error!("the new process has failed; we go on");
         let state = State::open_within(RELEASE_PATIENCE, &options.state_dir, &options.network).await?;
-        life = Life::begin(&options, state, sockets.clone()).await?;
+        life = Life::begin(&options, None, state, sockets.clone()).await?;
     }
     Ok(())
 }
@@ -140,6 +141,7 @@ fn predecessor(options: &Options) -> Result<Option<(Predecessor, Vec<std::net::T
 /// Takes the place of a process that serves. Until it is told to go, it serves on whatever happens here.
 async fn replace(
     options: &Options,
+    object: Option<&Signed<Network>>,
     mut predecessor: Predecessor,
     sockets: Vec<std::net::TcpListener>,
 ) -> Result<(Life, Arc<Sockets>), ServeError> {
@@ -148,14 +150,12 @@ async fn replace(
     };
     let sockets = Arc::new(Sockets::open(options.listen, options.metrics, sockets)?);
     let state = State::look(&options.state_dir, &options.network)?;
-    match &options.network_file {
-        Some(file) => _ = state.check_successor(&network::open(file)?, (&options.network, options.pool))?,
-        None => _ = state.known(&options.network, options.pool)?,
-    }
-    tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
+    let (_, listens) = listening::acceptor(&sockets.agents)?;
+    state.plan(&wanted(options, object, &shown_url(listens)), now())?;
+    tls::check(options.certificate.as_ref(), &state.folder)?;
     predecessor.go().map_err(failed)?;
     let state = State::open_within(RELEASE_PATIENCE, &options.state_dir, &options.network).await?;
-    let life = Life::begin(options, state, sockets.clone()).await?;
+    let life = Life::begin(options, object, state, sockets.clone()).await?;
     // It may have ended already: then somebody else is replacing it, too, and has come second.
     let _ = predecessor.relieve();
     Ok((life, sockets))
@@ -169,17 +169,22 @@ struct Life {
     shared: Arc<Shared>,
     writer: Writer<RedbStore>,
     desk: JoinHandle<Result<(), desk::StoreFailed>>,
-    /// Metrics, and the operator's door.
+    operator: operator::Door,
+    /// Metrics.
     beside: JoinSet<()>,
     successors: mpsc::Receiver<Successor>,
 }
 
 impl Life {
     /// Reads what is kept, and serves metrics and the operator. Nobody is accepted yet.
-    async fn begin(options: &Options, state: State, sockets: Arc<Sockets>) -> Result<Self, ServeError> {
+    async fn begin(
+        options: &Options,
+        object: Option<&Signed<Network>>,
+        state: State,
+        sockets: Arc<Sockets>,
+    ) -> Result<Self, ServeError> {
         let (listener, address) = listening::acceptor(&sockets.agents)?;
-        let host = SocketAddr::new(shown_address(address.ip()), address.port());
-        let identity = identity(options, &state, host).await?;
+        let identity = identity(&wanted(options, object, &shown_url(address)), &state).await?;
         let tls = tls::acceptor(options.certificate.as_ref(), &state.folder, options.listen)?;
         let (rendezvous, network) = (identity.key.public(), identity.network.network);
         let url: Pinned = format!("{}#{rendezvous}.{network}", identity.url).parse().map_err(|reason| {
@@ -215,7 +220,7 @@ impl Life {
             .map_err(|error| ServeError::new(Kind::Other, "the registry cannot be read").with_cause(error))?;
         let (writer, submitter) = Writer::start(store)
             .map_err(|error| ServeError::new(Kind::Other, "cannot start the thread of the store").with_cause(error))?;
-        beside.spawn(operator::serve(operator::listen(&state.folder)?, desk_of_operator));
+        let operator = operator::Door::open(&state.folder, desk_of_operator)?;
         let desk = tokio::spawn(desk::run(registry, submitter, inbox));
         let shared = Arc::new(Shared {
             tls,
@@ -226,13 +231,13 @@ impl Life {
             reports,
         });
         tracing::info!(%address, network = options.network, "the rendezvous is ready");
-        Ok(Self { setup, state, listener, shared, writer, desk, beside, successors: announced })
+        Ok(Self { setup, state, listener, shared, writer, desk, operator, beside, successors: announced })
     }
 
     /// Serves until `end` completes, or until a successor is to serve: it is returned once lock and store are free, and all
     /// agents have been told.
     async fn run(self, end: impl Future<Output = ()>) -> Result<Option<Successor>, ServeError> {
-        let Self { state, listener, shared, writer, mut desk, mut beside, mut successors, .. } = self;
+        let Self { state, listener, shared, writer, mut desk, operator, mut beside, mut successors, .. } = self;
         let mut connections = JoinSet::new();
         let successor = tokio::select! {
             () = accept_all(&listener, &shared, &mut connections) => None,
@@ -250,10 +255,14 @@ impl Life {
         drop(listener);
         let last_words = async {
             let _ = shared.reports.send(Report::Shutdown).await;
-            let _ = desk.await;
+            let _ = (&mut desk).await;
         };
-        let _ = tokio::time::timeout(END_PATIENCE, last_words).await;
-        // The operator's door reads the store, too.
+        if tokio::time::timeout(END_PATIENCE, last_words).await.is_err() {
+            // It has too much to do, and it holds the store.
+            desk.abort();
+        }
+        // The operator's door reads the store, too. What was ordered is answered.
+        let _ = tokio::time::timeout(END_PATIENCE, operator.end()).await;
         beside.shutdown().await;
         // Nobody listens on it any more. A start replaces what a killed rendezvous has left.
         let _ = state.folder.remove(operator::SOCKET);
@@ -268,27 +277,29 @@ impl Life {
     }
 }
 
+fn wanted<'a>(options: &'a Options, object: Option<&'a Signed<Network>>, listens: &'a str) -> Wanted<'a> {
+    let Options { network, pool, is_closed, url, .. } = options;
+    Wanted { name: network, pool: *pool, is_closed: *is_closed, url: url.as_deref(), listens, object }
+}
+
+/// The URL of a socket.
+fn shown_url(listens: SocketAddr) -> String {
+    format!("https://{}", SocketAddr::new(shown_address(listens.ip()), listens.port()))
+}
+
 /// Reads or makes the key of this rendezvous and the network object.
-async fn identity(options: &Options, state: &State, host: SocketAddr) -> Result<Identity, ServeError> {
-    let default = format!("https://{host}");
-    let url = options.url.as_deref().unwrap_or(&default);
-    let wanted = Wanted {
-        name: &options.network,
-        pool: options.pool,
-        is_closed: options.is_closed,
-        url,
-        is_url_given: options.url.is_some(),
-    };
-    if let Some(file) = &options.network_file {
-        state.take(&network::open(file)?, (&options.network, options.pool))?;
+async fn identity(wanted: &Wanted<'_>, state: &State) -> Result<Identity, ServeError> {
+    if wanted.object.is_some() {
+        // The first start may come before `rendezvous key`. Then the refusal says the key.
+        state.rendezvous_key()?;
     } else if state.is_new()? {
-        let pool = match options.pool {
+        let pool = match wanted.pool {
             Some(pool) => pool,
             None => random_pool().await?,
         };
-        return state.make(&wanted, pool, now());
+        return state.make(wanted, pool, now());
     }
-    state.load(&wanted, now())
+    state.carry_out(state.plan(wanted, now())?)
 }
 
 /// Keeps the keys out of core dumps, and makes room for many connections. A rendezvous runs without either.

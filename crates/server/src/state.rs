@@ -5,6 +5,7 @@
 //!   lock                            held while a rendezvous runs
 //!   network.key, rendezvous.key     0600; the network key may be kept elsewhere after the first start
 //!   network                         the signed network object
+//!   url                             where agents find it, if the operator has said
 //!   registry.redb                   who is registered, and what waits for whom
 //!   certificate.pem, .key           unless the operator has one
 //!   operator.sock                   0600; where the operator's verbs reach the rendezvous that runs
@@ -43,6 +44,7 @@ const LOCK: &str = "lock";
 pub(crate) const NETWORK: &str = "network";
 pub(crate) const NETWORK_KEY: &str = "network.key";
 pub(crate) const RENDEZVOUS_KEY: &str = "rendezvous.key";
+pub(crate) const URL: &str = "url";
 pub(crate) const REGISTRY: &str = "registry.redb";
 /// The largest file that is read: a certificate chain.
 const MAX_FILE: u64 = 64 * 1024;
@@ -105,10 +107,11 @@ impl State {
         // Nobody else can look into the folder. The file gets its mode before anything is in it all the same.
         self.folder.open(REGISTRY, Access::Own).map_err(|error| ServeError::of_trust("use", &path, error))?;
         RedbStore::open(&path).map_err(|error| {
-            let kind = if error.is_open_elsewhere() { Kind::Conflict } else { Kind::Other };
-            ServeError::new(kind, format!("{} cannot be used", self.shown(REGISTRY)))
-                .with_cause(error)
-                .with_hint("restore it from a backup")
+            let (kind, hint) = match error.is_open_elsewhere() {
+                true => (Kind::Conflict, "end the process that has it open: fuser shows which one"),
+                false => (Kind::Other, "restore it from a backup"),
+            };
+            ServeError::new(kind, format!("{} cannot be used", self.shown(REGISTRY))).with_cause(error).with_hint(hint)
         })
     }
 
@@ -141,14 +144,21 @@ impl State {
         }
     }
 
+    /// The key of the rendezvous. `None`: it was not made yet.
+    pub(crate) fn known_rendezvous_key(&self) -> Result<Option<PublicKey>, ServeError> {
+        Ok(self.key(RENDEZVOUS_KEY)?.map(|key| key.public()))
+    }
+
     /// The key of the rendezvous, which is made if it does not exist.
     pub(crate) fn rendezvous_key(&self) -> Result<PublicKey, ServeError> {
-        let known = self.key(RENDEZVOUS_KEY)?;
-        Ok(known.map_or_else(|| make_key(&self.folder, RENDEZVOUS_KEY), Ok)?.public())
+        match self.known_rendezvous_key()? {
+            Some(known) => Ok(known),
+            None => Ok(make_key(&self.folder, RENDEZVOUS_KEY)?.public()),
+        }
     }
 
     fn key(&self, name: &str) -> Result<Option<SecretKey>, ServeError> {
-        key_in(&self.folder, name)
+        key_in(&self.folder, name, |problem| self.damaged(name, problem))
     }
 
     fn missing(&self, name: &str) -> ServeError {
@@ -156,7 +166,11 @@ impl State {
     }
 
     fn damaged(&self, name: &str, problem: &str) -> ServeError {
-        damaged(&self.folder, name, problem)
+        let failure = ServeError::new(Kind::Other, format!("{} cannot be used", self.shown(name)));
+        let folder = self.folder.path().display();
+        failure.with_cause(problem).with_hint(format!(
+            "restore it from a backup; `mv {folder} {folder}.old` makes a new network, which no agent knows"
+        ))
     }
 
     fn shown(&self, name: &str) -> String {
@@ -180,15 +194,19 @@ pub(crate) fn folder_of(state_dir: &Path, network: &str) -> PathBuf {
     state_dir.join("rendezvous").join(network)
 }
 
-/// Reads a key of a folder. `None` if there is no such file.
-pub(crate) fn key_in(folder: &Folder, name: &str) -> Result<Option<SecretKey>, ServeError> {
+/// Reads a key of a folder. `None` if there is no such file. `damaged` makes a failure of what is wrong with it.
+pub(crate) fn key_in(
+    folder: &Folder,
+    name: &str,
+    damaged: impl FnOnce(&str) -> ServeError,
+) -> Result<Option<SecretKey>, ServeError> {
     let Some(bytes) = read(folder, name)? else { return Ok(None) };
     if folder.is_open_to_others(name) {
         let path = folder.path_of(name);
         let failure = ServeError::new(Kind::Permission, format!("others than its owner may open `{}`", path.display()));
         return Err(failure.with_hint(format!("chmod 600 {}", path.display())));
     }
-    keys::parse(&bytes).map(Some).map_err(|problem| damaged(folder, name, problem))
+    keys::parse(&bytes).map(Some).map_err(damaged)
 }
 
 /// Makes a key in a folder. One that exists is not replaced.
@@ -200,14 +218,6 @@ pub(crate) fn make_key(folder: &Folder, name: &str) -> Result<SecretKey, ServeEr
     let text = keys::text(&key);
     folder.write_new(OsStr::new(name), &temporary(name), text.as_bytes(), 0o600).map_err(failed)?;
     Ok(key)
-}
-
-fn damaged(folder: &Folder, name: &str, problem: &str) -> ServeError {
-    let failure = ServeError::new(Kind::Other, format!("`{}` cannot be used", folder.path_of(name).display()));
-    let folder = folder.path().display();
-    failure.with_cause(problem).with_hint(format!(
-        "restore it from a backup; `mv {folder} {folder}.old` makes a new network, which no agent knows"
-    ))
 }
 
 /// Reads a file of the folder whole. `None` if it does not exist.

@@ -29,23 +29,63 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+/// A certificate with its chain, and its key, as PEM.
+struct Pair {
+    chain: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+/// Refuses files that are not usable. Writes nothing: a certificate of our own that is missing is not made.
+pub(crate) fn check(files: Option<&CertificateFiles>, folder: &Folder) -> Result<(), ServeError> {
+    let pair = match files {
+        Some(files) => Some(given(files)?),
+        None => kept(folder)?,
+    };
+    pair.map_or(Ok(()), |pair| usable(&pair, files, folder).map(drop))
+}
+
 /// Makes what accepts TLS connections.
 pub(crate) fn acceptor(
     files: Option<&CertificateFiles>,
     folder: &Folder,
     listen: SocketAddr,
 ) -> Result<TlsAcceptor, ServeError> {
-    let (chain, key, path) = match files {
-        Some(files) => {
-            let read = |path: &Path| std::fs::read(path).map_err(|error| ServeError::of_file("read", path, &error));
-            (read(&files.chain)?, Zeroizing::new(read(&files.key)?), files.chain.clone())
-        }
-        None => {
-            let (chain, key) = own(folder, listen)?;
-            (chain, key, folder.path_of(CERTIFICATE))
-        }
+    let pair = match (files, kept(folder)?) {
+        (Some(files), _) => given(files)?,
+        (None, Some(kept)) => kept,
+        (None, None) => make(folder, listen)?,
     };
-    config(&chain, &key).map(|config| TlsAcceptor::from(Arc::new(config))).map_err(|cause| {
+    Ok(TlsAcceptor::from(Arc::new(usable(&pair, files, folder)?)))
+}
+
+/// The certificate of the operator.
+fn given(files: &CertificateFiles) -> Result<Pair, ServeError> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| ServeError::of_file("read", path, &error));
+    Ok(Pair { chain: read(&files.chain)?, key: Zeroizing::new(read(&files.key)?) })
+}
+
+/// Our own certificate. `None`: it was not made yet.
+fn kept(folder: &Folder) -> Result<Option<Pair>, ServeError> {
+    let (chain, key) = (read(folder, CERTIFICATE)?, read(folder, KEY)?);
+    Ok(chain.zip(key).map(|(chain, key)| Pair { chain: chain.to_vec(), key }))
+}
+
+/// Makes a certificate of our own.
+fn make(folder: &Folder, listen: SocketAddr) -> Result<Pair, ServeError> {
+    let made = rcgen::generate_simple_self_signed([listen.ip().to_string(), "localhost".to_owned()])
+        .map_err(|error| ServeError::new(Kind::Other, "cannot make a certificate").with_cause(error))?;
+    let (chain, key) = (made.cert.pem().into_bytes(), Zeroizing::new(made.signing_key.serialize_pem().into_bytes()));
+    for (name, content) in [(KEY, &key[..]), (CERTIFICATE, &chain[..])] {
+        folder
+            .replace(OsStr::new(name), &temporary(name), content, 0o600)
+            .map_err(|error| ServeError::of_file("write", &folder.path_of(name), &error))?;
+    }
+    Ok(Pair { chain, key })
+}
+
+fn usable(pair: &Pair, files: Option<&CertificateFiles>, folder: &Folder) -> Result<ServerConfig, ServeError> {
+    config(&pair.chain, &pair.key).map_err(|cause| {
+        let path = files.map_or_else(|| folder.path_of(CERTIFICATE), |files| files.chain.clone());
         let failure = ServeError::new(Kind::Other, format!("`{}` and its key are not usable for TLS", path.display()));
         let failure = failure.with_cause(cause);
         match files {
@@ -57,22 +97,6 @@ pub(crate) fn acceptor(
             )),
         }
     })
-}
-
-/// Our own certificate, which is made if it is missing.
-fn own(folder: &Folder, listen: SocketAddr) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), ServeError> {
-    if let (Some(chain), Some(key)) = (read(folder, CERTIFICATE)?, read(folder, KEY)?) {
-        return Ok((chain.to_vec(), key));
-    }
-    let made = rcgen::generate_simple_self_signed([listen.ip().to_string(), "localhost".to_owned()])
-        .map_err(|error| ServeError::new(Kind::Other, "cannot make a certificate").with_cause(error))?;
-    let (chain, key) = (made.cert.pem().into_bytes(), Zeroizing::new(made.signing_key.serialize_pem().into_bytes()));
-    for (name, content) in [(KEY, &key[..]), (CERTIFICATE, &chain[..])] {
-        folder
-            .replace(OsStr::new(name), &temporary(name), content, 0o600)
-            .map_err(|error| ServeError::of_file("write", &folder.path_of(name), &error))?;
-    }
-    Ok((chain, key))
 }
 
 fn config(chain: &[u8], key: &[u8]) -> Result<ServerConfig, String> {

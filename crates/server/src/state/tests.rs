@@ -12,7 +12,8 @@ use overlay_wire::signed::{Network, Pool, Rendezvous, Signed};
 
 use super::*;
 
-const URL: &str = "https://192.0.2.1:7447";
+const LISTENS: &str = "https://192.0.2.1:7447";
+const NAMED: &str = "https://rv.example.net:7447";
 const NOW: Now = Now { unix: 1_000, monotonic: Duration::ZERO };
 
 fn pool() -> Pool {
@@ -20,7 +21,7 @@ fn pool() -> Pool {
 }
 
 fn wanted(name: &str) -> Wanted<'_> {
-    Wanted { name, pool: None, is_closed: None, url: URL, is_url_given: false }
+    Wanted { name, pool: None, is_closed: None, url: None, listens: LISTENS, object: None }
 }
 
 fn open(dir: &tempfile::TempDir) -> State {
@@ -38,7 +39,16 @@ fn path_of(state_dir: &Path, network: &str, name: &str) -> PathBuf {
 }
 
 fn load(dir: &tempfile::TempDir) -> Result<Identity, ServeError> {
-    open(dir).load(&wanted("lab"), NOW)
+    start(&open(dir), &wanted("lab"))
+}
+
+fn start(state: &State, wanted: &Wanted<'_>) -> Result<Identity, ServeError> {
+    state.carry_out(state.plan(wanted, NOW)?)
+}
+
+/// What a start comes to that is given this object.
+fn take(state: &State, name: &str, object: &Signed<Network>) -> Result<Identity, ServeError> {
+    start(state, &Wanted { object: Some(object), ..wanted(name) })
 }
 
 #[test]
@@ -124,9 +134,9 @@ fn a_key_or_a_folder_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn a_new_url_is_signed_while_the_network_key_is_there() {
+fn where_it_listens_is_signed_while_the_network_key_is_there() {
     let (dir, made) = made();
-    let moved = open(&dir).load(&Wanted { url: "https://192.0.2.2:1", ..wanted("lab") }, NOW).expect("a new object");
+    let moved = start(&open(&dir), &Wanted { listens: "https://192.0.2.2:1", ..wanted("lab") }).expect("a new object");
     assert_eq!(moved.network.network, made.network.network);
     assert_eq!(moved.network.sequence, made.network.sequence + 1);
     assert_eq!(moved.network.rendezvous.len(), 1);
@@ -138,16 +148,59 @@ fn a_new_url_is_signed_while_the_network_key_is_there() {
 }
 
 #[test]
+fn what_the_operator_has_said_about_the_url_is_kept() {
+    let (dir, made) = made();
+    let state = open(&dir);
+    let url = |identity: &Identity| identity.network.rendezvous[0].url.clone();
+    assert_eq!(url(&made), LISTENS);
+    let named = start(&state, &Wanted { url: Some(NAMED), ..wanted("lab") }).expect("a new object");
+    assert_eq!((url(&named), named.url.as_str()), (NAMED.to_owned(), NAMED));
+    for listens in [LISTENS, "https://10.0.0.1:7447"] {
+        let again = start(&state, &Wanted { listens, ..wanted("lab") }).expect("nothing is asked");
+        assert_eq!((again.network.bytes(), again.url.as_str()), (named.network.bytes(), NAMED));
+    }
+    // An object that was signed elsewhere says it, too, although the key is here.
+    let key = state.key(NETWORK_KEY).expect("readable").expect("a key");
+    let mut other = named.network.clone().into_value();
+    (other.sequence, other.rendezvous[0].url) = (other.sequence + 1, "https://other.example.net:7447".to_owned());
+    let other = Signed::sign(other, &key).expect("a good object");
+    take(&state, "lab", &other).expect("a newer one");
+    let again = start(&state, &wanted("lab")).expect("nothing is asked");
+    assert_eq!((again.network.bytes(), again.url.as_str()), (other.bytes(), "https://other.example.net:7447"));
+
+    let damages = ["", "https://rv.example.net:7447", "rv.example.net\n", "http://rv.example.net:7447\n"];
+    let refused = damages.map(|damage| {
+        fs::write(path_of(dir.path(), "lab", URL), damage).expect("ours");
+        shown(&start(&state, &wanted("lab")).expect_err("damaged"), &dir)
+    });
+    assert!(refused.iter().all(|told| *told == refused[0]), "{refused:?}");
+    golden("a damaged URL", &refused[0]);
+}
+
+#[test]
+fn a_plan_writes_nothing() {
+    let (dir, _) = made();
+    let state = open(&dir);
+    let before = fs::read(path_of(dir.path(), "lab", NETWORK)).expect("there");
+    let wanted = Wanted { url: Some(NAMED), is_closed: Some(true), ..wanted("lab") };
+    let plan = state.plan(&wanted, NOW).expect("it can be done");
+    assert_eq!(fs::read(path_of(dir.path(), "lab", NETWORK)).expect("there"), before);
+    assert!(!path_of(dir.path(), "lab", URL).exists());
+    assert!(state.carry_out(plan).expect("written").network.is_closed);
+    assert_ne!(fs::read(path_of(dir.path(), "lab", NETWORK)).expect("there"), before);
+}
+
+#[test]
 fn a_different_name_or_pool_is_refused() {
     let (dir, _) = made();
     let other = Pool::new(Ipv4Addr::new(10, 65, 0, 0), 16);
     golden(
         "pool",
-        shown(&open(&dir).load(&Wanted { pool: other, ..wanted("lab") }, NOW).expect_err("a different pool"), &dir),
+        shown(&start(&open(&dir), &Wanted { pool: other, ..wanted("lab") }).expect_err("a different pool"), &dir),
     );
     fs::rename(path_of(dir.path(), "lab", ""), path_of(dir.path(), "prod", "")).expect("ours");
     let state = State::open(dir.path(), "prod").expect("our own folder");
-    golden("name", shown(&state.load(&wanted("prod"), NOW).expect_err("a different name"), &dir));
+    golden("name", shown(&start(&state, &wanted("prod")).expect_err("a different name"), &dir));
 }
 
 /// An object that names the rendezvous of a folder under this URL, signed by a key that is elsewhere.
@@ -159,10 +212,7 @@ fn signed_elsewhere(state: &State, sequence: u64, edit: impl FnOnce(&mut Network
         issued: 1_000,
         name: "lab".to_owned(),
         pool: pool(),
-        rendezvous: vec![Rendezvous {
-            url: "https://rv.example.net:7447".to_owned(),
-            key: state.rendezvous_key().expect("a key"),
-        }],
+        rendezvous: vec![Rendezvous { url: NAMED.to_owned(), key: state.rendezvous_key().expect("a key") }],
         is_closed: true,
     };
     edit(&mut network);
@@ -175,19 +225,19 @@ fn an_object_that_was_signed_elsewhere_is_taken_and_says_where_we_are() {
     let state = open(&dir);
     let key = state.rendezvous_key().expect("a key");
     assert_eq!(state.rendezvous_key().expect("the same one"), key);
-    golden("no object", shown(&state.load(&wanted("lab"), NOW).expect_err("no object"), &dir));
+    golden("no object", shown(&start(&state, &wanted("lab")).expect_err("no object"), &dir));
     for sequence in [5, 5, 6] {
         let object = signed_elsewhere(&state, sequence, |_| {});
-        state.take(&object, ("lab", None)).expect("the first one, the same one, a newer one");
-        let identity = state.load(&wanted("lab"), NOW).expect("complete");
+        take(&state, "lab", &object).expect("the first one, the same one, a newer one");
+        let identity = start(&state, &wanted("lab")).expect("complete");
         assert_eq!(identity.network.bytes(), object.bytes());
-        assert_eq!((identity.key.public(), identity.url.as_str()), (key, "https://rv.example.net:7447"));
+        assert_eq!((identity.key.public(), identity.url.as_str()), (key, NAMED));
     }
-    let elsewhere = Wanted { is_url_given: true, ..wanted("lab") };
-    let refused = shown(&state.load(&elsewhere, NOW).expect_err("no key to sign with"), &dir);
+    let elsewhere = Wanted { url: Some(LISTENS), ..wanted("lab") };
+    let refused = shown(&start(&state, &elsewhere).expect_err("no key to sign with"), &dir);
     golden("moved without the key", refused.replace(&key.to_string(), "KEY"));
     let closed = Wanted { is_closed: Some(false), ..wanted("lab") };
-    golden("opened without the key", shown(&state.load(&closed, NOW).expect_err("no key to sign with"), &dir));
+    golden("opened without the key", shown(&start(&state, &closed).expect_err("no key to sign with"), &dir));
 }
 
 #[test]
@@ -195,7 +245,7 @@ fn an_object_that_does_not_follow_the_known_one_is_refused() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let state = open(&dir);
     let known = signed_elsewhere(&state, 5, |_| {});
-    state.take(&known, ("lab", None)).expect("the first one");
+    take(&state, "lab", &known).expect("the first one");
     type Edit = fn(&mut Network);
     let other = || SecretKey::from_bytes(&[8; 32]);
     let cases: [(&str, u64, Edit); 4] = [
@@ -208,7 +258,7 @@ fn an_object_that_does_not_follow_the_known_one_is_refused() {
     ];
     let key = state.rendezvous_key().expect("a key").to_string();
     for (what, sequence, edit) in cases {
-        let refused = state.take(&signed_elsewhere(&state, sequence, edit), ("lab", None)).expect_err(what);
+        let refused = take(&state, "lab", &signed_elsewhere(&state, sequence, edit)).expect_err(what);
         golden(what, shown(&refused, &dir).replace(&key, "KEY"));
     }
     let mut foreign = signed_elsewhere(&state, 6, |_| {}).into_value();
@@ -216,20 +266,20 @@ fn an_object_that_does_not_follow_the_known_one_is_refused() {
     let foreign = Signed::sign(foreign, &other()).expect("a good object");
     golden(
         "an object of a different network",
-        shown(&state.take(&foreign, ("lab", None)).expect_err("a different key"), &dir),
+        shown(&take(&state, "lab", &foreign).expect_err("a different key"), &dir),
     );
-    assert_eq!(state.load(&wanted("lab"), NOW).expect("unchanged").network.bytes(), known.bytes());
+    assert_eq!(start(&state, &wanted("lab")).expect("unchanged").network.bytes(), known.bytes());
 
     // A lost object is not replaced by one that may be of a different network. Nor is one written that is refused.
     let (dir, _) = made();
     let state = open(&dir);
     fs::remove_file(path_of(dir.path(), "lab", NETWORK)).expect("there");
-    let refused = state.take(&signed_elsewhere(&state, 5, |_| {}), ("lab", None)).expect_err("a lost object");
+    let refused = take(&state, "lab", &signed_elsewhere(&state, 5, |_| {})).expect_err("a lost object");
     golden("a lost object", shown(&refused, &dir));
     let dir = tempfile::tempdir().expect("a temporary folder");
     let state = State::open(dir.path(), "prod").expect("our own folder");
     state.rendezvous_key().expect("a key");
-    let refused = state.take(&signed_elsewhere(&state, 5, |_| {}), ("prod", None)).expect_err("a different name");
+    let refused = take(&state, "prod", &signed_elsewhere(&state, 5, |_| {})).expect_err("a different name");
     golden("an object with a different name", shown(&refused, &dir));
     assert!(!state.has(NETWORK).expect("readable"));
 }
