@@ -1,4 +1,7 @@
 //! The ledgers: what each agent keeps for itself. An entry is replaced, never queued, and none makes room for a new one.
+//!
+//! Once half of the room of all is taken, a ledger grows to [`SMALL_LEDGER_LEN`] only, so that a few that are full keep nobody
+//! else out. Bytes count once they are on disk. What is on its way there is bounded by the registry.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,6 +13,8 @@ use crate::protocol::{Entry, Label, MAX_ENTRIES};
 
 /// The most sealed bytes in one ledger.
 pub(crate) const MAX_LEDGER_LEN: usize = 2 << 20;
+/// The most sealed bytes in one ledger while all together take more than half of their room: 90 words or more.
+pub(crate) const SMALL_LEDGER_LEN: usize = 64 << 10;
 /// The most sealed bytes in one page. With the labels it fits a message.
 const PAGE_LEN: usize = 7_168;
 /// What an entry takes in a page beside its sealed bytes.
@@ -59,8 +64,11 @@ impl Ledgers {
         let (count, len) = ledger.map_or((0, 0), |ledger| (ledger.entries.len(), ledger.len));
         let replaced = former.flatten().map_or(0, <[u8]>::len);
         let cost = if former.is_some() { 0 } else { OVERHEAD };
-        let is_over = former.is_none() && count >= MAX_ENTRIES || len - replaced + sealed.len() > MAX_LEDGER_LEN;
-        if is_over || self.len - replaced + cost + sealed.len() > self.max_len {
+        let (len, all) = (len - replaced + sealed.len(), self.len - replaced + cost + sealed.len());
+        // What does not grow is always taken.
+        let is_growing = former.is_none() || sealed.len() > replaced;
+        let share = if is_growing && all > self.max_len / 2 { SMALL_LEDGER_LEN } else { MAX_LEDGER_LEN };
+        if former.is_none() && count >= MAX_ENTRIES || len > share || all > self.max_len {
             return Entering::Full;
         }
         self.len += cost;
@@ -203,6 +211,24 @@ mod tests {
             ledgers.remove(&BOB, &label(n));
         }
         assert!(ledgers.len == 0 && ledgers.of.is_empty(), "{ledgers:?}");
+    }
+
+    #[test]
+    fn a_few_full_ledgers_keep_nobody_else_out() {
+        let longest = vec![7; MAX_ENTRY_LEN];
+        let room = 8 * MAX_LEDGER_LEN;
+        let mut ledgers = Ledgers::new(room);
+        let filled = |ledgers: &mut Ledgers, owner| {
+            (0..MAX_ENTRIES).take_while(|n| put(ledgers, owner, *n, &longest) == Entering::Room).count()
+        };
+        let counts: Vec<_> = (0..=255).map(|n| filled(&mut ledgers, PublicKey([n; 32]))).collect();
+        let (most, small) = (MAX_LEDGER_LEN / MAX_ENTRY_LEN, SMALL_LEDGER_LEN / MAX_ENTRY_LEN);
+        assert_eq!((counts[0], counts[2], counts[50], counts[100]), (most, most, small, small));
+        let full = counts.iter().filter(|count| **count > small).count();
+        assert!(full <= 4, "{counts:?}");
+        // One whose ledger is larger than that goes on replacing its words.
+        assert_eq!(put(&mut ledgers, PublicKey([0; 32]), 0, &vec![8; MAX_ENTRY_LEN]), Entering::Room);
+        assert_eq!(put(&mut ledgers, PublicKey([0; 32]), most, b"word"), Entering::Full);
     }
 
     #[test]
