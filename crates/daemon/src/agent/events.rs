@@ -119,11 +119,13 @@ impl Agent {
     /// If none was on disk, or if the registered one is newer, that one says which IPv4 address is ours. A record without an
     /// address would give it up.
     pub(super) fn register_first(&mut self, registered: Option<&Signed<Record>>) -> Changed {
-        let is_old = std::mem::take(&mut self.is_record_lost) || self.past.is_held();
+        let is_old = self.is_record_lost || self.past.is_held();
         let Some(registered) = registered.filter(|_| is_old) else {
             self.offer_record();
             return NOTHING;
         };
+        // A rendezvous that has none says nothing about it.
+        self.is_record_lost = false;
         let ipv4 = registered.ipv4.filter(|address| self.follows_from_our_key(*address)).or(self.record.ipv4);
         if registered.sequence >= self.record.sequence {
             self.record = registered.clone();

@@ -42,6 +42,8 @@ pub(super) struct Meetings {
     network: PublicKey,
     identity: Arc<SecretKey>,
     all: Vec<Meeting>,
+    /// Whose news are looked for first: each in its turn, so that one that never stops keeps none of the others waiting.
+    first: usize,
     /// Why all connections were ended.
     end: Option<String>,
 }
@@ -61,7 +63,7 @@ impl Meetings {
         network: (PublicKey, Option<&Network>),
         identity: SecretKey,
     ) -> Result<Self, Failure> {
-        let mut meetings = Self { network: network.0, identity: Arc::new(identity), all: Vec::new(), end: None };
+        let mut meetings = Self { network: network.0, identity: Arc::new(identity), all: Vec::new(), first: 0, end: None };
         for place in places {
             meetings.add(place.clone())?;
         }
@@ -109,8 +111,11 @@ impl Meetings {
     /// Waits for news of a connection. Can be cancelled.
     pub(super) async fn next(&mut self) -> (At, LinkNews) {
         poll_fn(|context| {
-            for meeting in &mut self.all {
+            let count = self.all.len();
+            for at in (0..count).map(|turn| (self.first + turn) % count) {
+                let meeting = &mut self.all[at];
                 if let Poll::Ready(news) = meeting.link.poll_next(context) {
+                    self.first = at + 1;
                     return Poll::Ready((meeting.place.rendezvous, news));
                 }
             }

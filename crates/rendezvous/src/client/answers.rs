@@ -157,6 +157,8 @@ impl Client {
         match (&task, code) {
             (Task::Register(_), Code::Ipv4) => {
                 self.on_unregistered(now);
+                // The agent may keep the address that it has. Some day it is free here, too.
+                self.register_later(now);
                 self.tell(Event::NeedsIpv4 { address: ipv4 });
             }
             (Task::Register(_), Code::TooOld) => {

@@ -220,6 +220,39 @@ fn a_record_that_needs_an_address_is_signed_again() {
 }
 
 #[test]
+fn an_agent_that_keeps_an_address_which_is_taken_asks_again_later() {
+    let mut alone = Alone::new(1);
+    let mut mine = record(1, "alice", 1, alone.now);
+    mine.ipv4 = Some([10, 64, 0, 9]);
+    alone.client.set_record(sign(1, mine), alone.now);
+    alone.connect();
+    alone.welcome();
+    let mut id = alone.calls()[0].id;
+    for wait in [30, 60, 120] {
+        alone.answer(id, Reply::Refused { code: Code::Ipv4, ipv4: Some([10, 64, 0, 8]), record: None, wait: None });
+        assert_eq!(alone.events(), [Event::NeedsIpv4 { address: Some([10, 64, 0, 8]) }]);
+        let asked = alone.now.monotonic;
+        let calls = loop {
+            alone.advance_to(alone.client.deadline());
+            let mut calls = alone.calls();
+            for at in (0..calls.len()).rev().filter(|at| calls[*at].verb == Verb::Ping).collect::<Vec<_>>() {
+                let ping = calls.remove(at);
+                alone.answer(ping.id, Reply::Revision { revision: 1, time: START });
+                alone.events();
+            }
+            if !calls.is_empty() {
+                break calls;
+            }
+        };
+        assert!(matches!(calls[..], [Call { verb: Verb::Register { .. }, .. }]), "{calls:?}");
+        assert_eq!(alone.now.monotonic - asked, Duration::from_secs(wait));
+        id = calls[0].id;
+    }
+    alone.answer(id, Reply::Done);
+    assert_eq!(alone.events(), [Event::Registered { sequence: 1 }, Event::Synced]);
+}
+
+#[test]
 fn a_record_that_is_refused_is_registered_again_after_a_growing_wait() {
     let mut alone = Alone::new(1);
     alone.client.set_record(sign(1, record(1, "alice", 1, alone.now)), alone.now);
