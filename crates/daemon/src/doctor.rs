@@ -17,6 +17,7 @@
 
 mod addresses;
 mod clock;
+mod commands;
 mod finding;
 mod gather;
 mod patience;
@@ -70,8 +71,8 @@ impl Facts {
     /// Judges all of it.
     fn judge(&self) -> Report {
         let mut findings = start::judge(&self.start);
-        findings.extend(rendezvous::judge(&self.tried, self.standing.as_ref(), &self.start.name));
-        findings.extend(self.clocks.iter().flat_map(|clocks| clock::judge(clocks, &self.mark, &self.start.name)));
+        findings.extend(rendezvous::judge(&self.tried, self.standing.as_ref(), &self.start.commands));
+        findings.extend(self.clocks.iter().flat_map(|clocks| clock::judge(clocks, &self.mark, &self.start.commands)));
         match &self.no_family {
             Some(failure) => findings.push(addresses::neither(failure)),
             None => findings.extend(addresses::judge(&self.warnings)),

@@ -34,6 +34,8 @@ pub(crate) struct OnDisk {
     pub(crate) addresses: Vec<IpNet>,
     /// The prefixes in which only agents have addresses.
     pub(crate) pools: Vec<IpNet>,
+    /// Every rendezvous that the network lists: its URL with its keys.
+    pub(crate) rendezvous: Vec<String>,
     /// Why this machine may not run the agent.
     pub(crate) foreign: Option<Failure>,
     pub(crate) time: Times,
@@ -58,6 +60,7 @@ impl OnDisk {
         Ok(Self {
             addresses: own::addresses(&config.network_key, &me, network.as_deref(), ipv4),
             pools: tunnels::pools(&config.network_key, network.as_ref().map(|network| &network.pool)),
+            rendezvous: network.iter().flat_map(|network| super::meetings::listed(network)).collect(),
             foreign,
             time: Times { wall_ms: now.unix, latest_ms: latest, signed_by_peers_ms: newest_signed(&relations) },
             peers: peers(&relations, &beforehand, |_| None, state.is_restored(), moment),

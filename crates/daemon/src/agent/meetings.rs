@@ -76,11 +76,10 @@ impl Meetings {
     /// Adds the rendezvous that the network lists. Returns whether there is a new one, which knows nothing of this agent.
     pub(super) fn on_network(&mut self, network: &Network) -> Result<bool, Failure> {
         let mut is_any = false;
-        for listed in &network.rendezvous {
-            let text = format!("{}#{}.{}", listed.url, listed.key, self.network);
-            match parse_rendezvous(&text) {
+        for url in listed(network) {
+            match parse_rendezvous(&url) {
                 Ok(place) => is_any |= self.add(place)?,
-                Err(problem) => tracing::debug!(url = listed.url, problem.message, "a listed rendezvous is left out"),
+                Err(problem) => tracing::debug!(url, problem.message, "a listed rendezvous is left out"),
             }
         }
         Ok(is_any)
@@ -450,6 +449,11 @@ impl Agent {
         let hint = "overlay doctor says which one is wrong, and by how much";
         (nearest > BEHIND).then(|| StatusWarning::new(CLOCK, what, hint))
     }
+}
+
+/// The URLs of the rendezvous that a network lists, with their keys.
+pub(super) fn listed(network: &Network) -> impl Iterator<Item = String> {
+    network.rendezvous.iter().map(|listed| format!("{}#{}.{}", listed.url, listed.key, network.network))
 }
 
 /// Randomness for one client.

@@ -3,6 +3,7 @@
 //! Two clocks that differ do not say which one is wrong. What trusted peers have signed says it: no right clock is behind
 //! that. Where it does not help, this host's is taken for the wrong one, because the rendezvous serves many agents.
 
+use super::commands::Commands;
 use super::finding::{Code, Finding, Severity};
 use crate::dates::rfc3339;
 
@@ -23,8 +24,8 @@ pub(super) struct Clocks {
     pub(super) signed_by_peers: Option<u64>,
 }
 
-/// Judges them. `mark` is the file with the latest time, and `daemon` names the daemon in commands.
-pub(super) fn judge(clocks: &Clocks, mark: &str, daemon: &str) -> Vec<Finding> {
+/// Judges them. `mark` is the file with the latest time.
+pub(super) fn judge(clocks: &Clocks, mark: &str, daemon: &Commands) -> Vec<Finding> {
     let (agree, differ): (Vec<_>, Vec<_>) =
         clocks.ahead.iter().partition(|(_, ahead)| ahead.unsigned_abs() <= NEGLIGIBLE);
     if let ([], [nearest, ..]) = (&agree[..], &differ[..]) {
@@ -39,7 +40,7 @@ pub(super) fn judge(clocks: &Clocks, mark: &str, daemon: &str) -> Vec<Finding> {
     wrong.chain(behind_the_mark(clocks, !agree.is_empty(), mark, daemon)).collect()
 }
 
-fn behind_the_mark(clocks: &Clocks, is_confirmed: bool, mark: &str, daemon: &str) -> Option<Finding> {
+fn behind_the_mark(clocks: &Clocks, is_confirmed: bool, mark: &str, daemon: &Commands) -> Option<Finding> {
     let ours = clocks.ours;
     let behind = clocks.latest.map_or(0, |latest| latest.saturating_sub(ours));
     if behind <= REFUSED {
@@ -56,9 +57,8 @@ fn behind_the_mark(clocks: &Clocks, is_confirmed: bool, mark: &str, daemon: &str
             format!("the clock shows {}, and the agent has reached {reached}", rfc3339(ours)),
         ),
     };
-    let fix = format!(
-        "check the clock: date -u; if it is right: sudo overlay down {daemon}; sudo rm {mark}; sudo overlay up -d {daemon}"
-    );
+    let again = daemon.restart_after(&format!("sudo rm {mark}"));
+    let fix = format!("check the clock: date -u; if it is right: {again}");
     Some(Finding::new(Code::ClockMark, Severity::Warning, what, cause, fix))
 }
 
@@ -145,7 +145,8 @@ mod tests {
         let ahead = ahead.iter().map(|ahead| ("https://rv:7447".to_owned(), *ahead)).collect();
         let at = |ahead: i64| NOW.saturating_add_signed(ahead);
         let clocks = Clocks { ours: NOW, ahead, latest: Some(at(latest)), signed_by_peers: signed.map(at) };
-        let findings = judge(&clocks, "/var/lib/overlay/lab/time", "alice");
+        let daemon = Commands { name: "alice".to_owned(), is_service: false };
+        let findings = judge(&clocks, "/var/lib/overlay/lab/time", &daemon);
         findings.iter().map(|finding| (finding.code, finding.severity)).collect()
     }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use super::clock::Clocks;
+use super::commands::{Commands, is_of_service};
 use super::patience::{CONNECTING, DAEMON, FIND, HOST, NAME, RENDEZVOUS, aside};
 use super::rendezvous::{self, Answered, Tried, Trouble};
 use super::start::{Daemon, Start};
@@ -75,7 +76,8 @@ async fn gather(wanted: &Wanted) -> Result<Facts, Failure> {
         None => Ok(None),
     };
     let name = path.as_deref().map(config::argument_for).or_else(|| client.as_ref().map(|it| it.name().to_owned()));
-    let mut start = Start::of(daemon, name.unwrap_or_else(|| "NAME".to_owned()), effective_uid() == 0);
+    let commands = Commands { name: name.unwrap_or_else(|| "NAME".to_owned()), is_service: false };
+    let mut start = Start::of(daemon, commands, effective_uid() == 0);
     let config = match config {
         Ok(config) => config,
         Err(failure) => {
@@ -85,6 +87,9 @@ async fn gather(wanted: &Wanted) -> Result<Facts, Failure> {
             None
         }
     };
+    if let Some((interface, agent)) = config.as_ref().and_then(|it| Some((&it.interface.name, it.agent.as_ref()?))) {
+        start.commands.is_service = is_of_service(agent, &wanted.state_dir, interface);
+    }
     let urls = config.as_ref().and_then(|config| Some(config.agent.as_ref()?.rendezvous.clone())).unwrap_or_default();
     let (health, mut tried, stopped) = tokio::join!(
         async {
@@ -104,7 +109,7 @@ async fn gather(wanted: &Wanted) -> Result<Facts, Failure> {
         async {
             match start.daemon {
                 Daemon::Stopped(_) => {
-                    let look = stopped::look(config.as_ref(), &start.name, &wanted.state_dir);
+                    let look = stopped::look(config.as_ref(), &start.commands, &wanted.state_dir);
                     timeout_at(deadline, look).await.ok()
                 }
                 _ => None,
@@ -115,14 +120,15 @@ async fn gather(wanted: &Wanted) -> Result<Facts, Failure> {
         start.daemon = Daemon::Silent(failure);
         None
     });
+    let stopped = stopped.unwrap_or_default();
     // Those that the network lists, and all of them if this user may not read the config.
-    let told = health.iter().flat_map(|health| &health.rendezvous);
-    let told = told.filter_map(|rendezvous| config::parse_rendezvous(&rendezvous.url).ok());
+    let told = health.iter().flat_map(|health| &health.rendezvous).map(|rendezvous| &rendezvous.url);
+    let listed = stopped.on_disk.iter().flat_map(|on_disk| &on_disk.rendezvous);
+    let told = told.chain(listed).filter_map(|url| config::parse_rendezvous(url).ok());
     let more: Vec<_> = told.filter(|url| !tried.iter().any(|it| it.url == *url)).collect();
     if has_time() {
         tried.extend(join_all(more.into_iter().map(try_rendezvous)).await);
     }
-    let stopped = stopped.unwrap_or_default();
     let mut facts = Facts {
         config: path,
         interface: config
@@ -135,7 +141,7 @@ async fn gather(wanted: &Wanted) -> Result<Facts, Failure> {
             .as_ref()
             .map(|health| rendezvous::Daemon { rendezvous: health.rendezvous.clone(), name: health.name.clone() }),
         clocks: clocks(&tried, health.as_ref(), stopped.on_disk.as_ref()),
-        mark: mark_of(config.as_ref(), &wanted.state_dir),
+        mark: mark_of(config.as_ref(), &wanted.state_dir, start.commands.is_service),
         tried,
         warnings: status.as_ref().map_or(stopped.warnings, |status| status.warnings.clone()),
         no_family: stopped.no_family,
@@ -149,7 +155,6 @@ async fn gather(wanted: &Wanted) -> Result<Facts, Failure> {
             state: stopped.state,
             net_admin: stopped.net_admin,
             tun: stopped.tun,
-            is_service: stopped.is_service,
             ..start
         },
     };
@@ -283,8 +288,12 @@ fn peers(facts: &Facts, status: Option<&Status>, health: Option<Health>, on_disk
     })
 }
 
-fn mark_of(config: Option<&Config>, state_dir: &Path) -> String {
+fn mark_of(config: Option<&Config>, state_dir: &Path, is_service: bool) -> String {
     let network = config.and_then(|config| config.agent.as_ref()?.network.clone());
+    let state_dir = match config.filter(|_| is_service) {
+        Some(config) => state_dir.join(&config.interface.name),
+        None => state_dir.to_owned(),
+    };
     state_dir.join(network.as_deref().unwrap_or("NETWORK")).join("time").display().to_string()
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use overlay_rendezvous::channel::Refusal;
 
+use super::commands::Commands;
 use super::finding::{Code, Finding, Severity};
 use crate::agent::KEY_CLONE;
 use crate::agent::connection::ConnectError;
@@ -44,8 +45,8 @@ pub(super) struct Daemon {
 /// Where the right URL stands.
 const SERVE: &str = "`overlay rendezvous serve`";
 
-/// Judges both. `name` names the daemon in commands. What keeps the agent from one of several rendezvous is a warning.
-pub(super) fn judge(tried: &[Tried], daemon: Option<&Daemon>, name: &str) -> Vec<Finding> {
+/// Judges both. What keeps the agent from one of several rendezvous is a warning.
+pub(super) fn judge(tried: &[Tried], daemon: Option<&Daemon>, commands: &Commands) -> Vec<Finding> {
     let standings = daemon.map(|daemon| &daemon.rendezvous[..]).unwrap_or_default();
     if standings.iter().any(|standing| standing.connection == KEY_CLONE) {
         return vec![clone()];
@@ -58,7 +59,7 @@ pub(super) fn judge(tried: &[Tried], daemon: Option<&Daemon>, name: &str) -> Vec
     for standing in standings {
         let answers = tried.iter().any(|it| it.outcome.is_ok() && it.url.to_string() == standing.url);
         let agent = daemon.map_or("", |daemon| &daemon.name);
-        findings.extend(judge_daemon(standing, agent, answers, name, severity));
+        findings.extend(judge_daemon(standing, agent, answers, commands, severity));
     }
     findings
 }
@@ -164,7 +165,7 @@ fn judge_daemon(
     standing: &RendezvousHealth,
     agent: &str,
     answers: bool,
-    name: &str,
+    commands: &Commands,
     severity: Severity,
 ) -> Option<Finding> {
     let place = place_of(&standing.url);
@@ -207,9 +208,7 @@ fn judge_daemon(
         _ => not_connected(
             "",
             cause,
-            format!(
-                "it tries again within half a minute; if it does not get there: sudo overlay down {name}; sudo overlay up -d {name}"
-            ),
+            format!("it tries again within half a minute; if it does not get there: {}", commands.restart()),
         ),
     }
 }

@@ -1,5 +1,6 @@
 //! Judges the daemon: whether it runs, and what would refuse its start.
 
+use super::commands::Commands;
 use super::finding::{Code, Finding, Severity};
 use crate::failure::{ExitKind, Failure};
 
@@ -20,10 +21,7 @@ pub(super) enum Daemon {
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) daemon: Daemon,
-    /// What names the daemon in `overlay up`.
-    pub(super) name: String,
-    /// Whether systemd runs it.
-    pub(super) is_service: bool,
+    pub(super) commands: Commands,
     /// Whether root looks.
     pub(super) is_root: bool,
     pub(super) config: Option<Failure>,
@@ -37,11 +35,10 @@ pub(super) struct Start {
 
 impl Start {
     /// A daemon about whose start nothing is known.
-    pub(super) fn of(daemon: Daemon, name: String, is_root: bool) -> Self {
+    pub(super) fn of(daemon: Daemon, commands: Commands, is_root: bool) -> Self {
         Self {
             daemon,
-            name,
-            is_service: false,
+            commands,
             is_root,
             config: None,
             state: None,
@@ -55,7 +52,7 @@ impl Start {
 
 /// Judges it. A daemon that does not run comes last: the other findings may say why.
 pub(super) fn judge(start: &Start) -> Vec<Finding> {
-    let name = &start.name;
+    let name = &start.commands.name;
     let error = |code, failure: &Failure, fix: &str| Finding::of(code, Severity::Error, failure, fix);
     let mut findings = Vec::new();
     if let Some(failure) = &start.config {
@@ -86,10 +83,7 @@ pub(super) fn judge(start: &Start) -> Vec<Finding> {
     let net_admin = start.net_admin.iter().map(|failure| (Code::NoNetAdmin, failure));
     let taken = start.taken.iter().map(|failure| (Code::CannotStart, failure));
     findings.extend(net_admin.chain(tun).chain(taken).map(|(code, failure)| error(code, failure, "see the cause")));
-    let up = match start.is_service {
-        true => format!("sudo systemctl start overlay@{name}; if it fails: journalctl -u overlay@{name}"),
-        false => format!("sudo overlay up -d {name}"),
-    };
+    let up = start.commands.start();
     findings.extend(match &start.daemon {
         Daemon::Runs => None,
         Daemon::Stopped(failure) => Some(Finding { fix: up, ..error(Code::NoDaemon, failure, "") }),

@@ -7,9 +7,10 @@ use overlay_os::netlink::Netlink;
 use overlay_os::privileges::effective_uid;
 use tokio::time::timeout;
 
+use super::commands::Commands;
 use super::patience::{HOST, aside};
 use crate::agent::health::OnDisk;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::device::sockets::port_in_use;
 use crate::failure::{ExitKind, Failure};
 use crate::host;
@@ -20,7 +21,6 @@ use crate::warnings::StatusWarning;
 pub(super) struct Stopped {
     pub(super) on_disk: Option<OnDisk>,
     pub(super) state: Option<Failure>,
-    pub(super) is_service: bool,
     pub(super) net_admin: Option<Failure>,
     pub(super) tun: Option<Failure>,
     pub(super) taken: Option<Failure>,
@@ -29,33 +29,25 @@ pub(super) struct Stopped {
     pub(super) addresses: Option<Vec<IpNet>>,
 }
 
-/// Looks at the host. `name` names the daemon in commands.
-pub(super) async fn look(config: Option<&Config>, name: &str, state_dir: &Path) -> Stopped {
+/// Looks at the host.
+pub(super) async fn look(config: Option<&Config>, commands: &Commands, state_dir: &Path) -> Stopped {
     let mut stopped = Stopped { tun: host::require_tun_device().err(), ..Stopped::default() };
     if effective_uid() == 0 {
-        stopped.net_admin = host::require_net_admin(&format!("up {name}")).err();
+        stopped.net_admin = host::require_net_admin(&format!("up {}", commands.name)).err();
     }
     let Some(config) = config else { return stopped };
-    if let Some(agent) = &config.agent {
+    // Root does not read what a different user could exchange.
+    if let Some(agent) = config.agent.as_ref().filter(|_| !commands.is_service) {
         let (agent, state_dir) = (agent.clone(), state_dir.to_owned());
-        stopped.is_service = is_of_service(&agent, &state_dir, &config.interface.name);
-        if !stopped.is_service {
-            match aside(HOST, move || OnDisk::read(&agent, &state_dir)).await {
-                Ok(on_disk) => stopped.on_disk = Some(on_disk),
-                Err(failure) => stopped.state = Some(failure),
-            }
+        match aside(HOST, move || OnDisk::read(&agent, &state_dir)).await {
+            Ok(on_disk) => stopped.on_disk = Some(on_disk),
+            Err(failure) => stopped.state = Some(failure),
         }
     }
     if let Ok(Err(failure)) = timeout(HOST, look_at_addresses(config, &mut stopped)).await {
         tracing::debug!("the addresses of this host are not known: {failure}");
     }
     stopped
-}
-
-/// Whether the state lies where the service of this interface has it. Root does not read what a different user could exchange.
-fn is_of_service(agent: &config::Agent, state_dir: &Path, interface: &str) -> bool {
-    let Some(network) = &agent.network else { return false };
-    !state_dir.join(network).exists() && state_dir.join(interface).join(network).exists()
 }
 
 /// Judges as a start would which families are left out, and what is taken.

@@ -6,6 +6,7 @@ use overlay_golden::golden;
 use overlay_rendezvous::channel::Refusal;
 use overlay_wire::signed::SecretKey;
 
+use super::commands::Commands;
 use super::rendezvous::{Answered, Daemon as Standing, Tried, Trouble};
 use super::start::{Daemon, Start};
 use super::trust::Peers;
@@ -36,6 +37,10 @@ fn peer(name: &str, bar: Option<(Reason, Side)>) -> PeerHealth {
     }
 }
 
+fn commands() -> Commands {
+    Commands { name: "alice".to_owned(), is_service: false }
+}
+
 /// A set-up that works: a daemon that runs, is connected, and trusts bob.
 fn healthy() -> Facts {
     let url = RendezvousUrl {
@@ -46,7 +51,7 @@ fn healthy() -> Facts {
         network: key(2),
     };
     Facts {
-        start: Start::of(Daemon::Runs, "alice".to_owned(), true),
+        start: Start::of(Daemon::Runs, commands(), true),
         config: Some("/etc/overlay/alice.toml".into()),
         interface: Some("alice".to_owned()),
         agent: Some("alice".to_owned()),
@@ -220,6 +225,11 @@ fn a_clock_that_is_wrong_is_told_with_whose_it_is() {
     says("the rendezvous' is behind", &theirs, &[(Code::RendezvousClock, Severity::Error)]);
     let mark = clocks(NOW, Some(NOW), NOW + DAY, None);
     says("it was wrong once", &mark, &[(Code::ClockMark, Severity::Warning)]);
+    let service = after(|facts| {
+        let clocks = clock::Clocks { ours: NOW, ahead: Vec::new(), latest: Some(NOW + DAY), signed_by_peers: None };
+        (facts.clocks, facts.start.commands.is_service) = (Some(clocks), true);
+    });
+    says("a service behind the mark", &service, &[(Code::ClockMark, Severity::Warning)]);
     let mark = clocks(NOW, None, NOW + DAY, None);
     says("behind the mark, and nobody to ask", &mark, &[(Code::ClockMark, Severity::Warning)]);
 }
@@ -318,7 +328,7 @@ fn what_keeps_a_daemon_from_running_comes_before_that_it_does_not_run() {
         || Failure::new(ExitKind::NoDaemon, "no daemon is running for `alice`").with_cause("no process listens");
     let of = |change: fn(&mut Start)| {
         after(|facts| {
-            facts.start = Start::of(Daemon::Stopped(stopped()), "alice".to_owned(), true);
+            facts.start = Start::of(Daemon::Stopped(stopped()), commands(), true);
             change(&mut facts.start);
         })
     };
@@ -326,9 +336,9 @@ fn what_keeps_a_daemon_from_running_comes_before_that_it_does_not_run() {
     let no_daemon = (Code::NoDaemon, Severity::Error);
     let error = |code| (code, Severity::Error);
     says("nothing but that", &of(|_| {}), &[no_daemon]);
-    says("a service", &of(|start| start.is_service = true), &[no_daemon]);
+    says("a service", &of(|start| start.commands.is_service = true), &[no_daemon]);
     let config = after(|facts| {
-        facts.start = Start::of(Daemon::Stopped(stopped()), "alice".to_owned(), true);
+        facts.start = Start::of(Daemon::Stopped(stopped()), commands(), true);
         facts.start.config = failure(ExitKind::Config, "the config is wrong");
         facts.start.state = failure(ExitKind::Other, "a file is damaged");
         facts.start.foreign = failure(ExitKind::Conflict, "a different machine");
@@ -348,14 +358,14 @@ fn what_keeps_a_daemon_from_running_comes_before_that_it_does_not_run() {
     says("everything", &config, &all);
     let state = |code| {
         after(|facts| {
-            facts.start = Start::of(Daemon::Stopped(stopped()), "alice".to_owned(), true);
+            facts.start = Start::of(Daemon::Stopped(stopped()), commands(), true);
             facts.start.state = failure(code, "the state cannot be used");
         })
     };
     says("no identity", &state(ExitKind::NotFound), &[error(Code::NoIdentity), no_daemon]);
     says("a wrong mode", &state(ExitKind::Permission), &[error(Code::StatePermissions), no_daemon]);
     let user = after(|facts| {
-        facts.start = Start::of(Daemon::Stopped(stopped()), "alice".to_owned(), false);
+        facts.start = Start::of(Daemon::Stopped(stopped()), commands(), false);
         facts.start.state = failure(ExitKind::Permission, "cannot use /var/lib/overlay/lab");
     });
     says("a user who may not look", &user, &[error(Code::MayNotLook), no_daemon]);
