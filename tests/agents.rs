@@ -62,6 +62,8 @@ mod sixteen;
 mod strangers;
 #[path = "agents/trust.rs"]
 mod trust;
+#[path = "agents/upgrades.rs"]
+mod upgrades;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};

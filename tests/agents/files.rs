@@ -64,12 +64,14 @@ fn outcome(file: &str, harm: Harm) -> Outcome {
     match (file, harm) {
         // It is empty, and only its lock matters.
         ("lock", _) => Outcome::Runs,
+        // The rendezvous tells both again.
+        ("registered" | "memberships", _) => Outcome::Runs,
         (_, Harm::Owner | Harm::Link | Harm::SecondName) => Outcome::Refused(OPEN),
         (_, Harm::Mode(mode)) if mode & 0o022 != 0 => Outcome::Refused(OPEN),
         (_, Harm::Mode(_)) if file.ends_with(".key") || file.starts_with("peers/") => Outcome::Refused(OPEN),
         (_, Harm::Mode(_)) => Outcome::Runs,
         // An administrator may remove the time, the attestation or the machine, and the rendezvous has the others.
-        ("network" | "record" | "time" | "attestation" | "machine", Harm::Missing) => Outcome::Runs,
+        ("network" | "record" | "time" | "attestation" | "machine" | "version", Harm::Missing) => Outcome::Runs,
         ("machine", _) => Outcome::Refused(FOREIGN),
         ("network" | "record", _) => Outcome::Warns,
         _ => Outcome::Refused(DAMAGED),
@@ -121,6 +123,9 @@ fn a_harmed_state_file_is_refused_by_name_or_made_again() {
         "time",
         "attestation",
         "machine",
+        "version",
+        "registered",
+        "memberships",
         "lock",
         &peer,
     ];

@@ -13,6 +13,7 @@
 //! | `machine` | a hash of the id of the machine that runs the agent |
 //! | `registered` | the sequence of the last record that each rendezvous was given |
 //! | `restored` | there while this state is known to be older than what the agent has said since |
+//! | `version` | the version of this format |
 //! | `lock` | empty; the daemon that runs the agent holds a lock on it |
 //! | `peers/IDENTITY` | what is known of one peer: see [`Relation`] |
 //!
@@ -27,6 +28,7 @@ mod key_file;
 mod machine;
 mod relation;
 mod restored;
+mod version;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -124,14 +126,16 @@ impl State {
                     }
                     Err(error) => return Err(untrusted(&path.join(PEERS), error)),
                 };
-                Ok(Some(Self { folder, peers, lock: None }))
+                let state = Self { folder, peers, lock: None };
+                state.check_version()?;
+                Ok(Some(state))
             }
             Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(untrusted(&path, error)),
         }
     }
 
-    /// Keeps every other daemon from running this agent while this value lives.
+    /// Keeps every other daemon from running this agent while this value lives. The folder gets this release's format.
     pub(crate) fn lock(&mut self) -> Result<(), Failure> {
         let path = self.folder.path_of(LOCK);
         let mut options = OpenOptions::new();
@@ -148,7 +152,7 @@ impl State {
             }
             Err(TryLockError::Error(error)) => return Err(cannot_write(&path, error)),
         }
-        Ok(())
+        self.upgrade()
     }
 
     pub(crate) fn path(&self) -> &Path {

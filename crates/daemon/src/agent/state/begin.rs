@@ -51,6 +51,7 @@ impl State {
         };
         // The identity comes last: with it, the state is complete. Without it, the other files are what an interrupted
         // attempt has left.
+        state.upgrade()?;
         state.replace(MAILBOX, &in_line(&in_base64(&random::<SECRET_LEN>()?[..])))?;
         state.replace(TUNNEL, &in_line(&PrivateKey::generate().to_base64()))?;
         match beginning.token {
