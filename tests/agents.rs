@@ -76,6 +76,11 @@ const PROHIBITED: [i32; 2] = [113, 13];
 /// How long a connect waits that is not refused.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// The time in seconds since 1970.
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs()
+}
+
 /// What became of a TCP connect, and how long it took.
 fn connect(from: &Host, address: &str, port: u16) -> (std::io::Result<()>, Duration) {
     let target: SocketAddr = (address.parse::<std::net::IpAddr>().expect("an address"), port).into();

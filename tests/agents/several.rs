@@ -22,10 +22,7 @@ impl Network {
     pub(super) fn new(name: &str) -> Option<Network> {
         let (mut servers, mut urls) = ([None, None], [String::new(), String::new()]);
         let world = Agents::served_by(name, |router| {
-            let key = |folder: &str| {
-                let line = format!("--state-dir {} rendezvous key --network lab", router.dir().join(folder).display());
-                router.overlay(line).succeeded("overlay rendezvous key").trim().to_owned()
-            };
+            let key = |folder: &str| key_of(router, folder);
             let named: String = [0, 1]
                 .map(|place| format!(" --rendezvous https://192.0.2.9:{}#{}", PORTS[place], key(folder(place))))
                 .concat();
@@ -74,6 +71,13 @@ impl Network {
     }
 }
 
+/// The key of a rendezvous, as its host prints it.
+#[track_caller]
+fn key_of(router: &Host, folder: &str) -> String {
+    let line = format!("--state-dir {} rendezvous key --network lab", router.dir().join(folder).display());
+    router.overlay(line).succeeded("overlay rendezvous key").trim().to_owned()
+}
+
 fn folder(place: usize) -> &'static str {
     ["one", "two"][place]
 }
@@ -97,6 +101,8 @@ fn each_of_two_rendezvous_may_be_down_and_neither_has_the_networks_key() {
     for place in [0, 1] {
         let state = network.world.router.dir().join(folder(place)).join("rendezvous/lab");
         assert!(state.join("network").exists() && !state.join("network.key").exists());
+        let key = key_of(&network.world.router, folder(place));
+        assert!(network.urls[place].contains(&key), "the key is shown while the rendezvous runs, too");
     }
     // Each config names a different one. The signed network names both.
     let (alice, bob) = (network.agent("alice", 0), network.agent("bob", 1));
@@ -130,6 +136,31 @@ fn each_of_two_rendezvous_may_be_down_and_neither_has_the_networks_key() {
     alice.verb("untrust bob").succeeded("untrust");
     bob.sees("alice", "untrusted");
     assert_eq!(network.registered(0).len(), 3);
+}
+
+#[test]
+fn each_rendezvous_vouches_for_its_members_and_the_proofs_outlive_both() {
+    let Some(mut network) = Network::new("vouching") else { return };
+    let mut alice = network.agent("alice", 0);
+    let proofs = |alice: &Agent| {
+        let meetings = alice.ask("agents")["meetings"].as_array().cloned().unwrap_or_default();
+        let until = meetings.iter().map(|meeting| meeting["member_until"].as_u64());
+        until.collect::<Option<Vec<_>>>().filter(|until| until.len() == PORTS.len())
+    };
+    let told = within(RECONNECT, "the proof of each", || proofs(&alice));
+    let week = Duration::from_secs(7 * 24 * 3_600).as_secs();
+    let left = told.iter().map(|until| until - unix_seconds());
+    assert!(left.clone().all(|left| (week - 60..=week).contains(&left)), "{told:?}");
+
+    alice.kill9();
+    for place in [0, 1] {
+        network.kill(place);
+    }
+    alice.start();
+    assert_eq!(proofs(&alice), Some(told));
+    let file = StateFolder::of(&alice).memberships();
+    let keys: Vec<_> = file.iter().map(|membership| membership.rendezvous.to_string()).collect();
+    assert!(network.urls.iter().all(|url| keys.iter().any(|key| url.contains(key.as_str()))), "{keys:?}");
 }
 
 #[test]

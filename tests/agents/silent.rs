@@ -13,10 +13,6 @@ fn first_meeting(agent: &Agent) -> (String, u64) {
     (meeting["state"].as_str().expect("a state").to_owned(), meeting["since"].as_u64().expect("a time"))
 }
 
-fn unix_now() -> u64 {
-    std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs()
-}
-
 #[test]
 fn a_black_hole_is_noticed_and_the_other_rendezvous_answers_meanwhile() {
     let Some(mut network) = Network::new("black hole") else { return };
@@ -40,7 +36,7 @@ fn a_black_hole_is_noticed_and_the_other_rendezvous_answers_meanwhile() {
     });
     let noticed = began.elapsed();
     let (state, since) = first_meeting(&alice);
-    assert!(state != "connected" && unix_now() - since < NOTICED.as_secs(), "{state} since {since}");
+    assert!(state != "connected" && unix_seconds() - since < NOTICED.as_secs(), "{state} since {since}");
     eprintln!("black hole: a friend by the other one after {befriended:?}, another attempt after {noticed:?}");
     router.shell("nft delete table inet hole");
     meets_at(&alice, 2);
@@ -63,7 +59,7 @@ fn a_rendezvous_that_never_speaks_is_tried_again_and_status_says_since_when() {
     within(NOTICED, "another attempt", || (accepted() > 1).then_some(()));
     eprintln!("never speaks: tried after {:?}, and again after {:?}", first - began, first.elapsed());
     let (state, since) = first_meeting(&alice);
-    let is_since = (unix_now() - since).abs_diff(began.elapsed().as_secs()) <= 2;
+    let is_since = (unix_seconds() - since).abs_diff(began.elapsed().as_secs()) <= 2;
     assert!(state != "connected" && is_since, "{state} since {since}");
     let status = alice.verb(format!("status {}", alice.host.interface())).succeeded("status");
     assert!(status.contains("has not served this agent since 20"), "{status}");

@@ -249,6 +249,7 @@ impl Life {
             | Event::Slot { .. }
             | Event::Entries { .. }
             | Event::Sent { .. }
+            | Event::Membership(_)
             | Event::Delivered { .. } => return,
         };
         self.tell(what);

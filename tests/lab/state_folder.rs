@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use minicbor::Decoder;
 use minicbor::data::Type;
 use overlay_sim::initiator::Initiator;
-use overlay_wire::signed::{Grant, Request, Signed};
+use overlay_wire::signed::{Grant, Membership, Request, Signed};
 
 use super::agents::{Agent, config, state};
 use super::{Host, SHORTLY, within};
@@ -47,6 +47,14 @@ impl StateFolder {
         let private: [u8; 32] =
             BASE64_STANDARD.decode(text.trim()).expect("base64").try_into().expect("a key of 32 bytes");
         (private, Initiator::new(private, [0; 32], 0).public_key())
+    }
+
+    /// What each rendezvous has signed about the agent's membership.
+    #[track_caller]
+    pub fn memberships(&self) -> Vec<Signed<Membership>> {
+        let text = fs::read_to_string(self.0.join(NETWORK).join("memberships")).expect("the memberships");
+        let open = |line| Signed::open(&BASE64_STANDARD.decode(line).expect("base64")).expect("a signed object");
+        text.lines().map(open).collect()
     }
 
     /// Puts a new tunnel key in the place of the present one. The agent must not run.

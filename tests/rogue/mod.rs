@@ -95,7 +95,12 @@ impl Rogue {
             is_closed: false,
         };
         let network = Signed::sign(network, &network_key).expect("a good network");
-        let registry = Registry::new(Config { network: network.clone(), limits: Limits::default(), seed: random() });
+        let registry = Registry::new(Config {
+            network: network.clone(),
+            key: SecretKey::from_bytes(&key.to_bytes()),
+            limits: Limits::default(),
+            seed: random(),
+        });
         let desk = Arc::new(Mutex::new(Desk::new(registry)));
         let runtime = runtime_on(host);
         let address: IpAddr = ADDRESS.parse().expect("an address");

@@ -212,7 +212,8 @@ impl Agent {
         let endpoints = book.relations().filter_map(|relation| Some((relation.identity, relation.endpoints.clone()?)));
         let endpoints = endpoints.collect();
         let places = (config.network_key, network.as_deref());
-        let meetings = Meetings::new(&config.rendezvous, places, own::copy(&keys.identity))?;
+        let mut meetings = Meetings::new(&config.rendezvous, places, own::copy(&keys.identity))?;
+        meetings.set_memberships(state.memberships());
         let on_disk = before.map(|record| record.sequence);
         let past = Past::new(
             LedgerKeys::new(config.network_key, &keys.identity),

@@ -12,8 +12,8 @@
 //!   that restarts lose it together.
 //! * Silence is judged by answers to pings alone. A connection on which nothing comes for [`SILENCE`] is given up, even if
 //!   the kernel calls it alive. The next one is made at once.
-//! * A call that is refused for now is repeated when the rendezvous said so. So is a watch or a slot for which there was
-//!   no room, after at least half a minute. A call that is refused for good becomes an [`Event::Refused`].
+//! * A call that is refused for now is repeated when the rendezvous said so. So is a watch, a slot or an entry for which
+//!   there was no room, after at least half a minute. A call that is refused for good becomes an [`Event::Refused`].
 //! * A record that is refused is registered again after half a minute, and then ever more rarely: somebody may lift a ban, or
 //!   set a clock right.
 //! * [`Event::Synced`] is not told while a watch stands refused: nothing is known of that agent.
@@ -43,8 +43,8 @@ use rand_core::{RngCore, SeedableRng};
 
 use crate::now::Now;
 use crate::protocol::{
-    Call, ENTRIES_SINCE, Find, FromServer, Label, MAX_ENTRY_LEN, MAX_MESSAGE_LEN, MAX_SEALED_LEN, MAX_SLOT_LEN, Slot,
-    Verb, encode,
+    Call, ENTRIES_SINCE, Find, FromServer, Label, MAX_ENTRY_LEN, MAX_MESSAGE_LEN, MAX_SEALED_LEN, MAX_SLOT_LEN,
+    MEMBERSHIP_SINCE, Slot, Verb, encode,
 };
 
 use distrust::Distrusted;
@@ -345,6 +345,14 @@ impl Client {
         self.work.reading().is_some()
     }
 
+    /// Asks for proof that the agent is a member, once it is registered. The answer is an [`Event::Membership`], or an
+    /// [`Event::Refused`]. `rendezvous` is the key of this rendezvous, which signs it. One that does not vouch for its
+    /// members, as the release before this one, does not answer.
+    pub fn ask_membership(&mut self, rendezvous: PublicKey, now: Now) {
+        self.work.ask_membership(rendezvous);
+        self.pump(now);
+    }
+
     /// Watches these agents, too.
     ///
     /// # Errors
@@ -449,7 +457,12 @@ impl Session {
 
     /// What can be done on this connection.
     fn can(&self, may_write: bool) -> Can {
-        Can { is_registered: self.is_registered, may_write, keeps_entries: self.keeps_entries() }
+        Can {
+            is_registered: self.is_registered,
+            may_write,
+            keeps_entries: self.keeps_entries(),
+            vouches: self.version >= MEMBERSHIP_SINCE,
+        }
     }
 
     /// Whether the rendezvous keeps what an agent keeps for itself. The release before this one did not.

@@ -9,7 +9,7 @@
 //! | version | what is new |
 //! |---|---|
 //! | 1 | |
-//! | 2 | [`Verb::PutEntry`] and [`Verb::Entries`]: what an agent keeps for itself |
+//! | 2 | [`Verb::PutEntry`] and [`Verb::Entries`]: what an agent keeps for itself; [`Verb::Membership`] |
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -19,6 +19,8 @@ use overlay_wire::signed::PublicKey;
 pub const VERSION: u16 = 2;
 /// The first version in which an agent keeps entries for itself.
 pub const ENTRIES_SINCE: u16 = 2;
+/// The first version in which a rendezvous vouches for its members.
+pub const MEMBERSHIP_SINCE: u16 = 2;
 /// The longest message in bytes.
 pub const MAX_MESSAGE_LEN: usize = 8_192;
 /// The longest sealed message in a mailbox, in bytes: with the rest of its call it fits [`MAX_MESSAGE_LEN`].
@@ -152,6 +154,9 @@ pub enum Verb {
         #[cbor(n(0), with = "minicbor::bytes")]
         after: Option<Label>,
     },
+    /// Asks for proof that the caller is a member: [`Reply::Membership`].
+    #[n(12)]
+    Membership,
 }
 
 /// Names an entry among those that an agent keeps for itself.
@@ -286,6 +291,13 @@ pub enum Reply {
         /// If there may be more: the `after` to ask with.
         #[cbor(n(1), with = "minicbor::bytes")]
         next: Option<Label>,
+    },
+    /// The answer to [`Verb::Membership`].
+    #[n(6)]
+    Membership {
+        /// An envelope of kind `membership`, signed by this rendezvous.
+        #[n(0)]
+        membership: ByteVec,
     },
 }
 

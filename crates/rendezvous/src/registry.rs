@@ -33,6 +33,7 @@ mod ledger;
 mod letters;
 mod limits;
 mod load;
+mod membership;
 mod operator;
 mod presence;
 mod register;
@@ -47,7 +48,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use minicbor::bytes::ByteVec;
-use overlay_wire::signed::{Network, PublicKey, Refused, Signed};
+use overlay_wire::signed::{Network, PublicKey, Refused, SecretKey, Signed};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -141,6 +142,7 @@ type Outcome = Result<Option<Reply>, Refusal>;
 #[derive(Debug)]
 pub struct Registry {
     network: Signed<Network>,
+    key: SecretKey,
     limits: Limits,
     rng: ChaCha8Rng,
     agents: Agents,
@@ -169,7 +171,7 @@ pub struct Registry {
 impl Registry {
     /// A registry without agents. [`Registry::open`] makes one with those of a store.
     pub fn new(config: Config) -> Self {
-        let Config { network, limits, seed } = config;
+        let Config { network, key, limits, seed } = config;
         Self {
             rng: ChaCha8Rng::from_seed(seed),
             agents: Agents::new(network.pool),
@@ -191,6 +193,7 @@ impl Registry {
             outputs: VecDeque::new(),
             stats: Stats::default(),
             network,
+            key,
             limits,
         }
     }
@@ -290,6 +293,7 @@ impl Registry {
             Verb::Unwatch { identities } => self.unwatch(asker.0, &identities),
             Verb::PutEntry { label, sealed } => self.put_entry(asker, caller, label, sealed.into()),
             Verb::Entries { after } => Ok(Some(self.entries(&caller, after))),
+            Verb::Membership => self.vouch_for(caller, now).map(Some),
         }
     }
 

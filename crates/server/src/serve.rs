@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::registry::{self, ConnectionId, Registry};
-use overlay_wire::signed::{Network, Pool, PublicKey, Signed, check_name};
+use overlay_wire::signed::{Network, Pool, PublicKey, SecretKey, Signed, check_name};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -204,7 +204,12 @@ impl Life {
         let mut seed = [0; 32];
         overlay_os::random::fill(&mut seed)
             .map_err(|error| ServeError::new(Kind::Other, "the kernel gives no randomness").with_cause(error))?;
-        let config = registry::Config { network: setup.network.clone(), limits: registry::Limits::default(), seed };
+        let config = registry::Config {
+            network: setup.network.clone(),
+            key: SecretKey::from_bytes(&identity.key.to_bytes()),
+            limits: registry::Limits::default(),
+            seed,
+        };
         let store = state.store_within(RELEASE_PATIENCE).await?;
         let desk_of_operator = operator::Desk {
             folder: state.folder.clone(),

@@ -33,7 +33,7 @@ pub use endpoints::{Endpoints, MAX_ENDPOINTS, Place};
 pub use envelope::{Envelope, Kind, MAX_ENVELOPE_LEN, Object, Signed};
 pub use join::{BadJoinToken, JoinToken, MAX_JOIN_TEXT_LEN};
 pub use key::{KEY_TEXT_LEN, NotAKey, PublicKey, SecretKey};
-pub use member::{Attestation, Auth, Bind, Membership, Permit, Release, Role, Token};
+pub use member::{Attestation, Auth, Bind, MAX_MEMBERSHIP, Membership, Permit, Release, Role, Token};
 pub use name::{BadName, MAX_NAME_LEN, MAX_TAGS, check_name, check_tag};
 pub use network::{MAX_RENDEZVOUS, Network, Rendezvous};
 pub use record::{

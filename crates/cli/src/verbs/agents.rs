@@ -77,6 +77,7 @@ mod tests {
                 url: "https://rv.example.net:7447".to_owned(),
                 state: "connected".to_owned(),
                 since: 0,
+                member_until: Some(1_800_000_000),
             }],
             held: None,
             rotation: None,

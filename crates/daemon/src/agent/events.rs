@@ -29,7 +29,10 @@ impl Agent {
                 if let Err(failure) = self.state.set_record(&self.record) {
                     tracing::error!("{failure}");
                 }
+                self.renew_membership(at);
             }
+            Event::Clock { .. } => self.renew_membership(at),
+            Event::Membership(membership) => self.on_membership(*membership),
             Event::NeedsIpv4 { address } => {
                 if address.is_some_and(|address| !self.follows_from_our_key(address)) {
                     self.refuse(Refusal::Address, "address for us");
@@ -62,7 +65,7 @@ impl Agent {
                 self.on_progress(to, id, Progress::Delivered);
                 return self.on_answer_delivered(to, id);
             }
-            Event::Synced | Event::Presence { .. } | Event::TooOld { .. } | Event::Clock { .. } => {}
+            Event::Synced | Event::Presence { .. } | Event::TooOld { .. } => {}
             Event::Record(record) => {
                 self.note_other_keys([&*record]);
                 let asked = self.ask_pinned(&record);

@@ -5,6 +5,7 @@
 //! disagree would change it for ever.
 
 mod meeting;
+mod membership;
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use overlay_rendezvous::protocol::{Find, Label, Slot};
 use overlay_wire::signed::{MAX_RENDEZVOUS, Network, PublicKey, Record, SecretKey, Signed};
 
 use self::meeting::Meeting;
+use self::membership::Proof;
 use super::connection::ConnectError;
 use super::link::{Link, LinkNews};
 use super::request::{Meeting as Shown, RendezvousHealth};
@@ -63,7 +65,8 @@ impl Meetings {
         network: (PublicKey, Option<&Network>),
         identity: SecretKey,
     ) -> Result<Self, Failure> {
-        let mut meetings = Self { network: network.0, identity: Arc::new(identity), all: Vec::new(), first: 0, end: None };
+        let mut meetings =
+            Self { network: network.0, identity: Arc::new(identity), all: Vec::new(), first: 0, end: None };
         for place in places {
             meetings.add(place.clone())?;
         }
@@ -103,6 +106,7 @@ impl Meetings {
             is_registered: false,
             has_registered: false,
             ahead: None,
+            proof: Proof::default(),
         });
         Ok(true)
     }
@@ -383,6 +387,7 @@ impl Meetings {
             url: meeting.place.url.clone(),
             state: meeting.standing.text(),
             since: meeting.since / 1_000,
+            member_until: meeting.proof.until().map(|at| at / 1_000),
         };
         self.all.iter().map(shown).collect()
     }

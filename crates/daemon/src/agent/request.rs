@@ -277,6 +277,9 @@ pub struct Meeting {
     pub state: String,
     /// Since when it is connected, or is not, in seconds since 1970.
     pub since: u64,
+    /// Until when it has vouched for this agent's membership, in seconds since 1970. Left out if it never has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_until: Option<u64>,
 }
 
 /// A peer of this agent.

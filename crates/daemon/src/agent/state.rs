@@ -12,6 +12,7 @@
 //! | `time` | the latest time that this agent has reached, in milliseconds since 1970 |
 //! | `machine` | a hash of the id of the machine that runs the agent |
 //! | `registered` | the sequence of the last record that each rendezvous was given |
+//! | `memberships` | until when each rendezvous vouches for this agent: signed objects, base64, one a line |
 //! | `restored` | there while this state is known to be older than what the agent has said since |
 //! | `version` | the version of this format |
 //! | `lock` | empty; the daemon that runs the agent holds a lock on it |
@@ -26,6 +27,7 @@ mod attestation;
 mod begin;
 mod key_file;
 mod machine;
+mod membership;
 mod relation;
 mod restored;
 mod version;

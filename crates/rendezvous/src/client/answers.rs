@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use minicbor::bytes::ByteVec;
-use overlay_wire::signed::{Network, Object, PublicKey, Record, Signed};
+use overlay_wire::signed::{Membership, Network, Object, PublicKey, Record, Signed};
 
 use super::distrust::Distrust;
 use super::event::{Event, Query};
@@ -44,6 +44,10 @@ impl Client {
             },
             (Asked::Tasks(tasks), Reply::Entries { entries, next }) => match tasks[..] {
                 [Task::Entries] => self.on_entries(entries, next),
+                _ => self.give_up(now),
+            },
+            (Asked::Tasks(tasks), Reply::Membership { membership }) => match tasks[..] {
+                [Task::Membership] => self.on_membership(&membership),
                 _ => self.give_up(now),
             },
             (Asked::Tasks(tasks), Reply::Refused { code: Code::Later, wait, .. }) => {
@@ -153,6 +157,23 @@ impl Client {
         self.tell(Event::Entries { entries, next });
     }
 
+    /// Proof of membership is of use only if it is ours and signed by the rendezvous that was asked.
+    fn on_membership(&mut self, bytes: &[u8]) {
+        let Some(rendezvous) = self.work.voucher() else { return };
+        self.work.on_settled(&Task::Membership);
+        let opened = Signed::<Membership>::open(bytes);
+        let distrust = match opened {
+            Ok(membership) if membership.network != self.network => Distrust::WrongNetwork,
+            Ok(membership) if (membership.rendezvous, membership.identity) != (rendezvous, self.identity) => {
+                Distrust::NotOurs
+            }
+            Ok(membership) => return self.tell(Event::Membership(Box::new(membership))),
+            Err(refused) => Distrust::Refused(refused),
+        };
+        self.distrust(distrust);
+        self.tell(Event::Refused { subject: Task::Membership, code: Code::Malformed });
+    }
+
     fn on_refused(&mut self, task: Task, code: Code, (ipv4, record): (Option<[u8; 4]>, Option<&ByteVec>), now: Now) {
         match (&task, code) {
             (Task::Register(_), Code::Ipv4) => {
@@ -170,7 +191,10 @@ impl Client {
                 }
             }
             // The rendezvous has lost our record. What waits for it is done once it is registered again.
-            (Task::Watch(_) | Task::Send(..) | Task::PutSlot(..) | Task::PutEntry(_), Code::Unregistered) => {
+            (
+                Task::Watch(_) | Task::Send(..) | Task::PutSlot(..) | Task::PutEntry(_) | Task::Membership,
+                Code::Unregistered,
+            ) => {
                 if let State::Up(session) = &mut self.state
                     && std::mem::replace(&mut session.is_registered, false)
                 {

@@ -13,7 +13,7 @@ pub(super) enum Distrust {
     Refused(Refused),
     /// An object of a different network.
     WrongNetwork,
-    /// It is shown as our own record, and is not ours.
+    /// It is shown as our own record or membership, and is not ours.
     NotOurs,
     /// A record that does not match what was looked for.
     NotAsked,

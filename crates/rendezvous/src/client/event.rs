@@ -1,6 +1,6 @@
 //! What a client wants done, and what it tells the agent.
 
-use overlay_wire::signed::{Network, PublicKey, Record, Signed};
+use overlay_wire::signed::{Membership, Network, PublicKey, Record, Signed};
 
 use super::work::Task;
 use crate::protocol::{Call, Code, Label, Slot};
@@ -136,6 +136,8 @@ pub enum Event {
         /// If there may be more: the `after` to ask with.
         next: Option<Label>,
     },
+    /// Proof that the agent is a member, signed by the rendezvous that was asked.
+    Membership(Box<Signed<Membership>>),
     /// The time at the rendezvous.
     Clock {
         /// In milliseconds since 1970.

@@ -2,6 +2,7 @@
 
 mod alone;
 mod entries;
+mod membership;
 mod pair;
 mod peers;
 mod rogue;

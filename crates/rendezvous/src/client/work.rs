@@ -40,6 +40,8 @@ pub enum Task {
     PutEntry(Label),
     /// Read these entries.
     Entries,
+    /// Ask for proof of membership.
+    Membership,
 }
 
 /// Tasks that a rendezvous counts separately, or that wait for each other.
@@ -62,13 +64,15 @@ impl Task {
             Self::Register(_) | Self::Release | Self::Send(..) => Class::Write,
             Self::Watch(_) => Class::Watch,
             Self::PutSlot(..) | Self::PutEntry(_) => Class::Slot,
-            Self::Acknowledge(..) | Self::Unwatch(_) | Self::Find(_) | Self::Entries => Class::LookUp,
+            Self::Acknowledge(..) | Self::Unwatch(_) | Self::Find(_) | Self::Entries | Self::Membership => {
+                Class::LookUp
+            }
         }
     }
 
     /// Whether the rendezvous does this for registered agents alone.
     fn needs_record(&self) -> bool {
-        matches!(self, Self::Watch(_) | Self::Send(..) | Self::PutSlot(..) | Self::PutEntry(_))
+        matches!(self, Self::Watch(_) | Self::Send(..) | Self::PutSlot(..) | Self::PutEntry(_) | Self::Membership)
     }
 
     /// Whether it replaces what was said before.
@@ -91,6 +95,8 @@ pub(super) struct Can {
     pub(super) may_write: bool,
     /// It keeps what an agent keeps for itself.
     pub(super) keeps_entries: bool,
+    /// It vouches for its members.
+    pub(super) vouches: bool,
 }
 
 impl Can {
@@ -98,6 +104,7 @@ impl Can {
         (self.is_registered || !task.needs_record())
             && (self.may_write || !task.writes())
             && (self.keeps_entries || !task.needs_entries())
+            && (self.vouches || *task != Task::Membership)
     }
 }
 
@@ -123,6 +130,8 @@ pub(super) struct Work {
     entries: BTreeMap<Label, Vec<u8>>,
     /// Above which label entries are read, if they are.
     reading: Option<Option<Label>>,
+    /// Which rendezvous is asked for proof of membership, while it is.
+    voucher: Option<PublicKey>,
     last_query: u64,
     /// What this rendezvous refused on this connection and is still wanted. It is tried again after everything else.
     refused: BTreeSet<Task>,
@@ -234,6 +243,16 @@ impl Work {
         self.reading
     }
 
+    pub(super) fn ask_membership(&mut self, rendezvous: PublicKey) {
+        self.voucher = Some(rendezvous);
+        self.add(Task::Membership);
+    }
+
+    /// The rendezvous that is asked for proof of membership.
+    pub(super) fn voucher(&self) -> Option<PublicKey> {
+        self.voucher
+    }
+
     pub(super) fn watch(&mut self, identities: &[PublicKey]) -> Result<(), TooMuch> {
         let new: BTreeSet<_> = identities.iter().filter(|identity| !self.watched.contains(identity)).copied().collect();
         if self.watched.len() + new.len() > MAX_WATCHED {
@@ -283,13 +302,14 @@ impl Work {
             Task::Find(query) => self.finds.contains_key(query),
             Task::PutEntry(label) => self.entries.contains_key(label),
             Task::Entries => self.reading.is_some(),
+            Task::Membership => self.voucher.is_some(),
         };
         if is_wanted {
             self.add(task);
         }
     }
 
-    /// The rendezvous refused a watch or a slot. Until it takes it, it comes after the others, so that it holds up none.
+    /// The rendezvous refused a watch, a slot or an entry. Until it takes it, it comes after the others, so that it holds up none.
     pub(super) fn on_refused(&mut self, task: &Task) {
         let is_wanted = match task {
             Task::Watch(identity) => self.watched.contains(identity),
@@ -321,6 +341,7 @@ impl Work {
             Task::Send(to, id) => drop(self.sends.remove(&(*to, *id))),
             Task::Find(query) => drop(self.finds.remove(query)),
             Task::Entries => self.reading = None,
+            Task::Membership => self.voucher = None,
             Task::Register(_) | Task::Watch(_) | Task::Unwatch(_) | Task::PutSlot(..) | Task::PutEntry(_) => {}
         }
     }
@@ -337,8 +358,9 @@ impl Work {
         let put = self.slots.keys().map(|(to, slot)| Task::PutSlot(*to, *slot));
         let find = self.finds.keys().copied().map(Task::Find);
         let entries = self.entries.keys().copied().map(Task::PutEntry).chain(self.reading.map(|_| Task::Entries));
+        let membership = self.voucher.map(|_| Task::Membership);
         let all = register.chain(release).chain(acknowledge).chain(watch).chain(send).chain(put).chain(find);
-        let all: Vec<_> = all.chain(entries).collect();
+        let all: Vec<_> = all.chain(entries).chain(membership).collect();
         all.into_iter().for_each(|task| self.add(task));
     }
 
@@ -385,6 +407,7 @@ impl Work {
             }
             Task::PutEntry(label) => Verb::PutEntry { label, sealed: self.entries.get(&label)?.clone().into() },
             Task::Entries => Verb::Entries { after: self.reading? },
+            Task::Membership => self.voucher.map(|_| Verb::Membership)?,
         })
     }
 

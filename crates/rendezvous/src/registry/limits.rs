@@ -1,6 +1,6 @@
 //! What a registry is made of, and how much it takes.
 
-use overlay_wire::signed::{Network, Signed};
+use overlay_wire::signed::{Network, SecretKey, Signed};
 
 use crate::protocol::Verb;
 use crate::quota::{Class, Rates};
@@ -10,6 +10,8 @@ use crate::quota::{Class, Rates};
 pub struct Config {
     /// The network that it serves.
     pub network: Signed<Network>,
+    /// The key of the rendezvous, which vouches for members.
+    pub key: SecretKey,
     /// How much it takes.
     pub limits: Limits,
     /// Where the epochs come from.
@@ -64,6 +66,7 @@ pub(super) fn cost(verb: &Verb) -> (Class, u32) {
         | Verb::Find { .. }
         | Verb::Unwatch { .. }
         | Verb::Entries { .. }
+        | Verb::Membership
         | Verb::Ping => (Class::LookUp, 1),
     }
 }

@@ -4,6 +4,7 @@ mod finding;
 mod hostile;
 mod ledger;
 mod letters;
+mod membership;
 mod operator;
 mod presence;
 mod registering;

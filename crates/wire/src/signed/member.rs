@@ -8,7 +8,7 @@ use super::name::{MAX_TAGS, are_different, check_name, check_tag};
 use super::refused::Refused;
 
 /// The longest time for which a membership is valid, in milliseconds: seven days.
-const MAX_MEMBERSHIP: u64 = 7 * 24 * 3_600 * 1_000;
+pub const MAX_MEMBERSHIP: u64 = 7 * 24 * 3_600 * 1_000;
 /// The most protocol versions that one end lists.
 const MAX_VERSIONS: usize = 8;
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::client::{Client, Event};
+use overlay_rendezvous::now::Now;
 use overlay_wire::signed::{PublicKey, SecretKey};
 
 use super::super::connection::Target;
 use super::super::link::Link;
 use super::super::standing::Standing;
 use super::super::time::unix_now;
+use super::membership::Proof;
 use crate::config::RendezvousUrl;
 
 /// One rendezvous: the machine, the connection, and how they stand.
@@ -31,6 +33,8 @@ pub(super) struct Meeting {
     pub(super) has_registered: bool,
     /// How far its clock was ahead of ours when it was heard last, in milliseconds.
     pub(super) ahead: Option<i64>,
+    /// That this agent is a member, as the rendezvous has signed it.
+    pub(super) proof: Proof,
 }
 
 impl Meeting {
@@ -63,6 +67,12 @@ impl Meeting {
                 self.ahead = i64::try_from(i128::from(*time) - i128::from(unix_now())).ok();
             }
             _ => {}
+        }
+    }
+
+    pub(super) fn renew_membership(&mut self, now: Now) {
+        if self.is_registered && self.proof.take_turn(now) {
+            self.client.ask_membership(self.place.rendezvous, now);
         }
     }
 

@@ -66,7 +66,12 @@ impl World {
         let network = Signed::sign(network, &network_key()).expect("a good network");
         let mut world = Self {
             now: Now { unix: START, monotonic: Duration::from_secs(1_000) },
-            registry: Registry::new(Config { network, limits: Limits::default(), seed: [1; 32] }),
+            registry: Registry::new(Config {
+                network,
+                key: SecretKey::from_bytes(&[201; 32]),
+                limits: Limits::default(),
+                seed: [1; 32],
+            }),
             store: MemoryStore::default(),
             agents: (1..=agents).map(Agent::new).collect(),
             connections: 0,
