@@ -384,6 +384,7 @@ fn carry(node: &mut Node, mut send: impl FnMut(&Transmit<'_>)) {
                     black_box(part);
                 });
             }
+            Output::Foreign(foreign) => drop(black_box(foreign.source)),
             Output::Event(event) => drop(black_box(event)),
             Output::Timeout(at) => {
                 black_box(at);

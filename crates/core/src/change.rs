@@ -3,8 +3,10 @@
 //! Each change is applied whole or not at all, and leaves alone what it does not name. A session continues unless one of
 //! its keys goes.
 
+mod paths;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use crate::data::allowlist::{Allowlist, HostPorts};
 use crate::data::budget::Purse;
 use crate::data::shares::Party;
 use crate::node::Node;
+use crate::path::paths::Endpoint;
 use crate::peer::Peer;
 use crate::session::gate::LOAD_LIMIT;
 use crate::session::local_key::LocalKeys;
@@ -38,6 +41,7 @@ impl Node {
             Command::SetPrivateKeys { present, former } => return self.set_private_keys(present, &former, now),
             Command::SetCandidates(peer, addresses) => return self.set_candidates(peer, &addresses, now),
             Command::ForgetCandidates(peer) => return self.forget_candidates(peer),
+            Command::MoveThrough { peer, relay, channel } => return self.move_through(peer, relay, channel, now),
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
             Command::SayWord(peer, word) => return self.say_word(peer, &word, now),
             Command::KnowsPresharedKey(peer) => return self.on_preshared_key_known(peer, now),
@@ -186,7 +190,7 @@ impl Node {
         if !replays.is_empty() {
             self.replays_parked.park(peer.tunnel.key, replays, now);
         }
-        self.context.endpoints.on_moved(peer.paths.address(), None);
+        self.context.endpoints.on_moved(peer.paths.endpoint().map(Endpoint::far), None);
         self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
         Ok(())
     }
@@ -245,20 +249,6 @@ impl Node {
             }
             self.attend_in_turn(tag, &mut at, now);
         }
-        Ok(())
-    }
-
-    /// Sets the addresses of a peer's host name.
-    fn set_candidates(&mut self, tag: PeerTag, addresses: &[SocketAddr], now: Instant) -> Result<(), CommandError> {
-        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
-        self.context.set_candidates(peer, addresses, now);
-        self.attend(tag, now);
-        Ok(())
-    }
-
-    fn forget_candidates(&mut self, tag: PeerTag) -> Result<(), CommandError> {
-        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
-        peer.candidates.get_or_insert_default().forget();
         Ok(())
     }
 

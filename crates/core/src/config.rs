@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 pub use overlay_wire::offload::Joins;
+use overlay_wire::relayed::Channel;
 use zeroize::Zeroizing;
 
 use crate::data::allowlist::PeerFlows;
@@ -174,6 +175,15 @@ pub enum Command {
     /// more. If the new endpoint is a name, its addresses are called as soon as they are known. A session continues
     /// meanwhile.
     ForgetCandidates(PeerTag),
+    /// The peer is reached through a channel of a relay from now on, until an authenticated message of it comes from elsewhere.
+    MoveThrough {
+        /// The peer.
+        peer: PeerTag,
+        /// The address of the relay.
+        relay: SocketAddr,
+        /// The channel that leads from us to the peer, and back.
+        channel: Channel,
+    },
     /// An unverified ICMP "too big" says that this path carries inner packets of at most this many bytes. It only chooses
     /// what is probed next.
     TooBig(PathTag, u16),

@@ -54,7 +54,7 @@ pub use hand_over::HandOver;
 pub use instant::Instant;
 pub use node::Node;
 pub use outbox::Outputs;
-pub use output::{Output, PacketOut, Transmit, UdpTrain, Via};
+pub use output::{Foreign, Output, PacketOut, Transmit, UdpTrain, Via};
 pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
 pub use peer_key::PeerKey;
 pub use peer_tag::{PathTag, PeerTag, PeerTags};

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use overlay_wire::offload::VirtioHeader;
-use overlay_wire::wireguard::DATA_OVERHEAD;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -115,7 +114,7 @@ impl Node {
     /// carries.
     pub fn handle_refused(&mut self, path: PathTag, len: usize, now: Instant) {
         let Some(known) = self.peers.peer(path.peer) else { return };
-        self.context.on_refused(known, path, len.saturating_sub(DATA_OVERHEAD), now);
+        self.context.on_refused(known, path, len, now);
         self.attend(path.peer, now);
     }
 

@@ -10,8 +10,9 @@ use std::ops::Range;
 use std::vec;
 
 use overlay_wire::offload::VirtioHeader;
+use overlay_wire::relayed::HEADER_LEN;
 
-use crate::output::{Output, PacketOut, Transmit, Via};
+use crate::output::{Foreign, Output, PacketOut, Transmit, Via};
 use crate::{Event, Instant, PathTag, PeerTag};
 
 /// The most datagrams in one train, and the most bytes: the limits of one UDP_SEGMENT send on every kernel.
@@ -45,6 +46,9 @@ impl<'a> Iterator for Outputs<'a> {
             Entry::Packet { header, parts } => {
                 Output::Packet(PacketOut { header, arena: self.arena, parts: &self.parts[parts] })
             }
+            Entry::Foreign { source, via, range } => {
+                Output::Foreign(Foreign { source, via, contents: &self.arena[range] })
+            }
             Entry::Event(event) => Output::Event(event),
         })
     }
@@ -62,6 +66,7 @@ pub(crate) struct Outbox {
 enum Entry {
     Transmit { heading: Heading, range: Range<usize>, segment_size: usize, call_for: Option<PeerTag> },
     Packet { header: VirtioHeader, parts: Range<usize> },
+    Foreign { source: SocketAddr, via: Via, range: Range<usize> },
     Event(Event),
 }
 
@@ -138,7 +143,24 @@ impl Outbox {
         &mut self.arena[draft.range()]
     }
 
-    /// Sends a draft as datagrams of `segment_size` bytes. They join the train before them if they go the same way. So
+    /// Sends a message as one datagram, behind what a relay needs in front of it.
+    pub(crate) fn send(&mut self, message: Draft, heading: Heading) {
+        let datagram = self.led(message, heading.via);
+        let len = datagram.len();
+        self.transmit(datagram, len, heading);
+    }
+
+    /// The message behind what a relay needs in front of it.
+    fn led(&mut self, message: Draft, via: Via) -> Draft {
+        let Some(channel) = via.channel else { return message };
+        let len = HEADER_LEN + message.len;
+        let start = self.used;
+        self.room(len)[..HEADER_LEN].copy_from_slice(&channel.header());
+        self.arena.copy_within(message.range(), start + HEADER_LEN);
+        self.draft(len)
+    }
+
+    /// Sends a draft as datagrams of `segment_size` bytes, with what a relay needs in front of each. They join the train before them if they go the same way. So
     /// packets that are too small or too few for a super-packet still travel together.
     pub(crate) fn transmit(&mut self, draft: Draft, segment_size: usize, heading: Heading) {
         let (len, range) = (draft.len, draft.range());
@@ -155,9 +177,9 @@ impl Outbox {
         self.entries.push(Entry::Transmit { heading, range, segment_size, call_for: None });
     }
 
-    /// Sends a draft as one separate datagram, which is an initiation to this peer.
-    pub(crate) fn call(&mut self, draft: Draft, heading: Heading, peer: PeerTag) {
-        let range = draft.range();
+    /// Sends a message as one separate datagram, which is an initiation to this peer.
+    pub(crate) fn call(&mut self, message: Draft, heading: Heading, peer: PeerTag) {
+        let range = self.led(message, heading.via).range();
         let segment_size = range.len();
         self.entries.push(Entry::Transmit { heading, range, segment_size, call_for: Some(peer) });
     }
@@ -199,6 +221,12 @@ impl Outbox {
         {
             *header = finish(&mut self.arena[first.clone()]);
         }
+    }
+
+    /// Tells control of a datagram that belongs to no peer.
+    pub(crate) fn foreign(&mut self, source: SocketAddr, via: Via, datagram: &[u8]) {
+        let range = self.copy(datagram).range();
+        self.entries.push(Entry::Foreign { source, via, range });
     }
 
     pub(crate) fn event(&mut self, event: Event) {

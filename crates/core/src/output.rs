@@ -4,27 +4,41 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use overlay_wire::offload::VirtioHeader;
+use overlay_wire::relayed::{Channel, HEADER_LEN};
 
 use crate::{Event, Instant, PathTag, PeerTag};
 
-/// The local end of an outer path: the address of ours that it uses.
+/// How datagrams of an outer path travel: the address of ours that it uses, and the channel of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via {
     /// The address that the datagram came to, with the index of the interface it came in through, or 0 for any. Answers
     /// leave from there (sticky source). `None`: the kernel chooses.
     pub local: Option<(IpAddr, u32)>,
+    /// `Some`: the other end is a relay, and four bytes in front of each datagram name this channel. The node writes and reads
+    /// them.
+    pub channel: Option<Channel>,
 }
 
 impl Via {
     /// The kernel chooses the source.
-    pub const ANY: Self = Self { local: None };
+    pub const ANY: Self = Self { local: None, channel: None };
+
+    /// A datagram that came to this address.
+    pub const fn to(address: IpAddr, interface: u32) -> Self {
+        Self { local: Some((address, interface)), channel: None }
+    }
+
+    /// How many bytes stand in front of each datagram.
+    pub(crate) fn lead(self) -> usize {
+        if self.channel.is_some() { HEADER_LEN } else { 0 }
+    }
 
     /// The local end for an immediate answer to any sender. Its address is not compared with the routing table, because
     /// many strangers could keep that comparison busy. A link-local address keeps its interface, because it means nothing
     /// without one.
     pub(crate) fn at_once(self) -> Self {
         let local = self.local.map(|(address, interface)| (address, if address.is_ipv4() { 0 } else { interface }));
-        Self { local }
+        Self { local, ..self }
     }
 }
 
@@ -50,6 +64,8 @@ pub enum Output<'a> {
     Transmit(Transmit<'a>),
     /// Write to TUN.
     Packet(PacketOut<'a>),
+    /// Tell control of a datagram that belongs to no peer.
+    Foreign(Foreign<'a>),
     /// Tell control.
     Event(Event),
     /// Marks the end of the outputs. Call [`crate::Node::handle_timeout`] at this instant, or never if `None`.
@@ -63,7 +79,7 @@ pub struct Transmit<'a> {
     pub destination: SocketAddr,
     /// The local address to send from.
     pub via: Via,
-    /// All datagrams, back to back.
+    /// All datagrams, back to back, each with what a relay needs in front of it.
     pub contents: &'a [u8],
     /// Length of each datagram but the last.
     pub segment_size: usize,
@@ -74,6 +90,17 @@ pub struct Transmit<'a> {
     pub whole_for: Option<PathTag>,
     /// `Some`: it is a single initiation. If this host cannot send it, call [`crate::Node::handle_unsent`].
     pub call_for: Option<PeerTag>,
+}
+
+/// A datagram that belongs to no peer: an answer of a STUN server, or a message of a relay. Anybody may have sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign<'a> {
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Where it came to.
+    pub via: Via,
+    /// The whole datagram.
+    pub contents: &'a [u8],
 }
 
 /// A packet to write to TUN behind its virtio header, in pieces for one `writev`.

@@ -103,6 +103,8 @@ crate::counters! {
         packets_cut,
         /// Packets that arrived from a peer in pieces and were put together.
         packets_joined,
+        /// Datagrams of STUN servers and relays, which belong to no peer.
+        foreign as foreign_datagrams,
     }
     beside {
         drops: Drops,

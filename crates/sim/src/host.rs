@@ -79,6 +79,8 @@ pub(crate) struct Host {
     pub(crate) tun_writes: u64,
     pub(crate) received: Vec<Received>,
     pub(crate) events: Vec<(Instant, Event)>,
+    /// Datagrams that belong to no peer: their sources and contents.
+    pub(crate) foreign: Vec<(SocketAddr, Vec<u8>)>,
 }
 
 impl Host {
@@ -109,6 +111,7 @@ impl Host {
             tun_writes: 0,
             received: Vec::new(),
             events: Vec::new(),
+            foreign: Vec::new(),
         }
     }
 
@@ -137,7 +140,7 @@ impl Host {
 
     /// The local end of a datagram that was sent to `address`.
     pub(crate) fn via(address: SocketAddr) -> Via {
-        Via { local: Some((address.ip(), INTERFACE)) }
+        Via::to(address.ip(), INTERFACE)
     }
 }
 

@@ -261,6 +261,7 @@ impl World {
                         host.received.push(Received { at: self.now, packet });
                     }
                 }
+                Output::Foreign(foreign) => host.foreign.push((foreign.source, foreign.contents.to_vec())),
                 Output::Event(event) => host.events.push((self.now, event)),
                 Output::Timeout(at) => host.deadline = at,
             }

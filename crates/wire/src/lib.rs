@@ -15,6 +15,7 @@ pub mod host_configuration;
 pub mod icmp;
 pub mod ip;
 pub mod offload;
+pub mod relayed;
 pub mod signed;
 pub mod tcp;
 pub mod wireguard;

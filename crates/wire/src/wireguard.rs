@@ -47,6 +47,10 @@ pub enum Kind {
     WireGuard,
     /// Begins like a STUN message (RFC 8489 section 5).
     Stun,
+    /// Begins like data that came through a relay ([`crate::relayed`]).
+    Relayed,
+    /// Begins like a message between a relay and those it serves.
+    RelayControl,
     /// A protocol that does not belong on our port.
     Unknown,
 }
@@ -59,6 +63,8 @@ pub fn kind(datagram: &[u8]) -> Kind {
     match datagram {
         [INITIATION..=DATA, 0, 0, 0, ..] => Kind::WireGuard,
         [0x00..=0x3f, _, _, _, a, b, c, d, ..] if [*a, *b, *c, *d] == STUN_MAGIC_COOKIE => Kind::Stun,
+        [0x40..=0x7f, ..] => Kind::Relayed,
+        [0x80..=0xbf, ..] => Kind::RelayControl,
         _ => Kind::Unknown,
     }
 }

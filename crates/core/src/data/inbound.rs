@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use overlay_wire::control::Frame;
 use overlay_wire::icmp::{self, Report};
 use overlay_wire::ip::{self, Packet};
+use overlay_wire::relayed::Channel;
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{Kind, Message, kind};
 
@@ -19,6 +20,7 @@ use crate::data::{ecn, host_configuration, outbound};
 use crate::local::Local;
 use crate::node::Node;
 use crate::outbox::Draft;
+use crate::path::origin::Origin;
 use crate::peer::Peer;
 use crate::session::outcome::Content;
 use crate::session::timers::REKEY_ON_RECEIVE;
@@ -78,8 +80,9 @@ impl Node {
             return self.context.stats.count_drops(DropReason::InterfaceDown, datagrams as u64);
         }
         let mut course = Course::default();
+        let origin = Origin { source: train.source, via: train.via, ecn: train.ecn };
         for datagram in train.contents.chunks(train.stride.max(1)) {
-            if let Err(reason) = self.datagram(datagram, train, &mut course, now) {
+            if let Err(reason) = self.datagram(datagram, origin, &mut course, now) {
                 self.context.stats.count_drop(reason);
             }
         }
@@ -103,16 +106,33 @@ impl Node {
     fn datagram(
         &mut self,
         datagram: &[u8],
-        train: &UdpTrain<'_>,
+        origin: Origin,
         course: &mut Course,
         now: Instant,
     ) -> Result<(), DropReason> {
-        if kind(datagram) != Kind::WireGuard {
-            return Err(DropReason::InboundUnknown);
+        match kind(datagram) {
+            Kind::WireGuard => self.message(datagram, origin, course, now),
+            Kind::Relayed => {
+                let (channel, inner) = Channel::split(datagram).ok_or(DropReason::InboundUnknown)?;
+                if kind(inner) != Kind::WireGuard {
+                    return Err(DropReason::InboundUnknown);
+                }
+                self.message(inner, origin.through(channel), course, now)
+            }
+            Kind::Stun | Kind::RelayControl => {
+                self.context.outbox.foreign(origin.source, origin.via, datagram);
+                self.context.stats.foreign.add(1);
+                Ok(())
+            }
+            Kind::Unknown => Err(DropReason::InboundUnknown),
         }
-        match Message::parse(datagram).map_err(|_| DropReason::InboundLength)? {
-            Message::Data { receiver, counter, .. } => self.data(receiver, counter, datagram, train, course, now),
-            handshake => self.handshake(handshake, datagram, train, now),
+    }
+
+    /// Takes a message of WireGuard.
+    fn message(&mut self, message: &[u8], origin: Origin, course: &mut Course, now: Instant) -> Result<(), DropReason> {
+        match Message::parse(message).map_err(|_| DropReason::InboundLength)? {
+            Message::Data { receiver, counter, .. } => self.data(receiver, counter, message, origin, course, now),
+            handshake => self.handshake(handshake, message, origin, now),
         }
     }
 
@@ -121,7 +141,7 @@ impl Node {
         receiver: u32,
         counter: u64,
         message: &[u8],
-        train: &UdpTrain<'_>,
+        origin: Origin,
         course: &mut Course,
         now: Instant,
     ) -> Result<(), DropReason> {
@@ -156,7 +176,7 @@ impl Node {
         }
         if !sender.is_authentic {
             sender.is_authentic = true;
-            self.context.on_authenticated(peer, train.source, train.via, now);
+            self.context.on_authenticated(peer, origin, now);
         }
         if opened.confirms {
             // Comes before the content is handled, which may be a hello.
@@ -174,7 +194,7 @@ impl Node {
             let mtu = peer.way(&self.context.local).mtu;
             let bytes = self.context.outbox.edit(&packet);
             let len = admit(bytes, peer, allowed_ips, &self.context.local, &mut course.admitted, now)?;
-            ecn::carry_in(train.ecn, bytes);
+            ecn::carry_in(origin.ecn, bytes);
             tcp::clamp_mss(bytes, mtu);
             let packet = packet.truncated(len);
             self.context.coalescer.deliver(&mut self.context.outbox, packet, self.context.local.joins);

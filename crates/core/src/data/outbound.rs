@@ -6,6 +6,7 @@
 use overlay_wire::control::{self, FRAGMENT_OVERHEAD, Frame};
 use overlay_wire::ip::{self, Header, IPV6_MINIMUM_MTU, Packet, Upper, least_mtu};
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
+use overlay_wire::relayed::HEADER_LEN;
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{DATA_OVERHEAD, padded_len};
 use rand_core::RngCore;
@@ -286,16 +287,20 @@ fn seal_train(
     // A packet that is longer than the path carries may be fragmented.
     let whole_for = (way.is_proven && full <= mtu).then_some(path.tag(peer.tag));
     let Endpoint { address: destination, via } = path.endpoint;
-    let stride = padded_len(full, mtu) + DATA_OVERHEAD;
+    let stride = via.lead() + padded_len(full, mtu) + DATA_OVERHEAD;
     let room = context.outbox.room(count * stride);
     let (mut used, mut inner) = (0, 0);
     for index in 0..count {
+        if let Some(channel) = via.channel {
+            room[used..used + HEADER_LEN].copy_from_slice(&channel.header());
+            used += HEADER_LEN;
+        }
         let len = write(index, &mut scratch.plaintext);
         used += seal(session, len, mtu, &mut scratch.plaintext, now, &mut room[used..]);
         inner += len;
     }
     let messages = context.outbox.draft(used);
-    peer.tunnel.on_sealed(context.outbox.read(&messages));
+    peer.tunnel.on_sealed(&context.outbox.read(&messages)[via.lead()..]);
     context.outbox.transmit(messages, stride, Heading { destination, via, traffic_class: ecn, whole_for });
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);

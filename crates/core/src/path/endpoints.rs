@@ -6,16 +6,15 @@
 //! cookie, and its port is one that the NAT or relay assigned to the peer. Strangers have different ports. A peer whose
 //! port has just changed counts as a stranger until it is heard from.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-
 use crate::Instant;
 use crate::bucket::Bucket;
+use crate::path::origin::Far;
+use std::collections::BTreeMap;
 
 /// The endpoints of all peers that have one, with the number of peers that share each.
 #[derive(Default)]
 pub(crate) struct Endpoints {
-    known: BTreeMap<SocketAddr, Known>,
+    known: BTreeMap<Far, Known>,
 }
 
 struct Known {
@@ -25,7 +24,7 @@ struct Known {
 
 impl Endpoints {
     /// Records that a peer moved from one endpoint to another.
-    pub(crate) fn on_moved(&mut self, before: Option<SocketAddr>, after: Option<SocketAddr>) {
+    pub(crate) fn on_moved(&mut self, before: Option<Far>, after: Option<Far>) {
         if before == after {
             return;
         }
@@ -43,7 +42,7 @@ impl Endpoints {
     }
 
     /// Whether a peer has this endpoint and one more handshake message is within the endpoint's own limit.
-    pub(crate) fn allows(&mut self, source: SocketAddr, now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, source: Far, now: Instant) -> bool {
         self.known.get_mut(&source).is_some_and(|known| known.budget.take(now))
     }
 
@@ -57,12 +56,26 @@ impl Endpoints {
 mod tests {
     use std::time::Duration;
 
+    use overlay_wire::relayed::Channel;
+
     use super::*;
+
+    #[test]
+    fn peers_behind_one_relay_have_limits_of_their_own() {
+        let relay = "192.0.2.9:7447".parse().unwrap();
+        let [one, two]: [Far; 2] = [1, 2].map(|number| (relay, Channel::new(number)));
+        let mut endpoints = Endpoints::default();
+        endpoints.on_moved(None, Some(one));
+        endpoints.on_moved(None, Some(two));
+        let now = Instant::from_start(Duration::ZERO);
+        assert_eq!((0..100).filter(|_| endpoints.allows(one, now)).count(), 5);
+        assert!(endpoints.allows(two, now) && !endpoints.allows((relay, None), now));
+    }
 
     #[test]
     fn an_endpoint_is_known_while_a_peer_is_there_and_has_its_own_limit() {
         let at = |millis| Instant::from_start(Duration::from_millis(millis));
-        let [here, there]: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|text| text.parse().unwrap());
+        let [here, there]: [Far; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|text| (text.parse().unwrap(), None));
         let mut endpoints = Endpoints::default();
         assert!(!endpoints.allows(here, at(0)));
         endpoints.on_moved(None, Some(here));

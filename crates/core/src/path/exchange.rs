@@ -229,9 +229,9 @@ impl Context {
     }
 
     /// Records that a datagram on this path of the peer was refused, with a packet of `size` bytes inside.
-    pub(crate) fn on_refused(&mut self, peer: &mut Peer, path: PathTag, size: usize, now: Instant) {
-        if let Some(Path { discovery: Some(discovery), .. }) = peer.paths.named(path) {
-            discovery.on_refused(size, now);
+    pub(crate) fn on_refused(&mut self, peer: &mut Peer, path: PathTag, len: usize, now: Instant) {
+        if let Some(Path { discovery: Some(discovery), endpoint, .. }) = peer.paths.named(path) {
+            discovery.on_refused(len.saturating_sub(DATA_OVERHEAD + endpoint.via.lead()), now);
             self.settle(peer, now);
         }
     }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use crate::path::discovery::{Discovery, Way};
 use crate::path::greeting::Acquaintance;
+use crate::path::origin::Far;
 use crate::{PathTag, PeerTag, Via};
 
 /// All paths to one peer.
@@ -35,6 +36,10 @@ impl Endpoint {
     /// An endpoint from the configuration: the kernel chooses the source.
     pub(crate) fn configured(address: SocketAddr) -> Self {
         Self { address, via: Via::ANY }
+    }
+
+    pub(crate) fn far(self) -> Far {
+        (self.address, self.via.channel)
     }
 }
 
@@ -68,7 +73,8 @@ impl Paths {
     pub(crate) fn move_to(&mut self, endpoint: Endpoint) -> bool {
         match &mut self.primary {
             Some(path) => {
-                let is_elsewhere = path.endpoint.address.ip() != endpoint.address.ip();
+                let route = |endpoint: Endpoint| (endpoint.address.ip(), endpoint.via.channel);
+                let is_elsewhere = route(path.endpoint) != route(endpoint);
                 path.endpoint = endpoint;
                 path.number = path.number.wrapping_add(is_elsewhere.into());
                 is_elsewhere
@@ -83,7 +89,7 @@ impl Paths {
     /// Lets the kernel choose the local address again, because the present one may be gone.
     pub(crate) fn forget_source(&mut self) {
         if let Some(path) = &mut self.primary {
-            path.endpoint.via = Via::ANY;
+            path.endpoint.via.local = None;
         }
     }
 }

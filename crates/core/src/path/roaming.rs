@@ -2,16 +2,20 @@
 
 use std::net::SocketAddr;
 
+use overlay_wire::relayed::Channel;
+
 use crate::context::Context;
 use crate::outbox::{Draft, Heading};
+use crate::path::origin::Origin;
 use crate::path::paths::Endpoint;
 use crate::peer::Peer;
 use crate::{Event, Instant, Via};
 
 impl Context {
     /// Handles an authentic message of the peer. It proves where the peer is, but not that the peer hears us.
-    pub(crate) fn on_authenticated(&mut self, peer: &mut Peer, source: SocketAddr, via: Via, now: Instant) {
+    pub(crate) fn on_authenticated(&mut self, peer: &mut Peer, origin: Origin, now: Instant) {
         peer.on_authenticated(now);
+        let Origin { source, via, .. } = origin;
         let endpoint = Endpoint { address: source, via };
         if peer.paths.endpoint() == Some(endpoint) {
             return;
@@ -38,8 +42,15 @@ impl Context {
         self.move_path(peer, Endpoint::configured(address), now);
     }
 
+    /// Moves the peer to a channel of a relay, as control asks.
+    pub(crate) fn move_through(&mut self, peer: &mut Peer, relay: SocketAddr, channel: Channel, now: Instant) {
+        peer.tunnel.hasten(&mut self.rng);
+        peer.news.forget_endpoint();
+        self.move_path(peer, Endpoint { address: relay, via: Via { channel: Some(channel), ..Via::ANY } }, now);
+    }
+
     fn move_path(&mut self, peer: &mut Peer, endpoint: Endpoint, now: Instant) {
-        self.endpoints.on_moved(peer.paths.address(), Some(endpoint.address));
+        self.endpoints.on_moved(peer.paths.endpoint().map(Endpoint::far), Some(endpoint.far()));
         if peer.paths.move_to(endpoint) {
             self.on_path_change(peer, now);
         }
@@ -48,9 +59,10 @@ impl Context {
     /// Sends a message to the peer. `is_whole`: it must not be fragmented.
     pub(crate) fn transmit(&mut self, peer: &Peer, message: Draft, traffic_class: u8, is_whole: bool) {
         let Some(path) = peer.paths.primary() else { return };
-        let (Endpoint { address, via }, len) = (path.endpoint, message.len());
+        let Endpoint { address, via } = path.endpoint;
+        let len = via.lead() + message.len();
         let whole_for = is_whole.then_some(path.tag(peer.tag));
-        self.outbox.transmit(message, len, Heading { destination: address, via, traffic_class, whole_for });
+        self.outbox.send(message, Heading { destination: address, via, traffic_class, whole_for });
         peer.stats.sent_wire_bytes.add(len as u64);
     }
 }

@@ -10,9 +10,10 @@ use overlay_wire::wireguard::COOKIE_REPLY_LEN;
 
 use crate::context::Context;
 use crate::outbox::Heading;
+use crate::path::origin::Origin;
 use crate::session::local_key::Macs;
 use crate::session::source_limit::SourceLimit;
-use crate::{DropReason, Instant, PeerKey, UdpTrain};
+use crate::{DropReason, Instant, PeerKey};
 
 /// Handshake messages a second above which senders must prove their address.
 pub(crate) const LOAD_LIMIT: u64 = 256;
@@ -44,7 +45,7 @@ impl HandshakeGate {
     pub(crate) fn check(
         &mut self,
         message: &[u8],
-        train: &UdpTrain<'_>,
+        origin: Origin,
         context: &mut Context,
         now: Instant,
     ) -> Result<Passed, DropReason> {
@@ -57,19 +58,19 @@ impl HandshakeGate {
             self.count = 0;
             keys.reset_count(now);
         }
-        match keys.verify(train.source.ip(), message, context.outbox.room(COOKIE_REPLY_LEN), now) {
+        match keys.verify(origin.address(), message, context.outbox.room(COOKIE_REPLY_LEN), now) {
             Macs::Bad => Err(DropReason::HandshakeMac),
             Macs::Cookie(len) => {
                 self.count += 1;
                 let reply = context.outbox.draft(len);
-                let (destination, via) = (train.source, train.via.at_once());
-                context.outbox.transmit(reply, len, Heading { destination, via, traffic_class: 0, whole_for: None });
+                let (destination, via) = (origin.source, origin.via.at_once());
+                context.outbox.send(reply, Heading { destination, via, traffic_class: 0, whole_for: None });
                 context.stats.cookies_sent.add(1);
                 Err(DropReason::HandshakeCookie)
             }
             Macs::Good(key) => {
                 self.count += 1;
-                let is_free = self.count <= LOAD_LIMIT || self.sources.allows(train.source.ip(), now);
+                let is_free = self.count <= LOAD_LIMIT || self.sources.allows(origin.address(), now);
                 Ok(if is_free { Passed::Free(key) } else { Passed::OverLimit(key) })
             }
         }

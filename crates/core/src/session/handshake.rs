@@ -9,9 +9,10 @@ use overlay_wire::wireguard::{COOKIE_REPLY_LEN, Message, RESPONSE_LEN};
 
 use crate::data::outbound;
 use crate::node::Node;
+use crate::path::origin::Origin;
 use crate::peer::Peer;
 use crate::session::gate::Passed;
-use crate::{DropReason, Instant, PeerKey, UdpTrain};
+use crate::{DropReason, Instant, PeerKey};
 
 /// The shortest time between two initiations of one peer (the kernel's INITIATIONS_PER_SECOND is 50).
 const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
@@ -22,17 +23,17 @@ impl Node {
         &mut self,
         message: Message<'_>,
         bytes: &[u8],
-        train: &UdpTrain<'_>,
+        origin: Origin,
         now: Instant,
     ) -> Result<(), DropReason> {
         match message {
             Message::Initiation(_) => {
-                let own = self.pass_gate(None, bytes, train, now)?;
-                self.initiation(own, bytes, train, now)
+                let own = self.pass_gate(None, bytes, origin, now)?;
+                self.initiation(own, bytes, origin, now)
             }
             Message::Response { receiver, .. } => {
-                self.pass_gate(Some(receiver), bytes, train, now)?;
-                self.response(receiver, bytes, train, now)
+                self.pass_gate(Some(receiver), bytes, origin, now)?;
+                self.response(receiver, bytes, origin, now)
             }
             Message::CookieReply { receiver, .. } => self.cookie_reply(receiver, bytes, now),
             Message::Data { .. } => Err(DropReason::InboundUnknown),
@@ -45,14 +46,14 @@ impl Node {
         &mut self,
         response: Option<u32>,
         bytes: &[u8],
-        train: &UdpTrain<'_>,
+        origin: Origin,
         now: Instant,
     ) -> Result<PeerKey, DropReason> {
-        match self.gate.check(bytes, train, &mut self.context, now)? {
+        match self.gate.check(bytes, origin, &mut self.context, now)? {
             Passed::Free(key) => Ok(key),
             // Strangers may share the address. They have different ports.
             Passed::OverLimit(key)
-                if self.context.endpoints.allows(train.source, now) || self.is_awaited(response, now) =>
+                if self.context.endpoints.allows(origin.far(), now) || self.is_awaited(response, now) =>
             {
                 Ok(key)
             }
@@ -70,7 +71,7 @@ impl Node {
     }
 
     /// Takes an initiation that was made for the key `own` of ours.
-    fn initiation(&mut self, own: PeerKey, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
+    fn initiation(&mut self, own: PeerKey, bytes: &[u8], origin: Origin, now: Instant) -> Result<(), DropReason> {
         let context = &mut self.context;
         let own = context.local.keys.find(own).ok_or(DropReason::HandshakeNoKey)?;
         let key = own.initiator(bytes).ok_or(DropReason::HandshakeForged)?;
@@ -94,7 +95,7 @@ impl Node {
         context.on_own_key_proven(peer);
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
         // A peer that keeps initiating may do so because it does not hear us.
-        context.on_authenticated(peer, train.source, train.via, now);
+        context.on_authenticated(peer, origin, now);
         context.transmit_response(peer, response, now);
         if peer.tunnel.session.as_ref().is_some_and(|session| session.must_initiate(now)) {
             context.call_back(peer, now);
@@ -103,7 +104,7 @@ impl Node {
         Ok(())
     }
 
-    fn response(&mut self, receiver: u32, bytes: &[u8], train: &UdpTrain<'_>, now: Instant) -> Result<(), DropReason> {
+    fn response(&mut self, receiver: u32, bytes: &[u8], origin: Origin, now: Instant) -> Result<(), DropReason> {
         let context = &mut self.context;
         let tag = context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?;
         let (peer, allowed_ips) = self.peers.peer_and_allowed_ips(tag).ok_or(DropReason::UnknownReceiver)?;
@@ -117,7 +118,7 @@ impl Node {
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
         context.on_own_key_proven(peer);
         context.on_heard(peer, now);
-        context.on_authenticated(peer, train.source, train.via, now);
+        context.on_authenticated(peer, origin, now);
         context.on_handshake_completed(peer, key_number, true, now);
         if !outbound::flush(peer, allowed_ips, &mut self.scratch, context, now) {
             // The responder learns from nothing else that we hold the keys.

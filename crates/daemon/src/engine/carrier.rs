@@ -69,6 +69,8 @@ impl Carrier {
                     self.transmit(is_v4, iter::once(first).chain(iter::from_fn(next)));
                 }
                 Output::Packet(packet) => self.deliver(&packet),
+                // We have asked nobody, so these answer nothing. The node has counted them.
+                Output::Foreign(_) => {}
                 Output::Event(event) => {
                     if !events.push(event) {
                         add(&self.stats.events_merged, 1);

@@ -107,7 +107,7 @@ impl Scene {
                 Output::Packet(packet) => {
                     delivered.push((packet.header, packet.parts().flatten().copied().collect()));
                 }
-                Output::Event(_) => {}
+                Output::Event(_) | Output::Foreign(_) => {}
                 Output::Timeout(at) => assert!(at.is_none_or(|at| at > self.now), "a shell would never sleep"),
             }
         }
@@ -131,7 +131,7 @@ impl Scene {
 }
 
 fn hear(node: &mut Node, source: SocketAddr, contents: &[u8], stride: usize, now: Instant) {
-    let via = Via { local: Some((Ipv4Addr::new(192, 0, 2, 1).into(), 1)) };
+    let via = Via::to(Ipv4Addr::new(192, 0, 2, 1).into(), 1);
     node.handle_udp(&UdpTrain { contents, stride, source, via, ecn: 0 }, now);
 }
 

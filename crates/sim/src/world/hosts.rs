@@ -252,6 +252,11 @@ impl World {
         &self.hosts[host.0].events
     }
 
+    /// The datagrams that a node handed to control because they belong to no peer: their sources and contents.
+    pub fn foreign(&self, host: HostId) -> &[(SocketAddr, Vec<u8>)] {
+        &self.hosts[host.0].foreign
+    }
+
     /// The last endpoint that `host` reported for its peer.
     pub fn last_endpoint(&self, host: HostId, peer: PeerKey) -> Option<SocketAddr> {
         let peer = self.hosts[host.0].tags.get(&peer).copied();

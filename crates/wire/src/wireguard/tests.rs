@@ -31,9 +31,14 @@ fn the_first_bytes_decide_what_a_datagram_is() {
         ([0x01, 0x11, 0, 0x00, 0x21, 0x12, 0xa4, 0x42], Kind::Stun),
         // A receiver index that happens to be the magic cookie.
         ([0x04, 0, 0, 0, 0x21, 0x12, 0xa4, 0x42], Kind::WireGuard),
-        // The cookie with one wrong byte, and TURN channel data, whose top bits are 01.
+        // The cookie with one wrong byte.
         ([0x01, 0x01, 0, 0x0c, 0x21, 0x12, 0xa4, 0x43], Kind::Unknown),
-        ([0x40, 0x01, 0, 0x0c, 0x21, 0x12, 0xa4, 0x42], Kind::Unknown),
+        // A relay: data, and control. Its top bits decide, whatever follows.
+        ([0x40, 0x01, 0, 0x0c, 0x21, 0x12, 0xa4, 0x42], Kind::Relayed),
+        ([0x7f, 0, 0, 0, 0, 0, 0, 0], Kind::Relayed),
+        ([0x80, 0, 0, 0, 0, 0, 0, 0], Kind::RelayControl),
+        ([0xbf, 0, 0, 0, 0x21, 0x12, 0xa4, 0x42], Kind::RelayControl),
+        ([0xc0, 0, 0, 0, 0, 0, 0, 0], Kind::Unknown),
     ] {
         assert_eq!(kind(&first), expected, "{first:02x?}");
     }
