@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
+use crate::place::Realm;
 use crate::record::Received;
 
 /// WireGuard's usual port.
@@ -64,6 +65,8 @@ pub(crate) struct Host {
     pub(crate) device_mtu: usize,
     /// The outer addresses. Datagrams leave from the first one of their family unless the node wants a different one.
     pub(crate) outer: Vec<SocketAddr>,
+    /// The networks of its IPv4 and its IPv6 addresses.
+    pub(crate) realms: [Realm; 2],
     pub(crate) inner_v4: Ipv4Addr,
     pub(crate) inner_v6: Ipv6Addr,
     /// The peers that the node was told about, to be repeated after a restart.
@@ -101,6 +104,7 @@ impl Host {
                 SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), PORT)),
                 SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()), PORT)),
             ],
+            realms: [Realm::Internet; 2],
             inner_v4,
             inner_v6,
             peers: BTreeMap::new(),
@@ -127,6 +131,11 @@ impl Host {
 
     pub(crate) fn owns_inner(&self, address: IpAddr) -> bool {
         address == IpAddr::V4(self.inner_v4) || address == IpAddr::V6(self.inner_v6)
+    }
+
+    /// The network in which the host has this address.
+    pub(crate) fn realm(&self, address: SocketAddr) -> Realm {
+        self.realms[usize::from(address.is_ipv6())]
     }
 
     /// The source address of a datagram: the one that the node wants, or, if the host no longer has it, the one that

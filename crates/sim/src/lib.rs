@@ -22,16 +22,21 @@
 //! A `World` belongs to one thread, because the session engine gets its clock through the thread. Several worlds in one
 //! thread do not disturb each other.
 //!
-//! Left out: NATs, which come with the path plane, and IP fragmentation outside the tunnel: a datagram larger than a
-//! link's MTU is lost.
+//! Hosts may live behind NATs and firewalls of every kind in RFC 4787's words ([`nat`]). [`nat::TABLE`] says what each kind
+//! does, and the namespace lab is held to the same table. [`nat::traversable`] says between which of them a direct path can
+//! exist.
+//!
+//! Left out: IP fragmentation outside the tunnel: a datagram larger than a link's MTU is lost.
 
 pub mod fuzz;
 mod host;
 pub mod initiator;
 mod link;
+pub mod nat;
 mod noise;
 mod outsider;
 pub mod packet;
+mod place;
 mod record;
 pub mod recorded;
 mod scene;
@@ -42,6 +47,7 @@ use std::time::Duration;
 pub use host::{HostId, HostOptions};
 pub use link::Link;
 pub use outsider::{Outsider, key_pair};
+pub use place::{Letter, Party, Realm, RouterId, Socket};
 pub use record::{Kind, Received, Sent};
 pub use scene::Scene;
 pub use world::World;

@@ -32,10 +32,12 @@ pub struct Link {
     pub mtu: usize,
     /// Whether larger packets arrive all the same, in fragments, unless the node set DF.
     pub fragments: bool,
+    /// How many routers of the Internet are on it. Each takes one from the TTL.
+    pub hops: u8,
 }
 
 impl Default for Link {
-    /// 10 ms, 1,500 bytes, and no faults.
+    /// 10 ms, 1,500 bytes, four routers, and no faults.
     fn default() -> Self {
         let latency = Duration::from_millis(10);
         Self {
@@ -47,6 +49,7 @@ impl Default for Link {
             corrupt: 0.0,
             mtu: 1_500,
             fragments: false,
+            hops: 4,
         }
     }
 }

@@ -19,10 +19,14 @@ pub struct Sent {
     pub at: Instant,
     /// The host that sent it.
     pub from: HostId,
-    /// The outer source address.
+    /// The outer source address, as the host sees it.
     pub source: SocketAddr,
+    /// The same behind the host's routers. `None` if one of them dropped it.
+    pub outside: Option<SocketAddr>,
     /// The outer destination address.
     pub destination: SocketAddr,
+    /// The TTL that it left the host with.
+    pub ttl: u8,
     /// The traffic class of its outer header. The lower two bits are ECN.
     pub traffic_class: u8,
     /// Whether the node set DF.

@@ -4,11 +4,17 @@
 //! That event is processed, all output of the nodes is carried away at once, and the loop continues. The time between
 //! two events costs nothing. Deliveries go before deadlines of the same moment.
 //!
+//! A host may live behind routers ([`World::put_behind`]); what they do with a datagram is decided when it leaves its sender's
+//! side, and when it arrives at the other side ([`network`]).
+//!
 //! Datagrams that arrive at the same moment from the same source are passed to the node as trains, as GRO would do. A
 //! datagram to an address that does not belong to any host goes to a mailbox ([`World::take_mail`]). Tests use that to
 //! play the rest of the Internet.
 
 mod hosts;
+mod network;
+mod routers;
+mod sockets;
 mod traffic;
 
 use std::cmp::Reverse;
@@ -22,9 +28,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
 use crate::host::{Host, HostId};
-use crate::link::{Fate, Line, Link, OVERHEAD_V4, OVERHEAD_V6};
+use crate::link::{Line, Link, OVERHEAD_V4, OVERHEAD_V6};
 use crate::packet;
+use crate::place::{Party, Realm};
 use crate::record::{Received, Sent};
+use network::Parcel;
+use routers::Router;
+use sockets::PlainSocket;
 
 /// The default start of a world's clock: the machine has been up for eleven days.
 const START: Instant = Instant::from_start(Duration::from_secs(1_000_000));
@@ -32,6 +42,8 @@ const START: Instant = Instant::from_start(Duration::from_secs(1_000_000));
 const ECN_MASK: u8 = 0b11;
 /// The most datagrams that GRO joins into one train.
 const MAX_TRAIN: usize = 64;
+/// The TTL of a datagram whose sender does not ask for less, as in Linux.
+const MAX_TTL: u8 = 64;
 
 /// A network in memory with virtual time.
 pub struct World {
@@ -39,10 +51,14 @@ pub struct World {
     now: Instant,
     pub(crate) rng: ChaCha8Rng,
     hosts: Vec<Host>,
+    routers: Vec<Router>,
+    sockets: Vec<PlainSocket>,
+    /// How many outside addresses of routers were given out.
+    external_addresses: u8,
     /// The number of hosts and outsiders so far. Their addresses are derived from it.
     pub(crate) numbered: u8,
     default_link: Link,
-    lines: BTreeMap<(HostId, HostId), Line>,
+    lines: BTreeMap<(Party, Party), Line>,
     flights: BinaryHeap<Reverse<Flight>>,
     launched: u64,
     mail: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
@@ -55,8 +71,11 @@ pub struct World {
 struct Flight {
     at: Instant,
     departure: u64,
+    /// The network that has the destination.
+    realm: Realm,
     source: SocketAddr,
     destination: SocketAddr,
+    ttl: u8,
     traffic_class: u8,
     bytes: Vec<u8>,
 }
@@ -74,6 +93,9 @@ impl World {
             now: start,
             rng: ChaCha8Rng::seed_from_u64(seed),
             hosts: Vec::new(),
+            routers: Vec::new(),
+            sockets: Vec::new(),
+            external_addresses: 0,
             numbered: 0,
             default_link: Link::default(),
             lines: BTreeMap::new(),
@@ -130,21 +152,21 @@ impl World {
         self.lines.values_mut().for_each(|line| edit(&mut line.link));
     }
 
-    /// Changes the link from one host to another, in this direction only.
-    pub fn link(&mut self, from: HostId, to: HostId, edit: impl FnOnce(&mut Link)) {
-        edit(&mut self.line(from, to).link);
+    /// Changes the link from one host or plain socket to another, in this direction only.
+    pub fn link(&mut self, from: impl Into<Party>, to: impl Into<Party>, edit: impl FnOnce(&mut Link)) {
+        edit(&mut self.line(from.into(), to.into()).link);
     }
 
     /// Cuts the connection between two hosts, in both directions.
     pub fn cut(&mut self, one: HostId, other: HostId) {
-        self.line(one, other).is_cut = true;
-        self.line(other, one).is_cut = true;
+        self.line(one.into(), other.into()).is_cut = true;
+        self.line(other.into(), one.into()).is_cut = true;
     }
 
     /// Undoes [`World::cut`].
     pub fn mend(&mut self, one: HostId, other: HostId) {
-        self.line(one, other).is_cut = false;
-        self.line(other, one).is_cut = false;
+        self.line(one.into(), other.into()).is_cut = false;
+        self.line(other.into(), one.into()).is_cut = false;
     }
 
     /// Takes what was sent to an address that does not belong to any host, oldest first.
@@ -152,7 +174,7 @@ impl World {
         self.mail.remove(&address).unwrap_or_default()
     }
 
-    fn line(&mut self, from: HostId, to: HostId) -> &mut Line {
+    fn line(&mut self, from: Party, to: Party) -> &mut Line {
         let link = &self.default_link;
         self.lines.entry((from, to)).or_insert_with(|| Line::new(link.clone()))
     }
@@ -192,12 +214,12 @@ impl World {
 
     /// Delivers the next datagram, together with all datagrams that GRO would join with it.
     fn land(&mut self) {
-        let Some(Reverse(first)) = self.flights.pop() else { return };
+        let Some(Reverse(mut first)) = self.flights.pop() else { return };
         let (stride, mut last, mut count) = (first.bytes.len(), first.bytes.len(), 1);
-        let mut contents = first.bytes;
+        let mut contents = std::mem::take(&mut first.bytes);
         while let Some(Reverse(next)) = self.flights.peek()
-            && (next.at, next.source, next.destination, next.traffic_class)
-                == (first.at, first.source, first.destination, first.traffic_class)
+            && (next.at, next.realm, next.source, next.destination, next.ttl, next.traffic_class)
+                == (first.at, first.realm, first.source, first.destination, first.ttl, first.traffic_class)
             && last == stride
             && next.bytes.len() <= stride
             && count < MAX_TRAIN
@@ -207,26 +229,26 @@ impl World {
             contents.extend(next.bytes);
             count += 1;
         }
-        self.arrive(&contents, stride, first.source, first.destination, first.traffic_class);
+        let Flight { realm, source, destination, ttl, traffic_class, .. } = first;
+        if let Some(parcel) = self.descend(Parcel { realm, source, destination, ttl }) {
+            self.arrive(&contents, stride, &parcel, traffic_class);
+        }
     }
 
-    /// Passes a train to the host that has the address now.
-    fn arrive(
-        &mut self,
-        contents: &[u8],
-        stride: usize,
-        source: SocketAddr,
-        destination: SocketAddr,
-        traffic_class: u8,
-    ) {
-        let Some(id) = self.owner(destination) else {
-            let letters = contents.chunks(stride.max(1)).map(<[u8]>::to_vec);
-            self.mail.entry(destination).or_default().extend(letters);
+    /// Passes a train to the host or plain socket that has the address now.
+    fn arrive(&mut self, contents: &[u8], stride: usize, parcel: &Parcel, traffic_class: u8) {
+        let Parcel { realm, source, destination, .. } = *parcel;
+        if let Some(id) = self.owner(realm, destination) {
+            let train =
+                UdpTrain { contents, stride, source, via: Host::via(destination), ecn: traffic_class & ECN_MASK };
+            self.hosts[id.0].node.handle_udp(&train, self.now);
+            self.drain(id);
             return;
-        };
-        let train = UdpTrain { contents, stride, source, via: Host::via(destination), ecn: traffic_class & ECN_MASK };
-        self.hosts[id.0].node.handle_udp(&train, self.now);
-        self.drain(id);
+        }
+        let letters: Vec<_> = contents.chunks(stride.max(1)).map(<[u8]>::to_vec).collect();
+        if !self.give_to_socket(parcel, &letters) && realm == Realm::Internet {
+            self.mail.entry(destination).or_default().extend(letters);
+        }
     }
 
     /// Passes a packet or super-packet to the TUN side of a node.
@@ -290,50 +312,41 @@ impl World {
 
     /// Sends one datagram. Returns false if the host has no address of that family, so that its kernel refuses.
     fn launch(&mut self, from: HostId, datagram: Datagram) -> bool {
-        let Datagram { via, destination, traffic_class, dont_fragment, bytes, .. } = datagram;
+        let Datagram { via, destination, ttl, traffic_class, dont_fragment, bytes, .. } = datagram;
         let Some(source) = self.hosts[from.0].source_for(via, destination) else { return false };
-        let fate = match self.owner(destination) {
-            Some(to) => {
-                let (now, is_ipv4, mut rng) = (self.now, destination.is_ipv4(), self.rng.clone());
-                let fate = self.line(from, to).carry(bytes.len(), is_ipv4, dont_fragment, now, &mut rng);
-                self.rng = rng;
-                fate
-            }
-            None => Fate { arrivals: vec![self.now], flipped: None },
-        };
-        let mut carried = bytes.clone();
-        if let Some(bit) = fate.flipped {
-            carried[bit / 8] ^= 1 << (bit % 8);
-        }
-        for at in &fate.arrivals {
-            self.launched += 1;
-            let bytes = carried.clone();
-            self.flights.push(Reverse(Flight {
-                at: *at,
-                departure: self.launched,
-                source,
-                destination,
-                traffic_class,
-                bytes,
-            }));
-        }
-        let Fate { arrivals, flipped } = fate;
+        let parcel = Parcel { realm: self.hosts[from.0].realm(source), source, destination, ttl };
+        let (fate, outside) = self.dispatch(from.into(), parcel, traffic_class, dont_fragment, &bytes);
         self.sent.push(Sent {
             at: self.now,
             from,
             source,
+            outside,
             destination,
+            ttl,
             traffic_class,
             dont_fragment,
             bytes,
-            arrivals,
-            flipped,
+            arrivals: fate.arrivals,
+            flipped: fate.flipped,
         });
         true
     }
 
-    fn owner(&self, address: SocketAddr) -> Option<HostId> {
-        self.hosts.iter().position(|host| host.outer.contains(&address)).map(HostId)
+    /// Lets a datagram that crosses a link arrive at these times.
+    fn fly(&mut self, parcel: &Parcel, traffic_class: u8, bytes: &[u8], arrivals: &[Instant]) {
+        let Parcel { realm, source, destination, ttl } = *parcel;
+        for at in arrivals {
+            self.launched += 1;
+            let (departure, bytes) = (self.launched, bytes.to_vec());
+            let flight = Flight { at: *at, departure, realm, source, destination, ttl, traffic_class, bytes };
+            self.flights.push(Reverse(flight));
+        }
+    }
+
+    /// The host whose node has this address and port in a network.
+    fn owner(&self, realm: Realm, address: SocketAddr) -> Option<HostId> {
+        let is_it = |host: &Host| host.realm(address) == realm && host.outer.contains(&address);
+        self.hosts.iter().position(is_it).map(HostId)
     }
 }
 
@@ -341,6 +354,7 @@ impl World {
 struct Datagram {
     via: Via,
     destination: SocketAddr,
+    ttl: u8,
     traffic_class: u8,
     dont_fragment: bool,
     call_for: Option<PeerTag>,
@@ -351,7 +365,7 @@ impl Datagram {
     fn of(transmit: &Transmit<'_>, bytes: &[u8]) -> Self {
         let Transmit { via, destination, traffic_class, whole_for, call_for, .. } = *transmit;
         let dont_fragment = whole_for.is_some();
-        Self { via, destination, traffic_class, dont_fragment, call_for, bytes: bytes.to_vec() }
+        Self { via, destination, ttl: MAX_TTL, traffic_class, dont_fragment, call_for, bytes: bytes.to_vec() }
     }
 
     fn packet_len(&self) -> usize {

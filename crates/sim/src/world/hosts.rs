@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::World;
 use crate::host::{Host, HostId, HostOptions};
 use crate::packet::Ends;
+use crate::place::Realm;
 
 impl World {
     /// Adds a host that knows no peers. The n-th has the outer addresses `192.0.2.n:51820` and `[2001:db8::n]:51820`,
@@ -195,10 +196,16 @@ impl World {
         }
     }
 
-    /// Replaces the host's outer addresses. Datagrams in flight to the old ones are lost.
+    /// Replaces the host's outer addresses, in the networks where it is. Datagrams in flight to the old ones are lost.
     pub fn roam(&mut self, host: HostId, outer: &[&str]) {
-        self.hosts[host.0].outer =
+        let outer: Vec<SocketAddr> =
             outer.iter().map(|address| address.parse().expect("an address and a port")).collect();
+        for address in &outer {
+            if let Realm::Behind(router) = self.hosts[host.0].realm(*address) {
+                self.routers[router.0].nat.on_host(address.ip());
+            }
+        }
+        self.hosts[host.0].outer = outer;
     }
 
     /// Changes the MTU of the host's network interface: see [`HostOptions::device_mtu`].

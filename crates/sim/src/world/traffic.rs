@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use overlay_wire::offload::VirtioHeader;
 
-use super::World;
+use super::network::Parcel;
+use super::{MAX_TTL, World};
 use crate::host::{Host, HostId};
 use crate::packet::{Echo, Ends};
 use crate::record::{Kind, Received, Sent};
@@ -61,7 +62,7 @@ impl World {
         self.received(host).iter().filter(is_reply).count()
     }
 
-    /// Delivers a datagram from any source to a host now, regardless of links.
+    /// Delivers a datagram from any source to a host now, regardless of links and routers.
     pub fn inject(&mut self, source: SocketAddr, host: HostId, datagram: &[u8]) {
         self.inject_train(source, host, &[datagram]);
     }
@@ -70,7 +71,8 @@ impl World {
     pub fn inject_marked(&mut self, source: SocketAddr, host: HostId, datagram: &[u8], ecn: u8) {
         let destination = self.hosts[host.0].outer.iter().find(|address| address.is_ipv4() == source.is_ipv4());
         let destination = *destination.expect("the host has an address of that family");
-        self.arrive(datagram, datagram.len(), source, destination, ecn);
+        let parcel = self.direct(source, host, destination);
+        self.arrive(datagram, datagram.len(), &parcel, ecn);
     }
 
     /// Delivers a train from any source. All datagrams except the last have the same length as the first.
@@ -79,7 +81,13 @@ impl World {
         let destination = self.hosts[host.0].outer.iter().find(of_family).copied();
         let destination = destination.expect("the host has an address of the family that it is spoken to");
         let stride = datagrams.first().map_or(0, |first| first.len());
-        self.arrive(&datagrams.concat(), stride, source, destination, 0);
+        let parcel = self.direct(source, host, destination);
+        self.arrive(&datagrams.concat(), stride, &parcel, 0);
+    }
+
+    /// The last step of a datagram to a host.
+    fn direct(&self, source: SocketAddr, host: HostId, destination: SocketAddr) -> Parcel {
+        Parcel { realm: self.hosts[host.0].realm(destination), source, destination, ttl: MAX_TTL }
     }
 
     /// Delivers a datagram like [`World::inject`], and returns what the host answers at once. The source must not be a
