@@ -12,7 +12,8 @@
 //! panic. If a test binary was killed, the next lab on the machine removes what it left, recognised by the process ID
 //! in the names.
 //!
-//! Left out: impairments and NATs. Tests that need them write nft rules into a router's namespace themselves.
+//! [`Internet`] connects [`Site`]s, whose hosts are behind routers of every kind that the simulator has too.
+//! Tests of other impairments write nft rules into a router's namespace themselves.
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses its own part of the lab")]
 #![allow(
     clippy::disallowed_methods,
@@ -27,12 +28,15 @@ pub mod faketime;
 pub mod footprint;
 pub mod frames;
 pub mod host;
+pub mod internet;
 pub mod names;
 pub mod namespace;
 pub mod overlay;
 pub mod pings;
+pub mod plain;
 pub mod process;
 pub mod services;
+pub mod site;
 pub mod state_folder;
 pub mod stock;
 pub mod streams;
@@ -44,11 +48,14 @@ pub use agents::{Agent, Agents};
 pub use disk::Disk;
 pub use frames::{Datagram, Frames, datagram};
 pub use host::Host;
+pub use internet::{Attachment, End, Internet};
 pub use names::NameServer;
 pub use namespace::inside;
 pub use overlay::Overlay;
 pub use pings::Pings;
+pub use plain::Plain;
 pub use process::{Finished, Process};
+pub use site::{Ageing, Site};
 pub use state_folder::StateFolder;
 pub use stock::Stock;
 pub use wait::{A_SECOND, AT_LENGTH, ENDED, POLL, SHORTLY, within};
