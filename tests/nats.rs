@@ -1,5 +1,5 @@
 //! The lab's routers and its Internet, with plain UDP sockets: every kind of NAT does what the simulator's table says, pairs
-//! of them meet exactly where `traversable` says so, and mappings end in all the ways that tests need.
+//! of them meet exactly where `traversable` says so, mappings end in all the ways that tests need, and delays are exact.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -9,6 +9,7 @@
 mod lab;
 
 mod nats {
+    mod delays;
     mod kinds;
     mod mappings;
     mod pairs;

@@ -12,8 +12,8 @@
 //! panic. If a test binary was killed, the next lab on the machine removes what it left, recognised by the process ID
 //! in the names.
 //!
-//! [`Internet`] connects [`Site`]s, whose hosts are behind routers of every kind that the simulator has too.
-//! Tests of other impairments write nft rules into a router's namespace themselves.
+//! [`Internet`] connects [`Site`]s, whose hosts are behind routers of every kind that the simulator has too, and [`Delays`]
+//! make a router slow. Tests of other impairments write nft rules into a router's namespace themselves.
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses its own part of the lab")]
 #![allow(
     clippy::disallowed_methods,
@@ -23,6 +23,7 @@
 
 pub mod agents;
 pub mod crowd;
+pub mod delays;
 pub mod disk;
 pub mod faketime;
 pub mod footprint;
@@ -45,6 +46,7 @@ pub mod words;
 pub mod world;
 
 pub use agents::{Agent, Agents};
+pub use delays::{Crossed, Delay, Delays, Way};
 pub use disk::Disk;
 pub use frames::{Datagram, Frames, datagram};
 pub use host::Host;
