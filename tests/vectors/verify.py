@@ -107,9 +107,15 @@ KINDS = {
         ("role", one_of(0, 1)), ("versions", list_of(number(16))), ("network", key), ("rendezvous", key),
         ("identity", key), ("epoch", u64), ("hash", octets(32)), ("issued", u64)]),
     "bind": ("token", [("network", key), ("token", key), ("identity", key), ("nonce", octets(16))]),
+    "relay_bind": ("identity", [
+        ("network", key), ("relay", key), ("identity", key), ("nonce", octets(16)), ("cookie", octets(16)),
+        ("epoch", u64), ("lowest", u64), ("lowest_of", list_of(row(key, u64))), ("membership?", octets())]),
+    "relay_permit": ("issuer", [
+        ("network", key), ("relay", key), ("issuer", key), ("subject", key), ("sequence", u64), ("issued", u64),
+        ("expires", u64)]),
 }
 MAX_ENVELOPE = 4096 + 71
-IDENTITIES = {"network", "identity", "issuer", "subject", "from", "to", "token", "rendezvous"}
+IDENTITIES = {"network", "identity", "issuer", "subject", "from", "to", "token", "rendezvous", "relay", "lowest_of"}
 
 
 def open_object(kind, envelope):
@@ -139,8 +145,9 @@ def open_object(kind, envelope):
     except nacl.exceptions.BadSignatureError:
         raise Refused("bad_signature") from None
     for name in IDENTITIES & fields.keys():
-        # The rendezvous of a network are a list.
-        for value in [fields[name]] if type(fields[name]) is bytes else [place[1] for place in fields[name]]:
+        # The rendezvous of a network and the subjects of a bind are lists.
+        at = 0 if name == "lowest_of" else 1
+        for value in [fields[name]] if type(fields[name]) is bytes else [entry[at] for entry in fields[name]]:
             check_identity(value)
     check_fields(kind, fields)
     return fields
@@ -236,7 +243,7 @@ def check_fields(kind, fields):
     if "to" in fields:
         good(fields["from"] != fields["to"])
     if "expires" in fields:
-        longest = {"request": 30 * DAY, "membership": 7 * DAY}.get(kind, 2**64)
+        longest = {"request": 30 * DAY, "membership": 7 * DAY, "relay_permit": 30 * DAY}.get(kind, 2**64)
         good(0 < fields["expires"] - fields["issued"] <= longest)
     for name in {"allow", "want"} & fields.keys():
         check_scopes(fields[name])
@@ -258,6 +265,14 @@ def check_fields(kind, fields):
         check_grant(fields)
     elif kind == "approval":
         need(check_grant(fields).get("request") == fields["request"], "bad_part")
+    elif kind == "relay_bind":
+        subjects = [subject for subject, _ in fields["lowest_of"]]
+        good(fields["epoch"] > 0 and len(subjects) <= 12 and len(set(subjects)) == len(subjects))
+        good(fields["identity"] not in subjects)
+        good(all(sequence > fields["lowest"] for _, sequence in fields["lowest_of"]))
+        if "membership" in fields:
+            membership = part("membership", fields["membership"])
+            need(all(membership[name] == fields[name] for name in ("network", "identity")), "bad_part")
     elif kind == "auth":
         good(1 <= len(fields["versions"]) <= 8)
 

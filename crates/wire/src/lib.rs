@@ -16,6 +16,7 @@ pub mod icmp;
 pub mod ip;
 pub mod offload;
 pub mod relayed;
+pub mod relay;
 pub mod signed;
 pub mod tcp;
 pub mod wireguard;

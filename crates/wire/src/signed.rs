@@ -21,6 +21,7 @@ mod name;
 mod network;
 mod record;
 mod refused;
+mod relay;
 mod scope;
 mod trust;
 mod verify;
@@ -40,6 +41,7 @@ pub use record::{
     Abilities, MAX_FRESH, MAX_SERVICES, Record, Service, Transport, TunnelKey, Visibility, XWING_KEY_LEN,
 };
 pub use refused::Refused;
+pub use relay::{Lowest, MAX_LOWEST, MAX_RELAY_PERMIT, RelayBind, RelayPermit};
 pub use scope::{BadScope, MAX_SCOPES, Ports, Protocol, Scope, ScopeList};
 pub use trust::{Approval, Grant, MAX_REASON_LEN, MAX_REQUEST_LIFETIME, Request, Revoke, Share};
 pub use verify::verification_code;

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use overlay_wire::signed::{
-    Approval, Auth, Bind, Endpoints, Envelope, Grant, Membership, Network, Object, Permit, PublicKey, Record, Release,
-    Request, Revoke, SecretKey, Signed, Token,
+    Approval, Auth, Bind, Endpoints, Envelope, Grant, Membership, Network, Object, Permit, PublicKey, Record,
+    RelayBind, RelayPermit, Release, Request, Revoke, SecretKey, Signed, Token,
 };
 
 /// The keys that signed the seeds, `tests/vectors/objects.json`: key N has 32 secret bytes of N.
@@ -29,6 +29,8 @@ pub fn objects(data: &[u8]) {
     survive::<Release>(data);
     survive::<Auth>(data);
     survive::<Bind>(data);
+    survive::<RelayBind>(data);
+    survive::<RelayPermit>(data);
 }
 
 fn survive<T: Object + Clone + Debug + PartialEq>(data: &[u8]) {

@@ -51,11 +51,15 @@ pub enum Kind {
     Auth,
     /// That a token is used for one identity.
     Bind,
+    /// Where an agent is, for a relay.
+    RelayBind,
+    /// The right to send somebody datagrams through a relay.
+    RelayPermit,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Network,
         Self::Record,
         Self::Grant,
@@ -69,6 +73,8 @@ impl Kind {
         Self::Release,
         Self::Auth,
         Self::Bind,
+        Self::RelayBind,
+        Self::RelayPermit,
     ];
 
     /// The word that is signed.
@@ -87,6 +93,8 @@ impl Kind {
             Self::Release => "release",
             Self::Auth => "auth",
             Self::Bind => "bind",
+            Self::RelayBind => "relay_bind",
+            Self::RelayPermit => "relay_permit",
         }
     }
 

@@ -100,9 +100,9 @@ pub fn check_tag(tag: &str) -> Result<(), BadName> {
     check_label(tag)
 }
 
-/// Whether all tags differ.
-pub(super) fn are_different(tags: &[String]) -> bool {
-    tags.iter().collect::<BTreeSet<_>>().len() == tags.len()
+/// Whether all values differ.
+pub(super) fn are_different<T: Ord>(values: &[T]) -> bool {
+    values.iter().collect::<BTreeSet<_>>().len() == values.len()
 }
 
 fn check_label(label: &str) -> Result<(), BadName> {

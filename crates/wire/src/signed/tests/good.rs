@@ -251,3 +251,40 @@ pub(super) fn auth() -> Auth {
 pub(super) fn bind() -> Bind {
     Bind { network: network().public(), token: token_key().public(), identity: alice().public(), nonce: [0x55; 16] }
 }
+
+pub(super) fn relay() -> SecretKey {
+    key(6)
+}
+
+/// A bind with everything.
+pub(super) fn relay_bind() -> RelayBind {
+    RelayBind {
+        network: network().public(),
+        relay: relay().public(),
+        identity: alice().public(),
+        nonce: [0x66; 16],
+        cookie: [0x77; 16],
+        epoch: NOW,
+        lowest: NOW - 2,
+        lowest_of: vec![Lowest { subject: bob().public(), sequence: NOW }],
+        membership: Some(signed(membership(), &rendezvous())),
+    }
+}
+
+pub(super) fn relay_permit() -> RelayPermit {
+    RelayPermit {
+        network: network().public(),
+        relay: relay().public(),
+        issuer: alice().public(),
+        subject: bob().public(),
+        sequence: NOW,
+        issued: NOW,
+        expires: NOW + MAX_RELAY_PERMIT,
+    }
+}
+
+/// The longest bind.
+pub(super) fn full_relay_bind() -> RelayBind {
+    let lowest_of = (10..).take(MAX_LOWEST).map(|byte| Lowest { subject: key(byte).public(), sequence: u64::MAX });
+    RelayBind { epoch: u64::MAX, lowest_of: lowest_of.collect(), ..relay_bind() }
+}

@@ -134,6 +134,7 @@ fn types(all: &mut Vec<Hostile>) {
     let endpoints = payload(&signed(endpoints(), &alice()));
     let auth = payload(&signed(auth(), &alice()));
     let token = payload(&signed(token(), &network()));
+    let relay_bind = payload(&signed(relay_bind(), &alice()));
     let mut add = |kind, note, payload: Cbor| {
         let key = if matches!(kind, Kind::Network | Kind::Token) { network() } else { alice() };
         add(all, kind, note, sign(kind, &payload.bytes(), &key), Refused::Malformed);
@@ -171,6 +172,12 @@ fn types(all: &mut Vec<Hostile>) {
     add(Kind::Endpoints, "a place of three parts", endpoints.with(5, Cbor::Array(vec![Cbor::Array(place.to_vec())])));
     add(Kind::Auth, "an unknown role", auth.with(0, Cbor::Number(2)));
     add(Kind::Token, "2^32 uses", token.with(4, Cbor::Number(1 << 32)));
+    add(Kind::RelayBind, "without its epoch", relay_bind.clone().without(5));
+    add(Kind::RelayBind, "a cookie of 17 bytes", relay_bind.clone().with(4, Cbor::Bytes(vec![1; 17])));
+    let lowest = [Cbor::Bytes(bob().public().0.to_vec()), Cbor::Number(NOW), Cbor::Number(0)];
+    add(Kind::RelayBind, "a subject of three parts", {
+        relay_bind.with(7, Cbor::Array(vec![Cbor::Array(lowest.to_vec())]))
+    });
 }
 
 fn signatures(all: &mut Vec<Hostile>) {
@@ -191,6 +198,12 @@ fn signatures(all: &mut Vec<Hostile>) {
     add(Kind::Grant, "signed as a revoke", &payload, &as_revoke, Refused::BadSignature);
     let as_permit = signature(Kind::Permit, &revoke, &alice());
     add(Kind::Revoke, "signed as a permit", &revoke, &as_permit, Refused::BadSignature);
+    let bind = self::payload(&signed(relay_bind(), &alice())).bytes();
+    let as_bind = signature(Kind::Bind, &bind, &alice());
+    add(Kind::RelayBind, "signed as the bind of a token", &bind, &as_bind, Refused::BadSignature);
+    let permit = self::payload(&signed(relay_permit(), &alice())).bytes();
+    let by_subject = signature(Kind::RelayPermit, &permit, &bob());
+    add(Kind::RelayPermit, "signed by its subject", &permit, &by_subject, Refused::BadSignature);
     let bare = alice().sign(&payload).to_vec();
     add(Kind::Grant, "signed without its kind", &payload, &bare, Refused::BadSignature);
     // With R the point of order 1 and S = 0, a lax verifier takes this signature for any message.
@@ -241,6 +254,9 @@ fn keys(all: &mut Vec<Hostile>) {
     add(Kind::Membership, "a member that is not a point", {
         changed(membership(), &rendezvous(), 2, Cbor::Bytes(vec![2; 32]))
     });
+    add(Kind::RelayPermit, "a relay of order 1", changed(relay_permit(), &alice(), 1, weak()));
+    let lowest = Cbor::Array(vec![Cbor::Array(vec![weak(), Cbor::Number(NOW)])]);
+    add(Kind::RelayBind, "a subject of order 1", changed(relay_bind(), &alice(), 7, lowest));
     let place = Cbor::Array(vec![Cbor::text("https://rv.example"), weak()]);
     add(Kind::Network, "a rendezvous of order 1", changed(network_object(), &network(), 5, Cbor::Array(vec![place])));
     let x25519 = |last: u8| Cbor::Bytes([&[0; 31][..], &[last]].concat());
@@ -322,6 +338,19 @@ fn values(all: &mut Vec<Hostile>) {
     add(Kind::Membership, "it ends when it was signed", changed(membership(), &rendezvous(), 4, number(NOW)));
     add(Kind::Permit, "it ends when it was signed", changed(permit(), &alice(), 4, number(NOW)));
     add(Kind::Token, "it ends when it was signed", changed(token(), &network(), 3, number(NOW)));
+    add(Kind::RelayPermit, "sequence 0", changed(relay_permit(), &alice(), 4, number(0)));
+    add(Kind::RelayPermit, "to its issuer", changed(relay_permit(), &alice(), 3, key(alice())));
+    let lifetime = number(NOW + MAX_RELAY_PERMIT + 1);
+    add(Kind::RelayPermit, "for more than 30 days", changed(relay_permit(), &alice(), 6, lifetime));
+    add(Kind::RelayPermit, "it ends when it was signed", changed(relay_permit(), &alice(), 6, number(NOW)));
+    add(Kind::RelayBind, "epoch 0", changed(relay_bind(), &alice(), 5, number(0)));
+    let lowest = |subject, sequence| Cbor::Array(vec![Cbor::Array(vec![key(subject), number(sequence)])]);
+    add(Kind::RelayBind, "a subject that is the agent", changed(relay_bind(), &alice(), 7, lowest(alice(), NOW)));
+    add(
+        Kind::RelayBind,
+        "a subject without a higher bound",
+        changed(relay_bind(), &alice(), 7, lowest(bob(), NOW - 2)),
+    );
     let pool = |octets: [u8; 4], len| Cbor::Array(vec![Cbor::Bytes(octets.to_vec()), number(len)]);
     for (note, pool) in [
         ("a pool of 25 bits", pool([10, 64, 0, 0], 25)),
@@ -396,6 +425,11 @@ fn lists(all: &mut Vec<Hostile>) {
     let url = Cbor::text("https://rv.example");
     let rendezvous = Cbor::Array(vec![url, Cbor::Bytes(rendezvous().public().0.to_vec())]);
     add(Kind::Network, "nine rendezvous", changed(network_object(), &network(), 5, array(9, &rendezvous)));
+    let lowest = |byte| Cbor::Array(vec![Cbor::Bytes(key(byte).public().0.to_vec()), Cbor::Number(NOW)]);
+    let subjects = |count| Cbor::Array((10..).take(count).map(lowest).collect());
+    add(Kind::RelayBind, "13 subjects", changed(relay_bind(), &alice(), 7, subjects(MAX_LOWEST + 1)));
+    let twice = Cbor::Array(vec![lowest(3), lowest(3)]);
+    add(Kind::RelayBind, "one subject twice", changed(relay_bind(), &alice(), 7, twice));
     add(Kind::Auth, "without a version", changed(auth(), &alice(), 1, Cbor::Array(Vec::new())));
     add(Kind::Auth, "nine versions", changed(auth(), &alice(), 1, array(9, &Cbor::Number(1))));
 }
@@ -435,4 +469,11 @@ fn parts(all: &mut Vec<Hostile>) {
     let named = Token { name: Some("carol".to_owned()), ..token() };
     add(Kind::Record, "a token for a different name", attested(signed(named, &network()), good.bind.clone()));
     add(Kind::Record, "the parts in the wrong order", attested(good.bind, good.token));
+    let member = |envelope| changed(relay_bind(), &alice(), 8, bytes(envelope));
+    add(Kind::RelayBind, "a permit in place of the membership", member(signed(permit(), &alice())));
+    let of = |value: Membership| signed(value, &rendezvous());
+    let somebody = Membership { identity: bob().public(), ..membership() };
+    add(Kind::RelayBind, "the membership of somebody else", member(of(somebody)));
+    let elsewhere = Membership { network: key(6).public(), ..membership() };
+    add(Kind::RelayBind, "a membership in a different network", member(of(elsewhere)));
 }

@@ -56,6 +56,7 @@ fn objects() -> impl Strategy<Value = (Kind, Vec<u8>)> {
         endpoints(),
         lifetimes(),
         tokens(),
+        relays(),
         auths(),
         (sequence(), time(), name(), any::<[u8; 16]>()).prop_flat_map(|(sequence, issued, name, nonce)| {
             let alice = good::alice();
@@ -176,6 +177,28 @@ fn lifetimes() -> impl Strategy<Value = (Kind, Vec<u8>)> {
             }
             let membership = Membership { issued, expires: issued + week, ..good::membership() };
             (Kind::Membership, signed(membership, &good::rendezvous()))
+        },
+    )
+}
+
+fn relays() -> impl Strategy<Value = (Kind, Vec<u8>)> {
+    let lowest = (0..=MAX_LOWEST, 0..u64::MAX - 1, 1..u64::MAX);
+    (lowest, sequence(), time(), 1..=MAX_RELAY_PERMIT, any::<[u8; 16]>(), any::<bool>(), any::<bool>()).prop_map(
+        |((count, lowest, above), sequence, issued, age, bytes, is_permit, is_member)| {
+            if is_permit {
+                let permit = RelayPermit { sequence, issued, expires: issued + age, ..good::relay_permit() };
+                return (Kind::RelayPermit, signed(permit, &good::alice()));
+            }
+            let named = good::full_relay_bind().lowest_of.into_iter().take(count);
+            let bind = RelayBind {
+                nonce: bytes,
+                epoch: sequence,
+                lowest,
+                lowest_of: named.map(|of| Lowest { sequence: lowest.saturating_add(above), ..of }).collect(),
+                membership: good::relay_bind().membership.filter(|_| is_member),
+                ..good::relay_bind()
+            };
+            (Kind::RelayBind, signed(bind, &good::alice()))
         },
     )
 }

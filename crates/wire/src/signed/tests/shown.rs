@@ -23,6 +23,8 @@ pub(super) fn open(kind: Kind, bytes: &[u8]) -> Result<Value, Refused> {
         Kind::Release => fields::<Release>(bytes),
         Kind::Auth => fields::<Auth>(bytes),
         Kind::Bind => fields::<Bind>(bytes),
+        Kind::RelayBind => fields::<RelayBind>(bytes),
+        Kind::RelayPermit => fields::<RelayPermit>(bytes),
     }
 }
 
@@ -158,6 +160,26 @@ shown!(Auth {
     issued: issued,
 });
 shown!(Bind { network: key(network), token: key(token), identity: key(identity), nonce: hex(nonce) });
+shown!(RelayBind {
+    network: key(network),
+    relay: key(relay),
+    identity: key(identity),
+    nonce: hex(nonce),
+    cookie: hex(cookie),
+    epoch: epoch,
+    lowest: lowest,
+    lowest_of: lowest_of.iter().map(|of| json!([key(&of.subject), of.sequence])).collect::<Vec<_>>(),
+    membership: membership.as_ref().map(|envelope| hex(envelope)),
+});
+shown!(RelayPermit {
+    network: key(network),
+    relay: key(relay),
+    issuer: key(issuer),
+    subject: key(subject),
+    sequence: sequence,
+    issued: issued,
+    expires: expires,
+});
 
 fn service(service: &Service) -> Value {
     let number = match service.transport {

@@ -23,6 +23,7 @@ fn good() -> Vec<(Kind, &'static str, Vec<u8>)> {
     let closed = Grant { allow: ScopeList::default(), sequence: u64::MAX, ..grant() };
     let any_name = Token { name: None, tags: Vec::new(), uses: 0, is_ephemeral: false, ..token() };
     let plain = Network { rendezvous: Vec::new(), is_closed: false, ..network_object() };
+    let stranger = RelayBind { lowest: 0, lowest_of: Vec::new(), membership: None, ..relay_bind() };
     vec![
         (Kind::Network, "closed, with one rendezvous", signed(network_object(), &network())),
         (Kind::Network, "open, without a rendezvous", signed(plain, &network())),
@@ -46,6 +47,10 @@ fn good() -> Vec<(Kind, &'static str, Vec<u8>)> {
         (Kind::Auth, "an agent", signed(auth(), &alice())),
         (Kind::Auth, "a rendezvous", signed(server, &rendezvous())),
         (Kind::Bind, "", signed(bind(), &token_key())),
+        (Kind::RelayBind, "a member, with a permit that is not valid any more", signed(relay_bind(), &alice())),
+        (Kind::RelayBind, "at an open relay", signed(stranger, &alice())),
+        (Kind::RelayBind, "every list at its bound", signed(full_relay_bind(), &alice())),
+        (Kind::RelayPermit, "", signed(relay_permit(), &alice())),
     ]
 }
 
