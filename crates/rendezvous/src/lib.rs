@@ -18,6 +18,7 @@ pub mod preshared;
 pub mod protocol;
 pub mod quota;
 pub mod registry;
+pub mod relay;
 #[cfg(test)]
 mod scene;
 pub mod sealed;
