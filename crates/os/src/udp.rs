@@ -13,15 +13,17 @@ mod narrow;
 mod receive;
 mod send;
 mod source;
+mod waiting;
 mod watch;
 
 pub use receive::{ReceiveBatch, Received};
 pub use send::{SendError, Transmit};
+pub use waiting::Waiting;
 pub use watch::{Buffers, Watch};
 
 use std::cell::Cell;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -90,7 +92,7 @@ struct Sending {
     narrow_trains: AtomicU64,
 }
 
-/// A UDP socket on all addresses of one family. It never blocks.
+/// A UDP socket on one address, or on all addresses of one family. It never blocks.
 #[derive(Debug)]
 pub struct UdpSocket {
     /// Ours alone, except for the moment in which a [`Watch`] looks at it.
@@ -116,16 +118,28 @@ impl UdpSocket {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(family: Family, options: &BindOptions) -> Result<Self, BindError> {
-        let (domain, any): (_, SocketAddr) = match family {
-            Family::V4 => (AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, options.port).into()),
-            Family::V6 => (AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, options.port).into()),
+        let any = match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Self::bind_at(any, options)
+    }
+
+    /// Binds a socket to a port on one address, or on every address of its family if it is unspecified.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind_at(address: IpAddr, options: &BindOptions) -> Result<Self, BindError> {
+        let (family, domain) = match address {
+            IpAddr::V4(_) => (Family::V4, AddressFamily::INET),
+            IpAddr::V6(_) => (Family::V6, AddressFamily::INET6),
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(domain, SocketType::DGRAM, flags, None).map_err(|errno| classify(errno.into()))?;
         configure(&socket, family).map_err(classify)?;
         size_buffers(&socket, options);
         set_mark(socket.as_fd(), options.fwmark).map_err(classify)?;
-        bind(&socket, &any).map_err(|errno| classify(errno.into()))?;
+        bind(&socket, &SocketAddr::new(address, options.port)).map_err(|errno| classify(errno.into()))?;
 
         let local = SocketAddr::try_from(getsockname(&socket).map_err(io::Error::from)?).map_err(io::Error::from)?;
         let segmentation = options.segmentation && option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
