@@ -19,7 +19,7 @@ const END: &str = "<!-- end generated -->";
 type Render = fn() -> String;
 
 /// The generated tables by their names.
-const TABLES: [(&str, Render); 7] = [
+const TABLES: [(&str, Render); 8] = [
     ("config-keys", config_keys),
     ("metrics", metrics_table),
     ("drop-reasons", drop_reasons),
@@ -27,6 +27,7 @@ const TABLES: [(&str, Render); 7] = [
     ("doctor-findings", doctor_findings),
     ("rendezvous-metrics", rendezvous_metrics),
     ("rendezvous-ends", rendezvous_ends),
+    ("relay-metrics", relay_metrics),
 ];
 
 #[test]
@@ -152,8 +153,16 @@ fn doctor_findings() -> String {
 }
 
 fn rendezvous_metrics() -> String {
+    metrics_of(overlay_server::FAMILIES)
+}
+
+fn relay_metrics() -> String {
+    metrics_of(overlay_server::relay::families())
+}
+
+fn metrics_of(families: impl IntoIterator<Item = overlay_server::Family>) -> String {
     let mut text = "| metric | type | meaning |\n|---|---|---|\n".to_owned();
-    for family in overlay_server::FAMILIES {
+    for family in families {
         row(&mut text, &[&format!("`{family}`"), family.kind, family.help]);
     }
     text

@@ -9,6 +9,8 @@ mod names;
 mod program;
 #[path = "rendezvous/refused.rs"]
 mod refused;
+#[path = "rendezvous/relaying.rs"]
+mod relaying;
 #[path = "rendezvous/running.rs"]
 mod running;
 

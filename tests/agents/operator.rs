@@ -250,7 +250,7 @@ fn a_backup_of_a_running_rendezvous_makes_the_same_one_elsewhere() {
     world.operator_asks("agents ban bob");
     let file = world.lab.dir().join("backup.jsonl");
     let made = world.operator_asks(&format!("backup {}", file.display()));
-    assert_eq!(made["files"], 3, "{made}");
+    assert_eq!(made["files"], 4, "{made}");
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).expect("it")) & 0o777, 0o600);
     let again = world.operator(&format!("backup {}", file.display()));
     assert_eq!(again.code, 9, "a file is never replaced: {}", again.stderr);

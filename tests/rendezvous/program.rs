@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
-fn serve(state: &Path, more: &[&str]) -> Child {
+pub(crate) fn serve(state: &Path, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_overlay"))
         .args(["rendezvous", "serve", "--network", "lab", "--listen", "127.0.0.1:0", "--state-dir"])
         .arg(state)
@@ -22,7 +22,7 @@ fn serve(state: &Path, more: &[&str]) -> Child {
 }
 
 /// Reads the line that says that it is ready, ends the program in order, and returns the line and what followed it.
-fn line_and_end(mut child: Child) -> (String, String) {
+pub(crate) fn line_and_end(mut child: Child) -> (String, String) {
     let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     let (mut line, mut rest) = (String::new(), String::new());
     stdout.read_line(&mut line).expect("a line");

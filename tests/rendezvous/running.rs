@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overlay_server::{Options, ServeError, Setup, serve};
+use overlay_server::{Options, Relaying, ServeError, Setup, serve};
 use overlay_wire::signed::SecretKey;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -45,6 +45,7 @@ impl Running {
             certificate: None,
             limits,
             is_replacing: false,
+            relay: Relaying::default(),
         };
         let (ready, started) = oneshot::channel();
         let (end, ended) = oneshot::channel();

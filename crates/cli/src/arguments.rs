@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod network;
+pub(crate) mod relay;
 pub(crate) mod rendezvous;
 
 use std::ffi::OsString;
@@ -144,6 +145,9 @@ pub(crate) enum Verb {
     /// Run a rendezvous, where agents find each other
     #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
     Rendezvous(rendezvous::Rendezvous),
+    /// Run a relay, for agents that cannot reach each other directly
+    #[command(subcommand, arg_required_else_help = false, disable_help_subcommand = true)]
+    Relay(relay::Relay),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page, or write all of them into a folder

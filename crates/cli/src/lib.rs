@@ -12,6 +12,7 @@ mod background;
 mod columns;
 mod decided;
 mod figures;
+mod foreground;
 mod inert;
 mod logging;
 mod output;
@@ -77,6 +78,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Import(arguments) => verbs::import::run(&session, &arguments),
         Verb::Network(verb) => verbs::network::run(&session, &verb).map(success),
         Verb::Rendezvous(verb) => verbs::rendezvous::run(&session, verb).map(success),
+        Verb::Relay(verb) => verbs::relay::run(&session, verb).map(success),
         Verb::Completions(arguments) => verbs::completions::run(&session, &arguments).map(success),
         Verb::Man(arguments) => verbs::man::run(&session, &arguments).map(success),
         Verb::Version => verbs::version::run(&session).map(success),

@@ -22,6 +22,7 @@ pub(crate) mod network;
 pub(crate) mod pending;
 pub(crate) mod ping;
 pub(crate) mod reject;
+pub(crate) mod relay;
 pub(crate) mod reload;
 pub(crate) mod rendezvous;
 pub(crate) mod rules;

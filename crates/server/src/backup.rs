@@ -24,11 +24,11 @@ use zeroize::Zeroizing;
 use crate::clock::now;
 use crate::failure::{Kind, ServeError};
 use crate::redb_store::{RedbStore, Snapshots};
-use crate::state::{NETWORK, NETWORK_KEY, REGISTRY, RENDEZVOUS_KEY, State, URL, folder_of, read, temporary};
+use crate::state::{NETWORK, NETWORK_KEY, REGISTRY, RELAY_KEY, RENDEZVOUS_KEY, State, URL, folder_of, read, temporary};
 
 const SCHEMA: &str = "overlay.rendezvous.backup.v1";
 /// The files of a backup. The network object is written last when it is restored.
-const FILES: [&str; 4] = [URL, RENDEZVOUS_KEY, NETWORK_KEY, NETWORK];
+const FILES: [&str; 5] = [URL, RENDEZVOUS_KEY, NETWORK_KEY, RELAY_KEY, NETWORK];
 /// The longest line in bytes.
 const MAX_LINE: u64 = 256 * 1024;
 /// How many entries are restored with one operation.

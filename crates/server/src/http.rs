@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::listening::accept;
-use crate::metrics::{CONTENT_TYPE, Stats, text};
+use crate::metrics::CONTENT_TYPE;
 
 /// Requests served at once.
 const MAX_CONNECTIONS: usize = 8;
@@ -26,13 +26,13 @@ const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
 /// The largest request head in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Serves until the future is dropped.
-pub(crate) async fn serve(listener: TcpListener, stats: Arc<Stats>) {
+/// Serves until the future is dropped. `text`: what a scraper gets.
+pub(crate) async fn serve(listener: TcpListener, text: impl Fn() -> String + Clone + Send + Sync + 'static) {
     let scrape = move || {
-        let text = text(&stats);
+        let text = text();
         async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], text) }
     };
-    // That this task answers shows that the runtime of the rendezvous is alive.
+    // That this task answers shows that the runtime is alive.
     let routes = Router::new().route("/metrics", get(scrape)).route("/health", get(async || "ok\n"));
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Ok(slot) = slots.clone().acquire_owned().await {

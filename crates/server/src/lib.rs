@@ -11,12 +11,14 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod addresses;
+pub mod alone;
 pub mod backup;
 mod clock;
 mod connection;
 mod desk;
 mod end;
 mod failure;
+mod family;
 mod handover;
 mod http;
 mod limits;
@@ -25,16 +27,19 @@ mod metrics;
 pub mod network;
 pub mod operator;
 mod outbox;
+mod process;
 pub mod redb_store;
+pub mod relay;
 mod serve;
 mod state;
 mod tls;
 
 pub use end::End;
 pub use failure::{Kind, ServeError};
+pub use family::Family;
 pub use limits::Limits;
-pub use metrics::{FAMILIES, Family, Stats};
-pub use serve::{Options, Setup, serve};
+pub use metrics::{FAMILIES, Stats};
+pub use serve::{Options, Relaying, Setup, serve};
 pub use tls::CertificateFiles;
 
 /// The path of the WebSocket for control messages.

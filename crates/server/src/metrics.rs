@@ -1,4 +1,4 @@
-//! What a scraper reads of a rendezvous: counters as they stand, in OpenMetrics text.
+//! What a scraper reads of a rendezvous or a relay: counters as they stand, in OpenMetrics text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::registry::Registry;
 
 use crate::end::End;
+use crate::family::{Family, counter, gauge, info};
+use crate::relay::{self, Counters};
 
 /// The media type of [`text`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,6 +31,8 @@ pub struct Stats {
     pub calls: AtomicU64,
     /// Messages that were sent to agents.
     pub sent: AtomicU64,
+    /// What its relay counts. All are zero if it has none.
+    pub relay: Arc<Counters>,
     ended: [AtomicU64; End::ALL.len()],
 }
 
@@ -56,75 +59,58 @@ impl Stats {
     }
 }
 
-/// Samples that have a name, a type and a help text in common.
-#[derive(Clone, Copy, Debug)]
-pub struct Family {
-    /// Without the prefix, and without the suffix that its type adds.
-    name: &'static str,
-    /// `counter`, `gauge` or `info`.
-    pub kind: &'static str,
-    label: Option<&'static str>,
-    /// One sentence.
-    pub help: &'static str,
-}
-
-const BUILD: Family = info("build", "version", "The version of the rendezvous.");
-const OPEN: Family = gauge("open_connections", "Connections that are open, with those whose handshake is not done.");
-const ACCEPTED: Family = counter("accepted_connections", None, "Connections that were accepted.");
-const REFUSED: Family =
-    counter("refused_connections", None, "Connections that were refused: their address had, or made, too many.");
-const ESTABLISHED: Family = counter("established_connections", None, "Connections whose handshake succeeded.");
-const ENDED: Family = counter("ended_connections", Some("reason"), "Connections that ended, by reason.");
-const CALLS: Family = counter("calls", None, "Calls that agents made.");
-const SENT: Family = counter("sent_messages", None, "Messages that were sent to agents.");
+const BUILD: Family = info(PREFIX, "build", "version", "The version of the rendezvous.");
+const OPEN: Family =
+    gauge(PREFIX, "open_connections", "Connections that are open, with those whose handshake is not done.");
+const ACCEPTED: Family = counter(PREFIX, "accepted_connections", None, "Connections that were accepted.");
+const REFUSED: Family = counter(
+    PREFIX,
+    "refused_connections",
+    None,
+    "Connections that were refused: their address had, or made, too many.",
+);
+const ESTABLISHED: Family = counter(PREFIX, "established_connections", None, "Connections whose handshake succeeded.");
+const ENDED: Family = counter(PREFIX, "ended_connections", Some("reason"), "Connections that ended, by reason.");
+const CALLS: Family = counter(PREFIX, "calls", None, "Calls that agents made.");
+const SENT: Family = counter(PREFIX, "sent_messages", None, "Messages that were sent to agents.");
 
 /// All families.
 pub const FAMILIES: [Family; 8] = [BUILD, OPEN, ACCEPTED, REFUSED, ESTABLISHED, ENDED, CALLS, SENT];
 
-impl Family {
-    fn begin<'o>(&self, out: &'o mut DescriptorEncoder<'_>) -> Result<MetricEncoder<'o>, fmt::Error> {
-        let kind = match self.kind {
-            "counter" => MetricType::Counter,
-            "gauge" => MetricType::Gauge,
-            _ => MetricType::Info,
-        };
-        out.encode_descriptor(self.name, self.help, None, kind)
-    }
-}
-
-impl fmt::Display for Family {
-    /// As its samples are written, with the name of the label.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let suffix = match self.kind {
-            "counter" => "_total",
-            "info" => "_info",
-            _ => "",
-        };
-        write!(f, "{PREFIX}_{}{suffix}", self.name)?;
-        self.label.map_or(Ok(()), |label| write!(f, "{{{label}}}"))
-    }
-}
-
-const fn counter(name: &'static str, label: Option<&'static str>, help: &'static str) -> Family {
-    Family { name, kind: "counter", label, help }
-}
-
-const fn gauge(name: &'static str, help: &'static str) -> Family {
-    Family { name, kind: "gauge", label: None, help }
-}
-
-const fn info(name: &'static str, label: &'static str, help: &'static str) -> Family {
-    Family { name, kind: "info", label: Some(label), help }
-}
-
-/// Everything there is to scrape.
+/// Everything there is to scrape of a rendezvous and its relay.
 pub(crate) fn text(stats: &Arc<Stats>) -> String {
-    let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Scrape(stats.clone())));
+    let mut registry = Registry::default();
+    registry.sub_registry_with_prefix(PREFIX).register_collector(Box::new(Scrape(stats.clone())));
+    add_relay(&mut registry, &stats.relay);
+    encoded(&registry)
+}
+
+/// Everything there is to scrape of a relay.
+pub(crate) fn relay_text(counters: &Arc<Counters>) -> String {
+    let mut registry = Registry::default();
+    add_relay(&mut registry, counters);
+    encoded(&registry)
+}
+
+fn add_relay(registry: &mut Registry, counters: &Arc<Counters>) {
+    let scrape = Box::new(ScrapeRelay(Arc::clone(counters)));
+    registry.sub_registry_with_prefix(relay::PREFIX).register_collector(scrape);
+}
+
+fn encoded(registry: &Registry) -> String {
     let mut out = String::new();
     // Writing to a string does not fail; what was written is shown in any case.
-    let _ = encode(&mut out, &registry);
+    let _ = encode(&mut out, registry);
     out
+}
+
+#[derive(Debug)]
+struct ScrapeRelay(Arc<Counters>);
+
+impl Collector for ScrapeRelay {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
+        self.0.encode(&mut out)
+    }
 }
 
 #[derive(Debug)]
@@ -173,7 +159,7 @@ mod tests {
             let line = format!("ended_connections_total{{reason=\"{}\"}} {}\n", end.code(), u8::from(end == End::Idle));
             assert!(text.contains(&line), "{line}{text}");
         }
-        for family in FAMILIES {
+        for family in FAMILIES.into_iter().chain(relay::families()) {
             let name = family.to_string();
             let name = name.split('{').next().unwrap_or_default();
             assert!(text.contains(&format!("\n{name}")), "{name}\n{text}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::registry::{self, ConnectionId, Registry};
+use overlay_rendezvous::relay::{self, Members};
 use overlay_wire::signed::{Network, Pool, PublicKey, SecretKey, Signed, check_name};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -24,11 +25,13 @@ use crate::handover::{Predecessor, RELEASE_PATIENCE, Sockets, Successor};
 use crate::http;
 use crate::limits::Limits;
 use crate::listening::{self, accept, shown_address};
-use crate::metrics::Stats;
+use crate::metrics::{Stats, text};
 use crate::network;
 use crate::operator::{self, Audit};
+use crate::process::prepare;
 use crate::redb_store::{RedbStore, Writer};
-use crate::state::{Identity, State, Wanted, random_pool};
+use crate::relay::Open;
+use crate::state::{Identity, State, Wanted, random_pool, relay_key};
 use crate::tls::{self, CertificateFiles};
 
 /// The most connections of all agents together.
@@ -61,6 +64,28 @@ pub struct Options {
     pub limits: Limits,
     /// Whether to take the place of a rendezvous that runs. If none does, this is a start like any other.
     pub is_replacing: bool,
+    /// Whether and where to relay.
+    pub relay: Relaying,
+}
+
+/// Whether and where a rendezvous relays for its members.
+#[derive(Clone, Copy, Debug)]
+pub enum Relaying {
+    /// It does not.
+    Off,
+    /// It does.
+    On {
+        /// The UDP address. `None`: that of the rendezvous.
+        listen: Option<SocketAddr>,
+        /// How much it takes.
+        limits: relay::Limits,
+    },
+}
+
+impl Default for Relaying {
+    fn default() -> Self {
+        Self::On { listen: None, limits: relay::Limits::default() }
+    }
 }
 
 /// What a rendezvous is, once its state is open.
@@ -74,6 +99,8 @@ pub struct Setup {
     pub url: Pinned,
     /// Its counters.
     pub stats: Arc<Stats>,
+    /// The key of its relay, and where agents find that. `None`: it does not relay.
+    pub relay: Option<(PublicKey, SocketAddr)>,
 }
 
 /// Runs a rendezvous until `end` completes, or until a successor serves in its place. `ready` is called once agents can
@@ -90,7 +117,7 @@ pub async fn serve(
         ServeError::new(Kind::Config, format!("`{}` is not a valid name of a network", options.network))
             .with_cause(reason)
     })?;
-    prepare_process();
+    prepare();
     let object = options.network_file.as_deref().map(network::open).transpose()?;
     let mut end = std::pin::pin!(end);
     let (mut life, sockets) = match predecessor(&options)? {
@@ -170,7 +197,7 @@ struct Life {
     writer: Writer<RedbStore>,
     desk: JoinHandle<Result<(), desk::StoreFailed>>,
     operator: operator::Door,
-    /// Metrics.
+    /// Metrics and the relay.
     beside: JoinSet<()>,
     successors: mpsc::Receiver<Successor>,
 }
@@ -192,12 +219,26 @@ impl Life {
                 .with_cause(reason)
         })?;
         let stats = Arc::<Stats>::default();
-        let setup = Setup { rendezvous: url.rendezvous, network: identity.network, url, stats: stats.clone() };
+        let relay = open_relay(options, &state, (&identity, address), &stats)?;
+        let setup = Setup {
+            rendezvous: url.rendezvous,
+            network: identity.network,
+            url,
+            stats: stats.clone(),
+            relay: relay.as_ref().map(|(key, relay)| {
+                let address = relay.address();
+                (*key, SocketAddr::new(shown_address(address.ip()), address.port()))
+            }),
+        };
         let mut beside = JoinSet::new();
+        if let Some((_, relay)) = relay {
+            beside.spawn(relay.run());
+        }
         if let Some(socket) = &sockets.metrics {
             let (listener, address) = listening::acceptor(socket)?;
             tracing::info!(%address, "serving /metrics and /health");
-            beside.spawn(http::serve(listener, stats.clone()));
+            let stats = stats.clone();
+            beside.spawn(http::serve(listener, move || text(&stats)));
         }
         let (reports, inbox) = mpsc::channel(MAX_REPORTS);
         let (successors, announced) = mpsc::channel(1);
@@ -282,6 +323,28 @@ impl Life {
     }
 }
 
+/// Opens the relay, if there is to be one. It serves the members for whom a rendezvous of this network vouches.
+fn open_relay(
+    options: &Options,
+    state: &State,
+    (identity, listens): (&Identity, SocketAddr),
+    stats: &Stats,
+) -> Result<Option<(PublicKey, Open)>, ServeError> {
+    let Relaying::On { listen, limits } = options.relay else { return Ok(None) };
+    let key = relay_key(&state.folder)?;
+    let own = identity.key.public();
+    let others = identity.network.rendezvous.iter().map(|known| known.key).filter(|known| *known != own);
+    let members = Members::VouchedBy(others.chain([own]).collect());
+    let open = Open::at(listen.unwrap_or(listens), (key, members, limits), Arc::clone(&stats.relay));
+    let open = open.map_err(|error| match (error.kind, listen) {
+        (Kind::Conflict, None) => {
+            error.with_hint("choose its UDP port with `--udp ADDR:PORT`, or leave it out: `--no-relay`")
+        }
+        _ => error,
+    })?;
+    Ok(Some((key, open)))
+}
+
 fn wanted<'a>(options: &'a Options, object: Option<&'a Signed<Network>>, listens: &'a str) -> Wanted<'a> {
     let Options { network, pool, is_closed, url, .. } = options;
     Wanted { name: network, pool: *pool, is_closed: *is_closed, url: url.as_deref(), listens, object }
@@ -305,17 +368,6 @@ async fn identity(wanted: &Wanted<'_>, state: &State) -> Result<Identity, ServeE
         return state.make(wanted, pool, now());
     }
     state.carry_out(state.plan(wanted, now())?)
-}
-
-/// Keeps the keys out of core dumps, and makes room for many connections. A rendezvous runs without either.
-fn prepare_process() {
-    if let Err(error) = overlay_os::privileges::harden() {
-        tracing::warn!(%error, "core dumps of this process could not be switched off");
-    }
-    match overlay_os::privileges::raise_file_limit() {
-        Ok(limit) => tracing::debug!(limit, "files that may be open"),
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
-    }
 }
 
 /// Accepts connections and gives each a task. Never returns. Can be cancelled.

@@ -4,6 +4,7 @@
 //! STATE-DIR/rendezvous/NETWORK/     0700
 //!   lock                            held while a rendezvous runs
 //!   network.key, rendezvous.key     0600; the network key may be kept elsewhere after the first start
+//!   relay.key                       0600; made when it relays for the first time
 //!   network                         the signed network object
 //!   url                             where agents find it, if the operator has said
 //!   registry.redb                   who is registered, and what waits for whom
@@ -40,12 +41,15 @@ use crate::redb_store::RedbStore;
 pub(crate) use identity::{Identity, Wanted};
 pub(crate) use pool::random_pool;
 
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 pub(crate) const NETWORK: &str = "network";
 pub(crate) const NETWORK_KEY: &str = "network.key";
 pub(crate) const RENDEZVOUS_KEY: &str = "rendezvous.key";
+pub(crate) const RELAY_KEY: &str = "relay.key";
 pub(crate) const URL: &str = "url";
 pub(crate) const REGISTRY: &str = "registry.redb";
+/// The folder of all rendezvous below the state folder.
+const RENDEZVOUS: &str = "rendezvous";
 /// The largest file that is read: a certificate chain.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -84,21 +88,7 @@ impl State {
 
     /// Opens the folder of a network without a lock, to look at what is there. A rendezvous may be running.
     pub(crate) fn look(state_dir: &Path, network: &str) -> Result<Self, ServeError> {
-        let path = folder_of(state_dir, network);
-        let above = state_dir.join("rendezvous");
-        let refused = |error| ServeError::of_trust("use the state folder", &path, error);
-        Folder::make_trusted(&above, &[]).map_err(refused)?;
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(error.into())),
-            _ => {}
-        }
-        let folder = Folder::trusted(&path, &[]).map_err(refused)?;
-        if std::fs::metadata(&path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
-            let failure =
-                ServeError::new(Kind::Permission, format!("others than its owner may look into {}", path.display()));
-            return Err(failure.with_hint(format!("chmod 700 {}", path.display())));
-        }
-        Ok(Self { folder: Arc::new(folder), _lock: None })
+        Ok(Self { folder: Arc::new(private_folder(state_dir, RENDEZVOUS, network)?), _lock: None })
     }
 
     /// Opens the store of the registry, and makes it if it is missing.
@@ -191,7 +181,26 @@ async fn retry<T>(patience: Duration, attempt: impl Fn() -> Result<T, ServeError
 
 /// The folder of a network's rendezvous.
 pub(crate) fn folder_of(state_dir: &Path, network: &str) -> PathBuf {
-    state_dir.join("rendezvous").join(network)
+    state_dir.join(RENDEZVOUS).join(network)
+}
+
+/// Opens `STATE-DIR/KIND/NETWORK`, which only its owner may look into, and makes it if it is missing.
+pub(crate) fn private_folder(state_dir: &Path, kind: &str, network: &str) -> Result<Folder, ServeError> {
+    let above = state_dir.join(kind);
+    let path = above.join(network);
+    let refused = |error| ServeError::of_trust("use the state folder", &path, error);
+    Folder::make_trusted(&above, &[]).map_err(refused)?;
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(error.into())),
+        _ => {}
+    }
+    let folder = Folder::trusted(&path, &[]).map_err(refused)?;
+    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+        let failure =
+            ServeError::new(Kind::Permission, format!("others than its owner may look into {}", path.display()));
+        return Err(failure.with_hint(format!("chmod 700 {}", path.display())));
+    }
+    Ok(folder)
 }
 
 /// Reads a key of a folder. `None` if there is no such file. `damaged` makes a failure of what is wrong with it.
@@ -207,6 +216,19 @@ pub(crate) fn key_in(
         return Err(failure.with_hint(format!("chmod 600 {}", path.display())));
     }
     keys::parse(&bytes).map(Some).map_err(damaged)
+}
+
+/// The key of a relay in this folder, which is made if it does not exist.
+pub(crate) fn relay_key(folder: &Folder) -> Result<PublicKey, ServeError> {
+    let path = folder.path_of(RELAY_KEY);
+    let damaged = |problem: &str| {
+        let failure = ServeError::new(Kind::Other, format!("`{}` cannot be used", path.display())).with_cause(problem);
+        failure.with_hint(format!("restore it from a backup, or rm {}: agents need the new key then", path.display()))
+    };
+    match key_in(folder, RELAY_KEY, damaged)? {
+        Some(key) => Ok(key.public()),
+        None => Ok(make_key(folder, RELAY_KEY)?.public()),
+    }
 }
 
 /// Makes a key in a folder. One that exists is not replaced.

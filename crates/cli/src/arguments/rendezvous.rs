@@ -1,6 +1,7 @@
 //! The arguments of `overlay rendezvous`: running one, and what its operator does.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -10,6 +11,7 @@ use overlay_wire::signed::{Pool, check_tag};
 
 use super::agent::lifetime;
 use super::network_name;
+use super::relay::bytes;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rendezvous {
@@ -203,6 +205,22 @@ pub(crate) struct Serve {
     /// Serve /metrics and /health over plain HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) metrics: Option<SocketAddr>,
+
+    /// Where to relay datagrams for members, on UDP; by default, at the address and port of `--listen`
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) udp: Option<SocketAddr>,
+
+    /// Do not relay
+    #[arg(long, conflicts_with_all = ["udp", "relay_rate", "relay_daily"])]
+    pub(crate) no_relay: bool,
+
+    /// How many bytes a second each agent may send through the relay, as in 500K or 10M; by default, any number
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) relay_rate: Option<NonZeroU64>,
+
+    /// How many bytes a day each agent may send through the relay, as in 500M or 10G; by default, any number
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) relay_daily: Option<NonZeroU64>,
 
     /// A TLS certificate with its chain, as PEM; by default, one that the rendezvous signs itself
     #[arg(long, value_name = "FILE", requires = "key")]

@@ -7,6 +7,7 @@ mod release;
 mod stats;
 mod token;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
@@ -14,12 +15,12 @@ use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
 use overlay_server::operator::client::Client;
 use overlay_server::operator::protocol::{Ask, Told};
-use overlay_server::{CertificateFiles, Kind, Limits, Options, ServeError, Setup};
+use overlay_server::{CertificateFiles, Kind, Limits, Options, Relaying, ServeError, Setup, relay};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::rendezvous::{Key, Network, Rendezvous, Serve};
 use crate::background::path_from_root;
+use crate::foreground;
 use crate::output::Output;
 use crate::session::Session;
 
@@ -35,6 +36,16 @@ struct Ready<'a> {
     network: &'a str,
     pool: String,
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay: Option<ReadyRelay>,
+}
+
+/// The relay of a rendezvous.
+#[derive(Serialize)]
+struct ReadyRelay {
+    key: String,
+    /// Where it listens on UDP.
+    address: SocketAddr,
 }
 
 pub(crate) fn run(session: &Session, verb: Rendezvous) -> Result<(), Failure> {
@@ -52,21 +63,8 @@ pub(crate) fn run(session: &Session, verb: Rendezvous) -> Result<(), Failure> {
 
 fn serve(session: &Session, arguments: Serve) -> Result<(), Failure> {
     let options = options(arguments, &session.state_dir)?;
-    let cannot = |error| Failure::new(ExitKind::Other, "cannot start the runtime").with_cause(error);
     let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(cannot)?;
-    runtime.block_on(async {
-        let caught = |kind| {
-            signal(kind).map_err(|error| Failure::new(ExitKind::Other, "cannot wait for signals").with_cause(error))
-        };
-        let (mut interrupt, mut terminate) = (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?);
-        let end = async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        };
+    foreground::run(threads, async |end| {
         let ready = |setup: &Setup| say_ready(&session.output, setup);
         overlay_server::serve(options, ready, end).await.map_err(failure)
     })
@@ -90,6 +88,17 @@ fn options(arguments: Serve, state_dir: &Path) -> Result<Options, Failure> {
         certificate,
         limits: Limits { connections_per_address: arguments.connections_per_address.into(), ..Limits::default() },
         is_replacing: arguments.replace,
+        relay: match arguments.no_relay {
+            true => Relaying::Off,
+            false => Relaying::On {
+                listen: arguments.udp,
+                limits: relay::Limits {
+                    rate: arguments.relay_rate,
+                    daily: arguments.relay_daily,
+                    ..relay::Limits::default()
+                },
+            },
+        },
     })
 }
 
@@ -101,6 +110,7 @@ fn say_ready(output: &Output, setup: &Setup) {
         network: &setup.network.name,
         pool: format!("{}/{}", setup.network.pool.address(), setup.network.pool.prefix_len()),
         url: setup.url.to_string(),
+        relay: setup.relay.map(|(key, address)| ReadyRelay { key: key.to_string(), address }),
     };
     output.offer(&ready, || ready.url.clone());
 }
