@@ -14,6 +14,7 @@ mod local;
 mod node;
 mod objects;
 mod peer;
+mod relay;
 mod stranger;
 
 pub use bytes::{control, ip_packet, join, segment, wireguard};
@@ -21,6 +22,7 @@ pub use channel::channel;
 pub use local::node_tun;
 pub use objects::objects;
 pub use peer::node_peer;
+pub use relay::relay;
 pub use stranger::node_stranger;
 
 /// A fuzz target: its name and its function. Its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus` have that
@@ -28,7 +30,7 @@ pub use stranger::node_stranger;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("channel", channel),
     ("control", control),
     ("ip_packet", ip_packet),
@@ -37,6 +39,7 @@ pub const TARGETS: [Target; 10] = [
     ("node_stranger", node_stranger),
     ("node_tun", node_tun),
     ("objects", objects),
+    ("relay", relay),
     ("segment", segment),
     ("wireguard", wireguard),
 ];
