@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 pub use overlay_wire::offload::Joins;
-use overlay_wire::relayed::Channel;
+use overlay_wire::relay::Channel;
 use zeroize::Zeroizing;
 
 use crate::data::allowlist::PeerFlows;

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::vec;
 
 use overlay_wire::offload::VirtioHeader;
-use overlay_wire::relayed::HEADER_LEN;
+use overlay_wire::relay::DATA_HEAD_LEN;
 
 use crate::output::{Foreign, Output, PacketOut, Transmit, Via};
 use crate::{Event, Instant, PathTag, PeerTag};
@@ -153,10 +153,10 @@ impl Outbox {
     /// The message behind what a relay needs in front of it.
     fn led(&mut self, message: Draft, via: Via) -> Draft {
         let Some(channel) = via.channel else { return message };
-        let len = HEADER_LEN + message.len;
+        let len = DATA_HEAD_LEN + message.len;
         let start = self.used;
-        self.room(len)[..HEADER_LEN].copy_from_slice(&channel.header());
-        self.arena.copy_within(message.range(), start + HEADER_LEN);
+        self.room(len)[..DATA_HEAD_LEN].copy_from_slice(&channel.head());
+        self.arena.copy_within(message.range(), start + DATA_HEAD_LEN);
         self.draft(len)
     }
 

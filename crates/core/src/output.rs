@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use overlay_wire::offload::VirtioHeader;
-use overlay_wire::relayed::{Channel, HEADER_LEN};
+use overlay_wire::relay::{Channel, DATA_HEAD_LEN};
 
 use crate::{Event, Instant, PathTag, PeerTag};
 
@@ -30,7 +30,7 @@ impl Via {
 
     /// How many bytes stand in front of each datagram.
     pub(crate) fn lead(self) -> usize {
-        if self.channel.is_some() { HEADER_LEN } else { 0 }
+        if self.channel.is_some() { DATA_HEAD_LEN } else { 0 }
     }
 
     /// The local end for an immediate answer to any sender. Its address is not compared with the routing table, because

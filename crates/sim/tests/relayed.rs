@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use overlay_core::{Command, Event, PathMtuState};
 use overlay_sim::{HostId, HostOptions, World, millis};
 use overlay_wire::offload::{Segmentation, VirtioHeader};
-use overlay_wire::relayed::{Channel, HEADER_LEN};
+use overlay_wire::relay::{Channel, DATA_HEAD_LEN, open_data};
 use overlay_wire::wireguard::{DATA_OVERHEAD, Kind, kind};
 
 const RELAY: &str = "198.51.100.9:7447";
@@ -47,8 +47,7 @@ impl Relayed {
             let news: Vec<_> = self.world.sent().iter().filter(is_ours).skip(self.forwarded).cloned().collect();
             self.forwarded += news.len();
             for sent in news.into_iter().filter(|sent| sent.bytes.len() <= self.longest) {
-                let (channel, datagram) =
-                    Channel::split(&sent.bytes).expect("all that goes to the relay is in a channel");
+                let (channel, datagram) = open_data(&sent.bytes).expect("all that goes to the relay is in a channel");
                 assert_eq!(channel.number(), CHANNEL);
                 assert_eq!(kind(datagram), Kind::WireGuard);
                 let to = if sent.from == self.alice { self.bob } else { self.alice };
@@ -105,7 +104,7 @@ fn each_segment_of_a_super_packet_has_its_channel_in_front() {
     let sent = &relayed.world.sent()[before.0..];
     let large = sent.iter().filter(|sent| sent.bytes.len() > segment).count();
     assert!(large >= 30, "{large}");
-    assert!(sent.iter().all(|sent| sent.bytes.len() % 16 == HEADER_LEN || sent.bytes.len() < 200));
+    assert!(sent.iter().all(|sent| sent.bytes.len() % 16 == DATA_HEAD_LEN || sent.bytes.len() < 200));
     assert_eq!(relayed.world.received(relayed.bob).len() - before.1, 30);
 }
 
@@ -123,7 +122,7 @@ fn the_path_mtu_is_smaller_by_what_the_relay_needs() {
         _ => None,
     });
     // The search ends within 8 bytes of the largest.
-    let largest = (UDP_OF_1500 - DATA_OVERHEAD - HEADER_LEN) as u16;
+    let largest = (UDP_OF_1500 - DATA_OVERHEAD - DATA_HEAD_LEN) as u16;
     let Some((found, PathMtuState::Found)) = found else { panic!("{found:?}") };
     assert!((largest - 7..=largest).contains(&found), "{found} of {largest}");
 }
@@ -154,7 +153,7 @@ fn what_belongs_to_no_peer_reaches_control_and_nothing_else_does() {
     assert_eq!(world.stats(alice).foreign.value(), 2);
     // A channel that holds a channel, or nothing of WireGuard's, or that has a different version.
     for datagram in
-        [&[0x40, 0, 0, 1, 0x40, 0, 0, 2, 4, 0, 0, 0][..], &[0x40, 0, 0, 1], &[0x41, 0, 0, 1, 4, 0, 0, 0], &[0xc0, 0]]
+        [&[0x41, 0, 0, 1, 0x41, 0, 0, 2, 4, 0, 0, 0][..], &[0x41, 0, 0, 1], &[0x40, 0, 0, 1, 4, 0, 0, 0], &[0xc0, 0]]
     {
         world.inject(source, alice, datagram);
     }

@@ -15,7 +15,6 @@ pub mod host_configuration;
 pub mod icmp;
 pub mod ip;
 pub mod offload;
-pub mod relayed;
 pub mod relay;
 pub mod signed;
 pub mod tcp;

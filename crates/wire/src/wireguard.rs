@@ -47,7 +47,7 @@ pub enum Kind {
     WireGuard,
     /// Begins like a STUN message (RFC 8489 section 5).
     Stun,
-    /// Begins like data that came through a relay ([`crate::relayed`]).
+    /// Begins like data that came through a relay ([`crate::relay`]).
     Relayed,
     /// Begins like a message between a relay and those it serves.
     RelayControl,

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use overlay_wire::control::Frame;
 use overlay_wire::icmp::{self, Report};
 use overlay_wire::ip::{self, Packet};
-use overlay_wire::relayed::Channel;
+use overlay_wire::relay::open_data;
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{Kind, Message, kind};
 
@@ -113,7 +113,7 @@ impl Node {
         match kind(datagram) {
             Kind::WireGuard => self.message(datagram, origin, course, now),
             Kind::Relayed => {
-                let (channel, inner) = Channel::split(datagram).ok_or(DropReason::InboundUnknown)?;
+                let (channel, inner) = open_data(datagram).ok_or(DropReason::InboundUnknown)?;
                 if kind(inner) != Kind::WireGuard {
                     return Err(DropReason::InboundUnknown);
                 }

@@ -6,7 +6,7 @@
 use overlay_wire::control::{self, FRAGMENT_OVERHEAD, Frame};
 use overlay_wire::ip::{self, Header, IPV6_MINIMUM_MTU, Packet, Upper, least_mtu};
 use overlay_wire::offload::{self, Segmentation, SuperPacket, VirtioHeader};
-use overlay_wire::relayed::HEADER_LEN;
+use overlay_wire::relay::DATA_HEAD_LEN;
 use overlay_wire::tcp;
 use overlay_wire::wireguard::{DATA_OVERHEAD, padded_len};
 use rand_core::RngCore;
@@ -292,8 +292,8 @@ fn seal_train(
     let (mut used, mut inner) = (0, 0);
     for index in 0..count {
         if let Some(channel) = via.channel {
-            room[used..used + HEADER_LEN].copy_from_slice(&channel.header());
-            used += HEADER_LEN;
+            room[used..used + DATA_HEAD_LEN].copy_from_slice(&channel.head());
+            used += DATA_HEAD_LEN;
         }
         let len = write(index, &mut scratch.plaintext);
         used += seal(session, len, mtu, &mut scratch.plaintext, now, &mut room[used..]);

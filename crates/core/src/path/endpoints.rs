@@ -56,7 +56,7 @@ impl Endpoints {
 mod tests {
     use std::time::Duration;
 
-    use overlay_wire::relayed::Channel;
+    use overlay_wire::relay::Channel;
 
     use super::*;
 

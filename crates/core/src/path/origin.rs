@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use overlay_wire::relayed::Channel;
+use overlay_wire::relay::Channel;
 
 use crate::Via;
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use overlay_wire::relayed::Channel;
+use overlay_wire::relay::Channel;
 
 use crate::context::Context;
 use crate::outbox::{Draft, Heading};
