@@ -1,4 +1,4 @@
-//! The meaning of bytes: IP packets, WireGuard messages, control frames between overlay nodes, the virtio header with
+//! The meaning of bytes: IP packets, WireGuard messages, STUN, control frames between overlay nodes, the virtio header with
 //! which Linux hands over packets that have not been segmented yet, and the signed objects of agents.
 //!
 //! All code here reads bytes that others wrote. A view is checked when it is made (`parse`) and trusted from then on.
@@ -17,6 +17,7 @@ pub mod ip;
 pub mod offload;
 pub mod relay;
 pub mod signed;
+pub mod stun;
 pub mod tcp;
 pub mod wireguard;
 pub mod x25519;

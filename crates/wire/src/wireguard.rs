@@ -5,7 +5,7 @@
 //!
 //! Section 5.4 of the WireGuard paper defines the fields. All numbers are little-endian.
 
-use crate::Malformed;
+use crate::{Malformed, stun};
 
 /// Length of a handshake initiation in bytes.
 pub const INITIATION_LEN: usize = 148;
@@ -59,10 +59,9 @@ pub enum Kind {
 /// with 01, but its second byte is 01 where WireGuard's is 0.
 #[inline]
 pub fn kind(datagram: &[u8]) -> Kind {
-    const STUN_MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
     match datagram {
         [INITIATION..=DATA, 0, 0, 0, ..] => Kind::WireGuard,
-        [0x00..=0x3f, _, _, _, a, b, c, d, ..] if [*a, *b, *c, *d] == STUN_MAGIC_COOKIE => Kind::Stun,
+        [0x00..=0x3f, _, _, _, a, b, c, d, ..] if [*a, *b, *c, *d] == stun::MAGIC_COOKIE => Kind::Stun,
         [0x40..=0x7f, ..] => Kind::Relayed,
         [0x80..=0xbf, ..] => Kind::RelayControl,
         _ => Kind::Unknown,
