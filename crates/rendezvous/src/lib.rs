@@ -23,3 +23,4 @@ pub mod relay;
 mod scene;
 pub mod sealed;
 pub mod store;
+pub mod stun;

@@ -122,6 +122,23 @@ impl Quotas {
     }
 }
 
+/// The buckets of strangers, of whom only the address is known. Strangers beyond the bound of the table share one bucket.
+#[derive(Debug)]
+pub(crate) struct AddressQuota(Table<IpAddr>);
+
+impl AddressQuota {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self(Table::new(Rates { look_ups: rate, writes: rate, slots: rate }))
+    }
+
+    /// Takes one from the bucket of the address, and returns whether it was there.
+    pub(crate) fn take(&mut self, address: IpAddr, now: Duration) -> bool {
+        let address = network_of(address);
+        let full_at = self.0.after(&address, Class::LookUp, 1, now);
+        full_at.map(|full_at| self.0.set(address, Class::LookUp, full_at, now)).is_ok()
+    }
+}
+
 /// When the bucket of each class is full again.
 type Buckets = [Duration; 3];
 
