@@ -13,6 +13,7 @@ pub mod client;
 pub mod ledger;
 pub mod letter;
 mod mailbox;
+pub mod netcheck;
 pub mod now;
 pub mod preshared;
 pub mod protocol;
