@@ -16,6 +16,7 @@ mod objects;
 mod peer;
 mod relay;
 mod stranger;
+mod stun;
 
 pub use bytes::{control, ip_packet, join, segment, wireguard};
 pub use channel::channel;
@@ -24,13 +25,14 @@ pub use objects::objects;
 pub use peer::node_peer;
 pub use relay::relay;
 pub use stranger::node_stranger;
+pub use stun::stun;
 
 /// A fuzz target: its name and its function. Its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus` have that
 /// name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("channel", channel),
     ("control", control),
     ("ip_packet", ip_packet),
@@ -41,6 +43,7 @@ pub const TARGETS: [Target; 11] = [
     ("objects", objects),
     ("relay", relay),
     ("segment", segment),
+    ("stun", stun),
     ("wireguard", wireguard),
 ];
 
