@@ -35,8 +35,9 @@ pub const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 pub const HEADER_LEN: usize = 20;
 /// Length of our requests in bytes: that of the longest [`Answer`] that we write, three addresses of IPv6.
 pub const REQUEST_LEN: usize = HEADER_LEN + 3 * (ATTRIBUTE_HEADER_LEN + address::V6_LEN);
-/// The longest message that is read, in bytes. RFC 8489 section 6.1 wants messages to fit a packet.
-pub const MAX_LEN: usize = 1_500;
+/// The longest message that is read, in bytes. RFC 8489 section 6.1 wants messages to fit a packet, but PADDING of RFC 5780
+/// alone is as long as an Ethernet's MTU. A buffer that is longer shows which datagrams are too long.
+pub const MAX_LEN: usize = 2_047;
 
 const ATTRIBUTE_HEADER_LEN: usize = 4;
 /// The method Binding, with each class (RFC 8489 section 5).
