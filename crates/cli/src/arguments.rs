@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod network;
+pub(crate) mod probe;
 pub(crate) mod relay;
 pub(crate) mod rendezvous;
 
@@ -82,9 +83,14 @@ pub(crate) enum Verb {
     /// run. Changes nothing, and ends within 10 seconds. The exit code is 0, or 10 if it finds an error.
     Doctor(Doctor),
     /// Measure the round trip to a peer
-    Ping(Ping),
+    Ping(probe::Ping),
     /// Show the longest packet to each peer, how it was found and what limits it
-    Mtu(Mtu),
+    Mtu(probe::Mtu),
+    /// Say whether UDP works here, from which addresses this host is seen, and what its NAT does
+    ///
+    /// Asks the STUN of each rendezvous of a config, or the servers that are given. How the NAT filters can be seen only at a
+    /// server with two addresses (RFC 5780). Ends with 10 if UDP does not work.
+    Netcheck(probe::Netcheck),
     /// Ask an agent for trust
     ///
     /// A tunnel exists once both sides have agreed: this agent by this verb, the peer by `overlay approve`. The key that
@@ -277,40 +283,6 @@ pub(crate) struct Doctor {
     /// Say why there is no tunnel to this peer, and leave the others out
     #[arg(long, value_name = "PEER")]
     pub(crate) peer: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Ping {
-    /// Name or public key of a peer, or a virtual IP
-    #[arg(value_name = "PEER|IP")]
-    pub(crate) target: String,
-
-    /// Name of the interface; by default, the only one that is running
-    #[arg(short = 'I', long, value_name = "NAME")]
-    pub(crate) interface: Option<String>,
-
-    /// Stop after N probes
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) count: Option<u32>,
-
-    /// Time between probes
-    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub(crate) interval: Duration,
-
-    /// How long to wait for each answer
-    #[arg(short = 'W', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub(crate) wait: Duration,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Mtu {
-    /// Name, public key or virtual IP of a peer; by default, all peers
-    #[arg(value_name = "PEER")]
-    pub(crate) peer: Option<String>,
-
-    /// Name of the interface; by default, the only one that is running
-    #[arg(short = 'I', long, value_name = "NAME")]
-    pub(crate) interface: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -58,6 +58,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Doctor(arguments) => verbs::doctor::run(&session, &arguments),
         Verb::Ping(arguments) => verbs::ping::run(&session, &arguments).map(success),
         Verb::Mtu(arguments) => verbs::mtu::run(&session, &arguments).map(success),
+        Verb::Netcheck(arguments) => verbs::netcheck::run(&session, &arguments),
         Verb::Handshake(arguments) => verbs::handshake::run(&session, &arguments).map(success),
         Verb::Pending(arguments) => verbs::pending::run(&session, &arguments).map(success),
         Verb::Approve(arguments) => verbs::approve::run(&session, &arguments).map(success),

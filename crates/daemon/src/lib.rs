@@ -18,6 +18,7 @@ pub mod files;
 pub mod host;
 pub mod import;
 pub mod keys;
+pub mod netcheck;
 pub mod notify;
 pub mod permission;
 pub mod ping;

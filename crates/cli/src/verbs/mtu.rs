@@ -8,7 +8,7 @@ use overlay_daemon::Failure;
 use overlay_daemon::view::{MtuLimit, PathMtuState, PathMtuStatus, PeerStatus, ProbedBy, Status};
 use serde::Serialize;
 
-use crate::arguments::Mtu;
+use crate::arguments::probe::Mtu;
 use crate::figures::ago;
 use crate::session::Session;
 use crate::{peers, table};

@@ -10,7 +10,7 @@ use overlay_daemon::view::{PeerState, Status};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::arguments::Ping;
+use crate::arguments::probe::Ping;
 use crate::figures::{ago, milliseconds};
 use crate::peers::{self, nobodys, owner};
 use crate::session::Session;
