@@ -265,6 +265,33 @@ fn agents_find_a_relay_again_that_was_killed() {
     assert_eq!(relay.counted(&star.a, "bindings"), 2);
 }
 
+/// The agents look for the path MTU themselves. A relay that fragments would hide it from them.
+#[test]
+fn what_does_not_fit_the_second_leg_is_dropped_and_counted() {
+    let Some(star) = Star::new("what_does_not_fit_the_second_leg_is_dropped_and_counted") else { return };
+    let relay = Relay::start(&star.a, "--open");
+    let mut agents = [
+        Agent::new(&star.b, 11, ("10.2.0.1", relay.key), false),
+        Agent::new(&star.c, 12, ("10.3.0.1", relay.key), false),
+    ];
+    let permit = agents[1].permit(&agents[0], relay.key, 1);
+    agents[0].client.open(permit, now()).expect("it is ours");
+    let peer = agents[1].key.public();
+    until(&mut agents, "a channel", |agents| agents[0].client.channel_to(&peer).is_some());
+    let channel = agents[0].client.channel_to(&peer).expect("it is there");
+    star.a.ip(&format!("link set {} mtu 1300", star.a.link_to(&star.c)));
+    let short = [&channel.head()[..], &[7; 500]].concat();
+    let train = [&train(channel, 0)[..], &short].concat();
+    agents[0].send(&train, LEN);
+    until(&mut agents, "the one that fits", |agents| !agents[1].arrived.is_empty());
+    assert_eq!(agents[1].arrived, short);
+    assert_eq!(relay.counted(&star.a, "unsent_total{reason=\"too_long\"}"), 1);
+    // Nothing else suffers.
+    agents[1].arrived.clear();
+    agents[0].send(&short.repeat(10), short.len());
+    until(&mut agents, "a train of those", |agents| agents[1].arrived.len() == 10 * short.len());
+}
+
 #[test]
 fn a_stranger_is_refused_and_bytes_that_mean_nothing_get_silence() {
     let Some(star) = Star::new("a_stranger_is_refused_and_bytes_that_mean_nothing_get_silence") else { return };
