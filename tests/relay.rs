@@ -316,3 +316,24 @@ fn a_stranger_is_refused_and_bytes_that_mean_nothing_get_silence() {
     let ended = within(SHORTLY, "the relay's end", || relay.process.ended());
     assert_eq!(ended.code, 0, "{}", ended.stderr);
 }
+
+/// The port that relays also says how an agent is seen, on the same socket.
+#[test]
+fn a_relay_answers_stun_on_its_port() {
+    let Some(star) = Star::new("a_relay_answers_stun_on_its_port") else { return };
+    let relay = Relay::start(&star.a, "--open");
+    let asked = star.b.overlay(format!("--json netcheck --server 10.2.0.1:{PORT} --server 10.3.0.1:{PORT}"));
+    let seen: Value = serde_json::from_str(&asked.succeeded("overlay netcheck")).expect("JSON");
+    assert_eq!((&seen["udp"], &seen["mapping"]), (&true.into(), &"endpoint_independent".into()), "{seen:#}");
+    assert_eq!(seen["filtering"], "unknown", "one address shows nothing about it");
+    let mapped = seen["ipv4"]["mapped"][0].as_str().expect("an address");
+    assert!(mapped.starts_with("10.2.0."), "{mapped}");
+    assert!(relay.counted(&star.a, "stun_answered_total") >= 2);
+    // An answer is never answered.
+    let socket = inside(&star.b, || std::net::UdpSocket::bind("0.0.0.0:0").expect("a free port"));
+    let answer = [&[0x01, 0x01, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+    socket.send_to(&answer, ("10.2.0.1", PORT)).expect("sent");
+    within(SHORTLY, "the counter", || {
+        (relay.counted(&star.a, "stun_unanswered_total{reason=\"not_a_request\"}") == 1).then_some(())
+    });
+}

@@ -32,6 +32,7 @@ mod instant;
 mod local;
 mod news;
 mod node;
+mod origin;
 mod outbox;
 mod output;
 mod parked;

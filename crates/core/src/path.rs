@@ -7,7 +7,6 @@ pub(crate) mod endpoints;
 mod exchange;
 pub(crate) mod greeting;
 pub(crate) mod mtu;
-pub(crate) mod origin;
 pub(crate) mod path_mtu;
 pub(crate) mod paths;
 pub(crate) mod reach;

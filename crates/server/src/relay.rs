@@ -7,6 +7,8 @@
 //! The task reads what waits, up to 32 trains, puts it into the relay, and sends what comes out, in one system call if it can.
 //! While the kernel takes no more, it goes on reading, so that the relay decides what is dropped.
 //!
+//! The same sockets answer STUN, so that agents learn from the socket of their data how they are seen.
+//!
 //! Everything leaves with DF: the agents look for the path MTU themselves, and a relay that fragments would hide it.
 //!
 //! A relay runs inside a rendezvous, or alone ([`crate::alone`]).
@@ -25,7 +27,9 @@ use std::time::Duration;
 
 use overlay_os::udp::{ReceiveBatch, Received, SendError, UdpSocket, Waiting};
 use overlay_rendezvous::relay::{Config, Leg, Relay, Train, Transmit};
+use overlay_rendezvous::stun::{self, Gate};
 use overlay_wire::signed::PublicKey;
+use overlay_wire::wireguard;
 
 use crate::clock::now;
 use crate::failure::{Kind, ServeError};
@@ -33,6 +37,8 @@ use sockets::Sockets;
 
 /// The most trains that are read before what came of them is sent. The queue of one agent holds as many.
 const TRAINS: usize = 32;
+/// The most answers of STUN that wait for the kernel, beside trains.
+const MAX_STUCK: usize = 256;
 /// How long to wait after a socket could not be read.
 const READ_RETRY: Duration = Duration::from_millis(100);
 
@@ -67,6 +73,7 @@ impl Open {
         let Self { relay, sockets, counters } = self;
         let mut turn = Turn {
             relay,
+            stun: Gate::default(),
             sockets: sockets.sockets,
             batch: ReceiveBatch::new(TRAINS),
             stuck: Vec::new(),
@@ -111,6 +118,7 @@ async fn one(wait: Option<impl Future<Output = io::Result<()>>>) {
 /// What one turn of the task works on.
 struct Turn {
     relay: Relay,
+    stun: Gate,
     sockets: Vec<UdpSocket>,
     batch: ReceiveBatch,
     /// What the kernel did not take. It goes first.
@@ -141,12 +149,22 @@ impl Turn {
                     self.counters.on_truncated();
                     continue;
                 }
-                self.relay.handle_datagrams(Train { contents, stride, ecn }, Leg { remote: source, local }, now);
+                let leg = Leg { remote: source, local };
+                if wireguard::kind(contents) == wireguard::Kind::Stun {
+                    let answers = contents
+                        .chunks(stride.max(1))
+                        .filter_map(|datagram| stun::answer(datagram, source, now.monotonic, &mut self.stun))
+                        .map(|contents| Transmit { leg, stride: contents.len(), contents, ecn: 0 });
+                    // They go first. What there is no room for is lost, as anything may be.
+                    self.stuck.extend(answers.take(MAX_STUCK.saturating_sub(self.stuck.len())));
+                    continue;
+                }
+                self.relay.handle_datagrams(Train { contents, stride, ecn }, leg, now);
             }
             send(&self.sockets, &mut self.relay, &mut self.stuck, &self.counters);
         }
         if is_any {
-            self.counters.publish(&self.relay);
+            self.counters.publish(&self.relay, &self.stun);
         }
         is_any
     }
@@ -159,7 +177,7 @@ impl Turn {
 
     fn send(&mut self) {
         send(&self.sockets, &mut self.relay, &mut self.stuck, &self.counters);
-        self.counters.publish(&self.relay);
+        self.counters.publish(&self.relay, &self.stun);
     }
 
     /// How long nothing is due.

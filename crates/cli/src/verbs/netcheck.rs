@@ -24,6 +24,9 @@ struct Shown {
     /// Absent if nothing could be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     udp: Option<bool>,
+    /// Of IPv4, or of IPv6 if IPv4 does not work.
+    mapping: &'static str,
+    filtering: &'static str,
     ipv4: Family,
     ipv6: Family,
     servers: Vec<ServerShown>,
@@ -94,11 +97,16 @@ fn servers(arguments: &Netcheck) -> Result<Vec<Server>, Failure> {
 }
 
 fn shown(checked: &Checked) -> Shown {
+    let (v4, v6) = (&checked.report.v4, &checked.report.v6);
+    let first = if v4.standing != Standing::Works && v6.standing == Standing::Works { v6 } else { v4 };
+    let Family { mapping, filtering, .. } = family(first);
     Shown {
         schema: "overlay.netcheck.v1",
         udp: checked.report.udp(),
-        ipv4: family(&checked.report.v4),
-        ipv6: family(&checked.report.v6),
+        mapping,
+        filtering,
+        ipv4: family(v4),
+        ipv6: family(v6),
         servers: checked.servers.iter().map(|asked| server(asked, checked)).collect(),
     }
 }

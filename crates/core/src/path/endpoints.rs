@@ -8,7 +8,7 @@
 
 use crate::Instant;
 use crate::bucket::Bucket;
-use crate::path::origin::Far;
+use crate::origin::Far;
 use std::collections::BTreeMap;
 
 /// The endpoints of all peers that have one, with the number of peers that share each.

@@ -5,9 +5,9 @@
 
 use std::net::SocketAddr;
 
+use crate::origin::Far;
 use crate::path::discovery::{Discovery, Way};
 use crate::path::greeting::Acquaintance;
-use crate::path::origin::Far;
 use crate::{PathTag, PeerTag, Via};
 
 /// All paths to one peer.

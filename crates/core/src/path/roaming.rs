@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use overlay_wire::relay::Channel;
 
 use crate::context::Context;
+use crate::origin::Origin;
 use crate::outbox::{Draft, Heading};
-use crate::path::origin::Origin;
 use crate::path::paths::Endpoint;
 use crate::peer::Peer;
 use crate::{Event, Instant, Via};

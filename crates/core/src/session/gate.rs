@@ -9,8 +9,8 @@ use std::time::Duration;
 use overlay_wire::wireguard::COOKIE_REPLY_LEN;
 
 use crate::context::Context;
+use crate::origin::Origin;
 use crate::outbox::Heading;
-use crate::path::origin::Origin;
 use crate::session::local_key::Macs;
 use crate::session::source_limit::SourceLimit;
 use crate::{DropReason, Instant, PeerKey};

@@ -9,7 +9,7 @@ use overlay_wire::wireguard::{COOKIE_REPLY_LEN, Message, RESPONSE_LEN};
 
 use crate::data::outbound;
 use crate::node::Node;
-use crate::path::origin::Origin;
+use crate::origin::Origin;
 use crate::peer::Peer;
 use crate::session::gate::Passed;
 use crate::{DropReason, Instant, PeerKey};

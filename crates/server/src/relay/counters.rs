@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use overlay_os::udp::SendError;
 use overlay_rendezvous::relay::{Relay, Stats};
+use overlay_rendezvous::stun::{self, Gate, Silence};
 use overlay_wire::relay::Reason;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 
@@ -21,10 +22,14 @@ const QUEUED: Family = gauge(PREFIX, "queued_bytes", "Bytes that wait to be sent
 const REFUSED: Family = counter(PREFIX, "refused", Some("reason"), "Binds and opens that were refused, by reason.");
 const UNSENT: Family = counter(PREFIX, "unsent", Some("reason"), "Trains that the kernel did not send, by reason.");
 const TRUNCATED: Family = counter(PREFIX, "truncated", None, "Datagrams that were longer than any UDP datagram.");
+const STUN_ANSWERED: Family = counter(PREFIX, "stun_answered", None, "STUN requests that were answered.");
+const STUN_SILENT: Family =
+    counter(PREFIX, "stun_unanswered", Some("reason"), "STUN messages that got no answer, by reason.");
 const UNREADABLE: Family = counter(PREFIX, "read_errors", None, "Errors while reading a socket.");
 
 /// The families beside the counters of the state machine.
-const FAMILIES: [Family; 7] = [BINDINGS, CHANNELS, QUEUED, REFUSED, UNSENT, TRUNCATED, UNREADABLE];
+const FAMILIES: [Family; 9] =
+    [BINDINGS, CHANNELS, QUEUED, REFUSED, UNSENT, TRUNCATED, UNREADABLE, STUN_ANSWERED, STUN_SILENT];
 
 /// All families of a relay.
 pub fn families() -> impl Iterator<Item = Family> {
@@ -50,15 +55,17 @@ pub struct Counters {
 #[derive(Clone, Debug, Default)]
 struct Shown {
     stats: Stats,
+    stun: stun::Stats,
     bindings: u64,
     channels: u64,
     queued: u64,
 }
 
 impl Counters {
-    pub(super) fn publish(&self, relay: &Relay) {
+    pub(super) fn publish(&self, relay: &Relay, stun: &Gate) {
         let shown = Shown {
             stats: relay.stats().clone(),
+            stun: stun.stats.clone(),
             bindings: relay.bindings() as u64,
             channels: relay.channels() as u64,
             queued: relay.queued_bytes() as u64,
@@ -85,7 +92,7 @@ impl Counters {
 
     /// Writes every family.
     pub(crate) fn encode(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Shown { stats, bindings, channels, queued } =
+        let Shown { stats, stun, bindings, channels, queued } =
             self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (family, value) in [(BINDINGS, bindings), (CHANNELS, channels), (QUEUED, queued)] {
             family.begin(out)?.encode_gauge(&value)?;
@@ -101,6 +108,12 @@ impl Counters {
         for (reason, counter) in reasons {
             let labels = [("reason", reason)];
             unsent.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&counter.load(Relaxed), None)?;
+        }
+        STUN_ANSWERED.begin(out)?.encode_counter::<NoLabelSet, _, u64>(&stun.answered, None)?;
+        let mut silent = STUN_SILENT.begin(out)?;
+        for reason in Silence::ALL {
+            let labels = [("reason", reason.name())];
+            silent.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&stun.silent(reason), None)?;
         }
         for (family, counter) in [(TRUNCATED, &self.truncated), (UNREADABLE, &self.unreadable)] {
             family.begin(out)?.encode_counter::<NoLabelSet, _, u64>(&counter.load(Relaxed), None)?;

@@ -186,9 +186,9 @@ fn the_first_byte_tells_the_relay_from_its_neighbours() {
     for datagram in [bytes("04000000 01"), bytes("0001000c 2112a442")] {
         assert_eq!(kind(&datagram), Kind::Other);
     }
-    for datagram in [bytes("41000001"), bytes("81010000")] {
-        assert_eq!(crate::wireguard::kind(&datagram), crate::wireguard::Kind::Unknown);
-    }
+    use crate::wireguard::{Kind as Protocol, kind as protocol};
+    assert_eq!(protocol(&bytes("41000001")), Protocol::Relayed);
+    assert_eq!(protocol(&bytes("81010000")), Protocol::RelayControl);
 }
 
 #[test]

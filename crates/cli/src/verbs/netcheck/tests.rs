@@ -85,6 +85,8 @@ fn json_has_every_family_and_every_server() {
     let expected = json!({
         "schema": "overlay.netcheck.v1",
         "udp": true,
+        "mapping": "endpoint_independent",
+        "filtering": "address_and_port_dependent",
         "ipv4": {
             "state": "works",
             "mapped": ["203.0.113.7:40000"],
