@@ -299,15 +299,14 @@ fn a_stranger_is_refused_and_bytes_that_mean_nothing_get_silence() {
     let mut agents = [Agent::new(&star.b, 11, ("10.2.0.1", relay.key), false)];
     until(&mut agents, "a refusal", |agents| agents[0].events.contains(&Event::Refused(Reason::NotAMember)));
     assert!(!agents[0].client.is_bound());
-    let stun = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
     let initiation = [&[1, 0, 0, 0][..], &[7; 144]].concat();
-    for bytes in [&stun[..], &initiation, &[0x41; 11], &[0x81; 159], &[0xff; 1_000], &[0x40; 64]] {
+    for bytes in [&initiation[..], &[0x41; 11], &[0x81; 159], &[0xff; 1_000], &[0x40; 64]] {
         agents[0].send(bytes, bytes.len());
     }
     within(SHORTLY, "all to be counted", || {
         let counted = |name| relay.counted(&star.a, name);
         let dropped = counted("dropped_foreign_total") + counted("dropped_malformed_total");
-        (dropped + counted("dropped_unbound_total") == 6).then_some(())
+        (dropped + counted("dropped_unbound_total") == 5).then_some(())
     });
     assert_eq!(relay.counted(&star.a, "unbound_total"), 0);
     assert!(relay.process.ended().is_none());
@@ -322,17 +321,18 @@ fn a_stranger_is_refused_and_bytes_that_mean_nothing_get_silence() {
 fn a_relay_answers_stun_on_its_port() {
     let Some(star) = Star::new("a_relay_answers_stun_on_its_port") else { return };
     let relay = Relay::start(&star.a, "--open");
-    let asked = star.b.overlay(format!("--json netcheck --server 10.2.0.1:{PORT} --server 10.3.0.1:{PORT}"));
+    let asked = star.b.overlay(format!("--json netcheck --server 10.2.0.1:{PORT}"));
     let seen: Value = serde_json::from_str(&asked.succeeded("overlay netcheck")).expect("JSON");
-    assert_eq!((&seen["udp"], &seen["mapping"]), (&true.into(), &"endpoint_independent".into()), "{seen:#}");
-    assert_eq!(seen["filtering"], "unknown", "one address shows nothing about it");
+    assert_eq!(seen["udp"], true, "{seen:#}");
+    // One address shows nothing about it.
+    assert_eq!((&seen["mapping"], &seen["filtering"]), (&"unknown".into(), &"unknown".into()));
     let mapped = seen["ipv4"]["mapped"][0].as_str().expect("an address");
     assert!(mapped.starts_with("10.2.0."), "{mapped}");
-    assert!(relay.counted(&star.a, "stun_answered_total") >= 2);
-    // An answer is never answered.
+    assert!(relay.counted(&star.a, "stun_answered_total") >= 1);
+    // An indication is never answered.
     let socket = inside(&star.b, || std::net::UdpSocket::bind("0.0.0.0:0").expect("a free port"));
-    let answer = [&[0x01, 0x01, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
-    socket.send_to(&answer, ("10.2.0.1", PORT)).expect("sent");
+    let indication = [&[0x00, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+    socket.send_to(&indication, ("10.2.0.1", PORT)).expect("sent");
     within(SHORTLY, "the counter", || {
         (relay.counted(&star.a, "stun_unanswered_total{reason=\"not_a_request\"}") == 1).then_some(())
     });

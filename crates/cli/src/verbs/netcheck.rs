@@ -24,7 +24,7 @@ struct Shown {
     /// Absent if nothing could be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     udp: Option<bool>,
-    /// Of IPv4, or of IPv6 if IPv4 does not work.
+    /// As in `ipv4`, or as in `ipv6` if IPv4 does not work.
     mapping: &'static str,
     filtering: &'static str,
     ipv4: Family,
