@@ -48,7 +48,7 @@ impl Fixture {
 }
 
 #[test]
-fn a_round_trip_takes_what_was_set_within_a_tenth() {
+fn rate_a_round_trip_takes_what_was_set_within_a_tenth() {
     let Some(fixture) = Fixture::new("delays") else { return };
     let [v4, v6] = [fixture.ends[1].v4.to_string(), fixture.ends[1].v6.to_string()];
     assert!(fixture.round_trip(&v4) < 2.0);
@@ -70,7 +70,7 @@ fn a_round_trip_takes_what_was_set_within_a_tenth() {
 }
 
 #[test]
-fn jitter_and_loss_are_those_of_one_direction() {
+fn rate_jitter_and_loss_are_those_of_one_direction() {
     let Some(fixture) = Fixture::new("jitter and loss") else { return };
     let [west, east] = fixture.sockets();
     fixture.delays.set(Way::There, Delay { jitter: Duration::from_millis(20), loss: 0.2, ..Delay::default() });
@@ -91,7 +91,7 @@ fn jitter_and_loss_are_those_of_one_direction() {
 }
 
 #[test]
-fn nothing_is_lost_at_100_megabits_per_second() {
+fn rate_nothing_is_lost_at_100_megabits_per_second() {
     let Some(fixture) = Fixture::new("rate of delays") else { return };
     let [west, east] = fixture.sockets();
     fixture.delays.set_round_trip(Duration::from_millis(80));
