@@ -41,6 +41,7 @@ impl Node {
             Command::SetPrivateKeys { present, former } => return self.set_private_keys(present, &former, now),
             Command::SetCandidates(peer, addresses) => return self.set_candidates(peer, &addresses, now),
             Command::ForgetCandidates(peer) => return self.forget_candidates(peer),
+            Command::SetRelays(relays) => return self.set_relays(relays),
             Command::MoveThrough { peer, relay, channel } => return self.move_through(peer, relay, channel, now),
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
             Command::SayWord(peer, word) => return self.say_word(peer, &word, now),

@@ -175,11 +175,14 @@ pub enum Command {
     /// more. If the new endpoint is a name, its addresses are called as soon as they are known. A session continues
     /// meanwhile.
     ForgetCandidates(PeerTag),
+    /// The addresses of the relays that we use, [`crate::Node::MAX_RELAYS`] at most. Channels, and messages of STUN and of relays,
+    /// are taken from these addresses alone. Peers that are reached through a relay stay where they are.
+    SetRelays(Vec<SocketAddr>),
     /// The peer is reached through a channel of a relay from now on, until an authenticated message of it comes from elsewhere.
     MoveThrough {
         /// The peer.
         peer: PeerTag,
-        /// The address of the relay.
+        /// The address of the relay, one of those of [`Command::SetRelays`].
         relay: SocketAddr,
         /// The channel that leads from us to the peer, and back.
         channel: Channel,
@@ -253,6 +256,10 @@ pub enum CommandError {
     TagTaken,
     /// There are more former keys than [`crate::Node::MAX_FORMER_KEYS`].
     TooManyKeys,
+    /// There are more relays than [`crate::Node::MAX_RELAYS`].
+    TooManyRelays,
+    /// The relay is not one of those that we use.
+    UnknownRelay,
 }
 
 impl fmt::Display for CommandError {
@@ -263,6 +270,8 @@ impl fmt::Display for CommandError {
             Self::KeyTaken => "a different peer has this public key",
             Self::TagTaken => "a different peer has this place",
             Self::TooManyKeys => "too many former keys",
+            Self::TooManyRelays => "too many relays",
+            Self::UnknownRelay => "the relay is not one of ours",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! This host's end of every session: its key, addresses and limits.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -31,6 +31,8 @@ pub(crate) struct Local {
     pub(crate) ports: Option<HostPorts>,
     /// The prefixes in which only trusted peers have addresses.
     pub(crate) pools: Vec<IpNet>,
+    /// The relays that we use. Nobody else is heard with a relay's bytes: a stranger could count as many sources.
+    pub(crate) relays: Vec<SocketAddr>,
     /// Keeps others from choosing which party they count as.
     pub(crate) secret: u64,
 }

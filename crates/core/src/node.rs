@@ -49,6 +49,8 @@ impl Node {
     pub const MAX_CANDIDATES: usize = MAX_CANDIDATES;
     /// The most former keys of ours that are still answered. Each costs a hash for every handshake message.
     pub const MAX_FORMER_KEYS: usize = 3;
+    /// The most relays. Each train from elsewhere is compared with all of them.
+    pub const MAX_RELAYS: usize = 16;
 
     /// Makes a node without peers.
     pub fn new(config: NodeConfig, now: Instant) -> Self {
@@ -66,6 +68,7 @@ impl Node {
             wall: WallClock::new(config.wall_anchor),
             ports: None,
             pools: Vec::new(),
+            relays: Vec::new(),
             secret: secrets.next_u64(),
         };
         Self {

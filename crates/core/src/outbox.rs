@@ -160,8 +160,8 @@ impl Outbox {
         self.draft(len)
     }
 
-    /// Sends a draft as datagrams of `segment_size` bytes, with what a relay needs in front of each. They join the train before them if they go the same way. So
-    /// packets that are too small or too few for a super-packet still travel together.
+    /// Sends a draft as datagrams of `segment_size` bytes, with what a relay needs in front of each. They join the train before
+    /// them if they go the same way. So packets that are too small or too few for a super-packet still travel together.
     pub(crate) fn transmit(&mut self, draft: Draft, segment_size: usize, heading: Heading) {
         let (len, range) = (draft.len, draft.range());
         if let Some(Entry::Transmit { heading: same, range: train, segment_size: stride, call_for: None }) =

@@ -92,7 +92,8 @@ pub struct Transmit<'a> {
     pub call_for: Option<PeerTag>,
 }
 
-/// A datagram that belongs to no peer: an answer of a STUN server, or a message of a relay. Anybody may have sent it.
+/// A datagram from the address of a relay of ours that belongs to no peer: an answer of STUN, or what the relay itself says. Its
+/// source address may be forged.
 #[derive(Clone, Copy, Debug)]
 pub struct Foreign<'a> {
     /// Where it came from.

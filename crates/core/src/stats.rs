@@ -103,7 +103,7 @@ crate::counters! {
         packets_cut,
         /// Packets that arrived from a peer in pieces and were put together.
         packets_joined,
-        /// Datagrams of STUN servers and relays, which belong to no peer.
+        /// Messages of STUN and of relays from the addresses of our relays, which belong to no peer.
         foreign as foreign_datagrams,
     }
     beside {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use overlay_core::{Command, Event, PathMtuState};
-use overlay_sim::{HostId, HostOptions, World, millis};
+use overlay_core::{Command, CommandError, Event, Node, PathMtuState};
+use overlay_sim::{HostId, HostOptions, Scene, World, millis};
 use overlay_wire::offload::{Segmentation, VirtioHeader};
 use overlay_wire::relay::{Channel, DATA_HEAD_LEN, open_data};
 use overlay_wire::wireguard::{DATA_OVERHEAD, Kind, kind};
@@ -33,6 +33,7 @@ impl Relayed {
         for (host, peer) in [(alice, bob), (bob, alice)] {
             let peer = world.tag(host, world.key(peer));
             let relay = RELAY.parse().expect("an address");
+            world.command(host, Command::SetRelays(vec![relay])).expect("one relay");
             world.command(host, Command::MoveThrough { peer, relay, channel }).expect("the peer is there");
         }
         Self { world, alice, bob, forwarded: 0, longest: usize::MAX }
@@ -146,6 +147,7 @@ fn what_belongs_to_no_peer_reaches_control_and_nothing_else_does() {
     let stun = [0x01, 0x01, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     let control = [0x80, 1, 2, 3];
     let source: SocketAddr = RELAY.parse().expect("an address");
+    world.command(alice, Command::SetRelays(vec![source])).expect("one relay");
     for datagram in [&stun[..], &control] {
         world.inject(source, alice, datagram);
     }
@@ -178,4 +180,36 @@ fn a_peer_that_is_heard_directly_is_answered_directly() {
     let before = relayed.forwarded;
     assert_eq!(relayed.pings(5), 5);
     assert_eq!(relayed.forwarded, before, "nothing goes through the relay any more");
+}
+
+/// A stranger that could choose channels would count as 16 million sources.
+#[test]
+fn nobody_but_a_relay_of_ours_is_heard_with_a_relays_bytes() {
+    let mut scene = Scene::new();
+    let message = scene.session.seal(&scene.ends().udp(b"hello"));
+    let channel = Channel::new(CHANNEL).expect("24 bits");
+    let wrapped = [&channel.head()[..], &message].concat();
+    let relay: SocketAddr = RELAY.parse().expect("an address");
+    let stun = [0x01, 0x01, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    for datagram in [&wrapped[..], &stun, &[0x80, 1, 2, 3]] {
+        scene.world.inject(relay, scene.alice, datagram);
+    }
+    assert_eq!(scene.drops().into_iter().collect::<Vec<_>>(), [("inbound_unknown", 3)]);
+    assert_eq!(scene.world.foreign(scene.alice), []);
+    assert_eq!(scene.received(), [[0u8; 0]; 0]);
+
+    // The same bytes are the peer's once the relay is ours.
+    let other: SocketAddr = "198.51.100.9:7448".parse().expect("an address");
+    scene.world.command(scene.alice, Command::SetRelays(vec![other, relay])).expect("two relays");
+    scene.world.inject(relay, scene.alice, &wrapped);
+    assert_eq!(scene.received().len(), 1);
+    let too_many = vec![relay; Node::MAX_RELAYS + 1];
+    assert_eq!(scene.world.command(scene.alice, Command::SetRelays(too_many)), Err(CommandError::TooManyRelays));
+    scene
+        .world
+        .command(scene.alice, Command::SetRelays(vec![relay; Node::MAX_RELAYS]))
+        .expect("as many as there may be");
+    let (peer, relay) = (scene.world.tag(scene.alice, scene.carol.key()), other);
+    let refused = scene.world.command(scene.alice, Command::MoveThrough { peer, relay, channel });
+    assert_eq!(refused, Err(CommandError::UnknownRelay));
 }

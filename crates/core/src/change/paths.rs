@@ -27,6 +27,14 @@ impl Node {
         Ok(())
     }
 
+    pub(super) fn set_relays(&mut self, relays: Vec<SocketAddr>) -> Result<(), CommandError> {
+        if relays.len() > Self::MAX_RELAYS {
+            return Err(CommandError::TooManyRelays);
+        }
+        self.context.local.relays = relays;
+        Ok(())
+    }
+
     /// Sends to the peer through a channel of a relay.
     pub(super) fn move_through(
         &mut self,
@@ -35,6 +43,9 @@ impl Node {
         channel: Channel,
         now: Instant,
     ) -> Result<(), CommandError> {
+        if !self.context.local.relays.contains(&relay) {
+            return Err(CommandError::UnknownRelay);
+        }
         let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
         self.context.move_through(peer, relay, channel, now);
         self.attend(tag, now);

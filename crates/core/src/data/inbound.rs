@@ -29,6 +29,8 @@ use crate::{DropReason, Instant, PeerTag, UdpTrain};
 /// State that is kept from one datagram of a train to the next.
 #[derive(Default)]
 struct Course {
+    /// Whether it comes from a relay of ours.
+    is_of_relay: bool,
     /// The receiver index that was last looked up, and the peer that it belongs to.
     receiver: Option<(u32, PeerTag)>,
     /// The peer that the last data came from, and what it sent in this train so far.
@@ -79,7 +81,8 @@ impl Node {
             let datagrams = train.contents.len().div_ceil(train.stride.max(1));
             return self.context.stats.count_drops(DropReason::InterfaceDown, datagrams as u64);
         }
-        let mut course = Course::default();
+        let is_of_relay = self.context.local.relays.contains(&train.source);
+        let mut course = Course { is_of_relay, ..Course::default() };
         let origin = Origin { source: train.source, via: train.via, ecn: train.ecn };
         for datagram in train.contents.chunks(train.stride.max(1)) {
             if let Err(reason) = self.datagram(datagram, origin, &mut course, now) {
@@ -112,19 +115,19 @@ impl Node {
     ) -> Result<(), DropReason> {
         match kind(datagram) {
             Kind::WireGuard => self.message(datagram, origin, course, now),
-            Kind::Relayed => {
+            Kind::Relayed if course.is_of_relay => {
                 let (channel, inner) = open_data(datagram).ok_or(DropReason::InboundUnknown)?;
                 if kind(inner) != Kind::WireGuard {
                     return Err(DropReason::InboundUnknown);
                 }
                 self.message(inner, origin.through(channel), course, now)
             }
-            Kind::Stun | Kind::RelayControl => {
+            Kind::Stun | Kind::RelayControl if course.is_of_relay => {
                 self.context.outbox.foreign(origin.source, origin.via, datagram);
                 self.context.stats.foreign.add(1);
                 Ok(())
             }
-            Kind::Unknown => Err(DropReason::InboundUnknown),
+            Kind::Stun | Kind::Relayed | Kind::RelayControl | Kind::Unknown => Err(DropReason::InboundUnknown),
         }
     }
 

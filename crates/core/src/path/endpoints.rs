@@ -6,10 +6,11 @@
 //! cookie, and its port is one that the NAT or relay assigned to the peer. Strangers have different ports. A peer whose
 //! port has just changed counts as a stranger until it is heard from.
 
+use std::collections::BTreeMap;
+
 use crate::Instant;
 use crate::bucket::Bucket;
 use crate::origin::Far;
-use std::collections::BTreeMap;
 
 /// The endpoints of all peers that have one, with the number of peers that share each.
 #[derive(Default)]

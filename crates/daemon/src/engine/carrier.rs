@@ -69,7 +69,7 @@ impl Carrier {
                     self.transmit(is_v4, iter::once(first).chain(iter::from_fn(next)));
                 }
                 Output::Packet(packet) => self.deliver(&packet),
-                // We have asked nobody, so these answer nothing. The node has counted them.
+                // The node was told of no relay, so nothing comes from one.
                 Output::Foreign(_) => {}
                 Output::Event(event) => {
                     if !events.push(event) {
