@@ -6,21 +6,19 @@
 //!   relay.key             0600
 //! ```
 
-use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use overlay_os::folder::{Access, Folder};
 use overlay_rendezvous::relay::{Limits, Members};
-use overlay_wire::signed::{PublicKey, check_name};
+use overlay_wire::signed::PublicKey;
 use tokio::task::JoinSet;
 
-use crate::failure::{Kind, ServeError};
+use crate::failure::ServeError;
 use crate::process::prepare;
 use crate::relay::{Counters, Open};
-use crate::state::{LOCK, private_folder, relay_key};
+use crate::state::{check_network, lock, private_folder, relay_key};
 use crate::{http, listening, metrics};
 
 /// What a relay is told at its start.
@@ -60,13 +58,10 @@ pub async fn serve(
     ready: impl FnOnce(&Setup),
     end: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    check_name(&options.network).map_err(|reason| {
-        ServeError::new(Kind::Config, format!("`{}` is not a valid name of a network", options.network))
-            .with_cause(reason)
-    })?;
+    check_network(&options.network)?;
     prepare();
     let folder = private_folder(&options.state_dir, "relay", &options.network)?;
-    let _lock = lock(&folder, &options.network)?;
+    let _lock = lock(&folder, || format!("a relay of the network `{}` is running", options.network))?;
     let key = relay_key(&folder)?;
     let counters = Arc::<Counters>::default();
     let open = Open::at(options.listen, (key, options.members, options.limits), Arc::clone(&counters))?;
@@ -88,17 +83,4 @@ pub async fn serve(
     }
     beside.shutdown().await;
     Ok(())
-}
-
-fn lock(folder: &Folder, network: &str) -> Result<File, ServeError> {
-    let refused = |error| ServeError::of_trust("use the state folder", folder.path(), error);
-    let lock = folder.open(LOCK, Access::Own).map_err(refused)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            let failure = ServeError::new(Kind::Conflict, format!("a relay of the network `{network}` is running"));
-            Err(failure.with_cause(format!("it holds {}", folder.path_of(LOCK).display())))
-        }
-        Err(TryLockError::Error(error)) => Err(refused(error.into())),
-    }
 }

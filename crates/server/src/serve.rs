@@ -11,7 +11,7 @@ use std::time::Duration;
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::registry::{self, ConnectionId, Registry};
 use overlay_rendezvous::relay::{self, Members};
-use overlay_wire::signed::{Network, Pool, PublicKey, SecretKey, Signed, check_name};
+use overlay_wire::signed::{Network, Pool, PublicKey, SecretKey, Signed};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -31,7 +31,7 @@ use crate::operator::{self, Audit};
 use crate::process::prepare;
 use crate::redb_store::{RedbStore, Writer};
 use crate::relay::Open;
-use crate::state::{Identity, State, Wanted, random_pool, relay_key};
+use crate::state::{Identity, State, Wanted, check_network, random_pool, relay_key};
 use crate::tls::{self, CertificateFiles};
 
 /// The most connections of all agents together.
@@ -113,10 +113,7 @@ pub async fn serve(
     ready: impl FnOnce(&Setup),
     end: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    check_name(&options.network).map_err(|reason| {
-        ServeError::new(Kind::Config, format!("`{}` is not a valid name of a network", options.network))
-            .with_cause(reason)
-    })?;
+    check_network(&options.network)?;
     prepare();
     let object = options.network_file.as_deref().map(network::open).transpose()?;
     let mut end = std::pin::pin!(end);

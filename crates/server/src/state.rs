@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_os::folder::{Access, Folder, TrustError};
-use overlay_wire::signed::{PublicKey, SecretKey};
+use overlay_wire::signed::{PublicKey, SecretKey, check_name};
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
@@ -41,7 +41,7 @@ use crate::redb_store::RedbStore;
 pub(crate) use identity::{Identity, Wanted};
 pub(crate) use pool::random_pool;
 
-pub(crate) const LOCK: &str = "lock";
+const LOCK: &str = "lock";
 pub(crate) const NETWORK: &str = "network";
 pub(crate) const NETWORK_KEY: &str = "network.key";
 pub(crate) const RENDEZVOUS_KEY: &str = "rendezvous.key";
@@ -67,18 +67,12 @@ impl State {
     /// Opens the folder of a network, and makes it if it is missing.
     pub(crate) fn open(state_dir: &Path, network: &str) -> Result<Self, ServeError> {
         let Self { folder, .. } = Self::look(state_dir, network)?;
-        let path = folder.path().to_owned();
-        let refused = |error| ServeError::of_trust("use the state folder", &path, error);
-        let lock = folder.open(LOCK, Access::Own).map_err(refused)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { folder, _lock: Some(lock) }),
-            Err(TryLockError::WouldBlock) => {
-                Err(ServeError::new(Kind::Conflict, format!("a rendezvous of the network `{network}` is running"))
-                    .with_cause(format!("it holds {}", path.join(LOCK).display()))
-                    .with_hint("`--replace` takes its place, and nobody is refused meanwhile"))
-            }
-            Err(TryLockError::Error(error)) => Err(refused(error.into())),
-        }
+        let lock = lock(&folder, || format!("a rendezvous of the network `{network}` is running"));
+        let lock = lock.map_err(|error| match error.kind {
+            Kind::Conflict => error.with_hint("`--replace` takes its place, and nobody is refused meanwhile"),
+            _ => error,
+        })?;
+        Ok(Self { folder, _lock: Some(lock) })
     }
 
     /// Like [`State::open`], but waits until a different rendezvous has released the folder.
@@ -182,6 +176,25 @@ async fn retry<T>(patience: Duration, attempt: impl Fn() -> Result<T, ServeError
 /// The folder of a network's rendezvous.
 pub(crate) fn folder_of(state_dir: &Path, network: &str) -> PathBuf {
     state_dir.join(RENDEZVOUS).join(network)
+}
+
+/// Refuses a name that no network can have.
+pub(crate) fn check_network(name: &str) -> Result<(), ServeError> {
+    check_name(name).map_err(|reason| {
+        ServeError::new(Kind::Config, format!("`{name}` is not a valid name of a network")).with_cause(reason)
+    })
+}
+
+/// Keeps every other process from this folder while the file is open. `running` says that there is one.
+pub(crate) fn lock(folder: &Folder, running: impl FnOnce() -> String) -> Result<File, ServeError> {
+    let refused = |error| ServeError::of_trust("use the state folder", folder.path(), error);
+    let lock = folder.open(LOCK, Access::Own).map_err(refused)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(ServeError::new(Kind::Conflict, running())
+            .with_cause(format!("it holds {}", folder.path_of(LOCK).display()))),
+        Err(TryLockError::Error(error)) => Err(refused(error.into())),
+    }
 }
 
 /// Opens `STATE-DIR/KIND/NETWORK`, which only its owner may look into, and makes it if it is missing.
