@@ -247,11 +247,15 @@ impl Relay {
     }
 
     fn reply(&mut self, reply: &Reply, to: Leg) {
+        self.answer(reply.datagram(), to);
+    }
+
+    /// Sends an answer among the relay's own. The port has a second protocol: STUN.
+    pub fn answer(&mut self, contents: Vec<u8>, to: Leg) {
         if self.replies.len() >= MAX_REPLIES {
             self.stats.dropped_replies += 1;
             return;
         }
-        let contents = reply.datagram();
         self.replies.push_back(Transmit { leg: to, stride: contents.len(), contents, ecn: 0 });
     }
 }

@@ -37,8 +37,6 @@ use sockets::Sockets;
 
 /// The most trains that are read before what came of them is sent. The queue of one agent holds as many.
 const TRAINS: usize = 32;
-/// The most answers of STUN that wait for the kernel, beside trains.
-const MAX_STUCK: usize = 256;
 /// How long to wait after a socket could not be read.
 const READ_RETRY: Duration = Duration::from_millis(100);
 
@@ -151,12 +149,10 @@ impl Turn {
                 }
                 let leg = Leg { remote: source, local };
                 if wireguard::kind(contents) == wireguard::Kind::Stun {
-                    let answers = contents
-                        .chunks(stride.max(1))
-                        .filter_map(|datagram| stun::answer(datagram, source, now.monotonic, &mut self.stun))
-                        .map(|contents| Transmit { leg, stride: contents.len(), contents, ecn: 0 });
-                    // They go first. What there is no room for is lost, as anything may be.
-                    self.stuck.extend(answers.take(MAX_STUCK.saturating_sub(self.stuck.len())));
+                    for datagram in contents.chunks(stride.max(1)) {
+                        let answer = stun::answer(datagram, source, now.monotonic, &mut self.stun);
+                        answer.into_iter().for_each(|answer| self.relay.answer(answer, leg));
+                    }
                     continue;
                 }
                 self.relay.handle_datagrams(Train { contents, stride, ecn }, leg, now);
