@@ -42,6 +42,8 @@ impl Node {
             Command::SetCandidates(peer, addresses) => return self.set_candidates(peer, &addresses, now),
             Command::ForgetCandidates(peer) => return self.forget_candidates(peer),
             Command::SetRelays(relays) => return self.set_relays(relays),
+            Command::SetRemote { peer, remote } => return self.set_remote(peer, &remote, now),
+            Command::SetLocalCandidates(candidates, scope) => self.set_local_candidates(candidates, scope, now),
             Command::MoveThrough { peer, relay, channel } => return self.move_through(peer, relay, channel, now),
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
             Command::SayWord(peer, word) => return self.say_word(peer, &word, now),

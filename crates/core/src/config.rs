@@ -12,6 +12,7 @@ use overlay_wire::relay::Channel;
 use zeroize::Zeroizing;
 
 use crate::data::allowlist::PeerFlows;
+use crate::path::candidate::{Candidate, CandidateScope, Remote};
 use crate::session::replays::PeerInitiations;
 use crate::{Instant, PathTag, PeerKey, PeerStats, PeerTag, Rule, WallStep};
 
@@ -73,6 +74,9 @@ pub struct PeerConfig {
     /// [`NodeConfig::mtu`] and gets only messages that WireGuard sends too. The exception is an overlay node that greets or
     /// probes us, which is answered.
     pub mtu_discovery: bool,
+    /// Whether the node finds the path to the peer by itself, among candidates and relays. The peer must be an overlay node
+    /// that does the same. If not, the endpoint follows what is authenticated, as in WireGuard.
+    pub finds_paths: bool,
 }
 
 impl PeerConfig {
@@ -90,6 +94,7 @@ impl PeerConfig {
             allow: None,
             opens: None,
             mtu_discovery: false,
+            finds_paths: false,
         }
     }
 }
@@ -178,6 +183,16 @@ pub enum Command {
     /// The addresses of the relays that we use, [`crate::Node::MAX_RELAYS`] at most. Channels, and messages of STUN and of relays,
     /// are taken from these addresses alone. Peers that are reached through a relay stay where they are.
     SetRelays(Vec<SocketAddr>),
+    /// The addresses of this host that peers with [`PeerConfig::finds_paths`] are told. They replace those before, and at
+    /// most [`crate::Node::MAX_LOCAL_CANDIDATES`] count.
+    SetLocalCandidates(Vec<Candidate>, CandidateScope),
+    /// Where a peer with [`PeerConfig::finds_paths`] may be reached. It replaces what was said before.
+    SetRemote {
+        /// The peer.
+        peer: PeerTag,
+        /// Addresses and channels.
+        remote: Remote,
+    },
     /// The peer is reached through a channel of a relay from now on, until an authenticated message of it comes from elsewhere.
     MoveThrough {
         /// The peer.

@@ -56,6 +56,7 @@ pub use instant::Instant;
 pub use node::Node;
 pub use outbox::Outputs;
 pub use output::{Foreign, Output, PacketOut, Transmit, UdpTrain, Via};
+pub use path::candidate::{Candidate, CandidateKind, CandidateScope, Remote};
 pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
 pub use peer_key::PeerKey;
 pub use peer_tag::{PathTag, PeerTag, PeerTags};

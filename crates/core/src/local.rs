@@ -9,7 +9,7 @@ use crate::data::allowlist::HostPorts;
 use crate::data::shares::Party;
 use crate::session::local_key::LocalKeys;
 use crate::wall_clock::WallClock;
-use crate::{Joins, PeerTag};
+use crate::{Candidate, CandidateScope, Joins, PeerTag};
 
 /// This host's side of every session.
 pub(crate) struct Local {
@@ -33,6 +33,9 @@ pub(crate) struct Local {
     pub(crate) pools: Vec<IpNet>,
     /// The relays that we use. Nobody else is heard with a relay's bytes: a stranger could count as many sources.
     pub(crate) relays: Vec<SocketAddr>,
+    /// The addresses of this host that peers may be told, and which of them.
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) candidate_scope: CandidateScope,
     /// Keeps others from choosing which party they count as.
     pub(crate) secret: u64,
 }

@@ -28,7 +28,9 @@ use crate::session::indices::Indices;
 use crate::session::local_key::{LocalKey, LocalKeys};
 use crate::session::replays::Replays;
 use crate::wall_clock::WallClock;
-use crate::{Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PathTag, PeerKey, PeerTag, UdpTrain};
+use crate::{
+    CandidateScope, Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PathTag, PeerKey, PeerTag, UdpTrain,
+};
 
 /// The local participant in the overlay. The crate's documentation shows how to drive it: after every input, or after a few
 /// that came at once, carry [`Node::poll_outputs`] away.
@@ -52,6 +54,11 @@ impl Node {
     /// The most relays. Each train from elsewhere is compared with all of them.
     pub const MAX_RELAYS: usize = 16;
 
+    /// The most candidates of this host, and of one peer.
+    pub const MAX_LOCAL_CANDIDATES: usize = 8;
+    /// See [`crate::Remote::candidates`].
+    pub const MAX_REMOTE_CANDIDATES: usize = 16;
+
     /// Makes a node without peers.
     pub fn new(config: NodeConfig, now: Instant) -> Self {
         let rng = ChaCha8Rng::from_seed(config.seed);
@@ -69,6 +76,8 @@ impl Node {
             ports: None,
             pools: Vec::new(),
             relays: Vec::new(),
+            candidates: Vec::new(),
+            candidate_scope: CandidateScope::default(),
             secret: secrets.next_u64(),
         };
         Self {

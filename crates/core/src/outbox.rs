@@ -40,6 +40,7 @@ impl<'a> Iterator for Outputs<'a> {
                 contents: &self.arena[range],
                 segment_size,
                 traffic_class: heading.traffic_class,
+                ttl: heading.ttl,
                 whole_for: heading.whole_for,
                 call_for,
             }),
@@ -76,6 +77,7 @@ pub(crate) struct Heading {
     pub(crate) destination: SocketAddr,
     pub(crate) via: Via,
     pub(crate) traffic_class: u8,
+    pub(crate) ttl: Option<u8>,
     pub(crate) whole_for: Option<PathTag>,
 }
 

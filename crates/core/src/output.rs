@@ -85,6 +85,8 @@ pub struct Transmit<'a> {
     pub segment_size: usize,
     /// The traffic class of the outer header. Its lower two bits are ECN.
     pub traffic_class: u8,
+    /// `Some`: how many hops the datagrams live (TTL, or hop limit). `None`: the kernel's default.
+    pub ttl: Option<u8>,
     /// `Some`: it must not be fragmented, whatever path MTU the kernel has heard of. If the device carries less,
     /// [`crate::Node::handle_refused`] takes this name of the path.
     pub whole_for: Option<PathTag>,

@@ -1,6 +1,7 @@
 //! The path plane: where a peer's datagrams go outside the tunnel, and how large they may be.
 
 mod calling;
+pub(crate) mod candidate;
 pub(crate) mod candidates;
 pub(crate) mod discovery;
 pub(crate) mod endpoints;

@@ -317,6 +317,7 @@ impl Peer {
             allow: self.allow.clone(),
             opens: self.opens.clone(),
             mtu_discovery: self.mtu_discovery,
+            finds_paths: self.agent.is_some(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use overlay_wire::relay::Channel;
 
 use crate::node::Node;
-use crate::{CommandError, Instant, PeerTag};
+use crate::{Candidate, CandidateScope, CommandError, Instant, PeerTag, Remote};
 
 impl Node {
     /// Sets the addresses of a peer's host name.
@@ -33,6 +33,33 @@ impl Node {
         }
         self.context.local.relays = relays;
         Ok(())
+    }
+
+    /// Sets where the peer may be reached.
+    pub(super) fn set_remote(&mut self, tag: PeerTag, remote: &Remote, now: Instant) -> Result<(), CommandError> {
+        if remote.relayed.iter().any(|(relay, _)| !self.context.local.relays.contains(relay)) {
+            return Err(CommandError::UnknownRelay);
+        }
+        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
+        match remote.relayed.first() {
+            Some(_) if peer.is_alive(now) => {}
+            Some((relay, channel)) => self.context.move_through(peer, *relay, *channel, now),
+            None => self.context.set_candidates(peer, &remote.candidates, now),
+        }
+        self.attend(tag, now);
+        Ok(())
+    }
+
+    /// Sets the addresses that peers are told.
+    pub(super) fn set_local_candidates(
+        &mut self,
+        mut candidates: Vec<Candidate>,
+        scope: CandidateScope,
+        _now: Instant,
+    ) {
+        candidates.truncate(Self::MAX_LOCAL_CANDIDATES);
+        self.context.local.candidates = candidates;
+        self.context.local.candidate_scope = scope;
     }
 
     /// Sends to the peer through a channel of a relay.

@@ -301,7 +301,7 @@ fn seal_train(
     }
     let messages = context.outbox.draft(used);
     peer.tunnel.on_sealed(&context.outbox.read(&messages)[via.lead()..]);
-    context.outbox.transmit(messages, stride, Heading { destination, via, traffic_class: ecn, whole_for });
+    context.outbox.transmit(messages, stride, Heading { destination, via, traffic_class: ecn, whole_for, ttl: None });
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);
     peer.stats.sent_wire_bytes.add(used as u64);

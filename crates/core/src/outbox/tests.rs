@@ -13,7 +13,7 @@ fn trains(datagrams: &[(u8, bool)]) -> Vec<usize> {
         let destination = (Ipv4Addr::new(203, 0, 113, 2), 51_820).into();
         let whole_for = is_whole.then_some(PathTag::from_bits(7));
         let draft = outbox.draft(100);
-        outbox.transmit(draft, 100, Heading { destination, via: Via::ANY, traffic_class, whole_for });
+        outbox.transmit(draft, 100, Heading { destination, via: Via::ANY, traffic_class, whole_for, ttl: None });
     }
     outbox
         .outputs(None)
@@ -38,7 +38,7 @@ fn a_train_carries_whether_it_may_be_fragmented() {
         outbox.room(10);
         let draft = outbox.draft(10);
         let destination = (Ipv4Addr::LOCALHOST, 1).into();
-        outbox.transmit(draft, 10, Heading { destination, via: Via::ANY, traffic_class: 0, whole_for });
+        outbox.transmit(draft, 10, Heading { destination, via: Via::ANY, traffic_class: 0, whole_for, ttl: None });
     }
     let kinds: Vec<_> = outbox
         .outputs(None)

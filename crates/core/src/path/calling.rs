@@ -106,7 +106,7 @@ impl Context {
         let endpoint = peer.paths.endpoint().filter(|endpoint| endpoint.address == destination);
         let via = endpoint.map_or(Via::ANY, |endpoint| endpoint.via);
         let len = initiation.len();
-        let heading = Heading { destination, via, traffic_class: HANDSHAKE_CLASS, whole_for: None };
+        let heading = Heading { destination, via, traffic_class: HANDSHAKE_CLASS, whole_for: None, ttl: None };
         self.outbox.call(initiation, heading, peer.tag);
         self.stats.initiations_sent.add(1);
         peer.stats.sent_wire_bytes.add(len as u64);

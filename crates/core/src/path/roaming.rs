@@ -62,7 +62,7 @@ impl Context {
         let Endpoint { address, via } = path.endpoint;
         let len = via.lead() + message.len();
         let whole_for = is_whole.then_some(path.tag(peer.tag));
-        self.outbox.send(message, Heading { destination: address, via, traffic_class, whole_for });
+        self.outbox.send(message, Heading { destination: address, via, traffic_class, whole_for, ttl: None });
         peer.stats.sent_wire_bytes.add(len as u64);
     }
 }

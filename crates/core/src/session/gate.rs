@@ -64,7 +64,7 @@ impl HandshakeGate {
                 self.count += 1;
                 let reply = context.outbox.draft(len);
                 let (destination, via) = (origin.source, origin.via.at_once());
-                context.outbox.send(reply, Heading { destination, via, traffic_class: 0, whole_for: None });
+                context.outbox.send(reply, Heading { destination, via, traffic_class: 0, whole_for: None, ttl: None });
                 context.stats.cookies_sent.add(1);
                 Err(DropReason::HandshakeCookie)
             }

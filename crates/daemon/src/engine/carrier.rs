@@ -95,7 +95,8 @@ impl Carrier {
         };
         let mut trains = 0;
         let trains_to_send = transmits.inspect(|_| trains += 1).map(|transmit| {
-            let Transmit { destination, via, contents, segment_size, traffic_class, whole_for, call_for } = transmit;
+            let Transmit { destination, via, contents, segment_size, traffic_class, whole_for, call_for, .. } =
+                transmit;
             let dont_fragment = whole_for.is_some();
             let called = call_for.map(|peer| u64::from(peer.to_bits()));
             let tag = whole_for.map(PathTag::to_bits).or(called).unwrap_or(NOBODY);
