@@ -13,11 +13,15 @@
 //! Left out: verifying the checksum and the hop limit of a frame, because it came out of a session and was
 //! authenticated; and deciding whether to believe the peer, which is up to the node.
 
+mod paths;
+
 use std::net::Ipv6Addr;
 
 use crate::Malformed;
 use crate::checksum;
 use crate::ip::{IPV6_HEADER_LEN, Packet, UDP};
+use paths::{CANDIDATES_HEADER_LEN, PATH_PROBE_LEN};
+pub use paths::{CandidateList, MAX_CANDIDATES, Observed};
 
 /// The source address of every frame: "overlay", 1.
 const SOURCE: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x6f76, 0x6572, 0x6c61, 0x7901);
@@ -43,6 +47,9 @@ const PROBE: u16 = CRITICAL | 3;
 const PROBE_REPLY: u16 = CRITICAL | 4;
 const FRAGMENT: u16 = CRITICAL | 5;
 const WORD: u16 = CRITICAL | 6;
+const PATH_PROBE: u16 = CRITICAL | 7;
+const PATH_REPLY: u16 = CRITICAL | 8;
+const CANDIDATES: u16 = CRITICAL | 9;
 
 const HELLO_LEN: usize = 8;
 const PROBE_LEN: usize = 4;
@@ -59,8 +66,8 @@ pub const FRAGMENT_OVERHEAD: usize = HEADERS_LEN + TLV_HEADER_LEN + FRAGMENT_HEA
 /// The longest word in bytes. A frame with it fits every path.
 pub const MAX_WORD_LEN: usize = 1_024;
 
-/// The longest frame that is not a probe, a fragment or a word, without padding, in bytes. A buffer of this size has room
-/// for all other messages.
+/// The longest hello, or answer to a hello or a probe, in bytes. A buffer of this size has room
+/// for each of them.
 pub const MAX_MESSAGE_LEN: usize = HEADERS_LEN + TLV_HEADER_LEN + HELLO_LEN;
 
 /// The message in a frame.
@@ -115,6 +122,34 @@ pub enum Frame<'a> {
         /// At least one byte and at most [`MAX_WORD_LEN`]. The node does not read them.
         bytes: &'a [u8],
     },
+    /// Asks whether this pair of addresses works. The receiver answers with [`Frame::PathReply`], back over the same pair.
+    PathProbe {
+        /// A number that the reply repeats.
+        id: u32,
+        /// How many datagrams the sender has sent over this pair, this one included. It wraps.
+        sent: u32,
+        /// The sender's number of the pair.
+        pair: u8,
+    },
+    /// Answers a [`Frame::PathProbe`].
+    PathReply {
+        /// The id of the probe.
+        id: u32,
+        /// How many datagrams of the pair have arrived, the probe included. It wraps.
+        received: u32,
+        /// Where the probe came from.
+        observed: Observed,
+    },
+    /// All addresses at which the sender may be reached. A list replaces the one before.
+    Candidates {
+        /// Counts the sender's lists. From 1.
+        revision: u32,
+        /// The newest list of the receiver to whose addresses the sender has sent openers. 0: none yet. The receiver may
+        /// probe once this is its newest list.
+        seen: u32,
+        /// At most [`MAX_CANDIDATES`] addresses, the best one first.
+        list: CandidateList<'a>,
+    },
 }
 
 /// The abilities of a node, one bit each. Bits that have no name here are kept but mean nothing.
@@ -126,6 +161,8 @@ impl Abilities {
     pub const FRAGMENTS: Self = Self(1);
     /// The node hands words to its control ([`Frame::Word`]).
     pub const WORDS: Self = Self(2);
+    /// The node finds paths: [`Frame::PathProbe`], [`Frame::Candidates`].
+    pub const PATHS: Self = Self(4);
 
     /// The abilities of both.
     #[must_use]
@@ -212,7 +249,7 @@ impl<'a> Frame<'a> {
 
     /// Whether the frame is a question. A node sends such a frame whether or not it hears the receiver.
     pub fn is_question(&self) -> bool {
-        matches!(self, Self::Hello { .. } | Self::Probe { .. })
+        matches!(self, Self::Hello { .. } | Self::Probe { .. } | Self::PathProbe { .. } | Self::Candidates { .. })
     }
 
     /// The message in a TLV. `None` if the TLV is padding or unknown.
@@ -224,6 +261,10 @@ impl<'a> Frame<'a> {
             FRAGMENT => value.len().max(FRAGMENT_HEADER_LEN + 1),
             WORD if (1..=MAX_WORD_LEN).contains(&value.len()) => return Ok(Some(Self::Word { bytes: value })),
             WORD => return Err(Malformed),
+            PATH_PROBE if value.len() == PATH_PROBE_LEN => return paths::read_probe(value).map(Some),
+            PATH_REPLY if value.len() == PATH_PROBE_LEN => return paths::read_reply(value).map(Some),
+            CANDIDATES => return paths::read_candidates(value).map(Some),
+            PATH_PROBE | PATH_REPLY => return Err(Malformed),
             _ => return Ok(None),
         };
         if value.len() != wanted {
@@ -257,6 +298,8 @@ impl<'a> Frame<'a> {
             Self::ProbeReply { .. } => HEADERS_LEN + TLV_HEADER_LEN + PROBE_REPLY_LEN,
             Self::Fragment { bytes, .. } => FRAGMENT_OVERHEAD + bytes.len(),
             Self::Word { bytes } => HEADERS_LEN + TLV_HEADER_LEN + bytes.len(),
+            Self::PathProbe { .. } | Self::PathReply { .. } => HEADERS_LEN + TLV_HEADER_LEN + PATH_PROBE_LEN,
+            Self::Candidates { list, .. } => HEADERS_LEN + TLV_HEADER_LEN + CANDIDATES_HEADER_LEN + list.bytes().len(),
         }
     }
 
@@ -296,6 +339,18 @@ impl<'a> Frame<'a> {
                 room.copy_from_slice(bytes);
             }
             Self::Word { bytes } => put_tlv(&mut payload, WORD, bytes.len()).copy_from_slice(bytes),
+            Self::PathProbe { id, sent, pair } => {
+                paths::write_probe(put_tlv(&mut payload, PATH_PROBE, PATH_PROBE_LEN), id, sent, pair);
+            }
+            Self::PathReply { id, received, observed } => {
+                paths::write_reply(put_tlv(&mut payload, PATH_REPLY, PATH_PROBE_LEN), id, received, observed);
+            }
+            Self::Candidates { revision, seen, list } => {
+                let value = put_tlv(&mut payload, CANDIDATES, CANDIDATES_HEADER_LEN + list.bytes().len());
+                value[..4].copy_from_slice(&revision.to_be_bytes());
+                value[4..8].copy_from_slice(&seen.to_be_bytes());
+                value[CANDIDATES_HEADER_LEN..].copy_from_slice(list.bytes());
+            }
         }
         write_headers(headers, len - IPV6_HEADER_LEN);
         let sum = checksum::pseudo_v6(SOURCE, DESTINATION, UDP, len - IPV6_HEADER_LEN);

@@ -8,11 +8,11 @@ use crate::vectors::{UDP_V6, bytes, hostile_packet};
 const ENDS: &str = "fe80000000000000 6f7665726c617901 fe80000000000000 6f7665726c617902 6f766f76";
 
 /// A frame with the given UDP length, UDP checksum and payload. All frames share the rest.
-fn vector(len: &str, checksum: &str, payload: &str) -> Vec<u8> {
+pub(super) fn vector(len: &str, checksum: &str, payload: &str) -> Vec<u8> {
     bytes(&format!("60000000 {len} 1101 {ENDS} {len} {checksum} {payload}"))
 }
 
-fn written(frame: Frame<'_>) -> Vec<u8> {
+pub(super) fn written(frame: Frame<'_>) -> Vec<u8> {
     let mut out = vec![0xee; 2_000];
     let len = frame.write(&mut out);
     assert_eq!(len, frame.len());
@@ -129,7 +129,7 @@ fn what_is_unknown_is_skipped_unless_it_is_critical() {
     let expected = Ok(Frame::ProbeReply { id: 7, size: 1_280 });
     let skipped = vector("0021", "c90a", &format!("0123 0002 6162 {reply} 0000 0001 ff 7fff 0000"));
     assert_eq!(Frame::parse(&skipped), expected, "an unknown one, padding that is not zero, an empty one");
-    for critical in [format!("{reply} 8123 0000"), format!("ffff 0001 00 {reply}"), "8007 0000".to_owned()] {
+    for critical in [format!("{reply} 8123 0000"), format!("ffff 0001 00 {reply}"), "800a 0000".to_owned()] {
         assert_eq!(Frame::parse(&with_tlvs(&critical)), Err(Refused::UnknownCritical), "{critical}");
     }
     // Type 0 is padding, but type 0 with the critical bit is an unknown critical TLV.
@@ -199,7 +199,7 @@ fn abilities_that_have_no_name_yet_are_kept() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_reading_a_frame_panic(any in hostile_packet(), tlvs in prop::collection::vec(any::<u8>(), 0..100), kind in 0u8..8) {
+    fn no_bytes_make_reading_a_frame_panic(any in hostile_packet(), tlvs in prop::collection::vec(any::<u8>(), 0..100), kind in 0u8..12) {
         let _ = Frame::parse(&any);
         let tlvs: String = tlvs.iter().map(|byte| format!("{byte:02x}")).collect();
         let _ = Frame::parse(&with_tlvs(&tlvs));
