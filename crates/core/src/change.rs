@@ -21,6 +21,7 @@ use crate::data::shares::Party;
 use crate::node::Node;
 use crate::path::paths::Endpoint;
 use crate::peer::Peer;
+use crate::session::answered::Answered;
 use crate::session::gate::LOAD_LIMIT;
 use crate::session::local_key::LocalKeys;
 use crate::{
@@ -89,6 +90,7 @@ impl Node {
             peer.candidates = None;
             self.context.move_to(peer, address, now);
         }
+        self.context.set_finds_paths(peer, config.finds_paths);
         peer.stats = stats;
         peer.rights.is_declared = true;
         peer.rights.opens = config.opens.map(Vec::into_boxed_slice);
@@ -193,6 +195,7 @@ impl Node {
         if !replays.is_empty() {
             self.replays_parked.park(peer.tunnel.key, replays, now);
         }
+        self.answered.forget(tag);
         self.context.endpoints.on_moved(peer.paths.endpoint().map(Endpoint::far), None);
         self.context.stats.count_drops(DropReason::StagedExpired, peer.staged.clear());
         Ok(())
@@ -221,6 +224,7 @@ impl Node {
             return Err(CommandError::TooManyKeys);
         }
         let keys = LocalKeys::new(present.as_deref(), former, LOAD_LIMIT, now);
+        self.answered = Answered::default();
         if keys.publics().eq(self.context.local.keys.publics()) {
             return Ok(());
         }
@@ -340,6 +344,7 @@ impl Node {
     /// Ends everything that a copy of this node has, too.
     fn on_copied(&mut self, seed: &[u8; 32], now: Instant) {
         self.context.rng = ChaCha8Rng::from_seed(*seed);
+        self.answered = Answered::default();
         self.context.local.keys.forget_cookies(LOAD_LIMIT, now);
         let can_speak = self.context.local.can_speak();
         let mut at = now;
@@ -403,6 +408,7 @@ impl Node {
             return Ok(false);
         }
         self.peers.set_key(tag, key)?;
+        self.answered.forget(tag);
         let remembered = self.replays_parked.take(key, now).unwrap_or_default();
         let Some(peer) = self.peers.peer(tag) else { return Ok(false) };
         let replays = peer.tunnel.on_key_changed(remembered);

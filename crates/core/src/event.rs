@@ -10,8 +10,8 @@ pub enum Event {
     /// A handshake with the peer was completed at this instant.
     HandshakeCompleted(PeerTag, Instant),
     /// Datagrams to the peer go to this outer address from now on. Either the peer was authenticated from there, or its
-    /// address was not known and its name resolves to this one.
-    EndpointChanged(PeerTag, SocketAddr),
+    /// address was not known and its name resolves to this one. True: it is the address of a relay.
+    EndpointChanged(PeerTag, SocketAddr, bool),
     /// Whether the peer answers. False: data went unanswered for 15 s, or an initiation for 5 s, and its address may have
     /// moved. True: it was silent, and was heard again.
     Answering(PeerTag, bool),
@@ -33,7 +33,7 @@ impl Event {
     pub fn peer(&self) -> PeerTag {
         match self {
             Self::HandshakeCompleted(peer, _)
-            | Self::EndpointChanged(peer, _)
+            | Self::EndpointChanged(peer, ..)
             | Self::Answering(peer, _)
             | Self::Word(peer, _)
             | Self::PresharedKeyProven(peer)

@@ -20,7 +20,7 @@ const AT_ONCE: u8 = 5;
 /// The facts about one peer that wait, at most one of each kind.
 #[derive(Debug)]
 pub(crate) struct News {
-    endpoint: Paced<SocketAddr>,
+    endpoint: Paced<(SocketAddr, bool)>,
     path_mtu: Paced<(PathTag, PathMtu)>,
     handshake: Paced<Instant>,
 }
@@ -42,9 +42,9 @@ impl News {
         self.endpoint.waiting = None;
     }
 
-    /// Takes the address that the peer was authenticated from. Returns the event to report now, if any.
-    pub(crate) fn on_endpoint(&mut self, peer: PeerTag, address: SocketAddr, now: Instant) -> Option<Event> {
-        self.endpoint.offer(address, now).map(|address| Event::EndpointChanged(peer, address))
+    /// Takes the address that packets go to, and whether it is a relay's. Returns the event to report now, if any.
+    pub(crate) fn on_endpoint(&mut self, peer: PeerTag, to: (SocketAddr, bool), now: Instant) -> Option<Event> {
+        self.endpoint.offer(to, now).map(|(address, is_relay)| Event::EndpointChanged(peer, address, is_relay))
     }
 
     /// Takes what is known about a path to the peer. Returns the event to report now, if any.
@@ -62,8 +62,8 @@ impl News {
         if let Some(at) = self.handshake.take_due(now) {
             return Some(Event::HandshakeCompleted(peer, at));
         }
-        if let Some(address) = self.endpoint.take_due(now) {
-            return Some(Event::EndpointChanged(peer, address));
+        if let Some((address, is_relay)) = self.endpoint.take_due(now) {
+            return Some(Event::EndpointChanged(peer, address, is_relay));
         }
         self.path_mtu.take_due(now).map(|(path, known)| Event::PathMtu(path, known))
     }

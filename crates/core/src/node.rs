@@ -23,6 +23,7 @@ use crate::parked::Parked;
 use crate::path::candidates::MAX_CANDIDATES;
 use crate::path::endpoints::Endpoints;
 use crate::peers::Peers;
+use crate::session::answered::Answered;
 use crate::session::gate::{HandshakeGate, LOAD_LIMIT};
 use crate::session::indices::Indices;
 use crate::session::local_key::{LocalKey, LocalKeys};
@@ -41,6 +42,7 @@ pub struct Node {
     pub(crate) scratch: Scratch,
     pub(crate) flows_parked: Parked<Allowlist>,
     pub(crate) replays_parked: Parked<Replays>,
+    pub(crate) answered: Answered,
     pub(crate) context: Context,
 }
 
@@ -87,6 +89,7 @@ impl Node {
             scratch: Scratch::default(),
             flows_parked: Parked::default(),
             replays_parked: Parked::default(),
+            answered: Answered::default(),
             context: Context {
                 local,
                 indices: Indices::default(),

@@ -179,6 +179,26 @@ impl Outbox {
         self.entries.push(Entry::Transmit { heading, range, segment_size, call_for: None });
     }
 
+    /// Sends a copy of a draft of datagrams of `segment_size` bytes on a different way. `lead`: how many bytes of each are what a
+    /// relay needs in front of it.
+    pub(crate) fn mirror(&mut self, draft: &Draft, (segment_size, lead): (usize, usize), heading: Heading) {
+        let head = heading.via.channel.map(|channel| channel.head());
+        let head = head.as_ref().map_or(&[][..], |head| &head[..]);
+        let start = self.used;
+        let mut at = draft.start;
+        let end = draft.start + draft.len;
+        while at < end {
+            let range = at + lead..end.min(at + segment_size);
+            self.room(head.len() + range.len())[..head.len()].copy_from_slice(head);
+            self.arena.copy_within(range.clone(), self.used + head.len());
+            self.used += head.len() + range.len();
+            at += segment_size;
+        }
+        let copy = Draft { start, len: self.used - start };
+        let segment_size = segment_size - lead + head.len();
+        self.entries.push(Entry::Transmit { heading, range: copy.range(), segment_size, call_for: None });
+    }
+
     /// Sends a message as one separate datagram, which is an initiation to this peer.
     pub(crate) fn call(&mut self, message: Draft, heading: Heading, peer: PeerTag) {
         let range = self.led(message, heading.via).range();

@@ -180,7 +180,9 @@ impl Peer {
     }
 
     fn next_attempt_if(&self, is_alive: bool, now: Instant) -> Option<Instant> {
-        self.paths.primary()?;
+        if !self.is_callable() {
+            return None;
+        }
         let is_lost = self.reach.is_silent() && self.tunnel.is_wanted_and_uncalled(now);
         self.tunnel.next_attempt(is_alive, is_lost, now)
     }
@@ -208,6 +210,9 @@ impl Peer {
         next = earlier(next, self.rights.tidy_at());
         if let Some(candidates) = &self.candidates {
             next = earlier(next, candidates.deadline());
+        }
+        if let Some(agent) = &self.paths.agent {
+            next = earlier(next, agent.any_due(is_alive));
         }
         if is_alive {
             next = earlier(next, self.tunnel.keepalive_at());

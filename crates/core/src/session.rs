@@ -1,6 +1,7 @@
 //! The session plane speaks WireGuard: handshakes and the gate before them, the session engine and the paper's timers, keys
 //! and receiver indices.
 
+pub(crate) mod answered;
 pub(crate) mod calls;
 mod clock;
 mod engine;

@@ -105,6 +105,16 @@ crate::counters! {
         packets_joined,
         /// Messages of STUN and of relays from the addresses of our relays, which belong to no peer.
         foreign as foreign_datagrams,
+        /// Datagrams sent with a small TTL, so that our own routers expect the peer.
+        openers_sent,
+        /// Probes of paths sent.
+        path_probes_sent,
+        /// Probes of paths that were answered.
+        path_probes_answered,
+        /// Times that packets to a peer moved to a different path.
+        path_switches,
+        /// Outer bytes that were sent a second time over a different path while the first one was in doubt.
+        mirrored_bytes,
     }
     beside {
         drops: Drops,

@@ -41,25 +41,27 @@ impl Node {
             return Err(CommandError::UnknownRelay);
         }
         let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
-        match remote.relayed.first() {
-            Some(_) if peer.is_alive(now) => {}
-            Some((relay, channel)) => self.context.move_through(peer, *relay, *channel, now),
-            None => self.context.set_candidates(peer, &remote.candidates, now),
+        if !self.context.set_remote(peer, remote, now) {
+            self.context.set_candidates(peer, &remote.candidates, now);
         }
         self.attend(tag, now);
         Ok(())
     }
 
     /// Sets the addresses that peers are told.
-    pub(super) fn set_local_candidates(
-        &mut self,
-        mut candidates: Vec<Candidate>,
-        scope: CandidateScope,
-        _now: Instant,
-    ) {
+    pub(super) fn set_local_candidates(&mut self, mut candidates: Vec<Candidate>, scope: CandidateScope, now: Instant) {
         candidates.truncate(Self::MAX_LOCAL_CANDIDATES);
+        if (&self.context.local.candidates, self.context.local.candidate_scope) == (&candidates, scope) {
+            return;
+        }
         self.context.local.candidates = candidates;
         self.context.local.candidate_scope = scope;
+        for tag in self.peers.tags() {
+            if let Some(peer) = self.peers.peer(tag) {
+                self.context.on_network_change(peer, now);
+            }
+            self.attend(tag, now);
+        }
     }
 
     /// Sends to the peer through a channel of a relay.

@@ -43,6 +43,9 @@ struct Course {
 struct Sender {
     tag: PeerTag,
     is_authentic: bool,
+    origin: Origin,
+    /// Datagrams, frames included.
+    datagrams: u32,
     /// It sent something that a peer sends only while it hears us.
     is_heard: bool,
     packets: u64,
@@ -51,8 +54,8 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(tag: PeerTag) -> Self {
-        Self { tag, is_authentic: false, is_heard: false, packets: 0, bytes: 0, wire_bytes: 0 }
+    fn new(tag: PeerTag, origin: Origin) -> Self {
+        Self { tag, is_authentic: false, origin, datagrams: 0, is_heard: false, packets: 0, bytes: 0, wire_bytes: 0 }
     }
 }
 
@@ -100,6 +103,9 @@ impl Node {
         peer.stats.received_packets.add(sender.packets);
         peer.stats.received_bytes.add(sender.bytes);
         peer.stats.received_wire_bytes.add(sender.wire_bytes);
+        if let Some(agent) = &mut peer.paths.agent {
+            agent.on_received(sender.origin.endpoint(), sender.datagrams, sender.packets > 0, now);
+        }
         if sender.is_authentic {
             self.context.renew(peer, REKEY_ON_RECEIVE, now);
         }
@@ -161,7 +167,7 @@ impl Node {
         if is_new {
             self.context.advance(peer, now);
         }
-        let sender = course.sender.get_or_insert_with(|| Sender::new(tag));
+        let sender = course.sender.get_or_insert_with(|| Sender::new(tag, origin));
         let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         let room = self.context.outbox.room(message.len());
         let opened = session.open(receiver, counter, message, now, room)?;
@@ -183,12 +189,12 @@ impl Node {
         }
         if opened.confirms {
             // Comes before the content is handled, which may be a hello.
-            self.context.on_handshake_completed(peer, opened.key_number, false, now);
+            self.context.on_handshake_completed(peer, opened.key_number, false, origin, now);
         }
         let delivered = match received {
             Received::Keepalive => Ok(None),
             Received::Malformed => Err(DropReason::InboundMalformed),
-            Received::Frame(frame) => self.context.on_frame(peer, frame, now),
+            Received::Frame(frame) => self.context.on_frame(peer, frame, origin, now),
             Received::Packet(packet) if self.context.on_echo_reply(peer, &packet, now) => Ok(None),
             Received::Packet(packet) => Ok(Some(packet)),
         };
@@ -205,6 +211,7 @@ impl Node {
             sender.bytes += len as u64;
             Ok(())
         });
+        sender.datagrams += 1;
         sender.wire_bytes += message.len() as u64;
         if !peer.staged.is_empty() {
             outbound::flush(peer, allowed_ips, &mut self.scratch, &mut self.context, now);

@@ -21,6 +21,7 @@ use crate::local::Local;
 use crate::node::Node;
 use crate::outbox::Heading;
 use crate::path::discovery::Way;
+use crate::path::finding::heading_over;
 use crate::path::paths::Endpoint;
 use crate::peer::Peer;
 use crate::session::seam::Session;
@@ -61,7 +62,7 @@ impl Node {
             return Err(DropReason::NotAllowed);
         }
         let is_mute = peer.tunnel.is_mute;
-        if is_mute || peer.paths.primary().is_none() {
+        if is_mute || !peer.is_callable() {
             self.scratch.answer(&packet, Refusal::Unreachable, allowed_ips, &mut self.context, now);
             peer.stats.drops.add(1);
             return Err(if is_mute { DropReason::OutboundNoKey } else { DropReason::OutboundNoEndpoint });
@@ -279,11 +280,15 @@ fn seal_train(
     context: &mut Context,
     now: Instant,
 ) -> Result<(), DropReason> {
+    let Train { count, full, ecn, write } = train;
+    let mtu = way.mtu;
+    let mirror = peer.paths.agent.as_mut().and_then(|agent| {
+        agent.on_sending(count * full, now);
+        agent.mirror(now)
+    });
     let (Some(session), Some(path)) = (&mut peer.tunnel.session, peer.paths.primary()) else {
         return Err(DropReason::OutboundNoEndpoint);
     };
-    let Train { count, full, ecn, write } = train;
-    let mtu = way.mtu;
     // A packet that is longer than the path carries may be fragmented.
     let whole_for = (way.is_proven && full <= mtu).then_some(path.tag(peer.tag));
     let Endpoint { address: destination, via } = path.endpoint;
@@ -301,7 +306,14 @@ fn seal_train(
     }
     let messages = context.outbox.draft(used);
     peer.tunnel.on_sealed(&context.outbox.read(&messages)[via.lead()..]);
+    if let Some(mirror) = mirror {
+        context.outbox.mirror(&messages, (stride, via.lead()), heading_over(mirror, ecn));
+        context.stats.mirrored_bytes.add(used as u64);
+    }
     context.outbox.transmit(messages, stride, Heading { destination, via, traffic_class: ecn, whole_for, ttl: None });
+    if let Some(agent) = &mut peer.paths.agent {
+        agent.on_sent(count as u32);
+    }
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);
     peer.stats.sent_wire_bytes.add(used as u64);

@@ -10,12 +10,13 @@ use crate::context::Context;
 use crate::outbox::{Draft, Heading};
 use crate::path::candidates::Candidates;
 use crate::path::exchange::echo_ends;
+use crate::path::paths::Endpoint;
 use crate::path::reach::Question;
 use crate::peer::Peer;
 use crate::session::calls::HANDSHAKE_CLASS;
 use crate::session::timers::{MAX_JITTER, REKEY_AFTER_TIME};
 use crate::session::tunnel::jitter;
-use crate::{Event, Instant, Via};
+use crate::{Event, Instant};
 
 /// The inner length of a question in bytes. It has room for a probe frame and for an echo of either family, and is a
 /// multiple of 16 like every WireGuard packet.
@@ -30,7 +31,7 @@ impl Context {
         candidates.set(addresses, endpoint);
         if let Some(address) = candidates.stand_in(endpoint) {
             self.move_to(peer, address, now);
-            self.outbox.event(Event::EndpointChanged(peer.tag, address));
+            self.outbox.event(Event::EndpointChanged(peer.tag, address, false));
         }
         if is_trusted(peer, now) {
             return;
@@ -74,6 +75,10 @@ impl Context {
 
     /// Sends an initiation to the first address of a new attempt.
     pub(crate) fn call(&mut self, peer: &mut Peer, initiation: Draft, now: Instant) {
+        if let Some(agent) = &mut peer.paths.agent {
+            agent.begin_call(now);
+            return self.call_agent(peer, now);
+        }
         let Some(endpoint) = peer.paths.address() else { return };
         let is_trusted = is_trusted(peer, now);
         let address = match &mut peer.candidates {
@@ -89,6 +94,7 @@ impl Context {
 
     /// Sends the current initiation to the addresses whose turn has come.
     pub(crate) fn call_others(&mut self, peer: &mut Peer, now: Instant) {
+        self.call_agent(peer, now);
         while let Some(address) = peer.candidates.as_mut().and_then(|candidates| candidates.poll(now)) {
             let Some(initiation) = peer.tunnel.session.as_ref().and_then(|session| session.initiation()) else {
                 // It was answered, or an answer would no longer help.
@@ -104,8 +110,13 @@ impl Context {
 
     fn call_at(&mut self, peer: &Peer, destination: SocketAddr, initiation: Draft) {
         let endpoint = peer.paths.endpoint().filter(|endpoint| endpoint.address == destination);
-        let via = endpoint.map_or(Via::ANY, |endpoint| endpoint.via);
-        let len = initiation.len();
+        self.call_over(peer, endpoint.unwrap_or(Endpoint::configured(destination)), initiation);
+    }
+
+    /// Sends an initiation there.
+    pub(crate) fn call_over(&mut self, peer: &Peer, to: Endpoint, initiation: Draft) {
+        let Endpoint { address: destination, via } = to;
+        let len = initiation.len() + via.lead();
         let heading = Heading { destination, via, traffic_class: HANDSHAKE_CLASS, whole_for: None, ttl: None };
         self.outbox.call(initiation, heading, peer.tag);
         self.stats.initiations_sent.add(1);

@@ -48,3 +48,57 @@ pub struct Remote {
     /// [`crate::Command::SetRelays`].
     pub relayed: Vec<(SocketAddr, Channel)>,
 }
+
+/// Whether datagrams may be sent to an address that a peer has named.
+pub(crate) fn is_usable(address: SocketAddr) -> bool {
+    let is_good = match address.ip() {
+        IpAddr::V4(ip) => {
+            let [first, ..] = ip.octets();
+            first != 0 && first < 240 && !ip.is_loopback() && !ip.is_multicast() && !ip.is_link_local()
+        }
+        IpAddr::V6(ip) => {
+            !ip.is_loopback()
+                && !ip.is_unspecified()
+                && !ip.is_multicast()
+                && !ip.is_unicast_link_local()
+                && ip.to_ipv4_mapped().is_none()
+        }
+    };
+    is_good && address.port() != 0
+}
+
+/// Whether an address means something in one network only (RFC 1918, RFC 4193).
+pub(crate) fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private(),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_sent_to_addresses_that_mean_a_group_this_host_or_nobody() {
+        for bad in [
+            "0.1.2.3:1",
+            "127.0.0.1:1",
+            "169.254.1.1:1",
+            "224.0.0.1:1",
+            "240.0.0.1:1",
+            "255.255.255.255:1",
+            "192.0.2.1:0",
+            "[::]:1",
+            "[::1]:1",
+            "[ff02::1]:1",
+            "[fe80::1]:1",
+            "[::ffff:192.0.2.1]:1",
+        ] {
+            assert!(!is_usable(bad.parse().unwrap()), "{bad}");
+        }
+        for good in ["192.0.2.1:1", "10.0.0.1:1", "[2001:db8::1]:1", "[fd00::1]:1"] {
+            assert!(is_usable(good.parse().unwrap()), "{good}");
+        }
+    }
+}

@@ -14,9 +14,10 @@ use overlay_wire::wireguard::DATA_OVERHEAD;
 
 use crate::context::Context;
 use crate::local::Local;
+use crate::origin::Origin;
 use crate::outbox::Draft;
 use crate::path::discovery::{Ceiling, Discovery, Due, EchoEnds};
-use crate::path::paths::Path;
+use crate::path::paths::{Endpoint, Path};
 use crate::peer::Peer;
 use crate::{DropReason, Event, Instant, PathTag, ProbedBy};
 
@@ -35,6 +36,19 @@ impl Context {
             peer.greeting.on_silence();
         }
         peer.greeting.on_session(is_initiator, now, &mut self.rng);
+    }
+
+    /// Begins the search for the MTU of a path that was never used before.
+    pub(crate) fn on_path_taken(&mut self, peer: &mut Peer, now: Instant) {
+        let (ceiling, is_known) = (self.ceiling(peer), peer.greeting.peer().is_overlay());
+        let max_mtu = self.local.max_mtu;
+        if let Some(path) = peer.paths.primary_mut().filter(|_| peer.discovers) {
+            let discovery = path.discovery.get_or_insert_with(|| Box::new(Discovery::new(max_mtu, now)));
+            if is_known {
+                discovery.on_acquainted(ceiling, now);
+            }
+            self.settle(peer, now);
+        }
     }
 
     /// Handles a move of the peer. What was known of the earlier path no longer helps.
@@ -129,6 +143,7 @@ impl Context {
         &mut self,
         peer: &mut Peer,
         frame: Draft,
+        origin: Origin,
         now: Instant,
     ) -> Result<Option<Draft>, DropReason> {
         let frame = Frame::parse(self.outbox.read(&frame)).map_err(|refused| match refused {
@@ -174,6 +189,19 @@ impl Context {
                 }
                 self.stats.packets_joined.add(1);
                 return Ok(Some(self.outbox.copy(packet)));
+            }
+            Frame::PathProbe { id, sent, .. } => {
+                self.on_path_probe(peer, (id, sent), origin, now)?;
+                None
+            }
+            Frame::PathReply { id, received, .. } => {
+                self.on_path_reply(peer, (id, received), now)?;
+                None
+            }
+            Frame::Candidates { revision, seen, list } => {
+                let told: Vec<_> = list.iter().collect();
+                self.on_candidates(peer, (revision, seen), &told, now)?;
+                None
             }
             Frame::Word { .. } if !peer.words.take(now) => return Err(DropReason::ControlFlood),
             Frame::Word { bytes } => {
@@ -246,11 +274,24 @@ impl Context {
         Ceiling { ours: self.local.max_mtu, acquaintance: peer.greeting.peer() }
     }
 
+    /// Says something over the path in use.
     pub(crate) fn say(&mut self, peer: &mut Peer, frame: Frame<'_>, is_whole: bool, now: Instant) {
+        self.say_over(peer, frame, None, is_whole, now);
+    }
+
+    /// Says something over this pair.
+    pub(crate) fn say_over(
+        &mut self,
+        peer: &mut Peer,
+        frame: Frame<'_>,
+        over: Option<Endpoint>,
+        is_whole: bool,
+        now: Instant,
+    ) {
         let mut bytes = std::mem::take(&mut self.frame);
         bytes.resize(frame.len(), 0);
         frame.write(&mut bytes);
-        self.send_bare(peer, &bytes, frame.is_question(), is_whole, now);
+        self.send_bare(peer, &bytes, over, frame.is_question(), is_whole, now);
         self.frame = bytes;
     }
 
@@ -267,12 +308,20 @@ impl Context {
         let mut echo = std::mem::take(&mut self.frame);
         echo.resize(size, 0);
         icmp::write_echo_request(ends.ours, ends.theirs, (id >> 16) as u16, id as u16, size, &mut echo);
-        self.send_bare(peer, &echo, true, is_whole, now);
+        self.send_bare(peer, &echo, None, true, is_whole, now);
         self.frame = echo;
     }
 
     /// Seals a frame or an echo without padding.
-    fn send_bare(&mut self, peer: &mut Peer, bytes: &[u8], is_question: bool, is_whole: bool, now: Instant) {
+    fn send_bare(
+        &mut self,
+        peer: &mut Peer,
+        bytes: &[u8],
+        over: Option<Endpoint>,
+        is_question: bool,
+        is_whole: bool,
+        now: Instant,
+    ) {
         let Some(session) = &mut peer.tunnel.session else { return };
         let room = self.outbox.room(bytes.len() + DATA_OVERHEAD);
         let len =
@@ -280,7 +329,10 @@ impl Context {
         if len > 0 {
             let message = self.outbox.draft(len);
             peer.tunnel.on_sealed(self.outbox.read(&message));
-            self.transmit(peer, message, CLASS, is_whole);
+            match over {
+                Some(endpoint) => self.transmit_over(peer, endpoint, message, CLASS),
+                None => self.transmit(peer, message, CLASS, is_whole),
+            }
             peer.tunnel.on_sent(now);
         }
     }

@@ -1,19 +1,31 @@
-//! The paths to one peer. Today there is one: where the peer was last authenticated from, or else where it was configured.
+//! The paths to one peer: the one in use, and what is known of those before it.
 //!
-//! Any authenticated message moves it, whatever its kind. A cookie reply does not. The local address that the peer wrote to
+//! A stock peer has one: where it was last authenticated from, or else where it was configured. Any authenticated message moves
+//! it, whatever its kind. A cookie reply does not. For overlay nodes that find their paths, only the agent moves it.
+//! The local address that the peer wrote to
 //! is kept with it, so that answers leave from that address (sticky source).
 
 use std::net::SocketAddr;
 
 use crate::origin::Far;
+use crate::path::agent::Agent;
 use crate::path::discovery::{Discovery, Way};
 use crate::path::greeting::Acquaintance;
 use crate::{PathTag, PeerTag, Via};
+
+/// How many paths that are not in use are remembered.
+const MAX_OTHERS: usize = 4;
 
 /// All paths to one peer.
 #[derive(Default)]
 pub(crate) struct Paths {
     primary: Option<Path>,
+    /// Chooses the path, if the peer is an overlay node that does so, too. Otherwise authenticated messages move it.
+    pub(crate) agent: Option<Box<Agent>>,
+    /// Paths that were in use before, with what is known of their MTU, the latest last.
+    others: Vec<Path>,
+    /// The number of the latest path.
+    latest: u32,
 }
 
 /// One path: where its datagrams are sent, and what is known of it.
@@ -86,9 +98,33 @@ impl Paths {
         }
     }
 
+    /// Sends packets over this pair from now on. What is known of the path before is kept, and what is known of this one counts
+    /// again. Returns whether nothing is known of it.
+    pub(crate) fn take(&mut self, endpoint: Endpoint) -> bool {
+        if let Some(path) = self.primary.as_mut().filter(|path| path.endpoint.far() == endpoint.far()) {
+            path.endpoint = endpoint;
+            return false;
+        }
+        let known = self.others.iter().position(|path| path.endpoint.far() == endpoint.far());
+        let path = known.map(|at| Path { endpoint, ..self.others.remove(at) });
+        let is_new = path.is_none();
+        let path = path.unwrap_or_else(|| {
+            self.latest = self.latest.wrapping_add(1);
+            Path { number: self.latest, endpoint, discovery: None }
+        });
+        if let Some(before) = self.primary.replace(path) {
+            self.latest = self.latest.max(before.number);
+            if self.others.len() == MAX_OTHERS {
+                self.others.remove(0);
+            }
+            self.others.push(before);
+        }
+        is_new
+    }
+
     /// Lets the kernel choose the local address again, because the present one may be gone.
     pub(crate) fn forget_source(&mut self) {
-        if let Some(path) = &mut self.primary {
+        if let Some(path) = self.primary.as_mut().filter(|_| self.agent.is_none()) {
             path.endpoint.via.local = None;
         }
     }

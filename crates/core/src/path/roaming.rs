@@ -17,11 +17,11 @@ impl Context {
         peer.on_authenticated(now);
         let Origin { source, via, .. } = origin;
         let endpoint = Endpoint { address: source, via };
-        if peer.paths.endpoint() == Some(endpoint) {
+        if peer.paths.agent.is_some() || peer.paths.endpoint() == Some(endpoint) {
             return;
         }
         if peer.paths.address() != Some(source)
-            && let Some(event) = peer.news.on_endpoint(peer.tag, source, now)
+            && let Some(event) = peer.news.on_endpoint(peer.tag, (source, via.channel.is_some()), now)
         {
             self.outbox.event(event);
         }
@@ -54,6 +54,14 @@ impl Context {
         if peer.paths.move_to(endpoint) {
             self.on_path_change(peer, now);
         }
+    }
+
+    /// Sends a message to the peer over this pair. It may be fragmented.
+    pub(crate) fn transmit_over(&mut self, peer: &Peer, to: Endpoint, message: Draft, traffic_class: u8) {
+        let Endpoint { address: destination, via } = to;
+        let len = via.lead() + message.len();
+        self.outbox.send(message, Heading { destination, via, traffic_class, ttl: None, whole_for: None });
+        peer.stats.sent_wire_bytes.add(len as u64);
     }
 
     /// Sends a message to the peer. `is_whole`: it must not be fragmented.

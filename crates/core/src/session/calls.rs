@@ -6,6 +6,7 @@ use std::time::Duration;
 use overlay_wire::wireguard::{INITIATION_LEN, RESPONSE_LEN};
 
 use crate::context::Context;
+use crate::origin::Origin;
 use crate::outbox::Draft;
 use crate::peer::Peer;
 use crate::session::generation::Keys;
@@ -66,6 +67,11 @@ impl Context {
         // Asked before every train. Whether there is a session is the dearer question.
         if peer.tunnel.keepalive_at().is_some_and(|at| at <= now) && peer.is_alive(now) {
             self.send_keepalive(peer, now);
+        }
+        if peer.paths.agent.as_ref().is_some_and(|agent| agent.deadline().is_some_and(|at| at <= now))
+            && peer.is_alive(now)
+        {
+            self.find_paths(peer, now);
         }
         if peer.discovery_is_due(now) {
             self.discover(peer, now);
@@ -214,6 +220,7 @@ impl Context {
         peer: &mut Peer,
         key_number: Option<u32>,
         is_initiator: bool,
+        origin: Origin,
         now: Instant,
     ) {
         peer.on_connected();
@@ -229,12 +236,17 @@ impl Context {
         if let Some(event) = peer.news.on_handshake(peer.tag, now) {
             self.outbox.event(event);
         }
+        self.on_session_over(peer, origin, is_initiator, now);
         self.on_session(peer, is_initiator, now);
     }
 
     /// Sends a response, which proves to the peer that we hold our keys.
-    pub(crate) fn transmit_response(&mut self, peer: &mut Peer, response: Draft, now: Instant) {
-        self.transmit(peer, response, HANDSHAKE_CLASS, false);
+    pub(crate) fn transmit_response(&mut self, peer: &mut Peer, response: Draft, origin: Origin, now: Instant) {
+        if peer.paths.agent.is_some() {
+            self.transmit_over(peer, origin.endpoint(), response, HANDSHAKE_CLASS);
+        } else {
+            self.transmit(peer, response, HANDSHAKE_CLASS, false);
+        }
         peer.on_data_sent(now);
     }
 

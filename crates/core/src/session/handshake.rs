@@ -11,8 +11,9 @@ use crate::data::outbound;
 use crate::node::Node;
 use crate::origin::Origin;
 use crate::peer::Peer;
+use crate::session::calls::HANDSHAKE_CLASS;
 use crate::session::gate::Passed;
-use crate::{DropReason, Instant, PeerKey};
+use crate::{DropReason, Instant, PeerKey, PeerTag};
 
 /// The shortest time between two initiations of one peer (the kernel's INITIATIONS_PER_SECOND is 50).
 const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
@@ -72,6 +73,9 @@ impl Node {
 
     /// Takes an initiation that was made for the key `own` of ours.
     fn initiation(&mut self, own: PeerKey, bytes: &[u8], origin: Origin, now: Instant) -> Result<(), DropReason> {
+        if let Some((tag, response)) = self.answered.again(bytes, now) {
+            return self.answer_again(tag, &response, origin);
+        }
         let context = &mut self.context;
         let own = context.local.keys.find(own).ok_or(DropReason::HandshakeNoKey)?;
         let key = own.initiator(bytes).ok_or(DropReason::HandshakeForged)?;
@@ -96,11 +100,22 @@ impl Node {
         peer.stats.received_wire_bytes.add(bytes.len() as u64);
         // A peer that keeps initiating may do so because it does not hear us.
         context.on_authenticated(peer, origin, now);
-        context.transmit_response(peer, response, now);
+        if peer.paths.agent.is_some() {
+            self.answered.keep(tag, bytes, context.outbox.read(&response), now);
+        }
+        context.transmit_response(peer, response, origin, now);
         if peer.tunnel.session.as_ref().is_some_and(|session| session.must_initiate(now)) {
             context.call_back(peer, now);
         }
         peer.arm(&mut self.deadlines, now);
+        Ok(())
+    }
+
+    /// Answers a copy of an initiation over the path that it came by.
+    fn answer_again(&mut self, tag: PeerTag, response: &[u8], origin: Origin) -> Result<(), DropReason> {
+        let peer = self.peers.peer(tag).ok_or(DropReason::HandshakeUnknownPeer)?;
+        let response = self.context.outbox.copy(response);
+        self.context.transmit_over(peer, origin.endpoint(), response, HANDSHAKE_CLASS);
         Ok(())
     }
 
@@ -119,7 +134,7 @@ impl Node {
         context.on_own_key_proven(peer);
         context.on_heard(peer, now);
         context.on_authenticated(peer, origin, now);
-        context.on_handshake_completed(peer, key_number, true, now);
+        context.on_handshake_completed(peer, key_number, true, origin, now);
         if !outbound::flush(peer, allowed_ips, &mut self.scratch, context, now) {
             // The responder learns from nothing else that we hold the keys.
             context.send_keepalive(peer, now);

@@ -60,7 +60,7 @@ impl Paths {
     pub(super) async fn on_event(&mut self, peer: PeerKey, event: Event, running: &mut Running) {
         match event {
             // A new port on the same IP does not change the route.
-            Event::EndpointChanged(_, endpoint) => {
+            Event::EndpointChanged(_, endpoint, _) => {
                 if self.looked_at.insert(peer, endpoint.ip()) != Some(endpoint.ip()) {
                     self.widen_mtu(endpoint, running).await;
                 }

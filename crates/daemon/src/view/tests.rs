@@ -176,7 +176,7 @@ fn a_peer_without_an_endpoint_waits_for_a_call_and_shows_where_it_came_from() {
     let shown = view.status_at(at(0));
     assert_eq!((shown.peers[0].state, shown.peers[0].endpoint), (PeerState::NoEndpoint, None));
     let caller = endpoint("[2001:db8::7]:4000");
-    view.table().on_event(Event::EndpointChanged(tag(&view, 0xcc), caller), |_| UNIX_EPOCH);
+    view.table().on_event(Event::EndpointChanged(tag(&view, 0xcc), caller, false), |_| UNIX_EPOCH);
     shake_hands(&view, 0xcc, at(1), 1_700_000_001);
     let shown = view.status_at(at(13));
     assert_eq!((shown.peers[0].state, shown.peers[0].endpoint), (PeerState::Connected, Some(caller)));
@@ -205,7 +205,7 @@ fn a_new_config_keeps_what_was_learned_and_the_order_of_the_file() {
     let view = view([bob(), nameless()]);
     shake_hands(&view, 0xbb, at(1), 1);
     let roamed = endpoint("198.51.100.9:7");
-    view.table().on_event(Event::EndpointChanged(tag(&view, 0xbb), roamed), |_| UNIX_EPOCH);
+    view.table().on_event(Event::EndpointChanged(tag(&view, 0xbb), roamed, false), |_| UNIX_EPOCH);
 
     let robert = config::Peer { name: Some("robert".to_owned()), ..bob() };
     view.table().set_peers([(robert, Arc::default()), (nameless(), Arc::default())]);

@@ -268,7 +268,7 @@ impl World {
     pub fn last_endpoint(&self, host: HostId, peer: PeerKey) -> Option<SocketAddr> {
         let peer = self.hosts[host.0].tags.get(&peer).copied();
         self.hosts[host.0].events.iter().rev().find_map(|(_, event)| match event {
-            Event::EndpointChanged(of, address) if Some(*of) == peer => Some(*address),
+            Event::EndpointChanged(of, address, _) if Some(*of) == peer => Some(*address),
             _ => None,
         })
     }

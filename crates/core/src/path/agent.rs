@@ -1,0 +1,378 @@
+//! The path agent of one peer: finds the pairs of addresses that work, chooses the one that packets take, and leaves it as
+//! soon as it is in doubt. The reasons are in docs/paths.md.
+//!
+//! * **A path is proven only by a reply that was sent after our packet.** Sessions begin through a relay, which always works;
+//!   then every direct pair is probed by control frames inside the session ([`round`], [`pair`]).
+//! * **Suspect, mirror, switch** ([`doubt`]). While a path is in doubt, every train goes out a second time over a different
+//!   one. The replay window drops the double, so the decision can take its time.
+//! * **A planned move changes the session** ([`better`]): the handshake goes over the new path, and so does everything in the
+//!   new session. Otherwise the difference of two round trips could exceed the replay window.
+//!
+//! A peer with which nothing was exchanged for a minute *sleeps*: nothing is sent to it.
+//!
+//! Facts go in through `on_*` and `set_*`. [`Agent::poll`] returns what to do, and [`Agent::deadline`] says when to ask again.
+
+mod better;
+mod calls;
+mod doubt;
+mod loss;
+pub(crate) mod pair;
+mod pairs;
+mod rank;
+mod round;
+mod rtt;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::RngCore;
+
+use self::better::Move;
+use self::calls::Calls;
+use self::doubt::{Doubt, Volume};
+use self::pair::Pair;
+use self::pairs::Pairs;
+use self::round::{Due, Round};
+use crate::instant::earlier;
+use crate::path::paths::Endpoint;
+use crate::{Instant, Remote};
+
+/// How long after the last packet of an application a peer sleeps.
+const ACTIVE: Duration = Duration::from_secs(60);
+/// How often the path in use is proven while something is sent over it.
+const PROOF_EVERY: Duration = Duration::from_millis(200);
+/// How often, while nothing is sent, so that the mappings of routers stay.
+const KEPT_EVERY: Duration = Duration::from_secs(15);
+/// How often a warm path is proven, and how often one that may become better.
+const WARM_EVERY: Duration = Duration::from_secs(5);
+const SETTLING_EVERY: Duration = Duration::from_millis(700);
+/// How often a relay that did not answer is tried.
+const RELAY_RETRY: Duration = Duration::from_secs(2);
+/// How many paths beside the one in use are kept warm.
+const MAX_WARM: usize = 2;
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Send an opener.
+    Open { to: Endpoint, ttl: u8 },
+    /// Send a probe of this pair.
+    Probe { to: Endpoint, pair: u8, id: u32, sent: u32 },
+    /// Tell the peer our list of candidates, with these numbers, over the path in use.
+    Tell { number: u32, opened: u32 },
+    /// Send an initiation to this pair alone, so that packets move there with the new session.
+    Rekey { to: Endpoint },
+}
+
+/// The paths to one peer, and what is done about them.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pairs: Pairs,
+    /// The number of the pair that packets take.
+    primary: Option<u8>,
+    round: Round,
+    doubt: Doubt,
+    moving: Move,
+    calls: Calls,
+    /// When an application last sent or received, and when something was last sent for one.
+    traffic: Option<Instant>,
+    sent: Option<Instant>,
+    volume: Volume,
+    steps: VecDeque<Step>,
+    next: Option<Instant>,
+    /// Counted for control: see [`Tally`].
+    pub(crate) tally: Tally,
+}
+
+/// What has happened on the paths to one peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) switches: u64,
+    pub(crate) suspicions: u64,
+}
+
+impl Agent {
+    pub(crate) fn new(rng: &mut ChaCha8Rng) -> Self {
+        Self {
+            pairs: Pairs::default(),
+            primary: None,
+            round: Round::new(rng.next_u32()),
+            doubt: Doubt::None,
+            moving: Move::default(),
+            calls: Calls::default(),
+            traffic: None,
+            sent: None,
+            volume: Volume::default(),
+            steps: VecDeque::new(),
+            next: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Sets where the peer may be reached, as control knows, and from which addresses of ours.
+    pub(crate) fn set_remote(&mut self, remote: &Remote, bases: &[Base], now: Instant) {
+        let has_new = self.pairs.set_remote(remote, bases, self.primary, now);
+        self.on_pairs_changed(has_new, now);
+    }
+
+    /// Handles a change of our own addresses. Nothing that was proven counts any more, but packets go on as before.
+    pub(crate) fn on_network_change(&mut self, bases: &[Base], now: Instant) {
+        self.pairs.set_bases(bases, self.primary, now);
+        self.pairs.forget(self.primary);
+        if self.is_active(now) && self.primary.is_some() {
+            self.suspect(now);
+        }
+        self.renew(now);
+    }
+
+    /// Begins a round, because what our list says has changed.
+    pub(crate) fn renew(&mut self, now: Instant) {
+        self.round.renew(now);
+        self.wake(now);
+    }
+
+    fn on_pairs_changed(&mut self, has_new: bool, now: Instant) {
+        if self.primary().is_none() {
+            self.primary = None;
+        }
+        if has_new && self.round.is_under_way() {
+            self.round.renew(now);
+        }
+        self.wake(now);
+    }
+
+    /// Handles the peer's list of candidates.
+    pub(crate) fn on_list(&mut self, number: u32, seen: u32, addresses: &[SocketAddr], bases: &[Base], now: Instant) {
+        if self.round.on_list(number, seen, now) {
+            self.pairs.set_told(addresses, bases, self.primary, now);
+        }
+        self.wake(now);
+    }
+
+    /// Handles a new session, whose first message came from `from`. As the initiator we have got an answer there. Otherwise
+    /// the peer has got ours.
+    pub(crate) fn on_session(&mut self, from: Endpoint, is_initiator: bool, now: Instant) {
+        self.calls.clear();
+        self.traffic = self.traffic.max(Some(now));
+        self.round.on_session(now);
+        if let Some(number) = self.pairs.ensure(from, now) {
+            if let Some(pair) = self.pairs.get_mut(number) {
+                pair.on_proof(now);
+            }
+            self.settle_session(number, is_initiator, now);
+        }
+        self.wake(now);
+    }
+
+    /// Takes a probe that came from there. Returns how many datagrams of the pair have arrived.
+    pub(crate) fn on_probe(&mut self, from: Endpoint, sent: u32, now: Instant) -> u32 {
+        let Some(number) = self.pairs.ensure(from, now) else { return 0 };
+        let Some(pair) = self.pairs.get_mut(number) else { return 0 };
+        // The train that brought it is counted when it ends.
+        let received = pair.received.wrapping_add(1);
+        pair.inbound.on_sample(sent, received, now);
+        if !pair.is_proven() {
+            // The peer reaches us there, so our own routers let it in: that may be a mapping nobody could name.
+            pair.probe(now);
+            self.wake(now);
+        }
+        received
+    }
+
+    /// Takes the reply to a probe of ours. Returns false if it answers none.
+    pub(crate) fn on_reply(&mut self, id: u32, arrived: u32, now: Instant) -> bool {
+        let Some(pair) = self.pairs.iter_mut().find_map(|pair| pair.on_reply(id, arrived, now).then_some(&*pair))
+        else {
+            return false;
+        };
+        let (number, is_direct) = (pair.number, !pair.is_relayed());
+        if is_direct {
+            self.round.on_found();
+        }
+        if Some(number) == self.primary {
+            self.doubt = Doubt::None;
+        }
+        self.wake(now);
+        true
+    }
+
+    /// Records that datagrams came from there. `is_traffic`: an application sent one of them.
+    pub(crate) fn on_received(&mut self, from: Endpoint, count: u32, is_traffic: bool, now: Instant) {
+        if is_traffic {
+            self.traffic = Some(now);
+        }
+        if let Some(pair) = self.pairs.at_mut(from) {
+            pair.received = pair.received.wrapping_add(count);
+        }
+    }
+
+    /// Records that an application is about to send `bytes`.
+    pub(crate) fn on_sending(&mut self, bytes: usize, now: Instant) {
+        let before = self.sent.replace(now);
+        self.traffic = Some(now);
+        self.volume.on_bytes(bytes, now);
+        self.doubt.on_bytes(bytes, now);
+        if before.is_none_or(|before| now.since(before) >= doubt::IDLE) {
+            self.on_waking(now);
+        }
+        // The proof that is due next.
+        if let Some(primary) = self.primary.and_then(|number| self.pairs.get(number)) {
+            self.next = earlier(self.next, primary.last_proof.map(|at| at + PROOF_EVERY));
+        }
+    }
+
+    /// Records that datagrams were sent to the path in use, and to the mirror.
+    pub(crate) fn on_sent(&mut self, count: u32) {
+        let mirror = self.mirror_number();
+        for number in self.primary.into_iter().chain(mirror) {
+            if let Some(pair) = self.pairs.get_mut(number) {
+                pair.sent = pair.sent.wrapping_add(count);
+            }
+        }
+    }
+
+    /// Where packets go.
+    pub(crate) fn primary(&self) -> Option<&Pair> {
+        self.primary.and_then(|number| self.pairs.get(number))
+    }
+
+    /// All pairs.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter()
+    }
+
+    /// Whether an application has used the peer lately.
+    pub(crate) fn is_active(&self, now: Instant) -> bool {
+        self.traffic.is_some_and(|at| now.since(at) < ACTIVE)
+    }
+
+    /// When to poll.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    fn wake(&mut self, now: Instant) {
+        self.next = earlier(self.next, Some(now));
+    }
+
+    /// Returns what to do now. Call it until it returns `None`. There must be a session.
+    pub(crate) fn poll(&mut self, rng: &mut ChaCha8Rng, now: Instant) -> Option<Step> {
+        if self.steps.is_empty() && self.next.is_some_and(|at| at <= now) {
+            self.next = None;
+            if self.is_active(now) {
+                self.advance(rng, now);
+                self.next = self.due(now);
+            }
+        }
+        self.steps.pop_front()
+    }
+
+    fn advance(&mut self, rng: &mut ChaCha8Rng, now: Instant) {
+        while let Some(due) = self.round.poll(rng.next_u32(), now) {
+            self.on_round(due, now);
+        }
+        for pair in self.pairs.iter_mut().filter(|pair| pair.is_relayed()) {
+            if pair.last_asked.is_none_or(|at| now.since(at) >= RELAY_RETRY) {
+                pair.probe(now);
+            }
+        }
+        self.watch(rng, now);
+        self.keep_warm(rng, now);
+        for number in self.pairs.numbers() {
+            if self.pairs.get_mut(number).is_some_and(|pair| pair.poll(now)) {
+                self.ask(number, rng, now);
+            }
+        }
+        self.improve(now);
+    }
+
+    fn on_round(&mut self, due: Due, now: Instant) {
+        let is_open = |pair: &&Pair| !pair.is_relayed() && !pair.is_proven();
+        match due {
+            Due::Open(ttl) => {
+                let steps = self.pairs.iter().filter(is_open).map(|pair| Step::Open { to: pair.endpoint, ttl });
+                self.steps.extend(steps);
+            }
+            Due::Tell => {
+                let (number, opened) = self.round.numbers();
+                self.steps.push_back(Step::Tell { number, opened });
+            }
+            Due::Probe => {
+                for pair in self.pairs.iter_mut().filter(|pair| is_open(&&**pair)) {
+                    pair.probe(now);
+                }
+            }
+        }
+    }
+
+    /// Proves the paths beside the one in use: those that may become better, and the warm ones.
+    fn keep_warm(&mut self, rng: &mut ChaCha8Rng, now: Instant) {
+        for number in self.pairs.numbers() {
+            if self.warm_due(number, now).is_some_and(|at| at <= now) {
+                if self.pairs.get(number).is_some_and(|pair| pair.overdue(None, now) >= 3) {
+                    if let Some(pair) = self.pairs.get_mut(number) {
+                        pair.on_failed(false, now);
+                    }
+                    continue;
+                }
+                self.ask(number, rng, now);
+            }
+        }
+    }
+
+    fn warm_due(&self, number: u8, now: Instant) -> Option<Instant> {
+        let pair = self.pairs.get(number).filter(|pair| pair.is_proven() && Some(number) != self.primary)?;
+        let is_settled = pair.is_settled(now);
+        if is_settled && !self.warm().contains(&number) {
+            return None;
+        }
+        let every = if is_settled { WARM_EVERY } else { SETTLING_EVERY };
+        Some(pair.last_asked.max(pair.last_proof).map_or(now, |at| at + every))
+    }
+
+    /// The paths that are kept warm: the best ones beside the one in use, a relayed one among them.
+    fn warm(&self) -> Vec<u8> {
+        let mut proven: Vec<_> =
+            self.pairs.iter().filter(|pair| pair.is_proven() && Some(pair.number) != self.primary).collect();
+        proven.sort_by(|one, other| one.quality().order(other.quality()));
+        if let Some(relayed) = proven.iter().position(|pair| pair.is_relayed())
+            && relayed >= MAX_WARM
+        {
+            proven.swap(relayed, MAX_WARM - 1);
+        }
+        proven.iter().take(MAX_WARM).map(|pair| pair.number).collect()
+    }
+
+    /// Sends a probe.
+    fn ask(&mut self, number: u8, rng: &mut ChaCha8Rng, now: Instant) {
+        let Some(pair) = self.pairs.get_mut(number) else { return };
+        let id = rng.next_u32();
+        pair.sent = pair.sent.wrapping_add(1);
+        pair.on_asked(id, now);
+        self.steps.push_back(Step::Probe { to: pair.endpoint, pair: number, id, sent: pair.sent });
+    }
+
+    /// When something is due next.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let mut next = earlier(self.round.due(), self.watch_due());
+        next = earlier(next, self.moving.due());
+        for pair in self.pairs.iter() {
+            next = earlier(next, pair.due());
+            next = earlier(next, self.warm_due(pair.number, now));
+            if pair.is_proven() && pair.settles_at() > now {
+                next = earlier(next, Some(pair.settles_at()));
+            }
+            if pair.is_relayed() && !pair.is_proven() && pair.due().is_none() {
+                next = earlier(next, Some(pair.last_asked.map_or(now, |at| at + RELAY_RETRY)));
+            }
+        }
+        next
+    }
+}
+
+/// An address of ours, and its interface, that datagrams leave from. `None`: the kernel chooses.
+pub(crate) type Base = Option<(std::net::IpAddr, u32)>;

@@ -1,0 +1,198 @@
+//! Doubt about the path in use. Its life:
+//!
+//! ```text
+//! none -> suspect (two probes overdue: mirror, probe every path) -> none (a proof) | left (three more overdue, another proven)
+//! none -> waking (the first packet after 25 s: mirror)           -> none (a proof) | suspect
+//! ```
+
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+
+use super::pair::Pair;
+use super::{Agent, KEPT_EVERY, PROOF_EVERY, earlier};
+use crate::Instant;
+use crate::path::paths::Endpoint;
+
+/// How long nothing is sent before the first packet is mirrored.
+pub(super) const IDLE: Duration = Duration::from_secs(25);
+/// The time between probes while a proof is missing.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How many overdue probes make a path suspect, and how many more let it go.
+const SUSPECT_AT: usize = 2;
+const LEAVE_AT: usize = 3;
+/// How long packets are mirrored, and which share of what was sent in the last [`SPAN`].
+const MIRROR: Duration = Duration::from_secs(1);
+const MIRRORED_SHARE: u64 = 10;
+const SPAN: Duration = Duration::from_secs(10);
+/// What may be mirrored in any case, in bytes.
+const MIRRORED_FREELY: u64 = 256 * 1024;
+/// How long all proven paths are in doubt before every pair is tried anew.
+const LOST: Duration = Duration::from_millis(1_500);
+/// The time between probes of a path that stays in doubt.
+const LATER: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Doubt {
+    None,
+    /// The first packet after a rest was sent. Mappings of routers may be gone.
+    Waking {
+        since: Instant,
+        mirrored: u64,
+    },
+    /// Probes were not answered in time. `is_lost`: every pair is being tried anew.
+    Suspect {
+        since: Instant,
+        mirrored: u64,
+        is_lost: bool,
+    },
+}
+
+impl Doubt {
+    fn mirroring(self) -> Option<(Instant, u64)> {
+        match self {
+            Self::None => None,
+            Self::Waking { since, mirrored } | Self::Suspect { since, mirrored, .. } => Some((since, mirrored)),
+        }
+    }
+
+    /// Counts what is sent meanwhile.
+    pub(super) fn on_bytes(&mut self, bytes: usize, now: Instant) {
+        if let Self::Waking { since, mirrored } | Self::Suspect { since, mirrored, .. } = self
+            && now.since(*since) < MIRROR
+        {
+            *mirrored += bytes as u64;
+        }
+    }
+}
+
+impl Agent {
+    /// Where every train goes a second time.
+    pub(crate) fn mirror(&self, now: Instant) -> Option<Endpoint> {
+        let (since, mirrored) = self.doubt.mirroring()?;
+        if now.since(since) >= MIRROR || mirrored > MIRRORED_FREELY.max(self.volume.recent() / MIRRORED_SHARE) {
+            return None;
+        }
+        self.mirror_number().and_then(|number| self.pairs.get(number)).map(|pair| pair.endpoint)
+    }
+
+    /// The number of the pair that is mirrored to: the best proven one, or else a relay.
+    pub(super) fn mirror_number(&self) -> Option<u8> {
+        self.doubt.mirroring()?;
+        let best = self.warm().first().copied();
+        best.or_else(|| {
+            self.pairs
+                .iter()
+                .find(|pair| pair.is_relayed() && Some(pair.number) != self.primary)
+                .map(|pair| pair.number)
+        })
+    }
+
+    /// Handles the first packet after a rest.
+    pub(super) fn on_waking(&mut self, now: Instant) {
+        if self.primary.is_some() && matches!(self.doubt, Doubt::None) {
+            self.doubt = Doubt::Waking { since: now, mirrored: 0 };
+        }
+        self.wake(now);
+    }
+
+    pub(super) fn suspect(&mut self, now: Instant) {
+        self.tally.suspicions += 1;
+        let mirrored = self.doubt.mirroring().map_or(0, |(_, mirrored)| mirrored);
+        self.doubt = Doubt::Suspect { since: now, mirrored, is_lost: false };
+        self.wake(now);
+    }
+
+    /// Proves the path in use, doubts it, and leaves it.
+    pub(super) fn watch(&mut self, rng: &mut ChaCha8Rng, now: Instant) {
+        let Some(number) = self.primary else { return };
+        let was_suspect = matches!(self.doubt, Doubt::Suspect { .. });
+        if !was_suspect && self.primary().is_some_and(|pair| pair.overdue(None, now) >= SUSPECT_AT) {
+            self.suspect(now);
+            for other in self.pairs.numbers() {
+                if other != number && self.pairs.get(other).is_some_and(Pair::is_proven) {
+                    self.ask(other, rng, now);
+                }
+            }
+        }
+        if self.watch_due().is_some_and(|at| at <= now) {
+            self.ask(number, rng, now);
+        }
+        if let Doubt::Suspect { since, is_lost, mirrored } = self.doubt {
+            if self.primary().is_some_and(|pair| pair.overdue(Some(since), now) >= LEAVE_AT) && self.leave(since, now) {
+                return;
+            }
+            if !is_lost && now.since(since) >= LOST {
+                self.doubt = Doubt::Suspect { since, mirrored, is_lost: true };
+                self.round.renew(now);
+            }
+        }
+    }
+
+    /// When the path in use is probed next.
+    pub(super) fn watch_due(&self) -> Option<Instant> {
+        let pair = self.primary()?;
+        let (unanswered, last) = pair.unanswered();
+        let overdue = last.map(|at| at + pair.trip.patience());
+        let probe = match (self.doubt, unanswered, last) {
+            (Doubt::Suspect { since, .. }, _, Some(last)) => {
+                Some(if last < since + MIRROR { last + AGAIN.max(pair.trip.patience() / 4) } else { last + LATER })
+            }
+            (Doubt::Suspect { since, .. }, _, None) => Some(since),
+            (Doubt::Waking { since, .. }, 0, _) => Some(since),
+            (_, 0, _) => {
+                let (proof, asked) = (pair.last_proof, pair.last_asked);
+                let is_owed = self.sent.is_some_and(|sent| proof.is_none_or(|proof| sent > proof));
+                let every = if is_owed { PROOF_EVERY } else { KEPT_EVERY };
+                Some(proof.max(asked).map_or(Instant::default(), |at| at + every))
+            }
+            (_, 1, Some(last)) => Some(last + AGAIN),
+            (_, _, _) => overdue,
+        };
+        earlier(probe, overdue.filter(|_| matches!(self.doubt, Doubt::Suspect { .. })))
+    }
+
+    /// Leaves the path in use for the best one that was proven since. Returns false if there is none.
+    fn leave(&mut self, since: Instant, now: Instant) -> bool {
+        let proven = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary && pair.is_proven_since(since));
+        let best = proven.min_by(|one, other| one.quality().order(other.quality())).map(|pair| pair.number);
+        let Some(best) = best else { return false };
+        if let Some(left) = self.primary.and_then(|number| self.pairs.get_mut(number)) {
+            left.on_failed(true, now);
+        }
+        self.take(best);
+        // What made the old path fail may have opened others.
+        self.round.renew(now);
+        true
+    }
+
+    /// Sends packets over this pair from now on.
+    pub(super) fn take(&mut self, number: u8) {
+        self.tally.switches += u64::from(self.primary.is_some());
+        self.primary = Some(number);
+        self.doubt = Doubt::None;
+    }
+}
+
+/// How many bytes an application sent in the last [`SPAN`] or two.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Volume {
+    since: Instant,
+    bytes: u64,
+    before: u64,
+}
+
+impl Volume {
+    pub(super) fn on_bytes(&mut self, bytes: usize, now: Instant) {
+        let passed = now.since(self.since);
+        if passed >= SPAN {
+            self.before = if passed < SPAN * 2 { self.bytes } else { 0 };
+            (self.since, self.bytes) = (now, 0);
+        }
+        self.bytes += bytes as u64;
+    }
+
+    fn recent(self) -> u64 {
+        self.before.max(self.bytes)
+    }
+}

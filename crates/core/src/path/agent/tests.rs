@@ -1,0 +1,1 @@
+//! The agent by itself, with a peer that answers or does not.

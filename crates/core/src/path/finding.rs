@@ -1,0 +1,246 @@
+//! What the path agent of a peer decides, carried out: openers, probes, lists of candidates, moves; and what it is told.
+
+use std::net::SocketAddr;
+
+use overlay_wire::control::{CandidateList, Frame, MAX_CANDIDATES, Observed};
+use overlay_wire::wireguard::INITIATION_LEN;
+
+use crate::context::Context;
+use crate::local::Local;
+use crate::origin::Origin;
+use crate::outbox::Heading;
+use crate::path::agent::{Agent, Base, Step};
+use crate::path::candidate;
+use crate::path::paths::Endpoint;
+use crate::peer::Peer;
+use crate::session::calls::HANDSHAKE_CLASS;
+use crate::session::tunnel::jitter;
+use crate::{CandidateScope, DropReason, Instant, Remote};
+
+/// What an opener holds. It never arrives; what arrives of it is nothing to anybody.
+const OPENER: [u8; 1] = [0];
+
+impl Origin {
+    /// The pair that a datagram came over, as our side names it.
+    pub(crate) fn endpoint(self) -> Endpoint {
+        Endpoint { address: self.source, via: self.via }
+    }
+}
+
+impl Context {
+    /// Sets whether the node finds the path to the peer by itself.
+    pub(crate) fn set_finds_paths(&mut self, peer: &mut Peer, finds_paths: bool) {
+        match (finds_paths, &peer.paths.agent) {
+            (true, None) => peer.paths.agent = Some(Box::new(Agent::new(&mut self.rng))),
+            (false, Some(_)) => peer.paths.agent = None,
+            _ => {}
+        }
+    }
+
+    /// Sets where a peer may be reached, as control knows. Returns false if the node does not find the path to this peer.
+    pub(crate) fn set_remote(&mut self, peer: &mut Peer, remote: &Remote, now: Instant) -> bool {
+        let Some(agent) = &mut peer.paths.agent else { return false };
+        let remote = Remote { candidates: self.local.usable(&remote.candidates), relayed: remote.relayed.clone() };
+        agent.set_remote(&remote, &self.local.bases(), now);
+        if !peer.is_alive(now) && peer.tunnel.is_wanted_by_traffic(now) {
+            if peer.tunnel.is_initiating() {
+                // The initiation that is out goes to the new places, too.
+                if let Some(agent) = &mut peer.paths.agent {
+                    agent.begin_call(now);
+                }
+                self.call_others(peer, now);
+            } else {
+                peer.tunnel.hasten(&mut self.rng);
+            }
+        }
+        self.follow_agent(peer, now);
+        true
+    }
+
+    /// Handles a change of our own addresses.
+    pub(crate) fn on_network_change(&mut self, peer: &mut Peer, now: Instant) {
+        let bases = self.local.bases();
+        if let Some(agent) = &mut peer.paths.agent {
+            agent.on_network_change(&bases, now);
+        }
+    }
+
+    /// Does what the path agent of a peer wants, whose session is alive.
+    pub(crate) fn find_paths(&mut self, peer: &mut Peer, now: Instant) {
+        while let Some(step) = peer.paths.agent.as_mut().and_then(|agent| agent.poll(&mut self.rng, now)) {
+            match step {
+                Step::Open { to, ttl } => self.open_path(to, ttl),
+                Step::Probe { to, pair, id, sent } => {
+                    self.stats.path_probes_sent.add(1);
+                    self.say_over(peer, Frame::PathProbe { id, sent, pair }, Some(to), false, now);
+                }
+                Step::Tell { number, opened } => self.tell_candidates(peer, number, opened, now),
+                Step::Rekey { to } => self.rekey_over(peer, to, now),
+            }
+        }
+        self.follow_agent(peer, now);
+    }
+
+    fn open_path(&mut self, to: Endpoint, ttl: u8) {
+        let opener = self.outbox.copy(&OPENER);
+        let heading = Heading {
+            destination: to.address,
+            via: to.via,
+            traffic_class: HANDSHAKE_CLASS,
+            ttl: Some(ttl),
+            whole_for: None,
+        };
+        self.outbox.send(opener, heading);
+        self.stats.openers_sent.add(1);
+    }
+
+    /// Tells the peer at which addresses we may be reached.
+    fn tell_candidates(&mut self, peer: &mut Peer, number: u32, opened: u32, now: Instant) {
+        let Some(agent) = &peer.paths.agent else { return };
+        let addresses = self.local.told_to(agent);
+        let mut room = [0; MAX_CANDIDATES * 19];
+        let list = CandidateList::write(&addresses, &mut room);
+        self.say(peer, Frame::Candidates { revision: number, seen: opened, list }, false, now);
+    }
+
+    /// Takes a probe of a pair, and answers it over the same pair.
+    pub(crate) fn on_path_probe(
+        &mut self,
+        peer: &mut Peer,
+        (id, sent): (u32, u32),
+        origin: Origin,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let over = origin.endpoint();
+        let agent = peer.paths.agent.as_mut().ok_or(DropReason::ControlUnknown)?;
+        let received = agent.on_probe(over, sent, now);
+        let observed = if over.via.channel.is_some() { Observed::Relayed } else { Observed::Direct(over.address) };
+        self.say_over(peer, Frame::PathReply { id, received, observed }, Some(over), false, now);
+        Ok(())
+    }
+
+    /// Takes the reply to a probe.
+    pub(crate) fn on_path_reply(
+        &mut self,
+        peer: &mut Peer,
+        (id, received): (u32, u32),
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let agent = peer.paths.agent.as_mut().ok_or(DropReason::ControlUnknown)?;
+        if agent.on_reply(id, received, now) {
+            self.stats.path_probes_answered.add(1);
+        }
+        Ok(())
+    }
+
+    /// Takes the list of the peer's candidates.
+    pub(crate) fn on_candidates(
+        &mut self,
+        peer: &mut Peer,
+        (number, seen): (u32, u32),
+        told: &[SocketAddr],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let agent = peer.paths.agent.as_mut().ok_or(DropReason::ControlUnknown)?;
+        agent.on_list(number, seen, &self.local.usable(told), &self.local.bases(), now);
+        Ok(())
+    }
+
+    /// Records that a session was made whose message came from `origin`.
+    pub(crate) fn on_session_over(&mut self, peer: &mut Peer, origin: Origin, is_initiator: bool, now: Instant) {
+        if let Some(agent) = &mut peer.paths.agent {
+            agent.on_session(origin.endpoint(), is_initiator, now);
+            self.follow_agent(peer, now);
+        }
+    }
+
+    /// Sends packets to where the agent has decided.
+    fn follow_agent(&mut self, peer: &mut Peer, now: Instant) {
+        let Some(agent) = &peer.paths.agent else { return };
+        let wanted = agent.primary().map(|pair| pair.endpoint);
+        let present = peer.paths.endpoint();
+        let Some(wanted) = wanted.filter(|wanted| Some(*wanted) != present) else { return };
+        self.endpoints.on_moved(present.map(Endpoint::far), Some(wanted.far()));
+        if let Some(event) = peer.news.on_endpoint(peer.tag, (wanted.address, wanted.via.channel.is_some()), now) {
+            self.outbox.event(event);
+        }
+        if present.is_some() {
+            self.stats.path_switches.add(1);
+        }
+        if peer.paths.take(wanted) {
+            self.on_path_taken(peer, now);
+        }
+    }
+
+    /// Begins a handshake over this pair alone.
+    fn rekey_over(&mut self, peer: &mut Peer, to: Endpoint, now: Instant) {
+        let retry_after = peer.tunnel.pause(now) + jitter(&mut self.rng);
+        let Some(session) = &mut peer.tunnel.session else { return };
+        if let Some(len) = session.initiate(now, retry_after, self.outbox.room(INITIATION_LEN)) {
+            let initiation = self.outbox.draft(len);
+            self.call_over(peer, to, initiation);
+            peer.on_initiated(now);
+        }
+    }
+
+    /// Sends what the present initiation's turn has come for.
+    pub(crate) fn call_agent(&mut self, peer: &mut Peer, now: Instant) {
+        while let Some(endpoint) = peer.paths.agent.as_mut().and_then(|agent| agent.poll_call(now)) {
+            let Some(initiation) = peer.tunnel.session.as_ref().and_then(|session| session.initiation()) else {
+                if let Some(agent) = &mut peer.paths.agent {
+                    agent.end_call();
+                }
+                return;
+            };
+            let initiation = self.outbox.copy(initiation);
+            self.call_over(peer, endpoint, initiation);
+        }
+    }
+}
+
+impl Local {
+    /// The addresses that can be sent to, of those that a peer has named.
+    fn usable(&self, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+        if self.candidate_scope == CandidateScope::Relay {
+            return Vec::new();
+        }
+        let is_inner = |address: &SocketAddr| {
+            self.owns(address.ip()) || self.pools.iter().any(|pool| pool.contains(&address.ip()))
+        };
+        addresses.iter().filter(|address| candidate::is_usable(**address) && !is_inner(address)).copied().collect()
+    }
+
+    /// The addresses of ours that datagrams may leave from.
+    fn bases(&self) -> Vec<Base> {
+        let mut bases: Vec<_> = self.candidates.iter().map(|candidate| candidate.base).collect();
+        bases.sort_unstable();
+        bases.dedup();
+        bases
+    }
+
+    /// What the peer is told. Private addresses mean nothing to a peer elsewhere, and say more than it has to know.
+    fn told_to(&self, agent: &Agent) -> Vec<SocketAddr> {
+        let shares = agent.pairs().any(|pair| {
+            let ip = pair.endpoint.address.ip();
+            !pair.is_relayed() && !candidate::is_private(ip) && self.candidates.iter().any(|own| own.address.ip() == ip)
+        });
+        let is_told = |address: &SocketAddr| match self.candidate_scope {
+            CandidateScope::All => true,
+            CandidateScope::Relay => false,
+            CandidateScope::Auto => shares || !candidate::is_private(address.ip()),
+        };
+        self.candidates.iter().map(|candidate| candidate.address).filter(is_told).collect()
+    }
+}
+
+impl Peer {
+    /// Whether an initiation could go anywhere.
+    pub(crate) fn is_callable(&self) -> bool {
+        self.paths.primary().is_some() || self.paths.agent.is_some()
+    }
+}
+
+/// How a copy of a train travels.
+pub(crate) fn heading_over(endpoint: Endpoint, traffic_class: u8) -> Heading {
+    Heading { destination: endpoint.address, via: endpoint.via, traffic_class, ttl: None, whole_for: None }
+}
