@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
+use crate::agent::Agent;
 use crate::place::Realm;
 use crate::record::Received;
 
@@ -82,7 +83,9 @@ pub(crate) struct Host {
     pub(crate) tun_writes: u64,
     pub(crate) received: Vec<Received>,
     pub(crate) events: Vec<(Instant, Event)>,
-    /// Datagrams that belong to no peer: their sources and contents.
+    /// What surrounds the node in agent mode.
+    pub(crate) agent: Option<Box<Agent>>,
+    /// Datagrams that belong to no peer, nor to the agent: their sources and contents.
     pub(crate) foreign: Vec<(SocketAddr, Vec<u8>)>,
 }
 
@@ -115,6 +118,7 @@ impl Host {
             tun_writes: 0,
             received: Vec::new(),
             events: Vec::new(),
+            agent: None,
             foreign: Vec::new(),
         }
     }
@@ -127,6 +131,11 @@ impl Host {
         self.deadline = None;
         self.tags.clear();
         self.free_tags = PeerTags::default();
+    }
+
+    /// When the agent has something to do. Never while the host is suspended.
+    pub(crate) fn agent_deadline(&self) -> Option<Instant> {
+        self.agent.as_ref().filter(|_| !self.outer.is_empty())?.deadline()
     }
 
     pub(crate) fn owns_inner(&self, address: IpAddr) -> bool {

@@ -28,6 +28,9 @@
 //!
 //! Left out: IP fragmentation outside the tunnel: a datagram larger than a link's MTU is lost.
 
+mod agent;
+mod agents;
+mod clocks;
 pub mod fuzz;
 mod host;
 pub mod initiator;
@@ -39,18 +42,21 @@ pub mod packet;
 mod place;
 mod record;
 pub mod recorded;
+mod relay;
 mod scene;
 mod world;
 
 use std::time::Duration;
 
+pub use agents::{Agents, Ping, Pings};
 pub use host::{HostId, HostOptions};
 pub use link::Link;
 pub use outsider::{Outsider, key_pair};
-pub use place::{Letter, Party, Realm, RouterId, Socket};
+pub use place::{Letter, Party, Realm, RelayId, RouterId, Socket};
 pub use record::{Kind, Received, Sent};
+pub use relay::Passing;
 pub use scene::Scene;
-pub use world::World;
+pub use world::{Route, World};
 
 /// A duration in milliseconds.
 pub const fn millis(count: u64) -> Duration {

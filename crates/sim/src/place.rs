@@ -12,6 +12,10 @@ pub struct RouterId(pub(crate) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Socket(pub(crate) usize);
 
+/// Identifies a relay of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelayId(pub(crate) usize);
+
 /// A network in which addresses are unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Realm {
@@ -28,6 +32,8 @@ pub enum Party {
     Host(HostId),
     /// A plain socket that is on no host.
     Socket(Socket),
+    /// A relay, with all of its addresses.
+    Relay(RelayId),
 }
 
 impl From<HostId> for Party {
@@ -39,6 +45,12 @@ impl From<HostId> for Party {
 impl From<Socket> for Party {
     fn from(socket: Socket) -> Self {
         Self::Socket(socket)
+    }
+}
+
+impl From<RelayId> for Party {
+    fn from(relay: RelayId) -> Self {
+        Self::Relay(relay)
     }
 }
 

@@ -8,9 +8,11 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use overlay_core::Instant;
+use overlay_wire::relay::open_data;
 use overlay_wire::wireguard::{DATA_OVERHEAD, Message};
 
 use crate::HostId;
+use crate::place::Party;
 
 /// A datagram that a host sent.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct Sent {
     pub outside: Option<SocketAddr>,
     /// The outer destination address.
     pub destination: SocketAddr,
+    /// Whose link it crossed. Unknown if a router dropped it, or if nobody has the address.
+    pub to: Option<Party>,
     /// The TTL that it left the host with.
     pub ttl: u8,
     /// The traffic class of its outer header. The lower two bits are ECN.
@@ -74,6 +78,11 @@ impl Sent {
     /// The kind of this datagram.
     pub fn kind(&self) -> Kind {
         Kind::of(&self.bytes)
+    }
+
+    /// The kind of this datagram, or of the one inside if it goes through a relay.
+    pub fn inner_kind(&self) -> Kind {
+        Kind::of(open_data(&self.bytes).map_or(&self.bytes, |(_, inside)| inside))
     }
 }
 

@@ -1,7 +1,7 @@
-//! The world: hosts, links and time.
+//! The world: hosts, relays, links and time.
 //!
-//! It runs in a loop. The current time jumps to the next delivery or the next deadline of a node, whichever is earlier.
-//! That event is processed, all output of the nodes is carried away at once, and the loop continues. The time between
+//! It runs in a loop. The current time jumps to the next delivery or the next deadline of a node, agent or relay, whichever
+//! is earlier. That event is processed, all its output is carried away at once, and the loop continues. The time between
 //! two events costs nothing. Deliveries go before deadlines of the same moment.
 //!
 //! A host may live behind routers ([`World::put_behind`]); what they do with a datagram is decided when it leaves its sender's
@@ -11,8 +11,11 @@
 //! datagram to an address that does not belong to any host goes to a mailbox ([`World::take_mail`]). Tests use that to
 //! play the rest of the Internet.
 
+mod agents;
+mod errands;
 mod hosts;
 mod network;
+mod relays;
 mod routers;
 mod sockets;
 mod traffic;
@@ -32,7 +35,10 @@ use crate::link::{Line, Link, OVERHEAD_V4, OVERHEAD_V6};
 use crate::packet;
 use crate::place::{Party, Realm};
 use crate::record::{Received, Sent};
-use network::Parcel;
+pub use agents::Route;
+use errands::Errands;
+use network::{Crossing, Parcel};
+use relays::RelayHost;
 use routers::Router;
 use sockets::PlainSocket;
 
@@ -53,6 +59,10 @@ pub struct World {
     hosts: Vec<Host>,
     routers: Vec<Router>,
     sockets: Vec<PlainSocket>,
+    relays: Vec<RelayHost>,
+    errands: Errands,
+    /// How long a message takes from one agent to the other by way of the rendezvous.
+    rendezvous_delay: Duration,
     /// How many outside addresses of routers were given out.
     external_addresses: u8,
     /// The number of hosts and outsiders so far. Their addresses are derived from it.
@@ -95,6 +105,9 @@ impl World {
             hosts: Vec::new(),
             routers: Vec::new(),
             sockets: Vec::new(),
+            relays: Vec::new(),
+            errands: Errands::default(),
+            rendezvous_delay: agents::RENDEZVOUS_DELAY,
             external_addresses: 0,
             numbered: 0,
             default_link: Link::default(),
@@ -152,21 +165,28 @@ impl World {
         self.lines.values_mut().for_each(|line| edit(&mut line.link));
     }
 
-    /// Changes the link from one host or plain socket to another, in this direction only.
+    /// Changes the link from one host, plain socket or relay to another, in this direction only.
     pub fn link(&mut self, from: impl Into<Party>, to: impl Into<Party>, edit: impl FnOnce(&mut Link)) {
         edit(&mut self.line(from.into(), to.into()).link);
     }
 
-    /// Cuts the connection between two hosts, in both directions.
-    pub fn cut(&mut self, one: HostId, other: HostId) {
-        self.line(one.into(), other.into()).is_cut = true;
-        self.line(other.into(), one.into()).is_cut = true;
+    /// Cuts the connection between two hosts, plain sockets or relays, in both directions.
+    pub fn cut(&mut self, one: impl Into<Party>, other: impl Into<Party>) {
+        let (one, other) = (one.into(), other.into());
+        self.cut_one_way(one, other);
+        self.cut_one_way(other, one);
     }
 
-    /// Undoes [`World::cut`].
-    pub fn mend(&mut self, one: HostId, other: HostId) {
-        self.line(one.into(), other.into()).is_cut = false;
-        self.line(other.into(), one.into()).is_cut = false;
+    /// Cuts the connection in this direction only.
+    pub fn cut_one_way(&mut self, from: impl Into<Party>, to: impl Into<Party>) {
+        self.line(from.into(), to.into()).is_cut = true;
+    }
+
+    /// Undoes [`World::cut`] and [`World::cut_one_way`].
+    pub fn mend(&mut self, one: impl Into<Party>, other: impl Into<Party>) {
+        let (one, other) = (one.into(), other.into());
+        self.line(one, other).is_cut = false;
+        self.line(other, one).is_cut = false;
     }
 
     /// Takes what was sent to an address that does not belong to any host, oldest first.
@@ -182,7 +202,7 @@ impl World {
     /// Processes the next event if it is due by `end`.
     fn step(&mut self, end: Instant) -> bool {
         let delivery = self.flights.peek().map(|Reverse(flight)| flight.at);
-        let deadline = self.hosts.iter().filter_map(|host| host.deadline).min();
+        let deadline = self.deadline();
         let Some(next) = [delivery, deadline].into_iter().flatten().min().filter(|at| *at <= end) else {
             return false;
         };
@@ -195,7 +215,14 @@ impl World {
         true
     }
 
-    /// Calls every node whose deadline has passed.
+    /// When something is due that is not a delivery.
+    fn deadline(&self) -> Option<Instant> {
+        let hosts = self.hosts.iter().flat_map(|host| [host.deadline, host.agent_deadline()]).flatten();
+        let relays = self.relays.iter().filter_map(RelayHost::deadline);
+        hosts.chain(relays).chain(self.errands.deadline()).min()
+    }
+
+    /// Calls every node, agent and relay whose deadline has passed, and does the errands that are due.
     fn wake(&mut self) {
         for id in (0..self.hosts.len()).map(HostId) {
             let host = &mut self.hosts[id.0];
@@ -209,6 +236,11 @@ impl World {
                     "a shell with this deadline never sleeps: {deadline:?}"
                 );
             }
+            self.wake_agent(id);
+        }
+        self.wake_relays();
+        while let Some(errand) = self.errands.pop(self.now) {
+            errand(self);
         }
     }
 
@@ -245,6 +277,9 @@ impl World {
             self.drain(id);
             return;
         }
+        if self.give_to_relay(contents, stride, parcel, traffic_class & ECN_MASK) {
+            return;
+        }
         let letters: Vec<_> = contents.chunks(stride.max(1)).map(<[u8]>::to_vec).collect();
         if !self.give_to_socket(parcel, &letters) && realm == Realm::Internet {
             self.mail.entry(destination).or_default().extend(letters);
@@ -260,6 +295,7 @@ impl World {
     /// Carries away all output of a node.
     fn drain(&mut self, id: HostId) {
         let (mut answers, mut datagrams, mut refused, mut unsent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut foreign = Vec::new();
         let host = &mut self.hosts[id.0];
         for output in host.node.poll_outputs() {
             match output {
@@ -283,7 +319,7 @@ impl World {
                         host.received.push(Received { at: self.now, packet });
                     }
                 }
-                Output::Foreign(foreign) => host.foreign.push((foreign.source, foreign.contents.to_vec())),
+                Output::Foreign(it) => foreign.push((it.source, it.contents.to_vec())),
                 Output::Event(event) => host.events.push((self.now, event)),
                 Output::Timeout(at) => host.deadline = at,
             }
@@ -303,6 +339,9 @@ impl World {
             }
             self.drain(id);
         }
+        for (source, datagram) in foreign {
+            self.give_to_agent(id, source, datagram);
+        }
         for mut answer in answers {
             if packet::Echo::of(&answer).is_some_and(|echo| self.hosts[id.0].owns_inner(echo.ends.source)) {
                 self.enter(id, &VirtioHeader::NONE, &mut answer);
@@ -315,13 +354,14 @@ impl World {
         let Datagram { via, destination, ttl, traffic_class, dont_fragment, bytes, .. } = datagram;
         let Some(source) = self.hosts[from.0].source_for(via, destination) else { return false };
         let parcel = Parcel { realm: self.hosts[from.0].realm(source), source, destination, ttl };
-        let (fate, outside) = self.dispatch(from.into(), parcel, traffic_class, dont_fragment, &bytes);
+        let Crossing { to, outside, fate } = self.dispatch(from.into(), parcel, traffic_class, dont_fragment, &bytes);
         self.sent.push(Sent {
             at: self.now,
             from,
             source,
             outside,
             destination,
+            to,
             ttl,
             traffic_class,
             dont_fragment,
@@ -363,9 +403,15 @@ struct Datagram {
 
 impl Datagram {
     fn of(transmit: &Transmit<'_>, bytes: &[u8]) -> Self {
-        let Transmit { via, destination, traffic_class, whole_for, call_for, .. } = *transmit;
-        let dont_fragment = whole_for.is_some();
-        Self { via, destination, ttl: MAX_TTL, traffic_class, dont_fragment, call_for, bytes: bytes.to_vec() }
+        let Transmit { via, destination, ttl, traffic_class, whole_for, call_for, .. } = *transmit;
+        let (ttl, dont_fragment) = (ttl.unwrap_or(MAX_TTL), whole_for.is_some());
+        Self { via, destination, ttl, traffic_class, dont_fragment, call_for, bytes: bytes.to_vec() }
+    }
+
+    /// A datagram of control, from the node's socket.
+    fn plain(destination: SocketAddr, bytes: Vec<u8>) -> Self {
+        let (via, ttl) = (Via::ANY, MAX_TTL);
+        Self { via, destination, ttl, traffic_class: 0, dont_fragment: false, call_for: None, bytes }
     }
 
     fn packet_len(&self) -> usize {

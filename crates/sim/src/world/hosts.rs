@@ -180,6 +180,7 @@ impl World {
         for (config, _) in peers.into_values() {
             self.configure(host, config).expect("it was taken before");
         }
+        self.on_node_restarted(host);
     }
 
     /// Restarts the program as [`World::restart`] does, but in order: what the node hands over goes to the next one.
@@ -206,6 +207,7 @@ impl World {
             }
         }
         self.hosts[host.0].outer = outer;
+        self.on_addresses(host);
     }
 
     /// Changes the MTU of the host's network interface: see [`HostOptions::device_mtu`].

@@ -35,6 +35,16 @@ pub(super) enum Ascent {
     Dropped,
 }
 
+/// A datagram that has left.
+#[derive(Default)]
+pub(super) struct Crossing {
+    /// Whose link it crossed. Unknown if a router dropped it, or if nobody has the address.
+    pub(super) to: Option<Party>,
+    /// Its source on that link. `None` if a router dropped it.
+    pub(super) outside: Option<SocketAddr>,
+    pub(super) fate: Fate,
+}
+
 impl World {
     /// Takes a datagram up to the network of its destination.
     pub(super) fn ascend(&mut self, mut parcel: Parcel) -> Ascent {
@@ -90,7 +100,7 @@ impl World {
     /// The host or plain socket that has this address and port in a network.
     fn party_at(&self, realm: Realm, address: SocketAddr) -> Option<Party> {
         let socket = self.sockets.iter().position(|socket| socket.realm == realm && socket.address == address);
-        let party = socket.map(|index| self.sockets[index].host.map_or(Party::Socket(Socket(index)), Party::Host));
+        let party = socket.map(|index| self.sockets[index].party(Socket(index)));
         self.owner(realm, address).map(Party::Host).or(party)
     }
 
@@ -121,7 +131,7 @@ impl World {
         }
     }
 
-    /// Sends a datagram on its way. Returns what became of it, and the source that it had when it crossed its link.
+    /// Sends a datagram on its way. Returns what became of it.
     pub(super) fn dispatch(
         &mut self,
         from: Party,
@@ -129,12 +139,12 @@ impl World {
         traffic_class: u8,
         dont_fragment: bool,
         bytes: &[u8],
-    ) -> (Fate, Option<SocketAddr>) {
-        let Ascent::Crosses { to, mut parcel, is_far } = self.ascend(parcel) else { return (Fate::default(), None) };
+    ) -> Crossing {
+        let Ascent::Crosses { to, mut parcel, is_far } = self.ascend(parcel) else { return Crossing::default() };
         if is_far {
             let hops = to.map_or(self.default_link.hops, |to| self.line(from, to).link.hops);
             if parcel.ttl <= hops {
-                return (Fate::default(), Some(parcel.source));
+                return Crossing { to, outside: Some(parcel.source), fate: Fate::default() };
             }
             parcel.ttl -= hops;
         }
@@ -153,6 +163,6 @@ impl World {
             carried[bit / 8] ^= 1 << (bit % 8);
         }
         self.fly(&parcel, traffic_class, &carried, &fate.arrivals);
-        (fate, Some(source))
+        Crossing { to, outside: Some(source), fate }
     }
 }

@@ -62,6 +62,7 @@ impl World {
         let settled = &mut self.hosts[host.0];
         settled.realms[usize::from(is_ipv6)] = Realm::Behind(router);
         settled.outer.iter_mut().filter(|address| address.is_ipv6() == is_ipv6).for_each(|it| it.set_ip(address));
+        self.on_addresses(host);
     }
 
     /// Puts a host behind new routers of this kind, and returns the innermost. Only its address of the kind's family moves.

@@ -18,8 +18,16 @@ const REFLEXIVE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct PlainSocket {
     pub(super) realm: Realm,
     pub(super) address: SocketAddr,
-    pub(super) host: Option<HostId>,
+    /// The host or relay that it is on, and whose links it uses.
+    on: Option<Party>,
     letters: Vec<Letter>,
+}
+
+impl PlainSocket {
+    /// Whose links it uses.
+    pub(super) fn party(&self, own: Socket) -> Party {
+        self.on.unwrap_or(Party::Socket(own))
+    }
 }
 
 impl World {
@@ -59,7 +67,7 @@ impl World {
         let address = outer.expect("the host has an address of that family").ip();
         let realm = beside.realms[usize::from(is_ipv6)];
         let socket = self.socket_beside(realm, address);
-        self.sockets[socket.0].host = Some(host);
+        self.sockets[socket.0].on = Some(host.into());
         socket
     }
 
@@ -75,8 +83,8 @@ impl World {
 
     /// Sends a datagram with this TTL from a plain socket.
     pub fn post_with_ttl(&mut self, socket: Socket, destination: SocketAddr, bytes: &[u8], ttl: u8) {
-        let PlainSocket { realm, address: source, host, .. } = self.sockets[socket.0];
-        let party = host.map_or(Party::Socket(socket), Party::Host);
+        let PlainSocket { realm, address: source, .. } = self.sockets[socket.0];
+        let party = self.sockets[socket.0].party(socket);
         let parcel = Parcel { realm, source, destination, ttl };
         self.dispatch(party, parcel, 0, false, bytes);
     }
@@ -104,8 +112,8 @@ impl World {
         self.add_socket(realm, SocketAddr::new(address, FIRST_PORT + number), None)
     }
 
-    fn add_socket(&mut self, realm: Realm, address: SocketAddr, host: Option<HostId>) -> Socket {
-        self.sockets.push(PlainSocket { realm, address, host, letters: Vec::new() });
+    pub(super) fn add_socket(&mut self, realm: Realm, address: SocketAddr, on: Option<Party>) -> Socket {
+        self.sockets.push(PlainSocket { realm, address, on, letters: Vec::new() });
         Socket(self.sockets.len() - 1)
     }
 
