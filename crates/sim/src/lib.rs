@@ -26,6 +26,9 @@
 //! does, and the namespace lab is held to the same table. [`nat::traversable`] says between which of them a direct path can
 //! exist.
 //!
+//! Relays have addresses of the Internet, and answer STUN there ([`World::relay`]). An agent around a node uses them, and tells
+//! its peers where it can be reached ([`World::agent`]). [`Agents`] begins most tests of paths.
+//!
 //! Left out: IP fragmentation outside the tunnel: a datagram larger than a link's MTU is lost.
 
 mod agent;
@@ -53,7 +56,7 @@ pub use host::{HostId, HostOptions};
 pub use link::Link;
 pub use outsider::{Outsider, key_pair};
 pub use place::{Letter, Party, Realm, RelayId, RouterId, Socket};
-pub use record::{Kind, Received, Sent};
+pub use record::{Dropped, Kind, Received, Sent};
 pub use relay::Passing;
 pub use scene::Scene;
 pub use world::{Route, World};

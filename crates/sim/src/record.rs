@@ -12,7 +12,8 @@ use overlay_wire::relay::open_data;
 use overlay_wire::wireguard::{DATA_OVERHEAD, Message};
 
 use crate::HostId;
-use crate::place::Party;
+use crate::nat::Refusal;
+use crate::place::{Party, RouterId};
 
 /// A datagram that a host sent.
 #[derive(Clone, Debug)]
@@ -88,8 +89,13 @@ impl Sent {
 
 impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {} > {}: {:?}", self.at, self.source, self.destination, self.kind())?;
-        match Message::parse(&self.bytes) {
+        write!(f, "{:?} {} > {}: ", self.at, self.source, self.destination)?;
+        let channel = open_data(&self.bytes);
+        if let Some((channel, _)) = channel {
+            write!(f, "in channel {:06x}, ", channel.number())?;
+        }
+        write!(f, "{:?}", self.inner_kind())?;
+        match Message::parse(channel.map_or(&self.bytes, |(_, inside)| inside)) {
             Ok(Message::Initiation(bytes)) => write!(f, " from index {:02x?}", &bytes[4..8])?,
             Ok(Message::Response { receiver, .. } | Message::CookieReply { receiver, .. }) => {
                 write!(f, " to index {receiver:08x}")?;
@@ -97,11 +103,39 @@ impl fmt::Display for Sent {
             Ok(Message::Data { receiver, counter, .. }) => write!(f, " to index {receiver:08x} counter {counter}")?,
             Err(_) => {}
         }
-        write!(f, ", {} bytes, class {:02x}, arrives {:?}", self.bytes.len(), self.traffic_class, self.arrivals)?;
+        write!(f, ", {} bytes, class {:02x}, TTL {}", self.bytes.len(), self.traffic_class, self.ttl)?;
+        match self.outside {
+            Some(outside) if outside != self.source => write!(f, ", outside {outside}")?,
+            Some(_) => {}
+            None => write!(f, ", dropped by a router on the way out")?,
+        }
+        write!(f, ", arrives {:?}", self.arrivals)?;
         match self.flipped {
             Some(bit) => write!(f, " with bit {bit} flipped"),
             None => Ok(()),
         }
+    }
+}
+
+/// A datagram that a router dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// When that was.
+    pub at: Instant,
+    /// The router.
+    pub router: RouterId,
+    /// The source of the datagram, as the router saw it.
+    pub source: SocketAddr,
+    /// Its destination, as the router saw it.
+    pub destination: SocketAddr,
+    /// Why it was dropped.
+    pub refusal: Refusal,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, router, source, destination, refusal } = self;
+        write!(f, "{at:?} router {} drops {source} > {destination}: {refusal:?}", router.0)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::host::{Host, HostId};
 use crate::link::{Line, Link, OVERHEAD_V4, OVERHEAD_V6};
 use crate::packet;
 use crate::place::{Party, Realm};
-use crate::record::{Received, Sent};
+use crate::record::{Dropped, Received, Sent};
 pub use agents::Route;
 use errands::Errands;
 use network::{Crossing, Parcel};
@@ -73,6 +73,7 @@ pub struct World {
     launched: u64,
     mail: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
     sent: Vec<Sent>,
+    dropped: Vec<Dropped>,
     echoes: u16,
 }
 
@@ -116,6 +117,7 @@ impl World {
             launched: 0,
             mail: BTreeMap::new(),
             sent: Vec::new(),
+            dropped: Vec::new(),
             echoes: 0,
         }
     }

@@ -12,6 +12,7 @@ use crate::host::HostId;
 use crate::link::Fate;
 use crate::nat::Refusal;
 use crate::place::{Party, Realm, RouterId, Socket};
+use crate::record::Dropped;
 
 /// A datagram on its way up.
 pub(super) struct Parcel {
@@ -69,7 +70,7 @@ impl World {
                     parcel = Parcel { realm: router.parent, source, ttl: parcel.ttl - 1, ..parcel };
                 }
                 Err(refusal) => {
-                    router.nat.refuse(refusal);
+                    self.refuse(id, &parcel, refusal);
                     return Ascent::Dropped;
                 }
             }
@@ -89,12 +90,19 @@ impl World {
                     parcel = Parcel { realm: Realm::Behind(id), destination, ttl: parcel.ttl - 1, ..parcel };
                 }
                 Err(refusal) => {
-                    router.nat.refuse(refusal);
+                    self.refuse(id, &parcel, refusal);
                     return None;
                 }
             }
         }
         Some(parcel)
+    }
+
+    /// Notes that a router drops a datagram.
+    fn refuse(&mut self, router: RouterId, parcel: &Parcel, refusal: Refusal) {
+        let Parcel { source, destination, .. } = *parcel;
+        self.routers[router.0].nat.refuse(refusal);
+        self.dropped.push(Dropped { at: self.now, router, source, destination, refusal });
     }
 
     /// The host or plain socket that has this address and port in a network.

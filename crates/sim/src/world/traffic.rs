@@ -10,7 +10,7 @@ use super::network::Parcel;
 use super::{MAX_TTL, World};
 use crate::host::{Host, HostId};
 use crate::packet::{Echo, Ends};
-use crate::record::{Kind, Received, Sent};
+use crate::record::{Dropped, Kind, Received, Sent};
 
 /// How long [`World::ping`] waits for an answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,6 +116,11 @@ impl World {
         self.sent.iter().filter(move |sent| sent.from == host && sent.kind() == kind)
     }
 
+    /// All datagrams that routers dropped, oldest first.
+    pub fn dropped(&self) -> &[Dropped] {
+        &self.dropped
+    }
+
     /// How many datagrams of one kind a host has sent.
     pub fn count(&self, host: HostId, kind: Kind) -> usize {
         self.sent_by(host, kind).count()
@@ -124,6 +129,7 @@ impl World {
     /// Forgets all records of datagrams, packets and events so far. Counters stay.
     pub fn forget(&mut self) {
         self.sent.clear();
+        self.dropped.clear();
         self.mail.clear();
         for host in &mut self.hosts {
             let Host { received, events, .. } = host;
@@ -132,10 +138,11 @@ impl World {
         }
     }
 
-    /// A trace of the whole run, with a line for each datagram sent and each packet received. Equal seeds give equal
-    /// traces.
+    /// A trace of the whole run, with a line for each datagram that a host sent or a router dropped, and for each packet and
+    /// event of a node. Equal seeds give equal traces.
     pub fn trace(&self) -> Vec<String> {
         let mut lines: Vec<_> = self.sent.iter().map(|sent| (sent.at, sent.to_string())).collect();
+        lines.extend(self.dropped.iter().map(|dropped| (dropped.at, dropped.to_string())));
         for (number, host) in self.hosts.iter().enumerate() {
             let line = |received: &Received| {
                 (received.at, format!("{:?} host {number} received {:02x?}", received.at, received.packet))
