@@ -1,0 +1,4 @@
+//! Paths in the simulator: agents behind NATs find each other through a relay, then directly where that can be, and leave what
+//! stops working.
+
+mod matrix;
