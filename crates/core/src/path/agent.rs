@@ -21,8 +21,6 @@ mod pairs;
 mod rank;
 mod round;
 mod rtt;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -43,9 +41,9 @@ use crate::{Instant, Remote};
 
 /// How long after the last packet of an application a peer sleeps.
 const ACTIVE: Duration = Duration::from_secs(60);
-/// How often the path in use is proven while something is sent over it.
+/// How often the path in use is proven while there is traffic.
 const PROOF_EVERY: Duration = Duration::from_millis(200);
-/// How often, while nothing is sent, so that the mappings of routers stay.
+/// How often at least, while the peer does not sleep, so that the mappings of routers stay.
 const KEPT_EVERY: Duration = Duration::from_secs(15);
 /// How often a warm path is proven, and how often one that may become better.
 const WARM_EVERY: Duration = Duration::from_secs(5);

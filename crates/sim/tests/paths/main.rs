@@ -1,4 +1,6 @@
 //! Paths in the simulator: agents behind NATs find each other through a relay, then directly where that can be, and leave what
 //! stops working.
 
+mod failover;
 mod matrix;
+mod rest;

@@ -15,10 +15,15 @@ fn each_pair_is_reached_and_directly_where_that_can_be() {
             let pings = world.pings(alice, bob, millis(100), seconds(10));
             let routes = world.routes(alice, bob);
             let is_direct = routes == [Route::Direct];
-            if pings.lost() > 0 || is_direct != traversable(a, b) || pings.until_first().is_none_or(|first| first > millis(500)) {
+            if pings.lost() > 0
+                || is_direct != traversable(a, b)
+                || pings.until_first().is_none_or(|first| first > millis(500))
+            {
                 wrong.push(format!(
                     "{a:?} {b:?}: lost {}, first {:?}, {routes:?}, expected direct: {}",
-                    pings.lost(), pings.until_first(), traversable(a, b)
+                    pings.lost(),
+                    pings.until_first(),
+                    traversable(a, b)
                 ));
             }
         }

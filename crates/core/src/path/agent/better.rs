@@ -64,8 +64,14 @@ impl Agent {
             pair.quality().better_than(primary.quality()) != Better::No
         };
         // The peer moves here by its own handshake. One new session is enough for both.
-        let follows = !is_initiator && is_better() && self.pairs.get(number).is_some_and(|pair| pair.proofs > 1);
+        let follows =
+            !is_initiator && is_better() && self.pairs.get(number).is_some_and(|pair| pair.is_good_enough(now));
         if self.primary != Some(number) && (is_move || is_stale || follows) {
+            if let Some(left) = self.primary.and_then(|number| self.pairs.get_mut(number))
+                && left.quality().is_lossy()
+            {
+                left.on_left(now);
+            }
             self.take(number);
         }
     }

@@ -141,10 +141,11 @@ impl Agent {
             (Doubt::Suspect { since, .. }, _, None) => Some(since),
             (Doubt::Waking { since, .. }, 0, _) => Some(since),
             (_, 0, _) => {
-                let (proof, asked) = (pair.last_proof, pair.last_asked);
-                let is_owed = self.sent.is_some_and(|sent| proof.is_none_or(|proof| sent > proof));
-                let every = if is_owed { PROOF_EVERY } else { KEPT_EVERY };
-                Some(proof.max(asked).map_or(Instant::default(), |at| at + every))
+                // Often while there is traffic, then more and more rarely. A peer that only receives must notice, too, that it hears
+                // nothing any more: only what it sends opens its own routers again.
+                let proof = pair.last_proof.max(pair.last_asked);
+                let rest = self.traffic.zip(proof).map_or(Duration::ZERO, |(traffic, proof)| proof.since(traffic));
+                Some(proof.map_or(Instant::default(), |at| at + rest.clamp(PROOF_EVERY, KEPT_EVERY)))
             }
             (_, 1, Some(last)) => Some(last + AGAIN),
             (_, _, _) => overdue,

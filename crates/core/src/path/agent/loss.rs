@@ -2,14 +2,15 @@
 //! end does.
 //!
 //! Both numbers come together in a probe or its reply, so a datagram is either counted by both or still under way. Reordering
-//! moves a few of them from one sample to the next, so a loss is told only over many datagrams.
+//! moves a few of them from one sample to the next, so a loss is told only over many datagrams: those of the last seconds, or
+//! as many as it takes. What was found holds until there are as many new ones.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::Instant;
 
-/// The time over which loss is measured, and the least that is enough.
+/// The time over which loss is measured, and how many datagrams are enough.
 const WINDOW: Duration = Duration::from_secs(3);
 const ENOUGH: u32 = 40;
 /// The most samples kept. Probes are 50 ms apart at least.
@@ -19,6 +20,7 @@ const MAX_SAMPLES: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Loss {
     samples: VecDeque<Sample>,
+    known: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,18 +38,27 @@ impl Loss {
         }
         self.samples.push_back(Sample { at: now, sent, arrived });
         // One sample from before the window is where the window starts.
-        while self.samples.get(1).is_some_and(|second| now.since(second.at) >= WINDOW) {
+        while self
+            .samples
+            .get(1)
+            .is_some_and(|second| now.since(second.at) >= WINDOW && sent.wrapping_sub(second.sent) >= ENOUGH)
+        {
             self.samples.pop_front();
         }
+        self.known = self.measured().or(self.known);
     }
 
     /// Forgets everything, because the counts start anew or mean a different network.
     pub(crate) fn clear(&mut self) {
-        self.samples.clear();
+        *self = Self::default();
     }
 
-    /// The share that was lost, in thousandths. `None`: too little was sent.
+    /// The share that was lost, in thousandths. `None`: too little was ever sent.
     pub(crate) fn share(&self) -> Option<u32> {
+        self.known
+    }
+
+    fn measured(&self) -> Option<u32> {
         let (first, last) = (self.samples.front()?, self.samples.back()?);
         let sent = last.sent.wrapping_sub(first.sent);
         let arrived = last.arrived.wrapping_sub(first.arrived);

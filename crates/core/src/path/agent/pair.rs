@@ -33,7 +33,9 @@ const MAX_ASKED: usize = 16;
 /// How many proofs, over how long, a path needs before packets move to it.
 const PROOFS: u32 = 3;
 const PROOF_TIME: Duration = Duration::from_secs(2);
-/// The same after it has failed while it was used. Doubled with each failure, up to the last one.
+/// The same after packets had to leave it: nine of ten probes must be answered meanwhile. The time is doubled with each
+/// failure, up to the last one.
+const REGAINED_PROOFS: u32 = 20;
 const REGAINED: Duration = Duration::from_secs(10);
 const MAX_DOUBLINGS: u32 = 6;
 
@@ -77,6 +79,8 @@ pub(crate) struct Pair {
     /// Probes since the last proof.
     unanswered: u32,
     pub(crate) proofs: u32,
+    /// Probes since it is proven.
+    probes: u32,
     pub(crate) proven_since: Instant,
     pub(crate) last_proof: Option<Instant>,
     pub(crate) last_asked: Option<Instant>,
@@ -101,6 +105,7 @@ impl Pair {
             asked: VecDeque::new(),
             unanswered: 0,
             proofs: 0,
+            probes: 0,
             proven_since: now,
             last_proof: None,
             last_asked: None,
@@ -161,6 +166,7 @@ impl Pair {
         }
         self.asked.push_back(Asked { id, at: now, sent: self.sent });
         self.unanswered += 1;
+        self.probes = self.probes.saturating_add(1);
         self.last_asked = Some(now);
     }
 
@@ -181,7 +187,7 @@ impl Pair {
     pub(crate) fn on_proof(&mut self, now: Instant) {
         if self.state != State::Proven {
             self.state = State::Proven;
-            self.proofs = 0;
+            (self.proofs, self.probes) = (0, 1);
             self.proven_since = now;
         }
         self.proofs = self.proofs.saturating_add(1);
@@ -202,36 +208,51 @@ impl Pair {
 
     /// Records that the pair no longer carries anything. `was_used`: packets went over it.
     pub(crate) fn on_failed(&mut self, was_used: bool, now: Instant) {
-        self.forget();
+        self.reset();
         self.state = State::Failed;
         if was_used {
-            self.failures = self.failures.saturating_add(1);
-            self.failed_at = Some(now);
+            self.on_left(now);
         }
+    }
+
+    /// Records that packets left the pair because it was bad. It has to work for longer before they come back.
+    pub(crate) fn on_left(&mut self, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(now);
     }
 
     /// Forgets what was proven: the network has changed.
     pub(crate) fn forget(&mut self) {
-        self.state = State::Idle;
-        self.asked.clear();
-        self.unanswered = 0;
-        self.proofs = 0;
+        self.reset();
         self.outbound.clear();
         self.inbound.clear();
     }
 
+    fn reset(&mut self) {
+        self.state = State::Idle;
+        self.asked.clear();
+        self.unanswered = 0;
+        self.proofs = 0;
+    }
+
     /// Whether packets may move here from a path that works.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
-        let needed = match self.failures {
-            0 => PROOF_TIME,
-            failures => REGAINED * (1 << (failures - 1).min(MAX_DOUBLINGS)),
+        let is_trusted_again = self.failures == 0 || {
+            let needed = REGAINED * (1 << (self.failures - 1).min(MAX_DOUBLINGS));
+            self.proofs >= REGAINED_PROOFS
+                && self.proofs * 10 >= self.probes * 9
+                && self.failed_at.is_none_or(|at| now.since(at) >= needed)
         };
-        let has_waited = self.failed_at.is_none_or(|at| now.since(at) >= needed);
         self.is_proven()
             && self.proofs >= PROOFS
             && now.since(self.proven_since) >= PROOF_TIME
-            && has_waited
+            && is_trusted_again
             && self.overdue(None, now) == 0
+    }
+
+    /// Whether packets may follow the peer here, which has moved.
+    pub(crate) fn is_good_enough(&self, now: Instant) -> bool {
+        self.is_proven() && (self.proofs > 1 && self.failures == 0 || self.is_settled(now))
     }
 
     /// When [`Pair::is_settled`] may become true.

@@ -39,6 +39,11 @@ impl Quality {
         LOSS_CLASSES.iter().filter(|end| self.loss >= **end).count()
     }
 
+    /// Whether the loss is a reason to leave a direct path.
+    pub(crate) fn is_lossy(self) -> bool {
+        self.loss >= LOSS_CLASSES[1]
+    }
+
     fn is_relayed(self) -> bool {
         self.endpoint.via.channel.is_some()
     }
@@ -77,7 +82,7 @@ impl Quality {
     /// The class of this direct path next to that of a relayed one.
     fn class_as_direct(self, relayed: Self, classes: Ordering) -> Ordering {
         let is_slow = self.round_trip > relayed.round_trip + DIRECT_MAY_COST;
-        match (self.loss < LOSS_CLASSES[1], is_slow) {
+        match (!self.is_lossy(), is_slow) {
             (true, false) => Ordering::Less,
             (false, false) => classes.then(Ordering::Less),
             (_, true) => classes.then(Ordering::Greater),

@@ -1,1 +1,0 @@
-//! The agent by itself, with a peer that answers or does not.
