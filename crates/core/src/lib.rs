@@ -58,6 +58,7 @@ pub use outbox::Outputs;
 pub use output::{Foreign, Output, PacketOut, Transmit, UdpTrain, Via};
 pub use path::candidate::{Candidate, CandidateKind, CandidateScope, Remote};
 pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
+pub use path::report::{PairReport, PairState, PathKind, PathsReport};
 pub use peer_key::PeerKey;
 pub use peer_tag::{PathTag, PeerTag, PeerTags};
 pub use rule::{Protocol, Rule};

@@ -30,7 +30,8 @@ use crate::session::local_key::{LocalKey, LocalKeys};
 use crate::session::replays::Replays;
 use crate::wall_clock::WallClock;
 use crate::{
-    CandidateScope, Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PathTag, PeerKey, PeerTag, UdpTrain,
+    CandidateScope, Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PathTag, PathsReport, PeerKey,
+    PeerTag, UdpTrain,
 };
 
 /// The local participant in the overlay. The crate's documentation shows how to drive it: after every input, or after a few
@@ -113,6 +114,11 @@ impl Node {
     /// The node's counters. Any thread may read them.
     pub fn stats(&self) -> Arc<NodeStats> {
         Arc::clone(&self.context.stats)
+    }
+
+    /// What is known of the paths to a peer. `None` for a peer without [`crate::PeerConfig::finds_paths`].
+    pub fn paths(&mut self, peer: PeerTag, now: Instant) -> Option<PathsReport> {
+        self.peers.peer(peer)?.paths.agent.as_ref().map(|agent| agent.report(now))
     }
 
     /// Takes one packet or super-packet from TUN. It may be changed in place.

@@ -15,5 +15,6 @@ pub(crate) mod paths;
 pub(crate) mod reach;
 pub(crate) mod reassembly;
 pub(crate) mod recent;
+pub(crate) mod report;
 mod roaming;
 pub(crate) mod words;

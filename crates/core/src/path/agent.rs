@@ -72,6 +72,7 @@ pub(crate) struct Agent {
     pairs: Pairs,
     /// The number of the pair that packets take.
     primary: Option<u8>,
+    since: Option<Instant>,
     round: Round,
     doubt: Doubt,
     moving: Move,
@@ -98,6 +99,7 @@ impl Agent {
         Self {
             pairs: Pairs::default(),
             primary: None,
+            since: None,
             round: Round::new(rng.next_u32()),
             doubt: Doubt::None,
             moving: Move::default(),
@@ -246,6 +248,21 @@ impl Agent {
     /// Whether an application has used the peer lately.
     pub(crate) fn is_active(&self, now: Instant) -> bool {
         self.traffic.is_some_and(|at| now.since(at) < ACTIVE)
+    }
+
+    /// Whether direct pairs are being tried. If not, when they are tried again.
+    pub(crate) fn round_state(&self) -> (bool, Option<Instant>) {
+        (self.round.is_under_way(), self.round.rests_until())
+    }
+
+    /// Whether the peer has told its addresses in the session.
+    pub(crate) fn has_heard_list(&self) -> bool {
+        self.round.has_heard()
+    }
+
+    /// Since when packets take the path in use.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.since
     }
 
     /// When to poll.

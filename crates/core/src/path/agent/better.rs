@@ -72,7 +72,7 @@ impl Agent {
             {
                 left.on_left(now);
             }
-            self.take(number);
+            self.take(number, now);
         }
     }
 }

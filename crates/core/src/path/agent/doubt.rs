@@ -96,6 +96,11 @@ impl Agent {
         self.wake(now);
     }
 
+    /// Whether the path in use is in doubt.
+    pub(crate) fn is_suspect(&self) -> bool {
+        matches!(self.doubt, Doubt::Suspect { .. })
+    }
+
     pub(super) fn suspect(&mut self, now: Instant) {
         self.tally.suspicions += 1;
         let mirrored = self.doubt.mirroring().map_or(0, |(_, mirrored)| mirrored);
@@ -161,14 +166,15 @@ impl Agent {
         if let Some(left) = self.primary.and_then(|number| self.pairs.get_mut(number)) {
             left.on_failed(true, now);
         }
-        self.take(best);
+        self.take(best, now);
         // What made the old path fail may have opened others.
         self.round.renew(now);
         true
     }
 
     /// Sends packets over this pair from now on.
-    pub(super) fn take(&mut self, number: u8) {
+    pub(super) fn take(&mut self, number: u8, now: Instant) {
+        self.since = Some(now);
         self.tally.switches += u64::from(self.primary.is_some());
         self.primary = Some(number);
         self.doubt = Doubt::None;

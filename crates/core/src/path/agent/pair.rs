@@ -79,6 +79,8 @@ pub(crate) struct Pair {
     /// Probes since the last proof.
     unanswered: u32,
     pub(crate) proofs: u32,
+    /// Probes sent and answered.
+    tally: (u64, u64),
     /// Probes since it is proven.
     probes: u32,
     pub(crate) proven_since: Instant,
@@ -105,6 +107,7 @@ impl Pair {
             asked: VecDeque::new(),
             unanswered: 0,
             proofs: 0,
+            tally: (0, 0),
             probes: 0,
             proven_since: now,
             last_proof: None,
@@ -166,6 +169,7 @@ impl Pair {
         }
         self.asked.push_back(Asked { id, at: now, sent: self.sent });
         self.unanswered += 1;
+        self.tally.0 += 1;
         self.probes = self.probes.saturating_add(1);
         self.last_asked = Some(now);
     }
@@ -177,6 +181,7 @@ impl Pair {
         // Earlier probes were lost, or their replies are late and prove nothing new.
         self.asked.drain(..=at);
         self.unanswered = self.asked.len() as u32;
+        self.tally.1 += 1;
         self.trip.on_sample(now.since(asked.at));
         self.outbound.on_sample(asked.sent, arrived, now);
         self.on_proof(now);
@@ -192,6 +197,11 @@ impl Pair {
         }
         self.proofs = self.proofs.saturating_add(1);
         self.last_proof = Some(now);
+    }
+
+    /// How many probes were sent and answered.
+    pub(crate) fn tally(&self) -> (u64, u64) {
+        self.tally
     }
 
     /// How many probes since the last proof are older than the answer may take.

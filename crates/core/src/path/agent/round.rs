@@ -84,6 +84,19 @@ impl Round {
         (self.ours, self.opened)
     }
 
+    /// When pairs are tried again, if they are not being tried now.
+    pub(crate) fn rests_until(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Resting { until } => until,
+            Phase::Opening { .. } | Phase::Announced { .. } | Phase::Probing { .. } => None,
+        }
+    }
+
+    /// Whether the peer has told a list.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.theirs != 0
+    }
+
     /// Whether pairs are being tried.
     pub(crate) fn is_under_way(&self) -> bool {
         !matches!(self.phase, Phase::Resting { .. })
