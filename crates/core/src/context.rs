@@ -10,6 +10,7 @@ use crate::data::coalesce::Coalescer;
 use crate::local::Local;
 use crate::outbox::Outbox;
 use crate::path::endpoints::Endpoints;
+use crate::path::probing::Probing;
 use crate::session::indices::Indices;
 
 pub(crate) struct Context {
@@ -27,4 +28,6 @@ pub(crate) struct Context {
     pub(crate) frame: Vec<u8>,
     /// The endpoints of all peers.
     pub(crate) endpoints: Endpoints,
+    /// What was sent to addresses that have not answered.
+    pub(crate) probing: Probing,
 }

@@ -22,6 +22,7 @@ use crate::outbox::Outbox;
 use crate::parked::Parked;
 use crate::path::candidates::MAX_CANDIDATES;
 use crate::path::endpoints::Endpoints;
+use crate::path::probing::Probing;
 use crate::peers::Peers;
 use crate::session::answered::Answered;
 use crate::session::gate::{HandshakeGate, LOAD_LIMIT};
@@ -102,6 +103,7 @@ impl Node {
                 flows: Budget::new(MAX_FLOWS),
                 frame: Vec::new(),
                 endpoints: Endpoints::default(),
+                probing: Probing::default(),
             },
         }
     }

@@ -12,6 +12,7 @@ pub(crate) mod greeting;
 pub(crate) mod mtu;
 pub(crate) mod path_mtu;
 pub(crate) mod paths;
+pub(crate) mod probing;
 pub(crate) mod reach;
 pub(crate) mod reassembly;
 pub(crate) mod recent;

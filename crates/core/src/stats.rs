@@ -111,6 +111,8 @@ crate::counters! {
         path_probes_sent,
         /// Probes of paths that were answered.
         path_probes_answered,
+        /// Openers, probes and initiations that were not sent, because an address had got enough of them without an answer.
+        path_probes_withheld,
         /// Times that packets to a peer moved to a different path.
         path_switches,
         /// Outer bytes that were sent a second time over a different path while the first one was in doubt.

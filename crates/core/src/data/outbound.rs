@@ -312,7 +312,7 @@ fn seal_train(
     }
     context.outbox.transmit(messages, stride, Heading { destination, via, traffic_class: ecn, whole_for, ttl: None });
     if let Some(agent) = &mut peer.paths.agent {
-        agent.on_sent(count as u32);
+        agent.on_sent(count as u32, mirror.is_some());
     }
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);

@@ -72,6 +72,8 @@ pub(crate) struct Agent {
     pairs: Pairs,
     /// The number of the pair that packets take.
     primary: Option<u8>,
+    /// The pair that the peer was heard from although nobody had named it, while the path in use is in doubt.
+    heard: Option<u8>,
     since: Option<Instant>,
     round: Round,
     doubt: Doubt,
@@ -99,6 +101,7 @@ impl Agent {
         Self {
             pairs: Pairs::default(),
             primary: None,
+            heard: None,
             since: None,
             round: Round::new(rng.next_u32()),
             doubt: Doubt::None,
@@ -154,18 +157,18 @@ impl Agent {
     }
 
     /// Handles a new session, whose first message came from `from`. As the initiator we have got an answer there. Otherwise
-    /// the peer has got ours.
-    pub(crate) fn on_session(&mut self, from: Endpoint, is_initiator: bool, now: Instant) {
+    /// the peer has got ours. Returns how much was sent there without an answer.
+    pub(crate) fn on_session(&mut self, from: Endpoint, is_initiator: bool, now: Instant) -> Option<u32> {
         self.calls.clear();
         self.traffic = self.traffic.max(Some(now));
         self.round.on_session(now);
-        if let Some(number) = self.pairs.ensure(from, now) {
-            if let Some(pair) = self.pairs.get_mut(number) {
-                pair.on_proof(now);
-            }
-            self.settle_session(number, is_initiator, now);
-        }
         self.wake(now);
+        let number = self.pairs.ensure(from, now)?;
+        let pair = self.pairs.get_mut(number)?;
+        pair.on_proof(now);
+        let charged = std::mem::take(&mut pair.charged);
+        self.settle_session(number, is_initiator, now);
+        Some(charged)
     }
 
     /// Takes a probe that came from there. Returns how many datagrams of the pair have arrived.
@@ -183,21 +186,21 @@ impl Agent {
         received
     }
 
-    /// Takes the reply to a probe of ours. Returns false if it answers none.
-    pub(crate) fn on_reply(&mut self, id: u32, arrived: u32, now: Instant) -> bool {
-        let Some(pair) = self.pairs.iter_mut().find_map(|pair| pair.on_reply(id, arrived, now).then_some(&*pair))
-        else {
-            return false;
-        };
+    /// Takes the reply to a probe of ours. Returns where it was sent, and how much was sent there without an answer. `None`: it
+    /// answers no probe.
+    pub(crate) fn on_reply(&mut self, id: u32, arrived: u32, now: Instant) -> Option<(SocketAddr, u32)> {
+        let pair = self.pairs.iter_mut().find_map(|pair| pair.on_reply(id, arrived, now).then_some(pair))?;
         let (number, is_direct) = (pair.number, !pair.is_relayed());
+        let answered = (pair.endpoint.address, std::mem::take(&mut pair.charged));
         if is_direct {
             self.round.on_found();
         }
         if Some(number) == self.primary {
             self.doubt = Doubt::None;
+            self.heard = None;
         }
         self.wake(now);
-        true
+        Some(answered)
     }
 
     /// Records that datagrams came from there. `is_traffic`: an application sent one of them.
@@ -207,6 +210,8 @@ impl Agent {
         }
         if let Some(pair) = self.pairs.at_mut(from) {
             pair.received = pair.received.wrapping_add(count);
+        } else if self.primary.is_some() {
+            self.on_heard_elsewhere(from, count, now);
         }
     }
 
@@ -225,14 +230,19 @@ impl Agent {
         }
     }
 
-    /// Records that datagrams were sent to the path in use, and to the mirror.
-    pub(crate) fn on_sent(&mut self, count: u32) {
-        let mirror = self.mirror_number();
+    /// Records that datagrams were sent to the path in use, and to the mirror if they were copied.
+    pub(crate) fn on_sent(&mut self, count: u32, is_mirrored: bool) {
+        let mirror = if is_mirrored { self.mirror_number() } else { None };
         for number in self.primary.into_iter().chain(mirror) {
             if let Some(pair) = self.pairs.get_mut(number) {
                 pair.sent = pair.sent.wrapping_add(count);
             }
         }
+    }
+
+    /// The pair of this endpoint.
+    pub(crate) fn pair_at(&mut self, endpoint: Endpoint) -> Option<&mut Pair> {
+        self.pairs.at_mut(endpoint)
     }
 
     /// Where packets go.

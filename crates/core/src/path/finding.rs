@@ -69,6 +69,7 @@ impl Context {
     pub(crate) fn find_paths(&mut self, peer: &mut Peer, now: Instant) {
         while let Some(step) = peer.paths.agent.as_mut().and_then(|agent| agent.poll(&mut self.rng, now)) {
             match step {
+                Step::Open { to, .. } | Step::Probe { to, .. } if !self.may_probe(peer, to, now) => {}
                 Step::Open { to, ttl } => self.open_path(to, ttl),
                 Step::Probe { to, pair, id, sent } => {
                     self.stats.path_probes_sent.add(1);
@@ -79,6 +80,23 @@ impl Context {
             }
         }
         self.follow_agent(peer, now);
+    }
+
+    /// Whether one more datagram may go to a place that may be a victim's.
+    fn may_probe(&mut self, peer: &mut Peer, to: Endpoint, now: Instant) -> bool {
+        let pair = peer.paths.agent.as_mut().and_then(|agent| agent.pair_at(to));
+        let is_allowed = match pair.filter(|pair| !pair.is_relayed()) {
+            Some(pair) => {
+                let is_allowed = self.probing.allows(to.address.ip(), now);
+                pair.charged += u32::from(is_allowed);
+                is_allowed
+            }
+            None => self.probing.allows_one_more(now),
+        };
+        if !is_allowed {
+            self.stats.path_probes_withheld.add(1);
+        }
+        is_allowed
     }
 
     fn open_path(&mut self, to: Endpoint, ttl: u8) {
@@ -127,8 +145,9 @@ impl Context {
         now: Instant,
     ) -> Result<(), DropReason> {
         let agent = peer.paths.agent.as_mut().ok_or(DropReason::ControlUnknown)?;
-        if agent.on_reply(id, received, now) {
+        if let Some((address, charged)) = agent.on_reply(id, received, now) {
             self.stats.path_probes_answered.add(1);
+            self.probing.on_answered(address.ip(), charged);
         }
         Ok(())
     }
@@ -149,7 +168,9 @@ impl Context {
     /// Records that a session was made whose message came from `origin`.
     pub(crate) fn on_session_over(&mut self, peer: &mut Peer, origin: Origin, is_initiator: bool, now: Instant) {
         if let Some(agent) = &mut peer.paths.agent {
-            agent.on_session(origin.endpoint(), is_initiator, now);
+            if let Some(charged) = agent.on_session(origin.endpoint(), is_initiator, now) {
+                self.probing.on_answered(origin.source.ip(), charged);
+            }
             self.follow_agent(peer, now);
         }
     }
@@ -193,7 +214,9 @@ impl Context {
                 return;
             };
             let initiation = self.outbox.copy(initiation);
-            self.call_over(peer, endpoint, initiation);
+            if self.may_probe(peer, endpoint, now) {
+                self.call_over(peer, endpoint, initiation);
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Paths in the simulator: agents behind NATs find each other through a relay, then directly where that can be, and leave what
 //! stops working.
 
+mod carrier;
 mod failover;
 mod matrix;
 mod rest;
+mod victims;

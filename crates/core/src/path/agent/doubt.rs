@@ -40,7 +40,7 @@ pub(super) enum Doubt {
         since: Instant,
         mirrored: u64,
     },
-    /// Probes were not answered in time. `is_lost`: every pair is being tried anew.
+    /// Probes were not answered in time, or the peer was heard from a new address. `is_lost`: every pair is being tried anew.
     Suspect {
         since: Instant,
         mirrored: u64,
@@ -79,7 +79,8 @@ impl Agent {
     /// The number of the pair that is mirrored to: the best proven one, or else a relay.
     pub(super) fn mirror_number(&self) -> Option<u8> {
         self.doubt.mirroring()?;
-        let best = self.warm().first().copied();
+        let heard = self.heard.filter(|number| self.pairs.get(*number).is_some());
+        let best = heard.or_else(|| self.warm().first().copied());
         best.or_else(|| {
             self.pairs
                 .iter()
@@ -93,6 +94,21 @@ impl Agent {
         if self.primary.is_some() && matches!(self.doubt, Doubt::None) {
             self.doubt = Doubt::Waking { since: now, mirrored: 0 };
         }
+        self.wake(now);
+    }
+
+    /// Handles datagrams of the peer from an address that is new. Its router may have given it a different one, and then ours do
+    /// not reach it any more where they go.
+    pub(super) fn on_heard_elsewhere(&mut self, from: Endpoint, count: u32, now: Instant) {
+        let Some(number) = self.pairs.ensure(from, now) else { return };
+        if let Some(pair) = self.pairs.get_mut(number) {
+            pair.received = count;
+            pair.probe(now);
+        }
+        if matches!(self.doubt, Doubt::None) {
+            self.suspect(now);
+        }
+        self.heard = Some(number);
         self.wake(now);
     }
 
@@ -178,6 +194,7 @@ impl Agent {
         self.tally.switches += u64::from(self.primary.is_some());
         self.primary = Some(number);
         self.doubt = Doubt::None;
+        self.heard = None;
     }
 }
 

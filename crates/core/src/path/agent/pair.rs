@@ -91,6 +91,8 @@ pub(crate) struct Pair {
     failed_at: Option<Instant>,
     /// Whether the peer, or its control, has named the address. Otherwise the peer was heard from there.
     pub(crate) is_named: bool,
+    /// How much was sent without an answer, of what is limited for each address.
+    pub(crate) charged: u32,
 }
 
 impl Pair {
@@ -115,6 +117,7 @@ impl Pair {
             failures: 0,
             failed_at: None,
             is_named,
+            charged: 0,
         }
     }
 
