@@ -62,6 +62,7 @@ impl Wire {
             contents: &contents,
             segment_size,
             traffic_class: 0,
+            ttl: None,
             dont_fragment: false,
             tag: 0,
         };

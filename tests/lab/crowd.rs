@@ -170,6 +170,7 @@ fn send(socket: &UdpSocket, destination: SocketAddr, source: Ipv4Addr, message: 
         contents: message,
         segment_size: message.len(),
         traffic_class: 0,
+        ttl: None,
         dont_fragment: false,
         tag: 0,
     });

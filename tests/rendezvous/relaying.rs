@@ -65,6 +65,7 @@ fn first_event(mut client: Client, relay: std::net::SocketAddr) -> Event {
                 contents: &datagram,
                 segment_size: datagram.len(),
                 traffic_class: 0,
+                ttl: None,
                 dont_fragment: true,
                 tag: 0,
             };

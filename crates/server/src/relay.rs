@@ -222,6 +222,7 @@ fn transmit(at: usize, output: &Transmit) -> overlay_os::udp::Transmit<'_> {
         contents: &output.contents,
         segment_size: output.stride,
         traffic_class: output.ecn,
+        ttl: None,
         dont_fragment: true,
         tag: at as u64,
     }

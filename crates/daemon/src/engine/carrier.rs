@@ -95,12 +95,21 @@ impl Carrier {
         };
         let mut trains = 0;
         let trains_to_send = transmits.inspect(|_| trains += 1).map(|transmit| {
-            let Transmit { destination, via, contents, segment_size, traffic_class, whole_for, call_for, .. } =
+            let Transmit { destination, via, contents, segment_size, traffic_class, ttl, whole_for, call_for } =
                 transmit;
             let dont_fragment = whole_for.is_some();
             let called = call_for.map(|peer| u64::from(peer.to_bits()));
             let tag = whole_for.map(PathTag::to_bits).or(called).unwrap_or(NOBODY);
-            udp::Transmit { destination, source: via.local, contents, segment_size, traffic_class, dont_fragment, tag }
+            udp::Transmit {
+                destination,
+                source: via.local,
+                contents,
+                segment_size,
+                traffic_class,
+                ttl,
+                dont_fragment,
+                tag,
+            }
         });
         let calls = socket.send_batch(trains_to_send, |transmit, error| self.on_failed(transmit, &error));
         add(&self.stats.udp_sends, calls as u64);

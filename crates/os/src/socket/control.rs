@@ -23,7 +23,7 @@ impl Default for ControlBuffer {
 }
 
 impl ControlBuffer {
-    /// Packet info, traffic class and segment size together take 88 bytes where a pointer has 8 bytes.
+    /// Packet info, traffic class, hop limit and segment size together take 112 bytes where a pointer has 8 bytes.
     pub(crate) const CAPACITY: usize = 128;
 
     /// Appends one message.
@@ -72,6 +72,15 @@ impl ControlBuffer {
             false => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
         };
         self.push(level, kind, &i32::from(class).to_ne_bytes());
+    }
+
+    /// Sets how many hops the datagram lives. The kernel refuses 0.
+    pub(crate) fn push_hop_limit(&mut self, is_ipv4: bool, hops: u8) {
+        let (level, kind) = match is_ipv4 {
+            true => (libc::IPPROTO_IP, libc::IP_TTL),
+            false => (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT),
+        };
+        self.push(level, kind, &i32::from(hops).to_ne_bytes());
     }
 
     pub(super) fn as_ptr(&self) -> *const libc::c_void {
@@ -180,8 +189,9 @@ mod tests {
         let mut buffer = ControlBuffer::default();
         buffer.push_source(Ipv6Addr::LOCALHOST.into(), 1);
         buffer.push_traffic_class(false, 1);
+        buffer.push_hop_limit(false, 2);
         buffer.push_segment_size(1452);
-        assert_eq!(buffer.len, 40 + 24 + 24);
+        assert_eq!(buffer.len, 40 + 24 + 24 + 24);
     }
 
     #[test]

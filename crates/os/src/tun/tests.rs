@@ -116,6 +116,7 @@ fn with_offload_a_train_is_handed_over_whole() {
             contents: &[7; 10_000],
             segment_size: 1000,
             traffic_class: 0,
+            ttl: None,
             dont_fragment: false,
             tag: 0,
         };

@@ -239,6 +239,9 @@ impl<'a> Message<'a> {
         if self.transmit.traffic_class != 0 {
             control.push_traffic_class(self.transmit.destination.is_ipv4(), self.transmit.traffic_class);
         }
+        if let Some(ttl) = self.transmit.ttl {
+            control.push_hop_limit(self.transmit.destination.is_ipv4(), ttl);
+        }
         control
     }
 

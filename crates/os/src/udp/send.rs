@@ -25,6 +25,8 @@ pub struct Transmit<'a> {
     pub segment_size: usize,
     /// The traffic class of the outer header. Its lower two bits are ECN.
     pub traffic_class: u8,
+    /// How many hops the datagrams live (TTL, or hop limit), from 1. `None`: the socket's default.
+    pub ttl: Option<u8>,
     /// Whether to forbid fragmentation of these datagrams, both on this host and, by DF in IPv4, on routers. A datagram
     /// that exceeds the device's MTU fails with [`SendError::MessageTooLong`] at once. The path MTU that the kernel has
     /// learned from ICMP is ignored: the caller searches for the path MTU itself and does not trust unauthenticated

@@ -32,7 +32,16 @@ pub(super) fn pair(family: Family, sender: &BindOptions, receiver: &BindOptions)
 }
 
 pub(super) fn train(destination: SocketAddr, contents: &[u8], segment_size: usize) -> Transmit<'_> {
-    Transmit { destination, source: None, contents, segment_size, traffic_class: 0, dont_fragment: false, tag: 0 }
+    Transmit {
+        destination,
+        source: None,
+        contents,
+        segment_size,
+        traffic_class: 0,
+        ttl: None,
+        dont_fragment: false,
+        tag: 0,
+    }
 }
 
 /// `count` different datagrams of `len` bytes.

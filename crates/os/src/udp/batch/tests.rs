@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::netns::{isolated, isolated_async};
 use crate::refusal::{Argument, refuse};
+use crate::socket::{ControlMessage, control_messages, receive, set_option};
 use crate::udp::BindOptions;
 use crate::udp::tests::{datagrams, options, pair, receive_all, train};
 
@@ -62,6 +63,29 @@ fn each_train_has_its_own_ecn_bits_and_source() {
     let seen: Vec<_> = batch.iter_mut().map(|received| (received.ecn, received.source.ip().to_string())).collect();
     let expected = [(0, "127.0.0.1"), (1, "127.0.0.2"), (2, "127.0.0.3"), (3, "127.0.0.4")];
     assert_eq!(seen, expected.map(|(ecn, ip)| (ecn, ip.to_owned())));
+}
+
+#[test]
+fn each_train_lives_as_many_hops_as_it_says() {
+    let asks =
+        [(Family::V4, libc::IPPROTO_IP, libc::IP_RECVTTL), (Family::V6, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT)];
+    for (family, level, asked) in asks {
+        let (a, b, to_b) = pair(family, &options(), &BindOptions { coalescing: false, ..options() });
+        set_option(b.as_fd(), level, asked, 1).unwrap();
+        let contents = datagrams(2, 100);
+        let trains = [Some(2), Some(4), None].map(|ttl| Transmit { ttl, ..train(to_b, &contents, 100) });
+        assert_eq!(send_all(&a, &trains).0, 1, "one system call, and a message for each train");
+        let mut hops = Vec::new();
+        for _ in 0..6 {
+            let (mut source, mut control) = (RawAddress::default(), ControlBuffer::default());
+            receive(b.as_fd(), &mut [0; 200], &mut source, &mut control).unwrap();
+            hops.extend(control_messages(&control).filter_map(|message| match message {
+                ControlMessage::HopLimit(hops) => Some(hops),
+                _ => None,
+            }));
+        }
+        assert_eq!(hops, [2, 2, 4, 4, 64, 64], "{family:?}");
+    }
 }
 
 #[test]
