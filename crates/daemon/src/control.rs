@@ -26,7 +26,7 @@ use crate::agent::request::{AgentCall, AgentReply};
 use crate::api::{self, ReloadError, Request};
 use crate::device::table::wall_clock_of;
 use crate::device::{Change, ChangeError, Device, ReloadReport};
-use crate::engine::{Report, Reports};
+use crate::engine::{Datagram, Report, Reports};
 use crate::failure::{ExitKind, Failure};
 use crate::uapi::Setting;
 use crate::view::View;
@@ -79,6 +79,9 @@ pub(crate) trait Daemon {
 
     /// Handles an event that the engine reported. The device's table has it already.
     async fn on_event(&mut self, event: Event);
+
+    /// Handles a datagram of a relay that belongs to no peer.
+    async fn on_foreign(&mut self, datagram: Datagram);
 
     /// This process was copied while it ran. All sessions have ended.
     async fn on_copied(&mut self);
@@ -160,6 +163,10 @@ async fn on_report(report: Report, daemon: &mut impl Daemon) -> ControlFlow<End>
             tracing::debug!(?event);
             daemon.device().table().on_event(event.clone(), wall_clock_of);
             daemon.on_event(event).await;
+            ControlFlow::Continue(())
+        }
+        Report::Foreign(datagram) => {
+            daemon.on_foreign(datagram).await;
             ControlFlow::Continue(())
         }
         Report::Copied => {

@@ -6,6 +6,7 @@
 //! take is merged with the next one of its kind about the same peer.
 
 mod carrier;
+mod datagrams;
 mod offload;
 mod queues;
 mod refusals;
@@ -26,6 +27,8 @@ use overlay_os::tun::Tun;
 use overlay_os::udp::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::datagrams::Datagram;
+use self::datagrams::Outgoing;
 pub use self::offload::{Offload, OffloadState, Offloads};
 pub use self::queues::{QueueFigures, Queues};
 pub use self::reports::{Report, Reports};
@@ -113,6 +116,7 @@ impl Sockets {
 /// A running engine, as seen by control.
 pub struct Engine {
     requests: mpsc::Sender<Request>,
+    datagrams: Outgoing,
     waker: Waker,
     turns: Arc<Counter>,
     thread: Option<JoinHandle<()>>,
@@ -132,15 +136,16 @@ impl Engine {
     /// The process has no file descriptors or threads left.
     pub fn spawn(parts: Parts) -> io::Result<(Self, Reports)> {
         let (requests, inbox) = mpsc::channel(MAX_COMMANDS);
+        let (datagrams, outgoing) = datagrams::outgoing(Arc::clone(&parts.stats));
         let (events, end, reports) = reports::channel();
         let waker = Waker::new()?;
         let turns = Arc::<Counter>::default();
-        let mut run = Run::new(parts, Arc::clone(&turns), waker.clone(), inbox, events)?;
+        let mut run = Run::new(parts, Arc::clone(&turns), waker.clone(), (inbox, outgoing), events)?;
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || {
             // The receiver is gone if control has ended, and then nothing needs the result.
             let _ = end.send(run.run());
         })?;
-        Ok((Self { requests, waker, turns, thread: Some(thread) }, reports))
+        Ok((Self { requests, datagrams, waker, turns, thread: Some(thread) }, reports))
     }
 
     /// Sends the node a command and waits until it was applied.
@@ -193,6 +198,12 @@ impl Engine {
     pub async fn set_fwmark(&self, mark: Option<u32>) -> io::Result<()> {
         let gone = || Err(io::ErrorKind::BrokenPipe.into());
         self.ask(|reply| Request::SetFwmark(mark, reply)).await.unwrap_or_else(gone)
+    }
+
+    /// Sends a datagram from the node's own sockets. It is dropped and counted if too many wait.
+    pub fn send(&self, datagram: Datagram) {
+        self.datagrams.push(datagram);
+        self.waker.wake();
     }
 
     /// Returns how many turns the thread has made, and wakes it for one more. If a later call returns the same number, the

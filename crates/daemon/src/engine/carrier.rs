@@ -11,6 +11,7 @@ use overlay_os::poll::Timer;
 use overlay_os::tun::Tun;
 use overlay_os::udp::{self, SendError};
 
+use super::datagrams::Datagram;
 use super::refusals::Refusals;
 use super::reports::Events;
 use super::shell::{ShellStats, add};
@@ -69,8 +70,11 @@ impl Carrier {
                     self.transmit(is_v4, iter::once(first).chain(iter::from_fn(next)));
                 }
                 Output::Packet(packet) => self.deliver(&packet),
-                // The node was told of no relay, so nothing comes from one.
-                Output::Foreign(_) => {}
+                Output::Foreign(foreign) => {
+                    if !events.incoming.push(&foreign) {
+                        add(&self.stats.foreign_datagrams_dropped, 1);
+                    }
+                }
                 Output::Event(event) => {
                     if !events.push(event) {
                         add(&self.stats.events_merged, 1);
@@ -114,6 +118,23 @@ impl Carrier {
         let calls = socket.send_batch(trains_to_send, |transmit, error| self.on_failed(transmit, &error));
         add(&self.stats.udp_sends, calls as u64);
         add(&self.stats.udp_sent_trains, trains);
+    }
+
+    /// Sends a datagram of control. It is lost if this host cannot send there.
+    pub(super) fn send(&self, datagram: &Datagram) {
+        let Datagram { remote, via, contents } = datagram;
+        let whole = Transmit {
+            destination: *remote,
+            via: *via,
+            contents,
+            segment_size: contents.len(),
+            traffic_class: 0,
+            ttl: None,
+            whole_for: None,
+            call_for: None,
+        };
+        add(&self.stats.control_datagrams, 1);
+        self.transmit(remote.is_ipv4(), iter::once(whole));
     }
 
     fn on_failed(&self, transmit: &udp::Transmit<'_>, error: &SendError) {

@@ -1,4 +1,4 @@
-//! What the engine tells the control thread: events, and its own end.
+//! What the engine tells the control thread: events, datagrams of relays, and its own end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use overlay_core::{Event, PeerTag};
 use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::datagrams::{self, Datagram, Incoming};
 
 /// How many events may wait for control. Further ones are merged.
 const MAX_EVENTS: usize = 256;
@@ -17,6 +19,8 @@ const OFFER_AGAIN: Duration = Duration::from_millis(20);
 pub enum Report {
     /// An event of the node.
     Event(Event),
+    /// A datagram of a relay that belongs to no peer.
+    Foreign(Datagram),
     /// This process was copied while it ran. All sessions have ended.
     Copied,
     /// Why the engine ended by itself. Nothing follows.
@@ -26,6 +30,7 @@ pub enum Report {
 /// The receiver of reports, which control holds.
 pub struct Reports {
     events: mpsc::Receiver<Event>,
+    foreign: mpsc::Receiver<Datagram>,
     copied: Arc<Notify>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
@@ -33,10 +38,11 @@ pub struct Reports {
 /// Creates the sender of events, the sender of the result with which the engine ends, and the receiver of both.
 pub(super) fn channel() -> (Events, oneshot::Sender<io::Result<()>>, Reports) {
     let (sender, events) = mpsc::channel(MAX_EVENTS);
+    let (incoming, foreign) = datagrams::incoming();
     let (end, ended) = oneshot::channel();
     let copied = Arc::<Notify>::default();
-    let told = Events { sender, merged: BTreeMap::new(), copied: Arc::clone(&copied) };
-    (told, end, Reports { events, copied, ended })
+    let told = Events { sender, merged: BTreeMap::new(), copied: Arc::clone(&copied), incoming };
+    (told, end, Reports { events, foreign, copied, ended })
 }
 
 impl Reports {
@@ -45,6 +51,7 @@ impl Reports {
         tokio::select! {
             () = self.copied.notified() => Report::Copied,
             Some(event) = self.events.recv() => Report::Event(event),
+            Some(datagram) = self.foreign.recv() => Report::Foreign(datagram),
             ended = &mut self.ended => Report::Ended(match ended {
                 Ok(Err(error)) => error,
                 Ok(Ok(())) | Err(_) => io::Error::other("the engine thread has ended"),
@@ -58,6 +65,8 @@ pub(super) struct Events {
     sender: mpsc::Sender<Event>,
     merged: BTreeMap<(PeerTag, u8), Event>,
     copied: Arc<Notify>,
+    /// Beside the events: a stranger may fill it.
+    pub(super) incoming: Incoming,
 }
 
 impl Events {
@@ -113,7 +122,8 @@ mod tests {
     #[test]
     fn events_that_control_does_not_take_are_merged_by_peer_and_kind() {
         let (sender, mut receiver) = mpsc::channel(1);
-        let mut events = Events { sender, merged: BTreeMap::new(), copied: Arc::default() };
+        let mut events =
+            Events { sender, merged: BTreeMap::new(), copied: Arc::default(), incoming: datagrams::incoming().0 };
         let peer = PeerTag::from_bits(1);
         let completed = |seconds| Event::HandshakeCompleted(peer, Instant::from_start(Duration::from_secs(seconds)));
         assert!(events.push(completed(1)));

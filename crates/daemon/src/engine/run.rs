@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use super::carrier::Carrier;
+use super::datagrams::Datagram;
 use super::refusals::Refusals;
 use super::reports::Events;
 use super::shell::add;
@@ -55,6 +56,7 @@ pub(super) struct Run {
     waker: Waker,
     turns: Arc<Counter>,
     requests: mpsc::Receiver<Request>,
+    datagrams: mpsc::Receiver<Datagram>,
     events: Events,
     frame: Box<[u8]>,
     batch: ReceiveBatch,
@@ -66,7 +68,7 @@ impl Run {
         parts: Parts,
         turns: Arc<Counter>,
         waker: Waker,
-        requests: mpsc::Receiver<Request>,
+        (requests, datagrams): (mpsc::Receiver<Request>, mpsc::Receiver<Datagram>),
         events: Events,
     ) -> io::Result<Self> {
         let Parts { node, tun, sockets, stats, scheduling } = parts;
@@ -95,6 +97,7 @@ impl Run {
             waker,
             turns,
             requests,
+            datagrams,
             events,
             frame: vec![0; TUN_FRAME_LEN].into(),
             batch: ReceiveBatch::new(RECEIVE_SLOTS),
@@ -251,6 +254,10 @@ impl Run {
     /// Handles requests of control for a limited time. Returns true if the engine is to stop.
     fn obey(&mut self) -> io::Result<bool> {
         let began = now();
+        // There are few: the queue is as long as its bound.
+        while let Ok(datagram) = self.datagrams.try_recv() {
+            self.carrier.send(&datagram);
+        }
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Command(command, reply) => {

@@ -1,6 +1,6 @@
 //! Counters of the shell around the node: what the engine thread does to TUN and sockets, where the node cannot see it.
 //!
-//! Only the engine thread writes them, and any thread may read them at any time. The node's own counters are in
+//! Only the engine thread writes them, except what control counts before it reaches the engine. Any thread may read them at any time. The node's own counters are in
 //! [`overlay_core::NodeStats`].
 
 use overlay_core::Counter;
@@ -44,6 +44,12 @@ overlay_core::counters! {
         events_merged,
         /// Deadlines of the node that were served.
         timeouts,
+        /// Datagrams of relays that were dropped because control was too slow to take them.
+        foreign_datagrams_dropped,
+        /// Datagrams that control sent to relays.
+        control_datagrams,
+        /// Datagrams of control that were dropped because the engine was too slow to take them.
+        control_datagrams_dropped,
     }
     beside {
         /// Which offloads it uses.
@@ -70,7 +76,7 @@ mod tests {
         add(&stats.timeouts, 1);
         let listed: Vec<_> = ShellStats::COUNTERS.iter().map(|c| (c.name, c.help, c.value(&stats))).collect();
         assert_eq!(listed.first().map(|c| (c.0, c.2)), Some(("tun_reads", 5)));
-        assert_eq!(listed.last().map(|c| (c.0, c.2)), Some(("timeouts", 1)));
+        assert_eq!(listed.iter().find(|c| c.0 == "timeouts").map(|c| c.2), Some(1));
         let meanings: Vec<_> = listed.iter().map(|c| format!("{}: {}", c.0, c.1)).collect();
         golden("what each counts", meanings.join("\n"));
         assert_eq!(listed.iter().map(|c| c.2).sum::<u64>(), 6);

@@ -21,7 +21,7 @@ use crate::api::{ReloadError, Request};
 use crate::config::{self, Config};
 use crate::control::{self, AgentAnswer, Concerns, Daemon, End, Inbox, Signals, Watchdog, no_agent};
 use crate::device::{Change, ChangeError, Device, ReloadReport, named_endpoints};
-use crate::engine::Reports;
+use crate::engine::{Datagram, Reports};
 use crate::failure::{ExitKind, Failure};
 use crate::resolve::Answer;
 use crate::uapi::Setting;
@@ -236,6 +236,9 @@ impl Daemon for Supervisor {
         self.resolving.on_event(peer, &event);
         self.paths.on_event(peer, event, &mut self.running).await;
     }
+
+    /// The node knows no relay yet.
+    async fn on_foreign(&mut self, _: Datagram) {}
 
     async fn on_copied(&mut self) {
         if let Some(agent) = &mut self.agent {

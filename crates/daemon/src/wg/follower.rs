@@ -17,6 +17,7 @@ use crate::agent::request::AgentCall;
 use crate::api::ReloadError;
 use crate::control::{self, AgentAnswer, Concerns, Daemon, End, no_agent};
 use crate::device::{Change, ChangeError, Device, ReloadReport};
+use crate::engine::Datagram;
 use crate::failure::{ExitKind, Failure};
 use crate::notify;
 use crate::serving::uapi_socket;
@@ -196,6 +197,9 @@ impl Daemon for Follower {
     }
 
     async fn on_event(&mut self, _: Event) {}
+
+    /// It names no relay to the node.
+    async fn on_foreign(&mut self, _: Datagram) {}
 
     async fn on_copied(&mut self) {}
 
