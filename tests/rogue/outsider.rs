@@ -152,6 +152,7 @@ pub fn endpoints(to: &Record, key: &SecretKey, sequence: u64, places: &[std::net
         sequence,
         issued: now().unix,
         places: places.iter().map(|place| (*place).into()).collect(),
+        relays: None,
     };
     let endpoints = Signed::sign(endpoints, key).expect("good endpoints");
     let letter = Letter::Endpoints { endpoints: endpoints.bytes().to_vec().into() };

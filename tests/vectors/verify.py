@@ -93,7 +93,7 @@ KINDS = {
         ("psk_share", octets(32))]),
     "endpoints": ("from", [
         ("network", key), ("from", key), ("to", key), ("sequence", u64), ("issued", u64),
-        ("places", list_of(row(octets(), number(16))))]),
+        ("places", list_of(row(octets(), number(16)))), ("relays?", list_of(row(octets(), octets())))]),
     "permit": ("issuer", [
         ("network", key), ("issuer", key), ("subject", key), ("issued", u64), ("expires", u64)]),
     "token": ("network", [
@@ -232,6 +232,31 @@ def check_tags(fields):
     need(len(fields["tags"]) <= 16 and len(set(fields["tags"])) == len(fields["tags"]), "bad_value")
 
 
+def check_place(address, port, good):
+    good(port > 0 and len(address) in (4, 16))
+    ip = ipaddress.ip_address(address)
+    good(not ip.is_unspecified and not ip.is_multicast and address != b"\xff" * 4)
+    good(ip.version == 4 or ip.ipv4_mapped is None)
+
+
+def check_relays(fields, good):
+    if "relays" not in fields:
+        return
+    good(1 <= len(fields["relays"]) <= 2)
+    relays = set()
+    for addresses, permit in fields["relays"]:
+        lengths = {6: [6], 18: [18], 24: [6, 18]}.get(len(addresses))
+        good(lengths)
+        for length in lengths:
+            place, addresses = addresses[:length], addresses[length:]
+            check_place(place[:-2], int.from_bytes(place[-2:], "big"), good)
+        permit = part("relay_permit", permit)
+        ends = ("network", permit["network"]), ("from", permit["issuer"]), ("to", permit["subject"])
+        need(all(fields[name] == value for name, value in ends), "bad_part")
+        relays.add(permit["relay"])
+    good(len(relays) == len(fields["relays"]))
+
+
 def check_fields(kind, fields):
     good = lambda condition: need(condition, "bad_value")
     if "name" in fields:
@@ -256,10 +281,8 @@ def check_fields(kind, fields):
     elif kind == "endpoints":
         good(len(fields["places"]) <= 16)
         for address, port in fields["places"]:
-            good(port > 0 and len(address) in (4, 16))
-            ip = ipaddress.ip_address(address)
-            good(not ip.is_unspecified and not ip.is_multicast and address != b"\xff" * 4)
-            good(ip.version == 4 or ip.ipv4_mapped is None)
+            check_place(address, port, good)
+        check_relays(fields, good)
     elif kind == "request":
         good(len(fields["reason"].encode()) <= 256)
         check_grant(fields)

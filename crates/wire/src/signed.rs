@@ -30,7 +30,7 @@ mod verify;
 mod tests;
 
 pub use address::{IPV4_CANDIDATES, Pool, ipv4_candidate, ipv6_address, is_ipv4_candidate, network_prefix};
-pub use endpoints::{Endpoints, MAX_ENDPOINTS, Place};
+pub use endpoints::{Endpoints, MAX_ENDPOINTS, MAX_RELAYS, Place, RelayPlace};
 pub use envelope::{Envelope, Kind, MAX_ENVELOPE_LEN, Object, Signed};
 pub use join::{BadJoinToken, JoinToken, MAX_JOIN_TEXT_LEN};
 pub use key::{KEY_TEXT_LEN, NotAKey, PublicKey, SecretKey};

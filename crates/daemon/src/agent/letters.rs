@@ -312,6 +312,7 @@ impl Agent {
                 sequence: now,
                 issued: now,
                 places: self.places.iter().map(|place| (*place).into()).collect(),
+                relays: None,
             };
             if let Ok(endpoints) = Signed::sign(endpoints, &self.keys.identity) {
                 self.keep(peer, Slot::Endpoints, &Letter::Endpoints { endpoints: endpoints.bytes().to_vec().into() });

@@ -115,7 +115,8 @@ mod tests {
     fn told(peer: u8, sequence: u64) -> Signed<Endpoints> {
         let key = SecretKey::from_bytes(&[peer; 32]);
         let [network, to] = [200, 201].map(|byte| SecretKey::from_bytes(&[byte; 32]).public());
-        let endpoints = Endpoints { network, from: key.public(), to, sequence, issued: 1, places: Vec::new() };
+        let endpoints =
+            Endpoints { network, from: key.public(), to, sequence, issued: 1, places: Vec::new(), relays: None };
         Signed::sign(endpoints, &key).expect("good endpoints")
     }
 

@@ -4,12 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use minicbor::{Decode, Encode};
 
-use super::envelope::{Kind, Object};
+use super::envelope::{Envelope, Kind, Object, Signed};
 use super::key::PublicKey;
+use super::name::are_different;
 use super::refused::Refused;
+use super::relay::RelayPermit;
 
 /// The most endpoints of one agent.
 pub const MAX_ENDPOINTS: usize = 16;
+/// The most relays at which one agent is reached.
+pub const MAX_RELAYS: usize = 2;
 
 /// The endpoints of `from`, for `to`, signed by `from`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -33,6 +37,71 @@ pub struct Endpoints {
     /// At most [`MAX_ENDPOINTS`], the best first. None: it can be reached by relay only, or not at all.
     #[n(5)]
     pub places: Vec<Place>,
+    /// 1 to [`MAX_RELAYS`] relays, the home relay first. `None`: it is bound at none.
+    #[n(6)]
+    pub relays: Option<Vec<RelayPlace>>,
+}
+
+/// A relay at which an agent is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RelayPlace {
+    /// An IPv4 address and port (6 bytes), an IPv6 address and port (18 bytes), or both in this order (24 bytes).
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(super) addresses: Vec<u8>,
+    /// An envelope of kind `relay_permit`, for the agent that may know the endpoints. It names the relay.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub(super) permit: Vec<u8>,
+}
+
+impl RelayPlace {
+    /// The place of a relay at these addresses, of which one of each family counts. `None`: `addresses` is empty.
+    pub fn new(addresses: &[SocketAddr], permit: &Signed<RelayPermit>) -> Option<Self> {
+        let of = |is_ipv4: bool| addresses.iter().find(|address| address.is_ipv4() == is_ipv4);
+        let chosen = [of(true), of(false)].into_iter().flatten().copied().map(Place::from);
+        let bytes: Vec<u8> =
+            chosen.flat_map(|place| [&place.address[..], &place.port.to_be_bytes()].concat()).collect();
+        (!bytes.is_empty()).then(|| Self { addresses: bytes, permit: permit.bytes().to_vec() })
+    }
+
+    /// Its addresses, which datagrams can be sent to: one of each family at most.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.parsed().unwrap_or_default()
+    }
+
+    /// The permit of a place that was verified before, by [`Signed::open`].
+    pub fn permit(&self) -> Option<Signed<RelayPermit>> {
+        Signed::open(&self.permit).ok()
+    }
+
+    /// `None`: not all of them can be sent to.
+    fn parsed(&self) -> Option<Vec<SocketAddr>> {
+        let (v4, v6) = match self.addresses.len() {
+            6 => (&self.addresses[..], &[][..]),
+            18 => (&[][..], &self.addresses[..]),
+            24 => self.addresses.split_at(6),
+            _ => return None,
+        };
+        let parts = [v4, v6].into_iter().filter(|part| !part.is_empty());
+        parts
+            .map(|part| {
+                let (address, port) = part.split_last_chunk::<2>()?;
+                Place { address: address.to_vec(), port: u16::from_be_bytes(*port) }.address()
+            })
+            .collect()
+    }
+
+    /// The key of the relay, which is not verified yet.
+    fn named(&self) -> Option<PublicKey> {
+        Some(minicbor::decode::<RelayPermit>(Envelope::parse(&self.permit).ok()?.payload).ok()?.relay)
+    }
+
+    fn check(&self, endpoints: &Endpoints) -> Result<(), Refused> {
+        self.parsed().ok_or(Refused::BadValue)?;
+        let permit = Signed::<RelayPermit>::open(&self.permit).map_err(|_| Refused::BadPart)?;
+        let is_theirs =
+            permit.network == endpoints.network && permit.issuer == endpoints.from && permit.subject == endpoints.to;
+        if is_theirs { Ok(()) } else { Err(Refused::BadPart) }
+    }
 }
 
 /// An outer address and a UDP port.
@@ -89,7 +158,14 @@ impl Object for Endpoints {
         let is_good = self.sequence > 0
             && self.from != self.to
             && self.places.len() <= MAX_ENDPOINTS
-            && self.places.iter().all(|place| place.address().is_some());
-        if is_good { Ok(()) } else { Err(Refused::BadValue) }
+            && self.places.iter().all(|place| place.address().is_some())
+            && self.relays.as_ref().is_none_or(|relays| (1..=MAX_RELAYS).contains(&relays.len()));
+        if !is_good {
+            return Err(Refused::BadValue);
+        }
+        let relays = self.relays.as_deref().unwrap_or_default();
+        relays.iter().try_for_each(|relay| relay.check(self))?;
+        let named: Vec<_> = relays.iter().filter_map(RelayPlace::named).collect();
+        if are_different(&named) { Ok(()) } else { Err(Refused::BadValue) }
     }
 }

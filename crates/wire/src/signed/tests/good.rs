@@ -189,7 +189,22 @@ pub(super) fn endpoints() -> Endpoints {
         sequence: NOW,
         issued: NOW,
         places: places.iter().map(|place| Place::from(place.parse::<std::net::SocketAddr>().expect("one"))).collect(),
+        relays: None,
     }
+}
+
+/// A relay at these addresses, with a permit of alice for bob.
+pub(super) fn relay_place(addresses: &[&str], relay: SecretKey) -> RelayPlace {
+    let permit = RelayPermit { relay: relay.public(), ..relay_permit() };
+    let addresses: Vec<_> = addresses.iter().map(|address| address.parse().expect("one")).collect();
+    RelayPlace::new(&addresses, &Signed::sign(permit, &alice()).expect("a good permit")).expect("an address")
+}
+
+/// Endpoints with two relays.
+pub(super) fn relayed_endpoints() -> Endpoints {
+    let home = relay_place(&["[2001:db8::9]:7447", "198.51.100.9:7447"], rendezvous());
+    let spare = relay_place(&["198.51.100.10:443"], key(6));
+    Endpoints { relays: Some(vec![home, spare]), ..endpoints() }
 }
 
 pub(super) fn permit() -> Permit {

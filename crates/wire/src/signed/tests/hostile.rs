@@ -1,5 +1,7 @@
 //! Envelopes that must be refused, each with the only reason that fits.
 
+mod relays;
+
 use super::super::*;
 use super::cbor::{Cbor, envelope, head, payload, sign, signature};
 use super::good::*;
@@ -25,6 +27,7 @@ pub(super) fn all() -> Vec<Hostile> {
     values(&mut all);
     lists(&mut all);
     parts(&mut all);
+    relays::add_all(&mut all);
     all
 }
 

@@ -163,9 +163,15 @@ fn requests() -> impl Strategy<Value = (Kind, Vec<u8>)> {
 
 fn endpoints() -> impl Strategy<Value = (Kind, Vec<u8>)> {
     let place = any::<SocketAddr>().prop_map(Place::from).prop_filter("sendable", |place| place.address().is_some());
-    (sequence(), time(), vec(place, 0..=MAX_ENDPOINTS)).prop_map(|(sequence, issued, places)| {
-        (Kind::Endpoints, signed(Endpoints { sequence, issued, places, ..good::endpoints() }, &good::alice()))
-    })
+    (sequence(), time(), vec(place, 0..=MAX_ENDPOINTS), any::<bool>()).prop_map(
+        |(sequence, issued, places, is_relayed)| {
+            let relays = if is_relayed { good::relayed_endpoints().relays } else { None };
+            (
+                Kind::Endpoints,
+                signed(Endpoints { sequence, issued, places, relays, ..good::endpoints() }, &good::alice()),
+            )
+        },
+    )
 }
 
 fn lifetimes() -> impl Strategy<Value = (Kind, Vec<u8>)> {

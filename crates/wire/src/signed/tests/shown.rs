@@ -36,6 +36,10 @@ fn key(key: &PublicKey) -> String {
     hex(&key.0)
 }
 
+fn relay_row(place: &RelayPlace) -> Value {
+    json!([hex(&place.addresses), hex(&place.permit)])
+}
+
 trait Shown {
     fn shown(&self) -> Value;
 }
@@ -129,6 +133,7 @@ shown!(Endpoints {
     sequence: sequence,
     issued: issued,
     places: places.iter().map(place).collect::<Vec<_>>(),
+    relays: relays.as_ref().map(|relays| relays.iter().map(relay_row).collect::<Vec<_>>()),
 });
 shown!(Permit { network: key(network), issuer: key(issuer), subject: key(subject), issued: issued, expires: expires });
 shown!(Token {

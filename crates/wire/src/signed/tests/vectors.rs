@@ -38,7 +38,7 @@ fn good() -> Vec<(Kind, &'static str, Vec<u8>)> {
         (Kind::Request, "", signed(request(), &alice())),
         (Kind::Approval, "", signed(approval(), &bob())),
         (Kind::Endpoints, "IPv4 and IPv6", signed(endpoints(), &alice())),
-        (Kind::Endpoints, "by relay only", signed(relayed, &alice())),
+        (Kind::Endpoints, "neither an address nor a relay", signed(relayed, &alice())),
         (Kind::Permit, "", signed(permit(), &alice())),
         (Kind::Token, "for one name and one use", signed(token(), &network())),
         (Kind::Token, "for any name and any number of uses", signed(any_name, &network())),
@@ -51,6 +51,7 @@ fn good() -> Vec<(Kind, &'static str, Vec<u8>)> {
         (Kind::RelayBind, "at an open relay", signed(stranger, &alice())),
         (Kind::RelayBind, "every list at its bound", signed(full_relay_bind(), &alice())),
         (Kind::RelayPermit, "", signed(relay_permit(), &alice())),
+        (Kind::Endpoints, "with two relays", signed(relayed_endpoints(), &alice())),
     ]
 }
 
