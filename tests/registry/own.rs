@@ -12,7 +12,7 @@ pub(crate) fn welcome_with(told: &Told<'_>, own: Option<&[u8]>) -> Vec<FromServe
     let FromServer::Answer(answer) = &told.message else { return Vec::new() };
     let Reply::Welcome { network, epoch, seen_from, .. } = answer.reply.clone() else { return Vec::new() };
     let record = own.map(|own| own.to_vec().into());
-    answered(&told.message, Reply::Welcome { network, record, epoch, seen_from })
+    answered(&told.message, Reply::Welcome { network, record, epoch, seen_from, relay: None })
 }
 
 /// Makes alice connect again, and waits until she has registered again, because the rendezvous shows her no record of hers.
@@ -52,7 +52,7 @@ fn welcome_to(told: &Told<'_>, agent: &PublicKey, network: &[u8]) -> Vec<FromSer
         (FromServer::Answer(answer), Some(Verb::Hello)) if told.to == agent => {
             let Reply::Welcome { record, epoch, seen_from, .. } = answer.reply.clone() else { return Vec::new() };
             let network = network.to_vec().into();
-            answered(&told.message, Reply::Welcome { network, record, epoch, seen_from })
+            answered(&told.message, Reply::Welcome { network, record, epoch, seen_from, relay: None })
         }
         _ => vec![told.message.clone()],
     }

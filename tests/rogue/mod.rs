@@ -98,6 +98,7 @@ impl Rogue {
         let registry = Registry::new(Config {
             network: network.clone(),
             key: SecretKey::from_bytes(&key.to_bytes()),
+            relay: None,
             limits: Limits::default(),
             seed: random(),
         });

@@ -38,7 +38,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use family::Family;
-pub use question::Outcome;
+pub use question::{Outcome, Question};
 
 /// The most servers of one family that are asked. More are left out.
 pub const MAX_SERVERS: usize = 16;
@@ -185,13 +185,9 @@ impl Netcheck {
     /// A datagram came to one of the sockets of the family of `from`.
     pub fn handle_datagram(&mut self, socket: Socket, from: SocketAddr, datagram: &[u8], now: Duration) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let heard = match Message::parse(datagram) {
-            Ok(Message::Answer(answer)) => Heard::Answer(answer),
-            Ok(Message::Refusal(refusal)) => Heard::Refusal(refusal),
-            Ok(Message::Request(_) | Message::Other) | Err(_) => {
-                self.dropped.malformed += 1;
-                return;
-            }
+        let Some(heard) = Heard::parse(datagram) else {
+            self.dropped.malformed += 1;
+            return;
         };
         let family = if from.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         match family.handle(socket, from, &heard, now, &mut self.rng) {
@@ -223,6 +219,16 @@ impl Netcheck {
 enum Heard {
     Answer(Answer),
     Refusal(Refusal),
+}
+
+impl Heard {
+    fn parse(datagram: &[u8]) -> Option<Self> {
+        match Message::parse(datagram) {
+            Ok(Message::Answer(answer)) => Some(Self::Answer(answer)),
+            Ok(Message::Refusal(refusal)) => Some(Self::Refusal(refusal)),
+            Ok(Message::Request(_) | Message::Other) | Err(_) => None,
+        }
+    }
 }
 
 /// What became of a message.

@@ -10,10 +10,16 @@
 //! |---|---|
 //! | 1 | |
 //! | 2 | [`Verb::PutEntry`] and [`Verb::Entries`]: what an agent keeps for itself; [`Verb::Membership`] |
+//!
+//! A new field at the end of a message that may be missing needs no new version: older releases skip it.
+
+mod relay_at;
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use overlay_wire::signed::PublicKey;
+
+pub use relay_at::RelayAt;
 
 /// The version of this protocol.
 pub const VERSION: u16 = 2;
@@ -261,6 +267,9 @@ pub enum Reply {
         /// The address that the caller's connection comes from, 4 or 16 bytes.
         #[n(3)]
         seen_from: ByteVec,
+        /// Its relay, if it has one and says so.
+        #[n(4)]
+        relay: Option<RelayAt>,
     },
     /// The answer to [`Verb::Find`].
     #[n(3)]

@@ -54,7 +54,7 @@ use rand_core::{RngCore, SeedableRng};
 
 use crate::mailbox::{Ledgers, Mailboxes, Slots};
 use crate::now::Now;
-use crate::protocol::{Answer, Call, Code, FromServer, Push, Reply, Verb};
+use crate::protocol::{Answer, Call, Code, FromServer, Push, RelayAt, Reply, Verb};
 use crate::quota::Quotas;
 use crate::store::{Operation, Revision};
 
@@ -143,6 +143,7 @@ type Outcome = Result<Option<Reply>, Refusal>;
 pub struct Registry {
     network: Signed<Network>,
     key: SecretKey,
+    relay: Option<RelayAt>,
     limits: Limits,
     rng: ChaCha8Rng,
     agents: Agents,
@@ -171,7 +172,7 @@ pub struct Registry {
 impl Registry {
     /// A registry without agents. [`Registry::open`] makes one with those of a store.
     pub fn new(config: Config) -> Self {
-        let Config { network, key, limits, seed } = config;
+        let Config { network, key, relay, limits, seed } = config;
         Self {
             rng: ChaCha8Rng::from_seed(seed),
             agents: Agents::new(network.pool),
@@ -194,6 +195,7 @@ impl Registry {
             stats: Stats::default(),
             network,
             key,
+            relay,
             limits,
         }
     }
@@ -311,8 +313,8 @@ impl Registry {
             IpAddr::V4(address) => address.octets().to_vec(),
             IpAddr::V6(address) => address.octets().to_vec(),
         };
-        let network = self.network.bytes().to_vec().into();
-        self.answer(connection, id, Reply::Welcome { network, record, epoch, seen_from: seen_from.into() });
+        let (network, relay) = (self.network.bytes().to_vec().into(), self.relay.clone());
+        self.answer(connection, id, Reply::Welcome { network, record, epoch, seen_from: seen_from.into(), relay });
         if is_first && !self.is_banned(&caller) {
             self.push_waiting(connection, &caller);
         }

@@ -165,7 +165,8 @@ impl World {
 
     pub(crate) fn with(limits: Limits, is_closed: bool) -> Self {
         let now = Now { unix: START, monotonic: Duration::from_secs(1_000) };
-        let config = Config { network: network(is_closed), key: rendezvous_secret(), limits, seed: [1; 32] };
+        let config =
+            Config { network: network(is_closed), key: rendezvous_secret(), relay: None, limits, seed: [1; 32] };
         Self {
             now,
             registry: Registry::new(config),
@@ -353,8 +354,13 @@ impl World {
 
     /// The registry ends without a word, and a new one starts from the store. What was not committed is lost.
     pub(crate) fn restart(&mut self) {
-        let config =
-            Config { network: network(self.is_closed), key: rendezvous_secret(), limits: self.limits, seed: [2; 32] };
+        let config = Config {
+            network: network(self.is_closed),
+            key: rendezvous_secret(),
+            relay: None,
+            limits: self.limits,
+            seed: [2; 32],
+        };
         let Ok(registry) = Registry::open(config, &self.store, self.now);
         self.registry = registry;
         self.waiting.clear();

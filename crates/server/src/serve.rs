@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use overlay_rendezvous::channel::Pinned;
+use overlay_rendezvous::protocol::RelayAt;
 use overlay_rendezvous::registry::{self, ConnectionId, Registry};
 use overlay_rendezvous::relay::{self, Members};
 use overlay_wire::signed::{Network, Pool, PublicKey, SecretKey, Signed};
@@ -245,6 +246,7 @@ impl Life {
         let config = registry::Config {
             network: setup.network.clone(),
             key: SecretKey::from_bytes(&identity.key.to_bytes()),
+            relay: told_relay(options, setup.relay),
             limits: registry::Limits::default(),
             seed,
         };
@@ -340,6 +342,14 @@ fn open_relay(
         _ => error,
     })?;
     Ok(Some((key, open)))
+}
+
+/// What agents are told of the relay. One that listens on an address of its own is named by it.
+fn told_relay(options: &Options, relay: Option<(PublicKey, SocketAddr)>) -> Option<RelayAt> {
+    let (key, address) = relay?;
+    let Relaying::On { listen, .. } = options.relay else { return None };
+    let own = listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified() && *ip != options.listen.ip());
+    Some(RelayAt::new(key, address.port(), own))
 }
 
 fn wanted<'a>(options: &'a Options, object: Option<&'a Signed<Network>>, listens: &'a str) -> Wanted<'a> {

@@ -10,7 +10,7 @@ use super::event::{Event, Query};
 use super::work::{Class, Task};
 use super::{Asked, Client, LONGEST_WAIT, State};
 use crate::now::Now;
-use crate::protocol::{Code, Entry, Find, Label, MAX_ENTRY_LEN, Reply};
+use crate::protocol::{Code, Entry, Find, Label, MAX_ENTRY_LEN, RelayAt, Reply};
 
 /// How long to wait if the rendezvous does not say how long.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -34,8 +34,8 @@ impl Client {
                 session.heard = now.monotonic;
                 self.tell(Event::Clock { time });
             }
-            (Asked::Hello, Reply::Welcome { network, record, epoch, seen_from }) => {
-                self.on_welcome(&network, record.as_ref(), (epoch, seen_from.into()), now);
+            (Asked::Hello, Reply::Welcome { network, record, epoch, seen_from, relay }) => {
+                self.on_welcome(&network, record.as_ref(), (epoch, seen_from.into(), relay), now);
             }
             (Asked::Tasks(tasks), Reply::Done) => tasks.iter().for_each(|task| self.on_done(task)),
             (Asked::Tasks(tasks), Reply::Found { records, next }) => match tasks[..] {
@@ -85,7 +85,13 @@ impl Client {
         }
     }
 
-    fn on_welcome(&mut self, network: &[u8], record: Option<&ByteVec>, (epoch, seen_from): (u64, Vec<u8>), now: Now) {
+    fn on_welcome(
+        &mut self,
+        network: &[u8],
+        record: Option<&ByteVec>,
+        (epoch, seen_from, relay): (u64, Vec<u8>, Option<RelayAt>),
+        now: Now,
+    ) {
         let network = match Signed::<Network>::open(network) {
             Ok(network) if *network.signer() == self.network => network,
             opened => {
@@ -101,7 +107,7 @@ impl Client {
         let registered = self.work.record().filter(is_same).map(|record| record.sequence);
         let network = Box::new(network);
         let keeps_entries = session.keeps_entries();
-        self.tell(Event::Online { network, record: record.map(Box::new), epoch, seen_from, keeps_entries });
+        self.tell(Event::Online { network, record: record.map(Box::new), epoch, seen_from, keeps_entries, relay });
         if let Some(sequence) = registered {
             self.work.on_registered();
             self.tell(Event::Registered { sequence });

@@ -3,7 +3,7 @@
 use overlay_wire::signed::{Membership, Network, PublicKey, Record, Signed};
 
 use super::work::Task;
-use crate::protocol::{Call, Code, Label, Slot};
+use crate::protocol::{Call, Code, Label, RelayAt, Slot};
 
 /// What the client wants done, or tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum Event {
         seen_from: Vec<u8>,
         /// Whether it keeps what the agent keeps for itself. The release before this one did not.
         keeps_entries: bool,
+        /// The relay of this rendezvous, if it has one and says so.
+        relay: Option<RelayAt>,
     },
     /// The connection is gone. The client makes a new one.
     Offline,

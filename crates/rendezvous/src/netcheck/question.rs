@@ -56,7 +56,7 @@ pub enum Outcome {
 
 /// One question, and what became of it.
 #[derive(Debug)]
-pub(super) struct Question {
+pub struct Question {
     to: SocketAddr,
     change: Change,
     /// Where the answer has to come from.
@@ -87,15 +87,21 @@ impl Question {
     ) -> Self {
         let mut id = [0; 11];
         rng.fill_bytes(&mut id);
-        let sent = [Duration::ZERO; ATTEMPTS];
-        Self { to, change, expected, id, sent, attempts: 0, due: now, outcome: Outcome::Asking }
+        Self { change, expected, ..Self::with_id(to, id, now) }
+    }
+
+    /// Like [`Self::new`], with a random number of the caller's.
+    pub fn with_id(to: SocketAddr, id: [u8; 11], now: Duration) -> Self {
+        let (change, sent) = (Change::NOTHING, [Duration::ZERO; ATTEMPTS]);
+        Self { to, change, expected: to, id, sent, attempts: 0, due: now, outcome: Outcome::Asking }
     }
 
     pub(super) fn to(&self) -> SocketAddr {
         self.to
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    /// What became of it so far.
+    pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
@@ -105,12 +111,12 @@ impl Question {
     }
 
     /// When something is due, if the question is open.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Duration> {
         (self.outcome == Outcome::Asking).then_some(self.due)
     }
 
     /// The next attempt, if it is due.
-    pub(super) fn poll_attempt(&mut self, now: Duration) -> Option<Vec<u8>> {
+    pub fn poll_attempt(&mut self, now: Duration) -> Option<Vec<u8>> {
         if self.outcome != Outcome::Asking || self.due > now || self.attempts == ATTEMPTS {
             return None;
         }
@@ -123,7 +129,8 @@ impl Question {
         Some(request)
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Duration) {
+    /// Gives it up if it is time.
+    pub fn handle_timeout(&mut self, now: Duration) {
         if self.outcome == Outcome::Asking && self.attempts == ATTEMPTS && self.due <= now {
             self.outcome = Outcome::Silent;
         }
@@ -133,6 +140,11 @@ impl Question {
         if self.outcome == Outcome::Asking {
             self.outcome = Outcome::Unreachable;
         }
+    }
+
+    /// Takes in a datagram. Returns whether it answers this question.
+    pub fn handle_datagram(&mut self, from: SocketAddr, datagram: &[u8], now: Duration) -> bool {
+        Heard::parse(datagram).is_some_and(|heard| self.handle(from, &heard, now) == Taken::Used)
     }
 
     /// A message that may belong to this question.

@@ -2,7 +2,7 @@
 
 use overlay_wire::signed::{Network, SecretKey, Signed};
 
-use crate::protocol::Verb;
+use crate::protocol::{RelayAt, Verb};
 use crate::quota::{Class, Rates};
 
 /// What a registry is made of.
@@ -12,6 +12,8 @@ pub struct Config {
     pub network: Signed<Network>,
     /// The key of the rendezvous, which vouches for members.
     pub key: SecretKey,
+    /// The relay that agents are told of.
+    pub relay: Option<RelayAt>,
     /// How much it takes.
     pub limits: Limits,
     /// Where the epochs come from.

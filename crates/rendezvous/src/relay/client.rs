@@ -288,6 +288,11 @@ impl Client {
         self.session.is_some()
     }
 
+    /// Whether the relay has not answered for a while: two seconds or more.
+    pub fn is_silent(&self) -> bool {
+        self.attempt.is_unanswered()
+    }
+
     /// The channel that we opened to an agent.
     pub fn channel_to(&self, peer: &PublicKey) -> Option<Channel> {
         self.channels.to(peer)

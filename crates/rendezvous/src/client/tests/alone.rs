@@ -55,7 +55,10 @@ impl Alone {
         let calls = self.calls();
         let [Call { id, verb: Verb::Hello }] = calls[..] else { panic!("hello comes first: {calls:?}") };
         let network = network(false).bytes().to_vec().into();
-        self.answer(id, Reply::Welcome { network, record: None, epoch: 5, seen_from: vec![192, 0, 2, 1].into() });
+        self.answer(
+            id,
+            Reply::Welcome { network, record: None, epoch: 5, seen_from: vec![192, 0, 2, 1].into(), relay: None },
+        );
         assert!(matches!(self.client.poll_output(), Some(Output::Event(Event::Online { epoch: 5, .. }))));
     }
 
@@ -179,8 +182,13 @@ fn a_rendezvous_of_a_different_network_is_not_believed() {
     let hello = alone.calls()[0].id;
     let foreign = overlay_wire::signed::Network { network: agent(66), ..network(false).into_value() };
     let foreign = Signed::sign(foreign, &crate::scene::secret(66)).expect("a good network");
-    let welcome =
-        Reply::Welcome { network: foreign.bytes().to_vec().into(), record: None, epoch: 1, seen_from: vec![].into() };
+    let welcome = Reply::Welcome {
+        network: foreign.bytes().to_vec().into(),
+        record: None,
+        epoch: 1,
+        seen_from: vec![].into(),
+        relay: None,
+    };
     alone.answer(hello, welcome);
     assert_eq!(alone.outputs(), [Output::Disconnect]);
     assert_eq!(alone.client.distrusted(), 1);

@@ -9,7 +9,7 @@ fn view(world: &mut World, n: u32) -> (Reply, Vec<Push>, Vec<String>) {
     let connection = world.connect(agent(n), 0);
     let hello = match world.ask(connection, Verb::Hello) {
         Reply::Welcome { network, record, .. } => {
-            Reply::Welcome { network, record, epoch: 0, seen_from: Vec::new().into() }
+            Reply::Welcome { network, record, epoch: 0, seen_from: Vec::new().into(), relay: None }
         }
         other => other,
     };

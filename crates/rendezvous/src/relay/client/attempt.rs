@@ -54,6 +54,14 @@ impl Attempt {
         matches!(self, Self::Binding { nonce, .. } if nonce == answered)
     }
 
+    /// Whether the message that is out was repeated several times.
+    pub(super) fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Resting { .. } => false,
+            Self::Greeting { sent, .. } | Self::Binding { sent, .. } => *sent > 3,
+        }
+    }
+
     /// Something is due. `fresh`: a random number, if a hello needs one.
     pub(super) fn on_due(&mut self, fresh: [u8; 16], now: Duration) -> Say {
         match self {

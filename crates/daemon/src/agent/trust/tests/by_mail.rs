@@ -69,6 +69,7 @@ impl World {
             registry: Registry::new(Config {
                 network,
                 key: SecretKey::from_bytes(&[201; 32]),
+                relay: None,
                 limits: Limits::default(),
                 seed: [1; 32],
             }),
