@@ -228,7 +228,7 @@ mod tests {
         ];
         for (ours, index, prefix, expected) in rows {
             let ours: IpNet = ours.parse().expect("a prefix");
-            let other = Address { index, ip: ours.addr(), prefix };
+            let other = Address { index, ip: ours.addr(), prefix, is_preferred: true };
             assert_eq!(may_be_twice(&ours, &other, &links), expected, "{ours} on link {index} as /{prefix}");
         }
     }

@@ -17,6 +17,8 @@ pub struct Address {
     pub ip: IpAddr,
     /// Prefix length in bits. The prefix is on-link.
     pub prefix: u8,
+    /// Whether new connections may use it: it is neither tentative nor deprecated (RFC 4862), and no duplicate.
+    pub is_preferred: bool,
 }
 
 impl Netlink {
@@ -79,5 +81,11 @@ fn decode(message: &AddressMessage) -> Option<Address> {
             _ => {}
         }
     }
-    Some(Address { index: message.header.index, ip: ip?, prefix: message.header.prefix_len })
+    let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Deprecated | AddressHeaderFlags::Dadfailed;
+    Some(Address {
+        index: message.header.index,
+        ip: ip?,
+        prefix: message.header.prefix_len,
+        is_preferred: !message.header.flags.intersects(unusable),
+    })
 }

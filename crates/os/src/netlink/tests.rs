@@ -86,7 +86,7 @@ fn addresses_are_added_listed_and_deleted() {
         let near = wire(&netlink).await;
         for (ip, prefix) in [(addr("10.77.0.1"), 24), (addr("fd00:77::1"), 64)] {
             netlink.add_address(near, ip, prefix).await.unwrap();
-            let ours = Address { index: near, ip, prefix };
+            let ours = Address { index: near, ip, prefix, is_preferred: true };
             assert!(netlink.addresses().await.unwrap().contains(&ours));
             assert!(matches!(netlink.add_address(near, ip, prefix).await, Err(NetlinkError::Exists)));
         }

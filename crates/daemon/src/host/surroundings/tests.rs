@@ -146,7 +146,7 @@ fn routes_that_the_local_network_supplies_open_nothing() {
     const DHCP: u8 = 16;
     const RA: u8 = 9;
     let from = |protocol, route| Route { protocol, ..route };
-    let address = |ip: &str, prefix| Address { index: 2, ip: ip.parse().unwrap(), prefix };
+    let address = |ip: &str, prefix| Address { index: 2, ip: ip.parse().unwrap(), prefix, is_preferred: true };
     let addresses = [address("10.1.0.7", 24), address("fd01::7", 64), address("fe80::7", 64)];
     let gateway = Some("10.1.0.1");
     /// A route, whether it is refused, and what leads its destinations into the tunnel.
