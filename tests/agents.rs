@@ -44,6 +44,8 @@ mod operator;
 mod power;
 #[path = "agents/preshared.rs"]
 mod preshared;
+#[path = "agents/relayed.rs"]
+mod relayed;
 #[path = "agents/rendezvous.rs"]
 mod rendezvous;
 #[path = "agents/restarts.rs"]

@@ -10,6 +10,7 @@
 mod answers;
 mod attested;
 mod beforehand;
+mod candidates;
 pub mod connection;
 mod decided;
 pub mod decisions_log;
@@ -31,6 +32,7 @@ mod post;
 mod questions;
 mod reached;
 mod refusals;
+mod relays;
 pub mod request;
 mod restored;
 mod rotation;
@@ -59,7 +61,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::PeerKey;
+use overlay_core::{Candidate, PeerKey};
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::client::Query;
 use overlay_rendezvous::ledger::LedgerKeys;
@@ -68,6 +70,7 @@ use overlay_wire::signed::{Attestation, Endpoints, Network, PublicKey, Record, S
 
 use self::answers::Answer;
 use self::beforehand::Beforehand;
+use self::candidates::{Candidates, Host};
 use self::decisions_log::DecisionLog;
 use self::informed::Informed;
 use self::link::LinkNews;
@@ -75,6 +78,7 @@ use self::meetings::{At, Brought, Meetings};
 use self::post::Post;
 use self::questions::{Asked, Held};
 use self::reached::Pace;
+use self::relays::Relays;
 use self::restored::Past;
 use self::rotation::Rotation;
 use self::shown::Progress;
@@ -128,9 +132,21 @@ pub(crate) struct Agent {
     endpoints: BTreeMap<PublicKey, Signed<Endpoints>>,
     /// Peers that have said so since the data plane was told.
     moved: BTreeSet<PublicKey>,
-    /// Where this host can be reached, as its peers were told.
-    places: Vec<SocketAddr>,
+    /// What the kernel says of this host, and the port of the node's sockets.
+    host: Host,
+    port: u16,
+    /// Where this host can be reached, and which peers were told.
+    candidates: Candidates,
     told: BTreeSet<PublicKey>,
+    /// Peers that were told our private addresses, because they share a public one.
+    shared: BTreeSet<PublicKey>,
+    /// What the node knows of it.
+    told_candidates: Vec<Candidate>,
+    relays: Relays,
+    /// The addresses of relays that the node knows.
+    told_relays: Vec<SocketAddr>,
+    /// Whether the relays know the peers.
+    is_tended: bool,
     /// Peers that have our answer to their request.
     informed: Informed,
     /// What to say to peers through their tunnels.
@@ -231,6 +247,7 @@ impl Agent {
         let read = state.keys()?;
         let post = Post::new(config.network_key, me, read.mailbox, read.former_mailbox);
         let rotation = Rotation::open(&state, &keys);
+        let identity = own::copy(&keys.identity);
         let mut agent = Self {
             log: DecisionLog::open(state.path())?,
             beforehand: Beforehand::open(state.path())?,
@@ -258,8 +275,15 @@ impl Agent {
             fake_answers: Vec::new(),
             endpoints,
             moved: BTreeSet::new(),
-            places: Vec::new(),
+            host: Host::default(),
+            port: 0,
+            candidates: Candidates::default(),
+            shared: BTreeSet::new(),
+            told_candidates: Vec::new(),
             told: BTreeSet::new(),
+            relays: Relays::new(config.network_key, own::copy(&identity)),
+            told_relays: Vec::new(),
+            is_tended: false,
             informed: Informed::default(),
             words: Vec::new(),
             progress: BTreeMap::new(),
@@ -299,7 +323,7 @@ impl Agent {
         }
         self.unsaved = None;
         let changed = if self.past.is_held() { NOTHING } else { self.grant_pinned() };
-        changed.and(self.settle())
+        self.settle(changed)
     }
 
     /// Watches the peers that we have a word for and those that the config trusts, as many as there is room for. Peers with a
@@ -335,7 +359,7 @@ impl Agent {
 
     /// Waits for news. Can be cancelled.
     pub(crate) async fn next(&mut self) -> News {
-        let due = self.meetings.deadline().saturating_sub(now().monotonic);
+        let due = self.meetings.deadline().min(self.relays.deadline()).saturating_sub(now().monotonic);
         let expiry = self.expires_at.map_or(LOOK_AROUND, |at| {
             // A wall clock that is set is noticed after half a minute at the latest.
             Duration::from_millis(at.saturating_sub(self.moment().latest)).min(LOOK_AROUND)
@@ -382,7 +406,7 @@ impl Agent {
         changed = changed.and(self.follow_late_endpoints());
         changed = changed.and(self.give_up_questions());
         self.pass_on_held();
-        changed.and(self.settle())
+        self.settle(changed)
     }
 
     /// The data plane could not follow what changed. It is told again with the next look around.
@@ -390,15 +414,16 @@ impl Agent {
         self.owed = self.owed.and(changed);
     }
 
-    /// Sends what follows from a change.
-    fn settle(&mut self) -> Changed {
+    /// Sends what follows from a change, and returns it with what else has changed.
+    fn settle(&mut self, changed: Changed) -> Changed {
         self.log_automatic();
         self.expires_at = self.book.next_expiry(self.moment());
         if self.expires_at.is_some() && self.time.lags() {
             self.write_time();
         }
+        let changed = changed.and(self.tend_relays(changed));
         self.tell_places();
-        self.drain()
+        changed.and(self.drain())
     }
 
     /// Ends what has expired, before anything is decided by what is left.

@@ -22,6 +22,8 @@ use zeroize::Zeroizing;
 
 const X25519: u8 = 1;
 const XWING: u8 = 2;
+/// How much longer what is sealed without X-Wing is than what is inside: the suite, the encapsulated key, and the tag.
+pub const SHORT_OVERHEAD: usize = 1 + 32 + 16;
 /// The length of the secret of mailbox keys in bytes: 32 for each suite.
 pub const SECRET_LEN: usize = 64;
 

@@ -34,10 +34,10 @@ impl Agent {
         let refused = self.refuse_for_twin(&call.request).and_then(|()| self.refuse_while_held(&call.request));
         if let Err(failure) = refused {
             self.answer(reply, Err(failure));
-            return expired.and(self.settle());
+            return self.settle(expired);
         }
         let changed = self.handle(call, reply);
-        changed.and(expired).and(self.settle())
+        self.settle(changed.and(expired))
     }
 
     /// Gives the answers that the data plane had to follow first.

@@ -1,17 +1,16 @@
 //! Letters that come and go, and what follows from them: first on disk, then in the data plane, then to the peer.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use overlay_core::PeerKey;
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::letter::Letter;
 use overlay_rendezvous::protocol::Slot;
-use overlay_wire::signed::{Endpoints, PublicKey, Record, ScopeList, Signed};
+use overlay_wire::signed::{PublicKey, Record, ScopeList, Signed};
 
 use super::time::{now, unix_now};
 use super::trust::{Automatic, Chance, Effect, Refusal, Terms};
-use super::{Agent, Changed, NOTHING, PEERS, own, places};
+use super::{Agent, Changed, NOTHING, PEERS, own};
 
 /// How often a peer is returned its word at most, in this time.
 const MAX_RETURNED: (u8, Duration) = (4, Duration::from_secs(10));
@@ -59,7 +58,7 @@ impl Agent {
                 NOTHING
             }
         };
-        changed.and(self.settle())
+        self.settle(changed)
     }
 
     /// What to say to peers through the tunnel, before the data plane follows: it may end that tunnel.
@@ -282,42 +281,13 @@ impl Agent {
     }
 
     pub(super) async fn look_around(&mut self, netlink: &Netlink, port: u16) -> Changed {
-        let mut inner = self.pools();
-        inner.extend(self.addresses());
-        let places = places::own(netlink, self.meetings.seen_from(), &inner, port).await;
-        if places != self.places {
-            self.places = places;
-            self.told.clear();
-        }
+        self.look_at_host(netlink, port).await;
+        self.settle_places();
         if !own::is_current(&self.record, &self.config, &self.keys, self.attestation.as_ref(), unix_now()) {
             self.sign_record(self.record.ipv4);
         }
         self.forget_strangers();
         self.write_again()
-    }
-
-    /// Tells each open peer where this host is, if it was not told yet.
-    pub(super) fn tell_places(&mut self) {
-        if !self.past.is_settled() {
-            return;
-        }
-        let now = unix_now();
-        let open: BTreeSet<_> = self.open_peers().map(|open| open.record.identity).collect();
-        let told = std::mem::replace(&mut self.told, open.clone());
-        for peer in open.difference(&told).copied() {
-            let endpoints = Endpoints {
-                network: self.config.network_key,
-                from: self.book.me(),
-                to: peer,
-                sequence: now,
-                issued: now,
-                places: self.places.iter().map(|place| (*place).into()).collect(),
-                relays: None,
-            };
-            if let Ok(endpoints) = Signed::sign(endpoints, &self.keys.identity) {
-                self.keep(peer, Slot::Endpoints, &Letter::Endpoints { endpoints: endpoints.bytes().to_vec().into() });
-            }
-        }
     }
 }
 

@@ -102,6 +102,8 @@ impl Meetings {
             since: unix_now(),
             epoch: 0,
             seen_from: None,
+            resolved: Vec::new(),
+            relay: None,
             is_heard: false,
             is_registered: false,
             has_registered: false,
@@ -140,7 +142,10 @@ impl Meetings {
     pub(super) fn on_link(&mut self, at: &At, news: LinkNews, now: Now) -> Brought {
         let Some(meeting) = self.at(at) else { return Brought::Nothing };
         match news {
-            LinkNews::Resolved(addresses) => return Brought::Resolved(meeting.place.host.clone(), addresses),
+            LinkNews::Resolved(addresses) => {
+                meeting.resolved.clone_from(&addresses);
+                return Brought::Resolved(meeting.place.host.clone(), addresses);
+            }
             LinkNews::Connected(version) => meeting.client.connected(version, now),
             LinkNews::Received(message) => meeting.client.received(*message, now),
             LinkNews::Lost(cause) => {
@@ -358,6 +363,14 @@ impl Meetings {
             }
         }
         seen
+    }
+
+    /// The relays beside rendezvous: the key of the rendezvous, that of the relay, and its addresses.
+    pub(super) fn relays(&self) -> impl Iterator<Item = (At, PublicKey, Vec<SocketAddr>)> {
+        self.all.iter().filter_map(|meeting| {
+            let relay = meeting.relay.as_ref()?;
+            Some((meeting.place.rendezvous, relay.key, relay.addresses(&meeting.resolved)))
+        })
     }
 
     /// Connects anew everywhere, because this process was copied while it ran.

@@ -1,36 +1,109 @@
-//! Where this host can be reached from outside the tunnel, and where its peers can.
+//! Where this host can be reached, as its peers are told, and where they can, as they have told us.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use overlay_core::{Candidate, CandidateScope};
 use overlay_os::netlink::Netlink;
-use overlay_wire::signed::{Endpoints, MAX_ENDPOINTS, Place};
+use overlay_rendezvous::letter::Letter;
+use overlay_rendezvous::protocol::Slot;
+use overlay_wire::signed::{Endpoints, Place, PublicKey, Signed};
 
-/// The outer addresses of this host, those that a rendezvous has seen first. `inner` are the virtual IPs and pools.
-pub(super) async fn own(netlink: &Netlink, seen_from: Vec<IpAddr>, inner: &[IpNet], port: u16) -> Vec<SocketAddr> {
-    let addresses = netlink.addresses().await.unwrap_or_default();
-    let mut places = seen_from;
-    for address in addresses.into_iter().map(|address| address.ip) {
-        let is_inner = inner.iter().any(|prefix| prefix.contains(&address));
-        if !is_inner && is_reachable(address) && !places.contains(&address) {
-            places.push(address);
-        }
-    }
-    places.truncate(MAX_ENDPOINTS);
-    places.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
-}
-
-/// Whether other hosts may be able to send to this address.
-fn is_reachable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local() && !address.is_unspecified(),
-        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local() && !address.is_unspecified(),
-    }
-}
+use super::Agent;
+use super::candidates::{self, Candidates, Host};
+use super::time::unix_now;
 
 /// Where a peer may be called: what it has said, without addresses inside the tunnel.
 pub(super) fn of_peer(endpoints: &Endpoints, inner: &[IpNet]) -> Vec<SocketAddr> {
-    let outside = |address: &SocketAddr| !inner.iter().any(|prefix| prefix.contains(&address.ip()));
-    let usable = |address: &SocketAddr| outside(address) && is_reachable(address.ip());
+    let usable = |address: &SocketAddr| is_usable(address, inner);
     endpoints.places.iter().filter_map(Place::address).filter(usable).collect()
+}
+
+/// Whether datagrams can go to this address without going through the tunnel. `inner`: the prefixes inside.
+pub(super) fn is_usable(address: &SocketAddr, inner: &[IpNet]) -> bool {
+    candidates::is_reachable(address.ip()) && !inner.iter().any(|prefix| prefix.contains(&address.ip()))
+}
+
+impl Agent {
+    /// Asks the kernel for the addresses of this host.
+    pub(super) async fn look_at_host(&mut self, netlink: &Netlink, port: u16) {
+        self.host = Host {
+            links: netlink.links().await.unwrap_or_default(),
+            addresses: netlink.addresses().await.unwrap_or_default(),
+            routes: netlink.routes().await.unwrap_or_default(),
+        };
+        self.port = port;
+    }
+
+    /// Brings up to date where we can be reached. All open peers are told if that has changed.
+    pub(super) fn settle_places(&mut self) {
+        let mut inner = self.pools();
+        inner.extend(self.addresses());
+        let seen = (&self.relays.observed()[..], &self.meetings.seen_from()[..]);
+        let candidates = Candidates::of(&self.host, seen, &inner, self.port);
+        if candidates != self.candidates {
+            self.candidates = candidates;
+            self.told.clear();
+        }
+    }
+
+    /// The addresses that the node is to know, and what it may do with them, if they have changed.
+    pub(crate) fn take_candidates(&mut self, all: bool) -> Option<(Vec<Candidate>, CandidateScope)> {
+        let candidates = self.candidates.all().to_vec();
+        let is_new = all || candidates != self.told_candidates;
+        self.told_candidates.clone_from(&candidates);
+        is_new.then(|| (candidates, candidates::scope(self.config.candidates)))
+    }
+
+    /// Tells each open peer where this host is, if it was not told yet.
+    pub(super) fn tell_places(&mut self) {
+        if !self.past.is_settled() || !self.relays.can_tell() {
+            return;
+        }
+        let open: BTreeSet<_> = self.open_peers().map(|open| open.record.identity).collect();
+        let told = std::mem::replace(&mut self.told, open.clone());
+        for peer in open.difference(&told) {
+            self.tell_place(peer);
+        }
+    }
+
+    fn tell_place(&mut self, peer: &PublicKey) {
+        let now = unix_now();
+        let is_shared = self.is_shared(peer);
+        let mut places = self.candidates.told(self.config.candidates, is_shared);
+        let grant = self.book.relation(peer).and_then(|relation| relation.mine.as_ref()?.grant());
+        let relays = self.relays.places_for(peer, grant.and_then(|grant| grant.expires), now);
+        loop {
+            let endpoints = Endpoints {
+                network: self.config.network_key,
+                from: self.book.me(),
+                to: *peer,
+                sequence: now,
+                issued: now,
+                places: places.iter().map(|place| (*place).into()).collect(),
+                relays: relays.clone(),
+            };
+            let Ok(signed) = Signed::sign(endpoints, &self.keys.identity) else { return };
+            let letter = Letter::Endpoints { endpoints: signed.bytes().to_vec().into() };
+            // Two relays with their permits leave room for eight places or so.
+            if self.post.fits_slot(&letter) || places.pop().is_none() {
+                self.shared.remove(peer);
+                self.shared.extend(is_shared.then_some(*peer));
+                return self.keep(*peer, Slot::Endpoints, &letter);
+            }
+        }
+    }
+
+    /// A peer has said where it is. It may share a public address of ours, or no longer.
+    pub(super) fn on_place(&mut self, peer: &PublicKey) {
+        if self.is_shared(peer) != self.shared.contains(peer) {
+            self.told.remove(peer);
+        }
+    }
+
+    fn is_shared(&self, peer: &PublicKey) -> bool {
+        let places = self.endpoints.get(peer).map(|endpoints| endpoints.places.iter().filter_map(Place::address));
+        places.is_some_and(|places| self.candidates.is_shared(places))
+    }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use overlay_core::PeerKey;
+use overlay_core::{PeerKey, Remote};
 
 use super::trust::Open;
-use super::{ADDRESSES, Agent, Changed, NOTHING, own, places, tunnels};
+use super::{ADDRESSES, Agent, Changed, NOTHING, own, tunnels};
 use crate::config::AgentPart;
 
 impl Agent {
@@ -45,19 +45,17 @@ impl Agent {
         tunnels::pools(&self.config.network_key, self.network.as_ref().map(|network| &network.pool))
     }
 
-    /// Where open peers may be called: all of them, or those that have moved since the last call.
-    pub(crate) fn candidates(&mut self, all: bool) -> Vec<(PeerKey, Vec<SocketAddr>)> {
-        let inner = self.pools();
+    /// Where open peers may be reached: all of them, or those of which that has changed since the last call.
+    pub(crate) fn remotes(&mut self, all: bool) -> Vec<(PeerKey, Remote)> {
         let moved = std::mem::take(&mut self.moved);
-        let candidates = self.open_peers().filter_map(|open| {
-            if !all && !moved.contains(&open.record.identity) {
-                return None;
-            }
+        let remotes = self.open_peers().filter_map(|open| {
+            let peer = open.record.identity;
             let key = open.record.tunnel_keys.first()?;
-            let endpoints = self.endpoints.get(&open.record.identity)?;
-            Some((PeerKey(key.0), places::of_peer(endpoints, &inner)))
+            let remote = self.remote(&peer);
+            let is_told = moved.contains(&peer) || all && remote != Remote::default();
+            is_told.then_some((PeerKey(key.0), remote))
         });
-        candidates.filter(|(_, addresses)| !addresses.is_empty()).collect()
+        remotes.collect()
     }
 
     /// Notes what the name of a rendezvous resolves to. A program that gives fake addresses may give one that is an agent's.

@@ -5,8 +5,8 @@
 
 use hpke::rand_core::UnwrapErr;
 use overlay_rendezvous::letter::Letter;
-use overlay_rendezvous::protocol::Slot;
-use overlay_rendezvous::sealed::{self, Heading, MailboxKeys};
+use overlay_rendezvous::protocol::{MAX_SLOT_LEN, Slot};
+use overlay_rendezvous::sealed::{self, Heading, MailboxKeys, SHORT_OVERHEAD};
 use overlay_wire::Malformed;
 use overlay_wire::signed::{PublicKey, Record};
 
@@ -35,6 +35,11 @@ impl Post {
         let plaintext = letter.write();
         let heading = self.heading_to(&to.identity, label_of(slot));
         sealed::seal_short(to, heading, &plaintext, &mut UnwrapErr(getrandom::SysRng))
+    }
+
+    /// Whether a letter fits in a slot once it is sealed.
+    pub(super) fn fits_slot(&self, letter: &Letter) -> bool {
+        letter.write().len() + SHORT_OVERHEAD <= MAX_SLOT_LEN
     }
 
     /// Opens a message.

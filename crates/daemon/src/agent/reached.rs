@@ -85,6 +85,7 @@ impl Agent {
             return NOTHING;
         }
         self.endpoints.insert(from, endpoints);
+        self.on_place(&from);
         self.moved.insert(from);
         self.save(&from);
         ENDPOINTS

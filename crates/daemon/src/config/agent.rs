@@ -55,7 +55,7 @@ pub struct Trust {
     pub expires: Option<u64>,
 }
 
-/// Which addresses of this host its peers are told. It has no effect yet.
+/// Which addresses of this host its peers are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Candidates {
     /// Private addresses only where the peer has the same public one.
@@ -63,6 +63,8 @@ pub enum Candidates {
     Auto,
     /// Every address.
     All,
+    /// No address. Peers are reached through relays alone.
+    Relay,
 }
 
 /// Where agents meet, and the keys that are pinned: `https://HOST:PORT#RVKEY.NETKEY`.

@@ -79,11 +79,17 @@ pub(super) async fn tell(agent: &mut Agent, running: &Running) -> Result<(), Fai
 /// Tells the node where peers may be called, all or those that have moved, and which of them have our answer.
 async fn call(agent: &mut Agent, all: bool, running: &Running) -> Result<(), Failure> {
     let informed = agent.take_informed();
-    for (key, addresses) in agent.candidates(all) {
-        let Some(tag) = running.device.table().tag_of(key) else { continue };
-        let first = addresses.first().copied();
+    if let Some(relays) = agent.take_relays(all) {
+        let _ = running.device.engine().command(Command::SetRelays(relays)).await;
+    }
+    if let Some((candidates, scope)) = agent.take_candidates(all) {
+        let _ = running.device.engine().command(Command::SetLocalCandidates(candidates, scope)).await;
+    }
+    for (key, remote) in agent.remotes(all) {
+        let Some(peer) = running.device.table().tag_of(key) else { continue };
+        let first = remote.candidates.first().copied().filter(|_| remote.relayed.is_empty());
         // A peer that is gone needs no endpoint.
-        let _ = running.device.engine().command(Command::SetCandidates(tag, addresses)).await;
+        let _ = running.device.engine().command(Command::SetRemote { peer, remote }).await;
         if let Some(first) = first {
             running.device.table().on_endpoint_resolved(key, first);
         }

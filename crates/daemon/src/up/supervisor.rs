@@ -140,6 +140,10 @@ impl Supervisor {
             tracing::error!(error = %failure, "the data plane cannot follow the agent");
             agent.on_not_followed(changed);
         }
+        // The node knows by now which relays may answer.
+        for datagram in agent.take_datagrams() {
+            self.running.device.engine().send(datagram);
+        }
         agent.give_answers();
     }
 
@@ -206,6 +210,11 @@ impl Daemon for Supervisor {
             News::Noticed(noticed) => {
                 self.footprint.on_noticed(noticed, &mut self.running).await;
                 self.look_for_families().await;
+                if let Some(agent) = &mut self.agent
+                    && noticed.surroundings
+                {
+                    agent.on_surroundings();
+                }
             }
             News::DirtyPaths => self.paths.on_dirty(&mut self.running).await,
             News::Look => {
@@ -237,8 +246,12 @@ impl Daemon for Supervisor {
         self.paths.on_event(peer, event, &mut self.running).await;
     }
 
-    /// The node knows no relay yet.
-    async fn on_foreign(&mut self, _: Datagram) {}
+    async fn on_foreign(&mut self, datagram: Datagram) {
+        if let Some(agent) = &mut self.agent {
+            let changed = agent.on_foreign(&datagram);
+            self.follow_agent(changed).await;
+        }
+    }
 
     async fn on_copied(&mut self) {
         if let Some(agent) = &mut self.agent {

@@ -1,11 +1,12 @@
 //! One rendezvous: the machine, the connection, and how they stand.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use overlay_rendezvous::channel::Pinned;
 use overlay_rendezvous::client::{Client, Event};
 use overlay_rendezvous::now::Now;
+use overlay_rendezvous::protocol::RelayAt;
 use overlay_wire::signed::{PublicKey, SecretKey};
 
 use super::super::connection::Target;
@@ -26,6 +27,10 @@ pub(super) struct Meeting {
     /// The value that the last connection handed out.
     pub(super) epoch: u64,
     pub(super) seen_from: Option<IpAddr>,
+    /// The addresses of its host, as they were resolved last.
+    pub(super) resolved: Vec<SocketAddr>,
+    /// Its relay, as it has said last.
+    pub(super) relay: Option<RelayAt>,
     /// Whether it has shown what it knows of us, since the start.
     pub(super) is_heard: bool,
     pub(super) is_registered: bool,
@@ -47,7 +52,8 @@ impl Meeting {
 
     pub(super) fn on_event(&mut self, event: &Event) {
         match event {
-            Event::Online { epoch, seen_from, .. } => {
+            Event::Online { epoch, seen_from, relay, .. } => {
+                self.relay.clone_from(relay);
                 tracing::info!(url = self.place.url, "connected to the rendezvous");
                 self.stand(Standing::Connected);
                 self.epoch = *epoch;

@@ -58,7 +58,8 @@ impl Meetings {
         }
     }
 
-    fn memberships(&self) -> impl Iterator<Item = &Signed<Membership>> {
+    /// The proofs that are known.
+    pub(in crate::agent) fn memberships(&self) -> impl Iterator<Item = &Signed<Membership>> {
         self.all.iter().filter_map(|meeting| meeting.proof.known.as_ref())
     }
 }

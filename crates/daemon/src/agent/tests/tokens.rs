@@ -77,7 +77,7 @@ async fn approving_ops() -> (Home, Agent) {
 fn shows(bob: &mut Agent, record: Option<&Signed<Record>>) -> bool {
     let Some(query) = bob.queries.keys().next().copied() else { return false };
     bob.on_found(query, record.cloned().into_iter().collect());
-    bob.settle();
+    bob.settle(NOTHING);
     true
 }
 

@@ -34,6 +34,11 @@ impl Word {
         }
     }
 
+    /// When it was said, if it takes back what was granted, in milliseconds since 1970.
+    pub(crate) fn revoked_at(&self) -> Option<u64> {
+        if let Self::Revoke(revoke) = self { Some(revoke.issued) } else { None }
+    }
+
     pub(crate) fn grant(&self) -> Option<&Signed<Grant>> {
         match self {
             Self::Grant(grant) => Some(grant),

@@ -88,10 +88,10 @@ pub(crate) static AGENT: KeyTable = KeyTable {
         Key {
             name: "candidates",
             meaning: "Which addresses of this host its peers are told.",
-            values: r#"`"auto"` or `"all"`; neither has an effect yet"#,
+            values: r#"`"auto"`: private ones only if the peer has the same public one; `"all"`; `"relay"`: none, and peers are reached through relays alone"#,
             default: Absent::Value(r#""auto""#),
             applied: Applied::NextUp(|old, new| differ(old, new, |agent| &agent.candidates)),
-            shape: Shape::Words(&["auto", "all"]),
+            shape: Shape::Words(&["auto", "all", "relay"]),
             aliases: &[],
         },
     ],

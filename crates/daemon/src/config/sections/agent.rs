@@ -111,12 +111,8 @@ impl Reader<'_> {
 
     fn candidates(&mut self, section: &Section<'_>) -> Candidates {
         let Some(field) = section.field("candidates") else { return Candidates::Auto };
-        if field.maybe_string() == Some("relay") {
-            let problem = Problem::new("unsupported", "candidates = \"relay\" is not available yet");
-            self.report.error(problem.at(&field.span).hint("write \"auto\" or \"all\""));
-            return Candidates::Auto;
-        }
-        field.word(&[("auto", Candidates::Auto), ("all", Candidates::All)], self.report).unwrap_or_default()
+        let words = [("auto", Candidates::Auto), ("all", Candidates::All), ("relay", Candidates::Relay)];
+        field.word(&words, self.report).unwrap_or_default()
     }
 
     /// Reads `allow`, or returns `None` if it is left out or not a list.

@@ -265,7 +265,7 @@ fn an_expiry_that_is_not_one_moment_is_refused() {
 #[test]
 fn words_of_agent_mode_that_do_not_exist_are_refused() {
     refuses(&with_agent("visibility = \"private\""), &["bad_value 4:14"]);
-    refuses(&with_agent("candidates = \"relay\""), &["unsupported 4:14"]);
+    refuses(&with_agent("candidates = \"none\""), &["bad_value 4:14"]);
     refuses(&with_agent("proxy = \"env\""), &["unknown_key 4:1"]);
 }
 

@@ -1,0 +1,241 @@
+//! The addresses at which this host may be reached from outside the tunnel, and who is told which.
+//!
+//! * Server-reflexive: how relays see the node's own socket. Where none has said so, the address from which a rendezvous sees
+//!   us stands in, with our port: right without a NAT, and behind many others.
+//! * Host: the addresses of every uplink, which is a link with a default route. Where no link has one, those of all links but
+//!   bridges. Never loopback, link-local, the addresses of the overlay, and tunnels of any kind.
+//!
+//! A private address (RFC 1918, RFC 4193, RFC 6598) means something to those who live in the same network. So with `auto` it
+//! is told only to a peer that shares a public address of ours, and to everybody if that is how a relay sees us.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use overlay_core::{Candidate, CandidateKind, CandidateScope, Node};
+use overlay_os::netlink::{Address, Link, MAIN_TABLE, Route};
+
+use crate::config::Candidates as Choice;
+
+/// The kinds of links that lead into tunnels.
+const TUNNELS: [&str; 10] = ["tun", "wireguard", "ipip", "sit", "ip6tnl", "gre", "ip6gre", "vti", "vti6", "xfrm"];
+
+/// What the kernel says of this host.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Host {
+    pub(super) links: Vec<Link>,
+    pub(super) addresses: Vec<Address>,
+    pub(super) routes: Vec<Route>,
+}
+
+/// All addresses of this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Candidates {
+    all: Vec<Candidate>,
+    /// The public addresses that a peer may share.
+    outside: Vec<IpAddr>,
+}
+
+impl Candidates {
+    /// Those that follow from what is known. `observed`: how relays see us. `seen_from`: how rendezvous see us. `inner`: the
+    /// prefixes inside the tunnel. `port`: that of the node's sockets.
+    pub(super) fn of(
+        host: &Host,
+        (observed, seen_from): (&[SocketAddr], &[IpAddr]),
+        inner: &[IpNet],
+        port: u16,
+    ) -> Self {
+        let usable = |ip: IpAddr| is_reachable(ip) && !inner.iter().any(|prefix| prefix.contains(&ip));
+        let stands_in = |ip: &&IpAddr| !observed.iter().any(|known| known.is_ipv4() == ip.is_ipv4());
+        let guessed = seen_from.iter().filter(stands_in).map(|ip| SocketAddr::new(*ip, port));
+        let reflexive = observed.iter().copied().chain(guessed).filter(|address| usable(address.ip()));
+        let mut all: Vec<Candidate> = Vec::new();
+        for address in reflexive {
+            if !all.iter().any(|known| known.address == address) {
+                all.push(Candidate { address, kind: CandidateKind::ServerReflexive, base: None });
+            }
+        }
+        let outside = observed.iter().map(SocketAddr::ip).chain(seen_from.iter().copied()).collect();
+        let mut own: Vec<_> = host.of_uplinks().filter(|(ip, _)| usable(*ip)).collect();
+        // Public ones first. Two links may have the same address.
+        own.sort_by_key(|(ip, _)| is_private(*ip));
+        for (ip, link) in own {
+            let (address, base) = (SocketAddr::new(ip, port), Some((ip, link)));
+            match all.iter_mut().find(|known| known.address == address) {
+                Some(known) => known.base = known.base.or(base),
+                None => all.push(Candidate { address, kind: CandidateKind::Host, base }),
+            }
+        }
+        all.truncate(Node::MAX_LOCAL_CANDIDATES);
+        Self { all, outside }
+    }
+
+    /// All of them, for the node.
+    pub(super) fn all(&self) -> &[Candidate] {
+        &self.all
+    }
+
+    /// Whether a peer at these addresses shares a public address of ours.
+    pub(super) fn is_shared(&self, places: impl IntoIterator<Item = SocketAddr>) -> bool {
+        places.into_iter().any(|place| self.outside.contains(&place.ip()))
+    }
+
+    /// What a peer is told, the best address first.
+    pub(super) fn told(&self, choice: Choice, is_shared: bool) -> Vec<SocketAddr> {
+        let is_told = |candidate: &&Candidate| match choice {
+            Choice::Relay => false,
+            Choice::All => true,
+            Choice::Auto => is_shared || candidate.kind != CandidateKind::Host || !is_private(candidate.address.ip()),
+        };
+        self.all.iter().filter(is_told).map(|candidate| candidate.address).collect()
+    }
+}
+
+impl Host {
+    /// The addresses of uplinks, each with the index of its link.
+    fn of_uplinks(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+        let leads_on = |link: &Link| {
+            let mut routes = self.routes.iter().filter(|route| route.interface == Some(link.index));
+            routes.any(|route| route.table == MAIN_TABLE && route.destination.prefix_len() == 0)
+        };
+        let is_of = |link: &Link, kinds: &[&str]| link.kind.as_deref().is_some_and(|kind| kinds.contains(&kind));
+        let outer: Vec<_> = self.links.iter().filter(|link| link.up && !is_of(link, &TUNNELS)).collect();
+        let has_uplink = outer.iter().any(|link| leads_on(link));
+        let is_used = |link: &&Link| if has_uplink { leads_on(link) } else { !is_of(link, &["bridge"]) };
+        let uplinks: Vec<_> = outer.into_iter().filter(is_used).map(|link| link.index).collect();
+        let addresses = self.addresses.iter().filter(|address| address.is_preferred);
+        addresses.filter(move |address| uplinks.contains(&address.index)).map(|address| (address.ip, address.index))
+    }
+}
+
+/// The choice of the config, for the node.
+pub(super) fn scope(choice: Choice) -> CandidateScope {
+    match choice {
+        Choice::Auto => CandidateScope::Auto,
+        Choice::All => CandidateScope::All,
+        Choice::Relay => CandidateScope::Relay,
+    }
+}
+
+/// Whether other hosts may be able to send to this address.
+pub(super) fn is_reachable(address: IpAddr) -> bool {
+    let is_local = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast() || address.octets()[0] == 0,
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
+    };
+    !is_local && !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
+}
+
+/// Whether an address means something in one network alone.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        // 100.64.0.0/10 is that of carriers (RFC 6598).
+        IpAddr::V4(address) => address.is_private() || (address.octets()[0], address.octets()[1] & 0xc0) == (100, 64),
+        IpAddr::V6(address) => address.is_unique_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, kind: Option<&str>) -> Link {
+        Link {
+            index,
+            name: format!("link{index}"),
+            kind: kind.map(str::to_owned),
+            mtu: 1_500,
+            tx_queue_len: 1_000,
+            up: true,
+            controller: None,
+            is_ethernet: true,
+        }
+    }
+
+    fn address(index: u32, ip: &str) -> Address {
+        Address { index, ip: ip.parse().expect("one"), prefix: 24, is_preferred: true }
+    }
+
+    fn default_route(index: u32) -> Route {
+        Route::to_interface("0.0.0.0/0".parse().expect("a prefix"), index)
+    }
+
+    /// An uplink, a container bridge, a tunnel with a default route, and loopback.
+    fn host() -> Host {
+        Host {
+            links: vec![link(1, None), link(2, None), link(3, Some("bridge")), link(4, Some("wireguard"))],
+            addresses: vec![
+                address(1, "127.0.0.1"),
+                address(2, "192.168.1.2"),
+                address(2, "2001:db8::2"),
+                address(2, "fe80::2"),
+                address(2, "10.77.0.9"),
+                address(3, "172.17.0.1"),
+                address(4, "10.8.0.2"),
+            ],
+            routes: vec![default_route(2), default_route(4)],
+        }
+    }
+
+    fn told(candidates: &Candidates, choice: Choice, is_shared: bool) -> Vec<String> {
+        candidates.told(choice, is_shared).iter().map(ToString::to_string).collect()
+    }
+
+    fn of(host: &Host, observed: &[&str], seen_from: &[&str]) -> Candidates {
+        let observed: Vec<_> = observed.iter().map(|text| text.parse().expect("one")).collect();
+        let seen_from: Vec<_> = seen_from.iter().map(|text| text.parse().expect("one")).collect();
+        Candidates::of(host, (&observed, &seen_from), &["10.77.0.0/16".parse().expect("a prefix")], 51_820)
+    }
+
+    #[test]
+    fn private_addresses_are_told_to_those_who_share_a_public_one() {
+        let candidates = of(&host(), &["198.51.100.7:40000"], &["198.51.100.7"]);
+        assert_eq!(told(&candidates, Choice::Auto, false), ["198.51.100.7:40000", "[2001:db8::2]:51820"]);
+        let all = ["198.51.100.7:40000", "[2001:db8::2]:51820", "192.168.1.2:51820"];
+        assert_eq!(told(&candidates, Choice::Auto, true), all);
+        assert_eq!(told(&candidates, Choice::All, false), all);
+        assert!(told(&candidates, Choice::Relay, true).is_empty());
+        assert!(candidates.is_shared(["198.51.100.7:1".parse().expect("one")]));
+        assert!(!candidates.is_shared(["198.51.100.8:40000".parse().expect("one")]));
+        let kinds: Vec<_> = candidates.all().iter().map(|it| (it.kind, it.base.map(|(_, link)| link))).collect();
+        assert_eq!(kinds[0], (CandidateKind::ServerReflexive, None));
+        assert_eq!(kinds[1], (CandidateKind::Host, Some(2)));
+    }
+
+    #[test]
+    fn an_address_that_a_relay_sees_is_told_although_it_is_private() {
+        let candidates = of(&host(), &["192.168.1.2:51820"], &["192.168.1.2"]);
+        assert_eq!(told(&candidates, Choice::Auto, false), ["192.168.1.2:51820", "[2001:db8::2]:51820"]);
+        assert_eq!(candidates.all()[0].base.map(|(_, link)| link), Some(2), "and it is the host's own");
+    }
+
+    #[test]
+    fn without_a_relay_the_address_at_the_rendezvous_stands_in() {
+        let candidates = of(&host(), &[], &["198.51.100.7", "10.77.0.1"]);
+        assert_eq!(told(&candidates, Choice::Auto, false), ["198.51.100.7:51820", "[2001:db8::2]:51820"]);
+        let candidates = of(&host(), &["198.51.100.7:40000"], &["198.51.100.9", "2001:db8::9"]);
+        let expected = ["198.51.100.7:40000", "[2001:db8::9]:51820", "[2001:db8::2]:51820"];
+        assert_eq!(told(&candidates, Choice::Auto, false), expected, "in the family of which no relay has spoken");
+    }
+
+    #[test]
+    fn without_a_default_route_all_links_but_bridges_and_tunnels_count() {
+        let host = Host { routes: Vec::new(), ..host() };
+        assert_eq!(told(&of(&host, &[], &[]), Choice::All, false), ["[2001:db8::2]:51820", "192.168.1.2:51820"]);
+    }
+
+    #[test]
+    fn a_deprecated_or_tentative_address_and_a_link_that_is_down_do_not_count() {
+        let mut host = host();
+        host.addresses[2].is_preferred = false;
+        assert_eq!(told(&of(&host, &[], &[]), Choice::All, false), ["192.168.1.2:51820"]);
+        host.links[1].up = false;
+        assert!(told(&of(&host, &[], &[]), Choice::All, false).is_empty());
+    }
+
+    #[test]
+    fn the_node_gets_eight_at_most() {
+        let mut host = host();
+        host.addresses.extend((1..=20).map(|n| address(2, &format!("203.0.113.{n}"))));
+        assert_eq!(of(&host, &[], &[]).all().len(), Node::MAX_LOCAL_CANDIDATES);
+    }
+}
