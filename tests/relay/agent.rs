@@ -137,6 +137,7 @@ impl Agent {
             contents,
             segment_size,
             traffic_class: 0,
+            ttl: None,
             dont_fragment: true,
             tag: 0,
         };

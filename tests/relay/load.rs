@@ -1,9 +1,10 @@
 //! Load for whatever forwards datagrams on host `a` of a star: a generator on one core, the forwarder on the other, and a
 //! packet filter that counts and drops what arrives at `c`, so that nobody's work there slows the forwarder down.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use overlay_os::udp::{Family, ReceiveBatch, Transmit, UdpSocket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,11 +30,52 @@ pub(crate) fn pin(core: usize) {
     sched_setaffinity(None, &set).expect("a core that exists");
 }
 
-/// Binds all threads of a program to the core of what is measured.
-pub(crate) fn pin_program(process: &Process) {
-    let line = ["-a", "-p", "-c", &MEASURED.to_string(), &process.pid().to_string()].map(String::from);
-    let done = std::process::Command::new("taskset").args(line).output().expect("taskset");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+/// How much of a core is a [`Quarter`].
+pub(crate) const QUARTER: f64 = 0.25;
+
+/// A quarter of the core of what is measured, for one program or thread: 1 ms of 4. The generator has one core, and a bare
+/// copier is faster than it. With a quarter, the buffer of its socket is never empty when its turn comes.
+#[derive(Debug)]
+pub(crate) struct Quarter(PathBuf);
+
+impl Quarter {
+    /// `None`, with the reason printed, if this machine cannot.
+    pub(crate) fn new(name: &str) -> Option<Self> {
+        let folder = Path::new("/sys/fs/cgroup/cpu").join(format!("ovl-{}-{name}", std::process::id()));
+        if let Err(error) = fs::create_dir(&folder) {
+            crate::lab::skip(name, &format!("no cgroup (version 1) for CPU time: {error}"));
+            return None;
+        }
+        let quarter = Self(folder);
+        for (file, microseconds) in [("cpu.cfs_period_us", "4000"), ("cpu.cfs_quota_us", "1000")] {
+            fs::write(quarter.0.join(file), microseconds).expect("our own cgroup");
+        }
+        Some(quarter)
+    }
+
+    /// All threads of a program, which is bound to the core too.
+    pub(crate) fn hold(&self, process: &Process) {
+        let pid = process.pid().to_string();
+        let words = ["-a", "-p", "-c", &MEASURED.to_string(), &pid].map(String::from);
+        let done = std::process::Command::new("taskset").args(words).output().expect("taskset");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        fs::write(self.0.join("cgroup.procs"), pid).expect("a process that runs");
+    }
+
+    /// The calling thread.
+    fn hold_this_thread(&self) {
+        pin(MEASURED);
+        let own = fs::read_link("/proc/thread-self").expect("a folder for each thread");
+        let id = own.file_name().expect("its number").to_string_lossy().into_owned();
+        fs::write(self.0.join("tasks"), id).expect("our own thread");
+    }
+}
+
+impl Drop for Quarter {
+    fn drop(&mut self) {
+        // What is in it ends first, or a little later.
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 /// What arrives at a host from host `a`, counted and dropped before it costs anything.
@@ -64,25 +106,9 @@ impl Drop for Sink<'_> {
     }
 }
 
-/// What one run has shown.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Figure {
-    /// Bytes of UDP payload that arrived, a second.
-    pub(crate) rate: f64,
-    /// How much of its core the forwarder used, and for 10^9 bytes how many seconds of it.
-    pub(crate) busy: f64,
-    pub(crate) cost: f64,
-}
-
-/// Sends the same train from `socket` as fast as one core can, and measures what arrives at the sink. `worker`: the process
-/// or thread that forwards.
-pub(crate) fn flood(
-    socket: &mut UdpSocket,
-    to: SocketAddr,
-    (train, stride): (&[u8], usize),
-    sink: &Sink<'_>,
-    worker: &str,
-) -> Figure {
+/// Sends the same train from `socket` as fast as one core can, and measures how many bytes of UDP payload a
+/// second arrive at the sink.
+pub(crate) fn flood(socket: &mut UdpSocket, to: SocketAddr, (train, stride): (&[u8], usize), sink: &Sink<'_>) -> f64 {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let stop = &stop;
@@ -94,6 +120,7 @@ pub(crate) fn flood(
                 contents: train,
                 segment_size: stride,
                 traffic_class: 0,
+                ttl: None,
                 dont_fragment: true,
                 tag: 0,
             };
@@ -102,41 +129,31 @@ pub(crate) fn flood(
             }
         });
         thread::sleep(WARM_UP);
-        let (began, before, used) = (Instant::now(), sink.payload(), cpu_seconds(worker));
+        let (began, before) = (Instant::now(), sink.payload());
         thread::sleep(WINDOW);
-        let (bytes, used) = (sink.payload() - before, cpu_seconds(worker) - used);
+        let bytes = sink.payload() - before;
         let elapsed = began.elapsed().as_secs_f64();
         stop.store(true, Relaxed);
-        Figure { rate: bytes as f64 / elapsed, busy: used / elapsed, cost: used / (bytes as f64 / 1e9) }
+        bytes as f64 / elapsed
     })
 }
 
-/// How long a process or thread, by its folder in /proc, was running.
-fn cpu_seconds(worker: &str) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).expect("it is running");
-    let behind = stat.rsplit(')').next().expect("a name in parentheses");
-    let fields: Vec<_> = behind.split_whitespace().collect();
-    let ticks = |at: usize| fields[at].parse::<f64>().expect("a number");
-    (ticks(11) + ticks(12)) / 100.0
-}
-
-/// Copies trains from one address to the other and decides nothing. What costs less than this is not possible.
-pub(crate) fn copier<T>(host: &Host, port: u16, to: SocketAddr, act: impl FnOnce(&str) -> T) -> T {
+/// Copies trains from one address to the other and decides nothing, while `act` runs. What costs less is not possible.
+pub(crate) fn copier<T>(host: &Host, held: &Quarter, (port, to): (u16, SocketAddr), act: impl FnOnce() -> T) -> T {
     let stop = AtomicBool::new(false);
     let (tell, told) = std::sync::mpsc::channel();
     thread::scope(|scope| {
         let stop = &stop;
         scope.spawn(move || {
             inside(host, || {
-                pin(MEASURED);
+                held.hold_this_thread();
                 let socket = open_socket_at(port);
-                let own = std::fs::read_link("/proc/thread-self").expect("a folder for each thread");
-                tell.send(own.display().to_string()).expect("the test waits for it");
+                tell.send(()).expect("the test waits for it");
                 copy(&socket, to, stop);
             });
         });
-        let worker = told.recv().expect("the copier's thread");
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| act(&worker)));
+        told.recv().expect("the copier's thread");
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
         stop.store(true, Relaxed);
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
@@ -157,6 +174,7 @@ fn copy(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) {
             contents: received.contents,
             segment_size: received.stride,
             traffic_class: 0,
+            ttl: None,
             dont_fragment: true,
             tag: 0,
         });

@@ -57,7 +57,17 @@ impl Poller {
     /// # Errors
     /// `NotFound` if it is not watched.
     pub fn set_reading(&self, source: &impl AsFd, token: u64, is_reading: bool) -> io::Result<()> {
-        let flags = if is_reading { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
+        self.set_interest(source, token, is_reading, false)
+    }
+
+    /// Chooses what `source` is reported for: that it can be read, as after [`Poller::add`], that it can be written, both, or
+    /// neither.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not watched.
+    pub fn set_interest(&self, source: &impl AsFd, token: u64, is_reading: bool, is_writing: bool) -> io::Result<()> {
+        let when = |is_wanted, flag| if is_wanted { flag } else { epoll::EventFlags::empty() };
+        let flags = when(is_reading, epoll::EventFlags::IN) | when(is_writing, epoll::EventFlags::OUT);
         Ok(epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), flags)?)
     }
 

@@ -19,11 +19,12 @@
 //! one refuses newcomers: nobody evicts somebody else.
 //!
 //! The caller puts in trains ([`Relay::handle_datagrams`]) and the time ([`Relay::handle_timeout`]), and then takes all
-//! outputs ([`Relay::poll_output`]). It says when the next call is due ([`Relay::poll_timeout`]).
+//! outputs ([`Relay::poll_output`]). It says when the next call is due ([`Relay::poll_timeout`]). A long train need not be copied
+//! if nothing waits: see [`Relay::way_of`].
 //!
 //! [`client`] is the agent's side. `overlay_wire::relay` has the bytes.
 //!
-//! Left out: sockets, DF, and the size of a leg's packets, which the shell learns from the kernel.
+//! Left out: sockets, and DF. The shell learns from the kernel what is too long for a leg, and tells it ([`Relay::on_too_long`]).
 
 mod admission;
 mod bindings;
@@ -35,6 +36,7 @@ mod cookie;
 mod datagrams;
 mod fair;
 mod forward;
+mod narrow;
 mod opening;
 mod prefixes;
 mod stats;
@@ -58,6 +60,7 @@ use bindings::Bindings;
 use channels::Channels;
 use cookie::Cookies;
 use fair::Fair;
+use narrow::NarrowLegs;
 use prefixes::Prefixes;
 use usage::Usage;
 
@@ -77,6 +80,7 @@ pub struct Relay {
     channels: Channels,
     usage: Usage,
     fair: Fair,
+    narrow: NarrowLegs,
     replies: VecDeque<Transmit>,
     next_sweep: Option<Duration>,
     stats: Stats,
@@ -96,6 +100,7 @@ impl Relay {
             channels: Channels::default(),
             usage: Usage::default(),
             fair: Fair::new(config.limits.rate),
+            narrow: NarrowLegs::default(),
             replies: VecDeque::new(),
             next_sweep: None,
             stats: Stats::default(),

@@ -76,11 +76,10 @@ pub async fn serve(
     let address = SocketAddr::new(listening::shown_address(open.address().ip()), open.address().port());
     let setup = Setup { key, address, counters };
     tracing::info!(address = %setup.address, network = options.network, "the relay is ready");
+    let relay = open.start()?;
     ready(&setup);
-    tokio::select! {
-        () = open.run() => {}
-        () = end => {}
-    }
+    end.await;
+    drop(relay);
     beside.shutdown().await;
     Ok(())
 }

@@ -1,20 +1,19 @@
-//! The relay on Linux: UDP sockets, in a task of their own, around the state machine of `overlay_rendezvous::relay`.
+//! The relay on Linux: UDP sockets, and a thread of their own, around the state machine of `overlay_rendezvous::relay`.
 //!
 //! ```text
 //! sockets --trains--> Relay --trains--> sockets
 //! ```
 //!
-//! The task reads what waits, up to 32 trains, puts it into the relay, and sends what comes out, in one system call if it can.
-//! While the kernel takes no more, it goes on reading, so that the relay decides what is dropped.
+//! [`turn`] is what the thread does when something has arrived. Between turns it sleeps in an epoll.
 //!
-//! The same sockets answer STUN, so that agents learn from the socket of their data how they are seen.
-//!
-//! Everything leaves with DF: the agents look for the path MTU themselves, and a relay that fragments would hide it.
+//! The thread is no task of the runtime: a rendezvous verifies signatures there, and a runtime that hands its epoll from one
+//! thread to the next costs as much as forwarding. All that others ever tell it is to end.
 //!
 //! A relay runs inside a rendezvous, or alone ([`crate::alone`]).
 
 mod counters;
 mod sockets;
+mod turn;
 
 pub(crate) use counters::PREFIX;
 pub use counters::{Counters, families};
@@ -23,28 +22,43 @@ pub use overlay_rendezvous::relay::{Limits, Members};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
 
-use overlay_os::udp::{ReceiveBatch, Received, SendError, UdpSocket, Waiting};
-use overlay_rendezvous::relay::{Config, Leg, Relay, Train, Transmit};
-use overlay_rendezvous::stun::{self, Gate};
+use overlay_os::poll::{Poller, Timer, Waker};
+use overlay_rendezvous::relay::{Config, Relay};
 use overlay_wire::signed::PublicKey;
-use overlay_wire::wireguard;
 
-use crate::clock::now;
 use crate::failure::{Kind, ServeError};
 use sockets::Sockets;
+use turn::Turn;
 
-/// The most trains that are read before what came of them is sent. The queue of one agent holds as many.
-const TRAINS: usize = 32;
-/// How long to wait after a socket could not be read.
-const READ_RETRY: Duration = Duration::from_millis(100);
+/// What has woken the thread. The tokens of sockets begin at 0.
+const TIMER: u64 = 1 << 32;
+const WAKER: u64 = TIMER + 1;
 
 /// A relay whose sockets are open.
 pub(crate) struct Open {
-    relay: Relay,
-    sockets: Sockets,
-    counters: Arc<Counters>,
+    turn: Turn,
+    address: SocketAddr,
+    sleep: Sleep,
+}
+
+/// A relay that runs until this is dropped. Then its sockets are closed.
+#[derive(Debug)]
+pub(crate) struct Running {
+    is_over: Arc<AtomicBool>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread sleeps in.
+struct Sleep {
+    poller: Poller,
+    timer: Timer,
+    waker: Waker,
+    /// What the sockets are reported for now: something to read, and room.
+    interest: (bool, bool),
 }
 
 impl Open {
@@ -57,173 +71,98 @@ impl Open {
         let mut seed = [0; 32];
         overlay_os::random::fill(&mut seed)
             .map_err(|error| ServeError::new(Kind::Other, "the kernel gives no randomness").with_cause(error))?;
-        let sockets = Sockets::open(listen)?;
-        Ok(Self { relay: Relay::new(Config { key, members, limits, seed }), sockets, counters })
+        let Sockets { sockets, address } = Sockets::open(listen)?;
+        let relay = Relay::new(Config { key, members, limits, seed });
+        let turn = Turn::new(relay, sockets, counters);
+        let sleep = Sleep::new(&turn)
+            .map_err(|error| ServeError::new(Kind::Other, "cannot wait for the relay's sockets").with_cause(error))?;
+        Ok(Self { turn, address, sleep })
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.sockets.address
+        self.address
     }
 
-    /// Relays until the future is dropped.
-    pub(crate) async fn run(self) {
-        let Self { relay, sockets, counters } = self;
-        let mut turn = Turn {
-            relay,
-            stun: Gate::default(),
-            sockets: sockets.sockets,
-            batch: ReceiveBatch::new(TRAINS),
-            stuck: Vec::new(),
-            counters,
-            is_unreadable: false,
-        };
-        let waiting = sockets.waiting;
-        loop {
-            if turn.take() {
-                // Others have their turn on this thread, too.
-                tokio::task::yield_now().await;
-                continue;
-            }
-            let (due, is_stuck) = (turn.due(), !turn.stuck.is_empty());
-            tokio::select! {
-                () = any(&waiting, Waiting::readable), if !turn.is_unreadable => {}
-                () = any(&waiting, Waiting::writable), if is_stuck => turn.send(),
-                () = tokio::time::sleep(due) => turn.on_time(),
-            }
+    /// Starts the thread.
+    pub(crate) fn start(self) -> Result<Running, ServeError> {
+        let Self { turn, sleep, .. } = self;
+        let (is_over, waker) = (Arc::<AtomicBool>::default(), sleep.waker.clone());
+        let told = Arc::clone(&is_over);
+        let thread = std::thread::Builder::new().name("relay".to_owned()).spawn(move || run(turn, sleep, &told));
+        let thread = thread
+            .map_err(|error| ServeError::new(Kind::Other, "cannot start the relay's thread").with_cause(error))?;
+        Ok(Running { is_over, waker, thread: Some(thread) })
+    }
+}
+
+impl Running {
+    /// Lets it run until the future is dropped.
+    pub(crate) async fn forever(self) {
+        let _running = self;
+        std::future::pending().await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.is_over.store(true, Relaxed);
+        self.waker.wake();
+        // It ends after its turn, which takes a millisecond at most.
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the relay's thread has panicked");
         }
     }
 }
 
-/// Waits for the first of the sockets, of which there are two at most.
-async fn any<'a, F: Future<Output = io::Result<()>>>(waiting: &'a [Waiting], wait: impl Fn(&'a Waiting) -> F) {
-    tokio::select! {
-        () = one(waiting.first().map(&wait)) => {}
-        () = one(waiting.get(1).map(&wait)) => {}
+fn run(mut turn: Turn, mut sleep: Sleep, is_over: &AtomicBool) {
+    while !is_over.load(Relaxed) {
+        if turn.take() {
+            continue;
+        }
+        let is_time = sleep.until_due(&turn).unwrap_or_else(|error| {
+            // No kernel says so to a caller that is right. To look again costs less than a relay that is gone.
+            tracing::debug!(%error, "the relay cannot sleep");
+            true
+        });
+        turn.on_woken(is_time);
     }
 }
 
-/// Waits for a socket, if there is one. A runtime that ends drops the task, so its error is waited out.
-async fn one(wait: Option<impl Future<Output = io::Result<()>>>) {
-    if let Some(wait) = wait
-        && wait.await.is_ok()
-    {
-        return;
+impl Sleep {
+    fn new(turn: &Turn) -> io::Result<Self> {
+        let (poller, timer, waker) = (Poller::new()?, Timer::new()?, Waker::new()?);
+        poller.add(&timer, TIMER)?;
+        poller.add(&waker, WAKER)?;
+        for (token, socket) in (0..).zip(turn.sockets()) {
+            poller.add(socket, token)?;
+        }
+        Ok(Self { poller, timer, waker, interest: (true, false) })
     }
-    std::future::pending().await
-}
 
-/// What one turn of the task works on.
-struct Turn {
-    relay: Relay,
-    stun: Gate,
-    sockets: Vec<UdpSocket>,
-    batch: ReceiveBatch,
-    /// What the kernel did not take. It goes first.
-    stuck: Vec<Transmit>,
-    counters: Arc<Counters>,
-    /// Whether a socket could not be read: it is tried again when time has passed.
-    is_unreadable: bool,
-}
-
-impl Turn {
-    /// Takes in what waits, and sends what comes of it. `false`: nothing waited.
-    fn take(&mut self) -> bool {
-        let now = now();
-        let mut is_any = false;
-        for socket in &self.sockets {
-            match socket.receive(&mut self.batch, TRAINS) {
-                Ok(received) => is_any |= received > 0,
-                Err(error) => {
-                    self.counters.on_unreadable();
-                    tracing::debug!(%error, "a socket cannot be read");
-                    self.is_unreadable = true;
-                    continue;
+    /// Sleeps until a socket has something for `turn`, or room, or something is due. Returns whether something is due.
+    fn until_due(&mut self, turn: &Turn) -> io::Result<bool> {
+        let wanted = (!turn.is_unreadable(), turn.is_stuck());
+        if self.interest != wanted {
+            for (token, socket) in (0..).zip(turn.sockets()) {
+                self.poller.set_interest(socket, token, wanted.0, wanted.1)?;
+            }
+            self.interest = wanted;
+        }
+        self.timer.set(turn.due())?;
+        let mut is_time = false;
+        for token in self.poller.wait(None)? {
+            match token {
+                TIMER => {
+                    self.timer.clear()?;
+                    is_time = true;
                 }
+                WAKER => self.waker.clear(),
+                _ => {}
             }
-            for received in self.batch.iter_mut() {
-                let Received { contents, stride, source, local, ecn, truncated } = received;
-                if truncated {
-                    self.counters.on_truncated();
-                    continue;
-                }
-                let leg = Leg { remote: source, local };
-                if wireguard::kind(contents) == wireguard::Kind::Stun {
-                    for datagram in contents.chunks(stride.max(1)) {
-                        let answer = stun::answer(datagram, source, now.monotonic, &mut self.stun);
-                        answer.into_iter().for_each(|answer| self.relay.answer(answer, leg));
-                    }
-                    continue;
-                }
-                self.relay.handle_datagrams(Train { contents, stride, ecn }, leg, now);
-            }
-            send(&self.sockets, &mut self.relay, &mut self.stuck, &self.counters);
         }
-        if is_any {
-            self.counters.publish(&self.relay, &self.stun);
-        }
-        is_any
-    }
-
-    fn on_time(&mut self) {
-        self.is_unreadable = false;
-        self.relay.handle_timeout(now());
-        self.send();
-    }
-
-    fn send(&mut self) {
-        send(&self.sockets, &mut self.relay, &mut self.stuck, &self.counters);
-        self.counters.publish(&self.relay, &self.stun);
-    }
-
-    /// How long nothing is due.
-    fn due(&self) -> Duration {
-        let due = self.relay.poll_timeout().map_or(Duration::MAX, |at| at.saturating_sub(now().monotonic));
-        match (self.is_unreadable, self.stuck.is_empty()) {
-            (true, _) => due.min(READ_RETRY),
-            // What waits behind the kernel is not due before the kernel takes more. Old trains are dropped then.
-            (false, false) => due.max(Duration::from_millis(20)),
-            // A year is long enough, and not too long for the timer.
-            (false, true) => due.min(Duration::from_secs(365 * 24 * 3_600)),
-        }
-    }
-}
-
-/// Sends until nothing is left, or the kernel takes no more.
-fn send(sockets: &[UdpSocket], relay: &mut Relay, stuck: &mut Vec<Transmit>, counters: &Counters) {
-    loop {
-        let now = now();
-        let mut outputs = std::mem::take(stuck);
-        outputs.extend(std::iter::from_fn(|| relay.poll_output(now)).take(TRAINS.saturating_sub(outputs.len())));
-        if outputs.is_empty() {
-            return;
-        }
-        let mut is_stuck = vec![false; outputs.len()];
-        for socket in sockets {
-            let ours = outputs.iter().enumerate().filter(|(_, it)| sockets::is_of(socket, it.leg.remote));
-            socket.send_batch(ours.map(|(at, output)| transmit(at, output)), |failed, error| match error {
-                SendError::WouldBlock => is_stuck[failed.tag as usize] = true,
-                error => counters.on_unsent(&error),
-            });
-        }
-        for (output, is_stuck) in outputs.into_iter().zip(is_stuck) {
-            if is_stuck { stuck.push(output) } else { relay.recycle(output) }
-        }
-        if !stuck.is_empty() {
-            return;
-        }
-    }
-}
-
-fn transmit(at: usize, output: &Transmit) -> overlay_os::udp::Transmit<'_> {
-    overlay_os::udp::Transmit {
-        destination: output.leg.remote,
-        source: output.leg.local,
-        contents: &output.contents,
-        segment_size: output.stride,
-        traffic_class: output.ecn,
-        ttl: None,
-        dont_fragment: true,
-        tag: at as u64,
+        Ok(is_time)
     }
 }

@@ -230,7 +230,7 @@ impl Life {
         };
         let mut beside = JoinSet::new();
         if let Some((_, relay)) = relay {
-            beside.spawn(relay.run());
+            beside.spawn(relay.start()?.forever());
         }
         if let Some(socket) = &sockets.metrics {
             let (listener, address) = listening::acceptor(socket)?;

@@ -44,6 +44,18 @@ fn what_is_not_to_be_read_waits_without_being_reported() {
 }
 
 #[test]
+fn a_socket_with_room_is_reported_only_to_those_who_wait_for_room() {
+    let mut poller = Poller::new().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    poller.add(&socket, 1).unwrap();
+    assert_eq!(poller.wait(AT_ONCE).unwrap().count(), 0);
+    poller.set_interest(&socket, 1, true, true).unwrap();
+    assert_eq!(poller.wait(SOON).unwrap().collect::<Vec<_>>(), [1]);
+    poller.set_interest(&socket, 1, true, false).unwrap();
+    assert_eq!(poller.wait(AT_ONCE).unwrap().count(), 0);
+}
+
+#[test]
 fn what_is_watched_cannot_be_added_twice() {
     let poller = Poller::new().unwrap();
     let waker = Waker::new().unwrap();

@@ -56,6 +56,8 @@ counters! {
     dropped_too_late,
     /// Datagrams dropped because all agents together had too much queued, and their sender most.
     dropped_gave_way,
+    /// Datagrams dropped because the kernel had just refused one of that length to the same address.
+    dropped_too_long,
     /// Datagrams dropped because their sender had no bytes left that day.
     dropped_over_daily,
     /// Datagrams for channels that do not exist, or of agents that are not at an end of them.
