@@ -6,8 +6,12 @@ mod agent;
 mod lab;
 #[path = "relay/load.rs"]
 mod load;
+#[path = "relay/narrow.rs"]
+mod narrow;
 #[path = "relay/rate.rs"]
 mod rate;
+#[path = "relay/tunnel.rs"]
+mod tunnel;
 #[path = "relay/turn.rs"]
 mod turn;
 
@@ -79,25 +83,6 @@ fn agents_find_a_relay_again_that_was_killed() {
         agents.iter().all(|agent| !agent.arrived.is_empty())
     });
     assert_eq!(relay.counted(&star.a, "bindings"), 2);
-}
-
-/// The agents look for the path MTU themselves. A relay that fragments would hide it from them.
-#[test]
-fn what_does_not_fit_the_second_leg_is_dropped_and_counted() {
-    let Some(star) = Star::new("what_does_not_fit_the_second_leg_is_dropped_and_counted") else { return };
-    let relay = Relay::start(&star.a, "--open");
-    let (mut agents, channel) = paired(&star, relay.key, false);
-    star.a.ip(&format!("link set {} mtu 1300", star.a.link_to(&star.c)));
-    let short = [&channel.head()[..], &[7; 500]].concat();
-    let train = [&train(channel, 0)[..], &short].concat();
-    agents[0].send(&train, LEN);
-    until(&mut agents, "the one that fits", |agents| !agents[1].arrived.is_empty());
-    assert_eq!(agents[1].arrived, short);
-    assert_eq!(relay.counted(&star.a, "unsent_total{reason=\"too_long\"}"), 1);
-    // Nothing else suffers.
-    agents[1].arrived.clear();
-    agents[0].send(&short.repeat(10), short.len());
-    until(&mut agents, "a train of those", |agents| agents[1].arrived.len() == 10 * short.len());
 }
 
 #[test]

@@ -80,9 +80,10 @@ pub(crate) struct Agent {
     pub(crate) socket: UdpSocket,
     pub(crate) batch: ReceiveBatch,
     pub(crate) relay: SocketAddr,
-    /// What came through channels, with the heads, and the strides of the trains.
+    /// What came through channels, with the heads, and the strides and lengths of the trains.
     pub(crate) arrived: Vec<u8>,
     pub(crate) strides: Vec<usize>,
+    pub(crate) lens: Vec<usize>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -99,9 +100,9 @@ impl Agent {
             seed: [byte; 32],
         };
         let relay = SocketAddr::new(relay.0.parse::<IpAddr>().expect("an address"), PORT);
-        let batch = ReceiveBatch::new(16);
+        let (batch, arrived) = (ReceiveBatch::new(16), Vec::new());
         let client = Client::new(config);
-        Self { key, client, socket, batch, relay, arrived: Vec::new(), strides: Vec::new(), events: Vec::new() }
+        Self { key, client, socket, batch, relay, arrived, strides: Vec::new(), lens: Vec::new(), events: Vec::new() }
     }
 
     /// Reads and sends what there is.
@@ -112,6 +113,7 @@ impl Agent {
                 assert_eq!(received.source, self.relay, "an answer leaves from where the question went");
                 if kind(received.contents) == Kind::Data {
                     self.strides.push(received.stride);
+                    self.lens.push(received.contents.len());
                     self.arrived.extend_from_slice(received.contents);
                     continue;
                 }
@@ -119,6 +121,7 @@ impl Agent {
                     // Data behind an answer in one train has the same length by chance.
                     if self.client.handle_datagram(datagram, now()).is_some() {
                         self.strides.push(datagram.len());
+                        self.lens.push(datagram.len());
                         self.arrived.extend_from_slice(datagram);
                     }
                 }

@@ -113,6 +113,9 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1_000);
 
+    /// Not inlined: with optimisation, rustc 1.95 passes one copy of a constant to two closures, and the second sees what the
+    /// first has made of it.
+    #[inline(never)]
     fn resting() -> Attempt {
         Attempt::Resting { until: NOW }
     }
