@@ -3,6 +3,8 @@
 
 #[path = "relay/agent.rs"]
 mod agent;
+#[path = "relay/fair.rs"]
+mod fair;
 mod lab;
 #[path = "relay/load.rs"]
 mod load;
@@ -21,6 +23,11 @@ use serde_json::Value;
 
 use agent::{Agent, PORT, Relay, paired, rendezvous, until};
 use lab::{SHORTLY, Star, inside, within};
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
 
 /// How many datagrams a train has, and how long each is with its head: as in WireGuard over a path of 1,500 bytes.
 const TRAIN: usize = 40;

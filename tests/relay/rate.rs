@@ -6,7 +6,7 @@ use crate::agent::{PORT, Relay, open_socket_at, paired};
 use crate::lab::{Star, inside, installed};
 use crate::load::{QUARTER, Quarter, Sink, copier, flood};
 use crate::turn;
-use crate::{LEN, TRAIN};
+use crate::{LEN, TRAIN, median};
 
 const ROUNDS: usize = 5;
 const RELAY: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
@@ -14,11 +14,6 @@ const RELAY: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 1);
 const RECEIVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 3, 0, 2), 9);
 const COPIER: u16 = 7448;
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
 
 /// Prints the medians as they would be with a whole core.
 fn say(who: &str, rates: &[f64], datagram: f64) {
