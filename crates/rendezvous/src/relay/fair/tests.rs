@@ -20,11 +20,13 @@ fn push(fair: &mut Fair, agent: usize, len: usize, now: Duration, stats: &mut St
 
 /// The senders and lengths of all trains, in order, until nothing may be sent.
 fn drain(fair: &mut Fair, now: Duration, stats: &mut Stats) -> Vec<(usize, usize)> {
-    let agent = |transmit: &Transmit| match transmit.leg.remote {
-        SocketAddr::V4(address) => usize::from(address.ip().octets()[3]),
-        SocketAddr::V6(_) => unreachable!("all legs are IPv4"),
-    };
-    std::iter::from_fn(|| fair.pop(now, stats)).map(|it| (agent(&it), it.contents.len())).collect()
+    std::iter::from_fn(|| drain_one(fair, now, stats)).collect()
+}
+
+fn drain_one(fair: &mut Fair, now: Duration, stats: &mut Stats) -> Option<(usize, usize)> {
+    let transmit = fair.pop(now, stats)?;
+    let SocketAddr::V4(to) = transmit.leg.remote else { unreachable!("all legs are IPv4") };
+    Some((to.ip().octets()[3].into(), transmit.contents.len()))
 }
 
 #[test]
@@ -39,15 +41,41 @@ fn agents_send_alike_in_bytes_not_in_trains() {
     push(&mut fair, 3, 100, ms(0), &mut stats);
     let sent = drain(&mut fair, ms(0), &mut stats);
     assert_eq!(sent.len(), 41);
-    // While both have something, neither is ahead by more than two turns.
+    // While both have something, neither is ahead by more than two trains.
     let (mut one, mut two) = (0i64, 0i64);
     for (agent, len) in &sent[..sent.len() / 2] {
         *(if *agent == 1 { &mut one } else { &mut two }) += *len as i64;
-        assert!((one - two).abs() <= 2 * QUANTUM as i64, "{one} and {two}");
+        assert!((one - two).abs() <= 2 * MAX_TRAIN_LEN as i64, "{one} and {two}");
     }
     let third = sent.iter().position(|(agent, _)| *agent == 3).expect("it is sent");
     assert!(third < 8, "who sends little does not wait for who sends much: {third}");
     assert_eq!((fair.bytes(), fair.turns.len()), (0, 0));
+}
+
+/// Nobody has as much as a train queued in the 20 ms for which it may wait.
+#[test]
+fn an_agent_that_sends_tenfold_takes_nothing_from_forty_nine_others() {
+    const LEN: usize = 1_440;
+    const STEPS: u64 = 2_000;
+    let (mut fair, mut stats) = (Fair::new(None), Stats::default());
+    let mut sent = [0; 50];
+    for step in 0..STEPS {
+        // 3 ms, in which the link carries 50 datagrams and gets 59. It is in debt after a long train.
+        let now = ms(3 * step);
+        for (agent, count) in (0..50).map(|agent| (agent, if agent == 7 { 10 } else { 1 })) {
+            (0..count).for_each(|_| fair.push(agent, leg(agent), (&[0; LEN], LEN, 0), now, &mut stats));
+        }
+        while sent.iter().sum::<usize>() < (step as usize + 1) * 50 * LEN
+            && let Some((agent, len)) = drain_one(&mut fair, now, &mut stats)
+        {
+            sent[agent] += len;
+        }
+    }
+    let share = STEPS as usize * LEN;
+    for (agent, sent) in sent.into_iter().enumerate() {
+        let at_least = if agent == 7 { share / 2 } else { share * 98 / 100 };
+        assert!((at_least..=share * 2).contains(&sent), "{agent} sent {sent} of {share}");
+    }
 }
 
 #[test]
@@ -142,7 +170,7 @@ fn an_agent_that_goes_takes_its_queue_along() {
     fair.remove(9);
     assert_eq!(drain(&mut fair, ms(0), &mut stats), [(2, 1_000)]);
     fair.remove(2);
-    assert_eq!((fair.bytes(), fair.rates.len(), fair.ready_at()), (0, 0, None));
+    assert_eq!((fair.bytes(), fair.queues.len(), fair.ready_at()), (0, 0, None));
 }
 
 #[test]
