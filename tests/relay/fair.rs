@@ -15,7 +15,7 @@ const CLIENTS: usize = 50;
 /// The client that sends tenfold.
 const GREEDY: usize = 0;
 /// The rate of the link that all of them share, in bytes a second, and how many of them a datagram takes.
-const LINK: f64 = 200e6 / 8.0;
+const LINK: f64 = 300e6 / 8.0;
 const ON_LINK: usize = LEN + 28 + 14;
 const WARM_UP: Duration = Duration::from_secs(1);
 const WINDOW: Duration = Duration::from_secs(6);
@@ -90,7 +90,7 @@ fn rate_one_who_sends_tenfold_takes_nothing_from_the_others() {
     let link = star.a.link_to(&star.c);
     star.a.offloads_off(&star.c);
     star.c.offloads_off(&star.a);
-    star.a.exec(format!("tc qdisc add dev {link} root tbf rate 200mbit burst 64kb latency 200ms"));
+    star.a.exec(format!("tc qdisc add dev {link} root tbf rate 300mbit burst 64kb latency 200ms"));
     let relay = Relay::start(&star.a, "--open");
     let (mut clients, mut receiver) = crowd(&star, &relay);
     let channels: Vec<_> = clients.iter().map(|(_, channel)| *channel).collect();
