@@ -42,7 +42,7 @@ impl Context {
         let Some(agent) = &mut peer.paths.agent else { return false };
         let remote = Remote { candidates: self.local.usable(&remote.candidates), relayed: remote.relayed.clone() };
         agent.set_remote(&remote, &self.local.bases(), now);
-        if !peer.is_alive(now) && peer.tunnel.is_wanted_by_traffic(now) {
+        if !peer.is_alive(now) {
             if peer.tunnel.is_initiating() {
                 // The initiation that is out goes to the new places, too.
                 if let Some(agent) = &mut peer.paths.agent {

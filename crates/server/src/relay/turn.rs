@@ -244,6 +244,7 @@ fn transmit((to, contents, stride, ecn): (Leg, &[u8], usize, u8), dont_fragment:
         contents,
         segment_size: stride,
         traffic_class: ecn,
+        ttl: None,
         dont_fragment,
         tag,
     }
