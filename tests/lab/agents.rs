@@ -54,6 +54,11 @@ impl Agents {
         Some(Agents { router, url, server: None, count: 0, lab })
     }
 
+    /// Takes the program of the rendezvous that the caller has started.
+    pub fn adopt(&mut self, server: Process) {
+        self.server = Some(server);
+    }
+
     /// Starts a second rendezvous, of a different network, and returns its URL.
     #[track_caller]
     pub fn second_rendezvous(&self) -> (Process, String) {

@@ -22,6 +22,7 @@
 )]
 
 pub mod agents;
+pub mod apart;
 pub mod crowd;
 pub mod delays;
 pub mod disk;
@@ -46,6 +47,7 @@ pub mod words;
 pub mod world;
 
 pub use agents::{Agent, Agents};
+pub use apart::Apart;
 pub use delays::{Crossed, Delay, Delays, Way};
 pub use disk::Disk;
 pub use frames::{Datagram, Frames, datagram};
