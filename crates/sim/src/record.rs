@@ -81,21 +81,25 @@ impl Sent {
         Kind::of(&self.bytes)
     }
 
-    /// The kind of this datagram, or of the one inside if it goes through a relay.
+    /// The datagram inside if it goes through a relay, or else this one.
+    pub fn inside(&self) -> &[u8] {
+        open_data(&self.bytes).map_or(&self.bytes, |(_, inside)| inside)
+    }
+
+    /// The kind of the datagram inside.
     pub fn inner_kind(&self) -> Kind {
-        Kind::of(open_data(&self.bytes).map_or(&self.bytes, |(_, inside)| inside))
+        Kind::of(self.inside())
     }
 }
 
 impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {} > {}: ", self.at, self.source, self.destination)?;
-        let channel = open_data(&self.bytes);
-        if let Some((channel, _)) = channel {
+        write!(f, "{:?} host {} sends {} > {}: ", self.at, self.from.0, self.source, self.destination)?;
+        if let Some((channel, _)) = open_data(&self.bytes) {
             write!(f, "in channel {:06x}, ", channel.number())?;
         }
         write!(f, "{:?}", self.inner_kind())?;
-        match Message::parse(channel.map_or(&self.bytes, |(_, inside)| inside)) {
+        match Message::parse(self.inside()) {
             Ok(Message::Initiation(bytes)) => write!(f, " from index {:02x?}", &bytes[4..8])?,
             Ok(Message::Response { receiver, .. } | Message::CookieReply { receiver, .. }) => {
                 write!(f, " to index {receiver:08x}")?;
