@@ -3,6 +3,10 @@
 
 mod carrier;
 mod failover;
+mod ground;
 mod matrix;
+mod neighbours;
 mod rest;
-mod victims;
+mod returns;
+mod simultaneous;
+mod theorem;

@@ -145,7 +145,6 @@ fn what_is_reflected_is_not_taken_for_the_peers() {
 }
 
 #[test]
-#[ignore = "the node does not choose among its paths yet"]
 fn what_is_delivered_to_a_different_agent_is_not_taken_by_it() {
     let mut lied = Lied::new();
     lied.talk(2_000);

@@ -13,7 +13,6 @@ fn relayed(relays: usize) -> Agents {
 }
 
 #[test]
-#[ignore = "the node does not choose among its paths yet"]
 fn a_killed_relay_carries_nothing_and_a_new_one_in_its_place_everything() {
     let mut agents = relayed(1);
     let (alice, bob) = agents.pair();
@@ -32,15 +31,14 @@ fn a_killed_relay_carries_nothing_and_a_new_one_in_its_place_everything() {
 }
 
 #[test]
-#[ignore = "the node does not choose among its paths yet"]
 fn agents_go_on_at_their_other_relay() {
     let mut agents = relayed(2);
     let (alice, bob) = agents.pair();
-    let [Route::Relayed(first)] = agents.world.routes(alice, bob)[..] else { panic!("one relay") };
+    let Some(Route::Relayed(first)) = agents.world.routes(alice, bob).first().copied() else { panic!("a relay") };
     let second = *agents.relays.iter().find(|relay| **relay != first).expect("there are two");
     agents.world.kill_relay(first);
     let pings = agents.world.pings(alice, bob, millis(500), minutes(3));
-    assert!(pings.longest_gap() < seconds(100), "{:?}", pings.longest_gap());
+    assert!(pings.longest_gap() < seconds(2), "{:?}", pings.longest_gap());
     assert_eq!(agents.world.routes(alice, bob), [Route::Relayed(second)]);
 }
 
@@ -60,5 +58,6 @@ fn a_node_that_is_restarted_hears_its_relays_and_channels_again() {
     let (alice, bob) = agents.pair();
     agents.world.restart(alice);
     assert!(agents.world.ping(alice, bob).is_some());
-    assert_eq!(agents.world.routes(alice, bob), [Route::Relayed(agents.relays[0])]);
+    let routes = agents.world.routes(alice, bob);
+    assert!(!routes.is_empty() && routes.iter().all(|route| *route == Route::Relayed(agents.relays[0])));
 }

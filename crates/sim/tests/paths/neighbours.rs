@@ -1,0 +1,31 @@
+//! Agents in one network: the path between them does not leave it.
+
+use overlay_sim::nat::Kind;
+use overlay_sim::{Route, World, millis, seconds};
+
+#[test]
+fn neighbours_find_each_other_inside_their_network() {
+    // A router of the kind one-to-one has an outside address for one host only.
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::OneToOne) {
+        let mut world = World::new(7);
+        let relay = world.relay();
+        let router = world.router(kind);
+        let [one, other] = [0, 1].map(|_| {
+            let host = world.host();
+            world.keep_family(host, kind.is_ipv6());
+            world.settle(host, router, kind.is_ipv6());
+            world.agent(host, &[relay]);
+            host
+        });
+        world.trust(one, other);
+        world.start_agent(one);
+        world.start_agent(other);
+        let pings = world.pings(one, other, millis(200), seconds(10));
+        assert!(pings.until_first().is_some_and(|first| first < seconds(3)), "{}", kind.name());
+        for (from, to) in [(one, other), (other, one)] {
+            assert_eq!(world.routes(from, to), [Route::Direct], "{}", kind.name());
+            let inside = world.outer(to)[0];
+            assert_eq!(world.sent().last().map(|sent| sent.destination), Some(inside), "{}", kind.name());
+        }
+    }
+}
