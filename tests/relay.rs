@@ -5,6 +5,8 @@
 mod agent;
 #[path = "relay/fair.rs"]
 mod fair;
+#[path = "relay/hostile.rs"]
+mod hostile;
 mod lab;
 #[path = "relay/load.rs"]
 mod load;
