@@ -15,7 +15,7 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(1);
 /// The most legs. One that is not remembered costs a refusal for each train.
 pub(super) const MAX_NARROW: usize = 1_024;
 
-/// The legs that are narrow. Usually there are none.
+/// The legs that are narrow. Usually it is empty.
 #[derive(Debug, Default)]
 pub(super) struct NarrowLegs {
     known: BTreeMap<IpAddr, Narrow>,
