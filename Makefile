@@ -69,6 +69,13 @@ matrix: ## test every MTU with every kind of router, and write the table: tests/
 	$(RUN_TESTS) --profile matrix
 	cat tests/mtu/table.md target/tmp/matrix/V4.md target/tmp/matrix/V6.md >tests/MATRIX.md
 
+.PHONY: nats
+nats: ## join agents behind every pair of NATs, and write the table: tests/NATS.md (sudo)
+	scripts/setup test
+	@$(MAKE) --no-print-directory built
+	$(RUN_TESTS) --profile nats
+	cat tests/paths/table.md target/tmp/nats/*.md >tests/NATS.md
+
 .PHONY: crowd
 crowd: ## test a rendezvous with 10,000 agents, and write the table: tests/CROWD.md (sudo)
 	scripts/setup test
