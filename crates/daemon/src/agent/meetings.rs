@@ -365,11 +365,16 @@ impl Meetings {
         seen
     }
 
-    /// The relays beside rendezvous: the key of the rendezvous, that of the relay, and its addresses.
+    /// The relays beside rendezvous: the key of the rendezvous, that of the relay, and its addresses, those of the family first
+    /// by which the rendezvous itself is reached.
     pub(super) fn relays(&self) -> impl Iterator<Item = (At, PublicKey, Vec<SocketAddr>)> {
         self.all.iter().filter_map(|meeting| {
             let relay = meeting.relay.as_ref()?;
-            Some((meeting.place.rendezvous, relay.key, relay.addresses(&meeting.resolved)))
+            let mut addresses = relay.addresses(&meeting.resolved);
+            if let Some(seen_from) = meeting.seen_from {
+                addresses.sort_by_key(|address| address.is_ipv4() != seen_from.is_ipv4());
+            }
+            Some((meeting.place.rendezvous, relay.key, addresses))
         })
     }
 
