@@ -120,7 +120,7 @@ impl Node {
 
     /// What is known of the paths to a peer. `None` for a peer without [`crate::PeerConfig::finds_paths`].
     pub fn paths(&mut self, peer: PeerTag, now: Instant) -> Option<PathsReport> {
-        self.peers.peer(peer)?.paths.agent.as_ref().map(|agent| agent.report(now))
+        self.peers.peer(peer)?.paths.agent.as_ref().map(|agent| agent.report(&self.context.local, now))
     }
 
     /// Takes one packet or super-packet from TUN. It may be changed in place.

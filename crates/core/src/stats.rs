@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::DropReason;
+use crate::{DropReason, Via};
 
 /// Declares a struct of [`Counter`](crate::Counter)s, and `COUNTERS`, the table that describes them.
 ///
@@ -117,6 +117,16 @@ crate::counters! {
         path_switches,
         /// Outer bytes that were sent a second time over a different path while the first one was in doubt.
         mirrored_bytes,
+        /// Times that a direct path to a peer was searched for, because there was none.
+        direct_searches,
+        /// Searches that have found a direct path.
+        direct_searches_succeeded,
+        /// Milliseconds from the beginning of each successful search until a direct path was proven, all together.
+        time_to_direct as time_to_direct_milliseconds,
+        /// Outer bytes sent to peers through relays, the four bytes in front of each datagram included.
+        relayed_sent_bytes,
+        /// Outer bytes received from peers through relays and authenticated.
+        relayed_received_bytes,
     }
     beside {
         drops: Drops,
@@ -149,6 +159,22 @@ impl NodeStats {
     /// Packets dropped for this reason.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.drops.0[reason as usize].value()
+    }
+
+    /// Counts outer bytes that were sent to a peer.
+    pub(crate) fn count_sent(&self, peer: &PeerStats, via: Via, bytes: usize) {
+        peer.sent_wire_bytes.add(bytes as u64);
+        if via.channel.is_some() {
+            self.relayed_sent_bytes.add(bytes as u64);
+        }
+    }
+
+    /// Counts outer bytes that came from a peer and are authentic.
+    pub(crate) fn count_received(&self, peer: &PeerStats, via: Via, bytes: u64) {
+        peer.received_wire_bytes.add(bytes);
+        if via.channel.is_some() {
+            self.relayed_received_bytes.add(bytes);
+        }
     }
 
     pub(crate) fn count_drop(&self, reason: DropReason) {

@@ -102,7 +102,7 @@ impl Node {
         let Some(peer) = self.peers.peer(sender.tag) else { return };
         peer.stats.received_packets.add(sender.packets);
         peer.stats.received_bytes.add(sender.bytes);
-        peer.stats.received_wire_bytes.add(sender.wire_bytes);
+        self.context.stats.count_received(&peer.stats, sender.origin.via, sender.wire_bytes);
         if let Some(agent) = &mut peer.paths.agent {
             agent.on_received(sender.origin.endpoint(), sender.datagrams, sender.packets > 0, now);
         }
@@ -212,7 +212,7 @@ impl Node {
             Ok(())
         });
         sender.datagrams += 1;
-        sender.wire_bytes += message.len() as u64;
+        sender.wire_bytes += (origin.via.lead() + message.len()) as u64;
         if !peer.staged.is_empty() {
             outbound::flush(peer, allowed_ips, &mut self.scratch, &mut self.context, now);
         }

@@ -309,6 +309,9 @@ fn seal_train(
     if let Some(mirror) = mirror {
         context.outbox.mirror(&messages, (stride, via.lead()), heading_over(mirror, ecn));
         context.stats.mirrored_bytes.add(used as u64);
+        if mirror.via.channel.is_some() {
+            context.stats.relayed_sent_bytes.add((used + count * (mirror.via.lead() - via.lead())) as u64);
+        }
     }
     context.outbox.transmit(messages, stride, Heading { destination, via, traffic_class: ecn, whole_for, ttl: None });
     if let Some(agent) = &mut peer.paths.agent {
@@ -316,7 +319,7 @@ fn seal_train(
     }
     peer.stats.sent_packets.add(count as u64);
     peer.stats.sent_bytes.add(inner as u64);
-    peer.stats.sent_wire_bytes.add(used as u64);
+    context.stats.count_sent(&peer.stats, via, used);
     peer.on_data_sent(now);
     Ok(())
 }

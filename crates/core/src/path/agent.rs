@@ -21,6 +21,7 @@ mod pairs;
 mod rank;
 mod round;
 mod rtt;
+mod search;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ use self::doubt::{Doubt, Volume};
 use self::pair::Pair;
 use self::pairs::Pairs;
 use self::round::{Due, Round};
+use self::search::{Search, Searches};
 use crate::instant::earlier;
 use crate::path::paths::Endpoint;
 use crate::{Instant, Remote};
@@ -76,6 +78,7 @@ pub(crate) struct Agent {
     heard: Option<u8>,
     since: Option<Instant>,
     round: Round,
+    search: Search,
     doubt: Doubt,
     moving: Move,
     calls: Calls,
@@ -104,6 +107,7 @@ impl Agent {
             heard: None,
             since: None,
             round: Round::new(rng.next_u32()),
+            search: Search::default(),
             doubt: Doubt::None,
             moving: Move::default(),
             calls: Calls::default(),
@@ -255,6 +259,16 @@ impl Agent {
         self.pairs.iter()
     }
 
+    /// Whether a direct pair is proven.
+    fn has_direct(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.is_proven() && !pair.is_relayed())
+    }
+
+    /// The searches for a direct path since the last call, for control to count.
+    pub(crate) fn take_searches(&mut self) -> Option<Searches> {
+        self.search.take()
+    }
+
     /// Whether an application has used the peer lately.
     pub(crate) fn is_active(&self, now: Instant) -> bool {
         self.traffic.is_some_and(|at| now.since(at) < ACTIVE)
@@ -291,6 +305,9 @@ impl Agent {
             if self.is_active(now) {
                 self.advance(rng, now);
                 self.next = self.due(now);
+            } else {
+                // A search that goes to sleep is over.
+                self.search.look(false, self.has_direct(), now);
             }
         }
         self.steps.pop_front()
@@ -300,6 +317,7 @@ impl Agent {
         while let Some(due) = self.round.poll(rng.next_u32(), now) {
             self.on_round(due, now);
         }
+        self.search.look(self.round.is_under_way(), self.has_direct(), now);
         for pair in self.pairs.iter_mut().filter(|pair| pair.is_relayed()) {
             if pair.last_asked.is_none_or(|at| now.since(at) >= RELAY_RETRY) {
                 pair.probe(now);

@@ -120,7 +120,7 @@ impl Context {
         let heading = Heading { destination, via, traffic_class: HANDSHAKE_CLASS, whole_for: None, ttl: None };
         self.outbox.call(initiation, heading, peer.tag);
         self.stats.initiations_sent.add(1);
-        peer.stats.sent_wire_bytes.add(len as u64);
+        self.stats.count_sent(&peer.stats, via, len);
     }
 
     /// Records that this host could not send an initiation to `address`.

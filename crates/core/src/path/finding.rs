@@ -79,6 +79,11 @@ impl Context {
                 Step::Rekey { to } => self.rekey_over(peer, to, now),
             }
         }
+        if let Some(searches) = peer.paths.agent.as_mut().and_then(|agent| agent.take_searches()) {
+            self.stats.direct_searches.add(searches.begun);
+            self.stats.direct_searches_succeeded.add(searches.succeeded);
+            self.stats.time_to_direct.add(searches.took.as_millis().try_into().unwrap_or(u64::MAX));
+        }
         self.follow_agent(peer, now);
     }
 
@@ -242,7 +247,7 @@ impl Local {
     }
 
     /// What the peer is told. Private addresses mean nothing to a peer elsewhere, and say more than it has to know.
-    fn told_to(&self, agent: &Agent) -> Vec<SocketAddr> {
+    pub(crate) fn told_to(&self, agent: &Agent) -> Vec<SocketAddr> {
         let shares = agent.pairs().any(|pair| {
             let ip = pair.endpoint.address.ip();
             !pair.is_relayed() && !candidate::is_private(ip) && self.candidates.iter().any(|own| own.address.ip() == ip)

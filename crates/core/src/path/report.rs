@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::Instant;
+use crate::local::Local;
 use crate::path::agent::Agent;
 use crate::path::agent::pair::{Pair, State};
+use crate::{CandidateScope, Instant};
 
 /// How datagrams reach the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,10 @@ pub struct PathsReport {
     pub is_active: bool,
     /// Whether the peer has told its addresses in the session.
     pub has_heard_list: bool,
+    /// Which addresses of this host peers are told.
+    pub scope: CandidateScope,
+    /// The addresses of this host that the peer is told in the session.
+    pub told: Vec<SocketAddr>,
     /// How often packets moved to a different path.
     pub switches: u64,
     /// How often the path in use was in doubt.
@@ -84,7 +89,7 @@ pub struct PathsReport {
 
 impl Agent {
     /// What people are told.
-    pub(crate) fn report(&self, now: Instant) -> PathsReport {
+    pub(crate) fn report(&self, local: &Local, now: Instant) -> PathsReport {
         let primary = self.primary().map(|pair| pair.number);
         let mirror = self.mirror(now);
         let mut pairs: Vec<_> = self
@@ -105,6 +110,8 @@ impl Agent {
             next_try,
             is_active: self.is_active(now),
             has_heard_list: self.has_heard_list(),
+            scope: local.candidate_scope,
+            told: local.told_to(self),
             switches: self.tally.switches,
             suspicions: self.tally.suspicions,
         }

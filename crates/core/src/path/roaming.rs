@@ -61,7 +61,7 @@ impl Context {
         let Endpoint { address: destination, via } = to;
         let len = via.lead() + message.len();
         self.outbox.send(message, Heading { destination, via, traffic_class, ttl: None, whole_for: None });
-        peer.stats.sent_wire_bytes.add(len as u64);
+        self.stats.count_sent(&peer.stats, via, len);
     }
 
     /// Sends a message to the peer. `is_whole`: it must not be fragmented.
@@ -71,6 +71,6 @@ impl Context {
         let len = via.lead() + message.len();
         let whole_for = is_whole.then_some(path.tag(peer.tag));
         self.outbox.send(message, Heading { destination: address, via, traffic_class, whole_for, ttl: None });
-        peer.stats.sent_wire_bytes.add(len as u64);
+        self.stats.count_sent(&peer.stats, via, len);
     }
 }

@@ -97,7 +97,7 @@ impl Node {
         peer.tunnel.initiation_received = Some(now);
         context.stats.initiations_received.add(1);
         context.on_own_key_proven(peer);
-        peer.stats.received_wire_bytes.add(bytes.len() as u64);
+        context.stats.count_received(&peer.stats, origin.via, (origin.via.lead() + bytes.len()) as u64);
         // A peer that keeps initiating may do so because it does not hear us.
         context.on_authenticated(peer, origin, now);
         if peer.paths.agent.is_some() {
@@ -130,7 +130,7 @@ impl Node {
         completed?;
 
         // From here on the message is authentic.
-        peer.stats.received_wire_bytes.add(bytes.len() as u64);
+        context.stats.count_received(&peer.stats, origin.via, (origin.via.lead() + bytes.len()) as u64);
         context.on_own_key_proven(peer);
         context.on_heard(peer, now);
         context.on_authenticated(peer, origin, now);

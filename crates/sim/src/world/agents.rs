@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use overlay_core::{CandidateScope, Command, Remote};
+use overlay_core::{CandidateScope, Command, PathsReport, Remote};
 use overlay_wire::signed::PublicKey;
 use overlay_wire::wireguard::{DATA_OVERHEAD, PADDING};
 
@@ -100,6 +100,12 @@ impl World {
         // Probes may leave at the same moment. They are shorter.
         let of_it = self.sent[before..].iter().filter(|sent| sent.from == from && sent.inside().len() == len);
         of_it.map(route).collect()
+    }
+
+    /// What the node of a host says of the paths to its peer.
+    pub fn paths(&mut self, host: HostId, peer: HostId) -> Option<PathsReport> {
+        let tag = *self.hosts[host.0].tags.get(&self.hosts[peer.0].key)?;
+        self.hosts[host.0].node.paths(tag, self.now)
     }
 
     /// The host's addresses changed: its agent notices soon.

@@ -6,6 +6,7 @@ mod failover;
 mod ground;
 mod matrix;
 mod neighbours;
+mod reported;
 mod rest;
 mod returns;
 mod simultaneous;
