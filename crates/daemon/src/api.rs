@@ -10,7 +10,8 @@
 //! GET  /metrics      OpenMetrics text                 any error         FailureBody, overlay.error.v1
 //! ```
 //!
-//! What an agent is asked is in [`agent`], its stream of events in `events`, and which rule decides in [`explain`].
+//! What an agent is asked is in [`agent`], its stream of events in `events`, which rule decides in [`explain`], and how a peer
+//! is reached in `path`.
 //!
 //! [`openapi::document`] is the machine-readable description.
 
@@ -18,6 +19,7 @@ pub mod agent;
 mod events;
 pub mod explain;
 pub mod openapi;
+mod path;
 pub mod scrape;
 
 use std::borrow::Cow;
@@ -30,6 +32,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use overlay_core::{PathsReport, PeerTag};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
@@ -62,6 +65,8 @@ pub enum Request {
     Reload(oneshot::Sender<Result<ReloadReport, ReloadError>>),
     /// Remove everything and end. Answered when that has begun or is done.
     Down(oneshot::Sender<()>),
+    /// Ask the engine for the paths to a peer. `None`: the node does not find the path to this peer.
+    Paths(PeerTag, oneshot::Sender<Option<PathsReport>>),
     /// Ask the agent. A daemon in static mode answers with a failure.
     Agent(AgentCall, oneshot::Sender<Result<AgentReply, Failure>>),
 }
@@ -185,6 +190,7 @@ fn routes(view: Arc<View>, requests: mpsc::Sender<Request>) -> Router {
         .merge(agent::routes())
         .merge(events::routes())
         .merge(explain::routes())
+        .merge(path::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Daemon {

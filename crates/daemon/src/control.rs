@@ -187,6 +187,10 @@ async fn on_request(request: Request, daemon: &mut impl Daemon) -> ControlFlow<E
             let _ = reply.send(());
             ControlFlow::Break(End::Asked)
         }
+        Request::Paths(peer, reply) => {
+            let _ = reply.send(daemon.device().engine().paths(peer).await);
+            ControlFlow::Continue(())
+        }
         Request::Agent(call, reply) => {
             daemon.on_agent_call(call, reply).await;
             ControlFlow::Continue(())

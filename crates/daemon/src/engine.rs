@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use overlay_core::{Command, CommandError, Counter, HandOver, Instant, Joins, Node, PeerFlows, PeerInitiations};
+use overlay_core::{
+    Command, CommandError, Counter, HandOver, Instant, Joins, Node, PathsReport, PeerFlows, PeerInitiations, PeerTag,
+};
 use overlay_os::poll::Waker;
 use overlay_os::schedule::Scheduling;
 use overlay_os::tun::Tun;
@@ -126,6 +128,7 @@ enum Request {
     Command(Command, oneshot::Sender<Result<(), CommandError>>),
     SetFwmark(Option<u32>, oneshot::Sender<io::Result<()>>),
     SetSockets(Box<Sockets>, oneshot::Sender<io::Result<()>>),
+    Paths(PeerTag, oneshot::Sender<Option<PathsReport>>),
     Stop(oneshot::Sender<Legacy>),
 }
 
@@ -204,6 +207,12 @@ impl Engine {
     pub fn send(&self, datagram: Datagram) {
         self.datagrams.push(datagram);
         self.waker.wake();
+    }
+
+    /// Returns what is known of the paths to a peer. `None`: the node does not find the path to this peer, or the engine has
+    /// ended.
+    pub async fn paths(&self, peer: PeerTag) -> Option<PathsReport> {
+        self.ask(|reply| Request::Paths(peer, reply)).await.flatten()
     }
 
     /// Returns how many turns the thread has made, and wakes it for one more. If a later call returns the same number, the

@@ -4,6 +4,7 @@
 //! status therefore never waits for the packet path, and a slow reader costs no packet.
 
 pub mod metrics;
+mod path;
 mod path_mtu;
 mod status;
 
@@ -11,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use overlay_core::{Instant, NodeStats};
 
+pub use self::path::{NotDirect, PairState, PairStatus, PathKind, PathStatus, WhyNotDirect};
 pub use self::path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub use self::status::{InterfaceStatus, PeerStatus, Status, rule_text};
 use crate::agent::Refusals;

@@ -3,7 +3,7 @@
 //! The agent is asked first. What it does not know may be a peer of the config, which the view has. What the data plane
 //! knows of the tunnel is added to the answer.
 
-mod fixed;
+pub(super) mod fixed;
 
 use std::borrow::Cow;
 
@@ -129,7 +129,7 @@ fn as_the_data_plane_does(view: &View, answer: Explained, key: Option<PeerKey>, 
 }
 
 /// Whether the daemon has no agent. No answer of an agent about rules has this code.
-fn is_static(failure: &Failure) -> bool {
+pub(super) fn is_static(failure: &Failure) -> bool {
     failure.code == ExitKind::Config
 }
 

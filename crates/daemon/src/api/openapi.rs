@@ -19,11 +19,11 @@ use super::explain::{ExplainedAnswer, RulesAnswer};
 use super::{Down, GROUP, Reloaded, Version, status_code};
 use crate::agent::request::{AgentEvent, Approve, Handshake, Join, Named, RotateKey};
 use crate::failure::{ExitKind, FailureBody};
-use crate::view::Status;
 use crate::view::metrics;
+use crate::view::{PathStatus, Status};
 
 /// All operations of the API.
-pub(super) static OPERATIONS: [Operation; 23] = [
+pub(super) static OPERATIONS: [Operation; 24] = [
     Operation {
         path: "/v1/status",
         method: "get",
@@ -218,6 +218,14 @@ pub(super) static OPERATIONS: [Operation; 23] = [
         summary: "What a peer may open here, and what may be opened there.",
         answer: Answer::Json(|schemas| schemas.subschema_for::<RulesAnswer>()),
     },
+    Operation {
+        path: "/v1/peers/{peer}/path",
+        method: "get",
+        id: "path",
+        takes: Takes::Path("peer", "A name, a key, at least 16 characters of one, or a virtual IP."),
+        summary: "How a peer is reached, all pairs of addresses that are known, and why it is not reached directly.",
+        answer: Answer::Json(|schemas| schemas.subschema_for::<PathStatus>()),
+    },
 ];
 
 /// One method of one path.
@@ -238,6 +246,8 @@ pub(super) enum Takes {
     Body(fn(&mut SchemaGenerator) -> Schema),
     /// Texts in the query: the name, whether it is required, and what it means.
     Query(&'static [(&'static str, bool, &'static str)]),
+    /// A text in the path: its name, and what it means.
+    Path(&'static str, &'static str),
 }
 
 /// The body of a successful answer (200).
@@ -336,6 +346,12 @@ impl Operation {
                     json!({ "name": name, "in": "query", "required": is_required, "description": meaning, "schema": text })
                 };
                 described["parameters"] = parameters.iter().map(parameter).collect();
+            }
+            Takes::Path(name, meaning) => {
+                let text = json!({ "type": "string" });
+                let parameter =
+                    json!({ "name": name, "in": "path", "required": true, "description": meaning, "schema": text });
+                described["parameters"] = json!([parameter]);
             }
         }
         described

@@ -79,7 +79,7 @@ async fn every_documented_operation_is_answered_as_documented() {
         // A daemon that is stopping answers without a supervisor: reload and agent with a failure, down as ever.
         world.requests.close();
         let (query, body) = match operation.takes {
-            openapi::Takes::Nothing => (String::new(), ""),
+            openapi::Takes::Nothing | openapi::Takes::Path(..) => (String::new(), ""),
             openapi::Takes::Query(parameters) => {
                 let value = |name: &str| if name == "what" { "icmp" } else { "1" };
                 let given = parameters.iter().map(|(name, ..)| format!("{name}={}", value(name)));
@@ -91,9 +91,13 @@ async fn every_documented_operation_is_answered_as_documented() {
             }
             openapi::Takes::Body(_) => (String::new(), r#"{"peer":"bob"}"#),
         };
-        let asked = format!("{} {}{query}", operation.method.to_uppercase(), operation.path);
+        let path = match operation.takes {
+            openapi::Takes::Path(name, _) => operation.path.replace(&format!("{{{name}}}"), "bob"),
+            _ => operation.path.to_owned(),
+        };
+        let asked = format!("{} {path}{query}", operation.method.to_uppercase());
         let (code, body) = world.send(&asked, body).await;
-        let needs_supervisor = ["/v1/reload", "/v1/agent/", "/v1/explain", "/v1/rules"]
+        let needs_supervisor = ["/v1/reload", "/v1/agent/", "/v1/explain", "/v1/rules", "/v1/peers/"]
             .iter()
             .any(|path| operation.path.starts_with(path));
         let expected = if needs_supervisor { 503 } else { 200 };

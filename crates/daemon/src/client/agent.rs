@@ -16,6 +16,7 @@ use crate::api::agent::{
 };
 use crate::api::explain::{ExplainedAnswer, RulesAnswer};
 use crate::failure::Failure;
+use crate::view::PathStatus;
 
 /// How long a daemon may take to answer a request for which it asks the rendezvous.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(20);
@@ -179,6 +180,16 @@ impl Client {
         self.search("/v1/rules", &[("peer", Some(peer))]).await
     }
 
+    /// Fetches how a peer is reached.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Client::handshake`], [`ExitKind::Refused`](crate::failure::ExitKind::Refused) if there is no tunnel, and
+    /// [`ExitKind::Config`](crate::failure::ExitKind::Config) if overlay does not look for paths to this peer.
+    pub async fn path(&self, peer: &str) -> Result<PathStatus, Failure> {
+        self.ask(Method::GET, &format!("/v1/peers/{}/path", encoded(peer)), LOOK_PATIENCE).await
+    }
+
     async fn decide<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).expect("a request is plain data");
         self.ask_with(Method::POST, path, body.into(), CHANGE_PATIENCE).await
@@ -192,7 +203,7 @@ impl Client {
     }
 }
 
-/// Encodes a value for the query of a URI (RFC 3986 section 2).
+/// Encodes a value for a URI (RFC 3986 section 2).
 fn encoded(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {

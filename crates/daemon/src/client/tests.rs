@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use overlay_core::PathsReport;
 use overlay_golden::{golden, golden_with};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -40,6 +41,7 @@ impl World {
                     Request::Reload(answer) => drop(answer.send(reload.clone())),
                     Request::Down(answer) => drop(answer.send(())),
                     Request::Agent(call, answer) => drop(answer.send(echo(call.request))),
+                    Request::Paths(_, answer) => drop(answer.send(Some(PathsReport::default()))),
                 }
             }
         });
@@ -120,6 +122,13 @@ async fn what_the_agent_is_asked_arrives_as_it_was_meant() {
     let explain = Explain { from: "a&to=b".to_owned(), to: "fd5c::1".to_owned(), what: "tcp/22".to_owned() };
     let failure = client.explain(&explain).await.expect_err("not known");
     assert_eq!(failure.error, format!("{:?}", Question::Explain(explain)));
+    // The agent does not know a key of the data plane, and the daemon does.
+    let key = "u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s=";
+    assert_eq!(client.path(key).await.expect("an answer").peer.as_deref(), Some("bob"));
+    for peer in ["a/b", "..", "?#% \u{fc}"] {
+        let failure = client.path(peer).await.expect_err("not known");
+        assert_eq!(failure.error, format!("{:?}", Question::Rules(peer.to_owned())));
+    }
     let decisions = Decisions { peer: Some("bob".to_owned()), last: Some(3) };
     let failure = client.decisions(&decisions).await.expect_err("not known");
     assert_eq!(failure.error, format!("{:?}", Question::Decisions(decisions)));

@@ -121,7 +121,7 @@ impl Table {
         let Some(peer) = state.peers.get_mut(&key) else { return };
         match event {
             Event::HandshakeCompleted(_, at) => peer.on_handshake(at, Date::of(wall_clock_of(at))),
-            Event::EndpointChanged(_, endpoint, _) => peer.endpoint = Some(endpoint),
+            Event::EndpointChanged(_, endpoint, is_relayed) => peer.on_endpoint(endpoint, is_relayed),
             Event::HandshakeFailed(_) => peer.on_handshake_failed(),
             Event::Answering(_, answers) => peer.on_answering(answers),
             Event::PresharedKeyProven(_) | Event::KnowsPresentKey(_) => {}

@@ -274,6 +274,9 @@ impl Run {
                 Request::SetSockets(sockets, reply) => {
                     let _ = reply.send(self.set_sockets(*sockets));
                 }
+                Request::Paths(peer, reply) => {
+                    let _ = reply.send(self.node.paths(peer, now()));
+                }
                 Request::Stop(reply) => {
                     // A step of the wall clock that was not noticed yet counts too.
                     self.follow_wall_clock();

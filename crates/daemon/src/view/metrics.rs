@@ -17,7 +17,7 @@ use crate::device::table::{InterfaceEntry, PeerEntry};
 use crate::engine::{OffloadState, Offloads, QueueFigures, ShellStats, now};
 use crate::host::{HostFacts, HostState};
 use crate::keys::encode_public;
-use crate::view::{PathMtuState, PeerState, View};
+use crate::view::{PathKind, PathMtuState, PeerState, View};
 
 mod families;
 
@@ -160,6 +160,14 @@ fn encode_peers(out: &mut DescriptorEncoder<'_>, peers: &[&PeerEntry], now: Inst
         for possible in PeerState::ALL {
             let labels = [name, key, ("state", possible.name())];
             family.encode_family(&labels)?.encode_gauge(&u64::from(possible == state))?;
+        }
+    }
+    let mut family = families::PEER_PATH.begin(out)?;
+    for ([name, key], peer) in labelled() {
+        let Some(is_relayed) = peer.is_relayed() else { continue };
+        for possible in PathKind::ALL {
+            let labels = [name, key, ("kind", possible.name())];
+            family.encode_family(&labels)?.encode_gauge(&u64::from(possible == PathKind::of(is_relayed)))?;
         }
     }
     let known = || labelled().filter_map(|(labels, peer)| Some((labels, peer.path_mtu?)));

@@ -13,7 +13,7 @@ use overlay_core::{DropReason, Instant, NodeStats, Protocol, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PathMtuStatus, StatusWarning, View};
+use super::{PathKind, PathMtuStatus, StatusWarning, View};
 use crate::config::Endpoint;
 use crate::device::table::{Handshake, InterfaceEntry, PeerEntry, PeerState};
 use crate::engine::{OffloadState, QueueFigures, ShellStats};
@@ -87,9 +87,12 @@ pub struct PeerStatus {
     pub name: Option<String>,
     /// The peer's public key in base64.
     pub public_key: String,
-    /// Where we currently send.
+    /// Where we currently send: an address of the peer, or of a relay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
+    /// Whether that is a relay. Absent without an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathKind>,
     /// The endpoint's host name and port, if it was configured by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_name: Option<String>,
@@ -192,6 +195,7 @@ fn peer_status(peer: &PeerEntry, now: Instant, configured_mtu: u16) -> PeerStatu
         name: peer.name.clone(),
         public_key: encode_public(&peer.public_key),
         endpoint: peer.endpoint,
+        path: peer.is_relayed().map(PathKind::of),
         endpoint_name: match peer.configured_endpoint() {
             Some(name @ Endpoint::Name { .. }) => Some(name.to_string()),
             _ => None,

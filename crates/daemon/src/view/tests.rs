@@ -185,6 +185,24 @@ fn a_peer_without_an_endpoint_waits_for_a_call_and_shows_where_it_came_from() {
 }
 
 #[test]
+fn a_peer_is_shown_as_direct_or_relayed_once_its_endpoint_is_known() {
+    let view = view([bob(), nameless()]);
+    let paths = || view.status_at(at(0)).peers.iter().map(|peer| peer.path).collect::<Vec<_>>();
+    assert_eq!(paths(), [Some(PathKind::Direct), None], "a configured endpoint is the peer's own");
+    let relay = endpoint("192.0.2.1:7447");
+    view.table().on_event(Event::EndpointChanged(tag(&view, 0xbb), relay, true), |_| UNIX_EPOCH);
+    assert_eq!(paths(), [Some(PathKind::Relay), None]);
+    view.table().set_peers([(bob(), Arc::default()), (nameless(), Arc::default())]);
+    assert_eq!(paths(), [Some(PathKind::Relay), None], "a reload knows what was learned");
+    let moved = config::Peer { endpoint: Some(Endpoint::Address(endpoint("192.0.2.7:51820"))), ..bob() };
+    view.table().set_peers([(moved, Arc::default())]);
+    assert_eq!(paths(), [Some(PathKind::Direct)]);
+    view.table().on_event(Event::EndpointChanged(tag(&view, 0xbb), relay, true), |_| UNIX_EPOCH);
+    view.table().on_event(Event::EndpointChanged(tag(&view, 0xbb), endpoint("192.0.2.8:1"), false), |_| UNIX_EPOCH);
+    assert_eq!(paths(), [Some(PathKind::Direct)]);
+}
+
+#[test]
 fn a_wall_clock_that_is_set_changes_neither_state_nor_age() {
     let view = view([bob()]);
     shake_hands(&view, 0xbb, at(100), 9_999_999_999);

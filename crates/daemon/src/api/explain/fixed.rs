@@ -27,7 +27,7 @@ pub(super) fn explain(view: &View, asked: &Explain, opening: Opening) -> Result<
                 .with_hint("overlay explain self PEER tcp/22, or overlay explain PEER self tcp/22"));
         }
     };
-    let found = find(&state, peer).ok_or_else(|| not_known(peer))?;
+    let found = state.find(peer).ok_or_else(|| not_known(peer))?;
     Ok(judge(&state, found, at, opening))
 }
 
@@ -35,14 +35,14 @@ pub(super) fn explain(view: &View, asked: &Explain, opening: Opening) -> Result<
 pub(super) fn explain_to_agent(view: &View, unknown: &Explained, opening: Opening) -> Option<Explained> {
     let (at, peer) = if unknown.from.is_self { (Side::There, &unknown.to) } else { (Side::Here, &unknown.from) };
     let state = view.table().read();
-    let found = find(&state, &peer.name)?;
+    let found = state.find(&peer.name)?;
     Some(judge(&state, found, at, opening))
 }
 
 /// The rules of a peer, if there is one.
 pub(super) fn rules(view: &View, text: &str) -> Option<PeerRules> {
     let state = view.table().read();
-    let peer = find(&state, text)?;
+    let peer = state.find(text)?;
     let listed = |rules: &Option<Vec<Rule>>, without: &str| Granted {
         state: if rules.is_some() { "granted" } else { without }.to_owned(),
         allow: rules.as_ref().map(|rules| rules.iter().map(rule_text).collect()),
@@ -60,7 +60,7 @@ pub(super) fn rules(view: &View, text: &str) -> Option<PeerRules> {
     })
 }
 
-pub(super) fn not_known(text: &str) -> Failure {
+pub(in crate::api) fn not_known(text: &str) -> Failure {
     Failure::new(ExitKind::NotFound, format!("there is no peer `{}`", text.escape_debug()))
         .with_hint("overlay status lists the peers")
 }
@@ -130,17 +130,4 @@ fn is_self(state: &State, text: &str) -> bool {
         || text == interface.name
         || interface.public_key.as_ref().is_some_and(|key| encode_public(key) == text)
         || text.parse().is_ok_and(has_address)
-}
-
-/// The peer with this name or key, or with the longest prefix that has this address.
-fn find<'a>(state: &'a State, text: &str) -> Option<&'a PeerEntry> {
-    let peers = state.peers();
-    let named = |peer: &&PeerEntry| peer.name.as_deref() == Some(text) || encode_public(&peer.public_key) == text;
-    if let Some(peer) = peers.iter().copied().find(named) {
-        return Some(peer);
-    }
-    let ip: IpAddr = text.parse().ok()?;
-    let prefixes = |peer: &'a PeerEntry| peer.allowed_ips.iter().filter(|prefix| prefix.contains(&ip));
-    let owners = peers.into_iter().filter_map(|peer| Some((prefixes(peer).map(|it| it.prefix_len()).max()?, peer)));
-    owners.max_by_key(|(length, _)| *length).map(|(_, peer)| peer)
 }

@@ -29,6 +29,8 @@ pub(crate) struct PeerEntry {
     pub(super) configured_endpoint: Option<Endpoint>,
     /// Where the node currently sends.
     pub(crate) endpoint: Option<SocketAddr>,
+    /// Whether that is a relay.
+    pub(super) is_relayed: bool,
     pub(crate) allowed_ips: BTreeSet<IpNet>,
     /// In seconds, never zero.
     pub(crate) persistent_keepalive: Option<u16>,
@@ -92,6 +94,7 @@ impl PeerEntry {
             preshared_key: peer.preshared_key.filter(|key| **key != [0; 32]),
             configured_endpoint: peer.endpoint,
             endpoint,
+            is_relayed: known.as_ref().is_some_and(|known| known.is_relayed && known.endpoint == endpoint),
             // Added one by one, because each is taken from its current owner.
             allowed_ips: BTreeSet::new(),
             persistent_keepalive: peer.persistent_keepalive.filter(|seconds| *seconds != 0),
@@ -141,7 +144,17 @@ impl PeerEntry {
     /// Sets the endpoint.
     pub(crate) fn set_endpoint(&mut self, endpoint: SocketAddr) {
         self.configured_endpoint = Some(Endpoint::Address(endpoint));
-        self.endpoint = Some(endpoint);
+        self.on_endpoint(endpoint, false);
+    }
+
+    /// Records where the node sends from now on, and whether that is a relay.
+    pub(super) fn on_endpoint(&mut self, endpoint: SocketAddr, is_relayed: bool) {
+        (self.endpoint, self.is_relayed) = (Some(endpoint), is_relayed);
+    }
+
+    /// Whether packets go through a relay. `None`: the node does not know where to send.
+    pub(crate) fn is_relayed(&self) -> Option<bool> {
+        self.endpoint.map(|_| self.is_relayed)
     }
 
     /// Sets the preshared key. All zero removes it.

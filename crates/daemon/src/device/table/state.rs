@@ -1,6 +1,7 @@
 //! The content of the table: our own side, the peers, and the owner of each prefix.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -9,6 +10,7 @@ use overlay_core::{PeerKey, PeerStats, PeerTag, Rule};
 use super::tags::Tags;
 use super::{InterfaceEntry, PeerEntry};
 use crate::config;
+use crate::keys::encode_public;
 
 /// The content of the table, which the lock guards.
 pub(crate) struct State {
@@ -101,6 +103,23 @@ impl State {
     /// Returns a peer.
     pub(crate) fn peer(&self, key: PeerKey) -> Option<&PeerEntry> {
         self.peers.get(&key)
+    }
+
+    /// Returns the peer that a person means: the one with this name or key, or with the longest prefix that has this address.
+    pub(crate) fn find(&self, text: &str) -> Option<&PeerEntry> {
+        let peers = self.peers();
+        let is_named =
+            |peer: &&PeerEntry| peer.name.as_deref() == Some(text) || encode_public(&peer.public_key) == text;
+        if let Some(peer) = peers.iter().copied().find(is_named) {
+            return Some(peer);
+        }
+        let ip: IpAddr = text.parse().ok()?;
+        let longest = |peer: &PeerEntry| {
+            let prefixes = peer.allowed_ips.iter().filter(|prefix| prefix.contains(&ip));
+            prefixes.map(|prefix| prefix.prefix_len()).max()
+        };
+        let owners = peers.into_iter().filter_map(|peer| Some((longest(peer)?, peer)));
+        owners.max_by_key(|(length, _)| *length).map(|(_, peer)| peer)
     }
 
     /// Returns a peer for a change of anything but its allowed IPs.

@@ -100,6 +100,11 @@ pub(super) const LATEST_HANDSHAKE: Family = gauge(
 );
 pub(super) const PEER_STATES: Family =
     gauge("peer_state", PEER_STATE, "State of the peer: 1 for the state that it is in, 0 for the others.");
+pub(super) const PEER_PATH: Family = gauge(
+    "peer_path",
+    &["peer", "public_key", "kind"],
+    "Whether packets to the peer go `direct` or through a `relay`: 1 for the kind in use; absent without an endpoint.",
+);
 pub(super) const PATH_MTU: Family = gauge(
     "peer_path_mtu_bytes",
     PEER,
@@ -126,7 +131,7 @@ pub fn groups() -> Vec<Group> {
         group("Offloads", vec![OFFLOAD]),
         group("The host", vec![RESTORED, HOST_STATE, GUARD_DROPPED]),
         group("The agent", vec![AGENT_REFUSED]),
-        group("Peers", peers.chain([LATEST_HANDSHAKE, PEER_STATES, PATH_MTU, PATH_MTU_STATE]).collect()),
+        group("Peers", peers.chain([LATEST_HANDSHAKE, PEER_STATES, PEER_PATH, PATH_MTU, PATH_MTU_STATE]).collect()),
     ]
 }
 

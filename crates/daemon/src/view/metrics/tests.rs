@@ -60,6 +60,20 @@ fn the_mtu_of_a_path_is_there_once_something_is_known_of_it() {
 }
 
 #[test]
+fn the_kind_of_path_in_use_is_1() {
+    let view = view([bob(), nameless()]);
+    let relay = "192.0.2.1:7447".parse().expect("an address and a port");
+    view.table().on_event(overlay_core::Event::EndpointChanged(tag(&view, 0xbb), relay, true), |_| UNIX_EPOCH);
+    let text = text(&view);
+    let bob = r#"peer="bob",public_key="u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7u7s=""#;
+    for (kind, value) in [("direct", 0), ("relay", 1)] {
+        let line = format!("\noverlay_peer_path{{{bob},kind=\"{kind}\"}} {value}\n");
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    assert_eq!(text.matches("\noverlay_peer_path{").count(), 2, "nothing of a peer whose endpoint is not known");
+}
+
+#[test]
 fn every_peer_has_a_sample_for_each_state_and_one_of_them_is_1() {
     let view = view([bob(), nameless()]);
     shake_hands(&view, 0xbb, crate::engine::now(), 1);
