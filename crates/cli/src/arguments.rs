@@ -84,6 +84,10 @@ pub(crate) enum Verb {
     Doctor(Doctor),
     /// Measure the round trip to a peer
     Ping(probe::Ping),
+    /// Show how an agent is reached: directly or through a relay, and why
+    ///
+    /// Shows the path in use, every pair of addresses that was tried, and why packets do not go directly.
+    Path(probe::Path),
     /// Show the longest packet to each peer, how it was found and what limits it
     Mtu(probe::Mtu),
     /// Say whether UDP works here, from which addresses this host is seen, and what its NAT does

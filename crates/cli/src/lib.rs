@@ -57,6 +57,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Verb::Status(arguments) => verbs::status::run(&session, &arguments).map(success),
         Verb::Doctor(arguments) => verbs::doctor::run(&session, &arguments),
         Verb::Ping(arguments) => verbs::ping::run(&session, &arguments).map(success),
+        Verb::Path(arguments) => verbs::path::run(&session, &arguments).map(success),
         Verb::Mtu(arguments) => verbs::mtu::run(&session, &arguments).map(success),
         Verb::Netcheck(arguments) => verbs::netcheck::run(&session, &arguments),
         Verb::Handshake(arguments) => verbs::handshake::run(&session, &arguments).map(success),

@@ -4,7 +4,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use overlay_daemon::engine::OffloadState;
 use overlay_daemon::host::HostStatus;
-use overlay_daemon::view::{InterfaceStatus, PeerState, PeerStatus, Status};
+use overlay_daemon::view::{InterfaceStatus, PathKind, PeerState, PeerStatus, Status};
 
 use crate::figures::{ago, bytes, span};
 
@@ -137,11 +137,12 @@ fn missing_offloads(status: &Status) -> Option<String> {
 fn peers(peers: &[PeerStatus]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).force_no_tty();
-    table.set_header(["peer", "endpoint", "state", "handshake", "received", "sent", "allowed IPs", "may open"]);
+    table.set_header(["peer", "endpoint", "path", "state", "handshake", "received", "sent", "allowed IPs", "may open"]);
     for peer in peers {
         table.add_row([
             label(peer),
             endpoint(peer),
+            peer.path.map_or("-", PathKind::name).to_owned(),
             state(peer.state).to_owned(),
             peer.latest_handshake_age_seconds.map_or_else(|| "never".to_owned(), ago),
             bytes(peer.received_bytes),
@@ -152,7 +153,7 @@ fn peers(peers: &[PeerStatus]) -> String {
     }
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        if matches!(index, 4 | 5) {
+        if matches!(index, 5 | 6) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }

@@ -20,6 +20,7 @@ pub(crate) mod man;
 pub(crate) mod mtu;
 pub(crate) mod netcheck;
 pub(crate) mod network;
+pub(crate) mod path;
 pub(crate) mod pending;
 pub(crate) mod ping;
 pub(crate) mod reject;

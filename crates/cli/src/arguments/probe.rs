@@ -1,4 +1,4 @@
-//! The arguments of the verbs that measure: `overlay ping`, `mtu` and `netcheck`.
+//! The arguments of the verbs that measure: `overlay ping`, `path`, `mtu` and `netcheck`.
 
 use std::time::Duration;
 
@@ -28,6 +28,25 @@ pub(crate) struct Ping {
     /// How long to wait for each answer
     #[arg(short = 'W', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub(crate) wait: Duration,
+
+    /// Stop when an answer came over a direct path; exit code 8 if none does
+    #[arg(long)]
+    pub(crate) until_direct: bool,
+
+    /// How long to wait for a direct path
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, requires = "until_direct")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Path {
+    /// Name, key or virtual IP of a peer; 16 characters of the key are enough
+    #[arg(value_name = "PEER")]
+    pub(crate) peer: String,
+
+    /// Name of the interface; by default, the only one that is running
+    #[arg(short = 'I', long, value_name = "NAME")]
+    pub(crate) interface: Option<String>,
 }
 
 #[derive(Debug, Args)]

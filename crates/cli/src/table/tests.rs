@@ -14,6 +14,7 @@ fn peer(name: Option<&str>, key: &str, allowed_ips: &[&str]) -> PeerStatus {
         name: name.map(str::to_owned),
         public_key: key.to_owned(),
         endpoint: None,
+        path: None,
         endpoint_name: None,
         allowed_ips: allowed_ips.iter().map(|prefix| prefix.parse().expect("a prefix")).collect(),
         state: PeerState::NoEndpoint,
@@ -63,6 +64,7 @@ fn status_of(peers: Vec<PeerStatus>, drops: &[(&str, u64)]) -> Status {
 fn the_interface_stands_above_its_peers() {
     let connected = PeerStatus {
         endpoint: Some("203.0.113.7:51820".parse().expect("an address and a port")),
+        path: Some(PathKind::Direct),
         state: PeerState::Connected,
         latest_handshake_age_seconds: Some(12),
         received_bytes: 1_258_291,
@@ -78,6 +80,7 @@ fn the_interface_stands_above_its_peers() {
     let many = ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16", "10.5.0.0/16"];
     let silent = PeerStatus {
         endpoint: Some("[2001:db8::4]:51820".parse().expect("an address and a port")),
+        path: Some(PathKind::Relay),
         endpoint_name: Some("dave.example.net:51820".to_owned()),
         state: PeerState::Suspect,
         latest_handshake_age_seconds: Some(45),

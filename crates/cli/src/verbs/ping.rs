@@ -1,12 +1,15 @@
-//! `overlay ping`: the round trip to a peer, by its name, its public key or a virtual IP.
+//! `overlay ping`: the round trip to a peer, by its name, its public key or a virtual IP. With `--until-direct`, until packets go
+//! directly.
 
-use std::net::IpAddr;
+mod until_direct;
+
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 
 use overlay_daemon::Failure;
 use overlay_daemon::failure::ExitKind;
 use overlay_daemon::ping::{self, Options, Probe, Summary};
-use overlay_daemon::view::{PeerState, Status};
+use overlay_daemon::view::{PairStatus, PathKind, PeerState, Status};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,6 +18,8 @@ use crate::figures::{ago, milliseconds};
 use crate::peers::{self, nobodys, owner};
 use crate::session::Session;
 use crate::table;
+use crate::verbs::path::way;
+use until_direct::UntilDirect;
 
 /// The target that an argument refers to.
 #[derive(Debug, PartialEq)]
@@ -38,6 +43,11 @@ struct Line {
     round_trip_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<u8>,
+    /// How packets went when the answer came: only with `--until-direct`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<SocketAddr>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     totals: Option<Totals>,
 }
@@ -63,18 +73,24 @@ pub(crate) fn run(session: &Session, arguments: &Ping) -> Result<(), Failure> {
         interval: arguments.interval,
         wait: arguments.wait,
     };
-    let summary = session.block_on(probe(session, &target, options)).map_err(|failure| match failure.code {
+    let until = match arguments.until_direct {
+        true => Some(session.block_on(UntilDirect::begin(&client, &target, arguments.timeout, &status))?),
+        false => None,
+    };
+    let probed = session.block_on(probe(session, &target, options, until));
+    let (summary, until) = probed.map_err(|failure| match failure.code {
         ExitKind::NotFound => {
             let pid = client.pid().map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
             failure.with_hint(format!("sudo nsenter -n -t {pid} overlay ping {}", arguments.target))
         }
         _ => failure,
     })?;
-    session.output.result(&totals(&target, &summary), || summary_text(&summary));
+    let path = until.as_ref().and_then(UntilDirect::primary);
+    session.output.result(&totals(&target, &summary).over(path), || summary_text(&summary));
     if summary.sent > 0 && summary.received == 0 {
         return Err(no_answer(&target, &session.block_on(client.status())?));
     }
-    Ok(())
+    until.map_or(Ok(()), |until| until.end(&arguments.target))
 }
 
 /// Finds the target. A peer's name or public key stands for its first single address.
@@ -93,8 +109,14 @@ fn target(argument: &str, status: &Status) -> Result<Target, Failure> {
     Ok(Target { ip: single.addr(), peer: table::label(peer) })
 }
 
-/// Prints the outcome of each probe as it becomes known, until the count is reached or the user presses Ctrl-C.
-async fn probe(session: &Session, target: &Target, options: Options) -> Result<Summary, Failure> {
+/// Prints the outcome of each probe as it becomes known, until the count is reached, the user presses Ctrl-C, or there is a
+/// direct path where one is waited for.
+async fn probe(
+    session: &Session,
+    target: &Target,
+    options: Options,
+    mut until: Option<UntilDirect>,
+) -> Result<(Summary, Option<UntilDirect>), Failure> {
     session.output.say(&format!("pinging {}", name(target)));
     let (decided, mut probes) = mpsc::channel(16);
     let (ended, end) = oneshot::channel();
@@ -107,20 +129,29 @@ async fn probe(session: &Session, target: &Target, options: Options) -> Result<S
         let _ = ended.send(asked);
     });
     let mut summary = Summary::default();
+    let deadline = until.as_ref().map(UntilDirect::deadline);
     loop {
         tokio::select! {
             probe = probes.recv() => match probe {
                 Some(probe) => {
                     summary.add(&probe);
-                    session.output.result(&line(target, &probe), || text(target, &probe));
+                    if let Some(until) = &mut until {
+                        until.look().await?;
+                    }
+                    let path = until.as_ref().and_then(UntilDirect::primary).filter(|_| probe.answer.is_some());
+                    session.output.result(&line(target, &probe).over(path), || text(target, &probe, path));
+                    if path.is_some_and(|path| path.kind == PathKind::Direct) {
+                        return Ok((summary, until));
+                    }
                 }
                 None => break,
             },
-            _ = tokio::signal::ctrl_c() => return Ok(summary),
+            () = until_direct::reached(deadline) => return Ok((summary, until)),
+            _ = tokio::signal::ctrl_c() => return Ok((summary, until)),
         }
     }
     end.await.unwrap_or(Ok(()))?;
-    Ok(summary)
+    Ok((summary, until))
 }
 
 /// The failure when no probe was answered. The peer's state tells more than the silence.
@@ -151,6 +182,11 @@ fn totals(target: &Target, summary: &Summary) -> Line {
 }
 
 impl Line {
+    /// The same, with the path that packets took.
+    fn over(self, path: Option<&PairStatus>) -> Self {
+        Self { path: path.map(|path| path.kind), remote: path.map(|path| path.remote), ..self }
+    }
+
     fn about(target: &Target) -> Self {
         Self { schema: "overlay.ping.v1", ip: Some(target.ip), peer: Some(target.peer.clone()), ..Self::default() }
     }
@@ -169,12 +205,13 @@ fn line(target: &Target, probe: &Probe) -> Line {
     }
 }
 
-fn text(target: &Target, probe: &Probe) -> String {
+fn text(target: &Target, probe: &Probe, path: Option<&PairStatus>) -> String {
+    let over = path.map(|path| format!(" {}", way(path))).unwrap_or_default();
     match probe.answer {
         Some(answer) => {
             let ttl = answer.ttl.map(|ttl| format!("ttl={ttl} ")).unwrap_or_default();
             let time = milliseconds(answer.round_trip);
-            format!("answer from {}: seq={} {ttl}time={time}", name(target), probe.sequence)
+            format!("answer from {}: seq={} {ttl}time={time}{over}", name(target), probe.sequence)
         }
         None => format!("no answer from {}: seq={}", name(target), probe.sequence),
     }

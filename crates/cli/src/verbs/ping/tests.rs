@@ -95,8 +95,8 @@ fn each_probe_is_a_line_and_the_summary_another() {
     let answer = Answer { round_trip: Duration::from_micros(412), ttl: Some(64) };
     let answered = Probe { sequence: 1, answer: Some(answer) };
     let lost = Probe { sequence: 2, answer: None };
-    golden("answered", text(&bob, &answered));
-    golden("lost", text(&bob, &lost));
+    golden("answered", text(&bob, &answered, None));
+    golden("lost", text(&bob, &lost, None));
     assert_eq!(
         serde_json::to_string(&line(&bob, &answered)).expect("plain data"),
         r#"{"schema":"overlay.ping.v1","event":"answer","ip":"10.77.0.2","peer":"bob","sequence":1,"round_trip_ms":0.412,"ttl":64}"#
@@ -111,4 +111,24 @@ fn each_probe_is_a_line_and_the_summary_another() {
     golden("one lost", summary_text(&summary));
     summary.add(&answered);
     golden("one lost, one answered", summary_text(&summary));
+}
+
+#[test]
+fn with_until_direct_each_answer_says_over_which_path_it_came() {
+    let bob = at("10.77.0.2", "bob");
+    let answer = Answer { round_trip: Duration::from_micros(412), ttl: Some(64) };
+    let answered = Probe { sequence: 1, answer: Some(answer) };
+    let path = |kind: &str, remote: &str| -> PairStatus {
+        let path = serde_json::json!({
+            "kind": kind, "remote": remote, "state": "proven", "is_primary": true, "is_mirror": false, "is_named": true,
+            "loss": 0.0, "probes_sent": 3, "probes_answered": 2,
+        });
+        serde_json::from_value(path).expect("a pair")
+    };
+    let paths = [path("relay", "192.0.2.1:7447"), path("direct", "198.51.100.2:51820")];
+    golden("answered", paths.each_ref().map(|path| text(&bob, &answered, Some(path))).join("\n"));
+    assert_eq!(
+        serde_json::to_string(&line(&bob, &answered).over(Some(&paths[0]))).expect("plain data"),
+        r#"{"schema":"overlay.ping.v1","event":"answer","ip":"10.77.0.2","peer":"bob","sequence":1,"round_trip_ms":0.412,"ttl":64,"path":"relay","remote":"192.0.2.1:7447"}"#
+    );
 }
