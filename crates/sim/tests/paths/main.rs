@@ -11,3 +11,4 @@ mod rest;
 mod returns;
 mod simultaneous;
 mod theorem;
+mod victims;
