@@ -97,9 +97,7 @@ impl Apart {
 }
 
 /// How an agent reaches its peer: `direct` or `relay`. `None` if it does not.
-pub fn way(agent: &Agent, peer: &str) -> Option<&'static str> {
-    let status: Value = serde_json::from_str(&agent.verb("status --json").stdout).ok()?;
-    let peer = status["peers"].as_array()?.iter().find(|known| known["name"] == peer)?.clone();
-    let endpoint = peer["endpoint"].as_str()?;
-    Some(if endpoint.ends_with(":7447") { "relay" } else { "direct" })
+pub fn way(agent: &Agent, peer: &str) -> Option<String> {
+    let path: Value = serde_json::from_str(&agent.verb(format!("path {peer} --json")).stdout).ok()?;
+    path["primary"]["kind"].as_str().map(str::to_owned)
 }

@@ -261,7 +261,7 @@ impl Agent {
         let candidates = known.heard.as_ref().map(|(_, candidates)| candidates.clone()).unwrap_or_default();
         let address = |id: &RelayId| self.legs.iter().find(|leg| leg.relay.id == *id).map(|leg| leg.address);
         let relayed = known.channels.iter().filter_map(|(id, channel)| Some((address(id)?, *channel))).collect();
-        self.acts.push_back(Act::SetRemote { peer, remote: Remote { candidates, relayed } });
+        self.acts.push_back(Act::SetRemote { peer, remote: Remote { candidates, relayed, ..Remote::default() } });
     }
 
     /// Tells the node where this host may be reached, if that is new.

@@ -82,6 +82,8 @@ pub(crate) struct Agent {
     doubt: Doubt,
     moving: Move,
     calls: Calls,
+    /// Whether control expects a channel of a relay soon.
+    awaits_relay: bool,
     /// When an application last sent or received, and when something was last sent for one.
     traffic: Option<Instant>,
     sent: Option<Instant>,
@@ -111,6 +113,7 @@ impl Agent {
             doubt: Doubt::None,
             moving: Move::default(),
             calls: Calls::default(),
+            awaits_relay: false,
             traffic: None,
             sent: None,
             volume: Volume::default(),
@@ -122,6 +125,7 @@ impl Agent {
 
     /// Sets where the peer may be reached, as control knows, and from which addresses of ours.
     pub(crate) fn set_remote(&mut self, remote: &Remote, bases: &[Base], now: Instant) {
+        self.awaits_relay = remote.awaits_relay;
         let has_new = self.pairs.set_remote(remote, bases, self.primary, now);
         self.on_pairs_changed(has_new, now);
     }

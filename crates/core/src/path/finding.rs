@@ -40,7 +40,8 @@ impl Context {
     /// Sets where a peer may be reached, as control knows. Returns false if the node does not find the path to this peer.
     pub(crate) fn set_remote(&mut self, peer: &mut Peer, remote: &Remote, now: Instant) -> bool {
         let Some(agent) = &mut peer.paths.agent else { return false };
-        let remote = Remote { candidates: self.local.usable(&remote.candidates), relayed: remote.relayed.clone() };
+        let remote =
+            Remote { candidates: self.local.usable(&remote.candidates), relayed: remote.relayed.clone(), ..*remote };
         agent.set_remote(&remote, &self.local.bases(), now);
         if !peer.is_alive(now) {
             if peer.tunnel.is_initiating() {

@@ -25,7 +25,7 @@ fn an_address_that_many_peers_name_gets_sixty_datagrams() {
             let candidates = (0..16).map(|port| format!("{VICTIM}:{}", 1_000 + 16 * (index as u16) + port));
             let candidates: Vec<SocketAddr> = candidates.map(|address| address.parse().expect("an address")).collect();
             let tag = agents.world.tag(alice, agents.world.key(*peer));
-            let remote = Remote { candidates, relayed: Vec::new() };
+            let remote = Remote { candidates, relayed: Vec::new(), ..Remote::default() };
             agents.world.command(alice, Command::SetRemote { peer: tag, remote }).expect("the peer is there");
             let ends = agents.world.v4(alice, *peer);
             agents.world.send_ping(alice, ends);
@@ -50,7 +50,7 @@ fn addresses_that_nobody_can_have_are_never_sent_to() {
         junk.iter().map(|address| address.parse().expect("an address")).chain([inner]).collect();
     let peer = agents.world.tag(alice, agents.world.key(bob));
     agents.world.command(alice, Command::SetPools(vec![ipnet::IpNet::from(inner.ip())])).expect("a pool");
-    let remote = Remote { candidates: candidates.clone(), relayed: Vec::new() };
+    let remote = Remote { candidates: candidates.clone(), relayed: Vec::new(), ..Remote::default() };
     agents.world.command(alice, Command::SetRemote { peer, remote }).expect("the peer is there");
     agents.world.pings(alice, bob, millis(100), seconds(20));
     let is_junk = |sent: &&overlay_sim::Sent| candidates.contains(&sent.destination);

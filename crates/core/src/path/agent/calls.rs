@@ -1,5 +1,5 @@
 //! Where the initiation of one attempt goes: to every relay and to the last direct path that worked, at once. After a second,
-//! or at once if there is no relay, it goes to the candidates one after another (RFC 8305).
+//! or at once if there is no relay to be expected, it goes to the candidates one after another (RFC 8305).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -40,7 +40,8 @@ impl Agent {
                 self.calls.waiting.push_back((now, endpoint));
             }
         }
-        let mut at = if relayed.is_empty() && self.calls.waiting.is_empty() { now } else { now + RELAYS_FIRST };
+        let is_alone = relayed.is_empty() && self.calls.waiting.is_empty() && !self.awaits_relay;
+        let mut at = if is_alone { now } else { now + RELAYS_FIRST };
         let direct = self.pairs.iter().filter(|pair| !pair.is_relayed()).map(|pair| pair.endpoint);
         for endpoint in direct.take(MAX_CANDIDATES) {
             if !self.calls.waiting.iter().any(|(_, waiting)| *waiting == endpoint) {
