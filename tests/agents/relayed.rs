@@ -3,7 +3,7 @@
 use overlay_sim::nat::Kind;
 
 use super::*;
-use crate::lab::{Agents, End, Internet, Site};
+use crate::lab::{AT_LENGTH, Agents, End, Internet, Site};
 
 /// Agents behind strict NATs at both ends of an Internet, with the rendezvous between them.
 struct Apart {
@@ -70,6 +70,19 @@ fn two_agents_behind_strict_nats_reach_each_other_through_the_relay() {
     let trusted = began.elapsed();
     let (to_bob, to_alice) = (reaches(&apart.alice, &apart.bob.v4()), reaches(&apart.bob, &apart.alice.v6()));
     eprintln!("relayed: trusted after {trusted:?}, bob answers {to_bob:?} later, alice {to_alice:?}");
+}
+
+#[test]
+fn a_relay_that_is_restarted_joins_them_again() {
+    let Some(mut apart) = Apart::new("relay again") else { return };
+    apart.join();
+    apart.world.kill();
+    apart.world.start();
+    let (began, bob) = (Instant::now(), apart.bob.v4());
+    within(AT_LENGTH, "bob through the new relay", || {
+        (apart.alice.host.run(format!("ping -c 1 -W 1 {bob}")).code == 0).then_some(())
+    });
+    eprintln!("relay again: bob answers {:?} after the restart", began.elapsed());
 }
 
 #[test]

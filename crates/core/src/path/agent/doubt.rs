@@ -126,7 +126,13 @@ impl Agent {
 
     /// Proves the path in use, doubts it, and leaves it.
     pub(super) fn watch(&mut self, rng: &mut ChaCha8Rng, now: Instant) {
-        let Some(number) = self.primary else { return };
+        let Some(number) = self.primary else {
+            // The channel in use has ended.
+            if let Some(best) = self.warm().first().copied() {
+                self.take(best, now);
+            }
+            return;
+        };
         let was_suspect = matches!(self.doubt, Doubt::Suspect { .. });
         if !was_suspect && self.primary().is_some_and(|pair| pair.overdue(None, now) >= SUSPECT_AT) {
             self.suspect(now);
