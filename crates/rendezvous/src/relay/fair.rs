@@ -12,9 +12,9 @@
 //! Each agent has a tag: how many bytes it was served. The lowest tag is next. The clock is the tag of what was sent last, and
 //! who comes back after a pause starts there, so nobody saves up and nobody pays for having used what others left.
 //!
-//! DEVIATION: PATHS.md names deficit round robin with a quantum of 64 KiB. Nothing waits for more than 20 ms, and one of 50
-//! agents on a link of 200 Mb/s has 10 KB to send in that time. An agent with ten times as much never met the quantum, and got
-//! all that it asked for.
+//! It is not deficit round robin, because a quantum that holds a train (64 KiB) is more than agents ever have queued: nothing
+//! waits for more than 20 ms, in which one of 50 agents on a link of 200 Mb/s has 10 KB to send. An agent with ten times as
+//! much never met the quantum, and got all that it asked for.
 //!
 //! **An agent's queue costs nobody else anything**: it holds [`MAX_QUEUED_TRAINS`] at most, and if all together hold more than
 //! [`MAX_QUEUED_BYTES`], the agent that holds most loses its oldest train.
