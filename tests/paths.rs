@@ -9,5 +9,6 @@
 mod lab;
 
 mod paths {
+    mod failover;
     mod pairs;
 }

@@ -47,9 +47,9 @@ impl Apart {
         })?;
         world.adopt(server.expect("it has just been started"));
         let internet = Internet::new(&world.lab);
-        let attached = internet.attach(&world.lab, &world.router, End::NearWest);
-        internet.announce(End::NearWest, &format!("{}/32", ADDRESSES[0]), Some(attached.v4.into()));
-        internet.announce(End::NearWest, &format!("{}/128", ADDRESSES[1]), Some(attached.v6.into()));
+        let attached = internet.attach(&world.lab, &world.router, End::NearEast);
+        internet.announce(End::NearEast, &format!("{}/32", ADDRESSES[0]), Some(attached.v4.into()));
+        internet.announce(End::NearEast, &format!("{}/128", ADDRESSES[1]), Some(attached.v6.into()));
         let site = |end, name: &str, kind| Site::new(&world.lab, &internet, end, name, kind);
         let sites = [site(End::West, "west", kinds[0]), site(End::East, "east", kinds[1])];
         let agent = |site: &Site, name: &str| {

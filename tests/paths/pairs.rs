@@ -15,12 +15,14 @@ const LATER: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
 
 /// What became of one run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     later: Duration,
     /// How long after both had begun the first ping was answered, and the path was direct.
     first: Option<Duration>,
     direct: Option<Duration>,
+    /// What both say of their paths at the end.
+    said: String,
 }
 
 impl Run {
@@ -33,7 +35,7 @@ impl Run {
             (_, Some(_)) if !is_direct => "direct, against all expectation".to_owned(),
             _ => return None,
         };
-        Some(format!("{what}, where the second side began {:?} later", self.later))
+        Some(format!("{what}, where the second side began {:?} later\n{}", self.later, self.said))
     }
 }
 
@@ -56,7 +58,9 @@ fn run(apart: &mut Apart, address: &str, later: Duration, is_direct: bool) -> Ru
         std::thread::sleep(Duration::from_millis(100));
     }
     let first = first_answer(&pings.stdout()).map(|at| at.saturating_sub(wall));
-    Run { later, first, direct }
+    let said = [(&apart.alice, "bob"), (&apart.bob, "alice")];
+    let said = said.map(|(agent, peer)| agent.verb(format!("path {peer}")).stdout).join("\n");
+    Run { later, first, direct, said }
 }
 
 /// When the first answer came, since 1970, as `ping -D` prints it.
@@ -122,6 +126,11 @@ fn carrier_grade_and_moderate() {
 #[test]
 fn none_and_linux() {
     is_as_expected(Kind::None, Kind::Linux);
+}
+
+#[test]
+fn ipv6_firewall_and_open() {
+    is_as_expected(Kind::Ipv6Firewall, Kind::Open);
 }
 
 #[test]
