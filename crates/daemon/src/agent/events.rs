@@ -65,6 +65,7 @@ impl Agent {
                 self.on_progress(to, id, Progress::Delivered);
                 return self.on_answer_delivered(to, id);
             }
+            Event::Presence { identity, is_present: true } => self.relays.on_present(&identity, now()),
             Event::Synced | Event::Presence { .. } | Event::TooOld { .. } => {}
             Event::Record(record) => {
                 self.note_other_keys([&*record]);

@@ -121,6 +121,12 @@ impl Relays {
         }
     }
 
+    /// A rendezvous says that a peer is there.
+    pub(super) fn on_present(&mut self, peer: &PublicKey, now: Now) {
+        self.all.values_mut().filter_map(Relay::client).for_each(|client| client.on_present(peer, now));
+        self.settle(now);
+    }
+
     /// Our own address may have changed.
     pub(super) fn on_moved(&mut self, now: Now) {
         self.all.values_mut().for_each(|relay| relay.on_moved(now));

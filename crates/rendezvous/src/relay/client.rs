@@ -277,6 +277,12 @@ impl Client {
         }
     }
 
+    /// This agent may be there now. A channel to it that was refused is asked for again.
+    pub fn on_present(&mut self, peer: &PublicKey, now: Now) {
+        self.channels.hurry(peer, now.monotonic);
+        self.handle_timeout(now);
+    }
+
     /// Closes a channel, ours or somebody else's.
     pub fn close(&mut self, channel: Channel, now: Now) {
         self.channels.close(channel, now.monotonic);

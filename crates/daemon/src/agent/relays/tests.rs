@@ -151,7 +151,7 @@ impl World {
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, contents: Box<[u8]>) {
         let now = self.now();
         if let Some((number, _)) = self.addresses.iter().find(|(_, address)| **address == to) {
-            let agent = self.agents.get_mut(number).expect("it has an address");
+            let Some(agent) = self.agents.get_mut(number) else { return };
             agent.handle_datagram(&Datagram { remote: from, via: Via::ANY, contents }, now);
             return self.collect();
         }
@@ -364,4 +364,29 @@ fn after_a_move_the_relays_see_us_elsewhere() {
     world.wait(500);
     assert_eq!(world.relays(1).observed(), [moved]);
     assert!(world.relays(1).take_news().places);
+}
+
+#[test]
+fn a_peer_that_is_away_is_asked_for_ever_more_rarely() {
+    let mut world = World::new(&[5]);
+    world.agent(1, &[0]);
+    world.agent(2, &[0]);
+    world.wait(200);
+    world.trust(&[1, 2]);
+    let away = world.agents.remove(&2).expect("an agent");
+    // Its binding ends, and with it the channels.
+    world.wait(61_000);
+    world.servers.get_mut(&0).expect("it is there").relay = started(0, 2);
+    world.wait(30_000);
+    world.sent.clear();
+    world.wait(600_000);
+    let sent = world.sent.values().sum::<usize>();
+    assert!(sent <= 61 + 7, "{sent}");
+    // A rendezvous says that it is back.
+    world.agents.insert(2, away);
+    world.wait(3_000);
+    let now = world.now();
+    world.relays(1).on_present(&identity(2), now);
+    world.wait(100);
+    assert!(!world.relayed(1, 2).is_empty());
 }

@@ -15,6 +15,9 @@ pub(super) const MAX_CLOSING: usize = 256;
 /// When an open or a close is repeated for the first time, and the longest time between two.
 const FIRST_REPEAT: Duration = Duration::from_millis(500);
 const LONGEST_REPEAT: Duration = Duration::from_secs(30);
+/// The longest time between two opens that a relay refuses for the time being, as those to a peer that is not there. What the
+/// relay says is doubled with each.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(600);
 /// How often a close is said. The channel ends by itself with the binding of either end.
 const MAX_CLOSES: u32 = 4;
 
@@ -44,6 +47,8 @@ pub(super) struct Wanted {
     channel: Option<Channel>,
     /// The open that is out or due, with the number that its answer repeats.
     opening: Option<([u8; 8], Repeated)>,
+    /// How often it was refused for the time being.
+    refusals: u32,
 }
 
 /// A channel that is there, as far as we know.
@@ -80,13 +85,13 @@ impl Channels {
         let opening = Some((request, Repeated::at(now)));
         if let Some(wanted) = self.wanted.get_mut(&peer) {
             if wanted.permit.sequence < permit.sequence {
-                (wanted.permit, wanted.opening) = (permit, opening);
+                (wanted.permit, wanted.opening, wanted.refusals) = (permit, opening, 0);
             }
             return true;
         }
         let has_room = self.wanted.len() < MAX_WANTED;
         if has_room {
-            self.wanted.insert(peer, Wanted { permit, channel: None, opening });
+            self.wanted.insert(peer, Wanted { permit, channel: None, opening, refusals: 0 });
         }
         has_room
     }
@@ -119,7 +124,7 @@ impl Channels {
         if wanted.opening.is_none_or(|(asked, _)| asked != *request) {
             return None;
         }
-        wanted.opening = None;
+        (wanted.opening, wanted.refusals) = (None, 0);
         let gone = wanted.channel.replace(channel).filter(|old| *old != channel);
         let gone = gone.filter(|old| self.known.remove(old).is_some());
         let is_new = self.known.insert(channel, Known { peer, is_ours: true, doubted: None }).is_none();
@@ -149,9 +154,19 @@ impl Channels {
         let peer = *peer;
         let Some(wait) = wait else { return Some((peer, self.forget(&peer))) };
         if let Some((_, repeated)) = &mut wanted.opening {
-            repeated.next = now + wait;
+            repeated.next = now + wait.saturating_mul(1 << wanted.refusals.min(16)).min(LONGEST_REFUSAL.max(wait));
+            wanted.refusals += 1;
         }
         Some((peer, None))
+    }
+
+    /// There is a reason why a channel to this agent may open now.
+    pub(super) fn hurry(&mut self, peer: &PublicKey, now: Duration) {
+        let Some(wanted) = self.wanted.get_mut(peer).filter(|wanted| wanted.refusals > 0) else { return };
+        wanted.refusals = 0;
+        if let Some((_, repeated)) = &mut wanted.opening {
+            repeated.next = now;
+        }
     }
 
     /// The relay hints that a channel is gone: one of ours is opened again, with this number. One of somebody else's was
