@@ -11,7 +11,8 @@ fn two_agents_that_know_a_url_and_a_name_reach_each_other_within_ten_seconds() {
     let began = Instant::now();
     let Some(mut world) = Agents::new("from nothing") else { return };
     let (alice, bob) = world.two();
-    let datagrams = Counter::new(&bob.host, "udp dport 51820");
+    // What the relay of the rendezvous answers comes from its port.
+    let datagrams = Counter::new(&bob.host, "udp dport 51820 udp sport != 7447");
     let _server = bob.serves();
     let (v4, v6) = (bob.v4(), bob.v6());
     assert_eq!(alice.verb("ip bob").succeeded("overlay ip bob").trim(), v4);
@@ -91,7 +92,8 @@ fn requests_that_cross_approve_each_other_with_what_each_gave() {
 fn a_rejected_request_opens_nothing_and_the_asker_is_told() {
     let Some(mut world) = Agents::new("reject") else { return };
     let (alice, bob) = world.two();
-    let datagrams = Counter::new(&bob.host, "udp dport 51820");
+    // What the relay of the rendezvous answers comes from its port.
+    let datagrams = Counter::new(&bob.host, "udp dport 51820 udp sport != 7447");
     alice.ask("handshake bob --want tcp/8000");
     bob.is_asked_by("alice");
     bob.ask("reject alice");
