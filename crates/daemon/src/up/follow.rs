@@ -87,6 +87,7 @@ async fn call(agent: &mut Agent, all: bool, running: &Running) -> Result<(), Fai
     }
     for (key, remote) in agent.remotes(all) {
         let Some(peer) = running.device.table().tag_of(key) else { continue };
+        tracing::debug!(?peer, ?remote, "where a peer may be reached");
         let first = remote.candidates.first().copied().filter(|_| remote.relayed.is_empty());
         // A peer that is gone needs no endpoint.
         let _ = running.device.engine().command(Command::SetRemote { peer, remote }).await;
