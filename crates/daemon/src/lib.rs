@@ -20,6 +20,7 @@ pub mod import;
 pub mod keys;
 pub mod netcheck;
 pub mod notify;
+mod path_kind;
 pub mod permission;
 pub mod ping;
 pub mod resolve;

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use overlay_core::{Instant, NodeStats};
 
-pub use self::path::{NotDirect, PairState, PairStatus, PathKind, PathStatus, WhyNotDirect};
+pub use self::path::{NotDirect, PairState, PairStatus, PathStatus, WhyNotDirect};
 pub use self::path_mtu::{MtuLimit, PathMtuState, PathMtuStatus, ProbedBy};
 pub use self::status::{InterfaceStatus, PeerStatus, Status, rule_text};
 use crate::agent::Refusals;
@@ -21,6 +21,7 @@ pub use crate::device::table::PeerState;
 use crate::device::table::Table;
 use crate::engine::{Offload, Offloads, QueueFigures, Queues, ShellStats, now};
 use crate::host::HostFacts;
+pub use crate::path_kind::PathKind;
 pub use crate::warnings::StatusWarning;
 use crate::warnings::Warnings;
 

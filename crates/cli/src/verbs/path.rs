@@ -1,5 +1,7 @@
 //! `overlay path`: how a peer is reached, every pair of addresses, and why packets do not go directly.
 
+use std::net::SocketAddr;
+
 use overlay_daemon::Failure;
 use overlay_daemon::view::{PairState, PairStatus, PathKind, PathStatus};
 
@@ -17,10 +19,10 @@ pub(crate) fn run(session: &Session, arguments: &Path) -> Result<(), Failure> {
 }
 
 /// How packets go: `direct 198.51.100.2:51820` or `via relay 192.0.2.1:7447`.
-pub(crate) fn way(path: &PairStatus) -> String {
-    match path.kind {
-        PathKind::Direct => format!("direct {}", path.remote),
-        PathKind::Relay => format!("via relay {}", path.remote),
+pub(crate) fn way(kind: PathKind, remote: SocketAddr) -> String {
+    match kind {
+        PathKind::Direct => format!("direct {remote}"),
+        PathKind::Relay => format!("via relay {remote}"),
     }
 }
 
@@ -31,7 +33,7 @@ fn text(path: &PathStatus, now: u64) -> String {
     match &path.primary {
         None => lines.push(("path", "none".to_owned())),
         Some(primary) => {
-            lines.push(("path", way(primary)));
+            lines.push(("path", way(primary.kind, primary.remote)));
             lines.extend(path.since.map(|since| ("since", until(since, now))));
             lines.extend(primary.rtt_ms.map(|trip| ("round trip", format!("{trip:.1} ms"))));
             lines.push((

@@ -206,7 +206,7 @@ fn line(target: &Target, probe: &Probe) -> Line {
 }
 
 fn text(target: &Target, probe: &Probe, path: Option<&PairStatus>) -> String {
-    let over = path.map(|path| format!(" {}", way(path))).unwrap_or_default();
+    let over = path.map(|path| format!(" {}", way(path.kind, path.remote))).unwrap_or_default();
     match probe.answer {
         Some(answer) => {
             let ttl = answer.ttl.map(|ttl| format!("ttl={ttl} ")).unwrap_or_default();

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::table::{PeerEntry, PeerState, wall_clock_of};
 use crate::keys::encode_public;
+use crate::path_kind::PathKind;
 
 /// The answer to `GET /v1/peers/{peer}/path`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -109,16 +110,6 @@ pub struct PairStatus {
     pub proven_ms_ago: Option<u64>,
 }
 
-/// How datagrams reach a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PathKind {
-    /// Without a relay.
-    Direct,
-    /// Through a relay.
-    Relay,
-}
-
 /// What is known of a pair of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -168,32 +159,6 @@ pub enum NotDirect {
     NothingToTell,
     /// No probe was answered.
     Unanswered,
-}
-
-impl PathKind {
-    /// Both kinds.
-    pub const ALL: [Self; 2] = [Self::Direct, Self::Relay];
-
-    pub(crate) fn of(is_relayed: bool) -> Self {
-        if is_relayed { Self::Relay } else { Self::Direct }
-    }
-
-    /// The word in JSON, in metrics and for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Relay => "relay",
-        }
-    }
-}
-
-impl From<core::PathKind> for PathKind {
-    fn from(kind: core::PathKind) -> Self {
-        match kind {
-            core::PathKind::Direct => Self::Direct,
-            core::PathKind::Relay => Self::Relay,
-        }
-    }
 }
 
 impl From<core::PairState> for PairState {
@@ -259,6 +224,28 @@ impl NotDirect {
             Self::NothingToTell => "no probe was answered, and this host knows no public address of its own to tell",
             Self::Unanswered => {
                 "no probe was answered: both sides may be behind NATs that change ports, or a firewall drops UDP"
+            }
+        }
+    }
+
+    /// What to do about it: for `docs/paths.md`.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::RelayOnly => "Set `candidates = \"auto\"` in `[agent]`, then `down` and `up`.",
+            Self::NoSession => "Send something, such as `overlay ping PEER`. If it is not answered: `overlay doctor --peer PEER`.",
+            Self::NotBetter => "Nothing: packets move to the direct path once it has been better for two seconds.",
+            Self::Trying => "Wait some seconds: `overlay ping PEER --until-direct`.",
+            Self::Asleep => "Use the peer, for example with `overlay ping PEER`.",
+            Self::NotTold => "Wait a second. If it stays so, the peer may run a release that finds no paths.",
+            Self::NothingToTry => {
+                "Look at `candidates` in the peer's config. A peer that has IPv6 alone has no path to a host with IPv4 alone."
+            }
+            Self::NotTriedYet => "Wait a second.",
+            Self::Lost => "Nothing: it is tried again after 35 s, and later more rarely.",
+            Self::NothingToTell => "Run `overlay netcheck`: UDP may be blocked here.",
+            Self::Unanswered => {
+                "Run `overlay netcheck` on both sides. If both map each peer to a different port, no direct path can exist: open a \
+                 UDP port to one of them, or give it IPv6. Otherwise look for a firewall."
             }
         }
     }

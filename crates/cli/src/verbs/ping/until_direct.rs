@@ -63,7 +63,10 @@ impl UntilDirect {
 /// The failure for a peer that is still not reached directly.
 fn not_direct(path: &PathStatus, typed: &str) -> Failure {
     let why = path.why_not_direct.as_ref().map_or("the path has just changed", |why| why.message.as_str());
-    let way = path.primary.as_ref().map_or_else(|| "there is no path".to_owned(), way);
+    let way = match &path.primary {
+        Some(path) => way(path.kind, path.remote),
+        None => "there is no path".to_owned(),
+    };
     Failure::new(ExitKind::Timeout, format!("`{typed}` is not reached directly"))
         .with_cause(format!("{way}: {why}"))
         .with_hint(format!("overlay path {typed}"))
@@ -86,7 +89,7 @@ mod tests {
     use crate::output::rendered;
 
     #[test]
-    fn who_waits_in_vain_is_told_why() {
+    fn waiting_in_vain_ends_with_8_and_the_reason() {
         let path = json!({
             "schema": "overlay.path.v1", "peer": "bob", "public_key": "k", "state": "connected", "is_trying": false,
             "is_active": true, "is_suspect": false, "is_mirroring": false, "switches": 0, "suspicions": 0,

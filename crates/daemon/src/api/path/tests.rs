@@ -87,7 +87,7 @@ async fn a_trusted_peer_is_found_by_its_name_its_tunnel_key_and_its_address() {
 }
 
 #[tokio::test]
-async fn whoever_has_no_path_is_refused_with_the_reason() {
+async fn a_peer_without_a_path_is_refused_with_the_reason() {
     let mut said = Vec::new();
     let mut refuses = async |world: &World, peer: &str, code: u16, kind: &str| {
         let (got, failure) = world.ask(peer).await;
