@@ -33,7 +33,8 @@ fn events(process: &Process) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let events = process.stdout();
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let events = events.filter(|event| !matches!(event["event"].as_str(), Some("peer_up" | "peer_down")));
+    let events =
+        events.filter(|event| !matches!(event["event"].as_str(), Some("peer_up" | "peer_down" | "path_changed")));
     events.map(|event| (text(&event["event"]), text(&event["name"]), text(&event["by"]))).collect()
 }
 

@@ -8,6 +8,7 @@ use overlay_daemon::failure::ExitKind;
 
 use crate::arguments::agent::On;
 use crate::session::Session;
+use crate::verbs::path::way;
 use crate::{columns, inert};
 
 pub(crate) fn run(session: &Session, arguments: &On) -> Result<(), Failure> {
@@ -36,7 +37,7 @@ fn ended(last: Option<Happened>) -> Failure {
 }
 
 fn text(event: &AgentEvent) -> String {
-    let mut line = format!("{}  {:<9}", inert::text(&event.time), event.event.word());
+    let mut line = format!("{}  {:<12}", inert::text(&event.time), event.event.word());
     if let Some(identity) = &event.identity {
         let name = columns::agent(event.name.as_deref().unwrap_or_default(), identity);
         line += &format!("  {name}  {}", columns::key(identity));
@@ -50,6 +51,9 @@ fn text(event: &AgentEvent) -> String {
         let list = |scopes: &Option<Vec<String>>| columns::scopes(scopes.as_deref().unwrap_or_default());
         line += &format!("  may open {} here, we may open {}", list(&event.allow), list(&event.opens));
     }
+    if let (Some(path), Some(remote)) = (event.path, event.remote) {
+        line += &format!("  {}", way(path, remote));
+    }
     if let Some(message) = &event.message {
         line += &format!("  {}", inert::text(message));
     }
@@ -59,6 +63,7 @@ fn text(event: &AgentEvent) -> String {
 #[cfg(test)]
 mod tests {
     use overlay_daemon::agent::request::PendingRequest;
+    use overlay_daemon::view::PathKind;
     use overlay_golden::golden;
 
     use super::*;
@@ -75,6 +80,8 @@ mod tests {
             allow: Some(Vec::new()),
             opens: Some(vec!["tcp/8000".to_owned(), "icmp".to_owned()]),
             expires: None,
+            path: None,
+            remote: None,
             request: None,
             message: None,
         }
@@ -100,7 +107,12 @@ mod tests {
             message: Some("the reader was 256 events behind".to_owned()),
             ..event(Happened::Dropped)
         };
-        let events = [asked, event(Happened::Trusted), event(Happened::PeerDown), dropped];
+        let relayed = AgentEvent {
+            path: Some(PathKind::Relay),
+            remote: Some("192.0.2.1:7447".parse().expect("an address and a port")),
+            ..event(Happened::PathChanged)
+        };
+        let events = [asked, event(Happened::Trusted), relayed, event(Happened::PeerDown), dropped];
         let shown: Vec<_> = events.iter().map(text).collect();
         assert!(shown.iter().all(|line| !line.contains(char::is_control)));
         golden("overlay events", shown.join("\n"));

@@ -3,17 +3,20 @@
 //! A look at a relation that changed ([`Agent::note`]) notices whether our word changed. A verb then logs it as the
 //! decision of its user. What is left when a turn of the agent ends was decided by the config, or by the clock.
 
+use std::net::SocketAddr;
+
 use overlay_wire::signed::{PublicKey, ScopeList};
 
 use super::beforehand::Entry;
 use super::decisions_log::Decision;
 use super::explain::Side;
 use super::named::impossible;
-use super::request::{AgentPeer, AgentReply, Approve, Decided, Happened, Reply};
+use super::request::{AgentEvent, AgentPeer, AgentReply, Approve, Decided, Happened, Reply};
 use super::trust::{Impossible, Moment, Relation, Terms, Word};
 use super::watchers::event_of;
 use super::{Agent, Changed, NOTHING};
 use crate::failure::{ExitKind, Failure};
+use crate::path_kind::PathKind;
 
 impl Agent {
     /// Looks at a relation that may have changed.
@@ -227,6 +230,14 @@ impl Agent {
         {
             let what = if is_up { Happened::PeerUp } else { Happened::PeerDown };
             self.watchers.hold(event_of(relation, what, None::<Side>, self.moment()));
+        }
+    }
+
+    /// Tells that packets to a peer take a different path.
+    pub(super) fn on_path(&mut self, peer: &PublicKey, remote: SocketAddr, path: PathKind) {
+        if let Some(relation) = self.book.relation(peer) {
+            let event = event_of(relation, Happened::PathChanged, None, self.moment());
+            self.watchers.hold(AgentEvent { path: Some(path), remote: Some(remote), ..event });
         }
     }
 

@@ -9,6 +9,7 @@ use overlay_wire::signed::{self, Pool, PublicKey, Scope, ScopeList};
 use super::trust::{Open, Relation};
 use super::{Agent, Changed, NOTHING};
 use crate::config::{AgentPeer, Peer};
+use crate::path_kind::PathKind;
 
 /// Seconds without traffic after which a peer is sent an empty packet, so that both know that the path works.
 const KEEPALIVE: u16 = 25;
@@ -55,7 +56,10 @@ impl Agent {
             (Event::PresharedKeyProven(_), Some(agent)) => self.on_preshared_key_proven(&agent),
             (Event::HandshakeCompleted(..) | Event::Answering(_, true), Some(agent)) => self.on_reached(agent, true),
             (Event::HandshakeFailed(_) | Event::Answering(_, false), Some(agent)) => self.on_reached(agent, false),
-            (Event::EndpointChanged(..) | Event::PathMtu(..), _) | (_, None) => {}
+            (Event::EndpointChanged(_, remote, is_relayed), Some(agent)) => {
+                self.on_path(&agent, *remote, PathKind::of(*is_relayed));
+            }
+            (Event::PathMtu(..), _) | (_, None) => {}
         }
         NOTHING
     }

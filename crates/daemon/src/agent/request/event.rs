@@ -1,6 +1,7 @@
 //! One event, as programs read it: a line of JSON.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::PendingRequest;
 use crate::agent::explain::Side;
 use crate::dates::rfc3339;
+use crate::path_kind::PathKind;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +31,8 @@ pub enum Happened {
     PeerUp,
     /// A trusted peer does not answer any more.
     PeerDown,
+    /// Packets to a trusted peer take a different path.
+    PathChanged,
     /// This reader was too slow. It is the last line.
     Dropped,
     /// The daemon is stopping. It is the last line.
@@ -47,6 +51,7 @@ impl Happened {
             Self::Expired => "expired",
             Self::PeerUp => "peer_up",
             Self::PeerDown => "peer_down",
+            Self::PathChanged => "path_changed",
             Self::Dropped => "dropped",
             Self::Ended => "ended",
         }
@@ -83,6 +88,12 @@ pub struct AgentEvent {
     /// When the first of both grants ends, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
+    /// Whether packets to the peer go through a relay now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathKind>,
+    /// Where they go: an address of the peer, or of the relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<SocketAddr>,
     /// The request that waits for a decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<PendingRequest>,
@@ -104,6 +115,8 @@ impl AgentEvent {
             allow: None,
             opens: None,
             expires: None,
+            path: None,
+            remote: None,
             request: None,
             message: None,
         }
