@@ -11,4 +11,5 @@ mod lab;
 mod paths {
     mod failover;
     mod pairs;
+    mod shown;
 }
