@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use overlay_core::DropReason;
 use overlay_daemon::config::{self, Absent, Applied};
-use overlay_daemon::view::metrics;
+use overlay_daemon::view::{NotDirect, metrics};
 
 const END: &str = "<!-- end generated -->";
 
@@ -19,7 +19,7 @@ const END: &str = "<!-- end generated -->";
 type Render = fn() -> String;
 
 /// The generated tables by their names.
-const TABLES: [(&str, Render); 8] = [
+const TABLES: [(&str, Render); 9] = [
     ("config-keys", config_keys),
     ("metrics", metrics_table),
     ("drop-reasons", drop_reasons),
@@ -28,6 +28,7 @@ const TABLES: [(&str, Render); 8] = [
     ("rendezvous-metrics", rendezvous_metrics),
     ("rendezvous-ends", rendezvous_ends),
     ("relay-metrics", relay_metrics),
+    ("not-direct", not_direct),
 ];
 
 #[test]
@@ -148,6 +149,14 @@ fn doctor_findings() -> String {
     let mut text = "| code | check | meaning |\n|---|---|---|\n".to_owned();
     for code in overlay_daemon::doctor::Code::ALL {
         row(&mut text, &[&format!("`{}`", code.name()), code.check().name(), code.meaning()]);
+    }
+    text
+}
+
+fn not_direct() -> String {
+    let mut text = "| reason | meaning | what to do |\n|---|---|---|\n".to_owned();
+    for reason in NotDirect::ALL {
+        row(&mut text, &[&format!("`{}`", reason.name()), reason.message(), reason.advice()]);
     }
     text
 }
