@@ -103,7 +103,9 @@ impl Relay {
             return false;
         }
         let used = self.address();
-        self.at = addresses.iter().position(|address| Some(*address) == used).unwrap_or(0);
+        // What has not answered yet gives way to what is said to be better.
+        let kept = addresses.iter().position(|address| Some(*address) == used).filter(|_| self.is_bound());
+        self.at = kept.unwrap_or(0);
         self.addresses = addresses;
         if self.address() != used {
             self.start_over(now);
