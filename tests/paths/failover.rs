@@ -46,8 +46,8 @@ impl Fault {
             Self::Forgotten => apart.sites[1].forget(),
             Self::Moved => {
                 let (host, device) = (&apart.alice.host, apart.alice.host.link_to(apart.sites[0].router()));
-                host.ip(&format!("address add 192.168.1.99/24 dev {device}"));
                 host.ip(&format!("address del 192.168.1.2/24 dev {device}"));
+                host.ip(&format!("address add 192.168.1.99/24 dev {device}"));
                 host.ip(&format!("route replace default via 192.168.1.1 dev {device}"));
             }
         }
@@ -62,8 +62,8 @@ impl Fault {
             Self::Forgotten => {}
             Self::Moved => {
                 let (host, device) = (&apart.alice.host, apart.alice.host.link_to(apart.sites[0].router()));
-                host.ip(&format!("address add 192.168.1.2/24 dev {device}"));
                 host.ip(&format!("address del 192.168.1.99/24 dev {device}"));
+                host.ip(&format!("address add 192.168.1.2/24 dev {device}"));
                 host.ip(&format!("route replace default via 192.168.1.1 dev {device}"));
             }
         }

@@ -232,7 +232,9 @@ impl NotDirect {
     pub fn advice(self) -> &'static str {
         match self {
             Self::RelayOnly => "Set `candidates = \"auto\"` in `[agent]`, then `down` and `up`.",
-            Self::NoSession => "Send something, such as `overlay ping PEER`. If it is not answered: `overlay doctor --peer PEER`.",
+            Self::NoSession => {
+                "Send something, such as `overlay ping PEER`. If it is not answered: `overlay doctor --peer PEER`."
+            }
             Self::NotBetter => "Nothing: packets move to the direct path once it has been better for two seconds.",
             Self::Trying => "Wait some seconds: `overlay ping PEER --until-direct`.",
             Self::Asleep => "Use the peer, for example with `overlay ping PEER`.",
