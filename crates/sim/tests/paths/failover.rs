@@ -26,24 +26,24 @@ pub(super) fn apart(seed: u64, kinds: [Kind; 2], relays: usize, round_trip: u64)
     agents
 }
 
-/// Who lives in a world, for faults that come while it runs.
+/// The hosts and routers of a world, for faults that come while it runs.
 #[derive(Clone)]
-struct Whom {
+struct Inhabitants {
     alice: HostId,
     bob: HostId,
     routers: Vec<RouterId>,
 }
 
 /// The longest gap of 20 runs around `fault`, which comes at a different moment of each: median, 95th percentile and worst.
-fn gaps(kinds: [Kind; 2], relays: usize, round_trip: u64, fault: fn(&mut World, &Whom)) -> [Duration; 3] {
+fn gaps(kinds: [Kind; 2], relays: usize, round_trip: u64, fault: fn(&mut World, &Inhabitants)) -> [Duration; 3] {
     let run = |seed| {
         let mut agents = apart(seed, kinds, relays, round_trip);
         let (alice, bob) = agents.pair();
         agents.world.pings(alice, bob, INTERVAL, seconds(8));
         let is_direct = agents.world.routes(alice, bob) == [Route::Direct];
         assert_eq!(is_direct, kinds != [Kind::Strict; 2], "seed {seed}");
-        let whom = Whom { alice, bob, routers: agents.routers.clone() };
-        agents.world.after(millis(3_000 + seed * 13), move |world| fault(world, &whom));
+        let those = Inhabitants { alice, bob, routers: agents.routers.clone() };
+        agents.world.after(millis(3_000 + seed * 13), move |world| fault(world, &those));
         agents.world.pings(alice, bob, INTERVAL, seconds(13)).longest_gap()
     };
     let mut gaps: Vec<_> = (0..RUNS).map(run).collect();
@@ -52,7 +52,7 @@ fn gaps(kinds: [Kind; 2], relays: usize, round_trip: u64, fault: fn(&mut World, 
 }
 
 /// Asserts what may be seen of a fault at both round trips.
-fn bounded(name: &str, kinds: [Kind; 2], relays: usize, fault: fn(&mut World, &Whom)) {
+fn bounded(name: &str, kinds: [Kind; 2], relays: usize, fault: fn(&mut World, &Inhabitants)) {
     for round_trip in [20, 80] {
         let [median, p95, worst] = gaps(kinds, relays, round_trip, fault);
         println!("{name}, {round_trip} ms: median {median:?}, p95 {p95:?}, worst {worst:?}");
@@ -71,48 +71,48 @@ pub(super) const DIRECT: [Kind; 2] = [Kind::Moderate, Kind::Linux];
 
 #[test]
 fn a_direct_path_dies_in_both_directions() {
-    bounded("both directions", DIRECT, 1, |world, whom| {
-        lose_all(world, whom.alice, whom.bob);
-        lose_all(world, whom.bob, whom.alice);
+    bounded("both directions", DIRECT, 1, |world, those| {
+        lose_all(world, those.alice, those.bob);
+        lose_all(world, those.bob, those.alice);
     });
 }
 
 #[test]
 fn a_direct_path_dies_from_us_to_the_peer() {
-    bounded("towards the peer", DIRECT, 1, |world, whom| lose_all(world, whom.alice, whom.bob));
+    bounded("towards the peer", DIRECT, 1, |world, those| lose_all(world, those.alice, those.bob));
 }
 
 #[test]
 fn a_direct_path_dies_from_the_peer_to_us() {
-    bounded("from the peer", DIRECT, 1, |world, whom| lose_all(world, whom.bob, whom.alice));
+    bounded("from the peer", DIRECT, 1, |world, those| lose_all(world, those.bob, those.alice));
 }
 
 #[test]
 fn our_router_forgets_its_mappings() {
-    bounded("mappings forgotten", DIRECT, 1, |world, whom| world.forget_mappings(whom.routers[0]));
+    bounded("mappings forgotten", DIRECT, 1, |world, those| world.forget_mappings(those.routers[0]));
 }
 
 #[test]
 fn the_router_of_the_peer_forgets_its_mappings() {
-    bounded("mappings of the peer forgotten", DIRECT, 1, |world, whom| world.forget_mappings(whom.routers[1]));
+    bounded("mappings of the peer forgotten", DIRECT, 1, |world, those| world.forget_mappings(those.routers[1]));
 }
 
 #[test]
 fn a_router_gets_a_different_address() {
-    bounded("different address", DIRECT, 1, |world, whom| world.renumber(whom.routers[0], &["198.51.100.77"]));
+    bounded("different address", DIRECT, 1, |world, those| world.renumber(those.routers[0], &["198.51.100.77"]));
 }
 
 #[test]
 fn a_host_gets_a_different_address() {
-    bounded("host moved", [Kind::None, Kind::Moderate], 1, |world, whom| {
-        world.roam(whom.alice, &["198.51.100.78:51820"]);
+    bounded("host moved", [Kind::None, Kind::Moderate], 1, |world, those| {
+        world.roam(those.alice, &["198.51.100.78:51820"]);
     });
 }
 
 #[test]
 fn a_relay_is_killed_and_there_is_a_spare() {
-    bounded("relay killed", [Kind::Strict, Kind::Strict], 2, |world, whom| {
-        let Some(Route::Relayed(relay)) = world.routes(whom.alice, whom.bob).first().copied() else {
+    bounded("relay killed", [Kind::Strict, Kind::Strict], 2, |world, those| {
+        let Some(Route::Relayed(relay)) = world.routes(those.alice, those.bob).first().copied() else {
             panic!("relayed")
         };
         world.kill_relay(relay);

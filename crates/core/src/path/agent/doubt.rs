@@ -180,7 +180,7 @@ impl Agent {
         earlier(probe, overdue.filter(|_| matches!(self.doubt, Doubt::Suspect { .. })))
     }
 
-    /// Leaves the path in use for the best one that was proven since. Returns false if there is none.
+    /// Leaves the path in use for the best one that was proven since. Returns false if no path was.
     fn leave(&mut self, since: Instant, now: Instant) -> bool {
         let proven = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary && pair.is_proven_since(since));
         let best = proven.min_by(|one, other| one.quality().order(other.quality())).map(|pair| pair.number);
