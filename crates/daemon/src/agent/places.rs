@@ -86,7 +86,7 @@ impl Agent {
             };
             let Ok(signed) = Signed::sign(endpoints, &self.keys.identity) else { return };
             let letter = Letter::Endpoints { endpoints: signed.bytes().to_vec().into() };
-            // Two relays with their permits leave room for eight places or so.
+            // Two relays with their permits leave room for ten places at least.
             if self.post.fits_slot(&letter) || places.pop().is_none() {
                 self.shared.remove(peer);
                 self.shared.extend(is_shared.then_some(*peer));
