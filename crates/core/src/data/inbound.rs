@@ -39,12 +39,12 @@ struct Course {
     admitted: Option<Admitted>,
 }
 
-/// A peer and its part of a train. Timers and counters are updated once for all of it.
+/// A peer, a path, and their part of a train. Timers and counters are updated once for all of it.
 struct Sender {
     tag: PeerTag,
     is_authentic: bool,
     origin: Origin,
-    /// Datagrams, frames included.
+    /// Datagrams that the path agent was not told of yet, frames included.
     datagrams: u32,
     /// It sent something that a peer sends only while it hears us.
     is_heard: bool,
@@ -56,6 +56,19 @@ struct Sender {
 impl Sender {
     fn new(tag: PeerTag, origin: Origin) -> Self {
         Self { tag, is_authentic: false, origin, datagrams: 0, is_heard: false, packets: 0, bytes: 0, wire_bytes: 0 }
+    }
+
+    /// Whether a datagram of this peer from there belongs to it: a relay may send those of several channels as one train.
+    fn is_of(&self, tag: PeerTag, origin: Origin) -> bool {
+        self.tag == tag && self.origin.via.channel == origin.via.channel
+    }
+
+    /// Tells the path agent what has arrived so far.
+    fn tell_agent(&mut self, peer: &mut Peer, now: Instant) {
+        let count = std::mem::take(&mut self.datagrams);
+        if let Some(agent) = &mut peer.paths.agent {
+            agent.on_received(self.origin.endpoint(), count, self.packets > 0, now);
+        }
     }
 }
 
@@ -98,14 +111,12 @@ impl Node {
     /// Settles timers and counters for the peer whose data came last. Called when the train ends or the next data is from a
     /// different peer.
     fn dismiss(&mut self, course: &mut Course, now: Instant) {
-        let Some(sender) = course.sender.take() else { return };
+        let Some(mut sender) = course.sender.take() else { return };
         let Some(peer) = self.peers.peer(sender.tag) else { return };
         peer.stats.received_packets.add(sender.packets);
         peer.stats.received_bytes.add(sender.bytes);
         self.context.stats.count_received(&peer.stats, sender.origin.via, sender.wire_bytes);
-        if let Some(agent) = &mut peer.paths.agent {
-            agent.on_received(sender.origin.endpoint(), sender.datagrams, sender.packets > 0, now);
-        }
+        sender.tell_agent(peer, now);
         if sender.is_authentic {
             self.context.renew(peer, REKEY_ON_RECEIVE, now);
         }
@@ -159,7 +170,7 @@ impl Node {
             _ => self.context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?,
         };
         course.receiver = Some((receiver, tag));
-        let is_new = course.sender.as_ref().is_none_or(|sender| sender.tag != tag);
+        let is_new = course.sender.as_ref().is_none_or(|sender| !sender.is_of(tag, origin));
         if is_new {
             self.dismiss(course, now);
         }
@@ -194,7 +205,11 @@ impl Node {
         let delivered = match received {
             Received::Keepalive => Ok(None),
             Received::Malformed => Err(DropReason::InboundMalformed),
-            Received::Frame(frame) => self.context.on_frame(peer, frame, origin, now),
+            Received::Frame(frame) => {
+                // The answer to a probe says how much has arrived, also before it in this train.
+                sender.tell_agent(peer, now);
+                self.context.on_frame(peer, frame, origin, now)
+            }
             Received::Packet(packet) if self.context.on_echo_reply(peer, &packet, now) => Ok(None),
             Received::Packet(packet) => Ok(Some(packet)),
         };

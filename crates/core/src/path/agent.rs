@@ -183,7 +183,7 @@ impl Agent {
     pub(crate) fn on_probe(&mut self, from: Endpoint, sent: u32, now: Instant) -> u32 {
         let Some(number) = self.pairs.ensure(from, now) else { return 0 };
         let Some(pair) = self.pairs.get_mut(number) else { return 0 };
-        // The train that brought it is counted when it ends.
+        // What came before it is counted already, and it is counted later.
         let received = pair.received.wrapping_add(1);
         pair.inbound.on_sample(sent, received, now);
         if !pair.is_proven() {

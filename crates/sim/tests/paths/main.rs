@@ -2,6 +2,7 @@
 //! stops working.
 
 mod carrier;
+mod counting;
 mod failover;
 mod ground;
 mod matrix;
