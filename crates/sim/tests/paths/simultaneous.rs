@@ -23,7 +23,6 @@ fn sessions(world: &World, host: HostId) -> BTreeSet<u32> {
 
 /// Behind two strict routers with one relay, no better path wants a session of its own.
 #[test]
-#[ignore = "agents move between two channels of one relay"]
 fn agents_that_begin_within_50_ms_agree_on_one_session() {
     for seed in 0..RUNS {
         let (mut agents, mut rng) = anywhere(seed, [Kind::Strict, Kind::Strict], 1);

@@ -53,6 +53,8 @@ impl Quality {
         match self.class_before(present) {
             Ordering::Less => Better::Class,
             Ordering::Greater => Better::No,
+            // The channels of one relay are one path: their round trips differ by chance.
+            Ordering::Equal if self.is_relayed() && self.endpoint.address == present.endpoint.address => Better::No,
             Ordering::Equal => {
                 let margin = FASTER_BY.max(present.round_trip / 5);
                 if self.round_trip + margin <= present.round_trip { Better::Faster } else { Better::No }
@@ -101,6 +103,15 @@ mod tests {
         let via = Via { channel: channel.and_then(Channel::new), ..Via::ANY };
         let endpoint = Endpoint { address: "192.0.2.1:1".parse().unwrap(), via };
         Quality { endpoint, loss, round_trip: Duration::from_millis(millis) }
+    }
+
+    #[test]
+    fn a_channel_is_no_faster_than_a_different_one_of_the_same_relay() {
+        assert_eq!(path(Some(2), 0, 20).better_than(path(Some(1), 0, 200)), Better::No);
+        assert_eq!(path(Some(2), 0, 20).better_than(path(Some(1), 15, 20)), Better::Class);
+        let elsewhere = Endpoint { address: "192.0.2.2:1".parse().unwrap(), ..path(Some(2), 0, 20).endpoint };
+        let faster = Quality { endpoint: elsewhere, ..path(Some(2), 0, 20) };
+        assert_eq!(faster.better_than(path(Some(1), 0, 200)), Better::Faster);
     }
 
     #[test]
