@@ -260,8 +260,10 @@ impl Agent {
         let Some(known) = self.peers.get(&peer) else { return };
         let candidates = known.heard.as_ref().map(|(_, candidates)| candidates.clone()).unwrap_or_default();
         let address = |id: &RelayId| self.legs.iter().find(|leg| leg.relay.id == *id).map(|leg| leg.address);
-        let relayed = known.channels.iter().filter_map(|(id, channel)| Some((address(id)?, *channel))).collect();
-        self.acts.push_back(Act::SetRemote { peer, remote: Remote { candidates, relayed, ..Remote::default() } });
+        let relayed: Vec<_> =
+            known.channels.iter().filter_map(|(id, channel)| Some((address(id)?, *channel))).collect();
+        let awaits_relay = relayed.is_empty() && !self.legs.is_empty();
+        self.acts.push_back(Act::SetRemote { peer, remote: Remote { candidates, relayed, awaits_relay } });
     }
 
     /// Tells the node where this host may be reached, if that is new.

@@ -77,7 +77,6 @@ fn hold(networks: std::ops::Range<u64>) {
 }
 
 #[test]
-#[ignore = "a call to a candidate springs the trap of a Linux router"]
 fn a_direct_path_is_found_exactly_where_there_is_one() {
     hold(0..SOME);
 }
