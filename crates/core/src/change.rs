@@ -19,7 +19,7 @@ use crate::data::allowlist::{Allowlist, HostPorts};
 use crate::data::budget::Purse;
 use crate::data::shares::Party;
 use crate::node::Node;
-use crate::path::paths::Endpoint;
+use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
 use crate::session::answered::Answered;
 use crate::session::gate::LOAD_LIMIT;

@@ -5,6 +5,7 @@ mod calling;
 pub(crate) mod candidate;
 pub(crate) mod candidates;
 pub(crate) mod discovery;
+pub(crate) mod endpoint;
 pub(crate) mod endpoints;
 mod exchange;
 pub(crate) mod finding;

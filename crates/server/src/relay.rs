@@ -4,7 +4,7 @@
 //! sockets --trains--> Relay --trains--> sockets
 //! ```
 //!
-//! [`turn`] is what the thread does when something has arrived. Between turns it sleeps in an epoll.
+//! `turn` is what the thread does when something has arrived. Between turns it sleeps in an epoll.
 //!
 //! The thread is no task of the runtime: a rendezvous verifies signatures there, and a runtime that hands its epoll from one
 //! thread to the next costs as much as forwarding. All that others ever tell it is to end.

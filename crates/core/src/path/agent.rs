@@ -38,7 +38,7 @@ use self::pairs::Pairs;
 use self::round::{Due, Round};
 use self::search::{Search, Searches};
 use crate::instant::earlier;
-use crate::path::paths::Endpoint;
+use crate::path::endpoint::Endpoint;
 use crate::{Instant, Remote};
 
 /// How long after the last packet of an application a peer sleeps.

@@ -17,7 +17,8 @@ use crate::local::Local;
 use crate::origin::Origin;
 use crate::outbox::Draft;
 use crate::path::discovery::{Ceiling, Discovery, Due, EchoEnds};
-use crate::path::paths::{Endpoint, Path};
+use crate::path::endpoint::Endpoint;
+use crate::path::paths::Path;
 use crate::peer::Peer;
 use crate::{DropReason, Event, Instant, PathTag, ProbedBy};
 

@@ -11,7 +11,7 @@ use crate::origin::Origin;
 use crate::outbox::Heading;
 use crate::path::agent::{Agent, Base, Step};
 use crate::path::candidate;
-use crate::path::paths::Endpoint;
+use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
 use crate::session::calls::HANDSHAKE_CLASS;
 use crate::session::tunnel::jitter;
@@ -19,13 +19,6 @@ use crate::{CandidateScope, DropReason, Instant, Remote};
 
 /// What an opener holds. It never arrives; what arrives of it is nothing to anybody.
 const OPENER: [u8; 1] = [0];
-
-impl Origin {
-    /// The pair that a datagram came over, as our side names it.
-    pub(crate) fn endpoint(self) -> Endpoint {
-        Endpoint { address: self.source, via: self.via }
-    }
-}
 
 impl Context {
     /// Sets whether the node finds the path to the peer by itself.

@@ -7,11 +7,11 @@
 
 use std::net::SocketAddr;
 
-use crate::origin::Far;
 use crate::path::agent::Agent;
 use crate::path::discovery::{Discovery, Way};
+use crate::path::endpoint::Endpoint;
 use crate::path::greeting::Acquaintance;
-use crate::{PathTag, PeerTag, Via};
+use crate::{PathTag, PeerTag};
 
 /// How many paths that are not in use are remembered.
 const MAX_OTHERS: usize = 4;
@@ -35,24 +35,6 @@ pub(crate) struct Path {
     pub(crate) endpoint: Endpoint,
     /// The search for its MTU, while there is one.
     pub(crate) discovery: Option<Box<Discovery>>,
-}
-
-/// The outer address of a peer, and the local address to reach it from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    pub(crate) address: SocketAddr,
-    pub(crate) via: Via,
-}
-
-impl Endpoint {
-    /// An endpoint from the configuration: the kernel chooses the source.
-    pub(crate) fn configured(address: SocketAddr) -> Self {
-        Self { address, via: Via::ANY }
-    }
-
-    pub(crate) fn far(self) -> Far {
-        (self.address, self.via.channel)
-    }
 }
 
 impl Paths {

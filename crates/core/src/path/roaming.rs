@@ -7,7 +7,7 @@ use overlay_wire::relay::Channel;
 use crate::context::Context;
 use crate::origin::Origin;
 use crate::outbox::{Draft, Heading};
-use crate::path::paths::Endpoint;
+use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
 use crate::{Event, Instant, Via};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Agent, earlier};
 use crate::Instant;
-use crate::path::paths::Endpoint;
+use crate::path::endpoint::Endpoint;
 
 /// How long the relays get.
 const RELAYS_FIRST: Duration = Duration::from_secs(1);

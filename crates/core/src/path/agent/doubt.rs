@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::pair::Pair;
 use super::{Agent, KEPT_EVERY, PROOF_EVERY, earlier};
 use crate::Instant;
-use crate::path::paths::Endpoint;
+use crate::path::endpoint::Endpoint;
 
 /// How long nothing is sent before the first packet is mirrored.
 pub(super) const IDLE: Duration = Duration::from_secs(25);

@@ -15,7 +15,7 @@ use super::loss::Loss;
 use super::rank::Quality;
 use super::rtt::RoundTrip;
 use crate::Instant;
-use crate::path::paths::Endpoint;
+use crate::path::endpoint::Endpoint;
 
 /// When probes go out, counted from the first one. Then one a second.
 const PROBES: [Duration; 5] = [

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Base;
 use super::pair::Pair;
-use crate::path::paths::Endpoint;
+use crate::path::endpoint::Endpoint;
 use crate::{Instant, Remote, Via};
 
 /// The most pairs of one peer, and the most addresses of it that were only heard.

@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::path::paths::Endpoint;
+use crate::path::endpoint::Endpoint;
 
 /// The upper ends of the first classes of loss, in thousandths.
 const LOSS_CLASSES: [u32; 3] = [10, 50, 200];
