@@ -55,7 +55,7 @@ fn text(path: &PathStatus, now: u64) -> String {
     }
     lines.push(("switches", format!("{} (path in doubt: {})", path.switches, path.suspicions)));
     let told: Vec<_> = path.told_addresses.iter().map(ToString::to_string).collect();
-    lines.push(("told peer", if told.is_empty() { "no address".to_owned() } else { told.join(", ") }));
+    lines.push(("told peer", if told.is_empty() { "nothing in the session".to_owned() } else { told.join(", ") }));
     if path.pairs.is_empty() {
         return columns::labelled(&lines);
     }
@@ -77,7 +77,7 @@ fn pairs(pairs: &[PairStatus]) -> String {
     let since = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), |ms| ago(ms / 1_000));
     let rows = pairs.iter().map(|pair| {
         [
-            pair.remote.to_string(),
+            pair.channel.map_or_else(|| pair.remote.to_string(), |channel| format!("{} #{channel}", pair.remote)),
             pair.local.map_or_else(|| "any".to_owned(), |local| local.to_string()),
             pair.kind.name().to_owned(),
             state(pair),
@@ -159,7 +159,7 @@ mod tests {
                 "relay",
                 "192.0.2.1:7447",
                 "proven",
-                &json!({ "rtt_ms": 44.0, "probes_answered": 9, "proven_ms_ago": 2_000 }),
+                &json!({ "channel": 77, "rtt_ms": 44.0, "probes_answered": 9, "proven_ms_ago": 2_000 }),
             ),
             pair("direct", "[2001:db8::2]:51820", "failed", &json!({ "local": "2001:db8::1", "is_named": false })),
             pair("direct", "10.0.0.2:51820", "idle", &json!({ "tried_ms_ago": null, "probes_sent": 0 })),

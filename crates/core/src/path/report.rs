@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use overlay_wire::relay::Channel;
+
 use crate::local::Local;
 use crate::path::agent::Agent;
 use crate::path::agent::pair::{Pair, State};
@@ -39,6 +41,8 @@ pub struct PairReport {
     pub remote: SocketAddr,
     /// Whether there is a relay between.
     pub kind: PathKind,
+    /// The channel of the relay.
+    pub channel: Option<Channel>,
     /// What is known of it.
     pub state: PairState,
     /// Whether packets take it.
@@ -125,6 +129,7 @@ impl Pair {
             local: self.endpoint.via.local.map(|(address, _)| address),
             remote: self.endpoint.address,
             kind: if self.is_relayed() { PathKind::Relay } else { PathKind::Direct },
+            channel: self.endpoint.via.channel,
             state: match self.state {
                 State::Idle => PairState::Idle,
                 State::Probing { .. } => PairState::Probing,

@@ -76,6 +76,9 @@ pub struct PairStatus {
     pub local: Option<IpAddr>,
     /// The peer's address, or the relay's.
     pub remote: SocketAddr,
+    /// The number of the relay's channel. Two channels of one relay are two pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<u32>,
     /// What is known of it.
     pub state: PairState,
     /// Whether packets take it.
@@ -327,6 +330,7 @@ impl PairStatus {
             kind: pair.kind.into(),
             local: pair.local,
             remote: pair.remote,
+            channel: pair.channel.map(|channel| channel.number()),
             state: pair.state.into(),
             is_primary: pair.is_primary,
             is_mirror: pair.is_mirror,

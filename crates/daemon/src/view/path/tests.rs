@@ -16,6 +16,7 @@ fn pair(kind: core::PathKind, remote: &str) -> PairReport {
         local: None,
         remote: remote.parse().expect("an address and a port"),
         kind,
+        channel: None,
         state: core::PairState::Failed,
         is_primary: false,
         is_mirror: false,
