@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use overlay_wire::control::Frame;
+use overlay_wire::wireguard::INITIATION_LEN;
 use rand_core::RngCore;
 
 use crate::context::Context;
@@ -121,6 +122,33 @@ impl Context {
         self.outbox.call(initiation, heading, peer.tag);
         self.stats.initiations_sent.add(1);
         self.stats.count_sent(&peer.stats, via, len);
+    }
+
+    /// Begins a handshake over this pair alone.
+    pub(crate) fn rekey_over(&mut self, peer: &mut Peer, to: Endpoint, now: Instant) {
+        let retry_after = peer.tunnel.pause(now) + jitter(&mut self.rng);
+        let Some(session) = &mut peer.tunnel.session else { return };
+        if let Some(len) = session.initiate(now, retry_after, self.outbox.room(INITIATION_LEN)) {
+            let initiation = self.outbox.draft(len);
+            self.call_over(peer, to, initiation);
+            peer.on_initiated(now);
+        }
+    }
+
+    /// Sends what the present initiation's turn has come for.
+    pub(crate) fn call_agent(&mut self, peer: &mut Peer, now: Instant) {
+        while let Some(endpoint) = peer.paths.agent.as_mut().and_then(|agent| agent.poll_call(now)) {
+            let Some(initiation) = peer.tunnel.session.as_ref().and_then(|session| session.initiation()) else {
+                if let Some(agent) = &mut peer.paths.agent {
+                    agent.end_call();
+                }
+                return;
+            };
+            let initiation = self.outbox.copy(initiation);
+            if self.may_probe(peer, endpoint, now) {
+                self.call_over(peer, endpoint, initiation);
+            }
+        }
     }
 
     /// Records that this host could not send an initiation to `address`.

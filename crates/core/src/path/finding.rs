@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use overlay_wire::control::{CandidateList, Frame, MAX_CANDIDATES, Observed};
-use overlay_wire::wireguard::INITIATION_LEN;
 
 use crate::context::Context;
 use crate::local::Local;
@@ -13,8 +12,6 @@ use crate::path::agent::{Agent, Base, Step};
 use crate::path::candidate;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
-use crate::session::calls::HANDSHAKE_CLASS;
-use crate::session::tunnel::jitter;
 use crate::{CandidateScope, DropReason, Instant, Remote};
 
 /// What an opener holds. It never arrives; what arrives of it is nothing to anybody.
@@ -82,7 +79,7 @@ impl Context {
     }
 
     /// Whether one more datagram may go to a place that may be a victim's.
-    fn may_probe(&mut self, peer: &mut Peer, to: Endpoint, now: Instant) -> bool {
+    pub(crate) fn may_probe(&mut self, peer: &mut Peer, to: Endpoint, now: Instant) -> bool {
         let pair = peer.paths.agent.as_mut().and_then(|agent| agent.pair_at(to));
         let is_allowed = match pair.filter(|pair| !pair.is_relayed()) {
             Some(pair) => {
@@ -100,13 +97,8 @@ impl Context {
 
     fn open_path(&mut self, to: Endpoint, ttl: u8) {
         let opener = self.outbox.copy(&OPENER);
-        let heading = Heading {
-            destination: to.address,
-            via: to.via,
-            traffic_class: HANDSHAKE_CLASS,
-            ttl: Some(ttl),
-            whole_for: None,
-        };
+        let heading =
+            Heading { destination: to.address, via: to.via, traffic_class: 0, ttl: Some(ttl), whole_for: None };
         self.outbox.send(opener, heading);
         self.stats.openers_sent.add(1);
     }
@@ -189,33 +181,6 @@ impl Context {
         }
         if peer.paths.take(wanted) {
             self.on_path_taken(peer, now);
-        }
-    }
-
-    /// Begins a handshake over this pair alone.
-    fn rekey_over(&mut self, peer: &mut Peer, to: Endpoint, now: Instant) {
-        let retry_after = peer.tunnel.pause(now) + jitter(&mut self.rng);
-        let Some(session) = &mut peer.tunnel.session else { return };
-        if let Some(len) = session.initiate(now, retry_after, self.outbox.room(INITIATION_LEN)) {
-            let initiation = self.outbox.draft(len);
-            self.call_over(peer, to, initiation);
-            peer.on_initiated(now);
-        }
-    }
-
-    /// Sends what the present initiation's turn has come for.
-    pub(crate) fn call_agent(&mut self, peer: &mut Peer, now: Instant) {
-        while let Some(endpoint) = peer.paths.agent.as_mut().and_then(|agent| agent.poll_call(now)) {
-            let Some(initiation) = peer.tunnel.session.as_ref().and_then(|session| session.initiation()) else {
-                if let Some(agent) = &mut peer.paths.agent {
-                    agent.end_call();
-                }
-                return;
-            };
-            let initiation = self.outbox.copy(initiation);
-            if self.may_probe(peer, endpoint, now) {
-                self.call_over(peer, endpoint, initiation);
-            }
         }
     }
 }
