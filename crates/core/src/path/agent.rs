@@ -54,6 +54,8 @@ const SETTLING_EVERY: Duration = Duration::from_millis(700);
 const RELAY_RETRY: Duration = Duration::from_secs(2);
 /// How many paths beside the one in use are kept warm.
 const MAX_WARM: usize = 2;
+/// How many other paths what must not be lost is sent over.
+const MAX_OTHERS: usize = 8;
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,6 +258,14 @@ impl Agent {
     /// Where packets go.
     pub(crate) fn primary(&self) -> Option<&Pair> {
         self.primary.and_then(|number| self.pairs.get(number))
+    }
+
+    /// The other paths that may work: all that are proven, and all named direct ones while no direct path is proven.
+    pub(crate) fn others(&self) -> Vec<Endpoint> {
+        let has_direct = self.pairs.iter().any(|pair| pair.is_proven() && !pair.is_relayed());
+        let may_work = |pair: &&Pair| pair.is_proven() || !has_direct && pair.is_named && !pair.is_relayed();
+        let others = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary).filter(may_work);
+        others.take(MAX_OTHERS).map(|pair| pair.endpoint).collect()
     }
 
     /// All pairs.

@@ -218,11 +218,22 @@ impl Context {
         Ok(None)
     }
 
-    /// Says a word to a peer that is known to hand words on, if there is a session.
+    /// Says a word to a peer that is known to hand words on, if there is a session. It is said once, and a relay may have died
+    /// without our knowledge, so it goes over all paths.
     pub(crate) fn say_word(&mut self, peer: &mut Peer, bytes: &[u8], now: Instant) {
         let can = peer.is_alive(now) && peer.greeting.peer().understands(Abilities::WORDS);
         if can && (1..=MAX_WORD_LEN).contains(&bytes.len()) {
-            self.say(peer, Frame::Word { bytes }, false, now);
+            let frame = Frame::Word { bytes };
+            let mut plain = std::mem::take(&mut self.frame);
+            plain.resize(frame.len(), 0);
+            frame.write(&mut plain);
+            let message = self.seal_bare(peer, &plain, false, now);
+            self.frame = plain;
+            let Some(message) = message else { return };
+            let copy = self.outbox.read(&message).to_vec();
+            self.transmit(peer, message, CLASS, false);
+            self.repeat_elsewhere(peer, &copy, now);
+            peer.tunnel.on_sent(now);
         }
     }
 
@@ -313,7 +324,7 @@ impl Context {
         self.frame = echo;
     }
 
-    /// Seals a frame or an echo without padding.
+    /// Sends a frame or an echo without padding.
     fn send_bare(
         &mut self,
         peer: &mut Peer,
@@ -323,19 +334,26 @@ impl Context {
         is_whole: bool,
         now: Instant,
     ) {
-        let Some(session) = &mut peer.tunnel.session else { return };
+        let Some(message) = self.seal_bare(peer, bytes, is_question, now) else { return };
+        match over {
+            Some(endpoint) => self.transmit_over(peer, endpoint, message, CLASS),
+            None => self.transmit(peer, message, CLASS, is_whole),
+        }
+        peer.tunnel.on_sent(now);
+    }
+
+    /// Seals a frame or an echo without padding.
+    fn seal_bare(&mut self, peer: &mut Peer, bytes: &[u8], is_question: bool, now: Instant) -> Option<Draft> {
+        let session = peer.tunnel.session.as_mut()?;
         let room = self.outbox.room(bytes.len() + DATA_OVERHEAD);
         let len =
             if is_question { session.seal_question(bytes, now, room) } else { session.seal_answer(bytes, now, room) };
-        if len > 0 {
-            let message = self.outbox.draft(len);
-            peer.tunnel.on_sealed(self.outbox.read(&message));
-            match over {
-                Some(endpoint) => self.transmit_over(peer, endpoint, message, CLASS),
-                None => self.transmit(peer, message, CLASS, is_whole),
-            }
-            peer.tunnel.on_sent(now);
+        if len == 0 {
+            return None;
         }
+        let message = self.outbox.draft(len);
+        peer.tunnel.on_sealed(self.outbox.read(&message));
+        Some(message)
     }
 }
 

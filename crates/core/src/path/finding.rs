@@ -12,7 +12,7 @@ use crate::path::agent::{Agent, Base, Step};
 use crate::path::candidate;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
-use crate::{CandidateScope, DropReason, Instant, Remote};
+use crate::{Candidate, CandidateKind, CandidateScope, DropReason, Instant, Remote};
 
 /// What an opener holds. It never arrives; what arrives of it is nothing to anybody.
 const OPENER: [u8; 1] = [0];
@@ -156,6 +156,18 @@ impl Context {
         Ok(())
     }
 
+    /// Sends a copy of a sealed message over every other path that may work. The peer takes the first one that arrives, and
+    /// drops the others as replays.
+    pub(crate) fn repeat_elsewhere(&mut self, peer: &mut Peer, message: &[u8], now: Instant) {
+        let others = peer.paths.agent.as_ref().map(|agent| agent.others()).unwrap_or_default();
+        for to in others {
+            if self.may_probe(peer, to, now) {
+                let copy = self.outbox.copy(message);
+                self.transmit_over(peer, to, copy, 0);
+            }
+        }
+    }
+
     /// Records that a session was made whose message came from `origin`.
     pub(crate) fn on_session_over(&mut self, peer: &mut Peer, origin: Origin, is_initiator: bool, now: Instant) {
         if let Some(agent) = &mut peer.paths.agent {
@@ -211,12 +223,15 @@ impl Local {
             let ip = pair.endpoint.address.ip();
             !pair.is_relayed() && !candidate::is_private(ip) && self.candidates.iter().any(|own| own.address.ip() == ip)
         });
-        let is_told = |address: &SocketAddr| match self.candidate_scope {
+        let is_told = |own: &&Candidate| match self.candidate_scope {
             CandidateScope::All => true,
             CandidateScope::Relay => false,
-            CandidateScope::Auto => shares || !candidate::is_private(address.ip()),
+            // What others have seen means something to others.
+            CandidateScope::Auto => {
+                shares || own.kind != CandidateKind::Host || !candidate::is_private(own.address.ip())
+            }
         };
-        self.candidates.iter().map(|candidate| candidate.address).filter(is_told).collect()
+        self.candidates.iter().filter(is_told).map(|own| own.address).collect()
     }
 }
 
