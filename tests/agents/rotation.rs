@@ -74,6 +74,9 @@ fn transfers_in_both_directions_survive_rotations_of_both_sides() {
         let peer = peer(agent);
         (peer["path_mtu"].clone(), peer["endpoint"].clone())
     };
+    for (agent, peer) in [(&alice, "bob"), (&bob, "alice")] {
+        agent.verb(format!("ping {peer} --until-direct -i 0.2")).succeeded("overlay ping --until-direct");
+    }
     within(SHORTLY, "the MTU of the path", || {
         [&alice, &bob].iter().all(|agent| peer(agent)["path_mtu"]["state"] == "found").then_some(())
     });

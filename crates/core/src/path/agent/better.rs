@@ -73,6 +73,10 @@ impl Agent {
                 left.on_left(now);
             }
             self.take(number, now);
+        } else if self.primary != Some(number) && !is_initiator {
+            // The peer may have been started anew, and hear us only where it has called.
+            self.suspect(now);
+            self.heard = Some(number);
         }
     }
 }
