@@ -108,10 +108,11 @@ profile: ## draw flame graphs of the engine thread in both directions, into benc
 
 # Everything that takes too long for `make test`. Each target writes its results, which are then committed.
 .PHONY: weekly
-weekly: ## run soak, matrix, crowd, bench, profile and fuzz, which takes hours (sudo, needs a nightly toolchain)
+weekly: ## run soak, matrix, nats, crowd, bench, profile and fuzz, which takes hours (sudo, needs a nightly toolchain)
 	$(MAKE) advisories
 	$(MAKE) soak
 	$(MAKE) matrix
+	$(MAKE) nats
 	$(MAKE) crowd
 	$(MAKE) bench
 	cp target/bench/RESULTS.md benches/RESULTS.md

@@ -240,13 +240,11 @@ impl Agent {
         }
     }
 
-    /// Records that datagrams were sent to the path in use, and to the mirror if they were copied.
+    /// Records that datagrams were sent over the path in use. What was mirrored counts for no path: of both copies, the peer
+    /// counts the one that came first.
     pub(crate) fn on_sent(&mut self, count: u32, is_mirrored: bool) {
-        let mirror = if is_mirrored { self.mirror_number() } else { None };
-        for number in self.primary.into_iter().chain(mirror) {
-            if let Some(pair) = self.pairs.get_mut(number) {
-                pair.sent = pair.sent.wrapping_add(count);
-            }
+        if !is_mirrored && let Some(pair) = self.primary.and_then(|number| self.pairs.get_mut(number)) {
+            pair.sent = pair.sent.wrapping_add(count);
         }
     }
 

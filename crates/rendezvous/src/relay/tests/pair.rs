@@ -229,7 +229,7 @@ fn a_channel_that_is_not_wanted_any_more_is_closed() {
 }
 
 #[test]
-fn an_agent_that_is_not_there_yet_is_asked_for_until_it_comes() {
+fn an_agent_that_is_not_there_is_asked_for_ever_more_rarely_until_it_comes() {
     let mut world = World::new(2);
     world.clients.truncate(1);
     world.settle();
@@ -238,8 +238,10 @@ fn an_agent_that_is_not_there_yet_is_asked_for_until_it_comes() {
     assert!(world.events(1).contains(&refused));
     world.wait(60_000);
     let asked = world.relay.stats().refused(Reason::NotHere);
-    assert!((10..=13).contains(&asked), "every five seconds: {asked}");
+    assert!((4..=5).contains(&asked), "after 5, 10, 20 and 40 seconds: {asked}");
     world.clients.push(Client::new(config(2)));
+    let now = world.now();
+    world.clients[0].on_present(&identity(2), now);
     world.wait(6_000);
     assert_eq!(world.relay.channels(), 1);
 }
