@@ -45,7 +45,6 @@ impl Node {
             Command::SetRelays(relays) => return self.set_relays(relays),
             Command::SetRemote { peer, remote } => return self.set_remote(peer, &remote, now),
             Command::SetLocalCandidates(candidates, scope) => self.set_local_candidates(candidates, scope, now),
-            Command::MoveThrough { peer, relay, channel } => return self.move_through(peer, relay, channel, now),
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
             Command::SayWord(peer, word) => return self.say_word(peer, &word, now),
             Command::KnowsPresharedKey(peer) => return self.on_preshared_key_known(peer, now),

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 pub use overlay_wire::offload::Joins;
-use overlay_wire::relay::Channel;
 use zeroize::Zeroizing;
 
 use crate::data::allowlist::PeerFlows;
@@ -192,15 +191,6 @@ pub enum Command {
         peer: PeerTag,
         /// Addresses and channels.
         remote: Remote,
-    },
-    /// The peer is reached through a channel of a relay from now on, until an authenticated message of it comes from elsewhere.
-    MoveThrough {
-        /// The peer.
-        peer: PeerTag,
-        /// The address of the relay, one of those of [`Command::SetRelays`].
-        relay: SocketAddr,
-        /// The channel that leads from us to the peer, and back.
-        channel: Channel,
     },
     /// An unverified ICMP "too big" says that this path carries inner packets of at most this many bytes. It only chooses
     /// what is probed next.

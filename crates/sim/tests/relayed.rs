@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use overlay_core::{Command, CommandError, Event, Node, PathMtuState};
+use overlay_core::{Command, CommandError, Event, Node, PathMtuState, Remote};
 use overlay_sim::{HostId, HostOptions, Scene, World, millis};
 use overlay_wire::offload::{Segmentation, VirtioHeader};
 use overlay_wire::relay::{Channel, DATA_HEAD_LEN, open_data};
@@ -31,10 +31,12 @@ impl Relayed {
         world.cut(alice, bob);
         let channel = Channel::new(CHANNEL).expect("24 bits");
         for (host, peer) in [(alice, bob), (bob, alice)] {
+            world.set_peer(host, peer, |config| (config.endpoint, config.finds_paths) = (None, true));
             let peer = world.tag(host, world.key(peer));
             let relay = RELAY.parse().expect("an address");
             world.command(host, Command::SetRelays(vec![relay])).expect("one relay");
-            world.command(host, Command::MoveThrough { peer, relay, channel }).expect("the peer is there");
+            let remote = Remote { relayed: vec![(relay, channel)], ..Remote::default() };
+            world.command(host, Command::SetRemote { peer, remote }).expect("the peer is there");
         }
         Self { world, alice, bob, forwarded: 0, longest: usize::MAX }
     }
@@ -78,7 +80,7 @@ fn a_session_begins_and_carries_packets_through_a_relay() {
     let relay: SocketAddr = RELAY.parse().expect("an address");
     let bob = relayed.world.key(relayed.bob);
     assert!(relayed.world.sent().iter().all(|sent| sent.destination == relay));
-    assert_eq!(relayed.world.last_endpoint(relayed.alice, bob), None, "it has not moved");
+    assert_eq!(relayed.world.last_endpoint(relayed.alice, bob), Some(relay));
 }
 
 #[test]
@@ -164,22 +166,26 @@ fn what_belongs_to_no_peer_reaches_control_and_nothing_else_does() {
 }
 
 #[test]
-fn a_peer_that_is_heard_directly_is_answered_directly() {
+fn a_peer_that_can_be_reached_directly_is_left_at_the_relay_no_longer() {
     let mut relayed = Relayed::new(HostOptions::default());
     assert_eq!(relayed.pings(3), 3);
-    relayed.world.mend(relayed.alice, relayed.bob);
-    // Bob learns alice's own address, as a stock peer would.
-    let (alice, direct) = (relayed.world.key(relayed.alice), relayed.world.outer(relayed.alice)[0]);
-    relayed.world.resolve(relayed.bob, alice, &[direct]).expect("the peer is there");
-    let peer = relayed.world.tag(relayed.bob, alice);
-    let change = overlay_core::PeerChange { endpoint: Some(direct), ..overlay_core::PeerChange::of(peer) };
-    relayed.world.command(relayed.bob, Command::ChangePeer(Box::new(change))).expect("the peer is there");
-    let ends = relayed.world.v4(relayed.bob, relayed.alice);
-    relayed.world.send_ping(relayed.bob, ends);
-    relayed.run(50);
-    let before = relayed.forwarded;
-    assert_eq!(relayed.pings(5), 5);
-    assert_eq!(relayed.forwarded, before, "nothing goes through the relay any more");
+    let (alice, bob) = (relayed.alice, relayed.bob);
+    relayed.world.mend(alice, bob);
+    let channel = Channel::new(CHANNEL).expect("24 bits");
+    for (host, other) in [(alice, bob), (bob, alice)] {
+        let peer = relayed.world.tag(host, relayed.world.key(other));
+        let candidates = relayed.world.outer(other).to_vec();
+        let remote =
+            Remote { candidates, relayed: vec![(RELAY.parse().expect("an address"), channel)], ..Remote::default() };
+        relayed.world.command(host, Command::SetRemote { peer, remote }).expect("the peer is there");
+    }
+    assert_eq!(relayed.pings(250), 250);
+    let before = relayed.world.sent().len();
+    assert_eq!(relayed.pings(50), 50);
+    // Probes that keep the relay warm are shorter than pings.
+    let relay: SocketAddr = RELAY.parse().expect("an address");
+    let is_relayed_ping = |sent: &&overlay_sim::Sent| sent.destination == relay && sent.bytes.len() > 120;
+    assert_eq!(relayed.world.sent()[before..].iter().filter(is_relayed_ping).count(), 0);
 }
 
 /// A stranger that could choose channels would count as 16 million sources.
@@ -210,6 +216,7 @@ fn nobody_but_a_relay_of_ours_is_heard_with_a_relays_bytes() {
         .command(scene.alice, Command::SetRelays(vec![relay; Node::MAX_RELAYS]))
         .expect("as many as there may be");
     let (peer, relay) = (scene.world.tag(scene.alice, scene.carol.key()), other);
-    let refused = scene.world.command(scene.alice, Command::MoveThrough { peer, relay, channel });
+    let remote = Remote { relayed: vec![(relay, channel)], ..Remote::default() };
+    let refused = scene.world.command(scene.alice, Command::SetRemote { peer, remote });
     assert_eq!(refused, Err(CommandError::UnknownRelay));
 }

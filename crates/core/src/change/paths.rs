@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 
-use overlay_wire::relay::Channel;
-
 use crate::node::Node;
 use crate::{Candidate, CandidateScope, CommandError, Instant, PeerTag, Remote};
 
@@ -54,30 +52,15 @@ impl Node {
         if (&self.context.local.candidates, self.context.local.candidate_scope) == (&candidates, scope) {
             return;
         }
+        let before = self.context.local.bases();
         self.context.local.candidates = candidates;
         self.context.local.candidate_scope = scope;
+        let has_moved = self.context.local.bases() != before;
         for tag in self.peers.tags() {
             if let Some(peer) = self.peers.peer(tag) {
-                self.context.on_network_change(peer, now);
+                self.context.on_local_candidates(peer, has_moved, now);
             }
             self.attend(tag, now);
         }
-    }
-
-    /// Sends to the peer through a channel of a relay.
-    pub(super) fn move_through(
-        &mut self,
-        tag: PeerTag,
-        relay: SocketAddr,
-        channel: Channel,
-        now: Instant,
-    ) -> Result<(), CommandError> {
-        if !self.context.local.relays.contains(&relay) {
-            return Err(CommandError::UnknownRelay);
-        }
-        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
-        self.context.move_through(peer, relay, channel, now);
-        self.attend(tag, now);
-        Ok(())
     }
 }

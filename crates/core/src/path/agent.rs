@@ -24,7 +24,7 @@ mod rtt;
 mod search;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -39,6 +39,7 @@ use self::round::{Due, Round};
 use self::search::{Search, Searches};
 use crate::instant::earlier;
 use crate::path::endpoint::Endpoint;
+use crate::path::probing::Share;
 use crate::{Instant, Remote};
 
 /// How long after the last packet of an application a peer sleeps.
@@ -92,6 +93,8 @@ pub(crate) struct Agent {
     volume: Volume,
     steps: VecDeque<Step>,
     next: Option<Instant>,
+    /// What is sent because of this peer to addresses that may be a victim's.
+    pub(crate) share: Share,
     /// Counted for control: see [`Tally`].
     pub(crate) tally: Tally,
 }
@@ -121,6 +124,7 @@ impl Agent {
             volume: Volume::default(),
             steps: VecDeque::new(),
             next: None,
+            share: Share::default(),
             tally: Tally::default(),
         }
     }
@@ -260,7 +264,7 @@ impl Agent {
 
     /// The other paths that may work: all that are proven, and all named direct ones while no direct path is proven.
     pub(crate) fn others(&self) -> Vec<Endpoint> {
-        let has_direct = self.pairs.iter().any(|pair| pair.is_proven() && !pair.is_relayed());
+        let has_direct = self.has_direct();
         let may_work = |pair: &&Pair| pair.is_proven() || !has_direct && pair.is_named && !pair.is_relayed();
         let others = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary).filter(may_work);
         others.take(MAX_OTHERS).map(|pair| pair.endpoint).collect()
@@ -429,5 +433,5 @@ impl Agent {
     }
 }
 
-/// An address of ours, and its interface, that datagrams leave from. `None`: the kernel chooses.
-pub(crate) type Base = Option<(std::net::IpAddr, u32)>;
+/// An address of ours, and its interface, that datagrams may leave from.
+pub(crate) type Base = (IpAddr, u32);

@@ -48,11 +48,13 @@ impl Context {
         true
     }
 
-    /// Handles a change of our own addresses.
-    pub(crate) fn on_network_change(&mut self, peer: &mut Peer, now: Instant) {
+    /// Handles a change of what peers are told of us. `has_moved`: our own addresses are different, too.
+    pub(crate) fn on_local_candidates(&mut self, peer: &mut Peer, has_moved: bool, now: Instant) {
         let bases = self.local.bases();
-        if let Some(agent) = &mut peer.paths.agent {
-            agent.on_network_change(&bases, now);
+        match &mut peer.paths.agent {
+            Some(agent) if has_moved => agent.on_network_change(&bases, now),
+            Some(agent) => agent.renew(now),
+            None => {}
         }
     }
 
@@ -80,15 +82,16 @@ impl Context {
 
     /// Whether one more datagram may go to a place that may be a victim's.
     pub(crate) fn may_probe(&mut self, peer: &mut Peer, to: Endpoint, now: Instant) -> bool {
-        let pair = peer.paths.agent.as_mut().and_then(|agent| agent.pair_at(to));
-        let is_allowed = match pair.filter(|pair| !pair.is_relayed()) {
-            Some(pair) => {
-                let is_allowed = self.probing.allows(to.address.ip(), now);
-                pair.charged += u32::from(is_allowed);
-                is_allowed
-            }
-            None => self.probing.allows_one_more(now),
-        };
+        let Some(agent) = &mut peer.paths.agent else { return false };
+        let victim = to.via.channel.is_none().then_some(to.address.ip());
+        let is_allowed = agent.share.allows(victim, now)
+            && match victim {
+                Some(address) => self.probing.allows(address, now),
+                None => self.probing.allows_one_more(now),
+            };
+        if let Some(pair) = agent.pair_at(to).filter(|_| is_allowed && victim.is_some()) {
+            pair.charged += 1;
+        }
         if !is_allowed {
             self.stats.path_probes_withheld.add(1);
         }
@@ -210,8 +213,8 @@ impl Local {
     }
 
     /// The addresses of ours that datagrams may leave from.
-    fn bases(&self) -> Vec<Base> {
-        let mut bases: Vec<_> = self.candidates.iter().map(|candidate| candidate.base).collect();
+    pub(crate) fn bases(&self) -> Vec<Base> {
+        let mut bases: Vec<_> = self.candidates.iter().filter_map(|candidate| candidate.base).collect();
         bases.sort_unstable();
         bases.dedup();
         bases

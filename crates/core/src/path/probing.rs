@@ -2,7 +2,8 @@
 //!
 //! A peer names the addresses that we probe, and may name a victim's. So one address gets at most [`UNANSWERED`] openers, probes
 //! and initiations an hour that are not answered, over all peers and ports, and the node sends at most [`PROBES_A_SECOND`]. What
-//! is answered counts for nothing: that address wants it.
+//! is answered counts for nothing: that address wants it. Each peer has a [`Share`] of all this, so that no peer uses up what
+//! belongs to others.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,7 +17,10 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// The most probes of the node in a second.
 const PROBES_A_SECOND: u32 = 1_000;
 /// The most addresses that are counted. If all are in use, nothing goes to a new one.
-const MAX_ADDRESSES: usize = 8_192;
+const MAX_ADDRESSES: usize = 65_536;
+/// The most probes of one peer in a second, and the most addresses in an hour that get anything because of it.
+const PROBES_OF_A_PEER: u32 = 100;
+const ADDRESSES_OF_A_PEER: usize = 64;
 
 #[derive(Default)]
 pub(crate) struct Probing {
@@ -72,6 +76,41 @@ impl Probing {
     }
 }
 
+/// What is sent because of one peer.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    second: u64,
+    sent: u32,
+    since: Instant,
+    addresses: Vec<IpAddr>,
+}
+
+impl Share {
+    /// Whether one more datagram may be sent because of this peer: to an address that has not answered, or to a relay (`None`).
+    pub(crate) fn allows(&mut self, address: Option<IpAddr>, now: Instant) -> bool {
+        let second = now.millis() / 1_000;
+        if self.second != second {
+            (self.second, self.sent) = (second, 0);
+        }
+        self.sent += 1;
+        self.sent <= PROBES_OF_A_PEER && address.is_none_or(|address| self.has_room_for(address, now))
+    }
+
+    fn has_room_for(&mut self, address: IpAddr, now: Instant) -> bool {
+        if now.since(self.since) >= HOUR {
+            (self.since, self.addresses) = (now, Vec::new());
+        }
+        if self.addresses.contains(&address) {
+            return true;
+        }
+        let has_room = self.addresses.len() < ADDRESSES_OF_A_PEER;
+        if has_room {
+            self.addresses.push(address);
+        }
+        has_room
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -111,10 +150,22 @@ mod tests {
         let mut probing = Probing::default();
         let sent = (0..20_000).filter(|number| probing.allows(victim(*number), at(0))).count();
         assert_eq!(sent, PROBES_A_SECOND as usize);
-        for number in 0..20_000 {
-            probing.allows(victim(number), at(1_000 + u64::from(number) * 10));
+        for number in 0..100_000 {
+            probing.allows(victim(number), at(1_000 + u64::from(number) * 2));
         }
         assert_eq!(probing.addresses.len(), MAX_ADDRESSES);
-        assert!(probing.allows(victim(30_000), at(4_000_000)), "an hour later there is room again");
+        assert!(probing.allows(victim(200_000), at(4_000_000)), "an hour later there is room again");
+    }
+
+    #[test]
+    fn one_peer_causes_a_hundred_a_second_to_a_few_addresses() {
+        let mut share = Share::default();
+        let sent = (0..1_000).filter(|_| share.allows(None, at(500))).count();
+        assert_eq!(sent, PROBES_OF_A_PEER as usize);
+        let reached =
+            (0..1_000).filter(|number| share.allows(Some(victim(*number)), at(1_000 + u64::from(*number) * 100)));
+        assert_eq!(reached.count(), ADDRESSES_OF_A_PEER);
+        assert!(share.allows(Some(victim(1)), at(200_000)), "one that is known already");
+        assert!(share.allows(Some(victim(5_000)), at(3_700_000)), "an hour later");
     }
 }

@@ -2,14 +2,12 @@
 
 use std::net::SocketAddr;
 
-use overlay_wire::relay::Channel;
-
 use crate::context::Context;
 use crate::origin::Origin;
 use crate::outbox::{Draft, Heading};
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
-use crate::{Event, Instant, Via};
+use crate::{Event, Instant};
 
 impl Context {
     /// Handles an authentic message of the peer. It proves where the peer is, but not that the peer hears us.
@@ -35,18 +33,14 @@ impl Context {
         }
     }
 
-    /// Moves the peer to this address, as control asks.
+    /// Moves the peer to this address, as control asks. A peer with a path agent is moved by nothing else.
     pub(crate) fn move_to(&mut self, peer: &mut Peer, address: SocketAddr, now: Instant) {
+        if peer.paths.agent.is_some() {
+            return;
+        }
         peer.tunnel.hasten(&mut self.rng);
         peer.news.forget_endpoint();
         self.move_path(peer, Endpoint::configured(address), now);
-    }
-
-    /// Moves the peer to a channel of a relay, as control asks.
-    pub(crate) fn move_through(&mut self, peer: &mut Peer, relay: SocketAddr, channel: Channel, now: Instant) {
-        peer.tunnel.hasten(&mut self.rng);
-        peer.news.forget_endpoint();
-        self.move_path(peer, Endpoint { address: relay, via: Via { channel: Some(channel), ..Via::ANY } }, now);
     }
 
     fn move_path(&mut self, peer: &mut Peer, endpoint: Endpoint, now: Instant) {

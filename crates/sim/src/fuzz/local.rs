@@ -20,6 +20,7 @@ pub fn node_tun(data: &[u8]) {
         knows_addresses: how & 4 != 0,
         allow: (how & 8 != 0).then(|| vec![Rule { protocol: Protocol::Udp, ports: Some(53..=53) }]),
         mtu_discovery: false,
+        finds_paths: false,
     });
     let ends = [Ends::new(OURS.0, THEIRS.0), Ends::new(OURS.1, THEIRS.1)];
     while !input.is_empty() {

@@ -27,6 +27,7 @@ pub(super) struct Options {
     pub(super) knows_addresses: bool,
     pub(super) allow: Option<Vec<Rule>>,
     pub(super) mtu_discovery: bool,
+    pub(super) finds_paths: bool,
 }
 
 /// A node and one of its peers.
@@ -68,6 +69,7 @@ impl Scene {
             allowed_ips: vec![IpAddr::from(THEIRS.0).into(), IpAddr::from(THEIRS.1).into()],
             allow: options.allow,
             mtu_discovery: options.mtu_discovery,
+            finds_paths: options.finds_paths,
             ..PeerConfig::of(PeerKey(peer.public_key()))
         });
         node.handle_command(Command::SetPeer { peer: PeerTag::from_bits(0), config, stats: Arc::default() }, now)

@@ -27,6 +27,7 @@ pub fn node_peer(data: &[u8]) {
         knows_addresses: true,
         allow: (how & 4 != 0).then(|| vec![dns, high, icmp]),
         mtu_discovery: how & 8 != 0,
+        finds_paths: how & 16 != 0,
     });
     let ends = [Ends::new(THEIRS.0, OURS.0), Ends::new(THEIRS.1, OURS.1)];
     let mut train: Vec<Vec<u8>> = Vec::new();

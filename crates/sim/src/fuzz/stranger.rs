@@ -22,6 +22,7 @@ pub fn node_stranger(data: &[u8]) {
         knows_addresses: true,
         allow: None,
         mtu_discovery: false,
+        finds_paths: false,
     });
     let mut stranger = Initiator::new([3; 32], scene.node.public_key().expect("it has a key").0, 4);
     let began = scene.now;

@@ -82,7 +82,6 @@ fn a_direct_path_is_found_exactly_where_there_is_one() {
 }
 
 #[test]
-#[ignore = "takes minutes: 10,000 networks"]
-fn a_direct_path_is_found_exactly_where_there_is_one_in_10_000_networks() {
+fn nats_in_10_000_networks_have_a_direct_path_exactly_where_there_is_one() {
     hold(SOME..MANY);
 }

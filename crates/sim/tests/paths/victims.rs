@@ -56,3 +56,19 @@ fn addresses_that_nobody_can_have_are_never_sent_to() {
     let is_junk = |sent: &&overlay_sim::Sent| candidates.contains(&sent.destination);
     assert!(!agents.world.sent().iter().any(|sent| is_junk(&sent)));
 }
+
+#[test]
+fn an_address_that_is_set_from_outside_does_not_move_a_peer_that_finds_its_path() {
+    let mut agents = Agents::started(1, &[Kind::Moderate, Kind::Linux], 1);
+    let (alice, bob) = agents.pair();
+    agents.world.run_for(seconds(2));
+    agents.world.pings(alice, bob, millis(100), seconds(8));
+    let key = agents.world.key(bob);
+    let (peer, before) = (agents.world.tag(alice, key), agents.world.last_endpoint(alice, key));
+    let endpoint = Some(VICTIM.parse::<std::net::IpAddr>().map(|ip| SocketAddr::new(ip, 9)).expect("an address"));
+    let change = overlay_core::PeerChange { endpoint, ..overlay_core::PeerChange::of(peer) };
+    agents.world.command(alice, Command::ChangePeer(Box::new(change))).expect("the peer is there");
+    assert_eq!(agents.world.pings(alice, bob, millis(100), seconds(2)).lost(), 0);
+    assert_eq!(agents.world.last_endpoint(alice, key), before);
+    assert_eq!(to_victim(&agents.world), 0);
+}

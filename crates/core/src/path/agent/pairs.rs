@@ -112,9 +112,7 @@ impl Pairs {
         remotes.truncate(MAX_REMOTE);
         let mut wanted = Vec::new();
         for address in remotes {
-            let mut locals: Vec<_> =
-                bases.iter().flatten().filter(|base| base.0.is_ipv4() == address.is_ipv4()).collect();
-            locals.dedup();
+            let locals: Vec<_> = bases.iter().filter(|base| base.0.is_ipv4() == address.is_ipv4()).collect();
             // With one address to send from, the kernel knows better, and follows when it changes.
             if locals.len() < 2 {
                 wanted.push(Endpoint::configured(address));
