@@ -3,7 +3,8 @@
 use overlay_sim::nat::Kind;
 
 use super::*;
-use crate::lab::{AT_LENGTH, Agents, End, Internet, Site};
+use crate::lab::apart::place;
+use crate::lab::{AT_LENGTH, Agents, Site};
 
 /// Agents behind strict NATs at both ends of an Internet, with the rendezvous between them.
 struct Apart {
@@ -18,20 +19,7 @@ impl Apart {
     #[track_caller]
     fn new(name: &str) -> Option<Apart> {
         let world = Agents::new(name)?;
-        let internet = Internet::new(&world.lab);
-        let attached = internet.attach(&world.lab, &world.router, End::NearWest);
-        internet.announce(End::NearWest, "192.0.2.9/32", Some(attached.v4.into()));
-        let site = |end, name: &str| Site::new(&world.lab, &internet, end, name, Kind::Strict);
-        let sites = [site(End::West, "west"), site(End::East, "east")];
-        let agent = |site: &Site, name: &str| {
-            let host = site.host(&world.lab, name);
-            Agent::init(&host, name, &world.url).succeeded("overlay init");
-            let mut agent = Agent::of(&host);
-            agent.start();
-            agent.is_registered(name);
-            agent
-        };
-        let (alice, bob) = (agent(&sites[0], "alice"), agent(&sites[1], "bob"));
+        let (_, sites, [alice, bob]) = place(&world, [Kind::Strict; 2]);
         Some(Apart { alice, bob, _sites: sites, world })
     }
 

@@ -46,22 +46,7 @@ impl Apart {
             url
         })?;
         world.adopt(server.expect("it has just been started"));
-        let internet = Internet::new(&world.lab);
-        let attached = internet.attach(&world.lab, &world.router, End::NearEast);
-        internet.announce(End::NearEast, &format!("{}/32", ADDRESSES[0]), Some(attached.v4.into()));
-        internet.announce(End::NearEast, &format!("{}/128", ADDRESSES[1]), Some(attached.v6.into()));
-        let site = |end, name: &str, kind| Site::new(&world.lab, &internet, end, name, kind);
-        let sites = [site(End::West, "west", kinds[0]), site(End::East, "east", kinds[1])];
-        let agent = |site: &Site, name: &str| {
-            let host = site.host(&world.lab, name);
-            host.write_etc_hosts(&ADDRESSES.map(|address| format!("{address} {NAME}\n")).concat());
-            Agent::init(&host, name, &world.url).succeeded("overlay init");
-            let mut agent = Agent::of(&host);
-            agent.start();
-            agent.is_registered(name);
-            agent
-        };
-        let (alice, bob) = (agent(&sites[0], "alice"), agent(&sites[1], "bob"));
+        let (internet, sites, [alice, bob]) = place(&world, kinds);
         alice.ask("handshake bob --want any --allow any");
         bob.is_asked_by("alice");
         bob.ask("approve alice");
@@ -94,6 +79,28 @@ impl Apart {
             });
         });
     }
+}
+
+/// Puts two agents behind routers of these kinds, in the west and in the east of an Internet. They do not know each other yet.
+#[track_caller]
+pub fn place(world: &Agents, kinds: [Kind; 2]) -> (Internet, [Site; 2], [Agent; 2]) {
+    let internet = Internet::new(&world.lab);
+    let attached = internet.attach(&world.lab, &world.router, End::NearEast);
+    internet.announce(End::NearEast, &format!("{}/32", ADDRESSES[0]), Some(attached.v4.into()));
+    internet.announce(End::NearEast, &format!("{}/128", ADDRESSES[1]), Some(attached.v6.into()));
+    let site = |end, name: &str, kind| Site::new(&world.lab, &internet, end, name, kind);
+    let sites = [site(End::West, "west", kinds[0]), site(End::East, "east", kinds[1])];
+    let agent = |site: &Site, name: &str| {
+        let host = site.host(&world.lab, name);
+        host.write_etc_hosts(&ADDRESSES.map(|address| format!("{address} {NAME}\n")).concat());
+        Agent::init(&host, name, &world.url).succeeded("overlay init");
+        let mut agent = Agent::of(&host);
+        agent.start();
+        agent.is_registered(name);
+        agent
+    };
+    let both = [agent(&sites[0], "alice"), agent(&sites[1], "bob")];
+    (internet, sites, both)
 }
 
 /// How an agent reaches its peer: `direct` or `relay`. `None` if it does not.

@@ -8,7 +8,7 @@
 //! * **A planned move changes the session** ([`better`]): the handshake goes over the new path, and so does everything in the
 //!   new session. Otherwise the difference of two round trips could exceed the replay window.
 //!
-//! A peer with which nothing was exchanged for a minute *sleeps*: nothing is sent to it.
+//! A peer with which nothing was exchanged for a minute *sleeps*: the agent sends it nothing.
 //!
 //! Facts go in through `on_*` and `set_*`. [`Agent::poll`] returns what to do, and [`Agent::deadline`] says when to ask again.
 
@@ -79,6 +79,8 @@ pub(crate) struct Agent {
     primary: Option<u8>,
     /// The pair that the peer was heard from although nobody had named it, while the path in use is in doubt.
     heard: Option<u8>,
+    /// The pair that is mirrored to while the path in use is in doubt.
+    second: Option<u8>,
     since: Option<Instant>,
     round: Round,
     search: Search,
@@ -112,6 +114,7 @@ impl Agent {
             pairs: Pairs::default(),
             primary: None,
             heard: None,
+            second: None,
             since: None,
             round: Round::new(rng.next_u32()),
             search: Search::default(),
@@ -347,6 +350,7 @@ impl Agent {
             }
         }
         self.improve(now);
+        self.choose_second();
     }
 
     fn on_round(&mut self, due: Due, now: Instant) {

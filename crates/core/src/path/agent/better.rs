@@ -75,8 +75,8 @@ impl Agent {
             self.take(number, now);
         } else if self.primary != Some(number) && !is_initiator {
             // The peer may have been started anew, and hear us only where it has called.
-            self.suspect(now);
             self.heard = Some(number);
+            self.suspect(now);
         }
     }
 }

@@ -73,26 +73,25 @@ impl Agent {
         if now.since(since) >= MIRROR || mirrored > MIRRORED_FREELY.max(self.volume.recent() / MIRRORED_SHARE) {
             return None;
         }
-        self.mirror_number().and_then(|number| self.pairs.get(number)).map(|pair| pair.endpoint)
+        self.second.and_then(|number| self.pairs.get(number)).map(|pair| pair.endpoint)
     }
 
-    /// The number of the pair that is mirrored to: the best proven one, or else a relay.
-    pub(super) fn mirror_number(&self) -> Option<u8> {
-        self.doubt.mirroring()?;
+    /// Chooses where packets go a second time: where the peer was just heard, or else the best proven path, or else a relay.
+    /// Trains only read it.
+    pub(super) fn choose_second(&mut self) {
         let heard = self.heard.filter(|number| self.pairs.get(*number).is_some());
-        let best = heard.or_else(|| self.warm().first().copied());
-        best.or_else(|| {
-            self.pairs
-                .iter()
-                .find(|pair| pair.is_relayed() && Some(pair.number) != self.primary)
-                .map(|pair| pair.number)
-        })
+        let relayed = || {
+            let mut others = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary);
+            others.find(|pair| pair.is_relayed()).map(|pair| pair.number)
+        };
+        self.second = heard.or_else(|| self.warm().first().copied()).or_else(relayed);
     }
 
     /// Handles the first packet after a rest.
     pub(super) fn on_waking(&mut self, now: Instant) {
         if self.primary.is_some() && matches!(self.doubt, Doubt::None) {
             self.doubt = Doubt::Waking { since: now, mirrored: 0 };
+            self.choose_second();
         }
         self.wake(now);
     }
@@ -109,6 +108,7 @@ impl Agent {
             self.suspect(now);
         }
         self.heard = Some(number);
+        self.choose_second();
         self.wake(now);
     }
 
@@ -121,6 +121,7 @@ impl Agent {
         self.tally.suspicions += 1;
         let mirrored = self.doubt.mirroring().map_or(0, |(_, mirrored)| mirrored);
         self.doubt = Doubt::Suspect { since: now, mirrored, is_lost: false };
+        self.choose_second();
         self.wake(now);
     }
 
