@@ -90,7 +90,7 @@ impl Question {
         Self { change, expected, ..Self::with_id(to, id, now) }
     }
 
-    /// Like [`Self::new`], with a random number of the caller's.
+    /// A question to a server, with a random number of the caller's.
     pub fn with_id(to: SocketAddr, id: [u8; 11], now: Duration) -> Self {
         let (change, sent) = (Change::NOTHING, [Duration::ZERO; ATTEMPTS]);
         Self { to, change, expected: to, id, sent, attempts: 0, due: now, outcome: Outcome::Asking }
