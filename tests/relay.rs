@@ -20,7 +20,9 @@ mod tunnel;
 mod turn;
 
 use overlay_rendezvous::relay::client::Event;
-use overlay_wire::relay::{Channel, Reason, open_data};
+use overlay_wire::relay::{Channel, Reason, Request, open_data};
+use overlay_wire::stun::{self, Change, TransactionId};
+use overlay_wire::wireguard;
 use serde_json::Value;
 
 use agent::{Agent, PORT, Relay, paired, rendezvous, until};
@@ -67,6 +69,27 @@ fn two_agents_exchange_trains_through_the_relay() {
     assert_eq!((counted("dropped_unbound_total"), counted("dropped_queue_full_total")), (0, 0));
     // The relay took them in as trains, too.
     assert!(counted("trains_total") < 40 * TRAIN as u64 / 2, "{} trains", counted("trains_total"));
+}
+
+/// The kernel joins a hello and what is shorter behind it into one train.
+#[test]
+fn a_question_of_stun_behind_a_hello_is_answered() {
+    let Some(star) = Star::new("a_question_of_stun_behind_a_hello_is_answered") else { return };
+    let relay = Relay::start(&star.a, "--open");
+    let mut agent = Agent::new(&star.b, 3, ("10.2.0.1", relay.key), false);
+    let hello = Request::Hello { identity: agent.key.public(), nonce: [7; 16] }.datagram();
+    let mut question = Vec::new();
+    stun::write_request(TransactionId([9; 12]), Change::NOTHING, &mut question);
+    assert!(question.len() < hello.len());
+    agent.send(&[&hello[..], &question].concat(), hello.len());
+    let mut kinds = Vec::new();
+    within(SHORTLY, "both answers", || {
+        agent.socket.receive(&mut agent.batch, 16).expect("a socket that can be read");
+        for received in agent.batch.iter_mut() {
+            kinds.extend(received.contents.chunks(received.stride).map(wireguard::kind));
+        }
+        [wireguard::Kind::RelayControl, wireguard::Kind::Stun].iter().all(|kind| kinds.contains(kind)).then_some(())
+    });
 }
 
 #[test]

@@ -112,10 +112,16 @@ impl Turn {
                     continue;
                 }
                 let leg = Leg { remote: source, local };
-                if wireguard::kind(contents) == wireguard::Kind::Stun {
+                if wireguard::kind(contents) != wireguard::Kind::Relayed {
+                    // The kernel joins what has one length, and what is shorter behind it, whatever it means.
                     for datagram in contents.chunks(stride.max(1)) {
-                        let answer = stun::answer(datagram, source, now.monotonic, stun);
-                        answer.into_iter().for_each(|answer| relay.answer(answer, leg));
+                        if wireguard::kind(datagram) == wireguard::Kind::Stun {
+                            let answer = stun::answer(datagram, source, now.monotonic, stun);
+                            answer.into_iter().for_each(|answer| relay.answer(answer, leg));
+                        } else {
+                            let alone = Train { contents: datagram, stride: datagram.len(), ecn };
+                            relay.handle_datagrams(alone, leg, now);
+                        }
                     }
                     continue;
                 }
