@@ -1,7 +1,9 @@
 //! The addresses at which this host may be reached from outside the tunnel, and who is told which.
 //!
-//! * Server-reflexive: how relays see the node's own socket. Where none has said so, the address from which a rendezvous sees
-//!   us stands in, with our port: right without a NAT, and behind many others.
+//! * Server-reflexive: how relays see the node's own socket, and the same address with our own port. A Linux router keeps the
+//!   port for each destination where it is free, and it may have been taken towards the relay alone.
+//! * Where no relay has said so, the address from which a rendezvous sees us stands in, with our port: right without a NAT,
+//!   and behind many others.
 //! * Host: the addresses of every uplink, which is a link with a default route. Where no link has one, those of all links but
 //!   bridges. Never loopback, link-local, the addresses of the overlay, and tunnels of any kind.
 //!
@@ -47,7 +49,8 @@ impl Candidates {
         let usable = |ip: IpAddr| is_reachable(ip) && !inner.iter().any(|prefix| prefix.contains(&ip));
         let stands_in = |ip: &&IpAddr| !observed.iter().any(|known| known.is_ipv4() == ip.is_ipv4());
         let guessed = seen_from.iter().filter(stands_in).map(|ip| SocketAddr::new(*ip, port));
-        let reflexive = observed.iter().copied().chain(guessed).filter(|address| usable(address.ip()));
+        let kept = observed.iter().map(|address| SocketAddr::new(address.ip(), port));
+        let reflexive = observed.iter().copied().chain(guessed).chain(kept).filter(|address| usable(address.ip()));
         let mut all: Vec<Candidate> = Vec::new();
         for address in reflexive {
             if !all.iter().any(|known| known.address == address) {
@@ -189,8 +192,9 @@ mod tests {
     #[test]
     fn private_addresses_are_told_to_those_who_share_a_public_one() {
         let candidates = of(&host(), &["198.51.100.7:40000"], &["198.51.100.7"]);
-        assert_eq!(told(&candidates, Choice::Auto, false), ["198.51.100.7:40000", "[2001:db8::2]:51820"]);
-        let all = ["198.51.100.7:40000", "[2001:db8::2]:51820", "192.168.1.2:51820"];
+        let public = ["198.51.100.7:40000", "198.51.100.7:51820", "[2001:db8::2]:51820"];
+        assert_eq!(told(&candidates, Choice::Auto, false), public);
+        let all = [&public[..], &["192.168.1.2:51820"]].concat();
         assert_eq!(told(&candidates, Choice::Auto, true), all);
         assert_eq!(told(&candidates, Choice::All, false), all);
         assert!(told(&candidates, Choice::Relay, true).is_empty());
@@ -198,7 +202,7 @@ mod tests {
         assert!(!candidates.is_shared(["198.51.100.8:40000".parse().expect("one")]));
         let kinds: Vec<_> = candidates.all().iter().map(|it| (it.kind, it.base.map(|(_, link)| link))).collect();
         assert_eq!(kinds[0], (CandidateKind::ServerReflexive, None));
-        assert_eq!(kinds[1], (CandidateKind::Host, Some(2)));
+        assert_eq!(kinds[2], (CandidateKind::Host, Some(2)));
     }
 
     #[test]
@@ -213,7 +217,7 @@ mod tests {
         let candidates = of(&host(), &[], &["198.51.100.7", "10.77.0.1"]);
         assert_eq!(told(&candidates, Choice::Auto, false), ["198.51.100.7:51820", "[2001:db8::2]:51820"]);
         let candidates = of(&host(), &["198.51.100.7:40000"], &["198.51.100.9", "2001:db8::9"]);
-        let expected = ["198.51.100.7:40000", "[2001:db8::9]:51820", "[2001:db8::2]:51820"];
+        let expected = ["198.51.100.7:40000", "[2001:db8::9]:51820", "198.51.100.7:51820", "[2001:db8::2]:51820"];
         assert_eq!(told(&candidates, Choice::Auto, false), expected, "in the family of which no relay has spoken");
     }
 
