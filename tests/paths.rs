@@ -12,4 +12,5 @@ mod paths {
     mod failover;
     mod pairs;
     mod shown;
+    mod together;
 }

@@ -3,14 +3,14 @@
 use overlay_sim::nat::Kind;
 
 use super::*;
-use crate::lab::apart::place;
+use crate::lab::apart::{Homes, place};
 use crate::lab::{AT_LENGTH, Agents, Site};
 
 /// Agents behind strict NATs at both ends of an Internet, with the rendezvous between them.
 struct Apart {
     alice: Agent,
     bob: Agent,
-    _sites: [Site; 2],
+    _sites: Vec<Site>,
     /// Dropped last.
     world: Agents,
 }
@@ -19,7 +19,7 @@ impl Apart {
     #[track_caller]
     fn new(name: &str) -> Option<Apart> {
         let world = Agents::new(name)?;
-        let (_, sites, [alice, bob]) = place(&world, [Kind::Strict; 2]);
+        let (_, sites, [alice, bob]) = place(&world, Homes::FarApart([Kind::Strict; 2]));
         Some(Apart { alice, bob, _sites: sites, world })
     }
 

@@ -1,4 +1,5 @@
-//! Two agents behind routers of given kinds, at both ends of an Internet, with their rendezvous and its relay between them.
+//! Two agents behind routers of given kinds, usually at both ends of an Internet, with their rendezvous and its relay between
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,25 @@ use super::{Delays, SHORTLY, within};
 const NAME: &str = "rv.example.net";
 const ADDRESSES: [&str; 2] = ["192.0.2.9", "2001:db8:9::9"];
 
+/// Where two agents live.
+#[derive(Clone, Copy, Debug)]
+pub enum Homes {
+    /// Behind routers of these kinds, at both ends of the Internet.
+    FarApart([Kind; 2]),
+    /// Behind two routers whose WANs are on one link.
+    OnOneLink([Kind; 2]),
+    /// Behind one router.
+    Together(Kind),
+}
+
 /// Two agents that trust each other. Their daemons run.
 pub struct Apart {
     /// In the west.
     pub alice: Agent,
     /// In the east.
     pub bob: Agent,
-    /// Where each of them lives.
-    pub sites: [Site; 2],
+    /// Where each of them lives: one site or two.
+    pub sites: Vec<Site>,
     /// Their way to each other.
     pub internet: Internet,
     /// The rendezvous. Dropped last.
@@ -32,6 +44,12 @@ impl Apart {
     /// Creates both, and lets them trust each other. `None` if this machine cannot.
     #[track_caller]
     pub fn new(name: &str, kinds: [Kind; 2]) -> Option<Apart> {
+        Apart::living(name, Homes::FarApart(kinds))
+    }
+
+    /// The same, wherever they live.
+    #[track_caller]
+    pub fn living(name: &str, homes: Homes) -> Option<Apart> {
         let mut server = None;
         let mut world = Agents::served_by(name, |router| {
             router.ip(&format!("address add {}/128 dev lo nodad", ADDRESSES[1]));
@@ -46,7 +64,7 @@ impl Apart {
             url
         })?;
         world.adopt(server.expect("it has just been started"));
-        let (internet, sites, [alice, bob]) = place(&world, kinds);
+        let (internet, sites, [alice, bob]) = place(&world, homes);
         alice.ask("handshake bob --want any --allow any");
         bob.is_asked_by("alice");
         bob.ask("approve alice");
@@ -81,15 +99,23 @@ impl Apart {
     }
 }
 
-/// Puts two agents behind routers of these kinds, in the west and in the east of an Internet. They do not know each other yet.
+/// Puts two agents into an Internet. They do not know each other yet.
 #[track_caller]
-pub fn place(world: &Agents, kinds: [Kind; 2]) -> (Internet, [Site; 2], [Agent; 2]) {
+pub fn place(world: &Agents, homes: Homes) -> (Internet, Vec<Site>, [Agent; 2]) {
     let internet = Internet::new(&world.lab);
     let attached = internet.attach(&world.lab, &world.router, End::NearEast);
     internet.announce(End::NearEast, &format!("{}/32", ADDRESSES[0]), Some(attached.v4.into()));
     internet.announce(End::NearEast, &format!("{}/128", ADDRESSES[1]), Some(attached.v6.into()));
     let site = |end, name: &str, kind| Site::new(&world.lab, &internet, end, name, kind);
-    let sites = [site(End::West, "west", kinds[0]), site(End::East, "east", kinds[1])];
+    let sites = match homes {
+        Homes::FarApart(kinds) => vec![site(End::West, "west", kinds[0]), site(End::East, "east", kinds[1])],
+        Homes::OnOneLink(kinds) => {
+            let link = internet.segment(End::West);
+            let site = |(name, kind)| Site::on(&link, &world.lab, &internet, name, kind);
+            ["west", "east"].into_iter().zip(kinds).map(site).collect()
+        }
+        Homes::Together(kind) => vec![site(End::West, "west", kind)],
+    };
     let agent = |site: &Site, name: &str| {
         let host = site.host(&world.lab, name);
         host.write_etc_hosts(&ADDRESSES.map(|address| format!("{address} {NAME}\n")).concat());
@@ -99,7 +125,8 @@ pub fn place(world: &Agents, kinds: [Kind; 2]) -> (Internet, [Site; 2], [Agent; 
         agent.is_registered(name);
         agent
     };
-    let both = [agent(&sites[0], "alice"), agent(&sites[1], "bob")];
+    let [first, last] = [0, sites.len() - 1];
+    let both = [agent(&sites[first], "alice"), agent(&sites[last], "bob")];
     (internet, sites, both)
 }
 

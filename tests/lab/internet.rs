@@ -37,6 +37,13 @@ pub struct Internet {
     attached: AtomicU8,
 }
 
+/// A link that several hosts share, with a router of the Internet.
+pub struct Segment {
+    end: End,
+    number: u8,
+    attached: AtomicU8,
+}
+
 /// The addresses of a link to the Internet.
 #[derive(Clone, Copy, Debug)]
 pub struct Attachment {
@@ -46,6 +53,13 @@ pub struct Attachment {
     pub v4: Ipv4Addr,
     /// Its IPv6 address.
     pub v6: Ipv6Addr,
+}
+
+impl Segment {
+    /// Where it is attached.
+    pub fn end(&self) -> End {
+        self.end
+    }
 }
 
 impl Internet {
@@ -67,19 +81,53 @@ impl Internet {
 
     /// Attaches a host with a public address of each family and a default route.
     pub fn attach(&self, lab: &Lab, host: &Host, end: End) -> Attachment {
-        let number = self.attached.fetch_add(1, Ordering::Relaxed) + 1;
-        assert!(number < 64, "the address plan has room for 63");
+        let number = self.numbers(1);
         let edge = &self.core[end as usize];
-        let v4 = |last: u8| Ipv4Addr::new(198, 51, 100, 4 * number + last);
-        let v6 = |last: u8| Ipv6Addr::new(0x2001, 0xdb8, 0, number.into(), 0, 0, 0, last.into());
-        let addresses = |last: u8| [format!("{}/30", v4(last)), format!("{}/64", v6(last))];
+        let addresses = |last: u8| [format!("{}/30", v4(number, last)), format!("{}/64", v6(number, last))];
         let (gateway, own) = (addresses(1), addresses(2));
         lab.link(host, edge, &[&own[0], &own[1]], &[&gateway[0], &gateway[1]]);
-        host.ip(&format!("route add default via {}", v4(1)));
-        host.ip(&format!("-6 route add default via {}", v6(1)));
-        self.announce(end, &format!("{}/30", v4(0)), None);
-        self.announce(end, &format!("{}/64", v6(0)), None);
-        Attachment { number, v4: v4(2), v6: v6(2) }
+        host.ip(&format!("route add default via {}", v4(number, 1)));
+        host.ip(&format!("-6 route add default via {}", v6(number, 1)));
+        self.announce(end, &format!("{}/30", v4(number, 0)), None);
+        self.announce(end, &format!("{}/64", v6(number, 0)), None);
+        Attachment { number, v4: v4(number, 2), v6: v6(number, 2) }
+    }
+
+    /// Creates a link that up to five hosts share.
+    pub fn segment(&self, end: End) -> Segment {
+        // A prefix of eight addresses begins at an even number.
+        let mut number = self.numbers(2);
+        if !number.is_multiple_of(2) {
+            number = self.numbers(1);
+        }
+        let (edge, bridge) = (&self.core[end as usize], format!("shared{number}"));
+        edge.ip(&format!("link add {bridge} type bridge"));
+        edge.exec(format!("sysctl -qw net.ipv6.conf.{bridge}.accept_dad=0"));
+        edge.ip(&format!("address add {}/29 dev {bridge}", v4(number, 1)));
+        edge.ip(&format!("address add {}/64 dev {bridge}", v6(number, 1)));
+        edge.ip(&format!("link set {bridge} up"));
+        self.announce(end, &format!("{}/29", v4(number, 0)), None);
+        self.announce(end, &format!("{}/64", v6(number, 0)), None);
+        Segment { end, number, attached: AtomicU8::new(2) }
+    }
+
+    /// Attaches a host to a link that others share.
+    pub fn attach_to(&self, segment: &Segment, lab: &Lab, host: &Host) -> Attachment {
+        let (number, edge) = (segment.number, &self.core[segment.end as usize]);
+        let last = segment.attached.fetch_add(1, Ordering::Relaxed);
+        assert!(last < 7, "the prefix of a shared link has room for five hosts");
+        lab.link(host, edge, &[&format!("{}/29", v4(number, last)), &format!("{}/64", v6(number, last))], &[]);
+        edge.ip(&format!("link set {} master shared{number}", edge.link_to(host)));
+        host.ip(&format!("route add default via {}", v4(number, 1)));
+        host.ip(&format!("-6 route add default via {}", v6(number, 1)));
+        Attachment { number, v4: v4(number, last), v6: v6(number, last) }
+    }
+
+    /// Takes the next numbers of links, and returns the first.
+    fn numbers(&self, count: u8) -> u8 {
+        let number = self.attached.fetch_add(count, Ordering::Relaxed) + 1;
+        assert!(number + count <= 64, "the address plan has room for 63");
+        number
     }
 
     /// Routes a prefix to an end, and there to the address of a router.
@@ -100,7 +148,16 @@ impl Internet {
     }
 }
 
-/// An address on the link with this number, from 1.
+/// An address of the link to the Internet with this number.
+fn v4(number: u8, last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100, 4 * number + last)
+}
+
+fn v6(number: u8, last: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, number.into(), 0, 0, 0, last.into())
+}
+
+/// An address on the link between two routers with this number, from 1.
 fn neighbour(family: &str, link: usize, end: usize) -> String {
     match family {
         "-6" => format!("fd09:{link}::{end}"),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use overlay_sim::nat::Kind;
 
-use super::internet::{Attachment, End, Internet};
+use super::internet::{Attachment, End, Internet, Segment};
 use super::{Host, Lab, Process};
 
 /// The network behind every router that translates.
@@ -48,9 +48,25 @@ pub struct Ageing {
 impl Site {
     /// Creates the routers of a site. `name` is short: it becomes part of their names.
     pub fn new(lab: &Lab, internet: &Internet, end: End, name: &str, kind: Kind) -> Site {
+        Site::attached(lab, internet, end, name, kind, |router| internet.attach(lab, router, end))
+    }
+
+    /// The same, on a link that other sites share.
+    pub fn on(segment: &Segment, lab: &Lab, internet: &Internet, name: &str, kind: Kind) -> Site {
+        Site::attached(lab, internet, segment.end(), name, kind, |router| internet.attach_to(segment, lab, router))
+    }
+
+    fn attached(
+        lab: &Lab,
+        internet: &Internet,
+        end: End,
+        name: &str,
+        kind: Kind,
+        attach: impl FnOnce(&Host) -> Attachment,
+    ) -> Site {
         let router = lab.router(&format!("r-{name}"));
         let carrier = (kind == Kind::CarrierGrade).then(|| lab.router(&format!("c-{name}")));
-        let attachment = internet.attach(lab, carrier.as_ref().unwrap_or(&router), end);
+        let attachment = attach(carrier.as_ref().unwrap_or(&router));
         if let Some(carrier) = &carrier {
             lab.link(&router, carrier, &["100.64.0.2/24"], &["100.64.0.1/24"]);
             router.ip("route add default via 100.64.0.1");

@@ -1,0 +1,46 @@
+//! Agents that live close to each other.
+
+use std::time::{Duration, Instant};
+
+use overlay_sim::nat::Kind;
+use serde_json::Value;
+
+use crate::lab::apart::{Homes, way};
+use crate::lab::{Apart, within};
+
+/// How long the way may take.
+const DIRECT: Duration = Duration::from_secs(10);
+
+/// Waits until both reach each other directly, while alice pings, and returns where packets of alice go.
+#[track_caller]
+fn remote_when_direct(apart: &mut Apart) -> String {
+    apart.restart(Duration::ZERO);
+    let began = Instant::now();
+    let _pings = apart.alice.host.spawn(format!("ping -i 0.1 {}", apart.bob.v6()));
+    within(DIRECT, "a direct path of both", || {
+        let ways = [way(&apart.alice, "bob"), way(&apart.bob, "alice")];
+        ways.iter().all(|way| way.as_deref() == Some("direct")).then_some(())
+    });
+    eprintln!("direct after {:.1?}", began.elapsed());
+    let path: Value = serde_json::from_str(&apart.alice.verb("path bob --json").stdout).expect("JSON");
+    path["primary"]["remote"].as_str().expect("a remote address").to_owned()
+}
+
+#[test]
+fn behind_one_router_the_way_is_the_local_one() {
+    // None of them sends back to the inside what the inside sends to its outer address.
+    for kind in [Kind::Moderate, Kind::Linux, Kind::Strict] {
+        let name = format!("together {}", kind.name());
+        let Some(mut apart) = Apart::living(&name, Homes::Together(kind)) else { return };
+        let remote = remote_when_direct(&mut apart);
+        assert!(remote.starts_with("192.168.1.3:"), "{kind:?}: {remote}");
+    }
+}
+
+/// Openers arrive here, and a Linux router takes them for a stranger's flow.
+#[test]
+fn on_one_link_there_is_a_direct_way() {
+    let Some(mut apart) = Apart::living("one link", Homes::OnOneLink([Kind::Moderate, Kind::Linux])) else { return };
+    let remote = remote_when_direct(&mut apart);
+    assert!(remote.starts_with(&format!("{}:", apart.sites[1].outside())), "{remote}");
+}
