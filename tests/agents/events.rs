@@ -88,6 +88,8 @@ fn each_side_is_told_what_happens() {
     bob.ask("approve alice");
     tells(&at_alice, &[("trusted", "bob", "-")]);
     tells(&at_bob, &[("request", "alice", "-"), ("trusted", "alice", "-")]);
+    // It is called when something is sent to it. Nobody listens there.
+    alice.host.run(format!("curl -s -m 5 http://{}:8000", bob.v4()));
     within(SHORTLY, "the peer to be up", || at_alice.stdout().contains("peer_up").then_some(()));
     bob.ask("approve alice --allow icmp");
     tells(&at_alice, &[("trusted", "bob", "-"), ("changed", "bob", "there")]);

@@ -484,6 +484,8 @@ impl Node {
             return;
         }
         if !peer.tunnel.session.as_ref().is_some_and(|session| session.is_in_use(now)) {
+            // The next handshake need not wait for one by the earlier key.
+            peer.tunnel.initiated = None;
             return peer.tunnel.forget_sessions(!peer.staged.is_empty(), now);
         }
         self.context.renew_engine(peer, now);

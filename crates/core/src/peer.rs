@@ -194,7 +194,7 @@ impl Peer {
 
     /// When to ask whether the peer is there. Only a peer that is kept alive is asked, if its name may have a new address.
     pub(crate) fn ask_at(&self) -> Option<Instant> {
-        let keepalive = self.tunnel.persistent_keepalive?;
+        let keepalive = self.tunnel.keepalive()?;
         let is_named = self.candidates.as_ref().is_some_and(|candidates| !candidates.is_empty());
         if is_named { self.reach.ask_at(keepalive) } else { None }
     }

@@ -278,6 +278,11 @@ impl Agent {
         self.pairs.iter()
     }
 
+    /// Whether a relay that the peer is bound to can be used, now or soon.
+    pub(crate) fn has_relay(&self) -> bool {
+        self.awaits_relay || self.pairs.iter().any(|pair| pair.is_named && pair.is_relayed())
+    }
+
     /// Whether a direct pair is proven.
     fn has_direct(&self) -> bool {
         self.pairs.iter().any(|pair| pair.is_proven() && !pair.is_relayed())

@@ -18,6 +18,7 @@ use crate::origin::Origin;
 use crate::outbox::Draft;
 use crate::path::discovery::{Ceiling, Discovery, Due, EchoEnds};
 use crate::path::endpoint::Endpoint;
+use crate::path::greeting::Acquaintance;
 use crate::path::paths::Path;
 use crate::peer::Peer;
 use crate::{DropReason, Event, Instant, PathTag, ProbedBy};
@@ -28,8 +29,13 @@ const ECHO_PREFIXES: usize = 64;
 const CLASS: u8 = 0;
 
 impl Context {
-    /// Handles a new session: sends a hello if one is due.
+    /// Handles a new session: sends a hello if one is due, and the word that waits.
     pub(crate) fn on_session(&mut self, peer: &mut Peer, is_initiator: bool, now: Instant) {
+        self.greet(peer, is_initiator, now);
+        self.say_waiting_word(peer, now);
+    }
+
+    fn greet(&mut self, peer: &mut Peer, is_initiator: bool, now: Instant) {
         let Some(path) = peer.paths.primary_mut().filter(|_| peer.discovers) else { return };
         let max_mtu = self.local.max_mtu;
         let discovery = path.discovery.get_or_insert_with(|| Box::new(Discovery::new(max_mtu, now)));
@@ -218,23 +224,41 @@ impl Context {
         Ok(None)
     }
 
-    /// Says a word to a peer that is known to hand words on, if there is a session. It is said once, and a relay may have died
-    /// without our knowledge, so it goes over all paths.
+    /// Says a word to a peer that hands words on. Without a session the word waits, and the peer is
+    /// called.
     pub(crate) fn say_word(&mut self, peer: &mut Peer, bytes: &[u8], now: Instant) {
-        let can = peer.is_alive(now) && peer.greeting.peer().understands(Abilities::WORDS);
-        if can && (1..=MAX_WORD_LEN).contains(&bytes.len()) {
-            let frame = Frame::Word { bytes };
-            let mut plain = std::mem::take(&mut self.frame);
-            plain.resize(frame.len(), 0);
-            frame.write(&mut plain);
-            let message = self.seal_bare(peer, &plain, false, now);
-            self.frame = plain;
-            let Some(message) = message else { return };
-            let copy = self.outbox.read(&message).to_vec();
-            self.transmit(peer, message, CLASS, false);
-            self.repeat_elsewhere(peer, &copy, now);
-            peer.tunnel.on_sent(now);
+        if !(1..=MAX_WORD_LEN).contains(&bytes.len()) {
+            return;
         }
+        peer.words.wait(bytes, now);
+        if !peer.is_alive(now) {
+            peer.tunnel.on_wanted(now, &mut self.rng);
+        }
+        self.say_waiting_word(peer, now);
+    }
+
+    /// Says the word that waits, if there is a session and the peer is known. It is said once, and a relay may have died
+    /// without our knowledge, so it goes over all paths.
+    fn say_waiting_word(&mut self, peer: &mut Peer, now: Instant) {
+        let acquaintance = peer.greeting.peer();
+        if !peer.is_alive(now) || acquaintance == Acquaintance::Unknown {
+            return;
+        }
+        let Some(bytes) = peer.words.take_waiting(now) else { return };
+        if !acquaintance.understands(Abilities::WORDS) {
+            return;
+        }
+        let frame = Frame::Word { bytes: &bytes };
+        let mut plain = std::mem::take(&mut self.frame);
+        plain.resize(frame.len(), 0);
+        frame.write(&mut plain);
+        let message = self.seal_bare(peer, &plain, false, now);
+        self.frame = plain;
+        let Some(message) = message else { return };
+        let copy = self.outbox.read(&message).to_vec();
+        self.transmit(peer, message, CLASS, false);
+        self.repeat_elsewhere(peer, &copy, now);
+        peer.tunnel.on_sent(now);
     }
 
     /// Records that the peer is an overlay node.
@@ -243,6 +267,7 @@ impl Context {
         if let Some(discovery) = peer.discovery() {
             discovery.on_acquainted(ceiling, now);
         }
+        self.say_waiting_word(peer, now);
     }
 
     /// Whether a packet from the peer answers one of our echoes. If so, no program on the host waits for it.

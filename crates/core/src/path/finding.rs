@@ -23,8 +23,10 @@ impl Context {
         match (finds_paths, &peer.paths.agent) {
             (true, None) => peer.paths.agent = Some(Box::new(Agent::new(&mut self.rng))),
             (false, Some(_)) => peer.paths.agent = None,
-            _ => {}
+            _ => return,
         }
+        // Until it is known where the peer may be reached, nothing is to be kept.
+        peer.tunnel.is_relayed = finds_paths;
     }
 
     /// Sets where a peer may be reached, as control knows. Returns false if the node does not find the path to this peer.
@@ -33,6 +35,7 @@ impl Context {
         let remote =
             Remote { candidates: self.local.usable(&remote.candidates), relayed: remote.relayed.clone(), ..*remote };
         agent.set_remote(&remote, &self.local.bases(), now);
+        peer.tunnel.is_relayed = agent.has_relay();
         if !peer.is_alive(now) {
             if peer.tunnel.is_initiating() {
                 // The initiation that is out goes to the new places, too.

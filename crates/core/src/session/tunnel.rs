@@ -30,6 +30,8 @@ pub(crate) struct Tunnel {
     /// Whether the peer has proved that it knows our present key. Noted while former keys are answered, too.
     pub(crate) knows_present_key: bool,
     pub(crate) persistent_keepalive: Option<Duration>,
+    /// Whether the peer is reached at any time through a relay, so that persistent keepalive has no purpose.
+    pub(crate) is_relayed: bool,
     /// Made when first needed, because a session takes 11 KB.
     pub(crate) session: Option<Box<Session>>,
     /// The replay state of forgotten sessions.
@@ -60,6 +62,7 @@ impl Tunnel {
             own_key: None,
             knows_present_key: false,
             persistent_keepalive: None,
+            is_relayed: false,
             session: None,
             remembered: Replays::default(),
             is_mute: true,
@@ -206,29 +209,34 @@ impl Tunnel {
             return None;
         }
         let earliest = |pause| self.initiated.map_or(now, |at| at + pause);
-        if self.is_wanted_by_traffic(now) || is_lost && self.persistent_keepalive.is_none() {
+        if self.is_wanted_by_traffic(now) || is_lost && self.keepalive().is_none() {
             Some(earliest(REKEY_TIMEOUT))
         } else {
-            self.persistent_keepalive.map(|_| earliest(self.back_off()))
+            self.keepalive().map(|_| earliest(self.back_off()))
         }
     }
 
     /// Whether the peer is wanted, and its session will not send an initiation by itself now or very soon.
     pub(crate) fn is_wanted_and_uncalled(&self, now: Instant) -> bool {
         self.session.as_ref().is_some_and(|session| {
-            let is_wanted = self.persistent_keepalive.is_some() || session.is_owed_answer();
+            let is_wanted = self.keepalive().is_some() || session.is_owed_answer();
             is_wanted && !session.will_call_by(now + MAX_JITTER)
         })
     }
 
+    /// Persistent keepalive, if it is in force.
+    pub(crate) fn keepalive(&self) -> Option<Duration> {
+        self.persistent_keepalive.filter(|_| !self.is_relayed)
+    }
+
     /// When an empty packet must be sent to keep NAT mappings and the session alive.
     pub(crate) fn keepalive_at(&self) -> Option<Instant> {
-        Some(self.traversed + self.persistent_keepalive?)
+        Some(self.traversed + self.keepalive()?)
     }
 
     /// How long to wait, before jitter, for the answer to an initiation sent now.
     pub(crate) fn pause(&self, now: Instant) -> Duration {
-        let kept_only = self.persistent_keepalive.is_some() && !self.is_wanted_by_traffic(now);
+        let kept_only = self.keepalive().is_some() && !self.is_wanted_by_traffic(now);
         if kept_only && !self.is_alive(now) { self.back_off() } else { REKEY_TIMEOUT }
     }
 

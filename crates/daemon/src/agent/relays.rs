@@ -244,6 +244,11 @@ impl Relays {
         self.ways.to(peer, &self.all, self.choice.chosen())
     }
 
+    /// Whether a channel to a peer is to be expected.
+    pub(super) fn may_reach(&self, peer: &PublicKey) -> bool {
+        self.ways.may_reach(peer, &self.all)
+    }
+
     /// How relays see us, without repetitions.
     pub(super) fn observed(&self) -> Vec<SocketAddr> {
         let mut observed: Vec<_> = self.all.values().filter_map(Relay::observed).collect();
@@ -276,6 +281,7 @@ impl Relays {
                 match fact {
                     Fact::Measured => is_measured = true,
                     Fact::Bound | Fact::Observed => self.news.places = true,
+                    Fact::Silent(relay) => self.news.peers.extend(self.ways.peers_at(&relay)),
                     Fact::Channels(peer) => _ = self.news.peers.insert(peer),
                     Fact::OpenedBy(peer, channel) if !self.ways.is_open(&peer) => self.turn_away(&peer, channel, now),
                     Fact::OpenedBy(..) => {}

@@ -15,6 +15,8 @@ use crate::record::Sent;
 
 /// How long a message takes by way of the rendezvous, unless a test says otherwise.
 pub(super) const RENDEZVOUS_DELAY: Duration = Duration::from_millis(50);
+/// What the daemon sets for every peer that is an agent.
+const KEEPALIVE: Duration = Duration::from_secs(25);
 /// How much the packet carries that shows a route, in bytes. Nothing else in a test is as long.
 const MARK_LEN: usize = 777;
 /// How long a daemon waits for more changes of addresses before it looks.
@@ -45,6 +47,7 @@ impl World {
             self.set_peer(host, peer, |config| {
                 config.endpoint = None;
                 config.finds_paths = true;
+                config.persistent_keepalive = Some(KEEPALIVE);
             });
             let (identity, now) = (self.identity(peer), self.now);
             self.agent_of(host).on_trust(identity, now);

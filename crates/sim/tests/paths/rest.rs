@@ -1,5 +1,6 @@
 //! Agents that rest, and come back to routers that have forgotten them.
 
+use overlay_core::{Command, Event};
 use overlay_sim::nat::Kind;
 use overlay_sim::{Agents, Party, millis, minutes, seconds};
 
@@ -57,4 +58,46 @@ fn nothing_is_sent_to_a_peer_that_sleeps() {
     let others = sent.clone().filter(|sent| !matches!(sent.to, Some(Party::Relay(_)))).count();
     assert_eq!(others, 0);
     assert!(sent.count() <= 60);
+}
+
+#[test]
+fn a_peer_that_no_relay_reaches_is_kept_alive() {
+    let mut agents = Agents::started(3, &[Kind::None, Kind::Moderate], 0);
+    let (alice, bob) = agents.pair();
+    agents.world.run_for(minutes(10));
+    let before = agents.world.sent().len();
+    agents.world.run_for(minutes(10));
+    let from_bob = agents.world.sent()[before..].iter().filter(|sent| sent.from == bob).count();
+    assert!(from_bob >= 20, "{from_bob}");
+    // Bob's router lets alice in only because bob has sent.
+    assert!(agents.world.ping(alice, bob).is_some_and(|after| after < millis(200)));
+}
+
+#[test]
+fn agents_that_have_never_spoken_do_not_call_each_other() {
+    let mut agents = Agents::started(3, &[Kind::Moderate, Kind::Open], 1);
+    let (alice, bob) = agents.pair();
+    agents.world.run_for(minutes(10));
+    let handshakes = [alice, bob].map(|host| agents.world.stats(host).initiations_sent.value());
+    assert_eq!(handshakes, [0, 0]);
+    assert!(agents.world.ping(alice, bob).is_some_and(|after| after < millis(500)));
+}
+
+#[test]
+fn a_word_to_a_peer_that_sleeps_arrives_at_once() {
+    let mut agents = Agents::started(3, &[Kind::Moderate, Kind::Linux], 1);
+    let (alice, bob) = agents.pair();
+    for (host, peer) in [(alice, bob), (bob, alice)] {
+        // Whether a peer hands words on is asked together with its MTU.
+        agents.world.set_peer(host, peer, |config| config.mtu_discovery = true);
+    }
+    agents.world.run_for(minutes(5));
+    let to = agents.world.tag(alice, agents.world.key(bob));
+    for (rest, word) in [(0, b"first "), (10, b"second")] {
+        agents.world.run_for(minutes(rest));
+        agents.world.command(alice, Command::SayWord(to, Box::new(*word))).expect("she is there");
+        agents.world.run_for(millis(500));
+        let is_it = |event: &Event| matches!(event, Event::Word(_, heard) if **heard == *word);
+        assert_eq!(agents.world.events(bob).iter().filter(|(_, event)| is_it(event)).count(), 1, "{rest}");
+    }
 }

@@ -49,6 +49,7 @@ pub(super) struct Relay {
     observed: Option<SocketAddr>,
     client: Option<Client>,
     was_bound: bool,
+    was_silent: bool,
     /// Until when the address is tried, and for how long.
     tried: (Duration, Duration),
     channels: BTreeMap<PublicKey, Ends>,
@@ -61,6 +62,8 @@ pub(super) enum Fact {
     Measured,
     /// We are bound, or no longer.
     Bound,
+    /// It has stopped answering our binds, or answers again.
+    Silent(PublicKey),
     /// It sees us at a new address.
     Observed,
     /// The channels with this peer.
@@ -82,6 +85,7 @@ impl Relay {
             observed: None,
             client: None,
             was_bound: false,
+            was_silent: false,
             tried: (Duration::ZERO, TRIED.0),
             channels: BTreeMap::new(),
         }
@@ -133,6 +137,11 @@ impl Relay {
 
     pub(super) fn is_bound(&self) -> bool {
         self.client.as_ref().is_some_and(Client::is_bound)
+    }
+
+    /// Whether it is going to bind us as far as is known, or has done so.
+    pub(super) fn may_bind(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.is_bound() || !client.is_silent())
     }
 
     /// The channels with a peer.
@@ -188,7 +197,11 @@ impl Relay {
             client.handle_timeout(now);
         }
         self.settle_client(now, out, facts);
-        if self.client.as_ref().is_some_and(Client::is_silent) {
+        let is_silent = self.client.as_ref().is_some_and(Client::is_silent);
+        if std::mem::replace(&mut self.was_silent, is_silent) != is_silent {
+            facts.push(Fact::Silent(self.key));
+        }
+        if is_silent {
             self.on_silent(now, facts);
         }
     }

@@ -315,6 +315,31 @@ fn a_spare_takes_over_when_the_home_relay_is_silent() {
 }
 
 #[test]
+fn nobody_waits_for_a_relay_that_is_silent() {
+    let mut world = World::new(&[5]);
+    world.agent(1, &[0]);
+    world.agent(2, &[0]);
+    world.wait(1_000);
+    world.trust(&[1, 2]);
+    world.wait(500);
+    let told = world.relays(2).places_for(&identity(1), None, START).expect("agent 2 is bound");
+    world.servers.get_mut(&0).expect("it is there").is_up = false;
+    // Agent 1 begins anew, and knows from before where agent 2 is reached.
+    world.agents.insert(1, Relays::new(network(), key(1)));
+    let now = world.now();
+    world.relays(1).set_peers(BTreeMap::from([(identity(2), told)]), now);
+    world.wait(1_000);
+    assert!(world.relays(1).may_reach(&identity(2)));
+    world.relays(1).take_news();
+    world.wait(4_000);
+    assert!(!world.relays(1).may_reach(&identity(2)));
+    assert!(world.relays(1).take_news().peers.contains(&identity(2)), "the node is told");
+    world.servers.get_mut(&0).expect("it is there").is_up = true;
+    world.wait(30_000);
+    assert!(world.relays(1).may_reach(&identity(2)));
+}
+
+#[test]
 fn an_idle_agent_sends_six_datagrams_a_minute_to_a_relay_at_most() {
     let mut world = World::new(&[5, 30]);
     for number in 1..=4 {

@@ -45,6 +45,18 @@ impl Ways {
         self.peers.contains_key(peer)
     }
 
+    /// Whether one of the relays of a peer can be expected to bind us.
+    pub(super) fn may_reach(&self, peer: &PublicKey, relays: &BTreeMap<PublicKey, Relay>) -> bool {
+        let ways = self.peers.get(peer).into_iter().flatten();
+        ways.filter_map(|way| relays.get(&way.relay)).any(Relay::may_bind)
+    }
+
+    /// The peers that are reached through a relay.
+    pub(super) fn peers_at(&self, relay: &PublicKey) -> impl Iterator<Item = PublicKey> {
+        let peers = self.peers.iter().filter(|(_, ways)| ways.iter().any(|way| way.relay == *relay));
+        peers.map(|(peer, _)| *peer)
+    }
+
     /// The relays of peers, without repetitions: the home relays of most of them first.
     pub(super) fn relays(&self) -> impl Iterator<Item = PublicKey> + use<> {
         let mut count = BTreeMap::<PublicKey, (usize, usize)>::new();
