@@ -206,6 +206,18 @@ impl Nat {
         Ok(mapping.external)
     }
 
+    /// A datagram on the way out ends here because of its TTL. A router looks for its flow first, so what is known of it is
+    /// renewed. Nothing new is made.
+    pub(crate) fn on_expiring(&mut self, source: SocketAddr, destination: SocketAddr, now: Instant) {
+        self.expire(now);
+        let scope = self.behaviour.mapping.scope(destination);
+        let known = self.mappings.iter_mut().find(|mapping| mapping.inside == source && mapping.scope == scope);
+        let Some(mapping) = known else { return };
+        if let Some(contact) = mapping.contacts.iter_mut().find(|contact| contact.remote == destination) {
+            (mapping.last.at, contact.last.at) = (now, now);
+        }
+    }
+
     /// Translates the destination of a datagram on the way in.
     pub(crate) fn inbound(
         &mut self,

@@ -35,6 +35,7 @@ use self::calls::Calls;
 use self::doubt::{Doubt, Volume};
 use self::pair::Pair;
 use self::pairs::Pairs;
+pub(crate) use self::round::KEEPER_TTL;
 use self::round::{Due, Round};
 use self::search::{Search, Searches};
 use crate::instant::earlier;
@@ -109,14 +110,15 @@ pub(crate) struct Tally {
 }
 
 impl Agent {
-    pub(crate) fn new(rng: &mut ChaCha8Rng) -> Self {
+    /// `is_first`: which of both ends this one is. The other one has to say the opposite.
+    pub(crate) fn new(rng: &mut ChaCha8Rng, is_first: bool) -> Self {
         Self {
             pairs: Pairs::default(),
             primary: None,
             heard: None,
             second: None,
             since: None,
-            round: Round::new(rng.next_u32()),
+            round: Round::new(rng.next_u32(), is_first),
             search: Search::default(),
             doubt: Doubt::None,
             moving: Move::default(),
@@ -167,8 +169,8 @@ impl Agent {
 
     /// Handles the peer's list of candidates.
     pub(crate) fn on_list(&mut self, number: u32, seen: u32, addresses: &[SocketAddr], bases: &[Base], now: Instant) {
-        if self.round.on_list(number, seen, now) {
-            self.pairs.set_told(addresses, bases, self.primary, now);
+        if self.round.on_list(number, seen, now) && self.pairs.set_told(addresses, bases, self.primary, now) {
+            self.round.on_new_pairs();
         }
         self.wake(now);
     }

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::local::Local;
 use crate::origin::Origin;
 use crate::outbox::Heading;
-use crate::path::agent::{Agent, Base, Step};
+use crate::path::agent::{Agent, Base, KEEPER_TTL, Step};
 use crate::path::candidate;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
@@ -20,8 +20,12 @@ const OPENER: [u8; 1] = [0];
 impl Context {
     /// Sets whether the node finds the path to the peer by itself.
     pub(crate) fn set_finds_paths(&mut self, peer: &mut Peer, finds_paths: bool) {
+        let own = self.local.keys.present().map(|key| key.public());
         match (finds_paths, &peer.paths.agent) {
-            (true, None) => peer.paths.agent = Some(Box::new(Agent::new(&mut self.rng))),
+            (true, None) => {
+                let is_first = own < Some(peer.tunnel.key);
+                peer.paths.agent = Some(Box::new(Agent::new(&mut self.rng, is_first)));
+            }
             (false, Some(_)) => peer.paths.agent = None,
             _ => return,
         }
@@ -65,7 +69,9 @@ impl Context {
     pub(crate) fn find_paths(&mut self, peer: &mut Peer, now: Instant) {
         while let Some(step) = peer.paths.agent.as_mut().and_then(|agent| agent.poll(&mut self.rng, now)) {
             match step {
-                Step::Open { to, .. } | Step::Probe { to, .. } if !self.may_probe(peer, to, now) => {}
+                Step::Open { ttl: KEEPER_TTL, .. } if !self.may_keep(peer, now) => {}
+                Step::Open { to, ttl } if ttl != KEEPER_TTL && !self.may_probe(peer, to, now) => {}
+                Step::Probe { to, .. } if !self.may_probe(peer, to, now) => {}
                 Step::Open { to, ttl } => self.open_path(to, ttl),
                 Step::Probe { to, pair, id, sent } => {
                     self.stats.path_probes_sent.add(1);
@@ -99,6 +105,12 @@ impl Context {
             self.stats.path_probes_withheld.add(1);
         }
         is_allowed
+    }
+
+    /// Whether one more datagram may go to our own router.
+    fn may_keep(&mut self, peer: &mut Peer, now: Instant) -> bool {
+        let share = peer.paths.agent.as_mut().is_some_and(|agent| agent.share.allows(None, now));
+        share && self.probing.allows_one_more(now)
     }
 
     fn open_path(&mut self, to: Endpoint, ttl: u8) {

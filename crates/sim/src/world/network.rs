@@ -61,7 +61,10 @@ impl World {
             let Realm::Behind(id) = parcel.realm else { return Ascent::Crosses { to: None, parcel, is_far: true } };
             let (now, router) = (self.now, &mut self.routers[id.0]);
             let passed = match parcel.ttl {
-                0 | 1 => Err(Refusal::TtlExceeded),
+                0 | 1 => {
+                    router.nat.on_expiring(parcel.source, parcel.destination, now);
+                    Err(Refusal::TtlExceeded)
+                }
                 _ => router.nat.outbound(parcel.source, parcel.destination, now, &mut self.rng),
             };
             match passed {

@@ -1,7 +1,7 @@
 //! Agents in one network: the path between them does not leave it.
 
 use overlay_sim::nat::Kind;
-use overlay_sim::{Route, World, millis, seconds};
+use overlay_sim::{Agents, Route, World, millis, minutes, seconds};
 
 #[test]
 fn neighbours_find_each_other_inside_their_network() {
@@ -28,4 +28,27 @@ fn neighbours_find_each_other_inside_their_network() {
             assert_eq!(world.sent().last().map(|sent| sent.destination), Some(inside), "{}", kind.name());
         }
     }
+}
+
+/// Openers arrive there, and a Linux router takes what comes first for a flow of its own.
+#[test]
+fn routers_on_one_link_let_a_direct_path_through_after_the_silence() {
+    let mut took = Vec::new();
+    for seed in 0..20 {
+        let mut agents = Agents::behind(seed, &[Kind::Linux, Kind::Linux], 1);
+        let (alice, bob) = agents.pair();
+        for (from, to) in [(alice, bob), (bob, alice)] {
+            agents.world.link(from, to, |link| (link.hops, link.latency) = (0, millis(1)));
+        }
+        agents.start(&[seconds(0), millis(seed * 7)]);
+        agents.world.run_for(seconds(1));
+        let began = agents.world.now();
+        while agents.world.routes(alice, bob) != [Route::Direct] {
+            agents.world.run_for(seconds(1));
+            assert!(agents.world.now().since(began) < minutes(4), "seed {seed}: not direct");
+        }
+        took.push(agents.world.now().since(began).as_secs());
+    }
+    took.sort_unstable();
+    println!("direct after {took:?} seconds");
 }

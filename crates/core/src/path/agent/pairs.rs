@@ -95,10 +95,10 @@ impl Pairs {
         self.set_bases(bases, primary, now) | has_new
     }
 
-    /// Takes what the peer has told.
-    pub(super) fn set_told(&mut self, told: &[SocketAddr], bases: &[Base], primary: Option<u8>, now: Instant) {
+    /// Takes what the peer has told. Returns whether there are new pairs.
+    pub(super) fn set_told(&mut self, told: &[SocketAddr], bases: &[Base], primary: Option<u8>, now: Instant) -> bool {
         self.told = told.iter().take(MAX_REMOTE).copied().collect();
-        self.set_bases(bases, primary, now);
+        self.set_bases(bases, primary, now)
     }
 
     /// Makes the pairs of these bases with all candidates. Pairs that are proven or in use, or were only heard, stay.

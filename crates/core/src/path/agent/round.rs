@@ -10,16 +10,27 @@
 //! ([`Frame::Candidates`](overlay_wire::control::Frame), `seen`).
 //!
 //! A round that finds nothing is followed by a rest in which such a wrong entry expires: 35 s, then longer.
+//!
+//! Where the routers of both are neighbours, openers do arrive, and make such an entry in each round. So in the first rest one
+//! end sends openers that die at its own router (*keepers*): they renew what its router expects, and nothing else. In the next
+//! round it sends no others. By then the other router has forgotten, and its openers are let in. In the second rest the ends
+//! change places, since the first router may have been the one with the wrong entry.
 
 use std::time::Duration;
 
 use super::pair::BURST;
 use crate::Instant;
+use crate::instant::earlier;
 
 /// How far openers go, in hops, and how far apart they are: they have to leave our own routers and must not reach the
 /// peer's.
 const OPENER_TTLS: [u8; 2] = [2, 4];
 const OPENERS_APART: Duration = Duration::from_millis(20);
+/// How far keepers go, how far apart they are, and in how many rests one end or the other sends them. Most routers keep what
+/// was not answered for 30 s.
+pub(crate) const KEEPER_TTL: u8 = 1;
+const KEEPERS_APART: Duration = Duration::from_secs(10);
+const KEPT_RESTS: usize = 2;
 /// How often, and how far apart, our list is told until the peer answers.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 const MAX_TOLD: u8 = 12;
@@ -70,13 +81,30 @@ pub(crate) struct Round {
     answers: u8,
     /// Rounds in a row that ended without a direct path.
     failures: usize,
+    /// Whether this end sends keepers in the first rest. Otherwise it does so in the second.
+    is_first: bool,
+    /// When the next keeper goes out in this rest.
+    keeper: Option<Instant>,
+    /// Whether our routers still expect the peer, so that this round needs no openers.
+    is_kept: bool,
 }
 
 impl Round {
-    /// `first`: a random number for the first list.
-    pub(crate) fn new(first: u32) -> Self {
-        let phase = Phase::Resting { until: None };
-        Self { phase, ours: first.max(1), theirs: 0, opened: 0, seen: 0, owes: false, answers: 0, failures: 0 }
+    /// `first`: a random number for the first list. `is_first`: which of both ends keeps its mappings first.
+    pub(crate) fn new(first: u32, is_first: bool) -> Self {
+        Self {
+            phase: Phase::Resting { until: None },
+            ours: first.max(1),
+            theirs: 0,
+            opened: 0,
+            seen: 0,
+            owes: false,
+            answers: 0,
+            failures: 0,
+            is_first,
+            keeper: None,
+            is_kept: false,
+        }
     }
 
     /// What our list says of both ends: its number, and that of the peer's list whose addresses got openers.
@@ -111,7 +139,13 @@ impl Round {
     /// Begins a round with a list of a new number, because something has changed. The rests are short again.
     pub(crate) fn renew(&mut self, now: Instant) {
         self.failures = 0;
+        self.is_kept = false;
         self.begin(now);
+    }
+
+    /// There are new pairs, to which nothing was sent yet.
+    pub(crate) fn on_new_pairs(&mut self) {
+        self.is_kept = false;
     }
 
     fn begin(&mut self, now: Instant) {
@@ -121,7 +155,9 @@ impl Round {
 
     fn open(&mut self, now: Instant) {
         self.answers = 0;
-        self.phase = Phase::Opening { sent: 0, next: now };
+        self.keeper = None;
+        let sent = if self.is_kept { OPENER_TTLS.len() } else { 0 };
+        self.phase = Phase::Opening { sent, next: now };
     }
 
     /// Records that there is a session. The peer may have been started since, and have forgotten our list.
@@ -170,7 +206,7 @@ impl Round {
             return Some(Instant::default());
         }
         match self.phase {
-            Phase::Resting { until } => until,
+            Phase::Resting { until } => earlier(until, self.keeper),
             Phase::Opening { next, .. } | Phase::Announced { next, .. } => Some(next),
             Phase::Probing { until } => Some(until),
         }
@@ -185,6 +221,10 @@ impl Round {
             return None;
         }
         match self.phase {
+            Phase::Resting { until: Some(until) } if now < until => {
+                self.keeper = Some(now + KEEPERS_APART);
+                Some(Due::Open(KEEPER_TTL))
+            }
             Phase::Resting { .. } => {
                 self.begin(now);
                 self.poll(random, now)
@@ -218,6 +258,8 @@ impl Round {
 
     fn rest(&mut self, random: u32, now: Instant) {
         let rest = RESTS[self.failures.min(RESTS.len() - 1)];
+        self.is_kept = self.failures < KEPT_RESTS && (self.failures == 0) == self.is_first;
+        self.keeper = self.is_kept.then_some(now + KEEPERS_APART);
         self.failures += 1;
         let jitter = rest / 8 * (random % 256) / 256;
         self.phase = Phase::Resting { until: Some(now + rest + jitter) };
@@ -260,7 +302,7 @@ mod tests {
         ];
         for (before, expected) in table {
             for (fact, after) in expected.into_iter().enumerate() {
-                let mut round = Round { phase: before, theirs: 5, ..Round::new(7) };
+                let mut round = Round { phase: before, theirs: 5, ..Round::new(7, false) };
                 match fact {
                     0 => round.on_session(at(9)),
                     1 => assert!(round.on_list(6, 0, at(9))),
@@ -274,7 +316,7 @@ mod tests {
 
     #[test]
     fn nobody_probes_before_both_ends_have_opened() {
-        let (mut alice, mut bob) = (Round::new(100), Round::new(200));
+        let (mut alice, mut bob) = (Round::new(100, true), Round::new(200, false));
         alice.on_session(at(0));
         let opened = [(0, Due::Open(2)), (20, Due::Open(4)), (40, Due::Tell)];
         assert_eq!(due(&mut alice, 40), opened);
@@ -296,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_lost_answer_is_given_again_a_few_times() {
-        let mut bob = Round::new(200);
+        let mut bob = Round::new(200, false);
         bob.on_list(100, 200, at(0));
         due(&mut bob, 1_000);
         assert!(bob.is_probing());
@@ -310,15 +352,16 @@ mod tests {
 
     #[test]
     fn a_peer_that_says_nothing_is_told_twelve_times_and_rests_grow() {
-        let mut round = Round::new(1);
+        let mut round = Round::new(1, false);
         round.on_session(at(0));
         let told = due(&mut round, 10_000);
         assert_eq!(told.iter().filter(|(_, due)| *due == Due::Tell).count(), usize::from(MAX_TOLD));
-        let begins: Vec<_> = due(&mut round, 3_000_000)
+        let told: Vec<_> = due(&mut round, 3_000_000)
             .into_iter()
-            .filter(|(_, due)| *due == Due::Open(2))
+            .filter(|(_, due)| *due == Due::Tell)
             .map(|(millis, _)| millis / 1_000)
             .collect();
+        let begins: Vec<_> = told.chunks(MAX_TOLD.into()).map(|round| round[0]).collect();
         assert_eq!(
             begins,
             [38, 161, 464, 1_367, 2_270],
@@ -327,8 +370,37 @@ mod tests {
     }
 
     #[test]
+    fn the_ends_take_turns_in_keeping_what_their_routers_expect() {
+        for (is_first, expected) in [
+            (true, [(13, 1), (23, 1), (33, 1), (161, 2), (161, 4), (464, 2), (464, 4)].to_vec()),
+            (false, [(38, 2), (38, 4)].into_iter().chain((51..=151).step_by(10).map(|second| (second, 1))).collect()),
+        ] {
+            let mut round = Round::new(1, is_first);
+            round.on_session(at(0));
+            due(&mut round, 10_000);
+            let opened = due(&mut round, 500_000).into_iter().filter_map(|(millis, due)| match due {
+                Due::Open(ttl) => Some((millis / 1_000, ttl)),
+                Due::Tell | Due::Probe => None,
+            });
+            let opened: Vec<_> = opened.take(expected.len()).collect();
+            assert_eq!(opened, expected, "is first: {is_first}");
+        }
+    }
+
+    #[test]
+    fn pairs_that_are_new_get_openers_in_any_round() {
+        let mut round = Round::new(1, true);
+        round.on_session(at(0));
+        due(&mut round, 37_000);
+        round.on_new_pairs();
+        round.on_list(9, 1, at(37_000));
+        let openers: Vec<_> = due(&mut round, 37_100).into_iter().map(|(_, due)| due).collect();
+        assert_eq!(openers[..2], [Due::Open(2), Due::Open(4)]);
+    }
+
+    #[test]
     fn a_list_that_was_overtaken_on_the_way_counts_for_nothing() {
-        let mut round = Round::new(1);
+        let mut round = Round::new(1, false);
         assert!(round.on_list(10, 0, at(0)));
         assert!(!round.on_list(9, 1, at(1)));
         assert_eq!((round.theirs, round.seen), (10, 0));
