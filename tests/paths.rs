@@ -9,6 +9,7 @@
 mod lab;
 
 mod paths {
+    mod bulk;
     mod failover;
     mod pairs;
     mod shown;

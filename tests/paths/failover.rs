@@ -17,7 +17,7 @@ const DIRECT: Duration = Duration::from_secs(60);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     Both,
     Towards,
     From,
@@ -27,7 +27,7 @@ enum Fault {
 
 impl Fault {
     /// Lets it happen.
-    fn begin(self, apart: &Apart) {
+    pub(super) fn begin(self, apart: &Apart) {
         let [alice, bob] = [0, 1].map(|at| apart.sites[at].outside());
         let drop = |from, to| {
             let router = &apart.internet.core()[1];
@@ -54,7 +54,7 @@ impl Fault {
     }
 
     /// Takes it back.
-    fn end(self, apart: &Apart) {
+    pub(super) fn end(self, apart: &Apart) {
         match self {
             Self::Both | Self::Towards | Self::From => {
                 apart.internet.core()[1].exec("nft delete table inet broken");
