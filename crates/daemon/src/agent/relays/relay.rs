@@ -50,7 +50,6 @@ pub(super) struct Relay {
     client: Option<Client>,
     was_bound: bool,
     was_silent: bool,
-    is_refused: bool,
     /// Until when the address is tried, and for how long.
     tried: (Duration, Duration),
     channels: BTreeMap<PublicKey, Ends>,
@@ -63,7 +62,7 @@ pub(super) enum Fact {
     Measured,
     /// We are bound, or no longer.
     Bound,
-    /// It has stopped answering our binds or has refused them, or does so no longer.
+    /// It has stopped answering our binds, or answers again.
     Silent(PublicKey),
     /// It sees us at a new address.
     Observed,
@@ -87,7 +86,6 @@ impl Relay {
             client: None,
             was_bound: false,
             was_silent: false,
-            is_refused: false,
             tried: (Duration::ZERO, TRIED.0),
             channels: BTreeMap::new(),
         }
@@ -143,7 +141,7 @@ impl Relay {
 
     /// Whether it is going to bind us as far as is known, or has done so.
     pub(super) fn may_bind(&self) -> bool {
-        self.client.as_ref().is_some_and(|client| client.is_bound() || !client.is_silent() && !self.is_refused)
+        self.client.as_ref().is_some_and(|client| client.is_bound() || !client.is_silent())
     }
 
     /// The channels with a peer.
@@ -163,7 +161,7 @@ impl Relay {
 
     /// Is not bound any more. Returns the peers that had channels.
     pub(super) fn unbind(&mut self) -> Vec<PublicKey> {
-        (self.client, self.was_bound, self.was_silent, self.is_refused) = (None, false, false, false);
+        (self.client, self.was_bound) = (None, false);
         std::mem::take(&mut self.channels).into_keys().collect()
     }
 
@@ -275,7 +273,7 @@ impl Relay {
     fn on_event(&mut self, event: Event, now: Now, facts: &mut Vec<Fact>) {
         match event {
             Event::Bound(bound) => {
-                (self.tried, self.is_refused) = ((Duration::ZERO, TRIED.0), false);
+                self.tried = (Duration::ZERO, TRIED.0);
                 self.observe(bound.observed, facts);
                 if self.round_trip.is_none() {
                     self.ask_at = now.monotonic;
@@ -286,9 +284,6 @@ impl Relay {
                 tracing::debug!(relay = %self.key, ?reason, "a relay does not bind us");
                 self.round_trip = None;
                 facts.push(Fact::Measured);
-                if !std::mem::replace(&mut self.is_refused, true) {
-                    facts.push(Fact::Silent(self.key));
-                }
             }
             Event::Opened { channel, peer, is_ours } => {
                 let ends = self.channels.entry(peer).or_default();

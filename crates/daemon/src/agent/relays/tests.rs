@@ -325,7 +325,7 @@ fn nobody_waits_for_a_relay_that_is_silent() {
     let told = world.relays(2).places_for(&identity(1), None, START).expect("agent 2 is bound");
     world.servers.get_mut(&0).expect("it is there").is_up = false;
     // Agent 1 begins anew, and knows from before where agent 2 is reached.
-    world.agent(1, &[0]);
+    world.agents.insert(1, Relays::new(network(), key(1)));
     let now = world.now();
     world.relays(1).set_peers(BTreeMap::from([(identity(2), told)]), now);
     world.wait(1_000);
