@@ -46,7 +46,7 @@ impl Node {
             Command::SetRemote { peer, remote } => return self.set_remote(peer, &remote, now),
             Command::SetLocalCandidates(candidates, scope) => self.set_local_candidates(candidates, scope, now),
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
-            Command::SayWord(peer, word) => return self.say_word(peer, &word, now),
+            Command::SayWord { peer, word, calls } => return self.say_word(peer, &word, calls, now),
             Command::KnowsPresharedKey(peer) => return self.on_preshared_key_known(peer, now),
             Command::RestoreFlows(known) => return self.restore_flows(known, now),
             Command::RestoreInitiations(known) => self.restore_initiations(known, now),
@@ -269,9 +269,9 @@ impl Node {
         Ok(())
     }
 
-    fn say_word(&mut self, tag: PeerTag, word: &[u8], now: Instant) -> Result<(), CommandError> {
+    fn say_word(&mut self, tag: PeerTag, word: &[u8], calls: bool, now: Instant) -> Result<(), CommandError> {
         let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
-        self.context.say_word(peer, word, now);
+        self.context.say_word(peer, word, calls, now);
         peer.arm(&mut self.deadlines, now);
         Ok(())
     }

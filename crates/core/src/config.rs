@@ -195,9 +195,16 @@ pub enum Command {
     /// An unverified ICMP "too big" says that this path carries inner packets of at most this many bytes. It only chooses
     /// what is probed next.
     TooBig(PathTag, u16),
-    /// Says this to the peer's control, inside the session. It is sent once, if there is a session with an overlay node that
-    /// understands it. At most [`overlay_wire::control::MAX_WORD_LEN`] bytes.
-    SayWord(PeerTag, Box<[u8]>),
+    /// Says this to the peer's control, inside the session. It is sent once, if the peer is an overlay node that understands it.
+    /// At most [`overlay_wire::control::MAX_WORD_LEN`] bytes.
+    SayWord {
+        /// Who is to hear it.
+        peer: PeerTag,
+        /// The word.
+        word: Box<[u8]>,
+        /// Whether a peer without a session is called for it.
+        calls: bool,
+    },
     /// The peer has the present preshared key. If it has not proven that yet, it is called now: it may not be able to call us.
     /// A session goes on.
     KnowsPresharedKey(PeerTag),

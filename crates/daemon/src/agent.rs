@@ -73,6 +73,7 @@ use self::beforehand::Beforehand;
 use self::candidates::{Candidates, Host};
 use self::decisions_log::DecisionLog;
 use self::informed::Informed;
+pub(crate) use self::letters::Said;
 use self::link::LinkNews;
 use self::meetings::{At, Brought, Meetings};
 use self::post::Post;
@@ -150,7 +151,7 @@ pub(crate) struct Agent {
     /// Peers that have our answer to their request.
     informed: Informed,
     /// What to say to peers through their tunnels.
-    words: Vec<(PeerKey, Box<[u8]>)>,
+    words: Vec<Said>,
     /// How far our latest request to each peer came.
     progress: BTreeMap<PublicKey, ([u8; 16], Progress)>,
     time: HighWater,

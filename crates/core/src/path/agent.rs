@@ -267,10 +267,11 @@ impl Agent {
         self.primary.and_then(|number| self.pairs.get(number))
     }
 
-    /// The other paths that may work: all that are proven, and all named direct ones while no direct path is proven.
+    /// The other paths that may work: all that are proven, and all named direct ones if a round has found none. Before its
+    /// openers, what arrives there would do harm.
     pub(crate) fn others(&self) -> Vec<Endpoint> {
-        let has_direct = self.has_direct();
-        let may_work = |pair: &&Pair| pair.is_proven() || !has_direct && pair.is_named && !pair.is_relayed();
+        let are_tried = !self.has_direct() && !self.round.is_under_way();
+        let may_work = |pair: &&Pair| pair.is_proven() || are_tried && pair.is_named && !pair.is_relayed();
         let others = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary).filter(may_work);
         others.take(MAX_OTHERS).map(|pair| pair.endpoint).collect()
     }

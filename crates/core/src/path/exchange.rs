@@ -224,14 +224,14 @@ impl Context {
         Ok(None)
     }
 
-    /// Says a word to a peer that hands words on. Without a session the word waits, and the peer is
-    /// called.
-    pub(crate) fn say_word(&mut self, peer: &mut Peer, bytes: &[u8], now: Instant) {
-        if !(1..=MAX_WORD_LEN).contains(&bytes.len()) {
+    /// Says a word to a peer that hands words on. If `calls`, it waits for a session, and the peer is called where there is none.
+    pub(crate) fn say_word(&mut self, peer: &mut Peer, bytes: &[u8], calls: bool, now: Instant) {
+        let is_alive = peer.is_alive(now);
+        if !(1..=MAX_WORD_LEN).contains(&bytes.len()) || !is_alive && !calls {
             return;
         }
         peer.words.wait(bytes, now);
-        if !peer.is_alive(now) {
+        if !is_alive {
             peer.tunnel.on_wanted(now, &mut self.rng);
         }
         self.say_waiting_word(peer, now);

@@ -15,6 +15,15 @@ use super::{Agent, Changed, NOTHING, PEERS, own};
 /// How often a peer is returned its word at most, in this time.
 const MAX_RETURNED: (u8, Duration) = (4, Duration::from_secs(10));
 
+/// What is said to a peer in its tunnel.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) to: PeerKey,
+    pub(crate) word: Box<[u8]>,
+    /// Whether a peer without a session is called for it.
+    pub(crate) calls: bool,
+}
+
 impl Agent {
     pub(super) fn on_message(&mut self, from: PublicKey, id: [u8; 16], sealed: &[u8]) -> Changed {
         self.unsaved = None;
@@ -62,7 +71,7 @@ impl Agent {
     }
 
     /// What to say to peers through the tunnel, before the data plane follows: it may end that tunnel.
-    pub(crate) fn take_words(&mut self) -> Vec<(PeerKey, Box<[u8]>)> {
+    pub(crate) fn take_words(&mut self) -> Vec<Said> {
         std::mem::take(&mut self.words)
     }
 
@@ -169,7 +178,7 @@ impl Agent {
                     }
                 }
                 Effect::Send { to, id, letter } => self.send(to, id, &letter),
-                Effect::Keep { to, letter } => self.keep(to, Slot::Word, &letter),
+                Effect::Keep { to, letter } => self.keep_new_word(to, &letter),
                 Effect::Asked(peer) => {
                     let name = self.book.relation(&peer).and_then(|relation| relation.name()).unwrap_or_default();
                     tracing::info!("{name} asks for trust: sudo overlay pending");
@@ -246,7 +255,7 @@ impl Agent {
     pub(super) fn keep(&mut self, to: PublicKey, slot: Slot, letter: &Letter) {
         let Some(record) = self.book.relation(&to).and_then(|relation| relation.newest_record()) else { return };
         if let (Slot::Word, Some(key)) = (slot, record.tunnel_keys.first()) {
-            self.words.push((PeerKey(key.0), letter.write().as_slice().into()));
+            self.words.push(Said { to: PeerKey(key.0), word: letter.write().as_slice().into(), calls: false });
         }
         if !self.past.is_settled() {
             return;
@@ -257,9 +266,11 @@ impl Agent {
         }
     }
 
-    /// Keeps our latest word for a peer.
-    pub(super) fn keep_word(&mut self, to: PublicKey, letter: &Letter) {
+    /// Keeps a word that is new, and calls the peer to say it.
+    fn keep_new_word(&mut self, to: PublicKey, letter: &Letter) {
+        let before = self.words.len();
         self.keep(to, Slot::Word, letter);
+        self.words.iter_mut().skip(before).for_each(|said| said.calls = true);
     }
 
     /// After a start: what was not answered is asked again, and the latest word of each relation is kept again.

@@ -3,6 +3,7 @@
 //! New keys are on disk before the record with them is registered. The ones before still open what was sealed for them. When a
 //! peer has new keys, what is kept for it or waits for its answer is sealed anew.
 
+use overlay_rendezvous::protocol::Slot;
 use overlay_rendezvous::sealed::{MailboxKeys, SECRET_LEN};
 use overlay_wire::Malformed;
 use overlay_wire::signed::PublicKey;
@@ -71,7 +72,7 @@ impl Agent {
         for effect in self.book.repeat(&self.record, self.moment()) {
             match effect {
                 Effect::Send { to, id, letter } if to == *peer => self.send(to, id, &letter),
-                Effect::Keep { to, letter } if to == *peer => self.keep_word(to, &letter),
+                Effect::Keep { to, letter } if to == *peer => self.keep(to, Slot::Word, &letter),
                 _ => {}
             }
         }

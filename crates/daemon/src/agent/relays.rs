@@ -88,7 +88,8 @@ impl Relays {
             outgoing: Vec::new(),
             facts: Vec::new(),
             news: News::default(),
-            has_new_wishes: false,
+            // Nobody has said yet which relays are wanted.
+            has_new_wishes: true,
             patience: None,
         }
     }
@@ -244,9 +245,10 @@ impl Relays {
         self.ways.to(peer, &self.all, self.choice.chosen())
     }
 
-    /// Whether a channel to a peer is to be expected.
+    /// Whether a channel to a peer is to be expected. A peer that is called before could not be reached directly any more, if
+    /// its router takes the call for a flow of its own.
     pub(super) fn may_reach(&self, peer: &PublicKey) -> bool {
-        self.ways.may_reach(peer, &self.all)
+        self.has_new_wishes || self.ways.may_reach(peer, &self.all)
     }
 
     /// How relays see us, without repetitions.

@@ -4,7 +4,7 @@ use overlay_core::Command;
 
 use super::paths::{self, Paths};
 use super::running::Running;
-use crate::agent::{Agent, Changed};
+use crate::agent::{Agent, Changed, Said};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::host;
@@ -26,9 +26,9 @@ pub(super) async fn follow(
 
 /// Says what peers are to hear inside the tunnel. One that is not there hears it through the rendezvous.
 async fn say(agent: &mut Agent, running: &Running) {
-    for (key, word) in agent.take_words() {
-        if let Some(tag) = running.device.table().tag_of(key) {
-            let _ = running.device.engine().command(Command::SayWord(tag, word)).await;
+    for Said { to, word, calls } in agent.take_words() {
+        if let Some(tag) = running.device.table().tag_of(to) {
+            let _ = running.device.engine().command(Command::SayWord { peer: tag, word, calls }).await;
         }
     }
 }
