@@ -198,7 +198,7 @@ pub enum Command {
     /// Says this to the peer's control, inside the session. It is sent once, if the peer is an overlay node that understands it.
     /// At most [`overlay_wire::control::MAX_WORD_LEN`] bytes.
     SayWord {
-        /// Who is to hear it.
+        /// The peer that is to hear it.
         peer: PeerTag,
         /// The word.
         word: Box<[u8]>,

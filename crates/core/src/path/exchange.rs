@@ -224,7 +224,7 @@ impl Context {
         Ok(None)
     }
 
-    /// Says a word to a peer that hands words on. If `calls`, it waits for a session, and the peer is called where there is none.
+    /// Says a word to a peer that hands words on. If `calls`, it waits for a session, and the peer is called where it is missing.
     pub(crate) fn say_word(&mut self, peer: &mut Peer, bytes: &[u8], calls: bool, now: Instant) {
         let is_alive = peer.is_alive(now);
         if !(1..=MAX_WORD_LEN).contains(&bytes.len()) || !is_alive && !calls {
