@@ -46,7 +46,8 @@ impl Node {
             Command::SetRemote { peer, remote } => return self.set_remote(peer, &remote, now),
             Command::SetLocalCandidates(candidates, scope) => self.set_local_candidates(candidates, scope, now),
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
-            Command::SayWord { peer, word, calls } => return self.say_word(peer, &word, calls, now),
+            Command::SayWord(peer, word) => return self.say_word(peer, &word, now),
+            Command::CallForWord(peer) => return self.call_for_word(peer, now),
             Command::KnowsPresharedKey(peer) => return self.on_preshared_key_known(peer, now),
             Command::RestoreFlows(known) => return self.restore_flows(known, now),
             Command::RestoreInitiations(known) => self.restore_initiations(known, now),
@@ -269,10 +270,22 @@ impl Node {
         Ok(())
     }
 
-    fn say_word(&mut self, tag: PeerTag, word: &[u8], calls: bool, now: Instant) -> Result<(), CommandError> {
+    fn say_word(&mut self, tag: PeerTag, word: &[u8], now: Instant) -> Result<(), CommandError> {
         let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
-        self.context.say_word(peer, word, calls, now);
+        self.context.say_word(peer, word, now);
         peer.arm(&mut self.deadlines, now);
+        Ok(())
+    }
+
+    fn call_for_word(&mut self, tag: PeerTag, now: Instant) -> Result<(), CommandError> {
+        let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
+        // While a preshared key changes, the peer hears of that through the rendezvous first. A call before would be in vain, and
+        // the next one is made with the former key.
+        let has_one_key = !peer.tunnel.preshared.are_two();
+        if peer.words.is_waiting() && has_one_key && !peer.is_alive(now) {
+            peer.tunnel.on_wanted(now, &mut self.context.rng);
+            peer.arm(&mut self.deadlines, now);
+        }
         Ok(())
     }
 

@@ -196,15 +196,10 @@ pub enum Command {
     /// what is probed next.
     TooBig(PathTag, u16),
     /// Says this to the peer's control, inside the session. It is sent once, if the peer is an overlay node that understands it.
-    /// At most [`overlay_wire::control::MAX_WORD_LEN`] bytes.
-    SayWord {
-        /// The peer that is to hear it.
-        peer: PeerTag,
-        /// The word.
-        word: Box<[u8]>,
-        /// Whether a peer without a session is called for it.
-        calls: bool,
-    },
+    /// Without a session it waits for one for a minute. At most [`overlay_wire::control::MAX_WORD_LEN`] bytes.
+    SayWord(PeerTag, Box<[u8]>),
+    /// Calls the peer if a word waits for a session with it.
+    CallForWord(PeerTag),
     /// The peer has the present preshared key. If it has not proven that yet, it is called now: it may not be able to call us.
     /// A session goes on.
     KnowsPresharedKey(PeerTag),

@@ -23,10 +23,7 @@ fn hello(scene: &mut Scene, understands: Abilities) {
 fn said(scene: &mut Scene, word: &[u8]) -> Vec<Vec<u8>> {
     scene.world.take_mail(scene.carol.address);
     let carol = scene.world.tag(scene.alice, scene.carol.key());
-    scene
-        .world
-        .command(scene.alice, Command::SayWord { peer: carol, word: word.into(), calls: true })
-        .expect("she is there");
+    scene.world.command(scene.alice, Command::SayWord(carol, word.into())).expect("she is there");
     scene.world.run_for(millis(50));
     let mail = scene.world.take_mail(scene.carol.address);
     let opened = mail.iter().filter_map(|message| scene.session.open(message).ok());

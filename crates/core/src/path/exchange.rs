@@ -224,17 +224,12 @@ impl Context {
         Ok(None)
     }
 
-    /// Says a word to a peer that hands words on. If `calls`, it waits for a session, and the peer is called where it is missing.
-    pub(crate) fn say_word(&mut self, peer: &mut Peer, bytes: &[u8], calls: bool, now: Instant) {
-        let is_alive = peer.is_alive(now);
-        if !(1..=MAX_WORD_LEN).contains(&bytes.len()) || !is_alive && !calls {
-            return;
+    /// Says a word to a peer that hands words on, or lets it wait for a session.
+    pub(crate) fn say_word(&mut self, peer: &mut Peer, bytes: &[u8], now: Instant) {
+        if (1..=MAX_WORD_LEN).contains(&bytes.len()) {
+            peer.words.wait(bytes, now);
+            self.say_waiting_word(peer, now);
         }
-        peer.words.wait(bytes, now);
-        if !is_alive {
-            peer.tunnel.on_wanted(now, &mut self.rng);
-        }
-        self.say_waiting_word(peer, now);
     }
 
     /// Says the word that waits, if there is a session and the peer is known. It is said once, and a relay may have died

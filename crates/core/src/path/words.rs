@@ -28,6 +28,10 @@ impl Words {
         self.waiting = Some((word.into(), now));
     }
 
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// The word that waits, unless it has waited for too long.
     pub(crate) fn take_waiting(&mut self, now: Instant) -> Option<Box<[u8]>> {
         let (word, since) = self.waiting.take()?;

@@ -137,11 +137,16 @@ impl PresharedKeys {
 }
 
 impl Former {
-    /// Ends the turn if it has lasted long enough.
+    /// Ends the turn if it has lasted long enough. The first one begins now: a peer that calls just before it hears of the
+    /// present key calls again at once.
     fn end_turn(&mut self, now: Instant) {
-        if self.began.is_none_or(|at| now.since(at) >= TURN) {
-            self.turns = self.turns.wrapping_add(1);
-            self.began = Some(now);
+        match self.began {
+            None => self.began = Some(now),
+            Some(at) if now.since(at) >= TURN => {
+                self.turns = self.turns.wrapping_add(1);
+                self.began = Some(now);
+            }
+            Some(_) => {}
         }
     }
 

@@ -88,8 +88,7 @@ impl Relays {
             outgoing: Vec::new(),
             facts: Vec::new(),
             news: News::default(),
-            // Nobody has said yet which relays are wanted.
-            has_new_wishes: true,
+            has_new_wishes: false,
             patience: None,
         }
     }
@@ -245,10 +244,10 @@ impl Relays {
         self.ways.to(peer, &self.all, self.choice.chosen())
     }
 
-    /// Whether a channel to a peer is to be expected. A peer that is called before could not be reached directly any more, if
-    /// its router takes the call for a flow of its own.
-    pub(super) fn may_reach(&self, peer: &PublicKey) -> bool {
-        self.has_new_wishes || self.ways.may_reach(peer, &self.all)
+    /// Whether all relays of a peer have stopped answering, so that no channel to it can be expected. A peer that is called
+    /// directly before could not be reached directly any more, if its router takes the call for a flow of its own.
+    pub(super) fn are_silent(&self, peer: &PublicKey) -> bool {
+        self.ways.are_silent(peer, &self.all)
     }
 
     /// How relays see us, without repetitions.

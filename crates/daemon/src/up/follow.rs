@@ -1,6 +1,6 @@
 //! The data plane follows the agent: peers first, since a right may have been withdrawn, then the host, then endpoints.
 
-use overlay_core::Command;
+use overlay_core::{Command, PeerKey};
 
 use super::paths::{self, Paths};
 use super::running::Running;
@@ -16,21 +16,33 @@ pub(super) async fn follow(
     running: &mut Running,
     paths: &mut Paths,
 ) -> Result<(), Failure> {
-    say(agent, running).await;
+    let to_call = say(agent, running).await;
     let applied = if changed.peers || changed.addresses { apply(agent, running, paths).await } else { Ok(()) };
     // What the host refuses, such as a route, concerns no endpoint.
     let told =
         if changed.peers || changed.addresses { tell(agent, running).await } else { call(agent, false, running).await };
+    for key in to_call {
+        // Not before: a call with the former preshared key would only be in the way.
+        if let Some(tag) = running.device.table().tag_of(key) {
+            let _ = running.device.engine().command(Command::CallForWord(tag)).await;
+        }
+    }
     applied.and(told)
 }
 
-/// Says what peers are to hear inside the tunnel. One that is not there hears it through the rendezvous.
-async fn say(agent: &mut Agent, running: &Running) {
+/// Says what peers are to hear inside the tunnel. Returns those that are to be called for it. One that is not there hears it
+/// through the rendezvous.
+async fn say(agent: &mut Agent, running: &Running) -> Vec<PeerKey> {
+    let mut to_call = Vec::new();
     for Said { to, word, calls } in agent.take_words() {
         if let Some(tag) = running.device.table().tag_of(to) {
-            let _ = running.device.engine().command(Command::SayWord { peer: tag, word, calls }).await;
+            let _ = running.device.engine().command(Command::SayWord(tag, word)).await;
+        }
+        if calls {
+            to_call.push(to);
         }
     }
+    to_call
 }
 
 async fn apply(agent: &Agent, running: &mut Running, paths: &mut Paths) -> Result<(), Failure> {

@@ -128,10 +128,8 @@ fn a_word_to_a_peer_that_sleeps_arrives_at_once() {
     let to = agents.world.tag(alice, agents.world.key(bob));
     for (rest, word) in [(0, b"first "), (10, b"second")] {
         agents.world.run_for(minutes(rest));
-        agents
-            .world
-            .command(alice, Command::SayWord { peer: to, word: Box::new(*word), calls: true })
-            .expect("she is there");
+        agents.world.command(alice, Command::SayWord(to, Box::new(*word))).expect("he is there");
+        agents.world.command(alice, Command::CallForWord(to)).expect("he is there");
         agents.world.run_for(millis(500));
         let is_it = |event: &Event| matches!(event, Event::Word(_, heard) if **heard == *word);
         assert_eq!(agents.world.events(bob).iter().filter(|(_, event)| is_it(event)).count(), 1, "{rest}");
@@ -149,8 +147,8 @@ fn a_word_that_waits_for_a_session_keeps_no_path_from_being_direct() {
         }
         agents.world.run_for(seconds(1));
         let peer = agents.world.tag(alice, agents.world.key(bob));
-        let word = Command::SayWord { peer, word: Box::new(*b"word"), calls: true };
-        agents.world.command(alice, word).expect("she is there");
+        agents.world.command(alice, Command::SayWord(peer, Box::new(*b"word"))).expect("he is there");
+        agents.world.command(alice, Command::CallForWord(peer)).expect("he is there");
         agents.world.pings(alice, bob, millis(100), seconds(8));
         assert_eq!(agents.world.routes(alice, bob), [Route::Direct], "seed {seed}");
     }

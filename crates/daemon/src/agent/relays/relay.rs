@@ -139,9 +139,9 @@ impl Relay {
         self.client.as_ref().is_some_and(Client::is_bound)
     }
 
-    /// Whether it is going to bind us as far as is known, or has done so.
-    pub(super) fn may_bind(&self) -> bool {
-        self.client.as_ref().is_some_and(|client| client.is_bound() || !client.is_silent())
+    /// Whether it does not answer our binds.
+    pub(super) fn is_silent(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| !client.is_bound() && client.is_silent())
     }
 
     /// The channels with a peer.

@@ -98,6 +98,9 @@ impl Agent {
         let endpoints = endpoints.filter(|_| self.config.candidates != Candidates::Relay);
         let candidates = endpoints.map(|endpoints| places::of_peer(endpoints, &self.pools())).unwrap_or_default();
         let relayed = self.relays.relayed(peer);
-        Remote { candidates, awaits_relay: relayed.is_empty() && self.relays.may_reach(peer), relayed }
+        // What the peer has said lately, or what is on disk.
+        let is_relayed = self.endpoints.get(peer).is_some_and(|endpoints| endpoints.relays.is_some());
+        let awaits_relay = is_relayed && relayed.is_empty() && !self.relays.are_silent(peer);
+        Remote { candidates, awaits_relay, relayed }
     }
 }

@@ -329,14 +329,14 @@ fn nobody_waits_for_a_relay_that_is_silent() {
     let now = world.now();
     world.relays(1).set_peers(BTreeMap::from([(identity(2), told)]), now);
     world.wait(1_000);
-    assert!(world.relays(1).may_reach(&identity(2)));
+    assert!(!world.relays(1).are_silent(&identity(2)));
     world.relays(1).take_news();
     world.wait(4_000);
-    assert!(!world.relays(1).may_reach(&identity(2)));
+    assert!(world.relays(1).are_silent(&identity(2)));
     assert!(world.relays(1).take_news().peers.contains(&identity(2)), "the node is told");
     world.servers.get_mut(&0).expect("it is there").is_up = true;
     world.wait(30_000);
-    assert!(world.relays(1).may_reach(&identity(2)));
+    assert!(!world.relays(1).are_silent(&identity(2)));
 }
 
 #[test]

@@ -45,10 +45,10 @@ impl Ways {
         self.peers.contains_key(peer)
     }
 
-    /// Whether one of the relays of a peer can be expected to bind us.
-    pub(super) fn may_reach(&self, peer: &PublicKey, relays: &BTreeMap<PublicKey, Relay>) -> bool {
-        let ways = self.peers.get(peer).into_iter().flatten();
-        ways.filter_map(|way| relays.get(&way.relay)).any(Relay::may_bind)
+    /// Whether no relay of a peer answers.
+    pub(super) fn are_silent(&self, peer: &PublicKey, relays: &BTreeMap<PublicKey, Relay>) -> bool {
+        let mut ways = self.peers.get(peer).into_iter().flatten().peekable();
+        ways.peek().is_some() && ways.all(|way| relays.get(&way.relay).is_some_and(Relay::is_silent))
     }
 
     /// The peers that are reached through a relay.
