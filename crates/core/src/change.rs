@@ -279,13 +279,8 @@ impl Node {
 
     fn call_for_word(&mut self, tag: PeerTag, now: Instant) -> Result<(), CommandError> {
         let peer = self.peers.peer(tag).ok_or(CommandError::UnknownPeer)?;
-        // While a preshared key changes, the peer hears of that through the rendezvous first. A call before would be in vain, and
-        // the next one is made with the former key.
-        let has_one_key = !peer.tunnel.preshared.are_two();
-        if peer.words.is_waiting() && has_one_key && !peer.is_alive(now) {
-            peer.tunnel.on_wanted(now, &mut self.context.rng);
-            peer.arm(&mut self.deadlines, now);
-        }
+        self.context.call_for_word(peer, now);
+        peer.arm(&mut self.deadlines, now);
         Ok(())
     }
 
@@ -497,7 +492,6 @@ impl Node {
             return;
         }
         if !peer.tunnel.session.as_ref().is_some_and(|session| session.is_in_use(now)) {
-            // The next handshake need not wait for one by the earlier key.
             peer.tunnel.initiated = None;
             return peer.tunnel.forget_sessions(!peer.staged.is_empty(), now);
         }

@@ -232,6 +232,13 @@ impl Context {
         }
     }
 
+    /// Calls a peer for a word that waits. One that has yet to hear of a new preshared key would be called in vain.
+    pub(crate) fn call_for_word(&mut self, peer: &mut Peer, now: Instant) {
+        if peer.words.is_waiting() && !peer.tunnel.preshared.are_two() && !peer.is_alive(now) {
+            peer.tunnel.on_wanted(now, &mut self.rng);
+        }
+    }
+
     /// Says the word that waits, if there is a session and the peer is known. It is said once, and a relay may have died
     /// without our knowledge, so it goes over all paths.
     fn say_waiting_word(&mut self, peer: &mut Peer, now: Instant) {

@@ -20,6 +20,8 @@ use crate::Instant;
 
 /// The shortest turn. Neither side calls more than once in that time.
 const TURN: Duration = Duration::from_secs(4);
+/// A peer that calls again within this time after an answer ended a turn has a new reason.
+const AGAIN: Duration = Duration::from_secs(1);
 
 type Key = Zeroizing<[u8; 32]>;
 
@@ -40,6 +42,8 @@ struct Former {
     /// How many turns are over since a session was made or a key changed, and when the present one began.
     turns: u32,
     began: Option<Instant>,
+    /// When an answer ended a turn.
+    answered: Option<Instant>,
 }
 
 /// The order of both public keys.
@@ -87,7 +91,8 @@ impl PresharedKeys {
             self.number = self.number.wrapping_add(1);
         }
         self.present = present;
-        self.former = former.map(|key| Box::new(Former { key, turn: Turn::Present, turns: 0, began: None }));
+        self.former =
+            former.map(|key| Box::new(Former { key, turn: Turn::Present, turns: 0, began: None, answered: None }));
         before.as_deref() != self.in_turn().key
     }
 
@@ -119,7 +124,12 @@ impl PresharedKeys {
     /// Chooses the key for the next handshake, after an authentic call was answered. Returns whether it is a different one.
     pub(crate) fn on_answered(&mut self, ours: Order, now: Instant) -> bool {
         let Some(former) = &mut self.former else { return false };
-        former.end_turn(now);
+        if former.answered.take().is_some_and(|at| now.since(at) < AGAIN) {
+            // It has just heard of the present key, and calls again at once.
+            (former.turns, former.began) = (former.turns.wrapping_sub(1), Some(now));
+        } else if former.end_turn(now) {
+            former.answered = Some(now);
+        }
         former.choose(ours)
     }
 
@@ -137,17 +147,14 @@ impl PresharedKeys {
 }
 
 impl Former {
-    /// Ends the turn if it has lasted long enough. The first one begins now: a peer that calls just before it hears of the
-    /// present key calls again at once.
-    fn end_turn(&mut self, now: Instant) {
-        match self.began {
-            None => self.began = Some(now),
-            Some(at) if now.since(at) >= TURN => {
-                self.turns = self.turns.wrapping_add(1);
-                self.began = Some(now);
-            }
-            Some(_) => {}
+    /// Ends the turn if it has lasted long enough. Returns whether it has.
+    fn end_turn(&mut self, now: Instant) -> bool {
+        let is_over = self.began.is_none_or(|at| now.since(at) >= TURN);
+        if is_over {
+            self.turns = self.turns.wrapping_add(1);
+            self.began = Some(now);
         }
+        is_over
     }
 
     /// Returns whether a different key is in turn than before.
