@@ -61,7 +61,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::{Candidate, PeerKey};
+use overlay_core::Candidate;
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::client::Query;
 use overlay_rendezvous::ledger::LedgerKeys;

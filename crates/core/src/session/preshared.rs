@@ -20,8 +20,6 @@ use crate::Instant;
 
 /// The shortest turn. Neither side calls more than once in that time.
 const TURN: Duration = Duration::from_secs(4);
-/// A peer that calls again within this time after an answer ended a turn has a new reason.
-const AGAIN: Duration = Duration::from_secs(1);
 
 type Key = Zeroizing<[u8; 32]>;
 
@@ -42,8 +40,6 @@ struct Former {
     /// How many turns are over since a session was made or a key changed, and when the present one began.
     turns: u32,
     began: Option<Instant>,
-    /// When an answer ended a turn.
-    answered: Option<Instant>,
 }
 
 /// The order of both public keys.
@@ -91,8 +87,7 @@ impl PresharedKeys {
             self.number = self.number.wrapping_add(1);
         }
         self.present = present;
-        self.former =
-            former.map(|key| Box::new(Former { key, turn: Turn::Present, turns: 0, began: None, answered: None }));
+        self.former = former.map(|key| Box::new(Former { key, turn: Turn::Present, turns: 0, began: None }));
         before.as_deref() != self.in_turn().key
     }
 
@@ -124,12 +119,7 @@ impl PresharedKeys {
     /// Chooses the key for the next handshake, after an authentic call was answered. Returns whether it is a different one.
     pub(crate) fn on_answered(&mut self, ours: Order, now: Instant) -> bool {
         let Some(former) = &mut self.former else { return false };
-        if former.answered.take().is_some_and(|at| now.since(at) < AGAIN) {
-            // It has just heard of the present key, and calls again at once.
-            (former.turns, former.began) = (former.turns.wrapping_sub(1), Some(now));
-        } else if former.end_turn(now) {
-            former.answered = Some(now);
-        }
+        former.end_turn(now);
         former.choose(ours)
     }
 
@@ -147,14 +137,17 @@ impl PresharedKeys {
 }
 
 impl Former {
-    /// Ends the turn if it has lasted long enough. Returns whether it has.
-    fn end_turn(&mut self, now: Instant) -> bool {
-        let is_over = self.began.is_none_or(|at| now.since(at) >= TURN);
-        if is_over {
-            self.turns = self.turns.wrapping_add(1);
-            self.began = Some(now);
+    /// Ends the turn if it has lasted long enough. The first one begins now: a peer that calls just before it hears of the
+    /// present key calls again at once.
+    fn end_turn(&mut self, now: Instant) {
+        match self.began {
+            None => self.began = Some(now),
+            Some(at) if now.since(at) >= TURN => {
+                self.turns = self.turns.wrapping_add(1);
+                self.began = Some(now);
+            }
+            Some(_) => {}
         }
-        is_over
     }
 
     /// Returns whether a different key is in turn than before.
@@ -209,7 +202,10 @@ mod tests {
             let mut caller = keys(2, 1);
             assert_eq!([0, 5, 10, 15, 20, 25].map(|seconds| called(&mut caller, ours, seconds)), expected);
             let mut answerer = keys(2, 1);
-            assert_eq!([0, 5, 10, 15, 20, 25].map(|seconds| answered(&mut answerer, ours, seconds)), expected);
+            // The first answer begins the first turn, so the second one is still in it.
+            let first = [answered(&mut answerer, ours, 0)];
+            let later = [5, 10, 15, 20, 25, 30].map(|seconds| answered(&mut answerer, ours, seconds));
+            assert_eq!((first, later), ([2], expected));
         }
     }
 
@@ -224,7 +220,7 @@ mod tests {
 
     /// Whatever keys the two sides have, and whatever was lost before.
     #[test]
-    fn four_turns_are_enough_for_two_sides_that_have_a_common_key() {
+    fn five_turns_are_enough_for_two_sides_that_have_a_common_key() {
         let sets = [(1, 0), (2, 0), (2, 1), (3, 2), (3, 1)];
         for (one, other) in sets.iter().flat_map(|one| sets.iter().map(move |other| (*one, *other))) {
             let common = [one.0, one.1].iter().any(|key| *key != 0 && [other.0, other.1].contains(key));
@@ -233,7 +229,7 @@ mod tests {
                     let (mut caller, mut answerer) = (keys(one.0, one.1), keys(other.0, other.1));
                     let _ = (0..before).map(|number| called(&mut caller, ours, 5 * number)).count();
                     let _ = (0..before_them).map(|number| answered(&mut answerer, theirs, 5 * number)).count();
-                    let mut turns = (20..24).map(|number| 5 * number);
+                    let mut turns = (20..25).map(|number| 5 * number);
                     let meets = turns.any(|at| called(&mut caller, ours, at) == answered(&mut answerer, theirs, at));
                     assert_eq!(meets, common, "{one:?} calls {other:?} after {before} and {before_them} turns");
                 }
