@@ -448,9 +448,15 @@ impl Node {
             return;
         }
         if !peer.tunnel.session.as_ref().is_some_and(|session| session.is_in_use(now)) {
-            peer.tunnel.initiated = None;
             return peer.tunnel.forget_sessions(!peer.staged.is_empty(), now);
         }
+        // As in the kernel, the key counts from the repetition of a handshake that is under way. The key of an agent comes from its
+        // peer, which has it: there is no reason to wait for the repetition.
+        let is_hurried = peer.paths.agent.is_some() && peer.tunnel.is_initiating() && !peer.is_alive(now);
         self.context.renew_engine(peer, now);
+        if is_hurried {
+            peer.tunnel.initiated = None;
+            self.context.call_back(peer, now);
+        }
     }
 }

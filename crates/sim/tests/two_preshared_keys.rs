@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use overlay_core::{Command, Event, PeerConfig};
-use overlay_sim::{HostId, HostOptions, Kind, Scene, World, millis, minutes, seconds};
+use overlay_sim::{Agents, HostId, HostOptions, Kind, Scene, World, millis, minutes, nat, seconds};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
 use zeroize::Zeroizing;
@@ -100,6 +100,23 @@ fn a_peer_that_is_known_to_have_the_new_key_is_called_at_once() {
     assert_eq!(world.handshakes(alice, bob), 1, "the session goes on by itself");
     assert_eq!(told(&mut world), (2, 1, 1));
     assert_eq!(told(&mut world), (2, 1, 1), "it is proven");
+}
+
+#[test]
+fn a_peer_that_calls_just_before_it_gets_the_key_has_a_session_as_soon_as_it_has_it() {
+    for former in [0, 7] {
+        let agents = Agents::started(7, &[nat::Kind::None; 2], 1);
+        let ((alice, bob), mut world) = (agents.pair(), agents.world);
+        set(&mut world, alice, bob, (9, 8));
+        set(&mut world, bob, alice, (7, 0));
+        world.run_for(seconds(2));
+        world.send_ping(bob, world.v4(bob, alice));
+        world.run_for(millis(100));
+        assert!(world.stats(bob).initiations_sent.value() > 0 && world.handshakes(alice, bob) == 0, "in vain");
+        set(&mut world, bob, alice, (9, former));
+        let after = world.ping(bob, alice);
+        assert!(after.is_some_and(|after| after < millis(500)), "former {former}: {after:?}");
+    }
 }
 
 #[test]

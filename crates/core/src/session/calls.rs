@@ -146,6 +146,9 @@ impl Context {
         if peer.tunnel.session.is_some() && peer.tunnel.own_key != Some(own) {
             self.speak_as(peer, own, initiation, now)?;
         }
+        if peer.tunnel.preshared.before_answer(self.order(peer), now) {
+            self.renew_engine(peer, now);
+        }
         let had_session = peer.tunnel.session.is_some();
         let session = peer.tunnel.session.take().or_else(|| self.new_session(peer, Some(own), now));
         let mut session = session.ok_or(DropReason::HandshakeNoKey)?;
@@ -156,9 +159,7 @@ impl Context {
             peer.tunnel.session = Some(session);
         }
         let response = self.outbox.draft(answered?);
-        if peer.tunnel.preshared.on_answered(self.order(peer), now) {
-            self.renew_engine(peer, now);
-        }
+        peer.tunnel.preshared.on_answered(now);
         Ok(response)
     }
 
