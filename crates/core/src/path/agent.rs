@@ -161,6 +161,9 @@ impl Agent {
         if self.primary().is_none() {
             self.primary = None;
         }
+        if has_new {
+            self.round.on_new_pairs();
+        }
         if has_new && self.round.is_under_way() {
             self.round.renew(now);
         }

@@ -1,6 +1,6 @@
 //! What the path agent of a peer decides, carried out: openers, probes, lists of candidates, moves; and what it is told.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use overlay_wire::control::{CandidateList, Frame, MAX_CANDIDATES, Observed};
 
@@ -69,8 +69,7 @@ impl Context {
     pub(crate) fn find_paths(&mut self, peer: &mut Peer, now: Instant) {
         while let Some(step) = peer.paths.agent.as_mut().and_then(|agent| agent.poll(&mut self.rng, now)) {
             match step {
-                Step::Open { ttl: KEEPER_TTL, .. } if !self.may_keep(peer, now) => {}
-                Step::Open { to, ttl } if ttl != KEEPER_TTL && !self.may_probe(peer, to, now) => {}
+                Step::Open { to, ttl } if !self.may_open(peer, to, ttl, now) => {}
                 Step::Probe { to, .. } if !self.may_probe(peer, to, now) => {}
                 Step::Open { to, ttl } => self.open_path(to, ttl),
                 Step::Probe { to, pair, id, sent } => {
@@ -91,26 +90,31 @@ impl Context {
 
     /// Whether one more datagram may go to a place that may be a victim's.
     pub(crate) fn may_probe(&mut self, peer: &mut Peer, to: Endpoint, now: Instant) -> bool {
-        let Some(agent) = &mut peer.paths.agent else { return false };
         let victim = to.via.channel.is_none().then_some(to.address.ip());
+        let is_allowed = self.may_send(peer, victim, now);
+        let pair = peer.paths.agent.as_mut().and_then(|agent| agent.pair_at(to));
+        if let Some(pair) = pair.filter(|_| is_allowed && victim.is_some()) {
+            pair.charged += 1;
+        }
+        is_allowed
+    }
+
+    /// Whether one more opener may go out. One that ends at our own router reaches no victim.
+    fn may_open(&mut self, peer: &mut Peer, to: Endpoint, ttl: u8, now: Instant) -> bool {
+        if ttl == KEEPER_TTL { self.may_send(peer, None, now) } else { self.may_probe(peer, to, now) }
+    }
+
+    fn may_send(&mut self, peer: &mut Peer, victim: Option<IpAddr>, now: Instant) -> bool {
+        let Some(agent) = &mut peer.paths.agent else { return false };
         let is_allowed = agent.share.allows(victim, now)
             && match victim {
                 Some(address) => self.probing.allows(address, now),
                 None => self.probing.allows_one_more(now),
             };
-        if let Some(pair) = agent.pair_at(to).filter(|_| is_allowed && victim.is_some()) {
-            pair.charged += 1;
-        }
         if !is_allowed {
             self.stats.path_probes_withheld.add(1);
         }
         is_allowed
-    }
-
-    /// Whether one more datagram may go to our own router.
-    fn may_keep(&mut self, peer: &mut Peer, now: Instant) -> bool {
-        let share = peer.paths.agent.as_mut().is_some_and(|agent| agent.share.allows(None, now));
-        share && self.probing.allows_one_more(now)
     }
 
     fn open_path(&mut self, to: Endpoint, ttl: u8) {
