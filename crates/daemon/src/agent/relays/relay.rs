@@ -161,7 +161,7 @@ impl Relay {
 
     /// Is not bound any more. Returns the peers that had channels.
     pub(super) fn unbind(&mut self) -> Vec<PublicKey> {
-        (self.client, self.was_bound) = (None, false);
+        (self.client, self.was_bound, self.was_silent) = (None, false, false);
         std::mem::take(&mut self.channels).into_keys().collect()
     }
 
