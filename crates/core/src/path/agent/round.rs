@@ -155,7 +155,8 @@ impl Round {
 
     fn open(&mut self, now: Instant) {
         self.answers = 0;
-        self.keeper = None;
+        // A peer that has slept through its rest has sent none.
+        self.is_kept &= self.keeper.take().is_none_or(|next| now <= next + KEEPERS_APART);
         let sent = if self.is_kept { OPENER_TTLS.len() } else { 0 };
         self.phase = Phase::Opening { sent, next: now };
     }
@@ -385,6 +386,14 @@ mod tests {
             let opened: Vec<_> = opened.take(expected.len()).collect();
             assert_eq!(opened, expected, "is first: {is_first}");
         }
+    }
+
+    #[test]
+    fn after_a_rest_without_keepers_there_are_openers() {
+        let mut round = Round::new(1, true);
+        round.on_session(at(0));
+        due(&mut round, 10_000);
+        assert_eq!(round.poll(0, at(100_000)), Some(Due::Open(2)));
     }
 
     #[test]
