@@ -12,6 +12,7 @@
 //!
 //! Facts go in through `on_*` and `set_*`. [`Agent::poll`] returns what to do, and [`Agent::deadline`] says when to ask again.
 
+mod age;
 mod better;
 mod calls;
 mod doubt;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::RngCore;
 
+use self::age::Ages;
 use self::better::Move;
 use self::calls::Calls;
 use self::doubt::{Doubt, Volume};
@@ -86,6 +88,7 @@ pub(crate) struct Agent {
     round: Round,
     search: Search,
     doubt: Doubt,
+    ages: Ages,
     moving: Move,
     calls: Calls,
     /// Whether control expects a channel of a relay soon.
@@ -121,6 +124,7 @@ impl Agent {
             round: Round::new(rng.next_u32(), is_first),
             search: Search::default(),
             doubt: Doubt::None,
+            ages: Ages::default(),
             moving: Move::default(),
             calls: Calls::default(),
             awaits_relay: false,
@@ -218,7 +222,7 @@ impl Agent {
             self.round.on_found();
         }
         if Some(number) == self.primary {
-            self.doubt = Doubt::None;
+            self.doubt.on_proof();
             self.heard = None;
         }
         self.wake(now);
@@ -433,7 +437,7 @@ impl Agent {
     /// When something is due next.
     fn due(&self, now: Instant) -> Option<Instant> {
         let mut next = earlier(self.round.due(), self.watch_due());
-        next = earlier(next, self.moving.due());
+        next = earlier(earlier(next, self.moving.due()), self.end_due());
         for pair in self.pairs.iter() {
             next = earlier(next, pair.due());
             next = earlier(next, self.warm_due(pair.number, now));

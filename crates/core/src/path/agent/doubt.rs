@@ -3,6 +3,7 @@
 //! ```text
 //! none -> suspect (two probes overdue: mirror, probe every path) -> none (a proof) | left (three more overdue, another proven)
 //! none -> waking (the first packet after 25 s: mirror)           -> none (a proof) | suspect
+//! none -> ending (as old as those before it became: mirror)      -> none (a second)  | suspect
 //! ```
 
 use std::time::Duration;
@@ -40,6 +41,11 @@ pub(super) enum Doubt {
         since: Instant,
         mirrored: u64,
     },
+    /// The path has the age at which those before it ended. See [`super::age`].
+    Ending {
+        since: Instant,
+        mirrored: u64,
+    },
     /// Probes were not answered in time, or the peer was heard from a new address. `is_lost`: every pair is being tried anew.
     Suspect {
         since: Instant,
@@ -52,13 +58,24 @@ impl Doubt {
     fn mirroring(self) -> Option<(Instant, u64)> {
         match self {
             Self::None => None,
-            Self::Waking { since, mirrored } | Self::Suspect { since, mirrored, .. } => Some((since, mirrored)),
+            Self::Waking { since, mirrored }
+            | Self::Ending { since, mirrored }
+            | Self::Suspect { since, mirrored, .. } => Some((since, mirrored)),
+        }
+    }
+
+    /// Ends the doubt that a proof of the path in use ends.
+    pub(super) fn on_proof(&mut self) {
+        if !matches!(self, Self::Ending { .. }) {
+            *self = Self::None;
         }
     }
 
     /// Counts what is sent meanwhile.
     pub(super) fn on_bytes(&mut self, bytes: usize, now: Instant) {
-        if let Self::Waking { since, mirrored } | Self::Suspect { since, mirrored, .. } = self
+        if let Self::Waking { since, mirrored }
+        | Self::Ending { since, mirrored }
+        | Self::Suspect { since, mirrored, .. } = self
             && now.since(*since) < MIRROR
         {
             *mirrored += bytes as u64;
@@ -77,14 +94,14 @@ impl Agent {
     }
 
     /// Chooses where packets go a second time: where the peer was just heard, or else the best proven path, or else a relay.
-    /// Trains only read it.
+    /// When a mapping ends, other direct paths end with it. Trains only read the choice.
     pub(super) fn choose_second(&mut self) {
         let heard = self.heard.filter(|number| self.pairs.get(*number).is_some());
-        let relayed = || {
-            let mut others = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary);
-            others.find(|pair| pair.is_relayed()).map(|pair| pair.number)
-        };
-        self.second = heard.or_else(|| self.warm().first().copied()).or_else(relayed);
+        let is_ending = matches!(self.doubt, Doubt::Ending { .. });
+        let mut others = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary);
+        let relayed = others.find(|pair| pair.is_relayed()).map(|pair| pair.number);
+        let warm = self.warm().first().copied();
+        self.second = heard.or(relayed.filter(|_| is_ending)).or(warm).or(relayed);
     }
 
     /// Handles the first packet after a rest.
@@ -104,7 +121,7 @@ impl Agent {
             pair.received = count;
             pair.probe(now);
         }
-        if matches!(self.doubt, Doubt::None) {
+        if matches!(self.doubt, Doubt::None | Doubt::Ending { .. }) {
             self.suspect(now);
         }
         self.heard = Some(number);
@@ -119,6 +136,9 @@ impl Agent {
 
     pub(super) fn suspect(&mut self, now: Instant) {
         self.tally.suspicions += 1;
+        if self.primary().is_some_and(|pair| !pair.is_relayed()) {
+            self.ages.on_end(now);
+        }
         let mirrored = self.doubt.mirroring().map_or(0, |(_, mirrored)| mirrored);
         self.doubt = Doubt::Suspect { since: now, mirrored, is_lost: false };
         self.choose_second();
@@ -134,6 +154,7 @@ impl Agent {
             }
             return;
         };
+        self.await_end(now);
         let was_suspect = matches!(self.doubt, Doubt::Suspect { .. });
         if !was_suspect && self.primary().is_some_and(|pair| pair.overdue(None, now) >= SUSPECT_AT) {
             self.suspect(now);
@@ -157,6 +178,28 @@ impl Agent {
         }
     }
 
+    /// Mirrors while the path in use is expected to end.
+    fn await_end(&mut self, now: Instant) {
+        match self.doubt {
+            Doubt::None if self.end_due().is_some_and(|at| at <= now) => {
+                self.ages.on_doubted();
+                self.doubt = Doubt::Ending { since: now, mirrored: 0 };
+                self.choose_second();
+            }
+            Doubt::Ending { since, .. } if now.since(since) >= MIRROR => self.doubt = Doubt::None,
+            Doubt::None | Doubt::Waking { .. } | Doubt::Ending { .. } | Doubt::Suspect { .. } => {}
+        }
+    }
+
+    /// When to begin or to stop to expect the end of the path in use.
+    pub(super) fn end_due(&self) -> Option<Instant> {
+        match self.doubt {
+            Doubt::Ending { since, .. } => Some(since + MIRROR),
+            Doubt::None => self.ages.doubted_at().filter(|_| self.primary().is_some_and(|pair| !pair.is_relayed())),
+            Doubt::Waking { .. } | Doubt::Suspect { .. } => None,
+        }
+    }
+
     /// When the path in use is probed next.
     pub(super) fn watch_due(&self) -> Option<Instant> {
         let pair = self.primary()?;
@@ -168,6 +211,7 @@ impl Agent {
             }
             (Doubt::Suspect { since, .. }, _, None) => Some(since),
             (Doubt::Waking { since, .. }, 0, _) => Some(since),
+            (Doubt::Ending { .. }, 0, _) => pair.last_asked.map(|at| at + AGAIN),
             (_, 0, _) => {
                 // Often while there is traffic, then more and more rarely. A peer that only receives must notice, too, that it hears
                 // nothing any more: only what it sends opens its own routers again.
@@ -187,7 +231,8 @@ impl Agent {
         let best = proven.min_by(|one, other| one.quality().order(other.quality())).map(|pair| pair.number);
         let Some(best) = best else { return false };
         if let Some(left) = self.primary.and_then(|number| self.pairs.get_mut(number)) {
-            left.on_failed(true, now);
+            // A mapping that ends at its age says nothing against the path.
+            left.on_failed(!self.ages.are_regular(), now);
         }
         self.take(best, now);
         // What made the old path fail may have opened others.
