@@ -108,6 +108,7 @@ fn nats_bulk_costs_the_daemon_no_more_through_a_relay() {
     let Some(mut apart) = Apart::new("relay cost", [Kind::Moderate, Kind::Moderate]) else { return };
     apart.restart(Duration::ZERO);
     let address = apart.bob.v6();
+    apart.alice.host.reaches(&address);
     let _ping = apart.alice.host.spawn(format!("ping -i 0.2 {address}"));
     let mut cost = [Vec::new(), Vec::new()];
     for round in 0..2 * ROUNDS {

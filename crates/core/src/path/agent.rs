@@ -113,15 +113,14 @@ pub(crate) struct Tally {
 }
 
 impl Agent {
-    /// `is_first`: which of both ends this one is. The other one has to say the opposite.
-    pub(crate) fn new(rng: &mut ChaCha8Rng, is_first: bool) -> Self {
+    pub(crate) fn new(rng: &mut ChaCha8Rng) -> Self {
         Self {
             pairs: Pairs::default(),
             primary: None,
             heard: None,
             second: None,
             since: None,
-            round: Round::new(rng.next_u32(), is_first),
+            round: Round::new(rng.next_u32()),
             search: Search::default(),
             doubt: Doubt::None,
             ages: Ages::default(),
@@ -187,7 +186,7 @@ impl Agent {
     pub(crate) fn on_session(&mut self, from: Endpoint, is_initiator: bool, now: Instant) -> Option<u32> {
         self.calls.clear();
         self.traffic = self.traffic.max(Some(now));
-        self.round.on_session(now);
+        self.round.on_session(is_initiator, now);
         self.wake(now);
         let number = self.pairs.ensure(from, now)?;
         let pair = self.pairs.get_mut(number)?;

@@ -20,12 +20,8 @@ const OPENER: [u8; 1] = [0];
 impl Context {
     /// Sets whether the node finds the path to the peer by itself.
     pub(crate) fn set_finds_paths(&mut self, peer: &mut Peer, finds_paths: bool) {
-        let own = self.local.keys.present().map(|key| key.public());
         match (finds_paths, &peer.paths.agent) {
-            (true, None) => {
-                let is_first = own < Some(peer.tunnel.key);
-                peer.paths.agent = Some(Box::new(Agent::new(&mut self.rng, is_first)));
-            }
+            (true, None) => peer.paths.agent = Some(Box::new(Agent::new(&mut self.rng))),
             (false, Some(_)) => peer.paths.agent = None,
             _ => return,
         }

@@ -238,6 +238,8 @@ impl Context {
             self.outbox.event(event);
         }
         self.on_session_over(peer, origin, is_initiator, now);
+        // The openers of the end that began are out before the other one learns of the session, and sends its own.
+        self.find_paths(peer, now);
         self.on_session(peer, is_initiator, now);
     }
 

@@ -45,7 +45,7 @@ fn routers_on_one_link_let_a_direct_path_through_after_the_silence() {
         let began = agents.world.now();
         while agents.world.routes(alice, bob) != [Route::Direct] {
             agents.world.run_for(seconds(1));
-            assert!(agents.world.now().since(began) < minutes(4), "seed {seed}: not direct");
+            assert!(agents.world.now().since(began) < minutes(1), "seed {seed}: not direct");
         }
         took.push(agents.world.now().since(began).as_secs());
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use overlay_sim::nat::Kind;
 use overlay_sim::{Agents, Route, millis, minutes, seconds};
 
+use crate::failover::{DIRECT, apart};
+
 /// Two agents behind moderate routers, which have been on their direct path for a while.
 fn settled() -> Agents {
     let mut agents = Agents::started(7, &[Kind::Moderate, Kind::Moderate], 1);
@@ -44,6 +46,32 @@ fn a_link_that_works_again_in_both_directions_is_used_again() {
             |agents| agents.world.mend(agents.hosts[0], agents.hosts[1]),
             minutes(3),
         );
+    }
+}
+
+#[test]
+fn a_planned_move_back_sends_nothing_twice() {
+    for seed in 0..20 {
+        let mut agents = apart(seed, DIRECT, 1, 20);
+        let (alice, bob) = agents.pair();
+        agents.world.pings(alice, bob, millis(10), seconds(8));
+        agents.world.cut_one_way(alice, bob);
+        agents.world.cut_one_way(bob, alice);
+        // The rounds of both differ, and so does what each has seen of the direct path.
+        agents.world.pings(alice, bob, millis(10), seconds(8) + millis(seed * 37));
+        agents.world.mend(alice, bob);
+        let twice = |agents: &Agents| {
+            let replays = |host| agents.world.drops(host).get("replay").copied().unwrap_or(0);
+            let mirrored = |host| agents.world.stats(host).mirrored_bytes.value();
+            [replays(alice) + replays(bob), mirrored(alice) + mirrored(bob)]
+        };
+        let (before, began) = (twice(&agents), agents.world.now());
+        while !are_direct(&mut agents) {
+            assert!(agents.world.now().since(began) < minutes(3), "seed {seed}: not on a direct path");
+            agents.world.pings(alice, bob, millis(10), seconds(1));
+        }
+        agents.world.pings(alice, bob, millis(10), seconds(2));
+        assert_eq!(twice(&agents), before, "seed {seed}: replays, mirrored bytes");
     }
 }
 

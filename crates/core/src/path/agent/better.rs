@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::pair::Pair;
 use super::rank::Better;
-use super::{Agent, Step};
+use super::{Agent, PROOF_EVERY, Step};
 use crate::Instant;
 
 /// How long the handshake of a move may take.
@@ -52,6 +53,13 @@ impl Agent {
         better.min_by(|one, other| one.quality().order(other.quality())).map(|pair| pair.number)
     }
 
+    /// Whether the path in use was proven as lately as it is while there is traffic. Then a peer that calls over a different
+    /// path moves there, but hears us here as well.
+    fn is_just_proven(&self, now: Instant) -> bool {
+        let is_late = |pair: &Pair, at| now.since(at) > PROOF_EVERY * 2 + pair.trip.patience();
+        self.primary().is_some_and(|pair| pair.last_proof.is_some_and(|at| !is_late(pair, at)))
+    }
+
     /// Decides whether packets go over the pair that a new session was made over.
     pub(super) fn settle_session(&mut self, number: u8, is_initiator: bool, now: Instant) {
         let is_move = self.moving.to == Some(number);
@@ -73,7 +81,7 @@ impl Agent {
                 left.on_left(now);
             }
             self.take(number, now);
-        } else if self.primary != Some(number) && !is_initiator {
+        } else if self.primary != Some(number) && !is_initiator && !self.is_just_proven(now) {
             // The peer may have been started anew, and hear us only where it has called.
             self.heard = Some(number);
             self.suspect(now);
