@@ -98,7 +98,7 @@ mod tests {
     fn an_end_that_does_not_come_is_expected_no_more_until_one_comes() {
         let at = |seconds| Instant::from_start(Duration::from_secs(seconds));
         let mut ages = Ages::default();
-        [60, 120, 180].map(|end| ages.on_end(at(end)));
+        [60, 120, 180].into_iter().for_each(|end| ages.on_end(at(end)));
         ages.on_doubted();
         assert_eq!(ages.doubted_at(), None);
         ages.on_end(at(240));
