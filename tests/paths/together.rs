@@ -11,7 +11,7 @@ use crate::lab::{Apart, within};
 /// How long the way may take.
 const DIRECT: Duration = Duration::from_secs(10);
 /// The same where one side has to be silent before, and then the other one, if the wrong one was first.
-const AFTER_SILENCE: Duration = Duration::from_secs(100);
+const AFTER_SILENCE: Duration = Duration::from_secs(200);
 
 /// Waits until both reach each other directly, while alice pings, and returns where packets of alice go.
 #[track_caller]
