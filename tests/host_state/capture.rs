@@ -21,6 +21,12 @@ impl Capture {
         self.tcpdump.stdout().lines().filter(|line| line.contains(" > ")).count()
     }
 
+    /// Waits until one was seen: tcpdump may tell of it later than whoever it was for.
+    #[track_caller]
+    pub(crate) fn sees(&self, what: &str) {
+        within(SHORTLY, what, || (self.count() > 0).then_some(()));
+    }
+
     /// The first few of them.
     pub(crate) fn shown(&self) -> String {
         self.tcpdump.stdout().lines().take(10).collect::<Vec<_>>().join("\n")

@@ -53,11 +53,13 @@ impl Agent {
         better.min_by(|one, other| one.quality().order(other.quality())).map(|pair| pair.number)
     }
 
-    /// Whether the path in use was proven as lately as it is while there is traffic. Then a peer that calls over a different
-    /// path moves there, but hears us here as well.
-    fn is_just_proven(&self, now: Instant) -> bool {
+    /// Whether a peer that calls over this pair moves there, but hears us on the path in use as well: probes have proven both, and
+    /// the path in use as lately as they do while there is traffic.
+    fn is_moving_here(&self, number: u8, now: Instant) -> bool {
         let is_late = |pair: &Pair, at| now.since(at) > PROOF_EVERY * 2 + pair.trip.patience();
-        self.primary().is_some_and(|pair| pair.last_proof.is_some_and(|at| !is_late(pair, at)))
+        let is_used = self.primary().is_some_and(|pair| pair.last_proof.is_some_and(|at| !is_late(pair, at)));
+        // One of the proofs is the session itself.
+        is_used && self.pairs.get(number).is_some_and(|pair| pair.proofs > 1)
     }
 
     /// Decides whether packets go over the pair that a new session was made over.
@@ -81,7 +83,7 @@ impl Agent {
                 left.on_left(now);
             }
             self.take(number, now);
-        } else if self.primary != Some(number) && !is_initiator && !self.is_just_proven(now) {
+        } else if self.primary != Some(number) && !is_initiator && !self.is_moving_here(number, now) {
             // The peer may have been started anew, and hear us only where it has called.
             self.heard = Some(number);
             self.suspect(now);
