@@ -198,6 +198,8 @@ fn four_and_five_the_side_that_has_to_approve_is_named_on_both_sides() {
     alice.start();
     bob.ask("approve alice");
     alice.sees("bob", "trusted");
+    // Until there is a session, neither knows where the other one is.
+    alice.host.reaches(&bob.v6());
     Told::of(&bob, "--peer alice").is_healthy();
     Told::of(&alice, "--peer bob").is_healthy();
 
