@@ -18,14 +18,14 @@ pub(crate) struct Words {
     /// The words that the peer has said in the latest second with one.
     second: u32,
     count: u8,
-    /// The word that waits for a session with the peer, and since when.
-    waiting: Option<(Box<[u8]>, Instant)>,
+    /// The word that waits for a session with the peer, and since when. Boxed, because most peers have none.
+    waiting: Option<Box<(Box<[u8]>, Instant)>>,
 }
 
 impl Words {
     /// Lets a word wait. It replaces an earlier one.
     pub(crate) fn wait(&mut self, word: &[u8], now: Instant) {
-        self.waiting = Some((word.into(), now));
+        self.waiting = Some(Box::new((word.into(), now)));
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
@@ -34,7 +34,7 @@ impl Words {
 
     /// The word that waits, unless it has waited for too long.
     pub(crate) fn take_waiting(&mut self, now: Instant) -> Option<Box<[u8]>> {
-        let (word, since) = self.waiting.take()?;
+        let (word, since) = *self.waiting.take()?;
         (now.since(since) < PATIENCE).then_some(word)
     }
 
