@@ -95,13 +95,13 @@ impl Table {
             state.remove(*own);
         }
         if !before.is_some_and(|before| own.contains(&before)) {
-            state.peers.values_mut().for_each(PeerEntry::on_sessions_over);
+            state.peers.values_mut().for_each(|peer| peer.on_sessions_over());
         }
     }
 
     /// Records that every session is over.
     pub fn on_sessions_over(&self) {
-        self.write().peers.values_mut().for_each(PeerEntry::on_sessions_over);
+        self.write().peers.values_mut().for_each(|peer| peer.on_sessions_over());
     }
 
     /// Changes our own side.

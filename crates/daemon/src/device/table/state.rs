@@ -15,7 +15,8 @@ use crate::keys::encode_public;
 /// The content of the table, which the lock guards.
 pub(crate) struct State {
     pub(crate) interface: InterfaceEntry,
-    pub(super) peers: HashMap<PeerKey, PeerEntry>,
+    /// Boxed: a third of the places in a map is empty.
+    pub(super) peers: HashMap<PeerKey, Box<PeerEntry>>,
     pub(super) tags: Tags,
     /// The owner of each allowed IP: the peer that it was given to last.
     owners: HashMap<IpNet, PeerKey>,
@@ -59,7 +60,7 @@ impl State {
             self.declare(&peer);
             let known = before.remove(&peer.public_key);
             let order = self.take_order();
-            self.insert(order, peer, stats, known);
+            self.insert(order, peer, stats, known.map(|known| *known));
         }
         for gone in before.into_keys() {
             self.tags.give_back(gone);
@@ -95,14 +96,14 @@ impl State {
 
     /// Returns all peers, in the order in which they are shown.
     pub(crate) fn peers(&self) -> Vec<&PeerEntry> {
-        let mut peers: Vec<_> = self.peers.values().collect();
+        let mut peers: Vec<_> = self.peers.values().map(Box::as_ref).collect();
         peers.sort_unstable_by_key(|peer| peer.order);
         peers
     }
 
     /// Returns a peer.
     pub(crate) fn peer(&self, key: PeerKey) -> Option<&PeerEntry> {
-        self.peers.get(&key)
+        self.peers.get(&key).map(Box::as_ref)
     }
 
     /// Returns the peer that a person means: the one with this name or key, or with the longest prefix that has this address.
@@ -124,12 +125,12 @@ impl State {
 
     /// Returns a peer for a change of anything but its allowed IPs.
     pub(crate) fn peer_mut(&mut self, key: PeerKey) -> Option<&mut PeerEntry> {
-        self.peers.get_mut(&key)
+        self.peers.get_mut(&key).map(Box::as_mut)
     }
 
     /// Returns the owner of this allowed IP.
     pub(crate) fn owner(&self, prefix: &IpNet) -> Option<&PeerEntry> {
-        self.peers.get(self.owners.get(prefix)?)
+        self.peers.get(self.owners.get(prefix)?).map(Box::as_ref)
     }
 
     /// Whether any peer has an allow list, or would have one if it was added.
@@ -161,7 +162,7 @@ impl State {
         for prefix in &peer.allowed_ips {
             self.owners.remove(prefix);
         }
-        Some(peer)
+        Some(*peer)
     }
 
     /// Gives `prefix` to the peer. Returns false if the peer already has it.
@@ -192,7 +193,7 @@ impl State {
         let prefixes = peer.allowed_ips.clone();
         // The tag was taken before the engine learned about the peer.
         let Some(tag) = self.tags.take_for(key) else { return };
-        self.peers.insert(key, PeerEntry::new(tag, order, peer, stats, known));
+        self.peers.insert(key, Box::new(PeerEntry::new(tag, order, peer, stats, known)));
         for prefix in prefixes {
             self.add_allowed_ip(key, prefix);
         }
