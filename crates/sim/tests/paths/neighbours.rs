@@ -1,7 +1,10 @@
 //! Agents in one network: the path between them does not leave it.
 
 use overlay_sim::nat::Kind;
-use overlay_sim::{Agents, Route, World, millis, minutes, seconds};
+use overlay_sim::{Agents, Kind as Datagram, Route, Sent, World, millis, minutes, seconds};
+
+/// No opener goes farther.
+const OPENER_TTL: u8 = 4;
 
 #[test]
 fn neighbours_find_each_other_inside_their_network() {
@@ -51,4 +54,22 @@ fn routers_on_one_link_let_a_direct_path_through_after_the_silence() {
     }
     took.sort_unstable();
     println!("direct after {took:?} seconds");
+}
+
+/// The responder begins with its openers when it receives the first data of the session.
+#[test]
+fn the_openers_of_the_end_that_called_leave_before_its_first_data() {
+    for seed in 0..10 {
+        let mut agents = Agents::behind(seed, &[Kind::Linux, Kind::Linux], 1);
+        let (alice, bob) = agents.pair();
+        agents.start(&[seconds(0), millis(seed * 7)]);
+        agents.world.run_for(seconds(1));
+        agents.world.pings(alice, bob, millis(100), seconds(1));
+        let sent = agents.world.sent();
+        let is_data = |sent: &&Sent| matches!(sent.inner_kind(), Datagram::Data | Datagram::Keepalive);
+        let first = sent.iter().position(|sent| is_data(&sent)).expect("a session");
+        let caller = sent[first].from;
+        let openers = sent[..first].iter().filter(|sent| sent.ttl <= OPENER_TTL).map(|sent| sent.from);
+        assert_eq!(openers.collect::<Vec<_>>(), [caller], "seed {seed}");
+    }
 }

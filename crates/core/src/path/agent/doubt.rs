@@ -100,8 +100,8 @@ impl Agent {
         let is_ending = matches!(self.doubt, Doubt::Ending { .. });
         let mut others = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary);
         let relayed = others.find(|pair| pair.is_relayed()).map(|pair| pair.number);
-        let warm = self.warm().first().copied();
-        self.second = heard.or(relayed.filter(|_| is_ending)).or(warm).or(relayed);
+        let warm = || self.warm().first().copied();
+        self.second = heard.or(relayed.filter(|_| is_ending)).or_else(warm).or(relayed);
     }
 
     /// Handles the first packet after a rest.
@@ -122,11 +122,19 @@ impl Agent {
             pair.probe(now);
         }
         if matches!(self.doubt, Doubt::None | Doubt::Ending { .. }) {
-            self.suspect(now);
+            self.on_end(now);
         }
         self.heard = Some(number);
         self.choose_second();
         self.wake(now);
+    }
+
+    /// Doubts the path in use, which does not carry any more what it carried. Other reasons to doubt it say nothing of its age.
+    fn on_end(&mut self, now: Instant) {
+        if self.primary().is_some_and(|pair| !pair.is_relayed()) {
+            self.ages.on_end(now);
+        }
+        self.suspect(now);
     }
 
     /// Whether the path in use is in doubt.
@@ -136,9 +144,6 @@ impl Agent {
 
     pub(super) fn suspect(&mut self, now: Instant) {
         self.tally.suspicions += 1;
-        if self.primary().is_some_and(|pair| !pair.is_relayed()) {
-            self.ages.on_end(now);
-        }
         let mirrored = self.doubt.mirroring().map_or(0, |(_, mirrored)| mirrored);
         self.doubt = Doubt::Suspect { since: now, mirrored, is_lost: false };
         self.choose_second();
@@ -157,7 +162,7 @@ impl Agent {
         self.await_end(now);
         let was_suspect = matches!(self.doubt, Doubt::Suspect { .. });
         if !was_suspect && self.primary().is_some_and(|pair| pair.overdue(None, now) >= SUSPECT_AT) {
-            self.suspect(now);
+            self.on_end(now);
             for other in self.pairs.numbers() {
                 if other != number && self.pairs.get(other).is_some_and(Pair::is_proven) {
                     self.ask(other, rng, now);
