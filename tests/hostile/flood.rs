@@ -92,8 +92,8 @@ fn rate_under_a_flood_of_spoofed_initiations_streams_flow_newcomers_get_in_and_n
     let grown = after.peak.saturating_sub(before.resident);
     let gbits = |port: usize| rounds.iter().map(|round| round[port]).sum::<f64>() / ROUNDS as f64 / 1e9;
     eprintln!(
-        "stream {:.2} of {:.2} Gb/s, kept {kept:.2} {shares:.2?}; newcomers in after {:?} (median) to {:?}, {late} of {NEWCOMERS} late; \
-         {asked} bytes asked, {answered} answered: {share:.3}; memory grew by {} KiB at most",
+        "stream {:.2} of {:.2} Gb/s, kept {kept:.2} {shares:.2?}; newcomers in after {:?} (median) to {:?}, {late} of \
+         {NEWCOMERS} late; {asked} bytes asked, {answered} answered: {share:.3}; memory grew by {} KiB at most",
         gbits(1),
         gbits(0),
         took.get(took.len() / 2),

@@ -3,9 +3,10 @@
 //! Both sides learn a new key at different times, or one of them never does. While there are two, handshakes take turns,
 //! because boringtun mixes one key into a handshake and has no second one. Every handshake begins with the present key. A
 //! turn ends when a call, ours or the peer's, is not followed by a session. It lasts at least [`TURN`], so calls that
-//! cross are one turn, and so are those of a peer that calls again at once because it has just got the key. The side with the lower public key changes the key with every turn, and the other side with every
-//! second one. So within four turns, each key of one side meets each key of the other side, whichever turn either of them
-//! has reached. A side that also has two tunnel keys of its own tries all of them in one turn. Meanwhile data goes on in
+//! cross are one turn, and so are those of a peer that calls again at once because it has just got the key. The side with
+//! the lower public key changes the key with every turn, and the other side with every second one. So within four turns,
+//! each key of one side meets each key of the other side, whichever turn either of them has reached. A side that also has
+//! two tunnel keys of its own tries all of them in one turn. Meanwhile data goes on in
 //! the earlier session, which is renewed after 120 s and ends after 180 s.
 //!
 //! *Proof*: a session that was made with the present key, and that both sides are known to have. Then the former key is
