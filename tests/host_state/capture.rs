@@ -21,7 +21,7 @@ impl Capture {
         self.tcpdump.stdout().lines().filter(|line| line.contains(" > ")).count()
     }
 
-    /// Waits until one was seen: tcpdump may tell of it later than whoever it was for.
+    /// Waits until one was seen: tcpdump may print it after its receiver has answered.
     #[track_caller]
     pub(crate) fn sees(&self, what: &str) {
         within(SHORTLY, what, || (self.count() > 0).then_some(()));
