@@ -173,6 +173,7 @@ impl Node {
 
     /// Does what is due for one peer by `now`, and arms its next deadline.
     pub(crate) fn attend(&mut self, tag: PeerTag, now: Instant) {
+        self.resume(tag, now);
         let Some(peer) = self.peers.peer(tag) else { return };
         peer.rights.tidy(now);
         self.context.advance(peer, now);

@@ -21,6 +21,7 @@ use crate::local::Local;
 use crate::node::Node;
 use crate::origin::Origin;
 use crate::outbox::Draft;
+use crate::path::agent::Place;
 use crate::peer::Peer;
 use crate::session::outcome::Content;
 use crate::session::timers::REKEY_ON_RECEIVE;
@@ -31,6 +32,8 @@ use crate::{DropReason, Instant, PeerTag, UdpTrain};
 struct Course {
     /// Whether it comes from a relay of ours.
     is_of_relay: bool,
+    /// Whether it has waited already because it was early.
+    has_waited: bool,
     /// The receiver index that was last looked up, and the peer that it belongs to.
     receiver: Option<(u32, PeerTag)>,
     /// The peer that the last data came from, and what it sent in this train so far.
@@ -44,8 +47,11 @@ struct Sender {
     tag: PeerTag,
     is_authentic: bool,
     origin: Origin,
-    /// Datagrams that the path agent was not told of yet, frames included.
+    /// Whether its messages may have overtaken others, on a different path.
+    may_be_early: bool,
+    /// Datagrams that the path agent was not told of yet, frames included, and the place of the latest one.
     datagrams: u32,
+    latest: Place,
     /// It sent something that a peer sends only while it hears us.
     is_heard: bool,
     packets: u64,
@@ -54,8 +60,19 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(tag: PeerTag, origin: Origin) -> Self {
-        Self { tag, is_authentic: false, origin, datagrams: 0, is_heard: false, packets: 0, bytes: 0, wire_bytes: 0 }
+    fn new(peer: &Peer, origin: Origin) -> Self {
+        Self {
+            tag: peer.tag,
+            is_authentic: false,
+            origin,
+            may_be_early: peer.paths.agent.as_ref().is_some_and(|agent| agent.may_be_early(origin)),
+            datagrams: 0,
+            latest: Place::default(),
+            is_heard: false,
+            packets: 0,
+            bytes: 0,
+            wire_bytes: 0,
+        }
     }
 
     /// Whether a datagram of this peer from there belongs to it: a relay may send those of several channels as one train.
@@ -67,7 +84,7 @@ impl Sender {
     fn tell_agent(&mut self, peer: &mut Peer, now: Instant) {
         let count = std::mem::take(&mut self.datagrams);
         if let Some(agent) = &mut peer.paths.agent {
-            agent.on_received(self.origin.endpoint(), count, self.packets > 0, now);
+            agent.on_received(self.origin.endpoint(), count, self.latest, self.packets > 0, now);
         }
     }
 }
@@ -106,6 +123,18 @@ impl Node {
             }
         }
         self.dismiss(&mut course, now);
+    }
+
+    /// Takes the messages of a peer that were early, and are not any more.
+    pub(crate) fn resume(&mut self, tag: PeerTag, now: Instant) {
+        let next = |node: &mut Self| node.peers.peer(tag)?.paths.agent.as_mut()?.poll_early(now);
+        while let Some((origin, message)) = next(self) {
+            let mut course = Course { has_waited: true, ..Course::default() };
+            if let Err(reason) = self.message(&message, origin, &mut course, now) {
+                self.context.stats.count_drop(reason);
+            }
+            self.dismiss(&mut course, now);
+        }
     }
 
     /// Settles timers and counters for the peer whose data came last. Called when the train ends or the next data is from a
@@ -151,20 +180,22 @@ impl Node {
     /// Takes a message of WireGuard.
     fn message(&mut self, message: &[u8], origin: Origin, course: &mut Course, now: Instant) -> Result<(), DropReason> {
         match Message::parse(message).map_err(|_| DropReason::InboundLength)? {
-            Message::Data { receiver, counter, .. } => self.data(receiver, counter, message, origin, course, now),
+            Message::Data { receiver, counter, .. } => {
+                self.data(Place { receiver, counter }, message, origin, course, now)
+            }
             handshake => self.handshake(handshake, message, origin, now),
         }
     }
 
     fn data(
         &mut self,
-        receiver: u32,
-        counter: u64,
+        place: Place,
         message: &[u8],
         origin: Origin,
         course: &mut Course,
         now: Instant,
     ) -> Result<(), DropReason> {
+        let Place { receiver, counter } = place;
         let tag = match course.receiver {
             Some((known, tag)) if known == receiver => tag,
             _ => self.context.indices.find(receiver).ok_or(DropReason::UnknownReceiver)?,
@@ -178,7 +209,14 @@ impl Node {
         if is_new {
             self.context.advance(peer, now);
         }
-        let sender = course.sender.get_or_insert_with(|| Sender::new(tag, origin));
+        let sender = course.sender.get_or_insert_with(|| Sender::new(peer, origin));
+        if sender.may_be_early
+            && !course.has_waited
+            && let Some(agent) = &mut peer.paths.agent
+            && agent.wait_if_early(place, message, origin, now)
+        {
+            return Ok(());
+        }
         let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         let room = self.context.outbox.room(message.len());
         let opened = session.open(receiver, counter, message, now, room)?;
@@ -227,6 +265,7 @@ impl Node {
             Ok(())
         });
         sender.datagrams += 1;
+        sender.latest = place;
         sender.wire_bytes += (origin.via.lead() + message.len()) as u64;
         if !peer.staged.is_empty() {
             outbound::flush(peer, allowed_ips, &mut self.scratch, &mut self.context, now);

@@ -283,7 +283,7 @@ fn seal_train(
     let Train { count, full, ecn, write } = train;
     let mtu = way.mtu;
     let mirror = peer.paths.agent.as_mut().and_then(|agent| {
-        agent.on_sending(count * full, now);
+        agent.on_sending(count, count * full, now);
         agent.mirror(now)
     });
     let (Some(session), Some(path)) = (&mut peer.tunnel.session, peer.paths.primary()) else {

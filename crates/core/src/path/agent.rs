@@ -6,7 +6,8 @@
 //! * **Suspect, mirror, switch** ([`doubt`]). While a path is in doubt, every train goes out a second time over a different
 //!   one. The replay window drops the double, so the decision can take its time.
 //! * **A planned move changes the session** ([`better`]): the handshake goes over the new path, and so does everything in the
-//!   new session. Otherwise the difference of two round trips could exceed the replay window.
+//!   new session. Otherwise the difference of two round trips could exceed the replay window. What overtakes the stream before
+//!   the move waits for it ([`early`]).
 //!
 //! A peer with which nothing was exchanged for a minute *sleeps*: the agent sends it nothing.
 //!
@@ -16,6 +17,7 @@ mod age;
 mod better;
 mod calls;
 mod doubt;
+mod early;
 mod loss;
 pub(crate) mod pair;
 mod pairs;
@@ -23,6 +25,7 @@ mod rank;
 mod round;
 mod rtt;
 mod search;
+mod volume;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -34,12 +37,15 @@ use rand_core::RngCore;
 use self::age::Ages;
 use self::better::Move;
 use self::calls::Calls;
-use self::doubt::{Doubt, Volume};
+use self::doubt::Doubt;
+use self::early::Early;
+pub(crate) use self::early::Place;
 use self::pair::Pair;
 use self::pairs::Pairs;
 pub(crate) use self::round::KEEPER_TTL;
 use self::round::{Due, Round};
 use self::search::{Search, Searches};
+use self::volume::Volume;
 use crate::instant::earlier;
 use crate::path::endpoint::Endpoint;
 use crate::path::probing::Share;
@@ -96,7 +102,11 @@ pub(crate) struct Agent {
     /// When an application last sent or received, and when something was last sent for one.
     traffic: Option<Instant>,
     sent: Option<Instant>,
+    /// Bytes sent for applications in the last seconds, and their datagrams at this moment: sent and received.
     volume: Volume,
+    sending: Volume,
+    receiving: Volume,
+    early: Early,
     steps: VecDeque<Step>,
     next: Option<Instant>,
     /// What is sent because of this peer to addresses that may be a victim's.
@@ -129,7 +139,10 @@ impl Agent {
             awaits_relay: false,
             traffic: None,
             sent: None,
-            volume: Volume::default(),
+            volume: Volume::over(doubt::SPAN),
+            sending: Volume::over(early::RATE_SPAN),
+            receiving: Volume::over(early::RATE_SPAN),
+            early: Early::default(),
             steps: VecDeque::new(),
             next: None,
             share: Share::default(),
@@ -228,10 +241,12 @@ impl Agent {
         Some(answered)
     }
 
-    /// Records that datagrams came from there. `is_traffic`: an application sent one of them.
-    pub(crate) fn on_received(&mut self, from: Endpoint, count: u32, is_traffic: bool, now: Instant) {
+    /// Records that datagrams came from there, and the place of the latest one. `is_traffic`: an application sent one of them.
+    pub(crate) fn on_received(&mut self, from: Endpoint, count: u32, latest: Place, is_traffic: bool, now: Instant) {
         if is_traffic {
             self.traffic = Some(now);
+            self.early.on_stream(from, latest);
+            self.receiving.add(count as usize, now);
         }
         if let Some(pair) = self.pairs.at_mut(from) {
             pair.received = pair.received.wrapping_add(count);
@@ -240,11 +255,12 @@ impl Agent {
         }
     }
 
-    /// Records that an application is about to send `bytes`.
-    pub(crate) fn on_sending(&mut self, bytes: usize, now: Instant) {
+    /// Records that an application is about to send `count` packets, `bytes` long together.
+    pub(crate) fn on_sending(&mut self, count: usize, bytes: usize, now: Instant) {
         let before = self.sent.replace(now);
         self.traffic = Some(now);
-        self.volume.on_bytes(bytes, now);
+        self.volume.add(bytes, now);
+        self.sending.add(count, now);
         self.doubt.on_bytes(bytes, now);
         if before.is_none_or(|before| now.since(before) >= doubt::IDLE) {
             self.on_waking(now);
@@ -328,7 +344,11 @@ impl Agent {
     }
 
     fn wake(&mut self, now: Instant) {
-        self.next = earlier(self.next, Some(now));
+        self.wake_at(now);
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        self.next = earlier(self.next, Some(at));
     }
 
     /// Returns what to do now. Call it until it returns `None`. There must be a session.
@@ -396,6 +416,12 @@ impl Agent {
                     }
                     continue;
                 }
+                if self.pairs.get(number).is_some_and(|pair| self.is_too_late(pair, now)) {
+                    if let Some(pair) = self.pairs.get_mut(number) {
+                        pair.last_asked = Some(now);
+                    }
+                    continue;
+                }
                 self.ask(number, rng, now);
             }
         }
@@ -435,7 +461,7 @@ impl Agent {
 
     /// When something is due next.
     fn due(&self, now: Instant) -> Option<Instant> {
-        let mut next = earlier(self.round.due(), self.watch_due());
+        let mut next = earlier(earlier(self.round.due(), self.watch_due()), self.early.due());
         next = earlier(earlier(next, self.moving.due()), self.end_due());
         for pair in self.pairs.iter() {
             next = earlier(next, pair.due());

@@ -1,6 +1,7 @@
 //! Paths in the simulator: agents behind NATs find each other through a relay, then directly where that can be, and leave what
 //! stops working.
 
+mod bulk;
 mod carrier;
 mod counting;
 mod failover;

@@ -25,7 +25,7 @@ const LEAVE_AT: usize = 3;
 /// How long packets are mirrored, and which share of what was sent in the last [`SPAN`].
 const MIRROR: Duration = Duration::from_secs(1);
 const MIRRORED_SHARE: u64 = 10;
-const SPAN: Duration = Duration::from_secs(10);
+pub(super) const SPAN: Duration = Duration::from_secs(10);
 /// What may be mirrored in any case, in bytes.
 const MIRRORED_FREELY: u64 = 256 * 1024;
 /// How long all proven paths are in doubt before every pair is tried anew.
@@ -87,7 +87,7 @@ impl Agent {
     /// Where every train goes a second time.
     pub(crate) fn mirror(&self, now: Instant) -> Option<Endpoint> {
         let (since, mirrored) = self.doubt.mirroring()?;
-        if now.since(since) >= MIRROR || mirrored > MIRRORED_FREELY.max(self.volume.recent() / MIRRORED_SHARE) {
+        if now.since(since) >= MIRROR || mirrored > MIRRORED_FREELY.max(self.volume.recent(now) / MIRRORED_SHARE) {
             return None;
         }
         self.second.and_then(|number| self.pairs.get(number)).map(|pair| pair.endpoint)
@@ -164,7 +164,8 @@ impl Agent {
         if !was_suspect && self.primary().is_some_and(|pair| pair.overdue(None, now) >= SUSPECT_AT) {
             self.on_end(now);
             for other in self.pairs.numbers() {
-                if other != number && self.pairs.get(other).is_some_and(Pair::is_proven) {
+                let may_work = |pair: &Pair| pair.is_proven() || pair.is_relayed();
+                if other != number && self.pairs.get(other).is_some_and(may_work) {
                     self.ask(other, rng, now);
                 }
             }
@@ -252,28 +253,5 @@ impl Agent {
         self.primary = Some(number);
         self.doubt = Doubt::None;
         self.heard = None;
-    }
-}
-
-/// How many bytes an application sent in the last [`SPAN`] or two.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Volume {
-    since: Instant,
-    bytes: u64,
-    before: u64,
-}
-
-impl Volume {
-    pub(super) fn on_bytes(&mut self, bytes: usize, now: Instant) {
-        let passed = now.since(self.since);
-        if passed >= SPAN {
-            self.before = if passed < SPAN * 2 { self.bytes } else { 0 };
-            (self.since, self.bytes) = (now, 0);
-        }
-        self.bytes += bytes as u64;
-    }
-
-    fn recent(self) -> u64 {
-        self.before.max(self.bytes)
     }
 }

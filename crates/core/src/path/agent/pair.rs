@@ -221,7 +221,7 @@ impl Pair {
 
     /// Records that the pair no longer carries anything. `was_used`: packets went over it.
     pub(crate) fn on_failed(&mut self, was_used: bool, now: Instant) {
-        self.reset();
+        self.forget();
         self.state = State::Failed;
         if was_used {
             self.on_left(now);
@@ -236,25 +236,20 @@ impl Pair {
 
     /// Forgets what was proven: the network has changed.
     pub(crate) fn forget(&mut self) {
-        self.reset();
-        self.outbound.clear();
-        self.inbound.clear();
-    }
-
-    fn reset(&mut self) {
         self.state = State::Idle;
         self.asked.clear();
         self.unanswered = 0;
         self.proofs = 0;
+        // What was lost while nothing arrived says nothing of a path that works again.
+        self.outbound.clear();
+        self.inbound.clear();
     }
 
     /// Whether packets may move here from a path that works.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         let is_trusted_again = self.failures == 0 || {
             let needed = REGAINED * (1 << (self.failures - 1).min(MAX_DOUBLINGS));
-            self.proofs >= REGAINED_PROOFS
-                && self.proofs * 10 >= self.probes * 9
-                && self.failed_at.is_none_or(|at| now.since(at) >= needed)
+            self.has_regained(REGAINED_PROOFS) && self.failed_at.is_none_or(|at| now.since(at) >= needed)
         };
         self.is_proven()
             && self.proofs >= PROOFS
@@ -263,9 +258,15 @@ impl Pair {
             && self.overdue(None, now) == 0
     }
 
-    /// Whether packets may follow the peer here, which has moved.
+    /// Whether packets may follow the peer here, which has moved. It has waited for as long as it takes, and its probes prove
+    /// both directions as ours do.
     pub(crate) fn is_good_enough(&self, now: Instant) -> bool {
-        self.is_proven() && (self.proofs > 1 && self.failures == 0 || self.is_settled(now))
+        let is_trusted_again = self.failures == 0 || self.has_regained(REGAINED_PROOFS / 2);
+        self.is_proven() && self.proofs > 1 && is_trusted_again && self.overdue(None, now) == 0
+    }
+
+    fn has_regained(&self, proofs: u32) -> bool {
+        self.proofs >= proofs && self.proofs * 10 >= self.probes * 9
     }
 
     /// When [`Pair::is_settled`] may become true.

@@ -11,11 +11,13 @@ const UNKNOWN: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RoundTrip {
     known: Option<(Duration, Duration)>,
+    least: Option<Duration>,
 }
 
 impl RoundTrip {
     /// Takes the time between a probe and its reply.
     pub(crate) fn on_sample(&mut self, sample: Duration) {
+        self.least = Some(self.least.map_or(sample, |least| least.min(sample)));
         self.known = Some(match self.known {
             None => (sample, sample / 2),
             Some((smooth, variation)) => ((smooth * 7 + sample) / 8, (variation * 3 + smooth.abs_diff(sample)) / 4),
@@ -25,6 +27,11 @@ impl RoundTrip {
     /// The smoothed round trip.
     pub(crate) fn smooth(self) -> Option<Duration> {
         self.known.map(|(smooth, _)| smooth)
+    }
+
+    /// The shortest round trip ever seen: queues add to the others.
+    pub(crate) fn least(self) -> Option<Duration> {
+        self.least
     }
 
     /// How long to wait for an answer.
@@ -52,6 +59,6 @@ mod tests {
         }
         assert_eq!(trip.patience(), ms(100), "at least");
         trip.on_sample(ms(9_000));
-        assert_eq!(trip.patience(), ms(3_000), "at most");
+        assert_eq!((trip.patience(), trip.least()), (ms(3_000), Some(ms(80))), "at most");
     }
 }
