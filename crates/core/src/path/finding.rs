@@ -141,9 +141,6 @@ impl Context {
         let over = origin.endpoint();
         let agent = peer.paths.agent.as_mut().ok_or(DropReason::ControlUnknown)?;
         let received = agent.on_probe(over, sent, now);
-        if agent.is_too_late_over(over, now) {
-            return Ok(());
-        }
         let observed = if over.via.channel.is_some() { Observed::Relayed } else { Observed::Direct(over.address) };
         self.say_over(peer, Frame::PathReply { id, received, observed }, Some(over), false, now);
         Ok(())

@@ -91,18 +91,13 @@ impl Agent {
     }
 
     /// Whether a probe of this pair, or its reply, would arrive so long after what is sealed behind it that it is dropped as a
-    /// replay.
+    /// replay. While the path in use is in doubt, the stream may have ended already.
     pub(super) fn is_too_late(&self, pair: &Pair, now: Instant) -> bool {
         let Some(primary) = self.primary().filter(|primary| primary.number != pair.number) else { return false };
         let Some((trip, primary)) = pair.trip.smooth().zip(primary.trip.least()) else { return false };
         let later = trip.saturating_sub(primary) / 2;
         let within = |rate: Volume| (rate.recent(now) as f64 * later.div_duration_f64(RATE_SPAN)) as u64;
-        [self.sending, self.receiving].into_iter().any(|rate| within(rate) > MAY_BE_LATE)
-    }
-
-    /// The same of a reply that is sent over this pair.
-    pub(crate) fn is_too_late_over(&self, over: Endpoint, now: Instant) -> bool {
-        self.pairs.at(over).is_some_and(|pair| self.is_too_late(pair, now))
+        !self.is_in_doubt() && [self.sending, self.receiving].into_iter().any(|rate| within(rate) > MAY_BE_LATE)
     }
 
     fn is_in_doubt(&self) -> bool {

@@ -45,10 +45,6 @@ impl Pairs {
     }
 
     /// The pair that a datagram from there belongs to.
-    pub(super) fn at(&self, from: Endpoint) -> Option<&Pair> {
-        self.list.iter().find(|pair| is_same(pair.endpoint, from))
-    }
-
     pub(super) fn at_mut(&mut self, from: Endpoint) -> Option<&mut Pair> {
         let at = self.list.iter().position(|pair| is_same(pair.endpoint, from))?;
         self.list.get_mut(at)
