@@ -416,12 +416,6 @@ impl Agent {
                     }
                     continue;
                 }
-                if self.pairs.get(number).is_some_and(|pair| self.is_too_late(pair, now)) {
-                    if let Some(pair) = self.pairs.get_mut(number) {
-                        pair.last_asked = Some(now);
-                    }
-                    continue;
-                }
                 self.ask(number, rng, now);
             }
         }
@@ -430,7 +424,7 @@ impl Agent {
     fn warm_due(&self, number: u8, now: Instant) -> Option<Instant> {
         let pair = self.pairs.get(number).filter(|pair| pair.is_proven() && Some(number) != self.primary)?;
         let is_settled = pair.is_settled(now);
-        if is_settled && !self.warm().contains(&number) {
+        if is_settled && !self.warm().contains(&number) || self.is_too_late(pair, now) {
             return None;
         }
         let every = if is_settled { WARM_EVERY } else { SETTLING_EVERY };

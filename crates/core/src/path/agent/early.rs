@@ -78,7 +78,9 @@ impl Agent {
         if ahead <= MAY_OVERTAKE || rate == 0 || !has_room || self.is_in_doubt() {
             return false;
         }
-        let wait = RATE_SPAN.mul_f64(ahead as f64 / rate as f64).min(MAX_WAIT);
+        // The counter is a stranger's until the message is opened: it may be any number.
+        let spans = (ahead as f64 / rate as f64).min(MAX_WAIT.div_duration_f64(RATE_SPAN));
+        let wait = RATE_SPAN.mul_f64(spans);
         self.early.waiting.push_back(Message { at: now + wait, origin, bytes: message.into() });
         self.wake_at(now + wait);
         true
