@@ -289,12 +289,10 @@ impl Agent {
         self.primary.and_then(|number| self.pairs.get(number))
     }
 
-    /// The other paths that may work: all that are proven, and all named direct ones if a round has found none. Before its
-    /// openers, what arrives there would do harm.
+    /// The other paths that work. What arrives on one that nobody has proven may do harm: before the openers of the peer, and in
+    /// the silence after a round.
     pub(crate) fn others(&self) -> Vec<Endpoint> {
-        let are_tried = !self.has_direct() && !self.round.is_under_way();
-        let may_work = |pair: &&Pair| pair.is_proven() || are_tried && pair.is_named && !pair.is_relayed();
-        let others = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary).filter(may_work);
+        let others = self.pairs.iter().filter(|pair| Some(pair.number) != self.primary && pair.is_proven());
         others.take(MAX_OTHERS).map(|pair| pair.endpoint).collect()
     }
 

@@ -174,7 +174,7 @@ impl Context {
         Ok(())
     }
 
-    /// Sends a copy of a sealed message over every other path that may work. The peer takes the first one that arrives, and
+    /// Sends a copy of a sealed message over every other path that works. The peer takes the first one that arrives, and
     /// drops the others as replays.
     pub(crate) fn repeat_elsewhere(&mut self, peer: &mut Peer, message: &[u8], now: Instant) {
         let others = peer.paths.agent.as_ref().map(|agent| agent.others()).unwrap_or_default();

@@ -148,6 +148,10 @@ impl Node {
         let peer = self.peers.peer(tag).ok_or(DropReason::UnknownReceiver)?;
         let session = peer.tunnel.session.as_mut().ok_or(DropReason::UnknownReceiver)?;
         // A cookie proves no address, so it moves neither the endpoint nor the timers.
-        session.handle_cookie(bytes, now, self.context.outbox.room(COOKIE_REPLY_LEN))
+        session.handle_cookie(bytes, now, self.context.outbox.room(COOKIE_REPLY_LEN))?;
+        if let Some(agent) = &mut peer.paths.agent {
+            agent.on_cookie();
+        }
+        Ok(())
     }
 }

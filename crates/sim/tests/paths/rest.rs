@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use overlay_core::{Command, Event, PeerConfig, PeerKey, Remote};
 use overlay_sim::nat::Kind;
 use overlay_sim::{Agents, Party, Route, World, millis, minutes, seconds};
-use overlay_wire::relay::Channel;
+use overlay_wire::relay::{self, Channel};
 
 #[test]
 fn the_first_request_after_ten_minutes_is_answered_within_a_second() {
@@ -150,6 +150,28 @@ fn a_word_that_waits_for_a_session_keeps_no_path_from_being_direct() {
         agents.world.command(alice, Command::SayWord(peer, Box::new(*b"word"))).expect("he is there");
         agents.world.command(alice, Command::CallForWord(peer)).expect("he is there");
         agents.world.pings(alice, bob, millis(100), seconds(8));
+        assert_eq!(agents.world.routes(alice, bob), [Route::Direct], "seed {seed}");
+    }
+}
+
+/// The initiation that goes directly instead would arrive before the peer's openers.
+#[test]
+fn a_call_that_the_relay_loses_keeps_no_path_from_being_direct() {
+    for seed in 0..20 {
+        let mut agents = Agents::started(seed, &[Kind::Linux, Kind::Linux], 1);
+        let (alice, bob) = agents.pair();
+        agents.world.run_for(seconds(1));
+        let mut lost = 0;
+        agents.world.tamper(agents.relays[0], move |passing| {
+            if lost < 2 && relay::kind(&passing.bytes) == relay::Kind::Data {
+                lost += 1;
+                return vec![];
+            }
+            vec![passing]
+        });
+        let pings = agents.world.pings(alice, bob, millis(100), seconds(8));
+        let first = pings.until_first();
+        assert!(first.is_some_and(|first| first < seconds(1)), "seed {seed}: {first:?}");
         assert_eq!(agents.world.routes(alice, bob), [Route::Direct], "seed {seed}");
     }
 }

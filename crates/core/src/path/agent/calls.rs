@@ -1,5 +1,10 @@
-//! Where the initiation of one attempt goes: to every relay and to the last direct path that worked, at once. After a second,
-//! or at once if there is no relay to be expected, it goes to the candidates one after another (RFC 8305).
+//! Where the initiation of one attempt goes: to every relay and to the last direct path that worked, at once, and to the relays
+//! a few times more. After two seconds, or at once if there is no relay to be expected, it goes to the candidates one after
+//! another (RFC 8305).
+//!
+//! An initiation that reaches the peer's router before the peer's opener left does harm there ([`super::round`]). So the
+//! candidates wait until the relays have had every chance: a relay may lose the first copy, or hold the peer's old address
+//! where the peer was started anew, and a peer that is not to begin calls after one second.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,8 +13,10 @@ use super::{Agent, earlier};
 use crate::Instant;
 use crate::path::endpoint::Endpoint;
 
-/// How long the relays get.
-const RELAYS_FIRST: Duration = Duration::from_secs(1);
+/// How long the relays get, and when the same initiation goes to them again.
+const RELAYS_FIRST: Duration = Duration::from_secs(2);
+const RELAYS_AGAIN: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_millis(1_000)];
 /// The time between two candidates (RFC 8305 section 5).
 const APART: Duration = Duration::from_millis(250);
 /// The most candidates that one initiation goes to.
@@ -40,6 +47,9 @@ impl Agent {
                 self.calls.waiting.push_back((now, endpoint));
             }
         }
+        for later in RELAYS_AGAIN {
+            self.calls.waiting.extend(relayed.iter().map(|relay| (now + later, *relay)));
+        }
         let is_alone = relayed.is_empty() && self.calls.waiting.is_empty() && !self.awaits_relay;
         let mut at = if is_alone { now } else { now + RELAYS_FIRST };
         let direct = self.pairs.iter().filter(|pair| !pair.is_relayed()).map(|pair| pair.endpoint);
@@ -63,6 +73,12 @@ impl Agent {
     /// When the present initiation goes to the next address.
     pub(crate) fn call_due(&self) -> Option<Instant> {
         self.calls.waiting.front().map(|(at, _)| *at)
+    }
+
+    /// A peer under load wants a new initiation, so further copies of this one would be lost on it. A relay can forge that, so
+    /// the candidates are called all the same.
+    pub(crate) fn on_cookie(&mut self) {
+        self.calls.waiting.retain(|(_, endpoint)| endpoint.via.channel.is_none());
     }
 
     /// Ends the attempt: it was answered, or an answer would no longer help.
