@@ -47,8 +47,8 @@ pub struct Remote {
     /// Channels of relays that lead to the peer, the best one first. The relays are among those of
     /// [`crate::Command::SetRelays`].
     pub relayed: Vec<(SocketAddr, Channel)>,
-    /// Whether a channel to the peer is expected soon. Its candidates are then called a second later: what arrives at a router
-    /// before its own side has sent anything may spoil the direct path.
+    /// Whether a channel to the peer is expected soon. Its candidates are then called two seconds later: what arrives at a
+    /// router before its own side has sent anything may spoil the direct path.
     pub awaits_relay: bool,
 }
 

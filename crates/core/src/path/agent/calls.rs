@@ -1,5 +1,5 @@
 //! Where the initiation of one attempt goes: to every relay and to the last direct path that worked, at once, and to the relays
-//! a few times more. After two seconds, or at once if there is no relay to be expected, it goes to the candidates one after
+//! a few times more. After two seconds, or at once if no relay is there or expected, it goes to the candidates one after
 //! another (RFC 8305).
 //!
 //! An initiation that reaches the peer's router before the peer's opener left does harm there ([`super::round`]). So the
@@ -50,8 +50,11 @@ impl Agent {
         for later in RELAYS_AGAIN {
             self.calls.waiting.extend(relayed.iter().map(|relay| (now + later, *relay)));
         }
-        let is_alone = relayed.is_empty() && self.calls.waiting.is_empty() && !self.awaits_relay;
-        let mut at = if is_alone { now } else { now + RELAYS_FIRST };
+        let mut at = match (relayed.is_empty() && !self.awaits_relay, self.calls.waiting.is_empty()) {
+            (true, true) => now,
+            (true, false) => now + APART,
+            (false, _) => now + RELAYS_FIRST,
+        };
         let direct = self.pairs.iter().filter(|pair| !pair.is_relayed()).map(|pair| pair.endpoint);
         for endpoint in direct.take(MAX_CANDIDATES) {
             if !self.calls.waiting.iter().any(|(_, waiting)| *waiting == endpoint) {
@@ -89,5 +92,81 @@ impl Agent {
     /// The earlier of what is due for paths and for calls.
     pub(crate) fn any_due(&self, is_alive: bool) -> Option<Instant> {
         earlier(self.call_due(), self.deadline().filter(|_| is_alive))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use overlay_wire::relay::Channel;
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng as _;
+
+    use super::*;
+    use crate::Remote;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(millis))
+    }
+
+    fn address(host: u8) -> SocketAddr {
+        ([192, 0, 2, host], 51820).into()
+    }
+
+    /// An agent whose peer has the candidates 1 and 2, and a channel at each of these relays.
+    fn agent(relays: &[u8], awaits_relay: bool) -> Agent {
+        let mut agent = Agent::new(&mut ChaCha8Rng::from_seed([1; 32]));
+        let channel = Channel::new(7).expect("24 bits");
+        let relayed = relays.iter().map(|relay| (address(*relay), channel)).collect();
+        let candidates = vec![address(1), address(2)];
+        agent.set_remote(&Remote { candidates, relayed, awaits_relay }, &[], at(0));
+        agent
+    }
+
+    /// The hosts that the present initiation goes to, each with its time.
+    fn calls(agent: &mut Agent) -> Vec<(u64, u8)> {
+        let mut all = Vec::new();
+        while let Some(due) = agent.call_due() {
+            assert_eq!(agent.poll_call(due - Duration::from_millis(1)), None, "none is early");
+            let endpoint = agent.poll_call(due).expect("it is due");
+            let SocketAddr::V4(v4) = endpoint.address else { panic!("{endpoint:?}") };
+            all.push((due.millis(), v4.ip().octets()[3]));
+        }
+        all
+    }
+
+    #[test]
+    fn relays_are_called_four_times_before_the_candidates() {
+        let mut agent = agent(&[8, 9], false);
+        agent.begin_call(at(100));
+        let relays = [100, 350, 600, 1_100].map(|millis| [(millis, 8), (millis, 9)]).concat();
+        assert_eq!(calls(&mut agent), [relays, vec![(2_100, 1), (2_350, 2)]].concat());
+    }
+
+    #[test]
+    fn candidates_wait_for_a_relay_that_is_expected_and_for_no_other() {
+        for (awaits_relay, first) in [(true, 2_100), (false, 100)] {
+            let mut agent = agent(&[], awaits_relay);
+            agent.begin_call(at(100));
+            assert_eq!(calls(&mut agent), [(first, 1), (first + 250, 2)], "expected: {awaits_relay}");
+        }
+    }
+
+    #[test]
+    fn the_last_path_that_worked_is_called_at_once_and_the_others_wait_for_no_relay() {
+        let mut agent = agent(&[], false);
+        agent.pair_at(Endpoint::configured(address(2))).expect("a candidate").on_proof(at(50));
+        agent.begin_call(at(100));
+        assert_eq!(calls(&mut agent), [(100, 2), (350, 1)]);
+    }
+
+    #[test]
+    fn a_cookie_ends_the_calls_over_relays_alone() {
+        let mut agent = agent(&[8], false);
+        agent.begin_call(at(100));
+        agent.poll_call(at(100)).expect("the first call");
+        agent.on_cookie();
+        assert_eq!(calls(&mut agent), [(2_100, 1), (2_350, 2)]);
     }
 }
