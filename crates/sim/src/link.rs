@@ -32,6 +32,8 @@ pub struct Link {
     pub mtu: usize,
     /// Whether larger packets arrive all the same, in fragments, unless the node set DF.
     pub fragments: bool,
+    /// Whether IPv6 datagrams are lost.
+    pub is_ipv4_only: bool,
     /// How many routers of the Internet are on it. Each takes one from the TTL.
     pub hops: u8,
 }
@@ -49,6 +51,7 @@ impl Default for Link {
             corrupt: 0.0,
             mtu: 1_500,
             fragments: false,
+            is_ipv4_only: false,
             hops: 4,
         }
     }
@@ -95,7 +98,8 @@ impl Line {
 
         let overhead = if is_ipv4 { OVERHEAD_V4 } else { OVERHEAD_V6 };
         let is_too_long = len + overhead > self.link.mtu && (dont_fragment || !self.link.fragments);
-        if self.is_cut || is_lost || is_too_long {
+        let is_foreign = self.link.is_ipv4_only && !is_ipv4;
+        if self.is_cut || is_lost || is_too_long || is_foreign {
             return Fate::default();
         }
         let mut at = now + self.link.latency + jitter;

@@ -97,8 +97,9 @@ impl Context {
     pub(crate) fn call_others(&mut self, peer: &mut Peer, now: Instant) {
         self.call_agent(peer, now);
         while let Some(address) = peer.candidates.as_mut().and_then(|candidates| candidates.poll(now)) {
-            let Some(initiation) = peer.tunnel.session.as_ref().and_then(|session| session.initiation()) else {
-                // It was answered, or an answer would no longer help.
+            // A peer that calls us may not hear us. Then our own call goes on, because it may reach the peer elsewhere.
+            let session = peer.tunnel.session.as_ref();
+            let Some(initiation) = session.and_then(|session| session.answerable_initiation(now)) else {
                 if let Some(candidates) = &mut peer.candidates {
                     candidates.rest();
                 }

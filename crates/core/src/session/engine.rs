@@ -59,7 +59,7 @@ pub(super) struct Engine {
     era: u32,
     /// Since when `Tunn` believes that a handshake of ours is under way, even after we have given it up.
     begun: Option<Instant>,
-    /// The sender index of our last initiation.
+    /// The sender index of our last initiation, while an answer to it would make a session.
     last_initiation: Option<u32>,
     /// That initiation, so that it can go to other addresses too. `None` for a peer that was never called.
     initiation: Option<Box<[u8; INITIATION_LEN]>>,
@@ -293,8 +293,11 @@ impl Engine {
                 self.newest.ring.on_made(index, false, self.current);
                 self.newest_initiation = initiation.try_into().ok().map(Box::new);
                 self.last_answer = Some(index);
-                // `Tunn` forgets its own initiation when it answers one. A response to ours still counts.
-                self.begun = None;
+                // `Tunn` sets its own initiation aside when it answers one: a response to ours still counts. The next answer
+                // takes the place of what was set aside.
+                if self.begun.take().is_none() {
+                    self.last_initiation = None;
+                }
                 timers.on_handshake_over();
                 timers.on_established(self.current);
                 Ok(len)
@@ -327,6 +330,7 @@ impl Engine {
             TunnResult::WriteToNetwork(_) => {
                 if self.awaits(receiver_index) {
                     self.begun = None;
+                    self.last_initiation = None;
                     timers.on_handshake_over();
                 }
                 self.completed = Some(self.current);
@@ -398,6 +402,7 @@ impl Engine {
     fn on_keys_forgotten(&mut self, timers: &mut Timers, now: Instant) {
         self.newest.ring.clear();
         self.begun = None;
+        self.last_initiation = None;
         timers.on_keys_forgotten(self.sending(now).is_some(), now);
     }
 

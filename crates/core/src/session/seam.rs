@@ -8,7 +8,7 @@ use overlay_wire::wireguard::INITIATION_LEN;
 use super::engine::Engine;
 use super::generation::{Generation, Keys};
 use super::outcome::{Content, Due, Opened};
-use super::timers::{Expired, Timers};
+use super::timers::{Expired, REKEY_TIMEOUT, Timers};
 use crate::instant::earlier;
 use crate::wall_clock::Origin;
 use crate::{DropReason, Instant};
@@ -101,6 +101,12 @@ impl Session {
     /// The initiation that is out and may still be answered.
     pub(crate) fn initiation(&self) -> Option<&[u8; INITIATION_LEN]> {
         self.engine.initiation().filter(|_| self.timers.is_initiating())
+    }
+
+    /// The last initiation, if an answer to it would still make a session. A call of the peer ends ours, but not that.
+    pub(crate) fn answerable_initiation(&self, now: Instant) -> Option<&[u8; INITIATION_LEN]> {
+        let is_young = now.since(self.timers.initiated()) < REKEY_TIMEOUT;
+        self.engine.initiation().filter(|_| is_young || self.timers.is_initiating())
     }
 
     /// Whether an initiation went unanswered and is to be repeated now.

@@ -100,6 +100,34 @@ fn a_family_that_dies_is_left_within_20_s_and_the_endpoint_moves_only_by_an_answ
     }
 }
 
+/// IPv6 dies in one direction, and the peer calls too if it no longer hears us. If only its own datagrams are lost, it has
+/// answered the first call before the copy over IPv4 arrives, so only the second call gets through.
+#[test]
+fn a_family_that_dies_in_one_direction_is_left_by_the_first_call_or_the_second() {
+    for (there, back, limit) in [(true, true, 16), (true, false, 16), (false, true, 21)] {
+        for seed in 0..100 {
+            let mut world = World::new(seed);
+            let (alice, bob) = world.pair();
+            let [v4, v6] = world.outer(bob).to_vec()[..] else { panic!("two addresses") };
+            world.set_peer(alice, bob, |peer| peer.endpoint = Some(v6));
+            world.set_peer(bob, alice, |peer| peer.endpoint = None);
+            let key = world.key(bob);
+            let mut resolver = Resolver::new(&mut world, alice, key, vec![v6, v4]);
+            world.ping(alice, bob).expect("an answer");
+            world.run_for(millis(130 * seed));
+            world.link(alice, bob, |link| link.is_ipv4_only = there);
+            world.link(bob, alice, |link| link.is_ipv4_only = back);
+            let ends = world.v4(alice, bob);
+            let took = resolver.run_until(&mut world, seconds(60), |world| {
+                world.send_ping(alice, ends);
+                world.last_endpoint(alice, key) == Some(v4)
+            });
+            let case = format!("lost there: {there}, back: {back}, {seed}");
+            assert!(took.is_some_and(|took| took <= seconds(limit)), "{case}: {took:?}");
+        }
+    }
+}
+
 #[test]
 fn an_attempt_reaches_nine_addresses_and_no_more_whatever_the_name_service_says() {
     let lies = |round: u8| -> Vec<SocketAddr> { (0..30).map(|n| ([203, 0, round, n], 53).into()).collect() };
