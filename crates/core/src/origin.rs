@@ -1,6 +1,7 @@
 //! Where a datagram came from, and how it travelled. Its sender is not known yet.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use overlay_wire::relay::Channel;
 
@@ -13,6 +14,16 @@ pub(crate) struct Origin {
     pub(crate) via: Via,
     /// The two ECN bits of the outer header.
     pub(crate) ecn: u8,
+}
+
+/// How a frame came.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) origin: Origin,
+    /// It came in a session that a newer one has replaced.
+    pub(crate) is_former: bool,
+    /// How long it has waited here, because it had overtaken others.
+    pub(crate) waited: Duration,
 }
 
 /// The far end of a path: an address, and the channel if that is the address of a relay.

@@ -5,6 +5,7 @@
 //! a packet whose addresses, protocol and ports equal those of the one before it reuses its verdict.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use overlay_wire::control::Frame;
 use overlay_wire::icmp::{self, Report};
@@ -19,7 +20,7 @@ use crate::data::allowlist::{FlowKey, flow_key};
 use crate::data::{ecn, host_configuration, outbound};
 use crate::local::Local;
 use crate::node::Node;
-use crate::origin::Origin;
+use crate::origin::{Arrival, Origin};
 use crate::outbox::Draft;
 use crate::path::agent::Place;
 use crate::peer::Peer;
@@ -32,8 +33,8 @@ use crate::{DropReason, Instant, PeerTag, UdpTrain};
 struct Course {
     /// Whether it comes from a relay of ours.
     is_of_relay: bool,
-    /// Whether it has waited already because it was early.
-    has_waited: bool,
+    /// How long it has waited already because it was early.
+    waited: Option<Duration>,
     /// The receiver index that was last looked up, and the peer that it belongs to.
     receiver: Option<(u32, PeerTag)>,
     /// The peer that the last data came from, and what it sent in this train so far.
@@ -128,8 +129,8 @@ impl Node {
     /// Takes the messages of a peer that were early, and are not any more.
     pub(crate) fn resume(&mut self, tag: PeerTag, now: Instant) {
         let next = |node: &mut Self| node.peers.peer(tag)?.paths.agent.as_mut()?.poll_early(now);
-        while let Some((origin, message)) = next(self) {
-            let mut course = Course { has_waited: true, ..Course::default() };
+        while let Some((origin, message, waited)) = next(self) {
+            let mut course = Course { waited: Some(waited), ..Course::default() };
             if let Err(reason) = self.message(&message, origin, &mut course, now) {
                 self.context.stats.count_drop(reason);
             }
@@ -211,7 +212,7 @@ impl Node {
         }
         let sender = course.sender.get_or_insert_with(|| Sender::new(peer, origin));
         if sender.may_be_early
-            && !course.has_waited
+            && course.waited.is_none()
             && let Some(agent) = &mut peer.paths.agent
             && agent.wait_if_early(place, message, origin, now)
         {
@@ -246,7 +247,9 @@ impl Node {
             Received::Frame(frame) => {
                 // The answer to a probe says how much has arrived, also before it in this train.
                 sender.tell_agent(peer, now);
-                self.context.on_frame(peer, frame, origin, now)
+                let is_former = peer.tunnel.session.as_ref().is_some_and(|session| !session.sends_in(receiver, now));
+                let arrival = Arrival { origin, is_former, waited: course.waited.unwrap_or_default() };
+                self.context.on_frame(peer, frame, arrival, now)
             }
             Received::Packet(packet) if self.context.on_echo_reply(peer, &packet, now) => Ok(None),
             Received::Packet(packet) => Ok(Some(packet)),

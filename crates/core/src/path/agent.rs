@@ -209,10 +209,11 @@ impl Agent {
         Some(charged)
     }
 
-    /// Takes a probe that came from there. Returns how many datagrams of the pair have arrived.
-    pub(crate) fn on_probe(&mut self, from: Endpoint, sent: u32, now: Instant) -> u32 {
-        let Some(number) = self.pairs.ensure(from, now) else { return 0 };
-        let Some(pair) = self.pairs.get_mut(number) else { return 0 };
+    /// Takes a probe that came from there. Returns how many datagrams of the pair have arrived, for the reply. `None`: the probe
+    /// is of a former session, and a reply in the present one would come too late.
+    pub(crate) fn on_probe(&mut self, from: Endpoint, sent: u32, is_former: bool, now: Instant) -> Option<u32> {
+        let Some(number) = self.pairs.ensure(from, now) else { return Some(0) };
+        let pair = self.pairs.get_mut(number)?;
         // What came before it is counted already, and it is counted later.
         let received = pair.received.wrapping_add(1);
         pair.inbound.on_sample(sent, received, now);
@@ -221,13 +222,19 @@ impl Agent {
             pair.probe(now);
             self.wake(now);
         }
-        received
+        let is_late = is_former && self.pairs.get(number).is_some_and(|pair| self.is_too_late(pair, now));
+        (!is_late).then_some(received)
     }
 
     /// Takes the reply to a probe of ours. Returns where it was sent, and how much was sent there without an answer. `None`: it
     /// answers no probe.
-    pub(crate) fn on_reply(&mut self, id: u32, arrived: u32, now: Instant) -> Option<(SocketAddr, u32)> {
-        let pair = self.pairs.iter_mut().find_map(|pair| pair.on_reply(id, arrived, now).then_some(pair))?;
+    pub(crate) fn on_reply(
+        &mut self,
+        (id, arrived): (u32, u32),
+        waited: Duration,
+        now: Instant,
+    ) -> Option<(SocketAddr, u32)> {
+        let pair = self.pairs.iter_mut().find_map(|pair| pair.on_reply((id, arrived), waited, now).then_some(pair))?;
         let (number, is_direct) = (pair.number, !pair.is_relayed());
         let answered = (pair.endpoint.address, std::mem::take(&mut pair.charged));
         if is_direct {

@@ -14,7 +14,7 @@ use overlay_wire::wireguard::DATA_OVERHEAD;
 
 use crate::context::Context;
 use crate::local::Local;
-use crate::origin::Origin;
+use crate::origin::Arrival;
 use crate::outbox::Draft;
 use crate::path::discovery::{Ceiling, Discovery, Due, EchoEnds};
 use crate::path::endpoint::Endpoint;
@@ -150,7 +150,7 @@ impl Context {
         &mut self,
         peer: &mut Peer,
         frame: Draft,
-        origin: Origin,
+        arrival: Arrival,
         now: Instant,
     ) -> Result<Option<Draft>, DropReason> {
         let frame = Frame::parse(self.outbox.read(&frame)).map_err(|refused| match refused {
@@ -198,11 +198,11 @@ impl Context {
                 return Ok(Some(self.outbox.copy(packet)));
             }
             Frame::PathProbe { id, sent, .. } => {
-                self.on_path_probe(peer, (id, sent), origin, now)?;
+                self.on_path_probe(peer, (id, sent), arrival, now)?;
                 None
             }
             Frame::PathReply { id, received, .. } => {
-                self.on_path_reply(peer, (id, received), now)?;
+                self.on_path_reply(peer, (id, received), arrival, now)?;
                 None
             }
             Frame::Candidates { revision, seen, list } => {

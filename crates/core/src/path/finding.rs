@@ -6,7 +6,7 @@ use overlay_wire::control::{CandidateList, Frame, MAX_CANDIDATES, Observed};
 
 use crate::context::Context;
 use crate::local::Local;
-use crate::origin::Origin;
+use crate::origin::{Arrival, Origin};
 use crate::outbox::Heading;
 use crate::path::agent::{Agent, Base, KEEPER_TTL, Step};
 use crate::path::candidate;
@@ -135,12 +135,12 @@ impl Context {
         &mut self,
         peer: &mut Peer,
         (id, sent): (u32, u32),
-        origin: Origin,
+        Arrival { origin, is_former, .. }: Arrival,
         now: Instant,
     ) -> Result<(), DropReason> {
         let over = origin.endpoint();
         let agent = peer.paths.agent.as_mut().ok_or(DropReason::ControlUnknown)?;
-        let received = agent.on_probe(over, sent, now);
+        let Some(received) = agent.on_probe(over, sent, is_former, now) else { return Ok(()) };
         let observed = if over.via.channel.is_some() { Observed::Relayed } else { Observed::Direct(over.address) };
         self.say_over(peer, Frame::PathReply { id, received, observed }, Some(over), false, now);
         Ok(())
@@ -151,10 +151,11 @@ impl Context {
         &mut self,
         peer: &mut Peer,
         (id, received): (u32, u32),
+        Arrival { waited, .. }: Arrival,
         now: Instant,
     ) -> Result<(), DropReason> {
         let agent = peer.paths.agent.as_mut().ok_or(DropReason::ControlUnknown)?;
-        if let Some((address, charged)) = agent.on_reply(id, received, now) {
+        if let Some((address, charged)) = agent.on_reply((id, received), waited, now) {
             self.stats.path_probes_answered.add(1);
             self.probing.on_answered(address.ip(), charged);
         }

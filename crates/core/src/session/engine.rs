@@ -233,6 +233,11 @@ impl Engine {
         }
     }
 
+    /// Whether packets are sealed in this session.
+    pub(super) fn sends_in(&self, receiver_index: u32, now: Instant) -> bool {
+        self.sending(now).is_some_and(|held| held.index == receiver_index)
+    }
+
     /// Opens a data message into `out`, which is at least as long as the message.
     pub(super) fn open(
         &mut self,

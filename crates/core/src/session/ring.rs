@@ -17,7 +17,7 @@ const PLACES: usize = 8;
 
 #[derive(Clone, Copy)]
 pub(super) struct Held {
-    index: u32,
+    pub(super) index: u32,
     /// When it was made, on `Tunn`'s clock.
     pub(super) made: Instant,
     pub(super) is_initiator: bool,

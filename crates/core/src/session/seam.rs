@@ -202,6 +202,11 @@ impl Session {
         len
     }
 
+    /// Whether a message with this receiver index came in the session that packets are sealed in, and not in a former one.
+    pub(crate) fn sends_in(&self, receiver_index: u32, now: Instant) -> bool {
+        self.engine.sends_in(receiver_index, now)
+    }
+
     /// Opens a data message into `out`, which is at least as long as the message.
     pub(crate) fn open(
         &mut self,

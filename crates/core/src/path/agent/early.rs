@@ -5,7 +5,9 @@
 //! So it waits here until the stream has come as far. It is not authentic yet, so only a few short messages wait, and only for as
 //! long as the stream needs at its rate; all others are taken at once.
 //!
-//! The other way round, a probe on a path much slower than the stream's arrives too late for the window. It is not sent.
+//! The other way round, a probe on a path much slower than the stream's arrives too late for the window. It is not sent. At the
+//! move to a faster path, probes are under way on the slow one in the session before, and replies to them would be sealed in the
+//! new one. Those are not sent either.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,6 +46,7 @@ pub(super) struct Early {
 
 #[derive(Debug)]
 struct Message {
+    arrived: Instant,
     at: Instant,
     origin: Origin,
     bytes: Box<[u8]>,
@@ -81,15 +84,15 @@ impl Agent {
         // The counter is a stranger's until the message is opened: it may be any number.
         let spans = (ahead as f64 / rate as f64).min(MAX_WAIT.div_duration_f64(RATE_SPAN));
         let wait = RATE_SPAN.mul_f64(spans);
-        self.early.waiting.push_back(Message { at: now + wait, origin, bytes: message.into() });
+        self.early.waiting.push_back(Message { arrived: now, at: now + wait, origin, bytes: message.into() });
         self.wake_at(now + wait);
         true
     }
 
-    /// A message that has waited for long enough. While the path in use is in doubt, none waits.
-    pub(crate) fn poll_early(&mut self, now: Instant) -> Option<(Origin, Box<[u8]>)> {
+    /// A message that has waited for long enough, and for how long. While the path in use is in doubt, none waits.
+    pub(crate) fn poll_early(&mut self, now: Instant) -> Option<(Origin, Box<[u8]>, Duration)> {
         let at = self.early.waiting.iter().position(|message| self.is_in_doubt() || message.at <= now)?;
-        self.early.waiting.remove(at).map(|message| (message.origin, message.bytes))
+        self.early.waiting.remove(at).map(|message| (message.origin, message.bytes, now.since(message.arrived)))
     }
 
     /// Whether a probe of this pair, or its reply, would arrive so long after what is sealed behind it that it is dropped as a

@@ -178,14 +178,15 @@ impl Pair {
     }
 
     /// Takes a reply. Returns whether it answers a probe of this pair. `arrived`: how many of our datagrams the peer has seen.
-    pub(crate) fn on_reply(&mut self, id: u32, arrived: u32, now: Instant) -> bool {
+    /// `waited`: how long it was held back here.
+    pub(crate) fn on_reply(&mut self, (id, arrived): (u32, u32), waited: Duration, now: Instant) -> bool {
         let Some(at) = self.asked.iter().position(|asked| asked.id == id) else { return false };
         let asked = self.asked[at];
         // Earlier probes were lost, or their replies are late and prove nothing new.
         self.asked.drain(..=at);
         self.unanswered = self.asked.len() as u32;
         self.tally.1 += 1;
-        self.trip.on_sample(now.since(asked.at));
+        self.trip.on_sample(now.since(asked.at).saturating_sub(waited));
         self.outbound.on_sample(asked.sent, arrived, now);
         self.on_proof(now);
         true
@@ -234,11 +235,16 @@ impl Pair {
         self.failed_at = Some(now);
     }
 
+    /// Expects no answer any more to what was asked: the peer may withhold those that would come too late.
+    pub(crate) fn forgive(&mut self) {
+        self.asked.clear();
+        self.unanswered = 0;
+    }
+
     /// Forgets what was proven: the network has changed.
     pub(crate) fn forget(&mut self) {
         self.state = State::Idle;
-        self.asked.clear();
-        self.unanswered = 0;
+        self.forgive();
         self.proofs = 0;
         // What was lost while nothing arrived says nothing of a path that works again.
         self.outbound.clear();
@@ -347,10 +353,10 @@ mod tests {
         pair.probe(at(0));
         pair.on_asked(1, at(0));
         pair.on_asked(2, at(50));
-        assert!(!pair.on_reply(3, 1, at(60)));
-        assert!(pair.on_reply(2, 1, at(80)));
-        assert_eq!((pair.trip.smooth(), pair.unanswered().0), (Some(Duration::from_millis(30)), 0));
-        assert!(!pair.on_reply(1, 1, at(90)), "late, and it proves nothing new");
+        assert!(!pair.on_reply((3, 1), Duration::ZERO, at(60)));
+        assert!(pair.on_reply((2, 1), Duration::from_millis(20), at(80)));
+        assert_eq!((pair.trip.smooth(), pair.unanswered().0), (Some(Duration::from_millis(10)), 0));
+        assert!(!pair.on_reply((1, 1), Duration::ZERO, at(90)), "late, and it proves nothing new");
         for id in 0..1_000 {
             pair.on_asked(id, at(100));
         }
