@@ -138,7 +138,7 @@ impl Context {
 
     /// Sends what the present initiation's turn has come for.
     pub(crate) fn call_agent(&mut self, peer: &mut Peer, now: Instant) {
-        while let Some(endpoint) = peer.paths.agent.as_mut().and_then(|agent| agent.poll_call(now)) {
+        while let Some(call) = peer.paths.agent.as_mut().and_then(|agent| agent.poll_call(now)) {
             let Some(initiation) = peer.tunnel.session.as_ref().and_then(|session| session.initiation()) else {
                 if let Some(agent) = &mut peer.paths.agent {
                     agent.end_call();
@@ -146,8 +146,8 @@ impl Context {
                 return;
             };
             let initiation = self.outbox.copy(initiation);
-            if self.may_probe(peer, endpoint, now) {
-                self.call_over(peer, endpoint, initiation);
+            if (!call.is_repeated || self.may_repeat(now)) && self.may_probe(peer, call.to, now) {
+                self.call_over(peer, call.to, initiation);
             }
         }
     }

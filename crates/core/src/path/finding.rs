@@ -95,6 +95,15 @@ impl Context {
         is_allowed
     }
 
+    /// Whether a call may be sent again. First calls of other peers come before it.
+    pub(crate) fn may_repeat(&mut self, now: Instant) -> bool {
+        let is_allowed = self.probing.has_room_for_repetition(now);
+        if !is_allowed {
+            self.stats.path_probes_withheld.add(1);
+        }
+        is_allowed
+    }
+
     /// Whether one more opener may go out. One that ends at our own router reaches no victim.
     fn may_open(&mut self, peer: &mut Peer, to: Endpoint, ttl: u8, now: Instant) -> bool {
         if ttl == KEEPER_TTL { self.may_send(peer, None, now) } else { self.may_probe(peer, to, now) }

@@ -14,8 +14,9 @@ use crate::Instant;
 /// The most datagrams to one address in an hour that are not answered.
 const UNANSWERED: u32 = 60;
 const HOUR: Duration = Duration::from_secs(3_600);
-/// The most probes of the node in a second.
+/// The most probes of the node in a second, and how many of them may be repetitions of calls.
 const PROBES_A_SECOND: u32 = 1_000;
+const REPETITIONS_A_SECOND: u32 = 500;
 /// The most addresses that are counted. If all are in use, nothing goes to a new one.
 const MAX_ADDRESSES: usize = 65_536;
 /// The most probes of one peer in a second, and the most addresses in an hour that get anything because of it.
@@ -63,6 +64,11 @@ impl Probing {
         }
         self.sent += 1;
         self.sent <= PROBES_A_SECOND
+    }
+
+    /// Whether there is room for what was sent already and is only sent again. Half of each second is left to what is new.
+    pub(crate) fn has_room_for_repetition(&self, now: Instant) -> bool {
+        self.second != now.millis() / 1_000 || self.sent < REPETITIONS_A_SECOND
     }
 
     /// Records that `count` of the datagrams to this address were answered after all.
@@ -155,6 +161,16 @@ mod tests {
         }
         assert_eq!(probing.addresses.len(), MAX_ADDRESSES);
         assert!(probing.allows(victim(200_000), at(4_000_000)), "an hour later there is room again");
+    }
+
+    #[test]
+    fn half_of_a_second_is_left_to_what_is_new() {
+        let mut probing = Probing::default();
+        let repeated =
+            (0..2_000).filter(|_| probing.has_room_for_repetition(at(10)) && probing.allows_one_more(at(10))).count();
+        let new = (0..2_000).filter(|_| probing.allows_one_more(at(10))).count();
+        assert_eq!((repeated, new), (REPETITIONS_A_SECOND as usize, 500));
+        assert!(!probing.has_room_for_repetition(at(999)) && probing.has_room_for_repetition(at(1_000)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod carrier;
 mod counting;
 mod failover;
 mod ground;
+mod many;
 mod matrix;
 mod neighbours;
 mod reported;

@@ -1,12 +1,9 @@
 //! Agents that rest, and come back to routers that have forgotten them.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
-use overlay_core::{Command, Event, PeerConfig, PeerKey, Remote};
+use overlay_core::{Command, Event};
 use overlay_sim::nat::Kind;
-use overlay_sim::{Agents, Party, Route, World, millis, minutes, seconds};
-use overlay_wire::relay::{self, Channel};
+use overlay_sim::{Agents, Party, Route, millis, minutes, seconds};
+use overlay_wire::relay;
 
 #[test]
 fn the_first_request_after_ten_minutes_is_answered_within_a_second() {
@@ -62,35 +59,6 @@ fn nothing_is_sent_to_a_peer_that_sleeps() {
     let others = sent.clone().filter(|sent| !matches!(sent.to, Some(Party::Relay(_)))).count();
     assert_eq!(others, 0);
     assert!(sent.count() <= 60);
-}
-
-#[test]
-fn a_thousand_peers_that_are_not_used_cost_nothing() {
-    let mut world = World::new(1);
-    let alice = world.host();
-    let relay = "203.0.113.9:7447".parse().expect("an address");
-    world.command(alice, Command::SetRelays(vec![relay])).expect("one relay");
-    for number in 1..=1_000_u32 {
-        let mut key = [7; 32];
-        key[..4].copy_from_slice(&number.to_le_bytes());
-        let inner = std::net::Ipv4Addr::from(0x0a4d_0000 + 256 + number);
-        let config = PeerConfig {
-            allowed_ips: vec![IpNet::from(IpAddr::from(inner))],
-            finds_paths: true,
-            mtu_discovery: true,
-            persistent_keepalive: Some(seconds(25)),
-            ..PeerConfig::of(PeerKey(key))
-        };
-        world.configure(alice, config).expect("a good peer");
-        let channel = Channel::new(number).expect("24 bits");
-        let remote = Remote { relayed: vec![(relay, channel)], ..Remote::default() };
-        let peer = world.tag(alice, PeerKey(key));
-        world.command(alice, Command::SetRemote { peer, remote }).expect("it is there");
-    }
-    let before = world.wakeups(alice);
-    world.run_for(minutes(10));
-    assert_eq!(world.sent().len(), 0);
-    assert!(world.wakeups(alice) - before <= 10, "{} wake-ups", world.wakeups(alice) - before);
 }
 
 #[test]

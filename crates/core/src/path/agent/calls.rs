@@ -25,12 +25,30 @@ const MAX_CANDIDATES: usize = 8;
 /// Where the present initiation has yet to go.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    waiting: VecDeque<(Instant, Endpoint)>,
+    waiting: VecDeque<Call>,
+}
+
+/// One copy of the present initiation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    at: Instant,
+    pub(crate) to: Endpoint,
+    /// It has gone there already.
+    pub(crate) is_repeated: bool,
 }
 
 impl Calls {
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+    }
+
+    /// Adds a place that the initiation has not gone to. Returns false if it goes there anyway.
+    fn add(&mut self, to: Endpoint, at: Instant) -> bool {
+        let is_new = !self.waiting.iter().any(|call| call.to == to);
+        if is_new {
+            self.waiting.push_back(Call { at, to, is_repeated: false });
+        }
+        is_new
     }
 }
 
@@ -43,12 +61,11 @@ impl Agent {
         let last = worked.max_by_key(|pair| pair.last_proof).map(|pair| pair.endpoint);
         let primary = self.primary().map(|pair| pair.endpoint);
         for endpoint in relayed.iter().copied().chain(last).chain(primary) {
-            if !self.calls.waiting.iter().any(|(_, waiting)| *waiting == endpoint) {
-                self.calls.waiting.push_back((now, endpoint));
-            }
+            self.calls.add(endpoint, now);
         }
         for later in RELAYS_AGAIN {
-            self.calls.waiting.extend(relayed.iter().map(|relay| (now + later, *relay)));
+            let again = |relay: &Endpoint| Call { at: now + later, to: *relay, is_repeated: true };
+            self.calls.waiting.extend(relayed.iter().map(again));
         }
         let mut at = match (relayed.is_empty() && !self.awaits_relay, self.calls.waiting.is_empty()) {
             (true, true) => now,
@@ -57,31 +74,29 @@ impl Agent {
         };
         let direct = self.pairs.iter().filter(|pair| !pair.is_relayed()).map(|pair| pair.endpoint);
         for endpoint in direct.take(MAX_CANDIDATES) {
-            if !self.calls.waiting.iter().any(|(_, waiting)| *waiting == endpoint) {
-                self.calls.waiting.push_back((at, endpoint));
+            if self.calls.add(endpoint, at) {
                 at = at + APART;
             }
         }
     }
 
     /// Where the present initiation goes now.
-    pub(crate) fn poll_call(&mut self, now: Instant) -> Option<Endpoint> {
-        let (at, _) = self.calls.waiting.front()?;
-        if *at > now {
+    pub(crate) fn poll_call(&mut self, now: Instant) -> Option<Call> {
+        if self.call_due()? > now {
             return None;
         }
-        self.calls.waiting.pop_front().map(|(_, endpoint)| endpoint)
+        self.calls.waiting.pop_front()
     }
 
     /// When the present initiation goes to the next address.
     pub(crate) fn call_due(&self) -> Option<Instant> {
-        self.calls.waiting.front().map(|(at, _)| *at)
+        self.calls.waiting.front().map(|call| call.at)
     }
 
     /// A peer under load wants a new initiation, so further copies of this one would be lost on it. A relay can forge that, so
     /// the candidates are called all the same.
     pub(crate) fn on_cookie(&mut self) {
-        self.calls.waiting.retain(|(_, endpoint)| endpoint.via.channel.is_none());
+        self.calls.waiting.retain(|call| call.to.via.channel.is_none());
     }
 
     /// Ends the attempt: it was answered, or an answer would no longer help.
@@ -128,10 +143,12 @@ mod tests {
     fn calls(agent: &mut Agent) -> Vec<(u64, u8)> {
         let mut all = Vec::new();
         while let Some(due) = agent.call_due() {
-            assert_eq!(agent.poll_call(due - Duration::from_millis(1)), None, "none is early");
-            let endpoint = agent.poll_call(due).expect("it is due");
-            let SocketAddr::V4(v4) = endpoint.address else { panic!("{endpoint:?}") };
-            all.push((due.millis(), v4.ip().octets()[3]));
+            assert!(agent.poll_call(due - Duration::from_millis(1)).is_none(), "none is early");
+            let call = agent.poll_call(due).expect("it is due");
+            let SocketAddr::V4(v4) = call.to.address else { panic!("{call:?}") };
+            let host = v4.ip().octets()[3];
+            assert_eq!(call.is_repeated, all.iter().any(|(_, called)| *called == host), "{call:?}");
+            all.push((due.millis(), host));
         }
         all
     }
