@@ -44,7 +44,10 @@ impl Node {
             Command::ForgetCandidates(peer) => return self.forget_candidates(peer),
             Command::SetRelays(relays) => return self.set_relays(relays),
             Command::SetRemote { peer, remote } => return self.set_remote(peer, &remote, now),
-            Command::SetLocalCandidates(candidates, scope) => self.set_local_candidates(candidates, scope, now),
+            Command::SetLocalCandidates { candidates, scope, nat } => {
+                self.context.local.nat = nat;
+                self.set_local_candidates(candidates, scope, now);
+            }
             Command::TooBig(path, mtu) => return self.too_big(path, mtu, now),
             Command::SayWord(peer, word) => return self.say_word(peer, &word, now),
             Command::CallForWord(peer) => return self.call_for_word(peer, now),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::data::allowlist::PeerFlows;
 use crate::path::candidate::{Candidate, CandidateScope, Remote};
 use crate::session::replays::PeerInitiations;
-use crate::{Instant, PathTag, PeerKey, PeerStats, PeerTag, Rule, WallStep};
+use crate::{Instant, Nat, PathTag, PeerKey, PeerStats, PeerTag, Rule, WallStep};
 
 /// The initial configuration of a node.
 pub struct NodeConfig {
@@ -184,7 +184,14 @@ pub enum Command {
     SetRelays(Vec<SocketAddr>),
     /// The addresses of this host that peers with [`PeerConfig::finds_paths`] are told. They replace those before, and at
     /// most [`crate::Node::MAX_LOCAL_CANDIDATES`] count.
-    SetLocalCandidates(Vec<Candidate>, CandidateScope),
+    SetLocalCandidates {
+        /// The addresses.
+        candidates: Vec<Candidate>,
+        /// Which of them a peer is told.
+        scope: CandidateScope,
+        /// The NAT in front of this host. It matters for counters alone.
+        nat: Nat,
+    },
     /// Where a peer with [`PeerConfig::finds_paths`] may be reached. It replaces what was said before.
     SetRemote {
         /// The peer.

@@ -9,7 +9,7 @@ use crate::data::allowlist::HostPorts;
 use crate::data::shares::Party;
 use crate::session::local_key::LocalKeys;
 use crate::wall_clock::WallClock;
-use crate::{Candidate, CandidateScope, Joins, PeerTag};
+use crate::{Candidate, CandidateScope, Joins, Nat, PeerTag};
 
 /// This host's side of every session.
 pub(crate) struct Local {
@@ -36,6 +36,8 @@ pub(crate) struct Local {
     /// The addresses of this host that peers may be told, and which of them.
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) candidate_scope: CandidateScope,
+    /// The NAT in front of this host.
+    pub(crate) nat: Nat,
     /// Keeps others from choosing which party they count as.
     pub(crate) secret: u64,
 }

@@ -31,7 +31,7 @@ use crate::session::local_key::{LocalKey, LocalKeys};
 use crate::session::replays::Replays;
 use crate::wall_clock::WallClock;
 use crate::{
-    CandidateScope, Command, CommandError, Instant, NodeConfig, NodeStats, Outputs, PathTag, PathsReport, PeerKey,
+    CandidateScope, Command, CommandError, Instant, Nat, NodeConfig, NodeStats, Outputs, PathTag, PathsReport, PeerKey,
     PeerTag, UdpTrain,
 };
 
@@ -82,6 +82,7 @@ impl Node {
             relays: Vec::new(),
             candidates: Vec::new(),
             candidate_scope: CandidateScope::default(),
+            nat: Nat::default(),
             secret: secrets.next_u64(),
         };
         Self {

@@ -10,6 +10,7 @@ pub(crate) mod endpoints;
 mod exchange;
 pub(crate) mod finding;
 pub(crate) mod greeting;
+pub(crate) mod method;
 pub(crate) mod mtu;
 pub(crate) mod path_mtu;
 pub(crate) mod paths;

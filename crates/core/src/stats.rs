@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{DropReason, Via};
+use crate::{DropReason, Method, Nat, Via};
 
 /// Declares a struct of [`Counter`](crate::Counter)s, and `COUNTERS`, the table that describes them.
 ///
@@ -130,6 +130,7 @@ crate::counters! {
     }
     beside {
         drops: Drops,
+        pub(crate) attempts: AllAttempts,
     }
 }
 
@@ -159,6 +160,11 @@ impl NodeStats {
     /// Packets dropped for this reason.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.drops.0[reason as usize].value()
+    }
+
+    /// Attempts to reach peers by this method while this NAT was in front of the host.
+    pub fn attempts(&self, method: Method, nat: Nat) -> &Attempts {
+        self.attempts.of(method, nat)
     }
 
     /// Counts outer bytes that were sent to a peer.
@@ -193,6 +199,25 @@ struct Drops(Box<[Counter]>);
 impl Default for Drops {
     fn default() -> Self {
         Self(DropReason::ALL.iter().map(|_| Counter::default()).collect())
+    }
+}
+
+/// How many attempts were made, and how many succeeded.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    /// Attempts made.
+    pub made: Counter,
+    /// Attempts that succeeded.
+    pub succeeded: Counter,
+}
+
+/// The attempts of the node, by method and NAT.
+#[derive(Debug, Default)]
+pub(crate) struct AllAttempts([[Attempts; Nat::ALL.len()]; Method::ALL.len()]);
+
+impl AllAttempts {
+    pub(crate) fn of(&self, method: Method, nat: Nat) -> &Attempts {
+        &self.0[method as usize][nat as usize]
     }
 }
 

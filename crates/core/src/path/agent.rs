@@ -49,7 +49,7 @@ use self::volume::Volume;
 use crate::instant::earlier;
 use crate::path::endpoint::Endpoint;
 use crate::path::probing::Share;
-use crate::{Instant, Remote};
+use crate::{Instant, Method, Remote};
 
 /// How long after the last packet of an application a peer sleeps.
 const ACTIVE: Duration = Duration::from_secs(60);
@@ -321,6 +321,11 @@ impl Agent {
     /// The searches for a direct path since the last call, for control to count.
     pub(crate) fn take_searches(&mut self) -> Option<Searches> {
         self.search.take()
+    }
+
+    /// Attempts to prove pairs since the last call, for control to count: how many were made, and how many succeeded.
+    pub(crate) fn take_attempts(&mut self) -> impl Iterator<Item = (Method, (u64, u64))> {
+        self.pairs.iter_mut().map(Pair::take_attempts).filter(|(_, attempts)| *attempts != (0, 0))
     }
 
     /// Whether an application has used the peer lately.

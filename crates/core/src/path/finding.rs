@@ -81,6 +81,13 @@ impl Context {
             self.stats.direct_searches_succeeded.add(searches.succeeded);
             self.stats.time_to_direct.add(searches.took.as_millis().try_into().unwrap_or(u64::MAX));
         }
+        if let Some(agent) = &mut peer.paths.agent {
+            for (method, (made, succeeded)) in agent.take_attempts() {
+                let attempts = self.stats.attempts.of(method, self.local.nat);
+                attempts.made.add(made);
+                attempts.succeeded.add(succeeded);
+            }
+        }
         self.follow_agent(peer, now);
     }
 

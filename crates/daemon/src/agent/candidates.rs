@@ -13,7 +13,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use overlay_core::{Candidate, CandidateKind, CandidateScope, Node};
+use overlay_core::{Candidate, CandidateKind, CandidateScope, Nat, Node};
 use overlay_os::netlink::{Address, Link, MAIN_TABLE, Route};
 
 use crate::config::Candidates as Choice;
@@ -35,6 +35,7 @@ pub(super) struct Candidates {
     all: Vec<Candidate>,
     /// The public addresses that a peer may share.
     outside: Vec<IpAddr>,
+    nat: Nat,
 }
 
 impl Candidates {
@@ -69,7 +70,12 @@ impl Candidates {
             }
         }
         all.truncate(Node::MAX_LOCAL_CANDIDATES);
-        Self { all, outside }
+        Self { all, outside, nat: host.nat(observed) }
+    }
+
+    /// The NAT in front of this host.
+    pub(super) fn nat(&self) -> Nat {
+        self.nat
     }
 
     /// All of them, for the node.
@@ -107,6 +113,24 @@ impl Host {
         let uplinks: Vec<_> = outer.into_iter().filter(is_used).map(|link| link.index).collect();
         let addresses = self.addresses.iter().filter(|address| address.is_preferred);
         addresses.filter(move |address| uplinks.contains(&address.index)).map(|address| (address.ip, address.index))
+    }
+}
+
+impl Host {
+    /// The NAT in front of this host, as relays that see us at these addresses can tell: each relay says one.
+    fn nat(&self, observed: &[SocketAddr]) -> Nat {
+        let is_own = |address: &SocketAddr| self.addresses.iter().any(|own| own.ip == address.ip());
+        let translated: Vec<_> = observed.iter().filter(|address| !is_own(address)).collect();
+        let of_family = |is_ipv4| translated.iter().filter(move |address| address.is_ipv4() == is_ipv4);
+        let differ = |is_ipv4| of_family(is_ipv4).any(|address| Some(address) != of_family(is_ipv4).next());
+        let agree = |is_ipv4| of_family(is_ipv4).count() > 1;
+        match translated.is_empty() {
+            true if observed.is_empty() => Nat::Unknown,
+            true => Nat::None,
+            false if differ(true) || differ(false) => Nat::DestinationDependent,
+            false if agree(true) || agree(false) => Nat::EndpointIndependent,
+            false => Nat::Unknown,
+        }
     }
 }
 
@@ -234,6 +258,17 @@ mod tests {
         assert_eq!(told(&of(&host, &[], &[]), Choice::All, false), ["192.168.1.2:51820"]);
         host.links[1].up = false;
         assert!(told(&of(&host, &[], &[]), Choice::All, false).is_empty());
+    }
+
+    #[test]
+    fn relays_tell_what_the_nat_does_once_two_have_spoken() {
+        let nat = |observed: &[&str]| of(&host(), observed, &[]).nat();
+        assert_eq!(nat(&[]), Nat::Unknown);
+        assert_eq!(nat(&["192.168.1.2:51820"]), Nat::None, "a relay in the same network");
+        assert_eq!(nat(&["198.51.100.7:40000"]), Nat::Unknown);
+        assert_eq!(nat(&["198.51.100.7:40000", "[2001:db8::2]:51820"]), Nat::Unknown, "one of each family");
+        assert_eq!(nat(&["198.51.100.7:40000", "198.51.100.7:40000"]), Nat::EndpointIndependent);
+        assert_eq!(nat(&["198.51.100.7:40000", "198.51.100.7:40001"]), Nat::DestinationDependent);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use overlay_core::{Candidate, CandidateScope};
+use overlay_core::{Candidate, CandidateScope, Nat};
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::letter::Letter;
 use overlay_rendezvous::protocol::Slot;
@@ -49,11 +49,11 @@ impl Agent {
     }
 
     /// The addresses that the node is to know, and what it may do with them, if they have changed.
-    pub(crate) fn take_candidates(&mut self, all: bool) -> Option<(Vec<Candidate>, CandidateScope)> {
-        let candidates = self.candidates.all().to_vec();
-        let is_new = all || candidates != self.told_candidates;
-        self.told_candidates.clone_from(&candidates);
-        is_new.then(|| (candidates, candidates::scope(self.config.candidates)))
+    pub(crate) fn take_candidates(&mut self, all: bool) -> Option<(Vec<Candidate>, CandidateScope, Nat)> {
+        let is_new = all || self.candidates != self.told_candidates;
+        self.told_candidates.clone_from(&self.candidates);
+        let scope = candidates::scope(self.config.candidates);
+        is_new.then(|| (self.candidates.all().to_vec(), scope, self.candidates.nat()))
     }
 
     /// Tells each open peer where this host is, if it was not told yet.

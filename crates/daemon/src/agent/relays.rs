@@ -250,11 +250,10 @@ impl Relays {
         self.ways.are_silent(peer, &self.all)
     }
 
-    /// How relays see us, without repetitions.
+    /// How relays see us, each that has said so.
     pub(super) fn observed(&self) -> Vec<SocketAddr> {
         let mut observed: Vec<_> = self.all.values().filter_map(Relay::observed).collect();
         observed.sort();
-        observed.dedup();
         observed
     }
 

@@ -94,8 +94,9 @@ async fn call(agent: &mut Agent, all: bool, running: &Running) -> Result<(), Fai
     if let Some(relays) = agent.take_relays(all) {
         let _ = running.device.engine().command(Command::SetRelays(relays)).await;
     }
-    if let Some((candidates, scope)) = agent.take_candidates(all) {
-        let _ = running.device.engine().command(Command::SetLocalCandidates(candidates, scope)).await;
+    if let Some((candidates, scope, nat)) = agent.take_candidates(all) {
+        let command = Command::SetLocalCandidates { candidates, scope, nat };
+        let _ = running.device.engine().command(command).await;
     }
     for (key, remote) in agent.remotes(all) {
         let Some(peer) = running.device.table().tag_of(key) else { continue };

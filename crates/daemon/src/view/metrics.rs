@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use overlay_core::{DropReason, Instant, NodeStats, PeerStats};
+use overlay_core::{Attempts, DropReason, Instant, Method, Nat, NodeStats, PeerStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
@@ -59,6 +59,7 @@ impl Collector for Scrape {
         for figure in NodeStats::COUNTERS {
             counter(&mut out, Family::of_counter(figure), figure.value(view.node_stats()))?;
         }
+        encode_attempts(&mut out, view.node_stats())?;
         for figure in ShellStats::COUNTERS {
             counter(&mut out, Family::of_counter(figure), figure.value(view.shell_stats()))?;
         }
@@ -90,6 +91,22 @@ fn encode_daemon(out: &mut DescriptorEncoder<'_>, interface: &InterfaceEntry, wa
     gauge(out, families::MTU, u32::from(interface.mtu))?;
     gauge(out, families::MAX_MTU, u32::from(interface.max_mtu))?;
     gauge(out, families::WARNINGS, warnings)
+}
+
+/// Attempts to reach peers, one sample for each method and each kind of NAT.
+fn encode_attempts(out: &mut DescriptorEncoder<'_>, stats: &NodeStats) -> fmt::Result {
+    let all = || Method::ALL.into_iter().flat_map(|method| Nat::ALL.map(|nat| (method, nat)));
+    let made: fn(&Attempts) -> u64 = |attempts| attempts.made.value();
+    let succeeded: fn(&Attempts) -> u64 = |attempts| attempts.succeeded.value();
+    for (family, count) in [(families::PATH_ATTEMPTS, made), (families::PATH_ATTEMPTS_SUCCEEDED, succeeded)] {
+        let mut family = family.begin(out)?;
+        for (method, nat) in all() {
+            let labels = [("method", method.name()), ("nat", nat.name())];
+            let count = count(stats.attempts(method, nat));
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+    }
+    Ok(())
 }
 
 /// One sample for each state that an offload can be in.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use overlay_core::{CandidateScope, Command, PathsReport, Remote};
+use overlay_core::{CandidateScope, Command, Nat, PathsReport, Remote};
 use overlay_wire::signed::PublicKey;
 use overlay_wire::wireguard::{DATA_OVERHEAD, PADDING};
 
@@ -163,7 +163,8 @@ impl World {
                 }
                 Act::SetRelays(relays) => self.command(host, Command::SetRelays(relays)).expect("few relays"),
                 Act::SetLocalCandidates(candidates) => {
-                    let command = Command::SetLocalCandidates(candidates, CandidateScope::Auto);
+                    let command =
+                        Command::SetLocalCandidates { candidates, scope: CandidateScope::Auto, nat: Nat::Unknown };
                     self.command(host, command).expect("it is never refused");
                 }
                 Act::SetRemote { peer, remote } => self.set_remote(host, peer, remote),

@@ -1,6 +1,6 @@
 //! What people are told of paths: the report of the node, and its counters.
 
-use overlay_core::{CandidateScope, NodeStats, PairState, PathKind, PathsReport};
+use overlay_core::{CandidateScope, Method, Nat, NodeStats, PairState, PathKind, PathsReport};
 use overlay_sim::nat::Kind;
 use overlay_sim::{Agents, HostId, millis, seconds};
 
@@ -22,6 +22,15 @@ fn searches(stats: &NodeStats) -> [u64; 3] {
     [&stats.direct_searches, &stats.direct_searches_succeeded, &stats.time_to_direct].map(|counter| counter.value())
 }
 
+/// Whether attempts by this method were made, and whether any succeeded.
+fn attempts(stats: &NodeStats, method: Method) -> (bool, bool) {
+    let all = Nat::ALL.map(|nat| stats.attempts(method, nat));
+    for attempts in all {
+        assert!(attempts.succeeded.value() <= attempts.made.value(), "{method:?}: {attempts:?}");
+    }
+    (all.iter().any(|it| it.made.value() > 0), all.iter().any(|it| it.succeeded.value() > 0))
+}
+
 #[test]
 fn a_direct_path_is_reported_with_its_history() {
     let (mut agents, alice, bob) = used([Kind::Moderate, Kind::Linux]);
@@ -38,6 +47,8 @@ fn a_direct_path_is_reported_with_its_history() {
         let [begun, succeeded, took] = searches(agents.world.stats(host));
         assert_eq!((begun, succeeded), (1, 1), "one search is enough");
         assert!((1..1_000).contains(&took), "{took} ms");
+        assert_eq!(attempts(agents.world.stats(host), Method::Relay), (true, true));
+        assert_eq!(attempts(agents.world.stats(host), Method::Public), (true, true));
         assert!(agents.world.stats(host).relayed_sent_bytes.value() > 0, "the session began through the relay");
     }
 }
@@ -52,6 +63,8 @@ fn what_cannot_be_direct_is_searched_for_in_vain_and_counted_as_relayed() {
     assert!(direct.iter().all(|pair| pair.probes.0 > 0 && pair.probes.1 == 0 && pair.proven.is_none()), "{direct:?}");
     assert!(!report.is_trying && report.next_try.is_some(), "{report:?}");
     assert_eq!(searches(agents.world.stats(alice)), [1, 0, 0]);
+    assert_eq!(attempts(agents.world.stats(alice), Method::Public), (true, false));
+    assert_eq!(attempts(agents.world.stats(alice), Method::PeerReflexive), (false, false));
 
     // The session exists and nothing is lost, so each end gets what the other one sends.
     let relayed = |agents: &Agents| {

@@ -14,8 +14,9 @@ use std::time::Duration;
 use super::loss::Loss;
 use super::rank::Quality;
 use super::rtt::RoundTrip;
-use crate::Instant;
+use crate::path::candidate::is_private;
 use crate::path::endpoint::Endpoint;
+use crate::{Instant, Method};
 
 /// When probes go out, counted from the first one. Then one a second.
 const PROBES: [Duration; 5] = [
@@ -93,6 +94,8 @@ pub(crate) struct Pair {
     pub(crate) is_named: bool,
     /// How much was sent without an answer, of what is limited for each address.
     pub(crate) charged: u32,
+    /// Attempts to prove it, and those that succeeded, that were not counted yet.
+    attempts: (u64, u64),
 }
 
 impl Pair {
@@ -118,6 +121,7 @@ impl Pair {
             failed_at: None,
             is_named,
             charged: 0,
+            attempts: (0, 0),
         }
     }
 
@@ -138,7 +142,23 @@ impl Pair {
     pub(crate) fn probe(&mut self, now: Instant) {
         if !matches!(self.state, State::Probing { .. } | State::Proven) {
             self.state = State::Probing { sent: 0, since: now, next: now };
+            self.attempts.0 += 1;
         }
+    }
+
+    /// What kind of address of the peer it leads to.
+    fn method(&self) -> Method {
+        match self.endpoint.address.ip() {
+            _ if self.is_relayed() => Method::Relay,
+            _ if !self.is_named => Method::PeerReflexive,
+            ip if is_private(ip) => Method::Private,
+            _ => Method::Public,
+        }
+    }
+
+    /// The attempts, and those that succeeded, since the last call.
+    pub(crate) fn take_attempts(&mut self) -> (Method, (u64, u64)) {
+        (self.method(), std::mem::take(&mut self.attempts))
     }
 
     /// When the pair itself wants to send a probe, or to give up.
@@ -195,6 +215,9 @@ impl Pair {
     /// Records that the peer has answered something of ours over this pair.
     pub(crate) fn on_proof(&mut self, now: Instant) {
         if self.state != State::Proven {
+            // What proves it may be a session, before any probe.
+            self.attempts.0 += u64::from(!matches!(self.state, State::Probing { .. }));
+            self.attempts.1 += 1;
             self.state = State::Proven;
             (self.proofs, self.probes) = (0, 1);
             self.proven_since = now;

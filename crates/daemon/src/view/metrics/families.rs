@@ -65,6 +65,19 @@ pub(super) const WARNINGS: Family =
 
 pub(super) const DROPPED: Family = counter("dropped_packets", &["reason"], "Packets dropped, by reason.");
 
+const ATTEMPT: &[&str] = &["method", "nat"];
+pub(super) const PATH_ATTEMPTS: Family = counter(
+    "path_attempts",
+    ATTEMPT,
+    "Attempts to reach a peer over one pair of addresses: `relay` through a relay, `private` and `public` at an address that the \
+     peer has named, `peer_reflexive` at one that it was heard from; `nat` is the mapping of our own NAT.",
+);
+pub(super) const PATH_ATTEMPTS_SUCCEEDED: Family = counter(
+    "path_attempts_succeeded",
+    ATTEMPT,
+    "Attempts to reach a peer over one pair of addresses that it has answered.",
+);
+
 pub(super) const OFFLOAD: Family =
     gauge("offload", &["offload", "state"], "State of each offload: 1 for the state that it is in, 0 for the others.");
 
@@ -119,13 +132,14 @@ pub(super) const PATH_MTU_STATE: Family = gauge(
 /// All families.
 pub fn groups() -> Vec<Group> {
     let group = |title, families| Group { title, families };
+    let node = NodeStats::COUNTERS.iter().map(Family::of_counter);
     let queues = QueueFigures::COUNTERS.iter().map(Family::of_counter);
     let queues = queues.chain(QueueFigures::SIZES.iter().map(Family::of_size));
     let peers = [PEERS].into_iter().chain(PeerStats::COUNTERS.iter().map(Family::of_peers));
     vec![
         group("The daemon", vec![BUILD, INTERFACE, START_TIME, MTU, MAX_MTU, WARNINGS]),
         group("Drops", vec![DROPPED]),
-        group("Handshakes and paths", NodeStats::COUNTERS.iter().map(Family::of_counter).collect()),
+        group("Handshakes and paths", node.chain([PATH_ATTEMPTS, PATH_ATTEMPTS_SUCCEEDED]).collect()),
         group("The engine thread", ShellStats::COUNTERS.iter().map(Family::of_counter).collect()),
         group("Queues of the kernel", queues.collect()),
         group("Offloads", vec![OFFLOAD]),
