@@ -41,7 +41,7 @@ use self::doubt::Doubt;
 use self::early::Early;
 pub(crate) use self::early::Place;
 use self::pair::Pair;
-use self::pairs::Pairs;
+use self::pairs::{Pairs, is_same};
 pub(crate) use self::round::KEEPER_TTL;
 use self::round::{Due, Round};
 use self::search::{Search, Searches};
@@ -226,15 +226,18 @@ impl Agent {
         (!is_late).then_some(received)
     }
 
-    /// Takes the reply to a probe of ours. Returns where it was sent, and how much was sent there without an answer. `None`: it
-    /// answers no probe.
+    /// Takes the reply to a probe of ours, which came from there. Returns where the probe was sent, and how much was sent there
+    /// without an answer. `None`: it answers no probe, or it came over a different pair and proves neither (RFC 8445 section
+    /// 7.2.5.2.1).
     pub(crate) fn on_reply(
         &mut self,
         (id, arrived): (u32, u32),
+        from: Endpoint,
         waited: Duration,
         now: Instant,
     ) -> Option<(SocketAddr, u32)> {
-        let pair = self.pairs.iter_mut().find_map(|pair| pair.on_reply((id, arrived), waited, now).then_some(pair))?;
+        let answers = |pair: &mut Pair| is_same(pair.endpoint, from) && pair.on_reply((id, arrived), waited, now);
+        let pair = self.pairs.iter_mut().find_map(|pair| answers(pair).then_some(pair))?;
         let (number, is_direct) = (pair.number, !pair.is_relayed());
         let answered = (pair.endpoint.address, std::mem::take(&mut pair.charged));
         if is_direct {

@@ -167,11 +167,11 @@ impl Context {
         &mut self,
         peer: &mut Peer,
         (id, received): (u32, u32),
-        Arrival { waited, .. }: Arrival,
+        Arrival { origin, waited, .. }: Arrival,
         now: Instant,
     ) -> Result<(), DropReason> {
         let agent = peer.paths.agent.as_mut().ok_or(DropReason::ControlUnknown)?;
-        if let Some((address, charged)) = agent.on_reply((id, received), waited, now) {
+        if let Some((address, charged)) = agent.on_reply((id, received), origin.endpoint(), waited, now) {
             self.stats.path_probes_answered.add(1);
             self.probing.on_answered(address.ip(), charged);
         }

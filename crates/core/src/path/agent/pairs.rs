@@ -145,10 +145,46 @@ impl Pairs {
 }
 
 /// Whether a datagram from `from` belongs to the pair. A base that the kernel chooses matches any.
-fn is_same(pair: Endpoint, from: Endpoint) -> bool {
+pub(super) fn is_same(pair: Endpoint, from: Endpoint) -> bool {
     let is_same_base = match (pair.via.local, from.via.local) {
         (Some(ours), Some(theirs)) => ours == theirs,
         _ => true,
     };
     pair.far() == from.far() && is_same_base
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng as _;
+
+    use super::*;
+    use crate::Remote;
+    use crate::path::agent::{Agent, Step};
+
+    #[test]
+    fn a_reply_proves_the_pair_that_was_asked_and_only_over_it() {
+        let now = Instant::from_start(Duration::from_secs(1));
+        let mut rng = ChaCha8Rng::from_seed([1; 32]);
+        let bases: [Base; 2] = [("192.168.1.2".parse().unwrap(), 2), ("198.51.100.18".parse().unwrap(), 3)];
+        let mut agent = Agent::new(&mut rng);
+        let candidates = vec!["203.0.113.1:51820".parse().unwrap()];
+        agent.set_remote(&Remote { candidates, ..Remote::default() }, &bases, now);
+        let [first, second] = [0, 1].map(|at| agent.pairs.list[at].endpoint);
+        assert_eq!([first, second].map(|pair| pair.via.local), bases.map(Some));
+
+        agent.ask(agent.pairs.list[1].number, &mut rng, now);
+        let Some(Step::Probe { id, to, .. }) = agent.steps.pop_back() else { panic!("a probe") };
+        assert_eq!(to, second);
+        let elsewhere = Endpoint { address: "203.0.113.2:51820".parse().unwrap(), ..second };
+        for wrong in [first, elsewhere] {
+            assert!(agent.on_reply((id, 1), wrong, Duration::ZERO, now).is_none(), "{wrong:?}");
+        }
+        assert!(!agent.pairs.iter().any(Pair::is_proven));
+        assert!(agent.on_reply((id, 1), second, Duration::ZERO, now).is_some());
+        let proven: Vec<_> = agent.pairs.iter().filter(|pair| pair.is_proven()).map(|pair| pair.endpoint).collect();
+        assert_eq!(proven, [second]);
+    }
 }
