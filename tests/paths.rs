@@ -14,4 +14,5 @@ mod paths {
     mod pairs;
     mod shown;
     mod together;
+    mod uplinks;
 }

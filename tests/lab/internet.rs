@@ -53,6 +53,8 @@ pub struct Attachment {
     pub v4: Ipv4Addr,
     /// Its IPv6 address.
     pub v6: Ipv6Addr,
+    /// The IPv4 address of the router.
+    pub gateway_v4: Ipv4Addr,
 }
 
 impl Segment {
@@ -81,16 +83,25 @@ impl Internet {
 
     /// Attaches a host with a public address of each family and a default route.
     pub fn attach(&self, lab: &Lab, host: &Host, end: End) -> Attachment {
+        self.attach_with(lab, host, end, "")
+    }
+
+    /// Attaches a host that has a default route already. The kernel prefers that one.
+    pub fn attach_beside(&self, lab: &Lab, host: &Host, end: End) -> Attachment {
+        self.attach_with(lab, host, end, " metric 2000")
+    }
+
+    fn attach_with(&self, lab: &Lab, host: &Host, end: End, metric: &str) -> Attachment {
         let number = self.numbers(1);
         let edge = &self.core[end as usize];
         let addresses = |last: u8| [format!("{}/30", v4(number, last)), format!("{}/64", v6(number, last))];
         let (gateway, own) = (addresses(1), addresses(2));
         lab.link(host, edge, &[&own[0], &own[1]], &[&gateway[0], &gateway[1]]);
-        host.ip(&format!("route add default via {}", v4(number, 1)));
-        host.ip(&format!("-6 route add default via {}", v6(number, 1)));
+        host.ip(&format!("route add default via {}{metric}", v4(number, 1)));
+        host.ip(&format!("-6 route add default via {}{metric}", v6(number, 1)));
         self.announce(end, &format!("{}/30", v4(number, 0)), None);
         self.announce(end, &format!("{}/64", v6(number, 0)), None);
-        Attachment { number, v4: v4(number, 2), v6: v6(number, 2) }
+        Attachment { number, v4: v4(number, 2), v6: v6(number, 2), gateway_v4: v4(number, 1) }
     }
 
     /// Creates a link that up to five hosts share.
@@ -120,7 +131,7 @@ impl Internet {
         edge.ip(&format!("link set {} master shared{number}", edge.link_to(host)));
         host.ip(&format!("route add default via {}", v4(number, 1)));
         host.ip(&format!("-6 route add default via {}", v6(number, 1)));
-        Attachment { number, v4: v4(number, last), v6: v6(number, last) }
+        Attachment { number, v4: v4(number, last), v6: v6(number, last), gateway_v4: v4(number, 1) }
     }
 
     /// Takes the next numbers of links, and returns the first.

@@ -11,9 +11,9 @@ use crate::lab::{Apart, apart::way, within};
 /// How long a gap may be: the median of many, the 95th percentile, and the longest of all.
 const MEDIAN: Duration = Duration::from_millis(600);
 const P95: Duration = Duration::from_secs(1);
-const WORST: Duration = Duration::from_secs(3);
+pub(super) const WORST: Duration = Duration::from_secs(3);
 /// How long a direct path may take.
-const DIRECT: Duration = Duration::from_secs(60);
+pub(super) const DIRECT: Duration = Duration::from_secs(60);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,12 +89,16 @@ fn gap(apart: &mut Apart, fault: Fault) -> Duration {
     fault.end(apart);
     drop(pings);
     assert!(until.elapsed() < Duration::from_secs(5), "the machine was too slow to measure");
-    let around = &all[before.saturating_sub(10)..];
-    around.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(Duration::MAX)
+    longest_gap(&all[before.saturating_sub(10)..])
+}
+
+/// The longest time between two of these.
+pub(super) fn longest_gap(answers: &[Duration]) -> Duration {
+    answers.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(Duration::MAX)
 }
 
 /// When the answers came, as `ping -D` prints it.
-fn answers(printed: &str) -> Vec<Duration> {
+pub(super) fn answers(printed: &str) -> Vec<Duration> {
     let at = |line: &str| {
         let seconds: f64 = line.strip_prefix('[')?.split(']').next()?.parse().ok()?;
         line.contains("bytes from").then(|| Duration::from_secs_f64(seconds))
