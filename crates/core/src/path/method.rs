@@ -22,7 +22,7 @@ pub enum Nat {
     /// One relay or none has said how it sees us.
     #[default]
     Unknown,
-    /// Relays see an address of this host: there is none.
+    /// Relays see an address of this host, so no NAT is there.
     None,
     /// Relays see the same address and port: the mapping is endpoint-independent.
     EndpointIndependent,
