@@ -111,8 +111,12 @@ crate::counters! {
         path_probes_sent,
         /// Probes of paths that were answered.
         path_probes_answered,
-        /// Openers, probes and initiations that were not sent, because an address had got enough of them without an answer.
+        /// Openers, probes and initiations that were not sent, because an address, a peer or the node had used up its share.
         path_probes_withheld,
+        /// Replies to probes that were not sent, because they would have come too late after a move.
+        path_replies_withheld,
+        /// Replies to probes that came over a different path than the probe went, and prove nothing.
+        path_replies_astray,
         /// Times that packets to a peer moved to a different path.
         path_switches,
         /// Outer bytes that were sent a second time over a different path while the first one was in doubt.

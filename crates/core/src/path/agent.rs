@@ -213,7 +213,7 @@ impl Agent {
     /// is of a former session, and a reply in the present one would come too late.
     pub(crate) fn on_probe(&mut self, from: Endpoint, sent: u32, is_former: bool, now: Instant) -> Option<u32> {
         let Some(number) = self.pairs.ensure(from, now) else { return Some(0) };
-        let pair = self.pairs.get_mut(number)?;
+        let Some(pair) = self.pairs.get_mut(number) else { return Some(0) };
         // What came before it is counted already, and it is counted later.
         let received = pair.received.wrapping_add(1);
         pair.inbound.on_sample(sent, received, now);
@@ -226,8 +226,8 @@ impl Agent {
         (!is_late).then_some(received)
     }
 
-    /// Takes the reply to a probe of ours, which came from there. Returns where the probe was sent, and how much was sent there
-    /// without an answer. `None`: it answers no probe, or it came over a different pair and proves neither (RFC 8445 section
+    /// Takes the reply to a probe of ours. Returns where the probe was sent, and how much was sent there without an answer.
+    /// `None`: it answers no probe, or it came over a different pair than `from` and proves neither (RFC 8445 section
     /// 7.2.5.2.1).
     pub(crate) fn on_reply(
         &mut self,
@@ -249,6 +249,11 @@ impl Agent {
         }
         self.wake(now);
         Some(answered)
+    }
+
+    /// Whether a probe with this id waits for its reply.
+    pub(crate) fn awaits_reply(&self, id: u32) -> bool {
+        self.pairs.iter().any(|pair| pair.has_asked(id))
     }
 
     /// Records that datagrams came from there, and the place of the latest one. `is_traffic`: an application sent one of them.

@@ -156,7 +156,10 @@ impl Context {
     ) -> Result<(), DropReason> {
         let over = origin.endpoint();
         let agent = peer.paths.agent.as_mut().ok_or(DropReason::ControlUnknown)?;
-        let Some(received) = agent.on_probe(over, sent, is_former, now) else { return Ok(()) };
+        let Some(received) = agent.on_probe(over, sent, is_former, now) else {
+            self.stats.path_replies_withheld.add(1);
+            return Ok(());
+        };
         let observed = if over.via.channel.is_some() { Observed::Relayed } else { Observed::Direct(over.address) };
         self.say_over(peer, Frame::PathReply { id, received, observed }, Some(over), false, now);
         Ok(())
@@ -174,6 +177,8 @@ impl Context {
         if let Some((address, charged)) = agent.on_reply((id, received), origin.endpoint(), waited, now) {
             self.stats.path_probes_answered.add(1);
             self.probing.on_answered(address.ip(), charged);
+        } else if agent.awaits_reply(id) {
+            self.stats.path_replies_astray.add(1);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use overlay_core::{PairState, PathKind};
 use overlay_sim::nat::Kind;
 use overlay_sim::{Agents, Route, millis, seconds};
 
@@ -14,20 +15,23 @@ const INTERVAL: Duration = Duration::from_micros(50);
 
 #[test]
 fn a_fast_stream_loses_nothing_as_a_replay_while_it_moves_to_a_faster_path() {
-    assert_eq!(moves(RELAYED, None), (0, 0), "packets lost, and dropped as replays");
+    let (lost, replays, _) = moves(RELAYED, None);
+    assert_eq!((lost, replays), (0, 0), "packets lost, and dropped as replays");
 }
 
 /// The other end sends as well, so it proves the slow path often. Some of its probes are under way there at the move.
 #[test]
 fn what_the_other_end_asks_on_the_slower_path_costs_no_replay_either() {
     for relayed in [160, 184, 208, 232, 244, 256].map(millis) {
-        assert_eq!(moves(relayed, Some(20)), (0, 0), "{relayed:?}: packets lost, and dropped as replays");
+        let (lost, replays, withheld) = moves(relayed, Some(20));
+        assert_eq!((lost, replays), (0, 0), "{relayed:?}: packets lost, and dropped as replays");
+        assert!(withheld > 0, "{relayed:?}: no probe was under way at the move");
     }
 }
 
-/// How many packets of a stream are lost, and how many messages are dropped as replays, while it moves to a direct path from a
-/// relay whose round trip takes `relayed`. Bob sends a packet for every so many of alice's.
-fn moves(relayed: Duration, back: Option<usize>) -> (usize, u64) {
+/// How many packets of a stream are lost, how many messages are dropped as replays, and how many replies are withheld, while it
+/// moves to a direct path from a relay whose round trip takes `relayed`. Bob sends a packet for every so many of alice's.
+fn moves(relayed: Duration, back: Option<usize>) -> (usize, u64, u64) {
     let mut agents = Agents::behind(3, &[Kind::Moderate, Kind::Linux], 1);
     let (alice, bob) = agents.pair();
     for (from, to) in [(alice, bob), (bob, alice)] {
@@ -58,7 +62,16 @@ fn moves(relayed: Duration, back: Option<usize>) -> (usize, u64) {
         }
         agents.world.run_for(INTERVAL);
     }
-    agents.world.run_for(seconds(1));
+    // Replies that were withheld are no sign that the relay has died.
+    for _ in 0..100 {
+        agents.world.run_for(millis(30));
+        for (host, peer) in [(alice, bob), (bob, alice)] {
+            let report = agents.world.paths(host, peer).expect("it finds paths");
+            let relayed: Vec<_> = report.pairs.iter().filter(|pair| pair.kind == PathKind::Relay).collect();
+            assert!(!relayed.is_empty() && relayed.iter().all(|pair| pair.state == PairState::Proven), "{relayed:#?}");
+        }
+    }
     assert_eq!(agents.world.routes(alice, bob), [Route::Direct]);
-    (sent - (agents.world.received(bob).len() - before.0), replays(&agents) - before.1)
+    let withheld = [alice, bob].map(|host| agents.world.stats(host).path_replies_withheld.value());
+    (sent - (agents.world.received(bob).len() - before.0), replays(&agents) - before.1, withheld.iter().sum())
 }

@@ -168,6 +168,8 @@ fn what_is_delivered_to_a_different_agent_is_not_taken_by_it() {
     lied.talk(20_000);
     lied.agents.world.run_for(seconds(1));
     assert!(lied.judge() > lied.sent.len() / 2, "{} of {}", lied.judge(), lied.sent.len());
+    let astray = lied.agents.hosts.iter().map(|host| lied.agents.world.stats(*host).path_replies_astray.value());
+    assert!(astray.sum::<u64>() > 0, "some replies came first in a channel that was not asked");
     lied.recovers();
 }
 

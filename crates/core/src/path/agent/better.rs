@@ -77,13 +77,10 @@ impl Agent {
         let follows =
             !is_initiator && is_better() && self.pairs.get(number).is_some_and(|pair| pair.is_good_enough(now));
         if self.primary != Some(number) && (is_move || is_stale || follows) {
-            if let Some(left) = self.primary.and_then(|number| self.pairs.get_mut(number)) {
-                if left.quality().is_lossy() {
-                    left.on_left(now);
-                }
-                if !is_stale {
-                    left.forgive();
-                }
+            if let Some(left) = self.primary.and_then(|number| self.pairs.get_mut(number))
+                && left.quality().is_lossy()
+            {
+                left.on_left(now);
             }
             self.take(number, now);
         } else if self.primary != Some(number) && !is_initiator && !self.is_moving_here(number, now) {

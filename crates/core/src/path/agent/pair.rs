@@ -197,6 +197,11 @@ impl Pair {
         self.last_asked = Some(now);
     }
 
+    /// Whether a probe with this id waits for its reply.
+    pub(crate) fn has_asked(&self, id: u32) -> bool {
+        self.asked.iter().any(|asked| asked.id == id)
+    }
+
     /// Takes a reply. Returns whether it answers a probe of this pair. `arrived`: how many of our datagrams the peer has seen.
     /// `waited`: how long it was held back here.
     pub(crate) fn on_reply(&mut self, (id, arrived): (u32, u32), waited: Duration, now: Instant) -> bool {
@@ -258,16 +263,11 @@ impl Pair {
         self.failed_at = Some(now);
     }
 
-    /// Expects no answer any more to what was asked: the peer may withhold those that would come too late.
-    pub(crate) fn forgive(&mut self) {
-        self.asked.clear();
-        self.unanswered = 0;
-    }
-
     /// Forgets what was proven: the network has changed.
     pub(crate) fn forget(&mut self) {
         self.state = State::Idle;
-        self.forgive();
+        self.asked.clear();
+        self.unanswered = 0;
         self.proofs = 0;
         // What was lost while nothing arrived says nothing of a path that works again.
         self.outbound.clear();

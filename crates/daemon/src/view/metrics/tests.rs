@@ -19,6 +19,17 @@ fn every_reason_for_a_drop_is_there_with_zero() {
 }
 
 #[test]
+fn every_method_and_every_nat_is_there_with_zero() {
+    let text = text(&view([]));
+    for name in ["path_attempts", "path_attempts_succeeded"] {
+        for (method, nat) in Method::ALL.into_iter().flat_map(|method| Nat::ALL.map(|nat| (method, nat))) {
+            let line = format!("\noverlay_{name}_total{{method=\"{}\",nat=\"{}\"}} 0\n", method.name(), nat.name());
+            assert!(text.contains(&line), "{line} is missing in {text}");
+        }
+    }
+}
+
+#[test]
 fn every_family_says_what_it_is() {
     let text = text(&view([bob()]));
     let meanings: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
