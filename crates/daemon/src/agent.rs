@@ -61,6 +61,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use overlay_core::{Candidate, Nat};
 use overlay_os::netlink::Netlink;
 use overlay_rendezvous::client::Query;
 use overlay_rendezvous::ledger::LedgerKeys;
@@ -141,7 +142,7 @@ pub(crate) struct Agent {
     /// Peers that were told our private addresses, because they share a public one.
     shared: BTreeSet<PublicKey>,
     /// What the node knows of it.
-    told_candidates: Candidates,
+    told_to_node: (Vec<Candidate>, Nat),
     relays: Relays,
     /// The addresses of relays that the node knows.
     told_relays: Vec<SocketAddr>,
@@ -279,7 +280,7 @@ impl Agent {
             port: 0,
             candidates: Candidates::default(),
             shared: BTreeSet::new(),
-            told_candidates: Candidates::default(),
+            told_to_node: Default::default(),
             told: BTreeSet::new(),
             relays: Relays::new(config.network_key, own::copy(&identity)),
             told_relays: Vec::new(),

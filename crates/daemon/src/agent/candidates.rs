@@ -35,7 +35,6 @@ pub(super) struct Candidates {
     all: Vec<Candidate>,
     /// The public addresses that a peer may share.
     outside: Vec<IpAddr>,
-    nat: Nat,
 }
 
 impl Candidates {
@@ -70,12 +69,7 @@ impl Candidates {
             }
         }
         all.truncate(Node::MAX_LOCAL_CANDIDATES);
-        Self { all, outside, nat: host.nat(observed) }
-    }
-
-    /// The NAT in front of this host.
-    pub(super) fn nat(&self) -> Nat {
-        self.nat
+        Self { all, outside }
     }
 
     /// All of them, for the node.
@@ -114,22 +108,19 @@ impl Host {
         let addresses = self.addresses.iter().filter(|address| address.is_preferred);
         addresses.filter(move |address| uplinks.contains(&address.index)).map(|address| (address.ip, address.index))
     }
-}
 
-impl Host {
     /// The NAT in front of this host, as relays that see us at these addresses can tell: each relay says one.
-    fn nat(&self, observed: &[SocketAddr]) -> Nat {
-        let is_own = |address: &SocketAddr| self.addresses.iter().any(|own| own.ip == address.ip());
-        let translated: Vec<_> = observed.iter().filter(|address| !is_own(address)).collect();
-        let of_family = |is_ipv4| translated.iter().filter(move |address| address.is_ipv4() == is_ipv4);
-        let differ = |is_ipv4| of_family(is_ipv4).any(|address| Some(address) != of_family(is_ipv4).next());
-        let agree = |is_ipv4| of_family(is_ipv4).count() > 1;
-        match translated.is_empty() {
-            true if observed.is_empty() => Nat::Unknown,
-            true => Nat::None,
-            false if differ(true) || differ(false) => Nat::DestinationDependent,
-            false if agree(true) || agree(false) => Nat::EndpointIndependent,
-            false => Nat::Unknown,
+    pub(super) fn nat(&self, views: &[SocketAddr]) -> Nat {
+        let is_own = |view: &SocketAddr| self.addresses.iter().any(|own| own.ip == view.ip());
+        let translated = |is_ipv4| views.iter().filter(move |view| view.is_ipv4() == is_ipv4 && !is_own(view));
+        let count = |is_ipv4| translated(is_ipv4).count();
+        let differ = |is_ipv4| translated(is_ipv4).any(|view| translated(is_ipv4).next() != Some(view));
+        match count(true).max(count(false)) {
+            0 if views.is_empty() => Nat::Unknown,
+            0 => Nat::None,
+            1 => Nat::Unknown,
+            _ if differ(true) || differ(false) => Nat::DestinationDependent,
+            _ => Nat::EndpointIndependent,
         }
     }
 }
@@ -262,7 +253,7 @@ mod tests {
 
     #[test]
     fn relays_tell_what_the_nat_does_once_two_have_spoken() {
-        let nat = |observed: &[&str]| of(&host(), observed, &[]).nat();
+        let nat = |views: &[&str]| host().nat(&views.iter().map(|text| text.parse().expect("one")).collect::<Vec<_>>());
         assert_eq!(nat(&[]), Nat::Unknown);
         assert_eq!(nat(&["192.168.1.2:51820"]), Nat::None, "a relay in the same network");
         assert_eq!(nat(&["198.51.100.7:40000"]), Nat::Unknown);

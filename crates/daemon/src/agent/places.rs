@@ -50,10 +50,21 @@ impl Agent {
 
     /// The addresses that the node is to know, and what it may do with them, if they have changed.
     pub(crate) fn take_candidates(&mut self, all: bool) -> Option<(Vec<Candidate>, CandidateScope, Nat)> {
-        let is_new = all || self.candidates != self.told_candidates;
-        self.told_candidates.clone_from(&self.candidates);
-        let scope = candidates::scope(self.config.candidates);
-        is_new.then(|| (self.candidates.all().to_vec(), scope, self.candidates.nat()))
+        let known = (self.candidates.all().to_vec(), self.nat());
+        let is_new = all || known != self.told_to_node;
+        self.told_to_node.clone_from(&known);
+        let (candidates, nat) = known;
+        is_new.then(|| (candidates, candidates::scope(self.config.candidates), nat))
+    }
+
+    /// Whether the node has yet to learn where this host can be reached.
+    pub(super) fn has_news_for_node(&self) -> bool {
+        let (candidates, nat) = &self.told_to_node;
+        self.candidates.all() != candidates || self.nat() != *nat
+    }
+
+    fn nat(&self) -> Nat {
+        self.host.nat(&self.relays.views())
     }
 
     /// Tells each open peer where this host is, if it was not told yet.

@@ -250,11 +250,17 @@ impl Relays {
         self.ways.are_silent(peer, &self.all)
     }
 
-    /// How relays see us, each that has said so.
+    /// How relays see us, without repetitions.
     pub(super) fn observed(&self) -> Vec<SocketAddr> {
         let mut observed: Vec<_> = self.all.values().filter_map(Relay::observed).collect();
         observed.sort();
+        observed.dedup();
         observed
+    }
+
+    /// How each relay that answers at present sees us.
+    pub(super) fn views(&self) -> Vec<SocketAddr> {
+        self.all.values().filter(|relay| relay.round_trip().is_some()).filter_map(Relay::observed).collect()
     }
 
     /// What is to be sent.

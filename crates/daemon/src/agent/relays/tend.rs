@@ -62,7 +62,7 @@ impl Agent {
             self.told.clear();
         }
         self.settle_places();
-        let is_any = !news.peers.is_empty() || news.relays || self.candidates != self.told_candidates;
+        let is_any = !news.peers.is_empty() || news.relays || self.has_news_for_node();
         self.moved.extend(news.peers);
         if is_any { ENDPOINTS } else { NOTHING }
     }

@@ -203,7 +203,7 @@ fn an_agent_is_bound_at_the_nearest_relay_and_at_a_spare() {
     world.wait(1_000);
     assert_eq!(world.bound(1), [1, 2]);
     assert!(world.relays(1).can_tell() && world.relays(1).take_news().places);
-    assert_eq!(world.relays(1).observed(), [world.addresses[&1]; 3], "all that are asked have said so");
+    assert_eq!(world.relays(1).observed(), [world.addresses[&1]]);
     assert_eq!(world.relays(1).addresses().len(), 3, "the node hears all that are asked");
 }
 
@@ -387,7 +387,7 @@ fn after_a_move_the_relays_see_us_elsewhere() {
     let now = world.now();
     world.relays(1).on_moved(now);
     world.wait(500);
-    assert_eq!(world.relays(1).observed(), [moved; 2], "both have said so");
+    assert_eq!(world.relays(1).observed(), [moved]);
     assert!(world.relays(1).take_news().places);
 }
 
