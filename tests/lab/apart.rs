@@ -81,6 +81,18 @@ impl Apart {
         delays
     }
 
+    /// Waits until both send to each other directly.
+    #[track_caller]
+    pub fn are_direct_within(&self, patience: Duration) {
+        within(patience, "a direct path of both", || self.are_direct().then_some(()));
+    }
+
+    /// Whether both send to each other directly.
+    pub fn are_direct(&self) -> bool {
+        let ways = [way(&self.alice, "bob"), way(&self.bob, "alice")];
+        ways.iter().all(|way| way.as_deref() == Some("direct"))
+    }
+
     /// Stops both daemons, makes all routers forget them, and starts them again, bob so much later.
     #[track_caller]
     pub fn restart(&mut self, later: Duration) {

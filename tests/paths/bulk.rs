@@ -30,14 +30,6 @@ fn replays(agents: [&Agent; 2]) -> u64 {
     replays.iter().sum()
 }
 
-#[track_caller]
-fn both_are_direct(apart: &Apart) {
-    within(DIRECT, "a direct path of both", || {
-        let ways = [way(&apart.alice, "bob"), way(&apart.bob, "alice")];
-        ways.iter().all(|way| way.as_deref() == Some("direct")).then_some(())
-    });
-}
-
 #[test]
 fn nats_bulk_moves_to_the_relay_and_back() {
     let Some(mut apart) = Apart::new("bulk", [Kind::Moderate, Kind::Moderate]) else { return };
@@ -47,7 +39,7 @@ fn nats_bulk_moves_to_the_relay_and_back() {
     let late = Delays::between(&core[2], &apart.world.router, &core[3]);
     late.set(Way::There, Delay { latency: RELAY_SLOWER / 2, ..Delay::default() });
     let _ping = apart.alice.host.spawn(format!("ping -i 0.2 {}", apart.bob.v6()));
-    both_are_direct(&apart);
+    apart.are_direct_within(DIRECT);
 
     let address = apart.bob.v6();
     let _server = apart.bob.host.spawn("iperf3 -s -1");
@@ -64,7 +56,7 @@ fn nats_bulk_moves_to_the_relay_and_back() {
     // What was mirrored has arrived twice, and was dropped once.
     let before = replays([&apart.alice, &apart.bob]);
     Fault::Both.end(&apart);
-    both_are_direct(&apart);
+    apart.are_direct_within(DIRECT);
     eprintln!("direct again after {:.1?}", broken.elapsed().saturating_sub(BROKEN));
     std::thread::sleep(Duration::from_secs(2));
     let after = replays([&apart.alice, &apart.bob]);
@@ -121,7 +113,7 @@ fn nats_bulk_costs_the_daemon_no_more_through_a_relay() {
             });
         } else {
             apart.restart(Duration::ZERO);
-            both_are_direct(&apart);
+            apart.are_direct_within(DIRECT);
         }
         let _server = apart.bob.host.spawn("iperf3 -s -1");
         apart.bob.host.wait_for_listener(5_201);

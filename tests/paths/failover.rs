@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use overlay_sim::nat::Kind;
 
-use crate::lab::{Apart, apart::way, within};
+use crate::lab::Apart;
 
 /// How long a gap may be: the median of many, the 95th percentile, and the longest of all.
 const MEDIAN: Duration = Duration::from_millis(600);
@@ -76,10 +76,7 @@ fn gap(apart: &mut Apart, fault: Fault) -> Duration {
     apart.restart(Duration::ZERO);
     let address = apart.bob.v6();
     let pings = apart.alice.host.spawn(format!("ping -D -i 0.01 {address}"));
-    within(DIRECT, "a direct path of both", || {
-        let ways = [way(&apart.alice, "bob"), way(&apart.bob, "alice")];
-        ways.iter().all(|way| way.as_deref() == Some("direct")).then_some(())
-    });
+    apart.are_direct_within(DIRECT);
     std::thread::sleep(Duration::from_secs(2));
     let before = answers(&pings.stdout()).len();
     fault.begin(apart);

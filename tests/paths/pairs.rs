@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use overlay_sim::nat::{Kind, traversable};
 
-use crate::lab::{Apart, apart::way};
+use crate::lab::Apart;
 
 /// How long the first answer may take, and the direct path.
 const FIRST: Duration = Duration::from_secs(3);
@@ -46,8 +46,7 @@ fn run(apart: &mut Apart, address: &str, later: Duration, is_direct: bool) -> Ru
     let pings = apart.alice.host.spawn(format!("ping -D -i 0.1 {address}"));
     let mut direct = None;
     while began.elapsed() < DIRECT {
-        let ways = [way(&apart.alice, "bob"), way(&apart.bob, "alice")];
-        if ways.iter().all(|way| way.as_deref() == Some("direct")) && first_answer(&pings.stdout()).is_some() {
+        if apart.are_direct() && first_answer(&pings.stdout()).is_some() {
             direct = Some(began.elapsed());
             break;
         }

@@ -61,6 +61,13 @@ fn a_direct_path_is_waited_for_and_shown() {
     let mean = counters["time_to_direct_milliseconds"].as_u64().expect("a number")
         / counters["direct_searches_succeeded"].as_u64().expect("a number");
     assert!(mean < 10_000, "{mean} ms");
+    let socket = alice.host.runtime_dir().join(format!("{}.sock", alice.host.interface()));
+    let metrics = alice.host.exec(format!("curl -sS --unix-socket {} http://localhost/metrics", socket.display()));
+    for method in ["relay", "public"] {
+        let of_method = format!("overlay_path_attempts_succeeded_total{{method=\"{method}\",nat=\"unknown\"}} ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&of_method)?.parse::<u64>().ok());
+        assert!(count.is_some_and(|count| count > 0), "{method}: {metrics}");
+    }
     within(SHORTLY, "the event", || {
         let event = lines(&events.stdout()).into_iter().rfind(|event| event["event"] == "path_changed")?;
         let is_it = event["path"] == "direct" && event["remote"] == answer["remote"] && event["name"] == "bob";

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use overlay_sim::nat::Kind;
 use serde_json::Value;
 
-use crate::lab::apart::{Homes, way};
-use crate::lab::{Apart, within};
+use crate::lab::Apart;
+use crate::lab::apart::Homes;
 
 /// How long the way may take.
 const DIRECT: Duration = Duration::from_secs(10);
@@ -21,10 +21,7 @@ fn remote_when_direct(apart: &mut Apart, patience: Duration) -> String {
     apart.restart(Duration::ZERO);
     let began = Instant::now();
     let _pings = apart.alice.host.spawn(format!("ping -i 0.1 {}", apart.bob.v6()));
-    within(patience, "a direct path of both", || {
-        let ways = [way(&apart.alice, "bob"), way(&apart.bob, "alice")];
-        ways.iter().all(|way| way.as_deref() == Some("direct")).then_some(())
-    });
+    apart.are_direct_within(patience);
     eprintln!("direct after {:.1?}", began.elapsed());
     let path: Value = serde_json::from_str(&apart.alice.verb("path bob --json").stdout).expect("JSON");
     path["primary"]["remote"].as_str().expect("a remote address").to_owned()

@@ -1,4 +1,4 @@
-//! A host with two uplinks: the one that its default route takes, and another.
+//! A host with two uplinks: the one that its default route takes, and a slower one.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,14 +6,20 @@ use overlay_sim::nat::Kind;
 use serde_json::Value;
 
 use super::failover::{DIRECT, WORST, answers, longest_gap};
-use crate::lab::apart::way;
 use crate::lab::internet::End;
-use crate::lab::{Agent, Apart, within};
+use crate::lab::{Agent, Apart, Delay, Delays, Way, within};
 
-/// Where an agent sends to its peer, and whether directly.
-fn primary(agent: &Agent, peer: &str) -> Value {
-    let path: Value = serde_json::from_str(&agent.verb(format!("path {peer} --json")).stdout).expect("JSON");
-    path["primary"].clone()
+/// How much longer the other uplink takes.
+const SLOWER: Duration = Duration::from_millis(25);
+
+/// Waits until an agent sends directly to this address of its peer.
+#[track_caller]
+fn sends_to(agent: &Agent, peer: &str, address: &str) {
+    within(DIRECT, &format!("a direct path to {address}"), || {
+        let path: Value = serde_json::from_str(&agent.verb(format!("path {peer} --json")).stdout).ok()?;
+        let primary = &path["primary"];
+        (primary["kind"] == "direct" && primary["remote"] == address).then_some(())
+    });
 }
 
 /// The router behind the first uplink stops forwarding. The link stays up, and so does the default route, so the relay is out of
@@ -21,34 +27,30 @@ fn primary(agent: &Agent, peer: &str) -> Value {
 #[test]
 fn an_uplink_that_dies_behind_its_router_is_left_for_the_other_one() {
     let Some(mut apart) = Apart::new("two uplinks", [Kind::Moderate, Kind::Moderate]) else { return };
-    let host = &apart.alice.host;
-    let mobile = apart.internet.attach_beside(&apart.world.lab, host, End::NearWest);
+    let (host, core) = (&apart.alice.host, apart.internet.core());
+    let other = apart.internet.attach_beside(&apart.world.lab, host, End::NearWest);
     // A rule routes the second uplink's address there. The default route of the host takes the first one.
-    let device = host.link_to(&apart.internet.core()[End::NearWest as usize]);
-    host.ip(&format!("rule add from {} table 100", mobile.v4));
-    host.ip(&format!("route add default via {} dev {device} table 100", mobile.gateway_v4));
+    let device = host.link_to(&core[End::NearWest as usize]);
+    host.ip(&format!("rule add from {} table 100", other.v4));
+    host.ip(&format!("route add default via {} dev {device} table 100", other.gateway_v4));
     // IPv6 would lead to the relay without the first uplink.
     host.ip(&format!("-6 route delete default dev {device}"));
+    let slower = Delays::between(&core[End::NearWest as usize], host, &core[End::NearEast as usize]);
+    slower.set(Way::There, Delay { latency: SLOWER, ..Delay::default() });
     apart.restart(Duration::ZERO);
-    let address = apart.bob.v6();
-    let pings = apart.alice.host.spawn(format!("ping -D -i 0.01 {address}"));
-    within(DIRECT, "a direct path of both", || {
-        let ways = [way(&apart.alice, "bob"), way(&apart.bob, "alice")];
-        ways.iter().all(|way| way.as_deref() == Some("direct")).then_some(())
-    });
+    let pings = apart.alice.host.spawn(format!("ping -D -i 0.01 {}", apart.bob.v6()));
+    apart.are_direct_within(DIRECT);
+    sends_to(&apart.bob, "alice", &format!("{}:51820", apart.sites[0].outside()));
     std::thread::sleep(Duration::from_secs(2));
+    let before = answers(&pings.stdout()).len();
     let router = apart.sites[0].router();
     router.exec("nft add table inet broken");
     router.exec(["nft", "add chain inet broken forward { type filter hook forward priority -1; policy drop; }"]);
     std::thread::sleep(Duration::from_secs(5));
-    let mut all = answers(&pings.stdout());
+    let mut all = answers(&pings.stdout()).split_off(before);
     all.push(SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set"));
     let gap = longest_gap(&all);
     eprintln!("an uplink dies: {gap:?}");
     assert!(gap <= WORST, "{gap:?}");
-    let other = format!("{}:51820", mobile.v4);
-    within(DIRECT, "the direct path over the other uplink", || {
-        let there = primary(&apart.bob, "alice");
-        (there["kind"] == "direct" && there["remote"] == other.as_str()).then_some(())
-    });
+    sends_to(&apart.bob, "alice", &format!("{}:51820", other.v4));
 }
