@@ -56,16 +56,7 @@ impl Wire {
         let (last, full) = datagrams.split_last().expect("a train has datagrams");
         assert!(full.iter().all(|one| one.len() == segment_size) && last.len() <= segment_size, "not a train");
         let contents = datagrams.concat();
-        let transmit = Transmit {
-            destination: self.victim,
-            source: None,
-            contents: &contents,
-            segment_size,
-            traffic_class: 0,
-            ttl: None,
-            dont_fragment: false,
-            tag: 0,
-        };
+        let transmit = Transmit::to(self.victim, &contents, segment_size);
         self.socket.send(&transmit).expect("a train that fits");
     }
 

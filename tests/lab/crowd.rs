@@ -164,14 +164,5 @@ impl Crowd {
 /// Sends a message. A message that cannot be sent now counts as lost on the way.
 fn send(socket: &UdpSocket, destination: SocketAddr, source: Ipv4Addr, message: &[u8]) {
     let source = Some((IpAddr::from(source), 0));
-    let _ = socket.send(&Transmit {
-        destination,
-        source,
-        contents: message,
-        segment_size: message.len(),
-        traffic_class: 0,
-        ttl: None,
-        dont_fragment: false,
-        tag: 0,
-    });
+    let _ = socket.send(&Transmit { source, ..Transmit::to(destination, message, message.len()) });
 }

@@ -26,13 +26,26 @@ fn sends_to(agent: &Agent, peer: &str, address: &str) {
 /// reach, too.
 #[test]
 fn an_uplink_that_dies_behind_its_router_is_left_for_the_other_one() {
-    let Some(mut apart) = Apart::new("two uplinks", [Kind::Moderate, Kind::Moderate]) else { return };
+    let Some(apart) = Apart::new("two uplinks", [Kind::Moderate, Kind::Moderate]) else { return };
+    is_left_for_the_other(apart, false);
+}
+
+/// A rule routes the other uplink's address there, so that the kernel agrees.
+#[test]
+fn an_uplink_that_dies_is_left_for_one_that_a_rule_leads_to() {
+    let Some(apart) = Apart::new("two uplinks and a rule", [Kind::Moderate, Kind::Moderate]) else { return };
+    is_left_for_the_other(apart, true);
+}
+
+#[track_caller]
+fn is_left_for_the_other(mut apart: Apart, has_rule: bool) {
     let (host, core) = (&apart.alice.host, apart.internet.core());
     let other = apart.internet.attach_beside(&apart.world.lab, host, End::NearWest);
-    // A rule routes the second uplink's address there. The default route of the host takes the first one.
     let device = host.link_to(&core[End::NearWest as usize]);
-    host.ip(&format!("rule add from {} table 100", other.v4));
-    host.ip(&format!("route add default via {} dev {device} table 100", other.gateway_v4));
+    if has_rule {
+        host.ip(&format!("rule add from {} table 100", other.v4));
+        host.ip(&format!("route add default via {} dev {device} table 100", other.gateway_v4));
+    }
     // IPv6 would lead to the relay without the first uplink.
     host.ip(&format!("-6 route delete default dev {device}"));
     let slower = Delays::between(&core[End::NearWest as usize], host, &core[End::NearEast as usize]);

@@ -134,16 +134,7 @@ impl Agent {
     }
 
     pub(crate) fn send(&self, contents: &[u8], segment_size: usize) {
-        let transmit = Transmit {
-            destination: self.relay,
-            source: None,
-            contents,
-            segment_size,
-            traffic_class: 0,
-            ttl: None,
-            dont_fragment: true,
-            tag: 0,
-        };
+        let transmit = Transmit { dont_fragment: true, ..Transmit::to(self.relay, contents, segment_size) };
         self.socket.send(&transmit).expect("the kernel takes it");
     }
 

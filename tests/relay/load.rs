@@ -114,16 +114,7 @@ pub(crate) fn flood(socket: &mut UdpSocket, to: SocketAddr, (train, stride): (&[
         let stop = &stop;
         scope.spawn(move || {
             pin(OTHERS);
-            let transmit = Transmit {
-                destination: to,
-                source: None,
-                contents: train,
-                segment_size: stride,
-                traffic_class: 0,
-                ttl: None,
-                dont_fragment: true,
-                tag: 0,
-            };
+            let transmit = Transmit { dont_fragment: true, ..Transmit::to(to, train, stride) };
             while !stop.load(Relaxed) {
                 socket.send_batch([transmit; 8], |_, _| {});
             }
@@ -168,16 +159,9 @@ fn copy(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) {
             poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)).expect("no signal");
             continue;
         }
-        let trains = batch.iter_mut().map(|received| Transmit {
-            destination: to,
-            source: None,
-            contents: received.contents,
-            segment_size: received.stride,
-            traffic_class: 0,
-            ttl: None,
-            dont_fragment: true,
-            tag: 0,
-        });
+        let trains = batch
+            .iter_mut()
+            .map(|received| Transmit { dont_fragment: true, ..Transmit::to(to, received.contents, received.stride) });
         socket.send_batch(trains, |_, _| {});
     }
 }

@@ -93,14 +93,5 @@ pub(crate) fn carry<T>(tunnels: &mut [Tunnel], act: impl FnOnce() -> T) -> T {
 }
 
 fn transmit(destination: SocketAddr, contents: &[u8], segment_size: usize) -> Transmit<'_> {
-    Transmit {
-        destination,
-        source: None,
-        contents,
-        segment_size,
-        traffic_class: 0,
-        ttl: None,
-        dont_fragment: true,
-        tag: 0,
-    }
+    Transmit { dont_fragment: true, ..Transmit::to(destination, contents, segment_size) }
 }

@@ -59,16 +59,7 @@ fn first_event(mut client: Client, relay: std::net::SocketAddr) -> Event {
     loop {
         client.handle_timeout(now());
         while let Some(datagram) = client.poll_transmit() {
-            let transmit = Transmit {
-                destination: relay,
-                source: None,
-                contents: &datagram,
-                segment_size: datagram.len(),
-                traffic_class: 0,
-                ttl: None,
-                dont_fragment: true,
-                tag: 0,
-            };
+            let transmit = Transmit { dont_fragment: true, ..Transmit::to(relay, &datagram, datagram.len()) };
             socket.send(&transmit).expect("the kernel takes it");
         }
         socket.receive(&mut batch, 4).expect("a socket that can be read");

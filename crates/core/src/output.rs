@@ -14,6 +14,8 @@ pub struct Via {
     /// The address that the datagram came to, with the index of the interface it came in through, or 0 for any. Answers
     /// leave from there (sticky source). `None`: the kernel chooses.
     pub local: Option<(IpAddr, u32)>,
+    /// It leaves through that interface, even where the routing table prefers a different uplink.
+    pub is_pinned: bool,
     /// `Some`: the other end is a relay, and four bytes in front of each datagram name this channel. The node writes and reads
     /// them.
     pub channel: Option<Channel>,
@@ -21,11 +23,11 @@ pub struct Via {
 
 impl Via {
     /// The kernel chooses the source.
-    pub const ANY: Self = Self { local: None, channel: None };
+    pub const ANY: Self = Self { local: None, is_pinned: false, channel: None };
 
     /// A datagram that came to this address.
     pub const fn to(address: IpAddr, interface: u32) -> Self {
-        Self { local: Some((address, interface)), channel: None }
+        Self { local: Some((address, interface)), ..Self::ANY }
     }
 
     /// How many bytes stand in front of each datagram.

@@ -53,6 +53,7 @@ impl Context {
     /// Sends a message to the peer over this pair. It may be fragmented.
     pub(crate) fn transmit_over(&mut self, peer: &Peer, to: Endpoint, message: Draft, traffic_class: u8) {
         let Endpoint { address: destination, via } = to;
+        let via = peer.paths.agent.as_ref().map_or(via, |agent| agent.way_back(via));
         let len = via.lead() + message.len();
         self.outbox.send(message, Heading { destination, via, traffic_class, ttl: None, whole_for: None });
         self.stats.count_sent(&peer.stats, via, len);

@@ -107,6 +107,7 @@ impl Carrier {
             udp::Transmit {
                 destination,
                 source: via.local,
+                is_pinned: via.is_pinned,
                 contents,
                 segment_size,
                 traffic_class,

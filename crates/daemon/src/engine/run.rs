@@ -171,7 +171,7 @@ impl Run {
                     add(&stats.udp_truncated, 1);
                     continue;
                 }
-                let via = Via { local: train.local, channel: None };
+                let via = Via { local: train.local, ..Via::ANY };
                 let udp::Received { contents, stride, source, ecn, .. } = train;
                 self.node.handle_udp(&UdpTrain { contents, stride, source, via, ecn }, now);
                 waiting += contents.len();

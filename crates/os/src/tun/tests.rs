@@ -110,16 +110,7 @@ fn with_offload_a_train_is_handed_over_whole() {
         };
         let socket = crate::udp::UdpSocket::bind(crate::udp::Family::V4, &options).unwrap();
         let destination = (THEIRS, 2000).into();
-        let train = crate::udp::Transmit {
-            destination,
-            source: None,
-            contents: &[7; 10_000],
-            segment_size: 1000,
-            traffic_class: 0,
-            ttl: None,
-            dont_fragment: false,
-            tag: 0,
-        };
+        let train = crate::udp::Transmit::to(destination, &[7; 10_000], 1000);
         socket.send(&train).unwrap();
         let (header, packet) = next_ipv4(&tun, VIRTIO_LEN);
         assert_eq!(packet.len(), 28 + 10_000);

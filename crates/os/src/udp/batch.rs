@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::source::Leaving;
 use super::{Family, SendError, Transmit, UdpSocket};
 use crate::clock::boottime;
 use crate::socket::{ControlBuffer, Outgoing, RawAddress, send_many};
@@ -44,10 +45,9 @@ impl UdpSocket {
 
     /// The train with a source that the routing table agrees with, or without a source.
     fn with_living_source<'a>(&self, transmit: &Transmit<'a>) -> Transmit<'a> {
-        let source = transmit
-            .source
-            .and_then(|source| self.sources.choose(source, transmit.destination, self.mark.load(Relaxed), boottime));
-        Transmit { source, ..*transmit }
+        let Transmit { source, destination: to, is_pinned, .. } = *transmit;
+        let choose = |source| self.sources.choose(Leaving { source, to, is_pinned }, self.mark.load(Relaxed), boottime);
+        Transmit { source: source.and_then(choose), ..*transmit }
     }
 
     /// How many bytes of a train go into one message.

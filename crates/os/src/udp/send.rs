@@ -19,6 +19,9 @@ pub struct Transmit<'a> {
     /// leaves both to the routing table. The table also decides if it no longer routes from this IPv4 source by that
     /// interface.
     pub source: Option<(IpAddr, u32)>,
+    /// Whether to leave through that interface even where the table prefers a different one, as long as that one is named by
+    /// pinned trains, too. So of several uplinks the caller chooses one, but nothing goes around the tunnel of a VPN.
+    pub is_pinned: bool,
     /// All datagrams, back to back.
     pub contents: &'a [u8],
     /// Length of each datagram except the last, in bytes. The last may be shorter. At least 1.
@@ -37,6 +40,23 @@ pub struct Transmit<'a> {
     pub dont_fragment: bool,
     /// A value for the caller's own use. It is passed back with a failure.
     pub tag: u64,
+}
+
+impl<'a> Transmit<'a> {
+    /// A train whose way is the kernel's choice. It may be fragmented.
+    pub fn to(destination: SocketAddr, contents: &'a [u8], segment_size: usize) -> Self {
+        Self {
+            destination,
+            source: None,
+            is_pinned: false,
+            contents,
+            segment_size,
+            traffic_class: 0,
+            ttl: None,
+            dont_fragment: false,
+            tag: 0,
+        }
+    }
 }
 
 /// The reason why a train, or the rest of it, was not sent.

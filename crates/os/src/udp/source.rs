@@ -6,13 +6,17 @@
 //! route leads there any more, and treat every destination as a neighbour. An IPv6 source is kept as long as the
 //! address is ours. Otherwise the kernel refuses it.
 //!
+//! A pinned datagram names its interface, because its sender tries each of several uplinks and notices when one leads
+//! nowhere. But the table still chooses between an uplink and the tunnel of a VPN: the interface that it prefers must
+//! be one that pinned datagrams name, too.
+//!
 //! We ask the routing table through a netlink socket of our own, where the answer arrives before the system call
 //! returns. An answer is valid for a tenth of a second, and in that time we ask at most a hundred times. So even with
 //! many peers the cost stays limited, at the price of noticing changes a little later.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -24,9 +28,17 @@ const LIFETIME: Duration = Duration::from_millis(100);
 const QUESTIONS_MAX: u32 = 100;
 /// The most answers remembered. When there are more, all are forgotten.
 const ANSWERS_MAX: usize = 4_096;
+/// The most uplinks.
+const UPLINKS_MAX: usize = 64;
 
-/// Source address, destination address and interface index.
-type Way = (Ipv4Addr, SocketAddrV4, u32);
+/// How a datagram is to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Leaving {
+    /// Source address and interface index.
+    pub(super) source: (IpAddr, u32),
+    pub(super) to: SocketAddr,
+    pub(super) is_pinned: bool,
+}
 
 /// Recent answers of the routing table.
 #[derive(Debug)]
@@ -40,7 +52,9 @@ pub(super) struct Sources {
 
 #[derive(Debug, Default)]
 struct Known {
-    answers: HashMap<Way, Answer>,
+    answers: HashMap<Leaving, Answer>,
+    /// The interfaces that pinned datagrams have named.
+    uplinks: BTreeSet<u32>,
     /// The number of questions since `since`.
     asked: u32,
     since: Duration,
@@ -48,7 +62,7 @@ struct Known {
 
 #[derive(Clone, Copy, Debug)]
 struct Answer {
-    is_kept: bool,
+    route: Route,
     at: Duration,
 }
 
@@ -59,59 +73,76 @@ impl Sources {
         Self { netlink: netlink.ok(), port, known: RefCell::default() }
     }
 
-    /// The source to use for a datagram to `to`. An interface is given only if the address has no meaning without one.
-    pub(super) fn choose(
-        &self,
-        source: (IpAddr, u32),
-        to: SocketAddr,
-        mark: u32,
-        now: impl FnOnce() -> Duration,
-    ) -> Option<(IpAddr, u32)> {
-        match (source, to) {
-            // The incoming interface is not known, so there is nothing to compare.
-            ((IpAddr::V4(from), 0), SocketAddr::V4(_)) => Some((from.into(), 0)),
-            ((IpAddr::V4(from), interface), SocketAddr::V4(to)) => {
-                self.is_kept((from, to, interface), mark, now()).then_some((from.into(), 0))
+    /// The source to use for a datagram. An interface is given only if the address has no meaning without one, or if it
+    /// is pinned and the routing table prefers a different uplink.
+    pub(super) fn choose(&self, leaving: Leaving, mark: u32, now: impl FnOnce() -> Duration) -> Option<(IpAddr, u32)> {
+        let Leaving { source: (from, interface), to, is_pinned } = leaving;
+        if from.is_ipv4() != to.is_ipv4() {
+            return None;
+        }
+        // An interface that is not known compares with nothing.
+        let is_pinned = is_pinned && interface != 0;
+        if is_pinned {
+            self.add_uplink(interface);
+        }
+        match (from, to) {
+            (IpAddr::V4(_), _) if interface == 0 => Some((from, 0)),
+            (IpAddr::V4(_), _) => match self.route(leaving, mark, now()) {
+                Route::By(found) if found == interface => Some((from, 0)),
+                Route::By(found) => (is_pinned && self.is_uplink(found)).then_some((from, interface)),
+                Route::None => None,
+                // The answer was not understood, or the table is busy. That is not a reason to change anything.
+                Route::Unknown => Some((from, 0)),
+            },
+            (IpAddr::V6(ip), SocketAddr::V6(far)) if ip.is_unicast_link_local() || far.ip().is_unicast_link_local() => {
+                Some((from, interface))
             }
-            ((IpAddr::V6(from), interface), SocketAddr::V6(to)) => {
-                let is_scoped = from.is_unicast_link_local() || to.ip().is_unicast_link_local();
-                Some((from.into(), if is_scoped { interface } else { 0 }))
-            }
-            _ => None,
+            (IpAddr::V6(_), _) if is_pinned => match self.route(leaving, mark, now()) {
+                Route::By(found) if found != interface && self.is_uplink(found) => Some((from, interface)),
+                _ => Some((from, 0)),
+            },
+            (IpAddr::V6(_), _) => Some((from, 0)),
         }
     }
 
-    fn is_kept(&self, way: Way, mark: u32, now: Duration) -> bool {
-        let (Some(netlink), (from, to, interface)) = (&self.netlink, way) else { return true };
+    fn add_uplink(&self, interface: u32) {
+        let uplinks = &mut self.known.borrow_mut().uplinks;
+        if uplinks.len() < UPLINKS_MAX {
+            uplinks.insert(interface);
+        }
+    }
+
+    fn is_uplink(&self, interface: u32) -> bool {
+        self.known.borrow().uplinks.contains(&interface)
+    }
+
+    /// Where the routing table would send the datagram.
+    fn route(&self, leaving: Leaving, mark: u32, now: Duration) -> Route {
+        let Some(netlink) = &self.netlink else { return Route::Unknown };
         let mut known = self.known.borrow_mut();
         let known = &mut *known;
-        let answer = known.answers.get(&way).copied();
+        let answer = known.answers.get(&leaving).copied();
         if let Some(answer) = answer.filter(|answer| now.saturating_sub(answer.at) < LIFETIME) {
-            return answer.is_kept;
+            return answer.route;
         }
         if now.saturating_sub(known.since) >= LIFETIME {
             (known.since, known.asked) = (now, 0);
         }
         if known.asked >= QUESTIONS_MAX {
-            return answer.is_none_or(|answer| answer.is_kept);
+            return answer.map_or(Route::Unknown, |answer| answer.route);
         }
         known.asked += 1;
-        let is_kept = match ask(netlink, &question(from, self.port, to, mark)) {
-            Route::By(found) => found == interface,
-            Route::None => false,
-            // The answer was not understood, or the table is busy. That is not a reason to change anything.
-            Route::Unknown => true,
-        };
+        let route = ask(netlink, &question(leaving.source.0, self.port, leaving.to, mark));
         if known.answers.len() >= ANSWERS_MAX {
             known.answers.clear();
         }
-        known.answers.insert(way, Answer { is_kept, at: now });
-        is_kept
+        known.answers.insert(leaving, Answer { route, at: now });
+        route
     }
 }
 
 /// The routing table's answer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     /// The datagram would leave by this interface.
     By(u32),
@@ -122,17 +153,13 @@ enum Route {
 
 const HEADER_LEN: usize = 16;
 const ROUTE_LEN: usize = 12;
-/// Length of six attributes, each with a four-byte header.
-const ATTRIBUTES_LEN: usize = 6 * 8;
-const QUESTION_LEN: usize = HEADER_LEN + ROUTE_LEN + ATTRIBUTES_LEN;
-
 /// Attributes of a route request that rules may match, since Linux 4.17.
 const RTA_IP_PROTO: u16 = 27;
 const RTA_SPORT: u16 = 28;
 const RTA_DPORT: u16 = 29;
 
 /// Asks the routing table and reads the answer.
-fn ask(netlink: &OwnedFd, question: &[u8; QUESTION_LEN]) -> Route {
+fn ask(netlink: &OwnedFd, question: &[u8]) -> Route {
     let mut answer = [0; 1024];
     // Discards late answers to earlier questions.
     while recv(netlink, &mut answer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC).is_ok() {}
@@ -142,26 +169,36 @@ fn ask(netlink: &OwnedFd, question: &[u8; QUESTION_LEN]) -> Route {
 }
 
 /// RTM_GETROUTE for one of our datagrams as the kernel will route it.
-fn question(from: Ipv4Addr, port: u16, to: SocketAddrV4, mark: u32) -> [u8; QUESTION_LEN] {
-    let mut bytes = [0; QUESTION_LEN];
-    bytes[..4].copy_from_slice(&(QUESTION_LEN as u32).to_ne_bytes());
+fn question(from: IpAddr, port: u16, to: SocketAddr, mark: u32) -> Vec<u8> {
+    // The family, and full prefix lengths for both addresses.
+    let mut route = [0; ROUTE_LEN];
+    route[..3].copy_from_slice(if to.is_ipv4() {
+        &[libc::AF_INET as u8, 32, 32]
+    } else {
+        &[libc::AF_INET6 as u8, 128, 128]
+    });
+    let mut bytes = vec![0; HEADER_LEN];
+    bytes.extend_from_slice(&route);
+    let mut push = |kind: u16, value: &[u8]| {
+        bytes.extend_from_slice(&(4 + value.len() as u16).to_ne_bytes());
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    };
+    for (kind, ip) in [(libc::RTA_DST, to.ip()), (libc::RTA_SRC, from)] {
+        match ip {
+            IpAddr::V4(ip) => push(kind, &ip.octets()),
+            IpAddr::V6(ip) => push(kind, &ip.octets()),
+        }
+    }
+    push(libc::RTA_MARK, &mark.to_ne_bytes());
+    push(RTA_IP_PROTO, &[libc::IPPROTO_UDP as u8]);
+    push(RTA_SPORT, &port.to_be_bytes());
+    push(RTA_DPORT, &to.port().to_be_bytes());
+    let len = bytes.len() as u32;
+    bytes[..4].copy_from_slice(&len.to_ne_bytes());
     bytes[4..6].copy_from_slice(&libc::RTM_GETROUTE.to_ne_bytes());
     bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    // The family, and full prefix lengths for both addresses.
-    bytes[HEADER_LEN..HEADER_LEN + 3].copy_from_slice(&[libc::AF_INET as u8, 32, 32]);
-    let attributes: [(u16, &[u8]); 6] = [
-        (libc::RTA_DST, &to.ip().octets()),
-        (libc::RTA_SRC, &from.octets()),
-        (libc::RTA_MARK, &mark.to_ne_bytes()),
-        (RTA_IP_PROTO, &[libc::IPPROTO_UDP as u8]),
-        (RTA_SPORT, &port.to_be_bytes()),
-        (RTA_DPORT, &to.port().to_be_bytes()),
-    ];
-    for (room, (kind, value)) in bytes[HEADER_LEN + ROUTE_LEN..].chunks_exact_mut(8).zip(attributes) {
-        room[..2].copy_from_slice(&(4 + value.len() as u16).to_ne_bytes());
-        room[2..4].copy_from_slice(&kind.to_ne_bytes());
-        room[4..4 + value.len()].copy_from_slice(value);
-    }
     bytes
 }
 
@@ -194,6 +231,8 @@ fn read(answer: &[u8]) -> Route {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::netns::isolated_async;
 
@@ -201,6 +240,15 @@ mod tests {
 
     fn to(address: impl Into<IpAddr>) -> SocketAddr {
         SocketAddr::new(address.into(), 7)
+    }
+
+    fn kept(source: (IpAddr, u32), to: SocketAddr) -> Leaving {
+        Leaving { source, to, is_pinned: false }
+    }
+
+    fn ip(arguments: &str) {
+        let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}");
     }
 
     fn at(milliseconds: u64) -> Duration {
@@ -212,13 +260,13 @@ mod tests {
         isolated_async(|_| async {
             let sources = Sources::new(51820);
             let here = to([127, 0, 0, 1]);
-            assert_eq!(sources.choose(LOOPBACK, here, 0, || at(0)), Some((LOOPBACK.0, 0)));
-            assert_eq!(sources.choose((LOOPBACK.0, 7), here, 0, || at(0)), None, "a different interface");
+            assert_eq!(sources.choose(kept(LOOPBACK, here), 0, || at(0)), Some((LOOPBACK.0, 0)));
+            assert_eq!(sources.choose(kept((LOOPBACK.0, 7), here), 0, || at(0)), None, "a different interface");
             let gone = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77));
-            assert_eq!(sources.choose((gone, 1), here, 0, || at(0)), None, "not ours");
+            assert_eq!(sources.choose(kept((gone, 1), here), 0, || at(0)), None, "not ours");
             let nowhere = to([198, 51, 100, 1]);
-            assert_eq!(sources.choose(LOOPBACK, nowhere, 0, || at(0)), None, "no route");
-            assert_eq!(sources.choose((gone, 0), here, 0, || at(0)), Some((gone, 0)), "nothing to compare with");
+            assert_eq!(sources.choose(kept(LOOPBACK, nowhere), 0, || at(0)), None, "no route");
+            assert_eq!(sources.choose(kept((gone, 0), here), 0, || at(0)), Some((gone, 0)), "nothing to compare with");
         });
     }
 
@@ -229,10 +277,10 @@ mod tests {
             let ours: IpAddr = [192, 0, 2, 1].into();
             let there = to([192, 0, 2, 9]);
             netlink.add_address(1, ours, 24).await.unwrap();
-            assert_eq!(sources.choose((ours, 1), there, 0, || at(1_000)), Some((ours, 0)));
+            assert_eq!(sources.choose(kept((ours, 1), there), 0, || at(1_000)), Some((ours, 0)));
             netlink.delete_address(1, ours, 24).await.unwrap();
-            assert_eq!(sources.choose((ours, 1), there, 0, || at(1_099)), Some((ours, 0)), "not asked again");
-            assert_eq!(sources.choose((ours, 1), there, 0, || at(1_100)), None);
+            assert_eq!(sources.choose(kept((ours, 1), there), 0, || at(1_099)), Some((ours, 0)), "not asked again");
+            assert_eq!(sources.choose(kept((ours, 1), there), 0, || at(1_100)), None);
         });
     }
 
@@ -243,11 +291,11 @@ mod tests {
             let to = |number: u32| to(Ipv4Addr::from(0x7f00_0000 + number));
             for number in 1..=200 {
                 // Beyond the limit there are no answers, so nothing changes.
-                let wrong_interface = sources.choose((LOOPBACK.0, 7), to(number), 0, || at(0));
+                let wrong_interface = sources.choose(kept((LOOPBACK.0, 7), to(number)), 0, || at(0));
                 assert_eq!(wrong_interface.is_some(), number > QUESTIONS_MAX, "{number}");
             }
             for number in 1..=2 * ANSWERS_MAX as u32 {
-                sources.choose(LOOPBACK, to(number), 0, || at(1_000 * u64::from(number)));
+                sources.choose(kept(LOOPBACK, to(number)), 0, || at(1_000 * u64::from(number)));
                 assert!(sources.known.borrow().answers.len() <= ANSWERS_MAX);
             }
         });
@@ -266,8 +314,7 @@ mod tests {
                 "rule add ipproto udp sport 4001 table 200",
                 "rule add ipproto udp dport 4002 table 200",
             ] {
-                let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
-                assert!(status.success(), "ip {arguments}");
+                ip(arguments);
             }
             let near = netlink.link("near").await.unwrap().expect("it was made just now").index;
             for (ours, theirs, is_kept) in
@@ -275,8 +322,59 @@ mod tests {
             {
                 let there = SocketAddr::new([198, 51, 100, 1].into(), theirs);
                 let source = ([192, 0, 2, 1].into(), near);
-                let chosen = Sources::new(ours).choose(source, there, 0, || at(0));
+                let chosen = Sources::new(ours).choose(kept(source, there), 0, || at(0));
                 assert_eq!(chosen, is_kept.then_some((source.0, 0)), "from {ours} to {theirs}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_pinned_datagram_leaves_by_its_uplink_but_not_around_a_tunnel() {
+        isolated_async(|netlink| async move {
+            for arguments in [
+                "link add first type veth peer name beyond",
+                "link add second type veth peer name behind",
+                "link add tunnel type veth peer name inner",
+                "link set first up",
+                "link set second up",
+                "link set beyond up",
+                "link set behind up",
+                "link set tunnel up",
+                "link set inner up",
+                "address add 192.0.2.1/24 dev first",
+                "address add 198.51.100.1/24 dev second",
+                "-6 address add 2001:db8:1::1/64 dev first nodad",
+                "-6 address add 2001:db8:2::1/64 dev second nodad",
+                "route add default via 192.0.2.9",
+                "route add default via 198.51.100.9 metric 200",
+                "-6 route add default via 2001:db8:1::9 metric 100",
+                "-6 route add default via 2001:db8:2::9 metric 200",
+                "route add 203.0.113.128/25 dev tunnel",
+                "-6 route add 2001:db8:128::/48 dev tunnel",
+            ] {
+                ip(arguments);
+            }
+            let first = netlink.link("first").await.unwrap().expect("it was made just now").index;
+            let second = netlink.link("second").await.unwrap().expect("it was made just now").index;
+            for [one, other, outside, inside] in [
+                ["192.0.2.1", "198.51.100.1", "203.0.113.1", "203.0.113.129"],
+                ["2001:db8:1::1", "2001:db8:2::1", "2001:db8:127::1", "2001:db8:128::1"],
+            ] {
+                let [one, other, outside, inside] =
+                    [one, other, outside, inside].map(|ip| ip.parse::<IpAddr>().unwrap());
+                // IPv6 takes any source of ours.
+                let unpinned = other.is_ipv6().then_some((other, 0));
+                let sources = Sources::new(51820);
+                let choose = |source, ip, is_pinned, seconds: u64| {
+                    sources.choose(Leaving { source, to: to(ip), is_pinned }, 0, || at(1_000 * seconds))
+                };
+                assert_eq!(choose((other, second), outside, false, 1), unpinned);
+                assert_eq!(choose((other, second), outside, true, 2), unpinned, "the first one is not known");
+                assert_eq!(choose((one, first), outside, true, 3), Some((one, 0)));
+                assert_eq!(choose((other, second), outside, true, 4), Some((other, second)));
+                assert_eq!(choose((other, second), inside, true, 5), unpinned);
+                assert_eq!(choose((one, first), inside, true, 6), one.is_ipv6().then_some((one, 0)));
+                assert_eq!(choose((other, second), outside, false, 7), unpinned);
             }
         });
     }
@@ -313,8 +411,8 @@ mod tests {
         let global: IpAddr = "2001:db8::1".parse().unwrap();
         let local: IpAddr = "fe80::1".parse().unwrap();
         let never = || unreachable!("nobody asks the time");
-        assert_eq!(sources.choose((global, 3), to(global), 0, never), Some((global, 0)));
-        assert_eq!(sources.choose((local, 3), to(local), 0, never), Some((local, 3)));
-        assert_eq!(sources.choose((global, 3), to([192, 0, 2, 1]), 0, never), None, "of two families");
+        assert_eq!(sources.choose(kept((global, 3), to(global)), 0, never), Some((global, 0)));
+        assert_eq!(sources.choose(kept((local, 3), to(local)), 0, never), Some((local, 3)));
+        assert_eq!(sources.choose(kept((global, 3), to([192, 0, 2, 1])), 0, never), None, "of two families");
     }
 }

@@ -32,16 +32,7 @@ pub(super) fn pair(family: Family, sender: &BindOptions, receiver: &BindOptions)
 }
 
 pub(super) fn train(destination: SocketAddr, contents: &[u8], segment_size: usize) -> Transmit<'_> {
-    Transmit {
-        destination,
-        source: None,
-        contents,
-        segment_size,
-        traffic_class: 0,
-        ttl: None,
-        dont_fragment: false,
-        tag: 0,
-    }
+    Transmit::to(destination, contents, segment_size)
 }
 
 /// `count` different datagrams of `len` bytes.

@@ -245,13 +245,10 @@ fn wants_df(len: usize, had_df: bool) -> bool {
 
 fn transmit((to, contents, stride, ecn): (Leg, &[u8], usize, u8), dont_fragment: bool, tag: u64) -> udp::Transmit<'_> {
     udp::Transmit {
-        destination: to.remote,
         source: to.local,
-        contents,
-        segment_size: stride,
         traffic_class: ecn,
-        ttl: None,
         dont_fragment,
         tag,
+        ..udp::Transmit::to(to.remote, contents, stride)
     }
 }

@@ -63,7 +63,7 @@ fn a_cookie_leaves_from_where_it_was_asked_for_and_names_no_interface_of_ipv4() 
         let local = local.map(|(address, interface)| (address.parse().expect("an address"), interface));
         let source = source.parse().expect("an endpoint");
         let train =
-            UdpTrain { contents: &message, stride: message.len(), source, via: Via { local, channel: None }, ecn: 0 };
+            UdpTrain { contents: &message, stride: message.len(), source, via: Via { local, ..Via::ANY }, ecn: 0 };
         node.handle_udp(&train, now);
         let sent = node.poll_outputs().filter_map(|output| match output {
             Output::Transmit(transmit) => Some((transmit.contents[0], transmit.via.local)),

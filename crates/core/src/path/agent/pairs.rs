@@ -1,9 +1,9 @@
 //! The pairs of one peer: each of our bases with each address of the peer, and each channel of a relay.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::Base;
 use super::pair::Pair;
+use super::{Agent, Base};
 use crate::path::endpoint::Endpoint;
 use crate::{Instant, Remote, Via};
 
@@ -21,6 +21,8 @@ pub(super) struct Pairs {
     /// The candidates that control knows, and those that the peer has told in the session.
     known: Vec<SocketAddr>,
     told: Vec<SocketAddr>,
+    /// The addresses of ours that datagrams may leave from.
+    bases: Vec<Base>,
 }
 
 impl Pairs {
@@ -60,7 +62,7 @@ impl Pairs {
             let oldest = self.list.iter().position(heard)?;
             self.list.remove(oldest);
         }
-        self.add(from, false, now)
+        self.add(Endpoint { via: self.pinned(from.via), ..from }, false, now)
     }
 
     fn add(&mut self, endpoint: Endpoint, is_named: bool, now: Instant) -> Option<u8> {
@@ -87,7 +89,7 @@ impl Pairs {
         self.list.retain(is_there);
         let mut has_new = false;
         for (address, channel) in &remote.relayed {
-            let endpoint = Endpoint { address: *address, via: Via { local: None, channel: Some(*channel) } };
+            let endpoint = Endpoint { address: *address, via: Via { channel: Some(*channel), ..Via::ANY } };
             if self.at_mut(endpoint).is_none() {
                 has_new |= self.add(endpoint, true, now).is_some();
             }
@@ -103,6 +105,7 @@ impl Pairs {
 
     /// Makes the pairs of these bases with all candidates. Pairs that are proven or in use, or were only heard, stay.
     pub(super) fn set_bases(&mut self, bases: &[Base], primary: Option<u8>, now: Instant) -> bool {
+        bases.clone_into(&mut self.bases);
         let mut remotes = self.told.clone();
         for address in &self.known {
             if !remotes.contains(address) {
@@ -110,29 +113,44 @@ impl Pairs {
             }
         }
         remotes.truncate(MAX_REMOTE);
-        let mut wanted = Vec::new();
-        for address in remotes {
-            let locals: Vec<_> = bases.iter().filter(|base| base.0.is_ipv4() == address.is_ipv4()).collect();
-            // With one address to send from, the kernel knows better, and follows when it changes.
-            if locals.len() < 2 {
-                wanted.push(Endpoint::configured(address));
-            } else {
-                let via = |local| Via { local: Some(local), channel: None };
-                wanted.extend(locals.iter().map(|local| Endpoint { address, via: via(**local) }));
-            }
-        }
+        let wanted: Vec<_> = remotes.into_iter().flat_map(|address| self.endpoints_to(address)).collect();
         self.list.retain(|pair| {
             let is_kept = pair.is_relayed() || pair.is_proven() || !pair.is_named || Some(pair.number) == primary;
             is_kept || wanted.contains(&pair.endpoint)
         });
         let mut has_new = false;
         for endpoint in wanted {
-            match self.list.iter_mut().find(|pair| is_same(pair.endpoint, endpoint)) {
+            let serves = |pair: &Pair| {
+                is_same(pair.endpoint, endpoint) && pair.endpoint.via.local.is_none_or(|base| bases.contains(&base))
+            };
+            match self.list.iter_mut().find(|pair| serves(pair)) {
                 Some(pair) => pair.is_named = true,
                 None => has_new |= self.add(endpoint, true, now).is_some(),
             }
         }
         has_new
+    }
+
+    /// The endpoints of pairs with this address of the peer. With one address to send from, the kernel knows better, and
+    /// follows when it changes.
+    fn endpoints_to(&self, address: SocketAddr) -> Vec<Endpoint> {
+        let bases: Vec<_> = self.bases_of(address.ip()).collect();
+        if bases.len() < 2 {
+            return vec![Endpoint::configured(address)];
+        }
+        let over = |(ip, interface)| Endpoint { address, via: self.pinned(Via::to(ip, interface)) };
+        bases.into_iter().map(over).collect()
+    }
+
+    fn bases_of(&self, family: IpAddr) -> impl Iterator<Item = Base> {
+        self.bases.iter().copied().filter(move |(ip, _)| ip.is_ipv4() == family.is_ipv4())
+    }
+
+    /// The same way. It is pinned if it leaves directly through one of several uplinks.
+    fn pinned(&self, via: Via) -> Via {
+        let is_pinned = via.channel.is_none()
+            && via.local.is_some_and(|base| self.bases.contains(&base) && self.bases_of(base.0).nth(1).is_some());
+        Via { is_pinned, ..via }
     }
 
     /// Forgets what was proven of all pairs.
@@ -141,6 +159,13 @@ impl Pairs {
             pair.forget();
         }
         self.list.retain(|pair| pair.is_named || Some(pair.number) == primary);
+    }
+}
+
+impl Agent {
+    /// The way back to where a datagram came from.
+    pub(crate) fn way_back(&self, via: Via) -> Via {
+        self.pairs.pinned(via)
     }
 }
 
@@ -186,5 +211,42 @@ mod tests {
         assert!(agent.on_reply((id, 1), second, Duration::ZERO, now).is_some());
         let proven: Vec<_> = agent.pairs.iter().filter(|pair| pair.is_proven()).map(|pair| pair.endpoint).collect();
         assert_eq!(proven, [second]);
+    }
+
+    fn of(bases: &[Base]) -> (Pairs, Instant) {
+        let (mut pairs, now) = (Pairs::default(), Instant::from_start(Duration::from_secs(1)));
+        let candidates = vec!["203.0.113.1:51820".parse().unwrap()];
+        assert!(pairs.set_remote(&Remote { candidates, ..Remote::default() }, bases, None, now));
+        (pairs, now)
+    }
+
+    fn vias(pairs: &Pairs) -> Vec<Via> {
+        pairs.iter().map(|pair| pair.endpoint.via).collect()
+    }
+
+    #[test]
+    fn a_pair_is_pinned_to_its_base_where_there_are_several_of_its_family() {
+        let bases: [Base; 3] = [("192.168.1.2", 2), ("198.51.100.18", 3), ("2001:db8::2", 2)]
+            .map(|(ip, interface)| (ip.parse().unwrap(), interface));
+        let way = |at: usize, is_pinned| Via { is_pinned, ..Via::to(bases[at].0, bases[at].1) };
+        let (mut pairs, now) = of(&bases);
+        assert_eq!(vias(&pairs), [way(0, true), way(1, true)]);
+        for (at, is_pinned) in [(1, true), (2, false)] {
+            let address = if is_pinned { "203.0.113.7:4000" } else { "[2001:db8::7]:4000" }.parse().unwrap();
+            let heard = pairs.ensure(Endpoint { address, via: way(at, false) }, now).unwrap();
+            assert_eq!(pairs.get(heard).unwrap().endpoint.via, way(at, is_pinned));
+        }
+        assert_eq!(vias(&of(&bases[1..]).0), [Via::ANY], "the kernel chooses where there is one");
+    }
+
+    #[test]
+    fn a_pair_whose_base_is_gone_keeps_no_other_from_being_tried() {
+        let bases: [Base; 2] = [("192.168.1.2".parse().unwrap(), 2), ("198.51.100.18".parse().unwrap(), 3)];
+        let (mut pairs, now) = of(&bases);
+        pairs.list[1].on_proof(now);
+        let kept = pairs.list[1].endpoint.via;
+        assert!(pairs.set_bases(&bases[..1], None, now));
+        assert_eq!(vias(&pairs), [kept, Via::ANY], "what is proven stays, and the address is tried anew");
+        assert!(!pairs.set_bases(&bases[..1], None, now), "once");
     }
 }
