@@ -17,7 +17,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use ipnet::IpNet;
 use overlay_core::{
     Command, DropReason, Instant, Joins, Node, NodeConfig, Output, PeerConfig, PeerKey, PeerStats, PeerTag, Protocol,
-    Rule, Transmit, UdpTrain, Via,
+    Remote, Rule, Transmit, UdpTrain, Via,
 };
 use overlay_sim::packet::Ends;
 use overlay_wire::checksum;
@@ -59,15 +59,17 @@ fn outbound(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("out");
     let [v4, v6] = [ends(Ipv4Addr::new(10, 77, 0, 1), Ipv4Addr::new(10, 77, 0, 2)), ends(v6(1), v6(2))];
     let cases = [
-        ("train/v4", Frame::tcp(v4, SUPER_PACKET_MAX), 1),
-        ("train/v6", Frame::tcp(v6, SUPER_PACKET_MAX), 1),
-        ("full packet", Frame::tcp(v4, MTU.into()), 64),
-        ("small", Frame::udp(v4, 4660), 64),
+        ("train/v4", Frame::tcp(v4, SUPER_PACKET_MAX), 1, Paths::Configured),
+        ("train/v6", Frame::tcp(v6, SUPER_PACKET_MAX), 1, Paths::Configured),
+        ("full packet", Frame::tcp(v4, MTU.into()), 64, Paths::Configured),
+        ("small", Frame::udp(v4, 4660), 64, Paths::Configured),
+        ("found/train", Frame::tcp(v4, SUPER_PACKET_MAX), 1, Paths::Found),
+        ("found/small", Frame::udp(v4, 4660), 64, Paths::Found),
     ];
-    for (name, frame, calls) in cases {
-        let mut pair = Pair::new(None);
+    for (name, frame, calls, paths) in cases {
+        let mut pair = Pair::with(None, paths);
         group.throughput(match name {
-            "small" => Throughput::Elements(calls as u64),
+            "small" | "found/small" => Throughput::Elements(calls as u64),
             _ => Throughput::Bytes((calls * frame.packet.len()) as u64),
         });
         group.bench_function(name, |bencher| {
@@ -96,11 +98,17 @@ fn inbound(criterion: &mut Criterion) {
         group.bench_function(format!("train/{family}"), |bencher| pair.receive(bencher, &[Frame::train(ends)]));
         pair.assert_nothing_dropped();
     }
-    let mut pair = Pair::new(None);
+    let mut pair = Pair::with(None, Paths::Found);
+    let train = Frame::train(ends(Pair::FAR_V4, Pair::NEAR_V4));
+    group.bench_function("found/train", |bencher| pair.receive(bencher, std::slice::from_ref(&train)));
+    pair.assert_nothing_dropped();
     group.throughput(Throughput::Elements(SMALL as u64));
     let small = vec![Frame::udp(ends(Pair::FAR_V4, Pair::NEAR_V4), 4660); SMALL];
-    group.bench_function("small", |bencher| pair.receive(bencher, &small));
-    pair.assert_nothing_dropped();
+    for (name, paths) in [("small", Paths::Configured), ("found/small", Paths::Found)] {
+        let mut pair = Pair::with(None, paths);
+        group.bench_function(name, |bencher| pair.receive(bencher, &small));
+        pair.assert_nothing_dropped();
+    }
     group.finish();
 }
 
@@ -188,6 +196,19 @@ impl Clock {
         self.calls.set(self.calls.get() + 1);
         Self::START + Duration::from_micros(self.calls.get())
     }
+
+    fn advance(&self, by: Duration) {
+        self.calls.set(self.calls.get() + by.as_micros() as u64);
+    }
+}
+
+/// How each node of a pair knows where the other one is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paths {
+    /// It is configured, as with `[[peer]]`.
+    Configured,
+    /// Its path agent has found out, as between agents.
+    Found,
 }
 
 /// Two nodes with a session between them. `near` is the one that is measured.
@@ -196,6 +217,7 @@ struct Pair {
     far: Node,
     clock: Clock,
     allow: Option<Vec<Rule>>,
+    paths: Paths,
 }
 
 impl Pair {
@@ -204,26 +226,40 @@ impl Pair {
 
     /// Creates the pair. `allow` lists what `far` may open towards `near`.
     fn new(allow: Option<Vec<Rule>>) -> Self {
+        Self::with(allow, Paths::Configured)
+    }
+
+    fn with(allow: Option<Vec<Rule>>, paths: Paths) -> Self {
         let clock = Clock::default();
         let (near, far) = (node(1, &clock), node(2, &clock));
-        let mut pair = Self { near, far, clock, allow };
+        let mut pair = Self { near, far, clock, allow, paths };
         let config = pair.config_of_far(pair.allow.clone());
         add_peer(&mut pair.near, 0, config, &pair.clock);
-        let known =
-            PeerConfig { endpoint: Some(outside(1)), allowed_ips: inside(1), ..PeerConfig::of(public_key(&pair.near)) };
+        let known = pair.config_of(1, public_key(&pair.near));
         add_peer(&mut pair.far, 0, known, &pair.clock);
+        if paths == Paths::Found {
+            for (node, other) in [(&mut pair.near, 2), (&mut pair.far, 1)] {
+                let remote = Remote { candidates: vec![outside(other)], ..Remote::default() };
+                let command = Command::SetRemote { peer: PeerTag::from_bits(0), remote };
+                node.handle_command(command, pair.clock.tick()).expect("a peer that was just added");
+            }
+        }
         pair.shake_hands();
+        if paths == Paths::Found {
+            pair.find_paths();
+        }
         pair
     }
 
     /// The configuration of `far` at `near`.
     fn config_of_far(&self, allow: Option<Vec<Rule>>) -> PeerConfig {
-        PeerConfig {
-            endpoint: Some(outside(2)),
-            allowed_ips: inside(2),
-            allow,
-            ..PeerConfig::of(public_key(&self.far))
-        }
+        PeerConfig { allow, ..self.config_of(2, public_key(&self.far)) }
+    }
+
+    fn config_of(&self, number: u8, key: PeerKey) -> PeerConfig {
+        let finds_paths = self.paths == Paths::Found;
+        let endpoint = (!finds_paths).then(|| outside(number));
+        PeerConfig { endpoint, allowed_ips: inside(number), finds_paths, ..PeerConfig::of(key) }
     }
 
     fn shake_hands(&mut self) {
@@ -234,6 +270,19 @@ impl Pair {
             deliver(&mut self.far, 2, &mut self.near, &self.clock);
         }
         assert_eq!(self.near.stats().handshakes_completed.value(), 1);
+    }
+
+    /// Lets both path agents find each other.
+    fn find_paths(&mut self) {
+        let Self { near, far, clock, .. } = self;
+        for _ in 0..100 {
+            clock.advance(Duration::from_millis(20));
+            near.handle_timeout(clock.tick());
+            deliver(near, 1, far, clock);
+            far.handle_timeout(clock.tick());
+            deliver(far, 2, near, clock);
+        }
+        assert!(near.stats().path_probes_answered.value() > 0);
     }
 
     /// Measures how `near` receives these frames. `far` seals each of them into a train of its own.
