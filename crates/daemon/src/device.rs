@@ -148,7 +148,7 @@ impl Device {
         table.set_peers(shown);
         for (peer, resolved) in &peers {
             if let Some(address) = resolved.as_ref().and_then(|addresses| addresses.first()) {
-                table.on_endpoint_resolved(peer.public_key, *address);
+                table.on_first_endpoint(peer.public_key, *address, false);
             }
         }
         let parts = Parts { node, tun, sockets, stats: Arc::clone(&shell), scheduling };

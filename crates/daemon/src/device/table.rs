@@ -154,11 +154,13 @@ impl Table {
         self.read().peers.get(&key).and_then(|peer| Some(peer.agent.as_ref()?.identity))
     }
 
-    /// Records an address of the host name that is a peer's endpoint. As in the node, it does not replace a known endpoint.
+    /// Records where a peer will be called first, which is perhaps a relay. As in the node, it does not replace a known endpoint.
     /// Events report when that one changes.
-    pub fn on_endpoint_resolved(&self, key: PeerKey, endpoint: SocketAddr) {
-        if let Some(peer) = self.write().peers.get_mut(&key) {
-            peer.endpoint.get_or_insert(endpoint);
+    pub fn on_first_endpoint(&self, key: PeerKey, endpoint: SocketAddr, is_relayed: bool) {
+        if let Some(peer) = self.write().peers.get_mut(&key)
+            && peer.endpoint.is_none()
+        {
+            peer.on_endpoint(endpoint, is_relayed);
         }
     }
 

@@ -101,11 +101,12 @@ async fn call(agent: &mut Agent, all: bool, running: &Running) -> Result<(), Fai
     for (key, remote) in agent.remotes(all) {
         let Some(peer) = running.device.table().tag_of(key) else { continue };
         tracing::debug!(?peer, ?remote, "where a peer may be reached");
-        let first = remote.candidates.first().copied().filter(|_| remote.relayed.is_empty());
+        let relay = remote.relayed.first().map(|(relay, _)| (*relay, true));
+        let first = relay.or_else(|| Some((*remote.candidates.first()?, false)));
         // A peer that is gone needs no endpoint.
         let _ = running.device.engine().command(Command::SetRemote { peer, remote }).await;
-        if let Some(first) = first {
-            running.device.table().on_endpoint_resolved(key, first);
+        if let Some((first, is_relayed)) = first {
+            running.device.table().on_first_endpoint(key, first, is_relayed);
         }
     }
     for key in informed {

@@ -248,11 +248,20 @@ fn a_resolved_name_fills_an_empty_endpoint_and_never_moves_a_live_session() {
     let shown = &view.status().peers[0];
     assert_eq!((shown.state, shown.endpoint_name.as_deref()), (PeerState::NoEndpoint, Some("bob.example.net:51820")));
 
-    view.table().on_endpoint_resolved(PeerKey([0xbb; 32]), endpoint("192.0.2.1:51820"));
+    view.table().on_first_endpoint(PeerKey([0xbb; 32]), endpoint("192.0.2.1:51820"), false);
     assert_eq!(view.status().peers[0].endpoint, Some(endpoint("192.0.2.1:51820")));
     shake_hands(&view, 0xbb, now(), 1);
-    view.table().on_endpoint_resolved(PeerKey([0xbb; 32]), endpoint("192.0.2.2:51820"));
+    view.table().on_first_endpoint(PeerKey([0xbb; 32]), endpoint("192.0.2.2:51820"), false);
     assert_eq!(view.status().peers[0].endpoint, Some(endpoint("192.0.2.1:51820")));
+}
+
+#[test]
+fn a_peer_that_a_relay_leads_to_is_idle_until_it_is_called() {
+    let view = view([config::Peer { endpoint: None, ..bob() }]);
+    assert_eq!(view.status().peers[0].state, PeerState::NoEndpoint);
+    view.table().on_first_endpoint(PeerKey([0xbb; 32]), endpoint("192.0.2.9:7447"), true);
+    let shown = &view.status().peers[0];
+    assert_eq!((shown.state, shown.path), (PeerState::Idle, Some(PathKind::Relay)));
 }
 
 #[test]
