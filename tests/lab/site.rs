@@ -16,8 +16,8 @@ use overlay_sim::nat::Kind;
 use super::internet::{Attachment, End, Internet, Segment};
 use super::{Host, Lab, Process};
 
-/// The network behind every router that translates.
-const PRIVATE: &str = "192.168.1";
+/// The network behind every router that translates, and behind that of a second uplink.
+const PRIVATE: [&str; 2] = ["192.168.1", "192.168.2"];
 /// The bridge that joins the hosts of a site.
 const LAN: &str = "lan";
 /// Its Ethernet address, which would change with its ports otherwise.
@@ -33,6 +33,8 @@ pub struct Site {
     /// The carrier's router in front of it.
     carrier: Option<Host>,
     attachment: Attachment,
+    /// The network behind the router, if that translates.
+    private: &'static str,
     hosts: AtomicU8,
 }
 
@@ -48,20 +50,25 @@ pub struct Ageing {
 impl Site {
     /// Creates the routers of a site. `name` is short: it becomes part of their names.
     pub fn new(lab: &Lab, internet: &Internet, end: End, name: &str, kind: Kind) -> Site {
-        Site::attached(lab, internet, end, name, kind, |router| internet.attach(lab, router, end))
+        Site::attached(lab, (internet, end), (name, kind), PRIVATE[0], |router| internet.attach(lab, router, end))
     }
 
     /// The same, on a link that other sites share.
     pub fn on(segment: &Segment, lab: &Lab, internet: &Internet, name: &str, kind: Kind) -> Site {
-        Site::attached(lab, internet, segment.end(), name, kind, |router| internet.attach_to(segment, lab, router))
+        let attach = |router: &Host| internet.attach_to(segment, lab, router);
+        Site::attached(lab, (internet, segment.end()), (name, kind), PRIVATE[0], attach)
+    }
+
+    /// The site of a second uplink: hosts of a different site can join it.
+    pub fn beside(lab: &Lab, internet: &Internet, end: End, name: &str, kind: Kind) -> Site {
+        Site::attached(lab, (internet, end), (name, kind), PRIVATE[1], |router| internet.attach(lab, router, end))
     }
 
     fn attached(
         lab: &Lab,
-        internet: &Internet,
-        end: End,
-        name: &str,
-        kind: Kind,
+        (internet, end): (&Internet, End),
+        (name, kind): (&str, Kind),
+        private: &'static str,
         attach: impl FnOnce(&Host) -> Attachment,
     ) -> Site {
         let router = lab.router(&format!("r-{name}"));
@@ -73,7 +80,8 @@ impl Site {
         }
         router.ip(&format!("link add {LAN} address {LAN_ADDRESS} type bridge"));
         router.exec(format!("sysctl -qw net.ipv6.conf.{LAN}.accept_dad=0"));
-        let site = Site { kind, name: name.into(), router, carrier, attachment, hosts: AtomicU8::new(0) };
+        let (name, hosts) = (name.into(), AtomicU8::new(0));
+        let site = Site { kind, name, router, carrier, attachment, private, hosts };
         for address in site.inside_addresses(1) {
             site.router.ip(&format!("address add {address} dev {LAN}"));
         }
@@ -89,17 +97,26 @@ impl Site {
     /// Adds a host behind the router.
     pub fn host(&self, lab: &Lab, name: &str) -> Host {
         let host = lab.host(name);
+        self.connect(lab, &host, "");
+        host
+    }
+
+    /// Adds an uplink to a host of a different site. Its default route remains the one before.
+    pub fn join(&self, lab: &Lab, host: &Host) {
+        self.connect(lab, host, " metric 2000");
+    }
+
+    fn connect(&self, lab: &Lab, host: &Host, metric: &str) {
         let number = self.hosts.fetch_add(1, Ordering::Relaxed) + 2;
         let addresses = self.inside_addresses(number);
         let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
-        lab.link(&host, &self.router, &addresses, &[]);
-        self.router.ip(&format!("link set {} master {LAN}", self.router.link_to(&host)));
+        lab.link(host, &self.router, &addresses, &[]);
+        self.router.ip(&format!("link set {} master {LAN}", self.router.link_to(host)));
         for gateway in self.inside_addresses(1) {
             let (address, _) = gateway.split_once('/').expect("a prefix");
             let family = if address.contains(':') { "-6" } else { "-4" };
-            host.ip(&format!("{family} route add default via {address}"));
+            host.ip(&format!("{family} route add default via {address}{metric}"));
         }
-        host
     }
 
     /// Its kind.
@@ -195,7 +212,7 @@ impl Site {
 
     /// The rules of one router. Its WAN is the only link that leads to `core...` or to the carrier.
     fn rules(&self, kind: Kind, own: Ipv4Addr, idle: Duration) -> String {
-        let first = format!("{PRIVATE}.2");
+        let first = format!("{}.2", self.private);
         let idle = idle.as_secs();
         let independent = format!(
             "map fullcone {{ type inet_service : ipv4_addr . inet_service; flags timeout; size 65535; }}
@@ -296,7 +313,7 @@ impl Site {
     fn inside_addresses(&self, host: u8) -> Vec<String> {
         let [v4, v6] = match self.kind {
             Kind::None | Kind::Ipv6Firewall => self.public_addresses(host).map(|address| address.to_string()),
-            _ => return vec![format!("{PRIVATE}.{host}/24")],
+            _ => return vec![format!("{}.{host}/24", self.private)],
         };
         match self.kind {
             Kind::Ipv6Firewall => vec![format!("{v6}/64")],

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use overlay_core::{Candidate, CandidateKind, CandidateScope, Nat, Node};
 use overlay_os::netlink::{Address, Link, MAIN_TABLE, Route};
 
+use super::relays::Base;
 use crate::config::Candidates as Choice;
 
 /// The kinds of links that lead into tunnels.
@@ -75,6 +76,11 @@ impl Candidates {
     /// All of them, for the node.
     pub(super) fn all(&self) -> &[Candidate] {
         &self.all
+    }
+
+    /// The addresses of uplinks, each with the index of its link.
+    pub(super) fn bases(&self) -> Vec<Base> {
+        self.all.iter().filter_map(|candidate| candidate.base).collect()
     }
 
     /// Whether a peer at these addresses shares a public address of ours.
@@ -144,7 +150,7 @@ pub(super) fn is_reachable(address: IpAddr) -> bool {
 }
 
 /// Whether an address means something in one network alone.
-fn is_private(address: IpAddr) -> bool {
+pub(super) fn is_private(address: IpAddr) -> bool {
     match address {
         // 100.64.0.0/10 is that of carriers (RFC 6598).
         IpAddr::V4(address) => address.is_private() || (address.octets()[0], address.octets()[1] & 0xc0) == (100, 64),

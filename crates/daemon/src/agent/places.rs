@@ -42,6 +42,7 @@ impl Agent {
         inner.extend(self.addresses());
         let seen = (&self.relays.observed()[..], &self.meetings.seen_from()[..]);
         let candidates = Candidates::of(&self.host, seen, &inner, self.port);
+        self.relays.set_uplinks(&candidates.bases(), candidates::is_private);
         if candidates != self.candidates {
             self.candidates = candidates;
             self.told.clear();

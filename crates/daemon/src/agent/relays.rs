@@ -6,7 +6,7 @@
 //! * A peer is reached at *its* home relay: there we are bound, too, and open a channel with the permit that the peer gave us.
 //!   A channel that an open peer has opened to us leads to it as well (`ways`).
 //! * What is said to relays, and what they answer, goes through the node's own sockets, so that they see the address from
-//!   which the tunnels are sent.
+//!   which the tunnels are sent. Where there are several uplinks, each asks how it is seen (`uplinks`).
 //!
 //! Everything here is pure but for `tend`, which joins it with the agent. An idle peer costs nothing but the bindings: at most
 //! six datagrams a minute to a relay.
@@ -17,10 +17,11 @@ mod relay;
 mod tend;
 #[cfg(test)]
 mod tests;
+mod uplinks;
 mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ use overlay_wire::signed::{PublicKey, RelayPlace, SecretKey};
 use self::choice::{Choice, Measured};
 use self::permits::{Permits, Withdrawn};
 use self::relay::{Fact, Relay};
+pub(super) use self::uplinks::Base;
+use self::uplinks::Uplinks;
 use self::ways::Ways;
 use crate::engine::Datagram;
 
@@ -52,6 +55,7 @@ pub(super) struct Relays {
     permits: Permits,
     withdrawn: Withdrawn,
     ways: Ways,
+    uplinks: Uplinks,
     /// Envelopes that say that we are a member, by the rendezvous that signed them.
     memberships: BTreeMap<PublicKey, Vec<u8>>,
     outgoing: Vec<Datagram>,
@@ -84,6 +88,7 @@ impl Relays {
             permits: Permits::default(),
             withdrawn: Withdrawn::default(),
             ways: Ways::default(),
+            uplinks: Uplinks::default(),
             memberships: BTreeMap::new(),
             outgoing: Vec::new(),
             facts: Vec::new(),
@@ -97,13 +102,26 @@ impl Relays {
     pub(super) fn on_relay(&mut self, key: PublicKey, beside: PublicKey, addresses: Vec<SocketAddr>, now: Now) {
         if let Some(relay) = self.all.get_mut(&key) {
             relay.beside = Some(beside);
-            self.news.relays |= relay.set_addresses(addresses, now);
+            let is_new = relay.set_addresses(addresses, now);
+            self.on_addresses(is_new, now);
         } else if self.all.len() < MAX_RELAYS && !addresses.is_empty() {
             tracing::debug!(relay = %key, ?addresses, "a rendezvous has a relay");
             self.all.insert(key, Relay::new(key, addresses, Some(beside)));
-            self.news.relays = true;
+            self.on_addresses(true, now);
             self.patience.get_or_insert(now.monotonic + PATIENCE);
         }
+    }
+
+    fn on_addresses(&mut self, are_new: bool, now: Now) {
+        self.news.relays |= are_new;
+        if are_new {
+            self.uplinks.hasten(now.monotonic);
+        }
+    }
+
+    /// Takes the addresses of uplinks. `needs`: whether others see an address as a different one.
+    pub(super) fn set_uplinks(&mut self, bases: &[Base], needs: impl Fn(IpAddr) -> bool) {
+        self.news.places |= self.uplinks.set(bases, needs);
     }
 
     /// A rendezvous has signed that we are a member.
@@ -130,6 +148,7 @@ impl Relays {
     /// Our own address may have changed.
     pub(super) fn on_moved(&mut self, now: Now) {
         self.all.values_mut().for_each(|relay| relay.on_moved(now));
+        self.uplinks.hasten(now.monotonic);
     }
 
     /// Takes what open peers say of the relays at which they are reached, and forgets all other peers.
@@ -168,6 +187,10 @@ impl Relays {
 
     /// Handles a datagram that came from a relay.
     pub(super) fn handle_datagram(&mut self, datagram: &Datagram, now: Now) {
+        if let Some(has_news) = self.uplinks.handle_datagram(datagram, now.monotonic) {
+            self.news.places |= has_news;
+            return;
+        }
         let relay = self.all.values_mut().find(|relay| relay.address() == Some(datagram.remote));
         if let Some(relay) = relay {
             relay.handle_datagram(datagram, now, &mut self.outgoing, &mut self.facts);
@@ -181,7 +204,7 @@ impl Relays {
             return Duration::ZERO;
         }
         let relays = self.all.values().map(Relay::due).min();
-        relays.into_iter().chain(self.patience).min().unwrap_or(Duration::MAX)
+        relays.into_iter().chain(self.patience).fold(self.uplinks.due(), Duration::min)
     }
 
     /// Does what is due. `random`: bytes for the questions to relays.
@@ -189,13 +212,18 @@ impl Relays {
         if self.patience.is_some_and(|until| until <= now.monotonic) {
             self.patience = None;
         }
-        for relay in self.all.values_mut() {
+        let id = || {
             let mut id = [0; 11];
+            id.copy_from_slice(&random()[..11]);
+            id
+        };
+        for relay in self.all.values_mut() {
             if relay.due() <= now.monotonic {
-                id.copy_from_slice(&random()[..11]);
-                relay.handle_timeout(id, now, &mut self.outgoing, &mut self.facts);
+                relay.handle_timeout(id(), now, &mut self.outgoing, &mut self.facts);
             }
         }
+        let asked: Vec<_> = self.bound().chain(self.all.values()).filter_map(Relay::address).collect();
+        self.news.places |= self.uplinks.handle_timeout(&asked, id, now.monotonic, &mut self.outgoing);
         self.settle(now);
         if std::mem::take(&mut self.has_new_wishes) {
             self.follow_wishes(&random, now);
@@ -250,9 +278,10 @@ impl Relays {
         self.ways.are_silent(peer, &self.all)
     }
 
-    /// How relays see us, without repetitions.
+    /// How relays see us over all uplinks, without repetitions.
     pub(super) fn observed(&self) -> Vec<SocketAddr> {
-        let mut observed: Vec<_> = self.all.values().filter_map(Relay::observed).collect();
+        let mut observed: Vec<_> =
+            self.all.values().filter_map(Relay::observed).chain(self.uplinks.observed()).collect();
         observed.sort();
         observed.dedup();
         observed

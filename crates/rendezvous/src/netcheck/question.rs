@@ -96,7 +96,8 @@ impl Question {
         Self { to, change, expected: to, id, sent, attempts: 0, due: now, outcome: Outcome::Asking }
     }
 
-    pub(super) fn to(&self) -> SocketAddr {
+    /// The server that it asks.
+    pub fn to(&self) -> SocketAddr {
         self.to
     }
 
