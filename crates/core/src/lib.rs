@@ -56,7 +56,7 @@ pub use instant::Instant;
 pub use node::Node;
 pub use outbox::Outputs;
 pub use output::{Foreign, Output, PacketOut, Transmit, UdpTrain, Via};
-pub use path::candidate::{Candidate, CandidateKind, CandidateScope, Remote};
+pub use path::candidate::{Base, Candidate, CandidateKind, CandidateScope, Remote};
 pub use path::method::{Method, Nat};
 pub use path::path_mtu::{MtuLimit, PathMtu, PathMtuState, ProbedBy};
 pub use path::report::{PairReport, PairState, PathKind, PathsReport};

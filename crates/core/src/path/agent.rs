@@ -28,7 +28,7 @@ mod search;
 mod volume;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -49,7 +49,7 @@ use self::volume::Volume;
 use crate::instant::earlier;
 use crate::path::endpoint::Endpoint;
 use crate::path::probing::Share;
-use crate::{Instant, Method, Remote};
+use crate::{Base, Instant, Method, Remote};
 
 /// How long after the last packet of an application a peer sleeps.
 const ACTIVE: Duration = Duration::from_secs(60);
@@ -488,6 +488,3 @@ impl Agent {
         next
     }
 }
-
-/// An address of ours, and its interface, that datagrams may leave from.
-pub(crate) type Base = (IpAddr, u32);

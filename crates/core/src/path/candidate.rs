@@ -22,9 +22,17 @@ pub struct Candidate {
     pub address: SocketAddr,
     /// How it is known.
     pub kind: CandidateKind,
-    /// The address of this host, and the index of the interface, that datagrams have to leave from. `None`: the kernel
-    /// chooses.
-    pub base: Option<(IpAddr, u32)>,
+    /// What datagrams have to leave from. `None`: the kernel chooses.
+    pub base: Option<Base>,
+}
+
+/// What datagrams leave from: the base of a candidate (RFC 8445 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Base {
+    /// An address of this host, and the index of its interface.
+    pub local: (IpAddr, u32),
+    /// Whether the interface is an uplink that may be used even where the routing table prefers a different one.
+    pub is_uplink: bool,
 }
 
 /// Which addresses of this host a peer is told, and whether direct paths are looked for at all.

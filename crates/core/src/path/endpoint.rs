@@ -21,6 +21,12 @@ impl Endpoint {
     pub(crate) fn far(self) -> Far {
         (self.address, self.via.channel)
     }
+
+    /// Whether datagrams go the same way. Over two uplinks they do not, wherever they end.
+    pub(crate) fn is_along(self, other: Self) -> bool {
+        let is_either_pinned = self.via.is_pinned || other.via.is_pinned;
+        self.far() == other.far() && (!is_either_pinned || self.via.local == other.via.local)
+    }
 }
 
 impl Origin {

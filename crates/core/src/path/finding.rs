@@ -8,11 +8,11 @@ use crate::context::Context;
 use crate::local::Local;
 use crate::origin::{Arrival, Origin};
 use crate::outbox::Heading;
-use crate::path::agent::{Agent, Base, KEEPER_TTL, Step};
+use crate::path::agent::{Agent, KEEPER_TTL, Step};
 use crate::path::candidate;
 use crate::path::endpoint::Endpoint;
 use crate::peer::Peer;
-use crate::{Candidate, CandidateKind, CandidateScope, DropReason, Instant, Remote};
+use crate::{Base, Candidate, CandidateKind, CandidateScope, DropReason, Instant, Remote};
 
 /// What an opener holds. It never arrives; what arrives of it is nothing to anybody.
 const OPENER: [u8; 1] = [0];
@@ -160,6 +160,7 @@ impl Context {
             self.stats.path_replies_withheld.add(1);
             return Ok(());
         };
+        let over = agent.way_back(over);
         let observed = if over.via.channel.is_some() { Observed::Relayed } else { Observed::Direct(over.address) };
         self.say_over(peer, Frame::PathReply { id, received, observed }, Some(over), false, now);
         Ok(())

@@ -83,11 +83,11 @@ impl Paths {
     /// Sends packets over this pair from now on. What is known of the path before is kept, and what is known of this one counts
     /// again. Returns whether nothing is known of it.
     pub(crate) fn take(&mut self, endpoint: Endpoint) -> bool {
-        if let Some(path) = self.primary.as_mut().filter(|path| path.endpoint.far() == endpoint.far()) {
+        if let Some(path) = self.primary.as_mut().filter(|path| path.endpoint.is_along(endpoint)) {
             path.endpoint = endpoint;
             return false;
         }
-        let known = self.others.iter().position(|path| path.endpoint.far() == endpoint.far());
+        let known = self.others.iter().position(|path| path.endpoint.is_along(endpoint));
         let path = known.map(|at| Path { endpoint, ..self.others.remove(at) });
         let is_new = path.is_none();
         let path = path.unwrap_or_else(|| {

@@ -53,10 +53,16 @@ impl Context {
     /// Sends a message to the peer over this pair. It may be fragmented.
     pub(crate) fn transmit_over(&mut self, peer: &Peer, to: Endpoint, message: Draft, traffic_class: u8) {
         let Endpoint { address: destination, via } = to;
-        let via = peer.paths.agent.as_ref().map_or(via, |agent| agent.way_back(via));
         let len = via.lead() + message.len();
         self.outbox.send(message, Heading { destination, via, traffic_class, ttl: None, whole_for: None });
         self.stats.count_sent(&peer.stats, via, len);
+    }
+
+    /// Answers the peer over the way that its message came.
+    pub(crate) fn transmit_back(&mut self, peer: &Peer, origin: Origin, message: Draft, traffic_class: u8) {
+        let to = origin.endpoint();
+        let to = peer.paths.agent.as_ref().map_or(to, |agent| agent.way_back(to));
+        self.transmit_over(peer, to, message, traffic_class);
     }
 
     /// Sends a message to the peer. `is_whole`: it must not be fragmented.

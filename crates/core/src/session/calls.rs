@@ -246,7 +246,7 @@ impl Context {
     /// Sends a response, which proves to the peer that we hold our keys.
     pub(crate) fn transmit_response(&mut self, peer: &mut Peer, response: Draft, origin: Origin, now: Instant) {
         if peer.paths.agent.is_some() {
-            self.transmit_over(peer, origin.endpoint(), response, HANDSHAKE_CLASS);
+            self.transmit_back(peer, origin, response, HANDSHAKE_CLASS);
         } else {
             self.transmit(peer, response, HANDSHAKE_CLASS, false);
         }

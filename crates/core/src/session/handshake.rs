@@ -115,7 +115,7 @@ impl Node {
     fn answer_again(&mut self, tag: PeerTag, response: &[u8], origin: Origin) -> Result<(), DropReason> {
         let peer = self.peers.peer(tag).ok_or(DropReason::HandshakeUnknownPeer)?;
         let response = self.context.outbox.copy(response);
-        self.context.transmit_over(peer, origin.endpoint(), response, HANDSHAKE_CLASS);
+        self.context.transmit_back(peer, origin, response, HANDSHAKE_CLASS);
         Ok(())
     }
 

@@ -13,14 +13,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use overlay_core::{Candidate, CandidateKind, CandidateScope, Nat, Node};
+use overlay_core::{Base, Candidate, CandidateKind, CandidateScope, Nat, Node};
 use overlay_os::netlink::{Address, Link, MAIN_TABLE, Route};
 
-use super::relays::Base;
 use crate::config::Candidates as Choice;
 
 /// The kinds of links that lead into tunnels.
 const TUNNELS: [&str; 10] = ["tun", "wireguard", "ipip", "sit", "ip6tnl", "gre", "ip6gre", "vti", "vti6", "xfrm"];
+/// The kinds of links that are the tunnel of a VPN on some hosts, and the uplink of others.
+const PERHAPS_TUNNELS: [&str; 7] = ["ppp", "ovpn", "ovpn-dco", "gretap", "ip6gretap", "vxlan", "geneve"];
 
 /// What the kernel says of this host.
 #[derive(Clone, Debug, Default)]
@@ -63,13 +64,16 @@ impl Candidates {
         // Public ones first. Two links may have the same address.
         own.sort_by_key(|(ip, _)| is_private(*ip));
         for (ip, link) in own {
-            let (address, base) = (SocketAddr::new(ip, port), Some((ip, link)));
+            let address = SocketAddr::new(ip, port);
+            let base = Some(Base { local: (ip, link), is_uplink: host.may_choose(ip, link) });
             match all.iter_mut().find(|known| known.address == address) {
                 Some(known) => known.base = known.base.or(base),
                 None => all.push(Candidate { address, kind: CandidateKind::Host, base }),
             }
         }
-        all.truncate(Node::MAX_LOCAL_CANDIDATES);
+        while all.len() > Node::MAX_LOCAL_CANDIDATES {
+            all.remove(least(&all));
+        }
         Self { all, outside }
     }
 
@@ -79,8 +83,9 @@ impl Candidates {
     }
 
     /// The addresses of uplinks, each with the index of its link.
-    pub(super) fn bases(&self) -> Vec<Base> {
-        self.all.iter().filter_map(|candidate| candidate.base).collect()
+    pub(super) fn uplinks(&self) -> Vec<(IpAddr, u32)> {
+        let bases = self.all.iter().filter_map(|candidate| candidate.base);
+        bases.filter(|base| base.is_uplink).map(|base| base.local).collect()
     }
 
     /// Whether a peer at these addresses shares a public address of ours.
@@ -99,6 +104,15 @@ impl Candidates {
     }
 }
 
+/// The candidate that is missed least: a second address of a link, or else one of no link, the last one of them.
+fn least(all: &[Candidate]) -> usize {
+    let link = |candidate: &Candidate| candidate.base.map(|Base { local: (ip, link), .. }| (ip.is_ipv4(), link));
+    let is_second =
+        |at: &usize| link(&all[*at]).is_some() && all[..*at].iter().any(|known| link(known) == link(&all[*at]));
+    let seconds = (0..all.len()).rev().find(is_second);
+    seconds.or_else(|| all.iter().rposition(|candidate| candidate.base.is_none())).unwrap_or(all.len() - 1)
+}
+
 impl Host {
     /// The addresses of uplinks, each with the index of its link.
     fn of_uplinks(&self) -> impl Iterator<Item = (IpAddr, u32)> {
@@ -113,6 +127,22 @@ impl Host {
         let uplinks: Vec<_> = outer.into_iter().filter(is_used).map(|link| link.index).collect();
         let addresses = self.addresses.iter().filter(|address| address.is_preferred);
         addresses.filter(move |address| uplinks.contains(&address.index)).map(|address| (address.ip, address.index))
+    }
+
+    /// Whether a path may use this address of a link whatever the kernel prefers: the link has a default route of that family,
+    /// and none leads into what may be a tunnel.
+    fn may_choose(&self, ip: IpAddr, link: u32) -> bool {
+        let is_default = |route: &&Route| {
+            let Route { destination, table, .. } = route;
+            (*table, destination.prefix_len(), destination.addr().is_ipv4()) == (MAIN_TABLE, 0, ip.is_ipv4())
+        };
+        let is_tunnel = |index: u32| {
+            let link = self.links.iter().find(|link| link.index == index);
+            let kind = link.and_then(|link| link.kind.as_deref());
+            kind.is_some_and(|kind| TUNNELS.contains(&kind) || PERHAPS_TUNNELS.contains(&kind))
+        };
+        let links: Vec<_> = self.routes.iter().filter(is_default).filter_map(|route| route.interface).collect();
+        links.contains(&link) && !links.into_iter().any(is_tunnel)
     }
 
     /// The NAT in front of this host, as relays that see us at these addresses can tell: each relay says one.
@@ -221,7 +251,7 @@ mod tests {
         assert!(told(&candidates, Choice::Relay, true).is_empty());
         assert!(candidates.is_shared(["198.51.100.7:1".parse().expect("one")]));
         assert!(!candidates.is_shared(["198.51.100.8:40000".parse().expect("one")]));
-        let kinds: Vec<_> = candidates.all().iter().map(|it| (it.kind, it.base.map(|(_, link)| link))).collect();
+        let kinds: Vec<_> = candidates.all().iter().map(|it| (it.kind, it.base.map(|base| base.local.1))).collect();
         assert_eq!(kinds[0], (CandidateKind::ServerReflexive, None));
         assert_eq!(kinds[2], (CandidateKind::Host, Some(2)));
     }
@@ -230,7 +260,7 @@ mod tests {
     fn an_address_that_a_relay_sees_is_told_although_it_is_private() {
         let candidates = of(&host(), &["192.168.1.2:51820"], &["192.168.1.2"]);
         assert_eq!(told(&candidates, Choice::Auto, false), ["192.168.1.2:51820", "[2001:db8::2]:51820"]);
-        assert_eq!(candidates.all()[0].base.map(|(_, link)| link), Some(2), "and it is the host's own");
+        assert_eq!(candidates.all()[0].base.map(|base| base.local.1), Some(2), "and it is the host's own");
     }
 
     #[test]
@@ -266,6 +296,39 @@ mod tests {
         assert_eq!(nat(&["198.51.100.7:40000", "[2001:db8::2]:51820"]), Nat::Unknown, "one of each family");
         assert_eq!(nat(&["198.51.100.7:40000", "198.51.100.7:40000"]), Nat::EndpointIndependent);
         assert_eq!(nat(&["198.51.100.7:40000", "198.51.100.7:40001"]), Nat::DestinationDependent);
+    }
+
+    /// Which links of IPv4 are uplinks between which paths may choose.
+    fn chosen(host: &Host) -> Vec<u32> {
+        of(host, &[], &[]).uplinks().iter().filter(|(ip, _)| ip.is_ipv4()).map(|(_, link)| *link).collect()
+    }
+
+    #[test]
+    fn paths_choose_between_uplinks_of_a_family_but_not_where_one_may_be_a_tunnel() {
+        let mut host = host();
+        assert!(chosen(&host).is_empty(), "a tunnel has the default route");
+        host.routes.pop();
+        assert_eq!(chosen(&host), [2]);
+        assert!(of(&host, &[], &[]).uplinks().iter().all(|(ip, _)| ip.is_ipv4()), "IPv6 has no default route");
+        host.links.push(link(5, None));
+        host.addresses.push(address(5, "192.168.5.2"));
+        assert_eq!(chosen(&host), [2]);
+        host.routes.push(default_route(5));
+        assert_eq!(chosen(&host), [2, 5]);
+        host.links[4].kind = Some("ppp".to_owned());
+        assert!(chosen(&host).is_empty());
+    }
+
+    #[test]
+    fn one_address_of_each_uplink_is_kept_where_there_are_too_many() {
+        let mut host = host();
+        host.routes = vec![default_route(2), default_route(5)];
+        host.links.push(link(5, None));
+        host.addresses.push(address(5, "192.168.5.2"));
+        host.addresses.extend((1..=3).map(|n| address(2, &format!("2001:db8::1:{n}"))));
+        let observed = ["198.51.100.7:40000", "198.51.100.8:40001"];
+        assert_eq!(of(&host, &observed[..1], &[]).all().len(), Node::MAX_LOCAL_CANDIDATES);
+        assert_eq!([&observed[..1], &observed].map(|observed| of(&host, observed, &[]).uplinks().len()), [2, 2]);
     }
 
     #[test]

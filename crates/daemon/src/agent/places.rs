@@ -13,6 +13,7 @@ use overlay_wire::signed::{Endpoints, Place, PublicKey, Signed};
 use super::Agent;
 use super::candidates::{self, Candidates, Host};
 use super::time::unix_now;
+use crate::config::Candidates as Choice;
 
 /// Where a peer may be called: what it has said, without addresses inside the tunnel.
 pub(super) fn of_peer(endpoints: &Endpoints, inner: &[IpNet]) -> Vec<SocketAddr> {
@@ -42,7 +43,8 @@ impl Agent {
         inner.extend(self.addresses());
         let seen = (&self.relays.observed()[..], &self.meetings.seen_from()[..]);
         let candidates = Candidates::of(&self.host, seen, &inner, self.port);
-        self.relays.set_uplinks(&candidates.bases(), candidates::is_private);
+        let uplinks = if self.config.candidates == Choice::Relay { Vec::new() } else { candidates.uplinks() };
+        self.relays.set_uplinks(&uplinks, candidates::is_private);
         if candidates != self.candidates {
             self.candidates = candidates;
             self.told.clear();

@@ -33,7 +33,6 @@ use overlay_wire::signed::{PublicKey, RelayPlace, SecretKey};
 use self::choice::{Choice, Measured};
 use self::permits::{Permits, Withdrawn};
 use self::relay::{Fact, Relay};
-pub(super) use self::uplinks::Base;
 use self::uplinks::Uplinks;
 use self::ways::Ways;
 use crate::engine::Datagram;
@@ -102,26 +101,18 @@ impl Relays {
     pub(super) fn on_relay(&mut self, key: PublicKey, beside: PublicKey, addresses: Vec<SocketAddr>, now: Now) {
         if let Some(relay) = self.all.get_mut(&key) {
             relay.beside = Some(beside);
-            let is_new = relay.set_addresses(addresses, now);
-            self.on_addresses(is_new, now);
+            self.news.relays |= relay.set_addresses(addresses, now);
         } else if self.all.len() < MAX_RELAYS && !addresses.is_empty() {
             tracing::debug!(relay = %key, ?addresses, "a rendezvous has a relay");
             self.all.insert(key, Relay::new(key, addresses, Some(beside)));
-            self.on_addresses(true, now);
+            self.news.relays = true;
             self.patience.get_or_insert(now.monotonic + PATIENCE);
         }
     }
 
-    fn on_addresses(&mut self, are_new: bool, now: Now) {
-        self.news.relays |= are_new;
-        if are_new {
-            self.uplinks.hasten(now.monotonic);
-        }
-    }
-
-    /// Takes the addresses of uplinks. `needs`: whether others see an address as a different one.
-    pub(super) fn set_uplinks(&mut self, bases: &[Base], needs: impl Fn(IpAddr) -> bool) {
-        self.news.places |= self.uplinks.set(bases, needs);
+    /// Takes the addresses of uplinks. `is_translated`: whether others see a different one.
+    pub(super) fn set_uplinks(&mut self, uplinks: &[(IpAddr, u32)], is_translated: impl Fn(IpAddr) -> bool) {
+        self.news.places |= self.uplinks.set(uplinks, is_translated);
     }
 
     /// A rendezvous has signed that we are a member.
@@ -223,7 +214,8 @@ impl Relays {
             }
         }
         let asked: Vec<_> = self.bound().chain(self.all.values()).filter_map(Relay::address).collect();
-        self.news.places |= self.uplinks.handle_timeout(&asked, id, now.monotonic, &mut self.outgoing);
+        let known: Vec<_> = self.all.values().filter_map(Relay::observed).collect();
+        self.news.places |= self.uplinks.handle_timeout((&asked, &known), id, now.monotonic, &mut self.outgoing);
         self.settle(now);
         if std::mem::take(&mut self.has_new_wishes) {
             self.follow_wishes(&random, now);

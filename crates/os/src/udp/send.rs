@@ -19,8 +19,8 @@ pub struct Transmit<'a> {
     /// leaves both to the routing table. The table also decides if it no longer routes from this IPv4 source by that
     /// interface.
     pub source: Option<(IpAddr, u32)>,
-    /// Whether to leave through that interface even where the table prefers a different one, as long as that one is named by
-    /// pinned trains, too. So of several uplinks the caller chooses one, but nothing goes around the tunnel of a VPN.
+    /// Whether to leave through that interface even where a default route of `main` prefers a different one. Any other
+    /// route is followed, so nothing goes around the tunnel of a VPN.
     pub is_pinned: bool,
     /// All datagrams, back to back.
     pub contents: &'a [u8],

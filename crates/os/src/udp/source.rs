@@ -7,15 +7,15 @@
 //! address is ours. Otherwise the kernel refuses it.
 //!
 //! A pinned datagram names its interface, because its sender tries each of several uplinks and notices when one leads
-//! nowhere. But the table still chooses between an uplink and the tunnel of a VPN: the interface that it prefers must
-//! be one that pinned datagrams name, too.
+//! nowhere. It does so only against a default route in `main`. A different route, or a different table, stands there
+//! because somebody wants these datagrams to go that way, for example into the tunnel of a VPN.
 //!
 //! We ask the routing table through a netlink socket of our own, where the answer arrives before the system call
 //! returns. An answer is valid for a tenth of a second, and in that time we ask at most a hundred times. So even with
 //! many peers the cost stays limited, at the price of noticing changes a little later.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -28,8 +28,6 @@ const LIFETIME: Duration = Duration::from_millis(100);
 const QUESTIONS_MAX: u32 = 100;
 /// The most answers remembered. When there are more, all are forgotten.
 const ANSWERS_MAX: usize = 4_096;
-/// The most uplinks.
-const UPLINKS_MAX: usize = 64;
 
 /// How a datagram is to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,8 +51,6 @@ pub(super) struct Sources {
 #[derive(Debug, Default)]
 struct Known {
     answers: HashMap<Leaving, Answer>,
-    /// The interfaces that pinned datagrams have named.
-    uplinks: BTreeSet<u32>,
     /// The number of questions since `since`.
     asked: u32,
     since: Duration,
@@ -80,40 +76,25 @@ impl Sources {
         if from.is_ipv4() != to.is_ipv4() {
             return None;
         }
-        // An interface that is not known compares with nothing.
-        let is_pinned = is_pinned && interface != 0;
-        if is_pinned {
-            self.add_uplink(interface);
-        }
         match (from, to) {
+            // It is not known which interface the datagram came in by.
             (IpAddr::V4(_), _) if interface == 0 => Some((from, 0)),
             (IpAddr::V4(_), _) => match self.route(leaving, mark, now()) {
                 Route::By(found) if found == interface => Some((from, 0)),
-                Route::By(found) => (is_pinned && self.is_uplink(found)).then_some((from, interface)),
-                Route::None => None,
+                Route::Default(_) => Some((from, interface)),
                 // The answer was not understood, or the table is busy. That is not a reason to change anything.
-                Route::Unknown => Some((from, 0)),
+                Route::Unknown if !is_pinned => Some((from, 0)),
+                Route::By(_) | Route::None | Route::Unknown => None,
             },
             (IpAddr::V6(ip), SocketAddr::V6(far)) if ip.is_unicast_link_local() || far.ip().is_unicast_link_local() => {
                 Some((from, interface))
             }
             (IpAddr::V6(_), _) if is_pinned => match self.route(leaving, mark, now()) {
-                Route::By(found) if found != interface && self.is_uplink(found) => Some((from, interface)),
-                _ => Some((from, 0)),
+                Route::Default(_) => Some((from, interface)),
+                Route::By(_) | Route::None | Route::Unknown => Some((from, 0)),
             },
             (IpAddr::V6(_), _) => Some((from, 0)),
         }
-    }
-
-    fn add_uplink(&self, interface: u32) {
-        let uplinks = &mut self.known.borrow_mut().uplinks;
-        if uplinks.len() < UPLINKS_MAX {
-            uplinks.insert(interface);
-        }
-    }
-
-    fn is_uplink(&self, interface: u32) -> bool {
-        self.known.borrow().uplinks.contains(&interface)
     }
 
     /// Where the routing table would send the datagram.
@@ -132,7 +113,15 @@ impl Sources {
             return answer.map_or(Route::Unknown, |answer| answer.route);
         }
         known.asked += 1;
-        let route = ask(netlink, &question(leaving.source.0, self.port, leaving.to, mark));
+        let asked = |flags| question((leaving.source.0, self.port), leaving.to, mark, flags);
+        let route = match ask(netlink, &asked(0), read) {
+            Route::By(found) if leaving.is_pinned && found != leaving.source.1 => {
+                known.asked += 1;
+                let is_default = ask(netlink, &asked(ROUTE_ITSELF), is_default_of_main);
+                if is_default { Route::Default(found) } else { Route::By(found) }
+            }
+            route => route,
+        };
         if known.answers.len() >= ANSWERS_MAX {
             known.answers.clear();
         }
@@ -146,6 +135,8 @@ impl Sources {
 enum Route {
     /// The datagram would leave by this interface.
     By(u32),
+    /// The same, by a default route of `main`. Pinned datagrams alone ask for it, where they name a different interface.
+    Default(u32),
     /// There is no route, or the source is not ours.
     None,
     Unknown,
@@ -157,19 +148,21 @@ const ROUTE_LEN: usize = 12;
 const RTA_IP_PROTO: u16 = 27;
 const RTA_SPORT: u16 = 28;
 const RTA_DPORT: u16 = 29;
+/// Asks for the route itself, since Linux 4.13, and for the table that it stands in.
+const ROUTE_ITSELF: u32 = libc::RTM_F_FIB_MATCH | libc::RTM_F_LOOKUP_TABLE;
 
-/// Asks the routing table and reads the answer.
-fn ask(netlink: &OwnedFd, question: &[u8]) -> Route {
+/// Asks the routing table and reads the answer. No answer reads as an empty one.
+fn ask<T>(netlink: &OwnedFd, question: &[u8], read: impl FnOnce(&[u8]) -> T) -> T {
     let mut answer = [0; 1024];
     // Discards late answers to earlier questions.
     while recv(netlink, &mut answer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC).is_ok() {}
     let asked = send(netlink, question, SendFlags::DONTWAIT);
     let heard = asked.and_then(|_| recv(netlink, &mut answer[..], RecvFlags::DONTWAIT));
-    heard.map_or(Route::Unknown, |(_, len)| read(&answer[..len.min(answer.len())]))
+    read(heard.map_or(&[], |(_, len)| &answer[..len.min(answer.len())]))
 }
 
 /// RTM_GETROUTE for one of our datagrams as the kernel will route it.
-fn question(from: IpAddr, port: u16, to: SocketAddr, mark: u32) -> Vec<u8> {
+fn question((from, port): (IpAddr, u16), to: SocketAddr, mark: u32, flags: u32) -> Vec<u8> {
     // The family, and full prefix lengths for both addresses.
     let mut route = [0; ROUTE_LEN];
     route[..3].copy_from_slice(if to.is_ipv4() {
@@ -177,6 +170,7 @@ fn question(from: IpAddr, port: u16, to: SocketAddr, mark: u32) -> Vec<u8> {
     } else {
         &[libc::AF_INET6 as u8, 128, 128]
     });
+    route[8..].copy_from_slice(&flags.to_ne_bytes());
     let mut bytes = vec![0; HEADER_LEN];
     bytes.extend_from_slice(&route);
     let mut push = |kind: u16, value: &[u8]| {
@@ -200,6 +194,14 @@ fn question(from: IpAddr, port: u16, to: SocketAddr, mark: u32) -> Vec<u8> {
     bytes[4..6].copy_from_slice(&libc::RTM_GETROUTE.to_ne_bytes());
     bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
     bytes
+}
+
+/// Whether the answer is a default route of table `main`.
+fn is_default_of_main(answer: &[u8]) -> bool {
+    let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
+    // The length of the destination's prefix, and the table.
+    let route = answer.get(HEADER_LEN + 1).zip(answer.get(HEADER_LEN + 4));
+    kind == Some(libc::RTM_NEWROUTE) && route == Some((&0, &libc::RT_TABLE_MAIN))
 }
 
 fn read(answer: &[u8]) -> Route {
@@ -356,9 +358,9 @@ mod tests {
             }
             let first = netlink.link("first").await.unwrap().expect("it was made just now").index;
             let second = netlink.link("second").await.unwrap().expect("it was made just now").index;
-            for [one, other, outside, inside] in [
-                ["192.0.2.1", "198.51.100.1", "203.0.113.1", "203.0.113.129"],
-                ["2001:db8:1::1", "2001:db8:2::1", "2001:db8:127::1", "2001:db8:128::1"],
+            for (family, [one, other, outside, inside]) in [
+                ("-4", ["192.0.2.1", "198.51.100.1", "203.0.113.1", "203.0.113.129"]),
+                ("-6", ["2001:db8:1::1", "2001:db8:2::1", "2001:db8:127::1", "2001:db8:128::1"]),
             ] {
                 let [one, other, outside, inside] =
                     [one, other, outside, inside].map(|ip| ip.parse::<IpAddr>().unwrap());
@@ -369,12 +371,14 @@ mod tests {
                     sources.choose(Leaving { source, to: to(ip), is_pinned }, 0, || at(1_000 * seconds))
                 };
                 assert_eq!(choose((other, second), outside, false, 1), unpinned);
-                assert_eq!(choose((other, second), outside, true, 2), unpinned, "the first one is not known");
+                assert_eq!(choose((other, second), outside, true, 2), Some((other, second)));
                 assert_eq!(choose((one, first), outside, true, 3), Some((one, 0)));
-                assert_eq!(choose((other, second), outside, true, 4), Some((other, second)));
-                assert_eq!(choose((other, second), inside, true, 5), unpinned);
-                assert_eq!(choose((one, first), inside, true, 6), one.is_ipv6().then_some((one, 0)));
-                assert_eq!(choose((other, second), outside, false, 7), unpinned);
+                assert_eq!(choose((other, second), inside, true, 4), unpinned, "a route of its own");
+                ip(&format!("{family} route add default dev tunnel table 300"));
+                ip(&format!("{family} rule add dport 7 table 300"));
+                assert_eq!(choose((other, second), outside, true, 5), unpinned, "a table of its own");
+                ip(&format!("{family} rule delete dport 7 table 300"));
+                assert_eq!(choose((other, second), outside, true, 6), Some((other, second)));
             }
         });
     }

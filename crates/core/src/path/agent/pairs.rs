@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::Agent;
 use super::pair::Pair;
-use super::{Agent, Base};
 use crate::path::endpoint::Endpoint;
-use crate::{Instant, Remote, Via};
+use crate::{Base, Instant, Remote, Via};
 
 /// The most pairs of one peer, and the most addresses of it that were only heard.
 const MAX_PAIRS: usize = 64;
@@ -48,7 +48,11 @@ impl Pairs {
 
     /// The pair that a datagram from there belongs to.
     pub(super) fn at_mut(&mut self, from: Endpoint) -> Option<&mut Pair> {
-        let at = self.list.iter().position(|pair| is_same(pair.endpoint, from))?;
+        let exact = self
+            .list
+            .iter()
+            .position(|pair| pair.endpoint.far() == from.far() && pair.endpoint.via.local == from.via.local);
+        let at = exact.or_else(|| self.list.iter().position(|pair| is_same(pair.endpoint, from)))?;
         self.list.get_mut(at)
     }
 
@@ -113,6 +117,9 @@ impl Pairs {
             }
         }
         remotes.truncate(MAX_REMOTE);
+        // A tunnel may have become the way out, or an uplink the only one.
+        let vias: Vec<_> = self.list.iter().map(|pair| self.pinned(pair.endpoint.via)).collect();
+        self.list.iter_mut().zip(vias).for_each(|(pair, via)| pair.endpoint.via = via);
         let wanted: Vec<_> = remotes.into_iter().flat_map(|address| self.endpoints_to(address)).collect();
         self.list.retain(|pair| {
             let is_kept = pair.is_relayed() || pair.is_proven() || !pair.is_named || Some(pair.number) == primary;
@@ -120,8 +127,9 @@ impl Pairs {
         });
         let mut has_new = false;
         for endpoint in wanted {
-            let serves = |pair: &Pair| {
-                is_same(pair.endpoint, endpoint) && pair.endpoint.via.local.is_none_or(|base| bases.contains(&base))
+            let serves = |pair: &Pair| match pair.endpoint.via.local {
+                Some(local) => is_same(pair.endpoint, endpoint) && bases.iter().any(|base| base.local == local),
+                None => is_same(pair.endpoint, endpoint) && !endpoint.via.is_pinned,
             };
             match self.list.iter_mut().find(|pair| serves(pair)) {
                 Some(pair) => pair.is_named = true,
@@ -138,18 +146,21 @@ impl Pairs {
         if bases.len() < 2 {
             return vec![Endpoint::configured(address)];
         }
-        let over = |(ip, interface)| Endpoint { address, via: self.pinned(Via::to(ip, interface)) };
+        let over = |Base { local: (ip, interface), .. }| Endpoint { address, via: self.pinned(Via::to(ip, interface)) };
         bases.into_iter().map(over).collect()
     }
 
     fn bases_of(&self, family: IpAddr) -> impl Iterator<Item = Base> {
-        self.bases.iter().copied().filter(move |(ip, _)| ip.is_ipv4() == family.is_ipv4())
+        self.bases.iter().copied().filter(move |base| base.local.0.is_ipv4() == family.is_ipv4())
     }
 
     /// The same way. It is pinned if it leaves directly through one of several uplinks.
     fn pinned(&self, via: Via) -> Via {
-        let is_pinned = via.channel.is_none()
-            && via.local.is_some_and(|base| self.bases.contains(&base) && self.bases_of(base.0).nth(1).is_some());
+        let is_one_of_several = |local: (IpAddr, u32)| {
+            let uplinks = || self.bases_of(local.0).filter(|base| base.is_uplink);
+            uplinks().any(|base| base.local == local) && uplinks().any(|base| base.local.1 != local.1)
+        };
+        let is_pinned = via.channel.is_none() && via.local.is_some_and(is_one_of_several);
         Via { is_pinned, ..via }
     }
 
@@ -164,8 +175,8 @@ impl Pairs {
 
 impl Agent {
     /// The way back to where a datagram came from.
-    pub(crate) fn way_back(&self, via: Via) -> Via {
-        self.pairs.pinned(via)
+    pub(crate) fn way_back(&self, from: Endpoint) -> Endpoint {
+        Endpoint { via: self.pairs.pinned(from.via), ..from }
     }
 }
 
@@ -193,12 +204,12 @@ mod tests {
     fn a_reply_proves_the_pair_that_was_asked_and_only_over_it() {
         let now = Instant::from_start(Duration::from_secs(1));
         let mut rng = ChaCha8Rng::from_seed([1; 32]);
-        let bases: [Base; 2] = [("192.168.1.2".parse().unwrap(), 2), ("198.51.100.18".parse().unwrap(), 3)];
+        let bases = uplinks(["192.168.1.2", "198.51.100.18"]);
         let mut agent = Agent::new(&mut rng);
         let candidates = vec!["203.0.113.1:51820".parse().unwrap()];
         agent.set_remote(&Remote { candidates, ..Remote::default() }, &bases, now);
         let [first, second] = [0, 1].map(|at| agent.pairs.list[at].endpoint);
-        assert_eq!([first, second].map(|pair| pair.via.local), bases.map(Some));
+        assert_eq!([first, second].map(|pair| pair.via.local), bases.map(|base| Some(base.local)));
 
         agent.ask(agent.pairs.list[1].number, &mut rng, now);
         let Some(Step::Probe { id, to, .. }) = agent.steps.pop_back() else { panic!("a probe") };
@@ -211,6 +222,15 @@ mod tests {
         assert!(agent.on_reply((id, 1), second, Duration::ZERO, now).is_some());
         let proven: Vec<_> = agent.pairs.iter().filter(|pair| pair.is_proven()).map(|pair| pair.endpoint).collect();
         assert_eq!(proven, [second]);
+    }
+
+    /// An uplink for each address.
+    fn uplinks<const N: usize>(addresses: [&str; N]) -> [Base; N] {
+        let mut interface = 1;
+        addresses.map(|ip| {
+            interface += 1;
+            Base { local: (ip.parse().unwrap(), interface), is_uplink: true }
+        })
     }
 
     fn of(bases: &[Base]) -> (Pairs, Instant) {
@@ -226,9 +246,8 @@ mod tests {
 
     #[test]
     fn a_pair_is_pinned_to_its_base_where_there_are_several_of_its_family() {
-        let bases: [Base; 3] = [("192.168.1.2", 2), ("198.51.100.18", 3), ("2001:db8::2", 2)]
-            .map(|(ip, interface)| (ip.parse().unwrap(), interface));
-        let way = |at: usize, is_pinned| Via { is_pinned, ..Via::to(bases[at].0, bases[at].1) };
+        let mut bases = uplinks(["192.168.1.2", "198.51.100.18", "2001:db8::2"]);
+        let way = |at: usize, is_pinned| Via { is_pinned, local: Some(bases[at].local), ..Via::ANY };
         let (mut pairs, now) = of(&bases);
         assert_eq!(vias(&pairs), [way(0, true), way(1, true)]);
         for (at, is_pinned) in [(1, true), (2, false)] {
@@ -237,16 +256,32 @@ mod tests {
             assert_eq!(pairs.get(heard).unwrap().endpoint.via, way(at, is_pinned));
         }
         assert_eq!(vias(&of(&bases[1..]).0), [Via::ANY], "the kernel chooses where there is one");
+        bases[0].is_uplink = false;
+        assert!(vias(&of(&bases).0).iter().all(|via| !via.is_pinned), "and between an uplink and a tunnel");
     }
 
     #[test]
-    fn a_pair_whose_base_is_gone_keeps_no_other_from_being_tried() {
-        let bases: [Base; 2] = [("192.168.1.2".parse().unwrap(), 2), ("198.51.100.18".parse().unwrap(), 3)];
+    fn an_address_is_tried_again_when_its_base_is_gone() {
+        let bases = uplinks(["192.168.1.2", "198.51.100.18"]);
         let (mut pairs, now) = of(&bases);
         pairs.list[1].on_proof(now);
         let kept = pairs.list[1].endpoint.via;
         assert!(pairs.set_bases(&bases[..1], None, now));
+        let kept = Via { is_pinned: false, ..kept };
         assert_eq!(vias(&pairs), [kept, Via::ANY], "what is proven stays, and the address is tried anew");
         assert!(!pairs.set_bases(&bases[..1], None, now), "once");
+    }
+
+    #[test]
+    fn a_second_uplink_is_tried_beside_the_path_in_use() {
+        let bases = uplinks(["192.168.1.2", "198.51.100.18"]);
+        let (mut pairs, now) = of(&bases[..1]);
+        pairs.list[0].on_proof(now);
+        let primary = pairs.list[0].number;
+        assert!(pairs.set_bases(&bases, Some(primary), now));
+        let way = |at: usize| Via { is_pinned: true, local: Some(bases[at].local), ..Via::ANY };
+        assert_eq!(vias(&pairs), [Via::ANY, way(0), way(1)]);
+        let from = Endpoint { address: pairs.list[0].endpoint.address, via: Via { is_pinned: false, ..way(1) } };
+        assert_eq!(pairs.at_mut(from).unwrap().endpoint.via, way(1), "the exact base comes first");
     }
 }
