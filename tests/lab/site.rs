@@ -101,7 +101,7 @@ impl Site {
         host
     }
 
-    /// Adds an uplink to a host of a different site. Its default route remains the one before.
+    /// Adds an uplink to a host of a different site. The default route that it has stays preferred.
     pub fn join(&self, lab: &Lab, host: &Host) {
         self.connect(lab, host, " metric 2000");
     }
