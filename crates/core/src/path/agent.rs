@@ -240,6 +240,7 @@ impl Agent {
         let pair = self.pairs.iter_mut().find_map(|pair| answers(pair).then_some(pair))?;
         let (number, is_direct) = (pair.number, !pair.is_relayed());
         let answered = (pair.endpoint.address, std::mem::take(&mut pair.charged));
+        self.pairs.settle_base(number, from.via, self.primary);
         if is_direct {
             self.round.on_found();
         }

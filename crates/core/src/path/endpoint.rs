@@ -24,8 +24,8 @@ impl Endpoint {
 
     /// Whether datagrams go the same way. Over two uplinks they do not, wherever they end.
     pub(crate) fn is_along(self, other: Self) -> bool {
-        let is_either_pinned = self.via.is_pinned || other.via.is_pinned;
-        self.far() == other.far() && (!is_either_pinned || self.via.local == other.via.local)
+        let over_two = self.via.is_pinned && other.via.is_pinned && self.via.local != other.via.local;
+        self.far() == other.far() && !over_two
     }
 }
 

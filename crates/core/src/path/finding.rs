@@ -229,7 +229,7 @@ impl Context {
         if let Some(event) = peer.news.on_endpoint(peer.tag, (wanted.address, wanted.via.channel.is_some()), now) {
             self.outbox.event(event);
         }
-        if present.is_some() {
+        if present.is_some_and(|present| !present.is_along(wanted)) {
             self.stats.path_switches.add(1);
         }
         if peer.paths.take(wanted) {

@@ -104,13 +104,14 @@ impl Candidates {
     }
 }
 
-/// The candidate that is missed least: a second address of a link, or else one of no link, the last one of them.
+/// The candidate that is missed least: a second address of a link, or else one of no uplink, the last one of them.
 fn least(all: &[Candidate]) -> usize {
     let link = |candidate: &Candidate| candidate.base.map(|Base { local: (ip, link), .. }| (ip.is_ipv4(), link));
     let is_second =
         |at: &usize| link(&all[*at]).is_some() && all[..*at].iter().any(|known| link(known) == link(&all[*at]));
     let seconds = (0..all.len()).rev().find(is_second);
-    seconds.or_else(|| all.iter().rposition(|candidate| candidate.base.is_none())).unwrap_or(all.len() - 1)
+    let is_uplink = |candidate: &Candidate| candidate.base.is_some_and(|base| base.is_uplink);
+    seconds.or_else(|| all.iter().rposition(|candidate| !is_uplink(candidate))).unwrap_or(all.len() - 1)
 }
 
 impl Host {
@@ -129,12 +130,12 @@ impl Host {
         addresses.filter(move |address| uplinks.contains(&address.index)).map(|address| (address.ip, address.index))
     }
 
-    /// Whether a path may use this address of a link whatever the kernel prefers: the link has a default route of that family,
-    /// and none leads into what may be a tunnel.
+    /// Whether a path may use this address of a link whatever the kernel prefers: the link has a default route of IPv4, and none
+    /// leads into what may be a tunnel. Datagrams of IPv6 cannot be held to an interface.
     fn may_choose(&self, ip: IpAddr, link: u32) -> bool {
         let is_default = |route: &&Route| {
             let Route { destination, table, .. } = route;
-            (*table, destination.prefix_len(), destination.addr().is_ipv4()) == (MAIN_TABLE, 0, ip.is_ipv4())
+            (*table, destination.prefix_len(), destination.addr().is_ipv4()) == (MAIN_TABLE, 0, true)
         };
         let is_tunnel = |index: u32| {
             let link = self.links.iter().find(|link| link.index == index);
@@ -142,7 +143,7 @@ impl Host {
             kind.is_some_and(|kind| TUNNELS.contains(&kind) || PERHAPS_TUNNELS.contains(&kind))
         };
         let links: Vec<_> = self.routes.iter().filter(is_default).filter_map(|route| route.interface).collect();
-        links.contains(&link) && !links.into_iter().any(is_tunnel)
+        ip.is_ipv4() && links.contains(&link) && !links.into_iter().any(is_tunnel)
     }
 
     /// The NAT in front of this host, as relays that see us at these addresses can tell: each relay says one.
@@ -309,7 +310,6 @@ mod tests {
         assert!(chosen(&host).is_empty(), "a tunnel has the default route");
         host.routes.pop();
         assert_eq!(chosen(&host), [2]);
-        assert!(of(&host, &[], &[]).uplinks().iter().all(|(ip, _)| ip.is_ipv4()), "IPv6 has no default route");
         host.links.push(link(5, None));
         host.addresses.push(address(5, "192.168.5.2"));
         assert_eq!(chosen(&host), [2]);

@@ -213,8 +213,10 @@ impl Relays {
                 relay.handle_timeout(id(), now, &mut self.outgoing, &mut self.facts);
             }
         }
-        let asked: Vec<_> = self.bound().chain(self.all.values()).filter_map(Relay::address).collect();
-        let known: Vec<_> = self.all.values().filter_map(Relay::observed).collect();
+        let mut asked: Vec<_> = self.bound().filter_map(Relay::address).collect();
+        let others: Vec<_> = self.addresses().into_iter().filter(|address| !asked.contains(address)).collect();
+        asked.extend(others);
+        let known = self.views();
         self.news.places |= self.uplinks.handle_timeout((&asked, &known), id, now.monotonic, &mut self.outgoing);
         self.settle(now);
         if std::mem::take(&mut self.has_new_wishes) {
@@ -281,7 +283,8 @@ impl Relays {
 
     /// How each relay that answers at present sees us.
     pub(super) fn views(&self) -> Vec<SocketAddr> {
-        self.all.values().filter(|relay| relay.round_trip().is_some()).filter_map(Relay::observed).collect()
+        let answers = |relay: &&Relay| relay.round_trip().is_some() || relay.is_bound();
+        self.all.values().filter(answers).filter_map(Relay::observed).collect()
     }
 
     /// What is to be sent.

@@ -8,7 +8,8 @@
 //!
 //! A pinned datagram names its interface, because its sender tries each of several uplinks and notices when one leads
 //! nowhere. It does so only against a default route in `main`. A different route, or a different table, stands there
-//! because somebody wants these datagrams to go that way, for example into the tunnel of a VPN.
+//! because somebody wants these datagrams to go that way, for example into the tunnel of a VPN. IPv6 cannot be pinned:
+//! with a source address, the kernel takes the interface for a wish.
 //!
 //! We ask the routing table through a netlink socket of our own, where the answer arrives before the system call
 //! returns. An answer is valid for a tenth of a second, and in that time we ask at most a hundred times. So even with
@@ -16,7 +17,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -26,16 +27,27 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 const LIFETIME: Duration = Duration::from_millis(100);
 /// The most questions in that time.
 const QUESTIONS_MAX: u32 = 100;
+/// How long the answer for a pinned datagram counts while no more questions are allowed.
+const TRUSTED: Duration = Duration::from_secs(1);
 /// The most answers remembered. When there are more, all are forgotten.
 const ANSWERS_MAX: usize = 4_096;
 
 /// How a datagram is to leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Leaving {
     /// Source address and interface index.
     pub(super) source: (IpAddr, u32),
     pub(super) to: SocketAddr,
     pub(super) is_pinned: bool,
+}
+
+/// What the routing table is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Way {
+    from: Ipv4Addr,
+    interface: u32,
+    to: SocketAddrV4,
+    is_pinned: bool,
 }
 
 /// Recent answers of the routing table.
@@ -50,7 +62,7 @@ pub(super) struct Sources {
 
 #[derive(Debug, Default)]
 struct Known {
-    answers: HashMap<Leaving, Answer>,
+    answers: HashMap<Way, Answer>,
     /// The number of questions since `since`.
     asked: u32,
     since: Duration,
@@ -73,59 +85,58 @@ impl Sources {
     /// is pinned and the routing table prefers a different uplink.
     pub(super) fn choose(&self, leaving: Leaving, mark: u32, now: impl FnOnce() -> Duration) -> Option<(IpAddr, u32)> {
         let Leaving { source: (from, interface), to, is_pinned } = leaving;
-        if from.is_ipv4() != to.is_ipv4() {
-            return None;
-        }
         match (from, to) {
             // It is not known which interface the datagram came in by.
-            (IpAddr::V4(_), _) if interface == 0 => Some((from, 0)),
-            (IpAddr::V4(_), _) => match self.route(leaving, mark, now()) {
-                Route::By(found) if found == interface => Some((from, 0)),
-                Route::Default(_) => Some((from, interface)),
-                // The answer was not understood, or the table is busy. That is not a reason to change anything.
-                Route::Unknown if !is_pinned => Some((from, 0)),
-                Route::By(_) | Route::None | Route::Unknown => None,
-            },
-            (IpAddr::V6(ip), SocketAddr::V6(far)) if ip.is_unicast_link_local() || far.ip().is_unicast_link_local() => {
-                Some((from, interface))
+            (IpAddr::V4(_), SocketAddr::V4(_)) if interface == 0 => Some((from, 0)),
+            (IpAddr::V4(ip), SocketAddr::V4(to)) => {
+                match self.route(Way { from: ip, interface, to, is_pinned }, mark, now()) {
+                    Route::By(found) if found == interface => Some((from, 0)),
+                    Route::Default => Some((from, interface)),
+                    // The answer was not understood, or the table is busy. That is not a reason to change anything.
+                    Route::Unknown if !is_pinned => Some((from, 0)),
+                    Route::By(_) | Route::None | Route::Unknown => None,
+                }
             }
-            (IpAddr::V6(_), _) if is_pinned => match self.route(leaving, mark, now()) {
-                Route::Default(_) => Some((from, interface)),
-                Route::By(_) | Route::None | Route::Unknown => Some((from, 0)),
-            },
-            (IpAddr::V6(_), _) => Some((from, 0)),
+            (IpAddr::V6(ip), SocketAddr::V6(to)) => {
+                let is_scoped = ip.is_unicast_link_local() || to.ip().is_unicast_link_local();
+                Some((from, if is_scoped { interface } else { 0 }))
+            }
+            _ => None,
         }
     }
 
     /// Where the routing table would send the datagram.
-    fn route(&self, leaving: Leaving, mark: u32, now: Duration) -> Route {
+    fn route(&self, way: Way, mark: u32, now: Duration) -> Route {
         let Some(netlink) = &self.netlink else { return Route::Unknown };
         let mut known = self.known.borrow_mut();
         let known = &mut *known;
-        let answer = known.answers.get(&leaving).copied();
-        if let Some(answer) = answer.filter(|answer| now.saturating_sub(answer.at) < LIFETIME) {
+        let answer = known.answers.get(&way).copied();
+        let age = answer.map_or(Duration::MAX, |answer| now.saturating_sub(answer.at));
+        if let Some(answer) = answer.filter(|_| age < LIFETIME) {
             return answer.route;
         }
         if now.saturating_sub(known.since) >= LIFETIME {
             (known.since, known.asked) = (now, 0);
         }
-        if known.asked >= QUESTIONS_MAX {
-            return answer.map_or(Route::Unknown, |answer| answer.route);
+        let questions = if way.is_pinned { 2 } else { 1 };
+        if known.asked + questions > QUESTIONS_MAX {
+            // What was right long ago may lead around a tunnel.
+            let is_trusted = !way.is_pinned || age < TRUSTED;
+            return answer.filter(|_| is_trusted).map_or(Route::Unknown, |answer| answer.route);
         }
-        known.asked += 1;
-        let asked = |flags| question((leaving.source.0, self.port), leaving.to, mark, flags);
+        known.asked += questions;
+        let asked = |flags| question(way, self.port, mark, flags);
         let route = match ask(netlink, &asked(0), read) {
-            Route::By(found) if leaving.is_pinned && found != leaving.source.1 => {
-                known.asked += 1;
+            Route::By(found) if way.is_pinned && found != way.interface => {
                 let is_default = ask(netlink, &asked(ROUTE_ITSELF), is_default_of_main);
-                if is_default { Route::Default(found) } else { Route::By(found) }
+                if is_default { Route::Default } else { Route::By(found) }
             }
             route => route,
         };
         if known.answers.len() >= ANSWERS_MAX {
             known.answers.clear();
         }
-        known.answers.insert(leaving, Answer { route, at: now });
+        known.answers.insert(way, Answer { route, at: now });
         route
     }
 }
@@ -135,8 +146,8 @@ impl Sources {
 enum Route {
     /// The datagram would leave by this interface.
     By(u32),
-    /// The same, by a default route of `main`. Pinned datagrams alone ask for it, where they name a different interface.
-    Default(u32),
+    /// A pinned datagram would leave by a different interface than its own, by a default route of `main`.
+    Default,
     /// There is no route, or the source is not ours.
     None,
     Unknown,
@@ -144,6 +155,10 @@ enum Route {
 
 const HEADER_LEN: usize = 16;
 const ROUTE_LEN: usize = 12;
+/// Length of six attributes, each with a four-byte header.
+const ATTRIBUTES_LEN: usize = 6 * 8;
+const QUESTION_LEN: usize = HEADER_LEN + ROUTE_LEN + ATTRIBUTES_LEN;
+
 /// Attributes of a route request that rules may match, since Linux 4.17.
 const RTA_IP_PROTO: u16 = 27;
 const RTA_SPORT: u16 = 28;
@@ -162,37 +177,28 @@ fn ask<T>(netlink: &OwnedFd, question: &[u8], read: impl FnOnce(&[u8]) -> T) -> 
 }
 
 /// RTM_GETROUTE for one of our datagrams as the kernel will route it.
-fn question((from, port): (IpAddr, u16), to: SocketAddr, mark: u32, flags: u32) -> Vec<u8> {
-    // The family, and full prefix lengths for both addresses.
-    let mut route = [0; ROUTE_LEN];
-    route[..3].copy_from_slice(if to.is_ipv4() {
-        &[libc::AF_INET as u8, 32, 32]
-    } else {
-        &[libc::AF_INET6 as u8, 128, 128]
-    });
-    route[8..].copy_from_slice(&flags.to_ne_bytes());
-    let mut bytes = vec![0; HEADER_LEN];
-    bytes.extend_from_slice(&route);
-    let mut push = |kind: u16, value: &[u8]| {
-        bytes.extend_from_slice(&(4 + value.len() as u16).to_ne_bytes());
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    };
-    for (kind, ip) in [(libc::RTA_DST, to.ip()), (libc::RTA_SRC, from)] {
-        match ip {
-            IpAddr::V4(ip) => push(kind, &ip.octets()),
-            IpAddr::V6(ip) => push(kind, &ip.octets()),
-        }
-    }
-    push(libc::RTA_MARK, &mark.to_ne_bytes());
-    push(RTA_IP_PROTO, &[libc::IPPROTO_UDP as u8]);
-    push(RTA_SPORT, &port.to_be_bytes());
-    push(RTA_DPORT, &to.port().to_be_bytes());
-    let len = bytes.len() as u32;
-    bytes[..4].copy_from_slice(&len.to_ne_bytes());
+fn question(way: Way, port: u16, mark: u32, flags: u32) -> [u8; QUESTION_LEN] {
+    let Way { from, to, .. } = way;
+    let mut bytes = [0; QUESTION_LEN];
+    bytes[..4].copy_from_slice(&(QUESTION_LEN as u32).to_ne_bytes());
     bytes[4..6].copy_from_slice(&libc::RTM_GETROUTE.to_ne_bytes());
     bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    // The family, and full prefix lengths for both addresses.
+    bytes[HEADER_LEN..HEADER_LEN + 3].copy_from_slice(&[libc::AF_INET as u8, 32, 32]);
+    bytes[HEADER_LEN + 8..HEADER_LEN + ROUTE_LEN].copy_from_slice(&flags.to_ne_bytes());
+    let attributes: [(u16, &[u8]); 6] = [
+        (libc::RTA_DST, &to.ip().octets()),
+        (libc::RTA_SRC, &from.octets()),
+        (libc::RTA_MARK, &mark.to_ne_bytes()),
+        (RTA_IP_PROTO, &[libc::IPPROTO_UDP as u8]),
+        (RTA_SPORT, &port.to_be_bytes()),
+        (RTA_DPORT, &to.port().to_be_bytes()),
+    ];
+    for (room, (kind, value)) in bytes[HEADER_LEN + ROUTE_LEN..].chunks_exact_mut(8).zip(attributes) {
+        room[..2].copy_from_slice(&(4 + value.len() as u16).to_ne_bytes());
+        room[2..4].copy_from_slice(&kind.to_ne_bytes());
+        room[4..4 + value.len()].copy_from_slice(value);
+    }
     bytes
 }
 
@@ -233,8 +239,6 @@ fn read(answer: &[u8]) -> Route {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
     use crate::netns::isolated_async;
 
@@ -345,41 +349,29 @@ mod tests {
                 "link set inner up",
                 "address add 192.0.2.1/24 dev first",
                 "address add 198.51.100.1/24 dev second",
-                "-6 address add 2001:db8:1::1/64 dev first nodad",
-                "-6 address add 2001:db8:2::1/64 dev second nodad",
                 "route add default via 192.0.2.9",
                 "route add default via 198.51.100.9 metric 200",
-                "-6 route add default via 2001:db8:1::9 metric 100",
-                "-6 route add default via 2001:db8:2::9 metric 200",
                 "route add 203.0.113.128/25 dev tunnel",
-                "-6 route add 2001:db8:128::/48 dev tunnel",
             ] {
                 ip(arguments);
             }
             let first = netlink.link("first").await.unwrap().expect("it was made just now").index;
             let second = netlink.link("second").await.unwrap().expect("it was made just now").index;
-            for (family, [one, other, outside, inside]) in [
-                ("-4", ["192.0.2.1", "198.51.100.1", "203.0.113.1", "203.0.113.129"]),
-                ("-6", ["2001:db8:1::1", "2001:db8:2::1", "2001:db8:127::1", "2001:db8:128::1"]),
-            ] {
-                let [one, other, outside, inside] =
-                    [one, other, outside, inside].map(|ip| ip.parse::<IpAddr>().unwrap());
-                // IPv6 takes any source of ours.
-                let unpinned = other.is_ipv6().then_some((other, 0));
-                let sources = Sources::new(51820);
-                let choose = |source, ip, is_pinned, seconds: u64| {
-                    sources.choose(Leaving { source, to: to(ip), is_pinned }, 0, || at(1_000 * seconds))
-                };
-                assert_eq!(choose((other, second), outside, false, 1), unpinned);
-                assert_eq!(choose((other, second), outside, true, 2), Some((other, second)));
-                assert_eq!(choose((one, first), outside, true, 3), Some((one, 0)));
-                assert_eq!(choose((other, second), inside, true, 4), unpinned, "a route of its own");
-                ip(&format!("{family} route add default dev tunnel table 300"));
-                ip(&format!("{family} rule add dport 7 table 300"));
-                assert_eq!(choose((other, second), outside, true, 5), unpinned, "a table of its own");
-                ip(&format!("{family} rule delete dport 7 table 300"));
-                assert_eq!(choose((other, second), outside, true, 6), Some((other, second)));
-            }
+            let [one, other, outside, inside] =
+                ["192.0.2.1", "198.51.100.1", "203.0.113.1", "203.0.113.129"].map(|ip| ip.parse::<IpAddr>().unwrap());
+            let sources = Sources::new(51820);
+            let choose = |source, ip, is_pinned, seconds: u64| {
+                sources.choose(Leaving { source, to: to(ip), is_pinned }, 0, || at(1_000 * seconds))
+            };
+            assert_eq!(choose((other, second), outside, false, 1), None);
+            assert_eq!(choose((other, second), outside, true, 2), Some((other, second)));
+            assert_eq!(choose((one, first), outside, true, 3), Some((one, 0)));
+            assert_eq!(choose((other, second), inside, true, 4), None, "a route of its own");
+            ip("route add default dev tunnel table 300");
+            ip("rule add dport 7 table 300");
+            assert_eq!(choose((other, second), outside, true, 5), None, "a table of its own");
+            ip("rule delete dport 7 table 300");
+            assert_eq!(choose((other, second), outside, true, 6), Some((other, second)));
         });
     }
 

@@ -67,7 +67,7 @@ impl Early {
 impl Agent {
     /// Whether messages from there may be early, because the stream comes from elsewhere.
     pub(crate) fn may_be_early(&self, origin: Origin) -> bool {
-        self.early.stream.is_some_and(|(from, _)| from.far() != origin.far())
+        self.early.stream.is_some_and(|(from, _)| from != origin.endpoint())
     }
 
     /// Lets a message wait if it is early. Returns false if it is to be taken now.

@@ -139,6 +139,22 @@ impl Pairs {
         has_new
     }
 
+    /// A pair whose base the kernel chooses has got an answer by one of several uplinks. It is the pair of that uplink from now on,
+    /// and the only one.
+    pub(super) fn settle_base(&mut self, number: u8, via: Via, primary: Option<u8>) {
+        let via = self.pinned(via);
+        let Some(pair) = self.get_mut(number).filter(|pair| via.is_pinned && pair.endpoint.via.local.is_none()) else {
+            return;
+        };
+        pair.endpoint.via = via;
+        let endpoint = pair.endpoint;
+        let twin = self.list.iter().find(|pair| pair.number != number && pair.endpoint == endpoint);
+        if let Some(twin) = twin.map(|pair| pair.number) {
+            let gone = if Some(twin) == primary { number } else { twin };
+            self.list.retain(|pair| pair.number != gone);
+        }
+    }
+
     /// The endpoints of pairs with this address of the peer. With one address to send from, the kernel knows better, and
     /// follows when it changes.
     fn endpoints_to(&self, address: SocketAddr) -> Vec<Endpoint> {
@@ -283,5 +299,28 @@ mod tests {
         assert_eq!(vias(&pairs), [Via::ANY, way(0), way(1)]);
         let from = Endpoint { address: pairs.list[0].endpoint.address, via: Via { is_pinned: false, ..way(1) } };
         assert_eq!(pairs.at_mut(from).unwrap().endpoint.via, way(1), "the exact base comes first");
+    }
+
+    #[test]
+    fn the_path_in_use_is_that_of_the_uplink_by_which_it_is_answered() {
+        let (mut rng, now) = (ChaCha8Rng::from_seed([1; 32]), Instant::from_start(Duration::from_secs(1)));
+        let bases = uplinks(["192.168.1.2", "198.51.100.18"]);
+        let way = |at: usize| Via { is_pinned: true, local: Some(bases[at].local), ..Via::ANY };
+        for primary in [0, 1] {
+            let mut agent = Agent::new(&mut rng);
+            let candidates = vec!["203.0.113.1:51820".parse().unwrap()];
+            agent.set_remote(&Remote { candidates, ..Remote::default() }, &bases[..1], now);
+            agent.pairs.list[0].on_proof(now);
+            agent.pairs.set_bases(&bases, None, now);
+            assert_eq!(vias(&agent.pairs), [Via::ANY, way(0), way(1)]);
+            let number = agent.pairs.list[0].number;
+            agent.primary = Some(agent.pairs.list[primary].number);
+            agent.ask(number, &mut rng, now);
+            let Some(Step::Probe { id, to, .. }) = agent.steps.pop_back() else { panic!("a probe") };
+            let from = Endpoint { via: Via { is_pinned: false, ..way(0) }, ..to };
+            assert!(agent.on_reply((id, 1), from, Duration::ZERO, now).is_some());
+            assert_eq!(vias(&agent.pairs), [way(0), way(1)]);
+            assert!(agent.primary().is_some(), "packets go where they went");
+        }
     }
 }

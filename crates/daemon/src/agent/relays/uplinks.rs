@@ -35,8 +35,10 @@ struct Uplink {
     /// When it asks next, by the monotonic clock.
     ask_at: Duration,
     observed: Option<SocketAddr>,
-    /// How many questions in a row were lost. The next one goes to a different relay.
+    /// How many questions in a row were lost.
     lost: usize,
+    /// Which relay is asked: a different one after each loss.
+    turn: usize,
 }
 
 impl Uplinks {
@@ -55,7 +57,14 @@ impl Uplinks {
         self.all.retain(|uplink| !is_gone(uplink));
         for base in wanted {
             if !self.all.iter().any(|uplink| uplink.base == base) {
-                self.all.push(Uplink { base, question: None, ask_at: Duration::ZERO, observed: None, lost: 0 });
+                self.all.push(Uplink {
+                    base,
+                    question: None,
+                    ask_at: Duration::ZERO,
+                    observed: None,
+                    lost: 0,
+                    turn: 0,
+                });
             }
         }
         has_news
@@ -125,10 +134,10 @@ impl Uplink {
         self.question.as_ref().map_or(self.ask_at, |question| question.deadline().unwrap_or_default())
     }
 
-    /// Where it asks next: each relay of its family in turn, as long as none answers.
+    /// Where it asks next: a relay of its family, and the next one if that has not answered.
     fn relay(&self, relays: &[SocketAddr]) -> Option<SocketAddr> {
         let of_family: Vec<_> = relays.iter().filter(|relay| relay.is_ipv4() == self.base.0.is_ipv4()).collect();
-        of_family.get(self.lost % of_family.len().max(1)).copied().copied()
+        of_family.get(self.turn % of_family.len().max(1)).copied().copied()
     }
 
     /// Takes what became of the question. Returns whether the uplink is seen differently now.
@@ -141,6 +150,7 @@ impl Uplink {
             }
             Some(_) => {
                 self.lost += 1;
+                self.turn = self.turn.wrapping_add(1);
                 if self.lost < MAX_LOST {
                     self.ask_at = now;
                 }
